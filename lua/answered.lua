@@ -1,0 +1,28 @@
+--[[ answered: say what the request that claimed an idempotency key was answered; or, without a payload, let the key go.
+KEYS  1 gate         string  epoch and state, read first
+      2 workspace    string  its settings
+      3 idempotency  string  the key's entry
+      4 outbox       stream  one event
+ARGV  1 fingerprint  2 payload ('' to let go)  3 request
+Reply {OK} or {outcome}
+Event K
+Cost  O(1), 5 commands ]]
+-- @include gate outbox book idempotency
+
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
+if got[1] ~= OPEN then
+  local no = gate_refuses(got[1], true, true)
+  if no then return { no } end
+end
+if not got[2] then return { OUT.recovering } end
+if got[3] and string.sub(got[3], 1, #ARGV[1] + 3) ~= ARGV[1] .. ' c ' then return { OUT.OK } end
+if ARGV[2] == '' then
+  redis.call('DEL', KEYS[3])
+  return { OUT.OK }
+end
+local workspace = read_workspace(got[2])
+local entry = ARGV[1] .. ' ' .. OUT.OK .. ' ' .. ARGV[2]
+local event = append(KEYS[4], 'K ' .. string.match(W, 'w(%d+):$') .. ' ' .. clock(workspace), ARGV[3], entry)
+if not event then return { OUT.recovering } end
+keep(KEYS[3], ARGV[1], OUT.OK, ARGV[2], workspace)
+return { OUT.OK }

@@ -1,0 +1,24 @@
+--[[ claim: take an idempotency key for a request outside the hot path, while it runs.
+KEYS  1 gate         string  epoch and state, read first
+      2 workspace    string  its settings
+      3 idempotency  string  the key's entry
+ARGV  1 fingerprint  2 claim_ms  3 renew ('1' for a claim that is ours already)
+Reply {OK}, {OK, payload, "", 1} where it was answered before, or {outcome}
+Event none
+Cost  O(1), 4 commands ]]
+-- @include gate book idempotency
+
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
+if got[1] ~= OPEN then
+  local no = gate_refuses(got[1], true, true)
+  if no then return { no } end
+end
+if not got[2] then return { OUT.recovering } end
+local now = clock(read_workspace(got[2]))
+if got[3] and ARGV[3] ~= '1' then
+  local known = replay(got[3], ARGV[1], now)
+  if known then return known end
+end
+if ARGV[3] == '1' and string.sub(got[3] or '', 1, #ARGV[1] + 3) ~= ARGV[1] .. ' c ' then return { OUT.OK } end
+redis.call('SET', KEYS[3], ARGV[1] .. ' c ' .. (now + tonumber(ARGV[2])), 'PX', ARGV[2])
+return { OUT.OK }

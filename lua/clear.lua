@@ -1,0 +1,9 @@
+--[[ clear: remove keys of a partition that is to be rebuilt whole. Run by the worker alone.
+KEYS  1 gate  string  epoch and state, read first
+ARGV  keys to remove
+Reply {OK} or {outcome}
+Event none
+Cost  O(n) in the keys, at most 500 of them ]]
+if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
+if #ARGV > 0 then redis.call('UNLINK', unpack(ARGV)) end
+return { OUT.OK }

@@ -1,0 +1,15 @@
+--[[ coupon: read one coupon.
+KEYS  1 gate         string  epoch and state, read first
+      2 workspace    string  its settings
+      3 idempotency  string  none
+      4 bucket       hash    code → book
+      5 coupon       string  what is true of this code
+ARGV  1 fingerprint  2 code  3 bucket
+Reply {OK, view} or {outcome}
+Event none
+Cost  O(log n) in the coupon's live locks, at most 9 commands ]]
+-- @include gate book coupon locks idempotency view start
+
+local r, reply = start(true, true)
+if not r then return reply end
+return { OUT.OK, view(r.c, r.book, r.now) }

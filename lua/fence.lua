@@ -1,0 +1,12 @@
+--[[ fence: close the gate for a new epoch and end every older one's writing. Run by the worker alone.
+KEYS  1 gate    string  epoch and state, read first
+      2 outbox  stream  the epoch's first entry
+ARGV  1 epoch
+Reply {OK, previous gate or ''} or {RECOVERING, gate} where the gate has this epoch or a later one
+Event O
+Cost  O(1), 3 commands ]]
+local gate = redis.call('GET', KEYS[1])
+if gate and tonumber(string.match(gate, '^%d+')) >= tonumber(ARGV[1]) then return { OUT.recovering, gate } end
+redis.call('XADD', KEYS[2], ARGV[1] .. '-0', 'd', 'O', 'r', '')
+redis.call('SET', KEYS[1], ARGV[1] .. ' closed')
+return { OUT.OK, gate or '' }

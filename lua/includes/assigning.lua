@@ -1,0 +1,42 @@
+-- The rules of assigning, and the deed; shared by assign_code and assign_any. Keys: 3 is the idempotency key's entry.
+
+local function book_refuses(book, now)
+  if not book.active then return OUT.book_inactive end
+  if book.till and now >= book.till then return OUT.expired end
+end
+
+local function user_refuses(user, book, workspace, now)
+  if book.codes_per_user then
+    local had = tonumber(redis.call('HGET', W .. 'u:' .. user, 'a' .. book.number) or '0')
+    if had >= book.codes_per_user then return OUT.user_code_limit end
+  end
+  if workspace.max_coupons or redis.call('HEXISTS', W .. 'u:' .. user, 'cap') == 1 then
+    local held, cap = holdings(user, now)
+    cap = cap or workspace.max_coupons
+    if cap and held >= cap then return OUT.user_coupon_limit end
+  end
+end
+
+-- Whether a live lock on the coupon is somebody else's; of very many locks the first 100 are looked at, more count as so.
+local function locked_for_another(c, max, user, now)
+  if max == 1 then return c.lock and c.lock.deadline > now and c.lock.user ~= user end
+  local holders = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. now, '+inf', 'LIMIT', 0, 101)
+  for _, holder in ipairs(holders) do
+    if string.match(holder, '^%S+') ~= user then return true end
+  end
+  return #holders > 100
+end
+
+local function assign(c, book, workspace, now, user, outbox, request)
+  local fingerprint, entry = ARGV[1], nil
+  local shown = { code = c.code, bucket = c.bucket, uses = c.uses, max = c.max, off = c.off, expires_at = c.expires_at,
+    last = c.last, lock = c.lock, user = user, assigned_at = now }
+  local payload = view(shown, book, now)
+  if fingerprint ~= '-' then entry = fingerprint .. ' ' .. OUT.OK .. ' ' .. payload end
+  local event = append(outbox, 'A ' .. string.match(W, 'w(%d+):$') .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user
+    .. ' ' .. now .. ' ' .. c.bucket, request, entry)
+  if not event then return { OUT.recovering } end
+  apply_assign(c, book, user, now)
+  if entry then keep(KEYS[3], fingerprint, OUT.OK, payload, workspace) end
+  return { OUT.OK, payload, '', 0 }
+end

@@ -1,0 +1,19 @@
+-- The gate: EPOCH, PARTITION and OPEN are put before this by service/hot/scripts.py. OPEN is the gate's text that lets
+-- the script run: '<epoch> open', or '<epoch> closed' in the texts that the worker mends with.
+
+local W = string.sub(KEYS[2] or '', 1, -2) -- '{pN}:w<workspace>:', before every key of the workspace
+
+-- What the gate answers where it isn't simply open: nil to go on, else the outcome.
+local function gate_refuses(gate, passes_full, passes_behind)
+  if gate == EPOCH .. ' full' then return not passes_full and OUT.behind or nil end
+  if gate == EPOCH .. ' behind' then return not passes_behind and OUT.behind or nil end
+  return OUT.recovering
+end
+
+-- '-' stands for none in records and arguments.
+local function given(text)
+  if text ~= '-' then return text end
+end
+
+-- Numbers above 14 digits (money) would lose digits by tostring.
+local function whole(number) return string.format('%.0f', number) end

@@ -1,0 +1,25 @@
+-- An idempotency key's entry: '<fingerprint> <outcome> <payload>', or '<fingerprint> c <until>' while a request outside
+-- the hot path runs under it. A payload '@<id>,<id>' names redemptions; anything else is answered as it is.
+
+-- What a request with a key that is known is answered; nil where its claim has ended.
+local function replay(entry, fingerprint, now)
+  local known, outcome, payload = string.match(entry, '^(%S+) (%S+) (.*)$')
+  if outcome == 'c' and tonumber(payload) <= now then return nil end
+  if known ~= fingerprint then return { OUT.idempotency_key_reused } end
+  if outcome == 'c' then return { OUT.request_in_progress } end
+  local reply = { tonumber(outcome), payload, '', 1 }
+  if string.sub(payload, 1, 1) == '@' then
+    local records, books = {}, {}
+    for id in string.gmatch(payload, '[^@,]+') do
+      local record = redis.call('GET', W .. 'r:' .. id)
+      records[#records + 1] = record
+      books[#books + 1] = read_book(string.match(record, '^%S+ %S+ %S+ R %S+ (%S+)')).id
+    end
+    reply[2], reply[3] = table.concat(records, '\n'), table.concat(books, ' ')
+  end
+  return reply
+end
+
+local function keep(key, fingerprint, outcome, payload, workspace)
+  redis.call('SET', key, fingerprint .. ' ' .. outcome .. ' ' .. payload, 'PX', workspace.keep_ms)
+end

@@ -1,0 +1,106 @@
+-- Locks: holds on one use, each for one user and order until a deadline. A code with a single use has its lock in its
+-- record; one with several has a hash by holder and token, and a set of deadlines. A lock is a table {token, user,
+-- order ('-' for none), deadline, started, counted}; `counted` says which limits it holds a use of: u(ser), b(ook).
+
+local function live_locks(c, max, now)
+  if max == 1 then return c.lock and c.lock.deadline > now and 1 or 0 end
+  return redis.call('ZCOUNT', W .. 'kd:' .. c.code, '(' .. now, '+inf')
+end
+
+-- The locks as stored, expired ones included: how many, the first and the last deadline.
+local function stored_locks(c, max)
+  if max == 1 then
+    if c.lock then return 1, c.lock.deadline, c.lock.deadline end
+    return 0
+  end
+  local key = W .. 'kd:' .. c.code
+  local n = redis.call('ZCARD', key)
+  if n == 0 then return 0 end
+  local first, last = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES'), redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
+  return n, tonumber(first[2]), tonumber(last[2])
+end
+
+-- The live lock of a user and order ('-' for none); nil where there is none.
+local function lock_of(c, max, user, order, now)
+  if max == 1 then
+    local l = c.lock
+    if l and l.deadline > now and l.user == user and l.order == order then return l end
+    return nil
+  end
+  local text = redis.call('HGET', W .. 'k:' .. c.code, user .. ' ' .. order)
+  if not text then return nil end
+  local token, deadline, started, counted = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
+  deadline = tonumber(deadline)
+  if deadline <= now then return nil end
+  return { token = token, user = user, order = order, deadline = deadline, started = tonumber(started), counted = counted }
+end
+
+-- The live lock with this token; nil where it was released, has expired or never was.
+local function lock_by_token(c, max, token, now)
+  if max == 1 then
+    local l = c.lock
+    if l and l.deadline > now and l.token == token then return l end
+    return nil
+  end
+  local holder = redis.call('HGET', W .. 'k:' .. c.code, '=' .. token)
+  if not holder then return nil end
+  local user, order = string.match(holder, '^(%S+) (%S+)$')
+  local l = lock_of(c, max, user, order, now)
+  if l and l.token == token then return l end
+end
+
+local function forget_holder(c, holder)
+  local key = W .. 'k:' .. c.code
+  local text = redis.call('HGET', key, holder)
+  if text then redis.call('HDEL', key, holder, '=' .. string.match(text, '^%S+')) end
+  redis.call('ZREM', W .. 'kd:' .. c.code, holder)
+end
+
+-- Take out of a set of deadlines what is due, a bounded number, so that it doesn't grow.
+local function sweep(key, now)
+  local due = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 20)
+  if #due > 0 then redis.call('ZREM', key, unpack(due)) end
+end
+
+-- Forget expired locks of this code: all, or a bounded number where some are live.
+local function prune_locks(c, max, now)
+  if max == 1 then
+    if c.lock and c.lock.deadline <= now then c.lock = nil end
+    return
+  end
+  local due = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '-inf', now, 'LIMIT', 0, 20)
+  if #due == 20 and live_locks(c, max, now) == 0 then
+    redis.call('DEL', W .. 'k:' .. c.code, W .. 'kd:' .. c.code)
+    return
+  end
+  for _, holder in ipairs(due) do forget_holder(c, holder) end
+end
+
+local function put_lock(c, max, l, book, now)
+  if max == 1 then
+    c.lock = l
+  else
+    local key, holder = W .. 'k:' .. c.code, l.user .. ' ' .. l.order
+    local old = string.match(redis.call('HGET', key, holder) or '', '^%S+')
+    if old and old ~= l.token then redis.call('HDEL', key, '=' .. old) end -- expired, and not pruned yet
+    redis.call('HSET', key, holder, l.token .. ' ' .. l.deadline .. ' ' .. l.started .. ' ' .. l.counted,
+      '=' .. l.token, holder)
+    redis.call('ZADD', W .. 'kd:' .. c.code, l.deadline, holder)
+  end
+  if string.find(l.counted, 'u', 1, true) then
+    local key = W .. 'lu:' .. book.number .. ':' .. l.user
+    sweep(key, now)
+    redis.call('ZADD', key, l.deadline, l.token)
+  end
+  if string.find(l.counted, 'b', 1, true) then
+    local key = W .. 'lb:' .. book.number
+    sweep(key, now)
+    redis.call('ZADD', key, l.deadline, l.token)
+  end
+end
+
+local function drop_lock(c, max, l, book)
+  if max == 1 then c.lock = nil else forget_holder(c, l.user .. ' ' .. l.order) end
+  if string.find(l.counted, 'u', 1, true) then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end
+  if string.find(l.counted, 'b', 1, true) then redis.call('ZREM', W .. 'lb:' .. book.number, l.token) end
+end

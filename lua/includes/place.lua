@@ -1,0 +1,53 @@
+-- Where a coupon stands: what its book counts it as, and the one set that it is in. Both follow from its record and its
+-- stored locks alone, so a change is: place before, place after, move the difference.
+
+-- counted ('available' is what remains), set (pool, x, u, a, p or nil), score.
+local function place(c, book)
+  local max = limit_of(c, book)
+  if max and c.uses >= max then return max == 1 and 'redeemed' or 'exhausted' end
+  if c.off then return 'inactive' end
+  local counted = c.user and 'assigned' or 'available'
+  local n, first, last = stored_locks(c, max)
+  if n == 0 then
+    if c.user then return counted end
+    if c.expires_at then return counted, 'x', c.expires_at end
+    return counted, 'pool'
+  end
+  if max and c.uses + n >= max then return counted, c.user and 'a' or 'u', first end
+  if not c.user then return counted, 'p', last end
+  return counted
+end
+
+-- The free pool is in the directory itself: a code that isn't free has a '!' after its book. `f:<book>` are the buckets
+-- that have free codes of the book.
+local function enter_pool(book_number, bucket, code)
+  redis.call('HSET', W .. 'd:' .. bucket, code, book_number)
+  redis.call('SADD', W .. 'f:' .. book_number, bucket)
+end
+
+local function leave_pool(book_number, bucket, code)
+  local key = W .. 'd:' .. bucket
+  redis.call('HSET', key, code, book_number .. '!')
+  for _, of in ipairs(redis.call('HVALS', key)) do
+    if of == book_number then return end
+  end
+  redis.call('SREM', W .. 'f:' .. book_number, bucket)
+end
+
+-- Write the coupon and move it from where it was (counted, set, score: what `place` said before the change).
+local function settle(c, book, was_counted, was_set, was_score)
+  local counted, set, score = place(c, book)
+  save_coupon(c)
+  if counted ~= was_counted then
+    local key = W .. 'n:' .. book.number
+    if was_counted ~= 'available' then redis.call('HINCRBY', key, was_counted, -1) end
+    if counted ~= 'available' then redis.call('HINCRBY', key, counted, 1) end
+  end
+  if set == was_set and score == was_score then return end
+  if was_set ~= set then
+    if was_set == 'pool' then leave_pool(book.number, c.bucket, c.code)
+    elseif was_set then redis.call('ZREM', W .. 'l:' .. book.number .. ':' .. was_set, c.bucket .. ' ' .. c.code) end
+  end
+  if set == 'pool' then enter_pool(book.number, c.bucket, c.code)
+  elseif set then redis.call('ZADD', W .. 'l:' .. book.number .. ':' .. set, score, c.bucket .. ' ' .. c.code) end
+end

@@ -1,0 +1,31 @@
+-- How every script about one coupon starts. KEYS 1 gate 2 workspace 3 idempotency 4 bucket 5 coupon;
+-- ARGV 1 fingerprint ('-' without a key) 2 code 3 bucket.
+
+-- The request {workspace, now, c, book, max}; or nil and the reply that ends it.
+local function start(passes_full, passes_behind)
+  local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+  if got[1] ~= OPEN then
+    local no = gate_refuses(got[1], passes_full, passes_behind)
+    if no then return nil, { no } end
+  end
+  if not got[2] then return nil, { OUT.recovering } end
+  local workspace = read_workspace(got[2])
+  local now = clock(workspace)
+  if got[3] then
+    local known = replay(got[3], ARGV[1], now)
+    if known then return nil, known end
+  end
+  local number = redis.call('HGET', KEYS[4], ARGV[2])
+  if not number then return nil, { OUT.coupon_not_found } end
+  local book = read_book(string.match(number, '^%d+'))
+  local c = read_coupon(ARGV[2], ARGV[3], got[4])
+  return { workspace = workspace, now = now, c = c, book = book, max = limit_of(c, book) }
+end
+
+-- After how many ms the first of the locks that are in the way ends.
+local function retry_after(r)
+  if r.max == 1 then return r.c.lock and math.max(r.c.lock.deadline - r.now, 0) or 0 end
+  local key = W .. 'kd:' .. r.c.code
+  local first = redis.call('ZRANGEBYSCORE', key, '(' .. r.now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  return first[2] and tonumber(first[2]) - r.now or 0
+end

@@ -1,0 +1,51 @@
+--[[ put_codes: project codes of one book: enter new ones, and what was switched or dated of those that are there.
+KEYS  1 gate         string  epoch and state, read first
+      2 workspace    string  its settings
+ARGV  1 book, then for each code: bucket, code, version, and '' for one that says nothing of its own or
+      "owner at max expires_at active"
+Reply {OK, added} or {outcome}
+Event none
+Cost  O(n) in the codes, at most 200 of them: 3 commands for an idle one, 20 otherwise ]]
+-- @include gate book coupon locks place holding
+
+local gate = redis.call('GET', KEYS[1])
+if gate ~= OPEN then
+  local no = gate_refuses(gate, true, true)
+  if no then return { no } end
+end
+local number, added, book = ARGV[1], 0, nil
+local PLAIN = '- 0 - - 1'
+
+local function put(bucket, code, version, special, is_new)
+  book = book or read_book(number)
+  local c = read_coupon(code, bucket, redis.call('GET', W .. 'c:' .. code))
+  local counted, set, score = 'available', nil, nil
+  if not is_new then
+    if c.version >= version or (c.version == 0 and special == PLAIN) then return end
+    counted, set, score = place(c, book)
+  end
+  local held = c.user and not (limit_of(c, book) and c.uses >= limit_of(c, book))
+  if held then let_go(c, book) end
+  local owner, at, max, expires_at, active = string.match(special, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
+  c.version, c.expires_at, c.off = version, tonumber(expires_at), active ~= '1'
+  if is_new then
+    c.max = tonumber(max)
+    if given(owner) then
+      c.user, c.assigned_at, held = owner, at, true
+      redis.call('HINCRBY', W .. 'u:' .. owner, 'a' .. number, 1)
+    end
+  end
+  if held then hold(c, book) end
+  settle(c, book, counted, set, score)
+end
+
+for i = 2, #ARGV, 4 do
+  local bucket, code, version, special = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
+  local idle = special == ''
+  local is_new = redis.call('HSETNX', W .. 'd:' .. bucket, code, idle and number or number .. '!') == 1
+  if is_new then added = added + 1 end
+  if idle and is_new then redis.call('SADD', W .. 'f:' .. number, bucket)
+  else put(bucket, code, version, idle and PLAIN or special, is_new) end
+end
+if added > 0 then redis.call('HINCRBY', W .. 'n:' .. number, 'codes', added) end
+return { OUT.OK, added }

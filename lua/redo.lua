@@ -1,0 +1,37 @@
+--[[ redo: apply recorded events again, in order, to a Redis that is being mended.
+KEYS  1 gate         string  epoch and state, read first
+ARGV  for each event: decided, and for R '<event id>' and the request's part, else '' and ''
+Reply {OK} or {outcome}
+Event none
+Cost  O(n) in the events, at most 100 of them ]]
+-- @include gate book coupon locks place holding orders state
+
+if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
+for i = 1, #ARGV, 3 do
+  local decided, event, request = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local kind, w, number, code, user = string.match(decided, '^(%S) (%S+) (%S+) (%S+) (%S+)')
+  W = '{p' .. PARTITION .. '}:w' .. w .. ':'
+  local book = read_book(number)
+  local text = redis.call('GET', W .. 'c:' .. code)
+  if kind == 'A' then
+    local at, bucket = string.match(decided, ' (%S+) (%S+)$')
+    apply_assign(read_coupon(code, bucket, text), book, user, at)
+  elseif kind == 'R' then
+    local record = event .. ' - - ' .. decided .. ' ' .. request
+    local e = read_redemption(record)
+    local at, max = string.match(decided, ' (%S+) %S+ %S+ %S+ (%S+)$')
+    e.at, e.record = at, record
+    local list = e.order ~= '-' and places(redis.call('HGET', W .. 'o:' .. e.order_bucket, e.order)) or {}
+    local c = read_coupon(code, e.bucket, text)
+    local limit = max ~= '0' and tonumber(max) or nil
+    if c.uses == 0 then redis.call('HSET', W .. 'n:' .. number, 'touched', 1) end
+    -- The lock that it was under, where this Redis has it still.
+    apply_redeem(c, book, limit, e, list, lock_of(c, limit, e.user, e.order, tonumber(at)))
+  elseif kind == 'B' then
+    local id, at, restore = string.match(decided, ' (%S+) (%S+) (%S) %S+ %S+$')
+    local e = read_redemption(redis.call('GET', W .. 'r:' .. id))
+    local list = e.order ~= '-' and places(redis.call('HGET', W .. 'o:' .. e.order_bucket, e.order)) or {}
+    apply_rollback(read_coupon(code, e.bucket, text), book, e, at, restore == '1', list)
+  end
+end
+return { OUT.OK }

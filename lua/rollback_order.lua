@@ -1,0 +1,43 @@
+--[[ rollback_order: take back all redemptions of an order that stand.
+KEYS  1 gate         string  epoch and state, read first
+      2 workspace    string  its settings
+      3 idempotency  string  the key's entry
+      4 orders       hash    order → places
+      5 outbox       stream  an event for each
+ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 order
+Reply {OK, "record\nrecord…", "book_id book_id …", replayed} or {outcome}
+Event B, for each
+Cost  O(k log n) in the order's k redemptions and their coupons' uses, at most 30 commands each ]]
+-- @include gate outbox book coupon locks place holding idempotency orders state rolling
+
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
+if got[1] ~= OPEN then
+  local no = gate_refuses(got[1], true, false)
+  if no then return { no } end
+end
+if not got[2] then return { OUT.recovering } end
+local workspace = read_workspace(got[2])
+local now = clock(workspace)
+if got[3] then
+  local known = replay(got[3], ARGV[1], now)
+  if known then return known end
+end
+local entry = redis.call('HGET', KEYS[4], ARGV[4])
+if not entry then return { OUT.order_not_found } end
+local ids = {}
+for _, p in ipairs(places(entry)) do
+  if p.state == 's' then ids[#ids + 1] = p.id end
+end
+if #ids == 0 then return { OUT.already_rolled_back } end
+
+local kept = ARGV[1] ~= '-' and ARGV[1] .. ' ' .. OUT.OK .. ' @' .. table.concat(ids, ',') or nil
+local records, books = {}, {}
+for i, id in ipairs(ids) do
+  local e = read_redemption(redis.call('GET', W .. 'r:' .. id))
+  records[i] = roll_back(e, now, ARGV[2] == '1', KEYS[5], ARGV[3], kept)
+  if not records[i] then return { OUT.recovering } end -- only ever the first: what let that one through lets all
+  books[i] = read_book(e.book).id
+  kept = nil
+end
+if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.OK, '@' .. table.concat(ids, ','), workspace) end
+return { OUT.OK, table.concat(records, '\n'), table.concat(books, ' '), 0 }

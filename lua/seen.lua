@@ -1,0 +1,20 @@
+--[[ seen: remember that every configuration change up to a version is here.
+KEYS  1 gate         string  epoch and state, read first
+      2 config       string  the last version
+ARGV  1 from (what must have been the last)  2 to
+Reply {OK, last} or {outcome}
+Event none
+Cost  O(1), 2 commands ]]
+-- @include gate
+
+local got = redis.call('MGET', KEYS[1], KEYS[2])
+if got[1] ~= OPEN then
+  local no = gate_refuses(got[1], true, true)
+  if no then return { no } end
+end
+local last = tonumber(got[2] or '0')
+if last >= tonumber(ARGV[1]) and last < tonumber(ARGV[2]) then
+  last = tonumber(ARGV[2])
+  redis.call('SET', KEYS[2], whole(last))
+end
+return { OUT.OK, whole(last) }

@@ -1,0 +1,24 @@
+--[[ unlock: release a lock; well done too where it was released or had expired.
+KEYS  1 gate         string  epoch and state, read first
+      2 workspace    string  its settings
+      3 idempotency  string  the key's entry
+      4 bucket       hash    code → book
+      5 coupon       string  what is true of this code
+ARGV  1 fingerprint  2 code  3 bucket  4 token  5 user ('-' for anyone)
+Reply {OK, "", "", replayed} or {outcome}
+Event none
+Cost  O(log n) in the coupon's live locks, at most 20 commands ]]
+-- @include gate book coupon locks place idempotency start
+
+local r, reply = start(true, true)
+if not r then return reply end
+local c, book, max, now = r.c, r.book, r.max, r.now
+local l = lock_by_token(c, max, ARGV[4], now)
+if l and (ARGV[5] == '-' or ARGV[5] == l.user) then
+  local counted, set, score = place(c, book)
+  drop_lock(c, max, l, book)
+  prune_locks(c, max, now)
+  settle(c, book, counted, set, score)
+end
+if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.OK, '', r.workspace) end
+return { OUT.OK, '', '', 0 }

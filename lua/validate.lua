@@ -1,0 +1,35 @@
+--[[ validate: what redeem would say, with every refusal that would apply; changes nothing.
+KEYS  1 gate         string  epoch and state, read first
+      2 workspace    string  its settings
+      3 idempotency  string  the key's entry
+      4 bucket       hash    code → book
+      5 coupon       string  what is true of this code
+      6 orders       hash    order → places
+ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 token  7 value_e4  8 currency
+      9 digits (that the amounts need)
+Reply {OK, "discount_e4 digits outcome outcome …", view} or {outcome}
+Event none
+Cost  O(log n) in the coupon's live locks, at most 16 commands ]]
+-- @include gate book coupon locks money idempotency orders judge view start
+
+local r, reply = start(true, true)
+if not r then return reply end
+local c, book, max, now = r.c, r.book, r.max, r.now
+r.kind, r.user, r.order, r.token = 'validate', given(ARGV[4]), given(ARGV[5]), given(ARGV[6])
+r.value, r.currency = tonumber(ARGV[7]), given(ARGV[8])
+r.places = r.order and places(redis.call('HGET', KEYS[6], ARGV[5])) or {}
+local currency = r.currency or book.currency or r.workspace.currency
+local digits = currency == book.currency and book.digits or r.workspace.digits
+if not r.currency and tonumber(ARGV[9]) > digits then return { OUT.invalid } end
+if r.token then
+  local l = lock_by_token(c, max, r.token, now)
+  if l and (not r.user or l.user == r.user) and (l.order == '-' or l.order == ARGV[5]) then r.own = l end
+elseif r.user then
+  r.own = lock_of(c, max, r.user, ARGV[5], now)
+end
+local reasons = {}
+judge(r, function(found) reasons[#reasons + 1] = found return false end)
+local discount = r.value and #reasons == 0 and whole(discount_of(book, r.value, digits)) or '0'
+table.insert(reasons, 1, digits)
+table.insert(reasons, 1, discount)
+return { OUT.OK, table.concat(reasons, ' '), view(c, book, now) }

@@ -1,0 +1,1 @@
+"""Scrip: a coupon service that sells exactly as many uses as there are."""

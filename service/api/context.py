@@ -1,0 +1,27 @@
+"""What handlers work with; one a process, made by wiring."""
+
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from service.api.auth import Keyring
+from service.config import Settings
+from service.hot.deciding import Decider
+from service.hot.projection import RedisProjector
+from service.hot.workspace import Workspace
+from service.record.waiting import Recorded
+
+
+@dataclass(slots=True)
+class Context:
+    """Connections and what stands on them."""
+
+    settings: Settings
+    pool: asyncpg.Pool
+    decider: Decider
+    hot: Workspace
+    projector: RedisProjector
+    recorded: Recorded
+    keyring: Keyring = field(default_factory=Keyring)
+    open_partitions: frozenset[int] = frozenset()
+    """Those whose Redis Postgres says is verified."""

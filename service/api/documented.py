@@ -1,0 +1,177 @@
+"""What the OpenAPI document says of a handler beyond its signature.
+
+Bodies and queries are read by ourselves, so that refusals are in the contract's words; Litestar documents only what
+it reads itself. A body's struct is therefore declared as one more response, which puts its schema among the
+components, and moved to where it belongs when the operation is made.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, cast
+
+import msgspec
+from litestar._openapi.schema_generation import SchemaCreator
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIResponse, Operation, Parameter, Reference, RequestBody, Schema
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.typing import FieldDefinition
+
+from service.api.schemas import ExactExample, Structs
+from service.domain.outcomes import BY_CODE
+from service.domain.words import Answer
+
+_BODY = "body:"
+
+_COMMON = "malformed unauthenticated forbidden rate_limited recovering unavailable".split()
+
+_PREFER = Parameter(
+    name="Prefer",
+    param_in="header",
+    description="`durability=recorded`: answer once the change is committed in Postgres, after at most `wait` seconds.",
+    schema=Schema(type=OpenAPIType.STRING, examples=["durability=recorded, wait=5"]),
+    required=False,
+)
+_IDEMPOTENCY_KEY = Parameter(
+    name="Idempotency-Key",
+    param_in="header",
+    description="The same key with the same request answers what the first success answered.",
+    schema=Schema(type=OpenAPIType.STRING, min_length=1, max_length=255, pattern=r"^[!-~ ]+$"),
+    required=False,
+)
+
+
+class FieldProblem(Answer):
+    """One bad field of a request."""
+
+    field: str
+    reason: str
+
+
+class Problem(Answer):
+    """A refusal, as RFC 9457 has it; `code` is for programs."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str
+    request_id: str
+    errors: list[FieldProblem] | msgspec.UnsetType = msgspec.UNSET
+
+
+def documented(
+    operation_id: str,
+    summary: str,
+    tag: str,
+    *,
+    aliases: "Mapping[str, str] | None" = None,
+    body: Any = None,
+    query: "type[msgspec.Struct] | None" = None,
+    example: Any = None,
+    answer: Any = None,
+    answers: "Mapping[int, tuple[Any, str]] | None" = None,
+    refusals: str = "",
+    idempotent: bool = False,
+    durable: bool = False,
+    open_to_all: bool = False,
+) -> dict[str, Any]:
+    """Keyword arguments for a route's decorator.
+
+    `aliases` are the operation ids of other paths of the same handler; `body` is a struct, or one for each media type;
+    `example` an example of the JSON body, `answer` one of the answer; `answers` what else may come (status: struct,
+    sentence); `refusals` the codes that are this operation's own. `idempotent` takes an Idempotency-Key, `durable` a
+    preference; `open_to_all` asks for no credentials.
+    """
+    bodies = body if isinstance(body, Mapping) else {"application/json": body} if body else {}
+    codes = [] if open_to_all else [*_COMMON, *refusals.split()]
+    if bodies:
+        codes += ["too_large", "unsupported_media_type", "invalid"]
+    if idempotent:
+        codes += ["request_in_progress", "idempotency_key_reused"]
+    responses: dict[Any, ResponseSpec] = {
+        f"{_BODY}{media}": ResponseSpec(kind, generate_examples=False, media_type=media)
+        for media, kind in bodies.items()
+    }
+    for status, (kind, sentence) in (answers or {}).items():
+        responses[status] = ResponseSpec(kind, generate_examples=False, description=sentence)
+    responses.update(_refusals(codes))
+    headers = [header for header, taken in ((_IDEMPOTENCY_KEY, idempotent), (_PREFER, durable)) if taken]
+
+    def operation(**fields: Any) -> Operation:
+        made = Operation(**fields)
+        found = made.responses or {}
+        content = {
+            media: item
+            for name in [name for name in found if name.startswith(_BODY)]
+            for media, item in (getattr(found.pop(name), "content", None) or {}).items()
+        }
+        if content:
+            made.request_body = RequestBody(content=content, required=True)
+            _exemplify(content.get("application/json"), example)
+        for response in found.values():
+            _exemplify((getattr(response, "content", None) or {}).get("application/json"), answer)
+        _empty(found.get("204"))
+        if open_to_all:
+            made.security = []
+        made.parameters = [*(made.parameters or []), *_parameters(query), *headers] or None
+        return made
+
+    return {
+        "operation_id": _named(operation_id, aliases) if aliases else operation_id,
+        "summary": summary,
+        "tags": [tag],
+        "responses": responses,
+        "operation_class": cast("type[Operation]", operation),
+    }
+
+
+def _named(operation_id: str, aliases: Mapping[str, str]) -> Callable[..., str]:
+    def named(_handler: Any, _method: Any, path: Iterable[Any]) -> str:
+        parts = (part if isinstance(part, str) else f"{{{part.name}}}" for part in path)
+        return aliases.get("/" + "/".join(parts), operation_id)
+
+    return named
+
+
+def _refusals(codes: Iterable[str]) -> dict[int, ResponseSpec]:
+    """One response for each status, which names its codes."""
+    by_status: dict[int, list[str]] = {}
+    for code in dict.fromkeys(codes):
+        outcome = BY_CODE[code]
+        by_status.setdefault(outcome.status, []).append(f"`{code}`: {outcome.sentence}")
+    return {
+        status: ResponseSpec(
+            Problem, generate_examples=False, media_type="application/problem+json", description="\n\n".join(lines)
+        )
+        for status, lines in sorted(by_status.items())
+    }
+
+
+def _exemplify(content: Any, value: Any) -> None:
+    if content is not None and value is not None:
+        content.examples = {"example": ExactExample(value=value)}
+
+
+def _empty(response: Any) -> None:
+    """A response without a body has no content."""
+    if response is not None:
+        cast("OpenAPIResponse", response).content = None
+
+
+def _parameters(kind: "type[msgspec.Struct] | None") -> list[Parameter]:
+    """A query struct's fields as parameters."""
+    if kind is None:
+        return []
+    creator = SchemaCreator(plugins=[Structs()])
+    reference = cast("Reference", creator.for_field_definition(FieldDefinition.from_annotation(kind)))
+    schema = creator.schema_registry.from_reference(reference).schema
+    return [
+        Parameter(
+            name=name,
+            param_in="query",
+            description=getattr(field, "description", None),
+            schema=field,
+            required=name in (schema.required or ()),
+        )
+        for name, field in (schema.properties or {}).items()
+    ]

@@ -1,0 +1,218 @@
+"""What happened, from Postgres; and a user's coupons. Each waits until what was answered before is recorded."""
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import msgspec
+from litestar import Controller, Request, Response, get
+from litestar.params import PathParameter
+
+from service.api.auth import caller
+from service.api.books import BookId
+from service.api.context import Context
+from service.api.coupons import COUPON, REDEMPTION, Code
+from service.api.documented import documented
+from service.api.hot import call_of
+from service.api.reading import Listing, id_of, query
+from service.domain.errors import Refusal
+from service.domain.identity import Caller
+from service.domain.money import from_e4
+from service.domain.times import from_ms
+from service.domain.words import Answer, is_caller_id
+from service.hot.workspace import BookCounts
+from service.operations import coupon
+from service.operations.base import code_of, encode
+from service.operations.coupon import Coupon
+from service.operations.redemption import Redemption
+from service.record import histories
+from service.record.books import read_book
+from service.record.histories import Page, PastRedemption
+from service.record.partitions import read_partition
+
+UserIdPath = Annotated[str, PathParameter(name="userId", description="The caller's id of the user.")]
+BARRIER_MS = 2000
+
+_STATS = {
+    "codes": 1000,
+    "available": 700,
+    "assigned": 180,
+    "locked": 20,
+    "redeemed": 95,
+    "exhausted": 0,
+    "inactive": 5,
+    "redemptions": 95,
+    "rolledBack": 3,
+    "discountTotal": "1900.00",
+    "users": 91,
+}
+
+
+class RedemptionPage(Answer):
+    """A page of redemptions, newest first."""
+
+    items: list[Redemption]
+    next_cursor: str | None
+
+
+class CouponPage(Answer):
+    """A page of coupons, newest first."""
+
+    items: list[Coupon]
+    next_cursor: str | None
+
+
+class BookStats(Answer):
+    """A book's coupons by status, ignoring windows; and what stands."""
+
+    codes: int
+    available: int
+    assigned: int
+    locked: int
+    redeemed: int
+    exhausted: int
+    inactive: int
+    redemptions: int
+    rolled_back: int
+    discount_total: str
+    users: int
+
+
+class Histories(Controller):
+    """Reading what happened."""
+
+    path = "/v1"
+
+    @get(
+        "/books/{bookId:str}/stats",
+        **documented("getBookStats", "Count a book's coupons", "Books", answer=_STATS, refusals="book_not_found"),
+    )
+    async def stats(self, request: Request[Any, Any, Any], book_id: BookId) -> BookStats:
+        """Live counts. Scope `manage`."""
+        who = caller(request, "manage")
+        query(request)
+        context: Context = request.app.state.context
+        counts: BookCounts = await context.hot.book_counts(who, str(id_of(book_id, "book_not_found")))
+        return BookStats(**{name: getattr(counts, name) for name in BookStats.__struct_fields__})
+
+    @get(
+        "/books/{bookId:str}/redemptions",
+        **documented(
+            "listBookRedemptions", "List a book's redemptions", "Redemptions", query=Listing,
+            answer={"items": [REDEMPTION], "nextCursor": None}, refusals="book_not_found",
+        ),
+    )  # fmt: skip
+    async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[RedemptionPage]:
+        """Redemptions of the book's coupons, newest first. Scope `manage`."""
+        who, asked = caller(request, "manage"), query(request, Listing)
+        pool = request.app.state.context.pool
+        book = await read_book(pool, who.workspace, id_of(book_id, "book_not_found"))
+        headers = await _settled(request, who)
+        page = await histories.redemptions_of_book(pool, who.workspace, book.book, asked.limit, asked.cursor)
+        return _redemptions(page, headers)
+
+    @get(
+        "/users/{userId:str}/redemptions",
+        **documented(
+            "listUserRedemptions", "List a user's redemptions", "Users", query=Listing,
+            answer={"items": [REDEMPTION], "nextCursor": None}, refusals="not_found",
+        ),
+    )  # fmt: skip
+    async def of_user(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[RedemptionPage]:
+        """What the user redeemed, newest first. Scope `checkout` or `manage`."""
+        who, asked = caller(request, "checkout", "manage"), query(request, Listing)
+        _check_user(user_id)
+        headers = await _settled(request, who)
+        pool = request.app.state.context.pool
+        page = await histories.redemptions_of_user(pool, who.workspace, user_id, asked.limit, asked.cursor)
+        return _redemptions(page, headers)
+
+    @get(
+        "/coupons/{code:str}/redemptions",
+        **documented(
+            "listCouponRedemptions", "List a coupon's redemptions", "Redemptions", query=Listing,
+            answer={"items": [REDEMPTION], "nextCursor": None}, refusals="coupon_not_found",
+        ),
+    )  # fmt: skip
+    async def of_coupon(self, request: Request[Any, Any, Any], code: Code) -> Response[RedemptionPage]:
+        """The coupon's redemptions, newest first. Scope `manage`."""
+        who, asked = caller(request, "manage"), query(request, Listing)
+        await _read_coupon(request, who, code)
+        headers = await _settled(request, who)
+        pool = request.app.state.context.pool
+        page = await histories.redemptions_of_code(pool, who.workspace, code_of(code), asked.limit, asked.cursor)
+        return _redemptions(page, headers)
+
+    @get(
+        "/users/{userId:str}/coupons",
+        **documented(
+            "listUserCoupons", "List a user's coupons", "Users", query=Listing,
+            answer={"items": [COUPON], "nextCursor": None}, refusals="not_found",
+        ),
+    )  # fmt: skip
+    async def coupons(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[CouponPage]:
+        """Coupons that are the user's, newest first, with the status beneath a lock. Scope `checkout` or `manage`."""
+        who, asked = caller(request, "checkout", "manage"), query(request, Listing)
+        _check_user(user_id)
+        headers = await _settled(request, who)
+        pool = request.app.state.context.pool
+        page = await histories.coupons_of_user(pool, who.workspace, user_id, asked.limit, asked.cursor)
+        items = await asyncio.gather(*(_read_coupon(request, who, held.code) for held in page.items))
+        for item in items:
+            if item.status == "locked":
+                item.status = "assigned"
+        body = CouponPage(items=list(items), next_cursor=page.next_cursor)
+        return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
+
+
+async def _read_coupon(request: Request[Any, Any, Any], who: Caller, code: str) -> Coupon:
+    """A coupon as it is now, from Redis."""
+    context: Context = request.app.state.context
+    command = coupon.prepare(call_of(request, who), code, coupon.ReadCoupon())
+    reply = await context.decider.run(who.partition, command.script, command.keys, command.args)
+    return coupon.coupon_of(reply[1])
+
+
+async def _settled(request: Request[Any, Any, Any], who: Caller) -> dict[str, str]:
+    """Wait until what was answered before is recorded; else the header that says how far the record is behind."""
+    context: Context = request.app.state.context
+    try:
+        epoch, seq = await context.decider.tail(who.partition)
+        if await context.recorded.wait(who.partition, epoch, seq, BARRIER_MS):
+            return {}
+    except Refusal:
+        pass  # Redis is away: what Postgres holds is what there is to read
+    row = await read_partition(context.pool, who.partition)
+    lag_s = time.time() - row.recorded_at.timestamp() if row.recorded_at else BARRIER_MS / 1000
+    return {"Scrip-Lag-Seconds": str(max(1, round(lag_s)))}
+
+
+def _check_user(user_id: str) -> None:
+    if not is_caller_id(user_id):
+        raise Refusal("not_found")
+
+
+def _redemptions(page: Page[PastRedemption], headers: dict[str, str]) -> Response[RedemptionPage]:
+    body = RedemptionPage(items=[_shown(past) for past in page.items], next_cursor=page.next_cursor)
+    return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
+
+
+def _shown(past: PastRedemption) -> Redemption:
+    """A recorded redemption as clients see it, the same as when it was made."""
+    value, digits = past.value_e4, past.digits
+    return Redemption(
+        redemption_id=str(past.redemption_id),
+        code=past.code,
+        book_id=str(past.book_id),
+        user_id=past.user_id,
+        order_id=past.order_id,
+        order_value=None if value is None else from_e4(value, digits),
+        currency=past.currency or "",
+        discount_amount=from_e4(past.discount_e4, digits),
+        final_amount=None if value is None else from_e4(value - past.discount_e4, digits),
+        redeemed_at=from_ms(past.redeemed_at_ms),
+        rolled_back_at=None if past.rolled_back_at_ms is None else from_ms(past.rolled_back_at_ms),
+        ip_address=past.ip,
+        user_agent=past.user_agent,
+        metadata=msgspec.Raw((past.metadata or "{}").encode()),
+    )

@@ -1,0 +1,132 @@
+"""The hot path through Litestar: one way for every operation from the request's bytes to the answer's."""
+
+import hashlib
+import re
+from typing import Any
+
+from litestar import Request, Response
+from litestar.datastructures import Headers
+
+from service.api import auth
+from service.api.context import Context
+from service.api.reading import HOT_BYTES, json_bytes, query
+from service.domain.decoding import decode
+from service.domain.errors import Refusal, malformed
+from service.domain.identity import Caller
+from service.operations.base import Call, Operation, Rendered
+from service.operations.redeem import VALIDATE, unknown_coupon
+
+_is_key = re.compile(r"[ -~]{1,255}\Z").match
+_unprintable = re.compile(r"[^ -~]")
+_preference = re.compile(r"\s*([A-Za-z]+)\s*(?:=\s*\"?([^\s\",;]*)\"?)?\s*(?:;[^,]*)?\Z").match
+DEFAULT_WAIT_S, MAX_WAIT_S = 2, 10
+USER_AGENT_CHARACTERS = 512
+
+
+async def perform(request: Request[Any, Any, Any], operation: Operation, code: str | None = None) -> Response[Any]:
+    """Run an operation on a JSON body."""
+    headers = request.headers
+    caller = auth.authenticated(request, headers.get("authorization", ""), operation.scopes)
+    if request.scope["query_string"]:
+        query(request)  # refuses it, with its name
+    body = await json_bytes(request, HOT_BYTES, headers)
+    call = call_of(request, caller, body, headers)
+    struct = decode(operation.decoder, body)
+    wait_s = _wait_s(headers) if operation.durable else None
+    return await carry_out(request, operation, call, code, struct, wait_s)
+
+
+async def carry_out(
+    request: Request[Any, Any, Any],
+    operation: Operation,
+    call: Call,
+    code: str | None,
+    struct: Any,
+    wait_s: int | None = None,
+) -> Response[Any]:
+    """Run an operation on its request struct; `wait_s` is how long it may take to be recorded, where that is wanted."""
+    context: Context = request.app.state.context
+    caller = call.caller
+    try:
+        command = operation.prepare(call, code, struct)
+        reply = await context.decider.run(caller.partition, command.script, command.keys, command.args)
+    except Refusal as refusal:
+        if operation is VALIDATE and refusal.code == "coupon_not_found":
+            return _response(unknown_coupon(caller))
+        raise
+    durability, applied = "fsynced" if context.decider.fsynced else "accepted", None
+    if wait_s is not None and await _recorded(context, caller, wait_s):
+        durability, applied = "recorded", "durability=recorded"
+    return _response(command.render(reply, durability), applied)
+
+
+def call_of(request: Request[Any, Any, Any], caller: Caller, body: bytes = b"", headers: Headers | None = None) -> Call:
+    """What the request says beyond its body."""
+    headers = request.headers if headers is None else headers
+    client = request.scope.get("client")
+    agent = headers.get("user-agent")
+    if agent is not None:
+        agent = _unprintable.sub("?", agent[:USER_AGENT_CHARACTERS])
+    if "idempotency-key" in headers:
+        return Call(
+            caller,
+            checked_key(headers["idempotency-key"]),
+            fingerprint(request, body),
+            client[0] if client else None,
+            agent,
+        )
+    return Call(caller, "", "-", client[0] if client else None, agent)
+
+
+def checked_key(key: str) -> str:
+    """The Idempotency-Key; Refusal `malformed`."""
+    if not _is_key(key):
+        raise malformed("Idempotency-Key", "must be 1 to 255 printable ASCII characters")
+    return key
+
+
+def fingerprint(request: Request[Any, Any, Any], body: bytes) -> str:
+    """What tells a request from another under the same key: method, path, query and body."""
+    scope = request.scope
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (scope["method"].encode(), scope["path"].encode(), scope["query_string"], body):
+        digest.update(b"%d " % len(part))
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _wait_s(headers: Headers) -> int | None:
+    """Seconds to wait for the record, where the request prefers that; unknown preferences are ignored (RFC 7240)."""
+    prefer = headers.getall("prefer", [])
+    if not prefer:
+        return None
+    found: dict[str, str] = {}
+    for part in ",".join(prefer).split(","):
+        if match := _preference(part):
+            found.setdefault(match[1].lower(), match[2] or "")
+    if found.get("durability") != "recorded":
+        return None
+    wait = found.get("wait", str(DEFAULT_WAIT_S))
+    if not wait.isdecimal() or int(wait[:9]) > MAX_WAIT_S:
+        raise malformed("Prefer", f"wait must be a number of seconds, at most {MAX_WAIT_S}")
+    return int(wait)
+
+
+async def _recorded(context: Context, caller: Caller, wait_s: int) -> bool:
+    """Whether what was just answered is committed in Postgres, within so many seconds."""
+    try:
+        epoch, seq = await context.decider.tail(caller.partition)
+    except Refusal:
+        return False
+    return await context.recorded.wait(caller.partition, epoch, seq, wait_s * 1000)
+
+
+def _response(rendered: Rendered, applied: str | None = None) -> Response[Any]:
+    headers: dict[str, str] = {}
+    if rendered.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    if applied:
+        headers["Preference-Applied"] = applied
+    if rendered.body is None:
+        return Response(b"", status_code=rendered.status, headers=headers)
+    return Response(rendered.body, status_code=rendered.status, headers=headers, media_type="application/json")

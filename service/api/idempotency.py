@@ -1,0 +1,106 @@
+"""`Idempotency-Key` off the hot path: the key is claimed first, and kept with the answer once there is one.
+
+A refusal lets the key go. A request that died, or whose outcome isn't known, keeps it for a minute.
+"""
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from litestar import Request, Response
+
+from service.api.context import Context
+from service.api.hot import checked_key, fingerprint
+from service.domain.errors import Refusal
+from service.domain.identity import Caller
+
+T = TypeVar("T")
+
+_RENEW_S = 20.0
+_encode = msgspec.json.Encoder().encode
+
+
+class Answered(msgspec.Struct, Generic[T], kw_only=True):
+    """What a request did; `kept` is what a repeat is answered where that is something else (without a secret)."""
+
+    status: int
+    body: T
+    location: str = ""
+    kept: T | None = None
+
+
+class Stream:
+    """A body that is too large to look at first. Its digest is known when all of it has gone through."""
+
+    def __init__(self, parts: AsyncIterator[bytes]) -> None:
+        self._parts = parts
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._parts:
+            self._digest.update(part)
+            yield part
+
+    async def digest(self) -> bytes:
+        """The digest in hexadecimal, once what is left has been read."""
+        async for _ in self:
+            pass
+        return self._digest.hexdigest().encode()
+
+
+async def once(
+    request: Request[Any, Any, Any], caller: Caller, body: bytes | Stream, act: Callable[[], Awaitable[Answered[T]]]
+) -> Response[T]:
+    """Do it, unless it was done under the same key before.
+
+    The fingerprint is of method, path, query and body. A streamed body's digest is kept in front of the answer instead.
+    """
+    if "idempotency-key" not in request.headers:
+        return _response(await act())
+    hot = request.app.state.context.hot
+    key = checked_key(request.headers["idempotency-key"])
+    print_ = fingerprint(request, body if isinstance(body, bytes) else b"")
+    known = await hot.claim(caller, key, print_)
+    if known is not None:
+        return await _replayed(body, *known)
+    renewing = asyncio.create_task(_renew(request.app.state.context, caller, key, print_))
+    try:
+        answered = await act()
+        kept = _encode(answered.body if answered.kept is None else answered.kept)
+        if isinstance(body, Stream):
+            kept = await body.digest() + b" " + kept
+    except Refusal as refusal:
+        if refusal.code != "outcome_unknown":
+            with contextlib.suppress(Refusal):
+                await hot.release(caller, key, print_)
+        raise
+    finally:
+        renewing.cancel()
+    await hot.settle(caller, key, print_, answered.status, kept, answered.location)
+    return _response(answered)
+
+
+async def _replayed(body: bytes | Stream, status: int, kept: bytes, location: str) -> Response[Any]:
+    if isinstance(body, Stream):
+        digest, _, kept = kept.partition(b" ")
+        if digest != await body.digest():
+            raise Refusal("idempotency_key_reused")
+    response = _response(Answered(status=status, body=msgspec.Raw(kept), location=location))
+    response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+async def _renew(context: Context, caller: Caller, key: str, print_: str) -> None:
+    """Keep the claim while the request runs."""
+    while True:
+        await asyncio.sleep(_RENEW_S)
+        with contextlib.suppress(Refusal):
+            await context.hot.renew(caller, key, print_)
+
+
+def _response(answered: Answered[Any]) -> Response[Any]:
+    headers = {"Location": answered.location} if answered.location else {}
+    return Response(_encode(answered.body), status_code=answered.status, headers=headers, media_type="application/json")

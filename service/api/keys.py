@@ -1,0 +1,161 @@
+"""API keys."""
+
+import asyncio
+import time
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Request, Response, delete, get, post
+from litestar.params import PathParameter
+
+from service.api.auth import caller
+from service.api.context import Context
+from service.api.documented import documented
+from service.api.idempotency import Answered, once
+from service.api.reading import Listing, cursor, id_of, json_bytes, position, query
+from service.domain import words
+from service.domain.books import Time, check_time
+from service.domain.decoding import decode
+from service.domain.errors import BadField, Refusal
+from service.domain.times import from_ms, to_datetime, to_ms
+from service.domain.words import Answer, check_text
+from service.record.keys import KeyRow, create_key, new_secret, page_keys, revoke_key
+
+SETTLE_S = 0.9
+"""By then every process has read the keys again."""
+
+_EXAMPLE = {
+    "keyId": "019aa0b2-8a11-7c2d-b8a4-1f0f6f1d2e90",
+    "name": "web shop",
+    "scopes": ["checkout"],
+    "prefix": "scrip_live_Vb3xQ",
+    "createdAt": "2026-11-20T09:14:00.123Z",
+    "lastUsedAt": None,
+    "expiresAt": None,
+}
+
+
+class CreateKey(words.Request, kw_only=True):
+    """A key to make."""
+
+    name: Annotated[str, msgspec.Meta(description="1 to 255 characters.", examples=["web shop"])]
+    scopes: Annotated[
+        list[Literal["public", "checkout", "manage", "operate"]], msgspec.Meta(description="None implies another.")
+    ]
+    expires_at: Time | None = None
+
+    def __post_init__(self) -> None:
+        check_text("name", self.name, 1, 255)
+        if not self.scopes or len(set(self.scopes)) != len(self.scopes):
+            raise BadField("scopes", "must have at least one scope, and each once")
+        if self.expires_at is not None:
+            check_time("expiresAt", self.expires_at)
+            if self.expires_at.timestamp() <= time.time():
+                raise BadField("expiresAt", "must be in the future")
+
+
+class Key(Answer, kw_only=True):
+    """A key, without its secret."""
+
+    key_id: UUID
+    name: str
+    scopes: list[str]
+    prefix: str
+    created_at: str
+    last_used_at: str | None
+    expires_at: str | None
+
+
+class NewKey(Key, kw_only=True):
+    """A key with its secret, which is shown this once; a repeated request gets null."""
+
+    secret: str | None
+
+
+class KeyPage(Answer, kw_only=True):
+    """A page of keys, newest first."""
+
+    items: list[Key]
+    next_cursor: str | None
+
+
+_create = msgspec.json.Decoder(CreateKey)
+
+
+class Keys(Controller):
+    """The workspace's API keys."""
+
+    path = "/v1/keys"
+
+    @post(
+        "/",
+        **documented(
+            "createKey",
+            "Create a key",
+            "Keys",
+            body=CreateKey,
+            example={"name": "web shop", "scopes": ["checkout"]},
+            answer=_EXAMPLE | {"secret": "scrip_live_…"},
+            idempotent=True,
+        ),
+    )
+    async def create(self, request: Request[Any, Any, Any]) -> Response[NewKey]:
+        """Make a key. Its secret is in this answer and nowhere else. Scope `operate`."""
+        who = caller(request, "operate")
+        query(request)
+        body = await json_bytes(request)
+        said = decode(_create, body)
+        context: Context = request.app.state.context
+
+        async def act() -> Answered[NewKey]:
+            secret = new_secret(who.mode)
+            expires_at = None if said.expires_at is None else to_datetime(to_ms(said.expires_at))
+            async with context.pool.acquire() as connection:
+                row = await create_key(connection, who.workspace, said.name, said.scopes, secret, expires_at)
+            await asyncio.sleep(SETTLE_S)
+            fields = _fields(row)
+            return Answered(
+                status=201,
+                body=NewKey(**fields, secret=secret),
+                kept=NewKey(**fields, secret=None),
+                location=f"/v1/keys/{row.key_id}",
+            )
+
+        return await once(request, who, body, act)
+
+    @get(
+        "/",
+        **documented("listKeys", "List keys", "Keys", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}),
+    )
+    async def page(self, request: Request[Any, Any, Any]) -> KeyPage:
+        """Keys that are not revoked, newest first. Scope `operate`."""
+        who = caller(request, "operate")
+        asked = query(request, Listing)
+        pool = request.app.state.context.pool
+        rows = await page_keys(pool, who.workspace, asked.limit + 1, position(asked, "keys"))
+        items = [Key(**_fields(row)) for row in rows[: asked.limit]]
+        return KeyPage(items=items, next_cursor=cursor(rows, asked.limit, "keys", lambda row: row.position))
+
+    @delete("/{keyId:str}", **documented("deleteKey", "Revoke a key", "Keys", refusals="not_found"))
+    async def revoke(
+        self,
+        request: Request[Any, Any, Any],
+        key_id: Annotated[str, PathParameter(name="keyId", description="The key's id.")],
+    ) -> None:
+        """Take a key back; once this is answered no process takes it any more. Scope `operate`."""
+        who = caller(request, "operate")
+        query(request)
+        if not await revoke_key(request.app.state.context.pool, who.workspace, id_of(key_id, "not_found")):
+            raise Refusal("not_found")
+        await asyncio.sleep(SETTLE_S)
+
+
+def _fields(row: KeyRow) -> dict[str, Any]:
+    times = {"created_at": row.created_at, "last_used_at": row.last_used_at, "expires_at": row.expires_at}
+    return {
+        "key_id": row.key_id,
+        "name": row.name,
+        "scopes": row.scopes,
+        "prefix": row.prefix,
+    } | {name: None if at is None else from_ms(to_ms(at)) for name, at in times.items()}

@@ -1,0 +1,160 @@
+"""What operators ask: health, how far the record is behind, metrics, and where things are."""
+
+import asyncio
+import time
+from typing import Any, Literal
+
+import asyncpg
+from litestar import Controller, Request, Response, get
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from service.api.auth import caller
+from service.api.context import Context
+from service.api.documented import documented
+from service.api.reading import query
+from service.domain.errors import Refusal
+from service.domain.words import Answer
+from service.operations.base import encode
+from service.record.partitions import Partition, read_partition
+
+CHECK_S = 1.0
+
+_CONSISTENCY = {
+    "state": "open",
+    "lagEvents": 12,
+    "lagSeconds": 0.031,
+    "lastRecorded": "3-118204",
+    "lastReconciledAt": None,
+    "drift": {},
+}
+
+
+class Live(Answer):
+    """The process answers."""
+
+    status: Literal["live"]
+
+
+class Ready(Answer):
+    """Whether requests can be decided; the parts that keep them from it."""
+
+    status: Literal["ready", "not_ready"]
+    failing: list[str]
+
+
+class Consistency(Answer):
+    """How far the record in Postgres is behind what Redis decided."""
+
+    state: Literal["open", "recovering", "behind"]
+    lag_events: int
+    lag_seconds: float
+    last_recorded: str
+    last_reconciled_at: str | None
+    drift: dict[str, int]
+
+
+class Operating(Controller):
+    """Health, consistency, metrics."""
+
+    path = "/"
+
+    @get("/", include_in_schema=False)
+    async def index(self) -> dict[str, str]:
+        """Where things are."""
+        return {
+            "service": "scrip",
+            "documentation": "/schema",
+            "openapi": "/schema/openapi.json",
+            "live": "/health/live",
+            "ready": "/health/ready",
+            "metrics": "/metrics",
+        }
+
+    @get(
+        "/health/live",
+        **documented("getLive", "Is the process alive", "Operators", answer={"status": "live"}, open_to_all=True),
+    )
+    async def live(self) -> Live:
+        """No part is asked. No credentials."""
+        return Live(status="live")
+
+    @get(
+        "/health/ready",
+        **documented(
+            "getReady",
+            "Can requests be decided",
+            "Operators",
+            answer={"status": "ready", "failing": []},
+            answers={503: (Ready, "What is missing.")},
+            open_to_all=True,
+        ),
+    )
+    async def ready(self, request: Request[Any, Any, Any]) -> Response[Ready]:
+        """503 with the failing parts named: `redis`, `postgres`, `partition 0` (being recovered). No credentials."""
+        context: Context = request.app.state.context
+        failing: list[str] = []
+        if not context.decider.link.connected:
+            failing.append("redis")
+        try:
+            async with asyncio.timeout(CHECK_S):
+                await context.pool.fetchval("SELECT 1")
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            failing.append("postgres")
+        if not failing:
+            states = await asyncio.gather(*(_state(context, p) for p in range(context.settings.partitions)))
+            failing += [f"partition {p}" for p, state in enumerate(states) if state == "recovering"]
+        body = Ready(status="not_ready" if failing else "ready", failing=failing)
+        headers = {"Retry-After": "1"} if failing else {}
+        return Response(  # type: ignore[return-value]
+            encode(body), status_code=503 if failing else 200, headers=headers, media_type="application/json"
+        )
+
+    @get(
+        "/v1/ops/consistency",
+        **documented("getConsistency", "Read how far the record is behind", "Operators", answer=_CONSISTENCY),
+    )
+    async def consistency(self, request: Request[Any, Any, Any]) -> Consistency:
+        """Of the workspace's partition. Scope `operate`."""
+        who = caller(request, "operate")
+        query(request)
+        context: Context = request.app.state.context
+        state = await _state(context, who.partition)
+        try:
+            tail = await context.decider.tail(who.partition)
+        except Refusal:
+            tail = (0, 0)
+        row = await read_partition(context.pool, who.partition)
+        pending = _pending(tail, row)
+        lag_s = time.time() - row.recorded_at.timestamp() if pending and row.recorded_at else 0.0
+        return Consistency(
+            state=state,
+            lag_events=pending,
+            lag_seconds=round(max(lag_s, 0.0), 3),
+            last_recorded=f"{row.cursor_epoch}-{row.cursor_seq}",
+            last_reconciled_at=None,
+            drift={},
+        )
+
+    @get("/metrics", include_in_schema=False)
+    async def metrics(self) -> Response[bytes]:
+        """Prometheus' text format. No credentials."""
+        return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+async def _state(context: Context, partition: int) -> Literal["open", "recovering", "behind"]:
+    if partition not in context.open_partitions:
+        return "recovering"
+    try:
+        gate = await context.decider.gate(partition)
+    except Refusal:
+        return "recovering"
+    if gate == "open":
+        return "open"
+    return "behind" if gate in ("full", "behind") else "recovering"
+
+
+def _pending(tail: tuple[int, int], row: Partition) -> int:
+    epoch, seq = tail
+    if epoch == row.cursor_epoch:
+        return max(0, seq - row.cursor_seq)
+    return seq + 1 if epoch > row.cursor_epoch else 0

@@ -1,0 +1,119 @@
+"""The workspace's settings."""
+
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from litestar import Controller, Request, get, patch
+from msgspec import UNSET, UnsetType
+
+from service.api.auth import caller
+from service.api.configuring import check_open, projected
+from service.api.context import Context
+from service.api.documented import documented
+from service.api.reading import json_body, query
+from service.domain import words
+from service.domain.errors import BadField
+from service.domain.money import check_currency
+from service.domain.projection import WorkspaceRow
+from service.domain.words import Answer, Count
+from service.record.workspaces import patch_workspace, read_workspace
+
+_NULL = {"currency": "USD", "coupons_per_order": 1, "max_coupons": None}
+_EXAMPLE = {
+    "workspaceId": "019aa0b2-5d10-7e0b-9f3c-2a6f0c9d4b21",
+    "name": "demo",
+    "mode": "live",
+    "currency": "USD",
+    "couponsPerOrder": 1,
+    "maxCoupons": None,
+    "giftBookId": None,
+    "idempotencyHours": 24,
+}
+
+
+class PatchWorkspace(words.Request, kw_only=True):
+    """Changes of the settings; null is the default."""
+
+    currency: Annotated[str | UnsetType | None, msgspec.Meta(description="ISO 4217.", examples=["USD"])] = UNSET
+    coupons_per_order: Count | UnsetType | None = UNSET
+    max_coupons: Annotated[
+        Count | UnsetType | None, msgspec.Meta(description="How many coupons a user may hold; null is no limit.")
+    ] = UNSET
+    gift_book_id: UUID | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        if isinstance(self.currency, str):
+            check_currency("currency", self.currency)
+        if isinstance(self.gift_book_id, UUID):
+            raise BadField("giftBookId", "is not available yet")
+
+
+class Workspace(Answer, kw_only=True):
+    """A workspace's settings."""
+
+    workspace_id: UUID
+    name: str
+    mode: Literal["live", "test"]
+    currency: str
+    coupons_per_order: int
+    max_coupons: int | None
+    gift_book_id: UUID | None
+    idempotency_hours: int
+
+
+_patch = msgspec.json.Decoder(PatchWorkspace)
+
+
+class Settings(Controller):
+    """What holds for a whole workspace."""
+
+    path = "/v1/workspace"
+
+    @get("/", **documented("getWorkspace", "Read the settings", "Workspace", answer=_EXAMPLE))
+    async def read(self, request: Request[Any, Any, Any]) -> Workspace:
+        """The workspace's settings. Scope `operate`."""
+        who = caller(request, "operate")
+        query(request)
+        return _answer(await read_workspace(request.app.state.context.pool, who.workspace))
+
+    @patch(
+        "/",
+        **documented(
+            "patchWorkspace",
+            "Change the settings",
+            "Workspace",
+            body=PatchWorkspace,
+            example={"couponsPerOrder": 2},
+            answer=_EXAMPLE,
+            refusals="outcome_unknown",
+        ),
+    )
+    async def change(self, request: Request[Any, Any, Any]) -> Workspace:
+        """Change what is named; it governs every later request. Scope `operate`."""
+        who = caller(request, "operate")
+        query(request)
+        said = await json_body(request, _patch)
+        context: Context = request.app.state.context
+        check_open(context, who)
+        changes: dict[str, Any] = {}
+        for name, default in _NULL.items():
+            value = getattr(said, name)
+            if value is not UNSET:
+                changes[name] = default if value is None else value
+        row = await patch_workspace(context.pool, who.workspace, who.partition, changes)
+        await projected(context, who.partition, row.version, context.projector.workspace(row))
+        return _answer(row)
+
+
+def _answer(row: WorkspaceRow) -> Workspace:
+    return Workspace(
+        workspace_id=row.workspace_id,
+        name=row.name,
+        mode=row.mode,
+        currency=row.currency,
+        coupons_per_order=row.coupons_per_order,
+        max_coupons=row.max_coupons,
+        gift_book_id=row.gift_book_id,
+        idempotency_hours=row.idempotency_hours,
+    )

@@ -1,0 +1,108 @@
+"""The Litestar application."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import offapi
+from litestar import Litestar, Request, Response
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Components, License, SecurityScheme, Tag
+from litestar.static_files import create_static_files_router
+
+from service.api import problems, workspace
+from service.api.books import Books
+from service.api.codes import Codes
+from service.api.coupons import Coupons, Rollbacks
+from service.api.histories import Histories
+from service.api.jobs import Jobs
+from service.api.keys import Keys
+from service.api.operating import Operating
+from service.api.schemas import Structs
+from service.api.users import Users
+from service.config import Settings
+from service.domain.errors import Refusal
+from service.record.pool import is_away
+from service.wiring import connected
+
+_TAGS = [
+    Tag("Coupons", "The hot path: assign, lock, extend, unlock, redeem, validate."),
+    Tag("Redemptions", "What was redeemed, and taking it back."),
+    Tag("Books", "Coupons under one set of rules each."),
+    Tag("Codes", "Uploading and generating codes."),
+    Tag("Users", "Users, their coupons and histories."),
+    Tag("Keys", "API keys."),
+    Tag("Workspace", "The workspace's settings."),
+    Tag("Jobs", "Long work."),
+    Tag("Operators", "Health and consistency."),
+]
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The application; it connects when it starts."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with connected(settings) as context:
+            app.state.context = context
+            yield
+
+    return Litestar(
+        [
+            *(Operating, Books, Codes, Coupons, Rollbacks, Histories, Users, Jobs, Keys, workspace.Settings),
+            create_static_files_router("/schema/assets", [_assets()], include_in_schema=False),
+        ],
+        lifespan=[lifespan],
+        exception_handlers={
+            **problems.HANDLERS,
+            asyncpg.PostgresError: _refuse_postgres,
+            asyncpg.InterfaceError: _refuse_postgres,
+            OSError: _refuse_postgres,
+        },
+        openapi_config=_openapi(),
+        plugins=[Structs()],
+        request_max_body_size=None,  # each handler reads its body within a bound of its own
+        logging_config=None,
+    )
+
+
+def _refuse_postgres(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Postgres is away, or a statement was wrong."""
+    if is_away(error):
+        return problems.refuse(request, Refusal("unavailable", retry_after_ms=2000))
+    return problems.fail(request, error)
+
+
+def _assets() -> Path:
+    """Swagger UI's files, which come in a package of their own."""
+    return Path(offapi.__file__).parent
+
+
+def _openapi() -> OpenAPIConfig:
+    page = SwaggerRenderPlugin(
+        js_url="/schema/assets/swagger_bundle.js",
+        css_url="/schema/assets/swagger_style.css",
+        standalone_preset_js_url="/schema/assets/swagger_preset.js",
+        favicon="<link rel='icon' href='data:,'>",
+        path="/",
+    )
+    return OpenAPIConfig(
+        title="Scrip",
+        version="1",
+        description=(
+            "Coupon redemption for flash sales. Requests and answers are JSON in UTF-8; a refusal is a problem "
+            "(RFC 9457) with a stable `code`, and changed nothing."
+        ),
+        license=License("MIT", identifier="MIT"),
+        tags=_TAGS,
+        path="/schema",
+        render_plugins=[page],
+        components=Components(
+            security_schemes={"key": SecurityScheme(type="http", scheme="bearer", description="An API key.")}
+        ),
+        security=[{"key": []}],
+        use_handler_docstrings=True,
+    )

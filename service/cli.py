@@ -1,0 +1,84 @@
+"""The commands. Each imports what it needs when it runs, so that `scrip --help` is quick."""
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import click
+
+from service.cli_admin import keys, workspaces
+from service.replay.command import replay
+
+if TYPE_CHECKING:
+    from service.config import Settings
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Scrip, a coupon service. Settings come from the environment or a .env file."""
+
+
+main.add_command(keys)
+main.add_command(replay)
+main.add_command(workspaces)
+
+
+@main.command()
+def run() -> None:
+    """Run everything here, with embedded servers where REDIS_URL or DATABASE_URL is not set."""
+    from service import config
+    from service.embedded.run import run
+
+    run(config.load())
+
+
+@main.command()
+def api() -> None:
+    """Serve the HTTP API."""
+    settings = _settings_with_servers()
+    from service.api.server import serve
+
+    serve(settings)
+
+
+@main.command()
+def worker() -> None:
+    """Move what Redis decided into Postgres, and what Postgres says into Redis."""
+    settings = _settings_with_servers()
+    from service.worker.main import run
+
+    run(settings)
+
+
+@main.command()
+def migrate() -> None:
+    """Bring the database's schema up to date."""
+    from service import config
+
+    url = config.load().database_url
+    if url is None:
+        raise click.ClickException("DATABASE_URL is not set. Say which database to migrate.")
+
+    import asyncpg
+
+    from service.record.migrations import MigrationError, migrate
+
+    try:
+        applied = asyncio.run(migrate(url))
+    except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise click.ClickException(f"The database can't be migrated: {error}") from error
+    click.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")
+
+
+def _settings_with_servers() -> "Settings":
+    """The settings, for a process that needs both servers. Raises ClickException where one is not named."""
+    from service import config
+
+    settings = config.load()
+    missing = [
+        name
+        for name, url in (("REDIS_URL", settings.redis_url), ("DATABASE_URL", settings.database_url))
+        if url is None
+    ]
+    if missing:
+        raise click.ClickException(f"{' and '.join(missing)} not set. `scrip run` brings servers of its own.")
+    return settings

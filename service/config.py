@@ -1,0 +1,104 @@
+"""The settings, and the one place that reads the environment."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import click
+from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_PREFIX = "SCRIP_"
+_SECRET = frozenset({"REDIS_URL", "DATABASE_URL"})
+
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _default_log_format() -> str:
+    return "console" if sys.stderr.isatty() else "json"
+
+
+class SettingsError(click.ClickException):
+    """The environment holds values that can't be used; the message names every one."""
+
+    exit_code = 2
+
+
+class Settings(BaseSettings):
+    """What the environment and a `.env` file in the working directory say; the environment wins."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=_PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        # Errors would otherwise quote the value, and a URL may hold a password.
+        hide_input_in_errors=True,
+    )
+
+    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL", repr=False)
+    """Redis or Valkey; None is the embedded Valkey."""
+    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL", repr=False)
+    """Postgres; None is the embedded one."""
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    data_dir: Path = Path(".scrip")
+    """Where `scrip run` keeps its data; absolute once read."""
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"
+    log_format: Annotated[Literal["console", "json"], BeforeValidator(_lower)] = Field(
+        default_factory=_default_log_format,
+        validate_default=True,
+    )
+    """`console` on a terminal, `json` elsewhere."""
+    partitions: int = Field(default=1, ge=1, le=1024)
+    """How many slots workspaces spread over; fixed once the database is made."""
+    metrics_port: Port | None = None
+    """Where the worker serves its metrics; None serves none."""
+    embedded: bool = False
+    """Set by `scrip run` for the processes it starts on its own servers."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_scheme(cls, value: str | None) -> str | None:
+        return _with_scheme(value, ("redis", "rediss", "unix"))
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres_scheme(cls, value: str | None) -> str | None:
+        return _with_scheme(value, ("postgresql", "postgres"))
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+
+def load() -> Settings:
+    """Read the settings. Raises SettingsError with one line for each bad value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [_line(found) for found in error.errors(include_url=False)]
+        raise SettingsError("\n  ".join(["settings that can't be used:", *lines])) from None
+
+
+def _with_scheme(value: str | None, schemes: tuple[str, ...]) -> str | None:
+    if value is not None and urlsplit(value).scheme not in schemes:
+        raise ValueError("must start with " + " or ".join(f"{scheme}://" for scheme in schemes))
+    return value
+
+
+def _line(found: Any) -> str:
+    """One bad value in words: the variable, what it must be, what it is (unless that may be a secret)."""
+    name = str(found["loc"][0])
+    variable = name if name in _SECRET else _PREFIX + name.upper()
+    wanted = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    shown = "" if variable in _SECRET else f", not {found['input']!r}"
+    return f"{variable} {wanted}{shown}"

@@ -1,0 +1,1 @@
+"""Words and rules of coupons; imports nothing of ours."""

@@ -1,0 +1,344 @@
+"""Books: what may be said of one, what makes no sense together, and how it is answered."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from service.domain.errors import BadField, invalid
+from service.domain.money import CURRENCY_DIGITS, Money, check_currency, from_e4, to_e4
+from service.domain.patterns import DEFAULT_CHARSET, DEFAULT_PATTERN, check_pattern, checked_charset
+from service.domain.projection import BookRow, DiscountRow
+from service.domain.times import from_ms, to_ms
+from service.domain.words import Answer, Count, Request, check_text, packed_metadata
+
+MAX_CODES = 10_000_000
+METADATA_BYTES = 4096
+_MAX_TAGS, _TAG_LENGTH = 20, 100
+_LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
+
+Status = Literal["active", "inactive", "archived"]
+Time = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339.", examples=["2026-11-27T00:00:00Z"])]
+
+
+class _Discount(Request, kw_only=True):
+    max_amount: Money | None = None
+    min_order_value: Money | None = None
+    currency: Annotated[str | None, msgspec.Meta(description="ISO 4217; the workspace's where left out.")] = None
+
+
+class PercentageDiscount(_Discount, kw_only=True, tag_field="type", tag="percentage"):
+    """A part of the order's value."""
+
+    value: Annotated[Decimal, msgspec.Meta(description="Above 0, to 100; at most 4 decimals.", examples=["20"])]
+
+
+class FixedDiscount(_Discount, kw_only=True, tag_field="type", tag="fixed"):
+    """An amount, but never more than the order's value."""
+
+    value: Money
+
+
+Discount = PercentageDiscount | FixedDiscount
+
+
+class _Fields(Request, kw_only=True):
+    """What can be said of a book and changed later; UNSET is not said."""
+
+    description: str | UnsetType | None = UNSET
+    status: Status | UnsetType | None = UNSET
+    valid_from: Time | UnsetType | None = UNSET
+    valid_until: Time | UnsetType | None = UNSET
+    max_redemptions_per_code: Annotated[
+        Count | UnsetType | None, msgspec.Meta(description="1 where left out; null is no limit.")
+    ] = UNSET
+    max_redemptions_per_user: Count | UnsetType | None = UNSET
+    max_redemptions: Count | UnsetType | None = UNSET
+    max_codes_per_user: Count | UnsetType | None = UNSET
+    require_assignment: bool | UnsetType | None = UNSET
+    require_lock: bool | UnsetType | None = UNSET
+    lock_seconds: Annotated[Count | UnsetType | None, msgspec.Meta(description="300 where left out.")] = UNSET
+    max_lock_seconds: Annotated[Count | UnsetType | None, msgspec.Meta(description="3600 where left out.")] = UNSET
+    discount: Discount | UnsetType | None = UNSET
+    code_pattern: Annotated[
+        str | UnsetType | None,
+        msgspec.Meta(description="`#` is a random character of `charset`.", examples=[DEFAULT_PATTERN]),
+    ] = UNSET
+    charset: Annotated[str | UnsetType | None, msgspec.Meta(examples=[DEFAULT_CHARSET])] = UNSET
+    low_stock_threshold: Count | UnsetType | None = UNSET
+    gift_book_id: UUID | UnsetType | None = UNSET
+    keep_free: Count | UnsetType | None = UNSET
+    tags: list[str] | UnsetType | None = UNSET
+    metadata: dict[str, Any] | UnsetType | None = UNSET
+    created_by: str | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        check_text("description", self.description or None, 0, 2000)
+        check_text("createdBy", _said(self.created_by), 1, 255)
+        for field, time in (("validFrom", self.valid_from), ("validUntil", self.valid_until)):
+            if isinstance(time, datetime):
+                check_time(field, time)
+        for field, wanted in (("giftBookId", self.gift_book_id), ("keepFree", self.keep_free)):
+            if _said(wanted) is not None:
+                raise BadField(field, "is not available yet")
+        if self.discount:
+            _discount_row(self.discount)
+        if isinstance(self.code_pattern, str):
+            check_pattern("codePattern", self.code_pattern)
+        if isinstance(self.charset, str):
+            self.charset = checked_charset("charset", self.charset)
+        tags = self.tags or []
+        if len(tags) > _MAX_TAGS:
+            raise BadField("tags", f"must have at most {_MAX_TAGS} items")
+        for number, tag in enumerate(tags):
+            check_text(f"tags[{number}]", tag, 1, _TAG_LENGTH)
+        packed_metadata("metadata", self.metadata or None, METADATA_BYTES)
+
+
+class CreateBook(_Fields, kw_only=True):
+    """A new book."""
+
+    name: Annotated[str, msgspec.Meta(description="1 to 255 characters.", examples=["Summer sale"])]
+    total_codes: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=MAX_CODES)] | None, msgspec.Meta(description="Generate so many at once.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_text("name", self.name, 1, 255)
+
+
+class PatchBook(_Fields, kw_only=True):
+    """Changes of a book: what is left out stays, null clears."""
+
+    name: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_text("name", _said(self.name), 1, 255)
+
+
+class BookDiscount(Answer, kw_only=True):
+    """A book's discount; amounts have the currency's digits."""
+
+    type: Literal["percentage", "fixed"]
+    value: str
+    max_amount: str | None
+    min_order_value: str | None
+    currency: str | None
+
+
+class Book(Answer, kw_only=True):
+    """A book."""
+
+    book_id: UUID
+    name: str
+    description: str
+    status: Status
+    valid_from: str | None
+    valid_until: str | None
+    max_redemptions_per_code: int | None
+    max_redemptions_per_user: int | None
+    max_redemptions: int | None
+    max_codes_per_user: int | None
+    require_assignment: bool
+    require_lock: bool
+    lock_seconds: int
+    max_lock_seconds: int
+    discount: BookDiscount | None
+    code_pattern: str
+    charset: str
+    total_codes: int | None
+    low_stock_threshold: int | None
+    gift_book_id: UUID | None
+    keep_free: int | None
+    tags: list[str]
+    metadata: dict[str, Any]
+    created_by: str | None
+    created_at: str
+    updated_at: str
+    job_id: UUID | UnsetType = UNSET
+    """The generation of `totalCodes`; only in the answer that made the book."""
+
+
+_NULL: dict[str, Any] = {
+    "description": "",
+    "status": "active",
+    "require_assignment": False,
+    "require_lock": False,
+    "lock_seconds": 300,
+    "max_lock_seconds": 3600,
+    "code_pattern": DEFAULT_PATTERN,
+    "charset": DEFAULT_CHARSET,
+    "tags": [],
+    "metadata": {},
+}
+"""What null means where it is not "none"."""
+
+
+def new_book(
+    said: CreateBook,
+    *,
+    workspace: int,
+    partition: int,
+    book: int,
+    book_id: UUID,
+    version: int,
+    workspace_currency: str,
+    now_ms: int,
+) -> BookRow:
+    """The row of a new book; Refusal `invalid` where it makes no sense."""
+    names = "valid_from_ms valid_until_ms max_redemptions_per_user max_redemptions max_codes_per_user discount"
+    nothing: dict[str, Any] = dict.fromkeys([*names.split(), "low_stock_threshold", "created_by"])
+    row = BookRow(
+        workspace=workspace,
+        partition=partition,
+        book=book,
+        book_id=book_id,
+        version=version,
+        name=said.name,
+        max_redemptions_per_code=1,
+        total_codes=said.total_codes,
+        created_ms=now_ms,
+        updated_ms=now_ms,
+        workspace_currency=workspace_currency,
+        **_NULL,
+        **nothing,
+    )
+    return changed_book(row, said, version, now_ms)
+
+
+def changed_book(row: BookRow, said: CreateBook | PatchBook, version: int, now_ms: int) -> BookRow:
+    """The row with what was said of it; Refusal `invalid` where that makes no sense together."""
+    changes: dict[str, Any] = {"version": version, "updated_ms": now_ms}
+    for name in said.__struct_fields__:
+        value = getattr(said, name)
+        if value is UNSET or name in ("total_codes", "gift_book_id", "keep_free"):
+            continue
+        if value is None:
+            value = _NULL.get(name)
+        if name in ("valid_from", "valid_until"):
+            changes[f"{name}_ms"] = None if value is None else to_ms(value)
+        elif name == "discount":
+            changes[name] = None if value is None else _discount_row(value)
+        else:
+            changes[name] = value
+    made = msgspec.structs.replace(row, **changes)
+    _check(made)
+    return made
+
+
+def answer(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
+    """The book as a client sees it."""
+    return Book(
+        book_id=row.book_id,
+        name=row.name,
+        description=row.description,
+        status=row.status,
+        valid_from=None if row.valid_from_ms is None else from_ms(row.valid_from_ms),
+        valid_until=None if row.valid_until_ms is None else from_ms(row.valid_until_ms),
+        max_redemptions_per_code=row.max_redemptions_per_code,
+        max_redemptions_per_user=row.max_redemptions_per_user,
+        max_redemptions=row.max_redemptions,
+        max_codes_per_user=row.max_codes_per_user,
+        require_assignment=row.require_assignment,
+        require_lock=row.require_lock,
+        lock_seconds=row.lock_seconds,
+        max_lock_seconds=row.max_lock_seconds,
+        discount=None if row.discount is None else _discount_answer(row.discount, _digits(row)),
+        code_pattern=row.code_pattern,
+        charset=row.charset,
+        total_codes=row.total_codes,
+        low_stock_threshold=row.low_stock_threshold,
+        gift_book_id=None,
+        keep_free=None,
+        tags=row.tags,
+        metadata=row.metadata,
+        created_by=row.created_by,
+        created_at=from_ms(row.created_ms),
+        updated_at=from_ms(row.updated_ms),
+        job_id=job_id,
+    )
+
+
+def discount_json(row: DiscountRow) -> dict[str, str | None]:
+    """A discount as Postgres keeps it: amounts as decimal strings."""
+    return msgspec.to_builtins(_discount_answer(row, 4))
+
+
+def discount_of(kept: dict[str, Any]) -> DiscountRow:
+    """The discount that Postgres kept."""
+    return _discount_row(msgspec.convert(kept, Discount))
+
+
+def check_time(field: str, time: datetime) -> None:
+    """Raise BadField unless the time can be kept and answered: from 1970 to 9999, in UTC."""
+    if not 0 <= to_ms(time) <= _LATEST_MS:
+        raise BadField(field, "must be from 1970 to 9999")
+
+
+def check_discount_digits(discount: DiscountRow, digits: int) -> None:
+    """Refusal `invalid` where an amount has more digits than the currency."""
+    amounts = {"discount.maxAmount": discount.max_amount_e4, "discount.minOrderValue": discount.min_order_value_e4}
+    if discount.type == "fixed":
+        amounts["discount.value"] = discount.value_e4
+    for field, amount in amounts.items():
+        if amount is not None and amount % 10 ** (4 - digits):
+            raise invalid(field, f"must have at most {digits} digits after the point, as its currency has")
+
+
+def _said(value: Any) -> Any:
+    return None if value is UNSET else value
+
+
+def _digits(row: BookRow) -> int:
+    own = row.discount.digits if row.discount else None
+    return CURRENCY_DIGITS[row.workspace_currency] if own is None else own
+
+
+def _check(row: BookRow) -> None:
+    """What only shows with all of a book's fields at hand."""
+    if row.valid_from_ms is not None and row.valid_until_ms is not None and row.valid_until_ms <= row.valid_from_ms:
+        raise invalid("validUntil", "must be after validFrom")
+    if row.lock_seconds > row.max_lock_seconds:
+        raise invalid("lockSeconds", "must not be more than maxLockSeconds")
+    if row.discount is not None:
+        check_discount_digits(row.discount, _digits(row))
+
+
+def _discount_row(discount: Discount) -> DiscountRow:
+    """The discount in integers; BadField where a value is out of range."""
+    check_currency("discount.currency", discount.currency)
+    value_e4 = to_e4("discount.value", discount.value)
+    if value_e4 == 0:
+        raise BadField("discount.value", "must be more than 0")
+    percentage = isinstance(discount, PercentageDiscount)
+    if percentage and value_e4 > 1_000_000:
+        raise BadField("discount.value", "must be at most 100")
+    return DiscountRow(
+        type="percentage" if percentage else "fixed",
+        value_e4=value_e4,
+        max_amount_e4=_amount("discount.maxAmount", discount.max_amount),
+        min_order_value_e4=_amount("discount.minOrderValue", discount.min_order_value),
+        currency=discount.currency,
+        digits=None if discount.currency is None else CURRENCY_DIGITS[discount.currency],
+    )
+
+
+def _amount(field: str, amount: Decimal | None) -> int | None:
+    return None if amount is None else to_e4(field, amount)
+
+
+def _discount_answer(row: DiscountRow, digits: int) -> BookDiscount:
+    return BookDiscount(
+        type=row.type,
+        value=from_e4(row.value_e4, 4).rstrip("0").rstrip(".")
+        if row.type == "percentage"
+        else from_e4(row.value_e4, digits),
+        max_amount=None if row.max_amount_e4 is None else from_e4(row.max_amount_e4, digits),
+        min_order_value=None if row.min_order_value_e4 is None else from_e4(row.min_order_value_e4, digits),
+        currency=row.currency,
+    )

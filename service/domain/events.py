@@ -1,0 +1,198 @@
+"""Events: what happened, as the outbox carries it and Postgres records it. The format is in `docs/architecture.md`."""
+
+import hashlib
+
+import msgspec
+
+from service.domain.keys import bucket
+from service.domain.words import shown, unword, word
+
+
+class MalformedEvent(ValueError):
+    """An entry of the outbox that is no event."""
+
+
+class RequestPart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
+    """What the service knew of the request: the client, and what Redis passes on unread."""
+
+    ip: str = ""
+    ua: str = ""
+    metadata: msgspec.Raw = msgspec.Raw(b"")
+    reason: str = ""
+    key: str = ""
+    op: str = ""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """An entry of the outbox, named by epoch and number; `kept` is what Redis keeps under its Idempotency-Key."""
+
+    epoch: int
+    seq: int
+    request: RequestPart = RequestPart()
+    kept: str | None = None
+
+
+class Opened(Event, frozen=True, kw_only=True, gc=False):
+    """The first of an epoch."""
+
+
+class Answered(Event, frozen=True, kw_only=True, gc=False):
+    """A request off the hot path was answered under its Idempotency-Key."""
+
+    workspace: int
+    at_ms: int
+
+
+class Fact(Event, frozen=True, kw_only=True, gc=False):
+    """What happened to a coupon."""
+
+    workspace: int
+    book: int
+    code: str
+    user: str
+    at_ms: int
+
+
+class Assigned(Fact, frozen=True, kw_only=True, gc=False):
+    """A code became a user's."""
+
+
+class Redeemed(Fact, frozen=True, kw_only=True, gc=False):
+    """A use was spent; `slot` is its place in the order (0 without one), `max_uses` the code's limit (0 for none)."""
+
+    order: str | None
+    redemption_id: str
+    value_e4: int | None
+    currency: str | None
+    digits: int
+    discount_e4: int
+    slot: int
+    max_uses: int
+
+
+class RolledBack(Fact, frozen=True, kw_only=True, gc=False):
+    """A redemption was taken back; with `restore` its use may be spent again."""
+
+    order: str | None
+    redemption_id: str
+    restore: bool
+
+
+_END_MS = 253_402_300_800_000  # the year 10000, which no datetime holds
+_request = msgspec.json.Decoder(RequestPart).decode
+
+
+def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -> Event:
+    """The event of an entry's fields. Raises MalformedEvent."""
+    try:
+        text = d.decode("ascii")
+        if "\\" in text or not text.isprintable():
+            raise MalformedEvent("it holds characters that no id has")
+        words = text.split(" ")
+        kind = words[0]
+        answer = None if kept is None else kept.decode()
+        if kind == "R":
+            _, w, b, code, user, order, own_id, value, currency, digits, discount, at, slot, _, _, most = words
+            return Redeemed(
+                epoch=epoch,
+                seq=seq,
+                request=_request(r),
+                kept=answer,
+                workspace=int(w),
+                book=int(b),
+                code=code,
+                user=shown(user),
+                at_ms=_moment(at),
+                order=unword(order),
+                redemption_id=own_id,
+                value_e4=None if value == "-" else int(value),
+                currency=None if currency == "-" else currency,
+                digits=int(digits),
+                discount_e4=int(discount),
+                slot=int(slot),
+                max_uses=int(most),
+            )
+        if kind == "A":
+            _, w, b, code, user, at, _ = words
+            return Assigned(
+                epoch=epoch,
+                seq=seq,
+                request=_request(r),
+                kept=answer,
+                workspace=int(w),
+                book=int(b),
+                code=code,
+                user=shown(user),
+                at_ms=_moment(at),
+            )
+        if kind == "B":
+            _, w, b, code, user, order, own_id, at, restore, _, _ = words
+            return RolledBack(
+                epoch=epoch,
+                seq=seq,
+                request=_request(r),
+                kept=answer,
+                workspace=int(w),
+                book=int(b),
+                code=code,
+                user=shown(user),
+                at_ms=_moment(at),
+                order=unword(order),
+                redemption_id=own_id,
+                restore=("0", "1").index(restore) == 1,
+            )
+        if kind == "K":
+            _, w, at = words
+            return Answered(epoch=epoch, seq=seq, request=_request(r), kept=answer, workspace=int(w), at_ms=_moment(at))
+        if text == "O" and seq == 0:
+            return Opened(epoch=epoch, seq=seq)
+    except MalformedEvent:
+        raise
+    except (ValueError, msgspec.DecodeError) as error:
+        raise MalformedEvent(f"a field can't be read ({type(error).__name__})") from error
+    raise MalformedEvent("its kind is unknown")
+
+
+def _moment(text: str) -> int:
+    at_ms = int(text)
+    if not 0 <= at_ms < _END_MS:
+        raise MalformedEvent("its time is out of range")
+    return at_ms
+
+
+def decided(event: Event) -> str:
+    """The inverse: the field `d` of the entry."""
+    match event:
+        case Redeemed(workspace=w, book=b, code=code, at_ms=at):
+            user, order = word(event.user), word(event.order)
+            value = "-" if event.value_e4 is None else event.value_e4
+            return (
+                f"R {w} {b} {code} {user} {order} {event.redemption_id} {value} {event.currency or '-'} "
+                f"{event.digits} {event.discount_e4} {at} {event.slot} {bucket(code)} {bucket(order)} {event.max_uses}"
+            )
+        case Assigned(workspace=w, book=b, code=code, at_ms=at):
+            return f"A {w} {b} {code} {word(event.user)} {at} {bucket(code)}"
+        case RolledBack(workspace=w, book=b, code=code, at_ms=at):
+            user, order = word(event.user), word(event.order)
+            return (
+                f"B {w} {b} {code} {user} {order} {event.redemption_id} {at} {int(event.restore)} "
+                f"{bucket(code)} {bucket(order)}"
+            )
+        case Answered(workspace=w, at_ms=at):
+            return f"K {w} {at}"
+        case _:
+            return "O"
+
+
+def packed(request: RequestPart) -> bytes:
+    """The field `r` of the entry."""
+    return msgspec.json.encode(request)
+
+
+def entry_digest(entry_id: bytes, *fields: bytes) -> bytes:
+    """What tells an entry from any other: its id and the values of its fields, in order."""
+    digest = hashlib.blake2b(entry_id, digest_size=16)
+    for field in fields:
+        digest.update(b" %d " % len(field))
+        digest.update(field)
+    return digest.digest()

@@ -1,0 +1,75 @@
+"""Money: decimals at the edge, integers of 10⁻⁴ units ("e4") within, the currency's digits in answers.
+
+Digits and codes are ISO 4217's. CLDR's (as in babel) differ: they round IQD or LBP to whole units for display.
+"""
+
+from decimal import Context, Decimal
+from typing import Annotated
+
+import msgspec
+
+from service.domain.errors import BadField
+
+E4 = 10_000
+LIMIT = Decimal(10) ** 11
+"""Every amount is below this, in units."""
+_WIDE = Context(prec=200)  # the usual 28 digits would round a longer amount instead of refusing it
+
+Money = Annotated[
+    Decimal, msgspec.Meta(description="A JSON number or a string; 0 or more and below 10¹¹.", examples=["25.00"])
+]
+
+_DIGITS = {
+    0: "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF",
+    3: "BHD IQD JOD KWD LYD OMR TND",
+    4: "CLF UYW",
+    2: """AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BOV BRL BSD BTN BWP BYN BZD CAD CDF CHE
+    CHF CHW CNY COP COU CRC CUP CVE CZK DKK DOP DZD EGP ERN ETB EUR FJD FKP GBP GEL GHS GIP GMD GTQ GYD HKD HNL HTG
+    HUF IDR ILS INR IRR JMD KES KGS KHR KPW KYD KZT LAK LBP LKR LRD LSL MAD MDL MGA MKD MMK MNT MOP MRU MUR MVR MWK
+    MXN MXV MYR MZN NAD NGN NIO NOK NPR NZD PAB PEN PGK PHP PKR PLN QAR RON RSD RUB SAR SBD SCR SDG SEK SGD SHP SLE
+    SOS SRD SSP STN SVC SYP SZL THB TJS TMT TOP TRY TTD TWD TZS UAH USD USN UYU UZS VED VES WST XCD XCG YER ZAR ZMW
+    ZWG""",
+}
+CURRENCY_DIGITS = {code: digits for digits, codes in _DIGITS.items() for code in codes.split()}
+"""Digits after the point by currency code."""
+
+
+def check_currency(field: str, currency: str | None) -> None:
+    """Raise BadField unless it is None or a currency of ISO 4217."""
+    if currency is not None and currency not in CURRENCY_DIGITS:
+        raise BadField(field, "must be a currency code of ISO 4217, as USD")
+
+
+def to_e4(field: str, amount: Decimal, digits: int = 4) -> int:
+    """The amount in 10⁻⁴ units; BadField where it is no amount, out of range or has more digits than the currency."""
+    if not amount.is_finite():
+        raise BadField(field, "must be a number", malformed=True)
+    if amount.is_signed() and amount != 0:
+        raise BadField(field, "must be 0 or more")
+    if amount >= LIMIT:
+        raise BadField(field, "must be below 100000000000")
+    if amount == 0:
+        return 0
+    if amount.adjusted() < -4 or len(amount.as_tuple().digits) > 100:
+        raise BadField(field, f"must have at most {digits} digits after the point")
+    scaled = amount.scaleb(digits, _WIDE)
+    whole = int(scaled)
+    if scaled != whole:
+        raise BadField(field, f"must have at most {digits} digits after the point")
+    return whole * 10 ** (4 - digits)
+
+
+def digits_of(amount_e4: int) -> int:
+    """How many digits after the point the amount needs."""
+    for digits, unit in enumerate((10_000, 1_000, 100, 10)):
+        if amount_e4 % unit == 0:
+            return digits
+    return 4
+
+
+def from_e4(amount_e4: int, digits: int) -> str:
+    """The amount as a string with so many digits after the point; exact, since it has no more."""
+    if digits == 0:
+        return str(amount_e4 // E4)
+    units, rest = divmod(amount_e4, E4)
+    return f"{units}.{rest:04d}"[: digits - 4 or None]

@@ -1,0 +1,1 @@
+"""Valkey and Postgres for one machine, and the processes of `scrip run`."""

@@ -1,0 +1,101 @@
+"""The workspaces that `scrip run` comes with: `demo`, a book and a memorable code for each situation, and `rival`."""
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import asyncpg
+
+from service.domain.books import CreateBook
+from service.domain.codes import CodeLine
+from service.domain.decoding import convert
+from service.record.books import create_book, page_books
+from service.record.codes import add_codes
+from service.record.keys import SecretTaken, create_key, page_keys
+from service.record.partitions import ensure_partitions
+from service.record.pool import connect
+from service.record.workspaces import create_workspace, read_workspace, workspace_named
+
+_SCOPES = ("public", "checkout", "manage", "operate")
+_DEMO_KEYS = {scope: (scope,) for scope in _SCOPES} | {"admin": _SCOPES}
+_RIVAL_KEYS = {scope: (scope,) for scope in ("checkout", "manage")}
+
+_TWENTY = {"type": "percentage", "value": 20, "maxAmount": 50}
+_FIVE = {"type": "fixed", "value": 5, "minOrderValue": 25}
+
+Wanted = tuple[dict[str, Any], Sequence[CodeLine]]
+"""What is said of a book, and its codes."""
+
+
+def _codes(*codes: str) -> list[CodeLine]:
+    return [CodeLine(code) for code in codes]
+
+
+_DEMO: tuple[Wanted, ...] = (
+    (
+        {
+            "name": "Flash sale",
+            "discount": _TWENTY,
+            "maxCodesPerUser": 1,
+            "codePattern": "FLASH-######",
+            "totalCodes": 1000,
+        },
+        [],
+    ),
+    ({"name": "Summer 2026", "discount": _TWENTY, "tags": ["summer"]}, _codes("SUMMER-2026", "SUMMER-A", "SUMMER-B")),
+    (
+        {
+            "name": "Welcome",
+            "description": "Any number of users, each once",
+            "discount": {"type": "percentage", "value": 10},
+            "maxRedemptionsPerCode": None,
+            "maxRedemptionsPerUser": 1,
+        },
+        _codes("WELCOME10"),
+    ),
+    ({"name": "Five off from 25", "discount": _FIVE}, _codes("FIVE-1", "FIVE-2", "FIVE-3")),
+    (
+        {"name": "The first three", "discount": _FIVE, "maxRedemptionsPerCode": None, "maxRedemptions": 3},
+        _codes("FIRST-3"),
+    ),
+    ({"name": "Expired", "discount": _TWENTY, "validUntil": "2026-01-01T00:00:00Z"}, _codes("EXPIRED-1")),
+    ({"name": "Not started", "discount": _TWENTY, "validFrom": "2036-01-01T00:00:00Z"}, _codes("EARLY-1")),
+    ({"name": "Inactive", "discount": _TWENTY, "status": "inactive"}, _codes("PAUSED-1")),
+    ({"name": "Lock first", "discount": _TWENTY, "requireLock": True}, _codes("LOCKED-1", "LOCKED-2")),
+    (
+        {"name": "For its owner", "discount": _TWENTY, "requireAssignment": True},
+        [*_codes("OWNED-1"), CodeLine("ALICE-1", owner_id="alice")],
+    ),
+)
+_RIVAL: tuple[Wanted, ...] = (({"name": "Rival's own", "discount": _FIVE}, _codes("RIVAL-1", "WELCOME10")),)
+
+
+async def seed(database_url: str, partitions: int = 1) -> None:
+    """Make the workspaces that are missing, in Postgres; the worker brings them to Redis."""
+    pool = await connect(database_url, name="scrip demo", max_size=2)
+    try:
+        await ensure_partitions(pool, partitions)
+        await _seed(pool, "demo", _DEMO, _DEMO_KEYS)
+        await _seed(pool, "rival", _RIVAL, _RIVAL_KEYS)
+    finally:
+        await pool.close()
+
+
+async def _seed(pool: asyncpg.Pool, name: str, wanted: Sequence[Wanted], keys: Mapping[str, Sequence[str]]) -> None:
+    """One workspace. Its keys come last and at once: where there are any, it is whole, and is left as it is by now."""
+    number = await workspace_named(pool, name)
+    async with pool.acquire() as connection:
+        row = await (create_workspace(connection, name) if number is None else read_workspace(connection, number))
+    if await page_keys(pool, row.workspace, 1, None):
+        return
+    there = {book.name: book for book in await page_books(pool, row.workspace, 1000, None, None, None, None)}
+    for said, lines in wanted:
+        book = there.get(said["name"])
+        if book is None:
+            book, _ = await create_book(pool, row.workspace, row.partition, convert(said, CreateBook))
+        if lines:
+            await add_codes(pool, row.workspace, row.partition, book.book, lines)
+    async with pool.acquire() as connection, connection.transaction():
+        for key, scopes in keys.items():
+            with contextlib.suppress(SecretTaken):  # revoked since
+                await create_key(connection, row.workspace, key, scopes, f"{name}_{key}")

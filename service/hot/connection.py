@@ -1,0 +1,240 @@
+"""Connections to Redis for operations: many requests share one, what is sent in one turn of the event loop goes out in
+one write, and replies come back in order. Nothing is ever sent twice: a connection that breaks leaves its requests
+unanswered, and says so."""
+
+import asyncio
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import hiredis
+import structlog
+from redis.asyncio.connection import parse_url
+
+from service.domain.errors import Refusal
+
+Reply = Any
+OnReply = Callable[[Reply], None]
+
+MAX_WAITING = 20_000
+"""Requests on their way at once; one more is refused."""
+STALL_S = 2.0
+"""A connection on which nothing has come for so long, though something is awaited, is given up."""
+CONNECT_S = 2.0
+
+log = structlog.get_logger()
+
+
+class Broken(Exception):
+    """The connection broke after the request went out: whether it was carried out is not known."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection that doesn't reconnect. `on_reply` gets the reply, a hiredis error or Broken."""
+
+    def __init__(self, on_lost: Callable[[], None] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._reader = hiredis.Reader(encoding="utf-8")
+        self._waiting: deque[OnReply] = deque()
+        self._unsent: list[bytes] = []
+        self._transport: asyncio.Transport | None = None
+        self._on_lost = on_lost
+        self._answered = self._answered_before = 0
+        self._watch: asyncio.TimerHandle | None = None
+        self.lost = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        self._watch = self._loop.call_later(STALL_S, self._look)
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed(data)
+        gets, waiting = self._reader.gets, self._waiting
+        while (reply := gets()) is not False:
+            self._answered += 1
+            waiting.popleft()(reply)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = True
+        if self._watch:
+            self._watch.cancel()
+        self._unsent.clear()
+        waiting, self._waiting = self._waiting, deque()
+        for on_reply in waiting:
+            on_reply(Broken())
+        if self._on_lost:
+            self._on_lost()
+
+    @property
+    def waiting(self) -> int:
+        """Requests that are not answered yet."""
+        return len(self._waiting)
+
+    def send(self, on_reply: OnReply, *command: Any) -> None:
+        """Send with what else this turn of the loop sends; only while the connection is not `lost`."""
+        packed = hiredis.pack_command(command)
+        if not self._unsent:
+            self._loop.call_soon(self._flush)
+        self._unsent.append(packed)
+        self._waiting.append(on_reply)
+
+    def call(self, *command: Any) -> "asyncio.Future[Reply]":
+        """As send, for those who await: raises Broken; hiredis's errors come as replies do."""
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        if self.lost:
+            future.set_exception(Broken())
+            return future
+
+        def answer(reply: Reply) -> None:
+            if not future.done():
+                if isinstance(reply, Broken):
+                    future.set_exception(reply)
+                else:
+                    future.set_result(reply)
+
+        self.send(answer, *command)
+        return future
+
+    def close(self) -> None:
+        """Close at once; what is unanswered hears Broken."""
+        if self._transport:
+            self._transport.abort()
+
+    def _flush(self) -> None:
+        if self._unsent and self._transport:
+            data = b"".join(self._unsent)
+            self._unsent.clear()
+            self._transport.write(data)
+
+    def _look(self) -> None:
+        if self._waiting and self._answered == self._answered_before:
+            log.warning("redis_stalled", waiting=len(self._waiting))
+            self.close()
+            return
+        self._answered_before = self._answered
+        self._watch = self._loop.call_later(STALL_S, self._look)
+
+
+async def connect(redis_url: str, name: str, on_lost: Callable[[], None] | None = None) -> Connection:
+    """A connection with credentials and database chosen. Raises OSError or TimeoutError where there is no server that
+    takes them."""
+    where = parse_url(redis_url)
+    loop = asyncio.get_running_loop()
+
+    def make() -> Connection:
+        return Connection(on_lost)
+
+    async with asyncio.timeout(CONNECT_S):
+        if path := where.get("path"):
+            _, connection = await loop.create_unix_connection(make, path)
+        else:
+            tls = redis_url.startswith("rediss://") or None
+            host, port = where.get("host", "localhost"), where.get("port", 6379)
+            _, connection = await loop.create_connection(make, host, port, ssl=tls)
+        commands: list[tuple[Any, ...]] = []
+        if password := where.get("password"):
+            commands.append(("AUTH", where.get("username") or "default", password))
+        if database := where.get("db"):
+            commands.append(("SELECT", database))
+        commands.append(("CLIENT", "SETNAME", name))
+        for reply in [await connection.call(*command) for command in commands]:
+            if isinstance(reply, hiredis.ReplyError):
+                connection.close()
+                raise OSError(f"Redis refused the connection: {reply}")
+    return connection
+
+
+class Link:
+    """A connection that is made again when it breaks. Without one, requests are refused at once: nothing waits.
+
+    1. Connect; learn whether the server syncs before it answers, and ask again each second.
+    2. When the connection breaks, its requests hear so, and it is made anew after 20 ms to 1 s.
+    """
+
+    def __init__(self, redis_url: str, name: str) -> None:
+        self._url, self._name = redis_url, name
+        self._connection: Connection | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._lost = asyncio.Event()
+        self.fsynced = False
+        """Whether an answer means that the server has it on disk."""
+
+    async def start(self) -> None:
+        """Begin to connect, and wait for the first try."""
+        self._task = asyncio.create_task(self._keep())
+        for _ in range(100):
+            if self._connection:
+                return
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Let what is on its way be answered, for a second; then close."""
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        if connection := self._connection:
+            for _ in range(100):
+                if not connection.waiting:
+                    break
+                await asyncio.sleep(0.01)
+            self._connection = None
+            connection.close()
+
+    @property
+    def connected(self) -> bool:
+        """Whether requests can be sent."""
+        return self._connection is not None
+
+    def send(self, on_reply: OnReply, *command: Any) -> None:
+        """As Connection.send. Raises Refusal `unavailable` where nothing was sent."""
+        connection = self._connection
+        if connection is None or connection.waiting >= MAX_WAITING:
+            raise Refusal("unavailable", retry_after_ms=random.randint(500, 1500))  # noqa: S311, no secret
+        connection.send(on_reply, *command)
+
+    async def call(self, *command: Any) -> Reply:
+        """As Connection.call. Raises Refusal `unavailable` where nothing was sent, Broken where nobody knows."""
+        connection = self._connection
+        if connection is None or connection.waiting >= MAX_WAITING:
+            raise Refusal("unavailable", retry_after_ms=random.randint(500, 1500))  # noqa: S311, no secret
+        return await connection.call(*command)
+
+    async def _keep(self) -> None:
+        pause_s = 0.02
+        while True:
+            try:
+                self._lost.clear()
+                connection = await connect(self._url, self._name, self._on_lost)
+                self.fsynced = await _syncs(connection)
+                self._connection = connection
+                pause_s = 0.02
+                while not self._lost.is_set():
+                    try:
+                        await asyncio.wait_for(self._lost.wait(), 1.0)
+                    except TimeoutError:
+                        self.fsynced = await _syncs(connection)
+            except (OSError, Broken) as error:
+                log.warning("redis_unreachable", error=type(error).__name__)
+            self._connection = None
+            self.fsynced = False
+            await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311, no secret
+            pause_s = min(pause_s * 2, 1.0)
+
+    def _on_lost(self) -> None:
+        self._connection = None
+        self.fsynced = False
+        self._lost.set()
+
+
+async def _syncs(connection: Connection) -> bool:
+    """Whether the server has what it answers on disk; False where it won't say."""
+    reply = await connection.call("CONFIG", "GET", "*append*")
+    if not isinstance(reply, list):
+        return False
+    settings = dict(zip(reply[::2], reply[1::2], strict=True))
+    return (
+        settings.get("appendonly") == "yes"
+        and settings.get("appendfsync") == "always"
+        and settings.get("no-appendfsync-on-rewrite") == "no"
+    )

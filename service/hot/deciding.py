@@ -1,0 +1,117 @@
+"""Running the scripts that decide: each once, on the epoch that Postgres says is open."""
+
+import random
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import hiredis
+import structlog
+
+from service.domain import keys
+from service.domain.errors import Refusal
+from service.domain.outcomes import OK, REPEATED
+from service.hot.connection import Broken, Link
+from service.hot.scripts import HOT, PROJECTION, Scripts
+
+Reply = list[Any]
+
+log = structlog.get_logger()
+
+
+def recovering() -> Refusal:
+    """Nothing is decided until a Redis is verified."""
+    return Refusal("recovering", retry_after_ms=random.randint(500, 2000))  # noqa: S311, no secret
+
+
+class Decider:
+    """Runs a partition's scripts by digest; it never loads any, so a Redis that forgot them stays shut."""
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self._digests: dict[int, dict[str, str]] = {}
+        self._epochs: dict[int, tuple[int, str]] = {}
+
+    @property
+    def fsynced(self) -> bool:
+        """Whether an answer means that Redis has it on disk."""
+        return self.link.fsynced
+
+    def learn(self, partition: int, epoch: int, nonce: str) -> None:
+        """Use this epoch's scripts from now on."""
+        if self._epochs.get(partition) != (epoch, nonce):
+            self._epochs[partition] = (epoch, nonce)
+            self._digests[partition] = Scripts(partition, epoch, nonce, [*HOT, *PROJECTION]).digests
+
+    def forget(self, partition: int) -> None:
+        """Decide nothing in this partition until an epoch is learnt."""
+        self._epochs.pop(partition, None)
+        self._digests.pop(partition, None)
+
+    async def run(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
+        """A script's reply where it says yes; else the Refusal that it names.
+
+        Also Refusal `recovering` without a verified Redis, `unavailable` where nothing was sent, `outcome_unknown`
+        where the connection broke before the reply.
+        """
+        digests = self._digests.get(partition)
+        if digests is None:
+            raise recovering()
+        try:
+            reply = await self.link.call("EVALSHA", digests[script], len(names), *names, *args)
+        except Broken:
+            raise Refusal("outcome_unknown", retry_after_ms=random.randint(500, 1500)) from None  # noqa: S311, no secret
+        return judged(reply)
+
+    async def gate(self, partition: int) -> str:
+        """What the gate says: `open`, `full`, `behind`, `closed`; '' where it is of another epoch, or missing."""
+        text = await self._read("GET", keys.gate(partition)) or ""
+        epoch, _, state = text.partition(" ")
+        return state if epoch == str(self._epochs.get(partition, (0, ""))[0]) else ""
+
+    async def tail(self, partition: int) -> tuple[int, int]:
+        """Epoch and number of the last event in the outbox; (0, 0) for none."""
+        reply = await self._read("XREVRANGE", keys.outbox(partition), "+", "-", "COUNT", 1)
+        if not reply:
+            return 0, 0
+        epoch, _, seq = reply[0][0].partition("-")
+        return int(epoch), int(seq)
+
+    async def _read(self, *command: Any) -> Any:
+        try:
+            reply = await self.link.call(*command)
+        except Broken:
+            raise Refusal("unavailable", retry_after_ms=random.randint(500, 1500)) from None  # noqa: S311, no secret
+        if isinstance(reply, hiredis.ReplyError):
+            raise refusal_of(reply)
+        return reply
+
+
+def judged(reply: Any) -> Reply:
+    """The reply of a script that said yes; Refusal otherwise."""
+    if isinstance(reply, hiredis.ReplyError):
+        raise refusal_of(reply)
+    if reply[0] > REPEATED:
+        raise Refusal.by_number(reply[0], _retry_after_ms(reply))
+    return reply
+
+
+def _retry_after_ms(reply: Reply) -> int | None:
+    if reply[0] in (OK, REPEATED):
+        return None
+    if len(reply) > 1:
+        return reply[1]
+    return random.randint(500, 2000) if reply[0] >= 90 else None  # noqa: S311, no secret
+
+
+def refusal_of(error: hiredis.ReplyError) -> Refusal:
+    """What an error of Redis's means: nothing was decided by a server that is not ours to use, or that is full."""
+    kind = str(error).partition(" ")[0]
+    if kind == "NOSCRIPT":
+        return recovering()
+    if kind == "ERR":  # a script failed on its way, perhaps after its first write
+        line = re.search(r"user_script:\d+", str(error))
+        log.error("script_failed", line=line[0] if line else "")
+        return Refusal("outcome_unknown", retry_after_ms=random.randint(500, 2000))  # noqa: S311, no secret
+    log.error("redis_error", kind=kind if kind.isupper() else "other")
+    return Refusal("unavailable", retry_after_ms=random.randint(500, 2000))  # noqa: S311, no secret

@@ -1,0 +1,125 @@
+"""Configuration on its way into Redis: each row as the one string, or the few fields, that scripts read."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from service.domain import keys
+from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.domain.words import word
+
+Run = Callable[[int, str, Sequence[str], Sequence[Any]], Awaitable[list[Any]]]
+"""(partition, script, keys, arguments) → reply; raises Refusal."""
+
+CODES_A_RUN = 200
+"""So that no run of put_codes keeps the server for more than about a millisecond."""
+
+
+class RedisProjector:
+    """Writes rows through scripts that look at the gate and at the row's version first."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    async def workspace(self, row: WorkspaceRow) -> None:
+        """A workspace is new or changed."""
+        keep_ms = row.idempotency_hours * 3_600_000
+        settings = _joined(row.coupons_per_order, row.currency, row.digits, row.max_coupons, keep_ms, 0)
+        names = (keys.gate(row.partition), f"{keys.prefix(row.partition, row.workspace)}w")
+        await self._run(row.partition, "put_workspace", names, (row.version, settings))
+
+    async def book(self, row: BookRow) -> None:
+        """A book is new or changed."""
+        w = keys.prefix(row.partition, row.workspace)
+        names = (keys.gate(row.partition), f"{w}w", f"{w}x", f"{w}b:{row.book}")
+        await self._run(row.partition, "put_book", names, (row.version, _settings(row), row.book))
+
+    async def codes(self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]) -> None:
+        """At most 5,000 codes."""
+        w = keys.prefix(partition, workspace)
+        names = (keys.gate(partition), f"{w}w")
+        books: dict[int, list[Any]] = {}
+        for row in rows:
+            books.setdefault(row.book, []).extend((keys.bucket(row.code), row.code, row.version, _special(row)))
+        runs = [
+            (book, *words[start : start + CODES_A_RUN * 4])
+            for book, words in books.items()
+            for start in range(0, len(words), CODES_A_RUN * 4)
+        ]
+        # All at once: they go out in one write, and one fsync covers them.
+        await asyncio.gather(*(self._run(partition, "put_codes", names, args) for args in runs))
+
+    async def coupon(self, row: CodeRow) -> None:
+        """One code's switch or expiry changed."""
+        await self.codes(row.workspace, row.partition, row.version, [row])
+
+    async def user(self, row: UserRow) -> None:
+        """A user is new or changed."""
+        w = keys.prefix(row.partition, row.workspace)
+        names = (keys.gate(row.partition), f"{w}w", f"{w}u:{word(row.user_id)}")
+        await self._run(row.partition, "put_user", names, (row.version, _word(row.max_coupons)))
+
+    async def seen(self, partition: int, version: int) -> None:
+        """All rows of this version are projected."""
+        await self._seen(partition, version - 1, version)
+
+    async def seen_all(self, partition: int, version: int) -> None:
+        """All rows up to this version are projected."""
+        await self._seen(partition, 0, version)
+
+    async def last_seen(self, partition: int) -> int:
+        """The last version of which, and of all before it, everything is in Redis."""
+        return await self._seen(partition, 0, 0)
+
+    async def _seen(self, partition: int, after: int, version: int) -> int:
+        names = (keys.gate(partition), keys.config(partition))
+        return int((await self._run(partition, "seen", names, (after, version)))[1])
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    return word(str(value))
+
+
+def _joined(*values: Any) -> str:
+    return " ".join(map(_word, values))
+
+
+def _special(row: CodeRow) -> str:
+    """What the code says differently from its book; nothing for an idle one."""
+    if row.owner_id is None and row.max_redemptions is None and row.expires_ms is None and row.active:
+        return ""
+    return _joined(row.owner_id, row.created_ms, row.max_redemptions, row.expires_ms, row.active)
+
+
+def _settings(row: BookRow) -> str:
+    """lua/includes/book.lua reads these, in this order."""
+    discount = row.discount
+    money: tuple[Any, ...] = (None,) * 6
+    if discount:
+        money = (
+            discount.type,
+            discount.value_e4,
+            discount.max_amount_e4,
+            discount.min_order_value_e4,
+            discount.currency,
+            discount.digits,
+        )
+    return _joined(
+        row.book_id,
+        "a" if row.status == "active" else row.status,
+        row.valid_from_ms,
+        row.valid_until_ms,
+        row.max_redemptions_per_code,
+        row.max_redemptions_per_user,
+        row.max_redemptions,
+        row.max_codes_per_user,
+        row.require_assignment,
+        row.require_lock,
+        row.lock_seconds * 1000,
+        row.max_lock_seconds * 1000,
+        *money,
+    )

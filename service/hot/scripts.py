@@ -1,0 +1,59 @@
+"""Scripts as Redis gets them: includes put before, outcomes' names replaced by numbers, and partition, epoch and nonce
+written into the text, so that no loading of another epoch's or partition's scripts brings them back."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cache
+
+from service.domain import outcomes
+from service.resources import LUA_DIR
+
+HOT = (
+    "lock extend unlock redeem validate coupon assign_any assign_code rollback rollback_order book_stats user_coupons "
+    "claim answered"
+).split()
+"""What requests run."""
+PROJECTION = "put_workspace put_book put_codes put_user seen".split()
+"""What configuration is written with."""
+MENDING = [*PROJECTION, "clear", "redo", "restore_keys"]
+"""What a closed Redis is made whole with."""
+
+_NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED} | {
+    row.code: number for number, row in outcomes.BY_NUMBER.items()
+}
+_include = re.compile(r"^-- @include (.+)$", re.MULTILINE)
+_outcome = re.compile(r"\bOUT\.(\w+)")
+_comment = re.compile(r"--\[\[.*?\]\]|^\s*--[^\n]*$|\s--\s[^\n]*$", re.DOTALL | re.MULTILINE)
+
+
+@cache
+def _body(name: str) -> str:
+    """A script with its includes, without comments, outcomes as numbers."""
+    source = (LUA_DIR / f"{name}.lua").read_text()
+    included = _include.search(source)
+    parts = [(LUA_DIR / "includes" / f"{part}.lua").read_text() for part in included[1].split()] if included else []
+    text = "\n".join(_strip(part) for part in [*parts, source])
+    return _outcome.sub(lambda found: str(_NUMBERS[found[1]]), text)
+
+
+def _strip(source: str) -> str:
+    return "\n".join(line for line in _comment.sub("", source).splitlines() if line.strip())
+
+
+def compose(name: str, partition: int, epoch: int, nonce: str, state: str = "open") -> str:
+    """The text of a script for one epoch; `state` is what the gate must say for it to run."""
+    return (
+        f"local PARTITION, EPOCH, OPEN, NONCE = '{partition}', '{epoch}', '{epoch} {state}', '{nonce}'\n{_body(name)}\n"
+    )
+
+
+class Scripts:
+    """One epoch's scripts for one partition: their texts and digests."""
+
+    def __init__(self, partition: int, epoch: int, nonce: str, names: Sequence[str], state: str = "open") -> None:
+        self.partition, self.epoch, self.nonce = partition, epoch, nonce
+        self.texts = {name: compose(name, partition, epoch, nonce, state) for name in names}
+        self.digests = {
+            name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self.texts.items()
+        }

@@ -1,0 +1,117 @@
+"""What else is asked of a workspace in Redis: counts, and idempotency keys of requests off the hot path."""
+
+import random
+from typing import Any
+
+import msgspec
+
+from service.domain.errors import Refusal
+from service.domain.identity import Caller
+from service.domain.money import CURRENCY_DIGITS, from_e4
+from service.domain.words import word
+from service.hot.deciding import Decider
+
+CLAIM_MS = 60_000
+"""How long a key is kept for a request that died."""
+
+
+class BookCounts(msgspec.Struct):
+    """A book's coupons by status, ignoring windows; and what stands."""
+
+    codes: int
+    available: int
+    assigned: int
+    locked: int
+    redeemed: int
+    exhausted: int
+    inactive: int
+    redemptions: int
+    rolled_back: int
+    discount_total: str
+    users: int
+    touched: bool
+    """Whether a code of it was ever locked or redeemed."""
+
+
+class Workspace:
+    """Each call raises Refusal as Decider.run does; what only reads is `unavailable` instead of `outcome_unknown`."""
+
+    def __init__(self, decider: Decider) -> None:
+        self._decider = decider
+
+    async def book_counts(self, caller: Caller, book_id: str) -> BookCounts:
+        """A book's counts; Refusal `book_not_found`."""
+        names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}x")
+        reply = await self._read(caller, "book_stats", names, (book_id,))
+        (
+            codes,
+            assigned,
+            free_locked,
+            held_locked,
+            redeemed,
+            exhausted,
+            inactive,
+            stand,
+            back,
+            discount,
+            users,
+            touched,
+        ) = (int(count) for count in reply[1:13])
+        return BookCounts(
+            codes=codes,
+            available=codes - assigned - redeemed - exhausted - inactive - free_locked,
+            assigned=assigned - held_locked,
+            locked=free_locked + held_locked,
+            redeemed=redeemed,
+            exhausted=exhausted,
+            inactive=inactive,
+            redemptions=stand,
+            rolled_back=back,
+            discount_total=from_e4(discount, CURRENCY_DIGITS[reply[13]]),
+            users=users,
+            touched=bool(touched),
+        )
+
+    async def user_coupons(self, caller: Caller, user_id: str) -> int:
+        """How many coupons the user holds."""
+        names = (caller.gate, f"{caller.prefix}w")
+        return (await self._read(caller, "user_coupons", names, (word(user_id),)))[1]
+
+    async def claim(self, caller: Caller, key: str, fingerprint: str) -> tuple[int, bytes, str] | None:
+        """Take an idempotency key while a request runs; or (status, body, location) that it was answered before.
+
+        Refusal `request_in_progress` or `idempotency_key_reused`.
+        """
+        names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}i:{key}")
+        reply = await self._decider.run(caller.partition, "claim", names, (fingerprint, CLAIM_MS, 0))
+        if len(reply) == 1:
+            return None
+        status, location, body = reply[1].split(" ", 2)
+        return int(status), body.encode(), "" if location == "-" else location
+
+    async def renew(self, caller: Caller, key: str, fingerprint: str) -> None:
+        """Keep a claim for another minute."""
+        names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}i:{key}")
+        await self._decider.run(caller.partition, "claim", names, (fingerprint, CLAIM_MS, 1))
+
+    async def settle(self, caller: Caller, key: str, fingerprint: str, status: int, body: bytes, location: str) -> None:
+        """Keep what the request that claimed the key was answered."""
+        payload = f"{status} {location or '-'} {body.decode()}"
+        await self._answered(caller, key, fingerprint, payload)
+
+    async def release(self, caller: Caller, key: str, fingerprint: str) -> None:
+        """Let the key go: the request was refused."""
+        await self._answered(caller, key, fingerprint, "")
+
+    async def _answered(self, caller: Caller, key: str, fingerprint: str, payload: str) -> None:
+        names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}i:{key}", caller.outbox)
+        request = msgspec.json.encode({"key": key, "op": "request"})
+        await self._decider.run(caller.partition, "answered", names, (fingerprint, payload, request))
+
+    async def _read(self, caller: Caller, script: str, names: tuple[str, ...], args: tuple[Any, ...]) -> list[Any]:
+        try:
+            return await self._decider.run(caller.partition, script, names, args)
+        except Refusal as refusal:
+            if refusal.code == "outcome_unknown":
+                raise Refusal("unavailable", retry_after_ms=random.randint(500, 1500)) from None  # noqa: S311
+            raise

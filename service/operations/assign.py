@@ -1,0 +1,55 @@
+"""Give a coupon to a user: a named one, or a random free one of a book."""
+
+from typing import Annotated
+
+import msgspec
+
+from service.domain import keys
+from service.domain.errors import Refusal
+from service.domain.outcomes import REPEATED
+from service.domain.words import Request, UserId, own_id, word
+from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
+from service.operations.coupon import AssignedCoupon, fields_of
+
+
+class AssignAny(Request):
+    """Who gets a free coupon of which book."""
+
+    book_id: Annotated[str, msgspec.Meta(description="The book's id.")]
+    user_id: UserId
+
+
+class AssignCode(Request):
+    """Who gets the coupon."""
+
+    user_id: UserId
+
+
+def prepare_any(call: Call, code: str | None, request: AssignAny) -> Command:
+    """Assign a random free coupon of a book."""
+    caller, book_id = call.caller, own_id(request.book_id)
+    if book_id is None:
+        raise Refusal("book_not_found")
+    w = caller.prefix
+    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}x", caller.outbox)
+    args = (call.fingerprint, str(book_id), word(request.user_id), packed(call, "assign"))
+    return Command("assign_any", names, args, _render)
+
+
+def prepare_code(call: Call, code: str, request: AssignCode) -> Command:
+    """Assign a named coupon."""
+    caller, code = call.caller, code_of(code)
+    bucket = keys.bucket(code)
+    w = caller.prefix
+    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}d:{bucket}", f"{w}c:{code}", caller.outbox)
+    args = (call.fingerprint, code, bucket, word(request.user_id), packed(call, "assign"))
+    return Command("assign_code", names, args, _render)
+
+
+def _render(reply: Reply, durability: str) -> Rendered:
+    body = AssignedCoupon(**fields_of(reply[1]), durability=durability)  # type: ignore[arg-type]
+    return Rendered(200 if reply[0] == REPEATED else 201, encode(body), bool(reply[3]))
+
+
+ASSIGN_ANY = Operation(("checkout",), AssignAny, prepare_any, durable=True)
+ASSIGN_CODE = Operation(("checkout",), AssignCode, prepare_code, durable=True)

@@ -1,0 +1,107 @@
+"""What an operation is: a request struct, `prepare(call, code, request)`, which says what script to run on what, and
+the render function that comes with it, which makes the answer from the script's reply.
+
+Both are pure: the HTTP handlers and the tests run the same ones."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgspec
+
+from service.domain.errors import Refusal
+from service.domain.identity import Caller
+from service.domain.words import canonical_code
+
+Reply = list[Any]
+
+
+@dataclass(slots=True)
+class Call:
+    """What a request says beyond its body; `fingerprint` is of method, path, query and body, '-' without a key."""
+
+    caller: Caller
+    idempotency_key: str = ""
+    fingerprint: str = "-"
+    ip: str | None = None
+    user_agent: str | None = None
+
+
+class Rendered(NamedTuple):
+    """An answer: body None for an empty one."""
+
+    status: int
+    body: bytes | None
+    replayed: bool = False
+
+
+Render = Callable[[Reply, str], Rendered]
+"""From a script's reply and the durability that was reached."""
+
+
+class Command(NamedTuple):
+    """One run of one script."""
+
+    script: str
+    keys: tuple[str, ...]
+    args: tuple[Any, ...]
+    render: Render
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One of the hot path: any of `scopes` may run it; `durable` where its answer says how safe it is."""
+
+    scopes: tuple[str, ...]
+    request: type[msgspec.Struct]
+    prepare: Callable[..., Command]
+    durable: bool = False
+    decoder: "msgspec.json.Decoder[Any]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "decoder", msgspec.json.Decoder(self.request))
+
+
+class Kept(msgspec.Struct, omit_defaults=True):
+    """A request's part of an event, and of a redemption's record."""
+
+    ip: str | None = None
+    ua: str | None = None
+    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+    reason: str = ""
+    key: str = ""
+    op: str = ""
+
+
+encode = msgspec.json.Encoder().encode
+read_kept = msgspec.json.Decoder(Kept).decode
+
+
+def packed(call: Call, op: str, metadata: bytes = b"{}", reason: str = "") -> bytes:
+    """The request's part of an event."""
+    kept: dict[str, Any] = {}
+    if call.ip:
+        kept["ip"] = call.ip
+    if call.user_agent:
+        kept["ua"] = call.user_agent
+    if metadata != b"{}":
+        kept["metadata"] = msgspec.Raw(metadata)
+    if reason:
+        kept["reason"] = reason
+    if call.idempotency_key:
+        kept["key"] = call.idempotency_key
+        kept["op"] = op
+    return encode(kept)
+
+
+def code_of(text: str) -> str:
+    """The canonical code; Refusal `coupon_not_found` where the text can't be one."""
+    code = canonical_code(text)
+    if code is None:
+        raise Refusal("coupon_not_found")
+    return code
+
+
+def idempotency_of(call: Call) -> str:
+    """The name of the key's entry; one that never exists without a key."""
+    return f"{call.caller.prefix}i:{call.idempotency_key}"

@@ -1,0 +1,119 @@
+"""Hold one use of a coupon for a user and an order: lock, extend, unlock."""
+
+import secrets
+from typing import Annotated
+
+import msgspec
+
+from service.domain import keys
+from service.domain.outcomes import REPEATED
+from service.domain.times import from_ms
+from service.domain.words import Answer, Count, OrderId, Request, UserId, shown, unword, word
+from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of
+from service.operations.coupon import Time
+
+LockToken = Annotated[
+    str,
+    msgspec.Meta(
+        pattern=r"^[!-~]{1,64}$(?![\s\S])", description="What the lock's answer named.", examples=["q1W2e3R4t5Y6u7I8"]
+    ),
+]
+LockSeconds = Annotated[Count, msgspec.Meta(description="The lock's life from now, cut at the book's ceiling.")]
+
+
+class LockRequest(Request):
+    """For whom, for which order, and for how long."""
+
+    user_id: UserId
+    order_id: OrderId | None = None
+    lock_seconds: LockSeconds | None = None
+
+
+class ExtendRequest(Request):
+    """The live lock's token."""
+
+    lock_token: LockToken
+    lock_seconds: LockSeconds | None = None
+
+
+class UnlockRequest(Request):
+    """The lock's token."""
+
+    lock_token: LockToken
+
+
+class Lock(Answer):
+    """A live lock; its token redeems, extends or releases it."""
+
+    lock_token: str
+    code: str
+    book_id: str
+    user_id: str
+    order_id: str | None
+    expires_at: Time
+
+
+def _names(call: Call, code: str, bucket: int) -> tuple[str, ...]:
+    caller, w = call.caller, call.caller.prefix
+    return (caller.gate, f"{w}w", idempotency_of(call), f"{w}d:{bucket}", f"{w}c:{code}")
+
+
+def _ms(seconds: int | None) -> str | int:
+    return "-" if seconds is None else seconds * 1000
+
+
+def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
+    """Lock a coupon, or renew the lock of the same user and order."""
+    code, order = code_of(code), word(request.order_id)
+    bucket = keys.bucket(code)
+    names = (*_names(call, code, bucket), f"{call.caller.prefix}o:{keys.bucket(order)}")
+    token = secrets.token_urlsafe(12)
+    args = (call.fingerprint, code, bucket, word(request.user_id), order, _ms(request.lock_seconds), token)
+    return Command("lock", names, args, _render)
+
+
+def prepare_extend(call: Call, code: str, request: ExtendRequest) -> Command:
+    """Move a live lock's deadline."""
+    code = code_of(code)
+    bucket = keys.bucket(code)
+    args = (call.fingerprint, code, bucket, request.lock_token, _ms(request.lock_seconds), "-")
+    return Command("extend", _names(call, code, bucket), args, _render_extended)
+
+
+def prepare_unlock(call: Call, code: str, request: UnlockRequest) -> Command:
+    """Release a lock."""
+    code = code_of(code)
+    bucket = keys.bucket(code)
+    args = (call.fingerprint, code, bucket, request.lock_token, "-")
+    return Command("unlock", _names(call, code, bucket), args, _render_unlocked)
+
+
+def _body(payload: str) -> bytes:
+    book_id, code, user, order, token, until = payload.split(" ")
+    return encode(
+        Lock(
+            lock_token=token,
+            code=code,
+            book_id=book_id,
+            user_id=shown(user),
+            order_id=unword(order),
+            expires_at=from_ms(int(until)),
+        )
+    )
+
+
+def _render(reply: Reply, durability: str) -> Rendered:
+    return Rendered(200 if reply[0] == REPEATED else 201, _body(reply[1]), bool(reply[3]))
+
+
+def _render_extended(reply: Reply, durability: str) -> Rendered:
+    return Rendered(200, _body(reply[1]), bool(reply[3]))
+
+
+def _render_unlocked(reply: Reply, durability: str) -> Rendered:
+    return Rendered(204, None, bool(reply[3]))
+
+
+LOCK = Operation(("checkout",), LockRequest, prepare_lock)
+EXTEND = Operation(("checkout",), ExtendRequest, prepare_extend)
+UNLOCK = Operation(("checkout",), UnlockRequest, prepare_unlock)

@@ -1,0 +1,187 @@
+"""Spend one use of a coupon; or say what would come of it."""
+
+from typing import Annotated, Any, NamedTuple
+
+import msgspec
+import uuid_utils
+
+from service.domain import keys
+from service.domain.decoding import refusal_of_field
+from service.domain.errors import BadField
+from service.domain.identity import Caller
+from service.domain.money import CURRENCY_DIGITS, Money, check_currency, digits_of, from_e4, to_e4
+from service.domain.outcomes import BY_NUMBER, REPEATED
+from service.domain.words import Answer, OrderId, Request, UserId, check_text, packed_metadata, word
+from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
+from service.operations.coupon import Coupon, coupon_of
+from service.operations.lock import LockToken
+from service.operations.redemption import DurableRedemption, fields_of
+
+MAX_ITEMS = 1_000
+METADATA_BYTES = 1 << 10
+NOT_AVAILABLE: list[str] = ["coupon_not_available"]
+"""All that a `public` credential hears of a coupon that can't be used, an unknown one included."""
+
+Currency = Annotated[str, msgspec.Meta(description="ISO 4217; the discount's or the workspace's.", examples=["USD"])]
+
+
+class Item(Request):
+    """One line of an order."""
+
+    sku: str
+    quantity: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+    unit_price: Money
+
+    def __post_init__(self) -> None:
+        check_text("items.sku", self.sku, 1, 255)
+
+
+class ValidateRequest(Request):
+    """A use of a coupon to try out."""
+
+    code: str
+    user_id: UserId | None = None
+    order_id: OrderId | None = None
+    order_value: Money | None = None
+    currency: Currency | None = None
+    items: Annotated[list[Item], msgspec.Meta(max_length=MAX_ITEMS)] | None = None
+    lock_token: LockToken | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class RedeemRequest(Request):
+    """Who uses the coupon, for which order, of what value."""
+
+    user_id: UserId
+    order_id: OrderId | None = None
+    order_value: Money | None = None
+    currency: Currency | None = None
+    items: Annotated[list[Item], msgspec.Meta(max_length=MAX_ITEMS)] | None = None
+    lock_token: LockToken | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Validation(Answer):
+    """Whether the coupon could be redeemed so, every refusal that would apply, and the discount."""
+
+    valid: bool
+    reasons: list[str]
+    discount_amount: str | None
+    final_amount: str | None
+    coupon: Coupon | None
+
+
+class _Checked(NamedTuple):
+    value_e4: str | int
+    """'-' for none."""
+    digits: int
+    """What the amounts need after the point, for a script to compare where the request names no currency."""
+    metadata: bytes
+
+
+def _checked(request: RedeemRequest | ValidateRequest) -> _Checked:
+    """The order's value and the metadata; Refusal where a currency, an amount or the metadata is senseless."""
+    try:
+        check_currency("currency", request.currency)
+        metadata = packed_metadata("metadata", request.metadata, METADATA_BYTES)
+        allowed = CURRENCY_DIGITS[request.currency] if request.currency else 4
+        value_e4, digits = "-", 0
+        if request.order_value is not None:
+            value_e4 = to_e4("orderValue", request.order_value, allowed)
+            digits = digits_of(value_e4)
+        for item in request.items or ():
+            digits = max(digits, digits_of(to_e4("items.unitPrice", item.unit_price, allowed)))
+        return _Checked(value_e4, digits, metadata)
+    except BadField as bad:
+        raise refusal_of_field(bad) from None
+
+
+def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
+    """Redeem a coupon."""
+    caller, code, order = call.caller, code_of(code), word(request.order_id)
+    value_e4, digits, metadata = _checked(request)
+    bucket, order_bucket, w = keys.bucket(code), keys.bucket(order), caller.prefix
+    names = (
+        caller.gate,
+        f"{w}w",
+        idempotency_of(call),
+        f"{w}d:{bucket}",
+        f"{w}c:{code}",
+        f"{w}o:{order_bucket}",
+        caller.outbox,
+    )
+    args = (
+        call.fingerprint,
+        code,
+        bucket,
+        word(request.user_id),
+        order,
+        order_bucket,
+        word(request.lock_token),
+        value_e4,
+        request.currency or "-",
+        str(uuid_utils.uuid7()),
+        packed(call, "redeem", metadata),
+        digits,
+    )
+    return Command("redeem", names, args, _render)
+
+
+def _render(reply: Reply, durability: str) -> Rendered:
+    body = DurableRedemption(**fields_of(reply[1], reply[2], False), durability=durability)  # type: ignore[arg-type]
+    return Rendered(200 if reply[0] == REPEATED else 201, encode(body), bool(reply[3]))
+
+
+def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> Command:
+    """Say what a redeem would be answered. With a key of scope `public` alone it tells no reason."""
+    caller, order = call.caller, word(request.order_id)
+    told = "checkout" in caller.scopes
+    value_e4, digits, _ = _checked(request)
+    code = code_of(request.code)
+    bucket, w = keys.bucket(code), caller.prefix
+    names = (
+        caller.gate,
+        f"{w}w",
+        f"{w}i:",
+        f"{w}d:{bucket}",
+        f"{w}c:{code}",
+        f"{w}o:{keys.bucket(order)}",
+    )
+    args = (
+        "-",
+        code,
+        bucket,
+        word(request.user_id),
+        order,
+        word(request.lock_token),
+        value_e4,
+        request.currency or "-",
+        digits,
+    )
+
+    def render(reply: Reply, durability: str) -> Rendered:
+        discount, digits_text, *numbers = reply[1].split(" ")
+        shown = int(digits_text)
+        reasons = [BY_NUMBER[int(number)].code for number in numbers]
+        amount = final = None
+        if not reasons:
+            amount = from_e4(int(discount), shown)
+            final = None if value_e4 == "-" else from_e4(int(value_e4) - int(discount), shown)
+        coupon = coupon_of(reply[2]) if told else None
+        if reasons and not told:
+            reasons = NOT_AVAILABLE
+        body = Validation(valid=not reasons, reasons=reasons, discount_amount=amount, final_amount=final, coupon=coupon)
+        return Rendered(200, encode(body))
+
+    return Command("validate", names, args, render)
+
+
+def unknown_coupon(caller: Caller) -> Rendered:
+    """What validate says of a code that there isn't."""
+    reasons = ["coupon_not_found"] if "checkout" in caller.scopes else NOT_AVAILABLE
+    body = Validation(valid=False, reasons=reasons, discount_amount=None, final_amount=None, coupon=None)
+    return Rendered(200, encode(body))
+
+
+REDEEM = Operation(("checkout",), RedeemRequest, prepare_redeem, durable=True)
+VALIDATE = Operation(("public", "checkout"), ValidateRequest, prepare_validate)

@@ -1,0 +1,70 @@
+"""Take redemptions back, once: one, or all of an order."""
+
+from typing import Annotated
+
+import msgspec
+
+from service.domain import keys
+from service.domain.decoding import refusal_of_field
+from service.domain.errors import BadField, Refusal
+from service.domain.words import Answer, Request, check_text, is_caller_id, own_id, word
+from service.operations.base import Call, Command, Operation, Rendered, Reply, encode, idempotency_of, packed
+from service.operations.coupon import Durability
+from service.operations.redemption import DurableRedemption, Redemption, fields_of
+
+
+class RollbackRequest(Request):
+    """Why, and whether code, user, book and order get their use back."""
+
+    reason: Annotated[str | None, msgspec.Meta(description="To 500 characters.")] = None
+    restore: bool | None = None
+
+
+class RolledBack(Answer):
+    """All redemptions of the order that stood, and how safe their rollback is."""
+
+    items: list[Redemption]
+    durability: Durability
+
+
+def _arguments(call: Call, request: RollbackRequest) -> tuple[str, int, bytes]:
+    try:
+        check_text("reason", request.reason, 0, 500)
+    except BadField as bad:
+        raise refusal_of_field(bad) from None
+    restore = 0 if request.restore is False else 1
+    return call.fingerprint, restore, packed(call, "rollback", reason=request.reason or "")
+
+
+def prepare_redemption(call: Call, redemption: str, request: RollbackRequest) -> Command:
+    """Roll one redemption back."""
+    redemption_id = own_id(redemption)
+    if redemption_id is None:
+        raise Refusal("redemption_not_found")
+    caller, w = call.caller, call.caller.prefix
+    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}r:{redemption_id}", caller.outbox)
+    return Command("rollback", names, _arguments(call, request), _render)
+
+
+def prepare_order(call: Call, order: str, request: RollbackRequest) -> Command:
+    """Roll back what stands of an order."""
+    if not is_caller_id(order):
+        raise Refusal("order_not_found")
+    caller, w = call.caller, call.caller.prefix
+    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}o:{keys.bucket(word(order))}", caller.outbox)
+    return Command("rollback_order", names, (*_arguments(call, request), word(order)), _render_order)
+
+
+def _render(reply: Reply, durability: str) -> Rendered:
+    body = DurableRedemption(**fields_of(reply[1], reply[2], True), durability=durability)  # type: ignore[arg-type]
+    return Rendered(200, encode(body), bool(reply[3]))
+
+
+def _render_order(reply: Reply, durability: str) -> Rendered:
+    pairs = zip(reply[1].split("\n"), reply[2].split(" "), strict=True)
+    items = [Redemption(**fields_of(record, book_id, True)) for record, book_id in pairs]
+    return Rendered(200, encode(RolledBack(items=items, durability=durability)), bool(reply[3]))  # type: ignore[arg-type]
+
+
+ROLLBACK = Operation(("manage",), RollbackRequest, prepare_redemption, durable=True)
+ROLLBACK_ORDER = Operation(("manage",), RollbackRequest, prepare_order, durable=True)

@@ -1,0 +1,122 @@
+"""Books, as the merchant made them."""
+
+import time
+from typing import Any
+from uuid import UUID
+
+import msgspec
+from asyncpg import Pool, Record
+from uuid_utils.compat import uuid7
+
+from service.domain import books
+from service.domain.books import CreateBook, PatchBook
+from service.domain.errors import Refusal
+from service.domain.projection import BookRow
+from service.domain.times import to_datetime, to_ms
+from service.record import jobs
+from service.record.partitions import bump_config_version
+from service.record.pool import Connection, Database
+from service.record.queries import query
+from service.record.workspaces import read_workspace
+
+
+async def create_book(pool: Pool, workspace: int, partition: int, said: CreateBook) -> tuple[BookRow, UUID | None]:
+    """The new book, and the job that generates its `totalCodes`."""
+    async with pool.acquire() as connection, connection.transaction():
+        version = await bump_config_version(connection, partition)
+        row = books.new_book(
+            said,
+            workspace=workspace,
+            partition=partition,
+            book=await connection.fetchval(query("next_book"), workspace),
+            book_id=uuid7(),
+            version=version,
+            workspace_currency=(await read_workspace(connection, workspace)).currency,
+            now_ms=time.time_ns() // 1_000_000,
+        )
+        await _write(connection, row)
+        if row.total_codes is None:
+            return row, None
+        job = await jobs.create_generation(connection, row, row.total_codes, row.code_pattern, row.charset)
+        return row, job.job_id
+
+
+async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, said: PatchBook) -> BookRow:
+    """The book with the changes. Raises Refusal `book_not_found`."""
+    async with pool.acquire() as connection, connection.transaction():
+        version = await bump_config_version(connection, partition)
+        row = await read_book(connection, workspace, book_id)
+        row = books.changed_book(row, said, version, time.time_ns() // 1_000_000)
+        await _write(connection, row)
+        return row
+
+
+async def read_book(database: Database, workspace: int, book_id: UUID) -> BookRow:
+    """A book by its id. Raises Refusal `book_not_found`."""
+    record = await database.fetchrow(query("read_book"), workspace, book_id)
+    if record is None:
+        raise Refusal("book_not_found")
+    return row_of(record)
+
+
+async def page_books(
+    database: Database,
+    workspace: int,
+    limit: int,
+    before: int | None,
+    status: str | None,
+    tag: str | None,
+    q: str | None,
+) -> list[BookRow]:
+    """Books with a number below `before`, newest first."""
+    records = await database.fetch(query("page_books"), workspace, before, limit, status, tag, q)
+    return [row_of(record) for record in records]
+
+
+def row_of(record: Record) -> BookRow:
+    """The row as it was read, joined with its workspace."""
+    found: dict[str, Any] = dict(record)
+    for name in ("valid_from", "valid_until"):
+        at = found.pop(name)
+        found[f"{name}_ms"] = None if at is None else to_ms(at)
+    for name in ("created", "updated"):
+        found[f"{name}_ms"] = to_ms(found.pop(f"{name}_at"))
+    for name in ("gift_book_id", "keep_free", "code_count"):
+        del found[name]
+    discount = found["discount"]
+    found["discount"] = None if discount is None else books.discount_of(msgspec.json.decode(discount))
+    found["metadata"] = msgspec.json.decode(found["metadata"])
+    return BookRow(**found)
+
+
+async def _write(connection: Connection, row: BookRow) -> None:
+    await connection.execute(
+        query("write_book"),
+        row.workspace,
+        row.book,
+        row.book_id,
+        row.version,
+        row.name,
+        row.description,
+        row.status,
+        None if row.valid_from_ms is None else to_datetime(row.valid_from_ms),
+        None if row.valid_until_ms is None else to_datetime(row.valid_until_ms),
+        row.max_redemptions_per_code,
+        row.max_redemptions_per_user,
+        row.max_redemptions,
+        row.max_codes_per_user,
+        row.require_assignment,
+        row.require_lock,
+        row.lock_seconds,
+        row.max_lock_seconds,
+        None if row.discount is None else msgspec.json.encode(books.discount_json(row.discount)).decode(),
+        row.code_pattern,
+        row.charset,
+        row.total_codes,
+        row.low_stock_threshold,
+        row.tags,
+        msgspec.json.encode(row.metadata).decode(),
+        row.created_by,
+        to_datetime(row.created_ms),
+        to_datetime(row.updated_ms),
+    )

@@ -1,0 +1,63 @@
+"""What changed in the configuration since a version, for a Redis that has not seen it."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from itertools import groupby
+from typing import Any, NamedTuple, cast
+
+from asyncpg import Record
+
+from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.record import books, codes, users, workspaces
+from service.record.pool import Database
+from service.record.queries import query
+
+_PAGE = 10_000
+"""Rows read at a time; more than one version may write (5,000)."""
+
+Row = WorkspaceRow | BookRow | UserRow | CodeRow
+
+
+class Change(NamedTuple):
+    """Rows of one kind, codes also of one version; with these, Redis has everything up to `version`."""
+
+    version: int
+    rows: Sequence[Row]
+
+
+async def changes_since(database: Database, partition: int, version: int) -> AsyncIterator[Change]:
+    """Every row newer than the version (0: everything), in memory that doesn't grow with them.
+
+    First the few that codes rest on (workspaces, books, users), then the codes in order of their versions: where it
+    breaks off, it goes on from the last version that was complete. A row that changes meanwhile may be left out; it
+    has a version past the last one given here then, and is found from there.
+    """
+    last = cast("int", await database.fetchval(query("read_config_version"), partition))
+    if last <= version:
+        return
+    for name, row_of in _FIRST:
+        async for page in _pages(database, name, partition, version, last):
+            yield Change(version, [row_of(record) for record in page])
+    async for page in _pages(database, "changed_codes", partition, version, last):
+        for changed_in, records in groupby(page, key=lambda record: record["version"]):
+            yield Change(changed_in, [codes.row_of(record) for record in records])
+    yield Change(last, [])
+
+
+_FIRST: Sequence[tuple[str, Callable[[Record], Row]]] = (
+    ("changed_workspaces", workspaces.row_of),
+    ("changed_books", books.row_of),
+    ("changed_users", users.row_of),
+)
+
+
+async def _pages(database: Database, name: str, partition: int, after: int, last: int) -> AsyncIterator[list[Any]]:
+    """Pages of whole versions."""
+    while after < last:
+        page = await database.fetch(query(name), partition, after, last, _PAGE)
+        if len(page) == _PAGE:
+            cut = page[-1]["version"]
+            page = [record for record in page if record["version"] < cut]
+        if not page:
+            return
+        yield page
+        after = page[-1]["version"]

@@ -1,0 +1,80 @@
+"""Codes, as the merchant uploaded, generated or switched them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from asyncpg import Pool, Record
+from msgspec import structs
+
+from service.domain.codes import CodeLine
+from service.domain.errors import Refusal
+from service.domain.projection import CodeRow
+from service.domain.times import to_datetime, to_ms
+from service.record.partitions import bump_config_version
+from service.record.pool import Connection
+from service.record.queries import query
+
+
+async def add_codes(
+    pool: Pool, workspace: int, partition: int, book: int, lines: Sequence[CodeLine]
+) -> tuple[int, list[CodeRow]]:
+    """The version of this change, and the codes that are new; none where the workspace has them all."""
+    async with pool.acquire() as connection, connection.transaction():
+        version = await bump_config_version(connection, partition)
+        return version, await insert_codes(connection, workspace, partition, book, version, lines)
+
+
+async def insert_codes(
+    connection: Connection, workspace: int, partition: int, book: int, version: int, lines: Sequence[CodeLine]
+) -> list[CodeRow]:
+    """As add_codes, within a transaction that has its version."""
+    records = await connection.fetch(
+        query("insert_codes"),
+        workspace,
+        book,
+        partition,
+        version,
+        [line.code for line in lines],
+        [line.owner_id for line in lines],
+        [line.max_redemptions for line in lines],
+        [None if line.expires_ms is None else to_datetime(line.expires_ms) for line in lines],
+    )
+    await connection.execute(query("add_book_codes"), workspace, book, len(records))
+    shared: dict[str, Any] = {
+        "workspace": workspace,
+        "partition": partition,
+        "book": book,
+        "version": version,
+        "active": True,
+    }
+    return [row_of(shared | dict(record)) for record in records]
+
+
+async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, changes: dict[str, Any]) -> CodeRow:
+    """The code with `active` or `expires_ms` changed. Raises Refusal `coupon_not_found`."""
+    async with pool.acquire() as connection, connection.transaction():
+        version = await bump_config_version(connection, partition)
+        record = await connection.fetchrow(query("read_code"), workspace, code)
+        if record is None:
+            raise Refusal("coupon_not_found")
+        row = structs.replace(row_of(record), version=version, **changes)
+        expires_at = None if row.expires_ms is None else to_datetime(row.expires_ms)
+        await connection.execute(query("update_code"), workspace, code, version, row.active, expires_at)
+        return row
+
+
+def row_of(record: Record | dict[str, Any]) -> CodeRow:
+    """The row as it was read."""
+    expires_at = record["expires_at"]
+    return CodeRow(
+        workspace=record["workspace"],
+        partition=record["partition"],
+        book=record["book"],
+        version=record["version"],
+        code=record["code"],
+        owner_id=record["owner_id"],
+        max_redemptions=record["max_redemptions"],
+        expires_ms=None if expires_at is None else to_ms(expires_at),
+        active=record["active"],
+        created_ms=to_ms(record["created_at"]),
+    )

@@ -1,0 +1,97 @@
+"""Jobs: what takes longer than a request. A lease keeps each with one worker at a time."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal, cast
+from uuid import UUID
+
+import msgspec
+from asyncpg import Record
+from uuid_utils.compat import uuid7
+
+from service.domain.errors import Refusal
+from service.domain.patterns import SPARSITY, possibilities
+from service.domain.projection import BookRow
+from service.record.pool import Connection, Database
+from service.record.queries import query
+
+
+class LostLease(Exception):
+    """Another worker has the job now."""
+
+
+class Generation(msgspec.Struct, frozen=True, kw_only=True):
+    """The parameters of a job that generates codes."""
+
+    book: int
+    code_pattern: str
+    charset: str
+
+
+class JobRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A job; `partition` is its workspace's."""
+
+    job_id: UUID
+    workspace: int
+    partition: int
+    kind: Literal["generate"]
+    parameters: Generation
+    status: Literal["running", "done", "failed"]
+    requested: int
+    done: int
+    errors: list[str]
+    started_at: datetime
+    finished_at: datetime | None
+
+
+async def create_generation(connection: Connection, book: BookRow, count: int, pattern: str, charset: str) -> JobRow:
+    """A job for so many codes, in the caller's transaction. Raises Refusal `pattern_too_small`."""
+    there = cast("int", await connection.fetchval(query("lock_book_count"), book.workspace, book.book))
+    coming = cast("int", await connection.fetchval(query("read_outstanding_codes"), book.workspace, book.book))
+    if (there + coming + count) * SPARSITY > possibilities(pattern, charset):
+        raise Refusal("pattern_too_small")
+    parameters = msgspec.json.encode(Generation(book=book.book, code_pattern=pattern, charset=charset)).decode()
+    values = (uuid7(), book.workspace, "generate", parameters, count)
+    return _row(cast("Record", await connection.fetchrow(query("insert_job"), *values)))
+
+
+async def read_job(database: Database, workspace: int, job_id: UUID) -> JobRow:
+    """A job of a workspace. Raises Refusal `job_not_found`."""
+    record = await database.fetchrow(query("read_job"), workspace, job_id)
+    if record is None:
+        raise Refusal("job_not_found")
+    return _row(record)
+
+
+async def take_job(database: Database, partition: int, token: UUID, lease_s: int) -> JobRow | None:
+    """A partition's job that no live worker has; it is ours until the lease ends."""
+    record = await database.fetchrow(query("take_job"), token, lease_s, partition)
+    return None if record is None else _row(record)
+
+
+async def advance_job(connection: Connection, job_id: UUID, token: UUID, done: int, lease_s: int) -> int:
+    """What is done in all, `done` more than before, and the lease renewed. Raises LostLease."""
+    total = await connection.fetchval(query("advance_job"), job_id, token, done, lease_s)
+    if total is None:
+        raise LostLease(job_id)
+    return total
+
+
+async def finish_job(database: Database, job_id: UUID, token: UUID, errors: Sequence[str] = ()) -> None:
+    """The job is done, or failed with the errors. Raises LostLease."""
+    packed = msgspec.json.encode(errors).decode()
+    status = "failed" if errors else "done"
+    if await database.fetchval(query("finish_job"), job_id, token, status, packed) is None:
+        raise LostLease(job_id)
+
+
+async def release_job(database: Database, job_id: UUID, token: UUID) -> None:
+    """Let another worker go on with the job at once."""
+    await database.execute(query("release_job"), job_id, token)
+
+
+def _row(record: Record) -> JobRow:
+    found: dict[str, Any] = dict(record)
+    found["parameters"] = msgspec.json.decode(found["parameters"], type=Generation)
+    found["errors"] = msgspec.json.decode(found["errors"])
+    return JobRow(**found)

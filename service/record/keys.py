@@ -1,0 +1,107 @@
+"""API keys. Only a digest of a secret is kept."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import cast
+from uuid import UUID
+
+import msgspec
+from asyncpg import Pool, Record, UniqueViolationError
+from uuid_utils.compat import uuid7
+
+from service.domain.identity import Caller
+from service.domain.times import to_datetime, to_ms
+from service.record.pool import Connection, Database
+from service.record.queries import query
+
+_PREFIX_LENGTH = 16
+
+
+class SecretTaken(Exception):
+    """There is, or was, a key with this secret."""
+
+
+class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A key, as its workspace's operators see it."""
+
+    key_id: UUID
+    name: str
+    prefix: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    position: int
+
+
+def digest(secret: str) -> bytes:
+    """What is kept of a secret."""
+    return sha256(secret.encode()).digest()
+
+
+def new_secret(mode: str) -> str:
+    """A secret that nobody guesses, and that tells where it belongs."""
+    return f"scrip_{mode}_{secrets.token_urlsafe(32)}"
+
+
+async def create_key(
+    connection: Connection,
+    workspace: int,
+    name: str,
+    scopes: Sequence[str],
+    secret: str,
+    expires_at: datetime | None = None,
+) -> KeyRow:
+    """The new key. Raises SecretTaken."""
+    values = (uuid7(), workspace, name, secret[:_PREFIX_LENGTH], digest(secret), scopes, expires_at)
+    try:
+        async with connection.transaction():
+            record = cast("Record", await connection.fetchrow(query("insert_key"), *values))
+            await connection.execute(query("bump_keys_version"))
+    except UniqueViolationError:
+        raise SecretTaken from None
+    return KeyRow(**dict(record))
+
+
+async def page_keys(database: Database, workspace: int, limit: int, before: int | None) -> list[KeyRow]:
+    """Keys that are not revoked, newest first."""
+    return [KeyRow(**dict(record)) for record in await database.fetch(query("page_keys"), workspace, before, limit)]
+
+
+async def revoke_key(pool: Pool, workspace: int, key_id: UUID) -> bool:
+    """Whether there was such a key; it is refused from the next reading of the keys on."""
+    async with pool.acquire() as connection, connection.transaction():
+        if await connection.fetchval(query("revoke_key"), workspace, key_id) is None:
+            return False
+        await connection.execute(query("bump_keys_version"))
+        return True
+
+
+async def read_version(database: Database) -> int:
+    """A number that changes with every key; cheap to ask for."""
+    return cast("int", await database.fetchval(query("read_keys_version")))
+
+
+async def read_callers(database: Database) -> tuple[int, dict[bytes, Caller]]:
+    """Who every usable key stands for, by its digest, and a version that they are at least as new as."""
+    version = await read_version(database)
+    callers: dict[bytes, Caller] = {}
+    for record in await database.fetch(query("read_callers")):
+        expires_at = record["expires_at"]
+        callers[record["secret_hash"]] = Caller(
+            key_id=record["key_id"],
+            workspace=record["workspace"],
+            workspace_id=record["workspace_id"],
+            partition=record["partition"],
+            mode=record["mode"],
+            scopes=frozenset(record["scopes"]),
+            expires_ms=None if expires_at is None else to_ms(expires_at),
+        )
+    return version, callers
+
+
+async def touch_keys(database: Database, used_ms: Mapping[UUID, int]) -> None:
+    """Keep when keys were used last."""
+    await database.execute(query("touch_keys"), list(used_ms), [to_datetime(at) for at in used_ms.values()])

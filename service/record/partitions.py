@@ -1,0 +1,108 @@
+"""Partitions: their leases, epochs, cursors and configuration versions. Every change is a compare-and-set."""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from service.record.pool import Connection, Database
+from service.record.queries import query
+
+
+class LeaseLost(Exception):
+    """Another has taken the partition's lease, and this holder may write nothing more."""
+
+
+class WrongPartitions(RuntimeError):
+    """The settings ask for another number of partitions than the database was made with."""
+
+
+class Partition(msgspec.Struct, frozen=True):
+    """One row. `epoch` is the newest; the cursor may still be in an older one while that is opened."""
+
+    id: int
+    epoch: int
+    nonce: str
+    state: Literal["closed", "open"]
+    cursor_epoch: int
+    cursor_seq: int
+    cursor_digest: bytes | None
+    recorded_at: datetime | None
+    recorded_events: int
+    fence: int
+    lease_holder: str | None
+    lease_live: bool | None
+    config_version: int
+
+    @property
+    def cursor(self) -> tuple[int, int]:
+        """Epoch and number of the last event that is recorded."""
+        return self.cursor_epoch, self.cursor_seq
+
+
+async def ensure_partitions(database: Database, partitions: int) -> None:
+    """Make the rows that are missing. Raises WrongPartitions where the number isn't the recorded one."""
+    await database.execute(query("insert_settings"), partitions)
+    recorded = await database.fetchval(query("read_settings"))
+    if recorded != partitions:
+        raise WrongPartitions(
+            f"This database was made with {recorded} partitions, and the settings say {partitions}: "
+            f"set SCRIP_PARTITIONS={recorded}. Only a rebuild can change the number."
+        )
+    await database.execute(query("insert_partitions"), partitions)
+
+
+async def read_partitions(database: Database) -> list[Partition]:
+    """All partitions, in order."""
+    return [Partition(**row) for row in await database.fetch(query("read_partitions"))]
+
+
+async def read_partition(database: Database, partition: int) -> Partition:
+    """One partition. Raises IndexError where there is none of this number."""
+    return (await read_partitions(database))[partition]
+
+
+async def take_lease(database: Database, partition: int, holder: str, ttl_ms: int) -> int | None:
+    """The fence to write under, or None while another holds the lease. A holder that asks again gets a new fence."""
+    return await database.fetchval(query("take_lease"), partition, holder, ttl_ms)
+
+
+async def renew_lease(database: Database, partition: int, fence: int, ttl_ms: int) -> bool:
+    """Whether the lease was still ours, and is for so long from now."""
+    return await database.fetchval(query("renew_lease"), partition, fence, ttl_ms) is not None
+
+
+async def release_lease(database: Database, partition: int, fence: int) -> None:
+    """Let others take the lease at once."""
+    await database.execute(query("release_lease"), partition, fence)
+
+
+async def begin_epoch(database: Database, partition: int, fence: int, nonce: str) -> int:
+    """A new epoch; the partition is closed until it is confirmed. Raises LeaseLost."""
+    epoch = await database.fetchval(query("begin_epoch"), partition, fence, nonce)
+    if epoch is None:
+        raise LeaseLost(f"partition {partition}: fence {fence} may not begin an epoch")
+    return epoch
+
+
+async def enter_epoch(
+    database: Database, partition: int, fence: int, cursor: tuple[int, int], epoch: int, digest: bytes
+) -> bool:
+    """Move the cursor to `<epoch>-0`: after its predecessor's last event, or leaving behind what is lost.
+
+    False where fence or cursor are no longer these.
+    """
+    return await database.fetchval(query("enter_epoch"), partition, fence, *cursor, epoch, digest) is not None
+
+
+async def confirm_open(database: Database, partition: int, fence: int, epoch: int) -> bool:
+    """Say that this epoch's Redis may decide; False where lease or epoch are another's, or the cursor not in it."""
+    return await database.fetchval(query("confirm_open"), partition, fence, epoch) is not None
+
+
+async def bump_config_version(connection: Connection, partition: int) -> int:
+    """The next number of a configuration change, within the caller's transaction; others wait until it ends."""
+    version = await connection.fetchval(query("bump_config_version"), partition)
+    if version is None:
+        raise LookupError(f"there is no partition {partition}")
+    return version

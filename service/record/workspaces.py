@@ -1,0 +1,63 @@
+"""Workspaces and their settings."""
+
+from typing import Any, Literal, cast
+
+import asyncpg
+import msgspec
+from asyncpg import Pool, Record
+from uuid_utils.compat import uuid7
+
+from service.domain import keys
+from service.domain.books import check_discount_digits, discount_of
+from service.domain.money import CURRENCY_DIGITS
+from service.domain.projection import WorkspaceRow
+from service.record.partitions import bump_config_version
+from service.record.pool import Connection, Database
+from service.record.queries import query
+
+
+class NameTaken(Exception):
+    """There is a workspace of this name."""
+
+
+async def create_workspace(connection: Connection, name: str, mode: Literal["live", "test"] = "live") -> WorkspaceRow:
+    """A new workspace; the worker projects it. Raises NameTaken."""
+    workspace_id = uuid7()
+    try:
+        async with connection.transaction():
+            partitions = cast("int", await connection.fetchval(query("read_settings")))
+            partition = keys.partition_of(str(workspace_id), partitions)
+            values = (workspace_id, name, mode, partition, await bump_config_version(connection, partition))
+            workspace = cast("int", await connection.fetchval(query("insert_workspace"), *values))
+            return await read_workspace(connection, workspace)
+    except asyncpg.UniqueViolationError:
+        raise NameTaken(name) from None
+
+
+async def read_workspace(database: Database, workspace: int) -> WorkspaceRow:
+    """A workspace by its inner number, which must be one."""
+    return row_of(cast("Record", await database.fetchrow(query("read_workspace"), workspace)))
+
+
+async def workspace_named(database: Database, name: str) -> int | None:
+    """The inner number of the workspace of this name."""
+    return await database.fetchval(query("read_workspace_number"), name)
+
+
+async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: dict[str, Any]) -> WorkspaceRow:
+    """The workspace with the changes. Raises Refusal `invalid` where a discount doesn't fit the new currency."""
+    async with pool.acquire() as connection, connection.transaction():
+        version = await bump_config_version(connection, partition)
+        row = msgspec.structs.replace(await read_workspace(connection, workspace), version=version, **changes)
+        row = msgspec.structs.replace(row, digits=CURRENCY_DIGITS[row.currency])
+        for (kept,) in await connection.fetch(query("read_discounts_in_its_currency"), workspace):
+            check_discount_digits(discount_of(msgspec.json.decode(kept)), row.digits)
+        await connection.execute(
+            query("update_workspace"), workspace, version, row.currency, row.coupons_per_order, row.max_coupons
+        )
+        return row
+
+
+def row_of(record: Record) -> WorkspaceRow:
+    """The row as it was read."""
+    return WorkspaceRow(**dict(record), digits=CURRENCY_DIGITS[record["currency"]])

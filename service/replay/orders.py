@@ -1,0 +1,87 @@
+"""The orders of the file, and what each sends."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+
+class UnusableFile(ValueError):
+    """The file holds something that is no order."""
+
+
+class Order(NamedTuple):
+    """A line of the file as it is, but `order_id` with the run's prefix; `code` is the coupon it takes."""
+
+    line: int
+    order_id: str | None
+    user_id: str | None
+    cancelled: bool
+    value: Any
+    items: Any
+    code: str = ""
+
+    def lock_body(self) -> dict[str, Any]:
+        """What locks the order's coupon."""
+        return {"userId": self.user_id, "orderId": self.order_id}
+
+    def redeem_body(self, currency: str, token: str | None = None) -> dict[str, Any]:
+        """What redeems it, under the lock where there is one."""
+        held = {} if token is None else {"lockToken": token}
+        order = {"orderValue": self.value, "currency": currency, "items": self.items}
+        return {**self.lock_body(), **order, **held}
+
+
+def packed(body: dict[str, Any]) -> bytes:
+    """A body as it is sent."""
+    return json.dumps(body, separators=(",", ":")).encode()
+
+
+def codes(run: str, count: int) -> list[str]:
+    """The codes of a run's book, in the order in which orders take them."""
+    return [f"{run}-{number:06d}" for number in range(1, count + 1)]
+
+
+def read(path: Path, run: str) -> list[Order]:
+    """The orders of a file, in its order; ids and codes start with the run's prefix. Raises UnusableFile."""
+    found: list[Order] = []
+    taken = 0
+    with path.open(encoding="utf-8") as file:
+        for line, text in enumerate(file, 1):
+            try:
+                said = json.loads(text)
+                order_id, user_id, cancelled = said["orderId"], said["userId"], said["cancelled"]
+                if not (isinstance(order_id, str | None) and isinstance(user_id, str | None)):
+                    raise TypeError("orderId and userId must be texts or null")
+                if not isinstance(cancelled, bool):
+                    raise TypeError("cancelled must be true or false")
+                taken += not cancelled
+                code = "" if cancelled else f"{run}-{taken:06d}"
+                own_id = None if order_id is None else f"{run}-{order_id}"
+                found.append(Order(line, own_id, user_id, cancelled, said["orderValue"], said["items"], code))
+            except (ValueError, TypeError, KeyError) as error:
+                raise UnusableFile(f"line {line} is no order: {type(error).__name__} {error}") from error
+    if not found:
+        raise UnusableFile("it holds no orders")
+    return found
+
+
+def streams(orders: Sequence[Order]) -> list[list[Order]]:
+    """The orders that must follow each other: a user's, and those that share an orderId; a guest's are each alone."""
+    parent: dict[Any, Any] = {}
+
+    def root(key: Any) -> Any:
+        while (above := parent.setdefault(key, key)) != key:
+            key = above
+        return key
+
+    for order in orders:
+        parent[root(("order", order.order_id, order.line if order.order_id is None else 0))] = root(_who(order))
+    together: dict[Any, list[Order]] = {}
+    for order in orders:
+        together.setdefault(root(_who(order)), []).append(order)
+    return list(together.values())
+
+
+def _who(order: Order) -> tuple[str, Any]:
+    return ("guest", order.line) if order.user_id is None else ("user", order.user_id)

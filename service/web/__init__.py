@@ -1,0 +1,1 @@
+"""The console and the checkout: templates and static files."""

@@ -1,0 +1,93 @@
+"""The one place that builds things: an API process's connections, and the watch on what Postgres says."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import asyncpg
+import structlog
+
+from service.api.context import Context
+from service.config import Settings
+from service.hot.connection import Link
+from service.hot.deciding import Decider
+from service.hot.projection import RedisProjector
+from service.hot.workspace import Workspace
+from service.record import pool as postgres
+from service.record.keys import read_callers, read_version, touch_keys
+from service.record.partitions import read_partitions
+from service.record.waiting import Recorded
+
+ASK_S = 0.4
+"""Less than half a second: as long as a recovery waits for all processes to learn of its epoch."""
+ASK_TIMEOUT_S = 2.0
+TOUCH_S = 10.0
+"""How often is kept when keys were used last."""
+
+log = structlog.get_logger()
+
+
+@contextlib.asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Context]:
+    """Everything that an API process works with."""
+    if not settings.redis_url or not settings.database_url:
+        raise RuntimeError("REDIS_URL and DATABASE_URL must be set (scrip run starts servers of its own).")
+    pool = await postgres.connect_when_there(settings.database_url, name="scrip-api", min_size=2, max_size=10)
+    link = Link(settings.redis_url, "scrip-api")
+    await link.start()
+    decider = Decider(link)
+    recorded = Recorded(pool)
+    context = Context(settings, pool, decider, Workspace(decider), RedisProjector(decider.run), recorded)
+    watch = _Watch(context)
+    await watch.look()
+    watching = asyncio.create_task(watch.run())
+    try:
+        yield context
+    finally:
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        await recorded.close()
+        await link.stop()
+        await pool.close()
+
+
+class _Watch:
+    """Asks Postgres twice a second which keys are good and which epochs are open. While it is away both stay as they
+    were: what Redis decides needs no Postgres."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._keys_version = -1
+        self._touch_at = 0.0
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        away = False
+        while True:
+            await asyncio.sleep(ASK_S)
+            try:
+                async with asyncio.timeout(ASK_TIMEOUT_S):
+                    await self.look()
+                away = False
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                if not away:
+                    log.warning("postgres_away", error=type(error).__name__)
+                away = True
+
+    async def look(self) -> None:
+        """Ask once."""
+        context = self._context
+        if await read_version(context.pool) != self._keys_version:
+            self._keys_version, callers = await read_callers(context.pool)
+            context.keyring.replace(callers)
+        partitions = await read_partitions(context.pool)
+        for row in partitions:
+            if row.state == "open":
+                context.decider.learn(row.id, row.epoch, row.nonce)
+            else:
+                context.decider.forget(row.id)
+        if (now := time.monotonic()) > self._touch_at and (used := context.keyring.used()):
+            self._touch_at = now + TOUCH_S
+            await touch_keys(context.pool, used)
+        context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")

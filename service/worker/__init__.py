@@ -1,0 +1,1 @@
+"""What moves between Redis and Postgres."""

@@ -1,0 +1,328 @@
+"""From the outbox into Postgres."""
+
+import asyncio
+import contextlib
+import random
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from service.domain import keys
+from service.domain.events import Event, MalformedEvent, entry_digest, parse
+from service.record.facts import KeyReused, Quarantined, Undecided, record
+from service.record.partitions import LeaseLost, enter_epoch, read_partition
+
+BATCH_EVENTS = 5000
+BLOCK_MS = 1000
+# Between batches that are not full: some hundred commits a second would cost more than the events in them.
+PAUSE_S = 0.01
+FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 2.0
+ACQUIRE_TIMEOUT_S = 10.0
+
+KEEP_S = 120
+KEEP_EVENTS = 100_000
+# One bad event is an event's fault. So many in a row are the program's, and quarantine would only hide it.
+MAX_REFUSED_IN_A_ROW = 100
+
+BEHIND_EVENTS = 1_000_000
+FULL_EVENTS = 800_000
+REOPEN_AT = 0.9
+_RATE_WINDOW_S = 10
+
+GateState = Literal["open", "full", "behind"]
+_Id = tuple[int, int]
+# What Postgres or we refuse for an event's own sake; anything else is tried again.
+_REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
+_log = structlog.get_logger(__name__)
+
+
+class OutboxGap(Exception):
+    """The outbox lacks events that the record needs next: something was lost, and an operator must decide."""
+
+
+class AnchorLost(OutboxGap):
+    """The entry that was recorded last is not in the outbox as it was: the record follows another Redis."""
+
+
+class TooManyRefused(Exception):
+    """Postgres refuses one event after the other. Nothing more was moved past."""
+
+
+class CursorMoved(Exception):
+    """The cursor is not where it was left: a commit whose answer was lost went through. Start again."""
+
+
+_PASSING = (
+    *(OSError, RedisError, CursorMoved),
+    *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
+)
+
+
+class _Entry(NamedTuple):
+    id: bytes
+    seq: int
+    fields: Mapping[bytes, bytes]
+
+    @property
+    def d(self) -> bytes:
+        return self.fields.get(b"d", b"")
+
+    @property
+    def r(self) -> bytes:
+        return self.fields.get(b"r", b"")
+
+    def event(self, epoch: int) -> Event:
+        return parse(epoch, self.seq, self.d, self.r, self.fields.get(b"i"))
+
+    def digest(self) -> bytes:
+        return entry_digest(self.id, *self.fields.values())
+
+
+class Flusher:
+    """Moves one partition's outbox into Postgres, under a fence.
+
+    1. Reads from the anchor, the last entry that is recorded, which must still be there, byte for byte.
+    2. Checks that the ids follow each other without a gap; an epoch's first, `<epoch>-0`, follows any of an older one.
+    3. Records up to 5,000 events in one transaction with the cursor. Where Postgres refuses, halves them down to the
+       one event that it can't take, and quarantines that in the transaction that moves the cursor past it.
+    4. When a connection broke or a commit is in doubt, waits, reads the cursor and goes on from there.
+    5. Trims what was recorded two minutes or 100,000 events ago, never the anchor.
+    6. Ends with LeaseLost when the fence is another's, with OutboxGap where events are missing.
+    """
+
+    def __init__(self, redis: Redis, pool: asyncpg.Pool, partition: int, fence: int) -> None:
+        """`redis` must not repeat commands by itself, and must wait longer for answers than a read blocks."""
+        self._redis = redis
+        self._pool = pool
+        self._partition = partition
+        self._fence = fence
+        self._outbox = keys.outbox(partition)
+        self._log = _log.bind(partition=partition)
+        self._cursor: _Id = (0, 0)
+        self._digest: bytes | None = None
+        self._tail: _Id = (0, 0)
+        self._tails: deque[tuple[float, _Id]] = deque(maxlen=10_000)
+        self._passed = time.monotonic()
+        self._marks: deque[tuple[float, int, _Id]] = deque()
+        self._refused_in_a_row = 0
+        self._gate: GateState = "open"
+        self.recorded = 0
+        self.quarantined = 0
+
+    @property
+    def cursor(self) -> _Id:
+        """Epoch and number of the last event that is recorded."""
+        return self._cursor
+
+    @property
+    def pending(self) -> int:
+        """Events in the outbox, when last looked at, that are not recorded."""
+        (epoch, seq), (cursor_epoch, cursor_seq) = self._tail, self._cursor
+        return max(0, seq - cursor_seq) if epoch == cursor_epoch else seq + 1 if epoch > cursor_epoch else 0
+
+    @property
+    def lag_seconds(self) -> float:
+        """No event older than this is unrecorded; 0 where none is unrecorded."""
+        return time.monotonic() - self._passed if self.pending else 0.0
+
+    @property
+    def events_per_second(self) -> float:
+        """Recorded, over the last ten seconds."""
+        now, total = time.monotonic(), 0
+        for at, events, _ in reversed(self._marks):
+            if at < now - _RATE_WINDOW_S:
+                break
+            total += events
+        return total / _RATE_WINDOW_S
+
+    def gate_state(self) -> GateState:
+        """What the gate should say, given what is pending; a bound must be undercut by a tenth to open again."""
+        behind = BEHIND_EVENTS * (REOPEN_AT if self._gate == "behind" else 1)
+        full = FULL_EVENTS * (REOPEN_AT if self._gate != "open" else 1)
+        self._gate = "behind" if self.pending >= behind else "full" if self.pending >= full else "open"
+        return self._gate
+
+    async def run(self) -> None:
+        """Record until cancelled. Raises LeaseLost, OutboxGap, TooManyRefused."""
+        backoff_s = FIRST_BACKOFF_S
+        while True:
+            try:
+                await self.start()
+                while not _cancelled():
+                    events = await self._step_or_start()
+                    backoff_s = FIRST_BACKOFF_S
+                    if events == 0:
+                        after: dict[Any, Any] = {self._outbox: _text(self._cursor)}
+                        if not await self._redis.xread(after, count=1, block=BLOCK_MS):
+                            await self.start()  # hears of a lost lease
+                    elif events < BATCH_EVENTS:
+                        await asyncio.sleep(PAUSE_S)
+                raise asyncio.CancelledError
+            except _PASSING as error:
+                self._log.warning("recording pauses", reason=_reason(error), seconds=round(backoff_s, 2))
+            await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311, no secret
+            backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
+            with contextlib.suppress(OSError, RedisError):
+                await self.measure()
+
+    async def drain(self, epoch: int) -> None:
+        """Record all up to `<epoch>-0`, once. Raises OutboxGap where that is missing; what breaks is the caller's."""
+        await self.start()
+        while self._cursor[0] < epoch:
+            if await self.step() == 0:
+                raise OutboxGap(f"the outbox ends before {epoch}-0")
+
+    async def start(self) -> None:
+        """Go on from where the record is. Raises LeaseLost."""
+        row = await read_partition(self._pool, self._partition)
+        if row.fence != self._fence:
+            raise LeaseLost(f"partition {self._partition}: fence {self._fence} was followed by {row.fence}")
+        self._cursor, self._digest = row.cursor, row.cursor_digest
+        if not self._marks:
+            self._marks.append((time.monotonic(), 0, self._cursor))
+
+    async def step(self) -> int:
+        """Record what is there, at most a batch; how many entries that was."""
+        entries = await self._read()
+        epoch, seq = self._cursor
+        batch: list[_Entry] = []
+        for entry_id, fields in entries:
+            if entry_id == b"%d-%d" % (epoch, seq + 1):
+                seq += 1
+                batch.append(_Entry(entry_id, seq, fields))
+                continue
+            begun, first = map(int, entry_id.split(b"-"))
+            if begun <= epoch or first != 0:
+                raise OutboxGap(f"after {epoch}-{seq} comes {begun}-{first}")
+            await self._record(batch)
+            await self._enter(begun, _Entry(entry_id, 0, fields))
+            (epoch, seq), batch = (begun, 0), []
+        await self._record(batch)
+        if entries:
+            await self._trim()
+        return len(entries)
+
+    async def _step_or_start(self) -> int:
+        """A step. What looks like a gap may be another's trimming, while this worker slept and lost its lease."""
+        try:
+            return await self.step()
+        except OutboxGap:
+            at = self._cursor
+            await self.start()
+            if self._cursor == at:
+                raise
+            return 0
+
+    async def measure(self) -> None:
+        """Look how far the outbox goes."""
+        last: Any = await self._redis.xrevrange(self._outbox, count=1)
+        self._saw(_id(last[0][0]) if last else (0, 0))
+
+    async def _read(self) -> Sequence[tuple[bytes, Mapping[bytes, bytes]]]:
+        """The entries after the anchor. Raises AnchorLost."""
+        found: Any = await self._redis.xrange(self._outbox, _text(self._cursor), "+", BATCH_EVENTS + 1)
+        if not found or found[0][0] != _text(self._cursor).encode():
+            raise AnchorLost(f"{_text(self._cursor)} is recorded and not in the outbox")
+        if _Entry(found[0][0], 0, found[0][1]).digest() != self._digest:
+            raise AnchorLost(f"{_text(self._cursor)} is not the entry that was recorded")
+        if len(found) > BATCH_EVENTS:
+            await self.measure()
+        else:
+            self._saw(_id(found[-1][0]))
+        return found[1:]
+
+    async def _record(self, batch: Sequence[_Entry]) -> None:
+        """Record consecutive events of the cursor's epoch, or those of them that can be."""
+        if not batch:
+            return
+        epoch = self._cursor[0]
+        try:
+            await self._commit(batch[-1], [entry.event(epoch) for entry in batch])
+            self._refused_in_a_row = 0
+        except _REFUSED as error:
+            await self._refused(batch, error)
+
+    async def _refused(self, batch: Sequence[_Entry], error: Exception) -> None:
+        if len(batch) > 1:
+            middle = len(batch) // 2
+            await self._record(batch[:middle])
+            await self._record(batch[middle:])
+            return
+        if self._refused_in_a_row >= MAX_REFUSED_IN_A_ROW:
+            raise TooManyRefused(f"{self._refused_in_a_row} events in a row, the last for {_reason(error)}") from error
+        (entry,) = batch
+        await self._commit(entry, [], [Quarantined(entry.seq, _reason(error), entry.d, entry.r)])
+        self._refused_in_a_row += 1
+        self.quarantined += 1
+        self._log.error("event put into quarantine", event_id=entry.id.decode(), reason=_reason(error))
+
+    async def _commit(self, last: _Entry, events: Sequence[Event], quarantined: Sequence[Quarantined] = ()) -> None:
+        epoch, seq = self._cursor
+        digest = last.digest()
+        async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            moved = await record(
+                *(connection, self._partition, epoch, seq, last.seq, self._fence, events, digest, quarantined)
+            )
+        self._moved(moved, (epoch, last.seq), digest, last.seq - seq)
+
+    async def _enter(self, epoch: int, first: _Entry) -> None:
+        if first.d != b"O":
+            raise OutboxGap(f"{epoch}-0 doesn't begin an epoch")
+        digest = first.digest()
+        moved = await enter_epoch(self._pool, self._partition, self._fence, self._cursor, epoch, digest)
+        self._moved(moved, (epoch, 0), digest, 1)
+
+    def _moved(self, moved: bool, cursor: _Id, digest: bytes, events: int) -> None:
+        if not moved:
+            raise CursorMoved
+        self._cursor, self._digest = cursor, digest
+        self.recorded += events
+        self._marks.append((time.monotonic(), events, cursor))
+        self._see_passed()
+
+    async def _trim(self) -> None:
+        """Drop entries that are recorded long enough, or are more than enough; the anchor stays."""
+        old, kept, before = time.monotonic() - KEEP_S, sum(mark[1] for mark in self._marks), None
+        while len(self._marks) > 1 and (self._marks[0][0] < old or kept > KEEP_EVENTS):
+            _, events, before = self._marks.popleft()
+            kept -= events
+        if before is not None:
+            await self._redis.xtrim(self._outbox, minid=_text(before), approximate=True)
+
+    def _saw(self, tail: _Id) -> None:
+        self._tail = tail
+        self._tails.append((time.monotonic(), tail))
+        self._see_passed()
+
+    def _see_passed(self) -> None:
+        while self._tails and self._tails[0][1] <= self._cursor:
+            self._passed = self._tails.popleft()[0]
+
+
+def _cancelled() -> bool:
+    """Whether a cancellation was swallowed: redis-py writes under `wait_for`, which may do so until Python 3.12."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _id(entry_id: bytes) -> _Id:
+    epoch, seq = entry_id.split(b"-")
+    return int(epoch), int(seq)
+
+
+def _text(entry_id: _Id) -> str:
+    return f"{entry_id[0]}-{entry_id[1]}"
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, without what Postgres quotes of the row: that may be a code."""
+    if isinstance(error, asyncpg.PostgresError):
+        return " ".join(filter(None, [type(error).__name__, getattr(error, "constraint_name", None)]))
+    ours = isinstance(error, MalformedEvent | Undecided | KeyReused)
+    return f"{type(error).__name__} {error}" if ours else type(error).__name__

@@ -1,0 +1,89 @@
+"""Generating codes, as a job that survives its worker."""
+
+import asyncio
+import contextlib
+from uuid import UUID, uuid4
+
+import asyncpg
+import structlog
+
+from service.domain.codes import CHUNK, CodeLine
+from service.domain.patterns import generate
+from service.domain.projection import Projector
+from service.record import jobs
+from service.record.codes import insert_codes
+from service.record.jobs import JobRow, LostLease
+from service.record.partitions import bump_config_version
+
+LEASE_S = 30
+IDLE_S = 0.5
+MAX_EMPTY_DRAWS = 20
+"""Draws in a row without a single new code: what the pattern can make is used up by other books."""
+
+log = structlog.get_logger()
+
+
+class Generator:
+    """One for each partition that a worker keeps.
+
+    1. Take a job that no live worker has, with a lease; any of them can go on with what another left.
+    2. Draw codes, at most 5,000 and never more than are missing.
+    3. In one transaction: the configuration's next version, those codes that are new, what is done by now and the
+       lease's renewal. A worker whose lease is another's commits nothing.
+    4. Project them into Redis. What dies before that is projected by the catching up.
+    5. With all codes made the job is done; where no new ones can be drawn it has failed, and says so.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, projector: Projector, partition: int) -> None:
+        self._pool, self._projector, self._partition = pool, projector, partition
+
+    async def run(self) -> None:
+        """Work until cancelled, or until Redis is no longer ours; while Postgres is away, wait."""
+        while True:
+            try:
+                worked = await self.run_one()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.warning("postgres_away", error=type(error).__name__)
+                worked = False
+            if not worked:
+                await asyncio.sleep(IDLE_S)
+
+    async def run_one(self) -> bool:
+        """Work on one job to its end; False where there was none to take."""
+        token = uuid4()
+        job = await jobs.take_job(self._pool, self._partition, token, LEASE_S)
+        if job is None:
+            return False
+        try:
+            error = await self._generate(job, token)
+            await jobs.finish_job(self._pool, job.job_id, token, [error] if error else [])
+        except LostLease:
+            log.warning("job_lease_lost", job_id=str(job.job_id))
+        except BaseException:
+            with contextlib.suppress(Exception):  # the lease ends by itself
+                await asyncio.shield(jobs.release_job(self._pool, job.job_id, token))
+            raise
+        return True
+
+    async def _generate(self, job: JobRow, token: UUID) -> str | None:
+        """Make all codes; or say why that is not possible."""
+        done, empty = job.done, 0
+        while done < job.requested:
+            made = await self._chunk(job, token, min(CHUNK, job.requested - done))
+            done += made
+            empty = 0 if made else empty + 1
+            if empty == MAX_EMPTY_DRAWS:
+                return f"No more new codes can be found for the pattern {job.parameters.code_pattern}."
+        return None
+
+    async def _chunk(self, job: JobRow, token: UUID, count: int) -> int:
+        """At most so many new codes; how many."""
+        wanted = job.parameters
+        lines = [CodeLine(code) for code in generate(wanted.code_pattern, wanted.charset, count)]
+        async with self._pool.acquire() as connection, connection.transaction():
+            version = await bump_config_version(connection, self._partition)
+            rows = await insert_codes(connection, job.workspace, self._partition, wanted.book, version, lines)
+            await jobs.advance_job(connection, job.job_id, token, len(rows), LEASE_S)
+        await self._projector.codes(job.workspace, self._partition, version, rows)
+        await self._projector.seen(self._partition, version)
+        return len(rows)

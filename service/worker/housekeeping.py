@@ -1,0 +1,28 @@
+"""What the record needs now and then: room for the next months' facts, and no keys whose time is over."""
+
+import asyncio
+
+import asyncpg
+import structlog
+
+from service.record.facts import prune_keys
+from service.record.queries import query
+
+EVERY_S = 600.0
+MONTHS_AHEAD = 2
+KEYS_AT_ONCE, MOST_PRUNINGS = 10_000, 1_000
+
+log = structlog.get_logger()
+
+
+async def keep_house(pool: asyncpg.Pool) -> None:
+    """Every ten minutes, until cancelled. Workers may do it at once: both steps take locks of their own."""
+    while True:
+        try:
+            await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
+            for _ in range(MOST_PRUNINGS):
+                if await prune_keys(pool, KEYS_AT_ONCE) < KEYS_AT_ONCE:
+                    break
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            log.warning("postgres_away", error=type(error).__name__)
+        await asyncio.sleep(EVERY_S)

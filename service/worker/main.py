@@ -1,0 +1,222 @@
+"""The worker process: keeps Redis open, and moves what it decides into Postgres, for every partition it gets."""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import socket
+
+import asyncpg
+import hiredis
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from service.config import Settings
+from service.hot.connection import Broken, connect
+from service.hot.scripts import HOT, PROJECTION, Scripts
+from service.hot.server import Fenced, Server, UnfitRedis
+from service.record import pool as postgres
+from service.record.partitions import (
+    LeaseLost,
+    Partition,
+    ensure_partitions,
+    read_partition,
+    release_lease,
+    renew_lease,
+    take_lease,
+)
+from service.worker import metrics
+from service.worker.catching_up import catch_up, projector_of
+from service.worker.flush import AnchorLost, Flusher, OutboxGap, TooManyRefused
+from service.worker.generate import Generator
+from service.worker.housekeeping import keep_house
+from service.worker.opening import Opening
+
+LEASE_MS = 10_000
+RENEW_S = LEASE_MS / 1000 / 4
+LOOK_S = 0.25
+RETRY_S = 0.5
+ALARM_S = 10.0
+DRAIN_S = 5.0
+
+log = structlog.get_logger()
+
+
+class Unverified(Exception):
+    """The gate is shut, strange or of another epoch, or scripts are missing: the partition must be opened again."""
+
+
+class Keeper:
+    """One partition.
+
+    1. Take the lease; wait while another worker has it.
+    2. Where Postgres says that it is open, Redis agrees, and the anchor is in its place, go on; else open it.
+    3. Record, project, generate; look at the gate four times a second, and set it when the record falls behind.
+    4. On anything strange start from 2; when the lease is lost, from 1. Where events are missing that were never
+       recorded, raise the alarm, again and again: to go on would throw away what was answered; a human must decide.
+    5. When asked to stop, record what is there and give the lease back.
+    """
+
+    def __init__(self, settings: Settings, pool: asyncpg.Pool, redis: Redis, partition: int, holder: str) -> None:
+        self._redis_url = settings.redis_url or ""
+        self._pool, self._redis, self._partition, self._holder = pool, redis, partition, holder
+        self._log = log.bind(partition=partition)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Work until asked to stop."""
+        while not stopping.is_set():
+            pause_s = RETRY_S
+            try:
+                fence = await take_lease(self._pool, self._partition, self._holder, LEASE_MS)
+                if fence is not None:
+                    await self._under_lease(fence, stopping)
+            except LeaseLost as lost:
+                self._log.warning("lease_lost", reason=str(lost))
+            except (Unverified, Fenced, AnchorLost) as strange:
+                self._log.warning("unverified", reason=str(strange))
+                pause_s = 0.0
+            except (OutboxGap, TooManyRefused, UnfitRedis) as alarm:
+                self._log.error("stopped", reason=str(alarm), next_try_s=ALARM_S)
+                pause_s = ALARM_S
+            except (OSError, Broken, RedisError, hiredis.ReplyError) as error:
+                self._log.warning("redis_away", error=type(error).__name__)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                self._log.warning("postgres_away", error=type(error).__name__)
+            await _pause(stopping, pause_s)
+
+    async def _under_lease(self, fence: int, stopping: asyncio.Event) -> None:
+        flusher = Flusher(self._redis, self._pool, self._partition, fence)
+        connection = await connect(self._redis_url, "scrip-worker")
+        server = Server(connection, self._partition)
+        try:
+            async with asyncio.TaskGroup() as group:
+                renewing = group.create_task(self._renew(fence))
+                scripts = await self._open(server, flusher, fence)
+                projector = projector_of(server, scripts)
+                metrics.follow(self._partition, flusher)
+                tasks = [
+                    renewing,
+                    group.create_task(flusher.run()),
+                    group.create_task(self._watch(server, scripts, flusher)),
+                    group.create_task(catch_up(projector, self._pool, self._partition)),
+                    group.create_task(Generator(self._pool, projector, self._partition).run()),
+                ]
+                await stopping.wait()
+                for task in tasks:
+                    task.cancel()
+            await self._drain(flusher)
+            await release_lease(self._pool, self._partition, fence)
+        except BaseExceptionGroup as group_error:
+            raise _first(group_error) from None
+        finally:
+            connection.close()
+
+    async def _open(self, server: Server, flusher: Flusher, fence: int) -> Scripts:
+        """The scripts of the epoch that is open, opening a new one only where there is something to do."""
+        row = await read_partition(self._pool, self._partition)
+        scripts = Scripts(self._partition, row.epoch, row.nonce, [*HOT, *PROJECTION])
+        if row.state == "open" and await self._is_verified(server, scripts, row, flusher):
+            return scripts
+        return await Opening(server, self._pool, flusher, fence).run()
+
+    async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
+        gate = await server.read_gate()
+        if gate.split(" ")[0] != str(row.epoch) or gate.endswith(" closed") or not await server.has(scripts):
+            return False
+        try:
+            await flusher.start()
+            await flusher.step()
+        except AnchorLost:
+            return False
+        return True
+
+    async def _renew(self, fence: int) -> None:
+        while True:
+            await asyncio.sleep(RENEW_S)
+            try:
+                async with asyncio.timeout(RENEW_S):
+                    if not await renew_lease(self._pool, self._partition, fence, LEASE_MS):
+                        raise LeaseLost("another worker has it")
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                self._log.warning("lease_not_renewed")  # the fence keeps us from writing if another took it
+
+    async def _watch(self, server: Server, scripts: Scripts, flusher: Flusher) -> None:
+        """See that the gate still says what it should, and that the server still knows the scripts."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            gate = await server.read_gate()
+            epoch, _, state = gate.partition(" ")
+            if epoch != str(scripts.epoch) or state not in ("open", "full", "behind"):
+                raise Unverified(f"the gate says {gate!r} and not {scripts.epoch} open")
+            if not await server.has(scripts):
+                raise Unverified("scripts are missing")
+            if (wanted := flusher.gate_state()) != state:
+                self._log.warning("gate", state=wanted, pending=flusher.pending)
+                await server.move_gate(gate, f"{epoch} {wanted}")
+
+    async def _drain(self, flusher: Flusher) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_S):
+                await flusher.start()
+                while await flusher.step():
+                    pass
+        except (OSError, TimeoutError, RedisError, asyncpg.PostgresError, OutboxGap) as error:
+            self._log.warning("not_drained", error=type(error).__name__)
+
+
+async def _pause(stopping: asyncio.Event, seconds: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(stopping.wait(), seconds)
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """What stopped the group; the rest was cancelled, or followed from it."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+async def work(settings: Settings) -> None:
+    """Work on all partitions until SIGTERM or SIGINT."""
+    if not settings.redis_url or not settings.database_url:
+        raise UnfitRedis("REDIS_URL and DATABASE_URL must be set (scrip run starts servers of its own).")
+    stopping = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    connecting = asyncio.create_task(
+        postgres.connect_when_there(settings.database_url, name="scrip-worker", min_size=2, max_size=8)
+    )
+    await asyncio.wait({connecting, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    if not connecting.done():
+        connecting.cancel()
+        return
+    pool = await connecting
+    redis = Redis.from_url(
+        settings.redis_url, retry=Retry(NoBackoff(), 0), socket_timeout=5, socket_connect_timeout=2, protocol=2
+    )
+    holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+    try:
+        await ensure_partitions(pool, settings.partitions)
+        metrics.serve(settings.metrics_port)
+        keepers = [Keeper(settings, pool, redis, p, holder) for p in range(settings.partitions)]
+        housekeeping = asyncio.create_task(keep_house(pool))
+        await asyncio.gather(*(keeper.run(stopping) for keeper in keepers))
+        housekeeping.cancel()
+    finally:
+        await redis.aclose()
+        await pool.close()
+
+
+def run(settings: Settings) -> None:
+    """The process."""
+    import uvloop
+
+    from service import logs
+
+    logs.configure(settings, "worker")
+    uvloop.run(work(settings))

@@ -1,0 +1,168 @@
+-- What happened: assignments, redemptions, rollbacks. Each row is one event of the outbox, named by (epoch, seq).
+--
+-- Facts have no foreign keys. Redis decided them when they happened; the record must take what was decided, also where
+-- a book, code or user has been deleted since, and a key would be looked up for each of some ten thousand rows a second.
+-- `workspace` and `book` are the inner numbers.
+
+CREATE TABLE assignments (
+  partition int NOT NULL,
+  epoch bigint NOT NULL,
+  seq bigint NOT NULL,
+  workspace int NOT NULL,
+  book int NOT NULL,
+  code text COLLATE "C" NOT NULL,
+  user_id text COLLATE "C" NOT NULL,
+  assigned_at timestamptz NOT NULL,
+  unassigned_at timestamptz,
+  ip text,
+  user_agent text,
+  PRIMARY KEY (partition, epoch, seq)
+);
+-- A code is one user's.
+CREATE UNIQUE INDEX assignments_code ON assignments (workspace, code) WHERE unassigned_at IS NULL;
+CREATE INDEX assignments_user ON assignments (workspace, user_id, assigned_at, code);
+
+CREATE TABLE redemptions (
+  partition int NOT NULL,
+  epoch bigint NOT NULL,
+  seq bigint NOT NULL,
+  workspace int NOT NULL,
+  book int NOT NULL,
+  code text COLLATE "C" NOT NULL,
+  user_id text COLLATE "C" NOT NULL,
+  order_id text COLLATE "C",
+  redemption_id uuid PRIMARY KEY,
+  order_value numeric(15, 4) CHECK (order_value >= 0),
+  currency text CHECK (length(currency) = 3),
+  digits smallint NOT NULL CHECK (digits BETWEEN 0 AND 4),
+  discount_amount numeric(15, 4) NOT NULL CHECK (discount_amount >= 0),
+  final_amount numeric(15, 4) GENERATED ALWAYS AS (order_value - discount_amount) STORED,
+  redeemed_at timestamptz NOT NULL,
+  slot int NOT NULL,
+  max_redemptions int NOT NULL CHECK (max_redemptions >= 0),
+  ip text,
+  user_agent text,
+  metadata json CHECK (json_typeof(metadata) = 'object'), -- not jsonb: an answer is given again byte for byte
+  -- A discount is never more than the order's value, and without a value there is none.
+  CHECK (discount_amount <= coalesce(order_value, 0)),
+  CHECK (order_id IS NULL OR slot >= 1),
+  -- No amount has more digits than its currency.
+  CHECK (order_value = round(order_value, digits) AND discount_amount = round(discount_amount, digits))
+) PARTITION BY RANGE (redemption_id);
+CREATE INDEX redemptions_event ON redemptions (partition, epoch, seq);
+CREATE INDEX redemptions_book ON redemptions (workspace, book, redemption_id);
+CREATE INDEX redemptions_user ON redemptions (workspace, user_id, redemption_id);
+CREATE INDEX redemptions_code ON redemptions (workspace, code, redemption_id);
+
+-- What no month takes (an id made by a clock that was far off).
+CREATE TABLE redemptions_default PARTITION OF redemptions DEFAULT;
+
+-- The least UUIDv7 of a moment.
+CREATE FUNCTION first_uuid7(moment timestamptz) RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$
+  SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+$$;
+
+-- Make the partitions of this month and the next so many; says how many were made. A month that has rows in the default
+-- partition already stays there.
+CREATE FUNCTION ensure_fact_partitions(months_ahead int) RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+  made int := 0;
+  month timestamp := date_trunc('month', now() AT TIME ZONE 'UTC');
+  low uuid;
+  high uuid;
+BEGIN
+  PERFORM pg_advisory_xact_lock(hashtext('ensure_fact_partitions'));
+  FOR ahead IN 0..months_ahead LOOP
+    low := first_uuid7((month + make_interval(months => ahead)) AT TIME ZONE 'UTC');
+    high := first_uuid7((month + make_interval(months => ahead + 1)) AT TIME ZONE 'UTC');
+    IF to_regclass('redemptions_' || to_char(month + make_interval(months => ahead), 'YYYY_MM')) IS NULL
+      AND NOT EXISTS (SELECT FROM redemptions_default WHERE redemption_id >= low AND redemption_id < high) THEN
+      EXECUTE format(
+        'CREATE TABLE %I PARTITION OF redemptions FOR VALUES FROM (%L) TO (%L)',
+        'redemptions_' || to_char(month + make_interval(months => ahead), 'YYYY_MM'), low, high
+      );
+      made := made + 1;
+    END IF;
+  END LOOP;
+  RETURN made;
+END
+$$;
+SELECT ensure_fact_partitions(2);
+
+-- A redemption is rolled back once.
+CREATE TABLE rollbacks (
+  partition int NOT NULL,
+  epoch bigint NOT NULL,
+  seq bigint NOT NULL,
+  workspace int NOT NULL,
+  book int NOT NULL,
+  code text COLLATE "C" NOT NULL,
+  user_id text COLLATE "C" NOT NULL,
+  order_id text COLLATE "C",
+  redemption_id uuid PRIMARY KEY,
+  rolled_back_at timestamptz NOT NULL,
+  restore boolean NOT NULL,
+  reason text,
+  ip text,
+  user_agent text
+);
+CREATE INDEX rollbacks_event ON rollbacks (partition, epoch, seq);
+
+-- A redemption as histories show it: times in ms, money in 10⁻⁴ units.
+CREATE VIEW past_redemptions AS
+SELECT
+  redemption_id, r.workspace, r.book, book_id, r.code, r.user_id, r.order_id, (order_value * 10000)::bigint AS value_e4,
+  r.currency, digits, (discount_amount * 10000)::bigint AS discount_e4,
+  (extract(epoch FROM redeemed_at) * 1000)::bigint AS redeemed_at_ms,
+  (extract(epoch FROM rolled_back_at) * 1000)::bigint AS rolled_back_at_ms,
+  r.ip, r.user_agent, r.metadata
+FROM redemptions r LEFT JOIN rollbacks USING (redemption_id) LEFT JOIN books b ON b.workspace = r.workspace AND b.book = r.book;
+
+-- A user's coupons are those assigned and those that the merchant made the user's.
+CREATE INDEX codes_of_owner ON codes (workspace, owner_id, created_at, code) WHERE owner_id IS NOT NULL;
+
+-- Nets: what Redis decided is checked again by a unique key. A conflict is an alarm, no repetition to skip.
+
+-- A place in an order is taken once, until a rollback gives it back.
+CREATE TABLE order_uses (
+  workspace int,
+  order_id text COLLATE "C",
+  slot int,
+  redemption_id uuid NOT NULL,
+  PRIMARY KEY (workspace, order_id, slot)
+);
+
+-- A code with one use has one standing redemption.
+CREATE TABLE single_uses (
+  workspace int,
+  code text COLLATE "C",
+  redemption_id uuid NOT NULL,
+  PRIMARY KEY (workspace, code)
+);
+
+-- What a request did under its Idempotency-Key: the first of its events, and what Redis kept to answer it again.
+CREATE TABLE idempotency_keys (
+  workspace int,
+  key text COLLATE "C",
+  op text NOT NULL,
+  partition int NOT NULL,
+  epoch bigint NOT NULL,
+  seq bigint NOT NULL,
+  at timestamptz NOT NULL,
+  entry text NOT NULL,
+  recorded_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (workspace, key)
+);
+CREATE INDEX idempotency_keys_recorded ON idempotency_keys USING brin (recorded_at);
+
+-- Events that the record can't take, kept as they were. Each is an alarm.
+CREATE TABLE quarantine (
+  partition int,
+  epoch bigint,
+  seq bigint,
+  reason text NOT NULL,
+  d bytea NOT NULL,
+  r bytea NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (partition, epoch, seq)
+);

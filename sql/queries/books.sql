@@ -1,0 +1,52 @@
+-- name: add_book_codes
+-- Count codes that were added to a book.
+-- $1 workspace int  $2 book int  $3 added int
+UPDATE books SET code_count = code_count + $3 WHERE workspace = $1 AND book = $2;
+
+-- name: lock_book_count
+-- How many codes a book has; they stay so many until the transaction ends.
+-- $1 workspace int  $2 book int
+SELECT code_count FROM books WHERE workspace = $1 AND book = $2 FOR UPDATE;
+
+-- name: next_book
+-- The number of a workspace's next book, under the lock of its partition's configuration.
+-- $1 workspace int
+SELECT coalesce(max(book), 0) + 1 FROM books WHERE workspace = $1;
+
+-- name: page_books
+-- A workspace's books, newest first.
+-- $1 workspace int  $2 before int  $3 limit int  $4 status text  $5 tag text  $6 q text
+SELECT books.*, partition, currency AS workspace_currency FROM books JOIN workspaces USING (workspace)
+WHERE workspace = $1 AND ($2::int IS NULL OR book < $2) AND ($4::text IS NULL OR status = $4)
+    AND ($5::text IS NULL OR $5 = ANY (tags))
+    AND ($6::text IS NULL OR strpos(lower(books.name), lower($6)) > 0 OR strpos(lower(description), lower($6)) > 0)
+ORDER BY book DESC LIMIT $3;
+
+-- name: read_book
+-- A book of a workspace by its id.
+-- $1 workspace int  $2 book_id uuid
+SELECT books.*, partition, currency AS workspace_currency FROM books JOIN workspaces USING (workspace)
+WHERE workspace = $1 AND book_id = $2;
+
+-- name: write_book
+-- Make a book, or write all that can change of one.
+-- $1 workspace int  $2 book int  $3 book_id uuid  $4 version bigint  $5 name text  $6 description text  $7 status text
+-- $8 valid_from timestamptz  $9 valid_until timestamptz  $10 max_redemptions_per_code int
+-- $11 max_redemptions_per_user int  $12 max_redemptions int  $13 max_codes_per_user int
+-- $14 require_assignment boolean  $15 require_lock boolean  $16 lock_seconds int  $17 max_lock_seconds int
+-- $18 discount jsonb  $19 code_pattern text  $20 charset text  $21 total_codes int  $22 low_stock_threshold int
+-- $23 tags text[]  $24 metadata json  $25 created_by text  $26 created_at timestamptz  $27 updated_at timestamptz
+INSERT INTO books (
+    workspace, book, book_id, version, name, description, status, valid_from, valid_until, max_redemptions_per_code,
+    max_redemptions_per_user, max_redemptions, max_codes_per_user, require_assignment, require_lock, lock_seconds,
+    max_lock_seconds, discount, code_pattern, charset, total_codes, low_stock_threshold, tags, metadata, created_by,
+    created_at, updated_at
+) VALUES (
+    $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
+    $26, $27
+) ON CONFLICT (workspace, book) DO UPDATE SET
+    version = $4, name = $5, description = $6, status = $7, valid_from = $8, valid_until = $9,
+    max_redemptions_per_code = $10, max_redemptions_per_user = $11, max_redemptions = $12, max_codes_per_user = $13,
+    require_assignment = $14, require_lock = $15, lock_seconds = $16, max_lock_seconds = $17, discount = $18,
+    code_pattern = $19, charset = $20, total_codes = $21, low_stock_threshold = $22, tags = $23, metadata = $24,
+    created_by = $25, updated_at = $27;

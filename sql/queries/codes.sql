@@ -1,0 +1,19 @@
+-- name: insert_codes
+-- Add the codes that the workspace doesn't have yet, and say which.
+-- $1 workspace int  $2 book int  $3 partition int  $4 version bigint  $5 codes text[]  $6 owner_ids text[]
+-- $7 max_redemptions int[]  $8 expires_at timestamptz[]
+INSERT INTO codes (workspace, book, partition, version, code, owner_id, max_redemptions, expires_at)
+SELECT $1, $2, $3, $4, * FROM unnest($5::text[], $6::text[], $7::int[], $8::timestamptz[])
+ON CONFLICT DO NOTHING
+RETURNING code, owner_id, max_redemptions, expires_at, created_at;
+
+-- name: read_code
+-- A code of a workspace.
+-- $1 workspace int  $2 code text
+SELECT workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at FROM codes
+WHERE workspace = $1 AND code = $2;
+
+-- name: update_code
+-- Write a code's switch and expiry.
+-- $1 workspace int  $2 code text  $3 version bigint  $4 active boolean  $5 expires_at timestamptz
+UPDATE codes SET version = $3, active = $4, expires_at = $5 WHERE workspace = $1 AND code = $2;

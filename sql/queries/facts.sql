@@ -1,0 +1,79 @@
+-- name: ensure_fact_partitions
+-- Make room for the facts of this month and some more; how many partitions were made.
+-- $1 months_ahead int
+SELECT ensure_fact_partitions($1);
+
+-- name: facts_in_order
+-- All facts of a partition after an event, in order; columns that a kind doesn't have are null.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint
+SELECT
+  'A' AS kind, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM assigned_at) * 1000)::bigint AS at_ms,
+  ip, user_agent, NULL AS order_id, NULL AS redemption_id, NULL::bigint AS value_e4, NULL AS currency,
+  NULL::smallint AS digits, NULL::bigint AS discount_e4, NULL::int AS slot, NULL::int AS max_redemptions,
+  NULL AS metadata, NULL::boolean AS restore, NULL AS reason
+FROM assignments WHERE partition = $1 AND (epoch, seq) > ($2, $3)
+UNION ALL
+SELECT
+  'R', epoch, seq, workspace, book, code, user_id, (extract(epoch FROM redeemed_at) * 1000)::bigint,
+  ip, user_agent, order_id, redemption_id::text, (order_value * 10000)::bigint, currency,
+  digits, (discount_amount * 10000)::bigint, slot, max_redemptions,
+  metadata::text, NULL, NULL
+FROM redemptions WHERE partition = $1 AND (epoch, seq) > ($2, $3)
+UNION ALL
+SELECT
+  'B', epoch, seq, workspace, book, code, user_id, (extract(epoch FROM rolled_back_at) * 1000)::bigint,
+  ip, user_agent, order_id, redemption_id::text, NULL, NULL,
+  NULL, NULL, NULL, NULL,
+  NULL, restore, reason
+FROM rollbacks WHERE partition = $1 AND (epoch, seq) > ($2, $3)
+ORDER BY epoch, seq;
+
+-- name: free_orders
+-- Give back the places in orders of redemptions that were rolled back.
+-- $1 workspaces int[]  $2 orders text[]  $3 redemptions text[]
+DELETE FROM order_uses USING unnest($1::int[], $2::text[], $3::text[]) AS gone (workspace, order_id, redemption_id)
+WHERE order_uses.workspace = gone.workspace AND order_uses.order_id = gone.order_id
+  AND order_uses.redemption_id = gone.redemption_id::uuid;
+
+-- name: free_singles
+-- Give back the uses of codes with one use whose redemptions were rolled back.
+-- $1 workspaces int[]  $2 codes text[]  $3 redemptions text[]
+DELETE FROM single_uses USING unnest($1::int[], $2::text[], $3::text[]) AS gone (workspace, code, redemption_id)
+WHERE single_uses.workspace = gone.workspace AND single_uses.code = gone.code
+  AND single_uses.redemption_id = gone.redemption_id::uuid;
+
+-- name: live_keys
+-- The idempotency keys of a partition that are still to be known, with what Redis kept.
+-- $1 partition int
+SELECT
+  workspace, key, entry,
+  (extract(epoch FROM recorded_at + idempotency_hours * interval '1 hour' - now()) * 1000)::bigint AS ttl_ms
+FROM idempotency_keys JOIN workspaces USING (workspace)
+WHERE idempotency_keys.partition = $1 AND recorded_at > now() - idempotency_hours * interval '1 hour';
+
+-- name: prune_keys
+-- Forget a bounded number of idempotency keys whose time is over.
+-- $1 limit int
+DELETE FROM idempotency_keys WHERE (workspace, key) IN (
+  SELECT k.workspace, key FROM idempotency_keys k LEFT JOIN workspaces USING (workspace)
+  WHERE recorded_at <= now() - coalesce(idempotency_hours, 24) * interval '1 hour' LIMIT $1
+);
+
+-- name: store_keys
+-- Remember idempotency keys. A key may come again an hour (the least a workspace may set) after its last use; another one
+-- is not stored, and the caller counts.
+-- $1 partition int  $2 epoch bigint  $3 seqs bigint[]  $4 workspaces int[]  $5 keys text[]  $6 ops text[]
+-- $7 times text[]  $8 entries text[]
+INSERT INTO idempotency_keys AS old (partition, epoch, seq, workspace, key, op, at, entry)
+SELECT $1, $2, seq, workspace, key, op, at::timestamptz, entry
+FROM unnest($3::bigint[], $4::int[], $5::text[], $6::text[], $7::text[], $8::text[])
+  AS new (seq, workspace, key, op, at, entry)
+ON CONFLICT (workspace, key) DO UPDATE SET
+  partition = excluded.partition, epoch = excluded.epoch, seq = excluded.seq, entry = excluded.entry, op = excluded.op,
+  at = excluded.at, recorded_at = now()
+WHERE old.at <= excluded.at - interval '1 hour' OR old.recorded_at <= now() - interval '1 hour';
+
+-- name: store_quarantined
+-- Keep an event that the record can't take.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 reason text  $5 d bytea  $6 r bytea
+INSERT INTO quarantine (partition, epoch, seq, reason, d, r) VALUES ($1, $2, $3, $4, $5, $6);

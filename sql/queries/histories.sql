@@ -1,0 +1,35 @@
+-- name: coupons_of_user
+-- The coupons that were assigned to a user or made the user's by the merchant, newest first, after a last one.
+-- $1 workspace int  $2 user text  $3 limit int  $4 last_at timestamptz  $5 last_code text
+SELECT code, book, at FROM (
+  SELECT code, book, assigned_at AS at FROM assignments
+  WHERE workspace = $1 AND user_id = $2 AND unassigned_at IS NULL AND (assigned_at, code) < ($4, $5)
+  UNION ALL
+  SELECT code, book, created_at FROM codes
+  WHERE workspace = $1 AND owner_id = $2 AND (created_at, code) < ($4, $5) AND NOT EXISTS (
+    SELECT FROM assignments WHERE workspace = $1 AND assignments.code = codes.code AND unassigned_at IS NULL
+  )
+) AS coupons ORDER BY at DESC, code DESC LIMIT $3;
+
+-- name: redemption
+-- One redemption.
+-- $1 workspace int  $2 redemption uuid
+SELECT * FROM past_redemptions WHERE workspace = $1 AND redemption_id = $2;
+
+-- name: redemptions_of_book
+-- A book's redemptions, newest first, after a last one.
+-- $1 workspace int  $2 book int  $3 limit int  $4 last uuid
+SELECT * FROM past_redemptions WHERE workspace = $1 AND book = $2 AND redemption_id < $4
+ORDER BY redemption_id DESC LIMIT $3;
+
+-- name: redemptions_of_code
+-- A code's redemptions, newest first, after a last one.
+-- $1 workspace int  $2 code text  $3 limit int  $4 last uuid
+SELECT * FROM past_redemptions WHERE workspace = $1 AND code = $2 AND redemption_id < $4
+ORDER BY redemption_id DESC LIMIT $3;
+
+-- name: redemptions_of_user
+-- A user's redemptions, newest first, after a last one.
+-- $1 workspace int  $2 user text  $3 limit int  $4 last uuid
+SELECT * FROM past_redemptions WHERE workspace = $1 AND user_id = $2 AND redemption_id < $4
+ORDER BY redemption_id DESC LIMIT $3;

@@ -1,0 +1,51 @@
+-- name: advance_job
+-- Count what a job has done; no row where another worker has taken it.
+-- $1 job_id uuid  $2 lease_token uuid  $3 done int  $4 lease_seconds int
+UPDATE jobs SET done = done + $3, lease_until = now() + $4 * interval '1 second'
+WHERE job_id = $1 AND lease_token = $2 AND status = 'running'
+RETURNING done;
+
+-- name: finish_job
+-- Say how a job ended; no row where another worker has taken it.
+-- $1 job_id uuid  $2 lease_token uuid  $3 status text  $4 errors jsonb
+UPDATE jobs SET status = $3, errors = $4, finished_at = now(), lease_token = NULL, lease_until = NULL
+WHERE job_id = $1 AND lease_token = $2 AND status = 'running'
+RETURNING job_id;
+
+-- name: insert_job
+-- Make a job, for any worker to take.
+-- $1 job_id uuid  $2 workspace int  $3 kind text  $4 parameters jsonb  $5 requested bigint
+INSERT INTO jobs (job_id, workspace, kind, parameters, requested) VALUES ($1, $2, $3, $4, $5)
+RETURNING job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
+    (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition;
+
+-- name: read_job
+-- A job of a workspace.
+-- $1 workspace int  $2 job_id uuid
+SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
+    (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition
+FROM jobs
+WHERE workspace = $1 AND job_id = $2;
+
+-- name: read_outstanding_codes
+-- How many codes of a book are still being generated.
+-- $1 workspace int  $2 book int
+SELECT coalesce(sum(requested - done), 0)::bigint FROM jobs
+WHERE workspace = $1 AND status = 'running' AND kind = 'generate' AND (parameters ->> 'book')::int = $2;
+
+-- name: release_job
+-- Give a job back, for any worker to take at once.
+-- $1 job_id uuid  $2 lease_token uuid
+UPDATE jobs SET lease_token = NULL, lease_until = NULL WHERE job_id = $1 AND lease_token = $2;
+
+-- name: take_job
+-- Take a partition's oldest job that no live worker has.
+-- $1 lease_token uuid  $2 lease_seconds int  $3 partition int
+UPDATE jobs SET lease_token = $1, lease_until = now() + $2 * interval '1 second'
+WHERE job_id = (
+    SELECT job_id FROM jobs JOIN workspaces USING (workspace)
+    WHERE partition = $3 AND status = 'running' AND (lease_until IS NULL OR lease_until < now())
+    ORDER BY job_id LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
+)
+RETURNING job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
+    (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition;

@@ -1,0 +1,38 @@
+-- name: bump_keys_version
+-- Make all processes read the keys again.
+UPDATE keys_version SET version = version + 1;
+
+-- name: insert_key
+-- Make a key.
+-- $1 key_id uuid  $2 workspace int  $3 name text  $4 prefix text  $5 secret_hash bytea  $6 scopes text[]
+-- $7 expires_at timestamptz
+INSERT INTO keys (key_id, workspace, name, prefix, secret_hash, scopes, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+RETURNING key_id, name, prefix, scopes, created_at, expires_at, last_used_at, position;
+
+-- name: page_keys
+-- A workspace's keys that are not revoked, newest first.
+-- $1 workspace int  $2 before bigint  $3 limit int
+SELECT key_id, name, prefix, scopes, created_at, expires_at, last_used_at, position FROM keys
+WHERE workspace = $1 AND revoked_at IS NULL AND ($2::bigint IS NULL OR position < $2)
+ORDER BY position DESC LIMIT $3;
+
+-- name: read_callers
+-- Every key that may still be used, with its workspace.
+SELECT secret_hash, key_id, workspace, workspace_id, partition, mode, scopes, expires_at
+FROM keys JOIN workspaces USING (workspace)
+WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+
+-- name: read_keys_version
+-- The number of the last change of the keys.
+SELECT version FROM keys_version;
+
+-- name: revoke_key
+-- Take a key back; no row where there is none.
+-- $1 workspace int  $2 key_id uuid
+UPDATE keys SET revoked_at = now() WHERE workspace = $1 AND key_id = $2 AND revoked_at IS NULL RETURNING key_id;
+
+-- name: touch_keys
+-- Say when keys were used last.
+-- $1 key_ids uuid[]  $2 times timestamptz[]
+UPDATE keys SET last_used_at = used.at FROM unnest($1::uuid[], $2::timestamptz[]) AS used (key_id, at)
+WHERE keys.key_id = used.key_id AND (last_used_at IS NULL OR last_used_at < used.at);

@@ -1,0 +1,28 @@
+-- name: insert_workspace
+-- Make a workspace with the defaults.
+-- $1 workspace_id uuid  $2 name text  $3 mode text  $4 partition int  $5 version bigint
+INSERT INTO workspaces (workspace_id, name, mode, partition, version) VALUES ($1, $2, $3, $4, $5)
+RETURNING workspace;
+
+-- name: read_discounts_in_its_currency
+-- The discounts of a workspace's books that have no currency of their own.
+-- $1 workspace int
+SELECT discount FROM books WHERE workspace = $1 AND discount IS NOT NULL AND discount ->> 'currency' IS NULL;
+
+-- name: read_workspace
+-- A workspace by its inner number.
+-- $1 workspace int
+SELECT
+    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order, max_coupons, gift_book_id,
+    idempotency_hours
+FROM workspaces WHERE workspace = $1;
+
+-- name: read_workspace_number
+-- A workspace's inner number, by its name.
+-- $1 name text
+SELECT workspace FROM workspaces WHERE name = $1;
+
+-- name: update_workspace
+-- Write a workspace's settings.
+-- $1 workspace int  $2 version bigint  $3 currency text  $4 coupons_per_order int  $5 max_coupons int
+UPDATE workspaces SET version = $2, currency = $3, coupons_per_order = $4, max_coupons = $5 WHERE workspace = $1;

@@ -1,0 +1,99 @@
+"""A Postgres and a Valkey of our own for the whole run, and an empty database where one is wanted."""
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from itertools import count
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from service.embedded.postgres import Postgres
+from service.embedded.valkey import Valkey
+from service.record.migrations import migrate
+
+_numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Iterator[Path]:
+    """The servers' data. Not in pytest's folder, which every run of it closes to other accounts."""
+    with tempfile.TemporaryDirectory(prefix="scrip-tests-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres_url(data_dir: Path) -> AsyncIterator[str]:
+    """The address of a Postgres with an empty database."""
+    async for url in _running(Postgres, data_dir):
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def valkey_url(data_dir: Path) -> AsyncIterator[str]:
+    """The address of a Valkey."""
+    async for url in _running(Valkey, data_dir):
+        yield url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def template(postgres_url: str) -> str:
+    """The name of a database with all migrations applied."""
+    await _execute(postgres_url, "CREATE DATABASE template_scrip")
+    await migrate(_at(postgres_url, "template_scrip"))
+    return "template_scrip"
+
+
+@pytest.fixture
+def new_database(postgres_url: str) -> Callable[..., Awaitable[str]]:
+    """Make a database (`await new_database()`), empty or a copy of a template; its address."""
+
+    async def make(template: str = "template1") -> str:
+        name = f"test_{next(_numbers)}"
+        await _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        return _at(postgres_url, name)
+
+    return make
+
+
+@pytest_asyncio.fixture
+async def database_url(new_database: Callable[..., Awaitable[str]], template: str) -> str:
+    """The address of a database of this test's own, with all migrations applied."""
+    return await new_database(template)
+
+
+@pytest_asyncio.fixture
+async def redis(valkey_url: str) -> AsyncIterator[Redis]:
+    """An emptied Valkey."""
+    async with Redis.from_url(valkey_url, retry=Retry(NoBackoff(), 0)) as client:
+        await client.flushall()
+        yield client
+
+
+async def _running(server: type[Postgres] | type[Valkey], data_dir: Path) -> AsyncIterator[str]:
+    keep_fd = os.open(os.devnull, os.O_RDONLY)
+    running = server(data_dir, keep_fd)
+    try:
+        await running.start()
+        yield running.url
+    finally:
+        await running.stop()
+        os.close(keep_fd)
+
+
+async def _execute(url: str, statement: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+def _at(url: str, database: str) -> str:
+    return urlunsplit(urlsplit(url)._replace(path=f"/{database}"))

@@ -1,0 +1,160 @@
+"""Every request with a body: where it goes, what is good, and what each of its fields can't be."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+_TYPES: tuple[Any, ...] = (1, 1.5, True, "x", [], {})
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Values that a field refuses as unreadable (400) and as senseless (422); bytes go into the body as they are."""
+
+    unreadable: tuple[Any, ...] = ()
+    senseless: tuple[Any, ...] = ()
+    not_found: tuple[Any, ...] = ()
+    """What can't be an id of ours."""
+
+
+def _but(*fitting: type, also: tuple[Any, ...] = ()) -> tuple[Any, ...]:
+    """A value of each JSON type but these, and others."""
+    return tuple(value for value in _TYPES if type(value) not in fitting) + also
+
+
+def _text(shortest: int, longest: int) -> Kind:
+    controls = ("a\nb", "a\0", "a\x7f", "a\x85", "a\u2028b", "a\u200bb")
+    return Kind(_but(str), (*([""] if shortest else []), "x" * (longest + 1), *controls))
+
+
+def _number(largest: int) -> Kind:
+    return Kind(_but(int, also=(b"1.0", b"1e3")), (0, -1, largest + 1, 2**31, 10**30, -(10**30)))
+
+
+def _metadata(most_bytes: int) -> Kind:
+    senseless = ({"a": "x" * most_bytes}, {"a": "\0"}, {"\x1f": 1}, {"a": {"b": ["\n"]}})
+    return Kind(_but(dict), senseless)
+
+
+ID = Kind(
+    _but(str),
+    ("", "x" * 101, "a b", "a/b", "a\\b", "a?b", "a#b", "a%b", ".", "..", "é", "a\n", "\n", "a\0", "a\x7f", "\u212a"),
+)
+OWN_ID = Kind(
+    _but(str), (), ("", "x", "0" * 36, "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11", "019aa0b26f0c7b528a0e5d1f3d1f9c11")
+)
+COUNT = _number(2**31 - 1)
+MANY = _number(10_000_000)
+SWITCH = Kind(_but(bool))
+TOKEN = Kind(_but(str), ("", "x" * 65, "a b", "é", "a\n"))
+CURRENCY = Kind(_but(str), ("", "usd", "US", "USDX", "XXX", "€"))
+MONEY = Kind(
+    _but(int, float, also=("", "NaN", "sNaN", "Infinity", "-Infinity", "1,5", "0x10", "1.2.3")),
+    (-1, "-0.01", 10**11, "100000000000.00", b"1e999", "1e999", b"0.00001", "1.00001", "1" * 400, "1." + "1" * 400),
+)
+TIME = Kind(
+    _but(str, also=("x", "", "2027-01-01", "2027-01-01T00:00:00", "2027-13-01T00:00:00Z", "2027-02-30T00:00:00Z")),
+    ("1969-12-31T23:59:59Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"),
+)
+BOOK_STATUS = Kind(_but(str), ("", "ACTIVE", "purple"))
+COUPON_STATUS = Kind(_but(str), ("", "ACTIVE", "archived"))
+DISCOUNT_TYPE = Kind(_but(str), ("", "Percentage", "free"))
+PERCENTAGE = Kind(
+    _but(int, float, also=("", "NaN", "Infinity")), (0, -1, "100.0001", 101, "0.00001", b"1e999", "33.33333")
+)
+PATTERN = Kind(_but(str), ("", "###", "#" * 65, "#### ####", "é###", "LOCK", "####\n"))
+CHARSET = Kind(_but(str), ("", "A", "AA", "aA", "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-", "A B", "AÉ", "AB#"))
+TAGS = Kind(_but(list, also=([1], [None])), ([""], ["x" * 101], ["a\n"], ["x"] * 21))
+CODES = Kind(_but(list, also=([1], ["GOOD-1", None], [["GOOD-1"]])))
+ITEMS = Kind(_but(list, also=([1], [None])), ([{"sku": "a", "quantity": 1, "unitPrice": 1}] * 1001,))
+SCOPES = Kind(_but(list, also=([1], [None])), ([], ["root"], ["manage", "manage"], [""]))
+ANY_CODE = Kind(_but(str))
+GIFT_BOOK = Kind(_but(str))
+OBJECT = Kind(_but(dict))
+
+_DISCOUNT = {"type": "percentage", "value": 20}
+_ITEM = {"sku": "a", "quantity": 1, "unitPrice": "5.00"}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request: in its path `{book}` and the like stand for what a test has made."""
+
+    method: str
+    path: str
+    scope: str
+    good: dict[str, Any]
+    fields: dict[str, Kind]
+    required: frozenset[str] = field(default_factory=frozenset)
+    never_null: frozenset[str] = field(default_factory=frozenset)
+    """May be left out, and can't be cleared."""
+    hot: bool = False
+
+    @property
+    def id(self) -> str:
+        """What a test calls it."""
+        return f"{self.method} {self.path}"
+
+
+def _asked(method: str, path: str, scope: str, good: dict[str, Any], required: str = "", **more: Any) -> Asked:
+    return Asked(method, path, scope, good, required=frozenset(required.split()), **more)
+
+
+_ORDER = {
+    "orderId": ID, "orderValue": MONEY, "currency": CURRENCY, "lockToken": TOKEN, "metadata": _metadata(1 << 10),
+    "items": ITEMS,
+}  # fmt: skip
+_LINE = {"items.0.sku": _text(1, 255), "items.0.quantity": _number(1_000_000), "items.0.unitPrice": MONEY}
+_ROLLBACK = {"reason": _text(0, 500), "restore": SWITCH}
+_BOOK = {
+    "description": _text(0, 2000), "status": BOOK_STATUS, "validFrom": TIME, "validUntil": TIME,
+    "maxRedemptionsPerCode": COUNT, "maxRedemptionsPerUser": COUNT, "maxRedemptions": COUNT, "maxCodesPerUser": COUNT,
+    "requireAssignment": SWITCH, "requireLock": SWITCH, "lockSeconds": COUNT, "maxLockSeconds": COUNT,
+    "discount": OBJECT, "codePattern": PATTERN, "charset": CHARSET, "lowStockThreshold": COUNT, "keepFree": COUNT,
+    "giftBookId": GIFT_BOOK, "tags": TAGS, "metadata": _metadata(4 << 10), "createdBy": _text(1, 255),
+}  # fmt: skip
+_BOOKS_DISCOUNT = {
+    "discount.type": DISCOUNT_TYPE, "discount.value": PERCENTAGE, "discount.maxAmount": MONEY,
+    "discount.minOrderValue": MONEY, "discount.currency": CURRENCY,
+}  # fmt: skip
+
+REQUESTS = (
+    _asked("POST", "/v1/coupons/assign", "checkout", {"bookId": "{book}", "userId": "u"}, "bookId userId",
+           fields={"bookId": OWN_ID, "userId": ID}, hot=True),
+    _asked("POST", "/v1/coupons/assign/{code}", "checkout", {"userId": "u"}, "userId", fields={"userId": ID}, hot=True),
+    _asked("POST", "/v1/coupons/lock/{code}", "checkout", {"userId": "u"}, "userId", hot=True,
+           fields={"userId": ID, "orderId": ID, "lockSeconds": COUNT}),
+    _asked("POST", "/v1/coupons/extend/{code}", "checkout", {"lockToken": "t"}, "lockToken", hot=True,
+           fields={"lockToken": TOKEN, "lockSeconds": COUNT}),
+    _asked("POST", "/v1/coupons/unlock/{code}", "checkout", {"lockToken": "t"}, "lockToken", hot=True,
+           fields={"lockToken": TOKEN}),
+    _asked("POST", "/v1/coupons/redeem/{code}", "checkout", {"userId": "u"}, "userId", hot=True,
+           fields={"userId": ID} | _ORDER),
+    _asked("POST", "/v1/coupons/redeem/{code}", "checkout", {"userId": "u", "items": [_ITEM]}, hot=True, fields=_LINE,
+           required="items.0.sku items.0.quantity items.0.unitPrice"),
+    _asked("POST", "/v1/coupons/validate", "public", {"code": "{code}"}, "code", hot=True,
+           fields={"code": ANY_CODE, "userId": ID} | _ORDER),
+    _asked("POST", "/v1/redemptions/{redemption}/rollback", "manage", {}, fields=_ROLLBACK, hot=True),
+    _asked("POST", "/v1/orders/{order}/rollback", "manage", {}, fields=_ROLLBACK, hot=True),
+    _asked("POST", "/v1/books", "manage", {"name": "n"}, "name",
+           fields={"name": _text(1, 255), "totalCodes": MANY} | _BOOK),
+    _asked("POST", "/v1/books", "manage", {"name": "n", "discount": _DISCOUNT}, "discount.type discount.value",
+           fields=_BOOKS_DISCOUNT),
+    _asked("POST", "/v1/coupons", "manage", {"name": "n"}, "name", fields={"name": _text(1, 255)}),
+    _asked("PATCH", "/v1/books/{book}", "manage", {}, fields={"name": _text(1, 255)} | _BOOK,
+           never_null=frozenset({"name"})),
+    _asked("PATCH", "/v1/books/{book}", "manage", {"discount": _DISCOUNT}, "discount.type discount.value",
+           fields=_BOOKS_DISCOUNT),
+    _asked("POST", "/v1/books/{book}/codes", "manage", {"codes": ["GOOD-1"]}, "codes", fields={"codes": CODES}),
+    _asked("POST", "/v1/coupons/codes", "manage", {"bookId": "{book}", "codes": ["GOOD-1"]}, "bookId codes",
+           fields={"bookId": OWN_ID, "codes": CODES}),
+    _asked("POST", "/v1/books/{book}/codes/generate", "manage", {"count": 1}, "count",
+           fields={"count": MANY, "codePattern": PATTERN, "charset": CHARSET}),
+    _asked("PATCH", "/v1/coupons/{code}", "manage", {}, fields={"status": COUPON_STATUS, "expiresAt": TIME}),
+    _asked("POST", "/v1/users", "manage", {"userId": "u"}, "userId",
+           fields={"userId": ID, "maxCoupons": COUNT, "metadata": _metadata(4 << 10)}),
+    _asked("PATCH", "/v1/users/{user}", "manage", {}, fields={"maxCoupons": COUNT, "metadata": _metadata(4 << 10)}),
+    _asked("POST", "/v1/keys", "operate", {"name": "k", "scopes": ["public"]}, "name scopes",
+           fields={"name": _text(1, 255), "scopes": SCOPES, "expiresAt": TIME}),
+    _asked("PATCH", "/v1/workspace", "operate", {},
+           fields={"currency": CURRENCY, "couponsPerOrder": COUNT, "maxCoupons": COUNT, "giftBookId": GIFT_BOOK}),
+)  # fmt: skip

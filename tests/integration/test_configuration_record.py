@@ -1,0 +1,379 @@
+"""Configuration in Postgres: versions without gaps, what a Redis that missed some is told, jobs that are done once."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import click
+import pytest
+import pytest_asyncio
+from click.testing import CliRunner, Result
+
+from service import cli_admin
+from service.domain.books import CreateBook, PatchBook
+from service.domain.codes import CodeLine
+from service.domain.decoding import convert
+from service.domain.errors import Refusal
+from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.embedded import demo
+from service.record import books, changes, codes, jobs, keys, users, workspaces
+from service.record.partitions import ensure_partitions
+from service.record.pool import connect
+from service.worker import generate
+from service.worker.generate import Generator
+
+
+class Memory:
+    """A projector that remembers."""
+
+    def __init__(self) -> None:
+        self.codes_: dict[str, CodeRow] = {}
+        self.versions: list[int] = []
+        self.fail_after = -1
+
+    async def workspace(self, row: WorkspaceRow) -> None: ...
+    async def book(self, row: BookRow) -> None: ...
+    async def coupon(self, row: CodeRow) -> None: ...
+    async def user(self, row: UserRow) -> None: ...
+
+    async def codes(self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]) -> None:
+        if self.fail_after == 0:
+            raise ConnectionResetError
+        self.fail_after -= 1
+        assert {(row.workspace, row.partition, row.version) for row in rows} <= {(workspace, partition, version)}
+        self.codes_ |= {row.code: row for row in rows}
+
+    async def seen(self, partition: int, version: int) -> None:
+        self.versions.append(version)
+
+
+@pytest_asyncio.fixture
+async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
+    pool = await connect(database_url)
+    await ensure_partitions(pool, 1)
+    yield pool
+    await pool.close()
+
+
+@pytest_asyncio.fixture
+async def workspace(pool: asyncpg.Pool) -> WorkspaceRow:
+    async with pool.acquire() as connection:
+        return await workspaces.create_workspace(connection, "shop")
+
+
+async def make(pool: asyncpg.Pool, row: WorkspaceRow, **said: Any) -> BookRow:
+    """A new book."""
+    return (await books.create_book(pool, row.workspace, row.partition, convert({"name": "Sale"} | said, CreateBook)))[
+        0
+    ]
+
+
+async def version_of(pool: asyncpg.Pool) -> int:
+    """The last configuration version."""
+    version = await pool.fetchval("SELECT version FROM config_versions WHERE partition = 0")
+    assert version is not None
+    return version
+
+
+async def everything(pool: asyncpg.Pool, since: int = 0) -> tuple[int, list[changes.Row]]:
+    """All changes since a version, and the last version."""
+    rows: list[changes.Row] = []
+    version = since
+    async for change in changes.changes_since(pool, 0, since):
+        assert change.version >= version
+        version = change.version
+        rows += change.rows
+    return version, rows
+
+
+async def test_a_book_is_read_as_it_was_written(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """Every field of a book comes back from Postgres as it was returned when it was written."""
+    row = await make(
+        pool,
+        workspace,
+        description="10 % für alle",
+        validFrom="2026-01-01T00:00:00.123Z",
+        validUntil="9999-12-31T23:59:59.999Z",
+        maxRedemptionsPerCode=None,
+        maxRedemptions=2**31 - 1,
+        requireLock=True,
+        discount={"type": "fixed", "value": "12.34", "minOrderValue": 20, "currency": "USD"},
+        lowStockThreshold=5,
+        tags=["a", "b"],
+        metadata={"big": 1e300, "number": 123456789012345678901234567890, "text": '\u2028 \\ "', "b": 1, "a": [None]},
+        createdBy="me",
+    )
+    assert await books.read_book(pool, workspace.workspace, row.book_id) == row
+    assert [row] == await books.page_books(pool, workspace.workspace, 10, None, "active", "b", "FÜR")
+    for filters in (("archived", None, None), (None, "c", None), (None, None, "%")):
+        expected = [row] if filters[2] == "%" else []
+        assert await books.page_books(pool, workspace.workspace, 10, None, *filters) == expected
+
+
+async def test_another_workspace_sees_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A book's id is not found in a workspace that isn't its own."""
+    row = await make(pool, workspace)
+    async with pool.acquire() as connection:
+        other = await workspaces.create_workspace(connection, "other", "test")
+    with pytest.raises(Refusal, match="book_not_found"):
+        await books.read_book(pool, other.workspace, row.book_id)
+    with pytest.raises(Refusal, match="book_not_found"):
+        await books.patch_book(pool, other.workspace, 0, row.book_id, convert({"name": "x"}, PatchBook))
+    assert (await make(pool, other)).book == 1
+
+
+async def test_versions_have_no_gaps(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """However many change the configuration at once, and whatever is refused, each version is one change's."""
+    before = await version_of(pool)
+
+    async def change(number: int) -> int:
+        if number % 4 == 0:
+            with pytest.raises(Refusal):
+                await books.patch_book(pool, workspace.workspace, 0, uuid4(), convert({"name": "x"}, PatchBook))
+            return 0
+        if number % 4 == 1:
+            return (await make(pool, workspace)).version
+        return (await users.create_user(pool, workspace.workspace, 0, f"user-{number}", number, {}))[0].version
+
+    versions = await asyncio.gather(*(change(number) for number in range(40)))
+    assert sorted(filter(None, versions)) == list(range(before + 1, before + 31))
+    assert await version_of(pool) == before + 30
+    assert {row.book for row in await books.page_books(pool, workspace.workspace, 99, None, None, None, None)} == set(
+        range(1, 11)
+    )
+
+
+async def test_codes_are_added_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A code that the workspace has, in whatever book, is not added again and stays as it was."""
+    book, other = await make(pool, workspace), await make(pool, workspace)
+    where = (pool, workspace.workspace, 0)
+    version, rows = await codes.add_codes(*where, book.book, [CodeLine("ABCD", "u", 1_000, 3), CodeLine("EFGH")])
+    assert [(row.code, row.owner_id, row.expires_ms, row.max_redemptions, row.version) for row in rows] == [
+        ("ABCD", "u", 1_000, 3, version),
+        ("EFGH", None, None, None, version),
+    ]
+    _, rows = await codes.add_codes(*where, other.book, [CodeLine("ABCD"), CodeLine("IJKL"), CodeLine("IJKL")])
+    assert [row.code for row in rows] == ["IJKL"]
+    counts = await pool.fetch("SELECT book, code_count FROM books ORDER BY book")
+    assert [tuple(count) for count in counts] == [(book.book, 2), (other.book, 1)]
+
+
+async def test_a_coupon_is_switched(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A code's switch and expiry are changed alone, and by a newer version; an unknown code is not found."""
+    book = await make(pool, workspace)
+    where = (pool, workspace.workspace, 0)
+    version, _ = await codes.add_codes(*where, book.book, [CodeLine("ABCD", "u", 1_000)])
+    row = await codes.patch_coupon(*where, "ABCD", {"active": False})
+    assert (row.active, row.expires_ms, row.owner_id, row.version) == (False, 1_000, "u", version + 1)
+    row = await codes.patch_coupon(*where, "ABCD", {"expires_ms": None})
+    assert (row.active, row.expires_ms) == (False, None)
+    with pytest.raises(Refusal, match="coupon_not_found"):
+        await codes.patch_coupon(*where, "NONE", {"active": False})
+
+
+async def test_changes_since(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What changed after a version comes whole and as it is now; wherever it breaks off, it goes on from there."""
+    monkeypatch.setattr(changes, "_PAGE", 7)
+    book = await make(pool, workspace)
+    where = (pool, workspace.workspace, 0)
+    for start in range(0, 50, 5):
+        await codes.add_codes(*where, book.book, [CodeLine(f"CODE-{number}") for number in range(start, start + 5)])
+    await codes.patch_coupon(*where, "CODE-3", {"active": False})
+    book = await books.patch_book(*where, book.book_id, convert({"status": "inactive"}, PatchBook))
+    user, _ = await users.create_user(*where, "user", 5, {"a": 1})
+
+    version, rows = await everything(pool)
+    assert version == await version_of(pool)
+    assert [row for row in rows if not isinstance(row, CodeRow)] == [workspace, book, user]
+    found = {row.code: row for row in rows if isinstance(row, CodeRow)}
+    assert (len(rows), len(found)) == (53, 50)
+    assert [row.code for row in found.values() if not row.active] == ["CODE-3"]
+    assert await everything(pool, version) == (version, [])
+
+    seen: set[str] = set()
+    since, broken_off = 0, True
+    while broken_off:
+        broken_off = False
+        async for change in changes.changes_since(pool, 0, since):
+            seen |= {row.code for row in change.rows if isinstance(row, CodeRow)}
+            if change.version > since:
+                since, broken_off = change.version, change.version < version
+                break
+    assert seen == set(found)
+
+
+async def test_users_are_created_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """Of many that create a user at once one does; a PATCH creates one that wasn't."""
+    where = (pool, workspace.workspace, 0)
+    made = await asyncio.gather(*(users.create_user(*where, "user", number, {}) for number in range(1, 9)))
+    assert [new for _, new in made].count(True) == 1
+    assert len({row.max_coupons for row, _ in made}) == 1
+    row = await users.patch_user(*where, "new", {"metadata": {"a": 1}})
+    assert (row.max_coupons, row.metadata) == (None, {"a": 1})
+    row = await users.patch_user(*where, "new", {"max_coupons": 4})
+    assert (row.max_coupons, row.metadata) == (4, {"a": 1})
+    page = await users.page_users(pool, workspace.workspace, 10, None)
+    assert [row.user_id for row, _ in page] == ["new", "user"]
+    assert [row.user_id for row, _ in await users.page_users(pool, workspace.workspace, 10, page[0][1])] == ["user"]
+
+
+async def test_a_currency_fits_the_discounts(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """The workspace's currency can't be one that a discount without its own has too many digits for."""
+    where = (pool, workspace.workspace, 0)
+    await make(pool, workspace, discount={"type": "fixed", "value": 1.5, "currency": "EUR"})
+    assert (await workspaces.patch_workspace(*where, {"currency": "JPY"})).digits == 0
+    await workspaces.patch_workspace(*where, {"currency": "USD", "coupons_per_order": 2})
+    await make(pool, workspace, discount={"type": "fixed", "value": 1.5})
+    with pytest.raises(Refusal, match="invalid"):
+        await workspaces.patch_workspace(*where, {"currency": "JPY"})
+    row = await workspaces.read_workspace(pool, workspace.workspace)
+    assert (row.currency, row.coupons_per_order) == ("USD", 2)
+
+
+async def test_keys(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A key is found by its secret's digest until it is revoked, and each change has a new version."""
+    secret = keys.new_secret("live")
+    async with pool.acquire() as connection:
+        row = await keys.create_key(connection, workspace.workspace, "shop", ["manage", "public"], secret)
+        with pytest.raises(keys.SecretTaken):
+            await keys.create_key(connection, workspace.workspace, "again", ["manage"], secret)
+    version, callers = await keys.read_callers(pool)
+    assert callers[keys.digest(secret)].scopes == {"manage", "public"}
+    assert callers[keys.digest(secret)].workspace_id == workspace.workspace_id
+    stored = await pool.fetchrow("SELECT * FROM keys")
+    assert secret not in str(stored)
+    assert not await keys.revoke_key(pool, workspace.workspace + 1, row.key_id)
+    assert await keys.read_version(pool) == version
+    assert await keys.revoke_key(pool, workspace.workspace, row.key_id)
+    assert not await keys.revoke_key(pool, workspace.workspace, row.key_id)
+    assert await keys.read_version(pool) == version + 1
+    assert (await keys.read_callers(pool))[1] == {}
+
+
+async def test_names_are_taken_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """Two workspaces never have the same name, and a refused one takes no version."""
+    version = await version_of(pool)
+    async with pool.acquire() as connection:
+        with pytest.raises(workspaces.NameTaken):
+            await workspaces.create_workspace(connection, "shop")
+    assert await version_of(pool) == version
+
+
+async def test_a_pattern_must_be_large_enough(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A book's codes, those still coming among them, are at most a ten-thousandth of what the pattern can make."""
+    book = await make(pool, workspace, codePattern="####", charset="0123456789")
+
+    async def generate_codes(count: int) -> None:
+        async with pool.acquire() as connection, connection.transaction():
+            await jobs.create_generation(connection, book, count, "######", book.charset)
+
+    await codes.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine(f"OWN-{n}") for n in range(40)])
+    await generate_codes(60)
+    with pytest.raises(Refusal, match="pattern_too_small"):
+        await generate_codes(1)
+    with pytest.raises(Refusal, match="pattern_too_small"):
+        await make(pool, workspace, codePattern="####", totalCodes=1000)
+
+
+async def test_workers_generate_exactly_so_many(
+    pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers that fail in the middle and go on, side by side, make exactly as many codes as were asked for."""
+    monkeypatch.setattr(generate, "CHUNK", 50)
+    book, job_id = await books.create_book(
+        pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 1234}, CreateBook)
+    )
+    assert job_id is not None
+    memory = Memory()
+    memory.fail_after = 3
+    with pytest.raises(ConnectionResetError):
+        await Generator(pool, memory, 0).run_one()
+    job = await jobs.read_job(pool, workspace.workspace, job_id)
+    assert (job.status, job.done) == ("running", 200)
+    memory.fail_after = -1
+
+    worked = await asyncio.gather(*(Generator(pool, memory, 0).run_one() for _ in range(4)))
+    assert sorted(worked) == [False, False, False, True]
+    job = await jobs.read_job(pool, workspace.workspace, job_id)
+    assert (job.status, job.done, job.errors) == ("done", 1234, [])
+    assert await pool.fetchval("SELECT count(*) FROM codes WHERE book = $1", book.book) == 1234
+    assert len(memory.codes_) == 1234 - 50
+    assert not await Generator(pool, memory, 0).run_one()
+
+
+async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """Once another worker has the job, what the first still commits is refused, codes and all."""
+    await books.create_book(pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 10}, CreateBook))
+    stale = uuid4()
+    job = await jobs.take_job(pool, 0, stale, 0)
+    assert job is not None
+    assert await jobs.take_job(pool, 1, uuid4(), 30) is None
+    again = await jobs.take_job(pool, 0, uuid4(), 30)
+    assert again is not None
+    assert again.job_id == job.job_id
+    assert await jobs.take_job(pool, 0, uuid4(), 30) is None
+    with pytest.raises(jobs.LostLease):
+        await Generator(pool, Memory(), 0)._chunk(job, stale, 10)
+    assert await pool.fetchval("SELECT count(*) FROM codes") == 0
+
+
+async def test_a_job_that_finds_no_codes_says_so(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """Where other books have taken all that the pattern can make, the job fails with a reason."""
+    book = await make(pool, workspace)
+    other = await make(pool, workspace)
+    await codes.add_codes(pool, workspace.workspace, 0, other.book, [CodeLine(f"X{n:05}") for n in range(100_000)])
+    async with pool.acquire() as connection, connection.transaction():
+        job = await jobs.create_generation(connection, book, 10, "X#####", "0123456789")
+    assert await Generator(pool, Memory(), 0).run_one()
+    job = await jobs.read_job(pool, workspace.workspace, job.job_id)
+    assert (job.status, job.done) == ("failed", 0)
+    assert job.errors == ["No more new codes can be found for the pattern X#####."]
+
+
+async def test_the_demo_is_seeded_once(database_url: str) -> None:
+    """Seeding twice makes everything once, and the fixed keys work."""
+    await demo.seed(database_url)
+    pool = await connect(database_url)
+    try:
+        before = [
+            tuple(row)
+            for row in await pool.fetch(
+                "SELECT version, (SELECT count(*) FROM codes), (SELECT count(*) FROM books) FROM config_versions"
+            )
+        ]
+        await demo.seed(database_url)
+        _, callers = await keys.read_callers(pool)
+        assert callers[keys.digest("demo_admin")].scopes == {"public", "checkout", "manage", "operate"}
+        assert callers[keys.digest("rival_manage")].workspace != callers[keys.digest("demo_manage")].workspace
+        assert len(callers) == 7
+        after = await pool.fetch(
+            "SELECT version, (SELECT count(*) FROM codes), (SELECT count(*) FROM books) FROM config_versions"
+        )
+        assert [tuple(row) for row in after] == before
+    finally:
+        await pool.close()
+
+
+async def test_commands(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The commands make a workspace of a name once, and a key whose secret works."""
+    monkeypatch.setenv("DATABASE_URL", database_url)
+
+    async def run(group: click.Group, *words: str) -> Result:
+        return await asyncio.to_thread(CliRunner().invoke, group, words)
+
+    assert (await run(cli_admin.workspaces, "create", "trial", "--test")).exit_code == 0
+    again = await run(cli_admin.workspaces, "create", "trial")
+    assert (again.exit_code, again.output) == (1, "Error: There is a workspace trial already.\n")
+    made = await run(cli_admin.keys, "create", "trial", "shop", "--scope", "manage", "--scope", "operate")
+    secret = made.output.strip()
+    assert secret.startswith("scrip_test_")
+    assert (await run(cli_admin.keys, "create", "none", "shop", "--scope", "manage")).exit_code == 1
+    connection = await asyncpg.connect(database_url)
+    try:
+        _, callers = await keys.read_callers(connection)
+    finally:
+        await connection.close()
+    assert callers[keys.digest(secret)].scopes == {"manage", "operate"}
+    assert callers[keys.digest(secret)].mode == "test"

@@ -1,0 +1,520 @@
+"""The record: facts, partitions, histories and waiting, on a real Postgres."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterable
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import pytest
+import pytest_asyncio
+import uuid_utils
+
+from service.domain.errors import Refusal
+from service.domain.events import Answered, Assigned, Event, Fact, Redeemed, RequestPart, RolledBack
+from service.record import facts, histories, waiting
+from service.record.facts import facts_in_order, live_keys, prune_keys, record
+from service.record.partitions import (
+    LeaseLost,
+    WrongPartitions,
+    begin_epoch,
+    bump_config_version,
+    confirm_open,
+    ensure_partitions,
+    enter_epoch,
+    read_partition,
+    read_partitions,
+    release_lease,
+    renew_lease,
+    take_lease,
+)
+from service.record.pool import UnfitDatabase, connect, reaching
+from service.record.waiting import Recorded
+
+NOW_MS = int(time.time() * 1000)
+
+
+class Record:
+    """A partition with an epoch, and its cursor."""
+
+    def __init__(self, pool: asyncpg.Pool, fence: int, epoch: int) -> None:
+        self.pool, self.fence, self.epoch, self.seq = pool, fence, epoch, 0
+
+    async def write(self, *events: Event) -> bool:
+        """Number the events and record them in one batch."""
+        numbered = [
+            msgspec.structs.replace(event, epoch=self.epoch, seq=self.seq + i) for i, event in enumerate(events, 1)
+        ]
+        to_seq = self.seq + len(events)
+        async with self.pool.acquire() as connection:
+            moved = await record(connection, 0, self.epoch, self.seq, to_seq, self.fence, numbered, b"digest")
+        self.seq = to_seq if moved else self.seq
+        return moved
+
+    async def facts(self, **options: Any) -> list[Fact]:
+        """All facts, as read back."""
+        async with (
+            self.pool.acquire() as connection,
+            contextlib.aclosing(facts_in_order(connection, 0, **options)) as all_,
+        ):
+            return [fact async for fact in all_]
+
+
+@pytest_asyncio.fixture
+async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
+    async with contextlib.AsyncExitStack() as stack:
+        pool = await connect(database_url)
+        stack.push_async_callback(pool.close)
+        await ensure_partitions(pool, 2)
+        yield pool
+
+
+@pytest_asyncio.fixture
+async def kept(pool: asyncpg.Pool) -> Record:
+    fence = await take_lease(pool, 0, "test", 60_000)
+    assert fence is not None
+    epoch = await begin_epoch(pool, 0, fence, "nonce")
+    assert await enter_epoch(pool, 0, fence, (0, 0), epoch, b"first")
+    return Record(pool, fence, epoch)
+
+
+def assigned(code: str = "CODE", user: str = "user", at_ms: int = NOW_MS, **more: Any) -> Assigned:
+    return Assigned(epoch=0, seq=0, workspace=1, book=2, code=code, user=user, at_ms=at_ms, **more)
+
+
+def redeemed(code: str = "CODE", **more: Any) -> Redeemed:
+    fields = {
+        "workspace": 1,
+        "book": 2,
+        "user": "user",
+        "at_ms": NOW_MS,
+        "order": None,
+        "redemption_id": str(uuid_utils.uuid7()),
+        "value_e4": 1_000_000,
+        "currency": "USD",
+        "digits": 2,
+        "discount_e4": 250_000,
+        "slot": 1 if more.get("order") else 0,
+        "max_uses": 1,
+    }
+    return Redeemed(epoch=0, seq=0, code=code, **fields | more)
+
+
+def rolled_back(use: Redeemed, restore: bool = True, **more: Any) -> RolledBack:
+    same = {name: getattr(use, name) for name in ("workspace", "book", "code", "user", "order", "redemption_id")}
+    return RolledBack(epoch=0, seq=0, **same, at_ms=NOW_MS + 5, restore=restore, **more)
+
+
+async def test_facts_come_back_as_they_were(kept: Record):
+    """Facts are read back in order, with all that it takes to apply them again, and text that COPY escapes."""
+    odd = 'tab\t newline\n return\r backslash \\ quote " \\N \\. end'
+    client = RequestPart(ip="203.0.113.7", ua=odd, metadata=msgspec.Raw(b'{"b": 1.0,\t"a":"\\u00e9\\\\ \\n"}'))
+    first = redeemed("CODE-1", order="o1", request=client)
+    events = [
+        assigned("CODE-1", request=RequestPart(ua=odd)),
+        first,
+        rolled_back(first, request=RequestPart(reason=odd)),
+        redeemed("CODE-2", value_e4=None, currency=None, discount_e4=0, max_uses=0),
+        redeemed("CODE-3", value_e4=10**15 - 1, digits=4, discount_e4=1),
+        assigned("CODE-4", at_ms=1),
+    ]
+    assert await kept.write(*events[:2])
+    assert await kept.write(*events[2:])
+    found = await kept.facts(batch=2)
+    expected = [msgspec.structs.replace(event, epoch=kept.epoch, seq=i) for i, event in enumerate(events, 1)]
+    plain = [msgspec.structs.replace(event, request=RequestPart()) for event in found]
+    assert plain == [msgspec.structs.replace(event, request=RequestPart()) for event in expected]
+    assert [msgspec.json.encode(event.request) for event in found] == [
+        msgspec.json.encode(event.request) for event in expected
+    ]
+    assert await kept.facts(after=(kept.epoch, 4)) == found[4:]
+    assert await kept.facts(after=(kept.epoch + 1, 0)) == []
+
+
+async def test_facts_are_read_from_a_snapshot(kept: Record):
+    """What is recorded while facts are being read doesn't appear among them."""
+    await kept.write(*(assigned(f"CODE-{i}") for i in range(10)))
+    async with kept.pool.acquire() as connection, contextlib.aclosing(facts_in_order(connection, 0, batch=2)) as all_:
+        seen = [await anext(all_)]
+        await kept.write(assigned("LATER"))
+        seen += [fact async for fact in all_]
+    assert [fact.seq for fact in seen] == list(range(1, 11))
+
+
+@pytest.mark.parametrize("wrong", ["epoch", "fence", "seq"])
+async def test_only_the_right_cursor_writes(kept: Record, wrong: str):
+    """With another epoch, cursor or fence nothing is written and nothing moves."""
+    assert await kept.write(assigned("CODE-1"))
+    before = await read_partition(kept.pool, 0)
+    setattr(kept, wrong, getattr(kept, wrong) - 1)
+    assert not await kept.write(assigned("CODE-2"))
+    assert await read_partition(kept.pool, 0) == before
+    assert len(await kept.facts()) == 1
+
+
+async def test_the_cursor_moves_with_the_facts(kept: Record):
+    """A batch that Postgres refuses leaves neither a fact nor a moved cursor."""
+    with pytest.raises(asyncpg.CheckViolationError):
+        await kept.write(assigned(), redeemed(discount_e4=1_000_001))
+    assert (await read_partition(kept.pool, 0)).cursor == (kept.epoch, 0)
+    assert await kept.facts() == []
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"discount_e4": 1_000_100},
+        {"discount_e4": -100},
+        {"value_e4": None},
+        {"value_e4": -100, "discount_e4": 0},
+        {"value_e4": 1_000_001},
+        {"digits": 5},
+        {"currency": "DOLLAR"},
+        {"order": "o", "slot": 0},
+        {"value_e4": 10**15},
+        {"redemption_id": "none"},
+        {"book": 2**31},
+        {"request": RequestPart(metadata=msgspec.Raw(b"[1]"))},
+        {"request": RequestPart(ua="\0")},
+    ],
+)
+async def test_senseless_redemptions_are_refused(kept: Record, bad: dict[str, Any]):
+    """The schema refuses what no script should ever decide, as an error about data."""
+    with pytest.raises((asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)):
+        await kept.write(redeemed(**bad))
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_place_in_an_order_is_taken_once(kept: Record, together: bool):
+    """A second redemption in the same place of an order is an error, in another place or after a rollback not."""
+    first, twice = redeemed("CODE-1", order="o"), redeemed("CODE-2", order="o")
+    await _write(kept, together, first, redeemed("CODE-3", order="o", slot=2), redeemed("CODE-4", order="other"))
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await kept.write(twice)
+    await _write(kept, together, rolled_back(first), twice)
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_a_code_with_one_use_is_used_once(kept: Record, together: bool):
+    """A second redemption of a code with one use is an error, unless the first was rolled back with restore."""
+    first, second, third = redeemed(), redeemed(), redeemed()
+    await _write(kept, together, first, rolled_back(first), second)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await kept.write(third)
+    await _write(kept, together, rolled_back(second, restore=False), redeemed("OTHER"))
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await kept.write(third)
+    await _write(kept, together, redeemed("MULTI", max_uses=2), redeemed("MULTI", max_uses=2))
+
+
+async def test_what_one_transaction_would_hide_is_undecided(kept: Record):
+    """A conflict that a later rollback of the same batch would hide is not recorded as one batch."""
+    first = redeemed(order="o")
+    await kept.write(first)
+    for events in (
+        [redeemed("X", order="o"), rolled_back(first)],
+        [redeemed(), rolled_back(first)],
+        [redeemed("X"), redeemed("X")],
+        [a := redeemed("X", order="p", max_uses=0), redeemed("X", order="p", max_uses=0), rolled_back(a)],
+    ):
+        with pytest.raises(facts.Undecided):
+            await kept.write(*events)
+
+
+async def test_a_redemption_is_rolled_back_once(kept: Record):
+    """A second rollback of a redemption is an error."""
+    use = redeemed()
+    await kept.write(use, rolled_back(use))
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await kept.write(rolled_back(use))
+
+
+async def test_a_code_is_assigned_to_one(kept: Record):
+    """A second assignment of a code is an error."""
+    await kept.write(assigned())
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await kept.write(assigned(user="other"))
+
+
+async def test_an_idempotency_key_is_kept_with_its_change(kept: Record):
+    """The event that has an entry names the key; the other events of the same change have none."""
+    part = RequestPart(key="k", op="rollback")
+    uses = [redeemed(f"CODE-{i}", order="o", slot=i) for i in (1, 2)]
+    await kept.write(*uses)
+    first, second = (rolled_back(use, request=part) for use in uses)
+    await kept.write(msgspec.structs.replace(first, kept="f 0 body"), second)
+    row = await kept.pool.fetchrow("SELECT key, op, epoch, seq, entry FROM idempotency_keys")
+    assert tuple(row) == ("k", "rollback", kept.epoch, 3, "f 0 body")
+
+
+async def test_an_idempotency_key_comes_again_when_its_time_is_over(kept: Record):
+    """A key is refused for another change within an hour, and replaces its older row after it."""
+    keyed = {"request": RequestPart(key="k", op="redeem"), "kept": "old"}
+    hour = 3_600_000
+    await kept.write(redeemed("CODE-1", **keyed))
+    for again in (redeemed("CODE-2", **keyed, at_ms=NOW_MS + hour - 1), rolled_back(redeemed(), **keyed)):
+        with pytest.raises(facts.KeyReused):
+            await kept.write(again)
+    await kept.write(redeemed("CODE-2", **keyed | {"kept": "new"}, at_ms=NOW_MS + hour))
+    assert await kept.pool.fetchval("SELECT entry FROM idempotency_keys WHERE seq = 2") == "new"
+    await kept.pool.execute("UPDATE idempotency_keys SET recorded_at = now() - interval '1 hour'")
+    await kept.write(redeemed("CODE-3", **keyed, at_ms=NOW_MS + hour))
+    with pytest.raises(facts.Undecided):
+        await kept.write(redeemed("A", **keyed), redeemed("B", **keyed))
+
+
+async def test_an_answer_off_the_hot_path_is_kept(kept: Record):
+    """An event that says no more than what a request was answered leaves its key and no fact."""
+    await kept.write(
+        Answered(epoch=0, seq=0, workspace=1, at_ms=NOW_MS, request=RequestPart(key="k"), kept="f 0 201 x")
+    )
+    assert await kept.pool.fetchval("SELECT entry FROM idempotency_keys") == "f 0 201 x"
+
+
+async def test_live_keys(kept: Record):
+    """The keys of a workspace are known for as long as it says, and pruned after."""
+    await _workspace(kept.pool)
+    await kept.write(*(redeemed(f"CODE-{i}", request=RequestPart(key=f"k{i}"), kept="f 0 @x") for i in range(3)))
+    await kept.pool.execute("UPDATE idempotency_keys SET recorded_at = now() - interval '25 hours' WHERE key = 'k1'")
+    async with kept.pool.acquire() as connection:
+        live = {key.key: key async for key in live_keys(connection, 0)}
+    assert set(live) == {"k0", "k2"}
+    assert live["k2"].entry == "f 0 @x"
+    assert 23.9 < live["k2"].ttl_ms / 3_600_000 <= 24
+    assert [await prune_keys(kept.pool, 10), await prune_keys(kept.pool, 10)] == [1, 0]
+
+
+async def test_histories_are_paged(kept: Record):
+    """Pages follow each other newest first without a hole or a repetition, each of its own book, user and code."""
+    await _workspace(kept.pool)
+    uses = [redeemed(f"CODE-{i % 3}", max_uses=0, user=f"u{i % 2}", book=2 + i % 2) for i in range(30)]
+    await kept.write(*uses, rolled_back(uses[4]))
+    ids = [UUID(use.redemption_id) for use in uses]
+    cases: list[tuple[Any, Any, list[UUID]]] = [
+        (histories.redemptions_of_book, 2, ids[::2]),
+        (histories.redemptions_of_user, "u1", ids[1::2]),
+        (histories.redemptions_of_code, "CODE-2", ids[2::3]),
+    ]
+    for read, whose, expected in cases:
+        found, cursor = [], None
+        while not found or cursor is not None:
+            page = await read(kept.pool, 1, whose, 4, cursor)
+            assert 0 < len(page.items) <= 4
+            found += page.items
+            cursor = page.next_cursor
+        assert [item.redemption_id for item in found] == expected[::-1]
+        assert (await read(kept.pool, 2, whose, 4, None)).items == []
+
+
+async def test_one_redemption(kept: Record):
+    """A redemption is read with its book's id, its money in 10⁻⁴ units, and its rollback."""
+    book_id = await _workspace(kept.pool)
+    use = redeemed(order="o", request=RequestPart(ip="::1", metadata=msgspec.Raw(b'{"a":1}')))
+    await kept.write(use)
+    found = await histories.redemption(kept.pool, 1, UUID(use.redemption_id))
+    assert found is not None
+    assert (found.book_id, found.value_e4, found.discount_e4) == (book_id, 1_000_000, 250_000)
+    assert (found.redeemed_at_ms, found.rolled_back_at_ms, found.metadata) == (NOW_MS, None, '{"a":1}')
+    await kept.write(rolled_back(use))
+    again = await histories.redemption(kept.pool, 1, UUID(use.redemption_id))
+    assert again == msgspec.structs.replace(found, rolled_back_at_ms=NOW_MS + 5)
+    assert await histories.redemption(kept.pool, 2, UUID(use.redemption_id)) is None
+
+
+async def test_coupons_of_a_user(kept: Record):
+    """A user's coupons are those assigned and those the merchant gave, newest first, a page at a time, each once."""
+    await _workspace(kept.pool)
+    await kept.pool.execute("""
+        INSERT INTO codes (version, workspace, book, partition, code, owner_id, created_at)
+        SELECT 1, 1, 2, 0, 'OWNED-' || i, 'user', to_timestamp(1000 + i) FROM generate_series(1, 5) i""")
+    await kept.write(*(assigned(f"CODE-{i}", at_ms=1_003_000) for i in range(5)), assigned("OWNED-5", at_ms=1))
+    found, cursor = [], None
+    while not found or cursor is not None:
+        page = await histories.coupons_of_user(kept.pool, 1, "user", 3, cursor)
+        found += page.items
+        cursor = page.next_cursor
+    owned, codes = [f"OWNED-{i}" for i in range(6)], [f"CODE-{i}" for i in range(4, -1, -1)]
+    assert [item.code for item in found] == [owned[4], owned[3], *codes, owned[2], owned[1], owned[5]]
+    assert {item.book for item in found} == {2}
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    ["", "!", "AAAA", "é", "A", "MjAyNi0xMS0yMA", "OTk5OTktMTItMzEgQ09ERVM", "MjAyNi0xMS0yMFQwMDowMDowMCswMDowMCBBAA"],
+)
+async def test_a_bad_cursor_is_malformed(pool: asyncpg.Pool, cursor: str):
+    """A cursor that no list gave is refused, naming the field."""
+    for read in (histories.redemptions_of_user, histories.coupons_of_user):
+        with pytest.raises(Refusal) as refused:
+            await read(pool, 1, "user", 4, cursor)
+        assert (refused.value.code, refused.value.errors[0].field) == ("malformed", "cursor")
+
+
+async def test_the_number_of_partitions_is_fixed(pool: asyncpg.Pool):
+    """Partitions are made once; another number is an error that says what to do."""
+    await ensure_partitions(pool, 2)
+    with pytest.raises(WrongPartitions, match="SCRIP_PARTITIONS=2"):
+        await ensure_partitions(pool, 3)
+    assert [(row.id, row.state, row.config_version) for row in await read_partitions(pool)] == [
+        (0, "closed", 0),
+        (1, "closed", 0),
+    ]
+
+
+async def test_a_lease_is_one_holders(pool: asyncpg.Pool):
+    """Nobody takes a live lease; after its end, or when it is given back, another does with a higher fence."""
+    fences = await asyncio.gather(*(take_lease(pool, 0, f"holder {i}", 60_000) for i in range(8)))
+    (fence,) = [fence for fence in fences if fence is not None]
+    assert await renew_lease(pool, 0, fence, 1)
+    await asyncio.sleep(0.01)
+    second = await take_lease(pool, 0, "second", 60_000)
+    assert second is not None
+    assert second > fence
+    assert not await renew_lease(pool, 0, fence, 60_000)
+    await release_lease(pool, 0, fence)
+    assert await take_lease(pool, 0, "third", 60_000) is None
+    await release_lease(pool, 0, second)
+    assert await take_lease(pool, 0, "third", 60_000) is not None
+    assert await take_lease(pool, 1, "second", 60_000) is not None
+
+
+async def test_an_epoch_opens_for_its_fence(pool: asyncpg.Pool):
+    """An epoch is confirmed only under its fence, with the cursor in it, and unless a later one was drawn."""
+    fence = await take_lease(pool, 0, "first", 0)
+    assert fence is not None
+    epoch = await begin_epoch(pool, 0, fence, "a")
+    assert not await confirm_open(pool, 0, fence, epoch)
+    assert await enter_epoch(pool, 0, fence, (0, 0), epoch, b"a")
+    assert await confirm_open(pool, 0, fence, epoch)
+    row = await read_partition(pool, 0)
+    assert (row.state, row.epoch, row.nonce, row.cursor, row.cursor_digest) == ("open", epoch, "a", (epoch, 0), b"a")
+    later = await take_lease(pool, 0, "later", 0)
+    assert later is not None
+    with pytest.raises(LeaseLost):
+        await begin_epoch(pool, 0, fence, "b")
+    next_epoch = await begin_epoch(pool, 0, later, "b")
+    assert next_epoch > epoch
+    assert (await read_partition(pool, 0)).state == "closed"
+    assert not await confirm_open(pool, 0, later, epoch)
+    assert not await enter_epoch(pool, 0, fence, (epoch, 0), next_epoch, b"b")
+    assert not await enter_epoch(pool, 0, later, (epoch, 1), next_epoch, b"b")
+    assert not await enter_epoch(pool, 0, later, (epoch, 0), next_epoch + 1, b"b")
+
+
+async def test_configuration_versions_have_no_gaps(pool: asyncpg.Pool):
+    """Changes at the same moment get numbers without gaps, also when some of them fail."""
+
+    async def change(fails: bool) -> int:
+        async with pool.acquire() as connection, connection.transaction():
+            version = await bump_config_version(connection, 1)
+            if fails:
+                raise ArithmeticError
+            return version
+
+    versions = await asyncio.gather(*(change(i % 3 == 0) for i in range(30)), return_exceptions=True)
+    assert sorted(version for version in versions if isinstance(version, int)) == list(range(1, 21))
+
+
+async def test_recording_doesnt_wait_for_configuration(kept: Record):
+    """A long change of configuration doesn't hold up the record."""
+    async with kept.pool.acquire() as connection, connection.transaction():
+        await bump_config_version(connection, 0)
+        async with asyncio.timeout(2):
+            assert await kept.write(assigned())
+
+
+async def test_waiting_until_recorded(kept: Record):
+    """Who waits for an event is woken when it is recorded, not before, and False when the time is over."""
+    recorded = Recorded(kept.pool)
+    waiters = [asyncio.create_task(recorded.wait(0, kept.epoch, seq, 5000)) for seq in (3, 1, 2)]
+    await asyncio.sleep(0.05)
+    assert not any(waiter.done() for waiter in waiters)
+    await kept.write(assigned("CODE-1"), assigned("CODE-2"))
+    assert await waiters[1]
+    assert await waiters[2]
+    assert not waiters[0].done()
+    await kept.write(assigned("CODE-3"))
+    assert await waiters[0]
+    assert not await recorded.wait(0, kept.epoch, 4, 30)
+    assert not await recorded.wait(1, kept.epoch, 1, 30)
+    await asyncio.sleep(0.05)
+    assert recorded._poller is not None
+    assert recorded._poller.done()
+
+
+async def test_waiting_for_an_event_of_a_closed_epoch(kept: Record):
+    """An event of a closed epoch is recorded if its record went so far; past its end it was lost, and we say so."""
+    await kept.write(assigned("CODE-1"), assigned("CODE-2"))
+    epoch = await begin_epoch(kept.pool, 0, kept.fence, "b")
+    assert await enter_epoch(kept.pool, 0, kept.fence, (kept.epoch, 2), epoch, b"b")
+    recorded = Recorded(kept.pool)
+    asked = [
+        recorded.wait(0, kept.epoch, 2, 1000),
+        recorded.wait(0, kept.epoch, 3, 1000),
+        recorded.wait(0, epoch, 0, 1000),
+    ]
+    assert await asyncio.gather(*asked) == [True, False, True]
+
+
+async def test_waiting_is_bounded(kept: Record, monkeypatch: pytest.MonkeyPatch):
+    """Past the bound, and while Postgres is away, the answer is False and no error."""
+    monkeypatch.setattr(waiting, "MAX_WAITERS", 2)
+    recorded = Recorded(kept.pool)
+    first = [asyncio.create_task(recorded.wait(0, kept.epoch, 1, 200)) for _ in range(2)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(0.1):
+        assert not await recorded.wait(0, kept.epoch, 1, 10_000)
+    kept.pool.terminate()
+    assert await asyncio.gather(*first) == [False, False]
+    assert not await recorded.wait(0, kept.epoch, 1, 50)
+    await recorded.close()
+
+
+async def test_a_postgres_that_may_forget_is_unfit(new_database, database_url: str):
+    """A server that answers commits before they are on disk is refused at the start."""
+    connection = await asyncpg.connect(database_url)
+    await connection.execute(
+        "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET synchronous_commit = off'; END $$"
+    )
+    await connection.close()
+    with pytest.raises(UnfitDatabase, match="synchronous_commit is off"):
+        await connect(database_url)
+
+
+async def test_a_postgres_that_is_away_is_unavailable(pool: asyncpg.Pool):
+    """A broken connection is told as `unavailable`, with a time; a wrong statement is not."""
+    with pytest.raises(asyncpg.UndefinedTableError), reaching():
+        await pool.execute("SELECT * FROM nothing")
+    with pytest.raises(Refusal) as refused, reaching():
+        await pool.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    assert (refused.value.code, refused.value.retry_after_ms is not None) == ("unavailable", True)
+    with pytest.raises(Refusal), reaching():
+        await connect("postgresql://nobody@127.0.0.1:1/none")
+    pool.terminate()
+    with pytest.raises(Refusal), reaching():
+        await pool.execute("SELECT 1")
+
+
+async def _write(kept: Record, together: bool, *events: Event) -> None:
+    batches: Iterable[tuple[Event, ...]] = [events] if together else [(event,) for event in events]
+    for batch in batches:
+        assert await kept.write(*batch)
+
+
+async def _workspace(pool: asyncpg.Pool) -> UUID:
+    """A workspace 1 with a book 2; the book's outer id."""
+    book_id = UUID(str(uuid_utils.uuid7()))
+    await pool.execute(
+        "INSERT INTO workspaces (workspace_id, name, mode, partition, version) "
+        "VALUES (gen_random_uuid(), 'w', 'live', 0, 1)"
+    )
+    await pool.execute(
+        """INSERT INTO books (workspace, book, book_id, name, description, status, require_assignment, require_lock,
+        lock_seconds, max_lock_seconds, code_pattern, charset, tags, metadata, version)
+        VALUES (1, 2, $1, 'b', '', 'active', false, false, 300, 3600, '####', 'AB', '{}', '{}', 1)""",
+        book_id,
+    )
+    return book_id

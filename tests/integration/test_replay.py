@@ -1,0 +1,120 @@
+"""`scrip replay` against a whole service: it agrees with a right expectation, and with no other."""
+
+import json
+import os
+import random
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from service.replay import client, expect
+from service.replay.command import replay
+from tests.running import Run
+from tests.unit.test_replay import ODD_ORDERS
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A service of our own."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    run = Run(tmp_path_factory.mktemp("replay") / "data", port)
+    try:
+        yield run.until_ready()
+    finally:
+        if run.process.poll() is None:
+            run.end(signal.SIGTERM)
+
+
+@pytest.fixture
+def orders(tmp_path: Path) -> Path:
+    """200 orders of 30 users and some guests, some cancelled, one of them a tie."""
+    chance = random.Random(1)
+    lines = [
+        {
+            "orderId": str(1000 + number) if number % 50 else "1000",
+            "userId": chance.choice([None, *(f"u{user}" for user in range(30))]),
+            "cancelled": chance.random() < 0.2,
+            "orderValue": str(Decimal(chance.randrange(-500, 50_000)) / 100),
+            "items": [{"sku": "85123A", "quantity": chance.choice([-1, 1, 2, 3]), "unitPrice": "2.55"}],
+        }
+        for number in range(199)
+    ]
+    tie = {"orderId": "tie", "userId": "tied", "cancelled": False, "orderValue": "20.30", "items": []}
+    path = tmp_path / "orders.jsonl"
+    path.write_text("".join(json.dumps(order) + "\n" for order in [*lines, tie]))
+    return path
+
+
+@pytest.fixture
+def replayed(run: Run, orders: Path) -> Callable[..., Result]:
+    """What the command ends with."""
+
+    def replayed(*options: str) -> Result:
+        env = {"SCRIP_DATA_DIR": str(run.data_dir), "REDIS_URL": None, "DATABASE_URL": None}
+        return CliRunner().invoke(replay, [str(orders), "--codes", "250", *options], env=env)
+
+    return replayed
+
+
+def test_all_equal(replayed: Callable[..., Result]) -> None:
+    """The service, its statistics, Redis and Postgres say what the file alone does; and so again."""
+    first, second = replayed(), replayed("--in-flight", "20")
+
+    assert (first.exit_code, second.exit_code) == (0, 0), first.output + second.output
+    for outcome in ("lock 409 order_already_used", "redeem 422 invalid", "rollback 200", "nothing to roll back"):
+        assert outcome in first.output
+    assert "All equal." in first.output
+
+
+def test_odd_orders(replayed: Callable[..., Result], orders: Path) -> None:
+    """Each odd order is refused as expected."""
+    lines = [line | ({"orderId": f"n{n}"} if line["orderId"] == "1" else {}) for n, (*_, line) in enumerate(ODD_ORDERS)]
+    orders.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    result = replayed()
+
+    assert result.exit_code == 0, result.output
+
+
+def test_wrong_rounding(replayed: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
+    """An expectation that rounds a tie up is told apart, in the sums and in the one redemption."""
+    monkeypatch.setattr(expect, "ROUNDING", ROUND_HALF_UP)
+
+    result = replayed()
+
+    assert result.exit_code == 1
+    assert "differ: discount of all; discount standing; exactly as expected." in result.output
+
+
+def test_api_killed(replayed: Callable[..., Result], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API process that is killed in the middle costs time and nothing else: what was unanswered is sent again."""
+    send, sent = client.Client._send, 0
+
+    async def send_and_kill(self: client.Client, request: bytes) -> client.Answer:
+        nonlocal sent
+        sent += 1
+        if sent == 100:
+            os.kill(run.facts["pids"]["api"][0], signal.SIGKILL)
+        return await send(self, request)
+
+    monkeypatch.setattr(client.Client, "_send", send_and_kill)
+
+    result = replayed("--in-flight", "20")
+
+    assert result.exit_code == 0, result.output
+    assert "connection lost" in result.output
+
+
+def test_no_service(orders: Path, tmp_path: Path) -> None:
+    """Without a service it says what to start."""
+    result = CliRunner().invoke(replay, [str(orders)], env={"SCRIP_DATA_DIR": str(tmp_path)})
+
+    assert result.exit_code == 1
+    assert f"No `scrip run` is at work on {tmp_path}" in result.output

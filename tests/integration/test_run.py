@@ -1,0 +1,178 @@
+"""`scrip run`: everything on one machine, as a user starts it."""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.running import PATIENCE_S, Run
+from tests.servers import free_port
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+    runs: list[Run] = []
+    usual_port = free_port()
+
+    def start(port: int = usual_port) -> Run:
+        runs.append(Run(tmp_path / "data", port))
+        return runs[-1]
+
+    yield start
+    for run in runs:
+        if run.process.poll() is None:
+            run.end(signal.SIGTERM)
+
+
+def _running(pids: list[int]) -> list[int]:
+    """Those that still run; a zombie has only not been waited for."""
+    found: list[int] = []
+    for pid in pids:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+    return found
+
+
+def _until_gone(pids: list[int]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while left := _running(pids):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.05)
+
+
+def test_ready(start: Callable[..., Run]) -> None:
+    """A first start ends ready, with one process of each kind in run.json and the keys to try printed."""
+    run = start().until_ready()
+
+    assert run.facts["url"] == run.url
+    assert {name: len(pids) for name, pids in run.facts["pids"].items()} == {
+        "api": 1,
+        "worker": 1,
+        "redis": 1,
+        "postgres": 1,
+    }
+    assert len(_running(run.pids)) == 4
+    assert "demo_checkout" in run.output.read_text()
+
+
+def test_killed_parts_come_back(start: Callable[..., Run]) -> None:
+    """Each part that is killed is started again by itself, run.json says so, and the service is ready again."""
+    run = start().until_ready()
+    for part in ("api", "worker", "redis", "postgres"):
+        others = {name: pids for name, pids in run.facts["pids"].items() if name != part}
+        (pid,) = run.facts["pids"][part]
+
+        os.kill(pid, signal.SIGKILL)
+        run.until_replaced(part, pid)
+
+        assert {name: pids for name, pids in run.facts["pids"].items() if name != part} == others
+
+
+@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
+def test_stops_in_order(start: Callable[..., Run], which: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end it with 0, and leave neither a process nor run.json."""
+    run = start().until_ready()
+    pids = run.pids
+
+    assert run.end(which) == 0
+
+    assert not (run.data_dir / "run.json").exists()
+    assert _running(pids) == []
+
+
+def test_data_stays(start: Callable[..., Run]) -> None:
+    """The next start serves the same data."""
+    run = start().until_ready()
+    before = run.get("/v1/books", "demo_manage")
+    run.end()
+
+    assert start().until_ready().get("/v1/books", "demo_manage") == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
+def test_killed_itself(start: Callable[..., Run]) -> None:
+    """Where `scrip run` itself is killed, no process outlives it, and the next start is ready."""
+    run = start().until_ready()
+    pids = run.pids
+
+    run.end(signal.SIGKILL)
+
+    _until_gone(pids)
+    start().until_ready()
+
+
+def test_port_in_use(start: Callable[..., Run], tmp_path: Path) -> None:
+    """A port in use is said in one line, before anything is started."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        refusal = start(port=port).refusal()
+
+    assert f"127.0.0.1:{port}" in refusal
+    assert "SCRIP_PORT" in refusal
+    assert not (tmp_path / "data" / "postgres").exists()
+
+
+def test_second_run(start: Callable[..., Run]) -> None:
+    """A second run on the same data folder is refused and doesn't disturb the first."""
+    first = start().until_ready()
+    facts = first.facts
+
+    refusal = start(port=free_port()).refusal()
+
+    assert f"pid {first.process.pid}" in refusal
+    assert first.facts == facts
+    assert first.ready()
+
+
+def test_folder_is_a_file(start: Callable[..., Run], tmp_path: Path) -> None:
+    """A data folder that can't be used is named."""
+    (tmp_path / "data").write_text("")
+
+    assert str(tmp_path / "data") in start().refusal()
+
+
+def test_broken_postgres(start: Callable[..., Run], tmp_path: Path) -> None:
+    """A broken Postgres folder is named and left as it is."""
+    marker = tmp_path / "data" / "postgres" / "PG_VERSION"
+    marker.parent.mkdir(parents=True)
+    marker.write_bytes(b"\xffgarbage")
+
+    assert str(marker.parent) in start().refusal()
+    assert marker.read_bytes() == b"\xffgarbage"
+
+
+def test_broken_valkey(start: Callable[..., Run], tmp_path: Path) -> None:
+    """A broken log of Valkey is named with what Valkey says about it, and nothing is left running."""
+    folder = tmp_path / "data" / "valkey" / "appendonlydir"
+    folder.mkdir(parents=True)
+    (folder / "appendonly.aof.manifest").write_text("file appendonly.aof.1.incr.aof seq 1 type i\n")
+    (folder / "appendonly.aof.1.incr.aof").write_text("garbage\n")
+
+    refusal = start().refusal()
+
+    assert str(folder.parent) in refusal
+    assert "Bad file format" in refusal
+    assert not [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if str(tmp_path) in " ".join(process.info["cmdline"] or [])
+    ]
+
+
+def test_cut_off_valkey_log(start: Callable[..., Run]) -> None:
+    """A command cut off at the end of Valkey's log, which nobody was answered, doesn't hinder a start."""
+    run = start().until_ready()
+    run.end()
+    (log,) = (run.data_dir / "valkey" / "appendonlydir").glob("*.incr.aof")
+    with log.open("ab") as file:
+        file.write(b"*3\r\n$3\r\nSET\r\n$3\r\nke")
+
+    start().until_ready()

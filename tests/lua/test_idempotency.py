@@ -1,0 +1,181 @@
+"""A key acts once: its repeat is answered as the first success was, and with another request it is refused."""
+
+from typing import Any
+
+import pytest
+
+from service.domain.errors import Refusal
+from service.domain.identity import Caller
+from service.hot.workspace import CLAIM_MS, Workspace
+from service.operations import assign, lock, redeem, rollback
+from service.operations.base import Operation
+from tests.shop import NOW_MS, Shop
+
+
+async def _story(shop: Shop) -> list[tuple[Operation, str | None, dict[str, Any]]]:
+    """One request of each operation that takes a key, all of which succeed in this order."""
+    await shop.put_workspace(coupons_per_order=2)
+    book = await shop.book("CODE-1", "CODE-2", "CODE-3", discount={"type": "fixed", "value_e4": 10_000})
+    await shop.book("CODE-4", max_redemptions_per_code=3)
+    _, held = await shop.lock("CODE-3", "ann", lockSeconds=10)
+    token = {"lockToken": held["lockToken"]}
+    spent = (await shop.redeem("CODE-4", "bob", orderId="A-1"))[1]["redemptionId"]
+    await shop.redeem("CODE-4", "cat", orderId="A-2")
+    return [
+        (assign.ASSIGN_CODE, "CODE-1", {"userId": "ann"}),
+        (assign.ASSIGN_CODE, "CODE-1", {"userId": "ann"}),
+        (assign.ASSIGN_ANY, None, {"bookId": str(book.book_id), "userId": "ann"}),
+        (lock.LOCK, "CODE-1", {"userId": "ann", "orderId": "A-9"}),
+        (lock.LOCK, "CODE-1", {"userId": "ann", "orderId": "A-9"}),
+        (lock.EXTEND, "CODE-3", {**token, "lockSeconds": 60}),
+        (redeem.REDEEM, "CODE-1", {"userId": "ann", "orderId": "A-9", "orderValue": "20", "metadata": {"a": "b c"}}),
+        (redeem.REDEEM, "CODE-1", {"userId": "ann", "orderId": "A-9", "orderValue": "20"}),
+        (lock.UNLOCK, "CODE-3", token),
+        (rollback.ROLLBACK, spent, {"reason": "why not", "restore": False}),
+        (rollback.ROLLBACK_ORDER, "A-2", {}),
+    ]
+
+
+async def test_a_replay_is_the_first_answer_to_the_byte(still: Shop) -> None:
+    """Each operation's repeat under its key has the same status and bytes, says so, and changes nothing, whatever has
+    happened since; with another fingerprint it is refused."""
+    story = await _story(still)
+    first = []
+    for n, (operation, code, body) in enumerate(story):
+        await still.wait(3)
+        answer = await still.raw(operation, code, key=f"key {n}", **body)
+        assert answer[2] is False
+        first.append(answer)
+    assert [answer[0] for answer in first] == [201, 200, 201, 201, 200, 200, 201, 200, 204, 200, 200]
+    await still.wait(3_600_000)
+    await still.rollback_order("A-9")
+    await still.add(still.books[0], "CODE-1", active=False)
+    before = await still.everything()
+    for n, (operation, code, body) in enumerate(story):
+        assert await still.raw(operation, code, key=f"key {n}", **body) == (*first[n][:2], True)
+        with pytest.raises(Refusal, match="idempotency_key_reused"):
+            await still.raw(operation, code, key=f"key {n}", fingerprint="g", **body)
+    assert await still.everything() == before
+
+
+async def test_events_carry_what_is_kept_under_the_key(still: Shop) -> None:
+    """An event has a third field `i`, word for word what Redis keeps under the key; `r` names the key."""
+    for n, (operation, code, body) in enumerate(await _story(still)):
+        before = len(await still.events())
+        await still.raw(operation, code, key=f"key {n}", **body)
+        kept = (await still.everything())[f"{still.caller.prefix}i:key {n}"]
+        if len(await still.events()) > before:
+            event = await still.last_event()
+            assert event["i"] == kept
+            assert f'"key":"key {n}"' in event["r"]
+            assert '"op":"' in event["r"]
+        assert kept.startswith("f ")
+
+
+async def test_only_the_first_event_of_an_order_carries_the_key(still: Shop) -> None:
+    """A rollback of an order under a key makes one event for each redemption, and the first has what is kept."""
+    await still.put_workspace(coupons_per_order=2)
+    await still.book("CODE-1", "CODE-2")
+    for code in ("CODE-1", "CODE-2"):
+        await still.redeem(code, "ann", orderId="A-1")
+    first = await still.raw(rollback.ROLLBACK_ORDER, "A-1", key="k")
+    events = (await still.everything())["{p0}:outbox"][-2:]
+    assert ["i" in fields for _, fields in events] == [True, False]
+    assert await still.raw(rollback.ROLLBACK_ORDER, "A-1", key="k") == (*first[:2], True)
+
+
+async def test_a_refusal_is_not_kept(still: Shop) -> None:
+    """A refused request leaves its key free, for itself and for another; so every refusal of every operation."""
+    book = await still.book("CODE-1", valid_from_ms=NOW_MS + 1, require_assignment=True)
+    await still.refuses("not_started", still.redeem("CODE-1", "ann", key="k"))
+    await still.refuses("not_started", still.lock("CODE-1", "ann", key="k"))
+    await still.refuses("lock_lost", still.extend("CODE-1", "x", key="k"))
+    await still.refuses("order_not_found", still.rollback_order("A-1", key="k"))
+    await still.change(book, valid_from_ms=None)
+    assert (await still.assign_any(book, "ann", key="k"))[0] == 201
+    await still.refuses("idempotency_key_reused", still.redeem("CODE-1", "ann", key="k", fingerprint="g"))
+    assert (await still.redeem("CODE-1", "ann", key="other"))[0] == 201
+
+
+async def test_a_key_lives_as_long_as_the_workspace_says(shop: Shop) -> None:
+    """What is kept has the workspace's time to live: 24 hours unless said otherwise."""
+    await shop.book("CODE-1", "CODE-2")
+    for code, hours in (("CODE-1", 24), ("CODE-2", 1)):
+        await shop.put_workspace(idempotency_hours=hours)
+        await shop.lock(code, "ann", key=code)
+        left = await shop.link.call("PTTL", f"{shop.caller.prefix}i:{code}")
+        assert hours * 3_600_000 - 60_000 < left <= hours * 3_600_000
+
+
+@pytest.fixture
+def workspace(still: Shop) -> Workspace:
+    """What takes keys for requests off the hot path."""
+    return Workspace(still.decider)
+
+
+async def refused(asked: Any, code: str) -> None:
+    """It is refused so."""
+    with pytest.raises(Refusal) as told:
+        await asked
+    assert told.value.code == code
+
+
+async def test_a_request_off_the_hot_path_claims_its_key(still: Shop, workspace: Workspace) -> None:
+    """A claimed key is in progress for its request and reused for another; answered, it is replayed, and recorded."""
+    caller: Caller = still.caller
+    assert await workspace.claim(caller, "k", "f") is None
+    before = await still.everything()
+    await refused(workspace.claim(caller, "k", "f"), "request_in_progress")
+    await refused(workspace.claim(caller, "k", "g"), "idempotency_key_reused")
+    await refused(still.raw(lock.LOCK, "CODE-1", key="k", userId="ann"), "request_in_progress")
+    assert await still.everything() == before
+    await still.wait(7)
+    await workspace.settle(caller, "k", "f", 201, '{"name":"ä b"}'.encode(), "/v1/books/x")
+    event = await still.last_event()
+    assert event["d"] == f"K 1 {NOW_MS + 7}"
+    assert event["i"] == (await still.everything())[f"{caller.prefix}i:k"]
+    assert event["r"] == '{"key":"k","op":"request"}'
+    assert await workspace.claim(caller, "k", "f") == (201, '{"name":"ä b"}'.encode(), "/v1/books/x")
+    await refused(workspace.claim(caller, "k", "g"), "idempotency_key_reused")
+    await workspace.settle(caller, "k", "f", 200, b"{}", "")
+    assert (await workspace.claim(caller, "k", "f") or (0,))[0] == 201  # the first answer stays
+
+
+async def test_an_answer_without_location(still: Shop, workspace: Workspace) -> None:
+    """An answer with an empty location and an empty body is replayed as that."""
+    await workspace.claim(still.caller, "k", "f")
+    await workspace.settle(still.caller, "k", "f", 204, b"", "")
+    assert await workspace.claim(still.caller, "k", "f") == (204, b"", "")
+
+
+async def test_a_claim_that_was_let_go_or_died_is_free(still: Shop, workspace: Workspace) -> None:
+    """A refused request releases its key; one that died leaves it for a minute; neither leaves an event."""
+    caller = still.caller
+    await workspace.claim(caller, "k", "f")
+    await workspace.release(caller, "k", "f")
+    assert await workspace.claim(caller, "k", "g") is None
+    await workspace.release(caller, "k", "f")  # one that was late lets nothing of another's go
+    await workspace.settle(caller, "k", "f", 201, b"{}", "")
+    await refused(workspace.claim(caller, "k", "g"), "request_in_progress")
+    left = await still.link.call("PTTL", f"{caller.prefix}i:k")
+    assert CLAIM_MS - 10_000 < left <= CLAIM_MS
+    await still.wait(CLAIM_MS - 1)
+    await refused(workspace.claim(caller, "k", "g"), "request_in_progress")
+    await still.wait(1)
+    assert await workspace.claim(caller, "k", "f") is None
+    assert len(await still.events()) == 1
+
+
+async def test_another_workspace_has_keys_of_its_own(still: Shop) -> None:
+    """The same key in another workspace is another key."""
+    await still.book("CODE-1")
+    _, first = await still.lock("CODE-1", "ann", key="k")
+    neighbour = Shop(still.link, 2)
+    neighbour.decider = still.decider
+    neighbour.projector = still.projector
+    await neighbour.put_workspace()
+    await neighbour.book("CODE-1")
+    status, second = await neighbour.lock("CODE-1", "ann", key="k")
+    assert (status, "replayed" in second) == (201, False)
+    assert first["lockToken"] != second["lockToken"]
+    await neighbour.refuses("coupon_not_found", neighbour.lock("CODE-2", "ann"))

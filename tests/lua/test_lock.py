@@ -1,0 +1,268 @@
+"""A lock is a promise to one user and order, until its deadline and not a millisecond longer.
+
+Each rule holds for a code with a single use, one with several and one without limit."""
+
+import pytest
+
+from service.domain.times import from_ms
+from tests.shop import NOW_MS, Shop
+
+USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
+
+
+def at(ms: int) -> str:
+    """A time so many ms after the clock's start, as answers have it."""
+    return from_ms(NOW_MS + ms)
+
+
+@USES
+async def test_a_lock_names_all_that_was_asked(still: Shop, uses: int | None) -> None:
+    """A lock answers 201 with token, coupon, book, user, order and deadline; the book's lockSeconds unless asked."""
+    book = await still.book("CODE-1", max_redemptions_per_code=uses, lock_seconds=60)
+    status, lock = await still.lock("CODE-1", "ann", orderId="A-1")
+    assert status == 201
+    token = lock.pop("lockToken")
+    assert len(token) >= 16
+    assert lock == {
+        "code": "CODE-1",
+        "bookId": str(book.book_id),
+        "userId": "ann",
+        "orderId": "A-1",
+        "expiresAt": at(60_000),
+    }
+    _, coupon = await still.coupon("CODE-1")
+    assert coupon["lock"] == {"userId": "ann", "orderId": "A-1", "expiresAt": at(60_000)}
+    assert coupon["status"] == ("locked" if uses == 1 else "available")
+    assert (await still.events())[1:] == []
+
+
+@USES
+async def test_the_same_user_and_order_renew_their_lock(still: Shop, uses: int | None) -> None:
+    """A repeated lock answers 200 with the same token, extended from now and never moved back."""
+    await still.book("CODE-1", max_redemptions_per_code=uses)
+    _, first = await still.lock("CODE-1", "ann", lockSeconds=100)
+    await still.wait(10_000)
+    assert await still.lock("CODE-1", "ann", lockSeconds=100) == (200, {**first, "expiresAt": at(110_000)})
+    assert await still.lock("CODE-1", "ann", lockSeconds=1) == (200, {**first, "expiresAt": at(110_000)})
+    assert (await still.coupon("CODE-1"))[1]["lock"]["expiresAt"] == at(110_000)
+
+
+@USES
+async def test_another_order_of_the_same_user_is_another_holder(still: Shop, uses: int | None) -> None:
+    """No order is an order like any other: each of a user's orders needs a use of its own."""
+    await still.book("CODE-1", max_redemptions_per_code=uses)
+    assert (await still.lock("CODE-1", "ann"))[0] == 201
+    if uses == 1:
+        await still.refuses("coupon_locked", still.lock("CODE-1", "ann", orderId="A-1"))
+        await still.refuses("coupon_locked", still.redeem("CODE-1", "ann", orderId="A-1"))
+    else:
+        assert (await still.lock("CODE-1", "ann", orderId="A-1"))[0] == 201
+        assert (await still.lock("CODE-1", "ann", orderId="A-2"))[0] == 201
+
+
+@USES
+async def test_a_lock_is_worth_nothing_from_its_deadline_on(still: Shop, uses: int | None) -> None:
+    """One millisecond before its deadline a lock holds against everybody; at its deadline it is lost for its holder."""
+    await still.book("CODE-1", max_redemptions_per_code=uses, max_redemptions=1)
+    _, lock = await still.lock("CODE-1", "ann", lockSeconds=1)
+    token = lock["lockToken"]
+    await still.wait(999)
+    refusal = "coupon_locked" if uses == 1 else "out_of_stock"
+    await still.refuses(refusal, still.redeem("CODE-1", "bob"))
+    await still.refuses(refusal, still.lock("CODE-1", "bob"))
+    assert (await still.validate("CODE-1", lockToken=token))[1]["valid"]
+    await still.wait(1)
+    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", lockToken=token))
+    await still.refuses("lock_lost", still.extend("CODE-1", token))
+    assert (await still.validate("CODE-1", userId="ann", lockToken=token))[1]["reasons"] == ["lock_lost"]
+    assert (await still.coupon("CODE-1"))[1]["lock"] is None
+    assert await still.unlock("CODE-1", token) == (204, None)
+    _, again = await still.lock("CODE-1", "ann", lockSeconds=1)
+    assert again["lockToken"] != token
+    await still.wait(1000)
+    assert (await still.redeem("CODE-1", "bob"))[0] == 201
+
+
+@USES
+async def test_extending_moves_the_deadline_on(still: Shop, uses: int | None) -> None:
+    """Extend counts from now, never moves back, and is cut at the ceiling; with nothing to gain it is lock_ceiling."""
+    await still.book("CODE-1", max_redemptions_per_code=uses, lock_seconds=10, max_lock_seconds=60)
+    _, lock = await still.lock("CODE-1", "ann", orderId="A-1")
+    token = lock["lockToken"]
+    await still.wait(5_000)
+    assert await still.extend("CODE-1", token, lockSeconds=20) == (200, {**lock, "expiresAt": at(25_000)})
+    assert await still.extend("CODE-1", token) == (200, {**lock, "expiresAt": at(25_000)})
+    assert await still.extend("CODE-1", token, lockSeconds=300) == (200, {**lock, "expiresAt": at(60_000)})
+    await still.refuses("lock_ceiling", still.extend("CODE-1", token))
+    await still.wait(54_000)
+    assert await still.lock("CODE-1", "ann", orderId="A-1") == (200, {**lock, "expiresAt": at(60_000)})
+
+
+@USES
+async def test_a_lock_is_cut_at_the_ceiling_and_at_the_windows_end(still: Shop, uses: int | None) -> None:
+    """A first lockSeconds is cut at the ceiling; any deadline at the earlier end of code and book."""
+    rules = {"max_redemptions_per_code": uses, "valid_until_ms": NOW_MS + 50_000, "max_lock_seconds": 40}
+    book = await still.book("CODE-1", "CODE-2", "CODE-3", **rules)
+    await still.add(book, "CODE-2", expires_ms=NOW_MS + 30_000)
+    _, lock = await still.lock("CODE-1", "ann", lockSeconds=3600)
+    assert lock["expiresAt"] == at(40_000)
+    for seconds in (1, 40):
+        _, renewed = await still.lock("CODE-2", "bob", orderId="A-1", lockSeconds=seconds)
+    assert renewed["expiresAt"] == at(30_000)
+    await still.unlock("CODE-2", renewed["lockToken"])
+    _, lock = await still.lock("CODE-2", "ann", lockSeconds=3600)
+    assert lock["expiresAt"] == at(30_000)
+    await still.refuses("lock_ceiling", still.extend("CODE-2", lock["lockToken"]))
+    await still.wait(20_000)
+    _, lock = await still.lock("CODE-3", "ann", lockSeconds=3600)
+    assert lock["expiresAt"] == at(50_000)
+    await still.refuses("lock_ceiling", still.extend("CODE-3", lock["lockToken"]))
+    await still.wait(10_000)
+    await still.refuses("expired", still.lock("CODE-2", "bob"))
+
+
+@USES
+async def test_unlock_is_always_well_done(still: Shop, uses: int | None) -> None:
+    """Unlock answers 204 the first time and ever after, and for a token that never was; the coupon is free again."""
+    book = await still.book("CODE-1", max_redemptions_per_code=uses)
+    assert await still.unlock("CODE-1", "never-was") == (204, None)
+    _, lock = await still.lock("CODE-1", "ann")
+    assert await still.unlock("CODE-1", "never-was") == (204, None)
+    assert (await still.coupon("CODE-1"))[1]["lock"] is not None
+    for _ in range(2):
+        assert await still.unlock("CODE-1", lock["lockToken"]) == (204, None)
+    assert (await still.coupon("CODE-1"))[1]["lock"] is None
+    assert (await still.assign_any(book, "bob"))[0] == 201
+
+
+@USES
+async def test_locks_hear_of_coupons_and_books_that_are_not_there(still: Shop, uses: int | None) -> None:
+    """An unknown coupon is not found by lock, extend, unlock and coupon; extend hears of a switch before its lock."""
+    book = await still.book("CODE-1", max_redemptions_per_code=uses)
+    _, lock = await still.lock("CODE-1", "ann")
+    for asked in (
+        still.lock("NEVER-WAS", "ann"),
+        still.extend("NEVER-WAS", "token"),
+        still.unlock("NEVER-WAS", "token"),
+        still.coupon("NEVER-WAS"),
+        still.lock("no code", "ann"),
+        still.lock("unlock", "ann"),
+    ):
+        await still.refuses("coupon_not_found", asked)
+    await still.refuses("lock_lost", still.extend("CODE-1", "never-was"))
+    await still.change(book, status="inactive")
+    await still.refuses("book_inactive", still.extend("CODE-1", lock["lockToken"]))
+    await still.add(book, "CODE-1", active=False)
+    await still.refuses("coupon_inactive", still.extend("CODE-1", lock["lockToken"]))
+    assert (await still.coupon("CODE-1"))[1]["status"] == "inactive"
+
+
+@USES
+async def test_codes_are_compared_case_insensitively(still: Shop, uses: int | None) -> None:
+    """A code in lower case is the same code."""
+    await still.book("CODE-1", max_redemptions_per_code=uses)
+    _, lock = await still.lock("code-1", "ann")
+    assert lock["code"] == "CODE-1"
+    assert (await still.redeem("Code-1", "ann", lockToken=lock["lockToken"]))[0] == 201
+
+
+async def test_a_code_with_several_uses_shows_the_lock_that_ends_soonest(still: Shop) -> None:
+    """Of a coupon's live locks the answer has the one that ends soonest; all taken, it is locked, with Retry-After."""
+    await still.book("CODE-1", max_redemptions_per_code=3)
+    for user, seconds in (("ann", 30), ("bob", 10), ("cat", 20)):
+        await still.lock("CODE-1", user, lockSeconds=seconds)
+    _, coupon = await still.coupon("CODE-1")
+    assert (coupon["lock"]["userId"], coupon["status"]) == ("bob", "locked")
+    await still.wait(4_000)
+    assert await still.retry_after_ms(still.lock, "CODE-1", "dan") == ("coupon_locked", 6_000)
+    assert await still.retry_after_ms(still.assign, "CODE-1", "dan") == ("coupon_locked", 6_000)
+    await still.wait(6_000)
+    assert await still.retry_after_ms(still.assign, "CODE-1", "dan") == ("coupon_locked", 10_000)
+    _, coupon = await still.coupon("CODE-1")
+    assert (coupon["lock"]["userId"], coupon["status"]) == ("cat", "available")
+
+
+async def test_a_single_use_code_names_when_its_lock_ends(still: Shop) -> None:
+    """coupon_locked carries how long the lock may last."""
+    await still.book("CODE-1")
+    await still.lock("CODE-1", "ann", lockSeconds=10)
+    await still.wait(1)
+    for ask in (still.lock, still.redeem, still.assign):
+        assert await still.retry_after_ms(ask, "CODE-1", "bob") == ("coupon_locked", 9_999)
+
+
+async def test_a_renewed_lock_keeps_its_coupon_out_of_the_pool(still: Shop) -> None:
+    """A coupon whose lock was renewed or extended is not free until the new end: for nobody, and in no count."""
+    book = await still.book("CODE-1", "CODE-2", max_redemptions_per_code=1)
+    await still.lock("CODE-1", "ann", lockSeconds=10)
+    _, lock = await still.lock("CODE-2", "ann", lockSeconds=10)
+    await still.wait(5_000)
+    await still.lock("CODE-1", "ann", lockSeconds=10)
+    await still.extend("CODE-2", lock["lockToken"], lockSeconds=10)
+    await still.wait(6_000)
+    assert (await still.stats(book))["locked_unassigned"] == 2
+    await still.refuses("out_of_stock", still.assign_any(book, "bob"))
+    await still.wait(4_000)
+    assert (await still.stats(book))["locked_unassigned"] == 0
+    assert (await still.assign_any(book, "bob"))[0] == 201
+
+
+async def test_an_order_that_is_spent_gets_no_lock(still: Shop) -> None:
+    """A lock for an order that has used its coupon is refused, a renewal too; a lock for another order is not."""
+    await still.book("CODE-1", "CODE-2")
+    await still.lock("CODE-1", "ann", orderId="A-1")
+    await still.redeem("CODE-2", "ann", orderId="A-1")
+    await still.refuses("order_already_used", still.lock("CODE-1", "ann", orderId="A-1"))
+    await still.refuses("order_already_used", still.redeem("CODE-1", "ann", orderId="A-1"))
+    assert (await still.lock("CODE-1", "ann", orderId="A-2"))[0] == 409
+    _, coupon = await still.coupon("CODE-1")
+    assert coupon["lock"]["orderId"] == "A-1"
+
+
+async def test_locks_end_on_the_servers_clock_moved_by_the_workspaces_offset(shop: Shop) -> None:
+    """On the server's own clock a lock lives; a workspace's clock that is set forward ends it, and windows with it."""
+    book = await shop.book("CODE-1")
+    _, lock = await shop.lock("CODE-1", "ann", lockSeconds=60)
+    await shop.set_offset(59_000)
+    await shop.refuses("coupon_locked", shop.lock("CODE-1", "bob"))
+    await shop.set_offset(61_000)
+    await shop.refuses("lock_lost", shop.redeem("CODE-1", "ann", lockToken=lock["lockToken"]))
+    await shop.change(book, valid_until_ms=await shop.now() - 1)
+    await shop.refuses("expired", shop.redeem("CODE-1", "bob"))
+    await shop.set_offset(0)
+    assert (await shop.redeem("CODE-1", "bob"))[0] == 409  # the lock lives again
+    assert (await shop.redeem("CODE-1", "ann"))[0] == 201
+
+
+async def test_the_lock_of_one_code_is_no_other_codes(still: Shop) -> None:
+    """A live lock's token doesn't redeem, extend or release another coupon."""
+    await still.book("CODE-1", "CODE-2")
+    _, lock = await still.lock("CODE-1", "ann")
+    await still.refuses("lock_lost", still.redeem("CODE-2", "ann", lockToken=lock["lockToken"]))
+    await still.refuses("lock_lost", still.extend("CODE-2", lock["lockToken"]))
+    assert await still.unlock("CODE-2", lock["lockToken"]) == (204, None)
+    assert (await still.coupon("CODE-1"))[1]["lock"] is not None
+
+
+async def test_a_holder_who_comes_back_after_many_others_expired(still: Shop) -> None:
+    """A new lock of one whose old lock still lies behind many expired ones leaves nothing of the old."""
+    await still.book("CODE-1", max_redemptions_per_code=None)
+    for n in range(25):
+        await still.lock("CODE-1", f"u{n}", lockSeconds=1)
+    _, old = await still.lock("CODE-1", "ann", lockSeconds=2)
+    await still.lock("CODE-1", "bob")
+    await still.wait(2_000)
+    _, new = await still.lock("CODE-1", "ann")
+    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", lockToken=old["lockToken"]))
+    assert (await still.redeem("CODE-1", "ann", lockToken=new["lockToken"]))[0] == 201
+
+
+async def test_sets_of_deadlines_dont_grow_with_locks_that_expire(still: Shop) -> None:
+    """Locks that are given and let expire leave a bounded number of traces in what counts them."""
+    await still.book("CODE-1", max_redemptions=5, max_redemptions_per_user=5, max_redemptions_per_code=None)
+    for _ in range(60):
+        await still.lock("CODE-1", "ann", lockSeconds=1)
+        await still.wait(1_000)
+    sets = [held for name, held in (await still.everything()).items() if ":lb:" in name or ":lu:" in name]
+    assert [len(held) for held in sets] == [1, 1]
+    await still.wait(1_000)

@@ -1,0 +1,221 @@
+"""Configuration comes into Redis by version: what is newer is applied at once, what is older never."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from service.domain.times import from_ms
+from service.hot.workspace import Workspace
+from tests.shop import NOW_MS, Shop
+
+
+async def test_an_older_row_changes_nothing(still: Shop) -> None:
+    """A workspace, book, code or user that comes again, or in an older version, is as it was."""
+    book = await still.book("CODE-1")
+    await still.user("ann", 3)
+    first = still.code_row(book, "CODE-1", still.next_version(), active=False)
+    await still.projector.coupon(first)
+    newer = msgspec.structs.replace(first, version=still.next_version(), active=True, expires_ms=NOW_MS + 5)
+    await still.projector.coupon(newer)
+    changed = await still.change(book, status="inactive")
+    before = await still.everything()
+    await still.projector.coupon(first)
+    await still.projector.coupon(newer)
+    await still.projector.codes(1, 0, 1, [first])
+    await still.projector.book(book)
+    await still.projector.book(changed)
+    version, still.version = still.version, 0
+    await still.put_workspace(currency="EUR")
+    await still.user("ann", 1)
+    still.version = version
+    assert await still.everything() == before
+    assert (await still.coupon("CODE-1"))[1]["expiresAt"] == from_ms(NOW_MS + 5)
+
+
+async def test_codes_are_entered_once(still: Shop) -> None:
+    """A code that comes again stays what it is, though it was assigned, locked or used meanwhile."""
+    book = await still.book("CODE-1", "CODE-2", "CODE-3", "CODE-4")
+    await still.assign("CODE-1", "ann")
+    await still.lock("CODE-2", "ann")
+    await still.redeem("CODE-3", "ann")
+    before = await still.everything()
+    rows = [still.code_row(book, f"CODE-{n}", still.next_version()) for n in range(1, 5)]
+    await still.projector.codes(1, 0, still.version, rows)
+    assert await still.everything() == before
+    assert (await still.stats(book))["codes"] == 4
+
+
+async def test_many_codes_at_once(still: Shop) -> None:
+    """An upload of more codes than one run takes enters all of them, each of its own book."""
+    first, second = await still.book(), await still.book()
+    version = still.next_version()
+    rows = [still.code_row(first if n % 3 else second, f"CODE-{n:04}", version) for n in range(650)]
+    await still.projector.codes(1, 0, version, rows)
+    assert (await still.stats(first))["codes"] == 433
+    assert (await still.stats(second))["codes"] == 217
+
+
+async def test_what_a_code_says_of_its_own(still: Shop) -> None:
+    """Owner, limit and end that were uploaded are the coupon's; the owner's since the upload."""
+    book = await still.book(max_redemptions_per_code=3)
+    await still.add(book, "CODE-1", owner_id="ann", max_redemptions=2, expires_ms=NOW_MS + 9)
+    await still.add(book, "CODE-2", max_redemptions=1)
+    _, coupon = await still.coupon("CODE-1")
+    assert (coupon["userId"], coupon["maxRedemptions"], coupon["status"]) == ("ann", 2, "assigned")
+    assert (coupon["expiresAt"], coupon["assignedAt"]) == (from_ms(NOW_MS + 9), from_ms(1_700_000_000_000))
+    assert await still.held("ann") == 1
+    await still.refuses("coupon_assigned_to_other", still.assign("CODE-1", "bob"))
+    await still.redeem("CODE-2", "bob")
+    await still.refuses("coupon_redeemed", still.redeem("CODE-2", "cat"))
+    assert (await still.stats(book))["redeemed"] == 1
+
+
+async def test_the_merchants_word_is_refused_by_no_limit(still: Shop) -> None:
+    """An owner at upload gets the code though the user has as many as allowed; they count for what comes then."""
+    book = await still.book("CODE-1", max_codes_per_user=1)
+    await still.user("ann", 1)
+    await still.add(book, "CODE-2", "CODE-3", owner_id="ann")
+    assert await still.held("ann") == 2
+    await still.refuses("user_code_limit", still.assign("CODE-1", "ann"))
+
+
+@pytest.mark.parametrize("state", ["idle", "assigned", "locked", "partly used", "dated"])
+async def test_a_switched_off_code_comes_back_as_it_was(still: Shop, state: str) -> None:
+    """Off, a coupon is given and taken by nobody; on again it stands where it stood before."""
+    book = await still.book("CODE-1", max_redemptions_per_code=2)
+    says: dict[str, Any] = {"expires_ms": NOW_MS + 9} if state == "dated" else {}
+    if says:
+        await still.add(book, "CODE-1", **says)
+    if state == "assigned":
+        await still.assign("CODE-1", "ann")
+    if state == "locked":
+        await still.lock("CODE-1", "ann")
+    if state == "partly used":
+        await still.redeem("CODE-1", "ann")
+    _, before = await still.coupon("CODE-1")
+    sets = {name: held for name, held in (await still.everything()).items() if ":f" in name or ":l" in name}
+    await still.add(book, "CODE-1", active=False, **says)
+    assert (await still.coupon("CODE-1"))[1] == {**before, "status": "inactive"}
+    await still.refuses("out_of_stock", still.assign_any(book, "bob"))
+    await still.refuses("coupon_inactive", still.redeem("CODE-1", "ann"))
+    await still.refuses("coupon_inactive", still.lock("CODE-1", "ann"))
+    await still.refuses("coupon_inactive", still.assign("CODE-1", "ann"))
+    assert (await still.stats(book))["inactive"] == 1
+    await still.add(book, "CODE-1", **says)
+    assert (await still.coupon("CODE-1"))[1] == before
+    assert {name: held for name, held in (await still.everything()).items() if ":f" in name or ":l" in name} == sets
+    assert (await still.stats(book))["inactive"] == 0
+
+
+async def test_a_code_uploaded_switched_off(still: Shop) -> None:
+    """A code that is off from the start is in no pool until it is switched on; used up, it is used up first."""
+    book = await still.book()
+    await still.add(book, "CODE-1", active=False)
+    await still.refuses("out_of_stock", still.assign_any(book, "ann"))
+    await still.add(book, "CODE-1")
+    await still.redeem("CODE-1", "ann")
+    await still.add(book, "CODE-1", active=False)
+    assert (await still.coupon("CODE-1"))[1]["status"] == "redeemed"
+
+
+async def test_an_expiry_is_set_moved_and_taken_away(still: Shop) -> None:
+    """A code's own end governs it at once, whether it is free, held or locked."""
+    book = await still.book("CODE-1", "CODE-2", valid_until_ms=NOW_MS + 100)
+    await still.assign("CODE-2", "ann")
+    for code in ("CODE-1", "CODE-2"):
+        for own, shown in ((50, 50), (200, 100), (70, 70), (None, 100)):
+            await still.add(book, code, expires_ms=own and NOW_MS + own)
+            assert (await still.coupon(code))[1]["expiresAt"] == from_ms(NOW_MS + shown)
+    assert await still.held("ann") == 1
+    assert (await still.assign_any(book, "bob"))[1]["code"] == "CODE-1"
+
+
+async def test_a_books_change_governs_the_next_request(still: Shop) -> None:
+    """Status, window, assignment, lock, discount and lock times take effect at once for codes that are there."""
+    book = await still.book("CODE-1", "CODE-2")
+    for status in ("inactive", "archived"):
+        await still.change(book, status=status)
+        await still.refuses("book_inactive", still.redeem("CODE-1", "ann"))
+        await still.refuses("book_inactive", still.assign_any(book, "ann"))
+    await still.change(book, lock_seconds=7, max_lock_seconds=8)
+    _, lock = await still.lock("CODE-1", "ann")
+    assert lock["expiresAt"] == from_ms(NOW_MS + 7_000)
+
+
+async def test_a_code_keeps_the_limit_it_was_first_used_under(still: Shop) -> None:
+    """A book's limit by code that changes while a code is used or locked governs the others, not that one."""
+    book = await still.book("CODE-1", "CODE-2", "CODE-3")
+    await still.redeem("CODE-1", "ann")
+    _, lock = await still.lock("CODE-2", "ann")
+    await still.change(book, max_redemptions_per_code=2)
+    assert [(await still.coupon(f"CODE-{n}"))[1]["maxRedemptions"] for n in (1, 2, 3)] == [1, 1, 2]
+    assert (await still.redeem("CODE-2", "ann", lockToken=lock["lockToken"]))[0] == 201
+    assert [(await still.redeem("CODE-3", "ann", orderId=f"A-{n}"))[0] for n in range(3)] == [201, 201, 409]
+
+
+@pytest.mark.parametrize("own", [None, 2])
+@pytest.mark.parametrize("how", ["redeem", "lock"])
+async def test_a_book_remembers_that_a_code_was_touched(still: Shop, own: int | None, how: str) -> None:
+    """Once a code of the book was locked or redeemed, whether it has a limit of its own or not, the book says so."""
+    book = await still.book()
+    await still.add(book, "CODE-1", max_redemptions=own)
+    assert (await still.stats(book))["touched"] == 0
+    await still.assign("CODE-1", "ann")
+    await still.validate("CODE-1", userId="ann")
+    assert (await still.stats(book))["touched"] == 0
+    if how == "redeem":
+        await still.redeem("CODE-1", "ann")
+    else:
+        _, lock = await still.lock("CODE-1", "ann")
+        await still.unlock("CODE-1", lock["lockToken"])
+    assert (await still.stats(book))["touched"] == 1
+
+
+async def test_counts_as_clients_see_them(still: Shop) -> None:
+    """Each code counts once under its status; available is what remains."""
+    codes = [f"CODE-{n}" for n in range(8)]
+    book = await still.book(*codes, max_redemptions_per_code=2, discount={"type": "fixed", "value_e4": 10_000})
+    await still.assign("CODE-0", "ann")
+    await still.assign("CODE-1", "ann")
+    for code in ("CODE-1", "CODE-2", "CODE-7"):
+        for order in ("A-1", "A-2"):
+            await still.lock(code, "ann", orderId=order, lockSeconds=10)
+    for order in ("A-3", "A-4"):
+        await still.redeem("CODE-3", "ann", orderId=order, orderValue="5")
+    await still.add(book, "CODE-4", "CODE-7", active=False)
+    await still.add(book, "CODE-8", max_redemptions=1)
+    _, back = await still.redeem("CODE-8", "bob", orderId="A-5", orderValue="5")
+    await still.rollback(back["redemptionId"], restore=False)
+    counts = await Workspace(still.decider).book_counts(still.caller, str(book.book_id))
+    assert msgspec.to_builtins(counts) == {
+        "codes": 9,
+        "available": 2,
+        "assigned": 1,
+        "locked": 2,
+        "redeemed": 1,
+        "exhausted": 1,
+        "inactive": 2,
+        "redemptions": 2,
+        "rolled_back": 1,
+        "discount_total": "2.00",
+        "users": 1,
+        "touched": True,
+    }
+    await still.wait(10_000)
+    counts = await Workspace(still.decider).book_counts(still.caller, str(book.book_id))
+    assert (counts.available, counts.assigned, counts.locked) == (3, 2, 0)
+
+
+async def test_the_last_version_of_which_all_is_here(still: Shop) -> None:
+    """seen moves on only over what was seen, without a gap, and never back."""
+    projector = still.projector
+    assert await projector.last_seen(0) == 0
+    await projector.seen(0, 1)
+    await projector.seen(0, 3)  # 2 is missing
+    assert await projector.last_seen(0) == 1
+    await projector.seen(0, 2)
+    assert await projector.last_seen(0) == 2
+    await projector.seen_all(0, 9)
+    await projector.seen(0, 5)
+    assert await projector.last_seen(0) == 9

@@ -1,0 +1,239 @@
+"""A redeem spends one use, says what it came to, and is in the outbox once."""
+
+import json
+from typing import Any
+from zlib import crc32
+
+import pytest
+
+from service.domain.times import from_ms
+from tests.shop import NOW_MS, Shop
+
+USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
+
+
+def bucket(text: str) -> str:
+    """As docs/architecture.md says."""
+    return str(crc32(text.encode()) & 131_071)
+
+
+@USES
+async def test_a_redemption_says_all_that_was_asked(still: Shop, uses: int | None) -> None:
+    """A redeem answers 201 with the redemption, and its event carries every part of it."""
+    book = await still.book("CODE-1", max_redemptions_per_code=uses)
+    body = {"orderId": "A-1", "orderValue": "99.90", "metadata": {"till": [1, None, "ä b"]}}
+    status, redemption = await still.redeem("CODE-1", "ann", **body)
+    assert status == 201
+    own_id = redemption["redemptionId"]
+    assert redemption == {
+        "redemptionId": own_id,
+        "code": "CODE-1",
+        "bookId": str(book.book_id),
+        "userId": "ann",
+        "orderId": "A-1",
+        "orderValue": "99.90",
+        "currency": "USD",
+        "discountAmount": "0.00",
+        "finalAmount": "99.90",
+        "redeemedAt": from_ms(NOW_MS),
+        "rolledBackAt": None,
+        "ipAddress": "192.0.2.1",
+        "userAgent": "tests",
+        "metadata": {"till": [1, None, "ä b"]},
+        "durability": "accepted",
+    }
+    event = await still.last_event()
+    buckets = f"{bucket('CODE-1')} {bucket('A-1')}"
+    assert event["d"] == f"R 1 1 CODE-1 ann A-1 {own_id} 999000 USD 2 0 {NOW_MS} 1 {buckets} {uses or 0}"
+    assert json.loads(event["r"]) == {"ip": "192.0.2.1", "ua": "tests", "metadata": {"till": [1, None, "ä b"]}}
+    assert "i" not in event
+
+
+async def test_a_redemption_without_order_and_value(still: Shop) -> None:
+    """Without an order value finalAmount is null; the event has '-' for order and value, and slot 0."""
+    await still.book("CODE-1")
+    _, redemption = await still.redeem("CODE-1", "ann")
+    assert (redemption["orderId"], redemption["orderValue"], redemption["finalAmount"]) == (None, None, None)
+    assert redemption["discountAmount"] == "0.00"
+    words = (await still.events())[-1][1]
+    assert words[5] == "-"
+    assert words[7:13] == ["-", "USD", "2", "0", str(NOW_MS), "0"]
+    assert words[13:] == [bucket("CODE-1"), bucket("-"), "1"]
+
+
+@USES
+async def test_a_repeat_for_the_same_order_is_the_same_redemption(still: Shop, uses: int | None) -> None:
+    """The same user, code and order are answered 200 with the redemption that stands, whatever else is wrong by now."""
+    book = await still.book("CODE-1", max_redemptions_per_code=uses, max_redemptions=2)
+    _, first = await still.redeem("CODE-1", "ann", orderId="A-1", orderValue="5")
+    events = len(await still.events())
+    await still.change(book, status="inactive", max_redemptions=1)
+    assert await still.redeem("CODE-1", "ann", orderId="A-1", lockToken="never-was") == (200, first)
+    assert len(await still.events()) == events
+    await still.refuses("book_inactive", still.redeem("CODE-1", "bob", orderId="A-1"))
+    await still.rollback(first["redemptionId"])
+    await still.refuses("book_inactive", still.redeem("CODE-1", "ann", orderId="A-1"))
+
+
+@pytest.mark.parametrize("uses", [3, None])
+async def test_without_an_order_nothing_is_a_repeat(still: Shop, uses: int | None) -> None:
+    """Two redeems without an order are two redemptions."""
+    await still.book("CODE-1", max_redemptions_per_code=uses)
+    _, first = await still.redeem("CODE-1", "ann")
+    status, second = await still.redeem("CODE-1", "ann")
+    assert status == 201
+    assert first["redemptionId"] != second["redemptionId"]
+
+
+@USES
+async def test_the_holder_redeems_by_token_or_by_user_and_order(still: Shop, uses: int | None) -> None:
+    """A live lock serves its token, and its user and order without a token; it ends with the redeem."""
+    await still.book("CODE-1", "CODE-2", "CODE-3", max_redemptions_per_code=uses, require_lock=True)
+    _, lock = await still.lock("CODE-1", "ann", orderId="A-1")
+    token = lock["lockToken"]
+    await still.refuses("lock_lost", still.redeem("CODE-1", "bob", orderId="A-1", lockToken=token))
+    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", orderId="A-2", lockToken=token))
+    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", lockToken=token))
+    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", orderId="A-1", lockToken="-"))
+    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", orderId="A-1", lockToken=token + "x"))
+    refusal = "coupon_locked" if uses == 1 else "lock_required"
+    await still.refuses(refusal, still.redeem("CODE-1", "ann", orderId="A-2"))
+    await still.refuses(refusal, still.redeem("CODE-1", "bob", orderId="A-1"))
+    assert (await still.redeem("CODE-1", "ann", orderId="A-1", lockToken=token))[0] == 201
+    assert (await still.coupon("CODE-1"))[1]["lock"] is None
+    assert (await still.extend("CODE-1", token))[1] == "lock_lost"
+    await still.lock("CODE-2", "ann", orderId="A-2")
+    assert (await still.redeem("CODE-2", "ann", orderId="A-2"))[0] == 201
+    _, lock = await still.lock("CODE-3", "ann")
+    assert (await still.redeem("CODE-3", "ann", orderId="A-3", lockToken=lock["lockToken"]))[0] == 201
+
+
+@pytest.mark.parametrize("uses", [1, 2])
+async def test_a_used_up_coupon_says_so(still: Shop, uses: int) -> None:
+    """A single-use coupon is redeemed, one with several uses exhausted; neither can be locked or redeemed again."""
+    book = await still.book("CODE-1", max_redemptions_per_code=uses)
+    last: dict[str, Any] = {}
+    for n in range(uses):
+        await still.wait(1)
+        _, last = await still.redeem("CODE-1", f"u{n}", orderId=f"A-{n}")
+    refusal, status = ("coupon_redeemed", "redeemed") if uses == 1 else ("coupon_exhausted", "exhausted")
+    await still.refuses(refusal, still.redeem("CODE-1", "ann"))
+    await still.refuses(refusal, still.lock("CODE-1", "ann"))
+    await still.refuses(refusal, still.assign("CODE-1", "ann"))
+    await still.refuses("out_of_stock", still.assign_any(book, "ann"))
+    _, coupon = await still.coupon("CODE-1")
+    assert (coupon["status"], coupon["redemptions"], coupon["maxRedemptions"]) == (status, uses, uses)
+    assert coupon["userId"] is None  # redeeming doesn't assign
+    assert coupon["lastRedemption"] == {
+        "redemptionId": last["redemptionId"],
+        "userId": last["userId"],
+        "orderId": last["orderId"],
+        "redeemedAt": last["redeemedAt"],
+    }
+    stats = await still.stats(book)
+    assert (stats["redemptions"], stats["redeemed" if uses == 1 else "exhausted"]) == (uses, 1)
+
+
+@pytest.mark.parametrize(
+    ("discount", "value", "amounts"),
+    [
+        ({"type": "percentage", "value_e4": 200_000}, "125", ("25.00", "100.00")),
+        ({"type": "percentage", "value_e4": 200_000, "max_amount_e4": 100_000}, "125.00", ("10.00", "115.00")),
+        ({"type": "percentage", "value_e4": 100_000}, "0.05", ("0.00", "0.05")),
+        ({"type": "percentage", "value_e4": 100_000}, "0.15", ("0.02", "0.13")),
+        ({"type": "percentage", "value_e4": 100_000}, "0.25", ("0.02", "0.23")),
+        ({"type": "percentage", "value_e4": 1_000_000}, "99999999999.99", ("99999999999.99", "0.00")),
+        ({"type": "percentage", "value_e4": 1}, "99999999999.99", ("100000.00", "99999899999.99")),
+        ({"type": "fixed", "value_e4": 250_000}, "100", ("25.00", "75.00")),
+        ({"type": "fixed", "value_e4": 250_000}, "24.99", ("24.99", "0.00")),
+        ({"type": "fixed", "value_e4": 250_000, "max_amount_e4": 100_000}, "100", ("10.00", "90.00")),
+        ({"type": "fixed", "value_e4": 250_000}, "0", ("0.00", "0.00")),
+    ],
+)
+async def test_what_a_discount_comes_to(still: Shop, discount: dict, value: str, amounts: tuple[str, str]) -> None:
+    """A discount is rounded half-even, cut at its maximum and at the order's value; validate says the same."""
+    book = await still.book("CODE-1", discount=discount)
+    _, validation = await still.validate("CODE-1", orderValue=value)
+    _, redemption = await still.redeem("CODE-1", "ann", orderValue=value)
+    for said in (validation, redemption):
+        assert (said["discountAmount"], said["finalAmount"]) == amounts
+    assert (await still.stats(book))["discount_e4"] == int(amounts[0].replace(".", "")) * 100
+
+
+@pytest.mark.parametrize(
+    ("currency", "digits", "value"), [("JPY", 0, "100"), ("KWD", 3, "100.001"), ("CLF", 4, "1.0001")]
+)
+async def test_amounts_have_their_currencys_digits(still: Shop, currency: str, digits: int, value: str) -> None:
+    """Currencies with 0, 3 and 4 digits: of the discount, else of the workspace; more digits are invalid."""
+    await still.book(
+        "CODE-1", discount={"type": "percentage", "value_e4": 500_000, "currency": currency, "digits": digits}
+    )
+    await still.put_workspace(currency=currency, digits=digits)
+    await still.book("CODE-2", "CODE-3", discount={"type": "fixed", "value_e4": 10_000})
+    await still.book("CODE-4")
+    for n, code in enumerate(["CODE-1", "CODE-2", "CODE-4"]):
+        named = {"currency": currency} if n % 2 else {}
+        too_fine = value + ("1" if "." in value else ".1")
+        await still.refuses("invalid", still.redeem(code, "ann", orderValue=too_fine, **named))
+        await still.refuses("invalid", still.validate(code, orderValue=too_fine, **named))
+        await still.refuses("currency_mismatch", still.redeem(code, "ann", orderValue="1", currency="USD"))
+        _, redemption = await still.redeem(code, "ann", orderValue=value, **named)
+        assert (redemption["currency"], redemption["orderValue"]) == (currency, value)
+        assert len(redemption["discountAmount"].partition(".")[2]) == digits
+    assert (await still.redeem("CODE-3", "ann", orderValue=value + ("0" if digits else ".000")))[0] == 201
+
+
+async def test_a_fixed_discount_follows_the_workspaces_digits(still: Shop) -> None:
+    """A discount without a currency of its own is rounded to the digits that the workspace's currency has now."""
+    await still.put_workspace(currency="KWD", digits=3)
+    await still.book("CODE-1", discount={"type": "fixed", "value_e4": 10_050})
+    await still.put_workspace(currency="USD", digits=2)
+    _, redemption = await still.redeem("CODE-1", "ann", orderValue="9.00")
+    assert (redemption["discountAmount"], redemption["finalAmount"]) == ("1.00", "8.00")
+
+
+async def test_orders_take_their_coupons_in_slots(still: Shop) -> None:
+    """With couponsPerOrder 2 an order takes two coupons, the third is refused; a place given back is taken again."""
+    await still.put_workspace(coupons_per_order=2)
+    await still.book("CODE-1", "CODE-2", "CODE-3", "CODE-4")
+    first = (await still.redeem("CODE-1", "ann", orderId="A-1"))[1]["redemptionId"]
+    second = (await still.redeem("CODE-2", "bob", orderId="A-1"))[1]["redemptionId"]
+    await still.refuses("order_already_used", still.redeem("CODE-3", "ann", orderId="A-1"))
+    await still.rollback(first)
+    assert (await still.redeem("CODE-3", "ann", orderId="A-1"))[0] == 201
+    await still.rollback(second, restore=False)
+    await still.refuses("order_already_used", still.redeem("CODE-4", "ann", orderId="A-1"))
+    slots = [words[12] for _, words in await still.events() if words[0] == "R"]
+    assert slots == ["1", "2", "1"]
+
+
+async def test_windows_are_half_open(still: Shop) -> None:
+    """A code works from validFrom on, to the millisecond, and until just before validUntil or its own expiry."""
+    rules = {"valid_from_ms": NOW_MS + 1, "valid_until_ms": NOW_MS + 3, "max_redemptions_per_code": None}
+    book = await still.book("CODE-1", "CODE-2", **rules)
+    await still.add(book, "CODE-2", expires_ms=NOW_MS + 2)
+    await still.refuses("not_started", still.redeem("CODE-1", "ann"))
+    await still.refuses("not_started", still.lock("CODE-1", "ann"))
+    await still.wait(1)
+    assert (await still.redeem("CODE-1", "ann"))[0] == 201
+    assert (await still.redeem("CODE-2", "ann"))[0] == 201
+    await still.wait(1)
+    assert (await still.redeem("CODE-1", "ann"))[0] == 201
+    await still.refuses("expired", still.redeem("CODE-2", "ann"))
+    assert (await still.coupon("CODE-2"))[1]["status"] == "expired"
+    await still.wait(1)
+    await still.refuses("expired", still.redeem("CODE-1", "ann"))
+    assert (await still.coupon("CODE-1"))[1]["status"] == "expired"
+
+
+async def test_a_coupon_that_is_assigned_is_its_users(still: Shop) -> None:
+    """Only its user redeems an assigned coupon; an unassigned one anybody does, unless the book insists."""
+    book = await still.book("CODE-1", "CODE-2", "CODE-3", require_assignment=True)
+    await still.assign("CODE-1", "ann")
+    await still.refuses("coupon_assigned_to_other", still.redeem("CODE-1", "bob"))
+    await still.refuses("coupon_assigned_to_other", still.lock("CODE-1", "bob"))
+    assert (await still.redeem("CODE-1", "ann"))[0] == 201
+    await still.refuses("coupon_not_assigned", still.redeem("CODE-2", "ann"))
+    await still.refuses("coupon_not_assigned", still.lock("CODE-2", "ann"))
+    await still.change(book, require_assignment=False)
+    assert (await still.redeem("CODE-2", "ann"))[0] == 201

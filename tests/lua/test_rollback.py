@@ -1,0 +1,158 @@
+"""A rollback happens once. With restore everything gets its use back, without it nothing does."""
+
+import json
+from typing import Any
+
+import pytest
+from uuid_utils import uuid7
+
+from service.domain.times import from_ms
+from tests.shop import NOW_MS, Shop
+
+USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
+
+
+@USES
+@pytest.mark.parametrize("restore", [True, False])
+async def test_what_a_rollback_says_and_writes(still: Shop, uses: int | None, restore: bool) -> None:
+    """It answers 200 with the redemption and rolledBackAt; its event names restore and reason; the assignment stays."""
+    book = await still.book("CODE-1", max_redemptions_per_code=uses)
+    await still.assign("CODE-1", "ann")
+    _, redemption = await still.redeem("CODE-1", "ann", orderId="A-1", orderValue="10")
+    own_id = redemption["redemptionId"]
+    await still.wait(5)
+    status, body = await still.rollback(own_id, restore=restore, reason="returned")
+    assert (status, body) == (200, {**redemption, "rolledBackAt": from_ms(NOW_MS + 5)})
+    event = await still.last_event()
+    words = event["d"].split(" ")
+    assert words[:9] == ["B", "1", "1", "CODE-1", "ann", "A-1", own_id, str(NOW_MS + 5), str(int(restore))]
+    assert json.loads(event["r"]) == {"ip": "192.0.2.1", "ua": "tests", "reason": "returned"}
+    _, coupon = await still.coupon("CODE-1")
+    assert (coupon["userId"], coupon["lastRedemption"], coupon["redemptions"]) == ("ann", None, int(not restore))
+    stats = await still.stats(book)
+    assert (stats["redemptions"], stats["rolled_back"], stats["users"]) == (0, 1, 0)
+    await still.refuses("already_rolled_back", still.rollback(own_id))
+    await still.refuses("already_rolled_back", still.rollback_order("A-1"))
+
+
+@pytest.mark.parametrize("restore", [True, False])
+async def test_what_gets_its_use_back(still: Shop, restore: bool) -> None:
+    """With restore the code, the user, the book and the order can be used again; without, each refuses by its name."""
+    await still.book("CODE-1")
+    await still.book("CODE-2", "CODE-3", max_redemptions_per_user=1)
+    await still.book("CODE-4", "CODE-5", max_redemptions=1)
+    await still.book("CODE-6", "CODE-7")
+    used = [("CODE-1", "bob", None), ("CODE-2", "ann", None), ("CODE-4", "ann", None), ("CODE-6", "ann", "A-1")]
+    for code, user, order in used:
+        _, redemption = await still.redeem(code, user, **({"orderId": order} if order else {}))
+        await still.rollback(redemption["redemptionId"], restore=restore)
+    asks: list[tuple[str, str, dict[str, Any]]] = [
+        ("CODE-1", "coupon_redeemed", {}),
+        ("CODE-3", "user_redemption_limit", {}),
+        ("CODE-5", "out_of_stock", {}),
+        ("CODE-7", "order_already_used", {"orderId": "A-1"}),
+    ]
+    for code, refusal, more in asks:
+        if restore:
+            assert (await still.redeem(code, "ann", **more))[0] == 201
+        else:
+            await still.refuses(refusal, still.redeem(code, "ann", **more))
+
+
+async def test_a_redemption_that_never_was_is_not_found(still: Shop) -> None:
+    """An unknown id, and what is no id of ours, is redemption_not_found; an unknown order is order_not_found."""
+    for own_id in (str(uuid7()), "x", "{" + str(uuid7())[1:-1] + "}"):
+        await still.refuses("redemption_not_found", still.rollback(own_id))
+    for order in ("A-1", "no order", "", "a/b"):
+        await still.refuses("order_not_found", still.rollback_order(order))
+
+
+async def test_an_id_is_found_in_capitals(still: Shop) -> None:
+    """A UUID in upper case is the same redemption."""
+    await still.book("CODE-1")
+    _, redemption = await still.redeem("CODE-1", "ann")
+    status, body = await still.rollback(redemption["redemptionId"].upper())
+    assert (status, body["redemptionId"]) == (200, redemption["redemptionId"])
+
+
+async def test_an_order_is_rolled_back_as_a_whole(still: Shop) -> None:
+    """All of an order's redemptions that stand are rolled back, each with an event; those before stay as they are."""
+    await still.put_workspace(coupons_per_order=4)
+    await still.book("CODE-1", "CODE-2", max_redemptions_per_code=2)
+    await still.book("CODE-3")
+    ids = [
+        (await still.redeem(code, user, orderId="A-1"))[1]["redemptionId"]
+        for code, user in (("CODE-1", "ann"), ("CODE-1", "bob"), ("CODE-2", "ann"), ("CODE-3", "ann"))
+    ]
+    await still.rollback(ids[1], restore=False)
+    before = len(await still.events())
+    await still.wait(1)
+    status, body = await still.rollback_order("A-1", reason="cancelled")
+    assert (status, body["durability"]) == (200, "accepted")
+    assert [item["redemptionId"] for item in body["items"]] == [ids[0], ids[2], ids[3]]
+    assert {item["rolledBackAt"] for item in body["items"]} == {from_ms(NOW_MS + 1)}
+    assert len({item["bookId"] for item in body["items"]}) == 2
+    assert "durability" not in body["items"][0]
+    events = [words for _, words in (await still.events())[before:]]
+    assert [(words[0], words[6]) for words in events] == [("B", ids[0]), ("B", ids[2]), ("B", ids[3])]
+    await still.refuses("already_rolled_back", still.rollback_order("A-1"))
+    for n in range(3):
+        assert (await still.redeem("CODE-2" if n else "CODE-1", f"u{n}", orderId="A-1"))[0] == 201
+    assert (await still.redeem("CODE-3", "ann", orderId="A-1"))[1] == "order_already_used"  # one place was kept
+
+
+async def test_without_restore_an_order_keeps_its_places(still: Shop) -> None:
+    """An order rolled back without restore takes no other coupon."""
+    await still.book("CODE-1", "CODE-2")
+    await still.redeem("CODE-1", "ann", orderId="A-1")
+    await still.rollback_order("A-1", restore=False)
+    await still.refuses("order_already_used", still.redeem("CODE-2", "ann", orderId="A-1"))
+
+
+async def test_the_last_redemption_is_of_those_that_stand(still: Shop) -> None:
+    """lastRedemption goes back to the one before when the last is rolled back, and to null after all of them."""
+    await still.book("CODE-1", max_redemptions_per_code=None)
+    ids = []
+    for n in range(3):
+        await still.wait(1)
+        ids.append((await still.redeem("CODE-1", "ann", orderId=f"A-{n}"))[1]["redemptionId"])
+    for rolled, last in ((1, ids[2]), (2, ids[0]), (0, None)):
+        await still.rollback(ids[rolled])
+        _, coupon = await still.coupon("CODE-1")
+        assert (coupon["lastRedemption"] or {"redemptionId": None})["redemptionId"] == last
+
+
+@pytest.mark.parametrize("uses", [1, 2])
+async def test_a_coupon_comes_back_into_the_pool(still: Shop, uses: int) -> None:
+    """A used-up coupon that gets its use back is free again, and assigned at random; an assigned one is held again."""
+    book = await still.book("CODE-1", max_redemptions_per_code=uses)
+    ids = [(await still.redeem("CODE-1", "ann", orderId=f"A-{n}"))[1]["redemptionId"] for n in range(uses)]
+    await still.refuses("out_of_stock", still.assign_any(book, "ann"))
+    await still.rollback(ids[0], restore=False)
+    await still.refuses("out_of_stock", still.assign_any(book, "ann"))
+    if uses == 2:
+        await still.rollback(ids[1])
+        assert (await still.assign_any(book, "ann"))[0] == 201
+        assert await still.held("ann") == 1
+
+
+async def test_a_rolled_back_use_can_be_taken_by_a_lock(still: Shop) -> None:
+    """After a rollback with restore the same order may lock and redeem the same coupon again, as a new redemption."""
+    await still.book("CODE-1")
+    _, first = await still.redeem("CODE-1", "ann", orderId="A-1")
+    await still.rollback(first["redemptionId"])
+    assert (await still.lock("CODE-1", "ann", orderId="A-1"))[0] == 201
+    status, second = await still.redeem("CODE-1", "ann", orderId="A-1")
+    assert status == 201
+    assert second["redemptionId"] != first["redemptionId"]
+
+
+async def test_discounts_are_taken_off_the_total(still: Shop) -> None:
+    """discountTotal and users count what stands."""
+    book = await still.book("CODE-1", max_redemptions_per_code=3, discount={"type": "fixed", "value_e4": 12_300})
+    ids = [(await still.redeem("CODE-1", user, orderValue="5"))[1]["redemptionId"] for user in ("ann", "ann", "bob")]
+    assert ((await still.stats(book))["discount_e4"], (await still.stats(book))["users"]) == (36_900, 2)
+    await still.rollback(ids[0])
+    assert ((await still.stats(book))["discount_e4"], (await still.stats(book))["users"]) == (24_600, 2)
+    await still.rollback(ids[1], restore=False)
+    assert ((await still.stats(book))["discount_e4"], (await still.stats(book))["users"]) == (12_300, 1)

@@ -1,0 +1,142 @@
+"""Validate says what a redeem would be answered, and changes nothing."""
+
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from service.domain.identity import Caller
+from service.operations.base import Call
+from service.operations.redeem import VALIDATE, unknown_coupon
+from tests.shop import NOW_MS, Shop
+
+USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
+
+
+@USES
+async def test_a_valid_use_says_what_it_would_come_to(still: Shop, uses: int | None) -> None:
+    """With an order value it names discount and final amount, without one none; Redis is as before."""
+    await still.book("CODE-1", max_redemptions_per_code=uses, discount={"type": "percentage", "value_e4": 100_000})
+    before = await still.everything()
+    status, body = await still.validate("CODE-1", userId="ann", orderValue="20")
+    assert (status, body["valid"], body["reasons"]) == (200, True, [])
+    assert (body["discountAmount"], body["finalAmount"]) == ("2.00", "18.00")
+    assert body["coupon"] == (await still.coupon("CODE-1"))[1]
+    _, body = await still.validate("CODE-1")
+    assert (body["reasons"], body["discountAmount"], body["finalAmount"]) == (["order_value_required"], None, None)
+    assert await still.everything() == before
+
+
+async def test_without_discount_no_value_is_asked(still: Shop) -> None:
+    """A book without a discount is valid with and without a value."""
+    await still.book("CODE-1")
+    _, body = await still.validate("CODE-1")
+    assert (body["valid"], body["discountAmount"], body["finalAmount"]) == (True, "0.00", None)
+    _, body = await still.validate("CODE-1", orderValue="3")
+    assert (body["valid"], body["discountAmount"], body["finalAmount"]) == (True, "0.00", "3.00")
+
+
+@USES
+async def test_the_holder_is_valid_by_token_or_by_user_and_order(still: Shop, uses: int | None) -> None:
+    """A lock serves its token, with and without its user named, and its user and order; others hear why not."""
+    await still.book("CODE-1", max_redemptions_per_code=uses, require_lock=True)
+    _, lock = await still.lock("CODE-1", "ann", orderId="A-1")
+    token = lock["lockToken"]
+    for request in (
+        {"userId": "ann", "orderId": "A-1", "lockToken": token},
+        {"orderId": "A-1", "lockToken": token},
+        {"userId": "ann", "orderId": "A-1"},
+    ):
+        assert (await still.validate("CODE-1", **request))[1]["reasons"] == []
+    locked = ["coupon_locked"] if uses == 1 else []
+    for request, reasons in (
+        ({"userId": "bob", "orderId": "A-1", "lockToken": token}, ["lock_lost", *locked]),
+        ({"userId": "ann", "lockToken": token}, ["lock_lost", *locked]),
+        ({"userId": "ann", "orderId": "A-1", "lockToken": "-"}, ["lock_lost", *locked]),
+        ({"userId": "ann", "orderId": "A-2"}, [*locked, "lock_required"]),
+        ({"userId": "ann"}, [*locked, "lock_required"]),
+        ({"orderId": "A-1"}, [*locked, "lock_required"]),
+        ({}, [*locked, "lock_required"]),
+    ):
+        assert (await still.validate("CODE-1", **request))[1]["reasons"] == reasons
+
+
+async def test_a_lock_that_names_no_order_serves_every_order_by_its_token(still: Shop) -> None:
+    """The token of a lock without an order is good for any order; user and order alone are not."""
+    await still.book("CODE-1")
+    _, lock = await still.lock("CODE-1", "ann")
+    request = {"userId": "ann", "orderId": "A-1"}
+    assert (await still.validate("CODE-1", **request, lockToken=lock["lockToken"]))[1]["valid"]
+    assert (await still.validate("CODE-1", **request))[1]["reasons"] == ["coupon_locked"]
+
+
+async def test_a_value_in_another_currency_is_not_judged_for_size(still: Shop) -> None:
+    """Another currency is a mismatch with and without a discount, and its value is never too low."""
+    discount = {"type": "fixed", "value_e4": 1, "min_order_value_e4": 100_000}
+    await still.book("CODE-1", discount=discount)
+    await still.book("CODE-2")
+    await still.book("CODE-3", discount={**discount, "currency": "EUR", "digits": 2})
+    for code, currency, reasons in (
+        ("CODE-1", "EUR", ["currency_mismatch"]),
+        ("CODE-1", "USD", ["order_value_too_low"]),
+        ("CODE-2", "EUR", ["currency_mismatch"]),
+        ("CODE-2", "USD", []),
+        ("CODE-3", "USD", ["currency_mismatch"]),
+        ("CODE-3", "EUR", ["order_value_too_low"]),
+    ):
+        _, body = await still.validate(code, orderValue="9.99", currency=currency)
+        assert body["reasons"] == reasons
+    assert (await still.validate("CODE-1", orderValue="10.00"))[1]["valid"]
+    _, body = await still.validate("CODE-1", currency="EUR")
+    assert body["reasons"] == ["order_value_required", "currency_mismatch"]
+
+
+async def test_a_repeat_is_not_foreseen(still: Shop) -> None:
+    """Validate judges a new use: of an order that has its coupon it says so."""
+    await still.book("CODE-1", max_redemptions_per_code=None)
+    await still.redeem("CODE-1", "ann", orderId="A-1")
+    _, body = await still.validate("CODE-1", userId="ann", orderId="A-1")
+    assert body["reasons"] == ["order_already_used"]
+
+
+async def test_who_may_only_validate_learns_nothing(still: Shop) -> None:
+    """For a credential of scope public alone every reason is the same, amounts are null and the coupon is hidden."""
+    book = await still.book("CODE-1", discount={"type": "percentage", "value_e4": 100_000})
+    await still.book("CODE-2", valid_until_ms=NOW_MS)
+    whole = still.caller
+    still.caller = replace(whole, scopes=frozenset(["public"]))
+    _, body = await still.validate("CODE-1", orderValue="20")
+    amounts = {"discountAmount": "2.00", "finalAmount": "18.00"}
+    assert body == {"valid": True, "reasons": [], **amounts, "coupon": None}
+    nothing = {
+        "valid": False,
+        "reasons": ["coupon_not_available"],
+        "discountAmount": None,
+        "finalAmount": None,
+        "coupon": None,
+    }
+    assert (await still.validate("CODE-1"))[1] == nothing
+    assert (await still.validate("CODE-2", orderValue="20"))[1] == nothing
+    await still.add(book, "CODE-1", active=False)
+    assert (await still.validate("CODE-1", orderValue="20"))[1] == nothing
+    assert msgspec.json.decode(unknown_coupon(still.caller).body or b"") == nothing
+    assert await still.validate("NEVER-WAS") == (404, "coupon_not_found")
+
+
+def test_an_unknown_coupon_is_named_to_those_who_may_know() -> None:
+    """For the checkout an unknown coupon's reason is coupon_not_found."""
+    from uuid import uuid4
+
+    caller = Caller(uuid4(), 1, uuid4(), 0, "live", frozenset(["checkout"]))
+    assert msgspec.json.decode(unknown_coupon(caller).body or b"")["reasons"] == ["coupon_not_found"]
+
+
+async def test_validate_takes_no_idempotency_key(still: Shop) -> None:
+    """A key changes nothing of a validate, which changes nothing itself."""
+    await still.book("CODE-1")
+    call = Call(still.caller, "key", "f")
+    for code, answer in (("CODE-1", True), ("CODE-1", True)):
+        command = VALIDATE.prepare(call, None, VALIDATE.decoder.decode(b'{"code":"%s"}' % code.encode()))
+        status, body = await still.run(command)
+        assert (status, body["valid"]) == (200, answer)
+    assert not [name for name in await still.everything() if ":i:" in name]

@@ -1,0 +1,179 @@
+"""One running `scrip run` for all tests of the API, clients for its keys, and what it holds."""
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+import redis
+
+from tests.running import Run
+from tests.servers import free_port
+
+PATIENCE_S = 30.0
+_PROBLEM = {"type", "title", "status", "detail", "instance", "code", "requestId"}
+_WAITING_HELPS = {"coupon_locked", "rate_limited", "too_many_misses", "lock_quota"}
+
+
+class Service:
+    """A `scrip run`, ready, and its clients: `service.manage` asks with the key `demo_manage`."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._clients: dict[str, httpx.Client] = {}
+        self.anonymous = httpx.Client(base_url=run.url, timeout=30)
+        self.public, self.checkout, self.manage, self.operate, self.admin = map(
+            self.client, ("demo_public", "demo_checkout", "demo_manage", "demo_operate", "demo_admin")
+        )
+        self.rival_checkout, self.rival_manage = self.client("rival_checkout"), self.client("rival_manage")
+
+    def client(self, key: str) -> httpx.Client:
+        """A client that asks with this key."""
+        if key not in self._clients:
+            headers = {"Authorization": f"Bearer {key}"}
+            self._clients[key] = httpx.Client(base_url=self.run.url, headers=headers, timeout=30)
+        return self._clients[key]
+
+    def close(self) -> None:
+        """Close the clients."""
+        for client in (self.anonymous, *self._clients.values()):
+            client.close()
+
+    def redis(self) -> "redis.Redis":
+        """A client of its Redis as it runs now."""
+        return redis.Redis.from_url(self.run.facts["redisUrl"], decode_responses=True)
+
+    async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
+        """Rows of its Postgres."""
+        connection = await asyncpg.connect(self.run.facts["databaseUrl"])
+        try:
+            return await connection.fetch(sql, *args)
+        finally:
+            await connection.close()
+
+    def book(self, *codes: str, **said: Any) -> str:
+        """The id of a new book with these codes."""
+        made = self.manage.post("/v1/books", json={"name": "Sale"} | said)
+        assert made.status_code == 201, made.text
+        book_id = made.json()["bookId"]
+        if codes:
+            told = self.manage.post(f"/v1/books/{book_id}/codes", json={"codes": codes}).json()
+            assert told["added"] == len(codes), told
+        return book_id
+
+    def coupon(self, **said: Any) -> str:
+        """The code of a new coupon in a book of its own."""
+        code = new_code()
+        self.book(code, **said)
+        return code
+
+    def stats(self, book_id: str) -> dict[str, Any]:
+        """A book's counts."""
+        return ok(self.manage.get(f"/v1/books/{book_id}/stats"))
+
+    def digest(self) -> str:
+        """A digest of all that Redis holds, of the outbox its last id: the beginning is trimmed now and then."""
+        found = blake2b(digest_size=16)
+        with redis.Redis.from_url(self.run.facts["redisUrl"]) as client:
+            names = sorted(client.scan_iter(count=5000))
+            for start in range(0, len(names), 1000):
+                page = names[start : start + 1000]
+                pipeline = client.pipeline(transaction=False)
+                for name in page:
+                    if name.endswith(b":outbox"):
+                        pipeline.xrevrange(name, count=1)
+                    else:
+                        pipeline.dump(name)
+                for name, held in zip(page, pipeline.execute(), strict=True):
+                    found.update(f"{name!r} {held!r}\n".encode())
+        return found.hexdigest()
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """The service that all tests share which don't break it."""
+    with tempfile.TemporaryDirectory(prefix="scrip-tests-", ignore_cleanup_errors=True) as folder:
+        run = Run(Path(folder) / "data", free_port())
+        shared = Service(run)
+        try:
+            run.until_ready()
+            yield shared
+        finally:
+            shared.close()
+            if run.process.poll() is None:
+                run.end()
+
+
+@pytest.fixture
+def own_service() -> Iterator[Callable[[], Service]]:
+    """Start a service of the test's own; a second call starts another on the first's data, once that has ended."""
+    with tempfile.TemporaryDirectory(prefix="scrip-tests-", ignore_cleanup_errors=True) as folder:
+        started: list[Service] = []
+
+        def start() -> Service:
+            started.append(Service(Run(Path(folder) / "data", free_port())))
+            started[-1].run.until_ready()
+            return started[-1]
+
+        yield start
+        for service in started:
+            service.close()
+            if service.run.process.poll() is None:
+                service.run.end()
+
+
+def new_code() -> str:
+    """A code that no other test has."""
+    return f"T-{uuid4().hex[:16].upper()}"
+
+
+def new_id(kind: str = "user") -> str:
+    """A user's or an order's id that no other test has."""
+    return f"{kind}-{uuid4().hex[:16]}"
+
+
+def ok(response: httpx.Response, status: int = 200) -> Any:
+    """The body of an answer with this status."""
+    assert response.status_code == status, (response.status_code, response.text)
+    assert response.headers["Content-Type"] == "application/json"
+    return response.json()
+
+
+def refused(response: httpx.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:
+    """Assert a whole problem of this status and code, about this field; its body."""
+    told = (response.status_code, response.text[:600])
+    assert response.headers["Content-Type"] == "application/problem+json", told
+    problem = response.json()
+    assert (response.status_code, problem["code"], problem["status"]) == (status, code, status), told
+    with_errors = status in {400, 422}
+    assert set(problem) == _PROBLEM | ({"errors"} if with_errors else set()), told
+    assert all(isinstance(problem[name], str) and problem[name] for name in _PROBLEM - {"status"}), told
+    assert problem["requestId"] == response.headers["X-Request-Id"]
+    assert ("Retry-After" in response.headers) == (code in _WAITING_HELPS or status == 503), told
+    for error in problem.get("errors", []):
+        assert set(error) == {"field", "reason"}, told
+        assert error["reason"], told
+    if field is not None:
+        assert [error["field"] for error in problem["errors"]] == [field], told
+    return problem
+
+
+def until(reached: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
+    """What `reached` says once that is true."""
+    deadline = time.monotonic() + patience_s
+    while not (found := reached()):
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.03)
+    return found
+
+
+def dumps(value: Any) -> bytes:
+    """JSON bytes; what is bytes already stands for itself, so that a value may be no JSON at all."""
+    return value if isinstance(value, bytes) else json.dumps(value).encode()

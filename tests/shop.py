@@ -1,0 +1,393 @@
+"""A shop for tests: one workspace on one Redis, opened as the worker opens it, and its operations without HTTP."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+import hiredis
+import msgspec
+import redis.exceptions
+
+from service.domain import keys
+from service.domain.errors import Refusal
+from service.domain.identity import SCOPES, Caller
+from service.domain.outcomes import BY_CODE
+from service.domain.projection import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
+from service.hot.deciding import Decider
+from service.hot.projection import RedisProjector
+from service.hot.scripts import HOT, PROJECTION, Scripts
+from service.operations import assign, coupon, lock, redeem, rollback
+from service.operations.base import Call, Command, Operation
+
+EPOCH = 7
+NOW_MS = 1_800_000_000_000
+"""When a still clock starts."""
+STILL_CLOCK = "test:now"
+
+
+class FakeLink:
+    """fakeredis behind the calls of the product's own connection."""
+
+    fsynced = False
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    async def call(self, *command: Any) -> Any:
+        """A reply, or hiredis's error for one of redis-py's."""
+        try:
+            return await self.client.execute_command(*command)
+        except redis.exceptions.NoScriptError as error:
+            return hiredis.ReplyError(f"NOSCRIPT {error}")
+        except redis.exceptions.ResponseError as error:
+            return hiredis.ReplyError(str(error))
+
+
+class Shop:
+    """Operations on workspace 1, each answering (status, body); a refusal answers (status, its code)."""
+
+    def __init__(self, link: Any, workspace: int = 1) -> None:
+        self.link = link
+        self.decider = Decider(link)
+        self.workspace = workspace
+        self.caller = Caller(uuid4(), workspace, uuid4(), 0, "live", frozenset(SCOPES))
+        self.projector = RedisProjector(self.decider.run)
+        self.books: list[BookRow] = []
+        self.version = 0
+        self.still_ms: int | None = None
+        """What a still clock says; None where the server's own runs."""
+        self.offset_ms = 0
+        self.refusal: Refusal | None = None
+        """The last one."""
+        self.limits_changed = False
+        """Whether a book's limits may be below what was given already."""
+
+    async def open(self, epoch: int = EPOCH, **settings: Any) -> "Shop":
+        """Load the scripts, open the gate, project the workspace."""
+        scripts = Scripts(0, epoch, "nonce", [*HOT, *PROJECTION])
+        for text in scripts.texts.values():
+            await self.link.call("SCRIPT", "LOAD", text)
+        await self.link.call("XADD", keys.outbox(0), f"{epoch}-0", "d", "O", "r", "")
+        await self.link.call("SET", keys.gate(0), f"{epoch} open")
+        self.decider.learn(0, epoch, "nonce")
+        await self.put_workspace(**settings)
+        return self
+
+    async def freeze(self, at_ms: int = NOW_MS, epoch: int = EPOCH) -> "Shop":
+        """From now on scripts take the time from a key, which only `at` and `wait` move."""
+        digests = {}
+        for name, text in Scripts(0, epoch, "nonce", [*HOT, *PROJECTION]).texts.items():
+            still = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{STILL_CLOCK}', 's', 'us')")
+            digests[name] = await self.link.call("SCRIPT", "LOAD", still)
+        self.decider._digests[0] = digests
+        await self.at(at_ms)
+        return self
+
+    async def at(self, ms: int) -> None:
+        """Set the still clock."""
+        self.still_ms = ms
+        await self.link.call("HSET", STILL_CLOCK, "s", ms // 1000, "us", ms % 1000 * 1000 + 999)
+
+    async def wait(self, ms: int) -> None:
+        """Move the still clock on."""
+        await self.at((self.still_ms or 0) + ms)
+
+    async def now(self) -> int:
+        """What scripts take for the time, in ms."""
+        if self.still_ms is not None:
+            return self.still_ms + self.offset_ms
+        seconds, micros = await self.link.call("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000 + self.offset_ms
+
+    async def set_offset(self, ms: int) -> None:
+        """Move the workspace's clock away from the server's, as a test workspace may."""
+        self.offset_ms = ms
+        key = f"{self.caller.prefix}w"
+        settings = (await self.link.call("GET", key)).rpartition(" ")[0]
+        await self.link.call("SET", key, f"{settings} {ms}")
+
+    async def gate(self, state: str | None, epoch: int = EPOCH) -> None:
+        """Set the gate; None takes it away."""
+        if state is None:
+            await self.link.call("DEL", keys.gate(0))
+        else:
+            await self.link.call("SET", keys.gate(0), f"{epoch} {state}")
+
+    def next_version(self) -> int:
+        """As Postgres counts them."""
+        self.version += 1
+        return self.version
+
+    async def put_workspace(self, **settings: Any) -> None:
+        """Project the workspace's settings."""
+        row = WorkspaceRow(
+            workspace=self.workspace,
+            workspace_id=self.caller.workspace_id,
+            partition=0,
+            version=self.next_version(),
+            name="shop",
+            mode="live",
+            **{
+                "currency": "USD",
+                "digits": 2,
+                "coupons_per_order": 1,
+                "max_coupons": None,
+                "gift_book_id": None,
+                "idempotency_hours": 24,
+                **settings,
+            },
+        )
+        await self.projector.workspace(row)
+        if self.offset_ms:
+            await self.set_offset(self.offset_ms)
+
+    async def book(self, *codes: str, **rules: Any) -> BookRow:
+        """A new book with these codes."""
+        discount = rules.pop("discount", None)
+        if discount:
+            discount = DiscountRow(
+                **{"max_amount_e4": None, "min_order_value_e4": None, "currency": None, "digits": None, **discount}
+            )
+        row = BookRow(
+            workspace=self.workspace,
+            partition=0,
+            book=len(self.books) + 1,
+            book_id=uuid4(),
+            version=self.next_version(),
+            discount=discount,
+            **{**_RULES, **rules},
+        )
+        self.books.append(row)
+        await self.projector.book(row)
+        await self.add(row, *codes)
+        return row
+
+    async def change(self, row: BookRow, **rules: Any) -> BookRow:
+        """PATCH a book."""
+        self.limits_changed |= any(name.startswith("max_redemptions") for name in rules)
+        row = msgspec.structs.replace(row, version=self.next_version(), **rules)
+        await self.projector.book(row)
+        return row
+
+    async def add(self, book: BookRow, *codes: str, **says: Any) -> None:
+        """New codes of a book, or their switch and expiry."""
+        if not codes:
+            return
+        version = self.next_version()
+        rows = [self.code_row(book, code, version, **says) for code in codes]
+        await self.projector.codes(self.workspace, 0, version, rows)
+
+    def code_row(self, book: BookRow, code: str, version: int, **says: Any) -> CodeRow:
+        """A code as Postgres has it."""
+        return CodeRow(
+            workspace=self.workspace,
+            partition=0,
+            book=book.book,
+            version=version,
+            code=code,
+            created_ms=1_700_000_000_000,
+            **{"owner_id": None, "max_redemptions": None, "expires_ms": None, "active": True, **says},
+        )
+
+    async def user(self, user_id: str, max_coupons: int | None) -> None:
+        """A user's cap."""
+        row = UserRow(
+            workspace=self.workspace,
+            partition=0,
+            version=self.next_version(),
+            user_id=user_id,
+            max_coupons=max_coupons,
+            metadata={},
+            created_ms=0,
+        )
+        await self.projector.user(row)
+
+    async def do(
+        self, operation: Operation, code: str | None, /, key: str = "", fingerprint: str = "", **body: Any
+    ) -> Any:
+        """Run an operation; `key` is an Idempotency-Key and `fingerprint` its request's fingerprint."""
+        call = Call(self.caller, key, (fingerprint or "f") if key else "-", "192.0.2.1", "tests")
+        try:
+            request = msgspec.convert(body, operation.request)
+            return await self.run(operation.prepare(call, code, request))
+        except Refusal as refusal:
+            self.refusal = refusal
+            return refusal.outcome.status, refusal.code
+
+    async def run(self, command: Command) -> Any:
+        """Run a command and read its answer."""
+        reply = await self.decider.run(0, command.script, command.keys, command.args)
+        answer = command.render(reply, "accepted")
+        body = msgspec.json.decode(answer.body) if answer.body else None
+        if answer.replayed:
+            body = {**(body or {}), "replayed": True}
+        return answer.status, body
+
+    async def raw(
+        self, operation: Operation, code: str | None, /, key: str = "", fingerprint: str = "f", **body: Any
+    ) -> Any:
+        """As do, but the answer as it goes out: (status, bytes or None, replayed)."""
+        call = Call(self.caller, key, fingerprint if key else "-", "192.0.2.1", "tests")
+        command = operation.prepare(call, code, msgspec.convert(body, operation.request))
+        reply = await self.decider.run(0, command.script, command.keys, command.args)
+        return tuple(command.render(reply, "accepted"))
+
+    async def refuses(self, code: str, asked: Awaitable[Any]) -> None:
+        """What is asked is refused so, and nothing is changed by it."""
+        before = await self.everything()
+        assert await asked == (BY_CODE[code].status, code)
+        assert await self.everything() == before
+
+    async def retry_after_ms(self, ask: Any, *args: Any, **body: Any) -> tuple[str, int | None]:
+        """The code of a refusal, and after what time it says to come again."""
+        await ask(*args, **body)
+        assert self.refusal
+        return self.refusal.code, self.refusal.retry_after_ms
+
+    async def assign(self, code: str, user: str, **more: Any) -> Any:
+        """Assign a named coupon."""
+        return await self.do(assign.ASSIGN_CODE, code, userId=user, **more)
+
+    async def assign_any(self, book: BookRow, user: str, **more: Any) -> Any:
+        """Assign a random free coupon."""
+        return await self.do(assign.ASSIGN_ANY, None, bookId=str(book.book_id), userId=user, **more)
+
+    async def assign_book(self, book_id: str, user: str) -> Any:
+        """Assign a random free coupon of the book with this id."""
+        return await self.do(assign.ASSIGN_ANY, None, bookId=book_id, userId=user)
+
+    async def lock(self, code: str, user: str, **more: Any) -> Any:
+        """Lock."""
+        return await self.do(lock.LOCK, code, userId=user, **more)
+
+    async def extend(self, code: str, token: str, **more: Any) -> Any:
+        """Extend a lock."""
+        return await self.do(lock.EXTEND, code, lockToken=token, **more)
+
+    async def unlock(self, code: str, token: str, **more: Any) -> Any:
+        """Release a lock."""
+        return await self.do(lock.UNLOCK, code, lockToken=token, **more)
+
+    async def redeem(self, code: str, user: str, **more: Any) -> Any:
+        """Redeem."""
+        if "orderValue" in more:
+            more["orderValue"] = Decimal(more["orderValue"])
+        return await self.do(redeem.REDEEM, code, userId=user, **more)
+
+    async def validate(self, code: str, **more: Any) -> Any:
+        """Validate."""
+        if "orderValue" in more:
+            more["orderValue"] = Decimal(more["orderValue"])
+        return await self.do(redeem.VALIDATE, None, code=code, **more)
+
+    async def rollback(self, redemption_id: str, **more: Any) -> Any:
+        """Roll one redemption back."""
+        return await self.do(rollback.ROLLBACK, redemption_id, **more)
+
+    async def rollback_order(self, order: str, **more: Any) -> Any:
+        """Roll an order back."""
+        return await self.do(rollback.ROLLBACK_ORDER, order, **more)
+
+    async def coupon(self, code: str) -> Any:
+        """Read a coupon."""
+        return await self.do(coupon.READ, code)
+
+    async def stats(self, book: BookRow) -> dict[str, int]:
+        """A book's counts, as the script says them."""
+        w = self.caller.prefix
+        names = (self.caller.gate, f"{w}w", f"{w}x")
+        reply = await self.decider.run(0, "book_stats", names, (str(book.book_id),))
+        words = (
+            "codes assigned locked_unassigned locked_assigned redeemed exhausted inactive redemptions rolled_back "
+            "discount_e4 users touched"
+        )
+        return {name: int(value) for name, value in zip(words.split(), reply[1:13], strict=True)}
+
+    async def held(self, user: str) -> int:
+        """How many coupons the user holds."""
+        names = (self.caller.gate, f"{self.caller.prefix}w")
+        return (await self.decider.run(0, "user_coupons", names, (user,)))[1]
+
+    async def events(self) -> list[tuple[str, list[str]]]:
+        """The outbox: (id, words of `d`)."""
+        entries = await self._value(keys.outbox(0), "stream")
+        return [(event_id, fields["d"].split(" ")) for event_id, fields in entries]
+
+    async def last_event(self) -> dict[str, str]:
+        """The fields of the outbox's last entry."""
+        return (await self._value(keys.outbox(0), "stream"))[-1][1]
+
+    async def everything(self) -> dict[str, Any]:
+        """All that this Redis holds, but for the still clock."""
+        names = sorted(name for name in await self.link.call("KEYS", "*") if name != STILL_CLOCK)
+        kinds = await together(*(self.link.call("TYPE", name) for name in names))
+        values = await together(*(self._value(name, kind) for name, kind in zip(names, kinds, strict=True)))
+        return dict(zip(names, values, strict=True))
+
+    async def _value(self, key: str, kind: str) -> Any:
+        match kind:
+            case "string":
+                return await self.link.call("GET", key)
+            case "hash":
+                flat = await self.link.call("HGETALL", key)
+                return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+            case "set":
+                return sorted(await self.link.call("SMEMBERS", key))
+            case "zset":
+                return _pairs(await self.link.call("ZRANGE", key, 0, -1, "WITHSCORES"))
+            case _:
+                return [(entry[0], _fields(entry[1])) for entry in await self.link.call("XRANGE", key, "-", "+")]
+
+
+def _pairs(reply: list[Any]) -> dict[str, int]:
+    """A sorted set: member → score, from either client's reply."""
+    if reply and isinstance(reply[0], tuple | list):
+        return {member: int(float(score)) for member, score in reply}
+    return {member: int(float(score)) for member, score in zip(reply[::2], reply[1::2], strict=True)}
+
+
+def _fields(reply: Any) -> dict[str, str]:
+    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+
+
+_RULES: dict[str, Any] = {
+    "name": "book",
+    "description": "",
+    "status": "active",
+    "valid_from_ms": None,
+    "valid_until_ms": None,
+    "max_redemptions_per_code": 1,
+    "max_redemptions_per_user": None,
+    "max_redemptions": None,
+    "max_codes_per_user": None,
+    "require_assignment": False,
+    "require_lock": False,
+    "lock_seconds": 300,
+    "max_lock_seconds": 3600,
+    "code_pattern": "####-####-####",
+    "charset": "23456789ABCDEFGHJKLMNPQRSTUVWXYZ",
+    "total_codes": None,
+    "low_stock_threshold": None,
+    "tags": [],
+    "metadata": {},
+    "created_by": None,
+    "created_ms": 0,
+    "updated_ms": 0,
+    "workspace_currency": "USD",
+}
+
+
+async def together(*calls: Any) -> list[Any]:
+    """Run all at once; their answers in order."""
+    return list(await asyncio.gather(*calls))
+
+
+def tally(answers: Sequence[Any]) -> dict[Any, int]:
+    """How often each status with its refusal's code was answered."""
+    counts: dict[Any, int] = {}
+    for status, body in answers:
+        found = (status, body) if isinstance(body, str) else status
+        counts[found] = counts.get(found, 0) + 1
+    return counts

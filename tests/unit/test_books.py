@@ -1,0 +1,207 @@
+"""Books: what may be said of one, and what is refused with the field named."""
+
+import json
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from service.domain import books
+from service.domain.books import CreateBook, PatchBook
+from service.domain.decoding import decode
+from service.domain.errors import Refusal
+from service.domain.projection import BookRow
+
+_create = msgspec.json.Decoder(CreateBook)
+_patch = msgspec.json.Decoder(PatchBook)
+
+_DINARS = {"type": "fixed", "value": 1, "currency": "KWD"}
+
+
+def make(currency: str = "USD", **said: Any) -> BookRow:
+    """A new book of which this is said."""
+    return books.new_book(
+        decode(_create, json.dumps({"name": "Sale", **said}).encode()),
+        workspace=1,
+        partition=0,
+        book=1,
+        book_id=UUID(int=7),
+        version=1,
+        workspace_currency=currency,
+        now_ms=1000,
+    )
+
+
+def change(row: BookRow, **said: Any) -> BookRow:
+    """The book after a PATCH."""
+    return books.changed_book(row, decode(_patch, json.dumps(said).encode()), 2, 2000)
+
+
+def answered(row: BookRow) -> dict[str, Any]:
+    """The book as a client reads it."""
+    return msgspec.json.decode(msgspec.json.encode(books.answer(row)))
+
+
+def test_defaults() -> None:
+    """A book of which only the name is said has the contract's defaults."""
+    assert answered(make()) == {
+        "bookId": str(UUID(int=7)),
+        "name": "Sale",
+        "description": "",
+        "status": "active",
+        "validFrom": None,
+        "validUntil": None,
+        "maxRedemptionsPerCode": 1,
+        "maxRedemptionsPerUser": None,
+        "maxRedemptions": None,
+        "maxCodesPerUser": None,
+        "requireAssignment": False,
+        "requireLock": False,
+        "lockSeconds": 300,
+        "maxLockSeconds": 3600,
+        "discount": None,
+        "codePattern": "####-####-####",
+        "charset": "23456789ABCDEFGHJKLMNPQRSTUVWXYZ",
+        "totalCodes": None,
+        "lowStockThreshold": None,
+        "giftBookId": None,
+        "keepFree": None,
+        "tags": [],
+        "metadata": {},
+        "createdBy": None,
+        "createdAt": "1970-01-01T00:00:01.000Z",
+        "updatedAt": "1970-01-01T00:00:01.000Z",
+    }
+
+
+def test_null_is_the_default() -> None:
+    """A field that may be left out may also be null, which is its default; for a code's uses it is no limit."""
+    fields = [name for name in answered(make()) if name not in ("bookId", "name", "createdAt", "updatedAt")]
+    nulls: dict[str, Any] = dict.fromkeys(fields)
+    row = make(**nulls)
+    assert answered(row) == answered(make()) | {"maxRedemptionsPerCode": None}
+
+
+@pytest.mark.parametrize(
+    ("said", "field", "code"),
+    [
+        ({"name": ""}, "name", "invalid"),
+        ({"name": "x" * 256}, "name", "invalid"),
+        ({"name": "a\nb"}, "name", "invalid"),
+        ({"name": None}, "name", "malformed"),
+        ({"name": 5}, "name", "malformed"),
+        ({"colour": "red"}, "colour", "malformed"),
+        ({"description": "x" * 2001}, "description", "invalid"),
+        ({"status": "open"}, "status", "invalid"),
+        ({"validFrom": "2026-01-01"}, "validFrom", "malformed"),
+        ({"validFrom": "2026-01-01T00:00:00"}, "validFrom", "malformed"),
+        ({"validFrom": "0001-01-01T00:00:00+14:00"}, "validFrom", "invalid"),
+        ({"validUntil": "9999-12-31T23:59:59-14:00"}, "validUntil", "invalid"),
+        ({"validFrom": "2026-01-01T00:00:00Z", "validUntil": "2026-01-01T01:00:00+01:00"}, "validUntil", "invalid"),
+        ({"maxRedemptionsPerCode": 0}, "maxRedemptionsPerCode", "invalid"),
+        ({"maxRedemptions": 2**31}, "maxRedemptions", "invalid"),
+        ({"maxRedemptions": 1.5}, "maxRedemptions", "malformed"),
+        ({"maxRedemptions": "5"}, "maxRedemptions", "malformed"),
+        ({"requireLock": 1}, "requireLock", "malformed"),
+        ({"lockSeconds": 3601}, "lockSeconds", "invalid"),
+        ({"maxLockSeconds": 299}, "lockSeconds", "invalid"),
+        ({"codePattern": "###"}, "codePattern", "invalid"),
+        ({"charset": "AA"}, "charset", "invalid"),
+        ({"totalCodes": 10_000_001}, "totalCodes", "invalid"),
+        ({"giftBookId": str(UUID(int=1))}, "giftBookId", "invalid"),
+        ({"keepFree": 10}, "keepFree", "invalid"),
+        ({"tags": ["x"] * 21}, "tags", "invalid"),
+        ({"tags": ["x", ""]}, "tags[1]", "invalid"),
+        ({"metadata": {"a": "x" * 4096}}, "metadata", "invalid"),
+        ({"metadata": {"a": "\u0000"}}, "metadata", "invalid"),
+        ({"metadata": []}, "metadata", "malformed"),
+        ({"createdBy": ""}, "createdBy", "invalid"),
+        ({"discount": {}}, "discount.type", "malformed"),
+        ({"discount": {"type": "tiered", "tiers": []}}, "discount.type", "invalid"),
+        ({"discount": {"type": "buyXGetY", "buy": 1, "get": 1}}, "discount.type", "invalid"),
+        ({"discount": {"type": "fixed"}}, "discount.value", "malformed"),
+        ({"discount": {"type": "fixed", "value": "NaN"}}, "discount.value", "malformed"),
+        ({"discount": {"type": "fixed", "value": 0}}, "discount.value", "invalid"),
+        ({"discount": {"type": "fixed", "value": -1}}, "discount.value", "invalid"),
+        ({"discount": {"type": "fixed", "value": "1e11"}}, "discount.value", "invalid"),
+        ({"discount": {"type": "fixed", "value": 1.234}}, "discount.value", "invalid"),
+        ({"discount": {"type": "percentage", "value": "100.0001"}}, "discount.value", "invalid"),
+        ({"discount": {"type": "percentage", "value": "1.00001"}}, "discount.value", "invalid"),
+        ({"discount": {"type": "percentage", "value": 0}}, "discount.value", "invalid"),
+        ({"discount": {"type": "percentage", "value": 1, "maxAmount": "0.001"}}, "discount.maxAmount", "invalid"),
+        ({"discount": {"type": "fixed", "value": 1, "currency": "usd"}}, "discount.currency", "invalid"),
+        ({"discount": _DINARS | {"minOrderValue": "1.2345"}}, "discount.minOrderValue", "invalid"),
+        ({"discount": {"type": "fixed", "value": 1, "extra": 1}}, "discount.extra", "malformed"),
+    ],
+)  # fmt: skip
+def test_refusals(said: dict[str, Any], field: str, code: str) -> None:
+    """What can't be read is malformed, what makes no sense is invalid, and the field is named."""
+    with pytest.raises(Refusal) as caught:
+        make(**said)
+    assert (caught.value.code, [error.field for error in caught.value.errors]) == (code, [field])
+
+
+def test_a_discount_has_the_digits_of_its_currency() -> None:
+    """A discount's own currency counts, else the workspace's; trailing zeros are no digits."""
+    assert answered(make("JPY", discount={"type": "fixed", "value": "500.00"}))["discount"]["value"] == "500"
+    own = {"type": "fixed", "value": 1.5, "maxAmount": "2", "currency": "KWD"}
+    assert answered(make("JPY", discount=own))["discount"] == {
+        "type": "fixed",
+        "value": "1.500",
+        "maxAmount": "2.000",
+        "minOrderValue": None,
+        "currency": "KWD",
+    }
+    with pytest.raises(Refusal, match="invalid"):
+        make("JPY", discount={"type": "fixed", "value": 1.5})
+
+
+def test_a_discount_survives_being_kept() -> None:
+    """What Postgres keeps of a discount gives the same discount."""
+    for discount in (
+        {"type": "percentage", "value": "12.3456", "maxAmount": 50, "minOrderValue": "99999999999.99"},
+        {"type": "fixed", "value": "0.0001", "currency": "CLF"},
+    ):
+        row = make(discount=discount).discount
+        assert row is not None
+        assert books.discount_of(msgspec.json.decode(msgspec.json.encode(books.discount_json(row)))) == row
+
+
+def test_a_percentage_is_shown_without_idle_zeros() -> None:
+    """Twenty percent is "20", and twelve and a half "12.5"."""
+    for value, shown in ((20, "20"), ("12.50", "12.5"), (100, "100"), ("0.0001", "0.0001")):
+        row = make(discount={"type": "percentage", "value": value})
+        assert answered(row)["discount"]["value"] == shown
+
+
+def test_patch_keeps_what_is_left_out_and_null_clears() -> None:
+    """Of a PATCH only what is named changes; null is the default again."""
+    row = make(validUntil="2026-12-01T00:00:00Z", tags=["a"], lockSeconds=60, maxRedemptionsPerUser=3)
+    changed = answered(change(row, validUntil=None, lockSeconds=None, description="new"))
+    assert changed == answered(row) | {
+        "validUntil": None,
+        "lockSeconds": 300,
+        "description": "new",
+        "updatedAt": "1970-01-01T00:00:02.000Z",
+    }
+
+
+def test_patch_is_judged_with_what_stays() -> None:
+    """A change that makes no sense with the rest of the book is refused."""
+    row = make(validFrom="2026-12-01T00:00:00Z", maxLockSeconds=300)
+    for said, field in (
+        ({"validUntil": "2026-12-01T00:00:00Z"}, "validUntil"),
+        ({"lockSeconds": 301}, "lockSeconds"),
+        ({"maxLockSeconds": 10}, "lockSeconds"),
+    ):
+        with pytest.raises(Refusal) as caught:
+            change(row, **said)
+        assert caught.value.errors[0].field == field
+
+
+@pytest.mark.parametrize("said", [{"totalCodes": 5}, {"bookId": "x"}, {"name": None}])
+def test_what_cannot_be_patched(said: dict[str, Any]) -> None:
+    """A book's id and first codes can't be changed, and its name not be cleared."""
+    with pytest.raises(Refusal, match="malformed"):
+        change(make(), **said)

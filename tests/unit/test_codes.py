@@ -1,0 +1,158 @@
+"""Uploads: lines that are codes, lines that aren't, and how they are told apart while the bytes arrive."""
+
+import csv
+import io
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.domain.codes import BadCode, CodeLine, Lines, parse_list
+from service.domain.errors import Refusal
+
+_words = st.text(st.sampled_from('ABab09-_",\r\n x'), max_size=12)
+
+
+def parse(data: bytes, *, as_csv: bool = True, step: int = 1 << 20) -> list[CodeLine | BadCode]:
+    """The lines of an upload that arrives in parts of `step` bytes."""
+    lines, found = Lines(as_csv), []
+    for start in range(0, len(data), step):
+        found += lines.feed(data[start : start + step])
+    return found + lines.close()
+
+
+def bad(found: list[CodeLine | BadCode]) -> list[int]:
+    """The lines that are invalid."""
+    return [line.line for line in found if isinstance(line, BadCode)]
+
+
+def good(found: list[CodeLine | BadCode]) -> list[str]:
+    """The codes."""
+    return [line.code for line in found if isinstance(line, CodeLine)]
+
+
+def test_csv() -> None:
+    """All columns of a CSV are read, empty fields are none, and codes are upper-cased."""
+    data = b'code,userId,expiresAt,maxRedemptions\r\nabcd,"u,1",2026-01-01T01:00:00+01:00,5\r\n"EFGH",,,\r\n'
+    assert parse(data) == [CodeLine("ABCD", "u,1", 1_767_225_600_000, 5), CodeLine("EFGH")]
+
+
+def test_text() -> None:
+    """Plain text has a code a line, no header, and no quoting."""
+    assert parse(b"abcd\nEFGH\r\n\n'x\nlast", as_csv=False) == [
+        CodeLine("ABCD"),
+        CodeLine("EFGH"),
+        BadCode(line=4, code="'x", reason="code: must have 4 to 64 of A-Z a-z 0-9 - _"),
+        CodeLine("LAST"),
+    ]
+
+
+def test_a_bom_is_no_part_of_the_first_line() -> None:
+    """A byte order mark is skipped, in both formats, even if it arrives in pieces."""
+    assert good(parse(b"\xef\xbb\xbfcode\nABCD", step=1)) == ["ABCD"]
+    assert good(parse(b"\xef\xbb\xbfABCD", as_csv=False, step=2)) == ["ABCD"]
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b"", b"\n", b"Code\n", b"userId,code\n", b"code,code\n", b"code,colour\n", b'"code\nABCD\n', b"code;userId\n"],
+)
+def test_bad_headers(header: bytes) -> None:
+    """A CSV whose header isn't ours is refused as a whole."""
+    with pytest.raises(Refusal, match="malformed") as caught:
+        parse(header)
+    assert caught.value.errors[0].field == "header"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"ABC,u,,",
+        b"ABCD",
+        b"ABCD,u,,5,6",
+        b"lock,u,,",
+        b"ABCD,two words,,",
+        b"ABCD,..,,",
+        b"ABCD,u,2026-01-01,",
+        b"ABCD,u,2026-01-01T00:00:00,",
+        b"ABCD,u,9999-12-31T23:59:59-14:00,",
+        b"ABCD,u,,0",
+        b"ABCD,u,,2147483648",
+        b"ABCD,u,,1.5",
+        "ABCD,u,,٣".encode(),
+        b'"ABCD"x,u,,',
+        b'"ABCD,u,,',
+        b"\xffBCD,u,,",
+        "ÄBCD,u,,".encode(),
+        b"A" * 5000 + b",u,,",
+        b"AB\rCD,u,,",
+        b"AB\x00CD,u,,",
+    ],
+)
+def test_a_bad_line_leaves_the_others_alone(line: bytes) -> None:
+    """A line that can't be a code is reported by its number, and those around it are taken."""
+    found = parse(b"code,userId,expiresAt,maxRedemptions\nAAAA,,,\n" + line + b"\nBBBB,,,\nCCCC,,,")
+    assert (good(found), bad(found)) == (["AAAA", "BBBB", "CCCC"], [3])
+    shown = next(line for line in found if isinstance(line, BadCode))
+    assert len(shown.code) <= 100
+
+
+def test_a_quoted_field_may_go_on_over_lines() -> None:
+    """A record with line breaks within quotes is one record, named by its first physical line."""
+    found = parse(b'code,userId\n"AB\nGOOD\nCD",u\nEFGH,u\nbad,u\n')
+    assert (good(found), bad(found)) == (["EFGH"], [2, 6])
+
+
+def test_a_quote_that_never_ends_costs_one_line() -> None:
+    """An open quote doesn't swallow what follows it."""
+    found = parse(b'code\n"ABCD\n' + b"".join(b"CODE%d\n" % number for number in range(500)))
+    assert (len(good(found)), bad(found)) == (500, [2])
+
+
+def test_an_over_long_line_is_not_kept() -> None:
+    """A line without end takes no memory."""
+    lines = Lines(csv=True)
+    lines.feed(b"code\n")
+    for _ in range(64):
+        assert lines.feed(b"x" * 65536) == []
+        assert len(lines._rest) < 2048
+    found = lines.feed(b"\nABCD\n") + lines.close()
+    assert (good(found), bad(found)) == (["ABCD"], [2])
+
+
+@given(
+    st.lists(st.lists(_words, min_size=2, max_size=2), max_size=20), st.integers(1, 50), st.sampled_from(["\n", "\r\n"])
+)
+def test_quoting_is_that_of_rfc_4180(rows: list[list[str]], step: int, end: str) -> None:
+    """What a CSV writer quotes is read back whole, however the bytes are cut."""
+    written = io.StringIO()
+    csv.writer(written, quoting=csv.QUOTE_ALL, lineterminator=end).writerows(rows)
+    found = parse(b"code,userId\n" + written.getvalue().encode(), step=step)
+    expected = [next(iter(parse_list([code]))) for code, _ in rows]
+    assert len(found) == len(rows)
+    for (code, user), line, alone in zip(rows, found, expected, strict=True):
+        if isinstance(line, CodeLine):
+            assert isinstance(alone, CodeLine)
+            assert (line.code, line.owner_id or "") == (code.upper(), user)
+        elif isinstance(alone, CodeLine):
+            assert user
+            assert line.reason.startswith("userId")
+
+
+@given(st.binary(max_size=300), st.booleans())
+def test_any_bytes_in_any_parts(data: bytes, as_csv: bool) -> None:
+    """How the bytes are cut changes nothing, and no bytes raise more than a refusal."""
+    outcomes = []
+    for step in (1, 7, 1 << 20):
+        try:
+            outcomes.append(parse(b"code,userId\n" + data, as_csv=as_csv, step=step))
+        except Refusal as refusal:
+            outcomes.append([refusal.code])
+    assert outcomes[0] == outcomes[1] == outcomes[2]
+
+
+def test_json_codes_are_numbered_from_1() -> None:
+    """A JSON upload's errors name positions."""
+    found = list(parse_list(["abcd", "", "x" * 1000, "user-specific"]))
+    assert (good(found), bad(found)) == (["ABCD"], [2, 3, 4])
+    assert [len(line.code) for line in found if isinstance(line, BadCode)] == [0, 100, 13]

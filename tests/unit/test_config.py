@@ -1,0 +1,94 @@
+"""The settings: where they come from, and what is said about bad ones."""
+
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from pydantic import ValidationError
+
+from service import config
+from service.cli import main
+
+
+@pytest.fixture(autouse=True)
+def _empty_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in config.Settings.model_fields:
+        monkeypatch.delenv(f"SCRIP_{name.upper()}", raising=False)
+    for name in ("REDIS_URL", "DATABASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_defaults(tmp_path: Path) -> None:
+    """Without any variable, Scrip listens on this machine alone and brings its own servers."""
+    settings = config.load()
+
+    assert (settings.host, settings.port) == ("127.0.0.1", 8000)
+    assert (settings.redis_url, settings.database_url, settings.metrics_port) == (None, None, None)
+    assert settings.data_dir == tmp_path / ".scrip"
+
+
+def test_environment_wins_over_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A .env file is read, and a variable of the environment wins over it."""
+    (tmp_path / ".env").write_text("SCRIP_PORT=8001\nSCRIP_HOST=0.0.0.0\n")
+    monkeypatch.setenv("SCRIP_PORT", "8002")
+
+    settings = config.load()
+
+    assert (settings.host, settings.port) == ("0.0.0.0", 8002)
+
+
+def test_empty_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty variable means the default, as compose files and shells set it."""
+    monkeypatch.setenv("SCRIP_METRICS_PORT", "")
+    monkeypatch.setenv("REDIS_URL", "")
+
+    settings = config.load()
+
+    assert settings.metrics_port is None
+    assert settings.redis_url is None
+
+
+def test_all_bad_values_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every bad value is named in one message, a line each, and the command ends with 2 and no traceback."""
+    monkeypatch.setenv("SCRIP_PORT", "70000")
+    monkeypatch.setenv("SCRIP_LOG_LEVEL", "loud")
+    monkeypatch.setenv("SCRIP_PARTITIONS", "none")
+    monkeypatch.setenv("DATABASE_URL", "mysql://example")
+
+    result = CliRunner().invoke(main, ["api"])
+
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit)
+    for name in ("SCRIP_PORT", "SCRIP_LOG_LEVEL", "SCRIP_PARTITIONS", "DATABASE_URL"):
+        assert sum(line.strip().startswith(name) for line in result.output.splitlines()) == 1
+
+
+def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the settings' repr nor an error about a URL shows its password."""
+    monkeypatch.setenv("REDIS_URL", "redis://:hunter2@example/0")
+    assert "hunter2" not in repr(config.load())
+
+    monkeypatch.setenv("REDIS_URL", "http://:hunter2@example/0")
+    with pytest.raises(click.ClickException) as caught:
+        config.load()
+    assert "REDIS_URL must start with redis://" in caught.value.message
+    assert "hunter2" not in caught.value.message
+
+
+def test_frozen() -> None:
+    """Settings don't change once they are read."""
+    settings = config.load()
+
+    with pytest.raises(ValidationError):
+        settings.port = 1  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_processes_need_servers() -> None:
+    """`scrip api` and `scrip worker` name the URLs that they miss."""
+    for command in ("api", "worker"):
+        result = CliRunner().invoke(main, [command])
+
+        assert result.exit_code == 1
+        assert "REDIS_URL and DATABASE_URL" in result.output

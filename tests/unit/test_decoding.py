@@ -1,0 +1,181 @@
+"""A bad body is 400 where it can't be read and 422 where it makes no sense, and its field is named."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from service.domain.decoding import convert, decode
+from service.domain.errors import Refusal
+from service.operations import assign, lock, redeem, rollback
+from service.operations.base import Call, Command, Operation
+from tests.unit.test_scripts import CALLER
+
+REDEMPTION = "0190a7e0-0000-7000-8000-000000000000"
+LOCK, REDEEM, ROLLBACK = lock.LOCK, redeem.REDEEM, rollback.ROLLBACK
+
+
+def prepared(operation: Operation, body: bytes) -> Command:
+    """The command that a body comes to."""
+    request = decode(operation.decoder, body)
+    return operation.prepare(Call(CALLER), REDEMPTION if operation is ROLLBACK else "CODE-1", request)
+
+
+def refused(operation: Operation, body: bytes) -> tuple[str, list[str]]:
+    """The refusal's code and the fields that it names."""
+    with pytest.raises(Refusal) as told:
+        prepared(operation, body)
+    assert told.value.detail
+    assert all(error.reason for error in told.value.errors)
+    return told.value.code, [error.field for error in told.value.errors]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"", b" ", b"{", b"nul", b"{'userId':'a'}", b'{"userId":"a"', b'{"userId":"a"}x', b'{"userId":"a",}', b"\x00",
+        b'{"userId":"\xff"}', b'{"userId":"\xed\xa0\x80"}', b'{"userId":"\\ud800"}', b'{"userId":"\\ud800\\u0041"}',
+        b'{"userId":"a","orderId":"\\udc00"}', b'{"userId":"a\nb"}', b'\xef\xbb\xbf{"userId":"a"}',
+        '{"userId":"a"}'.encode("utf-16"), b'{"userId":"a","lockSeconds":NaN}', b'{"userId":"a","lockSeconds":01}',
+        b'{"userId":"a","lockSeconds":+1}', b'{"userId":"a","lockSeconds":Infinity}',
+        b'{"userId":' + b"[" * 100_000, b'{"userId":"a","orderId":' + b'{"a":' * 100_000,
+    ],
+)  # fmt: skip
+def test_what_is_no_json_is_malformed(body: bytes) -> None:
+    """Broken JSON, wrong bytes, lone surrogates, words that JSON doesn't know, and what is nested without end."""
+    code, fields = refused(LOCK, body)
+    assert code == "malformed"
+    assert len(fields) == 1
+
+
+@pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"a"', b"true"])
+def test_a_body_is_an_object(body: bytes) -> None:
+    """Any other value is malformed."""
+    assert refused(LOCK, body) == ("malformed", ["body"])
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "field"),
+    [
+        (LOCK, "{}", "userId"),
+        (LOCK, '{"userId":null}', "userId"),
+        (LOCK, '{"userId":1}', "userId"),
+        (LOCK, '{"userId":["a"]}', "userId"),
+        (LOCK, '{"user_id":"a"}', "user_id"),
+        (LOCK, '{"userId":"a","more":null}', "more"),
+        (LOCK, '{"userId":"a","orderId":7}', "orderId"),
+        (LOCK, '{"userId":"a","lockSeconds":1.5}', "lockSeconds"),
+        (LOCK, '{"userId":"a","lockSeconds":1.0}', "lockSeconds"),
+        (LOCK, '{"userId":"a","lockSeconds":1e999}', "lockSeconds"),
+        (LOCK, '{"userId":"a","lockSeconds":"5"}', "lockSeconds"),
+        (LOCK, '{"userId":"a","lockSeconds":true}', "lockSeconds"),
+        (REDEEM, '{"userId":"a","orderValue":"abc"}', "orderValue"),
+        (REDEEM, '{"userId":"a","orderValue":""}', "orderValue"),
+        (REDEEM, '{"userId":"a","orderValue":"NaN"}', "orderValue"),
+        (REDEEM, '{"userId":"a","orderValue":"-Infinity"}', "orderValue"),
+        (REDEEM, '{"userId":"a","orderValue":true}', "orderValue"),
+        (REDEEM, '{"userId":"a","orderValue":[1]}', "orderValue"),
+        (REDEEM, '{"userId":"a","currency":840}', "currency"),
+        (REDEEM, '{"userId":"a","metadata":[]}', "metadata"),
+        (REDEEM, '{"userId":"a","metadata":"x"}', "metadata"),
+        (REDEEM, '{"userId":"a","items":{}}', "items"),
+        (REDEEM, '{"userId":"a","items":[{"sku":"x","quantity":1}]}', "items[0].unitPrice"),
+        (REDEEM, '{"userId":"a","items":[{"sku":"x","quantity":1.5,"unitPrice":1}]}', "items[0].quantity"),
+        (REDEEM, '{"userId":"a","items":[{"sku":"x","quantity":1,"unitPrice":1,"x":1}]}', "items[0].x"),
+        (lock.EXTEND, "{}", "lockToken"),
+        (assign.ASSIGN_ANY, '{"userId":"a"}', "bookId"),
+        (ROLLBACK, '{"restore":"yes"}', "restore"),
+        (ROLLBACK, '{"restore":1}', "restore"),
+        (ROLLBACK, '{"reason":1}', "reason"),
+    ],
+)
+def test_what_cant_be_read_is_malformed(operation: Operation, body: str, field: str) -> None:
+    """Missing, unknown and wrongly typed fields, a fraction for an integer too, are 400 and named by their path."""
+    assert refused(operation, body.encode()) == ("malformed", [field])
+
+
+LONG = "9" * 5000
+MANY = ",".join(['{"sku":"x","quantity":1,"unitPrice":1}'] * 1001)
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "field"),
+    [
+        (LOCK, '{"userId":""}', "userId"),
+        (LOCK, '{"userId":"a b"}', "userId"),
+        (LOCK, '{"userId":".."}', "userId"),
+        (LOCK, '{"userId":"a\\n"}', "userId"),
+        (LOCK, '{"userId":"é"}', "userId"),
+        (LOCK, '{"userId":"%s"}' % ("x" * 101), "userId"),
+        (LOCK, '{"userId":"a","orderId":""}', "orderId"),
+        (LOCK, '{"userId":"a","lockSeconds":0}', "lockSeconds"),
+        (LOCK, '{"userId":"a","lockSeconds":-1}', "lockSeconds"),
+        (LOCK, '{"userId":"a","lockSeconds":2147483648}', "lockSeconds"),
+        (LOCK, '{"userId":"a","lockSeconds":18446744073709551616}', "lockSeconds"),
+        (LOCK, f'{{"userId":"a","lockSeconds":{LONG}}}', "lockSeconds"),
+        (REDEEM, '{"userId":"a","orderValue":-1}', "orderValue"),
+        (REDEEM, '{"userId":"a","orderValue":1e999}', "orderValue"),
+        (REDEEM, f'{{"userId":"a","orderValue":{LONG}}}', "orderValue"),
+        (REDEEM, '{"userId":"a","orderValue":1.00001}', "orderValue"),
+        (REDEEM, '{"userId":"a","orderValue":1.001,"currency":"USD"}', "orderValue"),
+        (REDEEM, '{"userId":"a","currency":"usd"}', "currency"),
+        (REDEEM, '{"userId":"a","currency":"XXX"}', "currency"),
+        (REDEEM, '{"userId":"a","lockToken":""}', "lockToken"),
+        (REDEEM, '{"userId":"a","lockToken":"a b"}', "lockToken"),
+        (REDEEM, '{"userId":"a","metadata":{"a":"\\u0000"}}', "metadata"),
+        (REDEEM, '{"userId":"a","metadata":{"a":"%s"}}' % ("x" * 1017), "metadata"),
+        (REDEEM, f'{{"userId":"a","items":[{MANY}]}}', "items"),
+        (REDEEM, '{"userId":"a","items":[{"sku":"x","quantity":0,"unitPrice":1}]}', "items[0].quantity"),
+        (REDEEM, '{"userId":"a","items":[{"sku":"x","quantity":1000001,"unitPrice":1}]}', "items[0].quantity"),
+        (REDEEM, '{"userId":"a","items":[{"sku":"","quantity":1,"unitPrice":1}]}', "items.sku"),
+        (REDEEM, '{"userId":"a","items":[{"sku":"x","quantity":1,"unitPrice":-1}]}', "items.unitPrice"),
+        (ROLLBACK, '{"reason":"%s"}' % ("x" * 501), "reason"),
+        (ROLLBACK, '{"reason":"a\\u0007"}', "reason"),
+    ],
+)
+def test_what_makes_no_sense_is_invalid(operation: Operation, body: str, field: str) -> None:
+    """Readable values out of their range are 422 and named."""
+    assert refused(operation, body.encode()) == ("invalid", [field])
+
+
+@pytest.mark.parametrize(
+    ("operation", "body"),
+    [
+        (LOCK, '{"userId":"a","orderId":null,"lockSeconds":null}'),
+        (LOCK, '{"userId":"!\\"$&\'()*+,-.:;<=>@[]^_`{|}~","lockSeconds":2147483647}'),
+        (LOCK, ' {"userId" : "\\u0061"} \n'),
+        (REDEEM, '{"userId":"a","orderValue":"25.000000","currency":"USD"}'),
+        (REDEEM, '{"userId":"a","orderValue":25,"metadata":{},"items":[]}'),
+        (REDEEM, '{"userId":"a","orderValue":2.5e1,"metadata":null,"items":null,"currency":null,"lockToken":null}'),
+        (REDEEM, '{"userId":"a","orderValue":99999999999.99}'),
+        (REDEEM, '{"userId":"a","metadata":{"a":"%s"}}' % ("x" * 1016)),
+        (REDEEM, '{"userId":"a","metadata":{"a":18446744073709551616,"b":[{"c":null}],"d":1e5,"\\ud83d\\ude00":true}}'),
+        (REDEEM, '{"userId":"a","items":[{"sku":"x y","quantity":1000000,"unitPrice":"0.0001"}]}'),
+        (ROLLBACK, "{}"),
+        (ROLLBACK, '{"reason":null,"restore":null}'),
+        (ROLLBACK, '{"reason":"%s","restore":false}' % ("é" * 500)),
+    ],
+)
+def test_what_is_taken(operation: Operation, body: str) -> None:
+    """A field that may be left out may be null; bounds themselves are within; escapes are read."""
+    assert prepared(operation, body.encode()).args
+
+
+def test_values_that_are_decoded_already() -> None:
+    """A batch's operations and queries are judged by the same rules."""
+    asked: dict[str, Any] = {"userId": "a", "lockSeconds": 5}
+    assert convert(asked, lock.LockRequest).lock_seconds == 5
+    for more, code in (({"lockSeconds": 0}, "invalid"), ({"lockSeconds": 1.5}, "malformed"), ({"x": 1}, "malformed")):
+        with pytest.raises(Refusal) as told:
+            convert({**asked, **more}, lock.LockRequest)
+        assert (told.value.code, told.value.errors[0].field) == (code, next(iter(more)))
+
+
+def test_metadata_is_kept_as_it_was_said() -> None:
+    """Names in their order, large numbers and all letters come through."""
+    metadata = '{"b":18446744073709551615,"a":["é😀",null,true,0.1]}'
+    request = decode(REDEEM.decoder, f'{{"userId":"a","metadata":{metadata}}}'.encode())
+    command = REDEEM.prepare(Call(CALLER), "CODE-1", request)
+    kept = next(word for word in command.args if isinstance(word, bytes))
+    assert kept == f'{{"metadata":{metadata}}}'.encode()
+    assert msgspec.json.decode(kept)["metadata"]["a"][0] == "é😀"

@@ -1,0 +1,108 @@
+"""Events: read from the outbox and written as it has them."""
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.domain import keys
+from service.domain.events import (
+    Assigned,
+    MalformedEvent,
+    Opened,
+    Redeemed,
+    RolledBack,
+    decided,
+    entry_digest,
+    packed,
+    parse,
+)
+
+ID = "0193e0a4-7b4c-7c1e-9a43-0123456789ab"
+R = f"R 12 3 CODE-1 user o1 {ID} 1250000 USD 2 250000 1794991234567 1 5 6 1".encode()
+SOME = st.integers(0, 2**31 - 1)
+MONEY = st.integers(0, 10**15 - 1)
+TIME = st.integers(0, 4_000_000_000_000)
+CODE = st.from_regex(r"[A-Z0-9_-]{4,64}", fullmatch=True)
+CALLERS = st.from_regex(r"[!-.0-;=@-Z_a-z|~]{2,100}", fullmatch=True)
+
+fields = {"epoch": SOME, "seq": st.integers(1, 2**40), "workspace": SOME, "book": SOME}
+coupon = fields | {"code": CODE, "user": CALLERS, "at_ms": TIME}
+redemption = coupon | {"order": st.none() | CALLERS, "redemption_id": st.uuids().map(str)}
+events = st.one_of(
+    st.builds(Opened, epoch=SOME, seq=st.just(0)),
+    st.builds(Assigned, **coupon),
+    st.builds(
+        Redeemed,
+        **redemption,
+        value_e4=st.none() | MONEY,
+        currency=st.none() | st.just("USD"),
+        digits=st.integers(0, 4),
+        discount_e4=MONEY,
+        slot=SOME,
+        max_uses=SOME,
+    ),
+    st.builds(RolledBack, **redemption, restore=st.booleans()),
+)
+
+
+@given(events)
+def test_an_event_survives_being_written(event):
+    """What is written is read as the same event."""
+    d, r = decided(event).encode(), packed(event.request)
+    again = parse(event.epoch, event.seq, d, r)
+    assert msgspec.structs.replace(again, request=event.request) == event
+    assert decided(again).encode() == d
+
+
+def test_a_redemption_is_read():
+    """Every word of a redemption comes to its field, and `-` is none."""
+    r = b'{"ip":"203.0.113.7","ua":"curl","metadata":{"a": 1},"key":"k","op":"redeem","later":1}'
+    event = parse(7, 9, R, r, b"f 0 @x")
+    assert isinstance(event, Redeemed)
+    assert (event.epoch, event.seq, event.workspace, event.book) == (7, 9, 12, 3)
+    assert (event.code, event.user, event.order, event.redemption_id) == ("CODE-1", "user", "o1", ID)
+    assert (event.value_e4, event.currency, event.digits, event.discount_e4) == (1_250_000, "USD", 2, 250_000)
+    assert (event.at_ms, event.slot, event.max_uses, event.kept) == (1_794_991_234_567, 1, 1, "f 0 @x")
+    assert (event.request.ip, event.request.key, bytes(event.request.metadata)) == ("203.0.113.7", "k", b'{"a": 1}')
+    bare = parse(7, 9, R.replace(b" o1 ", b" - ").replace(b" 1250000 USD ", b" - - "), b"{}")
+    assert isinstance(bare, Redeemed)
+    assert (bare.order, bare.value_e4, bare.currency, bare.kept) == (None, None, None, None)
+
+
+def test_buckets_are_written():
+    """The buckets of code and order are the ones that keys are named by."""
+    words = decided(parse(1, 1, R, b"{}")).split(" ")
+    assert words[13:15] == [str(keys.bucket("CODE-1")), str(keys.bucket("o1"))]
+
+
+@pytest.mark.parametrize(
+    ("d", "r"),
+    [
+        (b"", b"{}"),
+        (b"X 1 2", b"{}"),
+        (b"O", b""),
+        (R + b" 1", b"{}"),
+        (R[:-2], b"{}"),
+        (R, b""),
+        (R, b"[]"),
+        (R, b'{"ip": 1}'),
+        (R.replace(b"1250000", b"1.25e+6"), b"{}"),
+        (R.replace(b"1794991234567", b"1794991234567000"), b"{}"),
+        (R.replace(b"1794991234567", b"-1"), b"{}"),
+        (R.replace(b"CODE-1", b"CODE\t1"), b"{}"),
+        (R.replace(b"CODE-1", b"CODE\\N"), b"{}"),
+        (R.replace(b"CODE-1", b"CODE\xff1"), b"{}"),
+        (f"B 1 2 CODE user o1 {ID} 5 2 1 1".encode(), b"{}"),
+    ],
+)
+def test_malformed_entries(d: bytes, r: bytes):
+    """An entry that is no event is an error, never an event with something else in it."""
+    with pytest.raises(MalformedEvent):
+        parse(1, 1, d, r)
+
+
+def test_digests_tell_entries_apart():
+    """Two entries with other ids, other values, or the same bytes cut elsewhere have other digests."""
+    entries = [(b"1-1", b"a", b"b"), (b"1-2", b"a", b"b"), (b"1-1", b"ab", b""), (b"1-1", b"", b"ab"), (b"1-1", b"a")]
+    assert len({entry_digest(*entry) for entry in entries}) == len(entries)

@@ -1,0 +1,76 @@
+"""Patterns: every possibility as likely as another, and no code that is a word of ours."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.domain import patterns
+from service.domain.errors import BadField
+from service.domain.patterns import DEFAULT_CHARSET, check_pattern, checked_charset, generate, possibilities
+from service.domain.words import RESERVED_CODES, canonical_code
+
+
+@given(st.from_regex(r"[A-Za-z0-9_#-]{4,64}", fullmatch=True), st.integers(0, 50))
+def test_codes_fit_their_pattern(pattern: str, count: int) -> None:
+    """As many codes as asked for come out, each what the pattern says, place by place."""
+    if pattern.upper() in RESERVED_CODES:
+        return
+    check_pattern("codePattern", pattern)
+    codes = generate(pattern, DEFAULT_CHARSET, count)
+    assert len(codes) == count
+    for code in codes:
+        assert canonical_code(code) == code
+        for wanted, got in zip(pattern.upper(), code, strict=True):
+            assert got in DEFAULT_CHARSET if wanted == "#" else got == wanted
+
+
+@pytest.mark.parametrize("size", [2, 31, 32, 36])
+def test_no_character_is_favoured(size: int) -> None:
+    """Each character of a charset comes up as often as any other, whatever the charset's size."""
+    charset = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:size]
+    counts = Counter("".join(generate("#" * 10, charset, 20_000)))
+    expected = 200_000 / size
+    chi_squared = sum((counts[character] - expected) ** 2 / expected for character in charset)
+    assert set(counts) == set(charset)
+    assert chi_squared < (size - 1) + 8 * (2 * (size - 1)) ** 0.5
+
+
+def test_reserved_words_are_not_made() -> None:
+    """A pattern that can make a reserved word makes the others only."""
+    codes = generate("LOC#", "KX", 200)
+    assert set(codes) == {"LOCX"}
+
+
+def test_codes_are_not_repeated_by_chance() -> None:
+    """Two draws have nothing in common."""
+    assert not set(generate("############", DEFAULT_CHARSET, 5000)) & set(
+        generate("############", DEFAULT_CHARSET, 5000)
+    )
+
+
+@pytest.mark.parametrize("pattern", ["", "###", "#" * 65, "AB CD", "ÄBCD", "AB.#", "lock", "User-Specific"])
+def test_bad_patterns(pattern: str) -> None:
+    """A pattern that can't make codes is refused."""
+    with pytest.raises(BadField):
+        check_pattern("codePattern", pattern)
+
+
+@pytest.mark.parametrize("charset", ["", "A", "AA", "aA", "AB.", "A" * 37, "ÄB", "ß2", "ſS"])
+def test_bad_charsets(charset: str) -> None:
+    """A charset has 2 to 36 characters of codes, each once in upper case."""
+    with pytest.raises(BadField):
+        checked_charset("charset", charset)
+
+
+def test_charsets_are_upper_cased() -> None:
+    """Small letters stand for large ones."""
+    assert checked_charset("charset", "abc-_9") == "ABC-_9"
+
+
+def test_possibilities() -> None:
+    """Each `#` multiplies by the charset's size."""
+    assert possibilities("A#-#", "ABC") == 9
+    assert possibilities("ABCD", "ABC") == 1
+    assert possibilities(patterns.DEFAULT_PATTERN, DEFAULT_CHARSET) == 32**12

@@ -1,0 +1,53 @@
+"""The SQL statements: each has its head, and Python knows them by name."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.record.queries import query, read_queries
+from service.resources import SQL_DIR
+
+FOLDER = SQL_DIR / "queries"
+QUERIES = read_queries(FOLDER)
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_the_head_says_what_the_statement_takes(name: str):
+    """A statement has a name, at least a sentence, and its parameters, those it uses, with their types."""
+    head = [line for line in QUERIES[name].splitlines() if line.startswith("-- ")]
+    assert head[0] == f"-- name: {name}"
+    sentence = " ".join(line[3:] for line in head[1:] if not line.startswith("-- $"))
+    assert re.match(r"[A-Z].*[.]$", sentence)
+    declared = re.findall(r"\$(\d+) [a-z_0-9]+ [a-z0-9]+(?:\[\])?(?=  \$|$)", "  ".join(line[3:] for line in head[1:]))
+    used = re.findall(r"\$(\d+)", "\n".join(line for line in QUERIES[name].splitlines() if not line.startswith("--")))
+    assert list(map(int, declared)) == list(range(1, len(declared) + 1))
+    assert set(declared) == set(used)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.sql")), ids=lambda path: path.name)
+def test_statements_are_in_alphabetical_order(path: Path):
+    """A file's statements are in the order of their names."""
+    names = re.findall(r"^-- name: (\S+)$", path.read_text(), re.MULTILINE)
+    assert names == sorted(names)
+
+
+def test_every_statement_is_used():
+    """No statement is left over that nothing runs."""
+    source = "".join(path.read_text() for path in (SQL_DIR.parent / "service").rglob("*.py"))
+    assert [name for name in QUERIES if f'"{name}"' not in source] == []
+
+
+def test_an_unknown_name_is_an_error():
+    """A statement that isn't there is a KeyError."""
+    with pytest.raises(KeyError):
+        query("no_such_statement")
+
+
+@pytest.mark.parametrize("second", ["one", "Not a name"])
+def test_bad_names_are_errors(tmp_path: Path, second: str):
+    """A name that is there twice, or is none, stops the program."""
+    (tmp_path / "a.sql").write_text("-- name: one\n-- One.\nSELECT 1;\n")
+    (tmp_path / "b.sql").write_text(f"-- name: {second}\n-- Two.\nSELECT 2;\n")
+    with pytest.raises(ValueError, match="bad or there twice"):
+        read_queries(tmp_path)

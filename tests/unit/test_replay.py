@@ -1,0 +1,232 @@
+"""What a replay expects, from a small file of orders whose outcome was worked out by hand."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.replay import check, expect
+from service.replay.expect import Fact
+from service.replay.orders import Order, UnusableFile, codes, read, streams
+
+_ITEMS = [{"sku": "85123A", "quantity": 6, "unitPrice": "2.55"}]
+
+
+def order(value: Any = "40.00", user: Any = "u1", order_id: Any = "1", cancelled: Any = False, **more: Any) -> Any:
+    """A line of a file."""
+    items = more.get("items", _ITEMS)
+    return {"orderId": order_id, "userId": user, "cancelled": cancelled, "orderValue": value, "items": items}
+
+
+ODD_ORDERS = [
+    ("201", "201", order("20.00")),
+    ("201", "422 order_value_too_low", order("19.99")),
+    ("201", "422 order_value_too_low", order("0.00")),
+    ("201", "422 order_value_required", order(None)),
+    ("201", "422 invalid", order("-20.00")),
+    ("201", "422 invalid", order("100000000000")),
+    ("201", "422 invalid", order("20.001")),
+    ("201", "201", order("20.0100")),
+    ("201", "400 malformed", order("twenty")),
+    ("201", "400 malformed", order("NaN")),
+    ("201", "400 malformed", order(True)),
+    ("201", "201", order(25)),
+    ("400 malformed", "400 malformed", order(user=None)),
+    ("400 malformed", "400 malformed", order("-1", user=None)),
+    ("422 invalid", "422 invalid", order(user="a b")),
+    ("422 invalid", "422 invalid", order(user="x" * 101)),
+    ("201", "201", order(user="x" * 100)),
+    ("422 invalid", "422 invalid", order(order_id="1/2")),
+    ("422 invalid", "422 invalid", order(order_id="1" * 97)),
+    ("201", "201", order(order_id="1" * 96)),
+    ("201", "201", order(order_id=None)),
+    ("201", "201", order(items=None)),
+    ("201", "201", order(items=[])),
+    ("201", "400 malformed", order(items="none")),
+    ("201", "400 malformed", order(items=[{"sku": "A", "quantity": 1}])),
+    ("201", "400 malformed", order(items=[{"sku": "A", "quantity": 1.5, "unitPrice": "1"}])),
+    ("201", "422 invalid", order(items=[{"sku": "A", "quantity": 0, "unitPrice": "1"}])),
+    ("201", "422 invalid", order(items=[{"sku": "A", "quantity": -2, "unitPrice": "1"}])),
+    ("201", "422 invalid", order(items=[{"sku": "A", "quantity": 1_000_001, "unitPrice": "1"}])),
+    ("201", "422 invalid", order(items=[{"sku": "A", "quantity": 1, "unitPrice": "-0.01"}])),
+    ("201", "201", order(items=_ITEMS * 1000)),
+    ("201", "422 invalid", order(items=_ITEMS * 1001)),
+    ("201", "413 too_large", order(items=_ITEMS * 1500)),
+    ("201", "422 invalid", order(items=[{"sku": "a\nb", "quantity": 1, "unitPrice": "1"}])),
+    ("201", "400 malformed", order(items=[{"sku": "\ud800", "quantity": 1, "unitPrice": "1"}])),
+    ("201", "422 invalid", order("-1", items=[{"sku": "A", "quantity": 0, "unitPrice": "1"}])),
+    ("201", "422 order_value_too_low", order("-0", items=[{"sku": "A", "quantity": 1, "unitPrice": 0}])),
+]
+"""What answers lock and redeem, and the order."""
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Callable[..., list[Order]]:
+    """The orders of a file with these lines."""
+
+    def make(*lines: Any) -> list[Order]:
+        path = tmp_path / "orders.jsonl"
+        path.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
+        return read(path, "RUN")
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("value", "discount"),
+    [
+        ("20.00", "3.00"),
+        ("20.10", "3.02"),  # 3.015
+        ("20.30", "3.04"),  # 3.045
+        ("33.10", "4.96"),  # 4.965
+        ("33.30", "5.00"),  # 4.995
+        ("20.07", "3.01"),  # 3.0105
+        ("20.09", "3.01"),  # 3.0135
+        ("333.30", "50.00"),  # 49.995
+        ("333.29", "49.99"),  # 49.9935
+        ("18745.86", "50.00"),
+        ("1e2", "15.00"),
+    ],
+)
+def test_discount(value: str, discount: str) -> None:
+    """15 % are rounded half-even to a penny, and never more than 50.00."""
+    assert expect.discount_of(Decimal(value)) == Decimal(discount)
+
+
+@pytest.mark.parametrize(("lock", "redeem", "line"), ODD_ORDERS)
+def test_one_order(made: Callable[..., list[Order]], lock: str, redeem: str, line: Any) -> None:
+    """An order is refused as the contract says, and what was locked in vain is unlocked."""
+    found = expect.expect(made(line), "GBP")
+
+    unlocked = {"unlock 204": 1} if lock == "201" != redeem else {}
+    assert found.answers == {f"lock {lock}": 1, f"redeem {redeem}": 1, **unlocked}
+    assert len(found.facts) == (redeem == "201")
+
+
+def test_rollbacks(made: Callable[..., list[Order]]) -> None:
+    """A cancelled invoice takes back its user's latest redemption that stands; without one there is nothing to do."""
+    found = expect.expect(
+        made(
+            order("-5", "u1", "C1", cancelled=True),  # before any
+            order("20.10", "u1", "1"),
+            order("33.10", "u2", "2"),
+            order("19.00", "u1", "3"),
+            order("100.00", "u1", "4"),
+            order("-5", "u1", "C2", cancelled=True),  # takes 4 back
+            order("-5", None, "C3", cancelled=True),
+            order("50.00", "u1", "5"),
+            order("-5", "u1", "C4", cancelled=True),  # takes 5 back
+            order("-5", "u1", "C5", cancelled=True),  # takes 1 back
+            order("-5", "u1", "C6", cancelled=True),  # none is left
+        ),
+        "GBP",
+    )
+
+    assert found.answers == {
+        "lock 201": 5,
+        "redeem 201": 4,
+        "redeem 422 order_value_too_low": 1,
+        "unlock 204": 1,
+        "rollback 200": 3,
+        expect.NOTHING: 3,
+    }
+    assert found.requests == 14
+    assert [(fact.code, fact.order, str(fact.discount), fact.rolled_back) for fact in found.facts] == [
+        ("RUN-000001", "RUN-1", "3.02", True),
+        ("RUN-000002", "RUN-2", "4.96", False),
+        ("RUN-000004", "RUN-4", "15.00", True),
+        ("RUN-000005", "RUN-5", "7.50", True),
+    ]
+    assert check.totals(found.facts) == {
+        "standing": 1,
+        "rolled back": 3,
+        "users": 1,
+        "discount of all": Decimal("30.48"),
+        "discount standing": Decimal("4.96"),
+    }
+
+
+def test_order_comes_twice(made: Callable[..., list[Order]]) -> None:
+    """An order has one coupon, whoever asks, until that is rolled back."""
+    orders = made(
+        order(user="u1", order_id="1"),
+        order(user="u2", order_id="1"),
+        order("5.00", user="u1", order_id="1"),
+        order(user="u1", order_id="C1", cancelled=True),
+        order(user="u2", order_id="1"),
+    )
+
+    found = expect.expect(orders, "GBP")
+
+    assert found.answers == {
+        "lock 201": 2,
+        "lock 409 order_already_used": 2,
+        "redeem 201": 2,
+        "redeem 409 order_already_used": 2,
+        "rollback 200": 1,
+    }
+    assert [(fact.user, fact.rolled_back) for fact in found.facts] == [("u1", True), ("u2", False)]
+
+
+def test_streams(made: Callable[..., list[Order]]) -> None:
+    """A user's orders stay together in order, as do those of users with an order in common; a guest's are alone."""
+    orders = made(
+        order(user="u1", order_id="1"),
+        order(user=None, order_id="2"),
+        order(user="u2", order_id="3"),
+        order(user=None, order_id="4"),
+        order(user="u3", order_id="5"),
+        order(user="u1", order_id="6"),
+        order(user="u3", order_id="6"),
+        order(user="u2", order_id=None),
+        order(user="u1", order_id=None),
+    )
+
+    assert [[one.line for one in stream] for stream in streams(orders)] == [[1, 5, 6, 7, 9], [2], [3, 8], [4]]
+
+
+def test_codes(made: Callable[..., list[Order]]) -> None:
+    """Each order that is not cancelled takes the next code."""
+    orders = made(order(), order(cancelled=True), order(order_id="2"))
+
+    assert [one.code for one in orders] == ["RUN-000001", "", "RUN-000002"]
+    assert codes("RUN", 2) == ["RUN-000001", "RUN-000002"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["{", "[]", "{}", json.dumps(order(order_id=5)), json.dumps(order(user=5)), json.dumps(order(cancelled="no"))],
+)
+def test_unusable_file(made: Callable[..., list[Order]], line: str) -> None:
+    """A line that is no order is named."""
+    with pytest.raises(UnusableFile, match="line 2 "):
+        made(order(), line)
+
+
+def test_empty_file(made: Callable[..., list[Order]]) -> None:
+    """A file without orders is refused."""
+    with pytest.raises(UnusableFile, match="no orders"):
+        made()
+
+
+def test_differences() -> None:
+    """A row differs where any column says otherwise; errors that cancel each other out in a sum show all the same."""
+    facts = [
+        Fact(f"RUN-{n}", f"u{n}", f"RUN-{n}", Decimal("20.10"), Decimal("3.02"), Decimal("17.08")) for n in range(2)
+    ]
+    swapped = [facts[0]._replace(discount=Decimal("3.01")), facts[1]._replace(discount=Decimal("3.03"))]
+
+    rows = check.fact_rows(facts, 5, {"API": check.Held(facts), "Redis": check.Held(swapped, {"codes free": 2})})
+
+    assert [row.name for row in rows if row.differs] == ["exactly as expected", "codes free"]
+    assert check.outcome_rows(
+        Counter({"lock 201": 2, "redeem 201": 2}), Counter({"redeem 201": 2, "lock 409 x": 2})
+    ) == [
+        ("lock 201", 2, {"API": 0}),
+        ("lock 409 x", 0, {"API": 2}),
+        ("redeem 201", 2, {"API": 2}),
+    ]

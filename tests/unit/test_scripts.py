@@ -1,0 +1,328 @@
+"""Each script is what its head says, and what is composed of it is whole."""
+
+import inspect
+import re
+import struct
+from typing import Any
+from uuid import uuid4
+
+import lupa.lua51
+import msgspec
+import pytest
+
+from service.domain.identity import SCOPES, Caller
+from service.domain.outcomes import BY_NUMBER
+from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.hot.projection import RedisProjector
+from service.hot.scripts import HOT, MENDING, PROJECTION, Scripts, compose
+from service.hot.workspace import Workspace
+from service.operations import assign, coupon, lock, redeem, rollback
+from service.operations.base import Call
+from service.resources import LUA_DIR
+
+WORKERS = ["fence", "set_gate"]
+SOURCES = {path.stem: path.read_text() for path in sorted(LUA_DIR.glob("*.lua"))}
+INCLUDES = {path.stem: path.read_text() for path in sorted((LUA_DIR / "includes").glob("*.lua"))}
+CALLER = Caller(uuid4(), 3, uuid4(), 2, "live", frozenset(SCOPES))
+ID = str(uuid4())
+EVERY = pytest.mark.parametrize("name", SOURCES)
+
+
+def head(name: str) -> str:
+    """A script's head comment."""
+    found = re.match(r"--\[\[ (.*?)\]\]", SOURCES[name], re.DOTALL)
+    assert found, name
+    return found[1]
+
+
+def keys_of(name: str) -> list[tuple[int, str, str]]:
+    """(number, name, kind) of each key in the head."""
+    part = re.search(r"^KEYS +(.*?)^ARGV", head(name), re.DOTALL | re.MULTILINE)
+    assert part, name
+    found = re.findall(r"^ *(\d+) +(\w+) +(string|hash|stream)\b", part[1], re.MULTILINE)
+    return [(int(number), word, kind) for number, word, kind in found]
+
+
+def args_of(name: str) -> int | None:
+    """How many arguments the head numbers; None where it is a list of so many for each."""
+    part = re.search(r"^ARGV +(.*?)^Reply", head(name), re.DOTALL | re.MULTILINE)
+    assert part, name
+    if "for each" in part[1]:
+        return None
+    numbers = [int(number) for number in re.findall(r"(?:^|  | {6,})(\d+) \w+", part[1])]
+    assert numbers == list(range(1, len(numbers) + 1)), (name, numbers)
+    return len(numbers)
+
+
+def _prepared() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
+    """The keys and arguments that each operation's prepare passes."""
+    asked: list[tuple[Any, str | None, dict[str, Any]]] = [
+        (lock.LOCK, "CODE-1", {"userId": "ann", "orderId": "A-1"}),
+        (lock.EXTEND, "CODE-1", {"lockToken": "t"}),
+        (lock.UNLOCK, "CODE-1", {"lockToken": "t"}),
+        (redeem.REDEEM, "CODE-1", {"userId": "ann"}),
+        (redeem.VALIDATE, None, {"code": "CODE-1"}),
+        (coupon.READ, "CODE-1", {}),
+        (assign.ASSIGN_ANY, None, {"bookId": ID, "userId": "ann"}),
+        (assign.ASSIGN_CODE, "CODE-1", {"userId": "ann"}),
+        (rollback.ROLLBACK, ID, {}),
+        (rollback.ROLLBACK_ORDER, "A-1", {}),
+    ]
+    found = {}
+    for operation, code, body in asked:
+        command = operation.prepare(Call(CALLER, "key", "print"), code, msgspec.convert(body, operation.request))
+        found[command.script] = (command.keys, command.args)
+    return found
+
+
+class _Listener:
+    """Takes down what is run, and answers as a script that says yes."""
+
+    def __init__(self) -> None:
+        self.heard: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {}
+
+    async def run(self, partition: int, script: str, names: Any, args: Any) -> list[Any]:
+        assert partition == 2
+        self.heard[script] = (tuple(names), tuple(args))
+        return (
+            [0, "1"]
+            if script in {"seen", "user_coupons"}
+            else [0, *["0"] * 12, "USD"]
+            if script == "book_stats"
+            else [0]
+        )
+
+
+async def _projected() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
+    """What the projector, and Workspace, pass."""
+    listener = _Listener()
+    projector, workspace = RedisProjector(listener.run), Workspace(listener)  # type: ignore[arg-type]
+    await projector.workspace(_row(WorkspaceRow))
+    await projector.book(_row(BookRow))
+    await projector.codes(3, 2, 1, [_row(CodeRow), _row(CodeRow, owner_id="ann")])
+    await projector.user(_row(UserRow))
+    await projector.seen(2, 5)
+    await workspace.book_counts(CALLER, ID)
+    await workspace.user_coupons(CALLER, "ann")
+    await workspace.claim(CALLER, "key", "print")
+    await workspace.settle(CALLER, "key", "print", 200, b"{}", "")
+    return listener.heard
+
+
+def _row(kind: Any, **says: Any) -> Any:
+    """A row with something in each of its fields."""
+    numbers = {
+        "code": "CODE-1",
+        "partition": 2,
+        "workspace": 3,
+        "discount": None,
+        "owner_id": None,
+        "max_redemptions": None,
+        "expires_ms": None,
+    }
+    fields = {field.name: {**numbers, **says}.get(field.name, 1) for field in msgspec.structs.fields(kind)}
+    return kind(**fields)
+
+
+KIND_OF = {
+    "gate": r"\{p2\}:gate",
+    "config": r"\{p2\}:config",
+    "outbox": r"\{p2\}:outbox",
+    "workspace": r"\{p2\}:w3:w",
+    "idempotency": r"\{p2\}:w3:i:(key)?",
+    "bucket": r"\{p2\}:w3:d:\d+",
+    "coupon": r"\{p2\}:w3:c:CODE-1",
+    "orders": r"\{p2\}:w3:o:\d+",
+    "books": r"\{p2\}:w3:x",
+    "book": r"\{p2\}:w3:b:1",
+    "redemption": r"\{p2\}:w3:r:.+",
+    "user": r"\{p2\}:w3:u:1",
+}
+
+
+async def test_callers_pass_the_keys_and_arguments_that_heads_name() -> None:
+    """For each script that the service runs, keys are those of the head in its order, arguments as many."""
+    passed = _prepared() | await _projected()
+    assert set(passed) == {*HOT, *PROJECTION}
+    for name, (names, args) in passed.items():
+        expected = keys_of(name)
+        assert len(names) == len(expected), name
+        for (number, word, _), passed_name in zip(expected, names, strict=True):
+            assert re.fullmatch(KIND_OF[word], passed_name), (name, number, word, passed_name)
+        count = args_of(name)
+        assert count is None or len(args) == count, (name, args)
+    assert passed["put_codes"][1][1::4] == passed["put_codes"][1][1::4]
+    assert (len(passed["put_codes"][1]) - 1) % 4 == 0
+
+
+@EVERY
+def test_a_head_names_keys_arguments_reply_event_and_cost(name: str) -> None:
+    """Each head begins with the script's name and has its five parts; keys are numbered from 1, the gate first."""
+    assert head(name).startswith(f"{name}: ")
+    for part in ("KEYS", "ARGV", "Reply", "Event", "Cost"):
+        assert re.search(rf"^{part} ", head(name), re.MULTILINE), part
+    numbers = [number for number, _, _ in keys_of(name)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert keys_of(name)[0][1:] == ("gate", "string")
+
+
+@EVERY
+def test_a_script_uses_the_keys_and_arguments_of_its_head(name: str) -> None:
+    """No key or argument beyond the head's is read; each key of the head is."""
+    own = SOURCES[name].split("]]", 1)[1]
+    text = own + "".join(INCLUDES[part] for part in _included(name))
+    keys = len(keys_of(name))
+    assert max(int(number) for number in re.findall(r"KEYS\[(\d+)\]", own + INCLUDES["gate"])) <= max(keys, 2)
+    used = {int(number) for number in re.findall(r"KEYS\[(\d+)\]", text)}
+    assert set(range(1, keys + 1)) <= used | ({3} if name in {"coupon", "validate"} else set())
+    if (count := args_of(name)) is not None:
+        assert max([0, *(int(number) for number in re.findall(r"ARGV\[(\d+)\]", own))]) <= count
+
+
+@EVERY
+def test_the_gate_is_the_first_thing_read(name: str) -> None:
+    """The first command of a composed script reads KEYS[1]."""
+    own = SOURCES[name].split("]]", 1)[1]
+    at = re.search(r"redis\.call\((.*)|\bstart\(", own)
+    assert at
+    first = at[0] if at[1] else re.search(r"redis\.call\((.*)", INCLUDES["start"].split("local function start")[1])[0]  # type: ignore[index]
+    assert re.match(r"redis\.call\('M?GET', KEYS\[1\]", first), first
+
+
+@EVERY
+def test_outcomes_are_known(name: str) -> None:
+    """Every outcome that a script or an include names has a number, and the replies of heads are true words."""
+    known = {"OK", "REPEATED"} | {row.code for row in BY_NUMBER.values()}
+    text = SOURCES[name] + "".join(INCLUDES[part] for part in _included(name))
+    assert set(re.findall(r"\bOUT\.(\w+)", text)) <= known
+    assert "OUT." not in compose(name, 0, 1, "n")
+
+
+@EVERY
+def test_nothing_global_is_read_but_what_redis_gives(name: str) -> None:
+    """A composed script compiles in Lua 5.1 and reads no global but Redis's and Lua's own: each include is there that
+    something of is used."""
+    text = compose(name, 0, 1, "n")
+    read, written = _globals(text)
+    if name.startswith("assign"):
+        read -= {"entry_of"}  # state.lua's apply_redeem, which is not run there, needs orders
+    allowed = "redis KEYS ARGV tonumber tostring string math table ipairs pairs type unpack"
+    assert read <= set(allowed.split())
+    assert not written
+
+
+@EVERY
+def test_includes_exist_and_are_used(name: str) -> None:
+    """Each include that a script names is there, once, and something of it is used by what comes after it."""
+    names = _included(name)
+    assert len(set(names)) == len(names)
+    own = SOURCES[name].split("]]", 1)[1]
+    assert names[:1] in ([], ["gate"])
+    for at, part in enumerate(names[1:], 1):
+        defined = re.findall(r"^local (?:function )?(\w+)", INCLUDES[part], re.MULTILINE)
+        later = own + "".join(INCLUDES[other] for other in names[at + 1 :])
+        assert any(re.search(rf"\b{word}\b", later) for word in defined), part
+
+
+def test_every_file_has_its_place() -> None:
+    """Each script is one of those that requests, projection, mending or the worker run; each include is used."""
+    assert set(SOURCES) == {*HOT, *PROJECTION, *MENDING, *WORKERS}
+    assert set(INCLUDES) == {part for name in SOURCES for part in _included(name)}
+
+
+@EVERY
+def test_no_script_makes_code_of_text(name: str) -> None:
+    """No script loads text, and only numbers and words of its own are in what is composed."""
+    text = compose(name, 0, 1, "n")
+    assert not re.search(r"\b(loadstring|dofile|setfenv|cjson|EVAL|EVALSHA|SCRIPT)\b", text)
+    assert "--" not in re.sub(r"'[^'\n]*'", "", text)
+
+
+@EVERY
+def test_partition_epoch_nonce_and_state_are_in_the_text(name: str) -> None:
+    """Each of the four makes another text, and so another digest."""
+    texts = [
+        compose(name, 0, 1, "a"),
+        compose(name, 1, 1, "a"),
+        compose(name, 0, 2, "a"),
+        compose(name, 0, 1, "b"),
+        compose(name, 0, 1, "a", "closed"),
+    ]
+    assert len(set(texts)) == 5
+    assert texts[0].startswith("local PARTITION, EPOCH, OPEN, NONCE = '0', '1', '1 open', 'a'\n")
+
+
+def test_digests_are_of_the_texts() -> None:
+    """A digest is the text's SHA-1, as SCRIPT LOAD answers it; one epoch's are no other's."""
+    import hashlib
+
+    first, second = Scripts(0, 1, "n", [*HOT, *PROJECTION]), Scripts(0, 2, "n", [*HOT, *PROJECTION])
+    assert first.digests == {name: hashlib.sha1(text.encode()).hexdigest() for name, text in first.texts.items()}
+    assert not set(first.digests.values()) & set(second.digests.values())
+
+
+def _included(name: str) -> list[str]:
+    found = re.search(r"^-- @include (.+)$", SOURCES[name], re.MULTILINE)
+    return found[1].split() if found else []
+
+
+def _globals(text: str) -> tuple[set[str], set[str]]:
+    """The globals that a text reads and writes, from its bytecode."""
+    lua: Any = lupa.lua51.LuaRuntime(encoding=None)  # type: ignore[arg-type]
+    dumped = lua.eval(b"function(text) return string.dump(assert(loadstring(text))) end")(text.encode())
+    assert isinstance(dumped, bytes)
+    read, written = set[str](), set[str]()
+    _Bytecode(dumped).function(read, written)
+    return read, written
+
+
+class _Bytecode:
+    """Lua 5.1's, little-endian, with 4-byte instructions and 8-byte sizes and numbers."""
+
+    GETGLOBAL, SETGLOBAL = 5, 7
+
+    def __init__(self, data: bytes) -> None:
+        assert data[:12] == b"\x1bLuaQ\x00\x01\x04\x08\x04\x08\x00"
+        self.data, self.at = data, 12
+
+    def take(self, form: str) -> Any:
+        (value,) = struct.unpack_from("<" + form, self.data, self.at)
+        self.at += struct.calcsize("<" + form)
+        return value
+
+    def text(self) -> str:
+        size = self.take("Q")
+        self.at += size
+        return self.data[self.at - size : self.at - 1].decode() if size else ""
+
+    def function(self, read: set[str], written: set[str]) -> None:
+        """Walk a function and those within it."""
+        self.text()
+        self.at += 4 + 4 + 4
+        code = [self.take("I") for _ in range(self.take("i"))]
+        constants = [self.constant() for _ in range(self.take("i"))]
+        for word in code:
+            if word & 63 == self.GETGLOBAL:
+                read.add(constants[word >> 14])
+            elif word & 63 == self.SETGLOBAL:
+                written.add(constants[word >> 14])
+        for _ in range(self.take("i")):
+            self.function(read, written)
+        lines = self.take("i")
+        self.at += 4 * lines
+        for _ in range(self.take("i")):
+            self.text()
+            self.at += 8
+        for _ in range(self.take("i")):
+            self.text()
+
+    def constant(self) -> Any:
+        kind = self.take("B")
+        return {0: lambda: None, 1: lambda: self.take("B"), 3: lambda: self.take("d"), 4: self.text}[kind]()
+
+
+def test_globals_are_seen() -> None:
+    """The check of globals sees one that is read, one that is written, and one within a function."""
+    read, written = _globals("local a = b; c = a; return function() return d(a, 1.5, nil, true, 'x') end")
+    assert (read, written) == ({"b", "d"}, {"c"})
+    assert inspect.isclass(_Bytecode)

@@ -1,0 +1,143 @@
+"""Codes, ids, text and metadata: exactly what the contract takes."""
+
+import string
+from typing import Annotated
+from uuid import uuid4
+
+import msgspec
+import pytest
+
+from service.domain import keys
+from service.domain.errors import BadField
+from service.domain.words import (
+    CODE_PATTERN,
+    ID_PATTERN,
+    RESERVED_CODES,
+    canonical_code,
+    check_text,
+    is_caller_id,
+    own_id,
+    packed_metadata,
+)
+
+CODE_CHARACTERS = set(string.ascii_letters + string.digits + "-_")
+ID_CHARACTERS = {chr(n) for n in range(33, 127)} - set("/\\?#%")
+SOME = [chr(n) for n in range(256)] + ["ſ", "K", "ß", "İ", "４", "٤", "\u200b", "\u2028", "\ud800", "😀"]
+
+
+def test_codes_have_these_characters() -> None:
+    """A code has letters, digits, - and _ of ASCII, wherever in it, and nothing else: no letter that folds to one."""
+    for character in SOME:
+        for text in (f"{character}ABC", f"AB{character}C", f"ABC{character}"):
+            assert (canonical_code(text) is not None) == (character in CODE_CHARACTERS), ascii(text)
+
+
+def test_codes_have_4_to_64_characters() -> None:
+    """Shorter and longer are no codes, nor is what has a line's end after it."""
+    assert [n for n in range(70) if canonical_code("a" * n)] == list(range(4, 65))
+    assert canonical_code("ABCD\n") is None
+
+
+def test_codes_are_kept_in_upper_case() -> None:
+    """Compared case-insensitively: every spelling is the same code."""
+    assert {canonical_code(text) for text in ("summer-24_x", "SUMMER-24_X", "Summer-24_x")} == {"SUMMER-24_X"}
+    assert canonical_code("----") == "----"
+
+
+def test_words_of_paths_are_no_codes() -> None:
+    """The path segments of the contract are reserved, in every case; what only begins so is not."""
+    words = (
+        "LOCK REDEEM ASSIGN UNASSIGN UNLOCK EXTEND VALIDATE CODES GENERATE ACTIVE USER-SPECIFIC TIME-SPECIFIC".split()
+    )
+    assert frozenset(words) == RESERVED_CODES
+    for word in words:
+        assert canonical_code(word) is None
+        assert canonical_code(word.lower()) is None
+        assert canonical_code(word + "1") == word + "1"
+
+
+def test_ids_of_callers_have_these_characters() -> None:
+    """A userId or orderId is printable ASCII without space, / \\ ? # %."""
+    for character in SOME:
+        for text in (f"{character}a", f"a{character}", f"a{character}a"):
+            assert is_caller_id(text) == (character in ID_CHARACTERS), ascii(text)
+
+
+def test_ids_of_callers_have_1_to_100_characters() -> None:
+    """Neither '.' nor '..' is one; '...' is, and so is what begins with them."""
+    assert [n for n in range(105) if is_caller_id("a" * n)] == list(range(1, 101))
+    assert [text for text in (".", "..", "...", ".a", "..a", "a.", ".\n", "..\n") if is_caller_id(text)] == [
+        "...", ".a", "..a", "a.",
+    ]  # fmt: skip
+
+
+def test_what_schemas_say_is_what_is_checked() -> None:
+    """The patterns of the OpenAPI document take and refuse the same as the decoder."""
+    kinds = {CODE_PATTERN: canonical_code, ID_PATTERN: is_caller_id}
+    for pattern, check in kinds.items():
+        decoder = msgspec.json.Decoder(Annotated[str, msgspec.Meta(pattern=pattern)])
+        for text in ["abcd", "ABCD\n", ".", "..", "a b c", "ä" * 5, "x" * 64, "x" * 101, "a.bc", "\nabcd"]:
+            try:
+                decoder.decode(msgspec.json.encode(text))
+                taken = True
+            except msgspec.ValidationError:
+                taken = False
+            assert taken == bool(check(text)), (pattern, text)
+
+
+def test_ids_of_ours_are_uuids_in_their_usual_spelling() -> None:
+    """Upper case is taken, braces, URN and bare hexadecimal are not."""
+    value = uuid4()
+    assert own_id(str(value)) == own_id(str(value).upper()) == value
+    for text in (value.hex, f"{{{value}}}", value.urn, f"{value} ", f" {value}"[:36], "", "x" * 36, "-" * 36, "é" * 36):
+        assert own_id(text) is None
+    assert own_id("0_0" + str(value)[3:]) is None
+    assert own_id("٠" + str(value)[1:]) is None
+
+
+@pytest.mark.parametrize("bad", ["\x00", "\n", "\t", "\x1f", "\x7f", "\x85", "\u2028", "\ud800", "\u202e"])
+def test_text_is_printable(bad: str) -> None:
+    """Control characters, lone surrogates and what steers the display are refused, letters of all scripts are not."""
+    for text in (bad, f"a{bad}", f"{bad}a"):
+        with pytest.raises(BadField) as told:
+            check_text("name", text, 1, 255)
+        assert (told.value.field, told.value.malformed) == ("name", False)
+    check_text("name", "Grüße, 日本 😀 ’“", 1, 255)
+
+
+def test_text_has_a_length_in_characters() -> None:
+    """Its bounds are taken, one more and one fewer are not; None is no text."""
+    check_text("name", None, 1, 3)
+    check_text("name", "", 0, 3)
+    for text in ("a", "😀😀😀"):
+        check_text("name", text, 1, 3)
+    for text in ("", "aaaa"):
+        with pytest.raises(BadField):
+            check_text("name", text, 1, 3)
+
+
+@pytest.mark.parametrize("bad", ["\x00", "\n", "\b", "\x0b", "\x1f", "\x7f", "\x80", "\x9f"])
+def test_metadata_is_without_control_characters(bad: str) -> None:
+    """In a key or a value, however deep; what only looks like an escape is text."""
+    for metadata in ({"a": bad}, {bad: 1}, {"a": {"b": ["c", {"d": f"x{bad}"}]}}, {"a": f"\\{bad}"}):
+        with pytest.raises(BadField) as told:
+            packed_metadata("metadata", metadata, 1024)
+        assert told.value.field == "metadata"
+    assert packed_metadata("metadata", {"a": "\\n \\u0000 \xa0é"}, 1024) == '{"a":"\\\\n \\\\u0000 \xa0é"}'.encode()
+
+
+def test_metadata_has_so_many_bytes() -> None:
+    """As JSON in UTF-8: to the bound, and not a byte more; none and empty are {}."""
+    assert packed_metadata("metadata", None, 10) == packed_metadata("metadata", {}, 10) == b"{}"
+    assert packed_metadata("metadata", {"a": "é" * 8}, 24) == '{"a":"éééééééé"}'.encode()
+    with pytest.raises(BadField):
+        packed_metadata("metadata", {"a": "é" * 8}, 23)
+
+
+def test_keys_of_redis_never_meet() -> None:
+    """Names of keys are made of numbers, and of text that is the last part and has no space."""
+    assert (keys.gate(3), keys.outbox(3), keys.config(3)) == ("{p3}:gate", "{p3}:outbox", "{p3}:config")
+    assert keys.prefix(3, 14) == "{p3}:w14:"
+    assert keys.bucket("CODE-1") == 52_333
+    assert all(0 <= keys.bucket(f"CODE-{n}") < 131_072 for n in range(1000))
+    assert {keys.partition_of(str(uuid4()), 4) for _ in range(200)} == {0, 1, 2, 3}
