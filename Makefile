@@ -7,7 +7,7 @@ SUITES := unit lua integration faults browser
 PRESENT := $(foreach suite,$(SUITES),$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format lock clean $(SUITES)
+.PHONY: help run test lint types format lock memory clean $(SUITES)
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ lock: $(READY) ## resolve the dependencies again (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock
 	uv pip compile pyproject.toml -c requirements.lock --universal --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate -o deploy/requirements.lock
+
+memory: $(READY) ## print what an idle code costs in Redis, at a million of them
+	@$(BIN)/python -m loadtests.memory
 
 clean: ## remove .venv and what tools leave behind, but no data
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -10,10 +10,8 @@ Cost  O(1), 5 commands ]]
 -- @include gate outbox book idempotency
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-if got[1] ~= OPEN then
-  local no = gate_refuses(got[1], true, true)
-  if no then return { no } end
-end
+local no = gate_refuses(got[1], true, true)
+if no then return { no } end
 if not got[2] then return { OUT.recovering } end
 if got[3] and string.sub(got[3], 1, #ARGV[1] + 3) ~= ARGV[1] .. ' c ' then return { OUT.OK } end
 if ARGV[2] == '' then

@@ -12,17 +12,8 @@ Cost  O(n) in the books of which the user holds coupons, where its number is lim
 -- @include gate outbox book coupon locks place holding idempotency view state assigning
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-if got[1] ~= OPEN then
-  local no = gate_refuses(got[1], false, false)
-  if no then return { no } end
-end
-if not got[2] then return { OUT.recovering } end
-local workspace = read_workspace(got[2])
-local now = clock(workspace)
-if got[3] then
-  local known = replay(got[3], ARGV[1], now)
-  if known then return known end
-end
+local reply, workspace, now = enter(got, false, false)
+if reply then return reply end
 local number = redis.call('HGET', KEYS[4], ARGV[2])
 if not number then return { OUT.book_not_found } end
 local book, user = read_book(number), ARGV[3]

@@ -10,10 +10,8 @@ Cost  O(log n), 8 commands ]]
 -- @include gate book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-if got[1] ~= OPEN then
-  local no = gate_refuses(got[1], true, true)
-  if no then return { no } end
-end
+local no = gate_refuses(got[1], true, true)
+if no then return { no } end
 if not got[2] then return { OUT.recovering } end
 local workspace = read_workspace(got[2])
 local now = clock(workspace)

@@ -9,10 +9,8 @@ Cost  O(1), 4 commands ]]
 -- @include gate book idempotency
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-if got[1] ~= OPEN then
-  local no = gate_refuses(got[1], true, true)
-  if no then return { no } end
-end
+local no = gate_refuses(got[1], true, true)
+if no then return { no } end
 if not got[2] then return { OUT.recovering } end
 local now = clock(read_workspace(got[2]))
 if got[3] and ARGV[3] ~= '1' then

@@ -10,10 +10,8 @@ Cost  O(1), 4 commands ]]
 -- @include gate
 
 local got = redis.call('MGET', KEYS[1], KEYS[4])
-if got[1] ~= OPEN then
-  local no = gate_refuses(got[1], true, true)
-  if no then return { no } end
-end
+local no = gate_refuses(got[1], true, true)
+if no then return { no } end
 if not got[2] or tonumber(string.match(got[2], '^%S+')) < tonumber(ARGV[1]) then
   redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[2])
   redis.call('HSET', KEYS[3], string.match(ARGV[2], '^%S+'), ARGV[3])

@@ -9,10 +9,8 @@ Cost  O(n) in the codes, at most 200 of them: 3 commands for an idle one, 20 oth
 -- @include gate book coupon locks place holding
 
 local gate = redis.call('GET', KEYS[1])
-if gate ~= OPEN then
-  local no = gate_refuses(gate, true, true)
-  if no then return { no } end
-end
+local no = gate_refuses(gate, true, true)
+if no then return { no } end
 local number, added, book = ARGV[1], 0, nil
 local PLAIN = '- 0 - - 1'
 

@@ -9,10 +9,8 @@ Cost  O(1), 3 commands ]]
 -- @include gate
 
 local gate = redis.call('GET', KEYS[1])
-if gate ~= OPEN then
-  local no = gate_refuses(gate, true, true)
-  if no then return { no } end
-end
+local no = gate_refuses(gate, true, true)
+if no then return { no } end
 local known = redis.call('HGET', KEYS[3], 'cap')
 if not known or tonumber(string.match(known, '^%S+')) < tonumber(ARGV[1]) then
   redis.call('HSET', KEYS[3], 'cap', ARGV[1] .. ' ' .. ARGV[2])

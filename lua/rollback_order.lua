@@ -11,17 +11,8 @@ Cost  O(k log n) in the order's k redemptions and their coupons' uses, at most 3
 -- @include gate outbox book coupon locks place holding idempotency orders state rolling
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-if got[1] ~= OPEN then
-  local no = gate_refuses(got[1], true, false)
-  if no then return { no } end
-end
-if not got[2] then return { OUT.recovering } end
-local workspace = read_workspace(got[2])
-local now = clock(workspace)
-if got[3] then
-  local known = replay(got[3], ARGV[1], now)
-  if known then return known end
-end
+local reply, workspace, now = enter(got, true, false)
+if reply then return reply end
 local entry = redis.call('HGET', KEYS[4], ARGV[4])
 if not entry then return { OUT.order_not_found } end
 local ids = {}

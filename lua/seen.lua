@@ -8,10 +8,8 @@ Cost  O(1), 2 commands ]]
 -- @include gate
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-if got[1] ~= OPEN then
-  local no = gate_refuses(got[1], true, true)
-  if no then return { no } end
-end
+local no = gate_refuses(got[1], true, true)
+if no then return { no } end
 local last = tonumber(got[2] or '0')
 if last >= tonumber(ARGV[1]) and last < tonumber(ARGV[2]) then
   last = tonumber(ARGV[2])

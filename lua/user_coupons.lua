@@ -8,9 +8,7 @@ Cost  O(n) in the books of which the user holds coupons ]]
 -- @include gate book holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-if got[1] ~= OPEN then
-  local no = gate_refuses(got[1], true, true)
-  if no then return { no } end
-end
+local no = gate_refuses(got[1], true, true)
+if no then return { no } end
 if not got[2] then return { OUT.recovering } end
 return { OUT.OK, (holdings(ARGV[1], clock(read_workspace(got[2])))) }

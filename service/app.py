@@ -5,7 +5,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import offapi
 from litestar import Litestar, Request, Response
 from litestar.openapi.config import OpenAPIConfig
@@ -25,7 +24,7 @@ from service.api.schemas import Structs
 from service.api.users import Users
 from service.config import Settings
 from service.domain.errors import Refusal
-from service.record.pool import is_away
+from service.record.pool import ERRORS, is_away
 from service.wiring import connected
 
 _TAGS = [
@@ -58,9 +57,7 @@ def create_app(settings: Settings) -> Litestar:
         lifespan=[lifespan],
         exception_handlers={
             **problems.HANDLERS,
-            asyncpg.PostgresError: _refuse_postgres,
-            asyncpg.InterfaceError: _refuse_postgres,
-            OSError: _refuse_postgres,
+            **dict.fromkeys(ERRORS, _refuse_postgres),
         },
         openapi_config=_openapi(),
         plugins=[Structs()],

@@ -5,7 +5,6 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
-import asyncpg
 import structlog
 
 from service.api.context import Context
@@ -70,7 +69,7 @@ class _Watch:
                 async with asyncio.timeout(ASK_TIMEOUT_S):
                     await self.look()
                 away = False
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except postgres.ERRORS as error:
                 if not away:
                     log.warning("postgres_away", error=type(error).__name__)
                 away = True

@@ -3,8 +3,9 @@
 
 local W = string.sub(KEYS[2] or '', 1, -2) -- '{pN}:w<workspace>:', before every key of the workspace
 
--- What the gate answers where it isn't simply open: nil to go on, else the outcome.
+-- What the gate answers: nil to go on, else the outcome.
 local function gate_refuses(gate, passes_full, passes_behind)
+  if gate == OPEN then return nil end
   if gate == EPOCH .. ' full' then return not passes_full and OUT.behind or nil end
   if gate == EPOCH .. ' behind' then return not passes_behind and OUT.behind or nil end
   return OUT.recovering

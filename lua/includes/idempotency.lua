@@ -20,6 +20,17 @@ local function replay(entry, fingerprint, now)
   return reply
 end
 
+-- How scripts start, with what they read first {gate, workspace, idempotency entry}: the reply that ends them, or nil, the
+-- workspace's settings and the time.
+local function enter(got, passes_full, passes_behind)
+  local no = gate_refuses(got[1], passes_full, passes_behind)
+  if no then return { no } end
+  if not got[2] then return { OUT.recovering } end
+  local workspace = read_workspace(got[2])
+  local now = clock(workspace)
+  return got[3] and replay(got[3], ARGV[1], now), workspace, now
+end
+
 local function keep(key, fingerprint, outcome, payload, workspace)
   redis.call('SET', key, fingerprint .. ' ' .. outcome .. ' ' .. payload, 'PX', workspace.keep_ms)
 end

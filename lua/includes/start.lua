@@ -4,17 +4,8 @@
 -- The request {workspace, now, c, book, max}; or nil and the reply that ends it.
 local function start(passes_full, passes_behind)
   local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
-  if got[1] ~= OPEN then
-    local no = gate_refuses(got[1], passes_full, passes_behind)
-    if no then return nil, { no } end
-  end
-  if not got[2] then return nil, { OUT.recovering } end
-  local workspace = read_workspace(got[2])
-  local now = clock(workspace)
-  if got[3] then
-    local known = replay(got[3], ARGV[1], now)
-    if known then return nil, known end
-  end
+  local reply, workspace, now = enter(got, passes_full, passes_behind)
+  if reply then return nil, reply end
   local number = redis.call('HGET', KEYS[4], ARGV[2])
   if not number then return nil, { OUT.coupon_not_found } end
   local book = read_book(string.match(number, '^%d+'))

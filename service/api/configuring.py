@@ -9,9 +9,11 @@ from service.domain.identity import Caller
 
 
 def check_open(context: Context, caller: Caller) -> None:
-    """Refusal `recovering`, before anything is written, where the change couldn't be projected."""
+    """Refusal `recovering` or `unavailable`, before anything is written, where the change couldn't be projected."""
     if caller.partition not in context.open_partitions:
         raise Refusal("recovering", retry_after_ms=random.randint(500, 2000))  # noqa: S311, no secret
+    if not context.decider.link.connected:
+        raise Refusal("unavailable", retry_after_ms=random.randint(500, 1500))  # noqa: S311, no secret
 
 
 async def projected(context: Context, partition: int, version: int, write: Awaitable[None]) -> None:

@@ -15,6 +15,7 @@ from service.api.hot import call_of, carry_out, perform
 from service.api.reading import json_body, query
 from service.domain import words
 from service.domain.codes import PatchCoupon
+from service.domain.errors import Refusal
 from service.domain.money import Money
 from service.domain.times import to_ms
 from service.domain.words import UserId
@@ -236,7 +237,10 @@ class Coupons(Controller):
             changes["expires_ms"] = None if said.expires_at is None else to_ms(said.expires_at)
         row = await patch_coupon(context.pool, who.workspace, who.partition, code_of(code), changes)
         await projected(context, who.partition, row.version, context.projector.coupon(row))
-        return await carry_out(request, coupon.READ, call_of(request, who), code, coupon.ReadCoupon())
+        try:
+            return await carry_out(request, coupon.READ, call_of(request, who), code, coupon.ReadCoupon())
+        except Refusal as refusal:  # the change stands, it just can't be shown
+            raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal
 
 
 class Rollbacks(Controller):

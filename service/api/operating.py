@@ -4,7 +4,6 @@ import asyncio
 import time
 from typing import Any, Literal
 
-import asyncpg
 from litestar import Controller, Request, Response, get
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
@@ -16,6 +15,7 @@ from service.domain.errors import Refusal
 from service.domain.words import Answer
 from service.operations.base import encode
 from service.record.partitions import Partition, read_partition
+from service.record.pool import ERRORS
 
 CHECK_S = 1.0
 
@@ -98,7 +98,7 @@ class Operating(Controller):
         try:
             async with asyncio.timeout(CHECK_S):
                 await context.pool.fetchval("SELECT 1")
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except ERRORS:
             failing.append("postgres")
         if not failing:
             states = await asyncio.gather(*(_state(context, p) for p in range(context.settings.partitions)))

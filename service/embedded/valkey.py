@@ -15,6 +15,11 @@ _PING_TIMEOUT_S = 1.0
 _PORTS = range(20_000, 30_000)
 
 
+# The wheel's server uses glibc's malloc, for which Lua's many small objects are slow unless it may keep more of them at
+# hand: a lock costs 24 µs instead of 32, a redeem 37 instead of 43.
+_MALLOC = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=1000"}
+
+
 class Valkey:
     """Valkey with its data in `<data_dir>/valkey`. Its port is drawn at each start and kept for that run."""
 
@@ -24,7 +29,7 @@ class Valkey:
         self.part = Part(
             name="redis",
             argv=[str(_binary()), *self._options()],
-            env=dict(os.environ),
+            env=os.environ | _MALLOC,
             log=data_dir / "valkey.log",
             keep_fd=keep_fd,
         )

@@ -23,6 +23,8 @@ MIN_VERSION = 14
 _DURABLE = ("on", "remote_apply")
 # A process that is frozen in a transaction holds locks: another worker's on a lease that ended 10 s after, for one.
 _PATIENCE = {"idle_in_transaction_session_timeout": "8s", "statement_timeout": "30s"}
+ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What any call may raise; the last of a connection that breaks while something is under way on it."""
 _AWAY = (
     OSError,  # TimeoutError among them
     asyncpg.PostgresConnectionError,
@@ -33,6 +35,7 @@ _AWAY = (
     asyncpg.QueryCanceledError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,  # a primary that became a replica
+    asyncpg.InternalClientError,
 )
 
 
@@ -67,7 +70,7 @@ async def connect_when_there(database_url: str, **options: Any) -> asyncpg.Pool:
     while True:
         try:
             return await connect(database_url, **options)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except ERRORS as error:
             if not is_away(error):
                 raise
             log.warning("waiting_for_postgres", error=type(error).__name__)
@@ -88,7 +91,7 @@ def reaching() -> Iterator[None]:
     """Turn a Postgres that is away into Refusal `unavailable`, to be tried again after a while (jittered)."""
     try:
         yield
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except ERRORS as error:
         if not is_away(error):
             raise
         raise Refusal("unavailable", retry_after_ms=random.randint(1000, 3000)) from error  # noqa: S311, no secret

@@ -4,9 +4,7 @@ import asyncio
 import heapq
 from itertools import count
 
-import asyncpg
-
-from service.record.pool import Database
+from service.record.pool import ERRORS, Database
 from service.record.queries import query
 
 MAX_WAITERS = 10_000
@@ -58,7 +56,7 @@ class Recorded:
             try:
                 for partition, epoch, seq in await self._database.fetch(query("read_cursors"), list(self._waiting)):
                     await self._wake(partition, epoch, seq)
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except ERRORS:
                 await asyncio.sleep(PAUSE_AFTER_ERROR_S)
             await asyncio.sleep(INTERVAL_S)
 

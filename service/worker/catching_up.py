@@ -13,6 +13,7 @@ from service.hot.scripts import Scripts
 from service.hot.server import Server
 from service.record.changes import changes_since
 from service.record.partitions import read_partition
+from service.record.pool import ERRORS
 from service.worker.opening import project
 
 LOOK_S = 1.0
@@ -43,5 +44,5 @@ async def catch_up(projector: RedisProjector, pool: asyncpg.Pool, partition: int
                 async for change in changes_since(pool, partition, seen):
                     await project(projector, partition, change)
             missing = wanted
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except ERRORS as error:
             log.warning("postgres_away", error=type(error).__name__)

@@ -14,6 +14,7 @@ from service.record import jobs
 from service.record.codes import insert_codes
 from service.record.jobs import JobRow, LostLease
 from service.record.partitions import bump_config_version
+from service.record.pool import ERRORS
 
 LEASE_S = 30
 IDLE_S = 0.5
@@ -42,7 +43,7 @@ class Generator:
         while True:
             try:
                 worked = await self.run_one()
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except ERRORS as error:
                 log.warning("postgres_away", error=type(error).__name__)
                 worked = False
             if not worked:

@@ -6,6 +6,7 @@ import asyncpg
 import structlog
 
 from service.record.facts import prune_keys
+from service.record.pool import ERRORS
 from service.record.queries import query
 
 EVERY_S = 600.0
@@ -23,6 +24,6 @@ async def keep_house(pool: asyncpg.Pool) -> None:
             for _ in range(MOST_PRUNINGS):
                 if await prune_keys(pool, KEYS_AT_ONCE) < KEYS_AT_ONCE:
                     break
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except ERRORS as error:
             log.warning("postgres_away", error=type(error).__name__)
         await asyncio.sleep(EVERY_S)

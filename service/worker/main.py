@@ -84,7 +84,7 @@ class Keeper:
                 pause_s = ALARM_S
             except (OSError, Broken, RedisError, hiredis.ReplyError) as error:
                 self._log.warning("redis_away", error=type(error).__name__)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            except postgres.ERRORS as error:
                 self._log.warning("postgres_away", error=type(error).__name__)
             await _pause(stopping, pause_s)
 
@@ -141,7 +141,7 @@ class Keeper:
                 async with asyncio.timeout(RENEW_S):
                     if not await renew_lease(self._pool, self._partition, fence, LEASE_MS):
                         raise LeaseLost("another worker has it")
-            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            except postgres.ERRORS:
                 self._log.warning("lease_not_renewed")  # the fence keeps us from writing if another took it
 
     async def _watch(self, server: Server, scripts: Scripts, flusher: Flusher) -> None:
@@ -202,7 +202,7 @@ async def work(settings: Settings) -> None:
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     try:
         await ensure_partitions(pool, settings.partitions)
-        metrics.serve(settings.metrics_port)
+        metrics.serve(settings.host, settings.metrics_port)
         keepers = [Keeper(settings, pool, redis, p, holder) for p in range(settings.partitions)]
         housekeeping = asyncio.create_task(keep_house(pool))
         await asyncio.gather(*(keeper.run(stopping) for keeper in keepers))

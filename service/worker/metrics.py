@@ -21,7 +21,7 @@ def follow(partition: int, flusher: Flusher) -> None:
     _QUARANTINED.labels(label).set_function(lambda: flusher.quarantined)
 
 
-def serve(port: int | None) -> None:
+def serve(host: str, port: int | None) -> None:
     """Answer `GET /metrics` on a port of its own; nowhere where none is set."""
     if port is not None:
-        start_http_server(port, addr="127.0.0.1")
+        start_http_server(port, addr=host)
