@@ -46,8 +46,8 @@ class Service:
         for client in (self.anonymous, *self._clients.values()):
             client.close()
 
-    def redis(self) -> "redis.Redis":
-        """A client of its Redis as it runs now."""
+    def redis(self) -> Any:
+        """A client of its Redis as it runs now; what it answers is text."""
         return redis.Redis.from_url(self.run.facts["redisUrl"], decode_responses=True)
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:

@@ -12,6 +12,7 @@ from service.api.context import Context
 from service.api.documented import documented
 from service.api.reading import query
 from service.domain.errors import Refusal
+from service.domain.outcomes import BY_CODE
 from service.domain.words import Answer
 from service.operations.base import encode
 from service.record.partitions import Partition, read_partition
@@ -51,6 +52,14 @@ class Consistency(Answer):
     last_recorded: str
     last_reconciled_at: str | None
     drift: dict[str, int]
+
+
+class ProblemType(Answer):
+    """A refusal, as its code names it."""
+
+    code: str
+    status: int
+    title: str
 
 
 class Operating(Controller):
@@ -134,6 +143,14 @@ class Operating(Controller):
             last_reconciled_at=None,
             drift={},
         )
+
+    @get("/problems/{code:str}", include_in_schema=False)
+    async def problem(self, code: str) -> ProblemType:
+        """What a problem's `type` means. No credentials."""
+        outcome = BY_CODE.get(code)
+        if outcome is None:
+            raise Refusal("not_found")
+        return ProblemType(code=outcome.code, status=outcome.status, title=outcome.sentence)
 
     @get("/metrics", include_in_schema=False)
     async def metrics(self) -> Response[bytes]:

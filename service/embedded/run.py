@@ -281,6 +281,6 @@ async def _missing(host: str, port: int) -> tuple[bool, str] | None:
             return None
     except (OSError, IndexError, ValueError) as error:
         return False, f"the API does not answer ({type(error).__name__})"
-    with contextlib.suppress(ValueError, AttributeError):
-        return True, str(json.loads(body).get("detail", "no reason given"))
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        return True, ", ".join(json.loads(body)["failing"]) + " not ready"
     return True, "no reason given"

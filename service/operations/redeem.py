@@ -32,9 +32,6 @@ class Item(Request):
     quantity: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
     unit_price: Money
 
-    def __post_init__(self) -> None:
-        check_text("items.sku", self.sku, 1, 255)
-
 
 class ValidateRequest(Request):
     """A use of a coupon to try out."""
@@ -89,8 +86,9 @@ def _checked(request: RedeemRequest | ValidateRequest) -> _Checked:
         if request.order_value is not None:
             value_e4 = to_e4("orderValue", request.order_value, allowed)
             digits = digits_of(value_e4)
-        for item in request.items or ():
-            digits = max(digits, digits_of(to_e4("items.unitPrice", item.unit_price, allowed)))
+        for place, item in enumerate(request.items or ()):
+            check_text(f"items[{place}].sku", item.sku, 1, 255)
+            digits = max(digits, digits_of(to_e4(f"items[{place}].unitPrice", item.unit_price, allowed)))
         return _Checked(value_e4, digits, metadata)
     except BadField as bad:
         raise refusal_of_field(bad) from None

@@ -57,7 +57,8 @@ class Keeper:
     2. Where Postgres says that it is open, Redis agrees, and the anchor is in its place, go on; else open it.
     3. Record, project, generate; look at the gate four times a second, and set it when the record falls behind.
     4. On anything strange start from 2; when the lease is lost, from 1. Where events are missing that were never
-       recorded, raise the alarm, again and again: to go on would throw away what was answered; a human must decide.
+       recorded, raise the alarm, again and again, and let nothing more be decided: to go on would throw away what was
+       answered; a human must say so.
     5. When asked to stop, record what is there and give the lease back.
     """
 
@@ -79,8 +80,12 @@ class Keeper:
             except (Unverified, Fenced, AnchorLost) as strange:
                 self._log.warning("unverified", reason=str(strange))
                 pause_s = 0.0
-            except (OutboxGap, TooManyRefused, UnfitRedis) as alarm:
+            except (OutboxGap, TooManyRefused) as alarm:
                 self._log.error("stopped", reason=str(alarm), next_try_s=ALARM_S)
+                await self._stop_deciding()
+                pause_s = ALARM_S
+            except UnfitRedis as unfit:
+                self._log.error("unfit", reason=str(unfit), next_try_s=ALARM_S)
                 pause_s = ALARM_S
             except (OSError, Broken, RedisError, hiredis.ReplyError) as error:
                 self._log.warning("redis_away", error=type(error).__name__)
@@ -112,6 +117,22 @@ class Keeper:
             await release_lease(self._pool, self._partition, fence)
         except BaseExceptionGroup as group_error:
             raise _first(group_error) from None
+        finally:
+            connection.close()
+
+    async def _stop_deciding(self) -> None:
+        """Nothing can be recorded: let nothing more be decided that would have to be."""
+        try:
+            connection = await connect(self._redis_url, "scrip-worker")
+        except OSError:
+            return
+        server = Server(connection, self._partition)
+        try:
+            gate = await server.read_gate()
+            if gate.endswith((" open", " full")):
+                await server.move_gate(gate, f"{gate.split(' ')[0]} behind")
+        except (Broken, Fenced, hiredis.ReplyError) as error:
+            self._log.warning("gate_not_moved", error=type(error).__name__)
         finally:
             connection.close()
 

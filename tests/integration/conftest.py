@@ -17,6 +17,10 @@ from redis.backoff import NoBackoff
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
 from service.record.migrations import migrate
+from tests.integration.flush_fixtures import make_flusher, shop
+from tests.integration.record_fixtures import kept, pool
+
+__all__ = ["kept", "make_flusher", "pool", "shop"]  # fixtures of several files, for pytest to find here
 
 _numbers = count(1)
 

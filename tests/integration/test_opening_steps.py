@@ -1,7 +1,7 @@
 """Opening a partition, killed at each of its commands to Redis."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -17,7 +17,8 @@ from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.domain.identity import SCOPES, Caller
 from service.hot.connection import Broken, Link, connect
-from service.hot.deciding import Decider
+from service.hot.deciding import Decider, Reply
+from service.hot.scripts import Scripts
 from service.hot.server import Server
 from service.operations import assign, coupon, lock, redeem, rollback
 from service.operations.base import Call, Operation
@@ -40,9 +41,9 @@ class Dying(Server):
         self._count()
         return await super().command(*command)
 
-    async def run(self, *args: Any) -> Any:
+    async def run(self, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
         self._count()
-        return await super().run(*args)
+        return await super().run(scripts, script, names, args)
 
     def _count(self) -> None:
         if self.left == 0:
@@ -94,7 +95,9 @@ class Place:
         async for name in self.redis.scan_iter(match=f"{self.caller.prefix}*"):
             match await self.redis.type(name):
                 case b"string":
-                    found[name] = _without_key(await self.redis.get(name))
+                    record = await self.redis.get(name)
+                    assert isinstance(record, bytes)
+                    found[name] = _without_key(record)
                 case b"hash":
                     found[name] = await self.redis.hgetall(name)
                 case b"set":

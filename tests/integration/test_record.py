@@ -1,22 +1,18 @@
-"""The record: facts, partitions, histories and waiting, on a real Postgres."""
+"""The record: facts, idempotency keys, partitions and waiting, on a real Postgres."""
 
 import asyncio
 import contextlib
-import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import Iterable
 from typing import Any
-from uuid import UUID
 
 import asyncpg
 import msgspec
 import pytest
-import pytest_asyncio
-import uuid_utils
 
 from service.domain.errors import Refusal
-from service.domain.events import Answered, Assigned, Event, Fact, Redeemed, RequestPart, RolledBack
-from service.record import facts, histories, waiting
-from service.record.facts import facts_in_order, live_keys, prune_keys, record
+from service.domain.events import Answered, Event, RequestPart
+from service.record import facts, waiting
+from service.record.facts import facts_in_order, live_keys, prune_keys
 from service.record.partitions import (
     LeaseLost,
     WrongPartitions,
@@ -33,79 +29,7 @@ from service.record.partitions import (
 )
 from service.record.pool import UnfitDatabase, connect, reaching
 from service.record.waiting import Recorded
-
-NOW_MS = int(time.time() * 1000)
-
-
-class Record:
-    """A partition with an epoch, and its cursor."""
-
-    def __init__(self, pool: asyncpg.Pool, fence: int, epoch: int) -> None:
-        self.pool, self.fence, self.epoch, self.seq = pool, fence, epoch, 0
-
-    async def write(self, *events: Event) -> bool:
-        """Number the events and record them in one batch."""
-        numbered = [
-            msgspec.structs.replace(event, epoch=self.epoch, seq=self.seq + i) for i, event in enumerate(events, 1)
-        ]
-        to_seq = self.seq + len(events)
-        async with self.pool.acquire() as connection:
-            moved = await record(connection, 0, self.epoch, self.seq, to_seq, self.fence, numbered, b"digest")
-        self.seq = to_seq if moved else self.seq
-        return moved
-
-    async def facts(self, **options: Any) -> list[Fact]:
-        """All facts, as read back."""
-        async with (
-            self.pool.acquire() as connection,
-            contextlib.aclosing(facts_in_order(connection, 0, **options)) as all_,
-        ):
-            return [fact async for fact in all_]
-
-
-@pytest_asyncio.fixture
-async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
-    async with contextlib.AsyncExitStack() as stack:
-        pool = await connect(database_url)
-        stack.push_async_callback(pool.close)
-        await ensure_partitions(pool, 2)
-        yield pool
-
-
-@pytest_asyncio.fixture
-async def kept(pool: asyncpg.Pool) -> Record:
-    fence = await take_lease(pool, 0, "test", 60_000)
-    assert fence is not None
-    epoch = await begin_epoch(pool, 0, fence, "nonce")
-    assert await enter_epoch(pool, 0, fence, (0, 0), epoch, b"first")
-    return Record(pool, fence, epoch)
-
-
-def assigned(code: str = "CODE", user: str = "user", at_ms: int = NOW_MS, **more: Any) -> Assigned:
-    return Assigned(epoch=0, seq=0, workspace=1, book=2, code=code, user=user, at_ms=at_ms, **more)
-
-
-def redeemed(code: str = "CODE", **more: Any) -> Redeemed:
-    fields = {
-        "workspace": 1,
-        "book": 2,
-        "user": "user",
-        "at_ms": NOW_MS,
-        "order": None,
-        "redemption_id": str(uuid_utils.uuid7()),
-        "value_e4": 1_000_000,
-        "currency": "USD",
-        "digits": 2,
-        "discount_e4": 250_000,
-        "slot": 1 if more.get("order") else 0,
-        "max_uses": 1,
-    }
-    return Redeemed(epoch=0, seq=0, code=code, **fields | more)
-
-
-def rolled_back(use: Redeemed, restore: bool = True, **more: Any) -> RolledBack:
-    same = {name: getattr(use, name) for name in ("workspace", "book", "code", "user", "order", "redemption_id")}
-    return RolledBack(epoch=0, seq=0, **same, at_ms=NOW_MS + 5, restore=restore, **more)
+from tests.integration.record_fixtures import NOW_MS, Record, assigned, make_workspace, redeemed, rolled_back
 
 
 async def test_facts_come_back_as_they_were(kept: Record):
@@ -276,7 +200,7 @@ async def test_an_answer_off_the_hot_path_is_kept(kept: Record):
 
 async def test_live_keys(kept: Record):
     """The keys of a workspace are known for as long as it says, and pruned after."""
-    await _workspace(kept.pool)
+    await make_workspace(kept.pool)
     await kept.write(*(redeemed(f"CODE-{i}", request=RequestPart(key=f"k{i}"), kept="f 0 @x") for i in range(3)))
     await kept.pool.execute("UPDATE idempotency_keys SET recorded_at = now() - interval '25 hours' WHERE key = 'k1'")
     async with kept.pool.acquire() as connection:
@@ -285,72 +209,6 @@ async def test_live_keys(kept: Record):
     assert live["k2"].entry == "f 0 @x"
     assert 23.9 < live["k2"].ttl_ms / 3_600_000 <= 24
     assert [await prune_keys(kept.pool, 10), await prune_keys(kept.pool, 10)] == [1, 0]
-
-
-async def test_histories_are_paged(kept: Record):
-    """Pages follow each other newest first without a hole or a repetition, each of its own book, user and code."""
-    await _workspace(kept.pool)
-    uses = [redeemed(f"CODE-{i % 3}", max_uses=0, user=f"u{i % 2}", book=2 + i % 2) for i in range(30)]
-    await kept.write(*uses, rolled_back(uses[4]))
-    ids = [UUID(use.redemption_id) for use in uses]
-    cases: list[tuple[Any, Any, list[UUID]]] = [
-        (histories.redemptions_of_book, 2, ids[::2]),
-        (histories.redemptions_of_user, "u1", ids[1::2]),
-        (histories.redemptions_of_code, "CODE-2", ids[2::3]),
-    ]
-    for read, whose, expected in cases:
-        found, cursor = [], None
-        while not found or cursor is not None:
-            page = await read(kept.pool, 1, whose, 4, cursor)
-            assert 0 < len(page.items) <= 4
-            found += page.items
-            cursor = page.next_cursor
-        assert [item.redemption_id for item in found] == expected[::-1]
-        assert (await read(kept.pool, 2, whose, 4, None)).items == []
-
-
-async def test_one_redemption(kept: Record):
-    """A redemption is read with its book's id, its money in 10⁻⁴ units, and its rollback."""
-    book_id = await _workspace(kept.pool)
-    use = redeemed(order="o", request=RequestPart(ip="::1", metadata=msgspec.Raw(b'{"a":1}')))
-    await kept.write(use)
-    found = await histories.redemption(kept.pool, 1, UUID(use.redemption_id))
-    assert found is not None
-    assert (found.book_id, found.value_e4, found.discount_e4) == (book_id, 1_000_000, 250_000)
-    assert (found.redeemed_at_ms, found.rolled_back_at_ms, found.metadata) == (NOW_MS, None, '{"a":1}')
-    await kept.write(rolled_back(use))
-    again = await histories.redemption(kept.pool, 1, UUID(use.redemption_id))
-    assert again == msgspec.structs.replace(found, rolled_back_at_ms=NOW_MS + 5)
-    assert await histories.redemption(kept.pool, 2, UUID(use.redemption_id)) is None
-
-
-async def test_coupons_of_a_user(kept: Record):
-    """A user's coupons are those assigned and those the merchant gave, newest first, a page at a time, each once."""
-    await _workspace(kept.pool)
-    await kept.pool.execute("""
-        INSERT INTO codes (version, workspace, book, partition, code, owner_id, created_at)
-        SELECT 1, 1, 2, 0, 'OWNED-' || i, 'user', to_timestamp(1000 + i) FROM generate_series(1, 5) i""")
-    await kept.write(*(assigned(f"CODE-{i}", at_ms=1_003_000) for i in range(5)), assigned("OWNED-5", at_ms=1))
-    found, cursor = [], None
-    while not found or cursor is not None:
-        page = await histories.coupons_of_user(kept.pool, 1, "user", 3, cursor)
-        found += page.items
-        cursor = page.next_cursor
-    owned, codes = [f"OWNED-{i}" for i in range(6)], [f"CODE-{i}" for i in range(4, -1, -1)]
-    assert [item.code for item in found] == [owned[4], owned[3], *codes, owned[2], owned[1], owned[5]]
-    assert {item.book for item in found} == {2}
-
-
-@pytest.mark.parametrize(
-    "cursor",
-    ["", "!", "AAAA", "é", "A", "MjAyNi0xMS0yMA", "OTk5OTktMTItMzEgQ09ERVM", "MjAyNi0xMS0yMFQwMDowMDowMCswMDowMCBBAA"],
-)
-async def test_a_bad_cursor_is_malformed(pool: asyncpg.Pool, cursor: str):
-    """A cursor that no list gave is refused, naming the field."""
-    for read in (histories.redemptions_of_user, histories.coupons_of_user):
-        with pytest.raises(Refusal) as refused:
-            await read(pool, 1, "user", 4, cursor)
-        assert (refused.value.code, refused.value.errors[0].field) == ("malformed", "cursor")
 
 
 async def test_the_number_of_partitions_is_fixed(pool: asyncpg.Pool):
@@ -502,19 +360,3 @@ async def _write(kept: Record, together: bool, *events: Event) -> None:
     batches: Iterable[tuple[Event, ...]] = [events] if together else [(event,) for event in events]
     for batch in batches:
         assert await kept.write(*batch)
-
-
-async def _workspace(pool: asyncpg.Pool) -> UUID:
-    """A workspace 1 with a book 2; the book's outer id."""
-    book_id = UUID(str(uuid_utils.uuid7()))
-    await pool.execute(
-        "INSERT INTO workspaces (workspace_id, name, mode, partition, version) "
-        "VALUES (gen_random_uuid(), 'w', 'live', 0, 1)"
-    )
-    await pool.execute(
-        """INSERT INTO books (workspace, book, book_id, name, description, status, require_assignment, require_lock,
-        lock_seconds, max_lock_seconds, code_pattern, charset, tags, metadata, version)
-        VALUES (1, 2, $1, 'b', '', 'active', false, false, 300, 3600, '####', 'AB', '{}', '{}', 1)""",
-        book_id,
-    )
-    return book_id

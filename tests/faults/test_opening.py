@@ -1,0 +1,324 @@
+"""Redis, the API or the whole service dies or forgets, under load: what was answered stands, once, as it was."""
+
+import asyncio
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid4
+
+import asyncpg
+import httpx
+import msgspec
+import pytest
+
+from service.domain.books import PatchBook
+from service.domain.codes import CodeLine
+from service.record.books import patch_book, read_book
+from service.record.codes import add_codes
+from service.record.users import patch_user
+from service.record.workspaces import read_workspace, workspace_named
+from tests.faults.load import Load, recorded, views, wait
+from tests.running import Run
+from tests.servers import free_port
+from tests.service_fixture import Service, new_code, new_id, ok, refused
+
+
+class Box:
+    """A service that may be stopped and started again on its data."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.service = self._start()
+
+    def restart(self) -> Service:
+        """End it in order and start it anew, on another port."""
+        self.end()
+        self.service = self._start()
+        return self.service
+
+    def end(self) -> None:
+        """End it in order."""
+        self.service.close()
+        if self.service.run.process.poll() is None:
+            self.service.run.end()
+
+    def _start(self) -> Service:
+        return Service(Run(self._folder / "data", free_port()).until_ready())
+
+
+@pytest.fixture(scope="module")
+def box() -> Iterator[Box]:
+    """The service that is hurt here; each test leaves it whole."""
+    with tempfile.TemporaryDirectory(prefix="scrip-tests-", ignore_cleanup_errors=True) as folder:
+        box = Box(Path(folder))
+        yield box
+        box.end()
+
+
+@pytest.fixture(autouse=True)
+def ready(box: Box) -> None:
+    """A test begins where the one before left the service whole."""
+    wait(box.service.run.ready)
+
+
+def _kill(service: Service, part: str) -> int:
+    (pid,) = service.run.facts["pids"][part]
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+async def test_redis_is_killed_under_load(box: Box) -> None:
+    """Redis dies under load: buyers hear 503 and when to come back, and what was answered is there, once."""
+    load = Load(box.service, 300)
+    with load.running():
+        for number in (1, 2):
+            load.until(80 * number)
+            pid = _kill(box.service, "redis")
+            box.service.run.until_replaced("redis", pid)
+    assert load.refused.keys() <= {"outcome_unknown", "unavailable", "recovering"}
+    assert load.refused["recovering"] + load.refused["unavailable"] > 0
+    await load.check()
+
+
+async def test_postgres_is_killed_under_load(box: Box) -> None:
+    """Postgres dies under load: buyers don't notice, who asks it hears 503, and all is recorded once it is back."""
+    service, load, refusals = box.service, Load(box.service, 400), 0
+    with load.running():
+        for number in (1, 2):
+            load.until(120 * number)
+            pid = _kill(service, "postgres")
+            while service.run.facts["pids"]["postgres"] in ([], [pid]):
+                for ask in (_list_books, _make_a_book, _make_a_key):
+                    answer = ask(service)
+                    if not answer.is_success:
+                        refused(answer, 503, "unavailable")
+                        refusals += 1
+    assert load.refused.total() == 0
+    assert refusals > 0
+    wait(lambda: _list_books(service).is_success)
+    await load.check()
+
+
+def _list_books(service: Service) -> httpx.Response:
+    return service.manage.get("/v1/books", params={"limit": 1})
+
+
+def _make_a_book(service: Service) -> httpx.Response:
+    return service.manage.post("/v1/books", json={"name": "Unlucky"}, headers={"Idempotency-Key": uuid4().hex})
+
+
+def _make_a_key(service: Service) -> httpx.Response:
+    return service.operate.post("/v1/keys", json={"name": "unlucky", "scopes": ["public"]})
+
+
+async def test_redis_forgets_everything(box: Box) -> None:
+    """FLUSHALL: 503 `recovering`, never 404, until all is rebuilt from Postgres; only locks are gone."""
+    service = box.service
+    shop = _shop(service)
+    await recorded(service)
+    before = _seen(service, shop)
+
+    with service.redis() as client:
+        client.flushall()
+    refusals: set[str] = set()
+    while not (answer := service.checkout.get(f"/v1/coupons/{shop['codes'][0]}")).is_success:
+        refusals.add(refused(answer, 503, "recovering")["code"])
+        told = service.checkout.post("/v1/coupons/validate", json={"code": shop["codes"][0]})
+        assert told.status_code == 503 or "coupon_not_found" not in told.json()["reasons"]
+        await asyncio.sleep(0.01)
+    assert refusals == {"recovering"}
+
+    assert _seen(service, shop) == before
+    for client, path, body, key, first in shop["asked"]:
+        again = client.post(path, json=body, headers={"Idempotency-Key": key})
+        assert (again.status_code, again.content) == (first.status_code, first.content), path
+        assert again.headers["Idempotency-Replayed"] == "true"
+    lost = {"userId": shop["holder"], "orderId": shop["held"], "lockToken": shop["token"]}
+    refused(service.checkout.post(f"/v1/coupons/redeem/{shop['locked']}", json=lost), 409, "lock_lost")
+    _limits_hold(service, shop)
+    await recorded(service)
+
+
+def _shop(service: Service) -> dict[str, Any]:
+    """Coupons in every state, with limits that are reached."""
+    user, order, codes = new_id(), new_id("order"), [new_code() for _ in range(9)]
+    asked: list[tuple[httpx.Client, str, Any, str, httpx.Response]] = []
+
+    def ask(client: httpx.Client, path: str, **body: Any) -> Any:
+        key = uuid4().hex
+        answer = client.post(path, json=body, headers={"Idempotency-Key": key})
+        assert answer.is_success, answer.text
+        asked.append((client, path, body, key, answer))
+        return answer.json()
+
+    said = {"discount": {"type": "percentage", "value": 10}, "maxRedemptionsPerUser": 2, "maxCodesPerUser": 2}
+    book = ask(service.manage, "/v1/books", name="Rebuilt", **said)["bookId"]
+    ask(service.manage, f"/v1/books/{book}/codes", codes=codes)
+    many = new_code()
+    multi = service.book(many, maxRedemptionsPerCode=3, maxRedemptions=2)
+    ok(service.manage.patch("/v1/users/" + user, json={"maxCoupons": 2}))
+    ok(service.manage.patch(f"/v1/coupons/{codes[7]}", json={"status": "inactive"}))
+    ok(service.manage.patch(f"/v1/coupons/{codes[8]}", json={"expiresAt": "2035-01-01T00:00:00Z"}))
+
+    for code in codes[:2]:
+        ask(service.checkout, f"/v1/coupons/assign/{code}", userId=user)
+    ask(service.checkout, "/v1/coupons/assign", bookId=book, userId=new_id())
+    free = [code for code, seen in views(service, codes[2:7]).items() if seen["status"] == "available"]
+    redeemed = [
+        ask(
+            service.checkout, f"/v1/coupons/redeem/{code}", userId=user, orderId=f"{order}-{number}", orderValue="33.33"
+        )
+        for number, code in enumerate(free[:2])
+    ]
+    back = ask(service.manage, f"/v1/redemptions/{redeemed[0]['redemptionId']}/rollback", reason="again")
+    ask(service.checkout, f"/v1/coupons/redeem/{free[2]}", userId=user, orderId=f"{order}-0", orderValue=1)
+    gone = ask(service.checkout, f"/v1/coupons/redeem/{codes[8]}", userId="other", orderId=f"{order}-2", orderValue=7)
+    ask(service.manage, f"/v1/orders/{order}-2/rollback", restore=False)
+    for number in range(2):
+        ask(
+            service.checkout,
+            f"/v1/coupons/redeem/{many}",
+            userId=user,
+            orderId=f"{order}-m{number}",
+            metadata={"n": number},
+        )
+    holder, held = new_id(), new_id("order")
+    lock = ok(service.checkout.post(f"/v1/coupons/lock/{free[0]}", json={"userId": holder, "orderId": held}), 201)
+    return {
+        "book": book, "multi": multi, "codes": [*codes, many], "user": user, "order": order, "asked": asked,
+        "back": back, "gone": gone, "locked": free[0], "token": lock["lockToken"], "holder": holder, "held": held,
+        "free": free[3:],
+    }  # fmt: skip
+
+
+def _seen(service: Service, shop: dict[str, Any]) -> list[Any]:
+    """All that is told of the shop."""
+    stats = [service.stats(shop["book"]), service.stats(shop["multi"])]
+    for counts in stats:
+        counts["available"] += counts.pop("locked")
+    paths = ("/v1/users/{user}", "/v1/users/{user}/coupons", "/v1/users/{user}/redemptions", "/v1/books/{book}",
+             "/v1/books/{book}/redemptions", "/v1/books/{multi}/redemptions")  # fmt: skip
+    return [stats, views(service, shop["codes"]), [ok(service.admin.get(path.format_map(shop))) for path in paths]]
+
+
+def _limits_hold(service: Service, shop: dict[str, Any]) -> None:
+    """What was used up before is used up still."""
+    user, order, (free, *_) = shop["user"], shop["order"], shop["free"] + [shop["locked"]]
+    codes = shop["codes"]
+    body = {"userId": user, "orderValue": 5}
+    refused(service.checkout.post(f"/v1/coupons/redeem/{free}", json=body), 422, "user_redemption_limit")
+    refused(service.checkout.post(f"/v1/coupons/assign/{free}", json={"userId": user}), 422, "user_code_limit")
+    used = {"userId": "new", "orderValue": 5, "orderId": f"{order}-1"}
+    refused(service.checkout.post(f"/v1/coupons/redeem/{free}", json=used), 409, "order_already_used")
+    refused(service.checkout.post(f"/v1/coupons/redeem/{codes[-1]}", json={"userId": "new"}), 409, "out_of_stock")
+    refused(service.checkout.post(f"/v1/coupons/lock/{codes[7]}", json={"userId": "new"}), 409, "coupon_inactive")
+    refused(service.checkout.post(f"/v1/coupons/lock/{codes[8]}", json={"userId": "new"}), 409, "coupon_redeemed")
+    other = service.coupon()
+    refused(service.checkout.post(f"/v1/coupons/assign/{other}", json={"userId": user}), 422, "user_coupon_limit")
+    path = f"/v1/redemptions/{shop['back']['redemptionId']}/rollback"
+    refused(service.manage.post(path, json={}), 409, "already_rolled_back")
+
+
+async def test_redis_forgets_its_scripts(box: Box) -> None:
+    """SCRIPT FLUSH under load: requests are refused until the worker has verified Redis, by itself, and all stands."""
+    load = Load(box.service, 150)
+    with load.running():
+        load.until(50)
+        with box.service.redis() as client:
+            client.script_flush()
+    assert load.refused.keys() == {"recovering"}
+    await load.check()
+
+
+async def test_the_anchor_is_lost(box: Box) -> None:
+    """A Redis that lacks what was recorded last is another one: it is rebuilt, with what it had lost besides."""
+    load = Load(box.service, 20)
+    with load.running():
+        pass
+    await recorded(box.service)
+    with box.service.redis() as client:
+        ((last, _),) = client.xrevrange("{p0}:outbox", count=1)
+        client.xdel("{p0}:outbox", last)
+        (lost,) = client.keys(f"*:c:{load.codes[0]}")
+        client.delete(lost)
+    wait(lambda: not box.service.run.ready())
+    await load.check()
+
+
+async def test_the_api_is_killed_while_uploading(box: Box) -> None:
+    """The API dies in an upload: what Postgres has of it comes to Redis, and the repeat completes it."""
+    service, book = box.service, box.service.book()
+    codes = [new_code() for _ in range(30_000)]
+    path, headers = f"/v1/books/{book}/codes", {"Content-Type": "text/plain"}
+    stats_client = httpx.Client(base_url=service.run.url, headers={"Authorization": "Bearer demo_manage"})
+
+    def lines() -> Iterator[bytes]:
+        for start in range(0, len(codes), 1000):
+            yield "\n".join([*codes[start : start + 1000], ""]).encode()
+            time.sleep(0.05)
+
+    def kill() -> None:
+        with stats_client:
+            wait(lambda: ok(stats_client.get(f"/v1/books/{book}/stats"))["codes"])
+        _kill(service, "api")
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    with pytest.raises(httpx.TransportError):
+        service.manage.post(path, content=lines(), headers=headers)
+    killer.join()
+    wait(service.run.ready)
+    ((stored,),) = await service.fetch("SELECT count(*) FROM codes WHERE code = ANY($1)", codes)
+    assert 0 < stored < len(codes)
+    wait(lambda: service.stats(book)["codes"] == stored)
+    told = ok(service.manage.post(path, content="\n".join(codes).encode(), headers=headers))
+    assert told == {"added": len(codes) - stored, "duplicates": stored, "invalid": 0, "errors": []}
+    stats = service.stats(book)
+    assert (stats["codes"], stats["available"]) == (len(codes), len(codes))
+
+
+async def test_configuration_that_was_never_projected(box: Box) -> None:
+    """A change that is in Postgres alone, since the process that wrote it died, is in Redis within seconds."""
+    service, user, codes = box.service, new_id(), [new_code() for _ in range(3)]
+    book = service.book(codes[0])
+    pool = await asyncpg.create_pool(service.run.facts["databaseUrl"], min_size=1, max_size=2)
+    try:
+        number = await workspace_named(pool, "demo")
+        assert number is not None
+        partition = (await read_workspace(pool, number)).partition
+        row = await read_book(pool, number, UUID(book))
+        await add_codes(pool, number, partition, row.book, [CodeLine(codes[1]), CodeLine(codes[2], owner_id=user)])
+        await patch_user(pool, number, partition, user, {"max_coupons": 1})
+        await patch_book(pool, number, partition, UUID(book), msgspec.convert({"maxRedemptions": 1}, PatchBook))
+    finally:
+        await pool.close()
+    wait(lambda: service.stats(book)["codes"] == 3, 5)
+    assert ok(service.checkout.get(f"/v1/coupons/{codes[2]}"))["userId"] == user
+
+    def full() -> bool:
+        return service.checkout.post(f"/v1/coupons/assign/{codes[1]}", json={"userId": user}).status_code == 422
+
+    wait(full, 5)
+    ok(service.checkout.post(f"/v1/coupons/redeem/{codes[0]}", json={"userId": "u"}), 201)
+    refused(service.checkout.post(f"/v1/coupons/redeem/{codes[1]}", json={"userId": "u"}), 409, "out_of_stock")
+
+
+async def test_a_restart(box: Box) -> None:
+    """The next `scrip run` has everything: coupons, locks, counts, histories and keys of repeated requests."""
+    shop = _shop(box.service)
+    before = _seen(box.service, shop)
+    service = box.restart()
+    assert _seen(service, shop) == before
+    for client, path, body, key, first in shop["asked"]:
+        again = service.client(client.headers["Authorization"].removeprefix("Bearer ")).post(
+            path, json=body, headers={"Idempotency-Key": key}
+        )
+        assert (again.status_code, again.content) == (first.status_code, first.content), path
+    held = {"userId": shop["holder"], "orderId": shop["held"], "lockToken": shop["token"], "orderValue": 5}
+    ok(service.checkout.post(f"/v1/coupons/redeem/{shop['locked']}", json=held), 201)
+    _limits_hold(service, shop | {"locked": shop["free"][0]})

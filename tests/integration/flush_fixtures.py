@@ -1,0 +1,134 @@
+"""A partition with an outbox in Valkey and a record in Postgres, and flushers between them."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest_asyncio
+import uuid_utils
+from redis.asyncio import Redis
+
+from service.domain.events import decided, entry_digest
+from service.domain.keys import bucket, outbox
+from service.record.facts import facts_in_order
+from service.record.partitions import begin_epoch, ensure_partitions, enter_epoch, read_partition, take_lease
+from service.record.pool import connect
+from service.worker.flush import Flusher
+
+OUTBOX = outbox(0)
+MakeFlusher = Callable[[], Awaitable[Flusher]]
+
+
+class Shop:
+    """A partition that is open, whose events a script would append; it remembers what it was told."""
+
+    def __init__(self, redis: Redis, pool: asyncpg.Pool, database_url: str) -> None:
+        self.redis, self.pool, self.database_url, self.epoch = redis, pool, database_url, 0
+        self.said: list[str] = []
+
+    async def append(self, *events: str) -> None:
+        """Append events as a script does."""
+        async with self.redis.pipeline(transaction=False) as pipeline:
+            for d in events:
+                pipeline.xadd(OUTBOX, {"d": d, "r": '{"ip":"::1"}'}, id=f"{self.epoch}-*", nomkstream=True)
+            await pipeline.execute()
+        self.said += events
+
+    async def sell(self, count: int) -> None:
+        """Redeem so many codes with one use each."""
+        start = len(self.said)
+        await self.append(*(redeemed(f"CODE-{start + i}") for i in range(count)))
+
+    async def facts(self) -> list[str]:
+        """What Postgres holds, as the outbox had it."""
+        async with self.pool.acquire() as connection, contextlib.aclosing(facts_in_order(connection, 0)) as all_:
+            return [decided(fact) async for fact in all_]
+
+    async def outbox(self) -> list[int]:
+        """The numbers of what is in the outbox."""
+        found: Any = await self.redis.xrange(OUTBOX)
+        return [int(entry_id.split(b"-")[1]) for entry_id, _ in found]
+
+    async def cursor(self) -> tuple[int, int]:
+        return (await read_partition(self.pool, 0)).cursor
+
+    async def quarantined(self) -> list[tuple[Any, ...]]:
+        rows = await self.pool.fetch("SELECT epoch, seq, reason, d FROM quarantine ORDER BY epoch, seq")
+        return [tuple(row) for row in rows]
+
+    async def fence(self, epoch: int) -> None:
+        await self.redis.xadd(OUTBOX, {"d": "O", "r": ""}, id=f"{epoch}-0")
+        self.epoch = epoch
+
+
+def redeemed(code: str, redemption_id: str = "", order: str = "-", discount_e4: int = 250_000) -> str:
+    """A redemption of a code with one use, as a script says it."""
+    own_id = redemption_id or uuid_utils.uuid7()
+    return (
+        f"R 1 2 {code} user {order} {own_id} 1000000 USD 2 {discount_e4} 1794991234567 {int(order != '-')} "
+        f"{bucket(code)} {bucket(order)} 1"
+    )
+
+
+@pytest_asyncio.fixture
+async def shop(redis: Redis, database_url: str) -> AsyncIterator[Shop]:
+    """The only partition there is, open in its first epoch."""
+    async with contextlib.AsyncExitStack() as stack:
+        pool = await connect(database_url)
+        stack.push_async_callback(pool.close)
+        await ensure_partitions(pool, 1)
+        fence = await take_lease(pool, 0, "opener", 0)
+        assert fence is not None
+        shop = Shop(redis, pool, database_url)
+        await shop.fence(await begin_epoch(pool, 0, fence, "nonce"))
+        digest = entry_digest(f"{shop.epoch}-0".encode(), b"O", b"")
+        assert await enter_epoch(pool, 0, fence, (0, 0), shop.epoch, digest)
+        yield shop
+
+
+@pytest_asyncio.fixture
+async def make_flusher(shop: Shop) -> MakeFlusher:
+    """Take the lease from whoever has it, and flush under it."""
+
+    async def make() -> Flusher:
+        fence = await take_lease(shop.pool, 0, "flusher", 0)
+        assert fence is not None
+        return Flusher(shop.redis, shop.pool, 0, fence)
+
+    return make
+
+
+@contextlib.asynccontextmanager
+async def running(flusher: Flusher) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(flusher.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110, what is waited for is in a server
+            await asyncio.sleep(0.02)
+
+
+async def caught_up(shop: Shop, flusher: Flusher) -> None:
+    async def all_recorded() -> bool:
+        return (await shop.cursor()) == (shop.epoch, len(shop.said))
+
+    async with running(flusher):
+        await until(all_recorded)
+
+
+async def sell_slowly(shop: Shop, count: int) -> None:
+    for _ in range(count // 100):
+        await shop.sell(100)
+        await asyncio.sleep(0.005)
+
+
+async def has_recorded(flusher: Flusher, recorded: int) -> bool:
+    return flusher.cursor[1] == recorded

@@ -1,0 +1,106 @@
+"""A partition in Postgres with an epoch, and events to record in it."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import msgspec
+import pytest_asyncio
+import uuid_utils
+
+from service.domain.events import Assigned, Event, Fact, Redeemed, RolledBack
+from service.record.facts import facts_in_order, record
+from service.record.partitions import begin_epoch, ensure_partitions, enter_epoch, take_lease
+from service.record.pool import connect
+
+NOW_MS = int(time.time() * 1000)
+
+
+class Record:
+    """A partition with an epoch, and its cursor."""
+
+    def __init__(self, pool: asyncpg.Pool, fence: int, epoch: int) -> None:
+        self.pool, self.fence, self.epoch, self.seq = pool, fence, epoch, 0
+
+    async def write(self, *events: Event) -> bool:
+        """Number the events and record them in one batch."""
+        numbered = [
+            msgspec.structs.replace(event, epoch=self.epoch, seq=self.seq + i) for i, event in enumerate(events, 1)
+        ]
+        to_seq = self.seq + len(events)
+        async with self.pool.acquire() as connection:
+            moved = await record(connection, 0, self.epoch, self.seq, to_seq, self.fence, numbered, b"digest")
+        self.seq = to_seq if moved else self.seq
+        return moved
+
+    async def facts(self, **options: Any) -> list[Fact]:
+        """All facts, as read back."""
+        async with (
+            self.pool.acquire() as connection,
+            contextlib.aclosing(facts_in_order(connection, 0, **options)) as all_,
+        ):
+            return [fact async for fact in all_]
+
+
+@pytest_asyncio.fixture
+async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
+    async with contextlib.AsyncExitStack() as stack:
+        pool = await connect(database_url)
+        stack.push_async_callback(pool.close)
+        await ensure_partitions(pool, 2)
+        yield pool
+
+
+@pytest_asyncio.fixture
+async def kept(pool: asyncpg.Pool) -> Record:
+    fence = await take_lease(pool, 0, "test", 60_000)
+    assert fence is not None
+    epoch = await begin_epoch(pool, 0, fence, "nonce")
+    assert await enter_epoch(pool, 0, fence, (0, 0), epoch, b"first")
+    return Record(pool, fence, epoch)
+
+
+def assigned(code: str = "CODE", user: str = "user", at_ms: int = NOW_MS, **more: Any) -> Assigned:
+    return Assigned(epoch=0, seq=0, workspace=1, book=2, code=code, user=user, at_ms=at_ms, **more)
+
+
+def redeemed(code: str = "CODE", **more: Any) -> Redeemed:
+    fields = {
+        "workspace": 1,
+        "book": 2,
+        "user": "user",
+        "at_ms": NOW_MS,
+        "order": None,
+        "redemption_id": str(uuid_utils.uuid7()),
+        "value_e4": 1_000_000,
+        "currency": "USD",
+        "digits": 2,
+        "discount_e4": 250_000,
+        "slot": 1 if more.get("order") else 0,
+        "max_uses": 1,
+    }
+    return Redeemed(epoch=0, seq=0, code=code, **fields | more)
+
+
+def rolled_back(use: Redeemed, restore: bool = True, **more: Any) -> RolledBack:
+    same = {name: getattr(use, name) for name in ("workspace", "book", "code", "user", "order", "redemption_id")}
+    return RolledBack(epoch=0, seq=0, **same, at_ms=NOW_MS + 5, restore=restore, **more)
+
+
+async def make_workspace(pool: asyncpg.Pool) -> UUID:
+    """A workspace 1 with a book 2; the book's outer id."""
+    book_id = UUID(str(uuid_utils.uuid7()))
+    await pool.execute(
+        "INSERT INTO workspaces (workspace_id, name, mode, partition, version) "
+        "VALUES (gen_random_uuid(), 'w', 'live', 0, 1)"
+    )
+    await pool.execute(
+        """INSERT INTO books (workspace, book, book_id, name, description, status, require_assignment, require_lock,
+        lock_seconds, max_lock_seconds, code_pattern, charset, tags, metadata, version)
+        VALUES (1, 2, $1, 'b', '', 'active', false, false, 300, 3600, '####', 'AB', '{}', '{}', 1)""",
+        book_id,
+    )
+    return book_id

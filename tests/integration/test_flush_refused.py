@@ -1,0 +1,181 @@
+"""What the flusher refuses, and who may not write: gaps, lost anchors, lost leases, poison and unknown epochs."""
+
+import asyncio
+
+import pytest
+
+from service.record.partitions import LeaseLost
+from service.worker import flush
+from service.worker.flush import AnchorLost, OutboxGap, TooManyRefused
+from tests.integration.flush_fixtures import (
+    OUTBOX,
+    MakeFlusher,
+    Shop,
+    caught_up,
+    has_recorded,
+    redeemed,
+    running,
+    sell_slowly,
+    until,
+)
+
+
+@pytest.mark.parametrize("missing", [1, 5, 10])
+async def test_a_gap_stops_the_record(shop: Shop, make_flusher: MakeFlusher, missing: int):
+    """Where an event is missing nothing after it is recorded."""
+    await shop.sell(10)
+    await shop.redis.xdel(OUTBOX, f"{shop.epoch}-{missing}")
+    await shop.append(redeemed("LAST"))
+    with pytest.raises(OutboxGap):
+        await (await make_flusher()).run()
+    assert await shop.cursor() == (shop.epoch, 0)
+    assert await shop.facts() == []
+
+
+@pytest.mark.parametrize("kind", ["emptied", "shorter", "another"])
+async def test_a_lost_anchor_stops_the_record(shop: Shop, make_flusher: MakeFlusher, kind: str):
+    """A Redis that is empty, lost its last events, or has others under the same ids is noticed; none is recorded."""
+    await shop.sell(10)
+    flusher = await make_flusher()
+    async with running(flusher) as task:
+        await until(lambda: has_recorded(flusher, 10))
+        if kind == "shorter":
+            await shop.redis.xdel(OUTBOX, f"{shop.epoch}-10")
+        else:
+            await shop.redis.delete(OUTBOX)
+        if kind == "another":
+            await shop.fence(shop.epoch)
+            await shop.sell(20)
+        with pytest.raises(AnchorLost):
+            await asyncio.wait_for(task, 5)
+    assert await shop.facts() == shop.said[:10]
+
+
+async def test_a_stale_fence_cant_write(shop: Shop, make_flusher: MakeFlusher):
+    """As soon as another has the lease, the worker before it ends and writes nothing more."""
+    first = await make_flusher()
+    await shop.sell(5)
+    await first.start()
+    assert await first.step() == 5
+    second = await make_flusher()
+    await shop.sell(5)
+    with pytest.raises(flush.CursorMoved):
+        await first.step()
+    assert await shop.cursor() == (shop.epoch, 5)
+    with pytest.raises(LeaseLost):
+        await first.run()
+    await caught_up(shop, second)
+    assert await shop.facts() == shop.said
+
+
+async def test_a_worker_that_loses_its_lease_while_running(shop: Shop, make_flusher: MakeFlusher):
+    """Workers that take the lease from each other under traffic record each event once, and the losers end."""
+    selling = asyncio.create_task(sell_slowly(shop, 2000))
+    tasks = []
+    for _ in range(8):
+        tasks.append(asyncio.create_task((await make_flusher()).run()))
+        await asyncio.sleep(0.05)
+    await selling
+    await until(lambda: _at(shop, (shop.epoch, 2000)))
+    done, (last,) = await asyncio.wait(tasks, timeout=3)
+    assert [type(task.exception()) for task in done] == [LeaseLost] * 7
+    last.cancel()
+    assert await shop.facts() == shop.said
+
+
+async def test_a_worker_that_slept_past_its_anchor(
+    shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
+):
+    """A worker that wakes after another trimmed its anchor says that it lost the lease, not that events are lost."""
+    monkeypatch.setattr(flush, "KEEP_EVENTS", 0)
+    sleeper = await make_flusher()
+    await sleeper.start()
+    other = await make_flusher()
+    for _ in range(5):
+        await shop.sell(200)
+        await other.start()
+        await other.step()
+    assert (await shop.outbox())[0] > 0
+    with pytest.raises(AnchorLost):
+        await sleeper.step()
+    with pytest.raises(LeaseLost):
+        await sleeper._step_or_start()
+
+
+async def test_poison_goes_to_quarantine(shop: Shop, make_flusher: MakeFlusher):
+    """Events that Postgres refuses are kept apart with the reason, and all others are recorded."""
+    await shop.sell(40)
+    good = list(shop.said)
+    twice = redeemed("CODE-7")
+    poison = [
+        "R 1 2 nonsense",
+        redeemed("SECRET", discount_e4=1_000_001),
+        redeemed("SECRET", redemption_id="no-uuid"),
+        twice,
+        redeemed("SECRET", order="o2"),
+    ]
+    for i, event in enumerate(poison):
+        if i == 4:
+            await shop.append(redeemed("ORDER", order="o2"))
+            good.append(shop.said[-1])
+        await shop.append(event)
+        await shop.sell(9)
+        good += shop.said[-9:]
+    flusher = await make_flusher()
+    await caught_up(shop, flusher)
+    assert await shop.facts() == good
+    kept = await shop.quarantined()
+    assert [row[3].decode() for row in kept] == poison
+    assert [row[2] for row in kept] == [
+        "MalformedEvent a field can't be read (ValueError)",
+        "CheckViolationError redemptions_check",
+        "InvalidTextRepresentationError",
+        "UniqueViolationError single_uses_pkey",
+        "UniqueViolationError order_uses_pkey",
+    ]
+    assert flusher.quarantined == len(poison)
+
+
+async def test_nothing_of_a_code_is_logged(shop: Shop, make_flusher: MakeFlusher, capsys: pytest.CaptureFixture[str]):
+    """The alarm about a poisonous event names its id and the reason, and not the code, user or order."""
+    await shop.append(redeemed("SECRETCODE", discount_e4=1_000_001), redeemed("SECRETCODE", redemption_id="SECRETCODE"))
+    await caught_up(shop, await make_flusher())
+    output = "".join(capsys.readouterr())
+    assert "event put into quarantine" in output
+    assert f"{shop.epoch}-1" in output
+    assert "SECRETCODE" not in output
+
+
+async def test_a_program_that_is_wrong_quarantines_no_more(
+    shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
+):
+    """When event after event is refused the worker stops, instead of putting all of them aside."""
+    monkeypatch.setattr(flush, "MAX_REFUSED_IN_A_ROW", 10)
+    await shop.sell(5)
+    await shop.append(*(redeemed(f"X-{i}", discount_e4=1_000_001) for i in range(30)))
+    with pytest.raises(TooManyRefused):
+        await (await make_flusher()).run()
+    assert await shop.cursor() == (shop.epoch, 15)
+    assert len(await shop.quarantined()) == 10
+
+
+async def test_draining_an_outbox_that_ends_too_soon(shop: Shop, make_flusher: MakeFlusher):
+    """A drain that doesn't find the new epoch's first entry says so, and keeps what it recorded."""
+    await shop.sell(3)
+    flusher = await make_flusher()
+    with pytest.raises(OutboxGap):
+        await flusher.drain(shop.epoch + 1)
+    assert await shop.facts() == shop.said
+
+
+async def test_an_epoch_that_postgres_doesnt_know(shop: Shop, make_flusher: MakeFlusher):
+    """An entry of an epoch that nobody drew is not entered."""
+    await shop.fence(shop.epoch + 100)
+    flusher = await make_flusher()
+    await flusher.start()
+    with pytest.raises(flush.CursorMoved):
+        await flusher.step()
+
+
+async def _at(shop: Shop, cursor: tuple[int, int]) -> bool:
+    return await shop.cursor() == cursor
