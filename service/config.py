@@ -61,8 +61,6 @@ class Settings(BaseSettings):
     """How many slots workspaces spread over; fixed once the database is made."""
     metrics_port: Port | None = None
     """Where the worker serves its metrics; None serves none."""
-    embedded: bool = False
-    """Set by `scrip run` for the processes it starts on its own servers."""
 
     @field_validator("redis_url")
     @classmethod

@@ -47,6 +47,7 @@ async def carry_out(
     """Run an operation on its request struct; `wait_s` is how long it may take to be recorded, where that is wanted."""
     context: Context = request.app.state.context
     caller = call.caller
+    epoch = context.decider.epoch(caller.partition)
     try:
         command = operation.prepare(call, code, struct)
         reply = await context.decider.run(caller.partition, command.script, command.keys, command.args)
@@ -55,7 +56,7 @@ async def carry_out(
             return _response(unknown_coupon(caller))
         raise
     durability, applied = "fsynced" if context.decider.fsynced else "accepted", None
-    if wait_s is not None and await _recorded(context, caller, wait_s):
+    if wait_s is not None and await _recorded(context, caller, epoch, wait_s):
         durability, applied = "recorded", "durability=recorded"
     return _response(command.render(reply, durability), applied)
 
@@ -112,12 +113,14 @@ def _wait_s(headers: Headers) -> int | None:
     return int(wait)
 
 
-async def _recorded(context: Context, caller: Caller, wait_s: int) -> bool:
-    """Whether what was just answered is committed in Postgres, within so many seconds."""
+async def _recorded(context: Context, caller: Caller, epoch: int, wait_s: int) -> bool:
+    """Whether what was decided in this epoch just now is committed in Postgres, within so many seconds."""
     try:
-        epoch, seq = await context.decider.tail(caller.partition)
+        tail_epoch, seq = await context.decider.tail(caller.partition)
     except Refusal:
         return False
+    if tail_epoch != epoch:
+        return False  # that Redis is gone, and another's tail says nothing of it
     return await context.recorded.wait(caller.partition, epoch, seq, wait_s * 1000)
 
 

@@ -9,9 +9,6 @@ from service.domain.errors import BadField, FieldError, Refusal, invalid, malfor
 
 T = TypeVar("T")
 
-MAX_DEPTH = 64
-"""Objects and arrays within each other; the parser's own bound is the stack."""
-
 _path = re.compile(r" - at `\$\.?(.*)`$")
 _named = re.compile(r"field `([^`]*)`")
 _out_of_range = re.compile(

@@ -129,8 +129,6 @@ class _Everything:
 
     def _python(self, command: str) -> Part:
         env = {**os.environ, "REDIS_URL": self._redis_url, "DATABASE_URL": self._database_url}
-        if self._postgres:
-            env["SCRIP_EMBEDDED"] = "1"
         return Part(command, [sys.executable, "-m", "service", command], env, keep_fd=self._lock_fd)
 
     async def _prepare_database(self) -> None:

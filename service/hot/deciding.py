@@ -48,6 +48,10 @@ class Decider:
         self._epochs.pop(partition, None)
         self._digests.pop(partition, None)
 
+    def epoch(self, partition: int) -> int:
+        """The epoch whose scripts run now; 0 for none."""
+        return self._epochs.get(partition, (0, ""))[0]
+
     async def run(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
         """A script's reply where it says yes; else the Refusal that it names.
 
@@ -67,7 +71,7 @@ class Decider:
         """What the gate says: `open`, `full`, `behind`, `closed`; '' where it is of another epoch, or missing."""
         text = await self._read("GET", keys.gate(partition)) or ""
         epoch, _, state = text.partition(" ")
-        return state if epoch == str(self._epochs.get(partition, (0, ""))[0]) else ""
+        return state if epoch == str(self.epoch(partition)) else ""
 
     async def tail(self, partition: int) -> tuple[int, int]:
         """Epoch and number of the last event in the outbox; (0, 0) for none."""

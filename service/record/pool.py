@@ -1,16 +1,11 @@
 """Connections to Postgres, and what a client is told while it is away."""
 
 import asyncio
-import random
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
-
-from service.domain.errors import Refusal
 
 log = structlog.get_logger()
 
@@ -84,17 +79,6 @@ def is_away(error: BaseException) -> bool:
         text = str(error)
         return "connection is closed" in text or "connection was closed" in text or "pool is clos" in text
     return isinstance(error, _AWAY)
-
-
-@contextmanager
-def reaching() -> Iterator[None]:
-    """Turn a Postgres that is away into Refusal `unavailable`, to be tried again after a while (jittered)."""
-    try:
-        yield
-    except ERRORS as error:
-        if not is_away(error):
-            raise
-        raise Refusal("unavailable", retry_after_ms=random.randint(1000, 3000)) from error  # noqa: S311, no secret
 
 
 async def _check(connection: asyncpg.Connection) -> None:
