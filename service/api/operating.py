@@ -2,9 +2,10 @@
 
 import asyncio
 import time
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from litestar import Controller, Request, Response, get
+from litestar.params import PathParameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.api.auth import caller
@@ -145,7 +146,7 @@ class Operating(Controller):
         )
 
     @get("/problems/{code:str}", include_in_schema=False)
-    async def problem(self, code: str) -> ProblemType:
+    async def problem(self, code: Annotated[str, PathParameter(name="code")]) -> ProblemType:
         """What a problem's `type` means. No credentials."""
         outcome = BY_CODE.get(code)
         if outcome is None:
