@@ -7,10 +7,10 @@ KEYS  1 gate         string  epoch and state, read first
       6 orders       hash    order → places
       7 outbox       stream  one event
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 order_bucket  7 token  8 value_e4  9 currency  10 redemption_id
-      11 request  12 digits (that the amounts need)
+      11 request  12 digits (that the amounts need)  13 items
 Reply {OK|REPEATED, record, book_id, replayed} or {outcome, retry_ms}
 Event R
-Cost  O(log n) in the coupon's uses, at most 36 commands ]]
+Cost  O(log n) in the coupon's uses, O(items), at most 36 commands ]]
 -- @include gate outbox book coupon locks place holding money idempotency orders judge state start
 
 local r, reply = start(true, false)
@@ -40,7 +40,7 @@ judge(r, function(found) outcome = found return true end)
 if outcome == OUT.coupon_locked then return { outcome, retry_after(r) } end
 if outcome then return { outcome } end
 
-local discount = r.value and whole(discount_of(book, r.value, digits)) or '0'
+local discount = r.value and whole(discount_of(book, r.value, digits, ARGV[13])) or '0'
 local slot = r.order and free_slot(r.places) or 0
 local decided = 'R ' .. string.match(W, 'w(%d+):$') .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user .. ' ' .. order
   .. ' ' .. id .. ' ' .. ARGV[8] .. ' ' .. currency .. ' ' .. digits .. ' ' .. discount .. ' ' .. now .. ' ' .. slot

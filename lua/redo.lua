@@ -16,6 +16,9 @@ for i = 1, #ARGV, 3 do
   if kind == 'A' then
     local at, bucket = string.match(decided, ' (%S+) (%S+)$')
     apply_assign(read_coupon(code, bucket, text), book, user, at)
+  elseif kind == 'U' then
+    local at, bucket = string.match(decided, ' (%S+) (%S+)$')
+    apply_unassign(read_coupon(code, bucket, text), book, at)
   elseif kind == 'R' then
     local record = event .. ' - - ' .. decided .. ' ' .. request
     local e = read_redemption(record)

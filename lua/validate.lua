@@ -6,10 +6,10 @@ KEYS  1 gate         string  epoch and state, read first
       5 coupon       string  what is true of this code
       6 orders       hash    order → places
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 token  7 value_e4  8 currency
-      9 digits (that the amounts need)
+      9 digits (that the amounts need)  10 items
 Reply {OK, "discount_e4 digits outcome outcome …", view} or {outcome}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 16 commands ]]
+Cost  O(log n) in the coupon's live locks, O(items), at most 16 commands ]]
 -- @include gate book coupon locks money idempotency orders judge view start
 
 local r, reply = start(true, true)
@@ -29,7 +29,7 @@ elseif r.user then
 end
 local reasons = {}
 judge(r, function(found) reasons[#reasons + 1] = found return false end)
-local discount = r.value and #reasons == 0 and whole(discount_of(book, r.value, digits)) or '0'
+local discount = r.value and #reasons == 0 and whole(discount_of(book, r.value, digits, ARGV[10])) or '0'
 table.insert(reasons, 1, digits)
 table.insert(reasons, 1, discount)
 return { OUT.OK, table.concat(reasons, ' '), view(c, book, now) }

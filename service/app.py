@@ -13,9 +13,11 @@ from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.static_files import create_static_files_router
 
 from service.api import problems, workspace
+from service.api.batch import Batches
 from service.api.books import Books
 from service.api.codes import Codes
 from service.api.coupons import Coupons, Rollbacks
+from service.api.exports import Exports
 from service.api.histories import Histories
 from service.api.jobs import Jobs
 from service.api.keys import Keys
@@ -51,7 +53,8 @@ def create_app(settings: Settings) -> Litestar:
 
     return Litestar(
         [
-            *(Operating, Books, Codes, Coupons, Rollbacks, Histories, Users, Jobs, Keys, workspace.Settings),
+            *(Operating, Books, Codes, Coupons, Rollbacks, Batches, Histories, Exports, Users, Jobs, Keys),
+            workspace.Settings,
             create_static_files_router("/schema/assets", [_assets()], include_in_schema=False),
         ],
         lifespan=[lifespan],

@@ -18,7 +18,7 @@ from service.domain.projection import BookRow, CodeRow, DiscountRow, UserRow, Wo
 from service.hot.deciding import Decider
 from service.hot.projection import RedisProjector
 from service.hot.scripts import HOT, PROJECTION, Scripts
-from service.operations import assign, coupon, lock, redeem, rollback
+from service.operations import assign, coupon, lock, redeem, rollback, unassign
 from service.operations.base import Call, Command, Operation
 
 EPOCH = 7
@@ -257,6 +257,10 @@ class Shop:
     async def assign_book(self, book_id: str, user: str) -> Any:
         """Assign a random free coupon of the book with this id."""
         return await self.do(assign.ASSIGN_ANY, None, bookId=book_id, userId=user)
+
+    async def unassign(self, code: str, **more: Any) -> Any:
+        """Take an assignment back."""
+        return await self.do(unassign.UNASSIGN, code, **more)
 
     async def lock(self, code: str, user: str, **more: Any) -> Any:
         """Lock."""

@@ -24,7 +24,7 @@ local function read_book(number)
     number = number, id = id, active = status == 'a', from = tonumber(from), till = tonumber(till),
     per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
     codes_per_user = tonumber(codes_per_user), require_assignment = assigned == '1', require_lock = locked == '1',
-    lock_ms = tonumber(lock_ms), max_lock_ms = tonumber(max_lock_ms), kind = given(kind), value = tonumber(value),
+    lock_ms = tonumber(lock_ms), max_lock_ms = tonumber(max_lock_ms), kind = given(kind), value = value,
     cap = tonumber(cap), min = tonumber(min), currency = given(currency), digits = tonumber(digits),
   }
 end

@@ -11,15 +11,48 @@ local function round_half_even(amount, part, unit)
   return q * unit
 end
 
-local function discount_of(book, value, digits)
-  if not book.kind then return 0 end
-  local discount, part = book.value, 0
-  if book.kind == 'percentage' then
-    local high = math.floor(value / 1000000)
-    local low = (value - high * 1000000) * book.value
-    local carried = math.floor(low / 1000000)
-    discount, part = high * book.value + carried, low - carried * 1000000
+-- A percentage of value: whole, and 10^-6 parts.
+local function share_of(value, percentage)
+  local high = math.floor(value / 1000000)
+  local low = (value - high * 1000000) * percentage
+  local carried = math.floor(low / 1000000)
+  return high * percentage + carried, low - carried * 1000000
+end
+
+-- The kind and terms of the last tier that value reaches. tiers: 'from:kind:terms,…', ascending.
+local function tier_of(tiers, value)
+  local kind, terms
+  for from, of, its in string.gmatch(tiers, '(%d+):(%a+):(%d+)') do
+    if tonumber(from) > value then break end
+    kind, terms = of, its
   end
+  return kind, terms
+end
+
+-- What is free of the order's items, value at most. terms: 'buy:get'; items: 'units:count:price,…', a sku's cheapest
+-- first, units its sum in the first of its lines and 0 in the others. A sum that is not exact is past 2^53, so above every
+-- value.
+local function free_of(terms, items, value)
+  local buy, get = string.match(terms, '^(%d+):(%d+)$')
+  local each, free, sum = buy + get, 0, 0
+  for units, count, price in string.gmatch(items, '(%d+):(%d+):(%d+)') do
+    if units ~= '0' then free = math.floor(units / each) * get end
+    if free > 0 then
+      local given = math.min(free, tonumber(count))
+      free, sum = free - given, sum + given * price
+    end
+  end
+  return math.min(sum, value)
+end
+
+local function discount_of(book, value, digits, items)
+  if not book.kind then return 0 end
+  local kind, terms = book.kind, book.value
+  if kind == 'tiered' then kind, terms = tier_of(terms, value) end
+  local discount, part = 0, 0
+  if kind == 'percentage' then discount, part = share_of(value, tonumber(terms))
+  elseif kind == 'fixed' then discount = tonumber(terms)
+  elseif kind == 'buyXGetY' then discount = free_of(terms, items, value) end
   if book.cap and discount >= book.cap then discount, part = book.cap, 0 end
   -- Amounts are rounded too: without a currency of their own they may have more digits than the workspace's has now.
   discount = round_half_even(discount, part, UNIT[digits])

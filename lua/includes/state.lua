@@ -1,4 +1,5 @@
--- What an event changes: the one piece of code that assign, redeem and rollback, and the rebuilding of a lost Redis, run.
+-- What an event changes: the one piece of code that assign, unassign, redeem and rollback, and the rebuilding of a lost
+-- Redis, run.
 
 local function apply_assign(c, book, user, at)
   local counted, set, score = place(c, book)
@@ -7,6 +8,17 @@ local function apply_assign(c, book, user, at)
   c.user, c.assigned_at = user, at
   redis.call('HINCRBY', W .. 'u:' .. user, 'a' .. book.number, 1)
   if not (max and c.uses >= max) then hold(c, book) end
+  settle(c, book, counted, set, score)
+end
+
+-- Of a coupon that is somebody's, with no live lock and no use spent.
+local function apply_unassign(c, book, at)
+  local counted, set, score = place(c, book)
+  prune_locks(c, limit_of(c, book), tonumber(at))
+  let_go(c, book)
+  local key, field = W .. 'u:' .. c.user, 'a' .. book.number
+  if redis.call('HINCRBY', key, field, -1) == 0 then redis.call('HDEL', key, field, 'h' .. book.number) end
+  c.user, c.assigned_at = nil, '-'
   settle(c, book, counted, set, score)
 end
 

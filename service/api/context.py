@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import asyncpg
 
 from service.api.auth import Keyring
+from service.api.exporting import ExportSlots
 from service.config import Settings
 from service.hot.deciding import Decider
 from service.hot.projection import RedisProjector
@@ -23,5 +24,6 @@ class Context:
     projector: RedisProjector
     recorded: Recorded
     keyring: Keyring = field(default_factory=Keyring)
+    export_slots: ExportSlots = field(default_factory=ExportSlots)
     open_partitions: frozenset[int] = frozenset()
     """Those whose Redis Postgres says is verified."""

@@ -19,13 +19,14 @@ from service.domain.errors import Refusal
 from service.domain.money import Money
 from service.domain.times import to_ms
 from service.domain.words import UserId
-from service.operations import assign, coupon, lock, redeem, rollback
+from service.operations import assign, coupon, lock, redeem, rollback, unassign
 from service.operations.base import code_of
 from service.operations.coupon import AssignedCoupon, Coupon
 from service.operations.lock import Lock
 from service.operations.redeem import Currency, Validation
 from service.operations.redemption import DurableRedemption
 from service.operations.rollback import RolledBack
+from service.operations.unassign import UnassignedCoupon
 from service.record.codes import patch_coupon
 
 Code = Annotated[str, PathParameter(name="code", description="The coupon's code, in any case.")]
@@ -119,6 +120,23 @@ class Coupons(Controller):
     async def assign_code(self, request: Request[Any, Any, Any], code: Code) -> Response[AssignedCoupon]:
         """Give a user this coupon. Scope `checkout`."""
         return await perform(request, assign.ASSIGN_CODE, code)
+
+    @post(
+        "/unassign/{code:str}",
+        status_code=200,
+        **documented(
+            "unassignCoupon", "Take an assignment back", "Coupons", body=unassign.UnassignRequest, example={},
+            answer=COUPON | {"status": "available", "userId": None, "assignedAt": None, "durability": "fsynced"},
+            refusals="coupon_not_found coupon_not_assigned coupon_locked coupon_redeemed coupon_exhausted "
+            f"{_TRAFFIC}", idempotent=True, durable=True,
+        ),
+    )  # fmt: skip
+    async def unassign_code(self, request: Request[Any, Any, Any], code: Code) -> Response[UnassignedCoupon]:
+        """Take the coupon from its user, while nothing of it is locked or used; it then counts nowhere. Scope `manage`.
+
+        One of whose uses some are spent is `coupon_redeemed`, and `coupon_exhausted` when all are. Neither a coupon
+        that is switched off nor a window that is over is in the way."""
+        return await perform(request, unassign.UNASSIGN, code)
 
     @post(
         "/lock/{code:str}",

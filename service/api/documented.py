@@ -109,7 +109,8 @@ def documented(
             made.request_body = RequestBody(content=content, required=True)
             _exemplify(content.get("application/json"), example)
         for response in found.values():
-            _exemplify((getattr(response, "content", None) or {}).get("application/json"), answer)
+            content = getattr(response, "content", None) or {}
+            _exemplify(content.get("application/json", content.get("text/csv")), answer)
         _empty(found.get("204"))
         if open_to_all:
             made.security = []

@@ -118,7 +118,7 @@ class Histories(Controller):
         who, asked = caller(request, "manage"), query(request, Listing)
         pool = request.app.state.context.pool
         book = await read_book(pool, who.workspace, id_of(book_id, "book_not_found"))
-        headers = await _settled(request, who)
+        headers = await settled(request, who)
         page = await histories.redemptions_of_book(pool, who.workspace, book.book, asked.limit, asked.cursor)
         return _redemptions(page, headers)
 
@@ -133,7 +133,7 @@ class Histories(Controller):
         """What the user redeemed, newest first. Scope `checkout` or `manage`."""
         who, asked = caller(request, "checkout", "manage"), query(request, Listing)
         _check_user(user_id)
-        headers = await _settled(request, who)
+        headers = await settled(request, who)
         pool = request.app.state.context.pool
         page = await histories.redemptions_of_user(pool, who.workspace, user_id, asked.limit, asked.cursor)
         return _redemptions(page, headers)
@@ -149,7 +149,7 @@ class Histories(Controller):
         """The coupon's redemptions, newest first. Scope `manage`."""
         who, asked = caller(request, "manage"), query(request, Listing)
         await _read_coupon(request, who, code)
-        headers = await _settled(request, who)
+        headers = await settled(request, who)
         pool = request.app.state.context.pool
         page = await histories.redemptions_of_code(pool, who.workspace, code_of(code), asked.limit, asked.cursor)
         return _redemptions(page, headers)
@@ -165,7 +165,7 @@ class Histories(Controller):
         """Coupons that are the user's, newest first, with the status beneath a lock. Scope `checkout` or `manage`."""
         who, asked = caller(request, "checkout", "manage"), query(request, ListCoupons)
         _check_user(user_id)
-        headers = await _settled(request, who)
+        headers = await settled(request, who)
         pool = request.app.state.context.pool
         items: list[Coupon] = []
         cursor = asked.cursor
@@ -191,7 +191,7 @@ async def _read_coupon(request: Request[Any, Any, Any], who: Caller, code: str) 
     return coupon.coupon_of(reply[1])
 
 
-async def _settled(request: Request[Any, Any, Any], who: Caller) -> dict[str, str]:
+async def settled(request: Request[Any, Any, Any], who: Caller) -> dict[str, str]:
     """Wait until what was answered before is recorded; else the header that says how far the record is behind."""
     context: Context = request.app.state.context
     try:

@@ -20,6 +20,8 @@ _is_key = re.compile(r"[ -~]{1,255}\Z").match
 _unprintable = re.compile(r"[^ -~]")
 _preference = re.compile(r"\s*([A-Za-z]+)\s*(?:=\s*\"?([^\s\",;]*)\"?)?\s*(?:;[^,]*)?\Z").match
 DEFAULT_WAIT_S, MAX_WAIT_S = 2, 10
+RECORDED = "durability=recorded"
+"""The preference that was met."""
 USER_AGENT_CHARACTERS = 512
 
 
@@ -32,7 +34,7 @@ async def perform(request: Request[Any, Any, Any], operation: Operation, code: s
     body = await json_bytes(request, HOT_BYTES, headers)
     call = call_of(request, caller, body, headers)
     struct = decode(operation.decoder, body)
-    wait_s = _wait_s(headers) if operation.durable else None
+    wait_s = preferred_wait_s(headers) if operation.durable else None
     return await carry_out(request, operation, call, code, struct, wait_s)
 
 
@@ -56,19 +58,26 @@ async def carry_out(
             return _response(unknown_coupon(caller))
         raise
     durability, applied = "fsynced" if context.decider.fsynced else "accepted", None
-    if wait_s is not None and await _recorded(context, caller, epoch, wait_s):
-        durability, applied = "recorded", "durability=recorded"
+    if wait_s is not None and await recorded(context, caller, epoch, wait_s):
+        durability, applied = "recorded", RECORDED
     return _response(command.render(reply, durability), applied)
 
 
-def call_of(request: Request[Any, Any, Any], caller: Caller, body: bytes = b"", headers: Headers | None = None) -> Call:
-    """What the request says beyond its body."""
+def call_of(
+    request: Request[Any, Any, Any],
+    caller: Caller,
+    body: bytes = b"",
+    headers: Headers | None = None,
+    *,
+    keyed: bool = True,
+) -> Call:
+    """What the request says beyond its body; not `keyed` where its Idempotency-Key is not the operation's."""
     headers = request.headers if headers is None else headers
     client = request.scope.get("client")
     agent = headers.get("user-agent")
     if agent is not None:
         agent = _unprintable.sub("?", agent[:USER_AGENT_CHARACTERS])
-    if "idempotency-key" in headers:
+    if keyed and "idempotency-key" in headers:
         return Call(
             caller,
             checked_key(headers["idempotency-key"]),
@@ -96,7 +105,7 @@ def fingerprint(request: Request[Any, Any, Any], body: bytes) -> str:
     return digest.hexdigest()
 
 
-def _wait_s(headers: Headers) -> int | None:
+def preferred_wait_s(headers: Headers) -> int | None:
     """Seconds to wait for the record, where the request prefers that; unknown preferences are ignored (RFC 7240)."""
     prefer = headers.getall("prefer", [])
     if not prefer:
@@ -113,7 +122,7 @@ def _wait_s(headers: Headers) -> int | None:
     return int(wait)
 
 
-async def _recorded(context: Context, caller: Caller, epoch: int, wait_s: int) -> bool:
+async def recorded(context: Context, caller: Caller, epoch: int, wait_s: int) -> bool:
     """Whether what was decided in this epoch just now is committed in Postgres, within so many seconds."""
     try:
         tail_epoch, seq = await context.decider.tail(caller.partition)

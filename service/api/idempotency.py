@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 from litestar import Request, Response
@@ -30,6 +30,8 @@ class Answered(msgspec.Struct, Generic[T], kw_only=True):
     body: T
     location: str = ""
     kept: T | None = None
+    key: Literal["kept", "free", "claimed"] = "kept"
+    """What becomes of the key: a repeat hears the same; or is done anew, since nothing changed; or in a minute."""
 
 
 class Stream:
@@ -79,7 +81,15 @@ async def once(
         raise
     finally:
         renewing.cancel()
-    await hot.settle(caller, key, print_, answered.status, kept, answered.location)
+    if answered.key == "free":
+        with contextlib.suppress(Refusal):
+            await hot.release(caller, key, print_)
+    if answered.key != "kept":
+        return _response(answered)
+    try:
+        await hot.settle(caller, key, print_, answered.status, kept, answered.location)
+    except Refusal as refusal:  # what was done stands, it just isn't kept
+        raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal
     return _response(answered)
 
 

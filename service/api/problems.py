@@ -48,12 +48,16 @@ def problem_fields(
     return body
 
 
+def body_of(request: Request[Any, Any, Any], refusal: Refusal) -> bytes:
+    """The problem's body of a refused request, or of a refused part of it."""
+    request_id = request.scope["state"].get("request_id", "")
+    instance = f"/requests/{request_id}"
+    return _encode(problem_fields(refusal.outcome, refusal.detail, instance, request_id, refusal.errors))
+
+
 def refuse(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes]:
     """The answer to a refused request."""
-    scope = request.scope
-    request_id = scope["state"].get("request_id", "")
-    instance = f"/requests/{request_id}"
-    body = _encode(problem_fields(refusal.outcome, refusal.detail, instance, request_id, refusal.errors))
+    body = body_of(request, refusal)
     headers: dict[str, str] = {}
     if refusal.retry_after_ms is not None:
         headers["Retry-After"] = str(max(1, -(-refusal.retry_after_ms // 1000)))

@@ -124,7 +124,8 @@ def position(listing: Listing, name: str) -> int | None:
     if listing.cursor is None:
         return None
     try:
-        packed = base64.b64decode(listing.cursor.encode("ascii") + b"==", altchars=b"-_", validate=True)
+        padding = "=" * (-len(listing.cursor) % 4)
+        packed = base64.b64decode((listing.cursor + padding).encode("ascii"), altchars=b"-_", validate=True)
         of, place = msgspec.json.decode(packed, type=tuple[str, Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]])
     except (ValueError, binascii.Error, msgspec.DecodeError):
         raise malformed("cursor", "is not one of ours") from None
@@ -137,5 +138,10 @@ def cursor(rows: Sequence[T], limit: int, name: str, place: Callable[[T], int]) 
     """The next page's cursor where more than `limit` rows were read, else None."""
     if len(rows) <= limit:
         return None
-    packed = msgspec.json.encode((name, place(rows[limit - 1])))
+    return cursor_at(name, place(rows[limit - 1]))
+
+
+def cursor_at(name: str, place: int) -> str:
+    """The cursor with which the list `name` goes on before this place."""
+    packed = msgspec.json.encode((name, place))
     return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()

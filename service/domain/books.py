@@ -1,17 +1,17 @@
 """Books: what may be said of one, what makes no sense together, and how it is answered."""
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from service.domain.discounts import BookDiscount, Discount, check_discount_digits, discount_answer, discount_row
 from service.domain.errors import BadField, invalid
-from service.domain.money import CURRENCY_DIGITS, Money, check_currency, from_e4, to_e4
+from service.domain.money import CURRENCY_DIGITS
 from service.domain.patterns import DEFAULT_CHARSET, DEFAULT_PATTERN, check_pattern, checked_charset
-from service.domain.projection import BookRow, DiscountRow
+from service.domain.projection import BookRow
 from service.domain.times import from_ms, to_ms
 from service.domain.words import Answer, Count, Request, check_text, packed_metadata
 
@@ -22,27 +22,6 @@ _LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
 Status = Literal["active", "inactive", "archived"]
 Time = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339.", examples=["2026-11-27T00:00:00Z"])]
-
-
-class _Discount(Request, kw_only=True):
-    max_amount: Money | None = None
-    min_order_value: Money | None = None
-    currency: Annotated[str | None, msgspec.Meta(description="ISO 4217; the workspace's where left out.")] = None
-
-
-class PercentageDiscount(_Discount, kw_only=True, tag_field="type", tag="percentage"):
-    """A part of the order's value."""
-
-    value: Annotated[Decimal, msgspec.Meta(description="Above 0, to 100; at most 4 decimals.", examples=["20"])]
-
-
-class FixedDiscount(_Discount, kw_only=True, tag_field="type", tag="fixed"):
-    """An amount, but never more than the order's value."""
-
-    value: Money
-
-
-Discount = PercentageDiscount | FixedDiscount
 
 
 class _Fields(Request, kw_only=True):
@@ -85,7 +64,7 @@ class _Fields(Request, kw_only=True):
             if _said(wanted) is not None:
                 raise BadField(field, "is not available yet")
         if self.discount:
-            _discount_row(self.discount)
+            discount_row(self.discount)
         if isinstance(self.code_pattern, str):
             check_pattern("codePattern", self.code_pattern)
         if isinstance(self.charset, str):
@@ -119,16 +98,6 @@ class PatchBook(_Fields, kw_only=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_text("name", _said(self.name), 1, 255)
-
-
-class BookDiscount(Answer, kw_only=True):
-    """A book's discount; amounts have the currency's digits."""
-
-    type: Literal["percentage", "fixed"]
-    value: str
-    max_amount: str | None
-    min_order_value: str | None
-    currency: str | None
 
 
 class Book(Answer, kw_only=True):
@@ -223,7 +192,7 @@ def changed_book(row: BookRow, said: CreateBook | PatchBook, version: int, now_m
         if name in ("valid_from", "valid_until"):
             changes[f"{name}_ms"] = None if value is None else to_ms(value)
         elif name == "discount":
-            changes[name] = None if value is None else _discount_row(value)
+            changes[name] = None if value is None else discount_row(value)
         else:
             changes[name] = value
     made = msgspec.structs.replace(row, **changes)
@@ -248,7 +217,7 @@ def answer(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
         require_lock=row.require_lock,
         lock_seconds=row.lock_seconds,
         max_lock_seconds=row.max_lock_seconds,
-        discount=None if row.discount is None else _discount_answer(row.discount, _digits(row)),
+        discount=None if row.discount is None else discount_answer(row.discount, _digits(row)),
         code_pattern=row.code_pattern,
         charset=row.charset,
         total_codes=row.total_codes,
@@ -264,30 +233,10 @@ def answer(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
     )
 
 
-def discount_json(row: DiscountRow) -> dict[str, str | None]:
-    """A discount as Postgres keeps it: amounts as decimal strings."""
-    return msgspec.to_builtins(_discount_answer(row, 4))
-
-
-def discount_of(kept: dict[str, Any]) -> DiscountRow:
-    """The discount that Postgres kept."""
-    return _discount_row(msgspec.convert(kept, Discount))
-
-
 def check_time(field: str, time: datetime) -> None:
     """Raise BadField unless the time can be kept and answered: from 1970 to 9999, in UTC."""
     if not 0 <= to_ms(time) <= _LATEST_MS:
         raise BadField(field, "must be from 1970 to 9999")
-
-
-def check_discount_digits(discount: DiscountRow, digits: int) -> None:
-    """Refusal `invalid` where an amount has more digits than the currency."""
-    amounts = {"discount.maxAmount": discount.max_amount_e4, "discount.minOrderValue": discount.min_order_value_e4}
-    if discount.type == "fixed":
-        amounts["discount.value"] = discount.value_e4
-    for field, amount in amounts.items():
-        if amount is not None and amount % 10 ** (4 - digits):
-            raise invalid(field, f"must have at most {digits} digits after the point, as its currency has")
 
 
 def _said(value: Any) -> Any:
@@ -307,38 +256,3 @@ def _check(row: BookRow) -> None:
         raise invalid("lockSeconds", "must not be more than maxLockSeconds")
     if row.discount is not None:
         check_discount_digits(row.discount, _digits(row))
-
-
-def _discount_row(discount: Discount) -> DiscountRow:
-    """The discount in integers; BadField where a value is out of range."""
-    check_currency("discount.currency", discount.currency)
-    value_e4 = to_e4("discount.value", discount.value)
-    if value_e4 == 0:
-        raise BadField("discount.value", "must be more than 0")
-    percentage = isinstance(discount, PercentageDiscount)
-    if percentage and value_e4 > 1_000_000:
-        raise BadField("discount.value", "must be at most 100")
-    return DiscountRow(
-        type="percentage" if percentage else "fixed",
-        value_e4=value_e4,
-        max_amount_e4=_amount("discount.maxAmount", discount.max_amount),
-        min_order_value_e4=_amount("discount.minOrderValue", discount.min_order_value),
-        currency=discount.currency,
-        digits=None if discount.currency is None else CURRENCY_DIGITS[discount.currency],
-    )
-
-
-def _amount(field: str, amount: Decimal | None) -> int | None:
-    return None if amount is None else to_e4(field, amount)
-
-
-def _discount_answer(row: DiscountRow, digits: int) -> BookDiscount:
-    return BookDiscount(
-        type=row.type,
-        value=from_e4(row.value_e4, 4).rstrip("0").rstrip(".")
-        if row.type == "percentage"
-        else from_e4(row.value_e4, digits),
-        max_amount=None if row.max_amount_e4 is None else from_e4(row.max_amount_e4, digits),
-        min_order_value=None if row.min_order_value_e4 is None else from_e4(row.min_order_value_e4, digits),
-        currency=row.currency,
-    )

@@ -57,6 +57,10 @@ class Assigned(Fact, frozen=True, kw_only=True, gc=False):
     """A code became a user's."""
 
 
+class Unassigned(Fact, frozen=True, kw_only=True, gc=False):
+    """A code is no longer the user's."""
+
+
 class Redeemed(Fact, frozen=True, kw_only=True, gc=False):
     """A use was spent; `slot` is its place in the order (0 without one), `max_uses` the code's limit (0 for none)."""
 
@@ -112,9 +116,9 @@ def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -
                 slot=int(slot),
                 max_uses=int(most),
             )
-        if kind == "A":
+        if kind in ("A", "U"):
             _, w, b, code, user, at, _ = words
-            return Assigned(
+            return (Assigned if kind == "A" else Unassigned)(
                 epoch=epoch,
                 seq=seq,
                 request=_request(r),
@@ -172,6 +176,8 @@ def decided(event: Event) -> str:
             )
         case Assigned(workspace=w, book=b, code=code, at_ms=at):
             return f"A {w} {b} {code} {word(event.user)} {at} {bucket(code)}"
+        case Unassigned(workspace=w, book=b, code=code, at_ms=at):
+            return f"U {w} {b} {code} {word(event.user)} {at} {bucket(code)}"
         case RolledBack(workspace=w, book=b, code=code, at_ms=at):
             user, order = word(event.user), word(event.order)
             return (

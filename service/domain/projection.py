@@ -27,11 +27,25 @@ class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_hours: int
 
 
+class TierRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What a discount is from this order value on."""
+
+    from_e4: int
+    type: Literal["percentage", "fixed"]
+    value_e4: int
+
+
 class DiscountRow(msgspec.Struct, frozen=True, kw_only=True):
     """A book's discount. A percentage is in 10⁻⁴ too: 20 % is 200,000."""
 
-    type: Literal["percentage", "fixed"]
-    value_e4: int
+    type: Literal["percentage", "fixed", "tiered", "buyXGetY"]
+    value_e4: int = 0
+    """Of `percentage` and `fixed`."""
+    tiers: tuple[TierRow, ...] = ()
+    """Of `tiered`, ascending."""
+    buy: int = 0
+    get: int = 0
+    """Of `buyXGetY`, as `buy`."""
     max_amount_e4: int | None
     min_order_value_e4: int | None
     currency: str | None

@@ -22,6 +22,11 @@ _RIVAL_KEYS = {scope: (scope,) for scope in ("checkout", "manage")}
 
 _TWENTY = {"type": "percentage", "value": 20, "maxAmount": 50}
 _FIVE = {"type": "fixed", "value": 5, "minOrderValue": 25}
+_TIERS = [
+    {"from": 50, "type": "percentage", "value": 5},
+    {"from": 100, "type": "percentage", "value": 10},
+    {"from": 200, "type": "fixed", "value": 30},
+]
 
 Wanted = tuple[dict[str, Any], Sequence[CodeLine]]
 """What is said of a book, and its codes."""
@@ -57,6 +62,18 @@ _DEMO: tuple[Wanted, ...] = (
     (
         {"name": "The first three", "discount": _FIVE, "maxRedemptionsPerCode": None, "maxRedemptions": 3},
         _codes("FIRST-3"),
+    ),
+    (
+        {
+            "name": "The more the cheaper",
+            "discount": {"type": "tiered", "tiers": _TIERS},
+            "maxRedemptionsPerCode": None,
+        },
+        _codes("TIERED-1"),
+    ),
+    (
+        {"name": "Three for two", "discount": {"type": "buyXGetY", "buy": 2, "get": 1}, "maxRedemptionsPerCode": None},
+        _codes("BUY2GET1"),
     ),
     ({"name": "Expired", "discount": _TWENTY, "validUntil": "2026-01-01T00:00:00Z"}, _codes("EXPIRED-1")),
     ({"name": "Not started", "discount": _TWENTY, "validFrom": "2036-01-01T00:00:00Z"}, _codes("EARLY-1")),

@@ -211,7 +211,8 @@ class Link:
                 pause_s = 0.02
                 while not self._lost.is_set():
                     try:
-                        await asyncio.wait_for(self._lost.wait(), 1.0)
+                        async with asyncio.timeout(1.0):  # wait_for may swallow the cancellation of stop
+                            await self._lost.wait()
                     except TimeoutError:
                         self.fsynced = await _syncs(connection)
             except (OSError, Broken) as error:

@@ -1,8 +1,10 @@
 """Running the scripts that decide: each once, on the epoch that Postgres says is open."""
 
+import asyncio
 import random
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import hiredis
@@ -64,8 +66,36 @@ class Decider:
         try:
             reply = await self.link.call("EVALSHA", digests[script], len(names), *names, *args)
         except Broken:
-            raise Refusal("outcome_unknown", retry_after_ms=random.randint(500, 1500)) from None  # noqa: S311, no secret
+            raise _unknown() from None
         return judged(reply)
+
+    async def run_all(
+        self, partition: int, runs: Sequence[tuple[str, Sequence[str], Sequence[Any]]]
+    ) -> list[Reply | Refusal]:
+        """As run, for many (script, names, args): sent in one turn of the loop, hence in one write, and decided in
+        their order. Each one's reply, or the Refusal that run would raise."""
+        digests = self._digests.get(partition)
+        if digests is None:
+            return [recovering() for _ in runs]
+        found: list[Any] = [None] * len(runs)
+        left = len(runs)
+        all_told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def tell(place: int, reply: Any) -> None:
+            nonlocal left
+            found[place] = reply
+            left -= 1
+            if not left and not all_told.done():
+                all_told.set_result(None)
+
+        for place, (script, names, args) in enumerate(runs):
+            try:
+                self.link.send(partial(tell, place), "EVALSHA", digests[script], len(names), *names, *args)
+            except Refusal as refusal:
+                tell(place, refusal)
+        if runs:
+            await all_told
+        return [_judged_or_refusal(reply) for reply in found]
 
     async def gate(self, partition: int) -> str:
         """What the gate says: `open`, `full`, `behind`, `closed`; '' where it is of another epoch, or missing."""
@@ -89,6 +119,21 @@ class Decider:
         if isinstance(reply, hiredis.ReplyError):
             raise refusal_of(reply)
         return reply
+
+
+def _unknown() -> Refusal:
+    return Refusal("outcome_unknown", retry_after_ms=random.randint(500, 1500))  # noqa: S311, no secret
+
+
+def _judged_or_refusal(reply: Any) -> Reply | Refusal:
+    if isinstance(reply, Refusal):
+        return reply
+    if isinstance(reply, Broken):
+        return _unknown()
+    try:
+        return judged(reply)
+    except Refusal as refusal:
+        return refusal
 
 
 def judged(reply: Any) -> Reply:

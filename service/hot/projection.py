@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from service.domain import keys
-from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.domain.projection import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
 from service.domain.words import word
 
 Run = Callable[[int, str, Sequence[str], Sequence[Any]], Awaitable[list[Any]]]
@@ -95,19 +95,26 @@ def _special(row: CodeRow) -> str:
     return _joined(row.owner_id, row.created_ms, row.max_redemptions, row.expires_ms, row.active)
 
 
+def _terms(discount: DiscountRow) -> str:
+    """lua/includes/money.lua reads these."""
+    match discount.type:
+        case "tiered":
+            return ",".join(f"{tier.from_e4}:{tier.type}:{tier.value_e4}" for tier in discount.tiers)
+        case "buyXGetY":
+            return f"{discount.buy}:{discount.get}"
+        case _:
+            return str(discount.value_e4)
+
+
 def _settings(row: BookRow) -> str:
     """lua/includes/book.lua reads these, in this order."""
     discount = row.discount
     money: tuple[Any, ...] = (None,) * 6
     if discount:
-        money = (
-            discount.type,
-            discount.value_e4,
-            discount.max_amount_e4,
-            discount.min_order_value_e4,
-            discount.currency,
-            discount.digits,
-        )
+        least = discount.min_order_value_e4
+        if discount.tiers:
+            least = max(least or 0, discount.tiers[0].from_e4)
+        money = (discount.type, _terms(discount), discount.max_amount_e4, least, discount.currency, discount.digits)
     return _joined(
         row.book_id,
         "a" if row.status == "active" else row.status,

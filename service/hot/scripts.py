@@ -10,8 +10,8 @@ from service.domain import outcomes
 from service.resources import LUA_DIR
 
 HOT = (
-    "lock extend unlock redeem validate coupon assign_any assign_code rollback rollback_order book_stats user_coupons "
-    "claim answered"
+    "lock extend unlock redeem validate coupon assign_any assign_code unassign rollback rollback_order book_stats "
+    "user_coupons claim answered"
 ).split()
 """What requests run."""
 PROJECTION = "put_workspace put_book put_codes put_user seen".split()

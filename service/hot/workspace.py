@@ -1,6 +1,8 @@
 """What else is asked of a workspace in Redis: counts, and idempotency keys of requests off the hot path."""
 
+import base64
 import random
+import zlib
 from typing import Any
 
 import msgspec
@@ -13,6 +15,8 @@ from service.hot.deciding import Decider
 
 CLAIM_MS = 60_000
 """How long a key is kept for a request that died."""
+PACKED_BYTES = 4 << 10
+"""A longer answer is kept packed, as 'z' and base64 of zlib's. None begins so: they are JSON, or a digest's digits."""
 
 
 class BookCounts(msgspec.Struct):
@@ -87,7 +91,7 @@ class Workspace:
         if len(reply) == 1:
             return None
         status, location, body = reply[1].split(" ", 2)
-        return int(status), body.encode(), "" if location == "-" else location
+        return int(status), _unpacked(body), "" if location == "-" else location
 
     async def renew(self, caller: Caller, key: str, fingerprint: str) -> None:
         """Keep a claim for another minute."""
@@ -96,7 +100,7 @@ class Workspace:
 
     async def settle(self, caller: Caller, key: str, fingerprint: str, status: int, body: bytes, location: str) -> None:
         """Keep what the request that claimed the key was answered."""
-        payload = f"{status} {location or '-'} {body.decode()}"
+        payload = f"{status} {location or '-'} {_packed(body)}"
         await self._answered(caller, key, fingerprint, payload)
 
     async def release(self, caller: Caller, key: str, fingerprint: str) -> None:
@@ -115,3 +119,13 @@ class Workspace:
             if refusal.code == "outcome_unknown":
                 raise Refusal("unavailable", retry_after_ms=random.randint(500, 1500)) from None  # noqa: S311
             raise
+
+
+def _packed(body: bytes) -> str:
+    if len(body) <= PACKED_BYTES:
+        return body.decode()
+    return "z" + base64.b64encode(zlib.compress(body, 1)).decode()
+
+
+def _unpacked(kept: str) -> bytes:
+    return zlib.decompress(base64.b64decode(kept[1:])) if kept.startswith("z") else kept.encode()

@@ -1,5 +1,6 @@
 """Spend one use of a coupon; or say what would come of it."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -73,6 +74,8 @@ class _Checked(NamedTuple):
     """'-' for none."""
     digits: int
     """What the amounts need after the point, for a script to compare where the request names no currency."""
+    items: str
+    """As lua/includes/money.lua reads them; '-' for none."""
     metadata: bytes
 
 
@@ -86,18 +89,34 @@ def _checked(request: RedeemRequest | ValidateRequest) -> _Checked:
         if request.order_value is not None:
             value_e4 = to_e4("orderValue", request.order_value, allowed)
             digits = digits_of(value_e4)
+        skus: dict[str, dict[int, int]] = {}
         for place, item in enumerate(request.items or ()):
             check_text(f"items[{place}].sku", item.sku, 1, 255)
-            digits = max(digits, digits_of(to_e4(f"items[{place}].unitPrice", item.unit_price, allowed)))
-        return _Checked(value_e4, digits, metadata)
+            price_e4 = to_e4(f"items[{place}].unitPrice", item.unit_price, allowed)
+            digits = max(digits, digits_of(price_e4))
+            units = skus.setdefault(item.sku, {})
+            units[price_e4] = units.get(price_e4, 0) + item.quantity
+        return _Checked(value_e4, digits, _packed_items(skus.values()), metadata)
     except BadField as bad:
         raise refusal_of_field(bad) from None
+
+
+def _packed_items(skus: Iterable[dict[int, int]]) -> str:
+    """A line for each price of a sku, the cheapest first: the sku's units, which only its first line says, how many
+    have the price, and the price. Names decide nothing."""
+    lines: list[str] = []
+    for counts in skus:
+        units = sum(counts.values())
+        for price_e4 in sorted(counts):
+            lines.append(f"{units}:{counts[price_e4]}:{price_e4}")
+            units = 0
+    return ",".join(lines) or "-"
 
 
 def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
     """Redeem a coupon."""
     caller, code, order = call.caller, code_of(code), word(request.order_id)
-    value_e4, digits, metadata = _checked(request)
+    value_e4, digits, items, metadata = _checked(request)
     bucket, order_bucket, w = keys.bucket(code), keys.bucket(order), caller.prefix
     names = (
         caller.gate,
@@ -121,6 +140,7 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
         str(uuid_utils.uuid7()),
         packed(call, "redeem", metadata),
         digits,
+        items,
     )
     return Command("redeem", names, args, _render)
 
@@ -134,7 +154,7 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     """Say what a redeem would be answered. With a key of scope `public` alone it tells no reason."""
     caller, order = call.caller, word(request.order_id)
     told = "checkout" in caller.scopes
-    value_e4, digits, _ = _checked(request)
+    value_e4, digits, items, _ = _checked(request)
     code = code_of(request.code)
     bucket, w = keys.bucket(code), caller.prefix
     names = (
@@ -155,6 +175,7 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
         value_e4,
         request.currency or "-",
         digits,
+        items,
     )
 
     def render(reply: Reply, durability: str) -> Rendered:

@@ -8,7 +8,7 @@ import msgspec
 from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
-from service.domain import books
+from service.domain import books, discounts
 from service.domain.books import CreateBook, PatchBook
 from service.domain.errors import Refusal
 from service.domain.projection import BookRow
@@ -84,7 +84,7 @@ def row_of(record: Record) -> BookRow:
     for name in ("gift_book_id", "keep_free", "code_count"):
         del found[name]
     discount = found["discount"]
-    found["discount"] = None if discount is None else books.discount_of(msgspec.json.decode(discount))
+    found["discount"] = None if discount is None else discounts.discount_of(msgspec.json.decode(discount))
     found["metadata"] = msgspec.json.decode(found["metadata"])
     return BookRow(**found)
 
@@ -109,7 +109,7 @@ async def _write(connection: Connection, row: BookRow) -> None:
         row.require_lock,
         row.lock_seconds,
         row.max_lock_seconds,
-        None if row.discount is None else msgspec.json.encode(books.discount_json(row.discount)).decode(),
+        None if row.discount is None else msgspec.json.encode(discounts.discount_json(row.discount)).decode(),
         row.code_pattern,
         row.charset,
         row.total_codes,

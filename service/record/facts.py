@@ -6,14 +6,15 @@ from typing import Any, NamedTuple
 import asyncpg
 import msgspec
 
-from service.domain.events import Answered, Assigned, Event, Fact, Redeemed, RequestPart, RolledBack
+from service.domain.events import Answered, Assigned, Event, Fact, Redeemed, RequestPart, RolledBack, Unassigned
 from service.domain.times import from_ms
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
 # The columns in the order in which the rows below have them. COPY takes them as text: built by hand from what the
 # outbox says, that costs Python a third of what typed records cost, and Postgres the same.
-_ASSIGNMENTS = "partition epoch seq workspace book code user_id assigned_at ip user_agent".split()
+_ASSIGNMENTS = "partition epoch seq workspace book code user_id assigned_at ip user_agent unassigned_at".split()
+_UNASSIGNMENTS = "partition epoch seq workspace book code user_id unassigned_at ip user_agent".split()
 _REDEMPTIONS = """partition epoch seq workspace book code user_id order_id redemption_id order_value currency digits
     discount_amount redeemed_at slot max_redemptions ip user_agent metadata""".split()
 _ROLLBACKS = """partition epoch seq workspace book code user_id order_id redemption_id rolled_back_at restore
@@ -32,6 +33,10 @@ class Undecided(ValueError):
 
 class KeyReused(ValueError):
     """An idempotency key was used twice within its time."""
+
+
+class NotAssigned(ValueError):
+    """An assignment was taken back that the record doesn't have."""
 
 
 class Quarantined(NamedTuple):
@@ -108,11 +113,18 @@ class _Batch:
 
     A use that is spent and given back within the batch is written nowhere. A use given back that was spent before the
     batch is deleted first, so that it can be spent again; where that would hide a conflict, the batch is Undecided.
+    So with assignments: one taken back within the batch is written as closed, and one from before the batch closed
+    first.
     """
 
     def __init__(self, partition: int, events: Iterable[Event]) -> None:
         self._partition = partition
         self._assignments: list[str] = []
+        self._ends: dict[int, str] = {}
+        self._open: dict[tuple[int, str], tuple[int, str]] = {}
+        self._brief: set[tuple[int, str]] = set()
+        self._closed: dict[tuple[int, str], tuple[str, str]] = {}
+        self._unassignments: list[str] = []
         self._redemptions: list[str] = []
         self._rollbacks: list[str] = []
         self._orders: dict[tuple[int, str], dict[str, int]] = {}
@@ -124,7 +136,9 @@ class _Batch:
             if isinstance(event, Redeemed):
                 self._redeemed(event)
             elif isinstance(event, Assigned):
-                self._assignments.append(f"{self._line(event)}\t{from_ms(event.at_ms)}\t{_client(event.request)}\n")
+                self._assigned(event)
+            elif isinstance(event, Unassigned):
+                self._unassigned(event)
             elif isinstance(event, RolledBack):
                 self._rolled_back(event)
             if event.kept is not None and isinstance(event, Fact | Answered):
@@ -134,7 +148,7 @@ class _Batch:
 
     async def write(self, connection: Connection, epoch: int) -> None:
         """Write all of it, within the caller's transaction."""
-        await _copy(connection, "assignments", _ASSIGNMENTS, self._assignments)
+        await self._write_assignments(connection)
         await _copy(connection, "redemptions", _REDEMPTIONS, self._redemptions)
         await _copy(connection, "rollbacks", _ROLLBACKS, self._rollbacks)
         if self._orders_freed:
@@ -149,6 +163,17 @@ class _Batch:
         await _copy(connection, "single_uses", _SINGLE_USES, singles)
         if self._keys:
             await self._write_keys(connection, epoch)
+
+    async def _write_assignments(self, connection: Connection) -> None:
+        if self._closed:
+            rows = [(*code, *said) for code, said in self._closed.items()]
+            if await connection.fetchval(query("close_assignments"), *zip(*rows, strict=True)):
+                raise NotAssigned("an assignment was taken back that is not recorded")
+        if self._brief and await connection.fetchval(query("open_assignments"), *zip(*self._brief, strict=True)):
+            raise Undecided("a code was assigned twice, and taken back")
+        lines = [f"{line}\t{self._ends.get(at, _NULL)}\n" for at, line in enumerate(self._assignments)]
+        await _copy(connection, "assignments", _ASSIGNMENTS, lines)
+        await _copy(connection, "unassignments", _UNASSIGNMENTS, self._unassignments)
 
     async def _write_keys(self, connection: Connection, epoch: int) -> None:
         """New keys by COPY; where one is there already, a statement that knows whether it may be."""
@@ -170,6 +195,27 @@ class _Batch:
         stored = await connection.execute(query("store_keys"), self._partition, epoch, *zip(*rows, strict=True))
         if stored != f"INSERT 0 {len(rows)}":
             raise KeyReused("an idempotency key was used twice within an hour")
+
+    def _assigned(self, event: Assigned) -> None:
+        code = (event.workspace, event.code)
+        if code in self._open:
+            raise Undecided("a code was assigned twice")
+        self._open[code] = len(self._assignments), event.user
+        self._assignments.append(f"{self._line(event)}\t{from_ms(event.at_ms)}\t{_client(event.request)}")
+
+    def _unassigned(self, event: Unassigned) -> None:
+        code, at = (event.workspace, event.code), from_ms(event.at_ms)
+        self._unassignments.append(f"{self._line(event)}\t{at}\t{_client(event.request)}\n")
+        if code in self._open:
+            row, user = self._open.pop(code)
+            if user != event.user:
+                raise Undecided("a code was assigned, and taken from another")
+            self._ends[row] = at
+            self._brief.add(code)  # that it was nobody's before is for the database to say
+        elif code in self._brief or code in self._closed:
+            raise Undecided("an assignment was taken back twice")
+        else:
+            self._closed[code] = event.user, at
 
     def _redeemed(self, event: Redeemed) -> None:
         order, own_id = event.order, event.redemption_id
@@ -242,8 +288,8 @@ def _fact(row: asyncpg.Record) -> Fact:
         "at_ms": at_ms,
     }
     client: dict[str, Any] = {"ip": ip or "", "ua": ua or ""}
-    if kind == "A":
-        return Assigned(**about, request=RequestPart(**client))
+    if kind in ("A", "U"):
+        return (Assigned if kind == "A" else Unassigned)(**about, request=RequestPart(**client))
     about |= {"order": order, "redemption_id": redemption_id}
     if kind == "B":
         return RolledBack(**about, restore=restore, request=RequestPart(**client, reason=reason or ""))

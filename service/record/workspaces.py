@@ -8,7 +8,7 @@ from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
 from service.domain import keys
-from service.domain.books import check_discount_digits, discount_of
+from service.domain.discounts import check_discount_digits, discount_of
 from service.domain.money import CURRENCY_DIGITS
 from service.domain.projection import WorkspaceRow
 from service.record.partitions import bump_config_version

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from service.domain import keys
 from service.domain.events import Event, MalformedEvent, entry_digest, parse
-from service.record.facts import KeyReused, Quarantined, Undecided, record
+from service.record.facts import KeyReused, NotAssigned, Quarantined, Undecided, record
 from service.record.partitions import LeaseLost, enter_epoch, read_partition
 
 BATCH_EVENTS = 5000
@@ -324,5 +324,5 @@ def _reason(error: Exception) -> str:
     """What went wrong, without what Postgres quotes of the row: that may be a code."""
     if isinstance(error, asyncpg.PostgresError):
         return " ".join(filter(None, [type(error).__name__, getattr(error, "constraint_name", None)]))
-    ours = isinstance(error, MalformedEvent | Undecided | KeyReused)
+    ours = isinstance(error, MalformedEvent | Undecided | KeyReused | NotAssigned)
     return f"{type(error).__name__} {error}" if ours else type(error).__name__

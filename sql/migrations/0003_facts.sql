@@ -1,4 +1,5 @@
--- What happened: assignments, redemptions, rollbacks. Each row is one event of the outbox, named by (epoch, seq).
+-- What happened: assignments, unassignments, redemptions, rollbacks. Each row is one event of the outbox, named by
+-- (epoch, seq).
 --
 -- Facts have no foreign keys. Redis decided them when they happened; the record must take what was decided, also where
 -- a book, code or user has been deleted since, and a key would be looked up for each of some ten thousand rows a second.
@@ -13,7 +14,7 @@ CREATE TABLE assignments (
   code text COLLATE "C" NOT NULL,
   user_id text COLLATE "C" NOT NULL,
   assigned_at timestamptz NOT NULL,
-  unassigned_at timestamptz,
+  unassigned_at timestamptz, -- no part of the fact: the net below, and lists, need to know which stand
   ip text,
   user_agent text,
   PRIMARY KEY (partition, epoch, seq)
@@ -21,6 +22,22 @@ CREATE TABLE assignments (
 -- A code is one user's.
 CREATE UNIQUE INDEX assignments_code ON assignments (workspace, code) WHERE unassigned_at IS NULL;
 CREATE INDEX assignments_user ON assignments (workspace, user_id, assigned_at, code);
+
+-- An assignment was taken back, or what the merchant said at upload was: then the code's owner there counts no more.
+CREATE TABLE unassignments (
+  partition int NOT NULL,
+  epoch bigint NOT NULL,
+  seq bigint NOT NULL,
+  workspace int NOT NULL,
+  book int NOT NULL,
+  code text COLLATE "C" NOT NULL,
+  user_id text COLLATE "C" NOT NULL,
+  unassigned_at timestamptz NOT NULL,
+  ip text,
+  user_agent text,
+  PRIMARY KEY (partition, epoch, seq)
+);
+CREATE INDEX unassignments_code ON unassignments (workspace, code);
 
 CREATE TABLE redemptions (
   partition int NOT NULL,
@@ -107,6 +124,7 @@ CREATE TABLE rollbacks (
   user_agent text
 );
 CREATE INDEX rollbacks_event ON rollbacks (partition, epoch, seq);
+CREATE INDEX rollbacks_code ON rollbacks (workspace, code);
 
 -- A redemption as histories show it: times in ms, money in 10⁻⁴ units.
 CREATE VIEW past_redemptions AS

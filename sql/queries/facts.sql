@@ -1,3 +1,20 @@
+-- name: close_assignments
+-- End the assignments that were taken back; how many of these codes were nobody's, neither assigned to this user nor the
+-- user's by upload and never taken back.
+-- $1 workspaces int[]  $2 codes text[]  $3 users text[]  $4 times text[]
+WITH gone AS (
+  SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::text[]) AS gone (workspace, code, user_id, at)
+), closed AS (
+  UPDATE assignments SET unassigned_at = gone.at::timestamptz FROM gone
+  WHERE assignments.workspace = gone.workspace AND assignments.code = gone.code
+    AND assignments.user_id = gone.user_id AND assignments.unassigned_at IS NULL
+  RETURNING assignments.workspace, assignments.code
+)
+SELECT count(*) FROM gone WHERE (workspace, code) NOT IN (SELECT workspace, code FROM closed) AND NOT EXISTS (
+  SELECT FROM codes WHERE codes.workspace = gone.workspace AND codes.code = gone.code AND owner_id = gone.user_id
+    AND NOT EXISTS (SELECT FROM unassignments u WHERE u.workspace = gone.workspace AND u.code = gone.code)
+);
+
 -- name: ensure_fact_partitions
 -- Make room for the facts of this month and some more; how many partitions were made.
 -- $1 months_ahead int
@@ -12,6 +29,13 @@ SELECT
   NULL::smallint AS digits, NULL::bigint AS discount_e4, NULL::int AS slot, NULL::int AS max_redemptions,
   NULL AS metadata, NULL::boolean AS restore, NULL AS reason
 FROM assignments WHERE partition = $1 AND (epoch, seq) > ($2, $3)
+UNION ALL
+SELECT
+  'U', epoch, seq, workspace, book, code, user_id, (extract(epoch FROM unassigned_at) * 1000)::bigint,
+  ip, user_agent, NULL, NULL, NULL, NULL,
+  NULL, NULL, NULL, NULL,
+  NULL, NULL, NULL
+FROM unassignments WHERE partition = $1 AND (epoch, seq) > ($2, $3)
 UNION ALL
 SELECT
   'R', epoch, seq, workspace, book, code, user_id, (extract(epoch FROM redeemed_at) * 1000)::bigint,
@@ -50,6 +74,12 @@ SELECT
   (extract(epoch FROM recorded_at + idempotency_hours * interval '1 hour' - now()) * 1000)::bigint AS ttl_ms
 FROM idempotency_keys JOIN workspaces USING (workspace)
 WHERE idempotency_keys.partition = $1 AND recorded_at > now() - idempotency_hours * interval '1 hour';
+
+-- name: open_assignments
+-- How many of these codes are somebody's by an assignment.
+-- $1 workspaces int[]  $2 codes text[]
+SELECT count(*) FROM assignments JOIN unnest($1::int[], $2::text[]) AS asked (workspace, code) USING (workspace, code)
+WHERE unassigned_at IS NULL;
 
 -- name: prune_keys
 -- Forget a bounded number of idempotency keys whose time is over.

@@ -1,5 +1,6 @@
 -- name: coupons_of_user
--- The coupons that were assigned to a user or made the user's by the merchant, newest first, after a last one.
+-- The coupons that were assigned to a user or made the user's by the merchant, and not taken back, newest first, after a
+-- last one.
 -- $1 workspace int  $2 user text  $3 limit int  $4 last_at timestamptz  $5 last_code text
 SELECT code, book, at FROM (
   SELECT code, book, assigned_at AS at FROM assignments
@@ -8,6 +9,8 @@ SELECT code, book, at FROM (
   SELECT code, book, created_at FROM codes
   WHERE workspace = $1 AND owner_id = $2 AND (created_at, code) < ($4, $5) AND NOT EXISTS (
     SELECT FROM assignments WHERE workspace = $1 AND assignments.code = codes.code AND unassigned_at IS NULL
+  ) AND NOT EXISTS (
+    SELECT FROM unassignments WHERE workspace = $1 AND unassignments.code = codes.code
   )
 ) AS coupons ORDER BY at DESC, code DESC LIMIT $3;
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest_asyncio
 import uuid_utils
 
-from service.domain.events import Assigned, Event, Fact, Redeemed, RolledBack
+from service.domain.events import Assigned, Event, Fact, Redeemed, RolledBack, Unassigned
 from service.record.facts import facts_in_order, record
 from service.record.partitions import begin_epoch, ensure_partitions, enter_epoch, take_lease
 from service.record.pool import connect
@@ -65,6 +65,10 @@ async def kept(pool: asyncpg.Pool) -> Record:
 
 def assigned(code: str = "CODE", user: str = "user", at_ms: int = NOW_MS, **more: Any) -> Assigned:
     return Assigned(epoch=0, seq=0, workspace=1, book=2, code=code, user=user, at_ms=at_ms, **more)
+
+
+def unassigned(code: str = "CODE", user: str = "user", at_ms: int = NOW_MS, **more: Any) -> Unassigned:
+    return Unassigned(epoch=0, seq=0, workspace=1, book=2, code=code, user=user, at_ms=at_ms, **more)
 
 
 def redeemed(code: str = "CODE", **more: Any) -> Redeemed:

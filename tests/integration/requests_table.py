@@ -67,11 +67,20 @@ TAGS = Kind(_but(list, also=([1], [None])), ([""], ["x" * 101], ["a\n"], ["x"] *
 CODES = Kind(_but(list, also=([1], ["GOOD-1", None], [["GOOD-1"]])))
 ITEMS = Kind(_but(list, also=([1], [None])), ([{"sku": "a", "quantity": 1, "unitPrice": 1}] * 1001,))
 SCOPES = Kind(_but(list, also=([1], [None])), ([], ["root"], ["manage", "manage"], [""]))
+OPERATIONS = Kind(_but(list), ([], [{}] * 1001))
+"""What is wrong within one is that one's own, and told in the answer."""
 ANY_CODE = Kind(_but(str))
 GIFT_BOOK = Kind(_but(str))
 OBJECT = Kind(_but(dict))
 
+TIERS = Kind(
+    _but(list, also=([1], [None])),
+    ([], [{"from": n, "type": "fixed", "value": 1} for n in range(21)]),
+)
+
 _DISCOUNT = {"type": "percentage", "value": 20}
+_TIERED = {"type": "tiered", "tiers": [{"from": 10, "type": "percentage", "value": 20}]}
+_BUY_GET = {"type": "buyXGetY", "buy": 2, "get": 1}
 _ITEM = {"sku": "a", "quantity": 1, "unitPrice": "5.00"}
 
 
@@ -116,11 +125,17 @@ _BOOKS_DISCOUNT = {
     "discount.type": DISCOUNT_TYPE, "discount.value": PERCENTAGE, "discount.maxAmount": MONEY,
     "discount.minOrderValue": MONEY, "discount.currency": CURRENCY,
 }  # fmt: skip
+_TIERS = {
+    "discount.tiers": TIERS, "discount.tiers.0.from": MONEY, "discount.tiers.0.type": DISCOUNT_TYPE,
+    "discount.tiers.0.value": PERCENTAGE,
+}  # fmt: skip
+_UNITS = {"discount.buy": COUNT, "discount.get": COUNT, "discount.maxAmount": MONEY}
 
 REQUESTS = (
     _asked("POST", "/v1/coupons/assign", "checkout", {"bookId": "{book}", "userId": "u"}, "bookId userId",
            fields={"bookId": OWN_ID, "userId": ID}, hot=True),
     _asked("POST", "/v1/coupons/assign/{code}", "checkout", {"userId": "u"}, "userId", fields={"userId": ID}, hot=True),
+    _asked("POST", "/v1/coupons/unassign/{code}", "manage", {}, fields={}, hot=True),
     _asked("POST", "/v1/coupons/lock/{code}", "checkout", {"userId": "u"}, "userId", hot=True,
            fields={"userId": ID, "orderId": ID, "lockSeconds": COUNT}),
     _asked("POST", "/v1/coupons/extend/{code}", "checkout", {"lockToken": "t"}, "lockToken", hot=True,
@@ -133,17 +148,24 @@ REQUESTS = (
            required="items.0.sku items.0.quantity items.0.unitPrice"),
     _asked("POST", "/v1/coupons/validate", "public", {"code": "{code}"}, "code", hot=True,
            fields={"code": ANY_CODE, "userId": ID} | _ORDER),
+    _asked("POST", "/v1/batch", "checkout", {"operations": [{"op": "validate", "code": "ABCD"}]}, "operations",
+           fields={"operations": OPERATIONS}),
     _asked("POST", "/v1/redemptions/{redemption}/rollback", "manage", {}, fields=_ROLLBACK, hot=True),
     _asked("POST", "/v1/orders/{order}/rollback", "manage", {}, fields=_ROLLBACK, hot=True),
     _asked("POST", "/v1/books", "manage", {"name": "n"}, "name",
            fields={"name": _text(1, 255), "totalCodes": MANY} | _BOOK),
     _asked("POST", "/v1/books", "manage", {"name": "n", "discount": _DISCOUNT}, "discount.type discount.value",
            fields=_BOOKS_DISCOUNT),
+    _asked("POST", "/v1/books", "manage", {"name": "n", "discount": _TIERED}, " ".join(_TIERS), fields=_TIERS),
+    _asked("POST", "/v1/books", "manage", {"name": "n", "discount": _BUY_GET}, "discount.buy discount.get",
+           fields=_UNITS),
     _asked("POST", "/v1/coupons", "manage", {"name": "n"}, "name", fields={"name": _text(1, 255)}),
     _asked("PATCH", "/v1/books/{book}", "manage", {}, fields={"name": _text(1, 255)} | _BOOK,
            never_null=frozenset({"name"})),
     _asked("PATCH", "/v1/books/{book}", "manage", {"discount": _DISCOUNT}, "discount.type discount.value",
            fields=_BOOKS_DISCOUNT),
+    _asked("PATCH", "/v1/books/{book}", "manage", {"discount": _TIERED}, " ".join(_TIERS), fields=_TIERS),
+    _asked("PATCH", "/v1/books/{book}", "manage", {"discount": _BUY_GET}, "discount.buy discount.get", fields=_UNITS),
     _asked("POST", "/v1/books/{book}/codes", "manage", {"codes": ["GOOD-1"]}, "codes", fields={"codes": CODES}),
     _asked("POST", "/v1/coupons/codes", "manage", {"bookId": "{book}", "codes": ["GOOD-1"]}, "bookId codes",
            fields={"bookId": OWN_ID, "codes": CODES}),

@@ -6,18 +6,14 @@ from typing import Any
 from uuid import uuid4
 
 import asyncpg
-import click
 import pytest
 import pytest_asyncio
-from click.testing import CliRunner, Result
 
-from service import cli_admin
 from service.domain.books import CreateBook, PatchBook
 from service.domain.codes import CodeLine
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
-from service.embedded import demo
 from service.record import books, changes, codes, jobs, keys, users, workspaces
 from service.record.partitions import ensure_partitions
 from service.record.pool import connect
@@ -110,6 +106,36 @@ async def test_a_book_is_read_as_it_was_written(pool: asyncpg.Pool, workspace: W
     for filters in (("archived", None, None), (None, "c", None), (None, None, "%")):
         expected = [row] if filters[2] == "%" else []
         assert await books.page_books(pool, workspace.workspace, 10, None, *filters) == expected
+
+
+@pytest.mark.parametrize(
+    "discount",
+    [
+        {"type": "percentage", "value": "33.3333", "maxAmount": "0.01"},
+        {
+            "type": "tiered",
+            "tiers": [
+                {"from": 0, "type": "fixed", "value": "0.01"},
+                {"from": "99.99", "type": "percentage", "value": "12.3456"},
+                {"from": "99999999999.99", "type": "fixed", "value": 1},
+            ],
+            "minOrderValue": 1,
+        },
+        {"type": "buyXGetY", "buy": 2, "get": 2**31 - 1, "currency": "JPY"},
+    ],
+)
+async def test_each_type_of_discount_is_kept(
+    pool: asyncpg.Pool, workspace: WorkspaceRow, discount: dict[str, Any]
+) -> None:
+    """A discount comes back from Postgres as it was written, and so does what PATCH puts in its place."""
+    row = await make(pool, workspace, discount=discount)
+    assert await books.read_book(pool, workspace.workspace, row.book_id) == row
+    fixed = await books.patch_book(
+        pool, 1, 0, row.book_id, convert({"discount": {"type": "fixed", "value": 1}}, PatchBook)
+    )
+    back = await books.patch_book(pool, 1, 0, row.book_id, convert({"discount": discount}, PatchBook))
+    assert await books.read_book(pool, workspace.workspace, row.book_id) == back
+    assert fixed.discount != back.discount == row.discount
 
 
 async def test_another_workspace_sees_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
@@ -330,50 +356,3 @@ async def test_a_job_that_finds_no_codes_says_so(pool: asyncpg.Pool, workspace: 
     job = await jobs.read_job(pool, workspace.workspace, job.job_id)
     assert (job.status, job.done) == ("failed", 0)
     assert job.errors == ["No more new codes can be found for the pattern X#####."]
-
-
-async def test_the_demo_is_seeded_once(database_url: str) -> None:
-    """Seeding twice makes everything once, and the fixed keys work."""
-    await demo.seed(database_url)
-    pool = await connect(database_url)
-    try:
-        before = [
-            tuple(row)
-            for row in await pool.fetch(
-                "SELECT version, (SELECT count(*) FROM codes), (SELECT count(*) FROM books) FROM config_versions"
-            )
-        ]
-        await demo.seed(database_url)
-        _, callers = await keys.read_callers(pool)
-        assert callers[keys.digest("demo_admin")].scopes == {"public", "checkout", "manage", "operate"}
-        assert callers[keys.digest("rival_manage")].workspace != callers[keys.digest("demo_manage")].workspace
-        assert len(callers) == 7
-        after = await pool.fetch(
-            "SELECT version, (SELECT count(*) FROM codes), (SELECT count(*) FROM books) FROM config_versions"
-        )
-        assert [tuple(row) for row in after] == before
-    finally:
-        await pool.close()
-
-
-async def test_commands(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commands make a workspace of a name once, and a key whose secret works."""
-    monkeypatch.setenv("DATABASE_URL", database_url)
-
-    async def run(group: click.Group, *words: str) -> Result:
-        return await asyncio.to_thread(CliRunner().invoke, group, words)
-
-    assert (await run(cli_admin.workspaces, "create", "trial", "--test")).exit_code == 0
-    again = await run(cli_admin.workspaces, "create", "trial")
-    assert (again.exit_code, again.output) == (1, "Error: There is a workspace trial already.\n")
-    made = await run(cli_admin.keys, "create", "trial", "shop", "--scope", "manage", "--scope", "operate")
-    secret = made.output.strip()
-    assert secret.startswith("scrip_test_")
-    assert (await run(cli_admin.keys, "create", "none", "shop", "--scope", "manage")).exit_code == 1
-    connection = await asyncpg.connect(database_url)
-    try:
-        _, callers = await keys.read_callers(connection)
-    finally:
-        await connection.close()
-    assert callers[keys.digest(secret)].scopes == {"manage", "operate"}
-    assert callers[keys.digest(secret)].mode == "test"

@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -143,6 +144,56 @@ def test_redeem(service: Service) -> None:
     seen = ok(service.checkout.get(f"/v1/coupons/{code}"))
     assert (seen["status"], seen["redemptions"], seen["userId"]) == ("redeemed", 1, None)
     assert seen["lastRedemption"] == {name: made[name] for name in ("redemptionId", "userId", "orderId", "redeemedAt")}
+
+
+def test_redeem_by_tiers_and_by_free_units(service: Service) -> None:
+    """A book with tiers, then with free units, is answered as it was said, and validate and redeem reckon with it."""
+    tiers = [
+        {"from": "10.00", "type": "percentage", "value": "10"},
+        {"from": "50.00", "type": "fixed", "value": "7.50"},
+    ]
+    plain = {"maxAmount": None, "minOrderValue": None, "currency": None}
+    tiered = {"type": "tiered", "tiers": tiers} | plain
+    code = new_code()
+    path = "/v1/books/" + service.book(code, discount=tiered, maxRedemptionsPerCode=None)
+    assert ok(service.manage.get(path))["discount"] == tiered
+    items = [
+        {"sku": "tea", "quantity": 2, "unitPrice": 4.5},
+        {"sku": "cup", "quantity": 2, "unitPrice": "12"},
+        {"sku": "tea", "quantity": 1, "unitPrice": "3.00"},
+    ]
+
+    def takes(discount: str, value: str) -> None:
+        body = {"userId": new_id(), "orderId": new_id("order"), "orderValue": value, "items": items}
+        said = ok(_post(service.checkout, "/v1/coupons/validate", code=code, **body))
+        made = ok(_redeem(service, code, **body), 201)
+        assert said["valid"]
+        assert said["discountAmount"] == made["discountAmount"] == discount
+        assert said["finalAmount"] == made["finalAmount"] == f"{Decimal(value) - Decimal(discount):.2f}"
+
+    takes("1.00", "10")
+    takes("3.60", "36")
+    takes("7.50", "50.00")
+    refused(_redeem(service, code, userId="u", orderValue="9.99"), 422, "order_value_too_low")
+    by_address = service.checkout.get(f"/v1/coupons/{code}/validate", params={"orderValue": "9.99"})
+    assert ok(by_address)["reasons"] == ["order_value_too_low"]
+
+    free = {"type": "buyXGetY", "buy": 2, "get": 1} | plain
+    assert ok(service.manage.patch(path, json={"discount": free}))["discount"] == free
+    assert ok(service.manage.get(path))["discount"] == free
+    takes("3.00", "36")
+    takes("2.00", "2")
+    refused(_redeem(service, code, userId="u", items=items), 422, "order_value_required")
+    bare = ok(_redeem(service, code, userId=new_id(), orderValue="36"), 201)
+    assert bare["discountAmount"] == "0.00"
+
+
+def test_the_demos_tiers_and_free_units(service: Service) -> None:
+    """TIERED-1 takes more off larger orders, and of three of a kind BUY2GET1 gives one."""
+    items = [{"sku": "tea", "quantity": 3, "unitPrice": 20}]
+    for code, value, discount in (("TIERED-1", 60, "3.00"), ("TIERED-1", 240, "30.00"), ("BUY2GET1", 60, "20.00")):
+        body = {"userId": new_id(), "orderValue": value, "items": items}
+        assert ok(_redeem(service, code, **body), 201)["discountAmount"] == discount
 
 
 def test_redeem_without_a_discount_or_a_value(service: Service) -> None:

@@ -28,16 +28,21 @@ _ACCESS = {
     "PATCH /v1/books/{bookId}": "manage",
     "GET /v1/books/{bookId}/stats": "manage",
     "GET /v1/books/{bookId}/redemptions": "manage",
+    "GET /v1/books/{bookId}/redemptions.csv": "manage",
+    "GET /v1/books/{bookId}/codes": "manage",
+    "GET /v1/books/{bookId}/codes.csv": "manage",
     "POST /v1/books/{bookId}/codes": "manage",
     "POST /v1/books/{bookId}/codes/generate": "manage",
     "POST /v1/coupons/codes": "manage",
     "POST /v1/coupons/assign": "checkout",
     "POST /v1/coupons/assign/{code}": "checkout",
+    "POST /v1/coupons/unassign/{code}": "manage",
     "POST /v1/coupons/lock/{code}": "checkout",
     "POST /v1/coupons/extend/{code}": "checkout",
     "POST /v1/coupons/unlock/{code}": "checkout",
     "POST /v1/coupons/redeem/{code}": "checkout",
     "POST /v1/coupons/validate": "public checkout",
+    "POST /v1/batch": "checkout",
     "GET /v1/coupons/{code}/validate": "public checkout",
     "GET /v1/coupons/{code}": "checkout manage",
     "PATCH /v1/coupons/{code}": "manage",
@@ -140,6 +145,8 @@ def test_a_rival_sees_nothing(service: Service, rival: dict[str, httpx.Client]) 
     for answer in (
         manage.get(f"/v1/books/{book}"), manage.patch(f"/v1/books/{book}", json={"status": "archived"}),
         manage.get(f"/v1/books/{book}/stats"), manage.get(f"/v1/books/{book}/redemptions"),
+        manage.get(f"/v1/books/{book}/redemptions.csv"), manage.get(f"/v1/books/{book}/codes"),
+        manage.get(f"/v1/books/{book}/codes.csv"),
         manage.post(f"/v1/books/{book}/codes", json={"codes": [new_code()]}),
         manage.post("/v1/coupons/codes", json={"bookId": book, "codes": [new_code()]}),
         manage.post(f"/v1/books/{book}/codes/generate", json={"count": 1}),
@@ -150,12 +157,19 @@ def test_a_rival_sees_nothing(service: Service, rival: dict[str, httpx.Client]) 
         checkout.get(f"/v1/coupons/{code}"), manage.get(f"/v1/coupons/{used}/redemptions"),
         manage.patch(f"/v1/coupons/{code}", json={"status": "inactive"}),
         checkout.post(f"/v1/coupons/assign/{code}", json={"userId": user}),
+        manage.post(f"/v1/coupons/unassign/{code}", json={}),
         checkout.post(f"/v1/coupons/lock/{code}", json={"userId": user}),
         checkout.post(f"/v1/coupons/extend/{code}", json={"lockToken": token}),
         checkout.post(f"/v1/coupons/unlock/{code}", json={"lockToken": token}),
         checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": user, "lockToken": token}),
     ):  # fmt: skip
         refused(answer, 404, "coupon_not_found")
+    tries = [{"op": op, "code": code, "userId": user} for op in ("assign", "lock", "redeem", "validate")]
+    tries += [{"op": op, "code": code, "lockToken": token} for op in ("extend", "unlock")]
+    tries += [{"op": "assign", "bookId": book, "userId": user}]
+    told = ok(checkout.post("/v1/batch", json={"operations": tries}))["results"]
+    assert [result["status"] for result in told] == [404, 404, 404, 200, 404, 404, 404]
+    assert told[3]["body"]["reasons"] == ["coupon_not_found"]
     refused(manage.post(f"/v1/redemptions/{redemption}/rollback", json={}), 404, "redemption_not_found")
     refused(manage.post(f"/v1/orders/{order}/rollback", json={}), 404, "order_not_found")
     for client in (manage, operate):

@@ -102,7 +102,7 @@ def test_bodies_and_answers_have_schemas_and_examples(document: Document) -> Non
         for what, content in contents:
             for media, item in content.items():
                 assert item["schema"], (name, what, media)
-                if media != "application/json":
+                if media not in {"application/json", "text/csv"} or (what, media) == ("request", "text/csv"):
                     continue
                 for example in item.get("examples", {}).values() or [{"value": None}]:
                     try:
@@ -172,16 +172,20 @@ def test_answers_are_as_described(service: Service, document: Document) -> None:
         seen.add(route)
         if answer.status_code == 204:
             return None
-        media = answer.headers["Content-Type"]
-        check(answer.json(), described["content"][media]["schema"], document)
+        media = answer.headers["Content-Type"].removesuffix("; charset=utf-8")
+        told = answer.text if media == "text/csv" else answer.json()
+        check(told, described["content"][media]["schema"], document)
         if media.endswith("problem+json"):
             assert f"`{answer.json()['code']}`" in described["description"], route
-        return answer.json()
+        return told
 
     checkout, manage, operate = service.checkout, service.manage, service.operate
     said = {"name": "Described", "discount": {"type": "percentage", "value": 10}, "validUntil": "2036-01-01T00:00:00Z"}
     book = ask(manage, "POST /v1/books", said | {"totalCodes": 5, "metadata": {"a": [1]}, "tags": ["x"]})["bookId"]
     ask(manage, "POST /v1/coupons", said | {"discount": {"type": "fixed", "value": "5.00", "currency": "EUR"}})
+    tiers = [{"from": 0, "type": "fixed", "value": 1}, {"from": "9.99", "type": "percentage", "value": "12.5"}]
+    ask(manage, "POST /v1/books", said | {"discount": {"type": "tiered", "tiers": tiers, "maxAmount": 5}})
+    ask(manage, "POST /v1/books", said | {"discount": {"type": "buyXGetY", "buy": 2, "get": 1}})
     ask(manage, "GET /v1/books", query="?limit=3")
     ask(manage, "GET /v1/coupons")
     ask(manage, "GET /v1/books/{bookId}", bookId=book)
@@ -199,6 +203,10 @@ def test_answers_are_as_described(service: Service, document: Document) -> None:
         ask(checkout, "GET /v1/coupons/{code}", code=code)
         lock = ask(checkout, "POST /v1/coupons/lock/{code}", {"userId": user, "orderId": order}, code=code)
         ask(checkout, "POST /v1/coupons/extend/{code}", {"lockToken": lock["lockToken"], "lockSeconds": 90}, code=code)
+    ask(checkout, "POST /v1/coupons/assign/{code}", {"userId": user}, code=other)
+    ask(manage, "POST /v1/coupons/unassign/{code}", {}, code=other)
+    ask(manage, "POST /v1/coupons/unassign/{code}", {}, code=other)
+    ask(manage, "POST /v1/coupons/unassign/{code}", {}, code=code)
     for client in (checkout, service.public):
         ask(client, "GET /v1/coupons/{code}/validate", query="?orderValue=5", code=code)
         ask(client, "POST /v1/coupons/validate", {"code": new_code()})
@@ -206,6 +214,9 @@ def test_answers_are_as_described(service: Service, document: Document) -> None:
     made = ask(checkout, "POST /v1/coupons/redeem/{code}", body, code=code)
     ask(checkout, "POST /v1/coupons/redeem/{code}", body, code=code)
     ask(checkout, "POST /v1/coupons/unlock/{code}", {"lockToken": "gone"}, code=code)
+    operations = [{"op": op, "code": code, "userId": user} for op in ("assign", "lock", "redeem", "validate", "x")]
+    operations += [{"op": op, "code": code, "lockToken": "gone"} for op in ("extend", "unlock")]
+    ask(checkout, "POST /v1/batch", {"operations": [*operations, {"op": "assign", "bookId": book, "userId": user}]})
     ask(checkout, "GET /v1/coupons/{code}", code=code)
     for path in ("GET /v1/users/{userId}", "GET /v1/users/{userId}/coupons", "GET /v1/users/{userId}/redemptions"):
         ask(checkout, path, userId=user)
@@ -219,6 +230,9 @@ def test_answers_are_as_described(service: Service, document: Document) -> None:
     ask(manage, "PATCH /v1/coupons/{code}", {"status": "inactive"}, code=other)
     ask(manage, "GET /v1/books/{bookId}/stats", bookId=book)
     ask(manage, "GET /v1/books/{bookId}/redemptions", bookId=book)
+    ask(manage, "GET /v1/books/{bookId}/redemptions.csv", bookId=book)
+    ask(manage, "GET /v1/books/{bookId}/codes", bookId=book)
+    ask(manage, "GET /v1/books/{bookId}/codes.csv", bookId=book)
     ask(operate, "GET /v1/workspace")
     ask(operate, "PATCH /v1/workspace", {"maxCoupons": None})
     key = ask(operate, "POST /v1/keys", {"name": "described", "scopes": ["public"]})["keyId"]

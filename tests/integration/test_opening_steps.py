@@ -20,7 +20,7 @@ from service.hot.connection import Broken, Link, connect
 from service.hot.deciding import Decider, Reply
 from service.hot.scripts import Scripts
 from service.hot.server import Server
-from service.operations import assign, coupon, lock, redeem, rollback
+from service.operations import assign, coupon, lock, redeem, rollback, unassign
 from service.operations.base import Call, Operation
 from service.record import pool as postgres
 from service.record.books import create_book
@@ -140,11 +140,16 @@ async def place(
         await place.do(redeem.REDEEM, "MANY-1", userId=f"u{n}")
     await place.do(rollback.ROLLBACK_ORDER, "o2", "key-b")
     await place.do(rollback.ROLLBACK_ORDER, "o3", restore=False)
+    await place.do(unassign.UNASSIGN, "MINE-1", "key-u")
+    for user in ("ann", "bob"):
+        await place.do(assign.ASSIGN_CODE, "CODE-8", userId=user)
+        if user == "ann":
+            await place.do(unassign.UNASSIGN, "CODE-8")
     fence = await take_lease(pool, 0, "flush", 0)
     assert fence is not None
     flusher = Flusher(redis, pool, 0, fence)
     await flusher.start()
-    assert await flusher.step() == 12
+    assert await flusher.step() == 16
     yield place
     await link.stop()
     await pool.close()
@@ -171,6 +176,8 @@ async def test_killed_anywhere_while_rebuilding_the_gate_is_closed_or_the_job_is
     assert dies_after > 40
     await place.learn()
     assert b'"available"' in await place.do(coupon.READ, "CODE-9")
+    assert b'"available"' in await place.do(coupon.READ, "MINE-1")
+    assert b'"userId":"bob"' in await place.do(coupon.READ, "CODE-8")
 
 
 async def test_killed_anywhere_while_reopening_nothing_is_lost(place: Place) -> None:

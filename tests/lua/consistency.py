@@ -320,7 +320,7 @@ def _orders(held: Held) -> None:
 
 def _outbox(held: Held) -> None:
     """The outbox has every fact once, with ids that leave no gap, and nothing else."""
-    assigned, redeemed, rolled_back = {}, {}, {}
+    redeemed, rolled_back, owners, uses = {}, {}, dict[str, tuple[str, ...]](), Counter[str]()
     for place, (event_id, fields) in enumerate(held.outbox):
         epoch, _, seq = event_id.partition("-")
         assert int(seq) == place
@@ -329,26 +329,28 @@ def _outbox(held: Held) -> None:
         match words[0]:
             case "O":
                 assert (place, fields["d"], fields["r"]) == (0, "O", "")
-            case "A":
-                _, _, book, code, user, at, cb = words
-                assert code not in assigned
+            case "A" | "U":
+                kind, _, book, code, user, at, cb = words
+                before, owners[code] = owners.get(code), (kind, book, user, at)
                 assert cb == _bucket(code)
-                assigned[code] = (book, user, at)
+                assert before is None or (before[0] != kind and (kind == "A" or before[1:3] == (book, user))), code
+                assert kind == "A" or uses[code] == 0, code
             case "R":
                 assert len(words) == 16
                 assert words[13:15] == [_bucket(words[3]), _bucket(words[5])]
+                uses[words[3]] += 1
                 redeemed[words[6]] = (f"{epoch}-{seq}", f"{fields['d']} {fields['r']}")
             case "B":
                 _, _, book, code, user, order, own_id, at, restore, cb, ob = words
                 assert own_id not in rolled_back
                 assert (cb, ob) == (_bucket(code), _bucket(order))
+                uses[code] -= restore == "1"
                 rolled_back[own_id] = (book, code, user, order, at, restore)
             case _:
-                assert words[0] == "K"
-                assert len(words) == 3
-    for code, fact in assigned.items():
+                assert (words[0], len(words)) == ("K", 3)
+    for code, (kind, book, *owner) in owners.items():
         c = held.coupons[code]
-        assert fact == (c.book.number, c.user, c.assigned_at)
+        assert [c.book.number, c.user, c.assigned_at] == [book, *(owner if kind == "A" else [_NONE] * 2)], code
     assert redeemed == {r.id: (r.event, r.rest) for r in held.redemptions.values()}
     rolled = [r for r in held.redemptions.values() if not r.stands]
     assert rolled_back == {r.id: (r.book, r.code, r.user, r.order, r.rolled_at, r.restored) for r in rolled}

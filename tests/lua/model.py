@@ -1,10 +1,11 @@
 """What the contract says a shop does, said again in plain Python: the oracle of the random walk."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any
 
-from service.domain.projection import BookRow
+from service.domain.projection import BookRow, DiscountRow, TierRow
 
 UNIT = Decimal("0.01")
 
@@ -48,6 +49,8 @@ class Code:
     code: str
     book: int
     owner: str | None = None
+    given_to: str | None = None
+    """Whose it was at upload."""
     own_max: int | None = None
     expires: int | None = None
     off: bool = False
@@ -146,7 +149,7 @@ class Model:
 
     def refusals(
         self, kind: str, code: str, user: str | None, order: str | None = None, token: str | None = None,
-        value: Decimal | None = None, currency: str | None = None,
+        value: Decimal | None = None, currency: str | None = None, items: Sequence[Any] | None = None,
     ) -> list[str]:  # fmt: skip
         """Why a lock, redeem or validate would be refused."""
         c = self.codes.get(code)
@@ -184,6 +187,8 @@ class Model:
         ]
         if kind != "lock":
             least = (b.discount.min_order_value_e4 if b.discount else None) or 0
+            if b.discount and b.discount.type == "tiered":
+                least = max(least, b.discount.tiers[0].from_e4)
             said += [
                 ("order_value_required", b.discount is not None and value is None),
                 ("currency_mismatch", currency not in (None, "USD")),
@@ -222,6 +227,19 @@ class Model:
         ]
         return [name for name, holds in said if holds]
 
+    def unassign_refusals(self, code: str) -> list[str]:
+        """Why an unassign would be refused."""
+        c = self.codes.get(code)
+        if c is None:
+            return ["coupon_not_found"]
+        used_up = self.limit(c) != 1 and not self.left(c)
+        said = [
+            ("coupon_not_assigned", c.owner is None),
+            ("coupon_locked", bool(self.live(c))),
+            ("coupon_exhausted" if used_up else "coupon_redeemed", c.uses > 0),
+        ]
+        return [name for name, holds in said if holds]
+
     # What happens.
 
     def deadline(self, c: Code, asked_s: int | None, started: int) -> int:
@@ -242,13 +260,27 @@ class Model:
         c.locks = [*self.live(c), lock]
         return lock
 
-    def discount(self, book: int, value: Decimal | None) -> Decimal:
+    def discount(self, book: int, value: Decimal | None, items: Sequence[Any] = ()) -> Decimal:
         """A discount on an order's value, in USD."""
         row = self.books[book].discount
         if row is None or value is None:
             return Decimal(0)
-        of = Decimal(row.value_e4) / 10_000
-        amount = (value * of / 100).quantize(UNIT, ROUND_HALF_EVEN) if row.type == "percentage" else of
+        plain: DiscountRow | TierRow = row
+        for tier in row.tiers:
+            if tier.from_e4 <= value * 10_000:
+                plain = tier
+        of = Decimal(plain.value_e4) / 10_000
+        match plain.type:
+            case "percentage":
+                amount = (value * of / 100).quantize(UNIT, ROUND_HALF_EVEN)
+            case "buyXGetY":
+                amount = Decimal(0)
+                for sku in {item["sku"] for item in items}:
+                    lines = [item for item in items if item["sku"] == sku]
+                    units = sorted(Decimal(item["unitPrice"]) for item in lines for _ in range(item["quantity"]))
+                    amount += sum(units[: len(units) // (row.buy + row.get) * row.get])
+            case _:
+                amount = of
         if row.max_amount_e4 is not None:
             amount = min(amount, Decimal(row.max_amount_e4) / 10_000)
         return min(amount, value)

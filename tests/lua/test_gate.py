@@ -13,7 +13,7 @@ from tests.shop import EPOCH, Shop
 
 Ask = Callable[[], Awaitable[Any]]
 FULL_REFUSES = {"lock", "assign_any", "assign_code"}
-BEHIND_REFUSES = FULL_REFUSES | {"redeem", "extend", "rollback", "rollback_order"}
+BEHIND_REFUSES = FULL_REFUSES | {"redeem", "extend", "rollback", "rollback_order", "unassign"}
 
 
 class Asks:
@@ -21,7 +21,8 @@ class Asks:
 
     async def made(self, shop: Shop) -> dict[str, Ask]:
         """With coupons for all of them."""
-        book = await shop.book("CODE-1", "CODE-2", "CODE-3", "CODE-4")
+        book = await shop.book("CODE-1", "CODE-2", "CODE-3", "CODE-4", "CODE-6")
+        await shop.assign("CODE-6", "bob")
         _, lock = await shop.lock("CODE-1", "ann")
         token, caller, workspace = lock["lockToken"], shop.caller, Workspace(shop.decider)
         spent = (await shop.redeem("CODE-2", "ann", orderId="A-1"))[1]["redemptionId"]
@@ -35,6 +36,7 @@ class Asks:
             "coupon": lambda: shop.coupon("CODE-4"),
             "assign_any": lambda: shop.assign_any(book, "ann"),
             "assign_code": lambda: shop.assign("CODE-4", "ann"),
+            "unassign": lambda: shop.unassign("CODE-6"),
             "rollback": lambda: shop.rollback(spent),
             "rollback_order": lambda: shop.rollback_order("A-2"),
             "book_stats": lambda: told(shop.stats(book)),

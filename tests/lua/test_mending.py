@@ -6,7 +6,7 @@ import pytest
 
 from service.domain import keys
 from service.hot.scripts import MENDING, Scripts
-from tests.shop import EPOCH, Shop
+from tests.shop import EPOCH, NOW_MS, Shop
 
 
 async def redone(shop: Shop, *events: tuple[str, str, str]) -> None:
@@ -31,6 +31,7 @@ def event(seq: int, decided: str) -> tuple[str, str, str]:
 
 ASSIGNED = "A 1 1 CODE-1 ann 1800000000000 {cb}"
 REDEEMED = "R 1 1 CODE-1 ann A-1 0190a7e0-0000-7000-8000-000000000000 - USD 2 0 1800000000000 1 {cb} {ob} %d"
+UNASSIGNED = "U 1 1 CODE-1 {user} 180000000000%d {cb}"
 ROLLED_BACK = "B 1 1 CODE-1 ann A-1 0190a7e0-0000-7000-8000-000000000000 1800000000001 %d {cb} {ob}"
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
@@ -66,6 +67,30 @@ async def test_all_kinds_of_events_are_applied(still: Shop, uses: int | None, re
     assert (await still.coupon("CODE-1"))[1]["userId"] == "ann"
     status, _ = await still.redeem("CODE-1", "ann", orderId="A-1")
     assert status == (201 if restore else 409)
+
+
+@USES
+async def test_an_assignment_taken_back_is_nobodys(still: Shop, uses: int | None) -> None:
+    """Assigned, taken back, assigned to another and taken back again, in order: each time all is as if decided here."""
+    book = await still.book("CODE-1", max_redemptions_per_code=uses)
+    again = ASSIGNED.replace("ann 1800000000000", "bob 1800000000002")
+    events = [ASSIGNED, UNASSIGNED.replace("{user}", "ann") % 1, again]
+    await redone(still, *(event(seq, decided) for seq, decided in enumerate(events, 1)))
+    _, coupon = await still.coupon("CODE-1")
+    assert (coupon["userId"], await still.held("ann"), await still.held("bob")) == ("bob", 0, 1)
+    await redone(still, event(4, UNASSIGNED.replace("{user}", "bob") % 3))
+    assert (await still.stats(book))["assigned"] == 0
+    await still.refuses("coupon_not_assigned", still.unassign("CODE-1"))
+    assert (await still.assign_any(book, "cat"))[0] == 201
+
+
+async def test_an_owner_given_at_upload_is_taken_again(still: Shop) -> None:
+    """Configuration first brings the owner back, and the event then takes the coupon."""
+    book = await still.book()
+    await still.add(book, "CODE-1", owner_id="ann", expires_ms=NOW_MS + 9)
+    await redone(still, event(1, UNASSIGNED.replace("{user}", "ann") % 1))
+    assert (await still.coupon("CODE-1"))[1]["userId"] is None
+    assert await still.held("ann") == 0
 
 
 async def test_a_redeem_is_applied_under_the_limit_that_it_had(still: Shop) -> None:

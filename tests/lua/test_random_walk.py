@@ -56,7 +56,7 @@ async def rebuild(walk: Walk, other: Shop) -> None:
     words: list[str] = []
     for event_id, fields in (await shop.everything())[keys.outbox(0)]:
         decided = fields["d"]
-        if decided[0] in "ARB":
+        if decided[0] in "AURB":
             words += [decided, event_id, fields["r"]] if decided[0] == "R" else [decided, "", ""]
     for start in range(0, len(words), 3 * AT_ONCE):
         reply = await other.decider.run(0, "redo", (keys.gate(0),), words[start : start + 3 * AT_ONCE])

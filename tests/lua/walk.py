@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 from service.domain.outcomes import BY_CODE
+from service.domain.projection import TierRow
 from service.domain.times import from_ms
 from tests.lua.model import Code, Lock, Model, Redemption
 from tests.shop import Shop
@@ -13,8 +14,8 @@ USERS = ["ann", "bob", "cat", "dan"]
 ORDERS = ["A-1", "A-2", "A-3", "A-4", "A-5"]
 _STEPS = {
     "lock": 22, "redeem": 22, "extend": 5, "unlock": 5, "validate": 8, "assign": 6, "assign_any": 6, "rollback": 12,
-    "rollback_order": 4, "coupon": 3, "counts": 2, "wait": 8, "switch": 2, "change_book": 2, "change_workspace": 1,
-    "cap": 1, "add": 1,
+    "rollback_order": 4, "unassign": 5, "coupon": 3, "counts": 2, "wait": 8, "switch": 2, "change_book": 2,
+    "change_workspace": 1, "cap": 1, "add": 1,
 }  # fmt: skip
 
 
@@ -30,7 +31,7 @@ class Walk:
         self.tally: dict[Any, int] = {}
 
     async def begin(self) -> None:
-        """Five books, each with rules of its own."""
+        """Seven books, each with rules of its own."""
         ten = {"type": "percentage", "value_e4": 333_300, "max_amount_e4": 200_000, "min_order_value_e4": 100_000}
         await self.book({})
         await self.book({"max_redemptions_per_code": 3, "max_redemptions_per_user": 2, "max_redemptions": 8})
@@ -38,6 +39,15 @@ class Walk:
         await self.book({"require_lock": True, "require_assignment": True, "max_codes_per_user": 2, "discount": ten})
         five = {"type": "fixed", "value_e4": 50_000}
         await self.book({"max_redemptions_per_code": 2, "max_lock_seconds": 60, "lock_seconds": 30, "discount": five})
+        tiers = (
+            TierRow(from_e4=200_500, type="percentage", value_e4=50_000),
+            TierRow(from_e4=499_500, type="fixed", value_e4=77_700),
+            TierRow(from_e4=500_000, type="percentage", value_e4=333_300),
+        )
+        tiered = {"type": "tiered", "tiers": tiers, "max_amount_e4": 300_000}
+        await self.book({"max_redemptions_per_code": None, "max_redemptions": 9, "discount": tiered})
+        free = {"type": "buyXGetY", "buy": 2, "get": 1, "min_order_value_e4": 100_000}
+        await self.book({"max_redemptions_per_code": None, "max_redemptions_per_user": 4, "discount": free})
         for _ in range(5):
             await self.add()
 
@@ -123,6 +133,7 @@ class Walk:
             "lockToken": asked["token"],
             "orderValue": asked["value"],
             "currency": asked["currency"],
+            "items": asked["items"],
         }
         answer = await self.ask(self.shop.redeem, code, user, expected=refusals, **body)
         if not answer:
@@ -132,7 +143,7 @@ class Walk:
             assert (answer[0], body["redemptionId"]) == (200, repeated[0].id)
             return
         assert c is not None
-        discount = self.model.discount(c.book, asked["value"])
+        discount = self.model.discount(c.book, asked["value"], asked["items"] or ())
         assert (answer[0], body["discountAmount"]) == (201, f"{discount:.2f}")
         assert body["finalAmount"] == (None if asked["value"] is None else f"{asked['value'] - discount:.2f}")
         assert body["redeemedAt"] == from_ms(self.model.now)
@@ -144,7 +155,7 @@ class Walk:
         if self.random.random() < 0.3:
             asked["user"] = None
         body = {"userId": asked["user"], "orderId": asked["order"], "lockToken": asked["token"]}
-        body |= {"orderValue": asked["value"], "currency": asked["currency"]}
+        body |= {"orderValue": asked["value"], "currency": asked["currency"], "items": asked["items"]}
         reasons = self.model.refusals("validate", **asked)
         c = self.model.codes.get(asked["code"])
         body = {name: value for name, value in body.items() if value is not None}
@@ -154,7 +165,7 @@ class Walk:
             return
         found = answer[1]
         assert (found["valid"], found["reasons"]) == (not reasons, reasons), (asked, found)
-        discount = f"{self.model.discount(c.book, asked['value']):.2f}"
+        discount = f"{self.model.discount(c.book, asked['value'], asked['items'] or ()):.2f}"
         assert found["discountAmount"] == (None if reasons else discount)
         self.same_coupon(found["coupon"], c)
 
@@ -176,6 +187,13 @@ class Walk:
         if answer:
             assert answer[1]["code"] in free
             self.model.codes[answer[1]["code"]].owner = user
+
+    async def unassign(self) -> None:
+        code = self.code()
+        answer = await self.ask(self.shop.unassign, code, expected=self.model.unassign_refusals(code))
+        if answer:
+            self.model.codes[code].owner = None
+            self.same_coupon(answer[1], self.model.codes[code])
 
     async def rollback(self) -> None:
         every = self.model.redemptions()
@@ -243,9 +261,8 @@ class Walk:
         await self.shop.projector.coupon(row)
 
     def says(self, c: Code) -> dict[str, Any]:
-        """What a code's row has of its own; owners who came later are not its own."""
-        owner = c.owner if c.own_max == 4 else None
-        return {"active": not c.off, "expires_ms": c.expires, "max_redemptions": c.own_max, "owner_id": owner}
+        """What a code's row has of its own."""
+        return {"active": not c.off, "expires_ms": c.expires, "max_redemptions": c.own_max, "owner_id": c.given_to}
 
     async def add(self) -> None:
         """A new code: idle, or with an owner, a limit and an end of its own."""
@@ -253,7 +270,8 @@ class Walk:
         c = Code(f"CODE-{len(self.model.codes):04}", row.book)
         match self.random.randrange(4):
             case 0:
-                c.owner, c.own_max = self.user(), 4
+                c.owner = c.given_to = self.user()
+                c.own_max = 4
             case 1:
                 c.own_max = self.random.choice([1, 2])
             case 2:
@@ -312,7 +330,19 @@ class Walk:
             [None, Decimal("9.99"), Decimal("20.05"), Decimal("49.95"), Decimal("99.99")]
         )
         asked["currency"] = self.random.choice([None, None, None, "USD", "EUR"])
+        asked["items"] = self.items()
         return asked
+
+    def items(self) -> list[dict[str, Any]] | None:
+        """An order's lines, one sku on several of them at times; or none."""
+        pick = self.random
+        if pick.random() < 0.3:
+            return None
+        prices = ["0", "1.95", "3.50", "12.00"]
+        return [
+            {"sku": pick.choice(["tea", "cup"]), "quantity": pick.randint(1, 5), "unitPrice": pick.choice(prices)}
+            for _ in range(pick.randint(0, 4))
+        ]
 
     # Comparisons
 

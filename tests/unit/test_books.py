@@ -7,16 +7,23 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from service.domain import books
+from service.domain import books, discounts
 from service.domain.books import CreateBook, PatchBook
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.projection import BookRow
+from service.hot.projection import _settings
 
 _create = msgspec.json.Decoder(CreateBook)
 _patch = msgspec.json.Decoder(PatchBook)
 
 _DINARS = {"type": "fixed", "value": 1, "currency": "KWD"}
+
+
+def tiered(*tiers: tuple[Any, str, Any]) -> dict[str, Any]:
+    """What is said of a book with these tiers: from, type, value."""
+    told = [{"from": from_, "type": type_, "value": value} for from_, type_, value in tiers]
+    return {"discount": {"type": "tiered", "tiers": told}}
 
 
 def make(currency: str = "USD", **said: Any) -> BookRow:
@@ -118,8 +125,35 @@ def test_null_is_the_default() -> None:
         ({"metadata": []}, "metadata", "malformed"),
         ({"createdBy": ""}, "createdBy", "invalid"),
         ({"discount": {}}, "discount.type", "malformed"),
-        ({"discount": {"type": "tiered", "tiers": []}}, "discount.type", "invalid"),
-        ({"discount": {"type": "buyXGetY", "buy": 1, "get": 1}}, "discount.type", "invalid"),
+        ({"discount": {"type": "free"}}, "discount.type", "invalid"),
+        (tiered(), "discount.tiers", "invalid"),
+        (tiered(*[(n, "fixed", 1) for n in range(21)]), "discount.tiers", "invalid"),
+        ({"discount": {"type": "tiered"}}, "discount.tiers", "malformed"),
+        ({"discount": {"type": "tiered", "tiers": None}}, "discount.tiers", "malformed"),
+        ({"discount": {"type": "tiered", "tiers": [5]}}, "discount.tiers[0]", "malformed"),
+        ({"discount": {"type": "tiered", "tiers": [{}]}}, "discount.tiers[0].from", "malformed"),
+        ({"discount": tiered((1, "fixed", 1))["discount"] | {"value": 1}}, "discount.value", "malformed"),
+        (tiered((1, "fixed", 1), (2, "free", 1)), "discount.tiers[1].type", "invalid"),
+        (tiered((1, "fixed", 1), (2, "tiered", 1)), "discount.tiers[1].type", "invalid"),
+        (tiered((1, "fixed", 1), (2, "fixed", "x")), "discount.tiers[1].value", "malformed"),
+        (tiered((1, "fixed", 1), (2, "fixed", "NaN")), "discount.tiers[1].value", "malformed"),
+        (tiered((1, "fixed", 1), (2, "fixed", 0)), "discount.tiers[1].value", "invalid"),
+        (tiered((1, "fixed", 1), (2, "fixed", 0.001)), "discount.tiers[1].value", "invalid"),
+        (tiered((1, "fixed", 1), (2, "percentage", 0)), "discount.tiers[1].value", "invalid"),
+        (tiered((1, "fixed", 101), (2, "percentage", 101)), "discount.tiers[1].value", "invalid"),
+        (tiered((1, "fixed", 1), (1, "fixed", 2)), "discount.tiers[1].from", "invalid"),
+        (tiered((1, "fixed", 1), (3, "fixed", 2), (2, "fixed", 3)), "discount.tiers[2].from", "invalid"),
+        (tiered((1, "fixed", 1), ("2.001", "fixed", 2)), "discount.tiers[1].from", "invalid"),
+        (tiered((-1, "fixed", 1)), "discount.tiers[0].from", "invalid"),
+        (tiered((10**11, "fixed", 1)), "discount.tiers[0].from", "invalid"),
+        ({"discount": {"type": "buyXGetY", "buy": 1}}, "discount.get", "malformed"),
+        ({"discount": {"type": "buyXGetY", "get": 1}}, "discount.buy", "malformed"),
+        ({"discount": {"type": "buyXGetY", "buy": 0, "get": 1}}, "discount.buy", "invalid"),
+        ({"discount": {"type": "buyXGetY", "buy": 1, "get": 2**31}}, "discount.get", "invalid"),
+        ({"discount": {"type": "buyXGetY", "buy": 1.5, "get": 1}}, "discount.buy", "malformed"),
+        ({"discount": {"type": "buyXGetY", "buy": 1, "get": "1"}}, "discount.get", "malformed"),
+        ({"discount": {"type": "buyXGetY", "buy": 1, "get": 1, "value": 5}}, "discount.value", "malformed"),
+        ({"discount": {"type": "buyXGetY", "buy": 1, "get": 1, "maxAmount": -1}}, "discount.maxAmount", "invalid"),
         ({"discount": {"type": "fixed"}}, "discount.value", "malformed"),
         ({"discount": {"type": "fixed", "value": "NaN"}}, "discount.value", "malformed"),
         ({"discount": {"type": "fixed", "value": 0}}, "discount.value", "invalid"),
@@ -162,10 +196,12 @@ def test_a_discount_survives_being_kept() -> None:
     for discount in (
         {"type": "percentage", "value": "12.3456", "maxAmount": 50, "minOrderValue": "99999999999.99"},
         {"type": "fixed", "value": "0.0001", "currency": "CLF"},
+        tiered((0, "fixed", "0.01"), ("99.99", "percentage", "12.3456"), (100, "fixed", "99999999999.99"))["discount"],
+        {"type": "buyXGetY", "buy": 2, "get": 2**31 - 1, "maxAmount": "0.01", "currency": "USD"},
     ):
         row = make(discount=discount).discount
         assert row is not None
-        assert books.discount_of(msgspec.json.decode(msgspec.json.encode(books.discount_json(row)))) == row
+        assert discounts.discount_of(msgspec.json.decode(msgspec.json.encode(discounts.discount_json(row)))) == row
 
 
 def test_a_percentage_is_shown_without_idle_zeros() -> None:
@@ -173,6 +209,50 @@ def test_a_percentage_is_shown_without_idle_zeros() -> None:
     for value, shown in ((20, "20"), ("12.50", "12.5"), (100, "100"), ("0.0001", "0.0001")):
         row = make(discount={"type": "percentage", "value": value})
         assert answered(row)["discount"]["value"] == shown
+
+
+def test_each_type_is_answered_with_its_own_fields() -> None:
+    """Tiers and free units are answered as they were said, amounts with the currency's digits; PATCH changes types."""
+    bounds = {"maxAmount": "50", "minOrderValue": None, "currency": "JPY"}
+    row = make(discount=tiered((0, "percentage", "12.50"), (2000, "fixed", 30))["discount"] | bounds)
+    assert answered(row)["discount"] == bounds | {
+        "type": "tiered",
+        "tiers": [
+            {"from": "0", "type": "percentage", "value": "12.5"},
+            {"from": "2000", "type": "fixed", "value": "30"},
+        ],
+    }
+    row = change(row, discount={"type": "buyXGetY", "buy": 2, "get": 1, "minOrderValue": 5})
+    assert answered(row)["discount"] == {
+        "type": "buyXGetY", "buy": 2, "get": 1, "maxAmount": None, "minOrderValue": "5.00", "currency": None,
+    }  # fmt: skip
+    row = change(row, **tiered(*[(n, "fixed", 1) for n in range(20)]))
+    assert len(answered(row)["discount"]["tiers"]) == 20
+    assert answered(change(row, discount=None))["discount"] is None
+
+
+def test_tiers_have_the_digits_of_the_currency() -> None:
+    """A tier's `from` and a fixed one's value fit the currency, also one that the workspace has later; a percentage
+    may have its four decimals."""
+    row = make("KWD", **tiered((0, "percentage", "1.2345"), ("1.001", "fixed", "2.001"))).discount
+    assert row is not None
+    discounts.check_discount_digits(row, 3)
+    with pytest.raises(Refusal) as caught:
+        discounts.check_discount_digits(row, 2)
+    assert caught.value.errors[0].field == "discount.tiers[1].from"
+    with pytest.raises(Refusal) as caught:
+        make("JPY", **tiered((0, "percentage", "1.2345"), (1, "fixed", "2.5")))
+    assert caught.value.errors[0].field == "discount.tiers[1].value"
+
+
+def test_what_scripts_read_of_a_discount() -> None:
+    """Its terms in one word, and as the least value the larger of minOrderValue and the first tier's `from`."""
+    said = tiered((10, "percentage", "12.5"), (20, "fixed", 3))["discount"]
+    for least, told in ((None, "100000"), (5, "100000"), (15, "150000")):
+        words = _settings(make(discount=said | {"minOrderValue": least})).split(" ")
+        assert words[12:] == ["tiered", "100000:percentage:125000,200000:fixed:30000", "-", told, "-", "-"]
+    words = _settings(make(discount={"type": "buyXGetY", "buy": 2, "get": 1, "maxAmount": 7})).split(" ")
+    assert words[12:] == ["buyXGetY", "2:1", "70000", "-", "-", "-"]
 
 
 def test_patch_keeps_what_is_left_out_and_null_clears() -> None:

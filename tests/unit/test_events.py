@@ -12,6 +12,7 @@ from service.domain.events import (
     Opened,
     Redeemed,
     RolledBack,
+    Unassigned,
     decided,
     entry_digest,
     packed,
@@ -32,6 +33,7 @@ redemption = coupon | {"order": st.none() | CALLERS, "redemption_id": st.uuids()
 events = st.one_of(
     st.builds(Opened, epoch=SOME, seq=st.just(0)),
     st.builds(Assigned, **coupon),
+    st.builds(Unassigned, **coupon),
     st.builds(
         Redeemed,
         **redemption,
@@ -70,6 +72,14 @@ def test_a_redemption_is_read():
     assert (bare.order, bare.value_e4, bare.currency, bare.kept) == (None, None, None, None)
 
 
+def test_taking_back_is_told_from_giving():
+    """`A` and `U` have the same words and are different events."""
+    given, taken = (parse(7, 9, b"%b 12 3 CODE-1 ann 1794991234567 5" % kind, b"{}") for kind in (b"A", b"U"))
+    assert (type(given), type(taken)) == (Assigned, Unassigned)
+    assert isinstance(taken, Unassigned)
+    assert (taken.workspace, taken.book, taken.code, taken.user, taken.at_ms) == (12, 3, "CODE-1", "ann", 1794991234567)
+
+
 def test_buckets_are_written():
     """The buckets of code and order are the ones that keys are named by."""
     words = decided(parse(1, 1, R, b"{}")).split(" ")
@@ -94,6 +104,8 @@ def test_buckets_are_written():
         (R.replace(b"CODE-1", b"CODE\\N"), b"{}"),
         (R.replace(b"CODE-1", b"CODE\xff1"), b"{}"),
         (f"B 1 2 CODE user o1 {ID} 5 2 1 1".encode(), b"{}"),
+        (b"U 1 2 CODE user 5", b"{}"),
+        (b"U 1 2 CODE user then 1", b"{}"),
     ],
 )
 def test_malformed_entries(d: bytes, r: bytes):

@@ -1,62 +1,231 @@
 """Money: what scripts reckon in integers is what decimals say, to the last digit."""
 
+import os
 import random
+from collections import Counter
+from collections.abc import Sequence
 from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any
 
 import lupa.lua51
 import pytest
+from service.domain.discounts import MAX_TIERS
 
 from service.domain.errors import BadField
 from service.domain.money import CURRENCY_DIGITS, LIMIT, check_currency, from_e4, to_e4
+from service.domain.projection import DiscountRow, TierRow
+from service.domain.words import MAX_INT
+from service.hot.projection import _terms
+from service.operations.redeem import Item, RedeemRequest, _checked
 from service.resources import LUA_DIR
 
-CASES = 60_000
+CASES = int(os.environ.get("SCRIP_MONEY_CASES", "60000"))
 MOST_E4 = int(LIMIT) * 10_000 - 1
+KINDS = ["percentage", "fixed", "tiered", "buyXGetY"]
+
+Line = tuple[str, int, int]
+"""A sku, how many units of it, at which price (e4)."""
 
 
 @pytest.fixture(scope="module")
 def discount_of():
-    """Lua's discount_of(kind, value, cap, order's value, digits), as text; its numbers are doubles, as in Redis."""
+    """Lua's discount_of(kind, terms, cap, order's value, digits, items), as text; numbers are doubles, as in Redis."""
     lua = lupa.lua51.LuaRuntime(unpack_returned_tuples=False)
     source = (LUA_DIR / "includes" / "money.lua").read_text()
     return lua.execute(
         source
         + """
-        return function(kind, value, cap, order, digits)
-          local book = { kind = kind, value = tonumber(value), cap = tonumber(cap) }
-          return string.format('%.0f', discount_of(book, tonumber(order), digits))
+        return function(kind, terms, cap, order, digits, items)
+          local book = { kind = kind, value = terms, cap = tonumber(cap) }
+          return string.format('%.0f', discount_of(book, tonumber(order), digits, items or '-'))
         end
         """
     )
 
 
-def expected(kind: str, value: int, cap: int | None, order: int, digits: int) -> int:
+def expected(discount: DiscountRow, order: int, digits: int, lines: Sequence[Line] = ()) -> int:
     """The discount by decimals, in e4."""
-    amount = Decimal(value)
-    if kind == "percentage":
-        amount = Decimal(order) * Decimal(value) / 1_000_000
-    if cap is not None:
-        amount = min(amount, Decimal(cap))
+    kind, value = discount.type, discount.value_e4
+    if kind == "tiered":
+        reached = [tier for tier in discount.tiers if tier.from_e4 <= order]
+        if not reached:
+            return 0
+        kind, value = reached[-1].type, reached[-1].value_e4
+    match kind:
+        case "percentage":
+            amount = Decimal(order) * Decimal(value) / 1_000_000
+        case "fixed":
+            amount = Decimal(value)
+        case _:
+            amount = Decimal(free_by_lines(discount.buy, discount.get, lines))
+    if discount.max_amount_e4 is not None:
+        amount = min(amount, Decimal(discount.max_amount_e4))
     unit = Decimal(10) ** (4 - digits)
     rounded = (amount / unit).quantize(Decimal(1), ROUND_HALF_EVEN) * unit
     return int(min(rounded, Decimal(order)))
 
 
+def free_by_lines(buy: int, get: int, lines: Sequence[Line]) -> int:
+    """What is free, line by line in integers of any size."""
+    total = 0
+    for sku in {line[0] for line in lines}:
+        mine = sorted((price, units) for name, units, price in lines if name == sku)
+        free = sum(units for _, units in mine) // (buy + get) * get
+        for price, units in mine:
+            total += min(free, units) * price
+            free -= min(free, units)
+    return total
+
+
+def free_by_units(buy: int, get: int, lines: Sequence[Line]) -> int:
+    """What is free, with each unit in hand, as the contract's sentence has it."""
+    total = 0
+    for sku in {line[0] for line in lines}:
+        units = sorted(price for name, count, price in lines if name == sku for _ in range(count))
+        free = 0
+        for bought in range(1, len(units) + 1):
+            free += get if bought % (buy + get) == 0 else 0
+        total += sum(units[:free])
+    return total
+
+
+def any_amount(pick: random.Random, unit: int, least: int = 0) -> int:
+    """An amount of any size, in whole units."""
+    return max(pick.randrange(10 ** pick.randrange(1, 16)) // unit, least) * unit
+
+
+def any_value(pick: random.Random, kind: str, unit: int) -> int:
+    """What a percentage or a fixed discount may have."""
+    if kind == "fixed":
+        return any_amount(pick, pick.choice([1, unit]), 1)
+    return pick.choice([pick.randint(1, 1_000_000), pick.randint(1, 100) * 10_000, pick.randint(1, 200) * 5_000])
+
+
+def any_discount(pick: random.Random, kind: str, unit: int, order: int) -> DiscountRow:
+    """A discount of this type; tiers about the order's value."""
+    cap = None if pick.random() < 0.5 else any_amount(pick, unit)
+    said: dict[str, Any] = {"max_amount_e4": cap, "min_order_value_e4": None, "currency": None, "digits": None}
+    match kind:
+        case "tiered":
+            froms = {any_amount(pick, unit) for _ in range(pick.randint(1, MAX_TIERS - 3))}
+            froms |= {max(order + near * unit, 0) for near in (-1, 0, 1) if pick.random() < 0.3}
+            rows: list[TierRow] = []
+            for from_e4 in sorted(froms):
+                of: Any = pick.choice(["percentage", "fixed"])
+                rows.append(TierRow(from_e4=from_e4, type=of, value_e4=any_value(pick, of, unit)))
+            said["tiers"] = tuple(rows)
+        case "buyXGetY":
+            most = pick.choice([3, 10, 1000, MAX_INT])
+            said |= {"buy": pick.randint(1, most), "get": pick.randint(1, most)}
+        case _:
+            said["value_e4"] = any_value(pick, kind, unit)
+    return DiscountRow(type=kind, **said)  # type: ignore[arg-type]
+
+
+def any_lines(pick: random.Random, unit: int) -> list[Line]:
+    """Some lines of few skus and prices, so that they meet."""
+    count = pick.choice([0, 1, 2, 3, 5, 8, 30])
+    most, largest = pick.choice([(3, 6), (10, 6), (10, 11), (1000, 8), (1_000_000, 8), (1_000_000, 16)])
+    prices = [pick.randrange(10 ** pick.randrange(1, largest)) // unit * unit for _ in range(4)]
+    return [(pick.choice("abc"), pick.randint(1, most), pick.choice(prices)) for _ in range(count)]
+
+
+def packed(lines: Sequence[Line]) -> str:
+    """The items as a redeem passes them."""
+    items = [Item(sku=sku, quantity=units, unit_price=Decimal(price).scaleb(-4)) for sku, units, price in lines]
+    return _checked(RedeemRequest(user_id="ann", items=items)).items
+
+
+def asked(discount_of: Any, discount: DiscountRow, order: int, digits: int, lines: Sequence[Line] = ()) -> int:
+    """What the script says, given what the projection and a redeem pass it."""
+    cap = None if discount.max_amount_e4 is None else str(discount.max_amount_e4)
+    return int(discount_of(discount.type, _terms(discount), cap, str(order), digits, packed(lines)))
+
+
 def test_discounts_are_what_decimals_say(discount_of) -> None:
-    """60,000 discounts, small to the largest, for all currencies' digits, with and without a maximum."""
-    pick = random.Random(1)
+    """Discounts of all types (SCRIP_MONEY_CASES of them), small to the largest, for all currencies' digits, with and
+    without a maximum, about the tiers' edges, and with items that cost more than any order."""
+    pick, came_to = random.Random(1), Counter[tuple[str, bool]]()
     for _ in range(CASES):
-        digits = pick.choice([0, 2, 2, 3, 4])
+        kind, digits = pick.choice(KINDS), pick.choice([0, 2, 2, 3, 4])
         unit = 10 ** (4 - digits)
-        order = pick.randrange(10 ** pick.randrange(1, 16)) // unit * unit
-        percentage = pick.random() < 0.8
-        value = pick.choice([pick.randint(1, 1_000_000), pick.randint(1, 100) * 10_000, pick.randint(1, 200) * 5_000])
-        if not percentage:
-            value = pick.randrange(1, 10 ** pick.randrange(2, 16))
-        cap = None if pick.random() < 0.5 else pick.randrange(1, 10 ** pick.randrange(2, 16)) // unit * unit
-        kind = "percentage" if percentage else "fixed"
-        found = discount_of(kind, str(value), None if cap is None else str(cap), str(order), digits)
-        assert int(found) == expected(kind, value, cap, order, digits), (kind, value, cap, order, digits)
+        lines = any_lines(pick, unit) if kind == "buyXGetY" else []
+        order = sum(units * price for _, units, price in lines)
+        if order > MOST_E4 or pick.random() < 0.6:
+            order = any_amount(pick, unit)
+        discount = any_discount(pick, kind, unit, order)
+        found = asked(discount_of, discount, order, digits, lines)
+        assert found == expected(discount, order, digits, lines), (discount, order, digits, lines)
+        assert 0 <= found <= order
+        assert found % unit == 0
+        came_to[kind, 0 < found < order] += 1
+    assert min(came_to[kind, True] for kind in KINDS) > CASES // 50, came_to
+
+
+def test_units_are_free_as_if_each_were_in_hand(discount_of) -> None:
+    """For every buy + get units of a sku get are free, the cheapest of all of that sku: counted unit by unit."""
+    pick = random.Random(3)
+    for _ in range(3000):
+        buy, get = pick.randint(1, 4), pick.randint(1, 4)
+        lines = [(pick.choice("ab"), pick.randint(1, 12), pick.randint(0, 5) * 100) for _ in range(pick.randint(0, 6))]
+        discount, free = plain("buyXGetY", buy=buy, get=get), free_by_units(buy, get, lines)
+        assert free == free_by_lines(buy, get, lines)
+        assert asked(discount_of, discount, MOST_E4 // 100 * 100, 2, lines) == free, (buy, get, lines)
+
+
+@pytest.mark.parametrize(
+    ("buy", "get", "lines", "free"),
+    [
+        (2, 1, [("a", 2, 500)], 0),
+        (2, 1, [("a", 3, 500)], 500),
+        (2, 1, [("a", 5, 500)], 500),
+        (2, 1, [("a", 6, 500)], 1000),
+        (2, 1, [("a", 1, 900), ("a", 1, 500), ("a", 1, 700)], 500),
+        (2, 1, [("a", 3, 900), ("a", 3, 500)], 1000),
+        (2, 1, [("a", 2, 500), ("b", 1, 500)], 0),
+        (2, 1, [("a", 3, 500), ("b", 3, 100)], 600),
+        (2, 1, [("a", 3, 500), ("A", 3, 100)], 600),
+        (1, 2, [("a", 7, 100)], 400),
+        (2, 1, [("a", 3, 0)], 0),
+        (2, 1, [], 0),
+        (MAX_INT, MAX_INT, [("a", 1_000_000, 100)] * 1000, 0),
+        (999_999, 1, [("a", 1_000_000, 100)] * 1000, 100_000),
+        (1, MAX_INT, [("a", 1_000_000, 100)] * 1000, 0),
+        (1, 999_999, [("a", 1_000_000, 100)] * 1000, 99_999_900_000),
+        (1, 1, [("a", 1_000_000, MOST_E4 // 100 * 100)] * 1000, MOST_E4 // 100 * 100),
+        (1, 1, [(f"{n}", 1_000_000, MOST_E4 // 100 * 100) for n in range(1000)], MOST_E4 // 100 * 100),
+    ],
+)  # fmt: skip
+def test_what_is_free(discount_of, buy: int, get: int, lines: list[Line], free: int) -> None:
+    """Examples, the bounds among them: a thousand lines of a million units each at the largest price."""
+    assert asked(discount_of, plain("buyXGetY", buy=buy, get=get), MOST_E4 // 100 * 100, 2, lines) == free
+
+
+def test_free_units_that_come_to_the_order_to_the_unit(discount_of) -> None:
+    """Below 2⁵³ sums are exact; one unit less than the order's value is not taken for all of it."""
+    for order in (MOST_E4, MOST_E4 - 1, 2**49, 2**49 + 1):
+        for short in (0, 1, 2):
+            lines = [("a", 1, order - short - 1), ("a", 1, order), ("b", 1, 1), ("b", 1, 5)]
+            assert asked(discount_of, plain("buyXGetY", buy=1, get=1), order, 4, lines) == order - short
+
+
+def test_tiers_begin_at_their_edge(discount_of) -> None:
+    """A tier applies from its `from` on, to the last digit, until the next one's; below the first there is none."""
+    tiers = (
+        TierRow(from_e4=1_000_000, type="percentage", value_e4=100_000),
+        TierRow(from_e4=2_000_000, type="fixed", value_e4=500_000),
+        TierRow(from_e4=MOST_E4, type="percentage", value_e4=1_000_000),
+    )
+    for order, discount in (
+        (999_999, 0), (1_000_000, 100_000), (1_999_999, 200_000), (2_000_000, 500_000), (MOST_E4 - 1, 500_000),
+        (MOST_E4, MOST_E4),
+    ):  # fmt: skip
+        assert asked(discount_of, plain("tiered", tiers=tiers), order, 4) == discount, order
+
+
+def plain(kind: Any, **terms: Any) -> DiscountRow:
+    """A discount without cap, least value and currency of its own."""
+    return DiscountRow(type=kind, max_amount_e4=None, min_order_value_e4=None, currency=None, digits=None, **terms)
 
 
 def test_ties_go_to_the_even_digit(discount_of) -> None:
@@ -65,18 +234,18 @@ def test_ties_go_to_the_even_digit(discount_of) -> None:
         unit = 10 ** (4 - digits)
         last = MOST_E4 // unit - 10
         for units in [*range(200), *range(last // 2, last // 2 + 40), *range(last, last + 9)]:
-            found = discount_of("percentage", "500000", None, str(units * unit), digits)
             even = units // 2 + (units % 4 == 3)
-            assert int(found) == even * unit, (digits, units)
+            for kind, terms in (("percentage", "500000"), ("tiered", "0:percentage:500000")):
+                found = discount_of(kind, terms, None, str(units * unit), digits)
+                assert int(found) == even * unit, (kind, digits, units)
 
 
 def test_the_largest_amounts(discount_of) -> None:
     """All of the largest order, a hair of it, and a discount of more than it."""
     assert discount_of("percentage", "1000000", None, str(MOST_E4), 4) == str(MOST_E4)
     assert discount_of("percentage", "1", None, str(MOST_E4), 4) == "1000000000"
-    assert discount_of("percentage", "999999", None, str(MOST_E4), 4) == str(
-        expected("percentage", 999_999, None, MOST_E4, 4)
-    )
+    nearly = plain("percentage", value_e4=999_999)
+    assert discount_of("percentage", "999999", None, str(MOST_E4), 4) == str(expected(nearly, MOST_E4, 4))
     assert discount_of("fixed", str(MOST_E4), None, "10000", 2) == "10000"
 
 

@@ -1,0 +1,32 @@
+--[[ unassign: take an assignment back, while nothing of the coupon is locked or used.
+KEYS  1 gate         string  epoch and state, read first
+      2 workspace    string  its settings
+      3 idempotency  string  the key's entry
+      4 bucket       hash    code → book
+      5 coupon       string  what is true of this code
+      6 outbox       stream  one event
+ARGV  1 fingerprint  2 code  3 bucket  4 request
+Reply {OK, view, "", replayed} or {outcome, retry_ms}
+Event U
+Cost  O(log n) in the coupon's locks that have expired, at most 20 of them; else at most 30 commands ]]
+-- @include gate outbox book coupon locks place holding idempotency view state start
+
+local r, reply = start(true, false)
+if not r then return reply end
+local c, book, max, now = r.c, r.book, r.max, r.now
+if not c.user then return { OUT.coupon_not_assigned } end
+if live_locks(c, max, now) > 0 then return { OUT.coupon_locked, retry_after(r) } end
+if max and max > 1 and c.uses >= max then return { OUT.coupon_exhausted } end
+if c.uses > 0 then return { OUT.coupon_redeemed } end -- in part, too
+
+local fingerprint, entry = ARGV[1], nil
+local shown = { code = c.code, bucket = c.bucket, uses = 0, max = c.max, off = c.off, expires_at = c.expires_at,
+  assigned_at = '-' }
+local payload = view(shown, book, now)
+if fingerprint ~= '-' then entry = fingerprint .. ' ' .. OUT.OK .. ' ' .. payload end
+local event = append(KEYS[6], 'U ' .. string.match(W, 'w(%d+):$') .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. c.user
+  .. ' ' .. now .. ' ' .. c.bucket, ARGV[4], entry)
+if not event then return { OUT.recovering } end
+apply_unassign(c, book, now)
+if entry then keep(KEYS[3], fingerprint, OUT.OK, payload, r.workspace) end
+return { OUT.OK, payload, '', 0 }

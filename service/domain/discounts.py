@@ -1,0 +1,188 @@
+"""Discounts: what a request may say of one, what Postgres and Redis keep, what an answer shows."""
+
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from service.domain.errors import BadField, invalid
+from service.domain.money import CURRENCY_DIGITS, Money, check_currency, from_e4, to_e4
+from service.domain.projection import DiscountRow, TierRow
+from service.domain.words import Answer, Count, Request
+
+MAX_TIERS = 20
+PlainType = Literal["percentage", "fixed"]
+
+
+class _Discount(Request, kw_only=True):
+    max_amount: Money | None = None
+    min_order_value: Money | None = None
+    currency: Annotated[str | None, msgspec.Meta(description="ISO 4217; the workspace's where left out.")] = None
+
+
+class PercentageDiscount(_Discount, kw_only=True, tag_field="type", tag="percentage"):
+    """A part of the order's value."""
+
+    value: Annotated[Decimal, msgspec.Meta(description="Above 0, to 100; at most 4 decimals.", examples=["20"])]
+
+
+class FixedDiscount(_Discount, kw_only=True, tag_field="type", tag="fixed"):
+    """An amount, but never more than the order's value."""
+
+    value: Money
+
+
+class Tier(Request, kw_only=True):
+    """What a tiered discount is from an order value on."""
+
+    from_: Annotated[Money, msgspec.Meta(description="The order value from which it applies.")] = msgspec.field(
+        name="from"
+    )
+    type: PlainType
+    value: Annotated[Decimal, msgspec.Meta(description="As that type's.", examples=["10"])]
+
+
+class TieredDiscount(_Discount, kw_only=True, tag_field="type", tag="tiered"):
+    """The last tier whose `from` the order's value reaches; below the first, `order_value_too_low`."""
+
+    tiers: Annotated[
+        list[Tier],
+        msgspec.Meta(
+            min_length=1,
+            max_length=MAX_TIERS,
+            description="Ascending by `from`.",
+            examples=[
+                [{"from": 100, "type": "percentage", "value": 10}, {"from": 200, "type": "fixed", "value": "30.00"}]
+            ],
+        ),
+    ]
+
+
+class BuyXGetYDiscount(_Discount, kw_only=True, tag_field="type", tag="buyXGetY"):
+    """Of every `buy` + `get` units of one sku among the order's items, `get` are free, the cheapest of that sku's."""
+
+    buy: Annotated[Count, msgspec.Meta(examples=[2])]
+    get: Annotated[Count, msgspec.Meta(examples=[1])]
+
+
+Discount = PercentageDiscount | FixedDiscount | TieredDiscount | BuyXGetYDiscount
+
+
+class BookTier(Answer, kw_only=True):
+    """What a tiered discount is from an order value on."""
+
+    from_: str = msgspec.field(name="from")
+    type: PlainType
+    value: str
+
+
+class BookDiscount(Answer, kw_only=True):
+    """A book's discount; amounts have the currency's digits. It has the fields of its type alone."""
+
+    type: Literal["percentage", "fixed", "tiered", "buyXGetY"]
+    value: Annotated[str | UnsetType, msgspec.Meta(description="Of `percentage` and `fixed`.")] = UNSET
+    tiers: Annotated[list[BookTier] | UnsetType, msgspec.Meta(description="Of `tiered`.")] = UNSET
+    buy: Annotated[int | UnsetType, msgspec.Meta(description="Of `buyXGetY`.")] = UNSET
+    get: Annotated[int | UnsetType, msgspec.Meta(description="Of `buyXGetY`.")] = UNSET
+    max_amount: str | None
+    min_order_value: str | None
+    currency: str | None
+
+
+def discount_json(row: DiscountRow) -> dict[str, Any]:
+    """A discount as Postgres keeps it: amounts as decimal strings."""
+    return msgspec.to_builtins(discount_answer(row, 4))
+
+
+def discount_of(kept: dict[str, Any]) -> DiscountRow:
+    """The discount that Postgres kept."""
+    return discount_row(msgspec.convert(kept, Discount))
+
+
+def check_discount_digits(discount: DiscountRow, digits: int) -> None:
+    """Refusal `invalid` where an amount has more digits than the currency."""
+    amounts = {"discount.maxAmount": discount.max_amount_e4, "discount.minOrderValue": discount.min_order_value_e4}
+    if discount.type == "fixed":
+        amounts["discount.value"] = discount.value_e4
+    for number, tier in enumerate(discount.tiers):
+        amounts[f"discount.tiers[{number}].from"] = tier.from_e4
+        if tier.type == "fixed":
+            amounts[f"discount.tiers[{number}].value"] = tier.value_e4
+    for field, amount in amounts.items():
+        if amount is not None and amount % 10 ** (4 - digits):
+            raise invalid(field, f"must have at most {digits} digits after the point, as its currency has")
+
+
+def discount_row(discount: Discount) -> DiscountRow:
+    """The discount in integers; BadField where a value is out of range."""
+    check_currency("discount.currency", discount.currency)
+    terms: dict[str, Any]
+    match discount:
+        case PercentageDiscount():
+            terms = {"type": "percentage", "value_e4": _value_e4("discount.value", "percentage", discount.value)}
+        case FixedDiscount():
+            terms = {"type": "fixed", "value_e4": _value_e4("discount.value", "fixed", discount.value)}
+        case TieredDiscount():
+            terms = {"type": "tiered", "tiers": _tier_rows(discount.tiers)}
+        case BuyXGetYDiscount():
+            terms = {"type": "buyXGetY", "buy": discount.buy, "get": discount.get}
+    return DiscountRow(
+        **terms,
+        max_amount_e4=_amount("discount.maxAmount", discount.max_amount),
+        min_order_value_e4=_amount("discount.minOrderValue", discount.min_order_value),
+        currency=discount.currency,
+        digits=None if discount.currency is None else CURRENCY_DIGITS[discount.currency],
+    )
+
+
+def _tier_rows(tiers: list[Tier]) -> tuple[TierRow, ...]:
+    rows: list[TierRow] = []
+    for number, tier in enumerate(tiers):
+        field = f"discount.tiers[{number}]"
+        from_e4 = to_e4(f"{field}.from", tier.from_)
+        if rows and from_e4 <= rows[-1].from_e4:
+            raise BadField(f"{field}.from", "must be more than the one before")
+        value_e4 = _value_e4(f"{field}.value", tier.type, tier.value)
+        rows.append(TierRow(from_e4=from_e4, type=tier.type, value_e4=value_e4))
+    return tuple(rows)
+
+
+def _value_e4(field: str, type_: PlainType, value: Decimal) -> int:
+    value_e4 = to_e4(field, value)
+    if value_e4 == 0:
+        raise BadField(field, "must be more than 0")
+    if type_ == "percentage" and value_e4 > 1_000_000:
+        raise BadField(field, "must be at most 100")
+    return value_e4
+
+
+def _amount(field: str, amount: Decimal | None) -> int | None:
+    return None if amount is None else to_e4(field, amount)
+
+
+def discount_answer(row: DiscountRow, digits: int) -> BookDiscount:
+    answered = BookDiscount(
+        type=row.type,
+        max_amount=None if row.max_amount_e4 is None else from_e4(row.max_amount_e4, digits),
+        min_order_value=None if row.min_order_value_e4 is None else from_e4(row.min_order_value_e4, digits),
+        currency=row.currency,
+    )
+    match row.type:
+        case "tiered":
+            answered.tiers = [
+                BookTier(from_=from_e4(tier.from_e4, digits), type=tier.type, value=_shown(tier, digits))
+                for tier in row.tiers
+            ]
+        case "buyXGetY":
+            answered.buy, answered.get = row.buy, row.get
+        case _:
+            answered.value = _shown(row, digits)
+    return answered
+
+
+def _shown(row: DiscountRow | TierRow, digits: int) -> str:
+    """The value: an amount with the currency's digits, a percentage without idle zeros."""
+    if row.type == "percentage":
+        return from_e4(row.value_e4, 4).rstrip("0").rstrip(".")
+    return from_e4(row.value_e4, digits)

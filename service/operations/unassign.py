@@ -1,0 +1,33 @@
+"""Take an assignment back."""
+
+from service.domain import keys
+from service.domain.words import Request
+from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
+from service.operations.coupon import Coupon, Durability, fields_of
+
+
+class UnassignRequest(Request):
+    """Nothing is asked but the code."""
+
+
+class UnassignedCoupon(Coupon):
+    """A coupon that is nobody's now, and how safe that is."""
+
+    durability: Durability
+
+
+def prepare(call: Call, code: str, request: UnassignRequest) -> Command:
+    """Take a coupon from its user."""
+    caller, code = call.caller, code_of(code)
+    bucket = keys.bucket(code)
+    w = caller.prefix
+    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}d:{bucket}", f"{w}c:{code}", caller.outbox)
+    return Command("unassign", names, (call.fingerprint, code, bucket, packed(call, "unassign")), _render)
+
+
+def _render(reply: Reply, durability: str) -> Rendered:
+    body = UnassignedCoupon(**fields_of(reply[1]), durability=durability)  # type: ignore[arg-type]
+    return Rendered(200, encode(body), bool(reply[3]))
+
+
+UNASSIGN = Operation(("manage",), UnassignRequest, prepare, durable=True)

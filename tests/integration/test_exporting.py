@@ -1,0 +1,153 @@
+"""How a file is sent: in full, or visibly not; a client that is gone or asleep keeps no other from its file."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+import uvicorn
+from litestar import Litestar, Request, Response, get
+
+from service.api import exporting, problems
+from service.api.exporting import MAX_EXPORTS, CsvFile, ExportSlots
+from service.api.requests import with_request_id
+from service.domain.errors import Refusal
+from service.fastlane.protocol import Protocol
+
+PIECE = b"x" * 99_998 + b"\r\n"
+
+
+class Source:
+    """An application with one file, and what became of reading it."""
+
+    def __init__(self) -> None:
+        self.slots = ExportSlots()
+        self.sent, self.ended, self.fails_at, self.length = 0, 0, -1, 200
+        self.error: Exception = RuntimeError("broken")
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        try:
+            for number in range(self.length):
+                if number == self.fails_at:
+                    raise self.error
+                self.sent += 1
+                yield PIECE
+        finally:
+            self.ended += 1
+
+
+async def _until(reached: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if reached():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("waited too long")
+
+
+@pytest.fixture
+def source() -> Source:
+    return Source()
+
+
+@pytest_asyncio.fixture
+async def port(source: Source) -> AsyncIterator[int]:
+    @get("/file", media_type="text/csv")
+    async def file(request: Request[Any, Any, Any]) -> Response[str]:
+        return CsvFile(source.slots, source.pieces(), "file.csv", {"Scrip-Lag-Seconds": "3"})
+
+    app = Litestar([file], exception_handlers=problems.HANDLERS, logging_config=None)
+    config = uvicorn.Config(
+        with_request_id(app), host="127.0.0.1", port=0, http=Protocol, log_config=None, timeout_graceful_shutdown=1
+    )
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve())
+    await _until(lambda: server.started)
+    yield server.servers[0].sockets[0].getsockname()[1]
+    server.should_exit = True
+    await serving
+
+
+async def _asleep(port: int) -> socket.socket:
+    """A client that asks for the file and takes nothing of it."""
+    client = socket.socket()
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    client.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(client, ("127.0.0.1", port))
+    await loop.sock_sendall(client, b"GET /file HTTP/1.1\r\nHost: x\r\n\r\n")
+    return client
+
+
+async def _file(port: int) -> httpx.Response:
+    async with httpx.AsyncClient() as client:
+        return await client.get(f"http://127.0.0.1:{port}/file")
+
+
+async def test_a_whole_file(source: Source, port: int) -> None:
+    """A file comes whole, with its name, its type and its other headers."""
+    answer = await _file(port)
+    assert answer.status_code == 200
+    assert answer.content == PIECE * source.length
+    assert answer.headers["Content-Type"] == "text/csv; charset=utf-8"
+    assert answer.headers["Content-Disposition"] == 'attachment; filename="file.csv"'
+    assert answer.headers["Scrip-Lag-Seconds"] == "3"
+    assert (source.slots.running, source.ended) == (0, 1)
+
+
+async def test_an_error_at_first(source: Source, port: int) -> None:
+    """What fails before there is anything to send is a problem like any other."""
+    source.fails_at = 0
+    assert (await _file(port)).json()["code"] == "internal"
+    source.error = Refusal("unavailable", retry_after_ms=1000)
+    answer = await _file(port)
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert source.slots.running == 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), Refusal("unavailable"), TimeoutError()], ids=repr)
+async def test_an_error_later(source: Source, port: int, error: Exception) -> None:
+    """What fails after the first bytes breaks the connection off: nobody takes the part for the whole."""
+    source.fails_at, source.error = 3, error
+    with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
+        await _file(port)
+    assert (source.slots.running, source.ended) == (0, 1)
+
+
+async def test_clients_that_go_away(source: Source, port: int) -> None:
+    """As many as may have their file at once; the next is refused until one of them goes away, read or not."""
+    source.length = 1000
+    clients = [await _asleep(port) for _ in range(MAX_EXPORTS)]
+    await _until(lambda: source.slots.running == MAX_EXPORTS and source.sent >= MAX_EXPORTS)
+    refused = await _file(port)
+    assert (refused.status_code, refused.json()["code"]) == (503, "unavailable")
+    assert int(refused.headers["Retry-After"]) >= 2
+    assert source.ended == 0
+    assert source.sent < source.length
+    clients.pop().close()
+    await _until(lambda: source.slots.running == MAX_EXPORTS - 1)
+    assert source.sent < source.length
+    source.length = 5
+    assert (await _file(port)).content == PIECE * 5
+    for client in clients:
+        client.close()
+    await _until(lambda: source.slots.running == 0)
+    assert source.ended == MAX_EXPORTS + 1
+
+
+async def test_a_client_asleep(source: Source, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that takes nothing for long is given up, and hears no end of the file."""
+    monkeypatch.setattr(exporting, "STALLED_S", 0.3)
+    source.length = 1000
+    client = await _asleep(port)
+    await _until(lambda: source.slots.running == 1)
+    await _until(lambda: source.slots.running == 0)
+    assert source.ended == 1
+    assert source.sent < source.length
+    taken, loop = bytearray(), asyncio.get_running_loop()
+    while part := await loop.sock_recv(client, 1 << 20):
+        taken += part
+    assert not taken.endswith(b"0\r\n\r\n")
+    client.close()
