@@ -9,8 +9,8 @@ from typing import Any
 
 import lupa.lua51
 import pytest
-from service.domain.discounts import MAX_TIERS
 
+from service.domain.discounts import MAX_TIERS
 from service.domain.errors import BadField
 from service.domain.money import CURRENCY_DIGITS, LIMIT, check_currency, from_e4, to_e4
 from service.domain.projection import DiscountRow, TierRow
