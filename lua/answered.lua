@@ -20,7 +20,7 @@ if ARGV[2] == '' then
 end
 local workspace = read_workspace(got[2])
 local entry = ARGV[1] .. ' ' .. OUT.OK .. ' ' .. ARGV[2]
-local event = append(KEYS[4], 'K ' .. string.match(W, 'w(%d+):$') .. ' ' .. clock(workspace), ARGV[3], entry)
+local event = append(KEYS[4], 'K ' .. workspace_number() .. ' ' .. clock(workspace), ARGV[3], entry)
 if not event then return { OUT.recovering } end
 keep(KEYS[3], ARGV[1], OUT.OK, ARGV[2], workspace)
 return { OUT.OK }

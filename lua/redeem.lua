@@ -42,7 +42,7 @@ if outcome then return { outcome } end
 
 local discount = r.value and whole(discount_of(book, r.value, digits, ARGV[13])) or '0'
 local slot = r.order and free_slot(r.places) or 0
-local decided = 'R ' .. string.match(W, 'w(%d+):$') .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user .. ' ' .. order
+local decided = 'R ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user .. ' ' .. order
   .. ' ' .. id .. ' ' .. ARGV[8] .. ' ' .. currency .. ' ' .. digits .. ' ' .. discount .. ' ' .. now .. ' ' .. slot
   .. ' ' .. c.bucket .. ' ' .. order_bucket .. ' ' .. (max or 0)
 local entry = ARGV[1] ~= '-' and ARGV[1] .. ' ' .. OUT.OK .. ' @' .. id or nil

@@ -24,7 +24,7 @@ local shown = { code = c.code, bucket = c.bucket, uses = 0, max = c.max, off = c
   assigned_at = '-' }
 local payload = view(shown, book, now)
 if fingerprint ~= '-' then entry = fingerprint .. ' ' .. OUT.OK .. ' ' .. payload end
-local event = append(KEYS[6], 'U ' .. string.match(W, 'w(%d+):$') .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. c.user
+local event = append(KEYS[6], 'U ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. c.user
   .. ' ' .. now .. ' ' .. c.bucket, ARGV[4], entry)
 if not event then return { OUT.recovering } end
 apply_unassign(c, book, now)

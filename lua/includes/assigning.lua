@@ -33,7 +33,7 @@ local function assign(c, book, workspace, now, user, outbox, request)
     last = c.last, lock = c.lock, user = user, assigned_at = now }
   local payload = view(shown, book, now)
   if fingerprint ~= '-' then entry = fingerprint .. ' ' .. OUT.OK .. ' ' .. payload end
-  local event = append(outbox, 'A ' .. string.match(W, 'w(%d+):$') .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user
+  local event = append(outbox, 'A ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user
     .. ' ' .. now .. ' ' .. c.bucket, request, entry)
   if not event then return { OUT.recovering } end
   apply_assign(c, book, user, now)

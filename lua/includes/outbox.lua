@@ -1,5 +1,7 @@
--- The outbox: the first write of a script, and the last thing that can fail. Nil where this epoch may not write.
+-- The workspace's number, as events have it.
+local function workspace_number() return string.match(W, 'w(%d+):$') end
 
+-- To the outbox: the first write of a script, and the last thing that can fail. Nil where this epoch may not write.
 local function append(outbox, decided, request, entry)
   local id
   if entry then

@@ -1,6 +1,5 @@
 """A change of configuration: in Postgres first, then in Redis, and answered after both."""
 
-import random
 from collections.abc import Awaitable
 
 from service.api.context import Context
@@ -11,9 +10,9 @@ from service.domain.identity import Caller
 def check_open(context: Context, caller: Caller) -> None:
     """Refusal `recovering` or `unavailable`, before anything is written, where the change couldn't be projected."""
     if caller.partition not in context.open_partitions:
-        raise Refusal("recovering", retry_after_ms=random.randint(500, 2000))  # noqa: S311, no secret
+        raise Refusal.passing("recovering")
     if not context.decider.link.connected:
-        raise Refusal("unavailable", retry_after_ms=random.randint(500, 1500))  # noqa: S311, no secret
+        raise Refusal.passing("unavailable")
 
 
 async def projected(context: Context, partition: int, version: int, write: Awaitable[None]) -> None:

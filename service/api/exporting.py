@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -32,8 +31,7 @@ class ExportSlots:
     def one(self) -> Iterator[None]:
         """While an export runs. Raises Refusal `unavailable` where as many run as may."""
         if self.running >= MAX_EXPORTS:
-            wait_ms = random.randint(2000, 6000)  # noqa: S311, no secret
-            raise Refusal("unavailable", "As many exports are running as may; try again shortly.", (), wait_ms)
+            raise Refusal.passing("unavailable", "As many exports run as may; try again shortly.", 2000, 6000)
         self.running += 1
         try:
             yield

@@ -13,9 +13,8 @@ from service.api.context import Context
 from service.api.csv_rows import MEDIA_TYPE, Cell, csv_rows
 from service.api.documented import documented
 from service.api.exporting import CsvFile
-from service.api.histories import settled
+from service.api.histories import redemption_of, settled
 from service.api.reading import id_of, query
-from service.domain.money import from_e4
 from service.domain.projection import BookRow
 from service.domain.times import from_ms
 from service.record import histories
@@ -141,20 +140,20 @@ def _code_row(row: ListedCode) -> Sequence[Cell]:
     )
 
 
-def _redemption_row(row: PastRedemption) -> Sequence[Cell]:
-    value, digits = row.value_e4, row.digits
+def _redemption_row(past: PastRedemption) -> Sequence[Cell]:
+    row = redemption_of(past)
     return (
-        str(row.redemption_id),
+        row.redemption_id,
         row.code,
         row.user_id,
         row.order_id,
-        None if value is None else from_e4(value, digits),
+        row.order_value,
         row.currency,
-        from_e4(row.discount_e4, digits),
-        None if value is None else from_e4(value - row.discount_e4, digits),
-        from_ms(row.redeemed_at_ms),
-        _time(row.rolled_back_at_ms),
-        row.ip,
+        row.discount_amount,
+        row.final_amount,
+        row.redeemed_at,
+        row.rolled_back_at,
+        row.ip_address,
         row.user_agent,
     )
 

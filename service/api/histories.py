@@ -211,11 +211,11 @@ def _check_user(user_id: str) -> None:
 
 
 def _redemptions(page: Page[PastRedemption], headers: dict[str, str]) -> Response[RedemptionPage]:
-    body = RedemptionPage(items=[_shown(past) for past in page.items], next_cursor=page.next_cursor)
+    body = RedemptionPage(items=[redemption_of(past) for past in page.items], next_cursor=page.next_cursor)
     return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
 
 
-def _shown(past: PastRedemption) -> Redemption:
+def redemption_of(past: PastRedemption) -> Redemption:
     """A recorded redemption as clients see it, the same as when it was made."""
     value, digits = past.value_e4, past.digits
     return Redemption(

@@ -1,5 +1,6 @@
 """What a client is told when a request is refused."""
 
+import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -35,6 +36,11 @@ class Refusal(Exception):
         return self.outcome.code
 
     @classmethod
+    def passing(cls, code: str, detail: str = "", least_ms: int = 500, most_ms: int = 2000) -> "Refusal":
+        """A refusal that time mends, with a moment to come back at: drawn, so that not all come back at once."""
+        return cls(code, detail, retry_after_ms=random.randint(least_ms, most_ms))  # noqa: S311, no secret
+
+    @classmethod
     def by_number(cls, number: int, retry_after_ms: int | None = None) -> "Refusal":
         """The refusal that a script named."""
         code = BY_NUMBER[number].code
@@ -42,6 +48,8 @@ class Refusal(Exception):
             return invalid(
                 "orderValue", "has more digits after the point than its currency, or an item's unitPrice has"
             )
+        if retry_after_ms is None and BY_NUMBER[number].status == 503:
+            return cls.passing(code)
         return cls(code, retry_after_ms=retry_after_ms)
 
 

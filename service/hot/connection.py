@@ -190,14 +190,14 @@ class Link:
         """As Connection.send. Raises Refusal `unavailable` where nothing was sent."""
         connection = self._connection
         if connection is None or connection.waiting >= MAX_WAITING:
-            raise Refusal("unavailable", retry_after_ms=random.randint(500, 1500))  # noqa: S311, no secret
+            raise Refusal.passing("unavailable")
         connection.send(on_reply, *command)
 
     async def call(self, *command: Any) -> Reply:
         """As Connection.call. Raises Refusal `unavailable` where nothing was sent, Broken where nobody knows."""
         connection = self._connection
         if connection is None or connection.waiting >= MAX_WAITING:
-            raise Refusal("unavailable", retry_after_ms=random.randint(500, 1500))  # noqa: S311, no secret
+            raise Refusal.passing("unavailable")
         return await connection.call(*command)
 
     async def _keep(self) -> None:

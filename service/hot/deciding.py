@@ -1,7 +1,6 @@
 """Running the scripts that decide: each once, on the epoch that Postgres says is open."""
 
 import asyncio
-import random
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -12,18 +11,13 @@ import structlog
 
 from service.domain import keys
 from service.domain.errors import Refusal
-from service.domain.outcomes import OK, REPEATED
+from service.domain.outcomes import REPEATED
 from service.hot.connection import Broken, Link
 from service.hot.scripts import HOT, PROJECTION, Scripts
 
 Reply = list[Any]
 
 log = structlog.get_logger()
-
-
-def recovering() -> Refusal:
-    """Nothing is decided until a Redis is verified."""
-    return Refusal("recovering", retry_after_ms=random.randint(500, 2000))  # noqa: S311, no secret
 
 
 class Decider:
@@ -62,11 +56,11 @@ class Decider:
         """
         digests = self._digests.get(partition)
         if digests is None:
-            raise recovering()
+            raise Refusal.passing("recovering")
         try:
             reply = await self.link.call("EVALSHA", digests[script], len(names), *names, *args)
         except Broken:
-            raise _unknown() from None
+            raise Refusal.passing("outcome_unknown") from None
         return judged(reply)
 
     async def run_all(
@@ -76,7 +70,7 @@ class Decider:
         their order. Each one's reply, or the Refusal that run would raise."""
         digests = self._digests.get(partition)
         if digests is None:
-            return [recovering() for _ in runs]
+            return [Refusal.passing("recovering") for _ in runs]
         found: list[Any] = [None] * len(runs)
         left = len(runs)
         all_told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -115,21 +109,17 @@ class Decider:
         try:
             reply = await self.link.call(*command)
         except Broken:
-            raise Refusal("unavailable", retry_after_ms=random.randint(500, 1500)) from None  # noqa: S311, no secret
+            raise Refusal.passing("unavailable") from None
         if isinstance(reply, hiredis.ReplyError):
             raise refusal_of(reply)
         return reply
-
-
-def _unknown() -> Refusal:
-    return Refusal("outcome_unknown", retry_after_ms=random.randint(500, 1500))  # noqa: S311, no secret
 
 
 def _judged_or_refusal(reply: Any) -> Reply | Refusal:
     if isinstance(reply, Refusal):
         return reply
     if isinstance(reply, Broken):
-        return _unknown()
+        return Refusal.passing("outcome_unknown")
     try:
         return judged(reply)
     except Refusal as refusal:
@@ -141,26 +131,18 @@ def judged(reply: Any) -> Reply:
     if isinstance(reply, hiredis.ReplyError):
         raise refusal_of(reply)
     if reply[0] > REPEATED:
-        raise Refusal.by_number(reply[0], _retry_after_ms(reply))
+        raise Refusal.by_number(reply[0], reply[1] if len(reply) > 1 else None)
     return reply
-
-
-def _retry_after_ms(reply: Reply) -> int | None:
-    if reply[0] in (OK, REPEATED):
-        return None
-    if len(reply) > 1:
-        return reply[1]
-    return random.randint(500, 2000) if reply[0] >= 90 else None  # noqa: S311, no secret
 
 
 def refusal_of(error: hiredis.ReplyError) -> Refusal:
     """What an error of Redis's means: nothing was decided by a server that is not ours to use, or that is full."""
     kind = str(error).partition(" ")[0]
     if kind == "NOSCRIPT":
-        return recovering()
+        return Refusal.passing("recovering")
     if kind == "ERR":  # a script failed on its way, perhaps after its first write
         line = re.search(r"user_script:\d+", str(error))
         log.error("script_failed", line=line[0] if line else "")
-        return Refusal("outcome_unknown", retry_after_ms=random.randint(500, 2000))  # noqa: S311, no secret
+        return Refusal.passing("outcome_unknown")
     log.error("redis_error", kind=kind if kind.isupper() else "other")
-    return Refusal("unavailable", retry_after_ms=random.randint(500, 2000))  # noqa: S311, no secret
+    return Refusal.passing("unavailable")

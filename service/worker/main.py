@@ -124,7 +124,7 @@ class Keeper:
         """Nothing can be recorded: let nothing more be decided that would have to be."""
         try:
             connection = await connect(self._redis_url, "scrip-worker")
-        except OSError:
+        except (OSError, Broken):
             return
         server = Server(connection, self._partition)
         try:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.service_fixture import Service, new_code, new_id, ok
+
+Place = dict[str, str]
 _TYPES: tuple[Any, ...] = (1, 1.5, True, "x", [], {})
 
 
@@ -180,3 +183,12 @@ REQUESTS = (
     _asked("PATCH", "/v1/workspace", "operate", {},
            fields={"currency": CURRENCY, "couponsPerOrder": COUNT, "maxCoupons": COUNT, "giftBookId": GIFT_BOOK}),
 )  # fmt: skip
+
+
+def make_place(service: Service) -> Place:
+    """A book with a free code, one that was redeemed, and its order."""
+    code, used, order, user = new_code(), new_code(), new_id("order"), new_id()
+    book = service.book(code, used)
+    redeemed = service.checkout.post(f"/v1/coupons/redeem/{used}", json={"userId": user, "orderId": order})
+    redemption = ok(redeemed, 201)["redemptionId"]
+    return {"book": book, "code": code, "user": user, "order": order, "redemption": redemption}

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.integration.requests_table import REQUESTS, Asked
+from tests.integration.requests_table import REQUESTS, Asked, Place, make_place
 from tests.service_fixture import Service, new_code, new_id, ok
 
 _MISSING = object()
@@ -17,8 +17,6 @@ _NOT_JSON = (
     b"NaN", b"Infinity", b"-Infinity", b"01", b"+1", b"1.", b"nul", b"'x'", b'"\\ud800"', b'"\\udc00\\ud800"',
     b'"\xff"', b'"\xed\xa0\x80"', b'"a\nb"', b'"\\x"', b'"x', b"[1", b'{"a"',
 )  # fmt: skip
-
-Place = dict[str, str]
 
 
 @pytest.fixture(scope="module")
@@ -36,15 +34,6 @@ def nothing_changes(service: Service, place: Place, request: pytest.FixtureReque
     before = service.stats(place["book"]), service.digest(), _listed(service)
     yield
     assert (service.stats(place["book"]), service.digest(), _listed(service)) == before
-
-
-def make_place(service: Service) -> Place:
-    """A book with a free code, one that was redeemed, and its order."""
-    code, used, order, user = new_code(), new_code(), new_id("order"), new_id()
-    book = service.book(code, used)
-    redeemed = service.checkout.post(f"/v1/coupons/redeem/{used}", json={"userId": user, "orderId": order})
-    redemption = ok(redeemed, 201)["redemptionId"]
-    return {"book": book, "code": code, "user": user, "order": order, "redemption": redemption}
 
 
 def _listed(service: Service) -> list[Any]:

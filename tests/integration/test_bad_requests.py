@@ -9,8 +9,8 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.integration.requests_table import REQUESTS, Asked
-from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.integration.requests_table import REQUESTS, Asked, Place, make_place
+from tests.service_fixture import Service, ok, refused
 
 _JSON = {"Content-Type": "application/json"}
 _BODIES = {(asked.method, asked.path): asked for asked in REQUESTS}.values()
@@ -39,17 +39,11 @@ _NOT_CALLERS_IDS = (
     "%ff",
 )
 
-Place = dict[str, str]
-
 
 @pytest.fixture(scope="module")
 def place(service: Service) -> Place:
     """A book with a free code, one that was redeemed, and its order."""
-    code, used, order, user = new_code(), new_code(), new_id("order"), new_id()
-    book = service.book(code, used)
-    redeemed = service.checkout.post(f"/v1/coupons/redeem/{used}", json={"userId": user, "orderId": order})
-    redemption = ok(redeemed, 201)["redemptionId"]
-    return {"book": book, "code": code, "user": user, "order": order, "redemption": redemption}
+    return make_place(service)
 
 
 @pytest.fixture(autouse=True)
