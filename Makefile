@@ -3,11 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-SUITES := unit lua integration faults browser
+SUITES := unit lua model integration faults browser
 PRESENT := $(foreach suite,$(SUITES),$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format lock memory clean $(SUITES)
+.PHONY: help run test lint types format fuzz lock memory mutants races clean $(SUITES)
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,12 +32,20 @@ format: $(READY) ## put the source into shape
 
 unit: ## test without any process
 lua: ## test the scripts, on fakeredis and on real servers
+model: ## walk the service beside a model of the contract, 300,000 random steps (STEPS=…); make test walks 12,000
 integration: ## test the parts together, on real servers
 faults: ## test with processes killed, stopped and cut off
 browser: ## test the pages in Chromium
 
+# Where model is a goal by itself it is the long walk; the seeds that it prints can be walked again by SCRIP_MODEL_SEED.
+STEPS := $(if $(filter model,$(MAKECMDGOALS)),300000)
+model: export SCRIP_MODEL_STEPS := $(STEPS)
+
 $(SUITES): $(READY)
 	$(BIN)/pytest tests/$@
+
+fuzz: $(READY) ## let schemathesis make up 20,000 requests from the OpenAPI document (FUZZ="--seed 1")
+	@$(BIN)/python -m tests.schemathesis.run $(FUZZ)
 
 lock: $(READY) ## resolve the dependencies again (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock
@@ -46,6 +54,12 @@ lock: $(READY) ## resolve the dependencies again (needs uv)
 
 memory: $(READY) ## print what an idle code costs in Redis, at a million of them
 	@$(BIN)/python -m loadtests.memory
+
+mutants: $(READY) ## break each rule once and see a test turn red (MUTANTS="--only lock")
+	@$(BIN)/python -m tests.mutants $(MUTANTS)
+
+races: $(READY) ## put 500 requests at once to each limit, 20 times, and print the table (ROUNDS=…, URL=…)
+	@$(BIN)/python -m loadtests.races $(if $(URL),--url $(URL)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 clean: ## remove .venv and what tools leave behind, but no data
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

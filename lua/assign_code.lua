@@ -4,12 +4,12 @@ KEYS  1 gate         string  epoch and state, read first
       3 idempotency  string  the key's entry
       4 bucket       hash    code → book
       5 coupon       string  what is true of this code
-      6 outbox       stream  one event
+      6 outbox       stream  one event, and S where the book runs low or out
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 request
 Reply {OK|REPEATED, view, "", replayed} or {outcome, retry_ms}
 Event A
-Cost  O(n) in the books of which the user holds coupons, where its number is limited; else at most 28 commands ]]
--- @include gate outbox book coupon locks place holding idempotency view state assigning start
+Cost  O(n) in the books of which the user holds coupons, where its number is limited; else at most 30 commands ]]
+-- @include gate outbox book coupon locks place holding idempotency view state stock assigning start
 
 local r, reply = start(false, false)
 if not r then return reply end
@@ -25,6 +25,6 @@ end
 if c.user then return { OUT.coupon_assigned_to_other } end
 if locked_for_another(c, max, user, now) then return { OUT.coupon_locked, retry_after(r) } end
 if max and c.uses >= max then return { max == 1 and OUT.coupon_redeemed or OUT.coupon_exhausted } end
-no = user_refuses(user, book, r.workspace, now)
+no = user_refuses(user, book, r.workspace, now, 0)
 if no then return { no } end
 return assign(c, book, r.workspace, now, user, KEYS[6], ARGV[5])

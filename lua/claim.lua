@@ -12,7 +12,8 @@ local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
 if not got[2] then return { OUT.recovering } end
-local now = clock(read_workspace(got[2]))
+local workspace = read_workspace(got[2])
+local now = clock(workspace) - workspace.offset_ms -- claims go by the real time
 if got[3] and ARGV[3] ~= '1' then
   local known = replay(got[3], ARGV[1], now)
   if known then return known end

@@ -14,8 +14,9 @@ for i = 1, #ARGV, 3 do
   local book = read_book(number)
   local text = redis.call('GET', W .. 'c:' .. code)
   if kind == 'A' then
-    local at, bucket = string.match(decided, ' (%S+) (%S+)$')
-    apply_assign(read_coupon(code, bucket, text), book, user, at)
+    local at, bucket, order, order_bucket = string.match(decided, '^A %S+ %S+ %S+ %S+ (%S+) (%S+) ?(%S*) ?(%S*)$')
+    local gift = order ~= '' and { order = order, bucket = order_bucket } or nil
+    apply_assign(read_coupon(code, bucket, text), book, user, at, gift)
   elseif kind == 'U' then
     local at, bucket = string.match(decided, ' (%S+) (%S+)$')
     apply_unassign(read_coupon(code, bucket, text), book, at)

@@ -15,14 +15,20 @@ from litestar.static_files import create_static_files_router
 from service.api import problems, workspace
 from service.api.batch import Batches
 from service.api.books import Books
+from service.api.clock import TestClock
 from service.api.codes import Codes
 from service.api.coupons import Coupons, Rollbacks
 from service.api.exports import Exports
 from service.api.histories import Histories
 from service.api.jobs import Jobs
 from service.api.keys import Keys
+from service.api.notices import Notices
 from service.api.operating import Operating
+from service.api.options import offer_all_methods
+from service.api.pages import pages
+from service.api.purchases import Purchases
 from service.api.schemas import Structs
+from service.api.single import SingleCoupons
 from service.api.users import Users
 from service.config import Settings
 from service.domain.errors import Refusal
@@ -36,7 +42,7 @@ _TAGS = [
     Tag("Codes", "Uploading and generating codes."),
     Tag("Users", "Users, their coupons and histories."),
     Tag("Keys", "API keys."),
-    Tag("Workspace", "The workspace's settings."),
+    Tag("Workspace", "The workspace's settings, and a test workspace's clock."),
     Tag("Jobs", "Long work."),
     Tag("Operators", "Health and consistency."),
 ]
@@ -49,12 +55,17 @@ def create_app(settings: Settings) -> Litestar:
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         async with connected(settings) as context:
             app.state.context = context
+            offer_all_methods(app)
             yield
 
     return Litestar(
         [
-            *(Operating, Books, Codes, Coupons, Rollbacks, Batches, Histories, Exports, Users, Jobs, Keys),
+            *(Operating, Books, Codes, Coupons, Rollbacks, Purchases, Batches, Histories, Notices, Exports),
+            *(Users, Jobs, Keys),
+            SingleCoupons,
             workspace.Settings,
+            TestClock,
+            pages(),
             create_static_files_router("/schema/assets", [_assets()], include_in_schema=False),
         ],
         lifespan=[lifespan],

@@ -24,7 +24,7 @@ def keys() -> None:
 
 @workspaces.command("create")
 @click.argument("name")
-@click.option("--test", is_flag=True, help="A workspace whose clock can be set.")
+@click.option("--test", is_flag=True, help="A workspace for tests, whose clock can be set.")
 def create_workspace(name: str, test: bool) -> None:
     """Make a workspace."""
     if not 1 <= len(name) <= 100 or not name.isprintable():

@@ -61,6 +61,8 @@ class Settings(BaseSettings):
     """How many slots workspaces spread over; fixed once the database is made."""
     metrics_port: Port | None = None
     """Where the worker serves its metrics; None serves none."""
+    embedded: bool = False
+    """Whether the database is the embedded one, with its demo data and fixed keys; `scrip run` tells its processes."""
 
     @field_validator("redis_url")
     @classmethod

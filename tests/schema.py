@@ -5,13 +5,16 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from service.domain.words import PRINTABLE
+
 _TYPES: dict[str, Any] = {
     "string": str, "integer": int, "number": int | float, "boolean": bool, "array": list, "object": dict,
     "null": type(None),
 }  # fmt: skip
 _KNOWN = {
     "type", "properties", "required", "additionalProperties", "items", "oneOf", "anyOf", "enum", "const", "pattern",
-    "minLength", "maxLength", "minimum", "maximum", "minItems", "maxItems", "format", "$ref",
+    "minLength", "maxLength", "minimum", "maximum",
+    "minItems", "maxItems", "uniqueItems", "exclusiveMinimum", "exclusiveMaximum", "format", "$ref",
     "title", "description", "examples", "default", "deprecated", "discriminator",
 }  # fmt: skip
 
@@ -40,9 +43,10 @@ def check(value: Any, schema: dict[str, Any], document: dict[str, Any], at: str 
     if isinstance(value, str):
         _text(value, schema, at)
     if isinstance(value, int | float) and not isinstance(value, bool):
-        _fits(schema.get("minimum", value) <= value <= schema.get("maximum", value), at, f"{value} is out of range")
+        _number(value, schema, at)
     if isinstance(value, list):
         _fits(schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)), at, "too many or too few")
+        _fits(not schema.get("uniqueItems") or len({repr(item) for item in value}) == len(value), at, "one comes twice")
         for number, item in enumerate(value):
             check(item, schema.get("items", {}), document, f"{at}[{number}]")
     if isinstance(value, dict):
@@ -57,9 +61,20 @@ def resolved(reference: str, document: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
+def _number(value: float, schema: dict[str, Any], at: str) -> None:
+    fits = schema.get("minimum", value) <= value <= schema.get("maximum", value)
+    fits = fits and ("exclusiveMinimum" not in schema or schema["exclusiveMinimum"] < value)
+    fits = fits and ("exclusiveMaximum" not in schema or value < schema["exclusiveMaximum"])
+    _fits(fits, at, f"{value} is out of range")
+
+
 def _text(value: str, schema: dict[str, Any], at: str) -> None:
     _fits(schema.get("minLength", 0) <= len(value) <= schema.get("maxLength", len(value)), at, "too long or too short")
-    _fits("pattern" not in schema or re.search(schema["pattern"], value), at, f"{value!r} doesn't match")
+    if pattern := schema.get("pattern"):
+        # Python's re has no \p, and its $ also matches before a last line break.
+        python = re.sub(r"\$(?=[|)]|\Z)", r"\\Z", pattern)
+        fits = value.isprintable() if pattern == PRINTABLE else re.search(python, value)
+        _fits(fits, at, f"{value!r} doesn't match {pattern}")
     match schema.get("format"):
         case "uuid":
             UUID(value)

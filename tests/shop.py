@@ -18,8 +18,9 @@ from service.domain.projection import BookRow, CodeRow, DiscountRow, UserRow, Wo
 from service.hot.deciding import Decider
 from service.hot.projection import RedisProjector
 from service.hot.scripts import HOT, PROJECTION, Scripts
-from service.operations import assign, coupon, lock, redeem, rollback, unassign
+from service.operations import assign, checkout, coupon, gift, lock, redeem, rollback, unassign
 from service.operations.base import Call, Command, Operation
+from tests import dump
 
 EPOCH = 7
 NOW_MS = 1_800_000_000_000
@@ -63,6 +64,8 @@ class Shop:
         """The last one."""
         self.limits_changed = False
         """Whether a book's limits may be below what was given already."""
+        self.erased = False
+        """Whether the outbox names users who were erased since."""
 
     async def open(self, epoch: int = EPOCH, **settings: Any) -> "Shop":
         """Load the scripts, open the gate, project the workspace."""
@@ -290,6 +293,14 @@ class Shop:
         """Roll one redemption back."""
         return await self.do(rollback.ROLLBACK, redemption_id, **more)
 
+    async def gift(self, book: BookRow, user: str, order: str, **more: Any) -> Any:
+        """Give an order's gift."""
+        return await self.do(gift.GIFT, user, bookId=str(book.book_id), orderId=order, **more)
+
+    async def checkout(self, user: str, order: str, value: str = "10", **more: Any) -> Any:
+        """Complete a purchase."""
+        return await self.do(checkout.CHECKOUT, None, userId=user, orderId=order, orderValue=Decimal(value), **more)
+
     async def rollback_order(self, order: str, **more: Any) -> Any:
         """Roll an order back."""
         return await self.do(rollback.ROLLBACK_ORDER, order, **more)
@@ -315,45 +326,27 @@ class Shop:
         return (await self.decider.run(0, "user_coupons", names, (user,)))[1]
 
     async def events(self) -> list[tuple[str, list[str]]]:
-        """The outbox: (id, words of `d`)."""
-        entries = await self._value(keys.outbox(0), "stream")
+        """The outbox without notices: (id, words of `d`)."""
+        return [(event_id, words) for event_id, words in await self._outbox() if words[0] != "S"]
+
+    async def notices(self, book: BookRow) -> list[str]:
+        """What was said of the book's stock, in order: `low codes 2`."""
+        return [
+            " ".join(words[3:6]) for _, words in await self._outbox() if words[0] == "S" and words[2] == str(book.book)
+        ]
+
+    async def _outbox(self) -> list[tuple[str, list[str]]]:
+        entries = await dump.value(self.link, keys.outbox(0), "stream")
         return [(event_id, fields["d"].split(" ")) for event_id, fields in entries]
 
     async def last_event(self) -> dict[str, str]:
-        """The fields of the outbox's last entry."""
-        return (await self._value(keys.outbox(0), "stream"))[-1][1]
+        """The fields of the outbox's last entry but notices."""
+        entries = await dump.value(self.link, keys.outbox(0), "stream")
+        return [fields for _, fields in entries if not fields["d"].startswith("S ")][-1]
 
     async def everything(self) -> dict[str, Any]:
         """All that this Redis holds, but for the still clock."""
-        names = sorted(name for name in await self.link.call("KEYS", "*") if name != STILL_CLOCK)
-        kinds = await together(*(self.link.call("TYPE", name) for name in names))
-        values = await together(*(self._value(name, kind) for name, kind in zip(names, kinds, strict=True)))
-        return dict(zip(names, values, strict=True))
-
-    async def _value(self, key: str, kind: str) -> Any:
-        match kind:
-            case "string":
-                return await self.link.call("GET", key)
-            case "hash":
-                flat = await self.link.call("HGETALL", key)
-                return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
-            case "set":
-                return sorted(await self.link.call("SMEMBERS", key))
-            case "zset":
-                return _pairs(await self.link.call("ZRANGE", key, 0, -1, "WITHSCORES"))
-            case _:
-                return [(entry[0], _fields(entry[1])) for entry in await self.link.call("XRANGE", key, "-", "+")]
-
-
-def _pairs(reply: list[Any]) -> dict[str, int]:
-    """A sorted set: member → score, from either client's reply."""
-    if reply and isinstance(reply[0], tuple | list):
-        return {member: int(float(score)) for member, score in reply}
-    return {member: int(float(score)) for member, score in zip(reply[::2], reply[1::2], strict=True)}
-
-
-def _fields(reply: Any) -> dict[str, str]:
-    return reply if isinstance(reply, dict) else dict(zip(reply[::2], reply[1::2], strict=True))
+        return await dump.everything(self.link, STILL_CLOCK)
 
 
 _RULES: dict[str, Any] = {
@@ -374,6 +367,8 @@ _RULES: dict[str, Any] = {
     "charset": "23456789ABCDEFGHJKLMNPQRSTUVWXYZ",
     "total_codes": None,
     "low_stock_threshold": None,
+    "gift_book_id": None,
+    "keep_free": None,
     "tags": [],
     "metadata": {},
     "created_by": None,

@@ -1,11 +1,12 @@
--- The rules of assigning, and the deed; shared by assign_code and assign_any. Keys: 3 is the idempotency key's entry.
+-- The rules of assigning, and the deed; shared by what gives a coupon to a user. Keys: 3 is the idempotency key's entry.
 
 local function book_refuses(book, now)
   if not book.active then return OUT.book_inactive end
   if book.till and now >= book.till then return OUT.expired end
 end
 
-local function user_refuses(user, book, workspace, now)
+-- `freed`: how many of the user's coupons the same change uses up.
+local function user_refuses(user, book, workspace, now, freed)
   if book.codes_per_user then
     local had = tonumber(redis.call('HGET', W .. 'u:' .. user, 'a' .. book.number) or '0')
     if had >= book.codes_per_user then return OUT.user_code_limit end
@@ -13,7 +14,7 @@ local function user_refuses(user, book, workspace, now)
   if workspace.max_coupons or redis.call('HEXISTS', W .. 'u:' .. user, 'cap') == 1 then
     local held, cap = holdings(user, now)
     cap = cap or workspace.max_coupons
-    if cap and held >= cap then return OUT.user_coupon_limit end
+    if cap and held - freed >= cap then return OUT.user_coupon_limit end
   end
 end
 
@@ -27,16 +28,26 @@ local function locked_for_another(c, max, user, now)
   return #holders > 100
 end
 
-local function assign(c, book, workspace, now, user, outbox, request)
-  local fingerprint, entry = ARGV[1], nil
+-- What clients will see of the coupon once it is the user's.
+local function assigned_view(c, book, user, now)
   local shown = { code = c.code, bucket = c.bucket, uses = c.uses, max = c.max, off = c.off, expires_at = c.expires_at,
     last = c.last, lock = c.lock, user = user, assigned_at = now }
-  local payload = view(shown, book, now)
+  return view(shown, book, now)
+end
+
+-- gift: the order that it is a gift for {order, bucket}, or nil.
+local function assigned_event(c, book, user, now, gift)
+  local decided = 'A ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user .. ' ' .. now
+    .. ' ' .. c.bucket
+  return gift and decided .. ' ' .. gift.order .. ' ' .. gift.bucket or decided
+end
+
+local function assign(c, book, workspace, now, user, outbox, request, gift)
+  local fingerprint, entry = ARGV[1], nil
+  local payload = assigned_view(c, book, user, now)
   if fingerprint ~= '-' then entry = fingerprint .. ' ' .. OUT.OK .. ' ' .. payload end
-  local event = append(outbox, 'A ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user
-    .. ' ' .. now .. ' ' .. c.bucket, request, entry)
-  if not event then return { OUT.recovering } end
-  apply_assign(c, book, user, now)
+  if not append(outbox, assigned_event(c, book, user, now, gift), request, entry) then return { OUT.recovering } end
+  watch_stock(outbox, book, now, apply_assign(c, book, user, now, gift), 0)
   if entry then keep(KEYS[3], fingerprint, OUT.OK, payload, workspace) end
   return { OUT.OK, payload, '', 0 }
 end

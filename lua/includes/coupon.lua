@@ -27,7 +27,7 @@ local function save_coupon(c)
     lock = l.token .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.deadline .. ' ' .. l.started .. ' ' .. l.counted
   end
   local text = c.version .. ' ' .. (c.user or '-') .. ' ' .. c.assigned_at .. ' ' .. c.uses .. ' ' .. (c.max or '-')
-    .. ' ' .. (c.off and '1' or '-') .. ' ' .. (c.expires_at or '-') .. ' ' .. (c.last or '-') .. ' ' .. lock
+    .. ' ' .. (c.off and '1' or '-') .. ' ' .. (c.expires_at and whole(c.expires_at) or '-') .. ' ' .. (c.last or '-') .. ' ' .. lock
   if text == IDLE then redis.call('DEL', W .. 'c:' .. c.code) else redis.call('SET', W .. 'c:' .. c.code, text) end
 end
 

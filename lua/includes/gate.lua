@@ -16,5 +16,5 @@ local function given(text)
   if text ~= '-' then return text end
 end
 
--- Numbers above 14 digits (money) would lose digits by tostring.
+-- Numbers above 14 digits (money, times from the year 5138 on) would lose digits by tostring.
 local function whole(number) return string.format('%.0f', number) end

@@ -1,5 +1,6 @@
 -- An idempotency key's entry: '<fingerprint> <outcome> <payload>', or '<fingerprint> c <until>' while a request outside
--- the hot path runs under it. A payload '@<id>,<id>' names redemptions; anything else is answered as it is.
+-- the hot path runs under it. A payload '@<id>,<id>' names redemptions, and may say more after a space; anything else is
+-- answered as it is.
 
 -- What a request with a key that is known is answered; nil where its claim has ended.
 local function replay(entry, fingerprint, now)
@@ -10,12 +11,13 @@ local function replay(entry, fingerprint, now)
   local reply = { tonumber(outcome), payload, '', 1 }
   if string.sub(payload, 1, 1) == '@' then
     local records, books = {}, {}
-    for id in string.gmatch(payload, '[^@,]+') do
+    local ids, more = string.match(payload, '^@(%S*) ?(.*)$')
+    for id in string.gmatch(ids, '[^,]+') do
       local record = redis.call('GET', W .. 'r:' .. id)
       records[#records + 1] = record
       books[#books + 1] = read_book(string.match(record, '^%S+ %S+ %S+ R %S+ (%S+)')).id
     end
-    reply[2], reply[3] = table.concat(records, '\n'), table.concat(books, ' ')
+    reply[2], reply[3], reply[5] = table.concat(records, '\n'), table.concat(books, ' '), more
   end
   return reply
 end
@@ -28,9 +30,11 @@ local function enter(got, passes_full, passes_behind)
   if not got[2] then return { OUT.recovering } end
   local workspace = read_workspace(got[2])
   local now = clock(workspace)
-  return got[3] and replay(got[3], ARGV[1], now), workspace, now
+  return got[3] and replay(got[3], ARGV[1], now - workspace.offset_ms), workspace, now
 end
 
+local function keep_entry(key, entry, workspace) redis.call('SET', key, entry, 'PX', workspace.keep_ms) end
+
 local function keep(key, fingerprint, outcome, payload, workspace)
-  redis.call('SET', key, fingerprint .. ' ' .. outcome .. ' ' .. payload, 'PX', workspace.keep_ms)
+  keep_entry(key, fingerprint .. ' ' .. outcome .. ' ' .. payload, workspace)
 end

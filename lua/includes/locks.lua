@@ -91,6 +91,9 @@ local function put_lock(c, max, l, book, now)
     local key = W .. 'lu:' .. book.number .. ':' .. l.user
     sweep(key, now)
     redis.call('ZADD', key, l.deadline, l.token)
+    -- The key names the user, so it goes by itself, an hour (a test workspace's clock may go back) after its last lock.
+    local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
+    redis.call('PEXPIRE', key, whole(last - now + 3600000))
   end
   if string.find(l.counted, 'b', 1, true) then
     local key = W .. 'lb:' .. book.number
@@ -103,4 +106,17 @@ local function drop_lock(c, max, l, book)
   if max == 1 then c.lock = nil else forget_holder(c, l.user .. ' ' .. l.order) end
   if string.find(l.counted, 'u', 1, true) then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end
   if string.find(l.counted, 'b', 1, true) then redis.call('ZREM', W .. 'lb:' .. book.number, l.token) end
+end
+
+-- Forget all of this code's locks, live ones too.
+local function drop_locks(c, max, book, now)
+  if max == 1 then
+    if c.lock then drop_lock(c, max, c.lock, book) end
+    return
+  end
+  for _, holder in ipairs(redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. now, '+inf')) do
+    local user, order = string.match(holder, '^(%S+) (%S+)$')
+    drop_lock(c, max, lock_of(c, max, user, order, now), book)
+  end
+  redis.call('DEL', W .. 'k:' .. c.code, W .. 'kd:' .. c.code)
 end

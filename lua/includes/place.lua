@@ -34,7 +34,8 @@ local function leave_pool(book_number, bucket, code)
   redis.call('SREM', W .. 'f:' .. book_number, bucket)
 end
 
--- Write the coupon and move it from where it was (counted, set, score: what `place` said before the change).
+-- Write the coupon and move it from where it was (counted, set, score: what `place` said before the change). Says how many
+-- free codes that took: 1 or 0.
 local function settle(c, book, was_counted, was_set, was_score)
   local counted, set, score = place(c, book)
   save_coupon(c)
@@ -43,11 +44,13 @@ local function settle(c, book, was_counted, was_set, was_score)
     if was_counted ~= 'available' then redis.call('HINCRBY', key, was_counted, -1) end
     if counted ~= 'available' then redis.call('HINCRBY', key, counted, 1) end
   end
-  if set == was_set and score == was_score then return end
+  local took = was_counted == 'available' and counted ~= was_counted and 1 or 0
+  if set == was_set and score == was_score then return took end
   if was_set ~= set then
     if was_set == 'pool' then leave_pool(book.number, c.bucket, c.code)
     elseif was_set then redis.call('ZREM', W .. 'l:' .. book.number .. ':' .. was_set, c.bucket .. ' ' .. c.code) end
   end
   if set == 'pool' then enter_pool(book.number, c.bucket, c.code)
   elseif set then redis.call('ZADD', W .. 'l:' .. book.number .. ':' .. set, score, c.bucket .. ' ' .. c.code) end
+  return took
 end

@@ -1,20 +1,24 @@
 -- What an event changes: the one piece of code that assign, unassign, redeem and rollback, and the rebuilding of a lost
 -- Redis, run.
 
-local function apply_assign(c, book, user, at)
+-- gift: the order that it is a gift for {order, bucket}, or nil. Says how many free codes it took (as redeem does).
+local function apply_assign(c, book, user, at, gift)
   local counted, set, score = place(c, book)
   local max = limit_of(c, book)
   prune_locks(c, max, tonumber(at))
   c.user, c.assigned_at = user, at
   redis.call('HINCRBY', W .. 'u:' .. user, 'a' .. book.number, 1)
   if not (max and c.uses >= max) then hold(c, book) end
-  settle(c, book, counted, set, score)
+  if gift then
+    redis.call('HSET', W .. 'g:' .. gift.bucket, gift.order, c.code .. ' ' .. c.bucket .. ' ' .. user .. ' ' .. at)
+  end
+  return settle(c, book, counted, set, score)
 end
 
--- Of a coupon that is somebody's, with no live lock and no use spent.
+-- Of a coupon that is somebody's, with no use spent. Its locks end with the assignment.
 local function apply_unassign(c, book, at)
   local counted, set, score = place(c, book)
-  prune_locks(c, limit_of(c, book), tonumber(at))
+  drop_locks(c, limit_of(c, book), book, tonumber(at))
   let_go(c, book)
   local key, field = W .. 'u:' .. c.user, 'a' .. book.number
   if redis.call('HINCRBY', key, field, -1) == 0 then redis.call('HDEL', key, field, 'h' .. book.number) end
@@ -50,7 +54,7 @@ local function apply_redeem(c, book, max, e, list, lock)
   redis.call('HINCRBY', key, 'taken', 1)
   if e.discount ~= '0' then redis.call('HINCRBY', key, 'discount', e.discount) end
   if c.user and max and c.uses == max then let_go(c, book) end
-  settle(c, book, counted, set, score)
+  return settle(c, book, counted, set, score)
 end
 
 -- A redemption's record: '<event id> <rolled_back_at> <restored> R …' and the request's part.

@@ -29,5 +29,5 @@ local function view(c, book, now)
     last = c.last .. ' ' .. user .. ' ' .. order .. ' ' .. at
   end
   return book.id .. ' ' .. c.code .. ' ' .. status .. ' ' .. c.uses .. ' ' .. (max or '-') .. ' ' .. (c.user or '-')
-    .. ' ' .. c.assigned_at .. ' ' .. (till or '-') .. ' ' .. lock .. ' ' .. last
+    .. ' ' .. c.assigned_at .. ' ' .. (till and whole(till) or '-') .. ' ' .. lock .. ' ' .. last
 end

@@ -18,7 +18,7 @@ from service.domain.books import Book, CreateBook, PatchBook, Status
 from service.domain.decoding import decode
 from service.domain.errors import invalid
 from service.domain.identity import Caller
-from service.domain.words import Answer, check_text
+from service.domain.words import Answer, check_text, text
 from service.record.books import create_book, page_books, patch_book, read_book
 
 BookId = Annotated[str, PathParameter(name="bookId", description="The book's id.")]
@@ -62,8 +62,8 @@ class ListBooks(Listing, kw_only=True):
     """Which books to list."""
 
     status: Annotated[Status | None, msgspec.Meta(description="Only books of this status.")] = None
-    tag: Annotated[str | None, msgspec.Meta(description="Only books with this tag.")] = None
-    q: Annotated[str | None, msgspec.Meta(description="Part of the name or the description, in any case.")] = None
+    tag: Annotated[str, text(0, 255, description="Only books with this tag.")] | None = None
+    q: Annotated[str, text(0, 255, description="Part of the name or the description, in any case.")] | None = None
 
     def __post_init__(self) -> None:
         check_text("tag", self.tag, 0, 255)
@@ -94,6 +94,7 @@ class Books(Controller):
             answer=EXAMPLE,
             refusals="pattern_too_small outcome_unknown",
             idempotent=True,
+            located=True,
         ),
     )
     async def create(self, request: Request[Any, Any, Any]) -> Response[Book]:
@@ -160,7 +161,7 @@ class Books(Controller):
             body=PatchBook,
             example={"status": "inactive", "validUntil": None},
             answer=EXAMPLE,
-            refusals="book_not_found outcome_unknown",
+            refusals="book_not_found pattern_too_small outcome_unknown",
         ),
     )
     async def change(self, request: Request[Any, Any, Any], book_id: BookId) -> Book:

@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import msgspec
 from litestar import Controller, Request, Response, get, post
+from litestar.openapi.spec import Schema
+from litestar.openapi.spec.enums import OpenAPIType
 
 from service.api import jobs
 from service.api.auth import caller
@@ -79,6 +81,14 @@ _LISTED = {
 }
 
 
+_TEXTS = {
+    "text/csv": Schema(
+        type=OpenAPIType.STRING, pattern=r"^\uFEFF?code(?:,userId)?(?:,expiresAt)?(?:,maxRedemptions)?(?:\r?\n|$)"
+    ),
+    "text/plain": Schema(type=OpenAPIType.STRING),
+}
+
+
 class ListCodes(Listing, kw_only=True):
     """Which codes to list."""
 
@@ -120,7 +130,7 @@ class Codes(Controller):
             "uploadCodes",
             "Upload codes",
             "Codes",
-            body={"application/json": UploadCodes, "text/csv": str, "text/plain": str},
+            body={"application/json": UploadCodes} | _TEXTS,
             example=_CODES,
             answer=_UPLOADED,
             refusals="book_not_found outcome_unknown",
@@ -151,7 +161,7 @@ class Codes(Controller):
         "/books/{bookId:str}/codes",
         **documented(
             "listCodes", "List a book's codes", "Codes", query=ListCodes,
-            answer={"items": [_LISTED], "nextCursor": None}, refusals="book_not_found",
+            answer={"items": [_LISTED], "nextCursor": None}, lagging=True, refusals="book_not_found",
         ),
     )  # fmt: skip
     async def page(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[CodePage]:
@@ -208,6 +218,7 @@ class Codes(Controller):
             answer=jobs.EXAMPLE,
             refusals="book_not_found pattern_too_small",
             idempotent=True,
+            located=True,
         ),
     )
     async def generate(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[Job]:

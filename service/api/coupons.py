@@ -23,7 +23,8 @@ from service.operations import assign, coupon, lock, redeem, rollback, unassign
 from service.operations.base import code_of
 from service.operations.coupon import AssignedCoupon, Coupon
 from service.operations.lock import Lock
-from service.operations.redeem import Currency, Validation
+from service.operations.order import Currency
+from service.operations.redeem import Validation
 from service.operations.redemption import DurableRedemption
 from service.operations.rollback import RolledBack
 from service.operations.unassign import UnassignedCoupon

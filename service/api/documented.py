@@ -5,17 +5,27 @@ it reads itself. A body's struct is therefore declared as one more response, whi
 components, and moved to where it belongs when the operation is made.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
 import msgspec
 from litestar._openapi.schema_generation import SchemaCreator
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import OpenAPIResponse, Operation, Parameter, Reference, RequestBody, Schema
+from litestar.openapi.spec import (
+    OpenAPIHeader,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    Operation,
+    Parameter,
+    Reference,
+    RequestBody,
+    Schema,
+)
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.typing import FieldDefinition
 
-from service.api.schemas import ExactExample, Structs
+from service.api.schemas import Exact, ExactExample, Structs
 from service.domain.outcomes import BY_CODE
 from service.domain.words import Answer
 
@@ -23,20 +33,51 @@ _BODY = "body:"
 
 _COMMON = "malformed unauthenticated forbidden rate_limited recovering unavailable".split()
 
+_STRING, _INTEGER = OpenAPIType.STRING, OpenAPIType.INTEGER
+
+
+def _header(description: str, schema: Schema, required: bool = False) -> OpenAPIHeader:
+    return OpenAPIHeader(description=description, schema=schema, required=required)
+
+
+_ANSWERED = _header("The request's id: the caller's, if it sent a valid one.", Schema(type=_STRING, min_length=1), True)
+_LOCATION = _header("Where what was made is.", Schema(type=_STRING, pattern="^/v1/"))
+_REPLAYED = _header("The answer of the first success under this Idempotency-Key.", Schema(enum=["true"]))
+_APPLIED = _header("The preference, where it was met.", Schema(enum=["durability=recorded"]))
+_LAG = _header("How far the record is behind, where not all of it is here yet.", Schema(type=_INTEGER, minimum=1))
+_CHALLENGE = _header("How to authenticate.", Schema(enum=["Bearer"]), True)
+_RETRY_AFTER = Schema(type=_INTEGER, minimum=1)
+_SECONDS = "Seconds after which it may be tried again."
+
+_REQUEST_ID = Parameter(
+    name="X-Request-Id",
+    param_in="header",
+    description="1 to 128 printable ASCII characters, to find the request by; ignored where it is none.",
+    schema=Schema(type=_STRING),
+    required=False,
+)
 _PREFER = Parameter(
     name="Prefer",
     param_in="header",
     description="`durability=recorded`: answer once the change is committed in Postgres, after at most `wait` seconds.",
-    schema=Schema(type=OpenAPIType.STRING, examples=["durability=recorded, wait=5"]),
+    schema=Schema(type=_STRING, examples=["durability=recorded, wait=5"]),
     required=False,
 )
 _IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     param_in="header",
     description="The same key with the same request answers what the first success answered.",
-    schema=Schema(type=OpenAPIType.STRING, min_length=1, max_length=255, pattern=r"^[!-~ ]+$"),
+    schema=Schema(type=_STRING, min_length=1, max_length=255, pattern="^[!-~](?:[ -~]*[!-~])?$"),
     required=False,
 )
+
+
+_PROBLEM_HEADERS = {
+    "401": {"WWW-Authenticate": _CHALLENGE},
+    "409": {"Retry-After": _header(_SECONDS, _RETRY_AFTER)},
+    "429": {"Retry-After": _header(_SECONDS, _RETRY_AFTER, required=True)},
+    "503": {"Retry-After": _header(_SECONDS, _RETRY_AFTER, required=True)},
+}
 
 
 class FieldProblem(Answer):
@@ -73,29 +114,47 @@ def documented(
     refusals: str = "",
     idempotent: bool = False,
     durable: bool = False,
+    located: bool = False,
+    lagging: bool = False,
     open_to_all: bool = False,
 ) -> dict[str, Any]:
     """Keyword arguments for a route's decorator.
 
-    `aliases` are the operation ids of other paths of the same handler; `body` is a struct, or one for each media type;
-    `example` an example of the JSON body, `answer` one of the answer; `answers` what else may come (status: struct,
-    sentence); `refusals` the codes that are this operation's own. `idempotent` takes an Idempotency-Key, `durable` a
-    preference; `open_to_all` asks for no credentials.
+    `aliases` are the operation ids of other paths of the same handler; `body` is a struct, or a struct or schema for
+    each media type; `example` an example of the JSON body, `answer` one of the answer; `answers` what else may come
+    (status: struct, sentence); `refusals` the codes that are this operation's own. `idempotent` takes an
+    Idempotency-Key, `durable` a preference; `located` says where what it made is; `lagging` may be behind, and says so;
+    `open_to_all` asks for no credentials. The scopes are those that the handler's docstring names.
     """
     bodies = body if isinstance(body, Mapping) else {"application/json": body} if body else {}
     codes = [] if open_to_all else [*_COMMON, *refusals.split()]
     if bodies:
-        codes += ["too_large", "unsupported_media_type", "invalid"]
+        codes += ["too_large", "unsupported_media_type"]
+    if bodies or query:
+        codes.append("invalid")
     if idempotent:
         codes += ["request_in_progress", "idempotency_key_reused"]
     responses: dict[Any, ResponseSpec] = {
         f"{_BODY}{media}": ResponseSpec(kind, generate_examples=False, media_type=media)
         for media, kind in bodies.items()
+        if not isinstance(kind, Schema)
     }
+    texts = {media: OpenAPIMediaType(schema=kind) for media, kind in bodies.items() if isinstance(kind, Schema)}
     for status, (kind, sentence) in (answers or {}).items():
         responses[status] = ResponseSpec(kind, generate_examples=False, description=sentence)
     responses.update(_refusals(codes))
-    headers = [header for header, taken in ((_IDEMPOTENCY_KEY, idempotent), (_PREFER, durable)) if taken]
+    taken = [_REQUEST_ID, *([_IDEMPOTENCY_KEY] if idempotent else ()), *([_PREFER] if durable else ())]
+    told = {"X-Request-Id": _ANSWERED}
+    succeeded = {
+        name: header
+        for name, header, said in (
+            ("Location", _LOCATION, located),
+            ("Idempotency-Replayed", _REPLAYED, idempotent),
+            ("Preference-Applied", _APPLIED, durable),
+            ("Scrip-Lag-Seconds", _LAG, lagging),
+        )
+        if said
+    }
 
     def operation(**fields: Any) -> Operation:
         made = Operation(**fields)
@@ -105,16 +164,19 @@ def documented(
             for name in [name for name in found if name.startswith(_BODY)]
             for media, item in (getattr(found.pop(name), "content", None) or {}).items()
         }
+        content |= texts
         if content:
             made.request_body = RequestBody(content=content, required=True)
             _exemplify(content.get("application/json"), example)
-        for response in found.values():
+        for status, response in found.items():
             content = getattr(response, "content", None) or {}
             _exemplify(content.get("application/json", content.get("text/csv")), answer)
+            headers = succeeded if status.startswith("2") else _PROBLEM_HEADERS.get(status, {})
+            cast("OpenAPIResponse", response).headers = {**told, **headers}
         _empty(found.get("204"))
-        if open_to_all:
-            made.security = []
-        made.parameters = [*(made.parameters or []), *_parameters(query), *headers] or None
+        scopes = _named_scopes(made.description or "").split()
+        made.security = [] if open_to_all else [{"key": [scope]} for scope in scopes]
+        made.parameters = [*(made.parameters or []), *_parameters(query), *taken]
         return made
 
     return {
@@ -124,6 +186,12 @@ def documented(
         "responses": responses,
         "operation_class": cast("type[Operation]", operation),
     }
+
+
+def _named_scopes(description: str) -> str:
+    """`checkout manage`, where the description says "Scope `checkout` or `manage`."."""
+    found = re.search(r"\bScope ([^.]*)\.", description)
+    return " ".join(re.findall(r"`(\w+)`", found[1])) if found else ""
 
 
 def _named(operation_id: str, aliases: Mapping[str, str]) -> Callable[..., str]:
@@ -171,8 +239,20 @@ def _parameters(kind: "type[msgspec.Struct] | None") -> list[Parameter]:
             name=name,
             param_in="query",
             description=getattr(field, "description", None),
-            schema=field,
+            schema=_as_text(cast("Exact", field)),
             required=name in (schema.required or ()),
         )
         for name, field in (schema.properties or {}).items()
     ]
+
+
+def _as_text(schema: Exact) -> Exact:
+    """A field's schema where the field is text in an address: there is no null, and an amount is a string."""
+    told = schema.to_schema()
+    options = [option for option in told.get("anyOf", ()) if option.get("type") != "null"]
+    if len(options) == 1:
+        told = {name: value for name, value in told.items() if name not in ("anyOf", "default")} | options[0]
+    if "anyOf" in told:
+        told = next(told | option for option in told["anyOf"] if option["type"] == "string")
+        told.pop("anyOf")
+    return Exact(told)

@@ -59,7 +59,8 @@ class Exports(Controller):
         "/books/{bookId:str}/codes.csv",
         media_type=MEDIA_TYPE,
         **documented(
-            "exportCodes", "Export a book's codes", "Codes", answer=_CODES_EXAMPLE, refusals="book_not_found"
+            "exportCodes", "Export a book's codes", "Codes", answer=_CODES_EXAMPLE, lagging=True,
+            refusals="book_not_found",
         ),
     )  # fmt: skip
     async def codes(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
@@ -72,7 +73,7 @@ class Exports(Controller):
         media_type=MEDIA_TYPE,
         **documented(
             "exportRedemptions", "Export a book's redemptions", "Redemptions", answer=_REDEMPTIONS_EXAMPLE,
-            refusals="book_not_found",
+            lagging=True, refusals="book_not_found",
         ),
     )  # fmt: skip
     async def redemptions(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:

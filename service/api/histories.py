@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Controller, Request, Response, get
-from litestar.params import PathParameter
 
 from service.api.auth import caller
 from service.api.books import BookId
@@ -15,6 +14,7 @@ from service.api.coupons import COUPON, REDEMPTION, Code
 from service.api.documented import documented
 from service.api.hot import call_of
 from service.api.reading import Listing, id_of, query
+from service.api.users import UserIdPath
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
 from service.domain.money import from_e4
@@ -30,7 +30,6 @@ from service.record.books import read_book
 from service.record.histories import Page, PastRedemption
 from service.record.partitions import read_partition
 
-UserIdPath = Annotated[str, PathParameter(name="userId", description="The caller's id of the user.")]
 BARRIER_MS = 2000
 MAX_PAGES = 20
 """Pages that are read for one of which a filter leaves little; the cursor goes on from there."""
@@ -110,7 +109,7 @@ class Histories(Controller):
         "/books/{bookId:str}/redemptions",
         **documented(
             "listBookRedemptions", "List a book's redemptions", "Redemptions", query=Listing,
-            answer={"items": [REDEMPTION], "nextCursor": None}, refusals="book_not_found",
+            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="book_not_found",
         ),
     )  # fmt: skip
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[RedemptionPage]:
@@ -126,7 +125,7 @@ class Histories(Controller):
         "/users/{userId:str}/redemptions",
         **documented(
             "listUserRedemptions", "List a user's redemptions", "Users", query=Listing,
-            answer={"items": [REDEMPTION], "nextCursor": None}, refusals="not_found",
+            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="not_found",
         ),
     )  # fmt: skip
     async def of_user(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[RedemptionPage]:
@@ -142,13 +141,13 @@ class Histories(Controller):
         "/coupons/{code:str}/redemptions",
         **documented(
             "listCouponRedemptions", "List a coupon's redemptions", "Redemptions", query=Listing,
-            answer={"items": [REDEMPTION], "nextCursor": None}, refusals="coupon_not_found",
+            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="coupon_not_found",
         ),
     )  # fmt: skip
     async def of_coupon(self, request: Request[Any, Any, Any], code: Code) -> Response[RedemptionPage]:
         """The coupon's redemptions, newest first. Scope `manage`."""
         who, asked = caller(request, "manage"), query(request, Listing)
-        await _read_coupon(request, who, code)
+        await read_coupon(request, who, code)
         headers = await settled(request, who)
         pool = request.app.state.context.pool
         page = await histories.redemptions_of_code(pool, who.workspace, code_of(code), asked.limit, asked.cursor)
@@ -158,7 +157,7 @@ class Histories(Controller):
         "/users/{userId:str}/coupons",
         **documented(
             "listUserCoupons", "List a user's coupons", "Users", query=ListCoupons,
-            answer={"items": [COUPON], "nextCursor": None}, refusals="not_found",
+            answer={"items": [COUPON], "nextCursor": None}, lagging=True, refusals="not_found",
         ),
     )  # fmt: skip
     async def coupons(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[CouponPage]:
@@ -171,7 +170,7 @@ class Histories(Controller):
         cursor = asked.cursor
         for _ in range(MAX_PAGES):
             page = await histories.coupons_of_user(pool, who.workspace, user_id, asked.limit - len(items), cursor)
-            found = await asyncio.gather(*(_read_coupon(request, who, held.code) for held in page.items))
+            found = await asyncio.gather(*(read_coupon(request, who, held.code) for held in page.items))
             for item in found:
                 if item.status == "locked":
                     item.status = "assigned"
@@ -183,7 +182,7 @@ class Histories(Controller):
         return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
 
 
-async def _read_coupon(request: Request[Any, Any, Any], who: Caller, code: str) -> Coupon:
+async def read_coupon(request: Request[Any, Any, Any], who: Caller, code: str) -> Coupon:
     """A coupon as it is now, from Redis."""
     context: Context = request.app.state.context
     command = coupon.prepare(call_of(request, who), code, coupon.ReadCoupon())

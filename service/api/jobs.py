@@ -9,7 +9,7 @@ from litestar.params import PathParameter
 from service.api.auth import caller
 from service.api.documented import documented
 from service.api.reading import id_of, query
-from service.domain.times import from_ms, to_ms
+from service.domain.times import ShownTime, from_ms, to_ms
 from service.domain.words import Answer
 from service.record.jobs import JobRow, read_job
 
@@ -23,8 +23,8 @@ class Job(Answer, kw_only=True):
     requested: int
     done: int
     errors: list[str]
-    started_at: str
-    finished_at: str | None
+    started_at: ShownTime
+    finished_at: ShownTime | None
 
 
 EXAMPLE = {

@@ -18,8 +18,8 @@ from service.domain import words
 from service.domain.books import Time, check_time
 from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
-from service.domain.times import from_ms, to_datetime, to_ms
-from service.domain.words import Answer, check_text
+from service.domain.times import ShownTime, from_ms, to_datetime, to_ms
+from service.domain.words import Answer, check_text, text
 from service.record.keys import KeyRow, create_key, new_secret, page_keys, revoke_key
 
 SETTLE_S = 0.9
@@ -39,9 +39,10 @@ _EXAMPLE = {
 class CreateKey(words.Request, kw_only=True):
     """A key to make."""
 
-    name: Annotated[str, msgspec.Meta(description="1 to 255 characters.", examples=["web shop"])]
+    name: Annotated[str, text(1, 255, examples=["web shop"])]
     scopes: Annotated[
-        list[Literal["public", "checkout", "manage", "operate"]], msgspec.Meta(description="None implies another.")
+        list[Literal["public", "checkout", "manage", "operate"]],
+        msgspec.Meta(description="None implies another.", extra_json_schema={"minItems": 1, "uniqueItems": True}),
     ]
     expires_at: Time | None = None
 
@@ -62,9 +63,9 @@ class Key(Answer, kw_only=True):
     name: str
     scopes: list[str]
     prefix: str
-    created_at: str
-    last_used_at: str | None
-    expires_at: str | None
+    created_at: ShownTime
+    last_used_at: ShownTime | None
+    expires_at: ShownTime | None
 
 
 class NewKey(Key, kw_only=True):
@@ -98,6 +99,7 @@ class Keys(Controller):
             example={"name": "web shop", "scopes": ["checkout"]},
             answer=_EXAMPLE | {"secret": "scrip_live_…"},
             idempotent=True,
+            located=True,
         ),
     )
     async def create(self, request: Request[Any, Any, Any]) -> Response[NewKey]:

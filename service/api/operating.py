@@ -75,6 +75,7 @@ class Operating(Controller):
             "service": "scrip",
             "documentation": "/schema",
             "openapi": "/schema/openapi.json",
+            "checkout": "/checkout",
             "live": "/health/live",
             "ready": "/health/ready",
             "metrics": "/metrics",

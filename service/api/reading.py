@@ -12,11 +12,12 @@ from litestar import Request
 from litestar.datastructures import Headers
 
 from service.domain import words
-from service.domain.decoding import decode, refusal_of
-from service.domain.errors import Refusal, malformed
+from service.domain.decoding import check_amounts, decode, refusal_of
+from service.domain.errors import Refusal, invalid, malformed
 from service.domain.words import own_id
 
 T = TypeVar("T")
+Query = TypeVar("Query", bound=msgspec.Struct)
 
 HOT_BYTES = 64 << 10
 BATCH_BYTES = 1 << 20
@@ -89,7 +90,7 @@ async def json_body(
     return decode(decoder, await json_bytes(request, max_bytes))
 
 
-def query(request: Request[Any, Any, Any], kind: "type[T]" = NoQuery) -> T:
+def query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> Query:
     """The query as a struct; unknown and repeated parameters are refused."""
     raw = request.scope["query_string"]
     try:
@@ -105,10 +106,15 @@ def query(request: Request[Any, Any, Any], kind: "type[T]" = NoQuery) -> T:
     found = dict(pairs)
     if len(found) != len(pairs):
         raise malformed("query", "names a parameter twice")
+    check_amounts(kind, found)
     try:
-        return msgspec.convert(found, kind, strict=False)
+        asked = msgspec.convert(found, kind, strict=False)
     except msgspec.ValidationError as error:
         raise refusal_of(error) from None
+    for field in msgspec.structs.fields(kind):
+        if field.encode_name in found and getattr(asked, field.name) is None:  # the word "null", for msgspec
+            raise invalid(field.encode_name, "must not be null")
+    return asked
 
 
 def id_of(text: str, refusal: str) -> UUID:

@@ -8,8 +8,10 @@ from litestar._openapi.schema_generation.plugins.struct import StructSchemaPlugi
 from litestar.openapi.spec import Example, Schema
 from litestar.typing import FieldDefinition
 
+from service.domain.words import END
 
-class _Exact(Schema):
+
+class Exact(Schema):
     """A schema that goes out as it is."""
 
     def __init__(self, told: dict[str, Any]) -> None:
@@ -35,20 +37,22 @@ class Structs(StructSchemaPlugin):
         schema = super().to_openapi_schema(field_definition, schema_creator)
         kind = field_definition.type_
         _, components = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
-        told = _with_numbers(components[kind.__name__])
+        told = _as_clients_read(components[kind.__name__])
         schema.description = told.get("description")
-        schema.properties = {name: _Exact(property_) for name, property_ in told["properties"].items()}
+        schema.properties = {name: Exact(property_) for name, property_ in told["properties"].items()}
         schema.required = told.get("required") or None
         schema.additional_properties = told.get("additionalProperties")
         return schema
 
 
-def _with_numbers(told: Any) -> Any:
-    """Decimals may be JSON numbers as well, in requests; answers have them as strings."""
+def _as_clients_read(told: Any) -> Any:
+    """What msgspec says, in JSON Schema's own words: a decimal is what its `anyOf` says, and `$` is the very end."""
     if isinstance(told, list):
-        return [_with_numbers(item) for item in told]
+        return [_as_clients_read(item) for item in told]
     if not isinstance(told, dict):
         return told
     if told.get("format") == "decimal":
-        return {name: value for name, value in told.items() if name != "format"} | {"type": ["number", "string"]}
-    return {name: _with_numbers(value) for name, value in told.items()}
+        told = {name: value for name, value in told.items() if name not in ("format", "type")}
+    if isinstance(told.get("pattern"), str):
+        told = told | {"pattern": told["pattern"].replace(END, "$")}
+    return {name: _as_clients_read(value) for name, value in told.items()}

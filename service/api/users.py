@@ -1,10 +1,11 @@
 """Users: their caps, and how many coupons they hold."""
 
 import asyncio
+import time
 from typing import Annotated, Any
 
 import msgspec
-from litestar import Controller, Request, Response, get, patch, post
+from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.params import PathParameter
 from msgspec import UNSET, UnsetType
 
@@ -19,12 +20,16 @@ from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
 from service.domain.projection import UserRow
-from service.domain.times import from_ms
+from service.domain.times import ShownTime, from_ms
 from service.domain.words import Answer, Count, UserId, is_caller_id, packed_metadata
+from service.record.erasing import begin_erasure, is_erased
 from service.record.users import create_user, page_users, patch_user, read_user
 from service.record.workspaces import read_workspace
 
 METADATA_BYTES = 4096
+BARRIER_MS = 2000
+ERASED_S = 10.0
+ASK_S = 0.05
 UserIdPath = Annotated[str, PathParameter(name="userId", description="The caller's id of the user.")]
 
 _EXAMPLE = {
@@ -66,7 +71,7 @@ class User(Answer, kw_only=True):
     max_coupons: int | None
     coupons: int
     metadata: dict[str, Any]
-    created_at: str | None
+    created_at: ShownTime | None
 
 
 class UserPage(Answer, kw_only=True):
@@ -91,6 +96,7 @@ class Users(Controller):
             example={"userId": "user-42", "maxCoupons": 5, "metadata": {"tier": "gold"}},
             answer=_EXAMPLE,
             answers={200: (User, "It was created before, and is as it was.")},
+            located=True,
             refusals="outcome_unknown",
             idempotent=True,
         ),
@@ -171,6 +177,26 @@ class Users(Controller):
         await projected(context, who.partition, row.version, context.projector.user(row))
         return await _answer(context, who, user_id, row, await _default(context, who))
 
+    @delete(
+        "/{userId:str}",
+        **documented("deleteUser", "Delete a user's data", "Users", refusals="not_found behind outcome_unknown"),
+    )
+    async def erase(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> None:
+        """Put a pseudonym for the user's id, and nothing for addresses and agents, in all that is kept. What the user
+        does afterwards is a new user's. Scope `manage`."""
+        who = caller(request, "manage")
+        query(request)
+        _check_id(user_id)
+        context: Context = request.app.state.context
+        check_open(context, who)
+        epoch, seq = await context.decider.tail(who.partition)
+        if epoch != context.decider.epoch(who.partition):
+            raise Refusal.passing("recovering")
+        if not await context.recorded.wait(who.partition, epoch, seq, BARRIER_MS):
+            raise Refusal.passing("behind")
+        pseudonym = await begin_erasure(context.pool, who.workspace, who.partition, user_id, (epoch, seq))
+        await _erased(context, who, pseudonym)
+
 
 _create = msgspec.json.Decoder(CreateUser)
 _patch = msgspec.json.Decoder(PatchUser)
@@ -179,6 +205,16 @@ _patch = msgspec.json.Decoder(PatchUser)
 def _check_id(user_id: str) -> None:
     if not is_caller_id(user_id):
         raise Refusal("not_found")
+
+
+async def _erased(context: Context, who: Caller, pseudonym: str) -> None:
+    """Return once the worker has erased the user; it does so in any case, even where this gives up."""
+    deadline = time.monotonic() + ERASED_S
+    while not await is_erased(context.pool, who.workspace, pseudonym):
+        if time.monotonic() > deadline:
+            detail = "The user's data is being erased, which takes longer; repeat the request to learn when it is done."
+            raise Refusal("outcome_unknown", detail, retry_after_ms=2000)
+        await asyncio.sleep(ASK_S)
 
 
 async def _default(context: Context, who: Caller) -> int | None:

@@ -13,13 +13,18 @@ from service.api.context import Context
 from service.api.documented import documented
 from service.api.reading import json_body, query
 from service.domain import words
-from service.domain.errors import BadField
-from service.domain.money import check_currency
+from service.domain.money import CURRENCIES, check_currency
 from service.domain.projection import WorkspaceRow
 from service.domain.words import Answer, Count
 from service.record.workspaces import patch_workspace, read_workspace
 
-_NULL = {"currency": "USD", "coupons_per_order": 1, "max_coupons": None}
+_NULL = {
+    "currency": "USD",
+    "coupons_per_order": 1,
+    "max_coupons": None,
+    "gift_book_id": None,
+    "idempotency_hours": 24,
+}
 _EXAMPLE = {
     "workspaceId": "019aa0b2-5d10-7e0b-9f3c-2a6f0c9d4b21",
     "name": "demo",
@@ -35,18 +40,28 @@ _EXAMPLE = {
 class PatchWorkspace(words.Request, kw_only=True):
     """Changes of the settings; null is the default."""
 
-    currency: Annotated[str | UnsetType | None, msgspec.Meta(description="ISO 4217.", examples=["USD"])] = UNSET
-    coupons_per_order: Count | UnsetType | None = UNSET
+    currency: Annotated[
+        Annotated[str, msgspec.Meta(extra_json_schema=CURRENCIES)] | UnsetType | None,
+        msgspec.Meta(description="ISO 4217.", examples=["USD"]),
+    ] = UNSET
+    coupons_per_order: Annotated[
+        Count | UnsetType | None, msgspec.Meta(description="How many coupons an order takes; null is 1.")
+    ] = UNSET
     max_coupons: Annotated[
         Count | UnsetType | None, msgspec.Meta(description="How many coupons a user may hold; null is no limit.")
     ] = UNSET
-    gift_book_id: UUID | UnsetType | None = UNSET
+    gift_book_id: Annotated[
+        UUID | UnsetType | None,
+        msgspec.Meta(description="A checkout gives a code of this book where nothing else names one."),
+    ] = UNSET
+    idempotency_hours: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=8760)] | UnsetType | None,
+        msgspec.Meta(description="How long an Idempotency-Key that is used from now on is known; null is 24 hours."),
+    ] = UNSET
 
     def __post_init__(self) -> None:
         if isinstance(self.currency, str):
             check_currency("currency", self.currency)
-        if isinstance(self.gift_book_id, UUID):
-            raise BadField("giftBookId", "is not available yet")
 
 
 class Workspace(Answer, kw_only=True):

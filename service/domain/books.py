@@ -8,12 +8,21 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from service.domain.discounts import BookDiscount, Discount, check_discount_digits, discount_answer, discount_row
-from service.domain.errors import BadField, invalid
+from service.domain.errors import BadField, FieldError, Refusal, invalid
 from service.domain.money import CURRENCY_DIGITS
-from service.domain.patterns import DEFAULT_CHARSET, DEFAULT_PATTERN, check_pattern, checked_charset
+from service.domain.patterns import (
+    CHARSETS,
+    DEFAULT_CHARSET,
+    DEFAULT_PATTERN,
+    PATTERNS,
+    SPARSITY,
+    check_pattern,
+    checked_charset,
+    possibilities,
+)
 from service.domain.projection import BookRow
-from service.domain.times import from_ms, to_ms
-from service.domain.words import Answer, Count, Request, check_text, packed_metadata
+from service.domain.times import ShownTime, from_ms, to_ms
+from service.domain.words import Answer, Count, Request, check_text, packed_metadata, text
 
 MAX_CODES = 10_000_000
 METADATA_BYTES = 4096
@@ -21,13 +30,22 @@ _MAX_TAGS, _TAG_LENGTH = 20, 100
 _LATEST_MS = 253_402_300_799_999  # 9999-12-31T23:59:59.999Z
 
 Status = Literal["active", "inactive", "archived"]
-Time = Annotated[datetime, msgspec.Meta(tz=True, description="RFC 3339.", examples=["2026-11-27T00:00:00Z"])]
+Time = Annotated[
+    datetime,
+    msgspec.Meta(
+        tz=True,
+        description="RFC 3339, from 1970 to 9999.",
+        examples=["2026-11-27T00:00:00Z"],
+        extra_json_schema={"pattern": "^(?:19[7-9]|[2-9][0-9]{2})"},
+    ),
+]
+Tags = Annotated[list[Annotated[str, text(1, _TAG_LENGTH)]], msgspec.Meta(extra_json_schema={"maxItems": _MAX_TAGS})]
 
 
 class _Fields(Request, kw_only=True):
     """What can be said of a book and changed later; UNSET is not said."""
 
-    description: str | UnsetType | None = UNSET
+    description: Annotated[str, text(0, 2000)] | UnsetType | None = UNSET
     status: Status | UnsetType | None = UNSET
     valid_from: Time | UnsetType | None = UNSET
     valid_until: Time | UnsetType | None = UNSET
@@ -43,16 +61,22 @@ class _Fields(Request, kw_only=True):
     max_lock_seconds: Annotated[Count | UnsetType | None, msgspec.Meta(description="3600 where left out.")] = UNSET
     discount: Discount | UnsetType | None = UNSET
     code_pattern: Annotated[
-        str | UnsetType | None,
+        Annotated[str, msgspec.Meta(extra_json_schema=PATTERNS)] | UnsetType | None,
         msgspec.Meta(description="`#` is a random character of `charset`.", examples=[DEFAULT_PATTERN]),
     ] = UNSET
-    charset: Annotated[str | UnsetType | None, msgspec.Meta(examples=[DEFAULT_CHARSET])] = UNSET
+    charset: Annotated[
+        Annotated[str, msgspec.Meta(extra_json_schema=CHARSETS)] | UnsetType | None,
+        msgspec.Meta(description="Each character once, in any case.", examples=[DEFAULT_CHARSET]),
+    ] = UNSET
     low_stock_threshold: Count | UnsetType | None = UNSET
     gift_book_id: UUID | UnsetType | None = UNSET
-    keep_free: Count | UnsetType | None = UNSET
-    tags: list[str] | UnsetType | None = UNSET
+    keep_free: Annotated[
+        Annotated[int, msgspec.Meta(ge=1, le=MAX_CODES)] | UnsetType | None,
+        msgspec.Meta(description="Codes are generated whenever fewer than so many are free."),
+    ] = UNSET
+    tags: Tags | UnsetType | None = UNSET
     metadata: dict[str, Any] | UnsetType | None = UNSET
-    created_by: str | UnsetType | None = UNSET
+    created_by: Annotated[str, text(1, 255)] | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
         check_text("description", self.description or None, 0, 2000)
@@ -60,9 +84,6 @@ class _Fields(Request, kw_only=True):
         for field, time in (("validFrom", self.valid_from), ("validUntil", self.valid_until)):
             if isinstance(time, datetime):
                 check_time(field, time)
-        for field, wanted in (("giftBookId", self.gift_book_id), ("keepFree", self.keep_free)):
-            if _said(wanted) is not None:
-                raise BadField(field, "is not available yet")
         if self.discount:
             discount_row(self.discount)
         if isinstance(self.code_pattern, str):
@@ -80,7 +101,7 @@ class _Fields(Request, kw_only=True):
 class CreateBook(_Fields, kw_only=True):
     """A new book."""
 
-    name: Annotated[str, msgspec.Meta(description="1 to 255 characters.", examples=["Summer sale"])]
+    name: Annotated[str, text(1, 255, examples=["Summer sale"])]
     total_codes: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=MAX_CODES)] | None, msgspec.Meta(description="Generate so many at once.")
     ] = None
@@ -93,7 +114,7 @@ class CreateBook(_Fields, kw_only=True):
 class PatchBook(_Fields, kw_only=True):
     """Changes of a book: what is left out stays, null clears."""
 
-    name: str | UnsetType = UNSET
+    name: Annotated[str, text(1, 255)] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,8 +128,8 @@ class Book(Answer, kw_only=True):
     name: str
     description: str
     status: Status
-    valid_from: str | None
-    valid_until: str | None
+    valid_from: ShownTime | None
+    valid_until: ShownTime | None
     max_redemptions_per_code: int | None
     max_redemptions_per_user: int | None
     max_redemptions: int | None
@@ -127,8 +148,8 @@ class Book(Answer, kw_only=True):
     tags: list[str]
     metadata: dict[str, Any]
     created_by: str | None
-    created_at: str
-    updated_at: str
+    created_at: ShownTime
+    updated_at: ShownTime
     job_id: UUID | UnsetType = UNSET
     """The generation of `totalCodes`; only in the answer that made the book."""
 
@@ -159,9 +180,10 @@ def new_book(
     workspace_currency: str,
     now_ms: int,
 ) -> BookRow:
-    """The row of a new book; Refusal `invalid` where it makes no sense."""
-    names = "valid_from_ms valid_until_ms max_redemptions_per_user max_redemptions max_codes_per_user discount"
-    nothing: dict[str, Any] = dict.fromkeys([*names.split(), "low_stock_threshold", "created_by"])
+    """The row of a new book; Refusal `invalid` or `pattern_too_small` where it makes no sense."""
+    names = "valid_from_ms valid_until_ms max_redemptions_per_user max_redemptions max_codes_per_user discount "
+    names += "low_stock_threshold gift_book_id keep_free created_by"
+    nothing: dict[str, Any] = dict.fromkeys(names.split())
     row = BookRow(
         workspace=workspace,
         partition=partition,
@@ -181,11 +203,11 @@ def new_book(
 
 
 def changed_book(row: BookRow, said: CreateBook | PatchBook, version: int, now_ms: int) -> BookRow:
-    """The row with what was said of it; Refusal `invalid` where that makes no sense together."""
+    """The row with what was said of it; Refusal `invalid` or `pattern_too_small` where that makes no sense together."""
     changes: dict[str, Any] = {"version": version, "updated_ms": now_ms}
     for name in said.__struct_fields__:
         value = getattr(said, name)
-        if value is UNSET or name in ("total_codes", "gift_book_id", "keep_free"):
+        if value is UNSET or name == "total_codes":
             continue
         if value is None:
             value = _NULL.get(name)
@@ -222,8 +244,8 @@ def answer(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
         charset=row.charset,
         total_codes=row.total_codes,
         low_stock_threshold=row.low_stock_threshold,
-        gift_book_id=None,
-        keep_free=None,
+        gift_book_id=row.gift_book_id,
+        keep_free=row.keep_free,
         tags=row.tags,
         metadata=row.metadata,
         created_by=row.created_by,
@@ -254,5 +276,10 @@ def _check(row: BookRow) -> None:
         raise invalid("validUntil", "must be after validFrom")
     if row.lock_seconds > row.max_lock_seconds:
         raise invalid("lockSeconds", "must not be more than maxLockSeconds")
+    if row.gift_book_id == row.book_id:
+        raise invalid("giftBookId", "must be another book")
+    if row.keep_free is not None and possibilities(row.code_pattern, row.charset) < SPARSITY * row.keep_free:
+        reason = f"needs a codePattern with {SPARSITY:,} possibilities for each of so many codes"
+        raise Refusal("pattern_too_small", errors=[FieldError("keepFree", reason)])
     if row.discount is not None:
         check_discount_digits(row.discount, _digits(row))

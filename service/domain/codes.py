@@ -9,7 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from service.domain.books import MAX_CODES, Time, check_time
 from service.domain.errors import BadField, malformed
-from service.domain.patterns import check_pattern, checked_charset
+from service.domain.patterns import CHARSETS, PATTERNS, check_pattern, checked_charset
 from service.domain.times import to_ms
 from service.domain.words import MAX_INT, RESERVED_CODES, Answer, Request, canonical_code, is_caller_id
 
@@ -44,8 +44,8 @@ class GenerateCodes(Request, kw_only=True):
     """Random codes to make; the pattern and charset are the book's where left out."""
 
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_CODES)]
-    code_pattern: str | None = None
-    charset: str | None = None
+    code_pattern: Annotated[str, msgspec.Meta(extra_json_schema=PATTERNS)] | None = None
+    charset: Annotated[str, msgspec.Meta(extra_json_schema=CHARSETS)] | None = None
 
     def __post_init__(self) -> None:
         if self.code_pattern is not None:

@@ -7,7 +7,16 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from service.domain.errors import BadField, invalid
-from service.domain.money import CURRENCY_DIGITS, Money, check_currency, from_e4, to_e4
+from service.domain.money import (
+    CURRENCIES,
+    CURRENCY_DIGITS,
+    Money,
+    Percentage,
+    PositiveMoney,
+    check_currency,
+    from_e4,
+    to_e4,
+)
 from service.domain.projection import DiscountRow, TierRow
 from service.domain.words import Answer, Count, Request
 
@@ -18,19 +27,22 @@ PlainType = Literal["percentage", "fixed"]
 class _Discount(Request, kw_only=True):
     max_amount: Money | None = None
     min_order_value: Money | None = None
-    currency: Annotated[str | None, msgspec.Meta(description="ISO 4217; the workspace's where left out.")] = None
+    currency: Annotated[
+        Annotated[str, msgspec.Meta(extra_json_schema=CURRENCIES)] | None,
+        msgspec.Meta(description="ISO 4217; the workspace's where left out."),
+    ] = None
 
 
 class PercentageDiscount(_Discount, kw_only=True, tag_field="type", tag="percentage"):
     """A part of the order's value."""
 
-    value: Annotated[Decimal, msgspec.Meta(description="Above 0, to 100; at most 4 decimals.", examples=["20"])]
+    value: Percentage
 
 
 class FixedDiscount(_Discount, kw_only=True, tag_field="type", tag="fixed"):
     """An amount, but never more than the order's value."""
 
-    value: Money
+    value: PositiveMoney
 
 
 class Tier(Request, kw_only=True):
@@ -40,7 +52,7 @@ class Tier(Request, kw_only=True):
         name="from"
     )
     type: PlainType
-    value: Annotated[Decimal, msgspec.Meta(description="As that type's.", examples=["10"])]
+    value: Annotated[PositiveMoney, msgspec.Meta(description="As that type's.", examples=["10"])]
 
 
 class TieredDiscount(_Discount, kw_only=True, tag_field="type", tag="tiered"):

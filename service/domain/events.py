@@ -1,6 +1,8 @@
 """Events: what happened, as the outbox carries it and Postgres records it. The format is in `docs/architecture.md`."""
 
 import hashlib
+from collections.abc import Callable
+from typing import Any, Literal
 
 import msgspec
 
@@ -54,7 +56,9 @@ class Fact(Event, frozen=True, kw_only=True, gc=False):
 
 
 class Assigned(Fact, frozen=True, kw_only=True, gc=False):
-    """A code became a user's."""
+    """A code became a user's; `order` where it is that order's gift."""
+
+    order: str | None = None
 
 
 class Unassigned(Fact, frozen=True, kw_only=True, gc=False):
@@ -72,6 +76,8 @@ class Redeemed(Fact, frozen=True, kw_only=True, gc=False):
     discount_e4: int
     slot: int
     max_uses: int
+    gift: Assigned | None = None
+    """What was given with it, in the same change: only in the outbox, Postgres has it as an assignment."""
 
 
 class RolledBack(Fact, frozen=True, kw_only=True, gc=False):
@@ -80,6 +86,17 @@ class RolledBack(Fact, frozen=True, kw_only=True, gc=False):
     order: str | None
     redemption_id: str
     restore: bool
+
+
+class StockNotice(Event, frozen=True, kw_only=True, gc=False):
+    """A book ran low, or out, of free codes or of uses of its total."""
+
+    workspace: int
+    book: int
+    notice: Literal["low", "out"]
+    what: Literal["codes", "uses"]
+    left: int
+    at_ms: int
 
 
 _END_MS = 253_402_300_800_000  # the year 10000, which no datetime holds
@@ -92,69 +109,95 @@ def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -
         text = d.decode("ascii")
         if "\\" in text or not text.isprintable():
             raise MalformedEvent("it holds characters that no id has")
-        words = text.split(" ")
-        kind = words[0]
-        answer = None if kept is None else kept.decode()
-        if kind == "R":
-            _, w, b, code, user, order, own_id, value, currency, digits, discount, at, slot, _, _, most = words
-            return Redeemed(
-                epoch=epoch,
-                seq=seq,
-                request=_request(r),
-                kept=answer,
-                workspace=int(w),
-                book=int(b),
-                code=code,
-                user=shown(user),
-                at_ms=_moment(at),
-                order=unword(order),
-                redemption_id=own_id,
-                value_e4=None if value == "-" else int(value),
-                currency=None if currency == "-" else currency,
-                digits=int(digits),
-                discount_e4=int(discount),
-                slot=int(slot),
-                max_uses=int(most),
-            )
-        if kind in ("A", "U"):
-            _, w, b, code, user, at, _ = words
-            return (Assigned if kind == "A" else Unassigned)(
-                epoch=epoch,
-                seq=seq,
-                request=_request(r),
-                kept=answer,
-                workspace=int(w),
-                book=int(b),
-                code=code,
-                user=shown(user),
-                at_ms=_moment(at),
-            )
-        if kind == "B":
-            _, w, b, code, user, order, own_id, at, restore, _, _ = words
-            return RolledBack(
-                epoch=epoch,
-                seq=seq,
-                request=_request(r),
-                kept=answer,
-                workspace=int(w),
-                book=int(b),
-                code=code,
-                user=shown(user),
-                at_ms=_moment(at),
-                order=unword(order),
-                redemption_id=own_id,
-                restore=("0", "1").index(restore) == 1,
-            )
-        if kind == "K":
-            _, w, at = words
-            return Answered(epoch=epoch, seq=seq, request=_request(r), kept=answer, workspace=int(w), at_ms=_moment(at))
         if text == "O" and seq == 0:
             return Opened(epoch=epoch, seq=seq)
+        words = text.split(" ")
+        read = _READERS.get(words[0])
+        if read is None:
+            raise MalformedEvent("its kind is unknown")
+        answer = None if kept is None else kept.decode()
+        return read(words, {"epoch": epoch, "seq": seq, "request": _request(r), "kept": answer})
     except MalformedEvent:
         raise
     except (ValueError, msgspec.DecodeError) as error:
         raise MalformedEvent(f"a field can't be read ({type(error).__name__})") from error
-    raise MalformedEvent("its kind is unknown")
+
+
+_Entry = dict[str, Any]
+"""What every event of an entry has: epoch, seq, request, kept."""
+
+
+def _redeemed(words: list[str], entry: _Entry) -> Redeemed:
+    _, w, b, code, user, order, own_id, value, currency, digits, discount, at, slot, _, _, most, *gift = words
+    return Redeemed(
+        **entry,
+        workspace=int(w),
+        book=int(b),
+        code=code,
+        user=shown(user),
+        at_ms=_moment(at),
+        order=unword(order),
+        redemption_id=own_id,
+        value_e4=None if value == "-" else int(value),
+        currency=None if currency == "-" else currency,
+        digits=int(digits),
+        discount_e4=int(discount),
+        slot=int(slot),
+        max_uses=int(most),
+        gift=_gift(words, gift, entry) if gift else None,
+    )
+
+
+def _assigned(words: list[str], entry: _Entry) -> Assigned:
+    _, w, b, code, user, at, _, order, _ = words if len(words) > 7 else [*words, "-", ""]
+    about = _fact(w, b, code, user, at)
+    return Assigned(**entry, **about, order=unword(order))
+
+
+def _gift(redeemed: list[str], gift: list[str], entry: _Entry) -> Assigned:
+    """What a checkout gave, from its words after the redemption's."""
+    book, code, _ = gift
+    _, w, _, _, user, order, *_ = redeemed
+    return Assigned(**{**entry, "kept": None}, **_fact(w, book, code, user, redeemed[11]), order=unword(order))
+
+
+def _unassigned(words: list[str], entry: _Entry) -> Unassigned:
+    _, w, b, code, user, at, _ = words
+    return Unassigned(**entry, **_fact(w, b, code, user, at))
+
+
+def _rolled_back(words: list[str], entry: _Entry) -> RolledBack:
+    _, w, b, code, user, order, own_id, at, restore, _, _ = words
+    about = _fact(w, b, code, user, at)
+    restored = ("0", "1").index(restore) == 1
+    return RolledBack(**entry, **about, order=unword(order), redemption_id=own_id, restore=restored)
+
+
+def _fact(w: str, b: str, code: str, user: str, at: str) -> dict[str, Any]:
+    return {"workspace": int(w), "book": int(b), "code": code, "user": shown(user), "at_ms": _moment(at)}
+
+
+def _answered(words: list[str], entry: _Entry) -> Answered:
+    _, w, at = words
+    return Answered(**entry, workspace=int(w), at_ms=_moment(at))
+
+
+def _noticed(words: list[str], entry: _Entry) -> StockNotice:
+    _, w, b, notice, what, left, at = words
+    if notice not in ("low", "out") or what not in ("codes", "uses"):
+        raise MalformedEvent("its notice is unknown")
+    about: dict[str, Any] = {"workspace": int(w), "book": int(b), "notice": notice, "what": what}
+    return StockNotice(**entry, **about, left=int(left), at_ms=_moment(at))
+
+
+_READERS: dict[str, Callable[[list[str], _Entry], Event]] = {
+    "R": _redeemed,
+    "A": _assigned,
+    "U": _unassigned,
+    "B": _rolled_back,
+    "K": _answered,
+    "S": _noticed,
+}
 
 
 def _moment(text: str) -> int:
@@ -167,27 +210,34 @@ def _moment(text: str) -> int:
 def decided(event: Event) -> str:
     """The inverse: the field `d` of the entry."""
     match event:
-        case Redeemed(workspace=w, book=b, code=code, at_ms=at):
+        case Redeemed(workspace=w, book=b, code=code, at_ms=at, gift=gift):
             user, order = word(event.user), word(event.order)
             value = "-" if event.value_e4 is None else event.value_e4
-            return (
+            text = (
                 f"R {w} {b} {code} {user} {order} {event.redemption_id} {value} {event.currency or '-'} "
                 f"{event.digits} {event.discount_e4} {at} {event.slot} {bucket(code)} {bucket(order)} {event.max_uses}"
             )
+            if gift:
+                text += f" {gift.book} {gift.code} {bucket(gift.code)}"
         case Assigned(workspace=w, book=b, code=code, at_ms=at):
-            return f"A {w} {b} {code} {word(event.user)} {at} {bucket(code)}"
+            text = f"A {w} {b} {code} {word(event.user)} {at} {bucket(code)}"
+            if event.order is not None:
+                text += f" {word(event.order)} {bucket(word(event.order))}"
         case Unassigned(workspace=w, book=b, code=code, at_ms=at):
-            return f"U {w} {b} {code} {word(event.user)} {at} {bucket(code)}"
+            text = f"U {w} {b} {code} {word(event.user)} {at} {bucket(code)}"
         case RolledBack(workspace=w, book=b, code=code, at_ms=at):
             user, order = word(event.user), word(event.order)
-            return (
+            text = (
                 f"B {w} {b} {code} {user} {order} {event.redemption_id} {at} {int(event.restore)} "
                 f"{bucket(code)} {bucket(order)}"
             )
         case Answered(workspace=w, at_ms=at):
-            return f"K {w} {at}"
+            text = f"K {w} {at}"
+        case StockNotice(workspace=w, book=b, at_ms=at):
+            text = f"S {w} {b} {event.notice} {event.what} {event.left} {at}"
         case _:
-            return "O"
+            text = "O"
+    return text
 
 
 def packed(request: RequestPart) -> bytes:

@@ -3,8 +3,9 @@
 Digits and codes are ISO 4217's. CLDR's (as in babel) differ: they round IQD or LBP to whole units for display.
 """
 
+import re
 from decimal import Context, Decimal
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -13,10 +14,47 @@ from service.domain.errors import BadField
 E4 = 10_000
 LIMIT = Decimal(10) ** 11
 """Every amount is below this, in units."""
+MAX_DIGITS = 100
+"""An amount that is a string has no more characters, zeros that mean nothing among them."""
 _WIDE = Context(prec=200)  # the usual 28 digits would round a longer amount instead of refusing it
 
+_AMOUNT = r"0*[0-9]{1,11}(?:\.[0-9]{1,4}0*)?$"
+_PERCENTAGE = r"0*(?:100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]{1,4}0*)?)$"
+_ABOVE_ZERO = r"(?!0*(?:\.0*)?$)"
+
+
+def _number_or_text(pattern: str, **bounds: float) -> dict[str, Any]:
+    """What the OpenAPI document says of an amount."""
+    text = {"type": "string", "pattern": f"^{pattern}", "maxLength": MAX_DIGITS}
+    return {"anyOf": [{"type": "number", **bounds}, text]}
+
+
+_BELOW = {"exclusiveMaximum": 10**11}
+_AT_LEAST_ZERO = _number_or_text(f"(?:{_AMOUNT}|-0+(?:\\.0+)?$)", minimum=0, **_BELOW)
+
 Money = Annotated[
-    Decimal, msgspec.Meta(description="A JSON number or a string; 0 or more and below 10¹¹.", examples=["25.00"])
+    Decimal,
+    msgspec.Meta(
+        description="A JSON number or a string; 0 or more and below 10¹¹.",
+        examples=["25.00"],
+        extra_json_schema=_AT_LEAST_ZERO,
+    ),
+]
+PositiveMoney = Annotated[
+    Decimal,
+    msgspec.Meta(
+        description="A JSON number or a string; above 0 and below 10¹¹.",
+        examples=["25.00"],
+        extra_json_schema=_number_or_text(_ABOVE_ZERO + _AMOUNT, exclusiveMinimum=0, **_BELOW),
+    ),
+]
+Percentage = Annotated[
+    Decimal,
+    msgspec.Meta(
+        description="A JSON number or a string; above 0, to 100; at most 4 decimals.",
+        examples=["20"],
+        extra_json_schema=_number_or_text(_ABOVE_ZERO + _PERCENTAGE, exclusiveMinimum=0, maximum=100),
+    ),
 ]
 
 _DIGITS = {
@@ -32,6 +70,12 @@ _DIGITS = {
 }
 CURRENCY_DIGITS = {code: digits for digits, codes in _DIGITS.items() for code in codes.split()}
 """Digits after the point by currency code."""
+CURRENCIES: dict[str, Any] = {"enum": sorted(CURRENCY_DIGITS)}
+"""What the OpenAPI document says of a currency."""
+
+
+is_plain = re.compile(r"-?[0-9]+(?:\.[0-9]+)?").fullmatch
+"""Whether the text is an amount as a string may be one: no exponent (which a JSON number may have), `+` or `_`."""
 
 
 def check_currency(field: str, currency: str | None) -> None:
@@ -50,7 +94,7 @@ def to_e4(field: str, amount: Decimal, digits: int = 4) -> int:
         raise BadField(field, "must be below 100000000000")
     if amount == 0:
         return 0
-    if amount.adjusted() < -4 or len(amount.as_tuple().digits) > 100:
+    if amount.adjusted() < -4 or len(amount.as_tuple().digits) > MAX_DIGITS:
         raise BadField(field, f"must have at most {digits} digits after the point")
     scaled = amount.scaleb(digits, _WIDE)
     whole = int(scaled)

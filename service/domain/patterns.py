@@ -6,6 +6,9 @@ import secrets
 from service.domain.errors import BadField
 from service.domain.words import RESERVED_CODES
 
+PATTERNS = {"pattern": "^[A-Za-z0-9_#-]{4,64}$"}
+CHARSETS = {"pattern": "^[A-Za-z0-9_-]{2,36}$"}
+"""What the OpenAPI document says of them."""
 DEFAULT_PATTERN = "####-####-####"
 DEFAULT_CHARSET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 

@@ -25,6 +25,8 @@ class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     max_coupons: int | None
     gift_book_id: UUID | None
     idempotency_hours: int
+    clock_offset_ms: int = 0
+    """How far a test workspace's clock is from the server's."""
 
 
 class TierRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +82,8 @@ class BookRow(msgspec.Struct, frozen=True, kw_only=True):
     charset: str
     total_codes: int | None
     low_stock_threshold: int | None
+    gift_book_id: UUID | None
+    keep_free: int | None
     tags: list[str]
     metadata: dict[str, Any]
     created_by: str | None

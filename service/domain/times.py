@@ -1,7 +1,18 @@
 """Times: milliseconds since 1970 within, RFC 3339 in UTC with milliseconds in answers."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Annotated
+
+import msgspec
+
+ShownTime = Annotated[
+    str, msgspec.Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-20T09:14:00.123Z"])
+]
+"""A time in an answer."""
+
+_START = datetime(1970, 1, 1, tzinfo=UTC)
+_MS = timedelta(milliseconds=1)
 
 
 @lru_cache(maxsize=4096)
@@ -16,8 +27,8 @@ def from_ms(ms: int) -> str:
 
 
 def to_ms(time: datetime) -> int:
-    """Milliseconds since 1970, cut, of a time with an offset."""
-    return int(time.timestamp()) * 1000 + time.microsecond // 1000
+    """Milliseconds since 1970, rounded down, of a time with an offset."""
+    return (time - _START) // _MS
 
 
 def to_datetime(ms: int) -> datetime:

@@ -28,8 +28,10 @@ _TIERS = [
     {"from": 200, "type": "fixed", "value": 30},
 ]
 
+_GIFTS = "Gift cards"
+
 Wanted = tuple[dict[str, Any], Sequence[CodeLine]]
-"""What is said of a book, and its codes."""
+"""What is said of a book, and its codes; its gift book by name, which comes before it."""
 
 
 def _codes(*codes: str) -> list[CodeLine]:
@@ -39,15 +41,29 @@ def _codes(*codes: str) -> list[CodeLine]:
 _DEMO: tuple[Wanted, ...] = (
     (
         {
+            "name": _GIFTS,
+            "description": "What a purchase with a code of the summer or the flash sale gives",
+            "discount": {"type": "fixed", "value": 10},
+            "codePattern": "GIFT-####-####",
+            "totalCodes": 500,
+        },
+        [],
+    ),
+    (
+        {
             "name": "Flash sale",
             "discount": _TWENTY,
             "maxCodesPerUser": 1,
             "codePattern": "FLASH-######",
             "totalCodes": 1000,
+            "giftBookId": _GIFTS,
         },
         [],
     ),
-    ({"name": "Summer 2026", "discount": _TWENTY, "tags": ["summer"]}, _codes("SUMMER-2026", "SUMMER-A", "SUMMER-B")),
+    (
+        {"name": "Summer 2026", "discount": _TWENTY, "tags": ["summer"], "giftBookId": _GIFTS},
+        _codes("SUMMER-2026", "SUMMER-A", "SUMMER-B"),
+    ),
     (
         {
             "name": "Welcome",
@@ -109,7 +125,9 @@ async def _seed(pool: asyncpg.Pool, name: str, wanted: Sequence[Wanted], keys: M
     for said, lines in wanted:
         book = there.get(said["name"])
         if book is None:
-            book, _ = await create_book(pool, row.workspace, row.partition, convert(said, CreateBook))
+            gift = {"giftBookId": str(there[said["giftBookId"]].book_id)} if "giftBookId" in said else {}
+            book, _ = await create_book(pool, row.workspace, row.partition, convert(said | gift, CreateBook))
+            there[book.name] = book
         if lines:
             await add_codes(pool, row.workspace, row.partition, book.book, lines)
     async with pool.acquire() as connection, connection.transaction():

@@ -128,7 +128,12 @@ class _Everything:
             yield server.part
 
     def _python(self, command: str) -> Part:
-        env = {**os.environ, "REDIS_URL": self._redis_url, "DATABASE_URL": self._database_url}
+        env = {
+            **os.environ,
+            "REDIS_URL": self._redis_url,
+            "DATABASE_URL": self._database_url,
+            "SCRIP_EMBEDDED": str(self._postgres is not None),
+        }
         return Part(command, [sys.executable, "-m", "service", command], env, keep_fd=self._lock_fd)
 
     async def _prepare_database(self) -> None:
@@ -175,7 +180,11 @@ class _Everything:
         unfinished.replace(self._run_json)
 
     def _greet(self) -> None:
-        lines = [f"Scrip is ready at {self._url}", f"  API page  {self._url}/schema"]
+        lines = [
+            f"Scrip is ready at {self._url}",
+            f"  API page  {self._url}/schema",
+            f"  Checkout  {self._url}/checkout",
+        ]
         if self._postgres:
             lines += [
                 f"  Keys      {' '.join(_KEYS)}",

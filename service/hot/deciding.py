@@ -105,6 +105,11 @@ class Decider:
         epoch, _, seq = reply[0][0].partition("-")
         return int(epoch), int(seq)
 
+    async def time_ms(self) -> int:
+        """The server's clock, which scripts go by, in milliseconds since 1970."""
+        second, microsecond = await self._read("TIME")
+        return int(second) * 1000 + int(microsecond) // 1000
+
     async def _read(self, *command: Any) -> Any:
         try:
             reply = await self.link.call(*command)

@@ -24,7 +24,8 @@ class RedisProjector:
     async def workspace(self, row: WorkspaceRow) -> None:
         """A workspace is new or changed."""
         keep_ms = row.idempotency_hours * 3_600_000
-        settings = _joined(row.coupons_per_order, row.currency, row.digits, row.max_coupons, keep_ms, 0)
+        limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
+        settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
         names = (keys.gate(row.partition), f"{keys.prefix(row.partition, row.workspace)}w")
         await self._run(row.partition, "put_workspace", names, (row.version, settings))
 
@@ -128,5 +129,7 @@ def _settings(row: BookRow) -> str:
         row.require_lock,
         row.lock_seconds * 1000,
         row.max_lock_seconds * 1000,
+        row.low_stock_threshold,
+        row.gift_book_id,
         *money,
     )

@@ -10,10 +10,12 @@ from service.domain import outcomes
 from service.resources import LUA_DIR
 
 HOT = (
-    "lock extend unlock redeem validate coupon assign_any assign_code unassign rollback rollback_order book_stats "
-    "user_coupons claim answered"
+    "lock extend unlock redeem validate coupon assign_any assign_code unassign gift checkout rollback rollback_order "
+    "book_stats user_coupons claim answered"
 ).split()
 """What requests run."""
+ERASING = "erase_user sweep_locks".split()
+"""What the worker takes users out of an open Redis with."""
 PROJECTION = "put_workspace put_book put_codes put_user seen".split()
 """What configuration is written with."""
 MENDING = [*PROJECTION, "clear", "redo", "restore_keys"]
@@ -31,8 +33,8 @@ _comment = re.compile(r"--\[\[.*?\]\]|^\s*--[^\n]*$|\s--\s[^\n]*$", re.DOTALL | 
 def _body(name: str) -> str:
     """A script with its includes, without comments, outcomes as numbers."""
     source = (LUA_DIR / f"{name}.lua").read_text()
-    included = _include.search(source)
-    parts = [(LUA_DIR / "includes" / f"{part}.lua").read_text() for part in included[1].split()] if included else []
+    included = " ".join(_include.findall(source)).split()
+    parts = [(LUA_DIR / "includes" / f"{part}.lua").read_text() for part in included]
     text = "\n".join(_strip(part) for part in [*parts, source])
     return _outcome.sub(lambda found: str(_NUMBERS[found[1]]), text)
 

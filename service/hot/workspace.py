@@ -36,6 +36,38 @@ class BookCounts(msgspec.Struct):
     """Whether a code of it was ever locked or redeemed."""
 
 
+def counts_of(reply: list[Any]) -> BookCounts:
+    """What book_stats replied."""
+    (
+        codes,
+        assigned,
+        free_locked,
+        held_locked,
+        redeemed,
+        exhausted,
+        inactive,
+        stand,
+        back,
+        discount,
+        users,
+        touched,
+    ) = (int(count) for count in reply[1:13])
+    return BookCounts(
+        codes=codes,
+        available=codes - assigned - redeemed - exhausted - inactive - free_locked,
+        assigned=assigned - held_locked,
+        locked=free_locked + held_locked,
+        redeemed=redeemed,
+        exhausted=exhausted,
+        inactive=inactive,
+        redemptions=stand,
+        rolled_back=back,
+        discount_total=from_e4(discount, CURRENCY_DIGITS[reply[13]]),
+        users=users,
+        touched=bool(touched),
+    )
+
+
 class Workspace:
     """Each call raises Refusal as Decider.run does; what only reads is `unavailable` instead of `outcome_unknown`."""
 
@@ -45,35 +77,7 @@ class Workspace:
     async def book_counts(self, caller: Caller, book_id: str) -> BookCounts:
         """A book's counts; Refusal `book_not_found`."""
         names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}x")
-        reply = await self._read(caller, "book_stats", names, (book_id,))
-        (
-            codes,
-            assigned,
-            free_locked,
-            held_locked,
-            redeemed,
-            exhausted,
-            inactive,
-            stand,
-            back,
-            discount,
-            users,
-            touched,
-        ) = (int(count) for count in reply[1:13])
-        return BookCounts(
-            codes=codes,
-            available=codes - assigned - redeemed - exhausted - inactive - free_locked,
-            assigned=assigned - held_locked,
-            locked=free_locked + held_locked,
-            redeemed=redeemed,
-            exhausted=exhausted,
-            inactive=inactive,
-            redemptions=stand,
-            rolled_back=back,
-            discount_total=from_e4(discount, CURRENCY_DIGITS[reply[13]]),
-            users=users,
-            touched=bool(touched),
-        )
+        return counts_of(await self._read(caller, "book_stats", names, (book_id,)))
 
     async def user_coupons(self, caller: Caller, user_id: str) -> int:
         """How many coupons the user holds."""
@@ -90,7 +94,7 @@ class Workspace:
         if len(reply) == 1:
             return None
         status, location, body = reply[1].split(" ", 2)
-        return int(status), _unpacked(body), "" if location == "-" else location
+        return int(status), unpacked_answer(body), "" if location == "-" else location
 
     async def renew(self, caller: Caller, key: str, fingerprint: str) -> None:
         """Keep a claim for another minute."""
@@ -99,7 +103,7 @@ class Workspace:
 
     async def settle(self, caller: Caller, key: str, fingerprint: str, status: int, body: bytes, location: str) -> None:
         """Keep what the request that claimed the key was answered."""
-        payload = f"{status} {location or '-'} {_packed(body)}"
+        payload = f"{status} {location or '-'} {packed_answer(body)}"
         await self._answered(caller, key, fingerprint, payload)
 
     async def release(self, caller: Caller, key: str, fingerprint: str) -> None:
@@ -120,11 +124,13 @@ class Workspace:
             raise
 
 
-def _packed(body: bytes) -> str:
+def packed_answer(body: bytes) -> str:
+    """An answer as it is kept."""
     if len(body) <= PACKED_BYTES:
         return body.decode()
     return "z" + base64.b64encode(zlib.compress(body, 1)).decode()
 
 
-def _unpacked(kept: str) -> bytes:
+def unpacked_answer(kept: str) -> bytes:
+    """The inverse."""
     return zlib.decompress(base64.b64decode(kept[1:])) if kept.startswith("z") else kept.encode()

@@ -33,7 +33,7 @@ def prepare_any(call: Call, code: str | None, request: AssignAny) -> Command:
     w = caller.prefix
     names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}x", caller.outbox)
     args = (call.fingerprint, str(book_id), word(request.user_id), packed(call, "assign"))
-    return Command("assign_any", names, args, _render)
+    return Command("assign_any", names, args, render)
 
 
 def prepare_code(call: Call, code: str, request: AssignCode) -> Command:
@@ -43,10 +43,11 @@ def prepare_code(call: Call, code: str, request: AssignCode) -> Command:
     w = caller.prefix
     names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}d:{bucket}", f"{w}c:{code}", caller.outbox)
     args = (call.fingerprint, code, bucket, word(request.user_id), packed(call, "assign"))
-    return Command("assign_code", names, args, _render)
+    return Command("assign_code", names, args, render)
 
 
-def _render(reply: Reply, durability: str) -> Rendered:
+def render(reply: Reply, durability: str) -> Rendered:
+    """The coupon, now assigned."""
     body = AssignedCoupon(**fields_of(reply[1]), durability=durability)  # type: ignore[arg-type]
     return Rendered(200 if reply[0] == REPEATED else 201, encode(body), bool(reply[3]))
 

@@ -1,16 +1,14 @@
 """A coupon as clients see it, and reading one."""
 
-from typing import Annotated, Literal
-
-import msgspec
+from typing import Literal
 
 from service.domain import keys
+from service.domain.times import ShownTime as Time
 from service.domain.times import from_ms
 from service.domain.words import Answer, Request, shown, unword
 from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode
 
 Status = Literal["redeemed", "exhausted", "inactive", "expired", "locked", "assigned", "available"]
-Time = Annotated[str, msgspec.Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-20T09:14:00.123Z"])]
 Durability = Literal["accepted", "fsynced", "recorded"]
 
 

@@ -1,37 +1,25 @@
 """Spend one use of a coupon; or say what would come of it."""
 
-from collections.abc import Iterable
-from typing import Annotated, Any, NamedTuple
+from typing import Any
 
-import msgspec
 import uuid_utils
 
 from service.domain import keys
 from service.domain.decoding import refusal_of_field
 from service.domain.errors import BadField
 from service.domain.identity import Caller
-from service.domain.money import CURRENCY_DIGITS, Money, check_currency, digits_of, from_e4, to_e4
+from service.domain.money import Money, from_e4
 from service.domain.outcomes import BY_NUMBER, REPEATED
-from service.domain.words import Answer, OrderId, Request, UserId, check_text, packed_metadata, word
+from service.domain.words import Answer, OrderId, Request, UserId, packed_metadata, word
 from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
 from service.operations.coupon import Coupon, coupon_of
 from service.operations.lock import LockToken
+from service.operations.order import Currency, Items, order_amounts
 from service.operations.redemption import DurableRedemption, fields_of
 
-MAX_ITEMS = 1_000
 METADATA_BYTES = 1 << 10
 NOT_AVAILABLE: list[str] = ["coupon_not_available"]
 """All that a `public` credential hears of a coupon that can't be used, an unknown one included."""
-
-Currency = Annotated[str, msgspec.Meta(description="ISO 4217; the discount's or the workspace's.", examples=["USD"])]
-
-
-class Item(Request):
-    """One line of an order."""
-
-    sku: str
-    quantity: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
-    unit_price: Money
 
 
 class ValidateRequest(Request):
@@ -42,7 +30,7 @@ class ValidateRequest(Request):
     order_id: OrderId | None = None
     order_value: Money | None = None
     currency: Currency | None = None
-    items: Annotated[list[Item], msgspec.Meta(max_length=MAX_ITEMS)] | None = None
+    items: Items | None = None
     lock_token: LockToken | None = None
     metadata: dict[str, Any] | None = None
 
@@ -54,7 +42,7 @@ class RedeemRequest(Request):
     order_id: OrderId | None = None
     order_value: Money | None = None
     currency: Currency | None = None
-    items: Annotated[list[Item], msgspec.Meta(max_length=MAX_ITEMS)] | None = None
+    items: Items | None = None
     lock_token: LockToken | None = None
     metadata: dict[str, Any] | None = None
 
@@ -69,54 +57,18 @@ class Validation(Answer):
     coupon: Coupon | None
 
 
-class _Checked(NamedTuple):
-    value_e4: str | int
-    """'-' for none."""
-    digits: int
-    """What the amounts need after the point, for a script to compare where the request names no currency."""
-    items: str
-    """As lua/includes/money.lua reads them; '-' for none."""
-    metadata: bytes
-
-
-def _checked(request: RedeemRequest | ValidateRequest) -> _Checked:
-    """The order's value and the metadata; Refusal where a currency, an amount or the metadata is senseless."""
+def _metadata(request: RedeemRequest | ValidateRequest) -> bytes:
     try:
-        check_currency("currency", request.currency)
-        metadata = packed_metadata("metadata", request.metadata, METADATA_BYTES)
-        allowed = CURRENCY_DIGITS[request.currency] if request.currency else 4
-        value_e4, digits = "-", 0
-        if request.order_value is not None:
-            value_e4 = to_e4("orderValue", request.order_value, allowed)
-            digits = digits_of(value_e4)
-        skus: dict[str, dict[int, int]] = {}
-        for place, item in enumerate(request.items or ()):
-            check_text(f"items[{place}].sku", item.sku, 1, 255)
-            price_e4 = to_e4(f"items[{place}].unitPrice", item.unit_price, allowed)
-            digits = max(digits, digits_of(price_e4))
-            units = skus.setdefault(item.sku, {})
-            units[price_e4] = units.get(price_e4, 0) + item.quantity
-        return _Checked(value_e4, digits, _packed_items(skus.values()), metadata)
+        return packed_metadata("metadata", request.metadata, METADATA_BYTES)
     except BadField as bad:
         raise refusal_of_field(bad) from None
-
-
-def _packed_items(skus: Iterable[dict[int, int]]) -> str:
-    """A line for each price of a sku, the cheapest first: the sku's units, which only its first line says, how many
-    have the price, and the price. Names decide nothing."""
-    lines: list[str] = []
-    for counts in skus:
-        units = sum(counts.values())
-        for price_e4 in sorted(counts):
-            lines.append(f"{units}:{counts[price_e4]}:{price_e4}")
-            units = 0
-    return ",".join(lines) or "-"
 
 
 def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
     """Redeem a coupon."""
     caller, code, order = call.caller, code_of(code), word(request.order_id)
-    value_e4, digits, items, metadata = _checked(request)
+    value_e4, digits, items = order_amounts(request)
+    metadata = _metadata(request)
     bucket, order_bucket, w = keys.bucket(code), keys.bucket(order), caller.prefix
     names = (
         caller.gate,
@@ -154,7 +106,8 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     """Say what a redeem would be answered. With a key of scope `public` alone it tells no reason."""
     caller, order = call.caller, word(request.order_id)
     told = "checkout" in caller.scopes
-    value_e4, digits, items, _ = _checked(request)
+    value_e4, digits, items = order_amounts(request)
+    _metadata(request)
     code = code_of(request.code)
     bucket, w = keys.bucket(code), caller.prefix
     names = (

@@ -2,12 +2,10 @@
 
 from typing import Annotated
 
-import msgspec
-
 from service.domain import keys
 from service.domain.decoding import refusal_of_field
 from service.domain.errors import BadField, Refusal
-from service.domain.words import Answer, Request, check_text, is_caller_id, own_id, word
+from service.domain.words import Answer, Request, check_text, is_caller_id, own_id, text, word
 from service.operations.base import Call, Command, Operation, Rendered, Reply, encode, idempotency_of, packed
 from service.operations.coupon import Durability
 from service.operations.redemption import DurableRedemption, Redemption, fields_of
@@ -16,7 +14,7 @@ from service.operations.redemption import DurableRedemption, Redemption, fields_
 class RollbackRequest(Request):
     """Why, and whether code, user, book and order get their use back."""
 
-    reason: Annotated[str | None, msgspec.Meta(description="To 500 characters.")] = None
+    reason: Annotated[str, text(0, 500)] | None = None
     restore: bool | None = None
 
 
@@ -51,7 +49,8 @@ def prepare_order(call: Call, order: str, request: RollbackRequest) -> Command:
     if not is_caller_id(order):
         raise Refusal("order_not_found")
     caller, w = call.caller, call.caller.prefix
-    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}o:{keys.bucket(word(order))}", caller.outbox)
+    bucket = keys.bucket(word(order))
+    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}o:{bucket}", caller.outbox, f"{w}g:{bucket}")
     return Command("rollback_order", names, (*_arguments(call, request), word(order)), _render_order)
 
 
@@ -61,7 +60,7 @@ def _render(reply: Reply, durability: str) -> Rendered:
 
 
 def _render_order(reply: Reply, durability: str) -> Rendered:
-    pairs = zip(reply[1].split("\n"), reply[2].split(" "), strict=True)
+    pairs = zip(reply[1].split("\n"), reply[2].split(" "), strict=True) if reply[1] else ()  # just the gift
     items = [Redemption(**fields_of(record, book_id, True)) for record, book_id in pairs]
     return Rendered(200, encode(RolledBack(items=items, durability=durability)), bool(reply[3]))  # type: ignore[arg-type]
 

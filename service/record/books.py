@@ -1,7 +1,7 @@
 """Books, as the merchant made them."""
 
 import time
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -17,36 +17,46 @@ from service.record import jobs
 from service.record.partitions import bump_config_version
 from service.record.pool import Connection, Database
 from service.record.queries import query
-from service.record.workspaces import read_workspace
+from service.record.workspaces import check_gift_book, read_workspace
 
 
 async def create_book(pool: Pool, workspace: int, partition: int, said: CreateBook) -> tuple[BookRow, UUID | None]:
     """The new book, and the job that generates its `totalCodes`."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
-        row = books.new_book(
-            said,
-            workspace=workspace,
-            partition=partition,
-            book=await connection.fetchval(query("next_book"), workspace),
-            book_id=uuid7(),
-            version=version,
-            workspace_currency=(await read_workspace(connection, workspace)).currency,
-            now_ms=time.time_ns() // 1_000_000,
-        )
-        await _write(connection, row)
+        row = await insert_book(connection, workspace, partition, version, said)
         if row.total_codes is None:
             return row, None
         job = await jobs.create_generation(connection, row, row.total_codes, row.code_pattern, row.charset)
         return row, job.job_id
 
 
+async def insert_book(
+    connection: Connection, workspace: int, partition: int, version: int, said: CreateBook
+) -> BookRow:
+    """The new book alone, within a transaction that has its version."""
+    row = books.new_book(
+        said,
+        workspace=workspace,
+        partition=partition,
+        book=cast("int", await connection.fetchval(query("next_book"), workspace)),
+        book_id=uuid7(),
+        version=version,
+        workspace_currency=(await read_workspace(connection, workspace)).currency,
+        now_ms=time.time_ns() // 1_000_000,
+    )
+    await check_gift_book(connection, row.workspace, row.gift_book_id)
+    await _write(connection, row)
+    return row
+
+
 async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, said: PatchBook) -> BookRow:
-    """The book with the changes. Raises Refusal `book_not_found`."""
+    """The book with the changes. Raises Refusal `book_not_found`, and what `changed_book` does."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         row = await read_book(connection, workspace, book_id)
         row = books.changed_book(row, said, version, time.time_ns() // 1_000_000)
+        await check_gift_book(connection, row.workspace, row.gift_book_id)
         await _write(connection, row)
         return row
 
@@ -73,7 +83,7 @@ async def page_books(
     return [row_of(record) for record in records]
 
 
-def row_of(record: Record) -> BookRow:
+def row_of(record: Record | dict[str, Any]) -> BookRow:
     """The row as it was read, joined with its workspace."""
     found: dict[str, Any] = dict(record)
     for name in ("valid_from", "valid_until"):
@@ -81,7 +91,7 @@ def row_of(record: Record) -> BookRow:
         found[f"{name}_ms"] = None if at is None else to_ms(at)
     for name in ("created", "updated"):
         found[f"{name}_ms"] = to_ms(found.pop(f"{name}_at"))
-    for name in ("gift_book_id", "keep_free", "code_count"):
+    for name in ("code_count", "single"):
         del found[name]
     discount = found["discount"]
     found["discount"] = None if discount is None else discounts.discount_of(msgspec.json.decode(discount))
@@ -114,6 +124,8 @@ async def _write(connection: Connection, row: BookRow) -> None:
         row.charset,
         row.total_codes,
         row.low_stock_threshold,
+        row.gift_book_id,
+        row.keep_free,
         row.tags,
         msgspec.json.encode(row.metadata).decode(),
         row.created_by,

@@ -6,19 +6,32 @@ from typing import Any, NamedTuple
 import asyncpg
 import msgspec
 
-from service.domain.events import Answered, Assigned, Event, Fact, Redeemed, RequestPart, RolledBack, Unassigned
+from service.domain.events import (
+    Answered,
+    Assigned,
+    Event,
+    Fact,
+    Redeemed,
+    RequestPart,
+    RolledBack,
+    StockNotice,
+    Unassigned,
+)
 from service.domain.times import from_ms
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
 # The columns in the order in which the rows below have them. COPY takes them as text: built by hand from what the
 # outbox says, that costs Python a third of what typed records cost, and Postgres the same.
-_ASSIGNMENTS = "partition epoch seq workspace book code user_id assigned_at ip user_agent unassigned_at".split()
+_ASSIGNMENTS = (
+    "partition epoch seq workspace book code user_id assigned_at ip user_agent order_id unassigned_at".split()
+)
 _UNASSIGNMENTS = "partition epoch seq workspace book code user_id unassigned_at ip user_agent".split()
 _REDEMPTIONS = """partition epoch seq workspace book code user_id order_id redemption_id order_value currency digits
     discount_amount redeemed_at slot max_redemptions ip user_agent metadata""".split()
 _ROLLBACKS = """partition epoch seq workspace book code user_id order_id redemption_id rolled_back_at restore
     ip user_agent reason""".split()
+_NOTICES = "partition epoch seq workspace book notice what remaining noticed_at".split()
 _ORDER_USES = "workspace order_id slot redemption_id".split()
 _KEYS = "partition epoch seq workspace key op at entry".split()
 _SINGLE_USES = "workspace code redemption_id".split()
@@ -131,6 +144,7 @@ class _Batch:
         self._orders_freed: list[tuple[int, str, str]] = []
         self._singles: dict[tuple[int, str], str] = {}
         self._singles_freed: list[tuple[int, str, str]] = []
+        self._notices: list[str] = []
         self._keys: dict[tuple[int, str], Fact | Answered] = {}
         for event in events:
             if isinstance(event, Redeemed):
@@ -141,6 +155,8 @@ class _Batch:
                 self._unassigned(event)
             elif isinstance(event, RolledBack):
                 self._rolled_back(event)
+            elif isinstance(event, StockNotice):
+                self._noticed(event)
             if event.kept is not None and isinstance(event, Fact | Answered):
                 key = (event.workspace, event.request.key)
                 if self._keys.setdefault(key, event) is not event:
@@ -161,6 +177,7 @@ class _Batch:
         await _copy(connection, "order_uses", _ORDER_USES, orders)
         singles = [f"{w}\t{code}\t{redemption_id}\n" for (w, code), redemption_id in self._singles.items()]
         await _copy(connection, "single_uses", _SINGLE_USES, singles)
+        await _copy(connection, "stock_notices", _NOTICES, self._notices)
         if self._keys:
             await self._write_keys(connection, epoch)
 
@@ -201,7 +218,9 @@ class _Batch:
         if code in self._open:
             raise Undecided("a code was assigned twice")
         self._open[code] = len(self._assignments), event.user
-        self._assignments.append(f"{self._line(event)}\t{from_ms(event.at_ms)}\t{_client(event.request)}")
+        self._assignments.append(
+            f"{self._line(event)}\t{from_ms(event.at_ms)}\t{_client(event.request)}\t{event.order or _NULL}"
+        )
 
     def _unassigned(self, event: Unassigned) -> None:
         code, at = (event.workspace, event.code), from_ms(event.at_ms)
@@ -217,6 +236,12 @@ class _Batch:
         else:
             self._closed[code] = event.user, at
 
+    def _noticed(self, event: StockNotice) -> None:
+        self._notices.append(
+            f"{self._partition}\t{event.epoch}\t{event.seq}\t{event.workspace}\t{event.book}\t{event.notice}\t"
+            f"{event.what}\t{event.left}\t{from_ms(event.at_ms)}\n"
+        )
+
     def _redeemed(self, event: Redeemed) -> None:
         order, own_id = event.order, event.redemption_id
         value = _NULL if event.value_e4 is None else f"{event.value_e4}e-4"
@@ -230,6 +255,8 @@ class _Batch:
             self._orders.setdefault((event.workspace, order), {})[own_id] = event.slot
         if event.max_uses == 1 and self._singles.setdefault((event.workspace, event.code), own_id) != own_id:
             raise Undecided("a code with one use was used twice")
+        if event.gift is not None:
+            self._assigned(event.gift)
 
     def _rolled_back(self, event: RolledBack) -> None:
         order, own_id = event.order, event.redemption_id
@@ -288,8 +315,10 @@ def _fact(row: asyncpg.Record) -> Fact:
         "at_ms": at_ms,
     }
     client: dict[str, Any] = {"ip": ip or "", "ua": ua or ""}
-    if kind in ("A", "U"):
-        return (Assigned if kind == "A" else Unassigned)(**about, request=RequestPart(**client))
+    if kind == "A":
+        return Assigned(**about, order=order, request=RequestPart(**client))
+    if kind == "U":
+        return Unassigned(**about, request=RequestPart(**client))
     about |= {"order": order, "redemption_id": redemption_id}
     if kind == "B":
         return RolledBack(**about, restore=restore, request=RequestPart(**client, reason=reason or ""))

@@ -2,8 +2,9 @@
 
 import base64
 import binascii
+import struct
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -15,6 +16,8 @@ from service.record.queries import query
 T = TypeVar("T")
 
 _LAST_ID = UUID(int=2**128 - 1)
+_LAST_EVENT = (2**63 - 1, 2**63 - 1)
+_event = struct.Struct(">qq")
 _LAST_TIME = datetime.max.replace(tzinfo=UTC)
 
 
@@ -81,6 +84,28 @@ async def redemptions_of_user(
     return await _redemptions(database, "redemptions_of_user", workspace, user_id, limit, cursor)
 
 
+class StockNotice(msgspec.Struct, frozen=True):
+    """A book ran low, or out, of free codes or of uses of its total; `epoch` and `seq` are its event's."""
+
+    epoch: int
+    seq: int
+    notice: Literal["low", "out"]
+    what: Literal["codes", "uses"]
+    remaining: int
+    at_ms: int
+
+
+async def notices_of_book(
+    database: Database, workspace: int, book: int, limit: int, cursor: str | None
+) -> Page[StockNotice]:
+    """What was said of a book's stock. Raises Refusal where the cursor is none of ours."""
+    last = _LAST_EVENT if cursor is None else _unpacked_event(cursor)
+    rows = await database.fetch(query("notices_of_book"), workspace, book, limit + 1, *last)
+    items = [StockNotice(*row) for row in rows[:limit]]
+    more = len(rows) > limit
+    return Page(items, _packed(_event.pack(items[-1].epoch, items[-1].seq)) if more else None)
+
+
 async def coupons_of_user(
     database: Database, workspace: int, user_id: str, limit: int, cursor: str | None
 ) -> Page[HeldCoupon]:
@@ -117,6 +142,13 @@ def _unpacked_id(cursor: str) -> UUID:
     if len(key) != 16:
         raise _bad_cursor()
     return UUID(bytes=key)
+
+
+def _unpacked_event(cursor: str) -> tuple[int, int]:
+    key = _unpacked(cursor)
+    if len(key) != _event.size:
+        raise _bad_cursor()
+    return _event.unpack(key)
 
 
 def _unpacked_coupon(cursor: str) -> tuple[datetime, str]:

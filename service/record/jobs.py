@@ -9,7 +9,7 @@ import msgspec
 from asyncpg import Record
 from uuid_utils.compat import uuid7
 
-from service.domain.errors import Refusal
+from service.domain.errors import FieldError, Refusal
 from service.domain.patterns import SPARSITY, possibilities
 from service.domain.projection import BookRow
 from service.record.pool import Connection, Database
@@ -49,7 +49,8 @@ async def create_generation(connection: Connection, book: BookRow, count: int, p
     there = cast("int", await connection.fetchval(query("lock_book_count"), book.workspace, book.book))
     coming = cast("int", await connection.fetchval(query("read_outstanding_codes"), book.workspace, book.book))
     if (there + coming + count) * SPARSITY > possibilities(pattern, charset):
-        raise Refusal("pattern_too_small")
+        reason = f"needs {SPARSITY:,} possibilities for each code that the book would then have"
+        raise Refusal("pattern_too_small", errors=[FieldError("codePattern", reason)])
     parameters = msgspec.json.encode(Generation(book=book.book, code_pattern=pattern, charset=charset)).decode()
     values = (uuid7(), book.workspace, "generate", parameters, count)
     return _row(cast("Record", await connection.fetchrow(query("insert_job"), *values)))

@@ -1,6 +1,7 @@
 """Workspaces and their settings."""
 
 from typing import Any, Literal, cast
+from uuid import UUID
 
 import asyncpg
 import msgspec
@@ -9,6 +10,7 @@ from uuid_utils.compat import uuid7
 
 from service.domain import keys
 from service.domain.discounts import check_discount_digits, discount_of
+from service.domain.errors import invalid
 from service.domain.money import CURRENCY_DIGITS
 from service.domain.projection import WorkspaceRow
 from service.record.partitions import bump_config_version
@@ -45,17 +47,35 @@ async def workspace_named(database: Database, name: str) -> int | None:
 
 
 async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: dict[str, Any]) -> WorkspaceRow:
-    """The workspace with the changes. Raises Refusal `invalid` where a discount doesn't fit the new currency."""
+    """The workspace with the changes.
+
+    Raises Refusal `invalid` where a discount doesn't fit the new currency, or the gift book is none of the workspace's.
+    """
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         row = msgspec.structs.replace(await read_workspace(connection, workspace), version=version, **changes)
         row = msgspec.structs.replace(row, digits=CURRENCY_DIGITS[row.currency])
         for (kept,) in await connection.fetch(query("read_discounts_in_its_currency"), workspace):
             check_discount_digits(discount_of(msgspec.json.decode(kept)), row.digits)
+        await check_gift_book(connection, workspace, row.gift_book_id)
         await connection.execute(
-            query("update_workspace"), workspace, version, row.currency, row.coupons_per_order, row.max_coupons
+            query("update_workspace"),
+            workspace,
+            version,
+            row.currency,
+            row.coupons_per_order,
+            row.max_coupons,
+            row.gift_book_id,
+            row.idempotency_hours,
+            row.clock_offset_ms,
         )
         return row
+
+
+async def check_gift_book(database: Database, workspace: int, book_id: UUID | None) -> None:
+    """Raise Refusal `invalid` where this is no book of the workspace."""
+    if book_id is not None and await database.fetchrow(query("read_book"), workspace, book_id) is None:
+        raise invalid("giftBookId", "is no book of this workspace")
 
 
 def row_of(record: Record) -> WorkspaceRow:

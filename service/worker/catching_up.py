@@ -8,7 +8,7 @@ import asyncpg
 import structlog
 
 from service.hot.deciding import Reply
-from service.hot.projection import RedisProjector
+from service.hot.projection import RedisProjector, Run
 from service.hot.scripts import Scripts
 from service.hot.server import Server
 from service.record.changes import changes_since
@@ -22,13 +22,18 @@ LOOK_S = 1.0
 log = structlog.get_logger()
 
 
-def projector_of(server: Server, scripts: Scripts) -> RedisProjector:
-    """A projector on the worker's own connection, under the epoch that it verified."""
+def runner_of(server: Server, scripts: Scripts) -> Run:
+    """Runs these scripts on the worker's own connection, under the epoch that it verified."""
 
     async def run(partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
         return await server.run(scripts, script, names, args)
 
-    return RedisProjector(run)
+    return run
+
+
+def projector_of(server: Server, scripts: Scripts) -> RedisProjector:
+    """A projector that runs these."""
+    return RedisProjector(runner_of(server, scripts))
 
 
 async def catch_up(projector: RedisProjector, pool: asyncpg.Pool, partition: int) -> None:

@@ -92,7 +92,7 @@ class Flusher:
     3. Records up to 5,000 events in one transaction with the cursor. Where Postgres refuses, halves them down to the
        one event that it can't take, and quarantines that in the transaction that moves the cursor past it.
     4. When a connection broke or a commit is in doubt, waits, reads the cursor and goes on from there.
-    5. Trims what was recorded two minutes or 100,000 events ago, never the anchor.
+    5. Trims what was recorded two minutes or 100,000 events ago, never the anchor; while nothing happens, to the entry.
     6. Ends with LeaseLost when the fence is another's, with OutboxGap where events are missing.
     """
 
@@ -110,6 +110,7 @@ class Flusher:
         self._tails: deque[tuple[float, _Id]] = deque(maxlen=10_000)
         self._passed = time.monotonic()
         self._marks: deque[tuple[float, int, _Id]] = deque()
+        self._trimmed: _Id = (0, 0)
         self._refused_in_a_row = 0
         self._gate: GateState = "open"
         self.recorded = 0
@@ -161,6 +162,7 @@ class Flusher:
                         after: dict[Any, Any] = {self._outbox: _text(self._cursor)}
                         if not await self._redis.xread(after, count=1, block=BLOCK_MS):
                             await self.start()  # hears of a lost lease
+                            await self._trim_exactly()
                     elif events < BATCH_EVENTS:
                         await asyncio.sleep(PAUSE_S)
                 raise asyncio.CancelledError
@@ -294,6 +296,12 @@ class Flusher:
             kept -= events
         if before is not None:
             await self._redis.xtrim(self._outbox, minid=_text(before), approximate=True)
+
+    async def _trim_exactly(self) -> None:
+        """While nothing happens: drop all that is recorded long enough, for it may name users who were deleted."""
+        if self._trimmed != self._cursor and self._marks[-1][0] < time.monotonic() - KEEP_S:
+            await self._redis.xtrim(self._outbox, minid=_text(self._cursor), approximate=False)
+            self._trimmed = self._cursor
 
     def _saw(self, tail: _Id) -> None:
         self._tail = tail

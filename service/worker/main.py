@@ -31,10 +31,12 @@ from service.record.partitions import (
 )
 from service.worker import metrics
 from service.worker.catching_up import catch_up, projector_of
+from service.worker.erasing import Eraser
 from service.worker.flush import AnchorLost, Flusher, OutboxGap, TooManyRefused
 from service.worker.generate import Generator
 from service.worker.housekeeping import keep_house
 from service.worker.opening import Opening
+from service.worker.restocking import Restocker
 
 LEASE_MS = 10_000
 RENEW_S = LEASE_MS / 1000 / 4
@@ -55,7 +57,8 @@ class Keeper:
 
     1. Take the lease; wait while another worker has it.
     2. Where Postgres says that it is open, Redis agrees, and the anchor is in its place, go on; else open it.
-    3. Record, project, generate; look at the gate four times a second, and set it when the record falls behind.
+    3. Record, project, generate, restock, erase; look at the gate four times a second, and set it when the record falls
+       behind.
     4. On anything strange start from 2; when the lease is lost, from 1. Where events are missing that were never
        recorded, raise the alarm, again and again, and let nothing more be decided: to go on would throw away what was
        answered; a human must say so.
@@ -109,6 +112,8 @@ class Keeper:
                     group.create_task(self._watch(server, scripts, flusher)),
                     group.create_task(catch_up(projector, self._pool, self._partition)),
                     group.create_task(Generator(self._pool, projector, self._partition).run()),
+                    group.create_task(Eraser(self._pool, server, scripts).run()),
+                    group.create_task(Restocker(self._pool, server, scripts, projector, self._partition).run()),
                 ]
                 await stopping.wait()
                 for task in tasks:

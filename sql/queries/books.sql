@@ -8,6 +8,13 @@ UPDATE books SET code_count = code_count + $3 WHERE workspace = $1 AND book = $2
 -- $1 workspace int  $2 book int
 SELECT code_count FROM books WHERE workspace = $1 AND book = $2 FOR UPDATE;
 
+-- name: lock_kept_book
+-- A book whose stock is kept up. Until the transaction ends nobody adds codes to it, or has some generated.
+-- $1 workspace int  $2 book int
+SELECT books.*, partition, currency AS workspace_currency FROM books JOIN workspaces USING (workspace)
+WHERE workspace = $1 AND book = $2 AND keep_free IS NOT NULL AND status <> 'archived'
+FOR UPDATE OF books;
+
 -- name: next_book
 -- The number of a workspace's next book, under the lock of its partition's configuration.
 -- $1 workspace int
@@ -22,6 +29,13 @@ WHERE workspace = $1 AND ($2::int IS NULL OR book < $2) AND ($4::text IS NULL OR
     AND ($6::text IS NULL OR strpos(lower(books.name), lower($6)) > 0 OR strpos(lower(description), lower($6)) > 0)
 ORDER BY book DESC LIMIT $3;
 
+-- name: page_kept_books
+-- A partition's books whose stock is kept up, in order, after one.
+-- $1 partition int  $2 after_workspace int  $3 after_book int  $4 limit int
+SELECT workspace, book, book_id, books.version, keep_free FROM books JOIN workspaces USING (workspace)
+WHERE partition = $1 AND keep_free IS NOT NULL AND status <> 'archived' AND (workspace, book) > ($2, $3)
+ORDER BY workspace, book LIMIT $4;
+
 -- name: read_book
 -- A book of a workspace by its id.
 -- $1 workspace int  $2 book_id uuid
@@ -35,18 +49,19 @@ WHERE workspace = $1 AND book_id = $2;
 -- $11 max_redemptions_per_user int  $12 max_redemptions int  $13 max_codes_per_user int
 -- $14 require_assignment boolean  $15 require_lock boolean  $16 lock_seconds int  $17 max_lock_seconds int
 -- $18 discount jsonb  $19 code_pattern text  $20 charset text  $21 total_codes int  $22 low_stock_threshold int
--- $23 tags text[]  $24 metadata json  $25 created_by text  $26 created_at timestamptz  $27 updated_at timestamptz
+-- $23 gift_book_id uuid  $24 keep_free int  $25 tags text[]  $26 metadata json  $27 created_by text
+-- $28 created_at timestamptz  $29 updated_at timestamptz
 INSERT INTO books (
     workspace, book, book_id, version, name, description, status, valid_from, valid_until, max_redemptions_per_code,
     max_redemptions_per_user, max_redemptions, max_codes_per_user, require_assignment, require_lock, lock_seconds,
-    max_lock_seconds, discount, code_pattern, charset, total_codes, low_stock_threshold, tags, metadata, created_by,
-    created_at, updated_at
+    max_lock_seconds, discount, code_pattern, charset, total_codes, low_stock_threshold, gift_book_id, keep_free,
+    tags, metadata, created_by, created_at, updated_at
 ) VALUES (
     $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25,
-    $26, $27
+    $26, $27, $28, $29
 ) ON CONFLICT (workspace, book) DO UPDATE SET
     version = $4, name = $5, description = $6, status = $7, valid_from = $8, valid_until = $9,
     max_redemptions_per_code = $10, max_redemptions_per_user = $11, max_redemptions = $12, max_codes_per_user = $13,
     require_assignment = $14, require_lock = $15, lock_seconds = $16, max_lock_seconds = $17, discount = $18,
-    code_pattern = $19, charset = $20, total_codes = $21, low_stock_threshold = $22, tags = $23, metadata = $24,
-    created_by = $25, updated_at = $27;
+    code_pattern = $19, charset = $20, total_codes = $21, low_stock_threshold = $22, gift_book_id = $23,
+    keep_free = $24, tags = $25, metadata = $26, created_by = $27, updated_at = $29;

@@ -1,17 +1,20 @@
 -- name: close_assignments
 -- End the assignments that were taken back; how many of these codes were nobody's, neither assigned to this user nor the
--- user's by upload and never taken back.
+-- user's by upload and never taken back. While a user is erased Redis has the pseudonym already, and Postgres the user.
 -- $1 workspaces int[]  $2 codes text[]  $3 users text[]  $4 times text[]
 WITH gone AS (
-  SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::text[]) AS gone (workspace, code, user_id, at)
+  SELECT gone.*, erasures.user_id AS erased_id
+  FROM unnest($1::int[], $2::text[], $3::text[], $4::text[]) AS gone (workspace, code, user_id, at)
+  LEFT JOIN erasures ON erasures.workspace = gone.workspace AND pseudonym = gone.user_id
 ), closed AS (
   UPDATE assignments SET unassigned_at = gone.at::timestamptz FROM gone
   WHERE assignments.workspace = gone.workspace AND assignments.code = gone.code
-    AND assignments.user_id = gone.user_id AND assignments.unassigned_at IS NULL
+    AND assignments.user_id IN (gone.user_id, erased_id) AND assignments.unassigned_at IS NULL
   RETURNING assignments.workspace, assignments.code
 )
 SELECT count(*) FROM gone WHERE (workspace, code) NOT IN (SELECT workspace, code FROM closed) AND NOT EXISTS (
-  SELECT FROM codes WHERE codes.workspace = gone.workspace AND codes.code = gone.code AND owner_id = gone.user_id
+  SELECT FROM codes WHERE codes.workspace = gone.workspace AND codes.code = gone.code
+    AND owner_id IN (gone.user_id, erased_id)
     AND NOT EXISTS (SELECT FROM unassignments u WHERE u.workspace = gone.workspace AND u.code = gone.code)
 );
 
@@ -21,11 +24,12 @@ SELECT count(*) FROM gone WHERE (workspace, code) NOT IN (SELECT workspace, code
 SELECT ensure_fact_partitions($1);
 
 -- name: facts_in_order
--- All facts of a partition after an event, in order; columns that a kind doesn't have are null.
+-- All facts of a partition after an event, in order; columns that a kind doesn't have are null. A checkout's redemption
+-- and gift are of one event; which of them comes first is all the same.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT
   'A' AS kind, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM assigned_at) * 1000)::bigint AS at_ms,
-  ip, user_agent, NULL AS order_id, NULL AS redemption_id, NULL::bigint AS value_e4, NULL AS currency,
+  ip, user_agent, order_id, NULL AS redemption_id, NULL::bigint AS value_e4, NULL AS currency,
   NULL::smallint AS digits, NULL::bigint AS discount_e4, NULL::int AS slot, NULL::int AS max_redemptions,
   NULL AS metadata, NULL::boolean AS restore, NULL AS reason
 FROM assignments WHERE partition = $1 AND (epoch, seq) > ($2, $3)

@@ -14,6 +14,12 @@ SELECT code, book, at FROM (
   )
 ) AS coupons ORDER BY at DESC, code DESC LIMIT $3;
 
+-- name: notices_of_book
+-- What was said of a book's stock, newest first, after a last event.
+-- $1 workspace int  $2 book int  $3 limit int  $4 last_epoch bigint  $5 last_seq bigint
+SELECT epoch, seq, notice, what, remaining, (extract(epoch FROM noticed_at) * 1000)::bigint FROM stock_notices
+WHERE workspace = $1 AND book = $2 AND (epoch, seq) < ($4, $5) ORDER BY epoch DESC, seq DESC LIMIT $3;
+
 -- name: redemption
 -- One redemption.
 -- $1 workspace int  $2 redemption uuid

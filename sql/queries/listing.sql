@@ -9,7 +9,7 @@ SELECT
   CASE
     WHEN taken >= most THEN CASE most WHEN 1 THEN 'redeemed' ELSE 'exhausted' END
     WHEN NOT active THEN 'inactive'
-    WHEN now() >= ends_at THEN 'expired'
+    WHEN now() + clock_offset_ms * interval '1 ms' >= ends_at THEN 'expired'
     WHEN user_id IS NOT NULL THEN 'assigned'
     ELSE 'available'
   END AS status,
@@ -18,7 +18,7 @@ SELECT
   floor(extract(epoch FROM redeemed_at) * 1000)::bigint AS redeemed_at_ms
 FROM (
   SELECT
-    c.position, c.code, c.active, coalesce(a.user_id, owner.user_id) AS user_id,
+    c.position, c.code, c.active, clock_offset_ms, coalesce(a.user_id, owner.user_id) AS user_id,
     coalesce(a.assigned_at, owner.assigned_at) AS assigned_at,
     (made - restored)::int AS taken, least(c.expires_at, b.valid_until) AS ends_at, last.user_id AS redeemed_by,
     last.redeemed_at,
@@ -28,6 +28,7 @@ FROM (
     SELECT * FROM codes WHERE workspace = $1 AND book = $2 AND position < $4 ORDER BY position DESC LIMIT $3
   ) AS c
   JOIN books b ON b.workspace = $1 AND b.book = $2
+  JOIN workspaces w ON w.workspace = $1
   LEFT JOIN LATERAL (
     SELECT user_id, assigned_at FROM assignments
     WHERE workspace = $1 AND assignments.code = c.code AND unassigned_at IS NULL LIMIT 1

@@ -14,7 +14,7 @@ SELECT discount FROM books WHERE workspace = $1 AND discount IS NOT NULL AND dis
 -- $1 workspace int
 SELECT
     workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order, max_coupons, gift_book_id,
-    idempotency_hours
+    idempotency_hours, clock_offset_ms
 FROM workspaces WHERE workspace = $1;
 
 -- name: read_workspace_number
@@ -25,4 +25,8 @@ SELECT workspace FROM workspaces WHERE name = $1;
 -- name: update_workspace
 -- Write a workspace's settings.
 -- $1 workspace int  $2 version bigint  $3 currency text  $4 coupons_per_order int  $5 max_coupons int
-UPDATE workspaces SET version = $2, currency = $3, coupons_per_order = $4, max_coupons = $5 WHERE workspace = $1;
+-- $6 gift_book_id uuid  $7 idempotency_hours int  $8 clock_offset_ms bigint
+UPDATE workspaces SET
+    version = $2, currency = $3, coupons_per_order = $4, max_coupons = $5, gift_book_id = $6, idempotency_hours = $7,
+    clock_offset_ms = $8
+WHERE workspace = $1;

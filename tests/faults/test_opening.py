@@ -187,10 +187,18 @@ def _shop(service: Service) -> dict[str, Any]:
             orderId=f"{order}-m{number}",
             metadata={"n": number},
         )
+    bought, given = new_code(), [new_code(), new_code()]
+    gifts, buyer = service.book(*given), new_id()
+    service.book(bought, giftBookId=gifts)
+    ask(service.checkout, "/v1/checkout", userId=buyer, orderId=f"{order}-c", orderValue=9, code=bought)
+    ask(service.checkout, f"/v1/users/{buyer}/gifts", bookId=gifts, orderId=f"{order}-g")
+    ask(service.checkout, "/v1/checkout", userId=buyer, orderId=f"{order}-n", orderValue=9)
+    ask(service.manage, f"/v1/orders/{order}-g/rollback")
     holder, held = new_id(), new_id("order")
     lock = ok(service.checkout.post(f"/v1/coupons/lock/{free[0]}", json={"userId": holder, "orderId": held}), 201)
     return {
-        "book": book, "multi": multi, "codes": [*codes, many], "user": user, "order": order, "asked": asked,
+        "book": book, "multi": multi, "codes": [*codes, bought, *given, many], "user": user, "order": order,
+        "asked": asked,
         "back": back, "gone": gone, "locked": free[0], "token": lock["lockToken"], "holder": holder, "held": held,
         "free": free[3:],
     }  # fmt: skip

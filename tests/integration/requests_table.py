@@ -50,20 +50,23 @@ MANY = _number(10_000_000)
 SWITCH = Kind(_but(bool))
 TOKEN = Kind(_but(str), ("", "x" * 65, "a b", "é", "a\n"))
 CURRENCY = Kind(_but(str), ("", "usd", "US", "USDX", "XXX", "€"))
+_NO_AMOUNTS = (
+    "", "NaN", "sNaN", "Infinity", "-Infinity", "1,5", "0x10", "1.2.3", "1_000", " 1", "1 ", "1\n", "+1", "1e3",
+    "1e999", ".5", "5.", "- 1", "\uff11", "\u0663", "1\u00a0", "$1",
+)  # fmt: skip
 MONEY = Kind(
-    _but(int, float, also=("", "NaN", "sNaN", "Infinity", "-Infinity", "1,5", "0x10", "1.2.3")),
-    (-1, "-0.01", 10**11, "100000000000.00", b"1e999", "1e999", b"0.00001", "1.00001", "1" * 400, "1." + "1" * 400),
+    _but(int, float, also=_NO_AMOUNTS),
+    (-1, "-0.01", 10**11, "100000000000.00", b"1e999", b"0.00001", "1.00001", "1" * 400, "1." + "1" * 400, "0" * 101),
 )
 TIME = Kind(
     _but(str, also=("x", "", "2027-01-01", "2027-01-01T00:00:00", "2027-13-01T00:00:00Z", "2027-02-30T00:00:00Z")),
-    ("1969-12-31T23:59:59Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"),
+    ("1969-12-31T23:59:59Z", "1969-12-31T23:59:59.999Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"),
 )
+CLOCK = Kind(TIME.unreadable, (*TIME.senseless, "5000-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"))
 BOOK_STATUS = Kind(_but(str), ("", "ACTIVE", "purple"))
 COUPON_STATUS = Kind(_but(str), ("", "ACTIVE", "archived"))
 DISCOUNT_TYPE = Kind(_but(str), ("", "Percentage", "free"))
-PERCENTAGE = Kind(
-    _but(int, float, also=("", "NaN", "Infinity")), (0, -1, "100.0001", 101, "0.00001", b"1e999", "33.33333")
-)
+PERCENTAGE = Kind(_but(int, float, also=_NO_AMOUNTS), (0, -1, "100.0001", 101, "0.00001", b"1e999", "33.33333"))
 PATTERN = Kind(_but(str), ("", "###", "#" * 65, "#### ####", "é###", "LOCK", "####\n"))
 CHARSET = Kind(_but(str), ("", "A", "AA", "aA", "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-", "A B", "AÉ", "AB#"))
 TAGS = Kind(_but(list, also=([1], [None])), ([""], ["x" * 101], ["a\n"], ["x"] * 21))
@@ -111,6 +114,8 @@ def _asked(method: str, path: str, scope: str, good: dict[str, Any], required: s
     return Asked(method, path, scope, good, required=frozenset(required.split()), **more)
 
 
+NEW_CODE = Kind(_but(str), ("", "ABC", "x" * 65, "a bc", "é123", "A.BC", "ABCD\n", "LOCK", "Generate", "time-specific"))
+
 _ORDER = {
     "orderId": ID, "orderValue": MONEY, "currency": CURRENCY, "lockToken": TOKEN, "metadata": _metadata(1 << 10),
     "items": ITEMS,
@@ -121,7 +126,7 @@ _BOOK = {
     "description": _text(0, 2000), "status": BOOK_STATUS, "validFrom": TIME, "validUntil": TIME,
     "maxRedemptionsPerCode": COUNT, "maxRedemptionsPerUser": COUNT, "maxRedemptions": COUNT, "maxCodesPerUser": COUNT,
     "requireAssignment": SWITCH, "requireLock": SWITCH, "lockSeconds": COUNT, "maxLockSeconds": COUNT,
-    "discount": OBJECT, "codePattern": PATTERN, "charset": CHARSET, "lowStockThreshold": COUNT, "keepFree": COUNT,
+    "discount": OBJECT, "codePattern": PATTERN, "charset": CHARSET, "lowStockThreshold": COUNT, "keepFree": MANY,
     "giftBookId": GIFT_BOOK, "tags": TAGS, "metadata": _metadata(4 << 10), "createdBy": _text(1, 255),
 }  # fmt: skip
 _BOOKS_DISCOUNT = {
@@ -133,6 +138,14 @@ _TIERS = {
     "discount.tiers.0.value": PERCENTAGE,
 }  # fmt: skip
 _UNITS = {"discount.buy": COUNT, "discount.get": COUNT, "discount.maxAmount": MONEY}
+
+_WINDOW = {"validFrom": "2027-01-01T00:00:00Z", "validUntil": "2027-02-01T00:00:00Z", "maxUsesPerUser": 1}
+_FLAT_DISCOUNT = {"discountType": "percentage", "discountValue": 20}
+_SINGLE = {
+    "userId": ID, "code": NEW_CODE, "validFrom": TIME, "validUntil": TIME, "maxUsesPerUser": COUNT,
+    "maxTotalUses": COUNT, "discountType": DISCOUNT_TYPE, "discountValue": PERCENTAGE, "maxDiscountAmount": MONEY,
+    "minOrderValue": MONEY, "currency": CURRENCY, "description": _text(0, 2000), "createdBy": _text(1, 255),
+}  # fmt: skip
 
 REQUESTS = (
     _asked("POST", "/v1/coupons/assign", "checkout", {"bookId": "{book}", "userId": "u"}, "bookId userId",
@@ -151,6 +164,15 @@ REQUESTS = (
            required="items.0.sku items.0.quantity items.0.unitPrice"),
     _asked("POST", "/v1/coupons/validate", "public", {"code": "{code}"}, "code", hot=True,
            fields={"code": ANY_CODE, "userId": ID} | _ORDER),
+    _asked("POST", "/v1/users/{user}/gifts", "checkout", {"bookId": "{book}", "orderId": "gift"}, "bookId orderId",
+           fields={"bookId": OWN_ID, "orderId": ID}, hot=True),
+    _asked("POST", "/v1/checkout", "checkout", {"userId": "u", "orderId": "o", "orderValue": 1},
+           "userId orderId orderValue", hot=True,
+           fields={name: kind for name, kind in _ORDER.items() if name != "metadata"}
+           | {"userId": ID, "code": ANY_CODE, "giftBookId": OWN_ID}),
+    _asked("POST", "/v1/checkout", "checkout",
+           {"userId": "u", "orderId": "o", "orderValue": 1, "items": [_ITEM]}, hot=True, fields=_LINE,
+           required="items.0.sku items.0.quantity items.0.unitPrice"),
     _asked("POST", "/v1/batch", "checkout", {"operations": [{"op": "validate", "code": "ABCD"}]}, "operations",
            fields={"operations": OPERATIONS}),
     _asked("POST", "/v1/redemptions/{redemption}/rollback", "manage", {}, fields=_ROLLBACK, hot=True),
@@ -174,6 +196,9 @@ REQUESTS = (
            fields={"bookId": OWN_ID, "codes": CODES}),
     _asked("POST", "/v1/books/{book}/codes/generate", "manage", {"count": 1}, "count",
            fields={"count": MANY, "codePattern": PATTERN, "charset": CHARSET}),
+    _asked("POST", "/v1/coupons/user-specific", "manage", {"userId": "u"} | _FLAT_DISCOUNT, "userId", fields=_SINGLE),
+    _asked("POST", "/v1/coupons/time-specific", "manage", _WINDOW | _FLAT_DISCOUNT, " ".join(_WINDOW), fields=_SINGLE),
+    _asked("POST", "/v1/coupons/generate", "manage", _FLAT_DISCOUNT, fields=_SINGLE),
     _asked("PATCH", "/v1/coupons/{code}", "manage", {}, fields={"status": COUPON_STATUS, "expiresAt": TIME}),
     _asked("POST", "/v1/users", "manage", {"userId": "u"}, "userId",
            fields={"userId": ID, "maxCoupons": COUNT, "metadata": _metadata(4 << 10)}),
@@ -181,7 +206,9 @@ REQUESTS = (
     _asked("POST", "/v1/keys", "operate", {"name": "k", "scopes": ["public"]}, "name scopes",
            fields={"name": _text(1, 255), "scopes": SCOPES, "expiresAt": TIME}),
     _asked("PATCH", "/v1/workspace", "operate", {},
-           fields={"currency": CURRENCY, "couponsPerOrder": COUNT, "maxCoupons": COUNT, "giftBookId": GIFT_BOOK}),
+           fields={"currency": CURRENCY, "couponsPerOrder": COUNT, "maxCoupons": COUNT, "giftBookId": GIFT_BOOK,
+                   "idempotencyHours": _number(8760)}),
+    _asked("POST", "/v1/test/clock", "trial", {"now": None}, fields={"now": CLOCK}),
 )  # fmt: skip
 
 

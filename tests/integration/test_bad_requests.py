@@ -219,6 +219,7 @@ def test_what_is_no_id_of_the_callers(service: Service) -> None:
     [
         "/v1/books", "/v1/coupons", "/v1/users", "/v1/keys", "/v1/books/{book}/redemptions", "/v1/books/{book}/codes",
         "/v1/users/{user}/redemptions", "/v1/users/{user}/coupons", "/v1/coupons/{code}/redemptions",
+        "/v1/coupons/active/time-specific",
     ],
 )  # fmt: skip
 def test_queries_of_lists(service: Service, place: Place, path: str) -> None:
@@ -236,12 +237,24 @@ def test_queries_of_lists(service: Service, place: Place, path: str) -> None:
         refused(service.admin.get(f"{url}?{query}"), status, "malformed" if status == 400 else "invalid", field)
 
 
+@pytest.mark.parametrize("path", ["/v1/books", "/v1/coupons", "/v1/books/{book}/codes", "/v1/users/{user}/coupons"])
+def test_null_in_a_query_is_a_word(service: Service, place: Place, path: str) -> None:
+    """There is no null in an address: it is no status, and as a text it is what it says."""
+    url = path.format_map(place)
+    for word in ("null", "NULL", "None"):
+        refused(service.admin.get(f"{url}?status={word}"), 422, "invalid", "status")
+    assert ok(service.admin.get("/v1/books?q=null&tag=null"))["items"] == []
+
+
 def test_the_query_of_validate(service: Service, place: Place) -> None:
     """A validation by address takes a user, a value and a currency, each readable and in range."""
     for query, status, field in (
         ("userId=", 422, "userId"), ("userId=a%20b", 422, "userId"), ("userId=%2e%2e", 422, "userId"),
         ("orderValue=", 400, "orderValue"), ("orderValue=NaN", 400, "orderValue"), ("orderValue=-1", 422, "orderValue"),
-        ("orderValue=Infinity", 400, "orderValue"), ("orderValue=1e999", 422, "orderValue"),
+        ("orderValue=Infinity", 400, "orderValue"), ("orderValue=1e999", 400, "orderValue"),
+        ("orderValue=1e1", 400, "orderValue"), ("orderValue=1_0", 400, "orderValue"),
+        ("orderValue=%2B1", 400, "orderValue"), ("orderValue=+1", 400, "orderValue"),
+        ("orderValue=%EF%BC%91", 400, "orderValue"), ("orderValue=" + "0" * 101, 422, "orderValue"),
         ("orderValue=1.001", 422, "orderValue"), ("currency=usd", 422, "currency"), ("currency=", 422, "currency"),
         ("currency=USD&currency=USD", 400, "query"), ("orderId=a", 400, "orderId"), ("lockToken=a", 400, "lockToken"),
     ):  # fmt: skip

@@ -332,7 +332,7 @@ def test_users(manage: httpx.Client, checkout: httpx.Client, operate: httpx.Clie
 
 
 def test_the_workspace(operate: httpx.Client) -> None:
-    """Settings are changed one by one, null is the default, and what isn't there yet is refused."""
+    """Settings are changed one by one, null is the default, and a gift book that isn't there is refused."""
     before = operate.get("/v1/workspace").json()
     assert (before["name"], before["mode"], before["currency"]) == ("demo", "live", "USD")
     assert operate.patch("/v1/workspace", json={"couponsPerOrder": 2}).json() == before | {"couponsPerOrder": 2}
@@ -378,5 +378,7 @@ def test_the_document_describes_bodies_and_queries(url: str) -> None:
         assert content["examples"]
         assert content["schema"]["$ref"].removeprefix("#/components/schemas/") in document["components"]["schemas"]
     listing = document["paths"]["/v1/books"]["get"]
-    assert {parameter["name"] for parameter in listing["parameters"]} == {"limit", "cursor", "status", "tag", "q"}
+    assert {parameter["name"] for parameter in listing["parameters"]} == {
+        *("limit", "cursor", "status", "tag", "q", "X-Request-Id"),
+    }
     assert set(listing["responses"]["400"]["content"]) == {"application/problem+json"}

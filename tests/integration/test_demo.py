@@ -29,6 +29,13 @@ async def test_the_demo_is_seeded_once(database_url: str) -> None:
         assert callers[keys.digest("demo_admin")].scopes == {"public", "checkout", "manage", "operate"}
         assert callers[keys.digest("rival_manage")].workspace != callers[keys.digest("demo_manage")].workspace
         assert len(callers) == 7
+        giving = await pool.fetch(
+            "SELECT books.name, gifts.name AS gift FROM books JOIN books AS gifts ON gifts.book_id = books.gift_book_id"
+        )
+        assert {(row["name"], row["gift"]) for row in giving} == {
+            ("Summer 2026", "Gift cards"),
+            ("Flash sale", "Gift cards"),
+        }
         after = await pool.fetch(
             "SELECT version, (SELECT count(*) FROM codes), (SELECT count(*) FROM books) FROM config_versions"
         )

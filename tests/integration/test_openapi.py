@@ -140,6 +140,31 @@ def test_refusals_are_named(document: Document) -> None:
         assert wanted <= listed, (name, wanted - listed)
 
 
+def test_scopes_are_true(service: Service, document: Document) -> None:
+    """Each operation names the scopes that may do it; a key with none of them is forbidden, one with any is not."""
+    clients = {"public": service.public, "checkout": service.checkout, "manage": service.manage,
+               "operate": service.operate}  # fmt: skip
+    for name, operation in _operations(document):
+        if name.startswith("GET /health/"):
+            continue
+        assert operation["security"], name
+        said = {scope for way in operation["security"] for scope in way["key"]}
+        method, path = name.split(" ")
+        for scope, client in clients.items():
+            answer = client.request(method, re.sub(r"\{\w+\}", "a%20b", path), params={"colour": "red"})
+            assert (answer.status_code != 403) == (scope in said), (name, scope, answer.text)
+
+
+def test_options_names_all_methods(service: Service, document: Document) -> None:
+    """OPTIONS, and the refusal of another method, name all the methods that the document has of an address."""
+    for path, item in document["paths"].items():
+        at = re.sub(r"\{\w+\}", "a", path)
+        wanted = {method.upper() for method in item} | {"OPTIONS"}
+        for answer in (service.anonymous.options(at), service.anonymous.put(at)):
+            methods = set(answer.headers["Allow"].split(", "))
+            assert methods == wanted, path
+
+
 def test_it_has_every_route(document: Document) -> None:
     """Every address under /v1 that is served is in it with all its methods, and nothing else is."""
     served: set[str] = set()
@@ -192,6 +217,13 @@ def test_answers_are_as_described(service: Service, document: Document) -> None:
     ask(manage, "PATCH /v1/books/{bookId}", {"lockSeconds": 60}, bookId=book)
     ask(manage, "POST /v1/books/{bookId}/codes", {"codes": [code, other, "?"]}, bookId=book)
     ask(manage, "POST /v1/coupons/codes", {"bookId": book, "codes": [code]})
+    flat = {"discountType": "fixed", "discountValue": "5.00", "maxTotalUses": 3}
+    window = {"validFrom": "2020-01-01T00:00:00Z", "validUntil": "2036-01-01T00:00:00Z", "maxUsesPerUser": 1}
+    ask(manage, "POST /v1/coupons/user-specific", flat | {"userId": user})
+    ask(manage, "POST /v1/coupons/time-specific", window | {"code": f"{code}-1"})
+    ask(manage, "POST /v1/coupons/generate", {"code": f"{code}-1"})
+    ask(manage, "POST /v1/coupons/generate", {})
+    ask(checkout, "GET /v1/coupons/active/time-specific", query="?limit=3")
     job = ask(manage, "POST /v1/books/{bookId}/codes/generate", {"count": 1}, bookId=book)["jobId"]
     ask(manage, "GET /v1/jobs/{jobId}", jobId=job)
     ask(manage, "POST /v1/users", {"userId": user, "maxCoupons": 2})
@@ -214,6 +246,7 @@ def test_answers_are_as_described(service: Service, document: Document) -> None:
     made = ask(checkout, "POST /v1/coupons/redeem/{code}", body, code=code)
     ask(checkout, "POST /v1/coupons/redeem/{code}", body, code=code)
     ask(checkout, "POST /v1/coupons/unlock/{code}", {"lockToken": "gone"}, code=code)
+    gifts = _ask_purchases(ask, service, user, order, code, other)
     operations = [{"op": op, "code": code, "userId": user} for op in ("assign", "lock", "redeem", "validate", "x")]
     operations += [{"op": op, "code": code, "lockToken": "gone"} for op in ("extend", "unlock")]
     ask(checkout, "POST /v1/batch", {"operations": [*operations, {"op": "assign", "bookId": book, "userId": user}]})
@@ -230,11 +263,15 @@ def test_answers_are_as_described(service: Service, document: Document) -> None:
     ask(manage, "PATCH /v1/coupons/{code}", {"status": "inactive"}, code=other)
     ask(manage, "GET /v1/books/{bookId}/stats", bookId=book)
     ask(manage, "GET /v1/books/{bookId}/redemptions", bookId=book)
+    ask(manage, "GET /v1/books/{bookId}/notices", bookId=gifts)
     ask(manage, "GET /v1/books/{bookId}/redemptions.csv", bookId=book)
     ask(manage, "GET /v1/books/{bookId}/codes", bookId=book)
     ask(manage, "GET /v1/books/{bookId}/codes.csv", bookId=book)
+    ask(manage, "DELETE /v1/users/{userId}", userId=user)
     ask(operate, "GET /v1/workspace")
     ask(operate, "PATCH /v1/workspace", {"maxCoupons": None})
+    ask(operate, "POST /v1/test/clock", {"now": None})
+    ask(service.trial, "POST /v1/test/clock", {"now": None})
     key = ask(operate, "POST /v1/keys", {"name": "described", "scopes": ["public"]})["keyId"]
     ask(operate, "GET /v1/keys")
     ask(operate, "DELETE /v1/keys/{keyId}", keyId=key)
@@ -248,6 +285,20 @@ def test_answers_are_as_described(service: Service, document: Document) -> None:
         for client in (service.admin, service.public, service.anonymous):
             ask(client, name, None if name.startswith(("GET", "DELETE")) else {"colour": 1}, "?colour=red", **names)
             ask(client, name, None if name.startswith(("GET", "DELETE")) else {"colour": 1}, **names)
+
+
+def _ask_purchases(ask: Any, service: Service, user: str, order: str, *codes: str) -> str:
+    """Gifts and checkouts, done and refused; the gifts' book."""
+    checkout, gifts = (
+        service.checkout,
+        ask(service.manage, "POST /v1/books", {"name": "Gifts", "totalCodes": 1})["bookId"],
+    )
+    for who in (user, new_id()):
+        ask(checkout, "POST /v1/users/{userId}/gifts", {"bookId": gifts, "orderId": order}, userId=who)
+    bought = {"userId": user, "orderId": new_id("order"), "orderValue": 5}
+    for more in ({}, {"giftBookId": gifts}, {"giftBookId": gifts}, *({"code": code} for code in codes)):
+        ask(checkout, "POST /v1/checkout", bought | more)
+    return gifts
 
 
 class _Links(HTMLParser):

@@ -20,7 +20,7 @@ from service.hot.connection import Broken, Link, connect
 from service.hot.deciding import Decider, Reply
 from service.hot.scripts import Scripts
 from service.hot.server import Server
-from service.operations import assign, coupon, lock, redeem, rollback, unassign
+from service.operations import assign, checkout, coupon, gift, lock, redeem, rollback, unassign
 from service.operations.base import Call, Operation
 from service.record import pool as postgres
 from service.record.books import create_book
@@ -82,7 +82,7 @@ class Place:
         else:
             self.decider.forget(0)
 
-    async def do(self, operation: Operation, code: str, key: str = "", **body: Any) -> Any:
+    async def do(self, operation: Operation, code: str, /, key: str = "", **body: Any) -> Any:
         """Run an operation; its answer's body."""
         call = Call(self.caller, key, "f" if key else "-")
         command = operation.prepare(call, code, convert(body, operation.request))
@@ -127,6 +127,8 @@ async def place(
     many, _ = await create_book(pool, row.workspace, 0, convert({"name": "m", "maxRedemptionsPerCode": 5}, CreateBook))
     await add_codes(pool, row.workspace, 0, book.book, [CodeLine(f"CODE-{n}") for n in range(100)])
     await add_codes(pool, row.workspace, 0, many.book, [CodeLine("MANY-1"), CodeLine("MINE-1", owner_id="eve")])
+    few, _ = await create_book(pool, row.workspace, 0, convert({"name": "f", "lowStockThreshold": 3}, CreateBook))
+    await add_codes(pool, row.workspace, 0, few.book, [CodeLine(f"FEW-{n}") for n in range(5)])
     link = Link(valkey_url, "tests")
     await link.start()
     caller = Caller(uuid4(), row.workspace, row.workspace_id, 0, "live", frozenset(SCOPES))
@@ -145,11 +147,18 @@ async def place(
         await place.do(assign.ASSIGN_CODE, "CODE-8", userId=user)
         if user == "ann":
             await place.do(unassign.UNASSIGN, "CODE-8")
+    given = {"bookId": str(few.book_id), "orderId": "o4"}
+    await place.do(gift.GIFT, "ann", "key-g", **given)
+    await place.do(rollback.ROLLBACK_ORDER, "o4", "key-o")
+    bought = {"orderValue": "3", "giftBookId": str(few.book_id), "userId": "bob"}
+    await place.do(checkout.CHECKOUT, "", "key-c", code="CODE-99", orderId="o9", **bought)
+    await place.do(checkout.CHECKOUT, "", "key-d", orderId="o10", **bought)
+    await place.do(checkout.CHECKOUT, "", code="MANY-1", orderId="o11", **bought)
     fence = await take_lease(pool, 0, "flush", 0)
     assert fence is not None
     flusher = Flusher(redis, pool, 0, fence)
     await flusher.start()
-    assert await flusher.step() == 16
+    assert await flusher.step() == 23
     yield place
     await link.stop()
     await pool.close()
@@ -196,5 +205,5 @@ async def test_killed_anywhere_while_reopening_nothing_is_lost(place: Place) -> 
             await place.open()
         dies_after += 1
         assert await place.everything() == redeemed, dies_after
-        assert await place.pool.fetchval("SELECT count(*) FROM redemptions") == 9 + dies_after
+        assert await place.pool.fetchval("SELECT count(*) FROM redemptions") == 11 + dies_after
     assert dies_after > 30

@@ -119,6 +119,27 @@ def test_pages_of_histories(service: Service) -> None:
         assert (len(whole["items"]), whole["nextCursor"]) == (7, None)
 
 
+def test_a_users_coupons_by_status(service: Service) -> None:
+    """Each coupon of the user's is listed under its own status, beneath a lock, and under no other."""
+    user = new_id()
+    codes = {status: new_code() for status in ("assigned", "redeemed", "exhausted", "inactive", "expired")}
+    several = service.book(codes["exhausted"], maxRedemptionsPerCode=2)
+    service.book(*(code for status, code in codes.items() if status != "exhausted"))
+    for code in codes.values():
+        ok(service.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": user}), 201)
+    for code in (codes["redeemed"], codes["exhausted"], codes["exhausted"]):
+        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": user}), 201)
+    ok(service.checkout.post(f"/v1/coupons/lock/{codes['assigned']}", json={"userId": user}), 201)
+    ok(service.manage.patch(f"/v1/coupons/{codes['inactive']}", json={"status": "inactive"}))
+    ok(service.manage.patch(f"/v1/coupons/{codes['expired']}", json={"expiresAt": "2026-01-01T00:00:00Z"}))
+    path = f"/v1/users/{user}/coupons"
+    for status, code in codes.items():
+        listed = ok(service.checkout.get(path, params={"status": status}))["items"]
+        assert [(coupon["code"], coupon["status"]) for coupon in listed] == [(code, status)]
+    assert len(ok(service.checkout.get(path))["items"]) == 5
+    assert service.stats(several)["exhausted"] == 1
+
+
 def test_held_coupons_show_no_lock(service: Service) -> None:
     """A list of coupons has the status beneath a lock; one that is locked away reads assigned, with its lock."""
     user, code = new_id(), service.coupon()
@@ -247,7 +268,7 @@ def test_consistency(service: Service) -> None:
         ("DELETE", "/v1/books", "GET, OPTIONS, POST"), ("GET", "/v1/coupons/redeem/ABCD", "OPTIONS, POST"),
         ("POST", "/v1/coupons/ABCD", "GET, OPTIONS, PATCH"), ("PUT", "/v1/workspace", "GET, OPTIONS, PATCH"),
         ("TRACE", "/health/live", "GET, OPTIONS"), ("GET", "/v1/coupons/codes", "OPTIONS, POST"),
-        ("PUT", "/v1/users/u", "GET, OPTIONS, PATCH"), ("POST", "/schema/openapi.json", "GET, OPTIONS"),
+        ("PUT", "/v1/users/u", "DELETE, GET, OPTIONS, PATCH"), ("POST", "/schema/openapi.json", "GET, OPTIONS"),
     ],
 )  # fmt: skip
 def test_methods_that_are_not_taken(service: Service, method: str, path: str, allow: str) -> None:

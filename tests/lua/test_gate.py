@@ -12,8 +12,8 @@ from service.hot.workspace import Workspace
 from tests.shop import EPOCH, Shop
 
 Ask = Callable[[], Awaitable[Any]]
-FULL_REFUSES = {"lock", "assign_any", "assign_code"}
-BEHIND_REFUSES = FULL_REFUSES | {"redeem", "extend", "rollback", "rollback_order", "unassign"}
+FULL_REFUSES = {"lock", "assign_any", "assign_code", "gift"}
+BEHIND_REFUSES = FULL_REFUSES | {"redeem", "checkout", "extend", "rollback", "rollback_order", "unassign"}
 
 
 class Asks:
@@ -21,7 +21,7 @@ class Asks:
 
     async def made(self, shop: Shop) -> dict[str, Ask]:
         """With coupons for all of them."""
-        book = await shop.book("CODE-1", "CODE-2", "CODE-3", "CODE-4", "CODE-6")
+        book = await shop.book("CODE-1", "CODE-2", "CODE-3", "CODE-4", "CODE-6", "CODE-7", "CODE-8")
         await shop.assign("CODE-6", "bob")
         _, lock = await shop.lock("CODE-1", "ann")
         token, caller, workspace = lock["lockToken"], shop.caller, Workspace(shop.decider)
@@ -37,6 +37,8 @@ class Asks:
             "assign_any": lambda: shop.assign_any(book, "ann"),
             "assign_code": lambda: shop.assign("CODE-4", "ann"),
             "unassign": lambda: shop.unassign("CODE-6"),
+            "gift": lambda: shop.gift(book, "ann", "A-3"),
+            "checkout": lambda: shop.checkout("ann", "A-4", code="CODE-7"),
             "rollback": lambda: shop.rollback(spent),
             "rollback_order": lambda: shop.rollback_order("A-2"),
             "book_stats": lambda: told(shop.stats(book)),

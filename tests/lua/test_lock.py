@@ -83,6 +83,18 @@ async def test_a_lock_is_worth_nothing_from_its_deadline_on(still: Shop, uses: i
     assert (await still.redeem("CODE-1", "bob"))[0] == 201
 
 
+async def test_a_use_is_free_from_its_locks_deadline_on(still: Shop) -> None:
+    """Of a code's two uses, both locked, one is anybody's at the first deadline, and not a millisecond before."""
+    await still.book("CODE-1", max_redemptions_per_code=2)
+    await still.lock("CODE-1", "ann", lockSeconds=1)
+    await still.lock("CODE-1", "bob", lockSeconds=2)
+    await still.wait(999)
+    await still.refuses("coupon_locked", still.redeem("CODE-1", "cat"))
+    await still.wait(1)
+    assert (await still.redeem("CODE-1", "cat"))[0] == 201
+    await still.refuses("coupon_locked", still.redeem("CODE-1", "cat"))
+
+
 @USES
 async def test_extending_moves_the_deadline_on(still: Shop, uses: int | None) -> None:
     """Extend counts from now, never moves back, and is cut at the ceiling; with nothing to gain it is lock_ceiling."""

@@ -102,11 +102,16 @@ async def test_an_order_is_rolled_back_as_a_whole(still: Shop) -> None:
 
 
 async def test_without_restore_an_order_keeps_its_places(still: Shop) -> None:
-    """An order rolled back without restore takes no other coupon."""
+    """An order rolled back without restore takes no other coupon; to redeem the same again is no repeat."""
     await still.book("CODE-1", "CODE-2")
+    await still.book("CODE-3", max_redemptions_per_code=2)
     await still.redeem("CODE-1", "ann", orderId="A-1")
-    await still.rollback_order("A-1", restore=False)
+    await still.redeem("CODE-3", "ann", orderId="A-3")
+    for order in ("A-1", "A-3"):
+        await still.rollback_order(order, restore=False)
     await still.refuses("order_already_used", still.redeem("CODE-2", "ann", orderId="A-1"))
+    await still.refuses("coupon_redeemed", still.redeem("CODE-1", "ann", orderId="A-1"))
+    await still.refuses("order_already_used", still.redeem("CODE-3", "ann", orderId="A-3"))
 
 
 async def test_the_last_redemption_is_of_those_that_stand(still: Shop) -> None:

@@ -116,8 +116,12 @@ def test_null_is_the_default() -> None:
         ({"codePattern": "###"}, "codePattern", "invalid"),
         ({"charset": "AA"}, "charset", "invalid"),
         ({"totalCodes": 10_000_001}, "totalCodes", "invalid"),
-        ({"giftBookId": str(UUID(int=1))}, "giftBookId", "invalid"),
-        ({"keepFree": 10}, "keepFree", "invalid"),
+        ({"giftBookId": str(UUID(int=7))}, "giftBookId", "invalid"),
+        ({"giftBookId": "x"}, "giftBookId", "malformed"),
+        ({"keepFree": 0}, "keepFree", "invalid"),
+        ({"keepFree": 10_000_001}, "keepFree", "invalid"),
+        ({"keepFree": 1.5}, "keepFree", "malformed"),
+        ({"keepFree": 101, "codePattern": "X-######", "charset": "0123456789"}, "keepFree", "pattern_too_small"),
         ({"tags": ["x"] * 21}, "tags", "invalid"),
         ({"tags": ["x", ""]}, "tags[1]", "invalid"),
         ({"metadata": {"a": "x" * 4096}}, "metadata", "invalid"),
@@ -158,7 +162,8 @@ def test_null_is_the_default() -> None:
         ({"discount": {"type": "fixed", "value": "NaN"}}, "discount.value", "malformed"),
         ({"discount": {"type": "fixed", "value": 0}}, "discount.value", "invalid"),
         ({"discount": {"type": "fixed", "value": -1}}, "discount.value", "invalid"),
-        ({"discount": {"type": "fixed", "value": "1e11"}}, "discount.value", "invalid"),
+        ({"discount": {"type": "fixed", "value": 1e11}}, "discount.value", "invalid"),
+        ({"discount": {"type": "fixed", "value": "1e2"}}, "discount.value", "malformed"),
         ({"discount": {"type": "fixed", "value": 1.234}}, "discount.value", "invalid"),
         ({"discount": {"type": "percentage", "value": "100.0001"}}, "discount.value", "invalid"),
         ({"discount": {"type": "percentage", "value": "1.00001"}}, "discount.value", "invalid"),
@@ -250,9 +255,9 @@ def test_what_scripts_read_of_a_discount() -> None:
     said = tiered((10, "percentage", "12.5"), (20, "fixed", 3))["discount"]
     for least, told in ((None, "100000"), (5, "100000"), (15, "150000")):
         words = _settings(make(discount=said | {"minOrderValue": least})).split(" ")
-        assert words[12:] == ["tiered", "100000:percentage:125000,200000:fixed:30000", "-", told, "-", "-"]
+        assert words[14:] == ["tiered", "100000:percentage:125000,200000:fixed:30000", "-", told, "-", "-"]
     words = _settings(make(discount={"type": "buyXGetY", "buy": 2, "get": 1, "maxAmount": 7})).split(" ")
-    assert words[12:] == ["buyXGetY", "2:1", "70000", "-", "-", "-"]
+    assert words[14:] == ["buyXGetY", "2:1", "70000", "-", "-", "-"]
 
 
 def test_patch_keeps_what_is_left_out_and_null_clears() -> None:
@@ -278,6 +283,29 @@ def test_patch_is_judged_with_what_stays() -> None:
         with pytest.raises(Refusal) as caught:
             change(row, **said)
         assert caught.value.errors[0].field == field
+
+
+def test_a_pattern_has_room_for_what_is_kept_free() -> None:
+    """Ten thousand possibilities for each code that is kept free, whichever of the three fields is changed last."""
+    small = {"codePattern": "X-######", "charset": "0123456789"}
+    row = make(keepFree=100, **small)
+    assert answered(row)["keepFree"] == 100
+    for said in ({"keepFree": 101}, {"codePattern": "X-#####"}, {"charset": "012345678"}):
+        with pytest.raises(Refusal, match="pattern_too_small") as caught:
+            change(row, **said)
+        assert [error.field for error in caught.value.errors] == ["keepFree"]
+    assert change(row, keepFree=None, codePattern="####").keep_free is None
+    assert change(row, keepFree=10_000_000, codePattern=None, charset=None).keep_free == 10_000_000
+
+
+def test_a_gift_book_is_another_one() -> None:
+    """A book may name another book for gifts, but not itself, at PATCH either; null clears."""
+    row = make(giftBookId=str(UUID(int=8)))
+    assert answered(row)["giftBookId"] == str(UUID(int=8))
+    with pytest.raises(Refusal, match="invalid") as caught:
+        change(row, giftBookId=str(row.book_id))
+    assert [error.field for error in caught.value.errors] == ["giftBookId"]
+    assert change(row, giftBookId=None).gift_book_id is None
 
 
 @pytest.mark.parametrize("said", [{"totalCodes": 5}, {"bookId": "x"}, {"name": None}])

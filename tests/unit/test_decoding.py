@@ -1,10 +1,12 @@
 """A bad body is 400 where it can't be read and 422 where it makes no sense, and its field is named."""
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
 
+from service.domain.books import CreateBook
 from service.domain.decoding import convert, decode
 from service.domain.errors import Refusal
 from service.operations import assign, lock, redeem, rollback
@@ -179,3 +181,54 @@ def test_metadata_is_kept_as_it_was_said() -> None:
     kept = next(word for word in command.args if isinstance(word, bytes))
     assert kept == f'{{"metadata":{metadata}}}'.encode()
     assert msgspec.json.decode(kept)["metadata"]["a"][0] == "é😀"
+
+
+@pytest.mark.parametrize("kind", [CreateBook, redeem.RedeemRequest, redeem.ValidateRequest])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1_000", "_1", " 1", "1 ", "\\n1", "\\u00201", "1\\t", "1\u00a0", "1\u2003", "+1", "1e3", "1E-2", "1e999", ".5",
+        "5.", "- 1", "", "-", "\uff11", "\u0663", "\\u0663", "1\uff11.00", "--1",
+    ],
+)  # fmt: skip
+def test_an_amount_in_a_string_is_plain(kind: type[msgspec.Struct], text: str) -> None:
+    """Digits of ASCII, a point between them, a minus: what else Decimal takes is malformed, wherever an amount is."""
+    for name, field in _AMOUNTS[kind]:
+        with pytest.raises(Refusal) as told:
+            decode(msgspec.json.Decoder(kind), name.replace("?", f'"{text}"').encode())
+        assert (told.value.code, [error.field for error in told.value.errors]) == ("malformed", [field])
+
+
+@pytest.mark.parametrize("amount", ["1", "0", "-0", "007", "12.50", "1.5000000", "\\u0031", "0" * 100])
+def test_plain_amounts_are_read(amount: str) -> None:
+    """What is plain is read, an escaped digit as the digit that it is; so is a JSON number with an exponent."""
+    decoder = redeem.REDEEM.decoder
+    said = decode(decoder, f'{{"userId":"u","orderValue":"{amount}"}}'.encode())
+    assert said.order_value == Decimal(amount.replace("\\u0031", "1"))
+    assert decode(decoder, b'{"userId":"1e3","orderValue":1e3,"metadata":{"a":"1_000"}}').order_value == 1000
+
+
+def test_a_very_long_amount_is_invalid() -> None:
+    """A hundred characters are enough for any amount."""
+    body = '{"userId":"u","orderValue":"%s"}'
+    for text in ("0" * 101, "1." + "0" * 99):
+        with pytest.raises(Refusal) as told:
+            decode(redeem.REDEEM.decoder, (body % text).encode())
+        assert (told.value.code, told.value.errors[0].field) == ("invalid", "orderValue")
+
+
+_TIER = '{"from":1,"type":"fixed","value":1}'
+_TIERED = '{"name":"n","discount":{"type":"tiered","tiers":[' + _TIER + ',{"from":2,"type":"fixed","value":?}]}}'
+_ITEMS = '"items":[{"sku":"1e3","quantity":1,"unitPrice":"1"},{"sku":"a","quantity":1,"unitPrice":?}]}'
+_AMOUNTS: dict[type[msgspec.Struct], list[tuple[str, str]]] = {
+    CreateBook: [
+        ('{"name":"n","discount":{"type":"fixed","value":?}}', "discount.value"),
+        ('{"name":"n","discount":{"type":"buyXGetY","buy":1,"get":1,"maxAmount":?}}', "discount.maxAmount"),
+        (_TIERED, "discount.tiers[1].value"),
+    ],
+    redeem.RedeemRequest: [
+        ('{"userId":"u","orderValue":?}', "orderValue"),
+        ('{"userId":"u",' + _ITEMS, "items[1].unitPrice"),
+    ],
+    redeem.ValidateRequest: [('{"code":"c",' + _ITEMS, "items[1].unitPrice")],
+}

@@ -12,6 +12,7 @@ from service.domain.events import (
     Opened,
     Redeemed,
     RolledBack,
+    StockNotice,
     Unassigned,
     decided,
     entry_digest,
@@ -32,7 +33,15 @@ coupon = fields | {"code": CODE, "user": CALLERS, "at_ms": TIME}
 redemption = coupon | {"order": st.none() | CALLERS, "redemption_id": st.uuids().map(str)}
 events = st.one_of(
     st.builds(Opened, epoch=SOME, seq=st.just(0)),
-    st.builds(Assigned, **coupon),
+    st.builds(Assigned, **coupon, order=st.none() | CALLERS),
+    st.builds(
+        StockNotice,
+        **fields,
+        notice=st.sampled_from(["low", "out"]),
+        what=st.sampled_from(["codes", "uses"]),
+        left=SOME,
+        at_ms=TIME,
+    ),
     st.builds(Unassigned, **coupon),
     st.builds(
         Redeemed,
@@ -72,6 +81,17 @@ def test_a_redemption_is_read():
     assert (bare.order, bare.value_e4, bare.currency, bare.kept) == (None, None, None, None)
 
 
+def test_a_checkout_is_read():
+    """Three more words after a redemption's are the gift of the same user, order and time."""
+    event = parse(7, 9, R + b" 4 GIFT-1 99", b'{"ip":"203.0.113.7"}')
+    assert isinstance(event, Redeemed)
+    assert event.gift == Assigned(
+        epoch=7, seq=9, request=event.request, workspace=12, book=4, code="GIFT-1", user="user", order="o1",
+        at_ms=1_794_991_234_567,
+    )  # fmt: skip
+    assert decided(event).endswith(f" 1 4 GIFT-1 {keys.bucket('GIFT-1')}")
+
+
 def test_taking_back_is_told_from_giving():
     """`A` and `U` have the same words and are different events."""
     given, taken = (parse(7, 9, b"%b 12 3 CODE-1 ann 1794991234567 5" % kind, b"{}") for kind in (b"A", b"U"))
@@ -105,6 +125,11 @@ def test_buckets_are_written():
         (R.replace(b"CODE-1", b"CODE\xff1"), b"{}"),
         (f"B 1 2 CODE user o1 {ID} 5 2 1 1".encode(), b"{}"),
         (b"U 1 2 CODE user 5", b"{}"),
+        (b"A 1 2 CODE user 5 1 order", b"{}"),
+        (R + b" 4 CODE-2", b"{}"),
+        (R + b" 4 CODE-2 1 1", b"{}"),
+        (b"S 1 2 high codes 3 5", b"{}"),
+        (b"S 1 2 low users 3 5", b"{}"),
         (b"U 1 2 CODE user then 1", b"{}"),
     ],
 )

@@ -16,7 +16,8 @@ from service.domain.money import CURRENCY_DIGITS, LIMIT, check_currency, from_e4
 from service.domain.projection import DiscountRow, TierRow
 from service.domain.words import MAX_INT
 from service.hot.projection import _terms
-from service.operations.redeem import Item, RedeemRequest, _checked
+from service.operations.order import Item, order_amounts
+from service.operations.redeem import RedeemRequest
 from service.resources import LUA_DIR
 
 CASES = int(os.environ.get("SCRIP_MONEY_CASES", "60000"))
@@ -133,7 +134,7 @@ def any_lines(pick: random.Random, unit: int) -> list[Line]:
 def packed(lines: Sequence[Line]) -> str:
     """The items as a redeem passes them."""
     items = [Item(sku=sku, quantity=units, unit_price=Decimal(price).scaleb(-4)) for sku, units, price in lines]
-    return _checked(RedeemRequest(user_id="ann", items=items)).items
+    return order_amounts(RedeemRequest(user_id="ann", items=items)).items
 
 
 def asked(discount_of: Any, discount: DiscountRow, order: int, digits: int, lines: Sequence[Line] = ()) -> int:

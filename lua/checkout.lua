@@ -1,0 +1,93 @@
+--[[ checkout: redeem a coupon and give the order's gift, as one change; either may be missing.
+KEYS  1 gate         string  epoch and state, read first
+      2 workspace    string  its settings
+      3 idempotency  string  the key's entry
+      4 bucket       hash    code → book; none without a code
+      5 coupon       string  what is true of this code; none without one
+      6 orders       hash    order → places
+      7 outbox       stream  one event, and S where a book runs low or out
+      8 gifts        hash    order → its gift
+      9 books        hash    book's uuid → its number
+ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 order_bucket  7 token  8 value_e4  9 currency  10 redemption_id
+      11 request  12 digits (that the amounts need)  13 items  14 gift_book_id
+Reply {OK|REPEATED, record or "", its book_id or "", replayed, "digits (the workspace's) view-of-the-gift-or--"} or
+      {outcome, retry_ms}
+Event R with the gift's book, code and bucket; without a redemption A; without either K, where there is a key
+Cost  as redeem and assign_any together ]]
+-- @include gate outbox book coupon locks place holding money idempotency orders judge view state stock start redeeming
+-- @include assigning picking gifts
+
+local user, order, fingerprint = ARGV[4], ARGV[5], ARGV[1]
+local a = { user = user, order = order, order_bucket = ARGV[6], token = ARGV[7], value = ARGV[8], currency = ARGV[9],
+  id = ARGV[10], digits = ARGV[12], items = ARGV[13] }
+local r, reply, workspace, now
+if ARGV[2] ~= '-' then
+  r, reply = start(true, false)
+  if not r then return reply end
+  workspace, now = r.workspace, r.now
+else
+  reply, workspace, now = enter(redis.call('MGET', KEYS[1], KEYS[2], KEYS[3]), true, false)
+  if reply then return reply end
+end
+local wanted = given(ARGV[14])
+local number = wanted and redis.call('HGET', KEYS[9], wanted)
+if wanted and not number then return { OUT.book_not_found } end
+
+local before = r and redeemed_before(r, a, KEYS[6])
+local standing, its_book = gift_of(KEYS[8], order)
+local mine = standing and standing.user == user
+
+-- What both kinds of answer and the key's entry say.
+local function told(outcome, id, gift_view)
+  local rest = workspace.digits .. ' ' .. (gift_view or '-')
+  return outcome .. ' @' .. id .. ' ' .. rest, rest
+end
+
+if before or (mine and not r) then
+  local entry, rest = told(OUT.REPEATED, before or '', mine and view(standing, its_book, now))
+  if fingerprint ~= '-' then keep_entry(KEYS[3], fingerprint .. ' ' .. entry, workspace) end
+  local record = before and redis.call('GET', W .. 'r:' .. before)
+  return { OUT.REPEATED, record or '', record and r.book.id or '', 0, rest }
+end
+if r then
+  local no = redeem_refused(r, a)
+  if no then return no end
+elseif a.currency == '-' and tonumber(a.digits) > workspace.digits then
+  return { OUT.invalid }
+end
+if standing and not mine then return { OUT.order_already_used } end
+
+-- The gift and its book; nil where there is none to give, which doesn't stop the sale.
+local function choose_gift()
+  local id = r and r.book.gift_book or workspace.gift_book
+  number = number or id and redis.call('HGET', KEYS[9], id)
+  if not number then return nil end
+  local book = read_book(number)
+  local freed = r and r.c.user == user and r.max and r.c.uses + 1 >= r.max and 1 or 0
+  if book_refuses(book, now) or user_refuses(user, book, workspace, now, freed) then return nil end
+  return find_free(book, now, r and r.c.code), book
+end
+
+local gift, gift_book, gift_view
+if mine then gift_view = view(standing, its_book, now) else gift, gift_book = choose_gift() end
+if gift then gift_view = assigned_view(gift, gift_book, user, now) end
+local link = { order = order, bucket = a.order_bucket }
+
+local redeemed, decided = r and redeemed_event(r, a), nil
+if redeemed and gift then decided = redeemed .. ' ' .. gift_book.number .. ' ' .. gift.code .. ' ' .. gift.bucket
+elseif redeemed then decided = redeemed
+elseif gift then decided = assigned_event(gift, gift_book, user, now, link)
+elseif fingerprint ~= '-' then decided = 'K ' .. workspace_number() .. ' ' .. now end
+local entry, rest = told(OUT.OK, r and a.id or '', gift_view)
+entry = fingerprint ~= '-' and fingerprint .. ' ' .. entry or nil
+local event = decided and append(KEYS[7], decided, ARGV[11], entry)
+if decided and not event then return { OUT.recovering } end
+
+local record, took, gift_took = '', 0, 0
+if r then record, took = redeem(r, a, event, redeemed, ARGV[11]) end
+if gift then gift_took = apply_assign(gift, gift_book, user, now, link) end
+if gift and r and gift_book.number == r.book.number then took, gift_took = took + gift_took, 0 end
+if r then watch_stock(KEYS[7], r.book, now, took, 1) end
+if gift then watch_stock(KEYS[7], gift_book, now, gift_took, 0) end
+if entry then keep_entry(KEYS[3], entry, workspace) end
+return { OUT.OK, record, r and r.book.id or '', 0, rest }

@@ -1,0 +1,31 @@
+--[[ gift: give a user a random free coupon of a book, once for an order.
+KEYS  1 gate         string  epoch and state, read first
+      2 workspace    string  its settings
+      3 idempotency  string  the key's entry
+      4 gifts        hash    order → its gift
+      5 books        hash    book's uuid → its number
+      6 outbox       stream  one event, and S where the book runs low or out
+ARGV  1 fingerprint  2 book_id  3 user  4 order  5 order_bucket  6 request
+Reply {OK|REPEATED, view, "", replayed} or {outcome}
+Event A
+Cost  as assign_any, and at most 6 commands ]]
+-- @include gate outbox book coupon locks place holding idempotency view state stock assigning picking gifts
+
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
+local reply, workspace, now = enter(got, false, false)
+if reply then return reply end
+local number = redis.call('HGET', KEYS[5], ARGV[2])
+if not number then return { OUT.book_not_found } end
+local book, user, order = read_book(number), ARGV[3], ARGV[4]
+local given_before, its_book = gift_of(KEYS[4], order)
+if given_before then
+  if given_before.user ~= user or its_book.number ~= number then return { OUT.order_already_used } end
+  local payload = view(given_before, its_book, now)
+  if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.REPEATED, payload, workspace) end
+  return { OUT.REPEATED, payload, '', 0 }
+end
+local no = book_refuses(book, now) or user_refuses(user, book, workspace, now, 0)
+if no then return { no } end
+local c = find_free(book, now)
+if not c then return { OUT.out_of_stock } end
+return assign(c, book, workspace, now, user, KEYS[6], ARGV[6], { order = order, bucket = ARGV[5] })

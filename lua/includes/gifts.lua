@@ -1,0 +1,12 @@
+-- An order's gift, in the order's bucket `g:<bucket>`: '<code> <bucket> <user> <assigned_at>'. It stands while the coupon
+-- is that user's since then; an entry whose coupon was taken back is as good as none.
+
+-- The coupon that the order has as its gift, and its book.
+local function gift_of(key, order)
+  local text = redis.call('HGET', key, order)
+  if not text then return nil end
+  local code, bucket, user, at = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
+  local c = read_coupon(code, bucket, redis.call('GET', W .. 'c:' .. code))
+  if c.user ~= user or c.assigned_at ~= at then return nil end
+  return c, read_book(string.match(redis.call('HGET', W .. 'd:' .. bucket, code), '^%d+'))
+end

@@ -1,0 +1,24 @@
+-- Saying that a book runs low, or out: once for each crossing, by the event S. A crossing is seen in the counts before and
+-- after an assign or redeem, so nothing has to be remembered.
+
+local function cross(outbox, book, now, of, left, took)
+  local function say(notice)
+    append(outbox, 'S ' .. workspace_number() .. ' ' .. book.number .. ' ' .. notice .. ' ' .. of .. ' '
+      .. math.max(left, 0) .. ' ' .. now, '{}')
+  end
+  if book.low and left < book.low and left + took >= book.low then say('low') end
+  if left <= 0 and left + took > 0 then say('out') end
+end
+
+-- After a change that took so many free codes, and uses of the book's total. Locks don't count.
+local function watch_stock(outbox, book, now, codes, uses)
+  local key = W .. 'n:' .. book.number
+  if codes > 0 then
+    local n = redis.call('HMGET', key, 'codes', 'assigned', 'redeemed', 'exhausted', 'inactive')
+    local left = (n[1] or 0) - (n[2] or 0) - (n[3] or 0) - (n[4] or 0) - (n[5] or 0)
+    cross(outbox, book, now, 'codes', left, codes)
+  end
+  if uses > 0 and book.total then
+    cross(outbox, book, now, 'uses', book.total - redis.call('HGET', key, 'taken'), uses)
+  end
+end

@@ -1,0 +1,24 @@
+--[[ sweep_locks: forget locks that have expired, of coupons that nobody has touched since. Run by the worker alone.
+KEYS  1 gate       string  epoch and state, read first
+      2 workspace  string  its settings
+ARGV  1 book  2 set (u, p or a)
+Reply {OK, swept} or {outcome}
+Event none
+Cost  O(n) in the coupons, at most 20 of them: 15 commands each, and 3 for each of at most 20 locks on it ]]
+-- @include gate book coupon locks place
+
+local got = redis.call('MGET', KEYS[1], KEYS[2])
+local no = gate_refuses(got[1], true, true)
+if no then return { no } end
+if not got[2] then return { OUT.recovering } end
+local now = clock(read_workspace(got[2]))
+local book = read_book(ARGV[1])
+local due = redis.call('ZRANGEBYSCORE', W .. 'l:' .. ARGV[1] .. ':' .. ARGV[2], '-inf', now, 'LIMIT', 0, 20)
+for _, member in ipairs(due) do
+  local bucket, code = string.match(member, '^(%d+) (%S+)$')
+  local c = read_coupon(code, bucket, redis.call('GET', W .. 'c:' .. code))
+  local counted, set, score = place(c, book)
+  prune_locks(c, limit_of(c, book), now)
+  settle(c, book, counted, set, score)
+end
+return { OUT.OK, #due }

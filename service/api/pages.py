@@ -1,0 +1,65 @@
+"""The mock checkout: one static page of our own, which asks the API like any client."""
+
+import ipaddress
+from functools import cache
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from litestar import Request, Response, Router, get
+from litestar.static_files import create_static_files_router
+
+from service.api.context import Context
+from service.config import Settings
+
+DEMO_KEY = "demo_checkout"
+_CHECKOUT = Path(__file__).parents[1] / "pages" / "checkout"
+_NO_KEY = '<meta name="scrip-key" content="">'
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'self'; base-uri 'none'; object-src 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+def prefilled_key(settings: Settings) -> str:
+    """The API key that the page comes with: the demo's, which README names too, and only where nobody but this machine
+    is served by `scrip run` with its own database. Otherwise none, and the page asks for one."""
+    return DEMO_KEY if settings.embedded and _is_loopback(settings.host) else ""
+
+
+@get("/", include_in_schema=False)
+async def checkout(request: Request[Any, Any, Any]) -> Response[str]:
+    """The page. No credentials: it asks its user for a key."""
+    context: Context = request.app.state.context
+    return Response(_page(prefilled_key(context.settings)), media_type="text/html")
+
+
+def _with_headers(response: Any) -> Any:
+    response.headers.update(_HEADERS)
+    return response
+
+
+def pages() -> Router:
+    """`/checkout` and its files."""
+    files = create_static_files_router("/assets", [_CHECKOUT / "assets"], name="checkout", include_in_schema=False)
+    return Router("/checkout", route_handlers=[checkout, files], after_request=_with_headers)
+
+
+@cache
+def _page(key: str) -> str:
+    page = (_CHECKOUT / "index.html").read_text(encoding="utf-8")
+    before, found, after = page.partition(_NO_KEY)
+    if not found:
+        raise RuntimeError("the checkout page has no place for a key")
+    return f'{before}<meta name="scrip-key" content="{escape(key)}">{after}'
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,104 @@
+"""Complete a purchase: redeem its coupon and give its gift, as one change."""
+
+from typing import Annotated
+
+import msgspec
+import uuid_utils
+
+from service.domain import keys
+from service.domain.errors import Refusal, invalid
+from service.domain.money import CURRENCY_DIGITS, Money, from_e4
+from service.domain.outcomes import REPEATED
+from service.domain.words import Answer, OrderId, Request, UserId, own_id, word
+from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
+from service.operations.coupon import Coupon, Durability, coupon_of
+from service.operations.lock import LockToken
+from service.operations.order import Currency, Items, order_amounts
+from service.operations.redemption import Redemption, fields_of
+
+_NO_CODE = "-"
+
+
+class CheckoutRequest(Request):
+    """Who buys, which order, and with which coupon."""
+
+    user_id: UserId
+    order_id: OrderId
+    order_value: Money
+    currency: Currency | None = None
+    items: Items | None = None
+    code: Annotated[str | None, msgspec.Meta(description="The coupon's code, in any case.")] = None
+    lock_token: LockToken | None = None
+    gift_book_id: Annotated[
+        str | None,
+        msgspec.Meta(description="The book of the gift; else the redeemed book's `giftBookId`, else the workspace's."),
+    ] = None
+
+
+class Purchase(Answer):
+    """What came of a purchase; `gift` is null where there is none to give, or the user may have no more."""
+
+    redemption: Redemption | None
+    gift: Coupon | None
+    final_amount: str
+    durability: Durability
+
+
+def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
+    """Complete a purchase; its code is in the request."""
+    if request.lock_token is not None and request.code is None:
+        raise invalid("lockToken", "goes with a code")
+    caller, order = call.caller, word(request.order_id)
+    bought_with = _NO_CODE if request.code is None else code_of(request.code)
+    gift_book = None if request.gift_book_id is None else own_id(request.gift_book_id)
+    if request.gift_book_id is not None and gift_book is None:
+        raise Refusal("book_not_found")
+    value_e4, digits, items = order_amounts(request)
+    bucket, order_bucket, w = keys.bucket(bought_with), keys.bucket(order), caller.prefix
+    names = (
+        caller.gate,
+        f"{w}w",
+        idempotency_of(call),
+        f"{w}d:{bucket}",
+        f"{w}c:{bought_with}",
+        f"{w}o:{order_bucket}",
+        caller.outbox,
+        f"{w}g:{order_bucket}",
+        f"{w}x",
+    )
+    args = (
+        call.fingerprint,
+        bought_with,
+        bucket,
+        word(request.user_id),
+        order,
+        order_bucket,
+        word(request.lock_token),
+        value_e4,
+        request.currency or "-",
+        str(uuid_utils.uuid7()),
+        packed(call, "checkout"),
+        digits,
+        items,
+        word(None if gift_book is None else str(gift_book)),
+    )
+
+    def render(reply: Reply, durability: str) -> Rendered:
+        workspace_digits, _, gift = reply[4].partition(" ")
+        redemption = Redemption(**fields_of(reply[1], reply[2], False)) if reply[1] else None
+        final = redemption.final_amount if redemption else None
+        if final is None:
+            shown = CURRENCY_DIGITS[request.currency] if request.currency else int(workspace_digits)
+            final = from_e4(int(value_e4), shown)
+        body = Purchase(
+            redemption=redemption,
+            gift=None if gift == "-" else coupon_of(gift),
+            final_amount=final,
+            durability=durability,  # type: ignore[arg-type]
+        )
+        return Rendered(200 if reply[0] == REPEATED else 201, encode(body), bool(reply[3]))
+
+    return Command("checkout", names, args, render)
+
+
+CHECKOUT = Operation(("checkout",), CheckoutRequest, prepare, durable=True)

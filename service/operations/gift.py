@@ -1,0 +1,34 @@
+"""Give a user a free coupon of a book as the gift of an order, once."""
+
+from typing import Annotated
+
+import msgspec
+
+from service.domain import keys
+from service.domain.errors import Refusal
+from service.domain.words import OrderId, Request, is_caller_id, own_id, word
+from service.operations.assign import render
+from service.operations.base import Call, Command, Operation, idempotency_of, packed
+
+
+class GiftRequest(Request):
+    """Of which book, for which order."""
+
+    book_id: Annotated[str, msgspec.Meta(description="The book's id.")]
+    order_id: OrderId
+
+
+def prepare(call: Call, user: str, request: GiftRequest) -> Command:
+    """Give an order's gift."""
+    if not is_caller_id(user):
+        raise Refusal("not_found")
+    caller, book_id, order = call.caller, own_id(request.book_id), word(request.order_id)
+    if book_id is None:
+        raise Refusal("book_not_found")
+    bucket, w = keys.bucket(order), caller.prefix
+    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}g:{bucket}", f"{w}x", caller.outbox)
+    args = (call.fingerprint, str(book_id), word(user), order, bucket, packed(call, "gift"))
+    return Command("gift", names, args, render)
+
+
+GIFT = Operation(("checkout",), GiftRequest, prepare, durable=True)

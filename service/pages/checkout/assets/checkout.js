@@ -1,0 +1,393 @@
+// The mock checkout. An order has an id and an Idempotency-Key from its start, and both stay with this tab through a
+// reload: whatever is clicked twice, and whichever answer is lost, an order is paid once. Money is integers of cents.
+
+import { post, UNDECIDED, UNKNOWN, WORDS } from "./asking.js";
+
+const TICK_MS = 500;
+const CURRENCY = "USD";
+const ARTICLES = [
+  { sku: "beans", name: "Coffee beans, 1 kg", cents: 3200, quantity: 3 },
+  { sku: "cup", name: "Porcelain cup", cents: 1450, quantity: 2 },
+  { sku: "filter", name: "Filter papers, 100", cents: 690, quantity: 1 },
+];
+const MOST = 99;
+const STORED = "scrip.checkout";
+const MAYBE_PAID = "Nobody knows yet whether you have paid. Try again: you pay once.";
+
+const at = (id) => document.getElementById(id);
+const comesWith = document.querySelector('meta[name="scrip-key"]').content;
+const rows = new Map();
+let state = load();
+let busy = false; // a request that the buttons wait for
+let appraising = false; // a discount is being asked for
+let appraiseAgain = false; // the cart changed meanwhile
+let retry = null;
+
+// ---- what is kept
+
+function hex(bytes) {
+  return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (b) => b.toString(16).padStart(2, "0")).join("");
+}
+
+function newOrder() {
+  return {
+    id: `web-${hex(8)}`,
+    idempotencyKey: hex(16),
+    quantities: Object.fromEntries(ARTICLES.map((article) => [article.sku, article.quantity])),
+    code: "", // what stands in the box
+    coupon: null, // what is held: { code, token, until (ms, this clock), discount (cents, null: not known) }
+    sent: null, // the body of a payment whose outcome is not known, word for word
+    receipt: null,
+  };
+}
+
+function load() {
+  try {
+    const found = JSON.parse(sessionStorage.getItem(STORED));
+    if (found?.order?.id) return found;
+  } catch {
+    // Not ours, or broken: begin anew.
+  }
+  return { key: null, user: "ann", order: newOrder() };
+}
+
+function save() {
+  sessionStorage.setItem(STORED, JSON.stringify(state));
+}
+
+// ---- money and time
+
+function cents(text) {
+  const found = /^(\d{1,11})\.(\d\d)$/.exec(text);
+  if (!found) throw new Error(`not an amount in ${CURRENCY}: ${text}`);
+  return Number(found[1]) * 100 + Number(found[2]);
+}
+
+function decimal(amount) {
+  return `${Math.floor(amount / 100)}.${String(amount % 100).padStart(2, "0")}`;
+}
+
+function dollars(amount) {
+  return `$${decimal(amount)}`;
+}
+
+function clock(ms) {
+  const s = Math.ceil(ms / 1000);
+  return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
+}
+
+function valueOf(order) {
+  return ARTICLES.reduce((sum, article) => sum + article.cents * order.quantities[article.sku], 0);
+}
+
+// ---- what the shopper does
+
+function key() {
+  return state.key ?? comesWith;
+}
+
+function ask(path, body, headers) {
+  return post(key(), path, body, headers);
+}
+
+function orderFields(order) {
+  const bought = ARTICLES.filter((article) => order.quantities[article.sku] > 0);
+  return {
+    userId: state.user,
+    orderId: order.id,
+    orderValue: decimal(valueOf(order)),
+    currency: CURRENCY,
+    items: bought.map(({ sku, cents: price }) => ({ sku, quantity: order.quantities[sku], unitPrice: decimal(price) })),
+  };
+}
+
+// One at a time: what is clicked meanwhile is not done. The button that was used keeps the focus where it is still there.
+async function run(action) {
+  if (busy) return;
+  const focused = document.activeElement;
+  busy = true;
+  say();
+  render();
+  try {
+    await action();
+  } finally {
+    busy = false;
+    save();
+    render();
+    if (document.activeElement === document.body) (focused.checkVisibility() ? focused : at("pay")).focus();
+  }
+}
+
+async function apply() {
+  const order = state.order;
+  const code = order.code.trim();
+  if (!code) return say("Type a code first.");
+  const asked = await ask("/v1/coupons/validate", { code, ...orderFields(order) });
+  if (asked.status !== 200) return refuse(asked);
+  // What it takes to hold the code is what comes next.
+  const reasons = asked.body.reasons.filter((reason) => reason !== "lock_required");
+  if (reasons.length) return refuse({ status: 409, body: { code: reasons[0] } });
+
+  const lock = await ask(`/v1/coupons/lock/${encodeURIComponent(code)}`, { userId: state.user, orderId: order.id });
+  if (lock.status >= 300 || lock.status === 0) return refuse(lock);
+  const { code: held, lockToken: token, expiresAt } = lock.body;
+  // The server's `Date` is up to a second or two behind its clock: rather too short than too long.
+  order.coupon = { code: held, token, until: Date.now() + Date.parse(expiresAt) - lock.now - 2000, discount: null };
+  order.code = "";
+  save();
+  await appraise();
+  if (order.coupon?.discount != null) say("The code is held for you.", "good");
+}
+
+// Asks what the held coupon gives for the cart as it is; asks again where that has changed meanwhile.
+async function appraise() {
+  appraiseAgain = true;
+  if (appraising) return;
+  appraising = true;
+  try {
+    while (appraiseAgain && state.order.coupon) {
+      appraiseAgain = false;
+      const { order } = state;
+      const coupon = order.coupon;
+      coupon.discount = null;
+      render();
+      const fields = { code: coupon.code, lockToken: coupon.token, ...orderFields(order) };
+      const answer = await ask("/v1/coupons/validate", fields);
+      if (appraiseAgain || state.order.coupon !== coupon) continue;
+      if (answer.status !== 200) refuse(answer, "", appraise);
+      else if (answer.body.valid) {
+        coupon.discount = cents(answer.body.discountAmount ?? "0.00");
+        say();
+      } else if (answer.body.reasons[0] === "lock_lost") drop(order);
+      else refuse({ status: 409, body: { code: answer.body.reasons[0] } });
+    }
+  } finally {
+    appraising = false;
+    save();
+    render();
+  }
+}
+
+// The hold is over: the code goes back into the box.
+function drop(order) {
+  order.code = order.coupon.code;
+  order.coupon = null;
+  say(WORDS.lock_lost, "bad", "lock_lost");
+}
+
+// Whether the coupon is nobody's hold any more; otherwise says why not.
+async function release(order) {
+  if (!order.coupon) return true;
+  const { code, token } = order.coupon;
+  const answer = await ask(`/v1/coupons/unlock/${encodeURIComponent(code)}`, { lockToken: token });
+  const released = answer.status === 204 || answer.status === 404;
+  if (released) order.coupon = null;
+  else refuse(answer);
+  return released;
+}
+
+async function remove() {
+  const { code } = state.order.coupon;
+  if (await release(state.order)) say(`${code} is free again.`, "good");
+}
+
+async function leave() {
+  if (!(await release(state.order))) return;
+  begin();
+  say("You left without buying; nothing is held for you.", "good");
+}
+
+async function pay() {
+  const order = state.order;
+  const sentBefore = order.sent !== null;
+  const held = order.coupon ? { code: order.coupon.code, lockToken: order.coupon.token } : {};
+  order.sent ??= JSON.stringify({ ...orderFields(order), ...held });
+  save();
+  const answer = await ask("/v1/checkout", order.sent, { "Idempotency-Key": order.idempotencyKey });
+  if (answer.status === 200 || answer.status === 201) return thank(order, answer.body);
+  const { code } = answer.body;
+  if (UNKNOWN.has(code) || (sentBefore && UNDECIDED.has(answer.status))) return refuse(answer, MAYBE_PAID);
+  order.sent = null;
+  if (code === "lock_lost" && order.coupon) return drop(order);
+  refuse(answer, code === "idempotency_key_reused" ? "" : "You have not paid.");
+}
+
+function thank(order, { redemption, gift, finalAmount }) {
+  Object.assign(order, { sent: null, coupon: null });
+  order.receipt = {
+    code: redemption?.code ?? null,
+    discount: redemption?.discountAmount ?? "0.00",
+    total: finalAmount,
+    gift: gift && { code: gift.code, until: gift.expiresAt },
+  };
+  save();
+  render();
+  at("receipt-title").focus();
+}
+
+function begin(code = "") {
+  state.order = { ...newOrder(), code };
+  save();
+  say();
+  render();
+  at("cart-title").focus();
+}
+
+async function copy() {
+  const { code } = state.order.receipt.gift;
+  try {
+    await navigator.clipboard.writeText(code);
+    say(`${code} is copied.`, "good");
+  } catch {
+    getSelection().selectAllChildren(at("gift-code"));
+    say("The code is marked: copy it with your keyboard.");
+  }
+}
+
+// ---- what is shown
+
+// What a click on a button of its own can do again needs no `again`.
+function say(text = "", kind = "", code = "", again = null) {
+  retry = again;
+  at("message").dataset.kind = kind;
+  at("message-text").textContent = text;
+  if (code) {
+    const small = document.createElement("code");
+    small.textContent = code;
+    at("message-text").append(" ", small);
+  }
+  at("retry").hidden = again === null;
+}
+
+function refuse(answer, more = "", again = null) {
+  const { code, detail } = answer.body;
+  say([WORDS[code] ?? detail, more].filter(Boolean).join(" "), "bad", code, again);
+  if (answer.status === 401 || answer.status === 403) at("key-box").open = true;
+}
+
+function render() {
+  const { order } = state;
+  const { coupon, receipt, sent } = order;
+  at("shop").hidden = receipt !== null;
+  at("receipt").hidden = receipt === null;
+  at("order").textContent = order.id;
+  if (receipt) return renderReceipt(order.id, receipt);
+
+  const frozen = busy || sent !== null;
+  for (const { sku, cents: price } of ARTICLES) {
+    const row = rows.get(sku);
+    const quantity = order.quantities[sku];
+    if (document.activeElement !== row.input || frozen) row.input.value = quantity;
+    row.input.readOnly = frozen;
+    row.fewer.disabled = frozen || quantity === 0;
+    row.more.disabled = frozen || quantity === MOST;
+    row.sum.textContent = dollars(price * quantity);
+  }
+  at("user").value = state.user;
+  at("user").readOnly = frozen || coupon !== null;
+  at("code").value = order.code;
+  at("code").readOnly = frozen;
+  at("code-form").hidden = coupon !== null;
+  at("demo-codes").hidden = comesWith === "" || coupon !== null;
+  at("apply").disabled = frozen;
+  at("held").hidden = coupon === null;
+  at("remove").disabled = frozen;
+  if (coupon) at("held-code").textContent = coupon.code;
+
+  const value = valueOf(order);
+  const discount = coupon ? coupon.discount : 0;
+  at("value").textContent = dollars(value);
+  at("discount").textContent = discount === null ? "…" : discount ? `−${dollars(discount)}` : dollars(0);
+  at("total").textContent = discount === null ? "…" : dollars(value - discount);
+  at("pay").disabled = busy || (sent === null && (appraising || discount === null || value === 0));
+  at("pay").textContent = sent !== null ? "Try again" : discount === null ? "Pay" : `Pay ${dollars(value - discount)}`;
+  at("leave").disabled = frozen;
+  at("retry").disabled = busy;
+  tick();
+}
+
+function renderReceipt(id, { code, discount, total, gift }) {
+  at("receipt-order").textContent = id;
+  at("receipt-code").textContent = code ?? "none";
+  at("receipt-discount").textContent = dollars(cents(discount));
+  at("receipt-total").textContent = dollars(cents(total));
+  at("gift").hidden = at("use-gift").hidden = !gift;
+  if (!gift) return;
+  at("gift-code").textContent = gift.code;
+  at("gift-end").textContent = gift.until ? `Good until ${new Date(gift.until).toLocaleString()}.` : "";
+}
+
+function tick() {
+  const { order } = state;
+  if (!order.coupon) return;
+  const left = order.coupon.until - Date.now();
+  at("held-time").textContent = clock(Math.max(0, left));
+  if (left > 0 || busy || order.sent !== null) return;
+  drop(order);
+  save();
+  render();
+}
+
+// ---- the beginning
+
+function change(sku, quantity) {
+  const { order } = state;
+  if (busy || order.sent !== null) return;
+  order.quantities[sku] = Math.min(MOST, Math.max(0, Math.trunc(quantity) || 0));
+  save();
+  render();
+  if (order.coupon) appraise();
+}
+
+function makeRow({ sku, name, cents: price }) {
+  const made = at("article").content.cloneNode(true);
+  const [input, fewer, more] = ["input", ".fewer", ".more"].map((selector) => made.querySelector(selector));
+  made.querySelector(".name").textContent = name;
+  made.querySelector(".price").textContent = `${dollars(price)} each`;
+  input.setAttribute("aria-label", `How many: ${name}`);
+  fewer.setAttribute("aria-label", `One less: ${name}`);
+  more.setAttribute("aria-label", `One more: ${name}`);
+  input.addEventListener("input", () => change(sku, input.valueAsNumber));
+  input.addEventListener("blur", render);
+  fewer.addEventListener("click", () => change(sku, state.order.quantities[sku] - 1));
+  more.addEventListener("click", () => change(sku, state.order.quantities[sku] + 1));
+  rows.set(sku, { input, fewer, more, sum: made.querySelector(".sum") });
+  at("articles").append(made);
+}
+
+function onSubmit(id, action) {
+  at(id).addEventListener("submit", (event) => {
+    event.preventDefault();
+    action();
+  });
+}
+
+ARTICLES.forEach(makeRow);
+at("key").value = key();
+at("key-box").open = key() === "";
+at("key").addEventListener("input", () => {
+  state.key = at("key").value.trim() || null;
+  save();
+});
+at("user").addEventListener("input", () => {
+  state.user = at("user").value.trim();
+  save();
+});
+at("code").addEventListener("input", () => {
+  state.order.code = at("code").value;
+  save();
+});
+onSubmit("key-form", () => at("code").focus());
+onSubmit("code-form", () => run(apply));
+at("remove").addEventListener("click", () => run(remove));
+at("pay").addEventListener("click", () => run(pay));
+at("leave").addEventListener("click", () => run(leave));
+at("retry").addEventListener("click", () => retry && run(retry));
+at("copy").addEventListener("click", copy);
+at("again").addEventListener("click", () => begin());
+at("use-gift").addEventListener("click", () => begin(state.order.receipt.gift.code));
+save();
+render();
+if (state.order.sent !== null) say(MAYBE_PAID, "bad");
+else if (state.order.coupon) appraise();
+setInterval(tick, TICK_MS);

@@ -1,1 +1,0 @@
-"""The console and the checkout: templates and static files."""

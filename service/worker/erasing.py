@@ -1,0 +1,166 @@
+"""Deleting users: a pseudonym takes a user's place in Redis, then in Postgres (docs/decisions/0010)."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import asyncpg
+import structlog
+
+from service.domain.projection import UserRow
+from service.domain.times import to_ms
+from service.hot.erasing import Held, KeyChange, UserEraser, kept_entries, sweep_locks, without_users
+from service.hot.projection import RedisProjector
+from service.hot.scripts import ERASING, Scripts
+from service.hot.server import Server
+from service.record import erasing
+from service.record.erasing import Erasure
+from service.record.partitions import read_partition
+from service.record.pool import ERRORS
+from service.worker.catching_up import projector_of, runner_of
+
+LOOK_S = 0.1
+USERS_AT_ONCE = 100
+PATIENCE_S = 10.0
+"""How long to wait for the record, or for configuration on its way, before the whole is tried again."""
+POLL_S = 0.02
+SWEEP_S = 3600.0
+
+log = structlog.get_logger()
+
+
+class NotYet(Exception):
+    """What was decided or changed before is not where it has to be; to be tried again."""
+
+
+class Eraser:
+    """One for each partition that a worker keeps.
+
+    1. Take users that are to be erased, at most 100; a row in Postgres names each until step 7.
+    2. Put a cap without limit, of the version with which the user's row was deleted, over what an older change may
+       still write; and wait until Redis has seen every change up to that one.
+    3. In Redis, give the pseudonym the user's coupons, gifts and redemptions, as Postgres lists them: each with its
+       counts in one script, so that they are right at every moment.
+    4. From here on Redis decides nothing more under the old id about these. Wait until what it decided before is
+       recorded.
+    5. Replace the user in what idempotency keys answer, in Redis and in Postgres.
+    6. Replace the user in the facts. Before this Postgres still names the user, so a rebuilt Redis does, too, and all
+       of it is done again.
+    7. Take the cap away, leave an event of nobody's at the outbox's end, and forget the id in the row of step 1.
+
+    Every step finds done what is done: killed anywhere, the next worker begins anew and ends the same. Besides, once an
+    hour, forget locks that have expired and that nobody touched since.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, server: Server, scripts: Scripts) -> None:
+        self._pool, self._server = pool, server
+        self._scripts = Scripts(server.partition, scripts.epoch, scripts.nonce, ERASING)
+        self._run = runner_of(server, self._scripts)
+        self._projector: RedisProjector = projector_of(server, scripts)
+
+    async def load(self) -> None:
+        """Make the scripts known to the server."""
+        await self._server.load(self._scripts)
+
+    async def run(self) -> None:
+        """Work until cancelled, or until Redis is no longer ours; while Postgres is away, wait."""
+        await self.load()
+        sweep_at = time.monotonic()
+        while True:
+            try:
+                if users := await erasing.pending_erasures(self._pool, self._server.partition, USERS_AT_ONCE):
+                    await self.erase(users)
+                    continue
+            except NotYet as not_yet:
+                log.warning("erasing_waits", reason=str(not_yet))
+            except ERRORS as error:
+                log.warning("postgres_away", error=type(error).__name__)
+            if time.monotonic() >= sweep_at:
+                sweep_at = time.monotonic() + SWEEP_S
+                if swept := await sweep_locks(self._server, self._run):
+                    log.info("locks_swept", coupons=swept)
+            await asyncio.sleep(LOOK_S)
+
+    async def erase(self, users: Sequence[Erasure]) -> None:
+        """Steps 2 to 7. Raises NotYet."""
+        for user in users:
+            await self._cap(user)
+        await self._seen(max(user.version for user in users))
+        for user in users:
+            await self._replace_in_redis(user)
+        last = await self._recorded()
+        for workspace in {user.workspace for user in users}:
+            await self._replace_in_keys(workspace, [user for user in users if user.workspace == workspace], last)
+        for user in users:
+            await erasing.erase_facts(self._pool, user, last)
+        for user in users:
+            await self._eraser(user).finish(user.version)
+            if await erasing.finish_erasure(self._pool, user):
+                log.info("user_erased", workspace=user.workspace, pseudonym=user.pseudonym)
+
+    def _eraser(self, user: Erasure) -> UserEraser:
+        return UserEraser(self._run, user.partition, user.workspace, user.user_id, user.pseudonym)
+
+    async def _cap(self, user: Erasure) -> None:
+        row = UserRow(
+            workspace=user.workspace,
+            partition=user.partition,
+            version=user.version,
+            user_id=user.user_id,
+            max_coupons=None,
+            metadata={},
+            created_ms=0,
+        )
+        await self._projector.user(row)
+        await self._projector.seen(user.partition, user.version)
+
+    async def _seen(self, version: int) -> None:
+        async def seen() -> bool:
+            return await self._projector.last_seen(self._server.partition) >= version
+
+        await _until(seen, "a change before it is not in Redis")
+
+    async def _replace_in_redis(self, user: Erasure) -> None:
+        eraser = self._eraser(user)
+        async for page in erasing.assignments_of(self._pool, user):
+            await eraser.coupons(Held(row["code"], to_ms(row["assigned_at"]), row["order_id"]) for row in page)
+        async for page in erasing.codes_of(self._pool, user):
+            await eraser.coupons(Held(row["code"], to_ms(row["created_at"])) for row in page)
+        async for page in erasing.redemptions_of(self._pool, user):
+            await eraser.redemptions((str(row["redemption_id"]), row["metadata"]) for row in page)
+
+    async def _recorded(self) -> tuple[int, int]:
+        """The outbox's last event, once it is recorded."""
+        found = await self._server.command("XREVRANGE", self._server.outbox, "+", "-", "COUNT", 1)
+        if not found:
+            raise NotYet("there is no outbox")
+        epoch, _, seq = found[0][0].partition("-")
+        last = int(epoch), int(seq)
+
+        async def recorded() -> bool:
+            return (await read_partition(self._pool, self._server.partition)).cursor >= last
+
+        await _until(recorded, "what was decided before is not recorded")
+        return last
+
+    async def _replace_in_keys(self, workspace: int, users: Sequence[Erasure], last: tuple[int, int]) -> None:
+        pseudonyms = {user.user_id: user.pseudonym for user in users}
+        eraser = self._eraser(users[0])
+        async for page in kept_entries(self._server, workspace):
+            await eraser.entries(_changes(page, pseudonyms))
+        async for page in erasing.entries_with(self._pool, workspace, list(pseudonyms), last):
+            if changes := _changes(page, pseudonyms):
+                await erasing.change_entries(self._pool, workspace, changes)
+
+
+def _changes(page: Sequence[tuple[str, str]], pseudonyms: dict[str, str]) -> list[KeyChange]:
+    changes = (KeyChange(key, entry, without_users(entry, pseudonyms)) for key, entry in page)
+    return [change for change in changes if change.new != change.old]
+
+
+async def _until(reached: Callable[[], Awaitable[bool]], otherwise: str) -> None:
+    deadline = time.monotonic() + PATIENCE_S
+    while not await reached():
+        if time.monotonic() > deadline:
+            raise NotYet(otherwise)
+        await asyncio.sleep(POLL_S)

@@ -1,0 +1,122 @@
+-- name: begin_erasure
+-- Say that a user's data up to an event, and up to the codes that there are, shall get a pseudonym; one that was begun and
+-- isn't finished goes on with its own, and takes what came meanwhile.
+-- $1 workspace int  $2 partition int  $3 user text  $4 pseudonym text  $5 version bigint  $6 epoch bigint  $7 seq bigint
+INSERT INTO erasures AS old (workspace, partition, user_id, pseudonym, version, epoch, seq, position)
+VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce(pg_sequence_last_value(pg_get_serial_sequence('codes', 'position')), 0))
+ON CONFLICT (workspace, user_id) WHERE user_id IS NOT NULL DO UPDATE SET
+  version = excluded.version, position = excluded.position,
+  epoch = greatest(old.epoch, excluded.epoch),
+  seq = CASE WHEN (old.epoch, old.seq) > (excluded.epoch, excluded.seq) THEN old.seq ELSE excluded.seq END
+RETURNING pseudonym;
+
+-- name: change_entries
+-- Write entries of idempotency keys, where they are still as they were.
+-- $1 workspace int  $2 keys text[]  $3 old text[]  $4 new text[]
+UPDATE idempotency_keys SET entry = changed.new FROM unnest($2::text[], $3::text[], $4::text[]) AS changed (key, old, new)
+WHERE workspace = $1 AND idempotency_keys.key = changed.key AND entry = changed.old;
+
+-- name: change_quarantined
+-- Write an event that is kept apart.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 d bytea  $5 r bytea
+UPDATE quarantine SET d = $4, r = $5 WHERE partition = $1 AND epoch = $2 AND seq = $3;
+
+-- name: delete_user
+-- Forget what the merchant said of a user.
+-- $1 workspace int  $2 user text
+DELETE FROM users WHERE workspace = $1 AND user_id = $2;
+
+-- name: erase_assignments
+-- Put the pseudonym into a bounded number of a user's assignments up to an event.
+-- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 limit int
+UPDATE assignments SET user_id = $3, ip = NULL, user_agent = NULL WHERE (partition, epoch, seq) IN (
+  SELECT partition, epoch, seq FROM assignments WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($4, $5) LIMIT $6
+);
+
+-- name: erase_owner
+-- Put the pseudonym into a bounded number of the codes that the merchant made a user's, up to one.
+-- $1 workspace int  $2 user text  $3 pseudonym text  $4 position bigint  $5 limit int
+UPDATE codes SET owner_id = $3 WHERE workspace = $1 AND code IN (
+  SELECT code FROM codes WHERE workspace = $1 AND owner_id = $2 AND position <= $4 LIMIT $5
+);
+
+-- name: erase_redemptions
+-- Put the pseudonym into a bounded number of a user's redemptions up to an event, and into what took them back.
+-- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 limit int
+WITH theirs AS (
+  SELECT redemption_id FROM redemptions WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($4, $5) LIMIT $6
+), back AS (
+  UPDATE rollbacks SET user_id = $3, ip = NULL, user_agent = NULL FROM theirs
+  WHERE rollbacks.redemption_id = theirs.redemption_id
+)
+UPDATE redemptions SET user_id = $3, ip = NULL, user_agent = NULL FROM theirs
+WHERE redemptions.redemption_id = theirs.redemption_id;
+
+-- name: erase_unassignments
+-- Put the pseudonym where a user's coupons were taken back, but for those that came to the user of this name after the
+-- event, or after the code, up to which all is to be replaced. A bounded number, of those recorded up to a second event.
+-- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 position bigint
+-- $7 last_epoch bigint  $8 last_seq bigint  $9 limit int
+UPDATE unassignments SET user_id = $3, ip = NULL, user_agent = NULL WHERE (partition, epoch, seq) IN (
+  SELECT partition, epoch, seq FROM unassignments gone
+  WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($7, $8) AND NOT EXISTS (
+    SELECT FROM assignments a WHERE a.workspace = $1 AND a.user_id = $2 AND a.code = gone.code
+      AND (a.epoch, a.seq) > ($4, $5) AND (a.epoch, a.seq) < (gone.epoch, gone.seq)
+  ) AND NOT EXISTS (
+    SELECT FROM codes WHERE codes.workspace = $1 AND codes.code = gone.code AND owner_id = $2 AND position > $6
+  )
+  LIMIT $9
+);
+
+-- name: finish_erasure
+-- Forget whom the pseudonym is for; no row where the erasure was asked for again meanwhile.
+-- $1 workspace int  $2 pseudonym text  $3 version bigint
+UPDATE erasures SET user_id = NULL, finished_at = now() WHERE workspace = $1 AND pseudonym = $2 AND version = $3
+RETURNING pseudonym;
+
+-- name: is_erased
+-- Whether a pseudonym has replaced its user.
+-- $1 workspace int  $2 pseudonym text
+SELECT finished_at IS NOT NULL FROM erasures WHERE workspace = $1 AND pseudonym = $2;
+
+-- name: page_assignments_to_erase
+-- A user's assignments up to an event that Redis may know of, in order, after one.
+-- $1 workspace int  $2 user text  $3 epoch bigint  $4 seq bigint  $5 after_at timestamptz  $6 after_code text  $7 limit int
+SELECT code, assigned_at, order_id FROM assignments
+WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($3, $4) AND (unassigned_at IS NULL OR order_id IS NOT NULL)
+  AND (assigned_at, code) > ($5, $6)
+ORDER BY assigned_at, code LIMIT $7;
+
+-- name: page_codes_to_erase
+-- The codes that the merchant made a user's, up to one, in order, after one.
+-- $1 workspace int  $2 user text  $3 position bigint  $4 after_at timestamptz  $5 after_code text  $6 limit int
+SELECT code, created_at FROM codes
+WHERE workspace = $1 AND owner_id = $2 AND position <= $3 AND (created_at, code) > ($4, $5)
+ORDER BY created_at, code LIMIT $6;
+
+-- name: page_entries
+-- Entries of idempotency keys up to an event that hold one of these texts or are packed, in order, after a key.
+-- $1 workspace int  $2 texts text[]  $3 epoch bigint  $4 seq bigint  $5 after text  $6 limit int
+SELECT key, entry FROM idempotency_keys
+WHERE workspace = $1 AND key > $5 AND (epoch, seq) <= ($3, $4)
+  AND (entry LIKE '% z%' OR EXISTS (SELECT FROM unnest($2::text[]) AS found (said) WHERE strpos(entry, said) > 0))
+ORDER BY key LIMIT $6;
+
+-- name: page_quarantined
+-- Events of a partition that are kept apart, up to one, in order, after one.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 after_epoch bigint  $5 after_seq bigint  $6 limit int
+SELECT epoch, seq, d, r FROM quarantine
+WHERE partition = $1 AND (epoch, seq) <= ($2, $3) AND (epoch, seq) > ($4, $5) ORDER BY epoch, seq LIMIT $6;
+
+-- name: page_redemptions_to_erase
+-- A user's redemptions up to an event, in order, after one.
+-- $1 workspace int  $2 user text  $3 epoch bigint  $4 seq bigint  $5 after uuid  $6 limit int
+SELECT redemption_id, metadata::text AS metadata FROM redemptions
+WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($3, $4) AND redemption_id > $5
+ORDER BY redemption_id LIMIT $6;
+
+-- name: pending_erasures
+-- The users of a partition that are still to be erased, the oldest first.
+-- $1 partition int  $2 limit int
+SELECT workspace, partition, user_id, pseudonym, version, epoch, seq, position FROM erasures
+WHERE partition = $1 AND user_id IS NOT NULL ORDER BY started_at LIMIT $2;

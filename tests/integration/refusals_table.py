@@ -1,0 +1,260 @@
+"""What is refused, by which request: every refusal that can be reached, at every address that may answer it."""
+
+import copy
+from typing import Any, NamedTuple
+
+from tests.service_fixture import Service, new_code, new_id, ok
+
+Place = dict[str, str]
+
+NOBODYS = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
+"""An id that nothing has."""
+
+
+class Case(NamedTuple):
+    """A request and its refusal; `{held}` and the like stand for what `make_place` made."""
+
+    code: str
+    method: str
+    path: str
+    body: dict[str, Any] | bytes | None = None
+    field: str | None = None
+    kind: str = "application/json"
+    key: str = "demo_admin"
+
+    @property
+    def id(self) -> str:
+        """What a test calls it."""
+        said = "" if not self.body or self.method == "GET" else str(self.body)[:60].replace("[", "(").replace("]", ")")
+        return f"{self.code}: {self.method} {self.path} {said}".strip()
+
+
+def make_place(service: Service) -> Place:
+    """A situation for each refusal, ann and bob in them."""
+    place = {name: new_id() for name in ("ann", "bob", "full", "fresh")}
+    place |= {name: new_id("order") for name in ("taken", "undone", "given", "new")}
+    place |= {"rivals": ok(service.rival_manage.post("/v1/books", json={"name": "Theirs"}), 201)["bookId"]}
+    _make_books(service, place)
+    _use(service, place)
+    _lock(service, place)
+    aliases = {"book": "free_book", "code": "free", "user": "ann", "order": "taken", "redemption": "rolled"}
+    return place | {name: place[of] for name, of in aliases.items()}
+
+
+def _make_books(service: Service, place: Place) -> None:
+    past, future = "2026-01-01T00:00:00Z", "2036-01-01T00:00:00Z"
+    discount = {"type": "fixed", "value": 5, "minOrderValue": 10}
+    books: dict[str, tuple[int, dict[str, Any]]] = {
+        "free": (3, {}),
+        "off": (1, {}),
+        "dark": (1, {"status": "inactive"}),
+        "early": (1, {"validFrom": future}),
+        "late": (1, {"validUntil": past}),
+        "ended": (1, {}),
+        "unowned": (1, {"requireAssignment": True}),
+        "bobs": (1, {}),
+        "held": (1, {}),
+        "must": (1, {"requireLock": True}),
+        "used": (1, {}),
+        "spent": (1, {"maxRedemptionsPerCode": 2}),
+        "capped": (2, {"maxRedemptionsPerUser": 1}),
+        "sold": (2, {"maxRedemptions": 1}),
+        "priced": (1, {"discount": discount}),
+        "one": (2, {"maxCodesPerUser": 1}),
+        "empty": (0, {}),
+        "many": (2, {"maxCodesPerUser": None}),
+        "ceiling": (1, {"lockSeconds": 3600}),
+        "held_off": (1, {}),
+        "held_dark": (1, {}),
+        "owned_held": (1, {}),
+        "owned_used": (1, {}),
+        "owned_spent": (1, {"maxRedemptionsPerCode": 2}),
+        "undone_code": (1, {}),
+        "gifts": (2, {}),
+        "small": (0, {"codePattern": "R-######", "charset": "0123456789", "keepFree": 100, "status": "archived"}),
+        "windowed": (0, {"validFrom": "2027-01-01T00:00:00Z", "validUntil": "2027-02-01T00:00:00Z"}),
+    }
+    for name, (codes, said) in books.items():
+        made = [new_code() for _ in range(codes)]
+        place[f"{name}_book"] = service.book(*made, **said)
+        place |= {name + suffix: code for suffix, code in zip(("", "_2", "_3"), made, strict=False)}
+    ok(service.manage.patch(f"/v1/coupons/{place['off']}", json={"status": "inactive"}))
+    ok(service.manage.patch(f"/v1/coupons/{place['ended']}", json={"expiresAt": past}))
+    ok(service.manage.post("/v1/users", json={"userId": place["full"], "maxCoupons": 1}), 201)
+
+
+def _use(service: Service, place: Place) -> None:
+    ann, bob = place["ann"], place["bob"]
+
+    def assign(name: str, user: str) -> None:
+        ok(service.checkout.post(f"/v1/coupons/assign/{place[name]}", json={"userId": user}), 201)
+
+    def redeem(name: str, user: str, order: str | None = None) -> str:
+        body = {"userId": user, "orderId": order}
+        return ok(service.checkout.post(f"/v1/coupons/redeem/{place[name]}", json=body), 201)["redemptionId"]
+
+    for name, user in (("bobs", bob), ("one_2", ann), ("many_2", place["full"]), ("owned_held", ann),
+                       ("owned_used", ann), ("owned_spent", ann)):  # fmt: skip
+        assign(name, user)
+    redeem("used", ann, place["taken"])
+    for name, user in (("spent", bob), ("spent", bob), ("capped_2", ann), ("sold_2", bob), ("owned_used", ann),
+                       ("owned_spent", ann), ("owned_spent", ann)):  # fmt: skip
+        redeem(name, user)
+    place["rolled"] = redeem("undone_code", ann, place["undone"])
+    ok(service.manage.post(f"/v1/orders/{place['undone']}/rollback", json={}))
+    gift = {"bookId": place["gifts_book"], "orderId": place["given"]}
+    ok(service.checkout.post(f"/v1/users/{ann}/gifts", json=gift), 201)
+    place["key"] = new_id("key")
+    ok(service.manage.post("/v1/users", json={"userId": ann}, headers={"Idempotency-Key": place["key"]}), 201)
+
+
+def _lock(service: Service, place: Place) -> None:
+    for name, user in (("held", "bob"), ("ceiling", "ann"), ("held_off", "ann"), ("held_dark", "ann"),
+                       ("owned_held", "ann")):  # fmt: skip
+        made = service.checkout.post(f"/v1/coupons/lock/{place[name]}", json={"userId": place[user]})
+        place[f"{name}_token"] = ok(made, 201)["lockToken"]
+    ok(service.manage.patch(f"/v1/coupons/{place['held_off']}", json={"status": "inactive"}))
+    ok(service.manage.patch(f"/v1/books/{place['held_dark_book']}", json={"status": "inactive"}))
+
+
+def filled(template: Any, place: Place) -> Any:
+    """The template with the place's words in it."""
+    if isinstance(template, str):
+        return template.format_map(place) if "{" in template else template
+    if isinstance(template, dict):
+        return {name: filled(value, place) for name, value in template.items()}
+    return template
+
+
+def _posts(path: str, *refusals: tuple[str, dict[str, Any]], **common: Any) -> list[Case]:
+    """One address with several bodies; a `field` among them is the one that the refusal names, `code` is in the path
+    where that has a place for it."""
+    cases: list[Case] = []
+    for refusal, more in refusals:
+        body = copy.deepcopy(common) | more
+        at, field = path, body.pop("field", None)
+        if "{code}" in path:
+            at = path.replace("{code}", body.pop("code"))
+        cases.append(Case(refusal, "POST", at, body, field))
+    return cases
+
+
+_MISSING = ("coupon_not_found", {"code": "NO-SUCH-CODE"}), ("coupon_not_found", {"code": "a.b"})
+_WINDOW = (
+    ("coupon_inactive", {"code": "{off}"}),
+    ("book_inactive", {"code": "{dark}"}),
+    ("not_started", {"code": "{early}"}),
+    ("expired", {"code": "{late}"}),
+    ("expired", {"code": "{ended}"}),
+)
+_USES = (
+    *_WINDOW,
+    ("coupon_not_assigned", {"code": "{unowned}"}),
+    ("coupon_assigned_to_other", {"code": "{bobs}"}),
+    ("coupon_locked", {"code": "{held}"}),
+    ("coupon_redeemed", {"code": "{used}"}),
+    ("coupon_exhausted", {"code": "{spent}"}),
+    ("user_redemption_limit", {"code": "{capped}"}),
+    ("out_of_stock", {"code": "{sold}"}),
+    ("order_already_used", {"code": "{free}", "orderId": "{taken}"}),
+)
+_TOKENS = (
+    ("lock_lost", {"code": "{free}", "lockToken": "never-was"}),
+    ("lock_lost", {"code": "{held}", "lockToken": "{held_token}"}),
+    ("lock_required", {"code": "{must}"}),
+)
+_VALUES = (
+    ("currency_mismatch", {"code": "{priced}", "orderValue": 20, "currency": "EUR"}),
+    ("order_value_too_low", {"code": "{priced}", "orderValue": "9.99"}),
+    ("invalid", {"code": "{free}", "orderValue": "1.001", "field": "orderValue"}),
+)
+_ASSIGNED = (
+    ("book_inactive", {"bookId": "{dark_book}"}),
+    ("expired", {"bookId": "{late_book}"}),
+    ("user_code_limit", {"bookId": "{one_book}"}),
+    ("out_of_stock", {"bookId": "{empty_book}"}),
+    *(("book_not_found", {"bookId": no_book}) for no_book in (NOBODYS, "x", "{rivals}")),
+)
+
+HOT = (
+    *_posts("/v1/coupons/redeem/{code}", *_MISSING, *_USES, *_TOKENS, *_VALUES,
+            ("order_value_required", {"code": "{priced}"}), userId="{ann}", orderId="{new}"),
+    *_posts("/v1/coupons/lock/{code}", *_MISSING, *_USES, userId="{ann}", orderId="{new}"),
+    *_posts("/v1/checkout", *_MISSING, *_USES, *_TOKENS, *_VALUES,
+            *(("book_not_found", {"giftBookId": no_book}) for no_book in (NOBODYS, "x", "{rivals}")),
+            ("order_already_used", {"orderId": "{given}", "userId": "{bob}"}),
+            ("invalid", {"lockToken": "t", "field": "lockToken"}),
+            userId="{ann}", orderId="{new}", orderValue=100),
+    *_posts("/v1/coupons/extend/{code}", *_MISSING,
+            ("coupon_inactive", {"code": "{held_off}", "lockToken": "{held_off_token}"}),
+            ("book_inactive", {"code": "{held_dark}", "lockToken": "{held_dark_token}"}),
+            ("lock_lost", {"code": "{free}"}), ("lock_lost", {"code": "{held}"}),
+            ("lock_ceiling", {"code": "{ceiling}", "lockToken": "{ceiling_token}"}), lockToken="never-was"),
+    *_posts("/v1/coupons/unlock/{code}", *_MISSING, lockToken="never-was"),
+    *_posts("/v1/coupons/assign", *_ASSIGNED, ("user_coupon_limit", {"bookId": "{many_book}", "userId": "{full}"}),
+            userId="{ann}"),
+    *_posts("/v1/coupons/assign/{code}", *_MISSING, ("coupon_inactive", {"code": "{off}"}),
+            ("book_inactive", {"code": "{dark}"}), ("expired", {"code": "{late}"}), ("expired", {"code": "{ended}"}),
+            ("coupon_assigned_to_other", {"code": "{bobs}"}), ("coupon_locked", {"code": "{held}"}),
+            ("coupon_redeemed", {"code": "{used}"}), ("coupon_exhausted", {"code": "{spent}"}),
+            ("user_code_limit", {"code": "{one}"}), ("user_coupon_limit", {"code": "{free}", "userId": "{full}"}),
+            userId="{ann}"),
+    *_posts("/v1/users/{ann}/gifts", *_ASSIGNED,
+            ("order_already_used", {"bookId": "{free_book}", "orderId": "{given}"}), orderId="{new}"),
+    *_posts("/v1/users/{full}/gifts", ("user_coupon_limit", {"bookId": "{gifts_book}", "orderId": "{new}"})),
+    *_posts("/v1/users/{bob}/gifts", ("order_already_used", {"bookId": "{gifts_book}", "orderId": "{given}"})),
+    *_posts("/v1/users/a%20b/gifts", ("not_found", {"bookId": "{gifts_book}", "orderId": "{new}"})),
+    *_posts("/v1/coupons/unassign/{code}", *_MISSING, ("coupon_not_assigned", {"code": "{free}"}),
+            ("coupon_locked", {"code": "{owned_held}"}), ("coupon_redeemed", {"code": "{owned_used}"}),
+            ("coupon_exhausted", {"code": "{owned_spent}"})),
+    *(Case("redemption_not_found", "POST", f"/v1/redemptions/{no}/rollback", {}) for no in (NOBODYS, "x")),
+    Case("already_rolled_back", "POST", "/v1/redemptions/{rolled}/rollback", {}),
+    Case("already_rolled_back", "POST", "/v1/redemptions/{rolled}/rollback", {"restore": False, "reason": "again"}),
+    *(Case("order_not_found", "POST", f"/v1/orders/{no}/rollback", {}) for no in ("{new}", "a%20b")),
+    Case("already_rolled_back", "POST", "/v1/orders/{undone}/rollback", {"restore": False}),
+)  # fmt: skip
+
+_NO_BOOK = (NOBODYS, "x", "{rivals}")
+_CODES = {"codes": ["GOOD-1"]}
+_FIXED = {"discountType": "fixed", "discountValue": 5}
+
+OTHERS = (
+    *(Case("book_not_found", "GET", f"/v1/books/{no}{rest}") for no in _NO_BOOK
+      for rest in ("", "/stats", "/redemptions", "/redemptions.csv", "/codes", "/codes.csv", "/notices")),
+    *(Case("book_not_found", "PATCH", f"/v1/books/{no}", {"name": "x"}) for no in _NO_BOOK),
+    *(Case("book_not_found", "PATCH", f"/v1/books/{no}", {"maxRedemptionsPerCode": 2}) for no in _NO_BOOK),
+    *(Case("book_not_found", "POST", f"/v1/books/{no}/codes", _CODES) for no in _NO_BOOK),
+    *(Case("book_not_found", "POST", f"/v1/books/{no}/codes", b"code\nGOOD-1\n", kind="text/csv") for no in _NO_BOOK),
+    *(Case("book_not_found", "POST", f"/v1/books/{no}/codes/generate", {"count": 1}) for no in _NO_BOOK),
+    *(Case("book_not_found", "POST", "/v1/coupons/codes", {"bookId": no} | _CODES) for no in _NO_BOOK),
+    *(Case("coupon_not_found", "GET", f"/v1/coupons/{no}{rest}") for no in ("NO-SUCH-CODE", "a.b")
+      for rest in ("", "/redemptions")),
+    *(Case("coupon_not_found", "PATCH", f"/v1/coupons/{no}", {"status": "inactive"}) for no in ("NO-SUCH-CODE", "a.b")),
+    *(Case("job_not_found", "GET", f"/v1/jobs/{no}") for no in (NOBODYS, "x", "{free_book}")),
+    *(Case("not_found", "DELETE", f"/v1/keys/{no}") for no in (NOBODYS, "x")),
+    *(Case("not_found", method, f"/v1/users/a%20b{rest}", body) for method, rest, body in (
+        ("GET", "", None), ("GET", "/coupons", None), ("GET", "/redemptions", None), ("PATCH", "", {"maxCoupons": 1}),
+        ("DELETE", "", None))),
+    *(Case("not_found", method, "/v1/nothing/here", {}) for method in ("GET", "POST", "PATCH", "DELETE")),
+    *(Case("method_not_allowed", method, path, {}) for method, path in (
+        ("DELETE", "/v1/books"), ("PUT", "/v1/books/{free_book}"), ("PUT", "/v1/checkout"), ("GET", "/v1/checkout"),
+        ("DELETE", "/v1/coupons/{free}"), ("PATCH", "/v1/users"), ("GET", "/v1/coupons/redeem/{free}"))),
+    *(Case("code_exists", "POST", f"/v1/coupons/{kind}", {"code": "{used}"} | _FIXED | more) for kind, more in (
+        ("user-specific", {"userId": "{ann}"}), ("generate", {}), ("time-specific", {
+            "validFrom": "2026-01-01T00:00:00Z", "validUntil": "2036-01-01T00:00:00Z", "maxUsesPerUser": 1}))),
+    Case("forbidden", "POST", "/v1/test/clock", {"now": "2030-01-01T00:00:00Z"}),
+    Case("forbidden", "POST", "/v1/checkout", {"userId": "{ann}"}, key="demo_public"),
+    Case("forbidden", "PATCH", "/v1/workspace", {"couponsPerOrder": 2}, key="demo_manage"),
+    Case("unauthenticated", "POST", "/v1/checkout", {"userId": "{ann}"}, key="nobodys"),
+    Case("unauthenticated", "PATCH", "/v1/workspace", {"couponsPerOrder": 2}, key="nobodys"),
+    Case("too_large", "POST", "/v1/coupons/redeem/{free}", b" " * 65_537),
+    Case("too_large", "POST", "/v1/checkout", b" " * 65_537),
+    Case("too_large", "POST", "/v1/batch", b" " * ((1 << 20) + 1)),
+    *(Case("unsupported_media_type", "POST", path, b"userId=u", kind="application/x-www-form-urlencoded") for path in (
+        "/v1/coupons/redeem/{free}", "/v1/checkout", "/v1/books", "/v1/books/{free_book}/codes", "/v1/batch")),
+    *(Case("malformed", "POST", path, b"{", "body") for path in (
+        "/v1/coupons/redeem/{free}", "/v1/checkout", "/v1/books", "/v1/books/{free_book}/codes", "/v1/batch")),
+    Case("malformed", "POST", "/v1/books/{free_book}/codes", b"colour\nred\n", "header", kind="text/csv"),
+)  # fmt: skip
+
+CASES = HOT + OTHERS

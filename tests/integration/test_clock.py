@@ -1,0 +1,282 @@
+"""A test workspace's clock: windows, locks, lists and files go by it, and nobody else does."""
+
+import csv
+import io
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from service.record.workspaces import patch_workspace, read_workspace, workspace_named
+from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+
+_WINDOW = {"validFrom": "2040-01-01T00:00:00Z", "validUntil": "2040-02-01T00:00:00Z"}
+_WITHIN = "2040-01-15T00:00:00Z"
+
+
+class Lab:
+    """A test workspace."""
+
+    def __init__(self, service: Service, name: str) -> None:
+        self.service, self.name = service, name
+        self.client = service.make_workspace(name, "test")
+
+    def set(self, now: str | None, **headers: str) -> str:
+        """Set the clock; what it then says."""
+        return ok(self.client.post("/v1/test/clock", json={"now": now}, headers=headers))["now"]
+
+    def book(self, *codes: str, **said: Any) -> str:
+        """A new book's id."""
+        return self.service.book(*codes, client=self.client, **said)
+
+    def coupon(self, **said: Any) -> str:
+        """The code of a new coupon in a book of its own."""
+        code = new_code()
+        self.book(code, **said)
+        return code
+
+    def see(self, code: str) -> dict[str, Any]:
+        """The coupon."""
+        return ok(self.client.get(f"/v1/coupons/{code}"))
+
+    def ask(self, verb: str, code: str, **body: Any) -> httpx.Response:
+        """One request of the hot path."""
+        return self.client.post(f"/v1/coupons/{verb}/{code}", json=body)
+
+
+@pytest.fixture(scope="module")
+def shared_lab(service: Service) -> Lab:
+    """The test workspace of this module."""
+    return Lab(service, f"lab-{uuid4().hex}")
+
+
+@pytest.fixture
+def lab(shared_lab: Lab) -> Iterator[Lab]:
+    """The test workspace, on the real time before and after."""
+    yield shared_lab
+    shared_lab.set(None)
+
+
+def _time(text: str) -> datetime:
+    return datetime.fromisoformat(text)
+
+
+def _text(time: datetime) -> str:
+    return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def test_a_window_opens_and_closes_by_the_clock(lab: Lab) -> None:
+    """A coupon is redeemed from the first moment of its window to its end, which is not in it, forward and back."""
+    codes = [new_code() for _ in range(3)]
+    lab.book(*codes, **_WINDOW)
+    refused(lab.ask("redeem", codes[0], userId="ann"), 409, "not_started")
+    assert lab.set("2039-12-31T23:50:00Z") == "2039-12-31T23:50:00.000Z"
+    refused(lab.ask("redeem", codes[0], userId="ann"), 409, "not_started")
+
+    assert lab.set("2040-01-01T01:00:00+01:00") == "2040-01-01T00:00:00.000Z"
+    told = ok(lab.ask("redeem", codes[0], userId="ann"), 201)
+    assert "2040-01-01T00:00:00" <= told["redeemedAt"] < "2040-01-01T00:10:00"
+    lab.set(_WINDOW["validUntil"])
+    for verb in ("redeem", "lock", "assign"):
+        refused(lab.ask(verb, codes[1], userId="ann"), 409, "expired")
+    assert lab.see(codes[1])["status"] == "expired"
+    assert ok(lab.client.get(f"/v1/coupons/{codes[1]}/validate"))["reasons"] == ["expired"]
+
+    lab.set("2040-01-31T23:50:00Z")
+    ok(lab.ask("redeem", codes[1], userId="ann"), 201)
+    lab.set(None)
+    refused(lab.ask("redeem", codes[2], userId="ann"), 409, "not_started")
+
+
+def test_a_lock_ends_by_the_clock(lab: Lab) -> None:
+    """At the very millisecond of its end a lock is worth nothing, and the coupon is the next one's."""
+    code = lab.coupon()
+    held = ok(lab.ask("lock", code, userId="ann", orderId="A-1"), 201)
+    lab.set(_text(_time(held["expiresAt"]) - timedelta(minutes=1)))
+    refused(lab.ask("lock", code, userId="bob"), 409, "coupon_locked")
+    assert lab.see(code)["status"] == "locked"
+
+    lab.set(held["expiresAt"])
+    assert (lab.see(code)["status"], lab.see(code)["lock"]) == ("available", None)
+    spent = {"userId": "ann", "orderId": "A-1", "lockToken": held["lockToken"]}
+    refused(lab.ask("redeem", code, **spent), 409, "lock_lost")
+    refused(lab.ask("extend", code, lockToken=held["lockToken"]), 409, "lock_lost")
+    assert lab.ask("unlock", code, lockToken=held["lockToken"]).status_code == 204
+
+    next_one = ok(lab.ask("lock", code, userId="bob", orderId="B-1"), 201)
+    assert next_one["expiresAt"] > held["expiresAt"]
+    lab.set(None)
+    refused(lab.ask("redeem", code, **spent), 409, "lock_lost")
+    ok(lab.ask("redeem", code, userId="bob", orderId="B-1", lockToken=next_one["lockToken"]), 201)
+
+
+def test_going_back_never_sells_twice(lab: Lab) -> None:
+    """A lock that had ended lives again where nobody touched its coupon, and is worth nothing where somebody did."""
+    untouched, sold = lab.coupon(), lab.coupon()
+    held = {code: ok(lab.ask("lock", code, userId="ann"), 201)["lockToken"] for code in (untouched, sold)}
+    lab.set("2050-01-01T00:00:00Z")
+    ok(lab.ask("redeem", sold, userId="bob"), 201)
+    lab.set(None)
+    ok(lab.ask("redeem", untouched, userId="ann", lockToken=held[untouched]), 201)
+    answer = lab.ask("redeem", sold, userId="ann", lockToken=held[sold])
+    assert answer.status_code == 409
+    assert [lab.see(code)["redemptions"] for code in (untouched, sold)] == [1, 1]
+
+
+@pytest.mark.parametrize("now", ["1970-01-01T00:00:00Z", "4999-12-31T23:59:59.999Z"])
+def test_the_ends_of_time(lab: Lab, now: str) -> None:
+    """At both ends all goes on as ever, the longest lock included, and is recorded."""
+    longest = 2**31 - 1
+    code, user, order = lab.coupon(lockSeconds=longest, maxLockSeconds=longest), new_id(), new_id("order")
+    at = lab.set(now)
+    assert _time(at) == _time(now)
+    assigned = ok(lab.ask("assign", code, userId=user), 201)
+    assert assigned["assignedAt"][:4] in {at[:4], "5000"}
+    held = ok(lab.ask("lock", code, userId=user, orderId=order), 201)
+    assert timedelta(0) <= _time(held["expiresAt"]) - _time(at) - timedelta(seconds=longest) < timedelta(minutes=10)
+    made = ok(lab.ask("redeem", code, userId=user, orderId=order, lockToken=held["lockToken"]), 201)
+    ok(lab.client.post(f"/v1/redemptions/{made['redemptionId']}/rollback", json={"restore": False}))
+    history = lab.client.get(f"/v1/coupons/{code}/redemptions")
+    assert "Scrip-Lag-Seconds" not in history.headers
+    (past,) = ok(history)["items"]
+    assert past["redeemedAt"] == made["redeemedAt"]
+    assert ok(lab.client.get("/v1/ops/consistency"))["state"] == "open"
+
+
+def test_lists_and_files_go_by_the_clock(lab: Lab) -> None:
+    """Lists, exports, a user's coupons and how many it holds show as ended what has ended by the workspace's clock."""
+    early, late, user = new_code(), new_code(), new_id()
+    book = lab.book(early, late, validUntil=_WINDOW["validUntil"])
+    ok(lab.client.patch(f"/v1/coupons/{early}", json={"expiresAt": _WINDOW["validFrom"]}))
+    for code in (early, late):
+        ok(lab.ask("assign", code, userId=user), 201)
+
+    def seen() -> list[Any]:
+        listed = {item["code"]: item["status"] for item in ok(lab.client.get(f"/v1/books/{book}/codes"))["items"]}
+        file = csv.DictReader(io.StringIO(lab.client.get(f"/v1/books/{book}/codes.csv").text))
+        assert {row["code"]: row["status"] for row in file} == listed
+        expired = ok(lab.client.get(f"/v1/users/{user}/coupons", params={"status": "expired"}))["items"]
+        assert {item["code"] for item in expired} == {code for code in listed if listed[code] == "expired"}
+        of_status = ok(lab.client.get(f"/v1/books/{book}/codes", params={"status": "expired"}))["items"]
+        assert [item["code"] for item in of_status] == [code for code in listed if listed[code] == "expired"]
+        return [listed[early], listed[late], ok(lab.client.get(f"/v1/users/{user}"))["coupons"]]
+
+    assert seen() == ["assigned", "assigned", 2]
+    lab.set(_WITHIN)
+    assert seen() == ["expired", "assigned", 1]
+    lab.set(_WINDOW["validUntil"])
+    assert seen() == ["expired", "expired", 0]
+    lab.set(None)
+    assert seen() == ["assigned", "assigned", 2]
+
+
+def test_coupons_of_a_time_are_listed_by_the_clock(lab: Lab) -> None:
+    """A coupon of a time is among those that can be used now while its window is open by the workspace's clock."""
+    said = _WINDOW | {"maxUsesPerUser": 1, "code": new_code()}
+    ok(lab.client.post("/v1/coupons/time-specific", json=said), 201)
+
+    def listed() -> list[str]:
+        return [item["code"] for item in ok(lab.client.get("/v1/coupons/active/time-specific"))["items"]]
+
+    assert listed() == []
+    lab.set(_WINDOW["validFrom"])
+    assert listed() == [said["code"]]
+    lab.set(_WINDOW["validUntil"])
+    assert listed() == []
+
+
+def test_another_workspace_has_its_own_time(service: Service, lab: Lab) -> None:
+    """Moving a workspace's clock moves no other's, be it live or for tests."""
+    lab.set(_WITHIN)
+    ok(lab.ask("redeem", lab.coupon(**_WINDOW), userId="ann"), 201)
+    for client in (service.admin, service.trial):
+        code = new_code()
+        book = service.book(code, client=client, **_WINDOW)
+        refused(client.post(f"/v1/coupons/redeem/{code}", json={"userId": "ann"}), 409, "not_started")
+        lab.set("2041-01-01T00:00:00Z")
+        assert [item["status"] for item in ok(client.get(f"/v1/books/{book}/codes"))["items"]] == ["available"]
+
+
+@pytest.mark.parametrize("now", [None, _WITHIN])
+async def test_a_live_workspace_has_no_clock(service: Service, now: str | None) -> None:
+    """In a live workspace the clock can't be set, by a request or in Postgres."""
+    told = refused(service.operate.post("/v1/test/clock", json={"now": now}), 403, "forbidden")
+    assert told["detail"] == "Only a test workspace has a clock."
+    with pytest.raises(asyncpg.CheckViolationError):
+        await service.fetch("UPDATE workspaces SET clock_offset_ms = 1 WHERE name = 'demo'")
+    ((moved,),) = await service.fetch("SELECT count(*) FROM workspaces WHERE mode = 'live' AND clock_offset_ms <> 0")
+    assert moved == 0
+
+
+def test_only_operators_set_the_clock(lab: Lab) -> None:
+    """A key with every other scope is forbidden to."""
+    said = {"name": "no operator", "scopes": ["public", "checkout", "manage"]}
+    client = lab.service.client(ok(lab.client.post("/v1/keys", json=said), 201)["secret"])
+    refused(client.post("/v1/test/clock", json={"now": _WITHIN}), 403, "forbidden")
+    refused(lab.ask("redeem", lab.coupon(**_WINDOW), userId="ann"), 409, "not_started")
+
+
+@pytest.mark.parametrize("now", ["5000-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"])
+def test_a_refused_time_moves_nothing(lab: Lab, now: str) -> None:
+    """A time that the clock can't have leaves it where it was, and so does what is no time."""
+    lab.set(_WITHIN)
+    refused(lab.client.post("/v1/test/clock", json={"now": now}), 422, "invalid", "now")
+    refused(lab.client.post("/v1/test/clock", json={"now": "tomorrow"}), 400, "malformed", "now")
+    refused(lab.client.post("/v1/test/clock", json={"time": None}), 400, "malformed", "time")
+    ok(lab.ask("redeem", lab.coupon(**_WINDOW), userId="ann"), 201)
+
+
+def test_repeats_go_by_the_real_time(lab: Lab) -> None:
+    """A key that was used is known after any move, and a repeated move is answered as it was and moves nothing."""
+    code, key, moved = lab.coupon(), uuid4().hex, uuid4().hex
+    body, path = {"userId": new_id()}, f"/v1/coupons/redeem/{code}"
+    first = lab.client.post(path, json=body, headers={"Idempotency-Key": key})
+    at = lab.set("2050-01-01T00:00:00.123456Z", **{"Idempotency-Key": moved})
+    assert at == "2050-01-01T00:00:00.123Z"
+    again = lab.client.post(path, json=body, headers={"Idempotency-Key": key})
+    assert (again.content, again.headers["Idempotency-Replayed"]) == (first.content, "true")
+    lab.set(_WITHIN)
+    assert lab.set("2050-01-01T00:00:00.123456Z", **{"Idempotency-Key": moved}) == at
+    ok(lab.ask("redeem", lab.coupon(**_WINDOW), userId="ann"), 201)
+
+
+def test_nothing_said_is_the_real_time(lab: Lab) -> None:
+    """Without a time, or with null, the clock says what the server's does."""
+    lab.set(_WITHIN)
+    for body in ({}, {"now": None}):
+        before = datetime.now(UTC)
+        at = _time(ok(lab.client.post("/v1/test/clock", json=body))["now"])
+        assert before - timedelta(milliseconds=1) <= at <= datetime.now(UTC)
+    refused(lab.ask("redeem", lab.coupon(**_WINDOW), userId="ann"), 409, "not_started")
+
+
+async def test_a_clock_that_was_never_projected(lab: Lab) -> None:
+    """Where the process that moved the clock died after Postgres had it, the worker brings it to Redis."""
+    code = lab.coupon(**_WINDOW)
+    pool = await asyncpg.create_pool(lab.service.run.facts["databaseUrl"], min_size=1, max_size=1)
+    try:
+        number = await workspace_named(pool, lab.name)
+        assert number is not None
+        partition = (await read_workspace(pool, number)).partition
+        ahead = _time(_WITHIN) - datetime.now(UTC)
+        await patch_workspace(pool, number, partition, {"clock_offset_ms": ahead // timedelta(milliseconds=1)})
+    finally:
+        await pool.close()
+    until(lambda: lab.see(code)["status"] == "available" and lab.ask("redeem", code, userId="ann").status_code == 201)
+
+
+def test_a_rebuilt_redis_has_the_clock(own_service: Callable[[], Service]) -> None:
+    """A Redis that forgot everything is rebuilt with the clock as it was set."""
+    lab = Lab(own_service(), "lab")
+    code, seconds = lab.coupon(**_WINDOW), 60
+    refused(lab.ask("redeem", code, userId="ann"), 409, "not_started")
+    lab.set(_WITHIN)
+    with lab.service.redis() as client:
+        client.flushall()
+    until(lambda: lab.client.get(f"/v1/coupons/{code}").is_success, seconds)
+    told = ok(lab.ask("redeem", code, userId="ann"), 201)
+    assert _WITHIN[:10] == told["redeemedAt"][:10]

@@ -1,0 +1,255 @@
+"""Deleting a user over HTTP: nothing that is kept names the user, its address or its agent; everything else stands."""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+
+AGENT = "agent-of-the-deleted"
+
+
+class Past:
+    """A user with all that can be kept of one, in several books."""
+
+    def __init__(self, service: Service) -> None:
+        self.service, self.user, self.order = service, new_id(), new_id("order")
+        self.codes = [new_code() for _ in range(8)]
+        self.book = service.book(*self.codes, maxRedemptionsPerUser=3, maxCodesPerUser=9)
+        self.many = new_code()
+        self.second = service.book(self.many, maxRedemptionsPerCode=5, discount={"type": "percentage", "value": 10})
+        self.third = service.book()
+        self.owned = new_code()
+        upload = f"code,userId\n{self.owned},{self.user}\n"
+        path = f"/v1/books/{self.third}/codes"
+        ok(service.manage.post(path, content=upload, headers={"Content-Type": "text/csv"}))
+        self.asked: list[tuple[httpx.Client, str, Any, str]] = []
+        self._live()
+
+    def ask(self, client: httpx.Client, path: str, **body: Any) -> Any:
+        """A POST with a key of its own, from the user's agent."""
+        key = uuid4().hex
+        self.asked.append((client, path, body, key))
+        agent = "another" if body.get("userId") == "other" else AGENT
+        answer = client.post(path, json=body, headers={"Idempotency-Key": key, "User-Agent": agent})
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def _live(self) -> None:
+        user, order, codes = self.user, self.order, self.codes
+        buy, manage = self.service.checkout, self.service.manage
+        self.ask(manage, "/v1/users", userId=user, maxCoupons=20, metadata={"name": "x"})
+        for code in codes[:4]:
+            self.ask(buy, f"/v1/coupons/assign/{code}", userId=user)
+        self.ask(manage, f"/v1/coupons/unassign/{codes[3]}")
+        redeemed = self.ask(buy, f"/v1/coupons/redeem/{codes[0]}", userId=user, orderId=f"{order}-0")
+        self.stands = redeemed["redemptionId"]
+        self.ask(buy, f"/v1/coupons/redeem/{codes[4]}", userId=user, orderId=f"{order}-1")
+        self.ask(manage, f"/v1/orders/{order}-1/rollback", reason="again")
+        body = {"userId": user, "orderId": f"{order}-2", "orderValue": "20.00", "metadata": {"basket": 7}}
+        self.ask(buy, f"/v1/coupons/redeem/{self.many}", **body)
+        self.ask(buy, f"/v1/coupons/redeem/{self.many}", userId="other", orderId=f"{order}-3", orderValue=5)
+        operations = [{"op": "redeem", "code": codes[5], "userId": user, "orderId": f"{order}-4"}]
+        operations += [{"op": "validate", "code": codes[6], "userId": user}] * 30
+        self.ask(buy, "/v1/batch", operations=operations)
+
+    def seen(self) -> list[Any]:
+        """All that is told of the books."""
+        of = [f"/v1/books/{book}{what}" for book in (self.book, self.second) for what in ("/stats", "/redemptions")]
+        paths = [*of, *(f"/v1/coupons/{code}" for code in (*self.codes, self.many, self.owned))]
+        return [ok(self.service.admin.get(path)) for path in paths]
+
+
+def delete(service: Service, user: str) -> None:
+    """Ask for it, and be told that it is done."""
+    answer = service.manage.delete(f"/v1/users/{user}")
+    assert (answer.status_code, answer.content) == (204, b"")
+
+
+def recorded(service: Service) -> None:
+    """Wait until everything that was answered is recorded."""
+    until(lambda: ok(service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
+
+
+async def dump(service: Service) -> str:
+    """All keys and values of Redis, and of the outbox what stays after the next trim; all rows of Postgres."""
+    parts: list[Any] = []
+    with service.redis() as client:
+        for name in sorted(client.scan_iter(count=1000)):
+            match client.type(name):
+                case "string":
+                    value = client.get(name)
+                case "hash":
+                    value = client.hgetall(name)
+                case "set":
+                    value = sorted(client.smembers(name))
+                case "zset":
+                    value = client.zrange(name, 0, -1, withscores=True)
+                case _:
+                    value = client.xrevrange(name, count=1)
+            parts.append((name, value))
+    tables = await service.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
+    for (table,) in tables:
+        rows = await service.fetch(f"SELECT row_to_json(t)::text AS row FROM {table} t")
+        parts += [(table, row["row"]) for row in rows]
+    return json.dumps(parts, ensure_ascii=False)
+
+
+@pytest.fixture
+def own(own_service: Callable[[], Service]) -> Service:
+    """A service that nobody else uses."""
+    return own_service()
+
+
+async def test_nothing_names_the_user(own: Service) -> None:
+    """Neither id nor agent nor address is in any key, value or row; what the books tell is the same, of a pseudonym."""
+    past = Past(own)
+    before = past.seen()
+    delete(own, past.user)
+    after = past.seen()
+    (pseudonym,) = set(re.findall(r"deleted-[0-9a-f-]{36}", json.dumps(after)))
+    for told in before:
+        for item in told.get("items", []):
+            if item["userId"] == past.user:
+                item |= {"ipAddress": None, "userAgent": None}
+    assert after == json.loads(json.dumps(before).replace(f'"{past.user}"', f'"{pseudonym}"'))
+    recorded(own)
+    everything = await dump(own)
+    assert past.user not in everything
+    assert AGENT not in everything
+    left: list[Any] = []
+    for table in ("assignments", "unassignments", "redemptions", "rollbacks"):
+        sql = f"SELECT ip, user_agent FROM {table} WHERE user_id = $1"
+        left += await own.fetch(sql, pseudonym)
+    assert len(left) == 4 + 4 + 1 + 1
+    assert not any(value for row in left for value in row)
+    _stands(own, past, pseudonym)
+    await _rebuilt(own)
+
+
+def _stands(service: Service, past: Past, pseudonym: str) -> None:
+    """Limits, orders and keys are as they were; the user is new."""
+    buy, codes, user = service.checkout, past.codes, past.user
+    refused(buy.post(f"/v1/coupons/assign/{codes[1]}", json={"userId": user}), 409, "coupon_assigned_to_other")
+    refused(buy.post(f"/v1/coupons/redeem/{past.owned}", json={"userId": user}), 409, "coupon_assigned_to_other")
+    refused(buy.post(f"/v1/coupons/redeem/{codes[0]}", json={"userId": pseudonym}), 409, "coupon_redeemed")
+    used = {"userId": "new", "orderId": f"{past.order}-0"}
+    refused(buy.post(f"/v1/coupons/redeem/{codes[6]}", json=used), 409, "order_already_used")
+    for client, path, body, key in past.asked:
+        again = client.post(path, json=body, headers={"Idempotency-Key": key})
+        assert again.headers["Idempotency-Replayed"] == "true", path
+        assert user not in again.text
+        assert again.text.count("deleted-") == again.text.count(pseudonym)
+    known = ok(buy.get(f"/v1/users/{user}"))
+    assert (known["coupons"], known["maxCoupons"], known["metadata"], known["createdAt"]) == (0, None, {}, None)
+    assert ok(buy.get(f"/v1/users/{user}/redemptions"))["items"] == []
+    assert ok(buy.get(f"/v1/users/{user}/coupons"))["items"] == []
+    assert len(ok(buy.get(f"/v1/users/{pseudonym}/redemptions"))["items"]) == 4
+    assert {item["code"] for item in ok(buy.get(f"/v1/users/{pseudonym}/coupons"))["items"]} == {*codes[:3], past.owned}
+    back = ok(service.manage.post(f"/v1/redemptions/{past.stands}/rollback", json={}))
+    assert (back["userId"], back["ipAddress"], back["userAgent"]) == (pseudonym, None, None)
+
+
+async def _rebuilt(service: Service) -> None:
+    """A Redis that is rebuilt from Postgres holds the same."""
+
+    def held() -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        with service.redis() as client:
+            for name in client.scan_iter(match="{p0}:w*", count=1000):
+                kind = client.type(name)
+                if kind == "string":
+                    found[name] = re.sub(
+                        r'"ip":"[^"]*",?|"ua":"[^"]*",?|"key":"[^"]*","op":"[^"]*"', "", client.get(name)
+                    )
+                elif kind == "hash":
+                    found[name] = client.hgetall(name)
+                elif kind == "zset":
+                    found[name] = client.zrange(name, 0, -1, withscores=True)
+                else:
+                    found[name] = client.smembers(name)
+        return found
+
+    recorded(service)
+    before = held()
+    with service.redis() as client:
+        client.flushall()
+    until(lambda: not service.run.ready())
+    until(service.run.ready)
+    after = held()
+    assert {name for name in before if before[name] != after.get(name)} <= {name for name in before if ":i:" in name}
+    assert set(after) <= set(before)
+
+
+def test_again_and_never(service: Service) -> None:
+    """204 for who was deleted before, or never was; what can't be an id is not found; other scopes are refused."""
+    user = new_id()
+    for _ in range(2):
+        delete(service, user)
+    refused(service.manage.delete("/v1/users/a%20b"), 404, "not_found")
+    refused(service.manage.delete(f"/v1/users/{'x' * 101}"), 404, "not_found")
+    refused(service.checkout.delete(f"/v1/users/{user}"), 403, "forbidden")
+    refused(service.manage.delete(f"/v1/users/{user}?why=not"), 400, "malformed")
+
+
+def test_who_comes_back_and_goes_again(service: Service) -> None:
+    """The same id is a new user, with the workspace's defaults; deleted again, it has another pseudonym."""
+    codes, user, found = [new_code(), new_code()], new_id(), set()
+    service.book(*codes, maxCodesPerUser=1)
+    for code in codes:
+        ok(service.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": user}), 201)
+        delete(service, user)
+        found.add(ok(service.checkout.get(f"/v1/coupons/{code}"))["userId"])
+    assert len(found) == 2
+    assert all(name.startswith("deleted-") for name in found)
+    ok(service.manage.patch(f"/v1/users/{user}", json={"maxCoupons": 3}))
+    assert ok(service.manage.get(f"/v1/users/{user}"))["maxCoupons"] == 3
+    delete(service, user)
+    assert ok(service.manage.get(f"/v1/users/{user}"))["maxCoupons"] is None
+
+
+def test_another_workspace_keeps_its_user(service: Service) -> None:
+    """The same id of another workspace is another's user."""
+    user, code = new_id(), new_code()
+    made = ok(service.rival_manage.post("/v1/books", json={"name": "n"}), 201)["bookId"]
+    ok(service.rival_manage.post(f"/v1/books/{made}/codes", json={"codes": [code]}))
+    ok(service.rival_checkout.post(f"/v1/coupons/assign/{code}", json={"userId": user}), 201)
+    delete(service, user)
+    assert ok(service.rival_checkout.get(f"/v1/coupons/{code}"))["userId"] == user
+
+
+async def test_a_hundred_redeems_race_with_it(service: Service) -> None:
+    """However they come, each is the old user's or the new one's, and the counts are right."""
+    user, codes = new_id(), [new_code() for _ in range(120)]
+    book = service.book(*codes, maxRedemptionsPerUser=120)
+    for code in codes[:20]:
+        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": user, "orderId": f"o-{code}"}), 201)
+    headers = {"Authorization": "Bearer demo_admin"}
+    async with httpx.AsyncClient(base_url=service.run.url, headers=headers, timeout=30) as client:
+        asked = [
+            client.post(f"/v1/coupons/redeem/{code}", json={"userId": user, "orderId": f"o-{code}"})
+            for code in codes[20:]
+        ]
+        gone = client.delete(f"/v1/users/{user}")
+        answers = await asyncio.gather(*asked[:50], gone, *asked[50:])
+    assert {answer.status_code for answer in answers} == {201, 204}
+    recorded(service)
+    (old,) = await service.fetch("SELECT user_id FROM redemptions WHERE code = $1", codes[0])
+    counts = {
+        whose: len(await service.fetch("SELECT FROM redemptions WHERE user_id = $1", whose))
+        for whose in (user, old["user_id"])
+    }
+    assert (sum(counts.values()), counts[old["user_id"]] >= 20) == (120, True)
+    with service.redis() as redis:
+        for whose, count in counts.items():
+            ((_, text),) = [(name, redis.hgetall(name)) for name in redis.scan_iter(match=f"*:u:{whose}")] or [("", {})]
+            assert sorted(text.values()) == ([f"{count} {count}"] if count else [])
+    stats = service.stats(book)
+    assert (stats["redemptions"], stats["users"]) == (120, sum(count > 0 for count in counts.values()))
+    assert await service.fetch("SELECT * FROM quarantine") == []

@@ -1,0 +1,368 @@
+"""Erasing a user step by step: killed at each, raced by traffic, and rebuilt from Postgres in the middle."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from asyncpg.pool import Pool
+
+from service.domain.codes import CodeLine
+from service.domain.keys import outbox
+from service.hot.connection import connect
+from service.hot.deciding import Reply
+from service.hot.scripts import HOT, PROJECTION, Scripts
+from service.hot.server import Server
+from service.operations import assign, lock, redeem, rollback, unassign
+from service.record.changes import changes_since
+from service.record.codes import add_codes
+from service.record.erasing import begin_erasure, is_erased, pending_erasures
+from service.record.partitions import read_partition, take_lease
+from service.record.users import patch_user
+from service.worker import erasing, flush, opening
+from service.worker.catching_up import projector_of
+from service.worker.erasing import Eraser, NotYet
+from service.worker.flush import Flusher
+from tests.integration.flush_fixtures import has_recorded, running, until
+from tests.integration.test_opening_steps import Place, place
+
+__all__ = ["place"]  # a fixture, for pytest to find here
+
+TABLES = "assignments unassignments redemptions rollbacks codes users idempotency_keys quarantine erasures".split()
+
+
+class Killed(Exception):
+    """The worker dies here."""
+
+
+class Life:
+    """How many steps a worker has left; -1 for no end."""
+
+    def __init__(self, left: int = -1) -> None:
+        self.left = left
+
+    def step(self) -> None:
+        if self.left == 0:
+            raise Killed
+        self.left -= 1
+
+
+class MortalServer(Server):
+    """Redis, as long as the worker lives."""
+
+    life = Life()
+
+    async def command(self, *command: Any) -> Any:
+        self.life.step()
+        return await super().command(*command)
+
+    async def run(self, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
+        self.life.step()
+        return await super().run(scripts, script, names, args)
+
+
+class MortalPool:
+    """Postgres, as long as the worker lives."""
+
+    def __init__(self, pool: Pool, life: Life) -> None:
+        self._pool, self._life = pool, life
+
+    def __getattr__(self, name: str) -> Any:
+        self._life.step()
+        return getattr(self._pool, name)
+
+
+async def record(place: Place) -> None:
+    """Record everything."""
+    fence = await take_lease(place.pool, 0, uuid4().hex, 0)
+    assert fence is not None
+    flusher = Flusher(place.redis, place.pool, 0, fence)
+    await flusher.start()
+    while await flusher.step():
+        pass
+
+
+async def begin(place: Place, user: str) -> str:
+    """What DELETE does first."""
+    await record(place)
+    last = await place.decider.tail(0)
+    return await begin_erasure(place.pool, place.caller.workspace, 0, user, last)
+
+
+async def erase(place: Place, left: int = -1) -> None:
+    """What the worker does, which dies after so many steps. Raises Killed when it did."""
+    life = Life(left)
+    row = await read_partition(place.pool, 0)
+    connection = await connect(place.valkey_url, "tests")
+    server = MortalServer(connection, 0)
+    try:
+        scripts = Scripts(0, row.epoch, row.nonce, [*HOT, *PROJECTION])
+        eraser = Eraser(MortalPool(place.pool, life), server, scripts)  # type: ignore[arg-type]
+        await eraser.load()
+        server.life = life
+        while users := await pending_erasures(place.pool, 0, 100):
+            await eraser.erase(users)
+    finally:
+        connection.close()
+
+
+async def traces(place: Place, user: str) -> list[str]:
+    """Where something still names the user: keys of Redis but the outbox, and tables."""
+    found = []
+    async for name in place.redis.scan_iter():
+        if name.endswith(b":outbox"):
+            continue
+        kind: Any = await place.redis.type(name)
+        read = {b"string": "GET", b"hash": "HGETALL", b"set": "SMEMBERS"}.get(kind)
+        value = await (place.redis.execute_command(read, name) if read else place.redis.zrange(name, 0, -1))
+        if user in f"{name!r} {value!r}":
+            found.append(name.decode())
+    for table in TABLES:
+        rows = await place.pool.fetch(f"SELECT row_to_json({table})::text AS row FROM {table}")
+        found += [table for row in rows if user in row["row"]]
+    return found
+
+
+async def live(place: Place, user: str, n: int) -> str:
+    """All that can be of a user, but for locks; the id of a redemption that stands."""
+    for code in (f"A{n}-1", f"A{n}-2", f"A{n}-3"):
+        await place.do(assign.ASSIGN_CODE, code, f"a-{code}", userId=user)
+    await place.do(unassign.UNASSIGN, f"A{n}-2", f"u-{n}")
+    stands = await place.do(redeem.REDEEM, f"A{n}-4", f"r-{n}", userId=user, orderId=f"{n}-1", orderValue="10.00")
+    await place.do(redeem.REDEEM, f"A{n}-5", userId=user, orderId=f"{n}-2")
+    await place.do(rollback.ROLLBACK_ORDER, f"{n}-2", f"b-{n}")
+    await patch_user(place.pool, place.caller.workspace, 0, user, {"max_coupons": 50})
+    return json.loads(stands)["redemptionId"]
+
+
+async def stock(place: Place, rounds: int) -> None:
+    """Codes for so many users, each of whom owns one."""
+    for n in range(rounds):
+        lines = [CodeLine(f"A{n}-{k}") for k in range(1, 10)] + [CodeLine(f"A{n}-MINE", owner_id=f"zoe{n}-")]
+        await add_codes(place.pool, place.caller.workspace, 0, 1, lines)
+    await project(place)
+
+
+async def project(place: Place) -> None:
+    """Bring configuration to Redis, as the worker does."""
+    row = await read_partition(place.pool, 0)
+    connection = await connect(place.valkey_url, "tests")
+    projector = projector_of(Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*HOT, *PROJECTION]))
+    async for change in changes_since(place.pool, 0, await projector.last_seen(0)):
+        await opening.project(projector, 0, change)
+    connection.close()
+
+
+async def test_killed_at_each_step_and_begun_again(place: Place) -> None:
+    """Wherever the worker dies, whether Redis is lost then or not, the next one leaves nothing of the user."""
+    await stock(place, 60)
+    left, done = 0, False
+    while not done:
+        user = f"zoe{left}-"
+        await live(place, user, left)
+        await place.do(lock.LOCK, f"A{left}-1", f"l-{left}", userId=user)
+        pseudonym = await begin(place, user)
+        await project(place)
+        try:
+            await erase(place, left)
+            done = True
+        except Killed:
+            if left % 4 == 1:
+                await place.redis.flushall()
+                await place.open()
+                await place.learn()
+        assert await begin(place, user) == pseudonym or done
+        await erase(place)
+        assert await is_erased(place.pool, place.caller.workspace, pseudonym)
+        assert await traces(place, user) == []
+        owned = await place.pool.fetchval("SELECT owner_id FROM codes WHERE code = $1", f"A{left}-MINE")
+        assert owned == pseudonym
+        left += 1
+    assert left > 20
+    assert await place.pool.fetch("SELECT * FROM quarantine") == []
+
+
+async def test_a_rebuilt_redis_is_the_same(place: Place) -> None:
+    """After erasing, what Redis holds is what a rebuild from Postgres holds."""
+    await stock(place, 1)
+    redemption = await live(place, "zoe0-", 0)
+    pseudonym = await begin(place, "zoe0-")
+    await project(place)
+    await erase(place)
+    await record(place)
+    before = await place.everything()
+    await place.redis.flushall()
+    await place.open()
+    await place.learn()
+    assert await place.everything() == before
+    told = json.loads(await place.do(rollback.ROLLBACK, redemption))
+    assert (told["userId"], told["ipAddress"], told["userAgent"]) == (pseudonym, None, None)
+
+
+async def test_what_happens_while_it_is_erased_is_recorded(place: Place) -> None:
+    """Coupons taken back and redemptions rolled back before, between and after Redis and Postgres are erased: all are
+    recorded, and none names the user."""
+    await stock(place, 1)
+    redemption = await live(place, "zoe0-", 0)
+    await begin(place, "zoe0-")
+    await project(place)
+    await place.do(unassign.UNASSIGN, "A0-3")
+    await record(place)
+    left = 0
+    while await place.pool.fetchval("SELECT count(*) FROM assignments WHERE user_id = 'zoe0-'"):
+        with pytest.raises(Killed):
+            await erase(place, left)
+        left += 1
+        coupon: Any = await place.redis.get(f"{place.caller.prefix}c:A0-1")
+        if coupon is not None and b" deleted-" in coupon:
+            break
+    with pytest.raises(Killed):
+        await erase(place, left + 3)  # the owner's code and the redemptions, too
+    for code in ("A0-1", "A0-MINE"):
+        await place.do(unassign.UNASSIGN, code)
+    await place.do(rollback.ROLLBACK, redemption)
+    await place.do(assign.ASSIGN_CODE, "A0-1", userId="bob")
+    await record(place)
+    assert await place.pool.fetch("SELECT * FROM quarantine") == []
+    assert await place.pool.fetchval("SELECT count(*) FROM unassignments WHERE user_id LIKE 'deleted-%'") >= 1
+    await erase(place)
+    assert await traces(place, "zoe0-") == []
+    stands = "SELECT user_id FROM assignments WHERE unassigned_at IS NULL AND code = 'A0-1'"
+    assert [row["user_id"] for row in await place.pool.fetch(stands)] == ["bob"]
+
+
+async def test_who_comes_back_is_another(place: Place) -> None:
+    """What a user does after the deletion was asked for is a new user's, also where the old one's is being erased; the
+    next deletion gives another pseudonym."""
+    await stock(place, 1)
+    await live(place, "zoe0-", 0)
+    first = await begin(place, "zoe0-")
+    await project(place)
+    await place.do(unassign.UNASSIGN, "A0-3")
+    await place.do(assign.ASSIGN_CODE, "A0-3", userId="zoe0-")
+    await place.do(assign.ASSIGN_CODE, "A0-6", userId="zoe0-")
+    await place.do(unassign.UNASSIGN, "A0-6")
+    await place.do(redeem.REDEEM, "A0-7", userId="zoe0-", orderId="new")
+    await patch_user(place.pool, place.caller.workspace, 0, "zoe0-", {"max_coupons": 7})
+    await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("A0-NEW", owner_id="zoe0-")])
+    await record(place)
+    await project(place)
+    await erase(place)
+    w, who = place.caller.workspace, ("zoe0-", first)
+    for table, column, codes in (
+        ("assignments", "user_id", [["A0-3", "A0-6"], ["A0-1", "A0-2", "A0-3"]]),
+        ("unassignments", "user_id", [["A0-6"], ["A0-2", "A0-3"]]),
+        ("redemptions", "user_id", [["A0-7"], ["A0-4", "A0-5"]]),
+        ("rollbacks", "user_id", [[], ["A0-5"]]),
+        ("codes", "owner_id", [["A0-NEW"], ["A0-MINE"]]),
+    ):
+        sql = f"SELECT code FROM {table} WHERE workspace = $1 AND {column} = $2 ORDER BY code"
+        assert [[row["code"] for row in await place.pool.fetch(sql, w, user)] for user in who] == codes, table
+    counts: Any = await place.redis.hgetall(f"{place.caller.prefix}u:zoe0-")
+    assert (counts[b"a1"], counts[b"h1"], counts[b"r1"]) == (b"2", b"2", b"1 1")
+    assert counts[b"cap"].endswith(b" 7")
+    second = await begin(place, "zoe0-")
+    await project(place)
+    await erase(place)
+    assert (await traces(place, "zoe0-"), second == first) == ([], False)
+
+
+async def covered(place: Place, user: str) -> bool:
+    """Whether a cap without limit lies over what older changes may write."""
+    cap: Any = await place.redis.hget(f"{place.caller.prefix}u:{user}", "cap")
+    return cap is not None and cap.endswith(b" -")
+
+
+async def test_an_older_change_of_the_cap_comes_late(place: Place) -> None:
+    """A cap that was changed before the deletion doesn't come back, however late it is written to Redis."""
+    row = await patch_user(place.pool, place.caller.workspace, 0, "ann", {"max_coupons": 1})
+    await begin(place, "ann")
+    for life in range(20):
+        if await covered(place, "ann"):
+            break
+        with pytest.raises((Killed, NotYet)):
+            await erase(place, life)
+    assert await covered(place, "ann")
+    partition = await read_partition(place.pool, 0)
+    connection = await connect(place.valkey_url, "tests")
+    scripts = Scripts(0, partition.epoch, partition.nonce, [*HOT, *PROJECTION])
+    await projector_of(Server(connection, 0), scripts).user(row)
+    connection.close()
+    await project(place)
+    await erase(place)
+    assert await traces(place, '"ann"') == []
+    assert await place.redis.exists(f"{place.caller.prefix}u:ann") == 0
+
+
+async def test_it_waits_for_what_was_changed_and_decided_before(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An owner whose code is not in Redis yet, or events that are not recorded, make it wait; nothing is lost so."""
+    monkeypatch.setattr(erasing, "PATIENCE_S", 0.05)
+    await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-1", owner_id="zoe-")])
+    await begin(place, "zoe-")
+    with pytest.raises(NotYet):
+        await erase(place)
+    await project(place)
+    await place.do(assign.ASSIGN_CODE, "CODE-50", userId="bob")
+    with pytest.raises(NotYet):
+        await erase(place)
+    await record(place)
+    await erase(place)
+    assert await traces(place, "zoe-") == []
+
+
+async def test_events_kept_apart(place: Place) -> None:
+    """What is in quarantine names nobody either, and keeps the rest of what it says."""
+    w = place.caller.workspace
+    rows = [
+        (f"A {w} 1 CODE-1 zoe 5 9", '{"ip":"192.0.2.7","ua":"x","key":"k","op":"assign"}'),
+        (f"A {w + 1} 1 CODE-1 zoe 5 9", '{"ip":"192.0.2.7"}'),
+        (f"R {w} 1 CODE-1 zoe zoe", "no JSON"),
+        ("nonsense", "zo"),
+    ]
+    for seq, (d, r) in enumerate(rows):
+        await place.pool.execute(
+            "INSERT INTO quarantine (partition, epoch, seq, reason, d, r) VALUES (0, 0, $1, 'r', $2, $3)",
+            *(seq, d.encode(), r.encode()),
+        )
+    gone = await begin(place, "zoe")
+    await project(place)
+    await erase(place)
+    kept = await place.pool.fetch("SELECT d, r FROM quarantine ORDER BY seq")
+    assert [(row["d"].decode(), row["r"].decode()) for row in kept] == [
+        (f"A {w} 1 CODE-1 {gone} 5 9", '{"key":"k","op":"assign"}'),
+        rows[1],
+        (f"R {w} 1 CODE-1 {gone} zoe", "{}"),
+        rows[3],
+    ]
+
+
+async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing more happens, the outbox is left with its last entry, which is nobody's; not before its time."""
+    monkeypatch.setattr(flush, "BLOCK_MS", 5)
+    await begin(place, "ann")
+    await project(place)
+    await erase(place)
+    fence = await take_lease(place.pool, 0, uuid4().hex, 0)
+    assert fence is not None
+    flusher = Flusher(place.redis, place.pool, 0, fence)
+
+    async def length() -> int:
+        return await place.redis.xlen(outbox(0))
+
+    async def quiet() -> bool:
+        return await length() == 1
+
+    before = await length()
+    async with running(flusher):
+        await until(lambda: has_recorded(flusher, before - 1))
+        for _ in range(3):
+            await flusher.start()
+        assert await length() == before
+        monkeypatch.setattr(flush, "KEEP_S", -1)
+        await until(quiet)
+    left: Any = await place.redis.xrange(outbox(0))
+    ((_, fields),) = left
+    assert fields[b"d"].startswith(b"K ")
+    await flusher.start()
+    assert await flusher.step() == 0

@@ -1,0 +1,78 @@
+"""The checkout's page and files as they are served, and whom it gives a key to."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from service.api import pages
+from service.config import Settings
+from tests.service_fixture import Service, ok, refused
+
+_TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
+_FOLDER = Path(pages.__file__).parents[1] / "pages" / "checkout"
+
+
+def test_the_page(service: Service) -> None:
+    """Anybody gets it, with headers that let it load its own files, ask its own host, and nothing more."""
+    for path in ("/checkout", "/checkout/"):
+        answer = service.anonymous.get(path)
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+        policy = dict(part.split(" ", 1) for part in answer.headers["Content-Security-Policy"].split("; "))
+        assert policy["default-src"] == "'self'"
+        assert {policy[name] for name in ("base-uri", "object-src", "form-action", "frame-ancestors")} == {"'none'"}
+        assert "unsafe" not in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert ok(service.anonymous.get("/"))["checkout"] == "/checkout"
+
+
+def test_its_files(service: Service) -> None:
+    """Every file that the page or a script names is there, of its type and never guessed; nothing else is served."""
+    text = service.anonymous.get("/checkout").text
+    named = set(re.findall(r'(?:src|href)="(/checkout/[^"]+)"', text))
+    assert len(named) == 3
+    served = {f"/checkout/assets/{file.name}" for file in (_FOLDER / "assets").iterdir()}
+    assert named < served
+    for path in served:
+        answer = service.anonymous.get(path)
+        assert answer.status_code == 200
+        assert answer.headers["Content-Type"] == _TYPES[Path(path).suffix]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert "Content-Security-Policy" in answer.headers
+    for path in ("/checkout/assets/", "/checkout/assets/none.js", "/checkout/assets/%2e%2e/index.html"):
+        refused(service.anonymous.get(path), 404, "not_found")
+    refused(service.anonymous.post("/checkout"), 405, "method_not_allowed")
+
+
+def test_nothing_inline_and_nothing_from_elsewhere() -> None:
+    """No file holds an inline script, style or handler, which the policy would stop, or another host's address."""
+    for file in _FOLDER.rglob("*.*"):
+        text = file.read_text()
+        assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), file.name
+        assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=", text), file.name
+
+
+@pytest.mark.parametrize(
+    ("embedded", "host", "key"),
+    [
+        (True, "127.0.0.1", "demo_checkout"),
+        (True, "::1", "demo_checkout"),
+        (True, "localhost", "demo_checkout"),
+        (True, "0.0.0.0", ""),
+        (True, "192.0.2.1", ""),
+        (True, "shop.example", ""),
+        (False, "127.0.0.1", ""),
+    ],
+)
+def test_whom_it_gives_a_key(embedded: bool, host: str, key: str) -> None:
+    """The demo's key is in the page where the database is the embedded one and only this machine is served."""
+    assert pages.prefilled_key(Settings(embedded=embedded, host=host)) == key
+
+
+def test_where_the_key_is(service: Service) -> None:
+    """`scrip run` with its own database prefills the demo's key; the file itself, which others get, has none."""
+    assert '<meta name="scrip-key" content="demo_checkout">' in service.anonymous.get("/checkout").text
+    assert "demo_checkout" not in (_FOLDER / "index.html").read_text()
+    assert Settings().embedded is False

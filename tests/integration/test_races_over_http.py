@@ -1,0 +1,48 @@
+"""Each limit under two hundred requests at once, each on a connection of its own: exactly what it allows happens."""
+
+import contextlib
+
+import pytest
+
+from loadtests import races
+from loadtests.barrage import Barrage
+from loadtests.ground import Check, Ground
+from loadtests.rounds import RACES, Race
+from tests.service_fixture import Service
+
+AT_ONCE = 200
+
+
+@pytest.mark.parametrize("race", RACES, ids=lambda race: f"{race.limit}: {race.asked}")
+async def test_a_race(service: Service, race: Race) -> None:
+    """As many succeed as the limit allows, the others hear why not, and Redis and Postgres hold what was answered."""
+    with contextlib.closing(Barrage(service.run.url, "trial_admin")) as barrage:
+        check = await race.round(Ground(barrage, AT_ONCE))
+    assert check.seen == check.expected
+
+
+def test_every_limit_has_a_race() -> None:
+    """No limit of the contract is without one."""
+    limits = "code, user, user's codes, user's coupons, book, order, last code, last gift, gift, checkout"
+    assert {race.limit for race in RACES} == {*limits.split(", "), "idempotency key", "rollback"}
+
+
+async def test_the_command_says_what_differs(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where a round isn't as it should be, the table shows both, and the command fails."""
+    right = next(race for race in RACES if race.limit == "last code")
+
+    async def wrong(on: Ground) -> Check:
+        check = await right.round(on)
+        return Check(check.expected | {"assigned": 6}, check.seen)
+
+    monkeypatch.setattr(races, "RACES", [right])
+    assert await races.run(service.run.url, "trial_admin", 10, 2)
+    seen = "201 × 5, 409 out_of_stock × 5; assigned 5, recorded 5"
+    line = f"| last code | {right.asked} |"
+    assert capsys.readouterr().out.splitlines()[2] == f"{line} {seen} | 2 of 2: {seen} |"
+    monkeypatch.setattr(races, "RACES", [right, Race("last code", right.asked, wrong)])
+    assert not await races.run(service.run.url, "trial_admin", 10, 1)
+    wanted = seen.replace("assigned 5", "assigned 6")
+    assert capsys.readouterr().out.splitlines()[3] == f"{line} {wanted} | 1 of 1: {seen} |"

@@ -1,0 +1,245 @@
+"""Every refusal, reached over HTTP: the whole problem is told, and neither Redis nor Postgres holds a trace of it."""
+
+import json
+import re
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from service.api.hot import fingerprint
+from service.domain.outcomes import BY_CODE
+from tests.integration.nonsense_table import NONSENSE
+from tests.integration.refusals_table import CASES, HOT, Case, Place, filled, make_place
+from tests.integration.requests_table import REQUESTS
+from tests.running import Run
+from tests.servers import free_port
+from tests.service_fixture import Service, new_id, ok, refused, until
+
+ELSEWHERE = {
+    "recovering": "tests/faults/test_opening.py",
+    "behind": "tests/faults/test_workers.py",
+    "unavailable": "tests/faults/test_opening.py",
+    "outcome_unknown": "tests/integration/test_batch.py",
+}
+"""What takes a service that is hurt, and the test that hurts it."""
+
+UNREACHED = {
+    "internal": "it is a fault of ours",
+    "rate_limited": "requests are not limited yet",
+    "request_timeout": "slow requests are not ended yet",
+    "headers_too_large": "headers are not limited yet",
+}
+
+_EVERYWHERE = {*ELSEWHERE, *UNREACHED, "malformed", "unauthenticated", "forbidden", "too_large",
+               "unsupported_media_type", "invalid", "idempotency_key_reused", "request_in_progress"}  # fmt: skip
+"""What nearly every address may answer: other tests, and those of keys below, ask them all."""
+
+_TABLES = """
+SELECT relname FROM pg_class
+WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace ORDER BY relname"""
+_ROWS = "SELECT '{0}' AS name, count(*) AS rows, md5(string_agg({1}, ',' ORDER BY {1})) AS digest FROM {0} t"
+_WRITTEN = "t.xmin::text"
+"""Which transaction wrote a row: another one where anything was."""
+_MOVING = {"keys": "(to_jsonb(t) - 'last_used_at')::text", "partitions": "(to_jsonb(t) - 'lease_until')::text"}
+"""The rows of which a column is written now and then, without it."""
+
+
+class Stage:
+    """A service of its own with a situation for each refusal, and all that it holds."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.place: Place = {}
+        self._sql = ""
+        self._before: dict[Any, Any] = {}
+
+    async def make(self) -> "Stage":
+        """Make the situations, and wait until Postgres has them."""
+        self.place = make_place(self.service)
+        names = [row["relname"] for row in await self.service.fetch(_TABLES)]
+        assert {"books", "codes", "redemptions", "assignments", "config_versions", "jobs"} <= {*names}
+        self._sql = " UNION ALL ".join(_ROWS.format(name, _MOVING.get(name, _WRITTEN)) for name in names)
+        await self.settle()
+        return self
+
+    async def settle(self) -> None:
+        """Take what is held now for what should stay, once Postgres has all of it."""
+        until(lambda: "Scrip-Lag-Seconds" not in self.service.manage.get(f"/v1/users/{new_id()}/redemptions").headers)
+        self._before = await self.held()
+
+    async def held(self) -> dict[Any, Any]:
+        """All keys of Redis and all tables of Postgres."""
+        tables = {row["name"]: (row["rows"], row["digest"]) for row in await self.service.fetch(self._sql)}
+        return {**self.service.held(), **tables}
+
+    async def unchanged(self) -> None:
+        """Assert that nothing is otherwise than it was when this was last asked."""
+        before, self._before = self._before, await self.held()
+        names = before.keys() | self._before.keys()
+        assert [name for name in names if before.get(name) != self._before.get(name)] == []
+
+    def entry(self, key: str) -> bytes:
+        """The name under which Redis keeps an Idempotency-Key."""
+        known = self.place["key"].encode()
+        (name,) = (name for name in self._before if isinstance(name, bytes) and name.endswith(b":i:" + known))
+        return name.removesuffix(known) + key.encode()
+
+    def send(self, case: Case, key: str = "") -> httpx.Response:
+        """The case's request, with this Idempotency-Key."""
+        headers = {"Content-Type": case.kind} | ({"Idempotency-Key": key} if key else {})
+        body = case.body if isinstance(case.body, bytes) else json.dumps(filled(case.body, self.place)).encode()
+        content = None if case.body is None or case.method == "GET" else body
+        client = self.service.client(case.key)
+        return client.request(case.method, filled(case.path, self.place), content=content, headers=headers)
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage() -> Any:
+    """A service that does nothing but refuse."""
+    with tempfile.TemporaryDirectory(prefix="scrip-tests-", ignore_cleanup_errors=True) as folder:
+        run = Run(Path(folder) / "data", free_port())
+        service = Service(run)
+        try:
+            run.until_ready()
+            yield await Stage(service).make()
+        finally:
+            service.close()
+            if run.process.poll() is None:
+                run.end()
+
+
+@pytest.mark.parametrize("case", [*CASES, *NONSENSE], ids=lambda case: case.id)
+async def test_a_refusal_leaves_no_trace(stage: Stage, case: Case) -> None:
+    """It has its status, its code and its field, under an Idempotency-Key too, and changes nothing at all."""
+    status = BY_CODE[case.code].status
+    refused(stage.send(case), status, case.code, case.field)
+    if case.method == "POST":
+        for _ in range(2):
+            refused(stage.send(case, "of-a-refusal"), status, case.code, case.field)
+    await stage.unchanged()
+
+
+async def test_a_batch_of_refusals_leaves_no_trace(stage: Stage) -> None:
+    """Each refusal of the hot path is the same in a batch, and hundreds of them change nothing."""
+    ops = re.compile(r"/v1/coupons/(assign|lock|extend|unlock|redeem)(?:/(.*))?").fullmatch
+    found = [(case, match) for case in HOT if (match := ops(case.path))]
+    operations: list[Any] = []
+    for case, match in found:
+        named = {"code": match[2]} if match[2] else {}
+        operations.append({"op": match[1]} | filled({**named, **dict(case.body or {})}, stage.place))  # type: ignore[arg-type]
+    results = ok(stage.service.checkout.post("/v1/batch", json={"operations": operations}))["results"]
+    told = [(result["status"], result["body"]["code"]) for result in results]
+    assert told == [(BY_CODE[case.code].status, case.code) for case, _ in found]
+    assert len(told) > 50
+    await stage.unchanged()
+
+
+async def test_a_key_that_was_used_for_another_request(stage: Stage) -> None:
+    """At every address that takes an Idempotency-Key, one of another request is refused, whatever the request is."""
+    asked = 0
+    for case in _keyed(stage.service):
+        refused(stage.send(case, stage.place["key"]), 422, "idempotency_key_reused")
+        asked += 1
+    assert asked > 20
+    await stage.unchanged()
+
+
+async def test_a_key_whose_request_is_running(stage: Stage) -> None:
+    """The key of an upload that goes on is refused to the same request; when it has ended, it is answered alike."""
+    key, (address, _, port) = new_id("key"), stage.service.run.url.removeprefix("http://").partition(":")
+    path, text = f"/v1/books/{stage.place['empty_book']}/codes", b"no code\nnor this\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: scrip\r\nAuthorization: Bearer demo_admin\r\nContent-Type: text/plain\r\n"
+        f"Idempotency-Key: {key}\r\nConnection: close\r\nContent-Length: {len(text)}\r\n\r\n"
+    )
+    again = Case("request_in_progress", "POST", path, text, kind="text/plain")
+    with socket.create_connection((address, int(port)), timeout=10) as connection:
+        connection.sendall(head.encode() + text[:9])
+        until(lambda: stage.entry(key) in stage.service.held())
+        during = await stage.held()
+        refused(stage.send(again, key), 409, "request_in_progress")
+        assert await stage.held() == during
+        connection.sendall(text[9:])
+        assert connection.makefile("rb").readline().startswith(b"HTTP/1.1 200 ")
+    answer = stage.send(again, key)
+    assert (ok(answer)["invalid"], answer.headers["Idempotency-Replayed"]) == (2, "true")
+    await stage.settle()
+
+
+async def test_a_key_that_is_claimed(stage: Stage) -> None:
+    """Every address that takes an Idempotency-Key refuses one whose same request is running."""
+    key = new_id("key")
+    with stage.service.redis() as redis:
+        for case in _keyed(stage.service):
+            path, body = filled(case.path, stage.place), json.dumps(filled(case.body, stage.place)).encode()
+            asked: Any = SimpleNamespace(scope={"method": "POST", "path": path, "query_string": b""})
+            ends_ms = int(time.time() * 1000) + 60_000
+            redis.set(stage.entry(key).decode(), f"{fingerprint(asked, body)} c {ends_ms}")
+            during = await stage.held()
+            refused(stage.send(case, key), 409, "request_in_progress")
+            assert await stage.held() == during
+        redis.delete(stage.entry(key).decode())
+    await stage.unchanged()
+
+
+async def test_where_a_key_is_not_taken(stage: Stage) -> None:
+    """Validating takes no key: one that another request used stands in nobody's way."""
+    case = Case("", "POST", "/v1/coupons/validate", {"code": "{free}"})
+    assert ok(stage.send(case, stage.place["key"]))["valid"]
+    await stage.unchanged()
+
+
+def _keyed(service: Service) -> Iterator[Case]:
+    """A good request to each address that takes an Idempotency-Key."""
+    bodies = {asked.id: asked.good for asked in REQUESTS}
+    for path, item in service.anonymous.get("/schema/openapi.json").json()["paths"].items():
+        taken = [parameter["name"] for parameter in item.get("post", {}).get("parameters", [])]
+        if "Idempotency-Key" in taken and path != "/v1/test/clock":  # forbidden here, before anything else
+            named = re.sub(r"\{(\w+?)Id\}", r"{\1}", path)
+            yield Case("", "POST", named, bodies[f"POST {named}"])
+
+
+def test_every_refusal_is_reached(stage: Stage) -> None:
+    """Each code has a request here, or a test that hurts the service, or a reason."""
+    reached = {case.code for case in (*CASES, *NONSENSE)} | {"idempotency_key_reused", "request_in_progress"}
+    assert reached.isdisjoint({*ELSEWHERE, *UNREACHED})
+    assert reached | {*ELSEWHERE, *UNREACHED} == BY_CODE.keys()
+    root = Path(__file__).parents[2]
+    for code, path in ELSEWHERE.items():
+        assert f'"{code}"' in (root / path).read_text()
+
+
+def test_every_address_reaches_its_refusals(stage: Stage) -> None:
+    """What the OpenAPI document says that an operation refuses, has a request to that operation here, and nothing else
+    is refused by it."""
+    said: set[tuple[str, str]] = set()
+    operations: list[tuple[str, str]] = []
+    for path, item in stage.service.anonymous.get("/schema/openapi.json").json()["paths"].items():
+        for method, operation in item.items():
+            operations.append((method.upper(), path))
+            for status, answer in operation["responses"].items():
+                if not status.startswith("2"):
+                    codes = re.findall(r"^`(\w+)`: ", answer["description"], re.MULTILINE)
+                    said |= {(f"{method.upper()} {path}", code) for code in codes}
+    reached = {(_operation(case, operations), case.code) for case in (*CASES, *NONSENSE)}
+    of_ours = {pair for pair in reached if pair[0] and pair[1] not in {"method_not_allowed", "not_found"}}
+    assert of_ours - said == set()
+    assert {pair for pair in said - reached if pair[1] not in _EVERYWHERE} == set()
+
+
+def _operation(case: Case, operations: list[tuple[str, str]]) -> str:
+    """The operation that a case asks; empty where there is none."""
+    found = [
+        path
+        for method, path in operations
+        if method == case.method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", path), case.path)
+    ]
+    return f"{case.method} {min(found, key=lambda path: path.count('{'))}" if found else ""

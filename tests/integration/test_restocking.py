@@ -1,0 +1,260 @@
+"""Ordering codes for books that keep a stock: each lack once, whoever looks, and whatever is on its way."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, cast
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from service.domain.books import CreateBook, PatchBook
+from service.domain.codes import CodeLine
+from service.domain.decoding import convert
+from service.domain.errors import Refusal
+from service.domain.projection import BookRow, WorkspaceRow
+from service.hot.workspace import BookCounts, counts_of
+from service.record import books, codes, jobs, stock, workspaces
+from service.record.partitions import bump_config_version, ensure_partitions
+from service.record.pool import connect
+from service.worker import restocking
+from service.worker.restocking import Restocker
+
+
+@pytest_asyncio.fixture
+async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
+    pool = await connect(database_url, max_size=20)
+    await ensure_partitions(pool, 1)
+    yield pool
+    await pool.close()
+
+
+@pytest_asyncio.fixture
+async def workspace(pool: asyncpg.Pool) -> WorkspaceRow:
+    async with pool.acquire() as connection:
+        return await workspaces.create_workspace(connection, "shop")
+
+
+async def make(pool: asyncpg.Pool, row: WorkspaceRow, **said: Any) -> BookRow:
+    """A new book."""
+    wanted = convert({"name": "Sale"} | said, CreateBook)
+    return (await books.create_book(pool, row.workspace, row.partition, wanted))[0]
+
+
+async def kept_books(pool: asyncpg.Pool) -> list[stock.KeptBook]:
+    """All books that keep a stock."""
+    return await stock.page_kept_books(pool, 0, (0, 0), 100)
+
+
+async def only(pool: asyncpg.Pool) -> stock.KeptBook:
+    """The one book that keeps a stock."""
+    (kept,) = await kept_books(pool)
+    return kept
+
+
+async def make_codes(pool: asyncpg.Pool, job: jobs.JobRow, count: int) -> None:
+    """What Generator writes, and finishes once all is done."""
+    token = uuid4()
+    assert await jobs.take_job(pool, 0, token, 30)
+    async with pool.acquire() as connection, connection.transaction():
+        await _chunk(connection, job, token, count)
+    if job.done + count == job.requested:
+        await jobs.finish_job(pool, job.job_id, token)
+    else:
+        await jobs.release_job(pool, job.job_id, token)
+
+
+async def _chunk(connection: Any, job: jobs.JobRow, token: Any, count: int) -> None:
+    version = await bump_config_version(connection, 0)
+    lines = [CodeLine(f"G-{uuid4().hex.upper()}") for _ in range(count)]
+    await codes.insert_codes(connection, job.workspace, 0, job.parameters.book, version, lines)
+    await jobs.advance_job(connection, job.job_id, token, count, 30)
+
+
+async def running(pool: asyncpg.Pool) -> list[int]:
+    """What the running jobs were asked for."""
+    rows = await pool.fetch("SELECT requested FROM jobs WHERE status = 'running' ORDER BY job_id")
+    return [row["requested"] for row in rows]
+
+
+async def test_only_kept_books_are_paged(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """Books with keepFree, inactive ones among them, archived ones not; page by page, and each partition its own."""
+    first = await make(pool, workspace, keepFree=5)
+    await make(pool, workspace)
+    second = await make(pool, workspace, keepFree=6, status="inactive")
+    await make(pool, workspace, keepFree=7, status="archived")
+    third = await make(pool, workspace, keepFree=8)
+    found = await kept_books(pool)
+    assert [(kept.book_id, kept.version, kept.keep_free) for kept in found] == [
+        (row.book_id, row.version, row.keep_free) for row in (first, second, third)
+    ]
+    assert await stock.page_kept_books(pool, 0, (0, 0), 2) == found[:2]
+    assert await stock.page_kept_books(pool, 0, found[1].key, 2) == found[2:]
+    assert await stock.page_kept_books(pool, 1, (0, 0), 100) == []
+
+
+async def test_a_lack_is_ordered_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """Of ten workers that see the same lack, one orders it; what is free and what is coming isn't ordered."""
+    book = await make(pool, workspace, keepFree=50, codePattern="A-######", charset="0123456789ABCDEF")
+    kept = await only(pool)
+    made = await asyncio.gather(*(stock.order_missing(pool, kept, 0, 0) for _ in range(10)))
+    (job,) = [job for job in made if job]
+    assert (job.kind, job.requested, job.workspace) == ("generate", 50, workspace.workspace)
+    assert job.parameters == jobs.Generation(book=book.book, code_pattern="A-######", charset="0123456789ABCDEF")
+
+    await make_codes(pool, job, 20)
+    assert await stock.order_missing(pool, kept, 20, 20) is None
+    more = await stock.order_missing(pool, kept, 20, 15)
+    assert more is not None
+    assert more.requested == 5
+    assert await running(pool) == [50, 5]
+
+
+async def test_codes_on_their_way_are_not_ordered_again(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A count by a Redis that hasn't every recorded code orders nothing, be the job done or its codes uploaded."""
+    book = await make(pool, workspace, keepFree=50)
+    kept = await only(pool)
+    job = await stock.order_missing(pool, kept, 0, 0)
+    assert job is not None
+    await make_codes(pool, job, 50)
+    assert await running(pool) == []
+    for codes_, free in ((0, 0), (1, 1), (49, 49), (49, 0)):
+        assert await stock.order_missing(pool, kept, codes_, free) is None
+    assert await stock.order_missing(pool, kept, 50, 50) is None
+    await codes.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine("OWN-1")])
+    assert await stock.order_missing(pool, kept, 50, 20) is None
+    more = await stock.order_missing(pool, kept, 51, 21)
+    assert more is not None
+    assert more.requested == 29
+
+
+async def test_an_order_waits_for_codes_being_written(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """While codes of a book are being written, an order waits, and then sees them."""
+    await make(pool, workspace, keepFree=50)
+    kept = await only(pool)
+    job = await stock.order_missing(pool, kept, 0, 0)
+    assert job is not None
+    token = uuid4()
+    assert await jobs.take_job(pool, 0, token, 30)
+    waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%lock_kept_book%'"
+    async with pool.acquire() as connection:
+        async with connection.transaction():
+            await _chunk(connection, job, token, 50)
+            order = asyncio.create_task(stock.order_missing(pool, kept, 0, 0))
+            async with asyncio.timeout(10):
+                while not await pool.fetch(waits):
+                    assert not order.done()
+                    await asyncio.sleep(0.02)
+        assert await order is None
+    assert await running(pool) == [50]
+
+
+async def test_an_order_follows_the_book_as_it_is_now(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """What was said of the book since it was read counts: its number, its pattern, that it is archived."""
+    book = await make(pool, workspace, keepFree=50)
+    kept = await only(pool)
+
+    async def patch(**said: Any) -> None:
+        await books.patch_book(pool, workspace.workspace, 0, book.book_id, convert(said, PatchBook))
+
+    for said in ({"keepFree": None}, {"keepFree": 50, "status": "archived"}):
+        await patch(**said)
+        assert await stock.order_missing(pool, kept, 0, 0) is None
+    await patch(keepFree=10, status="active", codePattern="NEW-########")
+    job = await stock.order_missing(pool, kept, 0, 0)
+    assert job is not None
+    assert (job.requested, job.parameters.code_pattern) == (10, "NEW-########")
+
+
+async def test_a_pattern_without_room_orders_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A book whose pattern has no room for one more code gets none."""
+    book = await make(pool, workspace, keepFree=1, codePattern="####", charset="0123456789")
+    await codes.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine("OWN-1")])
+    with pytest.raises(Refusal, match="pattern_too_small"):
+        await stock.order_missing(pool, await only(pool), 1, 0)
+    assert await running(pool) == []
+
+
+class Seen:
+    """A projector that only knows how far it is."""
+
+    def __init__(self, version: int) -> None:
+        self.version = version
+
+    async def last_seen(self, partition: int) -> int:
+        return self.version
+
+
+class Counted(Restocker):
+    """A Restocker whose Redis has no codes at all; it remembers which books it counted."""
+
+    def __init__(self, pool: asyncpg.Pool, seen: Seen) -> None:
+        super().__init__(pool, cast("Any", None), cast("Any", None), cast("Any", seen), 0)
+        self.counted: list[int] = []
+
+    async def _count(self, kept: stock.KeptBook) -> BookCounts:
+        self.counted.append(kept.book)
+        return counts_of(["", *["0"] * 12, "USD"])
+
+
+async def test_a_look_is_bounded(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A look takes at most so many books, the next one goes on where it ended, and then from the first again."""
+    monkeypatch.setattr(restocking, "BOOKS_A_LOOK", 2)
+    numbers = [(await make(pool, workspace, keepFree=5)).book for _ in range(5)]
+    worker = Counted(pool, Seen(1000))
+    for wanted in (numbers[:2], numbers[2:4], numbers[4:], numbers[:2]):
+        worker.counted = []
+        await worker.look()
+        assert worker.counted == wanted
+    assert await running(pool) == [5] * 5
+
+
+async def test_a_book_that_redis_does_not_know_is_left_alone(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """A book is counted once Redis has it as it is now."""
+    book = await make(pool, workspace, keepFree=5)
+    seen = Seen(book.version - 1)
+    worker = Counted(pool, seen)
+    await worker.look()
+    assert worker.counted == []
+    seen.version += 1
+    await worker.look()
+    assert worker.counted == [book.book]
+
+
+async def test_failing_is_tried_again_a_minute_later(
+    pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a job that failed, or a pattern without room, a book rests; others don't; a change of it ends the rest."""
+    now = 1000.0
+    monkeypatch.setattr(restocking.time, "monotonic", lambda: now)
+    full = await make(pool, workspace, keepFree=2)
+    other = await make(pool, workspace, keepFree=3)
+    worker = Counted(pool, Seen(1000))
+    await worker.look()
+    assert await running(pool) == [2, 3]
+    token = uuid4()
+    failing = await jobs.take_job(pool, 0, token, 30)
+    assert failing is not None
+    await jobs.finish_job(pool, failing.job_id, token, ["No more."])
+    for _ in range(3):
+        await worker.look()
+    assert await running(pool) == [3]
+    now += restocking.REST_S - 1
+    worker.counted = []
+    await worker.look()
+    assert worker.counted == [other.book]
+    assert await running(pool) == [3]
+    now += 2
+    await worker.look()
+    assert await running(pool) == [3, 2]
+
+    taken = [await jobs.take_job(pool, 0, token, 30) for _ in range(2)]
+    (again,) = [job for job in taken if job and job.requested == 2]
+    await jobs.finish_job(pool, again.job_id, token, ["No more."])
+    await worker.look()
+    assert await running(pool) == [3]
+    said = convert({"codePattern": "B-########"}, PatchBook)
+    await books.patch_book(pool, workspace.workspace, 0, full.book_id, said)
+    await worker.look()
+    assert await running(pool) == [3, 2]

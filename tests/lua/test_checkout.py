@@ -1,0 +1,205 @@
+"""Checkout: a redemption and the order's gift, as one change."""
+
+from typing import Any
+
+import pytest
+
+from service.domain import keys
+from tests.shop import NOW_MS, Shop, tally, together
+
+TENTH: dict[str, Any] = {"type": "percentage", "value_e4": 100_000}
+
+
+async def test_coupon_and_gift_are_one_event(still: Shop) -> None:
+    """The coupon is redeemed, a code of its book's gift book assigned, and one event says both."""
+    gifts = await still.book("GIFT-1")
+    await still.book("CODE-1", discount=TENTH, gift_book_id=gifts.book_id)
+    status, body = await still.checkout("ann", "A-1", "20", code="code-1")
+    assert status == 201
+    assert body["redemption"]["discountAmount"] == "2.00"
+    assert "durability" not in body["redemption"]
+    assert (body["finalAmount"], body["durability"]) == ("18.00", "accepted")
+    assert (body["gift"]["code"], body["gift"]["userId"]) == ("GIFT-1", "ann")
+    events = [words for _, words in await still.events()]
+    assert [words[0] for words in events] == ["O", "R"]
+    assert events[1][16:] == [str(gifts.book), "GIFT-1", str(keys.bucket("GIFT-1"))]
+    assert (await still.gift(gifts, "ann", "A-1"))[0] == 200
+    assert (await still.stats(gifts))["assigned"] == 1
+
+
+async def test_a_repeat_answers_the_same(still: Shop) -> None:
+    """Without a key the order itself tells a repeat: 200, the same redemption and gift, nothing changed."""
+    gifts = await still.book("GIFT-1", "GIFT-2")
+    await still.book("CODE-1", gift_book_id=gifts.book_id)
+    _, first = await still.checkout("ann", "A-1", code="CODE-1")
+    before = await still.everything()
+    assert await still.checkout("ann", "A-1", code="CODE-1") == (200, first)
+    assert await still.everything() == before
+
+
+async def test_the_gifts_book_is_the_nearest_that_is_named(still: Shop) -> None:
+    """The request's, else the redeemed book's, else the workspace's."""
+    asked, books_own, workspaces = await still.book("ASKED-1"), await still.book("BOOKS-1"), await still.book("SPACE-1")
+    await still.put_workspace(gift_book_id=workspaces.book_id, coupons_per_order=9)
+    await still.book("CODE-1", "CODE-2", gift_book_id=books_own.book_id)
+    await still.book("CODE-3")
+    found = [
+        await still.checkout("ann", "A-1", code="CODE-1", giftBookId=str(asked.book_id)),
+        await still.checkout("ann", "A-2", code="CODE-2"),
+        await still.checkout("ann", "A-3", code="CODE-3"),
+    ]
+    assert [body["gift"]["code"] for _, body in found] == ["ASKED-1", "BOOKS-1", "SPACE-1"]
+    assert (await still.checkout("ann", "A-4"))[1]["gift"] is None
+
+
+async def test_without_a_code_there_is_just_the_gift(still: Shop) -> None:
+    """A purchase without a coupon gives the workspace's gift, in the currency that is named or the workspace's."""
+    gifts = await still.book("GIFT-1", "GIFT-2")
+    await still.put_workspace(gift_book_id=gifts.book_id)
+    status, body = await still.checkout("ann", "A-1", "19.9")
+    assert (status, body["redemption"], body["finalAmount"]) == (201, None, "19.90")
+    assert (await still.last_event())["d"].startswith("A ")
+    assert await still.checkout("ann", "A-1", "19.9") == (200, body)
+    assert (await still.checkout("ann", "A-2", "500", currency="JPY"))[1]["finalAmount"] == "500"
+    await still.refuses("invalid", still.checkout("ann", "A-3", "1.005"))
+    await still.refuses("invalid", still.checkout("ann", "A-3", "1.5", currency="JPY"))
+    await still.refuses("order_already_used", still.checkout("bob", "A-1"))
+
+
+async def test_with_neither_it_is_done_all_the_same(still: Shop) -> None:
+    """Nothing to redeem and no gift: the purchase is complete, nothing is changed; under a key it is remembered."""
+    before = await still.everything()
+    status, body = await still.checkout("ann", "A-1")
+    assert (status, body["redemption"], body["gift"], body["finalAmount"]) == (201, None, None, "10.00")
+    assert await still.everything() == before
+    _, first = await still.checkout("ann", "A-1", key="k")
+    assert (await still.last_event())["d"] == f"K 1 {NOW_MS}"
+    gifts = await still.book("GIFT-1")
+    await still.put_workspace(gift_book_id=gifts.book_id, currency="JPY", digits=0)
+    assert await still.checkout("ann", "A-1", key="k") == (201, {**first, "replayed": True})
+
+
+@pytest.mark.parametrize("why", ["empty", "inactive", "ended", "code limit", "coupon limit"])
+async def test_no_gift_doesnt_stop_the_sale(still: Shop, why: str) -> None:
+    """Where there is no gift to give, or the user may have no more, it is null, and stays so for a repeat."""
+    rules: dict[str, dict[str, Any]] = {
+        "inactive": {"status": "inactive"},
+        "ended": {"valid_until_ms": NOW_MS},
+        "code limit": {"max_codes_per_user": 1},
+    }
+    gifts = await still.book(*(() if why == "empty" else ("GIFT-1", "GIFT-2")), **rules.get(why, {}))
+    await still.book("CODE-1", gift_book_id=gifts.book_id)
+    if "limit" in why:
+        await still.assign("GIFT-2", "ann")
+    if why == "coupon limit":
+        await still.user("ann", 1)
+    status, body = await still.checkout("ann", "A-1", code="CODE-1")
+    assert (status, body["gift"], body["redemption"]["code"]) == (201, None, "CODE-1")
+    await still.change(gifts, status="active", valid_until_ms=None, max_codes_per_user=None)
+    await still.add(gifts, "GIFT-3")
+    await still.user("ann", None)
+    assert await still.checkout("ann", "A-1", code="CODE-1") == (200, body)
+
+
+async def test_a_refused_coupon_gives_no_gift(still: Shop) -> None:
+    """Each refusal of redeem is one of checkout, and nothing is changed."""
+    gifts = await still.book("GIFT-1")
+    book = await still.book(
+        "CODE-1", "CODE-2", discount=TENTH | {"min_order_value_e4": 200_000}, gift_book_id=gifts.book_id
+    )
+    await still.refuses("order_value_too_low", still.checkout("ann", "A-1", "19.99", code="CODE-1"))
+    await still.refuses("currency_mismatch", still.checkout("ann", "A-1", "20", code="CODE-1", currency="EUR"))
+    await still.refuses("coupon_not_found", still.checkout("ann", "A-1", "20", code="NO-SUCH"))
+    await still.refuses("coupon_not_found", still.checkout("ann", "A-1", "20", code="no"))
+    await still.refuses("lock_lost", still.checkout("ann", "A-1", "20", code="CODE-1", lockToken="gone"))
+    await still.refuses("invalid", still.checkout("ann", "A-1", "20", lockToken="gone"))
+    await still.lock("CODE-1", "bob")
+    await still.refuses("coupon_locked", still.checkout("ann", "A-1", "20", code="CODE-1"))
+    await still.checkout("ann", "A-1", "20", code="CODE-2")
+    await still.refuses("coupon_redeemed", still.checkout("ann", "A-2", "20", code="CODE-2"))
+    await still.change(book, status="inactive")
+    await still.refuses("book_inactive", still.checkout("ann", "A-2", "20", code="CODE-1"))
+
+
+async def test_an_unknown_gift_book_is_refused(still: Shop) -> None:
+    """Of a book that is named and isn't there, nothing is bought."""
+    await still.book("CODE-1")
+    for book_id in ("0190a7e0-0000-7000-8000-000000000000", "none"):
+        await still.refuses("book_not_found", still.checkout("ann", "A-1", code="CODE-1", giftBookId=book_id))
+
+
+async def test_it_spends_the_lock(still: Shop) -> None:
+    """The holder's lock is used up, by its token or by user and order."""
+    await still.book("CODE-1", "CODE-2", require_lock=True)
+    _, lock = await still.lock("CODE-1", "ann", orderId="A-1")
+    assert (await still.checkout("ann", "A-1", code="CODE-1", lockToken=lock["lockToken"]))[0] == 201
+    await still.refuses("lock_required", still.checkout("bob", "A-2", code="CODE-2"))
+    await still.lock("CODE-2", "bob", orderId="A-2")
+    assert (await still.checkout("bob", "A-2", code="CODE-2"))[0] == 201
+
+
+async def test_what_is_used_up_makes_room_for_the_gift(still: Shop) -> None:
+    """A user who may hold one coupon and redeems it may have the gift: the redemption comes first."""
+    gifts = await still.book("GIFT-1", "GIFT-2")
+    await still.book("CODE-1", gift_book_id=gifts.book_id)
+    await still.book("CODE-2", max_redemptions_per_code=2, gift_book_id=gifts.book_id)
+    await still.user("ann", 1)
+    await still.assign("CODE-1", "ann")
+    assert (await still.checkout("ann", "A-1", code="CODE-1"))[1]["gift"] is not None
+    await still.user("bob", 1)
+    await still.assign("CODE-2", "bob")
+    assert (await still.checkout("bob", "A-2", code="CODE-2"))[1]["gift"] is None
+
+
+@pytest.mark.parametrize("codes", [1, 2, 40])
+async def test_a_book_may_give_of_itself_but_not_the_same_code(still: Shop, codes: int) -> None:
+    """Where the workspace's gifts come from the redeemed book, the gift is another code of it."""
+    book = await still.book(*(f"CODE-{n}" for n in range(1, codes + 1)), max_redemptions_per_code=2)
+    await still.put_workspace(gift_book_id=book.book_id)
+    await still.lock("CODE-1", "eve", lockSeconds=1)
+    await still.wait(1000)
+    _, body = await still.checkout("ann", "A-1", code="CODE-1")
+    assert (body["gift"] is None) == (codes == 1)
+    assert codes == 1 or body["gift"]["code"] != "CODE-1"
+
+
+async def test_a_key_buys_once(still: Shop) -> None:
+    """The same key with the same request answers what it answered, gift included, whatever became of it."""
+    gifts = await still.book("GIFT-1")
+    await still.book("CODE-1", gift_book_id=gifts.book_id)
+    _, first = await still.checkout("ann", "A-1", code="CODE-1", key="k")
+    await still.rollback_order("A-1")
+    assert await still.checkout("ann", "A-1", code="CODE-1", key="k") == (201, {**first, "replayed": True})
+    await still.refuses("idempotency_key_reused", still.checkout("ann", "A-9", key="k", fingerprint="other"))
+
+
+async def test_an_order_that_has_its_gift_gets_no_second(still: Shop) -> None:
+    """A gift given before is the order's gift; a checkout shows it, and takes no other."""
+    gifts = await still.book("GIFT-1", "GIFT-2")
+    await still.book("CODE-1", gift_book_id=gifts.book_id)
+    _, given = await still.gift(gifts, "ann", "A-1")
+    status, body = await still.checkout("ann", "A-1", code="CODE-1")
+    assert (status, body["gift"]["code"]) == (201, given["code"])
+    assert (await still.stats(gifts))["assigned"] == 1
+    await still.book("CODE-2")
+    await still.gift(gifts, "bob", "A-2")
+    await still.refuses("order_already_used", still.checkout("ann", "A-2", code="CODE-2"))
+
+
+async def test_simultaneous_checkouts_of_an_order(shop: Shop) -> None:
+    """Of 200 simultaneous checkouts of one order one happens, the others see it; one gift is given."""
+    gifts = await shop.book(*(f"GIFT-{n}" for n in range(50)))
+    book = await shop.book("CODE-1", max_redemptions_per_code=None, gift_book_id=gifts.book_id)
+    answers = await together(*(shop.checkout("ann", "A-1", code="CODE-1") for _ in range(200)))
+    assert tally(answers) == {201: 1, 200: 199}
+    assert (await shop.stats(gifts))["assigned"] == (await shop.stats(book))["redemptions"] == 1
+
+
+async def test_the_last_gifts_among_many(shop: Shop) -> None:
+    """200 orders and 5 gifts: all are sold, 5 have a gift, each its own."""
+    gifts = await shop.book(*(f"GIFT-{n}" for n in range(5)))
+    await shop.book("CODE-1", max_redemptions_per_code=None, gift_book_id=gifts.book_id)
+    answers = await together(*(shop.checkout(f"u{n}", f"A-{n}", code="CODE-1") for n in range(200)))
+    assert tally(answers) == {201: 200}
+    given = [body["gift"]["code"] for _, body in answers if body["gift"]]
+    assert len(given) == len(set(given)) == 5

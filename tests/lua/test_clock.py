@@ -1,0 +1,81 @@
+"""A test workspace's clock in the scripts, to the millisecond; and times far from now."""
+
+import pytest
+
+from service.hot.workspace import CLAIM_MS, Workspace
+from tests.shop import NOW_MS, Shop
+
+_LAST_MS = 253_402_300_799_999
+_LAST = "9999-12-31T23:59:59.999Z"
+_DAY_MS = 86_400_000
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+async def test_windows_are_exact_on_the_moved_clock(still: Shop, sign: int) -> None:
+    """A window is open from its first millisecond to before its last, wherever the clock was moved."""
+    start = NOW_MS + sign * 1000 * _DAY_MS
+    await still.book("CODE-1", "CODE-2", "CODE-3", valid_from_ms=start, valid_until_ms=start + 10)
+    await still.set_offset(start - NOW_MS - 1)
+    await still.refuses("not_started", still.redeem("CODE-1", "ann"))
+    await still.wait(1)
+    assert (await still.redeem("CODE-1", "ann"))[0] == 201
+    await still.wait(9)
+    assert (await still.redeem("CODE-2", "ann"))[0] == 201
+    await still.wait(1)
+    await still.refuses("expired", still.redeem("CODE-3", "ann"))
+    await still.set_offset(0)
+    await still.refuses("not_started" if sign > 0 else "expired", still.redeem("CODE-3", "ann"))
+
+
+@pytest.mark.parametrize("uses", [1, 2])
+async def test_a_lock_is_exact_on_the_moved_clock(still: Shop, uses: int) -> None:
+    """The clock set to a millisecond before a lock's end leaves it its use; set to its end, that is another's."""
+    await still.book("CODE-1", max_redemptions_per_code=uses, max_redemptions=1)
+    _, held = await still.lock("CODE-1", "ann", lockSeconds=60)
+    await still.set_offset(59_999)
+    await still.refuses("coupon_locked" if uses == 1 else "out_of_stock", still.redeem("CODE-1", "bob"))
+    await still.set_offset(60_000)
+    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", lockToken=held["lockToken"]))
+    assert (await still.redeem("CODE-1", "bob"))[0] == 201
+
+
+async def test_going_back_revives_no_lock_of_what_was_sold(still: Shop) -> None:
+    """A lock that ended by the clock lives again when that goes back, but not on a coupon that was used meanwhile."""
+    await still.book("CODE-1", "CODE-2")
+    tokens = [(await still.lock(code, "ann", lockSeconds=60))[1]["lockToken"] for code in ("CODE-1", "CODE-2")]
+    await still.set_offset(60_000)
+    assert (await still.redeem("CODE-2", "bob"))[0] == 201
+    await still.set_offset(0)
+    assert (await still.redeem("CODE-1", "ann", lockToken=tokens[0]))[0] == 201
+    await still.refuses("lock_lost", still.redeem("CODE-2", "ann", lockToken=tokens[1]))
+
+
+async def test_a_claim_goes_by_the_real_time(still: Shop) -> None:
+    """A key that is claimed stays claimed for its minute, whatever the workspace's clock is set to meanwhile."""
+    workspace, caller = Workspace(still.decider), still.caller
+    assert await workspace.claim(caller, "k", "f") is None
+    await still.book("CODE-1")
+    for offset_ms in (1000 * _DAY_MS, -1000 * _DAY_MS):
+        await still.set_offset(offset_ms)
+        with pytest.raises(Exception, match="request_in_progress"):
+            await workspace.claim(caller, "k", "f")
+        assert (await still.lock("CODE-1", "ann", key="k", fingerprint="f"))[1] == "request_in_progress"
+    await still.wait(CLAIM_MS)
+    assert await workspace.claim(caller, "k", "g") is None
+
+
+async def test_an_end_in_the_year_9999_is_told(shop: Shop) -> None:
+    """A coupon that ends with the last millisecond there is, by its book or by itself, says so in every answer."""
+    await shop.book("CODE-1", valid_until_ms=_LAST_MS)
+    book = await shop.book("CODE-2")
+    await shop.add(book, "CODE-2", expires_ms=_LAST_MS)
+    for code in ("CODE-1", "CODE-2"):
+        assert (await shop.coupon(code))[1]["expiresAt"] == _LAST
+        status, told = await shop.assign(code, "ann")
+        assert (status, told["expiresAt"]) == (201, _LAST)
+        _, held = await shop.lock(code, "ann")
+        assert (await shop.coupon(code))[1]["expiresAt"] == _LAST
+        assert (await shop.validate(code=code, userId="ann"))[1]["valid"]
+        assert await shop.held("ann") == 1
+        assert (await shop.redeem(code, "ann", lockToken=held["lockToken"]))[0] == 201
+        assert await shop.held("ann") == 0

@@ -1,0 +1,352 @@
+"""A pseudonym takes a user's place in what Redis keeps; whatever else it keeps stays as it was, and adds up."""
+
+import asyncio
+import json
+from typing import Any
+
+import msgspec
+import pytest
+import pytest_asyncio
+
+from service.domain import keys
+from service.domain.words import word
+from service.hot.deciding import judged
+from service.hot.erasing import Held, KeyChange, UserEraser, kept_entries, sweep_locks, without_users
+from service.hot.scripts import ERASING, Scripts
+from service.hot.server import Server
+from service.hot.workspace import Workspace
+from tests.shop import EPOCH, NOW_MS, STILL_CLOCK, Shop, together
+
+GONE = "deleted-1"
+USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
+
+
+class Eraser:
+    """What the worker runs, on a shop."""
+
+    def __init__(self, shop: Shop) -> None:
+        self.shop, self.digests = shop, dict[str, str]()
+        self.server = Server(shop.link, 0)
+
+    async def load(self) -> "Eraser":
+        """Load the scripts, on the shop's clock."""
+        for name, text in Scripts(0, EPOCH, "nonce", ERASING).texts.items():
+            still = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{STILL_CLOCK}', 's', 'us')")
+            clocked = text if self.shop.still_ms is None else still
+            self.digests[name] = await self.shop.link.call("SCRIPT", "LOAD", clocked)
+        return self
+
+    async def run(self, partition: int, script: str, names: Any, args: Any) -> Any:
+        """As the worker's own run."""
+        return judged(await self.shop.link.call("EVALSHA", self.digests[script], len(names), *names, *args))
+
+    def of(self, user: str = "ann") -> UserEraser:
+        """Erases this user."""
+        self.shop.erased = True
+        return UserEraser(self.run, 0, self.shop.workspace, user, GONE)
+
+    async def erase(self, user: str = "ann", orders: dict[str, str] | None = None) -> None:
+        """All of the user's coupons and redemptions, as Postgres lists them; `orders` that coupons are gifts of."""
+        w, everything = self.shop.caller.prefix, await self.shop.everything()
+        held: list[Held] = []
+        for name, text in everything.items():
+            if name.startswith(f"{w}c:"):
+                _, whose, at, *_ = text.split(" ")
+                code = name.removeprefix(f"{w}c:")
+                if whose == word(user):
+                    held.append(Held(code, int(at), (orders or {}).get(code)))
+        await self.of(user).coupons(held)
+        redeemed = [name.removeprefix(f"{w}r:") for name in everything if name.startswith(f"{w}r:")]
+        await self.of(user).redemptions((own_id, None) for own_id in redeemed)
+
+
+@pytest_asyncio.fixture
+async def eraser(still: Shop) -> Eraser:
+    """By the still clock."""
+    return await Eraser(still).load()
+
+
+async def kept(shop: Shop) -> dict[str, Any]:
+    """All that Redis holds but the outbox."""
+    return {name: value for name, value in (await shop.everything()).items() if name != keys.outbox(0)}
+
+
+@USES
+async def test_an_assigned_coupon(still: Shop, eraser: Eraser, uses: int | None) -> None:
+    """It is the pseudonym's since the same moment, with all counts; the user has nothing, and may be given another."""
+    book = await still.book("CODE-1", "CODE-2", max_redemptions_per_code=uses, max_codes_per_user=1)
+    await still.add(book, "CODE-1", expires_ms=NOW_MS + 10**6)
+    await still.assign("CODE-1", "ann")
+    coupon, stats = (await still.coupon("CODE-1"))[1], await still.stats(book)
+    await eraser.erase()
+    assert "ann" not in json.dumps(await kept(still))
+    assert (await still.coupon("CODE-1"))[1] == coupon | {"userId": GONE}
+    assert await still.stats(book) == stats
+    assert (await still.held("ann"), await still.held(GONE)) == (0, 1)
+    await still.refuses("coupon_assigned_to_other", still.redeem("CODE-1", "ann"))
+    await still.refuses("coupon_assigned_to_other", still.assign("CODE-1", "ann"))
+    assert (await still.assign("CODE-2", "ann"))[0] == 201
+    assert (await still.unassign("CODE-1"))[1]["userId"] is None
+
+
+@USES
+async def test_redemptions(still: Shop, eraser: Eraser, uses: int | None) -> None:
+    """They are the pseudonym's, without address and agent; the order's place stays taken; they can be taken back."""
+    book = await still.book("CODE-1", "CODE-2", "CODE-3", max_redemptions_per_code=uses, max_redemptions_per_user=2)
+    await still.assign("CODE-1", "ann")
+    asked = {"metadata": {"note": 'a "b" c'}, "orderValue": "10"}
+    told = [(await still.redeem(f"CODE-{n}", "ann", orderId=f"A-{n}", **asked))[1] for n in (1, 2)]
+    await still.rollback(told[1]["redemptionId"], restore=False)
+    stats = await still.stats(book)
+    metadata = '{"note":"a \\"b\\" c"}'
+    await eraser.of().redemptions((one["redemptionId"], metadata) for one in told)
+    await eraser.erase()
+    everything = json.dumps(await kept(still))
+    assert not [word for word in ('"ann', "ann ", "192.0.2.1", "tests") if word in everything]
+    assert await still.stats(book) == stats
+    await still.refuses("order_already_used", still.redeem("CODE-3", "ann", orderId="A-1"))
+    await still.refuses("order_already_used", still.redeem("CODE-3", "ann", orderId="A-2"))
+    for n in (3, 4):
+        assert (await still.redeem("CODE-3", f"u{n}", orderId=f"A-{n}"))[0] == (201 if uses != 1 or n == 3 else 409)
+    back = (await still.rollback(told[0]["redemptionId"]))[1]
+    assert (back["userId"], back["ipAddress"], back["userAgent"]) == (GONE, None, None)
+    assert (await still.stats(book))["users"] == (1 if uses == 1 else 2)
+    assert (await still.redeem("CODE-2" if uses != 1 else "CODE-1", "bob", orderId="A-1"))[0] == (
+        409 if uses == 1 else 201
+    )
+
+
+async def test_metadata_stays(still: Shop, eraser: Eraser) -> None:
+    """What the merchant said of a redemption stays, byte for byte."""
+    await still.book("CODE-1")
+    metadata = {"note": 'a "b" \\ é', "n": [1, None]}
+    told = (await still.redeem("CODE-1", "ann", orderId="A-1", metadata=metadata))[1]
+    await eraser.of().redemptions([(told["redemptionId"], msgspec.json.encode(metadata).decode())])
+    back = (await still.rollback(told["redemptionId"]))[1]
+    assert (back["metadata"], back["orderId"], back["userId"]) == (metadata, "A-1", GONE)
+
+
+async def test_what_is_not_the_users_stays(still: Shop, eraser: Eraser) -> None:
+    """Another's coupons and redemptions, those of the same id since, and codes that aren't there are left alone."""
+    await still.book("CODE-1", "CODE-2", "CODE-3", "CODE-4")
+    await still.assign("CODE-1", "bob")
+    await still.assign("CODE-2", "ann")
+    await still.unassign("CODE-2")
+    at_first = NOW_MS
+    await still.wait(5)
+    await still.assign("CODE-2", "ann")
+    other = (await still.redeem("CODE-3", "bob", orderId="A-1"))[1]["redemptionId"]
+    before = await still.everything()
+    await eraser.of().coupons([Held(f"CODE-{n}", at_first) for n in (1, 2, 3, 4, 5)])
+    await eraser.of().coupons([Held("CODE-2", at_first, "A-1")])
+    await eraser.of().redemptions([(other, None), ("00000000-0000-0000-0000-000000000000", None)])
+    assert await still.everything() == before
+
+
+@USES
+async def test_a_repeat_does_nothing(still: Shop, eraser: Eraser, uses: int | None) -> None:
+    """Erased twice is erased once; and what the returning user did between is the new user's."""
+    book = await still.book("CODE-1", "CODE-2", "CODE-3", max_redemptions_per_code=uses)
+    await still.add(book, "CODE-1", expires_ms=NOW_MS + 10**6)
+    for code in ("CODE-1", "CODE-2"):
+        await still.assign(code, "ann")
+    old = (await still.redeem("CODE-2", "ann", orderId="A-1"))[1]["redemptionId"]
+    for _ in range(2):
+        await eraser.erase()
+        before = await kept(still)
+        await eraser.of().coupons([Held("CODE-1", NOW_MS), Held("CODE-2", NOW_MS)])
+        await eraser.of().redemptions([(old, None)])
+        assert await kept(still) == before
+    await still.redeem("CODE-3", "ann", orderId="A-2")
+    await eraser.of().redemptions([(old, None)])
+    stats = await still.stats(book)
+    assert (stats["users"], stats["redemptions"]) == (2, 2)
+
+
+async def test_the_same_user_in_many_pages(still: Shop, eraser: Eraser) -> None:
+    """More than one run's worth is all done, and the limits that they count against hold for the pseudonym."""
+    codes = [f"CODE-{n:03}" for n in range(130)]
+    book = await still.book(*codes, max_redemptions_per_user=130)
+    await together(*(still.assign(code, "ann") for code in codes))
+    await together(*(still.redeem(code, "ann", orderId=f"o{code}") for code in codes[:70]))
+    await eraser.erase()
+    assert "ann" not in json.dumps(await kept(still))
+    assert (await still.held(GONE), (await still.stats(book))["users"]) == (60, 1)
+
+
+async def test_a_gift(still: Shop, eraser: Eraser) -> None:
+    """An order's gift is the pseudonym's, and the order has had it; one that was taken back names nobody."""
+    book = await still.book("CODE-1", "CODE-2", "CODE-3")
+    gift = (await still.gift(book, "ann", "A-1"))[1]["code"]
+    back = (await still.gift(book, "ann", "A-2"))[1]["code"]
+    await still.rollback_order("A-2")
+    orders = {gift: "A-1", back: "A-2"}
+    await eraser.erase(orders=orders)
+    await eraser.of().coupons(Held(code, NOW_MS, order) for code, order in orders.items())
+    assert "ann" not in json.dumps(await kept(still))
+    await still.refuses("order_already_used", still.gift(book, "ann", "A-1"))
+    assert (await still.gift(book, GONE, "A-1"))[1]["code"] == gift
+    assert (await still.rollback_order("A-1"))[0] == 200
+
+
+@USES
+async def test_locks_on_a_coupon_of_the_users_end(still: Shop, eraser: Eraser, uses: int | None) -> None:
+    """Nobody could redeem under them; what they held of limits is free."""
+    book = await still.book(
+        "CODE-1", "CODE-2", max_redemptions_per_code=uses, max_redemptions_per_user=1, max_redemptions=1
+    )
+    await still.assign("CODE-1", "ann")
+    assert (await still.lock("CODE-1", "ann", orderId="A-1"))[0] == 201
+    await eraser.erase()
+    assert "ann" not in json.dumps(await kept(still))
+    assert (await still.lock("CODE-2", "ann", orderId="A-1"))[0] == 201
+    assert (await still.stats(book))["locked_assigned"] == 0
+
+
+@USES
+async def test_other_locks_stay_until_their_end_and_are_swept_then(
+    still: Shop, eraser: Eraser, uses: int | None
+) -> None:
+    """The holder of a lock on a free coupon may redeem; once it has expired nothing names the user."""
+    book = await still.book("CODE-1", "CODE-2", max_redemptions_per_code=uses)
+    token = (await still.lock("CODE-1", "ann", lockSeconds=10))[1]["lockToken"]
+    await still.lock("CODE-2", "ann", orderId="A-1", lockSeconds=10)
+    await eraser.erase()
+    assert await sweep_locks(eraser.server, eraser.run) == 0
+    assert (await still.redeem("CODE-1", "ann", lockToken=token))[0] == 201
+    await eraser.erase()
+    await still.wait(10_000)
+    assert await sweep_locks(eraser.server, eraser.run) == 1
+    assert "ann" not in json.dumps(await kept(still))
+    assert await sweep_locks(eraser.server, eraser.run) == 0
+    assert (await still.assign_any(book, "bob"))[0] == 201
+
+
+async def test_very_many_expired_locks_are_swept(still: Shop, eraser: Eraser) -> None:
+    """Of more coupons than one run takes, and of one coupon more than are forgotten at a time."""
+    book = await still.book(*(f"CODE-{n}" for n in range(45)))
+    await still.book("MANY-1", max_redemptions_per_code=None)
+    await still.assign("CODE-0", "ann")
+    await together(*(still.lock(f"CODE-{n}", "ann", lockSeconds=1) for n in range(45)))
+    await together(*(still.lock("MANY-1", "ann", orderId=f"A-{n}", lockSeconds=1) for n in range(45)))
+    await still.wait(1000)
+    assert await sweep_locks(eraser.server, eraser.run) >= 46
+    assert not [name for name in await kept(still) if ":l:" in name or ":k:" in name]
+    assert (await still.stats(book))["assigned"] == 1
+
+
+async def test_the_counts_of_a_users_locks_go_by_themselves(still: Shop) -> None:
+    """The key that names the user lasts to an hour after the last lock, and no longer."""
+    await still.book("CODE-1", max_redemptions_per_code=None, max_redemptions_per_user=9)
+    await still.lock("CODE-1", "ann", orderId="A-1", lockSeconds=1000)
+    await still.lock("CODE-1", "ann", orderId="A-2", lockSeconds=10)
+    left_ms = await still.link.call("PTTL", f"{still.caller.prefix}lu:1:ann")
+    assert 4_590_000 < left_ms <= 4_600_000
+
+
+async def test_a_cap_and_the_last_event(still: Shop, eraser: Eraser) -> None:
+    """A cap of the deletion's version goes, a newer one stays; the outbox's last entry is nobody's."""
+    await still.user("ann", 5)
+    await still.user("ann", None)
+    await eraser.of().finish(still.version)
+    assert "ann" not in json.dumps(await kept(still))
+    assert (await still.last_event())["d"] == f"K 1 {NOW_MS}"
+    await still.user("ann", 1)
+    await eraser.of().finish(still.version - 1)
+    assert (await kept(still))[f"{still.caller.prefix}u:ann"] == {"cap": f"{still.version} 1"}
+
+
+async def test_what_idempotency_keys_answer(still: Shop, eraser: Eraser) -> None:
+    """Repeats are answered as at first, with the pseudonym; other users' and what looks alike stay."""
+    await still.book("CODE-1", "CODE-2", "CODE-3", "CODE-4", "MANY-1", max_redemptions_per_code=9)
+    book = await still.book("GIFT-1", "GIFT-2")
+    asked: list[tuple[Any, str, str, dict[str, Any]]] = [
+        (still.assign, "CODE-1", "ann", {}),
+        (still.assign, "CODE-2", "bob", {}),
+        (still.redeem, "MANY-1", "ann", {"orderId": "ann"}),
+        (still.lock, "CODE-3", "ann", {"orderId": "A-1"}),
+    ]
+    first = [await ask(code, user, key=f"k-{n}", **body) for n, (ask, code, user, body) in enumerate(asked)]
+    seen = await still.assign("MANY-1", "bob", key="k-seen")
+    gift = await still.gift(book, "ann", "A-9", key="k-gift")
+    bought = await still.checkout("ann", "A-7", code="CODE-4", giftBookId=str(book.book_id), key="k-bought")
+    ttl = await still.link.call("PTTL", f"{still.caller.prefix}i:k-0")
+    await eraser.erase(orders={gift[1]["code"]: "A-9"})
+    async for page in kept_entries(eraser.server, still.workspace):
+        changes = [KeyChange(key, entry, without_users(entry, {"ann": GONE})) for key, entry in page]
+        await eraser.of().entries(change for change in changes if change.new != change.old)
+    entries = {name: text for name, text in (await kept(still)).items() if ":i:" in name}
+    assert not [text for text in entries.values() if " ann " in text.replace(f"{GONE} ann ", "")]
+    again = [await ask(code, user, key=f"k-{n}", **body) for n, (ask, code, user, body) in enumerate(asked)]
+    for (status, body), (repeated, answer) in zip(first, again, strict=True):
+        whose = GONE if body["userId"] == "ann" else "bob"
+        expected = body | {"userId": whose, "replayed": True}
+        assert (repeated, answer) == (status, expected | {n: None for n in ("ipAddress", "userAgent") if n in body})
+    assert (await still.assign("MANY-1", "bob", key="k-seen"))[1]["lastRedemption"]["userId"] == GONE
+    assert seen[1]["lastRedemption"]["userId"] == "ann"
+    assert (await still.gift(book, "ann", "A-9", key="k-gift"))[1]["userId"] == GONE
+    told = (await still.checkout("ann", "A-7", code="CODE-4", giftBookId=str(book.book_id), key="k-bought"))[1]
+    assert (bought[1]["gift"]["userId"], told["gift"]["userId"], told["redemption"]["userId"]) == ("ann", GONE, GONE)
+    assert 0 < await still.link.call("PTTL", f"{still.caller.prefix}i:k-0") <= ttl
+
+
+async def test_what_other_requests_were_answered(still: Shop, eraser: Eraser) -> None:
+    """Users, batches (packed, too) and whatever names a user have the pseudonym, and nothing of its client."""
+    workspace = Workspace(still.decider)
+    one = {"userId": "ann", "ipAddress": "192.0.2.1", "userAgent": "x", "metadata": {"n": 1}, "orderId": "ann"}
+    other = one | {"userId": "annie"}
+    bodies = {
+        "small": (201, one, "/v1/users/ann"),
+        "large": (200, {"results": [{"status": 201, "body": other}] * 100 + [{"status": 201, "body": one}]}, ""),
+    }
+    for key, (status, body, location) in bodies.items():
+        await workspace.claim(still.caller, key, "print")
+        await workspace.settle(still.caller, key, "print", status, msgspec.json.encode(body), location)
+    async for page in kept_entries(eraser.server, still.workspace):
+        changes = [KeyChange(key, entry, without_users(entry, {"ann": GONE, "-": "deleted-2"})) for key, entry in page]
+        assert all(change.new != change.old for change in changes)
+        await eraser.of().entries(changes)
+    gone = one | {"userId": GONE, "ipAddress": None, "userAgent": None}
+    found = await workspace.claim(still.caller, "small", "print")
+    assert found is not None
+    assert (found[0], msgspec.json.decode(found[1]), found[2]) == (201, gone, f"/v1/users/{GONE}")
+    found = await workspace.claim(still.caller, "large", "print")
+    assert found is not None
+    results = msgspec.json.decode(found[1])["results"]
+    assert [results[0]["body"], results[-1]["body"]] == [other, gone]
+
+
+async def test_an_entry_that_changed_meanwhile_stays(still: Shop, eraser: Eraser) -> None:
+    """Only what is still as it was read is written, and a key whose time is over is not brought back."""
+    await still.book("CODE-1")
+    await still.assign("CODE-1", "ann", key="k")
+    before = await still.everything()
+    await eraser.of().entries([KeyChange("k", "another", "new"), KeyChange("never", "old", "new")])
+    assert await still.everything() == before
+
+
+async def test_an_id_that_is_a_dash(still: Shop, eraser: Eraser) -> None:
+    """The user `-`, which records write in another way, is erased like any."""
+    await still.book("CODE-1", "CODE-2")
+    await still.assign("CODE-1", "-")
+    await still.redeem("CODE-2", "-", orderId="-")
+    await eraser.erase("-")
+    found = await kept(still)
+    assert f"{still.caller.prefix}u:%-" not in found
+    assert (await still.coupon("CODE-1"))[1]["userId"] == GONE
+    assert (await still.coupon("CODE-2"))[1]["lastRedemption"]["userId"] == GONE
+
+
+async def test_while_the_user_buys(shop: Shop) -> None:
+    """A hundred redeems and assigns race with the erasing, and at the end every count is right."""
+    eraser = await Eraser(shop).load()
+    codes = [f"CODE-{n:03}" for n in range(200)]
+    book = await shop.book(*codes)
+    await together(*(shop.assign(code, "ann") for code in codes[:50]))
+    asked = [shop.redeem(code, "ann", orderId=f"o{code}") for code in codes[:100]]
+    asked += [shop.assign(code, "ann") for code in codes[100:]]
+    answers, _ = await asyncio.gather(together(*asked), eraser.erase())
+    assert all(status == 201 or code == "coupon_assigned_to_other" for status, code in answers)
+    await eraser.erase()
+    stats = await shop.stats(book)
+    assert (stats["users"], "ann" in json.dumps(await kept(shop))) == (1, False)

@@ -1,0 +1,147 @@
+"""Gifts: a free coupon for an order, once."""
+
+from service.domain import keys
+from tests.lua.test_mending import redone
+from tests.shop import NOW_MS, Shop, tally, together
+
+
+async def test_an_order_has_one_gift(still: Shop) -> None:
+    """The first request gives a free code, and its event names the order; a repeat answers with the same."""
+    book = await still.book("GIFT-1", "GIFT-2")
+    status, given = await still.gift(book, "ann", "A-1")
+    assert (status, given["status"], given["userId"]) == (201, "assigned", "ann")
+    code = given["code"]
+    order = f"A-1 {keys.bucket('A-1')}"
+    assert (await still.last_event())["d"] == f"A 1 1 {code} ann {NOW_MS} {keys.bucket(code)} {order}"
+    again = await still.gift(book, "ann", "A-1")
+    assert again == (200, given)
+    assert (await still.gift(book, "ann", "A-2"))[1]["code"] != code
+
+
+async def test_a_gift_shows_its_state_when_asked_again(still: Shop) -> None:
+    """A repeat shows the coupon as it is by now."""
+    book = await still.book("GIFT-1")
+    await still.gift(book, "ann", "A-1")
+    await still.redeem("GIFT-1", "ann")
+    status, again = await still.gift(book, "ann", "A-1")
+    assert (status, again["status"]) == (200, "redeemed")
+
+
+async def test_another_user_or_book_is_refused(still: Shop) -> None:
+    """The order's gift is one user's, of one book."""
+    book = await still.book("GIFT-1", "GIFT-2")
+    other = await still.book("OTHER-1")
+    await still.gift(book, "ann", "A-1")
+    await still.refuses("order_already_used", still.gift(book, "bob", "A-1"))
+    await still.refuses("order_already_used", still.gift(other, "ann", "A-1"))
+
+
+async def test_gifts_keep_the_rules_of_assigning(still: Shop) -> None:
+    """Each refusal of assigning a free code is one of giving a gift."""
+    book = await still.book("GIFT-1", "GIFT-2", "GIFT-3", max_codes_per_user=1, valid_until_ms=NOW_MS + 1000)
+    await still.gift(book, "ann", "A-1")
+    await still.refuses("user_code_limit", still.gift(book, "ann", "A-2"))
+    await still.user("bob", 1)
+    await still.assign("GIFT-1" if (await still.coupon("GIFT-1"))[1]["userId"] is None else "GIFT-2", "bob")
+    book = await still.change(book, max_codes_per_user=None)
+    await still.refuses("user_coupon_limit", still.gift(book, "bob", "A-3"))
+    assert (await still.gift(book, "eve", "A-4"))[0] == 201
+    await still.refuses("out_of_stock", still.gift(book, "eve", "A-5"))
+    await still.change(book, status="inactive")
+    await still.refuses("book_inactive", still.gift(book, "eve", "A-5"))
+    await still.change(book, status="active")
+    await still.wait(1000)
+    await still.refuses("expired", still.gift(book, "eve", "A-5"))
+    empty = await still.book()
+    await still.refuses("out_of_stock", still.gift(empty, "eve", "A-5"))
+
+
+async def test_what_was_taken_back_may_be_given_again(still: Shop) -> None:
+    """After an unassign, and after the order's rollback, the order has no gift, and gets one."""
+    book = await still.book("GIFT-1")
+    await still.gift(book, "ann", "A-1")
+    await still.unassign("GIFT-1")
+    await still.wait(1)
+    assert (await still.gift(book, "ann", "A-1"))[0] == 201
+    await still.wait(1)
+    assert await still.rollback_order("A-1") == (200, {"items": [], "durability": "accepted"})
+    assert (await still.coupon("GIFT-1"))[1]["status"] == "available"
+    await still.wait(1)
+    assert (await still.gift(book, "bob", "A-1"))[0] == 201
+
+
+async def test_an_orders_rollback_takes_the_gift_with_it(still: Shop) -> None:
+    """Redemption and gift are taken back, each by its event; a second rollback finds neither."""
+    book, gifts = await still.book("CODE-1"), await still.book("GIFT-1")
+    await still.redeem("CODE-1", "ann", orderId="A-1")
+    await still.gift(gifts, "ann", "A-1")
+    status, body = await still.rollback_order("A-1", key="k")
+    assert (status, [item["code"] for item in body["items"]]) == (200, ["CODE-1"])
+    assert [words[0] for _, words in await still.events()] == ["O", "R", "A", "B", "U"]
+    assert (await still.stats(gifts))["assigned"] == (await still.stats(book))["redeemed"] == 0
+    assert (await still.rollback_order("A-1", key="k"))[1].pop("replayed")
+    await still.refuses("already_rolled_back", still.rollback_order("A-1"))
+
+
+async def test_a_gift_that_was_used_stays(still: Shop) -> None:
+    """An order with nothing but a used gift has nothing to roll back; its redemption goes without it."""
+    await still.book("CODE-1")
+    gifts = await still.book("GIFT-1", max_redemptions_per_code=2)
+    await still.gift(gifts, "ann", "A-1")
+    await still.redeem("GIFT-1", "ann", orderId="A-2")
+    await still.refuses("already_rolled_back", still.rollback_order("A-1"))
+    await still.redeem("CODE-1", "ann", orderId="A-1")
+    assert (await still.rollback_order("A-1"))[0] == 200
+    assert (await still.coupon("GIFT-1"))[1]["userId"] == "ann"
+
+
+async def test_a_lock_on_a_gift_ends_when_it_is_taken_back(still: Shop) -> None:
+    """The order was rolled back: the lock that its user had on the gift is lost, of one use or of several."""
+    rules = {"max_redemptions_per_user": 3, "max_redemptions": 3}
+    single = await still.book("GIFT-1", **rules)
+    several = await still.book("GIFT-2", max_redemptions_per_code=3, **rules)
+    for book, order, code in ((single, "A-1", "GIFT-1"), (several, "A-2", "GIFT-2")):
+        await still.gift(book, "ann", order)
+        _, lock = await still.lock(code, "ann", orderId="B-1")
+        if code == "GIFT-2":
+            await still.lock(code, "ann", orderId="B-2")
+        assert (await still.rollback_order(order))[0] == 200
+        await still.refuses("lock_lost", still.redeem(code, "ann", lockToken=lock["lockToken"], orderId="B-1"))
+        assert (await still.coupon(code))[1]["status"] == "available"
+        assert (await still.assign(code, "bob"))[0] == 201
+
+
+async def test_a_key_gives_one_gift(still: Shop) -> None:
+    """The same key with the same request answers as the first time; with another order it is reused."""
+    book = await still.book("GIFT-1", "GIFT-2")
+    first = await still.gift(book, "ann", "A-1", key="k")
+    await still.rollback_order("A-1")
+    assert await still.gift(book, "ann", "A-1", key="k") == (201, {**first[1], "replayed": True})
+    await still.refuses("idempotency_key_reused", still.gift(book, "ann", "A-2", key="k", fingerprint="other"))
+
+
+async def test_simultaneous_gifts_of_an_order(shop: Shop) -> None:
+    """Of 200 simultaneous requests for one order by one user one gives, and all show the same coupon."""
+    book = await shop.book(*(f"GIFT-{n}" for n in range(200)))
+    answers = await together(*(shop.gift(book, "ann", "A-1") for _ in range(200)))
+    assert tally(answers) == {201: 1, 200: 199}
+    assert len({body["code"] for _, body in answers}) == 1
+    assert (await shop.stats(book))["assigned"] == 1
+
+
+async def test_simultaneous_gifts_of_several_users(shop: Shop) -> None:
+    """Of 200 users that ask for the gift of one order one gets it; of 200 orders as many as there are codes."""
+    book = await shop.book(*(f"GIFT-{n}" for n in range(6)))
+    answers = await together(*(shop.gift(book, f"u{n}", "A-1") for n in range(200)))
+    assert tally(answers) == {201: 1, (409, "order_already_used"): 199}
+    answers = await together(*(shop.gift(book, f"u{n}", f"B-{n}") for n in range(200)))
+    assert tally(answers) == {201: 5, (409, "out_of_stock"): 195}
+
+
+async def test_a_recorded_gift_is_restored(still: Shop) -> None:
+    """What is applied again is as if it had been given: the order has its gift, and a repeat shows it."""
+    book = await still.book("GIFT-1", "GIFT-2")
+    decided = f"A 1 1 GIFT-2 ann {NOW_MS} {keys.bucket('GIFT-2')} A-1 {keys.bucket('A-1')}"
+    await redone(still, ("7-1", decided, "{}"))
+    status, again = await still.gift(book, "ann", "A-1")
+    assert (status, again["code"]) == (200, "GIFT-2")

@@ -1,0 +1,117 @@
+"""A book that runs low or out says so, once for each crossing."""
+
+import pytest
+
+from tests.shop import NOW_MS, Shop, together
+
+
+async def test_low_and_out_are_said_once(still: Shop) -> None:
+    """Free codes go from 5 to 0 under a line of 3: low at 2 left, out at 0, and nothing in between."""
+    book = await still.book(*(f"CODE-{n}" for n in range(5)), low_stock_threshold=3)
+    seen = []
+    for n in range(5):
+        await (still.redeem(f"CODE-{n}", "ann") if n % 2 else still.assign(f"CODE-{n}", "ann"))
+        seen.append(await still.notices(book))
+    low, out = "low codes 2", "out codes 0"
+    assert seen == [[], [], [low], [low], [low, out]]
+
+
+async def test_locks_dont_count(still: Shop) -> None:
+    """Nothing is said while codes are locked, nor when an assigned one is redeemed."""
+    book = await still.book("CODE-1", "CODE-2", low_stock_threshold=2)
+    await still.lock("CODE-1", "ann")
+    await still.lock("CODE-2", "ann")
+    assert await still.notices(book) == []
+    await still.redeem("CODE-1", "ann")
+    assert await still.notices(book) == ["low codes 1"]
+    await still.assign("CODE-2", "ann")
+    await still.redeem("CODE-2", "ann")
+    assert await still.notices(book) == ["low codes 1", "out codes 0"]
+
+
+async def test_each_crossing_is_said(still: Shop) -> None:
+    """What came back by a rollback, an unassign or an upload may run low again."""
+    book = await still.book("CODE-1", "CODE-2", low_stock_threshold=2)
+    for n in range(3):
+        _, redeemed = await still.redeem("CODE-1", "ann", orderId=f"A-{n}")
+        assert len(await still.notices(book)) == n + 1
+        await still.rollback(redeemed["redemptionId"])
+    await still.assign("CODE-1", "ann")
+    await still.unassign("CODE-1")
+    await still.assign("CODE-1", "ann")
+    await still.add(book, "CODE-3")
+    await still.assign("CODE-2", "ann")
+    assert await still.notices(book) == ["low codes 1"] * 6
+
+
+async def test_uses_of_the_total(still: Shop) -> None:
+    """A book with a total also says when few uses of it, or none, are left; a rollback gives one back."""
+    rules = {"max_redemptions": 4, "max_redemptions_per_code": None, "low_stock_threshold": 2}
+    book = await still.book("CODE-1", **rules)
+    ids = [(await still.redeem("CODE-1", f"u{n}"))[1]["redemptionId"] for n in range(4)]
+    assert await still.notices(book) == ["low uses 1", "out uses 0"]
+    await still.rollback(ids[0], restore=False)
+    await still.refuses("out_of_stock", still.redeem("CODE-1", "ann"))
+    await still.rollback(ids[1])
+    await still.redeem("CODE-1", "ann")
+    assert await still.notices(book) == ["low uses 1", "out uses 0", "out uses 0"]
+
+
+async def test_without_a_line_only_out_is_said(still: Shop) -> None:
+    """A book without a threshold has no low."""
+    book = await still.book("CODE-1", "CODE-2")
+    await still.assign_any(book, "ann")
+    await still.assign_any(book, "ann")
+    assert await still.notices(book) == ["out codes 0"]
+
+
+async def test_a_checkout_that_takes_two_crosses_once(still: Shop) -> None:
+    """Coupon and gift of the same book, over the line at once: one notice, with what is left after both."""
+    book = await still.book(*(f"CODE-{n}" for n in range(4)), low_stock_threshold=3)
+    await still.put_workspace(gift_book_id=book.book_id)
+    await still.checkout("ann", "A-1", code="CODE-0")
+    assert await still.notices(book) == ["low codes 2"]
+    await still.checkout("bob", "A-2", code=(await free_code(still)))
+    assert await still.notices(book) == ["low codes 2", "out codes 0"]
+
+
+async def free_code(shop: Shop) -> str:
+    """One that nobody has."""
+    coupons = [(await shop.coupon(f"CODE-{n}"))[1] for n in range(4)]
+    return next(coupon["code"] for coupon in coupons if coupon["status"] == "available")
+
+
+async def test_gifts_are_noticed_in_their_book(still: Shop) -> None:
+    """The gift's book runs out by a checkout in another."""
+    gifts = await still.book("GIFT-1")
+    book = await still.book("CODE-1", "CODE-2", gift_book_id=gifts.book_id)
+    await still.checkout("ann", "A-1", code="CODE-1")
+    assert (await still.notices(gifts), await still.notices(book)) == (["out codes 0"], [])
+
+
+async def test_a_refused_or_repeated_request_says_nothing(still: Shop) -> None:
+    """Only what is taken crosses a line."""
+    book = await still.book("CODE-1", low_stock_threshold=1)
+    await still.redeem("CODE-1", "ann", orderId="A-1", key="k")
+    said = ["low codes 0", "out codes 0"]
+    assert await still.notices(book) == said
+    await still.redeem("CODE-1", "ann", orderId="A-1")
+    await still.redeem("CODE-1", "ann", orderId="A-1", key="k")
+    await still.redeem("CODE-1", "bob")
+    assert await still.notices(book) == said
+
+
+@pytest.mark.parametrize("spare", [0, 7])
+async def test_many_at_once_say_it_once(shop: Shop, spare: int) -> None:
+    """200 simultaneous assigns of as many codes and some spare: each line is crossed once."""
+    book = await shop.book(*(f"CODE-{n:03}" for n in range(200 + spare)), low_stock_threshold=50)
+    await together(*(shop.assign_any(book, f"u{n}") for n in range(200)))
+    assert await shop.notices(book) == ["low codes 49", "out codes 0"][: 1 if spare else 2]
+
+
+async def test_the_event_has_the_time(still: Shop) -> None:
+    """`S`, workspace, book, what is said, of what, how many are left, when."""
+    await still.book("CODE-1")
+    await still.assign("CODE-1", "ann")
+    (_, words) = (await still._outbox())[-1]
+    assert words == ["S", "1", "1", "out", "codes", "0", str(NOW_MS)]

@@ -1,0 +1,171 @@
+"""What the machine draws from: few users, orders and codes, so that they meet; the plainest of each first, since
+hypothesis shrinks towards it. Every rule of a book is drawn by itself, so that all combinations come up."""
+
+from decimal import Decimal
+from itertools import product
+from typing import Any
+
+from hypothesis import strategies as st
+
+from service.domain.projection import TierRow
+
+Draw = st.SearchStrategy[Any]
+
+USERS = ("ann", "bob", "-")
+ORDERS = ("A-1", "A-2", "A-3", "-")
+BOOKS = (1, 2, 3)
+FIRST_CODES = tuple(f"BOOK-{book}-{number}" for book in BOOKS for number in (1, 2, 3))
+LATER_CODES = tuple(f"CODE-{number}" for number in range(1, 7))
+
+users: Draw = st.sampled_from(USERS)
+some_orders: Draw = st.sampled_from(ORDERS)
+orders: Draw = st.sampled_from((None, *ORDERS))
+codes: Draw = st.sampled_from(FIRST_CODES * 4 + LATER_CODES)
+some_codes: Draw = st.sampled_from((None, *FIRST_CODES))
+later_codes: Draw = st.sampled_from(LATER_CODES)
+books: Draw = st.sampled_from(BOOKS)
+any_books: Draw = st.sampled_from((*BOOKS * 5, None))
+gift_books: Draw = st.sampled_from((None, None, *BOOKS))
+recent: Draw = st.sampled_from((0, 0, 0, 1, 1, 2, 3, 5, 8))
+"""Which lock, redemption or keyed request, counted back from the latest."""
+recent_or_none: Draw = st.sampled_from((0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 5, 5, 8, 8, None))
+"""As above; None is one that never was."""
+keyed: Draw = st.sampled_from((False,) * 6 + (True,))
+"""Whether a request has an Idempotency-Key."""
+lock_seconds: Draw = st.sampled_from((None, None, 1, 5, 60, 4000))
+restores: Draw = st.sampled_from((None, True, False))
+
+_ITEMS: tuple[list[tuple[str, int, str]], ...] = (
+    [],
+    [("tea", 3, "3.50")],
+    [("tea", 2, "12.00"), ("tea", 4, "1.95"), ("cup", 5, "0")],
+    [("cup", 1, "3"), ("tea", 5, "12"), ("cup", 2, "100")],
+    [("tea", 3, "1.955")],
+)
+_VALUES = (None, "49.95", "20", "9.99", "20.05", "99.99", "100", "33.335", "5000")
+_CURRENCIES = (None, None, "USD", "EUR", "JPY", "KWD")
+
+
+def _basket(value: str | None, currency: str | None, items: list[tuple[str, int, str]]) -> dict[str, Any]:
+    body: dict[str, Any] = {}
+    if value is not None:
+        body["orderValue"] = Decimal(value)
+    if currency is not None:
+        body["currency"] = currency
+    if items:
+        body["items"] = [{"sku": sku, "quantity": quantity, "unitPrice": price} for sku, quantity, price in items]
+    return body
+
+
+_PLAIN = (
+    ("20.05", None, []),
+    ("49.95", None, [("tea", 3, "3.50")]),
+    ("100", "USD", [("tea", 2, "12"), ("tea", 4, "1.95")]),
+    ("9.99", None, []),
+    ("9.99", None, [("cup", 3, "3")]),
+    (None, None, []),
+    (None, None, []),
+)
+baskets: Draw = st.sampled_from([_basket(*parts) for parts in (*_PLAIN * 50, *product(_VALUES, _CURRENCIES, _ITEMS))])
+"""The order's part of a redeem's body: half of them everyday ones, half anything."""
+EVERYDAY = _basket(*_PLAIN[0])
+
+_LEAST = (
+    {},
+    {"min_order_value_e4": 200_000},
+    {"max_amount_e4": 70_000, "min_order_value_e4": 150_000},
+    {"max_amount_e4": 30_050, "min_order_value_e4": 1},
+)
+_CURRENCY_OF = (
+    {},
+    {},
+    {"currency": "EUR", "digits": 2},
+    {"currency": "JPY", "digits": 0},
+    {"currency": "KWD", "digits": 3},
+)
+_TIERS = (
+    TierRow(from_e4=200_500, type="percentage", value_e4=50_000),
+    TierRow(from_e4=499_500, type="fixed", value_e4=77_700),
+    TierRow(from_e4=500_000, type="percentage", value_e4=333_333),
+)
+_TERMS: tuple[dict[str, Any], ...] = (
+    {"type": "percentage", "value_e4": 333_300},
+    {"type": "percentage", "value_e4": 500_000},
+    {"type": "percentage", "value_e4": 1_000_000},
+    {"type": "fixed", "value_e4": 250_000},
+    {"type": "tiered", "tiers": _TIERS},
+    {"type": "buyXGetY", "buy": 2, "get": 1},
+    {"type": "buyXGetY", "buy": 1, "get": 1},
+)
+DISCOUNTS = [{**terms, **least, **currency} for terms, least, currency in product(_TERMS, _LEAST, _CURRENCY_OF)]
+_WINDOW = (0, 1, 5_000, 100_000)
+"""Ms from now on."""
+
+rules: Draw = st.fixed_dictionaries(
+    {
+        "max_redemptions_per_code": st.sampled_from((1, 1, 2, 3, None)),
+        "max_redemptions_per_user": st.sampled_from((None, None, 1, 2)),
+        "max_redemptions": st.sampled_from((None, None, 1, 2, 4)),
+        "max_codes_per_user": st.sampled_from((None, None, 1, 2)),
+        "require_assignment": st.sampled_from((False,) * 5 + (True,)),
+        "require_lock": st.sampled_from((False,) * 5 + (True,)),
+        "lives": st.sampled_from(((300, 3600), (30, 60), (1, 1))),
+        "starts": st.sampled_from((None,) * 8 + (0, 5_000)),
+        "ends": st.sampled_from((None,) * 4 + (5_000, 100_000, 10_000_000)),
+        "low_stock_threshold": st.sampled_from((None, None, 1, 2)),
+        "gift": st.sampled_from((None, None, *BOOKS)),
+        "discount": st.sampled_from((None,) * len(DISCOUNTS) + tuple(DISCOUNTS)),
+    }
+)
+"""A new book's: lives are lockSeconds and maxLockSeconds, starts and ends its window, gift another book's number."""
+
+own_rules: Draw = st.sampled_from(
+    tuple(
+        {"owner": owner, "own_max": own_max, "ends": ends}
+        for owner, own_max, ends in product((None, *USERS), (None, 1, 2, 4), (None, None, 5_000, 5_000_000))
+    )
+)
+"""What an uploaded code says of its own."""
+
+book_changes: Draw = st.sampled_from(
+    [("status", word) for word in ("active",) * 5 + ("inactive", "inactive", "archived")]
+    + [("starts", ms) for ms in (None,) * 2 + _WINDOW]
+    + [("ends", ms) for ms in (None,) * 5 + _WINDOW]
+    + [("max_codes_per_user", most) for most in (None, 1, 2, 3)]
+    + [("low_stock_threshold", most) for most in (None, 1, 2, 3)]
+    + [("gift", book) for book in (None, *BOOKS)]
+    + [("require_assignment", word) for word in (False, True)]
+    + [("require_lock", word) for word in (False, True)]
+    + [("lives", lives) for lives in ((300, 3600), (30, 60), (1, 1))]
+    + [("discount", discount) for discount in (None, *DISCOUNTS[:: len(DISCOUNTS) // 11])]
+)
+"""A PATCH of a book, but for the limits of its uses."""
+limit_changes: Draw = st.sampled_from(
+    [("max_redemptions", most) for most in (None, 1, 2, 4, "spent", "spent")]
+    + [("max_redemptions_per_user", most) for most in (None, 1, 2, "spent", "spent")]
+)
+"""`spent` is what is used of it already."""
+uses_a_code: Draw = st.sampled_from((1, 2, 3, None))
+coupon_changes: Draw = st.sampled_from(
+    [("active", True)] * 4 + [("active", False)] * 2 + [("ends", ms) for ms in (None,) * 5 + _WINDOW]
+)
+workspace_changes: Draw = st.sampled_from(
+    [("coupons_per_order", most) for most in (1, 2, 3)]
+    + [("max_coupons", most) for most in (None, 1, 1, 2, 3)]
+    + [("gift", book) for book in (None, *BOOKS)]
+    + [("currency", currency) for currency in ("USD", "USD", "EUR", "JPY", "KWD")]
+)
+caps: Draw = st.sampled_from((None, 1, 2, 4, "held", "held"))
+"""`held` is what the user holds already."""
+
+waits: Draw = st.sampled_from(("next", "before next", 1, 999, 5_000, 31_000, 61_000, 3_600_000))
+"""Ms; or to the moment at which something begins or ends, or the millisecond before it."""
+readings: Draw = st.sampled_from(("validate", "validate", "validate_public", "coupon"))
+flags: Draw = st.sampled_from((False, False, True))
+claims: Draw = st.sampled_from(
+    [
+        frozenset(words.split())
+        for words in ("token user order", "user order", "token user", "token order", "user", "token")
+    ]
+)
+"""Which of a lock's own words a redeem of it has; the others are anybody's."""

@@ -1,0 +1,116 @@
+"""The service's twin, without Redis: what the contract says each request is answered, and what it leaves."""
+
+from typing import Any, NamedTuple
+
+from tests.model import amounts, refusals
+from tests.model.operations import Answer, Body, Operations, amounts_fit, use_of
+from tests.model.refusals import Refused
+from tests.model.state import Coupon, Redemption
+
+
+class Kept(NamedTuple):
+    """What an Idempotency-Key stands for: a request, and what its first success was answered."""
+
+    request: tuple[str, str | None, Body]
+    answer: Answer
+
+
+class Model(Operations):
+    """A workspace: requests under keys, and what is made of several operations."""
+
+    def __init__(self, now: int) -> None:
+        super().__init__(now)
+        self.keys: dict[str, Kept] = {}
+        self.recorded_keys: list[int] = []
+        """The facts with which a key is to be recorded, by their place: each the first of its request."""
+        self.retry_after_ms: int | None = None
+        """What the last refusal says of when to come again."""
+
+    def answer(self, name: str, code: str | None, asked: Body, said: Any, key: str = "") -> Answer:
+        """What the operation answers, and changes. A refusal's body is its code; it changes nothing, and is not kept
+        under a key."""
+        said = said if isinstance(said, dict) else {}
+        try:
+            _check_amounts(asked)
+            if kept := self.keys.get(key):
+                if kept.request != (name, code, asked):
+                    raise Refused("idempotency_key_reused")
+                return kept.answer[0], {**(kept.answer[1] or {}), "replayed": True}
+            facts = len(self.facts)
+            answer = getattr(self, name)(code, asked, said)
+        except Refused as refused:
+            self.retry_after_ms = refused.retry_after_ms
+            return refused.status, refused.code
+        if key:
+            self.keys[key] = Kept((name, code, asked), answer)
+            if name == "checkout" and answer[0] == 201 and facts == len(self.facts):
+                self.facts.append(("K", self.now))  # with neither redemption nor gift, the answer is the only fact
+            if facts < len(self.facts):
+                self.recorded_keys.append(facts)
+        return answer
+
+    # Gift and check out
+
+    def gift_to(self, user: str, asked: Body, said: Body) -> Answer:
+        """201: a random free coupon, once per order; 200 when this user has this book's for it already."""
+        book, order = self._book_of(asked["bookId"]), asked["orderId"]
+        if standing := self.gift(order):
+            if (standing.owner, standing.book) != (user, book):
+                raise Refused("order_already_used")
+            return 200, self._durable(self.shown(standing, said))
+        for reason in refusals.of_assign_any(self, book, user):
+            raise Refused(reason)
+        return self._assigned(self._picked(self.free(book), said), user, said, order)
+
+    def checkout(self, code: None, asked: Body, said: Body) -> Answer:
+        """201 (200 repeated): redeem and gift as one change; either may be missing."""
+        c = self._found(asked["code"]) if "code" in asked else None
+        wanted = self._book_of(asked["giftBookId"]) if "giftBookId" in asked else None
+        order, user = asked["orderId"], asked["userId"]
+        gift, said_gift = self.gift(order), said.get("gift") or {}
+        mine = gift if gift and gift.owner == user else None
+        repeated = self._redeemed_before(c, asked) if c else None
+        if repeated or (mine and not c):
+            return 200, self._purchase(asked, repeated, self.shown(mine, said_gift) if mine else None)
+        use = c and use_of(c, "redeem", asked)
+        if use:
+            self._judge_redeem(use, asked)
+        elif not amounts_fit(asked, self.currency) and "currency" not in asked:
+            raise Refused("invalid")
+        if gift and not mine:
+            raise Refused("order_already_used")
+        before = {book: self.stock(book) for book in self.books}
+        shown = self.shown(mine, said_gift) if mine else None  # as it was, where the order is paid with its own gift
+        redemption = self._spend(use, asked, said.get("redemption") or {}) if use else None
+        if not mine and (book := wanted or (c and self._gift_book(c)) or self.gift_book):
+            mine = self._gift(book, user, order, c, said_gift)
+            shown = self.shown(mine, said_gift) if mine else None
+        for book in dict.fromkeys(each.book for each in (c, mine) if each):
+            self._notice(book, before[book])
+        return 201, self._purchase(asked, redemption, shown)
+
+    def _gift(self, book: int, user: str, order: str, bought_with: Coupon | None, said: Body) -> Coupon | None:
+        """The gift, another coupon than the one that was redeemed; none where the book is empty or the user has had
+        enough."""
+        free = self.free(book) - {bought_with.code if bought_with else ""}
+        if refusals.of_assign_any(self, book, user) or not free:
+            return None
+        picked = self._picked(free, said)
+        self._give(picked, user, order)
+        return picked
+
+    def _gift_book(self, c: Coupon) -> int | None:
+        wanted = self.books[c.book].gift_book_id
+        return next((row.book for row in self.books.values() if row.book_id == wanted), None)
+
+    def _purchase(self, asked: Body, redemption: Redemption | None, gift: Body | None) -> Body:
+        digits = amounts.DIGITS[asked.get("currency", self.currency)]
+        bought = self._shown_redemption(redemption) if redemption else None
+        final = (bought and bought["finalAmount"]) or amounts.shown(asked["orderValue"], digits)
+        return self._durable({"redemption": bought, "gift": gift, "finalAmount": final})
+
+
+def _check_amounts(asked: Body) -> None:
+    """More digits than the currency that the request itself names has are senseless, whatever it is about."""
+    if asked.get("currency") and not amounts_fit(asked, asked["currency"]):
+        raise Refused("invalid")

@@ -1,0 +1,299 @@
+"""What the contract says an operation answers and changes. Each method takes a code, a request's body in the contract's
+words, and what the service `said`: only it knows a token, a redemption's id, or which free coupon it picked."""
+
+from decimal import Decimal
+from typing import Any
+
+from service.domain.projection import BookRow
+from tests.model import amounts, refusals
+from tests.model.refusals import Refused, Use, first
+from tests.model.state import Coupon, Lock, Redemption, State, time
+
+Body = dict[str, Any]
+Answer = tuple[int, Any]
+"""Status and body."""
+
+
+class Operations(State):
+    """What can be done with coupons; Refused, with nothing changed, where it can't."""
+
+    def __init__(self, now: int) -> None:
+        super().__init__(now)
+        self.tokens: list[tuple[str, Lock]] = []
+        """Every lock that was ever given, with its code, in order."""
+        self.made: list[Redemption] = []
+        """Every redemption that was ever made, in order."""
+
+    def _found(self, code: str | None) -> Coupon:
+        c = self.coupons.get(code or "")
+        if c is None:
+            raise Refused("coupon_not_found")
+        return c
+
+    # Assign
+
+    def assign(self, code: str, asked: Body, said: Body) -> Answer:
+        """201; 200 when it was this user's already."""
+        c, user = self._found(code), asked["userId"]
+        if c.owner == user:
+            first(self, c, refusals.of_assigned_already(self, c))
+            return 200, self._durable(self.shown(c, said))
+        first(self, c, refusals.of_assign(self, c, user))
+        return self._assigned(c, user, said)
+
+    def assign_any(self, code: None, asked: Body, said: Body) -> Answer:
+        """201: a random free code; whichever it was, if it was free."""
+        book = self._book_of(asked["bookId"])
+        for reason in refusals.of_assign_any(self, book, asked["userId"]):
+            raise Refused(reason)
+        return self._assigned(self._picked(self.free(book), said), asked["userId"], said)
+
+    def _picked(self, free: set[str], said: Body) -> Coupon:
+        """Which of the free codes it was is random: the one that was `said`."""
+        picked = said.get("code")
+        return self.coupons[picked if picked in free else min(free)]
+
+    def _book_of(self, book_id: str) -> int:
+        book = next((row.book for row in self.books.values() if str(row.book_id) == book_id), None)
+        if book is None:
+            raise Refused("book_not_found")
+        return book
+
+    def _assigned(self, c: Coupon, user: str, said: Body, order: str | None = None) -> Answer:
+        before = self.stock(c.book)
+        self._give(c, user, order)
+        self._notice(c.book, before)
+        return 201, self._durable(self.shown(c, said))
+
+    def _give(self, c: Coupon, user: str, order: str | None) -> None:
+        c.owner, c.assigned_at = user, self.now
+        if order is not None:
+            self.gifts[order] = (c.code, user, self.now)
+        self.facts.append(("A", c.book, c.code, user, self.now, order))
+
+    def _notice(self, book: int, before: dict[str, int]) -> None:
+        """book.low_stock, when an assign or a redeem leaves fewer than the threshold; and when nothing is left."""
+        least = self.books[book].low_stock_threshold
+        for of, left in self.stock(book).items():
+            if least is not None and left < least <= before[of]:
+                self.facts.append(("S", book, "low", of, max(left, 0), self.now))
+            if left <= 0 < before[of]:
+                self.facts.append(("S", book, "out", of, max(left, 0), self.now))
+
+    def unassign(self, code: str, asked: Body, said: Body) -> Answer:
+        """200: the coupon, that is nobody's now."""
+        c = self._found(code)
+        first(self, c, refusals.of_unassign(self, c))
+        self._take_back(c)
+        return 200, self._durable(self.shown(c, said))
+
+    def _take_back(self, c: Coupon) -> None:
+        self.facts.append(("U", c.book, c.code, c.owner, self.now))
+        c.owner = c.assigned_at = None
+
+    # Lock
+
+    def lock(self, code: str, asked: Body, said: Body) -> Answer:
+        """201; 200 and the same token when this user holds it for this order already: then it is renewed, as extend."""
+        c = self._found(code)
+        use = Use(c, "lock", asked["userId"], asked.get("orderId"))
+        first(self, c, refusals.of_use(self, use))
+        asked_s = asked.get("lockSeconds")
+        if own := refusals.own_lock(self, use):
+            own.deadline = max(own.deadline, self._deadline(c, asked_s, own.started))
+            return 200, self._shown_lock(c, own)
+        book = self.books[c.book]
+        limits = {"user": book.max_redemptions_per_user, "book": book.max_redemptions}
+        counts = frozenset(limit for limit, most in limits.items() if most is not None)
+        deadline = self._deadline(c, asked_s, self.now)
+        lock = Lock(said.get("lockToken", ""), asked["userId"], use.order, deadline, self.now, counts)
+        c.locks = [*self.live(c), lock]
+        self.touched.add(c.book)
+        self.tokens.append((c.code, lock))
+        return 201, self._shown_lock(c, lock)
+
+    def extend(self, code: str, asked: Body, said: Body) -> Answer:
+        """200: the deadline counts from now, never moves back, and is cut at the ceiling."""
+        c = self._found(code)
+        lock = next((lock for lock in self.live(c) if lock.token == asked["lockToken"]), None)
+        first(self, c, refusals.of_extend(self, c, lock, self._ceiling(c, lock.started) if lock else 0))
+        assert lock
+        lock.deadline = max(lock.deadline, self._deadline(c, asked.get("lockSeconds"), lock.started))
+        return 200, self._shown_lock(c, lock)
+
+    def unlock(self, code: str, asked: Body, said: Body) -> Answer:
+        """204; also when it was released or had expired."""
+        c = self._found(code)
+        c.locks = [lock for lock in c.locks if lock.token != asked["lockToken"]]
+        return 204, None
+
+    def _ceiling(self, c: Coupon, started: int) -> int:
+        """How late a lock may end: a bounded time after its start, and never after the code's window."""
+        ceiling = started + 1000 * self.books[c.book].max_lock_seconds
+        end = self.end(c)
+        return ceiling if end is None else min(ceiling, end)
+
+    def _deadline(self, c: Coupon, asked_s: int | None, started: int) -> int:
+        return min(self.now + 1000 * (asked_s or self.books[c.book].lock_seconds), self._ceiling(c, started))
+
+    def _shown_lock(self, c: Coupon, lock: Lock) -> Body:
+        return {
+            "lockToken": lock.token,
+            "code": c.code,
+            "bookId": self._book_id(c.book),
+            "userId": lock.user,
+            "orderId": lock.order,
+            "expiresAt": time(lock.deadline),
+        }
+
+    # Redeem
+
+    def redeem(self, code: str, asked: Body, said: Body) -> Answer:
+        """201: the redemption; 200 and the same where this user redeemed this code for this order already and it stands
+        (a redeem without an order is never a repeat of another)."""
+        c = self._found(code)
+        if repeated := self._redeemed_before(c, asked):
+            return 200, self._durable(self._shown_redemption(repeated))
+        use = use_of(c, "redeem", asked)
+        self._judge_redeem(use, asked)
+        before = self.stock(c.book)
+        redemption = self._spend(use, asked, said)
+        self._notice(c.book, before)
+        return 201, self._durable(self._shown_redemption(redemption))
+
+    def _redeemed_before(self, c: Coupon, asked: Body) -> Redemption | None:
+        for r in self.standing(c):
+            if r.order is not None and (r.user, r.order) == (asked["userId"], asked.get("orderId")):
+                return r
+        return None
+
+    def _judge_redeem(self, use: Use, asked: Body) -> None:
+        self._check_digits(use, asked)
+        first(self, use.c, refusals.of_use(self, use))
+
+    def _spend(self, use: Use, asked: Body, said: Body) -> Redemption:
+        """One use; the lock that it was under ends. The assignment stays, and an unassigned coupon stays so."""
+        c, book, currency = use.c, self.books[use.c.book], self._currency(use)
+        discount = amounts.discount(book.discount, use.value, asked.get("items", ()), amounts.DIGITS[currency])
+        redemption = Redemption(
+            id=said.get("redemptionId", ""),
+            code=c.code,
+            book=c.book,
+            user=asked["userId"],
+            order=use.order,
+            value=use.value,
+            currency=currency,
+            discount=discount,
+            at=self.now,
+            metadata=asked.get("metadata", {}),
+        )
+        own = refusals.own_lock(self, use)
+        c.locks = [lock for lock in c.locks if lock is not own]
+        c.redemptions.append(redemption)
+        self.made.append(redemption)
+        self.touched.add(c.book)
+        value = (use.value, currency, discount)
+        self.facts.append(("R", c.book, c.code, redemption.user, use.order, redemption.id, *value, self.now))
+        return redemption
+
+    def validate(self, code: None, asked: Body, said: Body) -> Answer:
+        """200: every refusal that a redeem would hear, or what it would take off; changes nothing."""
+        c = self._found(asked["code"])
+        use = use_of(c, "validate", asked)
+        self._check_digits(use, asked)
+        reasons = refusals.of_use(self, use)
+        body: Body = {"valid": not reasons, "reasons": reasons, "discountAmount": None, "finalAmount": None}
+        if not reasons:
+            digits = amounts.DIGITS[self._currency(use)]
+            discount = amounts.discount(self.books[c.book].discount, use.value, asked.get("items", ()), digits)
+            body["discountAmount"] = amounts.shown(discount, digits)
+            if use.value is not None:
+                body["finalAmount"] = amounts.shown(use.value - discount, digits)
+        return 200, {**body, "coupon": self.shown(c, said.get("coupon") or {})}
+
+    def validate_public(self, code: None, asked: Body, said: Body) -> Answer:
+        """As validate, of which a `public` credential learns no reason, and nothing of the coupon."""
+        status, body = self.validate(code, asked, said)
+        return status, {**body, "reasons": [] if body["valid"] else ["coupon_not_available"], "coupon": None}
+
+    def _currency(self, use: Use) -> str:
+        """The order's, else the discount's, else the workspace's."""
+        discount = self.books[use.c.book].discount
+        return use.currency or (discount and discount.currency) or self.currency
+
+    def _check_digits(self, use: Use, asked: Body) -> None:
+        """Where the order names no currency, the coupon says how many digits its amounts may have."""
+        if not amounts_fit(asked, self._currency(use)):
+            raise Refused("invalid")
+
+    def _shown_redemption(self, r: Redemption, with_rollback: bool = False) -> Body:
+        """A redeem's answer never shows a later rollback."""
+        shown = {**r.shown(), "bookId": self._book_id(r.book)}
+        return shown if with_rollback else {**shown, "rolledBackAt": None}
+
+    # Roll back
+
+    def rollback(self, redemption_id: str, asked: Body, said: Body) -> Answer:
+        """200, once: with `restore` code, user, book and order get their use back."""
+        r = next((r for r in self.made if r.id == redemption_id), None)
+        if r is None:
+            raise Refused("redemption_not_found")
+        if not r.stands:
+            raise Refused("already_rolled_back")
+        self._roll_back(r, asked)
+        return 200, self._durable(self._shown_redemption(r, True))
+
+    def rollback_order(self, order: str, asked: Body, said: Body) -> Answer:
+        """200: all of the order's that stood; its gift is taken back unless it was used, and a lock on it ends."""
+        mine = [r for r in self.made if r.order == order]
+        if not mine and order not in self.gifts:
+            raise Refused("order_not_found")
+        stand, gift = [r for r in mine if r.stands], self.gift(order)
+        if gift and gift.uses:
+            gift = None
+        if not stand and not gift:
+            raise Refused("already_rolled_back")
+        for r in stand:
+            self._roll_back(r, asked)
+        if gift:
+            self._take_back(gift)
+            gift.locks = []
+        return 200, self._durable({"items": [self._shown_redemption(r, True) for r in stand]})
+
+    def _roll_back(self, r: Redemption, asked: Body) -> None:
+        r.rolled_back, r.restored = self.now, asked.get("restore") is not False
+        self.facts.append(("B", r.book, r.code, r.user, r.order, r.id, self.now, r.restored))
+
+    # Read
+
+    def coupon(self, code: str, asked: Body, said: Body) -> Answer:
+        """200: the coupon."""
+        return 200, self.shown(self._found(code), said)
+
+    def _book_id(self, book: int) -> str:
+        return str(self.books[book].book_id)
+
+    def _durable(self, body: Body) -> Body:
+        return {**body, "durability": "accepted"}
+
+    # Configuration: the merchant's word, which no limit refuses.
+
+    def put_book(self, row: BookRow) -> None:
+        """A book is new, or changed; what it says holds for existing codes and locks too."""
+        self.books[row.book] = row
+
+    def upload(self, code: str, book: int, owner: str | None, at: int, own_max: int | None, ends: int | None) -> None:
+        """A new code. An owner has it from the start (`at`)."""
+        self.coupons[code] = Coupon(code, book, own_max, owner, at if owner else None, ends)
+
+
+def use_of(c: Coupon, kind: str, asked: Body) -> Use:
+    """The use that a request asks for."""
+    names = ("userId", "orderId", "lockToken", "orderValue", "currency")
+    return Use(c, kind, *(asked.get(name) for name in names))
+
+
+def amounts_fit(asked: Body, currency: str) -> bool:
+    """Whether no amount of the request has more digits than the currency."""
+    named = [asked.get("orderValue"), *(item["unitPrice"] for item in asked.get("items", ()))]
+    return all(amounts.fits(Decimal(value), amounts.DIGITS[currency]) for value in named if value is not None)

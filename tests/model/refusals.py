@@ -1,0 +1,206 @@
+"""The contract's refusals in plain Python: each function lists all that apply, in the contract's order."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from tests.model.amounts import least_value
+from tests.model.state import Coupon, Lock, State
+
+STATUS = {
+    "coupon_not_found": 404,
+    "book_not_found": 404,
+    "redemption_not_found": 404,
+    "order_not_found": 404,
+    "invalid": 422,
+    "user_redemption_limit": 422,
+    "user_code_limit": 422,
+    "user_coupon_limit": 422,
+    "order_value_required": 422,
+    "order_value_too_low": 422,
+    "currency_mismatch": 422,
+    "lock_ceiling": 422,
+    "idempotency_key_reused": 422,
+}
+"""Of those that are not 409."""
+REFUSALS = {
+    *STATUS,
+    *"coupon_inactive book_inactive not_started expired coupon_not_assigned coupon_assigned_to_other lock_lost".split(),
+    *"coupon_locked lock_required coupon_redeemed coupon_exhausted out_of_stock order_already_used".split(),
+    "already_rolled_back",
+}
+"""All that the model knows."""
+
+
+class Refused(Exception):
+    """A request that changes nothing; for `coupon_locked`, after how many ms the first lock in its way ends."""
+
+    def __init__(self, code: str, retry_after_ms: int | None = None) -> None:
+        self.code, self.retry_after_ms = code, retry_after_ms
+        self.status = STATUS.get(code, 409)
+        super().__init__(code)
+
+
+@dataclass
+class Use:
+    """A use of a coupon that is asked for: by whom, for what, under which lock."""
+
+    c: Coupon
+    kind: str
+    """lock, redeem or validate."""
+    user: str | None
+    order: str | None
+    token: str | None = None
+    value: Decimal | None = None
+    currency: str | None = None
+
+
+def first(state: State, c: Coupon, reasons: Iterable[str]) -> None:
+    """Refused for the first reason, where there is one."""
+    for code in reasons:
+        if code == "coupon_locked":
+            raise Refused(code, min(lock.deadline for lock in state.live(c)) - state.now)
+        raise Refused(code)
+
+
+def own_lock(state: State, use: Use) -> Lock | None:
+    """The live lock that the use is under: its token's, where the user and the order (where the lock names one) are the
+    request's; without a token, the same user's for the same order, no order being an order like any other."""
+    for lock in state.live(use.c):
+        if use.token is not None:
+            if lock.token == use.token and use.user in (None, lock.user) and lock.order in (None, use.order):
+                return lock
+        elif use.user is not None and (lock.user, lock.order) == (use.user, use.order):
+            return lock
+    return None
+
+
+def of_use(state: State, use: Use) -> list[str]:
+    """Of lock, redeem and validate (rule 1)."""
+    c, book = use.c, state.books[use.c.book]
+    own = own_lock(state, use)
+    said = {
+        "coupon_inactive": not c.active,
+        "book_inactive": book.status != "active",
+        "not_started": book.valid_from_ms is not None and state.now < book.valid_from_ms,
+        "expired": state.over(c),
+        "coupon_not_assigned": book.require_assignment and c.owner is None,
+        "coupon_assigned_to_other": c.owner is not None and use.user is not None and c.owner != use.user,
+        "lock_lost": use.token is not None and own is None,  # a token that is sent is judged first
+        "coupon_locked": own is None and state.locked(c),
+        "lock_required": book.require_lock and use.kind != "lock" and own is None and use.token is None,
+        f"coupon_{state.used_up(c)}": not state.left(c),
+        "user_redemption_limit": _over_user_limit(state, use, own),
+        "out_of_stock": _over_total(state, use, own),
+        "order_already_used": use.order is not None and len(state.places(use.order)) >= state.coupons_per_order,
+    }
+    if use.kind != "lock":
+        said |= _of_value(state, use)
+    return _holding(said)
+
+
+def _over_user_limit(state: State, use: Use, own: Lock | None) -> bool:
+    """Whether the user has no use of the book left. A lock keeps its use for its holder: renewing takes no other, and
+    redeeming under it asks only for what is spent."""
+    limit = state.books[use.c.book].max_redemptions_per_user
+    if limit is None or use.user is None or (own and use.kind == "lock"):
+        return False
+    kept = 0 if own and "user" in own.counts else state.kept(use.c.book, "user", use.user)
+    return state.spent(use.c.book, use.user) + kept >= limit
+
+
+def _over_total(state: State, use: Use, own: Lock | None) -> bool:
+    """Whether the book has no use left; as above."""
+    limit = state.books[use.c.book].max_redemptions
+    if limit is None or (own and use.kind == "lock"):
+        return False
+    kept = 0 if own and "book" in own.counts else state.kept(use.c.book, "book")
+    return state.spent(use.c.book) + kept >= limit
+
+
+def _of_value(state: State, use: Use) -> dict[str, bool]:
+    """Of the order's value: a book with a discount asks for it; one in another currency isn't judged for size."""
+    discount = state.books[use.c.book].discount
+    currency = (discount and discount.currency) or state.currency
+    mismatch = use.currency not in (None, currency)
+    too_low = discount is not None and use.value is not None and use.value < least_value(discount)
+    return {
+        "order_value_required": discount is not None and use.value is None,
+        "currency_mismatch": mismatch,
+        "order_value_too_low": too_low and not mismatch,
+    }
+
+
+def of_assign(state: State, c: Coupon, user: str) -> list[str]:
+    """Of assigning a named coupon that isn't this user's already."""
+    said = {
+        **_of_time(state, c),
+        "coupon_assigned_to_other": c.owner is not None,
+        "coupon_locked": any(lock.user != user for lock in state.live(c)),
+        f"coupon_{state.used_up(c)}": not state.left(c),
+        **_of_user(state, c.book, user),
+    }
+    return _holding(said)
+
+
+def of_assigned_already(state: State, c: Coupon) -> list[str]:
+    """Of assigning a coupon to the user that has it."""
+    return _holding(_of_time(state, c))
+
+
+def of_assign_any(state: State, book: int, user: str) -> list[str]:
+    """Of assigning a random free coupon."""
+    row = state.books[book]
+    said = {
+        "book_inactive": row.status != "active",
+        "expired": row.valid_until_ms is not None and state.now >= row.valid_until_ms,
+        **_of_user(state, book, user),
+        "out_of_stock": not state.free(book),
+    }
+    return _holding(said)
+
+
+def _of_time(state: State, c: Coupon) -> dict[str, bool]:
+    """Assigning before validFrom is fine."""
+    return {
+        "coupon_inactive": not c.active,
+        "book_inactive": state.books[c.book].status != "active",
+        "expired": state.over(c),
+    }
+
+
+def _of_user(state: State, book: int, user: str) -> dict[str, bool]:
+    per_user = state.books[book].max_codes_per_user
+    cap = state.caps.get(user) or state.max_coupons
+    return {
+        "user_code_limit": per_user is not None and state.had(book, user) >= per_user,
+        "user_coupon_limit": cap is not None and state.held(user) >= cap,
+    }
+
+
+def of_unassign(state: State, c: Coupon) -> list[str]:
+    """Of taking an assignment back, while nothing of it is locked or used."""
+    exhausted = not state.left(c) and state.limit(c) != 1
+    said = {
+        "coupon_not_assigned": c.owner is None,
+        "coupon_locked": bool(state.live(c)),
+        "coupon_exhausted": exhausted,
+        "coupon_redeemed": c.uses > 0,  # in part, too
+    }
+    return _holding(said)
+
+
+def of_extend(state: State, c: Coupon, lock: Lock | None, ceiling: int) -> list[str]:
+    """Of extending a lock, which can't be held past `ceiling`."""
+    said = {
+        "coupon_inactive": not c.active,
+        "book_inactive": state.books[c.book].status != "active",
+        "lock_lost": lock is None,
+        "lock_ceiling": lock is not None and ceiling <= lock.deadline,
+    }
+    return _holding(said)
+
+
+def _holding(said: dict[str, Any]) -> list[str]:
+    return [code for code, holds in said.items() if holds]

@@ -1,0 +1,88 @@
+"""Where the service's half of the machine lives: Redises that are emptied for each example, and one event loop."""
+
+import asyncio
+from collections.abc import Awaitable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+
+from service.hot.connection import Link
+from tests.servers import VALKEY, started
+from tests.shop import STILL_CLOCK, FakeLink, Shop
+
+Plant = tuple[str, str]
+"""What of a script's text to change, and into what."""
+
+_DATABASES = 2
+_STEADY = f"""local function steady(key, count)
+  local all, found, second = redis.call('SORT', key, 'ALPHA'), {{}}, redis.call('HGET', '{STILL_CLOCK}', 's')
+  for i = 1, math.min(count, #all) do found[i] = all[(second + i) % #all + 1] end
+  return found
+end
+"""
+
+
+class Altering:
+    """A link that alters scripts as they are loaded, and loads each once. What they pick at random follows the still
+    clock: hypothesis can only shorten what happens again. A plant goes into every script that has it."""
+
+    fsynced = False
+
+    def __init__(self, link: Any, plant: Plant | None) -> None:
+        self.link, self.plant = link, plant
+        self._digests: dict[str, Any] = {}
+
+    async def call(self, *command: Any) -> Any:
+        """As the link's."""
+        if command[:2] != ("SCRIPT", "LOAD"):
+            return await self.link.call(*command)
+        text: str = command[2]
+        if text not in self._digests:
+            altered = text.replace("redis.call('SRANDMEMBER', ", "steady(")
+            if altered != text:
+                altered = _STEADY + altered
+            if self.plant:
+                altered = altered.replace(*self.plant)
+            self._digests[text] = await self.link.call("SCRIPT", "LOAD", altered)
+        return self._digests[text]
+
+
+class Stage:
+    """Shops on empty Redises, one after another: number 0 is the one that is played with, 1 the one to rebuild."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, links: Sequence[Any], plant: Plant | None) -> None:
+        self._loop = loop
+        self._links = [Altering(link, plant) for link in links]
+
+    def run(self, wanted: Awaitable[Any]) -> Any:
+        """Wait for it."""
+        return self._loop.run_until_complete(wanted)
+
+    async def shop(self, number: int) -> Shop:
+        """An open shop with a still clock, and nothing in it."""
+        link = self._links[number]
+        await link.call("FLUSHDB")
+        return await (await Shop(link).open()).freeze()
+
+
+@contextmanager
+def stage_on(kind: str, folder: Path, plant: Plant | None = None) -> Iterator[Stage]:
+    """A stage on fakeredis, or on a Valkey of its own."""
+    loop = asyncio.new_event_loop()
+    if kind == "fakeredis":
+        clients = [fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer(), decode_responses=True, protocol=2,
+                                            max_connections=1000) for _ in range(_DATABASES)]  # fmt: skip
+        yield Stage(loop, [FakeLink(client) for client in clients], plant)
+        for client in clients:
+            loop.run_until_complete(client.aclose())
+    else:
+        with started(VALKEY, folder) as url:
+            links = [Link(url.replace("/0", f"/{number}"), "tests") for number in range(_DATABASES)]
+            for link in links:
+                loop.run_until_complete(link.start())
+            yield Stage(loop, links, plant)
+            for link in links:
+                loop.run_until_complete(link.stop())
+    loop.close()

@@ -1,0 +1,55 @@
+"""Whatever is asked in whatever order: every answer is the contract's, everything adds up, and events rebuild it.
+
+`make test` walks the same short way each time; `make model` a long one from seeds of its own, which it prints. With
+SCRIP_MODEL_SEED in the environment one of them is walked again."""
+
+import itertools
+import os
+import random
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.model.refusals import REFUSALS
+from tests.model.running import SEED_STEPS, play
+from tests.model.stage import stage_on
+
+SHORT = 12_000
+LONG = os.environ.get("SCRIP_MODEL_STEPS")
+SHARES = {"fakeredis": 0.2, "valkey": 0.8}
+"""Of the steps: fakeredis takes four times as long for one."""
+
+
+def seeds() -> Iterator[int]:
+    """Where to start from, one after another."""
+    if given := os.environ.get("SCRIP_MODEL_SEED"):
+        return iter([int(given)])
+    if LONG:
+        return (random.SystemRandom().randrange(2**32) for _ in itertools.count())
+    return itertools.count(1)
+
+
+@pytest.mark.parametrize("kind", SHARES)
+def test_service_and_model_answer_and_hold_the_same(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Thousands of random steps are answered as the contract says and lead where it says, every counter adds up, and a
+    second Redis that is given configuration and events holds the same. All that can be refused was."""
+    steps, tally = int(int(LONG or SHORT) * SHARES[kind]), Counter[str]()
+
+    def say(what: str) -> None:
+        with capsys.disabled():
+            print(f"\n{kind}: {tally['steps']:,} of {steps:,} steps{what}", end="", flush=True)
+
+    with stage_on(kind, tmp_path) as stage:
+        for number in seeds():
+            if LONG:
+                say(f"; now seed {number}")
+            tally += play(stage, number, min(steps - tally["steps"], SEED_STEPS))
+            if tally["steps"] >= steps:
+                break
+    say("; no difference")
+    if tally["steps"] >= steps > SEED_STEPS:
+        assert {words.split()[1] for words in tally if " " in words} >= REFUSALS

@@ -1,0 +1,43 @@
+"""The machine finds what is wrong: each of these changes of a script, slight as it is, is a difference to the model."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import Phase
+
+from tests.model.running import play
+from tests.model.stage import Stage, stage_on
+
+PLANTS = {
+    "a user's limit": ("if taken >= book.per_user and", "if taken > book.per_user and"),
+    "the end of a window": ("now >= till", "now > till"),
+    "the end of a lock": ("c.lock.deadline > now", "c.lock.deadline >= now"),
+    "rounding": ("twice == full and q % 2 == 1", "twice == full"),
+    "an order's places": (
+        "table.remove(list, i) else p.state = 'k'",
+        "table.remove(list, i) else table.remove(list, i)",
+    ),
+    "a used gift": ("if gift and gift.uses > 0 then gift = nil end", ""),
+    "a lock's use of the total": (
+        "local key = W .. 'lb:' .. book.number\n    sweep(key, now)",
+        "local key = W .. 'lb:0'",
+    ),
+    "a notice of low stock": ("left + took >= book.low", "left + took > book.low"),
+    "a rebuilt gift": ("local gift = order ~= '' and { order = order, bucket = order_bucket } or nil", "local gift"),
+}
+
+
+@pytest.mark.parametrize("name", PLANTS)
+def test_a_planted_difference_is_found(name: str, tmp_path: Path) -> None:
+    """Within some thousand steps, on the real server."""
+    with stage_on("valkey", tmp_path, PLANTS[name]) as stage:
+        assert _found(stage), name
+
+
+def _found(stage: Stage) -> bool:
+    try:
+        for number in range(1, 4):
+            play(stage, number, phases=[Phase.generate])
+    except AssertionError:
+        return True
+    return False

@@ -1,0 +1,165 @@
+"""Model and service, asked the same: all that they answer and hold must be the same."""
+
+from collections import Counter
+from dataclasses import replace
+from decimal import Decimal
+from typing import Any, ClassVar
+from zlib import crc32
+
+import msgspec
+from hypothesis.stateful import RuleBasedStateMachine
+
+from service.domain import keys
+from service.domain.projection import CodeRow
+from service.domain.words import unword
+from service.hot.workspace import Workspace
+from service.operations import assign, checkout, coupon, gift, lock, redeem, rollback, unassign
+from service.operations.base import Operation
+from tests import dump
+from tests.lua.consistency import assert_consistent
+from tests.model import choices as pick
+from tests.model.amounts import units
+from tests.model.model import Model
+from tests.model.rebuilding import assert_same, rebuild
+from tests.model.stage import Stage
+from tests.shop import NOW_MS
+
+OPERATIONS: dict[str, Operation] = {
+    "assign": assign.ASSIGN_CODE,
+    "assign_any": assign.ASSIGN_ANY,
+    "unassign": unassign.UNASSIGN,
+    "lock": lock.LOCK,
+    "extend": lock.EXTEND,
+    "unlock": lock.UNLOCK,
+    "redeem": redeem.REDEEM,
+    "validate": redeem.VALIDATE,
+    "validate_public": redeem.VALIDATE,
+    "rollback": rollback.ROLLBACK,
+    "rollback_order": rollback.ROLLBACK_ORDER,
+    "gift_to": gift.GIFT,
+    "checkout": checkout.CHECKOUT,
+    "coupon": coupon.READ,
+}
+"""By the model's names."""
+CHECKED_EVERY = 50
+
+
+class Twins(RuleBasedStateMachine):
+    """A shop and its model; `stage` says on which server."""
+
+    stage: ClassVar[Stage]
+    tally: ClassVar[Counter[str]]
+    """How often each operation was answered how, over all examples."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shop = self.stage.run(self.stage.shop(0))
+        self.model = Model(NOW_MS)
+        self.settings: dict[str, Any] = {}
+        self.rows: dict[str, CodeRow] = {}
+        self.keyed: list[tuple[str, str | None, dict[str, Any], str]] = []
+        self.steps, self.keys = 0, 0
+        self.broken = False
+        """Whether a difference was found: then there is no more to compare."""
+
+    # Asking both
+
+    def ask(self, name: str, code: str | None, keyed: bool = False, key: str = "", /, **body: Any) -> None:
+        """One request to service and model; the answers must be the same."""
+        asked = {field: value for field, value in body.items() if value is not None}
+        if keyed:
+            self.keys += 1
+            key = f"key-{self.keys}"
+            self.keyed.append((name, code, asked, key))
+        self.count()
+        fingerprint = f"{crc32(repr((name, code, asked)).encode()):08x}"
+        self.shop.refusal, caller = None, self.shop.caller
+        if name == "validate_public":
+            self.shop.caller = replace(caller, scopes=frozenset({"public"}))
+        found = self.stage.run(self.shop.do(OPERATIONS[name], code, key=key, fingerprint=fingerprint, **asked))
+        self.shop.caller = caller
+        expected = self.model.answer(name, code, asked, found[1], key)
+        self.tally[f"{name} {found[1] if isinstance(found[1], str) else found[0]}"] += 1
+        self.same((name, code, asked, key), found, expected)
+        if found[1] == "coupon_locked" and self.shop.refusal:
+            self.same("Retry-After", self.shop.refusal.retry_after_ms, self.model.retry_after_ms)
+
+    def count(self) -> None:
+        """One more step; every so often all is compared."""
+        self.steps += 1
+        self.tally["steps"] += 1
+        if self.steps % CHECKED_EVERY == 0:
+            self.compare()
+
+    def same(self, what: Any, found: Any, expected: Any) -> None:
+        """Both must be equal; else the machine stops, and hypothesis looks for the shortest way here."""
+        if found != expected:
+            self.broken = True
+            raise AssertionError(f"{what}:\n  the service says {found}\n  the contract    {expected}")
+
+    # Comparing all
+
+    def compare(self) -> None:
+        """Every coupon, count and fact must be the model's, and all that Redis counts must add up."""
+        for code in self.rows:
+            _, found = self.stage.run(self.shop.do(coupon.READ, code))
+            self.same(code, found, self.model.shown(self.model.coupons[code], found))
+        workspace = Workspace(self.shop.decider)
+        for row in self.model.books.values():
+            counts = self.stage.run(workspace.book_counts(self.shop.caller, str(row.book_id)))
+            self.same(f"stats of {row.book}", msgspec.to_builtins(counts), self.model.stats(row.book))
+        for user in pick.USERS:
+            held = self.stage.run(workspace.user_coupons(self.shop.caller, user))
+            self.same(f"coupons of {user}", held, self.model.held(user))
+        events = self.stage.run(dump.value(self.shop.link, keys.outbox(0), "stream"))
+        facts, recorded_keys = list[tuple[Any, ...]](), list[int]()
+        for _, fields in events:
+            recorded_keys += [len(facts)] * ("i" in fields)
+            facts += _facts(fields["d"].split(" "))
+        self.same("facts", facts, self.model.facts)
+        self.same("facts with a key", recorded_keys, self.model.recorded_keys)
+        self.holds(assert_consistent(self.shop))
+
+    def holds(self, check: Any) -> None:
+        """Await a check that raises."""
+        try:
+            self.stage.run(check)
+        except AssertionError:
+            self.broken = True
+            raise
+
+    def teardown(self) -> None:
+        """Compare all, and rebuild it from configuration and events."""
+        if not self.broken and self.rows:
+            self.compare()
+            other = self.stage.run(self.stage.shop(1))
+            books = self.model.books
+            self.stage.run(rebuild(self.shop, other, self.settings, books, self.rows, self.model.caps))
+            other.limits_changed = self.shop.limits_changed
+            self.holds(assert_same(self.shop, other))
+            self.holds(assert_consistent(other))
+
+
+def _facts(words: list[str]) -> list[tuple[Any, ...]]:  # noqa: PLR0911, one for each kind
+    """An event's facts as the model has them; a redemption's may have a gift with it."""
+    match words:
+        case ["A", _, book, code, user, at, _, *gift]:
+            return [("A", int(book), code, unword(user), int(at), unword(gift[0]) if gift else None)]
+        case ["U", _, book, code, user, at, _]:
+            return [("U", int(book), code, unword(user), int(at))]
+        case ["R", _, book, code, user, order, own_id, value, currency, _, discount, at, _, _, _, _, *gift]:
+            money = (_amount(value), currency, _amount(discount))
+            given = [("A", int(gift[0]), gift[1], unword(user), int(at), unword(order))] if gift else []
+            return [("R", int(book), code, unword(user), unword(order), own_id, *money, int(at)), *given]
+        case ["B", _, book, code, user, order, own_id, at, restore, _, _]:
+            return [("B", int(book), code, unword(user), unword(order), own_id, int(at), restore == "1")]
+        case ["S", _, book, notice, of, left, at]:
+            return [("S", int(book), notice, of, int(left), int(at))]
+        case ["K", _, at]:
+            return [("K", int(at))]
+        case _:
+            return []
+
+
+def _amount(word: str) -> Decimal | None:
+    return None if word == "-" else units(int(word))

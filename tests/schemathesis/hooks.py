@@ -1,0 +1,117 @@
+"""What JSON Schema can't say of Scrip's requests, for schemathesis: it loads this by schemathesis.toml.
+
+1. Before a valid request goes out, it is made what the contract calls valid (`_put_right`).
+2. Requests that would cost the machine too much are made smaller, and the keys of the run are left alone.
+3. A valid request is `invalid` for no other reason than those in `_SENSELESS_TOGETHER`.
+4. A batch refuses within.
+"""
+
+import json
+import re
+from hashlib import blake2b
+from typing import Any
+from uuid import uuid4
+
+import requests
+import schemathesis
+from schemathesis import Case, CheckContext, HookContext, Response
+
+ADMIN_KEY = "demo_admin"
+MOST_CODES = 100
+_NUMBERS_OF_CODES = ("totalCodes", "count", "keepFree")
+
+_SENSELESS_TOGETHER = (
+    # a relation between two fields
+    (r"validUntil|expiresAt", r"must be (after validFrom|in the future)"),
+    (r"lockSeconds", r"must not be more than maxLockSeconds"),
+    (r"discount\.tiers\[\d+\]\.from", r"must be more than the one before"),
+    (r"discount\.tiers\[\d+\]\.value", r"must be at most 100"),
+    (r"discountValue", r"must be at most 100"),
+    (r"lockToken", r"goes with a code"),
+    (r"discountType|discountValue|maxDiscountAmount|minOrderValue|currency", r".*discount.*"),
+    # a currency's digits, which also count for JSON numbers, where JSON Schema knows binary fractions
+    (r".*([vV]alue|Amount|Price|from)", r"must have at most \d digits after the point.*|has more digits after .*"),
+    # all characters of a string, compared with each other in any case
+    (r"charset", r"must have each character once, in upper case"),
+    # a size in bytes
+    (r"metadata", r"must have at most \d+ bytes as JSON"),
+    # what is there: another book, and whether this one was used
+    (r"giftBookId", r".*book.*"),
+    (r"maxRedemptionsPerCode", r"is fixed, since a code of this book was locked or redeemed"),
+    # an offset can move a time over the edge
+    (r".*", r"must be from 1970 to 9999"),
+)
+
+_kept_keys: set[str] = set()
+
+
+@schemathesis.hook
+def before_call(context: HookContext, case: Case, kwargs: dict[str, Any]) -> None:
+    """Points 1 and 2."""
+    if not _kept_keys:
+        _kept_keys.update(_own_keys(case))
+    if case.meta is not None and case.meta.generation.mode.is_positive:
+        case.body = _put_right(case.body)
+        if case.query:
+            # A cursor is opaque: only one that a list gave is good.
+            case.query = {name: _put_right(value) for name, value in case.query.items() if name != "cursor"}
+        if case.headers and "Idempotency-Key" in case.headers:
+            case.headers["Idempotency-Key"] = _key_of(case)
+    if isinstance(case.body, dict):
+        for name in _NUMBERS_OF_CODES:
+            if isinstance(number := case.body.get(name), int) and MOST_CODES < number <= 10_000_000:
+                case.body[name] = number % MOST_CODES + 1
+    if case.path_parameters and case.path_parameters.get("keyId") in _kept_keys:
+        case.path_parameters["keyId"] = str(uuid4())
+
+
+@schemathesis.check
+def valid_is_not_invalid(ctx: CheckContext, response: Response, case: Case) -> None:
+    """Point 3."""
+    if case.meta is None or not case.meta.generation.mode.is_positive or response.status_code != 422:
+        return
+    problem = response.json()
+    for error in problem["errors"] if problem["code"] == "invalid" else ():
+        known = any(
+            re.fullmatch(field, error["field"]) and re.fullmatch(reason, error["reason"])
+            for field, reason in _SENSELESS_TOGETHER
+        )
+        assert known, f"A request that the document calls valid is invalid: {error}"
+
+
+@schemathesis.check
+def batch_refuses_within(ctx: CheckContext, response: Response, case: Case) -> None:
+    """Point 4."""
+    if case.operation.path != "/v1/batch" or case.meta is None or response.status_code != 200:
+        return
+    component = next((part for place, part in case.meta.components.items() if place.value == "body"), None)
+    if component is not None and component.mode.is_negative:
+        statuses = [result["status"] for result in response.json()["results"]]
+        assert {400, 422} & set(statuses), f"An operation that the document calls bad was taken: {statuses}"
+
+
+def _put_right(value: Any) -> Any:
+    """The value as the contract means it. JSON Schema takes 5.0 for an integer, which here is none; and of `\\p{C}` and
+    `\\p{Z}`, which no text of ours may have, schemathesis knows only those of Latin-1."""
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return int(value)
+    if isinstance(value, str):
+        return "".join(character if character.isprintable() else "x" for character in value)
+    if isinstance(value, list):
+        return [_put_right(item) for item in value]
+    if isinstance(value, dict):
+        return {_put_right(name): _put_right(item) for name, item in value.items()}
+    return value
+
+
+def _key_of(case: Case) -> str:
+    """An Idempotency-Key that is this request's alone: it is a replay where the same request comes again."""
+    said = json.dumps([case.method, case.formatted_path, case.query, case.body], default=repr, sort_keys=True)
+    return blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _own_keys(case: Case) -> set[str]:
+    """The ids of the keys that there are at the start; without them the rest of the run would just hear 401."""
+    url = f"{case.operation.schema.get_base_url().rstrip('/')}/v1/keys?limit=1000"
+    answer = requests.get(url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30)
+    return {key["keyId"] for key in json.loads(answer.text)["items"]}

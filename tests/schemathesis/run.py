@@ -1,0 +1,69 @@
+"""Schemathesis against a service of its own: `python -m tests.schemathesis.run`, which is `make fuzz`."""
+
+import argparse
+import json
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.running import Run
+from tests.servers import free_port
+
+CONFIG = Path(__file__).with_name("schemathesis.toml")
+ALL_PHASES = ("examples", "coverage", "fuzzing", "stateful")
+PATIENCE_S = 3600.0
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a run found; `exit_code` 0 is nothing."""
+
+    exit_code: int
+    cases: int
+    operations: int
+    tested: int
+
+
+def fuzz(
+    url: str, seed: int, examples: int, report: Path, phases: Sequence[str] = ALL_PHASES, mode: str = "all"
+) -> Told:
+    """Put so many examples to each operation of a service with the keys of `scrip run`; what is found is printed.
+
+    `mode` is `positive` for requests that the document calls good, `negative` for bad ones."""
+    command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
+    command += [f"{url}/schema/openapi.json", "--seed", str(seed), "--max-examples", str(examples)]
+    command += ["--phases", ",".join(phases), "--mode", mode, "--report", "json", "--report-json-path", str(report)]
+    ended = subprocess.run(command, cwd=_ROOT, check=False, timeout=PATIENCE_S)
+    told = json.loads(report.read_text())
+    operations = told["operations"]
+    return Told(ended.returncode, told["test_cases"]["generated"], operations["selected"], operations["tested"])
+
+
+def main() -> int:
+    """All phases, and at least as many cases as asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=20_000, help="fail where there were fewer")
+    parser.add_argument("--examples", type=int, default=320, help="for each operation and phase")
+    parser.add_argument("--seed", type=int, default=random.randrange(2**31), help="one that an earlier run printed")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="scrip-fuzz-", ignore_cleanup_errors=True) as folder:
+        run = Run(Path(folder) / "data", free_port())
+        try:
+            told = fuzz(run.until_ready().url, asked.seed, asked.examples, Path(folder) / "report.json")
+        finally:
+            run.end(signal.SIGTERM)
+    print(f"{told.cases} cases, seed {asked.seed}")
+    if told.cases < asked.cases:
+        print(f"fewer than {asked.cases}: raise --examples", file=sys.stderr)
+        return 1
+    return told.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
