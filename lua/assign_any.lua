@@ -9,7 +9,7 @@ Reply {OK, view, "", replayed} or {outcome}
 Event A
 Cost  O(n) in the books of which the user holds coupons, where its number is limited; it takes back at most 20 coupons
       whose locks have expired, and ten times as many where none of them is free then ]]
--- @include gate outbox book coupon locks place holding idempotency view state stock assigning picking
+-- @include gate outbox book coupon locks counts place holding idempotency view state stock assigning picking
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local reply, workspace, now = enter(got, false, false)

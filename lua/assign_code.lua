@@ -9,7 +9,7 @@ ARGV  1 fingerprint  2 code  3 bucket  4 user  5 request
 Reply {OK|REPEATED, view, "", replayed} or {outcome, retry_ms}
 Event A
 Cost  O(n) in the books of which the user holds coupons, where its number is limited; else at most 30 commands ]]
--- @include gate outbox book coupon locks place holding idempotency view state stock assigning start
+-- @include gate outbox book coupon locks counts place holding idempotency view state stock assigning start
 
 local r, reply = start(false, false)
 if not r then return reply end

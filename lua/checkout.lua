@@ -14,7 +14,7 @@ Reply {OK|REPEATED, record or "", its book_id or "", replayed, "digits (the work
       {outcome, retry_ms}
 Event R with the gift's book, code and bucket; without a redemption A; without either K, where there is a key
 Cost  as redeem and assign_any together ]]
--- @include gate outbox book coupon locks place holding money idempotency orders judge view state stock start redeeming
+-- @include gate outbox book coupon locks counts place holding money idempotency orders judge view state stock start redeeming
 -- @include assigning picking gifts
 
 local user, order, fingerprint = ARGV[4], ARGV[5], ARGV[1]

@@ -11,7 +11,7 @@ ARGV  1 user  2 pseudonym, then for each thing its kind and five words:
 Reply {OK} or {outcome}
 Event K, with u
 Cost  O(n) in the things, at most 50 of them: at most 30 commands each, and O(k) in the live locks of a coupon ]]
--- @include gate outbox book coupon locks place holding orders state
+-- @include gate outbox book coupon locks counts place holding orders state
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 local no = gate_refuses(got[1], true, true)
@@ -68,7 +68,7 @@ local function redemption(id, request)
   if redis.call('HGET', from, field) == '0 0' then redis.call('HDEL', from, field) end
   if standing == 1 then
     local users = (stand == 1 and 1 or 0) - (left == 0 and 1 or 0)
-    if users ~= 0 then redis.call('HINCRBY', W .. 'n:' .. e.book, 'users', users) end
+    if users ~= 0 then count(e.book, 'users', users) end
   end
 end
 

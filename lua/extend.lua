@@ -8,7 +8,7 @@ ARGV  1 fingerprint  2 code  3 bucket  4 token  5 lock_ms  6 user ('-' for anyon
 Reply {OK, "book_id code user order token deadline", "", replayed} or {outcome}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 22 commands ]]
--- @include gate book coupon locks place idempotency start
+-- @include gate book coupon locks counts place idempotency start
 
 local r, reply = start(true, false)
 if not r then return reply end

@@ -6,7 +6,8 @@ Reply {OK, previous gate or ''} or {RECOVERING, gate} where the gate has this ep
 Event O
 Cost  O(1), 3 commands ]]
 local gate = redis.call('GET', KEYS[1])
-if gate and tonumber(string.match(gate, '^%d+')) >= tonumber(ARGV[1]) then return { OUT.recovering, gate } end
+local seen = tonumber(string.match(gate or '', '^%d+'))
+if seen and seen >= tonumber(ARGV[1]) then return { OUT.recovering, gate } end
 redis.call('XADD', KEYS[2], ARGV[1] .. '-0', 'd', 'O', 'r', '')
 redis.call('SET', KEYS[1], ARGV[1] .. ' closed')
 return { OUT.OK, gate or '' }

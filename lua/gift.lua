@@ -9,7 +9,7 @@ ARGV  1 fingerprint  2 book_id  3 user  4 order  5 order_bucket  6 request
 Reply {OK|REPEATED, view, "", replayed} or {outcome}
 Event A
 Cost  as assign_any, and at most 6 commands ]]
--- @include gate outbox book coupon locks place holding idempotency view state stock assigning picking gifts
+-- @include gate outbox book coupon locks counts place holding idempotency view state stock assigning picking gifts
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local reply, workspace, now = enter(got, false, false)

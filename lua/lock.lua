@@ -9,7 +9,7 @@ ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token
 Reply {OK|REPEATED, "book_id code user order token deadline", "", replayed} or {outcome, retry_ms}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 28 commands ]]
--- @include gate book coupon locks place idempotency orders judge start
+-- @include gate book coupon locks counts place idempotency orders judge start
 
 local r, reply = start(false, false)
 if not r then return reply end

@@ -6,7 +6,7 @@ ARGV  1 book, then for each code: bucket, code, version, and '' for one that say
 Reply {OK, added} or {outcome}
 Event none
 Cost  O(n) in the codes, at most 200 of them: 3 commands for an idle one, 20 otherwise ]]
--- @include gate book coupon locks place holding
+-- @include gate book coupon locks counts place holding
 
 local gate = redis.call('GET', KEYS[1])
 local no = gate_refuses(gate, true, true)
@@ -45,5 +45,5 @@ for i = 2, #ARGV, 4 do
   if idle and is_new then redis.call('SADD', W .. 'f:' .. number, bucket)
   else put(bucket, code, version, idle and PLAIN or special, is_new) end
 end
-if added > 0 then redis.call('HINCRBY', W .. 'n:' .. number, 'codes', added) end
+if added > 0 then count(number, 'codes', added) end
 return { OUT.OK, added }

@@ -11,7 +11,7 @@ ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 order_bucket  7 token 
 Reply {OK|REPEATED, record, book_id, replayed} or {outcome, retry_ms}
 Event R
 Cost  O(log n) in the coupon's uses, O(items), at most 38 commands ]]
--- @include gate outbox book coupon locks place holding money idempotency orders judge state stock start redeeming
+-- @include gate outbox book coupon locks counts place holding money idempotency orders judge state stock start redeeming
 
 local r, reply = start(true, false)
 if not r then return reply end

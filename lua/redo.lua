@@ -1,13 +1,23 @@
 --[[ redo: apply recorded events again, in order, to a Redis that is being mended.
 KEYS  1 gate         string  epoch and state, read first
-ARGV  for each event: decided, and for R '<event id>' and the request's part, else '' and ''
+      2 mend         string  how far the mending is
+ARGV  1 the mark after these events, then for each event: decided, and for R '<event id>' and the request's part, else '' and ''
 Reply {OK} or {outcome}
 Event none
 Cost  O(n) in the events, at most 100 of them ]]
--- @include gate book coupon locks place holding orders state
+-- @include gate book tally coupon locks place holding orders state
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
-for i = 1, #ARGV, 3 do
+local touched = {}
+
+-- A code of the book was redeemed.
+local function touch(number)
+  local key = W .. 'n:' .. number
+  if not touched[key] then redis.call('HSET', key, 'touched', 1) end
+  touched[key] = true
+end
+
+for i = 2, #ARGV, 3 do
   local decided, event, request = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local kind, w, number, code, user = string.match(decided, '^(%S) (%S+) (%S+) (%S+) (%S+)')
   W = '{p' .. PARTITION .. '}:w' .. w .. ':'
@@ -21,16 +31,15 @@ for i = 1, #ARGV, 3 do
     local at, bucket = string.match(decided, ' (%S+) (%S+)$')
     apply_unassign(read_coupon(code, bucket, text), book, at)
   elseif kind == 'R' then
-    local record = event .. ' - - ' .. decided .. ' ' .. request
-    local e = read_redemption(record)
-    local at, max = string.match(decided, ' (%S+) %S+ %S+ %S+ (%S+)$')
-    e.at, e.record = at, record
-    local list = e.order ~= '-' and places(redis.call('HGET', W .. 'o:' .. e.order_bucket, e.order)) or {}
-    local c = read_coupon(code, e.bucket, text)
-    local limit = max ~= '0' and tonumber(max) or nil
-    if c.uses == 0 then redis.call('HSET', W .. 'n:' .. number, 'touched', 1) end
+    local order, id, discount, at, slot, bucket, order_bucket, max = string.match(decided,
+      '^R %S+ %S+ %S+ %S+ (%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+    local e = { id = id, user = user, order = order, order_bucket = order_bucket, slot = slot, discount = discount,
+      at = at, record = event .. ' - - ' .. decided .. ' ' .. request }
+    local list = order ~= '-' and places(redis.call('HGET', W .. 'o:' .. order_bucket, order)) or {}
+    local c, limit = read_coupon(code, bucket, text), max ~= '0' and tonumber(max) or nil
+    touch(number)
     -- The lock that it was under, where this Redis has it still.
-    apply_redeem(c, book, limit, e, list, lock_of(c, limit, e.user, e.order, tonumber(at)))
+    apply_redeem(c, book, limit, e, list, lock_of(c, limit, user, order, tonumber(at)))
   elseif kind == 'B' then
     local id, at, restore = string.match(decided, ' (%S+) (%S+) (%S) %S+ %S+$')
     local e = read_redemption(redis.call('GET', W .. 'r:' .. id))
@@ -38,4 +47,6 @@ for i = 1, #ARGV, 3 do
     apply_rollback(read_coupon(code, e.bucket, text), book, e, at, restore == '1', list)
   end
 end
+write_counts()
+redis.call('SET', KEYS[2], ARGV[1])
 return { OUT.OK }

@@ -8,7 +8,7 @@ ARGV  1 fingerprint  2 restore ('1' or '0')  3 request
 Reply {OK, record, book_id, replayed} or {outcome}
 Event B
 Cost  O(log n) in the coupon's uses, at most 30 commands ]]
--- @include gate outbox book coupon locks place holding idempotency orders state rolling
+-- @include gate outbox book coupon locks counts place holding idempotency orders state rolling
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 local reply, workspace, now = enter(got, true, false)

@@ -10,7 +10,7 @@ Reply {OK, "record\nrecord…", "book_id book_id …", replayed} or {outcome}
 Event B for each redemption, U for the gift
 Cost  O(k log n) in the order's k redemptions and their coupons' uses, at most 30 commands each,
       and in the locks on the gift ]]
--- @include gate outbox book coupon locks place holding idempotency orders state rolling gifts
+-- @include gate outbox book coupon locks counts place holding idempotency orders state rolling gifts
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local reply, workspace, now = enter(got, true, false)

@@ -5,7 +5,7 @@ ARGV  1 book  2 set (u, p or a)
 Reply {OK, swept} or {outcome}
 Event none
 Cost  O(n) in the coupons, at most 20 of them: 15 commands each, and 3 for each of at most 20 locks on it ]]
--- @include gate book coupon locks place
+-- @include gate book coupon locks counts place
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 local no = gate_refuses(got[1], true, true)

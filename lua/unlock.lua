@@ -8,7 +8,7 @@ ARGV  1 fingerprint  2 code  3 bucket  4 token  5 user ('-' for anyone)
 Reply {OK, "", "", replayed} or {outcome}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 20 commands ]]
--- @include gate book coupon locks place idempotency start
+-- @include gate book coupon locks counts place idempotency start
 
 local r, reply = start(true, true)
 if not r then return reply end

@@ -1,11 +1,13 @@
 """The commands. Each imports what it needs when it runs, so that `scrip --help` is quick."""
 
 import asyncio
+import sys
 from typing import TYPE_CHECKING
 
 import click
 
 from service.cli_admin import keys, workspaces
+from service.cli_recovery import rebuild
 from service.replay.command import replay
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ def main() -> None:
 
 
 main.add_command(keys)
+main.add_command(rebuild)
 main.add_command(replay)
 main.add_command(workspaces)
 
@@ -67,6 +70,20 @@ def migrate() -> None:
     except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise click.ClickException(f"The database can't be migrated: {error}") from error
     click.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="The same as a JSON object.")
+def doctor(as_json: bool) -> None:
+    """Say what is wrong with Redis, Postgres and what is in them, and what to do. Changes nothing.
+
+    Ends with 0 where nothing is bad, 1 where something is, 2 where a server can't be reached.
+    """
+    from service.doctor.examine import examined
+
+    report = examined()
+    click.echo(report.json() if as_json else report.table())
+    sys.exit(report.exit_code)
 
 
 def _settings_with_servers() -> "Settings":

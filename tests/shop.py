@@ -32,6 +32,7 @@ class FakeLink:
     """fakeredis behind the calls of the product's own connection."""
 
     fsynced = False
+    history = ""
 
     def __init__(self, client: Any) -> None:
         self.client = client

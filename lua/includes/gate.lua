@@ -1,10 +1,14 @@
--- The gate: EPOCH, PARTITION and OPEN are put before this by service/hot/scripts.py. OPEN is the gate's text that lets
--- the script run: '<epoch> open', or '<epoch> closed' in the texts that the worker mends with.
+-- The gate: EPOCH, PARTITION, OPEN and REPLID are put before this by service/hot/scripts.py. OPEN is the gate's text that
+-- lets the script run: '<epoch> open', or '<epoch> closed' in the texts that the worker mends with. REPLID is nil, or where
+-- there are replicas the history that was verified: a primary that was a replica for a moment has another's data.
 
 local W = string.sub(KEYS[2] or '', 1, -2) -- '{pN}:w<workspace>:', before every key of the workspace
 
 -- What the gate answers: nil to go on, else the outcome.
 local function gate_refuses(gate, passes_full, passes_behind)
+  if REPLID and not string.find(redis.call('INFO', 'replication'), 'master_replid:' .. REPLID, 1, true) then
+    return OUT.recovering
+  end
   if gate == OPEN then return nil end
   if gate == EPOCH .. ' full' then return not passes_full and OUT.behind or nil end
   if gate == EPOCH .. ' behind' then return not passes_behind and OUT.behind or nil end

@@ -40,9 +40,8 @@ local function settle(c, book, was_counted, was_set, was_score)
   local counted, set, score = place(c, book)
   save_coupon(c)
   if counted ~= was_counted then
-    local key = W .. 'n:' .. book.number
-    if was_counted ~= 'available' then redis.call('HINCRBY', key, was_counted, -1) end
-    if counted ~= 'available' then redis.call('HINCRBY', key, counted, 1) end
+    if was_counted ~= 'available' then count(book.number, was_counted, -1) end
+    if counted ~= 'available' then count(book.number, counted, 1) end
   end
   local took = was_counted == 'available' and counted ~= was_counted and 1 or 0
   if set == was_set and score == was_score then return took end

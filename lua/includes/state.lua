@@ -48,11 +48,10 @@ local function apply_redeem(c, book, max, e, list, lock)
     list[#list + 1] = { id = e.id, code = c.code, user = e.user, slot = e.slot, state = 's' }
     redis.call('HSET', W .. 'o:' .. e.order_bucket, e.order, entry_of(list))
   end
-  local key = W .. 'n:' .. book.number
-  if count_user(e.user, book, 1, 1) == 1 then redis.call('HINCRBY', key, 'users', 1) end
-  redis.call('HINCRBY', key, 'redemptions', 1)
-  redis.call('HINCRBY', key, 'taken', 1)
-  if e.discount ~= '0' then redis.call('HINCRBY', key, 'discount', e.discount) end
+  if count_user(e.user, book, 1, 1) == 1 then count(book.number, 'users', 1) end
+  count(book.number, 'redemptions', 1)
+  count(book.number, 'taken', 1)
+  if e.discount ~= '0' then count(book.number, 'discount', e.discount) end
   if c.user and max and c.uses == max then let_go(c, book) end
   return settle(c, book, counted, set, score)
 end
@@ -87,16 +86,15 @@ local function apply_rollback(c, book, e, at, restore, list)
     end
   end
   if e.order ~= '-' then redis.call('HSET', W .. 'o:' .. e.order_bucket, e.order, entry_of(list)) end
-  local key = W .. 'n:' .. book.number
-  if count_user(e.user, book, -back, -1) == 0 then redis.call('HINCRBY', key, 'users', -1) end
-  redis.call('HINCRBY', key, 'redemptions', -1)
-  redis.call('HINCRBY', key, 'rolledBack', 1)
+  if count_user(e.user, book, -back, -1) == 0 then count(book.number, 'users', -1) end
+  count(book.number, 'redemptions', -1)
+  count(book.number, 'rolledBack', 1)
   if restore then
-    redis.call('HINCRBY', key, 'taken', -1)
+    count(book.number, 'taken', -1)
     if c.user and max and c.uses == max then hold(c, book) end
     c.uses = c.uses - 1
   end
-  if e.discount ~= '0' then redis.call('HINCRBY', key, 'discount', '-' .. e.discount) end
+  if e.discount ~= '0' then count(book.number, 'discount', '-' .. e.discount) end
   settle(c, book, counted, set, score)
   return record
 end

@@ -16,7 +16,7 @@ from service.domain.errors import Refusal
 from service.domain.outcomes import BY_CODE
 from service.domain.words import Answer
 from service.operations.base import encode
-from service.record.partitions import Partition, read_partition
+from service.record.partitions import read_partition
 from service.record.pool import ERRORS
 
 CHECK_S = 1.0
@@ -135,7 +135,7 @@ class Operating(Controller):
         except Refusal:
             tail = (0, 0)
         row = await read_partition(context.pool, who.partition)
-        pending = _pending(tail, row)
+        pending = row.unrecorded(tail)
         lag_s = time.time() - row.recorded_at.timestamp() if pending and row.recorded_at else 0.0
         return Consistency(
             state=state,
@@ -170,10 +170,3 @@ async def _state(context: Context, partition: int) -> Literal["open", "recoverin
     if gate == "open":
         return "open"
     return "behind" if gate in ("full", "behind") else "recovering"
-
-
-def _pending(tail: tuple[int, int], row: Partition) -> int:
-    epoch, seq = tail
-    if epoch == row.cursor_epoch:
-        return max(0, seq - row.cursor_seq)
-    return seq + 1 if epoch > row.cursor_epoch else 0

@@ -35,3 +35,8 @@ def outbox(partition: int) -> str:
 def config(partition: int) -> str:
     """The last configuration version that is here with all before it."""
     return f"{{p{partition}}}:config"
+
+
+def mend(partition: int) -> str:
+    """How far the mending of a partition's Redis is."""
+    return f"{{p{partition}}}:mend"

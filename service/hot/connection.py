@@ -3,6 +3,7 @@ one write, and replies come back in order. Nothing is ever sent twice: a connect
 unanswered, and says so."""
 
 import asyncio
+import contextlib
 import random
 from collections import deque
 from collections.abc import Callable
@@ -13,6 +14,7 @@ import structlog
 from redis.asyncio.connection import parse_url
 
 from service.domain.errors import Refusal
+from service.hot.fitness import UnfitRedis, check_server
 
 Reply = Any
 OnReply = Callable[[Reply], None]
@@ -22,6 +24,8 @@ MAX_WAITING = 20_000
 STALL_S = 2.0
 """A connection on which nothing has come for so long, though something is awaited, is given up."""
 CONNECT_S = 2.0
+ASK_S = 1.0
+FIRST_PAUSE_S = 0.02
 
 log = structlog.get_logger()
 
@@ -148,8 +152,9 @@ async def connect(redis_url: str, name: str, on_lost: Callable[[], None] | None 
 class Link:
     """A connection that is made again when it breaks. Without one, requests are refused at once: nothing waits.
 
-    1. Connect; learn whether the server syncs before it answers, and ask again each second.
-    2. When the connection breaks, its requests hear so, and it is made anew after 20 ms to 1 s.
+    1. Connect. Requests use it once its server was found fit to decide; learn whether that syncs before it answers.
+    2. Ask again each second. A server that is no longer fit gets no further request; what it was sent is answered.
+    3. When the connection breaks its requests hear so. In either case it is made anew after 20 ms to 1 s.
     """
 
     def __init__(self, redis_url: str, name: str) -> None:
@@ -159,6 +164,9 @@ class Link:
         self._lost = asyncio.Event()
         self.fsynced = False
         """Whether an answer means that the server has it on disk."""
+        self.history = ""
+        """What tells the server's data from another's; '' where it won't say."""
+        self._unfit = ""
 
     async def start(self) -> None:
         """Begin to connect, and wait for the first try."""
@@ -201,41 +209,46 @@ class Link:
         return await connection.call(*command)
 
     async def _keep(self) -> None:
-        pause_s = 0.02
+        pause_s = FIRST_PAUSE_S
         while True:
             try:
                 self._lost.clear()
                 connection = await connect(self._url, self._name, self._on_lost)
-                self.fsynced = await _syncs(connection)
-                self._connection = connection
-                pause_s = 0.02
-                while not self._lost.is_set():
-                    try:
-                        async with asyncio.timeout(1.0):  # wait_for may swallow the cancellation of stop
-                            await self._lost.wait()
-                    except TimeoutError:
-                        self.fsynced = await _syncs(connection)
+                try:
+                    while not self._lost.is_set():
+                        await self._offer(connection)
+                        pause_s = FIRST_PAUSE_S
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(ASK_S):  # wait_for may swallow the cancellation of stop
+                                await self._lost.wait()
+                finally:
+                    if self._connection is None:  # else stop waits for what is on its way
+                        connection.close()
             except (OSError, Broken) as error:
                 log.warning("redis_unreachable", error=type(error).__name__)
+            except UnfitRedis as unfit:
+                if self._unfit != str(unfit):
+                    log.error("redis_unfit", reason=str(unfit))
+                self._unfit = str(unfit)
             self._connection = None
             self.fsynced = False
             await asyncio.sleep(pause_s * random.uniform(0.8, 1.2))  # noqa: S311, no secret
             pause_s = min(pause_s * 2, 1.0)
 
+    async def _offer(self, connection: Connection) -> None:
+        """Let requests use the connection while its server is fit. Raises Broken, and UnfitRedis once all that is on
+        its way is answered."""
+        found = await check_server(connection.call)
+        if found.unfit is None:
+            self._unfit = ""
+            if not connection.lost:
+                self._connection, self.fsynced, self.history = connection, found.fsynced, found.history
+            return
+        self._connection, self.fsynced = None, False
+        await connection.call("PING")  # replies come in order: this one's is the last
+        raise UnfitRedis(found.unfit)
+
     def _on_lost(self) -> None:
         self._connection = None
         self.fsynced = False
         self._lost.set()
-
-
-async def _syncs(connection: Connection) -> bool:
-    """Whether the server has what it answers on disk; False where it won't say."""
-    reply = await connection.call("CONFIG", "GET", "*append*")
-    if not isinstance(reply, list):
-        return False
-    settings = dict(zip(reply[::2], reply[1::2], strict=True))
-    return (
-        settings.get("appendonly") == "yes"
-        and settings.get("appendfsync") == "always"
-        and settings.get("no-appendfsync-on-rewrite") == "no"
-    )

@@ -13,7 +13,7 @@ from service.domain import keys
 from service.domain.errors import Refusal
 from service.domain.outcomes import REPEATED
 from service.hot.connection import Broken, Link
-from service.hot.scripts import HOT, PROJECTION, Scripts
+from service.hot.scripts import HOT, PROJECTION, Scripts, history_of
 
 Reply = list[Any]
 
@@ -27,6 +27,7 @@ class Decider:
         self.link = link
         self._digests: dict[int, dict[str, str]] = {}
         self._epochs: dict[int, tuple[int, str]] = {}
+        self._histories: dict[int, str] = {}
 
     @property
     def fsynced(self) -> bool:
@@ -37,6 +38,7 @@ class Decider:
         """Use this epoch's scripts from now on."""
         if self._epochs.get(partition) != (epoch, nonce):
             self._epochs[partition] = (epoch, nonce)
+            self._histories[partition] = history_of(nonce)
             self._digests[partition] = Scripts(partition, epoch, nonce, [*HOT, *PROJECTION]).digests
 
     def forget(self, partition: int) -> None:
@@ -55,7 +57,7 @@ class Decider:
         where the connection broke before the reply.
         """
         digests = self._digests.get(partition)
-        if digests is None:
+        if digests is None or self._is_other(partition):
             raise Refusal.passing("recovering")
         try:
             reply = await self.link.call("EVALSHA", digests[script], len(names), *names, *args)
@@ -69,7 +71,7 @@ class Decider:
         """As run, for many (script, names, args): sent in one turn of the loop, hence in one write, and decided in
         their order. Each one's reply, or the Refusal that run would raise."""
         digests = self._digests.get(partition)
-        if digests is None:
+        if digests is None or self._is_other(partition):
             return [Refusal.passing("recovering") for _ in runs]
         found: list[Any] = [None] * len(runs)
         left = len(runs)
@@ -90,6 +92,11 @@ class Decider:
         if runs:
             await all_told
         return [_judged_or_refusal(reply) for reply in found]
+
+    def _is_other(self, partition: int) -> bool:
+        """Whether the link's server has another's data than the one that was verified."""
+        verified, here = self._histories[partition], self.link.history
+        return verified != here and bool(verified) and bool(here)
 
     async def gate(self, partition: int) -> str:
         """What the gate says: `open`, `full`, `behind`, `closed`; '' where it is of another epoch, or missing."""

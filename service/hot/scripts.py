@@ -18,8 +18,11 @@ ERASING = "erase_user sweep_locks".split()
 """What the worker takes users out of an open Redis with."""
 PROJECTION = "put_workspace put_book put_codes put_user seen".split()
 """What configuration is written with."""
-MENDING = [*PROJECTION, "clear", "redo", "restore_keys"]
+MENDING = [*PROJECTION, "clear", "mark", "redo", "restore_keys"]
 """What a closed Redis is made whole with."""
+
+NONCE_LENGTH = 16
+"""Characters of a nonce that are random; what follows names the server's history."""
 
 _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED} | {
     row.code: number for number, row in outcomes.BY_NUMBER.items()
@@ -45,9 +48,23 @@ def _strip(source: str) -> str:
 
 def compose(name: str, partition: int, epoch: int, nonce: str, state: str = "open") -> str:
     """The text of a script for one epoch; `state` is what the gate must say for it to run."""
-    return (
-        f"local PARTITION, EPOCH, OPEN, NONCE = '{partition}', '{epoch}', '{epoch} {state}', '{nonce}'\n{_body(name)}\n"
-    )
+    words = f"'{partition}', '{epoch}', '{epoch} {state}', '{nonce}', {_checked_history(nonce)}"
+    return f"local PARTITION, EPOCH, OPEN, NONCE, REPLID = {words}\n{_body(name)}\n"
+
+
+def nonce_of(random: str, history: str, checked: bool) -> str:
+    """An epoch's nonce: what tells its texts from all others, and the server's history (`master_replid`) that was
+    verified; `checked` where scripts have to look at that each time."""
+    return f"{random}{'!' if checked else '.'}{history}"
+
+
+def history_of(nonce: str) -> str:
+    """The history that was verified; '' where the nonce names none."""
+    return re.split("[.!]", nonce, maxsplit=1)[1] if re.search("[.!]", nonce) else ""
+
+
+def _checked_history(nonce: str) -> str:
+    return f"'{history_of(nonce)}'" if "!" in nonce else "nil"
 
 
 class Scripts:

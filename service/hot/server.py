@@ -1,27 +1,21 @@
 """What the worker does to a Redis server as a whole: check that it is fit, fence it, load scripts, open its gate."""
 
+import re
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import hiredis
-import structlog
 
 from service.domain import keys
 from service.domain.errors import Refusal
 from service.domain.outcomes import OK
 from service.hot.connection import Connection
 from service.hot.deciding import Reply, judged
+from service.hot.fitness import Fitness, UnfitRedis, check_server
 from service.hot.scripts import Scripts, compose
 
-MIN_VERSION = (7, 0)
-"""The first with `<epoch>-*` as an id for XADD."""
 SCAN_KEYS = 500
-
-log = structlog.get_logger()
-
-
-class UnfitRedis(Exception):
-    """This server may lose or forget what it answered; the message says what to change."""
+_epoch = re.compile(r"[0-9]{1,15}(?=[ -])").match
 
 
 class Fenced(Exception):
@@ -44,32 +38,24 @@ class Server:
             raise reply
         return reply
 
-    async def check(self) -> None:
-        """Raise UnfitRedis where the server is too old, evicts, or skips syncs while it rewrites its file."""
-        info = await self.command("INFO", "server")
-        found = dict(line.split(":", 1) for line in info.splitlines() if ":" in line)
-        version = found.get("redis_version", "0.0")
-        if tuple(map(int, version.split(".")[:2])) < MIN_VERSION:
-            raise UnfitRedis(f"Redis {version} is too old: 7.0 or newer is needed, or any Valkey.")
-        settings = await self._settings()
-        if settings.get("maxmemory", "0") != "0" and settings.get("maxmemory-policy") != "noeviction":
-            raise UnfitRedis("Redis may evict coupons: set maxmemory-policy to noeviction.")
-        if settings.get("appendonly") == "yes" and settings.get("no-appendfsync-on-rewrite") == "yes":
-            raise UnfitRedis("Redis doesn't sync while it rewrites its file: set no-appendfsync-on-rewrite to no.")
+    async def fitness(self) -> Fitness:
+        """What the server says of itself."""
+        return await check_server(self._connection.call)
 
-    async def _settings(self) -> dict[str, str]:
-        try:
-            flat: list[str] = []
-            for pattern in ("maxmemory*", "*append*"):
-                flat += await self.command("CONFIG", "GET", pattern)
-        except hiredis.ReplyError:
-            log.warning("redis_settings_hidden", partition=self.partition)
-            return {}
-        return dict(zip(flat[::2], flat[1::2], strict=True))
+    async def check(self) -> None:
+        """Raise UnfitRedis where the server may not decide."""
+        if unfit := (await self.fitness()).unfit:
+            raise UnfitRedis(unfit)
 
     async def read_gate(self) -> str:
         """The gate's text; '' for none."""
         return await self.command("GET", self.gate) or ""
+
+    async def newest_epoch(self) -> int:
+        """The newest epoch that gate or outbox know of; 0 where there is none."""
+        top = await self.command("XREVRANGE", self.outbox, "+", "-", "COUNT", 1)
+        texts = [await self.read_gate(), *(entry[0] for entry in top)]
+        return max(int(found[0]) if (found := _epoch(text)) else 0 for text in texts)
 
     async def fence(self, epoch: int) -> str:
         """Close the gate for the epoch and begin it in the outbox; what the gate said before. Raises Fenced."""
@@ -103,20 +89,38 @@ class Server:
         except Refusal as refusal:
             raise Fenced(refusal.code) from None
 
-    async def entries(self) -> AsyncIterator[tuple[str, list[str]]]:
-        """All of the outbox, oldest first: id, and fields with their values by turns."""
+    async def read_mark(self) -> str:
+        """How far the mending is that somebody began; '' where nothing is to be mended."""
+        return await self.command("GET", keys.mend(self.partition)) or ""
+
+    async def history(self) -> tuple[str, bool]:
+        """What tells this server's data from another's (`master_replid`), and whether that may change while it runs:
+        there are replicas, or it was one."""
+        found = await self.fitness()
+        return found.history, found.followed
+
+    async def entries(self) -> AsyncIterator[tuple[str, dict[str, str]]]:
+        """All of the outbox, oldest first: id and fields."""
         start = "-"
         while page := await self.command("XRANGE", self.outbox, start, "+", "COUNT", 1000):
-            for entry in page:
-                yield entry[0], entry[1]
+            for entry_id, flat in page:
+                yield entry_id, dict(zip(flat[::2], flat[1::2], strict=True))
             start = f"({page[-1][0]}"
 
+    async def entries_backwards(self) -> AsyncIterator[tuple[str, dict[str, str]]]:
+        """All of the outbox, newest first: id and fields."""
+        end = "+"
+        while page := await self.command("XREVRANGE", self.outbox, end, "-", "COUNT", 100):
+            for entry_id, flat in page:
+                yield entry_id, dict(zip(flat[::2], flat[1::2], strict=True))
+            end = f"({page[-1][0]}"
+
     async def owned_keys(self) -> AsyncIterator[list[str]]:
-        """All of the partition's keys but gate and outbox, some hundred at a time."""
-        at = "0"
+        """All of the partition's keys but gate, outbox and mark, some hundred at a time."""
+        at, kept = "0", (self.gate, self.outbox, keys.mend(self.partition))
         while True:
             at, page = await self.command("SCAN", at, "MATCH", f"{{p{self.partition}}}:*", "COUNT", SCAN_KEYS)
-            page = [name for name in page if name not in (self.gate, self.outbox)]
+            page = [name for name in page if name not in kept]
             for start in range(0, len(page), SCAN_KEYS):
                 yield page[start : start + SCAN_KEYS]
             if at == "0":

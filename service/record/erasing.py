@@ -55,9 +55,9 @@ async def pending_erasures(database: Database, partition: int, limit: int) -> li
     return [Erasure(*row) for row in await database.fetch(query("pending_erasures"), partition, limit)]
 
 
-async def finish_erasure(database: Database, erasure: Erasure) -> bool:
-    """Forget the user; False where it is to be erased again, up to a later event."""
-    done = (erasure.workspace, erasure.pseudonym, erasure.version)
+async def finish_erasure(database: Database, erasure: Erasure, last: tuple[int, int]) -> bool:
+    """Forget the user; False where it is to be erased again, up to a later event. `last` is not before its end."""
+    done = (erasure.workspace, erasure.pseudonym, erasure.version, *last)
     return await database.fetchval(query("finish_erasure"), *done) is not None
 
 

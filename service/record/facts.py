@@ -1,10 +1,9 @@
-"""Facts: events written to Postgres exactly once, and read back in order."""
+"""Facts: events written to Postgres exactly once."""
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import asyncpg
-import msgspec
 
 from service.domain.events import (
     Answered,
@@ -37,7 +36,6 @@ _KEYS = "partition epoch seq workspace key op at entry".split()
 _SINGLE_USES = "workspace code redemption_id".split()
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 _NULL = "\\N"
-_START = (-1, -1)
 
 
 class Undecided(ValueError):
@@ -59,15 +57,6 @@ class Quarantined(NamedTuple):
     reason: str
     d: bytes
     r: bytes
-
-
-class KeptKey(msgspec.Struct, frozen=True):
-    """An idempotency key; `entry` is what Redis kept, `ttl_ms` how long it is still to be known."""
-
-    workspace: int
-    key: str
-    entry: str
-    ttl_ms: int
 
 
 async def record(
@@ -95,25 +84,6 @@ async def record(
         for event in quarantined:
             await connection.execute(query("store_quarantined"), partition, epoch, *event)
     return True
-
-
-async def facts_in_order(
-    connection: Connection, partition: int, batch: int = 1000, after: tuple[int, int] = _START
-) -> AsyncGenerator[Fact, None]:
-    """All facts of a partition after an event, in the order in which they happened, as they are at this moment.
-
-    Close it (`contextlib.aclosing`): it holds a transaction.
-    """
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
-        async for row in connection.cursor(query("facts_in_order"), partition, *after, prefetch=batch):
-            yield _fact(row)
-
-
-async def live_keys(connection: Connection, partition: int, batch: int = 1000) -> AsyncGenerator[KeptKey, None]:
-    """The idempotency keys that a rebuilt Redis must know. Close it: it holds a transaction."""
-    async with connection.transaction(isolation="repeatable_read", readonly=True):
-        async for row in connection.cursor(query("live_keys"), partition, prefetch=batch):
-            yield KeptKey(*row)
 
 
 async def prune_keys(database: Database, limit: int) -> int:
@@ -300,37 +270,3 @@ async def _copy(connection: Connection, table: str, columns: Sequence[str], line
     if lines:
         rows = memoryview("".join(lines).encode())
         await connection.copy_to_table(table, source=rows, columns=columns, format="text")
-
-
-def _fact(row: asyncpg.Record) -> Fact:
-    (kind, epoch, seq, workspace, book, code, user, at_ms, ip, ua, order, redemption_id, *rest) = row
-    value_e4, currency, digits, discount_e4, slot, max_uses, metadata, restore, reason = rest
-    about = {
-        "epoch": epoch,
-        "seq": seq,
-        "workspace": workspace,
-        "book": book,
-        "code": code,
-        "user": user,
-        "at_ms": at_ms,
-    }
-    client: dict[str, Any] = {"ip": ip or "", "ua": ua or ""}
-    if kind == "A":
-        return Assigned(**about, order=order, request=RequestPart(**client))
-    if kind == "U":
-        return Unassigned(**about, request=RequestPart(**client))
-    about |= {"order": order, "redemption_id": redemption_id}
-    if kind == "B":
-        return RolledBack(**about, restore=restore, request=RequestPart(**client, reason=reason or ""))
-    if metadata is not None:
-        client["metadata"] = msgspec.Raw(metadata.encode())
-    return Redeemed(
-        **about,
-        value_e4=value_e4,
-        currency=currency,
-        digits=digits,
-        discount_e4=discount_e4,
-        slot=slot,
-        max_uses=max_uses,
-        request=RequestPart(**client),
-    )

@@ -43,6 +43,14 @@ async def migrate(database_url: str, folder: Path = SQL_DIR / "migrations") -> l
     return applied
 
 
+async def missing(connection: asyncpg.Connection, folder: Path = SQL_DIR / "migrations") -> list[str]:
+    """The names of those that are not applied. Raises MigrationError where the others don't fit."""
+    wanted = read_migrations(folder)
+    if await connection.fetchval("SELECT to_regclass('migrations')") is None:
+        return [migration.name for migration in wanted]
+    return [migration.name for migration in wanted[await _applied(connection, wanted) :]]
+
+
 def read_migrations(folder: Path) -> list[Migration]:
     """The files in order. Raises MigrationError where a number is missing or there twice."""
     found: list[Migration] = []
@@ -57,20 +65,26 @@ def read_migrations(folder: Path) -> list[Migration]:
     return found
 
 
+async def _applied(connection: asyncpg.Connection, wanted: list[Migration]) -> int:
+    """How many are applied. Raises MigrationError where one is not the file's."""
+    known = await connection.fetch("SELECT number, name, sha256 FROM migrations ORDER BY number")
+    for row, migration in zip(known, wanted, strict=False):
+        if tuple(row) != (migration.number, migration.name, migration.sha256):
+            raise MigrationError(f"{migration.name} was applied as {row['name']} with another text; add a new file")
+    if len(known) > len(wanted):
+        raise MigrationError(f"the database has {known[len(wanted)]['name']}, which this version doesn't know")
+    return len(known)
+
+
 async def _apply_next(connection: asyncpg.Connection, wanted: list[Migration]) -> Migration | None:
     """Apply the first that is missing, in a transaction of its own; None where none is."""
     async with connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         await connection.execute(_TABLE)
-        known = await connection.fetch("SELECT number, name, sha256 FROM migrations ORDER BY number")
-        for row, migration in zip(known, wanted, strict=False):
-            if tuple(row) != (migration.number, migration.name, migration.sha256):
-                raise MigrationError(f"{migration.name} was applied as {row['name']} with another text; add a new file")
-        if len(known) > len(wanted):
-            raise MigrationError(f"the database has {known[len(wanted)]['name']}, which this version doesn't know")
-        if len(known) == len(wanted):
+        applied = await _applied(connection, wanted)
+        if applied == len(wanted):
             return None
-        migration = wanted[len(known)]
+        migration = wanted[applied]
         await connection.execute(migration.sql)
         await connection.execute(
             "INSERT INTO migrations (number, name, sha256) VALUES ($1, $2, $3)",

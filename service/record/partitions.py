@@ -3,6 +3,7 @@
 from datetime import datetime
 from typing import Literal
 
+import asyncpg
 import msgspec
 
 from service.record.pool import Connection, Database
@@ -39,6 +40,13 @@ class Partition(msgspec.Struct, frozen=True):
         """Epoch and number of the last event that is recorded."""
         return self.cursor_epoch, self.cursor_seq
 
+    def unrecorded(self, tail: tuple[int, int]) -> int:
+        """How many events up to this one, the outbox's last, are not recorded."""
+        epoch, seq = tail
+        if epoch == self.cursor_epoch:
+            return max(0, seq - self.cursor_seq)
+        return seq + 1 if epoch > self.cursor_epoch else 0
+
 
 async def ensure_partitions(database: Database, partitions: int) -> None:
     """Make the rows that are missing. Raises WrongPartitions where the number isn't the recorded one."""
@@ -50,6 +58,11 @@ async def ensure_partitions(database: Database, partitions: int) -> None:
             f"set SCRIP_PARTITIONS={recorded}. Only a rebuild can change the number."
         )
     await database.execute(query("insert_partitions"), partitions)
+
+
+async def recorded_partitions(database: Database) -> int | None:
+    """The number that the database was made with; None before a worker has been at it."""
+    return await database.fetchval(query("read_settings"))
 
 
 async def read_partitions(database: Database) -> list[Partition]:
@@ -77,9 +90,14 @@ async def release_lease(database: Database, partition: int, fence: int) -> None:
     await database.execute(query("release_lease"), partition, fence)
 
 
-async def begin_epoch(database: Database, partition: int, fence: int, nonce: str) -> int:
-    """A new epoch; the partition is closed until it is confirmed. Raises LeaseLost."""
-    epoch = await database.fetchval(query("begin_epoch"), partition, fence, nonce)
+async def begin_epoch(pool: asyncpg.Pool, partition: int, fence: int, nonce: str, above: int = 0) -> int:
+    """A new epoch, above one that Redis has seen: Postgres may have been restored to an earlier time. The partition is
+    closed until it is confirmed. Raises LeaseLost."""
+    async with pool.acquire() as connection, connection.transaction():
+        if above:
+            await connection.execute(query("lock_epochs"))
+            await connection.execute(query("raise_epochs"), above)
+        epoch = await connection.fetchval(query("begin_epoch"), partition, fence, nonce)
     if epoch is None:
         raise LeaseLost(f"partition {partition}: fence {fence} may not begin an epoch")
     return epoch

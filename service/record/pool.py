@@ -14,12 +14,21 @@ Database = asyncpg.Pool | Connection
 """What runs a statement: the pool, or a connection where a transaction is needed."""
 
 MIN_VERSION = 14
+_FITNESS = """
+SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('full_page_writes'),
+  current_setting('default_transaction_read_only'), pg_is_in_recovery()"""
 # With `local`, `remote_write` or `off` a commit that was answered can be lost.
 _DURABLE = ("on", "remote_apply")
 # A process that is frozen in a transaction holds locks: another worker's on a lease that ended 10 s after, for one.
 _PATIENCE = {"idle_in_transaction_session_timeout": "8s", "statement_timeout": "30s"}
-ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-"""What any call may raise; the last of a connection that breaks while something is under way on it."""
+
+
+class UnfitDatabase(RuntimeError):
+    """This Postgres can't be the record; the message says what to change."""
+
+
+ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, UnfitDatabase)
+"""What any call may raise; the last but one of a connection that breaks while something is under way on it."""
 _AWAY = (
     OSError,  # TimeoutError among them
     asyncpg.PostgresConnectionError,
@@ -31,11 +40,8 @@ _AWAY = (
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,  # a primary that became a replica
     asyncpg.InternalClientError,
+    UnfitDatabase,  # its connections are never used
 )
-
-
-class UnfitDatabase(RuntimeError):
-    """This Postgres can't be the record."""
 
 
 async def connect(
@@ -47,7 +53,8 @@ async def connect(
     command_timeout_s: float = 30.0,
     connect_timeout_s: float = 5.0,
 ) -> asyncpg.Pool:
-    """A bounded pool. Raises UnfitDatabase where the server is too old or may forget what it committed."""
+    """A bounded pool; each connection is checked when it is made. Raises UnfitDatabase where the server is too old, may
+    forget what it committed, or takes nothing."""
     return await asyncpg.create_pool(
         database_url,
         min_size=min_size,
@@ -60,7 +67,7 @@ async def connect(
 
 
 async def connect_when_there(database_url: str, **options: Any) -> asyncpg.Pool:
-    """As connect, for a process that starts: waits for a Postgres that is away, however long."""
+    """As connect, for a process that starts: waits for a Postgres that is away or unfit, however long."""
     pause_s = 0.1
     while True:
         try:
@@ -74,17 +81,30 @@ async def connect_when_there(database_url: str, **options: Any) -> asyncpg.Pool:
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the error says that Postgres can't be reached, not that a statement was wrong."""
+    """Whether the error says that Postgres can't be reached or used, not that a statement was wrong."""
     if isinstance(error, asyncpg.InterfaceError):
         text = str(error)
         return "connection is closed" in text or "connection was closed" in text or "pool is clos" in text
     return isinstance(error, _AWAY)
 
 
-async def _check(connection: asyncpg.Connection) -> None:
+async def unfit_reason(connection: asyncpg.Connection) -> str | None:
+    """Why this server can't be the record, and what to change; None where it can."""
     version = connection.get_server_version().major
     if version < MIN_VERSION:
-        raise UnfitDatabase(f"Postgres {version} is too old: {MIN_VERSION} or newer is needed.")
-    commit = await connection.fetchval("SELECT current_setting('synchronous_commit')")
-    if commit not in _DURABLE:
-        raise UnfitDatabase(f"synchronous_commit is {commit}, so that what is committed may be lost: set it to on.")
+        return f"Postgres {version} is too old: {MIN_VERSION} or newer is needed."
+    commit, fsync, full_pages, read_only, standby = await connection.fetchrow(_FITNESS)  # type: ignore[misc]
+    reasons = (
+        (standby, "This Postgres is a standby: name the primary in DATABASE_URL."),
+        (commit not in _DURABLE, f"synchronous_commit is {commit}, so that commits may be lost: set it to on."),
+        (fsync != "on", "fsync is off, so that a crash loses what is committed: set it to on."),
+        (full_pages != "on", "full_page_writes is off, so that a crash may leave torn pages: set it to on."),
+        (read_only != "off", "default_transaction_read_only is on, so that nothing can be recorded: set it to off."),
+    )
+    return next((reason for found, reason in reasons if found), None)
+
+
+async def _check(connection: asyncpg.Connection) -> None:
+    if reason := await unfit_reason(connection):
+        log.error("postgres_unfit", reason=reason)
+        raise UnfitDatabase(reason)

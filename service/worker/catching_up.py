@@ -14,7 +14,7 @@ from service.hot.server import Server
 from service.record.changes import changes_since
 from service.record.partitions import read_partition
 from service.record.pool import ERRORS
-from service.worker.opening import project
+from service.worker.mending import project
 
 LOOK_S = 1.0
 """A change that is older than this and still missing is projected again; every write of it looks at versions."""

@@ -95,7 +95,7 @@ class Eraser:
             await erasing.erase_facts(self._pool, user, last)
         for user in users:
             await self._eraser(user).finish(user.version)
-            if await erasing.finish_erasure(self._pool, user):
+            if await erasing.finish_erasure(self._pool, user, await self._last()):
                 log.info("user_erased", workspace=user.workspace, pseudonym=user.pseudonym)
 
     def _eraser(self, user: Erasure) -> UserEraser:
@@ -131,17 +131,20 @@ class Eraser:
 
     async def _recorded(self) -> tuple[int, int]:
         """The outbox's last event, once it is recorded."""
-        found = await self._server.command("XREVRANGE", self._server.outbox, "+", "-", "COUNT", 1)
-        if not found:
-            raise NotYet("there is no outbox")
-        epoch, _, seq = found[0][0].partition("-")
-        last = int(epoch), int(seq)
+        last = await self._last()
 
         async def recorded() -> bool:
             return (await read_partition(self._pool, self._server.partition)).cursor >= last
 
         await _until(recorded, "what was decided before is not recorded")
         return last
+
+    async def _last(self) -> tuple[int, int]:
+        found = await self._server.command("XREVRANGE", self._server.outbox, "+", "-", "COUNT", 1)
+        if not found:
+            raise NotYet("there is no outbox")
+        epoch, _, seq = found[0][0].partition("-")
+        return int(epoch), int(seq)
 
     async def _replace_in_keys(self, workspace: int, users: Sequence[Erasure], last: tuple[int, int]) -> None:
         pseudonyms = {user.user_id: user.pseudonym for user in users}

@@ -88,7 +88,8 @@ class Flusher:
     """Moves one partition's outbox into Postgres, under a fence.
 
     1. Reads from the anchor, the last entry that is recorded, which must still be there, byte for byte.
-    2. Checks that the ids follow each other without a gap; an epoch's first, `<epoch>-0`, follows any of an older one.
+    2. Checks that the ids follow each other without a gap (what comes before one is recorded); an epoch's first,
+       `<epoch>-0`, follows any of an older one.
     3. Records up to 5,000 events in one transaction with the cursor. Where Postgres refuses, halves them down to the
        one event that it can't take, and quarantines that in the transaction that moves the cursor past it.
     4. When a connection broke or a commit is in doubt, waits, reads the cursor and goes on from there.
@@ -200,9 +201,9 @@ class Flusher:
                 batch.append(_Entry(entry_id, seq, fields))
                 continue
             begun, first = map(int, entry_id.split(b"-"))
+            await self._record(batch)
             if begun <= epoch or first != 0:
                 raise OutboxGap(f"after {epoch}-{seq} comes {begun}-{first}")
-            await self._record(batch)
             await self._enter(begun, _Entry(entry_id, 0, fields))
             (epoch, seq), batch = (begun, 0), []
         await self._record(batch)

@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from service.config import Settings
 from service.hot.connection import Broken, connect
-from service.hot.scripts import HOT, PROJECTION, Scripts
+from service.hot.scripts import HOT, NONCE_LENGTH, PROJECTION, Scripts, nonce_of
 from service.hot.server import Fenced, Server, UnfitRedis
 from service.record import pool as postgres
 from service.record.partitions import (
@@ -29,10 +29,11 @@ from service.record.partitions import (
     renew_lease,
     take_lease,
 )
+from service.record.recovery import order_rebuild, rebuild_order
 from service.worker import metrics
 from service.worker.catching_up import catch_up, projector_of
 from service.worker.erasing import Eraser
-from service.worker.flush import AnchorLost, Flusher, OutboxGap, TooManyRefused
+from service.worker.flush import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 from service.worker.generate import Generator
 from service.worker.housekeeping import keep_house
 from service.worker.opening import Opening
@@ -43,6 +44,8 @@ RENEW_S = LEASE_MS / 1000 / 4
 LOOK_S = 0.25
 RETRY_S = 0.5
 ALARM_S = 10.0
+FIT_S = 1.0
+UNFIT_S = 2.0
 DRAIN_S = 5.0
 
 log = structlog.get_logger()
@@ -58,7 +61,8 @@ class Keeper:
     1. Take the lease; wait while another worker has it.
     2. Where Postgres says that it is open, Redis agrees, and the anchor is in its place, go on; else open it.
     3. Record, project, generate, restock, erase; look at the gate four times a second, and set it when the record falls
-       behind.
+       behind; ask once a second whether the server is still fit: where it isn't, close the gate, record what is there,
+       and wait until it is.
     4. On anything strange start from 2; when the lease is lost, from 1. Where events are missing that were never
        recorded, raise the alarm, again and again, and let nothing more be decided: to go on would throw away what was
        answered; a human must say so.
@@ -69,6 +73,7 @@ class Keeper:
         self._redis_url = settings.redis_url or ""
         self._pool, self._redis, self._partition, self._holder = pool, redis, partition, holder
         self._log = log.bind(partition=partition)
+        self._evicted = 0
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until asked to stop."""
@@ -88,8 +93,8 @@ class Keeper:
                 await self._stop_deciding()
                 pause_s = ALARM_S
             except UnfitRedis as unfit:
-                self._log.error("unfit", reason=str(unfit), next_try_s=ALARM_S)
-                pause_s = ALARM_S
+                self._log.error("unfit", reason=str(unfit), next_try_s=UNFIT_S)
+                pause_s = UNFIT_S
             except (OSError, Broken, RedisError, hiredis.ReplyError) as error:
                 self._log.warning("redis_away", error=type(error).__name__)
             except postgres.ERRORS as error:
@@ -110,6 +115,7 @@ class Keeper:
                     renewing,
                     group.create_task(flusher.run()),
                     group.create_task(self._watch(server, scripts, flusher)),
+                    group.create_task(self._keep_fit(server)),
                     group.create_task(catch_up(projector, self._pool, self._partition)),
                     group.create_task(Generator(self._pool, projector, self._partition).run()),
                     group.create_task(Eraser(self._pool, server, scripts).run()),
@@ -121,7 +127,11 @@ class Keeper:
             await self._drain(flusher)
             await release_lease(self._pool, self._partition, fence)
         except BaseExceptionGroup as group_error:
-            raise _first(group_error) from None
+            first = _first(group_error)
+            if isinstance(first, UnfitRedis):
+                await self._close_gate(server)
+                await self._drain(flusher)
+            raise first from None
         finally:
             connection.close()
 
@@ -143,6 +153,7 @@ class Keeper:
 
     async def _open(self, server: Server, flusher: Flusher, fence: int) -> Scripts:
         """The scripts of the epoch that is open, opening a new one only where there is something to do."""
+        await self._check(server)
         row = await read_partition(self._pool, self._partition)
         scripts = Scripts(self._partition, row.epoch, row.nonce, [*HOT, *PROJECTION])
         if row.state == "open" and await self._is_verified(server, scripts, row, flusher):
@@ -151,6 +162,8 @@ class Keeper:
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = await server.read_gate()
+        if not _follows(await server.history(), row.nonce) or await rebuild_order(self._pool, self._partition):
+            return False
         if gate.split(" ")[0] != str(row.epoch) or gate.endswith(" closed") or not await server.has(scripts):
             return False
         try:
@@ -158,7 +171,7 @@ class Keeper:
             await flusher.step()
         except AnchorLost:
             return False
-        return True
+        return await projector_of(server, scripts).last_seen(self._partition) <= row.config_version
 
     async def _renew(self, fence: int) -> None:
         while True:
@@ -167,6 +180,8 @@ class Keeper:
                 async with asyncio.timeout(RENEW_S):
                     if not await renew_lease(self._pool, self._partition, fence, LEASE_MS):
                         raise LeaseLost("another worker has it")
+                    if await rebuild_order(self._pool, self._partition):
+                        raise Unverified("a rebuild was ordered")
             except postgres.ERRORS:
                 self._log.warning("lease_not_renewed")  # the fence keeps us from writing if another took it
 
@@ -174,6 +189,8 @@ class Keeper:
         """See that the gate still says what it should, and that the server still knows the scripts."""
         while True:
             await asyncio.sleep(LOOK_S)
+            if not _follows(await server.history(), scripts.nonce):
+                raise Unverified("this server follows, or is followed, otherwise than when it was verified")
             gate = await server.read_gate()
             epoch, _, state = gate.partition(" ")
             if epoch != str(scripts.epoch) or state not in ("open", "full", "behind"):
@@ -184,14 +201,49 @@ class Keeper:
                 self._log.warning("gate", state=wanted, pending=flusher.pending)
                 await server.move_gate(gate, f"{epoch} {wanted}")
 
+    async def _keep_fit(self, server: Server) -> None:
+        while True:
+            await asyncio.sleep(FIT_S)
+            if await self._check(server):
+                raise Unverified("Redis has evicted keys")
+
+    async def _check(self, server: Server) -> bool:
+        """Whether Redis has evicted keys, which leaves no trace but a count: then a rebuild is ordered, also for what
+        was evicted before this process looked first. Raises UnfitRedis."""
+        found = await server.fitness()
+        evicted = found.evicted not in (0, self._evicted)
+        if evicted:
+            self._log.error("evicted", keys=found.evicted)
+            await self._close_gate(server)
+            if await rebuild_order(self._pool, self._partition) is None:
+                await order_rebuild(self._pool, self._partition, accept_loss=False)
+        self._evicted = found.evicted
+        if found.unfit:
+            raise UnfitRedis(found.unfit)
+        return evicted
+
+    async def _close_gate(self, server: Server) -> None:
+        """What this Redis would answer may be wrong, or lost."""
+        try:
+            gate = await server.read_gate()
+            if gate and not gate.endswith(" closed"):
+                await server.move_gate(gate, f"{gate.split(' ')[0]} closed")
+        except (Broken, Fenced, hiredis.ReplyError) as error:
+            self._log.warning("gate_not_moved", error=type(error).__name__)
+
     async def _drain(self, flusher: Flusher) -> None:
         try:
             async with asyncio.timeout(DRAIN_S):
                 await flusher.start()
                 while await flusher.step():
                     pass
-        except (OSError, TimeoutError, RedisError, asyncpg.PostgresError, OutboxGap) as error:
+        except (*postgres.ERRORS, RedisError, OutboxGap, TooManyRefused, CursorMoved) as error:
             self._log.warning("not_drained", error=type(error).__name__)
+
+
+def _follows(history: tuple[str, bool], nonce: str) -> bool:
+    """Whether a server's data is of the history that was verified, and its scripts look at that where they have to."""
+    return nonce == nonce_of(nonce[:NONCE_LENGTH], *history)
 
 
 async def _pause(stopping: asyncio.Event, seconds: float) -> None:

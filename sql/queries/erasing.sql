@@ -68,10 +68,17 @@ UPDATE unassignments SET user_id = $3, ip = NULL, user_agent = NULL WHERE (parti
   LIMIT $9
 );
 
+-- name: erased_after
+-- Whether users of a partition are being erased, or their erasing ended after an event.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint
+SELECT EXISTS (
+  SELECT FROM erasures WHERE partition = $1 AND (done_epoch IS NULL OR (done_epoch, done_seq) > ($2, $3))
+);
+
 -- name: finish_erasure
--- Forget whom the pseudonym is for; no row where the erasure was asked for again meanwhile.
--- $1 workspace int  $2 pseudonym text  $3 version bigint
-UPDATE erasures SET user_id = NULL, finished_at = now() WHERE workspace = $1 AND pseudonym = $2 AND version = $3
+-- Forget whom the pseudonym is for; no row where the erasure was asked for again meanwhile. Its last event is named.
+-- $1 workspace int  $2 pseudonym text  $3 version bigint  $4 epoch bigint  $5 seq bigint
+UPDATE erasures SET user_id = NULL, finished_at = now(), done_epoch = $4, done_seq = $5 WHERE workspace = $1 AND pseudonym = $2 AND version = $3
 RETURNING pseudonym;
 
 -- name: is_erased

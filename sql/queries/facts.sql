@@ -23,38 +23,21 @@ SELECT count(*) FROM gone WHERE (workspace, code) NOT IN (SELECT workspace, code
 -- $1 months_ahead int
 SELECT ensure_fact_partitions($1);
 
--- name: facts_in_order
--- All facts of a partition after an event, in order; columns that a kind doesn't have are null. A checkout's redemption
--- and gift are of one event; which of them comes first is all the same.
+-- name: facts_at
+-- What an event of a partition made true: of a checkout two rows.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT
-  'A' AS kind, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM assigned_at) * 1000)::bigint AS at_ms,
-  ip, user_agent, order_id, NULL AS redemption_id, NULL::bigint AS value_e4, NULL AS currency,
-  NULL::smallint AS digits, NULL::bigint AS discount_e4, NULL::int AS slot, NULL::int AS max_redemptions,
-  NULL AS metadata, NULL::boolean AS restore, NULL AS reason
-FROM assignments WHERE partition = $1 AND (epoch, seq) > ($2, $3)
-UNION ALL
+  kind, epoch, seq, workspace, book, code, user_id, at_ms, ip, user_agent, order_id, redemption_id, value_e4, currency, digits,
+  discount_e4, slot, max_redemptions, metadata, restore, reason
+FROM facts WHERE partition = $1 AND epoch = $2 AND seq = $3 ORDER BY kind DESC;
+
+-- name: facts_in_order
+-- All facts of a partition after an event, in order; a checkout's redemption before its gift.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT
-  'U', epoch, seq, workspace, book, code, user_id, (extract(epoch FROM unassigned_at) * 1000)::bigint,
-  ip, user_agent, NULL, NULL, NULL, NULL,
-  NULL, NULL, NULL, NULL,
-  NULL, NULL, NULL
-FROM unassignments WHERE partition = $1 AND (epoch, seq) > ($2, $3)
-UNION ALL
-SELECT
-  'R', epoch, seq, workspace, book, code, user_id, (extract(epoch FROM redeemed_at) * 1000)::bigint,
-  ip, user_agent, order_id, redemption_id::text, (order_value * 10000)::bigint, currency,
-  digits, (discount_amount * 10000)::bigint, slot, max_redemptions,
-  metadata::text, NULL, NULL
-FROM redemptions WHERE partition = $1 AND (epoch, seq) > ($2, $3)
-UNION ALL
-SELECT
-  'B', epoch, seq, workspace, book, code, user_id, (extract(epoch FROM rolled_back_at) * 1000)::bigint,
-  ip, user_agent, order_id, redemption_id::text, NULL, NULL,
-  NULL, NULL, NULL, NULL,
-  NULL, restore, reason
-FROM rollbacks WHERE partition = $1 AND (epoch, seq) > ($2, $3)
-ORDER BY epoch, seq;
+  kind, epoch, seq, workspace, book, code, user_id, at_ms, ip, user_agent, order_id, redemption_id, value_e4, currency, digits,
+  discount_e4, slot, max_redemptions, metadata, restore, reason
+FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq, kind DESC;
 
 -- name: free_orders
 -- Give back the places in orders of redemptions that were rolled back.
@@ -71,13 +54,14 @@ WHERE single_uses.workspace = gone.workspace AND single_uses.code = gone.code
   AND single_uses.redemption_id = gone.redemption_id::uuid;
 
 -- name: live_keys
--- The idempotency keys of a partition that are still to be known, with what Redis kept.
--- $1 partition int
+-- The idempotency keys of a partition's events after one that are still to be known, with what Redis kept.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT
   workspace, key, entry,
   (extract(epoch FROM recorded_at + idempotency_hours * interval '1 hour' - now()) * 1000)::bigint AS ttl_ms
 FROM idempotency_keys JOIN workspaces USING (workspace)
-WHERE idempotency_keys.partition = $1 AND recorded_at > now() - idempotency_hours * interval '1 hour';
+WHERE idempotency_keys.partition = $1 AND (idempotency_keys.epoch, seq) > ($2, $3)
+  AND recorded_at > now() - idempotency_hours * interval '1 hour';
 
 -- name: open_assignments
 -- How many of these codes are somebody's by an assignment.

@@ -41,6 +41,10 @@ INSERT INTO config_versions (partition) SELECT id FROM wanted ON CONFLICT DO NOT
 -- $1 partitions int
 INSERT INTO settings (partitions) VALUES ($1) ON CONFLICT DO NOTHING;
 
+-- name: lock_epochs
+-- Let nobody else raise the epochs' sequence until the transaction ends.
+SELECT pg_advisory_xact_lock(hashtext('epochs'));
+
 -- name: move_cursor
 -- Say that a partition's events are recorded up to here; no row where epoch, cursor or fence are no longer ours.
 -- $1 partition int  $2 epoch bigint  $3 from_seq bigint  $4 to_seq bigint  $5 fence bigint  $6 digest bytea
@@ -48,6 +52,11 @@ UPDATE partitions SET
   cursor_seq = $4, cursor_digest = $6, recorded_at = clock_timestamp(), recorded_events = recorded_events + $4 - $3
 WHERE id = $1 AND cursor_epoch = $2 AND cursor_seq = $3 AND fence = $5 AND $4 > $3
 RETURNING id;
+
+-- name: raise_epochs
+-- Let the next epoch be above one that is known to have been.
+-- $1 epoch bigint
+SELECT setval('epochs', $1) WHERE (SELECT last_value FROM epochs) < $1;
 
 -- name: read_cursors
 -- Where the records of some partitions stand.

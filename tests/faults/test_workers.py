@@ -90,11 +90,11 @@ async def test_two_workers(own_service: Callable[[], Service]) -> None:
 
 
 async def test_a_gap_in_the_outbox(own_service: Callable[[], Service]) -> None:
-    """Where an event is missing that was never recorded, the worker stops with an alarm, records nothing past it and
+    """Where an event is missing that was never recorded, the worker records what is before it, stops with an alarm and
     throws nothing away, however often it looks again; nothing more is decided."""
     service = own_service()
     codes = [new_code() for _ in range(4)]
-    service.book(*codes)
+    service.book(*codes, new_code())  # the spare keeps the book from running out, which is an event too
     ok(service.checkout.post(f"/v1/coupons/redeem/{codes[0]}", json={"userId": "u"}), 201)
     await recorded(service)
     (worker,) = service.run.facts["pids"]["worker"]
@@ -112,10 +112,10 @@ async def test_a_gap_in_the_outbox(own_service: Callable[[], Service]) -> None:
         assert all("comes" in alarm for alarm in alarms)
         assert client.xrange("{p0}:outbox") == left
     rows = await service.fetch("SELECT code FROM redemptions WHERE code = ANY($1)", codes)
-    assert {row["code"] for row in rows} <= set(codes[:2])
+    assert {row["code"] for row in rows} == set(codes[:2])
     assert await service.fetch("SELECT * FROM quarantine") == []
     told = ok(service.operate.get("/v1/ops/consistency"))
-    assert told["lagEvents"] >= 2
+    assert told["lagEvents"] >= 1
     assert told["state"] == "behind"
     refused(service.checkout.post(f"/v1/coupons/redeem/{service.coupon()}", json={"userId": "u"}), 503, "behind")
     for code in codes:

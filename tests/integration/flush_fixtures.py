@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 
 from service.domain.events import decided, entry_digest
 from service.domain.keys import bucket, outbox
-from service.record.facts import facts_in_order
 from service.record.partitions import begin_epoch, ensure_partitions, enter_epoch, read_partition, take_lease
+from service.record.past import facts_in_order
 from service.record.pool import connect
 from service.worker.flush import Flusher
 

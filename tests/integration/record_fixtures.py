@@ -12,8 +12,9 @@ import pytest_asyncio
 import uuid_utils
 
 from service.domain.events import Assigned, Event, Fact, Redeemed, RolledBack, Unassigned
-from service.record.facts import facts_in_order, record
+from service.record.facts import record
 from service.record.partitions import begin_epoch, ensure_partitions, enter_epoch, take_lease
+from service.record.past import facts_in_order
 from service.record.pool import connect
 
 NOW_MS = int(time.time() * 1000)

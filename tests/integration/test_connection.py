@@ -15,10 +15,11 @@ Answer = Callable[[list[str]], bytes | None]
 
 
 class Server:
-    """Speaks as much of Redis's protocol as a connection needs; `answer` says what a command is told, None nothing."""
+    """Speaks as much of Redis's protocol as a connection needs; `answer` says what a command is told, None nothing, and
+    `info` what the server says of itself."""
 
-    def __init__(self, answer: Answer) -> None:
-        self.answer = answer
+    def __init__(self, answer: Answer, info: bytes = b"") -> None:
+        self.answer, self.info = answer, info
         self.commands: list[list[str]] = []
         self.chunks: list[bytes] = []
         self.writers: list[asyncio.StreamWriter] = []
@@ -36,6 +37,8 @@ class Server:
                     writer.write(b"+OK\r\n")
                 elif command[0] == "CONFIG":
                     writer.write(b"*0\r\n")
+                elif command[0] == "INFO":
+                    writer.write(b"$%d\r\n%b\r\n" % (len(self.info), self.info))
                 else:
                     self.commands.append(command)
                     told = self.answer(command)
@@ -46,9 +49,9 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(answer: Answer) -> AsyncIterator[Server]:
+async def serving(answer: Answer, info: bytes = b"") -> AsyncIterator[Server]:
     """A server on a free port."""
-    server = Server(answer)
+    server = Server(answer, info)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.url = f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0"
     try:

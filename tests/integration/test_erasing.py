@@ -20,7 +20,7 @@ from service.record.codes import add_codes
 from service.record.erasing import begin_erasure, is_erased, pending_erasures
 from service.record.partitions import read_partition, take_lease
 from service.record.users import patch_user
-from service.worker import erasing, flush, opening
+from service.worker import erasing, flush, mending
 from service.worker.catching_up import projector_of
 from service.worker.erasing import Eraser, NotYet
 from service.worker.flush import Flusher
@@ -150,7 +150,7 @@ async def project(place: Place) -> None:
     connection = await connect(place.valkey_url, "tests")
     projector = projector_of(Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*HOT, *PROJECTION]))
     async for change in changes_since(place.pool, 0, await projector.last_seen(0)):
-        await opening.project(projector, 0, change)
+        await mending.project(projector, 0, change)
     connection.close()
 
 

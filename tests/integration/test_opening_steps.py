@@ -27,7 +27,7 @@ from service.record.books import create_book
 from service.record.codes import add_codes
 from service.record.partitions import ensure_partitions, read_partition, take_lease
 from service.record.workspaces import create_workspace
-from service.worker import opening
+from service.worker import mending, opening
 from service.worker.flush import Flusher
 from service.worker.opening import Opening
 
@@ -89,6 +89,32 @@ class Place:
         reply = await self.decider.run(0, command.script, command.keys, command.args)
         return command.render(reply, "recorded").body
 
+    async def record(self) -> int:
+        """Record what is in the outbox; how many events."""
+        fence = await take_lease(self.pool, 0, uuid4().hex, 0)
+        assert fence is not None
+        flusher = Flusher(self.redis, self.pool, 0, fence)
+        await flusher.start()
+        return await flusher.step()
+
+    async def snapshot(self) -> dict[bytes, tuple[bytes, int]]:
+        """All that Redis holds, to be put back."""
+        names = [name async for name in self.redis.scan_iter()]
+        return {name: (await self.redis.dump(name), max(0, await self.redis.pttl(name))) for name in names}  # type: ignore[misc]
+
+    async def put_back(self, kept: dict[bytes, tuple[bytes, int]]) -> None:
+        """A Redis that has lost what came after."""
+        await self.redis.flushall()
+        for name, (value, ttl_ms) in kept.items():
+            await self.redis.restore(name, ttl_ms, value)
+
+    async def recovery(self) -> tuple[str, int]:
+        """How the last opening mended: the kind, and how many facts and codes there were."""
+        row = await self.pool.fetchrow("SELECT kind, total, done FROM recoveries ORDER BY epoch DESC LIMIT 1")
+        assert row
+        assert row["total"] == row["done"]
+        return row["kind"], row["total"]
+
     async def everything(self) -> dict[str, Any]:
         """All that Redis holds of the workspace."""
         found: dict[str, Any] = {}
@@ -118,7 +144,8 @@ async def place(
 ) -> AsyncIterator[Place]:
     """A partition that was opened, and in which each kind of event has happened and is recorded."""
     monkeypatch.setattr(opening, "SETTLE_S", 0)
-    monkeypatch.setattr(opening, "EVENTS_A_RUN", 2)
+    monkeypatch.setattr(mending, "EVENTS_A_RUN", 2)
+    monkeypatch.setattr(mending, "KEYS_A_RUN", 1)
     pool = await postgres.connect(database_url)
     await ensure_partitions(pool, 1)
     async with pool.acquire() as connection:
@@ -154,11 +181,7 @@ async def place(
     await place.do(checkout.CHECKOUT, "", "key-c", code="CODE-99", orderId="o9", **bought)
     await place.do(checkout.CHECKOUT, "", "key-d", orderId="o10", **bought)
     await place.do(checkout.CHECKOUT, "", code="MANY-1", orderId="o11", **bought)
-    fence = await take_lease(pool, 0, "flush", 0)
-    assert fence is not None
-    flusher = Flusher(redis, pool, 0, fence)
-    await flusher.start()
-    assert await flusher.step() == 23
+    assert await place.record() == 23
     yield place
     await link.stop()
     await pool.close()
@@ -207,3 +230,93 @@ async def test_killed_anywhere_while_reopening_nothing_is_lost(place: Place) -> 
         assert await place.everything() == redeemed, dies_after
         assert await place.pool.fetchval("SELECT count(*) FROM redemptions") == 11 + dies_after
     assert dies_after > 30
+
+
+async def test_killed_anywhere_while_a_lost_tail_is_applied_again(place: Place) -> None:
+    """A Redis that lost the end of what was recorded, configuration included, is as it was, whatever command the worker
+    died before; nothing is applied twice."""
+    kept = await place.snapshot()
+    await _more(place)
+    before = await place.everything()
+    dies_after, done = 0, False
+    while not done:
+        await place.put_back(kept)
+        await place.learn()
+        with pytest.raises(Refusal, match="recovering"):
+            await place.do(coupon.READ, "CODE-9")
+        try:
+            await place.open(dies_after)
+            done = True
+            assert await place.recovery() == ("tail", 9 + 2)
+        except Broken:
+            await place.learn()
+            with pytest.raises(Refusal, match="recovering"):
+                await place.do(coupon.READ, "CODE-9")
+            await place.open()
+        assert await place.everything() == before, dies_after
+        dies_after += 1
+    assert dies_after > 30
+    assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+
+
+async def _more(place: Place) -> None:
+    """Nine more facts of all kinds, and configuration; recorded."""
+    workspace, book = place.caller.workspace, 1
+    await add_codes(place.pool, workspace, 0, book, [CodeLine("LATE-1"), CodeLine("LATE-2", owner_id="zoe")])
+    await place.open()
+    await place.learn()
+    await place.do(assign.ASSIGN_CODE, "LATE-1", "late-1", userId="ann")
+    await place.do(redeem.REDEEM, "CODE-20", "late-2", userId="ann", orderId="late", orderValue="7.00")
+    await place.do(redeem.REDEEM, "MANY-1", userId="u9")
+    await place.do(unassign.UNASSIGN, "LATE-2")
+    await place.do(rollback.ROLLBACK_ORDER, "o5", "late-3")
+    few = await place.pool.fetchval("SELECT book_id FROM books WHERE name = 'f'")
+    bought = {"orderValue": "3", "giftBookId": str(few), "userId": "bob"}
+    await place.do(checkout.CHECKOUT, "", "late-4", code="CODE-21", orderId="late-c", **bought)
+    await place.do(checkout.CHECKOUT, "", "late-5", orderId="late-n", orderValue="3", userId="bob")
+    await place.do(rollback.ROLLBACK_ORDER, "late-c")
+    assert await place.record() > 8
+
+
+@pytest.mark.parametrize("other", ["user", "time", "ahead"])
+async def test_what_is_no_prefix_is_rebuilt(place: Place, other: str) -> None:
+    """A Redis whose last event is another than the record's, or that is ahead of what Postgres has been told, is
+    rebuilt whole; what it had and the record hasn't is set aside."""
+    kept = await place.snapshot()
+    fork = f"CODE-{30 if other == 'user' else 31}"
+    await place.do(assign.ASSIGN_CODE, fork, userId="ann")
+    forked = await place.snapshot()
+    await place.put_back(kept)
+    await place.do(
+        assign.ASSIGN_CODE, fork if other == "time" else "CODE-30", userId="bob" if other == "user" else "ann"
+    )
+    await place.record()
+    await _more(place)
+    before = await place.everything()
+    await place.put_back(forked)
+    if other == "ahead":
+        await place.redis.xadd("{p0}:outbox", {"d": "A 1 1 CODE-40 ann 1 1", "r": "{}"}, id=f"{10**6}-1")
+    await place.open()
+    assert (await place.recovery())[0] == "whole"
+    assert await place.everything() == before
+    assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == (2 if other == "ahead" else 1)
+
+
+async def test_a_half_built_redis_is_rebuilt_whatever_its_outbox_says(place: Place) -> None:
+    """With the mark of a rebuild that was not finished, the anchor proves nothing."""
+    before = await place.everything()
+    await place.redis.set("{p0}:mend", "whole")
+    await place.redis.delete(f"{place.caller.prefix}c:CODE-1")
+    await place.open()
+    assert (await place.recovery())[0] == "whole"
+    assert await place.everything() == before
+    assert await place.redis.get("{p0}:mend") is None
+
+
+async def test_configuration_ahead_of_postgres_is_rebuilt(place: Place) -> None:
+    """A Redis that has seen versions that Postgres hasn't given (Postgres was restored to an earlier time) would ignore
+    the ones it gives now: it is rebuilt whole, and a change governs again."""
+    await place.redis.set("{p0}:config", 10**6)
+    await place.open()
+    assert (await place.recovery())[0] == "whole"
+    assert int(await place.redis.get("{p0}:config") or 0) < 100

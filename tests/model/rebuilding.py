@@ -46,7 +46,9 @@ async def rebuild(
         elif kind in "AUB":
             words += [fields["d"], "", ""]
     for start in range(0, len(words), 3 * AT_ONCE):
-        assert await other.decider.run(0, "redo", (keys.gate(0),), words[start : start + 3 * AT_ONCE]) == [0]
+        names, run = (keys.gate(0), keys.mend(0)), ["whole", *words[start : start + 3 * AT_ONCE]]
+        assert await other.decider.run(0, "redo", names, run) == [0]
+    await other.link.call("DEL", keys.mend(0))
 
 
 async def _copy(outbox: list[tuple[str, dict[str, str]]], other: Shop) -> None:

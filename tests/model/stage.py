@@ -29,6 +29,7 @@ class Altering:
     clock: hypothesis can only shorten what happens again. A plant goes into every script that has it."""
 
     fsynced = False
+    history = ""
 
     def __init__(self, link: Any, plant: Plant | None) -> None:
         self.link, self.plant = link, plant

@@ -14,7 +14,17 @@ from service.domain.identity import SCOPES, Caller
 from service.domain.outcomes import BY_NUMBER
 from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.hot.projection import RedisProjector
-from service.hot.scripts import ERASING, HOT, MENDING, PROJECTION, Scripts, compose
+from service.hot.scripts import (
+    ERASING,
+    HOT,
+    MENDING,
+    NONCE_LENGTH,
+    PROJECTION,
+    Scripts,
+    compose,
+    history_of,
+    nonce_of,
+)
 from service.hot.workspace import Workspace
 from service.operations import assign, checkout, coupon, gift, lock, redeem, rollback, unassign
 from service.operations.base import Call
@@ -253,7 +263,16 @@ def test_partition_epoch_nonce_and_state_are_in_the_text(name: str) -> None:
         compose(name, 0, 1, "a", "closed"),
     ]
     assert len(set(texts)) == 5
-    assert texts[0].startswith("local PARTITION, EPOCH, OPEN, NONCE = '0', '1', '1 open', 'a'\n")
+    assert texts[0].startswith("local PARTITION, EPOCH, OPEN, NONCE, REPLID = '0', '1', '1 open', 'a', nil\n")
+
+
+def test_a_history_is_checked_where_it_may_change() -> None:
+    """A nonce names the server's history; scripts look at it each time only where they have to."""
+    for checked, replid in ((True, "'feed'"), (False, "nil")):
+        nonce = nonce_of("0123456789abcdef", "feed", checked)
+        assert (len("0123456789abcdef"), history_of(nonce)) == (NONCE_LENGTH, "feed")
+        assert f"'{nonce}', {replid}\n" in compose("lock", 0, 1, nonce)
+    assert history_of("0123456789abcdef") == ""
 
 
 def test_digests_are_of_the_texts() -> None:

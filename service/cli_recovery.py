@@ -1,0 +1,97 @@
+"""`scrip rebuild`: have a worker build Redis again from Postgres."""
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    import asyncpg
+
+    from service.record.partitions import Partition
+
+BEGIN_S = 20.0
+"""How long a worker may take to begin: it looks every 2.5 s, and a dead one's lease lasts 10."""
+LOOK_S = 0.2
+
+
+@click.command()
+@click.option("--partition", type=click.IntRange(0), help="Only this one; all of them where left out.")
+@click.option("--accept-loss", is_flag=True, help="Also where events are missing that were never recorded.")
+@click.option("--cancel", is_flag=True, help="Take back an order that no worker has begun.")
+def rebuild(partition: int | None, accept_loss: bool, cancel: bool) -> None:
+    """Build Redis again from Postgres, whole, whatever is in it.
+
+    A worker does it; this orders it and shows how far it is. Until it is done the partition answers 503 `recovering`.
+    What Redis holds and Postgres has not recorded yet is recorded first. Locks are lost.
+    """
+    from service import config
+
+    url = config.load().database_url
+    if url is None:
+        raise click.ClickException("DATABASE_URL is not set. Say which database the record is in.")
+    import asyncpg
+
+    try:
+        asyncio.run(_rebuild(url, partition, accept_loss, cancel))
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise click.ClickException(f"The database can't be used: {error}") from error
+
+
+async def _rebuild(url: str, only: int | None, accept_loss: bool, cancel: bool) -> None:
+    import asyncpg
+
+    from service.record.partitions import read_partitions
+    from service.record.recovery import cancel_rebuild, order_rebuild
+
+    connection = await asyncpg.connect(url)
+    try:
+        rows = [row for row in await read_partitions(connection) if only in (None, row.id)]
+        if not rows:
+            raise click.ClickException("There is no such partition.")
+        for row in rows:
+            if cancel:
+                await cancel_rebuild(connection, row.id)
+            else:
+                await order_rebuild(connection, row.id, accept_loss)
+        if not cancel:
+            for row in rows:
+                await _follow(connection, row)
+    finally:
+        await connection.close()
+
+
+async def _follow(connection: "asyncpg.Connection", before: "Partition") -> None:
+    """Show the progress until the partition is open again."""
+    from service.record.partitions import read_partition
+    from service.record.recovery import read_recoveries, rebuild_order
+
+    deadline, bar = time.monotonic() + BEGIN_S, None
+    with contextlib.ExitStack() as shown:
+        while True:
+            row = await read_partition(connection, before.id)
+            found = [one for one in await read_recoveries(connection, before.id, 1) if one.epoch > before.epoch]
+            if found and bar is None:
+                label = f"Partition {before.id}"
+                bar = shown.enter_context(click.progressbar(length=max(found[0].total, 1), label=label))
+            if bar is not None and found:
+                bar.update(min(found[0].done, bar.length or 0) - bar.pos)
+            if await rebuild_order(connection, before.id) is None and row.state == "open" and row.epoch > before.epoch:
+                break
+            if not found and time.monotonic() > deadline:
+                raise click.ClickException(_not_begun(row))
+            await asyncio.sleep(LOOK_S)
+    facts = f"{found[0].total} facts and codes" if found else "nothing"
+    click.echo(f"Partition {before.id} is open again, in epoch {row.epoch}: {facts} written.")
+
+
+def _not_begun(row: "Partition") -> str:
+    stands = "The order stands; --cancel takes it back."
+    if not row.lease_live:
+        return f"No worker has partition {row.id}: start one (`scrip worker`). {stands}"
+    return (
+        f"The worker has not begun with partition {row.id}; its log and `scrip doctor` say why. Where events are "
+        f"missing that were answered and never recorded, --accept-loss goes on without them. {stands}"
+    )

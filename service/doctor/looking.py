@@ -1,0 +1,81 @@
+"""What a partition's Redis and its record hold, read and left as it is."""
+
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from service.domain import keys
+from service.domain.events import entry_digest
+from service.hot.scripts import HOT, NONCE_LENGTH, PROJECTION, Scripts, nonce_of
+from service.hot.server import Server
+from service.record.partitions import Partition
+from service.record.quarantine import Quarantine, read_quarantine
+from service.record.recovery import Recovery, read_recoveries, rebuild_order
+
+_NEWEST = 3
+
+
+class InRedis(msgspec.Struct, frozen=True, kw_only=True):
+    """One partition in Redis."""
+
+    gate: str
+    mark: str
+    config_version: int
+    entries: int
+    first: str
+    """The id of the outbox's first entry; '' for an empty one."""
+    last: tuple[int, int]
+    """Epoch and number of the last; (0, 0) for none."""
+    anchor: bytes | None
+    """The digest of the entry that was recorded last; None where it is not in the outbox."""
+    has_scripts: bool
+    same_history: bool
+    """Whether its data is of the history that was verified."""
+
+
+class InRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What Postgres remembers of one partition's troubles."""
+
+    quarantine: Quarantine
+    recovery: Recovery | None
+    ordered: str | None
+
+
+async def look_in_redis(server: Server, row: Partition) -> InRedis:
+    """Read a partition in Redis. Raises Broken, hiredis.ReplyError."""
+    first: list[Any] = await server.command("XRANGE", server.outbox, "-", "+", "COUNT", 1)
+    last: list[Any] = await server.command("XREVRANGE", server.outbox, "+", "-", "COUNT", 1)
+    at = f"{row.cursor_epoch}-{row.cursor_seq}"
+    anchor: list[Any] = await server.command("XRANGE", server.outbox, at, at)
+    scripts = Scripts(row.id, row.epoch, row.nonce, [*HOT, *PROJECTION])
+    return InRedis(
+        gate=await server.read_gate(),
+        mark=await server.read_mark(),
+        config_version=int(await server.command("GET", keys.config(row.id)) or 0),
+        entries=await server.command("XLEN", server.outbox),
+        first=first[0][0] if first else "",
+        last=_id(last[0][0]) if last else (0, 0),
+        anchor=_digest(*anchor[0]) if anchor else None,
+        has_scripts=await server.has(scripts),
+        same_history=row.nonce == nonce_of(row.nonce[:NONCE_LENGTH], *await server.history()),
+    )
+
+
+async def look_in_record(connection: asyncpg.Connection, partition: int) -> InRecord:
+    """Read what Postgres remembers. Raises asyncpg's errors."""
+    recoveries = await read_recoveries(connection, partition, 1)
+    return InRecord(
+        quarantine=await read_quarantine(connection, partition, _NEWEST),
+        recovery=recoveries[0] if recoveries else None,
+        ordered=await rebuild_order(connection, partition),
+    )
+
+
+def _digest(entry_id: str, fields: list[str]) -> bytes:
+    return entry_digest(entry_id.encode(), *(value.encode() for value in fields[1::2]))
+
+
+def _id(text: str) -> tuple[int, int]:
+    epoch, seq = text.split("-")
+    return int(epoch), int(seq)

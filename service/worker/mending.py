@@ -1,0 +1,162 @@
+"""Writing what is recorded into a closed Redis: all of it, or what it lacks."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any
+
+import asyncpg
+
+from service.domain import keys
+from service.domain.events import Fact, Redeemed, decided, packed
+from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.hot.deciding import Reply
+from service.hot.projection import RedisProjector
+from service.hot.scripts import Scripts
+from service.hot.server import Server
+from service.record.changes import Change, changes_since
+from service.record.past import START, facts_in_order, live_keys
+from service.record.pool import Connection
+from service.record.recovery import advance_recovery
+
+EVENTS_A_RUN = 100
+KEYS_A_RUN = 100
+RUNS_AT_ONCE = 64
+VERSIONS_AT_ONCE = 8
+TELL_S = 0.5
+WHOLE = "whole"
+"""The mark while everything is rebuilt."""
+
+
+class Mending:
+    """Many runs on their way at once, in order; each checks that the gate still says that this epoch is closed."""
+
+    def __init__(self, server: Server, pool: asyncpg.Pool, scripts: Scripts) -> None:
+        self._server, self._pool, self.scripts = server, pool, scripts
+        self._partition = server.partition
+        self._names = (server.gate, keys.mend(server.partition))
+        self._events: list[Any] = []
+        self._keys: list[Any] = []
+        self._running: deque[asyncio.Task[Reply]] = deque()
+        self._done = 0
+        self._tell_at = 0.0
+        self.projector = RedisProjector(self._run)
+
+    async def mark(self, text: str) -> None:
+        """Say how far the mending is; '' for done."""
+        await self._run(self._partition, "mark", self._names, (text,))
+
+    async def clear(self) -> None:
+        """Remove all of the partition's keys but gate, outbox and mark."""
+        async for page in self._server.owned_keys():
+            await self._run(self._partition, "clear", self._names[:1], page)
+
+    async def configure(self, since: int) -> None:
+        """Project what the configuration has after a version. Codes go out some versions at a time; that they are there
+        is said when all of them are."""
+        going: deque[asyncio.Task[None]] = deque()
+        try:
+            async for change in changes_since(self._pool, self._partition, since):
+                if change.rows and isinstance(change.rows[0], CodeRow):
+                    going.append(asyncio.create_task(_codes(self.projector, self._partition, change)))
+                    await self._count(len(change.rows))
+                while len(going) >= VERSIONS_AT_ONCE or (going and not change.rows):
+                    await going.popleft()
+                if not change.rows or not isinstance(change.rows[0], CodeRow):
+                    await project(self.projector, self._partition, change)
+        finally:
+            await asyncio.gather(*going, return_exceptions=True)
+
+    async def redo(self, after: tuple[int, int], keep_mark: bool) -> int:
+        """Restore idempotency keys of events after one, then apply those again, in order; how many facts. With
+        `keep_mark` the mark stays what it is, else it follows: so where it has moved, all keys are there."""
+        try:
+            async with self._pool.acquire() as connection:
+                await self._kept_keys(connection, after)
+                events = await self._facts(connection, after, keep_mark)
+            while self._running:
+                await self._running.popleft()
+            return events
+        finally:  # what fails after the first failure is its consequence
+            await asyncio.gather(*self._running, return_exceptions=True)
+            self._running.clear()
+
+    async def _facts(self, connection: Connection, after: tuple[int, int], keep_mark: bool) -> int:
+        events, last = 0, START
+        async with aclosing(facts_in_order(connection, self._partition, after=after)) as facts:
+            async for fact in facts:
+                # An event's facts go out in one run: the mark is an event's.
+                if len(self._events) >= EVENTS_A_RUN * 3 and last != (fact.epoch, fact.seq):
+                    await self._send_events(WHOLE if keep_mark else f"{last[0]}-{last[1]}")
+                self._add(fact)
+                last, events = (fact.epoch, fact.seq), events + 1
+        if self._events:
+            await self._send_events(WHOLE if keep_mark else f"{last[0]}-{last[1]}")
+        return events
+
+    async def _kept_keys(self, connection: Connection, after: tuple[int, int]) -> None:
+        async with aclosing(live_keys(connection, self._partition, after=after)) as kept:
+            async for key in kept:
+                if key.ttl_ms > 0:
+                    name = f"{keys.prefix(self._partition, key.workspace)}i:{key.key}"
+                    self._keys += (name, key.entry, key.ttl_ms)
+                if len(self._keys) >= KEYS_A_RUN * 3:
+                    await self._send_keys()
+        await self._send_keys()
+
+    def _add(self, fact: Fact) -> None:
+        event_id = record = b""
+        if isinstance(fact, Redeemed):
+            event_id, record = f"{fact.epoch}-{fact.seq}", packed(fact.request)
+        self._events += (decided(fact), event_id, record)
+
+    async def _send_events(self, mark: str) -> None:
+        args, self._events = self._events, []
+        await self._send("redo", self._names, [mark, *args])
+        await self._count(len(args) // 3)
+
+    async def _send_keys(self) -> None:
+        args, self._keys = self._keys, []
+        await self._send("restore_keys", self._names[:1], args)
+
+    async def _send(self, script: str, names: Sequence[str], args: Sequence[Any]) -> None:
+        if len(self._running) >= RUNS_AT_ONCE:
+            await self._running.popleft()
+        run = self._server.run(self.scripts, script, names, args)
+        self._running.append(asyncio.ensure_future(run))
+
+    async def _count(self, done: int) -> None:
+        """Say in Postgres how far it is, now and then."""
+        self._done += done
+        if (now := time.monotonic()) >= self._tell_at:
+            self._tell_at = now + TELL_S
+            await advance_recovery(self._pool, self._partition, self.scripts.epoch, self._done)
+
+    async def _run(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
+        return await self._server.run(self.scripts, script, names, args)
+
+
+async def project(projector: RedisProjector, partition: int, change: Change) -> None:
+    """Write a change's rows, and remember that everything up to its version is there."""
+    rows = change.rows
+    if rows and isinstance(rows[0], CodeRow):
+        await _codes(projector, partition, change)
+    for row in rows:
+        match row:
+            case WorkspaceRow():
+                await projector.workspace(row)
+            case BookRow():
+                await projector.book(row)
+            case UserRow():
+                await projector.user(row)
+    await projector.seen_all(partition, change.version)
+
+
+async def _codes(projector: RedisProjector, partition: int, change: Change) -> None:
+    by_workspace: dict[int, list[CodeRow]] = {}
+    for row in change.rows:
+        by_workspace.setdefault(row.workspace, []).append(row)  # type: ignore[arg-type]
+    for workspace, codes in by_workspace.items():
+        await projector.codes(workspace, partition, change.version, codes)

@@ -1,0 +1,43 @@
+-- name: advance_recovery
+-- Say how far a recovery is.
+-- $1 partition int  $2 epoch bigint  $3 done bigint
+UPDATE recoveries SET done = $3 WHERE partition = $1 AND epoch = $2;
+
+-- name: begin_recovery
+-- Say that an opening has to mend, and about how much there is to do: facts and codes.
+-- $1 partition int  $2 epoch bigint  $3 kind text  $4 reason text  $5 after_epoch bigint  $6 after_seq bigint
+-- $7 after_version bigint
+INSERT INTO recoveries (partition, epoch, kind, reason, total) SELECT $1, $2, $3, $4,
+  (SELECT count(*) FROM facts WHERE partition = $1 AND (facts.epoch, seq) > ($5, $6))
+  + (SELECT count(*) FROM codes WHERE partition = $1 AND version > $7);
+
+-- name: cancel_rebuild
+-- Take an order back.
+-- $1 partition int
+DELETE FROM rebuild_orders WHERE partition = $1;
+
+-- name: finish_recovery
+-- Say that Redis is whole, and that what was ordered before is done.
+-- $1 partition int  $2 epoch bigint
+WITH done AS (
+  UPDATE recoveries SET finished_at = clock_timestamp(), done = total WHERE partition = $1 AND epoch = $2
+  RETURNING started_at
+)
+DELETE FROM rebuild_orders WHERE partition = $1 AND ordered_at <= (SELECT started_at FROM done);
+
+-- name: order_rebuild
+-- Order that a partition's Redis be rebuilt whole.
+-- $1 partition int  $2 accept_loss boolean
+INSERT INTO rebuild_orders (partition, accept_loss) VALUES ($1, $2)
+ON CONFLICT (partition) DO UPDATE SET accept_loss = excluded.accept_loss, ordered_at = now();
+
+-- name: read_rebuild_order
+-- What was ordered for a partition; no row for nothing.
+-- $1 partition int
+SELECT accept_loss FROM rebuild_orders WHERE partition = $1;
+
+-- name: read_recoveries
+-- A partition's last recoveries, newest first.
+-- $1 partition int  $2 limit int
+SELECT epoch, kind, reason, total, done, started_at, finished_at FROM recoveries WHERE partition = $1
+ORDER BY epoch DESC LIMIT $2;

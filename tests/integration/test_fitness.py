@@ -1,0 +1,195 @@
+"""Servers that may lose or forget decide nothing, from the first connection on and while they run."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+import redis
+
+from service.hot.connection import Link
+from service.record.pool import UnfitDatabase, connect
+from tests.integration.test_connection import echo, serving
+from tests.servers import VALKEY, started
+from tests.service_fixture import Service, new_code, ok, refused, until
+
+
+async def _until_connected(link: Link, connected: bool = True) -> None:
+    async with asyncio.timeout(10):
+        while link.connected != connected:  # noqa: ASYNC110, what is waited for is in a server
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("command", "back"),
+    [
+        (("REPLICAOF", "127.0.0.1", "1"), ("REPLICAOF", "NO", "ONE")),
+        (("CONFIG", "SET", "maxmemory", "1gb", "maxmemory-policy", "allkeys-lru"), ("CONFIG", "SET", "maxmemory", "0")),
+    ],
+)
+async def test_a_server_that_becomes_unfit(tmp_path: Path, command: tuple[str, ...], back: tuple[str, ...]) -> None:
+    """Requests stop using it, what was under way is answered, and they find it by themselves when it is fit again."""
+    with started(VALKEY, tmp_path) as url, redis.Redis.from_url(url) as client:
+        link = Link(url, "tests")
+        await link.start()
+        assert link.connected
+        client.execute_command(*command)
+        sent, replies = 0, list[Any]()
+        async with asyncio.timeout(10):
+            while link.connected:
+                link.send(replies.append, "ECHO", "x")
+                sent += 1
+                await asyncio.sleep(0)
+            while len(replies) < sent:  # noqa: ASYNC110, what is waited for is in a server
+                await asyncio.sleep(0.02)
+        assert set(replies) == {"x"}
+        again = Link(url, "tests")
+        await again.start()
+        assert not again.connected
+        client.execute_command(*back)
+        await _until_connected(link)
+        await _until_connected(again)
+        await link.stop()
+        await again.stop()
+
+
+async def test_a_user_that_may_not_read_settings(tmp_path: Path) -> None:
+    """Where neither INFO nor CONFIG is allowed, the server is used, and no answer says `fsynced`."""
+    options = ("--appendonly", "yes", "--appendfsync", "always")
+    with started(VALKEY, tmp_path, *options) as url, redis.Redis.from_url(url) as client:
+        client.execute_command("ACL", "SETUSER", "app", "on", ">secret", "~*", "+@all", "-info", "-config")
+        for name, fsynced in (("", True), ("app:secret@", False)):
+            link = Link(url.replace("://", f"://{name}"), "tests")
+            await link.start()
+            assert (link.connected, link.fsynced) == (True, fsynced)
+            await link.stop()
+
+
+async def test_an_unfit_server_never_gets_a_request() -> None:
+    """Not even the first one on a new connection."""
+    async with serving(echo, b"redis_version:6.0.1") as server:
+        link = Link(server.url, "tests")
+        await link.start()
+        assert not link.connected
+        assert {command[0] for command in server.commands} == {"PING"}
+        await link.stop()
+
+
+@pytest.fixture
+def shop(own_service: Callable[[], Service]) -> tuple[Service, Any, list[str]]:
+    """A service of the test's own, its Redis, and codes in it of which the first is ann's."""
+    service = own_service()
+    codes = [new_code() for _ in range(200)]
+    service.book(*codes)
+    ok(service.checkout.post(f"/v1/coupons/assign/{codes[0]}", json={"userId": "ann"}), 201)
+    return service, service.redis(), codes
+
+
+def _refused(answer: httpx.Response) -> bool:
+    if answer.status_code == 503:
+        assert answer.json()["code"] in ("unavailable", "recovering")
+    return answer.status_code == 503
+
+
+def _read(service: Service, code: str) -> httpx.Response:
+    return service.checkout.get(f"/v1/coupons/{code}")
+
+
+def test_a_service_on_a_redis_that_may_evict(shop: tuple[Service, Any, list[str]]) -> None:
+    """It answers 503, with its gate closed, and everything again by itself once that is set back."""
+    service, client, codes = shop
+    before = ok(_read(service, codes[0]))
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    assert not _refused(_read(service, codes[0]))  # without a limit nothing is evicted
+    client.config_set("maxmemory", "1gb")
+    until(lambda: _refused(_read(service, codes[0])))
+    until(lambda: client.get("{p0}:gate").endswith(" closed"))
+    client.config_set("maxmemory-policy", "noeviction")
+    until(service.run.ready)
+    assert ok(_read(service, codes[0])) == before
+
+
+@pytest.mark.parametrize("policy", ["volatile-random", "allkeys-random"])
+def test_what_was_evicted_comes_back(shop: tuple[Service, Any, list[str]], policy: str) -> None:
+    """Eviction leaves no trace but a count: everything is rebuilt, also where only idempotency keys went and all that
+    a worker looks at is in its place."""
+    service, client, codes = shop
+    before = [ok(_read(service, code)) for code in codes[:20]]
+    asked = {"json": {"bookId": before[0]["bookId"], "userId": "bob"}, "headers": {"Idempotency-Key": new_code()}}
+    first = service.checkout.post("/v1/coupons/assign", **asked)
+    until(lambda: service.operate.get("/v1/ops/consistency").json()["lagEvents"] == 0)
+    client.config_set("maxmemory-policy", policy)
+    client.config_set("maxmemory", "1")
+    until(lambda: client.info("stats")["evicted_keys"])
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", "0")
+    until(lambda: (client.get("{p0}:gate") or "1 ").split()[0] != "1")  # another epoch
+    until(service.run.ready)
+    again = service.checkout.post("/v1/coupons/assign", **asked)
+    assert (again.status_code, again.content) == (201, first.content)
+    taken = ok(first, 201)["code"]
+    assert [ok(_read(service, code)) for code in codes[:20] if code != taken] == [
+        told for told in before if told["code"] != taken
+    ]
+
+
+def test_a_redis_that_syncs_less(shop: tuple[Service, Any, list[str]]) -> None:
+    """Answers stop saying `fsynced`, and say so again; one that stops syncing now and then is not used at all."""
+    service, client, codes = shop
+    waiting = iter(codes[1:])
+
+    def said(durability: str) -> bool:
+        answer = service.checkout.post(f"/v1/coupons/assign/{next(waiting)}", json={"userId": "ann"})
+        return answer.status_code == 201 and answer.json()["durability"] == durability
+
+    assert said("fsynced")
+    client.config_set("appendfsync", "everysec")
+    until(lambda: said("accepted"))
+    client.config_set("appendfsync", "always")
+    until(lambda: said("fsynced"))
+    client.config_set("no-appendfsync-on-rewrite", "yes")
+    until(lambda: _refused(_read(service, codes[0])))
+    client.config_set("no-appendfsync-on-rewrite", "no")
+    until(service.run.ready)
+
+
+async def test_a_postgres_that_becomes_unfit(shop: tuple[Service, Any, list[str]]) -> None:
+    """No new connection to it is used: what needs it hears `unavailable`, no process dies, and all goes on when it is
+    set right."""
+    service, _, codes = shop
+    pids = service.run.pids
+
+    async def set_to(value: str) -> None:
+        await service.fetch(f"ALTER SYSTEM SET full_page_writes = {value}")
+        await service.fetch("SELECT pg_reload_conf()")
+        until_set = "SELECT FROM pg_settings WHERE name = 'full_page_writes' AND setting = $1"
+        async with asyncio.timeout(10):
+            while not await service.fetch(until_set, value):  # noqa: ASYNC110, what is waited for is in a server
+                await asyncio.sleep(0.02)
+        ours = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'scrip-%'"
+        await service.fetch(ours)
+
+    await set_to("off")
+    until(lambda: service.manage.get("/v1/books").status_code == 503)
+    refused(service.manage.get("/v1/books"), 503, "unavailable")
+    with pytest.raises(UnfitDatabase, match="full_page_writes is off"):
+        await connect(service.run.facts["databaseUrl"])
+    await set_to("on")
+    until(lambda: service.manage.get("/v1/books").status_code == 200)
+    until(service.run.ready)
+    ok(service.checkout.post(f"/v1/coupons/redeem/{codes[0]}", json={"userId": "ann"},
+                             headers={"Prefer": "durability=recorded"}), 201)  # fmt: skip
+    assert service.run.pids == pids
+
+
+async def test_a_postgres_that_takes_nothing(database_url: str) -> None:
+    """A database whose transactions only read is refused at the start."""
+    connection = await asyncpg.connect(database_url)
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    await connection.close()
+    with pytest.raises(UnfitDatabase, match="default_transaction_read_only"):
+        await connect(database_url)
