@@ -13,7 +13,6 @@ from service.api.documented import documented
 from service.api.idempotency import Answered, once
 from service.api.reading import json_bytes, query
 from service.domain import words
-from service.domain.books import Time
 from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
 from service.domain.times import from_ms, to_ms
@@ -24,12 +23,21 @@ _END_MS = to_ms(datetime(5000, 1, 1, tzinfo=UTC))
 """The clock runs on and the longest lock has 68 years, and Lua writes a time in 14 digits, which is till 5138."""
 
 
+_Now = Annotated[
+    datetime,
+    msgspec.Meta(
+        tz=True,
+        description="RFC 3339, from 1970 and before 5000.",
+        examples=["2026-11-27T00:00:00Z"],
+        extra_json_schema={"pattern": "^(?:19[7-9]|[2-4][0-9]{2})"},
+    ),
+]
+
+
 class SetClock(words.Request, kw_only=True):
     """What time it is from now on; null is the real time."""
 
-    now: Annotated[
-        Time | None, msgspec.Meta(description="RFC 3339, from 1970 and before 5000; null is the real time.")
-    ] = None
+    now: Annotated[_Now | None, msgspec.Meta(description="Null is the real time.")] = None
 
     def __post_init__(self) -> None:
         if self.now is not None and not 0 <= to_ms(self.now) < _END_MS:

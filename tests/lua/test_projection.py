@@ -23,8 +23,8 @@ async def test_an_older_row_changes_nothing(still: Shop) -> None:
     await still.projector.coupon(first)
     await still.projector.coupon(newer)
     await still.projector.codes(1, 0, 1, [first])
-    await still.projector.book(book)
     await still.projector.book(changed)
+    await still.projector.book(book)
     version, still.version = still.version, 0
     await still.put_workspace(currency="EUR")
     await still.user("ann", 1)

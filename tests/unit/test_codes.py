@@ -47,6 +47,14 @@ def test_text() -> None:
     ]
 
 
+def test_text_that_is_not_utf_8() -> None:
+    """A line of other bytes is invalid, and says so; nothing is made of what can be read of it."""
+    assert parse(b"AB\xffCD\nEFGH", as_csv=False) == [
+        BadCode(line=1, code="AB\N{REPLACEMENT CHARACTER}CD", reason="is not UTF-8"),
+        CodeLine("EFGH"),
+    ]
+
+
 def test_a_bom_is_no_part_of_the_first_line() -> None:
     """A byte order mark is skipped, in both formats, even if it arrives in pieces."""
     assert good(parse(b"\xef\xbb\xbfcode\nABCD", step=1)) == ["ABCD"]
@@ -82,7 +90,7 @@ def test_bad_headers(header: bytes) -> None:
         "ABCD,u,,٣".encode(),
         b'"ABCD"x,u,,',
         b'"ABCD,u,,',
-        b"\xffBCD,u,,",
+        b"\xffABCD,u,,",
         "ÄBCD,u,,".encode(),
         b"A" * 5000 + b",u,,",
         b"AB\rCD,u,,",

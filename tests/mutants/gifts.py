@@ -1,0 +1,225 @@
+"""Gifts and checkout."""
+
+from tests.mutants.mutant import Mutant
+
+_GIFT = "lua/gift.lua"
+_CHECKOUT = "lua/checkout.lua"
+_GIFTS = "tests/lua/test_gifts.py"
+_CHECKOUTS = "tests/lua/test_checkout.py"
+
+MUTANTS = (
+    Mutant(
+        "an order has one gift: a repeat answers the same", _GIFT, "if given_before then\n", "if false then\n", _GIFTS
+    ),
+    Mutant(
+        "a repeated gift is answered 200",
+        _GIFT,
+        "  return { OUT.REPEATED, payload, '', 0 }",
+        "  return { OUT.OK, payload, '', 0 }",
+        _GIFTS,
+    ),
+    Mutant(
+        "an order's gift is one user's",
+        _GIFT,
+        "if given_before.user ~= user or its_book.number ~= number then",
+        "if its_book.number ~= number then",
+        _GIFTS,
+    ),
+    Mutant(
+        "an order's gift is of one book",
+        _GIFT,
+        "if given_before.user ~= user or its_book.number ~= number then",
+        "if given_before.user ~= user then",
+        _GIFTS,
+    ),
+    Mutant(
+        "a gift keeps the rules of assigning",
+        _GIFT,
+        "local no = book_refuses(book, now) or user_refuses(user, book, workspace, now, 0)\n"
+        "if no then return { no } end\n",
+        "",
+        _GIFTS,
+    ),
+    Mutant(
+        "a gift that was taken back may be given again",
+        "lua/includes/gifts.lua",
+        "  if c.user ~= user or c.assigned_at ~= at then return nil end\n",
+        "",
+        _GIFTS,
+    ),
+    Mutant(
+        "an order remembers its gift",
+        "lua/includes/state.lua",
+        "    redis.call('HSET', W .. 'g:' .. gift.bucket, gift.order, c.code",
+        "    local _ = (c.code",
+        _GIFTS,
+    ),
+    Mutant(
+        "an order's rollback takes its gift back",
+        "lua/rollback_order.lua",
+        "local gift, gift_book = gift_of(KEYS[6], ARGV[4])\n",
+        "local gift, gift_book = nil, nil\n",
+        _GIFTS,
+    ),
+    Mutant(
+        "a gift that was used stays",
+        "lua/rollback_order.lua",
+        "if gift and gift.uses > 0 then gift = nil end\n",
+        "",
+        _GIFTS,
+    ),
+    Mutant(
+        "an order that has a gift alone is rolled back",
+        "lua/rollback_order.lua",
+        "if #ids == 0 and not gift then",
+        "if #ids == 0 then",
+        _GIFTS,
+    ),
+    Mutant(
+        "an order's gift that is taken back is an event",
+        "lua/rollback_order.lua",
+        "  local event = append(KEYS[5], 'U '",
+        "  local event = true or append(KEYS[5], 'U '",
+        _GIFTS,
+    ),
+    Mutant(
+        "a lock on a gift ends when it is taken back",
+        "lua/includes/state.lua",
+        "  drop_locks(c, limit_of(c, book), book, tonumber(at))\n",
+        "",
+        _GIFTS,
+    ),
+    Mutant(
+        "checkout: coupon and gift are one event",
+        _CHECKOUT,
+        "decided = redeemed .. ' ' .. gift_book.number .. ' ' .. gift.code .. ' ' .. gift.bucket",
+        "decided = redeemed",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: a repeat answers the same",
+        _CHECKOUT,
+        "if before or (mine and not r) then",
+        "if mine and not r then",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: a repeat without a code answers the same gift",
+        _CHECKOUT,
+        "if before or (mine and not r) then",
+        "if before then",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: a repeat is answered 200",
+        "service/operations/checkout.py",
+        "Rendered(200 if reply[0] == REPEATED else 201",
+        "Rendered(201 if reply[0] == REPEATED else 201",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: an order whose gift is another's is `order_already_used`",
+        _CHECKOUT,
+        "if standing and not mine then return { OUT.order_already_used } end\n",
+        "",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: the gift is of giftBookId first",
+        _CHECKOUT,
+        "number = number or id and",
+        "number = id and",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: the redeemed book's gift book goes before the workspace's",
+        _CHECKOUT,
+        "r and r.book.gift_book or workspace.gift_book",
+        "workspace.gift_book or r and r.book.gift_book",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: an unknown gift book is `book_not_found`",
+        _CHECKOUT,
+        "if wanted and not number then return { OUT.book_not_found } end\n",
+        "",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: a refused coupon gives no gift",
+        _CHECKOUT,
+        "  local no = redeem_refused(r, a)\n  if no then return no end\n",
+        "  local no = redeem_refused(r, a)\n  if no then r = nil end\n",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: the user's limit gives no gift and doesn't stop the sale",
+        _CHECKOUT,
+        "or user_refuses(user, book, workspace, now, freed) then return nil end",
+        "then return nil end",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: what it uses up makes room for the gift",
+        _CHECKOUT,
+        "r.c.uses + 1 >= r.max and 1 or 0",
+        "r.c.uses + 1 >= r.max and 0 or 0",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: only what it uses up makes room for the gift",
+        _CHECKOUT,
+        "r.c.uses + 1 >= r.max and 1 or 0",
+        "r.c.uses + 2 >= r.max and 1 or 0",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: the gift is not the code that is redeemed",
+        _CHECKOUT,
+        "return find_free(book, now, r and r.c.code), book",
+        "return find_free(book, now), book",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: an order that has its gift gets no second",
+        _CHECKOUT,
+        "if mine then gift_view = view(standing, its_book, now) else gift, gift_book = choose_gift() end",
+        "gift, gift_book = choose_gift()",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: with neither coupon nor gift the key is kept by an event",
+        _CHECKOUT,
+        "elseif fingerprint ~= '-' then decided = 'K ' .. workspace_number() .. ' ' .. now end",
+        "end",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: a coupon and a gift of one book cross a line once",
+        _CHECKOUT,
+        "then took, gift_took = took + gift_took, 0 end",
+        "then end",
+        "tests/lua/test_stock.py",
+    ),
+    Mutant(
+        "checkout: a gift is noticed in its own book",
+        _CHECKOUT,
+        "if gift then watch_stock(KEYS[7], gift_book, now, gift_took, 0) end\n",
+        "",
+        "tests/lua/test_stock.py",
+    ),
+    Mutant(
+        "checkout: without a coupon finalAmount is the order's value",
+        "service/operations/checkout.py",
+        "final = from_e4(int(value_e4), shown)",
+        "final = from_e4(0, shown)",
+        _CHECKOUTS,
+    ),
+    Mutant(
+        "checkout: it takes a scope `checkout`",
+        "service/operations/checkout.py",
+        'CHECKOUT = Operation(("checkout",)',
+        'CHECKOUT = Operation(("checkout", "public")',
+        "tests/integration/test_isolation.py -k scope",
+    ),
+)

@@ -1,0 +1,15 @@
+"""All mutants, by what they change."""
+
+from tests.mutants import assigning, gifts, judging, keeping, locking, money, redeeming, requests, settings
+
+MUTANTS = (
+    *judging.MUTANTS,
+    *locking.MUTANTS,
+    *redeeming.MUTANTS,
+    *assigning.MUTANTS,
+    *gifts.MUTANTS,
+    *keeping.MUTANTS,
+    *money.MUTANTS,
+    *requests.MUTANTS,
+    *settings.MUTANTS,
+)

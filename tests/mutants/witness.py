@@ -1,0 +1,72 @@
+"""A plugin of pytest: says how the first test failed, so that a broken mutant isn't taken for a caught one.
+
+A test has caught the mutant where an assertion fails, or where the service refuses what it must not. An error on the
+way there, a script that Redis can't run, or a file that can't be imported prove nothing.
+"""
+
+import json
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+CAUGHT, BROKEN = "caught", "broken"
+_ASSERTIONS = (AssertionError, pytest.fail.Exception)
+_told = pytest.StashKey[Path]()
+_script_errors: list[str] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Where to say it, and where the mutated tree is."""
+    parser.addoption("--witness", required=True)
+    parser.addoption("--tree", required=True)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make sure that it is the mutated tree that runs; keep what Redis says of scripts that fail."""
+    from service import resources
+    from service.hot import deciding
+
+    config.stash[_told] = Path(str(config.getoption("--witness")))
+    tree = Path(str(config.getoption("--tree")))
+    for where in (Path(resources.__file__), resources.LUA_DIR, resources.SQL_DIR, Path(__file__)):
+        if not where.resolve().is_relative_to(tree):
+            raise pytest.UsageError(f"{where} is not in {tree}")
+    refusal_of = deciding.refusal_of
+
+    def spy(error: Any) -> Any:
+        if not str(error).startswith("NOSCRIPT"):
+            _script_errors.append(str(error))
+        return refusal_of(error)
+
+    deciding.refusal_of = spy
+
+
+def pytest_runtest_setup() -> None:
+    """Errors of scripts are those of the test that failed."""
+    _script_errors.clear()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    """The first failure decides; a fixture's check at the end of a test counts as the test's."""
+    report = yield
+    if report.failed and call.excinfo is not None:
+        caught = call.when != "setup" and is_answer(call.excinfo.value) and not _script_errors
+        why = call.excinfo.exconly() if not _script_errors else _script_errors[0]
+        _say(item.config, CAUGHT if caught else BROKEN, item.nodeid, why)
+    return report
+
+
+def is_answer(error: BaseException) -> bool:
+    """Whether the service did something else than the test says; what time mends is no such answer."""
+    from service.domain.errors import Refusal
+
+    return isinstance(error, _ASSERTIONS) or (isinstance(error, Refusal) and error.outcome.status < 500)
+
+
+def _say(config: pytest.Config, verdict: str, test: str, why: str) -> None:
+    path = config.stash[_told]
+    if not path.exists():
+        path.write_text(json.dumps({"verdict": verdict, "test": test, "why": why.strip()[:300]}))
