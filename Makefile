@@ -7,7 +7,7 @@ SUITES := unit lua model integration faults browser
 PRESENT := $(foreach suite,$(SUITES),$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format fuzz lock memory mutants races clean $(SUITES)
+.PHONY: help run test lint types format drill fuzz lock memory mutants races simulate clean $(SUITES)
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,9 @@ model: export SCRIP_MODEL_STEPS := $(STEPS)
 $(SUITES): $(READY)
 	$(BIN)/pytest tests/$@
 
+drill: $(READY) ## lose Redis and workers on real servers under load in each way, 20 times, and print the table (ROUNDS=…, SERVER=redis)
+	@$(BIN)/python -m tests.faults.drill $(if $(SERVER),--server $(SERVER)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
 fuzz: $(READY) ## let schemathesis make up 20,000 requests from the OpenAPI document (FUZZ="--seed 1")
 	@$(BIN)/python -m tests.schemathesis.run $(FUZZ)
 
@@ -60,6 +63,9 @@ mutants: $(READY) ## break each rule once and see a test turn red (MUTANTS="--on
 
 races: $(READY) ## put 500 requests at once to each limit, 20 times, and print the table (ROUNDS=…, URL=…)
 	@$(BIN)/python -m loadtests.races $(if $(URL),--url $(URL)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+simulate: $(READY) ## walk 2,000 seeds of the simulated recovery (SIMULATE="--plant all", "--seed 1")
+	@$(BIN)/python -m tests.simulation $(SIMULATE)
 
 clean: ## remove .venv and what tools leave behind, but no data
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -77,13 +77,14 @@ class _Watch:
     async def look(self) -> None:
         """Ask once."""
         context = self._context
+        generation = context.decider.link.generation
         if await read_version(context.pool) != self._keys_version:
             self._keys_version, callers = await read_callers(context.pool)
             context.keyring.replace(callers)
         partitions = await read_partitions(context.pool)
         for row in partitions:
             if row.state == "open":
-                context.decider.learn(row.id, row.epoch, row.nonce)
+                context.decider.learn(row.id, row.epoch, row.nonce, generation)
             else:
                 context.decider.forget(row.id)
         if (now := time.monotonic()) > self._touch_at and (used := context.keyring.used()):

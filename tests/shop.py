@@ -33,6 +33,7 @@ class FakeLink:
 
     fsynced = False
     history = ""
+    generation = 0
 
     def __init__(self, client: Any) -> None:
         self.client = client

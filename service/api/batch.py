@@ -122,7 +122,7 @@ async def _run(
     decider, partition = context.decider, call.caller.partition
     ones = [_prepared(call, raw) for raw in operations]
     sent = [(one, one.command) for one in ones if one.command]
-    epoch = decider.epoch(partition)
+    moment = decider.moment(partition)
     replies = await decider.run_all(partition, [(command.script, command.keys, command.args) for _, command in sent])
     for (one, _), reply in zip(sent, replies, strict=True):
         one.told = reply
@@ -130,7 +130,7 @@ async def _run(
     unknown = any(isinstance(one.told, Refusal) and one.told.code == "outcome_unknown" for one in ones)
     durability, in_record = "fsynced" if decider.fsynced else "accepted", False
     if wait_s is not None and any(operation and operation.durable for operation in done):
-        in_record = await recorded(context, call.caller, epoch, wait_s)
+        in_record = await recorded(context, call.caller, moment, wait_s)
         durability = "recorded" if in_record else durability
     return _Ran([_answer(request, call, one, durability) for one in ones], bool(done - {VALIDATE}), unknown, in_record)
 

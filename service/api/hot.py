@@ -49,7 +49,7 @@ async def carry_out(
     """Run an operation on its request struct; `wait_s` is how long it may take to be recorded, where that is wanted."""
     context: Context = request.app.state.context
     caller = call.caller
-    epoch = context.decider.epoch(caller.partition)
+    moment = context.decider.moment(caller.partition)
     try:
         command = operation.prepare(call, code, struct)
         reply = await context.decider.run(caller.partition, command.script, command.keys, command.args)
@@ -58,7 +58,7 @@ async def carry_out(
             return _response(unknown_coupon(caller))
         raise
     durability, applied = "fsynced" if context.decider.fsynced else "accepted", None
-    if wait_s is not None and await recorded(context, caller, epoch, wait_s):
+    if wait_s is not None and await recorded(context, caller, moment, wait_s):
         durability, applied = "recorded", RECORDED
     return _response(command.render(reply, durability), applied)
 
@@ -122,15 +122,16 @@ def preferred_wait_s(headers: Headers) -> int | None:
     return int(wait)
 
 
-async def recorded(context: Context, caller: Caller, epoch: int, wait_s: int) -> bool:
-    """Whether what was decided in this epoch just now is committed in Postgres, within so many seconds."""
+async def recorded(context: Context, caller: Caller, moment: tuple[int, int], wait_s: int) -> bool:
+    """Whether what was decided just now, at this moment of the decider's, is committed in Postgres, within so many
+    seconds."""
     try:
         tail_epoch, seq = await context.decider.tail(caller.partition)
     except Refusal:
         return False
-    if tail_epoch != epoch:
-        return False  # that Redis is gone, and another's tail says nothing of it
-    return await context.recorded.wait(caller.partition, epoch, seq, wait_s * 1000)
+    if (tail_epoch, context.decider.moment(caller.partition)) != (moment[0], moment):
+        return False  # that Redis is gone, or has lost its end: another tail says nothing of it
+    return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)
 
 
 def _response(rendered: Rendered, applied: str | None = None) -> Response[Any]:

@@ -166,6 +166,8 @@ class Link:
         """Whether an answer means that the server has it on disk."""
         self.history = ""
         """What tells the server's data from another's; '' where it won't say."""
+        self.generation = 0
+        """How often a connection was made: what one of them answered says nothing of another's server."""
         self._unfit = ""
 
     async def start(self) -> None:
@@ -242,6 +244,7 @@ class Link:
         if found.unfit is None:
             self._unfit = ""
             if not connection.lost:
+                self.generation += self._connection is None
                 self._connection, self.fsynced, self.history = connection, found.fsynced, found.history
             return
         self._connection, self.fsynced = None, False

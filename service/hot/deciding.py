@@ -28,14 +28,17 @@ class Decider:
         self._digests: dict[int, dict[str, str]] = {}
         self._epochs: dict[int, tuple[int, str]] = {}
         self._histories: dict[int, str] = {}
+        self._asked_on: dict[int, int] = {}
 
     @property
     def fsynced(self) -> bool:
         """Whether an answer means that Redis has it on disk."""
         return self.link.fsynced
 
-    def learn(self, partition: int, epoch: int, nonce: str) -> None:
-        """Use this epoch's scripts from now on."""
+    def learn(self, partition: int, epoch: int, nonce: str, generation: int | None = None) -> None:
+        """Use this epoch's scripts from now on, on the connection (Link.generation) that there was when Postgres was
+        asked; now's where left out. A later one may lead to a server that an older epoch was opened on."""
+        self._asked_on[partition] = self.link.generation if generation is None else generation
         if self._epochs.get(partition) != (epoch, nonce):
             self._epochs[partition] = (epoch, nonce)
             self._histories[partition] = history_of(nonce)
@@ -49,6 +52,10 @@ class Decider:
     def epoch(self, partition: int) -> int:
         """The epoch whose scripts run now; 0 for none."""
         return self._epochs.get(partition, (0, ""))[0]
+
+    def moment(self, partition: int) -> tuple[int, int]:
+        """Epoch and connection: what was decided at another moment may be gone."""
+        return self.epoch(partition), self.link.generation
 
     async def run(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
         """A script's reply where it says yes; else the Refusal that it names.
@@ -94,7 +101,9 @@ class Decider:
         return [_judged_or_refusal(reply) for reply in found]
 
     def _is_other(self, partition: int) -> bool:
-        """Whether the link's server has another's data than the one that was verified."""
+        """Whether the link's server may have another's data than the one that was verified."""
+        if self._asked_on[partition] != self.link.generation:
+            return True
         verified, here = self._histories[partition], self.link.history
         return verified != here and bool(verified) and bool(here)
 

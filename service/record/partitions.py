@@ -104,13 +104,13 @@ async def begin_epoch(pool: asyncpg.Pool, partition: int, fence: int, nonce: str
 
 
 async def enter_epoch(
-    database: Database, partition: int, fence: int, cursor: tuple[int, int], epoch: int, digest: bytes
+    database: Database, partition: int, fence: int, cursor: tuple[int, int], epoch: int, digest: bytes, seq: int = 0
 ) -> bool:
-    """Move the cursor to `<epoch>-0`: after its predecessor's last event, or leaving behind what is lost.
+    """Move the cursor to `<epoch>-<seq>`: after its predecessor's last event, or leaving behind what is lost.
 
     False where fence or cursor are no longer these.
     """
-    return await database.fetchval(query("enter_epoch"), partition, fence, *cursor, epoch, digest) is not None
+    return await database.fetchval(query("enter_epoch"), partition, fence, *cursor, epoch, digest, seq) is not None
 
 
 async def confirm_open(database: Database, partition: int, fence: int, epoch: int) -> bool:

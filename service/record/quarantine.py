@@ -27,9 +27,9 @@ class Quarantine(msgspec.Struct, frozen=True):
     newest: list[Quarantined]
 
 
-async def set_aside(database: Database, partition: int, at: tuple[int, int], d: bytes, r: bytes) -> None:
-    """Keep an event of a closed epoch that was never recorded; once, however often it is asked."""
-    await database.execute(query("set_aside"), partition, *at, _ASIDE, d, r)
+async def set_aside(database: Database, partition: int, at: tuple[int, int], d: bytes, r: bytes) -> bool:
+    """Keep an event of a closed epoch that was never recorded; once, however often it is asked. Whether it was new."""
+    return await database.execute(query("set_aside"), partition, *at, _ASIDE, d, r) == "INSERT 0 1"
 
 
 async def read_quarantine(database: Database, partition: int, newest: int) -> Quarantine:

@@ -24,10 +24,17 @@ class Recovery(msgspec.Struct, frozen=True):
 
 
 async def begin_recovery(
-    database: Database, partition: int, epoch: int, kind: Kind, reason: str, after: tuple[int, int], version: int
+    database: Database,
+    partition: int,
+    epoch: int,
+    nonce: str,
+    kind: Kind,
+    reason: str,
+    after: tuple[int, int],
+    version: int,
 ) -> None:
     """An opening begins to mend: facts after an event, codes after a configuration version."""
-    await database.execute(query("begin_recovery"), partition, epoch, kind, reason, *after, version)
+    await database.execute(query("begin_recovery"), partition, epoch, kind, reason, *after, version, nonce)
 
 
 async def advance_recovery(database: Database, partition: int, epoch: int, done: int) -> None:
@@ -38,6 +45,11 @@ async def advance_recovery(database: Database, partition: int, epoch: int, done:
 async def finish_recovery(database: Database, partition: int, epoch: int) -> None:
     """Redis is whole, and what was ordered before is done."""
     await database.execute(query("finish_recovery"), partition, epoch)
+
+
+async def mended_in(database: Database, partition: int, epoch: int, nonce: str) -> bool:
+    """Whether the opening of this epoch mended under this nonce."""
+    return bool(await database.fetchval(query("mended_in"), partition, epoch, nonce))
 
 
 async def read_recoveries(database: Database, partition: int, limit: int) -> list[Recovery]:

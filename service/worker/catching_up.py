@@ -14,6 +14,7 @@ from service.hot.server import Server
 from service.record.changes import changes_since
 from service.record.partitions import read_partition
 from service.record.pool import ERRORS
+from service.worker.flush import AnchorLost
 from service.worker.mending import project
 
 LOOK_S = 1.0
@@ -42,8 +43,10 @@ async def catch_up(projector: RedisProjector, pool: asyncpg.Pool, partition: int
     while True:
         await asyncio.sleep(LOOK_S)
         try:
-            wanted = (await read_partition(pool, partition)).config_version
             seen = await projector.last_seen(partition)
+            wanted = (await read_partition(pool, partition)).config_version
+            if seen > wanted:  # what is changed now would be taken for older than what Redis has
+                raise AnchorLost("Postgres was restored to a time before what Redis has seen of the configuration")
             if seen < missing:
                 log.info("catching_up", partition=partition, versions=wanted - seen)
                 async for change in changes_since(pool, partition, seen):

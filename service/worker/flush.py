@@ -114,6 +114,7 @@ class Flusher:
         self._trimmed: _Id = (0, 0)
         self._refused_in_a_row = 0
         self._gate: GateState = "open"
+        self._closed = False
         self.recorded = 0
         self.quarantined = 0
 
@@ -156,6 +157,8 @@ class Flusher:
         while True:
             try:
                 await self.start()
+                if self._closed:  # Postgres was restored to a time at which it was being opened
+                    raise LeaseLost(f"partition {self._partition} is not open")
                 while not _cancelled():
                     events = await self._step_or_start()
                     backoff_s = FIRST_BACKOFF_S
@@ -186,7 +189,7 @@ class Flusher:
         row = await read_partition(self._pool, self._partition)
         if row.fence != self._fence:
             raise LeaseLost(f"partition {self._partition}: fence {self._fence} was followed by {row.fence}")
-        self._cursor, self._digest = row.cursor, row.cursor_digest
+        self._cursor, self._digest, self._closed = row.cursor, row.cursor_digest, row.state != "open"
         if not self._marks:
             self._marks.append((time.monotonic(), 0, self._cursor))
 
@@ -196,12 +199,14 @@ class Flusher:
         epoch, seq = self._cursor
         batch: list[_Entry] = []
         for entry_id, fields in entries:
-            if entry_id == b"%d-%d" % (epoch, seq + 1):
+            if entry_id == b"%d-%d" % (epoch, seq + 1) and not _is_mended(fields):
                 seq += 1
                 batch.append(_Entry(entry_id, seq, fields))
                 continue
             begun, first = map(int, entry_id.split(b"-"))
             await self._record(batch)
+            if _is_mended(fields):
+                raise AnchorLost(f"{begun}-{first} follows what was mended, and the record doesn't have that")
             if begun <= epoch or first != 0:
                 raise OutboxGap(f"after {epoch}-{seq} comes {begun}-{first}")
             await self._enter(begun, _Entry(entry_id, 0, fields))
@@ -312,6 +317,11 @@ class Flusher:
     def _see_passed(self) -> None:
         while self._tails and self._tails[0][1] <= self._cursor:
             self._passed = self._tails.popleft()[0]
+
+
+def _is_mended(fields: Mapping[bytes, bytes]) -> bool:
+    """Whether the entry says that Redis was mended before it. The record enters by it; it is never read on its way."""
+    return fields.get(b"d", b"").startswith(b"M ")
 
 
 def _cancelled() -> bool:

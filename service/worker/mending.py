@@ -48,6 +48,11 @@ class Mending:
         """Say how far the mending is; '' for done."""
         await self._run(self._partition, "mark", self._names, (text,))
 
+    async def mended(self) -> None:
+        """Say in the outbox that all of it is done: what is lost later is lost together with this entry."""
+        names = (self._server.gate, self._server.outbox)
+        await self._run(self._partition, "mended", names, (self.scripts.nonce,))
+
     async def clear(self) -> None:
         """Remove all of the partition's keys but gate, outbox and mark."""
         async for page in self._server.owned_keys():

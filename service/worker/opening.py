@@ -10,15 +10,18 @@ import structlog
 from service.domain.events import Fact, MalformedEvent, Opened, decided, entry_digest, parse
 from service.hot.scripts import HOT, MENDING, PROJECTION, Scripts, nonce_of
 from service.hot.server import Fenced, Server
+from service.record.facts import record
 from service.record.partitions import LeaseLost, begin_epoch, confirm_open, enter_epoch, read_partition
 from service.record.past import START, decided_at, events_in_order
 from service.record.quarantine import set_aside
-from service.record.recovery import begin_recovery, erased_after, finish_recovery, rebuild_order
+from service.record.recovery import begin_recovery, erased_after, finish_recovery, mended_in, rebuild_order
 from service.worker.flush import AnchorLost, Flusher, OutboxGap
 from service.worker.mending import WHOLE, Mending
 
 SETTLE_S = 0.5
 """As long as processes may take to learn of an epoch; then none uses an older one, on whatever server."""
+
+_MARKS, _FACTS = ("O", "M"), ("A", "U", "R", "B")
 
 log = structlog.get_logger()
 
@@ -96,30 +99,33 @@ class Opening:
             await self._rebuild(mending, epoch, whole or lost)
         else:
             await self._redo(mending, epoch, lost, after, seen)
-        if lost:
-            await self._enter(epoch)
+        await mending.mended()
+        await self._enter(epoch, mending.scripts.nonce)
 
     async def _prefix(self) -> tuple[int, int] | None:
         """The last event of a Redis of which everything is recorded; None where that can't be said."""
         cursor = (await read_partition(self._pool, self._partition)).cursor
         async for entry_id, fields in self._server.entries_backwards():
             at = _id(entry_id)
+            if (told := fields.get("d", "")).startswith("M "):  # whole, when it was written
+                known = await mended_in(self._pool, self._partition, at[0], told[2:])
+                return at if known else None
             try:
-                event = parse(*at, fields["d"].encode(), fields["r"].encode())
+                event = parse(*at, told.encode(), fields["r"].encode())
             except (MalformedEvent, KeyError):
                 return None
             if isinstance(event, Opened):
-                continue  # our own, or one of a worker that died
+                continue  # our own, one of a worker that died, or of one that had nothing to mend
             if at > cursor:
                 return None
             if isinstance(event, Fact):
-                return at if await decided_at(self._pool, self._partition, *at) == fields["d"] else None
+                return at if await decided_at(self._pool, self._partition, *at) == told else None
         return None
 
     async def _redo(self, mending: Mending, epoch: int, reason: str, after: tuple[int, int], seen: int) -> None:
         """What the record has after an event. Configuration first: what was decided is about books and codes."""
         self._log.warning("redoing", reason=reason, after=f"{after[0]}-{after[1]}")
-        await begin_recovery(self._pool, self._partition, epoch, "tail", reason, after, seen)
+        await begin_recovery(self._pool, self._partition, epoch, mending.scripts.nonce, "tail", reason, after, seen)
         await mending.configure(seen)
         self._log.info("redone", events=await mending.redo(after, keep_mark=False))
 
@@ -127,7 +133,7 @@ class Opening:
         """Everything. The mark is there before anything is removed, and until the gate is about to open."""
         self._log.warning("rebuilding", reason=reason)
         await self._set_aside(epoch)
-        await begin_recovery(self._pool, self._partition, epoch, "whole", reason, START, 0)
+        await begin_recovery(self._pool, self._partition, epoch, mending.scripts.nonce, "whole", reason, START, 0)
         await mending.mark(WHOLE)
         await mending.clear()
         await mending.configure(0)
@@ -146,20 +152,25 @@ class Opening:
                 while fact and (fact.epoch, fact.seq) < at:
                     fact = await anext(recorded, None)
                 told = fields.get("d", "")
-                if at >= (epoch, 0) or told == "O" or (at <= cursor and not told.startswith(("A ", "U ", "R ", "B "))):
+                if at >= (epoch, 0) or told[:1] in _MARKS or (at <= cursor and told[:1] not in _FACTS):
                     continue
                 if not fact or (fact.epoch, fact.seq) != at or not _same(decided(fact), told):
-                    aside += 1
-                    await set_aside(self._pool, self._partition, at, told.encode(), fields.get("r", "").encode())
+                    request = fields.get("r", "").encode()
+                    aside += await set_aside(self._pool, self._partition, at, told.encode(), request)
         if aside:
             self._log.error("events_set_aside", events=aside)
 
-    async def _enter(self, epoch: int) -> None:
-        """Let the cursor go to the new epoch. Only a Redis that is whole may be followed: before this, a worker that
-        takes over finds the anchor lost still, and mends again."""
+    async def _enter(self, epoch: int, nonce: str) -> None:
+        """Let the cursor go to the entry that says that all was mended. Only a Redis that is whole may be followed:
+        before this, a worker that takes over finds the anchor lost still, or the mark, and mends again."""
         row = await read_partition(self._pool, self._partition)
-        digest = entry_digest(f"{epoch}-0".encode(), b"O", b"")
-        if not await enter_epoch(self._pool, self._partition, self._fence, row.cursor, epoch, digest):
+        digest = entry_digest(f"{epoch}-1".encode(), f"M {nonce}".encode(), b"")
+        if row.cursor == (epoch, 0):  # all was recorded, and was rebuilt all the same
+            async with self._pool.acquire() as connection:
+                entered = await record(connection, self._partition, epoch, 0, 1, self._fence, (), digest)
+        else:
+            entered = await enter_epoch(self._pool, self._partition, self._fence, row.cursor, epoch, digest, 1)
+        if not entered:
             raise LeaseLost(f"partition {self._partition}: the cursor is no longer at {row.cursor}")
 
 

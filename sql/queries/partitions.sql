@@ -15,10 +15,12 @@ UPDATE config_versions SET version = version + 1 WHERE partition = $1 RETURNING 
 UPDATE partitions SET state = 'open' WHERE id = $1 AND fence = $2 AND epoch = $3 AND cursor_epoch = $3 RETURNING id;
 
 -- name: enter_epoch
--- Move the cursor from where it is to the first entry of a newer epoch, and say where the record of the old one ended.
+-- Move the cursor from where it is to one of the first entries of a newer epoch, and say where the record of the old one
+-- ended.
 -- $1 partition int  $2 fence bigint  $3 from_epoch bigint  $4 from_seq bigint  $5 epoch bigint  $6 digest bytea
+-- $7 seq bigint
 WITH moved AS (
-  UPDATE partitions SET cursor_epoch = $5, cursor_seq = 0, cursor_digest = $6, recorded_at = clock_timestamp()
+  UPDATE partitions SET cursor_epoch = $5, cursor_seq = $7, cursor_digest = $6, recorded_at = clock_timestamp()
   WHERE id = $1 AND fence = $2 AND cursor_epoch = $3 AND cursor_seq = $4 AND cursor_epoch < $5 AND epoch >= $5
   RETURNING id
 )
@@ -86,9 +88,10 @@ UPDATE partitions SET lease_until = clock_timestamp() + $3 * interval '1 ms' WHE
 RETURNING id;
 
 -- name: take_lease
--- Take the lease with a new fence, where nobody else holds it.
+-- Take the lease with a new fence, where nobody else holds it. A random one: a Postgres that is restored to an earlier time
+-- would count the same ones again.
 -- $1 partition int  $2 holder text  $3 ttl_ms int
 UPDATE partitions SET
-  fence = nextval('fences'), lease_holder = $2, lease_until = clock_timestamp() + $3 * interval '1 ms'
+  fence = (random() * 9007199254740991)::bigint, lease_holder = $2, lease_until = clock_timestamp() + $3 * interval '1 ms'
 WHERE id = $1 AND (lease_holder IS NULL OR lease_holder = $2 OR lease_until <= clock_timestamp())
 RETURNING fence;

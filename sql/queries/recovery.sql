@@ -6,8 +6,8 @@ UPDATE recoveries SET done = $3 WHERE partition = $1 AND epoch = $2;
 -- name: begin_recovery
 -- Say that an opening has to mend, and about how much there is to do: facts and codes.
 -- $1 partition int  $2 epoch bigint  $3 kind text  $4 reason text  $5 after_epoch bigint  $6 after_seq bigint
--- $7 after_version bigint
-INSERT INTO recoveries (partition, epoch, kind, reason, total) SELECT $1, $2, $3, $4,
+-- $7 after_version bigint  $8 nonce text
+INSERT INTO recoveries (partition, epoch, kind, reason, nonce, total) SELECT $1, $2, $3, $4, $8,
   (SELECT count(*) FROM facts WHERE partition = $1 AND (facts.epoch, seq) > ($5, $6))
   + (SELECT count(*) FROM codes WHERE partition = $1 AND version > $7);
 
@@ -17,13 +17,20 @@ INSERT INTO recoveries (partition, epoch, kind, reason, total) SELECT $1, $2, $3
 DELETE FROM rebuild_orders WHERE partition = $1;
 
 -- name: finish_recovery
--- Say that Redis is whole, and that what was ordered before is done.
+-- Say that Redis is whole, and that what was ordered before is done. What an earlier opening began is over too: it may
+-- have mended everything and then not have come to open.
 -- $1 partition int  $2 epoch bigint
 WITH done AS (
-  UPDATE recoveries SET finished_at = clock_timestamp(), done = total WHERE partition = $1 AND epoch = $2
+  UPDATE recoveries SET finished_at = clock_timestamp(), done = total
+  WHERE partition = $1 AND epoch <= $2 AND finished_at IS NULL
   RETURNING started_at
 )
-DELETE FROM rebuild_orders WHERE partition = $1 AND ordered_at <= (SELECT started_at FROM done);
+DELETE FROM rebuild_orders WHERE partition = $1 AND ordered_at <= (SELECT max(started_at) FROM done);
+
+-- name: mended_in
+-- Whether the opening of an epoch mended under this nonce.
+-- $1 partition int  $2 epoch bigint  $3 nonce text
+SELECT EXISTS (SELECT FROM recoveries WHERE partition = $1 AND epoch = $2 AND nonce = $3);
 
 -- name: order_rebuild
 -- Order that a partition's Redis be rebuilt whole.

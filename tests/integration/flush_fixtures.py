@@ -12,7 +12,14 @@ from redis.asyncio import Redis
 
 from service.domain.events import decided, entry_digest
 from service.domain.keys import bucket, outbox
-from service.record.partitions import begin_epoch, ensure_partitions, enter_epoch, read_partition, take_lease
+from service.record.partitions import (
+    begin_epoch,
+    confirm_open,
+    ensure_partitions,
+    enter_epoch,
+    read_partition,
+    take_lease,
+)
 from service.record.past import facts_in_order
 from service.record.pool import connect
 from service.worker.flush import Flusher
@@ -85,6 +92,7 @@ async def shop(redis: Redis, database_url: str) -> AsyncIterator[Shop]:
         await shop.fence(await begin_epoch(pool, 0, fence, "nonce"))
         digest = entry_digest(f"{shop.epoch}-0".encode(), b"O", b"")
         assert await enter_epoch(pool, 0, fence, (0, 0), shop.epoch, digest)
+        assert await confirm_open(pool, 0, fence, shop.epoch)
         yield shop
 
 

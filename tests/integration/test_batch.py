@@ -296,7 +296,9 @@ async def test_a_connection_that_breaks(service: Service) -> None:
         decider.learn(0, 1, "nonce")
         assert await _codes(decider, 1) == ["unavailable"]
         await link.start()
-        before = len(server.chunks)
+        assert await _codes(decider, 1) == ["recovering"]  # Postgres was asked before there was this connection
+        decider.learn(0, 1, "nonce")
+        moment, before = decider.moment(0), len(server.chunks)
         assert await _codes(decider, 5) == [[0, 1], [0, 2], [0, 3], "outcome_unknown", "outcome_unknown"]
         assert len(server.chunks) == before + 1
         assert await decider.run_all(0, []) == []
@@ -304,6 +306,8 @@ async def test_a_connection_that_breaks(service: Service) -> None:
             if link.connected:
                 break
             await asyncio.sleep(0.02)
+        assert decider.moment(0) != moment
+        assert await _codes(decider, 1) == ["recovering"]
         await link.stop()
 
 

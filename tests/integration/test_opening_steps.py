@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from service.domain.books import CreateBook
 from service.domain.codes import CodeLine
@@ -26,6 +27,7 @@ from service.record import pool as postgres
 from service.record.books import create_book
 from service.record.codes import add_codes
 from service.record.partitions import ensure_partitions, read_partition, take_lease
+from service.record.recovery import order_rebuild
 from service.record.workspaces import create_workspace
 from service.worker import mending, opening
 from service.worker.flush import Flusher
@@ -204,6 +206,7 @@ async def test_killed_anywhere_while_rebuilding_the_gate_is_closed_or_the_job_is
                 await place.do(coupon.READ, "CODE-9")
         await place.open()
         assert await place.everything() == before, dies_after
+        assert await place.pool.fetchval("SELECT count(*) FROM recoveries WHERE finished_at IS NULL") == 0
         dies_after += 1
     assert dies_after > 40
     await place.learn()
@@ -300,6 +303,30 @@ async def test_what_is_no_prefix_is_rebuilt(place: Place, other: str) -> None:
     assert (await place.recovery())[0] == "whole"
     assert await place.everything() == before
     assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == (2 if other == "ahead" else 1)
+
+    await order_rebuild(place.pool, 0, accept_loss=False)
+    with capture_logs() as logs:
+        await place.open()
+    assert "rebuilt" in (events := [told["event"] for told in logs])
+    assert "events_set_aside" not in events  # it was said once
+
+
+async def test_what_was_mended_is_not_applied_again(place: Place) -> None:
+    """A Redis as it was when a mending had ended has decided nothing since: what was applied again then is there, and
+    is not applied once more."""
+    kept = await place.snapshot()
+    await _more(place)
+    await place.put_back(kept)
+    await place.open()
+    assert (await place.recovery())[0] == "tail"
+    mended = await place.snapshot()
+    await place.learn()
+    await place.do(assign.ASSIGN_CODE, "CODE-50", userId="ann")
+    assert await place.record() == 1
+    before = await place.everything()
+    await place.put_back(mended)
+    await place.open()
+    assert await place.everything() == before
 
 
 async def test_a_half_built_redis_is_rebuilt_whatever_its_outbox_says(place: Place) -> None:

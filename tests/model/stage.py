@@ -30,6 +30,7 @@ class Altering:
 
     fsynced = False
     history = ""
+    generation = 0
 
     def __init__(self, link: Any, plant: Plant | None) -> None:
         self.link, self.plant = link, plant

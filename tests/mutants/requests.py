@@ -137,7 +137,7 @@ MUTANTS = (
     Mutant(
         "`recorded` is said of what Postgres has",
         "service/api/hot.py",
-        "    return await context.recorded.wait(caller.partition, epoch, seq, wait_s * 1000)\n",
+        "    return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)\n",
         "    return True\n",
         "tests/integration/test_batch.py -k not_recorded_in_time",
     ),

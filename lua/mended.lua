@@ -1,0 +1,10 @@
+--[[ mended: say in the outbox that everything up to here was mended. Run by the worker alone.
+KEYS  1 gate    string  epoch and state, read first
+      2 outbox  stream  the epoch's second entry
+ARGV  1 nonce
+Reply {OK} or {outcome}
+Event M
+Cost  O(1), 2 commands ]]
+if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
+redis.call('XADD', KEYS[2], EPOCH .. '-1', 'd', 'M ' .. ARGV[1], 'r', '')
+return { OUT.OK }

@@ -1,0 +1,303 @@
+"""What must be true of a ledger once a fault is over: in Postgres, in Redis, and of what the service answers now."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from redis.asyncio import Redis
+
+from service.domain import keys
+from service.hot.connection import connect
+from service.hot.scripts import MENDING, Scripts
+from service.hot.server import Server
+from service.record.past import START
+from service.worker.mending import Mending
+from tests.faults.ledger import BOOK_USES, CODE_USES, USER_CODES, USER_USES, Answer, Ledger
+from tests.faults.stage import Stage
+from tests.servers import started
+
+ASKED_AGAIN = 25
+"""Answers of each kind of end that are asked for once more."""
+_IDLE = "0 - - 0 - - - - - - - - - -"
+_HELD = {"lock", "unlock"}
+"""What leaves no event: its keys live in Redis alone."""
+_EPOCH = 10**12
+"""Of the server that is built to compare with; no partition's."""
+
+
+@dataclass
+class Verdict:
+    """What was found."""
+
+    wrong: list[str] = field(default_factory=list)
+    lost: Counter[str] = field(default_factory=Counter)
+    """Answers that are not in the record, by the durability they had told."""
+    kept: int = 0
+    aside: int = 0
+
+
+class Judge:
+    """Judges one ledger.
+
+    1. Every success is in Postgres as it was answered, or was lost: then nothing of it is there, and it had said no
+       more than what the fault may lose. Nothing is in Postgres that nobody was answered.
+    2. No limit was passed by what stands.
+    3. What was kept is answered again in the same words; what was lost is decided anew, as never asked.
+    4. What the merchant was told holds; no code is missing.
+    5. Redis holds what a Redis that is built from Postgres alone holds, and no process has raised an alarm.
+    """
+
+    def __init__(self, ledger: Ledger, may_lose: frozenset[str]) -> None:
+        self.ledger, self.stage, self._may_lose = ledger, ledger.stage, may_lose
+        self.verdict = Verdict()
+        self._lost: list[Answer] = []
+        self._kept: list[Answer] = []
+        self._redemptions: dict[UUID, Any] = {}
+        self._assignments: dict[tuple[str, str, int], Any] = {}
+
+    async def judge(self) -> Verdict:
+        """All of it. Changes what it asks: judge a ledger once."""
+        verdict, ledger = self.verdict, self.ledger
+        verdict.wrong += ledger.wrong
+        await self.stage.until_ready()
+        await self._compare_answers()
+        verdict.wrong += await passed_limits(self.stage, ledger)
+        await self._set_aside()
+        await self._ask_again()
+        await self._configuration()
+        before = len(ledger.wrong)
+        await ledger.top_up()
+        verdict.wrong += ledger.wrong[before:]
+        await self.stage.until_ready()
+        verdict.wrong += await passed_limits(self.stage, ledger, exactly=True)
+        self.stage.held_keys |= {answer.key for answer in ledger.answers if answer.kind in _HELD}
+        verdict.wrong += await unlike_rebuilt(self.stage)
+        verdict.wrong += self.stage.alarms()
+        verdict.kept = len(self._kept)
+        return verdict
+
+    async def _compare_answers(self) -> None:
+        fetch, books = self.stage.pool.fetch, list(self.ledger.book_codes)
+        sql = """SELECT r.*, rolled_back_at FROM redemptions r JOIN books USING (workspace, book)
+                 LEFT JOIN rollbacks USING (redemption_id) WHERE book_id = ANY($1)"""
+        self._redemptions = {row["redemption_id"]: row for row in await fetch(sql, books)}
+        sql = """SELECT a.*, (extract(epoch FROM assigned_at) * 1000)::bigint AS at_ms FROM assignments a
+                 JOIN books USING (workspace, book) WHERE book_id = ANY($1)"""
+        self._assignments = {(row["code"], row["user_id"], row["at_ms"]): row for row in await fetch(sql, books)}
+        told: set[Any] = set()
+        for answer in self.ledger.answers:
+            if answer.status < 400 and answer.kind in {"redeem", "assign", "checkout", "rollback", "order"}:
+                told |= self._compare(answer)
+        for answer in self.ledger.answers:
+            if answer.code in {"redemption_not_found", "order_not_found"} and not self._lost:
+                self.verdict.wrong.append(f"{answer.path}: {answer.code}, and nothing was lost")
+        if unknown := (self._redemptions.keys() | self._assignments.keys()) - told:
+            self.verdict.wrong.append(f"{len(unknown)} recorded that nobody was answered: {list(unknown)[:3]}")
+
+    def _compare(self, answer: Answer) -> set[Any]:
+        """Enter an answer as kept or lost; the facts that it tells of."""
+        said = answer.said
+        facts: list[tuple[Any, str]] = []
+        match answer.kind:
+            case "redeem":
+                facts = [(UUID(said["redemptionId"]), self._unlike_redemption(said))]
+            case "assign":
+                facts = [(_assigned(said), self._unlike_assignment(said))]
+            case "checkout":
+                if redemption := said["redemption"]:
+                    facts.append((UUID(redemption["redemptionId"]), self._unlike_redemption(redemption)))
+                if gift := said["gift"]:
+                    facts.append((_assigned(gift), self._unlike_assignment(gift)))
+            case "rollback" | "order":
+                rolled = said.get("items", [said])
+                facts = [(UUID(one["redemptionId"]), self._unlike_rollback(one)) for one in rolled]
+        missing = sum(unlike == "missing" for _, unlike in facts)
+        unlike = [what for _, what in facts if what not in ("", "missing")]
+        if unlike or missing not in (0, len(facts)):
+            self.verdict.wrong.append(
+                f"{answer.kind} {answer.durability} {answer.path}: {[f[1] for f in facts]} {said}"
+            )
+        if not missing:
+            self._kept.append(answer)
+            return {fact for fact, _ in facts}
+        self._lost.append(answer)
+        self.verdict.lost[answer.durability] += 1
+        if answer.durability not in self._may_lose:
+            self.verdict.wrong.append(f"lost, {answer.durability}: {answer.kind} {answer.path} {said}")
+        return set()
+
+    def _unlike_redemption(self, said: dict[str, Any]) -> str:
+        row = self._redemptions.get(UUID(said["redemptionId"]))
+        if row is None:
+            return "missing"
+        told = {
+            "code": row["code"], "userId": row["user_id"], "orderId": row["order_id"], "currency": row["currency"],
+            "orderValue": f"{row['order_value']:.2f}", "discountAmount": f"{row['discount_amount']:.2f}",
+            "finalAmount": f"{row['final_amount']:.2f}", "redeemedAt": _text(row["redeemed_at"]),
+        }  # fmt: skip
+        return ", ".join(f"{name} is recorded as {value}" for name, value in told.items() if said[name] != value)
+
+    def _unlike_assignment(self, said: dict[str, Any]) -> str:
+        return "" if _assigned(said) in self._assignments else "missing"
+
+    def _unlike_rollback(self, said: dict[str, Any]) -> str:
+        row = self._redemptions.get(UUID(said["redemptionId"]))
+        if row is None or row["rolled_back_at"] is None:
+            return "missing"
+        return "" if _text(row["rolled_back_at"]) == said["rolledBackAt"] else "rolled back at another time"
+
+    async def _ask_again(self) -> None:
+        random, ask, wrong = self.ledger.random, self.ledger.ask, self.verdict.wrong
+        kept = [answer for answer in self._kept if answer.durability or answer.kind in {"rollback", "order"}]
+        for answer in random.sample(kept, min(ASKED_AGAIN, len(kept))):
+            told = await ask("again", answer.path, answer.body, {answer.status}, key=answer.key)
+            if _settled(told) != _settled(answer):
+                wrong.append(f"again {answer.path}: {told.said}, and was {answer.said}")
+        lost = [answer for answer in self._lost if answer.kind == "redeem"]
+        for answer in random.sample(lost, min(ASKED_AGAIN, len(lost))):
+            others = ("coupon_redeemed", "coupon_exhausted", "user_redemption_limit", "out_of_stock")
+            others += ("order_already_used", "lock_lost", "coupon_assigned_to_other")
+            told = await ask("anew", answer.path, answer.body, {201}, *others, key=answer.key)
+            if told.said.get("redemptionId") == answer.said["redemptionId"]:
+                wrong.append(f"lost, and yet there: {answer.path}")
+            if told.code and not self._used_by_another(answer):
+                wrong.append(f"lost, and yet {told.code}: {answer.path} {answer.body}")
+
+    def _used_by_another(self, lost: Answer) -> bool:
+        """Whether something that stands in the lost one's way may be recorded."""
+        code, body = lost.said["code"], lost.body
+        near = {code, body["userId"], body["orderId"]}
+        shared = code not in self.ledger.codes or "lockToken" in body
+        return shared or any(
+            near & {row["code"], row["user_id"], row["order_id"]} for row in self._redemptions.values()
+        )
+
+    async def _set_aside(self) -> None:
+        """What a server had decided that was left and come back to is recorded, or kept in quarantine."""
+        for outbox in self.ledger.outboxes:
+            told = {tuple(map(int, at.split("-"))): d for at, d in outbox.items() if d[:2] in ("A ", "U ", "R ", "B ")}
+            rows = await self.stage.pool.fetch("SELECT epoch, seq FROM facts UNION SELECT epoch, seq FROM quarantine")
+            if nowhere := told.keys() - {tuple(row) for row in rows}:
+                self.verdict.wrong.append(f"{len(nowhere)} events are nowhere: {sorted(nowhere)[:5]}")
+
+    async def _configuration(self) -> None:
+        ledger = self.ledger
+        before = len(ledger.wrong)
+        for code in ledger.switched_off:
+            await ledger.redeem(code, "coupon_inactive", wanted=set())
+        for code in ledger.limits.values():
+            await ledger.redeem(code, "out_of_stock", wanted=set())
+        for codes in ledger.book_codes.values():
+            for code in codes[:: max(1, len(codes) // 40)]:
+                await ledger.ask("coupon", f"/v1/coupons/{code}", {}, {200}, method="GET")
+        self.verdict.wrong += ledger.wrong[before:]
+
+
+async def passed_limits(stage: Stage, ledger: Ledger, exactly: bool = False) -> list[str]:
+    """Limits that more stands against than they allow; with `exactly` also those that could have been reached."""
+    standing = """SELECT r.* FROM redemptions r LEFT JOIN rollbacks b USING (redemption_id)
+        WHERE b.restore IS NOT TRUE"""
+    fetch, books = stage.pool.fetch, ledger.books
+    found = []
+    sql = f"SELECT code, count(*) FROM ({standing}) r GROUP BY code HAVING count(*) > max(max_redemptions)"
+    found += [f"code {row[0]} used {row[1]} times" for row in await fetch(sql)]
+    sql = f"SELECT order_id, count(*) FROM ({standing}) r GROUP BY order_id HAVING count(*) > 1"
+    found += [f"order {row[0]} has {row[1]} coupons" for row in await fetch(sql)]
+    of_book = f"SELECT user_id, count(*) FROM ({standing}) r JOIN books USING (workspace, book) WHERE book_id = $1"
+    rows = await fetch(f"{of_book} GROUP BY user_id HAVING count(*) > $2", books.user, USER_USES)
+    found += [f"user {row[0]} redeemed {row[1]} codes" for row in rows]
+    total = sum(row[1] for row in await fetch(f"{of_book} GROUP BY user_id", books.total))
+    if total > BOOK_USES or (exactly and total != BOOK_USES):
+        found.append(f"a book of {BOOK_USES} was used {total} times")
+    sql = """SELECT user_id, count(*) FROM assignments a JOIN books USING (workspace, book)
+        WHERE book_id = $1 AND unassigned_at IS NULL GROUP BY user_id HAVING count(*) > $2"""
+    found += [f"user {row[0]} has {row[1]} codes" for row in await fetch(sql, books.assigned, USER_CODES)]
+    sql = f"SELECT code, count(*) FROM ({standing}) r WHERE code = ANY($1) GROUP BY code"
+    used = dict(await fetch(sql, books.shared))
+    found += [
+        f"code {code} used {used.get(code, 0)} times"
+        for code in books.shared
+        if exactly and used.get(code) != CODE_USES
+    ]
+    return found
+
+
+async def unlike_rebuilt(stage: Stage) -> list[str]:
+    """What Redis holds otherwise than one that is built from Postgres alone, but for locks' keys; at most ten of it."""
+    folder = stage.folder / "scratch"
+    folder.mkdir(exist_ok=True)
+    with started(Path(stage.binary), folder) as url:
+        connection = await connect(url, "drill")
+        try:
+            server = Server(connection, 0)
+            await server.fence(_EPOCH)
+            mending = Mending(server, stage.pool, Scripts(0, _EPOCH, "drill", MENDING, "closed"))
+            await server.load(mending.scripts)
+            await mending.configure(0)
+            await mending.redo(START, keep_mark=True)
+        finally:
+            connection.close()
+        async with Redis.from_url(url, decode_responses=True) as client:
+            rebuilt = await _everything(client)
+    running = await _everything(stage.primary.client)
+    running = {name: what for name, what in running.items() if name.partition(":i:")[2] not in stage.held_keys}
+    unlike = sorted(name for name in running.keys() | rebuilt.keys() if running.get(name) != rebuilt.get(name))
+    return [f"{name}: {running.get(name)!r}, and rebuilt {rebuilt.get(name)!r}" for name in unlike[:10]]
+
+
+async def _everything(client: Any) -> dict[str, Any]:
+    names = [name async for name in client.scan_iter(match="{p0}:*", count=5000)]
+    names = [name for name in names if name not in (keys.gate(0), keys.outbox(0), keys.mend(0))]
+    found: dict[str, Any] = {}
+    for start in range(0, len(names), 2000):
+        page = names[start : start + 2000]
+        pipeline = client.pipeline(transaction=False)
+        for name in page:
+            pipeline.type(name)
+        kinds = await pipeline.execute()
+        pipeline = client.pipeline(transaction=False)
+        for name, kind in zip(page, kinds, strict=True):
+            match kind:
+                case "hash":
+                    pipeline.hgetall(name)
+                case "set":
+                    pipeline.smembers(name)
+                case "zset":
+                    pipeline.zrange(name, 0, -1, withscores=True)
+                case _:
+                    pipeline.get(name)
+        found |= {name: _plain(name, what) for name, what in zip(page, await pipeline.execute(), strict=True)}
+    return {name: held for name, held in found.items() if held is not None}
+
+
+def _plain(name: str, held: Any) -> Any:
+    """Without a redemption's Idempotency-Key, which has an entry of its own; without the limit that a code was locked
+    under and then not used, and claims of keys, which live in Redis alone; without counts of nothing. None for what
+    then says nothing."""
+    if ":i:" in name and held.split(" ")[1] == "c":
+        return None
+    if ":n:" in name:
+        return {counter: count for counter, count in held.items() if count != "0"}
+    if ":c:" in name:
+        version, user, at, uses, _, *rest = held.split(" ")
+        held = " ".join([version, user, at, uses, "-" if uses == "0" else _, *rest])
+        return None if held == _IDLE else held
+    return re.sub(r',?"key":"[^"]*","op":"[^"]*"', "", held) if isinstance(held, str) else held
+
+
+def _settled(answer: Answer) -> dict[str, Any]:
+    """Without the durability: the one who asks again may not wait for more."""
+    return answer.said | {"durability": None}
+
+
+def _assigned(said: dict[str, Any]) -> tuple[str, str, int]:
+    at = datetime.fromisoformat(said["assignedAt"])
+    return said["code"], said["userId"], round(at.timestamp() * 1000)
+
+
+def _text(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03}Z"
