@@ -3,17 +3,19 @@ KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 books        hash    book's uuid → its number
       4 book         string  its settings
+      5 newest       string  the newest version that anything is of
 ARGV  1 version  2 settings (the book's uuid first)  3 number
 Reply {OK} or {outcome}
 Event none
-Cost  O(1), 4 commands ]]
--- @include gate
+Cost  O(1), 5 commands ]]
+-- @include gate newest
 
-local got = redis.call('MGET', KEYS[1], KEYS[4])
+local got = redis.call('MGET', KEYS[1], KEYS[4], KEYS[5])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
 if not got[2] or tonumber(string.match(got[2], '^%S+')) < tonumber(ARGV[1]) then
   redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[2])
   redis.call('HSET', KEYS[3], string.match(ARGV[2], '^%S+'), ARGV[3])
+  note_version(KEYS[5], got[3], ARGV[1])
 end
 return { OUT.OK }

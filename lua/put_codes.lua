@@ -1,18 +1,20 @@
 --[[ put_codes: project codes of one book: enter new ones, and what was switched or dated of those that are there.
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
-ARGV  1 book, then for each code: bucket, code, version, and '' for one that says nothing of its own or
+      3 newest       string  the newest version that anything is of
+ARGV  1 book  2 '1' where fill_pool follows, else ''; then for each code, all of one version: bucket, code, version, and '' for one that says nothing of its own or
       "owner at max expires_at active"
 Reply {OK, added} or {outcome}
 Event none
 Cost  O(n) in the codes, at most 200 of them: 3 commands for an idle one, 20 otherwise ]]
--- @include gate book coupon locks counts place holding
+-- @include gate newest book coupon locks counts place holding
 
-local gate = redis.call('GET', KEYS[1])
-local no = gate_refuses(gate, true, true)
+local got = redis.call('MGET', KEYS[1], KEYS[3])
+local no = gate_refuses(got[1], true, true)
 if no then return { no } end
 local number, added, book = ARGV[1], 0, nil
 local PLAIN = '- 0 - - 1'
+fills_later = ARGV[2] == '1'
 
 local function put(bucket, code, version, special, is_new)
   book = book or read_book(number)
@@ -37,13 +39,14 @@ local function put(bucket, code, version, special, is_new)
   settle(c, book, counted, set, score)
 end
 
-for i = 2, #ARGV, 4 do
+for i = 3, #ARGV, 4 do
   local bucket, code, version, special = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
   local idle = special == ''
   local is_new = redis.call('HSETNX', W .. 'd:' .. bucket, code, idle and number or number .. '!') == 1
   if is_new then added = added + 1 end
-  if idle and is_new then redis.call('SADD', W .. 'f:' .. number, bucket)
-  else put(bucket, code, version, idle and PLAIN or special, is_new) end
+  if not (idle and is_new) then put(bucket, code, version, idle and PLAIN or special, is_new)
+  elseif not fills_later then redis.call('SADD', W .. 'f:' .. number, bucket) end
 end
 if added > 0 then count(number, 'codes', added) end
+note_version(KEYS[3], got[2], ARGV[5])
 return { OUT.OK, added }

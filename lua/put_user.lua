@@ -2,17 +2,19 @@
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 user         hash    the user's counts and cap
+      4 newest       string  the newest version that anything is of
 ARGV  1 version  2 max_coupons ('-' for none)
 Reply {OK} or {outcome}
 Event none
-Cost  O(1), 3 commands ]]
--- @include gate
+Cost  O(1), 4 commands ]]
+-- @include gate newest
 
-local gate = redis.call('GET', KEYS[1])
-local no = gate_refuses(gate, true, true)
+local got = redis.call('MGET', KEYS[1], KEYS[4])
+local no = gate_refuses(got[1], true, true)
 if no then return { no } end
 local known = redis.call('HGET', KEYS[3], 'cap')
 if not known or tonumber(string.match(known, '^%S+')) < tonumber(ARGV[1]) then
   redis.call('HSET', KEYS[3], 'cap', ARGV[1] .. ' ' .. ARGV[2])
+  note_version(KEYS[4], got[2], ARGV[1])
 end
 return { OUT.OK }

@@ -1,16 +1,18 @@
 --[[ put_workspace: project a workspace's settings.
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
+      3 newest       string  the newest version that anything is of
 ARGV  1 version  2 settings
 Reply {OK} or {outcome}
 Event none
-Cost  O(1), 2 commands ]]
--- @include gate
+Cost  O(1), 3 commands ]]
+-- @include gate newest
 
-local got = redis.call('MGET', KEYS[1], KEYS[2])
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
 if not got[2] or tonumber(string.match(got[2], '^%S+')) < tonumber(ARGV[1]) then
   redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[2])
+  note_version(KEYS[3], got[3], ARGV[1])
 end
 return { OUT.OK }

@@ -1,13 +1,14 @@
 --[[ redo: apply recorded events again, in order, to a Redis that is being mended.
 KEYS  1 gate         string  epoch and state, read first
       2 mend         string  how far the mending is
-ARGV  1 the mark after these events, then for each event: decided, and for R '<event id>' and the request's part, else '' and ''
+ARGV  1 the mark after these events (`whole` while everything is rebuilt: fill_pool follows), then for each event: decided, and for R '<event id>' and the request's part, else '' and ''
 Reply {OK} or {outcome}
 Event none
-Cost  O(n) in the events, at most 100 of them ]]
+Cost  O(n) in the events, at most 251 of them ]]
 -- @include gate book tally coupon locks place holding orders state
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
+fills_later = ARGV[1] == 'whole'
 local touched = {}
 
 -- A code of the book was redeemed.

@@ -1,13 +1,14 @@
 --[[ seen: remember that every configuration change up to a version is here.
 KEYS  1 gate         string  epoch and state, read first
       2 config       string  the last version
+      3 newest       string  the newest version that anything is of
 ARGV  1 from (what must have been the last)  2 to
-Reply {OK, last} or {outcome}
+Reply {OK, last, newest} or {outcome}
 Event none
 Cost  O(1), 2 commands ]]
 -- @include gate
 
-local got = redis.call('MGET', KEYS[1], KEYS[2])
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
 local last = tonumber(got[2] or '0')
@@ -15,4 +16,4 @@ if last >= tonumber(ARGV[1]) and last < tonumber(ARGV[2]) then
   last = tonumber(ARGV[2])
   redis.call('SET', KEYS[2], whole(last))
 end
-return { OUT.OK, whole(last) }
+return { OUT.OK, whole(last), whole(math.max(last, tonumber(got[3] or '0'))) }

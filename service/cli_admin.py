@@ -31,12 +31,17 @@ def create_workspace(name: str, test: bool) -> None:
         raise click.ClickException("A name has 1 to 100 printable characters.")
 
     async def make(connection: "asyncpg.Connection") -> str:
+        from service.domain.errors import Refusal
         from service.record import workspaces as record
 
         try:
             row = await record.create_workspace(connection, name, "test" if test else "live")
         except record.NameTaken:
             raise click.ClickException(f"There is a workspace {name} already.") from None
+        except Refusal:
+            raise click.ClickException(
+                "Postgres was started since a worker last compared it with Redis: start scrip worker, and try again."
+            ) from None
         return str(row.workspace_id)
 
     click.echo(asyncio.run(_connected(make)))

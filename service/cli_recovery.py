@@ -55,7 +55,7 @@ async def _rebuild(url: str, only: int | None, accept_loss: bool, cancel: bool) 
             if cancel:
                 await cancel_rebuild(connection, row.id)
             else:
-                await order_rebuild(connection, row.id, accept_loss)
+                await order_rebuild(connection, row.id, "an operator ordered it", accept_loss)
         if not cancel:
             for row in rows:
                 await _follow(connection, row)

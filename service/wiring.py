@@ -18,8 +18,8 @@ from service.record.keys import read_callers, read_version, touch_keys
 from service.record.partitions import read_partitions
 from service.record.waiting import Recorded
 
-ASK_S = 0.4
-"""Less than half a second: as long as a recovery waits for all processes to learn of its epoch."""
+ASK_S = 0.2
+"""Well below half a second: as long as a recovery waits for all processes to learn of its epoch."""
 ASK_TIMEOUT_S = 2.0
 TOUCH_S = 10.0
 """How often is kept when keys were used last."""
@@ -52,8 +52,8 @@ async def connected(settings: Settings) -> AsyncIterator[Context]:
 
 
 class _Watch:
-    """Asks Postgres twice a second which keys are good and which epochs are open. While it is away both stay as they
-    were: what Redis decides needs no Postgres."""
+    """Asks Postgres five times a second which keys are good and which epochs are open. While it is away both stay as
+    they were: what Redis decides needs no Postgres, unless it has replicas."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -77,14 +77,14 @@ class _Watch:
     async def look(self) -> None:
         """Ask once."""
         context = self._context
-        generation = context.decider.link.generation
+        generation, asked_at = context.decider.link.generation, time.monotonic()
         if await read_version(context.pool) != self._keys_version:
             self._keys_version, callers = await read_callers(context.pool)
             context.keyring.replace(callers)
         partitions = await read_partitions(context.pool)
         for row in partitions:
             if row.state == "open":
-                context.decider.learn(row.id, row.epoch, row.nonce, generation)
+                context.decider.learn(row.id, row.epoch, row.nonce, generation, asked_at)
             else:
                 context.decider.forget(row.id)
         if (now := time.monotonic()) > self._touch_at and (used := context.keyring.used()):

@@ -8,7 +8,7 @@ from litestar import Controller, Request, Response, get, patch, post
 from litestar.params import PathParameter
 
 from service.api.auth import caller
-from service.api.configuring import check_open, projected
+from service.api.configuring import Change
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.idempotency import Answered, once
@@ -104,11 +104,11 @@ class Books(Controller):
         body = await json_bytes(request)
         said = decode(_create, body)
         context: Context = request.app.state.context
-        check_open(context, who)
+        change = Change(context, who.partition)
 
         async def act() -> Answered[Book]:
             row, job_id = await create_book(context.pool, who.workspace, who.partition, said)
-            await projected(context, who.partition, row.version, context.projector.book(row))
+            await change.projected(row.version, context.projector.book(row))
             made = books.answer(row, msgspec.UNSET if job_id is None else job_id)
             return Answered(status=201, body=made, location=f"/v1/books/{row.book_id}")
 
@@ -171,11 +171,11 @@ class Books(Controller):
         found = id_of(book_id, "book_not_found")
         said = await json_body(request, _patch)
         context: Context = request.app.state.context
-        check_open(context, who)
+        change = Change(context, who.partition)
         if said.max_redemptions_per_code is not msgspec.UNSET:
             await _check_uses(context, who, found, said.max_redemptions_per_code)
         row = await patch_book(context.pool, who.workspace, who.partition, found, said)
-        await projected(context, who.partition, row.version, context.projector.book(row))
+        await change.projected(row.version, context.projector.book(row))
         return books.answer(row)
 
 

@@ -7,7 +7,7 @@ import msgspec
 from litestar import Controller, Request, Response, post
 
 from service.api.auth import caller
-from service.api.configuring import check_open, projected
+from service.api.configuring import Change
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.idempotency import Answered, once
@@ -89,12 +89,12 @@ class TestClock(Controller):
         context: Context = request.app.state.context
 
         async def act() -> Answered[Clock]:
-            check_open(context, who)
+            change = Change(context, who.partition)
             real_ms = await context.decider.time_ms()
             now_ms = real_ms if said.now is None else to_ms(said.now)
             changes = {"clock_offset_ms": now_ms - real_ms}
             row = await patch_workspace(context.pool, who.workspace, who.partition, changes)
-            await projected(context, who.partition, row.version, context.projector.workspace(row))
+            await change.projected(row.version, context.projector.workspace(row))
             return Answered(status=200, body=Clock(now=from_ms(now_ms)))
 
         return await once(request, who, body, act)

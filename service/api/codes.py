@@ -11,7 +11,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 from service.api import jobs
 from service.api.auth import caller
 from service.api.books import BookId
-from service.api.configuring import check_open, projected
+from service.api.configuring import Change, check_open
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.histories import settled
@@ -261,7 +261,7 @@ async def _added(
     request: Request[Any, Any, Any], who: Caller, book: BookRow, body: bytes | Stream, parsed: AsyncIterator[Parsed]
 ) -> Response[Uploaded]:
     context: Context = request.app.state.context
-    check_open(context, who)
+    check_open(context, who.partition)
 
     async def act() -> Answered[Uploaded]:
         return Answered(status=200, body=await _add(context, book, parsed))
@@ -278,11 +278,12 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
         if not waiting:
             return
         where = (book.workspace, book.partition)
+        change = Change(context, book.partition)
         version, rows = await add_codes(context.pool, *where, book.book, list(waiting.values()))
         told.added += len(rows)
         told.duplicates += len(waiting) - len(rows)
         waiting.clear()
-        await projected(context, book.partition, version, context.projector.codes(*where, version, rows))
+        await change.projected(version, context.projector.codes(*where, version, rows))
 
     async for part in parsed:
         for line in part:

@@ -8,7 +8,7 @@ from litestar.params import PathParameter
 from msgspec import UNSET
 
 from service.api.auth import caller
-from service.api.configuring import check_open, projected
+from service.api.configuring import Change
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.hot import call_of, carry_out, perform
@@ -248,14 +248,14 @@ class Coupons(Controller):
         query(request)
         said = await json_body(request, _patch)
         context: Context = request.app.state.context
-        check_open(context, who)
+        change = Change(context, who.partition)
         changes: dict[str, Any] = {}
         if said.status is not UNSET:
             changes["active"] = said.status != "inactive"
         if said.expires_at is not UNSET:
             changes["expires_ms"] = None if said.expires_at is None else to_ms(said.expires_at)
         row = await patch_coupon(context.pool, who.workspace, who.partition, code_of(code), changes)
-        await projected(context, who.partition, row.version, context.projector.coupon(row))
+        await change.projected(row.version, context.projector.coupon(row))
         try:
             return await carry_out(request, coupon.READ, call_of(request, who), code, coupon.ReadCoupon())
         except Refusal as refusal:  # the change stands, it just can't be shown

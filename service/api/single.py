@@ -8,7 +8,7 @@ from litestar import Controller, Request, Response, get, post
 
 from service.api import books
 from service.api.auth import caller
-from service.api.configuring import check_open, projected
+from service.api.configuring import Change
 from service.api.context import Context
 from service.api.coupons import COUPON
 from service.api.documented import documented
@@ -120,11 +120,11 @@ async def _make(request: Request[Any, Any, Any], decoder: "msgspec.json.Decoder[
     body = await json_bytes(request)
     said: SingleCoupon = decode(decoder, body)
     context: Context = request.app.state.context
-    check_open(context, who)
+    change = Change(context, who.partition)
 
     async def act() -> Answered[CouponInBook]:
         book, code = await create_single(context.pool, who.workspace, who.partition, said)
-        await projected(context, who.partition, book.version, _write(context, book, code))
+        await change.projected(book.version, _write(context, book, code))
         try:
             made = await _shown(request, who, book, code.code)
         except Refusal as refusal:  # it was made, it just can't be shown

@@ -10,7 +10,7 @@ from litestar.params import PathParameter
 from msgspec import UNSET, UnsetType
 
 from service.api.auth import caller
-from service.api.configuring import check_open, projected
+from service.api.configuring import Change, check_open
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.idempotency import Answered, once
@@ -108,13 +108,13 @@ class Users(Controller):
         body = await json_bytes(request)
         said = decode(_create, body)
         context: Context = request.app.state.context
-        check_open(context, who)
+        change = Change(context, who.partition)
 
         async def act() -> Answered[User]:
             row, new = await create_user(
                 context.pool, who.workspace, who.partition, said.user_id, said.max_coupons, said.metadata or {}
             )
-            await projected(context, who.partition, row.version, context.projector.user(row))
+            await change.projected(row.version, context.projector.user(row))
             user = await _answer(context, who, row.user_id, row, await _default(context, who))
             return Answered(status=201 if new else 200, body=user, location=f"/v1/users/{row.user_id}")
 
@@ -167,14 +167,14 @@ class Users(Controller):
         _check_id(user_id)
         said = await json_body(request, _patch)
         context: Context = request.app.state.context
-        check_open(context, who)
+        change = Change(context, who.partition)
         changes: dict[str, Any] = {}
         if said.max_coupons is not UNSET:
             changes["max_coupons"] = said.max_coupons
         if said.metadata is not UNSET:
             changes["metadata"] = said.metadata or {}
         row = await patch_user(context.pool, who.workspace, who.partition, user_id, changes)
-        await projected(context, who.partition, row.version, context.projector.user(row))
+        await change.projected(row.version, context.projector.user(row))
         return await _answer(context, who, user_id, row, await _default(context, who))
 
     @delete(
@@ -188,7 +188,7 @@ class Users(Controller):
         query(request)
         _check_id(user_id)
         context: Context = request.app.state.context
-        check_open(context, who)
+        check_open(context, who.partition)
         epoch, seq = await context.decider.tail(who.partition)
         if epoch != context.decider.epoch(who.partition):
             raise Refusal.passing("recovering")

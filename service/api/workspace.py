@@ -8,7 +8,7 @@ from litestar import Controller, Request, get, patch
 from msgspec import UNSET, UnsetType
 
 from service.api.auth import caller
-from service.api.configuring import check_open, projected
+from service.api.configuring import Change
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.reading import json_body, query
@@ -110,14 +110,14 @@ class Settings(Controller):
         query(request)
         said = await json_body(request, _patch)
         context: Context = request.app.state.context
-        check_open(context, who)
+        change = Change(context, who.partition)
         changes: dict[str, Any] = {}
         for name, default in _NULL.items():
             value = getattr(said, name)
             if value is not UNSET:
                 changes[name] = default if value is None else value
         row = await patch_workspace(context.pool, who.workspace, who.partition, changes)
-        await projected(context, who.partition, row.version, context.projector.workspace(row))
+        await change.projected(row.version, context.projector.workspace(row))
         return _answer(row)
 
 

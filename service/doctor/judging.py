@@ -114,7 +114,7 @@ def _quarantine(p: int, record: InRecord) -> Check:
 
 
 def _recovery(p: int, record: InRecord) -> Check:
-    ordered = " A rebuild is ordered." if record.ordered else ""
+    ordered = f" A rebuild is ordered: {record.ordered.reason}." if record.ordered else ""
     last = record.recovery
     if last is None:
         return Check("recovery", "warning" if ordered else "ok", f"none was needed.{ordered}", partition=p)
@@ -141,6 +141,18 @@ def _lag(row: Partition, after: Partition, redis: InRedis) -> Check:
 
 def _config(row: Partition, redis: InRedis) -> Check:
     p, missing = row.id, row.config_version - redis.config_version
+    if redis.newest_version > row.config_version:
+        return Check(
+            "config", "bad", f"Redis has change {redis.newest_version}, Postgres only {row.config_version}", _OTHER, p
+        )
+    if not row.confirmed:
+        return Check(
+            "config",
+            "warning",
+            "Postgres was started, and takes no changes until a worker has compared it with Redis",
+            "A worker does it within ten seconds; if not, see that one runs, and read its log.",
+            p,
+        )
     if missing > 0:
         return Check(
             "config",
@@ -148,10 +160,6 @@ def _config(row: Partition, redis: InRedis) -> Check:
             f"Redis lacks {missing} changes of {row.config_version}",
             "A worker applies them within two seconds; if not, read its log.",
             p,
-        )
-    if missing < 0:
-        return Check(
-            "config", "bad", f"Redis has change {redis.config_version}, Postgres only {row.config_version}", _OTHER, p
         )
     return Check("config", "ok", f"all {row.config_version} changes are in Redis", partition=p)
 

@@ -7,11 +7,11 @@ import msgspec
 
 from service.domain import keys
 from service.domain.events import entry_digest
-from service.hot.scripts import HOT, NONCE_LENGTH, PROJECTION, Scripts, nonce_of
+from service.hot.scripts import HOT, PROJECTION, Scripts, follows
 from service.hot.server import Server
 from service.record.partitions import Partition
 from service.record.quarantine import Quarantine, read_quarantine
-from service.record.recovery import Recovery, read_recoveries, rebuild_order
+from service.record.recovery import RebuildOrder, Recovery, read_recoveries, rebuild_order
 
 _NEWEST = 3
 
@@ -22,6 +22,8 @@ class InRedis(msgspec.Struct, frozen=True, kw_only=True):
     gate: str
     mark: str
     config_version: int
+    newest_version: int
+    """Of any configuration that is there; `config_version` is the last of which all is."""
     entries: int
     first: str
     """The id of the outbox's first entry; '' for an empty one."""
@@ -39,7 +41,7 @@ class InRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     quarantine: Quarantine
     recovery: Recovery | None
-    ordered: str | None
+    ordered: RebuildOrder | None
 
 
 async def look_in_redis(server: Server, row: Partition) -> InRedis:
@@ -48,17 +50,19 @@ async def look_in_redis(server: Server, row: Partition) -> InRedis:
     last: list[Any] = await server.command("XREVRANGE", server.outbox, "+", "-", "COUNT", 1)
     at = f"{row.cursor_epoch}-{row.cursor_seq}"
     anchor: list[Any] = await server.command("XRANGE", server.outbox, at, at)
+    seen, newest = await server.command("MGET", keys.config(row.id), keys.newest(row.id))
     scripts = Scripts(row.id, row.epoch, row.nonce, [*HOT, *PROJECTION])
     return InRedis(
         gate=await server.read_gate(),
         mark=await server.read_mark(),
-        config_version=int(await server.command("GET", keys.config(row.id)) or 0),
+        config_version=int(seen or 0),
+        newest_version=max(int(seen or 0), int(newest or 0)),
         entries=await server.command("XLEN", server.outbox),
         first=first[0][0] if first else "",
         last=_id(last[0][0]) if last else (0, 0),
         anchor=_digest(*anchor[0]) if anchor else None,
         has_scripts=await server.has(scripts),
-        same_history=row.nonce == nonce_of(row.nonce[:NONCE_LENGTH], *await server.history()),
+        same_history=follows(row.nonce, *await server.history()),
     )
 
 

@@ -37,6 +37,11 @@ def config(partition: int) -> str:
     return f"{{p{partition}}}:config"
 
 
+def newest(partition: int) -> str:
+    """The newest configuration version that anything here is of."""
+    return f"{{p{partition}}}:newest"
+
+
 def mend(partition: int) -> str:
     """How far the mending of a partition's Redis is."""
     return f"{{p{partition}}}:mend"

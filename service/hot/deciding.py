@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -12,16 +13,25 @@ import structlog
 from service.domain import keys
 from service.domain.errors import Refusal
 from service.domain.outcomes import REPEATED
-from service.hot.connection import Broken, Link
-from service.hot.scripts import HOT, PROJECTION, Scripts, history_of
+from service.hot.connection import Broken, Link, OnReply
+from service.hot.scripts import HOT, PROJECTION, Scripts, history_of, is_followed
 
 Reply = list[Any]
+
+FRESH_S = 0.5
+"""So old may be what Postgres said of the epoch when a reply comes, where Redis has replicas: as long as an opening
+waits."""
 
 log = structlog.get_logger()
 
 
 class Decider:
-    """Runs a partition's scripts by digest; it never loads any, so a Redis that forgot them stays shut."""
+    """Runs a partition's scripts by digest; it never loads any, so a Redis that forgot them stays shut.
+
+    Where Redis has replicas, another server may have been opened while this process was stopped, or cut off from
+    Postgres: its connection may still lead to the old one. So what Postgres said must be fresh there
+    (docs/decisions/0014).
+    """
 
     def __init__(self, link: Link) -> None:
         self.link = link
@@ -29,16 +39,24 @@ class Decider:
         self._epochs: dict[int, tuple[int, str]] = {}
         self._histories: dict[int, str] = {}
         self._asked_on: dict[int, int] = {}
+        self._asked_at: dict[int, float] = {}
+        """Of the partitions whose Redis has replicas."""
 
     @property
     def fsynced(self) -> bool:
         """Whether an answer means that Redis has it on disk."""
         return self.link.fsynced
 
-    def learn(self, partition: int, epoch: int, nonce: str, generation: int | None = None) -> None:
+    def learn(
+        self, partition: int, epoch: int, nonce: str, generation: int | None = None, asked_at: float | None = None
+    ) -> None:
         """Use this epoch's scripts from now on, on the connection (Link.generation) that there was when Postgres was
-        asked; now's where left out. A later one may lead to a server that an older epoch was opened on."""
+        asked, at `asked_at` (time.monotonic); now's where left out. A later one may lead to a server that an older
+        epoch was opened on."""
         self._asked_on[partition] = self.link.generation if generation is None else generation
+        self._asked_at.pop(partition, None)
+        if is_followed(nonce):
+            self._asked_at[partition] = time.monotonic() if asked_at is None else asked_at
         if self._epochs.get(partition) != (epoch, nonce):
             self._epochs[partition] = (epoch, nonce)
             self._histories[partition] = history_of(nonce)
@@ -63,13 +81,30 @@ class Decider:
         Also Refusal `recovering` without a verified Redis, `unavailable` where nothing was sent, `outcome_unknown`
         where the connection broke before the reply.
         """
-        digests = self._digests.get(partition)
+        digests, epoch = self._digests.get(partition), self.epoch(partition)
         if digests is None or self._is_other(partition):
             raise Refusal.passing("recovering")
         try:
             reply = await self.link.call("EVALSHA", digests[script], len(names), *names, *args)
         except Broken:
             raise Refusal.passing("outcome_unknown") from None
+        if self._is_stale(partition, epoch):
+            raise Refusal.passing("outcome_unknown")
+        return judged(reply)
+
+    def start(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any], on_reply: OnReply) -> int:
+        """As run, for those who don't await: `on_reply` gets what `told` makes the reply of, with the epoch that this
+        returns. Refusal `recovering` or `unavailable` where nothing was sent."""
+        digests = self._digests.get(partition)
+        if digests is None or self._is_other(partition):
+            raise Refusal.passing("recovering")
+        self.link.send(on_reply, "EVALSHA", digests[script], len(names), *names, *args)
+        return self.epoch(partition)
+
+    def told(self, partition: int, epoch: int, reply: Any) -> Reply:
+        """The reply of a script that was started, where it says yes; else the Refusal that run would raise."""
+        if isinstance(reply, Broken) or self._is_stale(partition, epoch):
+            raise Refusal.passing("outcome_unknown")
         return judged(reply)
 
     async def run_all(
@@ -77,7 +112,7 @@ class Decider:
     ) -> list[Reply | Refusal]:
         """As run, for many (script, names, args): sent in one turn of the loop, hence in one write, and decided in
         their order. Each one's reply, or the Refusal that run would raise."""
-        digests = self._digests.get(partition)
+        digests, epoch = self._digests.get(partition), self.epoch(partition)
         if digests is None or self._is_other(partition):
             return [Refusal.passing("recovering") for _ in runs]
         found: list[Any] = [None] * len(runs)
@@ -98,14 +133,21 @@ class Decider:
                 tell(place, refusal)
         if runs:
             await all_told
+        if self._is_stale(partition, epoch):
+            return [Refusal.passing("outcome_unknown") for _ in runs]
         return [_judged_or_refusal(reply) for reply in found]
 
     def _is_other(self, partition: int) -> bool:
         """Whether the link's server may have another's data than the one that was verified."""
-        if self._asked_on[partition] != self.link.generation:
+        if self._asked_on[partition] != self.link.generation or self._is_stale(partition, self.epoch(partition)):
             return True
         verified, here = self._histories[partition], self.link.history
         return verified != here and bool(verified) and bool(here)
+
+    def _is_stale(self, partition: int, epoch: int) -> bool:
+        """Whether a later epoch than this one may have been opened on another server by now."""
+        asked_at = self._asked_at.get(partition)
+        return asked_at is not None and (self.epoch(partition) != epoch or time.monotonic() - asked_at > FRESH_S)
 
     async def gate(self, partition: int) -> str:
         """What the gate says: `open`, `full`, `behind`, `closed`; '' where it is of another epoch, or missing."""

@@ -26,24 +26,27 @@ class RedisProjector:
         keep_ms = row.idempotency_hours * 3_600_000
         limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
         settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
-        names = (keys.gate(row.partition), f"{keys.prefix(row.partition, row.workspace)}w")
+        w = keys.prefix(row.partition, row.workspace)
+        names = (keys.gate(row.partition), f"{w}w", keys.newest(row.partition))
         await self._run(row.partition, "put_workspace", names, (row.version, settings))
 
     async def book(self, row: BookRow) -> None:
         """A book is new or changed."""
         w = keys.prefix(row.partition, row.workspace)
-        names = (keys.gate(row.partition), f"{w}w", f"{w}x", f"{w}b:{row.book}")
+        names = (keys.gate(row.partition), f"{w}w", f"{w}x", f"{w}b:{row.book}", keys.newest(row.partition))
         await self._run(row.partition, "put_book", names, (row.version, _settings(row), row.book))
 
-    async def codes(self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]) -> None:
-        """At most 5,000 codes."""
+    async def codes(
+        self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow], *, fills_later: bool = False
+    ) -> None:
+        """At most 5,000 codes. With `fills_later` what is free of them is nobody's until fill_pool has seen it."""
         w = keys.prefix(partition, workspace)
-        names = (keys.gate(partition), f"{w}w")
+        names = (keys.gate(partition), f"{w}w", keys.newest(partition))
         books: dict[int, list[Any]] = {}
         for row in rows:
             books.setdefault(row.book, []).extend((keys.bucket(row.code), row.code, row.version, _special(row)))
         runs = [
-            (book, *words[start : start + CODES_A_RUN * 4])
+            (book, "1" if fills_later else "", *words[start : start + CODES_A_RUN * 4])
             for book, words in books.items()
             for start in range(0, len(words), CODES_A_RUN * 4)
         ]
@@ -57,7 +60,7 @@ class RedisProjector:
     async def user(self, row: UserRow) -> None:
         """A user is new or changed."""
         w = keys.prefix(row.partition, row.workspace)
-        names = (keys.gate(row.partition), f"{w}w", f"{w}u:{word(row.user_id)}")
+        names = (keys.gate(row.partition), f"{w}w", f"{w}u:{word(row.user_id)}", keys.newest(row.partition))
         await self._run(row.partition, "put_user", names, (row.version, _word(row.max_coupons)))
 
     async def seen(self, partition: int, version: int) -> None:
@@ -70,11 +73,16 @@ class RedisProjector:
 
     async def last_seen(self, partition: int) -> int:
         """The last version of which, and of all before it, everything is in Redis."""
+        return (await self._seen(partition, 0, 0))[0]
+
+    async def versions(self, partition: int) -> tuple[int, int]:
+        """As last_seen; and the newest version that anything in Redis is of."""
         return await self._seen(partition, 0, 0)
 
-    async def _seen(self, partition: int, after: int, version: int) -> int:
-        names = (keys.gate(partition), keys.config(partition))
-        return int((await self._run(partition, "seen", names, (after, version)))[1])
+    async def _seen(self, partition: int, after: int, version: int) -> tuple[int, int]:
+        names = (keys.gate(partition), keys.config(partition), keys.newest(partition))
+        _, last, newest = await self._run(partition, "seen", names, (after, version))
+        return int(last), int(newest)
 
 
 def _word(value: Any) -> str:

@@ -18,7 +18,7 @@ ERASING = "erase_user sweep_locks".split()
 """What the worker takes users out of an open Redis with."""
 PROJECTION = "put_workspace put_book put_codes put_user seen".split()
 """What configuration is written with."""
-MENDING = [*PROJECTION, "clear", "mark", "mended", "redo", "restore_keys"]
+MENDING = [*PROJECTION, "clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
 """What a closed Redis is made whole with."""
 
 NONCE_LENGTH = 16
@@ -52,10 +52,10 @@ def compose(name: str, partition: int, epoch: int, nonce: str, state: str = "ope
     return f"local PARTITION, EPOCH, OPEN, NONCE, REPLID = {words}\n{_body(name)}\n"
 
 
-def nonce_of(random: str, history: str, checked: bool) -> str:
+def nonce_of(random: str, history: str, followed: bool) -> str:
     """An epoch's nonce: what tells its texts from all others, and the server's history (`master_replid`) that was
-    verified; `checked` where scripts have to look at that each time."""
-    return f"{random}{'!' if checked else '.'}{history}"
+    verified; `followed` where that may change while it runs."""
+    return f"{random}{'!' if followed else '.'}{history}"
 
 
 def history_of(nonce: str) -> str:
@@ -63,8 +63,18 @@ def history_of(nonce: str) -> str:
     return re.split("[.!]", nonce, maxsplit=1)[1] if re.search("[.!]", nonce) else ""
 
 
+def is_followed(nonce: str) -> bool:
+    """Whether there were replicas, so that scripts have to look at the history each time."""
+    return "!" in nonce
+
+
+def follows(nonce: str, history: str, followed: bool) -> bool:
+    """Whether a server's data is of the history that was verified, and its scripts look at that where they have to."""
+    return nonce == nonce_of(nonce[:NONCE_LENGTH], history, followed)
+
+
 def _checked_history(nonce: str) -> str:
-    return f"'{history_of(nonce)}'" if "!" in nonce else "nil"
+    return f"'{history_of(nonce)}'" if is_followed(nonce) else "nil"
 
 
 class Scripts:

@@ -1,6 +1,8 @@
 """What the worker does to a Redis server as a whole: check that it is fit, fence it, load scripts, open its gate."""
 
+import asyncio
 import re
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -11,10 +13,12 @@ from service.domain.errors import Refusal
 from service.domain.outcomes import OK
 from service.hot.connection import Connection
 from service.hot.deciding import Reply, judged
-from service.hot.fitness import Fitness, UnfitRedis, check_server
+from service.hot.fitness import Fitness, UnfitRedis, ask_history, check_server, read_info
 from service.hot.scripts import Scripts, compose
 
 SCAN_KEYS = 500
+REWRITE_S = 600.0
+LOOK_S = 0.05
 _epoch = re.compile(r"[0-9]{1,15}(?=[ -])").match
 
 
@@ -42,10 +46,12 @@ class Server:
         """What the server says of itself."""
         return await check_server(self._connection.call)
 
-    async def check(self) -> None:
-        """Raise UnfitRedis where the server may not decide."""
-        if unfit := (await self.fitness()).unfit:
-            raise UnfitRedis(unfit)
+    async def check(self) -> Fitness:
+        """As fitness. Raises UnfitRedis where the server may not decide."""
+        found = await self.fitness()
+        if found.unfit:
+            raise UnfitRedis(found.unfit)
+        return found
 
     async def read_gate(self) -> str:
         """The gate's text; '' for none."""
@@ -89,6 +95,28 @@ class Server:
         except Refusal as refusal:
             raise Fenced(refusal.code) from None
 
+    async def rewrite_file(self) -> None:
+        """Have the server write its append-only file anew, from what it has in memory, and wait for it. Raises
+        UnfitRedis where it can't."""
+        deadline = time.monotonic() + REWRITE_S
+        asked = False
+        while time.monotonic() < deadline:
+            info = await self.info("persistence")
+            if (info["aof_rewrite_in_progress"], info["aof_rewrite_scheduled"]) != ("0", "0"):
+                await asyncio.sleep(LOOK_S)
+            elif not asked:
+                asked = True
+                await self.command("BGREWRITEAOF")
+            elif info["aof_last_bgrewrite_status"] == "ok":
+                return
+            else:
+                break
+        raise UnfitRedis("Redis can't write its append-only file anew: see its log, and whether its disk is full.")
+
+    async def info(self, section: str) -> dict[str, str]:
+        """What the server says of itself."""
+        return read_info(await self.command("INFO", section))
+
     async def read_mark(self) -> str:
         """How far the mending is that somebody began; '' where nothing is to be mended."""
         return await self.command("GET", keys.mend(self.partition)) or ""
@@ -96,8 +124,7 @@ class Server:
     async def history(self) -> tuple[str, bool]:
         """What tells this server's data from another's (`master_replid`), and whether that may change while it runs:
         there are replicas, or it was one."""
-        found = await self.fitness()
-        return found.history, found.followed
+        return await ask_history(self._connection.call)
 
     async def entries(self) -> AsyncIterator[tuple[str, dict[str, str]]]:
         """All of the outbox, oldest first: id and fields."""
@@ -115,11 +142,12 @@ class Server:
                 yield entry_id, dict(zip(flat[::2], flat[1::2], strict=True))
             end = f"({page[-1][0]}"
 
-    async def owned_keys(self) -> AsyncIterator[list[str]]:
-        """All of the partition's keys but gate, outbox and mark, some hundred at a time."""
+    async def owned_keys(self, pattern: str = "*") -> AsyncIterator[list[str]]:
+        """All of the partition's keys but gate, outbox and mark, some hundred at a time; or those of a workspace that
+        look so."""
         at, kept = "0", (self.gate, self.outbox, keys.mend(self.partition))
         while True:
-            at, page = await self.command("SCAN", at, "MATCH", f"{{p{self.partition}}}:*", "COUNT", SCAN_KEYS)
+            at, page = await self.command("SCAN", at, "MATCH", f"{{p{self.partition}}}:{pattern}", "COUNT", SCAN_KEYS)
             page = [name for name in page if name not in kept]
             for start in range(0, len(page), SCAN_KEYS):
                 yield page[start : start + SCAN_KEYS]

@@ -6,6 +6,7 @@ from typing import Literal
 import asyncpg
 import msgspec
 
+from service.domain.errors import Refusal
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
@@ -34,6 +35,10 @@ class Partition(msgspec.Struct, frozen=True):
     lease_holder: str | None
     lease_live: bool | None
     config_version: int
+    incarnation: str
+    """Which Postgres this is: another after each of its starts."""
+    confirmed: bool
+    """Whether a worker has seen that Redis holds no configuration which this Postgres doesn't know."""
 
     @property
     def cursor(self) -> tuple[int, int]:
@@ -113,14 +118,23 @@ async def enter_epoch(
     return await database.fetchval(query("enter_epoch"), partition, fence, *cursor, epoch, digest, seq) is not None
 
 
-async def confirm_open(database: Database, partition: int, fence: int, epoch: int) -> bool:
-    """Say that this epoch's Redis may decide; False where lease or epoch are another's, or the cursor not in it."""
-    return await database.fetchval(query("confirm_open"), partition, fence, epoch) is not None
+async def confirm_open(database: Database, partition: int, fence: int, epoch: int, incarnation: str) -> bool:
+    """Say that this epoch's Redis may decide, and was made whole from this Postgres; False where lease or epoch are
+    another's, the cursor is not in it, or Postgres was started again."""
+    return await database.fetchval(query("confirm_open"), partition, fence, epoch, incarnation) is not None
+
+
+async def confirm_incarnation(database: Database, partition: int, fence: int, incarnation: str) -> None:
+    """Say that Redis holds no configuration which this Postgres doesn't know; nothing where it was started again."""
+    await database.execute(query("confirm_incarnation"), partition, fence, incarnation)
 
 
 async def bump_config_version(connection: Connection, partition: int) -> int:
-    """The next number of a configuration change, within the caller's transaction; others wait until it ends."""
+    """The next number of a configuration change, within the caller's transaction; others wait until it ends.
+
+    Refusal `recovering` where Postgres was started a moment ago, and may have been restored: a worker looks first.
+    """
     version = await connection.fetchval(query("bump_config_version"), partition)
     if version is None:
-        raise LookupError(f"there is no partition {partition}")
+        raise Refusal.passing("recovering")
     return version

@@ -23,6 +23,13 @@ class Recovery(msgspec.Struct, frozen=True):
     finished_at: datetime | None
 
 
+class RebuildOrder(msgspec.Struct, frozen=True):
+    """Why a partition shall be rebuilt whole; and whether also where events are missing that were never recorded."""
+
+    reason: str
+    accept_loss: bool
+
+
 async def begin_recovery(
     database: Database,
     partition: int,
@@ -57,9 +64,9 @@ async def read_recoveries(database: Database, partition: int, limit: int) -> lis
     return [Recovery(*row) for row in await database.fetch(query("read_recoveries"), partition, limit)]
 
 
-async def order_rebuild(database: Database, partition: int, accept_loss: bool) -> None:
+async def order_rebuild(database: Database, partition: int, reason: str, accept_loss: bool = False) -> None:
     """The worker shall rebuild the partition whole; `accept_loss` also where events are missing."""
-    await database.execute(query("order_rebuild"), partition, accept_loss)
+    await database.execute(query("order_rebuild"), partition, reason, accept_loss)
 
 
 async def cancel_rebuild(database: Database, partition: int) -> None:
@@ -67,10 +74,15 @@ async def cancel_rebuild(database: Database, partition: int) -> None:
     await database.execute(query("cancel_rebuild"), partition)
 
 
-async def rebuild_order(database: Database, partition: int) -> Literal["rebuild", "accept-loss"] | None:
+async def rebuild_order(database: Database, partition: int) -> RebuildOrder | None:
     """What is ordered."""
-    accept_loss = await database.fetchval(query("read_rebuild_order"), partition)
-    return None if accept_loss is None else "accept-loss" if accept_loss else "rebuild"
+    row = await database.fetchrow(query("read_rebuild_order"), partition)
+    return row and RebuildOrder(*row)
+
+
+async def rebuilt_for(database: Database, partition: int, reason: str) -> bool:
+    """Whether that was ordered for this reason before, and is done."""
+    return bool(await database.fetchval(query("rebuilt_for"), partition, reason))
 
 
 async def erased_after(database: Database, partition: int, at: tuple[int, int]) -> bool:

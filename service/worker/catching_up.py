@@ -1,6 +1,7 @@
 """Configuration that was written to Postgres and then not projected, because the process that wrote it died."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,13 +13,15 @@ from service.hot.projection import RedisProjector, Run
 from service.hot.scripts import Scripts
 from service.hot.server import Server
 from service.record.changes import changes_since
-from service.record.partitions import read_partition
+from service.record.partitions import confirm_incarnation, read_partition
 from service.record.pool import ERRORS
 from service.worker.flush import AnchorLost
 from service.worker.mending import project
 
 LOOK_S = 1.0
 """A change that is older than this and still missing is projected again; every write of it looks at versions."""
+COMPARE_AFTER_S = 3.5
+"""More than a change may take on its way to Redis (service/api/configuring.py, MAX_AGE_S)."""
 
 log = structlog.get_logger()
 
@@ -37,20 +40,53 @@ def projector_of(server: Server, scripts: Scripts) -> RedisProjector:
     return RedisProjector(runner_of(server, scripts))
 
 
-async def catch_up(projector: RedisProjector, pool: asyncpg.Pool, partition: int) -> None:
-    """Look once a second for changes that were missing a second ago already."""
-    missing = 0
-    while True:
-        await asyncio.sleep(LOOK_S)
-        try:
-            seen = await projector.last_seen(partition)
-            wanted = (await read_partition(pool, partition)).config_version
-            if seen > wanted:  # what is changed now would be taken for older than what Redis has
-                raise AnchorLost("Postgres was restored to a time before what Redis has seen of the configuration")
-            if seen < missing:
-                log.info("catching_up", partition=partition, versions=wanted - seen)
-                async for change in changes_since(pool, partition, seen):
-                    await project(projector, partition, change)
-            missing = wanted
-        except ERRORS as error:
-            log.warning("postgres_away", error=type(error).__name__)
+async def is_ahead(projector: RedisProjector, pool: asyncpg.Pool, partition: int) -> bool:
+    """Whether Redis has configuration that Postgres doesn't know, since that was restored to an earlier time: what is
+    changed from now on would be taken for older."""
+    _, newest = await projector.versions(partition)
+    return newest > (await read_partition(pool, partition)).config_version
+
+
+class CatchUp:
+    """One for each partition that a worker keeps. Once a second:
+
+    1. Where Redis is ahead of Postgres, stop: the partition has to be opened anew.
+    2. Project what was missing a second ago already.
+    3. Where Postgres was started a while ago (COMPARE_AFTER_S), so that no process is still projecting what it wrote
+       before, say that Redis is not ahead: from then on Postgres takes changes again.
+    """
+
+    def __init__(self, projector: RedisProjector, pool: asyncpg.Pool, partition: int, fence: int) -> None:
+        self._projector, self._pool, self._partition, self._fence = projector, pool, partition, fence
+        self._missing = 0
+        self._new: tuple[str, float] = ("", 0.0)
+        """A Postgres that is not confirmed, and since when it is known."""
+
+    async def run(self) -> None:
+        """Look until cancelled. Raises AnchorLost."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                await self._look()
+            except ERRORS as error:
+                log.warning("postgres_away", error=type(error).__name__)
+
+    async def _look(self) -> None:
+        seen, newest = await self._projector.versions(self._partition)
+        row = await read_partition(self._pool, self._partition)
+        if newest > row.config_version:
+            raise AnchorLost("Postgres was restored to a time before what Redis has seen of the configuration")
+        if seen < self._missing:
+            log.info("catching_up", partition=self._partition, versions=row.config_version - seen)
+            async for change in changes_since(self._pool, self._partition, seen):
+                await project(self._projector, self._partition, change)
+        self._missing = row.config_version
+        if not row.confirmed:
+            await self._compared(row.incarnation)
+
+    async def _compared(self, incarnation: str) -> None:
+        if self._new[0] != incarnation:
+            self._new = (incarnation, time.monotonic())
+        elif time.monotonic() - self._new[1] > COMPARE_AFTER_S:
+            await confirm_incarnation(self._pool, self._partition, self._fence, incarnation)
+            log.info("postgres_compared", partition=self._partition)

@@ -8,6 +8,7 @@ import asyncpg
 import structlog
 
 from service.domain.codes import CHUNK, CodeLine
+from service.domain.errors import Refusal
 from service.domain.patterns import generate
 from service.domain.projection import Projector
 from service.record import jobs
@@ -45,6 +46,9 @@ class Generator:
                 worked = await self.run_one()
             except ERRORS as error:
                 log.warning("postgres_away", error=type(error).__name__)
+                worked = False
+            except Refusal as not_yet:  # Postgres was started, and is to be compared with Redis first
+                log.info("generating_waits", reason=not_yet.code)
                 worked = False
             if not worked:
                 await asyncio.sleep(IDLE_S)

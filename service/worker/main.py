@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from service.config import Settings
 from service.hot.connection import Broken, connect
-from service.hot.scripts import HOT, NONCE_LENGTH, PROJECTION, Scripts, nonce_of
+from service.hot.scripts import HOT, PROJECTION, Scripts, follows
 from service.hot.server import Fenced, Server, UnfitRedis
 from service.record import pool as postgres
 from service.record.partitions import (
@@ -29,9 +29,9 @@ from service.record.partitions import (
     renew_lease,
     take_lease,
 )
-from service.record.recovery import order_rebuild, rebuild_order
+from service.record.recovery import order_rebuild, rebuild_order, rebuilt_for
 from service.worker import metrics
-from service.worker.catching_up import catch_up, projector_of
+from service.worker.catching_up import CatchUp, is_ahead, projector_of
 from service.worker.erasing import Eraser
 from service.worker.flush import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 from service.worker.generate import Generator
@@ -45,6 +45,7 @@ LOOK_S = 0.25
 RETRY_S = 0.5
 ALARM_S = 10.0
 FIT_S = 1.0
+OBEY_S = 1.0
 UNFIT_S = 2.0
 DRAIN_S = 5.0
 
@@ -116,7 +117,8 @@ class Keeper:
                     group.create_task(flusher.run()),
                     group.create_task(self._watch(server, scripts, flusher)),
                     group.create_task(self._keep_fit(server)),
-                    group.create_task(catch_up(projector, self._pool, self._partition)),
+                    group.create_task(self._obey()),
+                    group.create_task(CatchUp(projector, self._pool, self._partition, fence).run()),
                     group.create_task(Generator(self._pool, projector, self._partition).run()),
                     group.create_task(Eraser(self._pool, server, scripts).run()),
                     group.create_task(Restocker(self._pool, server, scripts, projector, self._partition).run()),
@@ -162,7 +164,7 @@ class Keeper:
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = await server.read_gate()
-        if not _follows(await server.history(), row.nonce) or await rebuild_order(self._pool, self._partition):
+        if not follows(row.nonce, *await server.history()) or await rebuild_order(self._pool, self._partition):
             return False
         if gate.split(" ")[0] != str(row.epoch) or gate.endswith(" closed") or not await server.has(scripts):
             return False
@@ -171,7 +173,7 @@ class Keeper:
             await flusher.step()
         except AnchorLost:
             return False
-        return await projector_of(server, scripts).last_seen(self._partition) <= row.config_version
+        return not await is_ahead(projector_of(server, scripts), self._pool, self._partition)
 
     async def _renew(self, fence: int) -> None:
         while True:
@@ -180,16 +182,22 @@ class Keeper:
                 async with asyncio.timeout(RENEW_S):
                     if not await renew_lease(self._pool, self._partition, fence, LEASE_MS):
                         raise LeaseLost("another worker has it")
-                    if await rebuild_order(self._pool, self._partition):
-                        raise Unverified("a rebuild was ordered")
             except postgres.ERRORS:
                 self._log.warning("lease_not_renewed")  # the fence keeps us from writing if another took it
+
+    async def _obey(self) -> None:
+        """Not before it is open: what is ordered may be just being done."""
+        while True:
+            await asyncio.sleep(OBEY_S)
+            with contextlib.suppress(*postgres.ERRORS):
+                if await rebuild_order(self._pool, self._partition):
+                    raise Unverified("a rebuild was ordered")
 
     async def _watch(self, server: Server, scripts: Scripts, flusher: Flusher) -> None:
         """See that the gate still says what it should, and that the server still knows the scripts."""
         while True:
             await asyncio.sleep(LOOK_S)
-            if not _follows(await server.history(), scripts.nonce):
+            if not follows(scripts.nonce, *await server.history()):
                 raise Unverified("this server follows, or is followed, otherwise than when it was verified")
             gate = await server.read_gate()
             epoch, _, state = gate.partition(" ")
@@ -208,15 +216,16 @@ class Keeper:
                 raise Unverified("Redis has evicted keys")
 
     async def _check(self, server: Server) -> bool:
-        """Whether Redis has evicted keys, which leaves no trace but a count: then a rebuild is ordered, also for what
-        was evicted before this process looked first. Raises UnfitRedis."""
+        """Whether Redis has evicted keys since it was rebuilt, which leaves no trace but a count: then a rebuild is
+        ordered. Raises UnfitRedis."""
         found = await server.fitness()
-        evicted = found.evicted not in (0, self._evicted)
+        reason = f"Redis evicted keys: {found.evicted} since its start ({found.run_id[:12]})"
+        evicted = found.evicted not in (0, self._evicted) and not await rebuilt_for(self._pool, self._partition, reason)
         if evicted:
             self._log.error("evicted", keys=found.evicted)
             await self._close_gate(server)
             if await rebuild_order(self._pool, self._partition) is None:
-                await order_rebuild(self._pool, self._partition, accept_loss=False)
+                await order_rebuild(self._pool, self._partition, reason)
         self._evicted = found.evicted
         if found.unfit:
             raise UnfitRedis(found.unfit)
@@ -239,11 +248,6 @@ class Keeper:
                     pass
         except (*postgres.ERRORS, RedisError, OutboxGap, TooManyRefused, CursorMoved) as error:
             self._log.warning("not_drained", error=type(error).__name__)
-
-
-def _follows(history: tuple[str, bool], nonce: str) -> bool:
-    """Whether a server's data is of the history that was verified, and its scripts look at that where they have to."""
-    return nonce == nonce_of(nonce[:NONCE_LENGTH], *history)
 
 
 async def _pause(stopping: asyncio.Event, seconds: float) -> None:

@@ -8,7 +8,7 @@ import asyncpg
 import structlog
 
 from service.domain.events import Fact, MalformedEvent, Opened, decided, entry_digest, parse
-from service.hot.scripts import HOT, MENDING, PROJECTION, Scripts, nonce_of
+from service.hot.scripts import HOT, MENDING, PROJECTION, Scripts, follows, nonce_of
 from service.hot.server import Fenced, Server
 from service.record.facts import record
 from service.record.partitions import LeaseLost, begin_epoch, confirm_open, enter_epoch, read_partition
@@ -50,38 +50,48 @@ class Opening:
     async def run(self) -> Scripts:
         """Open; the scripts of the new epoch. Raises LeaseLost, Fenced, UnfitRedis, Broken, OutboxGap."""
         server = self._server
-        await server.check()
-        history = await server.history()
-        nonce = nonce_of(secrets.token_hex(8), *history)
+        found = await server.check()
+        nonce = nonce_of(secrets.token_hex(8), found.history, found.followed)
         epoch = await begin_epoch(self._pool, self._partition, self._fence, nonce, await server.newest_epoch())
         self._log.info("opening", epoch=epoch)
         await server.fence(epoch)
         await asyncio.sleep(SETTLE_S)
         mending = Mending(server, self._pool, Scripts(self._partition, epoch, nonce, MENDING, "closed"))
         await server.load(mending.scripts)
-        await self._mend(mending, epoch)
+        row = await read_partition(self._pool, self._partition)
+        if found.may_be_torn:
+            await self._rewrite_file(mending)
+        await self._mend(mending, epoch, row.config_version)
         await mending.configure(await mending.projector.last_seen(self._partition))
         await mending.mark("")
         scripts = Scripts(self._partition, epoch, nonce, [*HOT, *PROJECTION])
         await server.load(scripts)
-        await server.check()
-        if await server.history() != history:
+        found = await server.check()
+        if not follows(nonce, found.history, found.followed):
             raise Fenced("this server follows, or is followed, otherwise than when it was verified")
-        if not await confirm_open(self._pool, self._partition, self._fence, epoch):
+        if not await confirm_open(self._pool, self._partition, self._fence, epoch, row.incarnation):
             raise LeaseLost(f"partition {self._partition}: epoch {epoch} is not ours to open")
         await server.move_gate(f"{epoch} closed", f"{epoch} open")
         await finish_recovery(self._pool, self._partition, epoch)
         self._log.info("open", epoch=epoch)
         return scripts
 
-    async def _mend(self, mending: Mending, epoch: int) -> None:
-        """Steps 3 and 4."""
-        mark, seen = await self._server.read_mark(), await mending.projector.last_seen(self._partition)
+    async def _rewrite_file(self, mending: Mending) -> None:
+        """Some servers cut their file where it ends within a transaction, and run that half at the start after next.
+        Where it comes to that before a new file is there, the mark says that all must be rebuilt."""
+        mark = await self._server.read_mark()
+        await mending.mark(WHOLE)
+        await self._server.rewrite_file()
+        await mending.mark(mark)
+
+    async def _mend(self, mending: Mending, epoch: int, version: int) -> None:
+        """Steps 3 and 4. `version` is the configuration's; whoever confirms it looked at Postgres before."""
+        mark, (seen, newest) = await self._server.read_mark(), await mending.projector.versions(self._partition)
         ordered = await rebuild_order(self._pool, self._partition)
         whole = (
             (mark == WHOLE and "a rebuild was not finished")
-            or (ordered and "an operator ordered it")
-            or (seen > (await read_partition(self._pool, self._partition)).config_version and "Postgres is older")
+            or (ordered and ordered.reason)
+            or (newest > version and "Postgres is older")
         )
         lost = ""
         try:
@@ -89,7 +99,7 @@ class Opening:
         except AnchorLost as anchor:
             lost = str(anchor)
         except OutboxGap as gap:
-            if ordered != "accept-loss":
+            if not (ordered and ordered.accept_loss):
                 raise
             lost = str(gap)
         if not whole and not lost:
@@ -136,29 +146,38 @@ class Opening:
         await begin_recovery(self._pool, self._partition, epoch, mending.scripts.nonce, "whole", reason, START, 0)
         await mending.mark(WHOLE)
         await mending.clear()
-        await mending.configure(0)
-        self._log.info("rebuilt", events=await mending.redo(START, keep_mark=True))
+        await mending.configure(0, fills_later=True)
+        events = await mending.redo(START, keep_mark=True)
+        await mending.fill_pools()
+        self._log.info("rebuilt", events=events)
 
     async def _set_aside(self, epoch: int) -> None:
         """Keep the events apart that the record doesn't have and now can't follow."""
         cursor, aside = (await read_partition(self._pool, self._partition)).cursor, 0
+        first = await self._first_event(epoch)
         async with (
             self._pool.acquire() as connection,
-            aclosing(events_in_order(connection, self._partition)) as recorded,
+            aclosing(events_in_order(connection, self._partition, after=(first[0], first[1] - 1))) as recorded,
         ):
             fact = await anext(recorded, None)
             async for entry_id, fields in self._server.entries():
-                at = _id(entry_id)
-                while fact and (fact.epoch, fact.seq) < at:
-                    fact = await anext(recorded, None)
-                told = fields.get("d", "")
+                at, told = _id(entry_id), fields.get("d", "")
                 if at >= (epoch, 0) or told[:1] in _MARKS or (at <= cursor and told[:1] not in _FACTS):
                     continue
+                while fact and (fact.epoch, fact.seq) < at:
+                    fact = await anext(recorded, None)
                 if not fact or (fact.epoch, fact.seq) != at or not _same(decided(fact), told):
                     request = fields.get("r", "").encode()
                     aside += await set_aside(self._pool, self._partition, at, told.encode(), request)
         if aside:
             self._log.error("events_set_aside", events=aside)
+
+    async def _first_event(self, epoch: int) -> tuple[int, int]:
+        """The first in the outbox that is no mark; the epoch's own where there is none before."""
+        async for entry_id, fields in self._server.entries():
+            if fields.get("d", "")[:1] not in _MARKS:
+                return _id(entry_id)
+        return epoch, 0
 
     async def _enter(self, epoch: int, nonce: str) -> None:
         """Let the cursor go to the entry that says that all was mended. Only a Redis that is whole may be followed:

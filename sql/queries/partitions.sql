@@ -5,14 +5,25 @@ UPDATE partitions SET epoch = nextval('epochs'), nonce = $3, state = 'closed' WH
 RETURNING epoch;
 
 -- name: bump_config_version
--- Number a configuration change; the row stays locked until the transaction ends, so that numbers have no gaps.
+-- Number a configuration change; the row stays locked until the transaction ends, so that numbers have no gaps. No row where
+-- this Postgres has started since a worker compared it with Redis.
 -- $1 partition int
-UPDATE config_versions SET version = version + 1 WHERE partition = $1 RETURNING version;
+UPDATE config_versions SET version = version + 1
+WHERE partition = $1 AND EXISTS (SELECT FROM partitions WHERE id = $1 AND incarnation = incarnation())
+RETURNING version;
+
+-- name: confirm_incarnation
+-- Say that Redis holds no configuration that this Postgres doesn't know; no row where the fence is no longer ours, or
+-- Postgres has started again.
+-- $1 partition int  $2 fence bigint  $3 incarnation text
+UPDATE partitions SET incarnation = $3 WHERE id = $1 AND fence = $2 AND incarnation() = $3 RETURNING id;
 
 -- name: confirm_open
--- Say that the epoch's Redis is verified; no row where fence or epoch are no longer ours, or the cursor is not yet in it.
--- $1 partition int  $2 fence bigint  $3 epoch bigint
-UPDATE partitions SET state = 'open' WHERE id = $1 AND fence = $2 AND epoch = $3 AND cursor_epoch = $3 RETURNING id;
+-- Say that the epoch's Redis is verified; no row where fence or epoch are no longer ours, the cursor is not yet in it, or
+-- this is not the Postgres from which it was made whole.
+-- $1 partition int  $2 fence bigint  $3 epoch bigint  $4 incarnation text
+UPDATE partitions SET state = 'open', incarnation = $4
+WHERE id = $1 AND fence = $2 AND epoch = $3 AND cursor_epoch = $3 AND incarnation() = $4 RETURNING id;
 
 -- name: enter_epoch
 -- Move the cursor from where it is to one of the first entries of a newer epoch, and say where the record of the old one
@@ -35,7 +46,7 @@ SELECT last_seq FROM closed_epochs WHERE partition = $1 AND epoch = $2;
 -- Make the rows of partitions that have none.
 -- $1 partitions int
 WITH wanted AS (SELECT generate_series(0, $1::int - 1) AS id),
-made AS (INSERT INTO partitions (id) SELECT id FROM wanted ON CONFLICT DO NOTHING)
+made AS (INSERT INTO partitions (id, incarnation) SELECT id, incarnation() FROM wanted ON CONFLICT DO NOTHING)
 INSERT INTO config_versions (partition) SELECT id FROM wanted ON CONFLICT DO NOTHING;
 
 -- name: insert_settings
@@ -69,7 +80,8 @@ SELECT id, cursor_epoch, cursor_seq FROM partitions WHERE id = ANY($1);
 -- Everything about all partitions, in order.
 SELECT
   id, epoch, nonce, state, cursor_epoch, cursor_seq, cursor_digest, recorded_at, recorded_events, fence, lease_holder,
-  lease_until > clock_timestamp() AS lease_live, version AS config_version
+  lease_until > clock_timestamp() AS lease_live, version AS config_version, incarnation() AS incarnation,
+  incarnation = incarnation() AS confirmed
 FROM partitions JOIN config_versions ON partition = id ORDER BY id;
 
 -- name: read_settings

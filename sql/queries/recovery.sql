@@ -34,17 +34,24 @@ SELECT EXISTS (SELECT FROM recoveries WHERE partition = $1 AND epoch = $2 AND no
 
 -- name: order_rebuild
 -- Order that a partition's Redis be rebuilt whole.
--- $1 partition int  $2 accept_loss boolean
-INSERT INTO rebuild_orders (partition, accept_loss) VALUES ($1, $2)
-ON CONFLICT (partition) DO UPDATE SET accept_loss = excluded.accept_loss, ordered_at = now();
+-- $1 partition int  $2 reason text  $3 accept_loss boolean
+INSERT INTO rebuild_orders (partition, reason, accept_loss) VALUES ($1, $2, $3)
+ON CONFLICT (partition) DO UPDATE SET reason = excluded.reason, accept_loss = excluded.accept_loss, ordered_at = now();
 
 -- name: read_rebuild_order
 -- What was ordered for a partition; no row for nothing.
 -- $1 partition int
-SELECT accept_loss FROM rebuild_orders WHERE partition = $1;
+SELECT reason, accept_loss FROM rebuild_orders WHERE partition = $1;
 
 -- name: read_recoveries
 -- A partition's last recoveries, newest first.
 -- $1 partition int  $2 limit int
 SELECT epoch, kind, reason, total, done, started_at, finished_at FROM recoveries WHERE partition = $1
 ORDER BY epoch DESC LIMIT $2;
+
+-- name: rebuilt_for
+-- Whether a partition was rebuilt whole for this reason.
+-- $1 partition int  $2 reason text
+SELECT EXISTS (
+  SELECT FROM recoveries WHERE partition = $1 AND kind = 'whole' AND reason = $2 AND finished_at IS NOT NULL
+);

@@ -237,8 +237,9 @@ async def unlike_rebuilt(stage: Stage) -> list[str]:
             await server.fence(_EPOCH)
             mending = Mending(server, stage.pool, Scripts(0, _EPOCH, "drill", MENDING, "closed"))
             await server.load(mending.scripts)
-            await mending.configure(0)
+            await mending.configure(0, fills_later=True)
             await mending.redo(START, keep_mark=True)
+            await mending.fill_pools()
         finally:
             connection.close()
         async with Redis.from_url(url, decode_responses=True) as client:

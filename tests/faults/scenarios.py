@@ -58,6 +58,23 @@ async def power_lost(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
         await stage.primary.start()
 
 
+async def torn(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """SIGKILL, and its AOF ends within what a script wrote; and once more, when all goes on. Redis 7.0 runs such a half
+    transaction at the second start."""
+    epoch = (await stage.row()).epoch
+    async with _worker_asleep(stage, dice):
+        await ledger.until_more(40)
+        await stage.primary.kill()
+        stage.primary.cut_within_transaction()
+        await stage.primary.start()
+    await stage.until_reopened(epoch)
+    await ledger.until_more(20)
+    epoch = (await stage.row()).epoch
+    await stage.primary.kill()
+    await stage.primary.start()
+    await stage.until_reopened(epoch)
+
+
 async def worker_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
     """SIGKILL of the worker; in every fifth round its lease ends by itself."""
     await stage.kill_worker(wait_for_lease=dice.random() < 0.2)
@@ -186,6 +203,7 @@ async def started_empty(stage: Stage, ledger: Ledger, dice: random.Random) -> No
 SCENARIOS: dict[str, Scenario] = {
     "SIGKILL of Redis, appendfsync always": Scenario(redis_killed, "always", NOTHING),
     "SIGKILL of Redis, everysec, its file cut": Scenario(power_lost, "everysec", ANSWERED),
+    "SIGKILL of Redis within a transaction, twice": Scenario(torn, "everysec", ANSWERED),
     "SIGKILL of the worker": Scenario(worker_killed, "always", NOTHING),
     "SIGKILL of the recovering worker": Scenario(recovering_worker_killed, "always", ANSWERED),
     "FLUSHALL": Scenario(emptied, "always", ANSWERED),

@@ -168,8 +168,15 @@ class Node:
 
     def cut_file(self, length: int) -> None:
         """Take so many bytes from the end of its AOF, as a loss of power may. Not while it runs."""
-        newest = max((self.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
-        os.truncate(newest, max(0, newest.stat().st_size - length))
+        os.truncate(self._file, max(0, self._file.stat().st_size - length))
+
+    def cut_within_transaction(self) -> None:
+        """Take the end of its AOF, from amid the command that ends what its last script wrote. Not while it runs."""
+        os.truncate(self._file, self._file.read_bytes().rindex(b"*1\r\n$4\r\nEXEC") + 6)
+
+    @property
+    def _file(self) -> Path:
+        return max((self.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
 
     async def follow(self, primary: "Node") -> None:
         """Be a replica of it; returns once it has everything."""
@@ -236,18 +243,19 @@ class Process:
 
 
 class Stage:
-    """Two servers `primary` and `replica` behind `front`, and on them APIs, a worker and a database."""
+    """Two servers `primary` and `replica` behind `front`, and on them APIs, a worker and a database. The first API
+    finds Redis by `side`, an address of its own."""
 
     def __init__(self, binary: Path, folder: Path, sync: Sync, database_url: str) -> None:
         folder.mkdir()
         self.sync: Sync = sync
         self.binary, self.folder, self.database_url = binary, folder, database_url
         self.primary, self.replica = (Node(binary, folder / name, sync) for name in "ab")
-        self.front = Forwarder(self.primary.port)
+        self.front, self.side = (Forwarder(self.primary.port) for _ in range(2))
         self.pool: asyncpg.Pool
         self.worker: Process
         self.urls: list[str] = []
-        self._apis: list[Process] = []
+        self.apis: list[Process] = []
         self.workspace = 0
         self.held_keys: set[str] = set()
         """Idempotency keys of locks, which live in Redis alone."""
@@ -260,6 +268,7 @@ class Stage:
             await node.start()
         await self.replica.follow(self.primary)
         await self.front.start()
+        await self.side.start()
         self.pool = await postgres.connect(self.database_url)
         await ensure_partitions(self.pool, 1)
         async with self.pool.acquire() as connection:
@@ -270,17 +279,19 @@ class Stage:
         env |= {"REDIS_URL": f"redis://127.0.0.1:{self.front.port}/0", "DATABASE_URL": self.database_url}
         env["SCRIP_LOG_FORMAT"] = "json"
         self.worker = Process("worker", env, self.folder / "worker.log")
-        for number in range(APIS):
+        for number, front in enumerate([self.side, *[self.front] * (APIS - 1)]):
             port = free_port()
-            self._apis.append(Process("api", env | {"SCRIP_PORT": str(port)}, self.folder / f"api{number}.log"))
+            own = {"SCRIP_PORT": str(port), "REDIS_URL": f"redis://127.0.0.1:{front.port}/0"}
+            self.apis.append(Process("api", env | own, self.folder / f"api{number}.log"))
             self.urls.append(f"http://127.0.0.1:{port}")
         await self.until_ready()
         return self
 
     async def close(self) -> None:
         """End everything."""
-        await asyncio.gather(*(process.close() for process in (*self._apis, self.worker)))
+        await asyncio.gather(*(process.close() for process in (*self.apis, self.worker)))
         self.front.stop()
+        self.side.stop()
         await asyncio.gather(self.primary.close(), self.replica.close())
         await self.pool.close()
 
@@ -290,7 +301,7 @@ class Stage:
 
     def alarms(self) -> list[str]:
         """What its processes have said so far that nothing here may make them say."""
-        outputs = [process.output for process in (*self._apis, self.worker)]
+        outputs = [process.output for process in (*self.apis, self.worker)]
         lines = [line for output in outputs for line in output.read_text().splitlines()]
         return [line for line in lines if any(f'"event": "{alarm}"' in line for alarm in _ALARMS)]
 
@@ -325,11 +336,13 @@ class Stage:
             await self.pool.execute("UPDATE partitions SET lease_until = now()")
         self.worker.restart()
 
-    def switch(self) -> None:
-        """The replica takes the primary's place: its clients are cut, and find the other."""
+    def switch(self, *, side: bool = True) -> None:
+        """The replica takes the primary's place: its clients are cut, and find the other; those that come by `side`
+        may be left with the old one."""
         self.primary, self.replica = self.replica, self.primary
-        self.front.point(self.primary.port)
-        self.front.cut()
+        for front in [self.front, self.side] if side else [self.front]:
+            front.point(self.primary.port)
+            front.cut()
 
     async def heal(self) -> None:
         """Make a pair of what is there: the other follows where clients go."""

@@ -92,7 +92,7 @@ async def shop(redis: Redis, database_url: str) -> AsyncIterator[Shop]:
         await shop.fence(await begin_epoch(pool, 0, fence, "nonce"))
         digest = entry_digest(f"{shop.epoch}-0".encode(), b"O", b"")
         assert await enter_epoch(pool, 0, fence, (0, 0), shop.epoch, digest)
-        assert await confirm_open(pool, 0, fence, shop.epoch)
+        assert await confirm_open(pool, 0, fence, shop.epoch, (await read_partition(pool, 0)).incarnation)
         yield shop
 
 
@@ -118,7 +118,7 @@ async def running(flusher: Flusher) -> AsyncIterator[asyncio.Task[None]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 10) -> None:
+async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110, what is waited for is in a server
             await asyncio.sleep(0.02)

@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 import pytest
 
+from service.domain.errors import Refusal
 from service.domain.events import Answered, Event, RequestPart
 from service.record import facts, waiting
 from service.record.facts import prune_keys
@@ -17,6 +18,7 @@ from service.record.partitions import (
     WrongPartitions,
     begin_epoch,
     bump_config_version,
+    confirm_incarnation,
     confirm_open,
     ensure_partitions,
     enter_epoch,
@@ -26,7 +28,7 @@ from service.record.partitions import (
     renew_lease,
     take_lease,
 )
-from service.record.past import facts_in_order, live_keys
+from service.record.past import facts_in_order, key_pages
 from service.record.pool import UnfitDatabase, connect, is_away
 from service.record.waiting import Recorded
 from tests.integration.record_fixtures import NOW_MS, Record, assigned, make_workspace, redeemed, rolled_back
@@ -204,7 +206,7 @@ async def test_live_keys(kept: Record):
     await kept.write(*(redeemed(f"CODE-{i}", request=RequestPart(key=f"k{i}"), kept="f 0 @x") for i in range(3)))
     await kept.pool.execute("UPDATE idempotency_keys SET recorded_at = now() - interval '25 hours' WHERE key = 'k1'")
     async with kept.pool.acquire() as connection:
-        live = {key.key: key async for key in live_keys(connection, 0)}
+        live = {key.key: key async for page in key_pages(connection, 0) for key in page}
     assert set(live) == {"k0", "k2"}
     assert live["k2"].entry == "f 0 @x"
     assert 23.9 < live["k2"].ttl_ms / 3_600_000 <= 24
@@ -244,9 +246,11 @@ async def test_an_epoch_opens_for_its_fence(pool: asyncpg.Pool):
     fence = await take_lease(pool, 0, "first", 0)
     assert fence is not None
     epoch = await begin_epoch(pool, 0, fence, "a")
-    assert not await confirm_open(pool, 0, fence, epoch)
+    now = (await read_partition(pool, 0)).incarnation
+    assert not await confirm_open(pool, 0, fence, epoch, now)
     assert await enter_epoch(pool, 0, fence, (0, 0), epoch, b"a")
-    assert await confirm_open(pool, 0, fence, epoch)
+    assert not await confirm_open(pool, 0, fence, epoch, "another Postgres")
+    assert await confirm_open(pool, 0, fence, epoch, now)
     row = await read_partition(pool, 0)
     assert (row.state, row.epoch, row.nonce, row.cursor, row.cursor_digest) == ("open", epoch, "a", (epoch, 0), b"a")
     later = await take_lease(pool, 0, "later", 0)
@@ -256,7 +260,7 @@ async def test_an_epoch_opens_for_its_fence(pool: asyncpg.Pool):
     next_epoch = await begin_epoch(pool, 0, later, "b")
     assert next_epoch > epoch
     assert (await read_partition(pool, 0)).state == "closed"
-    assert not await confirm_open(pool, 0, later, epoch)
+    assert not await confirm_open(pool, 0, later, epoch, now)
     assert not await enter_epoch(pool, 0, fence, (epoch, 0), next_epoch, b"b")
     assert not await enter_epoch(pool, 0, later, (epoch, 1), next_epoch, b"b")
     assert not await enter_epoch(pool, 0, later, (epoch, 0), next_epoch + 1, b"b")
@@ -276,11 +280,35 @@ async def test_configuration_versions_have_no_gaps(pool: asyncpg.Pool):
     assert sorted(version for version in versions if isinstance(version, int)) == list(range(1, 21))
 
 
+async def test_nothing_is_configured_in_a_postgres_that_was_not_compared(pool: asyncpg.Pool):
+    """After a start, and where its tables were made anew, Postgres takes no change until a worker says that it may."""
+
+    async def change() -> int:
+        async with pool.acquire() as connection, connection.transaction():
+            return await bump_config_version(connection, 0)
+
+    before = await change()
+    await pool.execute("VACUUM FULL config_versions")
+    row = await read_partition(pool, 0)
+    assert not row.confirmed
+    with pytest.raises(Refusal) as refused:
+        await change()
+    assert refused.value.code == "recovering"
+    fence = await take_lease(pool, 0, "worker", 0)
+    assert fence is not None
+    for wrong in ((fence + 1, row.incarnation), (fence, "another")):
+        await confirm_incarnation(pool, 0, *wrong)
+        assert not (await read_partition(pool, 0)).confirmed
+    await confirm_incarnation(pool, 0, fence, row.incarnation)
+    assert (await read_partition(pool, 0)).confirmed
+    assert await change() == before + 1
+
+
 async def test_recording_doesnt_wait_for_configuration(kept: Record):
     """A long change of configuration doesn't hold up the record."""
     async with kept.pool.acquire() as connection, connection.transaction():
         await bump_config_version(connection, 0)
-        async with asyncio.timeout(2):
+        async with asyncio.timeout(30):
             assert await kept.write(assigned())
 
 

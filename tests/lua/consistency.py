@@ -164,7 +164,7 @@ def _names(everything: dict[str, Any], held: Held) -> None:
     ours = r"w|x|(b|n|d|f|lb|o|g):\d+|l:\d+:[uapx]|lu:\d+:\S+|(c|k|kd|u|r|s):\S+|i:.+"
     for name in everything:
         if not name.startswith(held.prefix):
-            assert re.fullmatch(r"\{p0\}:(gate|outbox|config|w\d+:.*)", name), name
+            assert re.fullmatch(r"\{p0\}:(gate|outbox|config|newest|w\d+:.*)", name), name
             continue
         assert re.fullmatch(ours, name[len(held.prefix) :]), name
     assert held.mine.get("x", {}) == {book.id: number for number, book in held.books.items()}

@@ -33,7 +33,7 @@ async def rebuild(
     await other.put_workspace(**settings)
     for row in books.values():
         await other.projector.book(row)
-    await other.projector.codes(shop.workspace, 0, 1, list(codes.values()))
+    await other.projector.codes(shop.workspace, 0, 1, list(codes.values()), fills_later=True)
     for user, cap in caps.items():
         await other.user(user, cap)
     words: list[str] = []
@@ -48,6 +48,8 @@ async def rebuild(
     for start in range(0, len(words), 3 * AT_ONCE):
         names, run = (keys.gate(0), keys.mend(0)), ["whole", *words[start : start + 3 * AT_ONCE]]
         assert await other.decider.run(0, "redo", names, run) == [0]
+    buckets = [name for name in await other.everything() if name.startswith(f"{shop.caller.prefix}d:")]
+    assert await other.decider.run(0, "fill_pool", [keys.gate(0)], buckets) == [0]
     await other.link.call("DEL", keys.mend(0))
 
 

@@ -16,6 +16,8 @@ from tests.simulation.world import PARTITIONS, PostgresCall, Process, RedisCall,
 ASK_S = 0.25
 FRESH_S = 0.5
 """So old may be what an API knows of an epoch when it answers, where Redis has replicas: as openings wait so long."""
+MAX_AGE_S = 1.0
+"""From a change's beginning to its way into Redis."""
 RECONNECT_S = 0.05
 RECORDED_TRIES = 6
 
@@ -45,14 +47,12 @@ class Api:
         while True:
             asked_at = self._world.now
             try:
-                rows = yield PostgresCall(
-                    "read partitions", lambda pg: [(p, pg.row(p), pg.is_confirmed(p)) for p in PARTITIONS]
-                )
+                rows = yield PostgresCall("read partitions", lambda pg: [(p, pg.row(p)) for p in PARTITIONS])
             except PostgresAway:
                 pass  # both stay as they were: what Redis decides needs no Postgres, until it would be too old
             else:
-                for p, row, confirmed in rows:
-                    if row.state == "open" and confirmed:
+                for p, row in rows:
+                    if row.state == "open":
                         self._known[p] = Known(row.epoch, row.nonce, row.replid, asked_at)
                     else:
                         self._known.pop(p, None)
@@ -139,24 +139,29 @@ class Api:
         return reply
 
     def change(self, p: int, rows: dict[str, Callable[[int], Any]]) -> Work:
-        """A change of configuration: in Postgres first, then in Redis; its version and Postgres's timeline."""
+        """A change of configuration: in Postgres first, then in Redis; its version and Postgres's incarnation."""
         if p not in self._known or self._connection is None or self._connection.broken:
             raise Refused("recovering")
+        epoch, began = self._known[p].epoch, self._world.now
         try:
             changed = yield PostgresCall(
                 f"p{p} change {', '.join(rows)}",
-                lambda pg: (pg.change(p, rows), pg.timeline, {name: pg.state.config[p].get(name) for name in rows}),
+                lambda pg: (pg.change(p, rows), pg.incarnation, {name: pg.state.config[p].get(name) for name in rows}),
             )
         except PostgresAway:
             raise Refused("outcome_unknown") from None
-        version, timeline, written = changed
+        version, incarnation, written = changed
         if version is None:
             raise Refused("recovering")
+        if "changes put late" not in self._world.planted and (
+            p not in self._known or self._known[p].epoch != epoch or self._world.now - began > MAX_AGE_S
+        ):
+            raise Refused("outcome_unknown")
         for name, row in written.items():
             put = scripts.put_row(self._world, name, row)
             yield from self.decide(p, f"put {name} v{version}", lambda text, put=put: put)
         yield from self.decide(p, f"seen {version}", lambda text: scripts.seen(version - 1, version))
-        return version, timeline
+        return version, incarnation
 
 
 class ApiProcess:

@@ -104,10 +104,10 @@ class Clients:
                 rows = self._switch(p, rng.choice(self._codes[p]), active=rng.random() < 0.6)
             api = rng.choice(self._apis)
             try:
-                version, timeline = yield Ask(api.process, "change", api.api.change(p, rows))
+                version, incarnation = yield Ask(api.process, "change", api.api.change(p, rows))
             except (Refused, Gone):
                 continue
-            world.check.acknowledged(p, version, timeline)
+            world.check.acknowledged(p, version, incarnation)
             self._codes[p] += [name for name in rows if name != "book" and name not in self._codes[p]]
 
     def _new_codes(self, p: int, number: int) -> dict[str, Callable[[int], Any]]:

@@ -59,7 +59,8 @@ class Faults:
     def _restarts(self, kinds: list[Kind]) -> list[Kind]:
         """Redis loses its tail again and again, and workers die or stand still over it."""
         self._chance = 1 / 300
-        return [(self._restart_redis, 3), (self._stop, 2), (self._crash, 2), (self._strike_at_the_gate, 3)]
+        single = [(self._restart_under_one_worker, 3), (self._order_a_rebuild, 2)]
+        return [(self._restart_redis, 3), (self._stop, 2), (self._crash, 2), (self._strike_at_the_gate, 3), *single]
 
     def _takeovers(self, kinds: list[Kind]) -> list[Kind]:
         """Leases end early, and who had them doesn't know."""
@@ -161,7 +162,20 @@ class Faults:
         if tries:
             self._world.later(0.003, "", lambda: self._strike_at_the_gate(tries - 1))
 
+    def _order_a_rebuild(self) -> None:
+        """Of one partition, whose epochs go ahead of the other's."""
+        partition = self._world.rng.choice(PARTITIONS)
+        self._note(f"an operator wants p{partition} rebuilt")
+        self._world.postgres.state.partitions[partition].rebuild_ordered = True
+
     # -- Redis, one server
+
+    def _restart_under_one_worker(self) -> None:
+        """One worker stands still over it: the partitions that it keeps are looked after later than others."""
+        worker = self._world.rng.choice([process for process in self._processes if process.name.startswith("worker")])
+        worker.stopped_until = self._world.now + 1 + self._seconds(3)
+        self._note(f"{worker.name} stands still until {worker.stopped_until:.2f}")
+        self._restart_redis()
 
     def _restart_redis(self) -> None:
         server, lost = self._world.current, self._world.rng.randint(0, MOST_LOST)

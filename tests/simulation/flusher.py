@@ -53,12 +53,12 @@ class Flusher:
         That happens where it was restored.
         """
         p = self._partition
-        row, confirmed = yield PostgresCall(f"p{p} read partition", lambda pg: (pg.row(p), pg.is_confirmed(p)))
+        row = yield PostgresCall(f"p{p} read partition", lambda pg: pg.row(p))
         if "worker not stopped by the lease" in self._world.planted:
             self._fence = row.fence
         if row.fence != self._fence:
             raise LeaseLost
-        if opened and not (row.state == "open" and confirmed):
+        if opened and row.state != "open":
             raise Unverified
         self.cursor, self._digest = row.cursor, row.digest
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 BOOK = "book"
 Expected = tuple[int, dict[str, "Row"]]
-"""A Postgres's timeline, and the rows that were acknowledged when a request was sent."""
+"""A Postgres's incarnation, and the rows that were acknowledged when a request was sent."""
 
 
 class Invariants:
@@ -162,7 +162,7 @@ class Invariants:
 
     def expected(self, p: int) -> Expected:
         """What is acknowledged now, for a request that is about to be sent."""
-        return self._world.postgres.timeline, dict(self._acknowledged[p])
+        return self._world.postgres.incarnation, dict(self._acknowledged[p])
 
     def answered(self, p: int, code: str, reply: Reply, expected: Expected) -> None:
         """A client hears a decision, whatever it says."""
@@ -171,8 +171,8 @@ class Invariants:
             raise Violation(f"p{p} answers {reply}")
         if reply.event and reply.outcome in ("ok", "repeated"):
             self.accepted[reply.event.unique] = reply.event
-        timeline, rows = expected
-        if timeline != self._world.postgres.timeline or reply.outcome == "repeated":
+        incarnation, rows = expected
+        if incarnation != self._world.postgres.incarnation or reply.outcome == "repeated":
             return
         for name, found in zip((code, BOOK), reply.went_by, strict=True):
             row = rows.get(name)
@@ -191,9 +191,9 @@ class Invariants:
         """A row is committed."""
         self._rows[p].setdefault(name, []).append(row)
 
-    def acknowledged(self, p: int, version: int, timeline: int) -> None:
+    def acknowledged(self, p: int, version: int, incarnation: int) -> None:
         """A client hears that a change is made."""
-        if timeline != self._world.postgres.timeline:
+        if incarnation != self._world.postgres.incarnation:
             return
         for name, rows in self._rows[p].items():
             for row in rows:

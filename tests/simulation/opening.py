@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tests.simulation import scripts
 from tests.simulation.errors import AnchorLost, Broken, Fenced, LeaseLost, OutboxGap
 from tests.simulation.events import Event
-from tests.simulation.postgres_model import Postgres, Row
+from tests.simulation.postgres_model import Partition, Postgres, Row
 from tests.simulation.redis_model import READ_ONLY, Connection, Server, Text, View
 from tests.simulation.world import PostgresCall, RedisCall, Sleep, Work, World
 
@@ -28,8 +28,8 @@ class Opening:
     2. Fence Redis, and wait until all processes know.
     3. Ask the mark how far an earlier mending came; without one, record what the outbox holds up to the fence.
     4. Where the anchor is not in it: a true prefix has the recorded events after its last one applied again; anything
-       else is set aside, cleared and rebuilt whole. So is what was opened under a Postgres that was restored since, and
-       what an operator says.
+       else is set aside, cleared and rebuilt whole. So is one with configuration that a restored Postgres doesn't know,
+       and what an operator says.
     5. After mending, append an entry that says so and let the cursor go to that one: the fence's own entry would be
        found, too, where the mending is lost again. Then take the mark away.
        Apply the configuration that this Redis has not seen.
@@ -45,7 +45,6 @@ class Opening:
         """The text of the new epoch's scripts. Raises LeaseLost, Fenced, Broken, OutboxGap."""
         world, p, nonce = self._world, self._partition, self._world.unique()
         replid = yield RedisCall(self._connection, "INFO replication", lambda s: s.replid if s.replicated else 0)
-        row, timeline = yield from self._ask("read partition", lambda pg: (pg.row(p), pg.timeline))
         epoch = yield from self._ask("begin epoch", lambda pg: pg.begin_epoch(p, self._fence, nonce, replid))
         if epoch is None:
             raise LeaseLost
@@ -56,13 +55,14 @@ class Opening:
         yield from self._must("load mending", scripts.load(world, self._closed, p))
         if "scripts loaded before the mend" in world.planted:
             yield from self._must("load hot", scripts.load(world, hot, p))
-        yield from self._mend(epoch, nonce, timeline, whole=row.rebuild_ordered)
+        row, incarnation = yield from self._ask("read partition", lambda pg: (pg.row(p), pg.incarnation))
+        yield from self._mend(epoch, nonce, row)
         yield from self._run("unmark", scripts.put_mark(None))
         if "configuration not re-applied" not in world.planted:
             yield from self._configure()
         if "scripts loaded before the mend" not in world.planted:
             yield from self._must("load hot", scripts.load(world, hot, p))
-        confirmed = yield from self._ask("confirm open", lambda pg: pg.confirm_open(p, self._fence, epoch, timeline))
+        confirmed = yield from self._ask("confirm open", lambda pg: pg.confirm_open(p, self._fence, epoch, incarnation))
         if not confirmed:
             raise LeaseLost
         opened = scripts.move_gate(world, p, (epoch, "closed"), (epoch, "open"), replid)
@@ -71,13 +71,13 @@ class Opening:
 
     # -- which way
 
-    def _mend(self, epoch: int, nonce: int, timeline: int, *, whole: bool) -> Work:
-        p = self._partition
-        mark, lineage = yield RedisCall(
-            self._connection, f"p{p} GET mend, lineage", lambda s: (s.get(p, "mend"), s.get(p, "lineage"))
+    def _mend(self, epoch: int, nonce: int, row: Partition) -> Work:
+        p, whole = self._partition, row.rebuild_ordered
+        mark, newest = yield RedisCall(
+            self._connection, f"p{p} GET mend, newest", lambda s: (s.get(p, "mend"), s.get(p, "newest") or 0)
         )
-        if lineage != timeline and "postgres restored unseen" not in self._world.planted:
-            whole = True  # its configuration may be one that a restored Postgres never had
+        if newest > row.config_version and "postgres restored unseen" not in self._world.planted:
+            whole = True
         if "mark not asked first" in self._world.planted:
             mark = None
         after: Event | None = None
@@ -96,7 +96,7 @@ class Opening:
         else:
             yield from self._configure()
             yield from self._redo(after.id, mark=True)
-        yield from self._enter(epoch, nonce, timeline)
+        yield from self._enter(epoch, nonce)
 
     def _prefix(self, epoch: int) -> Work:
         """The last event of this Redis, where the record has that very event: then it is a true prefix. Else None."""
@@ -128,7 +128,7 @@ class Opening:
             yield from self._ask("set aside", lambda pg: pg.set_aside(p, aside))
         yield from self._run("mark whole", scripts.put_mark("whole"))
         names = yield RedisCall(self._connection, "SCAN", lambda s: s.names(p))
-        kept = ("gate", "outbox", "mend", "lineage")
+        kept = ("gate", "outbox", "mend")
         found = [(kind, name) for _, kind, name in names if kind not in kept]
         for start in range(0, len(found), KEYS_A_RUN):
             yield from self._run("clear", scripts.clear(found[start : start + KEYS_A_RUN]))
@@ -140,7 +140,7 @@ class Opening:
         """The changes that this Redis has not seen."""
         p = self._partition
         reply = yield from self._run("last seen", scripts.seen(0, 0))
-        yield from project(self._world, self._connection, self._closed, p, reply.value)
+        yield from project(self._world, self._connection, self._closed, p, reply.value[0])
 
     def _redo(self, after: tuple[int, int], *, mark: bool) -> Work:
         p = self._partition
@@ -149,12 +149,12 @@ class Opening:
             run = events[start : start + EVENTS_A_RUN]
             yield from self._run(f"redo to {run[-1].epoch}-{run[-1].seq}", scripts.redo(self._world, run, mark=mark))
 
-    def _enter(self, epoch: int, nonce: int, timeline: int) -> Work:
+    def _enter(self, epoch: int, nonce: int) -> Work:
         """Let the cursor go to the new epoch: only a Redis that is whole may be followed."""
         p, at_fence = self._partition, "cursor enters at the fence" in self._world.planted
         last = Event(p, "O", epoch, 0, nonce)
         if not at_fence:
-            reply = yield from self._run("mended", scripts.mended(epoch, nonce, timeline))
+            reply = yield from self._run("mended", scripts.mended(epoch, nonce))
             last = reply.event
         row = yield from self._ask("read partition", lambda pg: pg.row(p))
         if row.cursor[0] == epoch:

@@ -22,6 +22,7 @@ HOLES = (
     "epochs not asked for again",
     "recorded judged by the tail",
     "postgres restored unseen",
+    "changes put late",
     "fences from a sequence",
     "mark not asked first",
     "cursor enters at the fence",

@@ -33,8 +33,8 @@ class Partition:
     fence: int = 0
     holder: str = ""
     lease_until: float = 0.0
-    timeline: int = 0
-    """Of the Postgres that this row was last confirmed in: a restored one is another."""
+    incarnation: int = 0
+    """Of the Postgres in which a worker has seen that Redis is not ahead: a restored one is another."""
     rebuild_ordered: bool = False
     config_version: int = 0
 
@@ -59,13 +59,13 @@ class Postgres:
 
     def __init__(self, world: World, partitions: Sequence[int]) -> None:
         self._world = world
-        self.timeline = 1
+        self.incarnation = 1
         self.clock_skew = 0.0
         self.away_until = 0.0
         self.backups: list[State] = []
         self.state = State(0.0)
         for p in partitions:
-            self.state.partitions[p] = Partition(timeline=1)
+            self.state.partitions[p] = Partition(incarnation=1)
             self.state.facts[p] = []
             self.state.config[p] = {}
         self.folded = {p: Folded() for p in partitions}
@@ -82,10 +82,10 @@ class Postgres:
         return copy.copy(self.state.partitions[p])
 
     def is_confirmed(self, p: int) -> bool:
-        """Whether this is the Postgres in which the partition was opened, and not one restored since."""
+        """Whether this is the Postgres that was compared with Redis, and not one restored since."""
         if "postgres restored unseen" in self._world.planted:
             return True
-        return self.state.partitions[p].timeline == self.timeline
+        return self.state.partitions[p].incarnation == self.incarnation
 
     def fact(self, p: int, event_id: Id) -> Event | None:
         """The event that the record has under this id."""
@@ -154,15 +154,21 @@ class Postgres:
         row.cursor, row.digest = mended.id, mended
         return True
 
-    def confirm_open(self, p: int, fence: int, epoch: int, timeline: int) -> bool:
+    def confirm_open(self, p: int, fence: int, epoch: int, incarnation: int) -> bool:
         """Say that the epoch's Redis may decide; False, too, where this is not the Postgres that it was mended from."""
         row = self.state.partitions[p]
         if row.fence != fence or row.epoch != epoch or row.cursor[0] != epoch:
             return False
-        if timeline != self.timeline and "postgres restored unseen" not in self._world.planted:
+        if incarnation != self.incarnation and "postgres restored unseen" not in self._world.planted:
             return False
-        row.state, row.rebuild_ordered, row.timeline = "open", False, self.timeline
+        row.state, row.rebuild_ordered, row.incarnation = "open", False, self.incarnation
         return True
+
+    def confirm_incarnation(self, p: int, fence: int, incarnation: int) -> None:
+        """Say that Redis is not ahead of this Postgres."""
+        row = self.state.partitions[p]
+        if row.fence == fence and incarnation == self.incarnation:
+            row.incarnation = incarnation
 
     # -- facts
 
@@ -228,7 +234,7 @@ class Postgres:
         listed = self.state.aside - backup.aside
         self.state = backup
         self.backups = [one for one in self.backups if one.at < backup.at]
-        self.timeline += 1
+        self.incarnation += 1
         before = self.recorded
         self._world.check.forget_attempts()
         self.recorded = {p: set() for p in self.state.facts}

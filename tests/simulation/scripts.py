@@ -184,6 +184,7 @@ def put_row(world: World, name: str, row: Code | Book) -> Callable[[View], Reply
             view.put("pool", "", view.get("pool", default=frozenset()) | {name})
         if found is not None and found.version >= row.version:
             return Reply(OK)
+        view.put("newest", "", max(row.version, view.get("newest", default=0)))
         view.put(kind, "" if kind == "book" else name, row)
         if kind == "code" and "free pool refilled without asking the directory" not in world.planted:
             settle(view, name)
@@ -193,14 +194,15 @@ def put_row(world: World, name: str, row: Code | Book) -> Callable[[View], Reply
 
 
 def seen(after: int, version: int) -> Callable[[View], Reply]:
-    """Remember that every change up to a version is here, where every one up to `after` is."""
+    """Remember that every change up to a version is here, where every one up to `after` is. The last such version, and
+    the newest that anything is of."""
 
     def script(view: View) -> Reply:
         last = view.get("config", default=0)
         if after <= last < version:
             last = version
             view.put("config", "", last)
-        return Reply(OK, None, last)
+        return Reply(OK, None, (last, max(last, view.get("newest", default=0))))
 
     return script
 
@@ -232,13 +234,11 @@ def clear(names: Sequence[tuple[str, str]]) -> Callable[[View], Reply]:
     return script
 
 
-def mended(epoch: int, nonce: int, timeline: int) -> Callable[[View], Reply]:
-    """Append what the cursor will enter at: who finds it finds all that was mended before it. And say from which
-    Postgres that was."""
+def mended(epoch: int, nonce: int) -> Callable[[View], Reply]:
+    """Append what the cursor will enter at: who finds it finds all that was mended before it."""
 
     def script(view: View) -> Reply:
         written = view.append(epoch, Event(view.partition, "M", epoch, 0, nonce))
-        view.put("lineage", "", timeline)
         return Reply(OK, written) if written else Reply(RECOVERING)
 
     return script

@@ -21,7 +21,9 @@ from tests.simulation.world import PARTITIONS, PostgresCall, Process, RedisCall,
 LEASE_S = 2.0
 RENEW_S = LEASE_S / 4
 LOOK_S = 0.25
-CATCH_UP_S = 1.0
+CATCH_UP_S = 0.5
+COMPARE_AFTER_S = 1.3
+"""More than a change may take on its way to Redis (MAX_AGE_S)."""
 RETRY_S = 0.3
 ALARM_S = 1.5
 
@@ -62,20 +64,22 @@ class Keeper:
             [
                 ("flush", flusher.run()),
                 ("watch", self._watch(connection, text)),
-                ("catch up", self._catch_up(connection, text)),
+                ("obey", self._obey()),
+                ("catch up", self._catch_up(connection, text, fence)),
             ]
         )
 
     def _open(self, connection: Connection, flusher: Flusher, fence: int) -> Work:
         """The scripts of the epoch that is open, opening a new one only where there is something to do."""
         p = self._partition
-        row, confirmed = yield PostgresCall(f"p{p} read partition", lambda pg: (pg.row(p), pg.is_confirmed(p)))
+        row = yield PostgresCall(f"p{p} read partition", lambda pg: pg.row(p))
         text = scripts.compose(self._world, "hot", p, row.epoch, row.nonce, row.replid)
-        if row.state == "open" and confirmed and not row.rebuild_ordered:
+        if row.state == "open" and not row.rebuild_ordered:
             try:
                 yield from self._look(connection, text)
                 yield from flusher.start()
                 yield from flusher.step()
+                yield from self._compare(connection, text)
             except (Unverified, AnchorLost):
                 pass
             else:
@@ -92,6 +96,17 @@ class Keeper:
                 continue
             if not ours and "worker not stopped by the lease" not in self._world.planted:
                 raise LeaseLost
+
+    def _obey(self) -> Work:
+        p = self._partition
+        while True:
+            yield Sleep(RENEW_S)
+            try:
+                ordered = yield PostgresCall(f"p{p} ordered?", lambda pg: pg.row(p).rebuild_ordered)
+            except PostgresAway:
+                continue
+            if ordered:
+                raise Unverified
 
     def _watch(self, connection: Connection, text: Text) -> Work:
         while True:
@@ -114,17 +129,36 @@ class Keeper:
             if (yield RedisCall(connection, f"p{p} gate open again", moved)) != scripts.OK:
                 raise Fenced
 
-    def _catch_up(self, connection: Connection, text: Text) -> Work:
-        """Project what was missing a second ago already."""
-        p, missing = self._partition, 0
+    def _compare(self, connection: Connection, text: Text) -> Work:
+        """The last version of which all is in Redis, Postgres's last, and which Postgres, where that is not confirmed.
+        Raises AnchorLost where Redis is ahead."""
+        p = self._partition
+        reply = yield from run(self._world, connection, text, p, "versions", scripts.seen(0, 0))
+        seen, newest = reply.value
+        version, incarnation, confirmed = yield PostgresCall(
+            f"p{p} config version", lambda pg: (pg.row(p).config_version, pg.incarnation, pg.is_confirmed(p))
+        )
+        if newest > version and "postgres restored unseen" not in self._world.planted:
+            raise AnchorLost
+        return seen, version, None if confirmed else incarnation
+
+    def _catch_up(self, connection: Connection, text: Text, fence: int) -> Work:
+        """Project what was missing a second ago already; confirm a new Postgres after a while."""
+        p, missing, new, since = self._partition, 0, None, 0.0
         while True:
             yield Sleep(CATCH_UP_S)
             try:
-                wanted = yield PostgresCall(f"p{p} config version", lambda pg: pg.row(p).config_version)
-                reply = yield from run(self._world, connection, text, p, "last seen", scripts.seen(0, 0))
-                if reply.value < missing:
-                    yield from project(self._world, connection, text, p, reply.value)
-                missing = wanted
+                seen, version, incarnation = yield from self._compare(connection, text)
+                if seen < missing:
+                    yield from project(self._world, connection, text, p, seen)
+                missing = version
+                if incarnation != new:
+                    new, since = incarnation, self._world.now
+                elif incarnation is not None and self._world.now - since > COMPARE_AFTER_S:
+                    yield PostgresCall(
+                        f"p{p} confirm incarnation",
+                        lambda pg, incarnation=incarnation: pg.confirm_incarnation(p, fence, incarnation),
+                    )
             except PostgresAway:
                 continue
 
