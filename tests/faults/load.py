@@ -12,7 +12,7 @@ import httpx
 
 from tests.service_fixture import Service, new_code, ok
 
-PATIENCE_S = 40.0
+PATIENCE_S = 120.0
 BUYERS = 4
 _PAUSE_S = 0.02
 

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from service.record.codes import add_codes
 from service.record.users import patch_user
 from service.record.workspaces import read_workspace, workspace_named
 from tests.faults.load import Load, recorded, views, wait
-from tests.running import Run
+from tests.running import Run, data_folder
 from tests.servers import free_port
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 
@@ -54,8 +53,8 @@ class Box:
 @pytest.fixture(scope="module")
 def box() -> Iterator[Box]:
     """The service that is hurt here; each test leaves it whole."""
-    with tempfile.TemporaryDirectory(prefix="scrip-tests-", ignore_cleanup_errors=True) as folder:
-        box = Box(Path(folder))
+    with data_folder() as folder:
+        box = Box(folder)
         yield box
         box.end()
 
@@ -263,7 +262,7 @@ async def test_the_api_is_killed_while_uploading(box: Box) -> None:
     service, book = box.service, box.service.book()
     codes = [new_code() for _ in range(30_000)]
     path, headers = f"/v1/books/{book}/codes", {"Content-Type": "text/plain"}
-    stats_client = httpx.Client(base_url=service.run.url, headers={"Authorization": "Bearer demo_manage"})
+    stats_client = httpx.Client(base_url=service.run.url, headers={"Authorization": "Bearer demo_manage"}, timeout=30)
 
     def lines() -> Iterator[bytes]:
         for start in range(0, len(codes), 1000):

@@ -1,7 +1,6 @@
 """A Postgres and a Valkey of our own for the whole run, and an empty database where one is wanted."""
 
 import os
-import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -19,17 +18,26 @@ from service.embedded.valkey import Valkey
 from service.record.migrations import migrate
 from tests.integration.flush_fixtures import make_flusher, shop
 from tests.integration.record_fixtures import kept, pool
+from tests.running import data_folder
 
 __all__ = ["kept", "make_flusher", "pool", "shop"]  # fixtures of several files, for pytest to find here
 
 _numbers = count(1)
+_LONG = "schemathesis erasing opening_steps doctor run fitness rebuild_command keep_free refusals record flush".split()
+"""The files that take long, the longest first: side by side, nobody waits for one that was begun last."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long files first; within a file the order stays."""
+    rank = {f"test_{name}": place for place, name in enumerate(_LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session")
 def data_dir() -> Iterator[Path]:
-    """The servers' data. Not in pytest's folder, which every run of it closes to other accounts."""
-    with tempfile.TemporaryDirectory(prefix="scrip-tests-", ignore_cleanup_errors=True) as folder:
-        yield Path(folder)
+    """The servers' data."""
+    with data_folder() as folder:
+        yield folder
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -54,16 +62,20 @@ async def template(postgres_url: str) -> str:
     return "template_scrip"
 
 
-@pytest.fixture
-def new_database(postgres_url: str) -> Callable[..., Awaitable[str]]:
-    """Make a database (`await new_database()`), empty or a copy of a template; its address."""
+@pytest_asyncio.fixture
+async def new_database(postgres_url: str) -> AsyncIterator[Callable[..., Awaitable[str]]]:
+    """Make a database (`await new_database()`), empty or a copy of a template; its address. It goes with the test."""
+    names: list[str] = []
 
     async def make(template: str = "template1") -> str:
         name = f"test_{next(_numbers)}"
-        await _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY FILE_COPY")
+        names.append(name)
+        await _execute(postgres_url, f"CREATE DATABASE {name} TEMPLATE {template} STRATEGY WAL_LOG")
         return _at(postgres_url, name)
 
-    return make
+    yield make
+    for name in names:
+        await _execute(postgres_url, f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
 @pytest_asyncio.fixture

@@ -1,39 +1,20 @@
 """Configuration over HTTP: what is answered is in Postgres and in Redis, and what is refused names why."""
 
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 
-from tests.servers import free_port
-
-_READY_S = 30.0
+from tests.service_fixture import Service
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a whole Scrip with servers of its own."""
-    folder: Path = tmp_path_factory.mktemp("scrip")
-    env = {"SCRIP_PORT": str(free_port()), "SCRIP_DATA_DIR": str(folder), "PATH": "/usr/bin:/bin"}
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([sys.executable, "-m", "service", "run"], env=env, stdout=log, stderr=log)
-    try:
-        deadline = time.monotonic() + _READY_S
-        while not (folder / "run.json").exists():
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        yield json.loads((folder / "run.json").read_text())["url"]
-    finally:
-        process.terminate()
-        process.wait(30)
+def url(service: Service) -> str:
+    """The service's address."""
+    return service.run.url
 
 
 @pytest.fixture(scope="module")
@@ -157,12 +138,14 @@ def test_scopes(url: str, manage: httpx.Client, checkout: httpx.Client, operate:
         refused(client.get(f"/v1/books/{book['bookId']}"), 403, "forbidden")
         refused(client.post("/v1/books", json={"name": "x"}), 403, "forbidden")
     refused(manage.get("/v1/keys"), 403, "forbidden")
-    refused(httpx.get(f"{url}/v1/books"), 401, "unauthenticated")
+    refused(httpx.get(f"{url}/v1/books", timeout=30), 401, "unauthenticated")
     rival = {"Authorization": "Bearer rival_manage"}
     for path in (f"/v1/books/{book['bookId']}", f"/v1/books/{uuid4()}", "/v1/books/x"):
-        refused(httpx.get(url + path, headers=rival), 404, "book_not_found")
+        refused(httpx.get(url + path, headers=rival, timeout=30), 404, "book_not_found")
     refused(
-        httpx.post(f"{url}/v1/books/{book['bookId']}/codes", json={"codes": []}, headers=rival), 404, "book_not_found"
+        httpx.post(f"{url}/v1/books/{book['bookId']}/codes", json={"codes": []}, headers=rival, timeout=30),
+        404,
+        "book_not_found",
     )
 
 
@@ -354,11 +337,11 @@ def test_keys(url: str, operate: httpx.Client) -> None:
     assert key["prefix"].startswith("scrip_live_")
     assert operate.post("/v1/keys", json=body, headers=headers).json() == key | {"secret": None}
     own = {"Authorization": f"Bearer {secret}"}
-    assert httpx.get(f"{url}/v1/books", headers=own).status_code == 200
+    assert httpx.get(f"{url}/v1/books", headers=own, timeout=30).status_code == 200
     listed = [item for item in operate.get("/v1/keys").json()["items"] if item["keyId"] == key["keyId"]]
     assert [item | {"lastUsedAt": None} for item in listed] == [key]
     assert operate.delete(f"/v1/keys/{key['keyId']}").status_code == 204
-    refused(httpx.get(f"{url}/v1/books", headers=own), 401, "unauthenticated")
+    refused(httpx.get(f"{url}/v1/books", headers=own, timeout=30), 401, "unauthenticated")
     refused(operate.delete(f"/v1/keys/{key['keyId']}"), 404, "not_found")
     for bad in (
         {"scopes": []},
@@ -371,7 +354,7 @@ def test_keys(url: str, operate: httpx.Client) -> None:
 
 def test_the_document_describes_bodies_and_queries(url: str) -> None:
     """Every POST and PATCH names its body's schema with an example, and what it refuses as problems."""
-    document = httpx.get(f"{url}/schema/openapi.json").json()
+    document = httpx.get(f"{url}/schema/openapi.json", timeout=30).json()
     assert {"CreateBook", "PatchBook", "Book", "Uploaded", "Job", "Problem"} <= set(document["components"]["schemas"])
     for path in ("/v1/books", "/v1/books/{bookId}/codes", "/v1/users", "/v1/keys"):
         content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]

@@ -109,15 +109,8 @@ async def erase(place: Place, left: int = -1) -> None:
 
 async def traces(place: Place, user: str) -> list[str]:
     """Where something still names the user: keys of Redis but the outbox, and tables."""
-    found = []
-    async for name in place.redis.scan_iter():
-        if name.endswith(b":outbox"):
-            continue
-        kind: Any = await place.redis.type(name)
-        read = {b"string": "GET", b"hash": "HGETALL", b"set": "SMEMBERS"}.get(kind)
-        value = await (place.redis.execute_command(read, name) if read else place.redis.zrange(name, 0, -1))
-        if user in f"{name!r} {value!r}":
-            found.append(name.decode())
+    held = await place.values()
+    found = [name.decode() for name, value in held.items() if user in f"{name!r} {value!r}"]
     for table in TABLES:
         rows = await place.pool.fetch(f"SELECT row_to_json({table})::text AS row FROM {table}")
         found += [table for row in rows if user in row["row"]]

@@ -14,11 +14,11 @@ from service.hot.connection import Link
 from service.record.pool import UnfitDatabase, connect
 from tests.integration.test_connection import echo, serving
 from tests.servers import VALKEY, started
-from tests.service_fixture import Service, new_code, ok, refused, until
+from tests.service_fixture import PATIENCE_S, Service, new_code, ok, refused, until
 
 
 async def _until_connected(link: Link, connected: bool = True) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while link.connected != connected:  # noqa: ASYNC110, what is waited for is in a server
             await asyncio.sleep(0.02)
 
@@ -38,7 +38,7 @@ async def test_a_server_that_becomes_unfit(tmp_path: Path, command: tuple[str, .
         assert link.connected
         client.execute_command(*command)
         sent, replies = 0, list[Any]()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while link.connected:
                 link.send(replies.append, "ECHO", "x")
                 sent += 1
@@ -166,7 +166,7 @@ async def test_a_postgres_that_becomes_unfit(shop: tuple[Service, Any, list[str]
         await service.fetch(f"ALTER SYSTEM SET full_page_writes = {value}")
         await service.fetch("SELECT pg_reload_conf()")
         until_set = "SELECT FROM pg_settings WHERE name = 'full_page_writes' AND setting = $1"
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             while not await service.fetch(until_set, value):  # noqa: ASYNC110, what is waited for is in a server
                 await asyncio.sleep(0.02)
         ours = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'scrip-%'"

@@ -258,7 +258,9 @@ def test_exactly_so_many(service: Service) -> None:
     answers: list[httpx.Response] = []
 
     def buy() -> None:
-        with httpx.Client(base_url=service.run.url, headers={"Authorization": "Bearer demo_checkout"}) as client:
+        with httpx.Client(
+            base_url=service.run.url, headers={"Authorization": "Bearer demo_checkout"}, timeout=30
+        ) as client:
             answers.append(
                 client.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id(), "orderId": new_id("order")})
             )

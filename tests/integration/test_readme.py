@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.running import Run
+from tests.running import Run, data_folder
 from tests.servers import free_port
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
@@ -24,16 +24,17 @@ def matches(said: Any, seen: Any) -> bool:
     return said == seen
 
 
-def test_the_lines_of_the_readme_give_what_it_says(tmp_path: Path) -> None:
+def test_the_lines_of_the_readme_give_what_it_says() -> None:
     """On a fresh service, README's curl lines answer what README shows, in its order."""
-    run = Run(tmp_path / "data", free_port()).until_ready()
-    try:
-        examples = EXAMPLE.findall(README)
-        assert len(examples) == 4
-        for command, said in examples:
-            line = command.replace("http://127.0.0.1:8000", run.url)
-            answer = subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=30)
-            seen = json.loads(answer.stdout)
-            assert matches(json.loads(said), seen), seen
-    finally:
-        assert run.end() == 0
+    with data_folder() as folder:
+        run = Run(folder / "data", free_port()).until_ready()
+        try:
+            examples = EXAMPLE.findall(README)
+            assert len(examples) == 4
+            for command, said in examples:
+                line = command.replace("http://127.0.0.1:8000", run.url)
+                answer = subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=30)
+                seen = json.loads(answer.stdout)
+                assert matches(json.loads(said), seen), seen
+        finally:
+            assert run.end() == 0

@@ -3,7 +3,6 @@
 import json
 import re
 import socket
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +18,7 @@ from service.domain.outcomes import BY_CODE
 from tests.integration.nonsense_table import NONSENSE
 from tests.integration.refusals_table import CASES, HOT, Case, Place, filled, make_place
 from tests.integration.requests_table import REQUESTS
-from tests.running import Run
+from tests.running import Run, data_folder
 from tests.servers import free_port
 from tests.service_fixture import Service, new_id, ok, refused, until
 
@@ -104,8 +103,8 @@ class Stage:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage() -> Any:
     """A service that does nothing but refuse."""
-    with tempfile.TemporaryDirectory(prefix="scrip-tests-", ignore_cleanup_errors=True) as folder:
-        run = Run(Path(folder) / "data", free_port())
+    with data_folder() as folder:
+        run = Run(folder / "data", free_port())
         service = Service(run)
         try:
             run.until_ready()

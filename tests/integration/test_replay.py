@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
@@ -14,22 +13,21 @@ from click.testing import CliRunner, Result
 
 from service.replay import client, expect
 from service.replay.command import replay
-from tests.running import Run
+from tests.running import Run, data_folder
+from tests.servers import free_port
 from tests.unit.test_replay import ODD_ORDERS
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run() -> Iterator[Run]:
     """A service of our own."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    run = Run(tmp_path_factory.mktemp("replay") / "data", port)
-    try:
-        yield run.until_ready()
-    finally:
-        if run.process.poll() is None:
-            run.end(signal.SIGTERM)
+    with data_folder() as folder:
+        run = Run(folder / "data", free_port())
+        try:
+            yield run.until_ready()
+        finally:
+            if run.process.poll() is None:
+                run.end(signal.SIGTERM)
 
 
 @pytest.fixture

@@ -12,17 +12,24 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.running import PATIENCE_S, Run
+from tests.running import PATIENCE_S, Run, data_folder
 from tests.servers import free_port
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Callable[..., Run]]:
+def folder() -> Iterator[Path]:
+    """Where `data` is; nothing else is there."""
+    with data_folder() as folder:
+        yield folder
+
+
+@pytest.fixture
+def start(folder: Path) -> Iterator[Callable[..., Run]]:
     runs: list[Run] = []
     usual_port = free_port()
 
     def start(port: int = usual_port) -> Run:
-        runs.append(Run(tmp_path / "data", port))
+        runs.append(Run(folder / "data", port))
         return runs[-1]
 
     yield start
@@ -110,7 +117,7 @@ def test_killed_itself(start: Callable[..., Run]) -> None:
     start().until_ready()
 
 
-def test_port_in_use(start: Callable[..., Run], tmp_path: Path) -> None:
+def test_port_in_use(start: Callable[..., Run], folder: Path) -> None:
     """A port in use is said in one line, before anything is started."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -118,7 +125,7 @@ def test_port_in_use(start: Callable[..., Run], tmp_path: Path) -> None:
 
     assert f"127.0.0.1:{port}" in refusal
     assert "SCRIP_PORT" in refusal
-    assert not (tmp_path / "data" / "postgres").exists()
+    assert not (folder / "data" / "postgres").exists()
 
 
 def test_second_run(start: Callable[..., Run]) -> None:
@@ -133,16 +140,16 @@ def test_second_run(start: Callable[..., Run]) -> None:
     assert first.ready()
 
 
-def test_folder_is_a_file(start: Callable[..., Run], tmp_path: Path) -> None:
+def test_folder_is_a_file(start: Callable[..., Run], folder: Path) -> None:
     """A data folder that can't be used is named."""
-    (tmp_path / "data").write_text("")
+    (folder / "data").write_text("")
 
-    assert str(tmp_path / "data") in start().refusal()
+    assert str(folder / "data") in start().refusal()
 
 
-def test_broken_postgres(start: Callable[..., Run], tmp_path: Path) -> None:
+def test_broken_postgres(start: Callable[..., Run], folder: Path) -> None:
     """A broken Postgres folder is named and left as it is."""
-    marker = tmp_path / "data" / "postgres" / "PG_VERSION"
+    marker = folder / "data" / "postgres" / "PG_VERSION"
     marker.parent.mkdir(parents=True)
     marker.write_bytes(b"\xffgarbage")
 
@@ -150,21 +157,21 @@ def test_broken_postgres(start: Callable[..., Run], tmp_path: Path) -> None:
     assert marker.read_bytes() == b"\xffgarbage"
 
 
-def test_broken_valkey(start: Callable[..., Run], tmp_path: Path) -> None:
+def test_broken_valkey(start: Callable[..., Run], folder: Path) -> None:
     """A broken log of Valkey is named with what Valkey says about it, and nothing is left running."""
-    folder = tmp_path / "data" / "valkey" / "appendonlydir"
-    folder.mkdir(parents=True)
-    (folder / "appendonly.aof.manifest").write_text("file appendonly.aof.1.incr.aof seq 1 type i\n")
-    (folder / "appendonly.aof.1.incr.aof").write_text("garbage\n")
+    logs = folder / "data" / "valkey" / "appendonlydir"
+    logs.mkdir(parents=True)
+    (logs / "appendonly.aof.manifest").write_text("file appendonly.aof.1.incr.aof seq 1 type i\n")
+    (logs / "appendonly.aof.1.incr.aof").write_text("garbage\n")
 
     refusal = start().refusal()
 
-    assert str(folder.parent) in refusal
+    assert str(logs.parent) in refusal
     assert "Bad file format" in refusal
     assert not [
         process
         for process in psutil.process_iter(["cmdline"])
-        if str(tmp_path) in " ".join(process.info["cmdline"] or [])
+        if str(folder) in " ".join(process.info["cmdline"] or [])
     ]
 
 

@@ -9,19 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import Run
+from tests.running import Run, data_folder
 from tests.schemathesis.run import Told, fuzz
 from tests.servers import free_port
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run() -> Iterator[Run]:
     """A service of its own: what is made up changes settings too."""
-    run = Run(tmp_path_factory.mktemp("schemathesis") / "data", free_port())
-    try:
-        yield run.until_ready()
-    finally:
-        run.end(signal.SIGTERM)
+    with data_folder() as folder:
+        run = Run(folder / "data", free_port())
+        try:
+            yield run.until_ready()
+        finally:
+            run.end(signal.SIGTERM)
 
 
 def _found_nothing(run: Run, told: Told, least_cases: int) -> None:
