@@ -44,7 +44,8 @@ class Barrage:
 
     def __init__(self, url: str, api_key: str) -> None:
         parts = urlsplit(url)
-        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or 80
+        self._tls = True if parts.scheme == "https" else None
+        self._host, self._port = parts.hostname or "127.0.0.1", parts.port or (443 if self._tls else 80)
         self._headers = f"Host: {self._host}\r\nAuthorization: Bearer {api_key}\r\nContent-Type: application/json\r\n"
         self._links: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
         self._used_at = 0.0
@@ -77,8 +78,8 @@ class Barrage:
             self.close()
         more = wanted - len(self._links)
         if more > 0:
-            new = await asyncio.gather(*(asyncio.open_connection(self._host, self._port) for _ in range(more)))
-            self._links += new
+            links = (asyncio.open_connection(self._host, self._port, ssl=self._tls) for _ in range(more))
+            self._links += await asyncio.gather(*links)
             self._used_at = time.monotonic()
 
     def _packed(self, ask: Ask) -> bytes:

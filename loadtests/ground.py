@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, NamedTuple
 from uuid import uuid4
 
@@ -32,9 +32,13 @@ class Ground:
         made = await self.barrage.one("POST", "/v1/books", {"name": "Race"} | said)
         book_id = made.body["bookId"]
         if listed := list(codes):
-            told = await self.barrage.one("POST", f"/v1/books/{book_id}/codes", {"codes": listed})
-            assert told.body["added"] == len(listed), told.body
+            await self.add(book_id, listed)
         return book_id
+
+    async def add(self, book_id: str, codes: list[str]) -> None:
+        """New codes of a book."""
+        told = await self.barrage.one("POST", f"/v1/books/{book_id}/codes", {"codes": codes})
+        assert told.body["added"] == len(codes), told.body
 
     async def fire(self, ask: Callable[[int], Ask]) -> list[Answer]:
         """As many requests as there should be, numbered from 0."""
@@ -54,7 +58,11 @@ class Ground:
 
     async def listed(self, path: str) -> list[dict[str, Any]]:
         """All items of a list out of Postgres, once it has everything that was answered before."""
-        items: list[dict[str, Any]] = []
+        return [item async for page in self.pages(path) for item in page]
+
+    async def pages(self, path: str) -> AsyncIterator[list[dict[str, Any]]]:
+        """A list out of Postgres, a thousand items at a time, once it has everything that was answered before.
+        TimeoutError where that takes too long."""
         cursor, deadline = "", time.monotonic() + RECORDED_S
         while True:
             joint = "&" if "?" in path else "?"
@@ -64,9 +72,9 @@ class Ground:
                     raise TimeoutError(f"{path} isn't recorded after {RECORDED_S:.0f} s")
                 await asyncio.sleep(0.1)
                 continue
-            items += page.body["items"]
+            yield page.body["items"]
             if page.body["nextCursor"] is None:
-                return items
+                return
             cursor = f"&cursor={page.body['nextCursor']}"
 
     async def redeemed(self, book_id: str, answers: Iterable[Answer]) -> Counts:

@@ -5,20 +5,16 @@ moment, so that should be a workspace for tests. It prints a table, and fails wh
 
 import argparse
 import asyncio
-import signal
 import sys
-import tempfile
 from collections import Counter
-from pathlib import Path
 
 from rich.console import Console
 from rich.progress import track
 
 from loadtests.barrage import Barrage
 from loadtests.ground import Counts, Ground
+from loadtests.own import own_service
 from loadtests.rounds import RACES
-from tests.running import Run
-from tests.servers import free_port
 
 
 def text(counts: Counts) -> str:
@@ -53,13 +49,8 @@ def main() -> int:
     chosen = options.parse_args()
     if chosen.url:
         return not asyncio.run(run(chosen.url, chosen.key, chosen.at_once, chosen.rounds))
-    with tempfile.TemporaryDirectory(prefix="scrip-races-", ignore_cleanup_errors=True) as folder:
-        service = Run(Path(folder) / "data", free_port())
-        try:
-            url = service.until_ready().url
-            return not asyncio.run(run(url, chosen.key, chosen.at_once, chosen.rounds))
-        finally:
-            service.end(signal.SIGTERM)
+    with own_service() as service:
+        return not asyncio.run(run(service.url, chosen.key, chosen.at_once, chosen.rounds))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,219 @@
+"""A load by locust, and whether everything is as it should be afterwards: `python -m loadtests.load`.
+
+It starts a service of its own, or takes one at `--url`, with the key in SCRIP_LOAD_TOKEN, which needs the scopes
+checkout, manage and operate. It makes books for the load and leaves them there, so that should be a workspace for
+tests. What locust reports, the ledger, plots and the judgement are kept in `loadtests/results/<time>-<shape>/`."""
+
+import argparse
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+
+from loadtests import watch
+from loadtests.barrage import Barrage
+from loadtests.ground import Ground
+from loadtests.judge import Judge, Judgement
+from loadtests.own import own_service
+from loadtests.plan import FOLDER, HOLD_S, TOKEN, Plan, make_books, new_mark, read_plan
+from loadtests.plots import draw
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "loadtests" / "results"
+DEFAULTS = {"steady": (50, 10.0, 60), "opening": (500, 500.0, 30), "soak": (30, 5.0, 3600)}
+"""Users, how many come a second, and seconds."""
+SPARE_S = 60
+"""What locust may take beyond the load to end."""
+QUIT_S = 10
+"""How much longer than its first process locust's others may take to end."""
+BUSY = 0.9
+"""The part of a core above which latencies are locust's own."""
+
+
+class Spent(NamedTuple):
+    """What locust took."""
+
+    elapsed_s: float
+    cpu_s: float
+
+
+def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[Spent, list[str]]:
+    """Let locust do it; what it spent, and what of memory is wrong. RuntimeError where locust fails."""
+    command = [sys.executable, "-m", "locust", "--headless", "-f", "loadtests/locustfile.py", "--host", plan.url]
+    command += ["--csv", folder / "load", "--csv-full-history", "--html", folder / "report.html", "--only-summary"]
+    command += ["--exit-code-on-error", "0", "--stop-timeout", str(round(2 * plan.pay_s + 4 * HOLD_S + 20))]
+    if plan.processes > 1:
+        port = str(_free_port())
+        command += ["--processes", str(plan.processes), "--master-bind-host", "127.0.0.1"]
+        command += ["--master-bind-port", port, "--master-port", port]
+    environment = os.environ | {FOLDER: str(folder), TOKEN: token}
+    watched, began = watch.Watch(folder, memory, plan.seconds), time.monotonic()
+    watched.start()
+    with (folder / "locust.log").open("wb") as log:
+        locust = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        try:
+            code = _ended(locust, plan.seconds + round(4 * plan.pay_s) + SPARE_S)
+        finally:
+            if locust.poll() is None:
+                locust.kill()
+                locust.wait()
+            watched.stop()
+    if code:
+        raise RuntimeError(f"locust ended with {code}: see {folder}/locust.log")
+    cpu_s = _cpu_s(folder, plan.processes + 1 if plan.processes > 1 else 1)
+    spent = Spent(time.monotonic() - began, cpu_s)
+    return spent, watch.growth(watched.series) if plan.shape == "soak" else []
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def _ended(locust: "subprocess.Popen[bytes]", patience_s: float) -> int:
+    """Locust's exit code. Ctrl-C ends it early, and what was done until then is judged all the same."""
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            return locust.wait(deadline - time.monotonic())
+        except KeyboardInterrupt:
+            deadline = min(deadline, time.monotonic() + SPARE_S)
+
+
+def _cpu_s(folder: Path, processes: int) -> float:
+    """What locust's processes say they took, which is the last that each does: their ledgers are whole then.
+    RuntimeError where one doesn't say it."""
+    deadline = time.monotonic() + QUIT_S
+    while True:
+        told = [path.read_text() for path in folder.glob("cpu-*.txt")]
+        if len(told) == processes and all(text.endswith("\n") for text in told):
+            return sum(map(float, told))
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{processes - len(told)} of locust's processes did not end in order")
+        time.sleep(0.05)
+
+
+async def prepare(plan: Plan, folder: Path, token: str) -> Plan:
+    """Make the books, and keep the plan. RuntimeError where the key may not manage, or not operate."""
+    with closing(Barrage(plan.url, token)) as barrage:
+        await barrage.one("GET", "/v1/ops/consistency")
+        plan = await make_books(Ground(barrage, 1), plan)
+    plan.save(folder)
+    return plan
+
+
+async def judge(folder: Path, url: str, token: str) -> Judgement:
+    """Judge what is in a load's folder by what a service says now."""
+    with closing(Barrage(url, token)) as barrage:
+        return await Judge(Ground(barrage, 1), read_plan(folder), folder).judge()
+
+
+def told(found: Judgement, wrong: list[str]) -> list[str]:
+    """The judgement in words, a line each."""
+    lines = [f"  {many:>9,}  {label}" for label, many in found.seen.items()]
+    lines.append(f"{found.answers:,} requests, {found.redemptions:,} redemptions recorded.")
+    if found.unanswered:
+        lines.append(f"{found.unanswered:,} requests had no answer.")
+    return [*lines, *(f"Wrong: {one}" for one in wrong), *([] if wrong else ["Everything is as it should be."])]
+
+
+def run(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> bool:
+    """The whole load, told in words; whether everything was as it should be."""
+    plan = asyncio.run(prepare(plan, folder, token))
+    print(
+        f"{plan.shape}: {plan.users} users, at most {plan.seconds} s, {plan.requests:,} requests; {folder}", flush=True
+    )
+    spent, grown = drive(plan, folder, token, memory)
+    found = asyncio.run(judge(folder, plan.url, token))
+    draw(folder)
+    lines = told(found, [*map(str, found.differences), *grown])
+    lines.append(
+        f"{found.answers / (found.took_s or 1):,.0f} requests a second; locust took {spent.cpu_s:.1f} s of CPU in "
+        f"{spent.elapsed_s:.1f} s, {found.answers / (spent.cpu_s or 1):,.0f} requests for each."
+    )
+    if spent.cpu_s > BUSY * plan.processes * found.took_s:
+        lines.append("Locust was as fast as it can: what it says of latencies is its own.")
+    text = "\n".join(lines)
+    (folder / "judgement.txt").write_text(text + "\n")
+    print(text)
+    return not found.differences and not grown
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command."""
+    options = _options()
+    chosen = options.parse_args(arguments)
+    token = os.environ.get(TOKEN) or "demo_admin"
+    try:
+        if chosen.judge:
+            found = asyncio.run(judge(chosen.judge, chosen.url or read_plan(chosen.judge).url, token))
+            print(*told(found, list(map(str, found.differences))), sep="\n")
+            return bool(found.differences)
+        plan = _plan(chosen)
+        folder = chosen.results / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{plan.shape}"
+        folder.mkdir(parents=True)
+        with _service(chosen.url) as (url, memory):
+            return not run(msgspec.structs.replace(plan, url=url), folder.absolute(), token, memory)
+    except (OSError, RuntimeError, TimeoutError, subprocess.TimeoutExpired) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+@contextmanager
+def _service(url: str | None) -> Iterator[tuple[str, watch.Memory]]:
+    """The address of a service, and how its memory is read."""
+    if url:
+        yield url.rstrip("/"), watch.of_metrics(url.rstrip("/"))
+        return
+    with own_service() as own:
+        pids = own.facts["pids"]
+        yield own.url, watch.of_processes({part: pids[part] for part in ("api", "worker", "redis")})
+
+
+def _plan(chosen: argparse.Namespace) -> Plan:
+    users, rate, seconds = DEFAULTS[chosen.shape]
+    users = chosen.users or users
+    rate, seconds = chosen.rate or min(rate, users), chosen.seconds or seconds
+    if chosen.shape != "opening" and users / rate > seconds:
+        raise SystemExit(f"{users} users at {rate:g} a second don't come within {seconds} s")
+    numbers = (users, rate, seconds, chosen.requests, chosen.pay, chosen.processes)
+    return Plan(chosen.shape, "", *numbers, new_mark())
+
+
+def _options() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--url", help="of a running service; without it one is started for this")
+    options.add_argument("--shape", choices=DEFAULTS, default="steady")
+    options.add_argument("--users", type=_number(int, 1, 20_000), help="50; at an opening 500, in a soak 30")
+    options.add_argument("--rate", type=_number(float, 0.01, 20_000), help="users who come a second: 10; in a soak 5")
+    options.add_argument("--seconds", type=_number(int, 1, 7 * 86_400), help="60; at an opening 30, in a soak 3,600")
+    options.add_argument("--requests", type=_number(int, 1, 100_000_000), default=1_000_000, help="end after so many")
+    options.add_argument("--pay", type=_number(float, 0, 60), default=1.0, help="seconds that buyers take to pay")
+    options.add_argument("--processes", type=_number(int, 1, 256), default=1, help="of locust, each fills a core")
+    options.add_argument("--results", type=Path, default=RESULTS, help="where the load's folder is made")
+    options.add_argument("--judge", type=Path, metavar="FOLDER", help="only judge a load that was run before, again")
+    return options
+
+
+def _number(kind: type, least: float, most: float) -> Callable[[str], float]:
+    def number(text: str) -> float:
+        value = kind(text)
+        if not least <= value <= most:
+            raise ValueError(text)
+        return value
+
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

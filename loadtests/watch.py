@@ -1,0 +1,93 @@
+"""The memory of what takes part in a load, while it runs."""
+
+import csv
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import median
+
+import psutil
+
+MIB = 1024 * 1024
+SAMPLES = 2_000
+"""At most so many of each process, however long the load is."""
+GROWTH_MIB, GROWTH = 64, 1.5
+"""What an API or a worker may grow by in the second half of a soak, and by what factor: both must be passed."""
+_METRIC = "process_resident_memory_bytes "
+
+Memory = Callable[[], dict[str, float]]
+"""MiB by process."""
+
+
+def of_processes(pids: Mapping[str, Sequence[int]]) -> Memory:
+    """Resident memory of a service's parts; a part with several processes has their sum."""
+
+    def read() -> dict[str, float]:
+        return {part: sum(map(_resident_mib, those)) for part, those in pids.items()}
+
+    return read
+
+
+def of_metrics(url: str) -> Memory:
+    """Resident memory as a service at an address says it of the API process that answers; nothing where it doesn't."""
+
+    def read() -> dict[str, float]:
+        try:
+            with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return {}
+        said = [float(line.removeprefix(_METRIC)) for line in lines if line.startswith(_METRIC)]
+        return {"api": said[0] / MIB} if said else {}
+
+    return read
+
+
+class Watch(threading.Thread):
+    """Writes memory.csv (second, process, mib) until it is stopped."""
+
+    def __init__(self, folder: Path, read: Memory, seconds: int) -> None:
+        super().__init__(daemon=True)
+        self._path, self._read, self._ended = folder / "memory.csv", read, threading.Event()
+        self._pause_s = max(1.0, seconds / SAMPLES)
+        self.series: dict[str, list[float]] = {}
+
+    def run(self) -> None:
+        """Sample."""
+        began = time.monotonic()
+        with self._path.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow(("second", "process", "mib"))
+            while True:
+                for name, mib in self._read().items():
+                    rows.writerow((round(time.monotonic() - began, 1), name, round(mib, 2)))
+                    self.series.setdefault(name, []).append(mib)
+                if self._ended.wait(self._pause_s):
+                    return
+
+    def stop(self) -> None:
+        """Take no more samples."""
+        self._ended.set()
+        self.join()
+
+
+def growth(series: Mapping[str, Sequence[float]]) -> list[str]:
+    """The stateless parts that grew too much from the third to the last fifth of their samples."""
+    found = []
+    for name in sorted({"api", "worker"} & series.keys()):
+        fifth = len(series[name]) // 5
+        if fifth:
+            middle, last = median(series[name][2 * fifth : 3 * fifth]), median(series[name][-fifth:])
+            if last - middle > GROWTH_MIB and last > GROWTH * middle:
+                found.append(f"{name} grew from {middle:.0f} to {last:.0f} MiB")
+    return found
+
+
+def _resident_mib(pid: int) -> float:
+    """0 where it is gone: a part may have been started again."""
+    try:
+        return psutil.Process(pid).memory_info().rss / MIB
+    except psutil.NoSuchProcess:
+        return 0.0
