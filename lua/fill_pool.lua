@@ -4,9 +4,10 @@ ARGV  the buckets' keys
 Reply {OK} or {outcome}
 Event none
 Cost  O(n) in the buckets, at most 500 of them, and in their codes ]]
--- @include gate
+-- @include gate unlogged
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
+leave_unlogged()
 for _, key in ipairs(ARGV) do
   local workspace, bucket = string.match(key, '^(.*:)d:(%d+)$')
   local told = {}

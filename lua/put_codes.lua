@@ -2,21 +2,25 @@
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 newest       string  the newest version that anything is of
-ARGV  1 book  2 '1' where fill_pool follows, else ''; then for each code, all of one version: bucket, code, version, and '' for one that says nothing of its own or
-      "owner at max expires_at active"
+ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''; then for each code: bucket, code, and '' for
+      one that says nothing of its own or "owner at max expires_at active"
 Reply {OK, added} or {outcome}
 Event none
-Cost  O(n) in the codes, at most 200 of them: 3 commands for an idle one, 20 otherwise ]]
--- @include gate newest book coupon locks counts place holding
+Cost  O(n) in the codes, at most 200 of them: 1 command for an idle one, 20 otherwise ]]
+-- @include gate unlogged newest book coupon locks counts place holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
-local number, added, book = ARGV[1], 0, nil
+local number, version, added, book = ARGV[1], tonumber(ARGV[2]), 0, nil
 local PLAIN = '- 0 - - 1'
-fills_later = ARGV[2] == '1'
+local filled = {} -- the buckets in which there are new free codes
+if ARGV[3] == '1' then
+  fills_later = true
+  leave_unlogged()
+end
 
-local function put(bucket, code, version, special, is_new)
+local function put(bucket, code, special, is_new)
   book = book or read_book(number)
   local c = read_coupon(code, bucket, redis.call('GET', W .. 'c:' .. code))
   local counted, set, score = 'available', nil, nil
@@ -39,14 +43,15 @@ local function put(bucket, code, version, special, is_new)
   settle(c, book, counted, set, score)
 end
 
-for i = 3, #ARGV, 4 do
-  local bucket, code, version, special = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3]
+for i = 4, #ARGV, 3 do
+  local bucket, code, special = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local idle = special == ''
   local is_new = redis.call('HSETNX', W .. 'd:' .. bucket, code, idle and number or number .. '!') == 1
   if is_new then added = added + 1 end
-  if not (idle and is_new) then put(bucket, code, version, idle and PLAIN or special, is_new)
-  elseif not fills_later then redis.call('SADD', W .. 'f:' .. number, bucket) end
+  if not (idle and is_new) then put(bucket, code, idle and PLAIN or special, is_new)
+  elseif not fills_later then filled[#filled + 1] = bucket end
 end
+if #filled > 0 then redis.call('SADD', W .. 'f:' .. number, unpack(filled)) end
 if added > 0 then count(number, 'codes', added) end
-note_version(KEYS[3], got[2], ARGV[5])
+note_version(KEYS[3], got[2], ARGV[2])
 return { OUT.OK, added }

@@ -5,10 +5,13 @@ ARGV  1 the mark after these events (`whole` while everything is rebuilt: fill_p
 Reply {OK} or {outcome}
 Event none
 Cost  O(n) in the events, at most 251 of them ]]
--- @include gate book tally coupon locks place holding orders state
+-- @include gate unlogged book tally coupon locks place holding orders state
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
-fills_later = ARGV[1] == 'whole'
+if ARGV[1] == 'whole' then
+  fills_later = true
+  leave_unlogged()
+end
 local touched = {}
 
 -- A code of the book was redeemed.

@@ -1,7 +1,7 @@
 """Configuration on its way into Redis: each row as the one string, or the few fields, that scripts read."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from service.domain import keys
@@ -13,6 +13,8 @@ Run = Callable[[int, str, Sequence[str], Sequence[Any]], Awaitable[list[Any]]]
 
 CODES_A_RUN = 200
 """So that no run of put_codes keeps the server for more than about a millisecond."""
+RUNS_AT_ONCE = 4
+"""Of one call: what shoppers send on the same connection waits for no more than these."""
 
 
 class RedisProjector:
@@ -37,21 +39,27 @@ class RedisProjector:
         await self._run(row.partition, "put_book", names, (row.version, _settings(row), row.book))
 
     async def codes(
-        self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow], *, fills_later: bool = False
+        self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow], *, whole: bool = False
     ) -> None:
-        """At most 5,000 codes. With `fills_later` what is free of them is nobody's until fill_pool has seen it."""
+        """At most 5,000 codes. With `whole` what is free of them is nobody's until fill_pool has seen it."""
         w = keys.prefix(partition, workspace)
         names = (keys.gate(partition), f"{w}w", keys.newest(partition))
-        books: dict[int, list[Any]] = {}
+        books: dict[int, list[CodeRow]] = {}
         for row in rows:
-            books.setdefault(row.book, []).extend((keys.bucket(row.code), row.code, row.version, _special(row)))
+            books.setdefault(row.book, []).append(row)
         runs = [
-            (book, "1" if fills_later else "", *words[start : start + CODES_A_RUN * 4])
-            for book, words in books.items()
-            for start in range(0, len(words), CODES_A_RUN * 4)
+            (book, some[start : start + CODES_A_RUN])
+            for book, some in books.items()
+            for start in range(0, len(some), CODES_A_RUN)
         ]
-        # All at once: they go out in one write, and one fsync covers them.
-        await asyncio.gather(*(self._run(partition, "put_codes", names, args) for args in runs))
+        head = (version, "1" if whole else "")
+        for start in range(0, len(runs), RUNS_AT_ONCE):
+            # These go out in one write, and one fsync covers them.
+            going = [
+                self._run(partition, "put_codes", names, (book, *head, *_words(some)))
+                for book, some in runs[start : start + RUNS_AT_ONCE]
+            ]
+            await asyncio.gather(*going)
 
     async def coupon(self, row: CodeRow) -> None:
         """One code's switch or expiry changed."""
@@ -95,6 +103,12 @@ def _word(value: Any) -> str:
 
 def _joined(*values: Any) -> str:
     return " ".join(map(_word, values))
+
+
+def _words(rows: Sequence[CodeRow]) -> Iterator[Any]:
+    """What put_codes reads of each code."""
+    for row in rows:
+        yield from (keys.bucket(row.code), row.code, _special(row))
 
 
 def _special(row: CodeRow) -> str:

@@ -96,12 +96,14 @@ class Server:
             raise Fenced(refusal.code) from None
 
     async def rewrite_file(self) -> None:
-        """Have the server write its append-only file anew, from what it has in memory, and wait for it. Raises
-        UnfitRedis where it can't."""
+        """Have the server write its append-only file anew, where it has one, from what it has in memory, and wait for
+        it. Raises UnfitRedis where it can't."""
         deadline = time.monotonic() + REWRITE_S
         asked = False
         while time.monotonic() < deadline:
             info = await self.info("persistence")
+            if info["aof_enabled"] == "0":
+                return
             if (info["aof_rewrite_in_progress"], info["aof_rewrite_scheduled"]) != ("0", "0"):
                 await asyncio.sleep(LOOK_S)
             elif not asked:

@@ -63,11 +63,11 @@ class Mending:
             async for page in self._server.owned_keys():
                 await self._run(self._partition, "clear", self._names[:1], page)
 
-    async def configure(self, since: int, *, fills_later: bool = False) -> None:
+    async def configure(self, since: int, *, whole: bool = False) -> None:
         """Project what the configuration has after a version. Codes go out some versions at a time; that they are there
-        is said when all of them are. With `fills_later`, fill_pools must follow."""
+        is said when all of them are. With `whole`, fill_pools must follow."""
         with self._timed("configure"):
-            await self._configure(since, fills_later)
+            await self._configure(since, whole)
 
     async def fill_pools(self) -> None:
         """Say which codes are free, once everything else is as it should be."""
@@ -76,12 +76,12 @@ class Mending:
                 await self._send("fill_pool", self._names[:1], page)
             await self._all_sent()
 
-    async def _configure(self, since: int, fills_later: bool) -> None:
+    async def _configure(self, since: int, whole: bool) -> None:
         going: deque[asyncio.Task[None]] = deque()
         try:
             async for change in changes_since(self._pool, self._partition, since):
                 if change.rows and isinstance(change.rows[0], CodeRow):
-                    going.append(asyncio.create_task(_codes(self.projector, self._partition, change, fills_later)))
+                    going.append(asyncio.create_task(_codes(self.projector, self._partition, change, whole)))
                     await self._count(len(change.rows))
                 while len(going) >= VERSIONS_AT_ONCE or (going and not change.rows):
                     await going.popleft()
@@ -96,7 +96,7 @@ class Mending:
         try:
             async with self._pool.acquire() as connection:
                 with self._timed("keys"):
-                    await self._kept_keys(connection, after)
+                    await self._kept_keys(connection, after, WHOLE if keep_mark else "")
                 with self._timed("redo"):
                     events = await self._facts(connection, after, keep_mark)
                     await self._all_sent()
@@ -119,7 +119,7 @@ class Mending:
             await self._send_events(WHOLE if keep_mark else f"{last[0]}-{last[1]}")
         return events
 
-    async def _kept_keys(self, connection: Connection, after: tuple[int, int]) -> None:
+    async def _kept_keys(self, connection: Connection, after: tuple[int, int], mark: str) -> None:
         async with aclosing(key_pages(connection, self._partition, after=after)) as pages:
             async for page in pages:
                 for key in page:
@@ -127,8 +127,8 @@ class Mending:
                         name = f"{keys.prefix(self._partition, key.workspace)}i:{key.key}"
                         self._keys += (name, key.entry, key.ttl_ms)
                     if len(self._keys) >= KEYS_A_RUN * 3:
-                        await self._send_keys()
-        await self._send_keys()
+                        await self._send_keys(mark)
+        await self._send_keys(mark)
 
     def _add(self, fact: Fact) -> None:
         event_id = record = b""
@@ -141,8 +141,8 @@ class Mending:
         await self._send("redo", self._names, [mark, *args])
         await self._count(len(args) // 3)
 
-    async def _send_keys(self) -> None:
-        args, self._keys = self._keys, []
+    async def _send_keys(self, mark: str) -> None:
+        args, self._keys = [mark, *self._keys], []
         await self._send("restore_keys", self._names[:1], args)
 
     async def _all_sent(self) -> None:
@@ -193,9 +193,9 @@ async def project(projector: RedisProjector, partition: int, change: Change) -> 
     await projector.seen_all(partition, change.version)
 
 
-async def _codes(projector: RedisProjector, partition: int, change: Change, fills_later: bool = False) -> None:
+async def _codes(projector: RedisProjector, partition: int, change: Change, whole: bool = False) -> None:
     by_workspace: dict[int, list[CodeRow]] = {}
     for row in change.rows:
         by_workspace.setdefault(row.workspace, []).append(row)  # type: ignore[arg-type]
     for workspace, codes in by_workspace.items():
-        await projector.codes(workspace, partition, change.version, codes, fills_later=fills_later)
+        await projector.codes(workspace, partition, change.version, codes, whole=whole)

@@ -60,7 +60,7 @@ class Opening:
         await server.load(mending.scripts)
         row = await read_partition(self._pool, self._partition)
         if found.may_be_torn:
-            await self._rewrite_file(mending)
+            await self._rewrite_torn_file(mending)
         await self._mend(mending, epoch, row.config_version)
         await mending.configure(await mending.projector.last_seen(self._partition))
         await mending.mark("")
@@ -76,7 +76,7 @@ class Opening:
         self._log.info("open", epoch=epoch)
         return scripts
 
-    async def _rewrite_file(self, mending: Mending) -> None:
+    async def _rewrite_torn_file(self, mending: Mending) -> None:
         """Some servers cut their file where it ends within a transaction, and run that half at the start after next.
         Where it comes to that before a new file is there, the mark says that all must be rebuilt."""
         mark = await self._server.read_mark()
@@ -140,15 +140,17 @@ class Opening:
         self._log.info("redone", events=await mending.redo(after, keep_mark=False))
 
     async def _rebuild(self, mending: Mending, epoch: int, reason: str) -> None:
-        """Everything. The mark is there before anything is removed, and until the gate is about to open."""
+        """Everything. The mark is there before anything is removed, and until the gate is about to open; the
+        append-only file gets all of it at once, at the end."""
         self._log.warning("rebuilding", reason=reason)
         await self._set_aside(epoch)
         await begin_recovery(self._pool, self._partition, epoch, mending.scripts.nonce, "whole", reason, START, 0)
         await mending.mark(WHOLE)
         await mending.clear()
-        await mending.configure(0, fills_later=True)
+        await mending.configure(0, whole=True)
         events = await mending.redo(START, keep_mark=True)
         await mending.fill_pools()
+        await self._server.rewrite_file()
         self._log.info("rebuilt", events=events)
 
     async def _set_aside(self, epoch: int) -> None:

@@ -237,7 +237,7 @@ async def unlike_rebuilt(stage: Stage) -> list[str]:
             await server.fence(_EPOCH)
             mending = Mending(server, stage.pool, Scripts(0, _EPOCH, "drill", MENDING, "closed"))
             await server.load(mending.scripts)
-            await mending.configure(0, fills_later=True)
+            await mending.configure(0, whole=True)
             await mending.redo(START, keep_mark=True)
             await mending.fill_pools()
         finally:

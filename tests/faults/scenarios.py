@@ -94,6 +94,25 @@ async def recovering_worker_killed(stage: Stage, ledger: Ledger, dice: random.Ra
             return
 
 
+async def killed_while_rebuilt(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """Redis is emptied, and killed once or twice while it is rebuilt, and once more when it is: what was rebuilt is on
+    its disk by then."""
+    epoch = (await stage.row()).epoch
+    await emptied(stage, ledger, dice)
+    for _ in range(dice.randint(1, 2)):
+        await until(partial(_begun, stage, epoch), "an opening")
+        epoch = (await stage.row()).epoch
+        await asyncio.sleep(dice.uniform(0, 1.0))
+        await stage.primary.kill()
+        await stage.primary.start()
+    await stage.until_reopened(epoch)
+    await ledger.until_more(20)
+    epoch = (await stage.row()).epoch
+    await stage.primary.kill()
+    await stage.primary.start()
+    await stage.until_reopened(epoch)
+
+
 async def _begun(stage: Stage, epoch: int) -> bool:
     return (await stage.row()).epoch > epoch
 
@@ -206,6 +225,7 @@ SCENARIOS: dict[str, Scenario] = {
     "SIGKILL of Redis within a transaction, twice": Scenario(torn, "everysec", ANSWERED),
     "SIGKILL of the worker": Scenario(worker_killed, "always", NOTHING),
     "SIGKILL of the recovering worker": Scenario(recovering_worker_killed, "always", ANSWERED),
+    "SIGKILL of Redis while it is rebuilt": Scenario(killed_while_rebuilt, "always", ANSWERED),
     "FLUSHALL": Scenario(emptied, "always", ANSWERED),
     "SCRIPT FLUSH": Scenario(scripts_flushed, "always", NOTHING),
     "promotion with a lost tail": Scenario(promoted, "always", ANSWERED),

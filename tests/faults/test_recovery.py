@@ -42,6 +42,7 @@ async def stage() -> AsyncIterator[Stage]:
         ("A demoted for a moment, clients stay", 2),
         ("an old dump is loaded", 2),
         ("SIGKILL of the recovering worker", 1),
+        ("SIGKILL of Redis while it is rebuilt", 1),
     ],
 )
 async def test_nothing_recorded_is_lost_and_nothing_sold_twice(stage: Stage, fault: str, seed: int) -> None:

@@ -231,7 +231,7 @@ async def test_the_newest_version_that_anything_is_of(still: Shop) -> None:
         lambda: still.put_workspace(currency="USD"),
         lambda: still.change(book, status="inactive"),
         lambda: still.user("ann", 3),
-        lambda: projector.codes(1, 0, still.version, [still.code_row(book, "CODE-2", still.next_version())]),
+        lambda: projector.codes(1, 0, still.next_version(), [still.code_row(book, "CODE-2", still.version)]),
         lambda: projector.coupon(still.code_row(book, "CODE-1", still.next_version(), active=False)),
     ]
     for write in writes:

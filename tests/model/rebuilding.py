@@ -33,7 +33,7 @@ async def rebuild(
     await other.put_workspace(**settings)
     for row in books.values():
         await other.projector.book(row)
-    await other.projector.codes(shop.workspace, 0, 1, list(codes.values()), fills_later=True)
+    await other.projector.codes(shop.workspace, 0, 1, list(codes.values()), whole=True)
     for user, cap in caps.items():
         await other.user(user, cap)
     words: list[str] = []

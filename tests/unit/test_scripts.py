@@ -168,7 +168,7 @@ async def test_callers_pass_the_keys_and_arguments_that_heads_name() -> None:
             assert re.fullmatch(KIND_OF[word], passed_name), (name, number, word, passed_name)
         count = args_of(name)
         assert count is None or len(args) == count, (name, args)
-    assert (len(passed["put_codes"][1]) - 2) % 4 == 0
+    assert (len(passed["put_codes"][1]) - 3) % 3 == 0
 
 
 @EVERY
