@@ -4,9 +4,9 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from service.api.auth import Keyring
 from service.api.exporting import ExportSlots
 from service.config import Settings
+from service.domain.keyring import Keyring
 from service.hot.deciding import Decider
 from service.hot.projection import RedisProjector
 from service.hot.workspace import Workspace

@@ -1,6 +1,5 @@
 """The hot path through Litestar: one way for every operation from the request's bytes to the answer's."""
 
-import hashlib
 import re
 from typing import Any
 
@@ -9,20 +8,19 @@ from litestar.datastructures import Headers
 
 from service.api import auth
 from service.api.context import Context
-from service.api.reading import HOT_BYTES, json_bytes, query
+from service.api.reading import json_bytes, query
 from service.domain.decoding import decode
 from service.domain.errors import Refusal, malformed
 from service.domain.identity import Caller
+from service.operations import calling
 from service.operations.base import Call, Operation, Rendered
+from service.operations.calling import make_call, shown_agent
 from service.operations.redeem import VALIDATE, unknown_coupon
 
-_is_key = re.compile(r"[ -~]{1,255}\Z").match
-_unprintable = re.compile(r"[^ -~]")
 _preference = re.compile(r"\s*([A-Za-z]+)\s*(?:=\s*\"?([^\s\",;]*)\"?)?\s*(?:;[^,]*)?\Z").match
 DEFAULT_WAIT_S, MAX_WAIT_S = 2, 10
 RECORDED = "durability=recorded"
 """The preference that was met."""
-USER_AGENT_CHARACTERS = 512
 
 
 async def perform(request: Request[Any, Any, Any], operation: Operation, code: str | None = None) -> Response[Any]:
@@ -31,7 +29,7 @@ async def perform(request: Request[Any, Any, Any], operation: Operation, code: s
     caller = auth.authenticated(request, headers.get("authorization", ""), operation.scopes)
     if request.scope["query_string"]:
         query(request)  # refuses it, with its name
-    body = await json_bytes(request, HOT_BYTES, headers)
+    body = await json_bytes(request, calling.MAX_BODY_BYTES, headers)
     call = call_of(request, caller, body, headers)
     struct = decode(operation.decoder, body)
     wait_s = preferred_wait_s(headers) if operation.durable else None
@@ -73,36 +71,25 @@ def call_of(
 ) -> Call:
     """What the request says beyond its body; not `keyed` where its Idempotency-Key is not the operation's."""
     headers = request.headers if headers is None else headers
-    client = request.scope.get("client")
-    agent = headers.get("user-agent")
-    if agent is not None:
-        agent = _unprintable.sub("?", agent[:USER_AGENT_CHARACTERS])
-    if keyed and "idempotency-key" in headers:
-        return Call(
-            caller,
-            checked_key(headers["idempotency-key"]),
-            fingerprint(request, body),
-            client[0] if client else None,
-            agent,
-        )
-    return Call(caller, "", "-", client[0] if client else None, agent)
-
-
-def checked_key(key: str) -> str:
-    """The Idempotency-Key; Refusal `malformed`."""
-    if not _is_key(key):
-        raise malformed("Idempotency-Key", "must be 1 to 255 printable ASCII characters")
-    return key
+    client, agent = request.scope.get("client"), headers.get("user-agent")
+    return make_call(
+        caller,
+        headers.get("idempotency-key") if keyed else None,
+        *_address(request),
+        body,
+        client[0] if client else None,
+        None if agent is None else shown_agent(agent),
+    )
 
 
 def fingerprint(request: Request[Any, Any, Any], body: bytes) -> str:
     """What tells a request from another under the same key: method, path, query and body."""
+    return calling.fingerprint(*_address(request), body)
+
+
+def _address(request: Request[Any, Any, Any]) -> tuple[bytes, bytes, bytes]:
     scope = request.scope
-    digest = hashlib.blake2b(digest_size=16)
-    for part in (scope["method"].encode(), scope["path"].encode(), scope["query_string"], body):
-        digest.update(b"%d " % len(part))
-        digest.update(part)
-    return digest.hexdigest()
+    return scope["method"].encode(), scope["path"].encode(), scope["query_string"]
 
 
 def preferred_wait_s(headers: Headers) -> int | None:

@@ -13,9 +13,10 @@ import msgspec
 from litestar import Request, Response
 
 from service.api.context import Context
-from service.api.hot import checked_key, fingerprint
+from service.api.hot import fingerprint
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
+from service.operations.calling import checked_key
 
 T = TypeVar("T")
 

@@ -2,15 +2,13 @@
 
 from typing import Any
 
-import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from service.domain.errors import FieldError, Refusal
-from service.domain.outcomes import Outcome
+from service.domain.errors import Refusal
+from service.operations.problem import MEDIA_TYPE, problem, problem_headers
 
-MEDIA_TYPE = "application/problem+json"
 _BY_STATUS = {
     400: "malformed",
     401: "unauthenticated",
@@ -27,43 +25,20 @@ _BY_STATUS = {
 }
 
 log = structlog.get_logger()
-_encode = msgspec.json.Encoder().encode
-
-
-def problem_fields(
-    outcome: Outcome, detail: str, instance: str, request_id: str, errors: tuple[FieldError, ...] = ()
-) -> dict[str, Any]:
-    """A problem's body."""
-    body: dict[str, Any] = {
-        "type": f"/problems/{outcome.code}",
-        "title": outcome.sentence,
-        "status": outcome.status,
-        "detail": detail,
-        "instance": instance,
-        "code": outcome.code,
-        "requestId": request_id,
-    }
-    if errors or outcome.status in (400, 422):
-        body["errors"] = [{"field": error.field, "reason": error.reason} for error in errors]
-    return body
 
 
 def body_of(request: Request[Any, Any, Any], refusal: Refusal) -> bytes:
     """The problem's body of a refused request, or of a refused part of it."""
-    request_id = request.scope["state"].get("request_id", "")
-    instance = f"/requests/{request_id}"
-    return _encode(problem_fields(refusal.outcome, refusal.detail, instance, request_id, refusal.errors))
+    return problem(refusal, request.scope["state"].get("request_id", ""))
 
 
 def refuse(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes]:
     """The answer to a refused request."""
-    body = body_of(request, refusal)
-    headers: dict[str, str] = {}
-    if refusal.retry_after_ms is not None:
-        headers["Retry-After"] = str(max(1, -(-refusal.retry_after_ms // 1000)))
-    if refusal.outcome.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    return Response(body, status_code=refusal.outcome.status, headers=headers, media_type=MEDIA_TYPE)
+    request.scope["state"]["outcome"] = refusal.code
+    headers = problem_headers(refusal)
+    return Response(
+        body_of(request, refusal), status_code=refusal.outcome.status, headers=headers, media_type=MEDIA_TYPE
+    )
 
 
 def refuse_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

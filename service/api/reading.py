@@ -19,7 +19,6 @@ from service.domain.words import own_id
 T = TypeVar("T")
 Query = TypeVar("Query", bound=msgspec.Struct)
 
-HOT_BYTES = 64 << 10
 BATCH_BYTES = 1 << 20
 JSON_BYTES = 16 << 20
 UPLOAD_BYTES = 1 << 30

@@ -1,21 +1,12 @@
-"""Around every request: its id, and a line in the log and a count where it failed."""
+"""Around every request of Litestar's: its id, and what is kept of its answer."""
 
-import re
-import time
 from typing import Any
 
-import structlog
-import uuid_utils
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
-from prometheus_client import Counter
 
-_is_id = re.compile(rb"[!-~]{1,128}\Z").match
+from service.requests import answers, is_request_id, new_request_id, now_s
+
 _HEADER = b"x-request-id"
-
-_ANSWERS = Counter("scrip_http_answers", "Answers by status.", ["status"])
-_count = {status: _ANSWERS.labels(str(status)) for status in (200, 201, 204, 400, 401, 403, 404, 409, 422, 503)}
-
-log = structlog.get_logger()
 
 
 def with_request_id(app: ASGIApp) -> ASGIApp:
@@ -25,36 +16,22 @@ def with_request_id(app: ASGIApp) -> ASGIApp:
         if scope["type"] != "http":
             await app(scope, receive, send)
             return
-        request_id = b""
+        sent = b""
         for name, value in scope["headers"]:
-            if name == _HEADER and _is_id(value):
-                request_id = value
-        if not request_id:
-            request_id = str(uuid_utils.uuid7()).encode()
-        scope.setdefault("state", {})["request_id"] = request_id.decode()
-        began = time.monotonic()
+            if name == _HEADER and is_request_id(value):
+                sent = value
+        request_id = sent.decode() or new_request_id()
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        began_s = now_s()
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], (_HEADER, request_id)]
-                status = message["status"]
-                (_count.get(status) or _ANSWERS.labels(str(status))).inc()
-                if status >= 500 and not scope["path"].startswith("/health/"):
-                    _log(scope, status, began)
+                message["headers"] = [*message["headers"], (_HEADER, request_id.encode())]
+                route = f"{scope['method']} {scope.get('path_template', '')}"  # paths hold codes and ids
+                answers.note(route, message["status"], state.get("outcome", ""), request_id, began_s)
             await send(message)
 
         await app(scope, receive, send_with_id)
 
     return handle
-
-
-def _log(scope: Any, status: int, began: float) -> None:
-    """Paths hold codes and ids, so the line names the route."""
-    log.warning(
-        "answered",
-        status=status,
-        method=scope["method"],
-        route=scope.get("path_template", ""),
-        request_id=scope["state"]["request_id"],
-        ms=round((time.monotonic() - began) * 1000, 1),
-    )

@@ -1,28 +1,52 @@
 """The API process: uvicorn with httptools and uvloop."""
 
+import resource
+from typing import Any
+
 import uvicorn
 
 from service import logs
 from service.config import Settings
+from service.fastlane.bounded import MAX_CONNECTIONS
+from service.fastlane.lane import Lane
 from service.fastlane.protocol import Protocol
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
 GRACE_S = 8
+OTHER_FILES = 200
+"""What the process opens besides its clients' connections."""
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; answers in flight go out."""
+    logs.configure(settings, "api")
+    uvicorn.Server(server_config(settings)).run()
+
+
+def server_config(settings: Settings, *, hot: bool = True, **more: Any) -> uvicorn.Config:
+    """How uvicorn serves. Not `hot` where Litestar is to take everything, which answers the same, only later."""
     from service.api.requests import with_request_id
     from service.app import create_app
 
-    logs.configure(settings, "api")
-    config = uvicorn.Config(
-        with_request_id(create_app(settings)),
-        host=settings.host,
-        port=settings.port,
+    app = create_app(settings)
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    max_connections = max(min(MAX_CONNECTIONS, files - OTHER_FILES), 1)
+
+    def protocol(**made: Any) -> Protocol:
+        return Protocol(**made, max_connections=max_connections, lane=lane() if hot else None)
+
+    lanes: list[Lane] = []
+
+    def lane() -> Lane:
+        if not lanes:  # the first connection comes when the application has started
+            lanes.append(Lane(app.state.context.decider, app.state.context.keyring))
+        return lanes[0]
+
+    return uvicorn.Config(
+        with_request_id(app),
+        http=protocol,  # type: ignore[arg-type]
         loop="uvloop",
-        http=Protocol,
         ws="none",
         lifespan="on",
         backlog=BACKLOG,
@@ -33,5 +57,5 @@ def serve(settings: Settings) -> None:
         server_header=False,
         date_header=True,
         proxy_headers=False,
+        **({"host": settings.host, "port": settings.port} | more),
     )
-    uvicorn.Server(config).run()

@@ -20,7 +20,7 @@ _out_of_range = re.compile(
     r"|^Integer value out of range|^Invalid enum value|^Invalid value '"
 )
 _odd_amount = re.compile(
-    rb'"(?!-?[0-9]{1,50}(?:\.[0-9]{1,50})?")(?:[-+0-9._eE\s\x80-\xff]|\\[bfnrt]|\\u[0-9a-fA-F]{4})*"'
+    rb'"(?=["\\+\-.0-9_eE\s\x80-\xff])(?!-?[0-9]{1,50}(?:\.[0-9]{1,50})?")(?:[-+0-9._eE\s\x80-\xff]|\\[bfnrt]|\\u[0-9a-fA-F]{4})*"'
 )
 """A string that a Decimal may be made of though it isn't money as it is written here, or a very long one."""
 

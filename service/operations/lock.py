@@ -12,6 +12,9 @@ from service.domain.words import Answer, Count, OrderId, Request, UserId, shown,
 from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of
 from service.operations.coupon import Time
 
+TOKENS_DRAWN = 64
+_drawn: list[str] = []
+
 LockToken = Annotated[
     str,
     msgspec.Meta(
@@ -58,6 +61,16 @@ def _names(call: Call, code: str, bucket: int) -> tuple[str, ...]:
     return (caller.gate, f"{w}w", idempotency_of(call), f"{w}d:{bucket}", f"{w}c:{code}")
 
 
+def _token() -> str:
+    """16 characters of 6 random bits each, drawn for many locks at once: a system call for each would take 0.5 µs."""
+    try:
+        return _drawn.pop()
+    except IndexError:
+        text = secrets.token_urlsafe(12 * TOKENS_DRAWN)
+        _drawn.extend(text[at : at + 16] for at in range(16, len(text), 16))
+        return text[:16]
+
+
 def _ms(seconds: int | None) -> str | int:
     return "-" if seconds is None else seconds * 1000
 
@@ -67,7 +80,7 @@ def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     code, order = code_of(code), word(request.order_id)
     bucket = keys.bucket(code)
     names = (*_names(call, code, bucket), f"{call.caller.prefix}o:{keys.bucket(order)}")
-    token = secrets.token_urlsafe(12)
+    token = _token()
     args = (call.fingerprint, code, bucket, word(request.user_id), order, _ms(request.lock_seconds), token)
     return Command("lock", names, args, _render)
 

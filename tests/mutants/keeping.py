@@ -123,9 +123,9 @@ MUTANTS = (
     ),
     Mutant(
         "the fingerprint is of method, path, query and body",
-        "service/api/hot.py",
-        'scope["path"].encode(), scope["query_string"], body):',
-        'scope["path"].encode(), scope["query_string"]):',
+        "service/operations/calling.py",
+        "len(query), query, len(body), body)",
+        'len(query), query, 0, b"")',
         "tests/integration/test_hot_path.py -k idempotency",
     ),
     Mutant(

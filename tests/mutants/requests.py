@@ -129,9 +129,9 @@ MUTANTS = (
     ),
     Mutant(
         "a key is refused from its end on",
-        "service/api/auth.py",
-        "        if caller.expires_ms is not None and caller.expires_ms <= now_ms:\n            return None\n",
-        "",
+        "service/domain/keyring.py",
+        "if caller is None or (caller.expires_ms is not None and caller.expires_ms <= now_ms):",
+        "if caller is None:",
         "tests/integration/test_isolation.py -k expired",
     ),
     Mutant(

@@ -1,0 +1,80 @@
+"""Heads of requests, as strictly as HTTP/1.1 spells them: what another server might end elsewhere is refused.
+
+uvicorn's parser takes heads of any size, and a server before us may be more lenient than it is; so each head is judged
+here, whichever way its request then goes.
+"""
+
+import re
+from typing import NamedTuple
+
+from service.domain.errors import Refusal, malformed
+
+MAX_HEAD_BYTES = 16 << 10
+MAX_HEADERS = 100
+MAX_LENGTH_DIGITS = 15
+
+_FIELDS = rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
+find_head = re.compile(rb"([A-Z-]{1,32}+) ([!-~]++) HTTP/1\.([01])\r\n" + _FIELDS).match
+find_hot_path = re.compile(rb"POST (/v1/coupons/([a-z]++)(?:/([0-9A-Za-z_-]{1,512}+))?+)(?= HTTP/1\.1\r\n)").match
+find_hot = re.compile(rb"POST (/v1/coupons/([a-z]++)(?:/([0-9A-Za-z_-]++))?+) HTTP/1\.1\r\n" + _FIELDS).match
+"""The head of a request that may be hot: path, operation, code and fields; every such head is one for find_head too."""
+
+is_host = re.compile(rb"[^\s,/\\?#@]*\Z").match
+_is_bare = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)").search
+
+
+class Head(NamedTuple):
+    """A request's head; `length` is the body's in bytes, None where it is chunked."""
+
+    data: bytes
+    """As uvicorn's parser is to see it."""
+    length: int | None
+
+
+def read_head(data: bytes, found: "re.Match[bytes]") -> Head:
+    """The head that find_head found at the beginning. Refusal `malformed` or `headers_too_large`."""
+    method, _, minor, lines = found.groups()
+    end = found.end()
+    if end > MAX_HEAD_BYTES or lines.count(b"\n") > MAX_HEADERS:
+        raise Refusal("headers_too_large")
+    if method == b"CONNECT":
+        raise malformed("method", "CONNECT is not offered")
+    told: dict[bytes, list[bytes]] = {}
+    for line in lines.split(b"\r\n")[:-1]:
+        name, _, value = line.partition(b":")
+        told.setdefault(name.lower(), []).append(value_of(value))
+    hosts = told.get(b"host", [])
+    if len(hosts) > 1 or (not hosts and minor == b"1") or not all(map(is_host, hosts)):
+        raise malformed("Host", "must be there once")
+    head = data[:end]
+    if b"upgrade" in told:  # which a server may overlook; the parser would stop at it
+        head = re.sub(rb"(?i)\r\nupgrade:[^\r]*", b"", head)
+    return Head(head, _length(told, minor))
+
+
+def value_of(text: bytes) -> bytes:
+    """A field's value as uvicorn's parser has it, which leaves a tab at its end."""
+    return text.lstrip(b" \t").rstrip(b" ")
+
+
+def _length(told: dict[bytes, list[bytes]], minor: bytes) -> int | None:
+    lengths, codings = told.get(b"content-length", []), told.get(b"transfer-encoding", [])
+    if codings:
+        if lengths or minor == b"0" or [coding.lower() for coding in codings] != [b"chunked"]:
+            raise malformed("Transfer-Encoding", "must be chunked, without a Content-Length")
+        return None
+    if not lengths:
+        return 0
+    if len(lengths) > 1 or not lengths[0].isdigit() or len(lengths[0]) > MAX_LENGTH_DIGITS:
+        raise malformed("Content-Length", "must be one number")
+    return int(lengths[0])
+
+
+def refused_start(data: bytes, seen: int) -> Refusal | None:
+    """Why this can't become a head, of which `seen` bytes were looked at before; None while it can."""
+    if len(data) > MAX_HEAD_BYTES:
+        return Refusal("headers_too_large")
+    start = max(seen - 3, 0)
+    if data.find(b"\r\n\r\n", start) >= 0 or _is_bare(data, start):
+        return malformed("head", "can't be read")
+    return None

@@ -1,0 +1,162 @@
+"""Which requests are hot, and what their heads say.
+
+A client's heads differ in little, so each is compared with the one before it on the connection: 1.5 µs instead of 8.
+"""
+
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from uvicorn.server import ServerState
+
+from service.domain.keyring import Keyring
+from service.fastlane.answering import Heads
+from service.fastlane.heads import MAX_HEAD_BYTES, MAX_HEADERS, is_host, value_of
+from service.hot.deciding import Decider
+from service.operations import assign, lock, redeem
+from service.operations.base import Operation
+from service.operations.calling import MAX_BODY_BYTES, shown_agent
+from service.requests import is_request_id
+
+MAX_VALUE_BYTES = 300
+MAX_SHAPES = 256
+
+IGNORED, HOST, AUTHORIZATION, TYPE, LENGTH, KEY, REQUEST_ID, AGENT, CLOSES, ELSEWHERE = range(10)
+"""What a line of a head is about; with one that is ELSEWHERE, Litestar takes the request."""
+_JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
+
+_differs = re.compile(rb"(?i)\r\n(idempotency-key|content-length|x-request-id): ?([!-~]+)(?=\r\n)").finditer
+_is_plain = re.compile(rb"[!-~]{1,255}\Z").match
+
+Told = list[Any]
+"""What a head says, by the numbers above; None where it doesn't."""
+
+
+class Route(NamedTuple):
+    """A hot address."""
+
+    operation: Operation
+    name: str
+
+
+WITH_CODE = {
+    name: Route(operation, f"POST /v1/coupons/{name.decode()}/{{code}}")
+    for name, operation in {
+        b"assign": assign.ASSIGN_CODE,
+        b"lock": lock.LOCK,
+        b"extend": lock.EXTEND,
+        b"unlock": lock.UNLOCK,
+        b"redeem": redeem.REDEEM,
+    }.items()
+}
+WITHOUT_CODE = {
+    b"assign": Route(assign.ASSIGN_ANY, "POST /v1/coupons/assign"),
+    b"validate": Route(redeem.VALIDATE, "POST /v1/coupons/validate"),
+}
+
+
+class Shape(NamedTuple):
+    """What a client's heads have in common from the path on: pieces, each before a value that differs from one request
+    to the next, what is after the last of these, and what they all say."""
+
+    pieces: tuple[tuple[bytes, int], ...]
+    tail: bytes
+    told: Told
+
+
+class Lane:
+    """What the hot requests of all connections share."""
+
+    def __init__(self, decider: Decider, keyring: Keyring) -> None:
+        self.decider, self.keyring = decider, keyring
+        self._heads: Heads | None = None
+        self._shapes: dict[tuple[object, bytes], Shape] = {}
+        """All connections of a client share one, so that it stays in the processor's cache."""
+
+    def heads(self, server_state: ServerState) -> Heads:
+        """The heads of answers, one for all connections."""
+        if self._heads is None:
+            self._heads = Heads(server_state)
+        return self._heads
+
+    def shape_of(self, found: "re.Match[bytes]", told: Told) -> Shape:
+        """The shape of a head that find_hot found, which says this."""
+        head, at = found[0], found.end(1)
+        pieces: list[tuple[bytes, int]] = []
+        for field in _differs(head, at):
+            pieces.append((head[at : field.start(2)], _FIELDS[field[1].lower()][0]))
+            at = field.end(2)
+        shape = Shape(tuple(pieces), head[at:], told)
+        if len(self._shapes) >= MAX_SHAPES:
+            self._shapes.clear()
+        return self._shapes.setdefault((shape.pieces, shape.tail), shape)
+
+
+def told_by(shape: Shape, data: bytes, at: int) -> tuple[Told, int] | None:
+    """What a head of this shape says, from the end of its path on, and where it ends; None where it is of another."""
+    told = shape.told.copy()
+    for piece, place in shape.pieces:
+        if not data.startswith(piece, at):
+            return None
+        at += len(piece)
+        end = data.find(b"\r", at, at + MAX_VALUE_BYTES)
+        value = _PLAIN[place](data[at:end])
+        if value is None or end < 0:
+            return None
+        told[place] = value
+        at = end
+    return (told, at + len(shape.tail)) if data.startswith(shape.tail, at) else None
+
+
+def told_in(found: "re.Match[bytes]") -> Told | None:
+    """What a head says that find_hot found; None where Litestar takes the request."""
+    lines = found[4].split(b"\r\n")[:-1]
+    if found.end() > MAX_HEAD_BYTES or len(lines) > MAX_HEADERS:
+        return None
+    told: Told = [None] * 10
+    for line in lines:
+        name, _, value = line.partition(b":")
+        place, said = _meaning(name.lower(), value_of(value))
+        if place:
+            if told[place] is not None or place == ELSEWHERE:
+                return None
+            told[place] = said
+    return None if told[HOST] is None or told[LENGTH] is None or told[TYPE] is None else told
+
+
+def _text(value: bytes) -> str:
+    return value.decode("latin-1")
+
+
+def _length(value: bytes) -> int | None:
+    return int(value) if value.isdigit() and len(value) < 10 and int(value) <= MAX_BODY_BYTES else None
+
+
+_FIELDS: dict[bytes, tuple[int, Callable[[bytes], Any]]] = {
+    b"host": (HOST, lambda value: is_host(value) and True),
+    b"authorization": (AUTHORIZATION, _text),
+    b"content-type": (TYPE, lambda value: value.lower() in _JSON or None),
+    b"content-length": (LENGTH, _length),
+    b"idempotency-key": (KEY, _text),
+    b"x-request-id": (REQUEST_ID, lambda value: value.decode("ascii") if is_request_id(value) else None),
+    b"user-agent": (AGENT, lambda value: shown_agent(_text(value))),
+    b"connection": (CLOSES, lambda value: value.lower() == b"close" or None),
+}
+"""What a header is about, and how to read it: None where it says something unusual."""
+_PLAIN: dict[int, Callable[[bytes], Any]] = {
+    LENGTH: _length,
+    KEY: lambda value: value.decode("ascii") if _is_plain(value) else None,
+    REQUEST_ID: lambda value: value.decode("ascii") if is_request_id(value) else None,
+}
+"""As read in a shape: what differs is a word; anything else is left to the whole way."""
+_ELSEWHERE = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"prefer"))
+
+
+def _meaning(name: bytes, value: bytes) -> tuple[int, Any]:
+    if name in _ELSEWHERE:
+        return ELSEWHERE, None
+    if name not in _FIELDS or (name == b"connection" and value.lower() == b"keep-alive"):
+        return IGNORED, None
+    place, read = _FIELDS[name]
+    said = read(value)
+    return (ELSEWHERE, None) if said is None else (place, said)

@@ -1,0 +1,105 @@
+"""The API served within the test's process, beside the one of `scrip run` and on the same stores."""
+
+import re
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from service.api.server import server_config
+from service.config import Settings
+from tests.service_fixture import Service, until
+
+_CHANGES = (
+    (rb"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", b"<id>"),
+    (rb'"lockToken":"[!-~]{16}"', b'"lockToken":"<token>"'),
+    (rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", b"<time>"),
+    (rb"\r\ndate: [^\r]+", b""),
+    (rb"\r\nretry-after: \d+", b"\r\nretry-after: <seconds>"),
+)
+
+
+class Served:
+    """A server in a thread of its own. Not `hot` is all through Litestar."""
+
+    def __init__(self, service: Service, data_dir: Path, *, hot: bool = True) -> None:
+        facts = service.run.facts
+        settings = Settings(redis_url=facts["redisUrl"], database_url=facts["databaseUrl"], data_dir=data_dir)
+        config = server_config(settings, hot=hot, port=0)
+        self.elsewhere, app = 0, config.app
+        """Requests that Litestar was asked."""
+
+        async def count(scope: Any, receive: Any, send: Any) -> None:
+            self.elsewhere += scope["type"] == "http"
+            await app(scope, receive, send)  # type: ignore[operator]
+
+        config.app = count
+        self.server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self.server.run)
+        self._thread.start()
+        until(lambda: self.server.started and self.server.server_state.default_headers)
+        self.port: int = self.server.servers[0].sockets[0].getsockname()[1]
+
+    def connect(self) -> "Wire":
+        """A new connection."""
+        return Wire(self.port)
+
+    def end(self) -> None:
+        """End as by SIGTERM, and wait."""
+        self.server.should_exit = True
+        self._thread.join()
+
+
+class Wire:
+    """A client's connection, byte by byte."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._read = b""
+
+    def send(self, data: bytes) -> None:
+        """Send; a connection that the server has closed takes nothing."""
+        self.socket.sendall(data)
+
+    def answer(self, *, head_only: bool = False) -> bytes:
+        """The next answer, whole; after one that says so, that the connection ends."""
+        head = self._until(lambda read: read.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in read else None)
+        if head.startswith(b"HTTP/1.1 100 "):
+            return head + self.answer(head_only=head_only)
+        length = re.search(rb"\r\ncontent-length: (\d+)\r\n", head)
+        size = int(length[1]) if length and not head_only else 0
+        body = self._until(lambda read: size if len(read) >= size else None)
+        if b"\r\nconnection: close\r\n" in head:
+            assert self.rest() == b""
+            return head + body + b"<end>"
+        return head + body
+
+    def rest(self) -> bytes:
+        """All that comes until the server closes."""
+        parts, self._read = [self._read], b""
+        while part := self.socket.recv(65536):
+            parts.append(part)
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """As a client that leaves."""
+        self.socket.close()
+
+    def _until(self, end: Any) -> bytes:
+        while (at := end(self._read)) is None:
+            part = self.socket.recv(65536)
+            if not part:
+                raise ConnectionResetError(f"the connection ended after {self._read!r}")
+            self._read += part
+        found, self._read = self._read[:at], self._read[at:]
+        return found
+
+
+def without_ids(answer: bytes) -> bytes:
+    """An answer, but for ids, tokens and times."""
+    for pattern, text in _CHANGES:
+        answer = re.sub(pattern, text, answer)
+    return answer

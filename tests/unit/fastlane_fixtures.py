@@ -1,0 +1,169 @@
+"""A connection's protocol without a network: what a client sends goes in, what it would read comes out."""
+
+import asyncio
+import hashlib
+import json
+from collections import deque
+from typing import Any
+from uuid import UUID
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from service.domain.errors import Refusal
+from service.domain.identity import Caller
+from service.domain.keyring import Keyring
+from service.fastlane.lane import Lane
+from service.fastlane.protocol import Protocol
+
+BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
+REQUEST_ID = "X-Request-Id: r\r\n"
+
+
+class Wire:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.sent = b""
+        self.unsent = 0
+        self.closed = self.aborted = self.eof = self.reading = False
+        self.reading = True
+
+    def write(self, data: bytes) -> None:
+        assert not self.closed
+        self.sent += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def abort(self) -> None:
+        self.closed = self.aborted = True
+
+    def write_eof(self) -> None:
+        self.eof = True
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        self.reading = True
+
+    def get_write_buffer_size(self) -> int:
+        return self.unsent
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("192.0.2.7", 4711) if name in {"peername", "sockname"} else default
+
+
+class Decider:
+    """Answers a script when it is told to, or at once where there is an answer at hand."""
+
+    fsynced = True
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, tuple[Any, ...]]] = []
+        self.keys: list[str] = []
+        """The Idempotency-Keys' entries."""
+        self.waiting: deque[Any] = deque()
+        self.refusal: Refusal | None = None
+
+    def start(self, partition: int, script: str, names: Any, args: tuple[Any, ...], on_reply: Any) -> int:
+        if self.refusal:
+            raise self.refusal
+        self.asked.append((script, args))
+        self.keys.append(names[2])
+        self.waiting.append(on_reply)
+        return 1
+
+    def told(self, partition: int, epoch: int, reply: Any) -> Any:
+        if isinstance(reply, Refusal):
+            raise reply
+        return reply
+
+    def reply(self, reply: Any = None) -> None:
+        """Answer the oldest; a lock's reply where none is given."""
+        _, args = self.asked[-len(self.waiting)]
+        lock = [0, f"{BOOK} {args[1]} u - {'t' * 16} 1795189957123", "", 0]
+        self.waiting.popleft()(lock if reply is None else reply)
+
+
+class Client:
+    """One connection, of the same server as `beside`; call within an event loop. What isn't hot is answered with its
+    path and its body's length."""
+
+    def __init__(self, *, hot: bool = True, connections: int = 10, beside: "Client | None" = None) -> None:
+        self.decider, self.keyring, self.wire = Decider(), Keyring(), Wire()
+        self.keyring.replace({hashlib.sha256(key.encode()).digest(): caller(key) for key in ("one", "two")})
+        self.passed: list[tuple[str, bytes]] = []
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.left = 0
+        """How many requests were given up before they were whole."""
+        config = uvicorn.Config(self._elsewhere, loop="none", ws="none", log_config=None, interface="asgi3")
+        config.proxy_headers, config.timeout_keep_alive = False, 30
+        config.load()
+        self.state = ServerState()
+        self.state.default_headers = [(b"date", b"now")]
+        self.lane = beside.lane if beside else Lane(self.decider, self.keyring) if hot else None  # type: ignore[arg-type]
+        loop = asyncio.get_running_loop()
+        self.protocol = Protocol(config, self.state, {}, loop, max_connections=connections, lane=self.lane)
+        self.protocol.connection_made(self.wire)  # type: ignore[arg-type]
+
+    def send(self, data: bytes) -> None:
+        """As if it came in one part."""
+        if not self.wire.closed:
+            self.protocol.data_received(data)
+
+    def look(self, seconds: int) -> None:
+        """Let so much time go by without anything happening."""
+        for _ in range(seconds + 1):
+            self.protocol._timer.cancel()
+            self.protocol._look()
+
+    async def settle(self) -> bytes:
+        """What the client has read once nothing is left to do."""
+        for _ in range(20):
+            await asyncio.sleep(0)
+        return self.wire.sent
+
+    async def _elsewhere(self, scope: Any, receive: Any, send: Any) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            if message["type"] != "http.request":
+                self.left += 1
+                return
+            body, more = body + message["body"], message["more_body"]
+        self.passed.append((f"{scope['method']} {scope['path']}", body))
+        self.headers = list(scope["headers"])
+        told = json.dumps([scope["path"], len(body)]).encode()
+        headers = [(b"content-length", b"%d" % len(told))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": told})
+
+
+def caller(name: str) -> Caller:
+    """The owner of the key of this name."""
+    number = {"one": 1, "two": 2}[name]
+    return Caller(UUID(int=number), number, UUID(int=number), 0, "live", frozenset(["checkout"]))
+
+
+def request(
+    path: str = "/v1/coupons/lock/ABCD", body: bytes = b'{"userId":"u"}', more: str = REQUEST_ID, key: str = "one"
+) -> bytes:
+    """A good request."""
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: scrip\r\nAuthorization: Bearer {key}\r\n{more}"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode("latin-1") + body
+
+
+def statuses(answers: bytes) -> list[int]:
+    """Of all answers in the bytes."""
+    return [int(part[:3]) for part in answers.split(b"HTTP/1.1 ")[1:]]

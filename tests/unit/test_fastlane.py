@@ -1,0 +1,256 @@
+"""The fast lane without a network: hot requests, in any pieces, are asked once and answered in their order."""
+
+import itertools
+import random
+
+import pytest
+
+from service.domain.errors import Refusal
+from tests.unit.fastlane_fixtures import Client, request, statuses
+
+_SCRIPTS = {
+    "/v1/coupons/assign/ABCD": ("assign_code", b'{"userId":"u"}'),
+    "/v1/coupons/assign": ("assign_any", b'{"userId":"u","bookId":"019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"}'),
+    "/v1/coupons/lock/ABCD": ("lock", b'{"userId":"u"}'),
+    "/v1/coupons/extend/ABCD": ("extend", b'{"lockToken":"t"}'),
+    "/v1/coupons/unlock/ABCD": ("unlock", b'{"lockToken":"t"}'),
+    "/v1/coupons/redeem/ABCD": ("redeem", b'{"userId":"u"}'),
+    "/v1/coupons/validate": ("validate", b'{"code":"ABCD"}'),
+}
+
+
+@pytest.mark.parametrize("path", _SCRIPTS)
+async def test_hot_paths(path: str) -> None:
+    """Each hot address runs its script, and nothing of it goes elsewhere."""
+    client = Client()
+    script, body = _SCRIPTS[path]
+    client.send(request(path, body))
+    assert ([name for name, _ in client.decider.asked], client.passed) == ([script], [])
+
+
+async def test_an_answer() -> None:
+    """The answer is written from the reply's callback, whole, and the connection stays."""
+    client = Client()
+    client.send(request())
+    assert client.wire.sent == b""
+    client.decider.reply()
+    head, _, body = client.wire.sent.partition(b"\r\n\r\n")
+    length = b"content-length: %d" % len(body)
+    assert head.split(b"\r\n") == [
+        b"HTTP/1.1 201 Created", b"date: now", b"content-type: application/json", length, b"x-request-id: r",
+    ]  # fmt: skip
+    assert b'"lockToken":"tttttttttttttttt"' in body
+    assert not client.wire.closed
+
+
+_OTHERS = (
+    request("/v1/coupons/lock/ABCD?x=1"),
+    request("/v1/coupons/lock/AB%43D"),
+    request("/v1/coupons/lock/ABCD/"),
+    request("/v1/coupons/sell/ABCD"),
+    request("/v1/coupons/lock"),
+    request("/v1/coupons/validate/ABCD"),
+    request("/v1/books"),
+    request().replace(b"POST", b"PUT", 1),
+    request().replace(b"HTTP/1.1", b"HTTP/1.0", 1),
+    request(more="Prefer: durability=recorded\r\n"),
+    request(more="Expect: 100-continue\r\n"),
+    request(more="Content-Encoding: identity\r\n"),
+    request(more="Upgrade: h2c\r\nConnection: upgrade\r\n"),
+    request(more="Connection: close, x\r\n"),
+    request(more="X-Request-Id: a b\r\n"),
+    request(more="User-Agent: a\r\nUser-Agent: b\r\n"),
+    request(more="Authorization: Bearer two\r\n"),
+    request(more="Idempotency-Key: a\r\nIdempotency-Key: a\r\n"),
+    request().replace(b"application/json", b"text/plain"),
+    request().replace(b"Content-Type: application/json\r\n", b""),
+    request(body=b"{}" + b" " * 65_535),
+    b"GET / HTTP/1.1\r\nHost: scrip\r\n\r\n",
+    b"\r\nGET / HTTP/1.1\r\nHost: scrip\r\n\r\n",
+)
+
+
+@pytest.mark.parametrize("sent", _OTHERS, ids=range(len(_OTHERS)))
+async def test_what_goes_elsewhere(sent: bytes) -> None:
+    """What the lane doesn't know goes on as it came, also right after one that it knew, and back again."""
+    client = Client()
+    client.send(sent)
+    await client.settle()
+    assert (len(client.passed), client.decider.asked) == (1, [])
+    if b"HTTP/1.0" not in sent and b"close" not in sent:
+        client.send(request())
+        client.decider.reply()
+        client.send(sent)
+        await client.settle()
+        assert (len(client.passed), len(client.decider.asked)) == (2, 1)
+        assert [status for status in statuses(client.wire.sent) if status != 100] == [200, 201, 200]
+
+
+async def test_every_split() -> None:
+    """Cut in two anywhere, or into single bytes, three requests are asked and answered as if they came whole."""
+    parts = (request(more="Idempotency-Key: k\r\n"), request("/v1/books", b"[1]"), request("/v1/coupons/lock/EFGH"))
+    whole = b"".join(parts)
+
+    async def answered(pieces: list[bytes]) -> tuple[list[bytes], object, object]:
+        client = Client()
+        for piece in pieces:
+            client.send(piece)
+        for _ in range(3):
+            await client.settle()
+            if client.decider.waiting:
+                client.decider.reply()
+        lines = [line for line in client.wire.sent.split(b"\r\n") if not line.startswith(b"x-request-id")]
+        asked = [(script, args[:5]) for script, args in client.decider.asked]
+        return lines, asked, client.passed
+
+    expected = await answered([whole])
+    assert len(expected[0]) > 10
+    for cut in range(1, len(whole)):
+        assert await answered([whole[:cut], whole[cut:]]) == expected, cut
+    assert await answered([whole[at : at + 1] for at in range(len(whole))]) == expected
+    draw = random.Random(1)
+    for _ in range(200):
+        cuts = [0, *sorted(draw.sample(range(1, len(whole)), draw.randint(2, 30))), len(whole)]
+        assert await answered([whole[a:b] for a, b in itertools.pairwise(cuts)]) == expected, cuts
+
+
+async def test_another_head_on_the_same_connection() -> None:
+    """What one head said is never taken for the next one's: who asks, the key, the agent, the id, closing."""
+    client = Client()
+    for key, more in (
+        ("one", "Idempotency-Key: a\r\n"), ("two", "Idempotency-Key: a\r\n"), ("two", "Idempotency-Key: b\r\n"),
+        ("one", ""), ("three", ""), ("one", "User-Agent: x\r\n"),
+        ("one", "X-Request-Id: mine\r\nConnection: close\r\n"),
+    ):  # fmt: skip
+        client.send(request("/v1/coupons/redeem/ABCD", more=more, key=key))
+        if client.decider.waiting:
+            client.decider.reply(Refusal("coupon_not_found"))
+    assert statuses(client.wire.sent) == [404, 404, 404, 404, 401, 404, 404]
+    kept = [args[10] for _, args in client.decider.asked]
+    assert [b'"key":"a"' in text for text in kept] == [True, True, False, False, False, False]
+    assert [b'"key":"b"' in text for text in kept] == [False, False, True, False, False, False]
+    assert [b'"ua":"x"' in text for text in kept] == [False] * 4 + [True, False]
+    fingerprints = [args[0] for _, args in client.decider.asked]
+    assert [text == "-" for text in fingerprints] == [False] * 3 + [True] * 3
+    assert client.wire.sent.count(b"x-request-id: mine\r\nconnection: close\r\n") == 1
+    assert client.wire.closed
+
+
+_USUAL = request(more="Idempotency-Key: a\r\n").replace(b"\r\n\r\n", b"\r\nAccept: x\r\n\r\n", 1)
+_NEARLY = {
+    b"Accept: x\r\n": (b"Prefer: respond-async\r\n", b"Accept: y\r\nPrefer: x\r\n", b"Content-Encoding: identity\r\n"),
+    b"Key: a\r\n": (b"Key: a\r\nIdempotency-Key: a\r\n", b"Key: a\r\nExpect: 100-continue\r\n"),
+    b"Length: 14\r\n": (b"Length: 14\r\nExpect: 100-continue\r\n", b"Length: 65537\r\n"),
+}
+
+
+@pytest.mark.parametrize("last", _NEARLY)
+async def test_a_head_that_is_nearly_the_last_ones(last: bytes) -> None:
+    """One that says something unusual goes elsewhere, though all before and after it is as in the head before."""
+    for other in _NEARLY[last]:
+        client = Client()
+        client.send(_USUAL)
+        client.decider.reply()
+        client.send(_USUAL.replace(last, other) + b" " * (65537 - 14 if b"65537" in other else 0))
+        await client.settle()
+        assert (len(client.decider.asked), len(client.passed)) == (1, 1), other
+
+
+async def test_heads_of_two_connections() -> None:
+    """While one's body is on its way, another's head that is like it changes nothing of it."""
+    one = Client()
+    other = Client(beside=one)
+    a, b, c = (request(more=f"Idempotency-Key: {key}\r\n") for key in "abc")
+    for client in (one, other):
+        client.send(a)
+        one.decider.reply()
+    one.send(b[:-3])
+    other.send(c)
+    one.send(b[-3:])
+    assert [name.rpartition(":")[2] for name in one.decider.keys] == ["a", "a", "c", "b"]
+
+
+async def test_a_key_that_is_taken_away() -> None:
+    """A revoked key is refused at once on a connection that used it before, and so is one whose end has come."""
+    client = Client()
+    client.send(request())
+    client.decider.reply()
+    client.keyring.replace({})
+    client.send(request())
+    assert statuses(client.wire.sent) == [201, 401]
+
+
+async def test_pipelined_requests() -> None:
+    """Each waits for the one before it, is answered in turn, and what is too much to keep stays with the client."""
+    client = Client()
+    many = request() * 500
+    client.send(many)
+    assert (len(client.decider.asked), client.wire.reading) == (1, False)
+    client.send(request("/v1/coupons/redeem/ABCD", b'{"userId":1}'))
+    for number in range(500):
+        assert len(client.decider.asked) == number + 1
+        client.decider.reply()
+    assert statuses(client.wire.sent) == [201] * 500 + [400]
+    assert client.wire.reading
+
+
+async def test_a_thousand_refusals_at_once() -> None:
+    """Requests that are refused without asking Redis are answered one after the other, however many come at once."""
+    client = Client()
+    client.send(request(key="three") * 1500)
+    assert statuses(client.wire.sent) == [401] * 1500
+
+
+async def test_a_client_that_does_not_read() -> None:
+    """While it takes no answers, it gets no further request decided."""
+    client = Client()
+    client.send(request())
+    client.protocol.pause_writing()
+    client.decider.reply()
+    client.send(request())
+    assert len(client.decider.asked) == 1
+    client.protocol.resume_writing()
+    assert len(client.decider.asked) == 2
+
+
+async def test_a_client_that_is_gone() -> None:
+    """A reply for a client that is gone is read and dropped; the next one's is its own."""
+    client = Client()
+    client.send(request())
+    client.protocol.connection_lost(None)
+    client.decider.reply()
+    assert client.wire.sent == b""
+
+
+async def test_refusals_of_redis() -> None:
+    """What can't be asked or wasn't answered is 503 with Retry-After, and the connection goes on."""
+    client = Client()
+    for code in ("recovering", "unavailable"):
+        client.decider.refusal = Refusal.passing(code)
+        client.send(request())
+    client.decider.refusal = None
+    client.send(request())
+    client.decider.reply(Refusal.passing("outcome_unknown"))
+    client.send(request())
+    client.decider.reply()
+    assert statuses(client.wire.sent) == [503, 503, 503, 201]
+    assert client.wire.sent.count(b"\r\nretry-after: ") == 3
+
+
+async def test_an_error_of_ours() -> None:
+    """What should not happen is 500, told without its text, and breaks neither this connection nor Redis's."""
+    client = Client()
+    client.send(request())
+    client.decider.reply([0, "secret nonsense"])
+    client.send(request())
+    client.decider.reply()
+    assert statuses(client.wire.sent) == [500, 201]
+    assert b"secret" not in client.wire.sent
+
+
+async def test_without_a_lane() -> None:
+    """Everything goes elsewhere."""
+    client = Client(hot=False)
+    client.send(request())
+    await client.settle()
+    assert client.passed == [("POST /v1/coupons/lock/ABCD", b'{"userId":"u"}')]
