@@ -17,10 +17,11 @@ from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
 from service.record.migrations import migrate
 from tests.integration.flush_fixtures import make_flusher, shop
+from tests.integration.opening_fixtures import place
 from tests.integration.record_fixtures import kept, pool
 from tests.running import data_folder
 
-__all__ = ["kept", "make_flusher", "pool", "shop"]  # fixtures of several files, for pytest to find here
+__all__ = ["kept", "make_flusher", "place", "pool", "shop"]  # fixtures of several files, for pytest to find here
 
 _numbers = count(1)
 _LONG = "schemathesis erasing opening_steps doctor run fitness rebuild_command keep_free refusals record flush".split()

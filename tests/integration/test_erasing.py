@@ -25,9 +25,7 @@ from service.worker.catching_up import projector_of
 from service.worker.erasing import Eraser, NotYet
 from service.worker.flush import Flusher
 from tests.integration.flush_fixtures import has_recorded, running, until
-from tests.integration.test_opening_steps import Place, place
-
-__all__ = ["place"]  # a fixture, for pytest to find here
+from tests.integration.opening_fixtures import Place
 
 TABLES = "assignments unassignments redemptions rollbacks codes users idempotency_keys quarantine erasures".split()
 

@@ -1,0 +1,194 @@
+"""A partition with some traffic behind it, opened by workers that may die at any command."""
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from service.domain.books import CreateBook
+from service.domain.codes import CodeLine
+from service.domain.decoding import convert
+from service.domain.identity import SCOPES, Caller
+from service.hot.connection import Broken, Link, connect
+from service.hot.deciding import Decider, Reply
+from service.hot.scripts import Scripts
+from service.hot.server import Server
+from service.operations import assign, checkout, gift, redeem, rollback, unassign
+from service.operations.base import Call, Operation
+from service.record import pool as postgres
+from service.record.books import create_book
+from service.record.codes import add_codes
+from service.record.partitions import ensure_partitions, read_partition, take_lease
+from service.record.workspaces import create_workspace
+from service.worker import mending, opening
+from service.worker.flush import Flusher
+from service.worker.opening import Opening
+
+
+class Dying(Server):
+    """A server whose worker dies before its n-th command."""
+
+    left = -1
+
+    async def command(self, *command: Any) -> Any:
+        self._count()
+        return await super().command(*command)
+
+    async def run(self, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
+        self._count()
+        return await super().run(scripts, script, names, args)
+
+    def _count(self) -> None:
+        if self.left == 0:
+            raise Broken
+        self.left -= 1
+
+
+@dataclass
+class Place:
+    """A partition with some traffic behind it."""
+
+    pool: asyncpg.Pool
+    redis: Redis
+    valkey_url: str
+    link: Link
+    decider: Decider
+    caller: Caller
+
+    async def open(self, dies_after: int = -1) -> None:
+        """Open as a worker that dies after so many commands. Raises Broken when it did."""
+        fence = await take_lease(self.pool, 0, uuid4().hex, 0)
+        assert fence is not None
+        connection = await connect(self.valkey_url, "tests")
+        server = Dying(connection, 0)
+        server.left = dies_after
+        try:
+            await Opening(server, self.pool, Flusher(self.redis, self.pool, 0, fence), fence).run()
+        finally:
+            connection.close()
+
+    async def learn(self) -> None:
+        """What an API process learns from Postgres."""
+        row = await read_partition(self.pool, 0)
+        if row.state == "open":
+            self.decider.learn(0, row.epoch, row.nonce)
+        else:
+            self.decider.forget(0)
+
+    async def do(self, operation: Operation, code: str, /, key: str = "", **body: Any) -> Any:
+        """Run an operation; its answer's body."""
+        call = Call(self.caller, key, "f" if key else "-")
+        command = operation.prepare(call, code, convert(body, operation.request))
+        reply = await self.decider.run(0, command.script, command.keys, command.args)
+        return command.render(reply, "recorded").body
+
+    async def record(self) -> int:
+        """Record what is in the outbox; how many events."""
+        fence = await take_lease(self.pool, 0, uuid4().hex, 0)
+        assert fence is not None
+        flusher = Flusher(self.redis, self.pool, 0, fence)
+        await flusher.start()
+        return await flusher.step()
+
+    async def snapshot(self) -> dict[bytes, tuple[bytes, int]]:
+        """All that Redis holds, to be put back."""
+        names = [name async for name in self.redis.scan_iter()]
+        return {name: (await self.redis.dump(name), max(0, await self.redis.pttl(name))) for name in names}  # type: ignore[misc]
+
+    async def put_back(self, kept: dict[bytes, tuple[bytes, int]]) -> None:
+        """A Redis that has lost what came after."""
+        await self.redis.flushall()
+        for name, (value, ttl_ms) in kept.items():
+            await self.redis.restore(name, ttl_ms, value)
+
+    async def recovery(self) -> tuple[str, int]:
+        """How the last opening mended: the kind, and how many facts and codes there were."""
+        row = await self.pool.fetchrow("SELECT kind, total, done FROM recoveries ORDER BY epoch DESC LIMIT 1")
+        assert row
+        assert row["total"] == row["done"]
+        return row["kind"], row["total"]
+
+    async def everything(self) -> dict[bytes, Any]:
+        """All that Redis holds of the workspace."""
+        held = await self.values(f"{self.caller.prefix}*")
+        return {name: _without_key(value) if isinstance(value, bytes) else value for name, value in held.items()}
+
+    async def values(self, names: str = "*") -> dict[bytes, Any]:
+        """What keys of such names hold, but for streams. Asked all at once: one by one took most of a test's time."""
+        found = [name async for name in self.redis.scan_iter(match=names, count=1000)]
+        asked = self.redis.pipeline(transaction=False)
+        for name in found:
+            asked.type(name)
+        kinds: dict[bytes, Any] = dict(zip(found, await asked.execute(), strict=True))
+        held = {name: kind for name, kind in kinds.items() if kind != b"stream"}
+        for name, kind in held.items():
+            match kind:
+                case b"string":
+                    asked.get(name)
+                case b"hash":
+                    asked.hgetall(name)
+                case b"set":
+                    asked.smembers(name)
+                case b"zset":
+                    asked.zrange(name, 0, -1, withscores=True)
+        return dict(zip(held, await asked.execute(), strict=True))
+
+
+def _without_key(record: bytes) -> bytes:
+    """A redemption's record without the Idempotency-Key in it, which has an entry of its own."""
+    return re.sub(rb'"key":"[^"]*","op":"[^"]*"', b"", record)
+
+
+@pytest_asyncio.fixture
+async def place(
+    database_url: str, redis: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Place]:
+    """A partition that was opened, and in which each kind of event has happened and is recorded."""
+    monkeypatch.setattr(opening, "SETTLE_S", 0)
+    monkeypatch.setattr(mending, "EVENTS_A_RUN", 2)
+    monkeypatch.setattr(mending, "KEYS_A_RUN", 1)
+    pool = await postgres.connect(database_url)
+    await ensure_partitions(pool, 1)
+    async with pool.acquire() as connection:
+        row = await create_workspace(connection, "shop")
+    book, _ = await create_book(pool, row.workspace, 0, convert({"name": "b", "maxRedemptionsPerUser": 9}, CreateBook))
+    many, _ = await create_book(pool, row.workspace, 0, convert({"name": "m", "maxRedemptionsPerCode": 5}, CreateBook))
+    await add_codes(pool, row.workspace, 0, book.book, [CodeLine(f"CODE-{n}") for n in range(100)])
+    await add_codes(pool, row.workspace, 0, many.book, [CodeLine("MANY-1"), CodeLine("MINE-1", owner_id="eve")])
+    few, _ = await create_book(pool, row.workspace, 0, convert({"name": "f", "lowStockThreshold": 3}, CreateBook))
+    await add_codes(pool, row.workspace, 0, few.book, [CodeLine(f"FEW-{n}") for n in range(5)])
+    link = Link(valkey_url, "tests")
+    await link.start()
+    caller = Caller(uuid4(), row.workspace, row.workspace_id, 0, "live", frozenset(SCOPES))
+    place = Place(pool, redis, valkey_url, link, Decider(link), caller)
+    await place.open()
+    await place.learn()
+    await place.do(assign.ASSIGN_CODE, "CODE-1", "key-1", userId="ann")
+    for n in range(2, 8):
+        await place.do(redeem.REDEEM, f"CODE-{n}", f"key-{n}", userId="ann", orderId=f"o{n}", orderValue="10.00")
+    for n in range(3):
+        await place.do(redeem.REDEEM, "MANY-1", userId=f"u{n}")
+    await place.do(rollback.ROLLBACK_ORDER, "o2", "key-b")
+    await place.do(rollback.ROLLBACK_ORDER, "o3", restore=False)
+    await place.do(unassign.UNASSIGN, "MINE-1", "key-u")
+    for user in ("ann", "bob"):
+        await place.do(assign.ASSIGN_CODE, "CODE-8", userId=user)
+        if user == "ann":
+            await place.do(unassign.UNASSIGN, "CODE-8")
+    given = {"bookId": str(few.book_id), "orderId": "o4"}
+    await place.do(gift.GIFT, "ann", "key-g", **given)
+    await place.do(rollback.ROLLBACK_ORDER, "o4", "key-o")
+    bought = {"orderValue": "3", "giftBookId": str(few.book_id), "userId": "bob"}
+    await place.do(checkout.CHECKOUT, "", "key-c", code="CODE-99", orderId="o9", **bought)
+    await place.do(checkout.CHECKOUT, "", "key-d", orderId="o10", **bought)
+    await place.do(checkout.CHECKOUT, "", code="MANY-1", orderId="o11", **bought)
+    assert await place.record() == 23
+    yield place
+    await link.stop()
+    await pool.close()
