@@ -114,7 +114,8 @@ async function run(action) {
     busy = false;
     save();
     render();
-    if (document.activeElement === document.body) (focused.checkVisibility() ? focused : at("pay")).focus();
+    const now = document.activeElement; // what was hidden just now loses the focus only later
+    if (now === document.body || !now.checkVisibility()) (focused.checkVisibility() ? focused : at("pay")).focus();
   }
 }
 
