@@ -1,10 +1,13 @@
-"""A service of a load's own, for as long as it takes."""
+"""A service of a load's own, for as long as it takes, and what it spends."""
 
+import contextlib
 import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import psutil
 
 from tests.running import Run
 from tests.servers import free_port
@@ -20,3 +23,15 @@ def own_service() -> Iterator[Run]:
         finally:
             if service.process.poll() is None:
                 service.end(signal.SIGTERM)
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds of a process so far, with its children."""
+    process = psutil.Process(pid)
+    spent = process.cpu_times()
+    total = spent.user + spent.system + spent.children_user + spent.children_system
+    for child in process.children():
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = child.cpu_times()
+            total += times.user + times.system
+    return total

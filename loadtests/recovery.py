@@ -6,7 +6,6 @@ Redis does not hold afterwards what it should."""
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import shutil
@@ -19,11 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import asyncpg
-import psutil
 import redis
 
 from loadtests.barrage import Ask, Barrage
 from loadtests.ground import Ground, count, new_codes, new_id
+from loadtests.own import cpu_s
 from loadtests.past import some_of_past, write_past
 from tests.running import Run
 from tests.servers import free_port
@@ -63,7 +62,7 @@ class Service:
 
     def cpu_s(self) -> dict[str, float]:
         """CPU seconds of each part so far, with its children."""
-        return {part: sum(_cpu_s(pid) for pid in self.run.facts["pids"][part]) for part in PARTS}
+        return {part: sum(cpu_s(pid) for pid in self.run.facts["pids"][part]) for part in PARTS}
 
     def said(self) -> list[dict[str, Any]]:
         """What its worker logged."""
@@ -208,17 +207,6 @@ def _loss(
 
 def _moment(line: dict[str, Any]) -> datetime:
     return datetime.fromisoformat(line["timestamp"])
-
-
-def _cpu_s(pid: int) -> float:
-    process = psutil.Process(pid)
-    spent = process.cpu_times()
-    total = spent.user + spent.system + spent.children_user + spent.children_system
-    for child in process.children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = child.cpu_times()
-            total += times.user + times.system
-    return total
 
 
 def _table(losses: list[Loss]) -> str:

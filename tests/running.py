@@ -33,9 +33,9 @@ def data_folder() -> Iterator[Path]:
 
 
 class Run:
-    """One `scrip run` on a data folder; its output goes to a file beside that folder."""
+    """One `scrip run` on a data folder, of this tree or another; its output goes to a file beside that folder."""
 
-    def __init__(self, data_dir: Path, port: int) -> None:
+    def __init__(self, data_dir: Path, port: int, tree: Path = _ROOT) -> None:
         self.data_dir = data_dir
         self.output = data_dir.with_name(f"output-{port}")
         self.url = f"http://127.0.0.1:{port}"
@@ -44,7 +44,7 @@ class Run:
         env |= {"SCRIP_DATA_DIR": str(data_dir), "SCRIP_PORT": str(port)}
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "service", "run"], cwd=_ROOT, env=env, stdout=output, stderr=subprocess.STDOUT
+                [sys.executable, "-m", "service", "run"], cwd=tree, env=env, stdout=output, stderr=subprocess.STDOUT
             )
 
     @property

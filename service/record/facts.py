@@ -1,6 +1,7 @@
 """Facts: events written to Postgres exactly once."""
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import asyncpg
@@ -8,15 +9,18 @@ import asyncpg
 from service.domain.events import (
     Answered,
     Assigned,
-    Event,
+    Entry,
     Fact,
-    Redeemed,
     RequestPart,
     RolledBack,
     StockNotice,
     Unassigned,
+    moment,
+    parse,
+    read_redemption,
 )
 from service.domain.times import from_ms
+from service.domain.words import shown
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
@@ -66,21 +70,22 @@ async def record(
     from_seq: int,
     to_seq: int,
     fence: int,
-    events: Iterable[Event],
+    entries: Iterable[Entry],
     digest: bytes,
     quarantined: Sequence[Quarantined] = (),
 ) -> bool:
-    """Write the events after `from_seq` up to `to_seq` and move the cursor, in one transaction.
+    """Write the entries after `from_seq` up to `to_seq` and move the cursor, in one transaction.
 
     False, and nothing written, where epoch, cursor or fence are no longer these. The cursor moves first: its row lock
     keeps a writer whose time is over from getting any further. A conflict in a unique key is an error, no repetition.
+    Raises MalformedEvent, Undecided, KeyReused, NotAssigned.
     """
-    batch = _Batch(partition, events)
+    batch = _Batch(partition, epoch, entries)
     async with connection.transaction():
         cursor = (partition, epoch, from_seq, to_seq, fence, digest)
         if await connection.fetchval(query("move_cursor"), *cursor) is None:
             return False
-        await batch.write(connection, epoch)
+        await batch.write(connection)
         for event in quarantined:
             await connection.execute(query("store_quarantined"), partition, epoch, *event)
     return True
@@ -100,8 +105,9 @@ class _Batch:
     first.
     """
 
-    def __init__(self, partition: int, events: Iterable[Event]) -> None:
-        self._partition = partition
+    def __init__(self, partition: int, epoch: int, entries: Iterable[Entry]) -> None:
+        self._partition, self._epoch = partition, epoch
+        self._head = f"{partition}\t{epoch}\t"
         self._assignments: list[str] = []
         self._ends: dict[int, str] = {}
         self._open: dict[tuple[int, str], tuple[int, str]] = {}
@@ -110,29 +116,35 @@ class _Batch:
         self._unassignments: list[str] = []
         self._redemptions: list[str] = []
         self._rollbacks: list[str] = []
-        self._orders: dict[tuple[int, str], dict[str, int]] = {}
+        self._orders: dict[str, dict[str, str]] = {}
         self._orders_freed: list[tuple[int, str, str]] = []
-        self._singles: dict[tuple[int, str], str] = {}
+        self._singles: dict[str, str] = {}
         self._singles_freed: list[tuple[int, str, str]] = []
         self._notices: list[str] = []
-        self._keys: dict[tuple[int, str], Fact | Answered] = {}
-        for event in events:
-            if isinstance(event, Redeemed):
-                self._redeemed(event)
-            elif isinstance(event, Assigned):
-                self._assigned(event)
-            elif isinstance(event, Unassigned):
-                self._unassigned(event)
-            elif isinstance(event, RolledBack):
-                self._rolled_back(event)
-            elif isinstance(event, StockNotice):
-                self._noticed(event)
-            if event.kept is not None and isinstance(event, Fact | Answered):
-                key = (event.workspace, event.request.key)
-                if self._keys.setdefault(key, event) is not event:
-                    raise Undecided("an idempotency key was used twice")
+        self._keys: dict[tuple[int, str], tuple[int, int, str, str, str, str]] = {}
+        for entry in entries:
+            if entry[1].startswith(b"R "):
+                self._redeemed(*entry)
+            else:
+                self._other(*entry)
 
-    async def write(self, connection: Connection, epoch: int) -> None:
+    def _other(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
+        event = parse(self._epoch, seq, d, r, kept)
+        match event:
+            case Assigned():
+                self._assigned(event)
+            case Unassigned():
+                self._unassigned(event)
+            case RolledBack():
+                self._rolled_back(event)
+            case StockNotice():
+                self._noticed(event)
+            case _:
+                pass  # an answer under a key, or an epoch's first
+        if event.kept is not None and isinstance(event, Fact | Answered):
+            self._keep(seq, event.workspace, from_ms(event.at_ms), event.request, event.kept)
+
+    async def write(self, connection: Connection) -> None:
         """Write all of it, within the caller's transaction."""
         await self._write_assignments(connection)
         await _copy(connection, "redemptions", _REDEMPTIONS, self._redemptions)
@@ -141,15 +153,13 @@ class _Batch:
             await connection.execute(query("free_orders"), *zip(*self._orders_freed, strict=True))
         if self._singles_freed:
             await connection.execute(query("free_singles"), *zip(*self._singles_freed, strict=True))
-        orders = [
-            f"{w}\t{order}\t{slot}\t{i}\n" for (w, order), uses in self._orders.items() for i, slot in uses.items()
-        ]
+        orders = [f"{order}\t{slot}\t{i}\n" for order, uses in self._orders.items() for i, slot in uses.items()]
         await _copy(connection, "order_uses", _ORDER_USES, orders)
-        singles = [f"{w}\t{code}\t{redemption_id}\n" for (w, code), redemption_id in self._singles.items()]
+        singles = [f"{code}\t{redemption_id}\n" for code, redemption_id in self._singles.items()]
         await _copy(connection, "single_uses", _SINGLE_USES, singles)
         await _copy(connection, "stock_notices", _NOTICES, self._notices)
         if self._keys:
-            await self._write_keys(connection, epoch)
+            await self._write_keys(connection)
 
     async def _write_assignments(self, connection: Connection) -> None:
         if self._closed:
@@ -162,12 +172,12 @@ class _Batch:
         await _copy(connection, "assignments", _ASSIGNMENTS, lines)
         await _copy(connection, "unassignments", _UNASSIGNMENTS, self._unassignments)
 
-    async def _write_keys(self, connection: Connection, epoch: int) -> None:
+    async def _write_keys(self, connection: Connection) -> None:
         """New keys by COPY; where one is there already, a statement that knows whether it may be."""
+        rows = self._keys.values()
         lines = [
-            f"{self._partition}\t{epoch}\t{event.seq}\t{w}\t{_escaped(key)}\t{_escaped(event.request.op)}\t"
-            f"{from_ms(event.at_ms)}\t{_escaped(event.kept or '')}\n"
-            for (w, key), event in self._keys.items()
+            f"{self._head}{seq}\t{w}\t{_escaped(key)}\t{_escaped(op)}\t{at}\t{_escaped(kept)}\n"
+            for seq, w, key, op, at, kept in rows
         ]
         try:
             async with connection.transaction():
@@ -175,26 +185,32 @@ class _Batch:
             return
         except asyncpg.UniqueViolationError:
             pass
-        rows = [
-            (event.seq, w, key, event.request.op, from_ms(event.at_ms), event.kept)
-            for (w, key), event in self._keys.items()
-        ]
-        stored = await connection.execute(query("store_keys"), self._partition, epoch, *zip(*rows, strict=True))
+        stored = await connection.execute(query("store_keys"), self._partition, self._epoch, *zip(*rows, strict=True))
         if stored != f"INSERT 0 {len(rows)}":
             raise KeyReused("an idempotency key was used twice within an hour")
 
+    def _keep(self, seq: int, w: int, at: str, request: RequestPart, kept: str) -> None:
+        row = (seq, w, request.key, request.op, at, kept)
+        if self._keys.setdefault((w, request.key), row) is not row:
+            raise Undecided("an idempotency key was used twice")
+
     def _assigned(self, event: Assigned) -> None:
-        code = (event.workspace, event.code)
+        client = _client(event.request)
+        self._give(
+            (event.workspace, event.code),
+            event.user,
+            f"{self._fact(event)}\t{from_ms(event.at_ms)}\t{client}\t{event.order or _NULL}",
+        )
+
+    def _give(self, code: tuple[int, str], user: str, line: str) -> None:
         if code in self._open:
             raise Undecided("a code was assigned twice")
-        self._open[code] = len(self._assignments), event.user
-        self._assignments.append(
-            f"{self._line(event)}\t{from_ms(event.at_ms)}\t{_client(event.request)}\t{event.order or _NULL}"
-        )
+        self._open[code] = len(self._assignments), user
+        self._assignments.append(line)
 
     def _unassigned(self, event: Unassigned) -> None:
         code, at = (event.workspace, event.code), from_ms(event.at_ms)
-        self._unassignments.append(f"{self._line(event)}\t{at}\t{_client(event.request)}\n")
+        self._unassignments.append(f"{self._fact(event)}\t{at}\t{_client(event.request)}\n")
         if code in self._open:
             row, user = self._open.pop(code)
             if user != event.user:
@@ -208,36 +224,43 @@ class _Batch:
 
     def _noticed(self, event: StockNotice) -> None:
         self._notices.append(
-            f"{self._partition}\t{event.epoch}\t{event.seq}\t{event.workspace}\t{event.book}\t{event.notice}\t"
+            f"{self._head}{event.seq}\t{event.workspace}\t{event.book}\t{event.notice}\t"
             f"{event.what}\t{event.left}\t{from_ms(event.at_ms)}\n"
         )
 
-    def _redeemed(self, event: Redeemed) -> None:
-        order, own_id = event.order, event.redemption_id
-        value = _NULL if event.value_e4 is None else f"{event.value_e4}e-4"
-        metadata = event.request.metadata
+    def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
+        words, request, answer = read_redemption(d, r, kept)
+        w, b, code, user, order, own_id, value, currency, digits, discount, at_ms, slot, most, gift_book, gift = words
+        at, client, user = _time(at_ms), _client(request), shown(user)
+        order, placed = (_NULL, False) if order == "-" else (shown(order), True)
+        value = _NULL if value == "-" else f"{value}e-4"
+        if currency == "-":
+            currency = _NULL
+        metadata = _escaped(bytes(request.metadata).decode()) if request.metadata else _NULL
         self._redemptions.append(
-            f"{self._line(event)}\t{order or _NULL}\t{own_id}\t{value}\t{event.currency or _NULL}\t{event.digits}\t"
-            f"{event.discount_e4}e-4\t{from_ms(event.at_ms)}\t{event.slot}\t{event.max_uses}\t{_client(event.request)}\t"
-            f"{_escaped(bytes(metadata).decode()) if metadata else _NULL}\n"
+            f"{self._head}{seq}\t{w}\t{b}\t{code}\t{user}\t{order}\t{own_id}\t{value}\t{currency}\t{digits}\t"
+            f"{discount}e-4\t{at}\t{slot}\t{most}\t{client}\t{metadata}\n"
         )
-        if order is not None:
-            self._orders.setdefault((event.workspace, order), {})[own_id] = event.slot
-        if event.max_uses == 1 and self._singles.setdefault((event.workspace, event.code), own_id) != own_id:
+        if placed:
+            self._orders.setdefault(f"{w}\t{order}", {})[own_id] = slot
+        if most == "1" and self._singles.setdefault(f"{w}\t{code}", own_id) != own_id:
             raise Undecided("a code with one use was used twice")
-        if event.gift is not None:
-            self._assigned(event.gift)
+        if gift_book is not None:
+            about = self._line(seq, w, gift_book, gift, user)
+            self._give((int(w), gift), user, f"{about}\t{at}\t{client}\t{order}")
+        if answer is not None:
+            self._keep(seq, int(w), at, request, answer)
 
     def _rolled_back(self, event: RolledBack) -> None:
         order, own_id = event.order, event.redemption_id
         self._rollbacks.append(
-            f"{self._line(event)}\t{order or _NULL}\t{own_id}\t{from_ms(event.at_ms)}\t"
+            f"{self._fact(event)}\t{order or _NULL}\t{own_id}\t{from_ms(event.at_ms)}\t"
             f"{'t' if event.restore else 'f'}\t{_client(event.request)}\t{_escaped(event.request.reason) or _NULL}\n"
         )
         if not event.restore:
             return
         if order is not None:
-            uses = self._orders.get((event.workspace, order), {})
+            uses = self._orders.get(f"{event.workspace}\t{order}", {})
             if own_id in uses:
                 if uses.pop(own_id) in uses.values():
                     raise Undecided("a place in an order was used twice")
@@ -245,17 +268,26 @@ class _Batch:
                 raise Undecided("an order was used and given back")
             else:
                 self._orders_freed.append((event.workspace, order, own_id))
-        single = self._singles.get((event.workspace, event.code))
+        code = f"{event.workspace}\t{event.code}"
+        single = self._singles.get(code)
         if single == own_id:
-            del self._singles[event.workspace, event.code]
+            del self._singles[code]
         elif single is not None:
             raise Undecided("a code was used and given back")
         else:
             self._singles_freed.append((event.workspace, event.code, own_id))
 
-    def _line(self, event: Fact) -> str:
-        event_id = f"{self._partition}\t{event.epoch}\t{event.seq}"
-        return f"{event_id}\t{event.workspace}\t{event.book}\t{event.code}\t{event.user}"
+    def _fact(self, event: Fact) -> str:
+        return self._line(event.seq, event.workspace, event.book, event.code, event.user)
+
+    def _line(self, seq: int, w: int | str, book: int | str, code: str, user: str) -> str:
+        return f"{self._head}{seq}\t{w}\t{book}\t{code}\t{user}"
+
+
+@lru_cache(maxsize=1024)
+def _time(ms: str) -> str:
+    """A time as Postgres reads it. Raises MalformedEvent. Most events are of the millisecond of the one before."""
+    return from_ms(moment(ms))
 
 
 def _client(request: RequestPart) -> str:

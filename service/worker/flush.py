@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import random
 import time
+from bisect import bisect_left
 from collections import deque
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal
 
 import asyncpg
 import structlog
@@ -14,14 +15,15 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.domain import keys
-from service.domain.events import Event, MalformedEvent, entry_digest, parse
+from service.domain.events import Entry, MalformedEvent, entry_digest
 from service.record.facts import KeyReused, NotAssigned, Quarantined, Undecided, record
 from service.record.partitions import LeaseLost, enter_epoch, read_partition
 
 BATCH_EVENTS = 5000
 BLOCK_MS = 1000
-# Between batches that are not full: some hundred commits a second would cost more than the events in them.
-PAUSE_S = 0.01
+# Between batches that are not full: some hundred commits a second would cost more than the events in them. The more
+# there was, the longer the next may gather: a transaction costs Postgres what sixty events do, and us as much.
+PAUSE_S, PAUSE_EACH_S, LONGEST_PAUSE_S = 0.01, 0.0002, 0.1
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 2.0
 ACQUIRE_TIMEOUT_S = 10.0
 
@@ -64,24 +66,10 @@ _PASSING = (
 )
 
 
-class _Entry(NamedTuple):
-    id: bytes
-    seq: int
-    fields: Mapping[bytes, bytes]
-
-    @property
-    def d(self) -> bytes:
-        return self.fields.get(b"d", b"")
-
-    @property
-    def r(self) -> bytes:
-        return self.fields.get(b"r", b"")
-
-    def event(self, epoch: int) -> Event:
-        return parse(epoch, self.seq, self.d, self.r, self.fields.get(b"i"))
-
-    def digest(self) -> bytes:
-        return entry_digest(self.id, *self.fields.values())
+_Fields = Sequence[bytes]
+"""Of an entry: names and values by turns."""
+_Read = Sequence[tuple[bytes, _Fields]]
+"""Entries with their ids, as Redis answers them."""
 
 
 class Flusher:
@@ -168,7 +156,7 @@ class Flusher:
                             await self.start()  # hears of a lost lease
                             await self._trim_exactly()
                     elif events < BATCH_EVENTS:
-                        await asyncio.sleep(PAUSE_S)
+                        await asyncio.sleep(min(PAUSE_S + events * PAUSE_EACH_S, LONGEST_PAUSE_S))
                 raise asyncio.CancelledError
             except _PASSING as error:
                 self._log.warning("recording pauses", reason=_reason(error), seconds=round(backoff_s, 2))
@@ -196,25 +184,22 @@ class Flusher:
     async def step(self) -> int:
         """Record what is there, at most a batch; how many entries that was."""
         entries = await self._read()
-        epoch, seq = self._cursor
-        batch: list[_Entry] = []
-        for entry_id, fields in entries:
-            if entry_id == b"%d-%d" % (epoch, seq + 1) and not _is_mended(fields):
-                seq += 1
-                batch.append(_Entry(entry_id, seq, fields))
-                continue
-            begun, first = map(int, entry_id.split(b"-"))
-            await self._record(batch)
+        recorded = len(entries)
+        while entries:
+            (epoch, seq), (entry_id, fields) = self._cursor, entries[0]
             if _is_mended(fields):
-                raise AnchorLost(f"{begun}-{first} follows what was mended, and the record doesn't have that")
-            if begun <= epoch or first != 0:
-                raise OutboxGap(f"after {epoch}-{seq} comes {begun}-{first}")
-            await self._enter(begun, _Entry(entry_id, 0, fields))
-            (epoch, seq), batch = (begun, 0), []
-        await self._record(batch)
-        if entries:
+                raise AnchorLost(f"{entry_id.decode()} follows what was mended, and the record doesn't have that")
+            if run := _consecutive(entries, epoch, seq):
+                await self._record(seq + 1, entries[:run])
+            else:
+                begun, first = _id(entry_id)
+                if begun <= epoch or first != 0:
+                    raise OutboxGap(f"after {epoch}-{seq} comes {begun}-{first}")
+                await self._enter(begun, entry_id, fields)
+            entries = entries[run or 1 :]
+        if recorded:
             await self._trim()
-        return len(entries)
+        return recorded
 
     async def _step_or_start(self) -> int:
         """A step. What looks like a gap may be another's trimming, while this worker slept and lost its lease."""
@@ -232,57 +217,60 @@ class Flusher:
         last: Any = await self._redis.xrevrange(self._outbox, count=1)
         self._saw(_id(last[0][0]) if last else (0, 0))
 
-    async def _read(self) -> Sequence[tuple[bytes, Mapping[bytes, bytes]]]:
+    async def _read(self) -> _Read:
         """The entries after the anchor. Raises AnchorLost."""
-        found: Any = await self._redis.xrange(self._outbox, _text(self._cursor), "+", BATCH_EVENTS + 1)
-        if not found or found[0][0] != _text(self._cursor).encode():
-            raise AnchorLost(f"{_text(self._cursor)} is recorded and not in the outbox")
-        if _Entry(found[0][0], 0, found[0][1]).digest() != self._digest:
-            raise AnchorLost(f"{_text(self._cursor)} is not the entry that was recorded")
+        anchor = _text(self._cursor)
+        # redis-py knows the command by its name as text, and would make a dict of each entry.
+        found: Any = await self._redis.execute_command(b"XRANGE", self._outbox, anchor, "+", "COUNT", BATCH_EVENTS + 1)
+        if not found or found[0][0] != anchor.encode():
+            raise AnchorLost(f"{anchor} is recorded and not in the outbox")
+        if _digest(*found[0]) != self._digest:
+            raise AnchorLost(f"{anchor} is not the entry that was recorded")
         if len(found) > BATCH_EVENTS:
             await self.measure()
         else:
             self._saw(_id(found[-1][0]))
         return found[1:]
 
-    async def _record(self, batch: Sequence[_Entry]) -> None:
-        """Record consecutive events of the cursor's epoch, or those of them that can be."""
-        if not batch:
-            return
-        epoch = self._cursor[0]
+    async def _record(self, first: int, batch: _Read) -> None:
+        """Record consecutive events of the cursor's epoch from a number on, or those of them that can be."""
         try:
-            await self._commit(batch[-1], [entry.event(epoch) for entry in batch])
+            entries = [(seq, *_told(fields)) for seq, (_, fields) in enumerate(batch, first)]
+            await self._commit(first + len(batch) - 1, batch[-1], entries)
             self._refused_in_a_row = 0
         except _REFUSED as error:
-            await self._refused(batch, error)
+            await self._refused(first, batch, error)
 
-    async def _refused(self, batch: Sequence[_Entry], error: Exception) -> None:
+    async def _refused(self, first: int, batch: _Read, error: Exception) -> None:
         if len(batch) > 1:
             middle = len(batch) // 2
-            await self._record(batch[:middle])
-            await self._record(batch[middle:])
+            await self._record(first, batch[:middle])
+            await self._record(first + middle, batch[middle:])
             return
         if self._refused_in_a_row >= MAX_REFUSED_IN_A_ROW:
             raise TooManyRefused(f"{self._refused_in_a_row} events in a row, the last for {_reason(error)}") from error
         (entry,) = batch
-        await self._commit(entry, [], [Quarantined(entry.seq, _reason(error), entry.d, entry.r)])
+        d, r, _ = _told(entry[1])
+        await self._commit(first, entry, [], [Quarantined(first, _reason(error), d, r)])
         self._refused_in_a_row += 1
         self.quarantined += 1
-        self._log.error("event put into quarantine", event_id=entry.id.decode(), reason=_reason(error))
+        self._log.error("event put into quarantine", event_id=entry[0].decode(), reason=_reason(error))
 
-    async def _commit(self, last: _Entry, events: Sequence[Event], quarantined: Sequence[Quarantined] = ()) -> None:
+    async def _commit(
+        self, to: int, last: tuple[bytes, _Fields], entries: Sequence[Entry], quarantined: Sequence[Quarantined] = ()
+    ) -> None:
         epoch, seq = self._cursor
-        digest = last.digest()
+        digest = _digest(*last)
         async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
             moved = await record(
-                *(connection, self._partition, epoch, seq, last.seq, self._fence, events, digest, quarantined)
+                *(connection, self._partition, epoch, seq, to, self._fence, entries, digest, quarantined)
             )
-        self._moved(moved, (epoch, last.seq), digest, last.seq - seq)
+        self._moved(moved, (epoch, to), digest, to - seq)
 
-    async def _enter(self, epoch: int, first: _Entry) -> None:
-        if first.d != b"O":
+    async def _enter(self, epoch: int, entry_id: bytes, fields: _Fields) -> None:
+        if _told(fields)[0] != b"O":
             raise OutboxGap(f"{epoch}-0 doesn't begin an epoch")
-        digest = first.digest()
+        digest = _digest(entry_id, fields)
         moved = await enter_epoch(self._pool, self._partition, self._fence, self._cursor, epoch, digest)
         self._moved(moved, (epoch, 0), digest, 1)
 
@@ -319,9 +307,29 @@ class Flusher:
             self._passed = self._tails.popleft()[0]
 
 
-def _is_mended(fields: Mapping[bytes, bytes]) -> bool:
-    """Whether the entry says that Redis was mended before it. The record enters by it; it is never read on its way."""
-    return fields.get(b"d", b"").startswith(b"M ")
+def _told(fields: _Fields) -> tuple[bytes, bytes, bytes | None]:
+    """What an entry's fields `d`, `r` and `i` hold; nothing where it has others."""
+    if len(fields) == 6:
+        return fields[1], fields[3], fields[5]
+    return (fields[1], fields[3], None) if len(fields) == 4 else (b"", b"", None)
+
+
+def _digest(entry_id: bytes, fields: _Fields) -> bytes:
+    return entry_digest(entry_id, *fields[1::2])
+
+
+def _is_mended(fields: _Fields) -> bool:
+    """Whether the entry, the second of its epoch, says that Redis was mended before it. The record enters by it; it is
+    never read on its way."""
+    return _told(fields)[0].startswith(b"M ")
+
+
+def _consecutive(entries: _Read, epoch: int, seq: int) -> int:
+    """How many of the entries follow an event without a gap. A stream's ids only rise: where an entry is as far from
+    the event as its place says, none before it is missing."""
+    return bisect_left(
+        range(len(entries)), True, key=lambda place: entries[place][0] != b"%d-%d" % (epoch, seq + 1 + place)
+    )
 
 
 def _cancelled() -> bool:

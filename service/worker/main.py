@@ -304,8 +304,8 @@ def run(settings: Settings) -> None:
     from service import logs
 
     logs.configure(settings, "worker")
-    # What is read from the outbox are some ten thousand lists at once, all of them alive: looking for cycles among them
-    # every 700 cost as much as a quarter of all else.
+    # What is read from the outbox at once are some ten thousand lists, all of them alive: looking for cycles after
+    # every 700 of them cost 1.2 µs an event.
     gc.freeze()
     gc.set_threshold(100_000)
     uvloop.run(work(settings))

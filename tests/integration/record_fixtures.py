@@ -7,11 +7,10 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
-import msgspec
 import pytest_asyncio
 import uuid_utils
 
-from service.domain.events import Assigned, Event, Fact, Redeemed, RolledBack, Unassigned
+from service.domain.events import Assigned, Event, Fact, Redeemed, RolledBack, Unassigned, decided, packed
 from service.record.facts import record
 from service.record.partitions import begin_epoch, ensure_partitions, enter_epoch, take_lease
 from service.record.past import facts_in_order
@@ -27,13 +26,14 @@ class Record:
         self.pool, self.fence, self.epoch, self.seq = pool, fence, epoch, 0
 
     async def write(self, *events: Event) -> bool:
-        """Number the events and record them in one batch."""
-        numbered = [
-            msgspec.structs.replace(event, epoch=self.epoch, seq=self.seq + i) for i, event in enumerate(events, 1)
+        """Number the events and record them in one batch, as the outbox has them."""
+        entries = [
+            (self.seq + i, decided(event).encode(), packed(event.request), event.kept.encode() if event.kept else None)
+            for i, event in enumerate(events, 1)
         ]
         to_seq = self.seq + len(events)
         async with self.pool.acquire() as connection:
-            moved = await record(connection, 0, self.epoch, self.seq, to_seq, self.fence, numbered, b"digest")
+            moved = await record(connection, 0, self.epoch, self.seq, to_seq, self.fence, entries, b"digest")
         self.seq = to_seq if moved else self.seq
         return moved
 

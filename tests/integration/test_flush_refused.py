@@ -140,6 +140,18 @@ async def test_poison_goes_to_quarantine(shop: Shop, make_flusher: MakeFlusher):
     assert flusher.quarantined == len(poison)
 
 
+@pytest.mark.parametrize("fields", [{"d": "K 1 5"}, {"d": "K 1 5", "r": "{}", "i": "f 0 @x", "more": ""}])
+async def test_an_entry_with_other_fields(shop: Shop, make_flusher: MakeFlusher, fields: dict[str, str]):
+    """An entry that has fewer fields than an event, or more, is put aside, and those around it are recorded."""
+    await shop.sell(3)
+    await shop.redis.xadd(OUTBOX, fields, id=f"{shop.epoch}-*")  # type: ignore[arg-type]
+    shop.said.append("")
+    await shop.sell(3)
+    await caught_up(shop, await make_flusher())
+    assert [row[1:3] for row in await shop.quarantined()] == [(4, "MalformedEvent its kind is unknown")]
+    assert await shop.facts() == [said for said in shop.said if said]
+
+
 async def test_nothing_of_a_code_is_logged(shop: Shop, make_flusher: MakeFlusher, capsys: pytest.CaptureFixture[str]):
     """The alarm about a poisonous event names its id and the reason, and not the code, user or order."""
     await shop.append(redeemed("SECRETCODE", discount_e4=1_000_001), redeemed("SECRETCODE", redemption_id="SECRETCODE"))

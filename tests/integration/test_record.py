@@ -46,6 +46,7 @@ async def test_facts_come_back_as_they_were(kept: Record):
         redeemed("CODE-2", value_e4=None, currency=None, discount_e4=0, max_uses=0),
         redeemed("CODE-3", value_e4=10**15 - 1, digits=4, discount_e4=1),
         assigned("CODE-4", at_ms=1),
+        redeemed("CODE-5", user="-", order="-", request=RequestPart(ip="-", ua="-")),
     ]
     assert await kept.write(*events[:2])
     assert await kept.write(*events[2:])

@@ -131,12 +131,25 @@ def test_buckets_are_written():
         (b"S 1 2 high codes 3 5", b"{}"),
         (b"S 1 2 low users 3 5", b"{}"),
         (b"U 1 2 CODE user then 1", b"{}"),
+        (R.replace(b" 1250000 ", b" 1_250_000 "), b"{}"),
+        (R.replace(b" 1250000 ", b" +1250000 "), b"{}"),
+        (R.replace(b"CODE-1", b""), b"{}"),
+        (R.replace(b" 1794991234567 ", b" 253402300800000 "), b"{}"),
+        (R.replace(b" 1250000 ", b" 0x13 "), b"{}"),
+        (R + b"\n", b"{}"),
     ],
 )
 def test_malformed_entries(d: bytes, r: bytes):
     """An entry that is no event is an error, never an event with something else in it."""
     with pytest.raises(MalformedEvent):
         parse(1, 1, d, r)
+
+
+def test_what_is_kept_must_be_text():
+    """An entry whose kept answer can't be read is no event, a redemption's and any other's."""
+    for d in (R, b"K 1 5"):
+        with pytest.raises(MalformedEvent, match=r"a field can't be read \(UnicodeDecodeError\)"):
+            parse(1, 1, d, b"{}", b"\xff")
 
 
 def test_digests_tell_entries_apart():
