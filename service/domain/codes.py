@@ -23,6 +23,7 @@ _SHOWN = 100
 _BOM = b"\xef\xbb\xbf"
 _COLUMNS = ("code", "userId", "expiresAt", "maxRedemptions")
 
+_are_codes = re.compile(rb"[A-Za-z0-9_-]{4,64}\r?(?:\n[A-Za-z0-9_-]{4,64}\r?)*+").fullmatch
 _field = re.compile(r'(?:"((?:[^"]|"")*)"|((?!")[^,]*))(,|\Z)')
 _open_field = re.compile(r'"(?:[^"]|"")*\Z')
 _is_count = re.compile(r"[0-9]{1,10}", re.ASCII).fullmatch
@@ -112,10 +113,13 @@ class Lines:
 
     def feed(self, data: bytes) -> list[CodeLine | BadCode]:
         """What is complete by now. Raises Refusal `malformed` for a bad header."""
-        *lines, rest = (self._rest + data).split(b"\n")
+        whole, line_break, rest = (self._rest + data).rpartition(b"\n")
         # Enough of an over-long line to see that it is one.
         self._rest = rest[: _MAX_RECORD_BYTES + len(_BOM) + 2]
-        return self._take(lines)
+        if not line_break:
+            return []
+        plain = self._plain(whole)
+        return self._take(whole.split(b"\n")) if plain is None else plain
 
     def close(self) -> list[CodeLine | BadCode]:
         """What the end completes. Raises Refusal `malformed` where there was no header."""
@@ -125,6 +129,16 @@ class Lines:
         if self._columns is None:
             raise _bad_header()
         return found
+
+    def _plain(self, lines: bytes) -> list[CodeLine | BadCode] | None:
+        """The lines at once, as _take reads them one by one, where each is no more than a code; else None."""
+        if self._columns != ("code",) or self._held or not _are_codes(lines):
+            return None
+        codes = lines.decode("ascii").upper().split()
+        if not RESERVED_CODES.isdisjoint(codes):
+            return None
+        self._number += len(codes)
+        return list(map(CodeLine, codes))
 
     def _take(self, lines: Iterable[bytes]) -> list[CodeLine | BadCode]:
         found: list[CodeLine | BadCode] = []

@@ -1,7 +1,7 @@
 """Codes, as the merchant uploaded, generated or switched them."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from asyncpg import Pool, Record
 from msgspec import structs
@@ -18,7 +18,7 @@ from service.record.queries import query
 async def add_codes(
     pool: Pool, workspace: int, partition: int, book: int, lines: Sequence[CodeLine]
 ) -> tuple[int, list[CodeRow]]:
-    """The version of this change, and the codes that are new; none where the workspace has them all."""
+    """The version of this change, and what is new of these codes (at least one); none where the workspace has all."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         return version, await insert_codes(connection, workspace, partition, book, version, lines)
@@ -27,27 +27,36 @@ async def add_codes(
 async def insert_codes(
     connection: Connection, workspace: int, partition: int, book: int, version: int, lines: Sequence[CodeLine]
 ) -> list[CodeRow]:
-    """As add_codes, within a transaction that has its version."""
-    records = await connection.fetch(
-        query("insert_codes"),
-        workspace,
-        book,
-        partition,
-        version,
-        [line.code for line in lines],
-        [line.owner_id for line in lines],
-        [line.max_redemptions for line in lines],
-        [None if line.expires_ms is None else to_datetime(line.expires_ms) for line in lines],
+    """As add_codes, within a transaction that has its version; of a code that is there twice, the first line."""
+    codes, owners, expiries_ms, limits = zip(*lines, strict=True)
+    expiries = [None if ms is None else to_datetime(ms) for ms in expiries_ms]
+    added = cast(
+        "Record",
+        await connection.fetchrow(
+            query("insert_codes"), workspace, book, partition, version, codes, owners, expiries, limits
+        ),
     )
-    await connection.execute(query("add_book_codes"), workspace, book, len(records))
-    shared: dict[str, Any] = {
-        "workspace": workspace,
-        "partition": partition,
-        "book": book,
-        "version": version,
-        "active": True,
-    }
-    return [row_of(shared | dict(record)) for record in records]
+    if added["codes"] is not None:
+        by_code = {line.code: line for line in reversed(lines)}
+        lines = [by_code[code] for code in added["codes"]]
+    if await connection.fetchval(query("add_book_codes"), workspace, book, len(lines)) is None:
+        raise Refusal("book_not_found")
+    created_ms = to_ms(added["created_at"])
+    return [
+        CodeRow(
+            workspace=workspace,
+            partition=partition,
+            book=book,
+            version=version,
+            code=code,
+            owner_id=owner_id,
+            max_redemptions=max_redemptions,
+            expires_ms=expires_ms,
+            active=True,
+            created_ms=created_ms,
+        )
+        for code, owner_id, expires_ms, max_redemptions in lines
+    ]
 
 
 async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, changes: dict[str, Any]) -> CodeRow:

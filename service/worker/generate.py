@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
+from functools import partial
 from uuid import UUID, uuid4
 
 import asyncpg
 import structlog
 
+from service.behind import Behind
 from service.domain.codes import CHUNK, CodeLine
 from service.domain.errors import Refusal
 from service.domain.patterns import generate
-from service.domain.projection import Projector
+from service.domain.projection import CodeRow, Projector
 from service.record import jobs
 from service.record.codes import insert_codes
 from service.record.jobs import JobRow, LostLease
@@ -32,7 +34,8 @@ class Generator:
     2. Draw codes, at most 5,000 and never more than are missing.
     3. In one transaction: the configuration's next version, those codes that are new, what is done by now and the
        lease's renewal. A worker whose lease is another's commits nothing.
-    4. Project them into Redis. What dies before that is projected by the catching up.
+    4. Project them into Redis, while the next are drawn and written. What dies before that is projected by the catching
+       up.
     5. With all codes made the job is done; where no new ones can be drawn it has failed, and says so.
     """
 
@@ -73,22 +76,26 @@ class Generator:
     async def _generate(self, job: JobRow, token: UUID) -> str | None:
         """Make all codes; or say why that is not possible."""
         done, empty = job.done, 0
-        while done < job.requested:
-            made = await self._chunk(job, token, min(CHUNK, job.requested - done))
-            done += made
-            empty = 0 if made else empty + 1
-            if empty == MAX_EMPTY_DRAWS:
-                return f"No more new codes can be found for the pattern {job.parameters.code_pattern}."
+        async with Behind() as projecting:
+            while done < job.requested:
+                version, rows = await self._write(job, token, min(CHUNK, job.requested - done))
+                await projecting.put(partial(self._project, job.workspace, version, rows))
+                done += len(rows)
+                empty = 0 if rows else empty + 1
+                if empty == MAX_EMPTY_DRAWS:
+                    return f"No more new codes can be found for the pattern {job.parameters.code_pattern}."
         return None
 
-    async def _chunk(self, job: JobRow, token: UUID, count: int) -> int:
-        """At most so many new codes; how many."""
+    async def _write(self, job: JobRow, token: UUID, count: int) -> tuple[int, list[CodeRow]]:
+        """At most so many new codes, and the version that they are of."""
         wanted = job.parameters
         lines = [CodeLine(code) for code in generate(wanted.code_pattern, wanted.charset, count)]
         async with self._pool.acquire() as connection, connection.transaction():
             version = await bump_config_version(connection, self._partition)
             rows = await insert_codes(connection, job.workspace, self._partition, wanted.book, version, lines)
             await jobs.advance_job(connection, job.job_id, token, len(rows), LEASE_S)
-        await self._projector.codes(job.workspace, self._partition, version, rows)
+        return version, rows
+
+    async def _project(self, workspace: int, version: int, rows: list[CodeRow]) -> None:
+        await self._projector.codes(workspace, self._partition, version, rows)
         await self._projector.seen(self._partition, version)
-        return len(rows)

@@ -1,7 +1,7 @@
 -- name: add_book_codes
--- Count codes that were added to a book.
+-- Count codes that were added to a book; no row where there is none.
 -- $1 workspace int  $2 book int  $3 added int
-UPDATE books SET code_count = code_count + $3 WHERE workspace = $1 AND book = $2;
+UPDATE books SET code_count = code_count + $3 WHERE workspace = $1 AND book = $2 RETURNING book;
 
 -- name: lock_book_count
 -- How many codes a book has; they stay so many until the transaction ends.

@@ -1,11 +1,16 @@
 -- name: insert_codes
--- Add the codes that the workspace doesn't have yet, and say which.
+-- Add the codes that the workspace doesn't have yet: since when, and which, where that is not all of them.
 -- $1 workspace int  $2 book int  $3 partition int  $4 version bigint  $5 codes text[]  $6 owner_ids text[]
--- $7 max_redemptions int[]  $8 expires_at timestamptz[]
-INSERT INTO codes (workspace, book, partition, version, code, owner_id, max_redemptions, expires_at)
-SELECT $1, $2, $3, $4, * FROM unnest($5::text[], $6::text[], $7::int[], $8::timestamptz[])
-ON CONFLICT DO NOTHING
-RETURNING code, owner_id, max_redemptions, expires_at, created_at;
+-- $7 expires_at timestamptz[]  $8 max_redemptions int[]
+WITH added AS (
+  INSERT INTO codes (workspace, book, partition, version, code, owner_id, expires_at, max_redemptions)
+  SELECT $1, $2, $3, $4, * FROM unnest($5::text[], $6::text[], $7::timestamptz[], $8::int[])
+  ON CONFLICT DO NOTHING
+  RETURNING code
+)
+SELECT
+  now() AS created_at, CASE WHEN count(*) < cardinality($5::text[]) THEN coalesce(array_agg(code), '{}') END AS codes
+FROM added;
 
 -- name: read_code
 -- A code of a workspace.

@@ -147,6 +147,31 @@ def test_a_thousand_at_once(service: Service) -> None:
     assert ok(service.checkout.get(f"/v1/coupons/{other}"))["redemptions"] == 5
 
 
+def test_others_come_between(service: Service) -> None:
+    """A batch doesn't take the connection to Redis for itself: of two that are there at once, neither is decided as a
+    whole. (They may miss each other, so there are some rounds.)"""
+
+    def times(code: str, both: threading.Barrier, told: list[list[str]]) -> None:
+        body = {"operations": [_redeem(code) for _ in range(1000)]}
+        headers = {"Authorization": "Bearer demo_checkout"}
+        both.wait()
+        results = ok(httpx.post(f"{service.run.url}/v1/batch", json=body, headers=headers))["results"]
+        told.append([result["body"]["redeemedAt"] for result in results])
+
+    def interleaved() -> bool:
+        both, told = threading.Barrier(2), list[list[str]]()
+        codes = [service.coupon(maxRedemptionsPerCode=1000) for _ in range(2)]
+        threads = [threading.Thread(target=times, args=(code, both, told)) for code in codes]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        one, other = told
+        return max(one[0], other[0]) < min(one[-1], other[-1])
+
+    assert any(interleaved() for _ in range(20))
+
+
 def test_precision(service: Service) -> None:
     """Amounts and metadata are what was written: no float comes between."""
     codes = [service.coupon() for _ in range(6)]

@@ -186,6 +186,24 @@ async def test_codes_are_added_once(pool: asyncpg.Pool, workspace: WorkspaceRow)
     assert [tuple(count) for count in counts] == [(book.book, 2), (other.book, 1)]
 
 
+async def test_codes_need_their_book(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """Without the book that they are of, nothing is added, and no version is used up."""
+    before = await version_of(pool)
+    with pytest.raises(Refusal, match="book_not_found"):
+        await codes.add_codes(pool, workspace.workspace, 0, 99, [CodeLine("ABCD")])
+    assert await version_of(pool) == before
+    assert await pool.fetchval("SELECT count(*) FROM codes") == 0
+
+
+@pytest.mark.parametrize("code", ["ABC", "A" * 65, "abcd", "AB CD", "ABCD\n", "ÄBCD"])
+async def test_what_is_no_code_is_not_kept(pool: asyncpg.Pool, workspace: WorkspaceRow, code: str) -> None:
+    """The table itself takes nothing else, whoever writes it."""
+    book = await make(pool, workspace)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await codes.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine("ABCD"), CodeLine(code)])
+    assert await pool.fetchval("SELECT count(*) FROM codes") == 0
+
+
 async def test_a_coupon_is_switched(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """A code's switch and expiry are changed alone, and by a newer version; an unknown code is not found."""
     book = await make(pool, workspace)
@@ -317,7 +335,7 @@ async def test_workers_generate_exactly_so_many(
     with pytest.raises(ConnectionResetError):
         await Generator(pool, memory, 0).run_one()
     job = await jobs.read_job(pool, workspace.workspace, job_id)
-    assert (job.status, job.done) == ("running", 200)
+    assert (job.status, job.done) == ("running", 250)  # the fifth was written while the fourth failed
     memory.fail_after = -1
 
     worked = await asyncio.gather(*(Generator(pool, memory, 0).run_one() for _ in range(4)))
@@ -325,7 +343,7 @@ async def test_workers_generate_exactly_so_many(
     job = await jobs.read_job(pool, workspace.workspace, job_id)
     assert (job.status, job.done, job.errors) == ("done", 1234, [])
     assert await pool.fetchval("SELECT count(*) FROM codes WHERE book = $1", book.book) == 1234
-    assert len(memory.codes_) == 1234 - 50
+    assert len(memory.codes_) == 1234 - 2 * 50
     assert not await Generator(pool, memory, 0).run_one()
 
 
@@ -341,7 +359,7 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, w
     assert again.job_id == job.job_id
     assert await jobs.take_job(pool, 0, uuid4(), 30) is None
     with pytest.raises(jobs.LostLease):
-        await Generator(pool, Memory(), 0)._chunk(job, stale, 10)
+        await Generator(pool, Memory(), 0)._write(job, stale, 10)
     assert await pool.fetchval("SELECT count(*) FROM codes") == 0
 
 

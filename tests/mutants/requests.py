@@ -81,7 +81,7 @@ MUTANTS = (
     Mutant(
         "a code that is there is a duplicate",
         "service/api/codes.py",
-        "        told.duplicates += len(waiting) - len(rows)\n",
+        "        told.duplicates += len(lines) - len(rows)\n",
         "",
         "tests/integration/test_configuration_api.py -k an_upload_is_usable_at_once",
     ),

@@ -164,3 +164,15 @@ def test_json_codes_are_numbered_from_1() -> None:
     found = list(parse_list(["abcd", "", "x" * 1000, "user-specific"]))
     assert (good(found), bad(found)) == (["ABCD"], [2, 3, 4])
     assert [len(line.code) for line in found if isinstance(line, BadCode)] == [0, 100, 13]
+
+
+@given(
+    st.lists(
+        st.sampled_from(["abcd", "AB-1_", "LOCK", "lock", "abc", "A" * 64, "A" * 65, "AB CD", "ab,cd", "Äbcd", "é"])
+    ),
+    st.sampled_from(["\n", "\r\n"]),
+    st.integers(1, 50),
+)
+def test_lines_at_once_are_read_as_one_by_one(codes: list[str], end: str, step: int) -> None:
+    """However the bytes are cut, and whatever is among them, each line is what it is by itself."""
+    assert parse(end.join(codes).encode(), as_csv=False, step=step) == list(parse_list(codes))

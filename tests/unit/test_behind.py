@@ -1,0 +1,93 @@
+"""Work behind other work: one piece at a time, and no failure is lost."""
+
+import asyncio
+
+import pytest
+
+from service.behind import Behind
+
+
+class Pieces:
+    """Pieces of work that end when they are told to."""
+
+    def __init__(self) -> None:
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+        self._may_end = asyncio.Event()
+
+    async def piece(self, number: int) -> None:
+        self.begun.append(number)
+        await self._may_end.wait()
+        self.ended.append(number)
+
+    def end(self) -> None:
+        self._may_end.set()
+
+
+async def _fail() -> None:
+    raise ConnectionResetError
+
+
+async def test_one_at_a_time() -> None:
+    """A piece is done while its putter goes on, the next begins once it has ended, and the block waits for all."""
+    pieces = Pieces()
+    async with Behind() as behind:
+        await behind.put(lambda: pieces.piece(1))
+        second = asyncio.create_task(behind.put(lambda: pieces.piece(2)))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        meanwhile = (list(pieces.begun), list(pieces.ended), second.done())
+        pieces.end()
+        await second
+    assert meanwhile == ([1], [], False)
+    assert (pieces.begun, pieces.ended) == ([1, 2], [1, 2])
+
+
+async def test_a_failure_is_heard_of_once() -> None:
+    """By whoever puts the next piece, which isn't begun; or at the end of the block."""
+    pieces = Pieces()
+    async with Behind() as behind:
+        await behind.put(_fail)
+        with pytest.raises(ConnectionResetError):
+            await behind.put(lambda: pieces.piece(1))
+        assert pieces.begun == []
+    with pytest.raises(ConnectionResetError):
+        async with Behind() as behind:
+            await behind.put(_fail)
+
+
+async def test_a_block_that_fails_lets_its_work_end() -> None:
+    """The block's own failure is the one that is heard, once what is under way has ended."""
+    pieces = Pieces()
+
+    async def block() -> None:
+        async with Behind() as behind:
+            await behind.put(lambda: pieces.piece(1))
+            await asyncio.sleep(0)
+            pieces.end()
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await block()
+    assert pieces.ended == [1]
+
+
+@pytest.mark.parametrize("where", ["in the block", "at its end"])
+async def test_a_block_that_is_cancelled_cancels_its_work(where: str) -> None:
+    """Nothing goes on behind a block that is gone."""
+    pieces = Pieces()
+
+    async def block() -> None:
+        async with Behind() as behind:
+            await behind.put(lambda: pieces.piece(1))
+            if where == "in the block":
+                await asyncio.Event().wait()
+
+    task = asyncio.create_task(block())
+    for _ in range(5):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert (pieces.begun, pieces.ended) == ([1], [])
+    assert asyncio.all_tasks() == {asyncio.current_task()}
