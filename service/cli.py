@@ -35,12 +35,30 @@ def run() -> None:
 
 
 @main.command()
-def api() -> None:
-    """Serve the HTTP API."""
+@click.option("--tell-fd", type=int, hidden=True, help="Where several processes' pids are told, a line each time.")
+def api(tell_fd: int | None) -> None:
+    """Serve the HTTP API; with SCRIP_API_PROCESSES several of it, which SIGHUP replaces one after the other."""
     settings = _settings_with_servers()
+    if settings.api_processes > 1:
+        from service.processes import supervise
+
+        supervise(settings, tell_fd)
+        return
     from service.api.server import serve
 
     serve(settings)
+
+
+@main.command(hidden=True)
+@click.option("--channel", type=int, required=True, help="The descriptor through which connections come.")
+@click.option("--tally", type=int, required=True, help="The descriptor of what the processes count together.")
+@click.option("--block", type=int, required=True, help="The tally's block that is this process's.")
+def api_process(channel: int, tally: int, block: int) -> None:
+    """Serve as one of several processes; their supervisor starts it."""
+    settings = _settings_with_servers()
+    from service.api.member import serve
+
+    serve(settings, channel, tally, block)
 
 
 @main.command()

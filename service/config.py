@@ -49,6 +49,8 @@ class Settings(BaseSettings):
     """Postgres; None is the embedded one."""
     host: str = "127.0.0.1"
     port: Port = 8000
+    api_processes: int = Field(default=1, ge=1, le=32)
+    """How many processes serve the API; several have a supervisor that hands them connections."""
     data_dir: Path = Path(".scrip")
     """Where `scrip run` keeps its data; absolute once read."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)] = "info"

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import time
-from collections import Counter
 from collections.abc import Iterator
 
 import structlog
@@ -12,10 +11,13 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from service.tally import STATUSES, Tally
+
 LINE_S = 1.0
 MAX_FAILURES = 20
 """Lines of their own for answers of 5xx, in LINE_S."""
 
+_USUAL = (200, 201, 204, 400, 401, 403, 404, 409, 422, 503)
 _UNTOLD = ("GET /health/", "GET /metrics")
 
 is_request_id = re.compile(rb"[!-~]{1,128}\Z").match
@@ -39,21 +41,25 @@ class Answers(Collector):
     """
 
     def __init__(self) -> None:
-        self._by_status: Counter[int] = Counter(dict.fromkeys((200, 201, 204, 400, 401, 403, 404, 409, 422, 503), 0))
+        self.share(Tally())
         self._by_outcome: dict[tuple[str, str | int], int] = {}
         self._sample: dict[str, object] = {}
         self._failures = 0
+
+    def share(self, tally: Tally) -> None:
+        """From here on count by status in this tally, and tell its sums: of all processes that share it."""
+        self._tally, self._by_status = tally, tally.own
 
     def note(self, route: str, status: int, outcome: str, request_id: str, began_s: float) -> None:
         """An answer goes out. `route` is method and path without codes and ids, `outcome` a refusal's code, else '';
         `began_s` is by now_s. Call within an event loop."""
         self._by_status[status] += 1
-        if route.startswith(_UNTOLD):
-            return
         name = (route, outcome or status)
         seen = self._by_outcome
         if name in seen:
             seen[name] += 1
+        elif route.startswith(_UNTOLD):
+            return
         else:
             if not seen:
                 asyncio.get_running_loop().call_later(LINE_S, self.write)
@@ -74,8 +80,9 @@ class Answers(Collector):
     def collect(self) -> Iterator[CounterMetricFamily]:
         """For /metrics."""
         family = CounterMetricFamily("scrip_http_answers", "Answers by status.", labels=["status"])
-        for status, count in sorted(self._by_status.items()):
-            family.add_metric([str(status)], count)
+        for status in range(STATUSES):
+            if (count := self._tally.total(status)) or status in _USUAL:
+                family.add_metric([str(status)], count)
         yield family
 
 

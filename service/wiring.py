@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import structlog
 
 from service.api.context import Context
+from service.api.exporting import MAX_EXPORTS, ExportSlots
 from service.config import Settings
 from service.hot.connection import Link
 from service.hot.deciding import Decider
@@ -18,6 +19,8 @@ from service.record.keys import read_callers, read_version, touch_keys
 from service.record.partitions import read_partitions
 from service.record.waiting import Recorded
 
+MAX_CONNECTIONS = 10
+"""To Postgres, of all processes that share an address; each has at least two."""
 ASK_S = 0.2
 """Well below half a second: as long as a recovery waits for all processes to learn of its epoch."""
 ASK_TIMEOUT_S = 2.0
@@ -32,12 +35,14 @@ async def connected(settings: Settings) -> AsyncIterator[Context]:
     """Everything that an API process works with."""
     if not settings.redis_url or not settings.database_url:
         raise RuntimeError("REDIS_URL and DATABASE_URL must be set (scrip run starts servers of its own).")
-    pool = await postgres.connect_when_there(settings.database_url, name="scrip-api", min_size=2, max_size=10)
+    most = max(2, MAX_CONNECTIONS // settings.api_processes)
+    pool = await postgres.connect_when_there(settings.database_url, name="scrip-api", min_size=2, max_size=most)
     link = Link(settings.redis_url, "scrip-api")
     await link.start()
     decider = Decider(link)
     recorded = Recorded(pool)
     context = Context(settings, pool, decider, Workspace(decider), RedisProjector(decider.run), recorded)
+    context.export_slots = ExportSlots(max(1, MAX_EXPORTS // settings.api_processes))
     watch = _Watch(context)
     await watch.look()
     watching = asyncio.create_task(watch.run())

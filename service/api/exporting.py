@@ -14,7 +14,7 @@ from service.api.csv_rows import MEDIA_TYPE
 from service.domain.errors import Refusal
 
 MAX_EXPORTS = 4
-"""At once in a process: each works on the loop that decides requests."""
+"""At once, shared out among the processes of an address: each works on a loop that decides requests."""
 STALLED_S = 60.0
 """A client that takes nothing for so long is given up, so that it keeps no other from its export."""
 
@@ -24,13 +24,13 @@ log = structlog.get_logger()
 class ExportSlots:
     """Counts what is being exported by this process."""
 
-    def __init__(self) -> None:
-        self.running = 0
+    def __init__(self, most: int = MAX_EXPORTS) -> None:
+        self.running, self._most = 0, most
 
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:
         """While an export runs. Raises Refusal `unavailable` where as many run as may."""
-        if self.running >= MAX_EXPORTS:
+        if self.running >= self._most:
             raise Refusal.passing("unavailable", "As many exports run as may; try again shortly.", 2000, 6000)
         self.running += 1
         try:

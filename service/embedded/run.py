@@ -29,6 +29,8 @@ _READY_DEADLINE_S = 30.0
 _ASK_TIMEOUT_S = 2.0
 _LEFTOVER_DEADLINE_S = 10.0
 _POLL_S = 0.05
+_SUPERVISED_STOP_S = 12.0
+"""Each of several API processes has 10 s."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _KEYS = ("demo_public", "demo_checkout", "demo_manage", "demo_operate", "demo_admin", "rival_checkout", "rival_manage")
 
@@ -71,7 +73,7 @@ class _Everything:
 
     1. Valkey and Postgres, at the same time, where the settings name none.
     2. The schema, and in an embedded Postgres the demo data.
-    3. One API process and one worker.
+    3. The API, one process or several under a supervisor of theirs, and one worker.
     4. Once the API says it is ready: `run.json`, and what there is to try.
     5. At the end the API, the worker, Valkey and Postgres, one after the other.
     """
@@ -83,7 +85,9 @@ class _Everything:
         self._postgres = Postgres(settings.data_dir, lock_fd) if settings.database_url is None else None
         self._redis_url = self._valkey.url if self._valkey else settings.redis_url or ""
         self._database_url = self._postgres.url if self._postgres else settings.database_url or ""
-        self._api = self._python("api")
+        self._api_pids: list[int] = []
+        self._several = settings.api_processes > 1
+        self._api = self._supervised_api() if self._several else self._python("api")
         self._worker = self._python("worker")
         self._servers = [server for server in (self._valkey, self._postgres) if server is not None]
         self._published = False
@@ -127,14 +131,27 @@ class _Everything:
         for server in self._servers:
             yield server.part
 
-    def _python(self, command: str) -> Part:
+    def _python(self, command: str, *options: str) -> Part:
         env = {
             **os.environ,
             "REDIS_URL": self._redis_url,
             "DATABASE_URL": self._database_url,
             "SCRIP_EMBEDDED": str(self._postgres is not None),
         }
-        return Part(command, [sys.executable, "-m", "service", command], env, keep_fd=self._lock_fd)
+        return Part(command, [sys.executable, "-m", "service", command, *options], env, keep_fd=self._lock_fd)
+
+    def _supervised_api(self) -> Part:
+        """Several API processes, of which their supervisor tells us."""
+        self._told_fd, tell_fd = os.pipe()
+        api = self._python("api", "--tell-fd", str(tell_fd))
+        api.more_fds, api.stop_deadline_s = (tell_fd,), _SUPERVISED_STOP_S
+        asyncio.get_running_loop().add_reader(self._told_fd, self._hear_pids)
+        return api
+
+    def _hear_pids(self) -> None:
+        lines = os.read(self._told_fd, 1 << 16).splitlines()
+        self._api_pids = json.loads(lines[-1])
+        self._write_pids()
 
     async def _prepare_database(self) -> None:
         try:
@@ -173,6 +190,8 @@ class _Everything:
         for part in self._parts():
             if part.pid is not None:
                 pids[part.name].append(part.pid)
+        if self._several:
+            pids["apiSupervisor"], pids["api"] = pids["api"], self._api_pids
         found = {"url": self._url, "redisUrl": self._redis_url, "databaseUrl": self._database_url, "pids": pids}
         unfinished = self._run_json.with_suffix(".new")
         unfinished.touch(mode=0o600)

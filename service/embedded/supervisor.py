@@ -55,6 +55,10 @@ class Part:
     env: dict[str, str]
     on_change: Callable[[], None] = lambda: None
     """Called after each change of `pid`."""
+    before_start: Callable[[], None] = lambda: None
+    """Called before each start; it may change what follows, and `argv`."""
+    more_fds: tuple[int, ...] = ()
+    """Files that it inherits, besides `keep_fd`."""
     account: Account | None = None
     """None is ours."""
     log: Path | None = None
@@ -76,6 +80,7 @@ class Part:
 
     async def start(self) -> None:
         """Start it once. Raises OSError where it can't be run."""
+        self.before_start()
         with contextlib.ExitStack() as files:
             output = None
             if self.log is not None:
@@ -90,7 +95,7 @@ class Part:
                 stdout=output,
                 stderr=None if output is None else STDOUT,
                 start_new_session=True,
-                pass_fds=() if self.keep_fd is None else (self.keep_fd,),
+                pass_fds=self.more_fds if self.keep_fd is None else (*self.more_fds, self.keep_fd),
                 user=self.account.uid if self.account else None,
                 group=self.account.gid if self.account else None,
                 extra_groups=[] if self.account else None,

@@ -24,7 +24,9 @@ from tests.running import data_folder
 __all__ = ["kept", "make_flusher", "place", "pool", "shop"]  # fixtures of several files, for pytest to find here
 
 _numbers = count(1)
-_LONG = "schemathesis erasing opening_steps doctor run fitness rebuild_command keep_free refusals record flush".split()
+_LONG = (
+    "schemathesis processes erasing opening_steps doctor run fitness rebuild_command keep_free refusals record flush"
+).split()
 """The files that take long, the longest first: side by side, nobody waits for one that was begun last."""
 
 

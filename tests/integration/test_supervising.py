@@ -1,0 +1,160 @@
+"""The supervisor of several API processes, with small stand-ins for these: whom it hands connections, whom it keeps."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from service import processes
+from service.processes import Processes, bound
+
+PATIENCE_S = 60.0
+_STAND_IN = """#!{python}
+import os, pathlib, signal, socket, sys
+words = dict(zip(sys.argv[4::2], sys.argv[5::2]))
+here = pathlib.Path({folder!r})
+with (here / "starts").open("a") as starts:
+    starts.write(words["--block"] + "\\n")
+if (here / "broken").exists():
+    sys.exit(1)
+channel = socket.socket(fileno=int(words["--channel"]))
+signal.signal(signal.SIGTERM, lambda *_: channel.shutdown(socket.SHUT_WR))
+channel.send(b"s" if (here / "slow").exists() else b"sr")
+held = []
+while True:
+    said, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+    if not said:
+        break
+    held += [socket.socket(fileno=descriptor) for descriptor in descriptors]
+    held[-1].send(b"%d\\n" % os.getpid())
+"""
+"""Answers each connection with its pid, and holds it."""
+
+
+class Site:
+    """An address with some processes, and who answers there."""
+
+    def __init__(self, running: Processes, again: asyncio.Event, port: int, folder: Path) -> None:
+        self.processes, self.again, self.folder = running, again, folder
+        self._port = port
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the processes that live."""
+        return [process.part.pid for process in self.processes.all if process.part.pid]
+
+    async def ask(self) -> int:
+        """The pid that answers a new connection, which stays open."""
+        reader, _ = await asyncio.open_connection("127.0.0.1", self._port)
+        async with asyncio.timeout(PATIENCE_S):
+            return int(await reader.readline())
+
+    @property
+    def starts(self) -> int:
+        """How many processes were started so far."""
+        return len((self.folder / "starts").read_text().split())
+
+
+@pytest.fixture
+async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Site]:
+    stand_in = tmp_path / "stand-in"
+    stand_in.write_text(_STAND_IN.format(python=sys.executable, folder=str(tmp_path)))
+    stand_in.chmod(0o700)
+    monkeypatch.setattr(processes.sys, "executable", str(stand_in))
+    with bound("127.0.0.1", 0) as listeners:
+        again = asyncio.Event()
+        running = Processes(2, listeners, None)
+        working = asyncio.create_task(running.run(again))
+        site = Site(running, again, listeners[0].getsockname()[1], tmp_path)
+        try:
+            await _until(lambda: listeners[0].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+            yield site
+        finally:
+            working.cancel()
+            await asyncio.gather(working, running.stop(), return_exceptions=True)
+
+
+async def _until(reached: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not reached():  # noqa: ASYNC110, what is waited for is in other processes
+            await asyncio.sleep(0.01)
+
+
+async def test_even(site: Site) -> None:
+    """Of 64 connections at once each of two processes has 32."""
+    answered = await asyncio.gather(*(site.ask() for _ in range(64)))
+    assert sorted(map(answered.count, site.pids)) == [32, 32]
+
+
+async def test_the_emptier_one_first(site: Site) -> None:
+    """A process that has just been started gets all connections until it has as many as the other."""
+    await asyncio.gather(*(site.ask() for _ in range(20)))
+    killed, other = site.pids
+    os.kill(killed, signal.SIGKILL)
+    await _until(lambda: len(site.pids) == 2 and killed not in site.pids and _ready(site) == 2)
+    answered = [await site.ask() for _ in range(10)]
+    assert answered.count(other) == 0
+
+
+async def test_a_replacement_that_fails(site: Site) -> None:
+    """Where a new process can't be started, the old ones stay and go on serving, until a later try succeeds."""
+    old = site.pids
+    (site.folder / "broken").touch()
+    site.again.set()
+    await _until(lambda: site.starts == 3 and len(site.processes.all) == 2)
+    assert site.pids == old
+    assert {await site.ask() for _ in range(4)} == set(old)
+
+    (site.folder / "broken").unlink()
+    site.again.set()
+    await _until(lambda: len(site.pids) == 2 and not {*old} & {*site.pids})
+    assert {await site.ask() for _ in range(4)} == set(site.pids)
+
+
+async def test_a_process_that_is_not_ready(site: Site) -> None:
+    """While one process can decide, one that can't gets no connection."""
+    (site.folder / "slow").touch()
+    killed, other = site.pids
+    os.kill(killed, signal.SIGKILL)
+    await _until(lambda: killed not in site.pids and all(process.started for process in site.processes.all))
+    assert {await site.ask() for _ in range(6)} == {other}
+
+
+async def test_nobody_lives(site: Site) -> None:
+    """What connects while no process takes anything waits for the next one."""
+    (site.folder / "broken").touch()
+    killed = site.pids
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+    await _until(lambda: not site.pids)
+    waiting = [asyncio.create_task(site.ask()) for _ in range(5)]
+    await _until(lambda: site.processes.held)
+    (site.folder / "broken").unlink()
+    assert not set(await asyncio.gather(*waiting)) & set(killed)
+
+
+async def test_told_to_end(site: Site) -> None:
+    """A process that gets SIGTERM is handed nothing more, takes what was sent, and is started again."""
+    asked = [asyncio.create_task(site.ask()) for _ in range(30)]
+    ended, other = site.pids
+    os.kill(ended, signal.SIGTERM)
+    assert set(await asyncio.gather(*asked)) <= {ended, other}
+    await _until(lambda: ended not in site.pids and _ready(site) == 2)
+
+
+def _ready(site: Site) -> int:
+    return sum(process.ready.is_set() for process in site.processes.all)
+
+
+def test_an_address_in_use() -> None:
+    """It is said before any process is started."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(processes.StartError, match=str(port)), contextlib.ExitStack() as stack:
+            stack.enter_context(bound("127.0.0.1", port))

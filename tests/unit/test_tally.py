@@ -1,0 +1,53 @@
+"""What processes count together: the sums, and that they never fall."""
+
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+import pytest
+
+from service.api.spending import Spending
+from service.requests import Answers, now_s
+from service.tally import CPU_US, PID, Tally
+
+
+@pytest.fixture
+def file() -> Iterator[IO[bytes]]:
+    """Where three blocks are kept."""
+    with tempfile.TemporaryFile() as file:
+        file.truncate(Tally.size_bytes(3))
+        yield file
+
+
+def _counts(answers: Answers) -> dict[str, float]:
+    (family,) = answers.collect()
+    return {sample.labels["status"]: sample.value for sample in family.samples}
+
+
+async def test_a_sum(file: IO[bytes]) -> None:
+    """Whoever is asked tells what all have answered, and one who takes over a block counts on."""
+    told: list[Answers] = []
+    for block in (0, 1, 1):
+        told.append(Answers())
+        told[-1].share(Tally(3, block, file.fileno()))
+        told[-1].note("GET /v1/books", 200, "", "r", now_s())
+        told[-1].note("GET /v1/books", 418, "", "r", now_s())
+    assert [_counts(answers)["200"] for answers in told] == [3, 3, 3]
+    assert [_counts(answers)["418"] for answers in told] == [3, 3, 3]
+    assert _counts(told[0])["503"] == 0
+
+
+def test_alone() -> None:
+    """A process by itself shares its counts with nobody."""
+    one, other = Tally(), Tally()
+    one.own[200] += 1
+    assert (one.total(200), other.total(200)) == (1, 0)
+
+
+def test_spending(file: IO[bytes]) -> None:
+    """CPU time counts those that have ended too; memory and files are of those that live."""
+    tally = Tally(3, 0, file.fileno())
+    tally.own[CPU_US], tally.blocks[1][CPU_US] = 1_500_000, 250_000
+    tally.blocks[1][PID] = 2**22 + 1  # no pid is as high
+    told = {family.name: family.samples[0].value for family in Spending(tally).collect()}
+    assert told == {"scrip_api_processes": 1, "process_cpu_seconds": 1.75}
