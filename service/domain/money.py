@@ -5,6 +5,7 @@ Digits and codes are ISO 4217's. CLDR's (as in babel) differ: they round IQD or 
 
 import re
 from decimal import Context, Decimal
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
@@ -16,6 +17,8 @@ LIMIT = Decimal(10) ** 11
 """Every amount is below this, in units."""
 MAX_DIGITS = 100
 """An amount that is a string has no more characters, zeros that mean nothing among them."""
+MAX_UNITS = 11
+"""Digits before the point."""
 _WIDE = Context(prec=200)  # the usual 28 digits would round a longer amount instead of refusing it
 
 _AMOUNT = r"0*[0-9]{1,11}(?:\.[0-9]{1,4}0*)?$"
@@ -86,6 +89,9 @@ def check_currency(field: str, currency: str | None) -> None:
 
 def to_e4(field: str, amount: Decimal, digits: int = 4) -> int:
     """The amount in 10⁻⁴ units; BadField where it is no amount, out of range or has more digits than the currency."""
+    units, _, rest = str(amount).partition(".")
+    if len(units) <= MAX_UNITS and len(rest) <= digits and units.isdigit() and (rest.isdigit() or not rest):
+        return int(units + rest.ljust(4, "0"))  # as nearly all are; 0.4 µs instead of 1
     if not amount.is_finite():
         raise BadField(field, "must be a number", malformed=True)
     if amount.is_signed() and amount != 0:
@@ -111,6 +117,7 @@ def digits_of(amount_e4: int) -> int:
     return 4
 
 
+@lru_cache(maxsize=4096)
 def from_e4(amount_e4: int, digits: int) -> str:
     """The amount as a string with so many digits after the point; exact, since it has no more."""
     if digits == 0:

@@ -57,6 +57,11 @@ def word(text: str | None) -> str:
     return "%-" if text == "-" else text
 
 
+def quoted(text: str | None) -> str:
+    """An id, a time or an amount as JSON; of what would be escaped none of them has more than a quote."""
+    return "null" if text is None else '"' + text.replace('"', '\\"') + '"'
+
+
 def unword(kept: str) -> str | None:
     """The inverse of word."""
     if kept == "-":

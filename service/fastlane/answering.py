@@ -19,7 +19,7 @@ class Heads:
 
     def answer(self, rendered: Rendered, request_id: str, closes: bool) -> bytes:
         """An operation's answer."""
-        status, body, replayed = rendered
+        status, body, replayed = rendered.status, rendered.body, rendered.replayed
         if self._of is not self._state.default_headers:
             self._of, self._usual = self._state.default_headers, {}
         start = self._usual.get(status)

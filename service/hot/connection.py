@@ -22,7 +22,9 @@ OnReply = Callable[[Reply], None]
 MAX_WAITING = 20_000
 """Requests on their way at once; one more is refused."""
 STALL_S = 2.0
-"""A connection on which nothing has come for so long, though something is awaited, is given up."""
+"""A connection on which nothing has come for so long, though something was awaited all the time, is given up."""
+CONFIRM_S = 0.05
+"""Where the loop itself stood still, what has come meanwhile is read first."""
 CONNECT_S = 2.0
 ASK_S = 1.0
 FIRST_PAUSE_S = 0.02
@@ -45,6 +47,7 @@ class Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._on_lost = on_lost
         self._answered = self._answered_before = 0
+        self._waited_before = self._suspected = False
         self._watch: asyncio.TimerHandle | None = None
         self.lost = False
 
@@ -75,12 +78,12 @@ class Connection(asyncio.Protocol):
         """Requests that are not answered yet."""
         return len(self._waiting)
 
-    def send(self, on_reply: OnReply, *command: Any) -> None:
+    def send(self, on_reply: OnReply, command: tuple[Any, ...]) -> None:
         """Send with what else this turn of the loop sends; only while the connection is not `lost`."""
-        packed = hiredis.pack_command(command)
-        if not self._unsent:
+        packed, unsent = hiredis.pack_command(command), self._unsent
+        if not unsent:
             self._loop.call_soon(self._flush)
-        self._unsent.append(packed)
+        unsent.append(packed)
         self._waiting.append(on_reply)
 
     def call(self, *command: Any) -> "asyncio.Future[Reply]":
@@ -97,7 +100,7 @@ class Connection(asyncio.Protocol):
                 else:
                     future.set_result(reply)
 
-        self.send(answer, *command)
+        self.send(answer, command)
         return future
 
     def close(self) -> None:
@@ -112,12 +115,14 @@ class Connection(asyncio.Protocol):
             self._transport.write(data)
 
     def _look(self) -> None:
-        if self._waiting and self._answered == self._answered_before:
+        waits = bool(self._waiting)
+        stalled = waits and self._waited_before and self._answered == self._answered_before
+        if stalled and self._suspected:
             log.warning("redis_stalled", waiting=len(self._waiting))
             self.close()
             return
-        self._answered_before = self._answered
-        self._watch = self._loop.call_later(STALL_S, self._look)
+        self._waited_before, self._suspected, self._answered_before = waits, stalled, self._answered
+        self._watch = self._loop.call_later(CONFIRM_S if stalled else STALL_S, self._look)
 
 
 async def connect(redis_url: str, name: str, on_lost: Callable[[], None] | None = None) -> Connection:
@@ -196,12 +201,12 @@ class Link:
         """Whether requests can be sent."""
         return self._connection is not None
 
-    def send(self, on_reply: OnReply, *command: Any) -> None:
+    def send(self, on_reply: OnReply, command: tuple[Any, ...]) -> None:
         """As Connection.send. Raises Refusal `unavailable` where nothing was sent."""
         connection = self._connection
         if connection is None or connection.waiting >= MAX_WAITING:
             raise Refusal.passing("unavailable")
-        connection.send(on_reply, *command)
+        connection.send(on_reply, command)
 
     async def call(self, *command: Any) -> Reply:
         """As Connection.call. Raises Refusal `unavailable` where nothing was sent, Broken where nobody knows."""

@@ -98,12 +98,12 @@ class Decider:
         digests = self._digests.get(partition)
         if digests is None or self._is_other(partition):
             raise Refusal.passing("recovering")
-        self.link.send(on_reply, "EVALSHA", digests[script], len(names), *names, *args)
-        return self.epoch(partition)
+        self.link.send(on_reply, ("EVALSHA", digests[script], len(names), *names, *args))
+        return self._epochs[partition][0]
 
     def told(self, partition: int, epoch: int, reply: Any) -> Reply:
         """The reply of a script that was started, where it says yes; else the Refusal that run would raise."""
-        if isinstance(reply, Broken) or self._is_stale(partition, epoch):
+        if isinstance(reply, Broken) or (self._asked_at and self._is_stale(partition, epoch)):
             raise Refusal.passing("outcome_unknown")
         return judged(reply)
 
@@ -128,7 +128,7 @@ class Decider:
 
         for place, (script, names, args) in enumerate(runs):
             try:
-                self.link.send(partial(tell, place), "EVALSHA", digests[script], len(names), *names, *args)
+                self.link.send(partial(tell, place), ("EVALSHA", digests[script], len(names), *names, *args))
             except Refusal as refusal:
                 tell(place, refusal)
         if runs:
@@ -139,9 +139,12 @@ class Decider:
 
     def _is_other(self, partition: int) -> bool:
         """Whether the link's server may have another's data than the one that was verified."""
-        if self._asked_on[partition] != self.link.generation or self._is_stale(partition, self.epoch(partition)):
+        link = self.link
+        if self._asked_on[partition] != link.generation:
             return True
-        verified, here = self._histories[partition], self.link.history
+        if self._asked_at and self._is_stale(partition, self.epoch(partition)):
+            return True
+        verified, here = self._histories[partition], link.history
         return verified != here and bool(verified) and bool(here)
 
     def _is_stale(self, partition: int, epoch: int) -> bool:

@@ -14,7 +14,7 @@ from service.operations.base import Call, Command, Operation, Rendered, Reply, c
 from service.operations.coupon import Coupon, Durability, coupon_of
 from service.operations.lock import LockToken
 from service.operations.order import Currency, Items, order_amounts
-from service.operations.redemption import Redemption, fields_of
+from service.operations.redemption import Redemption, final_amount_of, redemption_json
 
 _NO_CODE = "-"
 
@@ -85,13 +85,13 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
 
     def render(reply: Reply, durability: str) -> Rendered:
         workspace_digits, _, gift = reply[4].partition(" ")
-        redemption = Redemption(**fields_of(reply[1], reply[2], False)) if reply[1] else None
-        final = redemption.final_amount if redemption else None
+        redemption = msgspec.Raw(redemption_json(reply[1], reply[2], False)) if reply[1] else None
+        final = final_amount_of(reply[1]) if reply[1] else None
         if final is None:
             shown = CURRENCY_DIGITS[request.currency] if request.currency else int(workspace_digits)
             final = from_e4(int(value_e4), shown)
         body = Purchase(
-            redemption=redemption,
+            redemption=redemption,  # type: ignore[arg-type]
             gift=None if gift == "-" else coupon_of(gift),
             final_amount=final,
             durability=durability,  # type: ignore[arg-type]

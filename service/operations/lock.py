@@ -8,8 +8,8 @@ import msgspec
 from service.domain import keys
 from service.domain.outcomes import REPEATED
 from service.domain.times import from_ms
-from service.domain.words import Answer, Count, OrderId, Request, UserId, shown, unword, word
-from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of
+from service.domain.words import Answer, Count, OrderId, Request, UserId, quoted, shown, unword, word
+from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, idempotency_of
 from service.operations.coupon import Time
 
 TOKENS_DRAWN = 64
@@ -80,8 +80,7 @@ def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     code, order = code_of(code), word(request.order_id)
     bucket = keys.bucket(code)
     names = (*_names(call, code, bucket), f"{call.caller.prefix}o:{keys.bucket(order)}")
-    token = _token()
-    args = (call.fingerprint, code, bucket, word(request.user_id), order, _ms(request.lock_seconds), token)
+    args = (call.fingerprint, code, bucket, word(request.user_id), order, _ms(request.lock_seconds), _token())
     return Command("lock", names, args, _render)
 
 
@@ -102,17 +101,12 @@ def prepare_unlock(call: Call, code: str, request: UnlockRequest) -> Command:
 
 
 def _body(payload: str) -> bytes:
+    """A Lock; put together, which takes a third of a struct's time."""
     book_id, code, user, order, token, until = payload.split(" ")
-    return encode(
-        Lock(
-            lock_token=token,
-            code=code,
-            book_id=book_id,
-            user_id=shown(user),
-            order_id=unword(order),
-            expires_at=from_ms(int(until)),
-        )
-    )
+    return (
+        f'{{"lockToken":"{token}","code":"{code}","bookId":"{book_id}","userId":{quoted(shown(user))},'
+        f'"orderId":{quoted(unword(order))},"expiresAt":"{from_ms(int(until))}"}}'
+    ).encode()
 
 
 def _render(reply: Reply, durability: str) -> Rendered:

@@ -1,7 +1,7 @@
 """What a request says of an order: its value, currency and items, as scripts take them."""
 
 from collections.abc import Iterable
-from typing import Annotated, NamedTuple, Protocol
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -42,34 +42,31 @@ class Order(Protocol):
     def items(self) -> list[Item] | None: ...
 
 
-class Amounts(NamedTuple):
-    """An order's amounts, as scripts' arguments."""
+def order_amounts(order: Order) -> tuple[str | int, int, str]:
+    """The order's amounts, as scripts' arguments; Refusal where a currency or an amount is senseless.
 
-    value_e4: str | int
-    """'-' for none."""
-    digits: int
-    """What the amounts need after the point, for a script to compare where the request names no currency."""
-    items: str
-    """As lua/includes/money.lua reads them; '-' for none."""
-
-
-def order_amounts(order: Order) -> Amounts:
-    """The order's amounts; Refusal where a currency or an amount is senseless."""
+    1. Its value in 10⁻⁴ units; '-' for none.
+    2. The digits that the amounts need after the point, for a script to compare where the request names no currency.
+    3. Its items, as lua/includes/money.lua reads them; '-' for none.
+    """
     try:
-        check_currency("currency", order.currency)
-        allowed = CURRENCY_DIGITS[order.currency] if order.currency else 4
+        currency, value = order.currency, order.order_value
+        check_currency("currency", currency)
+        allowed = CURRENCY_DIGITS[currency] if currency else 4
         value_e4, digits = "-", 0
-        if order.order_value is not None:
-            value_e4 = to_e4("orderValue", order.order_value, allowed)
+        if value is not None:
+            value_e4 = to_e4("orderValue", value, allowed)
             digits = digits_of(value_e4)
+        if not order.items:
+            return value_e4, digits, "-"
         skus: dict[str, dict[int, int]] = {}
-        for place, item in enumerate(order.items or ()):
+        for place, item in enumerate(order.items):
             check_text(f"items[{place}].sku", item.sku, 1, 255)
             price_e4 = to_e4(f"items[{place}].unitPrice", item.unit_price, allowed)
             digits = max(digits, digits_of(price_e4))
             units = skus.setdefault(item.sku, {})
             units[price_e4] = units.get(price_e4, 0) + item.quantity
-        return Amounts(value_e4, digits, _packed_items(skus.values()))
+        return value_e4, digits, _packed_items(skus.values())
     except BadField as bad:
         raise refusal_of_field(bad) from None
 
@@ -83,4 +80,4 @@ def _packed_items(skus: Iterable[dict[int, int]]) -> str:
         for price_e4 in sorted(counts):
             lines.append(f"{units}:{counts[price_e4]}:{price_e4}")
             units = 0
-    return ",".join(lines) or "-"
+    return ",".join(lines)

@@ -15,7 +15,7 @@ from service.operations.base import Call, Command, Operation, Rendered, Reply, c
 from service.operations.coupon import Coupon, coupon_of
 from service.operations.lock import LockToken
 from service.operations.order import Currency, Items, order_amounts
-from service.operations.redemption import DurableRedemption, fields_of
+from service.operations.redemption import redemption_json
 
 METADATA_BYTES = 1 << 10
 NOT_AVAILABLE: list[str] = ["coupon_not_available"]
@@ -98,8 +98,8 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
 
 
 def _render(reply: Reply, durability: str) -> Rendered:
-    body = DurableRedemption(**fields_of(reply[1], reply[2], False), durability=durability)  # type: ignore[arg-type]
-    return Rendered(200 if reply[0] == REPEATED else 201, encode(body), bool(reply[3]))
+    body = redemption_json(reply[1], reply[2], False, durability)
+    return Rendered(200 if reply[0] == REPEATED else 201, body, bool(reply[3]))
 
 
 def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> Command:

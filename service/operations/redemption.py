@@ -6,8 +6,8 @@ import msgspec
 
 from service.domain.money import from_e4
 from service.domain.times import from_ms
-from service.domain.words import Answer, shown, unword
-from service.operations.base import read_kept
+from service.domain.words import Answer, quoted, shown, unword
+from service.operations.base import encode, read_kept
 from service.operations.coupon import Durability, Time
 
 
@@ -36,27 +36,35 @@ class DurableRedemption(Redemption):
     durability: Durability
 
 
-def fields_of(record: str, book_id: str, with_rollback: bool) -> dict[str, Any]:
-    """A record of Redis's as the fields of Redemption. An answer to a redeem never shows a later rollback."""
+def redemption_json(record: str, book_id: str, with_rollback: bool, durability: str | None = None) -> bytes:
+    """A record of Redis's as a Redemption, or with `durability` as a DurableRedemption; put together, which takes half
+    of a struct's time. An answer to a redeem never shows a later rollback."""
     (
         _, rolled_at, _, _, _, _, code, user, order, redemption_id, value, currency, digits_text, discount, at,
         _, _, _, _, kept_json,
     ) = record.split(" ", 19)  # fmt: skip
     kept, digits = read_kept(kept_json), int(digits_text)
     discount_e4 = int(discount)
-    return {
-        "redemption_id": redemption_id,
-        "code": code,
-        "book_id": book_id,
-        "user_id": shown(user),
-        "order_id": unword(order),
-        "order_value": None if value == "-" else from_e4(int(value), digits),
-        "currency": currency,
-        "discount_amount": from_e4(discount_e4, digits),
-        "final_amount": None if value == "-" else from_e4(int(value) - discount_e4, digits),
-        "redeemed_at": from_ms(int(at)),
-        "rolled_back_at": from_ms(int(rolled_at)) if with_rollback and rolled_at != "-" else None,
-        "ip_address": kept.ip,
-        "user_agent": kept.ua,
-        "metadata": kept.metadata,
-    }
+    order_value = None if value == "-" else from_e4(int(value), digits)
+    final_amount = _final_amount(value, discount_e4, digits)
+    rolled_back_at = from_ms(int(rolled_at)) if with_rollback and rolled_at != "-" else None
+    head = (
+        f'{{"redemptionId":"{redemption_id}","code":"{code}","bookId":"{book_id}","userId":{quoted(shown(user))},'
+        f'"orderId":{quoted(unword(order))},"orderValue":{quoted(order_value)},"currency":"{currency}",'
+        f'"discountAmount":"{from_e4(discount_e4, digits)}","finalAmount":{quoted(final_amount)},'
+        f'"redeemedAt":"{from_ms(int(at))}","rolledBackAt":{quoted(rolled_back_at)}'
+    )
+    tail = "}" if durability is None else f',"durability":"{durability}"}}'
+    return b'%b,"ipAddress":%b,"userAgent":%b,"metadata":%b%b' % (
+        head.encode(), encode(kept.ip), encode(kept.ua), kept.metadata, tail.encode(),
+    )  # fmt: skip
+
+
+def final_amount_of(record: str) -> str | None:
+    """What is left to pay; None where the order's value wasn't told."""
+    value, _, digits, discount = record.split(" ", 14)[10:14]
+    return _final_amount(value, int(discount), int(digits))
+
+
+def _final_amount(value: str, discount_e4: int, digits: int) -> str | None:
+    return None if value == "-" else from_e4(int(value) - discount_e4, digits)

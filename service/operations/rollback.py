@@ -2,13 +2,15 @@
 
 from typing import Annotated
 
+import msgspec
+
 from service.domain import keys
 from service.domain.decoding import refusal_of_field
 from service.domain.errors import BadField, Refusal
 from service.domain.words import Answer, Request, check_text, is_caller_id, own_id, text, word
 from service.operations.base import Call, Command, Operation, Rendered, Reply, encode, idempotency_of, packed
 from service.operations.coupon import Durability
-from service.operations.redemption import DurableRedemption, Redemption, fields_of
+from service.operations.redemption import Redemption, redemption_json
 
 
 class RollbackRequest(Request):
@@ -55,14 +57,14 @@ def prepare_order(call: Call, order: str, request: RollbackRequest) -> Command:
 
 
 def _render(reply: Reply, durability: str) -> Rendered:
-    body = DurableRedemption(**fields_of(reply[1], reply[2], True), durability=durability)  # type: ignore[arg-type]
-    return Rendered(200, encode(body), bool(reply[3]))
+    return Rendered(200, redemption_json(reply[1], reply[2], True, durability), bool(reply[3]))
 
 
 def _render_order(reply: Reply, durability: str) -> Rendered:
     pairs = zip(reply[1].split("\n"), reply[2].split(" "), strict=True) if reply[1] else ()  # just the gift
-    items = [Redemption(**fields_of(record, book_id, True)) for record, book_id in pairs]
-    return Rendered(200, encode(RolledBack(items=items, durability=durability)), bool(reply[3]))  # type: ignore[arg-type]
+    items = [msgspec.Raw(redemption_json(record, book_id, True)) for record, book_id in pairs]
+    body = RolledBack(items=items, durability=durability)  # type: ignore[arg-type]
+    return Rendered(200, encode(body), bool(reply[3]))
 
 
 ROLLBACK = Operation(("manage",), RollbackRequest, prepare_redemption, durable=True)

@@ -147,6 +147,23 @@ async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.Monkey
         assert connection.lost
 
 
+async def test_who_asked_just_now_has_not_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that goes out just before the connection is looked at isn't taken for one that waited since the last
+    look, nor one whose reply lay unread while this process stood still."""
+    monkeypatch.setattr(hot, "STALL_S", 3600)
+    monkeypatch.setattr(hot, "CONFIRM_S", 3600)
+    async with serving(echo) as server:
+        connection = await connect(server.url, "tests")
+        asked = connection.call("ECHO", "x")
+        connection._look()
+        assert not connection.lost
+        connection._look()  # as the loop does, late, before it reads
+        assert await asked == "x"
+        connection._look()
+        assert await connection.call("ECHO", "y") == "y"
+        connection.close()
+
+
 async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """One request more than may wait is refused, and not sent."""
     monkeypatch.setattr(hot, "MAX_WAITING", 3)

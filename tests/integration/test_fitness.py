@@ -40,7 +40,7 @@ async def test_a_server_that_becomes_unfit(tmp_path: Path, command: tuple[str, .
         sent, replies = 0, list[Any]()
         async with asyncio.timeout(PATIENCE_S):
             while link.connected:
-                link.send(replies.append, "ECHO", "x")
+                link.send(replies.append, ("ECHO", "x"))
                 sent += 1
                 await asyncio.sleep(0)
             while len(replies) < sent:  # noqa: ASYNC110, what is waited for is in a server

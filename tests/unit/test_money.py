@@ -134,7 +134,7 @@ def any_lines(pick: random.Random, unit: int) -> list[Line]:
 def packed(lines: Sequence[Line]) -> str:
     """The items as a redeem passes them."""
     items = [Item(sku=sku, quantity=units, unit_price=Decimal(price).scaleb(-4)) for sku, units, price in lines]
-    return order_amounts(RedeemRequest(user_id="ann", items=items)).items
+    return order_amounts(RedeemRequest(user_id="ann", items=items))[2]
 
 
 def asked(discount_of: Any, discount: DiscountRow, order: int, digits: int, lines: Sequence[Line] = ()) -> int:

@@ -1,0 +1,90 @@
+"""Bodies that are put together by hand are what the structs of the OpenAPI document would be encoded as."""
+
+from decimal import Decimal
+from uuid import UUID
+
+import msgspec
+import pytest
+
+from service.domain.identity import Caller
+from service.domain.money import from_e4, to_e4
+from service.domain.words import quoted
+from service.operations.base import Call, encode, packed
+from service.operations.lock import LOCK, Lock
+from service.operations.redemption import DurableRedemption, Redemption, final_amount_of, redemption_json
+
+_BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
+_CALLER = Caller(UUID(int=1), 1, UUID(int=1), 0, "live", frozenset(["checkout"]))
+_ID_CHARACTERS = "".join(chr(code) for code in range(33, 127) if chr(code) not in "/\\?#%")
+
+
+def _record(user: str = "u", order: str = "o", value: str = "599000", kept: bytes = b"{}", rolled: str = "-") -> str:
+    head = f"1-7 {rolled} - R 1 1 ABCD {user} {order} 019aa0b2-6f0c-7b52-8a0e-000000000001 {value} USD 2 119800"
+    return f"{head} 1795189957123 0 5 6 1 {kept.decode()}"
+
+
+@pytest.mark.parametrize("user", ["u", "%-", '"', 'a"b"', _ID_CHARACTERS])
+@pytest.mark.parametrize("order", ["-", "%-", 'o"', _ID_CHARACTERS[:60]])
+def test_a_redemption(user: str, order: str) -> None:
+    """Whatever ids, agent and metadata are, and with or without a value."""
+    agents = (None, "x", 'curl "\\/<é>')
+    for agent in agents:
+        for metadata in (b"{}", b'{"a":"\xc3\xa9 \\" x","b":[1, 2.50]}'):
+            kept = packed(Call(_CALLER, "key", "f", "192.0.2.7" if agent else None, agent), "redeem", metadata)
+            for value in ("-", "599000"):
+                body = redemption_json(_record(user, order, value, kept), _BOOK, False, "fsynced")
+                read = msgspec.json.decode(body, type=_Durable)
+                assert encode(read) == body
+                assert read.user_agent == agent
+                assert read.ip_address == ("192.0.2.7" if agent else None)
+                assert bytes(read.metadata) == metadata
+                assert read.user_id == ("-" if user == "%-" else user)
+                assert read.order_id == (None if order == "-" else "-" if order == "%-" else order)
+                assert read.final_amount == (None if value == "-" else "47.92") == final_amount_of(_record(value=value))
+
+
+class _Durable(DurableRedemption):
+    metadata: msgspec.Raw  # type: ignore[assignment]
+
+
+def test_a_rollback_is_shown_where_asked() -> None:
+    """Its time is in the answer to a rollback alone; without a durability the body is a Redemption's."""
+    for with_rollback, shown in ((True, "2026-11-20T15:12:37.123Z"), (False, None)):
+        body = redemption_json(_record(rolled="1795187557123"), _BOOK, with_rollback)
+        read = msgspec.json.decode(body, type=Redemption)
+        assert read.rolled_back_at == shown
+        assert encode(read) == body
+
+
+@pytest.mark.parametrize("user", ["u", "%-", _ID_CHARACTERS])
+@pytest.mark.parametrize("order", ["-", "%-", _ID_CHARACTERS])
+def test_a_lock(user: str, order: str) -> None:
+    """Whatever the ids are."""
+    command = LOCK.prepare(Call(_CALLER), "ABCD", LOCK.decoder.decode(b'{"userId":"u"}'))
+    body = command.render([0, f"{_BOOK} ABCD {user} {order} tttttttttttttttt 1795189957123", "", 0], "fsynced").body
+    assert body is not None
+    read = msgspec.json.decode(body, type=Lock)
+    assert encode(read) == body
+    shown = {"-": None, "%-": "-"}
+    assert (read.user_id, read.order_id) == (shown.get(user, user), shown.get(order, order))
+
+
+def test_ids_as_json() -> None:
+    """Every character that an id may have, and what is none."""
+    assert quoted(None) == "null"
+    assert quoted(_ID_CHARACTERS).encode() == encode(_ID_CHARACTERS)
+
+
+def test_usual_amounts() -> None:
+    """An amount in its usual spelling is the same number as in an unusual one, digits that are too many included."""
+    for e4 in (0, 1, 10, 100, 5_000, 599_000, 599_990, 10**15 - 1, 10**15 - 10_000):
+        for digits in (0, 2, 3, 4):
+            text = from_e4(e4, 4)
+            unusual = Decimal(f"{e4}E-4").scaleb(2, None) / 100 if e4 else Decimal("0E+3")
+            fits = e4 % 10 ** (4 - digits) == 0
+            for amount in (Decimal(text), Decimal(text + "00"), unusual):
+                if fits:
+                    assert to_e4("x", amount, digits) == e4
+                else:
+                    with pytest.raises(ValueError, match="digits after the point"):
+                        to_e4("x", amount, digits)
