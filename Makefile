@@ -7,7 +7,7 @@ SUITES := unit lua model integration faults browser
 PRESENT := $(foreach suite,$(SUITES),$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format drill fuzz load lock memory mutants races recovery simulate clean $(SUITES)
+.PHONY: help run test lint types format bulk drill fuzz lag load lock memory mutants races recovery scripts simulate clean $(SUITES)
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ integration faults: SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 $(SUITES): $(READY)
 	$(BIN)/pytest tests/$@ $(SIDE_BY_SIDE)
 
+bulk: $(READY) ## generate, upload and export a million codes, run batches, and print what it costs and what a shopper notices (BULK="--codes 100000")
+	@$(BIN)/python -m loadtests.bulk $(BULK)
+
 drill: $(READY) ## lose Redis and workers on real servers under load in each way, 20 times, and print the table (ROUNDS=…, SERVER=redis)
 	@$(BIN)/python -m tests.faults.drill $(if $(SERVER),--server $(SERVER)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
@@ -59,6 +62,9 @@ load: export SCRIP_LOAD_TOKEN := $(TOKEN)
 load: $(READY) ## load a service with locust, then check that nothing is over its limit (URL=… TOKEN=…, SHAPE=opening|soak, USERS=… RATE=… SECONDS=… PAY=…)
 	@$(BIN)/python -m loadtests.load $(if $(URL),--url $(URL)) $(if $(SHAPE),--shape $(SHAPE)) $(if $(USERS),--users $(USERS)) \
 	  $(if $(RATE),--rate $(RATE)) $(if $(SECONDS),--seconds $(SECONDS)) $(if $(PAY),--pay $(PAY)) $(LOAD)
+
+lag: $(READY) ## measure what the worker and Postgres spend on an event, and how far the record is behind (LAG="--rate 4000", "--against ../other")
+	@$(BIN)/python -m loadtests.lag $(LAG)
 
 lock: $(READY) ## resolve the dependencies again (needs uv)
 	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --no-header -o requirements.lock
@@ -76,6 +82,9 @@ races: $(READY) ## put 500 requests at once to each limit, 20 times, and print t
 
 recovery: $(READY) ## lose Redis with a million codes and redemptions behind it, then its last 10,000 events, and print how long it is closed (RECOVERY="--codes 100000")
 	@$(BIN)/python -m loadtests.recovery $(RECOVERY)
+
+scripts: $(READY) ## print what a call of each hot script costs Redis in CPU (SCRIPTS="--count", "--calls 20000 --rounds 5")
+	@$(BIN)/python -m loadtests.scripts $(SCRIPTS)
 
 simulate: $(READY) ## walk 2,000 seeds of the simulated recovery (SIMULATE="--plant all", "--seed 1")
 	@$(BIN)/python -m tests.simulation $(SIMULATE)

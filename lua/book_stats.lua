@@ -23,4 +23,4 @@ for i = 1, 10 do n[i] = n[i] or '0' end
 local free_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':u', '(' .. now, '+inf')
 local assigned_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':a', '(' .. now, '+inf')
 return { OUT.OK, n[1], n[2], free_locked, assigned_locked, n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10],
-  read_book(number).currency or workspace.currency }
+  read_terms(read_book(number)).currency or workspace.currency }

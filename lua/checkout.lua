@@ -52,14 +52,14 @@ end
 if r then
   local no = redeem_refused(r, a)
   if no then return no end
-elseif a.currency == '-' and tonumber(a.digits) > workspace.digits then
+elseif a.currency == '-' and tonumber(a.digits) > tonumber(workspace.digits) then
   return { OUT.invalid }
 end
 if standing and not mine then return { OUT.order_already_used } end
 
 -- The gift and its book; nil where there is none to give, which doesn't stop the sale.
 local function choose_gift()
-  local id = r and r.book.gift_book or workspace.gift_book
+  local id = r and gift_book_of(r.book) or workspace.gift_book
   number = number or id and redis.call('HGET', KEYS[9], id)
   if not number then return nil end
   local book = read_book(number)

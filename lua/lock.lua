@@ -32,9 +32,9 @@ if l then
   l.deadline = math.max(l.deadline, math.min(asked, l.started + book.max_lock_ms, till))
 else
   l = { token = ARGV[7], user = user, order = order, deadline = math.min(asked, now + book.max_lock_ms, till),
-    started = now, counted = (book.per_user and 'u' or '') .. (book.total and 'b' or '') .. '.' }
+    started = whole(now), counted = (book.per_user and 'u' or '') .. (book.total and 'b' or '') .. '.' }
 end
-local payload = book.id .. ' ' .. c.code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.deadline
+local payload = book.id .. ' ' .. c.code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. whole(l.deadline)
 
 if c.uses == 0 and not r.own then redis.call('HSET', W .. 'n:' .. book.number, 'touched', 1) end
 prune_locks(c, max, now)

@@ -31,5 +31,5 @@ local event = append(KEYS[7], decided, ARGV[11], entry)
 if not event then return { OUT.recovering } end
 local record, took = redeem(r, a, event, decided, ARGV[11])
 watch_stock(KEYS[7], r.book, r.now, took, 1)
-if entry then keep(KEYS[3], ARGV[1], OUT.OK, '@' .. a.id, r.workspace) end
+if entry then keep_entry(KEYS[3], entry, r.workspace) end
 return { OUT.OK, record, r.book.id, 0 }

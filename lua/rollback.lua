@@ -19,5 +19,5 @@ if e.rolled_at then return { OUT.already_rolled_back } end
 local entry = ARGV[1] ~= '-' and ARGV[1] .. ' ' .. OUT.OK .. ' @' .. e.id or nil
 local record = roll_back(e, now, ARGV[2] == '1', KEYS[5], ARGV[3], entry)
 if not record then return { OUT.recovering } end
-if entry then keep(KEYS[3], ARGV[1], OUT.OK, '@' .. e.id, workspace) end
+if entry then keep_entry(KEYS[3], entry, workspace) end
 return { OUT.OK, record, read_book(e.book).id, 0 }

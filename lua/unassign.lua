@@ -28,5 +28,5 @@ local event = append(KEYS[6], 'U ' .. workspace_number() .. ' ' .. book.number .
   .. ' ' .. now .. ' ' .. c.bucket, ARGV[4], entry)
 if not event then return { OUT.recovering } end
 apply_unassign(c, book, now)
-if entry then keep(KEYS[3], fingerprint, OUT.OK, payload, r.workspace) end
+if entry then keep_entry(KEYS[3], entry, r.workspace) end
 return { OUT.OK, payload, '', 0 }

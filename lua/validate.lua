@@ -14,13 +14,13 @@ Cost  O(log n) in the coupon's live locks, O(items), at most 16 commands ]]
 
 local r, reply = start(true, true)
 if not r then return reply end
-local c, book, max, now = r.c, r.book, r.max, r.now
+local c, book, max, now = r.c, read_terms(r.book), r.max, r.now
 r.kind, r.user, r.order, r.token = 'validate', given(ARGV[4]), given(ARGV[5]), given(ARGV[6])
 r.value, r.currency = tonumber(ARGV[7]), given(ARGV[8])
 r.places = r.order and places(redis.call('HGET', KEYS[6], ARGV[5])) or {}
 local currency = r.currency or book.currency or r.workspace.currency
 local digits = currency == book.currency and book.digits or r.workspace.digits
-if not r.currency and tonumber(ARGV[9]) > digits then return { OUT.invalid } end
+if not r.currency and tonumber(ARGV[9]) > tonumber(digits) then return { OUT.invalid } end
 if r.token then
   local l = lock_by_token(c, max, r.token, now)
   if l and (not r.user or l.user == r.user) and (l.order == '-' or l.order == ARGV[5]) then r.own = l end

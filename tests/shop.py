@@ -237,7 +237,7 @@ class Shop:
         call = Call(self.caller, key, fingerprint if key else "-", "192.0.2.1", "tests")
         command = operation.prepare(call, code, msgspec.convert(body, operation.request))
         reply = await self.decider.run(0, command.script, command.keys, command.args)
-        return tuple(command.render(reply, "accepted"))
+        return msgspec.structs.astuple(command.render(reply, "accepted"))
 
     async def refuses(self, code: str, asked: Awaitable[Any]) -> None:
         """What is asked is refused so, and nothing is changed by it."""

@@ -48,6 +48,6 @@ local function assign(c, book, workspace, now, user, outbox, request, gift)
   if fingerprint ~= '-' then entry = fingerprint .. ' ' .. OUT.OK .. ' ' .. payload end
   if not append(outbox, assigned_event(c, book, user, now, gift), request, entry) then return { OUT.recovering } end
   watch_stock(outbox, book, now, apply_assign(c, book, user, now, gift), 0)
-  if entry then keep(KEYS[3], fingerprint, OUT.OK, payload, workspace) end
+  if entry then keep_entry(KEYS[3], entry, workspace) end
   return { OUT.OK, payload, '', 0 }
 end

@@ -1,12 +1,13 @@
--- A workspace's and a book's settings, each one string (made by service/hot/projection.py); read into tables.
+-- A workspace's and a book's settings, each one string (made by service/hot/projection.py); read into tables. Numbers
+-- that are only added to others stay text.
 
 local function read_workspace(text)
-  local _, per_order, currency, digits, max_coupons, keep_ms, gift_book, offset_ms =
-    string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  local per_order, currency, digits, max_coupons, keep_ms, gift_book, offset_ms =
+    string.match(text, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   return {
-    per_order = tonumber(per_order), currency = currency, digits = tonumber(digits),
+    per_order = per_order, currency = currency, digits = digits,
     max_coupons = tonumber(max_coupons), keep_ms = keep_ms, gift_book = given(gift_book),
-    offset_ms = tonumber(offset_ms),
+    offset_ms = offset_ms == '0' and 0 or tonumber(offset_ms),
   }
 end
 
@@ -16,18 +17,31 @@ local function clock(workspace)
   return time[1] * 1000 + math.floor(time[2] / 1000) + workspace.offset_ms
 end
 
+-- All but the rest of the settings, `terms`, which the three functions after it read: not every script needs them.
 local function read_book(number)
   local text = redis.call('GET', W .. 'b:' .. number)
-  local _, id, status, from, till, per_code, per_user, total, codes_per_user, assigned, locked, lock_ms, max_lock_ms,
-    low, gift_book, kind, value, cap, min, currency, digits = string.match(text,
-    '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) '
-    .. '(%S+) (%S+)$')
+  local id, status, from, till, per_code, per_user, total, codes_per_user, assigned, locked, lock_ms, max_lock_ms,
+    terms = string.match(text,
+    '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
   return {
     number = number, id = id, active = status == 'a', from = tonumber(from), till = tonumber(till),
     per_code = tonumber(per_code), per_user = tonumber(per_user), total = tonumber(total),
     codes_per_user = tonumber(codes_per_user), require_assignment = assigned == '1', require_lock = locked == '1',
-    lock_ms = tonumber(lock_ms), max_lock_ms = tonumber(max_lock_ms), low = tonumber(low),
-    gift_book = given(gift_book), kind = given(kind), value = value,
-    cap = tonumber(cap), min = tonumber(min), currency = given(currency), digits = tonumber(digits),
+    lock_ms = lock_ms, max_lock_ms = max_lock_ms, terms = terms,
   }
+end
+
+-- Below how many free codes the book runs low; nil where it doesn't say.
+local function low_of(book) return tonumber((string.match(book.terms, '^%S+'))) end
+
+-- The book that gifts of orders with this book's coupons are of; nil where it names none.
+local function gift_book_of(book) return given(string.match(book.terms, '^%S+ (%S+)')) end
+
+-- The discount, into the book: kind, value, cap, min, currency, digits.
+local function read_terms(book)
+  local kind, value, cap, min, currency, digits =
+    string.match(book.terms, '^%S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  book.kind, book.value, book.cap, book.min = given(kind), value, tonumber(cap), tonumber(min)
+  book.currency, book.digits = given(currency), digits
+  return book
 end

@@ -20,5 +20,6 @@ local function given(text)
   if text ~= '-' then return text end
 end
 
--- Numbers above 14 digits (money, times from the year 5138 on) would lose digits by tostring.
-local function whole(number) return string.format('%.0f', number) end
+-- A whole number as text. By tostring, and by '..', one above 14 digits (money, times from the year 5138 on) would lose
+-- digits, and any costs twice as much.
+local function whole(number) return string.format('%d', number) end

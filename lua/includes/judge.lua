@@ -33,7 +33,7 @@ local function judge(r, fail)
     end
     if taken >= book.total and fail(OUT.out_of_stock) then return end
   end
-  if r.order and #r.places >= r.workspace.per_order and fail(OUT.order_already_used) then return end
+  if r.order and #r.places >= tonumber(r.workspace.per_order) and fail(OUT.order_already_used) then return end
   if r.kind == 'lock' then return end
 
   if book.kind and not r.value and fail(OUT.order_value_required) then return end

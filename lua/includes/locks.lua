@@ -1,6 +1,7 @@
 -- Locks: holds on one use, each for one user and order until a deadline. A code with a single use has its lock in its
 -- record; one with several has a hash by holder and token, and a set of deadlines. A lock is a table {token, user,
--- order ('-' for none), deadline, started, counted}; `counted` says which limits it holds a use of: u(ser), b(ook).
+-- order ('-' for none), deadline, started (text), counted}; `counted` says which limits it holds a use of: u(ser),
+-- b(ook), and ends with a '.'.
 
 local function live_locks(c, max, now)
   if max == 1 then return c.lock and c.lock.deadline > now and 1 or 0 end
@@ -32,7 +33,7 @@ local function lock_of(c, max, user, order, now)
   local token, deadline, started, counted = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
   deadline = tonumber(deadline)
   if deadline <= now then return nil end
-  return { token = token, user = user, order = order, deadline = deadline, started = tonumber(started), counted = counted }
+  return { token = token, user = user, order = order, deadline = deadline, started = started, counted = counted }
 end
 
 -- The live lock with this token; nil where it was released, has expired or never was.
@@ -83,10 +84,11 @@ local function put_lock(c, max, l, book, now)
     local key, holder = W .. 'k:' .. c.code, l.user .. ' ' .. l.order
     local old = string.match(redis.call('HGET', key, holder) or '', '^%S+')
     if old and old ~= l.token then redis.call('HDEL', key, '=' .. old) end -- expired, and not pruned yet
-    redis.call('HSET', key, holder, l.token .. ' ' .. l.deadline .. ' ' .. l.started .. ' ' .. l.counted,
+    redis.call('HSET', key, holder, l.token .. ' ' .. whole(l.deadline) .. ' ' .. l.started .. ' ' .. l.counted,
       '=' .. l.token, holder)
     redis.call('ZADD', W .. 'kd:' .. c.code, l.deadline, holder)
   end
+  if l.counted == '.' then return end
   if string.find(l.counted, 'u', 1, true) then
     local key = W .. 'lu:' .. book.number .. ':' .. l.user
     sweep(key, now)
@@ -104,6 +106,7 @@ end
 
 local function drop_lock(c, max, l, book)
   if max == 1 then c.lock = nil else forget_holder(c, l.user .. ' ' .. l.order) end
+  if l.counted == '.' then return end
   if string.find(l.counted, 'u', 1, true) then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end
   if string.find(l.counted, 'b', 1, true) then redis.call('ZREM', W .. 'lb:' .. book.number, l.token) end
 end

@@ -1,7 +1,7 @@
 -- Discounts in integers of 10^-4 units, rounded half-even at the currency's digits. value_e4 < 10^15 and a percentage in
 -- 10^-4 parts make a product past 2^53, so it is taken in two limbs.
 
-local UNIT = { [0] = 10000, 1000, 100, 10, 1 } -- e4 by digits
+local UNIT = { ['0'] = 10000, ['1'] = 1000, ['2'] = 100, ['3'] = 10, ['4'] = 1 } -- e4 by digits
 
 -- whole + part/10^6, rounded to a multiple of unit.
 local function round_half_even(amount, part, unit)

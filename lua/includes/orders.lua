@@ -3,7 +3,8 @@
 
 local function places(entry)
   local list = {}
-  for id, code, user, slot, state in string.gmatch(entry or '', '(%S+) (%S+) (%S+) (%S+) (%S+)') do
+  if not entry then return list end
+  for id, code, user, slot, state in string.gmatch(entry, '(%S+) (%S+) (%S+) (%S+) (%S+)') do
     list[#list + 1] = { id = id, code = code, user = user, slot = tonumber(slot), state = state }
   end
   return list
@@ -11,7 +12,9 @@ end
 
 local function entry_of(list)
   local parts = {}
-  for i, p in ipairs(list) do parts[i] = p.id .. ' ' .. p.code .. ' ' .. p.user .. ' ' .. p.slot .. ' ' .. p.state end
+  for i, p in ipairs(list) do
+    parts[i] = p.id .. ' ' .. p.code .. ' ' .. p.user .. ' ' .. whole(p.slot) .. ' ' .. p.state
+  end
   return table.concat(parts, ' ')
 end
 

@@ -14,9 +14,10 @@ end
 -- The reply that refuses it; nil where nothing speaks against it.
 local function redeem_refused(r, a)
   local c, book, max, now = r.c, r.book, r.max, r.now
+  read_terms(book)
   a.currency = r.currency or book.currency or r.workspace.currency
   r.digits = a.currency == book.currency and book.digits or r.workspace.digits
-  if not r.currency and tonumber(a.digits) > r.digits then return { OUT.invalid } end
+  if not r.currency and tonumber(a.digits) > tonumber(r.digits) then return { OUT.invalid } end
   if r.token then
     local l = lock_by_token(c, max, r.token, now)
     if l and l.user == a.user and (l.order == '-' or l.order == a.order) then r.own = l end
@@ -34,8 +35,8 @@ local function redeemed_event(r, a)
   a.discount = r.value and whole(discount_of(r.book, r.value, r.digits, a.items)) or '0'
   a.slot = r.order and free_slot(r.places) or 0
   return 'R ' .. workspace_number() .. ' ' .. r.book.number .. ' ' .. r.c.code .. ' ' .. a.user .. ' ' .. a.order
-    .. ' ' .. a.id .. ' ' .. a.value .. ' ' .. a.currency .. ' ' .. r.digits .. ' ' .. a.discount .. ' ' .. r.now
-    .. ' ' .. a.slot .. ' ' .. r.c.bucket .. ' ' .. a.order_bucket .. ' ' .. (r.max or 0)
+    .. ' ' .. a.id .. ' ' .. a.value .. ' ' .. a.currency .. ' ' .. r.digits .. ' ' .. a.discount .. ' ' .. whole(r.now)
+    .. ' ' .. whole(a.slot) .. ' ' .. r.c.bucket .. ' ' .. a.order_bucket .. ' ' .. whole(r.max or 0)
 end
 
 -- The deed: the redemption's record, and how many free codes it took.

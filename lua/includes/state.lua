@@ -32,7 +32,7 @@ local function count_user(user, book, taken, standing)
   local key, field = W .. 'u:' .. user, 'r' .. book.number
   local was_taken, was_standing = string.match(redis.call('HGET', key, field) or '0 0', '^(%S+) (%S+)$')
   standing = was_standing + standing
-  redis.call('HSET', key, field, (was_taken + taken) .. ' ' .. standing)
+  redis.call('HSET', key, field, whole(was_taken + taken) .. ' ' .. whole(standing))
   return standing
 end
 

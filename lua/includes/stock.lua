@@ -6,7 +6,8 @@ local function cross(outbox, book, now, of, left, took)
     append(outbox, 'S ' .. workspace_number() .. ' ' .. book.number .. ' ' .. notice .. ' ' .. of .. ' '
       .. math.max(left, 0) .. ' ' .. now, '{}')
   end
-  if book.low and left < book.low and left + took >= book.low then say('low') end
+  local low = low_of(book)
+  if low and left < low and left + took >= low then say('low') end
   if left <= 0 and left + took > 0 then say('out') end
 end
 

@@ -20,7 +20,7 @@ local function view(c, book, now)
       local user, order = string.match(first, '^(%S+) (%S+)$')
       l = lock_of(c, max, user, order, now)
     end
-    lock = l.user .. ' ' .. l.order .. ' ' .. l.deadline
+    lock = l.user .. ' ' .. l.order .. ' ' .. whole(l.deadline)
   end
   local last = '- - - -'
   if c.last then
@@ -28,6 +28,7 @@ local function view(c, book, now)
       '^%S+ %S+ %S+ R %S+ %S+ %S+ (%S+) (%S+) %S+ %S+ %S+ %S+ %S+ (%S+)')
     last = c.last .. ' ' .. user .. ' ' .. order .. ' ' .. at
   end
-  return book.id .. ' ' .. c.code .. ' ' .. status .. ' ' .. c.uses .. ' ' .. (max or '-') .. ' ' .. (c.user or '-')
-    .. ' ' .. c.assigned_at .. ' ' .. (till and whole(till) or '-') .. ' ' .. lock .. ' ' .. last
+  return book.id .. ' ' .. c.code .. ' ' .. status .. ' ' .. whole(c.uses) .. ' '
+    .. (max and whole(max) or '-') .. ' ' .. (c.user or '-') .. ' ' .. c.assigned_at
+    .. ' ' .. (till and whole(till) or '-') .. ' ' .. lock .. ' ' .. last
 end

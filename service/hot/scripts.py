@@ -29,6 +29,7 @@ _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED} | {
 }
 _include = re.compile(r"^-- @include (.+)$", re.MULTILINE)
 _outcome = re.compile(r"\bOUT\.(\w+)")
+_function = re.compile(r"^local function (\w+)\((?:.* end|.*\n(?:.*\n)*?end)$", re.MULTILINE)
 _comment = re.compile(r"--\[\[.*?\]\]|^\s*--[^\n]*$|\s--\s[^\n]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -38,8 +39,17 @@ def _body(name: str) -> str:
     source = (LUA_DIR / f"{name}.lua").read_text()
     included = " ".join(_include.findall(source)).split()
     parts = [(LUA_DIR / "includes" / f"{part}.lua").read_text() for part in included]
-    text = "\n".join(_strip(part) for part in [*parts, source])
+    text = _used("\n".join(_strip(part) for part in [*parts, source]))
     return _outcome.sub(lambda found: str(_NUMBERS[found[1]]), text)
+
+
+def _used(text: str) -> str:
+    """The text without the functions that nothing in it calls: Lua makes each one anew whenever the script runs."""
+    for found in _function.finditer(text):
+        rest = text[: found.start()] + text[found.end() + 1 :]
+        if not re.search(rf"\b{found[1]}\b", rest):
+            return _used(rest)
+    return text
 
 
 def _strip(source: str) -> str:

@@ -22,7 +22,7 @@ PLANTS = {
         "local key = W .. 'lb:' .. book.number\n    sweep(key, now)",
         "local key = W .. 'lb:0'",
     ),
-    "a notice of low stock": ("left + took >= book.low", "left + took > book.low"),
+    "a notice of low stock": ("left + took >= low", "left + took > low"),
     "a rebuilt gift": ("local gift = order ~= '' and { order = order, bucket = order_bucket } or nil", "local gift"),
 }
 

@@ -134,8 +134,8 @@ MUTANTS = (
     Mutant(
         "checkout: the redeemed book's gift book goes before the workspace's",
         _CHECKOUT,
-        "r and r.book.gift_book or workspace.gift_book",
-        "workspace.gift_book or r and r.book.gift_book",
+        "r and gift_book_of(r.book) or workspace.gift_book",
+        "workspace.gift_book or r and gift_book_of(r.book)",
         _CHECKOUTS,
     ),
     Mutant(

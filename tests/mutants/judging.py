@@ -27,7 +27,9 @@ _USED_UP = (
 )
 _USER_LIMIT = "    if taken >= book.per_user and fail(OUT.user_redemption_limit) then return end\n"
 _BOOK_TOTAL = "    if taken >= book.total and fail(OUT.out_of_stock) then return end\n"
-_ORDER_USED = "  if r.order and #r.places >= r.workspace.per_order and fail(OUT.order_already_used) then return end\n"
+_ORDER_USED = (
+    "  if r.order and #r.places >= tonumber(r.workspace.per_order) and fail(OUT.order_already_used) then return end\n"
+)
 _USER_BLOCK = f"""\
   if book.per_user and r.user and not renewal then
     local taken = tonumber(string.match(redis.call('HGET', W .. 'u:' .. r.user, 'r' .. book.number) or '0', '^%S+'))
@@ -150,8 +152,8 @@ MUTANTS = (
     Mutant(
         "an order takes as many coupons as couponsPerOrder says",
         _JUDGE,
-        "#r.places >= r.workspace.per_order",
-        "#r.places > r.workspace.per_order",
+        "#r.places >= tonumber(r.workspace.per_order)",
+        "#r.places > tonumber(r.workspace.per_order)",
         "tests/lua/test_redeem.py",
     ),
     Mutant(

@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant(
         "a redeem's key is kept",
         "lua/redeem.lua",
-        "if entry then keep(KEYS[3], ARGV[1], OUT.OK, '@' .. a.id, r.workspace) end\n",
+        "if entry then keep_entry(KEYS[3], entry, r.workspace) end\n",
         "",
         _IDEMPOTENCY,
     ),
@@ -68,14 +68,14 @@ MUTANTS = (
     Mutant(
         "an assign's key is kept",
         "lua/includes/assigning.lua",
-        "  if entry then keep(KEYS[3], fingerprint, OUT.OK, payload, workspace) end\n",
+        "  if entry then keep_entry(KEYS[3], entry, workspace) end\n",
         "",
         _IDEMPOTENCY,
     ),
     Mutant(
         "a rollback's key is kept",
         "lua/rollback.lua",
-        "if entry then keep(KEYS[3], ARGV[1], OUT.OK, '@' .. e.id, workspace) end\n",
+        "if entry then keep_entry(KEYS[3], entry, workspace) end\n",
         "",
         _IDEMPOTENCY,
     ),
@@ -131,15 +131,15 @@ MUTANTS = (
     Mutant(
         "a redeem's event has its time",
         "lua/includes/redeeming.lua",
-        "a.discount .. ' ' .. r.now\n",
-        "a.discount .. ' ' .. r.now + 1\n",
+        "a.discount .. ' ' .. whole(r.now)\n",
+        "a.discount .. ' ' .. whole(r.now + 1)\n",
         "tests/lua/test_redeem.py",
     ),
     Mutant(
         "a redeem's event has its discount",
         "lua/includes/redeeming.lua",
-        "r.digits .. ' ' .. a.discount .. ' ' .. r.now",
-        "r.digits .. ' 0 ' .. r.now",
+        "r.digits .. ' ' .. a.discount .. ' ' .. whole(r.now)",
+        "r.digits .. ' 0 ' .. whole(r.now)",
         "tests/lua/test_redeem.py",
     ),
     Mutant(

@@ -29,7 +29,7 @@ MUTANTS = (
         "rounding is at the currency's digits",
         _MONEY,
         "round_half_even(discount, part, UNIT[digits])",
-        "round_half_even(discount, part, UNIT[2])",
+        "round_half_even(discount, part, UNIT['2'])",
         _TESTS,
     ),
     Mutant(
@@ -135,7 +135,7 @@ MUTANTS = (
     Mutant(
         "without a named currency an amount has the discount's or the workspace's digits",
         "lua/includes/redeeming.lua",
-        "  if not r.currency and tonumber(a.digits) > r.digits then return { OUT.invalid } end\n",
+        "  if not r.currency and tonumber(a.digits) > tonumber(r.digits) then return { OUT.invalid } end\n",
         "",
         f"{_REDEEM} {_DISCOUNTS}",
     ),

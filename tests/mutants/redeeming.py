@@ -29,8 +29,8 @@ MUTANTS = (
     Mutant(
         "a repeated redeem is answered 200",
         "service/operations/redeem.py",
-        "    return Rendered(200 if reply[0] == REPEATED else 201, encode(body), bool(reply[3]))",
-        "    return Rendered(201, encode(body), bool(reply[3]))",
+        "    return Rendered(200 if reply[0] == REPEATED else 201, body, bool(reply[3]))",
+        "    return Rendered(201, body, bool(reply[3]))",
         _REDEEM,
     ),
     Mutant(
@@ -43,15 +43,15 @@ MUTANTS = (
     Mutant(
         "without an order value finalAmount is null",
         "service/operations/redemption.py",
-        '"final_amount": None if value == "-" else from_e4(int(value)',
-        '"final_amount": "0.00" if value == "-" else from_e4(int(value)',
+        'return None if value == "-" else from_e4(int(value)',
+        'return "0.00" if value == "-" else from_e4(int(value)',
         _REDEEM,
     ),
     Mutant(
         "a redeem's answer names its durability",
         "service/operations/redeem.py",
-        "DurableRedemption(**fields_of(reply[1], reply[2], False), durability=durability)",
-        'DurableRedemption(**fields_of(reply[1], reply[2], False), durability="recorded")',
+        "redemption_json(reply[1], reply[2], False, durability)",
+        'redemption_json(reply[1], reply[2], False, "recorded")',
         _REDEEM,
     ),
     Mutant(

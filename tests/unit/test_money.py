@@ -38,7 +38,7 @@ def discount_of():
         + """
         return function(kind, terms, cap, order, digits, items)
           local book = { kind = kind, value = terms, cap = tonumber(cap) }
-          return string.format('%.0f', discount_of(book, tonumber(order), digits, items or '-'))
+          return string.format('%.0f', discount_of(book, tonumber(order), tostring(digits), items or '-'))
         end
         """
     )
