@@ -12,19 +12,21 @@ if ARGV[1] == 'whole' then
   fills_later = true
   leave_unlogged()
 end
-local touched = {}
+local touched, last_w = {}, nil
 
 -- A code of the book was redeemed.
-local function touch(number)
-  local key = W .. 'n:' .. number
-  if not touched[key] then redis.call('HSET', key, 'touched', 1) end
-  touched[key] = true
+local function touch(book)
+  if not touched[book] then redis.call('HSET', W .. 'n:' .. book.number, 'touched', 1) end
+  touched[book] = true
 end
 
 for i = 2, #ARGV, 3 do
   local decided, event, request = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local kind, w, number, code, user = string.match(decided, '^(%S) (%S+) (%S+) (%S+) (%S+)')
-  W = '{p' .. PARTITION .. '}:w' .. w .. ':'
+  -- Nearly all are redemptions, which have the most words.
+  local kind, w, number, code, user, order, id, discount, at, slot, bucket, order_bucket, max = string.match(decided,
+    '^(R) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  if not kind then kind, w, number, code, user = string.match(decided, '^(%S) (%S+) (%S+) (%S+) (%S+)') end
+  if w ~= last_w then W, last_w = '{p' .. PARTITION .. '}:w' .. w .. ':', w end
   local book = read_book(number)
   local text = redis.call('GET', W .. 'c:' .. code)
   if kind == 'A' then
@@ -35,13 +37,11 @@ for i = 2, #ARGV, 3 do
     local at, bucket = string.match(decided, ' (%S+) (%S+)$')
     apply_unassign(read_coupon(code, bucket, text), book, at)
   elseif kind == 'R' then
-    local order, id, discount, at, slot, bucket, order_bucket, max = string.match(decided,
-      '^R %S+ %S+ %S+ %S+ (%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
     local e = { id = id, user = user, order = order, order_bucket = order_bucket, slot = slot, discount = discount,
       at = at, record = event .. ' - - ' .. decided .. ' ' .. request }
     local list = order ~= '-' and places(redis.call('HGET', W .. 'o:' .. order_bucket, order)) or {}
     local c, limit = read_coupon(code, bucket, text), max ~= '0' and tonumber(max) or nil
-    touch(number)
+    touch(book)
     -- The lock that it was under, where this Redis has it still.
     apply_redeem(c, book, limit, e, list, lock_of(c, limit, user, order, tonumber(at)))
   elseif kind == 'B' then

@@ -1,12 +1,11 @@
 --[[ restore_keys: bring recorded idempotency keys back to a Redis that is being mended.
 KEYS  1 gate  string  epoch and state, read first
-ARGV  1 the mark (`whole` while everything is rebuilt), then for each: the entry's key, the entry, its remaining life in ms
+ARGV  for each: the entry's key, the entry, its remaining life in ms
 Reply {OK} or {outcome}
 Event none
 Cost  O(n) in the entries, at most 500 of them ]]
--- @include gate unlogged
+-- @include gate
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
-if ARGV[1] == 'whole' then leave_unlogged() end
-for i = 2, #ARGV, 3 do redis.call('SET', ARGV[i], ARGV[i + 1], 'PX', ARGV[i + 2]) end
+for i = 1, #ARGV, 3 do redis.call('SET', ARGV[i], ARGV[i + 1], 'PX', ARGV[i + 2]) end
 return { OUT.OK }

@@ -3,22 +3,40 @@
 
 local tallies, books, read_book_once = {}, {}, read_book
 
+-- What is kept of a book, in a table by workspace and number: a key for both would be made anew each time.
+local function of_book(kept, number)
+  local mine = kept[W]
+  if not mine then
+    mine = {}
+    kept[W] = mine
+  end
+  return mine, mine[number]
+end
+
 local function count(number, name, by)
-  local key = W .. 'n:' .. number
-  local mine = tallies[key] or {}
-  tallies[key], mine[name] = mine, (mine[name] or 0) + by
+  local mine, tally = of_book(tallies, number)
+  if not tally then
+    tally = {}
+    mine[number] = tally
+  end
+  tally[name] = (tally[name] or 0) + by
 end
 
 read_book = function(number)
-  local key = W .. number
-  books[key] = books[key] or read_book_once(number)
-  return books[key]
+  local mine, book = of_book(books, number)
+  if not book then
+    book = read_book_once(number)
+    mine[number] = book
+  end
+  return book
 end
 
 local function write_counts()
-  for key, mine in pairs(tallies) do
-    for name, by in pairs(mine) do
-      if by ~= 0 then redis.call('HINCRBY', key, name, whole(by)) end
+  for workspace, mine in pairs(tallies) do
+    for number, tally in pairs(mine) do
+      for name, by in pairs(tally) do
+        if by ~= 0 then redis.call('HINCRBY', workspace .. 'n:' .. number, name, whole(by)) end
+      end
     end
   end
 end

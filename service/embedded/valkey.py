@@ -85,6 +85,8 @@ class Valkey:
             "no-appendfsync-on-rewrite": "no",
             # A command cut off at the end of the log was never answered, so it is right to drop it.
             "aof-load-truncated": "yes",
+            # Half of the time that its log takes to be written anew, and a rebuild waits for that.
+            "rdbcompression": "no",
             "save": "",
             "maxmemory-policy": "noeviction",
         }

@@ -16,7 +16,7 @@ from service.hot.deciding import Reply, judged
 from service.hot.fitness import Fitness, UnfitRedis, ask_history, check_server, read_info
 from service.hot.scripts import Scripts, compose
 
-SCAN_KEYS = 500
+PAGE_KEYS, SCAN_KEYS = 500, 4000
 REWRITE_S = 600.0
 LOOK_S = 0.05
 _epoch = re.compile(r"[0-9]{1,15}(?=[ -])").match
@@ -151,7 +151,7 @@ class Server:
         while True:
             at, page = await self.command("SCAN", at, "MATCH", f"{{p{self.partition}}}:{pattern}", "COUNT", SCAN_KEYS)
             page = [name for name in page if name not in kept]
-            for start in range(0, len(page), SCAN_KEYS):
-                yield page[start : start + SCAN_KEYS]
+            for start in range(0, len(page), PAGE_KEYS):
+                yield page[start : start + PAGE_KEYS]
             if at == "0":
                 return

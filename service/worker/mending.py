@@ -90,16 +90,25 @@ class Mending:
         finally:
             await asyncio.gather(*going, return_exceptions=True)
 
-    async def redo(self, after: tuple[int, int], keep_mark: bool) -> int:
-        """Restore idempotency keys of events after one, then apply those again, in order; how many facts. With
-        `keep_mark` the mark stays what it is, else it follows: so where it has moved, all keys are there."""
+    async def restore_keys(self, after: tuple[int, int]) -> None:
+        """Restore the idempotency keys of events after one. Before these are applied again, where the mark moves with
+        that: whoever goes on from the mark takes the keys to be there."""
         try:
-            async with self._pool.acquire() as connection:
-                with self._timed("keys"):
-                    await self._kept_keys(connection, after, WHOLE if keep_mark else "")
-                with self._timed("redo"):
+            with self._timed("keys"):
+                async with self._pool.acquire() as connection:
+                    await self._kept_keys(connection, after)
+                await self._all_sent()
+        finally:
+            await self._all_sent()
+
+    async def redo(self, after: tuple[int, int], keep_mark: bool) -> int:
+        """Apply the events after one again, in order; how many facts. With `keep_mark` the mark stays what it is, else
+        it follows."""
+        try:
+            with self._timed("redo"):
+                async with self._pool.acquire() as connection:
                     events = await self._facts(connection, after, keep_mark)
-                    await self._all_sent()
+                await self._all_sent()
             return events
         finally:
             await self._all_sent()
@@ -119,7 +128,7 @@ class Mending:
             await self._send_events(WHOLE if keep_mark else f"{last[0]}-{last[1]}")
         return events
 
-    async def _kept_keys(self, connection: Connection, after: tuple[int, int], mark: str) -> None:
+    async def _kept_keys(self, connection: Connection, after: tuple[int, int]) -> None:
         async with aclosing(key_pages(connection, self._partition, after=after)) as pages:
             async for page in pages:
                 for key in page:
@@ -127,8 +136,8 @@ class Mending:
                         name = f"{keys.prefix(self._partition, key.workspace)}i:{key.key}"
                         self._keys += (name, key.entry, key.ttl_ms)
                     if len(self._keys) >= KEYS_A_RUN * 3:
-                        await self._send_keys(mark)
-        await self._send_keys(mark)
+                        await self._send_keys()
+        await self._send_keys()
 
     def _add(self, fact: Fact) -> None:
         event_id = record = b""
@@ -141,8 +150,8 @@ class Mending:
         await self._send("redo", self._names, [mark, *args])
         await self._count(len(args) // 3)
 
-    async def _send_keys(self, mark: str) -> None:
-        args, self._keys = [mark, *self._keys], []
+    async def _send_keys(self) -> None:
+        args, self._keys = self._keys, []
         await self._send("restore_keys", self._names[:1], args)
 
     async def _all_sent(self) -> None:

@@ -137,6 +137,7 @@ class Opening:
         self._log.warning("redoing", reason=reason, after=f"{after[0]}-{after[1]}")
         await begin_recovery(self._pool, self._partition, epoch, mending.scripts.nonce, "tail", reason, after, seen)
         await mending.configure(seen)
+        await mending.restore_keys(after)
         self._log.info("redone", events=await mending.redo(after, keep_mark=False))
 
     async def _rebuild(self, mending: Mending, epoch: int, reason: str) -> None:
@@ -150,7 +151,13 @@ class Opening:
         await mending.configure(0, whole=True)
         events = await mending.redo(START, keep_mark=True)
         await mending.fill_pools()
-        await self._server.rewrite_file()
+        rewriting = asyncio.create_task(self._server.rewrite_file())
+        try:
+            await mending.restore_keys(START)  # these are logged
+            await rewriting
+        finally:
+            rewriting.cancel()
+            await asyncio.gather(rewriting, return_exceptions=True)
         self._log.info("rebuilt", events=events)
 
     async def _set_aside(self, epoch: int) -> None:

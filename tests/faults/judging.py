@@ -239,6 +239,7 @@ async def unlike_rebuilt(stage: Stage) -> list[str]:
             await server.load(mending.scripts)
             await mending.configure(0, whole=True)
             await mending.redo(START, keep_mark=True)
+            await mending.restore_keys(START)
             await mending.fill_pools()
         finally:
             connection.close()

@@ -185,7 +185,7 @@ async def test_mending_needs_a_closed_gate(still: Shop, gate: str | None) -> Non
     await still.gate(None) if gate is None else await still.link.call("SET", keys.gate(0), gate)
     before = await still.everything()
     assert await run("redo", [keys.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]
-    assert await run("restore_keys", [keys.gate(0)], "", f"{still.caller.prefix}i:k", "f 0 x", "1000") == [90]
+    assert await run("restore_keys", [keys.gate(0)], f"{still.caller.prefix}i:k", "f 0 x", "1000") == [90]
     assert await run("fill_pool", [keys.gate(0)], f"{still.caller.prefix}d:1") == [90]
     assert await still.everything() == before
 
@@ -199,7 +199,7 @@ async def test_keys_are_restored_with_their_remaining_life(still: Shop) -> None:
     kept = (await still.everything())[name]
     await still.link.call("DEL", name)
     await still.gate("closed")
-    assert await run("restore_keys", [keys.gate(0)], "7-1", name, kept, 5_000, f"{name}2", "f 0 x", 60_000) == [0]
+    assert await run("restore_keys", [keys.gate(0)], name, kept, 5_000, f"{name}2", "f 0 x", 60_000) == [0]
     await still.gate("open")
     assert 0 < await still.link.call("PTTL", name) <= 5_000
     assert await still.redeem("CODE-1", "ann", key="k") == (201, {**first, "replayed": True})
