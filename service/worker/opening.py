@@ -11,7 +11,7 @@ from service.domain.events import Fact, MalformedEvent, Opened, decided, entry_d
 from service.hot.scripts import HOT, MENDING, PROJECTION, Scripts, follows, nonce_of
 from service.hot.server import Fenced, Server
 from service.record.facts import record
-from service.record.partitions import LeaseLost, begin_epoch, confirm_open, enter_epoch, read_partition
+from service.record.partitions import LeaseLost, Partition, begin_epoch, confirm_open, enter_epoch, read_partition
 from service.record.past import START, decided_at, events_in_order
 from service.record.quarantine import set_aside
 from service.record.recovery import begin_recovery, erased_after, finish_recovery, mended_in, rebuild_order
@@ -61,7 +61,7 @@ class Opening:
         row = await read_partition(self._pool, self._partition)
         if found.may_be_torn:
             await self._rewrite_torn_file(mending)
-        await self._mend(mending, epoch, row.config_version)
+        await self._mend(mending, epoch, row)
         await mending.configure(await mending.projector.last_seen(self._partition))
         await mending.mark("")
         scripts = Scripts(self._partition, epoch, nonce, [*HOT, *PROJECTION])
@@ -84,14 +84,14 @@ class Opening:
         await self._server.rewrite_file()
         await mending.mark(mark)
 
-    async def _mend(self, mending: Mending, epoch: int, version: int) -> None:
-        """Steps 3 and 4. `version` is the configuration's; whoever confirms it looked at Postgres before."""
+    async def _mend(self, mending: Mending, epoch: int, row: Partition) -> None:
+        """Steps 3 and 4. `row` was read before: what follows is of that Postgres, or is not entered."""
         mark, (seen, newest) = await self._server.read_mark(), await mending.projector.versions(self._partition)
         ordered = await rebuild_order(self._pool, self._partition)
         whole = (
             (mark == WHOLE and "a rebuild was not finished")
             or (ordered and ordered.reason)
-            or (newest > version and "Postgres is older")
+            or (newest > row.config_version and "Postgres is older")
         )
         lost = ""
         try:
@@ -110,7 +110,7 @@ class Opening:
         else:
             await self._redo(mending, epoch, lost, after, seen)
         await mending.mended()
-        await self._enter(epoch, mending.scripts.nonce)
+        await self._enter(epoch, mending.scripts.nonce, row.incarnation)
 
     async def _prefix(self) -> tuple[int, int] | None:
         """The last event of a Redis of which everything is recorded; None where that can't be said."""
@@ -188,16 +188,19 @@ class Opening:
                 return _id(entry_id)
         return epoch, 0
 
-    async def _enter(self, epoch: int, nonce: str) -> None:
+    async def _enter(self, epoch: int, nonce: str, incarnation: str) -> None:
         """Let the cursor go to the entry that says that all was mended. Only a Redis that is whole may be followed:
-        before this, a worker that takes over finds the anchor lost still, or the mark, and mends again."""
-        row = await read_partition(self._pool, self._partition)
+        before this, a worker that takes over finds the anchor lost still, or the mark, and mends again. So does this
+        one where Postgres was started meanwhile: if it was restored, it may lack what was mended from it."""
         digest = entry_digest(f"{epoch}-1".encode(), f"M {nonce}".encode(), b"")
-        if row.cursor == (epoch, 0):  # all was recorded, and was rebuilt all the same
-            async with self._pool.acquire() as connection:
+        async with self._pool.acquire() as connection, connection.transaction():
+            row = await read_partition(connection, self._partition)
+            if row.incarnation != incarnation:
+                raise LeaseLost(f"partition {self._partition}: Postgres was started while Redis was mended from it")
+            if row.cursor == (epoch, 0):  # all was recorded, and was rebuilt all the same
                 entered = await record(connection, self._partition, epoch, 0, 1, self._fence, (), digest)
-        else:
-            entered = await enter_epoch(self._pool, self._partition, self._fence, row.cursor, epoch, digest, 1)
+            else:
+                entered = await enter_epoch(connection, self._partition, self._fence, row.cursor, epoch, digest, 1)
         if not entered:
             raise LeaseLost(f"partition {self._partition}: the cursor is no longer at {row.cursor}")
 

@@ -63,7 +63,7 @@ def box() -> Iterator[Box]:
 def ready(box: Box) -> None:
     """A test begins where the one before left the service whole; a Postgres that was started takes changes again."""
     wait(box.service.run.ready)
-    wait(lambda: box.service.manage.post("/v1/users", json={"userId": "ready"}).is_success)
+    wait(lambda: box.service.manage.post("/v1/users", json={"userId": new_id()}).is_success)
 
 
 def _kill(service: Service, part: str) -> int:

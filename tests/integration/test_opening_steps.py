@@ -8,7 +8,9 @@ from service.domain.errors import Refusal
 from service.hot.connection import Broken
 from service.operations import assign, checkout, coupon, lock, redeem, rollback, unassign
 from service.record.codes import add_codes
+from service.record.partitions import LeaseLost, read_partition
 from service.record.recovery import order_rebuild
+from service.worker.mending import Mending
 from tests.integration.opening_fixtures import Place
 
 
@@ -170,3 +172,24 @@ async def test_configuration_ahead_of_postgres_is_rebuilt(place: Place) -> None:
     await place.open()
     assert (await place.recovery())[0] == "whole"
     assert int(await place.redis.get("{p0}:newest") or 0) < 100
+
+
+async def test_what_was_mended_from_another_postgres_is_not_entered(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Postgres that was restored while Redis was made whole from it may lack what that holds: once more, then."""
+    before, cursor = await place.everything(), (await read_partition(place.pool, 0)).cursor
+    mended = Mending.mended
+
+    async def started_anew(self: Mending) -> None:
+        await mended(self)
+        await place.pool.execute("VACUUM FULL config_versions")
+
+    await place.redis.flushall()
+    with monkeypatch.context() as patched:
+        patched.setattr(Mending, "mended", started_anew)
+        with pytest.raises(LeaseLost, match="was started while"):
+            await place.open()
+    assert (await read_partition(place.pool, 0)).cursor == cursor
+    await place.open()
+    assert await place.everything() == before

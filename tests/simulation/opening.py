@@ -56,7 +56,7 @@ class Opening:
         if "scripts loaded before the mend" in world.planted:
             yield from self._must("load hot", scripts.load(world, hot, p))
         row, incarnation = yield from self._ask("read partition", lambda pg: (pg.row(p), pg.incarnation))
-        yield from self._mend(epoch, nonce, row)
+        yield from self._mend(epoch, nonce, row, incarnation)
         yield from self._run("unmark", scripts.put_mark(None))
         if "configuration not re-applied" not in world.planted:
             yield from self._configure()
@@ -71,7 +71,7 @@ class Opening:
 
     # -- which way
 
-    def _mend(self, epoch: int, nonce: int, row: Partition) -> Work:
+    def _mend(self, epoch: int, nonce: int, row: Partition, incarnation: int) -> Work:
         p, whole = self._partition, row.rebuild_ordered
         mark, newest = yield RedisCall(
             self._connection, f"p{p} GET mend, newest", lambda s: (s.get(p, "mend"), s.get(p, "newest") or 0)
@@ -96,7 +96,7 @@ class Opening:
         else:
             yield from self._configure()
             yield from self._redo(after.id, mark=True)
-        yield from self._enter(epoch, nonce)
+        yield from self._enter(epoch, nonce, incarnation)
 
     def _prefix(self, epoch: int) -> Work:
         """The last event of this Redis, where the record has that very event: then it is a true prefix. Else None."""
@@ -149,23 +149,22 @@ class Opening:
             run = events[start : start + EVENTS_A_RUN]
             yield from self._run(f"redo to {run[-1].epoch}-{run[-1].seq}", scripts.redo(self._world, run, mark=mark))
 
-    def _enter(self, epoch: int, nonce: int) -> Work:
-        """Let the cursor go to the new epoch: only a Redis that is whole may be followed."""
+    def _enter(self, epoch: int, nonce: int, incarnation: int) -> Work:
+        """Let the cursor go to the new epoch: only a Redis that is whole may be followed, and of this Postgres."""
         p, at_fence = self._partition, "cursor enters at the fence" in self._world.planted
         last = Event(p, "O", epoch, 0, nonce)
         if not at_fence:
             reply = yield from self._run("mended", scripts.mended(epoch, nonce))
             last = reply.event
-        row = yield from self._ask("read partition", lambda pg: pg.row(p))
-        if row.cursor[0] == epoch:
-            mended = yield from self._ask(
-                "record mended", lambda pg: pg.move_to_mended(p, self._fence, row.cursor, last, self._by)
-            )
-        else:
-            mended = yield from self._ask(
-                "enter epoch", lambda pg: pg.enter_epoch(p, self._fence, row.cursor, last, self._by)
-            )
-        if not mended:
+
+        def enter(postgres: Postgres) -> bool:
+            row = postgres.row(p)
+            if postgres.incarnation != incarnation and "entered in a restored postgres" not in self._world.planted:
+                return False
+            move = postgres.move_to_mended if row.cursor[0] == epoch else postgres.enter_epoch
+            return move(p, self._fence, row.cursor, last, self._by)
+
+        if not (yield from self._ask("enter", enter)):
             raise LeaseLost
 
     # -- steps

@@ -23,6 +23,7 @@ HOLES = (
     "recorded judged by the tail",
     "postgres restored unseen",
     "changes put late",
+    "entered in a restored postgres",
     "fences from a sequence",
     "mark not asked first",
     "cursor enters at the fence",
