@@ -23,11 +23,11 @@ from uuid import uuid4
 
 import asyncpg
 import hiredis
-import psutil
 from redis.asyncio import Redis
 
 from loadtests.barrage import Barrage
 from loadtests.ground import Ground, new_codes, new_id
+from loadtests.own import cpu_s
 from service.domain import keys
 from service.domain.identity import SCOPES, Caller
 from service.domain.outcomes import OK
@@ -213,7 +213,7 @@ class Subject:
         return row[0], row[1]
 
     def _cpu_s(self) -> dict[str, float]:
-        return {part: sum(_cpu_s(pid) for pid in self._pids[part]) for part in PARTS}
+        return {part: sum(cpu_s(pid) for pid in self._pids[part]) for part in PARTS}
 
     def _spent(self, events: int, before: dict[str, float], began: float, lag_s: float = 0.0) -> Spent:
         seconds, after = time.monotonic() - began, self._cpu_s()
@@ -222,18 +222,6 @@ class Subject:
 
 def _packed(*words: Any) -> bytes:
     return hiredis.pack_command(words)
-
-
-def _cpu_s(pid: int) -> float:
-    """User and system, with the children that it has and those that it had."""
-    process = psutil.Process(pid)
-    spent = process.cpu_times()
-    total = spent.user + spent.system + spent.children_user + spent.children_system
-    for child in process.children():
-        with contextlib.suppress(psutil.NoSuchProcess):
-            times = child.cpu_times()
-            total += times.user + times.system
-    return total
 
 
 def _line(name: str, phase: str, spent: Spent) -> str:

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import blake2b
 from typing import Any, Literal
 from uuid import uuid4
@@ -124,6 +125,13 @@ class Service:
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
     """The service that all tests share which don't break it."""
+    with shared_service() as shared:
+        yield shared
+
+
+@contextmanager
+def shared_service() -> Iterator[Service]:
+    """A service for many tests, with the test workspace `trial`."""
     with data_folder() as folder:
         run = Run(folder / "data", free_port())
         shared = Service(run)

@@ -86,11 +86,9 @@ class Decider:
             raise Refusal.passing("recovering")
         try:
             reply = await self.link.call("EVALSHA", digests[script], len(names), *names, *args)
-        except Broken:
-            raise Refusal.passing("outcome_unknown") from None
-        if self._is_stale(partition, epoch):
-            raise Refusal.passing("outcome_unknown")
-        return judged(reply)
+        except Broken as broken:
+            reply = broken
+        return self.told(partition, epoch, reply)
 
     def start(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any], on_reply: OnReply) -> int:
         """As run, for those who don't await: `on_reply` gets what `told` makes the reply of, with the epoch that this

@@ -68,6 +68,10 @@ async def torn(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
         stage.primary.cut_within_transaction()
         await stage.primary.start()
     await stage.until_reopened(epoch)
+    await _killed_when_open(stage, ledger)
+
+
+async def _killed_when_open(stage: Stage, ledger: Ledger) -> None:
     await ledger.until_more(20)
     epoch = (await stage.row()).epoch
     await stage.primary.kill()
@@ -106,11 +110,7 @@ async def killed_while_rebuilt(stage: Stage, ledger: Ledger, dice: random.Random
         await stage.primary.kill()
         await stage.primary.start()
     await stage.until_reopened(epoch)
-    await ledger.until_more(20)
-    epoch = (await stage.row()).epoch
-    await stage.primary.kill()
-    await stage.primary.start()
-    await stage.until_reopened(epoch)
+    await _killed_when_open(stage, ledger)
 
 
 async def _begun(stage: Stage, epoch: int) -> bool:

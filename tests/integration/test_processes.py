@@ -17,9 +17,8 @@ import pytest
 
 from tests.integration.test_hot_path import *  # noqa: F403 - the hot path's rules hold here too
 from tests.integration.test_races_over_http import test_a_race  # noqa: F401 - and its limits
-from tests.running import PATIENCE_S, Run, data_folder
-from tests.servers import free_port
-from tests.service_fixture import Service, new_code, new_id, ok, until
+from tests.running import PATIENCE_S
+from tests.service_fixture import Service, new_code, new_id, ok, shared_service, until
 
 _CLIENTS = 16
 
@@ -27,18 +26,10 @@ _CLIENTS = 16
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
     """A service with two API processes, instead of the one that other tests share; each test leaves it whole."""
-    with pytest.MonkeyPatch.context() as patch, data_folder() as folder:
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SCRIP_API_PROCESSES", "2")
-        run = Run(folder / "data", free_port())
-        service = Service(run)
-        try:
-            run.until_ready()
-            service.make_workspace("trial", "test")
+        with shared_service() as service:
             yield service
-        finally:
-            service.close()
-            if run.process.poll() is None:
-                run.end()
 
 
 class Load:
