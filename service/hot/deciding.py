@@ -151,10 +151,16 @@ class Decider:
         return asked_at is not None and (self.epoch(partition) != epoch or time.monotonic() - asked_at > FRESH_S)
 
     async def gate(self, partition: int) -> str:
-        """What the gate says: `open`, `full`, `behind`, `closed`; '' where it is of another epoch, or missing."""
-        text = await self._read("GET", keys.gate(partition)) or ""
-        epoch, _, state = text.partition(" ")
-        return state if epoch == str(self.epoch(partition)) else ""
+        """What the gate says: `open`, `full`, `behind`, `closed`; '' where it is of another epoch, or missing, or
+        where the server doesn't have the epoch's scripts: a gate outlives its restart, scripts don't."""
+        digests = self._digests.get(partition)
+        if digests is None or self._is_other(partition):
+            return ""
+        read, known = await asyncio.gather(
+            self._read("GET", keys.gate(partition)), self._read("SCRIPT", "EXISTS", *digests.values())
+        )
+        epoch, _, state = (read or "").partition(" ")
+        return state if epoch == str(self.epoch(partition)) and all(known) else ""
 
     async def tail(self, partition: int) -> tuple[int, int]:
         """Epoch and number of the last event in the outbox; (0, 0) for none."""

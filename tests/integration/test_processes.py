@@ -242,6 +242,7 @@ async def test_ends(own_service: Callable[[], Service], monkeypatch: pytest.Monk
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
     again = await asyncio.to_thread(own_service)
+    until(lambda: again.checkout.get("/v1/users/nobody").is_success)  # the other one said that it is ready
     assert load.used(again) == load.statuses[201]
 
 

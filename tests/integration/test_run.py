@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import redis
 
 from tests.running import PATIENCE_S, Run, data_folder
 from tests.servers import free_port
@@ -69,6 +70,18 @@ def test_ready(start: Callable[..., Run]) -> None:
     assert len(_running(run.pids)) == 4
     assert "demo_checkout" in run.output.read_text()
     assert f"{run.url}/checkout\n" in run.output.read_text()
+
+
+def test_not_ready_without_scripts(start: Callable[..., Run]) -> None:
+    """A Redis that kept an open gate and forgot its scripts decides nothing, so nobody is told that it can."""
+    run = start().until_ready()
+    (worker,) = run.facts["pids"]["worker"]
+    os.kill(worker, signal.SIGSTOP)
+    with redis.Redis.from_url(run.facts["redisUrl"]) as client:
+        client.script_flush()
+    assert not run.ready()
+    os.kill(worker, signal.SIGCONT)
+    run.until_ready()
 
 
 def test_killed_parts_come_back(start: Callable[..., Run]) -> None:
