@@ -8,21 +8,24 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 
 import structlog
 
 from service import logs
 from service.config import Settings
 from service.embedded.supervisor import Part, StartError
-from service.tally import OPEN, PID, TAKEN, Tally
+from service.tally import OPEN, PID, Tally
 
-STARTED, READY = b"s", b"r"
-"""What a process says: it takes connections; and, once, it can decide what they ask."""
+STARTED, READY, TAKEN, LEAVING = b"s", b"r", b"t", b"l"
+"""What a process says: it takes connections; once, it can decide what they ask; it has taken one; it takes those that
+are in the channel and no more."""
 BACKLOG = 2048
 """Connections that wait in the kernel while no process takes any."""
 _ACCEPTS = 64
 """In one turn of the loop."""
+_HEARS_BYTES = 4096
 _RETRY_S = 0.02
 """While no process takes anything."""
 _FULL_S = 1.0
@@ -60,8 +63,9 @@ async def _supervise(settings: Settings, tell_fd: int | None) -> None:
 class Process:
     """One of the processes, and the channel through which it is handed connections.
 
-    It is started anew whenever it ends, as any Part. When it wants to end it closes its half of the channel; it is
-    handed nothing from then on, and takes what is still in the channel before it drains.
+    It is started anew whenever it ends, as any Part. When it wants to end it says so and closes its half of the
+    channel; it is handed nothing from then on, and takes what is still in the channel before it drains. What it was
+    handed is kept until it has taken it: if it dies before, another gets that.
     """
 
     def __init__(self, processes: "Processes", block: int) -> None:
@@ -69,7 +73,8 @@ class Process:
         self._cells = processes.tally.blocks[block]
         self._channel: socket.socket | None = None
         self._theirs: socket.socket | None = None
-        self._given = 0
+        self._given: deque[socket.socket] = deque()
+        """Connections that it hasn't taken yet."""
         self.given_at = 0
         self.started = False
         self.settled, self.ready = asyncio.Event(), asyncio.Event()
@@ -81,17 +86,17 @@ class Process:
     @property
     def load(self) -> int:
         """Connections that it has, or that are on their way to it."""
-        return self._cells[OPEN] + self._given - self._cells[TAKEN]
+        return self._cells[OPEN] + len(self._given)
 
     def give(self, connection: socket.socket) -> bool:
-        """Hand it a connection; False where it takes none now."""
+        """Hand it a connection, and close that here once it is taken; False where it takes none now."""
         try:
             if self._channel is None:
                 return False
             socket.send_fds(self._channel, [b"c"], [connection.fileno()])
         except OSError:  # it is stuck, so that the channel is full, or has just died
             return False
-        self._given += 1
+        self._given.append(connection)
         self.given_at = self._processes.turn()
         return True
 
@@ -113,7 +118,7 @@ class Process:
         self._close()
         self._channel, self._theirs = socket.socketpair()
         self._channel.setblocking(False)
-        self._given = self._cells[OPEN] = self._cells[TAKEN] = 0
+        self._cells[OPEN] = 0
         tally, channel = str(self._processes.tally_file.fileno()), str(self._theirs.fileno())
         options = {"--channel": channel, "--tally": tally, "--block": str(self.block)}
         words = [word for option in options.items() for word in option]
@@ -133,23 +138,33 @@ class Process:
         self._processes.tell()
 
     def _hear(self) -> None:
-        if self._channel is None:
+        said = self._said()
+        if said is None:
             return
-        try:
-            said = self._channel.recv(16)
-        except BlockingIOError:
-            return
-        except OSError:
-            said = b""
-        if not said:
+        if not said or LEAVING in said:
             self._close()
-            return
-        self.started = True
-        self.settled.set()
-        if READY in said:
-            self.ready.set()
+        else:
+            self.started = True
+            self.settled.set()
+            if READY in said:
+                self.ready.set()
+
+    def _said(self) -> bytes | None:
+        """What it has said since it was heard last; empty where it can say no more."""
+        try:
+            said = self._channel.recv(_HEARS_BYTES) if self._channel is not None else b""
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+        taken = len(self._given) if LEAVING in said else said.count(TAKEN)
+        for _ in range(taken):
+            self._given.popleft().close()
+        return said
 
     def _close(self) -> None:
+        while self._said():
+            pass
         self.started = False
         self.ready.clear()
         if self._channel is not None:
@@ -158,6 +173,8 @@ class Process:
         if self._theirs is not None:
             self._theirs.close()
         self._channel = self._theirs = None
+        self._processes.hand_on(self._given)
+        self._given.clear()
 
 
 class Processes:
@@ -177,7 +194,8 @@ class Processes:
         self.tally_file.truncate(Tally.size_bytes(blocks))
         self.tally = Tally(blocks, fd=self.tally_file.fileno())
         self._turns = 0
-        self.held: socket.socket | None = None
+        self.held: deque[socket.socket] = deque()
+        """Connections that no process takes now."""
         self.all = [Process(self, block) for block in range(number)]
 
     async def run(self, again: asyncio.Event) -> None:
@@ -205,15 +223,21 @@ class Processes:
                 if not self._accept(listener):
                     break
             listener.close()
-        if self.held is not None:
-            self.held.close()
-            self.held = None
         await asyncio.gather(*(process.stop() for process in self.all))
+        while self.held:
+            self.held.popleft().close()
 
     def turn(self) -> int:
         """A number that grows."""
         self._turns += 1
         return self._turns
+
+    def hand_on(self, connections: Iterable[socket.socket]) -> None:
+        """Hand these to other processes than the one that died before it took them."""
+        waiting, before = list(connections), len(self.held)
+        self.held.extend(waiting)
+        if waiting and not before:
+            self._pause(0.0)
 
     def tell(self) -> None:
         """Say which processes live, where somebody asked for it: a line of JSON."""
@@ -246,12 +270,11 @@ class Processes:
 
     def _resume(self) -> None:
         loop = asyncio.get_running_loop()
-        if self.held is not None:
-            if not self._give(self.held):
+        while self.held:
+            if not self._give(self.held[0]):
                 loop.call_later(_RETRY_S, self._resume)
                 return
-            self.held.close()
-            self.held = None
+            self.held.popleft()
         for listener in self._listeners:
             if listener.fileno() >= 0:
                 loop.add_reader(listener, self._accept, listener)
@@ -276,10 +299,9 @@ class Processes:
                 self._pause(_FULL_S)
                 return False
             if not self._give(connection):
-                self.held = connection
+                self.held.append(connection)
                 self._pause()
                 return False
-            connection.close()
         return True
 
     def _give(self, connection: socket.socket) -> bool:

@@ -4,8 +4,8 @@ import mmap
 
 STATUSES = 600
 """A cell for each status comes first: how many answers had it."""
-CPU_US, OPEN, TAKEN, PID = range(STATUSES, STATUSES + 4)
-"""CPU time spent; connections that are open, and that have arrived since the process started; its pid, 0 for none."""
+CPU_US, OPEN, PID = range(STATUSES, STATUSES + 3)
+"""CPU time spent; connections that are open; the process's pid, 0 for none."""
 _CELLS = 1024
 _CELL_BYTES = 8
 

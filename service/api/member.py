@@ -1,6 +1,7 @@
 """One of several API processes: it listens nowhere, its supervisor hands it connections."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import socket
@@ -17,9 +18,9 @@ from service.api.server import server_config
 from service.api.spending import Spending
 from service.app import create_app
 from service.config import Settings
-from service.processes import READY, STARTED
+from service.processes import LEAVING, READY, STARTED, TAKEN
 from service.requests import answers
-from service.tally import CPU_US, OPEN, TAKEN, Tally
+from service.tally import CPU_US, OPEN, Tally
 
 LEAVE_S = 2.0
 """For the supervisor to say that no more connections come."""
@@ -101,6 +102,7 @@ class Member(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take what was sent already, and drain; as uvicorn's."""
         try:
+            self._channel.send(LEAVING)
             self._channel.shutdown(socket.SHUT_WR)
             async with asyncio.timeout(LEAVE_S):
                 await self._over.wait()
@@ -127,8 +129,8 @@ class Member(uvicorn.Server):
                 self._over.set()
                 self.should_exit = True
                 break
-            if not descriptors:  # too many files are open
-                self._cells[TAKEN] += 1
+            with contextlib.suppress(OSError):  # no longer asked for
+                self._channel.send(TAKEN)
             for descriptor in descriptors:
                 task = loop.create_task(self._connect(socket.socket(fileno=descriptor)))
                 self._coming.add(task)
@@ -140,8 +142,6 @@ class Member(uvicorn.Server):
             await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
         except OSError:  # the client has gone
             connection.close()
-        finally:
-            self._cells[TAKEN] += 1
 
     def _protocol(self) -> asyncio.Protocol:
         make: Any = self.config.http_protocol_class

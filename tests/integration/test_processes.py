@@ -218,6 +218,26 @@ async def test_killed(service: Service) -> None:
     assert 0 <= load.used(service) - load.statuses[201] <= len(load.broken)
 
 
+async def test_killed_before_it_took_them(service: Service, clients: list[httpx.Client]) -> None:
+    """Connections that were on their way to a process that dies go to the other one."""
+    killed, other = _pids(service)
+    os.kill(killed, signal.SIGSTOP)
+    try:
+        async with httpx.AsyncClient(base_url=service.run.url, timeout=60) as client:
+            asked = [asyncio.create_task(client.get("/health/live")) for _ in range(_CLIENTS * 2)]
+            await _until(lambda: sum(one.done() for one in asked) >= _CLIENTS // 2)
+            await asyncio.sleep(0.2)
+            assert not all(one.done() for one in asked)
+            os.kill(killed, signal.SIGKILL)
+            assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(killed, signal.SIGKILL)
+    await _until(lambda: _one_new(service, killed))
+    await asyncio.to_thread(until, lambda: all(_answers(service, pid) for pid in _pids(service)))
+    assert other in _pids(service)
+
+
 async def test_replaced(service: Service) -> None:
     """SIGHUP puts new processes in the place of both; no connection is refused, every request is answered, and no
     counter falls."""
