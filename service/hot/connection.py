@@ -37,16 +37,17 @@ class Broken(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """One connection that doesn't reconnect. `on_reply` gets the reply, a hiredis error or Broken."""
+    """One connection that doesn't reconnect. `on_reply` gets the reply, a hiredis error or Broken; without an encoding
+    text comes as bytes."""
 
-    def __init__(self, on_lost: Callable[[], None] | None = None) -> None:
+    def __init__(self, on_lost: Callable[[], None] | None = None, encoding: str | None = "utf-8") -> None:
         self._loop = asyncio.get_running_loop()
-        self._reader = hiredis.Reader(encoding="utf-8")
+        self._reader = hiredis.Reader(encoding=encoding)
         self._waiting: deque[OnReply] = deque()
         self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._on_lost = on_lost
-        self._answered = self._answered_before = 0
+        self._came = self._came_before = 0
         self._waited_before = self._suspected = False
         self._watch: asyncio.TimerHandle | None = None
         self.lost = False
@@ -56,10 +57,10 @@ class Connection(asyncio.Protocol):
         self._watch = self._loop.call_later(STALL_S, self._look)
 
     def data_received(self, data: bytes) -> None:
+        self._came += 1
         self._reader.feed(data)
         gets, waiting = self._reader.gets, self._waiting
         while (reply := gets()) is not False:
-            self._answered += 1
             waiting.popleft()(reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -116,23 +117,25 @@ class Connection(asyncio.Protocol):
 
     def _look(self) -> None:
         waits = bool(self._waiting)
-        stalled = waits and self._waited_before and self._answered == self._answered_before
+        stalled = waits and self._waited_before and self._came == self._came_before
         if stalled and self._suspected:
             log.warning("redis_stalled", waiting=len(self._waiting))
             self.close()
             return
-        self._waited_before, self._suspected, self._answered_before = waits, stalled, self._answered
+        self._waited_before, self._suspected, self._came_before = waits, stalled, self._came
         self._watch = self._loop.call_later(CONFIRM_S if stalled else STALL_S, self._look)
 
 
-async def connect(redis_url: str, name: str, on_lost: Callable[[], None] | None = None) -> Connection:
+async def connect(
+    redis_url: str, name: str, on_lost: Callable[[], None] | None = None, encoding: str | None = "utf-8"
+) -> Connection:
     """A connection with credentials and database chosen. Raises OSError or TimeoutError where there is no server that
     takes them."""
     where = parse_url(redis_url)
     loop = asyncio.get_running_loop()
 
     def make() -> Connection:
-        return Connection(on_lost)
+        return Connection(on_lost, encoding)
 
     async with asyncio.timeout(CONNECT_S):
         if path := where.get("path"):

@@ -7,15 +7,14 @@ import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import asyncpg
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from service.domain import keys
 from service.domain.events import Entry, MalformedEvent, entry_digest
+from service.hot import outbox as redis
+from service.hot.outbox import Fields, Outbox, Read
 from service.record.facts import KeyReused, NotAssigned, Quarantined, Undecided, record
 from service.record.partitions import LeaseLost, enter_epoch, read_partition
 
@@ -61,15 +60,9 @@ class CursorMoved(Exception):
 
 
 _PASSING = (
-    *(OSError, RedisError, CursorMoved),
+    *(*redis.ERRORS, CursorMoved),
     *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
 )
-
-
-_Fields = Sequence[bytes]
-"""Of an entry: names and values by turns."""
-_Read = Sequence[tuple[bytes, _Fields]]
-"""Entries with their ids, as Redis answers them."""
 
 
 class Flusher:
@@ -85,13 +78,11 @@ class Flusher:
     6. Ends with LeaseLost when the fence is another's, with OutboxGap where events are missing.
     """
 
-    def __init__(self, redis: Redis, pool: asyncpg.Pool, partition: int, fence: int) -> None:
-        """`redis` must not repeat commands by itself, and must wait longer for answers than a read blocks."""
-        self._redis = redis
+    def __init__(self, outbox: Outbox, pool: asyncpg.Pool, partition: int, fence: int) -> None:
+        self._outbox = outbox
         self._pool = pool
         self._partition = partition
         self._fence = fence
-        self._outbox = keys.outbox(partition)
         self._log = _log.bind(partition=partition)
         self._cursor: _Id = (0, 0)
         self._digest: bytes | None = None
@@ -151,8 +142,7 @@ class Flusher:
                     events = await self._step_or_start()
                     backoff_s = FIRST_BACKOFF_S
                     if events == 0:
-                        after: dict[Any, Any] = {self._outbox: _text(self._cursor)}
-                        if not await self._redis.xread(after, count=1, block=BLOCK_MS):
+                        if not await self._outbox.has_more(_text(self._cursor), BLOCK_MS):
                             await self.start()  # hears of a lost lease
                             await self._trim_exactly()
                     elif events < BATCH_EVENTS:
@@ -162,7 +152,7 @@ class Flusher:
                 self._log.warning("recording pauses", reason=_reason(error), seconds=round(backoff_s, 2))
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311, no secret
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
-            with contextlib.suppress(OSError, RedisError):
+            with contextlib.suppress(*redis.ERRORS):
                 await self.measure()
 
     async def drain(self, epoch: int) -> None:
@@ -214,25 +204,24 @@ class Flusher:
 
     async def measure(self) -> None:
         """Look how far the outbox goes."""
-        last: Any = await self._redis.xrevrange(self._outbox, count=1)
-        self._saw(_id(last[0][0]) if last else (0, 0))
+        last = await self._outbox.last()
+        self._saw(_id(last) if last else (0, 0))
 
-    async def _read(self) -> _Read:
+    async def _read(self) -> Read:
         """The entries after the anchor. Raises AnchorLost."""
         anchor = _text(self._cursor)
-        # redis-py knows the command by its name as text, and would make a dict of each entry.
-        found: Any = await self._redis.execute_command(b"XRANGE", self._outbox, anchor, "+", "COUNT", BATCH_EVENTS + 1)
-        if not found or found[0][0] != anchor.encode():
-            raise AnchorLost(f"{anchor} is recorded and not in the outbox")
+        found = await self._outbox.entries(anchor, BATCH_EVENTS + 1)
+        if not found or found[0][0] != anchor:
+            raise AnchorLost(f"{anchor.decode()} is recorded and not in the outbox")
         if _digest(*found[0]) != self._digest:
-            raise AnchorLost(f"{anchor} is not the entry that was recorded")
+            raise AnchorLost(f"{anchor.decode()} is not the entry that was recorded")
         if len(found) > BATCH_EVENTS:
             await self.measure()
         else:
             self._saw(_id(found[-1][0]))
         return found[1:]
 
-    async def _record(self, first: int, batch: _Read) -> None:
+    async def _record(self, first: int, batch: Read) -> None:
         """Record consecutive events of the cursor's epoch from a number on, or those of them that can be."""
         try:
             entries = [(seq, *_told(fields)) for seq, (_, fields) in enumerate(batch, first)]
@@ -241,7 +230,7 @@ class Flusher:
         except _REFUSED as error:
             await self._refused(first, batch, error)
 
-    async def _refused(self, first: int, batch: _Read, error: Exception) -> None:
+    async def _refused(self, first: int, batch: Read, error: Exception) -> None:
         if len(batch) > 1:
             middle = len(batch) // 2
             await self._record(first, batch[:middle])
@@ -257,7 +246,7 @@ class Flusher:
         self._log.error("event put into quarantine", event_id=entry[0].decode(), reason=_reason(error))
 
     async def _commit(
-        self, to: int, last: tuple[bytes, _Fields], entries: Sequence[Entry], quarantined: Sequence[Quarantined] = ()
+        self, to: int, last: tuple[bytes, Fields], entries: Sequence[Entry], quarantined: Sequence[Quarantined] = ()
     ) -> None:
         epoch, seq = self._cursor
         digest = _digest(*last)
@@ -267,7 +256,7 @@ class Flusher:
             )
         self._moved(moved, (epoch, to), digest, to - seq)
 
-    async def _enter(self, epoch: int, entry_id: bytes, fields: _Fields) -> None:
+    async def _enter(self, epoch: int, entry_id: bytes, fields: Fields) -> None:
         if _told(fields)[0] != b"O":
             raise OutboxGap(f"{epoch}-0 doesn't begin an epoch")
         digest = _digest(entry_id, fields)
@@ -289,12 +278,12 @@ class Flusher:
             _, events, before = self._marks.popleft()
             kept -= events
         if before is not None:
-            await self._redis.xtrim(self._outbox, minid=_text(before), approximate=True)
+            await self._outbox.trim(_text(before), exactly=False)
 
     async def _trim_exactly(self) -> None:
         """While nothing happens: drop all that is recorded long enough, for it may name users who were deleted."""
         if self._trimmed != self._cursor and self._marks[-1][0] < time.monotonic() - KEEP_S:
-            await self._redis.xtrim(self._outbox, minid=_text(self._cursor), approximate=False)
+            await self._outbox.trim(_text(self._cursor), exactly=True)
             self._trimmed = self._cursor
 
     def _saw(self, tail: _Id) -> None:
@@ -307,24 +296,24 @@ class Flusher:
             self._passed = self._tails.popleft()[0]
 
 
-def _told(fields: _Fields) -> tuple[bytes, bytes, bytes | None]:
+def _told(fields: Fields) -> tuple[bytes, bytes, bytes | None]:
     """What an entry's fields `d`, `r` and `i` hold; nothing where it has others."""
     if len(fields) == 6:
         return fields[1], fields[3], fields[5]
     return (fields[1], fields[3], None) if len(fields) == 4 else (b"", b"", None)
 
 
-def _digest(entry_id: bytes, fields: _Fields) -> bytes:
+def _digest(entry_id: bytes, fields: Fields) -> bytes:
     return entry_digest(entry_id, *fields[1::2])
 
 
-def _is_mended(fields: _Fields) -> bool:
+def _is_mended(fields: Fields) -> bool:
     """Whether the entry, the second of its epoch, says that Redis was mended before it. The record enters by it; it is
     never read on its way."""
     return _told(fields)[0].startswith(b"M ")
 
 
-def _consecutive(entries: _Read, epoch: int, seq: int) -> int:
+def _consecutive(entries: Read, epoch: int, seq: int) -> int:
     """How many of the entries follow an event without a gap. A stream's ids only rise: where an entry is as far from
     the event as its place says, none before it is missing."""
     return bisect_left(
@@ -333,7 +322,7 @@ def _consecutive(entries: _Read, epoch: int, seq: int) -> int:
 
 
 def _cancelled() -> bool:
-    """Whether a cancellation was swallowed: redis-py writes under `wait_for`, which may do so until Python 3.12."""
+    """Whether a cancellation was swallowed, as `asyncio.wait_for` in a library may do until Python 3.12."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -343,8 +332,8 @@ def _id(entry_id: bytes) -> _Id:
     return int(epoch), int(seq)
 
 
-def _text(entry_id: _Id) -> str:
-    return f"{entry_id[0]}-{entry_id[1]}"
+def _text(entry_id: _Id) -> bytes:
+    return b"%d-%d" % entry_id
 
 
 def _reason(error: Exception) -> str:

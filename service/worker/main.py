@@ -11,13 +11,11 @@ import socket
 import asyncpg
 import hiredis
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from service.config import Settings
+from service.hot import outbox as redis
 from service.hot.connection import Broken, connect
+from service.hot.outbox import Outbox
 from service.hot.scripts import HOT, PROJECTION, Scripts, follows
 from service.hot.server import Fenced, Server, UnfitRedis
 from service.record import pool as postgres
@@ -71,9 +69,9 @@ class Keeper:
     5. When asked to stop, record what is there and give the lease back.
     """
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool, redis: Redis, partition: int, holder: str) -> None:
+    def __init__(self, settings: Settings, pool: asyncpg.Pool, partition: int, holder: str) -> None:
         self._redis_url = settings.redis_url or ""
-        self._pool, self._redis, self._partition, self._holder = pool, redis, partition, holder
+        self._pool, self._partition, self._holder = pool, partition, holder
         self._log = log.bind(partition=partition)
         self._evicted = 0
 
@@ -97,7 +95,7 @@ class Keeper:
             except UnfitRedis as unfit:
                 self._log.error("unfit", reason=str(unfit), next_try_s=UNFIT_S)
                 pause_s = UNFIT_S
-            except (OSError, Broken, RedisError, hiredis.ReplyError) as error:
+            except redis.ERRORS as error:
                 self._log.warning("redis_away", error=type(error).__name__)
             except postgres.ERRORS as error:
                 self._log.warning("postgres_away", error=type(error).__name__)
@@ -106,7 +104,8 @@ class Keeper:
             await _pause(stopping, pause_s)
 
     async def _under_lease(self, fence: int, stopping: asyncio.Event) -> None:
-        flusher = Flusher(self._redis, self._pool, self._partition, fence)
+        outbox = Outbox(self._redis_url, self._partition)
+        flusher = Flusher(outbox, self._pool, self._partition, fence)
         connection = await connect(self._redis_url, "scrip-worker")
         server = Server(connection, self._partition)
         try:
@@ -139,6 +138,7 @@ class Keeper:
             raise first from None
         finally:
             connection.close()
+            outbox.close()
 
     async def _stop_deciding(self) -> None:
         """Nothing can be recorded: let nothing more be decided that would have to be."""
@@ -249,7 +249,7 @@ class Keeper:
                 await flusher.start()
                 while await flusher.step():
                     pass
-        except (*postgres.ERRORS, RedisError, OutboxGap, TooManyRefused, CursorMoved) as error:
+        except (*postgres.ERRORS, *redis.ERRORS, OutboxGap, TooManyRefused, CursorMoved) as error:
             self._log.warning("not_drained", error=type(error).__name__)
 
 
@@ -281,19 +281,15 @@ async def work(settings: Settings) -> None:
         connecting.cancel()
         return
     pool = await connecting
-    redis = Redis.from_url(
-        settings.redis_url, retry=Retry(NoBackoff(), 0), socket_timeout=5, socket_connect_timeout=2, protocol=2
-    )
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     try:
         await ensure_partitions(pool, settings.partitions)
         metrics.serve(settings.host, settings.metrics_port)
-        keepers = [Keeper(settings, pool, redis, p, holder) for p in range(settings.partitions)]
+        keepers = [Keeper(settings, pool, p, holder) for p in range(settings.partitions)]
         housekeeping = asyncio.create_task(keep_house(pool))
         await asyncio.gather(*(keeper.run(stopping) for keeper in keepers))
         housekeeping.cancel()
     finally:
-        await redis.aclose()
         await pool.close()
 
 

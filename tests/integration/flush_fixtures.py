@@ -10,8 +10,10 @@ import pytest_asyncio
 import uuid_utils
 from redis.asyncio import Redis
 
+from service.domain import keys
 from service.domain.events import decided, entry_digest
-from service.domain.keys import bucket, outbox
+from service.domain.keys import bucket
+from service.hot.outbox import Outbox
 from service.record.partitions import (
     begin_epoch,
     confirm_open,
@@ -24,7 +26,7 @@ from service.record.past import facts_in_order
 from service.record.pool import connect
 from service.worker.flush import Flusher
 
-OUTBOX = outbox(0)
+OUTBOX = keys.outbox(0)
 MakeFlusher = Callable[[], Awaitable[Flusher]]
 
 
@@ -97,15 +99,19 @@ async def shop(redis: Redis, database_url: str) -> AsyncIterator[Shop]:
 
 
 @pytest_asyncio.fixture
-async def make_flusher(shop: Shop) -> MakeFlusher:
+async def make_flusher(shop: Shop, valkey_url: str) -> AsyncIterator[MakeFlusher]:
     """Take the lease from whoever has it, and flush under it."""
+    outboxes: list[Outbox] = []
 
     async def make() -> Flusher:
         fence = await take_lease(shop.pool, 0, "flusher", 0)
         assert fence is not None
-        return Flusher(shop.redis, shop.pool, 0, fence)
+        outboxes.append(Outbox(valkey_url, 0))
+        return Flusher(outboxes[-1], shop.pool, 0, fence)
 
-    return make
+    yield make
+    for outbox in outboxes:
+        outbox.close()
 
 
 @contextlib.asynccontextmanager

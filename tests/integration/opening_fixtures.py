@@ -17,6 +17,7 @@ from service.domain.decoding import convert
 from service.domain.identity import SCOPES, Caller
 from service.hot.connection import Broken, Link, connect
 from service.hot.deciding import Decider, Reply
+from service.hot.outbox import Outbox
 from service.hot.scripts import Scripts
 from service.hot.server import Server
 from service.operations import assign, checkout, gift, redeem, rollback, unassign
@@ -56,6 +57,7 @@ class Place:
 
     pool: asyncpg.Pool
     redis: Redis
+    outbox: Outbox
     valkey_url: str
     link: Link
     decider: Decider
@@ -69,7 +71,7 @@ class Place:
         server = Dying(connection, 0)
         server.left = dies_after
         try:
-            await Opening(server, self.pool, Flusher(self.redis, self.pool, 0, fence), fence).run()
+            await Opening(server, self.pool, Flusher(self.outbox, self.pool, 0, fence), fence).run()
         finally:
             connection.close()
 
@@ -92,7 +94,7 @@ class Place:
         """Record what is in the outbox; how many events."""
         fence = await take_lease(self.pool, 0, uuid4().hex, 0)
         assert fence is not None
-        flusher = Flusher(self.redis, self.pool, 0, fence)
+        flusher = Flusher(self.outbox, self.pool, 0, fence)
         await flusher.start()
         return await flusher.step()
 
@@ -166,7 +168,8 @@ async def place(
     link = Link(valkey_url, "tests")
     await link.start()
     caller = Caller(uuid4(), row.workspace, row.workspace_id, 0, "live", frozenset(SCOPES))
-    place = Place(pool, redis, valkey_url, link, Decider(link), caller)
+    outbox = Outbox(valkey_url, 0)
+    place = Place(pool, redis, outbox, valkey_url, link, Decider(link), caller)
     await place.open()
     await place.learn()
     await place.do(assign.ASSIGN_CODE, "CODE-1", "key-1", userId="ann")
@@ -191,4 +194,5 @@ async def place(
     assert await place.record() == 23
     yield place
     await link.stop()
+    outbox.close()
     await pool.close()

@@ -164,6 +164,27 @@ async def test_who_asked_just_now_has_not_waited(monkeypatch: pytest.MonkeyPatch
         connection.close()
 
 
+async def test_a_long_reply_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection on which a reply comes in pieces isn't given up before its end."""
+    monkeypatch.setattr(hot, "STALL_S", 3600)
+    monkeypatch.setattr(hot, "CONFIRM_S", 3600)
+    async with serving(nothing) as server:
+        connection = await connect(server.url, "tests")
+        asked = connection.call("ECHO", "x")
+        for piece in (b"$3", b"\r\n", b"ab", b"c"):
+            connection._look()
+            came = connection._came
+            server.writers[0].write(piece)
+            async with asyncio.timeout(10):
+                while connection._came == came:  # noqa: ASYNC110, what is waited for is another's
+                    await asyncio.sleep(0.001)
+            connection._look()
+        assert not connection.lost
+        server.writers[0].write(b"\r\n")
+        assert await asked == "abc"
+        connection.close()
+
+
 async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """One request more than may wait is refused, and not sent."""
     monkeypatch.setattr(hot, "MAX_WAITING", 3)

@@ -75,7 +75,7 @@ async def record(place: Place) -> None:
     """Record everything."""
     fence = await take_lease(place.pool, 0, uuid4().hex, 0)
     assert fence is not None
-    flusher = Flusher(place.redis, place.pool, 0, fence)
+    flusher = Flusher(place.outbox, place.pool, 0, fence)
     await flusher.start()
     while await flusher.step():
         pass
@@ -336,7 +336,7 @@ async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(place: Place, m
     await erase(place)
     fence = await take_lease(place.pool, 0, uuid4().hex, 0)
     assert fence is not None
-    flusher = Flusher(place.redis, place.pool, 0, fence)
+    flusher = Flusher(place.outbox, place.pool, 0, fence)
 
     async def length() -> int:
         return await place.redis.xlen(outbox(0))

@@ -48,7 +48,7 @@ async def test_what_nobody_foresaw_ends_no_worker(
 async def _keep_until_rebuilt(place: Place, database_url: str) -> None:
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
     stopping = asyncio.Event()
-    keeping = asyncio.create_task(Keeper(settings, place.pool, place.redis, 0, "tests").run(stopping))
+    keeping = asyncio.create_task(Keeper(settings, place.pool, 0, "tests").run(stopping))
     try:
         async with asyncio.timeout(30):
             while await rebuild_order(place.pool, 0) or (await read_partition(place.pool, 0)).state != "open":  # noqa: ASYNC110

@@ -1,0 +1,71 @@
+"""The outbox on its own connection."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from service.domain import keys
+from service.hot.connection import Broken
+from service.hot.outbox import Outbox
+
+LONG_MS = 600_000
+
+
+@pytest_asyncio.fixture
+async def outbox(redis: Redis, valkey_url: str) -> AsyncIterator[Outbox]:
+    """Five entries, and a field that is no text."""
+    for seq in range(5):
+        await redis.xadd(keys.outbox(0), {"d": b"\xff%d" % seq, "r": ""}, id=f"7-{seq}")
+    outbox = Outbox(valkey_url, 0)
+    yield outbox
+    outbox.close()
+
+
+async def test_entries_come_as_they_are(outbox: Outbox):
+    """Entries come from an id on, in order, as bytes, no more than asked for."""
+    assert await outbox.entries(b"7-3", 9) == [
+        [b"7-3", [b"d", b"\xff3", b"r", b""]],
+        [b"7-4", [b"d", b"\xff4", b"r", b""]],
+    ]
+    assert len(await outbox.entries(b"0-0", 2)) == 2
+    assert (await outbox.last(), await outbox.has_more(b"7-3", 1), await outbox.has_more(b"7-4", 1)) == (
+        *(b"7-4", True, False),
+    )
+
+
+async def test_trimming(outbox: Outbox, redis: Redis):
+    """What comes before an id is dropped, or in whole nodes alone; the last of an empty outbox is none."""
+    await outbox.trim(b"7-2", exactly=False)
+    assert await redis.xlen(keys.outbox(0)) == 5
+    await outbox.trim(b"7-2", exactly=True)
+    assert await redis.xlen(keys.outbox(0)) == 3
+    await redis.delete(keys.outbox(0))
+    assert await outbox.last() is None
+
+
+async def test_nobody_waits_for_one_who_gave_up(outbox: Outbox, redis: Redis):
+    """A wait that was cancelled doesn't hold up what is asked next."""
+    waiting = asyncio.create_task(outbox.has_more(b"7-4", LONG_MS))
+    await _blocked(redis)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    assert await outbox.last() == b"7-4"
+
+
+async def test_a_connection_that_breaks(outbox: Outbox, redis: Redis):
+    """The call in which the connection breaks says so, and the next has another."""
+    waiting = asyncio.create_task(outbox.has_more(b"7-4", LONG_MS))
+    await _blocked(redis)
+    await redis.client_kill_filter(_type="normal", skipme=True)
+    with pytest.raises(Broken):
+        await waiting
+    assert await outbox.last() == b"7-4"
+
+
+async def _blocked(redis: Redis) -> None:
+    async with asyncio.timeout(30):
+        while not (await redis.info("clients"))["blocked_clients"]:  # noqa: ASYNC110, what is waited for is in a server
+            await asyncio.sleep(0.01)
