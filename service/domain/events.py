@@ -103,7 +103,7 @@ class StockNotice(Event, frozen=True, kw_only=True, gc=False):
 Entry = tuple[int, bytes, bytes, bytes | None]
 """An entry of the outbox as it is read: its number, and its fields `d`, `r` and `i`."""
 
-_STRANGE = "it holds characters that no id has"
+_STRANGE = bytes({*range(0x20), *range(0x7F, 0x100), ord("\\")})
 _END_MS = 253_402_300_800_000  # the year 10000, which no datetime holds
 _request = msgspec.json.Decoder(RequestPart).decode
 _INT, _WORD = r"(-?\d+)", "([^ ]+)"
@@ -117,13 +117,12 @@ _redemption = re.compile(
 
 def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -> Event:
     """The event of an entry's fields. Raises MalformedEvent."""
+    check_characters(d)
     if d.startswith(b"R "):
         words, request, answer = read_redemption(d, r, kept)
         return _redeemed(words, {"epoch": epoch, "seq": seq, "request": request, "kept": answer})
     try:
-        text = d.decode("ascii")
-        if "\\" in text or not text.isprintable():
-            raise MalformedEvent(_STRANGE)
+        text = d.decode()
         if text == "O" and seq == 0:
             return Opened(epoch=epoch, seq=seq)
         words = text.split(" ")
@@ -138,18 +137,20 @@ def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -
         raise _unreadable(error) from error
 
 
+def check_characters(decided: bytes) -> None:
+    """Raise MalformedEvent where fields `d`, one or many in a row, hold characters that no word has."""
+    if len(decided.translate(None, _STRANGE)) != len(decided):
+        raise MalformedEvent("it holds characters that no id has")
+
+
 def read_redemption(d: bytes, r: bytes, kept: bytes | None) -> tuple[tuple[str, ...], RequestPart, str | None]:
     """An `R` for the record: its words as docs/architecture.md has them, but for the kind and the buckets (the gift's
-    book and code are None where there is none), and the other fields. Raises MalformedEvent."""
+    book and code are None where there is none), and the other fields. The characters of `d` are checked before. Raises
+    MalformedEvent."""
     try:
-        text = d.decode("ascii")
-        if "\\" in text or not text.isprintable():
-            raise MalformedEvent(_STRANGE)
-        if (found := _redemption(text)) is None:
+        if (found := _redemption(d.decode())) is None:
             raise ValueError
         return found.groups(), _request(r), None if kept is None else kept.decode()
-    except MalformedEvent:
-        raise
     except (ValueError, msgspec.DecodeError) as error:
         raise _unreadable(error) from error
 

@@ -1,6 +1,6 @@
 """Facts: events written to Postgres exactly once."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -15,6 +15,7 @@ from service.domain.events import (
     RolledBack,
     StockNotice,
     Unassigned,
+    check_characters,
     moment,
     parse,
     read_redemption,
@@ -35,7 +36,7 @@ _REDEMPTIONS = """partition epoch seq workspace book code user_id order_id redem
 _ROLLBACKS = """partition epoch seq workspace book code user_id order_id redemption_id rolled_back_at restore
     ip user_agent reason""".split()
 _NOTICES = "partition epoch seq workspace book notice what remaining noticed_at".split()
-_ORDER_USES = "workspace order_id slot redemption_id".split()
+_ORDER_USES = "workspace order_id redemption_id slot".split()
 _KEYS = "partition epoch seq workspace key op at entry".split()
 _SINGLE_USES = "workspace code redemption_id".split()
 _ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
@@ -70,7 +71,7 @@ async def record(
     from_seq: int,
     to_seq: int,
     fence: int,
-    entries: Iterable[Entry],
+    entries: Sequence[Entry],
     digest: bytes,
     quarantined: Sequence[Quarantined] = (),
 ) -> bool:
@@ -80,15 +81,23 @@ async def record(
     keeps a writer whose time is over from getting any further. A conflict in a unique key is an error, no repetition.
     Raises MalformedEvent, Undecided, KeyReused, NotAssigned.
     """
-    batch = _Batch(partition, epoch, entries)
-    async with connection.transaction():
-        cursor = (partition, epoch, from_seq, to_seq, fence, digest)
-        if await connection.fetchval(query("move_cursor"), *cursor) is None:
-            return False
-        await batch.write(connection)
-        for event in quarantined:
-            await connection.execute(query("store_quarantined"), partition, epoch, *event)
-    return True
+    batch, cursor = _Batch(partition, epoch, entries), (partition, epoch, from_seq, to_seq, fence, digest)
+
+    async def write(new_keys: bool) -> bool:
+        async with connection.transaction():
+            if await connection.fetchval(query("move_cursor"), *cursor) is None:
+                return False
+            await batch.write(connection, new_keys)
+            for event in quarantined:
+                await connection.execute(query("store_quarantined"), partition, epoch, *event)
+        return True
+
+    try:
+        return await write(new_keys=True)
+    except asyncpg.UniqueViolationError as error:
+        if getattr(error, "constraint_name", None) != "idempotency_keys_pkey":
+            raise
+        return await write(new_keys=False)
 
 
 async def prune_keys(database: Database, limit: int) -> int:
@@ -105,8 +114,9 @@ class _Batch:
     first.
     """
 
-    def __init__(self, partition: int, epoch: int, entries: Iterable[Entry]) -> None:
+    def __init__(self, partition: int, epoch: int, entries: Sequence[Entry]) -> None:
         self._partition, self._epoch = partition, epoch
+        check_characters(b"".join([entry[1] for entry in entries]))
         self._head = f"{partition}\t{epoch}\t"
         self._assignments: list[str] = []
         self._ends: dict[int, str] = {}
@@ -116,12 +126,9 @@ class _Batch:
         self._unassignments: list[str] = []
         self._redemptions: list[str] = []
         self._rollbacks: list[str] = []
-        self._orders: dict[str, dict[str, str]] = {}
-        self._orders_freed: list[tuple[int, str, str]] = []
-        self._singles: dict[str, str] = {}
-        self._singles_freed: list[tuple[int, str, str]] = []
+        self._uses = _Uses()
         self._notices: list[str] = []
-        self._keys: dict[tuple[int, str], tuple[int, int, str, str, str, str]] = {}
+        self._keys: dict[tuple[str, str], tuple[int, str, str, str, str, str]] = {}
         for entry in entries:
             if entry[1].startswith(b"R "):
                 self._redeemed(*entry)
@@ -142,24 +149,25 @@ class _Batch:
             case _:
                 pass  # an answer under a key, or an epoch's first
         if event.kept is not None and isinstance(event, Fact | Answered):
-            self._keep(seq, event.workspace, from_ms(event.at_ms), event.request, event.kept)
+            self._keep(seq, str(event.workspace), from_ms(event.at_ms), event.request, event.kept)
 
-    async def write(self, connection: Connection) -> None:
-        """Write all of it, within the caller's transaction."""
+    async def write(self, connection: Connection, new_keys: bool) -> None:
+        """Write all of it, within the caller's transaction. Idempotency keys that are all new are written for less."""
         await self._write_assignments(connection)
         await _copy(connection, "redemptions", _REDEMPTIONS, self._redemptions)
         await _copy(connection, "rollbacks", _ROLLBACKS, self._rollbacks)
-        if self._orders_freed:
-            await connection.execute(query("free_orders"), *zip(*self._orders_freed, strict=True))
-        if self._singles_freed:
-            await connection.execute(query("free_singles"), *zip(*self._singles_freed, strict=True))
-        orders = [f"{order}\t{slot}\t{i}\n" for order, uses in self._orders.items() for i, slot in uses.items()]
-        await _copy(connection, "order_uses", _ORDER_USES, orders)
-        singles = [f"{code}\t{redemption_id}\n" for code, redemption_id in self._singles.items()]
-        await _copy(connection, "single_uses", _SINGLE_USES, singles)
+        uses = self._uses
+        if uses.orders_freed:
+            await connection.execute(query("free_orders"), *zip(*uses.orders_freed, strict=True))
+        if uses.singles_freed:
+            await connection.execute(query("free_singles"), *zip(*uses.singles_freed, strict=True))
+        await _copy(connection, "order_uses", _ORDER_USES, uses.orders())
+        await _copy(connection, "single_uses", _SINGLE_USES, uses.singles())
         await _copy(connection, "stock_notices", _NOTICES, self._notices)
-        if self._keys:
-            await self._write_keys(connection)
+        if new_keys:
+            await _copy(connection, "idempotency_keys", _KEYS, self._key_lines())
+        else:
+            await self._store_keys(connection)
 
     async def _write_assignments(self, connection: Connection) -> None:
         if self._closed:
@@ -172,24 +180,21 @@ class _Batch:
         await _copy(connection, "assignments", _ASSIGNMENTS, lines)
         await _copy(connection, "unassignments", _UNASSIGNMENTS, self._unassignments)
 
-    async def _write_keys(self, connection: Connection) -> None:
-        """New keys by COPY; where one is there already, a statement that knows whether it may be."""
-        rows = self._keys.values()
-        lines = [
-            f"{self._head}{seq}\t{w}\t{_escaped(key)}\t{_escaped(op)}\t{at}\t{_escaped(kept)}\n"
-            for seq, w, key, op, at, kept in rows
-        ]
-        try:
-            async with connection.transaction():
-                await _copy(connection, "idempotency_keys", _KEYS, lines)
-            return
-        except asyncpg.UniqueViolationError:
-            pass
+    def _key_lines(self) -> list[str]:
+        rows = list(self._keys.values())
+        if _has_escapes("".join([key + op + kept for _, _, key, op, _, kept in rows])):
+            rows = [(seq, w, _escaped(key), _escaped(op), at, _escaped(kept)) for seq, w, key, op, at, kept in rows]
+        head = self._head
+        return [f"{head}{seq}\t{w}\t{key}\t{op}\t{at}\t{kept}\n" for seq, w, key, op, at, kept in rows]
+
+    async def _store_keys(self, connection: Connection) -> None:
+        """By a statement that knows whether a key that is there already may come again."""
+        rows = [(seq, int(w), *rest) for seq, w, *rest in self._keys.values()]
         stored = await connection.execute(query("store_keys"), self._partition, self._epoch, *zip(*rows, strict=True))
         if stored != f"INSERT 0 {len(rows)}":
             raise KeyReused("an idempotency key was used twice within an hour")
 
-    def _keep(self, seq: int, w: int, at: str, request: RequestPart, kept: str) -> None:
+    def _keep(self, seq: int, w: str, at: str, request: RequestPart, kept: str) -> None:
         row = (seq, w, request.key, request.op, at, kept)
         if self._keys.setdefault((w, request.key), row) is not row:
             raise Undecided("an idempotency key was used twice")
@@ -231,25 +236,25 @@ class _Batch:
     def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
         words, request, answer = read_redemption(d, r, kept)
         w, b, code, user, order, own_id, value, currency, digits, discount, at_ms, slot, most, gift_book, gift = words
-        at, client, user = _time(at_ms), _client(request), shown(user)
-        order, placed = (_NULL, False) if order == "-" else (shown(order), True)
-        value = _NULL if value == "-" else f"{value}e-4"
-        if currency == "-":
-            currency = _NULL
+        at, user, order = _time(at_ms), shown(user), _NULL if order == "-" else shown(order)
+        ip, ua = request.ip, request.ua
+        if b"\\" in r:  # else there is nothing to escape: a control character is in a JSON text by an escape alone
+            ip, ua = _escaped(ip), _escaped(ua)
         metadata = _escaped(bytes(request.metadata).decode()) if request.metadata else _NULL
         self._redemptions.append(
-            f"{self._head}{seq}\t{w}\t{b}\t{code}\t{user}\t{order}\t{own_id}\t{value}\t{currency}\t{digits}\t"
-            f"{discount}e-4\t{at}\t{slot}\t{most}\t{client}\t{metadata}\n"
+            f"{self._head}{seq}\t{w}\t{b}\t{code}\t{user}\t{order}\t{own_id}\t"
+            f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if currency == '-' else currency}\t{digits}\t"
+            f"{discount}e-4\t{at}\t{slot}\t{most}\t{ip or _NULL}\t{ua or _NULL}\t{metadata}\n"
         )
-        if placed:
-            self._orders.setdefault(f"{w}\t{order}", {})[own_id] = slot
-        if most == "1" and self._singles.setdefault(f"{w}\t{code}", own_id) != own_id:
-            raise Undecided("a code with one use was used twice")
+        if order is not _NULL:
+            self._uses.take_place(f"{w}\t{order}\t{own_id}\t{slot}\n")
+        if most == "1":
+            self._uses.use_up(f"{w}\t{code}\t{own_id}\n")
         if gift_book is not None:
             about = self._line(seq, w, gift_book, gift, user)
-            self._give((int(w), gift), user, f"{about}\t{at}\t{client}\t{order}")
+            self._give((int(w), gift), user, f"{about}\t{at}\t{ip or _NULL}\t{ua or _NULL}\t{order}")
         if answer is not None:
-            self._keep(seq, int(w), at, request, answer)
+            self._keep(seq, w, at, request, answer)
 
     def _rolled_back(self, event: RolledBack) -> None:
         order, own_id = event.order, event.redemption_id
@@ -259,6 +264,34 @@ class _Batch:
         )
         if not event.restore:
             return
+        self._uses.give_back(event)
+
+    def _fact(self, event: Fact) -> str:
+        return self._line(event.seq, event.workspace, event.book, event.code, event.user)
+
+    def _line(self, seq: int, w: int | str, book: int | str, code: str, user: str) -> str:
+        return f"{self._head}{seq}\t{w}\t{book}\t{code}\t{user}"
+
+
+class _Uses:
+    """Uses that are spent and given back within a batch: of places in orders, and of codes with one use. They are kept
+    as lines of COPY, and taken apart only where one is given back."""
+
+    def __init__(self) -> None:
+        self._new_orders: list[str] = []
+        self._new_singles: list[str] = []
+        self.take_place, self.use_up = self._new_orders.append, self._new_singles.append
+        self._orders: dict[str, dict[str, str]] = {}
+        self._singles: dict[str, str] = {}
+        self.orders_freed: list[tuple[int, str, str]] = []
+        """Workspace, order and redemption of places that were taken before the batch."""
+        self.singles_freed: list[tuple[int, str, str]] = []
+        """Workspace, code and redemption of codes that were used before it."""
+
+    def give_back(self, event: RolledBack) -> None:
+        """Undo what a redemption spent. Raises Undecided."""
+        self._take_apart()
+        order, own_id = event.order, event.redemption_id
         if order is not None:
             uses = self._orders.get(f"{event.workspace}\t{order}", {})
             if own_id in uses:
@@ -267,7 +300,7 @@ class _Batch:
             elif uses:
                 raise Undecided("an order was used and given back")
             else:
-                self._orders_freed.append((event.workspace, order, own_id))
+                self.orders_freed.append((event.workspace, order, own_id))
         code = f"{event.workspace}\t{event.code}"
         single = self._singles.get(code)
         if single == own_id:
@@ -275,13 +308,27 @@ class _Batch:
         elif single is not None:
             raise Undecided("a code was used and given back")
         else:
-            self._singles_freed.append((event.workspace, event.code, own_id))
+            self.singles_freed.append((event.workspace, event.code, own_id))
 
-    def _fact(self, event: Fact) -> str:
-        return self._line(event.seq, event.workspace, event.book, event.code, event.user)
+    def orders(self) -> list[str]:
+        """Lines of the places that are taken."""
+        apart = [f"{order}\t{i}\t{slot}\n" for order, uses in self._orders.items() for i, slot in uses.items()]
+        return apart + self._new_orders
 
-    def _line(self, seq: int, w: int | str, book: int | str, code: str, user: str) -> str:
-        return f"{self._head}{seq}\t{w}\t{book}\t{code}\t{user}"
+    def singles(self) -> list[str]:
+        """Lines of the codes that are used up."""
+        return [f"{code}\t{own_id}\n" for code, own_id in self._singles.items()] + self._new_singles
+
+    def _take_apart(self) -> None:
+        for line in self._new_orders:
+            order, own_id, slot = line[:-1].rsplit("\t", 2)
+            self._orders.setdefault(order, {})[own_id] = slot
+        for line in self._new_singles:
+            code, own_id = line[:-1].rsplit("\t", 1)
+            if self._singles.setdefault(code, own_id) != own_id:
+                raise Undecided("a code with one use was used twice")
+        self._new_orders.clear()
+        self._new_singles.clear()
 
 
 @lru_cache(maxsize=1024)
@@ -295,7 +342,11 @@ def _client(request: RequestPart) -> str:
 
 
 def _escaped(text: str) -> str:
-    return text if text.isprintable() and "\\" not in text else text.translate(_ESCAPES)
+    return text.translate(_ESCAPES) if _has_escapes(text) else text
+
+
+def _has_escapes(text: str) -> bool:
+    return "\\" in text or "\t" in text or "\n" in text or "\r" in text
 
 
 async def _copy(connection: Connection, table: str, columns: Sequence[str], lines: Sequence[str]) -> None:

@@ -63,6 +63,7 @@ async def connect(
         timeout=connect_timeout_s,
         server_settings={"application_name": name} | _PATIENCE,
         init=_check,
+        reset=_keep,
     )
 
 
@@ -102,6 +103,11 @@ async def unfit_reason(connection: asyncpg.Connection) -> str | None:
         (read_only != "off", "default_transaction_read_only is on, so that nothing can be recorded: set it to off."),
     )
     return next((reason for found, reason in reasons if found), None)
+
+
+async def _keep(_connection: asyncpg.Connection) -> None:
+    """Reset nothing: what is open is rolled back before this, and no statement of ours changes the session. What
+    asyncpg does by default is a round trip more for each use of a connection."""
 
 
 async def _check(connection: asyncpg.Connection) -> None:

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from service.domain.errors import Refusal
-from service.domain.events import Answered, Event, RequestPart
+from service.domain.events import Answered, Event, MalformedEvent, RequestPart
 from service.record import facts, waiting
 from service.record.facts import prune_keys
 from service.record.partitions import (
@@ -134,6 +134,8 @@ async def test_a_code_with_one_use_is_used_once(kept: Record, together: bool):
     await _write(kept, together, rolled_back(second, restore=False), redeemed("OTHER"))
     with pytest.raises(asyncpg.UniqueViolationError):
         await kept.write(third)
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await kept.write(redeemed("X"), redeemed("X"))
     await _write(kept, together, redeemed("MULTI", max_uses=2), redeemed("MULTI", max_uses=2))
 
 
@@ -144,7 +146,7 @@ async def test_what_one_transaction_would_hide_is_undecided(kept: Record):
     for events in (
         [redeemed("X", order="o"), rolled_back(first)],
         [redeemed(), rolled_back(first)],
-        [redeemed("X"), redeemed("X")],
+        [x := redeemed("X"), redeemed("X"), rolled_back(x)],
         [a := redeemed("X", order="p", max_uses=0), redeemed("X", order="p", max_uses=0), rolled_back(a)],
     ):
         with pytest.raises(facts.Undecided):
@@ -175,6 +177,25 @@ async def test_an_idempotency_key_is_kept_with_its_change(kept: Record):
     await kept.write(msgspec.structs.replace(first, kept="f 0 body"), second)
     row = await kept.pool.fetchrow("SELECT key, op, epoch, seq, entry FROM idempotency_keys")
     assert tuple(row) == ("k", "rollback", kept.epoch, 3, "f 0 body")
+
+
+async def test_what_copy_would_take_for_its_own_is_kept_as_it_is(kept: Record):
+    """A key with a backslash, an answer with a tab, and metadata with one between its words come back as they were."""
+    part = RequestPart(key="k\\N", op="redeem", metadata=msgspec.Raw(b'{"a":\t1}'))
+    await kept.write(redeemed("PLAIN", request=RequestPart(key="k", op="redeem"), kept="f 0 @x"))
+    await kept.write(redeemed("ODD", request=part, kept="f 0\t@\\x"))
+    await kept.write(redeemed("SPACED", request=RequestPart(metadata=part.metadata)))
+    row = await kept.pool.fetchrow("SELECT key, entry FROM idempotency_keys WHERE seq = 2")
+    assert tuple(row or ()) == ("k\\N", "f 0\t@\\x")
+    assert [bytes(fact.request.metadata) for fact in await kept.facts()] == [b"", b'{"a":\t1}', b'{"a":\t1}']
+
+
+async def test_no_word_holds_what_copy_would_take_for_its_own(kept: Record):
+    """A batch with a tab or a line's end in one of its words is refused before anything is written."""
+    for code in ("A\tB", "A\nB", "A\\tB"):
+        with pytest.raises(MalformedEvent):
+            await kept.write(redeemed("FINE"), redeemed(code))
+    assert await kept.facts() == []
 
 
 async def test_an_idempotency_key_comes_again_when_its_time_is_over(kept: Record):

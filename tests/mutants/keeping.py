@@ -236,14 +236,14 @@ MUTANTS = (
     Mutant(
         "no place in an order is taken twice, in Postgres too",
         "service/record/facts.py",
-        '        await _copy(connection, "order_uses", _ORDER_USES, orders)\n',
+        '        await _copy(connection, "order_uses", _ORDER_USES, uses.orders())\n',
         "",
         _RECORD + " -k order",
     ),
     Mutant(
         "a code with one use is used once, in Postgres too",
         "service/record/facts.py",
-        '        await _copy(connection, "single_uses", _SINGLE_USES, singles)\n',
+        '        await _copy(connection, "single_uses", _SINGLE_USES, uses.singles())\n',
         "",
         _RECORD + " -k one_use",
     ),
