@@ -7,7 +7,7 @@ SUITES := unit lua model integration faults browser
 PRESENT := $(foreach suite,$(SUITES),$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format bulk drill fuzz lag load lock memory mutants races recovery scripts simulate clean $(SUITES)
+.PHONY: help run test lint types format bench bulk drill fuzz lag load lock memory mutants races recovery scripts simulate clean $(SUITES)
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ integration faults: SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
 $(SUITES): $(READY)
 	$(BIN)/pytest tests/$@ $(SIDE_BY_SIDE)
+
+bench: $(READY) ## print pairs a second, latencies, CPU, memory, lag, an opening and bulk work as one table (BENCH="--quick", PEERS=folder)
+	@$(BIN)/python -m loadtests.bench $(if $(PEERS),--peers $(PEERS)) $(BENCH)
 
 bulk: $(READY) ## generate, upload and export a million codes, run batches, and print what it costs and what a shopper notices (BULK="--codes 100000")
 	@$(BIN)/python -m loadtests.bulk $(BULK)

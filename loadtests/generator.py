@@ -104,6 +104,8 @@ async def drive(url: str, key: str, mode: str, *, seconds: int, full: bool = Fal
     try:
         async with asyncio.timeout(seconds + PATIENCE_S):
             told, complaint = await process.communicate()
+    except TimeoutError:
+        raise GeneratorError(f"the generator didn't end {PATIENCE_S:.0f} s after its time") from None
     finally:
         if process.returncode is None:
             process.kill()

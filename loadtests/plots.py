@@ -21,8 +21,8 @@ class Series(NamedTuple):
     points: Sequence[tuple[float, float]]
 
 
-def plot(title: str, series: Sequence[Series]) -> str:
-    """An SVG of lines over time, from 0 up."""
+def plot(title: str, series: Sequence[Series], ticks: Sequence[tuple[float, str]] = ()) -> str:
+    """An SVG of lines, from 0 up: over time, or over what the ticks (place, name) say."""
     points = [point for one in series for point in one.points]
     last_s = max((second for second, _ in points), default=0) or 1
     highest = max((value for _, value in points), default=0) or 1
@@ -36,8 +36,11 @@ def plot(title: str, series: Sequence[Series]) -> str:
         y = TOP + high - high * step / LINES
         parts.append(f'<path d="M{LEFT} {y:.1f}H{LEFT + wide}" stroke="#ddd"/>')
         parts.append(f'<text x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{highest * step / LINES:,.4g}</text>')
-        x = LEFT + wide * step / LINES
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 15}" text-anchor="middle">{last_s * step / LINES:,.4g} s</text>')
+    for place, name in ticks or [
+        (last_s * step / LINES, f"{last_s * step / LINES:,.4g} s") for step in range(LINES + 1)
+    ]:
+        x = LEFT + wide * place / last_s
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 15}" text-anchor="middle">{escape(name)}</text>')
     for number, (name, line) in enumerate(series):
         drawn, colour = line[:: -(-len(line) // POINTS) or 1], COLOURS[number % len(COLOURS)]
         path = " ".join(f"{LEFT + wide * s / last_s:.1f},{TOP + high - high * v / highest:.1f}" for s, v in drawn)

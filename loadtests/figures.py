@@ -1,0 +1,128 @@
+"""What a bench found: rows of one table, as Markdown and as JSON."""
+
+import os
+import platform
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from loadtests.generator import Histogram
+from loadtests.subject import PARTS, Spent
+
+SHARES = (0.5, 0.9, 0.99, 0.999)
+NINES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999)
+"""What a picture of latencies shows."""
+Part = Literal["pairs", "sustained", "opening", "bulk", "peers"]
+_HEADS = (
+    "what", "codes", "connections", "a second", "p50 ms", "p99 ms", "p99.9 ms",
+    *(f"{name} µs" for name in ("API", "Redis", "worker", "Postgres")), "all µs a redemption", "bytes a code", "lag s",
+    "busy %", "load", "said",
+)  # fmt: skip
+
+
+class Row(msgspec.Struct, rename="camel", kw_only=True):
+    """One measurement. CPU is in µs, of each process; what isn't measured is None."""
+
+    part: Part
+    what: str
+    unit: str
+    a_second: float
+    """Of the unit: pairs, buyers, codes."""
+    codes: int | None = None
+    connections: int | None = None
+    latency_ms: dict[str, float] = {}
+    request_us: dict[str, float] = {}
+    redemption_us: dict[str, float] = {}
+    bytes_a_code: float | None = None
+    lag_s: float | None = None
+    generator_busy: float | None = None
+    """The part of a core that the load took itself."""
+    machine_load: float | None = None
+    said: str = ""
+    timeline: list[tuple[float, float]] = []
+    """Answers a second (seconds from the beginning, how many)."""
+    lags: list[tuple[float, float]] = []
+    tail_ms: list[float] = []
+    """The latency at each of NINES."""
+
+
+def row(part: Part, what: str, unit: str, spent: Spent, redemptions: int, **more: Any) -> Row:
+    """What a load took, for each of its requests and of its redemptions."""
+    load, histogram = spent.load, spent.load.latency_us["all"]
+    each_s = load.timeline_ms / 1000
+    units = redemptions if unit == "pairs" else load.answered
+    return Row(
+        part=part,
+        what=what,
+        unit=unit,
+        a_second=units / load.seconds if load.seconds else 0.0,
+        latency_ms=latency_ms(histogram),
+        request_us={name: spent.cpu_s[name] / max(load.answered, 1) * 1e6 for name in PARTS},
+        redemption_us={name: spent.cpu_s[name] / max(redemptions, 1) * 1e6 for name in PARTS},
+        lag_s=spent.lag_s,
+        generator_busy=load.cpu_seconds / load.seconds if load.seconds else 0.0,
+        machine_load=spent.machine_load,
+        timeline=[(place * each_s, many / each_s) for place, many in enumerate(load.timeline[:-1])],
+        lags=spent.lags,
+        tail_ms=[histogram.at_us(share) / 1000 for share in NINES],
+        **more,
+    )
+
+
+def latency_ms(histogram: Histogram) -> dict[str, float]:
+    """The percentiles that the table has."""
+    return {f"p{share * 100:g}": histogram.at_us(share) / 1000 for share in SHARES} | {"max": histogram.max / 1000}
+
+
+def table(rows: Iterable[Row]) -> str:
+    """All of it as Markdown, in columns that a terminal shows straight."""
+    cells = [list(_HEADS), *(_cells(one) for one in rows)]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADS))]
+    lines = [
+        "| " + " | ".join(cell.ljust(wide) for cell, wide in zip(line, widths, strict=True)) + " |" for line in cells
+    ]
+    return "\n".join([lines[0], "|" + "|".join("-" * (wide + 2) for wide in widths) + "|", *lines[1:]])
+
+
+def _cells(one: Row) -> list[str]:
+    def number(value: float | None, digits: int = 0) -> str:
+        return "" if value is None else f"{value:,.{digits}f}"
+
+    latencies = (one.latency_ms.get(name) for name in ("p50", "p99", "p99.9"))
+    return [
+        one.what,
+        number(one.codes),
+        number(one.connections),
+        f"{one.a_second:,.0f} {one.unit}",
+        *(number(ms, 1 if ms is None or ms >= 1 else 2) for ms in latencies),
+        *(number(one.request_us.get(part), 1) for part in PARTS),
+        number(sum(one.redemption_us.values()) if one.redemption_us else None),
+        number(one.bytes_a_code, 1),
+        number(one.lag_s, 2),
+        number(None if one.generator_busy is None else one.generator_busy * 100),
+        number(one.machine_load, 1),
+        one.said,
+    ]
+
+
+def machine() -> dict[str, Any]:
+    """Where and when it was measured."""
+    with Path("/proc/cpuinfo").open() as lines:
+        models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "taken": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "cores": len(os.sched_getaffinity(0)),
+        "cpu": models[0] if models else platform.machine(),
+        "kernel": platform.release(),
+        "python": sys.version.split()[0],
+    }
+
+
+def keep(folder: Path, rows: Sequence[Row]) -> None:
+    """Write the table and all figures into a folder."""
+    (folder / "table.md").write_text(table(rows) + "\n")
+    (folder / "bench.json").write_bytes(msgspec.json.format(msgspec.json.encode({"machine": machine(), "rows": rows})))
