@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from loadtests import bulk, peers
-from loadtests.figures import Row, keep, row, table
+from loadtests.figures import Row, keep, row
 from loadtests.generator import STRIDE, GeneratorError, build
 from loadtests.load import RESULTS
 from loadtests.own import own_service
@@ -282,9 +282,9 @@ def main(arguments: list[str] | None = None) -> int:
         bench = Bench(plan_of(chosen), progress)
         failed = _failed(bench, chosen, folder)
     if bench.rows:
-        keep(folder, bench.rows)
+        written = keep(folder, bench.rows)
         draw(folder, bench.rows)
-        print(table(bench.rows), f"Kept in {folder}", sep="\n\n")
+        print(written, f"Kept in {folder}", sep="\n\n")
     if failed:
         print(failed, file=sys.stderr)
     return bool(failed)
@@ -312,7 +312,9 @@ def _options() -> argparse.ArgumentParser:
     shapes = options.add_mutually_exclusive_group()
     shapes.add_argument("--full", action="store_true", help="full pairs alone")
     shapes.add_argument("--plain", action="store_true", help="plain pairs alone")
-    options.add_argument("--codes", nargs="+", type=_codes, metavar="N", help="10000 1000000; 10000000 takes 2 GB more")
+    options.add_argument(
+        "--codes", nargs="+", type=_codes, metavar="N", help="10000 1000000; 10000000 takes minutes more"
+    )
     options.add_argument("--connections", nargs="+", type=_number(1, 9_000), metavar="N", help="1 8 64 256")
     options.add_argument("--seconds", type=_number(1, 3_000), help="60, at full load")
     options.add_argument("--buyers", type=_number(OPENING_CODES, 1_000_000), help="20000, at an opening")

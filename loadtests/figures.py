@@ -79,13 +79,15 @@ def latency_ms(histogram: Histogram) -> dict[str, float]:
 
 
 def table(rows: Iterable[Row]) -> str:
-    """All of it as Markdown, in columns that a terminal shows straight."""
+    """Where and when, and all of it, as Markdown in columns that a terminal shows straight."""
+    where = machine()
+    caption = f"{where['taken']}, {where['cores']} × {where['cpu']}, Linux {where['kernel']}, Python {where['python']}:"
     cells = [list(_HEADS), *(_cells(one) for one in rows)]
     widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADS))]
     lines = [
         "| " + " | ".join(cell.ljust(wide) for cell, wide in zip(line, widths, strict=True)) + " |" for line in cells
     ]
-    return "\n".join([lines[0], "|" + "|".join("-" * (wide + 2) for wide in widths) + "|", *lines[1:]])
+    return "\n".join([caption, "", lines[0], "|" + "|".join("-" * (wide + 2) for wide in widths) + "|", *lines[1:]])
 
 
 def _cells(one: Row) -> list[str]:
@@ -122,7 +124,9 @@ def machine() -> dict[str, Any]:
     }
 
 
-def keep(folder: Path, rows: Sequence[Row]) -> None:
-    """Write the table and all figures into a folder."""
-    (folder / "table.md").write_text(table(rows) + "\n")
+def keep(folder: Path, rows: Sequence[Row]) -> str:
+    """Write the table and all figures into a folder; the table."""
+    written = table(rows)
+    (folder / "table.md").write_text(written + "\n")
     (folder / "bench.json").write_bytes(msgspec.json.format(msgspec.json.encode({"machine": machine(), "rows": rows})))
+    return written

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -59,7 +60,8 @@ def test_the_table_is_markdown_with_straight_columns() -> None:
         latency_ms={"p50": 1.0},
         request_us={"api": 26.25},
     )
-    lines = figures.table([pairs(said="all there"), peer]).splitlines()
+    caption, _, *lines = figures.table([pairs(said="all there"), peer]).splitlines()
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC, \d+ × .+, Linux \S+, Python 3\.\d+\.\d+:", caption)
     assert len({len(line) for line in lines}) == 1
     heads, _, ours, theirs = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     found = dict(zip(heads, ours, strict=True))
@@ -76,9 +78,9 @@ def test_a_bench_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """As a table to paste, as figures to read again, and in pictures of what was measured; these need no browser."""
     monkeypatch.setenv("PATH", "")
     rows = [pairs(), pairs(connections=256), msgspec.structs.replace(pairs(), part="sustained", what="60 s")]
-    figures.keep(tmp_path, rows)
+    written = figures.keep(tmp_path, rows)
     pictures.draw(tmp_path, rows)
-    assert (tmp_path / "table.md").read_text() == figures.table(rows) + "\n"
+    assert (tmp_path / "table.md").read_text() == written + "\n"
     kept = json.loads((tmp_path / "bench.json").read_bytes())
     assert msgspec.convert(kept["rows"], list[Row]) == rows
     assert kept["machine"]["cores"] >= 1
