@@ -17,6 +17,7 @@ from service.api.batch import Batches
 from service.api.books import Books
 from service.api.clock import TestClock
 from service.api.codes import Codes
+from service.api.console import console_pages
 from service.api.coupons import Coupons, Rollbacks
 from service.api.exports import Exports
 from service.api.histories import Histories
@@ -25,7 +26,7 @@ from service.api.keys import Keys
 from service.api.notices import Notices
 from service.api.operating import Operating
 from service.api.options import offer_all_methods
-from service.api.pages import pages
+from service.api.pages import checkout_pages
 from service.api.purchases import Purchases
 from service.api.schemas import Structs
 from service.api.single import SingleCoupons
@@ -65,7 +66,8 @@ def create_app(settings: Settings) -> Litestar:
             SingleCoupons,
             workspace.Settings,
             TestClock,
-            pages(),
+            checkout_pages(),
+            console_pages(),
             create_static_files_router("/schema/assets", [_assets()], include_in_schema=False),
         ],
         lifespan=[lifespan],

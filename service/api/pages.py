@@ -1,4 +1,4 @@
-"""The mock checkout: one static page of our own, which asks the API like any client."""
+"""The pages: static files of our own, which ask the API like any client."""
 
 import ipaddress
 from functools import cache
@@ -13,7 +13,7 @@ from service.api.context import Context
 from service.config import Settings
 
 DEMO_KEY = "demo_checkout"
-_CHECKOUT = Path(__file__).parents[1] / "pages" / "checkout"
+_PAGES = Path(__file__).parents[1] / "pages"
 _NO_KEY = '<meta name="scrip-key" content="">'
 _HEADERS = {
     "Content-Security-Policy": (
@@ -21,6 +21,9 @@ _HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cache-Control": "no-cache",
 }
 
@@ -28,7 +31,7 @@ _HEADERS = {
 def prefilled_key(settings: Settings) -> str:
     """The API key that the page comes with: the demo's, which README names too, and only where nobody but this machine
     is served by `scrip run` with its own database. Otherwise none, and the page asks for one."""
-    return DEMO_KEY if settings.embedded and _is_loopback(settings.host) else ""
+    return DEMO_KEY if settings.embedded and is_loopback(settings.host) else ""
 
 
 @get("/", include_in_schema=False)
@@ -38,27 +41,33 @@ async def checkout(request: Request[Any, Any, Any]) -> Response[str]:
     return Response(_page(prefilled_key(context.settings)), media_type="text/html")
 
 
-def _with_headers(response: Any) -> Any:
+def with_page_headers(response: Any) -> Any:
+    """For what a browser gets of a page."""
     response.headers.update(_HEADERS)
     return response
 
 
-def pages() -> Router:
+def asset_router(name: str) -> Router:
+    """`/assets` of a page."""
+    return create_static_files_router("/assets", [_PAGES / name / "assets"], name=name, include_in_schema=False)
+
+
+def checkout_pages() -> Router:
     """`/checkout` and its files."""
-    files = create_static_files_router("/assets", [_CHECKOUT / "assets"], name="checkout", include_in_schema=False)
-    return Router("/checkout", route_handlers=[checkout, files], after_request=_with_headers)
+    return Router("/checkout", route_handlers=[checkout, asset_router("checkout")], after_request=with_page_headers)
 
 
 @cache
 def _page(key: str) -> str:
-    page = (_CHECKOUT / "index.html").read_text(encoding="utf-8")
+    page = (_PAGES / "checkout" / "index.html").read_text(encoding="utf-8")
     before, found, after = page.partition(_NO_KEY)
     if not found:
         raise RuntimeError("the checkout page has no place for a key")
     return f'{before}<meta name="scrip-key" content="{escape(key)}">{after}'
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

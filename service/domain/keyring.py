@@ -10,8 +10,13 @@ from service.domain.identity import Caller
 MAX_KNOWN = 1024
 
 
+def session_digest(secret: str) -> bytes:
+    """What is kept of a console session's secret; none of a key's digests, so that neither passes for the other."""
+    return hashlib.sha256(b"session " + secret.encode("utf-8", "replace")).digest()
+
+
 class Keyring:
-    """All keys that are live, by the hash of their secret."""
+    """All keys and sessions that are live, by the hash of their secret."""
 
     def __init__(self) -> None:
         self._callers: dict[bytes, Caller] = {}
@@ -20,17 +25,18 @@ class Keyring:
         self._used_ms: dict[UUID, int] = {}
 
     def replace(self, callers: dict[bytes, Caller]) -> None:
-        """Take these keys and no others from now on."""
+        """Take these keys and sessions and no others from now on."""
         self._callers = callers
         self._known = {}
 
     def authenticated(self, authorization: str, scopes: tuple[str, ...]) -> Caller:
         """Whom the header's value names. Refusal `unauthenticated`, or `forbidden` where the key has none of the
         scopes."""
-        found = self._known.get(authorization) or self._find(authorization)
-        if found.scopes.isdisjoint(scopes):
-            raise Refusal("forbidden", f"This takes a key with the scope {' or '.join(scopes)}.")
-        return found
+        return _allowed(self._known.get(authorization) or self._find(authorization), scopes)
+
+    def in_session(self, secret: str, scopes: tuple[str, ...]) -> Caller:
+        """Whom a console session's secret names; refuses as authenticated does."""
+        return _allowed(self._live(session_digest(secret)), scopes)
 
     def used(self) -> dict[UUID, int]:
         """When keys were used first since this was asked before, in ms since 1970."""
@@ -42,13 +48,23 @@ class Keyring:
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer":
             raise Refusal("unauthenticated")
-        caller = self._callers.get(hashlib.sha256(secret.strip().encode("utf-8", "replace")).digest())
-        now_ms = int(time.time() * 1000)
-        if caller is None or (caller.expires_ms is not None and caller.expires_ms <= now_ms):
-            raise Refusal("unauthenticated")
-        self._used_ms[caller.key_id] = now_ms
+        caller = self._live(hashlib.sha256(secret.strip().encode("utf-8", "replace")).digest())
         if caller.expires_ms is None:
             if len(self._known) >= MAX_KNOWN:
                 self._known.clear()
             self._known[authorization] = caller
         return caller
+
+    def _live(self, digest: bytes) -> Caller:
+        caller = self._callers.get(digest)
+        now_ms = int(time.time() * 1000)
+        if caller is None or (caller.expires_ms is not None and caller.expires_ms <= now_ms):
+            raise Refusal("unauthenticated")
+        self._used_ms[caller.key_id] = now_ms
+        return caller
+
+
+def _allowed(caller: Caller, scopes: tuple[str, ...]) -> Caller:
+    if caller.scopes.isdisjoint(scopes):
+        raise Refusal("forbidden", f"This takes a key with the scope {' or '.join(scopes)}.")
+    return caller

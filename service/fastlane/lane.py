@@ -22,7 +22,7 @@ from service.requests import is_request_id
 MAX_VALUE_BYTES = 300
 MAX_SHAPES = 256
 
-IGNORED, HOST, AUTHORIZATION, TYPE, LENGTH, KEY, REQUEST_ID, AGENT, CLOSES, ELSEWHERE = range(10)
+IGNORED, HOST, AUTHORIZATION, TYPE, LENGTH, KEY, REQUEST_ID, AGENT, CLOSES, COOKIE, ELSEWHERE = range(11)
 """What a line of a head is about; with one that is ELSEWHERE, Litestar takes the request."""
 _JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
 
@@ -114,7 +114,7 @@ def told_in(found: "re.Match[bytes]") -> Told | None:
     lines = found[4].split(b"\r\n")[:-1]
     if found.end() > MAX_HEAD_BYTES or len(lines) > MAX_HEADERS:
         return None
-    told: Told = [None] * 10
+    told: Told = [None] * 11
     for line in lines:
         name, _, value = line.partition(b":")
         place, said = _meaning(name.lower(), value_of(value))
@@ -122,6 +122,8 @@ def told_in(found: "re.Match[bytes]") -> Told | None:
             if told[place] is not None or place == ELSEWHERE:
                 return None
             told[place] = said
+    if told[COOKIE] and told[AUTHORIZATION] is None:  # perhaps a session of the console
+        return None
     return None if told[HOST] is None or told[LENGTH] is None or told[TYPE] is None else told
 
 
@@ -146,6 +148,7 @@ _FIELDS: dict[bytes, tuple[int, Callable[[bytes], Any]]] = {
     b"x-request-id": (REQUEST_ID, lambda value: value.decode("ascii") if is_request_id(value) else None),
     b"user-agent": (AGENT, lambda value: shown_agent(_text(value))),
     b"connection": (CLOSES, lambda value: value.lower() == b"close" or None),
+    b"cookie": (COOKIE, lambda value: value is not None),
 }
 """What a header is about, and how to read it: None where it says something unusual."""
 _PLAIN: dict[int, Callable[[bytes], Any]] = {

@@ -15,6 +15,7 @@ from service.domain.identity import Caller
 from service.domain.times import to_datetime, to_ms
 from service.record.pool import Connection, Database
 from service.record.queries import query
+from service.record.sessions import read_sessions
 
 _PREFIX_LENGTH = 16
 
@@ -85,7 +86,7 @@ async def read_version(database: Database) -> int:
 
 
 async def read_callers(database: Database) -> tuple[int, dict[bytes, Caller]]:
-    """Who every usable key stands for, by its digest, and a version that they are at least as new as."""
+    """Who every usable key and session stands for, by its digest, and a version that they are at least as new as."""
     version = await read_version(database)
     callers: dict[bytes, Caller] = {}
     for record in await database.fetch(query("read_callers")):
@@ -99,7 +100,7 @@ async def read_callers(database: Database) -> tuple[int, dict[bytes, Caller]]:
             scopes=frozenset(record["scopes"]),
             expires_ms=None if expires_at is None else to_ms(expires_at),
         )
-    return version, callers
+    return version, callers | await read_sessions(database, callers.values())
 
 
 async def touch_keys(database: Database, used_ms: Mapping[UUID, int]) -> None:

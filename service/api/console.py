@@ -1,0 +1,128 @@
+"""Signing in to the console. What it shows and does goes through the same API as any client's."""
+
+import asyncio
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import msgspec
+from litestar import Request, Response, Router, delete, get, post
+from litestar.datastructures import Cookie
+
+from service.api import auth
+from service.api.auth import SESSION_COOKIE, check_origin, csrf_token
+from service.api.context import Context
+from service.api.keys import SETTLE_S
+from service.api.pages import is_loopback
+from service.api.reading import json_body, query
+from service.domain import words
+from service.domain.errors import Refusal
+from service.domain.identity import SCOPES
+from service.domain.times import ShownTime, from_ms
+from service.domain.words import Answer
+from service.record.sessions import LIFE, begin_session, end_session
+from service.record.workspaces import read_workspace
+
+OPERATORS = ("manage", "operate")
+"""A key must have one of these scopes for its holder to sign in."""
+_MAX_BYTES = 4 << 10
+
+
+class SignIn(words.Request):
+    """The key of whoever signs in."""
+
+    key: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+
+
+class Session(Answer, kw_only=True):
+    """Who is signed in; `csrfToken` goes along with each change."""
+
+    workspace: str
+    workspace_id: UUID
+    mode: Literal["live", "test"]
+    currency: str
+    scopes: list[str]
+    csrf_token: str
+    ends_at: ShownTime
+    flash_sale: bool
+    """Whether this is the demo's workspace, in which a flash sale may be run."""
+
+
+_sign_in = msgspec.json.Decoder(SignIn)
+
+
+@post("/", include_in_schema=False, status_code=201)
+async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
+    """Begin a session with a key that has the scope `manage` or `operate`; every process knows it once this answers."""
+    query(request)
+    check_origin(request)
+    said = await json_body(request, _sign_in, _MAX_BYTES)
+    context: Context = request.app.state.context
+    who = context.keyring.authenticated(f"Bearer {said.key}", OPERATORS)
+    secret, _ = await begin_session(context.pool, who.key_id)
+    await asyncio.sleep(SETTLE_S)
+    answer = Response(await _session(context, secret), status_code=201)
+    answer.set_cookie(_cookie(request, secret))
+    return answer
+
+
+@get("/", include_in_schema=False)
+async def read_session(request: Request[Any, Any, Any]) -> Session:
+    """Who is signed in. Refusal `unauthenticated` where nobody is."""
+    query(request)
+    return await _session(request.app.state.context, request.cookies.get(SESSION_COOKIE, ""))
+
+
+@delete("/", include_in_schema=False, status_code=204)
+async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
+    """End the session; no process takes it any more once this answers."""
+    query(request)
+    if request.headers.get("authorization"):
+        raise Refusal("malformed", "A key is not signed in.")
+    auth.caller(request, *SCOPES)
+    await end_session(request.app.state.context.pool, request.cookies[SESSION_COOKIE])
+    await asyncio.sleep(SETTLE_S)
+    answer: Response[None] = Response(None, status_code=204)
+    answer.set_cookie(_cookie(request, "", max_age=0))
+    return answer
+
+
+def console_pages() -> Router:
+    """`/console/session`."""
+    return Router("/console/session", route_handlers=[sign_in, read_session, sign_out], after_request=private)
+
+
+def private(response: Any) -> Any:
+    """For what nobody but the asking page is to keep."""
+    response.headers.update({"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
+    return response
+
+
+async def _session(context: Context, secret: str) -> Session:
+    who = context.keyring.in_session(secret, OPERATORS)
+    row = await read_workspace(context.pool, who.workspace)
+    return Session(
+        workspace=row.name,
+        workspace_id=who.workspace_id,
+        mode=row.mode,
+        currency=row.currency,
+        scopes=[scope for scope in SCOPES if scope in who.scopes],
+        csrf_token=csrf_token(secret),
+        ends_at=from_ms(who.expires_ms or 0),
+        flash_sale=is_demo(context, row.name),
+    )
+
+
+def is_demo(context: Context, workspace: str) -> bool:
+    """Whether this is the embedded database's own workspace for demonstrations."""
+    return context.settings.embedded and workspace == "demo"
+
+
+def _cookie(request: Request[Any, Any, Any], secret: str, max_age: int = LIFE // timedelta(seconds=1)) -> Cookie:
+    """For this host alone, out of scripts' reach, and over TLS unless the browser is on this machine."""
+    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
+    return Cookie(
+        SESSION_COOKIE, path="/", value=secret, max_age=max_age, secure=not is_loopback(host), httponly=True,
+        samesite="strict",
+    )  # fmt: skip

@@ -1,0 +1,145 @@
+"""Signing in to the console: what a session may, what it is guarded by, and when it ends."""
+
+import asyncio
+import hashlib
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service_fixture import Service, new_id, ok, refused, until
+
+ADDRESS = "/console/session"
+
+
+class Browser(httpx.Client):
+    """What a browser does for its pages: it keeps the cookie, and says which site they are of."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(base_url=service.run.url, timeout=30, headers={"Origin": service.run.url})
+
+    def sign_in(self, key: str) -> dict[str, Any]:
+        """Sign in; who that is. From now on changes carry the token."""
+        session = ok(self.post(ADDRESS, json={"key": key}), 201)
+        self.headers["X-CSRF-Token"] = session["csrfToken"]
+        return session
+
+
+def test_a_session_is_worth_its_key(service: Service) -> None:
+    """Who signed in reads and changes with the key's scopes, on the hot path too, and nothing after signing out."""
+    with Browser(service) as browser:
+        refused(browser.get("/v1/books"), 401, "unauthenticated")
+        session = browser.sign_in("demo_manage")
+        assert (session["workspace"], session["scopes"], session["flashSale"]) == ("demo", ["manage"], True)
+        assert ok(browser.get(ADDRESS)) == session
+        book = ok(browser.post("/v1/books", json={"name": "By a session"}), 201)
+        assert ok(browser.get(f"/v1/books/{book['bookId']}")) == book
+        refused(browser.get("/v1/keys"), 403, "forbidden")
+        refused(browser.post("/v1/coupons/validate", json={"code": "SUMMER-B"}), 403, "forbidden")
+        kept = browser.cookies["scrip_session"]
+        assert browser.delete(ADDRESS).status_code == 204
+        assert not browser.cookies
+        refused(browser.get(ADDRESS), 401, "unauthenticated")
+        refused(browser.get("/v1/books", headers={"Cookie": f"scrip_session={kept}"}), 401, "unauthenticated")
+    with Browser(service) as browser:
+        browser.sign_in("demo_admin")
+        assert ok(browser.post("/v1/coupons/validate", json={"code": "SUMMER-B"}))["coupon"]["code"] == "SUMMER-B"
+
+
+def test_what_the_cookie_is(service: Service) -> None:
+    """Out of scripts' reach, sent by this site alone, over TLS but on this machine; no key, and kept as a digest."""
+    with Browser(service) as browser:
+        for host, secure in ((None, False), ("localhost:9", False), ("console.example", True)):
+            at = {} if host is None else {"Host": host, "Origin": f"https://{host}"}
+            answer = browser.post(ADDRESS, json={"key": "demo_operate"}, headers=at)
+            assert answer.status_code == 201
+            cookie = answer.headers["Set-Cookie"]
+            said = {part.strip().split("=")[0].lower(): part.strip() for part in cookie.split(";")}
+            assert {"httponly", "max-age", "path"} < set(said)
+            assert ("secure" in said) is secure
+            assert (said["samesite"].lower(), said["path"]) == ("samesite=strict", "Path=/")
+            assert "demo_operate" not in cookie
+            assert answer.headers["Cache-Control"] == "no-store"
+        secret = said["scrip_session"].partition("=")[2]
+        bearer = {"Authorization": f"Bearer {secret}"}
+        refused(service.anonymous.get("/v1/keys", headers=bearer), 401, "unauthenticated")
+    kept = asyncio.run(service.fetch("SELECT session_hash FROM sessions"))
+    assert hashlib.sha256(b"session " + secret.encode()).digest() in {row[0] for row in kept}
+
+
+def test_another_site_can_change_nothing(service: Service) -> None:
+    """A change needs the session's token and a page of this site; both, and reading needs neither."""
+    with Browser(service) as browser:
+        session = browser.sign_in("demo_manage")
+        user = {"userId": new_id()}
+        without: tuple[dict[str, Any], ...] = (
+            {"X-CSRF-Token": ""},
+            {"X-CSRF-Token": "0" * 64},
+            {"X-CSRF-Token": b"\xe4" * 64},
+            {"Origin": "https://evil.example"},
+            {"Origin": "null"},
+            {"Origin": ""},
+        )
+        for headers in without:
+            refused(browser.post("/v1/users", json=user, headers=headers), 403, "forbidden")
+            refused(browser.delete(ADDRESS, headers=headers), 403, "forbidden")
+            ok(browser.get("/v1/books", headers=headers))
+        assert browser.post("/v1/users", json=user).status_code == 201
+        for origin in ("https://evil.example", ""):
+            at = {"Origin": origin}
+            refused(browser.post(ADDRESS, json={"key": "demo_manage"}, headers=at), 403, "forbidden")
+        assert ok(browser.get(ADDRESS)) == session
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"key": "wrong"}, 401, "unauthenticated"),
+        ({"key": "demo_public"}, 403, "forbidden"),
+        ({"key": "demo_checkout"}, 403, "forbidden"),
+        ({"key": ""}, 422, "invalid"),
+        ({"key": 1}, 400, "malformed"),
+        ({}, 400, "malformed"),
+        ({"key": "demo_admin", "more": 1}, 400, "malformed"),
+        ({"key": "x" * 5000}, 413, "too_large"),
+    ],
+)
+def test_who_is_no_operator(service: Service, body: dict[str, Any], status: int, code: str) -> None:
+    """Only a live key with the scope `manage` or `operate` begins a session."""
+    with Browser(service) as browser:
+        refused(browser.post(ADDRESS, json=body), status, code)
+        assert not browser.cookies
+
+
+def test_a_session_ends_with_its_key(service: Service) -> None:
+    """Once a key is revoked nobody is signed in with it any more; a key's end is its sessions' end."""
+    made = ok(service.operate.post("/v1/keys", json={"name": "operator", "scopes": ["manage"]}), 201)
+    with Browser(service) as browser:
+        browser.sign_in(made["secret"])
+        ok(browser.get("/v1/books"))
+        assert service.operate.delete(f"/v1/keys/{made['keyId']}").status_code == 204
+        refused(browser.get("/v1/books"), 401, "unauthenticated")
+        refused(browser.get(ADDRESS), 401, "unauthenticated")
+
+
+def test_a_session_ends_by_itself(service: Service) -> None:
+    """A session has an end, and a key only so many sessions: the oldest goes first."""
+    made = ok(service.operate.post("/v1/keys", json={"name": "busy", "scopes": ["manage"]}), 201)
+    with Browser(service) as browser, Browser(service) as oldest:
+        oldest.sign_in(made["secret"])
+        with_age = "UPDATE sessions SET created_at = now() - interval '1 hour' WHERE key_id = $1"
+        asyncio.run(service.fetch(with_age, made["keyId"]))
+        filled = (
+            "INSERT INTO sessions (session_hash, key_id, expires_at) "
+            "SELECT sha256(n::text::bytea), $1, now() + interval '1 hour' FROM generate_series(1, 19) AS n"
+        )
+        asyncio.run(service.fetch(filled, made["keyId"]))
+        browser.sign_in(made["secret"])
+        refused(oldest.get(ADDRESS), 401, "unauthenticated")
+        ok(browser.get(ADDRESS))
+        ended = (
+            "WITH ended AS (UPDATE sessions SET expires_at = now() - interval '1 s' WHERE key_id = $1) "
+            "UPDATE keys_version SET version = version + 1"
+        )
+        asyncio.run(service.fetch(ended, made["keyId"]))
+        until(lambda: browser.get(ADDRESS).status_code == 401)
