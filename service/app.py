@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import offapi
-from litestar import Litestar, Request, Response
+from litestar import Litestar, Request, Response, Router
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.static_files import create_static_files_router
 
 from service.api import problems, workspace
+from service.api.auth import OPEN, admit
 from service.api.batch import Batches
 from service.api.books import Books
 from service.api.clock import TestClock
@@ -68,8 +69,9 @@ def create_app(settings: Settings) -> Litestar:
             TestClock,
             checkout_pages(),
             console_pages(),
-            create_static_files_router("/schema/assets", [_assets()], include_in_schema=False),
+            create_static_files_router("/schema/assets", [_assets()], include_in_schema=False, opt=OPEN),
         ],
+        guards=[admit],
         lifespan=[lifespan],
         exception_handlers={
             **problems.HANDLERS,
@@ -111,7 +113,7 @@ def _openapi() -> OpenAPIConfig:
         ),
         license=License("MIT", identifier="MIT"),
         tags=_TAGS,
-        path="/schema",
+        openapi_router=Router("/schema", route_handlers=[], opt=OPEN, include_in_schema=False),
         render_plugins=[page],
         components=Components(
             security_schemes={"key": SecurityScheme(type="http", scheme="bearer", description="An API key.")}

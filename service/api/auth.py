@@ -1,36 +1,51 @@
-"""Who asks: a key in the header, or a console session in a cookie."""
+"""Who asks, by a key in the header or a console session in a cookie, and whether he may: judged before any handler."""
 
 import hashlib
 import hmac
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from litestar import Request
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
 
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
 
+OPEN = {"open": True}
+"""A handler's or router's `opt` where anybody may ask. All others name roles (documented.py), or answer nobody."""
 SESSION_COOKIE = "scrip_session"
 CSRF_HEADER = "X-CSRF-Token"
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
 
 
-def caller(request: Request[Any, Any, Any], *scopes: str) -> Caller:
-    """Who asks. Refusal `unauthenticated`, or `forbidden` where the key has none of the scopes."""
-    return authenticated(request, request.headers.get("authorization", ""), scopes)
+async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
+    """Refusal `unauthenticated`, or `forbidden` where the caller has none of the roles that the handler takes."""
+    if handler.opt.get("open"):
+        return
+    roles = handler.opt.get("roles")
+    if roles is None:
+        raise Refusal("forbidden")
+    connection.scope["state"]["caller"] = authenticated(cast("Request[Any, Any, Any]", connection), roles)
 
 
-def authenticated(request: Request[Any, Any, Any], authorization: str, scopes: tuple[str, ...]) -> Caller:
-    """As caller, with the header's value at hand. The header goes before a session."""
+def caller(request: Request[Any, Any, Any]) -> Caller:
+    """Who was admitted."""
+    return request.scope["state"]["caller"]
+
+
+def authenticated(request: Request[Any, Any, Any], roles: tuple[str, ...]) -> Caller:
+    """Who asks; refuses as admit does. The header goes before a session."""
     keyring = request.app.state.context.keyring
+    authorization = request.headers.get("authorization", "")
     if not authorization and (secret := request.cookies.get(SESSION_COOKIE)):
-        found = keyring.in_session(secret, scopes)
+        found = keyring.in_session(secret, roles)
         if request.scope["method"] not in _SAFE:
             check_origin(request)
             if not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), csrf_token(secret).encode()):
                 raise Refusal("forbidden", f"A session's changes need its token in {CSRF_HEADER}.")
         return found
-    return keyring.authenticated(authorization, scopes)
+    return keyring.authenticated(authorization, roles)
 
 
 def csrf_token(secret: str) -> str:

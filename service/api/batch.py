@@ -9,7 +9,7 @@ import msgspec
 from litestar import Controller, Request, Response, post
 
 from service.api import problems
-from service.api.auth import authenticated
+from service.api.auth import caller
 from service.api.context import Context
 from service.api.coupons import BOOK_ID, REDEMPTION
 from service.api.documented import documented
@@ -97,7 +97,7 @@ class Batches(Controller):
         answer is `outcome_unknown`; of a request that died, a repeat hears `request_in_progress` for up to a minute and
         runs anew then: give redemptions an `orderId`, with which they happen once."""
         headers = request.headers
-        who = authenticated(request, headers.get("authorization", ""), ("checkout",))
+        who = caller(request)
         query(request)
         body = await json_bytes(request, BATCH_BYTES, headers)
         operations = split(body)

@@ -80,7 +80,7 @@ class TestClock(Controller):
         since, and with a use of its coupon one of the book's total and the user's limit; more than a limit allows is
         never redeemed all the same, since redeeming counts what was used.
         """
-        who = caller(request, "operate")
+        who = caller(request)
         query(request)
         body = await json_bytes(request)
         said = decode(_set, body)

@@ -149,7 +149,7 @@ class Codes(Controller):
 
         CSV and text may have up to 1 GiB. A bad line is reported and leaves the others alone. Scope `manage`.
         """
-        who = caller(request, "manage")
+        who = caller(request)
         query(request)
         context: Context = request.app.state.context
         kind = media_type(request.headers)
@@ -176,7 +176,7 @@ class Codes(Controller):
 
         With a filter a page may have fewer items than `limit` though there are more: `nextCursor` says whether.
         """
-        who, asked = caller(request, "manage"), query(request, ListCodes)
+        who, asked = caller(request), query(request, ListCodes)
         before = position(asked, "codes")
         context: Context = request.app.state.context
         book = await read_book(context.pool, who.workspace, id_of(book_id, "book_not_found"))
@@ -205,7 +205,7 @@ class Codes(Controller):
     )
     async def upload_of(self, request: Request[Any, Any, Any]) -> Response[Uploaded]:
         """Add codes. Scope `manage`."""
-        who = caller(request, "manage")
+        who = caller(request)
         query(request)
         body = await json_bytes(request)
         said = decode(_upload_of, body)
@@ -230,7 +230,7 @@ class Codes(Controller):
     )
     async def generate(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[Job]:
         """Have random codes made by a job: exactly so many new ones, or it says why not. Scope `manage`."""
-        who = caller(request, "manage")
+        who = caller(request)
         query(request)
         body = await json_bytes(request)
         said = decode(_generate, body)

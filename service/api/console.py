@@ -10,8 +10,7 @@ import msgspec
 from litestar import Request, Response, Router, delete, get, post
 from litestar.datastructures import Cookie
 
-from service.api import auth
-from service.api.auth import SESSION_COOKIE, check_origin, csrf_token
+from service.api.auth import OPEN, SESSION_COOKIE, authenticated, check_origin, csrf_token
 from service.api.context import Context
 from service.api.keys import SETTLE_S
 from service.api.pages import is_loopback
@@ -80,7 +79,7 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
     query(request)
     if request.headers.get("authorization"):
         raise Refusal("malformed", "A key is not signed in.")
-    auth.caller(request, *SCOPES)
+    authenticated(request, SCOPES)
     await end_session(request.app.state.context.pool, request.cookies[SESSION_COOKIE])
     await asyncio.sleep(SETTLE_S)
     answer: Response[None] = Response(None, status_code=204)
@@ -89,8 +88,8 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
 
 
 def console_pages() -> Router:
-    """`/console/session`."""
-    return Router("/console/session", route_handlers=[sign_in, read_session, sign_out], after_request=private)
+    """`/console/session`. Each handler judges who asks by itself: to sign in nobody needs a session."""
+    return Router("/console/session", route_handlers=[sign_in, read_session, sign_out], after_request=private, opt=OPEN)
 
 
 def private(response: Any) -> Any:

@@ -219,7 +219,7 @@ class Coupons(Controller):
     )  # fmt: skip
     async def validate_code(self, request: Request[Any, Any, Any], code: Code) -> Response[Validation]:
         """As validate. Scope `public` or `checkout`."""
-        who = caller(request, *redeem.VALIDATE.scopes)
+        who = caller(request)
         asked = query(request, ValidateQuery)
         struct = redeem.ValidateRequest(
             code=code, user_id=asked.user_id, order_value=asked.order_value, currency=asked.currency
@@ -231,7 +231,7 @@ class Coupons(Controller):
     )
     async def read(self, request: Request[Any, Any, Any], code: Code) -> Response[Coupon]:
         """A coupon as it is now. Scope `checkout` or `manage`."""
-        who = caller(request, "checkout", "manage")
+        who = caller(request)
         query(request)
         return await carry_out(request, coupon.READ, call_of(request, who), code, coupon.ReadCoupon())
 
@@ -244,7 +244,7 @@ class Coupons(Controller):
     )  # fmt: skip
     async def change(self, request: Request[Any, Any, Any], code: Code) -> Response[Coupon]:
         """Switch a coupon off or on, or give it an end of its own. Governs every later request. Scope `manage`."""
-        who = caller(request, "manage")
+        who = caller(request)
         query(request)
         said = await json_body(request, _patch)
         context: Context = request.app.state.context

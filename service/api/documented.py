@@ -5,7 +5,6 @@ it reads itself. A body's struct is therefore declared as one more response, whi
 components, and moved to where it belongs when the operation is made.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, cast
 
@@ -25,7 +24,9 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.typing import FieldDefinition
 
+from service.api.auth import OPEN
 from service.api.schemas import Exact, ExactExample, Structs
+from service.domain.access import roles_of
 from service.domain.outcomes import BY_CODE
 from service.domain.words import Answer
 
@@ -124,7 +125,7 @@ def documented(
     each media type; `example` an example of the JSON body, `answer` one of the answer; `answers` what else may come
     (status: struct, sentence); `refusals` the codes that are this operation's own. `idempotent` takes an
     Idempotency-Key, `durable` a preference; `located` says where what it made is; `lagging` may be behind, and says so;
-    `open_to_all` asks for no credentials. The scopes are those that the handler's docstring names.
+    `open_to_all` asks for no credentials; else the roles that may do it are those that name its id.
     """
     bodies = body if isinstance(body, Mapping) else {"application/json": body} if body else {}
     codes = [] if open_to_all else [*_COMMON, *refusals.split()]
@@ -143,6 +144,9 @@ def documented(
     for status, (kind, sentence) in (answers or {}).items():
         responses[status] = ResponseSpec(kind, generate_examples=False, description=sentence)
     responses.update(_refusals(codes))
+    roles = () if open_to_all else roles_of(operation_id)
+    if any(roles_of(alias) != roles for alias in (aliases or {}).values()):
+        raise ValueError(f"{operation_id} and its aliases are not for the same roles")
     taken = [_REQUEST_ID, *([_IDEMPOTENCY_KEY] if idempotent else ()), *([_PREFER] if durable else ())]
     told = {"X-Request-Id": _ANSWERED}
     succeeded = {
@@ -174,8 +178,7 @@ def documented(
             headers = succeeded if status.startswith("2") else _PROBLEM_HEADERS.get(status, {})
             cast("OpenAPIResponse", response).headers = {**told, **headers}
         _empty(found.get("204"))
-        scopes = _named_scopes(made.description or "").split()
-        made.security = [] if open_to_all else [{"key": [scope]} for scope in scopes]
+        made.security = [{"key": [role]} for role in roles]
         made.parameters = [*(made.parameters or []), *_parameters(query), *taken]
         return made
 
@@ -185,13 +188,8 @@ def documented(
         "tags": [tag],
         "responses": responses,
         "operation_class": cast("type[Operation]", operation),
+        "opt": OPEN if open_to_all else {"roles": roles},
     }
-
-
-def _named_scopes(description: str) -> str:
-    """`checkout manage`, where the description says "Scope `checkout` or `manage`."."""
-    found = re.search(r"\bScope ([^.]*)\.", description)
-    return " ".join(re.findall(r"`(\w+)`", found[1])) if found else ""
 
 
 def _named(operation_id: str, aliases: Mapping[str, str]) -> Callable[..., str]:

@@ -84,7 +84,7 @@ class Exports(Controller):
 
 async def _asked(request: Request[Any, Any, Any], book_id: str) -> tuple[BookRow, asyncpg.Pool, dict[str, str]]:
     """The book that is exported, from where, and how far the record is behind."""
-    who = caller(request, "manage")
+    who = caller(request)
     query(request)
     pool = request.app.state.context.pool
     book = await read_book(pool, who.workspace, id_of(book_id, "book_not_found"))

@@ -99,7 +99,7 @@ class Histories(Controller):
     )
     async def stats(self, request: Request[Any, Any, Any], book_id: BookId) -> BookStats:
         """Live counts. Scope `manage`."""
-        who = caller(request, "manage")
+        who = caller(request)
         query(request)
         context: Context = request.app.state.context
         counts: BookCounts = await context.hot.book_counts(who, str(id_of(book_id, "book_not_found")))
@@ -114,7 +114,7 @@ class Histories(Controller):
     )  # fmt: skip
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[RedemptionPage]:
         """Redemptions of the book's coupons, newest first. Scope `manage`."""
-        who, asked = caller(request, "manage"), query(request, Listing)
+        who, asked = caller(request), query(request, Listing)
         pool = request.app.state.context.pool
         book = await read_book(pool, who.workspace, id_of(book_id, "book_not_found"))
         headers = await settled(request, who)
@@ -130,7 +130,7 @@ class Histories(Controller):
     )  # fmt: skip
     async def of_user(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[RedemptionPage]:
         """What the user redeemed, newest first. Scope `checkout` or `manage`."""
-        who, asked = caller(request, "checkout", "manage"), query(request, Listing)
+        who, asked = caller(request), query(request, Listing)
         _check_user(user_id)
         headers = await settled(request, who)
         pool = request.app.state.context.pool
@@ -146,7 +146,7 @@ class Histories(Controller):
     )  # fmt: skip
     async def of_coupon(self, request: Request[Any, Any, Any], code: Code) -> Response[RedemptionPage]:
         """The coupon's redemptions, newest first. Scope `manage`."""
-        who, asked = caller(request, "manage"), query(request, Listing)
+        who, asked = caller(request), query(request, Listing)
         await read_coupon(request, who, code)
         headers = await settled(request, who)
         pool = request.app.state.context.pool
@@ -162,7 +162,7 @@ class Histories(Controller):
     )  # fmt: skip
     async def coupons(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[CouponPage]:
         """Coupons that are the user's, newest first, with the status beneath a lock. Scope `checkout` or `manage`."""
-        who, asked = caller(request, "checkout", "manage"), query(request, ListCoupons)
+        who, asked = caller(request), query(request, ListCoupons)
         _check_user(user_id)
         headers = await settled(request, who)
         pool = request.app.state.context.pool

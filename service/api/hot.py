@@ -6,7 +6,7 @@ from typing import Any
 from litestar import Request, Response
 from litestar.datastructures import Headers
 
-from service.api import auth
+from service.api.auth import caller
 from service.api.context import Context
 from service.api.reading import json_bytes, query
 from service.domain.decoding import decode
@@ -25,12 +25,11 @@ RECORDED = "durability=recorded"
 
 async def perform(request: Request[Any, Any, Any], operation: Operation, code: str | None = None) -> Response[Any]:
     """Run an operation on a JSON body."""
-    headers = request.headers
-    caller = auth.authenticated(request, headers.get("authorization", ""), operation.scopes)
+    headers, who = request.headers, caller(request)
     if request.scope["query_string"]:
         query(request)  # refuses it, with its name
     body = await json_bytes(request, calling.MAX_BODY_BYTES, headers)
-    call = call_of(request, caller, body, headers)
+    call = call_of(request, who, body, headers)
     struct = decode(operation.decoder, body)
     wait_s = preferred_wait_s(headers) if operation.durable else None
     return await carry_out(request, operation, call, code, struct, wait_s)

@@ -65,6 +65,6 @@ class Jobs(Controller):
         job_id: Annotated[str, PathParameter(name="jobId", description="The job's id.")],
     ) -> Job:
         """How far a job is. Scope `manage` or `operate`."""
-        who = caller(request, "manage", "operate")
+        who = caller(request)
         query(request)
         return answer(await read_job(request.app.state.context.pool, who.workspace, id_of(job_id, "job_not_found")))

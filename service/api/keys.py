@@ -104,7 +104,7 @@ class Keys(Controller):
     )
     async def create(self, request: Request[Any, Any, Any]) -> Response[NewKey]:
         """Make a key. Its secret is in this answer and nowhere else. Scope `operate`."""
-        who = caller(request, "operate")
+        who = caller(request)
         query(request)
         body = await json_bytes(request)
         said = decode(_create, body)
@@ -132,7 +132,7 @@ class Keys(Controller):
     )
     async def page(self, request: Request[Any, Any, Any]) -> KeyPage:
         """Keys that are not revoked, newest first. Scope `operate`."""
-        who = caller(request, "operate")
+        who = caller(request)
         asked = query(request, Listing)
         pool = request.app.state.context.pool
         rows = await page_keys(pool, who.workspace, asked.limit + 1, position(asked, "keys"))
@@ -146,7 +146,7 @@ class Keys(Controller):
         key_id: Annotated[str, PathParameter(name="keyId", description="The key's id.")],
     ) -> None:
         """Take a key back; once this is answered no process takes it any more. Scope `operate`."""
-        who = caller(request, "operate")
+        who = caller(request)
         query(request)
         if not await revoke_key(request.app.state.context.pool, who.workspace, id_of(key_id, "not_found")):
             raise Refusal("not_found")

@@ -51,7 +51,7 @@ class Notices(Controller):
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[NoticePage]:
         """When the book ran low or out, newest first: once for each time that an assign, redeem, gift or checkout took
         it below the line. Locks don't count. Scope `manage`."""
-        who, asked = caller(request, "manage"), query(request, Listing)
+        who, asked = caller(request), query(request, Listing)
         pool = request.app.state.context.pool
         book = await read_book(pool, who.workspace, id_of(book_id, "book_not_found"))
         headers = await settled(request, who)

@@ -8,7 +8,7 @@ from litestar import Controller, Request, Response, get
 from litestar.params import PathParameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from service.api.auth import caller
+from service.api.auth import OPEN, caller
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.reading import query
@@ -68,7 +68,7 @@ class Operating(Controller):
 
     path = "/"
 
-    @get("/", include_in_schema=False)
+    @get("/", include_in_schema=False, opt=OPEN)
     async def index(self) -> dict[str, str]:
         """Where things are."""
         return {
@@ -126,7 +126,7 @@ class Operating(Controller):
     )
     async def consistency(self, request: Request[Any, Any, Any]) -> Consistency:
         """Of the workspace's partition. Scope `operate`."""
-        who = caller(request, "operate")
+        who = caller(request)
         query(request)
         context: Context = request.app.state.context
         state = await _state(context, who.partition)
@@ -146,7 +146,7 @@ class Operating(Controller):
             drift={},
         )
 
-    @get("/problems/{code:str}", include_in_schema=False)
+    @get("/problems/{code:str}", include_in_schema=False, opt=OPEN)
     async def problem(self, code: Annotated[str, PathParameter(name="code")]) -> ProblemType:
         """What a problem's `type` means. No credentials."""
         outcome = BY_CODE.get(code)
@@ -154,7 +154,7 @@ class Operating(Controller):
             raise Refusal("not_found")
         return ProblemType(code=outcome.code, status=outcome.status, title=outcome.sentence)
 
-    @get("/metrics", include_in_schema=False)
+    @get("/metrics", include_in_schema=False, opt=OPEN)
     async def metrics(self) -> Response[bytes]:
         """Prometheus' text format. No credentials."""
         return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

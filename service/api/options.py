@@ -5,6 +5,8 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from litestar.types import Scope
 
+from service.api.auth import OPEN
+
 
 def offer_all_methods(app: Litestar) -> None:
     """Let every address name all of its methods. Litestar's own answer names only those that it knew when the first
@@ -20,3 +22,4 @@ def _answer_with(handler: HTTPRouteHandler, allow: str) -> None:
         return Response(None, status_code=204, headers={"Allow": allow})
 
     handler(options_handler)
+    handler.opt |= OPEN

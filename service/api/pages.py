@@ -9,6 +9,7 @@ from typing import Any
 from litestar import Request, Response, Router, get
 from litestar.static_files import create_static_files_router
 
+from service.api.auth import OPEN
 from service.api.context import Context
 from service.config import Settings
 
@@ -54,7 +55,9 @@ def asset_router(name: str) -> Router:
 
 def checkout_pages() -> Router:
     """`/checkout` and its files."""
-    return Router("/checkout", route_handlers=[checkout, asset_router("checkout")], after_request=with_page_headers)
+    return Router(
+        "/checkout", route_handlers=[checkout, asset_router("checkout")], after_request=with_page_headers, opt=OPEN
+    )
 
 
 @cache

@@ -103,7 +103,7 @@ class SingleCoupons(Controller):
         """Time-specific coupons within their window that are not switched off, nor their books; newest first.
 
         Used up or not. Scope `checkout` or `manage`."""
-        who = caller(request, "checkout", "manage")
+        who = caller(request)
         asked = query(request, Listing)
         context: Context = request.app.state.context
         rows = await page_active(context.pool, who.workspace, asked.limit + 1, position(asked, "active"))
@@ -115,7 +115,7 @@ class SingleCoupons(Controller):
 
 
 async def _make(request: Request[Any, Any, Any], decoder: "msgspec.json.Decoder[Any]") -> Response[CouponInBook]:
-    who = caller(request, "manage")
+    who = caller(request)
     query(request)
     body = await json_bytes(request)
     said: SingleCoupon = decode(decoder, body)

@@ -103,7 +103,7 @@ class Users(Controller):
     )
     async def create(self, request: Request[Any, Any, Any]) -> Response[User]:
         """Create a user. Scope `manage`."""
-        who = caller(request, "manage")
+        who = caller(request)
         query(request)
         body = await json_bytes(request)
         said = decode(_create, body)
@@ -128,7 +128,7 @@ class Users(Controller):
     )
     async def page(self, request: Request[Any, Any, Any]) -> UserPage:
         """Users that were created, newest first. Scope `checkout` or `manage`."""
-        who = caller(request, "checkout", "manage")
+        who = caller(request)
         asked = query(request, Listing)
         context: Context = request.app.state.context
         rows = await page_users(context.pool, who.workspace, asked.limit + 1, position(asked, "users"))
@@ -141,7 +141,7 @@ class Users(Controller):
     @get("/{userId:str}", **documented("getUser", "Read a user", "Users", answer=_EXAMPLE, refusals="not_found"))
     async def read(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> User:
         """A user; one that was never created has the workspace's defaults. Scope `checkout` or `manage`."""
-        who = caller(request, "checkout", "manage")
+        who = caller(request)
         query(request)
         _check_id(user_id)
         context: Context = request.app.state.context
@@ -162,7 +162,7 @@ class Users(Controller):
     )
     async def change(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> User:
         """Change a user's cap or metadata; one that was never created is. Scope `manage`."""
-        who = caller(request, "manage")
+        who = caller(request)
         query(request)
         _check_id(user_id)
         said = await json_body(request, _patch)
@@ -184,7 +184,7 @@ class Users(Controller):
     async def erase(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> None:
         """Put a pseudonym for the user's id, and nothing for addresses and agents, in all that is kept. What the user
         does afterwards is a new user's. Scope `manage`."""
-        who = caller(request, "manage")
+        who = caller(request)
         query(request)
         _check_id(user_id)
         context: Context = request.app.state.context

@@ -88,7 +88,7 @@ class Settings(Controller):
     @get("/", **documented("getWorkspace", "Read the settings", "Workspace", answer=_EXAMPLE))
     async def read(self, request: Request[Any, Any, Any]) -> Workspace:
         """The workspace's settings. Scope `operate`."""
-        who = caller(request, "operate")
+        who = caller(request)
         query(request)
         return _answer(await read_workspace(request.app.state.context.pool, who.workspace))
 
@@ -106,7 +106,7 @@ class Settings(Controller):
     )
     async def change(self, request: Request[Any, Any, Any]) -> Workspace:
         """Change what is named; it governs every later request. Scope `operate`."""
-        who = caller(request, "operate")
+        who = caller(request)
         query(request)
         said = await json_body(request, _patch)
         context: Context = request.app.state.context

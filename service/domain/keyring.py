@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from typing import NoReturn
 from uuid import UUID
 
 from service.domain.errors import Refusal
@@ -29,14 +30,16 @@ class Keyring:
         self._callers = callers
         self._known = {}
 
-    def authenticated(self, authorization: str, scopes: tuple[str, ...]) -> Caller:
+    def authenticated(self, authorization: str, roles: tuple[str, ...]) -> Caller:
         """Whom the header's value names. Refusal `unauthenticated`, or `forbidden` where the key has none of the
-        scopes."""
-        return _allowed(self._known.get(authorization) or self._find(authorization), scopes)
+        roles."""
+        found = self._known.get(authorization) or self._find(authorization)
+        return found if not found.scopes.isdisjoint(roles) else _forbidden(roles)
 
-    def in_session(self, secret: str, scopes: tuple[str, ...]) -> Caller:
+    def in_session(self, secret: str, roles: tuple[str, ...]) -> Caller:
         """Whom a console session's secret names; refuses as authenticated does."""
-        return _allowed(self._live(session_digest(secret)), scopes)
+        found = self._live(session_digest(secret))
+        return found if not found.scopes.isdisjoint(roles) else _forbidden(roles)
 
     def used(self) -> dict[UUID, int]:
         """When keys were used first since this was asked before, in ms since 1970."""
@@ -64,7 +67,5 @@ class Keyring:
         return caller
 
 
-def _allowed(caller: Caller, scopes: tuple[str, ...]) -> Caller:
-    if caller.scopes.isdisjoint(scopes):
-        raise Refusal("forbidden", f"This takes a key with the scope {' or '.join(scopes)}.")
-    return caller
+def _forbidden(roles: tuple[str, ...]) -> NoReturn:
+    raise Refusal("forbidden", f"This takes a key with the scope {' or '.join(roles)}.")

@@ -9,6 +9,7 @@ import asyncpg
 from service.domain.books import CreateBook
 from service.domain.codes import CodeLine
 from service.domain.decoding import convert
+from service.domain.identity import SCOPES
 from service.record.books import create_book, page_books
 from service.record.codes import add_codes
 from service.record.keys import SecretTaken, create_key, page_keys
@@ -16,8 +17,7 @@ from service.record.partitions import ensure_partitions
 from service.record.pool import connect
 from service.record.workspaces import create_workspace, read_workspace, workspace_named
 
-_SCOPES = ("public", "checkout", "manage", "operate")
-_DEMO_KEYS = {scope: (scope,) for scope in _SCOPES} | {"admin": _SCOPES}
+_DEMO_KEYS = {scope: (scope,) for scope in SCOPES} | {"admin": SCOPES}
 _RIVAL_KEYS = {scope: (scope,) for scope in ("checkout", "manage")}
 
 _TWENTY = {"type": "percentage", "value": 20, "maxAmount": 50}

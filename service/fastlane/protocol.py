@@ -136,7 +136,7 @@ class Protocol(Bounded):
         told, operation = self._told, self._route.operation
         self._request_id = told[REQUEST_ID] or new_request_id()
         try:
-            caller = self._caller = lane.keyring.authenticated(told[AUTHORIZATION] or "", operation.scopes)
+            caller = self._caller = lane.keyring.authenticated(told[AUTHORIZATION] or "", operation.roles)
             call = make_call(caller, told[KEY], b"POST", self._path, b"", body, self._ip, told[AGENT])
             command = operation.prepare(call, self._code, decode(operation.decoder, body))
             self._render = command.render

@@ -52,5 +52,5 @@ def render(reply: Reply, durability: str) -> Rendered:
     return Rendered(200 if reply[0] == REPEATED else 201, encode(body), bool(reply[3]))
 
 
-ASSIGN_ANY = Operation(("checkout",), AssignAny, prepare_any, durable=True)
-ASSIGN_CODE = Operation(("checkout",), AssignCode, prepare_code, durable=True)
+ASSIGN_ANY = Operation("assignAny", AssignAny, prepare_any, durable=True)
+ASSIGN_CODE = Operation("assignCode", AssignCode, prepare_code, durable=True)

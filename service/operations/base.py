@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from service.domain.access import roles_of
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
 from service.domain.words import canonical_code
@@ -50,15 +51,17 @@ class Command(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Operation:
-    """One of the hot path: any of `scopes` may run it; `durable` where its answer says how safe it is."""
+    """One of the hot path: bearers of any of `roles` may run it; `durable` where its answer says how safe it is."""
 
-    scopes: tuple[str, ...]
+    operation_id: str
     request: type[msgspec.Struct]
     prepare: Callable[..., Command]
     durable: bool = False
+    roles: tuple[str, ...] = field(init=False)
     decoder: "msgspec.json.Decoder[Any]" = field(init=False)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "roles", roles_of(self.operation_id))
         object.__setattr__(self, "decoder", msgspec.json.Decoder(self.request))
 
 

@@ -101,4 +101,4 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     return Command("checkout", names, args, render)
 
 
-CHECKOUT = Operation(("checkout",), CheckoutRequest, prepare, durable=True)
+CHECKOUT = Operation("checkout", CheckoutRequest, prepare, durable=True)

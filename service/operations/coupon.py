@@ -103,4 +103,4 @@ def _render(reply: Reply, durability: str) -> Rendered:
     return Rendered(200, encode(coupon_of(reply[1])))
 
 
-READ = Operation(("checkout",), ReadCoupon, prepare)
+READ = Operation("getCoupon", ReadCoupon, prepare)

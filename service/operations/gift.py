@@ -31,4 +31,4 @@ def prepare(call: Call, user: str, request: GiftRequest) -> Command:
     return Command("gift", names, args, render)
 
 
-GIFT = Operation(("checkout",), GiftRequest, prepare, durable=True)
+GIFT = Operation("giveGift", GiftRequest, prepare, durable=True)

@@ -121,6 +121,6 @@ def _render_unlocked(reply: Reply, durability: str) -> Rendered:
     return Rendered(204, None, bool(reply[3]))
 
 
-LOCK = Operation(("checkout",), LockRequest, prepare_lock)
-EXTEND = Operation(("checkout",), ExtendRequest, prepare_extend)
-UNLOCK = Operation(("checkout",), UnlockRequest, prepare_unlock)
+LOCK = Operation("lockCoupon", LockRequest, prepare_lock)
+EXTEND = Operation("extendLock", ExtendRequest, prepare_extend)
+UNLOCK = Operation("unlockCoupon", UnlockRequest, prepare_unlock)

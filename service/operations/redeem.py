@@ -155,5 +155,5 @@ def unknown_coupon(caller: Caller) -> Rendered:
     return Rendered(200, encode(body))
 
 
-REDEEM = Operation(("checkout",), RedeemRequest, prepare_redeem, durable=True)
-VALIDATE = Operation(("public", "checkout"), ValidateRequest, prepare_validate)
+REDEEM = Operation("redeemCoupon", RedeemRequest, prepare_redeem, durable=True)
+VALIDATE = Operation("validateCoupon", ValidateRequest, prepare_validate)

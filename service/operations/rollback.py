@@ -67,5 +67,5 @@ def _render_order(reply: Reply, durability: str) -> Rendered:
     return Rendered(200, encode(body), bool(reply[3]))
 
 
-ROLLBACK = Operation(("manage",), RollbackRequest, prepare_redemption, durable=True)
-ROLLBACK_ORDER = Operation(("manage",), RollbackRequest, prepare_order, durable=True)
+ROLLBACK = Operation("rollbackRedemption", RollbackRequest, prepare_redemption, durable=True)
+ROLLBACK_ORDER = Operation("rollbackOrder", RollbackRequest, prepare_order, durable=True)

@@ -30,4 +30,4 @@ def _render(reply: Reply, durability: str) -> Rendered:
     return Rendered(200, encode(body), bool(reply[3]))
 
 
-UNASSIGN = Operation(("manage",), UnassignRequest, prepare, durable=True)
+UNASSIGN = Operation("unassignCoupon", UnassignRequest, prepare, durable=True)

@@ -217,9 +217,9 @@ MUTANTS = (
     ),
     Mutant(
         "checkout: it takes a scope `checkout`",
-        "service/operations/checkout.py",
-        'CHECKOUT = Operation(("checkout",)',
-        'CHECKOUT = Operation(("checkout", "public")',
+        "service/domain/access.py",
+        '"public": frozenset("validateCoupon',
+        '"public": frozenset("checkout validateCoupon',
         "tests/integration/test_isolation.py -k scope",
     ),
 )

@@ -108,16 +108,16 @@ MUTANTS = (
     ),
     Mutant(
         "redeem takes a key with `checkout`, no scope implies another",
-        "service/operations/redeem.py",
-        'REDEEM = Operation(("checkout",)',
-        'REDEEM = Operation(("checkout", "manage")',
+        "service/domain/access.py",
+        '"createBook createCoupons listBooks',
+        '"redeemCoupon createBook createCoupons listBooks',
         "tests/integration/test_isolation.py -k scope",
     ),
     Mutant(
         "a rollback takes a key with `manage`",
-        "service/operations/rollback.py",
-        'ROLLBACK = Operation(("manage",)',
-        'ROLLBACK = Operation(("manage", "checkout")',
+        "service/domain/access.py",
+        '"assignAny assignCode lockCoupon',
+        '"rollbackRedemption assignAny assignCode lockCoupon',
         "tests/integration/test_isolation.py -k scope",
     ),
     Mutant(

@@ -1,0 +1,34 @@
+"""Who may do what: what each role's bearer may ask, by the operations' ids. What isn't named here nobody may."""
+
+from collections.abc import Mapping
+
+ROLES: Mapping[str, frozenset[str]] = {
+    "public": frozenset("validateCoupon validateCode".split()),
+    "checkout": frozenset(
+        (
+            "assignAny assignCode lockCoupon extendLock unlockCoupon redeemCoupon validateCoupon validateCode "
+            "checkout giveGift runBatch getCoupon listActiveTimeSpecific listUsers getUser listUserCoupons "
+            "listUserRedemptions"
+        ).split()
+    ),
+    "manage": frozenset(
+        (
+            "createBook createCoupons listBooks listCoupons getBook patchBook getBookStats listBookRedemptions "
+            "listBookNotices exportRedemptions uploadCodes uploadCoupons generateCodes listCodes exportCodes "
+            "createUserSpecific createTimeSpecific generateCoupon listActiveTimeSpecific getCoupon patchCoupon "
+            "unassignCoupon listCouponRedemptions rollbackRedemption rollbackOrder createUser listUsers getUser "
+            "patchUser deleteUser listUserCoupons listUserRedemptions getJob"
+        ).split()
+    ),
+    "operate": frozenset(
+        "listKeys createKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency getJob".split()
+    ),
+}
+
+
+def roles_of(operation_id: str) -> tuple[str, ...]:
+    """The roles whose bearers may do this, any of them. Raises KeyError for an operation that no role has."""
+    found = tuple(role for role, operations in ROLES.items() if operation_id in operations)
+    if not found:
+        raise KeyError(f"no role may do {operation_id}")
+    return found
