@@ -7,6 +7,7 @@ from typing import Any
 
 import offapi
 from litestar import Litestar, Request, Response, Router
+from litestar.datastructures import CacheControlHeader
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
@@ -69,7 +70,13 @@ def create_app(settings: Settings) -> Litestar:
             TestClock,
             checkout_pages(),
             console_pages(),
-            create_static_files_router("/schema/assets", [_assets()], include_in_schema=False, opt=OPEN),
+            create_static_files_router(
+                "/schema/assets",
+                [_assets()],
+                cache_control=CacheControlHeader(no_cache=True),
+                include_in_schema=False,
+                opt=OPEN,
+            ),
         ],
         guards=[admit],
         lifespan=[lifespan],

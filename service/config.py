@@ -1,5 +1,7 @@
 """The settings, and the one place that reads the environment."""
 
+import ipaddress
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -7,7 +9,7 @@ from urllib.parse import urlsplit
 
 import click
 from pydantic import BeforeValidator, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _PREFIX = "SCRIP_"
 _SECRET = frozenset({"REDIS_URL", "DATABASE_URL"})
@@ -17,6 +19,31 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 
 def _lower(value: Any) -> Any:
     return value.lower() if isinstance(value, str) else value
+
+
+_is_origin = re.compile(r"\*|https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a-f:]+\](:[0-9]{1,5})?").fullmatch
+
+
+def _words(value: Any) -> Any:
+    """Words between commas."""
+    return [word.strip() for word in value.split(",") if word.strip()] if isinstance(value, str) else value
+
+
+def _network(text: Any) -> Any:
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError("must be networks like 10.0.0.0/8 or addresses, between commas") from None
+
+
+def _origin(text: Any) -> Any:
+    if not isinstance(text, str) or not _is_origin(text.lower()):
+        raise ValueError("must be origins like https://shop.example, or *, between commas")
+    return text.lower()
+
+
+Network = Annotated[Any, BeforeValidator(_network)]
+Origin = Annotated[str, BeforeValidator(_origin)]
 
 
 def _default_log_format() -> str:
@@ -63,6 +90,10 @@ class Settings(BaseSettings):
     """How many slots workspaces spread over; fixed once the database is made."""
     metrics_port: Port | None = None
     """Where the worker serves its metrics; None serves none."""
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_words)] = ()
+    """Whose word on a client's address is taken (`X-Forwarded-For`)."""
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_words)] = ()
+    """Whose pages may read answers; none are no page's but our own."""
     embedded: bool = False
     """Whether the database is the embedded one, with its demo data and fixed keys; `scrip run` tells its processes."""
 

@@ -22,6 +22,14 @@ _UNTOLD = ("GET /health/", "GET /metrics")
 
 is_request_id = re.compile(rb"[!-~]{1,128}\Z").match
 
+SAFE_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"frame-ancestors 'none'"),
+    (b"cache-control", b"no-store"),
+)
+"""Of every answer that doesn't say otherwise: nobody guesses its type, learns its address, frames it, or keeps it."""
+
 now_s = time.monotonic
 """What `began_s` goes by."""
 

@@ -8,10 +8,12 @@ import uvicorn
 from litestar import Litestar
 
 from service import logs
+from service.api.cors import Origins
 from service.config import Settings
 from service.fastlane.bounded import MAX_CONNECTIONS
 from service.fastlane.lane import Lane
 from service.fastlane.protocol import Protocol
+from service.forwarding import Proxies
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
@@ -32,10 +34,11 @@ def serve(settings: Settings) -> None:
 def server_config(settings: Settings, *, app: Litestar | None = None, hot: bool = True, **more: Any) -> uvicorn.Config:
     """How uvicorn serves the app, which is made where there is none. Not `hot` where Litestar is to take everything,
     which answers the same, only later."""
-    from service.api.requests import with_request_id
+    from service.api.requests import around
     from service.app import create_app
 
     app = create_app(settings) if app is None else app
+    proxies, origins = Proxies(settings.trusted_proxies), Origins(settings.cors_origins)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     max_connections = max(min(MAX_CONNECTIONS, files - OTHER_FILES), 1)
 
@@ -46,11 +49,12 @@ def server_config(settings: Settings, *, app: Litestar | None = None, hot: bool 
 
     def lane() -> Lane:
         if not lanes:  # the first connection comes when the application has started
-            lanes.append(Lane(app.state.context.decider, app.state.context.keyring))
+            context = app.state.context
+            lanes.append(Lane(context.decider, context.keyring, proxies, answers_origins=origins.some))
         return lanes[0]
 
     return uvicorn.Config(
-        with_request_id(app),
+        around(app, proxies, origins),
         http=protocol,  # type: ignore[arg-type]
         loop="uvloop",
         ws="none",

@@ -6,6 +6,7 @@ from uvicorn.server import ServerState
 from service.domain.errors import Refusal
 from service.operations.base import Rendered
 from service.operations.problem import MEDIA_TYPE, problem, problem_headers
+from service.requests import SAFE_HEADERS
 
 
 class Heads:
@@ -39,7 +40,8 @@ class Heads:
         return self._start(refusal.outcome.status) + _rest(own, MEDIA_TYPE, body, request_id, closes)
 
     def _start(self, status: int) -> bytes:
-        return STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % header for header in self._state.default_headers])
+        headers = (*self._state.default_headers, *SAFE_HEADERS)
+        return STATUS_LINE[status] + b"".join([b"%b: %b\r\n" % header for header in headers])
 
 
 def _rest(own: dict[str, str], media_type: str, body: bytes | None, request_id: str, closes: bool) -> bytes:

@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 from service.domain.keyring import Keyring
 from service.fastlane.answering import Heads
 from service.fastlane.heads import MAX_HEAD_BYTES, MAX_HEADERS, is_host, value_of
+from service.forwarding import NOBODYS, Proxies
 from service.hot.deciding import Decider
 from service.operations import assign, lock, redeem
 from service.operations.base import Operation
@@ -22,12 +23,17 @@ from service.requests import is_request_id
 MAX_VALUE_BYTES = 300
 MAX_SHAPES = 256
 
-IGNORED, HOST, AUTHORIZATION, TYPE, LENGTH, KEY, REQUEST_ID, AGENT, CLOSES, COOKIE, ELSEWHERE = range(11)
+(
+    IGNORED, HOST, AUTHORIZATION, TYPE, LENGTH, KEY, REQUEST_ID, AGENT, CLOSES, COOKIE, FORWARDED, ORIGIN, ELSEWHERE,
+) = range(13)  # fmt: skip
 """What a line of a head is about; with one that is ELSEWHERE, Litestar takes the request."""
 _JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
 
-_differs = re.compile(rb"(?i)\r\n(idempotency-key|content-length|x-request-id): ?([!-~]+)(?=\r\n)").finditer
+_LIST = rb"[!-~](?:[ -~]*[!-~])?"
+_NAMES = rb"idempotency-key|content-length|x-request-id|x-forwarded-for"
+_differs = re.compile(rb"(?i)\r\n(" + _NAMES + rb"): ?(" + _LIST + rb")(?=\r\n)").finditer
 _is_plain = re.compile(rb"[!-~]{1,255}\Z").match
+_is_list = re.compile(_LIST + rb"\Z").match
 
 Told = list[Any]
 """What a head says, by the numbers above; None where it doesn't."""
@@ -68,8 +74,12 @@ class Shape(NamedTuple):
 class Lane:
     """What the hot requests of all connections share."""
 
-    def __init__(self, decider: Decider, keyring: Keyring) -> None:
-        self.decider, self.keyring = decider, keyring
+    def __init__(
+        self, decider: Decider, keyring: Keyring, proxies: Proxies = NOBODYS, *, answers_origins: bool = False
+    ) -> None:
+        """With `answers_origins` Litestar takes what pages of other origins ask."""
+        self.decider, self.keyring, self.proxies = decider, keyring, proxies
+        self._answers_origins = answers_origins
         self._heads: Heads | None = None
         self._shapes: dict[tuple[object, bytes], Shape] = {}
         """All connections of a client share one, so that it stays in the processor's cache."""
@@ -79,6 +89,11 @@ class Lane:
         if self._heads is None:
             self._heads = Heads(server_state)
         return self._heads
+
+    def told_in(self, found: "re.Match[bytes]") -> Told | None:
+        """What a head says that find_hot found; None where Litestar takes the request."""
+        told = _told_in(found)
+        return None if told and self._answers_origins and told[ORIGIN] else told
 
     def shape_of(self, found: "re.Match[bytes]", told: Told) -> Shape:
         """The shape of a head that find_hot found, which says this."""
@@ -109,12 +124,11 @@ def told_by(shape: Shape, data: bytes, at: int) -> tuple[Told, int] | None:
     return (told, at + len(shape.tail)) if data.startswith(shape.tail, at) else None
 
 
-def told_in(found: "re.Match[bytes]") -> Told | None:
-    """What a head says that find_hot found; None where Litestar takes the request."""
+def _told_in(found: "re.Match[bytes]") -> Told | None:
     lines = found[4].split(b"\r\n")[:-1]
     if found.end() > MAX_HEAD_BYTES or len(lines) > MAX_HEADERS:
         return None
-    told: Told = [None] * 11
+    told: Told = [None] * (ELSEWHERE + 1)
     for line in lines:
         name, _, value = line.partition(b":")
         place, said = _meaning(name.lower(), value_of(value))
@@ -147,6 +161,8 @@ _FIELDS: dict[bytes, tuple[int, Callable[[bytes], Any]]] = {
     b"idempotency-key": (KEY, _text),
     b"x-request-id": (REQUEST_ID, lambda value: value.decode("ascii") if is_request_id(value) else None),
     b"user-agent": (AGENT, lambda value: shown_agent(_text(value))),
+    b"x-forwarded-for": (FORWARDED, _text),
+    b"origin": (ORIGIN, lambda value: True),
     b"connection": (CLOSES, lambda value: value.lower() == b"close" or None),
     b"cookie": (COOKIE, lambda value: value is not None),
 }
@@ -155,6 +171,7 @@ _PLAIN: dict[int, Callable[[bytes], Any]] = {
     LENGTH: _length,
     KEY: lambda value: value.decode("ascii") if _is_plain(value) else None,
     REQUEST_ID: lambda value: value.decode("ascii") if is_request_id(value) else None,
+    FORWARDED: lambda value: value.decode("ascii") if _is_list(value) else None,
 }
 """As read in a shape: what differs is a word; anything else is left to the whole way."""
 _ELSEWHERE = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"prefer"))

@@ -21,6 +21,7 @@ from service.fastlane.lane import (
     AGENT,
     AUTHORIZATION,
     CLOSES,
+    FORWARDED,
     KEY,
     LENGTH,
     REQUEST_ID,
@@ -31,7 +32,6 @@ from service.fastlane.lane import (
     Shape,
     Told,
     told_by,
-    told_in,
 )
 from service.operations.base import Render, Rendered, Reply
 from service.operations.calling import make_call
@@ -50,8 +50,8 @@ class Protocol(Bounded):
     """
 
     __slots__ = (
-        "_began_s", "_body", "_caller", "_code", "_epoch", "_ip", "_lane", "_missing", "_path", "_render",
-        "_request_id", "_route", "_shape", "_told",
+        "_began_s", "_body", "_caller", "_code", "_epoch", "_ip", "_lane", "_missing", "_path", "_proxied",
+        "_render", "_request_id", "_route", "_shape", "_told",
     )  # fmt: skip
     _caller: Caller
     _render: Render
@@ -77,11 +77,13 @@ class Protocol(Bounded):
         self._path, self._request_id = b"", ""
         self._body = bytearray()
         self._missing = self._epoch = 0
+        self._proxied = False
         self._began_s = 0.0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._ip = self.client[0] if self.client else None
+        self._proxied = self._lane is not None and self._lane.proxies.trusts(self._ip)
 
     def data_received(self, data: bytes) -> None:
         if self._state == HEAD and not self._early and not self.flow.write_paused:  # nearly always; a call less
@@ -116,7 +118,7 @@ class Protocol(Bounded):
     def _learn(self, lane: Lane, data: bytes) -> tuple[Told, int] | None:
         """What a whole head of a new shape says, and where it ends; None where Litestar takes the request."""
         found = find_hot(data)
-        told = told_in(found) if found else None
+        told = lane.told_in(found) if found else None
         if found is None or told is None:
             return None
         self._shape = lane.shape_of(found, told)
@@ -137,7 +139,10 @@ class Protocol(Bounded):
         self._request_id = told[REQUEST_ID] or new_request_id()
         try:
             caller = self._caller = lane.keyring.authenticated(told[AUTHORIZATION] or "", operation.roles)
-            call = make_call(caller, told[KEY], b"POST", self._path, b"", body, self._ip, told[AGENT])
+            ip = self._ip
+            if ip and self._proxied and told[FORWARDED] is not None:
+                ip = lane.proxies.client(ip, told[FORWARDED])
+            call = make_call(caller, told[KEY], b"POST", self._path, b"", body, ip, told[AGENT])
             command = operation.prepare(call, self._code, decode(operation.decoder, body))
             self._render = command.render
             self._epoch = lane.decider.start(

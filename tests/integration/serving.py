@@ -24,9 +24,9 @@ _CHANGES = (
 class Served:
     """A server in a thread of its own. Not `hot` is all through Litestar."""
 
-    def __init__(self, service: Service, data_dir: Path, *, hot: bool = True) -> None:
+    def __init__(self, service: Service, data_dir: Path, *, hot: bool = True, **said: Any) -> None:
         facts = service.run.facts
-        settings = Settings(redis_url=facts["redisUrl"], database_url=facts["databaseUrl"], data_dir=data_dir)
+        settings = Settings(redis_url=facts["redisUrl"], database_url=facts["databaseUrl"], data_dir=data_dir, **said)
         config = server_config(settings, hot=hot, port=0)
         self.elsewhere, app = 0, config.app
         """Requests that Litestar was asked."""

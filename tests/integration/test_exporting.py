@@ -13,7 +13,7 @@ from litestar import Litestar, Request, Response, get
 
 from service.api import exporting, problems
 from service.api.exporting import MAX_EXPORTS, CsvFile, ExportSlots
-from service.api.requests import with_request_id
+from service.api.requests import around
 from service.domain.errors import Refusal
 from service.fastlane.protocol import Protocol
 
@@ -60,7 +60,7 @@ async def port(source: Source) -> AsyncIterator[int]:
 
     app = Litestar([file], exception_handlers=problems.HANDLERS, logging_config=None)
     config = uvicorn.Config(
-        with_request_id(app), host="127.0.0.1", port=0, http=Protocol, log_config=None, timeout_graceful_shutdown=1
+        around(app), host="127.0.0.1", port=0, http=Protocol, log_config=None, timeout_graceful_shutdown=1
     )
     server = uvicorn.Server(config)
     serving = asyncio.create_task(server.serve())

@@ -97,7 +97,7 @@ class Client:
     """One connection, of the same server as `beside`; call within an event loop. What isn't hot is answered with its
     path and its body's length."""
 
-    def __init__(self, *, hot: bool = True, connections: int = 10, beside: "Client | None" = None) -> None:
+    def __init__(self, *, hot: bool = True, connections: int = 10, beside: "Client | None" = None, **lane: Any) -> None:
         self.decider, self.keyring, self.wire = Decider(), Keyring(), Wire()
         self.keyring.replace({hashlib.sha256(key.encode()).digest(): caller(key) for key in ("one", "two")})
         self.passed: list[tuple[str, bytes]] = []
@@ -109,10 +109,13 @@ class Client:
         config.load()
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"now")]
-        self.lane = beside.lane if beside else Lane(self.decider, self.keyring) if hot else None  # type: ignore[arg-type]
+        self.lane = beside.lane if beside else self._lane(**lane) if hot else None
         loop = asyncio.get_running_loop()
         self.protocol = Protocol(config, self.state, {}, loop, max_connections=connections, lane=self.lane)
         self.protocol.connection_made(self.wire)  # type: ignore[arg-type]
+
+    def _lane(self, **said: Any) -> Lane:
+        return Lane(self.decider, self.keyring, **said)  # type: ignore[arg-type]
 
     def send(self, data: bytes) -> None:
         """As if it came in one part."""

@@ -65,6 +65,22 @@ def test_all_bad_values_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert sum(line.strip().startswith(name) for line in result.output.splitlines()) == 1
 
 
+def test_words_between_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks and origins are named between commas; what is neither is one of the bad values."""
+    monkeypatch.setenv("SCRIP_TRUSTED_PROXIES", "10.0.0.0/8, ::1")
+    monkeypatch.setenv("SCRIP_CORS_ORIGINS", "https://shop.example,HTTP://localhost:3000")
+    settings = config.load()
+    assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "::1/128"]
+    assert settings.cors_origins == ("https://shop.example", "http://localhost:3000")
+
+    monkeypatch.setenv("SCRIP_TRUSTED_PROXIES", "10.0.0.1/8")
+    monkeypatch.setenv("SCRIP_CORS_ORIGINS", "https://shop.example/path")
+    with pytest.raises(click.ClickException) as caught:
+        config.load()
+    assert "SCRIP_TRUSTED_PROXIES must be networks" in caught.value.message
+    assert "SCRIP_CORS_ORIGINS must be origins" in caught.value.message
+
+
 def test_no_password_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the settings' repr nor an error about a URL shows its password."""
     monkeypatch.setenv("REDIS_URL", "redis://:hunter2@example/0")

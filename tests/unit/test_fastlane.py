@@ -6,6 +6,7 @@ import random
 import pytest
 
 from service.domain.errors import Refusal
+from service.requests import SAFE_HEADERS
 from tests.unit.fastlane_fixtures import Client, request, statuses
 
 _SCRIPTS = {
@@ -37,7 +38,8 @@ async def test_an_answer() -> None:
     head, _, body = client.wire.sent.partition(b"\r\n\r\n")
     length = b"content-length: %d" % len(body)
     assert head.split(b"\r\n") == [
-        b"HTTP/1.1 201 Created", b"date: now", b"content-type: application/json", length, b"x-request-id: r",
+        b"HTTP/1.1 201 Created", b"date: now", *(b"%b: %b" % header for header in SAFE_HEADERS),
+        b"content-type: application/json", length, b"x-request-id: r",
     ]  # fmt: skip
     assert b'"lockToken":"tttttttttttttttt"' in body
     assert not client.wire.closed
