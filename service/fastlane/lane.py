@@ -162,7 +162,7 @@ _FIELDS: dict[bytes, tuple[int, Callable[[bytes], Any]]] = {
     b"x-request-id": (REQUEST_ID, lambda value: value.decode("ascii") if is_request_id(value) else None),
     b"user-agent": (AGENT, lambda value: shown_agent(_text(value))),
     b"x-forwarded-for": (FORWARDED, _text),
-    b"origin": (ORIGIN, lambda value: True),
+    b"origin": (ORIGIN, lambda value: value is not None),
     b"connection": (CLOSES, lambda value: value.lower() == b"close" or None),
     b"cookie": (COOKIE, lambda value: value is not None),
 }

@@ -11,7 +11,7 @@ from litestar.testing import TestClient
 
 from service.api import problems
 from service.api.auth import OPEN, admit
-from service.api.requests import with_request_id
+from service.api.requests import around
 from service.app import create_app
 from service.config import Settings
 from service.domain.access import ROLES, roles_of
@@ -72,7 +72,7 @@ def test_a_handler_that_says_nothing_answers_nobody() -> None:
     app = Litestar(
         [handler("/silent"), handler("/open", opt=OPEN)], guards=[admit], exception_handlers=problems.HANDLERS
     )
-    app.asgi_handler = with_request_id(app.asgi_handler)
+    app.asgi_handler = around(app.asgi_handler)
     with TestClient(app) as client:
         assert client.get("/silent", headers={"Authorization": "Bearer demo_admin"}).status_code == 403
         assert client.get("/open").text == "told"
