@@ -39,6 +39,7 @@ def run() -> None:
 def api(tell_fd: int | None) -> None:
     """Serve the HTTP API; with SCRIP_API_PROCESSES several of it, which SIGHUP replaces one after the other."""
     settings = _settings_with_servers()
+    _check_keys(settings)
     if settings.api_processes > 1:
         from service.processes import supervise
 
@@ -102,6 +103,13 @@ def doctor(as_json: bool) -> None:
     report = examined()
     click.echo(report.json() if as_json else report.table())
     sys.exit(report.exit_code)
+
+
+def _check_keys(settings: "Settings") -> None:
+    """Raises StartError where others than this machine would be served with keys that everybody knows."""
+    from service.embedded.exposure import check_keys
+
+    asyncio.run(check_keys(settings))
 
 
 def _settings_with_servers() -> "Settings":

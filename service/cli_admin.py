@@ -1,4 +1,4 @@
-"""Commands that make workspaces and keys."""
+"""Commands that make and list workspaces and keys, and revoke keys."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     import asyncpg
 
 _SCOPES = click.Choice(["public", "checkout", "manage", "operate"])
@@ -14,12 +16,12 @@ _SCOPES = click.Choice(["public", "checkout", "manage", "operate"])
 
 @click.group()
 def workspaces() -> None:
-    """Make workspaces."""
+    """Make and list workspaces."""
 
 
 @click.group()
 def keys() -> None:
-    """Make API keys."""
+    """Make, list and revoke API keys."""
 
 
 @workspaces.command("create")
@@ -47,6 +49,18 @@ def create_workspace(name: str, test: bool) -> None:
     click.echo(asyncio.run(_connected(make)))
 
 
+@workspaces.command("list")
+def list_workspaces() -> None:
+    """Say which workspaces there are: name, live or test, id."""
+
+    async def read(connection: "asyncpg.Connection") -> str:
+        from service.record.workspaces import all_workspaces
+
+        return "\n".join(f"{row.name}\t{row.mode}\t{row.workspace_id}" for row in await all_workspaces(connection))
+
+    click.echo(asyncio.run(_connected(read)))
+
+
 @keys.command("create")
 @click.argument("workspace")
 @click.argument("name")
@@ -57,17 +71,62 @@ def create_key(workspace: str, name: str, scopes: tuple[str, ...]) -> None:
         raise click.ClickException("A name has 1 to 255 printable characters.")
 
     async def make(connection: "asyncpg.Connection") -> str:
+        from service.domain.errors import Refusal
         from service.record import keys as record
-        from service.record.workspaces import read_workspace, workspace_named
+        from service.record.workspaces import read_workspace
 
-        number = await workspace_named(connection, workspace)
-        if number is None:
-            raise click.ClickException(f"There is no workspace {workspace}.")
+        number = await _number_of(connection, workspace)
         secret = record.new_secret((await read_workspace(connection, number)).mode)
-        await record.create_key(connection, number, name, list(dict.fromkeys(scopes)), secret)
+        try:
+            await record.create_key(connection, number, name, list(dict.fromkeys(scopes)), secret)
+        except Refusal as refusal:
+            raise click.ClickException(f"No key was made: {refusal.detail}.") from None
         return secret
 
     click.echo(asyncio.run(_connected(make)))
+
+
+@keys.command("list")
+@click.argument("workspace")
+def list_keys(workspace: str) -> None:
+    """Say which keys a workspace has, newest first: id, what it begins with, scopes, when it was used last, name."""
+
+    async def read(connection: "asyncpg.Connection") -> str:
+        from service.record.keys import MAX_KEYS, page_keys
+
+        rows = await page_keys(connection, await _number_of(connection, workspace), MAX_KEYS, None)
+        return "\n".join(
+            f"{row.key_id}\t{row.prefix}…\t{','.join(row.scopes)}\t{row.last_used_at or 'never'}\t{row.name}"
+            for row in rows
+        )
+
+    click.echo(asyncio.run(_connected(read)))
+
+
+@keys.command("revoke")
+@click.argument("workspace")
+@click.argument("key_id", type=click.UUID)
+def revoke_key(workspace: str, key_id: "UUID") -> None:
+    """Take a key of a workspace back; a second later no process takes it any more."""
+
+    async def revoke(connection: "asyncpg.Connection") -> str:
+        from service.record import keys as record
+
+        if not await record.revoke_key(connection, await _number_of(connection, workspace), key_id):
+            raise click.ClickException(f"{workspace} has no such key.")
+        return "Revoked."
+
+    click.echo(asyncio.run(_connected(revoke)))
+
+
+async def _number_of(connection: "asyncpg.Connection", workspace: str) -> int:
+    """A workspace's inner number, by its name. Raises ClickException."""
+    from service.record.workspaces import workspace_named
+
+    number = await workspace_named(connection, workspace)
+    if number is None:
+        raise click.ClickException(f"There is no workspace {workspace}.")
+    return number
 
 
 async def _connected(make: "Callable[[asyncpg.Connection], Awaitable[str]]") -> str:

@@ -122,6 +122,14 @@ def load() -> Settings:
         raise SettingsError("\n  ".join(["settings that can't be used:", *lines])) from None
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is this machine itself."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _with_scheme(value: str | None, schemes: tuple[str, ...]) -> str | None:
     if value is not None and urlsplit(value).scheme not in schemes:
         raise ValueError("must start with " + " or ".join(f"{scheme}://" for scheme in schemes))

@@ -13,8 +13,8 @@ from litestar.datastructures import Cookie
 from service.api.auth import OPEN, SESSION_COOKIE, authenticated, check_origin, csrf_token
 from service.api.context import Context
 from service.api.keys import SETTLE_S
-from service.api.pages import is_loopback
 from service.api.reading import json_body, query
+from service.config import is_loopback
 from service.domain import words
 from service.domain.errors import Refusal
 from service.domain.identity import SCOPES

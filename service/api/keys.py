@@ -20,10 +20,13 @@ from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
 from service.domain.times import ShownTime, from_ms, to_datetime, to_ms
 from service.domain.words import Answer, check_text, text
-from service.record.keys import KeyRow, create_key, new_secret, page_keys, revoke_key
+from service.record.keys import KeyRow, create_key, new_secret, page_keys, revoke_key, rotate_key
 
+DEFAULT_OVERLAP_S, MAX_OVERLAP_S = 86_400, 30 * 86_400
 SETTLE_S = 0.9
 """By then every process has read the keys again."""
+
+KeyId = Annotated[str, PathParameter(name="keyId", description="The key's id.")]
 
 _EXAMPLE = {
     "keyId": "019aa0b2-8a11-7c2d-b8a4-1f0f6f1d2e90",
@@ -56,6 +59,15 @@ class CreateKey(words.Request, kw_only=True):
                 raise BadField("expiresAt", "must be in the future")
 
 
+class RotateKey(words.Request, kw_only=True):
+    """How to change over to another key."""
+
+    overlap_seconds: Annotated[
+        Annotated[int, msgspec.Meta(ge=0, le=MAX_OVERLAP_S)] | None,
+        msgspec.Meta(description="How long the old key is good beside the new one; null is a day."),
+    ] = None
+
+
 class Key(Answer, kw_only=True):
     """A key, without its secret."""
 
@@ -82,6 +94,7 @@ class KeyPage(Answer, kw_only=True):
 
 
 _create = msgspec.json.Decoder(CreateKey)
+_rotate = msgspec.json.Decoder(RotateKey)
 
 
 class Keys(Controller):
@@ -115,14 +128,39 @@ class Keys(Controller):
             expires_at = None if said.expires_at is None else to_datetime(to_ms(said.expires_at))
             async with context.pool.acquire() as connection:
                 row = await create_key(connection, who.workspace, said.name, said.scopes, secret, expires_at)
-            await asyncio.sleep(SETTLE_S)
-            fields = _fields(row)
-            return Answered(
-                status=201,
-                body=NewKey(**fields, secret=secret),
-                kept=NewKey(**fields, secret=None),
-                location=f"/v1/keys/{row.key_id}",
-            )
+            return await _made(row, secret)
+
+        return await once(request, who, body, act)
+
+    @post(
+        "/{keyId:str}/rotate",
+        **documented(
+            "rotateKey",
+            "Put another key in a key's place",
+            "Keys",
+            body=RotateKey,
+            example={"overlapSeconds": 3600},
+            answer=_EXAMPLE | {"secret": "scrip_live_…"},
+            refusals="not_found",
+            idempotent=True,
+            located=True,
+        ),
+    )
+    async def rotate(self, request: Request[Any, Any, Any], key_id: KeyId) -> Response[NewKey]:
+        """Make a key with the same name, scopes and end. The old one is good for `overlapSeconds` more, so that clients
+        can change over; one that the old key had replaced itself is revoked. Scope `operate`."""
+        who = caller(request)
+        query(request)
+        body = await json_bytes(request)
+        said = decode(_rotate, body)
+        context: Context = request.app.state.context
+
+        async def act() -> Answered[NewKey]:
+            secret = new_secret(who.mode)
+            replaced = id_of(key_id, "not_found")
+            overlap_s = DEFAULT_OVERLAP_S if said.overlap_seconds is None else said.overlap_seconds
+            row = await rotate_key(context.pool, who.workspace, replaced, secret, overlap_s)
+            return await _made(row, secret)
 
         return await once(request, who, body, act)
 
@@ -143,14 +181,28 @@ class Keys(Controller):
     async def revoke(
         self,
         request: Request[Any, Any, Any],
-        key_id: Annotated[str, PathParameter(name="keyId", description="The key's id.")],
+        key_id: KeyId,
     ) -> None:
         """Take a key back; once this is answered no process takes it any more. Scope `operate`."""
         who = caller(request)
         query(request)
-        if not await revoke_key(request.app.state.context.pool, who.workspace, id_of(key_id, "not_found")):
-            raise Refusal("not_found")
+        context: Context = request.app.state.context
+        async with context.pool.acquire() as connection:
+            if not await revoke_key(connection, who.workspace, id_of(key_id, "not_found")):
+                raise Refusal("not_found")
         await asyncio.sleep(SETTLE_S)
+
+
+async def _made(row: KeyRow, secret: str) -> Answered[NewKey]:
+    """Once every process knows the key."""
+    await asyncio.sleep(SETTLE_S)
+    fields = _fields(row)
+    return Answered(
+        status=201,
+        body=NewKey(**fields, secret=secret),
+        kept=NewKey(**fields, secret=None),
+        location=f"/v1/keys/{row.key_id}",
+    )
 
 
 def _fields(row: KeyRow) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The pages: static files of our own, which ask the API like any client."""
 
-import ipaddress
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -11,7 +10,7 @@ from litestar.static_files import create_static_files_router
 
 from service.api.auth import OPEN
 from service.api.context import Context
-from service.config import Settings
+from service.config import Settings, is_loopback
 
 DEMO_KEY = "demo_checkout"
 _PAGES = Path(__file__).parents[1] / "pages"
@@ -67,11 +66,3 @@ def _page(key: str) -> str:
     if not found:
         raise RuntimeError("the checkout page has no place for a key")
     return f'{before}<meta name="scrip-key" content="{escape(key)}">{after}'
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host is this machine itself."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

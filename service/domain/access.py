@@ -21,7 +21,7 @@ ROLES: Mapping[str, frozenset[str]] = {
         ).split()
     ),
     "operate": frozenset(
-        "listKeys createKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency getJob".split()
+        "listKeys createKey rotateKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency getJob".split()
     ),
 }
 

@@ -19,6 +19,8 @@ from service.record.workspaces import create_workspace, read_workspace, workspac
 
 _DEMO_KEYS = {scope: (scope,) for scope in SCOPES} | {"admin": SCOPES}
 _RIVAL_KEYS = {scope: (scope,) for scope in ("checkout", "manage")}
+SECRETS = (*(f"demo_{key}" for key in _DEMO_KEYS), *(f"rival_{key}" for key in _RIVAL_KEYS))
+"""The fixed keys, which everybody knows."""
 
 _TWENTY = {"type": "percentage", "value": 20, "maxAmount": 50}
 _FIVE = {"type": "fixed", "value": 5, "minOrderValue": 25}

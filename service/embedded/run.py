@@ -19,7 +19,7 @@ import structlog
 
 from service import logs
 from service.config import Settings
-from service.embedded import demo
+from service.embedded import demo, exposure
 from service.embedded.postgres import Postgres
 from service.embedded.supervisor import Part, StartError
 from service.embedded.valkey import Valkey
@@ -32,7 +32,6 @@ _POLL_S = 0.05
 _SUPERVISED_STOP_S = 12.0
 """Each of several API processes has 10 s."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_KEYS = ("demo_public", "demo_checkout", "demo_manage", "demo_operate", "demo_admin", "rival_checkout", "rival_manage")
 
 _log = structlog.get_logger(__name__)
 
@@ -52,6 +51,8 @@ async def _run(settings: Settings) -> None:
             # Asking twice changes nothing: make and other runners pass on a signal that we have had already.
             loop.add_signal_handler(number, stop.set)
     async with _data_dir(settings.data_dir) as lock_fd:
+        if settings.database_url is None:
+            exposure.check_host(settings)
         _check_port(settings)
         everything = _Everything(settings, lock_fd)
         starting = asyncio.create_task(everything.start())
@@ -158,6 +159,8 @@ class _Everything:
             await migrate(self._database_url)
             if self._postgres:
                 await demo.seed(self._database_url, self._settings.partitions)
+            else:
+                await exposure.check_keys(self._settings)
         except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise StartError(f"The database can't be prepared: {error}") from error
 
@@ -206,7 +209,7 @@ class _Everything:
         ]
         if self._postgres:
             lines += [
-                f"  Keys      {' '.join(_KEYS)}",
+                f"  Keys      {' '.join(demo.SECRETS)}",
                 f"  Try       curl -H 'Authorization: Bearer demo_manage' {self._url}/v1/books",
             ]
         click.echo("\n".join([*lines, "  Stop      Ctrl-C"]))

@@ -11,12 +11,15 @@ import msgspec
 from asyncpg import Pool, Record, UniqueViolationError
 from uuid_utils.compat import uuid7
 
+from service.domain.errors import Refusal, invalid
 from service.domain.identity import Caller
 from service.domain.times import to_datetime, to_ms
 from service.record.pool import Connection, Database
 from service.record.queries import query
 from service.record.sessions import read_sessions
 
+MAX_KEYS = 1000
+"""Of a workspace; every process has all keys in memory."""
 _PREFIX_LENGTH = 16
 
 
@@ -54,16 +57,40 @@ async def create_key(
     scopes: Sequence[str],
     secret: str,
     expires_at: datetime | None = None,
+    replaces: UUID | None = None,
 ) -> KeyRow:
-    """The new key. Raises SecretTaken."""
-    values = (uuid7(), workspace, name, secret[:_PREFIX_LENGTH], digest(secret), scopes, expires_at)
+    """The new key. Raises SecretTaken, and Refusal `invalid` where the workspace has as many as it may."""
+    values = (uuid7(), workspace, name, secret[:_PREFIX_LENGTH], digest(secret), scopes, expires_at, replaces)
     try:
         async with connection.transaction():
+            await connection.execute(query("bump_keys_version"))  # first: its row lock lets one change at a time count
+            if cast("int", await connection.fetchval(query("count_keys"), workspace)) >= MAX_KEYS:
+                raise invalid("name", f"can't be given, since the workspace has {MAX_KEYS} keys: revoke some")
             record = cast("Record", await connection.fetchrow(query("insert_key"), *values))
-            await connection.execute(query("bump_keys_version"))
     except UniqueViolationError:
         raise SecretTaken from None
     return KeyRow(**dict(record))
+
+
+async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, overlap_s: int) -> KeyRow:
+    """A key in another's place, with its name, scopes and end; the other ends after so many seconds.
+
+    What the other replaced itself ends now: no more than two are good. Raises Refusal `not_found`, and `invalid` where
+    the key was rotated before.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(query("bump_keys_version"))
+        old = await connection.fetchrow(query("read_key"), workspace, key_id)
+        if old is None:
+            raise Refusal("not_found")
+        if old["replaced"]:
+            raise invalid("keyId", "was rotated before: rotate the key that took its place")
+        await connection.execute(query("end_key"), key_id, overlap_s)
+        if old["replaces"] is not None:
+            await connection.fetchval(query("revoke_key"), workspace, old["replaces"])
+        return await create_key(
+            connection, workspace, old["name"], old["scopes"], secret, old["expires_at"], replaces=key_id
+        )
 
 
 async def page_keys(database: Database, workspace: int, limit: int, before: int | None) -> list[KeyRow]:
@@ -71,13 +98,18 @@ async def page_keys(database: Database, workspace: int, limit: int, before: int 
     return [KeyRow(**dict(record)) for record in await database.fetch(query("page_keys"), workspace, before, limit)]
 
 
-async def revoke_key(pool: Pool, workspace: int, key_id: UUID) -> bool:
+async def revoke_key(connection: Connection, workspace: int, key_id: UUID) -> bool:
     """Whether there was such a key; it is refused from the next reading of the keys on."""
-    async with pool.acquire() as connection, connection.transaction():
+    async with connection.transaction():
         if await connection.fetchval(query("revoke_key"), workspace, key_id) is None:
             return False
         await connection.execute(query("bump_keys_version"))
         return True
+
+
+async def is_any_known(database: Database, secrets: Sequence[str]) -> bool:
+    """Whether any of these is a key that may be used."""
+    return cast("bool", await database.fetchval(query("is_any_known"), [digest(secret) for secret in secrets]))
 
 
 async def read_version(database: Database) -> int:

@@ -36,6 +36,11 @@ async def create_workspace(connection: Connection, name: str, mode: Literal["liv
         raise NameTaken(name) from None
 
 
+async def all_workspaces(database: Database) -> list[WorkspaceRow]:
+    """Every workspace, by name."""
+    return [row_of(record) for record in await database.fetch(query("read_all_workspaces"))]
+
+
 async def read_workspace(database: Database, workspace: int) -> WorkspaceRow:
     """A workspace by its inner number, which must be one."""
     return row_of(cast("Record", await database.fetchrow(query("read_workspace"), workspace)))

@@ -2,12 +2,32 @@
 -- Make all processes read the keys again.
 UPDATE keys_version SET version = version + 1;
 
+-- name: count_keys
+-- How many keys of a workspace may still be used.
+-- $1 workspace int
+SELECT count(*) FROM keys
+WHERE workspace = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+
+-- name: end_key
+-- Let a key end so soon, unless it ends before.
+-- $1 key_id uuid  $2 seconds int
+UPDATE keys SET expires_at = least(expires_at, now() + $2 * interval '1 second') WHERE key_id = $1;
+
 -- name: insert_key
 -- Make a key.
 -- $1 key_id uuid  $2 workspace int  $3 name text  $4 prefix text  $5 secret_hash bytea  $6 scopes text[]
--- $7 expires_at timestamptz
-INSERT INTO keys (key_id, workspace, name, prefix, secret_hash, scopes, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+-- $7 expires_at timestamptz  $8 replaces uuid
+INSERT INTO keys (key_id, workspace, name, prefix, secret_hash, scopes, expires_at, replaces)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 RETURNING key_id, name, prefix, scopes, created_at, expires_at, last_used_at, position;
+
+-- name: is_any_known
+-- Whether any of these may still be used.
+-- $1 secret_hashes bytea[]
+SELECT EXISTS (
+    SELECT FROM keys
+    WHERE secret_hash = ANY ($1) AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+);
 
 -- name: page_keys
 -- A workspace's keys that are not revoked, newest first.
@@ -21,6 +41,13 @@ ORDER BY position DESC LIMIT $3;
 SELECT secret_hash, key_id, workspace, workspace_id, partition, mode, scopes, expires_at
 FROM keys JOIN workspaces USING (workspace)
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
+
+-- name: read_key
+-- A key that may still be used, and whether another takes its place.
+-- $1 workspace int  $2 key_id uuid
+SELECT name, scopes, expires_at, replaces, EXISTS (SELECT FROM keys AS next WHERE next.replaces = $2) AS replaced
+FROM keys
+WHERE workspace = $1 AND key_id = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- name: read_keys_version
 -- The number of the last change of the keys.

@@ -4,6 +4,13 @@
 INSERT INTO workspaces (workspace_id, name, mode, partition, version) VALUES ($1, $2, $3, $4, $5)
 RETURNING workspace;
 
+-- name: read_all_workspaces
+-- Every workspace, by name.
+SELECT
+    workspace, workspace_id, partition, version, name, mode, currency, coupons_per_order, max_coupons, gift_book_id,
+    idempotency_hours, clock_offset_ms
+FROM workspaces ORDER BY name;
+
 -- name: read_discounts_in_its_currency
 -- The discounts of a workspace's books that have no currency of their own.
 -- $1 workspace int

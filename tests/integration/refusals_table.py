@@ -232,6 +232,7 @@ OTHERS = (
     *(Case("coupon_not_found", "PATCH", f"/v1/coupons/{no}", {"status": "inactive"}) for no in ("NO-SUCH-CODE", "a.b")),
     *(Case("job_not_found", "GET", f"/v1/jobs/{no}") for no in (NOBODYS, "x", "{free_book}")),
     *(Case("not_found", "DELETE", f"/v1/keys/{no}") for no in (NOBODYS, "x")),
+    *(Case("not_found", "POST", f"/v1/keys/{no}/rotate", {}) for no in (NOBODYS, "x")),
     *(Case("not_found", method, f"/v1/users/a%20b{rest}", body) for method, rest, body in (
         ("GET", "", None), ("GET", "/coupons", None), ("GET", "/redemptions", None), ("PATCH", "", {"maxCoupons": 1}),
         ("DELETE", "", None))),

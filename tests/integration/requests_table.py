@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import uuid4
 
 from tests.service_fixture import Service, new_code, new_id, ok
 
@@ -29,8 +30,8 @@ def _text(shortest: int, longest: int) -> Kind:
     return Kind(_but(str), (*([""] if shortest else []), "x" * (longest + 1), *controls))
 
 
-def _number(largest: int) -> Kind:
-    return Kind(_but(int, also=(b"1.0", b"1e3")), (0, -1, largest + 1, 2**31, 10**30, -(10**30)))
+def _number(largest: int, least: int = 1) -> Kind:
+    return Kind(_but(int, also=(b"1.0", b"1e3")), (least - 1, -1, largest + 1, 2**31, 10**30, -(10**30)))
 
 
 def _metadata(most_bytes: int) -> Kind:
@@ -205,6 +206,8 @@ REQUESTS = (
     _asked("PATCH", "/v1/users/{user}", "manage", {}, fields={"maxCoupons": COUNT, "metadata": _metadata(4 << 10)}),
     _asked("POST", "/v1/keys", "operate", {"name": "k", "scopes": ["public"]}, "name scopes",
            fields={"name": _text(1, 255), "scopes": SCOPES, "expiresAt": TIME}),
+    _asked("POST", "/v1/keys/{key}/rotate", "operate", {"overlapSeconds": 0},
+           fields={"overlapSeconds": _number(30 * 86_400, least=0)}),
     _asked("PATCH", "/v1/workspace", "operate", {},
            fields={"currency": CURRENCY, "couponsPerOrder": COUNT, "maxCoupons": COUNT, "giftBookId": GIFT_BOOK,
                    "idempotencyHours": _number(8760)}),
@@ -218,4 +221,4 @@ def make_place(service: Service) -> Place:
     book = service.book(code, used)
     redeemed = service.checkout.post(f"/v1/coupons/redeem/{used}", json={"userId": user, "orderId": order})
     redemption = ok(redeemed, 201)["redemptionId"]
-    return {"book": book, "code": code, "user": user, "order": order, "redemption": redemption}
+    return {"book": book, "code": code, "user": user, "order": order, "redemption": redemption, "key": str(uuid4())}

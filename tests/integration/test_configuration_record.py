@@ -288,10 +288,11 @@ async def test_keys(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     assert callers[keys.digest(secret)].workspace_id == workspace.workspace_id
     stored = await pool.fetchrow("SELECT * FROM keys")
     assert secret not in str(stored)
-    assert not await keys.revoke_key(pool, workspace.workspace + 1, row.key_id)
-    assert await keys.read_version(pool) == version
-    assert await keys.revoke_key(pool, workspace.workspace, row.key_id)
-    assert not await keys.revoke_key(pool, workspace.workspace, row.key_id)
+    async with pool.acquire() as connection:
+        assert not await keys.revoke_key(connection, workspace.workspace + 1, row.key_id)
+        assert await keys.read_version(pool) == version
+        assert await keys.revoke_key(connection, workspace.workspace, row.key_id)
+        assert not await keys.revoke_key(connection, workspace.workspace, row.key_id)
     assert await keys.read_version(pool) == version + 1
     assert (await keys.read_callers(pool))[1] == {}
 

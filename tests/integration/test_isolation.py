@@ -66,6 +66,7 @@ _ACCESS = {
     "GET /v1/jobs/{jobId}": "manage operate",
     "GET /v1/keys": "operate",
     "POST /v1/keys": "operate",
+    "POST /v1/keys/{keyId}/rotate": "operate",
     "DELETE /v1/keys/{keyId}": "operate",
     "GET /v1/workspace": "operate",
     "PATCH /v1/workspace": "operate",
@@ -183,6 +184,7 @@ def test_a_rival_sees_nothing(service: Service, rival: dict[str, httpx.Client]) 
     refused(manage.post(f"/v1/orders/{order}/rollback", json={}), 404, "order_not_found")
     for client in (manage, operate):
         refused(client.get(f"/v1/jobs/{job}"), 404, "job_not_found")
+    refused(operate.post(f"/v1/keys/{key}/rotate", json={}), 404, "not_found")
     refused(operate.delete(f"/v1/keys/{key}"), 404, "not_found")
 
     assert ok(checkout.post("/v1/coupons/validate", json={"code": code}))["reasons"] == ["coupon_not_found"]

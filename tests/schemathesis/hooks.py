@@ -37,6 +37,8 @@ _SENSELESS_TOGETHER = (
     (r"metadata", r"must have at most \d+ bytes as JSON"),
     # what is there: another book, and whether this one was used
     (r"giftBookId", r".*book.*"),
+    (r"name", r"can't be given, since the workspace has 1000 keys: revoke some"),
+    (r"keyId", r"was rotated before: .*"),
     (r"maxRedemptionsPerCode", r"is fixed, since a code of this book was locked or redeemed"),
     # an offset can move a time over the edge
     (r".*", r"must be from 1970 to [49]999"),
