@@ -7,7 +7,7 @@ SUITES := unit lua model integration faults browser
 PRESENT := $(foreach suite,$(SUITES),$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format bench bulk drill fuzz lag load lock memory mutants races recovery scripts simulate clean $(SUITES)
+.PHONY: help run test lint types format bench bulk drill fuzz hostile lag load lock memory mutants races recovery scripts simulate clean $(SUITES)
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ drill: $(READY) ## lose Redis and workers on real servers under load in each way
 
 fuzz: $(READY) ## let schemathesis make up 20,000 requests from the OpenAPI document (FUZZ="--seed 1")
 	@$(BIN)/python -m tests.schemathesis.run $(FUZZ)
+
+hostile: $(READY) ## stall 2,000 connections, and print what honest clients notice of them (STALLED="--connections 500")
+	@$(BIN)/python -m tests.hostile.stalled $(STALLED)
 
 load: export SCRIP_LOAD_TOKEN := $(TOKEN)
 load: $(READY) ## load a service with locust, then check that nothing is over its limit (URL=… TOKEN=…, SHAPE=opening|soak, USERS=… RATE=… SECONDS=… PAY=…)

@@ -13,6 +13,9 @@ from service.domain.money import MAX_DIGITS, is_plain
 
 T = TypeVar("T")
 
+MAX_ECHO = 200
+"""Characters of what a client sent that an answer names."""
+
 _path = re.compile(r" - at `\$\.?(.*)`$")
 _named = re.compile(r"field `([^`]*)`")
 _out_of_range = re.compile(
@@ -106,10 +109,11 @@ def refusal_of(error: msgspec.ValidationError) -> Refusal:
     reason = text[: at.start()] if at else text
     if reason.startswith("Object ") and (named := _named.search(reason)):
         path = f"{path}.{named[1]}" if path else named[1]
+        path = path[:MAX_ECHO]  # it is the client's, and may be long
         reason = "is required" if "missing" in reason else "is not a field of this request"
         return malformed(path, reason)
     make = invalid if _out_of_range.match(reason) else malformed
-    return make(path or "body", reason.replace("`", ""))
+    return make(path[:MAX_ECHO] or "body", reason.replace("`", "")[:MAX_ECHO])
 
 
 def refusal_of_field(bad: BadField) -> Refusal:

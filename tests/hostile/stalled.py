@@ -1,0 +1,162 @@
+"""Connections that stall, and what honest buyers notice of them: `python -m tests.hostile.stalled`, in `make hostile`.
+
+1. Ask for a while, on a few connections, as an honest client does, and count.
+2. Stall on 2,000 connections, in every way there is; one that the server closes is opened again.
+3. Count honest answers once more, and see that each of the others was closed in time.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from service.api.server import KEEP_ALIVE_S
+from service.fastlane.bounded import BODY_S, HEAD_S, LOOK_S
+from tests.running import Run
+from tests.servers import free_port
+
+HONEST = 16
+SLACK_S = LOOK_S + 1.0
+_HEAD = b"POST %b HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo_admin\r\nContent-Type: application/json\r\n"
+_HOT = _HEAD % b"/v1/coupons/lock/NO-SUCH-CODE" + b'Content-Length: 14\r\n\r\n{"userId":"u"}'
+_COLD = _HEAD % b"/v1/books" + b'Content-Length: 12\r\n\r\n{"name":"n"}'
+WAYS: dict[str, tuple[bytes, bytes, float]] = {
+    "silent": (b"", b"", KEEP_ALIVE_S),
+    "a head begun": (_HOT[:60], b"", HEAD_S),
+    "a head byte by byte": (_HOT[:60], b"x", HEAD_S),
+    "a hot body begun": (_HOT[:-5], b"", BODY_S),
+    "another body begun": (_COLD[:-5], b"", BODY_S),
+    "a body byte by byte": (_COLD.replace(b"Length: 12", b"Length: 999")[:-5], b" ", BODY_S),
+    "chunks": (_COLD.replace(b"Content-Length: 12", b"Transfer-Encoding: chunked")[:-12] + b"5\r\n{", b"", BODY_S),
+}
+"""What is sent at once, what each second, and how long the server bears it."""
+
+
+@dataclass
+class Seen:
+    """What became of the stalled."""
+
+    opened: int = 0
+    longest_s: dict[str, float] = field(default_factory=dict)
+    late: int = 0
+    unexpected: int = 0
+
+
+async def _stall(port: int, way: str, until_s: float, seen: Seen) -> None:
+    first, each, limit_s = WAYS[way]
+    while time.monotonic() < until_s:
+        try:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            await asyncio.sleep(0.2)
+            continue
+        seen.opened += 1
+        began_s = time.monotonic()
+        writer.write(first)
+        drip = asyncio.create_task(_drip(writer, each))
+        answer = b""
+        with contextlib.suppress(OSError):
+            async with asyncio.timeout(limit_s + SLACK_S + 10):
+                answer = await reader.read(-1)
+        took_s = time.monotonic() - began_s
+        seen.longest_s[way] = max(seen.longest_s.get(way, 0.0), took_s)
+        seen.late += took_s > limit_s + SLACK_S
+        seen.unexpected += not answer.startswith(b"HTTP/1.1 408 ") if first else answer != b""
+        drip.cancel()
+        writer.close()
+
+
+async def _drip(writer: asyncio.StreamWriter, each: bytes) -> None:
+    while each:
+        await asyncio.sleep(1)
+        writer.write(each)
+
+
+async def _stall_all(port: int, connections: int, seconds: float) -> Seen:
+    seen, until_s, ways = Seen(), time.monotonic() + seconds, list(WAYS)
+    async with asyncio.TaskGroup() as group:
+        for number in range(connections):
+            group.create_task(_stall(port, ways[number % len(ways)], until_s, seen))
+            if number % 100 == 99:
+                await asyncio.sleep(0.05)
+    return seen
+
+
+def _stalling(port: int, connections: int, seconds: float, told: Any) -> None:
+    os.nice(19)  # in life these are other machines, which take no CPU from ours
+    told.put(asyncio.run(_stall_all(port, connections, seconds)))
+
+
+async def _honest(port: int, seconds: float) -> int:
+    """How many requests are answered in so many seconds."""
+    until_s, answered = time.monotonic() + seconds, 0
+
+    async def ask() -> None:
+        nonlocal answered
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while time.monotonic() < until_s:
+            writer.write(_HOT)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r")[0]))
+            answered += 1
+        writer.close()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(HONEST):
+            group.create_task(ask())
+    return answered
+
+
+@contextlib.contextmanager
+def _served() -> Iterator[int]:
+    with tempfile.TemporaryDirectory(prefix="scrip-stalled-", ignore_cleanup_errors=True) as folder:
+        run = Run(Path(folder) / "data", free_port())
+        try:
+            yield int(run.until_ready().url.rpartition(":")[2])
+        finally:
+            run.end()
+
+
+def main() -> int:
+    """Measure, print, and fail where somebody was late or honest buyers were slowed by more than a tenth."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--connections", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each count of honest answers")
+    parser.add_argument("--least", type=float, default=0.9, help="of what honest clients get otherwise")
+    asked = parser.parse_args()
+    with _served() as port:
+        asyncio.run(_honest(port, 3))
+        before = asyncio.run(_honest(port, asked.seconds))
+        told: Any = multiprocessing.Queue()
+        stalling = multiprocessing.Process(target=_stalling, args=(port, asked.connections, asked.seconds + 6, told))
+        stalling.start()
+        time.sleep(4)
+        meanwhile = asyncio.run(_honest(port, asked.seconds))
+        seen: Seen = told.get(timeout=120)
+        stalling.join()
+        after = asyncio.run(_honest(port, asked.seconds))
+        live = httpx.get(f"http://127.0.0.1:{port}/health/live").status_code
+    usual = (before + after) / 2
+    print(
+        f"{asked.connections} stalled at any time, {seen.opened} in all: {seen.late} late, {seen.unexpected} unexpected"
+    )
+    for way, longest_s in sorted(seen.longest_s.items()):
+        print(f"  {way}: closed after at most {longest_s:.1f} s of {WAYS[way][2]:.0f} + {SLACK_S:.0f}")
+    print(f"honest answers a second: {before / asked.seconds:.0f}, meanwhile {meanwhile / asked.seconds:.0f}, then "
+          f"{after / asked.seconds:.0f}: {meanwhile / usual:.0%}")  # fmt: skip
+    good = not seen.late and not seen.unexpected and live == 200 and meanwhile >= asked.least * usual
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
