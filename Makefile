@@ -61,8 +61,9 @@ drill: $(READY) ## lose Redis and workers on real servers under load in each way
 fuzz: $(READY) ## let schemathesis make up 20,000 requests from the OpenAPI document (FUZZ="--seed 1")
 	@$(BIN)/python -m tests.schemathesis.run $(FUZZ)
 
-hostile: $(READY) ## stall 2,000 connections, and print what honest clients notice of them (STALLED="--connections 500")
+hostile: $(READY) ## stall 2,000 connections beside honest clients, and look for 100,000 codes in all that is logged (CANARIES="--codes 1000")
 	@$(BIN)/python -m tests.hostile.stalled $(STALLED)
+	@$(BIN)/python -m tests.hostile.canaries $(CANARIES)
 
 load: export SCRIP_LOAD_TOKEN := $(TOKEN)
 load: $(READY) ## load a service with locust, then check that nothing is over its limit (URL=… TOKEN=…, SHAPE=opening|soak, USERS=… RATE=… SECONDS=… PAY=…)

@@ -3,18 +3,21 @@
 import logging
 import re
 import sys
+from types import TracebackType
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from service.config import Settings
+from service.tracebacks import told
 
 # Requests and connections appear here with their URLs, which hold codes and passwords.
 _MUTED = ("uvicorn.access",)
 _WARNINGS_ONLY = ("httpx", "httpcore", "asyncio")
 
 _CREDENTIALS = re.compile(r"://[^@/\s]+@")
-_POSTGRES_DETAIL = re.compile(r"^(DETAIL|CONTEXT):.*\n?", re.MULTILINE)
+_LOOP_VALUES = re.compile(r"[<(\n].*", re.DOTALL)
+"""What asyncio writes after its first words: callbacks with their arguments, futures with their results."""
 
 
 def configure(settings: Settings, process: str) -> None:
@@ -26,7 +29,7 @@ def configure(settings: Settings, process: str) -> None:
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _named(process),
-        structlog.processors.format_exc_info,
+        _trace,
         _scrub,
     ]
     structlog.configure(
@@ -46,6 +49,7 @@ def configure(settings: Settings, process: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(settings)],
         )
     )
+    sys.excepthook = _crashed
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
@@ -74,11 +78,29 @@ def _named(process: str) -> Processor:
     return add
 
 
+def _trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """A traceback without values for `exc_info`."""
+    found = event.pop("exc_info", None)
+    if found and not isinstance(found, BaseException):
+        found = (found if isinstance(found, tuple) else sys.exc_info())[1]
+    if found:
+        event["exception"] = told(found)
+    return event
+
+
+def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """What ends the process, said as anything else is."""
+    if issubclass(kind, Exception):
+        structlog.get_logger(__name__).critical("crashed", exc_info=error)
+    else:
+        sys.__excepthook__(kind, error, trace)
+
+
 def _scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Take passwords out of URLs, out of tracebacks the rows that Postgres quotes, and uvicorn's second copy."""
+    """Take passwords out of URLs, values out of what asyncio says, and uvicorn's second copy."""
     event.pop("color_message", None)
-    if "exception" in event:
-        event["exception"] = _POSTGRES_DETAIL.sub("", event["exception"])
+    if event.get("logger") == "asyncio":
+        event["event"] = _LOOP_VALUES.sub("", str(event["event"])).rstrip()
     for key, value in event.items():
         if isinstance(value, str) and "://" in value:
             event[key] = _CREDENTIALS.sub("://…@", value)

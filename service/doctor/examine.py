@@ -14,6 +14,7 @@ from service.config import Settings, SettingsError
 from service.doctor.judging import judge_record, judge_redis
 from service.doctor.looking import InRedis, look_in_record, look_in_redis
 from service.doctor.report import Check, Report
+from service.doctor.secrecy import postgres_logs, redis_logs
 from service.hot.connection import Broken, Connection, connect
 from service.hot.fitness import Fitness
 from service.hot.server import Server
@@ -91,6 +92,7 @@ class _Examination:
             stack.callback(redis.close)
             with self._answering("redis"):
                 self.checks += _server(await Server(redis, 0).fitness(), self._redis_url)
+                self.checks.append(await redis_logs(redis))
         if record is not None:
             with self._answering("postgres"):
                 await self._partitions(record, redis, rows)
@@ -120,6 +122,7 @@ class _Examination:
         where = f"PostgreSQL {version.major}.{version.minor} at {_place(self._database_url)}"
         unfit = await postgres.unfit_reason(connection)
         self.checks.append(Check("postgres", "bad" if unfit else "ok", where, unfit or ""))
+        self.checks.append(await postgres_logs(connection))
         await connection.execute("SET default_transaction_read_only = on")
         try:
             lacking = await missing(connection)

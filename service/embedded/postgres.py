@@ -128,6 +128,10 @@ class Postgres:
             # Statements and rows hold codes; its log is to hold none.
             "log_min_error_statement": "panic",
             "log_error_verbosity": "terse",
+            "log_statement": "none",
+            "log_min_duration_statement": "-1",
+            "log_parameter_max_length": "0",
+            "log_parameter_max_length_on_error": "0",
         }
         return ["-D", str(self._folder), *(word for item in settings.items() for word in ("-c", "=".join(item)))]
 

@@ -89,6 +89,13 @@ class Valkey:
             "rdbcompression": "no",
             "save": "",
             "maxmemory-policy": "noeviction",
+            # What scripts are asked holds codes: none of it is kept, or told in a crash.
+            "commandlog-execution-slower-than": "-1",
+            "commandlog-request-larger-than": "-1",
+            "commandlog-reply-larger-than": "-1",
+            "hide-user-data-from-log": "yes",
+            "crash-log-enabled": "no",
+            "acllog-max-len": "0",
         }
         return [word for name, value in options.items() for word in (f"--{name}", value)]
 

@@ -21,7 +21,9 @@ from tests.service_fixture import Service, new_code, ok, until
 _ROOT = Path(__file__).parents[2]
 _NOWHERE = f"127.0.0.1:{free_port()}"
 _READS = set("client|setname info config|get get mget xlen xrange xrevrange script|exists".split())
-_EVERYWHERE = "settings postgres migrations partitions redis durability memory replicas".split()
+_EVERYWHERE = "settings,postgres,postgres logs,migrations,partitions,redis,durability,memory,replicas,redis logs".split(
+    ","
+)
 _EACH = "epoch lease quarantine recovery gate scripts anchor outbox lag config".split()
 
 

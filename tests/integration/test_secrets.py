@@ -1,0 +1,20 @@
+"""Nothing that opens or pays is written anywhere but where it is kept."""
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.hostile.canaries import MARK, Flock
+from tests.service_fixture import Service
+
+
+def test_no_canary_is_found(own_service: Callable[[], Service], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes, keys and tokens that went through every path, crashes included, are in no log, metric or error."""
+    monkeypatch.setenv("SCRIP_LOG_LEVEL", "debug")
+    flock = Flock(own_service(), 300)
+    flock.fly()
+    assert list(flock.found()) == []
+    assert flock.bodies
+    log = flock.service.run.output.read_text()
+    assert all(event in log for event in ("script_failed", "event put into quarantine", "rebuilding"))
+    assert MARK not in log

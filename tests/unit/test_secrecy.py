@@ -1,0 +1,128 @@
+"""Nothing of a request in a traceback, and what servers' settings would tell."""
+
+import asyncio
+import logging
+import sys
+
+import asyncpg
+import hiredis
+import pytest
+import structlog
+
+from service import logs
+from service.config import Settings
+from service.doctor.secrecy import judge_postgres_logs, judge_redis_logs
+from service.domain.errors import Refusal
+from service.tracebacks import told
+
+SECRET = "CNRY-7XK2-M4PQ"
+
+
+def _raised(error: BaseException, cause: BaseException | None = None) -> BaseException:
+    code = SECRET  # noqa: F841, a local of the frame
+    try:
+        raise error from cause
+    except BaseException as raised:  # noqa: BLE001, any
+        return raised
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError(SECRET), ValueError(f"bad {SECRET}"), hiredis.ReplyError(f"ERR no {SECRET} user_script:3"),
+        hiredis.ReplyError(SECRET), asyncpg.UniqueViolationError(f"Key (code)=({SECRET}) already exists"),
+        RuntimeError(SECRET), ExceptionGroup(SECRET, [KeyError(SECRET)]),
+        UnicodeDecodeError("utf-8", b"x", 0, 1, SECRET),
+        OSError(2, "No such file", SECRET),
+    ],
+    ids=lambda error: type(error).__name__,
+)  # fmt: skip
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_traceback_tells_no_value(error: Exception, log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Where it was and of what kind, for the error, those behind it and within it; never a library's text."""
+    logs.configure(Settings(log_format=log_format), "test")  # type: ignore[arg-type]
+    found = _raised(RuntimeError("x"), _raised(error))
+    structlog.get_logger().error("request_failed", exc_info=found)
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=found)
+    try:
+        raise found
+    except RuntimeError:
+        logging.getLogger("elsewhere").exception("failed")
+    sys.excepthook(type(found), found, None)
+    text = capsys.readouterr().err
+    assert SECRET not in text
+    assert text.count(type(error).__name__) >= 4
+    assert "in _raised" in text
+    assert "crashed" in text
+
+
+def test_what_a_traceback_does_tell() -> None:
+    """Our own words, and of a foreign error what holds no value."""
+    violated = asyncpg.UniqueViolationError("x")
+    violated.constraint_name, violated.table_name = "single_uses_pkey", "single_uses"  # type: ignore[attr-defined]
+    assert told(_raised(violated)).endswith("UniqueViolationError: 23505 single_uses single_uses_pkey")
+    assert told(hiredis.ReplyError("OOM command not allowed")).endswith("ReplyError: OOM")
+    assert told(_raised(Refusal("recovering"))).startswith("Traceback")
+
+
+async def test_asyncio_tells_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    """What the loop says of a callback or a task that failed is without arguments and results."""
+    logs.configure(Settings(log_format="json"), "test")
+    loop = asyncio.get_running_loop()
+
+    def fail(code: str) -> None:
+        raise KeyError(code)
+
+    async def wait(code: str) -> None:
+        raise KeyError(code)
+
+    loop.call_soon(fail, SECRET)
+    task = loop.create_task(wait(SECRET), name="task")
+    await asyncio.sleep(0.01)
+    del task
+    logging.getLogger("asyncio").error("Executing <Task result=%r> took 1 s", SECRET)
+    text = capsys.readouterr().err
+    assert "Exception in callback" in text
+    assert "Task exception was never retrieved" in text
+    assert SECRET not in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"slowlog-log-slower-than": "-1", "crash-log-enabled": "no", "acllog-max-len": "0"}, []),
+        ({"slowlog-log-slower-than": "10000"}, ["slowlog-log-slower-than -1"]),
+        ({"slowlog-log-slower-than": "0", "commandlog-execution-slower-than": "0"},
+         ["commandlog-execution-slower-than -1"]),
+        ({"commandlog-request-larger-than": "1048576"}, ["commandlog-request-larger-than -1"]),
+        ({"crash-log-enabled": "yes"}, ["crash-log-enabled no"]),
+        ({"crash-log-enabled": "yes", "hide-user-data-from-log": "yes"}, []),
+        ({"acllog-max-len": "128"}, ["acllog-max-len 0"]),
+    ],
+)  # fmt: skip
+def test_what_redis_would_tell(settings: dict[str, str], wanted: list[str]) -> None:
+    """Each setting by which Redis keeps what it was asked is named with what it should be."""
+    assert judge_redis_logs(settings) == wanted
+
+
+@pytest.mark.parametrize(
+    ("changed", "wanted"),
+    [
+        ({}, []),
+        ({"log_error_verbosity": "default"}, ["log_error_verbosity terse"]),
+        ({"log_parameter_max_length_on_error": "-1"}, ["log_parameter_max_length_on_error 0"]),
+        ({"log_parameter_max_length": "-1"}, []),
+        ({"log_parameter_max_length": "-1", "log_statement": "mod"}, ["log_parameter_max_length 0"]),
+        ({"log_parameter_max_length": "10", "log_min_duration_statement": "0"}, ["log_parameter_max_length 0"]),
+        ({"log_parameter_max_length": "-1", "log_transaction_sample_rate": "0.1"}, ["log_parameter_max_length 0"]),
+        ({"log_statement": "all"}, []),
+    ],
+)  # fmt: skip
+def test_what_postgres_would_tell(changed: dict[str, str], wanted: list[str]) -> None:
+    """Each setting by which Postgres logs a row or a parameter is named with what it should be."""
+    settings = {
+        "log_error_verbosity": "terse", "log_parameter_max_length": "0", "log_parameter_max_length_on_error": "0",
+        "log_statement": "none", "log_min_duration_statement": "-1", "log_min_duration_sample": "-1",
+        "log_transaction_sample_rate": "0",
+    }  # fmt: skip
+    assert judge_postgres_logs(settings | changed) == wanted
