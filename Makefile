@@ -7,7 +7,7 @@ SUITES := unit lua model integration faults browser
 PRESENT := $(foreach suite,$(SUITES),$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format bench bulk drill fuzz hostile lag load lock memory mutants races recovery scripts simulate clean $(SUITES)
+.PHONY: help run test lint types format bench bulk fuzz hostile lag load lock memory mutants races recovery scripts simulate clean $(SUITES)
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,29 +34,35 @@ unit: ## test without any process
 lua: ## test the scripts, on fakeredis and on real servers
 model: ## walk the service beside a model of the contract, 300,000 random steps (STEPS=…); make test walks 12,000
 integration: ## test the parts together, on real servers
-faults: ## test with processes killed, stopped and cut off
+faults: ## hurt processes, servers, disks, clocks and connections under load, and print the table (ONLY=… ROUNDS=… SEED=… PLANT=… SERVER=redis); make test does the quick part
 browser: ## test the pages in Chromium
 
 # Where model is a goal by itself it is the long walk; the seeds that it prints can be walked again by SCRIP_MODEL_SEED.
 STEPS := $(if $(filter model,$(MAKECMDGOALS)),300000)
 model: export SCRIP_MODEL_STEPS := $(STEPS)
 
+# So with faults: the long rounds where it is a goal by itself.
+LONG := $(filter faults,$(MAKECMDGOALS))
+
 # Some files of tests at a time, each process with servers of its own: lua works all the time, the others mostly wait, for
 # servers, leases and locks.
 lua: SIDE_BY_SIDE := -n 2 --dist loadfile
 integration faults: SIDE_BY_SIDE := -n 4 --dist loadfile --no-loadscope-reorder
 
-$(SUITES): $(READY)
+$(filter-out $(LONG),$(SUITES)): $(READY)
 	$(BIN)/pytest tests/$@ $(SIDE_BY_SIDE)
+
+ifdef LONG
+faults: $(READY)
+	@$(BIN)/python -m tests.faults $(if $(ONLY),--only '$(ONLY)') $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \
+	  $(if $(PLANT),--plant '$(PLANT)') $(if $(SERVER),--server $(SERVER))
+endif
 
 bench: $(READY) ## print pairs a second, latencies, CPU, memory, lag, an opening and bulk work as one table (BENCH="--quick", PEERS=folder)
 	@$(BIN)/python -m loadtests.bench $(if $(PEERS),--peers $(PEERS)) $(BENCH)
 
 bulk: $(READY) ## generate, upload and export a million codes, run batches, and print what it costs and what a shopper notices (BULK="--codes 100000")
 	@$(BIN)/python -m loadtests.bulk $(BULK)
-
-drill: $(READY) ## lose Redis and workers on real servers under load in each way, 20 times, and print the table (ROUNDS=…, SERVER=redis)
-	@$(BIN)/python -m tests.faults.drill $(if $(SERVER),--server $(SERVER)) $(if $(ROUNDS),--rounds $(ROUNDS))
 
 fuzz: $(READY) ## let schemathesis make up 20,000 requests from the OpenAPI document (FUZZ="--seed 1")
 	@$(BIN)/python -m tests.schemathesis.run $(FUZZ)

@@ -1,32 +1,26 @@
 """What must be true of a ledger once a fault is over: in Postgres, in Redis, and of what the service answers now."""
 
-import re
+import asyncio
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from redis.asyncio import Redis
-
-from service.domain import keys
-from service.hot.connection import connect
-from service.hot.scripts import MENDING, Scripts
-from service.hot.server import Server
-from service.record.past import START
-from service.worker.mending import Mending
-from tests.faults.ledger import BOOK_USES, CODE_USES, USER_CODES, USER_USES, Answer, Ledger
+from tests.faults.histories import Histories
+from tests.faults.ledger import BOOK_USES, CODE_USES, LEFT_S, UNKNOWN, USER_CODES, USER_USES, Answer, Ledger
+from tests.faults.rebuilding import unlike_rebuilt
 from tests.faults.stage import Stage
-from tests.servers import started
 
 ASKED_AGAIN = 25
 """Answers of each kind of end that are asked for once more."""
-_IDLE = "0 - - 0 - - - - - - - - - -"
-_HELD = {"lock", "unlock"}
+_HELD = {"lock", "unlock", "leave"}
 """What leaves no event: its keys live in Redis alone."""
-_EPOCH = 10**12
-"""Of the server that is built to compare with; no partition's."""
+
+
+_DECIDED = {"redeem", "assign", "lock", "leave", "unlock", "checkout", "rollback", "order"}
+"""What Redis decides."""
 
 
 @dataclass
@@ -34,6 +28,8 @@ class Verdict:
     """What was found."""
 
     wrong: list[str] = field(default_factory=list)
+    double: int = 0
+    """How many of these say that something was done twice, or that a limit was passed."""
     lost: Counter[str] = field(default_factory=Counter)
     """Answers that are not in the record, by the durability they had told."""
     kept: int = 0
@@ -47,38 +43,54 @@ class Judge:
        more than what the fault may lose. Nothing is in Postgres that nobody was answered.
     2. No limit was passed by what stands.
     3. What was kept is answered again in the same words; what was lost is decided anew, as never asked.
-    4. What the merchant was told holds; no code is missing.
-    5. Redis holds what a Redis that is built from Postgres alone holds, and no process has raised an alarm.
+    4. What the merchant was told holds; no code is missing. Nothing was decided while the partition was closed.
+    5. For each coupon, user, order and total there is an order in which all that was told of it follows.
+    6. Redis holds what a Redis that is built from Postgres alone holds, and no process has raised an alarm.
     """
 
-    def __init__(self, ledger: Ledger, may_lose: frozenset[str]) -> None:
-        self.ledger, self.stage, self._may_lose = ledger, ledger.stage, may_lose
+    def __init__(self, ledger: Ledger, may_lose: frozenset[str], alarms: tuple[str, ...] = ()) -> None:
+        self.ledger, self.stage, self._may_lose, self._alarms = ledger, ledger.stage, may_lose, alarms
         self.verdict = Verdict()
         self._lost: list[Answer] = []
         self._kept: list[Answer] = []
         self._redemptions: dict[UUID, Any] = {}
         self._assignments: dict[tuple[str, str, int], Any] = {}
 
-    async def judge(self) -> Verdict:
-        """All of it. Changes what it asks: judge a ledger once."""
+    async def judge(self, *, locks_end: bool) -> Verdict:
+        """All of it; `locks_end` as Histories. Changes what it asks: judge a ledger once."""
         verdict, ledger = self.verdict, self.ledger
         verdict.wrong += ledger.wrong
+        verdict.wrong += _answered_while_closed(ledger)
         await self.stage.until_ready()
         await self._compare_answers()
-        verdict.wrong += await passed_limits(self.stage, ledger)
+        self._passed(await passed_limits(self.stage, ledger))
         await self._set_aside()
         await self._ask_again()
         await self._configuration()
         before = len(ledger.wrong)
+        await self._until_left_locks_end()
         await ledger.top_up()
         verdict.wrong += ledger.wrong[before:]
         await self.stage.until_ready()
-        verdict.wrong += await passed_limits(self.stage, ledger, exactly=True)
+        self._passed(await passed_limits(self.stage, ledger, exactly=True))
+        verdict.wrong += Histories(ledger, self._lost, locks_end=locks_end).unexplained()
+        before = len(ledger.wrong)
+        await ledger.tidy()
+        verdict.wrong += ledger.wrong[before:]
+        await self.stage.until_ready()
         self.stage.held_keys |= {answer.key for answer in ledger.answers if answer.kind in _HELD}
         verdict.wrong += await unlike_rebuilt(self.stage)
-        verdict.wrong += self.stage.alarms()
+        verdict.wrong += [said for said in self.stage.alarms() if not any(alarm in said for alarm in self._alarms)]
         verdict.kept = len(self._kept)
         return verdict
+
+    def _passed(self, limits: list[str]) -> None:
+        self.verdict.wrong += limits
+        self.verdict.double += len(limits)
+
+    async def _until_left_locks_end(self) -> None:
+        left = max((answer.answered for answer in self.ledger.answers if answer.kind == "leave"), default=0.0)
+        await asyncio.sleep(max(0.0, left + LEFT_S + 0.1 - time.monotonic()))
 
     async def _compare_answers(self) -> None:
         fetch, books = self.stage.pool.fetch, list(self.ledger.book_codes)
@@ -90,13 +102,21 @@ class Judge:
         self._assignments = {(row["code"], row["user_id"], row["at_ms"]): row for row in await fetch(sql, books)}
         told: set[Any] = set()
         for answer in self.ledger.answers:
-            if answer.status < 400 and answer.kind in {"redeem", "assign", "checkout", "rollback", "order"}:
+            if answer.succeeded and answer.kind in {"redeem", "assign", "checkout", "rollback", "order"}:
                 told |= self._compare(answer)
         for answer in self.ledger.answers:
             if answer.code in {"redemption_not_found", "order_not_found"} and not self._lost:
                 self.verdict.wrong.append(f"{answer.path}: {answer.code}, and nothing was lost")
-        if unknown := (self._redemptions.keys() | self._assignments.keys()) - told:
+        unknown = (self._redemptions.keys() | self._assignments.keys()) - told - self._perhaps()
+        if unknown:
             self.verdict.wrong.append(f"{len(unknown)} recorded that nobody was answered: {list(unknown)[:3]}")
+            self.verdict.double += len(unknown)
+
+    def _perhaps(self) -> set[UUID]:
+        """A redemption for each request whose outcome stayed unknown, where there is one."""
+        users = {answer.body["userId"] for answer in self.ledger.answers if answer.status == UNKNOWN}
+        found = {row["user_id"]: redemption for redemption, row in self._redemptions.items() if row["user_id"] in users}
+        return set(found.values())
 
     def _compare(self, answer: Answer) -> set[Any]:
         """Enter an answer as kept or lost; the facts that it tells of."""
@@ -152,12 +172,12 @@ class Judge:
 
     async def _ask_again(self) -> None:
         random, ask, wrong = self.ledger.random, self.ledger.ask, self.verdict.wrong
-        kept = [answer for answer in self._kept if answer.durability or answer.kind in {"rollback", "order"}]
+        kept = [answer for answer in self._kept if answer.key]
         for answer in random.sample(kept, min(ASKED_AGAIN, len(kept))):
             told = await ask("again", answer.path, answer.body, {answer.status}, key=answer.key)
             if _settled(told) != _settled(answer):
                 wrong.append(f"again {answer.path}: {told.said}, and was {answer.said}")
-        lost = [answer for answer in self._lost if answer.kind == "redeem"]
+        lost = [answer for answer in self._lost if answer.kind == "redeem" and answer.key]
         for answer in random.sample(lost, min(ASKED_AGAIN, len(lost))):
             others = ("coupon_redeemed", "coupon_exhausted", "user_redemption_limit", "out_of_stock")
             others += ("order_already_used", "lock_lost", "coupon_assigned_to_other")
@@ -205,14 +225,16 @@ async def passed_limits(stage: Stage, ledger: Ledger, exactly: bool = False) -> 
     found = []
     sql = f"SELECT code, count(*) FROM ({standing}) r GROUP BY code HAVING count(*) > max(max_redemptions)"
     found += [f"code {row[0]} used {row[1]} times" for row in await fetch(sql)]
-    sql = f"SELECT order_id, count(*) FROM ({standing}) r GROUP BY order_id HAVING count(*) > 1"
+    of_order = f"SELECT order_id, count(*) FROM ({standing}) r WHERE order_id IS NOT NULL"
+    sql = f"{of_order} GROUP BY order_id HAVING count(*) > 1"
     found += [f"order {row[0]} has {row[1]} coupons" for row in await fetch(sql)]
     of_book = f"SELECT user_id, count(*) FROM ({standing}) r JOIN books USING (workspace, book) WHERE book_id = $1"
     rows = await fetch(f"{of_book} GROUP BY user_id HAVING count(*) > $2", books.user, USER_USES)
     found += [f"user {row[0]} redeemed {row[1]} codes" for row in rows]
-    total = sum(row[1] for row in await fetch(f"{of_book} GROUP BY user_id", books.total))
-    if total > BOOK_USES or (exactly and total != BOOK_USES):
-        found.append(f"a book of {BOOK_USES} was used {total} times")
+    for name in ("total", "held", "left"):
+        total = sum(row[1] for row in await fetch(f"{of_book} GROUP BY user_id", getattr(books, name)))
+        if total > BOOK_USES or (exactly and total != BOOK_USES):
+            found.append(f"a book of {BOOK_USES} ({name}) was used {total} times")
     sql = """SELECT user_id, count(*) FROM assignments a JOIN books USING (workspace, book)
         WHERE book_id = $1 AND unassigned_at IS NULL GROUP BY user_id HAVING count(*) > $2"""
     found += [f"user {row[0]} has {row[1]} codes" for row in await fetch(sql, books.assigned, USER_CODES)]
@@ -226,69 +248,14 @@ async def passed_limits(stage: Stage, ledger: Ledger, exactly: bool = False) -> 
     return found
 
 
-async def unlike_rebuilt(stage: Stage) -> list[str]:
-    """What Redis holds otherwise than one that is built from Postgres alone, but for locks' keys; at most ten of it."""
-    folder = stage.folder / "scratch"
-    folder.mkdir(exist_ok=True)
-    with started(Path(stage.binary), folder) as url:
-        connection = await connect(url, "drill")
-        try:
-            server = Server(connection, 0)
-            await server.fence(_EPOCH)
-            mending = Mending(server, stage.pool, Scripts(0, _EPOCH, "drill", MENDING, "closed"))
-            await server.load(mending.scripts)
-            await mending.configure(0, whole=True)
-            await mending.redo(START, keep_mark=True)
-            await mending.restore_keys(START)
-            await mending.fill_pools()
-        finally:
-            connection.close()
-        async with Redis.from_url(url, decode_responses=True) as client:
-            rebuilt = await _everything(client)
-    running = await _everything(stage.primary.client)
-    running = {name: what for name, what in running.items() if name.partition(":i:")[2] not in stage.held_keys}
-    unlike = sorted(name for name in running.keys() | rebuilt.keys() if running.get(name) != rebuilt.get(name))
-    return [f"{name}: {running.get(name)!r}, and rebuilt {rebuilt.get(name)!r}" for name in unlike[:10]]
-
-
-async def _everything(client: Any) -> dict[str, Any]:
-    names = [name async for name in client.scan_iter(match="{p0}:*", count=5000)]
-    names = [name for name in names if name not in (keys.gate(0), keys.outbox(0), keys.mend(0))]
-    found: dict[str, Any] = {}
-    for start in range(0, len(names), 2000):
-        page = names[start : start + 2000]
-        pipeline = client.pipeline(transaction=False)
-        for name in page:
-            pipeline.type(name)
-        kinds = await pipeline.execute()
-        pipeline = client.pipeline(transaction=False)
-        for name, kind in zip(page, kinds, strict=True):
-            match kind:
-                case "hash":
-                    pipeline.hgetall(name)
-                case "set":
-                    pipeline.smembers(name)
-                case "zset":
-                    pipeline.zrange(name, 0, -1, withscores=True)
-                case _:
-                    pipeline.get(name)
-        found |= {name: _plain(name, what) for name, what in zip(page, await pipeline.execute(), strict=True)}
-    return {name: held for name, held in found.items() if held is not None}
-
-
-def _plain(name: str, held: Any) -> Any:
-    """Without a redemption's Idempotency-Key, which has an entry of its own; without the limit that a code was locked
-    under and then not used, and claims of keys, which live in Redis alone; without counts of nothing. None for what
-    then says nothing."""
-    if ":i:" in name and held.split(" ")[1] == "c":
-        return None
-    if ":n:" in name:
-        return {counter: count for counter, count in held.items() if count != "0"}
-    if ":c:" in name:
-        version, user, at, uses, _, *rest = held.split(" ")
-        held = " ".join([version, user, at, uses, "-" if uses == "0" else _, *rest])
-        return None if held == _IDLE else held
-    return re.sub(r',?"key":"[^"]*","op":"[^"]*"', "", held) if isinstance(held, str) else held
+def _answered_while_closed(ledger: Ledger) -> list[str]:
+    """Decisions of a Redis that nobody had verified. Changes of configuration are Postgres's."""
+    return [
+        f"{answer.kind} {answer.path} was decided while the partition was closed: {answer.status} {answer.code}"
+        for begun, end in ledger.closed
+        for answer in ledger.answers
+        if begun < answer.sent and answer.answered < end and answer.kind in _DECIDED
+    ]
 
 
 def _settled(answer: Answer) -> dict[str, Any]:

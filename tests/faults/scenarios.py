@@ -1,242 +1,97 @@
-"""What is done to real servers and workers while a ledger is kept."""
+"""What is done to real servers and processes while a ledger is kept, by name."""
 
-import asyncio
-import random
-import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from functools import partial
+import os
 from typing import NamedTuple
 
-from tests.faults.ledger import Ledger
-from tests.faults.stage import Stage, Sync, until
+from tests.faults import process_faults, redis_faults, server_faults
+from tests.faults.buyers import BUYERS
+from tests.faults.disk import Preloads
+from tests.faults.ledger import CODES
+from tests.faults.nodes import Sync
+from tests.faults.redis_faults import Hurt, and_back
 
-Hurt = Callable[[Stage, Ledger, random.Random], Awaitable[None]]
 NOTHING: frozenset[str] = frozenset()
+ACCEPTED = frozenset({"accepted"})
 ANSWERED = frozenset({"accepted", "fsynced"})
-_GREATEST_CUT = 30_000
-"""Bytes of an AOF: some twenty events."""
 
 
 class Scenario(NamedTuple):
-    """A fault: what it may lose, by the durability that was told; whether events may be set aside."""
+    """A fault: what it may lose, by the durability that was told, and on what it is tried."""
 
     hurt: Hurt
-    sync: Sync
-    may_lose: frozenset[str]
+    sync: Sync = "always"
+    may_lose: frozenset[str] = NOTHING
     sets_aside: bool = False
+    """Whether events may be set aside."""
+    replicated: bool = True
+    moves_clocks: bool = False
+    powered: bool = False
+    """Whether it takes a compiler: power is lost, or clocks are stepped."""
+    small_disks: bool = False
+    """Whether it takes disks of their own."""
+    alarms: tuple[str, ...] = ()
+    """What processes may say that is an alarm otherwise."""
+    rounds: int = 20
+    codes: int = CODES
+    buyers: int = BUYERS
 
-
-@asynccontextmanager
-async def _worker_asleep(stage: Stage, dice: random.Random) -> AsyncIterator[None]:
-    """In every other round, let nothing be recorded meanwhile, so that there is something to lose."""
-    asleep = dice.random() < 0.5
-    if asleep:
-        await stage.worker.signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        if asleep:
-            await stage.worker.signal(signal.SIGCONT)
-
-
-async def redis_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """SIGKILL; what it answered is on its disk."""
-    async with _worker_asleep(stage, dice):
-        await ledger.until_more(20)
-        await stage.primary.kill()
-        await asyncio.sleep(dice.uniform(0, 0.3))
-        await stage.primary.start()
-
-
-async def power_lost(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """SIGKILL, and the end of the AOF is gone, as it may be where it is synced once a second."""
-    async with _worker_asleep(stage, dice):
-        await ledger.until_more(40)
-        await stage.primary.kill()
-        stage.primary.cut_file(dice.randrange(_GREATEST_CUT))
-        await stage.primary.start()
-
-
-async def torn(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """SIGKILL, and its AOF ends within what a script wrote; and once more, when all goes on. Redis 7.0 runs such a half
-    transaction at the second start."""
-    epoch = (await stage.row()).epoch
-    async with _worker_asleep(stage, dice):
-        await ledger.until_more(40)
-        await stage.primary.kill()
-        stage.primary.cut_within_transaction()
-        await stage.primary.start()
-    await stage.until_reopened(epoch)
-    await _killed_when_open(stage, ledger)
-
-
-async def _killed_when_open(stage: Stage, ledger: Ledger) -> None:
-    await ledger.until_more(20)
-    epoch = (await stage.row()).epoch
-    await stage.primary.kill()
-    await stage.primary.start()
-    await stage.until_reopened(epoch)
-
-
-async def worker_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """SIGKILL of the worker; in every fifth round its lease ends by itself."""
-    await stage.kill_worker(wait_for_lease=dice.random() < 0.2)
-    await ledger.until_more(40)
-
-
-async def recovering_worker_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """Redis is emptied or loses its end, and the worker is killed one to three times while it mends."""
-    epoch = (await stage.row()).epoch
-    await dice.choice((emptied, _promoted))(stage, ledger, dice)
-    for _ in range(dice.randint(1, 3)):
-        await until(partial(_begun, stage, epoch), "an opening")
-        await asyncio.sleep(dice.uniform(0, 1.0))
-        epoch = (await stage.row()).epoch
-        await stage.kill_worker(wait_for_lease=dice.random() < 0.05)
-        if (await stage.row()).state == "open":
-            return
-
-
-async def killed_while_rebuilt(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """Redis is emptied, and killed once or twice while it is rebuilt, and once more when it is: what was rebuilt is on
-    its disk by then."""
-    epoch = (await stage.row()).epoch
-    await emptied(stage, ledger, dice)
-    for _ in range(dice.randint(1, 2)):
-        await until(partial(_begun, stage, epoch), "an opening")
-        epoch = (await stage.row()).epoch
-        await asyncio.sleep(dice.uniform(0, 1.0))
-        await stage.primary.kill()
-        await stage.primary.start()
-    await stage.until_reopened(epoch)
-    await _killed_when_open(stage, ledger)
-
-
-async def _begun(stage: Stage, epoch: int) -> bool:
-    return (await stage.row()).epoch > epoch
-
-
-async def emptied(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """FLUSHALL."""
-    async with _worker_asleep(stage, dice):
-        await ledger.until_more(20)
-        await stage.primary.client.flushall()
-
-
-async def scripts_flushed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """SCRIPT FLUSH."""
-    await ledger.until_more(20)
-    await stage.primary.client.script_flush()
-
-
-async def promoted(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """The replica is some hundred milliseconds behind, and takes over; the primary dies, or is only cut off."""
-    epoch = (await stage.row()).epoch
-    await _promoted(stage, ledger, dice)
-    await stage.until_reopened(epoch)
-
-
-async def _promoted(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    async with _worker_asleep(stage, dice):
-        stage.primary.link.hold()
-        await ledger.until_more(dice.randrange(5, 60))
-        if dice.random() < 0.5:
-            await stage.primary.kill()
-        await _take_over(stage)
-
-
-async def _take_over(stage: Stage) -> None:
-    """The replica becomes the primary. What was on its way to it is lost."""
-    stage.primary.link.cut()
-    await stage.replica.lead()
-    stage.switch()
-    stage.replica.link.flow()
-
-
-def _and_back(*, follows: bool, requests: bool) -> Hurt:
-    async def hurt(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-        epoch = (await stage.row()).epoch
-        async with _worker_asleep(stage, dice):
-            stage.primary.link.hold()
-            await ledger.until_more(dice.randrange(5, 60))
-            if not requests:
-                ledger.paused = True
-                await asyncio.sleep(0.05)
-            await _take_over(stage)
-        if requests:
-            await stage.until_reopened(epoch)
-            await ledger.until_more(20)
-        elif dice.random() < 0.5:
-            await stage.until_reopened(epoch)
-        else:
-            await asyncio.sleep(dice.uniform(0, 0.3))
-        if follows:
-            await stage.replica.follow(stage.primary)
-            await ledger.until_more(5 if requests else 0)
-            stage.primary.link.hold()
-        else:
-            ledger.outboxes.append(await stage.replica.outbox())
-        epoch = (await stage.row()).epoch
-        await _take_over(stage)
-        ledger.paused = False
-        if requests or follows:
-            await stage.until_reopened(epoch)
-
-    return hurt
-
-
-async def demoted_for_a_moment(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """The primary follows its replica, which lacks its end, and leads again; its clients stay connected throughout."""
-    first, other = stage.primary, stage.replica
-    epoch = (await stage.row()).epoch
-    async with _worker_asleep(stage, dice):
-        first.link.hold()
-        await ledger.until_more(dice.randrange(5, 60))
-        first.link.cut()
-        await other.lead()
-        await first.follow(other)
-        await asyncio.sleep(dice.uniform(0, 0.3))
-        await first.lead()
-    first.link.flow()
-    await stage.until_reopened(epoch)
-
-
-async def old_dump(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """It is stopped, and started on what it held a while ago."""
-    dump = await stage.primary.save()
-    await ledger.until_more(dice.randrange(10, 80))
-    async with _worker_asleep(stage, dice):
-        await ledger.until_more(20)
-        await stage.primary.load(dump)
-
-
-async def started_empty(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """A server that keeps nothing is killed and started."""
-    async with _worker_asleep(stage, dice):
-        await ledger.until_more(20)
-        await stage.primary.kill()
-        await stage.primary.start()
+    def impossible(self) -> str:
+        """Why it can't be tried here; '' where it can."""
+        if (self.powered or self.moves_clocks) and not Preloads.possible():
+            return "no C compiler"
+        return "only root can mount disks" if self.small_disks and os.geteuid() != 0 else ""
 
 
 SCENARIOS: dict[str, Scenario] = {
-    "SIGKILL of Redis, appendfsync always": Scenario(redis_killed, "always", NOTHING),
-    "SIGKILL of Redis, everysec, its file cut": Scenario(power_lost, "everysec", ANSWERED),
-    "SIGKILL of Redis within a transaction, twice": Scenario(torn, "everysec", ANSWERED),
-    "SIGKILL of the worker": Scenario(worker_killed, "always", NOTHING),
-    "SIGKILL of the recovering worker": Scenario(recovering_worker_killed, "always", ANSWERED),
-    "SIGKILL of Redis while it is rebuilt": Scenario(killed_while_rebuilt, "always", ANSWERED),
-    "FLUSHALL": Scenario(emptied, "always", ANSWERED),
-    "SCRIPT FLUSH": Scenario(scripts_flushed, "always", NOTHING),
-    "promotion with a lost tail": Scenario(promoted, "always", ANSWERED),
-    "A→B→A, each on its own, with requests": Scenario(
-        _and_back(follows=False, requests=True), "always", ANSWERED, True
+    "SIGKILL of Redis": Scenario(redis_faults.redis_killed),
+    "SIGKILL of the APIs": Scenario(process_faults.api_killed, rounds=34),
+    "SIGKILL of the worker": Scenario(process_faults.workers_killed, rounds=34),
+    "SIGKILL of the worker, its lease ends by itself": Scenario(redis_faults.worker_killed, rounds=5),
+    "SIGKILL of Postgres": Scenario(server_faults.postgres_killed, replicated=False, rounds=34),
+    "SIGSTOP of each process": Scenario(process_faults.stopped_for_a_while, replicated=False),
+    "the worker asleep until another has its lease": Scenario(
+        process_faults.asleep_until_taken_over, replicated=False, rounds=5
     ),
-    "A→B→A, each on its own, without": Scenario(_and_back(follows=False, requests=False), "always", ANSWERED, True),
-    "A→B→A, A follows B, with requests": Scenario(_and_back(follows=True, requests=True), "always", ANSWERED),
-    "A→B→A, A follows B, without": Scenario(_and_back(follows=True, requests=False), "always", ANSWERED),
-    "A demoted for a moment, clients stay": Scenario(demoted_for_a_moment, "always", ANSWERED),
-    "an old dump is loaded": Scenario(old_dump, "always", ANSWERED),
-    "a restart without persistence": Scenario(started_empty, "nothing", ANSWERED),
+    "the lease ended while its holder works": Scenario(process_faults.lease_ended, replicated=False),
+    "Redis's power lost, appendfsync always": Scenario(redis_faults.power_lost, powered=True, rounds=25),
+    "Redis's power lost, everysec": Scenario(redis_faults.power_lost, "everysec", ACCEPTED, powered=True, rounds=25),
+    "SIGKILL of Redis within a transaction, twice": Scenario(redis_faults.torn, "everysec", ACCEPTED),
+    "Postgres's power lost": Scenario(server_faults.postgres_power_lost, replicated=False, powered=True),
+    "all power lost, everysec": Scenario(
+        server_faults.all_power_lost, "everysec", ACCEPTED, replicated=False, powered=True
+    ),
+    "Redis's replies lost": Scenario(process_faults.replies_lost, replicated=False, codes=6000, buyers=48),
+    "Postgres's replies lost": Scenario(server_faults.postgres_cut, replicated=False),
+    "replies late, connections cut": Scenario(process_faults.replies_late, replicated=False),
+    "Postgres away": Scenario(server_faults.postgres_away, replicated=False, codes=2000),
+    "the processes' clocks stepped": Scenario(process_faults.own_clocks_stepped, replicated=False, powered=True),
+    "clocks stepped": Scenario(process_faults.clocks_stepped, replicated=False, moves_clocks=True),
+    "promotion with a lost tail": Scenario(redis_faults.promoted, may_lose=ANSWERED),
+    "promotion with a lost tail, clocks stepped": Scenario(
+        redis_faults.promoted_by_other_clocks, may_lose=ANSWERED, moves_clocks=True, rounds=30
+    ),
+    "A→B→A, each on its own, with requests": Scenario(
+        and_back(follows=False, requests=True), may_lose=ANSWERED, sets_aside=True
+    ),
+    "A→B→A, each on its own, without": Scenario(
+        and_back(follows=False, requests=False), may_lose=ANSWERED, sets_aside=True
+    ),
+    "A→B→A, A follows B, with requests": Scenario(and_back(follows=True, requests=True), may_lose=ANSWERED),
+    "A→B→A, A follows B, without": Scenario(and_back(follows=True, requests=False), may_lose=ANSWERED),
+    "A demoted for a moment, clients stay": Scenario(redis_faults.demoted_for_a_moment, may_lose=ANSWERED),
+    "an old dump is loaded": Scenario(redis_faults.old_dump, may_lose=ANSWERED),
+    "a restart without persistence": Scenario(redis_faults.started_empty, "nothing", ANSWERED),
+    "SIGKILL of the recovering worker": Scenario(redis_faults.recovering_worker_killed, may_lose=ANSWERED),
+    "SIGKILL of Redis while it is rebuilt": Scenario(redis_faults.killed_while_rebuilt, may_lose=ANSWERED),
+    "FLUSHALL": Scenario(redis_faults.emptied, may_lose=ANSWERED),
+    "SCRIPT FLUSH": Scenario(redis_faults.scripts_flushed),
+    "CONFIG SET, then power lost": Scenario(
+        server_faults.unset, may_lose=ACCEPTED, replicated=False, powered=True, rounds=10
+    ),
+    "maxmemory": Scenario(server_faults.memory_full, replicated=False),
+    "Redis's disk full": Scenario(server_faults.redis_disk_full, replicated=False, small_disks=True, rounds=10),
+    "Postgres's disk full": Scenario(server_faults.postgres_disk_full, replicated=False, small_disks=True, rounds=10),
+    "events that can't be recorded": Scenario(
+        process_faults.poisoned, replicated=False, alarms=("event put into quarantine",)
+    ),
 }
-"""By name."""

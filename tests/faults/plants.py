@@ -1,0 +1,279 @@
+"""Mistakes that the faults must bring to light: each a change of the source, in a copy of the tree that is then run."""
+
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+COPIED = ("service", "lua", "sql", "pyproject.toml")
+SEEDS = 3
+"""A mistake is found by then."""
+
+
+class Change(NamedTuple):
+    """One place. `old` is in the file exactly once."""
+
+    path: str
+    old: str
+    new: str
+
+    def made(self, text: str) -> str:
+        """The file's text with the change; ValueError where the file doesn't say `old` exactly once."""
+        if (found := text.count(self.old)) != 1:
+            raise ValueError(f"{self.path} says {found} times, not once: {self.old!r}")
+        return text.replace(self.old, self.new)
+
+
+class Plant(NamedTuple):
+    """A mistake, and the fault under which it shows."""
+
+    changes: tuple[Change, ...]
+    fault: str
+
+
+def planted(plant: Plant, root: Path, tree: Path) -> Path:
+    """A copy of a tree with a mistake in it."""
+    tree.mkdir()
+    for name in COPIED:
+        if (root / name).is_dir():
+            shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(root / name, tree / name)
+    for change in plant.changes:
+        path = tree / change.path
+        path.write_text(change.made(path.read_text()))
+    return tree
+
+
+_SEND = "        connection.send(on_reply, command)\n"
+_TOTAL = "taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. now, '+inf')"
+_COPY = '        await connection.copy_to_table(table, source=rows, columns=columns, format="text")\n'
+
+PLANTS: dict[str, Plant] = {
+    "the driver repeats what got no reply": Plant(
+        (
+            Change(
+                "service/hot/connection.py",
+                _SEND,
+                """
+        def again() -> None:
+            there = self._connection
+            there.send(on_reply, command) if there else on_reply(Broken())
+
+        def answer(reply: Reply) -> None:
+            if isinstance(reply, Broken):
+                asyncio.get_running_loop().call_later(0.3, again)
+            else:
+                on_reply(reply)
+
+        connection.send(answer, command)
+""",
+            ),
+        ),
+        "Redis's replies lost",
+    ),
+    "everysec called fsynced": Plant(
+        (Change("service/hot/fitness.py", '\n        and settings.get("appendfsync") == "always"', ""),),
+        "Redis's power lost, everysec",
+    ),
+    "no sync while the file is rewritten": Plant(
+        (
+            Change("service/hot/fitness.py", '\n        and settings.get("no-appendfsync-on-rewrite") == "no"', ""),
+            Change("service/hot/fitness.py", 'settings.get("no-appendfsync-on-rewrite") == "yes"', "False"),
+        ),
+        "CONFIG SET, then power lost",
+    ),
+    "synchronous_commit off": Plant(
+        (
+            Change(
+                "service/record/pool.py",
+                '"statement_timeout": "30s"}',
+                '"statement_timeout": "30s", "synchronous_commit": "off"}',
+            ),
+            Change("service/record/pool.py", '("on", "remote_apply")', '("on", "remote_apply", "off")'),
+        ),
+        "Postgres's power lost",
+    ),
+    "trimmed before the commit": Plant(
+        (
+            Change(
+                "service/worker/flush.py",
+                "                await self._record(seq + 1, entries[:run])\n",
+                """\
+                await self._outbox.trim(entries[run - 1][0], exactly=True)
+                await self._record(seq + 1, entries[:run])
+""",
+            ),
+        ),
+        "Postgres's replies lost",
+    ),
+    "trimmed by length": Plant(
+        tuple(
+            Change("lua/includes/outbox.lua", f"'NOMKSTREAM', {rest}", f"'NOMKSTREAM', 'MAXLEN', 100, {rest}")
+            for rest in (
+                "EPOCH .. '-*', 'd', decided, 'r', request, 'i', entry)",
+                "EPOCH .. '-*', 'd', decided, 'r', request)",
+            )
+        ),
+        "Postgres away",
+    ),
+    "the cursor moved in a transaction of its own": Plant(
+        (
+            Change(
+                "service/record/facts.py",
+                """\
+        async with connection.transaction():
+            if await connection.fetchval(query("move_cursor"), *cursor) is None:
+                return False
+""",
+                """\
+        if await connection.fetchval(query("move_cursor"), *cursor) is None:
+            return False
+        async with connection.transaction():
+""",
+            ),
+        ),
+        "events that can't be recorded",
+    ),
+    "no compare-and-set": Plant(
+        (
+            Change(
+                "sql/queries/partitions.sql",
+                "WHERE id = $1 AND cursor_epoch = $2 AND cursor_seq = $3 AND fence = $5 AND $4 > $3",
+                "WHERE id = $1 AND $2::bigint + $5::bigint IS NOT NULL AND $4 > $3",
+            ),
+        ),
+        "the lease ended while its holder works",
+    ),
+    "ON CONFLICT DO NOTHING": Plant(
+        (
+            Change(
+                "service/record/facts.py",
+                _COPY,
+                """\
+        names = ", ".join(columns)
+        await connection.execute(f"CREATE TEMP TABLE staged AS SELECT {names} FROM {table} WITH NO DATA")
+        await connection.copy_to_table("staged", source=rows, columns=columns, format="text")
+        await connection.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM staged ON CONFLICT DO NOTHING")
+        await connection.execute("DROP TABLE staged")
+""",
+            ),
+        ),
+        "events that can't be recorded",
+    ),
+    "a use counted before it is known to be there": Plant(
+        (
+            Change(
+                "lua/redeem.lua",
+                "if no then return no end",
+                "if no then redis.call('HINCRBY', W .. 'n:' .. r.book.number, 'taken', 1) return no end",
+            ),
+        ),
+        "SCRIPT FLUSH",
+    ),
+    "no event for a rollback": Plant(
+        (
+            Change(
+                "lua/includes/rolling.lua",
+                "local event = append(outbox, 'B '",
+                "local event = (function() return '0-0' end)(outbox, 'B '",
+            ),
+        ),
+        "SCRIPT FLUSH",
+    ),
+    "rolled back whether it stands or not": Plant(
+        (Change("lua/rollback.lua", "if e.rolled_at then return { OUT.already_rolled_back } end\n", ""),),
+        "SCRIPT FLUSH",
+    ),
+    "locks not counted for the book": Plant(
+        (Change("lua/includes/judge.lua", _TOTAL, "taken = taken + 0"),),
+        "SCRIPT FLUSH",
+    ),
+    "locks counted that have ended": Plant(
+        (Change("lua/includes/judge.lua", _TOTAL, _TOTAL.replace("'(' .. now", "'-inf'")),),
+        "SCRIPT FLUSH",
+    ),
+    "deadlines by the caller's clock": Plant(
+        (
+            Change("lua/lock.lua", "local asked = now + (", "local asked = tonumber(ARGV[8]) + ("),
+            Change("service/operations/lock.py", "import secrets\n", "import secrets\nimport time\n"),
+            Change(
+                "service/operations/lock.py",
+                "_ms(request.lock_seconds), _token())",
+                "_ms(request.lock_seconds), _token(), int(time.time() * 1000))",
+            ),
+        ),
+        "the processes' clocks stepped",
+    ),
+    "idempotency kept by the API": Plant(
+        (
+            Change(
+                "lua/includes/idempotency.lua",
+                "return got[3] and replay(got[3], ARGV[1], now - workspace.offset_ms), workspace, now",
+                "return nil, workspace, now",
+            ),
+        ),
+        "Redis's replies lost",
+    ),
+    "NOSCRIPT answered by loading": Plant(
+        (
+            Change(
+                "service/hot/connection.py",
+                _SEND,
+                """
+        def answer(reply: Reply) -> None:
+            if str(reply).startswith("NOSCRIPT"):
+                connection.send(lambda _: None, ("SCRIPT", "LOAD", self.texts[command[1]]))
+                connection.send(on_reply, command)
+            else:
+                on_reply(reply)
+
+        connection.send(answer, command)
+""",
+            ),
+            Change(
+                "service/hot/deciding.py",
+                "self._digests[partition] = Scripts(partition, epoch, nonce, [*HOT, *PROJECTION]).digests\n",
+                """\
+scripts = Scripts(partition, epoch, nonce, [*HOT, *PROJECTION])
+            self._digests[partition] = scripts.digests
+            self.link.texts = {digest: scripts.texts[name] for name, digest in scripts.digests.items()}
+""",
+            ),
+        ),
+        "Redis's power lost, everysec",
+    ),
+    "the gate not read by lock": Plant(
+        (
+            Change(
+                "lua/lock.lua",
+                "local r, reply = start(false, false)\n",
+                "gate_refuses = function() return nil end\nlocal r, reply = start(false, false)\n",
+            ),
+        ),
+        "FLUSHALL",
+    ),
+    "recorded answered before the commit": Plant(
+        (
+            Change(
+                "service/api/hot.py",
+                "    return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)\n",
+                "    return True\n",
+            ),
+        ),
+        "Postgres away",
+    ),
+    "an entry thrown away before it is recorded": Plant(
+        (
+            Change(
+                "lua/rollback.lua",
+                "if not record then return { OUT.recovering } end\n",
+                """\
+if not record then return { OUT.recovering } end
+redis.call('XDEL', KEYS[5], string.match(got[4], '^%S+'))
+""",
+            ),
+        ),
+        "SIGSTOP of each process",
+    ),
+}
+"""By name."""

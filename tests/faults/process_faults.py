@@ -1,0 +1,175 @@
+"""Processes that are killed or stopped, connections that break, and clocks that are wrong."""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import Sequence
+
+import httpx
+
+from service.domain import keys
+from tests.faults.database import Database
+from tests.faults.ledger import Ledger
+from tests.faults.nodes import Node, until
+from tests.faults.stage import Process, Stage
+
+KILLS = 3
+CUTS = 12
+_END_LEASE = "UPDATE partitions SET lease_until = now(), lease_holder = 'nobody' WHERE fence = $1"
+_HOURS_MS = (-3_600_000, -61_000, -1000, 1000, 61_000, 3_600_000)
+
+
+async def api_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """SIGKILL of one API or the other, three times."""
+    for _ in range(KILLS):
+        await ledger.until_more(20)
+        number = dice.randrange(len(stage.apis))
+        ledger.struck()
+        await stage.apis[number].signal(signal.SIGKILL)
+        stage.apis[number].restart()
+        await until_live(stage, number)
+
+
+async def until_live(stage: Stage, number: int) -> None:
+    """An API answers again."""
+    async with httpx.AsyncClient(timeout=5) as client:
+
+        async def live() -> bool:
+            return (await client.get(f"{stage.urls[number]}/health/live")).status_code == 200
+
+        await until(live, "an API")
+
+
+async def workers_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """SIGKILL of the worker, three times; its lease is ended, so that the next begins at once."""
+    for _ in range(KILLS):
+        await ledger.until_more(20)
+        await asyncio.sleep(dice.uniform(0, 0.1))
+        ledger.struck()
+        await stage.kill_worker(wait_for_lease=False)
+
+
+async def stopped_for_a_while(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """SIGSTOP of an API, a worker, Redis and Postgres in turn, for up to three seconds; what Redis was sent by then it
+    does afterwards."""
+    things: list[int | Node | Database] = [dice.choice(stage.apis).pid, stage.worker.pid, stage.primary, stage.database]
+    dice.shuffle(things)
+    for thing in things:
+        await ledger.until_more(10)
+        ledger.struck()
+        _signal(thing, signal.SIGSTOP)
+        try:
+            await asyncio.sleep(dice.choice((0.2, 1.0, 3.0)))
+        finally:
+            _signal(thing, signal.SIGCONT)
+
+
+def _signal(thing: int | Node | Database, which: signal.Signals) -> None:
+    if isinstance(thing, int):
+        os.kill(thing, which)
+    else:
+        thing.signal(which)
+
+
+async def replies_lost(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """Redis does what it is asked, and its replies are lost with the connection: one API's, or all's."""
+    for _ in range(CUTS):
+        await ledger.until_more(40)
+        fronts = dice.choice(([stage.side], [stage.front], [stage.front, stage.side]))
+        for front in fronts:
+            front.hold_replies()
+        await asyncio.sleep(dice.uniform(0.1, 0.4))
+        ledger.struck()
+        for front in fronts:
+            front.cut()
+            front.flow()
+
+
+async def replies_late(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """Redis's and Postgres's replies come late, and connections break now and then."""
+    fronts = [stage.side, stage.front, stage.database.front]
+    for _ in range(6):
+        for front in fronts:
+            front.delay_s = dice.choice((0.0, 0.005, 0.05))
+        await ledger.until_more(10)
+        ledger.struck()
+        dice.choice(fronts).cut()
+    for front in fronts:
+        front.delay_s = 0.0
+
+
+async def own_clocks_stepped(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """The APIs' and the worker's clocks are stepped, to and fro, up to an hour. Nothing goes by them."""
+    await _stepped(ledger, dice, stage.processes)
+
+
+async def clocks_stepped(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """As above, and Redis's, by which locks end."""
+    await _stepped(ledger, dice, [stage.primary, *stage.processes])
+
+
+async def _stepped(ledger: Ledger, dice: random.Random, clocked: Sequence[Node | Process]) -> None:
+    try:
+        for _ in range(6):
+            await ledger.until_more(15)
+            ledger.struck()
+            dice.choice(clocked).clock.set(dice.choice(_HOURS_MS))
+    finally:
+        for one in clocked:
+            one.clock.set(0)
+
+
+async def lease_ended(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """Two workers, and the lease ends while its holder is at work, three times: the other takes it at once."""
+    if len(stage.workers) == 1:
+        stage.add_worker()
+    for _ in range(KILLS):
+        await ledger.until_more(30)
+        fence = (await stage.row()).fence
+        ledger.struck()
+
+        async def taken(fence: int = fence) -> bool:  # its holder may renew it before another asks for it
+            await stage.pool.execute(_END_LEASE, fence)
+            return (await stage.row()).fence != fence
+
+        await until(taken, "another worker")
+        await asyncio.sleep(dice.uniform(0, 1.0))
+
+
+async def asleep_until_taken_over(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """The worker is stopped until another has its lease and has recorded with it; then it wakes up."""
+    if len(stage.workers) == 1:
+        stage.add_worker()
+    holder = (await stage.row()).lease_holder or ""
+    (sleeper,) = (worker for worker in stage.workers if f":{worker.pid}:" in holder)
+    fence = (await stage.row()).fence
+    await asyncio.sleep(dice.uniform(0, 0.1))
+    ledger.struck()
+    await sleeper.signal(signal.SIGSTOP)
+    try:
+
+        async def taken() -> bool:
+            row = await stage.row()
+            return row.fence != fence and row.state == "open"
+
+        await until(taken, "another worker")
+        await ledger.until_more(20)
+    finally:
+        await sleeper.signal(signal.SIGCONT)
+    await ledger.until_more(20)
+
+
+async def poisoned(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """Events that can't be recorded: one that is none, and one a second time. They are put into quarantine, with an
+    alarm, and hold up nothing else."""
+    client = stage.primary.client
+    for _ in range(2):
+        await ledger.until_more(20)
+        epoch = (await stage.row()).epoch
+        told = await stage.primary.outbox()
+        known = next(d for d in reversed(told.values()) if d.startswith("R "))
+        for d in ("R 1 2 three", known):
+            ledger.struck()
+            ledger.poisoned += 1
+            await client.execute_command("XADD", keys.outbox(0), "NOMKSTREAM", f"{epoch}-*", "d", d, "r", "{}")

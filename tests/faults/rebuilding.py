@@ -1,0 +1,85 @@
+"""What Redis holds, beside what one holds that is built from Postgres alone."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.domain import keys
+from service.hot.connection import connect
+from service.hot.scripts import MENDING, Scripts
+from service.hot.server import Server
+from service.record.past import START
+from service.worker.mending import Mending
+from tests.faults.stage import Stage
+from tests.servers import started
+
+_IDLE = "0 - - 0 - - - - - - - - - -"
+_EPOCH = 10**12
+"""Of the server that is built to compare with; no partition's."""
+
+
+async def unlike_rebuilt(stage: Stage) -> list[str]:
+    """What Redis holds otherwise than one that is built from Postgres alone, but for locks' keys; at most ten of it."""
+    folder = stage.folder / "scratch"
+    folder.mkdir(exist_ok=True)
+    with started(Path(stage.binary), folder) as url:
+        connection = await connect(url, "drill")
+        try:
+            server = Server(connection, 0)
+            await server.fence(_EPOCH)
+            mending = Mending(server, stage.pool, Scripts(0, _EPOCH, "drill", MENDING, "closed"))
+            await server.load(mending.scripts)
+            await mending.configure(0, whole=True)
+            await mending.redo(START, keep_mark=True)
+            await mending.restore_keys(START)
+            await mending.fill_pools()
+        finally:
+            connection.close()
+        async with Redis.from_url(url, decode_responses=True) as client:
+            rebuilt = await _everything(client)
+    running = await _everything(stage.primary.client)
+    running = {name: what for name, what in running.items() if name.partition(":i:")[2] not in stage.held_keys}
+    unlike = sorted(name for name in running.keys() | rebuilt.keys() if running.get(name) != rebuilt.get(name))
+    return [f"{name}: {running.get(name)!r}, and rebuilt {rebuilt.get(name)!r}" for name in unlike[:10]]
+
+
+async def _everything(client: Any) -> dict[str, Any]:
+    names = [name async for name in client.scan_iter(match="{p0}:*", count=5000)]
+    names = [name for name in names if name not in (keys.gate(0), keys.outbox(0), keys.mend(0))]
+    found: dict[str, Any] = {}
+    for start in range(0, len(names), 2000):
+        page = names[start : start + 2000]
+        pipeline = client.pipeline(transaction=False)
+        for name in page:
+            pipeline.type(name)
+        kinds = await pipeline.execute()
+        pipeline = client.pipeline(transaction=False)
+        for name, kind in zip(page, kinds, strict=True):
+            match kind:
+                case "hash":
+                    pipeline.hgetall(name)
+                case "set":
+                    pipeline.smembers(name)
+                case "zset":
+                    pipeline.zrange(name, 0, -1, withscores=True)
+                case _:
+                    pipeline.get(name)
+        found |= {name: _plain(name, what) for name, what in zip(page, await pipeline.execute(), strict=True)}
+    return {name: held for name, held in found.items() if held is not None}
+
+
+def _plain(name: str, held: Any) -> Any:
+    """Without a redemption's Idempotency-Key, which has an entry of its own; without the limit that a code was locked
+    under and then not used, and claims of keys, which live in Redis alone; without counts of nothing. None for what
+    then says nothing."""
+    if ":i:" in name and held.split(" ")[1] == "c":
+        return None
+    if ":n:" in name:
+        return {counter: count for counter, count in held.items() if count != "0"}
+    if ":c:" in name:
+        version, user, at, uses, _, *rest = held.split(" ")
+        held = " ".join([version, user, at, uses, "-" if uses == "0" else _, *rest])
+        return None if held == _IDLE else held
+    return re.sub(r',?"key":"[^"]*","op":"[^"]*"', "", held) if isinstance(held, str) else held

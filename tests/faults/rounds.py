@@ -1,0 +1,104 @@
+"""One fault, once or often: a ledger under it, the verdict, and a row of the table."""
+
+import random
+import statistics
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.faults.buyers import buying
+from tests.faults.judging import Judge, Verdict
+from tests.faults.ledger import CLOSED, Ledger, Look
+from tests.faults.scenarios import Scenario
+from tests.faults.stage import ROOT, Stage, staged
+
+COLUMNS = """fault | server | rounds | struck | in flight, mean | replies lost | writes lost | answers kept |
+    lost, told accepted | told fsynced | double | wrong | set aside | closed s, median | longest |
+    mended: tail | whole"""
+
+
+@dataclass
+class Round:
+    """What a round was found to be. `closed_s` is None where nobody was refused."""
+
+    verdict: Verdict
+    closed_s: float | None = None
+    mended: list[str] = field(default_factory=list)
+    strikes: list[int] = field(default_factory=list)
+    """Requests under way at each."""
+    lost_writes: int = 0
+    unanswered: Counter[str] = field(default_factory=Counter)
+
+
+@asynccontextmanager
+async def stage_of(scenario: Scenario, binary: Path, folder: Path, tree: Path = ROOT) -> AsyncIterator[Stage]:
+    """The stage that a fault asks for."""
+    disks = scenario.small_disks
+    async with staged(
+        binary, folder, scenario.sync, replicated=scenario.replicated, own_disks=disks, tree=tree
+    ) as stage:
+        yield stage
+
+
+async def run_round(stage: Stage, scenario: Scenario, seed: int) -> Round:
+    """Hurt a stage under load, let it mend, and judge."""
+    dice, ledger = random.Random(seed), Ledger(stage, seed, scenario.codes)
+    try:
+        await ledger.begin()
+        before = (await stage.row()).epoch
+        aside = await stage.pool.fetchval("SELECT count(*) FROM quarantine")
+        async with buying(ledger, scenario.buyers):
+            await ledger.until_more(60)
+            await scenario.hurt(stage, ledger, dice)
+            await ledger.until_more(40)
+            await stage.heal()
+            await ledger.until_more(20)
+        await stage.until_ready()
+        reopened = (await stage.row()).epoch != before
+        judge = Judge(ledger, scenario.may_lose, scenario.alarms)
+        verdict = await judge.judge(locks_end=reopened or scenario.moves_clocks)
+        verdict.aside = await stage.pool.fetchval("SELECT count(*) FROM quarantine") - aside
+        if verdict.aside != ledger.poisoned and not scenario.sets_aside:
+            verdict.wrong.append(f"{verdict.aside} events set aside, not {ledger.poisoned}")
+        mended = await stage.pool.fetch("SELECT kind FROM recoveries WHERE epoch > $1", before)
+        return Round(
+            verdict,
+            closed_s(ledger.looks),
+            [row["kind"] for row in mended],
+            ledger.strikes,
+            ledger.lost_writes,
+            ledger.unanswered,
+        )
+    finally:
+        await ledger.close()
+
+
+def closed_s(looks: list[Look]) -> float | None:
+    """The longest time from a look that was refused to the first one after it that was not; None where none was."""
+    longest, since = None, None
+    for look in looks:
+        if look.code in CLOSED:
+            since = look.at if since is None else since
+        elif not look.code and since is not None:
+            longest, since = max(longest or 0.0, look.at - since), None
+    return longest
+
+
+def line(name: str, server: str, rounds: list[Round]) -> str:
+    """A row of the table."""
+    closed = [one.closed_s for one in rounds if one.closed_s is not None]
+    mended = Counter("whole" if "whole" in one.mended else "tail" if one.mended else "" for one in rounds)
+    lost = sum((one.verdict.lost for one in rounds), Counter())
+    strikes = [under_way for one in rounds for under_way in one.strikes]
+    double = sum(one.verdict.double for one in rounds)
+    cells = [
+        *(name, server, len(rounds), len(strikes), f"{statistics.mean(strikes):.1f}" if strikes else ""),
+        *(sum(one.unanswered["outcome_unknown"] for one in rounds), sum(one.lost_writes for one in rounds)),
+        *(sum(one.verdict.kept for one in rounds), lost["accepted"], lost["fsynced"]),
+        *(double, sum(len(one.verdict.wrong) for one in rounds) - double, sum(one.verdict.aside for one in rounds)),
+        *((f"{statistics.median(closed):.1f}", f"{max(closed):.1f}") if closed else ("never", "")),
+        *(mended["tail"], mended["whole"]),
+    ]
+    return f"| {' | '.join(map(str, cells))} |"

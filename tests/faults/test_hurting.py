@@ -1,0 +1,52 @@
+"""Processes, servers, connections, clocks and power: one round of each way to hurt them.
+
+`make faults` goes through all of them, often, and prints a table."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from tests.faults.rounds import run_round
+from tests.faults.scenarios import SCENARIOS
+from tests.faults.stage import Stage, staged
+from tests.running import data_folder
+from tests.servers import VALKEY
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage() -> AsyncIterator[Stage]:
+    """Redis, Postgres and the service on them; each round leaves it whole."""
+    with data_folder() as folder:
+        async with staged(VALKEY, folder / "stage", "always", replicated=False) as stage:
+            yield stage
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "SIGKILL of the APIs",
+        "SIGKILL of Postgres",
+        "SIGSTOP of each process",
+        "the lease ended while its holder works",
+        "Redis's power lost, appendfsync always",
+        "Postgres's power lost",
+        "Redis's replies lost",
+        "Postgres's replies lost",
+        "the processes' clocks stepped",
+        "maxmemory",
+        "events that can't be recorded",
+    ],
+)
+async def test_what_was_answered_stands_once(stage: Stage, fault: str) -> None:
+    """Every answer is recorded, once, and nothing else; an order explains what was told of each coupon; and Redis holds
+    what Postgres says."""
+    scenario = SCENARIOS[fault]
+    if reason := scenario.impossible():
+        pytest.skip(reason)
+    told = await run_round(stage, scenario, 1)
+    assert told.verdict.wrong == []
+    assert told.verdict.kept > 60
+    assert told.strikes

@@ -1,0 +1,36 @@
+"""The mistakes that the faults must find are of this tree."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.plants import PLANTS, Change, Plant, planted
+from tests.faults.scenarios import SCENARIOS
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_there_are_enough() -> None:
+    """Each is another one."""
+    assert len({plant.changes for plant in PLANTS.values()}) == len(PLANTS) >= 20
+
+
+@pytest.mark.parametrize("plant", PLANTS.values(), ids=PLANTS)
+def test_each_is_of_this_tree(plant: Plant, tmp_path: Path) -> None:
+    """What it changes is there exactly once, and what comes of it can be read; so is the fault that must find it."""
+    assert plant.fault in SCENARIOS
+    tree = planted(plant, ROOT, tmp_path / "tree")
+    for change in plant.changes:
+        text = (tree / change.path).read_text()
+        assert text != (ROOT / change.path).read_text()
+        if change.path.endswith(".py"):
+            compile(text, change.path, "exec")
+
+
+def test_a_change_that_fits_nowhere_or_twice_is_refused() -> None:
+    """The table can't rot silently."""
+    change = Change("a.lua", "now > till", "now >= till")
+    assert change.made("if now > till then") == "if now >= till then"
+    for text in ("if now < till then", "now > till or now > till"):
+        with pytest.raises(ValueError, match="not once"):
+            change.made(text)
