@@ -288,7 +288,10 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
         version, rows = await add_codes(context.pool, *where, book.book, lines)
         told.added += len(rows)
         told.duplicates += len(lines) - len(rows)
-        await projecting.put(lambda: change.projected(version, context.projector.codes(*where, version, rows)))
+        found = len(rows) < len(lines)
+        await projecting.put(
+            lambda: change.projected(version, context.projector.codes(*where, version, rows), all_before=found)
+        )
 
     async with Behind() as projecting, Behind() as writing:
         async for part in parsed:

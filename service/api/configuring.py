@@ -1,5 +1,6 @@
 """A change of configuration: in Postgres first, then in Redis, and answered after both."""
 
+import asyncio
 import time
 from collections.abc import Coroutine
 from typing import Any
@@ -10,6 +11,9 @@ from service.domain.errors import Refusal
 MAX_AGE_S = 3.0
 """From a change's beginning to its way into Redis. Less than a worker waits before it compares Redis with a Postgres
 that was started (service/worker/catching_up.py): one that was restored may not know the change."""
+
+LOOK_S = 0.05
+"""Between looks for what the worker projects in another's stead."""
 
 
 def check_open(context: Context, partition: int) -> None:
@@ -28,8 +32,9 @@ class Change:
         self._context, self._partition = context, partition
         self._began, self._epoch = time.monotonic(), context.decider.epoch(partition)
 
-    async def projected(self, version: int, write: Coroutine[Any, Any, None]) -> None:
-        """The change of this version is in Redis once this returns.
+    async def projected(self, version: int, write: Coroutine[Any, Any, None], *, all_before: bool = False) -> None:
+        """The change of this version is in Redis once this returns; with `all_before` all earlier ones are, too: what
+        it found in Postgres may be of one whose process died on its way.
 
         Where Redis breaks away just now, or it took too long to come here, the change stands all the same, and the
         worker brings it there: `outcome_unknown`.
@@ -40,6 +45,10 @@ class Change:
                 raise Refusal.passing("recovering")
             await write
             await self._context.projector.seen(self._partition, version)
+            while all_before and await self._context.projector.last_seen(self._partition) < version:
+                if not self._is_fresh():
+                    raise Refusal.passing("recovering")
+                await asyncio.sleep(LOOK_S)
         except Refusal as refusal:
             raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal
 

@@ -296,7 +296,7 @@ class Ledger:
         content = b"" if told is None else told.content
         answer = Answer(kind, path, body, key, status, content, said, asked, sent, time.monotonic())
         if status != UNKNOWN and status not in wanted and answer.code not in refusals:
-            self.wrong.append(f"{kind}: {status} {content[:300]!r}")
+            self.wrong.append(f"{kind} {path}: {status} {content[:300]!r}")
         self.answers.append(answer)
         if answer.durability == "recorded":
             await self._look_up(answer)

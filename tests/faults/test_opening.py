@@ -318,6 +318,29 @@ async def test_configuration_that_was_never_projected(box: Box) -> None:
     refused(service.checkout.post(f"/v1/coupons/redeem/{codes[1]}", json={"userId": "u"}), 409, "out_of_stock")
 
 
+async def test_codes_that_are_there_already_are_there_for_all(box: Box) -> None:
+    """An upload that finds codes whose own upload died before Redis had them is answered once Redis has."""
+    service, codes = box.service, [new_code() for _ in range(3)]
+    book = service.book()
+    pool = await asyncpg.create_pool(service.run.facts["databaseUrl"], min_size=1, max_size=2)
+    try:
+        number = await workspace_named(pool, "demo")
+        assert number is not None
+        partition = (await read_workspace(pool, number)).partition
+        row = await read_book(pool, number, UUID(book))
+        await add_codes(pool, number, partition, row.book, [CodeLine(code) for code in codes])
+    finally:
+        await pool.close()
+
+    def told() -> httpx.Response:  # 503 where a slow worker takes too long
+        return service.manage.post(f"/v1/books/{book}/codes", json={"codes": codes})
+
+    answer = wait(lambda: (last := told()).is_success and last)
+    assert ok(answer) == {"added": 0, "duplicates": 3, "invalid": 0, "errors": []}
+    for code in codes:
+        assert ok(service.checkout.get(f"/v1/coupons/{code}"))["status"] == "available"
+
+
 async def test_a_restart(box: Box) -> None:
     """The next `scrip run` has everything: coupons, locks, counts, histories and keys of repeated requests."""
     shop = _shop(box.service)
