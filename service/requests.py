@@ -11,14 +11,26 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from service.tally import STATUSES, Tally
+from service.domain.outcomes import BY_CODE
+from service.tally import COUNTED, STATUSES, Tally
 
 LINE_S = 1.0
 MAX_FAILURES = 20
 """Lines of their own for answers of 5xx, in LINE_S."""
 
 _USUAL = (200, 201, 204, 400, 401, 403, 404, 409, 422, 503)
+_SUCCESSES = (200, 201)
 _UNTOLD = ("GET /health/", "GET /metrics")
+
+_DONE = {
+    "POST /v1/coupons/assign": "assigned",
+    "POST /v1/coupons/assign/{code}": "assigned",
+    "POST /v1/coupons/lock/{code}": "locked",
+    "POST /v1/coupons/redeem/{code}": "redeemed",
+    "POST /v1/checkout": "purchased",
+}
+_CELLS = {name: COUNTED + place for place, name in enumerate([*dict.fromkeys(_DONE.values()), *BY_CODE])}
+"""Where all processes count what was done, and refusals by their code."""
 
 is_request_id = re.compile(rb"[!-~]{1,128}\Z").match
 
@@ -79,11 +91,19 @@ class Answers(Collector):
                 log.warning("answered", **_shown(route, status, request_id, began_s), outcome=outcome)
 
     def write(self) -> None:
-        """The line of the second that is over."""
+        """The line of the second that is over, and its share of what all processes count."""
         if self._by_outcome:
+            for (route, outcome), count in self._by_outcome.items():
+                name = _DONE.get(route) if outcome in _SUCCESSES else outcome
+                if name in _CELLS:
+                    self._tally.own[_CELLS[name]] += count
             counts = {f"{route} {outcome}": count for (route, outcome), count in self._by_outcome.items()}
             log.info("answers", counts=counts, sample=self._sample)
         self._by_outcome, self._failures = {}, 0
+
+    def totals(self) -> dict[str, int]:
+        """How often each thing was done or refused, by all processes, but for the last second; never 0."""
+        return {name: count for name, cell in _CELLS.items() if (count := self._tally.total(cell))}
 
     def collect(self) -> Iterator[CounterMetricFamily]:
         """For /metrics."""

@@ -6,6 +6,8 @@ STATUSES = 600
 """A cell for each status comes first: how many answers had it."""
 CPU_US, OPEN, PID = range(STATUSES, STATUSES + 3)
 """CPU time spent; connections that are open; the process's pid, 0 for none."""
+COUNTED = PID + 1
+"""The first of the cells for what was done and refused, one for each name, in the order that requests.py gives them."""
 _CELLS = 1024
 _CELL_BYTES = 8
 

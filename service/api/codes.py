@@ -11,7 +11,7 @@ from litestar import Controller, Request, Response, get, post
 from litestar.openapi.spec import Schema
 from litestar.openapi.spec.enums import OpenAPIType
 
-from service.api import jobs
+from service.api import dry_run, jobs
 from service.api.auth import caller
 from service.api.books import BookId
 from service.api.configuring import Change, check_open
@@ -32,6 +32,7 @@ from service.api.reading import (
     query,
 )
 from service.behind import Behind
+from service.domain import words
 from service.domain.codes import (
     CHUNK,
     MAX_ERRORS,
@@ -96,6 +97,14 @@ _TEXTS = {
 }
 
 
+class Upload(words.Request):
+    """Whether to do it."""
+
+    dry_run: Annotated[
+        bool, msgspec.Meta(description="Answer what would be added, and add nothing; of at most 4 MiB.")
+    ] = False
+
+
 class ListCodes(Listing, kw_only=True):
     """Which codes to list."""
 
@@ -137,6 +146,7 @@ class Codes(Controller):
             "uploadCodes",
             "Upload codes",
             "Codes",
+            query=Upload,
             body={"application/json": UploadCodes} | _TEXTS,
             example=_CODES,
             answer=_UPLOADED,
@@ -149,20 +159,20 @@ class Codes(Controller):
 
         CSV and text may have up to 1 GiB. A bad line is reported and leaves the others alone. Scope `manage`.
         """
-        who = caller(request)
-        query(request)
+        who, asked = caller(request), query(request, Upload)
         context: Context = request.app.state.context
         kind = media_type(request.headers)
+        if asked.dry_run:
+            return await _tried(request, who, kind, book_id)
         if kind == "application/json":
             body = await json_bytes(request)
             said = decode(_upload, body)
             book = await read_book(context.pool, who.workspace, id_of(book_id, "book_not_found"))
             return await _added(request, who, book, body, _listed(said.codes))
-        if kind not in ("text/csv", "text/plain"):
-            raise Refusal("unsupported_media_type", "Send application/json, text/csv or text/plain.")
+        lines = _lines(kind)
         book = await read_book(context.pool, who.workspace, id_of(book_id, "book_not_found"))
         stream = Stream(chunks(request, UPLOAD_BYTES))
-        return await _added(request, who, book, stream, _parsed(stream, Lines(csv=kind == "text/csv")))
+        return await _added(request, who, book, stream, _parsed(stream, lines))
 
     @get(
         "/books/{bookId:str}/codes",
@@ -264,6 +274,22 @@ def _time(ms: int | None) -> str | None:
     return None if ms is None else from_ms(ms)
 
 
+async def _tried(request: Request[Any, Any, Any], who: Caller, kind: str, book_id: str) -> Response[Uploaded]:
+    context: Context = request.app.state.context
+    await read_book(context.pool, who.workspace, id_of(book_id, "book_not_found"))
+    if kind == "application/json":
+        parsed = _listed(decode(_upload, await json_bytes(request, dry_run.MAX_BYTES)).codes)
+    else:
+        parsed = _parsed(chunks(request, dry_run.MAX_BYTES), _lines(kind))
+    return Response(await dry_run.tried(context, who.workspace, parsed), status_code=200)
+
+
+def _lines(kind: str) -> Lines:
+    if kind not in ("text/csv", "text/plain"):
+        raise Refusal("unsupported_media_type", "Send application/json, text/csv or text/plain.")
+    return Lines(csv=kind == "text/csv")
+
+
 async def _added(
     request: Request[Any, Any, Any], who: Caller, book: BookRow, body: bytes | Stream, parsed: AsyncIterator[Parsed]
 ) -> Response[Uploaded]:
@@ -320,7 +346,7 @@ async def _listed(codes: list[str]) -> AsyncIterator[Parsed]:
         await asyncio.sleep(0)
 
 
-async def _parsed(stream: Stream, lines: Lines) -> AsyncIterator[Parsed]:
+async def _parsed(stream: Stream | AsyncIterator[bytes], lines: Lines) -> AsyncIterator[Parsed]:
     """What comes, with the loop's other work between some of it and the next."""
     async for part in stream:
         for start in range(0, len(part), PIECE_BYTES):

@@ -1,4 +1,4 @@
-"""Signing in to the console. What it shows and does goes through the same API as any client's."""
+"""The console's page, and signing in to it. What the page shows and does goes through the same API as any client's."""
 
 import asyncio
 from datetime import timedelta
@@ -13,7 +13,11 @@ from litestar.datastructures import Cookie
 from service.api.auth import OPEN, SESSION_COOKIE, authenticated, check_origin, csrf_token
 from service.api.context import Context
 from service.api.keys import SETTLE_S
+from service.api.looking import Looking
+from service.api.pages import asset_router, html_page, with_page_headers
 from service.api.reading import json_body, query
+from service.api.sale import Sales, is_demo
+from service.api.timelines import Timelines
 from service.config import is_loopback
 from service.domain import words
 from service.domain.errors import Refusal
@@ -51,6 +55,12 @@ class Session(Answer, kw_only=True):
 _sign_in = msgspec.json.Decoder(SignIn)
 
 
+@get("/", include_in_schema=False, opt=OPEN)
+async def console(request: Request[Any, Any, Any]) -> Response[str]:
+    """The page. No credentials: it asks for a key."""
+    return html_page("console")
+
+
 @post("/", include_in_schema=False, status_code=201)
 async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
     """Begin a session with a key that has the scope `manage` or `operate`; every process knows it once this answers."""
@@ -67,10 +77,15 @@ async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
 
 
 @get("/", include_in_schema=False)
-async def read_session(request: Request[Any, Any, Any]) -> Session:
-    """Who is signed in. Refusal `unauthenticated` where nobody is."""
+async def read_session(request: Request[Any, Any, Any]) -> Response[Session | None]:
+    """Who is signed in; 204 where nobody is, which is no failure: every visit of the page begins with this."""
     query(request)
-    return await _session(request.app.state.context, request.cookies.get(SESSION_COOKIE, ""))
+    try:
+        return Response(await _session(request.app.state.context, request.cookies.get(SESSION_COOKIE, "")))
+    except Refusal as refusal:
+        if refusal.code != "unauthenticated":
+            raise
+        return Response(None, status_code=204)
 
 
 @delete("/", include_in_schema=False, status_code=204)
@@ -88,8 +103,11 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
 
 
 def console_pages() -> Router:
-    """`/console/session`. Each handler judges who asks by itself: to sign in nobody needs a session."""
-    return Router("/console/session", route_handlers=[sign_in, read_session, sign_out], after_request=private, opt=OPEN)
+    """`/console`, its files, sessions, and what it shows. Who may begin or end a session is judged by its handlers."""
+    sessions = Router("/session", route_handlers=[sign_in, read_session, sign_out], after_request=private, opt=OPEN)
+    data = Router("/data", route_handlers=[Looking, Timelines, Sales], after_request=private)
+    handlers = [console, asset_router("console"), sessions, data]
+    return Router("/console", route_handlers=handlers, after_request=with_page_headers)
 
 
 def private(response: Any) -> Any:
@@ -111,11 +129,6 @@ async def _session(context: Context, secret: str) -> Session:
         ends_at=from_ms(who.expires_ms or 0),
         flash_sale=is_demo(context, row.name),
     )
-
-
-def is_demo(context: Context, workspace: str) -> bool:
-    """Whether this is the embedded database's own workspace for demonstrations."""
-    return context.settings.embedded and workspace == "demo"
 
 
 def _cookie(request: Request[Any, Any, Any], secret: str, max_age: int = LIFE // timedelta(seconds=1)) -> Cookie:

@@ -27,3 +27,5 @@ class Context:
     export_slots: ExportSlots = field(default_factory=ExportSlots)
     open_partitions: frozenset[int] = frozenset()
     """Those whose Redis Postgres says is verified."""
+    selling_until_s: float = 0.0
+    """Until when, by time.monotonic, a flash sale of the console's has this process; 0 where none does."""

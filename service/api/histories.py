@@ -103,7 +103,7 @@ class Histories(Controller):
         query(request)
         context: Context = request.app.state.context
         counts: BookCounts = await context.hot.book_counts(who, str(id_of(book_id, "book_not_found")))
-        return BookStats(**{name: getattr(counts, name) for name in BookStats.__struct_fields__})
+        return shown_stats(counts)
 
     @get(
         "/books/{bookId:str}/redemptions",
@@ -180,6 +180,11 @@ class Histories(Controller):
                 break
         body = CouponPage(items=items, next_cursor=cursor)
         return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
+
+
+def shown_stats(counts: BookCounts) -> BookStats:
+    """A book's counts as clients see them."""
+    return BookStats(**{name: getattr(counts, name) for name in BookStats.__struct_fields__})
 
 
 async def read_coupon(request: Request[Any, Any, Any], who: Caller, code: str) -> Coupon:

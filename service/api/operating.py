@@ -76,6 +76,7 @@ class Operating(Controller):
             "documentation": "/schema",
             "openapi": "/schema/openapi.json",
             "checkout": "/checkout",
+            "console": "/console",
             "live": "/health/live",
             "ready": "/health/ready",
             "metrics": "/metrics",

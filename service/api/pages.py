@@ -1,4 +1,4 @@
-"""The pages: static files of our own, which ask the API like any client."""
+"""The pages: static files of our own, which ask the API like any client. The mock checkout is the first."""
 
 from functools import cache
 from html import escape
@@ -47,9 +47,15 @@ def with_page_headers(response: Any) -> Any:
     return response
 
 
+def html_page(name: str) -> Response[str]:
+    """A page as it lies in its folder."""
+    return Response((_PAGES / name / "index.html").read_text(encoding="utf-8"), media_type="text/html")
+
+
 def asset_router(name: str) -> Router:
     """`/assets` of a page."""
-    return create_static_files_router("/assets", [_PAGES / name / "assets"], name=name, include_in_schema=False)
+    folder = _PAGES / name / "assets"
+    return create_static_files_router("/assets", [folder], name=name, include_in_schema=False, opt=OPEN)
 
 
 def checkout_pages() -> Router:

@@ -206,6 +206,7 @@ class _Everything:
             f"Scrip is ready at {self._url}",
             f"  API page  {self._url}/schema",
             f"  Checkout  {self._url}/checkout",
+            f"  Console   {self._url}/console",
         ]
         if self._postgres:
             lines += [

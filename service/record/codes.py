@@ -11,7 +11,7 @@ from service.domain.errors import Refusal
 from service.domain.projection import CodeRow
 from service.domain.times import to_datetime, to_ms
 from service.record.partitions import bump_config_version
-from service.record.pool import Connection
+from service.record.pool import Connection, Database
 from service.record.queries import query
 
 
@@ -57,6 +57,11 @@ async def insert_codes(
         )
         for code, owner_id, expires_ms, max_redemptions in lines
     ]
+
+
+async def count_known(database: Database, workspace: int, codes: Sequence[str]) -> int:
+    """How many of these codes, each of them once, the workspace has."""
+    return cast("int", await database.fetchval(query("count_known_codes"), workspace, codes))
 
 
 async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, changes: dict[str, Any]) -> CodeRow:

@@ -84,6 +84,14 @@ async def redemptions_of_user(
     return await _redemptions(database, "redemptions_of_user", workspace, user_id, limit, cursor)
 
 
+async def redemptions_of_workspace(
+    database: Database, workspace: int, limit: int, cursor: str | None
+) -> Page[PastRedemption]:
+    """All redemptions. Raises Refusal where the cursor is none of ours."""
+    last = _LAST_ID if cursor is None else _unpacked_id(cursor)
+    return _redemption_page(await database.fetch(query("redemptions_of_workspace"), workspace, limit + 1, last), limit)
+
+
 class StockNotice(msgspec.Struct, frozen=True):
     """A book ran low, or out, of free codes or of uses of its total; `epoch` and `seq` are its event's."""
 
@@ -121,7 +129,10 @@ async def _redemptions(
     database: Database, name: str, workspace: int, whose: int | str, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
     last = _LAST_ID if cursor is None else _unpacked_id(cursor)
-    rows = await database.fetch(query(name), workspace, whose, limit + 1, last)
+    return _redemption_page(await database.fetch(query(name), workspace, whose, limit + 1, last), limit)
+
+
+def _redemption_page(rows: list, limit: int) -> Page[PastRedemption]:
     items = [PastRedemption(*row) for row in rows[:limit]]
     return Page(items, _packed(items[-1].redemption_id.bytes) if len(rows) > limit else None)
 

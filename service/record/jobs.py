@@ -64,6 +64,11 @@ async def read_job(database: Database, workspace: int, job_id: UUID) -> JobRow:
     return _row(record)
 
 
+async def page_jobs(database: Database, workspace: int, limit: int, before: UUID) -> list[JobRow]:
+    """A workspace's jobs with ids below this one, newest first."""
+    return [_row(record) for record in await database.fetch(query("page_jobs"), workspace, limit, before)]
+
+
 async def take_job(database: Database, partition: int, token: UUID, lease_s: int) -> JobRow | None:
     """A partition's job that no live worker has; it is ours until the lease ends."""
     record = await database.fetchrow(query("take_job"), token, lease_s, partition)

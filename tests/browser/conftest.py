@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest_asyncio
-from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
+from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from tests.conftest import require
 
@@ -25,6 +25,8 @@ _QUIET = [
 """Chromium itself calls nobody."""
 _SCREENSHOTS = os.environ.get("SCRIP_TEST_SCREENSHOTS")
 """A folder for pictures of the pages; none are taken without it."""
+PATIENCE_MS = 30_000
+"""Many times what anything takes, since the machine may have other things to do."""
 
 
 class Watched:
@@ -52,11 +54,20 @@ class Watched:
             await self.page.screenshot(path=Path(_SCREENSHOTS) / f"{name}.png", full_page=True)
 
 
-@pytest_asyncio.fixture
-async def browser() -> AsyncIterator[Browser]:
-    """Debian's Chromium."""
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def chromium() -> AsyncIterator[Browser]:
+    """Debian's Chromium, started once: that takes longer than most tests."""
     path = require("chromium")
+    expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=path, args=_QUIET)
         yield browser
         await browser.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def browser(chromium: Browser) -> AsyncIterator[Browser]:
+    """A browser without any page, cookie or storage; what a test opens is closed after it."""
+    yield chromium
+    for context in list(chromium.contexts):
+        await context.close()

@@ -4,11 +4,14 @@ import re
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
+import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, Locator, Request, Route, expect
 
 from tests.browser.conftest import Watched
 from tests.service_fixture import Service, new_code, new_id, ok
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 CART = "$131.90"
 TWENTY = {"type": "percentage", "value": 20}
@@ -48,7 +51,7 @@ class Shopper(Watched):
             await expect(self[name.replace("_", "-")]).to_have_text(text)
 
 
-@pytest_asyncio.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def shopper(browser: Browser, service: Service) -> AsyncIterator[Shopper]:
     """A shopper at the page. It asked no other host, and there was no error but for answers that are refusals."""
     page = await browser.new_page(viewport={"width": 1280, "height": 900})

@@ -1,9 +1,12 @@
 """The page of the API in Chromium: it shows every operation, asks no other host for anything, and reports no error."""
 
+import pytest
 from playwright.async_api import Browser
 
 from tests.browser.conftest import Watched
 from tests.service_fixture import Service
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_the_page_shows_every_operation(service: Service, browser: Browser) -> None:

@@ -40,7 +40,8 @@ def _sent(served: Served, address: str, body: dict[str, Any] | None = None, *mor
 
 @pytest.mark.parametrize(
     "path", ["/", "/v1/books", "/v1/coupons/NO-SUCH", "/v1/nothing", "/health/ready", "/metrics", "/schema",
-             "/schema/openapi.json", "/checkout", "/schema/assets/swagger_bundle.js", "/problems/expired"]
+             "/schema/openapi.json", "/checkout", "/console", "/console/session",
+             "/schema/assets/swagger_bundle.js", "/problems/expired"]
 )  # fmt: skip
 def test_every_answer(service: Service, path: str) -> None:
     """Each answer says once that its type isn't to be guessed, nor its address told, that nobody may frame it, and

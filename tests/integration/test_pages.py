@@ -1,4 +1,4 @@
-"""The checkout's page and files as they are served, and whom it gives a key to."""
+"""The pages and their files as they are served, and whom the checkout gives a key to."""
 
 import re
 from pathlib import Path
@@ -10,12 +10,14 @@ from service.config import Settings
 from tests.service_fixture import Service, ok, refused
 
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
-_FOLDER = Path(pages.__file__).parents[1] / "pages" / "checkout"
+_FOLDER = Path(pages.__file__).parents[1] / "pages"
+PAGES = ("checkout", "console")
 
 
-def test_the_page(service: Service) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page(service: Service, page: str) -> None:
     """Anybody gets it, with headers that let it load its own files, ask its own host, and nothing more."""
-    for path in ("/checkout", "/checkout/"):
+    for path in (f"/{page}", f"/{page}/"):
         answer = service.anonymous.get(path)
         assert answer.status_code == 200
         assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
@@ -25,25 +27,29 @@ def test_the_page(service: Service) -> None:
         assert "unsafe" not in answer.headers["Content-Security-Policy"]
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert answer.headers["Referrer-Policy"] == "no-referrer"
-    assert ok(service.anonymous.get("/"))["checkout"] == "/checkout"
+        assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert ok(service.anonymous.get("/"))[page] == f"/{page}"
 
 
-def test_its_files(service: Service) -> None:
+@pytest.mark.parametrize("page", PAGES)
+def test_its_files(service: Service, page: str) -> None:
     """Every file that the page or a script names is there, of its type and never guessed; nothing else is served."""
-    text = service.anonymous.get("/checkout").text
-    named = set(re.findall(r'(?:src|href)="(/checkout/[^"]+)"', text))
-    assert len(named) == 3
-    served = {f"/checkout/assets/{file.name}" for file in (_FOLDER / "assets").iterdir()}
-    assert named < served
+    text = service.anonymous.get(f"/{page}").text
+    named = set(re.findall(rf'(?:src|href)="(/{page}/[^"]+)"', text))
+    assert len(named) >= 3
+    files = list((_FOLDER / page / "assets").iterdir())
+    served = {f"/{page}/assets/{file.name}" for file in files}
+    imported = {name for file in files for name in re.findall(r'(?:from|import) "\./([^"]+)"', file.read_text())}
+    assert named | {f"/{page}/assets/{name}" for name in imported} <= served
     for path in served:
         answer = service.anonymous.get(path)
         assert answer.status_code == 200
         assert answer.headers["Content-Type"] == _TYPES[Path(path).suffix]
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         assert "Content-Security-Policy" in answer.headers
-    for path in ("/checkout/assets/", "/checkout/assets/none.js", "/checkout/assets/%2e%2e/index.html"):
+    for path in (f"/{page}/assets/", f"/{page}/assets/none.js", f"/{page}/assets/%2e%2e/index.html"):
         refused(service.anonymous.get(path), 404, "not_found")
-    refused(service.anonymous.post("/checkout"), 405, "method_not_allowed")
+    refused(service.anonymous.post(f"/{page}"), 405, "method_not_allowed")
 
 
 def test_nothing_inline_and_nothing_from_elsewhere() -> None:
@@ -51,7 +57,7 @@ def test_nothing_inline_and_nothing_from_elsewhere() -> None:
     for file in _FOLDER.rglob("*.*"):
         text = file.read_text()
         assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", text), file.name
-        assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=", text), file.name
+        assert not re.search(r"<script(?![^>]* src=)|<style|\sstyle=|\son\w+=|innerHTML|outerHTML", text), file.name
 
 
 @pytest.mark.parametrize(
@@ -74,5 +80,5 @@ def test_whom_it_gives_a_key(embedded: bool, host: str, key: str) -> None:
 def test_where_the_key_is(service: Service) -> None:
     """`scrip run` with its own database prefills the demo's key; the file itself, which others get, has none."""
     assert '<meta name="scrip-key" content="demo_checkout">' in service.anonymous.get("/checkout").text
-    assert "demo_checkout" not in (_FOLDER / "index.html").read_text()
+    assert "demo_checkout" not in (_FOLDER / "checkout" / "index.html").read_text()
     assert Settings().embedded is False

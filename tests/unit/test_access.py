@@ -18,8 +18,8 @@ from service.domain.access import ROLES, roles_of
 from service.domain.identity import SCOPES
 
 APP = create_app(Settings())
-OPEN_TO_ALL = {"/", "/health/live", "/health/ready", "/metrics", "/problems/{code:str}"}
-OPEN_PAGES = ("/checkout", "/schema", "/console/session")
+OPEN_TO_ALL = {"/", "/console", "/health/live", "/health/ready", "/metrics", "/problems/{code:str}"}
+OPEN_PAGES = ("/checkout", "/schema", "/console/assets", "/console/session")
 
 
 def _operations() -> dict[str, Any]:

@@ -1,0 +1,109 @@
+// Adding codes to a book: a job's progress, and an upload, tried before it is done.
+
+import { ask as request, get } from "./api.js";
+import { badge, download, field, fill, h, input, number, pairs, plural, table, tell, toast } from "./dom.js";
+
+const LOOK_MS = 500;
+const UPLOAD_MS = 600_000;
+const TRIED_BYTES = 4 << 20;
+const SHOWN = 20;
+const TEMPLATE = "code,userId,expiresAt,maxRedemptions\nSUMMER-0001,,,\nSUMMER-0002,user-42,2030-01-01T00:00:00Z,3\n";
+
+// Show how far a job is, until it has ended or the page is left.
+export function follow(job, page, place) {
+  const say = () => {
+    const share = job.requested ? job.done / job.requested : 1;
+    fill(place, h("div", { class: "card", role: "group", "aria-label": "Generating" },
+      h("div", { class: "row spread" },
+        h("span", {}, `${number(job.done)} of ${plural(job.requested, "code")}`), badge(job.status)),
+      h("progress", { max: 1, value: share, "aria-label": "Generated" }),
+      job.errors.map((error) => h("p", { class: "error" }, error))));
+  };
+  const look = async () => {
+    if (page.signal.aborted) return;
+    say();
+    if (job.status !== "running") {
+      if (job.status === "done") toast(`${plural(job.done, "code")} were generated.`);
+      return;
+    }
+    if (!document.hidden) job = await get(`/v1/jobs/${job.jobId}`).catch((error) => (tell(error), job));
+    setTimeout(look, LOOK_MS);
+  };
+  look();
+}
+
+// A cell of a CSV file; what a spreadsheet would take for a formula gets an apostrophe.
+function cell(value) {
+  const text = String(value);
+  return `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
+}
+
+function told(result, book, tried) {
+  const refused = () => download(`refused-${book.bookId}.csv`,
+    ["line,code,reason", ...result.errors.map(({ line, code, reason }) => [line, code, reason].map(cell).join(","))].join("\r\n"));
+  return [
+    pairs([
+      [tried ? "Would be added" : "Added", number(result.added)],
+      ["There already", number(result.duplicates)],
+      ["Refused", number(result.invalid)],
+    ]),
+    result.errors.length > 0 && [
+      table("Refused lines", [
+        { name: "Line", number: true, of: ({ line }) => number(line) },
+        { name: "Code", of: ({ code }) => h("span", { class: "code" }, code) },
+        { name: "Reason", of: ({ reason }) => reason },
+      ], result.errors.slice(0, SHOWN)),
+      h("p", { class: "row" }, h("button", { type: "button", onclick: refused }, "Save the refused lines"),
+        result.invalid > result.errors.length && h("span", { class: "hint" }, `the first ${number(result.errors.length)} of them`)),
+    ],
+  ];
+}
+
+// The form of an upload: a file or lines, tried first, then done.
+export function uploading(book, place, done) {
+  const file = input({ type: "file", accept: ".csv,.txt,text/csv,text/plain" });
+  const lines = h("textarea", { spellcheck: "false", rows: 4 });
+  const result = h("div", { role: "status", class: "card", hidden: true });
+  const go = h("button", { type: "button", class: "primary", disabled: true }, "Upload");
+  const check = h("button", { type: "button" }, "Try it");
+
+  const send = async (dryRun) => {
+    const body = file.files[0] ?? new Blob([lines.value]);
+    if (body.size === 0) throw new Error("Choose a file, or write codes.");
+    if (dryRun && body.size > TRIED_BYTES) throw new Error("A file of more than 4 MiB can't be tried, but it can be uploaded in parts.");
+    const start = (await body.slice(0, 200).text()).replace(/^\uFEFF/, "");
+    const type = /^code\s*(,|\r?\n|$)/.test(start) ? "text/csv" : "text/plain";
+    const response = await request("POST", `/v1/books/${book.bookId}/codes${dryRun ? "?dryRun=true" : ""}`, { body, type, timeoutMs: UPLOAD_MS });
+    return response.json();
+  };
+  const run = async (dryRun) => {
+    check.disabled = go.disabled = true;
+    try {
+      const found = await send(dryRun);
+      result.hidden = false;
+      fill(result, told(found, book, dryRun));
+      go.disabled = !dryRun || found.added === 0;
+      if (dryRun) go.textContent = `Upload ${plural(found.added, "code")}`;
+      else {
+        toast(`${plural(found.added, "code")} added to ${book.name}.`);
+        if (found.invalid === 0) done();
+      }
+    } catch (error) {
+      tell(error);
+    } finally {
+      check.disabled = false;
+    }
+  };
+  for (const control of [file, lines]) control.addEventListener("input", () => { go.disabled = true; result.hidden = true; });
+  check.addEventListener("click", () => run(true));
+  go.addEventListener("click", () => run(false));
+  fill(place, h("section", { class: "card", "aria-label": "Upload" },
+    h("header", {}, h("h2", { tabindex: -1 }, "Upload codes"),
+      h("button", { type: "button", class: "quiet", onclick: () => download("codes.csv", TEMPLATE) }, "Save a template")),
+    h("div", { class: "form" },
+      field("A file", file, "CSV with the header code[,userId][,expiresAt][,maxRedemptions], or a code a line."),
+      field("Or codes, one a line", lines)),
+    h("div", { class: "row" }, check, go, h("button", { type: "button", class: "quiet", onclick: () => fill(place) }, "Close")),
+    result));
+  place.querySelector("h2").focus();
+}

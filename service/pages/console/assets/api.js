@@ -1,0 +1,60 @@
+// Asking the API in the session: the cookie goes along by itself, changes carry the session's token.
+
+const TIMEOUT_MS = 30_000;
+let token = "";
+
+export class Problem extends Error {
+  constructor(status, { code, detail, errors }) {
+    super(detail ?? "There was no answer.");
+    Object.assign(this, { status, code: code ?? "no_answer", errors });
+  }
+}
+
+export function useToken(csrfToken) {
+  token = csrfToken;
+}
+
+// The answer's JSON; a Problem where it is refused. `type` is of a body that is a text already.
+export async function ask(method, path, { body, type, headers = {}, signal, timeoutMs = TIMEOUT_MS } = {}) {
+  const told = { Accept: "application/json", ...headers };
+  if (method !== "GET") told["X-CSRF-Token"] = token;
+  if (body !== undefined) told["Content-Type"] = type ?? "application/json";
+  const signals = [AbortSignal.timeout(timeoutMs), signal].filter(Boolean);
+  let response;
+  try {
+    response = await fetch(path, {
+      method,
+      headers: told,
+      body: body === undefined ? undefined : type ? body : JSON.stringify(body),
+      cache: "no-store",
+      signal: AbortSignal.any(signals),
+    });
+  } catch (error) {
+    if (signal?.aborted) throw error;
+    throw new Problem(0, {});
+  }
+  if (!response.ok) {
+    const problem = await response.json().catch(() => ({}));
+    if (response.status === 401) dispatchEvent(new Event("signed-out"));
+    throw new Problem(response.status, problem);
+  }
+  return response;
+}
+
+async function json(method, path, options) {
+  const response = await ask(method, path, options);
+  return response.status === 204 ? null : response.json();
+}
+
+export const get = (path, options) => json("GET", path, options);
+export const post = (path, body, options) => json("POST", path, { body, ...options });
+export const patch = (path, body) => json("PATCH", path, { body });
+export const remove = (path) => json("DELETE", path);
+
+// A path with a query; what is null or "" is left out.
+export function at(path, query = {}) {
+  const said = Object.entries(query).filter(([, value]) => value != null && value !== "");
+  return said.length ? `${path}?${new URLSearchParams(said)}` : path;
+}
+
+export const named = (path, ...names) => names.reduce((text, name) => text.replace("*", encodeURIComponent(name)), path);

@@ -1,0 +1,213 @@
+// The frame: signing in and out, which page is shown, keys, theme. Each page is a module with
+// `show(main, parameters, page)`; `page` says who is signed in, and runs what repeats until the page is left.
+
+import { get, post, remove, useToken } from "./api.js";
+import { ask, fill, h, tell, words } from "./dom.js";
+
+const PAGES = [
+  { path: "", name: "Overview", module: "overview", scopes: ["manage", "operate"], key: "o" },
+  { path: "books", name: "Books", module: "books", scopes: ["manage"], key: "b" },
+  { path: "users", name: "Users", module: "users", scopes: ["manage"], key: "u" },
+  { path: "redemptions", name: "Redemptions", module: "redemptions", scopes: ["manage"], key: "r" },
+  { path: "jobs", name: "Jobs", module: "jobs", scopes: ["manage", "operate"], key: "j" },
+  { path: "keys", name: "Keys", module: "keys", scopes: ["operate"], key: "k" },
+  { path: "sale", name: "Flash sale", module: "sale", scopes: ["manage"], key: "f", demo: true },
+];
+const HIDDEN = [
+  { path: "book", module: "book" },
+  { path: "search", module: "search" },
+  ...["code", "user", "order", "key", "request"].map((path) => ({ path, module: "timeline" })),
+];
+const THEMES = ["system", "light", "dark"];
+
+const by = (id) => document.getElementById(id);
+let session = null;
+let shown = null; // the AbortController of the page that is shown
+let waitsForPage = false; // after `g`
+
+class Page {
+  constructor(signal) {
+    this.signal = signal;
+    this.session = session;
+  }
+
+  may(...scopes) {
+    return scopes.some((scope) => session.scopes.includes(scope));
+  }
+
+  // Do it now and again so long after each time, while the page is shown and can be seen; one at a time.
+  every(ms, act) {
+    const again = async () => {
+      if (this.signal.aborted) return;
+      if (!document.hidden) await act().catch((error) => this.signal.aborted || this.missed?.(error));
+      if (!this.signal.aborted) setTimeout(again, ms);
+    };
+    return again();
+  }
+
+  get(path) {
+    return get(path, { signal: this.signal });
+  }
+}
+
+function allowed({ scopes, demo }) {
+  return (!scopes || scopes.some((scope) => session.scopes.includes(scope))) && (!demo || (session.flashSale && session.scopes.includes("checkout")));
+}
+
+// ---- which page
+
+async function route() {
+  if (!session) return;
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const [first = "", ...names] = path.split("/").map(decodeURIComponent);
+  const found = [...PAGES, ...HIDDEN].find((page) => page.path === first);
+  shown?.abort();
+  shown = new AbortController();
+  const { signal } = shown;
+  by("dialog").close();
+  by("nav").classList.remove("open");
+  by("menu").setAttribute("aria-expanded", "false");
+  for (const link of by("nav").children) {
+    const here = link.dataset.page === first || (link.dataset.page === "books" && first === "book");
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  const main = by("main");
+  if (!found || !allowed(found)) return fill(main, h("h1", { tabindex: -1 }, "There is no such page"), h("p", {}, h("a", { href: "#/" }, "To the overview")));
+  try {
+    const { show } = await import(`./${found.module}.js`);
+    if (signal.aborted) return;
+    const place = h("div", { class: "unseen" });
+    fill(main, place);
+    await show(main, { kind: first, names, query: new URLSearchParams(query) }, new Page(signal));
+  } catch (error) {
+    if (signal.aborted) return;
+    fill(main, h("h1", { tabindex: -1 }, "That didn't work"), h("p", { class: "banner bad" }, words(error)),
+      h("p", {}, h("button", { type: "button", onclick: route }, "Try again")));
+  }
+  if (!signal.aborted) {
+    scrollTo(0, 0);
+    main.querySelector("h1")?.focus();
+  }
+}
+
+// ---- who
+
+async function begin() {
+  try {
+    session = await get("/console/session");
+  } catch (error) {
+    by("sign-in-error").textContent = words(error);
+  }
+  if (!session) return leave();
+  useToken(session.csrfToken);
+  by("sign-in").hidden = true;
+  by("frame").hidden = false;
+  by("workspace").textContent = session.mode === "test" ? `${session.workspace} · test` : session.workspace;
+  fill(by("nav"), PAGES.filter(allowed).map(({ path, name }) => h("a", { href: `#/${path}`, "data-page": path }, name)));
+  await route();
+}
+
+function leave() {
+  session = null;
+  shown?.abort();
+  fill(by("main"));
+  by("dialog").close();
+  by("frame").hidden = true;
+  by("sign-in").hidden = false;
+  document.title = "Sign in · Scrip";
+  by("key").focus();
+}
+
+by("sign-in-form").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const button = event.target.querySelector("button");
+  by("sign-in-error").textContent = "";
+  button.disabled = true;
+  try {
+    await post("/console/session", { key: by("key").value.trim() });
+    by("key").value = "";
+    await begin();
+  } catch (error) {
+    by("sign-in-error").textContent = error.code === "unauthenticated" ? "There is no such key, or it was revoked." : words(error);
+    by("key").select();
+  } finally {
+    button.disabled = false;
+  }
+});
+
+by("sign-out").addEventListener("click", async () => {
+  try {
+    await remove("/console/session");
+    leave();
+  } catch (error) {
+    tell(error);
+  }
+});
+
+addEventListener("signed-out", () => {
+  if (!session) return;
+  leave();
+  by("sign-in-error").textContent = "Your session has ended. Sign in again.";
+});
+
+// ---- theme
+
+function paint() {
+  const theme = localStorage.getItem("scrip.theme") ?? "system";
+  if (theme === "system") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  by("theme").textContent = { system: "◐", light: "☀", dark: "☾" }[theme];
+  by("theme").setAttribute("aria-label", `Theme: ${theme}`);
+  by("theme").title = `Theme: ${theme}`;
+}
+
+by("theme").addEventListener("click", () => {
+  const theme = localStorage.getItem("scrip.theme") ?? "system";
+  const next = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+  if (next === "system") localStorage.removeItem("scrip.theme");
+  else localStorage.setItem("scrip.theme", next);
+  paint();
+});
+
+// ---- keys
+
+function help() {
+  const rows = [["/", "Search"], ["?", "This help"], ...PAGES.filter(allowed).map(({ key, name }) => [`g ${key}`, name])];
+  ask("With the keyboard", h("dl", { class: "pairs" }, rows.map(([keys, name]) => [
+    h("dt", {}, keys.split(" ").map((key) => [h("kbd", {}, key), " "])), h("dd", {}, name),
+  ])), null, async () => null);
+}
+
+addEventListener("keydown", (event) => {
+  if (!session || event.ctrlKey || event.metaKey || event.altKey || by("dialog").open) return;
+  if (event.target.matches("input:not([type=checkbox]), textarea, select")) {
+    if (event.key === "Escape") event.target.blur();
+    return;
+  }
+  const page = waitsForPage && PAGES.find(({ key }) => key === event.key);
+  waitsForPage = event.key === "g";
+  if (page && allowed(page)) location.hash = `#/${page.path}`;
+  else if (event.key === "/") by("search").focus();
+  else if (event.key === "?") help();
+  else return;
+  event.preventDefault();
+});
+
+by("help").addEventListener("click", help);
+by("menu").addEventListener("click", () => {
+  const open = by("nav").classList.toggle("open");
+  by("menu").setAttribute("aria-expanded", String(open));
+});
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault();
+  by("main").focus();
+});
+by("search-form").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = by("search").value.trim();
+  if (text) location.hash = `#/search/${encodeURIComponent(text)}`;
+});
+addEventListener("hashchange", route);
+paint();
+begin();

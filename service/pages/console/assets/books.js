@@ -1,0 +1,39 @@
+// All books: looked through, and made.
+
+import { at } from "./api.js";
+import { badge, fill, h, head, input, listing, number, select, when } from "./dom.js";
+import { edit } from "./bookform.js";
+
+export function discount(said) {
+  if (!said) return "none";
+  const least = said.minOrderValue ? ` from ${said.minOrderValue}` : "";
+  const most = said.maxAmount ? `, at most ${said.maxAmount}` : "";
+  if (said.type === "percentage") return `${said.value} %${least}${most}`;
+  if (said.type === "fixed") return `${said.value} off${least}`;
+  if (said.type === "tiered") return `${said.tiers.length} tiers${most}`;
+  return `${said.get} free for every ${said.buy} bought${most}`;
+}
+
+export async function show(main, { query }, page) {
+  const place = h("div");
+  const q = input({ type: "search", "aria-label": "A part of name or description", placeholder: "Name or description", value: query.get("q") ?? "" });
+  const status = select([["", "Any status"], ["active", "Active"], ["inactive", "Paused"], ["archived", "Archived"]], query.get("status") ?? "", { "aria-label": "Status" });
+  const form = h("form", { class: "row", role: "search", "aria-label": "Books" }, q, status, h("button", {}, "Filter"));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    location.hash = at("#/books", { q: q.value.trim(), status: status.value });
+  });
+  fill(main,
+    head("Books", "Coupons under one set of rules each.",
+      h("button", { type: "button", class: "primary", onclick: () => edit(null) }, "New book")),
+    form, place);
+  await listing(place, "Books", [
+    { name: "Name", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
+    { name: "Status", of: ({ status: now }) => badge(now === "inactive" ? "paused" : now, { active: "good", inactive: "warn" }[now]) },
+    { name: "Discount", of: (book) => discount(book.discount) },
+    { name: "Uses a code", number: true, of: (book) => (book.maxRedemptionsPerCode === null ? "any" : number(book.maxRedemptionsPerCode)) },
+    { name: "Tags", of: (book) => book.tags.join(", ") },
+    { name: "Ends", of: (book) => when(book.validUntil) },
+    { name: "Changed", of: (book) => when(book.updatedAt) },
+  ], (cursor) => page.get(at("/v1/books", { limit: 50, cursor, q: query.get("q"), status: query.get("status") })), "No book is like that.");
+}

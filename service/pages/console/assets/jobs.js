@@ -1,0 +1,31 @@
+// Long work, as it goes.
+
+import { at } from "./api.js";
+import { badge, fill, h, head, number, table, when } from "./dom.js";
+
+const LOOK_MS = 1000;
+const SHOWN = 50;
+
+function took(job) {
+  const ms = (job.finishedAt ? new Date(job.finishedAt) : new Date()) - new Date(job.startedAt);
+  return `${(Math.max(ms, 0) / 1000).toFixed(1)} s`;
+}
+
+export async function show(main, _, page) {
+  const place = h("div");
+  fill(main, head("Jobs", `The newest ${SHOWN}, live.`), place);
+  await page.every(LOOK_MS, async () => {
+    const { items } = await page.get(at("/console/data/jobs", { limit: SHOWN }));
+    if (place.contains(document.activeElement)) return;
+    fill(place, table("Jobs", [
+      { name: "Started", of: (job) => when(job.startedAt) },
+      { name: "Kind", of: (job) => job.kind },
+      { name: "Status", of: (job) => badge(job.status) },
+      { name: "Progress", class: "bars", of: (job) => h("progress", { max: Math.max(job.requested, 1), value: job.done, "aria-label": `${job.done} of ${job.requested}` }) },
+      { name: "Done", number: true, of: (job) => number(job.done) },
+      { name: "Of", number: true, of: (job) => number(job.requested) },
+      { name: "Took", number: true, of: took },
+      { name: "What went wrong", of: (job) => job.errors.join(" ") },
+    ], items, "There was no long work yet."));
+  });
+}

@@ -1,0 +1,61 @@
+// API keys: made, with their secret shown once, and revoked.
+
+import { at, post, remove } from "./api.js";
+import { ask, badge, field, fill, h, head, input, listing, tell, toast, when } from "./dom.js";
+
+const SCOPES = [
+  ["public", "validate a code, and learn nothing about it"],
+  ["checkout", "lock, redeem, assign, and read coupons and users"],
+  ["manage", "books, codes, users, rollbacks, histories, exports"],
+  ["operate", "keys, settings, consistency"],
+];
+
+async function make(again) {
+  const name = input({ required: true, maxlength: 255 });
+  const scopes = SCOPES.map(([scope, what]) => [scope, input({ type: "checkbox" }), what]);
+  const end = input({ type: "datetime-local" });
+  const made = await ask("New key", [
+    field("Name", name, "Who or what will use it."),
+    h("fieldset", {}, h("legend", {}, "It may"), scopes.map(([scope, box, what]) => field(scope, box, what))),
+    field("Ends", end, "Empty: when it is revoked."),
+  ], "Make the key", () => post("/v1/keys", {
+    name: name.value.trim(), scopes: scopes.filter(([, box]) => box.checked).map(([scope]) => scope),
+    expiresAt: end.value ? new Date(end.value).toISOString() : null,
+  }));
+  if (!made) return;
+  again().catch(tell);
+  const secret = h("output", { class: "code" }, made.secret);
+  await ask(`The key ${made.name}`, [
+    h("p", {}, "This is the only time it is shown. Keep it where secrets are kept."),
+    h("p", { class: "banner" }, secret),
+    h("button", { type: "button", onclick: async () => {
+      await navigator.clipboard.writeText(made.secret).then(() => toast("The key is copied."), () => getSelection().selectAllChildren(secret));
+    } }, "Copy"),
+  ], null, async () => null);
+}
+
+async function revoke(key, again) {
+  const done = await ask(`Revoke ${key.name}?`,
+    h("p", {}, "From then on nothing takes it, and everyone who signed in to the console with it is signed out. This can't be undone."),
+    "Revoke the key", () => remove(`/v1/keys/${key.keyId}`), { danger: true });
+  if (done) {
+    toast(`${key.name} is revoked.`);
+    again().catch(tell);
+  }
+}
+
+export async function show(main, _, page) {
+  const place = h("div");
+  const again = () => listing(place, "Keys", [
+    { name: "Name", of: (key) => key.name },
+    { name: "Begins with", of: (key) => h("span", { class: "code" }, `${key.prefix}…`) },
+    { name: "Scopes", of: (key) => h("span", { class: "row" }, key.scopes.map((scope) => badge(scope, "info"))) },
+    { name: "Made", of: (key) => when(key.createdAt) },
+    { name: "Used last", of: (key) => when(key.lastUsedAt) },
+    { name: "Ends", of: (key) => when(key.expiresAt) },
+    { name: "Actions", hidden: true, of: (key) => h("button", { type: "button", class: "danger", "aria-label": `Revoke ${key.name}`, onclick: () => revoke(key, again).catch(tell) }, "Revoke") },
+  ], (cursor) => page.get(at("/v1/keys", { limit: 50, cursor })));
+  fill(main, head("Keys", "Of this workspace, those that are not revoked.",
+    h("button", { type: "button", class: "primary", onclick: () => make(again).catch(tell) }, "New key")), place);
+  await again();
+}

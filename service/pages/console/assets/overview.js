@@ -1,0 +1,119 @@
+// Everything at one glance, asked for every second while the page can be seen.
+
+import { badge, bytes, card, fill, h, head, number, plural, table, when } from "./dom.js";
+import { bar, Plot, stock, stockWords } from "./plot.js";
+
+const ASK_MS = 1000;
+const RECONCILED_MS = 2000;
+const GOOD = new Set(["assigned", "locked", "redeemed", "purchased"]);
+
+const rate = (now, before, name, s) => Math.max(0, ((now[name] ?? 0) - (before[name] ?? 0)) / s);
+
+function reconciled(told) {
+  if (!told) return ["–", "needs the scope operate"];
+  if (!told.lastReconciledAt) return ["not yet", "no reconciliation has run"];
+  const drift = Object.values(told.drift).reduce((sum, count) => sum + count, 0);
+  return [drift === 0 ? "No drift" : plural(drift, "difference"), when(told.lastReconciledAt)];
+}
+
+function facts(overview, told) {
+  const { redis, postgres } = overview;
+  const gate = redis.gate || (redis.connected ? "closed" : "unreachable");
+  const [drift, driftAt] = reconciled(told);
+  const rows = [
+    ["Gate", badge(gate, { open: "good", full: "warn", behind: "warn" }[gate] ?? "bad"), `epoch ${redis.epoch}`],
+    ["Not recorded yet", told ? number(told.lagEvents) : "–", told ? `${told.lagSeconds.toFixed(2)} s behind` : "needs the scope operate"],
+    ["Redis", redis.server ?? "unreachable", redis.server &&
+      `${bytes(redis.usedBytes)}${redis.maxBytes ? ` of ${bytes(redis.maxBytes)}` : ""}, ${redis.fsynced ? "synced before answering" : "not synced before answering"}`],
+    ["Postgres", postgres.version ? `Postgres ${postgres.version.split(" ")[0]}` : "unreachable", postgres.version &&
+      `${bytes(postgres.bytes)}, ${plural(postgres.connections, "connection")}`],
+    ["Reconciliation", drift, driftAt],
+  ];
+  return h("dl", { class: "facts" }, rows.map(([name, value, more]) =>
+    h("div", {}, h("dt", {}, name), h("dd", {}, value, more && h("small", {}, more)))));
+}
+
+function stocks(books, more) {
+  const columns = [
+    { name: "Book", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
+    { name: "State", hidden: true, of: (book) => (book.status === "active" ? low(book) : badge(book.status === "inactive" ? "paused" : book.status, book.status === "inactive" ? "warn" : "")) },
+    { name: stockWords(), class: "bars", of: ({ counts }) => counts && stock(counts) },
+    { name: "Codes", number: true, of: ({ counts }) => number(counts?.codes) },
+    { name: "Free", number: true, of: ({ counts }) => number(counts?.available) },
+    { name: "Held", number: true, of: ({ counts }) => number(counts?.locked) },
+    { name: "Redemptions", number: true, of: ({ counts }) => number(counts?.redemptions) },
+    { name: "Discounts given", number: true, of: ({ counts }) => counts?.discountTotal ?? "–" },
+  ];
+  return [
+    table("Stock of each book", columns, books, "There is no book yet."),
+    more && h("p", { class: "hint" }, `The newest ${books.length} books; `, h("a", { href: "#/books" }, "all of them"), "."),
+  ];
+}
+
+function low({ counts, lowStockThreshold }) {
+  if (!counts) return null;
+  if (counts.available === 0 && counts.redeemed + counts.exhausted === counts.codes && counts.codes) return badge("used up", "bad");
+  return lowStockThreshold && counts.available < lowStockThreshold ? badge("low", "warn") : null;
+}
+
+function refusals(totals, before, s) {
+  const rows = Object.keys(totals).filter((name) => !GOOD.has(name))
+    .map((name) => ({ name, total: totals[name], now: before ? rate(totals, before, name, s) : 0 }))
+    .sort((a, b) => b.total - a.total);
+  const most = Math.max(1, ...rows.map(({ total }) => total));
+  return table("Refusals by reason", [
+    { name: "Reason", of: ({ name }) => h("span", { class: "code" }, name) },
+    { name: "Share", class: "bars", of: ({ total }) => bar({ no: total }, most) },
+    { name: "A second", number: true, of: ({ now }) => number(Math.round(now)) },
+    { name: "Since the start", number: true, of: ({ total }) => number(total) },
+  ], rows, "Nothing was refused since the start.");
+}
+
+export async function show(main, _, page) {
+  const traffic = new Plot("Requests a second that succeeded", [{ name: "Redemptions" }, { name: "Locks" }]);
+  const refused = new Plot("Refusals a second", [{ name: "Refusals" }]);
+  refused.element.querySelector("header").after(h("p", { class: "hint" }, "All workspaces that this service has."));
+  const behind = new Plot("Events that are not recorded yet", [{ name: "Events" }]);
+  const glance = h("div");
+  const alarm = h("div", { role: "alert" });
+  const books = h("div");
+  const reasons = h("div");
+  fill(main,
+    head("Overview", "Live while you look; it pauses in the background."),
+    alarm, glance,
+    h("div", { class: "cards" }, traffic.element, refused.element, behind.element),
+    h("section", { class: "card" }, h("header", {}, h("h2", {}, "Stock")), books),
+    card("Refusals by reason", reasons));
+  let before = null;
+  let told = null;
+
+  const look = async () => {
+    const now = await page.get("/console/data/overview");
+    const s = before ? (now.at - before.at) / 1000 : 1;
+    const rates = (name) => (before ? rate(now.totals, before.totals, name, s) : 0);
+    const bad = Object.keys(now.totals).filter((name) => !GOOD.has(name));
+    if (before) {
+      traffic.add(now.at, [rates("redeemed") + rates("purchased"), rates("locked")]);
+      refused.add(now.at, [bad.reduce((sum, name) => sum + rates(name), 0)]);
+      if (told) behind.add(now.at, [told.lagEvents]);
+    }
+    fill(alarm, ...alarms(now));
+    fill(glance, facts(now, told));
+    if (!books.contains(document.activeElement)) fill(books, stocks(now.books, now.moreBooks));
+    if (!reasons.contains(document.activeElement)) fill(reasons, refusals(now.totals, before?.totals, s));
+    before = now;
+  };
+  page.missed = () => fill(alarm, h("p", { class: "banner bad" }, "The service can't be reached. What is shown is as it was."));
+  if (page.may("operate")) page.every(RECONCILED_MS, async () => { told = await page.get("/v1/ops/consistency"); });
+  await page.every(ASK_MS, look);
+}
+
+function alarms({ redis, postgres }) {
+  const found = [];
+  if (!redis.connected) found.push("Redis can't be reached: nothing is decided, and every checkout hears 503.");
+  else if (redis.gate === "") found.push("The gate is closed: Redis is being verified or rebuilt, and every checkout hears 503.");
+  if (redis.gate === "full") found.push("The record is behind: no more locks and assignments until it has caught up.");
+  if (redis.gate === "behind") found.push("The record is far behind: nothing is decided until it has caught up.");
+  if (!postgres.version) found.push("Postgres can't be reached: what Redis decides waits to be recorded.");
+  return found.map((text) => h("p", { class: "banner bad" }, text));
+}

@@ -1,0 +1,68 @@
+// What was redeemed, over all books, and taking it back.
+
+import { at, post } from "./api.js";
+import { ask, badge, code, field, fill, h, head, input, listing, money, order, plural, tell, toast, user, when } from "./dom.js";
+
+const AT_ONCE = 4;
+
+export function redemptionColumns() {
+  return [
+    { name: "When", of: (row) => when(row.redeemedAt) },
+    { name: "Code", of: (row) => code(row.code) },
+    { name: "User", of: (row) => user(row.userId) },
+    { name: "Order", of: (row) => order(row.orderId) },
+    { name: "Value", number: true, of: (row) => money(row.orderValue, row.currency) },
+    { name: "Discount", number: true, of: (row) => money(row.discountAmount, row.currency) },
+    { name: "State", of: (row) => (row.rolledBackAt ? badge("rolled back") : badge("stands")) },
+  ];
+}
+
+// Ask, saying how many it touches, then roll back a few at a time; whether all of it is done.
+export async function rollBack(rows) {
+  const reason = input({ maxlength: 255 });
+  const restore = input({ type: "checkbox", checked: true });
+  const total = rows.reduce((sum, row) => sum + Number(row.discountAmount), 0);
+  const label = `Roll back ${plural(rows.length, "redemption")}`;
+  const done = await ask(`${label}?`, [
+    h("p", {}, `${plural(rows.length, "redemption")} of ${plural(new Set(rows.map((row) => row.code)).size, "code")} by ` +
+      `${plural(new Set(rows.map((row) => row.userId)).size, "user")}, with discounts of ${total.toFixed(2)} in all. This can't be undone.`),
+    field("Reason", reason), field("Give code, user, book and order their use back", restore),
+  ], label, async () => {
+    const refused = [];
+    for (let from = 0; from < rows.length; from += AT_ONCE) {
+      await Promise.all(rows.slice(from, from + AT_ONCE).map((row) =>
+        post(`/v1/redemptions/${row.redemptionId}/rollback`, { reason: reason.value.trim() || null, restore: restore.checked })
+          .catch((error) => error.code === "already_rolled_back" || refused.push(error))));
+    }
+    if (refused.length) throw refused[0];
+  }, { danger: true });
+  if (done) toast(`${plural(rows.length, "redemption")} rolled back.`);
+  return done;
+}
+
+export async function show(main, _, page) {
+  const picked = new Map();
+  const place = h("div");
+  const back = h("button", { type: "button", class: "danger", disabled: true });
+  const paint = () => {
+    back.textContent = picked.size ? `Roll back ${plural(picked.size, "redemption")}` : "Roll back";
+    back.disabled = picked.size === 0;
+  };
+  const again = () => {
+    picked.clear();
+    paint();
+    return listing(place, "Redemptions", [pick, ...redemptionColumns()], (cursor) =>
+      page.get(at("/console/data/redemptions", { limit: 50, cursor })), "Nothing was redeemed yet.");
+  };
+  const pick = { name: "Pick", hidden: true, class: "pick", of: (row) => (row.rolledBackAt ? null : h("input", {
+    type: "checkbox", "aria-label": `Pick the redemption of ${row.code} by ${row.userId}`, checked: picked.has(row.redemptionId),
+    onchange: (event) => { event.target.checked ? picked.set(row.redemptionId, row) : picked.delete(row.redemptionId); paint(); },
+  })) };
+  back.addEventListener("click", async () => {
+    if (await rollBack([...picked.values()])) again().catch(tell);
+  });
+  fill(main,
+    head("Redemptions", "Of all books, newest first.", back, h("button", { type: "button", onclick: () => again().catch(tell) }, "Refresh")),
+    place);
+  await again();
+}

@@ -1,0 +1,182 @@
+// What happened to a code, a user, an order, or by a request; what Redis and Postgres say, and what a redeem would hear.
+
+import { at, get, named, patch, post, remove } from "./api.js";
+import { ask, badge, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, tell, toast, user, when } from "./dom.js";
+import { rollBack } from "./redemptions.js";
+
+const LOOK_MS = 2000;
+const again = () => dispatchEvent(new Event("hashchange"));
+const WHAT = { assigned: "Assigned", unassigned: "Taken back", redeemed: "Redeemed", rolledBack: "Rolled back" };
+const FOR = { assigned: "to", unassigned: "from", redeemed: "by", rolledBack: "of" };
+const COLOURS = { assigned: "", unassigned: "warn", redeemed: "good", rolledBack: "warn" };
+
+function told(event, marked) {
+  const amounts = event.what === "redeemed" && event.orderValue !== null &&
+    ` ${money(event.orderValue, event.currency)}, ${money(event.discountAmount, event.currency)} off`;
+  return h("li", { class: COLOURS[event.what] },
+    when(event.at),
+    h("div", {},
+      h("strong", {}, event.what === "assigned" && event.orderId ? "Given as a gift" : WHAT[event.what]), " ", code(event.code),
+      ` ${FOR[event.what]} `, user(event.userId),
+      event.orderId && [" for ", order(event.orderId)], amounts,
+      event.redemptionId === marked && marked && [" ", badge("searched for", "info")],
+      event.what === "rolledBack" && h("p", {}, event.restore ? "Its use was given back. " : "Its use was not given back. ", event.reason && `“${event.reason}”`),
+      h("p", { class: "hint" }, `event ${event.event}`, event.ipAddress && ` · ${event.ipAddress}`, event.userAgent && ` · ${event.userAgent}`,
+        event.redemptionId && ` · redemption ${event.redemptionId}`)));
+}
+
+function history(found, marked, added) {
+  const undone = new Set(found.events.filter(({ what }) => what === "rolledBack").map(({ redemptionId }) => redemptionId));
+  const back = (event) => h("button", { type: "button", onclick: async () => { if (await rollBack([event])) again(); } }, "Roll back");
+  return card("What happened",
+    !found.recorded && h("p", { class: "banner warn" }, "The record is behind: the newest events may be missing."),
+    found.events.length + (added ? 1 : 0) === 0 && h("p", { class: "soft" }, "Nothing yet."),
+    h("ol", { class: "timeline" }, found.events.map((event) => {
+      const made = told(event, marked);
+      if (event.what === "redeemed" && !undone.has(event.redemptionId)) made.lastChild.append(back(event));
+      return made;
+    }), added && h("li", {}, when(added), h("div", {}, h("strong", {}, "Added"), " by upload or generation"))));
+}
+
+// ---- a code
+
+function verdict(redis, postgres, recorded) {
+  if (!postgres) return h("p", { class: "banner bad" }, "Postgres has no such code.");
+  const beneath = redis.status === "locked" ? postgres.status : redis.status;
+  const differ = [
+    redis.redemptions !== postgres.redemptions && "uses", redis.userId !== postgres.userId && "owner",
+    redis.maxRedemptions !== postgres.maxRedemptions && "limit", beneath !== postgres.status && "status",
+  ].filter(Boolean);
+  if (differ.length === 0) return h("p", { class: "banner good" }, "Redis and Postgres say the same.");
+  if (!recorded) return h("p", { class: "banner warn" }, `Postgres is behind: it has another ${differ.join(", ")}, and catches up.`);
+  return h("p", { class: "banner bad" }, `Redis and Postgres differ in ${differ.join(", ")}. Look again; if it stays so, reconcile.`);
+}
+
+const uses = (said) => `${number(said.redemptions)} of ${said.maxRedemptions === null ? "any number" : number(said.maxRedemptions)}`;
+
+function versus(redis, postgres) {
+  const { lock, lastRedemption: last } = redis;
+  return h("div", { class: "versus" },
+    card("Redis says", pairs([
+      ["Status", badge(redis.status)], ["Uses", uses(redis)], ["Owner", user(redis.userId)],
+      ["Held by", lock ? [user(lock.userId), lock.orderId && [" for ", order(lock.orderId)], " until ", when(lock.expiresAt)] : "nobody"],
+      ["Redeemed last", last ? [user(last.userId), " ", when(last.redeemedAt)] : "–"], ["Ends", when(redis.expiresAt)],
+    ])),
+    card("Postgres says", postgres ? pairs([
+      ["Status", badge(postgres.status)], ["Uses", uses(postgres)], ["Owner", user(postgres.userId)],
+      ["Held by", h("span", { class: "soft" }, "locks are Redis's alone")], ["Redeemed last", user(postgres.redeemedBy)], ["Ends", when(postgres.expiresAt)],
+    ]) : h("p", {}, "Nothing.")));
+}
+
+// Why the next redeem would be refused, for this user and order.
+function asking(name, page) {
+  const who = input({ maxlength: 100, placeholder: "anybody" });
+  const forOrder = input({ maxlength: 100, placeholder: "none" });
+  const value = input({ inputmode: "decimal", placeholder: "none", value: "100.00" });
+  const result = h("div", { role: "status" });
+  const look = async () => {
+    const body = { code: name };
+    for (const [key, control] of [["userId", who], ["orderId", forOrder], ["orderValue", value]]) {
+      if (control.value.trim()) body[key] = control.value.trim();
+    }
+    try {
+      const found = await post("/v1/coupons/validate", body);
+      const sentences = await Promise.all(found.reasons.map((reason) => get(named("/problems/*", reason)).then(({ title }) => title, () => "")));
+      const off = found.discountAmount === null ? "" : ` ${found.discountAmount} off${found.finalAmount === null ? "" : `, ${found.finalAmount} to pay`}.`;
+      fill(result, found.valid
+        ? h("p", { class: "banner good" }, `It would be redeemed.${off}`)
+        : h("div", { class: "banner bad" }, h("p", {}, "It would be refused:"),
+            h("ul", {}, found.reasons.map((reason, place) => h("li", {}, h("span", { class: "code" }, reason), ` ${sentences[place]}`)))));
+    } catch (error) {
+      tell(error);
+    }
+  };
+  const form = h("form", { class: "row" }, field("User", who), field("Order", forOrder), field("Order's value", value), h("button", {}, "Ask"));
+  form.addEventListener("submit", (event) => { event.preventDefault(); look(); });
+  if (!page.may("checkout")) return card("What the next redeem would hear", h("p", { class: "soft" }, "This takes a key with the scope checkout."));
+  look();
+  return card("What the next redeem would hear", form, result);
+}
+
+async function showCode(main, name, query, page) {
+  const path = named("/v1/coupons/*", name);
+  const load = () => Promise.all([page.get(path), page.get(at("/console/data/timeline", { kind: "code", name }))]);
+  let [redis, found] = await load();
+  const compared = h("div", { class: "card" });
+  const past = h("div");
+  const paint = () => {
+    fill(compared, verdict(redis, found.postgres, found.recorded), versus(redis, found.postgres));
+    if (!past.contains(document.activeElement)) fill(past, history(found, query.get("redemption"), found.postgres?.addedAt));
+  };
+  const change = (title, text, act) => async () => { if (await ask(title, h("p", {}, text), title, act, { danger: true })) again(); };
+  const off = redis.status !== "inactive";
+  fill(main,
+    head(redis.code, [badge(redis.status), " ", h("a", { href: `#/book/${redis.bookId}` }, "its book")],
+      redis.userId && redis.redemptions === 0 && h("button", { type: "button", onclick: change("Take it back", `${redis.code} is then no longer ${redis.userId}'s; it touches this one code.`, () =>
+        post(named("/v1/coupons/unassign/*", redis.code), {})) }, "Take it back"),
+      h("button", { type: "button", onclick: change(off ? "Switch it off" : "Switch it on", off ? "Nobody can lock, assign or redeem this one code until it is switched on." : "This one code can be used again at once.", () =>
+        patch(path, { status: off ? "inactive" : "active" })) }, off ? "Switch it off" : "Switch it on")),
+    asking(redis.code, page), compared, past);
+  paint();
+  setTimeout(() => page.every(LOOK_MS, async () => { [redis, found] = await load(); paint(); }), LOOK_MS);
+}
+
+// ---- a user, an order, a request
+
+async function showUser(main, name, found, page) {
+  const path = named("/v1/users/*", name);
+  const said = await page.get(path);
+  const most = async () => {
+    const control = input({ type: "number", min: 1, value: said.maxCoupons ?? "" });
+    const text = "Empty: the workspace's. It touches this one user, at once.";
+    if (await ask(`How many coupons may ${name} hold?`, field("At most", control, text), "Save", () =>
+      patch(path, { maxCoupons: control.value ? Number(control.value) : null }))) again();
+  };
+  const erase = async () => {
+    const text = `A pseudonym takes this user's place in ${plural(found.events.length, "event")}${found.events.length === 200 ? " and more" : ""}, ` +
+      `${plural(said.coupons, "coupon")} and all that is kept elsewhere, and addresses and agents go. This can't be undone.`;
+    if (await ask(`Delete the data of ${name}?`, h("p", {}, text), "Delete the data", () => remove(path), { danger: true })) {
+      toast(`The data of ${name} is deleted.`);
+      location.hash = "#/users";
+    }
+  };
+  const coupons = h("div");
+  fill(main,
+    head(name, "A user.", h("button", { type: "button", onclick: () => most().catch(tell) }, "Change the cap"),
+      h("button", { type: "button", class: "danger", onclick: () => erase().catch(tell) }, "Delete the data")),
+    h("div", { class: "card" }, pairs([
+      ["Holds", plural(said.coupons, "coupon")], ["At most", said.maxCoupons === null ? "any number" : number(said.maxCoupons)],
+      ["Created", said.createdAt ? when(said.createdAt) : "never; it has the workspace's defaults"],
+      ["Metadata", h("span", { class: "code" }, JSON.stringify(said.metadata))],
+    ])),
+    card("Coupons", coupons), history(found));
+  await listing(coupons, "Coupons", [
+    { name: "Code", of: (row) => code(row.code) },
+    { name: "Status", of: (row) => badge(row.status) },
+    { name: "Uses", number: true, of: uses },
+    { name: "Since", of: (row) => when(row.assignedAt) },
+    { name: "Ends", of: (row) => when(row.expiresAt) },
+  ], (cursor) => page.get(at(`${path}/coupons`, { limit: 20, cursor })), "None is assigned to this user.");
+}
+
+function showOrder(main, name, found) {
+  const undone = new Set(found.events.filter(({ what }) => what === "rolledBack").map(({ redemptionId }) => redemptionId));
+  const stand = found.events.filter(({ what, redemptionId }) => what === "redeemed" && !undone.has(redemptionId));
+  const back = async () => {
+    const reason = input({ maxlength: 255 });
+    const label = `Roll back ${plural(stand.length, "redemption")}`;
+    if (await ask(`${label} of this order?`, [
+      h("p", {}, "Every coupon of the order gets its use back, and its gift is taken back unless it was used. This can't be undone."), field("Reason", reason),
+    ], label, () => post(named("/v1/orders/*/rollback", name), { reason: reason.value.trim() || null }), { danger: true })) again();
+  };
+  fill(main, head(name, "An order.", stand.length > 0 && h("button", { type: "button", class: "danger", onclick: () => back().catch(tell) }, "Roll back the order")), history(found));
+}
+
+export async function show(main, { kind, names: [name], query }, page) {
+  if (kind === "code") return showCode(main, name, query, page);
+  const found = await page.get(at("/console/data/timeline", { kind, name }));
+  if (kind === "user") return showUser(main, name, found, page);
+  if (kind === "order") return showOrder(main, name, found);
+  const more = kind === "key" ? "What was done under this Idempotency-Key." : "What was redeemed within a second of this request.";
+  fill(main, head(name, more), history(found));
+}

@@ -1,0 +1,31 @@
+-- name: count_known_codes
+-- How many of these codes the workspace has.
+-- $1 workspace int  $2 codes text[]
+SELECT count(*) FROM codes WHERE workspace = $1 AND code = ANY ($2);
+
+-- name: page_jobs
+-- A workspace's jobs, newest first, before one.
+-- $1 workspace int  $2 limit int  $3 before uuid
+SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
+    (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition
+FROM jobs WHERE workspace = $1 AND job_id < $3 ORDER BY job_id DESC LIMIT $2;
+
+-- name: read_server
+-- What Postgres says of itself.
+SELECT
+  current_setting('server_version') AS version, pg_database_size(current_database()) AS bytes,
+  (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections;
+
+-- name: redemptions_of_workspace
+-- A workspace's redemptions, newest first, before one: the newest of each book, of these the newest, so that however much
+-- other workspaces redeem nothing of theirs is read.
+-- $1 workspace int  $2 limit int  $3 before uuid
+WITH newest AS (
+  SELECT r.redemption_id FROM books b CROSS JOIN LATERAL (
+    SELECT redemption_id FROM redemptions WHERE workspace = $1 AND redemptions.book = b.book AND redemption_id < $3
+    ORDER BY redemption_id DESC LIMIT $2
+  ) AS r WHERE b.workspace = $1 ORDER BY r.redemption_id DESC LIMIT $2
+)
+SELECT p.* FROM newest CROSS JOIN LATERAL (
+  SELECT * FROM past_redemptions WHERE past_redemptions.redemption_id = newest.redemption_id
+) AS p ORDER BY p.redemption_id DESC;

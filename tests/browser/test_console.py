@@ -1,0 +1,270 @@
+"""The console in Chromium: signing in and what it guards, what operators see and do, and that it says so first."""
+
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, expect
+
+from tests.browser.operator import NOT_LOADED, Operator
+from tests.service_fixture import Service, new_code, new_id, ok, refused
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def operator(browser: Browser, service: Service) -> AsyncIterator[Operator]:
+    """Somebody signed in with all scopes, without trouble in the end."""
+    page = await browser.new_page(viewport={"width": 1280, "height": 900})
+    operator = await Operator(page, service).signs_in()
+    yield operator
+    operator.had_no_trouble()
+
+
+async def test_signing_in(browser: Browser, service: Service) -> None:
+    """Without a live operator's key there is nothing to see; a session ends by signing out, and with its key."""
+    operator = Operator(page := await browser.new_page(), service)
+    await page.goto(f"{operator.url}/console#/keys")
+    await expect(operator["frame"]).to_be_hidden()
+    await expect(operator["key"]).to_be_focused()
+    assert operator.errors == []
+    for key, words in (("wrong", "There is no such key"), ("demo_checkout", "This takes a key with the scope")):
+        await operator["key"].fill(key)
+        await operator["key"].press("Enter")
+        await expect(operator["sign-in-error"]).to_contain_text(words)
+    await expect(operator["frame"]).to_be_hidden()
+    assert [url for url in operator.asked if "/v1/" in url or "/data/" in url] == []
+
+    made = ok(service.operate.post("/v1/keys", json={"name": new_id("key"), "scopes": ["manage"]}), 201)
+    await operator["key"].fill(made["secret"])
+    await operator["key"].press("Enter")
+    await expect(operator["nav"].get_by_role("link")).to_have_text(
+        ["Overview", "Books", "Users", "Redemptions", "Jobs"]
+    )
+    await expect(operator.heading("There is no such page")).to_be_visible()
+    (cookie,) = await page.context.cookies()
+    assert (cookie.get("httpOnly"), cookie.get("sameSite"), cookie.get("secure")) == (True, "Strict", False)
+    assert made["secret"] not in str(
+        await page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
+    )
+    assert await page.evaluate("document.cookie") == ""
+    await page.reload()
+    await expect(operator["frame"]).to_be_visible()
+
+    answer = await page.request.post(f"{operator.url}/v1/users", data={"userId": new_id()})
+    assert answer.status == 403
+    assert service.operate.delete(f"/v1/keys/{made['keyId']}").status_code == 204
+    await page.goto(f"{operator.url}/console#/books")
+    await expect(operator["sign-in-error"]).to_have_text("Your session has ended. Sign in again.")
+    await operator.signs_in("demo_operate")
+    await operator.button("Sign out").click()
+    await expect(operator["key"]).to_be_focused()
+    await page.reload()
+    await expect(operator["frame"]).to_be_hidden()
+    operator.had_no_trouble()
+
+
+async def test_the_overview_is_live(operator: Operator, service: Service) -> None:
+    """What happens is seen without a reload: stock, refusals by reason, and figures behind each plot."""
+    name = new_id("book")
+    await expect(operator.page.get_by_text("Valkey 9")).to_be_visible()
+    await expect(operator.page.get_by_text("epoch")).to_be_visible()
+    service.book(new_code(), code := new_code(), name=name)
+    row = operator.row(name).get_by_role("cell")
+    await expect(row.nth(4)).to_have_text("2")
+    ok(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": new_id()}), 201)
+    refused(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "x"}), 409, "coupon_locked")
+    await expect(row.nth(4)).to_have_text("1")
+    await expect(row.nth(5)).to_have_text("1")
+    await expect(operator.row("coupon_locked")).to_be_visible()
+    for summary in await operator.page.get_by_text("As a table").all():
+        await summary.click()
+    await expect(operator.page.get_by_role("region", name="Requests a second that succeeded")).to_contain_text("Locks")
+    navigated = [url for url in operator.asked if url.endswith("/console")]
+    assert len(navigated) == 1
+    await operator.picture("console-overview")
+
+
+async def test_a_book(operator: Operator, service: Service) -> None:
+    """A book is made with codes, changed, paused and let go on; it says how many codes that touches."""
+    page, name = operator.page, new_id("book")
+    await operator.goes("books", "Books")
+    await operator.button("New book").click()
+    await page.get_by_label("Name", exact=True).fill(name)
+    await page.get_by_label("Kind").select_option("percentage")
+    await page.get_by_label("Percent", exact=True).fill("101")
+    await page.get_by_label("Generate at once").fill("40")
+    await operator.button("Make the book").click()
+    await expect(page.get_by_role("alert").filter(has_text="invalid")).to_be_visible()
+    await page.get_by_label("Percent", exact=True).fill("15")
+    await operator.button("Make the book").click()
+    await expect(operator.heading(name)).to_be_visible()
+    await expect(page.get_by_text("15 %")).to_be_visible()
+    await operator.hears("40 codes were generated.")
+    await operator.button("Change").click()
+    await page.get_by_label("Redemptions in all").fill("30")
+    await page.get_by_label("Only for those it is assigned to").check()
+    await operator.button("Save").click()
+    await operator.hears(f"{name} is changed")
+    (book,) = ok(service.manage.get("/v1/books", params={"q": name}))["items"]
+    assert (book["maxRedemptions"], book["requireAssignment"], book["discount"]["value"]) == (30, True, "15")
+    await operator.button("Pause").click()
+    await operator.confirms(f"Pause {name}?", "any of its 40 codes", "Pause the book")
+    await expect(page.get_by_text("paused", exact=True)).to_be_visible()
+    assert ok(service.manage.get(f"/v1/books/{book['bookId']}"))["status"] == "inactive"
+    await operator.button("Go on").click()
+    await operator.confirms(f"Let {name} go on?", "Its 40 codes", "Go on")
+    await operator.button("Generate").click()
+    await page.get_by_label("How many new codes").fill("5")
+    await operator.page.get_by_role("dialog").get_by_role("button", name="Generate", exact=True).click()
+    await operator.hears("5 codes were generated.")
+    await operator.goes("jobs", "Jobs")
+    await expect(operator.row("generate").first).to_contain_text("done")
+
+
+async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: Path) -> None:
+    """An upload is tried before it is done, and what is refused can be saved; codes are exported, and switched off a
+    picked few at a time."""
+    page, there, new = operator.page, new_code(), sorted(new_code() for _ in range(2))
+    book = service.book(there, name="Uploaded to")
+    await operator.goes(f"book/{book}", "Uploaded to")
+    await operator.button("Upload").click()
+    await page.get_by_label("Or codes, one a line").fill("\n".join([*new, "=no code", there]))
+    await operator.button("Try it").click()
+    await expect(operator.row("=no code")).to_contain_text("3")
+    assert service.stats(book)["codes"] == 1
+    async with page.expect_download() as saving:
+        await operator.button("Save the refused lines").click()
+    await (await saving.value).save_as(tmp_path / "refused.csv")
+    assert (tmp_path / "refused.csv").read_text().splitlines()[1].startswith('"3","\'=no code",')
+    await operator.picture("console-upload")
+    await operator.button("Upload 2 codes").click()
+    await operator.hears("2 codes added to Uploaded to.")
+    assert service.stats(book)["codes"] == 3
+    async with page.expect_download() as exporting:
+        await page.get_by_role("link", name="Export codes").click()
+    await (await exporting.value).save_as(tmp_path / "codes.csv")
+    assert new[0] in (tmp_path / "codes.csv").read_text()
+    await page.reload()
+    for code in new:
+        await page.get_by_label(f"Pick {code}").check()
+    await operator.button("Switch off 2 codes").click()
+    await operator.confirms("Switch off 2 codes?", "They can't be locked", "Switch off 2 codes")
+    await operator.hears("2 codes are switched off.")
+    await expect(operator.row("inactive")).to_have_count(2)
+    assert service.stats(book)["inactive"] == 2
+
+
+async def test_a_timeline(operator: Operator, service: Service) -> None:
+    """One box finds a code; its page says what Redis and Postgres say, what happened, and why a redeem is refused."""
+    page, code, user, order = operator.page, new_code(), new_id(), new_id("order")
+    service.book(code, discount={"type": "fixed", "value": 3})
+    body = {"userId": user, "orderId": order, "orderValue": 20}
+    made = ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201)["redemptionId"]
+    await page.keyboard.press("/")
+    await page.keyboard.type(code.lower())
+    await page.keyboard.press("Enter")
+    await expect(operator.heading(code)).to_be_focused()
+    await expect(page.get_by_text("Redis and Postgres say the same.")).to_be_visible()
+    await expect(page.get_by_text("coupon_redeemed")).to_be_visible()
+    await expect(page.get_by_text("20.00 USD, 3.00 USD off")).to_be_visible()
+    await operator.picture("console-timeline")
+    for name, title in ((made, code), (user, user), (order, order)):
+        await operator["search"].fill(name)
+        await operator["search"].press("Enter")
+        await expect(operator.heading(title)).to_be_visible()
+        await expect(page.locator(".timeline li").first).to_contain_text("Redeemed")
+    await operator.button("Roll back the order").click()
+    await page.get_by_label("Reason").fill("sent back")
+    await operator.confirms("Roll back 1 redemption of this order?", "its use back", "Roll back 1 redemption")
+    await expect(page.get_by_text("“sent back”")).to_be_visible()
+    await operator.goes(f"code/{code}", code)
+    await expect(page.get_by_text("It would be redeemed. 3.00 off, 97.00 to pay.")).to_be_visible()
+    await operator["search"].fill("nothing has this name")
+    await operator["search"].press("Enter")
+    await expect(page.get_by_text("Nothing has this name:")).to_be_visible()
+
+
+async def test_rolling_back_many(operator: Operator, service: Service) -> None:
+    """Picked redemptions are rolled back together, and the question says how many, of whom, and of what worth."""
+    codes, user = [new_code(), new_code()], new_id()
+    book = service.book(*codes, discount={"type": "fixed", "value": 4})
+    for code in codes:
+        body = {"userId": user, "orderId": new_id("order"), "orderValue": 20}
+        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201)
+    await operator.goes("redemptions", "Redemptions")
+    for code in codes:
+        await operator.page.get_by_label(f"Pick the redemption of {code} by {user}").check()
+    await operator.button("Roll back 2 redemptions").click()
+    words = "2 redemptions of 2 codes by 1 user, with discounts of 8.00 in all."
+    await operator.confirms("Roll back 2 redemptions?", words, "Roll back 2 redemptions")
+    await operator.hears("2 redemptions rolled back.")
+    await expect(operator.row(user).get_by_text("rolled back")).to_have_count(2)
+    assert service.stats(book)["rolledBack"] == 2
+
+
+async def test_a_user(operator: Operator, service: Service) -> None:
+    """A user's cap is changed; deleting says what it touches, and then nothing of the user is left."""
+    page, code, user = operator.page, new_code(), new_id()
+    service.book(code)
+    ok(service.manage.post("/v1/users", json={"userId": user}), 201)
+    ok(service.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": user}), 201)
+    await operator.goes("users", "Users")
+    await operator.row(user).get_by_role("link").click()
+    await expect(page.get_by_role("region", name="Coupons")).to_contain_text(code)
+    await operator.button("Change the cap").click()
+    await page.get_by_label("At most").fill("3")
+    await operator.button("Save").click()
+    await expect(page.locator(".pairs dd", has_text=re.compile(r"^3$"))).to_be_visible()
+    await operator.button("Delete the data").click()
+    await operator.confirms(f"Delete the data of {user}?", "in 1 event, 1 coupon", "Delete the data")
+    await operator.hears(f"The data of {user} is deleted.")
+    assert ok(service.checkout.get(f"/v1/users/{user}"))["coupons"] == 0
+
+
+async def test_a_key(operator: Operator, service: Service) -> None:
+    """A new key's secret is shown once and works; revoked, nothing takes it."""
+    page, name = operator.page, new_id("key")
+    await operator.goes("keys", "Keys")
+    await operator.button("New key").click()
+    await page.get_by_label("Name", exact=True).fill(name)
+    await page.get_by_label("checkout", exact=True).check()
+    await operator.button("Make the key").click()
+    secret = await page.locator("output.code").inner_text()
+    assert service.client(secret).get("/v1/coupons/SUMMER-B").status_code == 200
+    await operator.button("Close").click()
+    await page.reload()
+    await operator.button(f"Revoke {name}").click()
+    assert secret not in await page.content()
+    await operator.confirms(f"Revoke {name}?", "signed out", "Revoke the key")
+    await operator.hears(f"{name} is revoked.")
+    await expect(operator.row(name)).to_have_count(0)
+    refused(service.client(secret).get("/v1/coupons/SUMMER-B"), 401, "unauthenticated")
+
+
+async def test_a_flash_sale(operator: Operator, service: Service) -> None:
+    """A sale runs at a press of a button, is drawn as it goes, and proves that nothing was oversold."""
+    await operator.goes("sale", "Flash sale")
+    await operator.page.get_by_label("Buyers").fill("150")
+    await operator.page.get_by_label("Coupons", exact=True).fill("20")
+    await operator.button("Start the sale").click()
+    await expect(operator["sold"]).to_be_visible()
+    await expect(operator["verdict"]).to_contain_text("Nothing was oversold: of 20 coupons 20 are sold")
+    await expect(operator["sold"]).to_have_text("20")
+    await expect(operator.row("coupon_exhausted")).to_be_visible()
+    points = await operator.page.locator("polyline.s1").get_attribute("points")
+    assert points
+    assert len(points.split()) > 3
+    await operator.picture("console-sale")
+
+
+async def test_the_service_is_away(operator: Operator) -> None:
+    """Where the service doesn't answer the overview says that it shows what was; once it does, it goes on."""
+    await operator.page.route("**/console/data/overview", lambda route: route.abort())
+    alarm = operator.page.get_by_text("The service can't be reached.")
+    await expect(alarm).to_be_visible()
+    await operator.page.unroute("**/console/data/overview")
+    await expect(alarm).to_be_hidden()
+    assert all(error.startswith(NOT_LOADED) for error in operator.errors)

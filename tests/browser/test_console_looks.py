@@ -1,0 +1,117 @@
+"""Every page of the console in every width and theme, with the keyboard alone, and against WCAG at level AA."""
+
+from typing import Literal
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from tests.browser.operator import Operator, findings
+from tests.service_fixture import Service, new_id, ok
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+_LOOKS: tuple[tuple[int, Literal["light", "dark"]], ...] = (
+    (360, "dark"),
+    (360, "light"),
+    (1600, "dark"),
+    (1600, "light"),
+)
+
+
+async def test_every_page(browser: Browser, service: Service) -> None:
+    """At 360 and 1600 pixels nothing is cut off, in light and dark; axe finds nothing; no other host is asked."""
+    code, user, order = f"{'W' * 50}-1", new_id(), new_id("order")
+    book = service.book(code, name="W" * 120, discount={"type": "fixed", "value": 4})
+    body = {"userId": user, "orderId": order, "orderValue": 20}
+    ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201)
+    ok(service.manage.post("/v1/users", json={"userId": user}), 201)
+    operator = Operator(page := await browser.new_page(), service)
+
+    async def look(name: str) -> None:
+        for width, scheme in _LOOKS:
+            await page.set_viewport_size({"width": width, "height": 900})
+            await page.emulate_media(color_scheme=scheme)
+            wide = await page.evaluate("document.documentElement.scrollWidth")
+            assert wide <= width, (name, width, wide)
+            if (width, scheme) in {(360, "dark"), (1600, "light")}:
+                assert await findings(page) == [], (name, width, scheme)
+            await operator.picture(f"console-{name}-{width}-{scheme}")
+
+    await page.goto(f"{operator.url}/console")
+    await expect(operator["key"]).to_be_visible()
+    await look("sign-in")
+    await operator.signs_in()
+    pages = {
+        "": "Overview", "books": "Books", f"book/{book}": "W" * 120, f"book/{book}/settings": "W" * 120,
+        f"book/{book}/redemptions": "W" * 120, "users": "Users", "redemptions": "Redemptions", "jobs": "Jobs",
+        "keys": "Keys", "sale": "Flash sale", f"code/{code}": code, f"user/{user}": user, f"order/{order}": order,
+        "search/nothing": "Search: nothing",
+    }  # fmt: skip
+    for address, title in pages.items():
+        await operator.goes(address, title)
+        if not address:
+            await page.get_by_text("As a table").first.click()
+            await expect(page.get_by_text("Valkey 9")).to_be_visible()
+        await look(address.partition("/")[0] or "overview")
+    await operator.goes("books", "Books")
+    await operator.button("New book").click()
+    await page.get_by_label("Kind").select_option("tiered")
+    await look("new-book")
+    operator.had_no_trouble()
+
+
+async def test_with_the_keyboard(browser: Browser, service: Service) -> None:
+    """Signing in, going from page to page, searching, help and leaving it take no mouse; focus goes where one is."""
+    operator = Operator(page := await browser.new_page(), service)
+    keyboard = page.keyboard
+    await page.goto(f"{operator.url}/console")
+    await expect(operator["key"]).to_be_focused()
+    await keyboard.type("demo_admin")
+    await keyboard.press("Enter")
+    await expect(operator.heading("Overview")).to_be_focused()
+    await keyboard.type("gb")
+    await expect(operator.heading("Books")).to_be_focused()
+    await keyboard.press("?")
+    dialog = page.get_by_role("dialog", name="With the keyboard")
+    await expect(dialog).to_contain_text("Flash sale")
+    await keyboard.press("Escape")
+    await expect(dialog).to_be_hidden()
+    await keyboard.press("/")
+    await expect(operator["search"]).to_be_focused()
+    await keyboard.type("?gk")
+    await expect(operator["search"]).to_have_value("?gk")
+    await keyboard.press("Escape")
+    await page.evaluate("document.activeElement.blur(); scrollTo(0, 0)")
+    await page.locator(".skip").focus()
+    await keyboard.press("Enter")
+    await expect(operator["main"]).to_be_focused()
+    await keyboard.press("Tab")
+    await expect(operator.button("New book")).to_be_focused()
+    outline = await page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    await keyboard.press("Enter")
+    await expect(page.get_by_label("Name", exact=True)).to_be_focused()
+    await keyboard.press("Escape")
+    await expect(operator.button("New book")).to_be_focused()
+    operator.had_no_trouble()
+
+
+async def test_the_theme_is_kept(browser: Browser, service: Service) -> None:
+    """The system's theme holds until another is chosen; that one lives through a reload, until it is given up."""
+    operator = Operator(page := await browser.new_page(color_scheme="dark"), service)
+    await operator.signs_in("demo_manage")
+
+    async def ground() -> str:
+        return await page.evaluate("getComputedStyle(document.body).backgroundColor")
+
+    dark = await ground()
+    await operator.button("Theme: system").click()
+    light = await ground()
+    assert light != dark
+    await page.reload()
+    await expect(operator.button("Theme: light")).to_be_visible()
+    assert await ground() == light
+    await operator.button("Theme: light").click()
+    await page.emulate_media(color_scheme="light")
+    assert await ground() == dark
+    await operator.button("Theme: dark").click()
+    assert await ground() == light
