@@ -123,7 +123,18 @@ def _openapi() -> OpenAPIConfig:
         openapi_router=Router("/schema", route_handlers=[], opt=OPEN, include_in_schema=False),
         render_plugins=[page],
         components=Components(
-            security_schemes={"key": SecurityScheme(type="http", scheme="bearer", description="An API key.")}
+            security_schemes={
+                "key": SecurityScheme(type="http", scheme="bearer", description="An API key."),
+                "token": SecurityScheme(
+                    type="http",
+                    scheme="bearer",
+                    bearer_format="JWT",
+                    description=(
+                        "A user's token, by an issuer that the service was told of. Its `sub` is the user, who may be "
+                        "left out of requests; another one is `forbidden`."
+                    ),
+                ),
+            }
         ),
         security=[{"key": []}],
         use_handler_docstrings=True,

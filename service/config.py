@@ -1,6 +1,7 @@
 """The settings, and the one place that reads the environment."""
 
 import ipaddress
+import json
 import re
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import click
-from pydantic import BeforeValidator, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _PREFIX = "SCRIP_"
@@ -46,8 +47,37 @@ Network = Annotated[Any, BeforeValidator(_network)]
 Origin = Annotated[str, BeforeValidator(_origin)]
 
 
+def _json(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ValueError("must be JSON") from None
+
+
 def _default_log_format() -> str:
     return "console" if sys.stderr.isatty() else "json"
+
+
+class JwtIssuer(BaseModel, frozen=True, extra="forbid"):
+    """Whose users' tokens are taken, and for which workspace."""
+
+    issuer: str = Field(min_length=1, max_length=500)
+    """`iss`, to the letter."""
+    audience: str = Field(min_length=1, max_length=500)
+    """One of the token's `aud`."""
+    workspace: str = Field(min_length=1, max_length=100)
+    """By its name."""
+    jwks: str = Field(min_length=1, max_length=2000)
+    """Where the issuer's public keys are: a file, or an address."""
+
+    @field_validator("jwks")
+    @classmethod
+    def _secure(cls, value: str) -> str:
+        parts = urlsplit(value)
+        plain = parts.scheme == "http" and is_loopback(parts.hostname or "")
+        if "://" in value and (not (parts.scheme == "https" or plain) or "@" in parts.netloc or not parts.hostname):
+            raise ValueError("must be a file or an https:// address (http:// on this machine alone)")
+        return value
 
 
 class SettingsError(click.ClickException):
@@ -92,6 +122,8 @@ class Settings(BaseSettings):
     """Where the worker serves its metrics; None serves none."""
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_words)] = ()
     """Whose word on a client's address is taken (`X-Forwarded-For`)."""
+    jwt_issuers: Annotated[tuple[JwtIssuer, ...], NoDecode, BeforeValidator(_json)] = ()
+    """Whose users' tokens are taken; JSON."""
     cors_origins: Annotated[tuple[Origin, ...], NoDecode, BeforeValidator(_words)] = ()
     """Whose pages may read answers; none are no page's but our own."""
     embedded: bool = False
@@ -106,6 +138,13 @@ class Settings(BaseSettings):
     @classmethod
     def _postgres_scheme(cls, value: str | None) -> str | None:
         return _with_scheme(value, ("postgresql", "postgres"))
+
+    @field_validator("jwt_issuers")
+    @classmethod
+    def _told_apart(cls, value: tuple[JwtIssuer, ...]) -> tuple[JwtIssuer, ...]:
+        if len({(one.issuer, one.audience) for one in value}) != len(value):
+            raise ValueError("must name each issuer and audience once: they say which workspace a token is for")
+        return value
 
     @field_validator("data_dir")
     @classmethod
@@ -142,4 +181,5 @@ def _line(found: Any) -> str:
     variable = name if name in _SECRET else _PREFIX + name.upper()
     wanted = found["msg"].removeprefix("Value error, ").removeprefix("Input ")
     shown = "" if variable in _SECRET else f", not {found['input']!r}"
-    return f"{variable} {wanted}{shown}"
+    part = "".join(f".{place}" for place in found["loc"][1:] if len(found["loc"]) > 2)
+    return f"{variable}{part} {wanted}{shown}"

@@ -10,14 +10,18 @@ import structlog
 from service.api.context import Context
 from service.api.exporting import MAX_EXPORTS, ExportSlots
 from service.config import Settings
+from service.domain.identity import Caller
+from service.domain.tokens import Issuer, Tokens
 from service.hot.connection import Link
 from service.hot.deciding import Decider
 from service.hot.projection import RedisProjector
 from service.hot.workspace import Workspace
+from service.jwks import Fresh
 from service.record import pool as postgres
 from service.record.keys import read_callers, read_version, touch_keys
 from service.record.partitions import read_partitions
 from service.record.waiting import Recorded
+from service.record.workspaces import read_workspace, workspace_named
 
 MAX_CONNECTIONS = 10
 """To Postgres, of all processes that share an address; each has at least two."""
@@ -43,17 +47,31 @@ async def connected(settings: Settings) -> AsyncIterator[Context]:
     recorded = Recorded(pool)
     context = Context(settings, pool, decider, Workspace(decider), RedisProjector(decider.run), recorded)
     context.export_slots = ExportSlots(max(1, MAX_EXPORTS // settings.api_processes))
+    tokens = context.keyring.tokens = Tokens(
+        [Issuer(one.issuer, one.audience, one.workspace) for one in settings.jwt_issuers]
+    )
+    fresh = [Fresh(tokens, issuer, one.jwks) for issuer, one in zip(tokens.issuers, settings.jwt_issuers, strict=True)]
     watch = _Watch(context)
     await watch.look()
-    watching = asyncio.create_task(watch.run())
+    watching = [asyncio.create_task(watch.run()), *(asyncio.create_task(one.run()) for one in fresh)]
     try:
         yield context
     finally:
-        watching.cancel()
-        await asyncio.gather(watching, return_exceptions=True)
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
         await recorded.close()
         await link.stop()
         await pool.close()
+
+
+async def _bearer(context: Context, workspace: str) -> Caller | None:
+    """Who a workspace's users' tokens stand for, but for the user; None while there is no such workspace."""
+    number = await workspace_named(context.pool, workspace)
+    if number is None:
+        return None
+    row = await read_workspace(context.pool, number)
+    return Caller(None, number, row.workspace_id, row.partition, row.mode, frozenset())
 
 
 class _Watch:
@@ -86,6 +104,9 @@ class _Watch:
         if await read_version(context.pool) != self._keys_version:
             self._keys_version, callers = await read_callers(context.pool)
             context.keyring.replace(callers)
+        for issuer in context.keyring.tokens.issuers:
+            if issuer.bearer is None:
+                issuer.bearer = await _bearer(context, issuer.workspace)
         partitions = await read_partitions(context.pool)
         for row in partitions:
             if row.state == "open":

@@ -153,7 +153,7 @@ def _prepared(call: Call, raw: msgspec.Raw) -> _One:
     """An operation and what it runs, or why it is refused before that."""
     one = _One()
     try:
-        one.operation, code, struct = read(raw)
+        one.operation, code, struct = read(call.caller, raw)
         one.command = one.operation.prepare(call, code, struct)
     except Refusal as refusal:
         one.told = refusal

@@ -69,6 +69,8 @@ async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
     said = await json_body(request, _sign_in, _MAX_BYTES)
     context: Context = request.app.state.context
     who = context.keyring.authenticated(f"Bearer {said.key}", OPERATORS)
+    if who.key_id is None:
+        raise Refusal("forbidden", "A user's token doesn't sign in here.")
     secret, _ = await begin_session(context.pool, who.key_id)
     await asyncio.sleep(SETTLE_S)
     answer = Response(await _session(context, secret), status_code=201)

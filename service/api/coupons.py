@@ -16,6 +16,7 @@ from service.api.reading import json_body, query
 from service.domain import words
 from service.domain.codes import PatchCoupon
 from service.domain.errors import Refusal
+from service.domain.identity import own_user
 from service.domain.money import Money
 from service.domain.times import to_ms
 from service.domain.words import UserId
@@ -222,7 +223,7 @@ class Coupons(Controller):
         who = caller(request)
         asked = query(request, ValidateQuery)
         struct = redeem.ValidateRequest(
-            code=code, user_id=asked.user_id, order_value=asked.order_value, currency=asked.currency
+            code=code, user_id=own_user(who, asked.user_id), order_value=asked.order_value, currency=asked.currency
         )
         return await carry_out(request, redeem.VALIDATE, call_of(request, who), None, struct)
 

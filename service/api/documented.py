@@ -27,6 +27,7 @@ from litestar.typing import FieldDefinition
 from service.api.auth import OPEN
 from service.api.schemas import Exact, ExactExample, Structs
 from service.domain.access import roles_of
+from service.domain.identity import SCOPES
 from service.domain.outcomes import BY_CODE
 from service.domain.words import Answer
 
@@ -178,7 +179,7 @@ def documented(
             headers = succeeded if status.startswith("2") else _PROBLEM_HEADERS.get(status, {})
             cast("OpenAPIResponse", response).headers = {**told, **headers}
         _empty(found.get("204"))
-        made.security = [{"key": [role]} for role in roles]
+        made.security = [{"key": [role]} if role in SCOPES else {"token": []} for role in roles]
         made.parameters = [*(made.parameters or []), *_parameters(query), *taken]
         return made
 

@@ -14,12 +14,12 @@ from service.api.coupons import COUPON, REDEMPTION, Code
 from service.api.documented import documented
 from service.api.hot import call_of
 from service.api.reading import Listing, id_of, query
-from service.api.users import UserIdPath
+from service.api.users import UserIdPath, check_user
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
 from service.domain.money import from_e4
 from service.domain.times import from_ms
-from service.domain.words import Answer, is_caller_id
+from service.domain.words import Answer
 from service.hot.workspace import BookCounts
 from service.operations import coupon
 from service.operations.base import code_of, encode
@@ -131,7 +131,7 @@ class Histories(Controller):
     async def of_user(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[RedemptionPage]:
         """What the user redeemed, newest first. Scope `checkout` or `manage`."""
         who, asked = caller(request), query(request, Listing)
-        _check_user(user_id)
+        check_user(who, user_id)
         headers = await settled(request, who)
         pool = request.app.state.context.pool
         page = await histories.redemptions_of_user(pool, who.workspace, user_id, asked.limit, asked.cursor)
@@ -163,7 +163,7 @@ class Histories(Controller):
     async def coupons(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[CouponPage]:
         """Coupons that are the user's, newest first, with the status beneath a lock. Scope `checkout` or `manage`."""
         who, asked = caller(request), query(request, ListCoupons)
-        _check_user(user_id)
+        check_user(who, user_id)
         headers = await settled(request, who)
         pool = request.app.state.context.pool
         items: list[Coupon] = []
@@ -192,7 +192,7 @@ async def read_coupon(request: Request[Any, Any, Any], who: Caller, code: str) -
     context: Context = request.app.state.context
     command = coupon.prepare(call_of(request, who), code, coupon.ReadCoupon())
     reply = await context.decider.run(who.partition, command.script, command.keys, command.args)
-    return coupon.coupon_of(reply[1])
+    return coupon.seen_by(who, coupon.coupon_of(reply[1]))
 
 
 async def settled(request: Request[Any, Any, Any], who: Caller) -> dict[str, str]:
@@ -207,11 +207,6 @@ async def settled(request: Request[Any, Any, Any], who: Caller) -> dict[str, str
     row = await read_partition(context.pool, who.partition)
     lag_s = time.time() - row.recorded_at.timestamp() if row.recorded_at else BARRIER_MS / 1000
     return {"Scrip-Lag-Seconds": str(max(1, round(lag_s)))}
-
-
-def _check_user(user_id: str) -> None:
-    if not is_caller_id(user_id):
-        raise Refusal("not_found")
 
 
 def _redemptions(page: Page[PastRedemption], headers: dict[str, str]) -> Response[RedemptionPage]:

@@ -30,7 +30,7 @@ async def perform(request: Request[Any, Any, Any], operation: Operation, code: s
         query(request)  # refuses it, with its name
     body = await json_bytes(request, calling.MAX_BODY_BYTES, headers)
     call = call_of(request, who, body, headers)
-    struct = decode(operation.decoder, body)
+    struct = decode(operation.decoder, body) if who.user is None else operation.own(who, body)
     wait_s = preferred_wait_s(headers) if operation.durable else None
     return await carry_out(request, operation, call, code, struct, wait_s)
 
@@ -81,9 +81,9 @@ def call_of(
     )
 
 
-def fingerprint(request: Request[Any, Any, Any], body: bytes) -> str:
+def fingerprint(request: Request[Any, Any, Any], body: bytes, user: str | None = None) -> str:
     """What tells a request from another under the same key: method, path, query and body."""
-    return calling.fingerprint(*_address(request), body)
+    return calling.fingerprint(*_address(request), body, user)
 
 
 def _address(request: Request[Any, Any, Any]) -> tuple[bytes, bytes, bytes]:

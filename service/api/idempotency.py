@@ -65,7 +65,7 @@ async def once(
         return _response(await act())
     hot = request.app.state.context.hot
     key = checked_key(request.headers["idempotency-key"])
-    print_ = fingerprint(request, body if isinstance(body, bytes) else b"")
+    print_ = fingerprint(request, body if isinstance(body, bytes) else b"", caller.user)
     known = await hot.claim(caller, key, print_)
     if known is not None:
         return await _replayed(body, *known)

@@ -18,7 +18,7 @@ from service.api.reading import Listing, cursor, json_body, json_bytes, position
 from service.domain import words
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
-from service.domain.identity import Caller
+from service.domain.identity import Caller, own_user
 from service.domain.projection import UserRow
 from service.domain.times import ShownTime, from_ms
 from service.domain.words import Answer, Count, UserId, is_caller_id, packed_metadata
@@ -143,7 +143,7 @@ class Users(Controller):
         """A user; one that was never created has the workspace's defaults. Scope `checkout` or `manage`."""
         who = caller(request)
         query(request)
-        _check_id(user_id)
+        check_user(who, user_id)
         context: Context = request.app.state.context
         row = await read_user(context.pool, who.workspace, user_id)
         return await _answer(context, who, user_id, row, await _default(context, who))
@@ -164,7 +164,7 @@ class Users(Controller):
         """Change a user's cap or metadata; one that was never created is. Scope `manage`."""
         who = caller(request)
         query(request)
-        _check_id(user_id)
+        check_user(who, user_id)
         said = await json_body(request, _patch)
         context: Context = request.app.state.context
         change = Change(context, who.partition)
@@ -186,7 +186,7 @@ class Users(Controller):
         does afterwards is a new user's. Scope `manage`."""
         who = caller(request)
         query(request)
-        _check_id(user_id)
+        check_user(who, user_id)
         context: Context = request.app.state.context
         check_open(context, who.partition)
         epoch, seq = await context.decider.tail(who.partition)
@@ -202,7 +202,9 @@ _create = msgspec.json.Decoder(CreateUser)
 _patch = msgspec.json.Decoder(PatchUser)
 
 
-def _check_id(user_id: str) -> None:
+def check_user(who: Caller, user_id: str) -> None:
+    """Refusal `not_found` where this can't be a user's id, `forbidden` where the caller's token is for another."""
+    own_user(who, user_id)
     if not is_caller_id(user_id):
         raise Refusal("not_found")
 

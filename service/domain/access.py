@@ -20,10 +20,19 @@ ROLES: Mapping[str, frozenset[str]] = {
             "patchUser deleteUser listUserCoupons listUserRedemptions getJob"
         ).split()
     ),
+    "user": frozenset(
+        (
+            "assignAny assignCode lockCoupon extendLock unlockCoupon redeemCoupon validateCoupon validateCode "
+            "checkout giveGift runBatch getCoupon getUser listUserCoupons listUserRedemptions"
+        ).split()
+    ),
     "operate": frozenset(
         "listKeys createKey rotateKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency getJob".split()
     ),
 }
+SCOPES_OF_USERS = {"checkout": "user", "public": "public"}
+"""Which role a user's token has by its issuer's word: what a checkout may, as far as it is about one user. None of the
+others, whatever the token says."""
 
 
 def roles_of(operation_id: str) -> tuple[str, ...]:

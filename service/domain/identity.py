@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from service.domain import keys
+from service.domain.errors import Refusal
 
 SCOPES = ("public", "checkout", "manage", "operate")
 """None implies another."""
@@ -13,18 +14,34 @@ SCOPES = ("public", "checkout", "manage", "operate")
 class Caller:
     """A credential, as every process keeps it in memory."""
 
-    key_id: UUID
+    key_id: UUID | None
+    """None for a user's token."""
     workspace: int
     workspace_id: UUID
     partition: int
     mode: str
     scopes: frozenset[str]
     expires_ms: int | None = None
+    user: str | None = None
+    """Whom a user's token is for: it may do nothing for anybody else."""
     prefix: str = field(init=False)
     gate: str = field(init=False)
     outbox: str = field(init=False)
+    is_told: bool = field(init=False)
+    """Whether it hears why a coupon can't be used; one with the scope `public` alone doesn't."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefix", keys.prefix(self.partition, self.workspace))
         object.__setattr__(self, "gate", keys.gate(self.partition))
         object.__setattr__(self, "outbox", keys.outbox(self.partition))
+        object.__setattr__(self, "is_told", not self.scopes.isdisjoint(("checkout", "user")))
+
+
+def own_user(caller: Caller, asked: str | None) -> str | None:
+    """The user that a request is about: whom it names, or whom the caller's token is for. Refusal `forbidden` where it
+    names another."""
+    if caller.user is None or asked == caller.user:
+        return asked
+    if asked is not None:
+        raise Refusal("forbidden", "A user's token is for that user alone.")
+    return caller.user

@@ -143,7 +143,8 @@ class Protocol(Bounded):
             if ip and self._proxied and told[FORWARDED] is not None:
                 ip = lane.proxies.client(ip, told[FORWARDED])
             call = make_call(caller, told[KEY], b"POST", self._path, b"", body, ip, told[AGENT])
-            command = operation.prepare(call, self._code, decode(operation.decoder, body))
+            request = decode(operation.decoder, body) if caller.user is None else operation.own(caller, body)
+            command = operation.prepare(call, self._code, request)
             self._render = command.render
             self._epoch = lane.decider.start(
                 caller.partition, command.script, command.keys, command.args, self._on_reply

@@ -6,10 +6,22 @@ import msgspec
 
 from service.domain import keys
 from service.domain.errors import Refusal
+from service.domain.identity import Caller
 from service.domain.outcomes import REPEATED
 from service.domain.words import Request, UserId, own_id, word
-from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
-from service.operations.coupon import AssignedCoupon, fields_of
+from service.operations.base import (
+    Call,
+    Command,
+    Operation,
+    Render,
+    Rendered,
+    Reply,
+    code_of,
+    encode,
+    idempotency_of,
+    packed,
+)
+from service.operations.coupon import AssignedCoupon, fields_of, seen_by
 
 
 class AssignAny(Request):
@@ -33,7 +45,7 @@ def prepare_any(call: Call, code: str | None, request: AssignAny) -> Command:
     w = caller.prefix
     names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}x", caller.outbox)
     args = (call.fingerprint, str(book_id), word(request.user_id), packed(call, "assign"))
-    return Command("assign_any", names, args, render)
+    return Command("assign_any", names, args, rendering(caller))
 
 
 def prepare_code(call: Call, code: str, request: AssignCode) -> Command:
@@ -43,13 +55,17 @@ def prepare_code(call: Call, code: str, request: AssignCode) -> Command:
     w = caller.prefix
     names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}d:{bucket}", f"{w}c:{code}", caller.outbox)
     args = (call.fingerprint, code, bucket, word(request.user_id), packed(call, "assign"))
-    return Command("assign_code", names, args, render)
+    return Command("assign_code", names, args, rendering(caller))
 
 
-def render(reply: Reply, durability: str) -> Rendered:
-    """The coupon, now assigned."""
-    body = AssignedCoupon(**fields_of(reply[1]), durability=durability)  # type: ignore[arg-type]
-    return Rendered(200 if reply[0] == REPEATED else 201, encode(body), bool(reply[3]))
+def rendering(caller: Caller) -> Render:
+    """Makes the answer: the coupon, now assigned, as the caller sees it."""
+
+    def render(reply: Reply, durability: str) -> Rendered:
+        coupon = AssignedCoupon(**fields_of(reply[1]), durability=durability)  # type: ignore[arg-type]
+        return Rendered(200 if reply[0] == REPEATED else 201, encode(seen_by(caller, coupon)), bool(reply[3]))
+
+    return render
 
 
 ASSIGN_ANY = Operation("assignAny", AssignAny, prepare_any, durable=True)

@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from service.domain.access import roles_of
+from service.domain.decoding import decode
 from service.domain.errors import Refusal
-from service.domain.identity import Caller
-from service.domain.words import canonical_code
+from service.domain.identity import Caller, own_user
+from service.domain.words import UserId, canonical_code
 
 Reply = list[Any]
 
@@ -59,10 +60,34 @@ class Operation:
     durable: bool = False
     roles: tuple[str, ...] = field(init=False)
     decoder: "msgspec.json.Decoder[Any]" = field(init=False)
+    _own_decoder: "msgspec.json.Decoder[Any]" = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "roles", roles_of(self.operation_id))
         object.__setattr__(self, "decoder", msgspec.json.Decoder(self.request))
+        object.__setattr__(self, "_own_decoder", msgspec.json.Decoder(without_user(self.request)))
+
+    def own(self, caller: Caller, body: bytes) -> Any:
+        """The request that a user's token sends. Refusal `forbidden` where it is about another user, and as decode."""
+        return for_user(caller, decode(self._own_decoder, body))
+
+
+def without_user(request: type[msgspec.Struct]) -> type[msgspec.Struct]:
+    """A request's struct in which the user may be left out, for callers whose tokens name him."""
+    if "user_id" not in request.__struct_fields__:
+        return request
+    config = request.__struct_config__
+    return msgspec.defstruct(
+        request.__name__, [("user_id", UserId | None, None)], bases=(request,), kw_only=True, tag=config.tag,
+        tag_field=config.tag_field,
+    )  # fmt: skip
+
+
+def for_user(caller: Caller, request: Any) -> Any:
+    """The request, about the user that the caller's token names. Refusal `forbidden` where it names another."""
+    if "user_id" in request.__struct_fields__:
+        request.user_id = own_user(caller, request.user_id)
+    return request
 
 
 class Kept(msgspec.Struct, omit_defaults=True):

@@ -1,14 +1,15 @@
 """Many operations in one request: what each of them looks like, and which of the single ones it is."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Union, cast, get_args
 
 import msgspec
 
 from service.domain.decoding import decode
 from service.domain.errors import malformed
+from service.domain.identity import Caller
 from service.domain.words import Request, UserId
 from service.operations import assign, lock, redeem
-from service.operations.base import Operation
+from service.operations.base import Operation, for_user, without_user
 
 MAX_OPERATIONS = 1_000
 
@@ -69,13 +70,10 @@ class _Unread(Request):
 
 _batch: "msgspec.json.Decoder[_Unread]" = msgspec.json.Decoder(_Unread)
 _operation: "msgspec.json.Decoder[AnyOperation]" = msgspec.json.Decoder(AnyOperation)
-_SINGLE: dict[type[msgspec.Struct], Operation] = {
-    BatchLock: lock.LOCK,
-    BatchExtend: lock.EXTEND,
-    BatchUnlock: lock.UNLOCK,
-    BatchRedeem: redeem.REDEEM,
-    BatchValidate: redeem.VALIDATE,
-}
+_own_kinds = tuple(without_user(kind) for kind in get_args(AnyOperation))
+_own_operation: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(Union[_own_kinds])  # noqa: UP007
+_SINGLE = {"lock": lock.LOCK, "extend": lock.EXTEND, "unlock": lock.UNLOCK, "redeem": redeem.REDEEM,
+           "validate": redeem.VALIDATE}  # fmt: skip
 
 
 def split(body: bytes) -> list[msgspec.Raw]:
@@ -83,11 +81,14 @@ def split(body: bytes) -> list[msgspec.Raw]:
     return decode(_batch, body).operations
 
 
-def read(raw: msgspec.Raw) -> tuple[Operation, str | None, Any]:
+def read(caller: Caller, raw: msgspec.Raw) -> tuple[Operation, str | None, Any]:
     """The single operation that this is, its code and its request; Refusal as the single request's."""
-    asked = decode(_operation, bytes(raw))
+    if caller.user is None:
+        asked = decode(_operation, bytes(raw))
+    else:
+        asked = for_user(caller, decode(_own_operation, bytes(raw)))
     if not isinstance(asked, BatchAssign):
-        return _SINGLE[type(asked)], asked.code, asked
+        return _SINGLE[cast("str", asked.__struct_config__.tag)], asked.code, asked
     if asked.code is not None and asked.book_id is None:
         return assign.ASSIGN_CODE, asked.code, assign.AssignCode(user_id=asked.user_id)
     if asked.book_id is not None and asked.code is None:

@@ -22,7 +22,7 @@ def make_call(
     """The call that a request makes; `key` is its Idempotency-Key, `agent` as shown_agent. Refusal `malformed`."""
     if key is None:
         return Call(caller, "", "-", ip, agent)
-    return Call(caller, checked_key(key), fingerprint(method, path, query, body), ip, agent)
+    return Call(caller, checked_key(key), fingerprint(method, path, query, body, caller.user), ip, agent)
 
 
 def checked_key(key: str) -> str:
@@ -32,8 +32,10 @@ def checked_key(key: str) -> str:
     return key
 
 
-def fingerprint(method: bytes, path: bytes, query: bytes, body: bytes) -> str:
-    """What tells a request from another under the same key."""
+def fingerprint(method: bytes, path: bytes, query: bytes, body: bytes, user: str | None = None) -> str:
+    """What tells a request from another under the same key; `user` is whom the caller's token names, if it is one."""
+    if user is not None:  # the body may leave him out, and another's request is another
+        method += b" " + user.encode()
     parts = (len(method), method, len(path), path, len(query), query, len(body), body)
     return hashlib.blake2b(b"%d %b%d %b%d %b%d %b" % parts, digest_size=16).hexdigest()
 

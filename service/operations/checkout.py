@@ -11,7 +11,7 @@ from service.domain.money import CURRENCY_DIGITS, Money, from_e4
 from service.domain.outcomes import REPEATED
 from service.domain.words import Answer, OrderId, Request, UserId, own_id, word
 from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
-from service.operations.coupon import Coupon, Durability, coupon_of
+from service.operations.coupon import Coupon, Durability, coupon_of, seen_by
 from service.operations.lock import LockToken
 from service.operations.order import Currency, Items, order_amounts
 from service.operations.redemption import Redemption, final_amount_of, redemption_json
@@ -92,7 +92,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
             final = from_e4(int(value_e4), shown)
         body = Purchase(
             redemption=redemption,  # type: ignore[arg-type]
-            gift=None if gift == "-" else coupon_of(gift),
+            gift=None if gift == "-" else seen_by(caller, coupon_of(gift)),
             final_amount=final,
             durability=durability,  # type: ignore[arg-type]
         )

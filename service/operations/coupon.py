@@ -1,8 +1,9 @@
 """A coupon as clients see it, and reading one."""
 
-from typing import Literal
+from typing import Literal, TypeVar
 
 from service.domain import keys
+from service.domain.identity import Caller, own_user
 from service.domain.times import ShownTime as Time
 from service.domain.times import from_ms
 from service.domain.words import Answer, Request, shown, unword
@@ -55,6 +56,9 @@ class ReadCoupon(Request):
     """Nothing is asked but the code."""
 
 
+C = TypeVar("C", bound=Coupon)
+
+
 def fields_of(view: str) -> dict[str, object]:
     """A script's view of a coupon as the fields of Coupon."""
     (
@@ -90,17 +94,29 @@ def coupon_of(view: str) -> Coupon:
     return Coupon(**fields_of(view))  # type: ignore[arg-type]
 
 
+def seen_by(caller: Caller, coupon: C) -> C:
+    """The coupon as the caller may see it: a user's token shows no other user's lock or redemption. Refusal
+    `forbidden` where the coupon is another's."""
+    if caller.user is not None:
+        own_user(caller, coupon.user_id)
+        if coupon.lock is not None and coupon.lock.user_id != caller.user:
+            coupon.lock = None
+        if coupon.last_redemption is not None and coupon.last_redemption.user_id != caller.user:
+            coupon.last_redemption = None
+    return coupon
+
+
 def prepare(call: Call, code: str, request: ReadCoupon) -> Command:
     """Read one coupon."""
     caller, code = call.caller, code_of(code)
     bucket = keys.bucket(code)
     w = caller.prefix
     names = (caller.gate, f"{w}w", f"{w}i:", f"{w}d:{bucket}", f"{w}c:{code}")
-    return Command("coupon", names, ("-", code, bucket), _render)
 
+    def render(reply: Reply, durability: str) -> Rendered:
+        return Rendered(200, encode(seen_by(caller, coupon_of(reply[1]))))
 
-def _render(reply: Reply, durability: str) -> Rendered:
-    return Rendered(200, encode(coupon_of(reply[1])))
+    return Command("coupon", names, ("-", code, bucket), render)
 
 
 READ = Operation("getCoupon", ReadCoupon, prepare)

@@ -6,8 +6,9 @@ import msgspec
 
 from service.domain import keys
 from service.domain.errors import Refusal
+from service.domain.identity import own_user
 from service.domain.words import OrderId, Request, is_caller_id, own_id, word
-from service.operations.assign import render
+from service.operations.assign import rendering
 from service.operations.base import Call, Command, Operation, idempotency_of, packed
 
 
@@ -23,12 +24,13 @@ def prepare(call: Call, user: str, request: GiftRequest) -> Command:
     if not is_caller_id(user):
         raise Refusal("not_found")
     caller, book_id, order = call.caller, own_id(request.book_id), word(request.order_id)
+    own_user(caller, user)
     if book_id is None:
         raise Refusal("book_not_found")
     bucket, w = keys.bucket(order), caller.prefix
     names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}g:{bucket}", f"{w}x", caller.outbox)
     args = (call.fingerprint, str(book_id), word(user), order, bucket, packed(call, "gift"))
-    return Command("gift", names, args, render)
+    return Command("gift", names, args, rendering(caller))
 
 
 GIFT = Operation("giveGift", GiftRequest, prepare, durable=True)

@@ -88,7 +88,7 @@ def prepare_extend(call: Call, code: str, request: ExtendRequest) -> Command:
     """Move a live lock's deadline."""
     code = code_of(code)
     bucket = keys.bucket(code)
-    args = (call.fingerprint, code, bucket, request.lock_token, _ms(request.lock_seconds), "-")
+    args = (call.fingerprint, code, bucket, request.lock_token, _ms(request.lock_seconds), word(call.caller.user))
     return Command("extend", _names(call, code, bucket), args, _render_extended)
 
 
@@ -96,7 +96,7 @@ def prepare_unlock(call: Call, code: str, request: UnlockRequest) -> Command:
     """Release a lock."""
     code = code_of(code)
     bucket = keys.bucket(code)
-    args = (call.fingerprint, code, bucket, request.lock_token, "-")
+    args = (call.fingerprint, code, bucket, request.lock_token, word(call.caller.user))
     return Command("unlock", _names(call, code, bucket), args, _render_unlocked)
 
 

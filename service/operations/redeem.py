@@ -12,7 +12,7 @@ from service.domain.money import Money, from_e4
 from service.domain.outcomes import BY_NUMBER, REPEATED
 from service.domain.words import Answer, OrderId, Request, UserId, packed_metadata, word
 from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
-from service.operations.coupon import Coupon, coupon_of
+from service.operations.coupon import Coupon, coupon_of, seen_by
 from service.operations.lock import LockToken
 from service.operations.order import Currency, Items, order_amounts
 from service.operations.redemption import redemption_json
@@ -105,7 +105,6 @@ def _render(reply: Reply, durability: str) -> Rendered:
 def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> Command:
     """Say what a redeem would be answered. With a key of scope `public` alone it tells no reason."""
     caller, order = call.caller, word(request.order_id)
-    told = "checkout" in caller.scopes
     value_e4, digits, items = order_amounts(request)
     _metadata(request)
     code = code_of(request.code)
@@ -139,10 +138,18 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
         if not reasons:
             amount = from_e4(int(discount), shown)
             final = None if value_e4 == "-" else from_e4(int(value_e4) - int(discount), shown)
-        coupon = coupon_of(reply[2]) if told else None
-        if reasons and not told:
+        coupon = coupon_of(reply[2]) if caller.is_told else None
+        if coupon is not None and coupon.user_id not in (None, caller.user or coupon.user_id):
+            coupon = None
+        if reasons and not caller.is_told:
             reasons = NOT_AVAILABLE
-        body = Validation(valid=not reasons, reasons=reasons, discount_amount=amount, final_amount=final, coupon=coupon)
+        body = Validation(
+            valid=not reasons,
+            reasons=reasons,
+            discount_amount=amount,
+            final_amount=final,
+            coupon=coupon and seen_by(caller, coupon),
+        )
         return Rendered(200, encode(body))
 
     return Command("validate", names, args, render)
@@ -150,7 +157,7 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
 
 def unknown_coupon(caller: Caller) -> Rendered:
     """What validate says of a code that there isn't."""
-    reasons = ["coupon_not_found"] if "checkout" in caller.scopes else NOT_AVAILABLE
+    reasons = ["coupon_not_found"] if caller.is_told else NOT_AVAILABLE
     body = Validation(valid=False, reasons=reasons, discount_amount=None, final_amount=None, coupon=None)
     return Rendered(200, encode(body))
 

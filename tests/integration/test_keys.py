@@ -126,6 +126,7 @@ async def test_fixed_keys_are_for_this_machine(database_url: str, host: str) -> 
     connection = await asyncpg.connect(database_url)
     try:
         for _, caller in sorted((await keys.read_callers(connection))[1].items()):
+            assert caller.key_id
             await keys.revoke_key(connection, caller.workspace, caller.key_id)
     finally:
         await connection.close()

@@ -88,21 +88,21 @@ MUTANTS = (
     Mutant(
         "a `public` key hears no reason",
         "service/operations/redeem.py",
-        "        if reasons and not told:\n            reasons = NOT_AVAILABLE\n",
+        "        if reasons and not caller.is_told:\n            reasons = NOT_AVAILABLE\n",
         "",
         _VALIDATE,
     ),
     Mutant(
         "a `public` key sees no coupon",
         "service/operations/redeem.py",
-        "coupon = coupon_of(reply[2]) if told else None",
+        "coupon = coupon_of(reply[2]) if caller.is_told else None",
         "coupon = coupon_of(reply[2])",
         _VALIDATE,
     ),
     Mutant(
         "a `public` key isn't told that there is no such coupon",
         "service/operations/redeem.py",
-        'reasons = ["coupon_not_found"] if "checkout" in caller.scopes else NOT_AVAILABLE',
+        'reasons = ["coupon_not_found"] if caller.is_told else NOT_AVAILABLE',
         'reasons = ["coupon_not_found"]',
         _VALIDATE,
     ),
@@ -116,8 +116,8 @@ MUTANTS = (
     Mutant(
         "a rollback takes a key with `manage`",
         "service/domain/access.py",
-        '"assignAny assignCode lockCoupon',
-        '"rollbackRedemption assignAny assignCode lockCoupon',
+        '"checkout giveGift runBatch getCoupon listActive',
+        '"rollbackRedemption checkout giveGift runBatch getCoupon listActive',
         "tests/integration/test_isolation.py -k scope",
     ),
     Mutant(

@@ -1,6 +1,6 @@
 """All mutants, by what they change."""
 
-from tests.mutants import assigning, gifts, judging, keeping, locking, money, redeeming, requests, settings
+from tests.mutants import assigning, gifts, identity, judging, keeping, locking, money, redeeming, requests, settings
 
 MUTANTS = (
     *judging.MUTANTS,
@@ -12,4 +12,5 @@ MUTANTS = (
     *money.MUTANTS,
     *requests.MUTANTS,
     *settings.MUTANTS,
+    *identity.MUTANTS,
 )

@@ -13,6 +13,7 @@ from service.operations.base import Operation
 from service.operations.batch import AnyOperation, read, split
 from service.operations.lock import EXTEND, LOCK, UNLOCK
 from service.operations.redeem import REDEEM, VALIDATE
+from tests.unit.fastlane_fixtures import caller
 
 _SINGLE: dict[str, list[Operation]] = {
     "assign": [ASSIGN_ANY, ASSIGN_CODE], "lock": [LOCK], "extend": [EXTEND], "unlock": [UNLOCK], "redeem": [REDEEM],
@@ -21,7 +22,7 @@ _SINGLE: dict[str, list[Operation]] = {
 
 
 def _read(text: str) -> tuple[Operation, str | None, Any]:
-    return read(msgspec.Raw(text.encode()))
+    return read(caller("one"), msgspec.Raw(text.encode()))
 
 
 def _refusal(text: str) -> tuple[str, list[str]]:

@@ -1,5 +1,6 @@
 """The settings: where they come from, and what is said about bad ones."""
 
+import json
 from pathlib import Path
 
 import click
@@ -108,3 +109,24 @@ def test_processes_need_servers() -> None:
 
         assert result.exit_code == 1
         assert "REDIS_URL and DATABASE_URL" in result.output
+
+
+_ISSUER = {"issuer": "https://id.example/", "audience": "scrip", "workspace": "shop", "jwks": "/etc/jwks.json"}
+
+
+def test_issuers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Issuers of users' tokens are JSON; keys come from a file or by TLS, and no two are for the same tokens."""
+    monkeypatch.setenv("SCRIP_JWT_ISSUERS", json.dumps([_ISSUER, _ISSUER | {"audience": "other"}]))
+    assert [one.audience for one in config.load().jwt_issuers] == ["scrip", "other"]
+    for bad in (
+        "{", "5", [_ISSUER, _ISSUER | {"workspace": "other"}], [_ISSUER | {"issuer": ""}], [_ISSUER | {"keys": 1}],
+        [{"issuer": "x"}], *([_ISSUER | {"jwks": at}] for at in (
+            "http://id.example/keys", "ftp://id.example/keys", "https://me:secret@id.example/", "https:///keys", "",
+        )),
+    ):  # fmt: skip
+        monkeypatch.setenv("SCRIP_JWT_ISSUERS", bad if isinstance(bad, str) else json.dumps(bad))
+        with pytest.raises(click.ClickException, match="SCRIP_JWT_ISSUERS"):
+            config.load()
+    for good in ("http://127.0.0.1:9/keys", "https://id.example/keys?a=b", "jwks.json"):
+        monkeypatch.setenv("SCRIP_JWT_ISSUERS", json.dumps([_ISSUER | {"jwks": good}]))
+        assert config.load().jwt_issuers[0].jwks == good

@@ -1,0 +1,152 @@
+"""Every operation, who may do it, and a request that does it; what a request needs is made by `make_place`.
+
+A route that isn't here fails tests/integration/test_matrix.py, so that nobody forgets to say who may.
+"""
+
+from typing import Any, NamedTuple
+
+import httpx
+
+from tests.service_fixture import Service, new_code, new_id, ok
+
+Place = dict[str, str]
+
+ANYONE = ""
+
+
+class Row(NamedTuple):
+    """An operation; `{book}` and the like stand for what a place has."""
+
+    route: str
+    """As the OpenAPI document names it."""
+    scopes: str
+    """Of which a key must have one; `user` for users' tokens."""
+    path: str = ""
+    """Where it is sent; the route itself where it has no names in it."""
+    body: dict[str, Any] | None = None
+    another: str | None = None
+    """What another workspace's key with the scope is told: a refusal, '' for an answer about that workspace."""
+    other: int = 403
+    """What another user's token is answered."""
+
+    @property
+    def method(self) -> str:
+        """GET and the like."""
+        return self.route.split(" ")[0]
+
+    @property
+    def address(self) -> str:
+        """Path and query."""
+        return self.path or self.route.split(" ")[1]
+
+
+_BOOK, _COUPON = "book_not_found", "coupon_not_found"
+_ORDER = {"userId": "{ann}", "orderId": "{order}", "orderValue": 5}
+_WINDOW = {"validFrom": "2026-01-01T00:00:00Z", "validUntil": "2036-01-01T00:00:00Z", "maxUsesPerUser": 1}
+_BATCH = [
+    {"op": "lock", "code": "{free1}", "userId": "{ann}"},
+    {"op": "redeem", "code": "{free1}", "userId": "{ann}"},
+    {"op": "validate", "code": "{free1}", "userId": "{ann}"},
+    {"op": "assign", "bookId": "{book}", "userId": "{ann}"},
+]
+
+ROWS = (
+    Row("GET /health/live", ANYONE),
+    Row("GET /health/ready", ANYONE),
+    Row("GET /v1/ops/consistency", "operate", another=""),
+    Row("GET /v1/books", "manage", another=""),
+    Row("GET /v1/coupons", "manage", another=""),
+    Row("POST /v1/books", "manage", body={"name": "Made"}, another=""),
+    Row("POST /v1/coupons", "manage", body={"name": "Made"}, another=""),
+    Row("GET /v1/books/{bookId}", "manage", "/v1/books/{book}", another=_BOOK),
+    Row("PATCH /v1/books/{bookId}", "manage", "/v1/books/{book}", {"name": "Changed"}, another=_BOOK),
+    Row("GET /v1/books/{bookId}/stats", "manage", "/v1/books/{book}/stats", another=_BOOK),
+    Row("GET /v1/books/{bookId}/redemptions", "manage", "/v1/books/{book}/redemptions", another=_BOOK),
+    Row("GET /v1/books/{bookId}/notices", "manage", "/v1/books/{book}/notices", another=_BOOK),
+    Row("GET /v1/books/{bookId}/redemptions.csv", "manage", "/v1/books/{book}/redemptions.csv", another=_BOOK),
+    Row("GET /v1/books/{bookId}/codes", "manage", "/v1/books/{book}/codes", another=_BOOK),
+    Row("GET /v1/books/{bookId}/codes.csv", "manage", "/v1/books/{book}/codes.csv", another=_BOOK),
+    Row("POST /v1/books/{bookId}/codes", "manage", "/v1/books/{book}/codes", {"codes": ["{new1}"]}, another=_BOOK),
+    Row("POST /v1/books/{bookId}/codes/generate", "manage", "/v1/books/{book}/codes/generate", {"count": 1},
+        another=_BOOK),
+    Row("POST /v1/coupons/codes", "manage", body={"bookId": "{book}", "codes": ["{new2}"]}, another=_BOOK),
+    Row("POST /v1/coupons/user-specific", "manage", body={"userId": "{ann}"}, another=""),
+    Row("POST /v1/coupons/time-specific", "manage", body=_WINDOW, another=""),
+    Row("POST /v1/coupons/generate", "manage", body={}, another=""),
+    Row("GET /v1/coupons/active/time-specific", "checkout manage", another=""),
+    Row("POST /v1/coupons/assign", "checkout user", body={"bookId": "{book}", "userId": "{ann}"}, another=_BOOK),
+    Row("POST /v1/coupons/assign/{code}", "checkout user", "/v1/coupons/assign/{free2}", {"userId": "{ann}"},
+        another=_COUPON),
+    Row("POST /v1/coupons/unassign/{code}", "manage", "/v1/coupons/unassign/{assigned}", {}, another=_COUPON),
+    Row("POST /v1/coupons/lock/{code}", "checkout user", "/v1/coupons/lock/{free3}", {"userId": "{ann}"},
+        another=_COUPON),
+    Row("POST /v1/coupons/extend/{code}", "checkout user", "/v1/coupons/extend/{locked}",
+        {"lockToken": "{token}", "lockSeconds": 900}, another=_COUPON, other=409),
+    Row("POST /v1/coupons/unlock/{code}", "checkout user", "/v1/coupons/unlock/{locked}", {"lockToken": "{token}"},
+        another=_COUPON, other=204),
+    Row("POST /v1/coupons/redeem/{code}", "checkout user", "/v1/coupons/redeem/{free4}", _ORDER, another=_COUPON),
+    Row("POST /v1/coupons/validate", "public checkout user", body={"code": "{free5}", "userId": "{ann}"}, another=""),
+    Row("POST /v1/batch", "checkout user", body={"operations": _BATCH}, another="", other=200),
+    Row("POST /v1/checkout", "checkout user", body=_ORDER | {"orderId": "{order2}", "code": "{free6}"},
+        another=_COUPON),
+    Row("POST /v1/users/{userId}/gifts", "checkout user", "/v1/users/{ann}/gifts",
+        {"bookId": "{book}", "orderId": "{order3}"}, another=_BOOK),
+    Row("GET /v1/coupons/{code}/validate", "public checkout user", "/v1/coupons/{free5}/validate?userId={ann}",
+        another=""),
+    Row("GET /v1/coupons/{code}", "checkout manage user", "/v1/coupons/{assigned}", another=_COUPON),
+    Row("PATCH /v1/coupons/{code}", "manage", "/v1/coupons/{free7}", {"status": "inactive"}, another=_COUPON),
+    Row("GET /v1/coupons/{code}/redemptions", "manage", "/v1/coupons/{used}/redemptions", another=_COUPON),
+    Row("POST /v1/redemptions/{redemptionId}/rollback", "manage", "/v1/redemptions/{redemption}/rollback", {},
+        another="redemption_not_found"),
+    Row("POST /v1/orders/{orderId}/rollback", "manage", "/v1/orders/{used_order}/rollback", {},
+        another="order_not_found"),
+    Row("GET /v1/users", "checkout manage", another=""),
+    Row("POST /v1/users", "manage", body={"userId": "{nobody}"}, another=""),
+    Row("GET /v1/users/{userId}", "checkout manage user", "/v1/users/{ann}", another=""),
+    Row("PATCH /v1/users/{userId}", "manage", "/v1/users/{ann}", {"maxCoupons": 99}, another=""),
+    Row("GET /v1/users/{userId}/coupons", "checkout manage user", "/v1/users/{ann}/coupons", another=""),
+    Row("GET /v1/users/{userId}/redemptions", "checkout manage user", "/v1/users/{ann}/redemptions", another=""),
+    Row("GET /v1/jobs/{jobId}", "manage operate", "/v1/jobs/{job}", another="job_not_found"),
+    Row("GET /v1/keys", "operate", another=""),
+    Row("POST /v1/keys", "operate", body={"name": "made", "scopes": ["public"]}, another=""),
+    Row("POST /v1/keys/{keyId}/rotate", "operate", "/v1/keys/{key1}/rotate", {}, another="not_found"),
+    Row("DELETE /v1/keys/{keyId}", "operate", "/v1/keys/{key2}", another="not_found"),
+    Row("GET /v1/workspace", "operate", another=""),
+    Row("PATCH /v1/workspace", "operate", body={"maxCoupons": 77}, another=""),
+    Row("POST /v1/test/clock", "operate", body={"now": None}, another=""),
+    Row("DELETE /v1/users/{userId}", "manage", "/v1/users/{zed}", another=""),
+)  # fmt: skip
+
+
+def make_place(service: Service, admin: httpx.Client) -> Place:
+    """What the requests need, in the workspace of this client."""
+    place = {name: new_id() for name in ("ann", "zed", "nobody")}
+    place |= {name: new_id("order") for name in ("order", "order2", "order3", "used_order")}
+    names = [*(f"free{number}" for number in range(1, 8)), "assigned", "locked", "used", "undone"]
+    place |= {name: new_code() for name in (*names, "new1", "new2")}
+    spare = [new_code() for _ in range(5)]
+    place["book"] = service.book(*(place[name] for name in names), *spare, client=admin)
+    ok(admin.post("/v1/users", json={"userId": place["ann"], "metadata": {"note": "anns"}}), 201)
+    ok(admin.post("/v1/users", json={"userId": place["zed"]}), 201)
+    ok(admin.post(f"/v1/coupons/assign/{place['assigned']}", json={"userId": place["ann"]}), 201)
+    lock = ok(admin.post(f"/v1/coupons/lock/{place['locked']}", json={"userId": place["ann"]}), 201)
+    place["token"] = lock["lockToken"]
+    said = {"userId": place["ann"], "orderId": place["used_order"]}
+    ok(admin.post(f"/v1/coupons/redeem/{place['used']}", json=said), 201)
+    undone = ok(admin.post(f"/v1/coupons/redeem/{place['undone']}", json={"userId": place["ann"]}), 201)
+    place["redemption"] = undone["redemptionId"]
+    place["job"] = ok(admin.post(f"/v1/books/{place['book']}/codes/generate", json={"count": 1}), 202)["jobId"]
+    for name in ("key1", "key2"):
+        place[name] = ok(admin.post("/v1/keys", json={"name": name, "scopes": ["public"]}), 201)["keyId"]
+    return place
+
+
+def filled(template: Any, place: Place) -> Any:
+    """The template with the place's words in it."""
+    if isinstance(template, str):
+        return template.format_map(place)
+    if isinstance(template, dict):
+        return {name: filled(value, place) for name, value in template.items()}
+    if isinstance(template, list):
+        return [filled(value, place) for value in template]
+    return template

@@ -1,0 +1,244 @@
+"""Who may do what: every operation by every kind of credential, through the fast lane and through Litestar.
+
+Each request is one that works: it is sent with a good key in the end, and does what it says. Until then all are
+refused, tell nothing, and leave the workspace as it was, byte for byte in Redis and row for row in Postgres.
+"""
+
+import asyncio
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import httpx
+import pytest
+
+from service.config import JwtIssuer
+from service.domain import keys
+from service.domain.identity import SCOPES
+from service.domain.times import to_datetime
+from service.record.keys import create_key, revoke_key
+from service.record.workspaces import read_workspace, workspace_named
+from tests.integration.matrix_table import ANYONE, ROWS, Place, Row, filled, make_place
+from tests.integration.serving import Served
+from tests.service_fixture import Service, new_id, ok, refused, until
+from tests.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
+
+_STATE = """
+SELECT md5(string_agg(told, ',' ORDER BY told)) FROM (
+    SELECT (to_jsonb(row) - 'last_used_at')::text AS told FROM {table} AS row WHERE workspace = $1
+) AS rows
+"""
+_TABLES = """
+SELECT table_name FROM information_schema.columns JOIN information_schema.tables USING (table_name, table_schema)
+WHERE column_name = 'workspace' AND table_schema = 'public' AND table_type = 'BASE TABLE' ORDER BY table_name
+"""
+
+
+class World(NamedTuple):
+    """A server that knows an issuer, two workspaces, and what is in the first."""
+
+    service: Service
+    url: str
+    idp: Idp
+    workspace: str
+    rival: str
+    place: Place
+
+    def ask(self, row: Row, credential: str | None) -> httpx.Response:
+        """Send the request with this in the header."""
+        headers = {} if credential is None else {"Authorization": credential}
+        address, body = filled(row.address, self.place), filled(row.body, self.place)
+        return _client.request(row.method, self.url + address, json=body, headers=headers)
+
+    def state(self) -> list[Any]:
+        """All that Redis and Postgres hold of the first workspace."""
+        return asyncio.run(self._state())
+
+    async def _state(self) -> list[Any]:
+        connection = await asyncpg.connect(self.service.run.facts["databaseUrl"])
+        try:
+            number = await workspace_named(connection, self.workspace)
+            assert number is not None
+            row = await read_workspace(connection, number)
+            tables = [record["table_name"] for record in await connection.fetch(_TABLES)]
+            rows = {name: await connection.fetchval(_STATE.format(table=name), number) for name in tables}
+        finally:
+            await connection.close()
+        prefix = keys.prefix(row.partition, number).encode()
+        held = {name: value for name, value in self.service.held().items() if name.startswith(prefix)}
+        assert len(held) > 10
+        assert sum(value is not None for value in rows.values()) > 5
+        return [held, rows]
+
+    def settled(self) -> list[Any]:
+        """The state, once all that was done is recorded."""
+        admin = {"Authorization": f"Bearer {self.workspace}_admin"}
+        until(lambda: ok(_client.get(f"{self.url}/v1/jobs/{self.place['job']}", headers=admin))["status"] == "done")
+        until(lambda: ok(_client.get(f"{self.url}/v1/ops/consistency", headers=admin))["lagEvents"] == 0)
+        return self.state()
+
+
+_client = httpx.Client(timeout=60)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["fast lane", "Litestar"])
+def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[World]:
+    """Two test workspaces of this test's own, a key for each scope in both, and a server that takes users' tokens."""
+    folder, idp, names = tmp_path_factory.mktemp("idp"), Idp(), (new_id("own"), new_id("rival"))
+    (folder / "jwks.json").write_bytes(idp.jwks())
+    admin, _ = (service.make_workspace(name, "test") for name in names)
+    asyncio.run(_make_keys(service, names))
+    issuers = tuple(
+        JwtIssuer(issuer=ISSUER, audience=audience, workspace=name, jwks=str(folder / "jwks.json"))
+        for audience, name in zip((AUDIENCE, "rival"), names, strict=True)
+    )
+    server = Served(service, Path(folder), hot=request.param, jwt_issuers=issuers)
+    try:
+        made = World(service, f"http://127.0.0.1:{server.port}", idp, *names, make_place(service, admin))
+        ready = Row("GET", "", "/v1/users/{ann}")
+        until(lambda: made.ask(ready, f"Bearer {idp.token(sub=made.place['ann'])}").is_success)
+        until(lambda: made.ask(ready, f"Bearer {names[1]}_checkout").is_success)
+        yield made
+    finally:
+        server.end()
+
+
+async def _make_keys(service: Service, names: tuple[str, str]) -> None:
+    connection = await asyncpg.connect(service.run.facts["databaseUrl"])
+    try:
+        for name in names:
+            number = await workspace_named(connection, name)
+            assert number is not None
+            for scope in SCOPES:
+                await create_key(connection, number, scope, [scope], f"{name}_{scope}")
+            row = await create_key(connection, number, "revoked", list(SCOPES), f"{name}_revoked")
+            await revoke_key(connection, number, row.key_id)
+            ended = to_datetime(int(time.time() * 1000) - 1000)
+            await create_key(connection, number, "ended", list(SCOPES), f"{name}_ended", ended)
+    finally:
+        await connection.close()
+
+
+def _bad_credentials(world: World) -> Iterator[str | None]:
+    """What is nobody's credential, or nobody's any more."""
+    name, idp, ann = world.workspace, world.idp, world.place["ann"]
+    good = idp.token(sub=ann)
+    yield from (None, "", "Bearer", f"Basic {name}_admin", f"{name}_admin", f"Bearer {name}_admi", "Bearer *")
+    yield from (f"Bearer {name}_admin2", f"Bearer {name}_ADMIN", f"Bearer {name}_revoked", f"Bearer {name}_ended")
+    yield from (f"Bearer scrip_test_{secrets.token_urlsafe(32)}", f"Bearer {name}_admin {name}_admin")
+    claims = idp.claims(sub=ann)
+    for token in (
+        idp.token(sub=ann, exp=int(time.time()) - 1), idp.token(sub=ann, nbf=int(time.time()) + 3600),
+        idp.token(sub=None),
+        idp.token(sub=ann, aud="else"), idp.token(sub=ann, iss="https://else.example/"), Idp().token(sub=ann),
+        f"{part({'alg': 'none', 'kid': 'ES256'})}.{part(claims)}.", f"{good[:-8]}AAAAAAAA",
+        good.rsplit(".", 1)[0] + ".",
+        idp.token("ES256", sub=ann, headers={"kid": "RS256"}), idp.token(sub=ann, headers={"crit": ["exp"]}),
+        hmac_token({"alg": "HS256", "kid": "RS256"}, claims, idp.pem("RS256")),
+        f"{part({'alg': 'ES256', 'kid': 'ES256'})}.{part(claims)}.{part(bytes(64))}", "a.b.c",
+    ):  # fmt: skip
+        yield f"Bearer {token}"
+
+
+def _secrets(place: Place) -> list[str]:
+    """What no refused answer may hold, but for what its own request said."""
+    return [place[name] for name in ("book", "token", "redemption", "job", "key1", "assigned", "locked", "used", "ann")]
+
+
+def _tells_nothing(world: World, row: Row, answer: httpx.Response) -> None:
+    said = filled(row.address, world.place) + str(filled(row.body, world.place))
+    for secret in _secrets(world.place):
+        assert secret not in answer.text or secret in said, (row.route, answer.text)
+
+
+def test_every_operation_is_listed(service: Service) -> None:
+    """The table has exactly the operations of the OpenAPI document, with the credentials that the document names."""
+    paths = service.anonymous.get("/schema/openapi.json").json()["paths"]
+    found: dict[str, set[str]] = {}
+    for path, methods in paths.items():
+        for method, operation in methods.items():
+            ways = operation["security"]
+            found[f"{method.upper()} {path}"] = {way["key"][0] if "key" in way else "user" for way in ways}
+    assert {row.route: set(row.scopes.split()) for row in ROWS} == found
+
+
+def test_who_is_refused(world: World) -> None:
+    """No bad credential, no other scope, workspace or user gets anything, hears anything or changes anything."""
+    before, asked = world.settled(), 0
+    bad = list(_bad_credentials(world))
+    stranger = f"Bearer {world.idp.token(sub=new_id())}"
+    namesake = f"Bearer {world.idp.token(sub=world.place['ann'], aud='rival')}"
+    for row in ROWS:
+        if row.scopes == ANYONE:
+            continue
+        for credential in bad:
+            answer = world.ask(row, credential)
+            assert refused(answer, 401, "unauthenticated"), (row.route, credential)
+            _tells_nothing(world, row, answer)
+        scopes = row.scopes.split()
+        for name in (world.workspace, world.rival):
+            for scope in set(SCOPES) - set(scopes):
+                answer = world.ask(row, f"Bearer {name}_{scope}")
+                assert refused(answer, 403, "forbidden"), (row.route, name, scope)
+                _tells_nothing(world, row, answer)
+        for scope in set(SCOPES) & set(scopes):
+            _ask_rival(world, row, f"Bearer {world.rival}_{scope}")
+        answer = world.ask(row, stranger)
+        assert answer.status_code == (row.other if "user" in scopes else 403), (row.route, answer.text)
+        _tells_nothing(world, row, answer)
+        if row.route == "POST /v1/batch":
+            assert {result["status"] for result in answer.json()["results"]} == {403}
+        if "user" in scopes:
+            _ask_rival(world, row, namesake)
+        else:
+            refused(world.ask(row, namesake), 403, "forbidden")
+        asked += len(bad) + 2 * len(SCOPES) - len(set(SCOPES) & set(scopes)) + 2
+    assert world.state() == before
+    assert asked > 1500
+
+
+def _ask_rival(world: World, row: Row, credential: str) -> None:
+    """Another workspace's key, with a scope that fits: there is nothing of ours, and what it makes is its own."""
+    answer = world.ask(row, credential)
+    assert row.another is not None, row.route
+    if row.another:
+        assert refused(answer, 404, row.another), row.route
+    else:
+        assert answer.is_success or answer.status_code == 409, (row.route, answer.text)
+    if row.route == "POST /v1/batch":
+        assert [result["status"] for result in answer.json()["results"]] == [404, 404, 200, 404]
+    _tells_nothing(world, row, answer)
+
+
+def test_who_is_not(world: World) -> None:
+    """The same requests do what they say with a good credential: it was nothing else that they were refused for."""
+    place, name = world.place, world.workspace
+    ann = f"Bearer {world.idp.token(sub=place['ann'])}"
+    for row in ROWS:
+        scopes = row.scopes.split()
+        for scope in scopes:
+            answer = world.ask(row, ann if scope == "user" else f"Bearer {name}_{scope}")
+            # another scope's turn finds done what the first did: a coupon is used, a lock gone, a key revoked
+            assert answer.status_code not in {401, 403}, (row.route, scope, answer.text)
+            if scope == scopes[0]:
+                assert answer.is_success, (row.route, scope, answer.text)
+        if row.scopes == ANYONE:
+            assert world.ask(row, None).is_success
+
+
+def test_the_state_that_is_compared(world: World) -> None:
+    """A change shows in it, wherever it is: else nothing above would mean anything."""
+    admin = f"Bearer {world.workspace}_admin"
+    for row, body in (
+        (Row("PATCH", "", "/v1/users/{ann}", {"maxCoupons": 5}), None),
+        (Row("POST", "", "/v1/coupons/validate", {"code": "{free5}"}), "same"),
+        (Row("POST", "", "/v1/coupons/lock/{free5}", {"userId": "{ann}"}), None),
+    ):
+        before = world.settled()
+        assert world.ask(row, admin).is_success
+        assert (world.settled() == before) is (body == "same"), row.address
+    assert UUID(world.place["book"])

@@ -1,0 +1,188 @@
+"""Users' tokens through the whole service: what a user may, for himself alone, by the fast lane and by Litestar."""
+
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+
+from service.config import JwtIssuer
+from tests.integration.serving import Served
+from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+from tests.tokens import AUDIENCE, ISSUER, Idp
+
+
+class World(NamedTuple):
+    """A server that knows an issuer, and its clients."""
+
+    idp: Idp
+    url: str
+
+    def user(self, name: str, **said: Any) -> httpx.Client:
+        """A client with a token of this user's."""
+        token = self.idp.token(sub=name, **said)
+        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["fast lane", "Litestar"])
+def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[World]:
+    """A server beside the shared one, on its stores."""
+    folder, idp = tmp_path_factory.mktemp("idp"), Idp()
+    (folder / "jwks.json").write_bytes(idp.jwks())
+    issuers = tuple(
+        JwtIssuer(issuer=ISSUER, audience=audience, workspace=workspace, jwks=str(folder / "jwks.json"))
+        for audience, workspace in ((AUDIENCE, "demo"), ("rival", "rival"))
+    )
+    server = Served(service, folder, hot=request.param, jwt_issuers=issuers)
+    try:
+        found = World(idp, f"http://127.0.0.1:{server.port}")
+        with found.user("ann") as ann:
+            until(lambda: ann.get("/v1/users/ann").is_success)
+        yield found
+    finally:
+        server.end()
+
+
+def test_a_purchase_of_ones_own(service: Service, world: World) -> None:
+    """Who is asked for may be left out or be the token's; every answer is about that user."""
+    ann, order, code, free = new_id(), new_id("order"), new_code(), new_code()
+    book = service.book(code, free, maxRedemptionsPerCode=2)
+    gifts = service.book(new_code())
+    with world.user(ann) as client:
+        assert ok(client.post(f"/v1/coupons/assign/{code}", json={}), 201)["userId"] == ann
+        lock = ok(client.post(f"/v1/coupons/lock/{code}", json={"orderId": order, "userId": ann}), 201)
+        assert lock["userId"] == ann
+        extended = client.post(f"/v1/coupons/extend/{code}", json={"lockToken": lock["lockToken"], "lockSeconds": 900})
+        assert ok(extended)["lockToken"] == lock["lockToken"]
+        redeemed = ok(client.post(f"/v1/coupons/redeem/{code}", json={"orderId": order, "orderValue": 5}), 201)
+        assert redeemed["userId"] == ann
+        assert ok(client.post("/v1/coupons/validate", json={"code": free}))["valid"]
+        assert ok(client.get(f"/v1/coupons/{free}/validate"))["valid"]
+        bought = {"orderId": new_id("order"), "orderValue": 7, "code": code, "giftBookId": gifts}
+        bought = ok(client.post("/v1/checkout", json=bought), 201)
+        assert {bought["redemption"]["userId"], bought["gift"]["userId"]} == {ann}
+        gift = {"bookId": book, "orderId": new_id("order")}
+        assert ok(client.post(f"/v1/users/{ann}/gifts", json=gift), 201)["userId"] == ann
+        told = ok(client.post("/v1/batch", json={"operations": [
+            {"op": "lock", "code": free}, {"op": "validate", "code": free}, {"op": "redeem", "code": free},
+        ]}))["results"]  # fmt: skip
+        assert [result["status"] for result in told] == [201, 200, 201]
+        assert ok(client.get(f"/v1/users/{ann}"))["userId"] == ann
+        assert {item["userId"] for item in ok(client.get(f"/v1/users/{ann}/redemptions"))["items"]} == {ann}
+        assert len(ok(client.get(f"/v1/users/{ann}/coupons?status=exhausted"))["items"]) == 1
+        assert ok(client.get(f"/v1/coupons/{code}"))["lastRedemption"]["userId"] == ann
+
+
+def test_nothing_of_another_user(service: Service, world: World) -> None:
+    """Another user's id is forbidden wherever it may be said; his coupon, lock and redemption aren't seen or moved."""
+    ann, bob = new_id(), new_id()
+    anns, open_, free = new_code(), new_code(), new_code()
+    book = service.book(anns, open_, free, maxRedemptionsPerCode=3)
+    checkout = service.checkout
+    ok(checkout.post(f"/v1/coupons/assign/{anns}", json={"userId": ann}), 201)
+    ok(checkout.post(f"/v1/coupons/redeem/{open_}", json={"userId": ann, "orderId": new_id("order")}), 201)
+    lock = ok(checkout.post(f"/v1/coupons/lock/{open_}", json={"userId": ann}), 201)
+    owned = ok(checkout.post(f"/v1/coupons/lock/{anns}", json={"userId": ann}), 201)
+    before = service.digest()
+    with world.user(bob) as client:
+        said = {"userId": ann, "orderId": new_id("order"), "orderValue": 5}
+        for answer in (
+            client.post("/v1/coupons/assign", json={"bookId": book, "userId": ann}),
+            client.post(f"/v1/coupons/assign/{free}", json={"userId": ann}),
+            client.post(f"/v1/coupons/lock/{free}", json={"userId": ann}),
+            client.post(f"/v1/coupons/redeem/{free}", json=said),
+            client.post("/v1/coupons/validate", json={"code": free, "userId": ann}),
+            client.get(f"/v1/coupons/{free}/validate", params={"userId": ann}),
+            client.post("/v1/checkout", json=said | {"code": free}),
+            client.post(f"/v1/users/{ann}/gifts", json={"bookId": book, "orderId": new_id("order")}),
+            client.get(f"/v1/users/{ann}"), client.get(f"/v1/users/{ann}/coupons"),
+            client.get(f"/v1/users/{ann}/redemptions"), client.get(f"/v1/coupons/{anns}"),
+            client.get("/v1/users"), client.get("/v1/coupons/active/time-specific"),
+        ):  # fmt: skip
+            refused(answer, 403, "forbidden")
+        tries: list[dict[str, Any]] = [
+            {"op": op, "code": free, "userId": ann} for op in ("assign", "lock", "redeem", "validate")
+        ]
+        told = ok(client.post("/v1/batch", json={"operations": tries}))["results"]
+        assert [result["body"]["code"] for result in told] == ["forbidden"] * 4
+        for code, token in ((open_, lock["lockToken"]), (anns, owned["lockToken"])):
+            refused(client.post(f"/v1/coupons/extend/{code}", json={"lockToken": token}), 409, "lock_lost")
+            assert client.post(f"/v1/coupons/unlock/{code}", json={"lockToken": token}).status_code == 204
+            tries = [{"op": op, "code": code, "lockToken": token} for op in ("extend", "unlock")]
+            assert [one["status"] for one in ok(client.post("/v1/batch", json={"operations": tries}))["results"]] == [
+                409,
+                204,
+            ]
+        refused(client.post(f"/v1/coupons/redeem/{open_}", json={"lockToken": lock["lockToken"]}), 409, "lock_lost")
+        refused(client.post(f"/v1/coupons/assign/{anns}", json={}), 409, "coupon_assigned_to_other")
+        seen = [client.post("/v1/coupons/validate", json={"code": code}).text for code in (anns, open_)]
+        seen.append(client.get(f"/v1/coupons/{open_}").text)
+        assert service.digest() == before
+        seen.append(client.post(f"/v1/coupons/assign/{open_}", json={}).text)
+        for text in seen:
+            assert ann not in text, text
+            assert lock["lockToken"] not in text
+        assert json.loads(seen[2])["redemptions"] == 1
+        assert json.loads(seen[2])["lock"] is json.loads(seen[2])["lastRedemption"] is None
+
+
+def test_keys_are_each_users(service: Service, world: World) -> None:
+    """Two users with one Idempotency-Key and one body: the second hears that it was used, never the first's answer."""
+    first, second, key = new_code(), new_code(), new_id("key")
+    service.book(first, second, maxRedemptionsPerCode=None)
+    ann, bob = new_id(), new_id()
+    with world.user(ann) as anns, world.user(bob) as bobs:
+        for path, body in (
+            (f"/v1/coupons/redeem/{first}", {}),
+            ("/v1/batch", {"operations": [{"op": "redeem", "code": second}]}),
+        ):
+            headers = {"Idempotency-Key": f"{key}{path}"}
+            made = anns.post(path, json=body, headers=headers)
+            assert ann in made.text
+            again = anns.post(path, json=body, headers=headers)
+            assert (again.text, again.headers["Idempotency-Replayed"]) == (made.text, "true")
+            refused(bobs.post(path, json=body, headers=headers), 422, "idempotency_key_reused")
+
+
+def test_a_scope_that_the_issuer_gives(service: Service, world: World) -> None:
+    """With `public` alone a user validates and hears no reason; without a scope of ours, nothing."""
+    code, user = new_code(), new_id()
+    service.book(code, status="inactive")
+    with world.user(user, scope="public openid") as client:
+        told = ok(client.post("/v1/coupons/validate", json={"code": code}))
+        assert (told["reasons"], told["coupon"]) == (["coupon_not_available"], None)
+        refused(client.post("/v1/coupons/validate", json={"code": code, "userId": new_id()}), 403, "forbidden")
+        refused(client.post(f"/v1/coupons/lock/{code}", json={}), 403, "forbidden")
+        refused(client.get(f"/v1/users/{user}"), 403, "forbidden")
+    with world.user(user, scope="manage operate") as client:
+        for answer in (client.get("/v1/books"), client.get("/v1/keys"), client.post("/v1/coupons/validate", json={})):
+            refused(answer, 403, "forbidden")
+
+
+def test_another_workspace(service: Service, world: World) -> None:
+    """The audience says which workspace it is; one user in two is two."""
+    code, user = new_code(), new_id()
+    service.book(code)
+    with world.user(user, aud="rival") as client:
+        refused(client.post(f"/v1/coupons/lock/{code}", json={}), 404, "coupon_not_found")
+        ok(client.post("/v1/coupons/validate", json={"code": "RIVAL-1"}))["valid"]
+    with world.user(user) as client:
+        ok(client.post(f"/v1/coupons/lock/{code}", json={}), 201)
+
+
+def test_bad_ones(service: Service, world: World) -> None:
+    """A forged, foreign, expired or damaged token is 401 on either way, and nothing changes."""
+    code, before = service.coupon(), service.digest()
+    good = world.idp.token()
+    for token in (
+        Idp().token(), world.idp.token(exp=1), world.idp.token(aud="else"), world.idp.token(iss="https://else/"),
+        world.idp.token(sub="a b"), good[:-3], good[:-8] + "AAAAAAAA", f"{good.rsplit('.', 1)[0]}.", "a.b.c", "..",
+        world.idp.token(headers={"kid": "RS256"}), world.idp.token(headers={"crit": ["x"]}), f"{good} {good}",
+    ):  # fmt: skip
+        headers = {"Authorization": f"Bearer {token}"}
+        for path in (f"/v1/coupons/lock/{code}", "/v1/checkout"):
+            answer = httpx.post(world.url + path, json={}, headers=headers, timeout=30)
+            refused(answer, 401, "unauthenticated")
+            assert answer.headers["WWW-Authenticate"] == "Bearer"
+    assert service.digest() == before
