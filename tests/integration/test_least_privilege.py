@@ -1,0 +1,217 @@
+"""Each process's user at Redis and role at Postgres may do what the process needs, and no more."""
+
+import asyncio
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+import redis
+
+from service.hot import scripts
+from service.hot.connection import connect
+from tests.hostile.canaries import Flock
+from tests.restricted import PASSWORDS, ROOT, Restricted, restricted
+from tests.service_fixture import Service, new_id, ok, until
+from tests.tls import Authority, door
+
+pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
+
+_API = [*scripts.HOT, *scripts.PROJECTION]
+_RUN = {"api": _API, "worker": [*_API, *scripts.MENDING, *scripts.ERASING, "fence", "set_gate"]}
+"""The scripts that each runs."""
+_SENT = {
+    "api": set("evalsha script|exists client|setname config|get info ping time get xrevrange".split()),
+    "worker": set(
+        "evalsha script|exists script|load eval client|setname config|get info ping get mget scan xrange xrevrange "
+        "xread xtrim xlen bgrewriteaof time".split()
+    ),
+}
+"""What each sends itself; the worker's user is the doctor's, too."""
+_TABLE = re.compile(r"\b[a-z_]+\b")
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Restricted]:
+    """Processes that were given these users and roles, by TLS and with passwords."""
+    with restricted() as started:
+        yield started
+
+
+def _client(run: Restricted, name: str) -> Any:
+    address = run.facts["redisUrl"].rpartition("@")[2]
+    user = name if name == "tests" else f"scrip-{name}"
+    return redis.Redis.from_url(f"redis://{user}:{PASSWORDS[name]}@{address}", decode_responses=True)
+
+
+def _commands(run: Restricted) -> dict[str, int]:
+    """All of the server's commands, subcommands too, and how many words each has at least."""
+    found: dict[str, int] = {}
+    with _client(run, "tests") as client:
+        infos = client.execute_command("COMMAND INFO", *client.execute_command("COMMAND LIST"))
+        for name, arity, *more in infos:
+            if not more[7]:
+                found[name] = abs(arity)
+            found |= {sub[0]: abs(sub[1]) for sub in more[7]}
+    return found
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_what_is_needed_and_no_more(run: Restricted, name: str) -> None:
+    """A user has the commands of its scripts and those that its process sends, and not one besides."""
+    called = {
+        command.lower() for script in _RUN[name] for command in re.findall(r"call\('(\w+)'", scripts._body(script))
+    }
+    with _client(run, "tests") as client:
+        told = client.acl_getuser(f"scrip-{name}")
+    allowed = {command.removeprefix("+") for command in told["commands"] if command.startswith("+")}
+    assert allowed == (called | {"xadd"} | _SENT[name])
+    assert (told["keys"], told["channels"]) == (["~{p*}:*"], [])
+
+
+@pytest.mark.parametrize(("name", "least"), [("api", 300), ("worker", 300)])
+def test_commands_that_are_refused(run: Restricted, name: str, least: int) -> None:
+    """Each other command that the server has is refused: loading scripts, emptying, settings, users, and so on."""
+    with _client(run, "tests") as client:
+        told = client.acl_getuser(f"scrip-{name}")
+    allowed = {command.removeprefix("+") for command in told["commands"]}
+    refused: list[str] = []
+    with _client(run, name) as client:
+        for command, words in sorted(_commands(run).items()):
+            if command in allowed or command in {"auth", "hello", "quit", "reset"}:
+                continue  # the last four anybody may say
+            said = [*command.split("|"), *["x"] * (words - 1 - command.count("|"))]
+            with pytest.raises(redis.ResponseError, match=r"(?i)no permissions"):
+                client.execute_command(*said)
+            refused.append(command)
+    assert len(refused) >= least
+    harmful = (
+        "flushall flushdb keys config|set debug|segfault shutdown acl|setuser migrate restore monitor replicaof save"
+    )
+    assert set(harmful.split()) - _commands(run).keys() <= {"debug|segfault"}
+    assert name == "worker" or {"eval", "script|load", "script|flush", "scan", "function|load"} <= set(refused)
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+def test_keys_of_others(run: Restricted, name: str) -> None:
+    """No key is theirs but a partition's."""
+    with _client(run, name) as client:
+        assert client.get("{p0}:gate").endswith(" open")
+        for key in ("other", "p0:gate", "{q0}:gate", "", "session:1"):
+            for command in (("GET", key), ("SET", key, "x"), ("DEL", key)):
+                with pytest.raises(redis.ResponseError, match=r"(?i)no permissions"):
+                    client.execute_command(*command)
+
+
+_FORBIDDEN = {
+    "api": (
+        "INSERT INTO redemptions (redemption_id) VALUES (gen_random_uuid())", "UPDATE redemptions SET order_value = 1",
+        "DELETE FROM redemptions", "UPDATE assignments SET user_id = 'x'", "DELETE FROM rollbacks",
+        "INSERT INTO single_uses VALUES (1, 'x', gen_random_uuid())", "DELETE FROM order_uses",
+        "UPDATE partitions SET cursor_seq = 0", "UPDATE partitions SET state = 'open'", "DELETE FROM idempotency_keys",
+        "UPDATE keys SET scopes = '{operate}'", "UPDATE keys SET secret_hash = ''", "DELETE FROM keys",
+        "INSERT INTO workspaces (name) VALUES ('x')", "DELETE FROM books", "DELETE FROM codes",
+        "TRUNCATE redemptions", "DROP TABLE books", "ALTER TABLE books ADD x int", "CREATE TABLE x (y int)",
+        "SELECT ensure_fact_partitions(1)", "SELECT nextval('epochs')", "DELETE FROM migrations",
+        "SELECT pg_read_file('/etc/passwd')", "COPY books TO PROGRAM 'id'", "CREATE ROLE x", "SET ROLE postgres",
+        "ALTER ROLE scrip_api SUPERUSER", "SELECT pg_ls_dir('/')",
+    ),
+    "worker": (
+        "SELECT * FROM keys", "UPDATE keys SET scopes = '{operate}'", "INSERT INTO keys (name) VALUES ('x')",
+        "UPDATE keys_version SET version = 0", "SELECT * FROM sessions", "DELETE FROM sessions",
+        "UPDATE redemptions SET order_value = 1", "UPDATE redemptions SET discount_amount = 0",
+        "DELETE FROM redemptions",
+        "DELETE FROM rollbacks", "DELETE FROM assignments", "UPDATE books SET discount = NULL", "DELETE FROM books",
+        "UPDATE codes SET active = true", "UPDATE codes SET max_redemptions = 9", "DELETE FROM codes",
+        "UPDATE workspaces SET currency = 'EUR'", "INSERT INTO workspaces (name) VALUES ('x')",
+        "DELETE FROM quarantine", "TRUNCATE redemptions", "DROP TABLE redemptions", "CREATE TABLE x (y int)",
+        "ALTER TABLE redemptions DISABLE TRIGGER ALL", "DELETE FROM migrations", "COPY keys TO PROGRAM 'id'",
+        "SET ROLE scrip_api", "CREATE ROLE x",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["api", "worker"])
+async def test_statements_that_are_refused(run: Restricted, name: str) -> None:
+    """The API can't touch what was decided, the worker no key and no merchant's word, and neither makes or drops."""
+    connection = await asyncpg.connect(run.urls[name]["DATABASE_URL"])
+    try:
+        for statement in _FORBIDDEN[name]:
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def test_every_table_is_named(run: Restricted) -> None:
+    """A table that deploy/postgres-roles.sql doesn't name fails here, until it says who may do what with it."""
+    connection = await asyncpg.connect(run.facts["databaseUrl"])
+    try:
+        rows = await connection.fetch(
+            "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
+            "AND relnamespace = 'public'::regnamespace"
+        )
+    finally:
+        await connection.close()
+    named = set(_TABLE.findall((ROOT / "deploy" / "postgres-roles.sql").read_text()))
+    assert {row["relname"] for row in rows} - named - {"migrations"} == set()
+
+
+def test_everything_works(run: Restricted) -> None:
+    """Every route, a generation, an erasure and a rebuild need nothing that they don't have."""
+    service = Service(run)
+    try:
+        flock = Flock(service, 200)
+        flock._upload()
+        flock._every_route()
+        flock._live(flock.codes[100:])
+        book = service.book(totalCodes=20, keepFree=30, codePattern="LEAST-########")
+        until(lambda: service.stats(book)["available"] == 30)
+        user = new_id()
+        ok(service.checkout.post("/v1/coupons/assign", json={"bookId": book, "userId": user}), 201)
+        assert service.manage.delete(f"/v1/users/{user}").status_code == 204
+        erased = "SELECT count(*) AS n FROM erasures WHERE finished_at IS NULL"
+        until(lambda: asyncio.run(service.fetch(erased))[0]["n"] == 0)
+        with _client(run, "tests") as client:
+            client.flushall()
+            until(lambda: client.get("{p0}:gate"))
+        until(lambda: service.checkout.get("/v1/users/nobody").is_success)
+        assert ok(service.checkout.get(f"/v1/coupons/{flock.codes[-1]}"))["redemptions"] == 1
+        assert flock.bodies == []
+    finally:
+        service.close()
+    log = run.output.read_text()  # each refusal that a process hears is there
+    assert "InsufficientPrivilege" not in log
+    assert "NOPERM" not in log
+
+
+async def test_whom_a_client_believes(run: Restricted, tmp_path: Path) -> None:
+    """By TLS no server is believed that has another's name, another authority's certificate, or none; and none of them
+    lets in a client without its password."""
+    url, database = run.urls["api"]["REDIS_URL"], run.urls["api"]["DATABASE_URL"]
+    (connection := await connect(url, "test")).close()
+    assert connection is not None
+    other = Authority(tmp_path / "other")
+    plain = run.facts["redisUrl"].rpartition(":")[2].partition("/")[0]
+    with door(other, int(plain)) as port:
+        theirs = re.sub(r"localhost:\d+", f"localhost:{port}", url)
+        for bad in (
+            theirs,
+            url.replace("localhost", "127.0.0.1"),
+            url.partition("?")[0],
+            url.replace(PASSWORDS["api"], "wrong"),
+            re.sub(r"//[^@]+@", "//", url),
+        ):
+            with pytest.raises(OSError):  # noqa: PT011, of many kinds
+                await connect(bad, "test")
+    for bad in (
+        database.replace("localhost", "127.0.0.1"),
+        database.replace(PASSWORDS["api"], "wrong"),
+        re.sub(r"sslrootcert=.*", f"sslrootcert={other.file}", database),
+        database.partition("?")[0] + "?sslmode=disable",
+    ):
+        with pytest.raises((OSError, asyncpg.PostgresError)):
+            await asyncpg.connect(bad, timeout=5)

@@ -1,0 +1,127 @@
+"""Scrip's processes as an installation runs them: each with a user of its own at Redis and a role at Postgres, by TLS
+and with passwords, beside servers that let in nobody else."""
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import asyncpg
+
+from service.embedded import demo
+from service.embedded.postgres import Postgres
+from service.record.migrations import migrate
+from tests.running import Run, data_folder
+from tests.servers import VALKEY, free_port, started
+from tests.tls import Authority, door
+
+ROOT = Path(__file__).parents[1]
+PASSWORDS = {name: secrets.token_hex(16) for name in ("api", "worker", "tests")}
+
+
+def acl_lines() -> list[str]:
+    """The users of deploy/redis-acl with this run's passwords, and one who may everything."""
+    text = (ROOT / "deploy" / "redis-acl").read_text()
+    for name in ("api", "worker"):
+        text = text.replace(f"#{name.upper()}_PASSWORD_SHA256", f"#{_digest(PASSWORDS[name])}")
+    lines = [line for line in text.splitlines() if line.startswith("user ")]
+    return [*lines, f"user tests on #{_digest(PASSWORDS['tests'])} ~* &* +@all"]
+
+
+def _digest(password: str) -> str:
+    return hashlib.sha256(password.encode()).hexdigest()
+
+
+class Restricted(Run):
+    """Processes of the API and the worker, and what tests ask of a `scrip run`."""
+
+    def __init__(self, folder: Path, redis: str, database: str, env: dict[str, dict[str, str]]) -> None:
+        self.data_dir, self.output = folder, folder / "output"
+        port = free_port()
+        self.urls = env
+        self.url = f"http://127.0.0.1:{port}"
+        settings = {"SCRIP_PORT": str(port), "SCRIP_LOG_FORMAT": "json", "SCRIP_DATA_DIR": str(folder)}
+        with self.output.open("wb") as output:
+            self.processes = {
+                name: subprocess.Popen(
+                    [sys.executable, "-m", "service", name],
+                    cwd=ROOT, env=os.environ | settings | said, stdout=output, stderr=subprocess.STDOUT,
+                )
+                for name, said in env.items()
+            }  # fmt: skip
+        self.process = self.processes["api"]
+        pids = {name: [process.pid] for name, process in self.processes.items()}
+        facts = {"url": self.url, "redisUrl": redis, "databaseUrl": database, "pids": pids}
+        (folder / "run.json").write_text(json.dumps(facts))
+
+    def end_all(self) -> None:
+        """End both."""
+        for process in self.processes.values():
+            process.terminate()
+        for process in self.processes.values():
+            process.wait(30)
+
+
+@contextlib.contextmanager
+def restricted() -> Iterator[Restricted]:
+    """Servers, users, roles and processes, with the demo's data."""
+    with data_folder() as folder, contextlib.ExitStack() as stack:
+        authority = Authority(folder / "tls")
+        acl = folder / "users.acl"
+        acl.write_text("\n".join(acl_lines()) + "\n")
+        options = ("--aclfile", str(acl), "--appendonly", "yes", "--appendfsync", "always", "--acllog-max-len", "0")
+        # What is off by default is to be refused for want of the right, too.
+        options += ("--enable-debug-command", "yes", "--enable-module-command", "yes")
+        redis_port = int(stack.enter_context(started(VALKEY, folder, *options)).rpartition(":")[2].partition("/")[0])
+        postgres = Postgres(folder)
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(postgres.start())
+        stack.callback(loop.run_until_complete, postgres.stop())
+        loop.run_until_complete(_prepare(postgres.url))
+        hba = folder / "postgres" / "pg_hba.conf"
+        hba.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
+        loop.run_until_complete(_reload(postgres.url))
+        socket = f"{postgres._socket_folder}/.s.PGSQL.5432"
+        redis_tls = stack.enter_context(door(authority, redis_port))
+        postgres_tls = stack.enter_context(door(authority, socket, postgres=True))
+        ca = quote(str(authority.file))
+        env = {
+            name: {
+                "REDIS_URL": f"rediss://scrip-{name}:{PASSWORDS[name]}@localhost:{redis_tls}/0?ssl_ca_certs={ca}",
+                "DATABASE_URL": f"postgresql://scrip_{name}:{PASSWORDS[name]}@localhost:{postgres_tls}/postgres"
+                f"?sslmode=verify-full&sslrootcert={ca}",
+            }
+            for name in ("worker", "api")
+        }
+        tests = f"redis://tests:{PASSWORDS['tests']}@127.0.0.1:{redis_port}/0"
+        run = Restricted(folder, tests, postgres.url, env)
+        stack.callback(run.end_all)
+        run.until_ready()
+        yield run
+
+
+async def _prepare(url: str) -> None:
+    """The owner's work: tables, roles, and the demo's data."""
+    await migrate(url)
+    connection = await asyncpg.connect(url)
+    for name in ("api", "worker"):
+        await connection.execute(f"CREATE ROLE scrip_{name} LOGIN PASSWORD '{PASSWORDS[name]}'")
+    roles: Any = (ROOT / "deploy" / "postgres-roles.sql").read_text()
+    for _ in range(2):  # it may be repeated
+        await connection.execute(roles)
+    await connection.close()
+    await demo.seed(url)
+
+
+async def _reload(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    await connection.execute("SELECT pg_reload_conf()")
+    await connection.close()

@@ -1,0 +1,81 @@
+"""TLS for tests: an authority of our own, and a door that speaks TLS before a server that doesn't."""
+
+import asyncio
+import contextlib
+import shutil
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+_SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
+"""What a client of Postgres sends before TLS begins."""
+
+
+class Authority:
+    """A certificate authority, and one certificate of its for a name."""
+
+    def __init__(self, folder: Path, name: str = "localhost") -> None:
+        if shutil.which("openssl") is None:
+            pytest.skip("there is no openssl here")
+        folder.mkdir(exist_ok=True)
+        self.file, self._cert, self._key = folder / "ca.pem", folder / "cert.pem", folder / "key.pem"
+        ca_key, request, extension = folder / "ca.key", folder / "request.pem", folder / "extension"
+        extension.write_text(f"subjectAltName=DNS:{name}\n")
+        new = ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        for command in (
+            [*new, "-x509", "-days", "2", "-subj", "/CN=Scrip test", "-keyout", ca_key, "-out", self.file],
+            [*new, "-subj", f"/CN={name}", "-keyout", self._key, "-out", request],
+            ["openssl", "x509", "-req", "-days", "2", "-in", request, "-CA", self.file, "-CAkey", ca_key,
+             "-CAcreateserial", "-extfile", extension, "-out", self._cert],
+        ):  # fmt: skip
+            subprocess.run(command, check=True, capture_output=True)
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """For a server with that name."""
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self._cert, self._key)
+        return context
+
+
+@contextlib.contextmanager
+def door(authority: Authority, to: str | int, *, postgres: bool = False) -> Iterator[int]:
+    """The port at which a server's port, or its socket's path, is reached by TLS."""
+    loop = asyncio.new_event_loop()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, ssl.SSLError):
+            if postgres:
+                if await reader.readexactly(8) != _SSL_REQUEST:
+                    writer.close()
+                    return
+                writer.write(b"S")
+                await writer.start_tls(authority.context)
+            inner = (
+                asyncio.open_unix_connection(to) if isinstance(to, str) else asyncio.open_connection("127.0.0.1", to)
+            )
+            inner_reader, inner_writer = await inner
+            await asyncio.gather(_pass(reader, inner_writer), _pass(inner_reader, writer))
+
+    ssl_context = None if postgres else authority.context
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    starting = asyncio.start_server(serve, "127.0.0.1", 0, ssl=ssl_context)
+    server = asyncio.run_coroutine_threadsafe(starting, loop).result()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+
+
+async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(OSError):
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+    writer.close()
