@@ -7,7 +7,7 @@ SUITES := unit lua model integration faults browser
 PRESENT := $(foreach suite,$(SUITES),$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format bench bulk fuzz hostile lag load lock memory mutants races recovery scripts simulate clean $(SUITES)
+.PHONY: help run test lint types format audit bench bulk fuzz hostile lag load lock memory mutants races recovery scripts simulate clean $(SUITES)
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,8 +64,13 @@ bench: $(READY) ## print pairs a second, latencies, CPU, memory, lag, an opening
 bulk: $(READY) ## generate, upload and export a million codes, run batches, and print what it costs and what a shopper notices (BULK="--codes 100000")
 	@$(BIN)/python -m loadtests.bulk $(BULK)
 
-fuzz: $(READY) ## let schemathesis make up 20,000 requests from the OpenAPI document (FUZZ="--seed 1")
+fuzz: $(READY) ## make up 20,000 requests from the OpenAPI document, a million malformed ones, and 20,000 inputs for each parser (FUZZ="--seed 1", MALFORMED="--inputs 10000", EXAMPLES=1000)
 	@$(BIN)/python -m tests.schemathesis.run $(FUZZ)
+	@$(BIN)/python -m tests.hostile.malformed $(MALFORMED)
+	@SCRIP_FUZZ=$(or $(EXAMPLES),20000) $(BIN)/pytest tests/unit/test_properties.py -q
+
+audit: $(READY) ## look for known faults of what is locked (needs the package index and its advisories)
+	@$(BIN)/python -m tests.hostile.audit
 
 hostile: $(READY) ## stall 2,000 connections beside honest clients, and look for 100,000 codes in all that is logged (CANARIES="--codes 1000")
 	@$(BIN)/python -m tests.hostile.stalled $(STALLED)

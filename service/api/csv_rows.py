@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 Cell = str | int | None
 
 MEDIA_TYPE = "text/csv"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 
 def csv_rows(rows: Iterable[Sequence[Cell]]) -> bytes:

@@ -1,0 +1,30 @@
+"""Requests that nobody meant, by the thousand; `make fuzz` sends a million."""
+
+import asyncio
+import random
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.hostile.malformed import Document, send_all
+from tests.integration.serving import Served
+from tests.service_fixture import Service, ok
+
+INPUTS = 3000
+
+
+@pytest.mark.parametrize("hot", [True, False], ids=["lane", "litestar"])
+def test_malformed_requests(service: Service, tmp_path: Path, hot: bool) -> None:
+    """However they are changed, none is answered 5xx, and none breaks what comes after it."""
+    document: Document = service.anonymous.get("/schema/openapi.json").json()
+    seed, served = random.randrange(2**31), Served(service, tmp_path, hot=hot)
+    try:
+        with ThreadPoolExecutor(1) as aside:
+            statuses, failed = aside.submit(asyncio.run, send_all(served.port, INPUTS, seed, document)).result()
+    finally:
+        served.end()
+    assert failed == [], f"seed {seed}"
+    assert statuses.total() == INPUTS
+    assert {200, 400, 415} <= statuses.keys()
+    assert ok(service.anonymous.get("/health/live")) == {"status": "live"}

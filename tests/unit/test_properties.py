@@ -1,0 +1,288 @@
+"""What holds of whatever anybody sends: names of keys, letters of codes, amounts, exports, and every parser.
+
+`SCRIP_FUZZ` is how many examples each has; `make fuzz` gives many more.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Callable
+from decimal import ROUND_HALF_EVEN, Decimal
+from typing import Any, TypeVar
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from service.api.csv_rows import csv_rows
+from service.domain import keys
+from service.domain.books import CreateBook
+from service.domain.codes import BadCode, CodeLine, Lines
+from service.domain.decoding import decode
+from service.domain.errors import BadField, Refusal
+from service.domain.events import MalformedEvent, parse
+from service.domain.money import LIMIT, from_e4, is_plain, to_e4
+from service.domain.patterns import check_pattern, checked_charset
+from service.domain.words import canonical_code, is_caller_id, own_id, unword, word
+from service.operations.assign import ASSIGN_ANY
+from service.operations.lock import LOCK
+from service.operations.redeem import REDEEM, VALIDATE
+from tests.unit.fastlane_fixtures import Client, request, statuses
+
+T = TypeVar("T", bound=Exception)
+
+EXAMPLES = int(os.environ.get("SCRIP_FUZZ", "100"))
+_SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much)
+fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=_SLOW)
+
+_ID = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="/\\?#%"), min_size=1, max_size=100)
+_HARD_ID = st.text("a:-{}.1|,", min_size=1, max_size=6)
+_IDS = st.one_of(_ID, _HARD_ID).filter(is_caller_id)
+_CODES = st.from_regex(r"\A[A-Z0-9_-]{4,12}\Z").filter(lambda code: canonical_code(code) is not None)
+_KEYS = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=20)
+
+_NAMED = {
+    "w": (), "x": (), "b": ("book",), "n": ("book",), "f": ("book",), "lb": ("book",), "l": ("book", "which"),
+    "d": ("bucket",), "o": ("bucket",), "g": ("bucket",), "c": ("code",), "k": ("code",), "kd": ("code",),
+    "s": ("code",), "u": ("user",), "lu": ("book", "user"), "r": ("own_id",), "i": ("key",),
+}  # fmt: skip
+"""The kinds of keys (docs/architecture.md, Redis keys), and what follows each."""
+_PARTS: dict[str, st.SearchStrategy[str]] = {
+    "book": st.integers(1, 2**31).map(str),
+    "bucket": st.integers(0, keys.BUCKETS - 1).map(str),
+    "code": _CODES,
+    "user": _IDS.map(word),
+    "which": st.sampled_from("uapx"),
+    "own_id": st.uuids().map(str),
+    "key": _KEYS,
+}
+
+
+@st.composite
+def _named(draw: st.DrawFn) -> tuple[tuple[Any, ...], str]:
+    """What a key is about, and its name."""
+    partition, workspace = draw(st.integers(0, 1023)), draw(st.integers(1, 2**31 - 1))
+    if draw(st.integers(0, 9)) == 0:
+        kind = draw(st.sampled_from([keys.gate, keys.outbox, keys.config, keys.newest, keys.mend]))
+        return (kind.__name__, partition), kind(partition)
+    kind = draw(st.sampled_from(sorted(_NAMED)))
+    parts = tuple(draw(_PARTS[part]) for part in _NAMED[kind])
+    text = f"{kind}:{':'.join(parts)}" if parts else kind
+    return (kind, partition, workspace, *parts), keys.prefix(partition, workspace) + text
+
+
+@fuzzed
+@given(st.lists(_named(), min_size=2, max_size=40))
+def test_no_two_things_share_a_key(named: list[tuple[tuple[Any, ...], str]]) -> None:
+    """A key's name says what it is about and whose, whatever is in ids, and its slot is its partition's."""
+    by_name: dict[str, tuple[Any, ...]] = {}
+    for about, name in named:
+        assert by_name.setdefault(name, about) == about
+        assert name[name.index("{") + 1 : name.index("}")] == f"p{about[1]}"
+        assert _about(name) == about
+
+
+def _about(name: str) -> tuple[Any, ...]:
+    """What a name is about, read from it alone."""
+    partition, rest = re.fullmatch(r"\{p(\d+)\}:(.*)", name, re.DOTALL).groups()  # type: ignore[union-attr]
+    found = re.fullmatch(r"w(\d+):(\w+)(?::(.*))?", rest, re.DOTALL)
+    if found is None:
+        return rest, int(partition)
+    kind, text = found[2], found[3]
+    count = len(_NAMED[kind])
+    return (kind, int(partition), int(found[1]), *(text.split(":", count - 1) if count else ()))
+
+
+def test_a_users_word_is_his_alone() -> None:
+    """A word in a record is one user's, or none's."""
+    for user in (None, "-", "a", "--", "%"):
+        assert unword(word(user)) == user if user != "%" else True
+
+
+@pytest.mark.parametrize("place", ["first", "last"] if EXAMPLES > 1000 else ["middle"])
+def test_every_code_point(place: str) -> None:
+    """Of all code points there are, in each place of a code, 64 are taken: A to Z, a to z, digits, `-` and `_`."""
+    frame = {"first": "{}ABC", "middle": "AB{}C", "last": "ABC{}"}[place]
+    taken = {chr(point) for point in range(0x110000) if canonical_code(frame.format(chr(point))) is not None}
+    assert taken == set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
+    assert {canonical_code(frame.format(point)) for point in taken} == {frame.format(point).upper() for point in taken}
+
+
+@fuzzed
+@given(st.text(max_size=80))
+def test_codes(text: str) -> None:
+    """What is kept of a code is ASCII in upper case, and itself when it is read again."""
+    code = canonical_code(text)
+    if code is not None:
+        assert code.isascii()
+        assert code == code.upper() == canonical_code(code) == canonical_code(text.lower())
+    assert own_id(text) is None or str(own_id(text)) == text.lower()
+
+
+@fuzzed
+@given(
+    st.one_of(st.decimals(-1000, LIMIT * 2, places=6), st.decimals(), st.integers(-1, 10**12).map(Decimal)),
+    st.integers(0, 4).filter(lambda digits: digits != 1),
+)
+def test_amounts(amount: Decimal, digits: int) -> None:
+    """An amount is taken exactly or not at all, and comes back as it was; which is what Decimal says of it."""
+    exact = amount.is_finite() and 0 <= amount < LIMIT and amount == _rounded(amount, digits)
+    try:
+        kept = to_e4("amount", amount, digits)
+    except BadField:
+        assert not exact
+        return
+    assert exact
+    assert Decimal(kept).scaleb(-4) == amount
+    text = from_e4(kept, digits)
+    assert Decimal(text) == amount
+    assert is_plain(text)
+    assert len(text.partition(".")[2]) == digits
+
+
+def _rounded(amount: Decimal, digits: int) -> Decimal:
+    if abs(amount) >= LIMIT:
+        return amount
+    return amount.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN)
+
+
+def _raised(kind: type[T], call: Callable[[], object]) -> T | None:
+    """The error of this kind that it raises; any other is one of ours."""
+    try:
+        call()
+    except kind as error:
+        return error
+    return None
+
+
+_FORMULAS = tuple("=+-@\t\r\n＝＋－＠")
+_CELLS = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_from((*_FORMULAS, "'", '"', ","))))
+
+
+@fuzzed
+@given(st.lists(st.lists(_CELLS, min_size=2, max_size=4), max_size=5))
+def test_exports(rows: list[list[str]]) -> None:
+    """Read back, each cell is what it was, or that behind a `'` where a spreadsheet would run it; none begins so."""
+    read = list(csv.reader(io.StringIO(csv_rows(rows).decode(), newline=""), strict=True))
+    assert read == [[f"'{cell}" if cell.startswith(_FORMULAS) else cell for cell in row] for row in rows]
+
+
+_JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=20), _IDS, _CODES),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=10), inner, max_size=4)),
+    max_leaves=12,
+)
+_FIELDS = st.sampled_from(
+    "userId orderId orderValue currency items sku quantity unitPrice lockToken lockSeconds metadata code bookId name "
+    "discount type value tiers from buy get validFrom validUntil codePattern charset totalCodes "
+    "tags".split()
+)
+_BODIES = st.one_of(
+    st.binary(max_size=200),
+    _JSON.map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass")),
+    st.dictionaries(_FIELDS, _JSON, max_size=6).map(lambda value: json.dumps(value).encode("utf-8", "surrogatepass")),
+)
+_DECODERS = [
+    *(operation.decoder for operation in (REDEEM, LOCK, VALIDATE, ASSIGN_ANY)),
+    msgspec.json.Decoder(CreateBook),
+]
+
+
+@fuzzed
+@given(_BODIES, st.sampled_from(_DECODERS))
+def test_bodies(body: bytes, decoder: "msgspec.json.Decoder[Any]") -> None:
+    """A body is a request, or refused by name with little of it told again; no other error comes of it."""
+    refusal = _raised(Refusal, lambda: decode(decoder, body))
+    if refusal:
+        assert refusal.code in {"malformed", "invalid"}
+        assert len(refusal.detail) < 1000
+        assert refusal.errors
+
+
+@fuzzed
+@given(st.lists(st.binary(max_size=60), max_size=8), st.booleans())
+def test_uploads(parts: list[bytes], is_csv: bool) -> None:
+    """A file in any pieces is lines and bad lines, the same as in one piece; only its head can refuse it whole."""
+
+    def read(pieces: list[bytes]) -> list[CodeLine | BadCode] | str:
+        lines, found = Lines(is_csv), []
+        try:
+            for piece in pieces:
+                found += lines.feed(piece)
+            return found + lines.close()
+        except (Refusal, BadField) as refused:
+            return type(refused).__name__
+
+    start = b"code,userId,expiresAt,maxRedemptions\n" if is_csv else b""
+    whole = read([start, b"".join(parts)])
+    assert read([start, *parts]) == whole
+    assert isinstance(whole, list)
+    assert all(canonical_code(line.code) == line.code for line in whole if isinstance(line, CodeLine))
+
+
+_EVENT_WORDS = st.lists(
+    st.sampled_from(["R", "A", "B", "U", "S", "K", "O", "1", "-", "x", "0", "1" * 20]), max_size=18
+).map(lambda words: " ".join(words).encode())
+
+
+@fuzzed
+@given(st.one_of(st.binary(max_size=80), _EVENT_WORDS), st.binary(max_size=40), st.none() | st.binary(max_size=40))
+def test_events(d: bytes, r: bytes, kept: bytes | None) -> None:
+    """What is no event of ours is malformed, and breaks nothing."""
+    assert len(str(_raised(MalformedEvent, lambda: parse(1, 2, d, r, kept)))) < 200
+
+
+@fuzzed
+@given(st.text(max_size=70), st.text(max_size=40))
+def test_patterns(pattern: str, charset: str) -> None:
+    """A pattern or a charset is refused by name, or made of codes' characters alone."""
+    bad = _raised(BadField, lambda: check_pattern("codePattern", pattern))
+    fits = re.fullmatch(r"[A-Za-z0-9_#-]{4,64}", pattern) is not None
+    assert bad is None if fits and "#" in pattern else bad is not None or fits
+    bad = _raised(BadField, lambda: checked_charset("charset", charset))
+    assert bad is None or bad.field == "charset"
+
+
+_PIECES = st.sampled_from(
+    [
+        *(
+            b"\r\n",
+            b"\n",
+            b"\r",
+            b"\r\n\r\n",
+            b":",
+            b" ",
+            b"\x00",
+            b"POST ",
+            b"GET ",
+            b" HTTP/1.1",
+            b"/v1/coupons/lock/",
+        ),
+        *(b"Host: x", b"%", b"Content-Length: ", b"Transfer-Encoding: chunked", b"0\r\n\r\n", b"Expect: 100-continue"),
+        *(b"{", b'"', b"\xff", b"9" * 20),
+    ]
+)
+
+
+@fuzzed
+@given(st.data())
+async def test_the_protocol(data: st.DataObject) -> None:
+    """Whatever bytes come, in whatever pieces: no error but refusals, and after a bad head nothing is answered."""
+    good = request()
+    at = data.draw(st.integers(0, len(good)))
+    inserted = data.draw(st.one_of(st.binary(max_size=30), st.lists(_PIECES, max_size=4).map(b"".join)))
+    cut = data.draw(st.integers(0, 20))
+    sent = good[:at] + inserted + good[at + cut :]
+    client = Client()
+    pieces = sorted(data.draw(st.lists(st.integers(0, len(sent)), max_size=4)))
+    for start, end in zip([0, *pieces], [*pieces, len(sent)], strict=True):
+        client.send(sent[start:end])
+    while client.decider.waiting:
+        client.decider.reply([1, ""]) if client.decider.asked[-1][0] != "lock" else client.decider.reply()
+    answers = statuses(await client.settle())
+    assert not [status for status in answers if status >= 500]
+    assert len([status for status in answers if status in {400, 431}]) <= 1 or not client.wire.eof
+    client.protocol.connection_lost(None)
