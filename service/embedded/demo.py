@@ -11,7 +11,7 @@ from service.domain.codes import CodeLine
 from service.domain.decoding import convert
 from service.domain.identity import SCOPES
 from service.record.books import create_book, page_books
-from service.record.codes import add_codes
+from service.record.codes import add_codes, patch_coupon
 from service.record.keys import SecretTaken, create_key, page_keys
 from service.record.partitions import ensure_partitions
 from service.record.pool import connect
@@ -31,6 +31,7 @@ _TIERS = [
 ]
 
 _GIFTS = "Gift cards"
+_OFF = "OFF-1"
 
 Wanted = tuple[dict[str, Any], Sequence[CodeLine]]
 """What is said of a book, and its codes; its gift book by name, which comes before it."""
@@ -95,6 +96,9 @@ _DEMO: tuple[Wanted, ...] = (
     ),
     ({"name": "Expired", "discount": _TWENTY, "validUntil": "2026-01-01T00:00:00Z"}, _codes("EXPIRED-1")),
     ({"name": "Not started", "discount": _TWENTY, "validFrom": "2036-01-01T00:00:00Z"}, _codes("EARLY-1")),
+    ({"name": "From 500 on", "discount": _TWENTY | {"minOrderValue": 500}}, _codes("BIG-500")),
+    ({"name": "In euros", "discount": _FIVE | {"currency": "EUR"}}, _codes("EURO-1")),
+    ({"name": "Switched off", "discount": _TWENTY}, _codes(_OFF)),
     ({"name": "Inactive", "discount": _TWENTY, "status": "inactive"}, _codes("PAUSED-1")),
     ({"name": "Lock first", "discount": _TWENTY, "requireLock": True}, _codes("LOCKED-1", "LOCKED-2")),
     (
@@ -132,6 +136,8 @@ async def _seed(pool: asyncpg.Pool, name: str, wanted: Sequence[Wanted], keys: M
             there[book.name] = book
         if lines:
             await add_codes(pool, row.workspace, row.partition, book.book, lines)
+        if any(line.code == _OFF for line in lines):
+            await patch_coupon(pool, row.workspace, row.partition, _OFF, {"active": False})
     async with pool.acquire() as connection, connection.transaction():
         for key, scopes in keys.items():
             with contextlib.suppress(SecretTaken):  # revoked since

@@ -1,6 +1,9 @@
 """The mock checkout in Chromium: what a shopper does and sees, and that an order is paid once whatever goes wrong."""
 
+import asyncio
+import json
 import re
+import subprocess
 from collections.abc import AsyncIterator
 from typing import Any, Literal
 
@@ -9,6 +12,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, Locator, Request, Route, expect
 
 from tests.browser.conftest import Watched
+from tests.browser.operator import findings
 from tests.service_fixture import Service, new_code, new_id, ok
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -182,6 +186,58 @@ async def test_walking_away(shopper: Shopper, service: Service) -> None:
     ok(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": "another"}), 201)
 
 
+async def test_the_card_is_declined(shopper: Shopper, service: Service) -> None:
+    """When the card is declined nothing is bought, and the code is held on, from now; paying then is as before."""
+    code = service.coupon(discount=TWENTY)
+    await shopper.applies(code)
+    before = coupon(service, code)["lock"]["expiresAt"]
+    await shopper["decline"].click()
+    await shopper.reads(message_text="Your card was declined. You have not paid, and the code is still held for you.")
+    assert coupon(service, code)["lock"]["expiresAt"] > before
+    await shopper["pay"].click()
+    await shopper.reads(receipt_total="$105.52")
+    await shopper["again"].click()
+    await shopper["decline"].click()
+    await shopper.reads(message_text="Your card was declined. You have not paid.")
+
+
+async def test_requests_and_answers(shopper: Shopper, service: Service) -> None:
+    """What the page asked and was answered is there to read, and each request works as a command in a shell."""
+    code = service.coupon(discount=TWENTY)
+    await shopper["user"].fill("o'hara")
+    await shopper.applies(code)
+    await shopper["requests"].locator("> summary").click()
+    shown = shopper["exchanges"].locator("> details")
+    asked = [f"POST /v1/coupons/{path}" for path in ("validate", f"lock/{code}", "validate")]
+    assert [text.rpartition(" ")[0] for text in await shown.locator("summary").all_inner_texts()] == asked
+    await shown.nth(1).locator("summary").click()
+    command, answer = await shown.nth(1).locator("pre").all_inner_texts()
+    assert json.loads(answer)["userId"] == "o'hara"
+    ran = await asyncio.create_subprocess_exec("bash", "-c", command, stdout=subprocess.PIPE)
+    told, _ = await asyncio.wait_for(ran.communicate(), 30)
+    assert json.loads(told)["lockToken"] == json.loads(answer)["lockToken"]
+    await shopper.picture("checkout-requests")
+
+
+async def test_codes_to_try(shopper: Shopper) -> None:
+    """Each of the demo's codes that is to be refused is refused for the reason that stands beside it."""
+    await shopper["demo-codes"].locator("summary").click()
+    tried = 0
+    for line in await shopper["codes"].locator("li").all():
+        code, _, what = (await line.inner_text()).partition(" ")
+        reason = what.rpartition(" ")[2]
+        if "_" not in reason and reason != "expired":
+            continue
+        await line.get_by_role("button").click()
+        await expect(shopper["code"]).to_have_value(code)
+        if reason == "out_of_stock":
+            continue
+        await shopper["code"].press("Enter")
+        await expect(shopper["message-text"]).to_contain_text(reason)
+        tried += 1
+    assert tried == 9
+
+
 async def test_the_hold_ends(shopper: Shopper, service: Service) -> None:
     """When the hold is over the page says so, and has the code in its box again."""
     code = service.coupon(discount=TWENTY)
@@ -317,12 +373,16 @@ async def test_every_width(shopper: Shopper, service: Service) -> None:
     service.book(code, discount=TWENTY, giftBookId=gifts)
     await shopper.applies(code)
 
+    await shopper["requests"].locator("> summary").click()
+    await shopper["demo-codes"].evaluate("element => { element.open = true; }")
+
     async def look(state: str) -> None:
         for width, scheme in _LOOKS:
             await shopper.page.set_viewport_size({"width": width, "height": 800})
             await shopper.page.emulate_media(color_scheme=scheme)
             wide = await shopper.page.evaluate("document.documentElement.scrollWidth")
             assert wide <= width, (state, width, wide)
+            assert await findings(shopper.page) == [], (state, width, scheme)
             await shopper.picture(f"checkout-{state}-{width}-{scheme}")
 
     await look("held")

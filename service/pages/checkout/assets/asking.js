@@ -37,6 +37,11 @@ export const UNKNOWN = new Set(["no_answer", "outcome_unknown", "internal", "req
 // These were refused before anything was decided, and say nothing about an earlier try.
 export const UNDECIDED = new Set([401, 403, 408, 429, 503]);
 
+// What nobody else draws: for an order's id and its Idempotency-Key.
+export function hex(bytes) {
+  return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (b) => b.toString(16).padStart(2, "0")).join("");
+}
+
 // The answer as { status, body, now (ms, the server's clock) }; a refusal's body has a `code` in every case.
 export async function post(key, path, body, headers = {}) {
   if (!/^[!-~]+$/.test(key)) return { status: 401, body: { code: "unauthenticated" } };

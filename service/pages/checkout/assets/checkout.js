@@ -1,10 +1,12 @@
 // The mock checkout. An order has an id and an Idempotency-Key from its start, and both stay with this tab through a
 // reload: whatever is clicked twice, and whichever answer is lost, an order is paid once. Money is integers of cents.
 
-import { post, UNDECIDED, UNKNOWN, WORDS } from "./asking.js";
+import { cents, clock, CURRENCY, decimal, dollars } from "./amounts.js";
+import { hex, post, UNDECIDED, UNKNOWN, WORDS } from "./asking.js";
+import { show } from "./exchanges.js";
+import { offer } from "./trying.js";
 
 const TICK_MS = 500;
-const CURRENCY = "USD";
 const ARTICLES = [
   { sku: "beans", name: "Coffee beans, 1 kg", cents: 3200, quantity: 3 },
   { sku: "cup", name: "Porcelain cup", cents: 1450, quantity: 2 },
@@ -24,10 +26,6 @@ let appraiseAgain = false; // the cart changed meanwhile
 let retry = null;
 
 // ---- what is kept
-
-function hex(bytes) {
-  return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (b) => b.toString(16).padStart(2, "0")).join("");
-}
 
 function newOrder() {
   return {
@@ -55,27 +53,6 @@ function save() {
   sessionStorage.setItem(STORED, JSON.stringify(state));
 }
 
-// ---- money and time
-
-function cents(text) {
-  const found = /^(\d{1,11})\.(\d\d)$/.exec(text);
-  if (!found) throw new Error(`not an amount in ${CURRENCY}: ${text}`);
-  return Number(found[1]) * 100 + Number(found[2]);
-}
-
-function decimal(amount) {
-  return `${Math.floor(amount / 100)}.${String(amount % 100).padStart(2, "0")}`;
-}
-
-function dollars(amount) {
-  return `$${decimal(amount)}`;
-}
-
-function clock(ms) {
-  const s = Math.ceil(ms / 1000);
-  return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, "0")}`;
-}
-
 function valueOf(order) {
   return ARTICLES.reduce((sum, article) => sum + article.cents * order.quantities[article.sku], 0);
 }
@@ -86,8 +63,10 @@ function key() {
   return state.key ?? comesWith;
 }
 
-function ask(path, body, headers) {
-  return post(key(), path, body, headers);
+async function ask(path, body, headers) {
+  const answer = await post(key(), path, body, headers);
+  show({ path, body, headers, answer, key: key() === comesWith ? comesWith : "$SCRIP_KEY" });
+  return answer;
 }
 
 function orderFields(order) {
@@ -131,13 +110,17 @@ async function apply() {
 
   const lock = await ask(`/v1/coupons/lock/${encodeURIComponent(code)}`, { userId: state.user, orderId: order.id });
   if (lock.status >= 300 || lock.status === 0) return refuse(lock);
-  const { code: held, lockToken: token, expiresAt } = lock.body;
-  // The server's `Date` is up to a second or two behind its clock: rather too short than too long.
-  order.coupon = { code: held, token, until: Date.now() + Date.parse(expiresAt) - lock.now - 2000, discount: null };
+  order.coupon = { code: lock.body.code, token: lock.body.lockToken, until: held(lock), discount: null };
   order.code = "";
   save();
   await appraise();
   if (order.coupon?.discount != null) say("The code is held for you.", "good");
+}
+
+// Until when the answer holds the code, by this clock. The server's `Date` is up to a second or two behind its clock:
+// rather too short than too long.
+function held({ body, now }) {
+  return Date.now() + Date.parse(body.expiresAt) - now - 2000;
 }
 
 // Asks what the held coupon gives for the cart as it is; asks again where that has changed meanwhile.
@@ -201,8 +184,8 @@ async function leave() {
 async function pay() {
   const order = state.order;
   const sentBefore = order.sent !== null;
-  const held = order.coupon ? { code: order.coupon.code, lockToken: order.coupon.token } : {};
-  order.sent ??= JSON.stringify({ ...orderFields(order), ...held });
+  const coupon = order.coupon ? { code: order.coupon.code, lockToken: order.coupon.token } : {};
+  order.sent ??= JSON.stringify({ ...orderFields(order), ...coupon });
   save();
   const answer = await ask("/v1/checkout", order.sent, { "Idempotency-Key": order.idempotencyKey });
   if (answer.status === 200 || answer.status === 201) return thank(order, answer.body);
@@ -211,6 +194,17 @@ async function pay() {
   order.sent = null;
   if (code === "lock_lost" && order.coupon) return drop(order);
   refuse(answer, code === "idempotency_key_reused" ? "" : "You have not paid.");
+}
+
+// The card is declined, says the shop: the code stays this customer's, for as long again where that may be.
+async function decline() {
+  const { coupon } = state.order;
+  if (!coupon) return say("Your card was declined. You have not paid.", "bad");
+  const answer = await ask(`/v1/coupons/extend/${encodeURIComponent(coupon.code)}`, { lockToken: coupon.token });
+  if (answer.body?.code === "lock_lost") return drop(state.order);
+  if (answer.status === 200) coupon.until = held(answer);
+  else if (answer.body?.code !== "lock_ceiling") return refuse(answer);
+  say("Your card was declined. You have not paid, and the code is still held for you.", "bad");
 }
 
 function thank(order, { redemption, gift, finalAmount }) {
@@ -302,7 +296,7 @@ function render() {
   at("total").textContent = discount === null ? "…" : dollars(value - discount);
   at("pay").disabled = busy || (sent === null && (appraising || discount === null || value === 0));
   at("pay").textContent = sent !== null ? "Try again" : discount === null ? "Pay" : `Pay ${dollars(value - discount)}`;
-  at("leave").disabled = frozen;
+  at("leave").disabled = at("decline").disabled = frozen;
   at("retry").disabled = busy;
   tick();
 }
@@ -364,6 +358,13 @@ function onSubmit(id, action) {
 }
 
 ARTICLES.forEach(makeRow);
+offer((code) => {
+  if (busy || state.order.sent !== null || state.order.coupon) return;
+  state.order.code = code;
+  save();
+  render();
+  at("code").focus();
+});
 at("key").value = key();
 at("key-box").open = key() === "";
 at("key").addEventListener("input", () => {
@@ -383,6 +384,7 @@ onSubmit("code-form", () => run(apply));
 at("remove").addEventListener("click", () => run(remove));
 at("pay").addEventListener("click", () => run(pay));
 at("leave").addEventListener("click", () => run(leave));
+at("decline").addEventListener("click", () => run(decline));
 at("retry").addEventListener("click", () => retry && run(retry));
 at("copy").addEventListener("click", copy);
 at("again").addEventListener("click", () => begin());

@@ -1,0 +1,95 @@
+"""README's own lines, from `make run` to a redeemed gift card, in a browser and on a service of their own."""
+
+import os
+import re
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from tests.browser.conftest import Watched
+from tests.running import data_folder
+from tests.servers import free_port
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+_ROOT = Path(__file__).parents[2]
+README = (_ROOT / "README.md").read_text()
+_READY_S = 120
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """Where README's first command serves, on a port and data of this test's own; Ctrl-C stops it in order."""
+    (command,) = re.findall(r"^(make run) +# Valkey, Postgres, API and worker", README, re.MULTILINE)
+    unset = ("REDIS_URL", "DATABASE_URL")
+    with data_folder() as folder:
+        port = free_port()
+        env = {name: value for name, value in os.environ.items() if name not in unset}
+        env |= {"SCRIP_PORT": str(port), "SCRIP_DATA_DIR": str(folder / "data"), "PYTHONPATH": str(_ROOT)}
+        with (folder / "output").open("wb") as output:
+            run = subprocess.Popen(
+                ["bash", "-c", f"exec {command}"], cwd=_ROOT, env=env, stdout=output, stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )  # fmt: skip
+        url = f"http://127.0.0.1:{port}"
+        try:
+            deadline = time.monotonic() + _READY_S
+            while not _is_ready(url):
+                assert run.poll() is None, (folder / "output").read_text()
+                assert time.monotonic() < deadline, (folder / "output").read_text()
+                time.sleep(0.1)
+            yield url
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGINT)
+            run.wait(_READY_S)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+async def test_from_make_run_to_a_redeemed_gift_card(browser: Browser, url: str) -> None:
+    """Whoever does what README says sees what it says: a code held, a gift card, and the next order paid with it; then
+    the console tells of it."""
+    first_look = README.partition("## A first look")[2].partition("\n## ")[0]
+    (address,) = re.findall(r"<http://127\.0\.0\.1:8000(/\w+)> is a mock shop", first_look)
+    (code,) = re.findall(r"apply `([A-Z0-9-]+)`", first_look)
+    pay, use_it = re.findall(r"press \"([^\"]+)\"", first_look)
+    watched = Watched(page := await browser.new_page(viewport={"width": 1180, "height": 900}))
+    await page.goto(f"{url}{address}")
+    await page.get_by_label("Coupon or gift card").fill(code)
+    await page.get_by_role("button", name="Apply").click()
+    await expect(page.locator("#held")).to_contain_text("held for you")
+    await expect(page.locator("#discount")).to_have_text("−$26.38")
+    await page.get_by_role("button", name=re.compile(f"^{pay} ")).click()
+    await expect(page.locator("#gift-code")).to_have_text(re.compile("^GIFT-"))
+    gift = await page.locator("#gift-code").inner_text()
+    await page.get_by_role("button", name=use_it).click()
+    await page.get_by_role("button", name="Apply").click()
+    await expect(page.locator("#discount")).to_have_text("−$10.00")
+    await page.get_by_role("button", name=re.compile(f"^{pay} ")).click()
+    await expect(page.locator("#receipt-code")).to_have_text(gift)
+    await expect(page.locator("#receipt-total")).to_have_text("$121.90")
+
+    console = README.partition("## The console")[2].partition("\n## ")[0]
+    (address,) = re.findall(r"<http://127\.0\.0\.1:8000(/\w+)> is for operators", console)
+    (key,) = re.findall(r"Sign in\s+with `(\w+)`", console)
+    await page.goto(f"{url}{address}")
+    await page.get_by_label("API key").fill(key)
+    await page.get_by_role("button", name="Sign in").click()
+    await page.get_by_role("searchbox").fill(gift)
+    await page.get_by_role("searchbox").press("Enter")
+    await expect(page.locator(".timeline li").first).to_contain_text("Redeemed")
+    await expect(page.get_by_text("Redis and Postgres say the same.")).to_be_visible()
+    assert watched.errors == []
+    assert watched.elsewhere(url) == []
