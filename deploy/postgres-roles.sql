@@ -20,6 +20,7 @@ GRANT UPDATE (revoked_at, expires_at, last_used_at) ON keys TO scrip_api;
 GRANT UPDATE ON workspaces, config_versions, keys_version TO scrip_api;
 GRANT DELETE ON users TO scrip_api;
 GRANT INSERT, DELETE ON sessions TO scrip_api;
+GRANT INSERT, UPDATE ON webhooks, webhook_deliveries TO scrip_api;
 
 -- The worker writes what was decided, and of what the merchant says the codes that it makes.
 GRANT INSERT ON
@@ -34,6 +35,9 @@ GRANT UPDATE (user_id, ip, user_agent) ON assignments, unassignments, redemption
 GRANT UPDATE (owner_id) ON codes TO scrip_worker;
 GRANT UPDATE (d, r) ON quarantine TO scrip_worker;
 GRANT UPDATE ON erasures TO scrip_worker;
+-- It tells webhooks what is recorded, and switches them off.
+GRANT UPDATE, DELETE ON webhooks TO scrip_worker;
+GRANT INSERT, UPDATE, DELETE ON webhook_deliveries TO scrip_worker;
 GRANT USAGE, SELECT, UPDATE ON SEQUENCE epochs TO scrip_worker;
 
 -- The one thing that the worker makes: a month's partition of the redemptions, in the owner's name.

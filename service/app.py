@@ -33,6 +33,7 @@ from service.api.purchases import Purchases
 from service.api.schemas import Structs
 from service.api.single import SingleCoupons
 from service.api.users import Users
+from service.api.webhooks import Webhooks
 from service.config import Settings
 from service.domain.errors import Refusal
 from service.record.pool import ERRORS, is_away
@@ -45,6 +46,7 @@ _TAGS = [
     Tag("Codes", "Uploading and generating codes."),
     Tag("Users", "Users, their coupons and histories."),
     Tag("Keys", "API keys."),
+    Tag("Webhooks", "Being told of what happens."),
     Tag("Workspace", "The workspace's settings, and a test workspace's clock."),
     Tag("Jobs", "Long work."),
     Tag("Operators", "Health and consistency."),
@@ -64,7 +66,7 @@ def create_app(settings: Settings) -> Litestar:
     return Litestar(
         [
             *(Operating, Books, Codes, Coupons, Rollbacks, Purchases, Batches, Histories, Notices, Exports),
-            *(Users, Jobs, Keys),
+            *(Users, Jobs, Keys, Webhooks),
             SingleCoupons,
             workspace.Settings,
             TestClock,

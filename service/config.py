@@ -129,6 +129,14 @@ class Settings(BaseSettings):
     embedded: bool = False
     """Whether the database is the embedded one, with its demo data and fixed keys; `scrip run` tells its processes."""
 
+    webhook_allow_loopback: bool | None = None
+    """Whether webhooks may lead to this machine itself, and there by `http`; None is in embedded mode alone."""
+
+    @property
+    def webhooks_to_loopback(self) -> bool:
+        """What `webhook_allow_loopback` comes to."""
+        return self.embedded if self.webhook_allow_loopback is None else self.webhook_allow_loopback
+
     @field_validator("redis_url")
     @classmethod
     def _redis_scheme(cls, value: str | None) -> str | None:

@@ -19,7 +19,6 @@ from service.api.context import Context
 from service.api.documented import documented
 from service.api.histories import settled
 from service.api.idempotency import Answered, Stream, once
-from service.api.jobs import Job
 from service.api.reading import (
     UPLOAD_BYTES,
     Listing,
@@ -57,6 +56,7 @@ from service.record.books import read_book
 from service.record.codes import add_codes
 from service.record.jobs import create_generation
 from service.record.listing import FIRST, ListedCode, Status, page_codes
+from service.shown import Job, shown_job
 
 Parsed = Iterable[CodeLine | BadCode]
 
@@ -251,7 +251,7 @@ class Codes(Controller):
             pattern, charset = said.code_pattern or book.code_pattern, said.charset or book.charset
             async with context.pool.acquire() as connection, connection.transaction():
                 job = await create_generation(connection, book, said.count, pattern, charset)
-            return Answered(status=202, body=jobs.answer(job), location=f"/v1/jobs/{job.job_id}")
+            return Answered(status=202, body=shown_job(job), location=f"/v1/jobs/{job.job_id}")
 
         return await once(request, who, body, act)
 

@@ -13,7 +13,7 @@ from service.api.context import Context
 from service.api.csv_rows import MEDIA_TYPE, Cell, csv_rows
 from service.api.documented import documented
 from service.api.exporting import CsvFile
-from service.api.histories import redemption_of, settled
+from service.api.histories import settled
 from service.api.reading import id_of, query
 from service.domain.projection import BookRow
 from service.domain.times import from_ms
@@ -21,6 +21,7 @@ from service.record import histories
 from service.record.books import read_book
 from service.record.histories import PastRedemption
 from service.record.listing import FIRST, ListedCode, listed_codes
+from service.shown import redemption_of
 
 PAGE = 1000
 """Rows that are read at once."""

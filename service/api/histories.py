@@ -17,8 +17,6 @@ from service.api.reading import Listing, id_of, query
 from service.api.users import UserIdPath, check_user
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
-from service.domain.money import from_e4
-from service.domain.times import from_ms
 from service.domain.words import Answer
 from service.hot.workspace import BookCounts
 from service.operations import coupon
@@ -29,6 +27,7 @@ from service.record import histories
 from service.record.books import read_book
 from service.record.histories import Page, PastRedemption
 from service.record.partitions import read_partition
+from service.shown import redemption_of
 
 BARRIER_MS = 2000
 MAX_PAGES = 20
@@ -212,24 +211,3 @@ async def settled(request: Request[Any, Any, Any], who: Caller) -> dict[str, str
 def _redemptions(page: Page[PastRedemption], headers: dict[str, str]) -> Response[RedemptionPage]:
     body = RedemptionPage(items=[redemption_of(past) for past in page.items], next_cursor=page.next_cursor)
     return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
-
-
-def redemption_of(past: PastRedemption) -> Redemption:
-    """A recorded redemption as clients see it, the same as when it was made."""
-    value, digits = past.value_e4, past.digits
-    return Redemption(
-        redemption_id=str(past.redemption_id),
-        code=past.code,
-        book_id=str(past.book_id),
-        user_id=past.user_id,
-        order_id=past.order_id,
-        order_value=None if value is None else from_e4(value, digits),
-        currency=past.currency or "",
-        discount_amount=from_e4(past.discount_e4, digits),
-        final_amount=None if value is None else from_e4(value - past.discount_e4, digits),
-        redeemed_at=from_ms(past.redeemed_at_ms),
-        rolled_back_at=None if past.rolled_back_at_ms is None else from_ms(past.rolled_back_at_ms),
-        ip_address=past.ip,
-        user_agent=past.user_agent,
-        metadata=msgspec.Raw((past.metadata or "{}").encode()),
-    )

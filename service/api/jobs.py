@@ -1,7 +1,6 @@
 """Jobs: what takes longer than a request."""
 
-from typing import Annotated, Any, Literal
-from uuid import UUID
+from typing import Annotated, Any
 
 from litestar import Controller, Request, get
 from litestar.params import PathParameter
@@ -9,23 +8,8 @@ from litestar.params import PathParameter
 from service.api.auth import caller
 from service.api.documented import documented
 from service.api.reading import id_of, query
-from service.domain.times import ShownTime, from_ms, to_ms
-from service.domain.words import Answer
-from service.record.jobs import JobRow, read_job
-
-
-class Job(Answer, kw_only=True):
-    """A job, and how far it is."""
-
-    job_id: UUID
-    kind: Literal["generate"]
-    status: Literal["running", "done", "failed"]
-    requested: int
-    done: int
-    errors: list[str]
-    started_at: ShownTime
-    finished_at: ShownTime | None
-
+from service.record.jobs import read_job
+from service.shown import Job, shown_job
 
 EXAMPLE = {
     "jobId": "019aa0b2-7c1e-7d3a-9d55-0c8d2f6f1a77",
@@ -37,20 +21,6 @@ EXAMPLE = {
     "startedAt": "2026-11-20T09:14:00.123Z",
     "finishedAt": None,
 }
-
-
-def answer(row: JobRow) -> Job:
-    """The job as a client sees it."""
-    return Job(
-        job_id=row.job_id,
-        kind=row.kind,
-        status=row.status,
-        requested=row.requested,
-        done=row.done,
-        errors=row.errors,
-        started_at=from_ms(to_ms(row.started_at)),
-        finished_at=None if row.finished_at is None else from_ms(to_ms(row.finished_at)),
-    )
 
 
 class Jobs(Controller):
@@ -67,4 +37,4 @@ class Jobs(Controller):
         """How far a job is. Scope `manage` or `operate`."""
         who = caller(request)
         query(request)
-        return answer(await read_job(request.app.state.context.pool, who.workspace, id_of(job_id, "job_not_found")))
+        return shown_job(await read_job(request.app.state.context.pool, who.workspace, id_of(job_id, "job_not_found")))

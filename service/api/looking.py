@@ -9,8 +9,7 @@ from litestar import Controller, Request, Response, get
 
 from service.api.auth import caller
 from service.api.context import Context
-from service.api.histories import BookStats, RedemptionPage, redemption_of, settled, shown_stats
-from service.api.jobs import Job, answer
+from service.api.histories import BookStats, RedemptionPage, settled, shown_stats
 from service.api.reading import Listing, id_of, query
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
@@ -25,6 +24,7 @@ from service.record.jobs import page_jobs
 from service.record.pool import ERRORS
 from service.record.server import read_server
 from service.requests import answers
+from service.shown import Job, redemption_of, shown_job
 
 MAX_BOOKS = 50
 ASK_S = 1.0
@@ -116,7 +116,7 @@ class Looking(Controller):
         rows = await page_jobs(request.app.state.context.pool, who.workspace, asked.limit + 1, before)
         more = len(rows) > asked.limit
         rows = rows[: asked.limit]
-        return JobPage(items=[answer(row) for row in rows], next_cursor=str(rows[-1].job_id) if more else None)
+        return JobPage(items=[shown_job(row) for row in rows], next_cursor=str(rows[-1].job_id) if more else None)
 
     @get("/redemptions", include_in_schema=False, opt=FOR_MANAGERS)
     async def redemptions(self, request: Request[Any, Any, Any]) -> Response[RedemptionPage]:

@@ -27,7 +27,11 @@ ROLES: Mapping[str, frozenset[str]] = {
         ).split()
     ),
     "operate": frozenset(
-        "listKeys createKey rotateKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency getJob".split()
+        (
+            "listKeys createKey rotateKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency getJob "
+            "createWebhook listWebhooks getWebhook patchWebhook deleteWebhook rotateWebhookSecret testWebhook "
+            "listDeliveries redeliver"
+        ).split()
     ),
 }
 SCOPES_OF_USERS = {"checkout": "user", "public": "public"}

@@ -53,7 +53,7 @@ async def create_generation(connection: Connection, book: BookRow, count: int, p
         raise Refusal("pattern_too_small", errors=[FieldError("codePattern", reason)])
     parameters = msgspec.json.encode(Generation(book=book.book, code_pattern=pattern, charset=charset)).decode()
     values = (uuid7(), book.workspace, "generate", parameters, count)
-    return _row(cast("Record", await connection.fetchrow(query("insert_job"), *values)))
+    return job_of(cast("Record", await connection.fetchrow(query("insert_job"), *values)))
 
 
 async def read_job(database: Database, workspace: int, job_id: UUID) -> JobRow:
@@ -61,18 +61,18 @@ async def read_job(database: Database, workspace: int, job_id: UUID) -> JobRow:
     record = await database.fetchrow(query("read_job"), workspace, job_id)
     if record is None:
         raise Refusal("job_not_found")
-    return _row(record)
+    return job_of(record)
 
 
 async def page_jobs(database: Database, workspace: int, limit: int, before: UUID) -> list[JobRow]:
     """A workspace's jobs with ids below this one, newest first."""
-    return [_row(record) for record in await database.fetch(query("page_jobs"), workspace, limit, before)]
+    return [job_of(record) for record in await database.fetch(query("page_jobs"), workspace, limit, before)]
 
 
 async def take_job(database: Database, partition: int, token: UUID, lease_s: int) -> JobRow | None:
     """A partition's job that no live worker has; it is ours until the lease ends."""
     record = await database.fetchrow(query("take_job"), token, lease_s, partition)
-    return None if record is None else _row(record)
+    return None if record is None else job_of(record)
 
 
 async def advance_job(connection: Connection, job_id: UUID, token: UUID, done: int, lease_s: int) -> int:
@@ -96,7 +96,8 @@ async def release_job(database: Database, job_id: UUID, token: UUID) -> None:
     await database.execute(query("release_job"), job_id, token)
 
 
-def _row(record: Record) -> JobRow:
+def job_of(record: Record) -> JobRow:
+    """The row as it was read."""
     found: dict[str, Any] = dict(record)
     found["parameters"] = msgspec.json.decode(found["parameters"], type=Generation)
     found["errors"] = msgspec.json.decode(found["errors"])

@@ -1,4 +1,4 @@
-"""What the record needs now and then: room for the next months' facts, and no keys whose time is over."""
+"""What the record needs now and then: room for the next months' facts, and no keys or deliveries whose time is over."""
 
 import asyncio
 
@@ -8,10 +8,11 @@ import structlog
 from service.record.facts import prune_keys
 from service.record.pool import ERRORS
 from service.record.queries import query
+from service.record.webhooks import prune_webhooks
 
 EVERY_S = 600.0
 MONTHS_AHEAD = 2
-KEYS_AT_ONCE, MOST_PRUNINGS = 10_000, 1_000
+KEYS_AT_ONCE, DELIVERIES_AT_ONCE, MOST_PRUNINGS = 10_000, 10_000, 1_000
 
 log = structlog.get_logger()
 
@@ -23,6 +24,9 @@ async def keep_house(pool: asyncpg.Pool) -> None:
             await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
             for _ in range(MOST_PRUNINGS):
                 if await prune_keys(pool, KEYS_AT_ONCE) < KEYS_AT_ONCE:
+                    break
+            for _ in range(MOST_PRUNINGS):
+                if await prune_webhooks(pool, DELIVERIES_AT_ONCE) < DELIVERIES_AT_ONCE:
                     break
         except ERRORS as error:
             log.warning("postgres_away", error=type(error).__name__)

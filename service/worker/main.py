@@ -37,6 +37,7 @@ from service.worker.generate import Generator
 from service.worker.housekeeping import keep_house
 from service.worker.opening import Opening
 from service.worker.restocking import Restocker
+from service.worker.sending import Sender
 
 LEASE_MS = 10_000
 RENEW_S = LEASE_MS / 1000 / 4
@@ -60,9 +61,9 @@ class Keeper:
 
     1. Take the lease; wait while another worker has it.
     2. Where Postgres says that it is open, Redis agrees, and the anchor is in its place, go on; else open it.
-    3. Record, project, generate, restock, erase; look at the gate four times a second, and set it when the record falls
-       behind; ask once a second whether the server is still fit: where it isn't, close the gate, record what is there,
-       and wait until it is.
+    3. Record, project, generate, restock, erase, tell webhooks; look at the gate four times a second, and set it when
+       the record falls behind; ask once a second whether the server is still fit: where it isn't, close the gate,
+       record what is there, and wait until it is.
     4. On anything strange start from 2; when the lease is lost, from 1. Where events are missing that were never
        recorded, raise the alarm, again and again, and let nothing more be decided: to go on would throw away what was
        answered; a human must say so.
@@ -71,6 +72,7 @@ class Keeper:
 
     def __init__(self, settings: Settings, pool: asyncpg.Pool, partition: int, holder: str) -> None:
         self._redis_url = settings.redis_url or ""
+        self._to_loopback = settings.webhooks_to_loopback
         self._pool, self._partition, self._holder = pool, partition, holder
         self._log = log.bind(partition=partition)
         self._evicted = 0
@@ -124,6 +126,7 @@ class Keeper:
                     group.create_task(Generator(self._pool, projector, self._partition).run()),
                     group.create_task(Eraser(self._pool, server, scripts).run()),
                     group.create_task(Restocker(self._pool, server, scripts, projector, self._partition).run()),
+                    group.create_task(Sender(self._pool, self._partition, fence, self._to_loopback).run()),
                 ]
                 await stopping.wait()
                 for task in tasks:

@@ -1,6 +1,6 @@
-"""What the worker shows: how far the record is behind, and how fast it goes."""
+"""What the worker shows: how far the record is behind, how fast it goes, and what webhooks wait for."""
 
-from prometheus_client import Gauge, start_http_server
+from prometheus_client import Counter, Gauge, start_http_server
 
 from service.worker.flush import Flusher
 
@@ -9,6 +9,31 @@ _LAG = Gauge("scrip_outbox_lag_seconds", "No event older than this is unrecorded
 _RATE = Gauge("scrip_recorded_events_per_second", "Recorded, over the last ten seconds.", ["partition"])
 _RECORDED = Gauge("scrip_recorded_events", "Recorded by this worker since it took the partition.", ["partition"])
 _QUARANTINED = Gauge("scrip_quarantined_events", "Put into quarantine by this worker; each is an alarm.", ["partition"])
+
+_WEBHOOKS_PENDING = Gauge("scrip_webhook_pending_deliveries", "Deliveries that wait or are tried again.", ["partition"])
+_WEBHOOKS_OLDEST = Gauge("scrip_webhook_oldest_pending_seconds", "How long the oldest has waited.", ["partition"])
+_WEBHOOK_ATTEMPTS = Counter("scrip_webhook_attempts", "Deliveries attempted by this worker.", ["partition", "outcome"])
+_WEBHOOKS_OFF = Counter("scrip_webhooks_switched_off", "Webhooks that this worker switched off.", ["partition"])
+
+
+class Webhooks:
+    """The figures of a partition's sender."""
+
+    def __init__(self, partition: int) -> None:
+        label = str(partition)
+        self._pending, self._oldest = _WEBHOOKS_PENDING.labels(label), _WEBHOOKS_OLDEST.labels(label)
+        self._delivered = _WEBHOOK_ATTEMPTS.labels(label, "delivered")
+        self._failed = _WEBHOOK_ATTEMPTS.labels(label, "failed")
+        self.switched_off = _WEBHOOKS_OFF.labels(label).inc
+
+    def waiting(self, deliveries: int, oldest_s: float) -> None:
+        """What waits, and how long."""
+        self._pending.set(deliveries)
+        self._oldest.set(oldest_s)
+
+    def attempted(self, delivered: bool) -> None:
+        """Count an attempt."""
+        (self._delivered if delivered else self._failed).inc()
 
 
 def follow(partition: int, flusher: Flusher) -> None:

@@ -6,11 +6,14 @@ WHERE job_id = $1 AND lease_token = $2 AND status = 'running'
 RETURNING done;
 
 -- name: finish_job
--- Say how a job ended; no row where another worker has taken it.
+-- Say how a job ended, and tell the webhooks that want to hear of it; no row where another worker has taken it.
 -- $1 job_id uuid  $2 lease_token uuid  $3 status text  $4 errors jsonb
-UPDATE jobs SET status = $3, errors = $4, finished_at = now(), lease_token = NULL, lease_until = NULL
-WHERE job_id = $1 AND lease_token = $2 AND status = 'running'
-RETURNING job_id;
+WITH finished AS (
+    UPDATE jobs SET status = $3, errors = $4, finished_at = now(), lease_token = NULL, lease_until = NULL
+    WHERE job_id = $1 AND lease_token = $2 AND status = 'running'
+    RETURNING job_id, workspace
+)
+SELECT job_id, tell_webhooks(workspace, 'job.finished', job_id, NULL) FROM finished;
 
 -- name: insert_job
 -- Make a job, for any worker to take.

@@ -19,9 +19,18 @@ from service.record.migrations import migrate
 from tests.integration.flush_fixtures import make_flusher, shop
 from tests.integration.opening_fixtures import place
 from tests.integration.record_fixtures import kept, pool
+from tests.integration.webhook_fixtures import office, receiver
 from tests.running import data_folder
 
-__all__ = ["kept", "make_flusher", "place", "pool", "shop"]  # fixtures of several files, for pytest to find here
+__all__ = [
+    "kept",
+    "make_flusher",
+    "office",
+    "place",
+    "pool",
+    "receiver",
+    "shop",
+]  # fixtures of several files, for pytest to find here
 
 _numbers = count(1)
 _LONG = (

@@ -49,6 +49,7 @@ _BATCH = [
     {"op": "validate", "code": "{free1}", "userId": "{ann}"},
     {"op": "assign", "bookId": "{book}", "userId": "{ann}"},
 ]
+_LISTENS = {"url": "https://nobody.invalid/", "events": ["reconcile.drift"]}
 
 ROWS = (
     Row("GET /health/live", ANYONE),
@@ -111,6 +112,18 @@ ROWS = (
     Row("POST /v1/keys", "operate", body={"name": "made", "scopes": ["public"]}, another=""),
     Row("POST /v1/keys/{keyId}/rotate", "operate", "/v1/keys/{key1}/rotate", {}, another="not_found"),
     Row("DELETE /v1/keys/{keyId}", "operate", "/v1/keys/{key2}", another="not_found"),
+    Row("GET /v1/webhooks", "operate", another=""),
+    Row("POST /v1/webhooks", "operate", body=_LISTENS, another=""),
+    Row("GET /v1/webhooks/{webhookId}", "operate", "/v1/webhooks/{webhook1}", another="not_found"),
+    Row("PATCH /v1/webhooks/{webhookId}", "operate", "/v1/webhooks/{webhook1}", {"description": "changed"},
+        another="not_found"),
+    Row("POST /v1/webhooks/{webhookId}/rotate", "operate", "/v1/webhooks/{webhook1}/rotate", {}, another="not_found"),
+    Row("POST /v1/webhooks/{webhookId}/test", "operate", "/v1/webhooks/{webhook1}/test", {}, another="not_found"),
+    Row("GET /v1/webhooks/{webhookId}/deliveries", "operate", "/v1/webhooks/{webhook1}/deliveries",
+        another="not_found"),
+    Row("POST /v1/webhooks/{webhookId}/deliveries/{deliveryId}/redeliver", "operate",
+        "/v1/webhooks/{webhook1}/deliveries/{delivery}/redeliver", {}, another="not_found"),
+    Row("DELETE /v1/webhooks/{webhookId}", "operate", "/v1/webhooks/{webhook2}", another="not_found"),
     Row("GET /v1/workspace", "operate", another=""),
     Row("PATCH /v1/workspace", "operate", body={"maxCoupons": 77}, another=""),
     Row("POST /v1/test/clock", "operate", body={"now": None}, another=""),
@@ -138,6 +151,10 @@ def make_place(service: Service, admin: httpx.Client) -> Place:
     place["job"] = ok(admin.post(f"/v1/books/{place['book']}/codes/generate", json={"count": 1}), 202)["jobId"]
     for name in ("key1", "key2"):
         place[name] = ok(admin.post("/v1/keys", json={"name": name, "scopes": ["public"]}), 201)["keyId"]
+    for name in ("webhook1", "webhook2"):
+        place[name] = ok(admin.post("/v1/webhooks", json=_LISTENS), 201)["webhookId"]
+        ok(admin.patch(f"/v1/webhooks/{place[name]}", json={"status": "inactive"}))  # or failures would change it
+    place["delivery"] = ok(admin.post(f"/v1/webhooks/{place['webhook1']}/test", json={}), 202)["deliveryId"]
     return place
 
 

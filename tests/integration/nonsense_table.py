@@ -111,6 +111,9 @@ NONSENSE = (
     Case("invalid", "PATCH", "/v1/coupons/{free}", {"expiresAt": "1969-12-31T23:59:59Z"}, "expiresAt"),
     Case("invalid", "PATCH", "/v1/coupons/{free}", {"status": "archived"}, "status"),
     Case("invalid", "POST", "/v1/keys", {"name": "k", "scopes": []}, "scopes"),
+    *(Case("invalid", "POST", "/v1/webhooks", {"url": url, "events": ["coupon.redeemed"]}, "url")
+      for url in ("http://shop.example/", "https://10.0.0.1/", "https://shop/", "https://a@shop.example/")),
+    Case("invalid", "POST", "/v1/webhooks", {"url": "https://shop.example/", "events": []}, "events"),
     Case("invalid", "POST", "/v1/keys", {"name": "k", "scopes": ["public"], "expiresAt": "2026-01-01T00:00:00Z"},
          "expiresAt"),
 )  # fmt: skip

@@ -105,6 +105,7 @@ def _use(service: Service, place: Place) -> None:
     gift = {"bookId": place["gifts_book"], "orderId": place["given"]}
     ok(service.checkout.post(f"/v1/users/{ann}/gifts", json=gift), 201)
     place["key"] = new_id("key")
+    place |= {"webhook": NOBODYS, "delivery": NOBODYS}
     ok(service.manage.post("/v1/users", json={"userId": ann}, headers={"Idempotency-Key": place["key"]}), 201)
 
 
@@ -232,6 +233,9 @@ OTHERS = (
     *(Case("coupon_not_found", "PATCH", f"/v1/coupons/{no}", {"status": "inactive"}) for no in ("NO-SUCH-CODE", "a.b")),
     *(Case("job_not_found", "GET", f"/v1/jobs/{no}") for no in (NOBODYS, "x", "{free_book}")),
     *(Case("not_found", "DELETE", f"/v1/keys/{no}") for no in (NOBODYS, "x")),
+    *(Case("not_found", method, f"/v1/webhooks/{no}{rest}", body) for no in (NOBODYS, "x") for method, rest, body in (
+        ("GET", "", None), ("PATCH", "", {"status": "inactive"}), ("DELETE", "", None), ("POST", "/rotate", {}),
+        ("POST", "/test", {}), ("GET", "/deliveries", None), ("POST", f"/deliveries/{NOBODYS}/redeliver", {}))),
     *(Case("not_found", "POST", f"/v1/keys/{no}/rotate", {}) for no in (NOBODYS, "x")),
     *(Case("not_found", method, f"/v1/users/a%20b{rest}", body) for method, rest, body in (
         ("GET", "", None), ("GET", "/coupons", None), ("GET", "/redemptions", None), ("PATCH", "", {"maxCoupons": 1}),

@@ -73,6 +73,16 @@ CHARSET = Kind(_but(str), ("", "A", "AA", "aA", "ABCDEFGHIJKLMNOPQRSTUVWXYZ01234
 TAGS = Kind(_but(list, also=([1], [None])), ([""], ["x" * 101], ["a\n"], ["x"] * 21))
 CODES = Kind(_but(list, also=([1], ["GOOD-1", None], [["GOOD-1"]])))
 ITEMS = Kind(_but(list, also=([1], [None])), ([{"sku": "a", "quantity": 1, "unitPrice": 1}] * 1001,))
+EVENTS = Kind(_but(list, also=([1], [None])), ([], ["coupon.sold"], ["coupon.redeemed"] * 2, [""]))
+HOOK_STATUS = Kind(_but(str), ("", "ACTIVE", "deleted"))
+HOOK_URL = Kind(
+    _but(str),
+    (
+        "", "x", "shop.example", "http://shop.example/", "ftp://shop.example/", "https://", "https:///x",
+        "https://a b.example/", "https://user@shop.example/", "https://shop.example/#a", "https://10.0.0.1/", "https://[::ffff:10.0.0.1]/",
+        "https://2130706433/", "https://metadata/", "https://shop.example:99999/", "https://shop.example/" + "x" * 2048,
+    ),
+)  # fmt: skip
 SCOPES = Kind(_but(list, also=([1], [None])), ([], ["root"], ["manage", "manage"], [""]))
 OPERATIONS = Kind(_but(list), ([], [{}] * 1001))
 """What is wrong within one is that one's own, and told in the answer."""
@@ -208,6 +218,14 @@ REQUESTS = (
            fields={"name": _text(1, 255), "scopes": SCOPES, "expiresAt": TIME}),
     _asked("POST", "/v1/keys/{key}/rotate", "operate", {"overlapSeconds": 0},
            fields={"overlapSeconds": _number(30 * 86_400, least=0)}),
+    _asked("POST", "/v1/webhooks", "operate", {"url": "https://nobody.invalid/", "events": ["reconcile.drift"]},
+           "url events", fields={"url": HOOK_URL, "events": EVENTS, "description": _text(0, 2000)}),
+    _asked("PATCH", "/v1/webhooks/{webhook}", "operate", {}, never_null=frozenset(("url", "events", "status")),
+           fields={"url": HOOK_URL, "events": EVENTS, "description": _text(0, 2000), "status": HOOK_STATUS}),
+    _asked("POST", "/v1/webhooks/{webhook}/rotate", "operate", {"overlapSeconds": 0},
+           fields={"overlapSeconds": _number(30 * 86_400, least=0)}),
+    _asked("POST", "/v1/webhooks/{webhook}/test", "operate", {}, fields={}),
+    _asked("POST", "/v1/webhooks/{webhook}/deliveries/{delivery}/redeliver", "operate", {}, fields={}),
     _asked("PATCH", "/v1/workspace", "operate", {},
            fields={"currency": CURRENCY, "couponsPerOrder": COUNT, "maxCoupons": COUNT, "giftBookId": GIFT_BOOK,
                    "idempotencyHours": _number(8760)}),
@@ -221,4 +239,5 @@ def make_place(service: Service) -> Place:
     book = service.book(code, used)
     redeemed = service.checkout.post(f"/v1/coupons/redeem/{used}", json={"userId": user, "orderId": order})
     redemption = ok(redeemed, 201)["redemptionId"]
-    return {"book": book, "code": code, "user": user, "order": order, "redemption": redemption, "key": str(uuid4())}
+    nothing = {name: str(uuid4()) for name in ("key", "webhook", "delivery")}
+    return {"book": book, "code": code, "user": user, "order": order, "redemption": redemption} | nothing

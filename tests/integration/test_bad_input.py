@@ -138,6 +138,8 @@ def test_null_is_left_out(service: Service, asked: Asked) -> None:
     if "{key}" in asked.path:
         made = service.operate.post("/v1/keys", json={"name": "k", "scopes": ["public"]})
         place["key"] = ok(made, 201)["keyId"]
+    if "/webhooks" in asked.path:
+        place |= _webhook(service)
     if "unassign" in asked.path:
         ok(service.checkout.post(f"/v1/coupons/assign/{place['code']}", json={"userId": "u"}), 201)
     if "userId" in good:
@@ -147,6 +149,18 @@ def test_null_is_left_out(service: Service, asked: Asked) -> None:
         body = json.loads(_with(body, name, None))
     answer = _send(service, asked, place, json.dumps(body).encode())
     assert answer.is_success, answer.text
+    if "/webhooks" in asked.path:
+        for item in ok(service.operate.get("/v1/webhooks"))["items"]:
+            if item["url"] == "https://nobody.invalid/":
+                assert service.operate.delete(f"/v1/webhooks/{item['webhookId']}").status_code == 204
+
+
+def _webhook(service: Service) -> Place:
+    """A webhook with a delivery."""
+    said = {"url": "https://nobody.invalid/", "events": ["reconcile.drift"]}
+    webhook = ok(service.operate.post("/v1/webhooks", json=said), 201)["webhookId"]
+    delivery = ok(service.operate.post(f"/v1/webhooks/{webhook}/test", json={}), 202)["deliveryId"]
+    return {"webhook": webhook, "delivery": delivery}
 
 
 def test_the_table_is_whole(service: Service) -> None:

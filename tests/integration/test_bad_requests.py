@@ -203,6 +203,9 @@ def _no_id_of_ours(service: Service, bad: str) -> None:
     refused(service.manage.get(f"/v1/jobs/{bad}"), 404, "job_not_found")
     refused(service.manage.post(f"/v1/redemptions/{bad}/rollback", json={}), 404, "redemption_not_found")
     refused(service.operate.delete(f"/v1/keys/{bad}"), 404, "not_found")
+    refused(service.operate.get(f"/v1/webhooks/{bad}"), 404, "not_found")
+    refused(service.operate.get(f"/v1/webhooks/{bad}/deliveries"), 404, "not_found")
+    refused(service.operate.post(f"/v1/webhooks/{uuid4()}/deliveries/{bad}/redeliver", json={}), 404, "not_found")
 
 
 def test_what_is_no_id_of_the_callers(service: Service) -> None:
@@ -217,7 +220,8 @@ def test_what_is_no_id_of_the_callers(service: Service) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "/v1/books", "/v1/coupons", "/v1/users", "/v1/keys", "/v1/books/{book}/redemptions", "/v1/books/{book}/codes",
+        "/v1/books", "/v1/coupons", "/v1/users", "/v1/keys", "/v1/webhooks", "/v1/books/{book}/redemptions",
+        "/v1/books/{book}/codes", "/v1/webhooks/{webhook}/deliveries",
         "/v1/users/{user}/redemptions", "/v1/users/{user}/coupons", "/v1/coupons/{code}/redemptions",
         "/v1/coupons/active/time-specific",
     ],

@@ -20,6 +20,7 @@ _ANYONE = ""
 _ACCESS = {row.route: row.scopes.replace("user", "").strip() for row in ROWS}
 
 _NAMES = {"bookId": str(uuid4()), "jobId": str(uuid4()), "keyId": str(uuid4()), "redemptionId": str(uuid4()),
+          "webhookId": str(uuid4()), "deliveryId": str(uuid4()),
           "code": "NO-SUCH-CODE", "userId": "nobody", "orderId": "nothing"}  # fmt: skip
 
 

@@ -181,7 +181,7 @@ def test_it_has_every_route(document: Document) -> None:
 def test_good_bodies_fit(document: Document) -> None:
     """The good bodies that tests send fit the schemas of their requests."""
     for asked in REQUESTS:
-        path = re.sub(r"\{(book|redemption|order|user|key)\}", r"{\1Id}", asked.path)
+        path = re.sub(r"\{(book|redemption|order|user|key|webhook|delivery)\}", r"{\1Id}", asked.path)
         operation = document["paths"][path][asked.method.lower()]
         check(asked.good, operation["requestBody"]["content"]["application/json"]["schema"], document)
 
@@ -278,12 +278,14 @@ def test_answers_are_as_described(service: Service, document: Document) -> None:
     ask(operate, "GET /v1/keys")
     key = ask(operate, "POST /v1/keys/{keyId}/rotate", {}, keyId=key)["keyId"]
     ask(operate, "DELETE /v1/keys/{keyId}", keyId=key)
+    _ask_webhooks(ask, operate)
     ask(operate, "GET /v1/ops/consistency")
     ask(service.anonymous, "GET /health/live")
     ask(service.anonymous, "GET /health/ready")
     assert seen == {name for name, _ in _operations(document)}
 
     names = dict.fromkeys(["bookId", "code", "jobId", "keyId", "redemptionId", "orderId", "userId"], "a%20b")
+    names |= dict.fromkeys(["webhookId", "deliveryId"], "a%20b")
     for name in seen - {"GET /health/live", "GET /health/ready"}:
         for client in (service.admin, service.public, service.anonymous):
             ask(client, name, None if name.startswith(("GET", "DELETE")) else {"colour": 1}, "?colour=red", **names)
@@ -302,6 +304,21 @@ def _ask_purchases(ask: Any, service: Service, user: str, order: str, *codes: st
     for more in ({}, {"giftBookId": gifts}, {"giftBookId": gifts}, *({"code": code} for code in codes)):
         ask(checkout, "POST /v1/checkout", bought | more)
     return gifts
+
+
+def _ask_webhooks(ask: Any, client: httpx.Client) -> None:
+    """Everything of a webhook's life."""
+    said = {"url": "https://nobody.invalid/x", "events": ["reconcile.drift"], "description": "described"}
+    names = {"webhookId": ask(client, "POST /v1/webhooks", said)["webhookId"]}
+    ask(client, "GET /v1/webhooks", query="?limit=2")
+    ask(client, "POST /v1/webhooks/{webhookId}/rotate", {}, **names)
+    names["deliveryId"] = ask(client, "POST /v1/webhooks/{webhookId}/test", {}, **names)["deliveryId"]
+    ask(client, "GET /v1/webhooks/{webhookId}/deliveries", **names)
+    ask(client, "POST /v1/webhooks/{webhookId}/deliveries/{deliveryId}/redeliver", {}, **names)
+    ask(client, "PATCH /v1/webhooks/{webhookId}", {"status": "inactive", "description": None}, **names)
+    ask(client, "GET /v1/webhooks/{webhookId}", **names)
+    for _ in range(2):
+        ask(client, "DELETE /v1/webhooks/{webhookId}", **names)
 
 
 class _Links(HTMLParser):

@@ -1,0 +1,130 @@
+"""Where a webhook may lead: addresses of the public internet, and nothing that only we can reach."""
+
+import re
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import NamedTuple
+
+MAX_URL = 2048
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+URL_PATTERN = (
+    rf"^https?://((?:{_LABEL}\.)*{_LABEL}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::([0-9]{{1,5}}))?"
+    r"((?:/[A-Za-z0-9._~!$&'()*+,;=:@/%-]*)?(?:\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?)$(?![\s\S])"
+)
+"""One spelling, for which no two programs can find different hosts: no user, no fragment, no escapes in the host."""
+
+_url = re.compile(URL_PATTERN).match
+_NUMERIC = re.compile(r"(?:[0-9]+|0[xX][0-9A-Fa-f]*)").fullmatch
+_OWN_NAMES = ("localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private", "arpa")
+"""Last labels of names that lead nowhere on the public internet."""
+
+_REFUSED_4 = [
+    ip_network(text)
+    for text in (
+        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
+        "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
+        "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
+        "168.63.129.16/32",  # a cloud's metadata, in the midst of public addresses
+    )
+]  # fmt: skip
+_PUBLIC_6 = ip_network("2000::/3")
+"""All others are ours, of one link, for many, or hold an IPv4 address (`::ffff:`, `64:ff9b::`)."""
+_REFUSED_6 = [
+    ip_network(text)
+    for text in (
+        "2001::/23",  # Teredo, benchmarks, and other protocols' own
+        "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
+    )
+]  # fmt: skip
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
+
+
+class BadAddress(ValueError):
+    """An address that no webhook may have; the message says why."""
+
+
+class Target(NamedTuple):
+    """Where a delivery goes."""
+
+    host: str
+    """A name, or an IP address without brackets."""
+    port: int
+    secure: bool
+    path: str
+
+    @property
+    def authority(self) -> str:
+        """The value of `Host`."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
+
+
+def target_of(url: str, to_loopback: bool = False) -> Target:
+    """What an address says, as far as that can be judged without asking for its name. Raises BadAddress.
+
+    With `to_loopback` this machine itself may be named too, and by `http`.
+    """
+    found = _url(url) if len(url) <= MAX_URL else None
+    if found is None:
+        raise BadAddress("must be https://, a host, and a path, without user, fragment or spaces")
+    host, port, path = found[1].strip("[]").lower(), found[2], found[3]
+    secure = url.startswith("https://")
+    number = int(port) if port else 443 if secure else 80
+    if not 1 <= number <= 65535:
+        raise BadAddress("must have a port from 1 to 65535")
+    here = to_loopback and _is_here(host)
+    if not here:
+        if not secure:
+            raise BadAddress("must begin with https://")
+        _check_host(host)
+    return Target(host, number, secure, path if path.startswith("/") else f"/{path}")
+
+
+def check_addresses(addresses: list[str], to_loopback: bool = False) -> None:
+    """Raise BadAddress unless there are addresses, and every one may be connected to."""
+    if not addresses:
+        raise BadAddress("its name has no address")
+    for address in addresses:
+        if not (is_public(address) or (to_loopback and ip_address(address).is_loopback)):
+            raise BadAddress("leads to an address that is not public")
+
+
+def is_public(address: str) -> bool:
+    """Whether an IP address, in any form that `ipaddress` reads, is one of the public internet."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(found, IPv4Address):
+        return not any(found in network for network in _REFUSED_4)
+    return _is_public_6(found)
+
+
+def _is_public_6(found: IPv6Address) -> bool:
+    if found.scope_id is not None or found not in _PUBLIC_6 or any(found in network for network in _REFUSED_6):
+        return False
+    return (int(found) >> 32) & 0xFFFF_FFFF not in _ISATAP
+
+
+def _check_host(host: str) -> None:
+    try:
+        literal = ip_address(host)
+    except ValueError:
+        pass
+    else:
+        if not is_public(str(literal)):
+            raise BadAddress("leads to an address that is not public")
+        return
+    labels = host.split(".")
+    if ":" in host or _NUMERIC(labels[-1]):
+        raise BadAddress("must have a host that is a name, or an IP address in its usual form")
+    if len(labels) < 2 or labels[-1] in _OWN_NAMES or len(host) > 253:
+        raise BadAddress("must have a host of the public internet")
+
+
+def _is_here(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,180 @@
+-- name: claim_deliveries
+-- Take what is due of some webhooks that are still switched on, of each at most so many, the oldest first, and of a subject only
+-- what comes first. Nothing where the fence is no longer ours.
+-- $1 webhooks int[]  $2 rooms int[]  $3 claim uuid  $4 seconds int  $5 partition int  $6 fence bigint
+WITH picked AS MATERIALIZED (
+  SELECT due.position FROM unnest($1::int[], $2::int[]) AS asked (webhook, room)
+  JOIN webhooks ON webhooks.webhook = asked.webhook AND webhooks.status = 'active' AND deleted_at IS NULL
+  CROSS JOIN LATERAL (
+    SELECT position FROM webhook_deliveries AS one
+    WHERE one.webhook = asked.webhook AND status = 'pending' AND next_attempt_at <= now()
+      AND (claimed_until IS NULL OR claimed_until <= now())
+      AND NOT EXISTS (
+        SELECT FROM webhook_deliveries AS earlier
+        WHERE earlier.webhook = one.webhook AND earlier.subject = one.subject AND earlier.status = 'pending'
+          AND earlier.position < one.position
+      )
+    ORDER BY position LIMIT asked.room FOR UPDATE OF one SKIP LOCKED
+  ) AS due
+)
+UPDATE webhook_deliveries AS one SET
+  claim = $3, claimed_until = now() + $4 * interval '1 second', first_attempt_at = coalesce(first_attempt_at, now())
+FROM picked
+WHERE one.position = picked.position AND EXISTS (SELECT FROM partitions WHERE id = $5 AND fence = $6)
+RETURNING
+  one.position, webhook, event_id, event, happened_at, epoch, seq, about, data::text AS data, attempts,
+  extract(epoch FROM now() - first_attempt_at)::float8 AS age_s;
+
+-- name: listening_webhooks
+-- A partition's webhooks that are switched on, with what waits for each, counted up to a bound; none where the fence is no
+-- longer ours.
+-- $1 partition int  $2 fence bigint  $3 count_to int
+SELECT
+  webhook, webhook_id, url, secret, CASE WHEN old_secret_until > now() THEN old_secret END AS old_secret, epoch, seq,
+  cursor_epoch, cursor_seq, pending, due, oldest_s
+FROM (SELECT cursor_epoch, cursor_seq FROM partitions WHERE id = $1 AND fence = $2) AS cursor
+CROSS JOIN webhooks
+CROSS JOIN LATERAL (
+  SELECT
+    count(*)::int AS pending,
+    (count(*) FILTER (WHERE next_attempt_at <= now() AND (claimed_until IS NULL OR claimed_until <= now())))::int AS due,
+    coalesce(extract(epoch FROM now() - min(created_at)), 0)::float8 AS oldest_s
+  FROM (
+    SELECT next_attempt_at, claimed_until, created_at FROM webhook_deliveries
+    WHERE webhook_deliveries.webhook = webhooks.webhook AND webhook_deliveries.status = 'pending' ORDER BY position LIMIT $3
+  ) AS waiting
+) AS counts
+WHERE webhooks.partition = $1 AND status = 'active' AND deleted_at IS NULL;
+
+-- name: note_failing
+-- Say that nothing gets through to some webhooks.
+-- $1 webhooks int[]
+UPDATE webhooks SET failing_since = now() WHERE webhook = ANY($1) AND failing_since IS NULL;
+
+-- name: note_working
+-- Say that something got through. What waits for those to which nothing did for a minute is sent at once.
+-- $1 webhooks int[]
+WITH working AS (
+  UPDATE webhooks SET failing_since = NULL FROM webhooks AS before
+  WHERE webhooks.webhook = ANY($1) AND webhooks.failing_since IS NOT NULL AND before.webhook = webhooks.webhook
+  RETURNING webhooks.webhook, before.failing_since
+)
+UPDATE webhook_deliveries SET next_attempt_at = now() FROM working
+WHERE webhook_deliveries.webhook = working.webhook AND status = 'pending' AND next_attempt_at > now()
+  AND failing_since < now() - interval '1 minute';
+
+-- name: release_deliveries
+-- Let others send what was taken and not sent.
+-- $1 claim uuid  $2 positions bigint[]
+UPDATE webhook_deliveries SET claim = NULL, claimed_until = NULL WHERE claim = $1 AND position = ANY($2);
+
+-- name: settle_deliveries
+-- Say how attempts ended; what another took meanwhile is left to it.
+-- $1 claim uuid  $2 positions bigint[]  $3 states text[]  $4 pauses_ms bigint[]  $5 statuses int[]  $6 errors text[]
+UPDATE webhook_deliveries AS one SET
+  status = ended.state, attempts = attempts + 1, last_attempt_at = now(),
+  next_attempt_at = now() + ended.pause_ms * interval '1 ms', last_status = ended.answered, last_error = ended.error,
+  claim = NULL, claimed_until = NULL
+FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::int[], $6::text[])
+  AS ended (position, state, pause_ms, answered, error)
+WHERE one.position = ended.position AND claim = $1;
+
+-- name: switch_off_failing
+-- Switch a webhook off to which nothing got through for three days, or that is gone, and tell the workspace's others; no row
+-- where something did get through.
+-- $1 webhook int  $2 reason text  $3 seconds int
+WITH off AS (
+  UPDATE webhooks SET status = 'inactive', reason = $2, inactive_since = now(), updated_at = now()
+  WHERE webhook = $1 AND status = 'active' AND ($2 = 'gone' OR failing_since <= now() - $3 * interval '1 second')
+  RETURNING workspace, webhook_id, url
+)
+SELECT workspace, webhook_id, tell_webhooks(
+  workspace, 'webhook.disabled', NULL, json_build_object('webhookId', webhook_id, 'url', url, 'reason', $2::text)
+) FROM off;
+
+-- name: tell_facts
+-- Make deliveries of a partition's next facts for webhooks that have come as far as an event: how far they have come, how many
+-- deliveries that made, and for which webhooks; none where another was quicker, or the fence is no longer ours. A place is
+-- written only with deliveries, or once there was a whole batch without any. A checkout's redemption and gift are two facts of
+-- one event, and stay together.
+-- $1 partition int  $2 fence bigint  $3 webhooks int[]  $4 epoch bigint  $5 seq bigint  $6 last_epoch bigint
+-- $7 last_seq bigint  $8 limit int
+WITH listening AS MATERIALIZED (
+  SELECT webhook, workspace, events FROM webhooks
+  WHERE webhook = ANY($3) AND status = 'active' AND deleted_at IS NULL AND (epoch, seq) <= ($4, $5)
+    AND EXISTS (SELECT FROM partitions WHERE id = $1 AND fence = $2)
+  FOR UPDATE
+), batch AS MATERIALIZED (
+  SELECT * FROM (
+    (SELECT 1 AS part, 'coupon.redeemed' AS event, epoch, seq, workspace, code AS subject, redeemed_at AS at, redemption_id AS about
+     FROM redemptions WHERE partition = $1 AND (epoch, seq) > ($4, $5) AND (epoch, seq) <= ($6, $7)
+     ORDER BY epoch, seq LIMIT $8)
+    UNION ALL
+    (SELECT 2, 'coupon.assigned', epoch, seq, workspace, code, assigned_at, NULL
+     FROM assignments WHERE partition = $1 AND (epoch, seq) > ($4, $5) AND (epoch, seq) <= ($6, $7)
+     ORDER BY epoch, seq LIMIT $8)
+    UNION ALL
+    (SELECT 3, 'coupon.unassigned', epoch, seq, workspace, code, unassigned_at, NULL
+     FROM unassignments WHERE partition = $1 AND (epoch, seq) > ($4, $5) AND (epoch, seq) <= ($6, $7)
+     ORDER BY epoch, seq LIMIT $8)
+    UNION ALL
+    (SELECT 4, 'redemption.rolled_back', epoch, seq, workspace, code, rolled_back_at, redemption_id
+     FROM rollbacks WHERE partition = $1 AND (epoch, seq) > ($4, $5) AND (epoch, seq) <= ($6, $7)
+     ORDER BY epoch, seq LIMIT $8)
+    UNION ALL
+    (SELECT 5, CASE notice WHEN 'low' THEN 'book.low_stock' ELSE 'book.exhausted' END, epoch, seq, workspace, ' ' || book,
+       noticed_at, NULL
+     FROM stock_notices WHERE partition = $1 AND (epoch, seq) > ($4, $5) AND (epoch, seq) <= ($6, $7)
+     ORDER BY epoch, seq LIMIT $8)
+  ) AS facts ORDER BY epoch, seq FETCH FIRST ($8) ROWS WITH TIES
+), made AS (
+  INSERT INTO webhook_deliveries (webhook, event_id, event, happened_at, epoch, seq, subject, about)
+  SELECT webhook, format('evt_%s-%s-%s', epoch, seq, part), event, at, epoch, seq, subject, about
+  FROM batch JOIN listening USING (workspace) WHERE event = ANY(events) ORDER BY epoch, seq, part
+  RETURNING 1
+), passed AS (
+  SELECT count(*) >= $8 AS is_full, (SELECT count(*) FROM made)::int AS made,
+    coalesce((array_agg(epoch ORDER BY epoch DESC, seq DESC))[1], 0) AS epoch,
+    coalesce((array_agg(seq ORDER BY epoch DESC, seq DESC))[1], 0) AS seq
+  FROM batch
+), reached AS (
+  SELECT is_full, made, CASE WHEN is_full THEN epoch ELSE $6 END AS epoch, CASE WHEN is_full THEN seq ELSE $7 END AS seq
+  FROM passed
+), moved AS (
+  UPDATE webhooks SET epoch = reached.epoch, seq = reached.seq FROM listening, reached
+  WHERE webhooks.webhook = listening.webhook AND (made > 0 OR is_full)
+)
+SELECT reached.epoch, reached.seq, made, (SELECT array_agg(webhook) FROM listening) AS webhooks FROM reached;
+
+-- name: told_assignments
+-- What assignments and unassignments of a partition's events say.
+-- $1 partition int  $2 epochs bigint[]  $3 seqs bigint[]
+SELECT epoch, seq, 'coupon.assigned' AS event, code, book_id, user_id, order_id, assigned_at AS at
+FROM assignments a JOIN unnest($2::bigint[], $3::bigint[]) AS asked (epoch, seq) USING (epoch, seq)
+LEFT JOIN books b ON b.workspace = a.workspace AND b.book = a.book
+WHERE partition = $1
+UNION ALL
+SELECT epoch, seq, 'coupon.unassigned', code, book_id, user_id, NULL, unassigned_at
+FROM unassignments u JOIN unnest($2::bigint[], $3::bigint[]) AS asked (epoch, seq) USING (epoch, seq)
+LEFT JOIN books b ON b.workspace = u.workspace AND b.book = u.book
+WHERE partition = $1;
+
+-- name: told_jobs
+-- Jobs that are told of.
+-- $1 job_ids uuid[]
+SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
+    (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition
+FROM jobs WHERE job_id = ANY($1);
+
+-- name: told_notices
+-- What notices of a partition's events say.
+-- $1 partition int  $2 epochs bigint[]  $3 seqs bigint[]
+SELECT epoch, seq, book_id, what, remaining, noticed_at
+FROM stock_notices s JOIN unnest($2::bigint[], $3::bigint[]) AS asked (epoch, seq) USING (epoch, seq)
+LEFT JOIN books b ON b.workspace = s.workspace AND b.book = s.book
+WHERE partition = $1;
+
+-- name: told_redemptions
+-- Redemptions that are told of.
+-- $1 redemptions uuid[]
+SELECT * FROM past_redemptions WHERE redemption_id = ANY($1);

@@ -1,0 +1,129 @@
+-- name: delete_webhook
+-- Forget a webhook and its secrets; housekeeping removes what is left of it.
+-- $1 workspace int  $2 webhook_id uuid
+UPDATE webhooks SET
+  deleted_at = now(), status = 'inactive', inactive_since = coalesce(inactive_since, now()), reason = NULL,
+  secret = '', old_secret = NULL, old_secret_until = NULL
+WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL RETURNING webhook;
+
+-- name: insert_webhook
+-- Make a webhook that hears of what is recorded from now on; no row where the workspace has as many as it may.
+-- $1 workspace int  $2 partition int  $3 url text  $4 events text[]  $5 description text  $6 secret bytea  $7 most int
+INSERT INTO webhooks (workspace, partition, url, events, description, secret, epoch, seq)
+SELECT $1, $2, $3, $4, $5, $6, cursor_epoch, cursor_seq FROM partitions
+WHERE id = $2 AND (SELECT count(*) FROM webhooks WHERE workspace = $1 AND deleted_at IS NULL) < $7
+RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
+
+-- name: lock_webhooks
+-- Let nobody else make webhooks of a workspace until the transaction ends.
+-- $1 workspace int
+SELECT pg_advisory_xact_lock(hashtext('webhooks'), $1);
+
+-- name: page_deliveries
+-- A webhook's deliveries, newest first.
+-- $1 webhook int  $2 before bigint  $3 limit int
+SELECT
+  position, delivery_id, event_id, event, status, attempts, last_status, last_error, created_at, last_attempt_at,
+  CASE status WHEN 'pending' THEN next_attempt_at END AS next_attempt_at
+FROM webhook_deliveries WHERE webhook = $1 AND ($2::bigint IS NULL OR position < $2) ORDER BY position DESC LIMIT $3;
+
+-- name: page_webhooks
+-- A workspace's webhooks, newest first.
+-- $1 workspace int  $2 before int  $3 limit int
+SELECT webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at
+FROM webhooks WHERE workspace = $1 AND deleted_at IS NULL AND ($2::int IS NULL OR webhook < $2)
+ORDER BY webhook DESC LIMIT $3;
+
+-- name: patch_webhook
+-- Change what is not null. One that is switched on goes on from where it was, unless that is too long ago.
+-- $1 workspace int  $2 webhook_id uuid  $3 url text  $4 events text[]  $5 description text  $6 status text  $7 keep_days int
+UPDATE webhooks SET
+  url = coalesce($3, url), events = coalesce($4, events), description = coalesce($5, description),
+  status = coalesce($6, status),
+  reason = CASE WHEN coalesce($6, status) = 'inactive' THEN reason END,
+  inactive_since = CASE WHEN coalesce($6, status) = 'inactive' THEN coalesce(inactive_since, now()) END,
+  failing_since = CASE WHEN $6 = 'active' THEN NULL ELSE failing_since END,
+  epoch = CASE WHEN $6 = 'active' AND inactive_since < now() - $7 * interval '1 day' THEN cursor_epoch ELSE webhooks.epoch END,
+  seq = CASE WHEN $6 = 'active' AND inactive_since < now() - $7 * interval '1 day' THEN cursor_seq ELSE seq END,
+  updated_at = now()
+FROM partitions
+WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL AND partitions.id = partition
+RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
+
+-- name: prune_deliveries
+-- Forget a bounded number of the oldest deliveries, where their time is over.
+-- $1 days int  $2 limit int
+DELETE FROM webhook_deliveries WHERE position IN (
+  SELECT position FROM (SELECT position, created_at FROM webhook_deliveries ORDER BY position LIMIT $2) AS oldest
+  WHERE created_at < now() - $1 * interval '1 day'
+);
+
+-- name: prune_old_secrets
+-- Forget secrets that sign no more.
+UPDATE webhooks SET old_secret = NULL, old_secret_until = NULL WHERE old_secret_until <= now();
+
+-- name: prune_webhooks
+-- Remove a bounded number of deliveries of webhooks that are gone, and the webhooks that have none left.
+-- $1 limit int
+WITH gone AS (
+  SELECT webhook FROM webhooks WHERE deleted_at IS NOT NULL LIMIT 100
+), theirs AS (
+  DELETE FROM webhook_deliveries WHERE position IN (
+    SELECT position FROM webhook_deliveries JOIN gone USING (webhook) LIMIT $1
+  ) RETURNING webhook
+)
+DELETE FROM webhooks WHERE webhook IN (SELECT webhook FROM gone)
+  AND NOT EXISTS (SELECT FROM webhook_deliveries d WHERE d.webhook = webhooks.webhook);
+
+-- name: read_delivery
+-- A delivery of a webhook.
+-- $1 webhook int  $2 delivery_id uuid
+SELECT
+  position, delivery_id, event_id, event, status, attempts, last_status, last_error, created_at, last_attempt_at,
+  CASE status WHEN 'pending' THEN next_attempt_at END AS next_attempt_at
+FROM webhook_deliveries WHERE webhook = $1 AND delivery_id = $2;
+
+-- name: read_webhook
+-- A webhook of a workspace.
+-- $1 workspace int  $2 webhook_id uuid
+SELECT webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at
+FROM webhooks WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL;
+
+-- name: redeliver
+-- Send once more what was sent, or at once what waits; one that is being sent just now stays as it is.
+-- $1 webhook int  $2 delivery_id uuid
+UPDATE webhook_deliveries SET
+  attempts = CASE status WHEN 'pending' THEN attempts ELSE 0 END,
+  first_attempt_at = CASE status WHEN 'pending' THEN first_attempt_at END,
+  status = 'pending', next_attempt_at = now()
+WHERE webhook = $1 AND delivery_id = $2;
+
+-- name: rotate_secret
+-- Sign with a new secret, and for some time with the one before, too.
+-- $1 workspace int  $2 webhook_id uuid  $3 secret bytea  $4 overlap_seconds int
+UPDATE webhooks SET
+  old_secret = CASE WHEN $4 > 0 THEN secret END,
+  old_secret_until = CASE WHEN $4 > 0 THEN now() + $4 * interval '1 second' END,
+  secret = $3, updated_at = now()
+WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL
+RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
+
+-- name: send_waiting
+-- Send at once what waits for a webhook, as if for the first time.
+-- $1 webhook int
+UPDATE webhook_deliveries SET next_attempt_at = now(), attempts = 0, first_attempt_at = NULL
+WHERE webhook = $1 AND status = 'pending';
+
+-- name: tell_webhook
+-- Make a test delivery of a webhook.
+-- $1 webhook int  $2 data json
+INSERT INTO webhook_deliveries (webhook, event_id, event, happened_at, data)
+VALUES ($1, 'evt_' || new_uuid7(), 'webhook.test', now(), $2)
+RETURNING
+  position, delivery_id, event_id, event, status, attempts, last_status, last_error, created_at, last_attempt_at,
+  next_attempt_at;
+
+-- name: tell_webhooks
+-- Tell the webhooks of a workspace that want to hear of it; how many.
+-- $1 workspace int  $2 event text  $3 data json
+SELECT tell_webhooks($1, $2, NULL, $3);

@@ -1,0 +1,342 @@
+"""Webhooks are told what is recorded: all of it, in order for each coupon, whatever their receivers do."""
+
+import asyncio
+import random
+from collections import Counter, defaultdict
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from service.domain.events import Fact, Redeemed, StockNotice
+from service.domain.webhooks import shown_secret
+from service.record import sending
+from service.record.jobs import finish_job
+from service.record.webhooks import patch_webhook, redeliver, rotate_secret, tell
+from service.worker.endpoint import AT_ONCE
+from tests.integration.record_fixtures import NOW_MS, assigned, redeemed, rolled_back, unassigned
+from tests.integration.webhook_fixtures import Got, Office, Receiver, until
+
+DAY_S = 86_400
+
+
+def _used_and_back(code: str) -> list[Any]:
+    use = redeemed(code)
+    return [use, rolled_back(use)]
+
+
+async def test_what_is_told(office: Office, receiver: Receiver) -> None:
+    """Each event has the contract's name and the fields that the API shows, and the signature verifies."""
+    secret = b"s" * 32
+    await office.webhook(receiver.url("/a?b=c"), secret=secret)
+    use = redeemed("CODE-1", order="A-1")
+    await office.kept.write(assigned("CODE-1", order="A-0"), use, rolled_back(use), unassigned("CODE-1"))
+    office.send()
+    await until(lambda: len(receiver.got) == 4)
+    said = [got.said for got in receiver.got]
+    assert [one["type"] for one in said] == [
+        "coupon.assigned", "coupon.redeemed", "redemption.rolled_back", "coupon.unassigned",
+    ]  # fmt: skip
+    given, used, back, taken = (one["data"] for one in said)
+    assert given | {"assignedAt": ""} == {
+        "code": "CODE-1", "bookId": office.book_id, "userId": "user", "orderId": "A-0", "assignedAt": "",
+    }  # fmt: skip
+    assert taken | {"unassignedAt": ""} == {
+        "code": "CODE-1", "bookId": office.book_id, "userId": "user", "unassignedAt": "",
+    }  # fmt: skip
+    assert used["redemptionId"] == use.redemption_id
+    assert (used["orderValue"], used["finalAmount"], used["rolledBackAt"]) == ("100.00", "75.00", None)
+    assert back == used | {"rolledBackAt": back["rolledBackAt"]}
+    assert back["rolledBackAt"]
+    for got in receiver.got:
+        assert got.path == "/a?b=c"
+        assert Webhook(shown_secret(secret)).verify(got.body, got.headers)
+        assert got.headers["host"] == f"127.0.0.1:{receiver.port}"
+    assert len({got.headers["webhook-id"] for got in receiver.got}) == 4
+    await until(lambda: office.statuses_are(delivered=4))
+
+
+async def test_books_jobs_and_others(office: Office, receiver: Receiver) -> None:
+    """Stock, jobs and what anybody tells in a transaction of his own; what is rolled back is not told."""
+    await office.webhook(receiver.url())
+    notice: dict[str, Any] = {
+        "epoch": 0,
+        "seq": 0,
+        "workspace": 1,
+        "book": 2,
+        "what": "codes",
+        "left": 3,
+        "at_ms": NOW_MS,
+    }
+    empty: dict[str, Any] = notice | {"left": 0}
+    await office.kept.write(StockNotice(notice="low", **notice), StockNotice(notice="out", **empty))
+    job, token = uuid4(), uuid4()
+    await office.pool.execute(
+        """INSERT INTO jobs (job_id, workspace, kind, parameters, requested, lease_token)
+        VALUES ($1, 1, 'generate', '{"book": 2, "code_pattern": "#", "charset": "AB"}', 5, $2)""",
+        *(job, token),
+    )
+    await finish_job(office.pool, job, token, ["no more"])
+    async with office.pool.acquire() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        assert await tell(connection, 1, "reconcile.drift", {"never": 1}) == 1
+        await transaction.rollback()
+        assert await tell(connection, 1, "reconcile.drift", {"lost_code": 2}) == 1
+        assert await tell(connection, 2, "reconcile.drift", {"lost_code": 2}) == 0
+    office.send()
+    await until(lambda: len(receiver.got) == 4)
+    said = {got.type: got.said["data"] for got in receiver.got}
+    assert said["book.low_stock"] == {
+        "bookId": office.book_id, "of": "codes", "left": 3, "at": said["book.low_stock"]["at"],
+    }  # fmt: skip
+    assert said["book.exhausted"]["left"] == 0
+    assert (said["job.finished"]["jobId"], said["job.finished"]["status"]) == (str(job), "failed")
+    assert said["reconcile.drift"] == {"lost_code": 2}
+
+
+class Picky:
+    """A receiver's judgement that refuses half of all attempts, and sees whether each event comes in its turn."""
+
+    def __init__(self, facts: list[Fact]) -> None:
+        self.order: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self.taken: dict[str, list[tuple[str, str]]] = defaultdict(list)
+        self.wrong: list[Any] = []
+        self._rng = random.Random(7)
+        for fact in facts:
+            kind = "coupon.redeemed" if isinstance(fact, Redeemed) else "redemption.rolled_back"
+            self.order[fact.code].append((kind, fact.redemption_id))  # type: ignore[attr-defined]
+
+    def __call__(self, got: Got) -> int:
+        event, taken = (got.type, got.said["data"]["redemptionId"]), self.taken[got.code]
+        if len(taken) == 6 or event != self.order[got.code][len(taken)]:
+            self.wrong.append(event)
+        if self._rng.random() < 0.5:
+            return self._rng.choice([0, 500, 302, 404, 429])
+        taken.append(event)
+        return 200
+
+
+async def test_in_order_whatever_fails(office: Office, receiver: Receiver) -> None:
+    """Of each coupon no event is attempted before the one ahead of it was taken, though half of all attempts fail."""
+    await office.webhook(receiver.url())
+    facts = [fact for number in range(30) for _ in range(3) for fact in _used_and_back(f"CODE-{number}")]
+    receiver.judge = picky = Picky(facts)
+    for fact in facts:
+        await office.kept.write(fact)
+    office.send()
+    for _ in range(900):
+        await asyncio.sleep(0.1)
+        await office.pass_s(300)
+        if await office.statuses_are(delivered=len(facts)):
+            break
+    assert not picky.wrong
+    assert picky.taken == picky.order
+
+
+async def test_a_slow_receiver_holds_up_nobody(office: Office, receiver: Receiver) -> None:
+    """While one receiver takes ten seconds for each, another has heard all; and at most eight go to one at once."""
+    await office.webhook(receiver.url())
+    receiver.delay_s = lambda got: 0.01
+    async with Receiver().listening() as slow:
+        slow.delay_s = lambda got: 10.0
+        await office.webhook(slow.url())
+        await office.kept.write(*(redeemed(f"CODE-{number}") for number in range(200)))
+        office.send()
+        await until(lambda: len({got.code for got in receiver.got}) == 200, 9)
+        assert len(slow.got) == slow.most_under_way == AT_ONCE
+        assert receiver.most_under_way <= AT_ONCE
+        assert receiver.connections <= AT_ONCE * 2
+
+
+async def test_three_days(office: Office, receiver: Receiver) -> None:
+    """What fails is tried again after growing pauses for three days; then the webhook is switched off and others are
+    told. Switched on again, it hears of everything, also of what happened meanwhile."""
+    down = await office.webhook(receiver.url("/down"), "coupon.redeemed")
+    other = await office.webhook(receiver.url("/other"), "webhook.disabled")
+    receiver.judge = lambda got: 503 if got.path == "/down" else 200
+    await office.kept.write(redeemed("CODE-1"))
+    office.send()
+    pauses = []
+    for attempt in range(1, 60):
+        await until(lambda: len(receiver.got) == attempt, 20)  # noqa: B023
+        await until(lambda: office.attempts_are(attempt))  # noqa: B023
+        state = await office.state(down)
+        if state.status == "inactive":
+            break
+        assert state.failing_since
+        (left_s,) = await office.pool.fetchrow(
+            "SELECT extract(epoch FROM next_attempt_at - now())::float8 FROM webhook_deliveries WHERE event LIKE 'c%'"
+        )  # type: ignore[misc]
+        pauses.append(left_s)
+        await office.pass_s(left_s + 0.01)
+    assert 70 * 3600 < sum(pauses) < 72.1 * 3600
+    assert 12 < len(pauses) < 25
+    assert pauses[0] < 6.1
+    assert max(pauses) > 6 * 3600
+    assert ((await office.state(down)).reason, (await office.state(other)).status) == ("failing", "active")
+    await until(lambda: [got.type for got in receiver.got if got.path == "/other"] == ["webhook.disabled"])
+    assert receiver.got[-1].said["data"] == {
+        "webhookId": str(down.webhook_id), "url": down.url, "reason": "failing",
+    }  # fmt: skip
+    await office.kept.write(redeemed("CODE-2"))
+    await asyncio.sleep(0.6)
+    assert len([got for got in receiver.got if got.path == "/down"]) == len(pauses) + 1
+    receiver.judge = lambda got: 200
+    await patch_webhook(office.pool, 1, down.webhook_id, None, None, None, "active")
+    await until(lambda: [got.code for got in receiver.got if got.path == "/down"][-2:] == ["CODE-1", "CODE-2"])
+    state = await office.state(down)
+    assert (state.status, state.reason, state.inactive_since) == ("active", None, None)
+
+
+async def test_one_that_is_never_taken(office: Office, receiver: Receiver) -> None:
+    """An event that a working receiver refuses for three days is given up, and the coupon's next goes out; the webhook
+    stays on."""
+    row = await office.webhook(receiver.url())
+    use = redeemed("BAD-1")
+    receiver.judge = lambda got: 500 if (got.code, got.type) == ("BAD-1", "coupon.redeemed") else 200
+    await office.kept.write(use, rolled_back(use), redeemed("GOOD-1"))
+    office.send()
+    await until(lambda: {"GOOD-1"} == {got.code for got in receiver.got if receiver.judge(got) == 200})
+    for number in range(2, 40):
+        await office.pass_s(4 * 3600)
+        await office.kept.write(redeemed(f"GOOD-{number}"))
+        await until(lambda: receiver.got and any(got.code == f"GOOD-{number}" for got in receiver.got))  # noqa: B023
+        if any(got.type == "redemption.rolled_back" for got in receiver.got):
+            break
+    else:
+        await until(lambda: any(got.type == "redemption.rolled_back" for got in receiver.got))
+    failed = [row for row in await office.deliveries() if row["status"] == "failed"]
+    assert [(row["event"], row["last_status"], row["last_error"]) for row in failed] == [
+        ("coupon.redeemed", 500, "status 500")
+    ]
+    assert (await office.state(row)).status == "active"
+    receiver.judge = lambda got: 200
+    (bad,) = failed
+    again = await redeliver(office.pool, row.webhook, bad["delivery_id"])
+    assert (again.status, again.attempts, again.event_id) == ("pending", 0, bad["event_id"])
+    await until(lambda: receiver.got[-1].headers["webhook-id"] == bad["event_id"])
+
+
+async def test_gone(office: Office, receiver: Receiver) -> None:
+    """A receiver that answers 410 is asked no more."""
+    row = await office.webhook(receiver.url())
+    receiver.judge = lambda got: 410
+    await office.kept.write(redeemed("CODE-1"))
+    office.send()
+    await until(lambda: office.is_off(row))
+    await asyncio.sleep(0.5)
+    assert ((await office.state(row)).reason, len(receiver.got)) == ("gone", 1)
+
+
+async def test_two_secrets_for_a_while(office: Office, receiver: Receiver) -> None:
+    """After a rotation either secret verifies until the grace time is over, then the new one alone."""
+    old, new = b"o" * 32, b"n" * 32
+    row = await office.webhook(receiver.url(), secret=old)
+    await rotate_secret(office.pool, 1, row.webhook_id, new, DAY_S)
+    office.send()
+    await office.kept.write(redeemed("CODE-1"))
+    await until(lambda: len(receiver.got) == 1)
+    for secret in (old, new):
+        assert Webhook(shown_secret(secret)).verify(receiver.got[0].body, receiver.got[0].headers)
+    await office.pass_s(DAY_S)
+    await asyncio.sleep(0.6)
+    await office.kept.write(redeemed("CODE-2"))
+    await until(lambda: len(receiver.got) == 2)
+    assert Webhook(shown_secret(new)).verify(receiver.got[1].body, receiver.got[1].headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(shown_secret(old)).verify(receiver.got[1].body, receiver.got[1].headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(shown_secret(new)).verify(receiver.got[1].body + b" ", receiver.got[1].headers)
+
+
+async def test_two_senders(office: Office, receiver: Receiver) -> None:
+    """Two senders that both think that it is their turn send each event once; one whose fence is over sends nothing."""
+    await office.webhook(receiver.url())
+    stale = office.send(fence=office.kept.fence + 1)
+    await office.kept.write(*(redeemed(f"CODE-{number}") for number in range(50)))
+    await asyncio.sleep(1.5)
+    assert not receiver.got
+    for _ in range(2):
+        office.send()
+    for start in range(50, 400, 50):
+        await office.kept.write(*(redeemed(f"CODE-{number}") for number in range(start, start + 50)))
+    await until(lambda: office.statuses_are(delivered=400))
+    assert Counter(Counter(got.code for got in receiver.got).values()) == {1: 400}
+    assert not stale.done()
+
+
+async def test_a_sender_that_dies(office: Office, receiver: Receiver) -> None:
+    """What a sender took and didn't end is sent by the next once its minute is over; what one leaves, at once."""
+    row = await office.webhook(receiver.url())
+    await office.kept.write(*(redeemed(f"CODE-{number}") for number in range(20)))
+    asked = (office.pool, 0, office.kept.fence)
+    (listener,) = await sending.listeners(*asked, 10)
+    cursor = (listener.cursor_epoch, listener.cursor_seq)
+    passed = await sending.tell_facts(*asked, [row.webhook], (listener.epoch, listener.seq), cursor, 100)
+    assert (passed.at, passed.made) == (cursor, 20)
+    assert len(await sending.claim(*asked, {row.webhook: 15}, uuid4(), 60)) == 15
+    first = office.send()
+    await until(lambda: len(receiver.got) == 5)
+    await asyncio.sleep(0.6)
+    assert len(receiver.got) == 5
+    receiver.delay_s = lambda got: 30.0
+    await office.pass_s(60)
+    await until(lambda: len(receiver.got) == 5 + AT_ONCE)
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    receiver.delay_s = lambda got: 0.0
+    office.send()
+    await until(lambda: office.statuses_are(delivered=20), 20)
+    assert len({got.code for got in receiver.got}) == 20
+    assert len(receiver.got) == 20 + AT_ONCE
+
+
+async def test_from_when_on(office: Office, receiver: Receiver) -> None:
+    """A webhook hears of what is recorded after it was made. Where nobody listens nothing is written."""
+    await office.kept.write(redeemed("CODE-1"))
+    office.send()
+    await asyncio.sleep(0.3)
+    first = await office.webhook(receiver.url("/1"), "redemption.rolled_back")
+    use = redeemed("CODE-2")
+    await office.kept.write(use)
+    await asyncio.sleep(1.5)
+    assert not await office.deliveries()
+    (at,) = await office.pool.fetchrow("SELECT seq FROM webhooks")  # type: ignore[misc]
+    assert at == 1  # nothing was written for an event that nobody hears of
+    await office.webhook(receiver.url("/2"))
+    await office.kept.write(rolled_back(use))
+    await until(lambda: len(receiver.got) == 2)
+    assert {(got.path, got.type) for got in receiver.got} == {(f"/{n}", "redemption.rolled_back") for n in (1, 2)}
+    await patch_webhook(office.pool, 1, first.webhook_id, None, None, None, "inactive")
+    await office.pass_s(15 * DAY_S)
+    await office.kept.write(*_used_and_back("CODE-3"))
+    await patch_webhook(office.pool, 1, first.webhook_id, None, None, None, "active")
+    await office.kept.write(*_used_and_back("CODE-4"))
+    await until(lambda: [got.code for got in receiver.got if got.path == "/1"] == ["CODE-2", "CODE-4"])
+
+
+async def test_facts_in_parts(office: Office, receiver: Receiver) -> None:
+    """Read in parts of any size, each fact makes one delivery: a checkout's two are of one event."""
+    row = await office.webhook(receiver.url())
+    kept = office.kept
+    for number in range(7):
+        gift = assigned(f"GIFT-{number}", order=f"A-{number}")
+        await kept.write(redeemed(f"CODE-{number}", order=f"A-{number}", gift=gift), assigned(f"OTHER-{number}"))
+    asked, at = (office.pool, 0, kept.fence), (kept.epoch, 0)
+    for limit in (1, 2, 3, 50):
+        passed = await sending.tell_facts(*asked, [row.webhook], at, (kept.epoch, kept.seq), limit)
+        assert passed.at > at
+        at = passed.at
+    assert at == (kept.epoch, kept.seq)
+    told = [(one["event"], one["subject"]) for one in await office.deliveries()]
+    assert told == [
+        (event, f"{kind}-{number}")
+        for number in range(7)
+        for event, kind in (
+            ("coupon.redeemed", "CODE"), ("coupon.assigned", "GIFT"), ("coupon.assigned", "OTHER"),
+        )
+    ]  # fmt: skip
+    late = await sending.tell_facts(*asked, [row.webhook], (kept.epoch, 0), (kept.epoch, kept.seq), 50)
+    assert (late.made, late.webhooks) == (0, [])  # it has come further already

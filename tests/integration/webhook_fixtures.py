@@ -1,0 +1,164 @@
+"""A receiver of webhooks on this machine, and senders for a partition whose facts a test records."""
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Callable
+from typing import Any, NamedTuple
+
+import asyncpg
+import pytest_asyncio
+
+from service.domain.webhooks import EVENTS, new_secret
+from service.record import webhooks
+from service.record.webhooks import WebhookRow
+from service.worker.sending import Sender
+from tests.integration.record_fixtures import Record, make_workspace
+
+
+class Got(NamedTuple):
+    """A delivery as it came in."""
+
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def said(self) -> dict[str, Any]:
+        return json.loads(self.body)
+
+    @property
+    def type(self) -> str:
+        return self.said["type"]
+
+    @property
+    def code(self) -> str:
+        return self.said["data"]["code"]
+
+
+class Receiver:
+    """Answers what `judge` says of each delivery: a status, after so long; or nothing at all (0)."""
+
+    def __init__(self) -> None:
+        self.got: list[Got] = []
+        self.judge: Callable[[Got], int] = lambda got: 204
+        self.delay_s: Callable[[Got], float] = lambda got: 0.0
+        self.headers = ""
+        self.connections = 0
+        self.under_way = self.most_under_way = 0
+        self.port = 0
+
+    def url(self, path: str = "/hook") -> str:
+        return f"http://127.0.0.1:{self.port}{path}"
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator["Receiver"]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                first, *lines = head.split("\r\n")[:-2]
+                headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+                body = await reader.readexactly(int(headers["content-length"]))
+                got = Got(first.split(" ")[1], headers, body)
+                self.got.append(got)
+                self.under_way += 1
+                self.most_under_way = max(self.most_under_way, self.under_way)
+                status = self.judge(got)
+                await asyncio.sleep(self.delay_s(got))
+                self.under_way -= 1
+                if not status:
+                    break
+                writer.write(f"HTTP/1.1 {status} X\r\n{self.headers}Content-Length: 0\r\n\r\n".encode())
+                await writer.drain()
+        writer.close()
+
+
+class Office:
+    """A workspace with a book, webhooks of it, and senders."""
+
+    def __init__(self, kept: Record, book_id: str) -> None:
+        self.kept, self.pool, self.book_id = kept, kept.pool, book_id
+        self._running: list[asyncio.Task[None]] = []
+
+    async def webhook(self, url: str, *events: str, secret: bytes | None = None) -> WebhookRow:
+        """One that hears of all events, or of these, from now on."""
+        return await webhooks.create_webhook(self.pool, 1, 0, url, events or EVENTS, "", secret or new_secret())
+
+    def send(self, fence: int | None = None) -> asyncio.Task[None]:
+        """Let a sender work until it is stopped, or the test is over."""
+        sender = Sender(self.pool, 0, self.kept.fence if fence is None else fence, to_loopback=True)
+        self._running.append(asyncio.create_task(sender.run()))
+        return self._running[-1]
+
+    async def stop(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        self._running.clear()
+
+    async def pass_s(self, seconds: float) -> None:
+        """Let time go by, as far as webhooks see it."""
+        for table, times in (
+            ("webhooks", "inactive_since failing_since old_secret_until created_at"),
+            ("webhook_deliveries", "first_attempt_at last_attempt_at next_attempt_at claimed_until created_at"),
+        ):
+            moved = ", ".join(f"{name} = {name} - $1 * interval '1 second'" for name in times.split())
+            while True:
+                with contextlib.suppress(asyncpg.DeadlockDetectedError):  # the sender writes the same rows
+                    await self.pool.execute(f"UPDATE {table} SET {moved}", seconds)
+                    break
+
+    async def deliveries(self) -> list[asyncpg.Record]:
+        return await self.pool.fetch("SELECT * FROM webhook_deliveries ORDER BY position")
+
+    async def statuses(self) -> dict[str, int]:
+        rows = await self.pool.fetch("SELECT status, count(*) FROM webhook_deliveries GROUP BY 1")
+        return {row[0]: row[1] for row in rows}
+
+    async def statuses_are(self, **counts: int) -> bool:
+        return await self.statuses() == counts
+
+    async def attempts_are(self, attempts: int) -> bool:
+        """Whether so many were made of the oldest delivery, and are kept."""
+        return (await self.deliveries())[0]["attempts"] == attempts
+
+    async def is_off(self, row: WebhookRow) -> bool:
+        return (await self.state(row)).status == "inactive"
+
+    async def state(self, row: WebhookRow) -> WebhookRow:
+        return await webhooks.read_webhook(self.pool, 1, row.webhook_id)
+
+
+@pytest_asyncio.fixture
+async def office(kept: Record) -> AsyncIterator[Office]:
+    """The only workspace of the partition."""
+    office = Office(kept, str(await make_workspace(kept.pool)))
+    yield office
+    await office.stop()
+
+
+@pytest_asyncio.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    """One that takes everything."""
+    async with Receiver().listening() as receiver:
+        yield receiver
+
+
+async def until(reached: Callable[[], Any], seconds: float = 60) -> None:
+    """Wait for something that is seen at once, or asked for."""
+    async with asyncio.timeout(seconds):
+        while True:
+            found = reached()
+            if asyncio.iscoroutine(found):
+                found = await found
+            if found:
+                return
+            await asyncio.sleep(0.02)

@@ -1,0 +1,122 @@
+"""Webhooks: what is signed, when it is tried again, and which addresses may be named."""
+
+import time
+from itertools import pairwise
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from service.domain.addresses import BadAddress, check_addresses, is_public, target_of
+from service.domain.webhooks import GIVE_UP_S, new_secret, pause_s, shown_secret, signature
+
+PUBLIC = ("1.1.1.1", "8.8.8.8", "223.255.255.255", "100.63.255.255", "100.128.0.0", "172.32.0.1", "2606:4700::1111",
+          "2a00:1450:4001::200e")  # fmt: skip
+NOT_PUBLIC = (
+    "0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.100.100.200", "127.0.0.1", "127.255.255.254",
+    "168.63.129.16", "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.192", "192.0.2.1", "192.88.99.1",
+    "192.168.1.1", "198.18.0.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1",
+    "255.255.255.255", "::", "::1", "::127.0.0.1", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "::ffff:0:127.0.0.1",
+    "64:ff9b::7f00:1", "64:ff9b::808:808", "64:ff9b:1::7f00:1", "100::1", "2001::1",
+    "2001:0:4136:e378:8000:63bf:3fff:fdd2",
+    "2001:db8::1", "2002:7f00:1::", "2002:808:808::1", "3fff::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1",
+    "fe80::1%lo", "fec0::1", "ff02::1", "2606:4700::5efe:7f00:1", "2606:4700::200:5efe:7f00:1",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_public_addresses(address: str) -> None:
+    """May be connected to."""
+    assert is_public(address)
+    check_addresses([address])
+
+
+@pytest.mark.parametrize("address", NOT_PUBLIC)
+def test_other_addresses(address: str) -> None:
+    """May not, nor may a name that has such a one beside a public one."""
+    assert not is_public(address)
+    with pytest.raises(BadAddress):
+        check_addresses(["8.8.8.8", address])
+
+
+def test_no_address() -> None:
+    """A name without addresses leads nowhere."""
+    with pytest.raises(BadAddress):
+        check_addresses([])
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "port", "path", "authority"),
+    [
+        ("https://shop.example/hook", "shop.example", 443, "/hook", "shop.example"),
+        ("https://Shop.Example:8443?a=b%20c", "shop.example", 8443, "/?a=b%20c", "shop.example:8443"),
+        ("https://xn--bcher-kva.example", "xn--bcher-kva.example", 443, "/", "xn--bcher-kva.example"),
+        ("https://8.8.8.8/", "8.8.8.8", 443, "/", "8.8.8.8"),
+        ("https://[2606:4700::1111]:444/x", "2606:4700::1111", 444, "/x", "[2606:4700::1111]:444"),
+    ],
+)
+def test_addresses_that_may_be_named(url: str, host: str, port: int, path: str, authority: str) -> None:
+    """Are read as every other program reads them."""
+    target = target_of(url)
+    assert (target.host, target.port, target.path, target.authority, target.secure) == (
+        host, port, path, authority, True,
+    )  # fmt: skip
+
+
+def test_this_machine() -> None:
+    """May be named only where the settings say so, and there by http, too."""
+    for url in ("http://127.0.0.1:9000/x", "http://localhost/x", "https://[::1]/x", "https://localhost:1/"):
+        target_of(url, to_loopback=True)
+        with pytest.raises(BadAddress):
+            target_of(url)
+    for url in ("http://10.0.0.1/", "http://8.8.8.8/", "https://10.0.0.1/", "http://shop.example/"):
+        with pytest.raises(BadAddress):
+            target_of(url, to_loopback=True)
+    check_addresses(["127.0.0.1", "::1"], to_loopback=True)
+    for address in ("10.0.0.1", "169.254.169.254", "::ffff:127.0.0.1"):
+        with pytest.raises(BadAddress):
+            check_addresses([address], to_loopback=True)
+
+
+def test_a_signature_verifies() -> None:
+    """By the library that receivers use, under either of two secrets, and not once anything is changed or too old."""
+    old, new, now_s, body = new_secret(), new_secret(), int(time.time()), b'{"type":"x"}'
+
+    def headers(at_s: int) -> dict[str, str]:
+        signed = signature([new, old], "evt_1", at_s, body)
+        return {"webhook-id": "evt_1", "webhook-timestamp": str(at_s), "webhook-signature": signed}
+
+    for secret in (old, new):
+        assert Webhook(shown_secret(secret)).verify(body, headers(now_s)) == {"type": "x"}
+        bad = [
+            (body + b" ", headers(now_s)),
+            (body, headers(now_s) | {"webhook-id": "evt_2"}),
+            (body, headers(now_s) | {"webhook-timestamp": str(now_s - 1)}),
+            (body, headers(now_s - 400)),
+            (body, headers(now_s + 400)),
+        ]
+        for said, told in bad:
+            with pytest.raises(WebhookVerificationError):
+                Webhook(shown_secret(secret)).verify(said, told)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(shown_secret(new_secret())).verify(body, headers(now_s))
+
+
+def test_pauses_grow_for_three_days() -> None:
+    """Each is longer than the one before, but for a fifth of it that is drawn; the last attempt is after three days."""
+    age_s, pauses = 0.0, []
+    while (pause := pause_s(len(pauses) + 1, age_s)) is not None:
+        pauses.append(pause)
+        age_s += pause
+    assert age_s == pytest.approx(GIVE_UP_S)
+    assert 4 <= pauses[0] <= 6
+    assert all(later > earlier for earlier, later in pairwise(pauses[:8]))
+    assert max(pauses) <= 8 * 3600 * 1.2
+    assert 15 <= len(pauses) <= 22
+    assert len({pause_s(1, 0) for _ in range(20)}) > 10
+
+
+def test_a_receiver_may_ask_for_time() -> None:
+    """Retry-After makes a pause longer, an hour at most, and never shorter."""
+    assert pause_s(1, 0, asked_s=600) == 600
+    assert pause_s(1, 0, asked_s=10**6) == 3600
+    assert (pause_s(6, 0, asked_s=1) or 0) > 2000
