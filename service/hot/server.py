@@ -59,9 +59,13 @@ class Server:
 
     async def newest_epoch(self) -> int:
         """The newest epoch that gate or outbox know of; 0 where there is none."""
-        top = await self.command("XREVRANGE", self.outbox, "+", "-", "COUNT", 1)
-        texts = [await self.read_gate(), *(entry[0] for entry in top)]
+        texts = [await self.read_gate(), await self.tail()]
         return max(int(found[0]) if (found := _epoch(text)) else 0 for text in texts)
+
+    async def tail(self) -> str:
+        """The id of the last event in the outbox; '' for none."""
+        top = await self.command("XREVRANGE", self.outbox, "+", "-", "COUNT", 1)
+        return top[0][0] if top else ""
 
     async def fence(self, epoch: int) -> str:
         """Close the gate for the epoch and begin it in the outbox; what the gate said before. Raises Fenced."""

@@ -1,7 +1,6 @@
 """From the outbox into Postgres."""
 
 import asyncio
-import contextlib
 import random
 import time
 from bisect import bisect_left
@@ -152,8 +151,6 @@ class Flusher:
                 self._log.warning("recording pauses", reason=_reason(error), seconds=round(backoff_s, 2))
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311, no secret
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
-            with contextlib.suppress(*redis.ERRORS):
-                await self.measure()
 
     async def drain(self, epoch: int) -> None:
         """Record all up to `<epoch>-0`, once. Raises OutboxGap where that is missing; what breaks is the caller's."""
@@ -202,10 +199,9 @@ class Flusher:
                 raise
             return 0
 
-    async def measure(self) -> None:
-        """Look how far the outbox goes."""
-        last = await self._outbox.last()
-        self._saw(_id(last) if last else (0, 0))
+    def see(self, tail: str) -> None:
+        """Be told how far the outbox goes: while Postgres is away or hangs, nothing is read here."""
+        self._saw(_id(tail.encode()) if tail else (0, 0))
 
     async def _read(self) -> Read:
         """The entries after the anchor. Raises AnchorLost."""
@@ -216,7 +212,8 @@ class Flusher:
         if _digest(*found[0]) != self._digest:
             raise AnchorLost(f"{anchor.decode()} is not the entry that was recorded")
         if len(found) > BATCH_EVENTS:
-            await self.measure()
+            last = await self._outbox.last()
+            self._saw(_id(last) if last else (0, 0))
         else:
             self._saw(_id(found[-1][0]))
         return found[1:]

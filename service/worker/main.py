@@ -211,6 +211,7 @@ class Keeper:
                 raise Unverified(f"the gate says {gate!r} and not {scripts.epoch} open")
             if not await server.has(scripts):
                 raise Unverified("scripts are missing")
+            flusher.see(await server.tail())
             if (wanted := flusher.gate_state()) != state:
                 self._log.warning("gate", state=wanted, pending=flusher.pending)
                 await server.move_gate(gate, f"{epoch} {wanted}")

@@ -15,15 +15,16 @@ from pathlib import Path
 
 import structlog
 
-from tests.faults.plants import PLANTS, SEEDS, planted
+from tests.faults.plants import PLANTS, SEEDS
 from tests.faults.rounds import COLUMNS, Round, line, run_round, stage_of
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.stage import ROOT
 from tests.running import data_folder
 from tests.servers import VALKEY
 
 
-async def hurt(server: str, binary: Path, names: list[str], rounds: int | None, seed: int, folder: Path) -> bool:
+async def hurt(
+    server: str, binary: Path, names: list[str], rounds: int | None, times: int, seed: int, folder: Path
+) -> bool:
     """Print a row for each fault; whether nothing was wrong."""
     good = True
     for number, name in enumerate(names):
@@ -36,7 +37,7 @@ async def hurt(server: str, binary: Path, names: list[str], rounds: int | None, 
             async with stage_of(scenario, binary, place) as stage:
                 for turn in range(rounds or scenario.rounds):
                     began = time.monotonic()
-                    done.append(await run_round(stage, scenario, seed + turn))
+                    done.append(await run_round(stage, scenario, seed + turn, times))
                     print(_told(name, seed + turn, time.monotonic() - began, done[-1]), file=sys.stderr, flush=True)
         except Exception:  # noqa: BLE001, the other faults are told of all the same
             good = False
@@ -55,21 +56,17 @@ async def find(binary: Path, name: str, seed: int, folder: Path) -> bool:
     """Print in the round of which seed a planted mistake is found, and how; whether it is."""
     plant = PLANTS[name]
     scenario, place = SCENARIOS[plant.fault], folder / "stage"
-    tree = planted(plant, ROOT, folder / "tree")
     said = "", "**not found**"
-    try:
-        for turn in range(SEEDS):
-            try:
-                async with stage_of(scenario, binary, place, tree) as stage:
-                    wrong = (await run_round(stage, scenario, seed + turn)).verdict.wrong
-            except (AssertionError, TimeoutError) as never:  # it never came back
-                wrong = [f"{type(never).__name__} {never}"]
-            shutil.rmtree(place, ignore_errors=True)
-            if wrong:
-                said = str(seed + turn), wrong[0].replace("|", "/")[:160]
-                break
-    finally:
-        shutil.rmtree(tree)
+    for turn in range(SEEDS):
+        try:
+            async with stage_of(scenario, binary, place, plant.changes) as stage:
+                wrong = (await run_round(stage, scenario, seed + turn)).verdict.wrong
+        except (AssertionError, TimeoutError) as never:  # it never came back
+            wrong = [f"{type(never).__name__} {never}"]
+        shutil.rmtree(place, ignore_errors=True)
+        if wrong:
+            said = str(seed + turn), wrong[0].replace("|", "/")[:160]
+            break
     print(f"| {name} | {plant.fault} | {' | '.join(said)} |", flush=True)
     return bool(said[0])
 
@@ -100,6 +97,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--rounds", type=int, help="of each fault; else as many as each asks for")
+    parser.add_argument("--times", type=int, default=1, help="that a round hurts before all is judged")
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
     parser.add_argument("--only", default="", help="faults whose name matches this")
     parser.add_argument("--plant", choices=["all", *PLANTS], help="plant a mistake, and see that it is found")
@@ -116,7 +114,7 @@ def main() -> None:
             sys.exit(not all(found))
         names = [name for name in SCENARIOS if re.search(asked.only, name)]
         _head(COLUMNS)
-        sys.exit(not asyncio.run(hurt(asked.server, binary, names, asked.rounds, asked.seed, folder)))
+        sys.exit(not asyncio.run(hurt(asked.server, binary, names, asked.rounds, asked.times, asked.seed, folder)))
 
 
 if __name__ == "__main__":

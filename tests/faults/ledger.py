@@ -114,8 +114,9 @@ class Ledger:
     4. Two only look: one at a coupon in Redis, one at lists of books and of redemptions, in Postgres.
     """
 
-    def __init__(self, stage: Stage, seed: int, codes: int = CODES) -> None:
+    def __init__(self, stage: Stage, seed: int, codes: int = CODES, recorded: float = 0.25) -> None:
         self.stage, self.random = stage, random.Random(seed)
+        self._recorded = recorded
         self.books = Books()
         self.codes = [new_code() for _ in range(codes)]
         self.unused = iter(self.codes)
@@ -240,8 +241,8 @@ class Ledger:
         return await self.ask("redeem", path, body, wanted, *refusals, recorded=recorded or self.wants_record())
 
     def wants_record(self) -> bool:
-        """Whether to ask for `recorded`, as every fourth does."""
-        return self.random.random() < 0.25
+        """Whether to ask for `recorded`, as a part of all does."""
+        return self.random.random() < self._recorded
 
     async def book(self, *codes: str, **said: Any) -> str:
         """The id of a new book with these codes."""

@@ -1,26 +1,11 @@
 """Mistakes that the faults must bring to light: each a change of the source, in a copy of the tree that is then run."""
 
-import shutil
-from pathlib import Path
 from typing import NamedTuple
 
-COPIED = ("service", "lua", "sql", "pyproject.toml")
+from tests.faults.trees import Change
+
 SEEDS = 3
 """A mistake is found by then."""
-
-
-class Change(NamedTuple):
-    """One place. `old` is in the file exactly once."""
-
-    path: str
-    old: str
-    new: str
-
-    def made(self, text: str) -> str:
-        """The file's text with the change; ValueError where the file doesn't say `old` exactly once."""
-        if (found := text.count(self.old)) != 1:
-            raise ValueError(f"{self.path} says {found} times, not once: {self.old!r}")
-        return text.replace(self.old, self.new)
 
 
 class Plant(NamedTuple):
@@ -28,20 +13,6 @@ class Plant(NamedTuple):
 
     changes: tuple[Change, ...]
     fault: str
-
-
-def planted(plant: Plant, root: Path, tree: Path) -> Path:
-    """A copy of a tree with a mistake in it."""
-    tree.mkdir()
-    for name in COPIED:
-        if (root / name).is_dir():
-            shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(root / name, tree / name)
-    for change in plant.changes:
-        path = tree / change.path
-        path.write_text(change.made(path.read_text()))
-    return tree
 
 
 _SEND = "        connection.send(on_reply, command)\n"
@@ -261,6 +232,10 @@ scripts = Scripts(partition, epoch, nonce, [*HOT, *PROJECTION])
             ),
         ),
         "Postgres away",
+    ),
+    "how far the outbox goes asked only by who records it": Plant(
+        (Change("service/worker/main.py", "            flusher.see(await server.tail())\n", ""),),
+        "Postgres hangs until the service is behind",
     ),
     "an entry thrown away before it is recorded": Plant(
         (

@@ -76,7 +76,7 @@ async def replies_lost(stage: Stage, ledger: Ledger, dice: random.Random) -> Non
     """Redis does what it is asked, and its replies are lost with the connection: one API's, or all's."""
     for _ in range(CUTS):
         await ledger.until_more(40)
-        fronts = dice.choice(([stage.side], [stage.front], [stage.front, stage.side]))
+        fronts = dice.choice(([stage.side], [stage.front], [stage.front, stage.side], [stage.front, stage.side]))
         for front in fronts:
             front.hold_replies()
         await asyncio.sleep(dice.uniform(0.1, 0.4))

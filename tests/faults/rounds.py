@@ -1,9 +1,10 @@
 """One fault, once or often: a ledger under it, the verdict, and a row of the table."""
 
 import random
+import shutil
 import statistics
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.faults.judging import Judge, Verdict
 from tests.faults.ledger import CLOSED, Ledger, Look
 from tests.faults.scenarios import Scenario
 from tests.faults.stage import ROOT, Stage, staged
+from tests.faults.trees import Change, changed
 
 COLUMNS = """fault | server | rounds | struck | in flight, mean | replies lost | writes lost | answers kept |
     lost, told accepted | told fsynced | double | wrong | set aside | closed s, median | longest |
@@ -33,27 +35,35 @@ class Round:
 
 
 @asynccontextmanager
-async def stage_of(scenario: Scenario, binary: Path, folder: Path, tree: Path = ROOT) -> AsyncIterator[Stage]:
-    """The stage that a fault asks for."""
+async def stage_of(
+    scenario: Scenario, binary: Path, folder: Path, changes: Sequence[Change] = ()
+) -> AsyncIterator[Stage]:
+    """The stage that a fault asks for; its processes run a tree with these changes, too."""
+    copy = folder.with_name(f"{folder.name}-tree")
+    tree = changed([*scenario.changes, *changes], ROOT, copy)
     disks = scenario.small_disks
-    async with staged(
-        binary, folder, scenario.sync, replicated=scenario.replicated, own_disks=disks, tree=tree
-    ) as stage:
-        yield stage
+    try:
+        async with staged(
+            binary, folder, scenario.sync, replicated=scenario.replicated, own_disks=disks, tree=tree
+        ) as stage:
+            yield stage
+    finally:
+        shutil.rmtree(copy, ignore_errors=True)
 
 
-async def run_round(stage: Stage, scenario: Scenario, seed: int) -> Round:
-    """Hurt a stage under load, let it mend, and judge."""
-    dice, ledger = random.Random(seed), Ledger(stage, seed, scenario.codes)
+async def run_round(stage: Stage, scenario: Scenario, seed: int, times: int = 1) -> Round:
+    """Hurt a stage under load, let it mend, so many times over, and judge."""
+    dice, ledger = random.Random(seed), Ledger(stage, seed, scenario.codes * times, scenario.recorded)
     try:
         await ledger.begin()
         before = (await stage.row()).epoch
         aside = await stage.pool.fetchval("SELECT count(*) FROM quarantine")
         async with buying(ledger, scenario.buyers):
-            await ledger.until_more(60)
-            await scenario.hurt(stage, ledger, dice)
-            await ledger.until_more(40)
-            await stage.heal()
+            for _ in range(times):
+                await ledger.until_more(60)
+                await scenario.hurt(stage, ledger, dice)
+                await ledger.until_more(40)
+                await stage.heal()
             await ledger.until_more(20)
         await stage.until_ready()
         reopened = (await stage.row()).epoch != before

@@ -9,10 +9,17 @@ from tests.faults.disk import Preloads
 from tests.faults.ledger import CODES
 from tests.faults.nodes import Sync
 from tests.faults.redis_faults import Hurt, and_back
+from tests.faults.trees import Change
 
 NOTHING: frozenset[str] = frozenset()
 ACCEPTED = frozenset({"accepted"})
 ANSWERED = frozenset({"accepted", "fsynced"})
+
+_BEHIND, _FULL = server_faults.BEHIND_EVENTS, server_faults.BEHIND_EVENTS * 8 // 10
+_SOON_BEHIND = (
+    Change("service/worker/flush.py", "BEHIND_EVENTS = 1_000_000", f"BEHIND_EVENTS = {_BEHIND}"),
+    Change("service/worker/flush.py", "FULL_EVENTS = 800_000", f"FULL_EVENTS = {_FULL}"),
+)
 
 
 class Scenario(NamedTuple):
@@ -34,6 +41,10 @@ class Scenario(NamedTuple):
     rounds: int = 20
     codes: int = CODES
     buyers: int = BUYERS
+    changes: tuple[Change, ...] = ()
+    """What is changed in the tree that processes run: a bound that could not be reached otherwise."""
+    recorded: float = 0.25
+    """The part of requests that wait for the record."""
 
     def impossible(self) -> str:
         """Why it can't be tried here; '' where it can."""
@@ -60,10 +71,18 @@ SCENARIOS: dict[str, Scenario] = {
     "all power lost, everysec": Scenario(
         server_faults.all_power_lost, "everysec", ACCEPTED, replicated=False, powered=True
     ),
-    "Redis's replies lost": Scenario(process_faults.replies_lost, replicated=False, codes=6000, buyers=48),
+    "Redis's replies lost": Scenario(
+        process_faults.replies_lost, replicated=False, codes=3000, buyers=48, recorded=0.02
+    ),
     "Postgres's replies lost": Scenario(server_faults.postgres_cut, replicated=False),
     "replies late, connections cut": Scenario(process_faults.replies_late, replicated=False),
     "Postgres away": Scenario(server_faults.postgres_away, replicated=False, codes=2000),
+    "Postgres away until the service is behind": Scenario(
+        server_faults.postgres_away_until_behind, replicated=False, codes=2000, changes=_SOON_BEHIND, rounds=5
+    ),
+    "Postgres hangs until the service is behind": Scenario(
+        server_faults.postgres_hangs_until_behind, replicated=False, codes=2000, changes=_SOON_BEHIND, rounds=5
+    ),
     "the processes' clocks stepped": Scenario(process_faults.own_clocks_stepped, replicated=False, powered=True),
     "clocks stepped": Scenario(process_faults.clocks_stepped, replicated=False, moves_clocks=True),
     "promotion with a lost tail": Scenario(redis_faults.promoted, may_lose=ANSWERED),

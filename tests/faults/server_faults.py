@@ -5,6 +5,7 @@ import contextlib
 import os
 import random
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -12,12 +13,14 @@ from uuid import UUID
 from redis.exceptions import RedisError
 
 from tests.faults.ledger import Ledger
-from tests.faults.nodes import until
+from tests.faults.nodes import PATIENCE_S, until
 from tests.faults.process_faults import KILLS
 from tests.faults.stage import Stage
 
 _THERE = "SELECT redemption_id FROM redemptions WHERE redemption_id = ANY($1)"
 _SPARE_BYTES = 65_536
+BEHIND_EVENTS = 150
+"""What may wait to be recorded, where that bound is tried."""
 
 
 async def postgres_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
@@ -55,6 +58,38 @@ async def postgres_away(stage: Stage, ledger: Ledger, dice: random.Random) -> No
         if hangs:
             stage.database.signal(signal.SIGCONT)
         await stage.database.start_again()
+
+
+async def postgres_away_until_behind(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """Postgres is away, and buyers are served until the outbox holds as much as it may; then they hear `behind`. Once
+    Postgres is back all is recorded, and decided again, by itself."""
+    ledger.struck()
+    await stage.database.kill()
+    try:
+        await _until_behind(ledger)
+    finally:
+        await stage.database.start_again()
+
+
+async def postgres_hangs_until_behind(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """As above, and Postgres doesn't break its connections, but answers nothing."""
+    ledger.struck()
+    stage.database.signal(signal.SIGSTOP)
+    try:
+        await _until_behind(ledger)
+    finally:
+        stage.database.signal(signal.SIGCONT)
+
+
+async def _until_behind(ledger: Ledger) -> None:
+    begun, before = time.monotonic(), ledger.unanswered["behind"]
+    events = {"redeem", "assign", "checkout", "rollback", "order"}
+    async with asyncio.timeout(PATIENCE_S):
+        while ledger.unanswered["behind"] < before + 40:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    decided = sum(one.succeeded and one.kind in events and one.answered > begun for one in list(ledger.answers))
+    if decided > BEHIND_EVENTS * 3:
+        ledger.wrong.append(f"{decided} decided without Postgres, where {BEHIND_EVENTS} may wait for it")
 
 
 async def postgres_power_lost(stage: Stage, ledger: Ledger, dice: random.Random) -> None:

@@ -128,7 +128,9 @@ class Stage:
             row = await create_workspace(connection, "drill")
             await create_key(connection, row.workspace, "admin", list(SCOPES), _KEY)
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("SCRIP_")}
-        self._env |= {"DATABASE_URL": self.database.front_url, "SCRIP_LOG_FORMAT": "json"}
+        # With a replica what an API knows must be fresh, and the front is as slow as we are.
+        url = self.database.url if self._replicated else self.database.front_url
+        self._env |= {"DATABASE_URL": url, "SCRIP_LOG_FORMAT": "json"}
         self.add_worker()
         for number, front in enumerate([self.side, *[self.front] * (APIS - 1)]):
             port = free_port()

@@ -59,6 +59,10 @@ async def test_half_a_transaction_is_run_by_no_later_start() -> None:
     assert told.verdict.wrong == []
 
 
+async def _is_there(client: httpx.AsyncClient, url: str) -> bool:
+    return (await client.get(url)).status_code == 200
+
+
 async def _is_made(asked: Awaitable[httpx.Response]) -> bool:
     return (await asked).status_code == 201
 
@@ -74,7 +78,7 @@ async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: S
         codes = [f"LEFT-{number}" for number in range(40)]
         await client.post(f"{other}/v1/books/{book}/codes", json={"codes": codes})
         for url in (left, other):
-            assert (await client.get(f"{url}/v1/coupons/{codes[0]}")).status_code == 200
+            await until(partial(_is_there, client, f"{url}/v1/coupons/{codes[0]}"), "the first code")
         epoch = (await stage.row()).epoch
         await stage.apis[0].signal(signal.SIGSTOP)
         asked = [client.post(f"{left}/v1/coupons/redeem/{code}", json={"userId": "ann"}) for code in codes]

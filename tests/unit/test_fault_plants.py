@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.plants import PLANTS, Change, Plant, planted
+from tests.faults.plants import PLANTS, Plant
 from tests.faults.scenarios import SCENARIOS
+from tests.faults.trees import Change, changed
 
 ROOT = Path(__file__).parents[2]
 
@@ -19,7 +20,7 @@ def test_there_are_enough() -> None:
 def test_each_is_of_this_tree(plant: Plant, tmp_path: Path) -> None:
     """What it changes is there exactly once, and what comes of it can be read; so is the fault that must find it."""
     assert plant.fault in SCENARIOS
-    tree = planted(plant, ROOT, tmp_path / "tree")
+    tree = changed([*SCENARIOS[plant.fault].changes, *plant.changes], ROOT, tmp_path / "tree")
     for change in plant.changes:
         text = (tree / change.path).read_text()
         assert text != (ROOT / change.path).read_text()

@@ -1,0 +1,38 @@
+"""Copies of the tree with something changed, which the stage's processes then run."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+COPIED = ("service", "lua", "sql", "pyproject.toml")
+
+
+class Change(NamedTuple):
+    """One place. `old` is in the file exactly once."""
+
+    path: str
+    old: str
+    new: str
+
+    def made(self, text: str) -> str:
+        """The file's text with the change; ValueError where the file doesn't say `old` exactly once."""
+        if (found := text.count(self.old)) != 1:
+            raise ValueError(f"{self.path} says {found} times, not once: {self.old!r}")
+        return text.replace(self.old, self.new)
+
+
+def changed(changes: Sequence[Change], root: Path, tree: Path) -> Path:
+    """A copy of a tree with these changes; the tree itself where there are none."""
+    if not changes:
+        return root
+    tree.mkdir()
+    for name in COPIED:
+        if (root / name).is_dir():
+            shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(root / name, tree / name)
+    for change in changes:
+        path = tree / change.path
+        path.write_text(change.made(path.read_text()))
+    return tree
