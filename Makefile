@@ -34,7 +34,7 @@ unit: ## test without any process
 lua: ## test the scripts, on fakeredis and on real servers
 model: ## walk the service beside a model of the contract, 300,000 random steps (STEPS=…); make test walks 12,000
 integration: ## test the parts together, on real servers
-faults: ## hurt processes, servers, disks, clocks and connections under load, and print the table (ONLY=… ROUNDS=… SEED=… PLANT=… SERVER=redis); make test does the quick part
+faults: ## hurt processes, servers, disks, clocks and connections under load, and print the table (ONLY=… ROUNDS=… TIMES=… SEED=… PLANT=… SERVER=redis); make test does the quick part
 browser: ## test the pages in Chromium
 
 # Where model is a goal by itself it is the long walk; the seeds that it prints can be walked again by SCRIP_MODEL_SEED.
@@ -54,8 +54,8 @@ $(filter-out $(LONG),$(SUITES)): $(READY)
 
 ifdef LONG
 faults: $(READY)
-	@$(BIN)/python -m tests.faults $(if $(ONLY),--only '$(ONLY)') $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(SEED),--seed $(SEED)) \
-	  $(if $(PLANT),--plant '$(PLANT)') $(if $(SERVER),--server $(SERVER))
+	@$(BIN)/python -m tests.faults $(if $(ONLY),--only '$(ONLY)') $(if $(ROUNDS),--rounds $(ROUNDS)) $(if $(TIMES),--times $(TIMES)) \
+	  $(if $(SEED),--seed $(SEED)) $(if $(PLANT),--plant '$(PLANT)') $(if $(SERVER),--server $(SERVER))
 endif
 
 bench: $(READY) ## print pairs a second, latencies, CPU, memory, lag, an opening and bulk work as one table (BENCH="--quick", PEERS=folder)

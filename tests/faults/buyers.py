@@ -173,7 +173,7 @@ class _Buyers:
             await self._unlock(code, locked)
 
     async def _leave_a_lock(self) -> None:
-        if code := self._of_a_total(self._books.left):
+        if self._ledger.leaves_locks and (code := self._of_a_total(self._books.left)):
             body = {"userId": new_id(), "orderId": new_id("order")}
             await self._ask("leave", f"/v1/coupons/lock/{code}", body, {201, 200}, "out_of_stock")
 

@@ -137,6 +137,8 @@ class Ledger:
         self.paused = self.ended = False
         self.outboxes: list[dict[str, str]] = []
         """Of servers that were left, before the service came back to them."""
+        self.leaves_locks = True
+        """Whether locks are left to end by themselves: by a clock that is stepped they may not."""
         self.in_flight = 0
         self.strikes: list[int] = []
         """How many requests were under way at each strike."""

@@ -54,6 +54,7 @@ async def stage_of(
 async def run_round(stage: Stage, scenario: Scenario, seed: int, times: int = 1) -> Round:
     """Hurt a stage under load, let it mend, so many times over, and judge."""
     dice, ledger = random.Random(seed), Ledger(stage, seed, scenario.codes * times, scenario.recorded)
+    ledger.leaves_locks = not scenario.moves_clocks
     try:
         await ledger.begin()
         before = (await stage.row()).epoch
