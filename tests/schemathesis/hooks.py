@@ -33,6 +33,8 @@ _SENSELESS_TOGETHER = (
     (r".*([vV]alue|Amount|Price|from)", r"must have at most \d digits after the point.*|has more digits after .*"),
     # all characters of a string, compared with each other in any case
     (r"charset", r"must have each character once, in upper case"),
+    # an address of the public internet, of so many webhooks
+    (r"url", r"must (begin with|be|have) .*|leads to .*|would be one more than .*"),
     # a size in bytes
     (r"metadata", r"must have at most \d+ bytes as JSON"),
     # what is there: another book, and whether this one was used
