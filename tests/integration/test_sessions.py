@@ -30,7 +30,7 @@ def test_a_session_is_worth_its_key(service: Service) -> None:
     with Browser(service) as browser:
         refused(browser.get("/v1/books"), 401, "unauthenticated")
         session = browser.sign_in("demo_manage")
-        assert (session["workspace"], session["scopes"], session["flashSale"]) == ("demo", ["manage"], True)
+        assert (session["workspace"], session["scopes"]) == ("demo", ["manage"])
         assert ok(browser.get(ADDRESS)) == session
         book = ok(browser.post("/v1/books", json={"name": "By a session"}), 201)
         assert ok(browser.get(f"/v1/books/{book['bookId']}")) == book
