@@ -40,6 +40,10 @@ GRANT UPDATE, DELETE ON webhooks TO scrip_worker;
 GRANT INSERT, UPDATE, DELETE ON webhook_deliveries TO scrip_worker;
 GRANT USAGE, SELECT, UPDATE ON SEQUENCE epochs TO scrip_worker;
 
+-- What is changed is said in the audit, by whoever changes it; a trigger lets nobody change that but for deleted users.
+GRANT INSERT ON audit TO scrip_api, scrip_worker;
+GRANT UPDATE (subject, before, after, ip, user_agent) ON audit TO scrip_worker;
+
 -- The one thing that the worker makes: a month's partition of the redemptions, in the owner's name.
 ALTER FUNCTION ensure_fact_partitions(int) SECURITY DEFINER SET search_path = public, pg_temp;
 REVOKE EXECUTE ON FUNCTION ensure_fact_partitions(int) FROM PUBLIC;

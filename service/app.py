@@ -14,6 +14,7 @@ from litestar.openapi.spec import Components, License, SecurityScheme, Tag
 from litestar.static_files import create_static_files_router
 
 from service.api import problems, workspace
+from service.api.audit import Audit
 from service.api.auth import OPEN, admit
 from service.api.batch import Batches
 from service.api.books import Books
@@ -47,6 +48,7 @@ _TAGS = [
     Tag("Users", "Users, their coupons and histories."),
     Tag("Keys", "API keys."),
     Tag("Webhooks", "Being told of what happens."),
+    Tag("Audit", "Who changed what."),
     Tag("Workspace", "The workspace's settings, and a test workspace's clock."),
     Tag("Jobs", "Long work."),
     Tag("Operators", "Health and consistency."),
@@ -66,7 +68,7 @@ def create_app(settings: Settings) -> Litestar:
     return Litestar(
         [
             *(Operating, Books, Codes, Coupons, Rollbacks, Purchases, Batches, Histories, Notices, Exports),
-            *(Users, Jobs, Keys, Webhooks),
+            *(Users, Jobs, Keys, Audit, Webhooks),
             SingleCoupons,
             workspace.Settings,
             TestClock,

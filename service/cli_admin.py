@@ -134,6 +134,7 @@ async def _connected(make: "Callable[[asyncpg.Connection], Awaitable[str]]") -> 
     import asyncpg
 
     from service import config
+    from service.domain.acting import Actor, acting
     from service.record.partitions import ensure_partitions
 
     settings = config.load()
@@ -141,6 +142,7 @@ async def _connected(make: "Callable[[asyncpg.Connection], Awaitable[str]]") -> 
         raise click.ClickException("DATABASE_URL is not set.")
     try:
         connection = await asyncpg.connect(settings.database_url)
+        acting.set(Actor("command"))
         try:
             await ensure_partitions(connection, settings.partitions)
             return await make(connection)

@@ -18,6 +18,7 @@ from service.hot.projection import RedisProjector
 from service.hot.workspace import Workspace
 from service.jwks import Fresh
 from service.record import pool as postgres
+from service.record.audit import note_refused
 from service.record.keys import read_callers, read_version, touch_keys
 from service.record.partitions import read_partitions
 from service.record.waiting import Recorded
@@ -81,7 +82,7 @@ class _Watch:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._keys_version = -1
-        self._touch_at = 0.0
+        self._touch_at = self._refused_at = 0.0
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -116,4 +117,8 @@ class _Watch:
         if (now := time.monotonic()) > self._touch_at and (used := context.keyring.used()):
             self._touch_at = now + TOUCH_S
             await touch_keys(context.pool, used)
+        if now > self._refused_at and (refused := context.keyring.refused()):
+            self._refused_at = now + TOUCH_S
+            async with context.pool.acquire() as connection, connection.transaction():
+                await note_refused(connection, refused)
         context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")

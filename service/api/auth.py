@@ -9,8 +9,10 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from service.domain.acting import Actor, acting
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
+from service.operations.calling import shown_agent
 
 OPEN = {"open": True}
 """A handler's or router's `opt` where anybody may ask. All others name roles (documented.py), or answer nobody."""
@@ -26,7 +28,17 @@ async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     roles = handler.opt.get("roles")
     if roles is None:
         raise Refusal("forbidden")
-    connection.scope["state"]["caller"] = authenticated(cast("Request[Any, Any, Any]", connection), roles)
+    who = connection.scope["state"]["caller"] = authenticated(cast("Request[Any, Any, Any]", connection), roles)
+    act_for(cast("Request[Any, Any, Any]", connection), who)
+
+
+def act_for(request: Request[Any, Any, Any], who: Caller) -> None:
+    """Let the audit know who asks, and from where."""
+    if who.key_id is not None:
+        client, agent = request.scope.get("client"), request.headers.get("user-agent")
+        request_id = request.scope["state"].get("request_id")
+        address = client[0] if client else None
+        acting.set(Actor("key", who.key_id, address, shown_agent(agent) if agent else None, request_id))
 
 
 def caller(request: Request[Any, Any, Any]) -> Caller:

@@ -30,7 +30,7 @@ ROLES: Mapping[str, frozenset[str]] = {
         (
             "listKeys createKey rotateKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency getJob "
             "createWebhook listWebhooks getWebhook patchWebhook deleteWebhook rotateWebhookSecret testWebhook "
-            "listDeliveries redeliver"
+            "listDeliveries redeliver listAudit exportAudit"
         ).split()
     ),
 }

@@ -9,11 +9,14 @@ from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
 from service.domain import books, discounts
+from service.domain.acting import masked
 from service.domain.books import CreateBook, PatchBook
 from service.domain.errors import Refusal
 from service.domain.projection import BookRow
 from service.domain.times import to_datetime, to_ms
+from service.domain.words import canonical_code
 from service.record import jobs
+from service.record.audit import note
 from service.record.partitions import bump_config_version
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -25,6 +28,7 @@ async def create_book(pool: Pool, workspace: int, partition: int, said: CreateBo
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         row = await insert_book(connection, workspace, partition, version, said)
+        await note(connection, workspace, "book.created", row.book_id, after=told(row))
         if row.total_codes is None:
             return row, None
         job = await jobs.create_generation(connection, row, row.total_codes, row.code_pattern, row.charset)
@@ -54,11 +58,21 @@ async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, 
     """The book with the changes. Raises Refusal `book_not_found`, and what `changed_book` does."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
-        row = await read_book(connection, workspace, book_id)
-        row = books.changed_book(row, said, version, time.time_ns() // 1_000_000)
+        old = await read_book(connection, workspace, book_id)
+        row = books.changed_book(old, said, version, time.time_ns() // 1_000_000)
         await check_gift_book(connection, row.workspace, row.gift_book_id)
         await _write(connection, row)
+        await note(connection, workspace, "book.changed", book_id, told(old), told(row))
         return row
+
+
+def told(row: BookRow) -> dict[str, Any]:
+    """The book as the audit tells it: a single coupon's, where nobody named it, has the code in its name."""
+    answer: dict[str, Any] = msgspec.to_builtins(books.answer(row))
+    before, _, code = row.name.partition("Coupon ")
+    if not before and canonical_code(code) == code:
+        answer["name"] = f"Coupon {masked(code)}"
+    return answer
 
 
 async def read_book(database: Database, workspace: int, book_id: UUID) -> BookRow:

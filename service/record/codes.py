@@ -6,10 +6,12 @@ from typing import Any, cast
 from asyncpg import Pool, Record
 from msgspec import structs
 
+from service.domain.acting import masked
 from service.domain.codes import CodeLine
 from service.domain.errors import Refusal
 from service.domain.projection import CodeRow
-from service.domain.times import to_datetime, to_ms
+from service.domain.times import from_ms, to_datetime, to_ms
+from service.record.audit import note
 from service.record.partitions import bump_config_version
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -21,7 +23,11 @@ async def add_codes(
     """The version of this change, and what is new of these codes (at least one); none where the workspace has all."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
-        return version, await insert_codes(connection, workspace, partition, book, version, lines)
+        rows = await insert_codes(connection, workspace, partition, book, version, lines)
+        if rows:
+            book_id = await connection.fetchval(query("read_book_id"), workspace, book)
+            await note(connection, workspace, "codes.added", book_id, after={"count": len(rows)})
+        return version, rows
 
 
 async def insert_codes(
@@ -71,10 +77,18 @@ async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, ch
         record = await connection.fetchrow(query("read_code"), workspace, code)
         if record is None:
             raise Refusal("coupon_not_found")
-        row = structs.replace(row_of(record), version=version, **changes)
+        old = row_of(record)
+        row = structs.replace(old, version=version, **changes)
         expires_at = None if row.expires_ms is None else to_datetime(row.expires_ms)
         await connection.execute(query("update_code"), workspace, code, version, row.active, expires_at)
+        book_id = await connection.fetchval(query("read_book_id"), workspace, row.book)
+        await note(connection, workspace, "coupon.changed", f"{book_id} {masked(code)}", _told(old), _told(row))
         return row
+
+
+def _told(row: CodeRow) -> dict[str, Any]:
+    expires_at = None if row.expires_ms is None else from_ms(row.expires_ms)
+    return {"status": "active" if row.active else "inactive", "expiresAt": expires_at}
 
 
 def row_of(record: Record | dict[str, Any]) -> CodeRow:

@@ -10,6 +10,7 @@ from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
 from service.domain.words import word
+from service.record.audit import note
 from service.record.partitions import bump_config_version
 from service.record.pool import Database
 from service.record.queries import query
@@ -42,7 +43,9 @@ async def begin_erasure(pool: Pool, workspace: int, partition: int, user_id: str
         version = await bump_config_version(connection, partition)
         await connection.execute(query("delete_user"), workspace, user_id)
         asked = (workspace, partition, user_id, f"deleted-{uuid7()}", version, *last)
-        return await connection.fetchval(query("begin_erasure"), *asked)
+        pseudonym = await connection.fetchval(query("begin_erasure"), *asked)
+        await note(connection, workspace, "user.deleted", pseudonym)
+        return pseudonym
 
 
 async def is_erased(database: Database, workspace: int, pseudonym: str) -> bool:
@@ -114,6 +117,7 @@ async def erase_facts(database: Database, erasure: Erasure, last: tuple[int, int
     await _all(database, "erase_owner", *whose, erasure.position)
     await _all(database, "erase_redemptions", *whose, *up_to)
     await _erase_quarantined(database, erasure, last)
+    await database.execute(query("erase_audit"), *whose)
 
 
 async def _all(database: Database, name: str, *args: Any) -> None:

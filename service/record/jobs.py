@@ -12,6 +12,7 @@ from uuid_utils.compat import uuid7
 from service.domain.errors import FieldError, Refusal
 from service.domain.patterns import SPARSITY, possibilities
 from service.domain.projection import BookRow
+from service.record.audit import note
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
@@ -53,7 +54,10 @@ async def create_generation(connection: Connection, book: BookRow, count: int, p
         raise Refusal("pattern_too_small", errors=[FieldError("codePattern", reason)])
     parameters = msgspec.json.encode(Generation(book=book.book, code_pattern=pattern, charset=charset)).decode()
     values = (uuid7(), book.workspace, "generate", parameters, count)
-    return job_of(cast("Record", await connection.fetchrow(query("insert_job"), *values)))
+    job = job_of(cast("Record", await connection.fetchrow(query("insert_job"), *values)))
+    ordered = {"jobId": job.job_id, "count": count, "codePattern": pattern, "charset": charset}
+    await note(connection, book.workspace, "codes.ordered", book.book_id, after=ordered)
+    return job
 
 
 async def read_job(database: Database, workspace: int, job_id: UUID) -> JobRow:

@@ -14,6 +14,7 @@ from uuid_utils.compat import uuid7
 from service.domain.errors import Refusal, invalid
 from service.domain.identity import Caller
 from service.domain.times import to_datetime, to_ms
+from service.record.audit import note
 from service.record.pool import Connection, Database
 from service.record.queries import query
 from service.record.sessions import read_sessions
@@ -67,6 +68,8 @@ async def create_key(
             if cast("int", await connection.fetchval(query("count_keys"), workspace)) >= MAX_KEYS:
                 raise invalid("name", f"can't be given, since the workspace has {MAX_KEYS} keys: revoke some")
             record = cast("Record", await connection.fetchrow(query("insert_key"), *values))
+            told = {"name": name, "scopes": scopes, "expiresAt": expires_at, "replaces": replaces}
+            await note(connection, workspace, "key.created", record["key_id"], after=told)
     except UniqueViolationError:
         raise SecretTaken from None
     return KeyRow(**dict(record))
@@ -86,8 +89,9 @@ async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, over
         if old["replaced"]:
             raise invalid("keyId", "was rotated before: rotate the key that took its place")
         await connection.execute(query("end_key"), key_id, overlap_s)
+        await note(connection, workspace, "key.rotated", key_id, after={"overlapSeconds": overlap_s})
         if old["replaces"] is not None:
-            await connection.fetchval(query("revoke_key"), workspace, old["replaces"])
+            await revoke_key(connection, workspace, old["replaces"])
         return await create_key(
             connection, workspace, old["name"], old["scopes"], secret, old["expires_at"], replaces=key_id
         )
@@ -104,6 +108,7 @@ async def revoke_key(connection: Connection, workspace: int, key_id: UUID) -> bo
         if await connection.fetchval(query("revoke_key"), workspace, key_id) is None:
             return False
         await connection.execute(query("bump_keys_version"))
+        await note(connection, workspace, "key.revoked", key_id)
         return True
 
 

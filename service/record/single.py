@@ -4,11 +4,13 @@ from typing import Any
 
 from asyncpg import Pool
 
+from service.domain.acting import masked
 from service.domain.errors import Refusal
 from service.domain.patterns import DEFAULT_CHARSET, DEFAULT_PATTERN, generate
 from service.domain.projection import BookRow, CodeRow
 from service.domain.single import SingleCoupon, book_of, flat_names, line_of
 from service.record import books
+from service.record.audit import note
 from service.record.codes import insert_codes
 from service.record.partitions import bump_config_version
 from service.record.pool import Connection, Database
@@ -28,6 +30,8 @@ async def create_single(pool: Pool, workspace: int, partition: int, said: Single
         await connection.execute(query("mark_single"), workspace, book.book, said.kind)
         lines = [line_of(said, code)]
         (made,) = await insert_codes(connection, workspace, partition, book.book, version, lines)
+        await note(connection, workspace, "book.created", book.book_id, after=books.told(book))
+        await note(connection, workspace, "codes.added", book.book_id, after={"count": 1, "code": masked(code)})
         return book, made
 
 

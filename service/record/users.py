@@ -7,6 +7,7 @@ from asyncpg import Pool, Record
 
 from service.domain.projection import UserRow
 from service.domain.times import to_ms
+from service.record.audit import note
 from service.record.partitions import bump_config_version
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -23,7 +24,10 @@ async def create_user(
         found = await read_user(connection, workspace, user_id)
         if found is not None:  # created a moment ago; its new version is what this change has
             max_coupons, metadata = found.max_coupons, found.metadata
-        return await _write(connection, workspace, partition, user_id, version, max_coupons, metadata), found is None
+        row = await _write(connection, workspace, partition, user_id, version, max_coupons, metadata)
+        if found is None:
+            await note(connection, workspace, "user.created", user_id, after=_told(row))
+        return row, found is None
 
 
 async def patch_user(pool: Pool, workspace: int, partition: int, user_id: str, changes: dict[str, Any]) -> UserRow:
@@ -34,7 +38,12 @@ async def patch_user(pool: Pool, workspace: int, partition: int, user_id: str, c
         kept = {"max_coupons": None, "metadata": {}}
         if found is not None:
             kept = {"max_coupons": found.max_coupons, "metadata": found.metadata}
-        return await _write(connection, workspace, partition, user_id, version, **kept | changes)
+        row = await _write(connection, workspace, partition, user_id, version, **kept | changes)
+        if found is None:
+            await note(connection, workspace, "user.created", user_id, after=_told(row))
+        else:
+            await note(connection, workspace, "user.changed", user_id, _told(found), _told(row))
+        return row
 
 
 async def read_user(database: Database, workspace: int, user_id: str) -> UserRow | None:
@@ -60,6 +69,10 @@ def row_of(record: Record) -> UserRow:
         metadata=msgspec.json.decode(record["metadata"]),
         created_ms=to_ms(record["created_at"]),
     )
+
+
+def _told(row: UserRow) -> dict[str, Any]:
+    return {"maxCoupons": row.max_coupons, "metadata": row.metadata}
 
 
 async def _write(

@@ -13,6 +13,7 @@ from service.domain.discounts import check_discount_digits, discount_of
 from service.domain.errors import invalid
 from service.domain.money import CURRENCY_DIGITS
 from service.domain.projection import WorkspaceRow
+from service.record.audit import note
 from service.record.partitions import bump_config_version
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -31,6 +32,7 @@ async def create_workspace(connection: Connection, name: str, mode: Literal["liv
             partition = keys.partition_of(str(workspace_id), partitions)
             values = (workspace_id, name, mode, partition, await bump_config_version(connection, partition))
             workspace = cast("int", await connection.fetchval(query("insert_workspace"), *values))
+            await note(connection, workspace, "workspace.created", workspace_id, after={"name": name, "mode": mode})
             return await read_workspace(connection, workspace)
     except asyncpg.UniqueViolationError:
         raise NameTaken(name) from None
@@ -58,7 +60,8 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
     """
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
-        row = msgspec.structs.replace(await read_workspace(connection, workspace), version=version, **changes)
+        old = await read_workspace(connection, workspace)
+        row = msgspec.structs.replace(old, version=version, **changes)
         row = msgspec.structs.replace(row, digits=CURRENCY_DIGITS[row.currency])
         for (kept,) in await connection.fetch(query("read_discounts_in_its_currency"), workspace):
             check_discount_digits(discount_of(msgspec.json.decode(kept)), row.digits)
@@ -74,7 +77,19 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
             row.idempotency_hours,
             row.clock_offset_ms,
         )
+        await note(connection, workspace, "workspace.changed", row.workspace_id, _told(old), _told(row))
         return row
+
+
+def _told(row: WorkspaceRow) -> dict[str, Any]:
+    return {
+        "currency": row.currency,
+        "couponsPerOrder": row.coupons_per_order,
+        "maxCoupons": row.max_coupons,
+        "giftBookId": row.gift_book_id,
+        "idempotencyHours": row.idempotency_hours,
+        "clockOffsetMs": row.clock_offset_ms,
+    }
 
 
 async def check_gift_book(database: Database, workspace: int, book_id: UUID | None) -> None:

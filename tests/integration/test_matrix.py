@@ -29,7 +29,8 @@ from tests.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
 
 _STATE = """
 SELECT md5(string_agg(told, ',' ORDER BY told)) FROM (
-    SELECT (to_jsonb(row) - 'last_used_at')::text AS told FROM {table} AS row WHERE workspace = $1
+    SELECT (to_jsonb(row) - 'last_used_at')::text AS told FROM {table} AS row
+    WHERE workspace = $1 AND to_jsonb(row) ->> 'action' IS DISTINCT FROM 'attempts.refused'
 ) AS rows
 """
 _TABLES = """

@@ -279,6 +279,8 @@ def test_answers_are_as_described(service: Service, document: Document) -> None:
     key = ask(operate, "POST /v1/keys/{keyId}/rotate", {}, keyId=key)["keyId"]
     ask(operate, "DELETE /v1/keys/{keyId}", keyId=key)
     _ask_webhooks(ask, operate)
+    ask(operate, "GET /v1/audit")
+    ask(operate, "GET /v1/audit.csv")
     ask(operate, "GET /v1/ops/consistency")
     ask(service.anonymous, "GET /health/live")
     ask(service.anonymous, "GET /health/ready")

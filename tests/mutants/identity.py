@@ -92,4 +92,25 @@ MUTANTS = (
         "    if False:\n",
         "tests/integration/test_keys.py -k fixed_keys",
     ),
+    Mutant(
+        "the audit is append-only",
+        "sql/migrations/0016_audit.sql",
+        "    RAISE EXCEPTION 'the audit is append-only';",
+        "    RETURN NEW;",
+        "tests/integration/test_audit.py -k takes_it_back",
+    ),
+    Mutant(
+        "a change of a book is in the audit",
+        "service/record/books.py",
+        '        await note(connection, workspace, "book.changed", book_id, told(old), told(row))\n',
+        "",
+        "tests/integration/test_audit.py -k what_is_told",
+    ),
+    Mutant(
+        "the audit has no full code",
+        "service/domain/acting.py",
+        'return "…" + code[-min(SHOWN_OF_CODES, len(code) // 4) :]',
+        "return code",
+        "tests/integration/test_audit.py -k what_is",
+    ),
 )

@@ -1,0 +1,28 @@
+-- name: erase_audit
+-- Put the pseudonym where a user was created or changed, up to where the user was deleted, and forget the rest.
+-- $1 workspace int  $2 user text  $3 pseudonym text
+UPDATE audit SET subject = $3, before = NULL, after = NULL, ip = NULL, user_agent = NULL
+WHERE workspace = $1 AND subject = $2 AND action LIKE 'user.%'
+    AND position < (SELECT max(position) FROM audit WHERE workspace = $1 AND subject = $3 AND action = 'user.deleted');
+
+-- name: insert_audit
+-- Say who did what.
+-- $1 workspace int  $2 actor text  $3 key_id uuid  $4 ip text  $5 user_agent text  $6 request_id text  $7 action text
+-- $8 subject text  $9 before jsonb  $10 after jsonb
+INSERT INTO audit (workspace, actor, key_id, ip, user_agent, request_id, action, subject, before, after)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
+
+-- name: page_audit
+-- What was done in a workspace, newest first; of one kind where that is named.
+-- $1 workspace int  $2 before bigint  $3 limit int  $4 action text
+SELECT
+    audit.position, at, actor, audit.key_id, keys.name AS key_name, ip, user_agent, request_id, action, subject, before,
+    after
+FROM audit LEFT JOIN keys USING (key_id)
+WHERE audit.workspace = $1 AND ($2::bigint IS NULL OR audit.position < $2) AND ($4::text IS NULL OR action = $4)
+ORDER BY audit.position DESC LIMIT $3;
+
+-- name: read_key_owners
+-- Whose keys these are, or were.
+-- $1 secret_hashes bytea[]
+SELECT secret_hash, key_id, workspace FROM keys WHERE secret_hash = ANY ($1);
