@@ -89,7 +89,7 @@ lock: $(READY) ## resolve the dependencies again (needs uv)
 	uv pip compile pyproject.toml -c requirements.lock --universal --generate-hashes --no-emit-index-url --no-header \
 	  --no-annotate -o deploy/requirements.lock
 
-memory: $(READY) ## print what an idle code costs in Redis, at a million of them
+memory: $(READY) ## print what a code costs in Redis, idle, locked and redeemed, at a million of them
 	@$(BIN)/python -m loadtests.memory
 
 mutants: $(READY) ## break each rule once and see a test turn red (MUTANTS="--only lock")

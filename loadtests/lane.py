@@ -27,6 +27,7 @@ from service.fastlane.lane import Lane
 from service.fastlane.protocol import Protocol
 from service.hot.connection import Connection, Link
 from service.hot.deciding import Decider
+from service.operations.base import Command, Reply
 
 CONNECTIONS = 64
 BODIES = 64
@@ -87,7 +88,7 @@ class Bench:
         config.load()
         state = ServerState()
         state.default_headers = [(b"date", b"Fri, 20 Nov 2026 09:14:00 GMT")]
-        lane, loop = Lane(decider, keyring), asyncio.get_running_loop()
+        lane, loop = Lane(decider, keyring, _recall), asyncio.get_running_loop()
         self.clients = [Protocol(config, state, {}, loop, lane=lane) for _ in range(CONNECTIONS)]
         self.wires = [Sink() for _ in self.clients]
         for client, wire in zip(self.clients, self.wires, strict=True):
@@ -103,6 +104,10 @@ class Bench:
     def written(self) -> int:
         """How many writes there were to clients."""
         return sum(wire.writes for wire in self.wires)
+
+
+async def _recall(caller: Caller, command: Command, reply: Reply) -> Reply:
+    raise AssertionError("nothing asked for facts")
 
 
 async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:

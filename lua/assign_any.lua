@@ -4,13 +4,14 @@ KEYS  1 gate         string  epoch and state, read first
       3 idempotency  string  the key's entry
       4 books        hash    book's uuid → its number
       5 outbox       stream  one event, and S where the book runs low or out
-ARGV  1 fingerprint  2 book_id  3 user  4 request
-Reply {OK, view, "", replayed} or {outcome}
+ARGV  1 fingerprint  2 book_id  3 user  4 request, then the facts that were asked for
+Reply {OK, view, "", replayed}, {RECALL, events} or {outcome}
 Event A
 Cost  O(n) in the books of which the user holds coupons, where its number is limited; it takes back at most 20 coupons
       whose locks have expired, and ten times as many where none of them is free then ]]
--- @include gate outbox book coupon locks counts place holding idempotency view state stock assigning picking
+-- @include gate outbox book coupon locks counts place holding idempotency facts view state stock assigning picking
 
+facts_from = 5
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local reply, workspace, now = enter(got, false, false)
 if reply then return reply end

@@ -5,12 +5,13 @@ KEYS  1 gate         string  epoch and state, read first
       4 bucket       hash    code → book
       5 coupon       string  what is true of this code
       6 outbox       stream  one event, and S where the book runs low or out
-ARGV  1 fingerprint  2 code  3 bucket  4 user  5 request
-Reply {OK|REPEATED, view, "", replayed} or {outcome, retry_ms}
+ARGV  1 fingerprint  2 code  3 bucket  4 user  5 request, then the facts that were asked for
+Reply {OK|REPEATED, view, "", replayed}, {RECALL, events} or {outcome, retry_ms}
 Event A
 Cost  O(n) in the books of which the user holds coupons, where its number is limited; else at most 30 commands ]]
--- @include gate outbox book coupon locks counts place holding idempotency view state stock assigning start
+-- @include gate outbox book coupon locks counts place holding idempotency facts view state stock assigning start
 
+facts_from = 6
 local r, reply = start(false, false)
 if not r then return reply end
 local c, book, max, now, user = r.c, r.book, r.max, r.now, ARGV[4]
@@ -19,6 +20,7 @@ local no = book_refuses(book, now) or (c.expires_at and now >= c.expires_at and 
 if no then return { no } end
 if c.user == user then
   local payload = view(c, book, now)
+  if lacking[1] then return recall() end
   if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.REPEATED, payload, r.workspace) end
   return { OUT.REPEATED, payload, '', 0 }
 end

@@ -8,47 +8,48 @@ KEYS  1 gate         string  epoch and state, read first
       7 outbox       stream  one event, and S where a book runs low or out
       8 gifts        hash    order → its gift
       9 books        hash    book's uuid → its number
-ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 order_bucket  7 token  8 value_e4  9 currency  10 redemption_id
-      11 request  12 digits (that the amounts need)  13 items  14 gift_book_id
-Reply {OK|REPEATED, record or "", its book_id or "", replayed, "digits (the workspace's) view-of-the-gift-or--"} or
-      {outcome, retry_ms}
+      10 users       hash    book and user → what the user has redeemed
+ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_bucket  8 token  9 value_e4  10 currency
+      11 request  12 digits (that the amounts need)  13 items  14 gift_book_id, then the facts that were asked for
+Reply {OK|REPEATED, record or "", its book_id or "", replayed, "digits (the workspace's) view-of-the-gift-or--"},
+      {RECALL, events} or {outcome, retry_ms}
 Event R with the gift's book, code and bucket; without a redemption A; without either K, where there is a key
 Cost  as redeem and assign_any together ]]
--- @include gate outbox book coupon locks counts place holding money idempotency orders judge view state stock start redeeming
--- @include assigning picking gifts
+-- @include gate outbox book coupon locks counts place holding money idempotency orders judge facts replaying view state stock start
+-- @include redeeming assigning picking gifts
 
-local user, order, fingerprint = ARGV[4], ARGV[5], ARGV[1]
-local a = { user = user, order = order, order_bucket = ARGV[6], token = ARGV[7], value = ARGV[8], currency = ARGV[9],
-  id = ARGV[10], digits = ARGV[12], items = ARGV[13] }
+facts_from = 15
+local user, order, fingerprint = ARGV[4], ARGV[6], ARGV[1]
+local a = { user = user, user_bucket = ARGV[5], order = order, order_bucket = ARGV[7], token = ARGV[8], value = ARGV[9],
+  currency = ARGV[10], digits = ARGV[12], items = ARGV[13], orders = KEYS[6], users = KEYS[10] }
 local r, reply, workspace, now
 if ARGV[2] ~= '-' then
   r, reply = start(true, false)
-  if not r then return reply end
+  if not r then return replayed(reply) end
   workspace, now = r.workspace, r.now
 else
   reply, workspace, now = enter(redis.call('MGET', KEYS[1], KEYS[2], KEYS[3]), true, false)
-  if reply then return reply end
+  if reply then return replayed(reply) end
 end
 local wanted = given(ARGV[14])
 local number = wanted and redis.call('HGET', KEYS[9], wanted)
 if wanted and not number then return { OUT.book_not_found } end
 
-local before = r and redeemed_before(r, a, KEYS[6])
+local before = r and redeemed_before(r, a)
 local standing, its_book = gift_of(KEYS[8], order)
 local mine = standing and standing.user == user
 
--- What both kinds of answer and the key's entry say.
-local function told(outcome, id, gift_view)
-  local rest = workspace.digits .. ' ' .. (gift_view or '-')
-  return outcome .. ' @' .. id .. ' ' .. rest, rest
-end
+-- What answers and a key's entry say of the gift.
+local function told(gift_view) return workspace.digits .. ' ' .. (gift_view or '-') end
 
-if before or (mine and not r) then
-  local entry, rest = told(OUT.REPEATED, before or '', mine and view(standing, its_book, now))
-  if fingerprint ~= '-' then keep_entry(KEYS[3], fingerprint .. ' ' .. entry, workspace) end
-  local record = before and redis.call('GET', W .. 'r:' .. before)
-  return { OUT.REPEATED, record or '', record and r.book.id or '', 0, rest }
+if not lacking[1] and (before or (mine and not r)) then
+  local rest = told(mine and view(standing, its_book, now))
+  if lacking[1] then return recall() end
+  local event, record = before and before.event or '', before and before.record or ''
+  if fingerprint ~= '-' then keep(KEYS[3], fingerprint, OUT.REPEATED, '@' .. event .. ' ' .. rest, workspace) end
+  return { OUT.REPEATED, record, before and r.book.id or '', 0, rest }
 end
+if lacking[1] then return recall() end
 if r then
   local no = redeem_refused(r, a)
   if no then return no end
@@ -71,6 +72,7 @@ end
 local gift, gift_book, gift_view
 if mine then gift_view = view(standing, its_book, now) else gift, gift_book = choose_gift() end
 if gift then gift_view = assigned_view(gift, gift_book, user, now) end
+if lacking[1] then return recall() end
 local link = { order = order, bucket = a.order_bucket }
 
 local redeemed, decided = r and redeemed_event(r, a), nil
@@ -78,16 +80,16 @@ if redeemed and gift then decided = redeemed .. ' ' .. gift_book.number .. ' ' .
 elseif redeemed then decided = redeemed
 elseif gift then decided = assigned_event(gift, gift_book, user, now, link)
 elseif fingerprint ~= '-' then decided = 'K ' .. workspace_number() .. ' ' .. now end
-local entry, rest = told(OUT.OK, r and a.id or '', gift_view)
-entry = fingerprint ~= '-' and fingerprint .. ' ' .. entry or nil
+local rest = told(gift_view)
+local entry = fingerprint ~= '-' and fingerprint .. ' ' .. OUT.OK .. (r and ' @. ' or ' @ ') .. rest or nil
 local event = decided and append(KEYS[7], decided, ARGV[11], entry)
 if decided and not event then return { OUT.recovering } end
 
 local record, took, gift_took = '', 0, 0
-if r then record, took = redeem(r, a, event, redeemed, ARGV[11]) end
+if r then record, took = event .. ' ' .. redeemed .. ' ' .. ARGV[11], redeem(r, a, event) end
 if gift then gift_took = apply_assign(gift, gift_book, user, now, link) end
 if gift and r and gift_book.number == r.book.number then took, gift_took = took + gift_took, 0 end
 if r then watch_stock(KEYS[7], r.book, now, took, 1) end
 if gift then watch_stock(KEYS[7], gift_book, now, gift_took, 0) end
-if entry then keep_entry(KEYS[3], entry, workspace) end
+if entry then keep(KEYS[3], fingerprint, OUT.OK, (r and '@' .. event or '@') .. ' ' .. rest, workspace) end
 return { OUT.OK, record, r and r.book.id or '', 0, rest }

@@ -4,12 +4,15 @@ KEYS  1 gate         string  epoch and state, read first
       3 idempotency  string  none
       4 bucket       hash    code → book
       5 coupon       string  what is true of this code
-ARGV  1 fingerprint  2 code  3 bucket
-Reply {OK, view} or {outcome}
+ARGV  1 fingerprint  2 code  3 bucket, then the facts that were asked for
+Reply {OK, view}, {RECALL, events} or {outcome}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 9 commands ]]
--- @include gate book coupon locks idempotency view start
+Cost  O(log n) in the coupon's live locks, at most 11 commands ]]
+-- @include gate book coupon locks idempotency facts view start
 
+facts_from = 4
 local r, reply = start(true, true)
 if not r then return reply end
-return { OUT.OK, view(r.c, r.book, r.now) }
+local shown = view(r.c, r.book, r.now)
+if lacking[1] then return recall() end
+return { OUT.OK, shown }

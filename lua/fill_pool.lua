@@ -12,7 +12,7 @@ for _, key in ipairs(ARGV) do
   local workspace, bucket = string.match(key, '^(.*:)d:(%d+)$')
   local told = {}
   for _, of in ipairs(redis.call('HVALS', key)) do
-    if not told[of] and string.sub(of, -1) ~= '!' then
+    if not told[of] and not string.find(of, '!', 1, true) then
       told[of] = true
       redis.call('SADD', workspace .. 'f:' .. of, bucket)
     end

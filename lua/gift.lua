@@ -5,12 +5,13 @@ KEYS  1 gate         string  epoch and state, read first
       4 gifts        hash    order → its gift
       5 books        hash    book's uuid → its number
       6 outbox       stream  one event, and S where the book runs low or out
-ARGV  1 fingerprint  2 book_id  3 user  4 order  5 order_bucket  6 request
-Reply {OK|REPEATED, view, "", replayed} or {outcome}
+ARGV  1 fingerprint  2 book_id  3 user  4 order  5 order_bucket  6 request, then the facts that were asked for
+Reply {OK|REPEATED, view, "", replayed}, {RECALL, events} or {outcome}
 Event A
 Cost  as assign_any, and at most 6 commands ]]
--- @include gate outbox book coupon locks counts place holding idempotency view state stock assigning picking gifts
+-- @include gate outbox book coupon locks counts place holding idempotency facts view state stock assigning picking gifts
 
+facts_from = 7
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local reply, workspace, now = enter(got, false, false)
 if reply then return reply end
@@ -21,6 +22,7 @@ local given_before, its_book = gift_of(KEYS[4], order)
 if given_before then
   if given_before.user ~= user or its_book.number ~= number then return { OUT.order_already_used } end
   local payload = view(given_before, its_book, now)
+  if lacking[1] then return recall() end
   if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.REPEATED, payload, workspace) end
   return { OUT.REPEATED, payload, '', 0 }
 end

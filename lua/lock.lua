@@ -5,6 +5,7 @@ KEYS  1 gate         string  epoch and state, read first
       4 bucket       hash    code → book
       5 coupon       string  what is true of this code
       6 orders       hash    order → places
+      7 users        hash    book and user → what the user has redeemed
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token
 Reply {OK|REPEATED, "book_id code user order token deadline", "", replayed} or {outcome, retry_ms}
 Event none
@@ -15,7 +16,7 @@ local r, reply = start(false, false)
 if not r then return reply end
 local c, book, max, now = r.c, r.book, r.max, r.now
 local user, order = ARGV[4], ARGV[5]
-r.kind, r.user, r.order = 'lock', user, given(order)
+r.kind, r.user, r.order, r.users = 'lock', user, given(order), KEYS[7]
 r.own = lock_of(c, max, user, order, now)
 r.places = r.order and places(redis.call('HGET', KEYS[6], order)) or {}
 local outcome

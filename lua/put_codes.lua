@@ -22,7 +22,7 @@ end
 
 local function put(bucket, code, special, is_new)
   book = book or read_book(number)
-  local c = read_coupon(code, bucket, redis.call('GET', W .. 'c:' .. code))
+  local c = load_coupon(code, bucket)
   local counted, set, score = 'available', nil, nil
   if not is_new then
     if c.version >= version or (c.version == 0 and special == PLAIN) then return end

@@ -1,7 +1,8 @@
 --[[ redo: apply recorded events again, in order, to a Redis that is being mended.
 KEYS  1 gate         string  epoch and state, read first
       2 mend         string  how far the mending is
-ARGV  1 the mark after these events (`whole` while everything is rebuilt: fill_pool follows), then for each event: decided, and for R '<event id>' and the request's part, else '' and ''
+ARGV  1 the mark after these events (`whole` while everything is rebuilt: fill_pool follows), then for each event:
+      decided; of R its id; of B the redemption's event, "discount_e4 user_bucket"; else ''
 Reply {OK} or {outcome}
 Event none
 Cost  O(n) in the events, at most 251 of them ]]
@@ -13,6 +14,10 @@ if ARGV[1] == 'whole' then
   leave_unlogged()
 end
 local touched, last_w = {}, nil
+local BUCKET = { -- kind, w, book, code, user and the code's bucket of the others
+  A = '^(A) (%S+) (%S+) (%S+) (%S+) %S+ (%S+)', U = '^(U) (%S+) (%S+) (%S+) (%S+) %S+ (%S+)$',
+  B = '^(B) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ (%S+) %S+$',
+}
 
 -- A code of the book was redeemed.
 local function touch(book)
@@ -20,35 +25,37 @@ local function touch(book)
   touched[book] = true
 end
 
+local function places_of(e)
+  return e.order ~= '-' and places(redis.call('HGET', W .. 'o:' .. e.order_bucket, e.order)) or {}
+end
+
 for i = 2, #ARGV, 3 do
-  local decided, event, request = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local decided, event, more = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   -- Nearly all are redemptions, which have the most words.
-  local kind, w, number, code, user, order, id, discount, at, slot, bucket, order_bucket, max = string.match(decided,
-    '^(R) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
-  if not kind then kind, w, number, code, user = string.match(decided, '^(%S) (%S+) (%S+) (%S+) (%S+)') end
+  local kind, w, number, code, user, order, discount, at, slot, bucket, order_bucket, max, user_bucket = string.match(
+    decided, '^(R) (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  if not kind then kind, w, number, code, user, bucket = string.match(decided, BUCKET[string.sub(decided, 1, 1)]) end
   if w ~= last_w then W, last_w = '{p' .. PARTITION .. '}:w' .. w .. ':', w end
   local book = read_book(number)
-  local text = redis.call('GET', W .. 'c:' .. code)
+  local c = load_coupon(code, bucket)
   if kind == 'A' then
-    local at, bucket, order, order_bucket = string.match(decided, '^A %S+ %S+ %S+ %S+ (%S+) (%S+) ?(%S*) ?(%S*)$')
-    local gift = order ~= '' and { order = order, bucket = order_bucket } or nil
-    apply_assign(read_coupon(code, bucket, text), book, user, at, gift)
+    local at, order, order_bucket = string.match(decided, '^A %S+ %S+ %S+ %S+ (%S+) %S+ ?(%S*) ?(%S*)$')
+    apply_assign(c, book, user, at, order ~= '' and { order = order, bucket = order_bucket } or nil)
   elseif kind == 'U' then
-    local at, bucket = string.match(decided, ' (%S+) (%S+)$')
-    apply_unassign(read_coupon(code, bucket, text), book, at)
+    apply_unassign(c, book, string.match(decided, ' (%S+) %S+$'))
   elseif kind == 'R' then
-    local e = { id = id, user = user, order = order, order_bucket = order_bucket, slot = slot, discount = discount,
-      at = at, record = event .. ' - - ' .. decided .. ' ' .. request }
-    local list = order ~= '-' and places(redis.call('HGET', W .. 'o:' .. order_bucket, order)) or {}
-    local c, limit = read_coupon(code, bucket, text), max ~= '0' and tonumber(max) or nil
+    local e = { event = event, user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
+      slot = slot, discount = discount, at = at }
+    local limit = max ~= '0' and tonumber(max) or nil
     touch(book)
     -- The lock that it was under, where this Redis has it still.
-    apply_redeem(c, book, limit, e, list, lock_of(c, limit, user, order, tonumber(at)))
+    apply_redeem(c, book, limit, e, places_of(e), lock_of(c, limit, user, order, tonumber(at)))
   elseif kind == 'B' then
-    local id, at, restore = string.match(decided, ' (%S+) (%S+) (%S) %S+ %S+$')
-    local e = read_redemption(redis.call('GET', W .. 'r:' .. id))
-    local list = e.order ~= '-' and places(redis.call('HGET', W .. 'o:' .. e.order_bucket, e.order)) or {}
-    apply_rollback(read_coupon(code, e.bucket, text), book, e, at, restore == '1', list)
+    local order, at, restore, order_bucket = string.match(decided, '^B %S+ %S+ %S+ %S+ (%S+) %S+ (%S+) (%S) %S+ (%S+)$')
+    local discount, user_bucket = string.match(more, '^(%S+) (%S+)$')
+    local e = { event = event, user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
+      discount = discount }
+    apply_rollback(c, book, e, at, restore == '1', places_of(e))
   end
 end
 write_counts()

@@ -2,22 +2,27 @@
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
-      4 redemption   string  its record
-      5 outbox       stream  one event
-ARGV  1 fingerprint  2 restore ('1' or '0')  3 request
-Reply {OK, record, book_id, replayed} or {outcome}
+      4 outbox       stream  one event
+ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 redemption_id  5 event (that its id is made of), then the facts
+      that were asked for, '' where there is no such redemption
+Reply {OK, record, book_id, replayed, rolled_back_at}, {RECALL, redemption_id or event} or {outcome}
 Event B
 Cost  O(log n) in the coupon's uses, at most 30 commands ]]
--- @include gate outbox book coupon locks counts place holding idempotency orders state rolling
+-- @include gate outbox book coupon locks counts place holding idempotency orders facts replaying state rolling
 
-local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
+facts_from = 6
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local reply, workspace, now = enter(got, true, false)
-if reply then return reply end
-if not got[4] then return { OUT.redemption_not_found } end
-local e = read_redemption(got[4])
-if e.rolled_at then return { OUT.already_rolled_back } end
-local entry = ARGV[1] ~= '-' and ARGV[1] .. ' ' .. OUT.OK .. ' @' .. e.id or nil
-local record = roll_back(e, now, ARGV[2] == '1', KEYS[5], ARGV[3], entry)
-if not record then return { OUT.recovering } end
+if reply then return replayed(reply) end
+local id = ARGV[4]
+local told = record_of(id)
+if told == '' then return { OUT.redemption_not_found } end
+local e = facts_of(told and id or ARGV[5])
+if not e or e.workspace ~= workspace_number() or id_of(e) ~= id then return { OUT.RECALL, id } end
+local c = load_coupon(e.code, e.bucket)
+if not stands(c, e.event) then return { OUT.already_rolled_back } end
+local payload = '@' .. e.event .. ' ' .. whole(now)
+local entry = ARGV[1] ~= '-' and ARGV[1] .. ' ' .. OUT.OK .. ' ' .. payload or nil
+if not roll_back(e, c, now, ARGV[2] == '1', KEYS[4], ARGV[3], entry) then return { OUT.recovering } end
 if entry then keep_entry(KEYS[3], entry, workspace) end
-return { OUT.OK, record, read_book(e.book).id, 0 }
+return { OUT.OK, e.record, read_book(e.book).id, 0, now }

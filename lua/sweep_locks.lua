@@ -16,7 +16,7 @@ local book = read_book(ARGV[1])
 local due = redis.call('ZRANGEBYSCORE', W .. 'l:' .. ARGV[1] .. ':' .. ARGV[2], '-inf', now, 'LIMIT', 0, 20)
 for _, member in ipairs(due) do
   local bucket, code = string.match(member, '^(%d+) (%S+)$')
-  local c = read_coupon(code, bucket, redis.call('GET', W .. 'c:' .. code))
+  local c = load_coupon(code, bucket)
   local counted, set, score = place(c, book)
   prune_locks(c, limit_of(c, book), now)
   settle(c, book, counted, set, score)

@@ -5,17 +5,21 @@ KEYS  1 gate         string  epoch and state, read first
       4 bucket       hash    code → book
       5 coupon       string  what is true of this code
       6 orders       hash    order → places
+      7 users        hash    book and user → what the user has redeemed
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 token  7 value_e4  8 currency
-      9 digits (that the amounts need)  10 items
-Reply {OK, "discount_e4 digits outcome outcome …", view} or {outcome}
+      9 digits (that the amounts need)  10 items  11 shown ('1' to see the coupon), then the facts that were asked for
+Reply {OK, "discount_e4 digits outcome outcome …", view or ""}, {RECALL, events} or {outcome}
 Event none
-Cost  O(log n) in the coupon's live locks, O(items), at most 16 commands ]]
--- @include gate book coupon locks money idempotency orders judge view start
+Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
+-- @include gate book coupon locks money idempotency orders judge facts view start
 
+facts_from = 12
 local r, reply = start(true, true)
 if not r then return reply end
 local c, book, max, now = r.c, read_terms(r.book), r.max, r.now
-r.kind, r.user, r.order, r.token = 'validate', given(ARGV[4]), given(ARGV[5]), given(ARGV[6])
+local shown = ARGV[11] == '1' and view(c, book, now) or ''
+if lacking[1] then return recall() end
+r.kind, r.user, r.order, r.token, r.users = 'validate', given(ARGV[4]), given(ARGV[5]), given(ARGV[6]), KEYS[7]
 r.value, r.currency = tonumber(ARGV[7]), given(ARGV[8])
 r.places = r.order and places(redis.call('HGET', KEYS[6], ARGV[5])) or {}
 local currency = r.currency or book.currency or r.workspace.currency
@@ -32,4 +36,4 @@ judge(r, function(found) reasons[#reasons + 1] = found return false end)
 local discount = r.value and #reasons == 0 and whole(discount_of(book, r.value, digits, ARGV[10])) or '0'
 table.insert(reasons, 1, digits)
 table.insert(reasons, 1, discount)
-return { OUT.OK, table.concat(reasons, ' '), view(c, book, now) }
+return { OUT.OK, table.concat(reasons, ' '), shown }

@@ -12,8 +12,9 @@ import redis.exceptions
 
 from service.domain import keys
 from service.domain.errors import Refusal
+from service.domain.events import Redeemed, decided, parse
 from service.domain.identity import SCOPES, Caller
-from service.domain.outcomes import BY_CODE
+from service.domain.outcomes import BY_CODE, RECALL
 from service.domain.projection import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
 from service.hot.deciding import Decider
 from service.hot.projection import RedisProjector
@@ -66,6 +67,14 @@ class Shop:
         """The last one."""
         self.limits_changed = False
         """Whether a book's limits may be below what was given already."""
+        self.recorded: dict[str, str] = {}
+        """Redemptions' records, by event and by id: what Postgres has."""
+        self.outbox: list[tuple[str, dict[str, str]]] = []
+        """Entries that were recorded and trimmed."""
+        self.pseudonyms: dict[str, str] = {}
+        """By a redemption's event, where its user was erased."""
+        self.recalled = 0
+        """How often scripts asked for facts."""
         self.erased = False
         """Whether the outbox names users who were erased since."""
 
@@ -223,8 +232,7 @@ class Shop:
 
     async def run(self, command: Command) -> Any:
         """Run a command and read its answer."""
-        reply = await self.decider.run(0, command.script, command.keys, command.args)
-        answer = command.render(reply, "accepted")
+        answer = command.render(await self.decide(command), "accepted")
         body = msgspec.json.decode(answer.body) if answer.body else None
         if answer.replayed:
             body = {**(body or {}), "replayed": True}
@@ -236,8 +244,37 @@ class Shop:
         """As do, but the answer as it goes out: (status, bytes or None, replayed)."""
         call = Call(self.caller, key, fingerprint if key else "-", "192.0.2.1", "tests")
         command = operation.prepare(call, code, msgspec.convert(body, operation.request))
+        return msgspec.structs.astuple(command.render(await self.decide(command), "accepted"))
+
+    async def decide(self, command: Command) -> Any:
+        """A command's reply, with the facts that it asks for, as the API has it."""
         reply = await self.decider.run(0, command.script, command.keys, command.args)
-        return msgspec.structs.astuple(command.render(reply, "accepted"))
+        while reply[0] == RECALL:
+            self.recalled += 1
+            assert self.recalled < 100_000
+            names = reply[1].split(" ")
+            facts = [text for name in names for text in (name, self.recorded.get(name, ""))]
+            reply = await self.decider.run(0, command.script, command.keys, (*command.args, *facts))
+        return reply
+
+    async def record(self) -> None:
+        """As the worker: what the outbox says of redemptions is recorded, and trimmed."""
+        entries = await dump.value(self.link, keys.outbox(0), "stream")
+        self.outbox += entries
+        for event_id, fields in entries:
+            epoch, seq = map(int, event_id.split("-"))
+            event = parse(epoch, seq, fields["d"].encode(), fields["r"].encode() or b"{}")
+            if isinstance(event, Redeemed):
+                alone = msgspec.structs.replace(event, gift=None)
+                text = f"{event_id} {decided(alone)} {fields['r']}"
+                self.recorded |= {event_id: text, event.redemption_id: text}
+        if entries:
+            epoch, seq = entries[-1][0].split("-")
+            await self.link.call("XTRIM", keys.outbox(0), "MINID", f"{epoch}-{int(seq) + 1}")
+
+    async def everything_told(self) -> list[tuple[str, dict[str, str]]]:
+        """All entries of the outbox, also those that were trimmed."""
+        return self.outbox + await dump.value(self.link, keys.outbox(0), "stream")
 
     async def refuses(self, code: str, asked: Awaitable[Any]) -> None:
         """What is asked is refused so, and nothing is changed by it."""
@@ -338,12 +375,12 @@ class Shop:
         ]
 
     async def _outbox(self) -> list[tuple[str, list[str]]]:
-        entries = await dump.value(self.link, keys.outbox(0), "stream")
+        entries = await self.everything_told()
         return [(event_id, fields["d"].split(" ")) for event_id, fields in entries]
 
     async def last_event(self) -> dict[str, str]:
         """The fields of the outbox's last entry but notices."""
-        entries = await dump.value(self.link, keys.outbox(0), "stream")
+        entries = await self.everything_told()
         return [fields for _, fields in entries if not fields["d"].startswith("S ")][-1]
 
     async def everything(self) -> dict[str, Any]:

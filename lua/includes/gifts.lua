@@ -6,7 +6,7 @@ local function gift_of(key, order)
   local text = redis.call('HGET', key, order)
   if not text then return nil end
   local code, bucket, user, at = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
-  local c = read_coupon(code, bucket, redis.call('GET', W .. 'c:' .. code))
+  local c = load_coupon(code, bucket)
   if c.user ~= user or c.assigned_at ~= at then return nil end
-  return c, read_book(string.match(redis.call('HGET', W .. 'd:' .. bucket, code), '^%d+'))
+  return c, read_book(string.match(c.entry, '^%d+'))
 end

@@ -1,6 +1,6 @@
 -- An idempotency key's entry: '<fingerprint> <outcome> <payload>', or '<fingerprint> c <until>' while a request outside
--- the hot path runs under it. A payload '@<id>,<id>' names redemptions, and may say more after a space; anything else is
--- answered as it is.
+-- the hot path runs under it. A payload '@<event>,<event>' names redemptions, and may say more after a space (for these
+-- include `replaying`); anything else is answered as it is. In the event it came with, '@.' is that event.
 
 -- What a request with a key that is known is answered; nil where its claim has ended.
 local function replay(entry, fingerprint, now)
@@ -8,18 +8,7 @@ local function replay(entry, fingerprint, now)
   if outcome == 'c' and tonumber(payload) <= now then return nil end
   if known ~= fingerprint then return { OUT.idempotency_key_reused } end
   if outcome == 'c' then return { OUT.request_in_progress } end
-  local reply = { tonumber(outcome), payload, '', 1 }
-  if string.sub(payload, 1, 1) == '@' then
-    local records, books = {}, {}
-    local ids, more = string.match(payload, '^@(%S*) ?(.*)$')
-    for id in string.gmatch(ids, '[^,]+') do
-      local record = redis.call('GET', W .. 'r:' .. id)
-      records[#records + 1] = record
-      books[#books + 1] = read_book(string.match(record, '^%S+ %S+ %S+ R %S+ (%S+)')).id
-    end
-    reply[2], reply[3], reply[5] = table.concat(records, '\n'), table.concat(books, ' '), more
-  end
-  return reply
+  return { tonumber(outcome), payload, '', 1 }
 end
 
 -- How scripts start, with what they read first {gate, workspace, idempotency entry}: the reply that ends them, or nil, the

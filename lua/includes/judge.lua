@@ -1,6 +1,6 @@
 -- The rules of lock, redeem and validate, in the order in which they are named. `fail(outcome)` says whether to stop.
 -- r: c, book, max, workspace, now; kind; user, order, token (nil where none); own (the live lock that the request is
--- under); value (e4), currency; places (the order's). Reads what else it needs; writes nothing.
+-- under); value (e4), currency; places (the order's); users (the key of the user's bucket). Reads what else it needs; writes nothing.
 
 local function judge(r, fail)
   local c, book, max, now, own = r.c, r.book, r.max, r.now, r.own
@@ -20,7 +20,7 @@ local function judge(r, fail)
   -- A lock that counted keeps its use of the user's limit and of the book's total: only what is spent can be in its way.
   local renewal = own and r.kind == 'lock'
   if book.per_user and r.user and not renewal then
-    local taken = tonumber(string.match(redis.call('HGET', W .. 'u:' .. r.user, 'r' .. book.number) or '0', '^%S+'))
+    local taken = tonumber(string.match(redis.call('HGET', r.users, book.number .. '/' .. r.user) or '0', '^%S+'))
     if not (own and string.find(own.counted, 'u', 1, true)) then
       taken = taken + redis.call('ZCOUNT', W .. 'lu:' .. book.number .. ':' .. r.user, '(' .. now, '+inf')
     end

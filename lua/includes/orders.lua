@@ -1,11 +1,11 @@
--- An order's entry in its bucket: for each redemption that takes one of its places '<id> <code> <user> <slot> <state>',
--- state s(tands) or k(ept: rolled back without restore). Empty: every one was given back.
+-- An order's entry in its bucket: for each redemption that takes one of its places '<event>', then ':<slot>' where that
+-- isn't 1, and '!' where it was rolled back without restore. Empty: every one was given back.
 
 local function places(entry)
   local list = {}
   if not entry then return list end
-  for id, code, user, slot, state in string.gmatch(entry, '(%S+) (%S+) (%S+) (%S+) (%S+)') do
-    list[#list + 1] = { id = id, code = code, user = user, slot = tonumber(slot), state = state }
+  for event, slot, kept in string.gmatch(entry, '(%d+%-%d+):?(%d*)(!?)') do
+    list[#list + 1] = { event = event, slot = tonumber(slot) or 1, kept = kept == '!' }
   end
   return list
 end
@@ -13,7 +13,7 @@ end
 local function entry_of(list)
   local parts = {}
   for i, p in ipairs(list) do
-    parts[i] = p.id .. ' ' .. p.code .. ' ' .. p.user .. ' ' .. whole(p.slot) .. ' ' .. p.state
+    parts[i] = p.event .. (p.slot == 1 and '' or ':' .. whole(p.slot)) .. (p.kept and '!' or '')
   end
   return table.concat(parts, ' ')
 end

@@ -1,10 +1,5 @@
 -- A random free coupon of a book.
 
--- The directory tells the code's bucket no more than its book; buckets of codes in sets travel with them.
-local function load_coupon(bucket, code)
-  return read_coupon(code, bucket, redis.call('GET', W .. 'c:' .. code))
-end
-
 -- Coupons whose lock has run out are free again, though nobody touched them. Says how many there were.
 local function take_back(book, now, but)
   local taken = 0
@@ -13,7 +8,7 @@ local function take_back(book, now, but)
     for _, member in ipairs(due) do
       local bucket, code = string.match(member, '^(%d+) (%S+)$')
       if code ~= but then
-        local c = load_coupon(bucket, code)
+        local c = load_coupon(code, bucket)
         local counted, was_set, score = place(c, book)
         prune_locks(c, limit_of(c, book), now)
         settle(c, book, counted, was_set, score)
@@ -24,6 +19,18 @@ local function take_back(book, now, but)
   return taken
 end
 
+-- The coupon that was picked when facts of its last redemption were missing, if it is free still.
+local function picked_before(book, now, but)
+  for i = facts_from, #ARGV, 2 do
+    local number, code, bucket = string.match(ARGV[i + 1], '^%S+ R %S+ (%S+) (%S+)' .. string.rep(' %S+', 9) .. ' (%S+)')
+    if number == book.number and code ~= but then
+      local c = load_coupon(code, bucket)
+      local _, set, ends_at = place(c, book)
+      if set == 'pool' or (set == 'x' and ends_at > now) then return c end
+    end
+  end
+end
+
 local function pick(book, now, but)
   for _, bucket in ipairs(redis.call('SRANDMEMBER', W .. 'f:' .. book.number, but and 2 or 1)) do
     local codes, free = redis.call('HGETALL', W .. 'd:' .. bucket), {}
@@ -31,11 +38,11 @@ local function pick(book, now, but)
       if codes[i + 1] == book.number and codes[i] ~= but then free[#free + 1] = codes[i] end
     end
     -- Scripts get the same "random" numbers each time; the clock's microseconds differ.
-    if #free > 0 then return load_coupon(bucket, free[redis.call('TIME')[2] % #free + 1]) end
+    if #free > 0 then return load_coupon(free[redis.call('TIME')[2] % #free + 1], bucket) end
   end
   for _, dated in ipairs(redis.call('ZRANGEBYSCORE', W .. 'l:' .. book.number .. ':x', '(' .. now, '+inf', 'LIMIT', 0, 2)) do
     local bucket, code = string.match(dated, '^(%d+) (%S+)$')
-    if code ~= but then return load_coupon(bucket, code) end
+    if code ~= but then return load_coupon(code, bucket) end
   end
 end
 
@@ -44,7 +51,7 @@ end
 local function find_free(book, now, but)
   for _ = 1, 10 do
     local taken = take_back(book, now, but)
-    local c = pick(book, now, but)
+    local c = picked_before(book, now, but) or pick(book, now, but)
     if c or taken == 0 then return c end
   end
 end

@@ -1,13 +1,15 @@
--- Redeeming, in the steps that redeem and checkout take. a: user order order_bucket token value currency id digits items,
--- as the arguments come. r: the request as `start` gives it.
+-- Redeeming, in the steps that redeem and checkout take. a: user user_bucket order order_bucket token value currency digits
+-- items, as the arguments come, and the keys orders and users. r: the request as `start` gives it.
 
--- The id of the standing redemption of this code by the same user for the same order; nil where there is none.
-local function redeemed_before(r, a, orders)
-  r.kind, r.user, r.order, r.token = 'redeem', a.user, given(a.order), given(a.token)
+-- The standing redemption of this code by the same user for the same order; nil where there is none, or where facts are
+-- lacking to say.
+local function redeemed_before(r, a)
+  r.kind, r.user, r.order, r.token, r.users = 'redeem', a.user, given(a.order), given(a.token), a.users
   r.value, r.currency = tonumber(a.value), given(a.currency)
-  r.places = r.order and places(redis.call('HGET', orders, a.order)) or {}
+  r.places = r.order and places(redis.call('HGET', a.orders, a.order)) or {}
   for _, p in ipairs(r.places) do
-    if p.code == r.c.code and p.user == a.user and p.state == 's' then return p.id end
+    local e = not p.kept and stands(r.c, p.event) and facts_of(p.event)
+    if e and e.user == a.user then return e end
   end
 end
 
@@ -30,18 +32,19 @@ local function redeem_refused(r, a)
   if outcome then return { outcome } end
 end
 
--- The event.
+-- The event. The redemption's id is made of the event's.
 local function redeemed_event(r, a)
   a.discount = r.value and whole(discount_of(r.book, r.value, r.digits, a.items)) or '0'
   a.slot = r.order and free_slot(r.places) or 0
   return 'R ' .. workspace_number() .. ' ' .. r.book.number .. ' ' .. r.c.code .. ' ' .. a.user .. ' ' .. a.order
-    .. ' ' .. a.id .. ' ' .. a.value .. ' ' .. a.currency .. ' ' .. r.digits .. ' ' .. a.discount .. ' ' .. whole(r.now)
+    .. ' - ' .. a.value .. ' ' .. a.currency .. ' ' .. r.digits .. ' ' .. a.discount .. ' ' .. whole(r.now)
     .. ' ' .. whole(a.slot) .. ' ' .. r.c.bucket .. ' ' .. a.order_bucket .. ' ' .. whole(r.max or 0)
+    .. ' ' .. a.user_bucket
 end
 
--- The deed: the redemption's record, and how many free codes it took.
-local function redeem(r, a, event, decided, request)
+-- The deed. Says how many free codes it took.
+local function redeem(r, a, event)
   if r.c.uses == 0 and not r.own then redis.call('HSET', W .. 'n:' .. r.book.number, 'touched', 1) end
-  a.at, a.record = r.now, event .. ' - - ' .. decided .. ' ' .. request
-  return a.record, apply_redeem(r.c, r.book, r.max, a, r.places, r.own)
+  a.event, a.at = event, r.now
+  return apply_redeem(r.c, r.book, r.max, a, r.places, r.own)
 end

@@ -6,10 +6,10 @@ local function start(passes_full, passes_behind)
   local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
   local reply, workspace, now = enter(got, passes_full, passes_behind)
   if reply then return nil, reply end
-  local number = redis.call('HGET', KEYS[4], ARGV[2])
-  if not number then return nil, { OUT.coupon_not_found } end
-  local book = read_book(string.match(number, '^%d+'))
-  local c = read_coupon(ARGV[2], ARGV[3], got[4])
+  local entry = redis.call('HGET', KEYS[4], ARGV[2])
+  if not entry then return nil, { OUT.coupon_not_found } end
+  local book = read_book(string.match(entry, '^%d+'))
+  local c = read_coupon(ARGV[2], ARGV[3], entry, got[4])
   return { workspace = workspace, now = now, c = c, book = book, max = limit_of(c, book) }
 end
 

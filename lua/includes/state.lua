@@ -26,29 +26,30 @@ local function apply_unassign(c, book, at)
   settle(c, book, counted, set, score)
 end
 
--- Add to what a user has spent of a book: taken (counts against the limit) and standing (was not rolled back).
--- Returns how many stand.
-local function count_user(user, book, taken, standing)
-  local key, field = W .. 'u:' .. user, 'r' .. book.number
-  local was_taken, was_standing = string.match(redis.call('HGET', key, field) or '0 0', '^(%S+) (%S+)$')
-  standing = was_standing + standing
-  redis.call('HSET', key, field, whole(was_taken + taken) .. ' ' .. whole(standing))
+-- Add to what a user has spent of a book: taken (counts against the limit) and standing (was not rolled back). It is in the
+-- user's bucket, '<taken>' where as many stand, else '<taken> <standing>'. Returns how many stand.
+local function count_user(user, bucket, book_number, taken, standing)
+  local key, field = W .. 'o:' .. bucket, book_number .. '/' .. user
+  local was_taken, was_standing = string.match(redis.call('HGET', key, field) or '0', '^(%d+) ?(%d*)$')
+  if was_standing == '' then was_standing = was_taken end
+  taken, standing = was_taken + taken, was_standing + standing
+  if taken == 0 then redis.call('HDEL', key, field)
+  else redis.call('HSET', key, field, taken == standing and whole(taken) or whole(taken) .. ' ' .. whole(standing)) end
   return standing
 end
 
--- e: id, user, order (or '-'), order_bucket, slot, discount (e4, text), at, record. `list` is the order's places.
+-- e: event, user, user_bucket, order (or '-'), order_bucket, slot, discount (e4, text), at. `list` is the order's places.
 local function apply_redeem(c, book, max, e, list, lock)
   local counted, set, score = place(c, book)
   if lock then drop_lock(c, max, lock, book) end
   prune_locks(c, max, tonumber(e.at))
-  c.uses, c.max, c.last = c.uses + 1, max or 0, e.id
-  if max ~= 1 then redis.call('ZADD', W .. 's:' .. c.code, e.at, e.id) end
-  redis.call('SET', W .. 'r:' .. e.id, e.record)
+  c.uses, c.max, c.last = c.uses + 1, max or 0, e.event
+  if max ~= 1 then redis.call('ZADD', W .. 's:' .. c.code, e.at, e.event) end
   if e.order ~= '-' then
-    list[#list + 1] = { id = e.id, code = c.code, user = e.user, slot = e.slot, state = 's' }
+    list[#list + 1] = { event = e.event, slot = tonumber(e.slot), kept = false }
     redis.call('HSET', W .. 'o:' .. e.order_bucket, e.order, entry_of(list))
   end
-  if count_user(e.user, book, 1, 1) == 1 then count(book.number, 'users', 1) end
+  if count_user(e.user, e.user_bucket, book.number, 1, 1) == 1 then count(book.number, 'users', 1) end
   count(book.number, 'redemptions', 1)
   count(book.number, 'taken', 1)
   if e.discount ~= '0' then count(book.number, 'discount', e.discount) end
@@ -56,37 +57,37 @@ local function apply_redeem(c, book, max, e, list, lock)
   return settle(c, book, counted, set, score)
 end
 
--- A redemption's record: '<event id> <rolled_back_at> <restored> R …' and the request's part.
-local RECORD = '^(%S+) (%S+) (%S+) R (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$'
-
-local function read_redemption(record)
-  local event, rolled_at, restored, w, book, code, user, order, id, _, _, _, discount, _, slot, bucket, order_bucket =
-    string.match(record, RECORD)
-  return {
-    event = event, rolled_at = given(rolled_at), restored = restored, workspace = w, book = book, code = code,
-    user = user, order = order, id = id, discount = discount, slot = tonumber(slot), bucket = bucket,
-    order_bucket = order_bucket, rest = string.match(record, '^%S+ %S+ %S+ (R .*)$'),
-  }
+-- The latest of a code's standing redemptions: of those of the last millisecond the one with the highest event.
+local function latest(code)
+  local key, last, last_epoch, last_seq = W .. 's:' .. code, nil, -1, -1
+  local found = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
+  if not found[1] then return nil end
+  for _, event in ipairs(redis.call('ZRANGEBYSCORE', key, found[2], found[2])) do
+    local epoch, seq = string.match(event, '^(%d+)-(%d+)$')
+    epoch, seq = tonumber(epoch), tonumber(seq)
+    if epoch > last_epoch or (epoch == last_epoch and seq > last_seq) then
+      last, last_epoch, last_seq = event, epoch, seq
+    end
+  end
+  return last
 end
 
--- Returns the redemption's new record.
+-- e: as for apply_redeem, of a redemption that stands.
 local function apply_rollback(c, book, e, at, restore, list)
   local counted, set, score = place(c, book)
   local max = limit_of(c, book)
   prune_locks(c, max, tonumber(at))
   local back = restore and 1 or 0
-  local record = e.event .. ' ' .. at .. ' ' .. back .. ' ' .. e.rest
-  redis.call('SET', W .. 'r:' .. e.id, record)
-  if max ~= 1 then redis.call('ZREM', W .. 's:' .. c.code, e.id) end
-  if c.last == e.id then c.last = redis.call('ZRANGE', W .. 's:' .. c.code, -1, -1)[1] end
+  if max ~= 1 then redis.call('ZREM', W .. 's:' .. c.code, e.event) end
+  if c.last == e.event then c.last = max ~= 1 and latest(c.code) or nil end
   for i, p in ipairs(list) do
-    if p.id == e.id then
-      if restore then table.remove(list, i) else p.state = 'k' end
+    if p.event == e.event then
+      if restore then table.remove(list, i) else p.kept = true end
       break
     end
   end
   if e.order ~= '-' then redis.call('HSET', W .. 'o:' .. e.order_bucket, e.order, entry_of(list)) end
-  if count_user(e.user, book, -back, -1) == 0 then count(book.number, 'users', -1) end
+  if count_user(e.user, e.user_bucket, book.number, -back, -1) == 0 then count(book.number, 'users', -1) end
   count(book.number, 'redemptions', -1)
   count(book.number, 'rolledBack', 1)
   if restore then
@@ -96,5 +97,4 @@ local function apply_rollback(c, book, e, at, restore, list)
   end
   if e.discount ~= '0' then count(book.number, 'discount', '-' .. e.discount) end
   settle(c, book, counted, set, score)
-  return record
 end

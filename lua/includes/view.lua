@@ -1,5 +1,6 @@
 -- A coupon as clients see it, one string: book_id code status uses max user assigned_at expires_at, its lock that ends
--- soonest (user order deadline), its last standing redemption (id user order at).
+-- soonest (user order deadline), its last standing redemption (its id, or event, user order at). Where that has to be recalled,
+-- `lacking` says so.
 
 local function view(c, book, now)
   local max = limit_of(c, book)
@@ -24,9 +25,8 @@ local function view(c, book, now)
   end
   local last = '- - - -'
   if c.last then
-    local user, order, at = string.match(redis.call('GET', W .. 'r:' .. c.last),
-      '^%S+ %S+ %S+ R %S+ %S+ %S+ (%S+) (%S+) %S+ %S+ %S+ %S+ %S+ (%S+)')
-    last = c.last .. ' ' .. user .. ' ' .. order .. ' ' .. at
+    local e = facts_of(c.last)
+    if e then last = (given(e.id) or e.event) .. ' ' .. e.user .. ' ' .. e.order .. ' ' .. e.at end
   end
   return book.id .. ' ' .. c.code .. ' ' .. status .. ' ' .. whole(c.uses) .. ' '
     .. (max and whole(max) or '-') .. ' ' .. (c.user or '-') .. ' ' .. c.assigned_at

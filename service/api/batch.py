@@ -16,7 +16,9 @@ from service.api.documented import documented
 from service.api.hot import RECORDED, call_of, preferred_wait_s, recorded
 from service.api.idempotency import Answered, once
 from service.api.reading import BATCH_BYTES, json_bytes, query
+from service.api.recall import recalled
 from service.domain.errors import Refusal
+from service.domain.outcomes import RECALL
 from service.domain.words import Answer
 from service.operations.base import Call, Command, Operation, Rendered, Reply
 from service.operations.batch import Batch, read, split
@@ -133,8 +135,10 @@ async def _run(
         replies = await decider.run_all(
             partition, [(command.script, command.keys, command.args) for _, command in sent]
         )
-        for (one, _), reply in zip(sent, replies, strict=True):
+        for (one, command), reply in zip(sent, replies, strict=True):
             one.told = reply
+            if not isinstance(reply, Refusal) and reply[0] == RECALL:
+                one.told = await _recalled(context, call, command, reply)
         ones += some
     done = {one.operation for one in ones if not isinstance(one.told, Refusal)}
     unknown = any(isinstance(one.told, Refusal) and one.told.code == "outcome_unknown" for one in ones)
@@ -147,6 +151,13 @@ async def _run(
         results += [_answer(request, call, one, durability) for one in ones[start : start + AT_ONCE]]
         await asyncio.sleep(0)
     return _Ran(results, bool(done - {VALIDATE}), unknown, in_record)
+
+
+async def _recalled(context: Context, call: Call, command: Command, reply: Reply) -> Reply | Refusal:
+    try:
+        return await recalled(context.decider, context.pool, call.caller, command, reply)
+    except Refusal as refusal:
+        return refusal
 
 
 def _prepared(call: Call, raw: msgspec.Raw) -> _One:

@@ -14,6 +14,7 @@ from service.api.coupons import COUPON, REDEMPTION, Code
 from service.api.documented import documented
 from service.api.hot import call_of
 from service.api.reading import Listing, id_of, query
+from service.api.recall import decide
 from service.api.users import UserIdPath, check_user
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
@@ -190,7 +191,7 @@ async def read_coupon(request: Request[Any, Any, Any], who: Caller, code: str) -
     """A coupon as it is now, from Redis."""
     context: Context = request.app.state.context
     command = coupon.prepare(call_of(request, who), code, coupon.ReadCoupon())
-    reply = await context.decider.run(who.partition, command.script, command.keys, command.args)
+    reply = await decide(context.decider, context.pool, who, command)
     return coupon.seen_by(who, coupon.coupon_of(reply[1]))
 
 

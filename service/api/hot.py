@@ -9,6 +9,7 @@ from litestar.datastructures import Headers
 from service.api.auth import caller
 from service.api.context import Context
 from service.api.reading import json_bytes, query
+from service.api.recall import decide
 from service.domain.decoding import decode
 from service.domain.errors import Refusal, malformed
 from service.domain.identity import Caller
@@ -49,7 +50,7 @@ async def carry_out(
     moment = context.decider.moment(caller.partition)
     try:
         command = operation.prepare(call, code, struct)
-        reply = await context.decider.run(caller.partition, command.script, command.keys, command.args)
+        reply = await decide(context.decider, context.pool, caller, command)
     except Refusal as refusal:
         if operation is VALIDATE and refusal.code == "coupon_not_found":
             return _response(unknown_coupon(caller))

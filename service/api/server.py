@@ -2,6 +2,7 @@
 
 import gc
 import resource
+from functools import partial
 from typing import Any
 
 import uvicorn
@@ -9,6 +10,7 @@ from litestar import Litestar
 
 from service import logs
 from service.api.cors import Origins
+from service.api.recall import recalled
 from service.config import Settings
 from service.fastlane.bounded import MAX_CONNECTIONS
 from service.fastlane.lane import Lane
@@ -50,7 +52,8 @@ def server_config(settings: Settings, *, app: Litestar | None = None, hot: bool 
     def lane() -> Lane:
         if not lanes:  # the first connection comes when the application has started
             context = app.state.context
-            lanes.append(Lane(context.decider, context.keyring, proxies, answers_origins=origins.some))
+            recall = partial(recalled, context.decider, context.pool)
+            lanes.append(Lane(context.decider, context.keyring, recall, proxies, answers_origins=origins.some))
         return lanes[0]
 
     return uvicorn.Config(

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from typing import Any, Literal
+from uuid import UUID
 
 import msgspec
 
@@ -87,6 +88,9 @@ class RolledBack(Fact, frozen=True, kw_only=True, gc=False):
     order: str | None
     redemption_id: str
     restore: bool
+    redeemed: tuple[int, int] = (0, 0)
+    """Epoch and number of the redemption's own event; this and its discount are in the record alone."""
+    discount_e4: int = 0
 
 
 class StockNotice(Event, frozen=True, kw_only=True, gc=False):
@@ -110,9 +114,28 @@ _INT, _WORD = r"(-?\d+)", "([^ ]+)"
 # One match reads and checks what a split and seven conversions would, at half the price; most events are redemptions.
 _redemption = re.compile(
     rf"R {_INT} {_INT} {_WORD} {_WORD} {_WORD} {_WORD} (-|-?\d+) {_WORD} {_INT} {_INT} (\d{{1,15}}) {_INT} "
-    rf"[^ ]+ [^ ]+ {_INT}(?: {_INT} {_WORD} [^ ]+)?",
+    rf"[^ ]+ [^ ]+ {_INT}(?: \d+)?(?: {_INT} {_WORD} [^ ]+)?",
     re.ASCII,
 ).fullmatch
+
+
+def redemption_id(epoch: int, seq: int, at_ms: int) -> str:
+    """The id of the redemption of an event: a UUIDv7 whose random part is the event's epoch and number, so that the one
+    is found by the other."""
+    at, low = f"{at_ms:012x}", 0x8000 | (epoch & 0x3FFF)
+    return f"{at[:8]}-{at[8:]}-7{epoch >> 14:03x}-{low:04x}-{seq:012x}"
+
+
+def read_redemption_id(redemption: UUID) -> tuple[int, int]:
+    """Epoch and number of the event that an id is made of; of an id that was made otherwise, any."""
+    number = redemption.int
+    return (number >> 64 & 0xFFF) << 14 | (number >> 48 & 0x3FFF), number & 0xFFFF_FFFF_FFFF
+
+
+def shown_redemption_id(text: str, at_ms: str) -> str:
+    """A redemption's id where a record names its event in place of it."""
+    epoch, _, seq = text.partition("-")
+    return redemption_id(int(epoch), int(seq), int(at_ms)) if seq.isdecimal() else text
 
 
 def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -> Event:
@@ -165,6 +188,8 @@ _Common = dict[str, Any]
 
 def _redeemed(words: tuple[str, ...], common: _Common) -> Redeemed:
     w, b, code, user, order, own_id, value, currency, digits, discount, at, slot, most, gift_book, gift = words
+    if own_id == "-":
+        own_id = redemption_id(common["epoch"], common["seq"], int(at))
     given = (
         Assigned(**common | {"kept": None}, **_fact(w, gift_book, gift, user, at), order=unword(order))
         if gift
@@ -241,11 +266,14 @@ def decided(event: Event) -> str:
     """The inverse: the field `d` of the entry."""
     match event:
         case Redeemed(workspace=w, book=b, code=code, at_ms=at, gift=gift):
-            user, order = word(event.user), word(event.order)
+            user, order, own_id = word(event.user), word(event.order), event.redemption_id
+            if own_id == redemption_id(event.epoch, event.seq, at):
+                own_id = "-"
             value = "-" if event.value_e4 is None else event.value_e4
             text = (
-                f"R {w} {b} {code} {user} {order} {event.redemption_id} {value} {event.currency or '-'} "
-                f"{event.digits} {event.discount_e4} {at} {event.slot} {bucket(code)} {bucket(order)} {event.max_uses}"
+                f"R {w} {b} {code} {user} {order} {own_id} {value} {event.currency or '-'} "
+                f"{event.digits} {event.discount_e4} {at} {event.slot} {bucket(code)} {bucket(order)} {event.max_uses} "
+                f"{bucket(user)}"
             )
             if gift:
                 text += f" {gift.book} {gift.code} {bucket(gift.code)}"

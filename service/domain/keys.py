@@ -4,11 +4,15 @@ no space and is the last part, so two different things never share a key."""
 from zlib import crc32
 
 BUCKETS = 131_072
-"""Buckets of the directory, the pool and the orders; a power of two, the same for every workspace."""
+"""Buckets of the directory, the pool, the orders and the users; a power of two, the same for every workspace."""
+
+
+LAYOUT = "2"
+"""The number of this layout. A Redis of another one is rebuilt whole when it is opened."""
 
 
 def bucket(text: str) -> int:
-    """The bucket of a code or an order."""
+    """The bucket of a code, an order or a user."""
     return crc32(text.encode()) & (BUCKETS - 1)
 
 
@@ -35,6 +39,11 @@ def outbox(partition: int) -> str:
 def config(partition: int) -> str:
     """The last configuration version that is here with all before it."""
     return f"{{p{partition}}}:config"
+
+
+def layout(partition: int) -> str:
+    """The number of the layout that all keys of the partition have."""
+    return f"{{p{partition}}}:layout"
 
 
 def newest(partition: int) -> str:

@@ -5,8 +5,9 @@ Lua names them by the same words, `OUT.coupon_locked`; hot/scripts.py puts the n
 
 from typing import NamedTuple
 
-OK, REPEATED = 0, 1
-"""A script did what was asked; or finds it done already by the same user for the same order."""
+OK, REPEATED, RECALL = 0, 1, 2
+"""A script did what was asked; or finds it done already by the same user for the same order; or did nothing, since it
+has to be told facts first that Redis no longer has (service/api/recall.py)."""
 
 
 class Outcome(NamedTuple):

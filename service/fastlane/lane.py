@@ -4,19 +4,20 @@ A client's heads differ in little, so each is compared with the one before it on
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 from uvicorn.server import ServerState
 
+from service.domain.identity import Caller
 from service.domain.keyring import Keyring
 from service.fastlane.answering import Heads
 from service.fastlane.heads import MAX_HEAD_BYTES, MAX_HEADERS, is_host, value_of
 from service.forwarding import NOBODYS, Proxies
 from service.hot.deciding import Decider
 from service.operations import assign, lock, redeem
-from service.operations.base import Operation
+from service.operations.base import Command, Operation, Reply
 from service.operations.calling import MAX_BODY_BYTES, shown_agent
 from service.requests import is_request_id
 
@@ -37,6 +38,10 @@ _is_list = re.compile(_LIST + rb"\Z").match
 
 Told = list[Any]
 """What a head says, by the numbers above; None where it doesn't."""
+
+
+Recall = Callable[[Caller, Command, Reply], Awaitable[Reply]]
+"""What has a command run again with the facts that its reply asks for (service/api/recall.py)."""
 
 
 class Route(NamedTuple):
@@ -75,10 +80,16 @@ class Lane:
     """What the hot requests of all connections share."""
 
     def __init__(
-        self, decider: Decider, keyring: Keyring, proxies: Proxies = NOBODYS, *, answers_origins: bool = False
+        self,
+        decider: Decider,
+        keyring: Keyring,
+        recall: Recall,
+        proxies: Proxies = NOBODYS,
+        *,
+        answers_origins: bool = False,
     ) -> None:
         """With `answers_origins` Litestar takes what pages of other origins ask."""
-        self.decider, self.keyring, self.proxies = decider, keyring, proxies
+        self.decider, self.keyring, self.recall, self.proxies = decider, keyring, recall, proxies
         self._answers_origins = answers_origins
         self._heads: Heads | None = None
         self._shapes: dict[tuple[object, bytes], Shape] = {}

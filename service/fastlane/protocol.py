@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
+from service.domain.outcomes import RECALL
 from service.fastlane.bounded import BODY, HEAD, MAX_CONNECTIONS, WAITING, Bounded
 from service.fastlane.heads import find_hot, find_hot_path
 from service.fastlane.lane import (
@@ -33,7 +34,7 @@ from service.fastlane.lane import (
     Told,
     told_by,
 )
-from service.operations.base import Render, Rendered, Reply
+from service.operations.base import Command, Rendered, Reply
 from service.operations.calling import make_call
 from service.operations.redeem import VALIDATE, unknown_coupon
 from service.requests import answers, new_request_id, now_s
@@ -50,11 +51,11 @@ class Protocol(Bounded):
     """
 
     __slots__ = (
-        "_began_s", "_body", "_caller", "_code", "_epoch", "_ip", "_lane", "_missing", "_path", "_proxied",
-        "_render", "_request_id", "_route", "_shape", "_told",
+        "_began_s", "_body", "_caller", "_code", "_command", "_epoch", "_ip", "_lane", "_missing", "_path", "_proxied",
+        "_recalling", "_request_id", "_route", "_shape", "_told",
     )  # fmt: skip
     _caller: Caller
-    _render: Render
+    _command: Command
     _ip: str | None
 
     def __init__(
@@ -144,8 +145,7 @@ class Protocol(Bounded):
                 ip = lane.proxies.client(ip, told[FORWARDED])
             call = make_call(caller, told[KEY], b"POST", self._path, b"", body, ip, told[AGENT])
             request = decode(operation.decoder, body) if caller.user is None else operation.own(caller, body)
-            command = operation.prepare(call, self._code, request)
-            self._render = command.render
+            command = self._command = operation.prepare(call, self._code, request)
             self._epoch = lane.decider.start(
                 caller.partition, command.script, command.keys, command.args, self._on_reply
             )
@@ -160,10 +160,25 @@ class Protocol(Bounded):
         decider = lane.decider
         try:
             decided = decider.told(self._caller.partition, self._epoch, reply)
-            rendered = self._render(decided, "fsynced" if decider.fsynced else "accepted")
+            if decided[0] == RECALL:
+                self._recalling = asyncio.ensure_future(self._recall(lane, decided))
+                return
+            rendered = self._command.render(decided, "fsynced" if decider.fsynced else "accepted")
         except Refusal as refusal:
             self._refused(refusal)
         except Exception as error:  # noqa: BLE001, the connection to Redis serves others too
+            self._failed(error)
+        else:
+            self._rendered(rendered)
+
+    async def _recall(self, lane: Lane, reply: Reply) -> None:
+        """Rare: Postgres has to be asked first."""
+        try:
+            decided = await lane.recall(self._caller, self._command, reply)
+            rendered = self._command.render(decided, "fsynced" if lane.decider.fsynced else "accepted")
+        except Refusal as refusal:
+            self._refused(refusal)
+        except Exception as error:  # noqa: BLE001, told without its text
             self._failed(error)
         else:
             self._rendered(rendered)

@@ -12,7 +12,7 @@ import structlog
 
 from service.domain import keys
 from service.domain.errors import Refusal
-from service.domain.outcomes import REPEATED
+from service.domain.outcomes import RECALL
 from service.hot.connection import Broken, Link, OnReply
 from service.hot.scripts import HOT, PROJECTION, Scripts, history_of, is_followed
 
@@ -76,7 +76,7 @@ class Decider:
         return self.epoch(partition), self.link.generation
 
     async def run(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
-        """A script's reply where it says yes; else the Refusal that it names.
+        """A script's reply where it says yes, or asks for facts; else the Refusal that it names.
 
         Also Refusal `recovering` without a verified Redis, `unavailable` where nothing was sent, `outcome_unknown`
         where the connection broke before the reply.
@@ -197,10 +197,10 @@ def _judged_or_refusal(reply: Any) -> Reply | Refusal:
 
 
 def judged(reply: Any) -> Reply:
-    """The reply of a script that said yes; Refusal otherwise."""
+    """The reply of a script that said yes, or asks for facts (RECALL); Refusal otherwise."""
     if isinstance(reply, hiredis.ReplyError):
         raise refusal_of(reply)
-    if reply[0] > REPEATED:
+    if reply[0] > RECALL:
         raise Refusal.by_number(reply[0], reply[1] if len(reply) > 1 else None)
     return reply
 

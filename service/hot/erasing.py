@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import msgspec
 
 from service.domain import keys
-from service.domain.events import RequestPart, packed
 from service.domain.words import word
 from service.hot.projection import Run
 from service.hot.server import Server
@@ -33,6 +32,16 @@ class Held(NamedTuple):
     order_id: str | None = None
 
 
+class Spent(NamedTuple):
+    """A user's redemption; `kept` where it was rolled back without restore, so that its use is spent still."""
+
+    epoch: int
+    seq: int
+    book: int
+    code: str
+    kept: bool
+
+
 class KeyChange(NamedTuple):
     """An idempotency key's entry, before and after."""
 
@@ -48,7 +57,8 @@ class UserEraser:
         self._run, self._partition = run, partition
         w = keys.prefix(partition, workspace)
         self._names = (keys.gate(partition), f"{w}w", keys.outbox(partition))
-        self._who = (word(user_id), pseudonym)
+        user = word(user_id)
+        self._who = (user, keys.bucket(user), pseudonym, keys.bucket(pseudonym))
 
     async def coupons(self, held: Iterable[Held]) -> None:
         """These coupons become the pseudonym's, where they are the user's since then."""
@@ -57,11 +67,17 @@ class UserEraser:
             for one in held
         )
 
-    async def redemptions(self, redeemed: Iterable[tuple[str, str | None]]) -> None:
-        """These redemptions (id, metadata as JSON) become the pseudonym's, without address and agent."""
+    async def redemptions(self, spent: Iterable[Spent]) -> None:
+        """These redemptions count for the pseudonym, and are its own for whatever is done with them."""
         await self._each(
-            ("r", own_id, packed(_without_client(metadata)), *[_NOTHING] * 3) for own_id, metadata in redeemed
+            ("r", f"{one.epoch}-{one.seq}", one.code, keys.bucket(one.code), one.book, int(one.kept)) for one in spent
         )
+
+    async def recorded(self, last: tuple[int, int], spent: Iterable[tuple[int, int]]) -> None:
+        """Postgres has the pseudonym in all that was decided up to an event, these redemptions (by their events) among
+        it. What the outbox says of them is read no more."""
+        await self._each([("m", f"{last[0]}-{last[1]}", *[_NOTHING] * 4)])
+        await self._each(("d", f"{epoch}-{seq}", *[_NOTHING] * 4) for epoch, seq in spent)
 
     async def entries(self, changes: Iterable[KeyChange]) -> None:
         """Entries of idempotency keys, where they are still as they were."""
@@ -84,11 +100,6 @@ class UserEraser:
 
     async def _send(self, args: list[Any]) -> None:
         await self._run(self._partition, "erase_user", self._names, (*self._who, *args))
-
-
-def _without_client(metadata: str | None) -> RequestPart:
-    """A redemption's part of the request, as a Redis that is rebuilt has it."""
-    return RequestPart() if metadata is None else RequestPart(metadata=msgspec.Raw(metadata.encode()))
 
 
 async def kept_entries(server: Server, workspace: int) -> AsyncIterator[list[tuple[str, str]]]:
@@ -130,10 +141,10 @@ async def _found(server: Server, pattern: str) -> AsyncIterator[list[str]]:
 def without_users(entry: str, pseudonyms: Mapping[str, str]) -> str:
     """An idempotency key's entry with pseudonyms for these users, and no address or agent of theirs."""
     head, payload = _split(entry)
-    if payload.startswith("@"):  # redemptions by their ids, and of a checkout the gift's view
-        ids, _, more = payload.partition(" ")
+    if payload.startswith("@"):  # redemptions by their events, and of a checkout the gift's view
+        events, _, more = payload.partition(" ")
         digits, _, gift = more.partition(" ")
-        return f"{head} {ids} {digits} {_in_words(gift, pseudonyms)}" if gift else entry
+        return f"{head} {events} {digits} {_in_words(gift, pseudonyms)}" if gift else entry
     first, _, rest = payload.partition(" ")
     if len(first) == 3 and first.isdecimal():
         return f"{head} {first} {_in_answer(rest, pseudonyms)}"

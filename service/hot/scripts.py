@@ -24,7 +24,7 @@ MENDING = [*PROJECTION, "clear", "fill_pool", "mark", "mended", "redo", "restore
 NONCE_LENGTH = 16
 """Characters of a nonce that are random; what follows names the server's history."""
 
-_NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED} | {
+_NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes.RECALL} | {
     row.code: number for number, row in outcomes.BY_NUMBER.items()
 }
 _include = re.compile(r"^-- @include (.+)$", re.MULTILINE)

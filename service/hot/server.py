@@ -127,6 +127,14 @@ class Server:
         """How far the mending is that somebody began; '' where nothing is to be mended."""
         return await self.command("GET", keys.mend(self.partition)) or ""
 
+    async def is_of_this_layout(self) -> bool:
+        """Whether its keys are named and hold what this version of the service knows."""
+        return await self.command("GET", keys.layout(self.partition)) == keys.LAYOUT
+
+    async def trim(self, epoch: int) -> None:
+        """Drop from the outbox all that was before an epoch."""
+        await self.command("XTRIM", self.outbox, "MINID", "=", f"{epoch}-0")
+
     async def history(self) -> tuple[str, bool]:
         """What tells this server's data from another's (`master_replid`), and whether that may change while it runs:
         there are replicas, or it was one."""

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 import msgspec
-import uuid_utils
 
 from service.domain import keys
 from service.domain.errors import Refusal, invalid
@@ -48,13 +47,14 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     """Complete a purchase; its code is in the request."""
     if request.lock_token is not None and request.code is None:
         raise invalid("lockToken", "goes with a code")
-    caller, order = call.caller, word(request.order_id)
+    caller, order, user = call.caller, word(request.order_id), word(request.user_id)
     bought_with = _NO_CODE if request.code is None else code_of(request.code)
     gift_book = None if request.gift_book_id is None else own_id(request.gift_book_id)
     if request.gift_book_id is not None and gift_book is None:
         raise Refusal("book_not_found")
     value_e4, digits, items = order_amounts(request)
-    bucket, order_bucket, w = keys.bucket(bought_with), keys.bucket(order), caller.prefix
+    bucket, order_bucket, user_bucket = keys.bucket(bought_with), keys.bucket(order), keys.bucket(user)
+    w = caller.prefix
     names = (
         caller.gate,
         f"{w}w",
@@ -65,18 +65,19 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
         caller.outbox,
         f"{w}g:{order_bucket}",
         f"{w}x",
+        f"{w}o:{user_bucket}",
     )
     args = (
         call.fingerprint,
         bought_with,
         bucket,
-        word(request.user_id),
+        user,
+        user_bucket,
         order,
         order_bucket,
         word(request.lock_token),
         value_e4,
         request.currency or "-",
-        str(uuid_utils.uuid7()),
         packed(call, "checkout"),
         digits,
         items,
@@ -85,7 +86,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
 
     def render(reply: Reply, durability: str) -> Rendered:
         workspace_digits, _, gift = reply[4].partition(" ")
-        redemption = msgspec.Raw(redemption_json(reply[1], reply[2], False)) if reply[1] else None
+        redemption = msgspec.Raw(redemption_json(reply[1], reply[2], None)) if reply[1] else None
         final = final_amount_of(reply[1]) if reply[1] else None
         if final is None:
             shown = CURRENCY_DIGITS[request.currency] if request.currency else int(workspace_digits)

@@ -3,6 +3,7 @@
 from typing import Literal, TypeVar
 
 from service.domain import keys
+from service.domain.events import shown_redemption_id
 from service.domain.identity import Caller, own_user
 from service.domain.times import ShownTime as Time
 from service.domain.times import from_ms
@@ -70,7 +71,7 @@ def fields_of(view: str) -> dict[str, object]:
         lock = CouponLock(user_id=shown(lock_user), order_id=unword(lock_order), expires_at=from_ms(int(lock_until)))
     if last_id != "-":
         last = LastRedemption(
-            redemption_id=last_id,
+            redemption_id=shown_redemption_id(last_id, last_at),
             user_id=shown(last_user),
             order_id=unword(last_order),
             redeemed_at=from_ms(int(last_at)),

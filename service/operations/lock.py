@@ -78,9 +78,9 @@ def _ms(seconds: int | None) -> str | int:
 def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     """Lock a coupon, or renew the lock of the same user and order."""
     code, order = code_of(code), word(request.order_id)
-    bucket = keys.bucket(code)
-    names = (*_names(call, code, bucket), f"{call.caller.prefix}o:{keys.bucket(order)}")
-    args = (call.fingerprint, code, bucket, word(request.user_id), order, _ms(request.lock_seconds), _token())
+    bucket, user, w = keys.bucket(code), word(request.user_id), call.caller.prefix
+    names = (*_names(call, code, bucket), f"{w}o:{keys.bucket(order)}", f"{w}o:{keys.bucket(user)}")
+    args = (call.fingerprint, code, bucket, user, order, _ms(request.lock_seconds), _token())
     return Command("lock", names, args, _render)
 
 

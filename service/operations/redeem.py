@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import uuid_utils
-
 from service.domain import keys
 from service.domain.decoding import refusal_of_field
 from service.domain.errors import BadField
@@ -66,10 +64,10 @@ def _metadata(request: RedeemRequest | ValidateRequest) -> bytes:
 
 def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
     """Redeem a coupon."""
-    caller, code, order = call.caller, code_of(code), word(request.order_id)
+    caller, code, order, user = call.caller, code_of(code), word(request.order_id), word(request.user_id)
     value_e4, digits, items = order_amounts(request)
     metadata = _metadata(request)
-    bucket, order_bucket, w = keys.bucket(code), keys.bucket(order), caller.prefix
+    bucket, order_bucket, user_bucket, w = keys.bucket(code), keys.bucket(order), keys.bucket(user), caller.prefix
     names = (
         caller.gate,
         f"{w}w",
@@ -78,18 +76,19 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
         f"{w}c:{code}",
         f"{w}o:{order_bucket}",
         caller.outbox,
+        f"{w}o:{user_bucket}",
     )
     args = (
         call.fingerprint,
         code,
         bucket,
-        word(request.user_id),
+        user,
+        user_bucket,
         order,
         order_bucket,
         word(request.lock_token),
         value_e4,
         request.currency or "-",
-        str(uuid_utils.uuid7()),
         packed(call, "redeem", metadata),
         digits,
         items,
@@ -98,13 +97,13 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
 
 
 def _render(reply: Reply, durability: str) -> Rendered:
-    body = redemption_json(reply[1], reply[2], False, durability)
+    body = redemption_json(reply[1], reply[2], None, durability)
     return Rendered(200 if reply[0] == REPEATED else 201, body, bool(reply[3]))
 
 
 def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> Command:
     """Say what a redeem would be answered. With a key of scope `public` alone it tells no reason."""
-    caller, order = call.caller, word(request.order_id)
+    caller, order, user = call.caller, word(request.order_id), word(request.user_id)
     value_e4, digits, items = order_amounts(request)
     _metadata(request)
     code = code_of(request.code)
@@ -116,18 +115,20 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
         f"{w}d:{bucket}",
         f"{w}c:{code}",
         f"{w}o:{keys.bucket(order)}",
+        f"{w}o:{keys.bucket(user)}",
     )
     args = (
         "-",
         code,
         bucket,
-        word(request.user_id),
+        user,
         order,
         word(request.lock_token),
         value_e4,
         request.currency or "-",
         digits,
         items,
+        int(caller.is_told),
     )
 
     def render(reply: Reply, durability: str) -> Rendered:

@@ -1,9 +1,10 @@
-"""A redemption as clients see it, from the record that Redis keeps."""
+"""A redemption as clients see it, from its record: its event, and what that says (lua/includes/facts.lua)."""
 
 from typing import Any
 
 import msgspec
 
+from service.domain.events import shown_redemption_id
 from service.domain.money import from_e4
 from service.domain.times import from_ms
 from service.domain.words import Answer, quoted, shown, unword
@@ -36,18 +37,18 @@ class DurableRedemption(Redemption):
     durability: Durability
 
 
-def redemption_json(record: str, book_id: str, with_rollback: bool, durability: str | None = None) -> bytes:
-    """A record of Redis's as a Redemption, or with `durability` as a DurableRedemption; put together, which takes half
-    of a struct's time. An answer to a redeem never shows a later rollback."""
+def redemption_json(record: str, book_id: str, rolled_at_ms: int | None, durability: str | None = None) -> bytes:
+    """A record as a Redemption, or with `durability` as a DurableRedemption; put together, which takes half of a
+    struct's time. An answer to a redeem never shows a later rollback."""
     (
-        _, rolled_at, _, _, _, _, code, user, order, redemption_id, value, currency, digits_text, discount, at,
-        _, _, _, _, kept_json,
-    ) = record.split(" ", 19)  # fmt: skip
+        event, _, _, _, code, user, order, own_id, value, currency, digits_text, discount, at, _, _, _, _, _, kept_json,
+    ) = record.split(" ", 18)  # fmt: skip
+    redemption_id = shown_redemption_id(event if own_id == "-" else own_id, at)
     kept, digits = read_kept(kept_json), int(digits_text)
     discount_e4 = int(discount)
     order_value = None if value == "-" else from_e4(int(value), digits)
     final_amount = _final_amount(value, discount_e4, digits)
-    rolled_back_at = from_ms(int(rolled_at)) if with_rollback and rolled_at != "-" else None
+    rolled_back_at = None if rolled_at_ms is None else from_ms(rolled_at_ms)
     head = (
         f'{{"redemptionId":"{redemption_id}","code":"{code}","bookId":"{book_id}","userId":{quoted(shown(user))},'
         f'"orderId":{quoted(unword(order))},"orderValue":{quoted(order_value)},"currency":"{currency}",'
@@ -62,7 +63,7 @@ def redemption_json(record: str, book_id: str, with_rollback: bool, durability: 
 
 def final_amount_of(record: str) -> str | None:
     """What is left to pay; None where the order's value wasn't told."""
-    value, _, digits, discount = record.split(" ", 14)[10:14]
+    value, _, digits, discount = record.split(" ", 12)[8:12]
     return _final_amount(value, int(discount), int(digits))
 
 

@@ -7,6 +7,7 @@ import msgspec
 from service.domain import keys
 from service.domain.decoding import refusal_of_field
 from service.domain.errors import BadField, Refusal
+from service.domain.events import read_redemption_id
 from service.domain.words import Answer, Request, check_text, is_caller_id, own_id, text, word
 from service.operations.base import Call, Command, Operation, Rendered, Reply, encode, idempotency_of, packed
 from service.operations.coupon import Durability
@@ -42,8 +43,10 @@ def prepare_redemption(call: Call, redemption: str, request: RollbackRequest) ->
     if redemption_id is None:
         raise Refusal("redemption_not_found")
     caller, w = call.caller, call.caller.prefix
-    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}r:{redemption_id}", caller.outbox)
-    return Command("rollback", names, _arguments(call, request), _render)
+    names = (caller.gate, f"{w}w", idempotency_of(call), caller.outbox)
+    epoch, seq = read_redemption_id(redemption_id)
+    args = (*_arguments(call, request), str(redemption_id), f"{epoch}-{seq}")
+    return Command("rollback", names, args, _render)
 
 
 def prepare_order(call: Call, order: str, request: RollbackRequest) -> Command:
@@ -56,13 +59,18 @@ def prepare_order(call: Call, order: str, request: RollbackRequest) -> Command:
     return Command("rollback_order", names, (*_arguments(call, request), word(order)), _render_order)
 
 
+def _rolled_at(reply: Reply) -> int | None:
+    """When; None where an older version kept no time under the Idempotency-Key."""
+    return int(reply[4]) if reply[4] != "" else None
+
+
 def _render(reply: Reply, durability: str) -> Rendered:
-    return Rendered(200, redemption_json(reply[1], reply[2], True, durability), bool(reply[3]))
+    return Rendered(200, redemption_json(reply[1], reply[2], _rolled_at(reply), durability), bool(reply[3]))
 
 
 def _render_order(reply: Reply, durability: str) -> Rendered:
     pairs = zip(reply[1].split("\n"), reply[2].split(" "), strict=True) if reply[1] else ()  # just the gift
-    items = [msgspec.Raw(redemption_json(record, book_id, True)) for record, book_id in pairs]
+    items = [msgspec.Raw(redemption_json(record, book_id, _rolled_at(reply))) for record, book_id in pairs]
     body = RolledBack(items=items, durability=durability)  # type: ignore[arg-type]
     return Rendered(200, encode(body), bool(reply[3]))
 

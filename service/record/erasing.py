@@ -82,10 +82,10 @@ async def codes_of(database: Database, erasure: Erasure) -> AsyncIterator[list[R
         after = page[-1]["created_at"], page[-1]["code"]
 
 
-async def redemptions_of(database: Database, erasure: Erasure) -> AsyncIterator[list[Record]]:
-    """Pages of (redemption_id, metadata)."""
+async def redemptions_of(database: Database, erasure: Erasure, user: str) -> AsyncIterator[list[Record]]:
+    """Pages of (redemption_id, epoch, seq, book, code, restore) of what is recorded as this user's or pseudonym's."""
     after = _FIRST_ID
-    whose = (erasure.workspace, erasure.user_id, erasure.epoch, erasure.seq)
+    whose = (erasure.workspace, user, erasure.epoch, erasure.seq)
     while page := await database.fetch(query("page_redemptions_to_erase"), *whose, after, PAGE):
         yield page
         after = page[-1]["redemption_id"]

@@ -19,6 +19,7 @@ from service.domain.events import (
     moment,
     parse,
     read_redemption,
+    redemption_id,
 )
 from service.domain.times import from_ms
 from service.domain.words import shown
@@ -237,6 +238,8 @@ class _Batch:
         words, request, answer = read_redemption(d, r, kept)
         w, b, code, user, order, own_id, value, currency, digits, discount, at_ms, slot, most, gift_book, gift = words
         at, user, order = _time(at_ms), shown(user), _NULL if order == "-" else shown(order)
+        if own_id == "-":
+            own_id = redemption_id(self._epoch, seq, int(at_ms))
         ip, ua = request.ip, request.ua
         if b"\\" in r:  # else there is nothing to escape: a control character is in a JSON text by an escape alone
             ip, ua = _escaped(ip), _escaped(ua)

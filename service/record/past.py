@@ -16,12 +16,15 @@ START = (-1, -1)
 
 
 class KeptKey(msgspec.Struct, frozen=True):
-    """An idempotency key; `entry` is what Redis kept, `ttl_ms` how long it is still to be known."""
+    """An idempotency key; `entry` is what its event, the one of epoch and seq, says that Redis keeps, `ttl_ms` how long
+    it is still to be known."""
 
     workspace: int
     key: str
     entry: str
     ttl_ms: int
+    epoch: int
+    seq: int
 
 
 async def facts_in_order(
@@ -43,7 +46,7 @@ async def fact_pages(
     """As facts_in_order, so many at a time: over a million of them a step of the loop for each would be felt."""
     async with aclosing(_pages(connection, "facts_in_order", partition, batch, after)) as pages:
         async for page in pages:
-            yield [_fact(row) for row in page]
+            yield [fact_of(row) for row in page]
 
 
 async def key_pages(
@@ -82,7 +85,7 @@ async def events_in_order(connection: Connection, partition: int, after: tuple[i
 async def decided_at(database: Database, partition: int, epoch: int, seq: int) -> str | None:
     """What the outbox's entry of this event says was decided, as far as facts were; None where none is recorded."""
     rows = await database.fetch(query("facts_at"), partition, epoch, seq)
-    return decided(event_of([_fact(row) for row in rows])) if rows else None
+    return decided(event_of([fact_of(row) for row in rows])) if rows else None
 
 
 def event_of(facts: list[Fact]) -> Fact:
@@ -93,9 +96,10 @@ def event_of(facts: list[Fact]) -> Fact:
     return first
 
 
-def _fact(row: asyncpg.Record) -> Fact:
+def fact_of(row: asyncpg.Record) -> Fact:
+    """The fact of a row of the view `facts`."""
     (kind, epoch, seq, workspace, book, code, user, at_ms, ip, ua, order, redemption_id, *rest) = row
-    value_e4, currency, digits, discount_e4, slot, max_uses, metadata, restore, reason = rest
+    value_e4, currency, digits, discount_e4, slot, max_uses, metadata, restore, reason, *redeemed = rest
     ip, ua = ip or "", ua or ""
     if kind == "R":  # by far the most; written out, since a dict in between costs as much again
         return Redeemed(
@@ -130,4 +134,11 @@ def _fact(row: asyncpg.Record) -> Fact:
         return Assigned(**about, order=order)
     if kind == "U":
         return Unassigned(**about)
-    return RolledBack(**about, order=order, redemption_id=redemption_id, restore=restore)
+    return RolledBack(
+        **about,
+        order=order,
+        redemption_id=redemption_id,
+        restore=restore,
+        redeemed=tuple(redeemed),
+        discount_e4=discount_e4,
+    )

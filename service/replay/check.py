@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -47,9 +47,9 @@ class Row(NamedTuple):
 
 @dataclass
 class Held:
-    """What one store holds of the book: its redemptions, and counts by a row's name."""
+    """What one store holds of the book: its redemptions, None where it can't say, and counts by a row's name."""
 
-    facts: list[Fact] = field(default_factory=list)
+    facts: list[Fact] | None
     counts: dict[str, int | Decimal] = field(default_factory=dict)
 
 
@@ -66,10 +66,10 @@ def fact_rows(expected: list[Fact], codes: int, held: Mapping[str, Held]) -> lis
     wanted |= {"exactly as expected": len(expected), "codes spent": wanted["standing"]}
     wanted |= {"codes locked": 0, "codes free": codes - wanted["codes spent"]}
     found = {column: dict(held[column].counts) for column in held}
-    for column in found:
-        if column != "stats":
-            same = (Counter(expected) & Counter(held[column].facts)).total()
-            found[column] |= totals(held[column].facts) | {"exactly as expected": same}
+    for column, store in held.items():
+        if store.facts is not None:
+            same = (Counter(expected) & Counter(store.facts)).total()
+            found[column] |= totals(store.facts) | {"exactly as expected": same}
     return [
         Row(name, value, {column: found[column][name] for column in found if name in found[column]})
         for name, value in wanted.items()
@@ -117,28 +117,32 @@ async def read_stats(client: Client, token: str, book_id: str) -> Held:
     }
     said = answer.json
     counts = {row: said[name] for name, row in names.items()}
-    return Held(counts=counts | {"discount standing": Decimal(said["discountTotal"])})
+    return Held(None, counts | {"discount standing": Decimal(said["discountTotal"])})
 
 
 async def read_redis(url: str, book_id: str, codes: list[str]) -> Held:
-    """The records of the book's redemptions and codes, and the directory; no counter."""
+    """What the directory, the codes' records and the users' counts say of the book; no counter of its own. What a
+    redemption came to is in Postgres alone, once it is recorded."""
     redis: Any  # its types allow bytes, which decode_responses rules out
     async with Redis.from_url(url, decode_responses=True) as redis:
         w, book = await _place(redis, book_id)
         if book is None:
-            return Held()
-        facts = {key: _fact(fields) async for key, fields in _redemptions(redis, w) if fields[5] == book}
-        coupons = [record.split(" ") for record in await redis.mget([f"{w}c:{code}" for code in codes]) if record]
+            return Held(None)
+        records = [text.split(" ") for text in await redis.mget([f"{w}c:{code}" for code in codes]) if text]
         async with redis.pipeline(transaction=False) as pipe:
             for code in codes:
                 pipe.hget(f"{w}d:{crc32(code.encode()) & _LAST_BUCKET}", code)
-            free = (await pipe.execute()).count(book)  # one that isn't free has a mark after its book
+            entries = await pipe.execute()
+        users = await _users(redis, w, book)
+    used_up = sum(bool((entry or "").partition("!")[2]) for entry in entries)  # by the redemption that it names
     counts: dict[str, int | Decimal] = {
-        "codes spent": sum(fields[3] == "1" for fields in coupons),
-        "codes locked": sum(fields[8] != "-" for fields in coupons),
-        "codes free": free,
+        "standing": used_up + sum(fields[7] != "-" for fields in records),
+        "users": users,
+        "codes spent": used_up + sum(fields[3] == "1" for fields in records),
+        "codes locked": sum(fields[8] != "-" for fields in records),
+        "codes free": entries.count(book),  # one that isn't free has a mark after its book
     }
-    return Held(list(facts.values()), counts)
+    return Held(None, counts)
 
 
 async def read_postgres(url: str, book_id: str) -> Held:
@@ -160,19 +164,12 @@ async def _place(redis: Any, book_id: str) -> tuple[str, str | None]:
     return "", None
 
 
-async def _redemptions(redis: Any, w: str) -> AsyncIterator[tuple[str, list[str]]]:
-    """The workspace's redemptions by key, as records' fields; one may come twice, as with every scan."""
-    cursor = -1
-    while cursor != 0:
-        cursor, names = await redis.scan(max(cursor, 0), match=f"{w}r:*", count=_SCAN_COUNT)
-        records = await redis.mget(names) if names else []
-        for name, record in zip(names, records, strict=True):
-            if record is not None:
-                yield name, record.split(" ", 19)
-
-
-def _fact(fields: list[str]) -> Fact:
-    """A record: event, rolled_at, restored, R, w, book, code, user, order, id, value, currency, digits, discount, …"""
-    rolled_at, code, user, order = fields[1], fields[6], fields[7], fields[8]
-    value, discount = (Decimal(0 if text == "-" else text) / _E4 for text in (fields[10], fields[13]))
-    return Fact(code, user, None if order == "-" else order, value, discount, value - discount, rolled_at != "-")
+async def _users(redis: Any, w: str, book: str) -> int:
+    """How many users have redemptions of the book that stand."""
+    found: set[str] = set()
+    async for key in redis.scan_iter(match=f"{w}o:*", count=_SCAN_COUNT):
+        for name, count in (await redis.hgetall(key)).items():
+            of, named, user = name.partition("/")
+            if named and of == book and not count.endswith(" 0"):
+                found.add(user)
+    return len(found)

@@ -9,7 +9,7 @@ import structlog
 
 from service.domain.projection import UserRow
 from service.domain.times import to_ms
-from service.hot.erasing import Held, KeyChange, UserEraser, kept_entries, sweep_locks, without_users
+from service.hot.erasing import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks, without_users
 from service.hot.projection import RedisProjector
 from service.hot.scripts import ERASING, Scripts
 from service.hot.server import Server
@@ -42,10 +42,10 @@ class Eraser:
     3. In Redis, give the pseudonym the user's coupons, gifts and redemptions, as Postgres lists them: each with its
        counts in one script, so that they are right at every moment.
     4. From here on Redis decides nothing more under the old id about these. Wait until what it decided before is
-       recorded.
+       recorded; then move the counts of redemptions that were rolled back meanwhile without giving their use back.
     5. Replace the user in what idempotency keys answer, in Redis and in Postgres.
     6. Replace the user in the facts. Before this Postgres still names the user, so a rebuilt Redis does, too, and all
-       of it is done again.
+       of it is done again. Then say in Redis that Postgres has the pseudonym: scripts no longer read in the outbox.
     7. Take the cap away, leave an event of nobody's at the outbox's end, and forget the id in the row of step 1.
 
     Every step finds done what is done: killed anywhere, the next worker begins anew and ends the same. Besides, once an
@@ -89,12 +89,17 @@ class Eraser:
         for user in users:
             await self._replace_in_redis(user)
         last = await self._recorded()
+        for user in users:
+            await self._replace_in_counts(user)
         for workspace in {user.workspace for user in users}:
             await self._replace_in_keys(workspace, [user for user in users if user.workspace == workspace], last)
         for user in users:
             await erasing.erase_facts(self._pool, user, last)
         for user in users:
-            await self._eraser(user).finish(user.version)
+            eraser = self._eraser(user)
+            async for page in erasing.redemptions_of(self._pool, user, user.pseudonym):
+                await eraser.recorded((user.epoch, user.seq), ((row["epoch"], row["seq"]) for row in page))
+            await eraser.finish(user.version)
             if await erasing.finish_erasure(self._pool, user, await self._last()):
                 log.info("user_erased", workspace=user.workspace, pseudonym=user.pseudonym)
 
@@ -126,8 +131,16 @@ class Eraser:
             await eraser.coupons(Held(row["code"], to_ms(row["assigned_at"]), row["order_id"]) for row in page)
         async for page in erasing.codes_of(self._pool, user):
             await eraser.coupons(Held(row["code"], to_ms(row["created_at"])) for row in page)
-        async for page in erasing.redemptions_of(self._pool, user):
-            await eraser.redemptions((str(row["redemption_id"]), row["metadata"]) for row in page)
+        await self._replace_in_counts(user)
+
+    async def _replace_in_counts(self, user: Erasure) -> None:
+        eraser = self._eraser(user)
+        async for page in erasing.redemptions_of(self._pool, user, user.user_id):
+            await eraser.redemptions(
+                Spent(row["epoch"], row["seq"], row["book"], row["code"], row["restore"] is False)
+                for row in page
+                if not row["restore"]
+            )
 
     async def _recorded(self) -> tuple[int, int]:
         """The outbox's last event, once it is recorded."""

@@ -11,14 +11,15 @@ import asyncpg
 import structlog
 
 from service.domain import keys
-from service.domain.events import Fact, Redeemed, decided, packed
+from service.domain.events import Fact, Redeemed, RolledBack, decided
 from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.domain.words import word
 from service.hot.deciding import Reply
 from service.hot.projection import RedisProjector
 from service.hot.scripts import Scripts
 from service.hot.server import Server
 from service.record.changes import Change, changes_since
-from service.record.past import START, fact_pages, key_pages
+from service.record.past import START, KeptKey, fact_pages, key_pages
 from service.record.pool import Connection
 from service.record.recovery import advance_recovery
 
@@ -41,6 +42,7 @@ class Mending:
         self._server, self._pool, self.scripts = server, pool, scripts
         self._partition = server.partition
         self._names = (server.gate, keys.mend(server.partition))
+        self._layout = keys.layout(server.partition)
         self._events: list[Any] = []
         self._keys: list[Any] = []
         self._running: deque[asyncio.Task[Reply]] = deque()
@@ -49,8 +51,8 @@ class Mending:
         self.projector = RedisProjector(self._run)
 
     async def mark(self, text: str) -> None:
-        """Say how far the mending is; '' for done."""
-        await self._run(self._partition, "mark", self._names, (text,))
+        """Say how far the mending is; '' for done: then all keys are of this layout."""
+        await self._run(self._partition, "mark", (*self._names, self._layout), (text, keys.LAYOUT))
 
     async def mended(self) -> None:
         """Say in the outbox that all of it is done: what is lost later is lost together with this entry."""
@@ -134,16 +136,19 @@ class Mending:
                 for key in page:
                     if key.ttl_ms > 0:
                         name = f"{keys.prefix(self._partition, key.workspace)}i:{key.key}"
-                        self._keys += (name, key.entry, key.ttl_ms)
+                        self._keys += (name, _kept(key), key.ttl_ms)
                     if len(self._keys) >= KEYS_A_RUN * 3:
                         await self._send_keys()
         await self._send_keys()
 
     def _add(self, fact: Fact) -> None:
-        event_id = record = b""
+        event_id = more = ""
         if isinstance(fact, Redeemed):
-            event_id, record = f"{fact.epoch}-{fact.seq}", packed(fact.request)
-        self._events += (decided(fact), event_id, record)
+            event_id = f"{fact.epoch}-{fact.seq}"
+        elif isinstance(fact, RolledBack):
+            event_id = f"{fact.redeemed[0]}-{fact.redeemed[1]}"
+            more = f"{fact.discount_e4} {keys.bucket(word(fact.user))}"
+        self._events += (decided(fact), event_id, more)
 
     async def _send_events(self, mark: str) -> None:
         args, self._events = self._events, []
@@ -184,6 +189,12 @@ class Mending:
 
     async def _run(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
         return await self._server.run(self.scripts, script, names, args)
+
+
+def _kept(key: KeptKey) -> str:
+    """What Redis keeps: '@.' stands for the key's own event."""
+    head, named, more = key.entry.partition(" @.")
+    return f"{head} @{key.epoch}-{key.seq}{more}" if named and head.count(" ") == 1 else key.entry
 
 
 async def project(projector: RedisProjector, partition: int, change: Change) -> None:

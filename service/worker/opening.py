@@ -34,8 +34,8 @@ class Opening:
     3. Record what the outbox holds up to the fence. With the anchor in it, this Redis has all that is recorded.
     4. Where it isn't (docs/decisions/0013): a Redis that is a true prefix of the record gets the configuration and the
        facts that it lacks. Of any other, what the record doesn't have is set aside; it is cleared and rebuilt whole. So
-       is one of which a mending died while everything was cleared, whose configuration is ahead of Postgres's, or that
-       an operator wants rebuilt.
+       is one of which a mending died while everything was cleared, whose keys are of another layout, whose
+       configuration is ahead of Postgres's, or that an operator wants rebuilt.
     5. Apply the configuration that this Redis has not seen.
     6. Load the scripts, check the server once more, say in Postgres that the epoch is open, then open the gate.
 
@@ -46,13 +46,17 @@ class Opening:
         self._server, self._pool, self._flusher, self._fence = server, pool, flusher, fence
         self._partition = server.partition
         self._log = log.bind(partition=server.partition)
+        self._is_old = False
+        """Whether what Redis holds was written by a version of another layout of the keys."""
 
     async def run(self) -> Scripts:
         """Open; the scripts of the new epoch. Raises LeaseLost, Fenced, UnfitRedis, Broken, OutboxGap."""
         server = self._server
         found = await server.check()
         nonce = nonce_of(secrets.token_hex(8), found.history, found.followed)
-        epoch = await begin_epoch(self._pool, self._partition, self._fence, nonce, await server.newest_epoch())
+        newest = await server.newest_epoch()
+        self._is_old = newest > 0 and not await server.is_of_this_layout()
+        epoch = await begin_epoch(self._pool, self._partition, self._fence, nonce, newest)
         self._log.info("opening", epoch=epoch)
         await server.fence(epoch)
         await asyncio.sleep(SETTLE_S)
@@ -90,6 +94,7 @@ class Opening:
         ordered = await rebuild_order(self._pool, self._partition)
         whole = (
             (mark == WHOLE and "a rebuild was not finished")
+            or (self._is_old and "its keys are of another layout")
             or (ordered and ordered.reason)
             or (newest > row.config_version and "Postgres is older")
         )
@@ -129,7 +134,7 @@ class Opening:
             if at > cursor:
                 return None
             if isinstance(event, Fact):
-                return at if await decided_at(self._pool, self._partition, *at) == told else None
+                return at if await decided_at(self._pool, self._partition, *at) == decided(event) else None
         return None
 
     async def _redo(self, mending: Mending, epoch: int, reason: str, after: tuple[int, int], seen: int) -> None:
@@ -147,6 +152,7 @@ class Opening:
         await self._set_aside(epoch)
         await begin_recovery(self._pool, self._partition, epoch, mending.scripts.nonce, "whole", reason, START, 0)
         await mending.mark(WHOLE)
+        await self._server.trim(epoch)  # what it says may be another history's, and scripts read redemptions there
         await mending.clear()
         await mending.configure(0, whole=True)
         events = await mending.redo(START, keep_mark=True)
@@ -175,7 +181,7 @@ class Opening:
                     continue
                 while fact and (fact.epoch, fact.seq) < at:
                     fact = await anext(recorded, None)
-                if not fact or (fact.epoch, fact.seq) != at or not _same(decided(fact), told):
+                if not fact or (fact.epoch, fact.seq) != at or not _same(decided(fact), _as_decided(at, fields, told)):
                     request = fields.get("r", "").encode()
                     aside += await set_aside(self._pool, self._partition, at, told.encode(), request)
         if aside:
@@ -203,6 +209,14 @@ class Opening:
                 entered = await enter_epoch(connection, self._partition, self._fence, row.cursor, epoch, digest, 1)
         if not entered:
             raise LeaseLost(f"partition {self._partition}: the cursor is no longer at {row.cursor}")
+
+
+def _as_decided(at: tuple[int, int], fields: dict[str, str], told: str) -> str:
+    """What an entry says, in the words of now: an older version wrote others."""
+    try:
+        return decided(parse(*at, told.encode(), fields.get("r", "").encode()))
+    except MalformedEvent:
+        return told
 
 
 def _same(recorded: str, told: str) -> bool:

@@ -116,10 +116,11 @@ SELECT epoch, seq, d, r FROM quarantine
 WHERE partition = $1 AND (epoch, seq) <= ($2, $3) AND (epoch, seq) > ($4, $5) ORDER BY epoch, seq LIMIT $6;
 
 -- name: page_redemptions_to_erase
--- A user's redemptions up to an event, in order, after one.
+-- A user's redemptions up to an event, in order, after one; whether a rollback gave the use back, null for none.
 -- $1 workspace int  $2 user text  $3 epoch bigint  $4 seq bigint  $5 after uuid  $6 limit int
-SELECT redemption_id, metadata::text AS metadata FROM redemptions
-WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($3, $4) AND redemption_id > $5
+SELECT redemption_id, r.epoch, r.seq, r.book, r.code, restore
+FROM redemptions r LEFT JOIN rollbacks USING (redemption_id)
+WHERE r.workspace = $1 AND r.user_id = $2 AND (r.epoch, r.seq) <= ($3, $4) AND redemption_id > $5
 ORDER BY redemption_id LIMIT $6;
 
 -- name: pending_erasures

@@ -28,7 +28,7 @@ SELECT ensure_fact_partitions($1);
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT
   kind, epoch, seq, workspace, book, code, user_id, at_ms, ip, user_agent, order_id, redemption_id, value_e4, currency, digits,
-  discount_e4, slot, max_redemptions, metadata, restore, reason
+  discount_e4, slot, max_redemptions, metadata, restore, reason, redeemed_epoch, redeemed_seq
 FROM facts WHERE partition = $1 AND epoch = $2 AND seq = $3 ORDER BY kind DESC;
 
 -- name: facts_in_order
@@ -36,7 +36,7 @@ FROM facts WHERE partition = $1 AND epoch = $2 AND seq = $3 ORDER BY kind DESC;
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT
   kind, epoch, seq, workspace, book, code, user_id, at_ms, ip, user_agent, order_id, redemption_id, value_e4, currency, digits,
-  discount_e4, slot, max_redemptions, metadata, restore, reason
+  discount_e4, slot, max_redemptions, metadata, restore, reason, redeemed_epoch, redeemed_seq
 FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq, kind DESC;
 
 -- name: free_orders
@@ -58,7 +58,8 @@ WHERE single_uses.workspace = gone.workspace AND single_uses.code = gone.code
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT
   workspace, key, entry,
-  (extract(epoch FROM recorded_at + idempotency_hours * interval '1 hour' - now()) * 1000)::bigint AS ttl_ms
+  (extract(epoch FROM recorded_at + idempotency_hours * interval '1 hour' - now()) * 1000)::bigint AS ttl_ms,
+  idempotency_keys.epoch, seq
 FROM idempotency_keys JOIN workspaces USING (workspace)
 WHERE idempotency_keys.partition = $1 AND (idempotency_keys.epoch, seq) > ($2, $3)
   AND recorded_at > now() - idempotency_hours * interval '1 hour';

@@ -152,7 +152,7 @@ PLANTS: dict[str, Plant] = {
         "SCRIPT FLUSH",
     ),
     "rolled back whether it stands or not": Plant(
-        (Change("lua/rollback.lua", "if e.rolled_at then return { OUT.already_rolled_back } end\n", ""),),
+        (Change("lua/rollback.lua", "if not stands(c, e.event) then return { OUT.already_rolled_back } end\n", ""),),
         "SCRIPT FLUSH",
     ),
     "locks not counted for the book": Plant(
@@ -241,10 +241,10 @@ scripts = Scripts(partition, epoch, nonce, [*HOT, *PROJECTION])
         (
             Change(
                 "lua/rollback.lua",
-                "if not record then return { OUT.recovering } end\n",
+                "if entry then keep_entry(KEYS[3], entry, workspace) end\n",
                 """\
-if not record then return { OUT.recovering } end
-redis.call('XDEL', KEYS[5], string.match(got[4], '^%S+'))
+if entry then keep_entry(KEYS[3], entry, workspace) end
+redis.call('XDEL', KEYS[4], e.event)
 """,
             ),
         ),

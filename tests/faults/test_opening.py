@@ -15,6 +15,7 @@ import httpx
 import msgspec
 import pytest
 
+from service.domain import keys
 from service.domain.books import PatchBook
 from service.domain.codes import CodeLine
 from service.record.books import patch_book, read_book
@@ -254,8 +255,8 @@ async def test_the_anchor_is_lost(box: Box) -> None:
     with box.service.redis() as client:
         ((last, _),) = client.xrevrange("{p0}:outbox", count=1)
         client.xdel("{p0}:outbox", last)
-        (lost,) = client.keys(f"*:c:{load.codes[0]}")
-        client.delete(lost)
+        for bucket in client.keys(f"*:d:{keys.bucket(load.codes[0])}"):
+            client.hdel(bucket, load.codes[0])
     wait(lambda: not box.service.run.ready())
     await load.check()
 

@@ -20,6 +20,7 @@ from typing import Any
 import httpx
 import redis
 
+from service.domain.keys import bucket
 from tests.running import Run
 from tests.servers import free_port
 from tests.service_fixture import Service, ok, until
@@ -143,16 +144,18 @@ class Flock:
     def _break_scripts(self, codes: Sequence[str]) -> None:
         """Records that no script can read."""
         with self.service.redis() as server:
-            (place,) = list(server.scan_iter(match=f"*:c:{self.codes[100]}", count=10_000))[:1]
+            one = self.codes[100]
+            buckets = server.scan_iter(match=f"*:d:{bucket(one)}", count=10_000)
+            (place,) = [name.rpartition("d:")[0] for name in buckets if server.hexists(name, one)]
             for number, code in enumerate(codes):
-                name = place.rpartition(":")[0] + f":{code}"
+                name = f"{place}c:{code}"
                 server.hset(name, code, code) if number % 2 else server.set(name, f"{code} {code} {code}")
         for code in codes:
             for operation in ("lock", "redeem", "assign"):
                 self._told(self.service.checkout.post(f"/v1/coupons/{operation}/{code}", json={"userId": "u"}))
             self._told(self.service.checkout.get(f"/v1/coupons/{code}"))
         with self.service.redis() as server:
-            server.delete(*[place.rpartition(":")[0] + f":{code}" for code in codes])
+            server.delete(*[f"{place}c:{code}" for code in codes])
 
     def _poison(self, codes: Sequence[str]) -> None:
         """Redemptions that Postgres can't take: each says why, and quotes the row, if it may."""

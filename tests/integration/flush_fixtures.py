@@ -77,7 +77,7 @@ def redeemed(code: str, redemption_id: str = "", order: str = "-", discount_e4: 
     own_id = redemption_id or uuid_utils.uuid7()
     return (
         f"R 1 2 {code} user {order} {own_id} 1000000 USD 2 {discount_e4} 1794991234567 {int(order != '-')} "
-        f"{bucket(code)} {bucket(order)} 1"
+        f"{bucket(code)} {bucket(order)} 1 {bucket('user')}"
     )
 
 

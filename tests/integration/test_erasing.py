@@ -9,7 +9,7 @@ import pytest
 from asyncpg.pool import Pool
 
 from service.domain.codes import CodeLine
-from service.domain.keys import outbox
+from service.domain.keys import bucket, outbox
 from service.hot.connection import connect
 from service.hot.deciding import Reply
 from service.hot.scripts import HOT, PROJECTION, Scripts
@@ -251,7 +251,9 @@ async def test_who_comes_back_is_another(place: Place) -> None:
         sql = f"SELECT code FROM {table} WHERE workspace = $1 AND {column} = $2 ORDER BY code"
         assert [[row["code"] for row in await place.pool.fetch(sql, w, user)] for user in who] == codes, table
     counts: Any = await place.redis.hgetall(f"{place.caller.prefix}u:zoe0-")
-    assert (counts[b"a1"], counts[b"h1"], counts[b"r1"]) == (b"2", b"2", b"1 1")
+    assert (counts[b"a1"], counts[b"h1"]) == (b"2", b"2")
+    spent: Any = await place.redis.hget(f"{place.caller.prefix}o:{bucket('zoe0-')}", "1/zoe0-")
+    assert spent == b"1"
     assert counts[b"cap"].endswith(b" 7")
     second = await begin(place, "zoe0-")
     await project(place)

@@ -1,20 +1,20 @@
-"""All that Redis counts, recomputed from what it counts: directory, coupons, redemptions, locks and the outbox.
+"""All that Redis counts, recomputed from what it counts: directory, coupons, locks, and the redemptions that the outbox
+tells of.
 
 Written from docs/architecture.md, not from the scripts; run at the end of every test of the scripts."""
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from service.domain import keys
+from tests.lua.outbox import Told, read_outbox
 from tests.lua.outbox import bucket as _bucket
-from tests.lua.outbox import read_outbox
 from tests.shop import Shop
 
 _NONE = "-"
-_REDEMPTION: Sequence[str] = "R w book code user order id value currency digits discount at slot cb ob max".split()
+_REDEMPTION: Sequence[str] = "R w book code user order id value currency digits discount at slot cb ob max ub".split()
 _IDLE = "0 - - 0 - - - - - - - - - -"
 
 
@@ -41,20 +41,23 @@ class Book(NamedTuple):
 
 @dataclass
 class Redemption:
-    """A redemption's record."""
+    """A redemption, as its event tells of it; `restored` is '' where it stands."""
 
     event: str
-    rolled_at: str
     restored: str
-    rest: str
     words: list[str]
+    user: str
 
     def __getattr__(self, name: str) -> str:
         return self.words[_REDEMPTION.index(name)]
 
     @property
+    def order_of_events(self) -> tuple[int, ...]:
+        return tuple(map(int, self.event.split("-")))
+
+    @property
     def stands(self) -> bool:
-        return self.rolled_at == _NONE
+        return self.restored == ""
 
     @property
     def taken(self) -> bool:
@@ -64,15 +67,20 @@ class Redemption:
 
 @dataclass
 class Coupon:
-    """A coupon's record, with its locks wherever they are kept."""
+    """A coupon's record, or what the directory says instead, with its locks wherever they are kept."""
 
     code: str
     book: Book
+    entry: str
     text: str | None
     locks: list[Lock] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        words = (self.text or _IDLE).split(" ")
+        number, _, last = self.entry.partition("!")
+        assert number == self.book.number
+        assert not (last and self.text), self.code
+        told = f"0 - - 1 1 - - {last} - - - - - -" if last else _IDLE
+        words = (self.text or told).split(" ")
         assert len(words) == 14, self.text
         self.version, self.user, self.assigned_at, uses, limit, off, expires_at, self.last = words[:8]
         self.uses, self.off = int(uses), off == "1"
@@ -118,7 +126,6 @@ class Held:
     def __init__(self, everything: dict[str, Any], prefix: str) -> None:
         self.prefix = prefix
         self.mine = {name[len(prefix) :]: value for name, value in everything.items() if name.startswith(prefix)}
-        self.outbox = everything.get(keys.outbox(0), [])
         self.books: dict[str, Book] = {}
         for number, text in self.under("b:").items():
             _, own_id, _, _, _, per_code, per_user, total, *_ = text.split(" ")
@@ -127,14 +134,17 @@ class Held:
         for bucket, codes in self.under("d:").items():
             for code, number in codes.items():
                 assert _bucket(code) == bucket
-                self.coupons[code] = Coupon(code, self.books[number.rstrip("!")], self.mine.get(f"c:{code}"))
-        self.redemptions: dict[str, Redemption] = {}
-        for own_id, text in self.under("r:").items():
-            event, rolled_at, restored, rest = text.split(" ", 3)
-            self.redemptions[own_id] = Redemption(event, rolled_at, restored, rest, rest.split(" ", 16)[:16])
-            assert self.redemptions[own_id].id == own_id
+                book = self.books[number.partition("!")[0]]
+                self.coupons[code] = Coupon(code, book, number, self.mine.get(f"c:{code}"))
         for code, stored in self.under("k:").items():
             self.coupons[code].locks += _locks_of(stored)
+
+    def learn(self, told: Told, pseudonyms: Mapping[str, str]) -> None:
+        """The redemptions that the outbox tells of, of users who were erased since by their pseudonyms."""
+        self.redemptions = {
+            event: Redemption(event, told.rolled_back.get(event, ""), words, pseudonyms.get(event, words[4]))
+            for event, words in told.redeemed.items()
+        }
 
     def under(self, start: str) -> dict[str, Any]:
         """What the keys that begin so hold, by the rest of their names."""
@@ -145,6 +155,8 @@ async def assert_consistent(shop: Shop) -> None:
     """Compare all of the shop's counters, sets and records with what they should be."""
     everything = await shop.everything()
     held = Held(everything, shop.caller.prefix)
+    told = read_outbox(await shop.everything_told(), erased=shop.erased)
+    held.learn(told, shop.pseudonyms)
     now = await shop.now()
     _names(everything, held)
     _records(held)
@@ -154,17 +166,17 @@ async def assert_consistent(shop: Shop) -> None:
     _users(held)
     _orders(held)
     if not shop.erased:
-        _outbox(held)
+        _outbox(held, told)
     if not shop.limits_changed:
         _limits(held, now)
 
 
 def _names(everything: dict[str, Any], held: Held) -> None:
     """There is nothing but what the architecture names."""
-    ours = r"w|x|(b|n|d|f|lb|o|g):\d+|l:\d+:[uapx]|lu:\d+:\S+|(c|k|kd|u|r|s):\S+|i:.+"
+    ours = r"w|x|e|(b|n|d|f|lb|o|g):\d+|l:\d+:[uapx]|lu:\d+:\S+|(c|k|kd|u|s):\S+|i:.+"
     for name in everything:
         if not name.startswith(held.prefix):
-            assert re.fullmatch(r"\{p0\}:(gate|outbox|config|newest|w\d+:.*)", name), name
+            assert re.fullmatch(r"\{p0\}:(gate|outbox|config|newest|layout|erased|w\d+:.*)", name), name
             continue
         assert re.fullmatch(ours, name[len(held.prefix) :]), name
     assert held.mine.get("x", {}) == {book.id: number for number, book in held.books.items()}
@@ -187,13 +199,12 @@ def _records(held: Held) -> None:
         assert c.touched or not (mine or c.locks), code
         assert all(int(redemption.max) == (c.max or 0) for redemption in mine), code
         assert (c.user == _NONE) == (c.assigned_at == _NONE), code
-        if standing:
-            last = held.redemptions[c.last]
-            assert last.stands
-            assert int(last.at) == max(int(redemption.at) for redemption in standing), code
-        else:
-            assert c.last == _NONE, code
-        several = {} if c.max == 1 else {redemption.id: int(redemption.at) for redemption in standing}
+        latest = max(standing, key=lambda redemption: (int(redemption.at), redemption.order_of_events), default=None)
+        # The last one made is known without looking for the latest, which it is, unless a test's clock went back.
+        if c.last != (latest.event if latest else _NONE):
+            assert latest is not None
+            assert c.last == max(standing, key=lambda redemption: redemption.order_of_events).event, code
+        several = {} if c.max == 1 else {redemption.event: int(redemption.at) for redemption in standing}
         assert held.mine.get(f"s:{code}", {}) == several, code
     assert set(held.under("s:")) <= set(held.coupons)
 
@@ -204,7 +215,10 @@ def _pools(held: Held) -> None:
     for code, c in held.coupons.items():
         place, bucket, number = c.place, _bucket(code), c.book.number
         free = place is not None and place[0] == "pool"
-        directory[bucket][code] = number if free else f"{number}!"
+        # What is used up by one redemption, and nothing else, needs no record of its own.
+        plain = c.max == 1 and c.last != _NONE and (c.version, c.user, c.off, c.expires_at) == ("0", _NONE, False, None)
+        said = c.last if plain and not c.locks else ""
+        directory[bucket][code] = number if free else f"{number}!{said}"
         if free:
             buckets[number].add(bucket)
         elif place is not None:
@@ -284,17 +298,26 @@ def _users(held: Held) -> None:
         users[user][f"a{book}"] = str(count)
     for (user, book), count in holds.items():
         users[user][f"h{book}"] = str(count)
-    for (user, book), count in taken.items():
-        if count or standing[user, book]:
-            users[user][f"r{book}"] = f"{count} {standing[user, book]}"
     assert _stored_users(held) == users
+    spent = {}
+    for (user, book), count in taken.items():
+        if count:
+            stand = standing[user, book]
+            spent[_bucket(user), f"{book}/{user}"] = str(count) if count == stand else f"{count} {stand}"
+    stored = {
+        (bucket, name): text
+        for bucket, fields in held.under("o:").items()
+        for name, text in fields.items()
+        if "/" in name
+    }
+    assert stored == spent
 
 
 def _stored_users(held: Held) -> dict[str, dict[str, str]]:
     """Users' hashes without caps and zeros."""
-    stored, zeros = {}, {("h", "0"), ("r", "0 0")}
+    stored = {}
     for user, fields in held.under("u:").items():
-        if kept := {name: text for name, text in fields.items() if name != "cap" and (name[0], text) not in zeros}:
+        if kept := {name: text for name, text in fields.items() if name != "cap" and (name[0], text) != ("h", "0")}:
             stored[user] = kept
         assert re.fullmatch(r"\d+ (-|\d+)", fields.get("cap", "0 -"))
     return stored
@@ -308,29 +331,33 @@ def _orders(held: Held) -> None:
         if r.order != _NONE:
             mine = places[r.order]
             if r.taken:
-                mine.add((r.id, r.code, r.user, r.slot, "s" if r.stands else "k"))
+                mine.add((r.event, r.slot, "" if r.stands else "!"))
     stored = {}
     for bucket, entries in held.under("o:").items():
         for order, text in entries.items():
+            if "/" in order:
+                continue
             assert _bucket(order) == bucket
-            words = text.split()
-            parts = [tuple(words[at : at + 5]) for at in range(0, len(words), 5)]
-            assert len({part[3] for part in parts}) == len(parts), (order, text)
+            parts = [_place(word) for word in text.split()]
+            assert len({part[1] for part in parts}) == len(parts), (order, text)
             stored[order] = set(parts)
             assert len(parts) == len(stored[order])
     assert stored == places
 
 
-def _outbox(held: Held) -> None:
-    """The outbox has every fact once, and nothing else."""
-    told = read_outbox(held.outbox)
+def _place(word: str) -> tuple[str, str, str]:
+    """Event, slot, and '!' where it was rolled back and kept."""
+    found = re.fullmatch(r"(\d+-\d+)(?::([2-9]|\d\d+))?(!?)", word)
+    assert found, word
+    return found[1], found[2] or "1", found[3]
+
+
+def _outbox(held: Held, told: Told) -> None:
+    """Owners and gifts are those that the outbox tells of."""
     for code, (kind, book, *owner) in told.owners.items():
         c = held.coupons[code]
         assert [c.book.number, c.user, c.assigned_at] == [book, *(owner if kind == "A" else [_NONE] * 2)], code
     assert {o: text for orders in held.under("g:").values() for o, text in orders.items()} == told.gifts
-    assert told.redeemed == {r.id: (r.event, r.rest) for r in held.redemptions.values()}
-    rolled = [r for r in held.redemptions.values() if not r.stands]
-    assert told.rolled_back == {r.id: (r.book, r.code, r.user, r.order, r.rolled_at, r.restored) for r in rolled}
 
 
 def _limits(held: Held, now: int) -> None:

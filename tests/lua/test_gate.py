@@ -131,6 +131,8 @@ async def test_what_a_newer_epoch_fenced_writes_nothing(still: Shop, asks: dict[
 
 async def test_without_an_outbox_nothing_is_written(still: Shop, asks: dict[str, Ask]) -> None:
     """A stream that isn't there is not made anew."""
+    await still.record()
+    await still.link.call("XADD", keys.outbox(0), f"{EPOCH}-*", "d", "K 1 1", "r", "{}")
     stream = (await still.everything())[keys.outbox(0)]
     await still.link.call("DEL", keys.outbox(0))
     for name in ("redeem", "assign_any", "assign_code", "rollback", "rollback_order", "answered"):

@@ -2,19 +2,14 @@
 
 import json
 from typing import Any
-from zlib import crc32
 
 import pytest
 
 from service.domain.times import from_ms
+from tests.lua.outbox import bucket, made_id
 from tests.shop import NOW_MS, Shop
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
-
-
-def bucket(text: str) -> str:
-    """As docs/architecture.md says."""
-    return str(crc32(text.encode()) & 131_071)
 
 
 @USES
@@ -43,8 +38,9 @@ async def test_a_redemption_says_all_that_was_asked(still: Shop, uses: int | Non
         "durability": "accepted",
     }
     event = await still.last_event()
-    buckets = f"{bucket('CODE-1')} {bucket('A-1')}"
-    assert event["d"] == f"R 1 1 CODE-1 ann A-1 {own_id} 999000 USD 2 0 {NOW_MS} 1 {buckets} {uses or 0}"
+    buckets, user = f"{bucket('CODE-1')} {bucket('A-1')}", bucket("ann")
+    assert event["d"] == f"R 1 1 CODE-1 ann A-1 - 999000 USD 2 0 {NOW_MS} 1 {buckets} {uses or 0} {user}"
+    assert own_id == made_id((await still.events())[-1][0], NOW_MS)
     assert json.loads(event["r"]) == {"ip": "192.0.2.1", "ua": "tests", "metadata": {"till": [1, None, "ä b"]}}
     assert "i" not in event
 
@@ -58,7 +54,7 @@ async def test_a_redemption_without_order_and_value(still: Shop) -> None:
     words = (await still.events())[-1][1]
     assert words[5] == "-"
     assert words[7:13] == ["-", "USD", "2", "0", str(NOW_MS), "0"]
-    assert words[13:] == [bucket("CODE-1"), bucket("-"), "1"]
+    assert words[13:] == [bucket("CODE-1"), bucket("-"), "1", bucket("ann")]
 
 
 @USES

@@ -279,6 +279,11 @@ class Machine(Twins):
         self.stage.run(self.shop.user(user, most))
         self.count()
 
+    @rule()
+    def record(self) -> None:
+        """The worker records what happened, and trims the outbox: Redis keeps no more than events."""
+        self.stage.run(self.shop.record())
+
     @rule(change=pick.workspace_changes)
     def patch_workspace(self, change: tuple[str, Any]) -> None:
         """Change a setting of the workspace."""

@@ -7,8 +7,8 @@ from typing import Any
 from service.domain import keys
 from service.domain.projection import BookRow, CodeRow
 from service.hot.scripts import MENDING, Scripts
-from tests import dump
 from tests.lua.consistency import Held
+from tests.lua.outbox import made_id
 from tests.shop import EPOCH, Shop
 
 AT_ONCE = 33
@@ -24,8 +24,8 @@ async def rebuild(
 ) -> None:
     """Make another Redis whole from the latest configuration and all events, while its gate is closed."""
     other.caller, other.still_ms = shop.caller, shop.still_ms
-    outbox = await dump.value(shop.link, keys.outbox(0), "stream")
-    await _copy(outbox, other)
+    outbox = other.outbox = await shop.everything_told()
+    await other.link.call("DEL", keys.outbox(0))
     await other.link.call("DEL", f"{shop.caller.prefix}w", f"{shop.caller.prefix}x")
     await other.gate("closed")
     texts = Scripts(0, EPOCH, "nonce", MENDING, "closed").texts
@@ -37,13 +37,17 @@ async def rebuild(
     for user, cap in caps.items():
         await other.user(user, cap)
     words: list[str] = []
+    redeemed: dict[str, tuple[str, str]] = {}
     for event_id, fields in outbox:
         kind, *said = fields["d"].split(" ")
         if kind == "R":
-            words += [" ".join([kind, *said[:15]]), event_id, fields["r"]]
-            if gift := said[15:]:  # (workspace, order and its bucket, user and time are the redemption's)
+            words += [" ".join([kind, *said[:16]]), event_id, ""]
+            redeemed[made_id(event_id, int(said[10]))] = event_id, f"{said[9]} {said[15]}"
+            if gift := said[16:]:  # (workspace, order and its bucket, user and time are the redemption's)
                 words += [" ".join(["A", said[0], *gift[:2], said[3], said[10], gift[2], said[4], said[13]]), "", ""]
-        elif kind in "AUB":
+        elif kind == "B":
+            words += [fields["d"], *redeemed[said[5]]]
+        elif kind in "AU":
             words += [fields["d"], "", ""]
     for start in range(0, len(words), 3 * AT_ONCE):
         names, run = (keys.gate(0), keys.mend(0)), ["whole", *words[start : start + 3 * AT_ONCE]]
@@ -53,20 +57,13 @@ async def rebuild(
     await other.link.call("DEL", keys.mend(0))
 
 
-async def _copy(outbox: list[tuple[str, dict[str, str]]], other: Shop) -> None:
-    """Mending writes no events again; they are here for assert_consistent."""
-    await other.link.call("DEL", keys.outbox(0))
-    for event_id, fields in outbox:
-        await other.link.call("XADD", keys.outbox(0), event_id, *(word for field in fields.items() for word in field))
-
-
 async def assert_same(shop: Shop, other: Shop) -> None:
     """Compare all but locks and idempotency keys. What differs by right: a code's version (it has the last one, where
     configuration came once), the limit and the mark `touched` of what was locked and never redeemed, zeros."""
     ours = Held(await shop.everything(), shop.caller.prefix)
     theirs = Held(await other.everything(), shop.caller.prefix)
     assert {code: c.book for code, c in ours.coupons.items()} == {code: c.book for code, c in theirs.coupons.items()}
-    for start in ("r:", "s:", "o:", "g:"):
+    for start in ("s:", "o:", "g:"):
         assert ours.under(start) == theirs.under(start)
     assert ours.mine["x"] == theirs.mine["x"]
     assert ours.mine["w"].split(" ", 1)[1] == theirs.mine["w"].split(" ", 1)[1]

@@ -14,7 +14,7 @@ PLANTS = {
     "the end of a lock": ("c.lock.deadline > now", "c.lock.deadline >= now"),
     "rounding": ("twice == full and q % 2 == 1", "twice == full"),
     "an order's places": (
-        "table.remove(list, i) else p.state = 'k'",
+        "table.remove(list, i) else p.kept = true",
         "table.remove(list, i) else table.remove(list, i)",
     ),
     "a used gift": ("if gift and gift.uses > 0 then gift = nil end", ""),
@@ -23,7 +23,9 @@ PLANTS = {
         "local key = W .. 'lb:0'",
     ),
     "a notice of low stock": ("left + took >= low", "left + took > low"),
-    "a rebuilt gift": ("local gift = order ~= '' and { order = order, bucket = order_bucket } or nil", "local gift"),
+    "a rebuilt gift": ("order ~= '' and { order = order, bucket = order_bucket } or nil)", "nil)"),
+    "a rollback of a code that was used again": ("return c.last == event end", "return c.last ~= nil end"),
+    "a code used up, seen by the directory alone": ("last and 1 or 0, max = last and 1,", "0, max = last and 1,"),
 }
 
 

@@ -172,8 +172,8 @@ MUTANTS = (
     Mutant(
         "a coupon that is assigned is free no more",
         "lua/includes/place.lua",
-        "redis.call('HSET', key, code, book_number .. '!')",
-        "redis.call('HSET', key, code, book_number)",
+        "save_coupon(c, book.number, set == 'pool')",
+        "save_coupon(c, book.number, true)",
         _ASSIGN,
     ),
     Mutant(

@@ -71,8 +71,8 @@ MUTANTS = (
     Mutant(
         "an order that has a gift alone is rolled back",
         "lua/rollback_order.lua",
-        "if #ids == 0 and not gift then",
-        "if #ids == 0 then",
+        "if #events == 0 and not gift then",
+        "if #events == 0 then",
         _GIFTS,
     ),
     Mutant(
@@ -99,15 +99,15 @@ MUTANTS = (
     Mutant(
         "checkout: a repeat answers the same",
         _CHECKOUT,
-        "if before or (mine and not r) then",
+        "if not lacking[1] and (before or (mine and not r)) then",
         "if mine and not r then",
         _CHECKOUTS,
     ),
     Mutant(
         "checkout: a repeat without a code answers the same gift",
         _CHECKOUT,
-        "if before or (mine and not r) then",
-        "if before then",
+        "if not lacking[1] and (before or (mine and not r)) then",
+        "if not lacking[1] and before then",
         _CHECKOUTS,
     ),
     Mutant(

@@ -32,7 +32,7 @@ _ORDER_USED = (
 )
 _USER_BLOCK = f"""\
   if book.per_user and r.user and not renewal then
-    local taken = tonumber(string.match(redis.call('HGET', W .. 'u:' .. r.user, 'r' .. book.number) or '0', '^%S+'))
+    local taken = tonumber(string.match(redis.call('HGET', r.users, book.number .. '/' .. r.user) or '0', '^%S+'))
     if not (own and string.find(own.counted, 'u', 1, true)) then
       taken = taken + redis.call('ZCOUNT', W .. 'lu:' .. book.number .. ':' .. r.user, '(' .. now, '+inf')
     end

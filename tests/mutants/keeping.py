@@ -33,15 +33,15 @@ MUTANTS = (
     Mutant(
         "a replay says that it is one",
         _KEYS,
-        "local reply = { tonumber(outcome), payload, '', 1 }",
-        "local reply = { tonumber(outcome), payload, '', 0 }",
+        "return { tonumber(outcome), payload, '', 1 }",
+        "return { tonumber(outcome), payload, '', 0 }",
         _IDEMPOTENCY,
     ),
     Mutant(
         "a replay has the first answer's status",
         _KEYS,
-        "local reply = { tonumber(outcome), payload, '', 1 }",
-        "local reply = { 1, payload, '', 1 }",
+        "return { tonumber(outcome), payload, '', 1 }",
+        "return { 1, payload, '', 1 }",
         _IDEMPOTENCY,
     ),
     Mutant(
@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant(
         "a redeem's key is kept",
         "lua/redeem.lua",
-        "if entry then keep_entry(KEYS[3], entry, r.workspace) end\n",
+        "if entry then keep(KEYS[3], ARGV[1], OUT.OK, '@' .. event, r.workspace) end\n",
         "",
         _IDEMPOTENCY,
     ),
@@ -82,7 +82,7 @@ MUTANTS = (
     Mutant(
         "a checkout's key is kept",
         "lua/checkout.lua",
-        "if entry then keep_entry(KEYS[3], entry, workspace) end\n",
+        "if entry then keep(KEYS[3], fingerprint, OUT.OK, (r and '@' .. event or '@') .. ' ' .. rest, workspace) end\n",
         "",
         "tests/lua/test_checkout.py",
     ),
@@ -96,8 +96,8 @@ MUTANTS = (
     Mutant(
         "of an order's rollback one event carries the key",
         "lua/rollback_order.lua",
-        "  kept = nil\n",
-        "",
+        "read_book(e.book).id, nil\n",
+        "read_book(e.book).id, kept\n",
         _IDEMPOTENCY,
     ),
     Mutant(

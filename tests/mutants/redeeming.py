@@ -20,12 +20,12 @@ MUTANTS = (
     Mutant(
         "a redemption that was rolled back is no repeat of itself",
         _REDEEMING,
-        " and p.user == a.user and p.state == 's' then return p.id end",
-        " and p.user == a.user then return p.id end",
+        "local e = not p.kept and stands(r.c, p.event) and",
+        "local e = (p.kept or stands(r.c, p.event)) and",
         f"{_REDEEM} {_ROLLBACK}",
     ),
-    Mutant("a repeat is the same user's", _REDEEMING, " and p.user == a.user and p.state", " and p.state", _REDEEM),
-    Mutant("a repeat is of the same code", _REDEEMING, "if p.code == r.c.code and p.user", "if p.user", _REDEEM),
+    Mutant("a repeat is the same user's", _REDEEMING, "if e and e.user == a.user then", "if e then", _REDEEM),
+    Mutant("a repeat is of the same code", _REDEEMING, " and stands(r.c, p.event) and", " and", _REDEEM),
     Mutant(
         "a repeated redeem is answered 200",
         "service/operations/redeem.py",
@@ -50,12 +50,16 @@ MUTANTS = (
     Mutant(
         "a redeem's answer names its durability",
         "service/operations/redeem.py",
-        "redemption_json(reply[1], reply[2], False, durability)",
-        'redemption_json(reply[1], reply[2], False, "recorded")',
+        "redemption_json(reply[1], reply[2], None, durability)",
+        'redemption_json(reply[1], reply[2], None, "recorded")',
         _REDEEM,
     ),
     Mutant(
-        "a redeem spends one use of the code", _STATE, "c.uses + 1, max or 0, e.id", "c.uses, max or 0, e.id", _REDEEM
+        "a redeem spends one use of the code",
+        _STATE,
+        "c.uses + 1, max or 0, e.event",
+        "c.uses, max or 0, e.event",
+        _REDEEM,
     ),
     Mutant(
         "a redeem ends the lock that it is under",
@@ -67,8 +71,8 @@ MUTANTS = (
     Mutant(
         "a redeem spends one use of the user's limit",
         _STATE,
-        "count_user(e.user, book, 1, 1) == 1",
-        "count_user(e.user, book, 0, 1) == 1",
+        "count_user(e.user, e.user_bucket, book.number, 1, 1) == 1",
+        "count_user(e.user, e.user_bucket, book.number, 0, 1) == 1",
         "tests/lua/test_limits.py",
     ),
     Mutant(
@@ -88,8 +92,8 @@ MUTANTS = (
     Mutant(
         "`users` counts each user once",
         _STATE,
-        "if count_user(e.user, book, 1, 1) == 1 then",
-        "if count_user(e.user, book, 1, 1) >= 1 then",
+        "if count_user(e.user, e.user_bucket, book.number, 1, 1) == 1 then",
+        "if count_user(e.user, e.user_bucket, book.number, 1, 1) >= 1 then",
         _STATS,
     ),
     Mutant(
@@ -102,8 +106,8 @@ MUTANTS = (
     Mutant(
         "an order remembers its redemption",
         _STATE,
-        "slot = e.slot, state = 's' }\n    redis.call('HSET', W .. 'o:' .. e.order_bucket, e.order, entry_of(list))\n",
-        "slot = e.slot, state = 's' }\n",
+        "kept = false }\n    redis.call('HSET', W .. 'o:' .. e.order_bucket, e.order, entry_of(list))\n",
+        "kept = false }\n",
         _REDEEM,
     ),
     Mutant(
@@ -130,7 +134,7 @@ MUTANTS = (
     Mutant(
         "a rollback happens once",
         "lua/rollback.lua",
-        "if e.rolled_at then return { OUT.already_rolled_back } end\n",
+        "if not stands(c, e.event) then return { OUT.already_rolled_back } end\n",
         "",
         _ROLLBACK,
     ),
@@ -151,16 +155,16 @@ MUTANTS = (
     Mutant(
         "without restore nothing gets its use back",
         "lua/rollback.lua",
-        "roll_back(e, now, ARGV[2] == '1', KEYS[5]",
-        "roll_back(e, now, true, KEYS[5]",
+        "roll_back(e, c, now, ARGV[2] == '1', KEYS[4]",
+        "roll_back(e, c, now, true, KEYS[4]",
         _ROLLBACK,
     ),
     Mutant("with restore the code gets its use back", _STATE, "    c.uses = c.uses - 1\n", "", _ROLLBACK),
     Mutant(
         "with restore the user gets the use back",
         _STATE,
-        "count_user(e.user, book, -back, -1) == 0",
-        "count_user(e.user, book, 0, -1) == 0",
+        "count_user(e.user, e.user_bucket, book.number, -back, -1) == 0",
+        "count_user(e.user, e.user_bucket, book.number, 0, -1) == 0",
         _ROLLBACK,
     ),
     Mutant(
@@ -173,14 +177,14 @@ MUTANTS = (
     Mutant(
         "with restore the order gets its place back, without it keeps it",
         _STATE,
-        "if restore then table.remove(list, i) else p.state = 'k' end",
+        "if restore then table.remove(list, i) else p.kept = true end",
         "table.remove(list, i)",
         _ROLLBACK,
     ),
     Mutant(
         "what is rolled back without restore stands no more in its order",
         _STATE,
-        "if restore then table.remove(list, i) else p.state = 'k' end",
+        "if restore then table.remove(list, i) else p.kept = true end",
         "if restore then table.remove(list, i) end",
         _ROLLBACK,
     ),
@@ -208,36 +212,36 @@ MUTANTS = (
     Mutant(
         "a rolled back use of a code with several no longer stands",
         _STATE,
-        "  if max ~= 1 then redis.call('ZREM', W .. 's:' .. c.code, e.id) end\n",
+        "  if max ~= 1 then redis.call('ZREM', W .. 's:' .. c.code, e.event) end\n",
         "",
         _ROLLBACK,
     ),
     Mutant(
         "an order's rollback takes all that stood, and nothing twice",
         _ORDER_BACK,
-        "  if p.state == 's' then ids[#ids + 1] = p.id end\n",
-        "  ids[#ids + 1] = p.id\n",
+        "  if not p.kept then\n",
+        "  if true then\n",
         _ROLLBACK,
     ),
     Mutant(
         "an order whose redemptions were rolled back is `already_rolled_back`",
         _ORDER_BACK,
-        "if #ids == 0 and not gift then return { OUT.already_rolled_back } end\n",
+        "if #events == 0 and not gift then return { OUT.already_rolled_back } end\n",
         "",
         _ROLLBACK,
     ),
     Mutant(
         "an unknown order is `order_not_found`",
         _ORDER_BACK,
-        "if not entry and redis.call('HEXISTS', KEYS[6], ARGV[4]) == 0 then return { OUT.order_not_found } end\n",
+        "if not order and redis.call('HEXISTS', KEYS[6], ARGV[4]) == 0 then return { OUT.order_not_found } end\n",
         "",
         _ROLLBACK,
     ),
     Mutant(
         "an order's rollback restores as it was asked to",
         _ORDER_BACK,
-        "roll_back(e, now, ARGV[2] == '1', KEYS[5]",
-        "roll_back(e, now, true, KEYS[5]",
+        "roll_back(e, c, now, ARGV[2] == '1', KEYS[5]",
+        "roll_back(e, c, now, true, KEYS[5]",
         _ROLLBACK,
     ),
     Mutant(
@@ -257,8 +261,8 @@ MUTANTS = (
     Mutant(
         "redeeming an unassigned coupon doesn't assign it",
         _STATE,
-        "  if max ~= 1 then redis.call('ZADD', W .. 's:' .. c.code, e.at, e.id) end\n",
-        "  if max ~= 1 then redis.call('ZADD', W .. 's:' .. c.code, e.at, e.id) end\n  c.user = c.user or e.user\n",
+        "  if max ~= 1 then redis.call('ZADD', W .. 's:' .. c.code, e.at, e.event) end\n",
+        "  if max ~= 1 then redis.call('ZADD', W .. 's:' .. c.code, e.at, e.event) end\n  c.user = c.user or e.user\n",
         f"{_REDEEM} {_ROLLBACK}",
     ),
     Mutant(

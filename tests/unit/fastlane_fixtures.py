@@ -15,6 +15,7 @@ from service.domain.identity import Caller
 from service.domain.keyring import Keyring
 from service.fastlane.lane import Lane
 from service.fastlane.protocol import Protocol
+from service.operations.base import Command, Reply
 
 BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 REQUEST_ID = "X-Request-Id: r\r\n"
@@ -102,6 +103,10 @@ class Client:
         self.keyring.replace({hashlib.sha256(key.encode()).digest(): caller(key) for key in ("one", "two")})
         self.passed: list[tuple[str, bytes]] = []
         self.headers: list[tuple[bytes, bytes]] = []
+        self.recalled: list[tuple[int, str, str]] = []
+        """What was to be asked of Postgres: workspace, script, and the facts' names."""
+        self.facts: Reply | Exception = []
+        """What comes of that."""
         self.left = 0
         """How many requests were given up before they were whole."""
         config = uvicorn.Config(self._elsewhere, loop="none", ws="none", log_config=None, interface="asgi3")
@@ -115,7 +120,15 @@ class Client:
         self.protocol.connection_made(self.wire)  # type: ignore[arg-type]
 
     def _lane(self, **said: Any) -> Lane:
-        return Lane(self.decider, self.keyring, **said)  # type: ignore[arg-type]
+        return Lane(self.decider, self.keyring, self._recall, **said)  # type: ignore[arg-type]
+
+    async def _recall(self, whose: Caller, command: Command, reply: Reply) -> Reply:
+        """As if Postgres had what the reply asks for."""
+        await asyncio.sleep(0)
+        self.recalled.append((whose.workspace, command.script, reply[1]))
+        if isinstance(self.facts, Exception):
+            raise self.facts
+        return self.facts
 
     def send(self, data: bytes) -> None:
         """As if it came in one part."""

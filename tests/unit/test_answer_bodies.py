@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 import pytest
 
+from service.domain.events import redemption_id
 from service.domain.identity import Caller
 from service.domain.money import from_e4, to_e4
 from service.domain.words import quoted
@@ -18,9 +19,9 @@ _CALLER = Caller(UUID(int=1), 1, UUID(int=1), 0, "live", frozenset(["checkout"])
 _ID_CHARACTERS = "".join(chr(code) for code in range(33, 127) if chr(code) not in "/\\?#%")
 
 
-def _record(user: str = "u", order: str = "o", value: str = "599000", kept: bytes = b"{}", rolled: str = "-") -> str:
-    head = f"1-7 {rolled} - R 1 1 ABCD {user} {order} 019aa0b2-6f0c-7b52-8a0e-000000000001 {value} USD 2 119800"
-    return f"{head} 1795189957123 0 5 6 1 {kept.decode()}"
+def _record(user: str = "u", order: str = "o", value: str = "599000", kept: bytes = b"{}", own_id: str = "-") -> str:
+    head = f"1-7 R 1 1 ABCD {user} {order} {own_id} {value} USD 2 119800"
+    return f"{head} 1795189957123 0 5 6 1 7 {kept.decode()}"
 
 
 @pytest.mark.parametrize("user", ["u", "%-", '"', 'a"b"', _ID_CHARACTERS])
@@ -32,7 +33,7 @@ def test_a_redemption(user: str, order: str) -> None:
         for metadata in (b"{}", b'{"a":"\xc3\xa9 \\" x","b":[1, 2.50]}'):
             kept = packed(Call(_CALLER, "key", "f", "192.0.2.7" if agent else None, agent), "redeem", metadata)
             for value in ("-", "599000"):
-                body = redemption_json(_record(user, order, value, kept), _BOOK, False, "fsynced")
+                body = redemption_json(_record(user, order, value, kept), _BOOK, None, "fsynced")
                 read = msgspec.json.decode(body, type=_Durable)
                 assert encode(read) == body
                 assert read.user_agent == agent
@@ -49,11 +50,18 @@ class _Durable(DurableRedemption):
 
 def test_a_rollback_is_shown_where_asked() -> None:
     """Its time is in the answer to a rollback alone; without a durability the body is a Redemption's."""
-    for with_rollback, shown in ((True, "2026-11-20T15:12:37.123Z"), (False, None)):
-        body = redemption_json(_record(rolled="1795187557123"), _BOOK, with_rollback)
+    for rolled_at_ms, shown in ((1795187557123, "2026-11-20T15:12:37.123Z"), (None, None)):
+        body = redemption_json(_record(), _BOOK, rolled_at_ms)
         read = msgspec.json.decode(body, type=Redemption)
         assert read.rolled_back_at == shown
         assert encode(read) == body
+
+
+def test_ids() -> None:
+    """An id is made of the event and its time; one that was given before ids were made so stays."""
+    for own_id, shown in (("-", redemption_id(1, 7, 1795189957123)), (_BOOK, _BOOK)):
+        body = redemption_json(_record(own_id=own_id), _BOOK, None)
+        assert msgspec.json.decode(body, type=Redemption).redemption_id == shown
 
 
 @pytest.mark.parametrize("user", ["u", "%-", _ID_CHARACTERS])

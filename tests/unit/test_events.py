@@ -1,5 +1,7 @@
 """Events: read from the outbox and written as it has them."""
 
+from uuid import RFC_4122, UUID
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -18,6 +20,9 @@ from service.domain.events import (
     entry_digest,
     packed,
     parse,
+    read_redemption_id,
+    redemption_id,
+    shown_redemption_id,
 )
 
 ID = "0193e0a4-7b4c-7c1e-9a43-0123456789ab"
@@ -81,15 +86,31 @@ def test_a_redemption_is_read():
     assert (bare.order, bare.value_e4, bare.currency, bare.kept) == (None, None, None, None)
 
 
-def test_a_checkout_is_read():
-    """Three more words after a redemption's are the gift of the same user, order and time."""
-    event = parse(7, 9, R + b" 4 GIFT-1 99", b'{"ip":"203.0.113.7"}')
+@pytest.mark.parametrize("user_bucket", [b" 77", b""], ids=["now", "older"])
+def test_a_checkout_is_read(user_bucket: bytes):
+    """Three more words after a redemption's are the gift of the same user, order and time. Older events name no bucket
+    of the user."""
+    event = parse(7, 9, R + user_bucket + b" 4 GIFT-1 99", b'{"ip":"203.0.113.7"}')
     assert isinstance(event, Redeemed)
+    assert parse(7, 9, R + user_bucket, b'{"ip":"203.0.113.7"}') == msgspec.structs.replace(event, gift=None)
     assert event.gift == Assigned(
         epoch=7, seq=9, request=event.request, workspace=12, book=4, code="GIFT-1", user="user", order="o1",
         at_ms=1_794_991_234_567,
     )  # fmt: skip
-    assert decided(event).endswith(f" 1 4 GIFT-1 {keys.bucket('GIFT-1')}")
+    assert decided(event).endswith(f" 1 {keys.bucket('user')} 4 GIFT-1 {keys.bucket('GIFT-1')}")
+
+
+@pytest.mark.parametrize(("epoch", "seq", "at_ms"), [(1, 0, 0), (7, 9, 1_794_991_234_567), (2**26 - 1, 2**48 - 1, 5)])
+def test_a_redemptions_id_is_made_of_its_event(epoch: int, seq: int, at_ms: int):
+    """A UUIDv7 of the event's time, in which its epoch and number are; an event with '-' for the id has this one."""
+    made = UUID(redemption_id(epoch, seq, at_ms))
+    assert (made.version, made.variant, made.int >> 80) == (7, RFC_4122, at_ms)
+    assert read_redemption_id(made) == (epoch, seq)
+    assert shown_redemption_id(f"{epoch}-{seq}", str(at_ms)) == shown_redemption_id(str(made), "1") == str(made)
+    event = parse(epoch, seq, R.replace(ID.encode(), b"-").replace(b"1794991234567", b"%d" % at_ms), b"{}")
+    assert isinstance(event, Redeemed)
+    assert event.redemption_id == str(made)
+    assert decided(event).split(" ")[6] == "-"
 
 
 def test_taking_back_is_told_from_giving():
@@ -101,9 +122,10 @@ def test_taking_back_is_told_from_giving():
 
 
 def test_buckets_are_written():
-    """The buckets of code and order are the ones that keys are named by."""
+    """The buckets of code, order and user are the ones that keys are named by."""
     words = decided(parse(1, 1, R, b"{}")).split(" ")
     assert words[13:15] == [str(keys.bucket("CODE-1")), str(keys.bucket("o1"))]
+    assert words[16:] == [str(keys.bucket("user"))]
 
 
 @pytest.mark.parametrize(
@@ -112,7 +134,8 @@ def test_buckets_are_written():
         (b"", b"{}"),
         (b"X 1 2", b"{}"),
         (b"O", b""),
-        (R + b" 1", b"{}"),
+        (R + b" x", b"{}"),
+        (R + b" 1 2", b"{}"),
         (R[:-2], b"{}"),
         (R, b""),
         (R, b"[]"),

@@ -152,7 +152,7 @@ KIND_OF = {
     "gifts": r"\{p2\}:w3:g:\d+",
     "books": r"\{p2\}:w3:x",
     "book": r"\{p2\}:w3:b:1",
-    "redemption": r"\{p2\}:w3:r:.+",
+    "users": r"\{p2\}:w3:o:\d+",
     "user": r"\{p2\}:w3:u:1",
 }
 
@@ -208,7 +208,7 @@ def test_the_gate_is_the_first_thing_read(name: str) -> None:
 @EVERY
 def test_outcomes_are_known(name: str) -> None:
     """Every outcome that a script or an include names has a number, and the replies of heads are true words."""
-    known = {"OK", "REPEATED"} | {row.code for row in BY_NUMBER.values()}
+    known = {"OK", "REPEATED", "RECALL"} | {row.code for row in BY_NUMBER.values()}
     text = SOURCES[name] + "".join(INCLUDES[part] for part in _included(name))
     assert set(re.findall(r"\bOUT\.(\w+)", text)) <= known
     assert "OUT." not in compose(name, 0, 1, "n")

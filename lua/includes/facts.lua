@@ -1,0 +1,52 @@
+-- What is kept of a redemption is the id of its event. Its facts are in the outbox until that is trimmed, which it is only
+-- after it was recorded; then Postgres has them, and the service hands them in: at the end of ARGV, by turns what they were
+-- asked for by and the record. A record is '<event> R …', as in the outbox without a gift, and the request's part.
+
+local facts_from, lacking = 0, {} -- set by each script: where in ARGV they begin; and what wasn't found
+local DECIDED = 'R' .. string.rep(' %S+', 16)
+local RECORD = '^(%S+) R (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) %S+ (%S+) '
+
+-- Whether users were deleted since who may be in the entries up to this one: Postgres has their pseudonyms.
+local function names_erased(epoch, seq)
+  local last_epoch, last = string.match(redis.call('GET', '{p' .. PARTITION .. '}:erased') or '', '^(%d+)-(%d+)$')
+  if not last then return false end
+  epoch, seq, last_epoch, last = tonumber(epoch), tonumber(seq), tonumber(last_epoch), tonumber(last)
+  return epoch < last_epoch or (epoch == last_epoch and seq <= last)
+end
+
+local function record_of(name)
+  for i = facts_from, #ARGV, 2 do
+    if ARGV[i] == name then return ARGV[i + 1] end
+  end
+  local epoch, seq = string.match(name, '^(%d+)-(%d+)$')
+  if not epoch or names_erased(epoch, seq) then return nil end
+  local entry = redis.call('XRANGE', '{p' .. PARTITION .. '}:outbox', name, name)[1]
+  local decided = entry and string.match(entry[2][2], '^' .. DECIDED)
+  return decided and name .. ' ' .. decided .. ' ' .. entry[2][4]
+end
+
+-- A redemption read; nil where its facts have to be handed in. A user that is just being deleted has its pseudonym already
+-- where its counts have (`e`, lua/erase_user.lua).
+local function facts_of(name)
+  local record = record_of(name)
+  if not record then
+    lacking[#lacking + 1] = name
+    return nil
+  end
+  local event, w, book, code, user, order, id, discount, at, slot, bucket, order_bucket, user_bucket =
+    string.match(record, RECORD)
+  local moved = event and redis.call('HGET', W .. 'e', event)
+  if moved then
+    user, user_bucket = string.match(moved, '^(%S+) (%S+)$')
+    local head, rest = string.match(record, '^(%S+ R %S+ %S+ %S+ )%S+(.*)$')
+    record = head .. user .. rest
+  end
+  return {
+    event = event, workspace = w, book = book, code = code, user = user, order = order, id = id, discount = discount,
+    at = at, slot = tonumber(slot), bucket = bucket, order_bucket = order_bucket, user_bucket = user_bucket,
+    record = record,
+  }
+end
+
+-- The reply of a script that can't go on without facts; before it writes anything.
+local function recall() return { OUT.RECALL, table.concat(lacking, ' ') } end

@@ -1,0 +1,41 @@
+"""Facts that a script needs and Redis no longer has: fetched from Postgres, and handed to the script, which decides."""
+
+from collections.abc import Sequence
+
+from service.domain.errors import Refusal
+from service.domain.identity import Caller
+from service.domain.outcomes import RECALL
+from service.hot.deciding import Decider, Reply
+from service.operations.base import Command
+from service.record.pool import ERRORS, Database, is_away
+from service.record.recalling import records_of
+
+MOST_RUNS = 4
+"""A run may need facts of what changed since the one before it; more often than so nothing changes that much."""
+
+
+async def decide(decider: Decider, database: Database, caller: Caller, command: Command) -> Reply:
+    """A command's reply. Raises Refusal as Decider.run does; also `unavailable`, with nothing changed, where facts
+    are needed from a Postgres that is away."""
+    return await recalled(decider, database, caller, command, await _run(decider, caller, command))
+
+
+async def recalled(decider: Decider, database: Database, caller: Caller, command: Command, reply: Reply) -> Reply:
+    """As decide, where the command was run once."""
+    for _ in range(MOST_RUNS - 1):
+        if reply[0] != RECALL:
+            return reply
+        try:
+            found = await records_of(database, caller.partition, caller.workspace, reply[1].split(" "))
+        except ERRORS as error:
+            if is_away(error):
+                raise Refusal.passing("unavailable") from None
+            raise
+        reply = await _run(decider, caller, command, [text for pair in found for text in pair])
+    if reply[0] == RECALL:
+        raise Refusal.passing("unavailable")
+    return reply
+
+
+async def _run(decider: Decider, caller: Caller, command: Command, facts: Sequence[str] = ()) -> Reply:
+    return await decider.run(caller.partition, command.script, command.keys, (*command.args, *facts))

@@ -1,0 +1,55 @@
+"""Redemptions as scripts read them, of those that Redis keeps no more of than their events (lua/includes/facts.lua)."""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import msgspec
+
+from service.domain.events import Redeemed, decided, packed, parse, read_redemption_id
+from service.record.past import fact_of
+from service.record.pool import Database
+from service.record.queries import query
+
+
+async def records_of(database: Database, partition: int, workspace: int, names: Sequence[str]) -> list[tuple[str, str]]:
+    """Each of the redemptions that there are with its record. A name is an event that Redis refers to, or a
+    redemption's id: of an unknown id the record is ''."""
+    found: list[tuple[str, str]] = []
+    for name in names:
+        if len(name) == len(str(UUID(int=0))):
+            record = await _by_id(database, partition, workspace, UUID(name)) or ""
+        else:
+            epoch, seq = map(int, name.split("-"))
+            record = await _by_event(database, partition, workspace, epoch, seq)
+        if record is not None:
+            found.append((name, record))
+    return found
+
+
+async def _by_id(database: Database, partition: int, workspace: int, redemption: UUID) -> str | None:
+    if row := await database.fetchrow(query("redemption_by_id"), workspace, redemption):
+        return _record(fact_of(row))  # type: ignore[arg-type]
+    epoch, seq = read_redemption_id(redemption)
+    return await _in_quarantine(database, partition, workspace, epoch, seq)
+
+
+async def _by_event(database: Database, partition: int, workspace: int, epoch: int, seq: int) -> str | None:
+    if row := await database.fetchrow(query("redemption_by_event"), partition, workspace, epoch, seq):
+        return _record(fact_of(row))  # type: ignore[arg-type]
+    return await _in_quarantine(database, partition, workspace, epoch, seq)
+
+
+async def _in_quarantine(database: Database, partition: int, workspace: int, epoch: int, seq: int) -> str | None:
+    """What the record couldn't take stands in Redis all the same."""
+    row = await database.fetchrow(query("quarantined_redemption"), partition, epoch, seq)
+    try:
+        event = row and parse(epoch, seq, row["d"], row["r"])
+    except ValueError:
+        return None
+    return _record(event) if isinstance(event, Redeemed) and event.workspace == workspace else None
+
+
+def _record(fact: Redeemed) -> str:
+    return (
+        f"{fact.epoch}-{fact.seq} {decided(msgspec.structs.replace(fact, gift=None))} {packed(fact.request).decode()}"
+    )

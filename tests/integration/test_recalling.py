@@ -1,0 +1,80 @@
+"""Redis keeps a reference of what is recorded: requests about it are answered as before, from the record."""
+
+import os
+import signal
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from service.domain import keys
+from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+
+
+def forget(service: Service) -> None:
+    """Wait until everything is recorded, and trim the outbox as the worker does after two minutes."""
+    until(lambda: ok(service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
+    with service.redis() as client:
+        ((last, _),) = client.xrevrange(keys.outbox(0), count=1)
+        client.xtrim(keys.outbox(0), minid=last, approximate=False)
+
+
+def same(found: dict[str, Any], first: dict[str, Any]) -> None:
+    """Both say the same of a redemption, but for how safe it is."""
+    assert found | {"durability": None} == first | {"durability": None}
+
+
+@pytest.mark.parametrize("uses", [1, 5])
+def test_what_is_recorded_is_answered_as_before(service: Service, uses: int) -> None:
+    """A repeat, the same under its key, the coupon, a batch and a rollback, when the outbox has forgotten what it was.
+    A rollback takes only what stands: not twice, nor once the code was used again."""
+    code, user, order = new_code(), new_id(), new_id()
+    service.book(code, maxRedemptionsPerCode=uses)
+    path, body = f"/v1/coupons/redeem/{code}", {"userId": user, "orderId": order, "orderValue": "12.50"}
+    key = {"Idempotency-Key": new_id()}
+    first = ok(service.checkout.post(path, json=body, headers=key), 201)
+    forget(service)
+    same(ok(service.checkout.post(path, json=body)), first)
+    same(ok(service.checkout.post(path, json=body, headers=key), 201), first)
+    tried_out = {"op": "validate", "code": code, "userId": user}
+    batch = {"operations": [{"op": "redeem", "code": code, **body}, tried_out]}
+    told, tried = ok(service.checkout.post("/v1/batch", json=batch))["results"]
+    same(told["body"], first)
+    last = ok(service.checkout.get(f"/v1/coupons/{code}"))["lastRedemption"]
+    assert tried["body"]["coupon"]["lastRedemption"] == last
+    assert (last["redemptionId"], last["userId"], last["orderId"]) == (first["redemptionId"], user, order)
+    refused(
+        service.checkout.post(path, json=body | {"userId": new_id()}),
+        409,
+        "coupon_redeemed" if uses == 1 else "order_already_used",
+    )
+    back = f"/v1/redemptions/{first['redemptionId']}/rollback"
+    rolled = ok(service.manage.post(back, json={}, headers={"Idempotency-Key": new_id()}))
+    assert rolled["rolledBackAt"]
+    assert rolled["redemptionId"] == first["redemptionId"]
+    assert ok(service.checkout.post(path, json=body), 201)["redemptionId"] != first["redemptionId"]
+    forget(service)
+    refused(service.manage.post(back, json={}), 409, "already_rolled_back")
+    assert len(ok(service.manage.post(f"/v1/orders/{order}/rollback", json={}))["items"]) == 1
+    refused(service.manage.post(f"/v1/redemptions/{uuid4()}/rollback", json={}), 404, "redemption_not_found")
+
+
+def test_without_postgres_it_is_unavailable_and_nothing_changes(own_service: Any) -> None:
+    """While Postgres hangs, what needs its facts is 503 with Retry-After; what the outbox still has is answered."""
+    service: Service = own_service()
+    old, fresh, user = new_code(), new_code(), new_id()
+    service.book(old, fresh)
+    body = {"userId": user, "orderId": new_id()}
+    first = ok(service.checkout.post(f"/v1/coupons/redeem/{old}", json=body), 201)
+    forget(service)
+    postmaster = service.run.facts["pids"]["postgres"][0]
+    os.kill(postmaster, signal.SIGKILL)
+    asked = service.checkout.post(f"/v1/coupons/redeem/{old}", json=body)
+    other = body | {"orderId": new_id()}
+    second = ok(service.checkout.post(f"/v1/coupons/redeem/{fresh}", json=other), 201)
+    same(ok(service.checkout.post(f"/v1/coupons/redeem/{fresh}", json=other)), second)
+    if asked.status_code != 200:  # Postgres may be back already
+        refused(asked, 503, "unavailable")
+        assert int(asked.headers["Retry-After"]) >= 1
+    until(lambda: service.checkout.post(f"/v1/coupons/redeem/{old}", json=body).status_code == 200)
+    same(ok(service.checkout.post(f"/v1/coupons/redeem/{old}", json=body)), first)
