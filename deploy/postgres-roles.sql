@@ -25,8 +25,10 @@ GRANT INSERT, UPDATE ON webhooks, webhook_deliveries TO scrip_api;
 -- The worker writes what was decided, and of what the merchant says the codes that it makes.
 GRANT INSERT ON
   assignments, unassignments, redemptions, rollbacks, order_uses, single_uses, idempotency_keys, quarantine, stock_notices,
-  closed_epochs, recoveries, rebuild_orders, settings, partitions, config_versions, codes, jobs TO scrip_worker;
-GRANT UPDATE ON partitions, config_versions, jobs, recoveries, rebuild_orders, idempotency_keys TO scrip_worker;
+  closed_epochs, recoveries, rebuild_orders, settings, partitions, config_versions, codes, jobs, reconciling, reconciled
+  TO scrip_worker;
+GRANT UPDATE ON
+  partitions, config_versions, jobs, recoveries, rebuild_orders, idempotency_keys, reconciling, reconciled TO scrip_worker;
 GRANT UPDATE (code_count) ON books TO scrip_worker;
 GRANT UPDATE (unassigned_at) ON assignments TO scrip_worker;
 GRANT DELETE ON order_uses, single_uses, idempotency_keys, rebuild_orders TO scrip_worker;

@@ -20,6 +20,7 @@ from service.api.batch import Batches
 from service.api.books import Books
 from service.api.clock import TestClock
 from service.api.codes import Codes
+from service.api.consistency import Consistent
 from service.api.console import console_pages
 from service.api.coupons import Coupons, Rollbacks
 from service.api.exports import Exports
@@ -67,7 +68,7 @@ def create_app(settings: Settings) -> Litestar:
 
     return Litestar(
         [
-            *(Operating, Books, Codes, Coupons, Rollbacks, Purchases, Batches, Histories, Notices, Exports),
+            *(Operating, Consistent, Books, Codes, Coupons, Rollbacks, Purchases, Batches, Histories, Notices, Exports),
             *(Users, Jobs, Keys, Audit, Webhooks),
             SingleCoupons,
             workspace.Settings,

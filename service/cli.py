@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli_admin import keys, workspaces
+from service.cli_reconcile import reconcile
 from service.cli_recovery import rebuild
 from service.replay.command import replay
 
@@ -21,6 +22,7 @@ def main() -> None:
 
 main.add_command(keys)
 main.add_command(rebuild)
+main.add_command(reconcile)
 main.add_command(replay)
 main.add_command(workspaces)
 

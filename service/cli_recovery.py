@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -21,15 +22,27 @@ LOOK_S = 0.2
 @click.option("--partition", type=click.IntRange(0), help="Only this one; all of them where left out.")
 @click.option("--accept-loss", is_flag=True, help="Also where events are missing that were never recorded.")
 @click.option("--cancel", is_flag=True, help="Take back an order that no worker has begun.")
-def rebuild(partition: int | None, accept_loss: bool, cancel: bool) -> None:
+@click.option("--into", metavar="REDIS_URL", help="Build another, empty Redis instead, and compare it with this one.")
+def rebuild(partition: int | None, accept_loss: bool, cancel: bool, into: str | None) -> None:
     """Build Redis again from Postgres, whole, whatever is in it.
 
     A worker does it; this orders it and shows how far it is. Until it is done the partition answers 503 `recovering`.
     What Redis holds and Postgres has not recorded yet is recorded first. Locks are lost.
+
+    With --into nothing happens to this Redis, and requests go on. The other one is built by the same code, up to a cut;
+    then both are compared by kind of key. Ends with 0 where they hold the same, 1 where they don't, 2 where that can't
+    be said.
     """
     from service import config
 
-    url = config.load().database_url
+    settings = config.load()
+    if into is not None:
+        from service.cli_reconcile import built
+
+        if partition is not None or accept_loss or cancel:
+            raise click.UsageError("--into goes with no other option.")
+        sys.exit(built(settings, into))
+    url = settings.database_url
     if url is None:
         raise click.ClickException("DATABASE_URL is not set. Say which database the record is in.")
     import asyncpg

@@ -1,5 +1,6 @@
 """The settings, and the one place that reads the environment."""
 
+import contextlib
 import ipaddress
 import json
 import re
@@ -118,6 +119,8 @@ class Settings(BaseSettings):
     """`console` on a terminal, `json` elsewhere."""
     partitions: int = Field(default=1, ge=1, le=1024)
     """How many slots workspaces spread over; fixed once the database is made."""
+    reconcile_at: Annotated[str, Field(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$")] = ""
+    """When the worker has Redis compared with the record each day, in UTC (`03:30`); never where empty."""
     metrics_port: Port | None = None
     """Where the worker serves its metrics; None serves none."""
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_words)] = ()
@@ -158,6 +161,14 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
+
+    def servers(self) -> tuple[str | None, str | None]:
+        """Redis's address and Postgres's; an embedded one's is where a running `scrip run` says it."""
+        found: dict[str, str] = {}
+        if self.redis_url is None or self.database_url is None:
+            with contextlib.suppress(OSError, ValueError):
+                found = json.loads((self.data_dir / "run.json").read_text())
+        return self.redis_url or found.get("redisUrl"), self.database_url or found.get("databaseUrl")
 
 
 def load() -> Settings:

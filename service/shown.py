@@ -17,7 +17,7 @@ class Job(Answer, kw_only=True):
     """A job, and how far it is."""
 
     job_id: UUID
-    kind: Literal["generate"]
+    kind: Literal["generate", "reconcile"]
     status: Literal["running", "done", "failed"]
     requested: int
     done: int

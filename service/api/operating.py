@@ -1,34 +1,23 @@
-"""What operators ask: health, how far the record is behind, metrics, and where things are."""
+"""What operators ask without a key: health, metrics, and where things are."""
 
 import asyncio
-import time
 from typing import Annotated, Any, Literal
 
 from litestar import Controller, Request, Response, get
 from litestar.params import PathParameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from service.api.auth import OPEN, caller
+from service.api.auth import OPEN
+from service.api.consistency import state_of
 from service.api.context import Context
 from service.api.documented import documented
-from service.api.reading import query
 from service.domain.errors import Refusal
 from service.domain.outcomes import BY_CODE
 from service.domain.words import Answer
 from service.operations.base import encode
-from service.record.partitions import read_partition
 from service.record.pool import ERRORS
 
 CHECK_S = 1.0
-
-_CONSISTENCY = {
-    "state": "open",
-    "lagEvents": 12,
-    "lagSeconds": 0.031,
-    "lastRecorded": "3-118204",
-    "lastReconciledAt": None,
-    "drift": {},
-}
 
 
 class Live(Answer):
@@ -44,17 +33,6 @@ class Ready(Answer):
     failing: list[str]
 
 
-class Consistency(Answer):
-    """How far the record in Postgres is behind what Redis decided."""
-
-    state: Literal["open", "recovering", "behind"]
-    lag_events: int
-    lag_seconds: float
-    last_recorded: str
-    last_reconciled_at: str | None
-    drift: dict[str, int]
-
-
 class ProblemType(Answer):
     """A refusal, as its code names it."""
 
@@ -64,7 +42,7 @@ class ProblemType(Answer):
 
 
 class Operating(Controller):
-    """Health, consistency, metrics."""
+    """Health, metrics."""
 
     path = "/"
 
@@ -113,38 +91,12 @@ class Operating(Controller):
         except ERRORS:
             failing.append("postgres")
         if not failing:
-            states = await asyncio.gather(*(_state(context, p) for p in range(context.settings.partitions)))
+            states = await asyncio.gather(*(state_of(context, p) for p in range(context.settings.partitions)))
             failing += [f"partition {p}" for p, state in enumerate(states) if state == "recovering"]
         body = Ready(status="not_ready" if failing else "ready", failing=failing)
         headers = {"Retry-After": "1"} if failing else {}
         return Response(  # type: ignore[return-value]
             encode(body), status_code=503 if failing else 200, headers=headers, media_type="application/json"
-        )
-
-    @get(
-        "/v1/ops/consistency",
-        **documented("getConsistency", "Read how far the record is behind", "Operators", answer=_CONSISTENCY),
-    )
-    async def consistency(self, request: Request[Any, Any, Any]) -> Consistency:
-        """Of the workspace's partition. Scope `operate`."""
-        who = caller(request)
-        query(request)
-        context: Context = request.app.state.context
-        state = await _state(context, who.partition)
-        try:
-            tail = await context.decider.tail(who.partition)
-        except Refusal:
-            tail = (0, 0)
-        row = await read_partition(context.pool, who.partition)
-        pending = row.unrecorded(tail)
-        lag_s = time.time() - row.recorded_at.timestamp() if pending and row.recorded_at else 0.0
-        return Consistency(
-            state=state,
-            lag_events=pending,
-            lag_seconds=round(max(lag_s, 0.0), 3),
-            last_recorded=f"{row.cursor_epoch}-{row.cursor_seq}",
-            last_reconciled_at=None,
-            drift={},
         )
 
     @get("/problems/{code:str}", include_in_schema=False, opt=OPEN)
@@ -159,15 +111,3 @@ class Operating(Controller):
     async def metrics(self) -> Response[bytes]:
         """Prometheus' text format. No credentials."""
         return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
-
-
-async def _state(context: Context, partition: int) -> Literal["open", "recovering", "behind"]:
-    if partition not in context.open_partitions:
-        return "recovering"
-    try:
-        gate = await context.decider.gate(partition)
-    except Refusal:
-        return "recovering"
-    if gate == "open":
-        return "open"
-    return "behind" if gate in ("full", "behind") else "recovering"

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 from collections.abc import Iterator
 from urllib.parse import parse_qs, urlsplit
 
@@ -42,7 +41,7 @@ def examined() -> Report:
 
 
 async def _examine(settings: Settings) -> Report:
-    urls = _urls(settings)
+    urls = settings.servers()
     if None in urls:
         return Report(
             [
@@ -58,15 +57,6 @@ async def _examine(settings: Settings) -> Report:
     async with contextlib.AsyncExitStack() as stack:
         await examination.examine(stack)
     return Report(examination.checks, examination.unreachable)
-
-
-def _urls(settings: Settings) -> tuple[str | None, str | None]:
-    """Redis's and Postgres's; an embedded one's are where `scrip run` says them."""
-    found: dict[str, str] = {}
-    if settings.redis_url is None or settings.database_url is None:
-        with contextlib.suppress(OSError, ValueError):
-            found = json.loads((settings.data_dir / "run.json").read_text())
-    return settings.redis_url or found.get("redisUrl"), settings.database_url or found.get("databaseUrl")
 
 
 class _Examination:

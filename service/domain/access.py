@@ -28,7 +28,8 @@ ROLES: Mapping[str, frozenset[str]] = {
     ),
     "operate": frozenset(
         (
-            "listKeys createKey rotateKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency getJob "
+            "listKeys createKey rotateKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency "
+            "startReconcile getJob "
             "createWebhook listWebhooks getWebhook patchWebhook deleteWebhook rotateWebhookSecret testWebhook "
             "listDeliveries redeliver listAudit exportAudit"
         ).split()

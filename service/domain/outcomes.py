@@ -56,6 +56,7 @@ _ROWS = (
     Outcome(None, "not_found", 404, "There is nothing at this address."),
     Outcome(None, "method_not_allowed", 405, "This address doesn't take that method."),
     Outcome(None, "request_timeout", 408, "The request didn't arrive in time."),
+    Outcome(None, "reconcile_running", 409, "Redis is being compared with the record already."),
     Outcome(None, "code_exists", 409, "The workspace has this code already."),
     Outcome(None, "too_large", 413, "The body is larger than allowed here."),
     Outcome(None, "unsupported_media_type", 415, "This address doesn't take that media type."),

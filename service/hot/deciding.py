@@ -170,6 +170,16 @@ class Decider:
         epoch, _, seq = reply[0][0].partition("-")
         return int(epoch), int(seq)
 
+    async def after(self, partition: int, event: tuple[int, int]) -> list[tuple[tuple[int, int], bytes, bytes]]:
+        """The outbox's first few entries after an event: epoch and number, what was decided, the request's part."""
+        start = "({}-{}".format(*event)
+        found: list[tuple[tuple[int, int], bytes, bytes]] = []
+        for entry_id, flat in await self._read("XRANGE", keys.outbox(partition), start, "+", "COUNT", 3):
+            epoch, _, seq = entry_id.partition("-")
+            fields = dict(zip(flat[::2], flat[1::2], strict=True))
+            found.append(((int(epoch), int(seq)), fields.get("d", "").encode(), fields.get("r", "").encode()))
+        return found
+
     async def time_ms(self) -> int:
         """The server's clock, which scripts go by, in milliseconds since 1970."""
         second, microsecond = await self._read("TIME")

@@ -25,18 +25,15 @@ class RedisProjector:
 
     async def workspace(self, row: WorkspaceRow) -> None:
         """A workspace is new or changed."""
-        keep_ms = row.idempotency_hours * 3_600_000
-        limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
-        settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
         w = keys.prefix(row.partition, row.workspace)
         names = (keys.gate(row.partition), f"{w}w", keys.newest(row.partition))
-        await self._run(row.partition, "put_workspace", names, (row.version, settings))
+        await self._run(row.partition, "put_workspace", names, (row.version, workspace_settings(row)))
 
     async def book(self, row: BookRow) -> None:
         """A book is new or changed."""
         w = keys.prefix(row.partition, row.workspace)
         names = (keys.gate(row.partition), f"{w}w", f"{w}x", f"{w}b:{row.book}", keys.newest(row.partition))
-        await self._run(row.partition, "put_book", names, (row.version, _settings(row), row.book))
+        await self._run(row.partition, "put_book", names, (row.version, book_settings(row), row.book))
 
     async def codes(
         self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow], *, whole: bool = False
@@ -129,8 +126,15 @@ def _terms(discount: DiscountRow) -> str:
             return str(discount.value_e4)
 
 
-def _settings(row: BookRow) -> str:
+def workspace_settings(row: WorkspaceRow) -> str:
     """lua/includes/book.lua reads these, in this order."""
+    keep_ms = row.idempotency_hours * 3_600_000
+    limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
+    return _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
+
+
+def book_settings(row: BookRow) -> str:
+    """As workspace_settings."""
     discount = row.discount
     money: tuple[Any, ...] = (None,) * 6
     if discount:

@@ -21,6 +21,9 @@ PROJECTION = "put_workspace put_book put_codes put_user seen".split()
 MENDING = [*PROJECTION, "clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
 """What a closed Redis is made whole with."""
 
+RECONCILING = "look repair pools".split()
+"""What an open Redis is compared with the record by."""
+
 NONCE_LENGTH = 16
 """Characters of a nonce that are random; what follows names the server's history."""
 

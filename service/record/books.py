@@ -1,6 +1,7 @@
 """Books, as the merchant made them."""
 
 import time
+from collections.abc import Sequence
 from typing import Any, cast
 from uuid import UUID
 
@@ -81,6 +82,11 @@ async def read_book(database: Database, workspace: int, book_id: UUID) -> BookRo
     if record is None:
         raise Refusal("book_not_found")
     return row_of(record)
+
+
+async def read_books(database: Database, workspace: int, books: Sequence[int]) -> list[BookRow]:
+    """Those of the numbers that there are."""
+    return [row_of(record) for record in await database.fetch(query("read_books"), workspace, list(books))]
 
 
 async def page_books(

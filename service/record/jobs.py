@@ -15,6 +15,7 @@ from service.domain.projection import BookRow
 from service.record.audit import note
 from service.record.pool import Connection, Database
 from service.record.queries import query
+from service.record.reconciling import count_compared, is_reconciling
 
 
 class LostLease(Exception):
@@ -29,14 +30,24 @@ class Generation(msgspec.Struct, frozen=True, kw_only=True):
     charset: str
 
 
+class Reconciling(msgspec.Struct, frozen=True, kw_only=True):
+    """The parameters of a job that compares a workspace's Redis with the record."""
+
+    repair: bool
+
+
+Kind = Literal["generate", "reconcile"]
+_PARAMETERS: dict[str, type[Generation | Reconciling]] = {"generate": Generation, "reconcile": Reconciling}
+
+
 class JobRow(msgspec.Struct, frozen=True, kw_only=True):
     """A job; `partition` is its workspace's."""
 
     job_id: UUID
     workspace: int
     partition: int
-    kind: Literal["generate"]
-    parameters: Generation
+    kind: Kind
+    parameters: Generation | Reconciling
     status: Literal["running", "done", "failed"]
     requested: int
     done: int
@@ -60,6 +71,19 @@ async def create_generation(connection: Connection, book: BookRow, count: int, p
     return job
 
 
+async def create_reconciling(connection: Connection, workspace: int, repair: bool) -> JobRow:
+    """A job that compares, in the caller's transaction. Raises Refusal `reconcile_running`."""
+    await connection.execute(query("lock_reconciling"), workspace)
+    if await is_reconciling(connection, workspace):
+        raise Refusal("reconcile_running")
+    parameters = msgspec.json.encode(Reconciling(repair=repair)).decode()
+    size = (await count_compared(connection, [workspace]))[workspace]
+    values = (uuid7(), workspace, "reconcile", parameters, size)
+    job = job_of(cast("Record", await connection.fetchrow(query("insert_job"), *values)))
+    await note(connection, workspace, "reconcile.ordered", job.job_id, after={"repair": repair})
+    return job
+
+
 async def read_job(database: Database, workspace: int, job_id: UUID) -> JobRow:
     """A job of a workspace. Raises Refusal `job_not_found`."""
     record = await database.fetchrow(query("read_job"), workspace, job_id)
@@ -73,9 +97,9 @@ async def page_jobs(database: Database, workspace: int, limit: int, before: UUID
     return [job_of(record) for record in await database.fetch(query("page_jobs"), workspace, limit, before)]
 
 
-async def take_job(database: Database, partition: int, token: UUID, lease_s: int) -> JobRow | None:
+async def take_job(database: Database, partition: int, token: UUID, lease_s: int, kind: Kind) -> JobRow | None:
     """A partition's job that no live worker has; it is ours until the lease ends."""
-    record = await database.fetchrow(query("take_job"), token, lease_s, partition)
+    record = await database.fetchrow(query("take_job"), token, lease_s, partition, kind)
     return None if record is None else job_of(record)
 
 
@@ -85,6 +109,12 @@ async def advance_job(connection: Connection, job_id: UUID, token: UUID, done: i
     if total is None:
         raise LostLease(job_id)
     return total
+
+
+async def size_job(database: Database, job_id: UUID, token: UUID, done: int, total: int, lease_s: int) -> None:
+    """So much of so much is done, and the lease renewed. Raises LostLease."""
+    if await database.fetchval(query("set_job_size"), job_id, token, total, done, lease_s) is None:
+        raise LostLease(job_id)
 
 
 async def finish_job(database: Database, job_id: UUID, token: UUID, errors: Sequence[str] = ()) -> None:
@@ -103,6 +133,6 @@ async def release_job(database: Database, job_id: UUID, token: UUID) -> None:
 def job_of(record: Record) -> JobRow:
     """The row as it was read."""
     found: dict[str, Any] = dict(record)
-    found["parameters"] = msgspec.json.decode(found["parameters"], type=Generation)
+    found["parameters"] = msgspec.json.decode(found["parameters"], type=_PARAMETERS[found["kind"]])
     found["errors"] = msgspec.json.decode(found["errors"])
     return JobRow(**found)

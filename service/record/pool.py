@@ -1,6 +1,7 @@
 """Connections to Postgres, and what a client is told while it is away."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import asyncpg
@@ -52,16 +53,18 @@ async def connect(
     max_size: int = 8,
     command_timeout_s: float = 30.0,
     connect_timeout_s: float = 5.0,
+    patience: Mapping[str, str] = _PATIENCE,
 ) -> asyncpg.Pool:
-    """A bounded pool; each connection is checked when it is made. Raises UnfitDatabase where the server is too old, may
-    forget what it committed, or takes nothing."""
+    """A bounded pool; each connection is checked when it is made. `patience` is how long a statement or a transaction
+    may take, as Postgres's settings. Raises UnfitDatabase where the server is too old, may forget what it committed,
+    or takes nothing."""
     return await asyncpg.create_pool(
         database_url,
         min_size=min_size,
         max_size=max_size,
         command_timeout=command_timeout_s,
         timeout=connect_timeout_s,
-        server_settings={"application_name": name} | _PATIENCE,
+        server_settings={"application_name": name} | dict(patience),
         init=_check,
         reset=_keep,
     )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 from functools import partial
+from typing import cast
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -15,7 +16,7 @@ from service.domain.patterns import generate
 from service.domain.projection import CodeRow, Projector
 from service.record import jobs
 from service.record.codes import insert_codes
-from service.record.jobs import JobRow, LostLease
+from service.record.jobs import Generation, JobRow, LostLease
 from service.record.partitions import bump_config_version
 from service.record.pool import ERRORS
 
@@ -59,7 +60,7 @@ class Generator:
     async def run_one(self) -> bool:
         """Work on one job to its end; False where there was none to take."""
         token = uuid4()
-        job = await jobs.take_job(self._pool, self._partition, token, LEASE_S)
+        job = await jobs.take_job(self._pool, self._partition, token, LEASE_S, "generate")
         if job is None:
             return False
         try:
@@ -75,7 +76,7 @@ class Generator:
 
     async def _generate(self, job: JobRow, token: UUID) -> str | None:
         """Make all codes; or say why that is not possible."""
-        done, empty = job.done, 0
+        done, empty, wanted = job.done, 0, cast("Generation", job.parameters)
         async with Behind() as projecting:
             while done < job.requested:
                 version, rows = await self._write(job, token, min(CHUNK, job.requested - done))
@@ -83,12 +84,12 @@ class Generator:
                 done += len(rows)
                 empty = 0 if rows else empty + 1
                 if empty == MAX_EMPTY_DRAWS:
-                    return f"No more new codes can be found for the pattern {job.parameters.code_pattern}."
+                    return f"No more new codes can be found for the pattern {wanted.code_pattern}."
         return None
 
     async def _write(self, job: JobRow, token: UUID, count: int) -> tuple[int, list[CodeRow]]:
         """At most so many new codes, and the version that they are of."""
-        wanted = job.parameters
+        wanted = cast("Generation", job.parameters)
         lines = [CodeLine(code) for code in generate(wanted.code_pattern, wanted.charset, count)]
         async with self._pool.acquire() as connection, connection.transaction():
             version = await bump_config_version(connection, self._partition)

@@ -36,6 +36,7 @@ from service.worker.flush import AnchorLost, CursorMoved, Flusher, OutboxGap, To
 from service.worker.generate import Generator
 from service.worker.housekeeping import keep_house
 from service.worker.opening import Opening
+from service.worker.reconciling import Reconcilers
 from service.worker.restocking import Restocker
 from service.worker.sending import Sender
 
@@ -71,7 +72,7 @@ class Keeper:
     """
 
     def __init__(self, settings: Settings, pool: asyncpg.Pool, partition: int, holder: str) -> None:
-        self._redis_url = settings.redis_url or ""
+        self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
         self._to_loopback = settings.webhooks_to_loopback
         self._pool, self._partition, self._holder = pool, partition, holder
         self._log = log.bind(partition=partition)
@@ -125,6 +126,7 @@ class Keeper:
                     group.create_task(CatchUp(projector, self._pool, self._partition, fence).run()),
                     group.create_task(Generator(self._pool, projector, self._partition).run()),
                     group.create_task(Eraser(self._pool, server, scripts).run()),
+                    group.create_task(Reconcilers(self._pool, self._partition, self._reconcile_at).run()),
                     group.create_task(Restocker(self._pool, server, scripts, projector, self._partition).run()),
                     group.create_task(Sender(self._pool, self._partition, fence, self._to_loopback).run()),
                 ]

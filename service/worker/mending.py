@@ -29,6 +29,8 @@ KEYS_A_RUN = 500
 RUNS_AT_ONCE = 32
 VERSIONS_AT_ONCE = 8
 TELL_S = 0.5
+END = (2**62, 0)
+"""After every event."""
 WHOLE = "whole"
 """The mark while everything is rebuilt."""
 
@@ -103,22 +105,26 @@ class Mending:
         finally:
             await self._all_sent()
 
-    async def redo(self, after: tuple[int, int], keep_mark: bool) -> int:
-        """Apply the events after one again, in order; how many facts. With `keep_mark` the mark stays what it is, else
-        it follows."""
+    async def redo(self, after: tuple[int, int], keep_mark: bool, until: tuple[int, int] = END) -> int:
+        """Apply the events after one again, in order, up to another; how many facts. With `keep_mark` the mark stays
+        what it is, else it follows."""
         try:
             with self._timed("redo"):
                 async with self._pool.acquire() as connection:
-                    events = await self._facts(connection, after, keep_mark)
+                    events = await self._facts(connection, after, keep_mark, until)
                 await self._all_sent()
             return events
         finally:
             await self._all_sent()
 
-    async def _facts(self, connection: Connection, after: tuple[int, int], keep_mark: bool) -> int:
+    async def _facts(
+        self, connection: Connection, after: tuple[int, int], keep_mark: bool, until: tuple[int, int]
+    ) -> int:
         events, last = 0, START
         async with aclosing(fact_pages(connection, self._partition, after=after)) as pages:
             async for page in pages:
+                if (page[-1].epoch, page[-1].seq) > until:
+                    page = [fact for fact in page if (fact.epoch, fact.seq) <= until]  # noqa: PLW2901
                 for fact in page:
                     # An event's facts go out in one run: the mark is an event's.
                     if len(self._events) >= EVENTS_A_RUN * 3 and last != (fact.epoch, fact.seq):

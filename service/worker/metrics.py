@@ -1,7 +1,12 @@
 """What the worker shows: how far the record is behind, how fast it goes, and what webhooks wait for."""
 
+from collections.abc import Mapping
+from datetime import datetime
+from typing import get_args
+
 from prometheus_client import Counter, Gauge, start_http_server
 
+from service.domain.drift import Class
 from service.worker.flush import Flusher
 
 _PENDING = Gauge("scrip_outbox_pending_events", "Events in the outbox that are not recorded.", ["partition"])
@@ -9,6 +14,16 @@ _LAG = Gauge("scrip_outbox_lag_seconds", "No event older than this is unrecorded
 _RATE = Gauge("scrip_recorded_events_per_second", "Recorded, over the last ten seconds.", ["partition"])
 _RECORDED = Gauge("scrip_recorded_events", "Recorded by this worker since it took the partition.", ["partition"])
 _QUARANTINED = Gauge("scrip_quarantined_events", "Put into quarantine by this worker; each is an alarm.", ["partition"])
+_DRIFT = Gauge("scrip_drift", "What differs by class, as the last comparisons left it.", ["partition", "drift"])
+_RECONCILED = Gauge("scrip_reconciled_timestamp_seconds", "When the oldest of these comparisons was.", ["partition"])
+
+
+def show_drift(partition: int, left: Mapping[str, int], oldest: datetime | None) -> None:
+    """Show what a partition's last comparisons left."""
+    for class_ in get_args(Class):
+        _DRIFT.labels(str(partition), class_).set(left.get(class_, 0))
+    _RECONCILED.labels(str(partition)).set(oldest.timestamp() if oldest else 0)
+
 
 _WEBHOOKS_PENDING = Gauge("scrip_webhook_pending_deliveries", "Deliveries that wait or are tried again.", ["partition"])
 _WEBHOOKS_OLDEST = Gauge("scrip_webhook_oldest_pending_seconds", "How long the oldest has waited.", ["partition"])

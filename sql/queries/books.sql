@@ -47,6 +47,12 @@ WHERE workspace = $1 AND book_id = $2;
 -- $1 workspace int  $2 book int
 SELECT book_id FROM books WHERE workspace = $1 AND book = $2;
 
+-- name: read_books
+-- Books of a workspace by their numbers.
+-- $1 workspace int  $2 books int[]
+SELECT books.*, partition, currency AS workspace_currency FROM books JOIN workspaces USING (workspace)
+WHERE workspace = $1 AND book = ANY ($2);
+
 -- name: write_book
 -- Make a book, or write all that can change of one.
 -- $1 workspace int  $2 book int  $3 book_id uuid  $4 version bigint  $5 name text  $6 description text  $7 status text

@@ -42,12 +42,12 @@ WHERE workspace = $1 AND status = 'running' AND kind = 'generate' AND (parameter
 UPDATE jobs SET lease_token = NULL, lease_until = NULL WHERE job_id = $1 AND lease_token = $2;
 
 -- name: take_job
--- Take a partition's oldest job that no live worker has.
--- $1 lease_token uuid  $2 lease_seconds int  $3 partition int
+-- Take a partition's oldest job of a kind that no live worker has.
+-- $1 lease_token uuid  $2 lease_seconds int  $3 partition int  $4 kind text
 UPDATE jobs SET lease_token = $1, lease_until = now() + $2 * interval '1 second'
 WHERE job_id = (
     SELECT job_id FROM jobs JOIN workspaces USING (workspace)
-    WHERE partition = $3 AND status = 'running' AND (lease_until IS NULL OR lease_until < now())
+    WHERE partition = $3 AND kind = $4 AND status = 'running' AND (lease_until IS NULL OR lease_until < now())
     ORDER BY job_id LIMIT 1 FOR UPDATE OF jobs SKIP LOCKED
 )
 RETURNING job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,

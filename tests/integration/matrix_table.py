@@ -55,6 +55,7 @@ ROWS = (
     Row("GET /health/live", ANYONE),
     Row("GET /health/ready", ANYONE),
     Row("GET /v1/ops/consistency", "operate", another=""),
+    Row("POST /v1/ops/reconcile", "operate", body={}, another=""),
     Row("GET /v1/audit", "operate", another=""),
     Row("GET /v1/audit.csv", "operate", another=""),
     Row("GET /v1/books", "manage", another=""),

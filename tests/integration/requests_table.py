@@ -214,6 +214,7 @@ REQUESTS = (
     _asked("POST", "/v1/users", "manage", {"userId": "u"}, "userId",
            fields={"userId": ID, "maxCoupons": COUNT, "metadata": _metadata(4 << 10)}),
     _asked("PATCH", "/v1/users/{user}", "manage", {}, fields={"maxCoupons": COUNT, "metadata": _metadata(4 << 10)}),
+    _asked("POST", "/v1/ops/reconcile", "operate", {}, fields={"repair": SWITCH}),
     _asked("POST", "/v1/keys", "operate", {"name": "k", "scopes": ["public"]}, "name scopes",
            fields={"name": _text(1, 255), "scopes": SCOPES, "expiresAt": TIME}),
     _asked("POST", "/v1/keys/{key}/rotate", "operate", {"overlapSeconds": 0},

@@ -352,13 +352,13 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, w
     """Once another worker has the job, what the first still commits is refused, codes and all."""
     await books.create_book(pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 10}, CreateBook))
     stale = uuid4()
-    job = await jobs.take_job(pool, 0, stale, 0)
+    job = await jobs.take_job(pool, 0, stale, 0, "generate")
     assert job is not None
-    assert await jobs.take_job(pool, 1, uuid4(), 30) is None
-    again = await jobs.take_job(pool, 0, uuid4(), 30)
+    assert await jobs.take_job(pool, 1, uuid4(), 30, "generate") is None
+    again = await jobs.take_job(pool, 0, uuid4(), 30, "generate")
     assert again is not None
     assert again.job_id == job.job_id
-    assert await jobs.take_job(pool, 0, uuid4(), 30) is None
+    assert await jobs.take_job(pool, 0, uuid4(), 30, "generate") is None
     with pytest.raises(jobs.LostLease):
         await Generator(pool, Memory(), 0)._write(job, stale, 10)
     assert await pool.fetchval("SELECT count(*) FROM codes") == 0

@@ -21,16 +21,19 @@ from tests.tls import Authority, door
 pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
 
 _API = [*scripts.HOT, *scripts.PROJECTION]
-_RUN = {"api": _API, "worker": [*_API, *scripts.MENDING, *scripts.ERASING, "fence", "set_gate"]}
+_RUN = {
+    "api": _API,
+    "worker": [*_API, *scripts.MENDING, *scripts.ERASING, *scripts.RECONCILING, "fence", "set_gate"],
+}
 """The scripts that each runs."""
 _SENT = {
-    "api": set("evalsha script|exists client|setname config|get info ping time get xrevrange".split()),
+    "api": set("evalsha script|exists client|setname config|get info ping time get xrange xrevrange".split()),
     "worker": set(
         "evalsha script|exists script|load eval client|setname config|get info ping get mget scan xrange xrevrange "
-        "xread xtrim xlen bgrewriteaof time".split()
+        "xread xtrim xlen bgrewriteaof time hget hgetall sscan zrange zscore".split()
     ),
 }
-"""What each sends itself; the worker's user is the doctor's, too."""
+"""What each sends itself; the worker's user is the doctor's and reconciling's, too."""
 _TABLE = re.compile(r"\b[a-z_]+\b")
 
 

@@ -33,6 +33,7 @@ SELECT md5(string_agg(told, ',' ORDER BY told)) FROM (
     WHERE workspace = $1 AND to_jsonb(row) ->> 'action' IS DISTINCT FROM 'attempts.refused'
 ) AS rows
 """
+_RUNNING = "SELECT FROM jobs JOIN workspaces USING (workspace) WHERE status = 'running' AND workspaces.name = $1"
 _TABLES = """
 SELECT table_name FROM information_schema.columns JOIN information_schema.tables USING (table_name, table_schema)
 WHERE column_name = 'workspace' AND table_schema = 'public' AND table_type = 'BASE TABLE' ORDER BY table_name
@@ -78,7 +79,7 @@ class World(NamedTuple):
     def settled(self) -> list[Any]:
         """The state, once all that was done is recorded."""
         admin = {"Authorization": f"Bearer {self.workspace}_admin"}
-        until(lambda: ok(_client.get(f"{self.url}/v1/jobs/{self.place['job']}", headers=admin))["status"] == "done")
+        until(lambda: not asyncio.run(self.service.fetch(_RUNNING, self.workspace)))
         until(lambda: ok(_client.get(f"{self.url}/v1/ops/consistency", headers=admin))["lagEvents"] == 0)
         return self.state()
 

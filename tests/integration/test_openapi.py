@@ -282,6 +282,8 @@ def test_answers_are_as_described(service: Service, document: Document) -> None:
     ask(operate, "GET /v1/audit")
     ask(operate, "GET /v1/audit.csv")
     ask(operate, "GET /v1/ops/consistency")
+    ask(operate, "POST /v1/ops/reconcile", {})
+    ask(operate, "POST /v1/ops/reconcile", {})
     ask(service.anonymous, "GET /health/live")
     ask(service.anonymous, "GET /health/ready")
     assert seen == {name for name, _ in _operations(document)}

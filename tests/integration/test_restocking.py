@@ -16,6 +16,7 @@ from service.domain.errors import Refusal
 from service.domain.projection import BookRow, WorkspaceRow
 from service.hot.workspace import BookCounts, counts_of
 from service.record import books, codes, jobs, stock, workspaces
+from service.record.jobs import Generation
 from service.record.partitions import bump_config_version, ensure_partitions
 from service.record.pool import connect
 from service.worker import restocking
@@ -56,7 +57,7 @@ async def only(pool: asyncpg.Pool) -> stock.KeptBook:
 async def make_codes(pool: asyncpg.Pool, job: jobs.JobRow, count: int) -> None:
     """What Generator writes, and finishes once all is done."""
     token = uuid4()
-    assert await jobs.take_job(pool, 0, token, 30)
+    assert await jobs.take_job(pool, 0, token, 30, "generate")
     async with pool.acquire() as connection, connection.transaction():
         await _chunk(connection, job, token, count)
     if job.done + count == job.requested:
@@ -68,7 +69,7 @@ async def make_codes(pool: asyncpg.Pool, job: jobs.JobRow, count: int) -> None:
 async def _chunk(connection: Any, job: jobs.JobRow, token: Any, count: int) -> None:
     version = await bump_config_version(connection, 0)
     lines = [CodeLine(f"G-{uuid4().hex.upper()}") for _ in range(count)]
-    await codes.insert_codes(connection, job.workspace, 0, job.parameters.book, version, lines)
+    await codes.insert_codes(connection, job.workspace, 0, cast("Generation", job.parameters).book, version, lines)
     await jobs.advance_job(connection, job.job_id, token, count, 30)
 
 
@@ -136,7 +137,7 @@ async def test_an_order_waits_for_codes_being_written(pool: asyncpg.Pool, worksp
     job = await stock.order_missing(pool, kept, 0, 0)
     assert job is not None
     token = uuid4()
-    assert await jobs.take_job(pool, 0, token, 30)
+    assert await jobs.take_job(pool, 0, token, 30, "generate")
     waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%lock_kept_book%'"
     async with pool.acquire() as connection:
         async with connection.transaction():
@@ -164,7 +165,7 @@ async def test_an_order_follows_the_book_as_it_is_now(pool: asyncpg.Pool, worksp
     await patch(keepFree=10, status="active", codePattern="NEW-########")
     job = await stock.order_missing(pool, kept, 0, 0)
     assert job is not None
-    assert (job.requested, job.parameters.code_pattern) == (10, "NEW-########")
+    assert (job.requested, cast("Generation", job.parameters).code_pattern) == (10, "NEW-########")
 
 
 async def test_a_pattern_without_room_orders_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
@@ -234,7 +235,7 @@ async def test_failing_is_tried_again_a_minute_later(
     await worker.look()
     assert await running(pool) == [2, 3]
     token = uuid4()
-    failing = await jobs.take_job(pool, 0, token, 30)
+    failing = await jobs.take_job(pool, 0, token, 30, "generate")
     assert failing is not None
     await jobs.finish_job(pool, failing.job_id, token, ["No more."])
     for _ in range(3):
@@ -249,7 +250,7 @@ async def test_failing_is_tried_again_a_minute_later(
     await worker.look()
     assert await running(pool) == [3, 2]
 
-    taken = [await jobs.take_job(pool, 0, token, 30) for _ in range(2)]
+    taken = [await jobs.take_job(pool, 0, token, 30, "generate") for _ in range(2)]
     (again,) = [job for job in taken if job and job.requested == 2]
     await jobs.finish_job(pool, again.job_id, token, ["No more."])
     await worker.look()

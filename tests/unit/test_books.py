@@ -12,7 +12,7 @@ from service.domain.books import CreateBook, PatchBook
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.projection import BookRow
-from service.hot.projection import _settings
+from service.hot.projection import book_settings
 
 _create = msgspec.json.Decoder(CreateBook)
 _patch = msgspec.json.Decoder(PatchBook)
@@ -254,9 +254,9 @@ def test_what_scripts_read_of_a_discount() -> None:
     """Its terms in one word, and as the least value the larger of minOrderValue and the first tier's `from`."""
     said = tiered((10, "percentage", "12.5"), (20, "fixed", 3))["discount"]
     for least, told in ((None, "100000"), (5, "100000"), (15, "150000")):
-        words = _settings(make(discount=said | {"minOrderValue": least})).split(" ")
+        words = book_settings(make(discount=said | {"minOrderValue": least})).split(" ")
         assert words[14:] == ["tiered", "100000:percentage:125000,200000:fixed:30000", "-", told, "-", "-"]
-    words = _settings(make(discount={"type": "buyXGetY", "buy": 2, "get": 1, "maxAmount": 7})).split(" ")
+    words = book_settings(make(discount={"type": "buyXGetY", "buy": 2, "get": 1, "maxAmount": 7})).split(" ")
     assert words[14:] == ["buyXGetY", "2:1", "70000", "-", "-", "-"]
 
 

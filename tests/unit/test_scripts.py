@@ -20,6 +20,7 @@ from service.hot.scripts import (
     MENDING,
     NONCE_LENGTH,
     PROJECTION,
+    RECONCILING,
     Scripts,
     compose,
     history_of,
@@ -239,8 +240,8 @@ def test_includes_exist_and_are_used(name: str) -> None:
 
 
 def test_every_file_has_its_place() -> None:
-    """Each script is one of those that requests, projection, mending or the worker run; each include is used."""
-    assert set(SOURCES) == {*HOT, *PROJECTION, *MENDING, *WORKERS}
+    """Each script is one that requests, projection, mending, reconciling or the worker run; each include is used."""
+    assert set(SOURCES) == {*HOT, *PROJECTION, *MENDING, *RECONCILING, *WORKERS}
     assert set(INCLUDES) == {part for name in SOURCES for part in _included(name)}
 
 

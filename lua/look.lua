@@ -1,0 +1,29 @@
+--[[ look: read some things, all at one moment, and say which that was. Run by reconciling alone.
+KEYS  1 gate    string  epoch and state, read first
+      2 outbox  stream  its last entry is the moment
+      3 config  string  the last version that is here with all before it
+      4 newest  string  the newest version that anything is of
+ARGV  for each thing how it is read, its key and its member: h a hash's field, H all of a hash, s a string, z a score in a
+      zset, Z a zset's first thousand, n its size, m whether a set has it
+Reply {OK, last event, config, newest, value…} or {outcome}
+Event none
+Cost  O(n) in the things, at most 500 of them, and in what they hold ]]
+-- @include gate
+
+local got = redis.call('MGET', KEYS[1], KEYS[3], KEYS[4])
+local no = gate_refuses(got[1], true, true)
+if no then return { no } end
+local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+local reply = { OUT.OK, last and last[1] or '', got[2] or '0', got[3] or '0' }
+for i = 1, #ARGV, 3 do
+  local kind, key, member, value = ARGV[i], ARGV[i + 1], ARGV[i + 2], false
+  if kind == 'h' then value = redis.call('HGET', key, member)
+  elseif kind == 's' then value = redis.call('GET', key)
+  elseif kind == 'z' then value = redis.call('ZSCORE', key, member)
+  elseif kind == 'n' then value = redis.call('ZCARD', key)
+  elseif kind == 'm' then value = redis.call('SISMEMBER', key, member)
+  elseif kind == 'H' then value = redis.call('HGETALL', key)
+  else value = redis.call('ZRANGE', key, 0, 999, 'WITHSCORES') end
+  reply[#reply + 1] = value
+end
+return reply

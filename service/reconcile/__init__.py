@@ -1,0 +1,1 @@
+"""Comparing Redis with the record while traffic goes on."""

@@ -1,0 +1,259 @@
+"""Comparing Redis with the record: every difference is found, named and mended, and none is where there is none."""
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import httpx
+import pytest
+
+from service.reconcile.run import Busy
+from service.record import reconciling as record
+from tests.integration.drifts import DRIFTS, Shop, compare, open_shop
+from tests.servers import VALKEY, started
+from tests.service_fixture import Service, new_code, new_id, ok, refused, shared_service, until
+
+LOAD_S = float(os.environ.get("SCRIP_RECONCILE_SECONDS", "8"))
+
+
+@pytest.fixture(scope="module")
+def shop() -> Iterator[Shop]:
+    """Of this file's own: what is wrong with it, no other test may see."""
+    with shared_service() as service:
+        yield open_shop(service)
+
+
+def held(shop: Shop) -> dict[str, Any]:
+    """All that Redis holds, but for the outbox."""
+    with shop.service.redis() as client:
+        names = [name for name in client.scan_iter(count=5000) if not name.endswith(":outbox")]
+        read = {"hash": client.hgetall, "set": client.smembers, "string": client.get}
+        kinds = {name: client.type(name) for name in names}
+        return {
+            name: client.zrange(name, 0, -1, withscores=True) if kind == "zset" else read[kind](name)
+            for name, kind in kinds.items()
+        }
+
+
+def unlike(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """The keys that hold something else."""
+    return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
+
+
+def test_nothing_differs(shop: Shop) -> None:
+    """Where nobody has been at Redis but the service, nothing differs, and comparing changes nothing."""
+    before = held(shop)
+    outcome, told = compare(shop.service)
+    assert (outcome.found, outcome.left, outcome.unsettled, told) == ({}, {}, 0, [])
+    assert unlike(before, held(shop)) == []
+
+
+@pytest.mark.parametrize("name", DRIFTS)
+def test_each_is_found_and_mended(shop: Shop, name: str) -> None:
+    """It is found, named and mended, alone, so that Redis is as it was; and no code or user is told in full."""
+    classes, make = DRIFTS[name]
+    before = held(shop)
+    with shop.service.redis() as redis:
+        make(redis, shop)
+    assert unlike(before, held(shop))
+    outcome, told = compare(shop.service, repair=True)
+    assert (set(outcome.found), outcome.left) == (classes, {}), told
+    assert all(code not in found.thing for found, _ in told for code in shop.name.values())
+    assert unlike(before, held(shop)) == []
+
+
+def test_what_is_locked_is_left(shop: Shop) -> None:
+    """A coupon that somebody holds is told, and not touched; when it is free again it is mended."""
+    code = shop.name["single5"]
+    said = {"userId": shop.name["bob"], "orderId": "held"}
+    token = ok(shop.service.checkout.post(f"/v1/coupons/lock/{code}", json=said), 201)["lockToken"]
+    with shop.service.redis() as redis:
+        key = shop.key(f"c:{code}")
+        redis.set(key, redis.get(key).replace("0 - - 0", "0 - - 1", 1))
+        wrong = redis.get(key)
+        outcome, _ = compare(shop.service, repair=True)
+        assert (outcome.found, outcome.left) == ({"uses": 1}, {"uses": 1})
+        assert redis.get(key) == wrong
+        redis.set(key, redis.get(key).replace("0 - - 1", "0 - - 0", 1))
+    unlocked = shop.service.checkout.post(f"/v1/coupons/unlock/{code}", json={"lockToken": token})
+    assert unlocked.status_code == 204
+    assert compare(shop.service)[0].found == {}
+
+
+def test_another_is_built_and_holds_the_same(shop: Shop, tmp_path: Path) -> None:
+    """`scrip rebuild --into` fills an empty Redis from the record alone, and finds both the same, or says in what they
+    aren't; it refuses the live one, and one in which there is something."""
+    facts = shop.service.run.facts
+    before = held(shop)
+
+    def built(url: str) -> subprocess.CompletedProcess[str]:
+        asked = [*_SCRIP, "rebuild", "--into", url]
+        return subprocess.run(
+            asked, env=_env(shop.service), capture_output=True, text=True, timeout=120, check=False
+        )  # fmt: skip
+
+    with started(VALKEY, tmp_path) as url:
+        told = built(url)
+        assert (told.returncode, "unlike" in told.stdout) == (0, False), told
+        assert built(url).stderr.startswith("Error: target_not_empty: ")
+    assert built(facts["redisUrl"]).stderr.startswith("Error: target_is_live: ")
+    with started(VALKEY, tmp_path) as url, shop.service.redis() as redis:
+        redis.hincrby(shop.key(f"n:{shop.number['single']}"), "redeemed", 5)
+        told = built(url)
+        redis.hincrby(shop.key(f"n:{shop.number['single']}"), "redeemed", -5)
+    assert (told.returncode, told.stdout.count("unlike: 1")) == (1, 1), told
+    assert unlike(before, held(shop)) == []
+
+
+def test_by_the_api(shop: Shop) -> None:
+    """A job compares, one at a time; what it left is in the consistency, until another mends it."""
+    operate, drift = shop.service.operate, {"book_counts": 1}
+
+    def run(repair: bool) -> dict[str, Any]:
+        answer = operate.post("/v1/ops/reconcile", json={"repair": repair})
+        assert refused(operate.post("/v1/ops/reconcile", json={}), 409, "reconcile_running")
+        path = answer.headers["Location"]
+        assert ok(answer, 202)["kind"] == "reconcile"
+        job = until(lambda: (found := ok(operate.get(path)))["status"] != "running" and found)
+        assert (job["status"], job["errors"], job["done"]) == ("done", [], job["requested"])
+        return ok(operate.get("/v1/ops/consistency"))
+
+    before = run(repair=False)
+    assert (before["drift"], before["reconciledTo"]) == ({}, before["lastRecorded"])
+    with shop.service.redis() as redis:
+        redis.hincrby(shop.key(f"n:{shop.number['single']}"), "redeemed", 5)
+    found = run(repair=False)
+    assert found["drift"] == drift
+    assert found["lastReconciledAt"] > before["lastReconciledAt"]
+    assert run(repair=True)["drift"] == {}
+    assert '"event": "drift", "level": "error"' in shop.service.run.output.read_text()
+
+
+def test_the_lag_is_the_oldest_events_age(shop: Shop) -> None:
+    """While the worker stands still the lag grows with the oldest unrecorded event, however long nothing was."""
+    (worker,) = shop.service.run.facts["pids"]["worker"]
+    code, told = shop.service.coupon(), []
+    time.sleep(1.5)
+    os.kill(worker, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        ok(shop.service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": shop.name["cem"]}), 201)
+        for _ in range(2):
+            time.sleep(0.5)
+            told.append(ok(shop.service.operate.get("/v1/ops/consistency")))
+        passed_s = time.monotonic() - began
+    finally:
+        os.kill(worker, signal.SIGCONT)
+    assert [one["lagEvents"] for one in told] == [2, 2]  # the second says that the book ran out
+    assert 0.4 < told[0]["lagSeconds"] < told[1]["lagSeconds"] < passed_s + 0.1
+    last = until(lambda: (found := ok(shop.service.operate.get("/v1/ops/consistency")))["lagEvents"] == 0 and found)
+    assert last["lagSeconds"] == 0
+
+
+def test_one_at_a_time(shop: Shop) -> None:
+    """While one compares another is told so, with a code that stays; the command ends with 2."""
+    token = uuid4()
+    assert asyncio.run(_with_pool(shop, lambda pool: record.begin(pool, 0, token, 60_000)))
+    with pytest.raises(Busy):
+        compare(shop.service)
+    ended = command(shop.service)
+    assert (ended.returncode, "reconcile_running: " in ended.stderr) == (2, True)
+    asyncio.run(_with_pool(shop, lambda pool: record.end(pool, 0, token, whole=False)))
+    ended = command(shop.service)
+    assert (ended.returncode, "Nothing differs" in ended.stdout) == (0, True), ended.stderr
+
+
+def test_killed_it_leaves_nothing(shop: Shop) -> None:
+    """Killed at any moment it has changed nothing, and the next one begins when its turn has ended by itself."""
+    before = held(shop)
+    for after_s in (0.6, 0.9, 1.2):
+        process = subprocess.Popen(_COMMAND, env=_env(shop.service), stdout=subprocess.DEVNULL)
+        time.sleep(after_s)
+        process.kill()
+        process.wait()
+    ended = until(lambda: (found := command(shop.service)).returncode != 2 and found)
+    assert (ended.returncode, "Nothing differs" in ended.stdout) == (0, True), ended.stderr
+    assert unlike(before, held(shop)) == []
+
+
+def test_under_load_nothing_is_taken_for_a_difference(shop: Shop) -> None:
+    """Assigned, taken back, locked, redeemed, rolled back, configured meanwhile: never is one found."""
+    ending = time.monotonic() + LOAD_S
+    codes = [new_code() for _ in range(40)]
+    public = [new_code() for _ in range(2)]
+    shop.service.book(*codes)
+    shop.service.book(*public, maxRedemptionsPerCode=1_000_000)
+    users = [new_id() for _ in range(5)]
+    with ThreadPoolExecutor(4) as threads:
+        buyers = [threads.submit(_buy, shop, codes[at::3], public, users, ending) for at in range(3)]
+        merchant = threads.submit(_configure, shop, codes, ending)
+        compared = 0
+        while time.monotonic() < ending or not compared:
+            outcome, told = compare(shop.service)
+            assert outcome.found == {}, told
+            compared += 1
+        assert sum(buyer.result() for buyer in buyers) > 20
+        merchant.result()
+    outcome, told = compare(shop.service)
+    assert (outcome.found, outcome.unsettled) == ({}, 0), told
+
+
+def _buy(shop: Shop, codes: list[str], public: list[str], users: list[str], ending: float) -> int:
+    """What buyers do, and what is undone of it; how many requests went well."""
+    checkout, manage = (httpx.Client(base_url=client.base_url, headers=client.headers, timeout=30) for client in
+                        (shop.service.checkout, shop.service.manage))  # fmt: skip
+    chance, went_well = random.Random(len(codes)), 0
+    while time.monotonic() < ending:
+        code, user, order = chance.choice(codes + public), chance.choice(users), new_id("order")
+        said = {"userId": user, "orderId": order}
+        path = chance.choice(("assign", "lock", "redeem", "redeem", "unassign"))
+        client = manage if path == "unassign" else checkout
+        body = {} if path == "unassign" else {"userId": user} if path == "assign" else said
+        headers = {"Idempotency-Key": new_id("key")} if path == "redeem" else {}
+        answer = client.post(f"/v1/coupons/{path}/{code}", json=body, headers=headers)
+        went_well += answer.is_success
+        if path == "redeem" and answer.is_success and chance.random() < 0.7:
+            manage.post(f"/v1/orders/{order}/rollback", json={"restore": chance.random() < 0.8})
+    return went_well
+
+
+def _configure(shop: Shop, codes: list[str], ending: float) -> None:
+    manage = httpx.Client(base_url=shop.service.manage.base_url, headers=shop.service.manage.headers, timeout=30)
+    while time.monotonic() < ending:
+        code = random.choice(codes)
+        for said in ({"status": "inactive"}, {"status": "active"}, {"expiresAt": "2036-01-01T00:00:00Z"}):
+            manage.patch(f"/v1/coupons/{code}", json=said)
+        book = manage.post("/v1/books", json={"name": "Another"}).json()["bookId"]
+        manage.post(f"/v1/books/{book}/codes", json={"codes": [new_code() for _ in range(5)]})
+
+
+_SCRIP = [sys.executable, "-m", "service"]
+_COMMAND = [*_SCRIP, "reconcile"]
+
+
+def command(service: Service) -> subprocess.CompletedProcess[str]:
+    """The command, as an operator runs it."""
+    return subprocess.run(_COMMAND, env=_env(service), capture_output=True, text=True, timeout=120, check=False)
+
+
+def _env(service: Service) -> dict[str, str]:
+    facts = service.run.facts
+    return os.environ | {"REDIS_URL": facts["redisUrl"], "DATABASE_URL": facts["databaseUrl"]}
+
+
+async def _with_pool(shop: Shop, ask: Callable[[asyncpg.Pool], Awaitable[Any]]) -> Any:
+    pool = await record.connect(shop.service.run.facts["databaseUrl"])
+    try:
+        return await ask(pool)
+    finally:
+        await pool.close()
