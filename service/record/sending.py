@@ -9,6 +9,7 @@ import msgspec
 from asyncpg import Pool, Record
 
 from service.domain.webhooks import GIVE_UP_S
+from service.record.audit import note
 from service.record.histories import PastRedemption
 from service.record.jobs import JobRow, job_of
 from service.record.pool import Database
@@ -130,10 +131,16 @@ async def settle(
             await connection.execute(query("note_failing"), failing)
 
 
-async def switch_off(database: Database, webhook: int, gone: bool) -> bool:
+async def switch_off(pool: Pool, webhook: int, gone: bool) -> bool:
     """Whether the webhook is switched off now: its receiver said that it is gone, or heard nothing for three days."""
     reason = "gone" if gone else "failing"
-    return await database.fetchrow(query("switch_off_failing"), webhook, reason, GIVE_UP_S - _SLACK_S) is not None
+    async with pool.acquire() as connection, connection.transaction():
+        off = await connection.fetchrow(query("switch_off_failing"), webhook, reason, GIVE_UP_S - _SLACK_S)
+        if off is None:
+            return False
+        told = {"status": "inactive", "reason": reason}
+        await note(connection, off["workspace"], "webhook.switchedOff", off["webhook_id"], after=told)
+    return True
 
 
 async def told_redemptions(database: Database, ids: Sequence[UUID]) -> dict[UUID, PastRedemption]:

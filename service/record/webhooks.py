@@ -10,6 +10,7 @@ from asyncpg import Pool, Record
 
 from service.domain.errors import Refusal, invalid
 from service.domain.webhooks import KEEP_DAYS, MAX_WEBHOOKS
+from service.record.audit import note
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
@@ -61,9 +62,11 @@ async def create_webhook(
         await connection.execute(query("lock_webhooks"), workspace)
         values = (workspace, partition, url, events, description, secret, MAX_WEBHOOKS)
         record = await connection.fetchrow(query("insert_webhook"), *values)
-    if record is None:
-        raise invalid("url", f"would be one more than the {MAX_WEBHOOKS} webhooks that a workspace may have")
-    return _webhook(record)
+        if record is None:
+            raise invalid("url", f"would be one more than the {MAX_WEBHOOKS} webhooks that a workspace may have")
+        row = _webhook(record)
+        await note(connection, workspace, "webhook.created", row.webhook_id, after=_told(row))
+    return row
 
 
 async def read_webhook(database: Database, workspace: int, webhook_id: UUID) -> WebhookRow:
@@ -92,19 +95,25 @@ async def patch_webhook(
         row = _webhook(await connection.fetchrow(query("patch_webhook"), *values))
         if before.status == "inactive" and row.status == "active":
             await connection.execute(query("send_waiting"), row.webhook)
+        await note(connection, workspace, "webhook.changed", webhook_id, _told(before), _told(row))
     return row
 
 
-async def rotate_secret(
-    database: Database, workspace: int, webhook_id: UUID, secret: bytes, overlap_s: int
-) -> WebhookRow:
+async def rotate_secret(pool: Pool, workspace: int, webhook_id: UUID, secret: bytes, overlap_s: int) -> WebhookRow:
     """The webhook, which signs with the new secret, and with the old one for so long. Raises Refusal `not_found`."""
-    return _webhook(await database.fetchrow(query("rotate_secret"), workspace, webhook_id, secret, overlap_s))
+    async with pool.acquire() as connection, connection.transaction():
+        row = _webhook(await connection.fetchrow(query("rotate_secret"), workspace, webhook_id, secret, overlap_s))
+        await note(connection, workspace, "webhook.rotated", webhook_id, after={"overlapSeconds": overlap_s})
+    return row
 
 
-async def delete_webhook(database: Database, workspace: int, webhook_id: UUID) -> bool:
+async def delete_webhook(pool: Pool, workspace: int, webhook_id: UUID) -> bool:
     """Whether there was such a webhook; nothing more is sent to it."""
-    return await database.fetchval(query("delete_webhook"), workspace, webhook_id) is not None
+    async with pool.acquire() as connection, connection.transaction():
+        if await connection.fetchval(query("delete_webhook"), workspace, webhook_id) is None:
+            return False
+        await note(connection, workspace, "webhook.deleted", webhook_id)
+    return True
 
 
 async def tell_webhook(database: Database, row: WebhookRow) -> DeliveryRow:
@@ -130,6 +139,10 @@ async def prune_webhooks(database: Database, limit: int) -> int:
     await database.execute(query("prune_old_secrets"))
     await database.execute(query("prune_webhooks"), limit)
     return int((await database.execute(query("prune_deliveries"), KEEP_DAYS, limit)).split()[1])
+
+
+def _told(row: WebhookRow) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in ("url", "events", "description", "status")}
 
 
 def _webhook(record: Record | None) -> WebhookRow:

@@ -90,10 +90,29 @@ def test_what_is_told(admin: httpx.Client) -> None:
     assert (entry["action"], entry["subject"]) == ("key.rotated", key["keyId"])
     _, entry = _change(admin, "DELETE", f"/v1/keys/{turned['keyId']}", status=204)
     assert (entry["action"], entry["subject"]) == ("key.revoked", turned["keyId"])
+    secrets = _change_webhooks(admin)
     everything = str(_entries(admin))
-    for hidden in (*codes, single["code"], key["secret"], turned["secret"], key["prefix"]):
+    for hidden in (*codes, single["code"], key["secret"], turned["secret"], key["prefix"], *secrets):
         assert hidden not in everything
     assert _entries(admin)[-1]["action"] in {"workspace.created", "key.created"}
+
+
+def _change_webhooks(admin: httpx.Client) -> list[str]:
+    """Each change of a webhook, and what it leaves; the webhook's secrets."""
+    said = {"url": "https://shop.example/hook", "events": ["coupon.redeemed"]}
+    hook, entry = _change(admin, "POST", "/v1/webhooks", said, 201)
+    path, whole = f"/v1/webhooks/{hook['webhookId']}", said | {"description": "", "status": "active"}
+    assert (entry["action"], entry["subject"], entry["after"]) == ("webhook.created", hook["webhookId"], whole)
+    _, entry = _change(admin, "PATCH", path, {"status": "inactive", "events": said["events"]})
+    assert (entry["action"], entry["before"], entry["after"]) == (
+        "webhook.changed", {"status": "active"}, {"status": "inactive"},
+    )  # fmt: skip
+    turned, entry = _change(admin, "POST", f"{path}/rotate", {"overlapSeconds": 60})
+    assert (entry["action"], entry["after"]) == ("webhook.rotated", {"overlapSeconds": 60})
+    _, entry = _change(admin, "DELETE", path, status=204)
+    assert (entry["action"], entry["subject"]) == ("webhook.deleted", hook["webhookId"])
+    refused(admin.delete(path), 404, "not_found")
+    return [hook["secret"], turned["secret"]]
 
 
 def test_what_is_refused_leaves_nothing(admin: httpx.Client) -> None:
