@@ -10,6 +10,7 @@ import hiredis
 import msgspec
 import redis.exceptions
 
+from service.api.recall import MOST_RUNS
 from service.domain import keys
 from service.domain.errors import Refusal
 from service.domain.events import Redeemed, decided, parse
@@ -73,8 +74,6 @@ class Shop:
         """Entries that were recorded and trimmed."""
         self.pseudonyms: dict[str, str] = {}
         """By a redemption's event, where its user was erased."""
-        self.recalled = 0
-        """How often scripts asked for facts."""
         self.erased = False
         """Whether the outbox names users who were erased since."""
 
@@ -248,14 +247,14 @@ class Shop:
 
     async def decide(self, command: Command) -> Any:
         """A command's reply, with the facts that it asks for, as the API has it."""
-        reply = await self.decider.run(0, command.script, command.keys, command.args)
-        while reply[0] == RECALL:
-            self.recalled += 1
-            assert self.recalled < 100_000
-            names = reply[1].split(" ")
-            facts = [text for name in names for text in (name, self.recorded.get(name, ""))]
+        facts: list[str] = []
+        for _ in range(MOST_RUNS):
             reply = await self.decider.run(0, command.script, command.keys, (*command.args, *facts))
-        return reply
+            if reply[0] != RECALL:
+                return reply
+            names = reply[1].split(" ")
+            facts += [text for name in names for text in (name, self.recorded.get(name, ""))]
+        raise AssertionError(f"{command.script} asks for facts again and again")
 
     async def record(self) -> None:
         """As the worker: what the outbox says of redemptions is recorded, and trimmed."""

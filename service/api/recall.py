@@ -22,6 +22,7 @@ async def decide(decider: Decider, database: Database, caller: Caller, command: 
 
 async def recalled(decider: Decider, database: Database, caller: Caller, command: Command, reply: Reply) -> Reply:
     """As decide, where the command was run once."""
+    facts: list[str] = []  # all of them each time: with the first a script may come to where it needs others
     for _ in range(MOST_RUNS - 1):
         if reply[0] != RECALL:
             return reply
@@ -31,7 +32,8 @@ async def recalled(decider: Decider, database: Database, caller: Caller, command
             if is_away(error):
                 raise Refusal.passing("unavailable") from None
             raise
-        reply = await _run(decider, caller, command, [text for pair in found for text in pair])
+        facts += [text for pair in found for text in pair]
+        reply = await _run(decider, caller, command, facts)
     if reply[0] == RECALL:
         raise Refusal.passing("unavailable")
     return reply

@@ -78,3 +78,20 @@ def test_without_postgres_it_is_unavailable_and_nothing_changes(own_service: Any
         assert int(asked.headers["Retry-After"]) >= 1
     until(lambda: service.checkout.post(f"/v1/coupons/redeem/{old}", json=body).status_code == 200)
     same(ok(service.checkout.post(f"/v1/coupons/redeem/{old}", json=body)), first)
+
+
+def test_a_checkout_whose_gift_was_used_is_answered_as_before(service: Service) -> None:
+    """Its repeat takes the facts of two redemptions, and that it takes the second is known only from the first."""
+    code, one, two, user, order = new_code(), new_code(), new_code(), new_id(), new_id()
+    gifts = service.book(one, two)
+    service.book(code, giftBookId=gifts)
+    body = {"userId": user, "orderId": order, "orderValue": "12.50", "code": code}
+    first = ok(service.checkout.post("/v1/checkout", json=body), 201)
+    prize = first["gift"]["code"]
+    later = two if prize == one else one
+    used = ok(service.checkout.post(f"/v1/coupons/redeem/{prize}", json={"userId": user, "orderId": new_id()}), 201)
+    ok(service.checkout.post(f"/v1/coupons/redeem/{later}", json={"userId": new_id()}), 201)  # forget leaves the last
+    forget(service)
+    again = ok(service.checkout.post("/v1/checkout", json=body))
+    same(again["redemption"], first["redemption"])
+    assert again["gift"]["lastRedemption"]["redemptionId"] == used["redemptionId"]
