@@ -2,14 +2,13 @@
 
 import asyncio
 import contextlib
-import shutil
 import ssl
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from tests.conftest import require
 
 _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 """What a client of Postgres sends before TLS begins."""
@@ -19,8 +18,7 @@ class Authority:
     """A certificate authority, and one certificate of its for a name."""
 
     def __init__(self, folder: Path, name: str = "localhost") -> None:
-        if shutil.which("openssl") is None:
-            pytest.skip("there is no openssl here")
+        require("openssl")
         folder.mkdir(exist_ok=True)
         self.file, self._cert, self._key = folder / "ca.pem", folder / "cert.pem", folder / "key.pem"
         ca_key, request, extension = folder / "ca.key", folder / "request.pem", folder / "extension"

@@ -2,7 +2,6 @@
 
 import asyncio
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,6 @@ from tests.hostile.canaries import Flock
 from tests.restricted import PASSWORDS, ROOT, Restricted, restricted
 from tests.service_fixture import Service, new_id, ok, until
 from tests.tls import Authority, door
-
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
 
 _API = [*scripts.HOT, *scripts.PROJECTION]
 _RUN = {
