@@ -56,7 +56,7 @@ class StartReconcile(words.Request, kw_only=True):
     """What a comparison is to do."""
 
     repair: Annotated[
-        bool, msgspec.Meta(description="Whether what differs in Redis is set right, as the record has it.")
+        bool | None, msgspec.Meta(description="Whether what differs in Redis is set right, as the record has it.")
     ] = False
 
 
@@ -122,7 +122,7 @@ class Consistent(Controller):
 
         async def act() -> Answered[Job]:
             async with context.pool.acquire() as connection, connection.transaction():
-                job = await create_reconciling(connection, who.workspace, said.repair)
+                job = await create_reconciling(connection, who.workspace, bool(said.repair))
             return Answered(status=202, body=shown_job(job), location=f"/v1/jobs/{job.job_id}")
 
         return await once(request, who, body, act)

@@ -29,6 +29,7 @@ ELSEWHERE = {
     "outcome_unknown": "tests/integration/test_batch.py",
     "request_timeout": "tests/integration/test_http_bounds.py",
     "headers_too_large": "tests/integration/test_http_bounds.py",
+    "reconcile_running": "tests/integration/test_reconcile.py",
 }
 """What takes a service that is hurt, and the test that hurts it."""
 
@@ -44,11 +45,17 @@ _EVERYWHERE = {*ELSEWHERE, *UNREACHED, "malformed", "unauthenticated", "forbidde
 _TABLES = """
 SELECT relname FROM pg_class
 WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace ORDER BY relname"""
-_ROWS = "SELECT '{0}' AS name, count(*) AS rows, md5(string_agg({1}, ',' ORDER BY {1})) AS digest FROM {0} t"
+_ROWS = "SELECT '{0}' AS name, count(*) AS rows, md5(string_agg({1}, ',' ORDER BY {1})) AS digest FROM {2} t"
 _WRITTEN = "t.xmin::text"
 """Which transaction wrote a row: another one where anything was."""
-_MOVING = {"keys": "(to_jsonb(t) - 'last_used_at')::text", "partitions": "(to_jsonb(t) - 'lease_until')::text"}
+_MOVING = {
+    "keys": "(to_jsonb(t) - 'last_used_at')::text",
+    "partitions": "(to_jsonb(t) - 'lease_until')::text",
+    "audit": "t::text",
+}
 """The rows of which a column is written now and then, without it."""
+_FROM = {"audit": "(SELECT * FROM audit WHERE action <> 'attempts.refused')"}
+"""Refused attempts are counted there now and then."""
 
 
 class Stage:
@@ -65,7 +72,9 @@ class Stage:
         self.place = make_place(self.service)
         names = [row["relname"] for row in await self.service.fetch(_TABLES)]
         assert {"books", "codes", "redemptions", "assignments", "config_versions", "jobs"} <= {*names}
-        self._sql = " UNION ALL ".join(_ROWS.format(name, _MOVING.get(name, _WRITTEN)) for name in names)
+        self._sql = " UNION ALL ".join(
+            _ROWS.format(name, _MOVING.get(name, _WRITTEN), _FROM.get(name, name)) for name in names
+        )
         await self.settle()
         return self
 
