@@ -7,7 +7,7 @@ SUITES := unit lua model integration faults browser
 PRESENT := $(foreach suite,$(SUITES),$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format audit bench bulk fuzz hostile lag load lock memory mutants races recovery scripts simulate clean $(SUITES)
+.PHONY: help run test lint types format attack audit bench bulk fuzz hostile lag load lock memory mutants races recovery scripts simulate timing clean $(SUITES)
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ faults: $(READY)
 	  $(if $(SEED),--seed $(SEED)) $(if $(PLANT),--plant '$(PLANT)') $(if $(SERVER),--server $(SERVER))
 endif
 
+attack: $(READY) ## guess codes, lock a sale empty and race redeems, with honest buyers beside, and print the table (ATTACK="--guesses 10000")
+	@$(BIN)/python -m loadtests.attack $(ATTACK)
+
 bench: $(READY) ## print pairs a second, latencies, CPU, memory, lag, an opening and bulk work as one table (BENCH="--quick", PEERS=folder)
 	@$(BIN)/python -m loadtests.bench $(if $(PEERS),--peers $(PEERS)) $(BENCH)
 
@@ -106,6 +109,9 @@ scripts: $(READY) ## print what a call of each hot script costs Redis in CPU (SC
 
 simulate: $(READY) ## walk 2,000 seeds of the simulated recovery (SIMULATE="--plant all", "--seed 1")
 	@$(BIN)/python -m tests.simulation $(SIMULATE)
+
+timing: $(READY) ## compare how long 200,000 answers to public guesses take, by what is wrong with the code (TIMING="--plant 30")
+	@$(BIN)/python -m loadtests.timing $(TIMING)
 
 clean: ## remove .venv and what tools leave behind, but no data
 	rm -rf .venv .pytest_cache .ruff_cache .hypothesis .import_linter_cache build dist

@@ -19,7 +19,7 @@ from service.hot.workspace import Workspace
 from service.jwks import Fresh
 from service.record import pool as postgres
 from service.record.audit import note_refused
-from service.record.keys import read_callers, read_version, touch_keys
+from service.record.keys import limits_of_users, read_callers, read_version, touch_keys
 from service.record.partitions import read_partitions
 from service.record.waiting import Recorded
 from service.record.workspaces import read_workspace, workspace_named
@@ -72,7 +72,8 @@ async def _bearer(context: Context, workspace: str) -> Caller | None:
     if number is None:
         return None
     row = await read_workspace(context.pool, number)
-    return Caller(None, number, row.workspace_id, row.partition, row.mode, frozenset())
+    limits = await limits_of_users(context.pool, row)
+    return Caller(None, number, row.workspace_id, row.partition, row.mode, frozenset(), limits=limits)
 
 
 class _Watch:
@@ -105,6 +106,9 @@ class _Watch:
         if await read_version(context.pool) != self._keys_version:
             self._keys_version, callers = await read_callers(context.pool)
             context.keyring.replace(callers)
+            for issuer in context.keyring.tokens.issuers:
+                issuer.bearer = await _bearer(context, issuer.workspace)
+            context.keyring.tokens.forget()
         for issuer in context.keyring.tokens.issuers:
             if issuer.bearer is None:
                 issuer.bearer = await _bearer(context, issuer.workspace)

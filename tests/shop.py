@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import uuid4
@@ -15,13 +16,15 @@ from service.domain import keys
 from service.domain.errors import Refusal
 from service.domain.events import Redeemed, decided, parse
 from service.domain.identity import SCOPES, Caller
+from service.domain.limits import BookLimits, KeyLimits, WorkspaceLimits, words_of
 from service.domain.outcomes import BY_CODE, RECALL
 from service.domain.projection import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
 from service.hot.deciding import Decider
 from service.hot.projection import RedisProjector
-from service.hot.scripts import HOT, PROJECTION, Scripts
+from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.operations import assign, checkout, coupon, gift, lock, redeem, rollback, unassign
 from service.operations.base import Call, Command, Operation
+from service.operations.limiting import under_limits
 from tests import dump
 
 EPOCH = 7
@@ -66,6 +69,10 @@ class Shop:
         self.offset_ms = 0
         self.refusal: Refusal | None = None
         """The last one."""
+        self.address = "192.0.2.1"
+        """Where requests come from."""
+        self.rates = ""
+        """What the last answer said is left."""
         self.limits_changed = False
         """Whether a book's limits may be below what was given already."""
         self.recorded: dict[str, str] = {}
@@ -74,12 +81,14 @@ class Shop:
         """Entries that were recorded and trimmed."""
         self.pseudonyms: dict[str, str] = {}
         """By a redemption's event, where its user was erased."""
+        self.recalled = 0
+        """How often scripts asked for facts."""
         self.erased = False
         """Whether the outbox names users who were erased since."""
 
     async def open(self, epoch: int = EPOCH, **settings: Any) -> "Shop":
         """Load the scripts, open the gate, project the workspace."""
-        scripts = Scripts(0, epoch, "nonce", [*HOT, *PROJECTION])
+        scripts = Scripts(0, epoch, "nonce", [*SERVING, *PROJECTION])
         for text in scripts.texts.values():
             await self.link.call("SCRIPT", "LOAD", text)
         await self.link.call("XADD", keys.outbox(0), f"{epoch}-0", "d", "O", "r", "")
@@ -88,10 +97,17 @@ class Shop:
         await self.put_workspace(**settings)
         return self
 
+    def limit(self, of_books: bool = False, scopes: Sequence[str] = SCOPES, **limits: int) -> "Shop":
+        """From now on requests are another key's, with these limits; `of_books` where a book may limit misses."""
+        key_id = uuid4()
+        words = words_of(KeyLimits(**limits), None, of_books=of_books)
+        self.caller = replace(self.caller, key_id=key_id, scopes=frozenset(scopes), limits=words)
+        return self
+
     async def freeze(self, at_ms: int = NOW_MS, epoch: int = EPOCH) -> "Shop":
         """From now on scripts take the time from a key, which only `at` and `wait` move."""
         digests = {}
-        for name, text in Scripts(0, epoch, "nonce", [*HOT, *PROJECTION]).texts.items():
+        for name, text in Scripts(0, epoch, "nonce", [*SERVING, *PROJECTION]).texts.items():
             still = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{STILL_CLOCK}', 's', 'us')")
             digests[name] = await self.link.call("SCRIPT", "LOAD", still)
         self.decider._digests[0] = digests
@@ -135,6 +151,8 @@ class Shop:
 
     async def put_workspace(self, **settings: Any) -> None:
         """Project the workspace's settings."""
+        if (limits := settings.get("limits")) is not None:
+            settings["limits"] = msgspec.convert(limits, WorkspaceLimits)
         row = WorkspaceRow(
             workspace=self.workspace,
             workspace_id=self.caller.workspace_id,
@@ -159,6 +177,8 @@ class Shop:
     async def book(self, *codes: str, **rules: Any) -> BookRow:
         """A new book with these codes."""
         discount = rules.pop("discount", None)
+        if (limits := rules.get("limits")) is not None:
+            rules["limits"] = msgspec.convert(limits, BookLimits)
         if discount:
             discount = DiscountRow(
                 **{"max_amount_e4": None, "min_order_value_e4": None, "currency": None, "digits": None, **discount}
@@ -221,17 +241,18 @@ class Shop:
         self, operation: Operation, code: str | None, /, key: str = "", fingerprint: str = "", **body: Any
     ) -> Any:
         """Run an operation; `key` is an Idempotency-Key and `fingerprint` its request's fingerprint."""
-        call = Call(self.caller, key, (fingerprint or "f") if key else "-", "192.0.2.1", "tests")
+        call = Call(self.caller, key, (fingerprint or "f") if key else "-", self.address, "tests")
         try:
             request = msgspec.convert(body, operation.request)
-            return await self.run(operation.prepare(call, code, request))
+            return await self.run(under_limits(call, operation.prepare(call, code, request)))
         except Refusal as refusal:
-            self.refusal = refusal
+            self.refusal, self.rates = refusal, refusal.rates
             return refusal.outcome.status, refusal.code
 
     async def run(self, command: Command) -> Any:
         """Run a command and read its answer."""
         answer = command.render(await self.decide(command), "accepted")
+        self.rates = answer.rates
         body = msgspec.json.decode(answer.body) if answer.body else None
         if answer.replayed:
             body = {**(body or {}), "replayed": True}
@@ -243,7 +264,7 @@ class Shop:
         """As do, but the answer as it goes out: (status, bytes or None, replayed)."""
         call = Call(self.caller, key, fingerprint if key else "-", "192.0.2.1", "tests")
         command = operation.prepare(call, code, msgspec.convert(body, operation.request))
-        return msgspec.structs.astuple(command.render(await self.decide(command), "accepted"))
+        return msgspec.structs.astuple(command.render(await self.decide(command), "accepted"))[:3]
 
     async def decide(self, command: Command) -> Any:
         """A command's reply, with the facts that it asks for, as the API has it."""
@@ -252,6 +273,7 @@ class Shop:
             reply = await self.decider.run(0, command.script, command.keys, (*command.args, *facts))
             if reply[0] != RECALL:
                 return reply
+            self.recalled += 1
             names = reply[1].split(" ")
             facts += [text for name in names for text in (name, self.recorded.get(name, ""))]
         raise AssertionError(f"{command.script} asks for facts again and again")

@@ -2,12 +2,17 @@
 -- that are only added to others stay text.
 
 local function read_workspace(text)
-  local per_order, currency, digits, max_coupons, keep_ms, gift_book, offset_ms =
-    string.match(text, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  local per_order, currency, digits, max_coupons, keep_ms, gift_book, rest =
+    string.match(text, '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
+  local offset_ms, limits = 0, nil -- nearly always: the rest is '0'
+  if rest ~= '0' then
+    offset_ms, limits = string.match(rest, '^(%S+) ?(.*)$')
+    offset_ms, limits = tonumber(offset_ms), limits ~= '' and limits or nil
+  end
   return {
     per_order = per_order, currency = currency, digits = digits,
     max_coupons = tonumber(max_coupons), keep_ms = keep_ms, gift_book = given(gift_book),
-    offset_ms = offset_ms == '0' and 0 or tonumber(offset_ms),
+    offset_ms = offset_ms, limits = limits,
   }
 end
 
@@ -17,9 +22,11 @@ local function clock(workspace)
   return time[1] * 1000 + math.floor(time[2] / 1000) + workspace.offset_ms
 end
 
--- All but the rest of the settings, `terms`, which the three functions after it read: not every script needs them.
-local function read_book(number)
-  local text = redis.call('GET', W .. 'b:' .. number)
+-- All but the rest of the settings, `terms`, which the three functions after it read: not every script needs them. They
+-- begin with the book's limits, '<misses>/<locks of a user>/<locked percent>', '-' for none (lua/lock.lua).
+-- `made`: the text of settings that no book has.
+local function read_book(number, made)
+  local text = made or redis.call('GET', W .. 'b:' .. number)
   local id, status, from, till, per_code, per_user, total, codes_per_user, assigned, locked, lock_ms, max_lock_ms,
     terms = string.match(text,
     '^%S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
@@ -32,15 +39,15 @@ local function read_book(number)
 end
 
 -- Below how many free codes the book runs low; nil where it doesn't say.
-local function low_of(book) return tonumber((string.match(book.terms, '^%S+'))) end
+local function low_of(book) return tonumber((string.match(book.terms, '^%S+ (%S+)'))) end
 
 -- The book that gifts of orders with this book's coupons are of; nil where it names none.
-local function gift_book_of(book) return given(string.match(book.terms, '^%S+ (%S+)')) end
+local function gift_book_of(book) return given(string.match(book.terms, '^%S+ %S+ (%S+)')) end
 
 -- The discount, into the book: kind, value, cap, min, currency, digits.
 local function read_terms(book)
   local kind, value, cap, min, currency, digits =
-    string.match(book.terms, '^%S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+    string.match(book.terms, '^%S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   book.kind, book.value, book.cap, book.min = given(kind), value, tonumber(cap), tonumber(min)
   book.currency, book.digits = given(currency), digits
   return book

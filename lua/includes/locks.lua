@@ -1,7 +1,7 @@
 -- Locks: holds on one use, each for one user and order until a deadline. A code with a single use has its lock in its
 -- record; one with several has a hash by holder and token, and a set of deadlines. A lock is a table {token, user,
 -- order ('-' for none), deadline, started (text), counted}; `counted` says which limits it holds a use of: u(ser),
--- b(ook), and ends with a '.'.
+-- b(ook), then a '.', and the id of the key that took it, in digits and capitals, where that key's locks are limited.
 
 local function live_locks(c, max, now)
   if max == 1 then return c.lock and c.lock.deadline > now and 1 or 0 end
@@ -102,6 +102,12 @@ local function put_lock(c, max, l, book, now)
     sweep(key, now)
     redis.call('ZADD', key, l.deadline, l.token)
   end
+  local holder = string.match(l.counted, '[^.]+$')
+  if holder then
+    local key = W .. 'lk:' .. holder
+    sweep(key, now)
+    redis.call('ZADD', key, l.deadline, l.token)
+  end
 end
 
 local function drop_lock(c, max, l, book)
@@ -109,6 +115,8 @@ local function drop_lock(c, max, l, book)
   if l.counted == '.' then return end
   if string.find(l.counted, 'u', 1, true) then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end
   if string.find(l.counted, 'b', 1, true) then redis.call('ZREM', W .. 'lb:' .. book.number, l.token) end
+  local holder = string.match(l.counted, '[^.]+$')
+  if holder then redis.call('ZREM', W .. 'lk:' .. holder, l.token) end
 end
 
 -- Forget all of this code's locks, live ones too.

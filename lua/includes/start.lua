@@ -1,13 +1,14 @@
 -- How every script about one coupon starts. KEYS 1 gate 2 workspace 3 idempotency 4 bucket 5 coupon;
 -- ARGV 1 fingerprint ('-' without a key) 2 code 3 bucket.
 
--- The request {workspace, now, c, book, max}; or nil and the reply that ends it.
+-- The request {workspace, now, c, book, max}; or nil and the reply that ends it (and where there is no such code also the
+-- workspace's settings and the time).
 local function start(passes_full, passes_behind)
   local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
   local reply, workspace, now = enter(got, passes_full, passes_behind)
   if reply then return nil, reply end
   local entry = redis.call('HGET', KEYS[4], ARGV[2])
-  if not entry then return nil, { OUT.coupon_not_found } end
+  if not entry then return nil, { OUT.coupon_not_found }, workspace, now end
   local book = read_book(string.match(entry, '^%d+'))
   local c = read_coupon(ARGV[2], ARGV[3], entry, got[4])
   return { workspace = workspace, now = now, c = c, book = book, max = limit_of(c, book) }

@@ -9,6 +9,7 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
+from service.api.counting import count
 from service.domain.acting import Actor, acting
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
@@ -28,8 +29,11 @@ async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     roles = handler.opt.get("roles")
     if roles is None:
         raise Refusal("forbidden")
-    who = connection.scope["state"]["caller"] = authenticated(cast("Request[Any, Any, Any]", connection), roles)
-    act_for(cast("Request[Any, Any, Any]", connection), who)
+    request = cast("Request[Any, Any, Any]", connection)
+    who = connection.scope["state"]["caller"] = authenticated(request, roles)
+    act_for(request, who)
+    if who.limits:
+        await count(request, who, handler.opt["operation_id"])
 
 
 def act_for(request: Request[Any, Any, Any], who: Caller) -> None:

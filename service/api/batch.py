@@ -18,10 +18,12 @@ from service.api.idempotency import Answered, once
 from service.api.reading import BATCH_BYTES, json_bytes, query
 from service.api.recall import recalled
 from service.domain.errors import Refusal
+from service.domain.limits import rate_headers
 from service.domain.outcomes import RECALL
 from service.domain.words import Answer
 from service.operations.base import Call, Command, Operation, Rendered, Reply
 from service.operations.batch import Batch, read, split
+from service.operations.limiting import under_limits
 from service.operations.redeem import VALIDATE, unknown_coupon
 
 _ANSWERS = ("AssignedCoupon", "Lock", "DurableRedemption", "Validation", "Problem")
@@ -105,18 +107,20 @@ class Batches(Controller):
         operations = split(body)
         wait_s = preferred_wait_s(headers)
         call = call_of(request, who, headers=headers, keyed=False)
-        applied = False
+        applied, rates = False, ""
 
         async def act() -> Answered[msgspec.Raw]:
-            nonlocal applied
+            nonlocal applied, rates
             ran = await _run(request, call, operations, wait_s)
             applied = ran.recorded
+            rates = next((result.rates for result in reversed(ran.results) if result.rates), "")
             key = "claimed" if ran.unknown else "kept" if ran.changed else "free"
             return Answered(status=200, body=_joined(ran.results), key=key)
 
         response = await once(request, who, body, act)
         if applied:
             response.headers["Preference-Applied"] = RECORDED
+        response.headers.update(rate_headers(rates))
         return cast("Response[Results]", response)
 
 
@@ -165,7 +169,7 @@ def _prepared(call: Call, raw: msgspec.Raw) -> _One:
     one = _One()
     try:
         one.operation, code, struct = read(call.caller, raw)
-        one.command = one.operation.prepare(call, code, struct)
+        one.command = under_limits(call, one.operation.prepare(call, code, struct))
     except Refusal as refusal:
         one.told = refusal
     return one
@@ -176,8 +180,8 @@ def _answer(request: Request[Any, Any, Any], call: Call, one: _One, durability: 
         assert one.command  # noqa: S101, what was told was asked
         return one.command.render(one.told, durability)
     if one.operation is VALIDATE and one.told.code == "coupon_not_found":
-        return unknown_coupon(call.caller)
-    return Rendered(one.told.outcome.status, problems.body_of(request, one.told))
+        return unknown_coupon(call.caller, one.told.rates)
+    return Rendered(one.told.outcome.status, problems.body_of(request, one.told), rates=one.told.rates)
 
 
 def _joined(results: Sequence[Rendered]) -> msgspec.Raw:

@@ -1,5 +1,6 @@
 """Books: making, listing, reading and changing them."""
 
+import asyncio
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -8,7 +9,7 @@ from litestar import Controller, Request, Response, get, patch, post
 from litestar.params import PathParameter
 
 from service.api.auth import caller
-from service.api.configuring import Change
+from service.api.configuring import SETTLE_S, Change
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.idempotency import Answered, once
@@ -53,6 +54,7 @@ EXAMPLE = {
     "tags": [],
     "metadata": {},
     "createdBy": None,
+    "limits": {"missesPerMinute": None, "locksPerUser": 2, "lockedPercent": 50},
     "createdAt": "2026-11-20T09:14:00.123Z",
     "updatedAt": "2026-11-20T09:14:00.123Z",
 }
@@ -109,6 +111,8 @@ class Books(Controller):
         async def act() -> Answered[Book]:
             row, job_id = await create_book(context.pool, who.workspace, who.partition, said)
             await change.projected(row.version, context.projector.book(row))
+            if row.limits:
+                await asyncio.sleep(SETTLE_S)
             made = books.answer(row, msgspec.UNSET if job_id is None else job_id)
             return Answered(status=201, body=made, location=f"/v1/books/{row.book_id}")
 
@@ -176,6 +180,8 @@ class Books(Controller):
             await _check_uses(context, who, found, said.max_redemptions_per_code)
         row = await patch_book(context.pool, who.workspace, who.partition, found, said)
         await change.projected(row.version, context.projector.book(row))
+        if said.limits is not msgspec.UNSET:
+            await asyncio.sleep(SETTLE_S)
         return books.answer(row)
 
 

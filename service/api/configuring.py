@@ -8,6 +8,8 @@ from typing import Any
 from service.api.context import Context
 from service.domain.errors import Refusal
 
+SETTLE_S = 0.9
+"""By then every process has read the keys again, and what limits them."""
 MAX_AGE_S = 3.0
 """From a change's beginning to its way into Redis. Less than a worker waits before it compares Redis with a Postgres
 that was started (service/worker/catching_up.py): one that was restored may not know the change."""

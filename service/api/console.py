@@ -11,8 +11,8 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.datastructures import Cookie
 
 from service.api.auth import OPEN, SESSION_COOKIE, authenticated, check_origin, csrf_token
+from service.api.configuring import SETTLE_S
 from service.api.context import Context
-from service.api.keys import SETTLE_S
 from service.api.looking import Looking
 from service.api.pages import asset_router, html_page, with_page_headers
 from service.api.reading import json_body, query

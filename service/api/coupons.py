@@ -146,7 +146,7 @@ class Coupons(Controller):
             "lockCoupon", "Lock a coupon", "Coupons", body=lock.LockRequest,
             example={"userId": "user-42", "orderId": "A-1001"}, answer=LOCK,
             answers={200: (Lock, "This user holds it for this order already; renewed.")},
-            refusals=f"coupon_not_found {_WINDOW} {_HELD} {_USES} {_TRAFFIC}", idempotent=True,
+            refusals=f"coupon_not_found {_WINDOW} {_HELD} {_USES} lock_quota {_TRAFFIC}", idempotent=True,
         ),
     )  # fmt: skip
     async def lock_code(self, request: Request[Any, Any, Any], code: Code) -> Response[Lock]:

@@ -28,6 +28,7 @@ from service.api.auth import OPEN
 from service.api.schemas import Exact, ExactExample, Structs
 from service.domain.access import roles_of
 from service.domain.identity import SCOPES
+from service.domain.limits import BY_SCRIPTS
 from service.domain.outcomes import BY_CODE
 from service.domain.words import Answer
 
@@ -50,6 +51,10 @@ _LAG = _header("How far the record is behind, where not all of it is here yet.",
 _CHALLENGE = _header("How to authenticate.", Schema(enum=["Bearer"]), True)
 _RETRY_AFTER = Schema(type=_INTEGER, minimum=1)
 _SECONDS = "Seconds after which it may be tried again."
+_RATES = {
+    "RateLimit": _header('What is left: `"requests";r=99;t=60`.', Schema(type=_STRING)),
+    "RateLimit-Policy": _header('Those limits: `"requests";q=100;w=60`.', Schema(type=_STRING)),
+}
 
 _REQUEST_ID = Parameter(
     name="X-Request-Id",
@@ -77,7 +82,7 @@ _IDEMPOTENCY_KEY = Parameter(
 _PROBLEM_HEADERS = {
     "401": {"WWW-Authenticate": _CHALLENGE},
     "409": {"Retry-After": _header(_SECONDS, _RETRY_AFTER)},
-    "429": {"Retry-After": _header(_SECONDS, _RETRY_AFTER, required=True)},
+    "429": {"Retry-After": _header(_SECONDS, _RETRY_AFTER, required=True), **_RATES},
     "503": {"Retry-After": _header(_SECONDS, _RETRY_AFTER, required=True)},
 }
 
@@ -130,6 +135,8 @@ def documented(
     """
     bodies = body if isinstance(body, Mapping) else {"application/json": body} if body else {}
     codes = [] if open_to_all else [*_COMMON, *refusals.split()]
+    if operation_id in BY_SCRIPTS:
+        codes.append("too_many_misses")
     if bodies:
         codes += ["too_large", "unsupported_media_type"]
     if bodies or query:
@@ -176,7 +183,7 @@ def documented(
         for status, response in found.items():
             content = getattr(response, "content", None) or {}
             _exemplify(content.get("application/json", content.get("text/csv")), answer)
-            headers = succeeded if status.startswith("2") else _PROBLEM_HEADERS.get(status, {})
+            headers = succeeded | _RATES if status.startswith("2") else _PROBLEM_HEADERS.get(status, {})
             cast("OpenAPIResponse", response).headers = {**told, **headers}
         _empty(found.get("204"))
         made.security = [{"key": [role]} if role in SCOPES else {"token": []} for role in roles]
@@ -189,7 +196,7 @@ def documented(
         "tags": [tag],
         "responses": responses,
         "operation_class": cast("type[Operation]", operation),
-        "opt": OPEN if open_to_all else {"roles": roles},
+        "opt": OPEN if open_to_all else {"roles": roles, "operation_id": operation_id},
     }
 
 

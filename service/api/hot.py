@@ -8,14 +8,17 @@ from litestar.datastructures import Headers
 
 from service.api.auth import caller
 from service.api.context import Context
+from service.api.counting import already_counted
 from service.api.reading import json_bytes, query
 from service.api.recall import decide
 from service.domain.decoding import decode
 from service.domain.errors import Refusal, malformed
 from service.domain.identity import Caller
+from service.domain.limits import rate_headers
 from service.operations import calling
 from service.operations.base import Call, Operation, Rendered
 from service.operations.calling import make_call, shown_agent
+from service.operations.limiting import under_limits
 from service.operations.redeem import VALIDATE, unknown_coupon
 
 _preference = re.compile(r"\s*([A-Za-z]+)\s*(?:=\s*\"?([^\s\",;]*)\"?)?\s*(?:;[^,]*)?\Z").match
@@ -50,10 +53,12 @@ async def carry_out(
     moment = context.decider.moment(caller.partition)
     try:
         command = operation.prepare(call, code, struct)
+        if not already_counted(request):
+            command = under_limits(call, command)
         reply = await decide(context.decider, context.pool, caller, command)
     except Refusal as refusal:
         if operation is VALIDATE and refusal.code == "coupon_not_found":
-            return _response(unknown_coupon(caller))
+            return _response(unknown_coupon(caller, refusal.rates))
         raise
     durability, applied = "fsynced" if context.decider.fsynced else "accepted", None
     if wait_s is not None and await recorded(context, caller, moment, wait_s):
@@ -122,7 +127,7 @@ async def recorded(context: Context, caller: Caller, moment: tuple[int, int], wa
 
 
 def _response(rendered: Rendered, applied: str | None = None) -> Response[Any]:
-    headers: dict[str, str] = {}
+    headers = rate_headers(rendered.rates)
     if rendered.replayed:
         headers["Idempotency-Replayed"] = "true"
     if applied:

@@ -6,25 +6,25 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, Response, delete, get, post
+from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.params import PathParameter
 
 from service.api.auth import caller
+from service.api.configuring import SETTLE_S
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.idempotency import Answered, once
-from service.api.reading import Listing, cursor, id_of, json_bytes, position, query
+from service.api.reading import Listing, cursor, id_of, json_body, json_bytes, position, query
 from service.domain import words
 from service.domain.books import Time, check_time
 from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
+from service.domain.limits import KeyLimits
 from service.domain.times import ShownTime, from_ms, to_datetime, to_ms
 from service.domain.words import Answer, check_text, text
-from service.record.keys import KeyRow, create_key, new_secret, page_keys, revoke_key, rotate_key
+from service.record.keys import KeyRow, create_key, limit_key, new_secret, page_keys, revoke_key, rotate_key
 
 DEFAULT_OVERLAP_S, MAX_OVERLAP_S = 86_400, 30 * 86_400
-SETTLE_S = 0.9
-"""By then every process has read the keys again."""
 
 KeyId = Annotated[str, PathParameter(name="keyId", description="The key's id.")]
 
@@ -36,6 +36,12 @@ _EXAMPLE = {
     "createdAt": "2026-11-20T09:14:00.123Z",
     "lastUsedAt": None,
     "expiresAt": None,
+    "limits": {
+        "requestsPerMinute": 6000,
+        "missesPerMinute": 60,
+        "addressMissesPerMinute": None,
+        "liveLocks": None,
+    },
 }
 
 
@@ -48,6 +54,7 @@ class CreateKey(words.Request, kw_only=True):
         msgspec.Meta(description="None implies another.", extra_json_schema={"minItems": 1, "uniqueItems": True}),
     ]
     expires_at: Time | None = None
+    limits: KeyLimits | None = None
 
     def __post_init__(self) -> None:
         check_text("name", self.name, 1, 255)
@@ -57,6 +64,12 @@ class CreateKey(words.Request, kw_only=True):
             check_time("expiresAt", self.expires_at)
             if self.expires_at.timestamp() <= time.time():
                 raise BadField("expiresAt", "must be in the future")
+
+
+class PatchKey(words.Request, kw_only=True):
+    """Changes of a key."""
+
+    limits: Annotated[KeyLimits | None, msgspec.Meta(description="Taken as a whole; null is the workspace's.")]
 
 
 class RotateKey(words.Request, kw_only=True):
@@ -78,6 +91,7 @@ class Key(Answer, kw_only=True):
     created_at: ShownTime
     last_used_at: ShownTime | None
     expires_at: ShownTime | None
+    limits: KeyLimits | None
 
 
 class NewKey(Key, kw_only=True):
@@ -94,6 +108,7 @@ class KeyPage(Answer, kw_only=True):
 
 
 _create = msgspec.json.Decoder(CreateKey)
+_patch = msgspec.json.Decoder(PatchKey)
 _rotate = msgspec.json.Decoder(RotateKey)
 
 
@@ -127,7 +142,9 @@ class Keys(Controller):
             secret = new_secret(who.mode)
             expires_at = None if said.expires_at is None else to_datetime(to_ms(said.expires_at))
             async with context.pool.acquire() as connection:
-                row = await create_key(connection, who.workspace, said.name, said.scopes, secret, expires_at)
+                row = await create_key(
+                    connection, who.workspace, said.name, said.scopes, secret, expires_at, limits=said.limits
+                )
             return await _made(row, secret)
 
         return await once(request, who, body, act)
@@ -177,6 +194,28 @@ class Keys(Controller):
         items = [Key(**_fields(row)) for row in rows[: asked.limit]]
         return KeyPage(items=items, next_cursor=cursor(rows, asked.limit, "keys", lambda row: row.position))
 
+    @patch(
+        "/{keyId:str}",
+        **documented(
+            "patchKey",
+            "Change a key's limits",
+            "Keys",
+            body=PatchKey,
+            example={"limits": {"requestsPerMinute": 6000, "missesPerMinute": 60}},
+            answer=_EXAMPLE,
+            refusals="not_found",
+        ),
+    )
+    async def change(self, request: Request[Any, Any, Any], key_id: KeyId) -> Key:
+        """Limit a key. Once this is answered every process goes by it. Scope `operate`."""
+        who = caller(request)
+        query(request)
+        said = await json_body(request, _patch)
+        context: Context = request.app.state.context
+        row = await limit_key(context.pool, who.workspace, id_of(key_id, "not_found"), said.limits)
+        await asyncio.sleep(SETTLE_S)
+        return Key(**_fields(row))
+
     @delete("/{keyId:str}", **documented("deleteKey", "Revoke a key", "Keys", refusals="not_found"))
     async def revoke(
         self,
@@ -212,4 +251,5 @@ def _fields(row: KeyRow) -> dict[str, Any]:
         "name": row.name,
         "scopes": row.scopes,
         "prefix": row.prefix,
+        "limits": row.limits,
     } | {name: None if at is None else from_ms(to_ms(at)) for name, at in times.items()}

@@ -5,6 +5,7 @@ from typing import Any
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service.api.cors import NO_ORIGINS, Headers, Origins
+from service.domain.limits import rate_headers
 from service.forwarding import NOBODYS, Proxies
 from service.requests import SAFE_HEADERS, answers, is_request_id, new_request_id, now_s
 
@@ -41,7 +42,8 @@ def around(app: ASGIApp, proxies: Proxies = NOBODYS, origins: Origins = NO_ORIGI
                 said = {name.lower() for name, _ in own}
                 safe = [header for header in SAFE_HEADERS if header[0] not in said]
                 shared = _for_pages(scope, origins, origin, own)
-                message["headers"] = [*safe, *own, *shared, (_HEADER, request_id.encode())]
+                left = [] if b"ratelimit" in said else _left(state.get("rates", ""))
+                message["headers"] = [*safe, *own, *left, *shared, (_HEADER, request_id.encode())]
                 route = f"{scope['method']} {scope.get('path_template', '')}"  # paths hold codes and ids
                 answers.note(route, message["status"], state.get("outcome", ""), request_id, began_s)
             await send(message)
@@ -49,6 +51,11 @@ def around(app: ASGIApp, proxies: Proxies = NOBODYS, origins: Origins = NO_ORIGI
         await app(scope, receive, send_more)
 
     return handle
+
+
+def _left(rates: str) -> Headers:
+    """What is left of the caller's limits, where counting says so (service/api/counting.py)."""
+    return [(name.lower().encode(), value.encode()) for name, value in rate_headers(rates).items()]
 
 
 def _for_pages(scope: HTTPScope, origins: Origins, origin: bytes | None, own: Headers) -> Headers:

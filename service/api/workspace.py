@@ -1,5 +1,6 @@
 """The workspace's settings."""
 
+import asyncio
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -8,11 +9,12 @@ from litestar import Controller, Request, get, patch
 from msgspec import UNSET, UnsetType
 
 from service.api.auth import caller
-from service.api.configuring import Change
+from service.api.configuring import SETTLE_S, Change
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.reading import json_body, query
 from service.domain import words
+from service.domain.limits import WorkspaceLimits
 from service.domain.money import CURRENCIES, check_currency
 from service.domain.projection import WorkspaceRow
 from service.domain.words import Answer, Count
@@ -24,6 +26,7 @@ _NULL = {
     "max_coupons": None,
     "gift_book_id": None,
     "idempotency_hours": 24,
+    "limits": None,
 }
 _EXAMPLE = {
     "workspaceId": "019aa0b2-5d10-7e0b-9f3c-2a6f0c9d4b21",
@@ -34,6 +37,15 @@ _EXAMPLE = {
     "maxCoupons": None,
     "giftBookId": None,
     "idempotencyHours": 24,
+    "limits": {
+        "keys": {
+            "requestsPerMinute": None,
+            "missesPerMinute": 600,
+            "addressMissesPerMinute": None,
+            "liveLocks": None,
+        },
+        "books": {"missesPerMinute": None, "locksPerUser": 2, "lockedPercent": 80},
+    },
 }
 
 
@@ -58,6 +70,10 @@ class PatchWorkspace(words.Request, kw_only=True):
         Annotated[int, msgspec.Meta(ge=1, le=8760)] | UnsetType | None,
         msgspec.Meta(description="How long an Idempotency-Key that is used from now on is known; null is 24 hours."),
     ] = UNSET
+    limits: Annotated[
+        WorkspaceLimits | UnsetType | None,
+        msgspec.Meta(description="Of keys and books that say nothing else. Taken as a whole; null is none."),
+    ] = UNSET
 
     def __post_init__(self) -> None:
         if isinstance(self.currency, str):
@@ -75,6 +91,7 @@ class Workspace(Answer, kw_only=True):
     max_coupons: int | None
     gift_book_id: UUID | None
     idempotency_hours: int
+    limits: WorkspaceLimits | None
 
 
 _patch = msgspec.json.Decoder(PatchWorkspace)
@@ -118,6 +135,8 @@ class Settings(Controller):
                 changes[name] = default if value is None else value
         row = await patch_workspace(context.pool, who.workspace, who.partition, changes)
         await change.projected(row.version, context.projector.workspace(row))
+        if "limits" in changes:
+            await asyncio.sleep(SETTLE_S)
         return _answer(row)
 
 
@@ -131,4 +150,5 @@ def _answer(row: WorkspaceRow) -> Workspace:
         max_coupons=row.max_coupons,
         gift_book_id=row.gift_book_id,
         idempotency_hours=row.idempotency_hours,
+        limits=row.limits,
     )

@@ -7,7 +7,7 @@ import msgspec
 
 from service.domain import keys
 from service.domain.events import entry_digest
-from service.hot.scripts import HOT, PROJECTION, Scripts, follows
+from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
 from service.hot.server import Server
 from service.record.partitions import Partition
 from service.record.quarantine import Quarantine, read_quarantine
@@ -51,7 +51,7 @@ async def look_in_redis(server: Server, row: Partition) -> InRedis:
     at = f"{row.cursor_epoch}-{row.cursor_seq}"
     anchor: list[Any] = await server.command("XRANGE", server.outbox, at, at)
     seen, newest = await server.command("MGET", keys.config(row.id), keys.newest(row.id))
-    scripts = Scripts(row.id, row.epoch, row.nonce, [*HOT, *PROJECTION])
+    scripts = Scripts(row.id, row.epoch, row.nonce, [*SERVING, *PROJECTION])
     return InRedis(
         gate=await server.read_gate(),
         mark=await server.read_mark(),

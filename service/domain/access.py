@@ -28,7 +28,7 @@ ROLES: Mapping[str, frozenset[str]] = {
     ),
     "operate": frozenset(
         (
-            "listKeys createKey rotateKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency "
+            "listKeys createKey rotateKey patchKey deleteKey getWorkspace patchWorkspace setTestClock getConsistency "
             "startReconcile getJob "
             "createWebhook listWebhooks getWebhook patchWebhook deleteWebhook rotateWebhookSecret testWebhook "
             "listDeliveries redeliver listAudit exportAudit"

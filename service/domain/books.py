@@ -9,6 +9,7 @@ from msgspec import UNSET, UnsetType
 
 from service.domain.discounts import BookDiscount, Discount, check_discount_digits, discount_answer, discount_row
 from service.domain.errors import BadField, FieldError, Refusal, invalid
+from service.domain.limits import BookLimits
 from service.domain.money import CURRENCY_DIGITS
 from service.domain.patterns import (
     CHARSETS,
@@ -77,6 +78,9 @@ class _Fields(Request, kw_only=True):
     tags: Tags | UnsetType | None = UNSET
     metadata: dict[str, Any] | UnsetType | None = UNSET
     created_by: Annotated[str, text(1, 255)] | UnsetType | None = UNSET
+    limits: Annotated[
+        BookLimits | UnsetType | None, msgspec.Meta(description="Taken as a whole; null is the workspace's.")
+    ] = UNSET
 
     def __post_init__(self) -> None:
         check_text("description", self.description or None, 0, 2000)
@@ -148,6 +152,7 @@ class Book(Answer, kw_only=True):
     tags: list[str]
     metadata: dict[str, Any]
     created_by: str | None
+    limits: BookLimits | None
     created_at: ShownTime
     updated_at: ShownTime
     job_id: UUID | UnsetType = UNSET
@@ -182,7 +187,7 @@ def new_book(
 ) -> BookRow:
     """The row of a new book; Refusal `invalid` or `pattern_too_small` where it makes no sense."""
     names = "valid_from_ms valid_until_ms max_redemptions_per_user max_redemptions max_codes_per_user discount "
-    names += "low_stock_threshold gift_book_id keep_free created_by"
+    names += "low_stock_threshold gift_book_id keep_free created_by limits"
     nothing: dict[str, Any] = dict.fromkeys(names.split())
     row = BookRow(
         workspace=workspace,
@@ -249,6 +254,7 @@ def answer(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
         tags=row.tags,
         metadata=row.metadata,
         created_by=row.created_by,
+        limits=row.limits,
         created_at=from_ms(row.created_ms),
         updated_at=from_ms(row.updated_ms),
         job_id=job_id,

@@ -28,6 +28,8 @@ class Refusal(Exception):
         self.detail = detail or self.outcome.sentence
         self.errors = tuple(errors)
         self.retry_after_ms = retry_after_ms
+        self.rates = ""
+        """What is left of the caller's limits, as service/domain/limits.py reads it."""
         super().__init__(code)
 
     @property

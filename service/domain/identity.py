@@ -5,6 +5,7 @@ from uuid import UUID
 
 from service.domain import keys
 from service.domain.errors import Refusal
+from service.domain.limits import public_words
 
 SCOPES = ("public", "checkout", "manage", "operate")
 """None implies another."""
@@ -24,17 +25,24 @@ class Caller:
     expires_ms: int | None = None
     user: str | None = None
     """Whom a user's token is for: it may do nothing for anybody else."""
+    limits: str = ""
+    """What limits its requests, as service/domain/limits.py has it; '' for nothing."""
     prefix: str = field(init=False)
     gate: str = field(init=False)
     outbox: str = field(init=False)
     is_told: bool = field(init=False)
     """Whether it hears why a coupon can't be used; one with the scope `public` alone doesn't."""
+    holder: str = field(init=False)
+    """Whose counters its requests and locks are on: the key's, or a user's of a token."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prefix", keys.prefix(self.partition, self.workspace))
         object.__setattr__(self, "gate", keys.gate(self.partition))
         object.__setattr__(self, "outbox", keys.outbox(self.partition))
         object.__setattr__(self, "is_told", not self.scopes.isdisjoint(("checkout", "user")))
+        object.__setattr__(self, "holder", _holder_of(self))
+        if not self.is_told and "public" in self.scopes:
+            object.__setattr__(self, "limits", public_words(self.limits))
 
 
 def own_user(caller: Caller, asked: str | None) -> str | None:
@@ -45,3 +53,10 @@ def own_user(caller: Caller, asked: str | None) -> str | None:
     if asked is not None:
         raise Refusal("forbidden", "A user's token is for that user alone.")
     return caller.user
+
+
+def _holder_of(caller: Caller) -> str:
+    """In digits and capitals. Users share as many counters as there are buckets, which bounds them."""
+    if caller.user is not None:
+        return f"U{keys.bucket(caller.user)}"
+    return "" if caller.key_id is None else caller.key_id.hex.upper()

@@ -9,6 +9,8 @@ from uuid import UUID
 
 import msgspec
 
+from service.domain.limits import BookLimits, WorkspaceLimits
+
 
 class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     """A workspace and its settings."""
@@ -27,6 +29,7 @@ class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_hours: int
     clock_offset_ms: int = 0
     """How far a test workspace's clock is from the server's."""
+    limits: WorkspaceLimits | None = None
 
 
 class TierRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,6 +94,7 @@ class BookRow(msgspec.Struct, frozen=True, kw_only=True):
     updated_ms: int
     workspace_currency: str
     """For answers; a discount without a currency of its own is in this one."""
+    limits: BookLimits | None = None
 
 
 class CodeRow(msgspec.Struct, frozen=True, kw_only=True):

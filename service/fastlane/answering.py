@@ -4,6 +4,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from service.domain.errors import Refusal
+from service.domain.limits import rate_headers
 from service.operations.base import Rendered
 from service.operations.problem import MEDIA_TYPE, problem, problem_headers
 from service.requests import SAFE_HEADERS
@@ -26,11 +27,12 @@ class Heads:
         start = self._usual.get(status)
         if start is None:
             start = self._usual[status] = self._start(status)
-        if body is not None and not replayed and not closes:
+        if body is not None and not replayed and not closes and not rendered.rates:
             return b"%bcontent-type: application/json\r\ncontent-length: %d\r\nx-request-id: %b\r\n\r\n%b" % (
                 start, len(body), request_id.encode(), body,
             )  # fmt: skip
         own = {"idempotency-replayed": "true"} if replayed else {}
+        own |= {name.lower(): value for name, value in rate_headers(rendered.rates).items()}
         return start + _rest(own, "application/json", body, request_id, closes)
 
     def refusal(self, refusal: Refusal, request_id: str, closes: bool) -> bytes:

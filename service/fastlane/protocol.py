@@ -36,6 +36,7 @@ from service.fastlane.lane import (
 )
 from service.operations.base import Command, Rendered, Reply
 from service.operations.calling import make_call
+from service.operations.limiting import under_limits
 from service.operations.redeem import VALIDATE, unknown_coupon
 from service.requests import answers, new_request_id, now_s
 
@@ -145,7 +146,10 @@ class Protocol(Bounded):
                 ip = lane.proxies.client(ip, told[FORWARDED])
             call = make_call(caller, told[KEY], b"POST", self._path, b"", body, ip, told[AGENT])
             request = decode(operation.decoder, body) if caller.user is None else operation.own(caller, body)
-            command = self._command = operation.prepare(call, self._code, request)
+            command = operation.prepare(call, self._code, request)
+            if caller.limits:
+                command = under_limits(call, command)
+            self._command = command
             self._epoch = lane.decider.start(
                 caller.partition, command.script, command.keys, command.args, self._on_reply
             )
@@ -189,7 +193,7 @@ class Protocol(Bounded):
 
     def _refused(self, refusal: Refusal) -> None:
         if self._route.operation is VALIDATE and refusal.code == "coupon_not_found":
-            self._rendered(unknown_coupon(self._caller))
+            self._rendered(unknown_coupon(self._caller, refusal.rates))
             return
         closes = self._ending or self._told[CLOSES] is not None
         answer = self._heads.refusal(refusal, self._request_id, closes)

@@ -14,7 +14,7 @@ from service.domain import keys
 from service.domain.errors import Refusal
 from service.domain.outcomes import RECALL
 from service.hot.connection import Broken, Link, OnReply
-from service.hot.scripts import HOT, PROJECTION, Scripts, history_of, is_followed
+from service.hot.scripts import PROJECTION, SERVING, Scripts, history_of, is_followed
 
 Reply = list[Any]
 
@@ -60,7 +60,7 @@ class Decider:
         if self._epochs.get(partition) != (epoch, nonce):
             self._epochs[partition] = (epoch, nonce)
             self._histories[partition] = history_of(nonce)
-            self._digests[partition] = Scripts(partition, epoch, nonce, [*HOT, *PROJECTION]).digests
+            self._digests[partition] = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION]).digests
 
     def forget(self, partition: int) -> None:
         """Decide nothing in this partition until an epoch is learnt."""
@@ -211,7 +211,10 @@ def judged(reply: Any) -> Reply:
     if isinstance(reply, hiredis.ReplyError):
         raise refusal_of(reply)
     if reply[0] > RECALL:
-        raise Refusal.by_number(reply[0], reply[1] if len(reply) > 1 else None)
+        refusal = Refusal.by_number(reply[0], reply[1] if len(reply) > 1 else None)
+        if len(reply) > 2:
+            refusal.rates = reply[2]
+        raise refusal
     return reply
 
 

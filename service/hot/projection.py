@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 
 from service.domain import keys
+from service.domain.limits import books_word
 from service.domain.projection import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
 from service.domain.words import word
 
@@ -130,7 +131,9 @@ def workspace_settings(row: WorkspaceRow) -> str:
     """lua/includes/book.lua reads these, in this order."""
     keep_ms = row.idempotency_hours * 3_600_000
     limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
-    return _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
+    settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
+    books = books_word(row.limits and row.limits.books)
+    return f"{settings} {books}" if books else settings
 
 
 def book_settings(row: BookRow) -> str:
@@ -155,6 +158,7 @@ def book_settings(row: BookRow) -> str:
         row.require_lock,
         row.lock_seconds * 1000,
         row.max_lock_seconds * 1000,
+        books_word(row.limits),
         row.low_stock_threshold,
         row.gift_book_id,
         *money,

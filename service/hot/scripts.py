@@ -14,6 +14,15 @@ HOT = (
     "book_stats user_coupons claim answered"
 ).split()
 """What requests run."""
+LIMITED = [
+    f"{name}+"
+    for name in (
+        "lock extend unlock redeem validate coupon assign_any assign_code unassign gift checkout rollback "
+        "rollback_order count"
+    ).split()
+]
+"""The same, within lua/includes/limits.lua: what requests run that are under limits."""
+SERVING = [*HOT, *LIMITED]
 ERASING = "erase_user sweep_locks".split()
 """What the worker takes users out of an open Redis with."""
 PROJECTION = "put_workspace put_book put_codes put_user seen".split()
@@ -39,11 +48,18 @@ _comment = re.compile(r"--\[\[.*?\]\]|^\s*--[^\n]*$|\s--\s[^\n]*$", re.DOTALL | 
 @cache
 def _body(name: str) -> str:
     """A script with its includes, without comments, outcomes as numbers."""
-    source = (LUA_DIR / f"{name}.lua").read_text()
+    source = (LUA_DIR / f"{name.removesuffix('+')}.lua").read_text()
     included = " ".join(_include.findall(source)).split()
-    parts = [(LUA_DIR / "includes" / f"{part}.lua").read_text() for part in included]
+    parts = [_included(part) for part in included]
+    if name.endswith("+"):
+        before, after = _included("limits").split("-- @script\n")
+        parts, source = [before, *parts, source], after
     text = _used("\n".join(_strip(part) for part in [*parts, source]))
     return _outcome.sub(lambda found: str(_NUMBERS[found[1]]), text)
+
+
+def _included(name: str) -> str:
+    return (LUA_DIR / "includes" / f"{name}.lua").read_text()
 
 
 def _used(text: str) -> str:
@@ -62,7 +78,7 @@ def _strip(source: str) -> str:
 def compose(name: str, partition: int, epoch: int, nonce: str, state: str = "open") -> str:
     """The text of a script for one epoch; `state` is what the gate must say for it to run."""
     words = f"'{partition}', '{epoch}', '{epoch} {state}', '{nonce}', {_checked_history(nonce)}"
-    return f"local PARTITION, EPOCH, OPEN, NONCE, REPLID = {words}\n{_body(name)}\n"
+    return f"local PARTITION, EPOCH, OPEN, NONCE, REPLID, HOLDER, HOLDS = {words}\n{_body(name)}\n"
 
 
 def nonce_of(random: str, history: str, followed: bool) -> str:

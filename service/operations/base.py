@@ -35,6 +35,8 @@ class Rendered(msgspec.Struct):
     status: int
     body: bytes | None
     replayed: bool = False
+    rates: str = ""
+    """What is left of the caller's limits, as service/domain/limits.py reads it."""
 
 
 Render = Callable[[Reply, str], Rendered]

@@ -156,11 +156,11 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     return Command("validate", names, args, render)
 
 
-def unknown_coupon(caller: Caller) -> Rendered:
+def unknown_coupon(caller: Caller, rates: str = "") -> Rendered:
     """What validate says of a code that there isn't."""
     reasons = ["coupon_not_found"] if caller.is_told else NOT_AVAILABLE
     body = Validation(valid=False, reasons=reasons, discount_amount=None, final_amount=None, coupon=None)
-    return Rendered(200, encode(body))
+    return Rendered(200, encode(body), rates=rates)
 
 
 REDEEM = Operation("redeemCoupon", RedeemRequest, prepare_redeem, durable=True)

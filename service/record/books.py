@@ -13,11 +13,13 @@ from service.domain import books, discounts
 from service.domain.acting import masked
 from service.domain.books import CreateBook, PatchBook
 from service.domain.errors import Refusal
+from service.domain.limits import BookLimits
 from service.domain.projection import BookRow
 from service.domain.times import to_datetime, to_ms
 from service.domain.words import canonical_code
 from service.record import jobs
 from service.record.audit import note
+from service.record.limits import encode_limits, limits_from
 from service.record.partitions import bump_config_version
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -50,6 +52,8 @@ async def insert_book(
         workspace_currency=(await read_workspace(connection, workspace)).currency,
         now_ms=time.time_ns() // 1_000_000,
     )
+    if row.limits:
+        await connection.execute(query("bump_keys_version"))
     await check_gift_book(connection, row.workspace, row.gift_book_id)
     await _write(connection, row)
     return row
@@ -61,6 +65,8 @@ async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, 
         version = await bump_config_version(connection, partition)
         old = await read_book(connection, workspace, book_id)
         row = books.changed_book(old, said, version, time.time_ns() // 1_000_000)
+        if said.limits is not msgspec.UNSET:
+            await connection.execute(query("bump_keys_version"))  # whether books limit misses goes with the keys
         await check_gift_book(connection, row.workspace, row.gift_book_id)
         await _write(connection, row)
         await note(connection, workspace, "book.changed", book_id, told(old), told(row))
@@ -116,6 +122,7 @@ def row_of(record: Record | dict[str, Any]) -> BookRow:
     discount = found["discount"]
     found["discount"] = None if discount is None else discounts.discount_of(msgspec.json.decode(discount))
     found["metadata"] = msgspec.json.decode(found["metadata"])
+    found["limits"] = limits_from(found["limits"], BookLimits)
     return BookRow(**found)
 
 
@@ -149,6 +156,7 @@ async def _write(connection: Connection, row: BookRow) -> None:
         row.tags,
         msgspec.json.encode(row.metadata).decode(),
         row.created_by,
+        encode_limits(row.limits),
         to_datetime(row.created_ms),
         to_datetime(row.updated_ms),
     )

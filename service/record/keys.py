@@ -13,8 +13,11 @@ from uuid_utils.compat import uuid7
 
 from service.domain.errors import Refusal, invalid
 from service.domain.identity import Caller
+from service.domain.limits import KeyLimits, WorkspaceLimits, words_of
+from service.domain.projection import WorkspaceRow
 from service.domain.times import to_datetime, to_ms
 from service.record.audit import note
+from service.record.limits import encode_limits, limits_from
 from service.record.pool import Connection, Database
 from service.record.queries import query
 from service.record.sessions import read_sessions
@@ -38,6 +41,7 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
     created_at: datetime
     expires_at: datetime | None
     last_used_at: datetime | None
+    limits: KeyLimits | None
     position: int
 
 
@@ -59,20 +63,22 @@ async def create_key(
     secret: str,
     expires_at: datetime | None = None,
     replaces: UUID | None = None,
+    limits: KeyLimits | None = None,
 ) -> KeyRow:
     """The new key. Raises SecretTaken, and Refusal `invalid` where the workspace has as many as it may."""
-    values = (uuid7(), workspace, name, secret[:_PREFIX_LENGTH], digest(secret), scopes, expires_at, replaces)
+    kept = (secret[:_PREFIX_LENGTH], digest(secret), scopes, expires_at, replaces, encode_limits(limits))
+    values = (uuid7(), workspace, name, *kept)
     try:
         async with connection.transaction():
             await connection.execute(query("bump_keys_version"))  # first: its row lock lets one change at a time count
             if cast("int", await connection.fetchval(query("count_keys"), workspace)) >= MAX_KEYS:
                 raise invalid("name", f"can't be given, since the workspace has {MAX_KEYS} keys: revoke some")
             record = cast("Record", await connection.fetchrow(query("insert_key"), *values))
-            told = {"name": name, "scopes": scopes, "expiresAt": expires_at, "replaces": replaces}
+            told = {"name": name, "scopes": scopes, "expiresAt": expires_at, "replaces": replaces, "limits": limits}
             await note(connection, workspace, "key.created", record["key_id"], after=told)
     except UniqueViolationError:
         raise SecretTaken from None
-    return KeyRow(**dict(record))
+    return _row_of(record)
 
 
 async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, overlap_s: int) -> KeyRow:
@@ -93,13 +99,27 @@ async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, over
         if old["replaces"] is not None:
             await revoke_key(connection, workspace, old["replaces"])
         return await create_key(
-            connection, workspace, old["name"], old["scopes"], secret, old["expires_at"], replaces=key_id
-        )
+            connection, workspace, old["name"], old["scopes"], secret, old["expires_at"], key_id,
+            limits_from(old["limits"], KeyLimits),
+        )  # fmt: skip
+
+
+async def limit_key(pool: Pool, workspace: int, key_id: UUID, limits: KeyLimits | None) -> KeyRow:
+    """The key with these limits and no others. Raises Refusal `not_found`."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(query("bump_keys_version"))  # first: its row lock lets one change at a time come
+        old = await connection.fetchrow(query("read_key"), workspace, key_id)
+        if old is None:
+            raise Refusal("not_found")
+        record = await connection.fetchrow(query("update_key_limits"), workspace, key_id, encode_limits(limits))
+        before = limits_from(old["limits"], KeyLimits)
+        await note(connection, workspace, "key.changed", key_id, {"limits": before}, {"limits": limits})
+        return _row_of(cast("Record", record))
 
 
 async def page_keys(database: Database, workspace: int, limit: int, before: int | None) -> list[KeyRow]:
     """Keys that are not revoked, newest first."""
-    return [KeyRow(**dict(record)) for record in await database.fetch(query("page_keys"), workspace, before, limit)]
+    return [_row_of(record) for record in await database.fetch(query("page_keys"), workspace, before, limit)]
 
 
 async def revoke_key(connection: Connection, workspace: int, key_id: UUID) -> bool:
@@ -136,8 +156,26 @@ async def read_callers(database: Database) -> tuple[int, dict[bytes, Caller]]:
             mode=record["mode"],
             scopes=frozenset(record["scopes"]),
             expires_ms=None if expires_at is None else to_ms(expires_at),
+            limits=_limits_of(record),
         )
     return version, callers | await read_sessions(database, callers.values())
+
+
+def _row_of(record: Record) -> KeyRow:
+    found = dict(record)
+    found["limits"] = limits_from(found["limits"], KeyLimits)
+    return KeyRow(**found)
+
+
+def _limits_of(record: Record) -> str:
+    usual = limits_from(record["workspace_limits"], WorkspaceLimits)
+    return words_of(limits_from(record["limits"], KeyLimits), usual, of_books=record["of_books"])
+
+
+async def limits_of_users(database: Database, row: WorkspaceRow) -> str:
+    """What goes for users' tokens: what the workspace says."""
+    of_books = cast("bool", await database.fetchval(query("is_any_book_limiting_misses"), row.workspace))
+    return words_of(None, row.limits, of_books=of_books)
 
 
 async def touch_keys(database: Database, used_ms: Mapping[UUID, int]) -> None:

@@ -11,9 +11,11 @@ from uuid_utils.compat import uuid7
 from service.domain import keys
 from service.domain.discounts import check_discount_digits, discount_of
 from service.domain.errors import invalid
+from service.domain.limits import WorkspaceLimits
 from service.domain.money import CURRENCY_DIGITS
 from service.domain.projection import WorkspaceRow
 from service.record.audit import note
+from service.record.limits import encode_limits, limits_from
 from service.record.partitions import bump_config_version
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -76,7 +78,10 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
             row.gift_book_id,
             row.idempotency_hours,
             row.clock_offset_ms,
+            encode_limits(row.limits),
         )
+        if "limits" in changes:
+            await connection.execute(query("bump_keys_version"))
         await note(connection, workspace, "workspace.changed", row.workspace_id, _told(old), _told(row))
         return row
 
@@ -89,6 +94,7 @@ def _told(row: WorkspaceRow) -> dict[str, Any]:
         "giftBookId": row.gift_book_id,
         "idempotencyHours": row.idempotency_hours,
         "clockOffsetMs": row.clock_offset_ms,
+        "limits": row.limits,
     }
 
 
@@ -100,4 +106,6 @@ async def check_gift_book(database: Database, workspace: int, book_id: UUID | No
 
 def row_of(record: Record) -> WorkspaceRow:
     """The row as it was read."""
-    return WorkspaceRow(**dict(record), digits=CURRENCY_DIGITS[record["currency"]])
+    found: dict[str, Any] = dict(record)
+    found["limits"] = limits_from(found["limits"], WorkspaceLimits)
+    return WorkspaceRow(**found, digits=CURRENCY_DIGITS[record["currency"]])

@@ -16,7 +16,7 @@ from service.config import Settings
 from service.hot import outbox as redis
 from service.hot.connection import Broken, connect
 from service.hot.outbox import Outbox
-from service.hot.scripts import HOT, PROJECTION, Scripts, follows
+from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
 from service.hot.server import Fenced, Server, UnfitRedis
 from service.record import pool as postgres
 from service.record.partitions import (
@@ -165,7 +165,7 @@ class Keeper:
         """The scripts of the epoch that is open, opening a new one only where there is something to do."""
         await self._check(server)
         row = await read_partition(self._pool, self._partition)
-        scripts = Scripts(self._partition, row.epoch, row.nonce, [*HOT, *PROJECTION])
+        scripts = Scripts(self._partition, row.epoch, row.nonce, [*SERVING, *PROJECTION])
         if row.state == "open" and await self._is_verified(server, scripts, row, flusher):
             return scripts
         return await Opening(server, self._pool, flusher, fence).run()

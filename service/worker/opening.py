@@ -8,7 +8,7 @@ import asyncpg
 import structlog
 
 from service.domain.events import Fact, MalformedEvent, Opened, decided, entry_digest, parse
-from service.hot.scripts import HOT, MENDING, PROJECTION, Scripts, follows, nonce_of
+from service.hot.scripts import MENDING, PROJECTION, SERVING, Scripts, follows, nonce_of
 from service.hot.server import Fenced, Server
 from service.record.facts import record
 from service.record.partitions import LeaseLost, Partition, begin_epoch, confirm_open, enter_epoch, read_partition
@@ -68,7 +68,7 @@ class Opening:
         await self._mend(mending, epoch, row)
         await mending.configure(await mending.projector.last_seen(self._partition))
         await mending.mark("")
-        scripts = Scripts(self._partition, epoch, nonce, [*HOT, *PROJECTION])
+        scripts = Scripts(self._partition, epoch, nonce, [*SERVING, *PROJECTION])
         await server.load(scripts)
         found = await server.check()
         if not follows(nonce, found.history, found.followed):

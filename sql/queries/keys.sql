@@ -16,10 +16,15 @@ UPDATE keys SET expires_at = least(expires_at, now() + $2 * interval '1 second')
 -- name: insert_key
 -- Make a key.
 -- $1 key_id uuid  $2 workspace int  $3 name text  $4 prefix text  $5 secret_hash bytea  $6 scopes text[]
--- $7 expires_at timestamptz  $8 replaces uuid
-INSERT INTO keys (key_id, workspace, name, prefix, secret_hash, scopes, expires_at, replaces)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-RETURNING key_id, name, prefix, scopes, created_at, expires_at, last_used_at, position;
+-- $7 expires_at timestamptz  $8 replaces uuid  $9 limits jsonb
+INSERT INTO keys (key_id, workspace, name, prefix, secret_hash, scopes, expires_at, replaces, limits)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+RETURNING key_id, name, prefix, scopes, created_at, expires_at, last_used_at, limits, position;
+
+-- name: is_any_book_limiting_misses
+-- Whether some book of a workspace says how often it may be missed.
+-- $1 workspace int
+SELECT EXISTS (SELECT FROM books WHERE workspace = $1 AND limits ->> 'missesPerMinute' IS NOT NULL);
 
 -- name: is_any_known
 -- Whether any of these may still be used.
@@ -32,20 +37,25 @@ SELECT EXISTS (
 -- name: page_keys
 -- A workspace's keys that are not revoked, newest first.
 -- $1 workspace int  $2 before bigint  $3 limit int
-SELECT key_id, name, prefix, scopes, created_at, expires_at, last_used_at, position FROM keys
+SELECT key_id, name, prefix, scopes, created_at, expires_at, last_used_at, limits, position FROM keys
 WHERE workspace = $1 AND revoked_at IS NULL AND ($2::bigint IS NULL OR position < $2)
 ORDER BY position DESC LIMIT $3;
 
 -- name: read_callers
--- Every key that may still be used, with its workspace.
-SELECT secret_hash, key_id, workspace, workspace_id, partition, mode, scopes, expires_at
+-- Every key that may still be used, with its workspace, what limits it, and whether some book limits misses.
+SELECT
+    secret_hash, key_id, workspace, workspace_id, partition, mode, scopes, expires_at, keys.limits,
+    workspaces.limits AS workspace_limits, EXISTS (
+        SELECT FROM books
+        WHERE books.workspace = workspaces.workspace AND books.limits ->> 'missesPerMinute' IS NOT NULL
+    ) AS of_books
 FROM keys JOIN workspaces USING (workspace)
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- name: read_key
 -- A key that may still be used, and whether another takes its place.
 -- $1 workspace int  $2 key_id uuid
-SELECT name, scopes, expires_at, replaces, EXISTS (SELECT FROM keys AS next WHERE next.replaces = $2) AS replaced
+SELECT name, scopes, expires_at, replaces, limits, EXISTS (SELECT FROM keys AS next WHERE next.replaces = $2) AS replaced
 FROM keys
 WHERE workspace = $1 AND key_id = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
@@ -63,3 +73,10 @@ UPDATE keys SET revoked_at = now() WHERE workspace = $1 AND key_id = $2 AND revo
 -- $1 key_ids uuid[]  $2 times timestamptz[]
 UPDATE keys SET last_used_at = used.at FROM unnest($1::uuid[], $2::timestamptz[]) AS used (key_id, at)
 WHERE keys.key_id = used.key_id AND (last_used_at IS NULL OR last_used_at < used.at);
+
+-- name: update_key_limits
+-- Write what limits a key; no row where there is none.
+-- $1 workspace int  $2 key_id uuid  $3 limits jsonb
+UPDATE keys SET limits = $3
+WHERE workspace = $1 AND key_id = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+RETURNING key_id, name, prefix, scopes, created_at, expires_at, last_used_at, limits, position;

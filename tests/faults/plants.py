@@ -203,9 +203,9 @@ PLANTS: dict[str, Plant] = {
             ),
             Change(
                 "service/hot/deciding.py",
-                "self._digests[partition] = Scripts(partition, epoch, nonce, [*HOT, *PROJECTION]).digests\n",
+                "self._digests[partition] = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION]).digests\n",
                 """\
-scripts = Scripts(partition, epoch, nonce, [*HOT, *PROJECTION])
+scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
             self._digests[partition] = scripts.digests
             self.link.texts = {digest: scripts.texts[name] for name, digest in scripts.digests.items()}
 """,

@@ -114,6 +114,7 @@ ROWS = (
     Row("GET /v1/keys", "operate", another=""),
     Row("POST /v1/keys", "operate", body={"name": "made", "scopes": ["public"]}, another=""),
     Row("POST /v1/keys/{keyId}/rotate", "operate", "/v1/keys/{key1}/rotate", {}, another="not_found"),
+    Row("PATCH /v1/keys/{keyId}", "operate", "/v1/keys/{key1}", {"limits": None}, another="not_found"),
     Row("DELETE /v1/keys/{keyId}", "operate", "/v1/keys/{key2}", another="not_found"),
     Row("GET /v1/webhooks", "operate", another=""),
     Row("POST /v1/webhooks", "operate", body=_LISTENS, another=""),

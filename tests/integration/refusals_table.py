@@ -237,6 +237,7 @@ OTHERS = (
         ("GET", "", None), ("PATCH", "", {"status": "inactive"}), ("DELETE", "", None), ("POST", "/rotate", {}),
         ("POST", "/test", {}), ("GET", "/deliveries", None), ("POST", f"/deliveries/{NOBODYS}/redeliver", {}))),
     *(Case("not_found", "POST", f"/v1/keys/{no}/rotate", {}) for no in (NOBODYS, "x")),
+    *(Case("not_found", "PATCH", f"/v1/keys/{no}", {"limits": None}) for no in (NOBODYS, "x")),
     *(Case("not_found", method, f"/v1/users/a%20b{rest}", body) for method, rest, body in (
         ("GET", "", None), ("GET", "/coupons", None), ("GET", "/redemptions", None), ("PATCH", "", {"maxCoupons": 1}),
         ("DELETE", "", None))),

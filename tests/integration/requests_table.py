@@ -139,6 +139,7 @@ _BOOK = {
     "requireAssignment": SWITCH, "requireLock": SWITCH, "lockSeconds": COUNT, "maxLockSeconds": COUNT,
     "discount": OBJECT, "codePattern": PATTERN, "charset": CHARSET, "lowStockThreshold": COUNT, "keepFree": MANY,
     "giftBookId": GIFT_BOOK, "tags": TAGS, "metadata": _metadata(4 << 10), "createdBy": _text(1, 255),
+    "limits": OBJECT,
 }  # fmt: skip
 _BOOKS_DISCOUNT = {
     "discount.type": DISCOUNT_TYPE, "discount.value": PERCENTAGE, "discount.maxAmount": MONEY,
@@ -216,7 +217,8 @@ REQUESTS = (
     _asked("PATCH", "/v1/users/{user}", "manage", {}, fields={"maxCoupons": COUNT, "metadata": _metadata(4 << 10)}),
     _asked("POST", "/v1/ops/reconcile", "operate", {}, fields={"repair": SWITCH}),
     _asked("POST", "/v1/keys", "operate", {"name": "k", "scopes": ["public"]}, "name scopes",
-           fields={"name": _text(1, 255), "scopes": SCOPES, "expiresAt": TIME}),
+           fields={"name": _text(1, 255), "scopes": SCOPES, "expiresAt": TIME, "limits": OBJECT}),
+    _asked("PATCH", "/v1/keys/{key}", "operate", {"limits": None}, fields={"limits": OBJECT}),
     _asked("POST", "/v1/keys/{key}/rotate", "operate", {"overlapSeconds": 0},
            fields={"overlapSeconds": _number(30 * 86_400, least=0)}),
     _asked("POST", "/v1/webhooks", "operate", {"url": "https://nobody.invalid/", "events": ["reconcile.drift"]},
@@ -229,7 +231,7 @@ REQUESTS = (
     _asked("POST", "/v1/webhooks/{webhook}/deliveries/{delivery}/redeliver", "operate", {}, fields={}),
     _asked("PATCH", "/v1/workspace", "operate", {},
            fields={"currency": CURRENCY, "couponsPerOrder": COUNT, "maxCoupons": COUNT, "giftBookId": GIFT_BOOK,
-                   "idempotencyHours": _number(8760)}),
+                   "idempotencyHours": _number(8760), "limits": OBJECT}),
     _asked("POST", "/v1/test/clock", "trial", {"now": None}, fields={"now": CLOCK}),
 )  # fmt: skip
 

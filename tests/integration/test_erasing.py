@@ -12,7 +12,7 @@ from service.domain.codes import CodeLine
 from service.domain.keys import bucket, outbox
 from service.hot.connection import connect
 from service.hot.deciding import Reply
-from service.hot.scripts import HOT, PROJECTION, Scripts
+from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.hot.server import Server
 from service.operations import assign, lock, redeem, rollback, unassign
 from service.record.changes import changes_since
@@ -95,7 +95,7 @@ async def erase(place: Place, left: int = -1) -> None:
     connection = await connect(place.valkey_url, "tests")
     server = MortalServer(connection, 0)
     try:
-        scripts = Scripts(0, row.epoch, row.nonce, [*HOT, *PROJECTION])
+        scripts = Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION])
         eraser = Eraser(MortalPool(place.pool, life), server, scripts)  # type: ignore[arg-type]
         await eraser.load()
         server.life = life
@@ -139,7 +139,7 @@ async def project(place: Place) -> None:
     """Bring configuration to Redis, as the worker does."""
     row = await read_partition(place.pool, 0)
     connection = await connect(place.valkey_url, "tests")
-    projector = projector_of(Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*HOT, *PROJECTION]))
+    projector = projector_of(Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION]))
     async for change in changes_since(place.pool, 0, await projector.last_seen(0)):
         await mending.project(projector, 0, change)
     connection.close()
@@ -279,7 +279,7 @@ async def test_an_older_change_of_the_cap_comes_late(place: Place) -> None:
     assert await covered(place, "ann")
     partition = await read_partition(place.pool, 0)
     connection = await connect(place.valkey_url, "tests")
-    scripts = Scripts(0, partition.epoch, partition.nonce, [*HOT, *PROJECTION])
+    scripts = Scripts(0, partition.epoch, partition.nonce, [*SERVING, *PROJECTION])
     await projector_of(Server(connection, 0), scripts).user(row)
     connection.close()
     await project(place)

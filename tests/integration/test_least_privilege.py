@@ -17,7 +17,7 @@ from tests.restricted import PASSWORDS, ROOT, Restricted, restricted
 from tests.service_fixture import Service, new_id, ok, until
 from tests.tls import Authority, door
 
-_API = [*scripts.HOT, *scripts.PROJECTION]
+_API = [*scripts.SERVING, *scripts.PROJECTION]
 _RUN = {
     "api": _API,
     "worker": [*_API, *scripts.MENDING, *scripts.ERASING, *scripts.RECONCILING, "fence", "set_gate"],

@@ -276,6 +276,7 @@ def test_answers_are_as_described(service: Service, document: Document) -> None:
     ask(service.trial, "POST /v1/test/clock", {"now": None})
     key = ask(operate, "POST /v1/keys", {"name": "described", "scopes": ["public"]})["keyId"]
     ask(operate, "GET /v1/keys")
+    ask(operate, "PATCH /v1/keys/{keyId}", {"limits": {"liveLocks": 5}}, keyId=key)
     key = ask(operate, "POST /v1/keys/{keyId}/rotate", {}, keyId=key)["keyId"]
     ask(operate, "DELETE /v1/keys/{keyId}", keyId=key)
     _ask_webhooks(ask, operate)

@@ -30,12 +30,14 @@ ELSEWHERE = {
     "request_timeout": "tests/integration/test_http_bounds.py",
     "headers_too_large": "tests/integration/test_http_bounds.py",
     "reconcile_running": "tests/integration/test_reconcile.py",
+    "rate_limited": "tests/integration/test_limited.py",
+    "too_many_misses": "tests/integration/test_limited.py",
+    "lock_quota": "tests/integration/test_limited.py",
 }
-"""What takes a service that is hurt, and the test that hurts it."""
+"""What takes a service that is hurt, or limits, and the test that has them."""
 
 UNREACHED = {
     "internal": "it is a fault of ours",
-    "rate_limited": "requests are not limited yet",
 }
 
 _EVERYWHERE = {*ELSEWHERE, *UNREACHED, "malformed", "unauthenticated", "forbidden", "too_large",

@@ -173,7 +173,7 @@ async def assert_consistent(shop: Shop) -> None:
 
 def _names(everything: dict[str, Any], held: Held) -> None:
     """There is nothing but what the architecture names."""
-    ours = r"w|x|e|(b|n|d|f|lb|o|g):\d+|l:\d+:[uapx]|lu:\d+:\S+|(c|k|kd|u|s):\S+|i:.+"
+    ours = r"w|x|e|(b|n|d|f|lb|o|g|q:[ab]):\d+|l:\d+:[uapx]|lu:\d+:\S+|(lk|q:[rm]):[0-9A-FU]+|(c|k|kd|u|s):\S+|i:.+"
     for name in everything:
         if not name.startswith(held.prefix):
             assert re.fullmatch(r"\{p0\}:(gate|outbox|config|newest|layout|erased|w\d+:.*)", name), name
@@ -241,16 +241,18 @@ def _locks(held: Held, now: int) -> None:
             assert not c.single_lock, code
             assert held.mine.get(f"kd:{code}", {}) == deadlines, code
     assert set(held.under("kd:")) <= set(held.coupons)
-    by_book, by_user = defaultdict(dict), defaultdict(dict)
+    by_book, by_user, by_key = defaultdict(dict), defaultdict(dict), defaultdict(dict)
     for c in held.coupons.values():
         for lock in c.locks:
-            assert re.fullmatch(r"u?b?\.", lock.counted), lock
+            assert re.fullmatch(r"u?b?\.[0-9A-FU]*", lock.counted), lock
             assert lock.started <= lock.deadline
             if "b" in lock.counted:
                 by_book[c.book.number][lock.token] = lock.deadline
             if "u" in lock.counted:
                 by_user[f"{c.book.number}:{lock.user}"][lock.token] = lock.deadline
-    for start, expected in (("lb:", by_book), ("lu:", by_user)):
+            if key := lock.counted.partition(".")[2]:
+                by_key[key][lock.token] = lock.deadline
+    for start, expected in (("lb:", by_book), ("lu:", by_user), ("lk:", by_key)):
         stored = {name: _live(value, now) for name, value in held.under(start).items()}
         assert {name: value for name, value in stored.items() if value} == {
             name: live for name, value in expected.items() if (live := _live(value, now))

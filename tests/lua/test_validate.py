@@ -120,7 +120,12 @@ async def test_who_may_only_validate_learns_nothing(still: Shop) -> None:
     await still.add(book, "CODE-1", active=False)
     assert (await still.validate("CODE-1", orderValue="20"))[1] == nothing
     assert msgspec.json.decode(unknown_coupon(still.caller).body or b"") == nothing
+    assert (await still.validate("NEVER-WAS"))[1] == nothing
+    await still.book("CODE-3", discount={"type": "fixed", "value_e4": 10_000, "currency": "JPY", "digits": 0})
+    assert (await still.validate("CODE-3", orderValue="20.50"))[1] == nothing
+    still.caller = whole
     assert await still.validate("NEVER-WAS") == (404, "coupon_not_found")
+    assert await still.validate("CODE-3", orderValue="20.50") == (422, "invalid")
 
 
 def test_an_unknown_coupon_is_named_to_those_who_may_know() -> None:

@@ -212,9 +212,16 @@ class Operations(State):
         return 200, {**body, "coupon": self.shown(c, said.get("coupon") or {})}
 
     def validate_public(self, code: None, asked: Body, said: Body) -> Answer:
-        """As validate, of which a `public` credential learns no reason, and nothing of the coupon."""
-        status, body = self.validate(code, asked, said)
-        return status, {**body, "reasons": [] if body["valid"] else ["coupon_not_available"], "coupon": None}
+        """As validate, of which a `public` credential learns no reason, and nothing of the coupon, not even that
+        there is one: its amounts are in the workspace's currency where it names none."""
+        if not amounts_fit(asked, asked.get("currency") or self.currency):
+            raise Refused("invalid")
+        no: Body = {"valid": False, "discountAmount": None, "finalAmount": None}
+        try:
+            _, body = self.validate(code, asked, said)
+        except Refused:
+            body = no
+        return 200, {**body, "reasons": [] if body["valid"] else ["coupon_not_available"], "coupon": None}
 
     def _currency(self, use: Use) -> str:
         """The order's, else the discount's, else the workspace's."""

@@ -160,8 +160,8 @@ MUTANTS = (
     Mutant(
         "a lock counts against the user's limit that the book has",
         _LOCK,
-        "counted = (book.per_user and 'u' or '')",
-        "counted = ''",
+        "counted = ((book.per_user or of_user) and 'u' or '')",
+        "counted = (of_user and 'u' or '')",
         "tests/lua/test_limits.py",
     ),
     Mutant(

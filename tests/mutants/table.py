@@ -1,10 +1,23 @@
 """All mutants, by what they change."""
 
-from tests.mutants import assigning, gifts, identity, judging, keeping, locking, money, redeeming, requests, settings
+from tests.mutants import (
+    assigning,
+    gifts,
+    identity,
+    judging,
+    keeping,
+    limiting,
+    locking,
+    money,
+    redeeming,
+    requests,
+    settings,
+)
 
 MUTANTS = (
     *judging.MUTANTS,
     *locking.MUTANTS,
+    *limiting.MUTANTS,
     *redeeming.MUTANTS,
     *assigning.MUTANTS,
     *gifts.MUTANTS,

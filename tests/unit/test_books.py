@@ -77,6 +77,7 @@ def test_defaults() -> None:
         "tags": [],
         "metadata": {},
         "createdBy": None,
+        "limits": None,
         "createdAt": "1970-01-01T00:00:01.000Z",
         "updatedAt": "1970-01-01T00:00:01.000Z",
     }
@@ -255,9 +256,9 @@ def test_what_scripts_read_of_a_discount() -> None:
     said = tiered((10, "percentage", "12.5"), (20, "fixed", 3))["discount"]
     for least, told in ((None, "100000"), (5, "100000"), (15, "150000")):
         words = book_settings(make(discount=said | {"minOrderValue": least})).split(" ")
-        assert words[14:] == ["tiered", "100000:percentage:125000,200000:fixed:30000", "-", told, "-", "-"]
+        assert words[15:] == ["tiered", "100000:percentage:125000,200000:fixed:30000", "-", told, "-", "-"]
     words = book_settings(make(discount={"type": "buyXGetY", "buy": 2, "get": 1, "maxAmount": 7})).split(" ")
-    assert words[14:] == ["buyXGetY", "2:1", "70000", "-", "-", "-"]
+    assert words[15:] == ["buyXGetY", "2:1", "70000", "-", "-", "-"]
 
 
 def test_patch_keeps_what_is_left_out_and_null_clears() -> None:

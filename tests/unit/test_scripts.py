@@ -17,6 +17,7 @@ from service.hot.projection import RedisProjector
 from service.hot.scripts import (
     ERASING,
     HOT,
+    LIMITED,
     MENDING,
     NONCE_LENGTH,
     PROJECTION,
@@ -135,6 +136,7 @@ def _row(kind: Any, **says: Any) -> Any:
         "owner_id": None,
         "max_redemptions": None,
         "expires_ms": None,
+        "limits": None,
     }
     fields = {field.name: {**numbers, **says}.get(field.name, 1) for field in msgspec.structs.fields(kind)}
     return kind(**fields)
@@ -226,6 +228,18 @@ def test_nothing_global_is_read_but_what_redis_gives(name: str) -> None:
     assert not written
 
 
+@pytest.mark.parametrize("name", LIMITED)
+def test_limited_scripts_are_whole(name: str) -> None:
+    """What runs under limits compiles too, reads no global but Redis's, and looks at the gate first."""
+    text = compose(name, 0, 1, "n")
+    read, written = _globals(text)
+    assert read <= set("redis KEYS ARGV tonumber tostring string math table ipairs pairs type unpack".split())
+    assert not written
+    assert "OUT." not in text
+    begun = text.split("local function begin()")[1].split("local function decide()")[0]
+    assert begun[begun.index("redis.call(") :].startswith("redis.call('MGET', KEYS[1], ")
+
+
 @EVERY
 def test_includes_exist_and_are_used(name: str) -> None:
     """Each include that a script names is there, once, and something of it is used by what comes after it."""
@@ -241,8 +255,9 @@ def test_includes_exist_and_are_used(name: str) -> None:
 
 def test_every_file_has_its_place() -> None:
     """Each script is one that requests, projection, mending, reconciling or the worker run; each include is used."""
-    assert set(SOURCES) == {*HOT, *PROJECTION, *MENDING, *RECONCILING, *WORKERS}
-    assert set(INCLUDES) == {part for name in SOURCES for part in _included(name)}
+    assert {name.removesuffix("+") for name in LIMITED} <= {*HOT, "count"}
+    assert set(SOURCES) == {*HOT, *PROJECTION, *MENDING, *RECONCILING, *WORKERS, "count"}
+    assert set(INCLUDES) == {part for name in SOURCES for part in _included(name)} | {"limits"}
 
 
 @EVERY
@@ -264,7 +279,8 @@ def test_partition_epoch_nonce_and_state_are_in_the_text(name: str) -> None:
         compose(name, 0, 1, "a", "closed"),
     ]
     assert len(set(texts)) == 5
-    assert texts[0].startswith("local PARTITION, EPOCH, OPEN, NONCE, REPLID = '0', '1', '1 open', 'a', nil\n")
+    words = "'0', '1', '1 open', 'a', nil"
+    assert texts[0].startswith(f"local PARTITION, EPOCH, OPEN, NONCE, REPLID, HOLDER, HOLDS = {words}\n")
 
 
 def test_a_history_is_checked_where_it_may_change() -> None:

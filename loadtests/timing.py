@@ -1,0 +1,139 @@
+"""Whether the time of an answer tells a guesser anything: `python -m loadtests.timing`.
+
+It starts a service of its own, and asks with a public key, on one connection, about a code that there isn't and about
+coupons that can't be used for several reasons, by turns and in a new order each time. Each reason is compared with the
+unknown code in pairs: the median of the differences, and between what it is with 99 % certainty, by ranks alone. It
+fails where a median is above the bound. With --plant so many µs are added to one of them, which must be found."""
+
+import argparse
+import json
+import random
+import socket
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import httpx
+
+from loadtests.own import own_service
+
+REQUESTS, BOUND_US = 200_000, 10.0
+Z = 2.576
+"""Of the normal distribution, for 99 %."""
+UNKNOWN = "unknown"
+
+
+class Difference(NamedTuple):
+    """Of pairs: the median, and between what it is with 99 % certainty."""
+
+    median: float
+    low: float
+    high: float
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """How much more the first are than the second, pair by pair. By ranks (the sign test), so that a few that took long
+    say no more than any other."""
+    found = sorted(one - other for one, other in zip(first, second, strict=True))
+    reach = Z * len(found) ** 0.5 / 2
+    middle = len(found) / 2
+    low, high = max(0, int(middle - reach)), min(len(found) - 1, int(middle + reach) + 1)
+    return Difference(statistics.median(found), found[low], found[high])
+
+
+class Wire:
+    """One connection, asked and answered in turn."""
+
+    def __init__(self, url: str, key: str) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        self._socket = socket.create_connection((host, int(port)))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._head = (
+            "POST /v1/coupons/validate HTTP/1.1\r\nHost: scrip\r\n"
+            f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+        )
+
+    def time_us(self, code: str, plant_us: float) -> float:
+        """What an answer takes from the request's last byte."""
+        body = json.dumps({"code": code, "userId": "eve"})
+        request = f"{self._head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        began = time.perf_counter_ns()
+        self._socket.sendall(request)
+        answer = self._socket.recv(65536)
+        if plant_us:
+            until = time.perf_counter_ns() + int(plant_us * 1000)
+            while time.perf_counter_ns() < until:
+                pass
+        took = time.perf_counter_ns() - began
+        if not answer.startswith(b"HTTP/1.1 200") or b'["coupon_not_available"]' not in answer:
+            raise RuntimeError(answer.decode(errors="replace"))
+        return took / 1000
+
+
+def coupons(url: str) -> tuple[str, dict[str, str]]:
+    """A public key that may miss as often as it likes, and a code for each reason."""
+    with httpx.Client(base_url=url, headers={"Authorization": "Bearer demo_admin"}, timeout=30) as client:
+
+        def made(path: str, **body: object) -> dict[str, str]:
+            return client.post(path, json=body).raise_for_status().json()
+
+        limits = {"addressMissesPerMinute": 2**31 - 1}
+        key = made("/v1/keys", name="timing", scopes=["public"], limits=limits)["secret"]
+        codes = {reason: f"TIME-{number}QX7-{random.randrange(10**6):06}" for number, reason in enumerate(_REASONS)}
+        for reason, said in _REASONS.items():
+            if reason != UNKNOWN:
+                book = made("/v1/books", name=reason, **said)["bookId"]
+                made(f"/v1/books/{book}/codes", codes=[codes[reason]])
+        made(f"/v1/coupons/redeem/{codes['used']}", userId="bob")
+        made(f"/v1/coupons/assign/{codes['another user']}", userId="bob")
+        client.patch(f"/v1/coupons/{codes['switched off']}", json={"status": "inactive"}).raise_for_status()
+        return key, codes
+
+
+_REASONS: dict[str, dict[str, object]] = {
+    UNKNOWN: {},
+    "used": {},
+    "another user": {},
+    "switched off": {},
+    "for nobody yet": {"requireAssignment": True},
+}
+
+
+def measure(url: str, requests: int, plant_us: float) -> dict[str, list[float]]:
+    """Each reason's times in µs; those with one index were asked one after the other."""
+    key, codes = coupons(url)
+    wire, reasons = Wire(url, key), list(codes)
+    found: dict[str, list[float]] = {reason: [] for reason in reasons}
+    for number in range(requests // len(reasons) + 200):
+        random.shuffle(reasons)
+        for reason in reasons:
+            took = wire.time_us(codes[reason], plant_us if reason == "used" else 0)
+            if number >= 200:  # by then everything is warm
+                found[reason].append(took)
+    return found
+
+
+def main() -> int:
+    """The command."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--requests", type=int, default=REQUESTS)
+    options.add_argument("--plant", type=float, default=0.0, help="µs that are added to the times of one reason")
+    chosen = options.parse_args()
+    with own_service() as service:
+        found = measure(service.url, chosen.requests, chosen.plant)
+    right = True
+    print(f"| of {chosen.requests:,} answers | median, µs | more than unknown: median | with 99 % from | to |")
+    print("|---|---|---|---|---|")
+    for reason, times in found.items():
+        told = difference(times, found[UNKNOWN])
+        right = right and abs(told.median) < BOUND_US
+        print(
+            f"| {reason} | {statistics.median(times):.1f} | {told.median:+.2f} | {told.low:+.2f} | {told.high:+.2f} |"
+        )
+    return not right
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+-- Around a script, where the request is under limits: service/hot/scripts.py puts the script in the place of `@script`.
+-- After the script's KEYS come three counters: requests, misses, misses of the address. Before its ARGV comes
+-- '<requests> <misses> <misses of an address> <locks> <key> <told>', a '-' for no limit; told is '0' where the caller
+-- learns no reason, and each no is a miss. The reply has at its end what is left: by turns name, limit, left, seconds.
+-- A counter is of the minute that begins with the first that it counts. Nothing is counted of a request that it refuses.
+
+local limits, used, counters, told = {}, {}, {}, nil
+local NAMES = { 'requests', 'misses', 'address' }
+local MINUTE_MS = 60000
+
+-- What is left, and after how many ms the counter of this number begins anew.
+local function rates(number)
+  local parts, retry_ms = {}, false
+  for i = 1, 3 do
+    if limits[i] then
+      local ms = used[i] > 0 and redis.call('PTTL', counters[i]) or MINUTE_MS
+      parts[#parts + 1] = NAMES[i] .. ' ' .. limits[i] .. ' ' .. math.max(limits[i] - used[i], 0) .. ' ' .. math.ceil(ms / 1000)
+      if i == number then retry_ms = ms end
+    end
+  end
+  return table.concat(parts, ' '), retry_ms
+end
+
+local function raise(key)
+  local count = redis.call('INCR', key)
+  if count == 1 then redis.call('PEXPIRE', key, MINUTE_MS) end
+  return count
+end
+
+local function spend(number) if limits[number] then used[number] = raise(counters[number]) end end
+
+-- Whether the book of the script's coupon has had as many misses as it may; else it has one more. Who asks for another
+-- coupon of it is not in the way: nobody can close a book by missing.
+local function book_is_missed()
+  local prefix = string.sub(KEYS[2], 1, -2)
+  local number = string.match(redis.call('HGET', KEYS[4], ARGV[2]) or '', '^%d+')
+  if not number then return nil end
+  local most = string.match(redis.call('GET', prefix .. 'b:' .. number), ' (%d+)/[^/ ]+/[^/ ]+ ')
+    or string.match(redis.call('GET', KEYS[2]), ' (%d+)/[^/ ]+/[^/ ]+$')
+  local key = prefix .. 'q:b:' .. number
+  if not most then return nil end
+  if tonumber(redis.call('GET', key) or '0') >= tonumber(most) then return redis.call('PTTL', key) end
+  raise(key)
+end
+
+local function begin()
+  local requests, misses, address, locks, key, is_told =
+    string.match(table.remove(ARGV, 1), '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  told, HOLDS = is_told == '1', tonumber(locks)
+  HOLDER = HOLDS and key
+  limits = { tonumber(requests), tonumber(misses), tonumber(address) }
+  for i = 3, 1, -1 do counters[i] = table.remove(KEYS) end
+  local got = redis.call('MGET', KEYS[1], counters[1], counters[2], counters[3])
+  for i = 1, 3 do used[i] = tonumber(got[i + 1] or '0') end
+  for i = 1, 3 do
+    if limits[i] and used[i] >= limits[i] then
+      if got[1] ~= OPEN and got[1] ~= EPOCH .. ' full' and got[1] ~= EPOCH .. ' behind' then return { OUT.recovering } end
+      local left, retry_ms = rates(i)
+      return { i == 1 and OUT.rate_limited or OUT.too_many_misses, retry_ms, left }
+    end
+  end
+end
+
+local function decide()
+-- @script
+end
+
+local refused = begin()
+if refused then return refused end
+local reply = decide()
+local outcome = reply[1]
+if outcome == OUT.RECALL or outcome == OUT.recovering or outcome == OUT.behind then return reply end
+spend(1)
+local missed = outcome == OUT.coupon_not_found or outcome == OUT.coupon_assigned_to_other
+if not told then missed = missed or not string.match(reply[2] or '', '^%S+ %S+$') end
+if missed then
+  spend(2)
+  spend(3)
+  local retry_ms = told and book_is_missed()
+  if retry_ms then reply = { OUT.too_many_misses, retry_ms } end
+end
+if reply[2] == nil then reply[2] = false end
+reply[#reply + 1] = (rates())
+return reply

@@ -1,0 +1,143 @@
+"""Limits on locks: of a user, of a key, and of what is left of a book, so that nobody locks a sale empty."""
+
+from typing import Any
+
+import pytest
+
+from tests.shop import Shop, tally, together
+
+
+async def codes_of(shop: Shop, many: int, **rules: Any) -> list[str]:
+    """A new book of so many codes."""
+    codes = [f"CODE-{n:04}" for n in range(many)]
+    await shop.book(*codes, **rules)
+    return codes
+
+
+async def test_a_users_locks_are_counted_exactly(shop: Shop) -> None:
+    """Of 200 simultaneous locks by one user who may have 5 in the book 5 are given, another user's too."""
+    codes = await codes_of(shop, 201, limits={"locksPerUser": 5})
+    answers = await together(*(shop.lock(code, "eve", orderId=code) for code in codes[:200]))
+    assert tally(answers) == {201: 5, (429, "lock_quota"): 195}
+    assert (await shop.lock(codes[200], "ann"))[0] == 201
+
+
+async def test_a_keys_locks_are_counted_exactly(shop: Shop) -> None:
+    """Of 200 simultaneous locks with a key that may have 5, by as many users, 5 are given; another key's too."""
+    codes = await codes_of(shop, 201)
+    plain = shop.caller
+    shop.limit(live_locks=5)
+    answers = await together(*(shop.lock(code, f"u{code}") for code in codes[:200]))
+    assert tally(answers) == {201: 5, (429, "lock_quota"): 195}
+    shop.caller = plain
+    assert (await shop.lock(codes[200], "ann"))[0] == 201
+
+
+async def test_a_share_is_counted_exactly(shop: Shop) -> None:
+    """Of 200 simultaneous locks in a book of 200 codes of which 30 % may be locked 60 are given."""
+    codes = await codes_of(shop, 200, limits={"lockedPercent": 30})
+    answers = await together(*(shop.lock(code, f"u{code}") for code in codes))
+    assert tally(answers) == {201: 60, (429, "lock_quota"): 140}
+
+
+async def test_a_share_is_of_what_is_left(still: Shop) -> None:
+    """Codes that are sold, off or somebody's are not left; one lock is always allowed; nothing stops the holders."""
+    codes = await codes_of(still, 10, limits={"lockedPercent": 50})
+    book = still.books[0]
+    for code in codes[:2]:
+        await still.redeem(code, "bob")
+    await still.add(book, codes[2], active=False)
+    await still.assign(codes[3], "bob")
+    assert [(await still.lock(code, f"u{code}"))[0] for code in codes[4:8]] == [201, 201, 201, 429]
+    assert (await still.lock(codes[3], "bob"))[0] == 201  # it is his: nobody else wants it
+    assert (await still.redeem(codes[8], "ann"))[0] == 201  # what is left can be bought without a lock
+    assert (await still.redeem(codes[9], "ann"))[0] == 201
+    await still.refuses("lock_quota", still.lock(codes[7], "ann"))
+    for code in codes[4:7]:
+        assert (await still.redeem(code, f"u{code}"))[0] == 201
+    assert (await still.lock(codes[7], "ann"))[0] == 201
+
+
+async def test_one_lock_is_always_allowed(still: Shop) -> None:
+    """In a book of two codes of which 1 % may be locked."""
+    codes = await codes_of(still, 2, limits={"lockedPercent": 1})
+    assert (await still.lock(codes[0], "ann"))[0] == 201
+    await still.refuses("lock_quota", still.lock(codes[1], "bob"))
+
+
+@pytest.mark.parametrize("uses", [20, None])
+async def test_a_share_of_uses(still: Shop, uses: int | None) -> None:
+    """Of a code with several uses, and of a book's total, so much of what is left may be locked."""
+    rules = {"max_redemptions_per_code": uses} if uses else {"max_redemptions_per_code": None, "max_redemptions": 20}
+    await still.book("SUMMER", limits={"lockedPercent": 25}, **rules)
+    for n in range(4):
+        await still.redeem("SUMMER", f"b{n}")
+    assert [(await still.lock("SUMMER", f"u{n}"))[0] for n in range(5)] == [201] * 4 + [429]
+    assert (await still.redeem("SUMMER", "ann"))[0] == 201
+
+
+@pytest.mark.parametrize("how", ["unlock", "redeem", "expire"])
+@pytest.mark.parametrize("limit", ["locksPerUser", "lockedPercent", "key"])
+async def test_a_lock_that_ended_counts_no_more(still: Shop, limit: str, how: str) -> None:
+    """Released, redeemed or expired it makes room at once; until then the refusal says when it ends."""
+    codes = await codes_of(still, 3, limits=None if limit == "key" else {limit: 1})
+    if limit == "key":
+        still.limit(live_locks=1)
+    _, lock = await still.lock(codes[0], "ann", lockSeconds=10)
+    await still.wait(1_000)
+    assert await still.retry_after_ms(still.lock, codes[1], "ann") == ("lock_quota", 9_000)
+    if how == "unlock":
+        await still.unlock(codes[0], lock["lockToken"])
+    elif how == "redeem":
+        await still.redeem(codes[0], "ann")
+    else:
+        await still.wait(8_999)
+        await still.refuses("lock_quota", still.lock(codes[1], "ann"))
+        await still.wait(1)
+    assert (await still.lock(codes[1], "ann"))[0] == 201
+    await still.refuses("lock_quota", still.lock(codes[2], "ann"))
+
+
+async def test_who_holds_a_lock_renews_it(still: Shop) -> None:
+    """With all quotas used up the holder's lock is repeated and extended; then it counts until its new end."""
+    codes = await codes_of(still, 2, limits={"locksPerUser": 1, "lockedPercent": 1})
+    still.limit(live_locks=1)
+    _, lock = await still.lock(codes[0], "ann", lockSeconds=10)
+    assert (await still.lock(codes[0], "ann", lockSeconds=20))[0] == 200
+    assert (await still.extend(codes[0], lock["lockToken"], lockSeconds=30))[0] == 200
+    await still.wait(29_999)
+    await still.refuses("lock_quota", still.lock(codes[1], "ann"))
+    await still.wait(1)
+    assert (await still.lock(codes[1], "ann"))[0] == 201
+
+
+async def test_a_book_goes_before_the_workspace(still: Shop) -> None:
+    """Each of a book's limits that it doesn't name is the workspace's."""
+    await still.put_workspace(limits={"books": {"locksPerUser": 1, "lockedPercent": 50}})
+    await still.book("CODE-1", "CODE-2", "CODE-3", "CODE-4", limits={"locksPerUser": 3})
+    assert [(await still.lock(f"CODE-{n}", "ann"))[0] for n in (1, 2, 3)] == [201, 201, 429]
+    await still.book("CODE-5", "CODE-6", "CODE-7", "CODE-8")
+    assert [(await still.lock(f"CODE-{n}", "ann"))[0] for n in (5, 6)] == [201, 429]
+
+
+async def test_other_refusals_go_first(still: Shop) -> None:
+    """Who may not lock the coupon anyway hears why, not that there are too many locks."""
+    await still.book("CODE-1", "CODE-2", "CODE-3", limits={"locksPerUser": 1})
+    await still.lock("CODE-1", "ann")
+    await still.redeem("CODE-2", "bob")
+    await still.refuses("coupon_redeemed", still.lock("CODE-2", "ann"))
+    await still.refuses("coupon_locked", still.lock("CODE-1", "bob"))
+    await still.refuses("lock_quota", still.lock("CODE-3", "ann"))
+
+
+async def test_sets_of_locks_dont_grow(still: Shop) -> None:
+    """What has expired of a user's or a key's locks is removed, a bounded number with each new one."""
+    codes = await codes_of(still, 60, limits={"locksPerUser": 10})
+    still.limit(live_locks=10)
+    for start in range(0, 60, 10):
+        for code in codes[start : start + 10]:
+            assert (await still.lock(code, "ann", lockSeconds=1))[0] == 201
+        await still.wait(1_000)
+    sets = [held for name, held in (await still.everything()).items() if ":lu:" in name or ":lk:" in name]
+    assert len(sets) == 2
+    assert all(len(held) <= 20 for held in sets)

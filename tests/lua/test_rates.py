@@ -1,0 +1,169 @@
+"""Limits on requests and misses: counted exactly, and what they refuse changes nothing else."""
+
+import pytest
+
+from service.domain.limits import address_counter
+from service.operations import coupon, lock, redeem
+from tests.shop import Shop, tally, together
+
+
+async def test_of_hundreds_at_once_as_many_pass_as_the_limit_says(shop: Shop) -> None:
+    """Of 200 simultaneous requests of a key that may ask 50 times a minute 50 are answered, 150 aren't."""
+    await shop.book(*(f"CODE-{n:04}" for n in range(200)))
+    shop.limit(requests_per_minute=50)
+    answers = await together(*(shop.lock(f"CODE-{n:04}", f"u{n}") for n in range(200)))
+    assert tally(answers) == {201: 50, (429, "rate_limited"): 150}
+
+
+async def test_misses_are_counted_exactly(shop: Shop) -> None:
+    """Of 200 simultaneous guesses of a key that may miss 20 times a minute 20 hear of nothing there, 180 of nothing."""
+    shop.limit(misses_per_minute=20)
+    answers = await together(*(shop.redeem(f"GUESS-{n:04}", "eve") for n in range(200)))
+    assert tally(answers) == {(404, "coupon_not_found"): 20, (429, "too_many_misses"): 180}
+
+
+@pytest.mark.parametrize("limit", ["misses_per_minute", "address_misses_per_minute"])
+async def test_who_missed_too_often_learns_nothing_more(still: Shop, limit: str) -> None:
+    """After as many misses as are allowed even a code that there is isn't looked up; other keys are heard."""
+    await still.book("CODE-1", "CODE-2")
+    await still.assign("CODE-2", "bob")
+    others = still.caller
+    still.limit(**{limit: 2})  # type: ignore[arg-type]
+    assert await still.redeem("NO-SUCH", "eve") == (404, "coupon_not_found")
+    assert (await still.lock("CODE-1", "eve"))[0] == 201
+    assert await still.redeem("CODE-2", "eve") == (409, "coupon_assigned_to_other")
+    for ask in (still.lock, still.redeem, still.assign):
+        await still.refuses("too_many_misses", ask("CODE-1", "eve"))
+    await still.refuses("too_many_misses", still.coupon("CODE-1"))
+    assert still.refusal
+    assert 59_000 < (still.refusal.retry_after_ms or 0) <= 60_000
+    mine, still.caller = still.caller, others
+    assert (await still.redeem("CODE-1", "eve"))[0] == 201
+    still.caller, still.address = mine, "192.0.2.2"
+    expected = (409, "coupon_redeemed") if limit.startswith("address") else (429, "too_many_misses")
+    assert await still.redeem("CODE-1", "ann") == expected
+
+
+async def test_a_minute_later_all_is_as_before(shop: Shop) -> None:
+    """A counter ends with its minute, and the next begins with the next that it counts."""
+    await shop.book("CODE-1")
+    shop.limit(requests_per_minute=1, misses_per_minute=1)
+    assert await shop.coupon("NO-SUCH") == (404, "coupon_not_found")
+    assert await shop.coupon("CODE-1") == (429, "rate_limited")
+    for counter in (f"{shop.caller.prefix}q:{kind}:{shop.caller.holder}" for kind in "rm"):
+        left_ms = await shop.link.call("PTTL", counter)
+        assert 50_000 < left_ms <= 60_000
+        await shop.link.call("DEL", counter)  # as its end does
+    assert (await shop.coupon("CODE-1"))[0] == 200
+
+
+async def test_answers_say_what_is_left(still: Shop) -> None:
+    """By turns name, limit, left and seconds; a refusal, too, and where nothing limits nothing."""
+    await still.book("CODE-1")
+    assert (await still.lock("CODE-1", "ann"))[0] == 201
+    assert still.rates == ""
+    still.limit(requests_per_minute=9, misses_per_minute=2, address_misses_per_minute=9)
+    assert (await still.lock("CODE-1", "ann"))[0] == 200
+    assert still.rates == "requests 9 8 60 misses 2 2 60 address 9 9 60"
+    assert await still.lock("NO-SUCH", "ann") == (404, "coupon_not_found")
+    assert still.rates == "requests 9 7 60 misses 2 1 60 address 9 8 60"
+    assert await still.lock("NO-SUCH", "ann") == (404, "coupon_not_found")
+    assert await still.lock("NO-SUCH", "ann") == (429, "too_many_misses")
+    assert still.rates == "requests 9 6 60 misses 2 0 60 address 9 7 60"
+
+
+async def test_who_learns_no_reason_misses_with_every_no(still: Shop) -> None:
+    """Of a public key an unknown code, one of another and one that is used are each a miss, and answers are the same
+    in words, length and what is left; one that can be used is none."""
+    await still.book("CODE-1", "CODE-2", "CODE-3", "CODE-4")
+    await still.redeem("CODE-2", "bob")
+    await still.assign("CODE-3", "bob")
+    seen = set()
+    for code in ("NO-SUCH", "CODE-2", "CODE-3"):
+        still.limit(scopes=["public"], address_misses_per_minute=1)
+        still.address = f"192.0.2.{len(code) + int(code[-1]) if code[-1].isdigit() else 1}"
+        assert (await still.validate("CODE-1", userId="eve"))[1]["valid"]
+        seen.add((str(await still.validate(code, userId="eve")), still.rates))
+        await still.refuses("too_many_misses", still.validate("CODE-1", userId="eve"))
+    assert len(seen) == 1
+
+
+async def test_a_books_misses(still: Shop) -> None:
+    """After as many misses on a book's coupons as it allows, who misses hears nothing more of why; who doesn't isn't
+    touched, nor are other books."""
+    await still.book("CODE-1", "CODE-2", limits={"missesPerMinute": 2})
+    await still.book("CODE-3")
+    for code in ("CODE-2", "CODE-3"):
+        await still.assign(code, "bob")
+    still.limit(of_books=True)
+    for _ in range(2):
+        assert await still.redeem("CODE-2", "eve") == (409, "coupon_assigned_to_other")
+    assert await still.redeem("CODE-2", "eve") == (429, "too_many_misses")
+    assert await still.redeem("CODE-3", "eve") == (409, "coupon_assigned_to_other")
+    assert (await still.redeem("CODE-1", "ann"))[0] == 201
+    assert (await still.redeem("CODE-2", "bob"))[0] == 201
+
+
+async def test_books_that_say_nothing_have_the_workspaces_limit(still: Shop) -> None:
+    """A workspace's limit of a book's misses goes for each book that has none of its own."""
+    await still.put_workspace(limits={"books": {"missesPerMinute": 1}})
+    await still.book("CODE-1", limits={"missesPerMinute": 2})
+    await still.book("CODE-2")
+    for code in ("CODE-1", "CODE-2"):
+        await still.assign(code, "bob")
+    still.limit(of_books=True)
+    heard = [(await still.redeem(code, "eve"))[0] for code in ("CODE-1", "CODE-1", "CODE-1", "CODE-2", "CODE-2")]
+    assert heard == [409, 409, 429, 409, 429]
+
+
+async def test_what_nobody_decides_isnt_counted(still: Shop) -> None:
+    """A request that a closed gate refuses, and one that is refused for its limit, counts nowhere."""
+    await still.book("CODE-1")
+    still.limit(requests_per_minute=1)
+    await still.gate("closed")
+    await still.refuses("recovering", still.coupon("CODE-1"))
+    await still.gate("open")
+    assert (await still.coupon("CODE-1"))[0] == 200
+    await still.refuses("rate_limited", still.coupon("CODE-1"))
+    await still.gate("closed")
+    await still.refuses("recovering", still.coupon("CODE-1"))
+    await still.gate("open")
+
+
+async def test_facts_that_are_asked_for_count_once(still: Shop) -> None:
+    """A request that is run again with facts from Postgres is one."""
+    await still.book("CODE-1")
+    await still.redeem("CODE-1", "ann", orderId="A-1")
+    await still.record()
+    still.limit(requests_per_minute=5)
+    assert (await still.redeem("CODE-1", "ann", orderId="A-1"))[0] == 200
+    assert still.recalled
+    assert still.rates == "requests 5 4 60"
+
+
+async def test_a_limited_answer_is_the_plain_one(still: Shop) -> None:
+    """But for what is left it is the same, first and repeated."""
+    await still.book("CODE-1", "CODE-2")
+    plain = still.caller
+    for operation, body in ((lock.LOCK, {"userId": "ann"}), (redeem.REDEEM, {"userId": "ann"}), (coupon.READ, {})):
+        found = []
+        for code, limits in (("CODE-1", 0), ("CODE-2", 1)):
+            still.caller = plain
+            if limits:
+                still.limit(requests_per_minute=100)
+            status, answer = await still.do(operation, code, key=f"{operation.operation_id}{code}", **body)
+            found.append((status, set(answer)))
+            assert (await still.do(operation, code, key=f"{operation.operation_id}{code}", **body))[0] == status
+        assert found[0] == found[1]
+
+
+def test_addresses_of_one_customer_share_a_counter() -> None:
+    """Those of an IPv6 /64 do; others don't, but by chance. An IPv4 address within IPv6 is itself."""
+    salt = b"x" * 16
+    same = {address_counter(f"2001:db8:1:2::{n}", salt) for n in range(1, 50)}
+    assert len(same) == 1
+    assert same == {address_counter("2001:db8:1:2:ffff::1", salt)}
+    assert address_counter("::ffff:192.0.2.1", salt) == address_counter("192.0.2.1", salt)
+    assert len({address_counter(f"10.1.{n // 256}.{n % 256}", salt) for n in range(5000)}) > 4800
+    assert address_counter("192.0.2.1", salt) != address_counter("192.0.2.1", b"y" * 16)
+    assert max(address_counter(f"10.{n // 65536}.{n // 256 % 256}.{n % 256}", salt) for n in range(20_000)) < 131_072
