@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from service.domain.events import shown_redemption_id
 from service.embedded.valkey import Valkey
 from service.hot.connection import Connection, connect
 from service.hot.scripts import HOT, Scripts
@@ -112,8 +113,8 @@ class Bench:
         await self.server.command("FLUSHALL")
         return await Shop(Wire(self.connection)).open()
 
-    async def time(self, label: str, runs: Sequence[tuple[Any, ...]]) -> None:
-        """Run all, a pipeline of them at a time, and keep what a call cost."""
+    async def time(self, label: str, runs: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run all, a pipeline of them at a time, and keep what a call cost; the replies."""
         ran, before = await self._commands(), await self.meter.read()
         replies: list[Any] = []
         for start in range(0, len(runs), PIPELINE):
@@ -126,6 +127,7 @@ class Bench:
         user, kernel = ((later - earlier) / calls for later, earlier in zip(after, before, strict=True))
         cost = Cost(user, kernel, (await self._commands() - ran) / calls)
         self.best[label] = min(cost, self.best.get(label, cost), key=lambda known: known.both)
+        return replies
 
     async def _commands(self) -> int:
         """How many scripts have run; nothing but this counting is asked beside them."""
@@ -151,8 +153,8 @@ class Round:
         print_of = fingerprint(b"POST", b"/", b"", key.encode()) if keyed else "-"
         return Call(self.shop.caller, key, print_of, "192.0.2.1", "shopper/1.0")
 
-    async def _time(self, label: str, commands: Iterable[Command]) -> None:
-        await self.bench.time(label, [self._run(command) for command in commands])
+    async def _time(self, label: str, commands: Iterable[Command]) -> list[Any]:
+        return await self.bench.time(label, [self._run(command) for command in commands])
 
     async def _locks(self, codes: list[str]) -> list[str]:
         """Lock them; the tokens."""
@@ -190,11 +192,9 @@ class Round:
             redeem.REDEEM.prepare(self._call(True), code, redeem.RedeemRequest(**self._order(n), lock_token=tokens[n]))
             for n, code in enumerate(codes)
         ]
-        await self._time("redeem, full", full)
+        redeemed = [_redemption_id(reply) for reply in await self._time("redeem, full", full)]
         request = rollback.RollbackRequest()
-        await self._time(
-            "rollback", (rollback.ROLLBACK.prepare(self._call(), command.args[9], request) for command in full)
-        )
+        await self._time("rollback", (rollback.ROLLBACK.prepare(self._call(), each, request) for each in redeemed))
         tokens = await self._locks(others)
         await self._time(
             "unlock",
@@ -226,6 +226,11 @@ class Round:
         asked = lock.LockRequest("user-1", self.orders[0])
         runs = [self._run(lock.LOCK.prepare(self._call(), code, asked)) for code in codes]
         await self.bench.time("(nothing)", [(run[0], digest, *run[2:]) for run in runs])
+
+
+def _redemption_id(reply: list[str]) -> str:
+    event, *record = reply[1].split(" ", 13)
+    return shown_redemption_id(event, record[11])
 
 
 @asynccontextmanager

@@ -107,10 +107,11 @@ class Service:
         return ok(self.manage.get(f"/v1/books/{book_id}/stats"))
 
     def held(self) -> dict[bytes, Any]:
-        """All keys of Redis and what they hold; of the outbox the last entry, since its beginning is trimmed."""
+        """All keys of Redis and what they hold, but for limits' counters, which end by themselves; of the outbox its last
+        entry."""
         found: dict[bytes, Any] = {}
         with redis.Redis.from_url(self.run.facts["redisUrl"]) as client:
-            everything = sorted(client.scan_iter(count=5000))
+            everything = sorted(name for name in client.scan_iter(count=5000) if b":q:" not in name)
             outboxes = [name for name in everything if name.endswith(b":outbox")]
             names = [name for name in everything if name not in outboxes]
             for start in range(0, len(names), _PAGE):
