@@ -55,7 +55,7 @@ if not r.own and (HOLDER or r.workspace.limits or string.byte(book.terms, 2) ~= 
     or percent and full_share()
   if full then
     local first = redis.call('ZRANGEBYSCORE', full, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    return { OUT.lock_quota, tonumber(first[2]) - now }
+    return { OUT.lock_quota, (first[2] or now) - now }
   end
 end
 
