@@ -107,8 +107,8 @@ class Service:
         return ok(self.manage.get(f"/v1/books/{book_id}/stats"))
 
     def held(self) -> dict[bytes, Any]:
-        """All keys of Redis and what they hold, but for limits' counters, which end by themselves; of the outbox its last
-        entry."""
+        """All keys of Redis and what they hold, but for limits' counters, which end by themselves; of the outbox its
+        last entry."""
         found: dict[bytes, Any] = {}
         with redis.Redis.from_url(self.run.facts["redisUrl"]) as client:
             everything = sorted(name for name in client.scan_iter(count=5000) if b":q:" not in name)

@@ -11,8 +11,9 @@ import redis
 
 from service.hot.connection import Link
 from tests.conftest import require
+from tests.premises import FakeLink
 from tests.servers import VALKEY, started
-from tests.shop import FakeLink, Shop
+from tests.shop import Shop
 
 pytest.register_assert_rewrite("tests.lua.consistency", "tests.lua.outbox")
 

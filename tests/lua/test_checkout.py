@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from service.domain import keys
-from tests.shop import NOW_MS, Shop, tally, together
+from tests.premises import NOW_MS
+from tests.shop import Shop, tally, together
 
 TENTH: dict[str, Any] = {"type": "percentage", "value_e4": 100_000}
 

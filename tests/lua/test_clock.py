@@ -3,7 +3,8 @@
 import pytest
 
 from service.hot.workspace import CLAIM_MS, Workspace
-from tests.shop import NOW_MS, Shop
+from tests.premises import NOW_MS
+from tests.shop import Shop
 
 _LAST_MS = 253_402_300_799_999
 _LAST = "9999-12-31T23:59:59.999Z"

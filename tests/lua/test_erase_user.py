@@ -17,7 +17,8 @@ from service.hot.scripts import ERASING, Scripts
 from service.hot.server import Server
 from service.hot.workspace import Workspace
 from tests.lua.outbox import made_id, read_outbox
-from tests.shop import EPOCH, NOW_MS, STILL_CLOCK, Shop, together
+from tests.premises import EPOCH, NOW_MS, STILL_CLOCK
+from tests.shop import Shop, together
 
 GONE = "deleted-1"
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])

@@ -9,7 +9,8 @@ from service.domain import keys
 from service.domain.errors import Refusal
 from service.hot.scripts import HOT, MENDING, PROJECTION, Scripts
 from service.hot.workspace import Workspace
-from tests.shop import EPOCH, Shop
+from tests.premises import EPOCH
+from tests.shop import Shop
 
 Ask = Callable[[], Awaitable[Any]]
 FULL_REFUSES = {"lock", "assign_any", "assign_code", "gift"}

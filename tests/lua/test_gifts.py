@@ -2,7 +2,8 @@
 
 from service.domain import keys
 from tests.lua.test_mending import redone
-from tests.shop import NOW_MS, Shop, tally, together
+from tests.premises import NOW_MS
+from tests.shop import Shop, tally, together
 
 
 async def test_an_order_has_one_gift(still: Shop) -> None:

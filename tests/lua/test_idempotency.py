@@ -9,7 +9,8 @@ from service.domain.identity import Caller
 from service.hot.workspace import CLAIM_MS, Workspace
 from service.operations import assign, lock, redeem, rollback, unassign
 from service.operations.base import Operation
-from tests.shop import NOW_MS, Shop
+from tests.premises import NOW_MS
+from tests.shop import Shop
 
 
 async def _story(shop: Shop) -> list[tuple[Operation, str | None, dict[str, Any]]]:

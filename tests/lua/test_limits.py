@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.shop import NOW_MS, Shop
+from tests.premises import NOW_MS
+from tests.shop import Shop
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 

@@ -7,7 +7,8 @@ import pytest
 from service.domain import keys
 from service.hot.scripts import MENDING, Scripts
 from tests.lua.outbox import made_id
-from tests.shop import EPOCH, NOW_MS, Shop
+from tests.premises import EPOCH, NOW_MS
+from tests.shop import Shop
 
 
 async def redone(shop: Shop, *events: tuple[str, str, str]) -> None:

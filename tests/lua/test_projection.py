@@ -7,7 +7,8 @@ import pytest
 
 from service.domain.times import from_ms
 from service.hot.workspace import Workspace
-from tests.shop import NOW_MS, Shop
+from tests.premises import NOW_MS
+from tests.shop import Shop
 
 
 async def test_an_older_row_changes_nothing(still: Shop) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from service.domain.times import from_ms
 from tests.lua.outbox import bucket, made_id
-from tests.shop import NOW_MS, Shop
+from tests.premises import NOW_MS
+from tests.shop import Shop
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 

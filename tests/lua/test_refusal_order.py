@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.shop import NOW_MS, Shop
+from tests.premises import NOW_MS
+from tests.shop import Shop
 
 Lift = Callable[[], Awaitable[Any]]
 DISCOUNT = {"type": "fixed", "value_e4": 50_000, "min_order_value_e4": 100_000}

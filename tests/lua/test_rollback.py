@@ -7,7 +7,8 @@ import pytest
 from uuid_utils import uuid7
 
 from service.domain.times import from_ms
-from tests.shop import NOW_MS, Shop
+from tests.premises import NOW_MS
+from tests.shop import Shop
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 

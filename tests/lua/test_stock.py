@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.shop import NOW_MS, Shop, together
+from tests.premises import NOW_MS
+from tests.shop import Shop, together
 
 
 async def test_low_and_out_are_said_once(still: Shop) -> None:

@@ -7,7 +7,8 @@ import pytest
 
 from service.domain import keys
 from service.domain.times import from_ms
-from tests.shop import NOW_MS, Shop, tally, together
+from tests.premises import NOW_MS
+from tests.shop import Shop, tally, together
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 

@@ -8,7 +8,8 @@ import pytest
 from service.domain.identity import Caller
 from service.operations.base import Call
 from service.operations.redeem import VALIDATE, unknown_coupon
-from tests.shop import NOW_MS, Shop
+from tests.premises import NOW_MS
+from tests.shop import Shop
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 

@@ -9,7 +9,8 @@ from service.domain.projection import BookRow, CodeRow
 from service.hot.scripts import MENDING, Scripts
 from tests.lua.consistency import Held
 from tests.lua.outbox import made_id
-from tests.shop import EPOCH, Shop
+from tests.premises import EPOCH
+from tests.shop import Shop
 
 AT_ONCE = 33
 

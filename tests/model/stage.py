@@ -9,8 +9,9 @@ from typing import Any
 import fakeredis
 
 from service.hot.connection import Link
+from tests.premises import STILL_CLOCK, FakeLink
 from tests.servers import VALKEY, started
-from tests.shop import STILL_CLOCK, FakeLink, Shop
+from tests.shop import Shop
 
 Plant = tuple[str, str]
 """What of a script's text to change, and into what."""

@@ -21,7 +21,7 @@ from tests.model.amounts import units
 from tests.model.model import Model
 from tests.model.rebuilding import assert_same, rebuild
 from tests.model.stage import Stage
-from tests.shop import NOW_MS
+from tests.premises import NOW_MS
 
 OPERATIONS: dict[str, Operation] = {
     "assign": assign.ASSIGN_CODE,

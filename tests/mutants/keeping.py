@@ -6,7 +6,7 @@ _KEYS = "lua/includes/idempotency.lua"
 _IDEMPOTENCY = "tests/lua/test_idempotency.py"
 _PROJECTION = "tests/lua/test_projection.py"
 _PARTITIONS = "sql/queries/partitions.sql"
-_RECORD = "tests/integration/test_record.py"
+_FACTS = "tests/integration/test_facts.py"
 
 MUTANTS = (
     Mutant(
@@ -217,41 +217,41 @@ MUTANTS = (
         _PARTITIONS,
         "AND cursor_epoch = $2 AND cursor_seq = $3 AND fence = $5 AND $4 > $3",
         "AND cursor_epoch = $2 AND $3::bigint IS NOT NULL AND fence = $5 AND $4 > $3",
-        _RECORD + " -k cursor",
+        _FACTS + " -k cursor",
     ),
     Mutant(
         "an event is recorded under our fence alone",
         _PARTITIONS,
         "AND cursor_seq = $3 AND fence = $5 AND $4 > $3",
         "AND cursor_seq = $3 AND $5::bigint IS NOT NULL AND $4 > $3",
-        _RECORD + " -k cursor",
+        _FACTS + " -k cursor",
     ),
     Mutant(
         "an event is recorded in our epoch alone",
         _PARTITIONS,
         "AND cursor_epoch = $2 AND cursor_seq = $3 AND fence = $5 AND",
         "AND $2::bigint IS NOT NULL AND cursor_seq = $3 AND fence = $5 AND",
-        _RECORD + " -k cursor",
+        _FACTS + " -k cursor",
     ),
     Mutant(
         "no place in an order is taken twice, in Postgres too",
         "service/record/facts.py",
         '        await _copy(connection, "order_uses", _ORDER_USES, uses.orders())\n',
         "",
-        _RECORD + " -k order",
+        _FACTS + " -k order",
     ),
     Mutant(
         "a code with one use is used once, in Postgres too",
         "service/record/facts.py",
         '        await _copy(connection, "single_uses", _SINGLE_USES, uses.singles())\n',
         "",
-        _RECORD + " -k one_use",
+        _FACTS + " -k one_use",
     ),
     Mutant(
         "a rollback without restore gives nothing back, in Postgres too",
         "service/record/facts.py",
         "        if not event.restore:\n            return\n",
         "",
-        _RECORD + " -k 'order or one_use'",
+        _FACTS + " -k 'order or one_use'",
     ),
 )

@@ -1,0 +1,123 @@
+"""Partitions in Postgres: leases, epochs, and the versions of their configuration."""
+
+import asyncio
+
+import asyncpg
+import pytest
+
+from service.domain.errors import Refusal
+from service.record.partitions import (
+    LeaseLost,
+    WrongPartitions,
+    begin_epoch,
+    bump_config_version,
+    confirm_incarnation,
+    confirm_open,
+    ensure_partitions,
+    enter_epoch,
+    read_partition,
+    read_partitions,
+    release_lease,
+    renew_lease,
+    take_lease,
+)
+from tests.integration.record_fixtures import Record, assigned
+
+
+async def test_the_number_of_partitions_is_fixed(pool: asyncpg.Pool):
+    """Partitions are made once; another number is an error that says what to do."""
+    await ensure_partitions(pool, 2)
+    with pytest.raises(WrongPartitions, match="SCRIP_PARTITIONS=2"):
+        await ensure_partitions(pool, 3)
+    assert [(row.id, row.state, row.config_version) for row in await read_partitions(pool)] == [
+        (0, "closed", 0),
+        (1, "closed", 0),
+    ]
+
+
+async def test_a_lease_is_one_holders(pool: asyncpg.Pool):
+    """Nobody takes a live lease; after its end, or when it is given back, another does with a fence of its own."""
+    fences = await asyncio.gather(*(take_lease(pool, 0, f"holder {i}", 60_000) for i in range(8)))
+    (fence,) = [fence for fence in fences if fence is not None]
+    assert await renew_lease(pool, 0, fence, 1)
+    await asyncio.sleep(0.01)
+    second = await take_lease(pool, 0, "second", 60_000)
+    assert second is not None
+    assert second != fence
+    assert not await renew_lease(pool, 0, fence, 60_000)
+    await release_lease(pool, 0, fence)
+    assert await take_lease(pool, 0, "third", 60_000) is None
+    await release_lease(pool, 0, second)
+    assert await take_lease(pool, 0, "third", 60_000) is not None
+    assert await take_lease(pool, 1, "second", 60_000) is not None
+
+
+async def test_an_epoch_opens_for_its_fence(pool: asyncpg.Pool):
+    """An epoch is confirmed only under its fence, with the cursor in it, and unless a later one was drawn."""
+    fence = await take_lease(pool, 0, "first", 0)
+    assert fence is not None
+    epoch = await begin_epoch(pool, 0, fence, "a")
+    now = (await read_partition(pool, 0)).incarnation
+    assert not await confirm_open(pool, 0, fence, epoch, now)
+    assert await enter_epoch(pool, 0, fence, (0, 0), epoch, b"a")
+    assert not await confirm_open(pool, 0, fence, epoch, "another Postgres")
+    assert await confirm_open(pool, 0, fence, epoch, now)
+    row = await read_partition(pool, 0)
+    assert (row.state, row.epoch, row.nonce, row.cursor, row.cursor_digest) == ("open", epoch, "a", (epoch, 0), b"a")
+    later = await take_lease(pool, 0, "later", 0)
+    assert later is not None
+    with pytest.raises(LeaseLost):
+        await begin_epoch(pool, 0, fence, "b")
+    next_epoch = await begin_epoch(pool, 0, later, "b")
+    assert next_epoch > epoch
+    assert (await read_partition(pool, 0)).state == "closed"
+    assert not await confirm_open(pool, 0, later, epoch, now)
+    assert not await enter_epoch(pool, 0, fence, (epoch, 0), next_epoch, b"b")
+    assert not await enter_epoch(pool, 0, later, (epoch, 1), next_epoch, b"b")
+    assert not await enter_epoch(pool, 0, later, (epoch, 0), next_epoch + 1, b"b")
+
+
+async def test_configuration_versions_have_no_gaps(pool: asyncpg.Pool):
+    """Changes at the same moment get numbers without gaps, also when some of them fail."""
+
+    async def change(fails: bool) -> int:
+        async with pool.acquire() as connection, connection.transaction():
+            version = await bump_config_version(connection, 1)
+            if fails:
+                raise ArithmeticError
+            return version
+
+    versions = await asyncio.gather(*(change(i % 3 == 0) for i in range(30)), return_exceptions=True)
+    assert sorted(version for version in versions if isinstance(version, int)) == list(range(1, 21))
+
+
+async def test_nothing_is_configured_in_a_postgres_that_was_not_compared(pool: asyncpg.Pool):
+    """After a start, and where its tables were made anew, Postgres takes no change until a worker says that it may."""
+
+    async def change() -> int:
+        async with pool.acquire() as connection, connection.transaction():
+            return await bump_config_version(connection, 0)
+
+    before = await change()
+    await pool.execute("VACUUM FULL config_versions")
+    row = await read_partition(pool, 0)
+    assert not row.confirmed
+    with pytest.raises(Refusal) as refused:
+        await change()
+    assert refused.value.code == "recovering"
+    fence = await take_lease(pool, 0, "worker", 0)
+    assert fence is not None
+    for wrong in ((fence + 1, row.incarnation), (fence, "another")):
+        await confirm_incarnation(pool, 0, *wrong)
+        assert not (await read_partition(pool, 0)).confirmed
+    await confirm_incarnation(pool, 0, fence, row.incarnation)
+    assert (await read_partition(pool, 0)).confirmed
+    assert await change() == before + 1
+
+
+async def test_recording_doesnt_wait_for_configuration(kept: Record):
+    """A long change of configuration doesn't hold up the record."""
+    async with kept.pool.acquire() as connection, connection.transaction():
+        await bump_config_version(connection, 0)
+        async with asyncio.timeout(30):
+            assert await kept.write(assigned())
