@@ -27,7 +27,8 @@ from service.hot.server import Server
 from service.operations import assign, lock, redeem, rollback
 from service.operations.base import Call, Command
 from service.operations.calling import fingerprint
-from tests.shop import EPOCH, Shop
+from tests.premises import EPOCH
+from tests.shop import Shop
 
 PIPELINE = 64
 CALLS, COUNTED_CALLS, ROUNDS = 50_000, 512, 3
