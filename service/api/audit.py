@@ -14,6 +14,7 @@ from service.api.csv_rows import MEDIA_TYPE, csv_rows
 from service.api.documented import documented
 from service.api.exporting import CsvFile
 from service.api.reading import Listing, cursor, position, query
+from service.domain.books import Time, check_time
 from service.domain.times import ShownTime, from_ms, to_ms
 from service.domain.words import Answer, check_text, text
 from service.operations.base import encode
@@ -45,9 +46,18 @@ class ListAudit(Listing, kw_only=True):
     """What to list."""
 
     action: Annotated[str, text(0, 100, description="Only this, such as `book.changed`.")] | None = None
+    actor: Annotated[
+        Literal["key", "command", "service"] | None, msgspec.Meta(description="Only what such a one did.")
+    ] = None
+    key_id: Annotated[UUID | None, msgspec.Meta(description="Only what was done with this key.")] = None
+    since: Annotated[Time | None, msgspec.Meta(description="Only from this time on.")] = None
+    until: Annotated[Time | None, msgspec.Meta(description="Only before this time.")] = None
 
     def __post_init__(self) -> None:
         check_text("action", self.action, 0, 100)
+        for name, time in (("since", self.since), ("until", self.until)):
+            if time:
+                check_time(name, time)
 
 
 class Entry(Answer, kw_only=True):
@@ -85,12 +95,13 @@ class Audit(Controller):
                      answer={"items": [_EXAMPLE], "nextCursor": None}),
     )  # fmt: skip
     async def page(self, request: Request[Any, Any, Any]) -> Response[EntryPage]:
-        """Changes of books, codes, users, keys and settings, each written with the change, newest first; and, as
-        `attempts.refused`, how often a key was refused, counted every ten seconds. Nothing changes or removes them.
-        Scope `operate`."""
+        """Changes of books, codes, users, keys and settings, each written with the change, newest first; who signed in
+        to the console and out; and, as `attempts.refused`, how often a key was refused, counted every ten seconds.
+        Nothing changes or removes them. Scope `operate`."""
         who, asked = caller(request), query(request, ListAudit)
         pool = request.app.state.context.pool
-        rows = await page_audit(pool, who.workspace, asked.limit + 1, position(asked, "audit"), asked.action)
+        named = (asked.action, asked.actor, asked.key_id, asked.since, asked.until)
+        rows = await page_audit(pool, who.workspace, asked.limit + 1, position(asked, "audit"), *named)
         body = EntryPage(
             items=[_shown(row) for row in rows[: asked.limit]],
             next_cursor=cursor(rows, asked.limit, "audit", lambda row: row.position),

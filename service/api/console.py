@@ -10,7 +10,7 @@ import msgspec
 from litestar import Request, Response, Router, delete, get, post
 from litestar.datastructures import Cookie
 
-from service.api.auth import OPEN, SESSION_COOKIE, authenticated, check_origin, csrf_token
+from service.api.auth import OPEN, SESSION_COOKIE, act_for, authenticated, check_origin, csrf_token
 from service.api.configuring import SETTLE_S
 from service.api.context import Context
 from service.api.looking import Looking
@@ -71,7 +71,8 @@ async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
     who = context.keyring.authenticated(f"Bearer {said.key}", OPERATORS)
     if who.key_id is None:
         raise Refusal("forbidden", "A user's token doesn't sign in here.")
-    secret, _ = await begin_session(context.pool, who.key_id)
+    act_for(request, who)
+    secret, _ = await begin_session(context.pool, who.workspace, who.key_id)
     await asyncio.sleep(SETTLE_S)
     answer = Response(await _session(context, secret), status_code=201)
     answer.set_cookie(_cookie(request, secret))
@@ -96,8 +97,9 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
     query(request)
     if request.headers.get("authorization"):
         raise Refusal("malformed", "A key is not signed in.")
-    authenticated(request, SCOPES)
-    await end_session(request.app.state.context.pool, request.cookies[SESSION_COOKIE])
+    who = authenticated(request, SCOPES)
+    act_for(request, who)
+    await end_session(request.app.state.context.pool, who.workspace, request.cookies[SESSION_COOKIE])
     await asyncio.sleep(SETTLE_S)
     answer: Response[None] = Response(None, status_code=204)
     answer.set_cookie(_cookie(request, "", max_age=0))

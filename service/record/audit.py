@@ -63,10 +63,19 @@ async def note_refused(connection: Connection, refused: Sequence[Refused]) -> No
 
 
 async def page_audit(
-    database: Database, workspace: int, limit: int, before: int | None, action: str | None = None
+    database: Database,
+    workspace: int,
+    limit: int,
+    before: int | None,
+    action: str | None = None,
+    actor: str | None = None,
+    key_id: UUID | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> list[AuditRow]:
-    """What was done, newest first."""
-    records = await database.fetch(query("page_audit"), workspace, before, limit, action)
+    """What was done, newest first; of what is named only that. `since` belongs to it, `until` no more."""
+    values = (workspace, before, limit, action, actor, key_id, since, until)
+    records = await database.fetch(query("page_audit"), *values)
     return [AuditRow(**dict(record)) for record in records]
 
 

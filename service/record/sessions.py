@@ -10,7 +10,8 @@ from asyncpg import Pool
 
 from service.domain.identity import Caller
 from service.domain.keyring import session_digest
-from service.domain.times import to_ms
+from service.domain.times import from_ms, to_ms
+from service.record.audit import note
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -19,21 +20,24 @@ MAX_OF_KEY = 20
 """Of one key's sessions the oldest end first."""
 
 
-async def begin_session(pool: Pool, key_id: UUID) -> tuple[str, datetime]:
+async def begin_session(pool: Pool, workspace: int, key_id: UUID) -> tuple[str, datetime]:
     """A new session's secret, and its end; processes know it from their next reading of the keys on."""
     secret, ends_at = secrets.token_urlsafe(32), datetime.now(UTC) + LIFE
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(query("insert_session"), session_digest(secret), key_id, ends_at)
         await connection.execute(query("prune_sessions"), key_id, MAX_OF_KEY)
         await connection.execute(query("bump_keys_version"))
+        await note(connection, workspace, "session.began", key_id, after={"endsAt": from_ms(to_ms(ends_at))})
     return secret, ends_at
 
 
-async def end_session(pool: Pool, secret: str) -> None:
+async def end_session(pool: Pool, workspace: int, secret: str) -> None:
     """End a session; it is refused from the next reading of the keys on."""
     async with pool.acquire() as connection, connection.transaction():
-        if await connection.fetchval(query("delete_session"), session_digest(secret)) is not None:
+        key_id = await connection.fetchval(query("delete_session"), session_digest(secret))
+        if key_id is not None:
             await connection.execute(query("bump_keys_version"))
+            await note(connection, workspace, "session.ended", key_id)
 
 
 async def read_sessions(database: Database, callers: Iterable[Caller]) -> dict[bytes, Caller]:

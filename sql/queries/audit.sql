@@ -13,13 +13,17 @@ INSERT INTO audit (workspace, actor, key_id, ip, user_agent, request_id, action,
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
 -- name: page_audit
--- What was done in a workspace, newest first; of one kind where that is named.
--- $1 workspace int  $2 before bigint  $3 limit int  $4 action text
+-- What was done in a workspace, newest first; of one kind, by one kind of actor, with one key, from a time on and before
+-- another, where these are named.
+-- $1 workspace int  $2 before bigint  $3 limit int  $4 action text  $5 actor text  $6 key_id uuid  $7 since timestamptz
+-- $8 until timestamptz
 SELECT
     audit.position, at, actor, audit.key_id, keys.name AS key_name, ip, user_agent, request_id, action, subject, before,
     after
 FROM audit LEFT JOIN keys USING (key_id)
 WHERE audit.workspace = $1 AND ($2::bigint IS NULL OR audit.position < $2) AND ($4::text IS NULL OR action = $4)
+    AND ($5::text IS NULL OR actor = $5) AND ($6::uuid IS NULL OR audit.key_id = $6)
+    AND ($7::timestamptz IS NULL OR at >= $7) AND ($8::timestamptz IS NULL OR at < $8)
 ORDER BY audit.position DESC LIMIT $3;
 
 -- name: read_key_owners

@@ -1,7 +1,7 @@
 -- name: delete_session
--- End a session; no row where there is none.
+-- End a session, and say whose it was; no row where there is none.
 -- $1 session_hash bytea
-DELETE FROM sessions WHERE session_hash = $1 RETURNING session_hash;
+DELETE FROM sessions WHERE session_hash = $1 RETURNING key_id;
 
 -- name: insert_session
 -- Begin a session.

@@ -141,6 +141,16 @@ def test_lists_and_files(service: Service, admin: httpx.Client) -> None:
     assert [entry for entry in paged if entry in whole] == whole
     created = _entries(admin, action="book.created")
     assert created == [entry for entry in whole if entry["action"] == "book.created"]
+    middle = whole[len(whole) // 2]["at"]
+    assert _entries(admin, since=middle) == [entry for entry in whole if entry["at"] >= middle]
+    assert _entries(admin, until=middle) == [entry for entry in whole if entry["at"] < middle]
+    key_id = created[0]["keyId"]
+    assert _entries(admin, keyId=key_id) == [entry for entry in whole if entry["keyId"] == key_id] != []
+    assert _entries(admin, actor="key") == [entry for entry in whole if entry["actor"] == "key"] != whole
+    assert _entries(admin, actor="command", action="book.created") == []
+    for name, value in (("until", "1969-01-01T00:00:00Z"), ("since", "10000-01-01T00:00:00Z"), ("keyId", "x"),
+                        ("actor", "somebody")):  # fmt: skip
+        assert admin.get("/v1/audit", params={name: value}).status_code in {400, 422}
     rows = list(csv.DictReader(io.StringIO(admin.get("/v1/audit.csv").text)))
     assert [row["subject"] for row in rows if row["action"] == "book.created"] == [one["subject"] for one in created]
     told = next(row["after"] for row in rows if row["action"] == "book.created")

@@ -143,3 +143,36 @@ def test_a_session_ends_by_itself(service: Service) -> None:
         )
         asyncio.run(service.fetch(ended, made["keyId"]))
         until(lambda: browser.get(ADDRESS).status_code == 204)
+
+
+def test_it_is_in_the_audit(service: Service) -> None:
+    """Who signed in and out, from where, by the key's id, and nothing that a session could be taken over with; what was
+    refused is counted."""
+    made, gone = (
+        ok(service.operate.post("/v1/keys", json={"name": "seen", "scopes": ["operate"]}), 201) for _ in range(2)
+    )
+    assert service.operate.delete(f"/v1/keys/{gone['keyId']}").status_code == 204
+
+    def told(key: dict[str, Any], action: str) -> list[dict[str, Any]]:
+        asked = {"action": action, "limit": 1000}
+        found = ok(service.operate.get("/v1/audit", params=asked))["items"]
+        return [entry for entry in found if entry["subject"] == key["keyId"]]
+
+    with Browser(service) as browser:
+        browser.headers["User-Agent"] = "session-test/1"
+        for _ in range(3):
+            refused(browser.post(ADDRESS, json={"key": gone["secret"]}), 401, "unauthenticated")
+        session = browser.sign_in(made["secret"])
+        secrets = {browser.cookies["scrip_session"], session["csrfToken"], made["secret"], made["prefix"]}
+        ok(browser.get(ADDRESS))
+        assert told(made, "session.ended") == []
+        assert browser.delete(ADDRESS).status_code == 204
+        refused(browser.delete(ADDRESS), 401, "unauthenticated")
+    (began,), (ended,) = told(made, "session.began"), told(made, "session.ended")
+    for entry in (began, ended):
+        assert (entry["actor"], entry["keyId"], entry["keyName"]) == ("key", made["keyId"], "seen")
+        assert (entry["ipAddress"], entry["userAgent"]) == ("127.0.0.1", "session-test/1")
+        assert not [secret for secret in secrets if secret in str(entry)]
+    assert (began["before"], began["after"], ended["after"]) == (None, {"endsAt": session["endsAt"]}, None)
+    assert told(gone, "session.began") == []
+    until(lambda: sum(entry["after"]["count"] for entry in told(gone, "attempts.refused")) == 3)
