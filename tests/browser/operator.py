@@ -5,7 +5,7 @@ from typing import Any
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Locator, Page, expect
 
-from tests.browser.conftest import Watched
+from tests.browser.watched import Watched
 from tests.service_fixture import Service
 
 NOT_LOADED = "Failed to load resource"

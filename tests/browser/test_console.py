@@ -1,26 +1,15 @@
 """The console in Chromium: signing in and what it guards, what operators see and do, and that it says so first."""
 
 import re
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-import pytest_asyncio
 from playwright.async_api import Browser, expect
 
 from tests.browser.operator import NOT_LOADED, Operator
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-
-
-@pytest_asyncio.fixture(loop_scope="session")
-async def operator(browser: Browser, service: Service) -> AsyncIterator[Operator]:
-    """Somebody signed in with all scopes, without trouble in the end."""
-    page = await browser.new_page(viewport={"width": 1280, "height": 900})
-    operator = await Operator(page, service).signs_in()
-    yield operator
-    operator.had_no_trouble()
 
 
 async def test_signing_in(browser: Browser, service: Service) -> None:
@@ -150,8 +139,8 @@ async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: P
     await page.reload()
     for code in new:
         await page.get_by_label(f"Pick {code}").check()
-    await operator.button("Switch off 2 codes").click()
-    await operator.confirms("Switch off 2 codes?", "They can't be locked", "Switch off 2 codes")
+    await operator.button("Change 2 picked codes").click()
+    await operator.confirms("Change codes", "It touches 2 codes of Uploaded to.", "Switch off 2 codes")
     await operator.hears("2 codes are switched off.")
     await expect(operator.row("inactive")).to_have_count(2)
     assert service.stats(book)["inactive"] == 2

@@ -5,6 +5,7 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, expect
 
+from service.domain.webhooks import EVENTS
 from tests.browser.operator import Operator, findings
 from tests.service_fixture import Service, new_id, ok
 
@@ -15,6 +16,7 @@ _LOOKS: tuple[tuple[int, Literal["light", "dark"]], ...] = (
     (1600, "dark"),
     (1600, "light"),
 )
+_HOOK = {"url": f"http://127.0.0.1:9/{'w' * 200}", "events": list(EVENTS), "description": "W" * 200}
 
 
 async def test_every_page(browser: Browser, service: Service) -> None:
@@ -24,6 +26,9 @@ async def test_every_page(browser: Browser, service: Service) -> None:
     body = {"userId": user, "orderId": order, "orderValue": 20}
     ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201)
     ok(service.manage.post("/v1/users", json={"userId": user}), 201)
+    hook = ok(service.operate.post("/v1/webhooks", json=_HOOK), 201)["webhookId"]
+    for _ in range(2):
+        assert service.operate.post(f"/v1/webhooks/{hook}/test", json={}).status_code == 202
     operator = Operator(page := await browser.new_page(), service)
 
     async def look(name: str) -> None:
@@ -43,6 +48,7 @@ async def test_every_page(browser: Browser, service: Service) -> None:
     pages = {
         "": "Overview", "books": "Books", f"book/{book}": "W" * 120, f"book/{book}/settings": "W" * 120,
         f"book/{book}/redemptions": "W" * 120, "users": "Users", "redemptions": "Redemptions", "jobs": "Jobs",
+        "webhooks": "Webhooks", f"webhook/{hook}": "Webhook", "audit": "Audit",
         "keys": "Keys", "sale": "Flash sale", f"code/{code}": code, f"user/{user}": user, f"order/{order}": order,
         "search/nothing": "Search: nothing",
     }  # fmt: skip
@@ -56,6 +62,14 @@ async def test_every_page(browser: Browser, service: Service) -> None:
     await operator.button("New book").click()
     await page.get_by_label("Kind").select_option("tiered")
     await look("new-book")
+    await operator.goes("webhooks", "Webhooks")
+    await operator.button("New webhook").click()
+    await look("new-webhook")
+    await operator.goes(f"book/{book}", "W" * 120)
+    await operator.button("Change all codes").click()
+    await page.get_by_label("What to do").select_option("until")
+    await look("bulk")
+    assert service.operate.delete(f"/v1/webhooks/{hook}").status_code == 204
     operator.had_no_trouble()
 
 

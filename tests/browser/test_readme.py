@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 
-from tests.browser.conftest import Watched
+from tests.browser.watched import Watched
 from tests.running import data_folder
 from tests.servers import free_port
 

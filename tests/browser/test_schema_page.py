@@ -3,7 +3,7 @@
 import pytest
 from playwright.async_api import Browser
 
-from tests.browser.conftest import Watched
+from tests.browser.watched import Watched
 from tests.service_fixture import Service
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")

@@ -4,9 +4,9 @@ const TIMEOUT_MS = 30_000;
 let token = "";
 
 export class Problem extends Error {
-  constructor(status, { code, detail, errors }) {
+  constructor(status, { code, detail, errors }, retryAfterS = null) {
     super(detail ?? "There was no answer.");
-    Object.assign(this, { status, code: code ?? "no_answer", errors });
+    Object.assign(this, { status, code: code ?? "no_answer", errors, retryAfterS });
   }
 }
 
@@ -36,7 +36,8 @@ export async function ask(method, path, { body, type, headers = {}, signal, time
   if (!response.ok) {
     const problem = await response.json().catch(() => ({}));
     if (response.status === 401) dispatchEvent(new Event("signed-out"));
-    throw new Problem(response.status, problem);
+    const waiting = response.headers.get("Retry-After");
+    throw new Problem(response.status, problem, waiting && Number(waiting));
   }
   return response;
 }

@@ -9,12 +9,15 @@ const PAGES = [
   { path: "books", name: "Books", module: "books", scopes: ["manage"], key: "b" },
   { path: "users", name: "Users", module: "users", scopes: ["manage"], key: "u" },
   { path: "redemptions", name: "Redemptions", module: "redemptions", scopes: ["manage"], key: "r" },
+  { path: "webhooks", name: "Webhooks", module: "webhooks", scopes: ["operate"], key: "w" },
   { path: "jobs", name: "Jobs", module: "jobs", scopes: ["manage", "operate"], key: "j" },
   { path: "keys", name: "Keys", module: "keys", scopes: ["operate"], key: "k" },
+  { path: "audit", name: "Audit", module: "audit", scopes: ["operate"], key: "a" },
   { path: "sale", name: "Flash sale", module: "sale", scopes: ["manage"], key: "f", demo: true },
 ];
 const HIDDEN = [
-  { path: "book", module: "book" },
+  { path: "book", module: "book", of: "books" },
+  { path: "webhook", module: "webhook", of: "webhooks", scopes: ["operate"] },
   { path: "search", module: "search" },
   ...["code", "user", "order", "key", "request"].map((path) => ({ path, module: "timeline" })),
 ];
@@ -68,7 +71,7 @@ async function route() {
   by("nav").classList.remove("open");
   by("menu").setAttribute("aria-expanded", "false");
   for (const link of by("nav").children) {
-    const here = link.dataset.page === first || (link.dataset.page === "books" && first === "book");
+    const here = link.dataset.page === (found?.of ?? first);
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }

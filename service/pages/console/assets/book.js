@@ -7,11 +7,11 @@ import { discount } from "./books.js";
 import { stock, stockWords } from "./plot.js";
 import { redemptionColumns } from "./redemptions.js";
 import { follow, uploading } from "./adding.js";
+import { changing } from "./bulk.js";
 
 const STATS_MS = 1000;
 const TABS = [["codes", "Codes"], ["redemptions", "Redemptions"], ["notices", "Stock notices"], ["settings", "Settings"]];
 const STATUSES = ["available", "assigned", "redeemed", "exhausted", "inactive", "expired"];
-const AT_ONCE = 4;
 
 function counts(stats) {
   const rows = [["Codes", stats.codes], ["Free", stats.available], ["Held", stats.locked], ["Assigned", stats.assigned],
@@ -44,50 +44,13 @@ async function generate(book, page, place) {
   if (job) follow(job, page, place);
 }
 
-// Codes that are picked, switched on or off a few at a time; says first how many.
-function switching(book, again) {
-  const picked = new Set();
-  const off = h("button", { type: "button", disabled: true, onclick: () => go("inactive") });
-  const on = h("button", { type: "button", disabled: true, onclick: () => go("active") });
-  const paint = () => {
-    off.textContent = `Switch off ${plural(picked.size, "code")}`;
-    on.textContent = `Switch on ${plural(picked.size, "code")}`;
-    off.disabled = on.disabled = picked.size === 0;
-  };
-  async function go(status) {
-    const codes = [...picked];
-    const words = status === "inactive" ? "Switch off" : "Switch on";
-    const done = await ask(`${words} ${plural(codes.length, "code")}?`,
-      h("p", {}, status === "inactive" ? "They can't be locked, assigned or redeemed until they are switched on again." : "They can be used again at once."),
-      `${words} ${plural(codes.length, "code")}`, async () => {
-        const refused = [];
-        for (let from = 0; from < codes.length; from += AT_ONCE) {
-          const some = codes.slice(from, from + AT_ONCE).map((text) =>
-            patch(`/v1/coupons/${encodeURIComponent(text)}`, { status }).catch((error) => refused.push(error)));
-          await Promise.all(some);
-        }
-        if (refused.length) throw refused[0];
-      }, { danger: status === "inactive" });
-    if (done) {
-      toast(`${plural(codes.length, "code")} ${codes.length === 1 ? "is" : "are"} switched ${status === "inactive" ? "off" : "on"}.`);
-      again();
-    }
-  }
-  const column = { name: "Pick", hidden: true, class: "pick", of: (row) => h("input", {
-    type: "checkbox", "aria-label": `Pick ${row.code}`, checked: picked.has(row.code),
-    onchange: (event) => { picked[event.target.checked ? "add" : "delete"](row.code); paint(); },
-  }) };
-  paint();
-  return [column, h("div", { class: "row" }, off, on)];
-}
-
 const parts = {
-  async codes(place, book, page, query) {
+  async codes(place, book, page, query, work) {
     const status = select([["", "Any status"], ...STATUSES.map((name) => [name, name])], query.get("status") ?? "", { "aria-label": "Status" });
     status.addEventListener("change", () => { location.hash = at(`#/book/${book.bookId}`, { status: status.value }); });
     const list = h("div");
-    const again = () => parts.codes(place, book, page, query).catch(tell);
-    const [pick, actions] = switching(book, again);
+    const again = () => parts.codes(place, book, page, query, work).catch(tell);
+    const [pick, actions] = changing({ book, page, work, again, status: query.get("status") });
     fill(place, h("div", { class: "row spread" }, h("div", { class: "row" }, status), actions), list);
     await listing(list, "Codes", [
       pick,
@@ -151,5 +114,5 @@ export async function show(main, { names: [bookId, part = "codes"], query }, pag
     place);
   if (query.get("job")) page.get(`/v1/jobs/${query.get("job")}`).then((job) => follow(job, page, work)).catch(tell);
   page.every(STATS_MS, async () => fill(numbers, counts((now = await page.get(`${path}/stats`)))));
-  await (parts[part] ?? parts.codes)(place, book, page, query);
+  await (parts[part] ?? parts.codes)(place, book, page, query, work);
 }

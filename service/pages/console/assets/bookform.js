@@ -1,7 +1,7 @@
 // The form of a book, new or there already.
 
 import { patch, post } from "./api.js";
-import { ask, field, fill, h, input, select, toast } from "./dom.js";
+import { ask, field, fill, h, input, local, select, toast } from "./dom.js";
 
 const TYPES = [["", "No discount"], ["percentage", "Percentage"], ["fixed", "Fixed amount"], ["tiered", "Tiers by order value"], ["buyXGetY", "Buy some, get some free"]];
 const NUMBERS = {
@@ -15,12 +15,6 @@ const NUMBERS = {
   keepFree: ["Keep free", "Codes are generated below this."],
 };
 const NEW = { name: "", description: "", status: "active", maxRedemptionsPerCode: 1, lockSeconds: 300, maxLockSeconds: 3600, tags: [], discount: null };
-
-function local(iso) {
-  if (!iso) return "";
-  const at = new Date(iso);
-  return new Date(at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
-}
 
 const whole = (control) => (control.value.trim() === "" ? null : Number(control.value));
 const amount = (value) => (value == null ? "" : String(value));

@@ -19,6 +19,20 @@ export function fill(place, ...children) {
   place.replaceChildren(...children.flat(9).filter((child) => child !== false && child != null));
 }
 
+const same = (one, other) => one.tagName === other.tagName && one.href === other.href && one.textContent === other.textContent &&
+  one.getAttribute("aria-label") === other.getAttribute("aria-label");
+
+// Fill it anew, as what is live does: focus stays on what looks the same, a table as far aside as it was moved; nothing is
+// taken away under a pressed button.
+export function refill(place, ...children) {
+  if (place.matches(":active")) return;
+  const focused = place.contains(document.activeElement) ? document.activeElement : null;
+  const aside = [...place.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
+  fill(place, ...children);
+  [...place.querySelectorAll(".scroll")].forEach((one, number) => { one.scrollLeft = aside[number] ?? 0; });
+  if (focused) [...place.querySelectorAll("a, button, summary, [tabindex]")].find((one) => same(one, focused))?.focus({ preventScroll: true });
+}
+
 // ---- words
 
 export const number = (value) => (value == null ? "–" : value.toLocaleString("en"));
@@ -40,6 +54,13 @@ export function when(iso) {
   return h("time", { datetime: iso, title: iso }, text);
 }
 
+// As a field of date and time has it.
+export function local(iso) {
+  if (!iso) return "";
+  const at = new Date(iso);
+  return new Date(at - at.getTimezoneOffset() * 60_000).toISOString().slice(0, 19);
+}
+
 export function money(amount, currency) {
   return amount == null ? "–" : `${amount} ${currency ?? ""}`.trim();
 }
@@ -51,7 +72,7 @@ export function plural(count, one, many = `${one}s`) {
 const KINDS = {
   active: "good", available: "good", open: "good", done: "good", redeemed: "info", exhausted: "info", assigned: "info",
   running: "info", locked: "warn", inactive: "warn", behind: "warn", full: "warn", recovering: "bad", failed: "bad",
-  closed: "bad", expired: "warn", archived: "", "rolled back": "warn", stands: "good",
+  closed: "bad", expired: "warn", archived: "", "rolled back": "warn", stands: "good", pending: "info", delivered: "good",
 };
 
 export function badge(text, kind = KINDS[text] ?? "") {
@@ -176,9 +197,22 @@ export function ask(title, content, label, act, { danger = false } = {}) {
       }
     });
     fill(dialog, form);
-    dialog.addEventListener("close", () => resolve(result), { once: true });
+    dialog.addEventListener("close", () => {
+      fill(dialog); // it may have held a secret
+      resolve(result);
+    }, { once: true });
     dialog.showModal();
   });
+}
+
+// A dialog with what is shown this once.
+export function reveal(title, secret) {
+  const shown = h("output", { class: "code" }, secret);
+  const copy = () => navigator.clipboard.writeText(secret).then(() => toast("It is copied."), () => getSelection().selectAllChildren(shown));
+  return ask(title, [
+    h("p", {}, "This is the only time it is shown. Keep it where secrets are kept."),
+    h("p", { class: "banner" }, shown), h("button", { type: "button", onclick: copy }, "Copy"),
+  ], null, async () => null);
 }
 
 export function download(name, text, type = "text/csv") {

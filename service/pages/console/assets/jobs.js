@@ -1,7 +1,7 @@
 // Long work, as it goes.
 
 import { at } from "./api.js";
-import { badge, fill, h, head, number, table, when } from "./dom.js";
+import { badge, fill, h, head, number, refill, table, when } from "./dom.js";
 
 const LOOK_MS = 1000;
 const SHOWN = 50;
@@ -16,8 +16,7 @@ export async function show(main, _, page) {
   fill(main, head("Jobs", `The newest ${SHOWN}, live.`), place);
   await page.every(LOOK_MS, async () => {
     const { items } = await page.get(at("/console/data/jobs", { limit: SHOWN }));
-    if (place.contains(document.activeElement)) return;
-    fill(place, table("Jobs", [
+    refill(place, table("Jobs", [
       { name: "Started", of: (job) => when(job.startedAt) },
       { name: "Kind", of: (job) => job.kind },
       { name: "Status", of: (job) => badge(job.status) },

@@ -1,7 +1,7 @@
 // API keys: made, with their secret shown once, and revoked.
 
 import { at, post, remove } from "./api.js";
-import { ask, badge, field, fill, h, head, input, listing, tell, toast, when } from "./dom.js";
+import { ask, badge, field, fill, h, head, input, listing, reveal, tell, toast, when } from "./dom.js";
 
 const SCOPES = [
   ["public", "validate a code, and learn nothing about it"],
@@ -24,14 +24,7 @@ async function make(again) {
   }));
   if (!made) return;
   again().catch(tell);
-  const secret = h("output", { class: "code" }, made.secret);
-  await ask(`The key ${made.name}`, [
-    h("p", {}, "This is the only time it is shown. Keep it where secrets are kept."),
-    h("p", { class: "banner" }, secret),
-    h("button", { type: "button", onclick: async () => {
-      await navigator.clipboard.writeText(made.secret).then(() => toast("The key is copied."), () => getSelection().selectAllChildren(secret));
-    } }, "Copy"),
-  ], null, async () => null);
+  await reveal(`The key ${made.name}`, made.secret);
 }
 
 async function revoke(key, again) {

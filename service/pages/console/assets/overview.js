@@ -1,6 +1,6 @@
 // Everything at one glance, asked for every second while the page can be seen.
 
-import { badge, bytes, card, fill, h, head, number, plural, table, when } from "./dom.js";
+import { badge, bytes, card, fill, h, head, number, plural, refill, table, when } from "./dom.js";
 import { bar, Plot, stock, stockWords } from "./plot.js";
 
 const ASK_MS = 1000;
@@ -99,8 +99,8 @@ export async function show(main, _, page) {
     }
     fill(alarm, ...alarms(now));
     fill(glance, facts(now, told));
-    if (!books.contains(document.activeElement)) fill(books, stocks(now.books, now.moreBooks));
-    if (!reasons.contains(document.activeElement)) fill(reasons, refusals(now.totals, before?.totals, s));
+    refill(books, stocks(now.books, now.moreBooks));
+    refill(reasons, refusals(now.totals, before?.totals, s));
     before = now;
   };
   page.missed = () => fill(alarm, h("p", { class: "banner bad" }, "The service can't be reached. What is shown is as it was."));

@@ -1,0 +1,77 @@
+// The audit: who did what, when and from where, looked through by actor, action and time.
+
+import { at } from "./api.js";
+import { badge, field, fill, h, head, input, listing, local, select, user, when } from "./dom.js";
+
+const ACTIONS = ["attempts.refused", "book.changed", "book.created", "codes.added", "codes.ordered", "coupon.changed", "key.changed",
+  "key.created", "key.revoked", "key.rotated", "reconcile.ordered", "session.began", "session.ended", "user.changed", "user.created",
+  "user.deleted", "webhook.changed", "webhook.created", "webhook.deleted", "webhook.disabled", "webhook.rotated", "workspace.changed",
+  "workspace.created"];
+const ACTORS = { "": "Anybody", key: "A key", command: "The command line", service: "The service itself" };
+const AT_ONCE_SHOWN = 4;
+
+const utc = (control) => (control.value ? new Date(control.value).toISOString() : null);
+const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+
+function who(entry, query) {
+  if (entry.actor !== "key") return ACTORS[entry.actor].toLowerCase();
+  const theirs = at("#/audit", { ...Object.fromEntries(query), actor: null, keyId: entry.keyId });
+  return [h("a", { href: theirs }, entry.keyName ?? entry.keyId), entry.ipAddress && h("div", { class: "hint" }, entry.ipAddress)];
+}
+
+function what({ action, subject }) {
+  const [kind] = action.split(".");
+  const [first, ...rest] = subject.split(" ");
+  const shown = h("span", { class: "code" }, subject);
+  if (kind === "user") return user(subject);
+  if (kind === "book" || kind === "codes") return h("a", { class: "code", href: `#/book/${first}` }, subject);
+  if (kind === "coupon") return [h("a", { href: `#/book/${first}` }, "its book"), " ", h("span", { class: "code" }, rest.join(" "))];
+  if (kind === "webhook") return action === "webhook.deleted" ? shown : h("a", { class: "code", href: `#/webhook/${subject}` }, subject);
+  return shown;
+}
+
+function change({ before, after }) {
+  const names = Object.keys(after ?? before ?? {});
+  if (names.length === 0) return "–";
+  const one = (name) => (before && after ? `${name}: ${text(before[name])} → ${text(after[name])}` : `${name}: ${text((after ?? before)[name])}`);
+  const list = h("ul", { class: "plain" }, names.map((name) => h("li", {}, one(name))));
+  return names.length <= AT_ONCE_SHOWN ? list : h("details", {}, h("summary", {}, `${names.length} settings`), list);
+}
+
+function filters(query, keys) {
+  const action = select([["", "Anything"], ...ACTIONS.map((name) => [name, name])], query.get("action") ?? "");
+  const keyed = query.get("keyId");
+  const known = keys.some(({ keyId }) => keyId === keyed) || !keyed ? keys : [...keys, { keyId: keyed, name: `${keyed} (revoked)` }];
+  const actor = select([...Object.entries(ACTORS), ...known.map(({ keyId, name }) => [`=${keyId}`, `Key ${name}`])], keyed ? `=${keyed}` : query.get("actor") ?? "");
+  const since = input({ type: "datetime-local", step: 1, value: local(query.get("since")) });
+  const until = input({ type: "datetime-local", step: 1, value: local(query.get("until")) });
+  const form = h("form", { class: "card form", role: "search", "aria-label": "Audit" },
+    field("Who", actor), field("Did what", action), field("From", since), field("Until", until),
+    h("div", { class: "row end" }, h("button", { class: "primary" }, "Filter"), h("a", { class: "button", href: "#/audit" }, "Show all")));
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    const key = actor.value.startsWith("=");
+    location.hash = at("#/audit", {
+      actor: key ? null : actor.value, keyId: key ? actor.value.slice(1) : null, action: action.value, since: utc(since), until: utc(until),
+    });
+  });
+  return form;
+}
+
+export async function show(main, { query }, page) {
+  const place = h("div");
+  const { items: keys } = await page.get(at("/v1/keys", { limit: 200 }));
+  fill(main,
+    head("Audit", "Who did what, in words of the API; nobody can change or remove it.",
+      h("a", { class: "button", href: "/v1/audit.csv", download: true }, "Export all")),
+    filters(query, keys), place);
+  const asked = Object.fromEntries(["action", "actor", "keyId", "since", "until"].map((name) => [name, query.get(name)]));
+  await listing(place, "Audit", [
+    { name: "When", of: (entry) => when(entry.at) },
+    { name: "Who", of: (entry) => who(entry, query) },
+    { name: "Did what", of: (entry) => badge(entry.action, entry.action === "attempts.refused" ? "warn" : "info") },
+    { name: "Of what", of: what },
+    { name: "Change", class: "change", of: change },
+    { name: "Request", of: (entry) => (entry.requestId ? [h("span", { class: "code" }, entry.requestId), entry.userAgent && h("div", { class: "hint" }, entry.userAgent)] : "–") },
+  ], (cursor) => page.get(at("/v1/audit", { limit: 50, cursor, ...asked })), "Nothing is like that.");
+}

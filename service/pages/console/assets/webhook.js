@@ -1,0 +1,108 @@
+// One webhook: what it is sent and how that goes, live; a test event, another secret, switched off and on.
+
+import { at, patch, post, remove } from "./api.js";
+import { ask, badge, card, field, fill, h, head, input, number, pairs, refill, reveal, select, table, tell, toast, when } from "./dom.js";
+import { form, state } from "./webhooks.js";
+
+const LOOK_MS = 1000;
+const PAGE = 50;
+const MOST = 1000;
+const OVERLAPS = [["0", "no time: only the new one signs"], ["3600", "an hour"], ["86400", "a day"], ["604800", "a week"]];
+
+const lastAnswer = ({ lastStatus, lastError }) => (lastError ?? (lastStatus ? `status ${lastStatus}` : "–"));
+
+function columns(again) {
+  return [
+    { name: "Made", of: (row) => when(row.createdAt) },
+    { name: "Event", of: (row) => [row.event, h("div", { class: "hint code" }, row.eventId)] },
+    { name: "State", of: (row) => badge(row.status) },
+    { name: "Attempts", number: true, of: (row) => number(row.attempts) },
+    { name: "Last attempt", of: (row) => when(row.lastAttemptAt) },
+    { name: "Last answer", of: lastAnswer },
+    { name: "Next attempt", of: (row) => when(row.nextAttemptAt) },
+    { name: "Actions", hidden: true, of: (row) => h("button", { type: "button", "aria-label": `Send ${row.eventId} again`, onclick: () => again(row) }, "Send again") },
+  ];
+}
+
+async function rotate({ webhookId }) {
+  const overlap = select(OVERLAPS, "86400");
+  const made = await ask("A new secret?", [
+    h("p", {}, "It is shown once, and signs from then on. So that a receiver may still have the old one, each delivery is signed by both for a while."),
+    field("Both sign for", overlap),
+  ], "Make a new secret", () => post(`/v1/webhooks/${webhookId}/rotate`, { overlapSeconds: Number(overlap.value) }));
+  if (made) await reveal("The new secret that signs", made.secret);
+}
+
+async function turn({ webhookId, status, url }, again) {
+  const off = status === "active";
+  const text = off
+    ? "Nothing is sent to it until it is switched on; what happens meanwhile waits for up to 14 days."
+    : "It hears of all that waited and of all that happened meanwhile, unless it was off for more than 14 days.";
+  const done = await ask(off ? "Switch it off?" : "Switch it on?", [h("p", { class: "code" }, url), h("p", {}, text)], off ? "Switch it off" : "Switch it on", () =>
+    patch(`/v1/webhooks/${webhookId}`, { status: off ? "inactive" : "active" }), { danger: off });
+  if (done) {
+    toast(off ? "It is switched off." : "It is switched on.");
+    again();
+  }
+}
+
+async function drop({ webhookId, url }) {
+  const text = "Nothing is sent to it any more, and what waits for it goes. This can't be undone.";
+  const done = await ask("Delete the webhook?", [h("p", { class: "code" }, url), h("p", {}, text)], "Delete the webhook", () =>
+    remove(`/v1/webhooks/${webhookId}`), { danger: true });
+  if (done) {
+    toast("The webhook is deleted.");
+    location.hash = "#/webhooks";
+  }
+}
+
+export async function show(main, { names: [webhookId] }, page) {
+  const path = `/v1/webhooks/${encodeURIComponent(webhookId)}`;
+  const top = h("div");
+  const facts = h("div", { class: "card" });
+  const deliveries = h("div");
+  let shown = PAGE;
+  let webhook = null;
+  let before = "";
+
+  const look = async () => {
+    const [now, list] = await Promise.all([page.get(path), page.get(at(`${path}/deliveries`, { limit: shown }))]);
+    const said = JSON.stringify([now, list, shown]);
+    if (said === before || main.matches(":active")) return;
+    before = said;
+    webhook = now;
+    paint(list);
+  };
+  const act = (what) => () => what().then(look).catch(tell);
+  const again = (row) => act(async () => {
+    await post(`${path}/deliveries/${row.deliveryId}/redeliver`, {});
+    toast(`${row.eventId} is sent again.`);
+  })();
+  const tried = act(async () => {
+    const made = await post(`${path}/test`, {});
+    toast(webhook.status === "active" ? `${made.eventId} is sent.` : `${made.eventId} is sent once the webhook is switched on.`);
+  });
+  const button = (name, onclick, kind = null) => h("button", { type: "button", class: kind, onclick }, name);
+
+  function paint({ items, nextCursor }) {
+    const off = webhook.status === "inactive";
+    refill(top, head("Webhook", h("span", { class: "code" }, webhook.url),
+      button("Send a test event", tried),
+      button("Change", act(() => form(webhook))),
+      button("New secret", act(() => rotate(webhook))),
+      button(off ? "Switch on" : "Switch off", act(() => turn(webhook, look))),
+      button("Delete", () => drop(webhook).catch(tell), "danger")));
+    refill(facts, pairs([
+      ["State", state(webhook)], off && ["Off since", when(webhook.inactiveSince)],
+      ["Told of", h("span", { class: "row" }, webhook.events.map((event) => badge(event, "info")))],
+      ["Description", webhook.description || "–"], ["Id", h("span", { class: "code" }, webhook.webhookId)],
+      ["Made", when(webhook.createdAt)], ["Changed", when(webhook.updatedAt)],
+    ]));
+    refill(deliveries, table("Deliveries", columns(again), items, "It was sent nothing yet. A test event shows whether it can be reached."),
+      nextCursor && shown < MOST && h("p", {}, button("Show more", act(async () => { shown = Math.min(shown * 2, MOST); }))));
+  }
+
+  await look();
+  fill(main, top, facts, card("Deliveries", h("p", { class: "hint" }, "Of the last 14 days, newest first, live."), deliveries));
+  setTimeout(() => page.every(LOOK_MS, look), LOOK_MS);
+}

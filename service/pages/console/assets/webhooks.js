@@ -1,0 +1,62 @@
+// Webhooks: who is told of what happens.
+
+import { at, patch, post } from "./api.js";
+import { ask, badge, field, fill, h, head, input, listing, reveal, tell, when } from "./dom.js";
+
+const EVENTS = {
+  "coupon.assigned": "a coupon was assigned, or given as a gift",
+  "coupon.unassigned": "an assignment was taken back",
+  "coupon.redeemed": "a coupon was redeemed",
+  "redemption.rolled_back": "a redemption was rolled back",
+  "book.low_stock": "a book runs low",
+  "book.exhausted": "a book is used up",
+  "job.finished": "a job has ended",
+  "reconcile.drift": "Redis and Postgres differed",
+  "webhook.disabled": "another webhook was switched off",
+};
+const WHY = { failing: "nothing got through for three days", gone: "its receiver answered 410" };
+
+export const state = ({ status, reason, failingSince }) => [
+  badge(status === "inactive" ? "off" : "active", status === "inactive" ? "warn" : "good"),
+  status === "inactive" ? reason && ` ${WHY[reason]}` : failingSince && [" ", badge("failing", "bad"), " since ", when(failingSince)],
+];
+
+// The form of a webhook, new or there already; what the API answered, or null.
+export function form(webhook = null) {
+  const url = input({ type: "url", required: true, maxlength: 2000, value: webhook?.url ?? "", class: "code" });
+  const description = input({ maxlength: 2000, value: webhook?.description ?? "" });
+  const events = Object.entries(EVENTS).map(([event, what]) =>
+    [event, input({ type: "checkbox", checked: webhook?.events.includes(event) ?? false }), what]);
+  const content = [
+    field("Address", url, "https, on the public internet; on this machine also http, where the service allows it."),
+    h("fieldset", {}, h("legend", {}, "It is told when"), events.map(([event, box, what]) => field(event, box, what))),
+    field("Description", description),
+  ];
+  const said = () => ({
+    url: url.value.trim(), description: description.value.trim(), events: events.filter(([, box]) => box.checked).map(([event]) => event),
+  });
+  return webhook
+    ? ask("Change the webhook", content, "Save", () => patch(`/v1/webhooks/${webhook.webhookId}`, said()))
+    : ask("New webhook", content, "Make the webhook", () => post("/v1/webhooks", said()));
+}
+
+async function make() {
+  const made = await form();
+  if (!made) return;
+  location.hash = `#/webhook/${made.webhookId}`;
+  await new Promise((resolve) => { addEventListener("hashchange", resolve, { once: true }); });
+  await reveal("The secret that signs", made.secret);
+}
+
+export async function show(main, _, page) {
+  const place = h("div");
+  fill(main, head("Webhooks", "Addresses of yours that are told what has happened, as soon as it is recorded.",
+    h("button", { type: "button", class: "primary", onclick: () => make().catch(tell) }, "New webhook")), place);
+  await listing(place, "Webhooks", [
+    { name: "Address", of: (webhook) => h("a", { href: `#/webhook/${webhook.webhookId}` }, webhook.url) },
+    { name: "State", of: state },
+    { name: "Told of", of: (webhook) => h("span", { class: "row" }, webhook.events.map((event) => badge(event, "info"))) },
+    { name: "Description", of: (webhook) => webhook.description || "–" },
+    { name: "Made", of: (webhook) => when(webhook.createdAt) },
+  ], (cursor) => page.get(at("/v1/webhooks", { limit: 50, cursor })), "Nobody is told yet.");
+}

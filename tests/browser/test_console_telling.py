@@ -1,0 +1,145 @@
+"""The console's pages of what was told and done: webhooks with their deliveries, and the audit."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from playwright.async_api import expect
+from standardwebhooks import Webhook
+
+from service.domain.webhooks import EVENTS
+from tests.browser.operator import Operator
+from tests.integration.webhook_fixtures import Receiver
+from tests.service_fixture import Service, new_code, new_id, ok
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+CHANGES = 55
+"""More than a page of the audit."""
+
+
+async def test_a_webhook_from_its_making_on(operator: Operator, service: Service) -> None:
+    """It is made, its secret shown once; what it is sent comes live, signed by that secret; it is sent again, changed,
+    switched off and on, and deleted."""
+    page, code = operator.page, new_code()
+    dialog = page.get_by_role("dialog")
+    async with Receiver().listening() as receiver:
+        await operator.goes("webhooks", "Webhooks")
+        await operator.button("New webhook").click()
+        shown = await dialog.get_by_role("checkbox").evaluate_all("all => all.map((one) => one.labels[0].textContent)")
+        assert tuple(shown) == EVENTS
+        await page.get_by_label("Address").fill("http://192.168.0.1/hook")
+        await page.get_by_label("coupon.redeemed").check()
+        await page.get_by_label("Description").fill("orders service")
+        await operator.button("Make the webhook").click()
+        await expect(dialog.get_by_role("alert")).to_contain_text("url:")
+        await page.get_by_label("Address").fill(receiver.url())
+        await operator.button("Make the webhook").click()
+        await expect(operator.heading("Webhook")).to_be_visible()
+        secret = await page.locator("output.code").inner_text()
+        await operator.button("Close").click()
+        await expect(page.locator("output.code")).to_have_count(0)
+        assert secret not in await page.content()
+
+        service.book(code)
+        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id()}), 201)
+        row = operator.row("coupon.redeemed").get_by_role("cell")
+        await expect(row.nth(2)).to_have_text("delivered")
+        await expect(row.nth(3)).to_have_text("1")
+        (got,) = receiver.got
+        assert Webhook(secret).verify(got.body, got.headers)["data"]["code"] == code
+
+        receiver.judge = lambda got: 503
+        await operator.button("Send a test event").click()
+        row = operator.row("webhook.test").get_by_role("cell")
+        await expect(row.nth(5)).to_contain_text("503")
+        await expect(row.nth(2)).to_have_text("pending")
+        await expect(row.nth(6)).to_contain_text(re.compile(r"\d\d:\d\d:\d\d"))
+        await operator.picture("console-deliveries")
+        receiver.judge = lambda got: 204
+        again = operator.row("webhook.test").get_by_role("button")
+        await again.focus()
+        await again.press("Enter")
+        await expect(row.nth(2)).to_have_text("delivered")
+        await expect(again).to_be_focused()
+
+        await operator.button("Switch off").click()
+        await operator.confirms("Switch it off?", "waits for up to 14 days", "Switch it off")
+        await expect(page.get_by_text("off", exact=True)).to_be_visible()
+        await operator.button("Send a test event").click()
+        await operator.hears("once the webhook is switched on")
+        waiting = operator.row("webhook.test").first.get_by_role("cell")
+        await expect(waiting.nth(2)).to_have_text("pending")
+        await operator.button("Switch on").click()
+        await operator.confirms("Switch it on?", "all that waited", "Switch it on")
+        await expect(waiting.nth(2)).to_have_text("delivered")
+
+        await operator.button("Change").click()
+        await page.get_by_label("book.exhausted").check()
+        await page.get_by_label("Description").fill("changed here")
+        await operator.button("Save").click()
+        await expect(page.get_by_text("changed here")).to_be_visible()
+        await operator.button("New secret").click()
+        await page.get_by_label("Both sign for").select_option("an hour")
+        await operator.button("Make a new secret").click()
+        await expect(dialog).to_contain_text("The new secret that signs")
+        newer = await page.locator("output.code").inner_text()
+        await operator.button("Close").click()
+        await operator.button("Send a test event").click()
+        await expect(operator.row("delivered")).to_have_count(4)
+        assert newer != secret
+        for one in (secret, newer):
+            Webhook(one).verify(receiver.got[-1].body, receiver.got[-1].headers)
+
+        await operator.goes("webhooks", "Webhooks")
+        await expect(operator.row("changed here")).to_contain_text("book.exhausted")
+        await operator.row("changed here").get_by_role("link").click()
+        await operator.button("Delete").click()
+        await operator.confirms("Delete the webhook?", receiver.url(), "Delete the webhook")
+        await expect(operator.heading("Webhooks")).to_be_visible()
+        await expect(operator.row("changed here")).to_have_count(0)
+
+
+async def test_the_audit(operator: Operator, service: Service) -> None:
+    """Who did what, with what it was before and after, the sign-in too; by whom, what and when, page after page."""
+    page, user, name = operator.page, new_id(), new_id("auditor")
+    made = ok(service.operate.post("/v1/keys", json={"name": name, "scopes": ["manage", "operate"]}), 201)
+    client = service.client(made["secret"])
+    ok(client.post("/v1/users", json={"userId": user}), 201)
+    for most in range(1, CHANGES):
+        ok(client.patch(f"/v1/users/{user}", json={"maxCoupons": most}))
+    await operator.button("Sign out").click()
+    await operator.signs_in(made["secret"])
+    book = service.book(name="Audited", client=client)
+    ok(client.patch(f"/v1/books/{book}", json={"maxRedemptions": 7}))
+
+    await operator.goes("audit", "Audit")
+    row = operator.row(book).filter(has_text="book.changed")
+    await expect(row).to_contain_text("maxRedemptions: null → 7")
+    await expect(operator.row("session.began").first).to_contain_text(made["keyId"])
+    await row.get_by_role("link", name=name).click()
+    await expect(page.get_by_label("Who")).to_have_value(f"={made['keyId']}")
+    rows = page.locator("tbody tr")
+    await expect(rows).to_have_count(50)
+    await operator.button("Show more").click()
+    await expect(rows).to_have_count(CHANGES + 3)
+    await expect(operator.button("Show more")).to_have_count(0)
+    await expect(rows.filter(has_text=name)).to_have_count(CHANGES + 3)
+    assert made["secret"] not in await page.content()
+    await operator.picture("console-audit")
+
+    await page.get_by_label("Did what").select_option("user.changed")
+    await operator.button("Filter").click()
+    await expect(rows.first).to_contain_text(f"maxCoupons: {CHANGES - 2} → {CHANGES - 1}")
+    await page.get_by_label("From").fill((datetime.now(UTC) + timedelta(days=2)).strftime("%Y-%m-%dT%H:%M:%S"))
+    await operator.button("Filter").click()
+    await expect(page.get_by_text("Nothing is like that.")).to_be_visible()
+    await page.get_by_label("From").fill("")
+    await page.get_by_label("Until").fill((datetime.now(UTC) + timedelta(days=2)).strftime("%Y-%m-%dT%H:%M:%S"))
+    await page.get_by_label("Who").select_option("The command line")
+    await operator.button("Filter").click()
+    await expect(page.get_by_text("Nothing is like that.")).to_be_visible()
+    await page.get_by_role("link", name="Show all").click()
+    await expect(rows.filter(has_text="book.changed").first).to_be_visible()
+    async with page.expect_download() as exporting:
+        await page.get_by_role("link", name="Export all").click()
+    assert (await exporting.value).suggested_filename.endswith(".csv")
