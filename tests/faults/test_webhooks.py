@@ -1,0 +1,53 @@
+"""The worker that sends webhooks is killed while it sends."""
+
+import asyncio
+import os
+import signal
+from collections import defaultdict
+from collections.abc import Callable
+
+from service.worker.endpoint import AT_ONCE, WAITING
+from tests.integration.webhook_fixtures import Receiver, until
+from tests.service_fixture import Service, new_code, ok
+
+_KILLS = 2
+
+
+async def test_a_killed_sender(own_service: Callable[[], Service]) -> None:
+    """Every event arrives, of each coupon in its order, and again only what the sender had taken when it was killed,
+    under the same id."""
+    service = own_service()
+    codes = [new_code() for _ in range(60)]
+    async with Receiver().listening() as receiver:
+        receiver.delay_s = lambda got: 0.1
+        hook = {"url": receiver.url(), "events": ["coupon.redeemed", "redemption.rolled_back"]}
+        await asyncio.to_thread(lambda: ok(service.admin.post("/v1/webhooks", json=hook), 201))
+        selling = asyncio.create_task(asyncio.to_thread(_used_and_back, service, codes))
+        for number in range(1, _KILLS + 1):
+            await until(lambda: len(receiver.got) >= number * 30, 60)  # noqa: B023
+            await asyncio.sleep(0.15 * number)  # deliveries go out eight at a time: not always between two eights
+            (worker,) = service.run.facts["pids"]["worker"]
+            os.kill(worker, signal.SIGKILL)
+            # What it had taken is the next one's after a minute: let that be over.
+            await service.fetch("UPDATE webhook_deliveries SET claimed_until = claimed_until - interval '1 minute'")
+            await asyncio.to_thread(service.run.until_replaced, "worker", worker)
+        await selling
+        await until(lambda: len({got.headers["webhook-id"] for got in receiver.got}) == 2 * len(codes), 60)
+
+        arrived: dict[str, list[str]] = defaultdict(list)
+        ids: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for got in receiver.got:
+            arrived[got.code].append(got.type)
+            ids[got.code, got.type].add(got.headers["webhook-id"])
+        assert arrived.keys() == set(codes)
+        for told in arrived.values():
+            assert sorted(told, key=["coupon.redeemed", "redemption.rolled_back"].index) == told
+        assert all(len(found) == 1 for found in ids.values())
+        assert len(receiver.got) <= 2 * len(codes) + _KILLS * (AT_ONCE + WAITING)
+
+
+def _used_and_back(service: Service, codes: list[str]) -> None:
+    service.book(*codes, new_code())
+    for code in codes:
+        used = ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}), 201)
+        ok(service.manage.post(f"/v1/redemptions/{used['redemptionId']}/rollback", json={}))
