@@ -50,7 +50,7 @@ def _trusting(authority: Authority) -> ssl.SSLContext:
 
 
 async def test_its_name_is_what_counts(tmp_path: Path) -> None:
-    """The certificate must be for the name in the address, though the connection goes to a number; the name is asked for."""
+    """The certificate is for the address's name, though the connection goes to a number; the name is asked for."""
     authority = Authority(tmp_path / "ca", _NAME)
     async with _Server().listening(authority.context) as server:
         url = f"https://{_NAME}:{server.port}/hook"
@@ -63,7 +63,7 @@ async def test_its_name_is_what_counts(tmp_path: Path) -> None:
     ("asked", "is_trusted"), [("other.shop.example", True), ("shop.example", True), ("127.0.0.1", True), (_NAME, False)]
 )
 async def test_whoever_else_answers_hears_nothing(tmp_path: Path, asked: str, is_trusted: bool) -> None:
-    """A certificate for another name, for none, or by an authority that nobody trusts: not a byte of the event is sent."""
+    """A certificate for another name, or by an authority that nobody trusts: not a byte of the event is sent."""
     authority = Authority(tmp_path / "ca", _NAME)
     context = _trusting(authority) if is_trusted else tls_context()
     async with _Server().listening(authority.context) as server:
@@ -80,5 +80,6 @@ async def test_no_old_protocol(tmp_path: Path) -> None:
     old.set_ciphers("ALL:@SECLEVEL=0")
     old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
     async with _Server().listening(old) as server:
-        posted = await Poster(f"https://{_NAME}:{server.port}/", _leads_here, True, _trusting(authority)).post({}, b"{}")
+        url = f"https://{_NAME}:{server.port}/"
+        posted = await Poster(url, _leads_here, True, _trusting(authority)).post({}, b"{}")
         assert (posted.status, server.heard) == (None, b"")
