@@ -16,6 +16,7 @@ from service.api.context import Context
 from service.api.looking import Looking
 from service.api.pages import asset_router, html_page, with_page_headers
 from service.api.reading import json_body, query
+from service.api.receiver import receiver_router
 from service.api.sale import Sales, is_demo
 from service.api.timelines import Timelines
 from service.config import is_loopback
@@ -110,7 +111,7 @@ def console_pages() -> Router:
     """`/console`, its files, sessions, and what it shows. Who may begin or end a session is judged by its handlers."""
     sessions = Router("/session", route_handlers=[sign_in, read_session, sign_out], after_request=private, opt=OPEN)
     data = Router("/data", route_handlers=[Looking, Timelines, Sales], after_request=private)
-    handlers = [console, asset_router("console"), sessions, data]
+    handlers = [console, asset_router("console"), sessions, data, receiver_router()]
     return Router("/console", route_handlers=handlers, after_request=with_page_headers)
 
 

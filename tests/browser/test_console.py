@@ -59,7 +59,11 @@ async def test_the_overview_is_live(operator: Operator, service: Service) -> Non
     """What happens is seen without a reload: stock, refusals by reason, and figures behind each plot."""
     name = new_id("book")
     await expect(operator.page.get_by_text("Valkey 9")).to_be_visible()
-    await expect(operator.page.get_by_text("epoch")).to_be_visible()
+    glance = operator.page.locator(".facts")
+    await expect(glance).to_contain_text(re.compile(r"Gate\s*open\s*epoch \d+"))
+    await expect(glance).to_contain_text(re.compile(r"Not recorded yet\s*\d+\s*\d+\.\d\d s behind"))
+    await expect(glance).to_contain_text(re.compile(r"Postgres 1\d"))
+    await expect(glance).to_contain_text(re.compile(r"Reconciliation\s*(not yet|No drift|\d+ difference)"))
     service.book(new_code(), code := new_code(), name=name)
     row = operator.row(name).get_by_role("cell")
     await expect(row.nth(4)).to_have_text("2")
@@ -109,6 +113,9 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     await page.get_by_label("How many new codes").fill("5")
     await operator.page.get_by_role("dialog").get_by_role("button", name="Generate", exact=True).click()
     await operator.hears("5 codes were generated.")
+    progress = page.get_by_role("group", name="Generating")
+    await expect(progress.get_by_role("progressbar", name="Generated")).to_have_js_property("value", 1)
+    await expect(progress).to_contain_text(re.compile("5 of 5 codes.*done", re.DOTALL))
     await operator.goes("jobs", "Jobs")
     await expect(operator.row("generate").first).to_contain_text("done")
 
@@ -136,6 +143,9 @@ async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: P
         await page.get_by_role("link", name="Export codes").click()
     await (await exporting.value).save_as(tmp_path / "codes.csv")
     assert new[0] in (tmp_path / "codes.csv").read_text()
+    async with page.expect_download() as exporting:
+        await page.get_by_role("link", name="Export redemptions").click()
+    assert (await exporting.value).suggested_filename.endswith(".csv")
     await page.reload()
     for code in new:
         await page.get_by_label(f"Pick {code}").check()
@@ -150,8 +160,10 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     """One box finds a code; its page says what Redis and Postgres say, what happened, and why a redeem is refused."""
     page, code, user, order = operator.page, new_code(), new_id(), new_id("order")
     service.book(code, discount={"type": "fixed", "value": 3})
-    body = {"userId": user, "orderId": order, "orderValue": 20}
-    made = ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body), 201)["redemptionId"]
+    body, key = {"userId": user, "orderId": order, "orderValue": 20}, new_id("once")
+    path, once = f"/v1/coupons/redeem/{code}", {"Idempotency-Key": key}
+    answer = service.checkout.post(path, json=body, headers=once)
+    made, request = ok(answer, 201)["redemptionId"], answer.headers["X-Request-Id"]
     await page.keyboard.press("/")
     await page.keyboard.type(code.lower())
     await page.keyboard.press("Enter")
@@ -159,8 +171,9 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await expect(page.get_by_text("Redis and Postgres say the same.")).to_be_visible()
     await expect(page.get_by_text("coupon_redeemed")).to_be_visible()
     await expect(page.get_by_text("20.00 USD, 3.00 USD off")).to_be_visible()
+    await expect(page.get_by_text("It would be refused:")).to_be_visible()
     await operator.picture("console-timeline")
-    for name, title in ((made, code), (user, user), (order, order)):
+    for name, title in ((made, code), (user, user), (key, key), (request, request), (order, order)):
         await operator["search"].fill(name)
         await operator["search"].press("Enter")
         await expect(operator.heading(title)).to_be_visible()

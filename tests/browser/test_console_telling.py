@@ -99,6 +99,34 @@ async def test_a_webhook_from_its_making_on(operator: Operator, service: Service
         await expect(operator.row("changed here")).to_have_count(0)
 
 
+async def test_the_test_receiver(operator: Operator, service: Service) -> None:
+    """Where no receiver is at hand the service has one, which takes what comes, fails, or is gone."""
+    page = operator.page
+    await operator.goes("webhooks", "Webhooks")
+    await operator.button("New webhook").click()
+    await operator.button("takes everything").click()
+    await page.get_by_label("job.finished").check()
+    await operator.button("Make the webhook").click()
+    await operator.button("Close").click()
+    await operator.button("Send a test event").click()
+    first = operator.row("webhook.test").first.get_by_role("cell")
+    await expect(first.nth(2)).to_have_text("delivered")
+    await operator.button("Change").click()
+    await operator.button("fails").click()
+    await operator.button("Save").click()
+    await operator.button("Send a test event").click()
+    await expect(first.nth(5)).to_have_text("status 503")
+    await operator.button("Change").click()
+    await operator.button("is gone").click()
+    await operator.button("Save").click()
+    await operator.button("Send a test event").click()
+    await expect(page.get_by_text("its receiver answered 410")).to_be_visible()
+    await operator.button("Delete").click()
+    await operator.confirms("Delete the webhook?", "/console/receiver/410", "Delete the webhook")
+    for status in ("200", "500", "x"):
+        assert service.anonymous.post(f"/console/receiver/{status}", json={}).status_code == 404
+
+
 async def test_the_audit(operator: Operator, service: Service) -> None:
     """Who did what, with what it was before and after, the sign-in too; by whom, what and when, page after page."""
     page, user, name = operator.page, new_id(), new_id("auditor")

@@ -1,7 +1,8 @@
-"""README's own lines, from `make run` to a redeemed gift card, in a browser and on a service of their own."""
+"""README's own lines, from a fresh clone to a redeemed gift card, in a browser and on a service of their own."""
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -22,18 +23,30 @@ README = (_ROOT / "README.md").read_text()
 _READY_S = 120
 
 
+def _clone(clone: Path) -> Path:
+    """What a clone of the tree as it is now would have, and the programs of .venv, which takes minutes to make. What is
+    newest is `.ready`, so that `make` doesn't install the clone where these programs are."""
+    left_out = [line.rstrip("/") for line in (_ROOT / ".gitignore").read_text().split()]
+    shutil.copytree(_ROOT, clone, ignore=shutil.ignore_patterns(".git", *left_out))
+    (clone / ".venv").mkdir()
+    (clone / ".venv" / "bin").symlink_to((_ROOT / ".venv" / "bin").resolve())
+    (clone / ".venv" / ".ready").touch()
+    return clone
+
+
 @pytest.fixture
 def url() -> Iterator[str]:
-    """Where README's first command serves, on a port and data of this test's own; Ctrl-C stops it in order."""
+    """Where README's first command serves in a clone, on a port and data of this test's own; Ctrl-C stops it in
+    order."""
     (command,) = re.findall(r"^(make run) +# Valkey, Postgres, API and worker", README, re.MULTILINE)
     unset = ("REDIS_URL", "DATABASE_URL")
     with data_folder() as folder:
-        port = free_port()
+        port, clone = free_port(), _clone(folder / "clone")
         env = {name: value for name, value in os.environ.items() if name not in unset}
-        env |= {"SCRIP_PORT": str(port), "SCRIP_DATA_DIR": str(folder / "data"), "PYTHONPATH": str(_ROOT)}
+        env |= {"SCRIP_PORT": str(port), "SCRIP_DATA_DIR": str(folder / "data"), "PYTHONPATH": str(clone)}
         with (folder / "output").open("wb") as output:
             run = subprocess.Popen(
-                ["bash", "-c", f"exec {command}"], cwd=_ROOT, env=env, stdout=output, stderr=subprocess.STDOUT,
+                ["bash", "-c", f"exec {command}"], cwd=clone, env=env, stdout=output, stderr=subprocess.STDOUT,
                 start_new_session=True,
             )  # fmt: skip
         url = f"http://127.0.0.1:{port}"

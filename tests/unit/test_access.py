@@ -19,7 +19,7 @@ from service.domain.identity import SCOPES
 
 APP = create_app(Settings())
 OPEN_TO_ALL = {"/", "/console", "/health/live", "/health/ready", "/metrics", "/problems/{code:str}"}
-OPEN_PAGES = ("/checkout", "/schema", "/console/assets", "/console/session")
+OPEN_PAGES = ("/checkout", "/schema", "/console/assets", "/console/session", "/console/receiver")
 
 
 def _operations() -> dict[str, Any]:

@@ -11,7 +11,7 @@ const ACTORS = { "": "Anybody", key: "A key", command: "The command line", servi
 const AT_ONCE_SHOWN = 4;
 
 const utc = (control) => (control.value ? new Date(control.value).toISOString() : null);
-const text = (value) => (typeof value === "string" ? value : JSON.stringify(value));
+const text = (value) => (typeof value === "string" ? value : Array.isArray(value) ? value.map(text).join(", ") || "none" : JSON.stringify(value));
 
 function who(entry, query) {
   if (entry.actor !== "key") return ACTORS[entry.actor].toLowerCase();
@@ -68,10 +68,10 @@ export async function show(main, { query }, page) {
   const asked = Object.fromEntries(["action", "actor", "keyId", "since", "until"].map((name) => [name, query.get(name)]));
   await listing(place, "Audit", [
     { name: "When", of: (entry) => when(entry.at) },
-    { name: "Who", of: (entry) => who(entry, query) },
+    { name: "Who", class: "long", of: (entry) => who(entry, query) },
     { name: "Did what", of: (entry) => badge(entry.action, entry.action === "attempts.refused" ? "warn" : "info") },
-    { name: "Of what", of: what },
-    { name: "Change", class: "change", of: change },
-    { name: "Request", of: (entry) => (entry.requestId ? [h("span", { class: "code" }, entry.requestId), entry.userAgent && h("div", { class: "hint" }, entry.userAgent)] : "–") },
+    { name: "Of what", class: "long", of: what },
+    { name: "Change", class: "long", of: change },
+    { name: "Request", class: "long", of: (entry) => (entry.requestId ? [h("span", { class: "code" }, entry.requestId), entry.userAgent && h("div", { class: "hint" }, entry.userAgent)] : "–") },
   ], (cursor) => page.get(at("/v1/audit", { limit: 50, cursor, ...asked })), "Nothing is like that.");
 }

@@ -28,11 +28,11 @@ export async function show(main, { query }, page) {
       h("button", { type: "button", class: "primary", onclick: () => edit(null) }, "New book")),
     form, place);
   await listing(place, "Books", [
-    { name: "Name", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
+    { name: "Name", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
     { name: "Status", of: ({ status: now }) => badge(now === "inactive" ? "paused" : now, { active: "good", inactive: "warn" }[now]) },
     { name: "Discount", of: (book) => discount(book.discount) },
     { name: "Uses a code", number: true, of: (book) => (book.maxRedemptionsPerCode === null ? "any" : number(book.maxRedemptionsPerCode)) },
-    { name: "Tags", of: (book) => book.tags.join(", ") },
+    { name: "Tags", class: "long", of: (book) => book.tags.join(", ") },
     { name: "Ends", of: (book) => when(book.validUntil) },
     { name: "Changed", of: (book) => when(book.updatedAt) },
   ], (cursor) => page.get(at("/v1/books", { limit: 50, cursor, q: query.get("q"), status: query.get("status") })), "No book is like that.");

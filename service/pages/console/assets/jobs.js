@@ -24,7 +24,7 @@ export async function show(main, _, page) {
       { name: "Done", number: true, of: (job) => number(job.done) },
       { name: "Of", number: true, of: (job) => number(job.requested) },
       { name: "Took", number: true, of: took },
-      { name: "What went wrong", of: (job) => job.errors.join(" ") },
+      { name: "What went wrong", class: "long", of: (job) => job.errors.join(" ") },
     ], items, "There was no long work yet."));
   });
 }

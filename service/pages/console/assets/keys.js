@@ -40,7 +40,7 @@ async function revoke(key, again) {
 export async function show(main, _, page) {
   const place = h("div");
   const again = () => listing(place, "Keys", [
-    { name: "Name", of: (key) => key.name },
+    { name: "Name", class: "long", of: (key) => key.name },
     { name: "Begins with", of: (key) => h("span", { class: "code" }, `${key.prefix}…`) },
     { name: "Scopes", of: (key) => h("span", { class: "row" }, key.scopes.map((scope) => badge(scope, "info"))) },
     { name: "Made", of: (key) => when(key.createdAt) },

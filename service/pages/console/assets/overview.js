@@ -9,20 +9,21 @@ const GOOD = new Set(["assigned", "locked", "redeemed", "purchased"]);
 
 const rate = (now, before, name, s) => Math.max(0, ((now[name] ?? 0) - (before[name] ?? 0)) / s);
 
-function reconciled(told) {
-  if (!told) return ["–", "needs the scope operate"];
+function reconciled(told, none) {
+  if (!told) return ["–", none];
   if (!told.lastReconciledAt) return ["not yet", "no reconciliation has run"];
   const drift = Object.values(told.drift).reduce((sum, count) => sum + count, 0);
   return [drift === 0 ? "No drift" : plural(drift, "difference"), when(told.lastReconciledAt)];
 }
 
-function facts(overview, told) {
+function facts(overview, told, may) {
   const { redis, postgres } = overview;
+  const none = may ? "" : "needs the scope operate";
   const gate = redis.gate || (redis.connected ? "closed" : "unreachable");
-  const [drift, driftAt] = reconciled(told);
+  const [drift, driftAt] = reconciled(told, none);
   const rows = [
     ["Gate", badge(gate, { open: "good", full: "warn", behind: "warn" }[gate] ?? "bad"), `epoch ${redis.epoch}`],
-    ["Not recorded yet", told ? number(told.lagEvents) : "–", told ? `${told.lagSeconds.toFixed(2)} s behind` : "needs the scope operate"],
+    ["Not recorded yet", told ? number(told.lagEvents) : "–", told ? `${told.lagSeconds.toFixed(2)} s behind` : none],
     ["Redis", redis.server ?? "unreachable", redis.server &&
       `${bytes(redis.usedBytes)}${redis.maxBytes ? ` of ${bytes(redis.maxBytes)}` : ""}, ${redis.fsynced ? "synced before answering" : "not synced before answering"}`],
     ["Postgres", postgres.version ? `Postgres ${postgres.version.split(" ")[0]}` : "unreachable", postgres.version &&
@@ -35,7 +36,7 @@ function facts(overview, told) {
 
 function stocks(books, more) {
   const columns = [
-    { name: "Book", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
+    { name: "Book", class: "long", of: (book) => h("a", { href: `#/book/${book.bookId}` }, book.name) },
     { name: "State", hidden: true, of: (book) => (book.status === "active" ? low(book) : badge(book.status === "inactive" ? "paused" : book.status, book.status === "inactive" ? "warn" : "")) },
     { name: stockWords(), class: "bars", of: ({ counts }) => counts && stock(counts) },
     { name: "Codes", number: true, of: ({ counts }) => number(counts?.codes) },
@@ -72,14 +73,13 @@ function refusals(totals, before, s) {
 export async function show(main, _, page) {
   const traffic = new Plot("Requests a second that succeeded", [{ name: "Redemptions" }, { name: "Locks" }]);
   const refused = new Plot("Refusals a second", [{ name: "Refusals" }]);
-  refused.element.querySelector("header").after(h("p", { class: "hint" }, "All workspaces that this service has."));
   const behind = new Plot("Events that are not recorded yet", [{ name: "Events" }]);
   const glance = h("div");
   const alarm = h("div", { role: "alert" });
   const books = h("div");
   const reasons = h("div");
   fill(main,
-    head("Overview", "Live while you look; it pauses in the background."),
+    head("Overview", "Live while you look; it pauses in the background. What is drawn and refused is of all workspaces."),
     alarm, glance,
     h("div", { class: "cards" }, traffic.element, refused.element, behind.element),
     h("section", { class: "card" }, h("header", {}, h("h2", {}, "Stock")), books),
@@ -98,7 +98,7 @@ export async function show(main, _, page) {
       if (told) behind.add(now.at, [told.lagEvents]);
     }
     fill(alarm, ...alarms(now));
-    fill(glance, facts(now, told));
+    fill(glance, facts(now, told, page.may("operate")));
     refill(books, stocks(now.books, now.moreBooks));
     refill(reasons, refusals(now.totals, before?.totals, s));
     before = now;

@@ -19,13 +19,14 @@ function ceiling(value) {
 // `series` are { name, unit }; points are added as { at (ms), values }, at most `most` are kept.
 export class Plot {
   constructor(title, series, { most = 120, capacity = null, seconds = null } = {}) {
-    Object.assign(this, { title, series, most, capacity, seconds, points: [], opened: false });
+    Object.assign(this, { title, series, most, capacity, seconds, points: [], drawn: 0 });
     this.element = h("section", { class: "card" });
     this.drawing = h("div");
     this.legend = h("ul", { class: "legend" });
     this.behind = h("details", { ontoggle: () => this.#list() }, h("summary", {}, "As a table"), h("div"));
     this.element.append(h("header", {}, h("h2", {}, title), this.legend), this.drawing, this.behind);
     this.draw();
+    new ResizeObserver(() => this.drawing.clientWidth !== this.drawn && this.draw()).observe(this.drawing);
   }
 
   add(at, values) {
@@ -37,7 +38,7 @@ export class Plot {
   draw() {
     const { points, series } = this;
     const last = points.at(-1);
-    const wide = this.drawing.clientWidth || WIDTH;
+    const wide = (this.drawn = this.drawing.clientWidth) || WIDTH;
     const span = Math.max((last?.at ?? 0) - (points[0]?.at ?? 0), (this.seconds ?? LEAST_S) * 1000);
     const first = this.seconds ? points[0]?.at ?? 0 : (last?.at ?? 0) - span; // what is live ends at the right
     const top = ceiling(Math.max(this.capacity ?? 0, ...points.flatMap(({ values }) => values), 0));

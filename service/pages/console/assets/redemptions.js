@@ -8,9 +8,9 @@ const AT_ONCE = 4;
 export function redemptionColumns() {
   return [
     { name: "When", of: (row) => when(row.redeemedAt) },
-    { name: "Code", of: (row) => code(row.code) },
-    { name: "User", of: (row) => user(row.userId) },
-    { name: "Order", of: (row) => order(row.orderId) },
+    { name: "Code", class: "long", of: (row) => code(row.code) },
+    { name: "User", class: "long", of: (row) => user(row.userId) },
+    { name: "Order", class: "long", of: (row) => order(row.orderId) },
     { name: "Value", number: true, of: (row) => money(row.orderValue, row.currency) },
     { name: "Discount", number: true, of: (row) => money(row.discountAmount, row.currency) },
     { name: "State", of: (row) => (row.rolledBackAt ? badge("rolled back") : badge("stands")) },

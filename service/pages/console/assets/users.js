@@ -13,7 +13,7 @@ export async function show(main, _, page) {
   });
   fill(main, head("Users", "Those that the merchant created; any other is found by its id, too."), form, place);
   await listing(place, "Users", [
-    { name: "User", of: (row) => user(row.userId) },
+    { name: "User", class: "long", of: (row) => user(row.userId) },
     { name: "Coupons", number: true, of: (row) => number(row.coupons) },
     { name: "At most", number: true, of: (row) => (row.maxCoupons === null ? "any" : number(row.maxCoupons)) },
     { name: "Created", of: (row) => when(row.createdAt) },

@@ -18,7 +18,7 @@ function columns(again) {
     { name: "State", of: (row) => badge(row.status) },
     { name: "Attempts", number: true, of: (row) => number(row.attempts) },
     { name: "Last attempt", of: (row) => when(row.lastAttemptAt) },
-    { name: "Last answer", of: lastAnswer },
+    { name: "Last answer", class: "long", of: lastAnswer },
     { name: "Next attempt", of: (row) => when(row.nextAttemptAt) },
     { name: "Actions", hidden: true, of: (row) => h("button", { type: "button", "aria-label": `Send ${row.eventId} again`, onclick: () => again(row) }, "Send again") },
   ];
@@ -88,7 +88,7 @@ export async function show(main, { names: [webhookId] }, page) {
     const off = webhook.status === "inactive";
     refill(top, head("Webhook", h("span", { class: "code" }, webhook.url),
       button("Send a test event", tried),
-      button("Change", act(() => form(webhook))),
+      button("Change", act(() => form(page, webhook))),
       button("New secret", act(() => rotate(webhook))),
       button(off ? "Switch on" : "Switch off", act(() => turn(webhook, look))),
       button("Delete", () => drop(webhook).catch(tell), "danger")));

@@ -14,6 +14,7 @@ const EVENTS = {
   "reconcile.drift": "Redis and Postgres differed",
   "webhook.disabled": "another webhook was switched off",
 };
+const RECEIVER = [[204, "takes everything"], [503, "fails"], [410, "is gone"]];
 const WHY = { failing: "nothing got through for three days", gone: "its receiver answered 410" };
 
 export const state = ({ status, reason, failingSince }) => [
@@ -22,13 +23,17 @@ export const state = ({ status, reason, failingSince }) => [
 ];
 
 // The form of a webhook, new or there already; what the API answered, or null.
-export function form(webhook = null) {
+export function form(page, webhook = null) {
   const url = input({ type: "url", required: true, maxlength: 2000, value: webhook?.url ?? "", class: "code" });
   const description = input({ maxlength: 2000, value: webhook?.description ?? "" });
   const events = Object.entries(EVENTS).map(([event, what]) =>
     [event, input({ type: "checkbox", checked: webhook?.events.includes(event) ?? false }), what]);
+  const trying = RECEIVER.map(([status, what]) =>
+    h("button", { type: "button", onclick: () => { url.value = `${location.origin}/console/receiver/${status}`; } }, what));
   const content = [
     field("Address", url, "https, on the public internet; on this machine also http, where the service allows it."),
+    page.session.flashSale && h("div", { class: "row", role: "group", "aria-label": "The test receiver" },
+      h("span", { class: "hint" }, "Or a test receiver that"), trying),
     h("fieldset", {}, h("legend", {}, "It is told when"), events.map(([event, box, what]) => field(event, box, what))),
     field("Description", description),
   ];
@@ -40,8 +45,8 @@ export function form(webhook = null) {
     : ask("New webhook", content, "Make the webhook", () => post("/v1/webhooks", said()));
 }
 
-async function make() {
-  const made = await form();
+async function make(page) {
+  const made = await form(page);
   if (!made) return;
   location.hash = `#/webhook/${made.webhookId}`;
   await new Promise((resolve) => { addEventListener("hashchange", resolve, { once: true }); });
@@ -51,12 +56,12 @@ async function make() {
 export async function show(main, _, page) {
   const place = h("div");
   fill(main, head("Webhooks", "Addresses of yours that are told what has happened, as soon as it is recorded.",
-    h("button", { type: "button", class: "primary", onclick: () => make().catch(tell) }, "New webhook")), place);
+    h("button", { type: "button", class: "primary", onclick: () => make(page).catch(tell) }, "New webhook")), place);
   await listing(place, "Webhooks", [
-    { name: "Address", of: (webhook) => h("a", { href: `#/webhook/${webhook.webhookId}` }, webhook.url) },
+    { name: "Address", class: "long", of: (webhook) => h("a", { href: `#/webhook/${webhook.webhookId}` }, webhook.url) },
     { name: "State", of: state },
-    { name: "Told of", of: (webhook) => h("span", { class: "row" }, webhook.events.map((event) => badge(event, "info"))) },
-    { name: "Description", of: (webhook) => webhook.description || "–" },
+    { name: "Told of", class: "long", of: (webhook) => h("span", { class: "row" }, webhook.events.map((event) => badge(event, "info"))) },
+    { name: "Description", class: "long", of: (webhook) => webhook.description || "–" },
     { name: "Made", of: (webhook) => when(webhook.createdAt) },
   ], (cursor) => page.get(at("/v1/webhooks", { limit: 50, cursor })), "Nobody is told yet.");
 }
