@@ -1,14 +1,15 @@
 // The audit: who did what, when and from where, looked through by actor, action and time.
 
 import { at } from "./api.js";
-import { badge, field, fill, h, head, input, listing, local, select, user, when } from "./dom.js";
+import { badge, field, fill, h, head, input, listing, local, plural, select, user, when } from "./dom.js";
 
 const ACTIONS = ["attempts.refused", "book.changed", "book.created", "codes.added", "codes.ordered", "coupon.changed", "key.changed",
   "key.created", "key.revoked", "key.rotated", "reconcile.ordered", "session.began", "session.ended", "user.changed", "user.created",
   "user.deleted", "webhook.changed", "webhook.created", "webhook.deleted", "webhook.disabled", "webhook.rotated", "workspace.changed",
   "workspace.created"];
 const ACTORS = { "": "Anybody", key: "A key", command: "The command line", service: "The service itself" };
-const AT_ONCE_SHOWN = 4;
+const SHOWN = 4;
+const SHOWN_LETTERS = 240;
 
 const utc = (control) => (control.value ? new Date(control.value).toISOString() : null);
 const text = (value) => (typeof value === "string" ? value : Array.isArray(value) ? value.map(text).join(", ") || "none" : JSON.stringify(value));
@@ -35,7 +36,7 @@ function change({ before, after }) {
   if (names.length === 0) return "–";
   const one = (name) => (before && after ? `${name}: ${text(before[name])} → ${text(after[name])}` : `${name}: ${text((after ?? before)[name])}`);
   const list = h("ul", { class: "plain" }, names.map((name) => h("li", {}, one(name))));
-  return names.length <= AT_ONCE_SHOWN ? list : h("details", {}, h("summary", {}, `${names.length} settings`), list);
+  return names.length <= SHOWN && list.textContent.length <= SHOWN_LETTERS ? list : h("details", {}, h("summary", {}, plural(names.length, "setting")), list);
 }
 
 function filters(query, keys) {
@@ -71,7 +72,7 @@ export async function show(main, { query }, page) {
     { name: "Who", class: "long", of: (entry) => who(entry, query) },
     { name: "Did what", of: (entry) => badge(entry.action, entry.action === "attempts.refused" ? "warn" : "info") },
     { name: "Of what", class: "long", of: what },
-    { name: "Change", class: "long", of: change },
+    { name: "Change", class: "long change", of: change },
     { name: "Request", class: "long", of: (entry) => (entry.requestId ? [h("span", { class: "code" }, entry.requestId), entry.userAgent && h("div", { class: "hint" }, entry.userAgent)] : "–") },
   ], (cursor) => page.get(at("/v1/audit", { limit: 50, cursor, ...asked })), "Nothing is like that.");
 }

@@ -9,17 +9,16 @@ const PAGE = 50;
 const MOST = 1000;
 const OVERLAPS = [["0", "no time: only the new one signs"], ["3600", "an hour"], ["86400", "a day"], ["604800", "a week"]];
 
-const lastAnswer = ({ lastStatus, lastError }) => (lastError ?? (lastStatus ? `status ${lastStatus}` : "–"));
+const lastAnswer = ({ lastStatus, lastError }) => lastError ?? (lastStatus && `status ${lastStatus}`);
 
 function columns(again) {
   return [
     { name: "Made", of: (row) => when(row.createdAt) },
-    { name: "Event", of: (row) => [row.event, h("div", { class: "hint code" }, row.eventId)] },
+    { name: "Event", class: "long", of: (row) => [row.event, h("div", { class: "hint" }, row.eventId)] },
     { name: "State", of: (row) => badge(row.status) },
     { name: "Attempts", number: true, of: (row) => number(row.attempts) },
-    { name: "Last attempt", of: (row) => when(row.lastAttemptAt) },
-    { name: "Last answer", class: "long", of: lastAnswer },
-    { name: "Next attempt", of: (row) => when(row.nextAttemptAt) },
+    { name: "Last attempt", of: (row) => [when(row.lastAttemptAt), h("div", { class: "hint" }, lastAnswer(row)),
+      row.nextAttemptAt && h("div", { class: "hint" }, "next ", when(row.nextAttemptAt))] },
     { name: "Actions", hidden: true, of: (row) => h("button", { type: "button", "aria-label": `Send ${row.eventId} again`, onclick: () => again(row) }, "Send again") },
   ];
 }
