@@ -7,7 +7,7 @@ SUITES := unit lua model integration faults browser
 PRESENT := $(foreach suite,$(SUITES),$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format attack audit bench bulk fuzz hostile lag load lock memory mutants races recovery scripts simulate timing clean $(SUITES)
+.PHONY: help run test lint types format attack audit bench bulk drifts fuzz hostile lag load lock memory mutants races recovery scripts simulate timing clean $(SUITES)
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,9 @@ bench: $(READY) ## print pairs a second, latencies, CPU, memory, lag, an opening
 
 bulk: $(READY) ## generate, upload and export a million codes, run batches, and print what it costs and what a shopper notices (BULK="--codes 100000")
 	@$(BIN)/python -m loadtests.bulk $(BULK)
+
+drifts: $(READY) ## let Redis and Postgres come to differ in 1,000 ways under load, and see each found, named and mended (DRIFTS="--seed 2", "--quiet-minutes 10")
+	@$(BIN)/python -m tests.drifts $(DRIFTS)
 
 fuzz: $(READY) ## make up 20,000 requests from the OpenAPI document, a million malformed ones, and 20,000 inputs for each parser (FUZZ="--seed 1", MALFORMED="--inputs 10000", EXAMPLES=1000)
 	@$(BIN)/python -m tests.schemathesis.run $(FUZZ)

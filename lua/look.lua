@@ -4,7 +4,7 @@ KEYS  1 gate    string  epoch and state, read first
       3 config  string  the last version that is here with all before it
       4 newest  string  the newest version that anything is of
 ARGV  for each thing how it is read, its key and its member: h a hash's field, H all of a hash, s a string, z a score in a
-      zset, Z a zset's first thousand, n its size, m whether a set has it
+      zset, Z a zset's first thousand, n its size
 Reply {OK, last event, config, newest, value…} or {outcome}
 Event none
 Cost  O(n) in the things, at most 500 of them, and in what they hold ]]
@@ -21,7 +21,6 @@ for i = 1, #ARGV, 3 do
   elseif kind == 's' then value = redis.call('GET', key)
   elseif kind == 'z' then value = redis.call('ZSCORE', key, member)
   elseif kind == 'n' then value = redis.call('ZCARD', key)
-  elseif kind == 'm' then value = redis.call('SISMEMBER', key, member)
   elseif kind == 'H' then value = redis.call('HGETALL', key)
   else value = redis.call('ZRANGE', key, 0, 999, 'WITHSCORES') end
   reply[#reply + 1] = value

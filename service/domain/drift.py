@@ -44,8 +44,8 @@ class Difference(NamedTuple):
 
 class Said(NamedTuple):
     """A code as the record has it after an event. `max` is None where nobody has used it and it has none of its own, 0
-    for no limit; `standing` is "event ms event ms …" of one with several uses; `special` where the merchant said
-    something of the code itself."""
+    for no limit; `standing` is "event ms event ms …" of one with several uses, None where these were very many;
+    `special` where the merchant said something of the code itself."""
 
     bucket: int
     code: str
@@ -68,6 +68,11 @@ class Said(NamedTuple):
         return bool(self.max) and self.uses >= self.max
 
     @property
+    def tells_standing(self) -> bool:
+        """Whether its standing redemptions are told, as far as there are any."""
+        return self.max == 1 or self.stand == 0 or self.standing is not None
+
+    @property
     def free(self) -> bool:
         """Whether it is in the pool, as far as nobody has locked it."""
         return not self.used_up and self.active and self.owner is None and self.expires_ms is None
@@ -88,7 +93,7 @@ def entry_of(said: Said) -> tuple[str, str | None]:
     if said.owner is None and not said.special:
         if said.uses == 0 and said.max is None:
             return str(said.book), None
-        if said.used_up and said.max == 1 and said.last:
+        if said.uses == 1 == said.max and said.last:
             return f"{said.book}!{said.last}", None
     return f"{said.book}{'' if said.free else '!'}", f"{' '.join(_words(said))} {_UNLOCKED}"
 
@@ -151,7 +156,9 @@ def _word(number: int | None) -> str:
 
 
 def _as_late(said: Said, last: str) -> bool:
-    """Whether the last redemption that Redis names stands too, and is of the same millisecond."""
+    """Whether the last redemption that Redis names stands too, and is of the same millisecond; or nobody can say."""
+    if not said.tells_standing:
+        return last != "-"
     told = (said.standing or "").split(" ")
     times = dict(zip(told[::2], told[1::2], strict=False))
     return last in times and times[last] == times.get(said.last or "")

@@ -43,6 +43,8 @@ class Coupons:
         about = (self._partition, self._workspace, *cut.at, None)
         async with aclosing(pages(self._examiner, "codes_in_order", about, self._there)) as some:
             async for buckets, rows in some:
+                if self._there is not None:
+                    self._there.update(buckets)  # codes may be put into those that the record alone has
                 await self._page(buckets, rows, cut.config)
                 done(len(rows))
 
@@ -175,7 +177,7 @@ class Coupons:
         w, code, at = self._w, one.code, f"{one.bucket} {one.code}"
         wanted, told = entry_of(one)
         writes = [Write("h", f"{w}d:{one.bucket}", code, entry, wanted), Write("s", f"{w}c:{code}", "", text, told)]
-        standing = _standing(one)
+        standing = _standing(one) if one.tells_standing else stands
         writes += [Write("z", f"{w}s:{code}", event, None, ms) for event, ms in standing.items() if event not in stands]
         writes += [Write("z", f"{w}s:{code}", event, ms, standing.get(event)) for event, ms in stands.items()]
         for kind, score in zip(_SETS, sets, strict=False):
@@ -195,8 +197,8 @@ def _standing(said: Said) -> dict[str, str]:
 
 
 def _stand_alike(said: Said, stands: dict[str, str]) -> bool:
-    """Whether these are the standing redemptions of a code with several uses; of very many nobody looks."""
-    return said.stand > MAX_STANDING or stands == _standing(said)
+    """Whether these are the standing redemptions of a code with several uses, as far as they are told."""
+    return not said.tells_standing or stands == _standing(said)
 
 
 def _has_none(entry: str | None) -> bool:

@@ -1,5 +1,6 @@
 """What was used and given: orders' places, users' counts of books, and orders' gifts, bucket by bucket."""
 
+import re
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -12,13 +13,17 @@ from service.reconcile.buckets import pages
 from service.reconcile.examining import Examiner, Later
 from service.record import reconciling as record
 
+_event = re.compile(r"(?:^| )(\d+)-(\d+)").findall
+
 
 class Field(NamedTuple):
-    """A field of a hash `o:<bucket>` or `g:<bucket>`; for a gift that the record doesn't have, its code."""
+    """A field of a hash `o:<bucket>` or `g:<bucket>`, with what it should say, where the first pass came to it in the
+    record; for a gift that the record doesn't have, its code."""
 
     kind: str
     bucket: int
     name: str
+    told: str = ""
     code: str = ""
 
 
@@ -54,11 +59,11 @@ class Uses:
             }
             for bucket, of, field, said in rows:
                 if of == kind and here[bucket].pop(field, None) != said:
-                    suspects.append(Field(kind, bucket, field))
+                    suspects.append(Field(kind, bucket, field, said))
             for bucket, left in here.items():
                 for name, said in left.items():
                     if kind == "g":
-                        suspects.append(Field(kind, bucket, name, said.partition(" ")[0]))
+                        suspects.append(Field(kind, bucket, name, code=said.partition(" ")[0]))
                     elif not _says_nothing(said):
                         suspects.append(Field(kind, bucket, name))
         if suspects:
@@ -73,8 +78,9 @@ class Uses:
         """See Kind."""
         orders = [shown(thing.name) for thing in things if "/" not in thing.name]
         users = [shown(thing.name.partition("/")[2]) for thing in things if "/" in thing.name]
+        events = [event for thing in things if thing.kind == "o" and "/" not in thing.name for event in _events(thing)]
         pool = self._examiner.pool
-        found = await record.uses(pool, self._partition, self._workspace, at, orders, users)
+        found = await record.uses(pool, self._partition, self._workspace, at, orders, users, events)
         return {Field(use.kind, use.bucket, use.field): use.said for use in found}
 
     def judge(
@@ -82,7 +88,7 @@ class Uses:
     ) -> Difference | Later | None:
         """See Kind."""
         del seen
-        found, expected = values[0], said.get(thing._replace(code=""))
+        found, expected = values[0], said.get(thing._replace(told="", code=""))
         if found == expected or (expected is None and (found is None or _says_nothing(found))):
             return None
         if thing.code and expected is None and not _stands(found, values[1]):
@@ -98,6 +104,11 @@ class Uses:
 def _stands(gift: str, record: str | None) -> bool:
     """Whether a gift's coupon is still who it was given to; an entry whose coupon was taken back is as good as none."""
     return record is not None and record.split(" ")[1:3] == gift.split(" ")[2:]
+
+
+def _events(order: Field) -> list[record.At]:
+    """The events of an order's places."""
+    return [(int(epoch), int(seq)) for epoch, seq in _event(order.told)]
 
 
 def _says_nothing(said: str) -> bool:

@@ -13,6 +13,7 @@ from service.domain.drift import Class, Said
 from service.record import pool
 from service.record.pool import Connection, Database
 from service.record.queries import query
+from service.record.webhooks import tell
 
 PAGE_ROWS = 5000
 # A whole pass sorts and joins all that a workspace has, and holds one transaction as long as Redis is read beside it.
@@ -73,10 +74,18 @@ async def codes(database: Database, partition: int, workspace: int, at: At, some
 
 
 async def uses(
-    database: Database, partition: int, workspace: int, at: At, orders: Sequence[str], users: Sequence[str]
+    database: Database,
+    partition: int,
+    workspace: int,
+    at: At,
+    orders: Sequence[str],
+    users: Sequence[str],
+    events: Sequence[At],
 ) -> list[Use]:
-    """What these orders have, and these users have used, after an event."""
-    ids = await database.fetch(query("redemptions_of_orders"), partition, workspace, *at, list(orders))
+    """What these orders have, and these users have used, after an event. `events` are those of redemptions that have
+    places in the orders but may lack a row in order_uses, by which an order's are looked up."""
+    told = [epoch for epoch, _ in events], [seq for _, seq in events]
+    ids = await database.fetch(query("redemptions_of_orders"), partition, workspace, *at, list(orders), *told)
     found = [row[0] for row in ids]
     rows = await database.fetch(query("uses_in_order"), partition, workspace, *at, found, list(users), list(orders))
     return [Use(*row) for row in rows]
@@ -93,7 +102,7 @@ async def users(
 
 
 async def known_users(database: Database, workspace: int, some: Sequence[str]) -> set[str]:
-    """Those that were created, or have or had a coupon."""
+    """Those that were created, or have a coupon."""
     return {row[0] for row in await database.fetch(query("known_users"), workspace, list(some))}
 
 
@@ -147,11 +156,20 @@ async def end(database: Database, partition: int, token: UUID, whole: bool) -> N
 
 
 async def keep(
-    database: Database, workspace: int, partition: int, at: At, found: Mapping[Class, int], left: Mapping[Class, int]
+    database: asyncpg.Pool,
+    workspace: int,
+    partition: int,
+    at: At,
+    found: Mapping[Class, int],
+    left: Mapping[Class, int],
 ) -> None:
-    """Keep what a comparison found, and what of it is left."""
+    """Keep what a comparison found, and what of it is left; where it found anything, tell the workspace's webhooks."""
     packed = (msgspec.json.encode(dict(found)).decode(), msgspec.json.encode(dict(left)).decode())
-    await database.execute(query("write_reconciled"), workspace, partition, *at, *packed)
+    async with database.acquire() as connection, connection.transaction():
+        await connection.execute(query("write_reconciled"), workspace, partition, *at, *packed)
+        if found:
+            drift = {"found": dict(found), "left": dict(left), "reconciledTo": f"{at[0]}-{at[1]}"}
+            await tell(connection, workspace, "reconcile.drift", drift)
 
 
 async def last(database: Database, workspace: int) -> Last | None:

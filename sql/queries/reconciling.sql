@@ -82,11 +82,12 @@ WHERE workspace = $1 AND (idempotency_keys.epoch, seq) <= ($2, $3) AND least(at,
 ORDER BY key;
 
 -- name: known_users
--- Those of some users that were created, or have or had a coupon.
+-- Those of some users that were created, or have a coupon.
 -- $1 workspace int  $2 users text[]
 SELECT user_id FROM users WHERE workspace = $1 AND user_id = ANY ($2)
-UNION SELECT user_id FROM assignments WHERE workspace = $1 AND user_id = ANY ($2)
-UNION SELECT owner_id FROM codes WHERE workspace = $1 AND owner_id = ANY ($2);
+UNION SELECT user_id FROM assignments WHERE workspace = $1 AND user_id = ANY ($2) AND unassigned_at IS NULL
+UNION SELECT owner_id FROM codes c WHERE workspace = $1 AND owner_id = ANY ($2)
+  AND NOT EXISTS (SELECT FROM unassignments u WHERE u.workspace = c.workspace AND u.code = c.code);
 
 -- name: lock_reconciling
 -- Let nobody else order a comparison of a workspace until the transaction ends.
@@ -108,12 +109,15 @@ SELECT EXISTS (
 ), coalesce((SELECT begun_at < $2 FROM reconciling WHERE partition = $1), false);
 
 -- name: redemptions_of_orders
--- The redemptions that take places of these orders, or did right after an event.
--- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 orders text[]
+-- The redemptions that take places of these orders, or did right after an event; and those of some events, by epoch and number.
+-- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 orders text[]  $6 epochs bigint[]  $7 seqs bigint[]
 SELECT redemption_id FROM order_uses WHERE workspace = $2 AND order_id = ANY ($5)
 UNION
 SELECT redemption_id FROM rollbacks
-WHERE partition = $1 AND (epoch, seq) > ($3, $4) AND workspace = $2 AND order_id = ANY ($5);
+WHERE partition = $1 AND (epoch, seq) > ($3, $4) AND workspace = $2 AND order_id = ANY ($5)
+UNION
+SELECT redemption_id FROM unnest($6::bigint[], $7::bigint[]) AS told (epoch, seq) JOIN redemptions r USING (epoch, seq)
+WHERE r.partition = $1;
 
 -- name: set_job_size
 -- Say how much a job has to do.

@@ -34,8 +34,8 @@ __all__ = [
 
 _numbers = count(1)
 _LONG = (
-    "schemathesis secrets least_privilege processes erasing opening_steps doctor run fitness rebuild_command "
-    "keep_free refusals record flush"
+    "schemathesis secrets reconcile least_privilege processes erasing opening_steps doctor run fitness rebuild_command "
+    "keep_free refusals record flush reconcile_turns drifts"
 ).split()
 """The files that take long, the longest first: side by side, nobody waits for one that was begun last."""
 

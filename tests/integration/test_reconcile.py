@@ -2,28 +2,30 @@
 
 import asyncio
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import asyncpg
-import httpx
 import pytest
 
 from service.reconcile.run import Busy
 from service.record import reconciling as record
-from tests.integration.drifts import DRIFTS, Shop, compare, open_shop
+from tests.drifts import in_redis
+from tests.drifts.comparing import compare
+from tests.drifts.rounds import drift
+from tests.drifts.subject import World, make, tags
+from tests.drifts.traffic import Traffic
+from tests.integration.compared_shop import Shop, open_shop
 from tests.servers import VALKEY, started
-from tests.service_fixture import Service, new_code, new_id, ok, refused, shared_service, until
+from tests.service_fixture import Service, ok, refused, shared_service, until
 
-LOAD_S = float(os.environ.get("SCRIP_RECONCILE_SECONDS", "8"))
+LOAD_S = 8.0
 
 
 @pytest.fixture(scope="module")
@@ -33,16 +35,18 @@ def shop() -> Iterator[Shop]:
         yield open_shop(service)
 
 
-def held(shop: Shop) -> dict[str, Any]:
-    """All that Redis holds, but for the outbox."""
-    with shop.service.redis() as client:
+def held(service: Service) -> dict[str, Any]:
+    """All that Redis holds, but for the outbox and counts of nothing."""
+    with service.redis() as client:
         names = [name for name in client.scan_iter(count=5000) if not name.endswith(":outbox")]
-        read = {"hash": client.hgetall, "set": client.smembers, "string": client.get}
-        kinds = {name: client.type(name) for name in names}
-        return {
-            name: client.zrange(name, 0, -1, withscores=True) if kind == "zset" else read[kind](name)
-            for name, kind in kinds.items()
+        read: dict[str, Callable[[str], Any]] = {
+            "set": client.smembers,
+            "string": client.get,
+            "zset": lambda name: client.zrange(name, 0, -1, withscores=True),
+            "hash": lambda name: {field: said for field, said in client.hgetall(name).items() if said != "0"},
         }
+        found = {name: read[client.type(name)](name) for name in names}
+        return {name: value for name, value in found.items() if value}
 
 
 def unlike(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -52,24 +56,31 @@ def unlike(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 
 def test_nothing_differs(shop: Shop) -> None:
     """Where nobody has been at Redis but the service, nothing differs, and comparing changes nothing."""
-    before = held(shop)
+    before = held(shop.service)
     outcome, told = compare(shop.service)
     assert (outcome.found, outcome.left, outcome.unsettled, told) == ({}, {}, 0, [])
-    assert unlike(before, held(shop)) == []
+    assert unlike(before, held(shop.service)) == []
 
 
-@pytest.mark.parametrize("name", DRIFTS)
-def test_each_is_found_and_mended(shop: Shop, name: str) -> None:
-    """It is found, named and mended, alone, so that Redis is as it was; and no code or user is told in full."""
-    classes, make = DRIFTS[name]
-    before = held(shop)
-    with shop.service.redis() as redis:
-        make(redis, shop)
-    assert unlike(before, held(shop))
-    outcome, told = compare(shop.service, repair=True)
-    assert (set(outcome.found), outcome.left) == (classes, {}), told
-    assert all(code not in found.thing for found, _ in told for code in shop.name.values())
-    assert unlike(before, held(shop)) == []
+@pytest.fixture(scope="module")
+def world(shop: Shop) -> World:
+    """Where things come to differ."""
+    return World(shop.service, shop.workspace, tags(1)).open()
+
+
+@pytest.mark.parametrize("name", in_redis.KINDS)
+def test_each_is_mended(world: World, name: str) -> None:
+    """What is wrong in Redis is mended, so that Redis is as it was; and no code is told in full."""
+    kind, service = in_redis.KINDS[name], world.service
+    subject = make(world, kind.state)
+    until(lambda: ok(service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
+    before = held(service)
+    asyncio.run(drift(kind, subject))
+    assert unlike(before, held(service))
+    outcome, told = compare(service, repair=True)
+    assert (bool(outcome.found), outcome.left, {state for _, state in told}) == (True, {}, {"mended"}), told
+    assert all(code not in found.thing for found, _ in told for code in subject.codes)
+    assert unlike(before, held(service)) == []
 
 
 def test_what_is_locked_is_left(shop: Shop) -> None:
@@ -94,7 +105,7 @@ def test_another_is_built_and_holds_the_same(shop: Shop, tmp_path: Path) -> None
     """`scrip rebuild --into` fills an empty Redis from the record alone, and finds both the same, or says in what they
     aren't; it refuses the live one, and one in which there is something."""
     facts = shop.service.run.facts
-    before = held(shop)
+    before = held(shop.service)
 
     def built(url: str) -> subprocess.CompletedProcess[str]:
         asked = [*_SCRIP, "rebuild", "--into", url]
@@ -112,7 +123,7 @@ def test_another_is_built_and_holds_the_same(shop: Shop, tmp_path: Path) -> None
         told = built(url)
         redis.hincrby(shop.key(f"n:{shop.number['single']}"), "redeemed", -5)
     assert (told.returncode, told.stdout.count("unlike: 1")) == (1, 1), told
-    assert unlike(before, held(shop)) == []
+    assert unlike(before, held(shop.service)) == []
 
 
 def test_by_the_api(shop: Shop) -> None:
@@ -175,7 +186,7 @@ def test_one_at_a_time(shop: Shop) -> None:
 
 def test_killed_it_leaves_nothing(shop: Shop) -> None:
     """Killed at any moment it has changed nothing, and the next one begins when its turn has ended by itself."""
-    before = held(shop)
+    before = held(shop.service)
     for after_s in (0.6, 0.9, 1.2):
         process = subprocess.Popen(_COMMAND, env=_env(shop.service), stdout=subprocess.DEVNULL)
         time.sleep(after_s)
@@ -183,58 +194,20 @@ def test_killed_it_leaves_nothing(shop: Shop) -> None:
         process.wait()
     ended = until(lambda: (found := command(shop.service)).returncode != 2 and found)
     assert (ended.returncode, "Nothing differs" in ended.stdout) == (0, True), ended.stderr
-    assert unlike(before, held(shop)) == []
+    assert unlike(before, held(shop.service)) == []
 
 
 def test_under_load_nothing_is_taken_for_a_difference(shop: Shop) -> None:
     """Assigned, taken back, locked, redeemed, rolled back, configured meanwhile: never is one found."""
-    ending = time.monotonic() + LOAD_S
-    codes = [new_code() for _ in range(40)]
-    public = [new_code() for _ in range(2)]
-    shop.service.book(*codes)
-    shop.service.book(*public, maxRedemptionsPerCode=1_000_000)
-    users = [new_id() for _ in range(5)]
-    with ThreadPoolExecutor(4) as threads:
-        buyers = [threads.submit(_buy, shop, codes[at::3], public, users, ending) for at in range(3)]
-        merchant = threads.submit(_configure, shop, codes, ending)
-        compared = 0
-        while time.monotonic() < ending or not compared:
+    compared = 0
+    with Traffic(shop.service, LOAD_S) as traffic:
+        while traffic.going or not compared:
             outcome, told = compare(shop.service)
             assert outcome.found == {}, told
             compared += 1
-        assert sum(buyer.result() for buyer in buyers) > 20
-        merchant.result()
+        assert traffic.went_well() > 20
     outcome, told = compare(shop.service)
     assert (outcome.found, outcome.unsettled) == ({}, 0), told
-
-
-def _buy(shop: Shop, codes: list[str], public: list[str], users: list[str], ending: float) -> int:
-    """What buyers do, and what is undone of it; how many requests went well."""
-    checkout, manage = (httpx.Client(base_url=client.base_url, headers=client.headers, timeout=30) for client in
-                        (shop.service.checkout, shop.service.manage))  # fmt: skip
-    chance, went_well = random.Random(len(codes)), 0
-    while time.monotonic() < ending:
-        code, user, order = chance.choice(codes + public), chance.choice(users), new_id("order")
-        said = {"userId": user, "orderId": order}
-        path = chance.choice(("assign", "lock", "redeem", "redeem", "unassign"))
-        client = manage if path == "unassign" else checkout
-        body = {} if path == "unassign" else {"userId": user} if path == "assign" else said
-        headers = {"Idempotency-Key": new_id("key")} if path == "redeem" else {}
-        answer = client.post(f"/v1/coupons/{path}/{code}", json=body, headers=headers)
-        went_well += answer.is_success
-        if path == "redeem" and answer.is_success and chance.random() < 0.7:
-            manage.post(f"/v1/orders/{order}/rollback", json={"restore": chance.random() < 0.8})
-    return went_well
-
-
-def _configure(shop: Shop, codes: list[str], ending: float) -> None:
-    manage = httpx.Client(base_url=shop.service.manage.base_url, headers=shop.service.manage.headers, timeout=30)
-    while time.monotonic() < ending:
-        code = random.choice(codes)
-        for said in ({"status": "inactive"}, {"status": "active"}, {"expiresAt": "2036-01-01T00:00:00Z"}):
-            manage.patch(f"/v1/coupons/{code}", json=said)
-        book = manage.post("/v1/books", json={"name": "Another"}).json()["bookId"]
-        manage.post(f"/v1/books/{book}/codes", json={"codes": [new_code() for _ in range(5)]})
 
 
 _SCRIP = [sys.executable, "-m", "service"]

@@ -9,6 +9,7 @@ from tests.mutants import (
     limiting,
     locking,
     money,
+    reconciling,
     redeeming,
     requests,
     settings,
@@ -26,4 +27,5 @@ MUTANTS = (
     *requests.MUTANTS,
     *settings.MUTANTS,
     *identity.MUTANTS,
+    *reconciling.MUTANTS,
 )

@@ -1,0 +1,42 @@
+"""A comparison of all of a service, in this process."""
+
+import asyncio
+from collections.abc import Sequence
+
+from service.domain.drift import Difference
+from service.reconcile.run import Outcome, reconcile
+from service.record import reconciling as record
+from service.record.workspaces import workspace_named
+from tests.service_fixture import Service
+
+Told = Sequence[tuple[Difference, str]]
+"""Each difference, and what became of it."""
+
+
+async def compared(service: Service, *, repair: bool = False) -> tuple[Outcome, Told]:
+    """What a comparison says."""
+    facts, told = service.run.facts, list[tuple[Difference, str]]()
+    pool = await record.connect(facts["databaseUrl"])
+    try:
+        outcome = await reconcile(
+            facts["redisUrl"], pool, 0, repair=repair, tell=lambda found, state: told.append((found, state))
+        )
+        return outcome, told
+    finally:
+        await pool.close()
+
+
+def compare(service: Service, *, repair: bool = False) -> tuple[Outcome, Told]:
+    """As compared, where there is no loop."""
+    return asyncio.run(compared(service, repair=repair))
+
+
+async def demo_workspace(service: Service) -> int:
+    """The number of the workspace that the clients' keys are of."""
+    pool = await record.connect(service.run.facts["databaseUrl"])
+    try:
+        found = await workspace_named(pool, "demo")
+        assert found is not None
+        return found
+    finally:
+        await pool.close()

@@ -1,0 +1,137 @@
+"""How Redis comes to differ: somebody writes to it, or it was restored from an old file."""
+
+from typing import Any
+
+from service.domain import keys
+from tests.drifts.kind import Kind
+from tests.drifts.subject import STRANGER, Subject
+
+
+def _words(redis: Any, subject: Subject, place: int, word: str) -> None:
+    """Another word in the first coupon's record."""
+    key = subject.key(f"c:{subject.codes[0]}")
+    words = redis.get(key).split(" ")
+    words[place] = word
+    redis.set(key, " ".join(words))
+
+
+def _setting(redis: Any, subject: Subject) -> None:
+    key = subject.key(f"b:{subject.book}")
+    redis.set(key, redis.get(key).replace(" 300000 ", " 299000 "))
+
+
+def _to_another_order(redis: Any, subject: Subject) -> None:
+    one, other = subject.orders[:2]
+    places = redis.hget(subject.uses(one), one)
+    redis.hdel(subject.uses(one), one)
+    redis.hset(subject.uses(other), other, places)
+
+
+def _to_another_user(redis: Any, subject: Subject) -> None:
+    one, other = subject.users[:2]
+    redis.hdel(subject.uses(one), f"{subject.book}/{one}")
+    redis.hset(subject.uses(other), f"{subject.book}/{other}", "1")
+
+
+def _to_another_coupon(redis: Any, subject: Subject) -> None:
+    """The use of the first coupon is the second's."""
+    one, other = subject.codes[:2]
+    was = redis.hget(subject.entry(one), one)
+    redis.hset(subject.entry(one), one, str(subject.book))
+    redis.hset(subject.entry(other), other, was)
+
+
+KINDS: dict[str, Kind] = {
+    "a code is gone": Kind(
+        "idle",
+        {"code0": "code_missing", "bucket0": "free_surplus"},
+        lambda r, s: r.hdel(s.entry(s.codes[0]), s.codes[0]),
+    ),
+    "a used code is gone": Kind(
+        "used", {"code0": "code_missing"}, lambda r, s: r.hdel(s.entry(s.codes[0]), s.codes[0])
+    ),
+    "a code too much": Kind(
+        "idle",
+        {"code3": "code_surplus", "bucket3": "free_missing"},
+        lambda r, s: r.hset(s.entry(s.codes[STRANGER]), s.codes[STRANGER], s.book),
+    ),
+    "a code of another book": Kind(
+        "idle",
+        {"code0": "book", "bucket0": "free_surplus", "bucket0 refuge": "free_missing"},
+        lambda r, s: r.hset(s.entry(s.codes[0]), s.codes[0], s.world.refuge),
+    ),
+    "a use forgotten": Kind(
+        "used",
+        {"code0": "uses redemptions free_surplus", "bucket0": "free_missing"},
+        lambda r, s: r.hset(s.entry(s.codes[0]), s.codes[0], s.book),
+    ),
+    "a use of several forgotten": Kind("several", {"code0": "uses"}, lambda r, s: _words(r, s, 3, "1")),
+    "a use moved to another coupon": Kind(
+        "used",
+        {
+            "code0": "uses redemptions free_surplus",
+            "code1": "uses redemptions",
+            "bucket0": "free_missing",
+            "bucket1": "free_surplus",
+        },
+        _to_another_coupon,
+    ),
+    "another's coupon": Kind("owned", {"code0": "assignee"}, lambda r, s: _words(r, s, 1, s.users[1])),
+    "switched on": Kind("off", {"code0": "state"}, lambda r, s: _words(r, s, 5, "-")),
+    "another end": Kind("ending", {"code0": "state"}, lambda r, s: _words(r, s, 6, "4102444800000")),
+    "a standing redemption gone": Kind(
+        "several", {"code0": "redemptions"}, lambda r, s: r.zremrangebyrank(s.key(f"s:{s.codes[0]}"), 0, 0)
+    ),
+    "a standing redemption doubled": Kind(
+        "several", {"code0": "redemptions"}, lambda r, s: r.zadd(s.key(f"s:{s.codes[0]}"), {"1-3": 1_800_000_000_000})
+    ),
+    "a user used more": Kind(
+        "used", {"use0": "user_counts"}, lambda r, s: r.hset(s.uses(s.users[0]), f"{s.book}/{s.users[0]}", "7")
+    ),
+    "a use moved to another user": Kind("used", {"use0": "user_counts", "use1": "user_counts"}, _to_another_user),
+    "a user has more": Kind(
+        "owned", {"user0": "user_counts"}, lambda r, s: r.hincrby(s.key(f"u:{s.users[0]}"), f"a{s.book}", 2)
+    ),
+    "a stranger has something": Kind(
+        "idle", {"user3": "user_counts"}, lambda r, s: r.hset(s.key(f"u:{s.users[STRANGER]}"), f"a{s.book}", "3")
+    ),
+    "another cap": Kind("capped", {"user0": "user_cap"}, lambda r, s: r.hset(s.key(f"u:{s.users[0]}"), "cap", "1 9")),
+    "a book counts more": Kind(
+        "idle", {"book": "book_counts"}, lambda r, s: r.hincrby(s.key(f"n:{s.book}"), "redeemed", 3)
+    ),
+    "a book counts more while it is sold": Kind(
+        "sold", {"book": "book_counts"}, lambda r, s: r.hincrby(s.key(f"n:{s.book}"), "redemptions", 2)
+    ),
+    "a book's users": Kind(
+        "several", {"book": "book_counts"}, lambda r, s: r.hincrby(s.key(f"n:{s.book}"), "users", -1)
+    ),
+    "an order gone": Kind("used", {"order0": "orders"}, lambda r, s: r.hdel(s.uses(s.orders[0]), s.orders[0])),
+    "an order too much": Kind(
+        "idle", {"order3": "orders"}, lambda r, s: r.hset(s.uses(s.orders[STRANGER]), s.orders[STRANGER], "1-7")
+    ),
+    "a place moved to another order": Kind("used", {"order0": "orders", "order1": "orders"}, _to_another_order),
+    "a gift gone": Kind(
+        "given",
+        {"order0": "gifts"},
+        lambda r, s: r.hdel(s.key(f"g:{keys.bucket(s.orders[0])}"), s.orders[0]),
+    ),
+    "not offered": Kind(
+        "idle",
+        {"code0": "free_missing", "bucket0": "free_surplus"},
+        lambda r, s: r.hset(s.entry(s.codes[0]), s.codes[0], f"{s.book}!"),
+    ),
+    "a bucket not offered": Kind(
+        "idle", {"bucket0": "free_missing"}, lambda r, s: r.srem(s.key(f"f:{s.book}"), keys.bucket(s.codes[0]))
+    ),
+    "a bucket offered in vain": Kind(
+        "idle", {"bucket3": "free_surplus"}, lambda r, s: r.sadd(s.key(f"f:{s.book}"), keys.bucket(s.codes[STRANGER]))
+    ),
+    "never to end": Kind(
+        "ending",
+        {"code0": "free_missing"},
+        lambda r, s: r.zrem(s.key(f"l:{s.book}:x"), f"{keys.bucket(s.codes[0])} {s.codes[0]}"),
+    ),
+    "a key forgotten": Kind("used", {"key0": "idempotency_keys"}, lambda r, s: r.delete(s.key(f"i:{s.keys[0]}"))),
+    "another setting": Kind("idle", {"book": "configuration"}, _setting),
+}
+"""By name."""

@@ -1,0 +1,25 @@
+"""What a kind of drift is."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from service.domain.drift import Class
+from tests.drifts.subject import Subject
+
+Named = dict[str, str]
+"""What a comparison says that differs: by the thing, in the words of Subject.thing, its classes."""
+
+
+class Kind(NamedTuple):
+    """A way in which Redis and the record come to differ: what has been done with a subject, what then is done behind
+    the service's back, and what a comparison must say of it, no more and no less."""
+
+    state: str
+    named: Named
+    in_redis: Callable[[Any, Subject], Any] | None = None
+    in_postgres: str = ""
+    args: Callable[[Subject], Sequence[Any]] = lambda subject: (subject.number, subject.codes[0])
+
+    def expected(self, subject: Subject) -> dict[str, set[Class]]:
+        """What must be said of a subject, by thing."""
+        return {subject.thing(name): set[Any](classes.split()) for name, classes in self.named.items()}

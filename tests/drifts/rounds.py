@@ -1,0 +1,123 @@
+"""A round: things come to differ, each in its way, and are found, named and mended."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
+
+import asyncpg
+
+from service.domain import keys
+from service.domain.drift import Class
+from tests.drifts import in_postgres, in_redis
+from tests.drifts.comparing import compared
+from tests.drifts.kind import Kind
+from tests.drifts.subject import Subject, World, make
+
+KINDS: dict[str, Kind] = in_redis.KINDS | in_postgres.KINDS
+AT_ONCE = 4
+TRIES = 4
+"""While the merchant goes on changing things a comparison may come to no word about a book's counters; another does."""
+RECORDED_S = 60.0
+
+Named = dict[str, set[Class]]
+"""By thing, the classes in which it differs."""
+
+
+class Round(NamedTuple):
+    """How often each class was made, and found; and what is wrong, in words."""
+
+    made: Counter[Class]
+    found: Counter[Class]
+    wrong: list[str]
+
+
+async def run_round(world: World, names: Sequence[str], done: Callable[[int], Any] = lambda number: None) -> Round:
+    """One round with drifts of these kinds; `done` hears of each that was made. What is found must be named, all of it
+    and nothing else, until it is mended; then nothing may be found."""
+    subjects = await _subjects(world, names)
+    await _recorded(world)
+    expected: Named = {}
+    ways: dict[str, str] = {}
+    for name, subject in zip(names, subjects, strict=True):
+        await drift(KINDS[name], subject)
+        for thing, classes in KINDS[name].expected(subject).items():
+            expected.setdefault(thing, set()).update(classes)
+            ways[thing] = name
+        done(1)
+    named, wrong = await _look(world, repair=False)
+    wrong += _told(_less(expected, named), "not found", ways)
+    wrong += _told(_less(named, expected), "found", ways)
+    wrong += (await _look(world, repair=True))[1]
+    left, more = await _look(world, repair=False)
+    wrong += [*more, *_told(left, "found once mended", ways)]
+    found = {thing: classes & expected.get(thing, set()) for thing, classes in named.items()}
+    return Round(_counted(expected), _counted(found), wrong)
+
+
+async def drift(kind: Kind, subject: Subject) -> None:
+    """Let a subject drift."""
+    if kind.in_redis:
+        with subject.world.service.redis() as redis:
+            kind.in_redis(redis, subject)
+        return
+    connection = await asyncpg.connect(subject.world.service.run.facts["databaseUrl"])
+    try:
+        status = await connection.execute(kind.in_postgres, *kind.args(subject))
+    finally:
+        await connection.close()
+    assert status.split()[-1] == "1", (status, kind)
+
+
+async def _look(world: World, *, repair: bool) -> tuple[Named, list[str]]:
+    """What a comparison names, and what is wrong with how it ends."""
+    named: Named = {}
+    wrong: list[str] = []
+    for _ in range(TRIES):
+        outcome, told = await compared(world.service, repair=repair)
+        for found, state in told:
+            named.setdefault(found.thing, set()).update(found.classes)
+            if (state == "mended") != repair:
+                wrong.append(f"{found.thing}: {state} {found.unsafe}")
+        if not outcome.unsettled:
+            return named, wrong
+    return named, [*wrong, "some things were never still"]
+
+
+async def _subjects(world: World, names: Sequence[str]) -> list[Subject]:
+    """One for each, some at a time."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(name: str) -> Subject:
+        async with gate:
+            return await asyncio.to_thread(make, world, KINDS[name].state)
+
+    return list(await asyncio.gather(*map(one, names)))
+
+
+async def _recorded(world: World) -> None:
+    """Wait until all that Redis has decided by now is recorded, and all that the merchant has said by now is seen: what
+    is on its way would make up for a drift."""
+    with world.service.redis() as redis:
+        told: Any = redis.xrevrange(keys.outbox(0), count=1)
+        tail = tuple(map(int, told[0][0].split("-")))
+        version = (await world.service.fetch("SELECT version FROM config_versions WHERE partition = 0"))[0][0]
+        async with asyncio.timeout(RECORDED_S):
+            while True:
+                row = (await world.service.fetch("SELECT cursor_epoch, cursor_seq FROM partitions WHERE id = 0"))[0]
+                if tuple(row) >= tail and int(cast("Any", redis.get(keys.config(0)))) >= version:
+                    return
+                await asyncio.sleep(0.05)
+
+
+def _less(these: Named, those: Named) -> Named:
+    """What of these isn't among those."""
+    return {thing: more for thing, classes in these.items() if (more := classes - those.get(thing, set()))}
+
+
+def _told(named: Named, what: str, ways: dict[str, str]) -> list[str]:
+    return [f"{ways.get(thing)}: {thing}: {sorted(classes)} {what}" for thing, classes in named.items()]
+
+
+def _counted(named: Named) -> Counter[Class]:
+    return Counter(class_ for classes in named.values() for class_ in classes)

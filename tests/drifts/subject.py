@@ -1,0 +1,186 @@
+"""What a drift happens to: a book of its own, and what was done with its coupons."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+from service.domain import keys
+from service.domain.drift import masked
+from tests.service_fixture import Service, ok
+
+_DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+STRANGER = 3
+"""Of a subject's names of each kind the last that nobody has used."""
+
+
+def tags(first: int) -> Iterator[str]:
+    """Names that stay apart when they are masked: two digits at each end tell them."""
+    for number in count(first):
+        a, b, c, d = (_DIGITS[number // 36**place % 36] for place in range(4))
+        yield f"{a}{b}-DRIFT-{c}{d}"
+
+
+@dataclass
+class World:
+    """A workspace in which things come to differ."""
+
+    service: Service
+    workspace: int
+    tags: Iterator[str]
+    refuge: int = 0
+    """The number of a book to which things are moved."""
+    sold: int = 0
+    """The number of a book that is being sold; where there is none, the refuge's."""
+
+    def key(self, rest: str) -> str:
+        """A key of the workspace's."""
+        return keys.prefix(0, self.workspace) + rest
+
+    def open(self, sold: str = "") -> "World":
+        """Make the refuge; `sold` is the id of a book that is being sold."""
+        self.refuge = self.number(self.service.book())
+        self.sold = self.number(sold) if sold else self.refuge
+        return self
+
+    def number(self, book_id: str) -> int:
+        """A book's number within the workspace."""
+        with self.service.redis() as redis:
+            found: Any = redis.hget(self.key("x"), book_id)
+        return int(found)
+
+
+@dataclass
+class Subject:
+    """Four names of each kind; of the codes three are in the book, the last is nobody's."""
+
+    world: World
+    book_id: str
+    book: int
+    codes: list[str]
+    users: list[str]
+    orders: list[str]
+    keys: list[str]
+    redemption: str = ""
+    """The id of the first."""
+
+    @property
+    def number(self) -> int:
+        """The workspace's."""
+        return self.world.workspace
+
+    def key(self, rest: str) -> str:
+        """A key of the workspace's."""
+        return self.world.key(rest)
+
+    def entry(self, code: str) -> str:
+        """The directory's bucket of a code."""
+        return self.key(f"d:{keys.bucket(code)}")
+
+    def uses(self, name: str) -> str:
+        """The bucket of an order's places, or of a user's uses."""
+        return self.key(f"o:{keys.bucket(name)}")
+
+    def thing(self, name: str) -> str:
+        """What a comparison calls it: `code0`, `user1`, `order0`, `key0`; `book`, `refuge`; `bucket0`, a code's in the
+        book, or `bucket0 refuge`; `use0`, a user's uses of the book."""
+        what, _, where = name.partition(" ")
+        book = self.world.refuge if "refuge" in (what, where) else self.book
+        if what in ("book", "refuge"):
+            return f"book {book}"
+        kind, at = what[:-1], int(what[-1])
+        if kind == "bucket":
+            return f"book {book}, bucket {keys.bucket(self.codes[at])}"
+        if kind == "use":
+            return f"user {masked(self.users[at])} in book {book}"
+        told = {"code": self.codes, "user": self.users, "order": self.orders, "key": self.keys}[kind]
+        return f"{kind} {masked(told[at])}"
+
+
+def _redeem(subject: Subject, at: int, code: int = 0) -> str:
+    said = {"userId": subject.users[at], "orderId": subject.orders[at], "orderValue": 20}
+    path, headers = f"/v1/coupons/redeem/{subject.codes[code]}", {"Idempotency-Key": subject.keys[at]}
+    return ok(subject.world.service.checkout.post(path, json=said, headers=headers), 201)["redemptionId"]
+
+
+def _roll_back(subject: Subject, restore: bool) -> None:
+    path = f"/v1/redemptions/{subject.redemption}/rollback"
+    ok(subject.world.service.manage.post(path, json={"restore": restore}))
+
+
+def _used(subject: Subject) -> None:
+    subject.redemption = _redeem(subject, 0)
+
+
+def _returned(subject: Subject) -> None:
+    _used(subject)
+    _roll_back(subject, restore=True)
+
+
+def _withdrawn(subject: Subject) -> None:
+    _used(subject)
+    _roll_back(subject, restore=False)
+
+
+def _sold(subject: Subject) -> None:
+    subject.book = subject.world.sold
+
+
+def _several(subject: Subject) -> None:
+    subject.redemption = _redeem(subject, 0)
+    _redeem(subject, 1)
+
+
+def _owned(subject: Subject) -> None:
+    path = f"/v1/coupons/assign/{subject.codes[0]}"
+    ok(subject.world.service.checkout.post(path, json={"userId": subject.users[0]}), 201)
+
+
+def _given(subject: Subject) -> None:
+    asked = {"bookId": subject.book_id, "orderId": subject.orders[0]}
+    told = ok(subject.world.service.checkout.post(f"/v1/users/{subject.users[0]}/gifts", json=asked), 201)
+    at = subject.codes.index(told["code"])
+    subject.codes[0], subject.codes[at] = subject.codes[at], subject.codes[0]
+
+
+def _capped(subject: Subject) -> None:
+    ok(subject.world.service.manage.post("/v1/users", json={"userId": subject.users[0], "maxCoupons": 3}), 201)
+
+
+def _ending(subject: Subject) -> None:
+    said = {"expiresAt": "2036-01-01T00:00:00Z"}
+    ok(subject.world.service.manage.patch(f"/v1/coupons/{subject.codes[0]}", json=said))
+
+
+def _off(subject: Subject) -> None:
+    ok(subject.world.service.manage.patch(f"/v1/coupons/{subject.codes[0]}", json={"status": "inactive"}))
+
+
+STATES: dict[str, Callable[[Subject], None]] = {
+    "idle": lambda subject: None,
+    "used": _used,
+    "returned": _returned,
+    "withdrawn": _withdrawn,
+    "several": _several,
+    "sold": _sold,
+    "owned": _owned,
+    "given": _given,
+    "capped": _capped,
+    "ending": _ending,
+    "off": _off,
+}
+"""What was done: `used`, the first code by the first user in the first order; `returned`, that was rolled back;
+`withdrawn`, rolled back for nothing; `several`, used by the second user in the second order, too; `sold`, of a book
+that is being sold; `given` for an order; …"""
+
+
+def make(world: World, state: str) -> Subject:
+    """One that is in this state."""
+    names = [next(world.tags) for _ in range(4)]
+    said: dict[str, Any] = {"discount": {"type": "percentage", "value": 10}}
+    if state == "several":
+        said["maxRedemptionsPerCode"] = 3
+    book_id = world.service.book(*names[:STRANGER], **said)
+    subject = Subject(world, book_id, world.number(book_id), names, list(names), list(names), list(names))
+    STATES[state](subject)
+    return subject

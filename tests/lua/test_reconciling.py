@@ -1,0 +1,178 @@
+"""What an open Redis is compared and mended by: a look is of one moment, and what has moved is not mended."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import pytest
+
+from service.domain import keys
+from service.domain.drift import Write
+from service.hot.looking import Item, Looker
+from service.hot.server import Fenced
+from tests.premises import EPOCH
+from tests.shop import Shop
+
+A, B, C = ("{p0}:reconciling:" + name for name in "abc")
+
+
+@pytest.fixture
+async def looker(shop: Shop) -> Looker:
+    """Of the shop's partition."""
+    looker = Looker(cast("Any", shop.link), 0, EPOCH, "nonce")
+    await looker.start()
+    return looker
+
+
+async def _held(shop: Shop) -> tuple[Any, Any, Any]:
+    """What is at A, B and C; then it is gone."""
+    found = (
+        await shop.link.call("GET", A),
+        dict(_pairs(await shop.link.call("HGETALL", B))),
+        dict(_pairs(await shop.link.call("ZRANGE", C, 0, -1, "WITHSCORES"))),
+    )
+    await shop.link.call("DEL", A, B, C)
+    return found
+
+
+def _pairs(flat: Any) -> Any:
+    return flat.items() if isinstance(flat, dict) else zip(flat[::2], flat[1::2], strict=True)
+
+
+async def _fill(shop: Shop) -> None:
+    await shop.link.call("SET", A, "text")
+    await shop.link.call("HSET", B, "one", "1", "two", "2")
+    await shop.link.call("ZADD", C, 5, "five", 6, "six")
+
+
+async def test_what_is_seen(shop: Shop, looker: Looker) -> None:
+    """Each in its way, null where there is nothing, with the last event and what is here of the configuration."""
+    await shop.book("CODE-1")
+    await shop.redeem("CODE-1", "ann")
+    await _fill(shop)
+    items = [
+        Item("s", A), Item("s", "nothing"), Item("h", B, "two"), Item("h", B, "three"), Item("H", B),
+        Item("z", C, "six"), Item("z", C, "ten"), Item("Z", C), Item("n", C), Item("n", "nothing"),
+    ]  # fmt: skip
+    seen = await looker.look(items)
+    await _held(shop)
+    said = [sorted(value) if item.kind in "HZ" else value for item, value in zip(items, seen.values, strict=True)]
+    assert said == ["text", None, "2", None, ["1", "2", "one", "two"], "6", None, ["5", "6", "five", "six"], 2, 0]
+    last = (await shop.link.call("XREVRANGE", keys.outbox(0), "+", "-", "COUNT", "1"))[0][0]
+    assert "{}-{}".format(*seen.at) == last
+    told = [await shop.link.call("GET", name) for name in (keys.config(0), keys.newest(0))]
+    assert [str(seen.config), str(seen.newest)] == [word or "0" for word in told]
+
+
+async def test_a_thousand_standing_redemptions_are_seen(shop: Shop, looker: Looker) -> None:
+    """More than a thousand are not read."""
+    members = [word for number in range(1001) for word in (number, f"e-{number:04}")]
+    await shop.link.call("ZADD", C, *members)
+    (found,) = (await looker.look([Item("Z", C)])).values
+    await _held(shop)
+    assert (len(found), found[-2:]) == (2000, ["e-0999", "999"])
+
+
+CHANGES: dict[str, Sequence[Write]] = {
+    "a text": [Write("s", A, "", "text", "other")],
+    "a text that was not there": [Write("s", f"{A}{A}", "", None, "other")],
+    "a text that goes": [Write("s", A, "", "text", None)],
+    "a field": [Write("h", B, "one", "1", "3")],
+    "a field that was not there": [Write("h", B, "three", None, "3")],
+    "a field that goes": [Write("h", B, "one", "1", None)],
+    "a score": [Write("z", C, "five", "5", "7")],
+    "a member that was not there": [Write("z", C, "seven", None, "7")],
+    "a member that goes": [Write("z", C, "five", "5", None)],
+    "a counter": [Write("n", B, "one", None, "-4")],
+    "all of it": [Write("s", A, "", "text", None), Write("h", B, "two", "2", "5"), Write("z", C, "six", "6", None)],
+}
+AFTER: dict[str, tuple[Any, Any, Any]] = {
+    "a text": ("other", {"one": "1", "two": "2"}, {"five": "5", "six": "6"}),
+    "a text that was not there": ("text", {"one": "1", "two": "2"}, {"five": "5", "six": "6"}),
+    "a text that goes": (None, {"one": "1", "two": "2"}, {"five": "5", "six": "6"}),
+    "a field": ("text", {"one": "3", "two": "2"}, {"five": "5", "six": "6"}),
+    "a field that was not there": ("text", {"one": "1", "two": "2", "three": "3"}, {"five": "5", "six": "6"}),
+    "a field that goes": ("text", {"two": "2"}, {"five": "5", "six": "6"}),
+    "a score": ("text", {"one": "1", "two": "2"}, {"five": "7", "six": "6"}),
+    "a member that was not there": ("text", {"one": "1", "two": "2"}, {"five": "5", "six": "6", "seven": "7"}),
+    "a member that goes": ("text", {"one": "1", "two": "2"}, {"six": "6"}),
+    "a counter": ("text", {"one": "-3", "two": "2"}, {"five": "5", "six": "6"}),
+    "all of it": (None, {"one": "1", "two": "5"}, {"five": "5"}),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+async def test_what_is_as_it_was_seen_is_mended(shop: Shop, looker: Looker, name: str) -> None:
+    """It is written, and nothing else."""
+    await _fill(shop)
+    assert await looker.repair(CHANGES[name])
+    if name == "a text that was not there":
+        assert await shop.link.call("GETDEL", f"{A}{A}") == "other"
+    assert await _held(shop) == AFTER[name]
+
+
+@pytest.mark.parametrize("name", [name for name, writes in CHANGES.items() if writes[0].kind != "n"])
+async def test_what_has_moved_is_left(shop: Shop, looker: Looker, name: str) -> None:
+    """Where one thing is no longer as it was seen, or is there where nothing was, or gone, nothing is written."""
+    for seen in ("moved", None):
+        writes = list(CHANGES[name])
+        if writes[-1].seen is not None or seen is not None:
+            writes[-1] = writes[-1]._replace(seen=seen)
+            await _fill(shop)
+            assert not await looker.repair(writes)
+            assert await _held(shop) == ("text", {"one": "1", "two": "2"}, {"five": "5", "six": "6"})
+
+
+async def test_a_key_lives_as_long_as_it_may(shop: Shop, looker: Looker) -> None:
+    """An idempotency key that is put back ends by itself."""
+    assert await looker.repair([Write("i", A, "60000", None, "text")])
+    assert 50_000 < await shop.link.call("PTTL", A) <= 60_000
+    assert (await _held(shop))[0] == "text"
+
+
+@pytest.mark.parametrize("gate", ["8 open", "7 closed", None])
+async def test_another_epoch_is_left_alone(shop: Shop, looker: Looker, gate: str | None) -> None:
+    """Nothing is read, mended or compared where the gate doesn't fit."""
+    await _fill(shop)
+    was = await shop.link.call("GET", keys.gate(0))
+    await (shop.link.call("SET", keys.gate(0), gate) if gate else shop.link.call("DEL", keys.gate(0)))
+    for asked in (
+        lambda: looker.look([]),
+        lambda: looker.repair(CHANGES["a text"]),
+        lambda: looker.pools(1, "", ["1"], True),
+    ):
+        with pytest.raises(Fenced):
+            await asked()
+    await shop.link.call("SET", keys.gate(0), was)
+    assert (await _held(shop))[0] == "text"
+
+
+@pytest.mark.parametrize("gate", ["7 full", "7 behind"])
+async def test_behind_it_goes_on(shop: Shop, looker: Looker, gate: str) -> None:
+    """A comparison takes nothing that back-pressure is there for."""
+    await shop.link.call("SET", keys.gate(0), gate)
+    try:
+        await looker.look([])
+        assert await looker.repair([Write("s", A, "", None, None)])
+        assert await looker.pools(1, "", ["1"], True) == []
+    except Fenced as fenced:
+        pytest.fail(f"{gate} is none that stops it: {fenced}")
+    await shop.gate("open")
+
+
+async def test_pools_are_as_the_directory_says(shop: Shop, looker: Looker) -> None:
+    """A bucket that is offered to nobody is named, one that is offered in vain too; mended where that is asked for."""
+    await shop.book("CODE-1", "CODE-2", "CODE-3")
+    await shop.redeem("CODE-3", "ann")
+    free, used = (str(keys.bucket(code)) for code in ("CODE-1", "CODE-3"))
+    pool, every = keys.prefix(0, 1) + "f:1", [str(keys.bucket(f"CODE-{at}")) for at in (1, 2, 3)]
+    members = sorted(await shop.link.call("SMEMBERS", pool))
+    for repair in (False, True):
+        assert await looker.pools(1, "", every, repair) == []
+        assert await looker.pools(1, "1", members, repair) == []
+    await shop.link.call("SREM", pool, free)
+    await shop.link.call("SADD", pool, used)
+    for repair in (False, True):
+        assert await looker.pools(1, "", every, repair) == [f"{free} 1"]
+        assert await looker.pools(1, "1", every, repair) == [f"{used} 1"]
+    assert sorted(await shop.link.call("SMEMBERS", pool)) == members
+    assert await looker.pools(1, "", every, False) == await looker.pools(1, "1", every, False) == []
