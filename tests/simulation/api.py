@@ -10,7 +10,7 @@ from tests.simulation import scripts
 from tests.simulation.errors import Broken, PostgresAway, Refused
 from tests.simulation.events import Event
 from tests.simulation.redis_model import READ_ONLY, Connection, Text, View
-from tests.simulation.scripts import Reply
+from tests.simulation.scripts import Facts, Make, Reply
 from tests.simulation.world import PARTITIONS, PostgresCall, Process, RedisCall, Sleep, Work, World
 
 ASK_S = 0.25
@@ -20,6 +20,7 @@ MAX_AGE_S = 1.0
 """From a change's beginning to its way into Redis."""
 RECONNECT_S = 0.05
 RECORDED_TRIES = 6
+MOST_RUNS = 4
 
 
 class Known(NamedTuple):
@@ -69,7 +70,24 @@ class Api:
 
     # -- requests
 
-    def decide(self, p: int, label: str, make: Callable[[Text], Callable[[View], Reply]], code: str = "") -> Work:
+    def decide(self, p: int, label: str, make: Make, code: str = "") -> Work:
+        """A script's reply, with the facts that it asks for (service/api/recall.py). Raises Refused."""
+        facts = Facts()
+        for _ in range(MOST_RUNS):
+            reply = yield from self._run(p, label, lambda text, facts=facts: make(text, facts), code)
+            if reply.outcome != scripts.RECALL:
+                return reply
+            name, as_of = reply.value
+            try:
+                record = yield PostgresCall(f"p{p} facts of {name}", lambda pg, name=name: pg.record_of(p, name))
+            except PostgresAway:
+                break
+            if record is not None or len(name) == 3:
+                before = facts.records if facts.as_of == as_of else {}
+                facts = Facts(as_of, {**before, name: record})
+        raise Refused("unavailable")
+
+    def _run(self, p: int, label: str, make: Callable[[Text], Callable[[View], Reply]], code: str) -> Work:
         """A script's reply, run once. Raises Refused."""
         world, known, connection = self._world, self._known.get(p), self._connection
         if connection is None or connection.broken:
@@ -128,12 +146,10 @@ class Api:
             yield Sleep(0.05)
         return False
 
-    def request(
-        self, p: int, label: str, make: Callable[[Text], Callable[[View], Reply]], code: str, *, recorded: bool
-    ) -> Work:
+    def request(self, p: int, label: str, make: Make, code: str, *, recorded: bool) -> Work:
         """Decide, and wait for the record where that is wanted."""
         reply = yield from self.decide(p, label, make, code)
-        if recorded and reply.event:
+        if recorded and reply.event and reply.event.epoch:  # of a repeated rollback no event is named
             with contextlib.suppress(PostgresAway, Broken):  # it is accepted all the same
                 yield from self.is_recorded(p, reply.event)
         return reply
@@ -159,8 +175,8 @@ class Api:
             raise Refused("outcome_unknown")
         for name, row in written.items():
             put = scripts.put_row(self._world, name, row)
-            yield from self.decide(p, f"put {name} v{version}", lambda text, put=put: put)
-        yield from self.decide(p, f"seen {version}", lambda text: scripts.seen(version - 1, version))
+            yield from self.decide(p, f"put {name} v{version}", lambda text, facts, put=put: put)
+        yield from self.decide(p, f"seen {version}", lambda text, facts: scripts.seen(version - 1, version))
         return version, incarnation
 
 

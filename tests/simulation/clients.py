@@ -9,12 +9,16 @@ from tests.simulation import scripts
 from tests.simulation.api import ApiProcess
 from tests.simulation.errors import Gone, Refused
 from tests.simulation.events import Event
-from tests.simulation.redis_model import Book, Code, Text, View
-from tests.simulation.scripts import Reply
+from tests.simulation.redis_model import Book, Code
+from tests.simulation.scripts import Make
 from tests.simulation.world import PARTITIONS, Ask, Process, Sleep, Work, World
 
 CODES, USERS = 7, 4
 MOST_TRIES = 4
+KNOWN = 29
+"""Redemptions that may be rolled back, and requests with a key that may be repeated: more than the outbox keeps."""
+Wish = tuple[str, Make, Event, str]
+"""What it is called, the script, the event that it would make, and the code that it is about."""
 PASSING = (scripts.RECOVERING, "behind")
 
 
@@ -25,6 +29,7 @@ class Clients:
         self._world, self._apis, self._shoppers = world, apis, shoppers
         self._codes: dict[int, list[str]] = {p: [] for p in PARTITIONS}
         self._redeemed: dict[int, list[Event]] = {p: [] for p in PARTITIONS}
+        self._asked: dict[int, list[Wish]] = {p: [] for p in PARTITIONS}
         self.process = Process("clients", self._start)
 
     def _start(self, process: Process) -> list[tuple[str, Work]]:
@@ -44,48 +49,57 @@ class Clients:
         while not self._world.closing:
             yield Sleep(rng.uniform(0.01, 0.1))
             p = rng.choice(PARTITIONS)
-            label, make, event, code = self._wish(p)
+            asked = self._asked[p]
+            label, make, event, code = rng.choice(asked) if asked and rng.random() < 0.1 else self._wish(p)
+            if event.key:
+                self._asked[p] = [*asked[-KNOWN:], (label, make, event, code)]
             for _ in range(MOST_TRIES if event.key or event.order else 1):
                 try:
-                    reply = yield from self._ask(p, label, make, code)
+                    reply = yield from self._ask(p, label, make, event, code)
                 except (Refused, Gone):
                     yield Sleep(rng.uniform(0.05, 0.4))
                     continue
                 if reply.outcome not in PASSING:
                     if reply.event and reply.event.kind == "R":
-                        self._redeemed[p] = [*self._redeemed[p][-9:], reply.event]
+                        self._redeemed[p] = [*self._redeemed[p][-KNOWN:], reply.event]
                     break
 
-    def _ask(self, p: int, label: str, make: Callable[[Text], Callable[[View], Reply]], code: str) -> Work:
+    def _ask(self, p: int, label: str, make: Make, event: Event, code: str) -> Work:
         """One try; whatever is decided goes to the checks."""
         api, check = self._world.rng.choice(self._apis), self._world.check
-        expected = check.expected(p)
+        expected = check.expected(p, event.redemption)
         recorded = self._world.rng.random() < 0.2
         work = api.api.request(p, label, make, code, recorded=recorded)
         reply = yield Ask(api.process, label, work)
         check.answered(p, code, reply, expected)
         return reply
 
-    def _wish(self, p: int) -> tuple[str, Callable[[Text], Callable[[View], Reply]], Event, str]:
+    def _wish(self, p: int) -> Wish:
         world, rng = self._world, self._world.rng
         n, user, code = world.unique(), f"u{rng.randrange(USERS)}", rng.choice(self._codes[p])
         key = f"k{n}" if rng.random() < 0.5 else ""
         draw, kind = rng.random(), rng.random()
         if kind < 0.2:
             event = Event(p, "A", 0, 0, 0, user=user, key=key, attempt=n)
-            return f"assign any to {user}", lambda text: scripts.assign_any(text, event, draw), event, ""
+            return f"assign any to {user}", lambda text, facts: scripts.assign_any(text, event, draw), event, ""
         if kind < 0.3:
             event = Event(p, "A", 0, 0, 0, code=code, user=user, key=key, attempt=n)
-            return f"assign {code} to {user}", lambda text: scripts.assign_code(text, event), event, code
+            return f"assign {code} to {user}", lambda text, facts: scripts.assign_code(text, event), event, code
         if kind < 0.65 or not self._redeemed[p]:
             order = f"o{rng.randrange(n)}" if rng.random() < 0.6 else ""
             event = Event(p, "R", 0, 0, 0, code, user, order, key=key, attempt=n)
-            return f"redeem {code} by {user} {order}", lambda text: scripts.redeem(text, event), event, code
+            return (
+                f"redeem {code} by {user} {order}",
+                lambda text, facts: scripts.redeem(text, event, facts),
+                event,
+                code,
+            )
         if kind < 0.85:
-            event = Event(p, "B", 0, 0, 0, redemption=rng.choice(self._redeemed[p]).redemption, key=key, attempt=n)
-            return f"roll back {event.redemption}", lambda text: scripts.rollback(text, event), event, ""
+            redemption, restore = rng.choice(self._redeemed[p]).redemption_id, rng.random() < 0.8
+            event = Event(p, "B", 0, 0, 0, redemption=redemption, restore=restore, key=key, attempt=n)
+            return f"roll back {redemption}", lambda text, facts: scripts.rollback(text, event, facts), event, ""
         event = Event(p, "", 0, 0, 0)
-        return f"read {code}", lambda text: scripts.read_code(code), event, code
+        return f"read {code}", lambda text, facts: scripts.read_code(code), event, code
 
     # -- the merchant
 

@@ -1,33 +1,62 @@
-"""Events, and what each changes: the one piece of code that deciding, applying again and the record's check share."""
+"""Events, and what they come to: told plainly, for the checks, while `layout` has what Redis makes of them."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
+
+Id = tuple[int, int]
+RedemptionId = tuple[int, int, int]
+"""Its event's id and time: made of these, as service/domain/events.py makes it."""
 
 
 class Event(NamedTuple):
-    """An entry of the outbox. `unique` stands for the ids and times in it that no other history has."""
+    """An entry of the outbox. `unique` stands for the times in it that no other history has."""
 
     partition: int
-    kind: str  # O A R B
+    kind: str  # O M A R B
     epoch: int
     seq: int
     unique: int
     code: str = ""
     user: str = ""
     order: str = ""
-    redemption: int = 0
+    redemption: RedemptionId = (0, 0, 0)
+    """Of a rollback."""
+    restore: bool = True
     key: str = ""
     attempt: int = 0
 
     @property
-    def id(self) -> tuple[int, int]:
+    def id(self) -> Id:
         """Epoch and number."""
         return self.epoch, self.seq
+
+    @property
+    def redemption_id(self) -> RedemptionId:
+        """Of a redemption, by which clients know it."""
+        return self.epoch, self.seq, self.unique
 
     def __str__(self) -> str:
         what = " ".join(str(part) for part in (self.kind, self.code, self.user, self.order, self.key) if part)
         return f"p{self.partition} {self.epoch}-{self.seq} {what} #{self.unique}"
+
+
+class Kept(NamedTuple):
+    """What Redis keeps under an Idempotency-Key: an assignment's answer, or the event of a redemption."""
+
+    answer: Event | None
+    redeemed: Id | None = None
+    rolled_back: int = 0
+    """The rollback's time."""
+    in_outbox: bool = True
+    """Whether an event has it: not that of a repeat, which made none."""
+
+
+def kept_of(event: Event) -> Kept:
+    """What its own event says that is kept."""
+    if event.kind == "A":
+        return Kept(event)
+    return Kept(None, event.id) if event.kind == "R" else Kept(None, event.redemption[:2], event.unique)
 
 
 class History:
@@ -68,66 +97,58 @@ class History:
 NO_HISTORY = History(0, None, None)
 """Before the first event; a world that begins forgets what others appended."""
 
-TRAFFIC = ("uses", "owner", "order", "user", "redemption", "key")
-"""The kinds of keys that events write."""
 
-
-class Keys(Protocol):
-    """Keys by kind and name, of one partition."""
-
-    def get(self, kind: str, name: Any = "", default: Any = None) -> Any: ...
-    def put(self, kind: str, name: Any, value: Any) -> None: ...
-
-
-def apply(keys: Keys, event: Event, *, code_alone: bool = False) -> None:
-    """Make the event's changes. `code_alone` leaves out what counts over codes: a planted mistake."""
-    keys.put("history", "", keys.get("history", default=NO_HISTORY).after(event))
-    code, user = event.code, event.user
-    if event.kind == "A":
-        keys.put("owner", code, user)
-    elif event.kind == "R":
-        keys.put("uses", code, keys.get("uses", code, 0) + 1)
-        keys.put("redemption", event.redemption, (code, user, event.order, "stands"))
-    elif event.kind == "B":
-        keys.put("uses", code, keys.get("uses", code, 0) - 1)
-        keys.put("redemption", event.redemption, (code, user, event.order, "rolled back"))
-    settle(keys, code)
-    if code_alone:
-        return
-    if event.kind != "A":
-        keys.put("user", user, keys.get("user", user, 0) + (1 if event.kind == "R" else -1))
-        if event.order:
-            keys.put("order", event.order, event if event.kind == "R" else None)
-    if event.key:
-        keys.put("key", event.key, event)
-
-
-def settle(keys: Keys, code: str) -> None:
-    """Put a code into the free pool, or take it out, as its record says."""
-    row = keys.get("code", code)
-    if row is None:
-        return
-    free = row.active and not keys.get("uses", code, 0) and keys.get("owner", code) is None
-    pool = keys.get("pool", default=frozenset())
-    if free != (code in pool):
-        keys.put("pool", "", pool | {code} if free else pool - {code})
-
-
-class Folded:
-    """What a list of events makes of nothing: the record's own view, for the checks."""
+class Told:
+    """What a list of events comes to, written from the contract: what a Redis that has them must say."""
 
     def __init__(self) -> None:
-        self.state: dict[tuple[str, Any], Any] = {}
+        self.history = NO_HISTORY
+        self.owners: dict[str, str] = {}
+        self.uses: dict[str, int] = {}
+        self.standing: dict[str, set[Id]] = {}
+        self.orders: dict[str, tuple[Id, bool]] = {}
+        self.users: dict[str, tuple[int, int]] = {}
+        self.keys: dict[str, Kept] = {}
+        self.redemptions: dict[RedemptionId, Event] = {}
 
-    def get(self, kind: str, name: Any = "", default: Any = None) -> Any:
-        return self.state.get((kind, name), default)
-
-    def put(self, kind: str, name: Any, value: Any) -> None:
-        if value is None:
-            self.state.pop((kind, name), None)
+    def add(self, event: Event) -> None:
+        """One event more."""
+        self.history = self.history.after(event)
+        code, user, order = event.code, event.user, event.order
+        taken, standing = self.users.get(user, (0, 0))
+        if event.kind == "A":
+            self.owners[code] = user
+        elif event.kind == "R":
+            self.redemptions[event.redemption_id] = event
+            self.standing.setdefault(code, set()).add(event.id)
+            self.uses[code] = self.uses.get(code, 0) + 1
+            self.users[user] = taken + 1, standing + 1
+            if order:
+                self.orders[order] = event.id, False
         else:
-            self.state[kind, name] = value
+            back = 1 if event.restore else 0
+            self.standing[code].discard(event.redemption[:2])
+            self.uses[code] -= back
+            self.users[user] = taken - back, standing - 1
+            if order and event.restore:
+                del self.orders[order]
+            elif order:
+                self.orders[order] = event.redemption[:2], True
+        if event.key:
+            self.keys[event.key] = kept_of(event)
 
-    def traffic(self) -> dict[tuple[str, Any], Any]:
-        """What events wrote, without what is back to nothing."""
-        return {key: value for key, value in self.state.items() if key[0] in TRAFFIC and value != 0}
+    def stands(self, redemption: RedemptionId) -> bool:
+        """Whether this redemption happened and was not rolled back."""
+        event = self.redemptions.get(redemption)
+        return event is not None and event.id in self.standing[event.code]
+
+    def state(self) -> dict[tuple[str, Any], Any]:
+        """All of it, without what is back to nothing."""
+        found: dict[tuple[str, Any], Any] = {("owner", code): user for code, user in self.owners.items()}
+        found |= {("uses", code): uses for code, uses in self.uses.items() if uses}
+        for code, events in self.standing.items():
+            if events:
+                found |= {("stand", code): frozenset(events), ("last", code): max(events)}
+        found |= {("order", order): place for order, place in self.orders.items()}
+        found |= {("user", user): counts for user, counts in self.users.items() if counts[0]}
+        return found | {("key", key): kept for key, kept in self.keys.items()}

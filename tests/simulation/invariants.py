@@ -7,14 +7,16 @@
 5. `recorded` is true when it is said.
 6. When all is quiet, Redis holds just what a rebuild from Postgres would make.
 7. An acknowledged change of configuration governs every request that is sent later.
+8. A repeat is answered with what did happen, and no redemption that is recorded is unknown to a rollback.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tests.simulation import layout
 from tests.simulation.errors import Violation
-from tests.simulation.events import TRAFFIC, Event, Folded, History, apply
+from tests.simulation.events import Event, History, RedemptionId, Told, kept_of
 from tests.simulation.redis_model import Book, Code, Outbox, Server
 from tests.simulation.world import PARTITIONS, World
 
@@ -23,8 +25,9 @@ if TYPE_CHECKING:
     from tests.simulation.scripts import Reply
 
 BOOK = "book"
-Expected = tuple[int, dict[str, "Row"]]
-"""A Postgres's incarnation, and the rows that were acknowledged when a request was sent."""
+Expected = tuple[int, dict[str, "Row"], bool]
+"""When a request was sent: Postgres's incarnation, the rows that were acknowledged, and whether the redemption that it
+is about was recorded."""
 
 
 class Invariants:
@@ -52,7 +55,7 @@ class Invariants:
         if self._holders.get(p) != by:
             raise Violation(f"{by} moves the cursor of p{p}, and {self._holders.get(p)} has the lease")
 
-    def recording(self, p: int, record: Folded, event: Event) -> None:  # noqa: C901, a rule each
+    def recording(self, p: int, record: Told, event: Event) -> None:  # noqa: C901, a rule each
         """An event is about to be added to the record."""
         problem = ""
         if event.partition != p:
@@ -61,18 +64,22 @@ class Invariants:
             problem = "is recorded twice"
         elif event.attempt in self._attempts:
             problem = "is the second of one request"
-        elif event.key and record.get("key", event.key):
+        elif event.key in record.keys:
             problem = "is the second under its idempotency key"
-        elif event.kind == "A" and record.get("owner", event.code) is not None:
+        elif event.kind == "A" and event.code in record.owners:
             problem = "gives away what is another's"
         elif event.kind == "R":
             rows = self._rows[p].get(event.code)
-            if event.order and record.get("order", event.order):
+            if event.order in record.orders:
                 problem = "is the second of its order"
-            elif rows and record.get("uses", event.code, 0) >= rows[0].uses:  # type: ignore[union-attr]
+            elif rows and record.uses.get(event.code, 0) >= rows[0].uses:  # type: ignore[union-attr]
                 problem = "is one use too many"
-        elif event.kind == "B" and record.get("redemption", event.redemption, ("",) * 4)[3] != "stands":
-            problem = "rolls back what doesn't stand"
+        elif event.kind == "B":
+            redeemed = record.redemptions.get(event.redemption)
+            if redeemed is None or not record.stands(event.redemption):
+                problem = "rolls back what doesn't stand"
+            elif (redeemed.code, redeemed.user, redeemed.order) != (event.code, event.user, event.order):
+                problem = f"rolls back {redeemed}"
         if problem:
             raise Violation(f"{event} {problem}")
         self._attempts.add(event.attempt)
@@ -83,6 +90,11 @@ class Invariants:
         """A script said yes. What a server decides that is cut off may be lost."""
         if server is not self._world.current:
             self.excused.add(event.unique)
+
+    def repeated(self, server: Server, event: Event) -> None:
+        """A script answers with what happened before."""
+        if not any(event.unique == one.unique for one in server.history(event.partition).events()):
+            raise Violation(f"{server} answers with {event}, and that is not what happened there")
 
     def may_be_lost(self, server: Server, p: int, before: History, after: History) -> None:
         """A fault took events from a server, or the address went to a server that has other ones."""
@@ -129,11 +141,8 @@ class Invariants:
         if self._world.postgres.state.partitions[p].epoch != epoch:
             return
         self._whole(server, p, "opens")
-        made = Folded()
-        for event in server.history(p).events():
-            apply(made, event)
-        if (found := traffic(server, p)) != made.traffic():
-            raise Violation(f"{server} opens p{p} with {difference(found, made.traffic())}")
+        if (found := traffic(server, p)) != (made := self._comes_to(p, server.history(p))):
+            raise Violation(f"{server} opens p{p} with {difference(found, made)}")
         self._check_pool(server, p)
         for name, row in self._world.postgres.state.config[p].items():
             if row_of(server, p, name) == row:
@@ -146,23 +155,42 @@ class Invariants:
             if not self._is_as_new(p, name, row_of(server, p, name), row):
                 raise Violation(f"p{p} {what}, and {server} doesn't have {name} as of {row}")
 
+    def _comes_to(self, p: int, history: History) -> dict[tuple[str, Any], Any]:
+        """What happened to the codes that there are: a restored Postgres may lack some, and have their events. What was
+        answered is known all the same."""
+        told = Told()
+        for event in history.events():
+            if event.code in self._world.postgres.state.config[p]:
+                told.add(event)
+            elif event.key:
+                told.keys[event.key] = kept_of(event)
+        return told.state()
+
     def _check_pool(self, server: Server, p: int) -> None:
-        free = {
-            name
-            for (of, kind, name), row in server.keys.items()
-            if of == p and kind == "code" and row.active
-            if not server.keys.get((p, "uses", name)) and server.keys.get((p, "owner", name)) is None
-        }
-        if free != set(server.get(p, "pool") or ()):
-            raise Violation(
-                f"{server} p{p}: the pool says {sorted(server.get(p, 'pool') or ())}, free are {sorted(free)}"
-            )
+        """The pool, and what is said of codes, follow from the configuration and from what is true of each."""
+        pool = set()
+        for (of, kind, name), row in server.keys.items():
+            if of != p or kind != "code":
+                continue
+            entry = server.keys.get((p, "d", layout.bucket(name)), {}).get(name)
+            c = layout.read(entry, server.keys.get((p, "c", name)))
+            if c is None or c.off == row.active or c.limit not in (None, row.uses):
+                raise Violation(f"{server} p{p}: {name} is {c}, of {row}")
+            if free := row.active and c.owner is None and c.uses < row.uses:
+                pool.add(layout.bucket(name))
+            if free != (entry == layout.FREE):
+                raise Violation(f"{server} p{p}: {name} is {entry} in the directory, and {c}")
+        if pool != set(server.get(p, "pool") or ()):
+            raise Violation(f"{server} p{p}: the pool says {server.get(p, 'pool')}, free codes are in {pool}")
 
     # -- 5, 7: what is answered
 
-    def expected(self, p: int) -> Expected:
+    def expected(self, p: int, redemption: RedemptionId) -> Expected:
         """What is acknowledged now, for a request that is about to be sent."""
-        return self._world.postgres.incarnation, dict(self._acknowledged[p])
+        postgres = self._world.postgres
+        redeemed = postgres.told[p].redemptions.get(redemption)
+        is_known = redeemed is not None and redeemed.code in postgres.state.config[p]
+        return postgres.incarnation, dict(self._acknowledged[p]), is_known
 
     def answered(self, p: int, code: str, reply: Reply, expected: Expected) -> None:
         """A client hears a decision, whatever it says."""
@@ -171,7 +199,9 @@ class Invariants:
             raise Violation(f"p{p} answers {reply}")
         if reply.event and reply.outcome in ("ok", "repeated"):
             self.accepted[reply.event.unique] = reply.event
-        incarnation, rows = expected
+        incarnation, rows, is_known = expected
+        if reply.outcome == "redemption_not_found" and is_known and incarnation == self._world.postgres.incarnation:
+            raise Violation(f"p{p} answers {reply}, of a redemption that was recorded before")
         if incarnation != self._world.postgres.incarnation or reply.outcome == "repeated":
             return
         for name, found in zip((code, BOOK), reply.went_by, strict=True):
@@ -190,6 +220,10 @@ class Invariants:
     def configured(self, p: int, name: str, row: Row) -> None:
         """A row is committed."""
         self._rows[p].setdefault(name, []).append(row)
+
+    def is_lost(self, p: int, name: str) -> bool:
+        """Whether there was such a row, and a restored Postgres lacks it."""
+        return self._rows[p].get(name) == []
 
     def acknowledged(self, p: int, version: int, incarnation: int) -> None:
         """A client hears that a change is made."""
@@ -223,7 +257,7 @@ class Invariants:
         """Redis and the record agree, and what was answered is in them."""
         server, postgres = self._world.current, self._world.postgres
         for p in PARTITIONS:
-            made = postgres.folded[p].traffic()
+            made = self._comes_to(p, postgres.histories[p])
             if (found := traffic(server, p)) != made:
                 raise Violation(f"p{p} is quiet with {difference(found, made)}")
             self._check_pool(server, p)
@@ -237,10 +271,27 @@ class Invariants:
 
 
 def traffic(server: Server, p: int) -> dict[tuple[str, Any], Any]:
-    """What events wrote in a server."""
-    return {
-        (kind, name): value for (of, kind, name), value in server.keys.items() if of == p and kind in TRAFFIC and value
-    }
+    """What events came to in a server, in the words of Told.state."""
+    found: dict[tuple[str, Any], Any] = {}
+    for (of, kind, name), value in server.keys.items():
+        if of != p:
+            continue
+        if kind == "d":
+            for code, entry in value.items():
+                c = layout.read(entry, server.keys.get((p, "c", code))) or layout.IDLE
+                of_one = frozenset([c.last]) if c.last and c.limit == 1 else None
+                events = server.keys.get((p, "s", code)) or of_one
+                told = {"owner": c.owner, "uses": c.uses, "last": c.last, "stand": events}
+                found |= {(what, code): says for what, says in told.items() if says}
+        elif kind == "o":
+            for field, says in value.items():
+                if field.startswith("1/"):
+                    found["user", field[2:]] = layout.read_count(says)
+                elif says:
+                    (found["order", field],) = says
+        elif kind == "i" and value.in_outbox:
+            found["key", name] = value
+    return found
 
 
 def row_of(server: Server, p: int, name: str) -> Code | Book | None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation import scripts
+from tests.simulation import layout, scripts
 from tests.simulation.errors import AnchorLost, Broken, Fenced, LeaseLost, OutboxGap
-from tests.simulation.events import Event
+from tests.simulation.events import Event, Id
 from tests.simulation.postgres_model import Partition, Postgres, Row
 from tests.simulation.redis_model import READ_ONLY, Connection, Server, Text, View
 from tests.simulation.world import PostgresCall, RedisCall, Sleep, Work, World
@@ -26,10 +26,11 @@ class Opening:
 
     1. Draw a new epoch; whoever held the lease before can't commit from here on.
     2. Fence Redis, and wait until all processes know.
-    3. Ask the mark how far an earlier mending came; without one, record what the outbox holds up to the fence.
-    4. Where the anchor is not in it: a true prefix has the recorded events after its last one applied again; anything
-       else is set aside, cleared and rebuilt whole. So is one with configuration that a restored Postgres doesn't know,
-       and what an operator says.
+    3. Record what the outbox holds up to the fence.
+    4. Where the anchor is not in it: a true prefix, or what an earlier mending came to by its mark, has the recorded
+       events after its last one applied again; anything else is set aside, cleared and rebuilt whole. So is one of
+       which a mending died while everything was cleared, whose keys are of another layout, with configuration that a
+       restored Postgres doesn't know, and what an operator says.
     5. After mending, append an entry that says so and let the cursor go to that one: the fence's own entry would be
        found, too, where the mending is lost again. Then take the mark away.
        Apply the configuration that this Redis has not seen.
@@ -40,11 +41,16 @@ class Opening:
         self._world, self._connection, self._flusher = world, connection, flusher
         self._partition, self._fence, self._by = partition, fence, flusher.by
         self._closed: Text
+        self._is_old = False
 
     def run(self) -> Work:
         """The text of the new epoch's scripts. Raises LeaseLost, Fenced, Broken, OutboxGap."""
         world, p, nonce = self._world, self._partition, self._world.unique()
         replid = yield RedisCall(self._connection, "INFO replication", lambda s: s.replid if s.replicated else 0)
+        gate, found = yield RedisCall(
+            self._connection, "GET gate, layout", lambda s: (s.get(p, "gate"), s.get(p, "layout"))
+        )
+        self._is_old = gate is not None and found != layout.LAYOUT and "layout not asked" not in world.planted
         epoch = yield from self._ask("begin epoch", lambda pg: pg.begin_epoch(p, self._fence, nonce, replid))
         if epoch is None:
             raise LeaseLost
@@ -72,30 +78,34 @@ class Opening:
     # -- which way
 
     def _mend(self, epoch: int, nonce: int, row: Partition, incarnation: int) -> Work:
-        p, whole = self._partition, row.rebuild_ordered
+        p = self._partition
         mark, newest = yield RedisCall(
             self._connection, f"p{p} GET mend, newest", lambda s: (s.get(p, "mend"), s.get(p, "newest") or 0)
         )
+        whole = row.rebuild_ordered or self._is_old or mark == "whole"
         if newest > row.config_version and "postgres restored unseen" not in self._world.planted:
             whole = True
         if "mark not asked first" in self._world.planted:
             mark = None
-        after: Event | None = None
-        if mark is None:
-            try:
-                yield from self._flusher.drain(epoch)
-                if not whole:
-                    return
-            except AnchorLost:
-                if not whole:
-                    after = yield from self._prefix(epoch)
-        elif mark != "whole" and not whole:
-            after = yield from self._recorded(mark)
+        lost = False
+        try:
+            yield from self._flusher.drain(epoch)
+        except AnchorLost:
+            lost = True
+        except OutboxGap:
+            if not row.rebuild_ordered:
+                raise
+        if not whole and not lost:
+            return
+        after: Id | None = None
+        if not whole and mark != "whole":
+            after = mark or (yield from self._prefix(epoch))
         if after is None:
             yield from self._rebuild(epoch)
         else:
             yield from self._configure()
-            yield from self._redo(after.id, mark=True)
+            yield from self._restore_keys(after)
+            yield from self._redo(after, mark=True)
         yield from self._enter(epoch, nonce, incarnation)
 
     def _prefix(self, epoch: int) -> Work:
@@ -108,11 +118,8 @@ class Opening:
             before.pop()  # an opening that changed nothing but the configuration, or came to nothing
         if not before or before[-1].kind == "M" or before[-1].id > row.cursor:
             return None
-        return (yield from self._recorded(before[-1]))
-
-    def _recorded(self, event: Event) -> Work:
-        found = yield from self._ask("same event?", lambda pg: pg.fact(self._partition, event.id))
-        return event if found == event else None
+        found = yield from self._ask("same event?", lambda pg: pg.fact(p, before[-1].id))
+        return found.id if found == before[-1] else None
 
     # -- mending
 
@@ -127,6 +134,8 @@ class Opening:
         if aside:
             yield from self._ask("set aside", lambda pg: pg.set_aside(p, aside))
         yield from self._run("mark whole", scripts.put_mark("whole"))
+        if "outbox kept when rebuilt" not in world.planted:
+            yield RedisCall(self._connection, f"p{p} XTRIM {epoch}-0", scripts.trim(p, (epoch, 0)))
         names = yield RedisCall(self._connection, "SCAN", lambda s: s.names(p))
         kept = ("gate", "outbox", "mend")
         found = [(kind, name) for _, kind, name in names if kind not in kept]
@@ -135,6 +144,7 @@ class Opening:
         world.say(self._by, "rebuilds whole")
         yield from self._configure()
         yield from self._redo((-1, -1), mark=False)
+        yield from self._restore_keys((-1, -1))
 
     def _configure(self) -> Work:
         """The changes that this Redis has not seen."""
@@ -142,7 +152,13 @@ class Opening:
         reply = yield from self._run("last seen", scripts.seen(0, 0))
         yield from project(self._world, self._connection, self._closed, p, reply.value[0])
 
-    def _redo(self, after: tuple[int, int], *, mark: bool) -> Work:
+    def _restore_keys(self, after: Id) -> Work:
+        """Before events are applied again, where the mark moves with these."""
+        kept = yield from self._ask("keys", lambda pg: pg.keys_after(self._partition, after))
+        if kept and "keys not restored" not in self._world.planted:
+            yield from self._run("restore keys", scripts.restore_keys(kept))
+
+    def _redo(self, after: Id, *, mark: bool) -> Work:
         p = self._partition
         events = yield from self._ask("facts in order", lambda pg: pg.facts_after(p, after))
         for start in range(0, len(events), EVENTS_A_RUN):

@@ -13,8 +13,14 @@ PLANTED = (
     "configuration not re-applied",
     "free pool refilled without asking the directory",
     "a retry by the driver",
+    "used entries without their event",
+    "pool left by the last code alone",
+    "no facts asked for",
+    "keys not restored",
+    "outbox trimmed before it is recorded",
+    "layout not asked",
 )
-"""Each is found in at most 200 seeds."""
+"""Each is found in at most 600 seeds."""
 
 HOLES = (
     "no replication id in the text",
@@ -27,5 +33,8 @@ HOLES = (
     "fences from a sequence",
     "mark not asked first",
     "cursor enters at the fence",
+    "facts of any epoch believed",
+    "redemptions known by their numbers",
+    "outbox kept when rebuilt",
 )
-"""What the protocol had, or might have left out: rarer ones take more than 200 seeds."""
+"""What the protocol had, or might have left out: rarer ones take more than 600 seeds."""

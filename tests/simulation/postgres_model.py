@@ -10,14 +10,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.events import NO_HISTORY, Event, Folded, History, apply
+from tests.simulation.events import NO_HISTORY, Event, History, Id, Kept, RedemptionId, Told, kept_of
 from tests.simulation.redis_model import Book, Code
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
 Row = Code | Book
-Id = tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -55,7 +54,7 @@ class State:
 
 
 class Postgres:
-    """The record. `folded` and `histories` are the checks' view of the facts."""
+    """The record. `told` and `histories` are the checks' view of the facts."""
 
     def __init__(self, world: World, partitions: Sequence[int]) -> None:
         self._world = world
@@ -68,7 +67,7 @@ class Postgres:
             self.state.partitions[p] = Partition(incarnation=1)
             self.state.facts[p] = []
             self.state.config[p] = {}
-        self.folded = {p: Folded() for p in partitions}
+        self.told = {p: Told() for p in partitions}
         self.histories: dict[int, History] = dict.fromkeys(partitions, NO_HISTORY)
         self.recorded: dict[int, set[int]] = {p: set() for p in partitions}
 
@@ -94,6 +93,15 @@ class Postgres:
     def facts_after(self, p: int, event_id: Id) -> list[Event]:
         """Recorded events past this id, in order."""
         return [event for event in self.state.facts[p] if event.id > event_id]
+
+    def record_of(self, p: int, name: Id | RedemptionId) -> Event | None:
+        """The redemption of an event, or of this id."""
+        found = (event for event in reversed(self.state.facts[p]) if event.kind == "R" and event.id == name[:2])
+        return next((event for event in found if name in (event.id, event.redemption_id)), None)
+
+    def keys_after(self, p: int, event_id: Id) -> dict[str, Kept]:
+        """What is kept under the keys of recorded events past this id."""
+        return {event.key: kept_of(event) for event in self.facts_after(p, event_id) if event.key}
 
     def changes_since(self, p: int, version: int) -> list[tuple[str, Row]]:
         """Rows that are newer, in the order of their versions."""
@@ -183,14 +191,14 @@ class Postgres:
         self._world.check.committed(p, by)
         row.cursor, row.digest = events[-1].id, events[-1]
         self.state.facts[p] += events
-        self._fold(p, events)
+        self._tell(p, events)
         return True
 
-    def _fold(self, p: int, events: list[Event]) -> None:
+    def _tell(self, p: int, events: list[Event]) -> None:
         for event in events:
-            self._world.check.recording(p, self.folded[p], event)
-            apply(self.folded[p], event)
-            self.histories[p] = self.folded[p].get("history")
+            self._world.check.recording(p, self.told[p], event)
+            self.told[p].add(event)
+            self.histories[p] = self.told[p].history
             self.recorded[p].add(event.unique)
 
     def set_aside(self, p: int, events: list[Event]) -> None:
@@ -207,8 +215,9 @@ class Postgres:
     # -- configuration
 
     def change(self, p: int, rows: dict[str, Any]) -> int | None:
-        """Write rows under the next version; None where this Postgres was restored and no worker has seen it yet."""
-        if not self.is_confirmed(p):
+        """Write rows under the next version; None where this Postgres was restored and no worker has seen it yet, or
+        where it has lost one of the codes: there is none to switch."""
+        if not self.is_confirmed(p) or any(self._world.check.is_lost(p, name) for name in rows):
             return None
         row = self.state.partitions[p]
         row.config_version += 1
@@ -240,7 +249,7 @@ class Postgres:
         self.recorded = {p: set() for p in self.state.facts}
         self.histories = dict.fromkeys(self.state.facts, NO_HISTORY)
         for p, facts in self.state.facts.items():
-            self.folded[p] = Folded()
-            self._fold(p, facts)
+            self.told[p] = Told()
+            self._tell(p, facts)
         listed_in = {p: {unique for of, *_, unique in listed if of == p} for p in before}
         self._world.check.restored({p: (before[p] | listed_in[p]) - self.recorded[p] for p in before})

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tests.simulation.errors import Broken
-from tests.simulation.events import NO_HISTORY, Event, History, apply
+from tests.simulation.events import NO_HISTORY, Event, History
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -62,6 +62,7 @@ class View:
 
     def __init__(self, server: Server, partition: int) -> None:
         self.server, self.partition = server, partition
+        self.planted = server.planted
         self.changes: Changes = {}
 
     def get(self, kind: str, name: Any = "", default: Any = None) -> Any:
@@ -79,14 +80,8 @@ class View:
             return None
         unique = self.server.unique()
         event = event._replace(epoch=epoch, seq=outbox.last[1] + 1 if outbox.last[0] == epoch else 0, unique=unique)
-        if event.kind == "R":
-            event = event._replace(redemption=unique)
         self.put("outbox", "", Outbox((*outbox.entries, event), event.id))
         return event
-
-    def apply(self, event: Event) -> None:
-        """Make an event's changes."""
-        apply(self, event)
 
 
 class Server:
@@ -94,6 +89,7 @@ class Server:
 
     def __init__(self, world: World, name: str, *, always: bool, replicated: bool) -> None:
         self._world = world
+        self.planted = world.planted
         self.name, self.always, self.replicated = name, always, replicated
         self.keys: dict[Key, Any] = {}
         self.scripts: set[Text] = set()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from tests.simulation.events import Event, apply, settle
+from tests.simulation import layout
+from tests.simulation.events import Event, Id, Kept, kept_of
 from tests.simulation.redis_model import READ_ONLY, Book, Code, Outbox, Server, Text, View
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
 
-OK, REPEATED, RECOVERING, NOSCRIPT = "ok", "repeated", "recovering", "NOSCRIPT"
+OK, REPEATED, RECALL, RECOVERING, NOSCRIPT = "ok", "repeated", "recall", "recovering", "NOSCRIPT"
 
 
 class Reply(NamedTuple):
@@ -59,12 +61,25 @@ def evalsha(
         server.write(view.changes)
         if reply.event and reply.outcome == OK and reply.event.kind != "M":
             world.check.decided(server, reply.event)
+        if reply.event and reply.outcome == REPEATED:
+            world.check.repeated(server, reply.event)
         return reply._replace(witness=witness, went_by=went_by)
 
     return run
 
 
-# -- what requests run
+# -- what requests run: each gets the text that it runs by, and the facts that it asked for before
+
+
+class Facts(NamedTuple):
+    """What a script asked for, by an event's id or a redemption's, and of when. None: there is none."""
+
+    as_of: Any = None
+    records: Mapping[Any, Event | None] = MappingProxyType({})
+
+
+Script = Callable[[View], Reply]
+Make = Callable[[Text, Facts], Script]
 
 
 def _decided(view: View, text: Text, event: Event) -> Reply:
@@ -73,90 +88,150 @@ def _decided(view: View, text: Text, event: Event) -> Reply:
     written = view.append(text.epoch, event)
     if written is None:
         return Reply(RECOVERING)
-    view.apply(written)
+    layout.apply(view, written)
+    if event.key:
+        layout.keep(view, event.key, kept_of(written))
     return Reply(OK, written)
 
 
-def _known(view: View, key: str) -> Reply | None:
-    kept: Event | None = view.get("key", key) if key else None
-    return Reply(REPEATED, kept) if kept else None
+def _handed(view: View, text: Text, facts: Facts) -> Mapping[Any, Event | None]:
+    return facts.records if facts.as_of == _as_of(text) or "facts of any epoch believed" in view.planted else {}
 
 
-def assign_any(text: Text, event: Event, draw: float) -> Callable[[View], Reply]:
+def _as_of(text: Text) -> Any:
+    return text.epoch, text.nonce
+
+
+def _fact(view: View, text: Text, facts: Facts, event: Id) -> Event | None:
+    """A redemption, by its event: as it was handed in, or as the outbox has it. None where it has to be asked for."""
+    if found := _handed(view, text, facts).get(event):
+        return found
+    outbox: Outbox = view.get("outbox", default=Outbox((), (0, 0)))
+    return next((entry for entry in outbox.entries if entry.id == event and entry.kind == "R"), None)
+
+
+def _recall(text: Text, name: Any) -> Reply:
+    return Reply(RECALL, None, (name, _as_of(text)))
+
+
+def _known(view: View, text: Text, facts: Facts, event: Event) -> Reply | None:
+    """What a request is answered whose key is known."""
+    kept: Kept | None = view.get("i", event.key) if event.key else None
+    if kept is None or kept.redeemed is None:
+        return Reply(REPEATED, kept.answer) if kept else None
+    redeemed = _fact(view, text, facts, kept.redeemed)
+    if redeemed is None:
+        if "no facts asked for" in view.planted:
+            return None
+        return _recall(text, kept.redeemed)
+    if kept.rolled_back:
+        about = {"order": redeemed.order, "redemption": redeemed.redemption_id, "key": event.key}
+        rolled_back = Event(view.partition, "B", 0, 0, kept.rolled_back, redeemed.code, redeemed.user, **about)
+        return Reply(REPEATED, rolled_back)
+    return Reply(REPEATED, redeemed)
+
+
+def assign_any(text: Text, event: Event, draw: float) -> Script:
     """Give a user a random free code."""
 
     def script(view: View) -> Reply:
-        if known := _known(view, event.key):
+        if known := _known(view, text, Facts(), event):
             return known
         pool = sorted(view.get("pool", default=()))
         if not pool:
             return Reply("out_of_stock")
-        return _decided(view, text, event._replace(code=pool[int(draw * len(pool))]))
+        of = pool[int(draw * len(pool))]
+        codes = sorted(code for code, entry in view.get("d", of, {}).items() if entry == layout.FREE)
+        if not codes:
+            return Reply("out_of_stock")
+        return _decided(view, text, event._replace(code=codes[event.attempt % len(codes)]))
 
     return script
 
 
-def assign_code(text: Text, event: Event) -> Callable[[View], Reply]:
+def assign_code(text: Text, event: Event) -> Script:
     """Give a user this code."""
 
     def script(view: View) -> Reply:
-        if known := _known(view, event.key):
+        if known := _known(view, text, Facts(), event):
             return known
-        code: Code | None = view.get("code", event.code)
-        owner = view.get("owner", event.code)
-        if code is None:
+        row: Code | None = view.get("code", event.code)
+        c = layout.load(view, event.code)
+        if c is None or row is None:
             return Reply("coupon_not_found")
-        if not code.active:
+        if c.off:
             return Reply("coupon_inactive")
-        if owner is not None:
-            return Reply("assigned_already" if owner == event.user else "coupon_assigned_to_other")
-        if view.get("uses", event.code, 0) >= code.uses:
+        if c.owner is not None:
+            return Reply("assigned_already" if c.owner == event.user else "coupon_assigned_to_other")
+        if c.uses >= (c.limit or row.uses):
             return Reply("coupon_exhausted")
         return _decided(view, text, event)
 
     return script
 
 
-def redeem(text: Text, event: Event) -> Callable[[View], Reply]:
+def redeem(text: Text, event: Event, facts: Facts) -> Script:
     """Spend one use."""
 
-    def script(view: View) -> Reply:  # noqa: PLR0911, a refusal each  # noqa: PLR0911, a refusal each
-        if known := _known(view, event.key):
+    def script(view: View) -> Reply:
+        if known := _known(view, text, facts, event):
             return known
-        code: Code | None = view.get("code", event.code)
+        row: Code | None = view.get("code", event.code)
         book: Book | None = view.get("book")
-        if code is None or book is None:
+        c = layout.load(view, event.code)
+        if row is None or book is None or c is None:
             return Reply("coupon_not_found")
-        used: Event | None = view.get("order", event.order) if event.order else None
-        if used:
-            same = (used.code, used.user) == (event.code, event.user)
-            return Reply(REPEATED, used) if same else Reply("order_already_used")
-        if not code.active:
-            return Reply("coupon_inactive")
-        if view.get("owner", event.code) not in (None, event.user):
-            return Reply("coupon_assigned_to_other")
-        if view.get("uses", event.code, 0) >= code.uses:
-            return Reply("coupon_exhausted")
-        if view.get("user", event.user, 0) >= book.limit:
-            return Reply("user_redemption_limit")
-        return _decided(view, text, event)
+        places = layout.hget(view, "o", event.order) or () if event.order else ()
+        for place, kept in places:
+            if kept or not layout.stands(view, event.code, c, place):
+                continue
+            before = _fact(view, text, facts, place)
+            if before is None:
+                return _recall(text, place)
+            if before.user == event.user:
+                if event.key:
+                    layout.keep(view, event.key, Kept(None, before.id, in_outbox=False))
+                return Reply(REPEATED, before)
+        if places:
+            return Reply("order_already_used")
+        return _refused(view, event, c, row, book) or _decided(view, text, event)
 
     return script
 
 
-def rollback(text: Text, event: Event) -> Callable[[View], Reply]:
-    """Give one use back."""
+def _refused(view: View, event: Event, c: layout.Record, row: Code, book: Book) -> Reply | None:
+    if c.off:
+        return Reply("coupon_inactive")
+    if c.owner not in (None, event.user):
+        return Reply("coupon_assigned_to_other")
+    if c.uses >= (c.limit or row.uses):
+        return Reply("coupon_exhausted")
+    if layout.taken_by(view, event.user) >= book.limit:
+        return Reply("user_redemption_limit")
+    return None
 
-    def script(view: View) -> Reply:
-        if known := _known(view, event.key):
+
+def rollback(text: Text, event: Event, facts: Facts) -> Script:
+    """Give one use back, or keep it used."""
+
+    def script(view: View) -> Reply:  # noqa: PLR0911, as lua/rollback.lua
+        if known := _known(view, text, facts, event):
             return known
-        found = view.get("redemption", event.redemption)
-        if found is None:
+        told = _handed(view, text, facts).get(event.redemption, event)
+        if told is None:
             return Reply("redemption_not_found")
-        code, user, order, state = found
-        if state != "stands":
+        e = _fact(view, text, facts, event.redemption[:2]) if told is event else told
+        if e is None or e.redemption_id != event.redemption:
+            if "no facts asked for" in view.planted:
+                return Reply("redemption_not_found")
+            if e is None or "redemptions known by their numbers" not in view.planted:
+                return _recall(text, event.redemption)
+        c = layout.load(view, e.code)
+        if c is None:
+            return Reply("redemption_not_found")
+        if not layout.stands(view, e.code, c, e.id):
             return Reply("already_rolled_back")
-        return _decided(view, text, event._replace(code=code, user=user, order=order))
+        return _decided(view, text, event._replace(code=e.code, user=e.user, order=e.order))
 
     return script
 
@@ -178,19 +253,31 @@ def put_row(world: World, name: str, row: Code | Book) -> Callable[[View], Reply
     """Project a row, where it is newer. A code enters the free pool only when it is new here, or its record says so."""
 
     def script(view: View) -> Reply:
-        kind = "book" if isinstance(row, Book) else "code"
-        found = view.get(kind, "" if kind == "book" else name)
-        if "free pool refilled without asking the directory" in world.planted and isinstance(row, Code) and row.active:
-            view.put("pool", "", view.get("pool", default=frozenset()) | {name})
-        if found is not None and found.version >= row.version:
-            return Reply(OK)
-        view.put("newest", "", max(row.version, view.get("newest", default=0)))
-        view.put(kind, "" if kind == "book" else name, row)
-        if kind == "code" and "free pool refilled without asking the directory" not in world.planted:
-            settle(view, name)
+        kind, name_ = ("book", "") if isinstance(row, Book) else ("code", name)
+        found = view.get(kind, name_)
+        if found is None or found.version < row.version:
+            view.put("newest", "", max(row.version, view.get("newest", default=0)))
+            view.put(kind, name_, row)
+            if isinstance(row, Code):
+                _put_code(view, name, row)
+        elif "free pool refilled without asking the directory" in world.planted and isinstance(row, Code):
+            layout.hset(view, "d", name, layout.FREE)
+            view.put("pool", "", view.get("pool", default=frozenset()) | {layout.bucket(name)})
         return Reply(OK)
 
     return script
+
+
+def _put_code(view: View, name: str, row: Code) -> None:
+    """As lua/put_codes.lua: one that says nothing of its own is no more than its entry."""
+    c = layout.load(view, name)
+    if c is None:
+        c = layout.IDLE if row.active else layout.Record(row.version, off=True)
+    elif c.version >= row.version or (c.version == 0 and row.active):
+        return
+    else:
+        c = c._replace(version=row.version, off=not row.active)
+    layout.save(view, name, c, row.uses)
 
 
 def seen(after: int, version: int) -> Callable[[View], Reply]:
@@ -215,9 +302,20 @@ def redo(world: World, events: Sequence[Event], *, mark: bool) -> Callable[[View
 
     def script(view: View) -> Reply:
         for event in events:
-            apply(view, event, code_alone="redo of only the touched codes" in world.planted)
+            layout.apply(view, event, code_alone="redo of only the touched codes" in world.planted)
         if mark:
-            view.put("mend", "", events[-1])
+            view.put("mend", "", events[-1].id)
+        return Reply(OK)
+
+    return script
+
+
+def restore_keys(kept: Mapping[str, Kept]) -> Callable[[View], Reply]:
+    """Bring recorded idempotency keys back."""
+
+    def script(view: View) -> Reply:
+        for key, entry in kept.items():
+            layout.keep(view, key, entry)
         return Reply(OK)
 
     return script
@@ -245,10 +343,13 @@ def mended(epoch: int, nonce: int) -> Callable[[View], Reply]:
 
 
 def put_mark(mark: Any) -> Callable[[View], Reply]:
-    """Say that everything is about to be cleared (`whole`); or that nothing is left to mend (None)."""
+    """Say that everything is about to be cleared (`whole`); or that nothing is left to mend (None): then all keys are
+    of this layout."""
 
     def script(view: View) -> Reply:
         view.put("mend", "", mark)
+        if mark is None:
+            view.put("layout", "", layout.LAYOUT)
         return Reply(OK)
 
     return script

@@ -6,18 +6,24 @@ from tests.simulation.planted import PLANTED
 from tests.simulation.simulation import run
 
 FOUND_BY = {
-    "no nonce in the text": 158,
-    "epoch numbered per partition": 38,
-    "stream deleted instead of fenced": 4,
-    "gate opened unconditionally": 12,
+    "no nonce in the text": 103,
+    "epoch numbered per partition": 572,
+    "stream deleted instead of fenced": 3,
+    "gate opened unconditionally": 15,
     "scripts loaded before the mend": 0,
-    "worker not stopped by the lease": 20,
-    "cursor compare without fence": 69,
+    "worker not stopped by the lease": 1,
+    "cursor compare without fence": 56,
     "no anchor check": 0,
     "redo of only the touched codes": 0,
     "configuration not re-applied": 7,
-    "free pool refilled without asking the directory": 0,
-    "a retry by the driver": 5,
+    "free pool refilled without asking the directory": 4,
+    "a retry by the driver": 24,
+    "used entries without their event": 0,
+    "pool left by the last code alone": 0,
+    "no facts asked for": 0,
+    "keys not restored": 0,
+    "outbox trimmed before it is recorded": 48,
+    "layout not asked": 27,
 }
 
 
@@ -37,7 +43,7 @@ def test_a_seed_walks_the_same_way_twice() -> None:
 
 @pytest.mark.parametrize("planted", PLANTED)
 def test_each_planted_mistake_is_found(planted: str) -> None:
-    """Of twelve changes to the protocol, each is found by its seed; the protocol as it is walks that seed unharmed."""
+    """Each change to the protocol is found by its seed; the protocol as it is walks that seed unharmed."""
     seed = FOUND_BY[planted]
 
     assert run(seed, planted=frozenset([planted])).broken
