@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from service.domain.events import Redeemed, decided, packed, parse, read_redemption_id
+from service.domain.events import Fact, Redeemed, decided, packed, parse, read_redemption_id
 from service.record.past import fact_of
 from service.record.pool import Database
 from service.record.queries import query
@@ -27,29 +27,30 @@ async def records_of(database: Database, partition: int, workspace: int, names: 
 
 
 async def _by_id(database: Database, partition: int, workspace: int, redemption: UUID) -> str | None:
-    if row := await database.fetchrow(query("redemption_by_id"), workspace, redemption):
-        return _record(fact_of(row))  # type: ignore[arg-type]
-    epoch, seq = read_redemption_id(redemption)
-    return await _in_quarantine(database, partition, workspace, epoch, seq)
+    if row := await database.fetchrow(query("redemption_by_id"), redemption):
+        return _record(fact_of(row), workspace)
+    found = await _in_quarantine(database, partition, *read_redemption_id(redemption))
+    return _record(found, workspace) if found and found.redemption_id == str(redemption) else None
 
 
 async def _by_event(database: Database, partition: int, workspace: int, epoch: int, seq: int) -> str | None:
-    if row := await database.fetchrow(query("redemption_by_event"), partition, workspace, epoch, seq):
-        return _record(fact_of(row))  # type: ignore[arg-type]
-    return await _in_quarantine(database, partition, workspace, epoch, seq)
+    row = await database.fetchrow(query("redemption_by_event"), partition, epoch, seq)
+    return _record(fact_of(row) if row else await _in_quarantine(database, partition, epoch, seq), workspace)
 
 
-async def _in_quarantine(database: Database, partition: int, workspace: int, epoch: int, seq: int) -> str | None:
+async def _in_quarantine(database: Database, partition: int, epoch: int, seq: int) -> Redeemed | None:
     """What the record couldn't take stands in Redis all the same."""
     row = await database.fetchrow(query("quarantined_redemption"), partition, epoch, seq)
     try:
         event = row and parse(epoch, seq, row["d"], row["r"])
     except ValueError:
         return None
-    return _record(event) if isinstance(event, Redeemed) and event.workspace == workspace else None
+    return event if isinstance(event, Redeemed) else None
 
 
-def _record(fact: Redeemed) -> str:
+def _record(fact: Fact | None, workspace: int) -> str | None:
+    if not isinstance(fact, Redeemed) or fact.workspace != workspace:
+        return None
     return (
         f"{fact.epoch}-{fact.seq} {decided(msgspec.structs.replace(fact, gift=None))} {packed(fact.request).decode()}"
     )

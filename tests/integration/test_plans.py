@@ -1,0 +1,64 @@
+"""How Postgres looks up what a hot request may ask of it: by an index, however many rows there are."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import asyncpg
+import msgspec
+import pytest
+import pytest_asyncio
+
+from service.record.queries import query
+
+ROWS, MONTHS = 20_000, 6
+TYPES = {"redemption_by_event": "int, bigint, bigint", "redemption_by_id": "uuid"}
+_FILL = """
+INSERT INTO redemptions (
+  partition, epoch, seq, workspace, book, code, user_id, redemption_id, digits, discount_amount, redeemed_at, slot,
+  max_redemptions
+)
+SELECT
+  0, 1, n, 1, 1, 'CODE-' || n, 'user-' || n,
+  overlay(first_uuid7(at)::text PLACING lpad(n::text, 12, '0') FROM 25)::uuid, 2, 0, at, 0, 1
+FROM generate_series(0, $1 - 1) n, LATERAL (SELECT now() + make_interval(months => n * $2 / $1)) AS month (at)
+"""
+
+
+@pytest_asyncio.fixture
+async def filled(pool: asyncpg.Pool) -> asyncpg.Pool:
+    """Redemptions over several months, which Postgres has counted as it does by itself: no empty table."""
+    await pool.execute("SELECT ensure_fact_partitions($1)", MONTHS - 1)
+    await pool.execute(_FILL, ROWS, MONTHS)
+    tables = await pool.fetch("SELECT DISTINCT tableoid::regclass::text FROM redemptions")
+    await pool.execute("VACUUM ANALYZE " + ", ".join(name for (name,) in tables))
+    return pool
+
+
+@pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("name", TYPES)
+async def test_a_recorded_redemption_is_looked_up_by_an_index(filled: asyncpg.Pool, name: str, mode: str) -> None:
+    """A request that needs facts waits for this: one index look-up in each partition, that meets no row but its own."""
+    row = await filled.fetchrow("SELECT redemption_id, seq FROM redemptions WHERE seq = $1", ROWS // 2)
+    assert row
+    asked = f"0, 1, {row['seq']}" if name == "redemption_by_event" else f"'{row['redemption_id']}'"
+    async with filled.acquire() as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
+        await connection.execute(f"PREPARE looked ({TYPES[name]}) AS {query(name)}")
+        told = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE looked ({asked})")
+        await connection.execute("DEALLOCATE looked")
+    (explained,) = msgspec.json.decode(told)
+    scans = [node for node in _nodes(explained["Plan"]) if node.get("Relation Name", "").startswith("redemptions")]
+    conditions = [node.get("Index Cond", "") for node in scans]
+    assert sum("(seq = " in condition for condition in conditions) == MONTHS + 1  # and the default one, which is empty
+    assert all("seq" in condition or "redemption_id" in condition for condition in conditions), conditions
+    assert {node["Node Type"] for node in scans} == {"Index Scan"}
+    assert [node["Actual Rows"] for node in scans if node["Actual Rows"]] == [1] * (
+        2 if name == "redemption_by_id" else 1
+    )
+    assert not any(node.get("Rows Removed by Filter") for node in scans)
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for below in plan.get("Plans", []):
+        yield from _nodes(below)
