@@ -5,7 +5,7 @@ KEYS  1 gate         string  epoch and state, read first
       4 books        hash    book's uuid → its number
       5 outbox       stream  one event, and S where the book runs low or out
 ARGV  1 fingerprint  2 book_id  3 user  4 request, then the facts that were asked for
-Reply {OK, view, "", replayed}, {RECALL, events} or {outcome}
+Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome}
 Event A
 Cost  O(n) in the books of which the user holds coupons, where its number is limited; it takes back at most 20 coupons
       whose locks have expired, and ten times as many where none of them is free then ]]

@@ -6,7 +6,7 @@ KEYS  1 gate         string  epoch and state, read first
       5 coupon       string  what is true of this code
       6 outbox       stream  one event, and S where the book runs low or out
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 request, then the facts that were asked for
-Reply {OK|REPEATED, view, "", replayed}, {RECALL, events} or {outcome, retry_ms}
+Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
 Event A
 Cost  O(n) in the books of which the user holds coupons, where its number is limited; else at most 30 commands ]]
 -- @include gate outbox book coupon locks counts place holding idempotency facts view state stock assigning start

@@ -12,7 +12,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_bucket  8 token  9 value_e4  10 currency
       11 request  12 digits (that the amounts need)  13 items  14 gift_book_id, then the facts that were asked for
 Reply {OK|REPEATED, record or "", its book_id or "", replayed, "digits (the workspace's) view-of-the-gift-or--"},
-      {RECALL, events} or {outcome, retry_ms}
+      {RECALL, events, as_of} or {outcome, retry_ms}
 Event R with the gift's book, code and bucket; without a redemption A; without either K, where there is a key
 Cost  as redeem and assign_any together ]]
 -- @include gate outbox book coupon locks counts place holding money idempotency orders judge facts replaying view state stock start

@@ -5,7 +5,7 @@ KEYS  1 gate         string  epoch and state, read first
       4 bucket       hash    code → book
       5 coupon       string  what is true of this code
 ARGV  1 fingerprint  2 code  3 bucket, then the facts that were asked for
-Reply {OK, view}, {RECALL, events} or {outcome}
+Reply {OK, view}, {RECALL, events, as_of} or {outcome}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 11 commands ]]
 -- @include gate book coupon locks idempotency facts view start

@@ -6,7 +6,7 @@ KEYS  1 gate         string  epoch and state, read first
       5 books        hash    book's uuid → its number
       6 outbox       stream  one event, and S where the book runs low or out
 ARGV  1 fingerprint  2 book_id  3 user  4 order  5 order_bucket  6 request, then the facts that were asked for
-Reply {OK|REPEATED, view, "", replayed}, {RECALL, events} or {outcome}
+Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome}
 Event A
 Cost  as assign_any, and at most 6 commands ]]
 -- @include gate outbox book coupon locks counts place holding idempotency facts view state stock assigning picking gifts

@@ -9,7 +9,7 @@ KEYS  1 gate         string  epoch and state, read first
       8 users        hash    book and user → what the user has redeemed
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_bucket  8 token  9 value_e4  10 currency
       11 request  12 digits (that the amounts need)  13 items, then the facts that were asked for
-Reply {OK|REPEATED, record, book_id, replayed}, {RECALL, events} or {outcome, retry_ms}
+Reply {OK|REPEATED, record, book_id, replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
 Event R
 Cost  O(log n) in the coupon's uses, O(items), at most 38 commands ]]
 -- @include gate outbox book coupon locks counts place holding money idempotency orders judge facts replaying state stock

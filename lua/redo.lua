@@ -3,7 +3,7 @@ KEYS  1 gate         string  epoch and state, read first
       2 mend         string  how far the mending is
 ARGV  1 the mark after these events (`whole` while everything is rebuilt: fill_pool follows), then for each event:
       decided; of R its id; of B the redemption's event, "discount_e4 user_bucket"; else ''
-Reply {OK} or {outcome}
+Reply {OK, how many were of codes that are not here} or {outcome}
 Event none
 Cost  O(n) in the events, at most 251 of them ]]
 -- @include gate unlogged book tally coupon locks place holding orders state
@@ -13,6 +13,8 @@ if ARGV[1] == 'whole' then
   fills_later = true
   leave_unlogged()
 end
+-- A Postgres that lost its end may lack the newest codes, and have got from Redis what happened to them.
+local unknown = 0
 local touched, last_w = {}, nil
 local BUCKET = { -- kind, w, book, code, user and the code's bucket of the others
   A = '^(A) (%S+) (%S+) (%S+) (%S+) %S+ (%S+)', U = '^(U) (%S+) (%S+) (%S+) (%S+) %S+ (%S+)$',
@@ -36,9 +38,11 @@ for i = 2, #ARGV, 3 do
     decided, '^(R) (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
   if not kind then kind, w, number, code, user, bucket = string.match(decided, BUCKET[string.sub(decided, 1, 1)]) end
   if w ~= last_w then W, last_w = '{p' .. PARTITION .. '}:w' .. w .. ':', w end
-  local book = read_book(number)
   local c = load_coupon(code, bucket)
-  if kind == 'A' then
+  local book = c and read_book(number)
+  if not c then
+    unknown = unknown + 1
+  elseif kind == 'A' then
     local at, order, order_bucket = string.match(decided, '^A %S+ %S+ %S+ %S+ (%S+) %S+ ?(%S*) ?(%S*)$')
     apply_assign(c, book, user, at, order ~= '' and { order = order, bucket = order_bucket } or nil)
   elseif kind == 'U' then
@@ -60,4 +64,4 @@ for i = 2, #ARGV, 3 do
 end
 write_counts()
 redis.call('SET', KEYS[2], ARGV[1])
-return { OUT.OK }
+return { OUT.OK, unknown }

@@ -5,7 +5,7 @@ KEYS  1 gate         string  epoch and state, read first
       4 outbox       stream  one event
 ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 redemption_id  5 event (that its id is made of), then the facts
       that were asked for, '' where there is no such redemption
-Reply {OK, record, book_id, replayed, rolled_back_at}, {RECALL, redemption_id or event} or {outcome}
+Reply {OK, record, book_id, replayed, rolled_back_at}, {RECALL, redemption_id or event, as_of} or {outcome}
 Event B
 Cost  O(log n) in the coupon's uses, at most 30 commands ]]
 -- @include gate outbox book coupon locks counts place holding idempotency orders facts replaying state rolling
@@ -18,8 +18,12 @@ local id = ARGV[4]
 local told = record_of(id)
 if told == '' then return { OUT.redemption_not_found } end
 local e = facts_of(told and id or ARGV[5])
-if not e or e.workspace ~= workspace_number() or id_of(e) ~= id then return { OUT.RECALL, id } end
+if not e or e.workspace ~= workspace_number() or id_of(e) ~= id then
+  lacking = { id }
+  return recall()
+end
 local c = load_coupon(e.code, e.bucket)
+if not c then return { OUT.redemption_not_found } end -- of a code that Postgres has lost
 if not stands(c, e.event) then return { OUT.already_rolled_back } end
 local payload = '@' .. e.event .. ' ' .. whole(now)
 local entry = ARGV[1] ~= '-' and ARGV[1] .. ' ' .. OUT.OK .. ' ' .. payload or nil

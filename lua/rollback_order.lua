@@ -6,7 +6,7 @@ KEYS  1 gate         string  epoch and state, read first
       5 outbox       stream  an event for each
       6 gifts        hash    order → its gift
 ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 order, then the facts that were asked for
-Reply {OK, "record\nrecord…", "book_id book_id …", replayed, rolled_back_at}, {RECALL, events} or {outcome}
+Reply {OK, "record\nrecord…", "book_id book_id …", replayed, rolled_back_at}, {RECALL, events, as_of} or {outcome}
 Event B for each redemption, U for the gift
 Cost  O(k log n) in the order's k redemptions and their coupons' uses, at most 30 commands each,
       and in the locks on the gift ]]

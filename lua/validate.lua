@@ -8,7 +8,7 @@ KEYS  1 gate         string  epoch and state, read first
       7 users        hash    book and user → what the user has redeemed
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 token  7 value_e4  8 currency
       9 digits (that the amounts need)  10 items  11 shown ('1' to see the coupon), then the facts that were asked for
-Reply {OK, "discount_e4 digits outcome outcome …", view or ""}, {RECALL, events} or {outcome}; where nothing is shown a
+Reply {OK, "discount_e4 digits outcome outcome …", view or ""}, {RECALL, events, as_of} or {outcome}; where nothing is shown a
       code that there isn't is one that is used up
 Event none
 Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]

@@ -1,6 +1,6 @@
 """Where a shop for tests is: one workspace on one Redis, its scripts, clock and gate, and what its outbox told."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Self
 from uuid import uuid4
@@ -9,7 +9,7 @@ import hiredis
 import msgspec
 import redis.exceptions
 
-from service.api.recall import MOST_RUNS
+from service.api.recall import AS_OF, MOST_RUNS
 from service.domain import keys
 from service.domain.errors import Refusal
 from service.domain.events import Redeemed, decided, parse
@@ -77,6 +77,8 @@ class Premises:
         """Entries that were recorded and trimmed."""
         self.pseudonyms: dict[str, str] = {}
         """By a redemption's event, where its user was erased."""
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
+        """What happens once, after facts were read in Postgres and before the script that asked has them."""
         self.recalled = 0
         """How often scripts asked for facts."""
         self.erased = False
@@ -91,13 +93,16 @@ class Premises:
 
     async def freeze(self, at_ms: int = NOW_MS, epoch: int = EPOCH) -> Self:
         """From now on scripts take the time from a key, which only `at` and `wait` move."""
-        digests = {}
-        for name, text in Scripts(0, epoch, "nonce", [*SERVING, *PROJECTION]).texts.items():
-            still = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{STILL_CLOCK}', 's', 'us')")
-            digests[name] = await self.link.call("SCRIPT", "LOAD", still)
-        self.decider._digests[0] = digests
+        await self.load(epoch, "nonce")
         await self.at(at_ms)
         return self
+
+    async def load(self, epoch: int, nonce: str) -> None:
+        """Run this opening's scripts from now on, by the still clock."""
+        self.decider.learn(0, epoch, nonce)
+        for name, text in Scripts(0, epoch, nonce, [*SERVING, *PROJECTION]).texts.items():
+            still = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{STILL_CLOCK}', 's', 'us')")
+            self.decider._digests[0][name] = await self.link.call("SCRIPT", "LOAD", still)
 
     async def at(self, ms: int) -> None:
         """Set the still clock."""
@@ -145,14 +150,19 @@ class Premises:
 
     async def decide(self, command: Command) -> Any:
         """A command's reply, with the facts that it asks for, as the API has it."""
-        facts: list[str] = []
+        facts, as_of = list[str](), list[str]()
         for _ in range(MOST_RUNS):
             reply = await self.decider.run(0, command.script, command.keys, (*command.args, *facts))
             if reply[0] != RECALL:
                 return reply
             self.recalled += 1
             names = reply[1].split(" ")
+            if reply[2:] != as_of:
+                as_of, facts = reply[2:], [AS_OF, *reply[2:]]
             facts += [text for name in names for text in (name, self.recorded.get(name, ""))]
+            if meanwhile := self.meanwhile:
+                self.meanwhile = None
+                await meanwhile()
         raise AssertionError(f"{command.script} asks for facts again and again")
 
     async def record(self) -> None:

@@ -1,10 +1,15 @@
 -- What is kept of a redemption is the id of its event. Its facts are in the outbox until that is trimmed, which it is only
--- after it was recorded; then Postgres has them, and the service hands them in: at the end of ARGV, by turns what they were
--- asked for by and the record. A record is '<event> R …', as in the outbox without a gift, and the request's part.
+-- after it was recorded; then Postgres has them, and the service hands them in at the end of ARGV: 'as of', the moment that
+-- they are of, then by turns what they were asked for by and the record. A record is '<event> R …', as in the outbox without
+-- a gift, and the request's part.
 
 local facts_from, lacking = 0, {} -- set by each script: where in ARGV they begin; and what wasn't found
 local DECIDED = 'R' .. string.rep(' %S+', 16)
 local RECORD = '^(%S+) R (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) %S+ (%S+) '
+
+-- The moment. Facts are of this opening, since in another the same event may be another one, and of after the last deletion
+-- of users, before which Postgres named them; others are asked for again.
+local function as_of() return NONCE .. '/' .. (redis.call('GET', '{p' .. PARTITION .. '}:erased') or '') end
 
 -- Whether users were deleted since who may be in the entries up to this one: Postgres has their pseudonyms.
 local function names_erased(epoch, seq)
@@ -15,8 +20,10 @@ local function names_erased(epoch, seq)
 end
 
 local function record_of(name)
-  for i = facts_from, #ARGV, 2 do
-    if ARGV[i] == name then return ARGV[i + 1] end
+  if ARGV[facts_from + 1] == as_of() then
+    for i = facts_from + 2, #ARGV, 2 do
+      if ARGV[i] == name then return ARGV[i + 1] end
+    end
   end
   local epoch, seq = string.match(name, '^(%d+)-(%d+)$')
   if not epoch or names_erased(epoch, seq) then return nil end
@@ -49,4 +56,4 @@ local function facts_of(name)
 end
 
 -- The reply of a script that can't go on without facts; before it writes anything.
-local function recall() return { OUT.RECALL, table.concat(lacking, ' ') } end
+local function recall() return { OUT.RECALL, table.concat(lacking, ' '), as_of() } end

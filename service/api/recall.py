@@ -10,6 +10,8 @@ from service.operations.base import Command
 from service.record.pool import ERRORS, Database, is_away
 from service.record.recalling import records_of
 
+AS_OF = "as of"
+"""Before the moment that facts are of, which the script said; it believes no others."""
 MOST_RUNS = 4
 """A run may need facts of what changed since the one before it; more often than so nothing changes that much."""
 
@@ -22,7 +24,7 @@ async def decide(decider: Decider, database: Database, caller: Caller, command: 
 
 async def recalled(decider: Decider, database: Database, caller: Caller, command: Command, reply: Reply) -> Reply:
     """As decide, where the command was run once."""
-    facts: list[str] = []  # all of them each time: with the first a script may come to where it needs others
+    as_of, facts = "", list[str]()  # all of them each time: with the first a script may come to where it needs others
     for _ in range(MOST_RUNS - 1):
         if reply[0] != RECALL:
             return reply
@@ -32,6 +34,8 @@ async def recalled(decider: Decider, database: Database, caller: Caller, command
             if is_away(error):
                 raise Refusal.passing("unavailable") from None
             raise
+        if reply[2] != as_of:
+            as_of, facts = reply[2], [AS_OF, reply[2]]
         facts += [text for pair in found for text in pair]
         reply = await _run(decider, caller, command, facts)
     if reply[0] == RECALL:

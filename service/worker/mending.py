@@ -47,8 +47,10 @@ class Mending:
         self._layout = keys.layout(server.partition)
         self._events: list[Any] = []
         self._keys: list[Any] = []
-        self._running: deque[asyncio.Task[Reply]] = deque()
+        self._running: deque[tuple[str, asyncio.Task[Reply]]] = deque()
         self._done = 0
+        self._unknown = 0
+        """Events of codes that Redis doesn't have, nor Postgres any more."""
         self._tell_at = 0.0
         self.projector = RedisProjector(self._run)
 
@@ -113,6 +115,8 @@ class Mending:
                 async with self._pool.acquire() as connection:
                     events = await self._facts(connection, after, keep_mark, until)
                 await self._all_sent()
+            if self._unknown:
+                log.error("events_of_unknown_codes", partition=self._partition, events=self._unknown)
             return events
         finally:
             await self._all_sent()
@@ -169,16 +173,21 @@ class Mending:
         """What fails after the first failure is its consequence."""
         try:
             while self._running:
-                await self._running.popleft()
+                await self._first_sent()
         finally:
-            await asyncio.gather(*self._running, return_exceptions=True)
+            await asyncio.gather(*(running for _, running in self._running), return_exceptions=True)
             self._running.clear()
+
+    async def _first_sent(self) -> None:
+        script, running = self._running.popleft()
+        reply = await running
+        self._unknown += reply[1] if script == "redo" else 0
 
     async def _send(self, script: str, names: Sequence[str], args: Sequence[Any]) -> None:
         if len(self._running) >= RUNS_AT_ONCE:
-            await self._running.popleft()
+            await self._first_sent()
         run = self._server.run(self.scripts, script, names, args)
-        self._running.append(asyncio.ensure_future(run))
+        self._running.append((script, asyncio.ensure_future(run)))
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:

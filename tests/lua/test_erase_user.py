@@ -145,6 +145,17 @@ async def test_redemptions(still: Shop, eraser: Eraser, uses: int | None) -> Non
     )
 
 
+async def test_facts_that_were_read_before(still: Shop, eraser: Eraser) -> None:
+    """A rollback that Postgres told of the user, before it had the pseudonym, asks again."""
+    await still.book("CODE-1")
+    _, redeemed = await still.redeem("CODE-1", "ann", orderId="A-1")
+    await still.record()
+    still.meanwhile = eraser.erase
+    _, rolled = await still.rollback(redeemed["redemptionId"])
+    assert rolled["userId"] == GONE
+    assert (await still.last_event())["d"].split(" ")[4] == GONE
+
+
 async def test_metadata_stays(still: Shop, eraser: Eraser) -> None:
     """What the merchant said of a redemption stays, byte for byte."""
     await still.book("CODE-1")

@@ -7,7 +7,7 @@ import pytest
 from uuid_utils import uuid7
 
 from service.domain.times import from_ms
-from tests.premises import NOW_MS
+from tests.premises import EPOCH, NOW_MS
 from tests.shop import Shop
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
@@ -162,3 +162,19 @@ async def test_discounts_are_taken_off_the_total(still: Shop) -> None:
     assert ((await still.stats(book))["discount_e4"], (await still.stats(book))["users"]) == (24_600, 2)
     await still.rollback(ids[1], restore=False)
     assert ((await still.stats(book))["discount_e4"], (await still.stats(book))["users"]) == (12_300, 1)
+
+
+async def test_facts_of_another_opening(still: Shop) -> None:
+    """What was read for a Redis that was opened anew since is asked for again: there the event may be another."""
+    await still.book("CODE-1", "CODE-2")
+    _, redeemed = await still.redeem("CODE-1", "ann")
+    await still.record()
+    right, wrong = dict(still.recorded), {name: told.replace("ann", "eve") for name, told in still.recorded.items()}
+
+    async def reopened() -> None:
+        still.recorded = right
+        await still.load(EPOCH, "another")
+
+    still.recorded, still.meanwhile = wrong, reopened
+    status, rolled = await still.rollback(redeemed["redemptionId"])
+    assert (status, rolled["userId"], still.recalled) == (200, "ann", 2)

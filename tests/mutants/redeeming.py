@@ -141,9 +141,30 @@ MUTANTS = (
     Mutant(
         "an unknown redemption is `redemption_not_found`",
         "lua/rollback.lua",
-        "{ OUT.redemption_not_found }",
-        "{ OUT.order_not_found }",
+        "if told == '' then return { OUT.redemption_not_found }",
+        "if told == '' then return { OUT.order_not_found }",
         _ROLLBACK,
+    ),
+    Mutant(
+        "facts that were read before another opening are asked for again",
+        "lua/includes/facts.lua",
+        "return NONCE .. '/' ..",
+        "return '/' ..",
+        "tests/lua/test_rollback.py -k another_opening",
+    ),
+    Mutant(
+        "facts that were read before a user was deleted are asked for again",
+        "lua/includes/facts.lua",
+        "NONCE .. '/' .. (redis.call('GET', '{p' .. PARTITION .. '}:erased') or '') end",
+        "NONCE .. '/' end",
+        "tests/lua/test_erase_user.py -k read_before",
+    ),
+    Mutant(
+        "what happened to a code that isn't there is left out, and the rest is done",
+        "lua/redo.lua",
+        "    unknown = unknown + 1\n",
+        "    return { OUT.OK, 1 }\n",
+        "tests/lua/test_mending.py -k isnt_there",
     ),
     Mutant(
         "restore is true where it is left out",
