@@ -21,6 +21,9 @@ class Faults:
         self._world, self._processes = world, processes
         self._chance = 0.0
         self._replicated = other.replicated
+        self._restored_at = -1.0
+        self._restored_to: dict[int, int] = {}
+        self._left_at: dict[Server, float] = {}
         kinds: list[Kind] = [
             (self._crash, 3),
             (self._stop, 3),
@@ -291,7 +294,18 @@ class Faults:
         new = next(server for server in self._world.servers if server is not old)
         self._note(f"the address of Redis leads to {new}")
         self._cut(old)
+        self._left_at[old] = self._world.now
         self._lead_to(new)
+        if new in self._left_at and self._left_at[new] <= self._restored_at:
+            self._order_rebuilds(new)
+
+    def _order_rebuilds(self, server: Server) -> None:
+        """What docs/decisions/0014 asks of whoever restored Postgres: a Redis that was left before the restore, and has
+        seen numbers of configuration that were given again, is rebuilt."""
+        for partition, version in self._restored_to.items():
+            if (server.get(partition, "newest") or 0) > version:
+                self._note(f"an operator wants p{partition} rebuilt, since {server} comes back")
+                self._world.postgres.state.partitions[partition].rebuild_ordered = True
 
     def _move_there_and_back(self) -> None:
         self._move_address()
@@ -318,11 +332,13 @@ class Faults:
         if backups := backups or postgres.backups:
             backup = self._world.rng.choice(backups)
             self._note(f"Postgres is restored to {backup.at:.2f}")
+            self._restored_at = self._world.now
             if self._world.rng.random() < 0.5:
                 self._stop()
             for process in self._processes:
                 process.postgres_connections += 1
             postgres.restore(backup)
+            self._restored_to = {p: row.config_version for p, row in postgres.state.partitions.items()}
 
     # -- the end
 
