@@ -12,7 +12,7 @@ from litestar import Request
 from litestar.datastructures import Headers
 
 from service.domain import words
-from service.domain.decoding import check_amounts, decode, refusal_of
+from service.domain.decoding import check_texts, decode, refusal_of
 from service.domain.errors import Refusal, invalid, malformed
 from service.domain.words import own_id
 
@@ -105,7 +105,7 @@ def query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> Que
     found = dict(pairs)
     if len(found) != len(pairs):
         raise malformed("query", "names a parameter twice")
-    check_amounts(kind, found)
+    check_texts(kind, found)
     try:
         asked = msgspec.convert(found, kind, strict=False)
     except msgspec.ValidationError as error:

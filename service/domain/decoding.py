@@ -27,12 +27,14 @@ _odd_amount = re.compile(
 )
 """A string that a Decimal may be made of though it isn't money as it is written here, or a very long one."""
 
+_is_dated = re.compile(r"\d{4}-", re.ASCII).match
+
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     """The struct that the body holds; Refusal `malformed` or `invalid` otherwise."""
     try:
         if _has_amounts(decoder.type) and _odd_amount.search(body):
-            check_amounts(decoder.type, msgspec.json.decode(body))
+            check_texts(decoder.type, msgspec.json.decode(body))
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise refusal_of(error) from None
@@ -50,11 +52,11 @@ def convert(value: Any, kind: type[T]) -> T:
         raise refusal_of(error) from None
 
 
-def check_amounts(kind: Any, value: Any) -> None:
+def check_texts(kind: Any, value: Any) -> None:
     """Refusal where a string is not an amount in plain notation, though msgspec would make a Decimal of it (`1_000`,
-    ` 1`, `1e3`, digits of other scripts)."""
+    ` 1`, `1e3`, digits of other scripts); or no time, though it would take it for seconds since 1970 (`197`)."""
     try:
-        _check_amounts(_described(kind), value, "")
+        _check_texts(_described(kind), value, "")
     except BadField as bad:
         raise refusal_of_field(bad) from None
 
@@ -67,10 +69,13 @@ def _has_amounts(kind: Any) -> bool:
     return b'"format":"decimal"' in msgspec.json.encode(msgspec.json.schema(kind))
 
 
-def _check_amounts(kind: inspect.Type, value: Any, path: str) -> None:
-    if not isinstance(kind, inspect.DecimalType):
+def _check_texts(kind: inspect.Type, value: Any, path: str) -> None:
+    if isinstance(kind, inspect.DateTimeType):
+        if isinstance(value, str) and not _is_dated(value):
+            raise BadField(path, "must be a time, as 2026-11-27T00:00:00Z", malformed=True)
+    elif not isinstance(kind, inspect.DecimalType):
         for part in _parts(kind, value, path):
-            _check_amounts(*part)
+            _check_texts(*part)
     elif isinstance(value, str):
         if not is_plain(value):
             raise BadField(path, "must be a decimal number, as 25.00", malformed=True)

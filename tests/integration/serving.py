@@ -18,6 +18,7 @@ _CHANGES = (
     (rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", b"<time>"),
     (rb"\r\ndate: [^\r]+", b""),
     (rb"\r\nretry-after: \d+", b"\r\nretry-after: <seconds>"),
+    (rb"\r\nratelimit: [^\r]+", b"\r\nratelimit: <what is left>"),
 )
 
 
