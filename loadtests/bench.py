@@ -34,7 +34,7 @@ from loadtests.pictures import draw
 from loadtests.subject import Spent, Stock, Subject, opened
 from tests.running import Run
 
-FULL_LOAD = 256
+FULL_LOAD = 96
 """Connections."""
 WARM_PAIRS = 2_000
 SPARE = 2
