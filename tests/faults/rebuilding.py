@@ -72,8 +72,8 @@ async def _everything(client: Any) -> dict[str, Any]:
 
 def _plain(name: str, held: Any) -> Any:
     """Without the limit that a code was locked under and then not used, and claims of keys, which live in Redis alone;
-    without counts of nothing. None for what then says nothing."""
-    if ":i:" in name and held.split(" ")[1] == "c":
+    without counts of nothing. None for what then says nothing, or ended since its name was read."""
+    if ":i:" in name and (held is None or held.split(" ")[1] == "c"):
         return None
     if ":n:" in name:
         return {counter: count for counter, count in held.items() if count != "0"}
