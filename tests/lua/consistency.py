@@ -1,7 +1,5 @@
 """All that Redis counts, recomputed from what it counts: directory, coupons, locks, and the redemptions that the outbox
-tells of.
-
-Written from docs/architecture.md, not from the scripts; run at the end of every test of the scripts."""
+tells of. Written from docs/architecture.md, not from the scripts; run at the end of every test of the scripts."""
 
 import re
 from collections import Counter, defaultdict
