@@ -93,13 +93,6 @@ MUTANTS = (
         _VALIDATE,
     ),
     Mutant(
-        "a `public` key sees no coupon",
-        "service/operations/redeem.py",
-        "coupon = coupon_of(reply[2]) if caller.is_told else None",
-        "coupon = coupon_of(reply[2])",
-        _VALIDATE,
-    ),
-    Mutant(
         "a `public` key isn't told that there is no such coupon",
         "service/operations/redeem.py",
         'reasons = ["coupon_not_found"] if caller.is_told else NOT_AVAILABLE',
