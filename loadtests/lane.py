@@ -151,8 +151,7 @@ def _redeemed(unit: int, full: bool) -> bytes:
     discount = "119800" if full else "0"
     kept = '{"ip":"127.0.0.1"' + (f',"key":"r1-{unit}-redeem","op":"redeem"' if full else "") + "}"
     record = (
-        f"1 - 1 1-{unit} 1 1 {_code(unit)} u-r1-{unit} o-r1-{unit} 019aa0b2-6f0c-7b52-8a0e-{unit:012d} 599000 USD 2 "
-        f"{discount} 1795189957123 1 1 1 - {kept}"
+        f"1-{unit} 1 1 1 {_code(unit)} u-r1-{unit} o-r1-{unit} - 599000 USD 2 {discount} 1795189957123 1 1 1 - - {kept}"
     )
     return _reply(record, BOOK)
 

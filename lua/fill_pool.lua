@@ -10,12 +10,10 @@ if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
 leave_unlogged()
 for _, key in ipairs(ARGV) do
   local workspace, bucket = string.match(key, '^(.*:)d:(%d+)$')
-  local told = {}
+  local free = {}
   for _, of in ipairs(redis.call('HVALS', key)) do
-    if not told[of] and not string.find(of, '!', 1, true) then
-      told[of] = true
-      redis.call('SADD', workspace .. 'f:' .. of, bucket)
-    end
+    if not string.find(of, '!', 1, true) then free[of] = (free[of] or 0) + 1 end
   end
+  for of, codes in pairs(free) do redis.call('HSET', workspace .. 'f:' .. of, bucket, codes) end
 end
 return { OUT.OK }

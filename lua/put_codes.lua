@@ -14,7 +14,7 @@ local no = gate_refuses(got[1], true, true)
 if no then return { no } end
 local number, version, added, book = ARGV[1], tonumber(ARGV[2]), 0, nil
 local PLAIN = '- 0 - - 1'
-local filled = {} -- the buckets in which there are new free codes
+local filled = {} -- by bucket, how many new free codes
 if ARGV[3] == '1' then
   fills_later = true
   leave_unlogged()
@@ -49,9 +49,9 @@ for i = 4, #ARGV, 3 do
   local is_new = redis.call('HSETNX', W .. 'd:' .. bucket, code, idle and number or number .. '!') == 1
   if is_new then added = added + 1 end
   if not (idle and is_new) then put(bucket, code, idle and PLAIN or special, is_new)
-  elseif not fills_later then filled[#filled + 1] = bucket end
+  elseif not fills_later then filled[bucket] = (filled[bucket] or 0) + 1 end
 end
-if #filled > 0 then redis.call('SADD', W .. 'f:' .. number, unpack(filled)) end
+for bucket, codes in pairs(filled) do redis.call('HINCRBY', W .. 'f:' .. number, bucket, codes) end
 if added > 0 then count(number, 'codes', added) end
 note_version(KEYS[3], got[2], ARGV[2])
 return { OUT.OK, added }

@@ -20,8 +20,6 @@ async def value(link: Any, key: str, kind: str) -> Any:
         case "hash":
             flat = await link.call("HGETALL", key)
             return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
-        case "set":
-            return sorted(await link.call("SMEMBERS", key))
         case "zset":
             return _pairs(await link.call("ZRANGE", key, 0, -1, "WITHSCORES"))
         case _:

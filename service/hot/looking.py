@@ -67,7 +67,7 @@ class Looker:
         return reply[1] == 1
 
     async def pools(self, workspace: int, book: str, buckets: Sequence[int | str], repair: bool) -> list[str]:
-        """What is missing in the sets of buckets with free codes, or, where a book is named, too much in its."""
+        """Where the free codes of a bucket are counted too low, or, where a book is named, its too high."""
         names = (self._server.gate, f"{keys.prefix(self.partition, workspace)}w")
         args = ("1" if repair else "", book, *buckets)
         return (await self._server.run(self._scripts, "pools", names, args))[1:]
@@ -115,11 +115,12 @@ class Looker:
             if at == "0":
                 return
 
-    async def members(self, key: str) -> AsyncIterator[list[str]]:
-        """A set's members, some at a time."""
+    async def fields(self, key: str) -> AsyncIterator[list[str]]:
+        """A hash's fields, some at a time."""
         at = "0"
         while True:
-            at, page = await self._server.command("SSCAN", key, at, "COUNT", BUCKETS_A_RUN)
+            at, flat = await self._server.command("HSCAN", key, at, "COUNT", BUCKETS_A_RUN)
+            page = flat[::2]
             for start in range(0, len(page), BUCKETS_A_RUN):
                 yield page[start : start + BUCKETS_A_RUN]
             if at == "0":

@@ -108,14 +108,14 @@ class Coupons:
             self._books.clear()
 
     async def pools(self) -> None:
-        """The sets of buckets that have free codes."""
+        """The counts of free codes by bucket."""
         looker, examiner = self._looker, self._examiner
         there = range(keys.BUCKETS) if self._there is None else sorted(self._there)
         for first in range(0, len(there), BUCKETS_A_RUN):
             some = there[first : first + BUCKETS_A_RUN]
             self._call("free_missing", await looker.pools(self._workspace, "", some, examiner.repair))
         for book in await record.books_numbers(examiner.pool, self._workspace):
-            async for buckets in looker.members(f"{self._w}f:{book}"):
+            async for buckets in looker.fields(f"{self._w}f:{book}"):
                 self._call("free_surplus", await looker.pools(self._workspace, str(book), buckets, examiner.repair))
 
     def _call(self, class_: Class, found: list[str]) -> None:

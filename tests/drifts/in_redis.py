@@ -121,10 +121,12 @@ KINDS: dict[str, Kind] = {
         lambda r, s: r.hset(s.entry(s.codes[0]), s.codes[0], f"{s.book}!"),
     ),
     "a bucket not offered": Kind(
-        "idle", {"bucket0": "free_missing"}, lambda r, s: r.srem(s.key(f"f:{s.book}"), keys.bucket(s.codes[0]))
+        "idle", {"bucket0": "free_missing"}, lambda r, s: r.hdel(s.key(f"f:{s.book}"), keys.bucket(s.codes[0]))
     ),
     "a bucket offered in vain": Kind(
-        "idle", {"bucket3": "free_surplus"}, lambda r, s: r.sadd(s.key(f"f:{s.book}"), keys.bucket(s.codes[STRANGER]))
+        "idle",
+        {"bucket3": "free_surplus"},
+        lambda r, s: r.hset(s.key(f"f:{s.book}"), keys.bucket(s.codes[STRANGER]), 1),
     ),
     "never to end": Kind(
         "ending",

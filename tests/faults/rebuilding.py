@@ -60,8 +60,6 @@ async def _everything(client: Any) -> dict[str, Any]:
             match kind:
                 case "hash":
                     pipeline.hgetall(name)
-                case "set":
-                    pipeline.smembers(name)
                 case "zset":
                     pipeline.zrange(name, 0, -1, withscores=True)
                 case _:

@@ -134,8 +134,6 @@ class Place:
                     asked.get(name)
                 case b"hash":
                     asked.hgetall(name)
-                case b"set":
-                    asked.smembers(name)
                 case b"zset":
                     asked.zrange(name, 0, -1, withscores=True)
         return dict(zip(held, await asked.execute(), strict=True))

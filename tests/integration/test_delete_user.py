@@ -88,8 +88,6 @@ async def dump(service: Service) -> str:
                     value = client.get(name)
                 case "hash":
                     value = client.hgetall(name)
-                case "set":
-                    value = sorted(client.smembers(name))
                 case "zset":
                     value = client.zrange(name, 0, -1, withscores=True)
                 case _:
@@ -171,10 +169,8 @@ async def _rebuilt(service: Service) -> None:
                     )
                 elif kind == "hash":
                     found[name] = client.hgetall(name)
-                elif kind == "zset":
-                    found[name] = client.zrange(name, 0, -1, withscores=True)
                 else:
-                    found[name] = client.smembers(name)
+                    found[name] = client.zrange(name, 0, -1, withscores=True)
         return found
 
     recorded(service)

@@ -27,7 +27,7 @@ _SENT = {
     "api": set("evalsha script|exists client|setname config|get info ping time get xrange xrevrange".split()),
     "worker": set(
         "evalsha script|exists script|load eval client|setname config|get info ping get mget scan xrange xrevrange "
-        "xread xtrim xlen bgrewriteaof time hget hgetall sscan zrange zscore".split()
+        "xread xtrim xlen bgrewriteaof time hget hgetall hscan zrange zscore".split()
     ),
 }
 """What each sends itself; the worker's user is the doctor's and reconciling's, too."""

@@ -40,7 +40,6 @@ def held(service: Service) -> dict[str, Any]:
     with service.redis() as client:
         names = [name for name in client.scan_iter(count=5000) if not name.endswith(":outbox")]
         read: dict[str, Callable[[str], Any]] = {
-            "set": client.smembers,
             "string": client.get,
             "zset": lambda name: client.zrange(name, 0, -1, withscores=True),
             "hash": lambda name: {field: said for field, said in client.hgetall(name).items() if said != "0"},

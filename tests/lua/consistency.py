@@ -209,7 +209,7 @@ def _records(held: Held) -> None:
 
 def _pools(held: Held) -> None:
     """Each code is in the one set that its state names; no set is empty."""
-    directory, buckets, sets = defaultdict(dict), defaultdict(set), defaultdict(dict)
+    directory, free_codes, sets = defaultdict(dict), defaultdict(Counter), defaultdict(dict)
     for code, c in held.coupons.items():
         place, bucket, number = c.place, _bucket(code), c.book.number
         free = place is not None and place[0] == "pool"
@@ -218,11 +218,11 @@ def _pools(held: Held) -> None:
         said = c.last if plain and not c.locks else ""
         directory[bucket][code] = number if free else f"{number}!{said}"
         if free:
-            buckets[number].add(bucket)
+            free_codes[number][bucket] += 1
         elif place is not None:
             sets[f"{number}:{place[0]}"][f"{bucket} {code}"] = place[1]
     assert held.under("d:") == dict(directory)
-    assert held.under("f:") == {number: sorted(names) for number, names in buckets.items()}
+    assert held.under("f:") == {n: {at: str(codes) for at, codes in some.items()} for n, some in free_codes.items()}
     assert held.under("l:") == dict(sets)
 
 

@@ -18,7 +18,8 @@ Plant = tuple[str, str]
 
 _DATABASES = 2
 _STEADY = f"""local function steady(key, count)
-  local all, found, second = redis.call('SORT', key, 'ALPHA'), {{}}, redis.call('HGET', '{STILL_CLOCK}', 's')
+  local all, found, second = redis.call('HKEYS', key), {{}}, redis.call('HGET', '{STILL_CLOCK}', 's')
+  table.sort(all)
   for i = 1, math.min(count, #all) do found[i] = all[(second + i) % #all + 1] end
   return found
 end
@@ -43,7 +44,7 @@ class Altering:
             return await self.link.call(*command)
         text: str = command[2]
         if text not in self._digests:
-            altered = text.replace("redis.call('SRANDMEMBER', ", "steady(")
+            altered = text.replace("redis.call('HRANDFIELD', ", "steady(")
             if altered != text:
                 altered = _STEADY + altered
             if self.plant:

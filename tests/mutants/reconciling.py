@@ -52,8 +52,8 @@ _OF_SCRIPTS = (
     Mutant(
         "a comparison that is not to mend offers no bucket",
         _POOLS,
-        "if ARGV[1] == '1' then redis.call('SADD'",
-        "if true then redis.call('SADD'",
+        "if ARGV[1] == '1' then",
+        "if true then",
         _SCRIPTS,
     ),
     Mutant(
@@ -66,8 +66,8 @@ _OF_SCRIPTS = (
     Mutant(
         "a bucket that has free codes stays offered",
         _POOLS,
-        "elseif not free[book] and redis",
-        "elseif redis",
+        "book ~= '' and counted > codes",
+        "book ~= ''",
         _SCRIPTS,
     ),
 )
