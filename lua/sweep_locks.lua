@@ -18,7 +18,7 @@ for _, member in ipairs(due) do
   local bucket, code = string.match(member, '^(%d+) (%S+)$')
   local c = load_coupon(code, bucket)
   local counted, set, score = place(c, book)
-  prune_locks(c, limit_of(c, book), now)
+  prune_locks(c, limit_of(c, book), now, book)
   settle(c, book, counted, set, score)
 end
 return { OUT.OK, #due }

@@ -253,8 +253,8 @@ MUTANTS = (
     Mutant(
         "a released lock counts no more against the user's limit",
         _LOCKS,
-        "then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end",
-        "then redis.call('ZSCORE', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end",
+        "then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. user, token) end",
+        "then redis.call('ZSCORE', W .. 'lu:' .. book.number .. ':' .. user, token) end",
         "tests/lua/test_limits.py",
     ),
     Mutant(
