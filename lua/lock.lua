@@ -74,7 +74,7 @@ end
 local payload = book.id .. ' ' .. c.code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. whole(l.deadline)
 
 if c.uses == 0 and not r.own then redis.call('HSET', W .. 'n:' .. book.number, 'touched', 1) end
-prune_locks(c, max, now)
+prune_locks(c, max, now, book)
 c.max = max or 0
 put_lock(c, max, l, book, now)
 settle(c, book, counted, set, score)

@@ -4,7 +4,7 @@ KEYS  1 gate       string  epoch and state, read first
 ARGV  1 book  2 set (u, p or a)
 Reply {OK, swept} or {outcome}
 Event none
-Cost  O(n) in the coupons, at most 20 of them: 15 commands each, and 3 for each of at most 20 locks on it ]]
+Cost  O(n) in the coupons, at most 20 of them: 15 commands each, and 6 for each of at most 20 locks on it ]]
 -- @include gate book coupon locks counts place
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
@@ -18,7 +18,7 @@ for _, member in ipairs(due) do
   local bucket, code = string.match(member, '^(%d+) (%S+)$')
   local c = load_coupon(code, bucket)
   local counted, set, score = place(c, book)
-  prune_locks(c, limit_of(c, book), now)
+  prune_locks(c, limit_of(c, book), now, book)
   settle(c, book, counted, set, score)
 end
 return { OUT.OK, #due }

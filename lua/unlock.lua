@@ -17,7 +17,7 @@ local l = lock_by_token(c, max, ARGV[4], now)
 if l and (ARGV[5] == '-' or ARGV[5] == l.user) then
   local counted, set, score = place(c, book)
   drop_lock(c, max, l, book)
-  prune_locks(c, max, now)
+  prune_locks(c, max, now, book)
   settle(c, book, counted, set, score)
 end
 if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.OK, '', r.workspace) end

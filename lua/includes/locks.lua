@@ -50,11 +50,26 @@ local function lock_by_token(c, max, token, now)
   if l and l.token == token then return l end
 end
 
+-- Says what the lock was, as text; nil where there is none.
 local function forget_holder(c, holder)
   local key = W .. 'k:' .. c.code
   local text = redis.call('HGET', key, holder)
   if text then redis.call('HDEL', key, holder, '=' .. string.match(text, '^%S+')) end
   redis.call('ZREM', W .. 'kd:' .. c.code, holder)
+  return text
+end
+
+local function uncount(book, user, token, counted)
+  if counted == '.' then return end
+  if string.find(counted, 'u', 1, true) then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. user, token) end
+  if string.find(counted, 'b', 1, true) then redis.call('ZREM', W .. 'lb:' .. book.number, token) end
+  local holder = string.match(counted, '[^.]+$')
+  if holder then redis.call('ZREM', W .. 'lk:' .. holder, token) end
+end
+
+local function drop_lock(c, max, l, book)
+  if max == 1 then c.lock = nil else forget_holder(c, l.user .. ' ' .. l.order) end
+  uncount(book, l.user, l.token, l.counted)
 end
 
 -- Take out of a set of deadlines what is due, a bounded number, so that it doesn't grow.
@@ -63,18 +78,19 @@ local function sweep(key, now)
   if #due > 0 then redis.call('ZREM', key, unpack(due)) end
 end
 
--- Forget expired locks of this code: all, or a bounded number where some are live.
-local function prune_locks(c, max, now)
+-- Forget expired locks of this code: all, or a bounded number where some are live. Each with the uses of limits that it
+-- counted: else a clock that goes back would count them again, and there would be no lock to release.
+local function prune_locks(c, max, now, book)
   if max == 1 then
-    if c.lock and c.lock.deadline <= now then c.lock = nil end
+    if c.lock and c.lock.deadline <= now then drop_lock(c, max, c.lock, book) end
     return
   end
   local due = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '-inf', now, 'LIMIT', 0, 20)
-  if #due == 20 and live_locks(c, max, now) == 0 then
-    redis.call('DEL', W .. 'k:' .. c.code, W .. 'kd:' .. c.code)
-    return
+  for _, holder in ipairs(due) do
+    local token, counted = string.match(forget_holder(c, holder) or '', '^(%S+) .* (%S+)$')
+    if token then uncount(book, string.match(holder, '^%S+'), token, counted) end
   end
-  for _, holder in ipairs(due) do forget_holder(c, holder) end
+  if #due == 20 and live_locks(c, max, now) == 0 then redis.call('DEL', W .. 'k:' .. c.code, W .. 'kd:' .. c.code) end
 end
 
 local function put_lock(c, max, l, book, now)
@@ -108,15 +124,6 @@ local function put_lock(c, max, l, book, now)
     sweep(key, now)
     redis.call('ZADD', key, l.deadline, l.token)
   end
-end
-
-local function drop_lock(c, max, l, book)
-  if max == 1 then c.lock = nil else forget_holder(c, l.user .. ' ' .. l.order) end
-  if l.counted == '.' then return end
-  if string.find(l.counted, 'u', 1, true) then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end
-  if string.find(l.counted, 'b', 1, true) then redis.call('ZREM', W .. 'lb:' .. book.number, l.token) end
-  local holder = string.match(l.counted, '[^.]+$')
-  if holder then redis.call('ZREM', W .. 'lk:' .. holder, l.token) end
 end
 
 -- Forget all of this code's locks, live ones too.

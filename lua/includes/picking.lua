@@ -10,7 +10,7 @@ local function take_back(book, now, but)
       if code ~= but then
         local c = load_coupon(code, bucket)
         local counted, was_set, score = place(c, book)
-        prune_locks(c, limit_of(c, book), now)
+        prune_locks(c, limit_of(c, book), now, book)
         settle(c, book, counted, was_set, score)
         taken = taken + 1
       end

@@ -5,7 +5,7 @@
 local function apply_assign(c, book, user, at, gift)
   local counted, set, score = place(c, book)
   local max = limit_of(c, book)
-  prune_locks(c, max, tonumber(at))
+  prune_locks(c, max, tonumber(at), book)
   c.user, c.assigned_at = user, at
   redis.call('HINCRBY', W .. 'u:' .. user, 'a' .. book.number, 1)
   if not (max and c.uses >= max) then hold(c, book) end
@@ -42,7 +42,7 @@ end
 local function apply_redeem(c, book, max, e, list, lock)
   local counted, set, score = place(c, book)
   if lock then drop_lock(c, max, lock, book) end
-  prune_locks(c, max, tonumber(e.at))
+  prune_locks(c, max, tonumber(e.at), book)
   c.uses, c.max, c.last = c.uses + 1, max or 0, e.event
   if max ~= 1 then redis.call('ZADD', W .. 's:' .. c.code, e.at, e.event) end
   if e.order ~= '-' then
@@ -76,7 +76,7 @@ end
 local function apply_rollback(c, book, e, at, restore, list)
   local counted, set, score = place(c, book)
   local max = limit_of(c, book)
-  prune_locks(c, max, tonumber(at))
+  prune_locks(c, max, tonumber(at), book)
   local back = restore and 1 or 0
   if max ~= 1 then redis.call('ZREM', W .. 's:' .. c.code, e.event) end
   if c.last == e.event then c.last = max ~= 1 and latest(c.code) or nil end

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from tests.faults.plants import PLANTS, SEEDS
-from tests.faults.rounds import COLUMNS, Round, line, run_round, stage_of
+from tests.faults.rounds import COLUMNS, NeverBack, Round, line, run_round, stage_of
 from tests.faults.scenarios import SCENARIOS
 from tests.running import data_folder
 from tests.servers import VALKEY
@@ -61,11 +61,11 @@ async def find(binary: Path, name: str, seed: int, folder: Path) -> bool:
         try:
             async with stage_of(scenario, binary, place, plant.changes) as stage:
                 wrong = (await run_round(stage, scenario, seed + turn)).verdict.wrong
-        except (AssertionError, TimeoutError) as never:  # it never came back
-            wrong = [f"{type(never).__name__} {never}"]
+        except NeverBack as never:
+            wrong = never.seen
         shutil.rmtree(place, ignore_errors=True)
         if wrong:
-            said = str(seed + turn), wrong[0].replace("|", "/")[:160]
+            said = str(seed + turn), wrong[0].replace("|", "/")[:400]
             break
     print(f"| {name} | {plant.fault} | {' | '.join(said)} |", flush=True)
     return bool(said[0])

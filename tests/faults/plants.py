@@ -110,7 +110,7 @@ PLANTS: dict[str, Plant] = {
             Change(
                 "sql/queries/partitions.sql",
                 "WHERE id = $1 AND cursor_epoch = $2 AND cursor_seq = $3 AND fence = $5 AND $4 > $3",
-                "WHERE id = $1 AND $2::bigint + $5::bigint IS NOT NULL AND $4 > $3",
+                "WHERE id = $1 AND $2::bigint + $5::bigint IS NOT NULL AND $4::bigint > $3::bigint",
             ),
         ),
         "the lease ended while its holder works",
@@ -157,7 +157,7 @@ PLANTS: dict[str, Plant] = {
     ),
     "locks not counted for the book": Plant(
         (Change("lua/includes/judge.lua", _TOTAL, "taken = taken + 0"),),
-        "SCRIPT FLUSH",
+        "Redis's replies lost",
     ),
     "locks counted that have ended": Plant(
         (Change("lua/includes/judge.lua", _TOTAL, _TOTAL.replace("'(' .. now", "'-inf'")),),
@@ -210,8 +210,11 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
             self.link.texts = {digest: scripts.texts[name] for name, digest in scripts.digests.items()}
 """,
             ),
+            Change(
+                "service/hot/deciding.py", "return verified != here and bool(verified) and bool(here)", "return False"
+            ),
         ),
-        "Redis's power lost, everysec",
+        "an old dump is loaded while the worker sleeps",
     ),
     "the gate not read by lock": Plant(
         (
@@ -221,7 +224,7 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
                 "gate_refuses = function() return nil end\nlocal r, reply = start(false, false)\n",
             ),
         ),
-        "FLUSHALL",
+        "Postgres away until the service is behind",
     ),
     "recorded answered before the commit": Plant(
         (

@@ -11,6 +11,9 @@ from tests.faults.ledger import Ledger
 from tests.faults.nodes import until
 from tests.faults.stage import Stage
 
+UNWATCHED_S = 3.0
+"""The APIs have found the server again by then, and the worker has its lease still."""
+
 Hurt = Callable[[Stage, Ledger, random.Random], Awaitable[None]]
 
 
@@ -222,6 +225,19 @@ async def old_dump(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
         await ledger.until_more(20)
         ledger.struck()
         await stage.primary.load(dump)
+
+
+async def old_dump_unwatched(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+    """As above, while the worker sleeps, and for some seconds more: what the APIs decide meanwhile nobody verified."""
+    dump = await stage.primary.save()
+    await ledger.until_more(dice.randrange(40, 120))
+    await stage.worker.signal(signal.SIGSTOP)
+    try:
+        ledger.struck()
+        await stage.primary.load(dump)
+        await asyncio.sleep(UNWATCHED_S)
+    finally:
+        await stage.worker.signal(signal.SIGCONT)
 
 
 async def started_empty(stage: Stage, ledger: Ledger, dice: random.Random) -> None:

@@ -1,5 +1,6 @@
 """One fault, once or often: a ledger under it, the verdict, and a row of the table."""
 
+import contextlib
 import random
 import shutil
 import statistics
@@ -9,8 +10,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service.record.pool import ERRORS
 from tests.faults.buyers import buying
-from tests.faults.judging import Judge, Verdict
+from tests.faults.judging import Judge, Verdict, passed_limits
 from tests.faults.ledger import CLOSED, Ledger, Look
 from tests.faults.scenarios import Scenario
 from tests.faults.stage import ROOT, Stage, staged
@@ -19,6 +21,14 @@ from tests.faults.trees import Change, changed
 COLUMNS = """fault | server | rounds | struck | in flight, mean | replies lost | writes lost | answers kept |
     lost, told accepted | told fsynced | double | wrong | set aside | closed s, median | longest |
     mended: tail | whole"""
+
+
+class NeverBack(Exception):
+    """The service never came back; `seen` is what was wrong by then, and that it didn't."""
+
+    def __init__(self, seen: list[str]) -> None:
+        super().__init__("; ".join(seen)[:1500])
+        self.seen = seen
 
 
 @dataclass
@@ -52,7 +62,7 @@ async def stage_of(
 
 
 async def run_round(stage: Stage, scenario: Scenario, seed: int, times: int = 1) -> Round:
-    """Hurt a stage under load, let it mend, so many times over, and judge."""
+    """Hurt a stage under load, let it mend, so many times over, and judge. Raises NeverBack."""
     dice, ledger = random.Random(seed), Ledger(stage, seed, scenario.codes * times, scenario.recorded)
     ledger.leaves_locks = not scenario.moves_clocks
     try:
@@ -82,8 +92,18 @@ async def run_round(stage: Stage, scenario: Scenario, seed: int, times: int = 1)
             ledger.lost_writes,
             ledger.unanswered,
         )
+    except (AssertionError, TimeoutError) as never:
+        raise NeverBack(await _seen(stage, ledger, never)) from never
     finally:
         await ledger.close()
+
+
+async def _seen(stage: Stage, ledger: Ledger, never: Exception) -> list[str]:
+    """What a service that never came back has done wrong, as far as answers, Postgres and logs tell."""
+    passed = []
+    with contextlib.suppress(*ERRORS):
+        passed = await passed_limits(stage, ledger)
+    return [*ledger.wrong, *passed, *stage.alarms(), f"never came back: {type(never).__name__} {never}"]
 
 
 def closed_s(looks: list[Look]) -> float | None:

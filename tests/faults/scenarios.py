@@ -99,6 +99,9 @@ SCENARIOS: dict[str, Scenario] = {
     "A→B→A, A follows B, without": Scenario(and_back(follows=True, requests=False), may_lose=ANSWERED),
     "A demoted for a moment, clients stay": Scenario(redis_faults.demoted_for_a_moment, may_lose=ANSWERED),
     "an old dump is loaded": Scenario(redis_faults.old_dump, may_lose=ANSWERED),
+    "an old dump is loaded while the worker sleeps": Scenario(
+        redis_faults.old_dump_unwatched, may_lose=ANSWERED, replicated=False
+    ),
     "a restart without persistence": Scenario(redis_faults.started_empty, "nothing", ANSWERED),
     "SIGKILL of the recovering worker": Scenario(redis_faults.recovering_worker_killed, may_lose=ANSWERED),
     "SIGKILL of Redis while it is rebuilt": Scenario(redis_faults.killed_while_rebuilt, may_lose=ANSWERED),

@@ -51,6 +51,18 @@ async def test_going_back_revives_no_lock_of_what_was_sold(still: Shop) -> None:
     await still.refuses("lock_lost", still.redeem("CODE-2", "ann", lockToken=tokens[1]))
 
 
+@pytest.mark.parametrize("uses", [1, 2])
+@pytest.mark.parametrize("limit", ["max_redemptions", "max_redemptions_per_user"])
+async def test_going_back_counts_no_lock_that_is_forgotten(still: Shop, limit: str, uses: int) -> None:
+    """A lock that had ended and was forgotten holds no use of its book's total, or its user's, when that goes back."""
+    await still.book("CODE-1", "CODE-2", max_redemptions_per_code=uses, **{limit: 1})
+    await still.lock("CODE-1", "ann", lockSeconds=60)
+    await still.set_offset(60_000)
+    assert (await still.assign("CODE-1", "bob"))[0] == 201
+    await still.set_offset(0)
+    assert (await still.redeem("CODE-2", "ann"))[0] == 201
+
+
 async def test_a_claim_goes_by_the_real_time(still: Shop) -> None:
     """A key that is claimed stays claimed for its minute, whatever the workspace's clock is set to meanwhile."""
     workspace, caller = Workspace(still.decider), still.caller

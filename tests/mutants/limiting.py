@@ -125,7 +125,7 @@ MUTANTS = (
     Mutant(
         "a released lock counts no more for its key",
         _LOCKS,
-        "  if holder then redis.call('ZREM', W .. 'lk:' .. holder, l.token) end\n",
+        "  if holder then redis.call('ZREM', W .. 'lk:' .. holder, token) end\n",
         "",
         _QUOTA_TESTS + " -k counts_no_more",
     ),

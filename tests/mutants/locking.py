@@ -253,9 +253,23 @@ MUTANTS = (
     Mutant(
         "a released lock counts no more against the user's limit",
         _LOCKS,
-        "then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end",
-        "then redis.call('ZSCORE', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end",
+        "then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. user, token) end",
+        "then redis.call('ZSCORE', W .. 'lu:' .. book.number .. ':' .. user, token) end",
         "tests/lua/test_limits.py",
+    ),
+    Mutant(
+        "an expired lock that is forgotten counts no more, should the clock go back",
+        _LOCKS,
+        "<= now then drop_lock(c, max, c.lock, book) end",
+        "<= now then c.lock = nil end",
+        "tests/lua/test_clock.py -k forgotten",
+    ),
+    Mutant(
+        "so it is of a code with several uses",
+        _LOCKS,
+        "    if token then uncount(book, string.match(holder, '^%S+'), token, counted) end\n",
+        "",
+        "tests/lua/test_clock.py -k forgotten",
     ),
     Mutant(
         "a coupon whose lock has expired is free to be assigned again",
