@@ -17,6 +17,8 @@ Plant = tuple[str, str]
 """What of a script's text to change, and into what."""
 
 _DATABASES = 2
+_MINUTE, _DAY = "MINUTE_MS = 60000", "MINUTE_MS = 86400000"
+"""No counter ends by itself: the machine's minutes end on the still clock."""
 _STEADY = f"""local function steady(key, count)
   local all, found, second = redis.call('SORT', key, 'ALPHA'), {{}}, redis.call('HGET', '{STILL_CLOCK}', 's')
   for i = 1, math.min(count, #all) do found[i] = all[(second + i) % #all + 1] end
@@ -46,6 +48,7 @@ class Altering:
             altered = text.replace("redis.call('SRANDMEMBER', ", "steady(")
             if altered != text:
                 altered = _STEADY + altered
+            altered = altered.replace(_MINUTE, _DAY)
             if self.plant:
                 altered = altered.replace(*self.plant)
             self._digests[text] = await self.link.call("SCRIPT", "LOAD", altered)
