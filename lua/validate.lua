@@ -45,7 +45,11 @@ elseif r.user then
   r.own = lock_of(c, max, r.user, ARGV[5], now)
 end
 local reasons = { needed > tonumber(digits) and OUT.invalid or nil }
-judge(r, function(found) reasons[#reasons + 1] = found return false end)
+judge(r, function(found)
+  reasons[#reasons + 1] = found
+  if found == OUT.coupon_assigned_to_other then MISSED = true end
+  return false
+end)
 local discount = r.value and #reasons == 0 and whole(discount_of(book, r.value, digits, ARGV[10])) or '0'
 table.insert(reasons, 1, digits)
 table.insert(reasons, 1, discount)

@@ -2,6 +2,7 @@
 -- After the script's KEYS come three counters: requests, misses, misses of the address. Before its ARGV comes
 -- '<requests> <misses> <misses of an address> <locks> <key> <told>', a '-' for no limit; told is '0' where the caller
 -- learns no reason, and each no is a miss. The reply has at its end what is left: by turns name, limit, left, seconds.
+-- MISSED is set by validate, whose answer may name among its reasons what to other requests is a miss.
 -- A counter is of the minute that begins with the first that it counts. Nothing is counted of a request that it refuses.
 
 local limits, used, counters, told = {}, {}, {}, nil
@@ -71,7 +72,7 @@ local reply = decide()
 local outcome = reply[1]
 if outcome == OUT.RECALL or outcome == OUT.recovering or outcome == OUT.behind then return reply end
 spend(1)
-local missed = outcome == OUT.coupon_not_found or outcome == OUT.coupon_assigned_to_other
+local missed = outcome == OUT.coupon_not_found or outcome == OUT.coupon_assigned_to_other or MISSED
 if not told then missed = missed or not string.match(reply[2] or '', '^%S+ %S+$') end
 if missed then
   spend(2)

@@ -2,7 +2,7 @@
 codes or locks a sale empty.
 
 A minute begins with the first request that it counts, on Redis's clock. A miss is `coupon_not_found` or
-`coupon_assigned_to_other`; of a caller that learns no reason, every coupon that can't be used.
+`coupon_assigned_to_other`, among a validate's reasons too; of a caller that learns no reason, every no.
 """
 
 import ipaddress

@@ -78,7 +78,7 @@ def _strip(source: str) -> str:
 def compose(name: str, partition: int, epoch: int, nonce: str, state: str = "open") -> str:
     """The text of a script for one epoch; `state` is what the gate must say for it to run."""
     words = f"'{partition}', '{epoch}', '{epoch} {state}', '{nonce}', {_checked_history(nonce)}"
-    return f"local PARTITION, EPOCH, OPEN, NONCE, REPLID, HOLDER, HOLDS = {words}\n{_body(name)}\n"
+    return f"local PARTITION, EPOCH, OPEN, NONCE, REPLID, HOLDER, HOLDS, MISSED = {words}\n{_body(name)}\n"
 
 
 def nonce_of(random: str, history: str, followed: bool) -> str:

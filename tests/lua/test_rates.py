@@ -104,6 +104,22 @@ async def test_a_books_misses(still: Shop) -> None:
     assert (await still.redeem("CODE-2", "bob"))[0] == 201
 
 
+async def test_a_validate_that_names_another_is_a_miss(still: Shop) -> None:
+    """That a code is another's can be heard from validate, too: it counts, and ends, as with redeem."""
+    await still.book("CODE-1", "CODE-2", limits={"missesPerMinute": 2})
+    await still.assign("CODE-1", "bob")
+    still.limit(of_books=True, misses_per_minute=3)
+    for left in (2, 1):
+        assert (await still.validate("CODE-1", userId="eve"))[1]["reasons"] == ["coupon_assigned_to_other"]
+        assert still.rates == f"misses 3 {left} 60"
+    assert (await still.validate("CODE-1", userId="bob"))[1]["valid"]
+    assert (await still.validate("CODE-2", userId="eve"))[1]["valid"]
+    assert still.rates == "misses 3 1 60"
+    assert await still.validate("CODE-1", userId="eve") == (429, "too_many_misses")
+    assert still.rates == "misses 3 0 60"
+    await still.refuses("too_many_misses", still.validate("CODE-2", userId="eve"))
+
+
 async def test_books_that_say_nothing_have_the_workspaces_limit(still: Shop) -> None:
     """A workspace's limit of a book's misses goes for each book that has none of its own."""
     await still.put_workspace(limits={"books": {"missesPerMinute": 1}})

@@ -7,7 +7,9 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from service.domain.limits import BookLimits
 from service.domain.projection import TierRow
+from tests.model.limits import ADDRESSES, KEYS
 
 Draw = st.SearchStrategy[Any]
 
@@ -98,6 +100,16 @@ _TERMS: tuple[dict[str, Any], ...] = (
     {"type": "buyXGetY", "buy": 1, "get": 1},
 )
 DISCOUNTS = [{**terms, **least, **currency} for terms, least, currency in product(_TERMS, _LEAST, _CURRENCY_OF)]
+_LIMITS = (
+    BookLimits(locks_per_user=1),
+    BookLimits(locks_per_user=2),
+    BookLimits(locked_percent=1),
+    BookLimits(locked_percent=40),
+    BookLimits(locked_percent=70),
+    BookLimits(locks_per_user=2, locked_percent=50),
+    BookLimits(misses_per_minute=1),
+    BookLimits(misses_per_minute=2, locks_per_user=1),
+)
 _WINDOW = (0, 1, 5_000, 100_000)
 """Ms from now on."""
 
@@ -114,6 +126,7 @@ rules: Draw = st.fixed_dictionaries(
         "ends": st.sampled_from((None,) * 4 + (5_000, 100_000, 10_000_000)),
         "low_stock_threshold": st.sampled_from((None, None, 1, 2)),
         "gift": st.sampled_from((None, None, *BOOKS)),
+        "limits": st.sampled_from((None,) * len(_LIMITS) + _LIMITS),
         "discount": st.sampled_from((None,) * len(DISCOUNTS) + tuple(DISCOUNTS)),
     }
 )
@@ -137,6 +150,7 @@ book_changes: Draw = st.sampled_from(
     + [("require_assignment", word) for word in (False, True)]
     + [("require_lock", word) for word in (False, True)]
     + [("lives", lives) for lives in ((300, 3600), (30, 60), (1, 1))]
+    + [("limits", limits) for limits in (None, *_LIMITS)]
     + [("discount", discount) for discount in (None, *DISCOUNTS[:: len(DISCOUNTS) // 11])]
 )
 """A PATCH of a book, but for the limits of its uses."""
@@ -154,6 +168,16 @@ workspace_changes: Draw = st.sampled_from(
     + [("max_coupons", most) for most in (None, 1, 1, 2, 3)]
     + [("gift", book) for book in (None, *BOOKS)]
     + [("currency", currency) for currency in ("USD", "USD", "EUR", "JPY", "KWD")]
+    + [("limits", limits) for limits in (BookLimits(), BookLimits(), *_LIMITS[::3])]
+)
+live_locks: Draw = st.sampled_from((None, None, None, 1, 2, 4))
+credentials: Draw = st.sampled_from(KEYS)
+addresses: Draw = st.sampled_from(ADDRESSES)
+key_changes: Draw = st.sampled_from(
+    [("live_locks", most) for most in (None, 1, 1, 2, 3)]
+    + [("misses_per_minute", most) for most in (None, None, 1, 3)]
+    + [("address_misses_per_minute", most) for most in (None, None, 1, 3)]
+    + [("requests_per_minute", most) for most in (None, None, 5, 10)]
 )
 caps: Draw = st.sampled_from((None, 1, 2, 4, "held", "held"))
 """`held` is what the user holds already."""

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from tests.model import amounts, refusals
+from tests.model.limits import Counter
 from tests.model.operations import Answer, Body, Operations, amounts_fit, use_of
 from tests.model.refusals import Refused
 from tests.model.state import Coupon, Redemption
@@ -25,13 +26,58 @@ class Model(Operations):
         """The facts with which a key is to be recorded, by their place: each the first of its request."""
         self.retry_after_ms: int | None = None
         """What the last refusal says of when to come again."""
+        self.remaining: list[tuple[str, int, int]] = []
+        """What the last answer says is left: of which counter, its limit, how many."""
 
     def answer(self, name: str, code: str | None, asked: Body, said: Any, key: str = "") -> Answer:
         """What the operation answers, and changes. A refusal's body is its code; it changes nothing, and is not kept
         under a key."""
-        said = said if isinstance(said, dict) else {}
+        self.remaining, is_public = [], name == "validate_public"
+        rates = self.limits.rates(is_public)
         try:
-            _check_amounts(asked)
+            _check_amounts(asked)  # what can't be read isn't counted
+        except Refused as refused:
+            return refused.status, refused.code
+        answer = self._limited(rates)
+        if answer is None:
+            answer = self._decided(name, code, asked, said if isinstance(said, dict) else {}, key)
+            answer = self._counted(rates, is_public, asked.get("code", code), answer)
+        self.remaining = [
+            (counter[0], most, max(0, most - self.limits.used(counter))) for counter, most in rates.items()
+        ]
+        return answer
+
+    def _limited(self, rates: dict[Counter, int]) -> Answer | None:
+        """The refusal of a request that is one too many: nothing of it is counted."""
+        for counter, most in rates.items():
+            if self.limits.used(counter) >= most:
+                return 429, "rate_limited" if counter[0] == "requests" else "too_many_misses"
+        return None
+
+    def _counted(self, rates: dict[Counter, int], is_public: bool, code: str | None, answer: Answer) -> Answer:
+        """Count a request, and whether it missed: for who learns no reason, with every no. Past a book's limit of
+        misses who misses hears no more than that."""
+        status, body = answer
+        reasons = body.get("reasons", ()) if isinstance(body, dict) else (body,)
+        is_miss = any(reason in reasons for reason in ("coupon_not_found", "coupon_assigned_to_other"))
+        if is_public:
+            is_miss = not (status == 200 and body["valid"])
+        for counter in rates:
+            if is_miss or counter[0] == "requests":
+                self.limits.count(counter, self.now)
+        if not is_miss or is_public or code not in self.coupons:
+            return answer
+        book = self.coupons[code].book
+        most, counter = self.limits.of_book(self.books[book], "misses_per_minute"), ("book", str(book))
+        if most is None:
+            return answer
+        if self.limits.used(counter) >= most:
+            return 429, "too_many_misses"
+        self.limits.count(counter, self.now)
+        return answer
+
+    def _decided(self, name: str, code: str | None, asked: Body, said: Body, key: str) -> Answer:
+        try:
             if kept := self.keys.get(key):
                 if kept.request != (name, code, asked):
                     raise Refused("idempotency_key_reused")

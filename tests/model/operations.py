@@ -103,10 +103,14 @@ class Operations(State):
             own.deadline = max(own.deadline, self._deadline(c, asked_s, own.started))
             return 200, self._shown_lock(c, own)
         book = self.books[c.book]
-        limits = {"user": book.max_redemptions_per_user, "book": book.max_redemptions}
+        if full := refusals.full_quota(self, use):
+            raise Refused("lock_quota", min(full) - self.now)
+        of_user = book.max_redemptions_per_user or self.limits.of_book(book, "locks_per_user")
+        limits = {"user": of_user, "book": book.max_redemptions}
         counts = frozenset(limit for limit, most in limits.items() if most is not None)
+        key = None if self.limits.of_key("live_locks") is None else self.limits.key
         deadline = self._deadline(c, asked_s, self.now)
-        lock = Lock(said.get("lockToken", ""), asked["userId"], use.order, deadline, self.now, counts)
+        lock = Lock(said.get("lockToken", ""), asked["userId"], use.order, deadline, self.now, counts, key)
         c.locks = [*self.live(c), lock]
         self.touched.add(c.book)
         self.tokens.append((c.code, lock))
@@ -185,6 +189,7 @@ class Operations(State):
             currency=currency,
             discount=discount,
             at=self.now,
+            address=self.limits.address,
             metadata=asked.get("metadata", {}),
         )
         own = refusals.own_lock(self, use)

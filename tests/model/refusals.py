@@ -22,6 +22,9 @@ STATUS = {
     "currency_mismatch": 422,
     "lock_ceiling": 422,
     "idempotency_key_reused": 422,
+    "rate_limited": 429,
+    "too_many_misses": 429,
+    "lock_quota": 429,
 }
 """Of those that are not 409."""
 REFUSALS = {
@@ -34,7 +37,8 @@ REFUSALS = {
 
 
 class Refused(Exception):
-    """A request that changes nothing; for `coupon_locked`, after how many ms the first lock in its way ends."""
+    """A request that changes nothing; for `coupon_locked` and `lock_quota`, after how many ms the first lock in its way
+    ends."""
 
     def __init__(self, code: str, retry_after_ms: int | None = None) -> None:
         self.code, self.retry_after_ms = code, retry_after_ms
@@ -98,6 +102,46 @@ def of_use(state: State, use: Use) -> list[str]:
     if use.kind != "lock":
         said |= _of_value(state, use)
     return _holding(said)
+
+
+def full_quota(state: State, use: Use) -> list[int]:
+    """When the live locks end that leave no room for another: the user's in the book, else the key's, else of what is
+    left for whoever comes the share that may be locked. [] where there is room."""
+    c, limits = use.c, state.limits
+    row = state.books[c.book]
+    of_user = limits.of_book(row, "locks_per_user")
+    users = state.deadlines(lock for lock in state.locks(c.book) if "user" in lock.counts and lock.user == use.user)
+    if of_user is not None and len(users) >= of_user:
+        return users
+    of_key = limits.of_key("live_locks")
+    keys = state.deadlines(lock for book in state.books for lock in state.locks(book) if lock.key == limits.key)
+    if of_key is not None and len(keys) >= of_key:
+        return keys
+    percent = limits.of_book(row, "locked_percent")
+    return [] if percent is None else _full_share(state, c, percent)
+
+
+def _full_share(state: State, c: Coupon, percent: int) -> list[int]:
+    """Of the book's total so much of what is left may be locked; of a code's uses; and of free codes. Rounded down, one
+    always. Somebody's own coupon, and one with a use for others yet, takes no free code from them."""
+
+    def is_full(locked: list[int], left: int) -> bool:
+        return len(locked) >= max(1, left * percent // 100)
+
+    total, limit = state.books[c.book].max_redemptions, state.limit(c)
+    counted = state.deadlines(lock for lock in state.locks(c.book) if "book" in lock.counts)
+    if total is not None and is_full(counted, total - state.spent(c.book)):
+        return counted
+    if c.owner is not None or limit is None:
+        return []
+    of_code = state.deadlines(state.live(c))
+    if limit > 1 and is_full(of_code, limit - c.uses):
+        return of_code
+    if c.uses + len(of_code) + 1 < limit:
+        return []
+    free = [each for each in state.of_book(c.book) if each.active and not each.owner and state.left(each)]
+    of_codes = [min(state.deadlines(state.live(each))) for each in free if state.locked(each)]
+    return of_codes if is_full(of_codes, len(free)) else []
 
 
 def _over_user_limit(state: State, use: Use, own: Lock | None) -> bool:

@@ -17,6 +17,8 @@ Plant = tuple[str, str]
 """What of a script's text to change, and into what."""
 
 _DATABASES = 2
+_MINUTE, _DAY = "MINUTE_MS = 60000", "MINUTE_MS = 86400000"
+"""No counter ends by itself: the machine's minutes end on the still clock."""
 _STEADY = f"""local function steady(key, count)
   local all, found, second = redis.call('HKEYS', key), {{}}, redis.call('HGET', '{STILL_CLOCK}', 's')
   table.sort(all)
@@ -47,6 +49,7 @@ class Altering:
             altered = text.replace("redis.call('HRANDFIELD', ", "steady(")
             if altered != text:
                 altered = _STEADY + altered
+            altered = altered.replace(_MINUTE, _DAY)
             if self.plant:
                 altered = altered.replace(*self.plant)
             self._digests[text] = await self.link.call("SCRIPT", "LOAD", altered)

@@ -9,6 +9,7 @@ from typing import Any
 from service.domain.projection import BookRow
 from service.domain.times import from_ms
 from tests.model.amounts import DIGITS, shown
+from tests.model.limits import Limits
 
 
 @dataclass
@@ -22,6 +23,8 @@ class Lock:
     started: int
     counts: frozenset[str]
     """The limits of which it keeps a use: those that its book had when it was given, 'user' and 'book'."""
+    key: str | None = None
+    """Whose live locks it is one of: the key that took it, where these were limited then."""
 
 
 @dataclass
@@ -37,6 +40,7 @@ class Redemption:
     currency: str
     discount: Decimal
     at: int
+    address: str
     metadata: dict[str, Any]
     rolled_back: int | None = None
     restored: bool = False
@@ -65,7 +69,7 @@ class Redemption:
             "finalAmount": None if self.value is None else shown(self.value - self.discount, digits),
             "redeemedAt": from_ms(self.at),
             "rolledBackAt": time(self.rolled_back),
-            "ipAddress": "192.0.2.1",
+            "ipAddress": self.address,
             "userAgent": "tests",
             "metadata": self.metadata,
         }
@@ -109,6 +113,7 @@ class State:
         self.gift_book: int | None = None
         self.gifts: dict[str, tuple[str, str, int]] = {}
         """By order: the code that was given, to whom and when."""
+        self.limits = Limits()
         self.facts: list[tuple[Any, ...]] = []
         """What is to be recorded of all traffic, and said of stock, in order."""
 
@@ -205,10 +210,17 @@ class State:
         """Uses of the book that are spent: by all, or by one user."""
         return sum(r.taken for r in self.redemptions() if r.book == book and user in (None, r.user))
 
+    def locks(self, book: int) -> list[Lock]:
+        """The book's live ones."""
+        return [lock for c in self.of_book(book) for lock in self.live(c)]
+
+    def deadlines(self, locks: Iterable[Lock]) -> list[int]:
+        """When these end."""
+        return [lock.deadline for lock in locks]
+
     def kept(self, book: int, limit: str, user: str | None = None) -> int:
         """Uses of the book's limit ('book' or 'user') that live locks keep."""
-        locks = [lock for c in self.of_book(book) for lock in self.live(c)]
-        return sum(limit in lock.counts and user in (None, lock.user) for lock in locks)
+        return sum(limit in lock.counts and user in (None, lock.user) for lock in self.locks(book))
 
     def places(self, order: str) -> list[Redemption]:
         """What takes the order's places."""

@@ -25,6 +25,18 @@ PLANTS = {
     "a notice of low stock": ("left + took >= low", "left + took > low"),
     "a rebuilt gift": ("order ~= '' and { order = order, bucket = order_bucket } or nil)", "nil)"),
     "a rollback of a code that was used again": ("return c.last == event end", "return c.last ~= nil end"),
+    "a lock that its key's quota doesn't count": (".. '.' .. (HOLDER or '')", ".. '.'"),
+    "a lock that its user's quota doesn't count": ("(book.per_user or of_user) and 'u'", "book.per_user and 'u'"),
+    "a quota that isn't given back by unlock and redeem": (
+        "if holder then redis.call('ZREM', W .. 'lk:' .. holder, l.token) end",
+        "",
+    ),
+    "a quota that isn't given back by a lock's end": (
+        "local function live(key) return redis.call('ZCOUNT', key, '(' .. now, '+inf') end",
+        "local function live(key) return redis.call('ZCARD', key) end",
+    ),
+    "a share that is passed by one": ("taken >= math.max(1, math.floor", "taken > math.max(1, math.floor"),
+    "a miss that a validate doesn't count": ("MISSED = true", "MISSED = nil"),
     "a code used up, seen by the directory alone": ("last and 1 or 0, max = last and 1,", "0, max = last and 1,"),
 }
 

@@ -4,11 +4,14 @@ from collections import Counter
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any, ClassVar
+from uuid import UUID
 from zlib import crc32
 
 import msgspec
 from hypothesis.stateful import RuleBasedStateMachine
 
+from service.domain.identity import Caller
+from service.domain.limits import address_counter, words_of
 from service.domain.projection import CodeRow
 from service.domain.words import unword
 from service.hot.workspace import Workspace
@@ -18,6 +21,7 @@ from tests.lua.consistency import assert_consistent
 from tests.lua.outbox import made_id
 from tests.model import choices as pick
 from tests.model.amounts import units
+from tests.model.limits import KEYS
 from tests.model.model import Model
 from tests.model.rebuilding import assert_same, rebuild
 from tests.model.stage import Stage
@@ -41,6 +45,8 @@ OPERATIONS: dict[str, Operation] = {
 }
 """By the model's names."""
 CHECKED_EVERY = 50
+_WORKSPACE = UUID(int=1)
+"""Always the same, since by it addresses share counters."""
 
 
 class Twins(RuleBasedStateMachine):
@@ -53,6 +59,8 @@ class Twins(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.shop = self.stage.run(self.stage.shop(0))
+        self.shop.caller = replace(self.shop.caller, workspace_id=_WORKSPACE)
+        self.key_ids = {key: UUID(int=number) for number, key in enumerate(KEYS, 1)}
         self.model = Model(NOW_MS)
         self.settings: dict[str, Any] = {}
         self.rows: dict[str, CodeRow] = {}
@@ -72,16 +80,41 @@ class Twins(RuleBasedStateMachine):
             self.keyed.append((name, code, asked, key))
         self.count()
         fingerprint = f"{crc32(repr((name, code, asked)).encode()):08x}"
-        self.shop.refusal, caller = None, self.shop.caller
-        if name == "validate_public":
-            self.shop.caller = replace(caller, scopes=frozenset({"public"}))
+        self.shop.refusal, plain = None, self.shop.caller
+        self.shop.caller, self.shop.address = self._caller(name == "validate_public"), self.model.limits.address
         found = self.stage.run(self.shop.do(OPERATIONS[name], code, key=key, fingerprint=fingerprint, **asked))
-        self.shop.caller = caller
+        self.shop.caller = plain
         expected = self.model.answer(name, code, asked, found[1], key)
         self.tally[f"{name} {found[1] if isinstance(found[1], str) else found[0]}"] += 1
         self.same((name, code, asked, key), found, expected)
-        if found[1] == "coupon_locked" and self.shop.refusal:
-            self.same("Retry-After", self.shop.refusal.retry_after_ms, self.model.retry_after_ms)
+        self.same("what is left", _left(self.shop.rates), self.model.remaining)
+        if (refusal := self.shop.refusal) and refusal.code in {"coupon_locked", "lock_quota"}:
+            self.same("Retry-After", refusal.retry_after_ms, self.model.retry_after_ms)
+
+    def _caller(self, is_public: bool) -> Caller:
+        """The key that asks, under the limits that go for it."""
+        limits, plain = self.model.limits, self.shop.caller
+        books = [limits.of_books, *(row.limits for row in self.model.books.values() if row.limits)]
+        of_books = any(each.misses_per_minute is not None for each in books)
+        return replace(
+            plain,
+            key_id=self.key_ids[limits.key],
+            scopes=frozenset({"public"}) if is_public else plain.scopes,
+            limits=words_of(limits.of_keys[limits.key], None, of_books=of_books),
+        )
+
+    def forget_minutes(self) -> None:
+        """Counters whose minute is over on the still clock end in Redis, too."""
+        prefix, salt = self.shop.caller.prefix, self.shop.caller.workspace_id.bytes
+        for of, whose in self.model.limits.ended(self.model.now):
+            match of:
+                case "address":
+                    key = f"a:{address_counter(whose, salt)}"
+                case "book":
+                    key = f"b:{whose}"
+                case _:
+                    key = f"{of[0]}:{self.key_ids[whose].hex.upper()}"
+            assert self.stage.run(self.shop.link.call("DEL", f"{prefix}q:{key}")) == 1, key
 
     def count(self) -> None:
         """One more step; every so often all is compared."""
@@ -137,6 +170,12 @@ class Twins(RuleBasedStateMachine):
             other.limits_changed = self.shop.limits_changed
             self.holds(assert_same(self.shop, other))
             self.holds(assert_consistent(other))
+
+
+def _left(rates: str) -> list[tuple[str, int, int]]:
+    """Name, limit and what is left; not after how many seconds it begins anew."""
+    words = rates.split()
+    return [(name, int(most), int(left)) for name, most, left in zip(words[::4], words[1::4], words[2::4], strict=True)]
 
 
 def _facts(event: str, words: list[str]) -> list[tuple[Any, ...]]:  # noqa: PLR0911, one for each kind

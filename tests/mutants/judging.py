@@ -230,8 +230,8 @@ MUTANTS = (
     Mutant(
         "validate lists every refusal that would apply",
         "lua/validate.lua",
-        "reasons[#reasons + 1] = found return false",
-        "reasons[#reasons + 1] = found return true",
+        "  return false\nend)",
+        "  return true\nend)",
         _ORDER,
     ),
     Mutant(

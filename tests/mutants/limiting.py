@@ -26,9 +26,16 @@ MUTANTS = (
     Mutant(
         "another's code is a miss",
         _LIMITS,
-        "outcome == OUT.coupon_not_found or outcome == OUT.coupon_assigned_to_other\n",
-        "outcome == OUT.coupon_not_found\n",
+        "outcome == OUT.coupon_not_found or outcome == OUT.coupon_assigned_to_other or",
+        "outcome == OUT.coupon_not_found or",
         _RATES_TESTS + " -k learns_nothing_more",
+    ),
+    Mutant(
+        "a validate that says that a code is another's is a miss",
+        "lua/validate.lua",
+        "  if found == OUT.coupon_assigned_to_other then MISSED = true end\n",
+        "",
+        _RATES_TESTS + " -k names_another",
     ),
     Mutant(
         "for who learns no reason every no is a miss",

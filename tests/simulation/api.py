@@ -6,11 +6,12 @@ import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from tests.simulation import scripts
+from tests.simulation import mending, scripts
+from tests.simulation.deciding import Facts, Make
 from tests.simulation.errors import Broken, PostgresAway, Refused
 from tests.simulation.events import Event
 from tests.simulation.redis_model import READ_ONLY, Connection, Text, View
-from tests.simulation.scripts import Facts, Make, Reply
+from tests.simulation.scripts import Reply
 from tests.simulation.world import PARTITIONS, PostgresCall, Process, RedisCall, Sleep, Work, World
 
 ASK_S = 0.25
@@ -174,9 +175,9 @@ class Api:
         ):
             raise Refused("outcome_unknown")
         for name, row in written.items():
-            put = scripts.put_row(self._world, name, row)
+            put = mending.put_row(self._world, name, row)
             yield from self.decide(p, f"put {name} v{version}", lambda text, facts, put=put: put)
-        yield from self.decide(p, f"seen {version}", lambda text, facts: scripts.seen(version - 1, version))
+        yield from self.decide(p, f"seen {version}", lambda text, facts: mending.seen(version - 1, version))
         return version, incarnation
 
 

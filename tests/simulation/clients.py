@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.simulation import scripts
+from tests.simulation import deciding, scripts
 from tests.simulation.api import ApiProcess
+from tests.simulation.deciding import Make
 from tests.simulation.errors import Gone, Refused
 from tests.simulation.events import Event
 from tests.simulation.redis_model import Book, Code
-from tests.simulation.scripts import Make
 from tests.simulation.world import PARTITIONS, Ask, Process, Sleep, Work, World
 
 CODES, USERS = 7, 4
@@ -81,25 +81,25 @@ class Clients:
         draw, kind = rng.random(), rng.random()
         if kind < 0.2:
             event = Event(p, "A", 0, 0, 0, user=user, key=key, attempt=n)
-            return f"assign any to {user}", lambda text, facts: scripts.assign_any(text, event, draw), event, ""
+            return f"assign any to {user}", lambda text, facts: deciding.assign_any(text, event, draw), event, ""
         if kind < 0.3:
             event = Event(p, "A", 0, 0, 0, code=code, user=user, key=key, attempt=n)
-            return f"assign {code} to {user}", lambda text, facts: scripts.assign_code(text, event), event, code
+            return f"assign {code} to {user}", lambda text, facts: deciding.assign_code(text, event), event, code
         if kind < 0.65 or not self._redeemed[p]:
             order = f"o{rng.randrange(n)}" if rng.random() < 0.6 else ""
             event = Event(p, "R", 0, 0, 0, code, user, order, key=key, attempt=n)
             return (
                 f"redeem {code} by {user} {order}",
-                lambda text, facts: scripts.redeem(text, event, facts),
+                lambda text, facts: deciding.redeem(text, event, facts),
                 event,
                 code,
             )
         if kind < 0.85:
             redemption, restore = rng.choice(self._redeemed[p]).redemption_id, rng.random() < 0.8
             event = Event(p, "B", 0, 0, 0, redemption=redemption, restore=restore, key=key, attempt=n)
-            return f"roll back {redemption}", lambda text, facts: scripts.rollback(text, event, facts), event, ""
+            return f"roll back {redemption}", lambda text, facts: deciding.rollback(text, event, facts), event, ""
         event = Event(p, "", 0, 0, 0)
-        return f"read {code}", lambda text, facts: scripts.read_code(code), event, code
+        return f"read {code}", lambda text, facts: deciding.read_code(code), event, code
 
     # -- the merchant
 

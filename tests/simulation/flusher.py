@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from tests.simulation import scripts
+from tests.simulation import gates
 from tests.simulation.errors import AnchorLost, Broken, CursorMoved, LeaseLost, OutboxGap, PostgresAway, Unverified
 from tests.simulation.events import Event
 from tests.simulation.redis_model import Connection, Outbox, Server
@@ -138,7 +138,7 @@ class Flusher:
             first = self._recorded[0].id
             if "outbox trimmed before it is recorded" in self._world.planted:
                 first = first[0], self._recorded[-1].seq + 1
-            yield from self._redis(f"XTRIM {first[0]}-{first[1]}", scripts.trim(self._partition, first))
+            yield from self._redis(f"XTRIM {first[0]}-{first[1]}", gates.trim(self._partition, first))
 
     def _redis(self, label: str, effect: Callable[[Server], Any]) -> Work:
         """On this flusher's connection."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation import layout, scripts
+from tests.simulation import gates, layout, mending, scripts
 from tests.simulation.errors import AnchorLost, Broken, Fenced, LeaseLost, OutboxGap
 from tests.simulation.events import Event, Id
 from tests.simulation.postgres_model import Partition, Postgres, Row
@@ -56,22 +56,22 @@ class Opening:
             raise LeaseLost
         hot = scripts.compose(world, "hot", p, epoch, nonce, replid)
         self._closed = scripts.compose(world, "closed", p, epoch, nonce, replid)
-        yield from self._must(f"fence {epoch}", scripts.fence(world, p, epoch, nonce))
+        yield from self._must(f"fence {epoch}", gates.fence(world, p, epoch, nonce))
         yield Sleep(SETTLE_S)
-        yield from self._must("load mending", scripts.load(world, self._closed, p))
+        yield from self._must("load mending", gates.load(world, self._closed, p))
         if "scripts loaded before the mend" in world.planted:
-            yield from self._must("load hot", scripts.load(world, hot, p))
+            yield from self._must("load hot", gates.load(world, hot, p))
         row, incarnation = yield from self._ask("read partition", lambda pg: (pg.row(p), pg.incarnation))
         yield from self._mend(epoch, nonce, row, incarnation)
-        yield from self._run("unmark", scripts.put_mark(None))
+        yield from self._run("unmark", mending.put_mark(None))
         if "configuration not re-applied" not in world.planted:
             yield from self._configure()
         if "scripts loaded before the mend" not in world.planted:
-            yield from self._must("load hot", scripts.load(world, hot, p))
+            yield from self._must("load hot", gates.load(world, hot, p))
         confirmed = yield from self._ask("confirm open", lambda pg: pg.confirm_open(p, self._fence, epoch, incarnation))
         if not confirmed:
             raise LeaseLost
-        opened = scripts.move_gate(world, p, (epoch, "closed"), (epoch, "open"), replid)
+        opened = gates.move_gate(world, p, (epoch, "closed"), (epoch, "open"), replid)
         yield from self._must(f"open {epoch}", opened)
         return hot
 
@@ -133,14 +133,14 @@ class Opening:
         aside = [entry for entry in outbox.entries if row.cursor < entry.id < (epoch, 0) and entry.kind != "O"]
         if aside:
             yield from self._ask("set aside", lambda pg: pg.set_aside(p, aside))
-        yield from self._run("mark whole", scripts.put_mark("whole"))
+        yield from self._run("mark whole", mending.put_mark("whole"))
         if "outbox kept when rebuilt" not in world.planted:
-            yield RedisCall(self._connection, f"p{p} XTRIM {epoch}-0", scripts.trim(p, (epoch, 0)))
+            yield RedisCall(self._connection, f"p{p} XTRIM {epoch}-0", gates.trim(p, (epoch, 0)))
         names = yield RedisCall(self._connection, "SCAN", lambda s: s.names(p))
         kept = ("gate", "outbox", "mend")
         found = [(kind, name) for _, kind, name in names if kind not in kept]
         for start in range(0, len(found), KEYS_A_RUN):
-            yield from self._run("clear", scripts.clear(found[start : start + KEYS_A_RUN]))
+            yield from self._run("clear", mending.clear(found[start : start + KEYS_A_RUN]))
         world.say(self._by, "rebuilds whole")
         yield from self._configure()
         yield from self._redo((-1, -1), mark=False)
@@ -149,28 +149,28 @@ class Opening:
     def _configure(self) -> Work:
         """The changes that this Redis has not seen."""
         p = self._partition
-        reply = yield from self._run("last seen", scripts.seen(0, 0))
+        reply = yield from self._run("last seen", mending.seen(0, 0))
         yield from project(self._world, self._connection, self._closed, p, reply.value[0])
 
     def _restore_keys(self, after: Id) -> Work:
         """Before events are applied again, where the mark moves with these."""
         kept = yield from self._ask("keys", lambda pg: pg.keys_after(self._partition, after))
         if kept and "keys not restored" not in self._world.planted:
-            yield from self._run("restore keys", scripts.restore_keys(kept))
+            yield from self._run("restore keys", mending.restore_keys(kept))
 
     def _redo(self, after: Id, *, mark: bool) -> Work:
         p = self._partition
         events = yield from self._ask("facts in order", lambda pg: pg.facts_after(p, after))
         for start in range(0, len(events), EVENTS_A_RUN):
             run = events[start : start + EVENTS_A_RUN]
-            yield from self._run(f"redo to {run[-1].epoch}-{run[-1].seq}", scripts.redo(self._world, run, mark=mark))
+            yield from self._run(f"redo to {run[-1].epoch}-{run[-1].seq}", mending.redo(self._world, run, mark=mark))
 
     def _enter(self, epoch: int, nonce: int, incarnation: int) -> Work:
         """Let the cursor go to the new epoch: only a Redis that is whole may be followed, and of this Postgres."""
         p, at_fence = self._partition, "cursor enters at the fence" in self._world.planted
         last = Event(p, "O", epoch, 0, nonce)
         if not at_fence:
-            reply = yield from self._run("mended", scripts.mended(epoch, nonce))
+            reply = yield from self._run("mended", mending.mended(epoch, nonce))
             last = reply.event
 
         def enter(postgres: Postgres) -> bool:
@@ -216,11 +216,11 @@ def project(world: World, connection: Connection, text: Text, p: int, since: int
         f"p{p} changes since {since}", lambda pg: (pg.row(p).config_version, pg.changes_since(p, since))
     )
     for place, (name, row) in enumerate(rows):
-        yield from run(world, connection, text, p, f"put {name} v{row.version}", scripts.put_row(world, name, row))
+        yield from run(world, connection, text, p, f"put {name} v{row.version}", mending.put_row(world, name, row))
         if place + 1 == len(rows) or rows[place + 1][1].version > row.version:
-            yield from run(world, connection, text, p, f"seen {row.version}", scripts.seen(0, row.version))
+            yield from run(world, connection, text, p, f"seen {row.version}", mending.seen(0, row.version))
     if last > since:
-        yield from run(world, connection, text, p, f"seen {last}", scripts.seen(0, last))
+        yield from run(world, connection, text, p, f"seen {last}", mending.seen(0, last))
 
 
 __all__ = ["Opening", "OutboxGap", "project", "run"]

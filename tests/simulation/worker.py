@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.simulation import scripts
+from tests.simulation import gates, mending, scripts
 from tests.simulation.errors import (
     AnchorLost,
     Broken,
@@ -125,7 +125,7 @@ class Keeper:
         if not known or (text.replid and replid != text.replid):
             raise Unverified
         if gate[1] != "open":  # nothing is pending so far that a bound of the model could be passed
-            moved = scripts.move_gate(self._world, p, gate, (text.epoch, "open"), text.replid)
+            moved = gates.move_gate(self._world, p, gate, (text.epoch, "open"), text.replid)
             if (yield RedisCall(connection, f"p{p} gate open again", moved)) != scripts.OK:
                 raise Fenced
 
@@ -133,7 +133,7 @@ class Keeper:
         """The last version of which all is in Redis, Postgres's last, and which Postgres, where that is not confirmed.
         Raises AnchorLost where Redis is ahead."""
         p = self._partition
-        reply = yield from run(self._world, connection, text, p, "versions", scripts.seen(0, 0))
+        reply = yield from run(self._world, connection, text, p, "versions", mending.seen(0, 0))
         seen, newest = reply.value
         version, incarnation, confirmed = yield PostgresCall(
             f"p{p} config version", lambda pg: (pg.row(p).config_version, pg.incarnation, pg.is_confirmed(p))
@@ -168,7 +168,7 @@ class Keeper:
         try:
             gate = yield RedisCall(connection, f"p{p} GET gate", lambda server: server.get(p, "gate"))
             if gate is not None and gate[1] == "open":
-                moved = scripts.move_gate(self._world, p, gate, (gate[0], "behind"), 0)
+                moved = gates.move_gate(self._world, p, gate, (gate[0], "behind"), 0)
                 if (yield RedisCall(connection, f"p{p} gate behind", moved)) == READ_ONLY:
                     raise Broken
         except Broken:

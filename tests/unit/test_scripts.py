@@ -280,7 +280,7 @@ def test_partition_epoch_nonce_and_state_are_in_the_text(name: str) -> None:
     ]
     assert len(set(texts)) == 5
     words = "'0', '1', '1 open', 'a', nil"
-    assert texts[0].startswith(f"local PARTITION, EPOCH, OPEN, NONCE, REPLID, HOLDER, HOLDS = {words}\n")
+    assert texts[0].startswith(f"local PARTITION, EPOCH, OPEN, NONCE, REPLID, HOLDER, HOLDS, MISSED = {words}\n")
 
 
 def test_a_history_is_checked_where_it_may_change() -> None:
