@@ -32,7 +32,8 @@ local function picked_before(book, now, but)
 end
 
 local function pick(book, now, but)
-  for _, bucket in ipairs(redis.call('HRANDFIELD', W .. 'f:' .. book.number, but and 2 or 1) or {}) do -- fakeredis: nil for none
+  -- Servers say {} where there is none, fakeredis nil.
+  for _, bucket in ipairs(redis.call('HRANDFIELD', W .. 'f:' .. book.number, but and 2 or 1) or {}) do
     local codes, free = redis.call('HGETALL', W .. 'd:' .. bucket), {}
     for i = 1, #codes, 2 do
       if codes[i + 1] == book.number and codes[i] ~= but then free[#free + 1] = codes[i] end
