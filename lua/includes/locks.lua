@@ -72,10 +72,11 @@ local function drop_lock(c, max, l, book)
   uncount(book, l.user, l.token, l.counted)
 end
 
--- Take out of a set of deadlines what is due, a bounded number, so that it doesn't grow.
-local function sweep(key, now)
+-- Enter a lock in a set that counts it, and take out what is due, a bounded number, so that the set doesn't grow.
+local function enter(key, l, now)
   local due = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 20)
   if #due > 0 then redis.call('ZREM', key, unpack(due)) end
+  redis.call('ZADD', key, l.deadline, l.token)
 end
 
 -- Forget expired locks of this code: all, or a bounded number where some are live. Each with the uses of limits that it
@@ -107,23 +108,14 @@ local function put_lock(c, max, l, book, now)
   if l.counted == '.' then return end
   if string.find(l.counted, 'u', 1, true) then
     local key = W .. 'lu:' .. book.number .. ':' .. l.user
-    sweep(key, now)
-    redis.call('ZADD', key, l.deadline, l.token)
+    enter(key, l, now)
     -- The key names the user, so it goes by itself, an hour (a test workspace's clock may go back) after its last lock.
     local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
     redis.call('PEXPIRE', key, whole(last - now + 3600000))
   end
-  if string.find(l.counted, 'b', 1, true) then
-    local key = W .. 'lb:' .. book.number
-    sweep(key, now)
-    redis.call('ZADD', key, l.deadline, l.token)
-  end
+  if string.find(l.counted, 'b', 1, true) then enter(W .. 'lb:' .. book.number, l, now) end
   local holder = string.match(l.counted, '[^.]+$')
-  if holder then
-    local key = W .. 'lk:' .. holder
-    sweep(key, now)
-    redis.call('ZADD', key, l.deadline, l.token)
-  end
+  if holder then enter(W .. 'lk:' .. holder, l, now) end
 end
 
 -- Forget all of this code's locks, live ones too.

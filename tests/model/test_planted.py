@@ -19,8 +19,8 @@ PLANTS = {
     ),
     "a used gift": ("if gift and gift.uses > 0 then gift = nil end", ""),
     "a lock's use of the total": (
-        "local key = W .. 'lb:' .. book.number\n    sweep(key, now)",
-        "local key = W .. 'lb:0'",
+        "enter(W .. 'lb:' .. book.number, l, now)",
+        "enter(W .. 'lb:0', l, now)",
     ),
     "a notice of low stock": ("left + took >= low", "left + took > low"),
     "a rebuilt gift": ("order ~= '' and { order = order, bucket = order_bucket } or nil)", "nil)"),
@@ -28,7 +28,7 @@ PLANTS = {
     "a lock that its key's quota doesn't count": (".. '.' .. (HOLDER or '')", ".. '.'"),
     "a lock that its user's quota doesn't count": ("(book.per_user or of_user) and 'u'", "book.per_user and 'u'"),
     "a quota that isn't given back by unlock and redeem": (
-        "if holder then redis.call('ZREM', W .. 'lk:' .. holder, l.token) end",
+        "if holder then redis.call('ZREM', W .. 'lk:' .. holder, token) end",
         "",
     ),
     "a quota that isn't given back by a lock's end": (
@@ -44,6 +44,7 @@ PLANTS = {
 @pytest.mark.parametrize("name", PLANTS)
 def test_a_planted_difference_is_found(name: str, tmp_path: Path) -> None:
     """Within some thousand steps, on the real server."""
+    assert any(PLANTS[name][0] in path.read_text() for path in Path("lua").rglob("*.lua")), "nothing is changed by it"
     with stage_on("valkey", tmp_path, PLANTS[name]) as stage:
         assert _found(stage), name
 

@@ -78,7 +78,7 @@ def assign_any(text: Text, event: Event, draw: float) -> Script:
     def script(view: View) -> Reply:
         if known := _known(view, text, Facts(), event):
             return known
-        pool = sorted(view.get("pool", default=()))
+        pool = sorted(view.get("pool", default={}))
         if not pool:
             return Reply("out_of_stock")
         of = pool[int(draw * len(pool))]

@@ -12,6 +12,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from tests.simulation import layout
@@ -168,7 +169,7 @@ class Invariants:
 
     def _check_pool(self, server: Server, p: int) -> None:
         """The pool, and what is said of codes, follow from the configuration and from what is true of each."""
-        pool = set()
+        pool: Counter[int] = Counter()
         for (of, kind, name), row in server.keys.items():
             if of != p or kind != "code":
                 continue
@@ -177,10 +178,10 @@ class Invariants:
             if c is None or c.off == row.active or c.limit not in (None, row.uses):
                 raise Violation(f"{server} p{p}: {name} is {c}, of {row}")
             if free := row.active and c.owner is None and c.uses < row.uses:
-                pool.add(layout.bucket(name))
+                pool[layout.bucket(name)] += 1
             if free != (entry == layout.FREE):
                 raise Violation(f"{server} p{p}: {name} is {entry} in the directory, and {c}")
-        if pool != set(server.get(p, "pool") or ()):
+        if pool != (server.get(p, "pool") or {}):
             raise Violation(f"{server} p{p}: the pool says {server.get(p, 'pool')}, free codes are in {pool}")
 
     # -- 5, 7: what is answered

@@ -5,6 +5,7 @@ Applied by the scripts that decide and by `redo` alike. Of a redemption only its
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any, NamedTuple, Protocol
 from zlib import crc32
 
@@ -84,12 +85,17 @@ def save(keys: Keys, code: str, c: Record, uses: int) -> None:
     was = hget(keys, "d", code)
     hset(keys, "d", code, entry)
     keys.put("c", code, record)
-    pool, here = keys.get("pool", default=frozenset()), bucket(code)
     if free and was != FREE:
-        keys.put("pool", "", pool | {here})
-    elif was == FREE and not free:
-        others = FREE in keys.get("d", here, {}).values() and "pool left by the last code alone" not in keys.planted
-        keys.put("pool", "", pool if others else pool - {here})
+        count_free(keys, bucket(code), 1)
+    elif was == FREE and not free and "pool never left" not in keys.planted:
+        count_free(keys, bucket(code), -1)
+
+
+def count_free(keys: Keys, of: int, by: int) -> None:
+    """Count more free codes in a bucket, or fewer."""
+    pool = Counter(keys.get("pool", default={}))
+    pool[of] += by
+    keys.put("pool", "", +pool)
 
 
 def stands(keys: Keys, code: str, c: Record, event: Id) -> bool:

@@ -27,7 +27,7 @@ def put_row(world: World, name: str, row: Code | Book) -> Callable[[View], Reply
                 _put_code(view, name, row)
         elif "free pool refilled without asking the directory" in world.planted and isinstance(row, Code):
             layout.hset(view, "d", name, layout.FREE)
-            view.put("pool", "", view.get("pool", default=frozenset()) | {layout.bucket(name)})
+            layout.count_free(view, layout.bucket(name), 1)
         return Reply(OK)
 
     return script

@@ -14,7 +14,7 @@ PLANTED = (
     "free pool refilled without asking the directory",
     "a retry by the driver",
     "used entries without their event",
-    "pool left by the last code alone",
+    "pool never left",
     "no facts asked for",
     "keys not restored",
     "outbox trimmed before it is recorded",

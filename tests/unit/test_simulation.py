@@ -19,7 +19,7 @@ FOUND_BY = {
     "free pool refilled without asking the directory": 4,
     "a retry by the driver": 24,
     "used entries without their event": 0,
-    "pool left by the last code alone": 0,
+    "pool never left": 0,
     "no facts asked for": 0,
     "keys not restored": 0,
     "outbox trimmed before it is recorded": 48,
