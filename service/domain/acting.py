@@ -23,5 +23,5 @@ acting: ContextVar[Actor] = ContextVar("acting", default=Actor())  # noqa: B039,
 
 
 def masked(code: str) -> str:
-    """What may be kept of a code beside the code itself."""
-    return "…" + code[-min(SHOWN_OF_CODES, len(code) // 4) :]
+    """What may be kept or logged of a code, or of whose it is, beside the thing itself."""
+    return "…" + code[len(code) - min(SHOWN_OF_CODES, len(code) // 4) :]

@@ -83,11 +83,6 @@ class Said(NamedTuple):
         return not self.used_up and self.active and self.owner is None and self.expires_ms is not None
 
 
-def masked(text: str) -> str:
-    """As logs have it."""
-    return text[:2] + "…" + text[-2:] if len(text) > 6 else "…"
-
-
 def entry_of(said: Said) -> tuple[str, str | None]:
     """What a Redis that was built from the record holds: the directory's entry, and the coupon's record or None."""
     if said.owner is None and not said.special:

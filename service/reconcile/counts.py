@@ -6,7 +6,8 @@ from contextlib import aclosing
 from typing import Any
 
 from service.domain import keys
-from service.domain.drift import Difference, Write, masked
+from service.domain.acting import masked
+from service.domain.drift import Difference, Write
 from service.hot.looking import Item, Seen
 from service.hot.projection import book_settings, workspace_settings
 from service.reconcile.examining import LATER, Examiner, Later
@@ -113,8 +114,7 @@ class Keys:
     async def compare(self, done: Callable[[int], None]) -> None:
         """All of them; `done`, which counts codes and orders, hears nothing."""
         del done
-        cut = await self._looker.look([])
-        await self._examiner.recorded(cut.at)
+        cut = await self._examiner.cut()
         about = (self._workspace, *cut.at, None)
         async with (
             self._examiner.pool.acquire() as connection,

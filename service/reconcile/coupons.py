@@ -5,7 +5,8 @@ from contextlib import aclosing
 from typing import Any
 
 from service.domain import keys
-from service.domain.drift import Class, Difference, Said, Write, entry_of, is_locked, masked, unlike
+from service.domain.acting import masked
+from service.domain.drift import Class, Difference, Said, Write, entry_of, is_locked, unlike
 from service.hot.looking import BUCKETS_A_RUN, ITEMS_A_LOOK, Item, Seen
 from service.reconcile.buckets import pages
 from service.reconcile.examining import LATER, Examiner, Later
@@ -38,8 +39,7 @@ class Coupons:
 
     async def compare(self, done: Callable[[int], None]) -> None:
         """All codes; `done` is told how many were compared."""
-        cut = await self._looker.look([])
-        await self._examiner.recorded(cut.at)
+        cut = await self._examiner.cut()
         about = (self._partition, self._workspace, *cut.at, None)
         async with aclosing(pages(self._examiner, "codes_in_order", about, self._there)) as some:
             async for buckets, rows in some:

@@ -73,6 +73,12 @@ class Examiner:
         self.at: At = (0, 0)
         """The last cut."""
 
+    async def cut(self) -> Seen:
+        """Where Redis is now, once the record is there too. Raises NotRecorded."""
+        cut = await self.looker.look([])
+        await self.recorded(cut.at)
+        return cut
+
     async def recorded(self, at: At) -> None:
         """Wait until the record has come to an event. Raises NotRecorded."""
         deadline = time.monotonic() + RECORDED_S

@@ -6,7 +6,8 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 from service.domain import keys
-from service.domain.drift import Class, Difference, Write, masked
+from service.domain.acting import masked
+from service.domain.drift import Class, Difference, Write
 from service.domain.words import shown
 from service.hot.looking import Item, Seen
 from service.reconcile.examining import LATER, Examiner, Later
@@ -39,8 +40,7 @@ class Users:
     async def compare(self, done: Callable[[int], None]) -> None:
         """All of them; `done`, which counts codes and orders, hears nothing."""
         del done
-        cut = await self._looker.look([])
-        await self._examiner.recorded(cut.at)
+        cut = await self._examiner.cut()
         about = (self._partition, self._workspace, *cut.at)
         async with (
             self._examiner.pool.acquire() as connection,

@@ -6,7 +6,8 @@ from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from service.domain import keys
-from service.domain.drift import Class, Difference, Write, masked
+from service.domain.acting import masked
+from service.domain.drift import Class, Difference, Write
 from service.domain.words import shown
 from service.hot.looking import ITEMS_A_LOOK, Item, Seen
 from service.reconcile.buckets import pages
@@ -41,8 +42,7 @@ class Uses:
 
     async def compare(self, done: Callable[[int], None]) -> None:
         """All of it; `done` is told how many fields were compared."""
-        cut = await self._looker.look([])
-        await self._examiner.recorded(cut.at)
+        cut = await self._examiner.cut()
         about = (self._partition, self._workspace, *cut.at, None, None, None)
         async with aclosing(pages(self._examiner, "uses_in_order", about, self._there)) as some:
             async for buckets, rows in some:

@@ -6,7 +6,7 @@ from itertools import count
 from typing import Any
 
 from service.domain import keys
-from service.domain.drift import masked
+from service.domain.acting import masked
 from tests.service_fixture import Service, ok
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -15,10 +15,10 @@ STRANGER = 3
 
 
 def tags(first: int) -> Iterator[str]:
-    """Names that stay apart when they are masked: two digits at each end tell them."""
+    """Names that stay apart when they are masked: a last quarter tells them."""
     for number in count(first):
         a, b, c, d = (_DIGITS[number // 36**place % 36] for place in range(4))
-        yield f"{a}{b}-DRIFT-{c}{d}"
+        yield f"DRIFTS-APART-{a}{b}{c}{d}"
 
 
 @dataclass

@@ -108,7 +108,7 @@ MUTANTS = (
     Mutant(
         "the audit has no full code",
         "service/domain/acting.py",
-        'return "…" + code[-min(SHOWN_OF_CODES, len(code) // 4) :]',
+        'return "…" + code[len(code) - min(SHOWN_OF_CODES, len(code) // 4) :]',
         "return code",
         "tests/integration/test_audit.py -k what_is",
     ),

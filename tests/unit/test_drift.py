@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.domain.drift import Said, entry_of, masked, unlike
+from service.domain.drift import Said, entry_of, unlike
 
 UNLOCKED = " - - - - - -"
 LOCKED = " token ann A-1 1800000000000 1700000000000 ."
@@ -71,8 +71,3 @@ def test_locks_are_no_difference() -> None:
 def test_each_way_has_its_name(said: Said, entry: str, record: str | None, classes: list[str]) -> None:
     """What differs is told, all of it and nothing else."""
     assert unlike(said, entry, record, locked=False) == classes
-
-
-def test_codes_are_masked() -> None:
-    """Of a code two characters at each end are told, of a short one none."""
-    assert [masked(code) for code in ("SUMMER-2026", "ABCDEF")] == ["SU…26", "…"]
