@@ -24,7 +24,7 @@ class Coupons:
        with the records of all codes that may have one. Pages are of moments after the cut, so what differs is no more
        than suspected: the examiner looks at it.
     2. Records of codes that the directory doesn't know (`strays`) are suspected, too.
-    3. The sets of buckets that have free codes are compared with the directory in Redis itself, by one script a page.
+    3. The counts of free codes by bucket are compared with the directory in Redis itself, by one script a page.
     """
 
     at_once = ITEMS_A_LOOK // 8
