@@ -12,12 +12,14 @@ import psutil
 from tests.running import Run
 from tests.servers import free_port
 
+ROOT = Path(__file__).parents[1]
+
 
 @contextmanager
-def own_service() -> Iterator[Run]:
-    """A `scrip run` on data of its own, ready; gone afterwards."""
+def own_service(tree: Path = ROOT) -> Iterator[Run]:
+    """A `scrip run` of this tree or another on data of its own, ready; gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="scrip-load-", ignore_cleanup_errors=True) as folder:
-        service = Run(Path(folder) / "data", free_port())
+        service = Run(Path(folder) / "data", free_port(), tree)
         try:
             yield service.until_ready()
         finally:

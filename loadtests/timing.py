@@ -3,7 +3,8 @@
 It starts a service of its own, and asks with a public key, on one connection, about a code that there isn't and about
 coupons that can't be used for several reasons, by turns and in a new order each time. Each reason is compared with the
 unknown code in pairs: the median of the differences, and between what it is with 99 % certainty, by ranks alone. It
-fails where a median is above the bound. With --plant so many µs are added to one of them, which must be found."""
+fails where a median is above the bound. With --plant the service is a copy of this tree that takes so many µs more to
+answer about a coupon that is switched off, which must be found."""
 
 import argparse
 import json
@@ -11,18 +12,35 @@ import random
 import socket
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import httpx
 
-from loadtests.own import own_service
+from loadtests.own import ROOT, own_service
+from tests.trees import Change, changed
 
 REQUESTS, BOUND_US = 200_000, 10.0
 Z = 2.576
 """Of the normal distribution, for 99 %."""
 UNKNOWN = "unknown"
+
+
+def slower(plant_us: float) -> Change:
+    """That a public key waits so much longer for `coupon_not_available` where the coupon is switched off."""
+    before = "            reasons = NOT_AVAILABLE\n"
+    wait = f"""\
+            if "coupon_inactive" in reasons:
+                import time
+
+                until = time.perf_counter_ns() + {round(plant_us * 1000)}
+                while time.perf_counter_ns() < until:
+                    pass
+"""
+    return Change("service/operations/redeem.py", before, wait + before)
 
 
 class Difference(NamedTuple):
@@ -55,17 +73,13 @@ class Wire:
             f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
         )
 
-    def time_us(self, code: str, plant_us: float) -> float:
+    def time_us(self, code: str) -> float:
         """What an answer takes from the request's last byte."""
         body = json.dumps({"code": code, "userId": "eve"})
         request = f"{self._head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
         began = time.perf_counter_ns()
         self._socket.sendall(request)
         answer = self._socket.recv(65536)
-        if plant_us:
-            until = time.perf_counter_ns() + int(plant_us * 1000)
-            while time.perf_counter_ns() < until:
-                pass
         took = time.perf_counter_ns() - began
         if not answer.startswith(b"HTTP/1.1 200") or b'["coupon_not_available"]' not in answer:
             raise RuntimeError(answer.decode(errors="replace"))
@@ -101,7 +115,7 @@ _REASONS: dict[str, dict[str, object]] = {
 }
 
 
-def measure(url: str, requests: int, plant_us: float) -> dict[str, list[float]]:
+def measure(url: str, requests: int) -> dict[str, list[float]]:
     """Each reason's times in µs; those with one index were asked one after the other."""
     key, codes = coupons(url)
     wire, reasons = Wire(url, key), list(codes)
@@ -109,7 +123,7 @@ def measure(url: str, requests: int, plant_us: float) -> dict[str, list[float]]:
     for number in range(requests // len(reasons) + 200):
         random.shuffle(reasons)
         for reason in reasons:
-            took = wire.time_us(codes[reason], plant_us if reason == "used" else 0)
+            took = wire.time_us(codes[reason])
             if number >= 200:  # by then everything is warm
                 found[reason].append(took)
     return found
@@ -119,10 +133,12 @@ def main() -> int:
     """The command."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--requests", type=int, default=REQUESTS)
-    options.add_argument("--plant", type=float, default=0.0, help="µs that are added to the times of one reason")
+    options.add_argument("--plant", type=float, default=0.0, help="µs more where a coupon is switched off")
     chosen = options.parse_args()
-    with own_service() as service:
-        found = measure(service.url, chosen.requests, chosen.plant)
+    with tempfile.TemporaryDirectory(prefix="scrip-timing-") as folder:
+        tree = changed([slower(chosen.plant)] if chosen.plant else [], ROOT, Path(folder) / "tree")
+        with own_service(tree) as service:
+            found = measure(service.url, chosen.requests)
     right = True
     print(f"| of {chosen.requests:,} answers | median, µs | more than unknown: median | with 99 % from | to |")
     print("|---|---|---|---|---|")

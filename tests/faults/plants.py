@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tests.faults.trees import Change
+from tests.trees import Change
 
 SEEDS = 3
 """A mistake is found by then."""

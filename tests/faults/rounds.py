@@ -16,7 +16,7 @@ from tests.faults.judging import Judge, Verdict, passed_limits
 from tests.faults.ledger import CLOSED, Ledger, Look
 from tests.faults.scenarios import Scenario
 from tests.faults.stage import ROOT, Stage, staged
-from tests.faults.trees import Change, changed
+from tests.trees import Change, changed
 
 COLUMNS = """fault | server | rounds | struck | in flight, mean | replies lost | writes lost | answers kept |
     lost, told accepted | told fsynced | double | wrong | set aside | closed s, median | longest |

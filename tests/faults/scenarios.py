@@ -9,7 +9,7 @@ from tests.faults.disk import Preloads
 from tests.faults.ledger import CODES
 from tests.faults.nodes import Sync
 from tests.faults.redis_faults import Hurt, and_back
-from tests.faults.trees import Change
+from tests.trees import Change
 
 NOTHING: frozenset[str] = frozenset()
 ACCEPTED = frozenset({"accepted"})

@@ -6,7 +6,7 @@ import pytest
 
 from tests.faults.plants import PLANTS, Plant
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.trees import Change, changed
+from tests.trees import Change, changed
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,8 +1,11 @@
 """The comparison of times finds a small difference among much noise, and none where there is none."""
 
 import random
+from pathlib import Path
 
-from loadtests.timing import difference
+from loadtests.own import ROOT
+from loadtests.timing import difference, slower
+from tests.trees import changed
 
 
 def _times(seed: int, more: float = 0.0) -> list[float]:
@@ -22,3 +25,11 @@ def test_no_difference_is_none() -> None:
     found = [difference(_times(seed), _times(seed + 1000)) for seed in range(20)]
     assert sum(told.low <= 0 <= told.high for told in found) >= 18
     assert all(abs(told.median) < 2 for told in found)
+
+
+def test_the_plant_is_of_this_tree(tmp_path: Path) -> None:
+    """It fits where answers are made, and what comes of it can be read."""
+    plant = slower(30)
+    text = (changed([plant], ROOT, tmp_path / "tree") / plant.path).read_text()
+    compile(text, plant.path, "exec")
+    assert "perf_counter_ns() + 30000" in text

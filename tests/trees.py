@@ -1,4 +1,4 @@
-"""Copies of the tree with something changed, which the stage's processes then run."""
+"""Copies of the tree with something changed, whose processes are then run."""
 
 import shutil
 from collections.abc import Sequence
