@@ -91,6 +91,7 @@ local function prune_locks(c, max, now, book)
     local token, counted = string.match(forget_holder(c, holder) or '', '^(%S+) .* (%S+)$')
     if token then uncount(book, string.match(holder, '^%S+'), token, counted) end
   end
+  -- What the rest of them counted, a clock that goes back counts until their deadlines.
   if #due == 20 and live_locks(c, max, now) == 0 then redis.call('DEL', W .. 'k:' .. c.code, W .. 'kd:' .. c.code) end
 end
 
@@ -99,8 +100,11 @@ local function put_lock(c, max, l, book, now)
     c.lock = l
   else
     local key, holder = W .. 'k:' .. c.code, l.user .. ' ' .. l.order
-    local old = string.match(redis.call('HGET', key, holder) or '', '^%S+')
-    if old and old ~= l.token then redis.call('HDEL', key, '=' .. old) end -- expired, and not pruned yet
+    local old, counted = string.match(redis.call('HGET', key, holder) or '', '^(%S+) .* (%S+)$')
+    if old and old ~= l.token then -- expired, and not pruned yet
+      redis.call('HDEL', key, '=' .. old)
+      uncount(book, l.user, old, counted)
+    end
     redis.call('HSET', key, holder, l.token .. ' ' .. whole(l.deadline) .. ' ' .. l.started .. ' ' .. l.counted,
       '=' .. l.token, holder)
     redis.call('ZADD', W .. 'kd:' .. c.code, l.deadline, holder)

@@ -63,6 +63,23 @@ async def test_going_back_counts_no_lock_that_is_forgotten(still: Shop, limit: s
     assert (await still.redeem("CODE-2", "ann"))[0] == 201
 
 
+async def test_going_back_counts_no_lock_that_was_replaced(still: Shop) -> None:
+    """Nor does one that its holder replaced, of so many beside a live one that not all could be forgotten at once."""
+    await still.book("CODE-1", max_redemptions_per_code=200, max_redemptions=100)
+    await still.lock("CODE-1", "bob", lockSeconds=300)
+    for number in range(49):
+        await still.lock("CODE-1", f"u{number}", lockSeconds=60)
+    await still.lock("CODE-1", "ann", lockSeconds=61)
+    await still.set_offset(61_000)
+    assert (await still.lock("CODE-1", "ann", lockSeconds=60))[0] == 201
+    await still.set_offset(0)
+    counted = 9 + 2  # of those that ended 20 were forgotten, 20 left the book's set to make room, one was replaced
+    for number in range(100 - counted):
+        assert (await still.redeem("CODE-1", f"other{number}"))[0] == 201
+    await still.refuses("out_of_stock", still.redeem("CODE-1", "late"))
+    await still.set_offset(61_000)
+
+
 async def test_a_claim_goes_by_the_real_time(still: Shop) -> None:
     """A key that is claimed stays claimed for its minute, whatever the workspace's clock is set to meanwhile."""
     workspace, caller = Workspace(still.decider), still.caller
