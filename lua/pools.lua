@@ -6,16 +6,14 @@ ARGV  1 repair ('1' to set right what is wrong, else '')  2 book (whose counts n
 Reply {OK, "bucket book", …} where too few are counted, or too many where a book is named; or {outcome}
 Event none
 Cost  O(n) in the buckets, at most 200 of them, and in their codes ]]
--- @include gate
+-- @include gate free
 
 local no = gate_refuses(redis.call('GET', KEYS[1]), true, true)
 if no then return { no } end
 local found, book = { OUT.OK }, ARGV[2]
 for i = 3, #ARGV do
-  local bucket, free = ARGV[i], {}
-  for _, of in ipairs(redis.call('HVALS', W .. 'd:' .. bucket)) do
-    if not string.find(of, '!', 1, true) then free[of] = (free[of] or 0) + 1 end
-  end
+  local bucket = ARGV[i]
+  local free = free_codes(W .. 'd:' .. bucket)
   if book ~= '' then free = { [book] = free[book] or 0 } end
   for of, codes in pairs(free) do
     local key = W .. 'f:' .. of

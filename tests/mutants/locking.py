@@ -272,6 +272,13 @@ MUTANTS = (
         "tests/lua/test_clock.py -k forgotten",
     ),
     Mutant(
+        "and of one that its holder replaces",
+        _LOCKS,
+        "      uncount(book, l.user, old, counted)\n",
+        "",
+        "tests/lua/test_clock.py -k replaced",
+    ),
+    Mutant(
         "a coupon whose lock has expired is free to be assigned again",
         "lua/includes/picking.lua",
         "for _, set in ipairs({ 'u', 'p' }) do",

@@ -58,7 +58,7 @@ _OF_SCRIPTS = (
     ),
     Mutant(
         "a bucket of used codes alone is offered to nobody",
-        _POOLS,
+        "lua/includes/free.lua",
         "if not string.find(of, '!', 1, true) then",
         "if true then",
         _SCRIPTS,
