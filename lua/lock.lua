@@ -9,7 +9,8 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token
 Reply {OK|REPEATED, "book_id code user order token deadline", "", replayed} or {outcome, retry_ms}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 28 commands, and 10 where locks are limited ]]
+Cost  O(log n) in the coupon's live locks, at most 28 commands, 10 more where locks are limited,
+      and 6 for each of at most 20 locks of it that have ended ]]
 -- @include gate book coupon locks counts place idempotency orders judge start
 
 local r, reply = start(false, false)

@@ -7,7 +7,8 @@ ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 redemption_id  5 event
       that were asked for, '' where there is no such redemption
 Reply {OK, record, book_id, replayed, rolled_back_at}, {RECALL, redemption_id or event, as_of} or {outcome}
 Event B
-Cost  O(log n) in the coupon's uses, at most 30 commands ]]
+Cost  O(log n) in the coupon's uses, at most 30 commands, and 6 for each of at most 20 locks of it that
+      have ended ]]
 -- @include gate outbox book coupon locks counts place holding idempotency orders facts replaying state rolling
 
 facts_from = 6

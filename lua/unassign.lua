@@ -8,7 +8,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 request
 Reply {OK, view, "", replayed} or {outcome, retry_ms}
 Event U
-Cost  O(log n) in the coupon's locks that have expired, at most 20 of them; else at most 30 commands ]]
+Cost  O(n) in the coupon's locks that have ended, whose keys it deletes; at most 30 commands ]]
 -- @include gate outbox book coupon locks counts place holding idempotency facts view state start
 
 local r, reply = start(true, false)
