@@ -134,7 +134,8 @@ class Judge:
                     facts.append((_assigned(gift), self._unlike_assignment(gift)))
             case "rollback" | "order":
                 rolled = said.get("items", [said])
-                facts = [(UUID(one["redemptionId"]), self._unlike_rollback(one)) for one in rolled]
+                may_be_lost = answer.durability in self._may_lose
+                facts = [(UUID(one["redemptionId"]), self._unlike_rollback(one, may_be_lost)) for one in rolled]
         missing = sum(unlike == "missing" for _, unlike in facts)
         unlike = [what for _, what in facts if what not in ("", "missing")]
         if unlike or missing not in (0, len(facts)):
@@ -164,11 +165,14 @@ class Judge:
     def _unlike_assignment(self, said: dict[str, Any]) -> str:
         return "" if _assigned(said) in self._assignments else "missing"
 
-    def _unlike_rollback(self, said: dict[str, Any]) -> str:
+    def _unlike_rollback(self, said: dict[str, Any], may_be_lost: bool) -> str:
+        """One that was lost may have been asked for twice at once, and the other was carried out after the loss."""
         row = self._redemptions.get(UUID(said["redemptionId"]))
         if row is None or row["rolled_back_at"] is None:
             return "missing"
-        return "" if _text(row["rolled_back_at"]) == said["rolledBackAt"] else "rolled back at another time"
+        if _text(row["rolled_back_at"]) == said["rolledBackAt"]:
+            return ""
+        return "missing" if may_be_lost else "rolled back at another time"
 
     async def _ask_again(self) -> None:
         random, ask, wrong = self.ledger.random, self.ledger.ask, self.verdict.wrong
