@@ -3,6 +3,7 @@ written into the text, so that no loading of another epoch's or partition's scri
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
@@ -42,6 +43,7 @@ _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes
 _include = re.compile(r"^-- @include (.+)$", re.MULTILINE)
 _outcome = re.compile(r"\bOUT\.(\w+)")
 _function = re.compile(r"^local function (\w+)\((?:.* end|.*\n(?:.*\n)*?end)$", re.MULTILINE)
+_word = re.compile(r"\w+")
 _comment = re.compile(r"--\[\[.*?\]\]|^\s*--[^\n]*$|\s--\s[^\n]*$", re.DOTALL | re.MULTILINE)
 
 
@@ -64,10 +66,16 @@ def _included(name: str) -> str:
 
 def _used(text: str) -> str:
     """The text without the functions that nothing in it calls: Lua makes each one anew whenever the script runs."""
-    for found in _function.finditer(text):
-        rest = text[: found.start()] + text[found.end() + 1 :]
-        if not re.search(rf"\b{found[1]}\b", rest):
-            return _used(rest)
+    functions = list(_function.finditer(text))
+    own = {function: Counter(_word.findall(function[0])) for function in functions}
+    words, used = Counter(_word.findall(text)), functions
+    while unused := [function for function in used if words[function[1]] == own[function][function[1]]]:
+        used = [function for function in used if function not in unused]
+        for function in unused:
+            words.subtract(own[function])
+    for function in reversed(functions):
+        if function not in used:
+            text = text[: function.start()] + text[function.end() + 1 :]
     return text
 
 
