@@ -15,6 +15,7 @@ import pytest_asyncio
 
 from service.api.hot import fingerprint
 from service.domain.outcomes import BY_CODE
+from tests.integration import flush_fixtures
 from tests.integration.nonsense_table import NONSENSE
 from tests.integration.refusals_table import CASES, HOT, Case, Place, filled, make_place
 from tests.integration.requests_table import REQUESTS
@@ -77,8 +78,13 @@ class Stage:
         self._sql = " UNION ALL ".join(
             _ROWS.format(name, _MOVING.get(name, _WRITTEN), _FROM.get(name, name)) for name in names
         )
+        await flush_fixtures.until(self._is_entered)
         await self.settle()
         return self
+
+    async def _is_entered(self) -> bool:
+        """Whether the worker has entered its partition among those that are compared: a second after its start."""
+        return bool(await self.service.fetch("SELECT FROM reconciling"))
 
     async def settle(self) -> None:
         """Take what is held now for what should stay, once Postgres has all of it."""
