@@ -23,11 +23,10 @@ from loadtests import watch
 from loadtests.barrage import Barrage
 from loadtests.ground import Ground
 from loadtests.judge import Judge, Judgement
-from loadtests.own import own_service
+from loadtests.own import ROOT, own_service
 from loadtests.plan import FOLDER, HOLD_S, TOKEN, Plan, make_books, new_mark, read_plan
 from loadtests.plots import draw
 
-ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "loadtests" / "results"
 DEFAULTS = {"steady": (50, 10.0, 60), "opening": (500, 500.0, 30), "soak": (30, 5.0, 3600)}
 """Users, how many come a second, and seconds."""

