@@ -11,6 +11,19 @@ from tests.service_fixture import Service, new_code, new_id, ok, refused
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
+# The next search for this code is answered by `answer()`, at once: no wait of the network's is between.
+_HOLD = """
+code => {
+  const real = window.fetch;
+  const found = { ok: true, status: 200, json: async () => ({ matches: [{ kind: "code", name: code }] }) };
+  window.asked = new Promise((hears) => {
+    window.fetch = (path, options) => path.endsWith(`/search?q=${code}`)
+      ? new Promise((resolve) => { window.answer = () => resolve(found); hears(); })
+      : real(path, options);
+  });
+}
+"""
+
 
 async def test_signing_in(browser: Browser, service: Service) -> None:
     """Without a live operator's key there is nothing to see; a session ends by signing out, and with its key."""
@@ -178,6 +191,7 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
         await operator["search"].press("Enter")
         await expect(operator.heading(title)).to_be_visible()
         await expect(page.locator(".timeline li").first).to_contain_text("Redeemed")
+        await expect(page.get_by_text("searched for")).to_have_count(int(name == made))
     await operator.button("Roll back the order").click()
     await page.get_by_label("Reason").fill("sent back")
     await operator.confirms("Roll back 1 redemption of this order?", "its use back", "Roll back 1 redemption")
@@ -187,6 +201,21 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await operator["search"].fill("nothing has this name")
     await operator["search"].press("Enter")
     await expect(page.get_by_text("Nothing has this name:")).to_be_visible()
+
+
+async def test_who_searches_again_is_not_led_to_what_was_searched_first(operator: Operator, service: Service) -> None:
+    """The answer to a search comes just after another was begun, before the page hears that it is left."""
+    page, code, user = operator.page, new_code(), new_id()
+    service.book(code)
+    ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": user}), 201)
+    await page.evaluate(_HOLD, code)
+    await operator["search"].fill(code)
+    await operator["search"].press("Enter")
+    await page.evaluate("asked")
+    await page.evaluate("user => { answer(); location.hash = `#/search/${user}` }", user)
+    await expect(operator.heading(user)).to_be_visible()
+    await expect(page.locator(".timeline li").first).to_contain_text("Redeemed")
+    assert page.url.endswith(f"#/user/{user}")
 
 
 async def test_rolling_back_many(operator: Operator, service: Service) -> None:

@@ -32,6 +32,12 @@ class Page {
   constructor(signal) {
     this.signal = signal;
     this.session = session;
+    this.address = location.hash;
+  }
+
+  // Show this address in the page's stead, unless another was chosen already: that is heard of a task later.
+  giveWay(address) {
+    if (location.hash === this.address) location.replace(address);
   }
 
   may(...scopes) {

@@ -16,7 +16,7 @@ function address({ kind, name, code }) {
 
 export async function show(main, { names: [text = ""] }, page) {
   const { matches } = await page.get(at("/console/data/search", { q: text }));
-  if (matches.length === 1) return location.replace(address(matches[0]));
+  if (matches.length === 1) return page.giveWay(address(matches[0]));
   fill(main, head(`Search: ${text}`), matches.length === 0
     ? h("div", { class: "card" }, h("p", {}, "Nothing has this name: no code, user, order, redemption, book or job, and no request under such an Idempotency-Key."),
         h("p", { class: "hint" }, "Names are looked for whole; codes in any case. A book is found by a part of its name ",
