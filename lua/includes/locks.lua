@@ -50,15 +50,6 @@ local function lock_by_token(c, max, token, now)
   if l and l.token == token then return l end
 end
 
--- Says what the lock was, as text; nil where there is none.
-local function forget_holder(c, holder)
-  local key = W .. 'k:' .. c.code
-  local text = redis.call('HGET', key, holder)
-  if text then redis.call('HDEL', key, holder, '=' .. string.match(text, '^%S+')) end
-  redis.call('ZREM', W .. 'kd:' .. c.code, holder)
-  return text
-end
-
 local function uncount(book, user, token, counted)
   if counted == '.' then return end
   if string.find(counted, 'u', 1, true) then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. user, token) end
@@ -67,8 +58,20 @@ local function uncount(book, user, token, counted)
   if holder then redis.call('ZREM', W .. 'lk:' .. holder, token) end
 end
 
+-- Forget the lock that a holder has, live or not, with the uses of limits that it counts.
+local function forget_holder(c, holder, book)
+  local key = W .. 'k:' .. c.code
+  local token, counted = string.match(redis.call('HGET', key, holder) or '', '^(%S+) .* (%S+)$')
+  if token then
+    redis.call('HDEL', key, holder, '=' .. token)
+    uncount(book, string.match(holder, '^%S+'), token, counted)
+  end
+  redis.call('ZREM', W .. 'kd:' .. c.code, holder)
+end
+
 local function drop_lock(c, max, l, book)
-  if max == 1 then c.lock = nil else forget_holder(c, l.user .. ' ' .. l.order) end
+  if max ~= 1 then return forget_holder(c, l.user .. ' ' .. l.order, book) end
+  c.lock = nil
   uncount(book, l.user, l.token, l.counted)
 end
 
@@ -87,10 +90,7 @@ local function prune_locks(c, max, now, book)
     return
   end
   local due = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '-inf', now, 'LIMIT', 0, 20)
-  for _, holder in ipairs(due) do
-    local token, counted = string.match(forget_holder(c, holder) or '', '^(%S+) .* (%S+)$')
-    if token then uncount(book, string.match(holder, '^%S+'), token, counted) end
-  end
+  for _, holder in ipairs(due) do forget_holder(c, holder, book) end
   -- What the rest of them counted, a clock that goes back counts until their deadlines.
   if #due == 20 and live_locks(c, max, now) == 0 then redis.call('DEL', W .. 'k:' .. c.code, W .. 'kd:' .. c.code) end
 end
@@ -100,11 +100,8 @@ local function put_lock(c, max, l, book, now)
     c.lock = l
   else
     local key, holder = W .. 'k:' .. c.code, l.user .. ' ' .. l.order
-    local old, counted = string.match(redis.call('HGET', key, holder) or '', '^(%S+) .* (%S+)$')
-    if old and old ~= l.token then -- expired, and not pruned yet
-      redis.call('HDEL', key, '=' .. old)
-      uncount(book, l.user, old, counted)
-    end
+    local old = string.match(redis.call('HGET', key, holder) or '', '^%S+')
+    if old and old ~= l.token then forget_holder(c, holder, book) end -- expired, and not pruned yet
     redis.call('HSET', key, holder, l.token .. ' ' .. whole(l.deadline) .. ' ' .. l.started .. ' ' .. l.counted,
       '=' .. l.token, holder)
     redis.call('ZADD', W .. 'kd:' .. c.code, l.deadline, holder)
@@ -129,8 +126,7 @@ local function drop_locks(c, max, book, now)
     return
   end
   for _, holder in ipairs(redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. now, '+inf')) do
-    local user, order = string.match(holder, '^(%S+) (%S+)$')
-    drop_lock(c, max, lock_of(c, max, user, order, now), book)
+    forget_holder(c, holder, book)
   end
   redis.call('DEL', W .. 'k:' .. c.code, W .. 'kd:' .. c.code)
 end

@@ -267,15 +267,15 @@ MUTANTS = (
     Mutant(
         "so it is of a code with several uses",
         _LOCKS,
-        "    if token then uncount(book, string.match(holder, '^%S+'), token, counted) end\n",
+        "    uncount(book, string.match(holder, '^%S+'), token, counted)\n",
         "",
         "tests/lua/test_clock.py -k forgotten",
     ),
     Mutant(
         "and of one that its holder replaces",
         _LOCKS,
-        "      uncount(book, l.user, old, counted)\n",
-        "",
+        "then forget_holder(c, holder, book) end -- expired",
+        "then redis.call('HDEL', key, '=' .. old) end -- expired",
         "tests/lua/test_clock.py -k replaced",
     ),
     Mutant(
