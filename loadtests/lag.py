@@ -11,9 +11,7 @@ import contextlib
 import os
 import signal
 import socket
-import tempfile
 import time
-from collections import deque
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -26,9 +24,9 @@ import hiredis
 from redis.asyncio import Redis
 
 from loadtests.barrage import Barrage
+from loadtests.behind import Behind, longest_s
 from loadtests.ground import Ground, new_codes, new_id
-from loadtests.own import cpu_s
-from service.domain import keys
+from loadtests.own import ROOT, cpu_s, own_service
 from service.domain.identity import SCOPES, Caller
 from service.domain.outcomes import OK
 from service.hot.scripts import Scripts
@@ -36,12 +34,9 @@ from service.operations.base import Call, Command
 from service.operations.lock import LockRequest, prepare_lock
 from service.operations.redeem import RedeemRequest, prepare_redeem
 from tests.running import Run
-from tests.servers import free_port
 
 KEY = "demo_admin"
-HERE = Path(__file__).parents[1]
 PATIENCE_S = 60.0
-POLL_S = 0.05
 CHUNK = 500
 """Requests on their way at once."""
 TICK_S = 0.01
@@ -52,9 +47,7 @@ AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
 PARTS = ("worker", "postgres", "redis")
 _WORKSPACE = "SELECT workspace, workspace_id, partition FROM workspaces WHERE name = 'demo'"
 _EPOCH = "SELECT epoch, nonce FROM partitions WHERE id = $1"
-_CURSOR = "SELECT cursor_epoch, cursor_seq FROM partitions WHERE id = $1"
 _RECORDED = "SELECT count(*) FROM redemptions"
-_Id = tuple[int, int]
 
 
 class Spent(NamedTuple):
@@ -111,30 +104,27 @@ class Feeder:
 class Subject:
     """A `scrip run` of one tree, and its Redis as an API sees it."""
 
-    def __init__(self, folder: Path, tree: Path, keyed: int) -> None:
-        self._run = Run(folder, free_port(), tree)
+    def __init__(self, run: Run, keyed: int) -> None:
+        self._run = run
         self._keyed = keyed
 
     async def open(self) -> None:
-        """Wait until it is ready, and load the scripts."""
-        facts = await asyncio.to_thread(lambda: self._run.until_ready().facts)
+        """Connect to its servers, and load the scripts."""
+        facts = self._run.facts
         self._pids: dict[str, list[int]] = facts["pids"]
         self._postgres = await asyncpg.connect(facts["databaseUrl"])
         self._redis = Redis.from_url(facts["redisUrl"])
-        workspace, workspace_id, self._partition = await self._postgres.fetchrow(_WORKSPACE)  # type: ignore[misc]
-        self._caller = Caller(uuid4(), workspace, workspace_id, self._partition, "live", frozenset(SCOPES))
-        epoch, nonce = await self._postgres.fetchrow(_EPOCH, self._partition)  # type: ignore[misc]
-        self._feeder = Feeder(facts["redisUrl"], Scripts(self._partition, epoch, nonce, ["lock", "redeem"]))
+        workspace, workspace_id, partition = await self._postgres.fetchrow(_WORKSPACE)  # type: ignore[misc]
+        self._caller = Caller(uuid4(), workspace, workspace_id, partition, "live", frozenset(SCOPES))
+        epoch, nonce = await self._postgres.fetchrow(_EPOCH, partition)  # type: ignore[misc]
+        self._feeder = Feeder(facts["redisUrl"], Scripts(partition, epoch, nonce, ["lock", "redeem"]))
+        self._behind = Behind(self._redis, self._postgres, partition)
 
     async def close(self) -> None:
         """End it."""
         self._feeder.close()
         await self._redis.aclose()
         await self._postgres.close()
-
-    def end(self) -> None:
-        """End the service."""
-        self._run.end(signal.SIGTERM)
 
     async def shop(self, codes: int, lock: bool) -> list[bytes]:
         """What is to be asked of so many new codes: of each its redemption, after a lock or without."""
@@ -163,24 +153,15 @@ class Subject:
             for start in range(0, len(asked), CHUNK):
                 await asyncio.to_thread(self._feeder.ask, asked[start : start + CHUNK])
             before, began = self._cpu_s(), time.monotonic()
-        await self._caught_up()
+        await self._behind.caught_up()
         return self._spent(len(asked), before, began)
 
     async def steady(self, asked: Sequence[bytes], rate: int) -> Spent:
         """Have so many a second of it redeemed, each after its lock, and watch the record."""
         before, began = self._cpu_s(), time.monotonic()
-        feeding = asyncio.create_task(asyncio.to_thread(self._feeder.ask_steadily, asked, rate * 2))
-        lag_s, seen = 0.0, deque[tuple[float, _Id]]()
-        while not feeding.done():
-            seen.append((time.monotonic(), await self._tail()))
-            cursor = await self._cursor()
-            while seen and seen[0][1] <= cursor:
-                lag_s = max(lag_s, time.monotonic() - seen.popleft()[0])
-            await asyncio.sleep(POLL_S)
-        await feeding
-        ended = time.monotonic()
-        await self._caught_up()
-        return self._spent(len(asked) // 2, before, began, max(lag_s, time.monotonic() - ended))
+        async with self._behind.watched() as lags:
+            await asyncio.to_thread(self._feeder.ask_steadily, asked, rate * 2)
+        return self._spent(len(asked) // 2, before, began, longest_s(lags))
 
     async def check(self, redemptions: int) -> None:
         """AssertionError where the record doesn't have as many."""
@@ -196,21 +177,6 @@ class Subject:
         finally:
             for pid in self._pids["worker"]:
                 os.kill(pid, signal.SIGCONT)
-
-    async def _caught_up(self) -> None:
-        tail = await self._tail()
-        async with asyncio.timeout(PATIENCE_S):
-            while await self._cursor() < tail:  # noqa: ASYNC110, what is waited for is in a server
-                await asyncio.sleep(POLL_S)
-
-    async def _tail(self) -> _Id:
-        last: Any = await self._redis.xrevrange(keys.outbox(self._partition), count=1)
-        epoch, seq = last[0][0].split(b"-")
-        return int(epoch), int(seq)
-
-    async def _cursor(self) -> _Id:
-        row: Any = await self._postgres.fetchrow(_CURSOR, self._partition)
-        return row[0], row[1]
 
     def _cpu_s(self) -> dict[str, float]:
         return {part: sum(cpu_s(pid) for pid in self._pids[part]) for part in PARTS}
@@ -239,18 +205,15 @@ def _line(name: str, phase: str, spent: Spent) -> str:
 
 async def measure(tree: Path, name: str, events: int, rate: int, seconds: int, keyed: int) -> None:
     """One round on one tree."""
-    with tempfile.TemporaryDirectory(prefix="scrip-lag-", ignore_cleanup_errors=True) as folder:
-        subject = Subject(Path(folder) / "data", tree, keyed)
-        try:
-            await subject.open()
-            asked = await subject.shop(events, lock=False)
-            print(_line(name, "backlog", await subject.backlog(asked)), flush=True)
-            asked = await subject.shop(rate * seconds, lock=True)
-            print(_line(name, f"{rate:,} a second", await subject.steady(asked, rate)), flush=True)
-            await subject.check(events + rate * seconds)
-            await subject.close()
-        finally:
-            subject.end()
+    with own_service(tree) as run:
+        subject = Subject(run, keyed)
+        await subject.open()
+        asked = await subject.shop(events, lock=False)
+        print(_line(name, "backlog", await subject.backlog(asked)), flush=True)
+        asked = await subject.shop(rate * seconds, lock=True)
+        print(_line(name, f"{rate:,} a second", await subject.steady(asked, rate)), flush=True)
+        await subject.check(events + rate * seconds)
+        await subject.close()
 
 
 def main() -> None:
@@ -269,7 +232,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|", flush=True)
     trees = [("other", chosen.against)] if chosen.against else []
     for _ in range(chosen.rounds):
-        for name, tree in [*trees, ("this", HERE)]:
+        for name, tree in [*trees, ("this", ROOT)]:
             asyncio.run(measure(tree, name, chosen.events, chosen.rate, chosen.seconds, chosen.keyed))
 
 

@@ -3,10 +3,8 @@
 import asyncio
 import contextlib
 import os
-import time
 import urllib.request
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -15,27 +13,22 @@ from redis.asyncio import Redis
 
 from loadtests import generator
 from loadtests.barrage import Barrage
+from loadtests.behind import Behind, longest_s
 from loadtests.generator import Load
 from loadtests.own import cpu_s
-from service.domain import keys
 from tests.running import Run
 
 ADMIN, CHECKOUT = "demo_admin", "demo_checkout"
 PARTS = {"api": ("api", "apiSupervisor"), "redis": ("redis",), "worker": ("worker",), "postgres": ("postgres",)}
-POLL_S = 0.05
-PATIENCE_S = 120.0
 AT_ONCE = 250_000
 """Codes of one upload."""
 DISCOUNT = {"type": "percentage", "value": 15, "maxAmount": 50, "minOrderValue": 20, "currency": "USD"}
 RULES: dict[str, Any] = {"discount": DISCOUNT, "maxRedemptionsPerUser": 5}
 """Of a book whose redemptions have all that a shop asks for."""
 _PARTITION = "SELECT partition FROM workspaces WHERE name = 'demo'"
-_CURSOR = "SELECT cursor_epoch, cursor_seq FROM partitions WHERE id = $1"
 _OF_BOOK = "WHERE (workspace, book) = (SELECT workspace, book FROM books WHERE book_id = $1)"
 _REDEEMED = f"SELECT count(*), count(DISTINCT code), count(DISTINCT redemption_id) FROM redemptions {_OF_BOOK}"
 _ASSIGNED = f"SELECT count(*), count(DISTINCT code), count(DISTINCT user_id) FROM assignments {_OF_BOOK}"
-_Id = tuple[int, int]
-_Asked = Callable[[], Awaitable[_Id]]
 
 
 class Stock(msgspec.Struct):
@@ -73,7 +66,7 @@ class Subject:
         """Connect to its servers."""
         self._postgres = await asyncpg.connect(self.run.facts["databaseUrl"])
         self._redis = Redis.from_url(self.run.facts["redisUrl"])
-        self._partition = await self._postgres.fetchval(_PARTITION)
+        self._behind = Behind(self._redis, self._postgres, await self._postgres.fetchval(_PARTITION))
         return self
 
     async def close(self) -> None:
@@ -134,69 +127,21 @@ class Subject:
 
     async def caught_up(self) -> None:
         """Wait until all that Redis decided is recorded; TimeoutError after two minutes."""
-        lags = _Lags(self._tail, self._cursor)
-        lags.ended = True
-        await _recorded(lags.watch())
+        await self._behind.caught_up()
 
     async def _measured(self, mode: str, *, seconds: int, full: bool = False, **options: str | int) -> Spent:
         await self.caught_up()
-        before, lags = self._cpu_s(), _Lags(self._tail, self._cursor)
-        watching = asyncio.create_task(lags.watch())
-        try:
+        before = self._cpu_s()
+        async with self._behind.watched() as lags:
             load = await generator.drive(self.run.url, CHECKOUT, mode, seconds=seconds, full=full, **options)
-            lags.ended = True
-            await _recorded(watching)
-        finally:
-            watching.cancel()
         after = self._cpu_s()
         cpu = {part: after[part] - before[part] for part in PARTS}
-        longest = max((lag for _, lag in lags.seen), default=0.0)
-        return Spent(load, cpu, longest, lags.seen, os.getloadavg()[0])
-
-    async def _tail(self) -> _Id:
-        last: Any = await self._redis.xrevrange(keys.outbox(self._partition), count=1)
-        epoch, seq = last[0][0].split(b"-")
-        return int(epoch), int(seq)
-
-    async def _cursor(self) -> _Id:
-        row: Any = await self._postgres.fetchrow(_CURSOR, self._partition)
-        return row[0], row[1]
+        return Spent(load, cpu, longest_s(lags), lags, os.getloadavg()[0])
 
     def _cpu_s(self) -> dict[str, float]:
         return {
             part: sum(cpu_s(pid) for name in names for pid in self._pids.get(name, ())) for part, names in PARTS.items()
         }
-
-
-class _Lags:
-    """How long what stood in the outbox at a moment took to be recorded, for all moments until it is `ended`."""
-
-    def __init__(self, tail: _Asked, cursor: _Asked) -> None:
-        self._tail, self._cursor = tail, cursor
-        self._waiting: deque[tuple[float, _Id]] = deque()
-        self.seen: list[tuple[float, float]] = []
-        self.ended = False
-
-    async def watch(self) -> None:
-        """Look, until it is ended and everything is recorded."""
-        began, last = time.monotonic(), False
-        while not last or self._waiting:
-            if not last:
-                last = self.ended
-                self._waiting.append((time.monotonic(), await self._tail()))
-            cursor, now = await self._cursor(), time.monotonic()
-            while self._waiting and self._waiting[0][1] <= cursor:
-                at, _ = self._waiting.popleft()
-                self.seen.append((at - began, now - at))
-            await asyncio.sleep(POLL_S)
-
-
-async def _recorded(watching: Awaitable[None]) -> None:
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            await watching
-    except TimeoutError:
-        raise TimeoutError(f"not everything was recorded {PATIENCE_S:.0f} s after it was decided") from None
 
 
 @contextlib.asynccontextmanager
