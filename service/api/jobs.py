@@ -34,7 +34,7 @@ class Jobs(Controller):
         request: Request[Any, Any, Any],
         job_id: Annotated[str, PathParameter(name="jobId", description="The job's id.")],
     ) -> Job:
-        """How far a job is. Scope `manage` or `operate`."""
+        """How far a job is; it can be read for 90 days after it ended. Scope `manage` or `operate`."""
         who = caller(request)
         query(request)
         return shown_job(await read_job(request.app.state.context.pool, who.workspace, id_of(job_id, "job_not_found")))

@@ -17,6 +17,9 @@ from service.record.pool import Connection, Database
 from service.record.queries import query
 from service.record.reconciling import count_compared, is_reconciling
 
+KEEP_DAYS = 90
+"""How long it can be read how a job ended."""
+
 
 class LostLease(Exception):
     """Another worker has the job now."""
@@ -128,6 +131,11 @@ async def finish_job(database: Database, job_id: UUID, token: UUID, errors: Sequ
 async def release_job(database: Database, job_id: UUID, token: UUID) -> None:
     """Let another worker go on with the job at once."""
     await database.execute(query("release_job"), job_id, token)
+
+
+async def prune_jobs(database: Database, limit: int) -> int:
+    """Forget the oldest jobs that ended long ago, at most so many; how many there were."""
+    return int((await database.execute(query("prune_jobs"), KEEP_DAYS, limit)).split()[1])
 
 
 def job_of(record: Record) -> JobRow:

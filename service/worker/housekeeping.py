@@ -1,4 +1,4 @@
-"""What the record needs now and then: room for the next months' facts, and no keys or deliveries whose time is over."""
+"""What the record needs now and then: room for the next months' facts, and nothing whose time is over."""
 
 import asyncio
 
@@ -6,28 +6,27 @@ import asyncpg
 import structlog
 
 from service.record.facts import prune_keys
+from service.record.jobs import prune_jobs
 from service.record.pool import ERRORS
 from service.record.queries import query
 from service.record.webhooks import prune_webhooks
 
 EVERY_S = 600.0
 MONTHS_AHEAD = 2
-KEYS_AT_ONCE, DELIVERIES_AT_ONCE, MOST_PRUNINGS = 10_000, 10_000, 1_000
+AT_ONCE, MOST_PRUNINGS = 10_000, 1_000
 
 log = structlog.get_logger()
 
 
 async def keep_house(pool: asyncpg.Pool) -> None:
-    """Every ten minutes, until cancelled. Workers may do it at once: both steps take locks of their own."""
+    """Every ten minutes, until cancelled. Workers may do it at once: each step takes locks of its own."""
     while True:
         try:
             await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
-            for _ in range(MOST_PRUNINGS):
-                if await prune_keys(pool, KEYS_AT_ONCE) < KEYS_AT_ONCE:
-                    break
-            for _ in range(MOST_PRUNINGS):
-                if await prune_webhooks(pool, DELIVERIES_AT_ONCE) < DELIVERIES_AT_ONCE:
-                    break
+            for prune in (prune_keys, prune_webhooks, prune_jobs):
+                for _ in range(MOST_PRUNINGS):
+                    if await prune(pool, AT_ONCE) < AT_ONCE:
+                        break
         except ERRORS as error:
             log.warning("postgres_away", error=type(error).__name__)
         await asyncio.sleep(EVERY_S)

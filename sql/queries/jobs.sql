@@ -22,6 +22,14 @@ INSERT INTO jobs (job_id, workspace, kind, parameters, requested) VALUES ($1, $2
 RETURNING job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
     (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition;
 
+-- name: prune_jobs
+-- Forget those of a bounded number of the oldest jobs that ended so long ago.
+-- $1 days int  $2 limit int
+DELETE FROM jobs WHERE job_id IN (
+    SELECT job_id FROM (SELECT job_id, finished_at FROM jobs ORDER BY job_id LIMIT $2) AS oldest
+    WHERE finished_at < now() - $1 * interval '1 day'
+);
+
 -- name: read_job
 -- A job of a workspace.
 -- $1 workspace int  $2 job_id uuid
