@@ -66,7 +66,7 @@ class Subject:
         """Connect to its servers."""
         self._postgres = await asyncpg.connect(self.run.facts["databaseUrl"])
         self._redis = Redis.from_url(self.run.facts["redisUrl"])
-        self._behind = Behind(self._redis, self._postgres, await self._postgres.fetchval(_PARTITION))
+        self.behind = Behind(self._redis, self._postgres, await self._postgres.fetchval(_PARTITION))
         return self
 
     async def close(self) -> None:
@@ -125,14 +125,10 @@ class Subject:
         row: Any = await self._postgres.fetchrow(_ASSIGNED, book_id)
         return tuple(row)
 
-    async def caught_up(self) -> None:
-        """Wait until all that Redis decided is recorded; TimeoutError after two minutes."""
-        await self._behind.caught_up()
-
     async def _measured(self, mode: str, *, seconds: int, full: bool = False, **options: str | int) -> Spent:
-        await self.caught_up()
+        await self.behind.caught_up()
         before = self._cpu_s()
-        async with self._behind.watched() as lags:
+        async with self.behind.watched() as lags:
             load = await generator.drive(self.run.url, CHECKOUT, mode, seconds=seconds, full=full, **options)
         after = self._cpu_s()
         cpu = {part: after[part] - before[part] for part in PARTS}

@@ -96,7 +96,7 @@ async def test_the_lag_is_seen(subject: Subject) -> None:
     spent = await subject.pairs(await stocked(subject, 100), 4, 100, 30, full=False)
     assert spent.lags
     assert spent.lag_s == max(lag for _, lag in spent.lags)
-    await subject.caught_up()
+    await subject.behind.caught_up()
 
 
 def test_the_command_prints_its_table_and_keeps_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
