@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from typing import NoReturn
 
 import pytest
 
@@ -9,10 +10,12 @@ pytest_plugins = ["tests.service_fixture"]
 
 
 def require(name: str) -> str:
-    """The path of a program the test needs. Without it the test is skipped, and fails where CI is set."""
-    path = shutil.which(name)
-    if path is not None:
-        return path
+    """The path of a program the test needs; without it the test is left out."""
+    return shutil.which(name) or leave_out(f"{name} is not installed")
+
+
+def leave_out(reason: str) -> NoReturn:
+    """Skip the test, since it can't run here; it fails where CI is set."""
     if os.environ.get("CI"):
-        pytest.fail(f"{name} is not installed")
-    pytest.skip(f"{name} is not installed")
+        pytest.fail(reason)
+    pytest.skip(reason)
