@@ -6,6 +6,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 
+_Key = tuple[str, str | int]
+"""What orders may have in common: an orderId or a user."""
+
+
 class UnusableFile(ValueError):
     """The file holds something that is no order."""
 
@@ -68,20 +72,51 @@ def read(path: Path, run: str) -> list[Order]:
 
 def streams(orders: Sequence[Order]) -> list[list[Order]]:
     """The orders that must follow each other: a user's, and those that share an orderId; a guest's are each alone."""
-    parent: dict[Any, Any] = {}
-
-    def root(key: Any) -> Any:
-        while (above := parent.setdefault(key, key)) != key:
-            key = above
-        return key
-
+    sets = _DisjointSets()
     for order in orders:
-        parent[root(("order", order.order_id, order.line if order.order_id is None else 0))] = root(_who(order))
-    together: dict[Any, list[Order]] = {}
+        sets.join(_order_key(order), _user_key(order))
+    together: dict[_Key, list[Order]] = {}
     for order in orders:
-        together.setdefault(root(_who(order)), []).append(order)
+        together.setdefault(sets.root(_user_key(order)), []).append(order)
     return list(together.values())
 
 
-def _who(order: Order) -> tuple[str, Any]:
+class _DisjointSets:
+    """Sets of keys that only grow. Path compression and union by size make each step nearly constant, whatever the
+    order in which keys are joined."""
+
+    def __init__(self) -> None:
+        self._parent: dict[_Key, _Key] = {}
+        self._size: dict[_Key, int] = {}
+        """Of roots alone."""
+
+    def root(self, key: _Key) -> _Key:
+        """The key that stands for the set of this one, which is a set of its own where it is new."""
+        if key not in self._parent:
+            self._parent[key] = key
+            self._size[key] = 1
+            return key
+        root = key
+        while (above := self._parent[root]) != root:
+            root = above
+        while (above := self._parent[key]) != root:
+            self._parent[key], key = root, above
+        return root
+
+    def join(self, one: _Key, other: _Key) -> None:
+        """Make one set of the sets of two keys."""
+        small, large = self.root(one), self.root(other)
+        if small == large:
+            return
+        if self._size[small] > self._size[large]:
+            small, large = large, small
+        self._parent[small] = large
+        self._size[large] += self._size.pop(small)
+
+
+def _order_key(order: Order) -> _Key:
+    return ("unnamed", order.line) if order.order_id is None else ("order", order.order_id)
+
+
+def _user_key(order: Order) -> _Key:
     return ("guest", order.line) if order.user_id is None else ("user", order.user_id)

@@ -1,10 +1,12 @@
 """What a replay expects, from a small file of orders whose outcome was worked out by hand."""
 
 import json
+import sys
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -187,6 +189,34 @@ def test_streams(made: Callable[..., list[Order]]) -> None:
     )
 
     assert [[one.line for one in stream] for stream in streams(orders)] == [[1, 5, 6, 7, 9], [2], [3, 8], [4]]
+
+
+def test_streams_of_a_chain_take_linear_work() -> None:
+    """4,000 orders, each with the next one's user or orderId, are one stream, and each costs less than 100 lines."""
+    for chain in (range(4000), range(4000, 0, -1)):
+        orders = [Order(n, f"o{n // 2}", f"u{(n + 1) // 2}", False, "25.00", []) for n in chain]
+
+        found, lines = _counting_lines(lambda orders=orders: streams(orders))
+
+        assert found == [orders]
+        assert lines < 100 * len(orders)
+
+
+def _counting_lines(work: Callable[[], Any]) -> tuple[Any, int]:
+    """What the work returns, and how many lines of Python it ran: a measure of work that no other process disturbs."""
+    lines, before = 0, sys.gettrace()
+
+    def count(frame: FrameType, event: str, arg: Any) -> Any:
+        nonlocal lines
+        lines += event == "line"
+        return count
+
+    sys.settrace(count)
+    try:
+        found = work()
+        return found, lines
+    finally:
+        sys.settrace(before)
 
 
 def test_codes(made: Callable[..., list[Order]]) -> None:
