@@ -2,18 +2,23 @@
 
 import asyncio
 import json
+from contextlib import contextmanager
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.console import Console
 
     from service.replay.check import Row
     from service.replay.drive import Driven, Target
     from service.replay.orders import Order
+    from service.replay.progress import Report
 
 
 class Addresses(NamedTuple):
@@ -68,8 +73,9 @@ def replay(
         raise click.BadParameter(f"must be one of {', '.join(CURRENCIES)}", param_hint="--currency")
     run = secrets.token_hex(4).upper()
     try:
-        found = read(orders, run)
-    except (UnusableFile, ValueError) as error:
+        with _bars() as report:
+            found = read(orders, run, report)
+    except (UnusableFile, OSError) as error:
         raise click.ClickException(f"{orders} can't be replayed: {error}") from error
     wanted = sum(not order.cancelled for order in found)
     if wanted > codes:
@@ -122,17 +128,18 @@ async def _replay(
 
     expected = expect.expect(orders, target.currency)
     try:
-        book_id = await drive.make_book(target, codes)
-        driven = await _driven(orders, target, in_flight, expected.requests)
-        with drive.connected(target.url) as client:
-            drained = await check.drained(client, target.operate_token)
-            stats = await check.read_stats(client, target.manage_token, book_id)
-        held = {
-            "API": check.Held(list(driven.facts.values())),
-            "stats": stats,
-            "Redis": await check.read_redis(addresses.redis_url, book_id, codes_of(target.run, codes)),
-            "Postgres": await check.read_postgres(addresses.database_url, book_id),
-        }
+        with _bars() as report:
+            book_id = await drive.make_book(target, codes, report)
+            driven = await _driven(orders, target, in_flight, expected.requests, report)
+            with drive.connected(target.url) as client:
+                drained = await check.drained(client, target.operate_token, report)
+                stats = await check.read_stats(client, target.manage_token, book_id)
+            held = {
+                "API": check.Held(list(driven.facts.values())),
+                "stats": stats,
+                "Redis": await check.read_redis(addresses.redis_url, book_id, codes_of(target.run, codes), report),
+                "Postgres": await check.read_postgres(addresses.database_url, book_id, codes, report),
+            }
     except Refused as error:
         raise click.ClickException(str(error)) from error
     except Unreachable as error:
@@ -147,30 +154,38 @@ async def _replay(
     _print_rows(console, "fact", facts, check.COLUMNS)
     _print_pace(driven, target, len(orders), in_flight)
     if not drained:
-        click.echo(f"The record was still behind after {check.DRAIN_DEADLINE_S:.0f} s.")
+        click.echo("The record stays behind: the last events are missing in Postgres. Is a worker running?")
     return [row.name for row in (*outcomes, *facts) if row.differs]
 
 
-async def _driven(orders: "list[Order]", target: "Target", in_flight: int, requests: int) -> "Driven":
-    """Send the orders under a progress bar. Raises Unreachable."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TimeRemainingColumn
-    from rich.text import Text
-
+async def _driven(orders: "list[Order]", target: "Target", in_flight: int, requests: int, report: "Report") -> "Driven":
+    """Send the orders, and report each answer. Raises Unreachable."""
     from service.replay.client import Unreachable
     from service.replay.drive import drive
 
-    class Pace(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.finished_speed or task.speed or 0:.0f} requests/s")
+    answered = count(1)
+    try:
+        return await drive(target, orders, in_flight, lambda: report("Replaying", next(answered), requests))
+    except* Unreachable as errors:
+        raise Unreachable(str(errors.exceptions[0])) from None
 
-    columns = ("Replaying", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), Pace())
+
+@contextmanager
+def _bars() -> "Iterator[Report]":
+    """Show a progress bar for each stage that is reported."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+    stages: dict[str, TaskID] = {}
+    columns = (TextColumn("{task.description:<23}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True)) as progress:
-        task = progress.add_task("", total=requests)
-        try:
-            return await drive(target, orders, in_flight, lambda: progress.advance(task))
-        except* Unreachable as errors:
-            raise Unreachable(str(errors.exceptions[0])) from None
+
+        def report(stage: str, done: int, total: int) -> None:
+            if stage not in stages:
+                stages[stage] = progress.add_task(stage)
+            progress.update(stages[stage], completed=done, total=total)
+
+        yield report
 
 
 def _print_rows(console: "Console", title: str, rows: "list[Row]", columns: tuple[str, ...]) -> None:

@@ -12,8 +12,11 @@ from typing import Any
 from service.replay.client import PATIENCE_S, Answer, Client, Refused
 from service.replay.expect import CAP, MINIMUM, NOTHING, PERCENT, Fact
 from service.replay.orders import Order, codes, packed, streams
+from service.replay.progress import Report, silent
 
 _SETUP_PATIENCE_S = 10.0
+_CODES_AT_A_TIME = 20_000
+"""Codes of an upload, which must be answered in time."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ def connected(url: str, patience_s: float = PATIENCE_S) -> Iterator[Client]:
         client.close()
 
 
-async def make_book(target: Target, count: int) -> str:
+async def make_book(target: Target, count: int, report: Report = silent) -> str:
     """Make the run's book with its codes; its id. Raises Refused, Unreachable."""
     discount = {
         "type": "percentage",
@@ -64,28 +67,34 @@ async def make_book(target: Target, count: int) -> str:
         "currency": target.currency,
     }
     book = packed({"name": f"Replay {target.run}", "discount": discount})
-    csv = "\r\n".join(["code", *codes(target.run, count), ""]).encode()
+    every = codes(target.run, count)
     with connected(target.url, _SETUP_PATIENCE_S) as client:
         made = await client.ask("POST", "/v1/books", target.manage_token, book, key=f"{target.run}-book")
         if made.status != 201:
             raise Refused(f"The book was refused: {made.outcome} {made.json.get('detail', '')}")
         book_id = made.json["bookId"]
-        path, key = f"/v1/books/{book_id}/codes", f"{target.run}-codes"
-        added = await client.ask("POST", path, target.manage_token, csv, kind="text/csv", key=key)
-        if added.json.get("added") != count:
-            raise Refused(f"Not all of {count} codes were added: {added.outcome} {added.body.decode()[:500]}")
+        for start in range(0, count, _CODES_AT_A_TIME):
+            report("Adding codes", start, count)
+            some = every[start : start + _CODES_AT_A_TIME]
+            csv = "\r\n".join(["code", *some, ""]).encode()
+            path, key = f"/v1/books/{book_id}/codes", f"{target.run}-codes-{start}"
+            added = await client.ask("POST", path, target.manage_token, csv, kind="text/csv", key=key)
+            if added.json.get("added") != len(some):
+                raise Refused(f"Not all of {len(some)} codes were added: {added.outcome} {added.body.decode()[:500]}")
+    report("Adding codes", count, count)
     return book_id
 
 
 async def drive(
     target: Target, orders: Sequence[Order], in_flight: int, on_answer: Callable[[], None] = lambda: None
 ) -> Driven:
-    """Send all orders, on so many connections, each with one request at a time. Raises Unreachable."""
+    """Send all orders, on at most so many connections, each with one request at a time. Raises Unreachable."""
     driven = Driven()
-    waiting = iter(streams(orders))
+    every = streams(orders)
+    waiting = iter(every)
     started = time.monotonic()
     async with asyncio.TaskGroup() as group:
-        for _ in range(in_flight):
+        for _ in range(min(in_flight, len(every))):
             group.create_task(_Checkout(target, driven, on_answer).work(waiting))
     driven.elapsed_s = time.monotonic() - started
     return driven

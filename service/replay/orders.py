@@ -5,6 +5,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from service.replay.progress import Report, silent
+
+_LINES_AT_A_TIME = 1_000
 
 _Key = tuple[str, str | int]
 """What orders may have in common: an orderId or a user."""
@@ -14,16 +17,26 @@ class UnusableFile(ValueError):
     """The file holds something that is no order."""
 
 
+MAX_ORDERS = 999_999
+"""Of a file: so many numbers have the codes of a run's book."""
+
+
 class Order(NamedTuple):
-    """A line of the file as it is, but `order_id` with the run's prefix; `code` is the coupon it takes."""
+    """A line of the file as it is, but `order_id` with the run's prefix; `code` is the coupon it takes. The items are
+    kept as JSON, which is a tenth of their objects' size."""
 
     line: int
     order_id: str | None
     user_id: str | None
     cancelled: bool
     value: Any
-    items: Any
+    items_json: bytes
     code: str = ""
+
+    @property
+    def items(self) -> Any:
+        """What the line has as items."""
+        return json.loads(self.items_json)
 
     def lock_body(self) -> dict[str, Any]:
         """What locks the order's coupon."""
@@ -36,38 +49,55 @@ class Order(NamedTuple):
         return {**self.lock_body(), **order, **held}
 
 
-def packed(body: dict[str, Any]) -> bytes:
+def packed(body: Any) -> bytes:
     """A body as it is sent."""
     return json.dumps(body, separators=(",", ":")).encode()
 
 
 def codes(run: str, count: int) -> list[str]:
     """The codes of a run's book, in the order in which orders take them."""
-    return [f"{run}-{number:06d}" for number in range(1, count + 1)]
+    return [code_of(run, number) for number in range(1, count + 1)]
 
 
-def read(path: Path, run: str) -> list[Order]:
+def code_of(run: str, number: int) -> str:
+    """The code of this number, from 1."""
+    return f"{run}-{number:06d}"
+
+
+def read(path: Path, run: str, report: Report = silent) -> list[Order]:
     """The orders of a file, in its order; ids and codes start with the run's prefix. Raises UnusableFile."""
     found: list[Order] = []
-    taken = 0
-    with path.open(encoding="utf-8") as file:
+    taken, done, size = 0, 0, path.stat().st_size
+    with path.open("rb") as file:
         for line, text in enumerate(file, 1):
+            if line > MAX_ORDERS:
+                raise UnusableFile(f"it has more than {MAX_ORDERS} lines")
             try:
-                said = json.loads(text)
-                order_id, user_id, cancelled = said["orderId"], said["userId"], said["cancelled"]
-                if not (isinstance(order_id, str | None) and isinstance(user_id, str | None)):
-                    raise TypeError("orderId and userId must be texts or null")
-                if not isinstance(cancelled, bool):
-                    raise TypeError("cancelled must be true or false")
-                taken += not cancelled
-                code = "" if cancelled else f"{run}-{taken:06d}"
-                own_id = None if order_id is None else f"{run}-{order_id}"
-                found.append(Order(line, own_id, user_id, cancelled, said["orderValue"], said["items"], code))
-            except (ValueError, TypeError, KeyError) as error:
+                order = _parse(line, text.decode(), run, taken + 1)
+            except (ValueError, TypeError, KeyError, RecursionError) as error:
                 raise UnusableFile(f"line {line} is no order: {type(error).__name__} {error}") from error
+            taken += not order.cancelled
+            found.append(order)
+            done += len(text)
+            if line % _LINES_AT_A_TIME == 0:
+                report("Reading orders", done, size)
     if not found:
         raise UnusableFile("it holds no orders")
+    report("Reading orders", size, size)
     return found
+
+
+def _parse(line: int, text: str, run: str, number: int) -> Order:
+    """An order; it takes the code of this number where it isn't cancelled. Raises ValueError, TypeError, KeyError."""
+    fields = json.loads(text)
+    order_id, user_id, cancelled = fields["orderId"], fields["userId"], fields["cancelled"]
+    if not (isinstance(order_id, str | None) and isinstance(user_id, str | None)):
+        raise TypeError("orderId and userId must be texts or null")
+    if not isinstance(cancelled, bool):
+        raise TypeError("cancelled must be true or false")
+    code = "" if cancelled else code_of(run, number)
+    own_id = None if order_id is None else f"{run}-{order_id}"
+    return Order(line, own_id, user_id, cancelled, fields["orderValue"], packed(fields["items"]), code)
 
 
 def streams(orders: Sequence[Order]) -> list[list[Order]]:

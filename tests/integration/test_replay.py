@@ -4,9 +4,11 @@ import json
 import os
 import random
 import signal
+import urllib.request
 from collections.abc import Callable, Iterator
 from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -108,6 +110,35 @@ def test_api_killed(replayed: Callable[..., Result], run: Run, monkeypatch: pyte
 
     assert result.exit_code == 0, result.output
     assert "connection lost" in result.output
+
+
+def test_a_store_that_holds_other_data(run: Run, replayed: Callable[..., Result]) -> None:
+    """Books with locks and with codes that have an end of their own, in this workspace and another, and users and
+    idempotency keys that read like names of keys: the replay's book alone is compared."""
+    for key in ("demo_admin", "rival_manage"):
+        for number in range(8):
+            book = _post(run, key, "/v1/books", {"name": f"Other {number}", "maxRedemptionsPerUser": 5})["bookId"]
+            codes = [f"{key[:5].upper()}-{number}-{place}" for place in range(3)]
+            lines = "".join(f"{code},2126-11-27T00:00:00Z\n" for code in codes)
+            _post(run, key, f"/v1/books/{book}/codes", f"code,expiresAt\n{lines}", "text/csv")
+            shopper = key.replace("manage", "checkout")
+            for code, user in zip(codes, (f"u:x{number}:x", f"a:l:{number}:x", f"o:{number}:x"), strict=True):
+                _post(run, shopper, f"/v1/coupons/lock/{code}", {"userId": user, "orderId": f"w1:{user}"}, key=user)
+
+    result = replayed()
+
+    assert result.exit_code == 0, result.output
+
+
+def _post(run: Run, token: str, path: str, body: Any, kind: str = "application/json", key: str = "") -> Any:
+    """The answer's JSON."""
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": kind}
+    data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    request = urllib.request.Request(
+        run.url + path, data, headers | ({"Idempotency-Key": key} if key else {}), method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return json.load(answer)
 
 
 def test_no_service(orders: Path, tmp_path: Path) -> None:

@@ -194,7 +194,7 @@ def test_streams(made: Callable[..., list[Order]]) -> None:
 def test_streams_of_a_chain_take_linear_work() -> None:
     """4,000 orders, each with the next one's user or orderId, are one stream, and each costs less than 100 lines."""
     for chain in (range(4000), range(4000, 0, -1)):
-        orders = [Order(n, f"o{n // 2}", f"u{(n + 1) // 2}", False, "25.00", []) for n in chain]
+        orders = [Order(n, f"o{n // 2}", f"u{(n + 1) // 2}", False, "25.00", b"[]") for n in chain]
 
         found, lines = _counting_lines(lambda orders=orders: streams(orders))
 
