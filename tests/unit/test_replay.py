@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from loadtests.orders import made_up
 from service.replay import check, expect
 from service.replay.expect import Fact
 from service.replay.orders import Order, UnusableFile, codes, read, streams
@@ -260,3 +261,17 @@ def test_differences() -> None:
         ("lock 409 x", 0, {"API": 2}),
         ("redeem 201", 2, {"API": 2}),
     ]
+
+
+def test_made_up_orders(made: Callable[..., list[Order]]) -> None:
+    """Orders that are made up are the same for the same seed, and meet every outcome that a shop's orders meet."""
+    lines = list(made_up(3_000, 300, seed=1))
+
+    assert lines == list(made_up(3_000, 300, seed=1)) != list(made_up(3_000, 300, seed=2))
+    found = made(*lines)
+    assert len({one.user_id for one in found}) > 200
+    assert expect.expect(found, "GBP").answers.keys() == {
+        *("lock 201", "lock 400 malformed", "lock 409 order_already_used", "rollback 200", expect.NOTHING),
+        *("redeem 201", "redeem 400 malformed", "redeem 409 order_already_used", "redeem 422 invalid"),
+        *("redeem 422 order_value_too_low", "unlock 204"),
+    }
