@@ -13,7 +13,8 @@ from service.api.context import Context
 from service.api.csv_rows import MEDIA_TYPE, csv_rows
 from service.api.documented import documented
 from service.api.exporting import CsvFile
-from service.api.reading import Listing, cursor, position, query
+from service.api.reading import Listing, position, query
+from service.domain import cursors
 from service.domain.books import Time, check_time
 from service.domain.times import ShownTime, from_ms, to_ms
 from service.domain.words import Answer, check_text, text
@@ -101,10 +102,10 @@ class Audit(Controller):
         who, asked = caller(request), query(request, ListAudit)
         pool = request.app.state.context.pool
         named = (asked.action, asked.actor, asked.key_id, asked.since, asked.until)
-        rows = await page_audit(pool, who.workspace, asked.limit + 1, position(asked, "audit"), *named)
+        rows = await page_audit(pool, who.workspace, asked.limit + 1, position(asked, cursors.AUDIT), *named)
         body = EntryPage(
             items=[_shown(row) for row in rows[: asked.limit]],
-            next_cursor=cursor(rows, asked.limit, "audit", lambda row: row.position),
+            next_cursor=cursors.AUDIT.encode_next(rows, asked.limit, lambda row: (row.position,)),
         )
         return Response(encode(body), media_type="application/json")  # type: ignore[return-value]
 

@@ -13,8 +13,8 @@ from service.api.configuring import SETTLE_S, Change
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.idempotency import Answered, once
-from service.api.reading import Listing, cursor, id_of, json_body, json_bytes, position, query
-from service.domain import books
+from service.api.reading import Listing, id_of, json_body, json_bytes, position, query
+from service.domain import books, cursors
 from service.domain.books import Book, CreateBook, PatchBook, Status
 from service.domain.decoding import decode
 from service.domain.errors import invalid
@@ -137,13 +137,13 @@ class Books(Controller):
             request.app.state.context.pool,
             who.workspace,
             asked.limit + 1,
-            position(asked, "books"),
+            position(asked, cursors.BOOKS),
             asked.status,
             asked.tag,
             asked.q,
         )
         items = [books.answer(row) for row in rows[: asked.limit]]
-        return BookPage(items=items, next_cursor=cursor(rows, asked.limit, "books", lambda row: row.book))
+        return BookPage(items=items, next_cursor=cursors.BOOKS.encode_next(rows, asked.limit, lambda row: (row.book,)))
 
     @get(
         "/books/{bookId:str}",

@@ -23,7 +23,6 @@ from service.api.reading import (
     UPLOAD_BYTES,
     Listing,
     chunks,
-    cursor_at,
     id_of,
     json_bytes,
     media_type,
@@ -31,7 +30,7 @@ from service.api.reading import (
     query,
 )
 from service.behind import Behind
-from service.domain import words
+from service.domain import cursors, words
 from service.domain.codes import (
     CHUNK,
     MAX_ERRORS,
@@ -187,7 +186,7 @@ class Codes(Controller):
         With a filter a page may have fewer items than `limit` though there are more: `nextCursor` says whether.
         """
         who, asked = caller(request), query(request, ListCodes)
-        before = position(asked, "codes")
+        before = position(asked, cursors.CODES)
         context: Context = request.app.state.context
         book = await read_book(context.pool, who.workspace, id_of(book_id, "book_not_found"))
         headers = await settled(request, who)
@@ -195,7 +194,7 @@ class Codes(Controller):
             context.pool, who.workspace, book.book, asked.limit, FIRST if before is None else before, asked.status
         )
         body = CodePage(
-            items=[_shown(row) for row in rows], next_cursor=None if rest is None else cursor_at("codes", rest)
+            items=[_shown(row) for row in rows], next_cursor=None if rest is None else cursors.CODES.encode(rest)
         )
         return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
 

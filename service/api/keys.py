@@ -14,8 +14,8 @@ from service.api.configuring import SETTLE_S
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.idempotency import Answered, once
-from service.api.reading import Listing, cursor, id_of, json_body, json_bytes, position, query
-from service.domain import words
+from service.api.reading import Listing, id_of, json_body, json_bytes, position, query
+from service.domain import cursors, words
 from service.domain.books import Time, check_time
 from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
@@ -190,9 +190,11 @@ class Keys(Controller):
         who = caller(request)
         asked = query(request, Listing)
         pool = request.app.state.context.pool
-        rows = await page_keys(pool, who.workspace, asked.limit + 1, position(asked, "keys"))
+        rows = await page_keys(pool, who.workspace, asked.limit + 1, position(asked, cursors.KEYS))
         items = [Key(**_fields(row)) for row in rows[: asked.limit]]
-        return KeyPage(items=items, next_cursor=cursor(rows, asked.limit, "keys", lambda row: row.position))
+        return KeyPage(
+            items=items, next_cursor=cursors.KEYS.encode_next(rows, asked.limit, lambda row: (row.position,))
+        )
 
     @patch(
         "/{keyId:str}",

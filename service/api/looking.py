@@ -10,7 +10,8 @@ from litestar import Controller, Request, Response, get
 from service.api.auth import caller
 from service.api.context import Context
 from service.api.histories import BookStats, RedemptionPage, settled, shown_stats
-from service.api.reading import Listing, id_of, query
+from service.api.reading import Listing, query
+from service.domain import cursors
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
 from service.domain.words import Answer
@@ -109,14 +110,13 @@ class Looking(Controller):
 
     @get("/jobs", include_in_schema=False, opt=FOR_OPERATORS)
     async def jobs(self, request: Request[Any, Any, Any]) -> JobPage:
-        """The workspace's jobs; a page's cursor is its last job's id."""
+        """The workspace's jobs, newest first."""
         who = caller(request)
         asked = query(request, Listing)
-        before = _LAST_ID if asked.cursor is None else id_of(asked.cursor, "job_not_found")
+        (before,) = cursors.JOBS.decode(asked.cursor) or (_LAST_ID,)
         rows = await page_jobs(request.app.state.context.pool, who.workspace, asked.limit + 1, before)
-        more = len(rows) > asked.limit
-        rows = rows[: asked.limit]
-        return JobPage(items=[shown_job(row) for row in rows], next_cursor=str(rows[-1].job_id) if more else None)
+        items = [shown_job(row) for row in rows[: asked.limit]]
+        return JobPage(items=items, next_cursor=cursors.JOBS.encode_next(rows, asked.limit, lambda row: (row.job_id,)))
 
     @get("/redemptions", include_in_schema=False, opt=FOR_MANAGERS)
     async def redemptions(self, request: Request[Any, Any, Any]) -> Response[RedemptionPage]:

@@ -1,8 +1,6 @@
 """Reading requests: bodies within bounds, queries and cursors, with refusals in the contract's words."""
 
-import base64
-import binascii
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -12,6 +10,7 @@ from litestar import Request
 from litestar.datastructures import Headers
 
 from service.domain import words
+from service.domain.cursors import Cursor
 from service.domain.decoding import check_texts, decode, refusal_of
 from service.domain.errors import Refusal, invalid, malformed
 from service.domain.words import own_id
@@ -124,29 +123,7 @@ def id_of(text: str, refusal: str) -> UUID:
     return found
 
 
-def position(listing: Listing, name: str) -> int | None:
-    """The place where this page of the list `name` starts: items come before it. None is the first page."""
-    if listing.cursor is None:
-        return None
-    try:
-        padding = "=" * (-len(listing.cursor) % 4)
-        packed = base64.b64decode((listing.cursor + padding).encode("ascii"), altchars=b"-_", validate=True)
-        of, place = msgspec.json.decode(packed, type=tuple[str, Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]])
-    except (ValueError, binascii.Error, msgspec.DecodeError):
-        raise malformed("cursor", "is not one of ours") from None
-    if of != name:
-        raise malformed("cursor", "belongs to another list")
-    return place
-
-
-def cursor(rows: Sequence[T], limit: int, name: str, place: Callable[[T], int]) -> str | None:
-    """The next page's cursor where more than `limit` rows were read, else None."""
-    if len(rows) <= limit:
-        return None
-    return cursor_at(name, place(rows[limit - 1]))
-
-
-def cursor_at(name: str, place: int) -> str:
-    """The cursor with which the list `name` goes on before this place."""
-    packed = msgspec.json.encode((name, place))
-    return base64.urlsafe_b64encode(packed).rstrip(b"=").decode()
+def position(listing: Listing, cursor: Cursor[int]) -> int | None:
+    """The number before which this page's items come, in a list by a number. None is the first page."""
+    place = cursor.decode(listing.cursor)
+    return None if place is None else place[0]

@@ -14,7 +14,8 @@ from service.api.coupons import COUPON
 from service.api.documented import documented
 from service.api.histories import read_coupon
 from service.api.idempotency import Answered, once
-from service.api.reading import Listing, cursor, json_bytes, position, query
+from service.api.reading import Listing, json_bytes, position, query
+from service.domain import cursors
 from service.domain.books import Book, answer
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
@@ -106,11 +107,11 @@ class SingleCoupons(Controller):
         who = caller(request)
         asked = query(request, Listing)
         context: Context = request.app.state.context
-        rows = await page_active(context.pool, who.workspace, asked.limit + 1, position(asked, "active"))
+        rows = await page_active(context.pool, who.workspace, asked.limit + 1, position(asked, cursors.ACTIVE))
         found = await asyncio.gather(*(_shown_if_there(request, who, book, code) for book, code in rows[: asked.limit]))
         return ActivePage(
             items=[item for item in found if item is not None],
-            next_cursor=cursor(rows, asked.limit, "active", lambda row: row[0].book),
+            next_cursor=cursors.ACTIVE.encode_next(rows, asked.limit, lambda row: (row[0].book,)),
         )
 
 

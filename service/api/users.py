@@ -14,8 +14,8 @@ from service.api.configuring import Change, check_open
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.idempotency import Answered, once
-from service.api.reading import Listing, cursor, json_body, json_bytes, position, query
-from service.domain import words
+from service.api.reading import Listing, json_body, json_bytes, position, query
+from service.domain import cursors, words
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.identity import Caller, own_user
@@ -131,12 +131,14 @@ class Users(Controller):
         who = caller(request)
         asked = query(request, Listing)
         context: Context = request.app.state.context
-        rows = await page_users(context.pool, who.workspace, asked.limit + 1, position(asked, "users"))
+        rows = await page_users(context.pool, who.workspace, asked.limit + 1, position(asked, cursors.USERS))
         default = await _default(context, who)
         items = await asyncio.gather(
             *(_answer(context, who, row.user_id, row, default) for row, _ in rows[: asked.limit])
         )
-        return UserPage(items=items, next_cursor=cursor(rows, asked.limit, "users", lambda placed: placed[1]))
+        return UserPage(
+            items=items, next_cursor=cursors.USERS.encode_next(rows, asked.limit, lambda placed: (placed[1],))
+        )
 
     @get("/{userId:str}", **documented("getUser", "Read a user", "Users", answer=_EXAMPLE, refusals="not_found"))
     async def read(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> User:

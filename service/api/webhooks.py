@@ -12,7 +12,8 @@ from service.api.auth import caller
 from service.api.context import Context
 from service.api.documented import documented
 from service.api.idempotency import Answered, once
-from service.api.reading import Listing, cursor, id_of, json_body, json_bytes, position, query
+from service.api.reading import Listing, id_of, json_body, json_bytes, position, query
+from service.domain import cursors
 from service.domain.addresses import BadAddress, target_of
 from service.domain.decoding import decode
 from service.domain.errors import Refusal, invalid
@@ -161,10 +162,12 @@ class Webhooks(Controller):
         """Webhooks, newest first. Scope `operate`."""
         who = caller(request)
         asked = query(request, Listing)
-        before = position(asked, "webhooks")
+        before = position(asked, cursors.WEBHOOKS)
         rows = await webhooks.page_webhooks(_pool(request), who.workspace, asked.limit + 1, before)
         items = [Webhook(**_fields(row)) for row in rows[: asked.limit]]
-        return WebhookPage(items=items, next_cursor=cursor(rows, asked.limit, "webhooks", lambda row: row.webhook))
+        return WebhookPage(
+            items=items, next_cursor=cursors.WEBHOOKS.encode_next(rows, asked.limit, lambda row: (row.webhook,))
+        )
 
     @get(
         "/{webhookId:str}",
@@ -259,11 +262,13 @@ class Webhooks(Controller):
     async def deliveries(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> DeliveryPage:
         """What the webhook was sent in the last 14 days, and what waits for it; newest first. Scope `operate`."""
         asked = query(request, Listing)
-        before = position(asked, "deliveries")
+        before = position(asked, cursors.DELIVERIES)
         found = await _found(request, webhook_id)
         rows = await webhooks.page_deliveries(_pool(request), found.webhook, asked.limit + 1, before)
         items = [_delivery(row) for row in rows[: asked.limit]]
-        return DeliveryPage(items=items, next_cursor=cursor(rows, asked.limit, "deliveries", lambda row: row.position))
+        return DeliveryPage(
+            items=items, next_cursor=cursors.DELIVERIES.encode_next(rows, asked.limit, lambda row: (row.position,))
+        )
 
     @post(
         "/{webhookId:str}/deliveries/{deliveryId:str}/redeliver",

@@ -187,7 +187,7 @@ def test_who_may_look(service: Service, path: str, keys: set[str]) -> None:
         ("timeline?kind=request&name=x", 404, "not_found"),
         ("timeline?kind=request&name=6ba7b810-9dad-11d1-80b4-00c04fd430c8", 404, "not_found"),
         ("timeline?kind=code&name=a%20b", 404, "coupon_not_found"),
-        ("jobs?cursor=x", 404, "job_not_found"),
+        ("jobs?cursor=x", 400, "malformed"),
         ("redemptions?cursor=!", 400, "malformed"),
         ("overview?more=1", 400, "malformed"),
     ],

@@ -1,16 +1,71 @@
-"""Cursors of lists that go by a number."""
+"""Cursors of lists: each leads back to its place, in its own list alone, and to no place that no row can have."""
+
+from typing import Any
+from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from service.api.reading import Listing, cursor_at, position
+from service.domain import cursors
+from service.domain.cursors import Cursor
 from service.domain.errors import Refusal
+
+_PLACES: dict[str, list[tuple[Any, ...]]] = {
+    **{name: [(0,), (7,), (2**31 - 1,)] for name in ("active", "books", "webhooks")},
+    **{name: [(0,), (2**31,), (2**63 - 1,)] for name in ("audit", "codes", "deliveries", "keys", "users")},
+    **{name: [(UUID(int=0),), (UUID(int=2**128 - 1),)] for name in ("jobs", "redemptions")},
+    "notices": [(0, 0), (2**63 - 1, 2**63 - 1)],
+    "user-coupons": [(0, "ABCD"), (253_402_300_799_999_999, "Z" * 64)],
+}
+_BEYOND = [
+    ("books", 2**31), ("webhooks", 2**63 - 1), ("active", 2**31), ("books", -1), ("codes", 2**63), ("codes", 10**400),
+    ("books", 1.5), ("books", True), ("books", None), ("books", "1"), ("books", [1]), ("books",), ("books", 1, 1),
+    ("notices", 0, 2**63), ("notices", -1, 0), ("notices", 1), ("user-coupons", 253_402_300_800_000_000, "ABCD"),
+    ("user-coupons", 0, ""), ("user-coupons", 0, "AB\0D"), ("user-coupons", 0, "abcd"), ("user-coupons", "0", "ABCD"),
+    ("jobs", "x"), ("jobs", 1), ("redemptions", "0" * 31), (1, 1), (), ([], 1), ({}, 1),
+]  # fmt: skip
 
 
 def test_a_cursor_names_its_place() -> None:
     """Whatever the list and the place, the cursor leads back to it, and no other list takes it."""
-    for name in ("codes", "books", "users!", "keys..."):
-        for place in (0, *(10**digits for digits in range(19)), 2**63 - 1):
-            asked = Listing(cursor=cursor_at(name, place))
-            assert position(asked, name) == place
-            with pytest.raises(Refusal, match="malformed"):
-                position(asked, "another")
+    assert _PLACES.keys() == cursors.by_name.keys()
+    for name, places in _PLACES.items():
+        for place in places:
+            text = cursors.by_name[name].encode(*place)
+            assert cursors.by_name[name].decode(text) == place
+            for other in cursors.by_name.keys() - {name}:
+                with pytest.raises(Refusal, match="malformed"):
+                    cursors.by_name[other].decode(text)
+
+
+@pytest.mark.parametrize("parts", _BEYOND, ids=lambda parts: repr(parts)[:40])
+def test_no_place(parts: tuple[Any, ...]) -> None:
+    """What no row of any list can have as its place is malformed in every list."""
+    made: Cursor[Any] = object.__new__(Cursor)
+    made._name = parts[0] if parts else "books"  # type: ignore[assignment]
+    text = made.encode(*parts[1:])
+    for cursor in cursors.by_name.values():
+        with pytest.raises(Refusal, match="malformed"):
+            cursor.decode(text)
+
+
+@given(st.text(max_size=600))
+def test_any_text(text: str) -> None:
+    """A text that no list made is malformed in every list."""
+    for cursor in cursors.by_name.values():
+        with pytest.raises(Refusal, match="malformed"):
+            cursor.decode(text)
+
+
+@given(st.datetimes(min_value=cursors.time_of(0).replace(tzinfo=None)))
+def test_times(at: Any) -> None:
+    """A time in a cursor keeps its microseconds."""
+    at = at.replace(tzinfo=cursors.time_of(0).tzinfo)
+    assert cursors.time_of(cursors.microseconds(at)) == at
+
+
+def test_a_name_is_one_list_s() -> None:
+    """Two lists can't have one name."""
+    with pytest.raises(ValueError, match="books"):
+        Cursor("books", cursors.Int4)
