@@ -89,7 +89,8 @@ async def json_body(
 
 
 def query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> Query:
-    """The query as a struct; unknown and repeated parameters are refused."""
+    """The query as a struct; unknown and repeated parameters are refused, and so are texts with control characters:
+    Postgres stores no NUL."""
     raw = request.scope["query_string"]
     try:
         pairs = parse_qsl(
@@ -110,8 +111,13 @@ def query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> Que
     except msgspec.ValidationError as error:
         raise refusal_of(error) from None
     for field in msgspec.structs.fields(kind):
-        if field.encode_name in found and getattr(asked, field.name) is None:  # the word "null", for msgspec
+        value = getattr(asked, field.name)
+        if field.encode_name in found and value is None:  # the word "null", for msgspec
             raise invalid(field.encode_name, "must not be null")
+        if (
+            isinstance(value, str) and not value.isprintable() and field.name != "cursor"
+        ):  # it is malformed then
+            raise invalid(field.encode_name, "must be printable, without control characters")
     return asked
 
 

@@ -183,6 +183,8 @@ def test_who_may_look(service: Service, path: str, keys: set[str]) -> None:
         ("search", 400, "malformed"),
         ("search?q=", 422, "invalid"),
         (f"search?q={'x' * 256}", 422, "invalid"),
+        ("search?q=a%00b", 422, "invalid"),
+        *((f"timeline?kind={kind}&name=a%00b", 422, "invalid") for kind in ("code", "user", "order", "key", "request")),
         ("timeline?kind=book&name=x", 422, "invalid"),
         ("timeline?kind=request&name=x", 404, "not_found"),
         ("timeline?kind=request&name=6ba7b810-9dad-11d1-80b4-00c04fd430c8", 404, "not_found"),
