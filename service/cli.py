@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli_admin import keys, workspaces
+from service.cli_errors import Commands, Unusable, check_record
 from service.cli_reconcile import reconcile
 from service.cli_recovery import rebuild
 from service.replay.command import replay
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from service.config import Settings
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Scrip, a coupon service. Settings come from the environment or a .env file."""
 
@@ -41,6 +42,7 @@ def run() -> None:
 def api(tell_fd: int | None) -> None:
     """Serve the HTTP API; with SCRIP_API_PROCESSES several of it, which SIGHUP replaces one after the other."""
     settings = _settings_with_servers()
+    asyncio.run(check_record(settings))
     _check_keys(settings)
     if settings.api_processes > 1:
         from service.processes import supervise
@@ -59,6 +61,7 @@ def api(tell_fd: int | None) -> None:
 def api_process(channel: int, tally: int, block: int) -> None:
     """Serve as one of several processes; their supervisor starts it."""
     settings = _settings_with_servers()
+    asyncio.run(check_record(settings))
     from service.api.member import serve
 
     serve(settings, channel, tally, block)
@@ -80,7 +83,7 @@ def migrate() -> None:
 
     url = config.load().database_url
     if url is None:
-        raise click.ClickException("DATABASE_URL is not set. Say which database to migrate.")
+        raise Unusable("unset: DATABASE_URL is not set. Say which database to migrate.")
 
     import asyncpg
 
@@ -89,7 +92,7 @@ def migrate() -> None:
     try:
         applied = asyncio.run(migrate(url))
     except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise click.ClickException(f"The database can't be migrated: {error}") from error
+        raise Unusable(f"unavailable: the database can't be migrated: {error}") from error
     click.echo(f"Applied {', '.join(applied)}." if applied else "Nothing to apply.")
 
 
@@ -98,7 +101,8 @@ def migrate() -> None:
 def doctor(as_json: bool) -> None:
     """Say what is wrong with Redis, Postgres and what is in them, and what to do. Changes nothing.
 
-    Ends with 0 where nothing is bad, 1 where something is, 2 where a server can't be reached.
+    Ends with 0 where nothing is bad, 1 where something is, 2 where a server can't be reached, or was made
+    for another number of partitions than the settings say.
     """
     from service.doctor.examine import examined
 
@@ -125,5 +129,5 @@ def _settings_with_servers() -> "Settings":
         if url is None
     ]
     if missing:
-        raise click.ClickException(f"{' and '.join(missing)} not set. `scrip run` brings servers of its own.")
+        raise Unusable(f"unset: {' and '.join(missing)} not set. `scrip run` brings servers of its own.")
     return settings

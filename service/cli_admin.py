@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from service.cli_errors import Commands, record_of
+
 if TYPE_CHECKING:
     from uuid import UUID
 
@@ -14,12 +16,12 @@ if TYPE_CHECKING:
 _SCOPES = click.Choice(["public", "checkout", "manage", "operate"])
 
 
-@click.group()
+@click.group(cls=Commands)
 def workspaces() -> None:
     """Make and list workspaces."""
 
 
-@click.group()
+@click.group(cls=Commands)
 def keys() -> None:
     """Make, list and revoke API keys."""
 
@@ -33,9 +35,12 @@ def create_workspace(name: str, test: bool) -> None:
         raise click.ClickException("A name has 1 to 100 printable characters.")
 
     async def make(connection: "asyncpg.Connection") -> str:
+        from service import config
         from service.domain.errors import Refusal
         from service.record import workspaces as record
+        from service.record.partitions import ensure_partitions
 
+        await ensure_partitions(connection, config.load().partitions)
         try:
             row = await record.create_workspace(connection, name, "test" if test else "live")
         except record.NameTaken:
@@ -130,23 +135,10 @@ async def _number_of(connection: "asyncpg.Connection", workspace: str) -> int:
 
 
 async def _connected(make: "Callable[[asyncpg.Connection], Awaitable[str]]") -> str:
-    """What `make` says, with a connection to the database of the settings."""
-    import asyncpg
-
+    """What `make` returns, with a connection to the database of the settings. Raises Unusable."""
     from service import config
     from service.domain.acting import Actor, acting
-    from service.record.partitions import ensure_partitions
 
-    settings = config.load()
-    if settings.database_url is None:
-        raise click.ClickException("DATABASE_URL is not set.")
-    try:
-        connection = await asyncpg.connect(settings.database_url)
+    async with record_of(config.load()) as connection:
         acting.set(Actor("command"))
-        try:
-            await ensure_partitions(connection, settings.partitions)
-            return await make(connection)
-        finally:
-            await connection.close()
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise click.ClickException(f"The database can't be used: {error}") from error
+        return await make(connection)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from service.cli_errors import Unusable
+
 if TYPE_CHECKING:
     import asyncpg
 
@@ -20,10 +22,8 @@ NICE = 10
 """A comparison for a job, or by the clock, leaves the processor to requests."""
 
 
-class Uncompared(click.ClickException):
+class Uncompared(Unusable):
     """It can't be done just now, or came to no end; the message begins with a stable code."""
-
-    exit_code = 2
 
 
 @click.command()
@@ -46,15 +46,17 @@ def reconcile(repair: bool, partition: int | None, job: bool, turn: bool) -> Non
     logs.configure(settings, "reconcile")
     if job or turn:
         os.nice(NICE)
-    urls = (redis_url, database_url)
+    urls = (redis_url, database_url, settings.partitions)
     sys.exit(asyncio.run(_job(*urls, partition or 0) if job else _all(*urls, partition, repair, turn)))
 
 
-async def _all(redis_url: str, database_url: str, only: int | None, repair: bool, quiet: bool) -> int:
+async def _all(
+    redis_url: str, database_url: str, partitions_wanted: int, only: int | None, repair: bool, quiet: bool
+) -> int:
     from service.record.partitions import read_partitions
 
     left = 0
-    pool = await _connected(database_url)
+    pool = await _connected(database_url, partitions_wanted)
     try:
         partitions = [row.id for row in await read_partitions(pool) if only in (None, row.id)]
         if not partitions:
@@ -111,21 +113,29 @@ async def _compared(redis_url: str, pool: "asyncpg.Pool", partition: int, **opti
         raise Uncompared(f"unavailable: {type(error).__name__}.") from error
 
 
-async def _connected(database_url: str) -> "asyncpg.Pool":
+async def _connected(database_url: str, partitions: int) -> "asyncpg.Pool":
+    """Raises Uncompared, and UnusableRecord where the settings don't fit the database."""
     from service.record import reconciling
+    from service.record.partitions import check_partitions
     from service.record.pool import ERRORS
 
     try:
-        return await reconciling.connect(database_url)
+        pool = await reconciling.connect(database_url)
     except ERRORS as error:
         raise Uncompared(f"unavailable: the database can't be used ({type(error).__name__}).") from error
+    try:
+        await check_partitions(pool, partitions)
+    except BaseException:
+        await pool.close()
+        raise
+    return pool
 
 
-async def _job(redis_url: str, database_url: str, partition: int) -> int:
+async def _job(redis_url: str, database_url: str, partitions: int, partition: int) -> int:
     """Do the job that waits; 0 also where another does it."""
     from service.reconcile.job import run_job
 
-    pool = await _connected(database_url)
+    pool = await _connected(database_url, partitions)
     try:
         return await run_job(pool, partition, lambda **options: _compared(redis_url, pool, partition, **options))
     finally:
@@ -157,17 +167,17 @@ def built(settings: "Settings", target_url: str) -> int:
     if None in urls:
         raise Uncompared("REDIS_URL and DATABASE_URL are not set, and no `scrip run` is running here.")
     logs.configure(settings, "rebuild")
-    return asyncio.run(_built(target_url, *map(str, urls)))
+    return asyncio.run(_built(target_url, str(urls[0]), str(urls[1]), settings.partitions))
 
 
-async def _built(target_url: str, redis_url: str, database_url: str) -> int:
+async def _built(target_url: str, redis_url: str, database_url: str, partitions: int) -> int:
     import hiredis
 
     from service.hot.connection import Broken
     from service.hot.server import Fenced
     from service.reconcile.twin import Refused, build
 
-    pool = await _connected(database_url)
+    pool = await _connected(database_url, partitions)
     try:
         found = await build(target_url, redis_url, pool)
     except Refused as refused:

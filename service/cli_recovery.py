@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING
 
 import click
 
+from service.cli_errors import record_of
+
 if TYPE_CHECKING:
     import asyncpg
 
+    from service.config import Settings
     from service.record.partitions import Partition
 
 BEGIN_S = 20.0
@@ -42,25 +45,14 @@ def rebuild(partition: int | None, accept_loss: bool, cancel: bool, into: str | 
         if partition is not None or accept_loss or cancel:
             raise click.UsageError("--into goes with no other option.")
         sys.exit(built(settings, into))
-    url = settings.database_url
-    if url is None:
-        raise click.ClickException("DATABASE_URL is not set. Say which database the record is in.")
-    import asyncpg
-
-    try:
-        asyncio.run(_rebuild(url, partition, accept_loss, cancel))
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise click.ClickException(f"The database can't be used: {error}") from error
+    asyncio.run(_rebuild(settings, partition, accept_loss, cancel))
 
 
-async def _rebuild(url: str, only: int | None, accept_loss: bool, cancel: bool) -> None:
-    import asyncpg
-
+async def _rebuild(settings: "Settings", only: int | None, accept_loss: bool, cancel: bool) -> None:
     from service.record.partitions import read_partitions
     from service.record.recovery import cancel_rebuild, order_rebuild
 
-    connection = await asyncpg.connect(url)
-    try:
+    async with record_of(settings) as connection:
         rows = [row for row in await read_partitions(connection) if only in (None, row.id)]
         if not rows:
             raise click.ClickException("There is no such partition.")
@@ -72,8 +64,6 @@ async def _rebuild(url: str, only: int | None, accept_loss: bool, cancel: bool) 
         if not cancel:
             for row in rows:
                 await _follow(connection, row)
-    finally:
-        await connection.close()
 
 
 async def _follow(connection: "asyncpg.Connection", before: "Partition") -> None:

@@ -16,7 +16,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 _PREFIX = "SCRIP_"
 _SECRET = frozenset({"REDIS_URL", "DATABASE_URL"})
 
-Port = Annotated[int, Field(ge=1, le=65535)]
+MAX_PORT = 65_535
+Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 
 
 def _lower(value: Any) -> Any:
@@ -191,7 +192,14 @@ def is_loopback(host: str) -> bool:
 def _with_scheme(value: str | None, schemes: tuple[str, ...]) -> str | None:
     if value is not None and urlsplit(value).scheme not in schemes:
         raise ValueError("must start with " + " or ".join(f"{scheme}://" for scheme in schemes))
+    if value is not None and any(int(port) > MAX_PORT for port in _ports(value)):
+        raise ValueError(f"must name ports up to {MAX_PORT}")
     return value
+
+
+def _ports(url: str) -> list[str]:
+    """The ports that a URL of one or several hosts names."""
+    return re.findall(r":(\d+)(?=,|$)", urlsplit(url).netloc.rpartition("@")[2], re.ASCII)
 
 
 def _line(found: Any) -> str:

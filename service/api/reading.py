@@ -114,9 +114,7 @@ def query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> Que
         value = getattr(asked, field.name)
         if field.encode_name in found and value is None:  # the word "null", for msgspec
             raise invalid(field.encode_name, "must not be null")
-        if (
-            isinstance(value, str) and not value.isprintable() and field.name != "cursor"
-        ):  # it is malformed then
+        if isinstance(value, str) and not value.isprintable() and field.name != "cursor":  # it is malformed then
             raise invalid(field.encode_name, "must be printable, without control characters")
     return asked
 

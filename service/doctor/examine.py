@@ -19,7 +19,7 @@ from service.hot.fitness import Fitness
 from service.hot.server import Server
 from service.record import pool as postgres
 from service.record.migrations import MigrationError, missing
-from service.record.partitions import Partition, read_partitions, recorded_partitions
+from service.record.partitions import Partition, WrongPartitions, check_partitions, read_partitions, recorded_partitions
 
 NAME = "scrip-doctor"
 POSTGRES_TIMEOUT_S = 5
@@ -56,7 +56,7 @@ async def _examine(settings: Settings) -> Report:
     examination = _Examination(settings, *map(str, urls))
     async with contextlib.AsyncExitStack() as stack:
         await examination.examine(stack)
-    return Report(examination.checks, examination.unreachable)
+    return Report(examination.checks, examination.unreachable, examination.unusable)
 
 
 class _Examination:
@@ -69,6 +69,7 @@ class _Examination:
         self._settings, self._redis_url, self._database_url = settings, redis_url, database_url
         self.checks: list[Check] = [Check("settings", "ok", f"for {settings.partitions} partition(s)")]
         self.unreachable: list[str] = []
+        self.unusable = False
 
     async def examine(self, stack: contextlib.AsyncExitStack) -> None:
         rows: list[Partition] = []
@@ -125,20 +126,20 @@ class _Examination:
             self.checks.append(Check("migrations", "bad", f"missing: {', '.join(lacking)}", "Run `scrip migrate`."))
             return []
         self.checks.append(Check("migrations", "ok", "all are applied"))
-        recorded, wanted = await recorded_partitions(connection), self._settings.partitions
-        if recorded is None:
-            self.checks.append(Check("partitions", "bad", "none were made yet", "Start `scrip worker`."))
-        elif recorded != wanted:
+        recorded = await recorded_partitions(connection)
+        try:
+            await check_partitions(connection, self._settings.partitions)
+        except WrongPartitions as wrong:
+            self.unusable = True
             self.checks.append(
-                Check(
-                    "partitions",
-                    "bad",
-                    f"the database has {recorded}, the settings say {wanted}",
-                    f"Set SCRIP_PARTITIONS={recorded}.",
-                )
+                Check("partitions", "bad", f"{wrong.code}: {wrong}", f"Set SCRIP_PARTITIONS={recorded}.")
             )
         else:
-            self.checks.append(Check("partitions", "ok", f"{recorded}"))
+            self.checks.append(
+                Check("partitions", "bad", "none were made yet", "Start `scrip worker`.")
+                if recorded is None
+                else Check("partitions", "ok", f"{recorded}")
+            )
         return await read_partitions(connection)
 
     async def _partitions(self, record: asyncpg.Connection, redis: Connection | None, rows: list[Partition]) -> None:

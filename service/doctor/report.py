@@ -22,10 +22,12 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, frozen=True):
-    """All checks, and which of `redis` and `postgres` can't be reached."""
+    """All checks, and which of `redis` and `postgres` can't be reached; `unusable` where the settings don't fit the
+    database."""
 
     checks: list[Check]
     unreachable: list[str] = []
+    unusable: bool = False
 
     @property
     def state(self) -> State:
@@ -34,8 +36,8 @@ class Report(msgspec.Struct, frozen=True):
 
     @property
     def exit_code(self) -> int:
-        """0 where nothing is bad, 1 where something is, 2 where a server can't be reached."""
-        return 2 if self.unreachable else int(self.state == "bad")
+        """0 where nothing is bad, 1 where something is, 2 where a server can't be reached or the settings don't fit."""
+        return 2 if self.unreachable or self.unusable else int(self.state == "bad")
 
     def json(self) -> str:
         """The report as a JSON object: `state`, `unreachable`, `checks`."""

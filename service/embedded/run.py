@@ -24,6 +24,7 @@ from service.embedded.postgres import Postgres
 from service.embedded.supervisor import Part, StartError
 from service.embedded.valkey import Valkey
 from service.record.migrations import MigrationError, migrate
+from service.record.partitions import NotMigrated, check_partitions
 
 _READY_DEADLINE_S = 30.0
 _ASK_TIMEOUT_S = 2.0
@@ -156,6 +157,8 @@ class _Everything:
 
     async def _prepare_database(self) -> None:
         try:
+            with contextlib.suppress(NotMigrated):
+                await self._check_partitions()
             await migrate(self._database_url)
             if self._postgres:
                 await demo.seed(self._database_url, self._settings.partitions)
@@ -163,6 +166,14 @@ class _Everything:
                 await exposure.check_keys(self._settings)
         except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise StartError(f"The database can't be prepared: {error}") from error
+
+    async def _check_partitions(self) -> None:
+        """Before anything is changed. Raises UnusableRecord."""
+        connection = await asyncpg.connect(self._database_url)
+        try:
+            await check_partitions(connection, self._settings.partitions)
+        finally:
+            await connection.close()
 
     async def _until_ready(self) -> None:
         """Wait for the API's word. Without any by the deadline it won't come; what is being recovered may take long."""

@@ -1,7 +1,7 @@
 """Partitions: their leases, epochs, cursors and configuration versions. Every change is a compare-and-set."""
 
 from datetime import datetime
-from typing import Literal
+from typing import ClassVar, Literal
 
 import asyncpg
 import msgspec
@@ -15,8 +15,31 @@ class LeaseLost(Exception):
     """Another has taken the partition's lease, and this holder may write nothing more."""
 
 
-class WrongPartitions(RuntimeError):
-    """The settings ask for another number of partitions than the database was made with."""
+class UnusableRecord(RuntimeError):
+    """The settings and the database don't fit together; the message says what to do."""
+
+    code: ClassVar[str]
+
+
+class WrongPartitions(UnusableRecord):
+    """The settings name another number of partitions than the database was made with."""
+
+    code = "wrong_partitions"
+
+    def __init__(self, recorded: int, wanted: int) -> None:
+        super().__init__(
+            f"the database was made with {recorded} partitions, and SCRIP_PARTITIONS is {wanted}. "
+            f"The number is fixed when the database is made: set SCRIP_PARTITIONS={recorded}."
+        )
+
+
+class NotMigrated(UnusableRecord):
+    """The database has none of the tables."""
+
+    code = "not_migrated"
+
+    def __init__(self) -> None:
+        super().__init__("the database has no tables of Scrip's. Run `scrip migrate`.")
 
 
 class Partition(msgspec.Struct, frozen=True):
@@ -54,15 +77,21 @@ class Partition(msgspec.Struct, frozen=True):
 
 
 async def ensure_partitions(database: Database, partitions: int) -> None:
-    """Make the rows that are missing. Raises WrongPartitions where the number isn't the recorded one."""
+    """Fix the number of partitions where it is not yet, and make the rows that are missing. Raises UnusableRecord."""
+    await check_partitions(database, partitions)
     await database.execute(query("insert_settings"), partitions)
-    recorded = await database.fetchval(query("read_settings"))
-    if recorded != partitions:
-        raise WrongPartitions(
-            f"This database was made with {recorded} partitions, and the settings say {partitions}: "
-            f"set SCRIP_PARTITIONS={recorded}. Only a rebuild can change the number."
-        )
+    await check_partitions(database, partitions)  # another process may have fixed it first
     await database.execute(query("insert_partitions"), partitions)
+
+
+async def check_partitions(database: Database, partitions: int) -> None:
+    """Change nothing. Raises WrongPartitions where the number isn't the recorded one, NotMigrated without tables."""
+    try:
+        recorded = await recorded_partitions(database)
+    except asyncpg.UndefinedTableError:
+        raise NotMigrated from None
+    if recorded not in (None, partitions):
+        raise WrongPartitions(recorded, partitions)
 
 
 async def recorded_partitions(database: Database) -> int | None:

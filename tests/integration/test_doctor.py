@@ -269,7 +269,8 @@ async def test_migrations_that_are_missing(
 def test_settings_that_do_not_fit(patient: Service) -> None:
     """Another number of partitions than the database's, and settings that can't be used."""
     said = _doctor(patient, SCRIP_PARTITIONS="2")
-    assert (said.code, said.bad()) == (1, {"partitions"})
+    assert (said.code, said.bad()) == (2, {"partitions"})
+    assert said.checks["partitions"]["says"].startswith("wrong_partitions: ")
     assert "SCRIP_PARTITIONS=1" in said.checks["partitions"]["next"]
     said = _doctor(patient, SCRIP_PORT="0", SCRIP_PARTITIONS="none")
     assert (said.code, said.bad()) == (1, {"settings"})

@@ -11,6 +11,7 @@ from service.record.partitions import (
     WrongPartitions,
     begin_epoch,
     bump_config_version,
+    check_partitions,
     confirm_incarnation,
     confirm_open,
     ensure_partitions,
@@ -27,8 +28,10 @@ from tests.integration.record_fixtures import Record, assigned
 async def test_the_number_of_partitions_is_fixed(pool: asyncpg.Pool):
     """Partitions are made once; another number is an error that says what to do."""
     await ensure_partitions(pool, 2)
-    with pytest.raises(WrongPartitions, match="SCRIP_PARTITIONS=2"):
-        await ensure_partitions(pool, 3)
+    for check in (ensure_partitions, check_partitions):
+        with pytest.raises(WrongPartitions, match="SCRIP_PARTITIONS=2"):
+            await check(pool, 3)
+    await check_partitions(pool, 2)
     assert [(row.id, row.state, row.config_version) for row in await read_partitions(pool)] == [
         (0, "closed", 0),
         (1, "closed", 0),

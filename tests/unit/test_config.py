@@ -107,7 +107,7 @@ def test_processes_need_servers() -> None:
     for command in ("api", "worker"):
         result = CliRunner().invoke(main, [command])
 
-        assert result.exit_code == 1
+        assert result.exit_code == 2
         assert "REDIS_URL and DATABASE_URL" in result.output
 
 
