@@ -50,7 +50,7 @@ class Notices(Controller):
     )  # fmt: skip
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[NoticePage]:
         """When the book ran low or out, newest first: once for each time that an assign, redeem, gift or checkout took
-        it below the line. Locks don't count. Scope `manage`."""
+        it below the line. Locks don't count. Notices are kept for 90 days. Scope `manage`."""
         who, asked = caller(request), query(request, Listing)
         pool = request.app.state.context.pool
         book = await read_book(pool, who.workspace, id_of(book_id, "book_not_found"))

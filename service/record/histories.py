@@ -7,10 +7,13 @@ from uuid import UUID
 import msgspec
 
 from service.domain import cursors
+from service.domain.webhooks import KEEP_DAYS
 from service.record.pool import Database
 from service.record.queries import query
 
 T = TypeVar("T")
+
+KEEP_NOTICES_DAYS = 90
 
 _LAST_ID = UUID(int=2**128 - 1)
 _LAST_EVENT = (2**63 - 1, 2**63 - 1)
@@ -107,6 +110,11 @@ async def notices_of_book(
     rows = await database.fetch(query("notices_of_book"), workspace, book, limit + 1, *last)
     notices = [StockNotice(*row) for row in rows]
     return Page(notices[:limit], cursors.NOTICES.encode_next(notices, limit, lambda one: (one.epoch, one.seq)))
+
+
+async def prune_notices(database: Database, limit: int) -> int:
+    """Forget the oldest notices whose time is over, at most so many, but none that webhooks wait for; how many went."""
+    return int((await database.execute(query("prune_notices"), KEEP_NOTICES_DAYS, KEEP_DAYS, limit)).split()[1])
 
 
 async def coupons_of_user(

@@ -6,6 +6,7 @@ import asyncpg
 import structlog
 
 from service.record.facts import prune_keys
+from service.record.histories import prune_notices
 from service.record.jobs import prune_jobs
 from service.record.pool import ERRORS
 from service.record.queries import query
@@ -23,7 +24,7 @@ async def keep_house(pool: asyncpg.Pool) -> None:
     while True:
         try:
             await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
-            for prune in (prune_keys, prune_webhooks, prune_jobs):
+            for prune in (prune_keys, prune_webhooks, prune_jobs, prune_notices):
                 for _ in range(MOST_PRUNINGS):
                     if await prune(pool, AT_ONCE) < AT_ONCE:
                         break

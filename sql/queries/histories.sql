@@ -20,6 +20,24 @@ SELECT code, book, at FROM (
 SELECT epoch, seq, notice, what, remaining, (extract(epoch FROM noticed_at) * 1000)::bigint FROM stock_notices
 WHERE workspace = $1 AND book = $2 AND (epoch, seq) < ($4, $5) ORDER BY epoch DESC, seq DESC LIMIT $3;
 
+-- name: prune_notices
+-- Forget a bounded number of the notices that were recorded so long ago, the oldest first, and that no webhook has yet to be
+-- told of: each that is on, or was switched off so recently that it may go on from where it was, has come past them, and no
+-- delivery is left that shows them.
+-- $1 days int  $2 webhook_days int  $3 limit int
+DELETE FROM stock_notices WHERE (partition, epoch, seq) IN (
+  SELECT partition, epoch, seq FROM stock_notices AS notice
+  WHERE recorded_at < now() - $1 * interval '1 day' AND NOT EXISTS (
+    SELECT FROM webhooks WHERE webhooks.workspace = notice.workspace AND deleted_at IS NULL
+      AND (status = 'active' OR inactive_since > now() - $2 * interval '1 day')
+      AND (webhooks.epoch, webhooks.seq) < (notice.epoch, notice.seq)
+  ) AND NOT EXISTS (
+    SELECT FROM webhooks JOIN webhook_deliveries USING (webhook)
+    WHERE webhooks.workspace = notice.workspace AND event_id = format('evt_%s-%s-5', notice.epoch, notice.seq)
+  )
+  ORDER BY recorded_at LIMIT $3
+);
+
 -- name: redemption
 -- One redemption.
 -- $1 workspace int  $2 redemption uuid

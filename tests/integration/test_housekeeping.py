@@ -5,10 +5,17 @@ import asyncio
 import asyncpg
 from uuid_utils.compat import uuid7
 
-from service.record.jobs import KEEP_DAYS, prune_jobs
+from service.domain.events import StockNotice
+from service.domain.webhooks import KEEP_DAYS
+from service.record import jobs, webhooks
+from service.record.histories import KEEP_NOTICES_DAYS, prune_notices
 from service.record.workspaces import create_workspace
 from service.worker.housekeeping import keep_house
 from tests.integration.flush_fixtures import until
+from tests.integration.record_fixtures import NOW_MS
+from tests.integration.webhook_fixtures import Office, Receiver
+
+_LOW = StockNotice(epoch=0, seq=0, workspace=1, book=2, notice="low", what="codes", left=1, at_ms=NOW_MS)
 
 _MAKE = """
 INSERT INTO jobs (job_id, workspace, kind, parameters, requested, status, finished_at)
@@ -20,14 +27,69 @@ async def test_jobs_that_ended_long_ago_are_forgotten(pool: asyncpg.Pool) -> Non
     """Neither those that run, however old, nor those whose end somebody may still ask for."""
     async with pool.acquire() as connection:
         workspace = (await create_workspace(connection, "shop")).workspace
-    for status, days in (("running", None), *[("done", KEEP_DAYS + 1)] * 5, ("failed", KEEP_DAYS - 1)):
+    for status, days in (("running", None), *[("done", jobs.KEEP_DAYS + 1)] * 5, ("failed", jobs.KEEP_DAYS - 1)):
         await pool.execute(_MAKE, uuid7(), workspace, status, days)
-    assert await prune_jobs(pool, 3) == 2
+    assert await jobs.prune_jobs(pool, 3) == 2
     house = asyncio.create_task(keep_house(pool))
     try:
         await until(lambda: _is_left(pool, {"failed": 1, "running": 1}))
     finally:
         house.cancel()
+
+
+async def test_old_notices_are_forgotten(office: Office) -> None:
+    """After 90 days by Postgres's clock, whatever the workspace's clock said; a bounded number at a time."""
+    await _notice(office, 3, KEEP_NOTICES_DAYS + 1)
+    await _notice(office, 2, KEEP_NOTICES_DAYS - 1)
+    await office.pool.execute("UPDATE stock_notices SET noticed_at = '1999-01-01'")
+    assert [await prune_notices(office.pool, 2) for _ in range(3)] == [2, 1, 0]
+    assert await _noticed(office) == [4, 5]
+    await _notice(office, 1, KEEP_NOTICES_DAYS + 1)
+    house = asyncio.create_task(keep_house(office.pool))
+    try:
+        await until(lambda: _are_noticed(office, [4, 5]))
+    finally:
+        house.cancel()
+
+
+async def test_notices_wait_for_webhooks(office: Office, receiver: Receiver) -> None:
+    """A notice is kept until each webhook has come past it and what shows it is no longer kept; one that was switched
+    off too long ago to go on from where it was, or was deleted, keeps nothing."""
+    row = await office.webhook(receiver.url(), "book.low_stock")
+    await _notice(office, 2, KEEP_NOTICES_DAYS + 1)
+    assert await prune_notices(office.pool, 10) == 0
+    office.send()
+    await until(lambda: office.statuses_are(delivered=2))
+    await office.stop()
+    assert await prune_notices(office.pool, 10) == 0
+    oldest, _ = await office.deliveries()
+    await office.pool.execute("DELETE FROM webhook_deliveries WHERE position = $1", oldest["position"])
+    assert await prune_notices(office.pool, 10) == 1
+    await office.pool.execute("DELETE FROM webhook_deliveries")
+    await _notice(office, 1, KEEP_NOTICES_DAYS + 1)
+    assert await prune_notices(office.pool, 10) == 1
+    assert await _noticed(office) == [3]
+    await webhooks.patch_webhook(office.pool, 1, row.webhook_id, None, None, None, "inactive")
+    assert await prune_notices(office.pool, 10) == 0
+    await office.pass_s((KEEP_DAYS + 1) * 86400)
+    assert await prune_notices(office.pool, 10) == 1
+
+
+async def _notice(office: Office, count: int, days: int) -> None:
+    """Record that the book ran low, so often and so many days ago."""
+    after = max(await _noticed(office), default=0)
+    await office.kept.write(*[_LOW] * count)
+    await office.pool.execute(
+        "UPDATE stock_notices SET recorded_at = now() - $1 * interval '1 day' WHERE seq > $2", days, after
+    )
+
+
+async def _noticed(office: Office) -> list[int]:
+    return [row["seq"] for row in await office.pool.fetch("SELECT seq FROM stock_notices ORDER BY seq")]
+
+
+async def _are_noticed(office: Office, seqs: list[int]) -> bool:
+    return await _noticed(office) == seqs
 
 
 async def _is_left(pool: asyncpg.Pool, wanted: dict[str, int]) -> bool:
