@@ -97,9 +97,11 @@ class Batches(Controller):
         """Decided in their order, each on its own: one that is refused, or can't be read, says so in its place, and the
         others stand. `assign` takes either `code` or `bookId`. Scope `checkout`.
 
-        An `Idempotency-Key` is one for the whole batch. A batch that changed nothing isn't kept, nor one of which an
-        answer is `outcome_unknown`; of a request that died, a repeat hears `request_in_progress` for up to a minute and
-        runs anew then: give redemptions an `orderId`, with which they happen once."""
+        An `Idempotency-Key` is one for the whole batch. Where every operation was refused, or only validated, nothing
+        is kept under the key: a repeat of the batch is decided again, and may succeed. Where one was done, the repeat
+        gets the same answer, its refusals included. An answer with `outcome_unknown` is not kept. After a request that
+        died, a repeat is refused with `request_in_progress` for up to a minute, and decided again then: give
+        redemptions an `orderId`, with which they happen once."""
         headers = request.headers
         who = caller(request)
         query(request)
