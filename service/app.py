@@ -11,7 +11,6 @@ from litestar.datastructures import CacheControlHeader
 from litestar.openapi.config import OpenAPIConfig
 from litestar.openapi.plugins import SwaggerRenderPlugin
 from litestar.openapi.spec import Components, License, SecurityScheme, Tag
-from litestar.static_files import create_static_files_router
 
 from service.api import problems, workspace
 from service.api.audit import Audit
@@ -30,7 +29,7 @@ from service.api.keys import Keys
 from service.api.notices import Notices
 from service.api.operating import Operating
 from service.api.options import offer_all_methods
-from service.api.pages import checkout_pages
+from service.api.pages import checkout_pages, file_router
 from service.api.purchases import Purchases
 from service.api.schemas import Structs
 from service.api.single import SingleCoupons
@@ -75,13 +74,7 @@ def create_app(settings: Settings) -> Litestar:
             TestClock,
             checkout_pages(),
             console_pages(),
-            create_static_files_router(
-                "/schema/assets",
-                [_assets()],
-                cache_control=CacheControlHeader(no_cache=True),
-                include_in_schema=False,
-                opt=OPEN,
-            ),
+            file_router("/schema/assets", _assets(), cache_control=CacheControlHeader(no_cache=True)),
         ],
         guards=[admit],
         lifespan=[lifespan],

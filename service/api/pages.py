@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from litestar import Request, Response, Router, get
+from litestar.file_system import BaseLocalFileSystem
 from litestar.static_files import create_static_files_router
+from litestar.types import FileInfo
 
 from service.api.auth import OPEN
 from service.api.context import Context
@@ -54,8 +56,25 @@ def html_page(name: str) -> Response[str]:
 
 def asset_router(name: str) -> Router:
     """`/assets` of a page."""
-    folder = _PAGES / name / "assets"
-    return create_static_files_router("/assets", [folder], name=name, include_in_schema=False, opt=OPEN)
+    return file_router("/assets", _PAGES / name / "assets", name=name)
+
+
+def file_router(path: str, folder: Path, **options: Any) -> Router:
+    """A folder's files, for anybody."""
+    return create_static_files_router(
+        path, [folder], file_system=_Files(), include_in_schema=False, opt=OPEN, **options
+    )
+
+
+class _Files(BaseLocalFileSystem):
+    """Files of this machine. A name that no file can have (with a NUL, or too long) is not found."""
+
+    async def info(self, path: Any, **options: Any) -> FileInfo:
+        """What is known of a file. Raises FileNotFoundError."""
+        try:
+            return await super().info(path, **options)
+        except (OSError, ValueError):
+            raise FileNotFoundError(path) from None
 
 
 def checkout_pages() -> Router:

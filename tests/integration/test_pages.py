@@ -52,6 +52,13 @@ def test_its_files(service: Service, page: str) -> None:
     refused(service.anonymous.post(f"/{page}"), 405, "method_not_allowed")
 
 
+@pytest.mark.parametrize("folder", ["/checkout/assets/", "/console/assets/", "/schema/assets/"])
+@pytest.mark.parametrize("name", ["%00", "a%00b", "a" * 300, "a/" * 2500, "%ff", "%2e%2e%2f%00"])
+def test_names_that_no_file_has(service: Service, folder: str, name: str) -> None:
+    """A name with a NUL, or one too long for the file system, is not found, and no failure is logged."""
+    assert service.anonymous.get(folder + name).status_code in (400, 404)
+
+
 def test_nothing_inline_and_nothing_from_elsewhere() -> None:
     """No file holds an inline script, style or handler, which the policy would stop, or another host's address."""
     for file in _FOLDER.rglob("*.*"):
