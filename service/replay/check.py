@@ -121,6 +121,15 @@ async def drained(client: Client, token: str, report: Report = silent) -> bool:
     return False
 
 
+async def reach_stores(redis_url: str, database_url: str) -> None:
+    """Ask both once, before anything is sent. Raises what they or their clients raise."""
+    redis: Any  # as in read_redis
+    async with Redis.from_url(redis_url) as redis:
+        await redis.ping()
+    connection = await asyncpg.connect(database_url)
+    await connection.close()
+
+
 async def read_stats(client: Client, token: str, book_id: str) -> Held:
     """What the service says of the book. Raises Refused."""
     answer = await client.ask("GET", f"/v1/books/{book_id}/stats", token)

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections import Counter
 from typing import Any, NamedTuple
@@ -9,7 +10,9 @@ from urllib.parse import urlsplit
 
 ANSWER_TIMEOUT_S = 30.0
 PATIENCE_S = 120.0
+MAX_BODY_BYTES = 16 << 20
 _LOST_RETRY_S = 0.5
+_status = re.compile(r"HTTP/1\.[01] (\d{3})(?: |$)", re.ASCII)
 
 
 class Unreachable(Exception):
@@ -73,6 +76,8 @@ class Client:
         while True:
             try:
                 answer = await self._send(request)
+            except asyncio.LimitOverrunError as error:
+                raise Unreachable(f"{method} {path}: the head of the answer is too long") from error
             except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
                 self.close()
                 why, wait_s = "connection lost", _LOST_RETRY_S
@@ -102,10 +107,13 @@ class Client:
             status_line, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             pairs = (line.partition(":") for line in lines if line)
             headers = {name.lower(): value.strip() for name, _, value in pairs}
-            status = int(status_line.split(" ", 2)[1])
-            if status != 204 and "content-length" not in headers:
-                raise Unreachable(f"an answer has no Content-Length ({status_line})")
-            body = await reader.readexactly(int(headers.get("content-length", 0)))
+            if not (answered := _status.match(status_line)):
+                raise Unreachable(f"an answer is not HTTP/1.1 ({status_line[:100]!r})")
+            status = int(answered[1])
+            size = headers.get("content-length", "0" if status == 204 else "none")
+            if not size.isdecimal() or int(size) > MAX_BODY_BYTES:
+                raise Unreachable(f"an answer has no Content-Length up to {MAX_BODY_BYTES} ({status_line[:100]})")
+            body = await reader.readexactly(int(size))
         if headers.get("connection", "").lower() == "close":
             self.close()
         return Answer(status, headers, body)

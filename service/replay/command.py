@@ -7,6 +7,7 @@ from decimal import Decimal
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlsplit
 
 import click
 
@@ -81,7 +82,7 @@ def replay(
     if wanted > codes:
         raise click.ClickException(f"{wanted} orders need as many codes: --codes {wanted}.")
     addresses = _addresses(url, redis_url, database_url)
-    if not addresses.url.startswith(("http://", "https://")):
+    if not _is_http(addresses.url):
         raise click.BadParameter(f"{addresses.url} is no http address", param_hint="--url")
     target = Target(addresses.url, checkout_token, manage_token, operate_token, currency, run)
     differing = asyncio.run(_replay(found, target, addresses, codes, in_flight))
@@ -89,6 +90,15 @@ def replay(
         click.echo(f"{len(differing)} differ: {'; '.join(differing)}.")
         raise SystemExit(1)
     click.echo("All equal.")
+
+
+def _is_http(url: str) -> bool:
+    """Whether a service can be asked there."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def _addresses(url: str | None, redis_url: str | None, database_url: str | None) -> Addresses:
@@ -127,6 +137,10 @@ async def _replay(
     from service.replay.orders import codes as codes_of
 
     expected = expect.expect(orders, target.currency)
+    try:
+        await check.reach_stores(addresses.redis_url, addresses.database_url)
+    except (OSError, ValueError, OverflowError, redis.RedisError, asyncpg.PostgresError) as error:
+        raise click.ClickException(f"The stores can't be read: {type(error).__name__} {error}") from error
     try:
         with _bars() as report:
             book_id = await drive.make_book(target, codes, report)

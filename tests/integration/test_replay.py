@@ -19,6 +19,8 @@ from tests.running import Run, data_folder
 from tests.servers import free_port
 from tests.unit.test_replay import ODD_ORDERS
 
+_STORES = ("--redis-url", "redis://127.0.0.1:1", "--database-url", "postgresql://127.0.0.1:1/none")
+
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Run]:
@@ -114,7 +116,7 @@ def test_api_killed(replayed: Callable[..., Result], run: Run, monkeypatch: pyte
 
 def test_a_store_that_holds_other_data(run: Run, replayed: Callable[..., Result]) -> None:
     """Books with locks and with codes that have an end of their own, in this workspace and another, and users and
-    idempotency keys that read like names of keys: the replay's book alone is compared."""
+    idempotency keys that read like names of keys: the replay's book alone is compared, in chunks of codes and keys."""
     for key in ("demo_admin", "rival_manage"):
         for number in range(8):
             book = _post(run, key, "/v1/books", {"name": f"Other {number}", "maxRedemptionsPerUser": 5})["bookId"]
@@ -125,9 +127,10 @@ def test_a_store_that_holds_other_data(run: Run, replayed: Callable[..., Result]
             for code, user in zip(codes, (f"u:x{number}:x", f"a:l:{number}:x", f"o:{number}:x"), strict=True):
                 _post(run, shopper, f"/v1/coupons/lock/{code}", {"userId": user, "orderId": f"w1:{user}"}, key=user)
 
-    result = replayed()
+    result = replayed("--codes", "2100")
 
     assert result.exit_code == 0, result.output
+    assert "codes free" in result.output
 
 
 def _post(run: Run, token: str, path: str, body: Any, kind: str = "application/json", key: str = "") -> Any:
@@ -139,6 +142,32 @@ def _post(run: Run, token: str, path: str, body: Any, kind: str = "application/j
     )
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ((*_STORES, "--url", "http://["), "is no http address"),
+        ((*_STORES, "--url", "http://127.0.0.1:99999"), "is no http address"),
+        (("--redis-url", "nonsense"), "The stores can't be read"),
+        (("--redis-url", "redis://127.0.0.1:1"), "The stores can't be read"),
+        (("--database-url", "nonsense"), "The stores can't be read"),
+        (("--database-url", "postgresql://127.0.0.1:1/none"), "The stores can't be read"),
+        (("--database-url", "postgresql://127.0.0.1:99999/none"), "The stores can't be read"),
+    ],
+)
+def test_addresses_that_are_none(
+    replayed: Callable[..., Result], run: Run, options: tuple[str, ...], said: str
+) -> None:
+    """An address that can't be used ends the command in one line, before it makes a book."""
+    before = run.get("/v1/books?limit=1", "demo_manage")
+
+    result = replayed(*options)
+
+    assert result.exit_code in (1, 2)
+    assert said in result.output
+    assert isinstance(result.exception, SystemExit)
+    assert run.get("/v1/books?limit=1", "demo_manage") == before
 
 
 def test_no_service(orders: Path, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from loadtests.orders import made_up
 from service.replay import check, expect
+from service.replay.client import Answer
 from service.replay.expect import Fact
 from service.replay.orders import Order, UnusableFile, codes, read, streams
 
@@ -261,6 +262,32 @@ def test_differences() -> None:
         ("lock 409 x", 0, {"API": 2}),
         ("redeem 201", 2, {"API": 2}),
     ]
+
+
+class _Lagging:
+    """A service whose record is so far behind, one look after the other; the last for ever."""
+
+    def __init__(self, *lags: int) -> None:
+        self._lags = iter(lags)
+        self._last = 0
+
+    async def ask(self, *_asked: Any) -> Answer:
+        self._last = next(self._lags, self._last)
+        return Answer(200, {}, json.dumps({"lagEvents": self._last}).encode())
+
+
+@pytest.mark.parametrize(
+    ("lags", "stall_s", "drain_s", "recorded"),
+    [((300, 200, 250, 0), 60, 60, True), ((3, 2), 0, 60, False), ((3, 2, 1), 60, 0.3, False), ((0,), 0, 60, True)],
+)
+async def test_the_record_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, lags: tuple[int, ...], stall_s: float, drain_s: float, recorded: bool
+) -> None:
+    """A replay waits while the record gets nearer, and neither for one that stands still nor for ever."""
+    monkeypatch.setattr(check, "STALL_S", stall_s)
+    monkeypatch.setattr(check, "DRAIN_S", drain_s)
+
+    assert await check.drained(_Lagging(*lags), "token") is recorded  # type: ignore[arg-type]
 
 
 def test_made_up_orders(made: Callable[..., list[Order]]) -> None:
