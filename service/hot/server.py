@@ -3,13 +3,14 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
 import hiredis
 
 from service.domain import keys
 from service.domain.errors import Refusal
+from service.domain.keys import Key, parse_key
 from service.domain.outcomes import OK
 from service.hot.connection import Connection
 from service.hot.deciding import Reply, judged
@@ -156,13 +157,26 @@ class Server:
                 yield entry_id, dict(zip(flat[::2], flat[1::2], strict=True))
             end = f"({page[-1][0]}"
 
-    async def owned_keys(self, pattern: str = "*") -> AsyncIterator[list[str]]:
-        """All of the partition's keys but gate, outbox and mark, some hundred at a time; or those of a workspace that
-        look so."""
-        at, kept = "0", (self.gate, self.outbox, keys.mend(self.partition))
+    async def owned_names(self) -> AsyncIterator[list[str]]:
+        """The names of all of the partition's keys but gate, outbox and mark, whatever layout they are of, some hundred
+        at a time; one may come twice."""
+        kept = (self.gate, self.outbox, keys.mend(self.partition))
+        async for page in self._names():
+            yield [name for name in page if name not in kept]
+
+    async def walk_keys(self, kinds: Collection[str], workspace: int | None = None) -> AsyncIterator[list[Key]]:
+        """The workspaces' keys of some kinds, or one workspace's, some hundred at a time; one may come twice, and one
+        that is made or removed meanwhile may be left out. What a name is, its parser says: no pattern ends in what a
+        client may have written."""
+        async for page in self._names():
+            found = [key for key in map(parse_key, page) if key and key.workspace and key.kind in kinds]
+            if page := [key for key in found if workspace in (None, key.workspace)]:
+                yield page
+
+    async def _names(self) -> AsyncIterator[list[str]]:
+        at, ours = "0", f"{keys.partition_prefix(self.partition)}*"
         while True:
-            at, page = await self.command("SCAN", at, "MATCH", f"{{p{self.partition}}}:{pattern}", "COUNT", SCAN_KEYS)
-            page = [name for name in page if name not in kept]
+            at, page = await self.command("SCAN", at, "MATCH", ours, "COUNT", SCAN_KEYS)
             for start in range(0, len(page), PAGE_KEYS):
                 yield page[start : start + PAGE_KEYS]
             if at == "0":

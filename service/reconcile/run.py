@@ -11,6 +11,7 @@ import asyncpg
 import structlog
 
 from service.domain.drift import Class, Difference
+from service.domain.keys import Key
 from service.hot.connection import connect
 from service.hot.looking import Looker
 from service.reconcile.buckets import SMALL, Found, buckets_of
@@ -24,6 +25,8 @@ from service.record.partitions import read_partition
 
 TURN_MS = 10_000
 RENEW_S = TURN_MS / 1000 / 4
+MAX_STRANGE = 100_000
+"""Names that are remembered, of things that the record doesn't have."""
 
 log = structlog.get_logger()
 
@@ -134,10 +137,10 @@ async def _compare(
         parts = {number: _Part(looker, pool, number, repair, tell, there.get(number)) for number in workspaces}
         for part in parts.values():
             await part.compare(work.count)
-        async for names in looker.names("csu"):
-            for (number, kind), some in names.items():
+        async for page in looker.walk_keys({"c", "s", "u"}):
+            for number, some in _by_workspace(page).items():
                 if number in parts:
-                    await parts[number].strays(kind, some)
+                    await parts[number].strays(some)
         outcomes = [await part.finish() for part in parts.values()]
     finally:
         connection.close()
@@ -146,6 +149,13 @@ async def _compare(
         found, left = found + outcome.found, left + outcome.left
     work.count(work.total - work.done)
     return Outcome(found, left, sum(o.unsettled for o in outcomes), max((o.at for o in outcomes), default=(0, 0)))
+
+
+def _by_workspace(page: list[Key]) -> dict[int, list[Key]]:
+    found: dict[int, list[Key]] = {}
+    for key in page:
+        found.setdefault(key.workspace, []).append(key)
+    return found
 
 
 class _Part:
@@ -158,6 +168,7 @@ class _Part:
         self._examiner = examiner = Examiner(looker, pool, workspace, repair, self._told)
         self._coupons = Coupons(examiner, None if there is None else there["d"])
         self._users = Users(examiner)
+        self._strange: set[Key] = set()
         self._kinds = (
             Configuration(examiner),
             self._coupons,
@@ -176,9 +187,15 @@ class _Part:
         for kind in self._kinds:
             await kind.compare(done)
 
-    async def strays(self, kind: str, names: list[str]) -> None:
-        """Records (`c`) and standing redemptions (`s`) of codes, and users (`u`), that Redis has."""
-        await (self._users.strays(names) if kind == "u" else self._coupons.strays(names))
+    async def strays(self, some: list[Key]) -> None:
+        """Records (`c`) and standing redemptions (`s`) of codes, and users (`u`), that Redis has. Where a walk comes to
+        a name twice, it is examined once."""
+        fresh = [key for key in dict.fromkeys(some) if key not in self._strange]
+        for kinds, compare in ((("c", "s"), self._coupons.strays), (("u",), self._users.strays)):
+            names = [key.parts[0] for key in fresh if key.kind in kinds]
+            strange = set(await compare(names)) if names else set()
+            room = MAX_STRANGE - len(self._strange)
+            self._strange.update([key for key in fresh if key.kind in kinds and key.parts[0] in strange][:room])
 
     async def finish(self) -> Outcome:
         """The pools and counters, which follow from the rest; then keep what was found."""

@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
+from service.domain.keys import parse_key
 from service.hot.connection import Connection, connect
 from service.hot.scripts import MENDING, Scripts
 from service.hot.server import Server
@@ -152,9 +153,8 @@ class _Twin:
         return still, len(unlike)
 
     async def _names(self, server: Server) -> AsyncIterator[list[str]]:
-        async for names in server.owned_keys("w*:*"):
-            if known := [name for name in names if _letter(name) in KINDS]:
-                yield known
+        async for page in server.walk_keys(KINDS):
+            yield [key.name for key in page]
 
     async def _read(self, names: Sequence[str]) -> tuple[list[Any], list[Any]]:
         """What both hold, as far as it follows from the record."""
@@ -170,7 +170,8 @@ class _Twin:
 
 
 def _letter(name: str) -> str:
-    return name.split(":", 3)[2]
+    key = parse_key(name)
+    return key.kind if key else ""
 
 
 def _kind(name: str) -> str:
