@@ -4,17 +4,20 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+import structlog
 
 from service.domain import keys
 from service.domain.words import word
 from service.hot.projection import Run
-from service.hot.server import Server
+from service.hot.server import Server, WrongType
 from service.hot.workspace import packed_answer, unpacked_answer
 
 THINGS_A_RUN = 50
 KEYS_A_LOOK = 200
 SWEPT_A_RUN = 20
 MOST_SWEEPS = 1000
+
+log = structlog.get_logger()
 
 _NOTHING = "-"
 _VIEW_USERS = (5, 8, 12)
@@ -120,11 +123,14 @@ async def sweep_locks(server: Server, run: Run) -> int:
             if which == "x":  # no locks: free codes by their own end
                 continue
             names = (server.gate, keys.settings(keys.prefix(key.partition, key.workspace)))
-            for _ in range(MOST_SWEEPS):
-                found = (await run(server.partition, "sweep_locks", names, (book, which)))[1]
-                swept += found
-                if found < SWEPT_A_RUN:
-                    break
+            try:
+                for _ in range(MOST_SWEEPS):
+                    found = (await run(server.partition, "sweep_locks", names, (book, which)))[1]
+                    swept += found
+                    if found < SWEPT_A_RUN:
+                        break
+            except WrongType:  # of the set, or of what it leads to: the other sets are swept all the same
+                log.error("not_swept", workspace=key.workspace, book=book, next="scrip reconcile --repair")
     return swept
 
 

@@ -10,12 +10,15 @@ from service.domain import keys
 from service.domain.drift import Write
 from service.domain.keys import Key
 from service.hot.connection import Broken, Connection
+from service.hot.deciding import is_wrong_type
 from service.hot.scripts import RECONCILING, Scripts
 from service.hot.server import Server
 
 ITEMS_A_LOOK = 480
 """So that no look keeps the server for more than about half a millisecond."""
 BUCKETS_A_RUN = 200
+WRONG = ["wrong type"]
+"""What a look answers for a key of another type than it was asked for."""
 
 
 class Item(NamedTuple):
@@ -72,7 +75,8 @@ class Looker:
         return (await self._server.run(self._scripts, "pools", names, args))[1:]
 
     async def read(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Replies to many commands, sent together; each of its own moment."""
+        """Replies to many commands, sent together; each of its own moment. One on a key of the wrong type finds nothing
+        ([]): whoever looks closer gets WRONG."""
         replies: list[Any] = []
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         wanted = len(commands)
@@ -89,8 +93,10 @@ class Looker:
         for command in commands:
             self._connection.send(take, command)
         await done
-        for reply in replies:
-            if isinstance(reply, Broken | hiredis.ReplyError):
+        for place, reply in enumerate(replies):
+            if is_wrong_type(reply):
+                replies[place] = []
+            elif isinstance(reply, Broken | hiredis.ReplyError):
                 raise reply
         return replies
 
@@ -107,7 +113,8 @@ class Looker:
         """A hash's fields, some at a time."""
         at = "0"
         while True:
-            at, flat = await self._server.command("HSCAN", key, at, "COUNT", BUCKETS_A_RUN)
+            (found,) = await self.read([("HSCAN", key, at, "COUNT", BUCKETS_A_RUN)])
+            at, flat = found or ("0", [])
             page = flat[::2]
             for start in range(0, len(page), BUCKETS_A_RUN):
                 yield page[start : start + BUCKETS_A_RUN]

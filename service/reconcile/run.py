@@ -10,6 +10,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import structlog
 
+from service.domain import keys
 from service.domain.drift import Class, Difference
 from service.domain.keys import Key
 from service.hot.connection import connect
@@ -20,6 +21,7 @@ from service.reconcile.coupons import Coupons
 from service.reconcile.examining import Examiner
 from service.reconcile.users import Users
 from service.reconcile.uses import Uses
+from service.reconcile.wrong_types import WrongTypes, by_workspace
 from service.record import reconciling as record
 from service.record.partitions import read_partition
 
@@ -135,10 +137,14 @@ async def _compare(
         await looker.start()
         there = await buckets_of(looker, {number for number in workspaces if sizes[number] <= SMALL})
         parts = {number: _Part(looker, pool, number, repair, tell, there.get(number)) for number in workspaces}
+        async for page in looker.walk_keys(keys.TYPES):
+            for number, some in by_workspace(page).items():
+                if number in parts:
+                    await parts[number].wrong_types.suspect(some)
         for part in parts.values():
             await part.compare(work.count)
         async for page in looker.walk_keys({"c", "s", "u"}):
-            for number, some in _by_workspace(page).items():
+            for number, some in by_workspace(page).items():
                 if number in parts:
                     await parts[number].strays(some)
         outcomes = [await part.finish() for part in parts.values()]
@@ -151,13 +157,6 @@ async def _compare(
     return Outcome(found, left, sum(o.unsettled for o in outcomes), max((o.at for o in outcomes), default=(0, 0)))
 
 
-def _by_workspace(page: list[Key]) -> dict[int, list[Key]]:
-    found: dict[int, list[Key]] = {}
-    for key in page:
-        found.setdefault(key.workspace, []).append(key)
-    return found
-
-
 class _Part:
     """One workspace's part of it. What others are counted from comes first, so that it is mended before these."""
 
@@ -166,6 +165,7 @@ class _Part:
     ) -> None:
         self._looker, self._pool, self._workspace, self._tell = looker, pool, workspace, tell
         self._examiner = examiner = Examiner(looker, pool, workspace, repair, self._told)
+        self.wrong_types = WrongTypes(examiner)
         self._coupons = Coupons(examiner, None if there is None else there["d"])
         self._users = Users(examiner)
         self._strange: set[Key] = set()
@@ -183,14 +183,15 @@ class _Part:
             self._tell(found, state)
 
     async def compare(self, done: Callable[[int], None]) -> None:
-        """Everything but strays and counters."""
+        """Everything but strays and counters. What can't be read comes first, so that it is there for the rest."""
+        await self.wrong_types.compare()
         for kind in self._kinds:
             await kind.compare(done)
 
     async def strays(self, some: list[Key]) -> None:
         """Records (`c`) and standing redemptions (`s`) of codes, and users (`u`), that Redis has. Where a walk comes to
         a name twice, it is examined once."""
-        fresh = [key for key in dict.fromkeys(some) if key not in self._strange]
+        fresh = [key for key in some if key not in self._strange]
         for kinds, compare in ((("c", "s"), self._coupons.strays), (("u",), self._users.strays)):
             names = [key.parts[0] for key in fresh if key.kind in kinds]
             strange = set(await compare(names)) if names else set()
