@@ -25,7 +25,7 @@ for i = 1, #ARGV, 3 do
   elseif kind == 't' then value = redis.call('TYPE', key).ok
   else value = redis.pcall('ZRANGE', key, 0, 999, 'WITHSCORES') end
   if type(value) == 'table' and value.err then
-    if not string.find(value.err, 'WRONGTYPE', 1, true) then return value end
+    if not string.find(tostring(value.err), 'WRONGTYPE', 1, true) then return value end
     value = { 'wrong type' }
   end
   reply[#reply + 1] = value

@@ -132,6 +132,7 @@ async def test_a_look_tells_what_is_of_the_wrong_type(shop: Shop, looker: Looker
     await shop.link.call("RPUSH", wrong, "x")
     seen = await looker.look([Item(way, wrong, "one"), Item("t", wrong), Item("t", f"{A}none"), Item("h", B, "one")])
     await shop.link.call("DEL", wrong)
+    await _held(shop)
     assert seen.values == [WRONG, "list", "none", "1"]
 
 

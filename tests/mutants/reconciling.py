@@ -43,8 +43,8 @@ _OF_SCRIPTS = (
     Mutant(
         "a key that came to be of the wrong type changes nothing else",
         _REPAIR,
-        "    if type(now) == 'table' then return { OUT.OK, 0 } end -- of the wrong type by now\n",
-        "",
+        "    if type(now) == 'table' then return { OUT.OK, 0 } end",
+        "    if type(now) == 'table' then return { OUT.OK, 1 } end",
         _SCRIPTS,
     ),
     Mutant(
