@@ -13,6 +13,8 @@ from click.testing import CliRunner
 from service.cli import main
 from service.domain import keys
 from tests.drifts.comparing import compare
+from tests.hostile.poison import planted, poisoned
+from tests.running import data_folder
 from tests.service_fixture import Service, new_code, ok, until
 
 HARD = (
@@ -98,6 +100,15 @@ def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
     assert poison.strays() == []
     assert re.findall(r'"event": "(?:failed|stopped|script_failed|redis_error)".*', poison.log()) == []
     assert poison.log().count('"event": "unverified"') == 1, "the worker began again more often than it was ordered to"
+
+
+def test_two_thousand_such_names_stop_nothing() -> None:
+    """Of all separators and kinds of keys, in every field: nothing differs, no answer is a 5xx, no key is a stray, and
+    the worker doesn't begin again. `make hostile` plants 100,000."""
+    with data_folder() as folder:
+        row = planted(folder, poisoned(7), 2000)
+    assert row.is_clean, row
+    assert (row.swept, row.exported) == (20, 2020 + 1800), row
 
 
 def test_a_sweep_forgets_ended_locks_beside_such_names(poison: Poison) -> None:
