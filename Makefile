@@ -78,9 +78,10 @@ fuzz: $(READY) ## make up 20,000 requests from the OpenAPI document, a million m
 audit: $(READY) ## look for known faults of what is locked (needs the package index and its advisories)
 	@$(BIN)/python -m tests.hostile.audit
 
-hostile: $(READY) ## stall 2,000 connections beside honest clients, and look for 100,000 codes in all that is logged (CANARIES="--codes 1000")
+hostile: $(READY) ## stall 2,000 connections beside honest clients, look for 100,000 codes in all that is logged, and name 100,000 things like keys (CANARIES="--codes 1000", POISON="--names 1000")
 	@$(BIN)/python -m tests.hostile.stalled $(STALLED)
 	@$(BIN)/python -m tests.hostile.canaries $(CANARIES)
+	@$(BIN)/python -m tests.hostile.poison $(POISON)
 
 load: export SCRIP_LOAD_TOKEN := $(TOKEN)
 load: $(READY) ## load a service with locust, then check that nothing is over its limit (URL=… TOKEN=…, SHAPE=opening|soak, USERS=… RATE=… SECONDS=… PAY=…)

@@ -4,8 +4,8 @@ KEYS  1 gate    string  epoch and state, read first
       3 config  string  the last version that is here with all before it
       4 newest  string  the newest version that anything is of
 ARGV  for each thing how it is read, its key and its member: h a hash's field, H all of a hash, s a string, z a score in a
-      zset, Z a zset's first thousand, n its size
-Reply {OK, last event, config, newest, value…} or {outcome}
+      zset, Z a zset's first thousand, n its size, t a key's type
+Reply {OK, last event, config, newest, value…}, {'wrong type'} for the value of a key of another type; or {outcome}
 Event none
 Cost  O(n) in the things, at most 500 of them, and in what they hold ]]
 -- @include gate
@@ -17,12 +17,17 @@ local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 local reply = { OUT.OK, last and last[1] or '', got[2] or '0', got[3] or '0' }
 for i = 1, #ARGV, 3 do
   local kind, key, member, value = ARGV[i], ARGV[i + 1], ARGV[i + 2], false
-  if kind == 'h' then value = redis.call('HGET', key, member)
-  elseif kind == 's' then value = redis.call('GET', key)
-  elseif kind == 'z' then value = redis.call('ZSCORE', key, member)
-  elseif kind == 'n' then value = redis.call('ZCARD', key)
-  elseif kind == 'H' then value = redis.call('HGETALL', key)
-  else value = redis.call('ZRANGE', key, 0, 999, 'WITHSCORES') end
+  if kind == 'h' then value = redis.pcall('HGET', key, member)
+  elseif kind == 's' then value = redis.pcall('GET', key)
+  elseif kind == 'z' then value = redis.pcall('ZSCORE', key, member)
+  elseif kind == 'n' then value = redis.pcall('ZCARD', key)
+  elseif kind == 'H' then value = redis.pcall('HGETALL', key)
+  elseif kind == 't' then value = redis.call('TYPE', key).ok
+  else value = redis.pcall('ZRANGE', key, 0, 999, 'WITHSCORES') end
+  if type(value) == 'table' and value.err then
+    if not string.find(tostring(value.err), 'WRONGTYPE', 1, true) then return value end
+    value = { 'wrong type' }
+  end
   reply[#reply + 1] = value
 end
 return reply

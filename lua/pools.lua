@@ -17,8 +17,9 @@ for i = 3, #ARGV do
   if book ~= '' then free = { [book] = free[book] or 0 } end
   for of, codes in pairs(free) do
     local key = W .. 'f:' .. of
-    local counted = tonumber(redis.call('HGET', key, bucket) or 0)
-    if book == '' and counted < codes or book ~= '' and counted > codes then
+    local counted = redis.pcall('HGET', key, bucket)
+    counted = type(counted) ~= 'table' and tonumber(counted or 0) -- a table is an error: the key is of the wrong type
+    if counted and (book == '' and counted < codes or book ~= '' and counted > codes) then
       found[#found + 1] = bucket .. ' ' .. of
       if ARGV[1] == '1' then
         if codes > 0 then redis.call('HSET', key, bucket, codes) else redis.call('HDEL', key, bucket) end

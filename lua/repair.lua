@@ -3,28 +3,36 @@
 KEYS  1 gate    string  epoch and state, read first
 ARGV  for each thing how it is kept, its key and its member, what was seen and what it should be, each '-' for nothing or '='
       and the text: h a hash's field, s a string, i one that lives so many ms (its member), z a score in a zset; and n a
-      counter in a hash, to which the last is added, whatever it is now
+      counter in a hash, to which the last is added, whatever it is now; and t, first, a key of the wrong type: seen is the
+      type, and it is removed before the rest is written
 Reply {OK, 1}, {OK, 0} where something has changed, or {outcome}
 Event none
-Cost  O(n) in the things, at most 100 of them ]]
+Cost  O(n) in the things, at most 1,000 of them ]]
 -- @include gate
 
 local no = gate_refuses(redis.call('GET', KEYS[1]), true, true)
 if no then return { no } end
+local wrong = {} -- keys that hold what can't be theirs
 for i = 1, #ARGV, 5 do
   local kind, key, member, seen = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  if kind ~= 'n' then
+  if not wrong[key] then
     local now
-    if kind == 'h' then now = redis.call('HGET', key, member)
-    elseif kind == 'z' then now = redis.call('ZSCORE', key, member)
-    else now = redis.call('GET', key) end
-    if (now and '=' .. now or '-') ~= seen then return { OUT.OK, 0 } end
+    if kind == 'h' then now = redis.pcall('HGET', key, member)
+    elseif kind == 'z' then now = redis.pcall('ZSCORE', key, member)
+    elseif kind == 'n' then now = redis.pcall('HEXISTS', key, member)
+    elseif kind == 't' then
+      now = redis.call('TYPE', key).ok
+      wrong[key] = true
+    else now = redis.pcall('GET', key) end
+    if type(now) == 'table' then return { OUT.OK, 0 } end -- of the wrong type by now
+    if kind ~= 'n' and (now and '=' .. now or '-') ~= seen then return { OUT.OK, 0 } end
   end
 end
 for i = 1, #ARGV, 5 do
   local kind, key, member, to = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 4]
   local text = string.sub(to, 2)
-  if kind == 'n' then redis.call('HINCRBY', key, member, text)
+  if kind == 't' then redis.call('DEL', key)
+  elseif kind == 'n' then redis.call('HINCRBY', key, member, text)
   elseif kind == 'h' then
     if to == '-' then redis.call('HDEL', key, member) else redis.call('HSET', key, member, text) end
   elseif kind == 'z' then

@@ -22,6 +22,8 @@ async def value(link: Any, key: str, kind: str) -> Any:
             return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
         case "zset":
             return _pairs(await link.call("ZRANGE", key, 0, -1, "WITHSCORES"))
+        case "list":  # none of ours is one
+            return await link.call("LRANGE", key, 0, -1)
         case _:
             return [(entry[0], _fields(entry[1])) for entry in await link.call("XRANGE", key, "-", "+")]
 

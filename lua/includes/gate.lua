@@ -2,6 +2,11 @@
 -- lets the script run: '<epoch> open', or '<epoch> closed' in the texts that the worker mends with. REPLID is nil, or where
 -- there are replicas the history that was verified: a primary that was a replica for a moment has another's data.
 
+-- From the first write on nothing may end a script halfway: then `redis.call` is as `redis.pcall`, so that a key of the wrong
+-- type stays as it is, and all else changes (docs/decisions/0029).
+local redis = redis
+local function commit() redis = { call = redis.pcall, pcall = redis.pcall } end
+
 local W = string.sub(KEYS[2] or '', 1, -2) -- '{pN}:w<workspace>:', before every key of the workspace
 
 -- What the gate answers: nil to go on, else the outcome.

@@ -23,7 +23,7 @@ local function rates(number)
 end
 
 local function raise(key)
-  local count = redis.call('INCR', key)
+  local count = redis.pcall('INCR', key) -- what was decided stands, whatever the key holds
   if count == 1 then redis.call('PEXPIRE', key, MINUTE_MS) end
   return count
 end

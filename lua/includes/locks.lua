@@ -16,7 +16,7 @@ local function stored_locks(c, max)
   end
   local key = W .. 'kd:' .. c.code
   local n = redis.call('ZCARD', key)
-  if n == 0 then return 0 end
+  if n == 0 or type(n) == 'table' then return 0 end -- none, or a key of the wrong type
   local first, last = redis.call('ZRANGE', key, 0, 0, 'WITHSCORES'), redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
   return n, tonumber(first[2]), tonumber(last[2])
 end
@@ -61,7 +61,8 @@ end
 -- Forget the lock that a holder has, live or not, with the uses of limits that it counts.
 local function forget_holder(c, holder, book)
   local key = W .. 'k:' .. c.code
-  local token, counted = string.match(redis.call('HGET', key, holder) or '', '^(%S+) .* (%S+)$')
+  local text = redis.call('HGET', key, holder)
+  local token, counted = string.match(type(text) == 'string' and text or '', '^(%S+) .* (%S+)$')
   if token then
     redis.call('HDEL', key, holder, '=' .. token)
     uncount(book, string.match(holder, '^%S+'), token, counted)
@@ -112,7 +113,7 @@ local function put_lock(c, max, l, book, now)
     enter(key, l, now)
     -- The key names the user, so it goes by itself, an hour (a test workspace's clock may go back) after its last lock.
     local last = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')[2]
-    redis.call('PEXPIRE', key, whole(last - now + 3600000))
+    if last then redis.call('PEXPIRE', key, whole(last - now + 3600000)) end
   end
   if string.find(l.counted, 'b', 1, true) then enter(W .. 'lb:' .. book.number, l, now) end
   local holder = string.match(l.counted, '[^.]+$')

@@ -10,5 +10,6 @@ local function append(outbox, decided, request, entry)
     id = redis.pcall('XADD', outbox, 'NOMKSTREAM', EPOCH .. '-*', 'd', decided, 'r', request)
   end
   if type(id) == 'table' then return id.ok end -- an error: fenced by a later epoch, or no memory
+  commit()
   return id
 end

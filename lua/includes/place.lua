@@ -31,7 +31,8 @@ end
 local function leave_pool(book_number, bucket)
   if fills_later then return end
   local key = W .. 'f:' .. book_number
-  if redis.call('HINCRBY', key, bucket, -1) < 1 then redis.call('HDEL', key, bucket) end
+  local left = redis.call('HINCRBY', key, bucket, -1)
+  if type(left) == 'number' and left < 1 then redis.call('HDEL', key, bucket) end -- else it is of the wrong type
 end
 
 -- Write the coupon and move it from where it was (counted, set, score: what `place` said before the change). Says how many

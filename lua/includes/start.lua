@@ -10,6 +10,8 @@ local function start(passes_full, passes_behind)
   local entry = redis.call('HGET', KEYS[4], ARGV[2])
   if not entry then return nil, { OUT.coupon_not_found }, workspace, now end
   local book = read_book(string.match(entry, '^%d+'))
+  -- To MGET a record of the wrong type is none; GET fails where the entry, or the book's limit, lets there be one.
+  if not got[4] and (book.per_code ~= 1 or string.byte(entry, -1) == 33) then redis.call('GET', KEYS[5]) end
   local c = read_coupon(ARGV[2], ARGV[3], entry, got[4])
   return { workspace = workspace, now = now, c = c, book = book, max = limit_of(c, book) }
 end

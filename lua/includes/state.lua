@@ -30,7 +30,8 @@ end
 -- user's bucket, '<taken>' where as many stand, else '<taken> <standing>'. Returns how many stand.
 local function count_user(user, bucket, book_number, taken, standing)
   local key, field = W .. 'o:' .. bucket, book_number .. '/' .. user
-  local was_taken, was_standing = string.match(redis.call('HGET', key, field) or '0', '^(%d+) ?(%d*)$')
+  local was = redis.call('HGET', key, field)
+  local was_taken, was_standing = string.match(type(was) == 'string' and was or '0', '^(%d+) ?(%d*)$')
   if was_standing == '' then was_standing = was_taken end
   taken, standing = was_taken + taken, was_standing + standing
   if taken == 0 then redis.call('HDEL', key, field)

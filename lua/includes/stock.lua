@@ -16,6 +16,7 @@ local function watch_stock(outbox, book, now, codes, uses)
   local key = W .. 'n:' .. book.number
   if codes > 0 then
     local n = redis.call('HMGET', key, 'codes', 'assigned', 'redeemed', 'exhausted', 'inactive')
+    if n.err then return end -- of the wrong type
     local left = (n[1] or 0) - (n[2] or 0) - (n[3] or 0) - (n[4] or 0) - (n[5] or 0)
     cross(outbox, book, now, 'codes', left, codes)
   end

@@ -26,6 +26,8 @@ POSTGRES_TIMEOUT_S = 5
 PATIENCE_S = 2.0
 """As long as a worker may take to record what was there when we looked."""
 LOOK_S = 0.1
+TYPES_S = 2.0
+"""For looking at the types of keys, of all partitions: as many as that allows."""
 FULL, NEARLY_FULL = 0.95, 0.8
 
 
@@ -147,7 +149,7 @@ class _Examination:
         if redis is not None:
             with self._answering("redis"):
                 for row in rows:
-                    seen[row.id] = await look_in_redis(Server(redis, row.id), row)
+                    seen[row.id] = await look_in_redis(Server(redis, row.id), row, TYPES_S / len(rows))
         after = rows
         for _ in range(round(PATIENCE_S / LOOK_S)):
             if not any(row.unrecorded(seen[row.id].last) for row in after if row.id in seen):

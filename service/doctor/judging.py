@@ -75,6 +75,7 @@ def judge_redis(row: Partition, after: Partition, redis: InRedis) -> Iterator[Ch
     yield Check("outbox", "ok", f"{reach}{redis.entries} entries, {unrecorded} of them unrecorded", partition=p)
     yield _lag(row, after, redis)
     yield _config(row, redis)
+    yield _types(p, redis)
     if redis.mark:
         how = "whole" if redis.mark == "whole" else f"up to {redis.mark}"
         yield Check("mending", "warning", f"begun and not ended: {how}", _WAIT, p)
@@ -162,6 +163,18 @@ def _config(row: Partition, redis: InRedis) -> Check:
             p,
         )
     return Check("config", "ok", f"all {row.config_version} changes are in Redis", partition=p)
+
+
+def _types(p: int, redis: InRedis) -> Check:
+    types = redis.types
+    if types.own:
+        return Check("types", "bad", f"of another type than they should be: {', '.join(types.own)}", _WAIT, p)
+    if types.wrong:
+        says = (
+            f"{len(types.wrong)} of {types.looked} keys hold another type than they should, the first {types.wrong[0]}"
+        )
+        return Check("types", "bad", says, "Run `scrip reconcile --repair`.", p)
+    return Check("types", "ok", f"as they should be, of the first {types.looked} keys", partition=p)
 
 
 def _id(at: tuple[int, int]) -> str:

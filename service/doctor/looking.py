@@ -1,5 +1,7 @@
 """What a partition's Redis and its record hold, read and left as it is."""
 
+import asyncio
+import contextlib
 from typing import Any
 
 import asyncpg
@@ -14,6 +16,7 @@ from service.record.quarantine import Quarantine, read_quarantine
 from service.record.recovery import RebuildOrder, Recovery, read_recoveries, rebuild_order
 
 _NEWEST = 3
+MAX_WRONG = 1000
 
 
 class InRedis(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,6 +37,18 @@ class InRedis(msgspec.Struct, frozen=True, kw_only=True):
     has_scripts: bool
     same_history: bool
     """Whether its data is of the history that was verified."""
+    types: "Types"
+
+
+class Types(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether keys hold what their kinds do."""
+
+    looked: int
+    """At so many of the workspaces' keys; all of the partition's own are looked at besides."""
+    own: list[str]
+    """Kinds of the partition's own keys that are of another type."""
+    wrong: list[str]
+    """As many of the workspaces' keys that are as were come to: how each is of another type."""
 
 
 class InRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,26 +59,42 @@ class InRecord(msgspec.Struct, frozen=True, kw_only=True):
     ordered: RebuildOrder | None
 
 
-async def look_in_redis(server: Server, row: Partition) -> InRedis:
-    """Read a partition in Redis. Raises Broken, hiredis.ReplyError."""
-    first: list[Any] = await server.command("XRANGE", server.outbox, "-", "+", "COUNT", 1)
-    last: list[Any] = await server.command("XREVRANGE", server.outbox, "+", "-", "COUNT", 1)
-    at = f"{row.cursor_epoch}-{row.cursor_seq}"
-    anchor: list[Any] = await server.command("XRANGE", server.outbox, at, at)
+async def look_in_redis(server: Server, row: Partition, types_s: float) -> InRedis:
+    """Read a partition in Redis; a key of another type than it should be says nothing. Types of keys are asked for so
+    many seconds. Raises Broken, hiredis.ReplyError."""
+    types = await _look_at_types(server, types_s)
+    at, has_outbox = f"{row.cursor_epoch}-{row.cursor_seq}", "outbox" not in types.own
+    first: list[Any] = await server.command("XRANGE", server.outbox, "-", "+", "COUNT", 1) if has_outbox else []
+    last: list[Any] = await server.command("XREVRANGE", server.outbox, "+", "-", "COUNT", 1) if has_outbox else []
+    anchor: list[Any] = await server.command("XRANGE", server.outbox, at, at) if has_outbox else []
     seen, newest = await server.command("MGET", keys.config(row.id), keys.newest(row.id))
     scripts = Scripts(row.id, row.epoch, row.nonce, [*SERVING, *PROJECTION])
     return InRedis(
-        gate=await server.read_gate(),
-        mark=await server.read_mark(),
+        gate="" if "gate" in types.own else await server.read_gate(),
+        mark="" if "mend" in types.own else await server.read_mark(),
         config_version=int(seen or 0),
         newest_version=max(int(seen or 0), int(newest or 0)),
-        entries=await server.command("XLEN", server.outbox),
+        entries=await server.command("XLEN", server.outbox) if has_outbox else 0,
         first=first[0][0] if first else "",
         last=_id(last[0][0]) if last else (0, 0),
         anchor=_digest(*anchor[0]) if anchor else None,
         has_scripts=await server.has(scripts),
         same_history=follows(row.nonce, *await server.history()),
+        types=types,
     )
+
+
+async def _look_at_types(server: Server, types_s: float) -> Types:
+    """As many keys as a moment allows, from wherever the server's table of keys begins."""
+    own, looked, wrong = await server.wrong_types(), 0, list[str]()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(types_s):
+            async for page in server.walk_keys(keys.TYPES):
+                for key, found in zip(page, await server.types(page), strict=True):
+                    if found not in (key.type, "none") and len(wrong) < MAX_WRONG:
+                        wrong.append(f"a {found} where {key.kind}: is a {key.type}")
+                looked += len(page)
+    return Types(looked=looked, own=[key.kind for key in own], wrong=wrong)
 
 
 async def look_in_record(connection: asyncpg.Connection, partition: int) -> InRecord:

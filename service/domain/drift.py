@@ -11,10 +11,11 @@ from service.domain.words import word
 
 Class = Literal[
     "code_missing", "code_surplus", "book", "uses", "assignee", "state", "redemptions", "free_missing", "free_surplus",
-    "user_counts", "user_cap", "book_counts", "orders", "gifts", "idempotency_keys", "configuration",
+    "user_counts", "user_cap", "book_counts", "orders", "gifts", "idempotency_keys", "configuration", "wrong_type",
 ]  # fmt: skip
 """How a difference is named. `state`: switched off, or ends at another time; `free_…`: offered to nobody, or offered
-though it isn't free; `configuration`: another version, or other settings, of a workspace, a book or a code."""
+though it isn't free; `configuration`: another version, or other settings, of a workspace, a book or a code;
+`wrong_type`: a key of another type than its kind's."""
 
 _UNLOCKED = "- - - - - -"
 _IDLE = ["0", "-", "-", "0", "-", "-", "-", "-"]
@@ -23,9 +24,10 @@ _entry = re.compile(r"(\d+)(!?)(\S*)").fullmatch
 
 class Write(NamedTuple):
     """Of one value in Redis what was seen and what it should be (None for nothing), as lua/repair.lua has it: kinds h a
-    hash's field, s a string, i one that lives for `member` ms, z a score; n adds to a counter."""
+    hash's field, s a string, i one that lives for `member` ms, z a score; n adds to a counter; t, first, removes a key
+    whose type is as seen."""
 
-    kind: Literal["h", "s", "i", "z", "n"]
+    kind: Literal["h", "s", "i", "z", "n", "t"]
     key: str
     member: str
     seen: str | None

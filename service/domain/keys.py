@@ -1,6 +1,8 @@
-"""The names of Redis's keys (docs/architecture.md, Redis keys). Every part is a number of ours, or text that may hold
-no space and is the last part, so two different things never share a key."""
+"""The names of Redis's keys (docs/architecture.md, Redis keys): a builder for each kind, and the one parser. Every part
+is a number of ours, or text that is the last part and is taken word for word: two things never share a key."""
 
+import re
+from typing import NamedTuple
 from zlib import crc32
 
 BUCKETS = 131_072
@@ -9,6 +11,71 @@ BUCKETS = 131_072
 
 LAYOUT = "4"
 """The number of this layout. A Redis of another one is rebuilt whole when it is opened."""
+
+OWN = {
+    "gate": "string", "outbox": "stream", "config": "string", "layout": "string", "newest": "string", "mend": "string",
+    "erased": "string",
+}  # fmt: skip
+"""The kinds of a partition's own keys, with the type that Redis holds each as."""
+
+TYPES = {
+    "w": "string", "x": "hash", "b": "string", "n": "hash", "d": "hash", "f": "hash", "c": "string", "l": "zset",
+    "k": "hash", "kd": "zset", "lb": "zset", "lu": "zset", "lk": "zset", "q": "string", "u": "hash", "o": "hash",
+    "g": "hash", "s": "zset", "e": "hash", "i": "string",
+}  # fmt: skip
+"""The same for a workspace's."""
+
+_NUMBER, _BOOK = "(?:0|[1-9][0-9]{0,9})", "([1-9][0-9]{0,9})"
+_BUCKET, _CODE = "(0|[1-9][0-9]{0,5})", "([A-Z0-9_-]{4,64})"
+_USER, _KEY = "([!-~]{1,100})", "([ -~]{1,255})"
+_HOLDER = "([0-9A-Z]{0,40})"
+_PARTS = {
+    "b": _BOOK, "n": _BOOK, "f": _BOOK, "lb": _BOOK, "l": f"{_BOOK}:([uapx])", "d": _BUCKET, "o": _BUCKET, "g": _BUCKET,
+    "c": _CODE, "k": _CODE, "kd": _CODE, "s": _CODE, "u": _USER, "lu": f"{_BOOK}:{_USER}", "lk": _HOLDER, "i": _KEY,
+    "q": f"([rmab]):{_HOLDER}",
+}  # fmt: skip
+_match_head = re.compile(rf"\{{p({_NUMBER})\}}:(?:w({_NUMBER}):([a-z]{{1,2}})(:.+)?|([a-z]+))", re.DOTALL).fullmatch
+_match_parts = {kind: re.compile(":" + parts).fullmatch for kind, parts in _PARTS.items()}
+
+
+class Key(NamedTuple):
+    """What a key's name says: whose it is (workspace 0: the partition's own), its kind, and the parts of that kind."""
+
+    partition: int
+    workspace: int
+    kind: str
+    parts: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        if not self.workspace:
+            return f"{{p{self.partition}}}:{self.kind}"
+        return prefix(self.partition, self.workspace) + ":".join((self.kind, *self.parts))
+
+    @property
+    def type(self) -> str:
+        """What Redis holds it as, by the words of its command TYPE."""
+        return TYPES[self.kind] if self.workspace else OWN[self.kind]
+
+
+def parse_key(name: str) -> Key | None:
+    """The key of this name; None where no builder makes it. Read from the left, so that what a client wrote is in the
+    last part, whatever it says."""
+    head = _match_head(name)
+    if head is None:
+        return None
+    partition, workspace, kind, rest, own = head.groups()
+    if own is not None:
+        return Key(int(partition), 0, own) if own in OWN else None
+    if kind not in TYPES or workspace == "0":
+        return None
+    if kind not in _match_parts:
+        return Key(int(partition), int(workspace), kind) if rest is None else None
+    parts = _match_parts[kind](rest or "")
+    if parts is None or (kind in "dog" and int(parts[1]) >= BUCKETS):
+        return None
+    return Key(int(partition), int(workspace), kind, parts.groups())
 
 
 def bucket(text: str) -> int:
@@ -21,8 +88,13 @@ def partition_of(workspace_id: str, partitions: int) -> int:
     return crc32(workspace_id.encode()) % partitions
 
 
+def partition_prefix(partition: int) -> str:
+    """What every key of a partition begins with."""
+    return f"{{p{partition}}}:"
+
+
 def prefix(partition: int, workspace: int) -> str:
-    """What every key of a workspace begins with."""
+    """What every key of a workspace begins with; the builders below take it as `w`."""
     return f"{{p{partition}}}:w{workspace}:"
 
 
@@ -54,3 +126,108 @@ def newest(partition: int) -> str:
 def mend(partition: int) -> str:
     """How far the mending of a partition's Redis is."""
     return f"{{p{partition}}}:mend"
+
+
+def erased(partition: int) -> str:
+    """The event up to which the outbox names users that were deleted."""
+    return f"{{p{partition}}}:erased"
+
+
+def settings(w: str) -> str:
+    """The workspace's settings."""
+    return f"{w}w"
+
+
+def books(w: str) -> str:
+    """The numbers of the books, by their UUIDs."""
+    return f"{w}x"
+
+
+def book(w: str, number: int | str) -> str:
+    """A book's settings."""
+    return f"{w}b:{number}"
+
+
+def counters(w: str, number: int | str) -> str:
+    """A book's counters."""
+    return f"{w}n:{number}"
+
+
+def pool(w: str, number: int | str) -> str:
+    """How many free codes of a book are in each bucket."""
+    return f"{w}f:{number}"
+
+
+def set_of_codes(w: str, number: int | str, which: str) -> str:
+    """A book's locked codes (`u`, `a`, `p`) by deadline, or its free ones that end by themselves (`x`)."""
+    return f"{w}l:{number}:{which}"
+
+
+def directory(w: str, of: int | str) -> str:
+    """A bucket of codes."""
+    return f"{w}d:{of}"
+
+
+def orders(w: str, of: int | str) -> str:
+    """A bucket of orders' places and users' uses."""
+    return f"{w}o:{of}"
+
+
+def gifts(w: str, of: int | str) -> str:
+    """A bucket of orders' gifts."""
+    return f"{w}g:{of}"
+
+
+def coupon(w: str, code: str) -> str:
+    """A code's record."""
+    return f"{w}c:{code}"
+
+
+def standing(w: str, code: str) -> str:
+    """The standing redemptions of a code with several uses."""
+    return f"{w}s:{code}"
+
+
+def locks(w: str, code: str) -> str:
+    """The locks of a code with several uses, by holder."""
+    return f"{w}k:{code}"
+
+
+def deadlines(w: str, code: str) -> str:
+    """The locks of a code with several uses, by deadline."""
+    return f"{w}kd:{code}"
+
+
+def locks_of_book(w: str, number: int | str) -> str:
+    """The locks that count against a book's total."""
+    return f"{w}lb:{number}"
+
+
+def locks_of_user(w: str, number: int | str, user: str) -> str:
+    """The locks that count against a user's limits in a book."""
+    return f"{w}lu:{number}:{user}"
+
+
+def locks_of_holder(w: str, holder: str) -> str:
+    """The locks that an API key, or a user's token, has taken."""
+    return f"{w}lk:{holder}"
+
+
+def rate(w: str, which: str, of: str | int) -> str:
+    """A counter of a minute: requests (`r`) or misses (`m`) of a key, misses of an address (`a`) or of a book (`b`)."""
+    return f"{w}q:{which}:{of}"
+
+
+def user(w: str, word: str) -> str:
+    """What a user has, by book."""
+    return f"{w}u:{word}"
+
+
+def moved(w: str) -> str:
+    """The redemptions whose counts have gone from a deleted user to its pseudonym."""
+    return f"{w}e"
+
+
+def answer(w: str, key: str) -> str:
+    """What is answered again under an Idempotency-Key."""
+    return f"{w}i:{key}"

@@ -218,6 +218,11 @@ def judged(reply: Any) -> Reply:
     return reply
 
 
+def is_wrong_type(reply: Any) -> bool:
+    """Whether Redis refused a command because the key holds another type than the command is for."""
+    return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("WRONGTYPE")
+
+
 def refusal_of(error: hiredis.ReplyError) -> Refusal:
     """What an error of Redis's means: nothing was decided by a server that is not ours to use, or that is full."""
     kind = str(error).partition(" ")[0]

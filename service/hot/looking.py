@@ -1,22 +1,24 @@
 """Reading what an open Redis holds, and setting right what isn't as recorded, with the worker's rights."""
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any, NamedTuple
 
 import hiredis
 
 from service.domain import keys
 from service.domain.drift import Write
+from service.domain.keys import Key
 from service.hot.connection import Broken, Connection
+from service.hot.deciding import is_wrong_type
 from service.hot.scripts import RECONCILING, Scripts
 from service.hot.server import Server
 
 ITEMS_A_LOOK = 480
 """So that no look keeps the server for more than about half a millisecond."""
 BUCKETS_A_RUN = 200
-SCAN_KEYS = 2000
+WRONG = ["wrong type"]
+"""What a look answers for a key of another type than it was asked for."""
 
 
 class Item(NamedTuple):
@@ -68,12 +70,13 @@ class Looker:
 
     async def pools(self, workspace: int, book: str, buckets: Sequence[int | str], repair: bool) -> list[str]:
         """Where the free codes of a bucket are counted too low, or, where a book is named, its too high."""
-        names = (self._server.gate, f"{keys.prefix(self.partition, workspace)}w")
+        names = (self._server.gate, keys.settings(keys.prefix(self.partition, workspace)))
         args = ("1" if repair else "", book, *buckets)
         return (await self._server.run(self._scripts, "pools", names, args))[1:]
 
     async def read(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Replies to many commands, sent together; each of its own moment."""
+        """Replies to many commands, sent together; each of its own moment. One on a key of the wrong type finds nothing
+        ([]): whoever looks closer gets WRONG."""
         replies: list[Any] = []
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         wanted = len(commands)
@@ -90,8 +93,10 @@ class Looker:
         for command in commands:
             self._connection.send(take, command)
         await done
-        for reply in replies:
-            if isinstance(reply, Broken | hiredis.ReplyError):
+        for place, reply in enumerate(replies):
+            if is_wrong_type(reply):
+                replies[place] = []
+            elif isinstance(reply, Broken | hiredis.ReplyError):
                 raise reply
         return replies
 
@@ -100,26 +105,16 @@ class Looker:
         epoch, _, state = (await self._server.read_gate()).partition(" ")
         return epoch == str(self._scripts.epoch) and state in ("open", "full", "behind")
 
-    async def names(self, kinds: str) -> AsyncIterator[dict[tuple[int, str], list[str]]]:
-        """The rest of the names of the workspaces' keys of some kinds (one letter each), some at a time, by workspace
-        and kind; those that are made or removed meanwhile may be left out."""
-        read = re.compile(rf"\{{p{self.partition}\}}:w(\d+):([{kinds}]):(.+)").fullmatch
-        pattern = f"{{p{self.partition}}}:w*:[{kinds}]:*"
-        at = "0"
-        while True:
-            at, page = await self._server.command("SCAN", at, "MATCH", pattern, "COUNT", SCAN_KEYS)
-            found: dict[tuple[int, str], list[str]] = {}
-            for name in filter(None, map(read, page)):
-                found.setdefault((int(name[1]), name[2]), []).append(name[3])
-            yield found
-            if at == "0":
-                return
+    def walk_keys(self, kinds: Collection[str]) -> AsyncIterator[list[Key]]:
+        """As Server.walk_keys."""
+        return self._server.walk_keys(kinds)
 
     async def fields(self, key: str) -> AsyncIterator[list[str]]:
         """A hash's fields, some at a time."""
         at = "0"
         while True:
-            at, flat = await self._server.command("HSCAN", key, at, "COUNT", BUCKETS_A_RUN)
+            (found,) = await self.read([("HSCAN", key, at, "COUNT", BUCKETS_A_RUN)])
+            at, flat = found or ("0", [])
             page = flat[::2]
             for start in range(0, len(page), BUCKETS_A_RUN):
                 yield page[start : start + BUCKETS_A_RUN]

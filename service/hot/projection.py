@@ -27,13 +27,19 @@ class RedisProjector:
     async def workspace(self, row: WorkspaceRow) -> None:
         """A workspace is new or changed."""
         w = keys.prefix(row.partition, row.workspace)
-        names = (keys.gate(row.partition), f"{w}w", keys.newest(row.partition))
+        names = (keys.gate(row.partition), keys.settings(w), keys.newest(row.partition))
         await self._run(row.partition, "put_workspace", names, (row.version, workspace_settings(row)))
 
     async def book(self, row: BookRow) -> None:
         """A book is new or changed."""
         w = keys.prefix(row.partition, row.workspace)
-        names = (keys.gate(row.partition), f"{w}w", f"{w}x", f"{w}b:{row.book}", keys.newest(row.partition))
+        names = (
+            keys.gate(row.partition),
+            keys.settings(w),
+            keys.books(w),
+            keys.book(w, row.book),
+            keys.newest(row.partition),
+        )
         await self._run(row.partition, "put_book", names, (row.version, book_settings(row), row.book))
 
     async def codes(
@@ -41,7 +47,7 @@ class RedisProjector:
     ) -> None:
         """At most 5,000 codes. With `whole` what is free of them is nobody's until fill_pool has seen it."""
         w = keys.prefix(partition, workspace)
-        names = (keys.gate(partition), f"{w}w", keys.newest(partition))
+        names = (keys.gate(partition), keys.settings(w), keys.newest(partition))
         books: dict[int, list[CodeRow]] = {}
         for row in rows:
             books.setdefault(row.book, []).append(row)
@@ -66,7 +72,12 @@ class RedisProjector:
     async def user(self, row: UserRow) -> None:
         """A user is new or changed."""
         w = keys.prefix(row.partition, row.workspace)
-        names = (keys.gate(row.partition), f"{w}w", f"{w}u:{word(row.user_id)}", keys.newest(row.partition))
+        names = (
+            keys.gate(row.partition),
+            keys.settings(w),
+            keys.user(w, word(row.user_id)),
+            keys.newest(row.partition),
+        )
         await self._run(row.partition, "put_user", names, (row.version, _word(row.max_coupons)))
 
     async def seen(self, partition: int, version: int) -> None:

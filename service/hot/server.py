@@ -3,16 +3,17 @@
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
 import hiredis
 
 from service.domain import keys
 from service.domain.errors import Refusal
+from service.domain.keys import Key, parse_key
 from service.domain.outcomes import OK
 from service.hot.connection import Connection
-from service.hot.deciding import Reply, judged
+from service.hot.deciding import Reply, is_wrong_type, judged
 from service.hot.fitness import Fitness, UnfitRedis, ask_history, check_server, read_info
 from service.hot.scripts import Scripts, compose
 
@@ -24,6 +25,10 @@ _epoch = re.compile(r"[0-9]{1,15}(?=[ -])").match
 
 class Fenced(Exception):
     """The gate has this epoch or a later one, or another state than it was thought to have: someone else is at work."""
+
+
+class WrongType(Exception):
+    """A key that this script needs holds another type than its kind's."""
 
 
 class Server:
@@ -53,13 +58,42 @@ class Server:
             raise UnfitRedis(found.unfit)
         return found
 
+    async def wrong_types(self) -> list[Key]:
+        """The partition's own keys that hold another type than theirs: nothing can read them, and it must be opened
+        anew. None of them where Redis's user may not ask (deploy/redis-acl)."""
+        own = [Key(self.partition, 0, kind) for kind in keys.OWN]
+        try:
+            types = await self.types(own)
+        except hiredis.ReplyError as error:
+            if str(error).startswith("NOPERM"):
+                return []
+            raise
+        return [key for key, found in zip(own, types, strict=True) if found not in (key.type, "none")]
+
+    async def types(self, some: Sequence[Key]) -> list[str]:
+        """What Redis holds each as; `none` for what isn't there. Raises hiredis.ReplyError."""
+        return list(await asyncio.gather(*(self.command("TYPE", key.name) for key in some)))
+
+    async def drop_wrong(self, epoch: int, wrong: Sequence[Key]) -> None:
+        """Remove those of them that still do, for an epoch that is to be opened. Raises Fenced."""
+        text = compose("drop_wrong", self.partition, epoch, "")
+        words = [word for key in wrong for word in (key.name, key.type)]
+        reply = await self.command("EVAL", text, 1, self.gate, epoch, *words)
+        if reply[0] != OK:
+            raise Fenced(f"the gate says {reply[1]!r}")
+
     async def read_gate(self) -> str:
         """The gate's text; '' for none."""
         return await self.command("GET", self.gate) or ""
 
     async def newest_epoch(self) -> int:
-        """The newest epoch that gate or outbox know of; 0 where there is none."""
-        texts = [await self.read_gate(), await self.tail()]
+        """The newest epoch that gate or outbox know of; 0 where there is none, or they are of another type."""
+        texts = [(await self.command("MGET", self.gate))[0] or ""]
+        try:
+            texts.append(await self.tail())
+        except hiredis.ReplyError as error:
+            if not is_wrong_type(error):
+                raise
         return max(int(found[0]) if (found := _epoch(text)) else 0 for text in texts)
 
     async def tail(self) -> str:
@@ -92,8 +126,11 @@ class Server:
         return all(await self.command("SCRIPT", "EXISTS", *scripts.digests.values()))
 
     async def run(self, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
-        """Run a loaded script. Raises Fenced where the gate no longer lets it."""
+        """Run a loaded script. Raises Fenced where the gate no longer lets it, WrongType where a key that it
+        needs is of another type than its kind's."""
         reply = await self._connection.call("EVALSHA", scripts.digests[script], len(names), *names, *args)
+        if is_wrong_type(reply):
+            raise WrongType(script)
         try:
             return judged(reply)
         except Refusal as refusal:
@@ -129,7 +166,7 @@ class Server:
 
     async def is_of_this_layout(self) -> bool:
         """Whether its keys are named and hold what this version of the service knows."""
-        return await self.command("GET", keys.layout(self.partition)) == keys.LAYOUT
+        return (await self.command("MGET", keys.layout(self.partition)))[0] == keys.LAYOUT
 
     async def trim(self, epoch: int) -> None:
         """Drop from the outbox all that was before an epoch."""
@@ -156,13 +193,26 @@ class Server:
                 yield entry_id, dict(zip(flat[::2], flat[1::2], strict=True))
             end = f"({page[-1][0]}"
 
-    async def owned_keys(self, pattern: str = "*") -> AsyncIterator[list[str]]:
-        """All of the partition's keys but gate, outbox and mark, some hundred at a time; or those of a workspace that
-        look so."""
-        at, kept = "0", (self.gate, self.outbox, keys.mend(self.partition))
+    async def owned_names(self) -> AsyncIterator[list[str]]:
+        """The names of all of the partition's keys but gate, outbox and mark, whatever layout they are of, some hundred
+        at a time; one may come twice."""
+        kept = (self.gate, self.outbox, keys.mend(self.partition))
+        async for page in self._names():
+            yield [name for name in page if name not in kept]
+
+    async def walk_keys(self, kinds: Collection[str], workspace: int | None = None) -> AsyncIterator[list[Key]]:
+        """The workspaces' keys of some kinds, or one workspace's, some hundred at a time; one may come twice, and one
+        that is made or removed meanwhile may be left out. What a name is, its parser says: no pattern ends in what a
+        client may have written."""
+        async for page in self._names():
+            found = [key for key in map(parse_key, page) if key and key.workspace and key.kind in kinds]
+            if page := [key for key in found if workspace in (None, key.workspace)]:
+                yield page
+
+    async def _names(self) -> AsyncIterator[list[str]]:
+        at, ours = "0", f"{keys.partition_prefix(self.partition)}*"
         while True:
-            at, page = await self.command("SCAN", at, "MATCH", f"{{p{self.partition}}}:{pattern}", "COUNT", SCAN_KEYS)
-            page = [name for name in page if name not in kept]
+            at, page = await self.command("SCAN", at, "MATCH", ours, "COUNT", SCAN_KEYS)
             for start in range(0, len(page), PAGE_KEYS):
                 yield page[start : start + PAGE_KEYS]
             if at == "0":

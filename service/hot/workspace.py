@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from service.domain import keys
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
 from service.domain.money import CURRENCY_DIGITS, from_e4
@@ -76,12 +77,12 @@ class Workspace:
 
     async def book_counts(self, caller: Caller, book_id: str) -> BookCounts:
         """A book's counts; Refusal `book_not_found`."""
-        names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}x")
+        names = (caller.gate, keys.settings(caller.prefix), keys.books(caller.prefix))
         return counts_of(await self._read(caller, "book_stats", names, (book_id,)))
 
     async def user_coupons(self, caller: Caller, user_id: str) -> int:
         """How many coupons the user holds."""
-        names = (caller.gate, f"{caller.prefix}w")
+        names = (caller.gate, keys.settings(caller.prefix))
         return (await self._read(caller, "user_coupons", names, (word(user_id),)))[1]
 
     async def claim(self, caller: Caller, key: str, fingerprint: str) -> tuple[int, bytes, str] | None:
@@ -89,7 +90,7 @@ class Workspace:
 
         Refusal `request_in_progress` or `idempotency_key_reused`.
         """
-        names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}i:{key}")
+        names = (caller.gate, keys.settings(caller.prefix), keys.answer(caller.prefix, key))
         reply = await self._decider.run(caller.partition, "claim", names, (fingerprint, CLAIM_MS, 0))
         if len(reply) == 1:
             return None
@@ -98,7 +99,7 @@ class Workspace:
 
     async def renew(self, caller: Caller, key: str, fingerprint: str) -> None:
         """Keep a claim for another minute."""
-        names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}i:{key}")
+        names = (caller.gate, keys.settings(caller.prefix), keys.answer(caller.prefix, key))
         await self._decider.run(caller.partition, "claim", names, (fingerprint, CLAIM_MS, 1))
 
     async def settle(self, caller: Caller, key: str, fingerprint: str, status: int, body: bytes, location: str) -> None:
@@ -111,7 +112,7 @@ class Workspace:
         await self._answered(caller, key, fingerprint, "")
 
     async def _answered(self, caller: Caller, key: str, fingerprint: str, payload: str) -> None:
-        names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}i:{key}", caller.outbox)
+        names = (caller.gate, keys.settings(caller.prefix), keys.answer(caller.prefix, key), caller.outbox)
         request = msgspec.json.encode({"key": key, "op": "request"})
         await self._decider.run(caller.partition, "answered", names, (fingerprint, payload, request))
 

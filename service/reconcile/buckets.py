@@ -22,10 +22,10 @@ async def buckets_of(looker: Looker, small: Collection[int]) -> dict[int, Found]
     """The buckets that these workspaces have."""
     found: dict[int, Found] = {workspace: {kind: set() for kind in KINDS} for workspace in small}
     if small:
-        async for names in looker.names(KINDS):
-            for (workspace, kind), some in names.items():
-                if workspace in found:
-                    found[workspace][kind].update(int(name) for name in some if name.isdecimal())
+        async for page in looker.walk_keys(set(KINDS)):
+            for key in page:
+                if key.workspace in found:
+                    found[key.workspace][key.kind].add(int(key.parts[0]))
     return found
 
 

@@ -37,7 +37,7 @@ class Books:
 
     def items(self, thing: int) -> Sequence[Item]:
         """See Kind."""
-        return [Item("h", f"{self._w}n:{thing}", counter) for counter in COUNTERS]
+        return [Item("h", keys.counters(self._w, thing), counter) for counter in COUNTERS]
 
     async def said(self, at: record.At, things: Sequence[int]) -> tuple[dict[int, dict[str, int]], int]:
         """See Kind; and the configuration's version, which tells of codes that came or changed meanwhile."""
@@ -54,7 +54,7 @@ class Books:
         counts = said[0].get(thing, {})
         found = {counter: int(value or 0) for counter, value in zip(COUNTERS, values, strict=True)}
         off = {counter: counts.get(counter, 0) - found[counter] for counter in COUNTERS}
-        writes = [Write("n", f"{self._w}n:{thing}", name, None, str(by)) for name, by in off.items() if by]
+        writes = [Write("n", keys.counters(self._w, thing), name, None, str(by)) for name, by in off.items() if by]
         return Difference(("book_counts",), f"book {thing}", writes) if writes else None
 
 
@@ -76,7 +76,7 @@ class Configuration:
 
     def items(self, thing: int) -> Sequence[Item]:
         """See Kind; 0 is the workspace's settings."""
-        return [Item("s", f"{self._w}b:{thing}" if thing else f"{self._w}w")]
+        return [Item("s", keys.book(self._w, thing) if thing else keys.settings(self._w))]
 
     async def said(self, at: record.At, things: Sequence[int]) -> dict[int, tuple[int, str]]:
         """See Kind."""
@@ -124,7 +124,7 @@ class Keys:
                 await self._page(some)
 
     async def _page(self, rows: list[Any]) -> None:
-        names = [f"{self._w}i:{row[0]}" for row in rows]
+        names = [keys.answer(self._w, row[0]) for row in rows]
         runs = [("MGET", *names[at : at + 500]) for at in range(0, len(names), 500)]
         entries = [entry for reply in await self._looker.read(runs) for entry in reply]
         if suspects := [row[0] for row, entry in zip(rows, entries, strict=True) if entry != row[1]]:
@@ -132,7 +132,7 @@ class Keys:
 
     def items(self, thing: str) -> Sequence[Item]:
         """See Kind."""
-        return [Item("s", f"{self._w}i:{thing}")]
+        return [Item("s", keys.answer(self._w, thing))]
 
     async def said(self, at: record.At, things: Sequence[str]) -> dict[str, tuple[str, int]]:
         """See Kind."""
@@ -146,5 +146,5 @@ class Keys:
         if thing not in said or values[0] == said[thing][0]:
             return None
         entry, ttl_ms = said[thing]
-        write = Write("i", f"{self._w}i:{thing}", str(ttl_ms), values[0], entry)
+        write = Write("i", keys.answer(self._w, thing), str(ttl_ms), values[0], entry)
         return Difference(("idempotency_keys",), f"key {masked(thing)}", [write])

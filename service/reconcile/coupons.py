@@ -50,7 +50,7 @@ class Coupons:
 
     async def _page(self, buckets: list[int], rows: list[Any], config: int) -> None:
         w = self._w
-        found = await self._looker.read([("HGETALL", f"{w}d:{bucket}") for bucket in buckets])
+        found = await self._looker.read([("HGETALL", keys.directory(w, bucket)) for bucket in buckets])
         here = {
             bucket: dict(zip(flat[::2], flat[1::2], strict=True)) for bucket, flat in zip(buckets, found, strict=True)
         }
@@ -73,7 +73,7 @@ class Coupons:
     async def _unlike(self, rows: list[tuple[Any, str]]) -> list[str]:
         """Of codes that may have a record, those whose differs."""
         w = self._w
-        names = [f"{w}c:{row[1]}" for row, _ in rows]
+        names = [keys.coupon(w, row[1]) for row, _ in rows]
         runs = [("MGET", *names[at : at + 500]) for at in range(0, len(names), 500)]
         records = [text for reply in await self._looker.read(runs) for text in reply]
         suspects: list[str] = []
@@ -89,23 +89,26 @@ class Coupons:
                 several.append(said)
             elif said.waits_for_end and not is_locked(text):
                 ending.append(said)
-        asked = [("ZRANGE", f"{w}s:{one.code}", 0, MAX_STANDING - 1, "WITHSCORES") for one in several]
+        asked = [("ZRANGE", keys.standing(w, one.code), 0, MAX_STANDING - 1, "WITHSCORES") for one in several]
         for said, flat in zip(several, await self._looker.read(asked), strict=True):
             if not _stand_alike(said, dict(zip(flat[::2], flat[1::2], strict=True))):
                 suspects.append(said.code)
-        asked = [("ZSCORE", f"{w}l:{one.book}:x", f"{one.bucket} {one.code}") for one in ending]
+        asked = [("ZSCORE", keys.set_of_codes(w, one.book, "x"), f"{one.bucket} {one.code}") for one in ending]
         for said, score in zip(ending, await self._looker.read(asked), strict=True):
             if score != str(said.expires_ms):
                 suspects.append(said.code)
         return suspects
 
-    async def strays(self, codes: list[str]) -> None:
-        """Codes that have a record or standing redemptions: suspected are those that the directory doesn't know,
-        or says to have none."""
-        entries = await self._looker.read([("HGET", f"{self._w}d:{keys.bucket(code)}", code) for code in codes])
+    async def strays(self, codes: list[str]) -> list[str]:
+        """Codes that have a record or standing redemptions: suspected, and returned, are those that the directory
+        doesn't know, or says to have none."""
+        entries = await self._looker.read(
+            [("HGET", keys.directory(self._w, keys.bucket(code)), code) for code in codes]
+        )
         if suspects := [code for code, entry in zip(codes, entries, strict=True) if _has_none(entry)]:
             await self._examiner.examine(self, suspects)
             self._books.clear()
+        return suspects
 
     async def pools(self) -> None:
         """The counts of free codes by bucket."""
@@ -115,7 +118,7 @@ class Coupons:
             some = there[first : first + BUCKETS_A_RUN]
             self._call("free_missing", await looker.pools(self._workspace, "", some, examiner.repair))
         for book in await record.books_numbers(examiner.pool, self._workspace):
-            async for buckets in looker.fields(f"{self._w}f:{book}"):
+            async for buckets in looker.fields(keys.pool(self._w, book)):
                 self._call("free_surplus", await looker.pools(self._workspace, str(book), buckets, examiner.repair))
 
     def _call(self, class_: Class, found: list[str]) -> None:
@@ -129,13 +132,13 @@ class Coupons:
         w, bucket = self._w, keys.bucket(thing)
         book = self._books.get(thing)
         items = [
-            Item("h", f"{w}d:{bucket}", thing),
-            Item("s", f"{w}c:{thing}"),
-            Item("Z", f"{w}s:{thing}"),
-            Item("n", f"{w}kd:{thing}"),
+            Item("h", keys.directory(w, bucket), thing),
+            Item("s", keys.coupon(w, thing)),
+            Item("Z", keys.standing(w, thing)),
+            Item("n", keys.deadlines(w, thing)),
         ]
         if book is not None:
-            items += [Item("z", f"{w}l:{book}:{kind}", f"{bucket} {thing}") for kind in _SETS]
+            items += [Item("z", keys.set_of_codes(w, book, kind), f"{bucket} {thing}") for kind in _SETS]
         return items
 
     async def said(self, at: record.At, things: Sequence[str]) -> dict[str, Said]:
@@ -176,19 +179,27 @@ class Coupons:
     ) -> list[Write]:
         w, code, at = self._w, one.code, f"{one.bucket} {one.code}"
         wanted, told = entry_of(one)
-        writes = [Write("h", f"{w}d:{one.bucket}", code, entry, wanted), Write("s", f"{w}c:{code}", "", text, told)]
+        writes = [
+            Write("h", keys.directory(w, one.bucket), code, entry, wanted),
+            Write("s", keys.coupon(w, code), "", text, told),
+        ]
         standing = _standing(one) if one.tells_standing else stands
-        writes += [Write("z", f"{w}s:{code}", event, None, ms) for event, ms in standing.items() if event not in stands]
-        writes += [Write("z", f"{w}s:{code}", event, ms, standing.get(event)) for event, ms in stands.items()]
+        writes += [
+            Write("z", keys.standing(w, code), event, None, ms) for event, ms in standing.items() if event not in stands
+        ]
+        writes += [Write("z", keys.standing(w, code), event, ms, standing.get(event)) for event, ms in stands.items()]
         for kind, score in zip(_SETS, sets, strict=False):
             to = str(one.expires_ms) if kind == "x" and one.waits_for_end else None
-            writes.append(Write("z", f"{w}l:{one.book}:{kind}", at, score, to))
+            writes.append(Write("z", keys.set_of_codes(w, one.book, kind), at, score, to))
         return [write for write in writes if write.seen != write.to or write.kind in "hs"]
 
     def _remove(self, code: str, entry: str | None, text: str | None, stands: dict[str, str]) -> list[Write]:
         w, bucket = self._w, keys.bucket(code)
-        writes = [Write("h", f"{w}d:{bucket}", code, entry, None), Write("s", f"{w}c:{code}", "", text, None)]
-        return writes + [Write("z", f"{w}s:{code}", event, ms, None) for event, ms in stands.items()]
+        writes = [
+            Write("h", keys.directory(w, bucket), code, entry, None),
+            Write("s", keys.coupon(w, code), "", text, None),
+        ]
+        return writes + [Write("z", keys.standing(w, code), event, ms, None) for event, ms in stands.items()]
 
 
 def _standing(said: Said) -> dict[str, str]:

@@ -10,7 +10,9 @@ from uuid import UUID, uuid4
 import asyncpg
 import structlog
 
+from service.domain import keys
 from service.domain.drift import Class, Difference
+from service.domain.keys import Key
 from service.hot.connection import connect
 from service.hot.looking import Looker
 from service.reconcile.buckets import SMALL, Found, buckets_of
@@ -19,11 +21,14 @@ from service.reconcile.coupons import Coupons
 from service.reconcile.examining import Examiner
 from service.reconcile.users import Users
 from service.reconcile.uses import Uses
+from service.reconcile.wrong_types import WrongTypes, by_workspace
 from service.record import reconciling as record
 from service.record.partitions import read_partition
 
 TURN_MS = 10_000
 RENEW_S = TURN_MS / 1000 / 4
+MAX_STRANGE = 100_000
+"""Names that are remembered, of things that the record doesn't have."""
 
 log = structlog.get_logger()
 
@@ -132,12 +137,16 @@ async def _compare(
         await looker.start()
         there = await buckets_of(looker, {number for number in workspaces if sizes[number] <= SMALL})
         parts = {number: _Part(looker, pool, number, repair, tell, there.get(number)) for number in workspaces}
+        async for page in looker.walk_keys(keys.TYPES):
+            for number, some in by_workspace(page).items():
+                if number in parts:
+                    await parts[number].wrong_types.suspect(some)
         for part in parts.values():
             await part.compare(work.count)
-        async for names in looker.names("csu"):
-            for (number, kind), some in names.items():
+        async for page in looker.walk_keys({"c", "s", "u"}):
+            for number, some in by_workspace(page).items():
                 if number in parts:
-                    await parts[number].strays(kind, some)
+                    await parts[number].strays(some)
         outcomes = [await part.finish() for part in parts.values()]
     finally:
         connection.close()
@@ -156,8 +165,10 @@ class _Part:
     ) -> None:
         self._looker, self._pool, self._workspace, self._tell = looker, pool, workspace, tell
         self._examiner = examiner = Examiner(looker, pool, workspace, repair, self._told)
+        self.wrong_types = WrongTypes(examiner)
         self._coupons = Coupons(examiner, None if there is None else there["d"])
         self._users = Users(examiner)
+        self._strange: set[Key] = set()
         self._kinds = (
             Configuration(examiner),
             self._coupons,
@@ -172,13 +183,20 @@ class _Part:
             self._tell(found, state)
 
     async def compare(self, done: Callable[[int], None]) -> None:
-        """Everything but strays and counters."""
+        """Everything but strays and counters. What can't be read comes first, so that it is there for the rest."""
+        await self.wrong_types.compare()
         for kind in self._kinds:
             await kind.compare(done)
 
-    async def strays(self, kind: str, names: list[str]) -> None:
-        """Records (`c`) and standing redemptions (`s`) of codes, and users (`u`), that Redis has."""
-        await (self._users.strays(names) if kind == "u" else self._coupons.strays(names))
+    async def strays(self, some: list[Key]) -> None:
+        """Records (`c`) and standing redemptions (`s`) of codes, and users (`u`), that Redis has. Where a walk comes to
+        a name twice, it is examined once."""
+        fresh = [key for key in some if key not in self._strange]
+        for kinds, compare in ((("c", "s"), self._coupons.strays), (("u",), self._users.strays)):
+            names = [key.parts[0] for key in fresh if key.kind in kinds]
+            strange = set(await compare(names)) if names else set()
+            room = MAX_STRANGE - len(self._strange)
+            self._strange.update([key for key in fresh if key.kind in kinds and key.parts[0] in strange][:room])
 
     async def finish(self) -> Outcome:
         """The pools and counters, which follow from the rest; then keep what was found."""

@@ -6,9 +6,12 @@ from hashlib import blake2b
 from typing import Any
 
 import asyncpg
+import hiredis
 import msgspec
 
+from service.domain.keys import parse_key
 from service.hot.connection import Connection, connect
+from service.hot.deciding import is_wrong_type
 from service.hot.scripts import MENDING, Scripts
 from service.hot.server import Server
 from service.record.partitions import Partition, read_partition, read_partitions
@@ -26,6 +29,8 @@ KINDS = {
     "o": "orders and counts of users", "g": "gifts", "u": "users", "n": "counters", "i": "idempotency keys",
 }  # fmt: skip
 """Of a workspace's keys, those that follow from the record. Locks are Redis's own; pools follow from the directory."""
+WRONG_TYPE = "wrong type"
+"""What a key of another type than its kind's holds."""
 _UNLOCKED = ["-"] * 6
 _IDLE = "0 - - 0 - - - - - - - - - -"
 
@@ -152,9 +157,8 @@ class _Twin:
         return still, len(unlike)
 
     async def _names(self, server: Server) -> AsyncIterator[list[str]]:
-        async for names in server.owned_keys("w*:*"):
-            if known := [name for name in names if _letter(name) in KINDS]:
-                yield known
+        async for page in server.walk_keys(KINDS):
+            yield [key.name for key in page]
 
     async def _read(self, names: Sequence[str]) -> tuple[list[Any], list[Any]]:
         """What both hold, as far as it follows from the record."""
@@ -163,14 +167,15 @@ class _Twin:
             held: list[Any] = []
             for start in range(0, len(names), 500):
                 page = names[start : start + 500]
-                replies = await asyncio.gather(*(server.command(*_command(name)) for name in page))
+                replies = await asyncio.gather(*(_held(server, name) for name in page))
                 held += [_plain(name, reply) for name, reply in zip(page, replies, strict=True)]
             found.append(held)
         return found[0], found[1]
 
 
 def _letter(name: str) -> str:
-    return name.split(":", 3)[2]
+    key = parse_key(name)
+    return key.kind if key else ""
 
 
 def _kind(name: str) -> str:
@@ -183,9 +188,14 @@ def _add(sides: dict[str, tuple[Side, Side]], name: str, *values: Any) -> None:
             side.add(name, value)
 
 
-def _command(name: str) -> tuple[Any, ...]:
+async def _held(server: Server, name: str) -> Any:
     verb, *more = _READ[_letter(name)]
-    return (verb, name, *more)
+    try:
+        return await server.command(verb, name, *more)
+    except hiredis.ReplyError as error:
+        if not is_wrong_type(error):
+            raise
+        return WRONG_TYPE
 
 
 def _plain(name: str, held: Any) -> Any:
@@ -194,6 +204,8 @@ def _plain(name: str, held: Any) -> Any:
     letter = _letter(name)
     if not held:
         return None
+    if letter in "wb" or held == WRONG_TYPE:
+        return held
     if letter == "c":
         words = held.split(" ")
         words[8:] = _UNLOCKED
@@ -202,8 +214,6 @@ def _plain(name: str, held: Any) -> Any:
         return None if told == _IDLE else told
     if letter == "i":
         return held if held.split(" ", 2)[2].startswith("@") else None
-    if letter in "wb":
-        return held
     pairs = zip(held[::2], held[1::2], strict=True)
     if letter == "d":
         return sorted((code, entry.removesuffix("!")) for code, entry in pairs)

@@ -60,7 +60,7 @@ class Users:
 
     async def _page(self, rows: list[Any]) -> None:
         said = _told([tuple(row) for row in rows])
-        found = await self._looker.read([("HGETALL", f"{self._w}u:{user}") for user in said])
+        found = await self._looker.read([("HGETALL", keys.user(self._w, user)) for user in said])
         suspects = [
             user
             for (user, told), flat in zip(said.items(), found, strict=True)
@@ -69,17 +69,20 @@ class Users:
         if suspects:
             await self._examiner.examine(self, suspects)
 
-    async def strays(self, users: list[str]) -> None:
-        """Users of whom Redis keeps something: those that the record doesn't know are suspected."""
+    async def strays(self, users: list[str]) -> list[str]:
+        """Users of whom Redis keeps something: those that the record doesn't know are suspected, and returned."""
+        suspects: list[str] = []
         for start in range(0, len(users), USERS_A_PAGE):
             some = users[start : start + USERS_A_PAGE]
             known = await record.known_users(self._examiner.pool, self._workspace, [shown(user) for user in some])
             if strange := [user for user in some if shown(user) not in known]:
                 await self._examiner.examine(self, strange)
+                suspects += strange
+        return suspects
 
     def items(self, thing: str) -> Sequence[Item]:
         """See Kind."""
-        return [Item("H", f"{self._w}u:{thing}")]
+        return [Item("H", keys.user(self._w, thing))]
 
     async def said(self, at: record.At, things: Sequence[str]) -> dict[str, Told]:
         """See Kind."""
@@ -101,7 +104,7 @@ class Users:
             classes.append("user_counts")
         if "cap" in unlike:
             classes.append("user_cap")
-        writes = [Write("h", f"{self._w}u:{thing}", name, found.get(name), expected.get(name)) for name in unlike]
+        writes = [Write("h", keys.user(self._w, thing), name, found.get(name), expected.get(name)) for name in unlike]
         unsafe = "" if len(writes) <= 100 else "too much of it differs"
         return Difference(tuple(classes), f"user {masked(thing)}", writes, unsafe)
 

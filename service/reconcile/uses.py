@@ -14,6 +14,7 @@ from service.reconcile.buckets import pages
 from service.reconcile.examining import Examiner, Later
 from service.record import reconciling as record
 
+_BUCKETS = {"o": keys.orders, "g": keys.gifts}
 _event = re.compile(r"(?:^| )(\d+)-(\d+)").findall
 
 
@@ -52,7 +53,7 @@ class Uses:
     async def _page(self, buckets: list[int], rows: list[Any]) -> None:
         suspects: list[Field] = []
         for kind in "og":
-            found = await self._looker.read([("HGETALL", f"{self._w}{kind}:{bucket}") for bucket in buckets])
+            found = await self._looker.read([("HGETALL", _BUCKETS[kind](self._w, bucket)) for bucket in buckets])
             here = {
                 bucket: dict(zip(flat[::2], flat[1::2], strict=True))
                 for bucket, flat in zip(buckets, found, strict=True)
@@ -71,8 +72,8 @@ class Uses:
 
     def items(self, thing: Field) -> Sequence[Item]:
         """See Kind."""
-        items = [Item("h", f"{self._w}{thing.kind}:{thing.bucket}", thing.name)]
-        return [*items, Item("s", f"{self._w}c:{thing.code}")] if thing.code else items
+        items = [Item("h", _BUCKETS[thing.kind](self._w, thing.bucket), thing.name)]
+        return [*items, Item("s", keys.coupon(self._w, thing.code))] if thing.code else items
 
     async def said(self, at: record.At, things: Sequence[Field]) -> dict[Field, str]:
         """See Kind."""
@@ -94,7 +95,7 @@ class Uses:
         if thing.code and expected is None and not _stands(found, values[1]):
             return None
         class_: Class = "gifts" if thing.kind == "g" else "user_counts" if "/" in thing.name else "orders"
-        key = f"{self._w}{thing.kind}:{thing.bucket}"
+        key = _BUCKETS[thing.kind](self._w, thing.bucket)
         write = Write("h", key, thing.name, found, expected)
         book, _, name = thing.name.rpartition("/")
         shown_name = f"user {masked(name)} in book {book}" if book else f"order {masked(name)}"

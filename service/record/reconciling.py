@@ -73,6 +73,11 @@ async def codes(database: Database, partition: int, workspace: int, at: At, some
     return {row["code"]: Said(*row) for row in rows}
 
 
+async def codes_in_buckets(database: Database, workspace: int, buckets: Sequence[int]) -> list[str]:
+    """The codes in these buckets of the directory."""
+    return [row[0] for row in await database.fetch(query("codes_in_buckets"), workspace, list(buckets))]
+
+
 async def uses(
     database: Database,
     partition: int,
@@ -121,6 +126,12 @@ async def counts(
 async def kept_keys(database: Database, workspace: int, at: At, some: Sequence[str]) -> dict[str, tuple[str, int]]:
     """Of some idempotency keys, what is kept and for how many ms."""
     rows = await database.fetch(query("keys_in_order"), workspace, *at, list(some))
+    return {key: (entry, ttl_ms) for key, entry, ttl_ms in rows}
+
+
+async def recorded_keys(database: Database, workspace: int, at: At, some: Sequence[str]) -> dict[str, tuple[str, int]]:
+    """As kept_keys, of all that are to be kept still, however long ago they were used."""
+    rows = await database.fetch(query("recorded_keys"), workspace, *at, list(some))
     return {key: (entry, ttl_ms) for key, entry, ttl_ms in rows}
 
 

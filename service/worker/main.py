@@ -166,7 +166,8 @@ class Keeper:
         await self._check(server)
         row = await read_partition(self._pool, self._partition)
         scripts = Scripts(self._partition, row.epoch, row.nonce, [*SERVING, *PROJECTION])
-        if row.state == "open" and await self._is_verified(server, scripts, row, flusher):
+        is_whole = not await server.wrong_types()
+        if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
             return scripts
         return await Opening(server, self._pool, flusher, fence).run()
 
@@ -223,6 +224,8 @@ class Keeper:
             await asyncio.sleep(FIT_S)
             if await self._check(server):
                 raise Unverified("Redis has evicted keys")
+            if wrong := await server.wrong_types():
+                raise Unverified(f"of another type than they should be: {' '.join(key.kind for key in wrong)}")
 
     async def _check(self, server: Server) -> bool:
         """Whether Redis has evicted keys since it was rebuilt, which leaves no trace but a count: then a rebuild is

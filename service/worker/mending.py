@@ -5,7 +5,8 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from typing import Any
+from itertools import islice
+from typing import Any, cast
 
 import asyncpg
 import structlog
@@ -26,6 +27,8 @@ from service.record.recovery import advance_recovery
 EVENTS_A_RUN = 250
 """Some 7 ms of Redis's time, and one fsync."""
 KEYS_A_RUN = 500
+BUCKETS_A_RUN = 500
+FEW_BUCKETS = 500
 RUNS_AT_ONCE = 32
 VERSIONS_AT_ONCE = 8
 TELL_S = 0.5
@@ -35,6 +38,40 @@ WHOLE = "whole"
 """The mark while everything is rebuilt."""
 
 log = structlog.get_logger()
+
+
+class Buckets:
+    """Some of a workspace's buckets: few in a set, many in a bitmap of 16 KiB."""
+
+    def __init__(self) -> None:
+        self._few: set[int] = set()
+        self._map: bytearray | None = None
+
+    def add(self, bucket: int) -> None:
+        """One more."""
+        if self._map is not None:
+            self._map[bucket >> 3] |= 1 << (bucket & 7)
+            return
+        self._few.add(bucket)
+        if len(self._few) > FEW_BUCKETS:
+            few, self._few, self._map = self._few, set(), bytearray(keys.BUCKETS // 8)
+            for one in few:
+                self.add(one)
+
+    def __iter__(self) -> Iterator[int]:
+        """Each once, in order."""
+        if self._map is None:
+            yield from sorted(self._few)
+            return
+        for place, byte in enumerate(self._map):
+            if byte:
+                yield from (place << 3 | bit for bit in range(8) if byte >> bit & 1)
+
+    def runs(self, size: int) -> Iterator[list[int]]:
+        """At most `size` at a time."""
+        every = iter(self)
+        while some := list(islice(every, size)):
+            yield some
 
 
 class Mending:
@@ -52,6 +89,8 @@ class Mending:
         self._unknown = 0
         """Events of codes that Redis doesn't have, nor Postgres any more."""
         self._tell_at = 0.0
+        self._filled: dict[int, Buckets] = {}
+        """By workspace, the buckets of the directory that configure has written into where all is rebuilt."""
         self.projector = RedisProjector(self._run)
 
     async def mark(self, text: str) -> None:
@@ -66,7 +105,7 @@ class Mending:
     async def clear(self) -> None:
         """Remove all of the partition's keys but gate, outbox and mark."""
         with self._timed("clear"):
-            async for page in self._server.owned_keys():
+            async for page in self._server.owned_names():
                 await self._run(self._partition, "clear", self._names[:1], page)
 
     async def configure(self, since: int, *, whole: bool = False) -> None:
@@ -78,15 +117,20 @@ class Mending:
     async def fill_pools(self) -> None:
         """Say which codes are free, once everything else is as it should be."""
         with self._timed("pools"):
-            async for page in self._server.owned_keys("w*:d:*"):
-                await self._send("fill_pool", self._names[:1], page)
+            for workspace, filled in self._filled.items():
+                names = (self._server.gate, keys.settings(keys.prefix(self._partition, workspace)))
+                for some in filled.runs(BUCKETS_A_RUN):
+                    await self._send("fill_pool", names, some)
             await self._all_sent()
+            self._filled.clear()
 
     async def _configure(self, since: int, whole: bool) -> None:
         going: deque[asyncio.Task[None]] = deque()
         try:
             async for change in changes_since(self._pool, self._partition, since):
                 if change.rows and isinstance(change.rows[0], CodeRow):
+                    if whole:
+                        self._note_buckets(cast("Sequence[CodeRow]", change.rows))
                     going.append(asyncio.create_task(_codes(self.projector, self._partition, change, whole)))
                     await self._count(len(change.rows))
                 while len(going) >= VERSIONS_AT_ONCE or (going and not change.rows):
@@ -95,6 +139,10 @@ class Mending:
                     await project(self.projector, self._partition, change)
         finally:
             await asyncio.gather(*going, return_exceptions=True)
+
+    def _note_buckets(self, rows: Sequence[CodeRow]) -> None:
+        for row in rows:
+            self._filled.setdefault(row.workspace, Buckets()).add(keys.bucket(row.code))
 
     async def restore_keys(self, after: tuple[int, int]) -> None:
         """Restore the idempotency keys of events after one. Before these are applied again, where the mark moves with
@@ -145,7 +193,7 @@ class Mending:
             async for page in pages:
                 for key in page:
                     if key.ttl_ms > 0:
-                        name = f"{keys.prefix(self._partition, key.workspace)}i:{key.key}"
+                        name = keys.answer(keys.prefix(self._partition, key.workspace), key.key)
                         self._keys += (name, _kept(key), key.ttl_ms)
                     if len(self._keys) >= KEYS_A_RUN * 3:
                         await self._send_keys()

@@ -9,17 +9,26 @@ import structlog
 
 from service.domain.events import Fact, MalformedEvent, Opened, decided, entry_digest, parse
 from service.hot.scripts import MENDING, PROJECTION, SERVING, Scripts, follows, nonce_of
-from service.hot.server import Fenced, Server
+from service.hot.server import Fenced, Server, WrongType
 from service.record.facts import record
 from service.record.partitions import LeaseLost, Partition, begin_epoch, confirm_open, enter_epoch, read_partition
 from service.record.past import START, decided_at, events_in_order
 from service.record.quarantine import set_aside
-from service.record.recovery import begin_recovery, erased_after, finish_recovery, mended_in, rebuild_order
+from service.record.recovery import (
+    begin_recovery,
+    erased_after,
+    finish_recovery,
+    mended_in,
+    order_rebuild,
+    rebuild_order,
+)
 from service.worker.flush import AnchorLost, Flusher, OutboxGap
 from service.worker.mending import WHOLE, Mending
 
 SETTLE_S = 0.5
 """As long as processes may take to learn of an epoch; then none uses an older one, on whatever server."""
+
+WRONG_TYPE = "a key holds another type than its kind's"
 
 _MARKS, _FACTS = ("O", "M"), ("A", "U", "R", "B")
 
@@ -35,7 +44,8 @@ class Opening:
     4. Where it isn't (docs/decisions/0013): a Redis that is a true prefix of the record gets the configuration and the
        facts that it lacks. Of any other, what the record doesn't have is set aside; it is cleared and rebuilt whole. So
        is one of which a mending died while everything was cleared, whose keys are of another layout, whose
-       configuration is ahead of Postgres's, or that an operator wants rebuilt.
+       configuration is ahead of Postgres's, of which a key is of another type than its kind's, or that an operator
+       wants rebuilt.
     5. Apply the configuration that this Redis has not seen.
     6. Load the scripts, check the server once more, say in Postgres that the epoch is open, then open the gate.
 
@@ -48,9 +58,20 @@ class Opening:
         self._log = log.bind(partition=server.partition)
         self._is_old = False
         """Whether what Redis holds was written by a version of another layout of the keys."""
+        self._was_wrong = False
+        """Whether one of the partition's own keys was of another type than its kind's."""
 
     async def run(self) -> Scripts:
-        """Open; the scripts of the new epoch. Raises LeaseLost, Fenced, UnfitRedis, Broken, OutboxGap."""
+        """Open; the scripts of the new epoch. Raises LeaseLost, Fenced, UnfitRedis, Broken, OutboxGap. Where a
+        key holds another type than its kind's, a rebuild is ordered, and Fenced: the next opening removes all keys."""
+        try:
+            return await self._open()
+        except WrongType as wrong:
+            if await rebuild_order(self._pool, self._partition) is None:
+                await order_rebuild(self._pool, self._partition, WRONG_TYPE)
+            raise Fenced(f"{WRONG_TYPE}: {wrong} can't read it") from None
+
+    async def _open(self) -> Scripts:
         server = self._server
         found = await server.check()
         nonce = nonce_of(secrets.token_hex(8), found.history, found.followed)
@@ -58,6 +79,10 @@ class Opening:
         self._is_old = newest > 0 and not await server.is_of_this_layout()
         epoch = await begin_epoch(self._pool, self._partition, self._fence, nonce, newest)
         self._log.info("opening", epoch=epoch)
+        if wrong := await server.wrong_types():
+            self._log.error("wrong_types", keys=[key.kind for key in wrong])
+            self._was_wrong = True
+            await server.drop_wrong(epoch, wrong)
         await server.fence(epoch)
         await asyncio.sleep(SETTLE_S)
         mending = Mending(server, self._pool, Scripts(self._partition, epoch, nonce, MENDING, "closed"))
@@ -95,6 +120,7 @@ class Opening:
         whole = (
             (mark == WHOLE and "a rebuild was not finished")
             or (self._is_old and "its keys are of another layout")
+            or (self._was_wrong and WRONG_TYPE)
             or (ordered and ordered.reason)
             or (newest > row.config_version and "Postgres is older")
         )

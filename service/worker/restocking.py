@@ -91,7 +91,7 @@ class Restocker:
 
     async def _count(self, kept: KeptBook) -> BookCounts:
         w = keys.prefix(self._partition, kept.workspace)
-        names = (self._server.gate, f"{w}w", f"{w}x")
+        names = (self._server.gate, keys.settings(w), keys.books(w))
         return counts_of(await self._server.run(self._scripts, "book_stats", names, (str(kept.book_id),)))
 
     def _rests(self, kept: KeptBook) -> bool:

@@ -16,6 +16,11 @@ WHERE old.until IS NULL OR old.until <= clock_timestamp() RETURNING partition;
 -- $1 workspace int
 SELECT book FROM books WHERE workspace = $1 ORDER BY book;
 
+-- name: codes_in_buckets
+-- A workspace's codes that are in some buckets.
+-- $1 workspace int  $2 buckets int[]
+SELECT code FROM codes WHERE workspace = $1 AND bucket_of(code) = ANY ($2);
+
 -- name: codes_in_order
 -- What was true of codes after an event, in order of their buckets: of all of a workspace's, or some.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 codes text[]
@@ -107,6 +112,17 @@ SELECT EXISTS (
   SELECT FROM jobs JOIN workspaces USING (workspace)
   WHERE partition = $1 AND status = 'running' AND kind = 'reconcile' AND (lease_until IS NULL OR lease_until < now())
 ), coalesce((SELECT begun_at < $2 FROM reconciling WHERE partition = $1), false);
+
+-- name: recorded_keys
+-- Some of a workspace's idempotency keys up to an event: what Redis should keep, and for how long from now.
+-- $1 workspace int  $2 epoch bigint  $3 seq bigint  $4 keys text[]
+SELECT * FROM (
+  SELECT
+    key, regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) AS entry,
+    (extract(epoch FROM recorded_at + idempotency_hours * interval '1 hour' - now()) * 1000)::bigint AS ttl_ms
+  FROM idempotency_keys JOIN workspaces USING (workspace)
+  WHERE workspace = $1 AND (idempotency_keys.epoch, seq) <= ($2, $3) AND key = ANY ($4)
+) AS recorded WHERE ttl_ms > 0;
 
 -- name: redemptions_of_orders
 -- The redemptions that take places of these orders, or did right after an event; and those of some events, by epoch and number.

@@ -1,5 +1,6 @@
 """How Redis comes to differ: somebody writes to it, or it was restored from an old file."""
 
+from collections.abc import Callable
 from typing import Any
 
 from service.domain import keys
@@ -41,7 +42,38 @@ def _to_another_coupon(redis: Any, subject: Subject) -> None:
     redis.hset(subject.entry(other), other, was)
 
 
-KINDS: dict[str, Kind] = {
+def _list(key: Callable[[Subject], str]) -> Callable[[Any, Subject], Any]:
+    """The key is a list, which none of ours is."""
+
+    def replace(redis: Any, subject: Subject) -> None:
+        assert redis.delete(key(subject)) == 1
+        redis.lpush(key(subject), "1", "2")
+
+    return replace
+
+
+_OF_ANOTHER_TYPE: dict[str, Kind] = {
+    "a record is a list": Kind("owned", {"record": "wrong_type"}, _list(lambda s: s.key(f"c:{s.codes[0]}"))),
+    "a used record is a list": Kind("several", {"record": "wrong_type"}, _list(lambda s: s.key(f"c:{s.codes[0]}"))),
+    "a directory's bucket is a list": Kind("used", {"directory": "wrong_type"}, _list(lambda s: s.entry(s.codes[0]))),
+    "an orders' bucket is a list": Kind("used", {"orders": "wrong_type"}, _list(lambda s: s.uses(s.orders[0]))),
+    "a gifts' bucket is a list": Kind(
+        "given", {"gifts": "wrong_type"}, _list(lambda s: s.key(f"g:{keys.bucket(s.orders[0])}"))
+    ),
+    "a user is a list": Kind("owned", {"has": "wrong_type"}, _list(lambda s: s.key(f"u:{s.users[0]}"))),
+    "counters are a list": Kind("used", {"counters": "wrong_type"}, _list(lambda s: s.key(f"n:{s.book}"))),
+    "settings are a list": Kind("idle", {"settings": "wrong_type"}, _list(lambda s: s.key(f"b:{s.book}"))),
+    "standing redemptions are a list": Kind(
+        "several", {"stands": "wrong_type"}, _list(lambda s: s.key(f"s:{s.codes[0]}"))
+    ),
+    "a key is a list": Kind("used", {"answer": "wrong_type"}, _list(lambda s: s.key(f"i:{s.keys[0]}"))),
+    "a pool is a list": Kind("idle", {"pool": "wrong_type"}, _list(lambda s: s.key(f"f:{s.book}"))),
+    "free codes with an end are a list": Kind(
+        "ending", {"ends": "wrong_type"}, _list(lambda s: s.key(f"l:{s.book}:x"))
+    ),
+}
+
+KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
     "a code is gone": Kind(
         "idle",
         {"code0": "code_missing", "bucket0": "free_surplus"},

@@ -21,6 +21,22 @@ def tags(first: int) -> Iterator[str]:
         yield f"DRIFTS-APART-{a}{b}{c}{d}"
 
 
+_OF_ANOTHER_TYPE: dict[str, Callable[["Subject"], str]] = {
+    "record": lambda s: f"the record of code {masked(s.codes[0])}: a list, not a string",
+    "directory": lambda s: f"the directory's bucket {keys.bucket(s.codes[0])}: a list, not a hash",
+    "orders": lambda s: f"the orders' bucket {keys.bucket(s.orders[0])}: a list, not a hash",
+    "gifts": lambda s: f"the gifts' bucket {keys.bucket(s.orders[0])}: a list, not a hash",
+    "has": lambda s: f"user {masked(s.users[0])}: a list, not a hash",
+    "counters": lambda s: f"the counters of book {s.book}: a list, not a hash",
+    "settings": lambda s: f"the settings of book {s.book}: a list, not a string",
+    "stands": lambda s: f"the standing redemptions of code {masked(s.codes[0])}: a list, not a zset",
+    "answer": lambda s: f"key {masked(s.keys[0])}: a list, not a string",
+    "pool": lambda s: f"the pool of book {s.book}: a list, not a hash",
+    "ends": lambda s: f"the set x of book {s.book}: a list, not a zset",
+}
+"""What a comparison calls a key of a subject's that is a list."""
+
+
 @dataclass
 class World:
     """A workspace in which things come to differ."""
@@ -84,6 +100,8 @@ class Subject:
     def thing(self, name: str) -> str:
         """What a comparison calls it: `code0`, `user1`, `order0`, `key0`; `book`, `refuge`; `bucket0`, a code's in the
         book, or `bucket0 refuge`; `use0`, a user's uses of the book."""
+        if name in _OF_ANOTHER_TYPE:
+            return _OF_ANOTHER_TYPE[name](self)
         what, _, where = name.partition(" ")
         book = self.world.refuge if "refuge" in (what, where) else self.book
         if what in ("book", "refuge"):

@@ -39,9 +39,15 @@ async def unlike_rebuilt(stage: Stage) -> list[str]:
         async with Redis.from_url(url, decode_responses=True) as client:
             rebuilt = await _everything(client)
     running = await _everything(stage.primary.client)
-    running = {name: what for name, what in running.items() if name.partition(":i:")[2] not in stage.held_keys}
+    running = {name: what for name, what in running.items() if _answered_under(name) not in stage.held_keys}
     unlike = sorted(name for name in running.keys() | rebuilt.keys() if running.get(name) != rebuilt.get(name))
     return [f"{name}: {running.get(name)!r}, and rebuilt {rebuilt.get(name)!r}" for name in unlike[:10]]
+
+
+def _answered_under(name: str) -> str | None:
+    """The Idempotency-Key that an answer is kept under."""
+    key = keys.parse_key(name)
+    return key.parts[0] if key and key.kind == "i" else None
 
 
 async def _everything(client: Any) -> dict[str, Any]:
@@ -71,11 +77,13 @@ async def _everything(client: Any) -> dict[str, Any]:
 def _plain(name: str, held: Any) -> Any:
     """Without the limit that a code was locked under and then not used, and claims of keys, which live in Redis alone;
     without counts of nothing. None for what then says nothing, or ended since its name was read."""
-    if ":i:" in name and (held is None or held.split(" ")[1] == "c"):
+    key = keys.parse_key(name)
+    kind = key.kind if key else ""
+    if kind == "i" and (held is None or held.split(" ")[1] == "c"):
         return None
-    if ":n:" in name:
+    if kind == "n":
         return {counter: count for counter, count in held.items() if count != "0"}
-    if ":c:" in name:
+    if kind == "c":
         version, user, at, uses, _, *rest = held.split(" ")
         held = " ".join([version, user, at, uses, "-" if uses == "0" else _, *rest])
         return None if held == _IDLE else held

@@ -14,17 +14,18 @@ import asyncpg
 import pytest
 
 from service.doctor.report import Check, Report
+from tests.drifts.comparing import compare
 from tests.running import Run, data_folder
 from tests.servers import free_port
 from tests.service_fixture import Service, new_code, ok, until
 
 _ROOT = Path(__file__).parents[2]
 _NOWHERE = f"127.0.0.1:{free_port()}"
-_READS = set("client|setname info config|get get mget xlen xrange xrevrange script|exists".split())
+_READS = set("client|setname info config|get get mget scan type xlen xrange xrevrange script|exists".split())
 _EVERYWHERE = "settings,postgres,postgres logs,migrations,partitions,redis,durability,memory,replicas,redis logs".split(
     ","
 )
-_EACH = "epoch lease quarantine recovery gate scripts anchor outbox lag config".split()
+_EACH = "epoch lease quarantine recovery gate scripts anchor outbox lag config types".split()
 
 
 class Said(NamedTuple):
@@ -197,6 +198,30 @@ def test_another_redis(patient: Service) -> None:
         assert said.bad() == {"anchor"}
         assert "not the entry that was recorded" in said.checks["anchor"]["says"]
         assert code not in said.text
+
+
+def test_keys_of_another_type(patient: Service) -> None:
+    """A record that is a list is a fault, and it says what sets it right; so is a mark of the partition's own."""
+    patient.book(code := new_code())
+    ok(patient.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": "ann"}), 201)
+    until(lambda: _settled(patient))
+    with patient.redis() as client:
+        (record,) = client.keys(f"*:c:{code}")
+        client.delete(record)
+        client.lpush(record, "x")
+        said = _doctor(patient)
+        assert (said.code, said.bad(), code in said.text) == (1, {"types"}, False)
+        assert "a list where c: is a string" in said.checks["types"]["says"]
+        assert "scrip reconcile --repair" in said.checks["types"]["next"]
+        assert compare(patient, repair=True)[0].found == {"wrong_type": 1}
+        assert _doctor(patient).code == 0
+        with _asleep(patient, "worker"):
+            client.delete("{p0}:outbox")
+            client.set("{p0}:outbox", "x")
+            said = _doctor(patient)
+            assert (said.code, {"types", "anchor"} <= said.bad()) == (1, True)
+            assert "outbox" in said.checks["types"]["says"]
+    until(lambda: "whole" in _doctor(patient).checks["recovery"]["says"] and _settled(patient))
 
 
 def test_a_worker_that_stands_still(patient: Service) -> None:

@@ -20,14 +20,14 @@ from tests.tls import Authority, door
 _API = [*scripts.SERVING, *scripts.PROJECTION]
 _RUN = {
     "api": _API,
-    "worker": [*_API, *scripts.MENDING, *scripts.ERASING, *scripts.RECONCILING, "fence", "set_gate"],
+    "worker": [*_API, *scripts.MENDING, *scripts.ERASING, *scripts.RECONCILING, "drop_wrong", "fence", "set_gate"],
 }
 """The scripts that each runs."""
 _SENT = {
     "api": set("evalsha script|exists client|setname config|get info ping time get xrange xrevrange".split()),
     "worker": set(
         "evalsha script|exists script|load eval client|setname config|get info ping get mget scan xrange xrevrange "
-        "xread xtrim xlen bgrewriteaof time hget hgetall hscan zrange zscore".split()
+        "xread xtrim xlen bgrewriteaof time type hget hgetall hscan zrange zscore".split()
     ),
 }
 """What each sends itself; the worker's user is the doctor's and reconciling's, too."""

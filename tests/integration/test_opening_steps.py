@@ -3,9 +3,11 @@
 import pytest
 from structlog.testing import capture_logs
 
+from service.domain import keys
 from service.domain.codes import CodeLine
 from service.domain.errors import Refusal
 from service.hot.connection import Broken
+from service.hot.server import Fenced
 from service.operations import assign, checkout, coupon, lock, redeem, rollback, unassign
 from service.record.codes import add_codes
 from service.record.partitions import LeaseLost, read_partition
@@ -38,6 +40,40 @@ async def test_killed_anywhere_while_rebuilding_the_gate_is_closed_or_the_job_is
     assert b'"available"' in await place.do(coupon.READ, "CODE-9")
     assert b'"available"' in await place.do(coupon.READ, "MINE-1")
     assert b'"userId":"bob"' in await place.do(coupon.READ, "CODE-8")
+
+
+@pytest.mark.parametrize("kind", keys.OWN)
+async def test_a_partitions_own_key_of_another_type_is_built_anew(place: Place, kind: str) -> None:
+    """Where gate, outbox or mark is a list, the next opening removes it and rebuilds all from what is recorded."""
+    before = await place.everything()
+    name = keys.Key(0, 0, kind).name
+    await place.redis.delete(name)
+    await place.redis.lpush(name, "x")  # type: ignore[misc]
+    await place.open()
+    assert await place.everything() == before
+    assert (await place.recovery())[0] == "whole"
+    await place.learn()
+    assert b'"available"' in await place.do(coupon.READ, "CODE-9")
+
+
+@pytest.mark.parametrize("kind", ["b", "c", "d", "n", "o", "s", "u"])
+async def test_a_key_of_another_type_ends_in_a_rebuild(place: Place, kind: str) -> None:
+    """Where what is to be mended meets a list, a rebuild is ordered: the next opening removes all and opens."""
+    behind = await place.snapshot()
+    await place.do(redeem.REDEEM, "CODE-1", userId="ann", orderId="o1")
+    await place.do(redeem.REDEEM, "MANY-1", userId="u0", orderId="o20")
+    await place.do(assign.ASSIGN_CODE, "CODE-20", userId="ann")
+    await place.record()
+    expected = await place.everything()
+    await place.put_back(behind)
+    for key in [key for name in behind if (key := keys.parse_key(name.decode())) and key.kind == kind]:
+        await place.redis.delete(key.name)
+        await place.redis.lpush(key.name, "x")  # type: ignore[misc]
+    with pytest.raises(Fenced, match="another type"):
+        await place.open()
+    await place.open()
+    assert await place.everything() == expected
+    assert (await place.recovery())[0] == "whole"
 
 
 async def test_killed_anywhere_while_reopening_nothing_is_lost(place: Place) -> None:

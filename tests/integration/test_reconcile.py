@@ -41,6 +41,7 @@ def held(service: Service) -> dict[str, Any]:
         names = [name for name in client.scan_iter(count=5000) if not name.endswith(":outbox")]
         read: dict[str, Callable[[str], Any]] = {
             "string": client.get,
+            "list": lambda name: client.lrange(name, 0, -1),
             "zset": lambda name: client.zrange(name, 0, -1, withscores=True),
             "hash": lambda name: {field: said for field, said in client.hgetall(name).items() if said != "0"},
         }

@@ -34,7 +34,7 @@ def redis_for_scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 @asynccontextmanager
-async def _shop_on(kind: str, url: str) -> AsyncIterator[Shop]:
+async def shop_on(kind: str, url: str) -> AsyncIterator[Shop]:
     """An open shop on an empty database of a server of this kind."""
     if kind == "fakeredis":
         server = fakeredis.FakeServer()
@@ -67,7 +67,7 @@ async def shop(kind: str, url: str) -> AsyncIterator[Shop]:
     """An open shop on an empty server of each kind; what it holds must add up at the end."""
     from tests.lua.consistency import assert_consistent
 
-    async with _shop_on(kind, url) as shop:
+    async with shop_on(kind, url) as shop:
         yield shop
         await assert_consistent(shop)
 

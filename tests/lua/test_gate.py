@@ -189,7 +189,7 @@ async def test_mending_needs_a_closed_gate(still: Shop, gate: str | None) -> Non
     before = await still.everything()
     assert await run("redo", [keys.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]
     assert await run("restore_keys", [keys.gate(0)], f"{still.caller.prefix}i:k", "f 0 x", "1000") == [90]
-    assert await run("fill_pool", [keys.gate(0)], f"{still.caller.prefix}d:1") == [90]
+    assert await run("fill_pool", [keys.gate(0), f"{still.caller.prefix}w"], 1) == [90]
     assert await still.everything() == before
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from service.domain import keys
 from service.domain.drift import Write
-from service.hot.looking import Item, Looker
+from service.hot.looking import WRONG, Item, Looker
 from service.hot.server import Fenced
 from tests.dump import value
 from tests.premises import EPOCH
@@ -122,6 +122,34 @@ async def test_what_has_moved_is_left(shop: Shop, looker: Looker, name: str) -> 
             await _fill(shop)
             assert not await looker.repair(writes)
             assert await _held(shop) == ("text", {"one": "1", "two": "2"}, {"five": "5", "six": "6"})
+
+
+@pytest.mark.parametrize("way", ["h", "H", "s", "z", "Z", "n"])
+async def test_a_look_tells_what_is_of_the_wrong_type(shop: Shop, looker: Looker, way: str) -> None:
+    """However a key is read, a list is reported as `wrong type`, and the rest of the look is read."""
+    await _fill(shop)
+    wrong = f"{A}list"
+    await shop.link.call("RPUSH", wrong, "x")
+    seen = await looker.look([Item(way, wrong, "one"), Item("t", wrong), Item("t", f"{A}none"), Item("h", B, "one")])
+    await shop.link.call("DEL", wrong)
+    await _held(shop)
+    assert seen.values == [WRONG, "list", "none", "1"]
+
+
+async def test_a_key_of_the_wrong_type_is_written_anew(shop: Shop, looker: Looker) -> None:
+    """It is removed and written in one, where it is of that type still; else nothing of it is, nor of the rest."""
+    writes = [Write("t", B, "", "list", None), Write("h", B, "one", None, "5"), Write("s", A, "", "text", "other")]
+    await _fill(shop)
+    assert not await looker.repair(writes)
+    assert await _held(shop) == ("text", {"one": "1", "two": "2"}, {"five": "5", "six": "6"})
+    await _fill(shop)
+    await shop.link.call("DEL", B)
+    await shop.link.call("RPUSH", B, "x")
+    assert not await looker.repair([writes[0]._replace(seen="string"), *writes[1:]])
+    assert not await looker.repair([writes[2], Write("h", B, "one", None, "5")])
+    assert not await looker.repair([writes[2], Write("n", B, "one", None, "5")])
+    assert await looker.repair(writes)
+    assert await _held(shop) == ("other", {"one": "5"}, {"five": "5", "six": "6"})
 
 
 async def test_a_key_lives_as_long_as_it_may(shop: Shop, looker: Looker) -> None:

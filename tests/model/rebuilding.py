@@ -53,8 +53,9 @@ async def rebuild(
     for start in range(0, len(words), 3 * AT_ONCE):
         names, run = (keys.gate(0), keys.mend(0)), ["whole", *words[start : start + 3 * AT_ONCE]]
         assert await other.decider.run(0, "redo", names, run) == [0, 0]
-    buckets = [name for name in await other.everything() if name.startswith(f"{shop.caller.prefix}d:")]
-    assert await other.decider.run(0, "fill_pool", [keys.gate(0)], buckets) == [0]
+    held = [key for key in map(keys.parse_key, await other.everything()) if key and key.kind == "d"]
+    buckets = [key.parts[0] for key in held if key.workspace == shop.workspace]
+    assert await other.decider.run(0, "fill_pool", [keys.gate(0), f"{shop.caller.prefix}w"], buckets) == [0]
     await other.link.call("DEL", keys.mend(0))
 
 

@@ -10,6 +10,27 @@ _FACTS = "tests/integration/test_facts.py"
 
 MUTANTS = (
     Mutant(
+        "once an event is there, a key of the wrong type stops nothing else",
+        "lua/includes/outbox.lua",
+        "  commit()\n",
+        "",
+        "tests/lua/test_wrong_type.py",
+    ),
+    Mutant(
+        "a lock is written whole or not at all, whatever type its keys are of",
+        "lua/lock.lua",
+        "commit()\n",
+        "",
+        "tests/lua/test_wrong_type.py",
+    ),
+    Mutant(
+        "a coupon whose record is of the wrong type is not taken for a fresh one",
+        "lua/includes/start.lua",
+        "then redis.call('GET', KEYS[5]) end",
+        "then redis.call('TYPE', KEYS[5]) end",
+        "tests/lua/test_wrong_type.py",
+    ),
+    Mutant(
         "a key with another request is `idempotency_key_reused`",
         _KEYS,
         "  if known ~= fingerprint then return { OUT.idempotency_key_reused } end\n",

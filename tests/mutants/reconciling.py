@@ -29,8 +29,29 @@ _OF_SCRIPTS = (
     Mutant(
         "what has moved since it was seen is not mended",
         _REPAIR,
-        "    if (now and '=' .. now or '-') ~= seen then return { OUT.OK, 0 } end\n",
+        "    if kind ~= 'n' and (now and '=' .. now or '-') ~= seen then return { OUT.OK, 0 } end\n",
         "",
+        _SCRIPTS,
+    ),
+    Mutant(
+        "a key is removed only while it is of the wrong type that was seen",
+        _REPAIR,
+        "      now = redis.call('TYPE', key).ok\n",
+        "      now = string.sub(seen, 2)\n",
+        _SCRIPTS,
+    ),
+    Mutant(
+        "a key that came to be of the wrong type changes nothing else",
+        _REPAIR,
+        "    if type(now) == 'table' then return { OUT.OK, 0 } end",
+        "    if type(now) == 'table' then return { OUT.OK, 1 } end",
+        _SCRIPTS,
+    ),
+    Mutant(
+        "a look tells a key of the wrong type from one that isn't there",
+        _LOOK,
+        "value = { 'wrong type' }",
+        "value = false",
         _SCRIPTS,
     ),
     Mutant(

@@ -44,56 +44,90 @@ _IDS = st.one_of(_ID, _HARD_ID).filter(is_caller_id)
 _CODES = st.from_regex(r"\A[A-Z0-9_-]{4,12}\Z").filter(lambda code: canonical_code(code) is not None)
 _KEYS = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=20)
 
-_NAMED = {
-    "w": (), "x": (), "b": ("book",), "n": ("book",), "f": ("book",), "lb": ("book",), "l": ("book", "which"),
-    "d": ("bucket",), "o": ("bucket",), "g": ("bucket",), "c": ("code",), "k": ("code",), "kd": ("code",),
-    "s": ("code",), "u": ("user",), "lu": ("book", "user"), "r": ("own_id",), "i": ("key",),
+_HARD_TEXT = st.lists(
+    st.sampled_from(
+        [*keys.TYPES, *keys.OWN, "{p0}", "w1", "1", "131072", "gate", ":", "::", " ", "*", "[a-z]*", "\\", "%-"]
+    ),
+    min_size=1,
+    max_size=40,
+).map(lambda parts: "".join(parts)[:255])
+_HARD_NAME = _HARD_TEXT.map(lambda text: re.sub(r"[ /\\?#%]", "", text)[:100]).filter(is_caller_id)
+_USERS = st.one_of(_IDS, _HARD_NAME).map(word)
+
+_BUILDERS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
+    "w": (keys.settings, ()), "x": (keys.books, ()), "e": (keys.moved, ()), "b": (keys.book, ("book",)),
+    "n": (keys.counters, ("book",)), "f": (keys.pool, ("book",)), "lb": (keys.locks_of_book, ("book",)),
+    "l": (keys.set_of_codes, ("book", "which")), "d": (keys.directory, ("bucket",)), "o": (keys.orders, ("bucket",)),
+    "g": (keys.gifts, ("bucket",)), "c": (keys.coupon, ("code",)), "k": (keys.locks, ("code",)),
+    "kd": (keys.deadlines, ("code",)), "s": (keys.standing, ("code",)), "u": (keys.user, ("user",)),
+    "lu": (keys.locks_of_user, ("book", "user")), "lk": (keys.locks_of_holder, ("holder",)),
+    "q": (keys.rate, ("counter", "holder")), "i": (keys.answer, ("key",)),
 }  # fmt: skip
-"""The kinds of keys (docs/architecture.md, Redis keys), and what follows each."""
+"""By kind (docs/architecture.md, Redis keys) its builder, and what follows the kind."""
 _PARTS: dict[str, st.SearchStrategy[str]] = {
     "book": st.integers(1, 2**31).map(str),
     "bucket": st.integers(0, keys.BUCKETS - 1).map(str),
     "code": _CODES,
-    "user": _IDS.map(word),
+    "user": _USERS,
     "which": st.sampled_from("uapx"),
-    "own_id": st.uuids().map(str),
-    "key": _KEYS,
+    "counter": st.sampled_from("rmab"),
+    "holder": st.one_of(st.uuids().map(lambda one: one.hex.upper()), st.integers(0, 131_071).map("U{}".format)),
+    "key": st.one_of(_KEYS, _HARD_TEXT),
 }
 
 
 @st.composite
-def _named(draw: st.DrawFn) -> tuple[tuple[Any, ...], str]:
-    """What a key is about, and its name."""
+def _named(draw: st.DrawFn) -> tuple[keys.Key, str]:
+    """What a key is about, and the name that its builder makes."""
     partition, workspace = draw(st.integers(0, 1023)), draw(st.integers(1, 2**31 - 1))
     if draw(st.integers(0, 9)) == 0:
-        kind = draw(st.sampled_from([keys.gate, keys.outbox, keys.config, keys.newest, keys.mend]))
-        return (kind.__name__, partition), kind(partition)
-    kind = draw(st.sampled_from(sorted(_NAMED)))
-    parts = tuple(draw(_PARTS[part]) for part in _NAMED[kind])
-    text = f"{kind}:{':'.join(parts)}" if parts else kind
-    return (kind, partition, workspace, *parts), keys.prefix(partition, workspace) + text
+        kind = draw(st.sampled_from(sorted(keys.OWN)))
+        return keys.Key(partition, 0, kind), getattr(keys, kind)(partition)
+    kind = draw(st.sampled_from(sorted(_BUILDERS)))
+    build, takes = _BUILDERS[kind]
+    parts = tuple(draw(_PARTS[part]) for part in takes)
+    return keys.Key(partition, workspace, kind, parts), build(keys.prefix(partition, workspace), *parts)
 
 
 @fuzzed
 @given(st.lists(_named(), min_size=2, max_size=40))
-def test_no_two_things_share_a_key(named: list[tuple[tuple[Any, ...], str]]) -> None:
-    """A key's name says what it is about and whose, whatever is in ids, and its slot is its partition's."""
-    by_name: dict[str, tuple[Any, ...]] = {}
+def test_no_two_things_share_a_key(named: list[tuple[keys.Key, str]]) -> None:
+    """A key's name tells what it is about and whose, whatever is in ids, and its slot is its partition's."""
+    by_name: dict[str, keys.Key] = {}
     for about, name in named:
         assert by_name.setdefault(name, about) == about
-        assert name[name.index("{") + 1 : name.index("}")] == f"p{about[1]}"
-        assert _about(name) == about
+        assert name[name.index("{") + 1 : name.index("}")] == f"p{about.partition}"
+        assert keys.parse_key(name) == about
+        assert about.name == name
 
 
-def _about(name: str) -> tuple[Any, ...]:
-    """What a name is about, read from it alone."""
-    partition, rest = re.fullmatch(r"\{p(\d+)\}:(.*)", name, re.DOTALL).groups()  # type: ignore[union-attr]
-    found = re.fullmatch(r"w(\d+):(\w+)(?::(.*))?", rest, re.DOTALL)
-    if found is None:
-        return rest, int(partition)
-    kind, text = found[2], found[3]
-    count = len(_NAMED[kind])
-    return (kind, int(partition), int(found[1]), *(text.split(":", count - 1) if count else ()))
+@fuzzed
+@given(st.one_of(_HARD_TEXT, _HARD_TEXT.map("{{p0}}:w1:{}".format), _HARD_TEXT.map("{{p0}}:{}".format), st.text()))
+def test_what_no_builder_makes_is_no_key(text: str) -> None:
+    """A name is read as a key only where that key's name is this one, to the last character."""
+    key = keys.parse_key(text)
+    assert key is None or key.name == text
+
+
+def test_every_kind_has_a_builder_and_a_type() -> None:
+    """The table of kinds, the builders and the types that Redis holds them as are of the same kinds."""
+    assert set(_BUILDERS) == set(keys.TYPES)
+    for kind, (build, takes) in _BUILDERS.items():
+        parts = [{"which": "u", "counter": "r", "code": "CODE"}.get(part, "1") for part in takes]
+        key = keys.parse_key(build("{p1}:w2:", *parts))
+        assert key is not None
+        assert (key.kind, key.type) == (kind, keys.TYPES[kind])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["{p0}:w01:w", "{p0}:w0:w", "{p00}:gate", "{p0}:gates", "{p0}:w1:d:131072", "{p0}:w1:d:05", "{p0}:w1:d:\u0661",
+     "{p0}:w1:l:1:y", "{p0}:w1:l:u", "{p0}:w1:w:1", "{p0}:w1:u:", "{p0}:w1:u:a b", "{p0}:w1:u:a\n", "{p0}:w1:c:a",
+     "{p0}:w1:", "{p0}:w1:ld:5", "x{p0}:gate", "p0:gate"],
+)  # fmt: skip
+def test_another_applications_key_is_none_of_ours(name: str) -> None:
+    """What is nearly one of our names, and isn't."""
+    assert keys.parse_key(name) is None
 
 
 def test_a_users_word_is_his_alone() -> None:

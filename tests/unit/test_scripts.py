@@ -32,7 +32,7 @@ from service.operations import assign, checkout, coupon, gift, lock, redeem, rol
 from service.operations.base import Call
 from service.resources import LUA_DIR
 
-WORKERS = ["fence", "set_gate", *ERASING]
+WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING]
 SOURCES = {path.stem: path.read_text() for path in sorted(LUA_DIR.glob("*.lua"))}
 INCLUDES = {path.stem: path.read_text() for path in sorted((LUA_DIR / "includes").glob("*.lua"))}
 CALLER = Caller(uuid4(), 3, uuid4(), 2, "live", frozenset(SCOPES))

@@ -1,0 +1,16 @@
+--[[ drop_wrong: remove keys of the partition's own that hold another type than theirs, which nothing can read. Run by the
+     worker alone.
+KEYS  1 gate  string  epoch and state, read first
+ARGV  1 epoch, then for each key its name and the type that it should be of
+Reply {OK, removed} or {RECOVERING, gate} where the gate has this epoch or a later one
+Event none
+Cost  O(n) in the keys, at most 10 of them ]]
+local gate = redis.call('MGET', KEYS[1])[1] -- where it is of another type, this says nil
+local seen = tonumber(string.match(gate or '', '^%d+'))
+if seen and seen >= tonumber(ARGV[1]) then return { OUT.recovering, gate } end
+local removed = 0
+for i = 2, #ARGV, 2 do
+  local found = redis.call('TYPE', ARGV[i]).ok
+  if found ~= ARGV[i + 1] and found ~= 'none' then removed = removed + redis.call('DEL', ARGV[i]) end
+end
+return { OUT.OK, removed }

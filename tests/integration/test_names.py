@@ -1,0 +1,143 @@
+"""Ids and keys that look like names of Redis's keys stop nothing: no rebuild, sweep, comparison, deletion or export."""
+
+import os
+import re
+import signal
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from click.testing import CliRunner
+
+from service.cli import main
+from service.domain import keys
+from tests.drifts.comparing import compare
+from tests.hostile.poison import planted, poisoned
+from tests.running import data_folder
+from tests.service_fixture import Service, new_code, ok, until
+
+HARD = (
+    "a:d:b", "a:d:5", "x:l:1:u", "{p0}:gate", "{p0}:w1:d:7", "w1:l:1:p", ":", "::", "*", "[a-z]*", "-", "l:1:x:u",
+    "i:a", "u:b", "c:CODE", "s:", "lu:1:", "{p0}:w1:u:a:d:5", "{p0}:outbox",
+)  # fmt: skip
+"""What a userId and an orderId may be."""
+HARD_KEYS = (*HARD, "a:l:1:u", "x l:1:u", "{p0}:w1:l:1:u b", "d 5 ", "/%?#\\")
+"""What an Idempotency-Key may be."""
+
+
+class Poison:
+    """A service in which everything that a client may name is named like a key."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.codes = [new_code() for _ in range(3 * len(HARD))]
+        words = {"tags": [name[:30] for name in HARD], "metadata": dict.fromkeys(HARD, "{p0}:w1:d:5")}
+        self.book = service.book(*self.codes, name="{p0}:w1:d:5", maxRedemptionsPerUser=9, **words)
+        self.failed: list[Any] = []
+        self._plant()
+
+    def _plant(self) -> None:
+        buy, manage = self.service.checkout, self.service.manage
+        for place, name in enumerate(HARD):
+            one, other, third = self.codes[3 * place : 3 * place + 3]
+            said = {"userId": name, "orderId": name, "metadata": {name: name}}
+            ok(manage.post("/v1/users", json={"userId": name, "metadata": {name: name}}), 201)
+            ok(buy.post(f"/v1/coupons/redeem/{one}", json=said, headers={"Idempotency-Key": name}), 201)
+            ok(buy.post(f"/v1/coupons/assign/{other}", json={"userId": name}), 201)
+            ok(buy.post(f"/v1/coupons/lock/{third}", json={"userId": name, "orderId": f"{name}:l:1:u"}), 201)
+        for key in HARD_KEYS:
+            headers = {"Idempotency-Key": f"{key}:l:1:u"}
+            assert manage.post("/v1/users", json={"userId": HARD[0]}, headers=headers).is_success
+
+    def log(self) -> str:
+        """What the service has written."""
+        return self.service.run.output.read_text()
+
+    def strays(self) -> list[str]:
+        """Names of keys that no part of the service writes."""
+        with self.service.redis() as redis:
+            return [name for name in redis.scan_iter(count=5000) if keys.parse_key(name) is None]
+
+
+@pytest.fixture
+def poison(own_service: Callable[[], Service]) -> Poison:
+    """A service of the test's own."""
+    return Poison(own_service())
+
+
+def recorded(service: Service) -> None:
+    """Wait until everything that was answered is recorded."""
+    until(lambda: ok(service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
+
+
+def rebuilt(service: Service) -> None:
+    """Have everything built again, as an operator does."""
+    env = {"DATABASE_URL": service.run.facts["databaseUrl"]}
+    ended = CliRunner().invoke(main, ["rebuild"], env=env)
+    assert ended.exit_code == 0, ended.output
+    until(lambda: service.checkout.get("/v1/users/nobody").is_success)
+
+
+def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
+    """A rebuild opens the partition; the sweep that follows leaves the worker's tasks alone; nothing differs; users are
+    deleted and exports are whole."""
+    service = poison.service
+    recorded(service)
+    stats = service.stats(poison.book)
+    rebuilt(service)
+    again = service.stats(poison.book)
+    assert again == stats | {"locked": 0, "available": stats["available"] + stats["locked"]}
+    for name in HARD[: len(HARD) // 2]:
+        answer = service.manage.delete(f"/v1/users/{quote(name, safe='')}")
+        assert (answer.status_code, answer.text) == (204, ""), name
+    recorded(service)
+    outcome, told = compare(service, repair=True)
+    assert (outcome.found, outcome.unsettled) == ({}, 0), told
+    for path in ("codes.csv", "redemptions.csv"):
+        lines = service.manage.get(f"/v1/books/{poison.book}/{path}").text.splitlines()
+        assert len(lines) == 1 + (len(poison.codes) if path == "codes.csv" else len(HARD))
+    assert poison.strays() == []
+    assert re.findall(r'"event": "(?:failed|stopped|script_failed|redis_error)".*', poison.log()) == []
+    assert poison.log().count('"event": "unverified"') == 1, "the worker began again more often than it was ordered to"
+
+
+def test_two_thousand_such_names_stop_nothing() -> None:
+    """Of all separators and kinds of keys, in every field: nothing differs, no answer is a 5xx, no key is a stray, and
+    the worker doesn't begin again. `make hostile` plants 100,000."""
+    with data_folder() as folder:
+        row = planted(folder, poisoned(7), 2000)
+    assert row.is_clean, row
+    assert (row.swept, row.exported) == (20, 2020 + 1800), row
+
+
+def test_a_sweep_forgets_ended_locks_beside_such_names(poison: Poison) -> None:
+    """What is swept is exactly sets of locks, by all that the worker walks over when it begins."""
+    service = poison.service
+    with service.redis() as redis:
+        names = [key for name in redis.scan_iter(count=5000) if (key := keys.parse_key(name)) and key.kind == "l"]
+        (due,) = [key for key in names if key.parts[1] == "u" and redis.zcard(key.name) >= len(HARD)]
+        members = redis.zrange(due.name, 0, 0)
+        # The deadline of one has passed; the code's record says so, too.
+        code = members[0].split(" ")[1]
+        record = keys.coupon(keys.prefix(due.partition, due.workspace), code)
+        words = redis.get(record).split(" ")
+        words[11] = "1"
+        redis.set(record, " ".join(words))
+        redis.zadd(due.name, {members[0]: 1})
+    (worker,) = service.run.facts["pids"]["worker"]
+    os.kill(worker, signal.SIGTERM)
+    service.run.until_replaced("worker", worker)
+    with service.redis() as redis:
+        until(lambda: redis.zscore(due.name, members[0]) is None)
+    assert re.findall(r'"event": "(?:failed|unverified|redis_error|script_failed)".*', poison.log()) == []
+
+
+def test_what_is_planted_is_whats_walked(poison: Poison) -> None:
+    """Every key of the service is read as one of its kinds, and each planted name is in the place it was said in."""
+    with poison.service.redis() as redis:
+        held = [key for name in redis.scan_iter(count=5000) if (key := keys.parse_key(name))]
+    assert poison.strays() == []
+    users = {key.parts[0] for key in held if key.kind == "u"}
+    assert set(HARD) - {"-"} | {"%-"} <= users
+    assert set(HARD) | {f"{key}:l:1:u" for key in HARD_KEYS} <= {key.parts[0] for key in held if key.kind == "i"}

@@ -1,0 +1,128 @@
+"""A key of the wrong type stops no script halfway: a request is refused and nothing is changed, or all else is."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from service.domain import keys
+from service.domain.projection import BookRow
+from tests.dump import everything
+from tests.lua.conftest import shop_on
+from tests.shop import Shop
+
+Ask = Callable[[], Awaitable[Any]]
+CODE = "CODE-1"
+
+
+async def _lock(shop: Shop, book: BookRow) -> Ask:
+    return lambda: shop.lock(CODE, "ann", orderId="A-1", key="key")
+
+
+async def _redeem(shop: Shop, book: BookRow) -> Ask:
+    return lambda: shop.redeem(CODE, "ann", orderId="A-1", key="key")
+
+
+async def _redeem_locked(shop: Shop, book: BookRow) -> Ask:
+    await shop.lock(CODE, "ann", orderId="A-1")
+    return lambda: shop.redeem(CODE, "ann", orderId="A-1", key="key")
+
+
+async def _assign(shop: Shop, book: BookRow) -> Ask:
+    return lambda: shop.assign(CODE, "ann", key="key")
+
+
+async def _assign_any(shop: Shop, book: BookRow) -> Ask:
+    return lambda: shop.assign_any(book, "ann", key="key")
+
+
+async def _unassign(shop: Shop, book: BookRow) -> Ask:
+    await shop.assign(CODE, "ann")
+    return lambda: shop.unassign(CODE, key="key")
+
+
+async def _rollback(shop: Shop, book: BookRow) -> Ask:
+    _, redeemed = await shop.redeem(CODE, "ann", orderId="A-1")
+    return lambda: shop.rollback(redeemed["redemptionId"], key="key")
+
+
+async def _rollback_order(shop: Shop, book: BookRow) -> Ask:
+    await shop.redeem(CODE, "ann", orderId="A-1")
+    return lambda: shop.rollback_order("A-1", key="key")
+
+
+async def _unlock(shop: Shop, book: BookRow) -> Ask:
+    _, held = await shop.lock(CODE, "ann", orderId="A-1")
+    return lambda: shop.unlock(CODE, held["lockToken"], key="key")
+
+
+async def _extend(shop: Shop, book: BookRow) -> Ask:
+    _, held = await shop.lock(CODE, "ann", orderId="A-1", lockSeconds=5)
+    return lambda: shop.extend(CODE, held["lockToken"], key="key")
+
+
+async def _gift(shop: Shop, book: BookRow) -> Ask:
+    return lambda: shop.gift(book, "ann", "A-1", key="key")
+
+
+async def _checkout(shop: Shop, book: BookRow) -> Ask:
+    await shop.add(book, "CODE-2")
+    return lambda: shop.checkout("ann", "A-1", code=CODE, giftBookId=str(book.book_id), key="key")
+
+
+ASKS = [
+    _lock, _redeem, _redeem_locked, _assign, _assign_any, _unassign, _rollback, _rollback_order, _unlock, _extend,
+    _gift, _checkout,
+]  # fmt: skip
+
+
+def _names(w: str) -> list[str]:
+    """All keys that any of them comes to."""
+    buckets = [keys.bucket(of) for of in (CODE, "ann", "A-1")]
+    return [
+        keys.settings(w), keys.books(w), keys.book(w, 1), keys.counters(w, 1), keys.pool(w, 1), keys.coupon(w, CODE),
+        keys.standing(w, CODE), keys.locks(w, CODE), keys.deadlines(w, CODE), keys.locks_of_book(w, 1),
+        keys.locks_of_user(w, 1, "ann"), keys.user(w, "ann"), keys.answer(w, "key"), keys.directory(w, buckets[0]),
+        keys.orders(w, buckets[1]), keys.orders(w, buckets[2]), keys.gifts(w, buckets[2]),
+        *(keys.set_of_codes(w, 1, which) for which in "uapx"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["fakeredis", "valkey"])
+@pytest.mark.parametrize("uses", [1, 3])
+@pytest.mark.parametrize("ask", ASKS, ids=lambda ask: ask.__name__.strip("_"))
+async def test_what_is_refused_changed_nothing(
+    url: str, kind: str, uses: int, ask: Callable[[Shop, BookRow], Awaitable[Ask]]
+) -> None:
+    """Whichever of its keys is a list: an answer is a success, or a refusal that changed no key and made no event."""
+    rules = {"max_redemptions": 9, "max_redemptions_per_user": 9} if uses > 1 else {}
+    for name in _names(keys.prefix(0, 1)):
+        async with shop_on(kind, url) as shop:
+            book = await shop.book(CODE, max_redemptions_per_code=uses, **rules)
+            asked = await ask(shop, book)
+            await shop.link.call("DEL", name)
+            await shop.link.call("LPUSH", name, "x")
+            before = await everything(shop.link)
+            status, body = await asked()
+            if status >= 300:
+                assert await everything(shop.link) == before, (name, body)
+                assert body in ("unavailable", "recovering", "lock_lost", "coupon_not_assigned", "out_of_stock"), name
+
+
+@pytest.mark.parametrize("kind", ["fakeredis", "valkey", "redis"])
+async def test_a_record_of_the_wrong_type_is_no_fresh_coupon(url: str, kind: str) -> None:
+    """A coupon with one use left of three, or somebody's, or switched off: as long as its record is a list, nobody gets
+    it, and nothing says that it has all of its uses."""
+    async with shop_on(kind, url) as shop:
+        book = await shop.book("MANY-1", "MINE-1", max_redemptions_per_code=3)
+        await shop.assign("MINE-1", "ann")
+        for user in ("bob", "cem"):
+            await shop.redeem("MANY-1", user)
+        for code in ("MANY-1", "MINE-1"):
+            name = keys.coupon(shop.caller.prefix, code)
+            await shop.link.call("DEL", name)
+            await shop.link.call("LPUSH", name, "x")
+            for ask in (shop.redeem, shop.lock, shop.assign):
+                assert await ask(code, "dan") == (503, "unavailable")
+            assert await shop.coupon(code) == (503, "unavailable")
+        assert (await shop.stats(book))["redemptions"] == 2

@@ -1,0 +1,77 @@
+"""Walking Redis's keys: by their parser, whatever SCAN returns; and the buckets that are noted instead of walked."""
+
+import random
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from service.domain import keys
+from service.hot.server import PAGE_KEYS, Server
+from service.worker.mending import FEW_BUCKETS, Buckets
+
+_SERVICE = Path(__file__).parents[2] / "service"
+_MATCHES = re.compile(r"""["'](?:MATCH|KEYS)["']|[(,] ?match=f?["']|scan_iter""")
+
+
+class Scanned:
+    """A server whose SCAN returns these pages."""
+
+    def __init__(self, *pages: list[str]) -> None:
+        self.pages, self.asked = list(pages), list[tuple[Any, ...]]()
+
+    async def call(self, *command: Any) -> Any:
+        self.asked.append(command)
+        page = self.pages.pop(0)
+        return [str(len(self.pages)), page]
+
+
+async def test_a_walk_yields_exact_kinds_alone() -> None:
+    """Of other partitions' keys, other applications' and names that end in a kind's letters, none is yielded; pages are
+    small, and the one pattern that is sent is the partition's prefix."""
+    mine = [f"{{p3}}:w1:d:{bucket}" for bucket in range(PAGE_KEYS + 1)]
+    others = ["{p3}:w1:u:a:d:5", "{p3}:w1:i:x:d:5", "{p3}:gate", "{p3}:w1:d:x", "{p3}:else", "{p3}:w2:kd:CODE"]
+    server = Scanned(mine[:100], [], [*others, mine[0]], mine[100:])
+    pages = [page async for page in Server(cast("Any", server), 3).walk_keys({"d"})]
+    assert [key.name for page in pages for key in page] == [*mine[:100], mine[0], *mine[100:]]
+    assert max(map(len, pages)) <= PAGE_KEYS
+    assert {command[2:4] for command in server.asked} == {("MATCH", "{p3}:*")}
+
+
+async def test_a_walk_of_one_workspace() -> None:
+    """Keys of another workspace are left out, though one's number begins with the other's."""
+    names = ["{p0}:w1:i:a", "{p0}:w12:i:w1:i:a", "{p0}:w2:i:{p0}:w1:i:b"]
+    pages = [page async for page in Server(cast("Any", Scanned(names)), 0).walk_keys({"i"}, 1)]
+    assert pages == [[keys.Key(0, 1, "i", ("a",))]]
+
+
+async def test_what_is_cleared_is_all_but_three() -> None:
+    """All that begins with the prefix goes, of whatever layout, but for gate, outbox and mark."""
+    names = ["{p0}:gate", "{p0}:outbox", "{p0}:mend", "{p0}:w1:u:gate", "{p0}:of:another:layout", "{p0}:config"]
+    pages = [page async for page in Server(cast("Any", Scanned(names)), 0).owned_names()]
+    assert pages == [names[3:]]
+
+
+@pytest.mark.parametrize("count", [0, 1, FEW_BUCKETS, FEW_BUCKETS + 1, 5000])
+def test_buckets_are_noted_once(count: int) -> None:
+    """Few or many, each bucket comes back once, in runs of a bounded length."""
+    wanted = random.Random(count).sample(range(keys.BUCKETS), count)
+    buckets = Buckets()
+    for bucket in [*wanted, *wanted, *([0, keys.BUCKETS - 1] if count else [])]:
+        buckets.add(bucket)
+    runs = list(buckets.runs(500))
+    assert [bucket for run in runs for bucket in run] == sorted({*wanted, *([0, keys.BUCKETS - 1] if count else [])})
+    assert max(map(len, runs), default=0) <= 500
+
+
+def _sources() -> Iterator[tuple[str, str]]:
+    for path in sorted(_SERVICE.rglob("*.py")):
+        yield path.relative_to(_SERVICE).as_posix(), path.read_text()
+
+
+def test_one_place_scans() -> None:
+    """No part of the service scans by a pattern of its own; a replay judges from outside, and has its own scan."""
+    found = {path for path, text in _sources() if _MATCHES.search(text)}
+    assert found - {"replay/check.py"} == {"hot/server.py"}
