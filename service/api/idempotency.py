@@ -25,12 +25,14 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Answered(msgspec.Struct, Generic[T], kw_only=True):
-    """What a request did; `kept` is what a repeat is answered where that is something else (without a secret)."""
+    """What a request did; `kept` is what a repeat is answered where that is something else (without a secret), `reference`
+    what a repeat's answer is made of (see `once`), where that is kept in its place."""
 
     status: int
     body: T
     location: str = ""
     kept: T | None = None
+    reference: str = ""
     key: Literal["kept", "free", "claimed"] = "kept"
     """What becomes of the key: a repeat hears the same; or is done anew, since nothing changed; or in a minute."""
 
@@ -55,11 +57,16 @@ class Stream:
 
 
 async def once(
-    request: Request[Any, Any, Any], caller: Caller, body: bytes | Stream, act: Callable[[], Awaitable[Answered[T]]]
+    request: Request[Any, Any, Any],
+    caller: Caller,
+    body: bytes | Stream,
+    act: Callable[[], Awaitable[Answered[T]]],
+    restore: Callable[[bytes], Awaitable[bytes]] | None = None,
 ) -> Response[T]:
     """Do it, unless it was done under the same key before.
 
     The fingerprint is of method, path, query and body. A streamed body's digest is kept in front of the answer instead.
+    `restore` makes the answer's body of what is kept, where that may be a reference.
     """
     if "idempotency-key" not in request.headers:
         return _response(await act())
@@ -68,11 +75,11 @@ async def once(
     print_ = fingerprint(request, body if isinstance(body, bytes) else b"", caller.user)
     known = await hot.claim(caller, key, print_)
     if known is not None:
-        return await _replayed(body, *known)
+        return await _replayed(body, *known, restore)
     renewing = asyncio.create_task(_renew(request.app.state.context, caller, key, print_))
     try:
         answered = await act()
-        kept = _encode(answered.body if answered.kept is None else answered.kept)
+        kept = answered.reference.encode() or _encode(answered.body if answered.kept is None else answered.kept)
         if isinstance(body, Stream):
             kept = await body.digest() + b" " + kept
     except Refusal as refusal:
@@ -94,11 +101,15 @@ async def once(
     return _response(answered)
 
 
-async def _replayed(body: bytes | Stream, status: int, kept: bytes, location: str) -> Response[Any]:
+async def _replayed(
+    body: bytes | Stream, status: int, kept: bytes, location: str, restore: Callable[[bytes], Awaitable[bytes]] | None
+) -> Response[Any]:
     if isinstance(body, Stream):
         digest, _, kept = kept.partition(b" ")
         if digest != await body.digest():
             raise Refusal("idempotency_key_reused")
+    if restore is not None:
+        kept = await restore(kept)
     response = _response(Answered(status=status, body=msgspec.Raw(kept), location=location))
     response.headers["Idempotency-Replayed"] = "true"
     return response

@@ -12,7 +12,7 @@ from service.resources import LUA_DIR
 
 HOT = (
     "lock extend unlock redeem validate coupon assign_any assign_code unassign gift checkout rollback rollback_order "
-    "book_stats user_coupons claim answered"
+    "book_stats user_coupons claim answered records"
 ).split()
 """What requests run."""
 LIMITED = [

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from service.domain.batch_answers import is_kept_batch
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
 from service.domain.money import CURRENCY_DIGITS, from_e4
@@ -15,7 +16,8 @@ from service.hot.deciding import Decider
 CLAIM_MS = 60_000
 """How long a key is kept for a request that died."""
 PACKED_BYTES = 4 << 10
-"""A longer answer is kept packed, as 'z' and base64 of zlib's. None begins so: they are JSON, or a digest's digits."""
+"""A longer answer is kept packed, as 'z' and base64 of zlib's. None begins so: they are JSON, or a digest's digits; a
+batch's is kept as service/domain/batch_answers.py writes it."""
 
 
 class BookCounts(msgspec.Struct):
@@ -126,8 +128,9 @@ class Workspace:
 
 def packed_answer(body: bytes) -> str:
     """An answer as it is kept."""
-    if len(body) <= PACKED_BYTES:
-        return body.decode()
+    text = body.decode()
+    if len(body) <= PACKED_BYTES or is_kept_batch(text):
+        return text
     return "z" + base64.b64encode(zlib.compress(body, 1)).decode()
 
 

@@ -6,9 +6,11 @@ import pytest
 
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
+from service.domain.outcomes import RECALL
 from service.hot.workspace import CLAIM_MS, Workspace
 from service.operations import assign, lock, redeem, rollback, unassign
 from service.operations.base import Operation
+from service.operations.records import prepare_records, read_records
 from tests.premises import NOW_MS
 from tests.shop import Shop
 
@@ -184,3 +186,17 @@ async def test_another_workspace_has_keys_of_its_own(still: Shop) -> None:
     assert (status, "replayed" in second) == (201, False)
     assert first["lockToken"] != second["lockToken"]
     await neighbour.refuses("coupon_not_found", neighbour.lock("CODE-2", "ann"))
+
+
+async def test_redemptions_that_an_answer_refers_to(still: Shop) -> None:
+    """Each is replied with its record and its book's id; of one that isn't in the outbox the facts are asked for."""
+    book = await still.book("CODE-1", "CODE-2")
+    for code in ("CODE-1", "CODE-2"):
+        await still.redeem(code, "ann")
+    names = [event[0] for event in await still.events()][-2:]
+    command = prepare_records(still.caller, names)
+    found = read_records(await still.decide(command))
+    assert {name: (record.split(" ")[4], of) for name, (record, of) in found.items()} == {
+        name: (f"CODE-{number}", str(book.book_id)) for number, name in enumerate(names, 1)
+    }
+    assert (await still.decider.run(0, "records", command.keys, (f"{names[0]} 1-999",)))[:2] == [RECALL, "1-999"]
