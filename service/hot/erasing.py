@@ -6,6 +6,16 @@ from typing import Any, NamedTuple
 import msgspec
 
 from service.domain import keys
+from service.domain.batch_answers import (
+    LOCK_USERS,
+    LOCK_WORDS,
+    PLAIN,
+    VIEW_USERS,
+    VIEW_WORDS,
+    batch_without_users,
+    is_kept_batch,
+)
+from service.domain.runs import SMALL_BYTES, by_bytes
 from service.domain.words import word
 from service.hot.projection import Run
 from service.hot.server import Server
@@ -17,11 +27,6 @@ SWEPT_A_RUN = 20
 MOST_SWEEPS = 1000
 
 _NOTHING = "-"
-_VIEW_USERS = (5, 8, 12)
-"""Places of users in a coupon's view (lua/includes/view.lua): whose it is, who holds its lock, who redeemed it last."""
-_VIEW_WORDS = 15
-_LOCK_USERS = (2,)
-_LOCK_WORDS = 6
 
 
 class Held(NamedTuple):
@@ -102,12 +107,19 @@ class UserEraser:
         await self._run(self._partition, "erase_user", self._names, (*self._who, *args))
 
 
-async def kept_entries(server: Server, workspace: int) -> AsyncIterator[list[tuple[str, str]]]:
-    """Idempotency keys of a workspace with their entries, some at a time."""
+async def kept_entries(server: Server, run: Run, workspace: int) -> AsyncIterator[list[tuple[str, str]]]:
+    """Idempotency keys of a workspace with their entries, of those that may name a user: some at a time, at most
+    RUN_BYTES."""
     prefix = f"{keys.prefix(server.partition, workspace)}i:"
     async for names in _found(server, f"{prefix}*"):
-        entries = await server.command("MGET", *names)
-        yield [(name.removeprefix(prefix), entry) for name, entry in zip(names, entries, strict=True) if entry]
+        reply = await run(server.partition, "heads", (server.gate,), (SMALL_BYTES, *names))
+        heads = zip(names, reply[1::2], reply[2::2], strict=True)
+        naming = [(name, length, head) for name, length, head in heads if may_name_a_user(head)]
+        yield [(name.removeprefix(prefix), head) for name, length, head in naming if length <= SMALL_BYTES]
+        large = [(name, length) for name, length, _ in naming if length > SMALL_BYTES]
+        for part in by_bytes(large, lambda one: one[1], KEYS_A_LOOK):
+            entries = await server.command("MGET", *(name for name, _ in part))
+            yield [(name.removeprefix(prefix), entry) for (name, _), entry in zip(part, entries, strict=True) if entry]
 
 
 async def sweep_locks(server: Server, run: Run) -> int:
@@ -138,8 +150,21 @@ async def _found(server: Server, pattern: str) -> AsyncIterator[list[str]]:
             return
 
 
+def may_name_a_user(head: str) -> bool:
+    """Whether an idempotency key's entry that begins so may name one, but for the user whom its request names."""
+    _, _, payload = (head.split(" ", 2) + ["", ""])[:3]
+    if payload.startswith("@"):
+        return " " in payload  # a checkout's gift
+    status, _, rest = payload.partition(" ")
+    if len(status) == 3 and status.isdecimal():
+        return not rest.partition(" ")[2].startswith(PLAIN)
+    return " " in payload
+
+
 def without_users(entry: str, pseudonyms: Mapping[str, str]) -> str:
     """An idempotency key's entry with pseudonyms for these users, and no address or agent of theirs."""
+    if not may_name_a_user(entry):
+        return entry
     head, payload = _split(entry)
     if payload.startswith("@"):  # redemptions by their events, and of a checkout the gift's view
         events, _, more = payload.partition(" ")
@@ -158,7 +183,7 @@ def _split(entry: str) -> tuple[str, str]:
 
 def _in_words(payload: str, pseudonyms: Mapping[str, str]) -> str:
     words = payload.split(" ")
-    places: Sequence[int] = {_VIEW_WORDS: _VIEW_USERS, _LOCK_WORDS: _LOCK_USERS}.get(len(words), ())
+    places: Sequence[int] = {VIEW_WORDS: VIEW_USERS, LOCK_WORDS: LOCK_USERS}.get(len(words), ())
     by_word = {word(user): pseudonym for user, pseudonym in pseudonyms.items()}
     for place in places:
         words[place] = by_word.get(words[place], words[place])
@@ -170,6 +195,8 @@ def _in_answer(payload: str, pseudonyms: Mapping[str, str]) -> str:
     location, _, body = payload.partition(" ")
     user = location.removeprefix("/v1/users/")
     location = f"/v1/users/{pseudonyms[user]}" if user in pseudonyms else location
+    if is_kept_batch(body):
+        return f"{location} {batch_without_users(body, pseudonyms)}"
     text = unpacked_answer(body)
     if text.startswith((b"{", b"[")) and any(_quoted(user) in text for user in pseudonyms):
         body = packed_answer(msgspec.json.encode(_told(msgspec.json.decode(text), pseudonyms)))

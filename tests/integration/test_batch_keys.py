@@ -83,9 +83,7 @@ def test_it_is_answered_as_before_whatever_happened_since(own_service: Callable[
         ok(service.manage.post(f"/v1/orders/{order}/rollback", json={}))
     repeated(service, key, operations, first)
     ok(service.checkout.post(f"/v1/coupons/lock/{service.coupon()}", json={"userId": "u"}), 201)
-    ok(
-        service.checkout.post(f"/v1/coupons/redeem/{service.coupon()}", json={"userId": "u"}), 201
-    )
+    ok(service.checkout.post(f"/v1/coupons/redeem/{service.coupon()}", json={"userId": "u"}), 201)
     forget(service)  # but for the last event
     repeated(service, key, operations, first)
     with service.redis() as client:

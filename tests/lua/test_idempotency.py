@@ -7,8 +7,9 @@ import pytest
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
 from service.domain.outcomes import RECALL
+from service.domain.words import word
 from service.hot.workspace import CLAIM_MS, Workspace
-from service.operations import assign, lock, redeem, rollback, unassign
+from service.operations import assign, checkout, gift, lock, redeem, rollback, unassign
 from service.operations.base import Operation
 from service.operations.records import prepare_records, read_records
 from tests.premises import NOW_MS
@@ -77,6 +78,30 @@ async def test_events_carry_what_is_kept_under_the_key(still: Shop) -> None:
             assert f'"key":"key {n}"' in event["r"]
             assert '"op":"' in event["r"]
         assert kept.startswith("f ")
+
+
+async def test_what_is_kept_names_nobody_whom_the_request_names(still: Shop) -> None:
+    """Of a lock, an assignment, a gift and a checkout neither the entry nor the event's names the user, whatever the id
+    is; the repeat does, as the first answer did."""
+    for n, user in enumerate(("%-", "@1-2", "@.", "%d", "0", "a=b")):
+        shown = "-" if user == "%-" else user.replace("%", "")
+        codes = [f"CODE-{n}{letter}" for letter in "ABCDEF"]
+        book = await still.book(*codes)
+        order = {"userId": shown, "orderId": f"A-{n}"}
+        asked: list[tuple[Operation, str | None, dict[str, Any]]] = [
+            (lock.LOCK, codes[0], order),
+            (assign.ASSIGN_CODE, codes[1], {"userId": shown}),
+            (assign.ASSIGN_CODE, codes[1], {"userId": shown}),
+            (assign.ASSIGN_ANY, None, {"bookId": str(book.book_id), "userId": shown}),
+            (gift.GIFT, shown, {"bookId": str(book.book_id), "orderId": f"B-{n}"}),
+            (checkout.CHECKOUT, None, order | {"orderValue": "5", "code": codes[0], "giftBookId": str(book.book_id)}),
+        ]
+        for place, (operation, code, body) in enumerate(asked):
+            key = f"{n} {place}"
+            first = await still.raw(operation, code, key=key, **body)
+            kept = (await still.everything())[f"{still.caller.prefix}i:{key}"]
+            assert word(shown) not in kept.split(" ")[2:], (operation.operation_id, kept)
+            assert await still.raw(operation, code, key=key, **body) == (*first[:2], True)
 
 
 async def test_only_the_first_event_of_an_order_carries_the_key(still: Shop) -> None:

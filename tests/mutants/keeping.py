@@ -45,6 +45,27 @@ MUTANTS = (
         _IDEMPOTENCY,
     ),
     Mutant(
+        "a replay names the user again whom its request names",
+        _KEYS,
+        "  if named then payload = string.gsub(payload, '/', { ['/'] = named }) end\n",
+        "",
+        _IDEMPOTENCY,
+    ),
+    Mutant(
+        "what is kept doesn't name the user whom its request names",
+        _KEYS,
+        "return named and string.gsub(payload, '%S+', { [named] = '/' }) or payload end",
+        "return payload end",
+        _IDEMPOTENCY,
+    ),
+    Mutant(
+        "a redemption that is not in the outbox is asked for",
+        "lua/records.lua",
+        "if lacking[1] then return recall() end\n",
+        "",
+        _IDEMPOTENCY,
+    ),
+    Mutant(
         "a key is kept as long as the workspace says",
         _KEYS,
         "redis.call('SET', key, entry, 'PX', workspace.keep_ms)",
