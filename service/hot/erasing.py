@@ -152,7 +152,7 @@ async def _found(server: Server, pattern: str) -> AsyncIterator[list[str]]:
 
 def may_name_a_user(head: str) -> bool:
     """Whether an idempotency key's entry that begins so may name one, but for the user whom its request names."""
-    _, _, payload = (head.split(" ", 2) + ["", ""])[:3]
+    _, _, payload = [*head.split(" ", 2), "", ""][:3]
     if payload.startswith("@"):
         return " " in payload  # a checkout's gift
     status, _, rest = payload.partition(" ")

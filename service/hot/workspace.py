@@ -15,6 +15,8 @@ from service.hot.deciding import Decider
 
 CLAIM_MS = 60_000
 """How long a key is kept for a request that died."""
+KEPT_BYTES = 64 << 20
+"""Of answers off the hot path that a workspace keeps, unless the operator says otherwise."""
 PACKED_BYTES = 4 << 10
 """A longer answer is kept packed, as 'z' and base64 of zlib's. None begins so: they are JSON, or a digest's digits; a
 batch's is kept as service/domain/batch_answers.py writes it."""
@@ -73,8 +75,8 @@ def counts_of(reply: list[Any]) -> BookCounts:
 class Workspace:
     """Each call raises Refusal as Decider.run does; what only reads is `unavailable` instead of `outcome_unknown`."""
 
-    def __init__(self, decider: Decider) -> None:
-        self._decider = decider
+    def __init__(self, decider: Decider, most_kept_bytes: int = KEPT_BYTES) -> None:
+        self._decider, self._most_kept_bytes = decider, most_kept_bytes
 
     async def book_counts(self, caller: Caller, book_id: str) -> BookCounts:
         """A book's counts; Refusal `book_not_found`."""
@@ -89,10 +91,10 @@ class Workspace:
     async def claim(self, caller: Caller, key: str, fingerprint: str) -> tuple[int, bytes, str] | None:
         """Take an idempotency key while a request runs; or (status, body, location) that it was answered before.
 
-        Refusal `request_in_progress` or `idempotency_key_reused`.
+        Refusal `request_in_progress`, `idempotency_key_reused`, or `key_quota` where the workspace's answers take all
+        the bytes that they may.
         """
-        names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}i:{key}")
-        reply = await self._decider.run(caller.partition, "claim", names, (fingerprint, CLAIM_MS, 0))
+        reply = await self._claim(caller, key, fingerprint, renew=False)
         if len(reply) == 1:
             return None
         status, location, body = reply[1].split(" ", 2)
@@ -100,8 +102,7 @@ class Workspace:
 
     async def renew(self, caller: Caller, key: str, fingerprint: str) -> None:
         """Keep a claim for another minute."""
-        names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}i:{key}")
-        await self._decider.run(caller.partition, "claim", names, (fingerprint, CLAIM_MS, 1))
+        await self._claim(caller, key, fingerprint, renew=True)
 
     async def settle(self, caller: Caller, key: str, fingerprint: str, status: int, body: bytes, location: str) -> None:
         """Keep what the request that claimed the key was answered."""
@@ -112,8 +113,13 @@ class Workspace:
         """Let the key go: the request was refused."""
         await self._answered(caller, key, fingerprint, "")
 
+    async def _claim(self, caller: Caller, key: str, fingerprint: str, *, renew: bool) -> list[Any]:
+        names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}i:{key}", f"{caller.prefix}y")
+        args = (fingerprint, CLAIM_MS, int(renew), self._most_kept_bytes)
+        return await self._decider.run(caller.partition, "claim", names, args)
+
     async def _answered(self, caller: Caller, key: str, fingerprint: str, payload: str) -> None:
-        names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}i:{key}", caller.outbox)
+        names = (caller.gate, f"{caller.prefix}w", f"{caller.prefix}i:{key}", caller.outbox, f"{caller.prefix}y")
         request = msgspec.json.encode({"key": key, "op": "request"})
         await self._decider.run(caller.partition, "answered", names, (fingerprint, payload, request))
 

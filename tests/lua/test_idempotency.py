@@ -173,6 +173,45 @@ async def test_a_request_off_the_hot_path_claims_its_key(still: Shop, workspace:
     assert (await workspace.claim(caller, "k", "f") or (0,))[0] == 201  # the first answer stays
 
 
+async def test_a_workspace_keeps_so_many_bytes(still: Shop) -> None:
+    """Once its answers take what they may, the next claim is refused, with when the first of them ends; what is known
+    is answered still, and requests of the hot path aren't asked. Hours that are over count no more."""
+    workspace, caller, hour_ms = Workspace(still.decider, 3000), still.caller, 3_600_000
+    await still.put_workspace(idempotency_hours=2)
+    await still.book("CODE-1")
+    for n in range(3):
+        assert await workspace.claim(caller, f"k{n}", "f") is None
+        await workspace.settle(caller, f"k{n}", "f", 201, b"x" * 1000, "")
+        await workspace.settle(caller, f"k{n}", "f", 201, b"x" * 1000, "")  # counts once
+    with pytest.raises(Refusal) as told:
+        await workspace.claim(caller, "another", "f")
+    ends_ms = hour_ms * ((NOW_MS + 2 * hour_ms) // hour_ms + 1) - NOW_MS
+    assert (told.value.code, told.value.retry_after_ms) == ("key_quota", ends_ms)
+    assert (await workspace.claim(caller, "k0", "f") or (0,))[0] == 201
+    assert (await still.lock("CODE-1", "ann", key="hot"))[0] == 201
+    await still.wait(ends_ms - 1)
+    await refused(workspace.claim(caller, "another", "f"), "key_quota")
+    await still.wait(1)
+    assert await workspace.claim(caller, "another", "f") is None
+    await workspace.settle(caller, "another", "f", 201, b"x" * 1000, "")
+    assert len(await still.link.call("HKEYS", f"{caller.prefix}y")) == 1
+    left = await still.link.call("PTTL", f"{caller.prefix}y")
+    assert 2 * hour_ms < left <= 3 * hour_ms
+
+
+async def test_a_claim_is_renewed_whatever_is_kept(still: Shop) -> None:
+    """A request that runs isn't ended by others' answers."""
+    workspace, caller = Workspace(still.decider, 500), still.caller
+    await workspace.claim(caller, "long", "f")
+    await workspace.claim(caller, "k", "f")
+    await workspace.settle(caller, "k", "f", 201, b"x" * 1000, "")
+    await refused(workspace.claim(caller, "another", "f"), "key_quota")
+    await still.wait(CLAIM_MS // 2)
+    await workspace.renew(caller, "long", "f")
+    await still.wait(CLAIM_MS - 1)
+    await refused(workspace.claim(caller, "long", "f"), "request_in_progress")
+
+
 async def test_an_answer_without_location(still: Shop, workspace: Workspace) -> None:
     """An answer with an empty location and an empty body is replayed as that."""
     await workspace.claim(still.caller, "k", "f")

@@ -156,6 +156,7 @@ KIND_OF = {
     "orders": r"\{p2\}:w3:o:\d+",
     "gifts": r"\{p2\}:w3:g:\d+",
     "books": r"\{p2\}:w3:x",
+    "kept": r"\{p2\}:w3:y",
     "book": r"\{p2\}:w3:b:1",
     "users": r"\{p2\}:w3:o:\d+",
     "user": r"\{p2\}:w3:u:1",
