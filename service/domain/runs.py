@@ -7,7 +7,7 @@ T = TypeVar("T")
 
 RUN_BYTES = 1 << 20
 """Of a run, or a read, of things that vary in size: about a millisecond of Redis's time. A larger one goes alone."""
-IN_FLIGHT_BYTES = 8 << 20
+IN_FLIGHT_BYTES = 2 << 20
 """Of all runs that are on their way at once."""
 SMALL_BYTES = 1 << 10
 """Things up to this size are read by their number, without a look at their sizes first."""

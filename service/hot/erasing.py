@@ -1,9 +1,11 @@
 """Putting pseudonyms for users into what Redis keeps (lua/erase_user.lua), and out of it what expired locks say."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+import structlog
 
 from service.domain import keys
 from service.domain.batch_answers import (
@@ -27,6 +29,8 @@ SWEPT_A_RUN = 20
 MOST_SWEEPS = 1000
 
 _NOTHING = "-"
+
+log = structlog.get_logger()
 
 
 class Held(NamedTuple):
@@ -107,9 +111,12 @@ class UserEraser:
         await self._run(self._partition, "erase_user", self._names, (*self._who, *args))
 
 
-async def kept_entries(server: Server, run: Run, workspace: int) -> AsyncIterator[list[tuple[str, str]]]:
+async def kept_entries(
+    server: Server, run: Run, workspace: int, unrecorded: Callable[[Sequence[str]], Awaitable[set[str]]]
+) -> AsyncIterator[list[tuple[str, str]]]:
     """Idempotency keys of a workspace with their entries, of those that may name a user: some at a time, at most
-    RUN_BYTES."""
+    RUN_BYTES. Of the large ones those that Postgres doesn't have (`unrecorded`): what is recorded is changed from
+    there."""
     prefix = f"{keys.prefix(server.partition, workspace)}i:"
     async for names in _found(server, f"{prefix}*"):
         reply = await run(server.partition, "heads", (server.gate,), (SMALL_BYTES, *names))
@@ -117,6 +124,9 @@ async def kept_entries(server: Server, run: Run, workspace: int) -> AsyncIterato
         naming = [(name, length, head) for name, length, head in heads if may_name_a_user(head)]
         yield [(name.removeprefix(prefix), head) for name, length, head in naming if length <= SMALL_BYTES]
         large = [(name, length) for name, length, _ in naming if length > SMALL_BYTES]
+        if large:
+            alone = await unrecorded([name.removeprefix(prefix) for name, _ in large])
+            large = [(name, length) for name, length in large if name.removeprefix(prefix) in alone]
         for part in by_bytes(large, lambda one: one[1], KEYS_A_LOOK):
             entries = await server.command("MGET", *(name for name, _ in part))
             yield [(name.removeprefix(prefix), entry) for (name, _), entry in zip(part, entries, strict=True) if entry]
@@ -172,7 +182,11 @@ def without_users(entry: str, pseudonyms: Mapping[str, str]) -> str:
         return f"{head} {events} {digits} {_in_words(gift, pseudonyms)}" if gift else entry
     first, _, rest = payload.partition(" ")
     if len(first) == 3 and first.isdecimal():
-        return f"{head} {first} {_in_answer(rest, pseudonyms)}"
+        try:
+            return f"{head} {first} {_in_answer(rest, pseudonyms)}"
+        except (ValueError, zlib.error, msgspec.DecodeError) as error:  # nobody can be answered this either
+            log.error("kept_answer_unreadable", error=type(error).__name__)
+            return entry
     return f"{head} {_in_words(payload, pseudonyms)}"
 
 

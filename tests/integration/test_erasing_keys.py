@@ -7,10 +7,16 @@ from uuid import uuid4
 
 import pytest
 
+from service.hot.connection import connect
+from service.hot.scripts import PROJECTION, SERVING, Scripts
+from service.hot.server import Server
 from service.hot.workspace import Workspace, packed_answer
 from service.operations import assign, lock, redeem
-from service.record.erasing import entries_with
+from service.record.erasing import entries_with, is_erased, pending_erasures
+from service.record.partitions import read_partition
+from service.record.past import START
 from service.worker import erasing
+from service.worker.erasing import Eraser
 from tests.integration.opening_fixtures import Place
 from tests.integration.test_delete_user import delete, dump, recorded
 from tests.integration.test_erasing import begin, erase, live, project, record, stock, traces
@@ -86,7 +92,7 @@ async def test_only_what_may_name_the_user_is_read(place: Place) -> None:
                 "INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry) "
                 "VALUES ($1, $2, 'request', 0, 0, $3, now(), $4)", w, f"{kind}-{n}", seq, f"f 0 200 - {body}",
             )  # fmt: skip
-    pages = [page async for page in entries_with(place.pool, w, ["zoe"], (1, 0))]
+    pages = [page async for page in entries_with(place.pool, w, ["zoe"], START, (1, 0))]
     assert {key.split("-")[0] for page in pages for key, _ in page} == {"naming"}
     assert sum(len(page) for page in pages) == 12
     assert max(sum(len(entry) for _, entry in page) for page in pages) <= 1 << 20
@@ -174,3 +180,37 @@ async def test_nobody_is_named_after_it(own_service: Callable[[], Service]) -> N
     again = ask()
     assert again[:2] == first[:2]  # they name their user themselves
     assert not any(user.encode() in body for _, body, _ in again[2:])
+
+
+async def test_a_deletion_that_is_asked_for_again_reads_only_what_is_new(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who repeats a DELETE as long as it isn't done doesn't keep it from ending: the next pass reads the answers of
+    since the last."""
+    row, asked, user, between = await read_partition(place.pool, 0), entries_with, "zoe0-", list[Any]()
+    await stock(place, 1)
+    await live(place, user, 0)
+    pseudonym = await begin(place, user)
+    await project(place)
+
+    def count(*args: Any) -> Any:
+        between.append(args[3:])
+        return asked(*args)
+
+    monkeypatch.setattr(erasing.erasing, "entries_with", count)
+    connection = await connect(place.valkey_url, "tests")
+    try:
+        eraser = Eraser(place.pool, Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION]))
+        await eraser.load()
+        for again in (True, False):
+            await record(place)
+            users = await pending_erasures(place.pool, 0, 100)
+            if again:
+                assert await begin(place, user) == pseudonym  # meanwhile
+                await project(place)
+            await eraser.erase(users)
+            assert await is_erased(place.pool, place.caller.workspace, pseudonym) != again
+    finally:
+        connection.close()
+    (first_after, first_last), (second_after, second_last) = between
+    assert first_after == START < first_last == second_after <= second_last
