@@ -22,6 +22,7 @@ import redis
 
 from loadtests.barrage import Ask, Barrage
 from loadtests.ground import Ground, count, new_codes, new_id
+from loadtests.heavy import measure_heavy, table
 from loadtests.own import cpu_s
 from loadtests.past import some_of_past, write_past
 from tests.running import Run
@@ -245,10 +246,14 @@ def main() -> None:
     options.add_argument("--redemptions", type=int, help="of as many codes; all where not given")
     options.add_argument("--keyed", type=int, default=1, metavar="N", help="every Nth has an Idempotency-Key")
     options.add_argument("--tail", type=int, default=10_000, help="0 for none")
+    options.add_argument("--heavy", action="store_true", help="of what is large, one after the other, instead")
     chosen = options.parse_args()
     redemptions = chosen.codes if chosen.redemptions is None else chosen.redemptions
     os.environ["SCRIP_LOG_FORMAT"] = "json"
     with tempfile.TemporaryDirectory(prefix="scrip-recovery-", ignore_cleanup_errors=True) as folder:
+        if chosen.heavy:
+            print(table(asyncio.run(measure_heavy(Service, Path(folder) / "data"))))
+            return
         losses = asyncio.run(measure(Path(folder), chosen.codes, redemptions, chosen.keyed, chosen.tail))
     print(_table(losses))
 

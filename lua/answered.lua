@@ -3,11 +3,12 @@ KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
       4 outbox       stream  one event
+      5 kept         hash    hour → bytes of answers that end in it
 ARGV  1 fingerprint  2 payload ('' to let go)  3 request
 Reply {OK} or {outcome}
 Event K
-Cost  O(1), 5 commands ]]
--- @include gate outbox book idempotency
+Cost  O(n) in the hours that answers are kept, once an hour; else at most 8 commands ]]
+-- @include gate outbox book idempotency budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local no = gate_refuses(got[1], true, true)
@@ -23,4 +24,5 @@ local entry = ARGV[1] .. ' ' .. OUT.OK .. ' ' .. ARGV[2]
 local event = append(KEYS[4], 'K ' .. workspace_number() .. ' ' .. clock(workspace), ARGV[3], entry)
 if not event then return { OUT.recovering } end
 keep(KEYS[3], ARGV[1], OUT.OK, ARGV[2], workspace)
+count_kept(KEYS[5], entry, clock(workspace) - workspace.offset_ms, tonumber(workspace.keep_ms))
 return { OUT.OK }

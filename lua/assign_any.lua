@@ -11,7 +11,7 @@ Cost  O(n) in the books of which the user holds coupons, where its number is lim
       whose locks have expired, and ten times as many where none of them is free then ]]
 -- @include gate outbox book coupon locks counts place holding idempotency facts view state stock assigning picking
 
-facts_from = 5
+facts_from, named = 5, ARGV[3]
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local reply, workspace, now = enter(got, false, false)
 if reply then return reply end

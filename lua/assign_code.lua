@@ -12,7 +12,7 @@ Cost  O(n) in the books of which the user holds coupons, where its number is lim
       and 6 for each of at most 20 locks on the coupon that have ended ]]
 -- @include gate outbox book coupon locks counts place holding idempotency facts view state stock assigning start
 
-facts_from = 6
+facts_from, named = 6, ARGV[4]
 local r, reply = start(false, false)
 if not r then return reply end
 local c, book, max, now, user = r.c, r.book, r.max, r.now, ARGV[4]

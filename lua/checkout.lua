@@ -18,7 +18,7 @@ Cost  as redeem and assign_any together ]]
 -- @include gate outbox book coupon locks counts place holding money idempotency orders judge facts replaying view state stock start
 -- @include redeeming assigning picking gifts
 
-facts_from = 15
+facts_from, named = 15, ARGV[4]
 local user, order, fingerprint = ARGV[4], ARGV[6], ARGV[1]
 local a = { user = user, user_bucket = ARGV[5], order = order, order_bucket = ARGV[7], token = ARGV[8], value = ARGV[9],
   currency = ARGV[10], digits = ARGV[12], items = ARGV[13], orders = KEYS[6], users = KEYS[10] }
@@ -81,7 +81,7 @@ elseif redeemed then decided = redeemed
 elseif gift then decided = assigned_event(gift, gift_book, user, now, link)
 elseif fingerprint ~= '-' then decided = 'K ' .. workspace_number() .. ' ' .. now end
 local rest = told(gift_view)
-local entry = fingerprint ~= '-' and fingerprint .. ' ' .. OUT.OK .. (r and ' @. ' or ' @ ') .. rest or nil
+local entry = fingerprint ~= '-' and fingerprint .. ' ' .. OUT.OK .. (r and ' @. ' or ' @ ') .. without_named(rest) or nil
 local event = decided and append(KEYS[7], decided, ARGV[11], entry)
 if decided and not event then return { OUT.recovering } end
 

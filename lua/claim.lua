@@ -2,11 +2,12 @@
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
-ARGV  1 fingerprint  2 claim_ms  3 renew ('1' for a claim that is ours already)
-Reply {OK}, {OK, payload, "", 1} where it was answered before, or {outcome}
+      4 kept         hash    hour → bytes of answers that end in it
+ARGV  1 fingerprint  2 claim_ms  3 renew ('1' for a claim that is ours already)  4 bytes that may be kept
+Reply {OK}, {OK, payload, "", 1} where it was answered before, or {outcome, retry_ms}
 Event none
-Cost  O(1), 4 commands ]]
--- @include gate book idempotency
+Cost  O(n) in the hours that answers are kept, at most 5 commands ]]
+-- @include gate book idempotency budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local no = gate_refuses(got[1], true, true)
@@ -18,6 +19,11 @@ if got[3] and ARGV[3] ~= '1' then
   local known = replay(got[3], ARGV[1], now)
   if known then return known end
 end
-if ARGV[3] == '1' and string.sub(got[3] or '', 1, #ARGV[1] + 3) ~= ARGV[1] .. ' c ' then return { OUT.OK } end
+if ARGV[3] == '1' then
+  if string.sub(got[3] or '', 1, #ARGV[1] + 3) ~= ARGV[1] .. ' c ' then return { OUT.OK } end
+else
+  local retry_ms = over_budget(KEYS[4], tonumber(ARGV[4]), now)
+  if retry_ms then return { OUT.key_quota, retry_ms } end
+end
 redis.call('SET', KEYS[3], ARGV[1] .. ' c ' .. (now + tonumber(ARGV[2])), 'PX', ARGV[2])
 return { OUT.OK }

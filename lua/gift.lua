@@ -11,7 +11,7 @@ Event A
 Cost  as assign_any, and at most 6 commands ]]
 -- @include gate outbox book coupon locks counts place holding idempotency facts view state stock assigning picking gifts
 
-facts_from = 7
+facts_from, named = 7, ARGV[3]
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local reply, workspace, now = enter(got, false, false)
 if reply then return reply end

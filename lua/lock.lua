@@ -13,6 +13,7 @@ Cost  O(log n) in the coupon's live locks, at most 28 commands, 10 more where lo
       and 6 for each of at most 20 locks of it that have ended ]]
 -- @include gate book coupon locks counts place idempotency orders judge start
 
+named = ARGV[4]
 local r, reply = start(false, false)
 if not r then return reply end
 local c, book, max, now = r.c, r.book, r.max, r.now

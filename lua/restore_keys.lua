@@ -1,11 +1,19 @@
---[[ restore_keys: bring recorded idempotency keys back to a Redis that is being mended.
+--[[ restore_keys: bring recorded idempotency keys back to a Redis that is being mended; those of requests outside the hot
+     path count against what their workspace may keep.
 KEYS  1 gate  string  epoch and state, read first
 ARGV  for each: the entry's key, the entry, its remaining life in ms
 Reply {OK} or {outcome}
 Event none
-Cost  O(n) in the entries, at most 500 of them ]]
--- @include gate
+Cost  O(n) in the entries, at most 500 of them, or 1 MiB, or one: at most 5 commands each ]]
+-- @include gate budget
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
-for i = 1, #ARGV, 3 do redis.call('SET', ARGV[i], ARGV[i + 1], 'PX', ARGV[i + 2]) end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+for i = 1, #ARGV, 3 do
+  local key, entry, left_ms = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local is_counted = string.find(entry, '^%S+ %d+ %d%d%d %S+ ') and redis.call('EXISTS', key) == 0
+  redis.call('SET', key, entry, 'PX', left_ms)
+  if is_counted then count_kept(string.match(key, '^{p%d+}:w%d+:') .. 'y', entry, now, tonumber(left_ms)) end
+end
 return { OUT.OK }

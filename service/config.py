@@ -124,6 +124,8 @@ class Settings(BaseSettings):
     """When the worker has Redis compared with the record each day, in UTC (`03:30`); never where empty."""
     metrics_port: Port | None = None
     """Where the worker serves its metrics; None serves none."""
+    kept_bytes: int = Field(default=64 << 20, ge=1 << 20, le=1 << 40)
+    """Of answers that a workspace may keep under Idempotency-Keys of requests off the hot path."""
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_words)] = ()
     """Whose word on a client's address is taken (`X-Forwarded-For`)."""
     jwt_issuers: Annotated[tuple[JwtIssuer, ...], NoDecode, BeforeValidator(_json)] = ()

@@ -46,7 +46,9 @@ async def connected(settings: Settings) -> AsyncIterator[Context]:
     await link.start()
     decider = Decider(link)
     recorded = Recorded(pool)
-    context = Context(settings, pool, decider, Workspace(decider), RedisProjector(decider.run), recorded)
+    context = Context(
+        settings, pool, decider, Workspace(decider, settings.kept_bytes), RedisProjector(decider.run), recorded
+    )
     context.export_slots = ExportSlots(max(1, MAX_EXPORTS // settings.api_processes))
     tokens = context.keyring.tokens = Tokens(
         [Issuer(one.issuer, one.audience, one.workspace) for one in settings.jwt_issuers]

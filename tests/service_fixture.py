@@ -29,7 +29,7 @@ _PROBLEM = {"type", "title", "status", "detail", "instance", "code", "requestId"
 _DUMPED = "local dumped = {} for i, key in ipairs(KEYS) do dumped[i] = redis.call('DUMP', key) end return dumped"
 _PAGE = 1000
 """Keys that are read by one command: one each takes a client ten times as long."""
-_WAITING_HELPS = {"coupon_locked", "rate_limited", "too_many_misses", "lock_quota"}
+_WAITING_HELPS = {"coupon_locked", "rate_limited", "too_many_misses", "lock_quota", "key_quota"}
 
 
 class Service:

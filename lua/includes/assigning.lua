@@ -46,7 +46,7 @@ local function assign(c, book, workspace, now, user, outbox, request, gift)
   local fingerprint, entry = ARGV[1], nil
   local payload = assigned_view(c, book, user, now)
   if lacking[1] then return recall() end
-  if fingerprint ~= '-' then entry = fingerprint .. ' ' .. OUT.OK .. ' ' .. payload end
+  if fingerprint ~= '-' then entry = fingerprint .. ' ' .. OUT.OK .. ' ' .. without_named(payload) end
   if not append(outbox, assigned_event(c, book, user, now, gift), request, entry) then return { OUT.recovering } end
   watch_stock(outbox, book, now, apply_assign(c, book, user, now, gift), 0)
   if entry then keep_entry(KEYS[3], entry, workspace) end

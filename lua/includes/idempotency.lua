@@ -1,6 +1,12 @@
 -- An idempotency key's entry: '<fingerprint> <outcome> <payload>', or '<fingerprint> c <until>' while a request outside
 -- the hot path runs under it. A payload '@<event>,<event>' names redemptions, and may say more after a space (for these
--- include `replaying`); anything else is answered as it is. In the event it came with, '@.' is that event.
+-- include `replaying`); anything else is answered as it is. In the event it came with, '@.' is that event. Where a script
+-- says by `named` which user its request names, that user is '/' in the payload (no id holds one): the repeat names the
+-- same, and an entry that names nobody needs no change when a user is deleted.
+
+local named = nil -- set by each script, before it reads an entry
+
+local function without_named(payload) return named and string.gsub(payload, '%S+', { [named] = '/' }) or payload end
 
 -- What a request with a key that is known is answered; nil where its claim has ended.
 local function replay(entry, fingerprint, now)
@@ -8,6 +14,7 @@ local function replay(entry, fingerprint, now)
   if outcome == 'c' and tonumber(payload) <= now then return nil end
   if known ~= fingerprint then return { OUT.idempotency_key_reused } end
   if outcome == 'c' then return { OUT.request_in_progress } end
+  if named then payload = string.gsub(payload, '/', { ['/'] = named }) end
   return { tonumber(outcome), payload, '', 1 }
 end
 
@@ -25,5 +32,5 @@ end
 local function keep_entry(key, entry, workspace) redis.call('SET', key, entry, 'PX', workspace.keep_ms) end
 
 local function keep(key, fingerprint, outcome, payload, workspace)
-  keep_entry(key, fingerprint .. ' ' .. outcome .. ' ' .. payload, workspace)
+  keep_entry(key, fingerprint .. ' ' .. outcome .. ' ' .. without_named(payload), workspace)
 end

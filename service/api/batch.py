@@ -8,7 +8,6 @@ from typing import Annotated, Any, cast
 import msgspec
 from litestar import Controller, Request, Response, post
 
-from service.api import problems
 from service.api.auth import caller
 from service.api.context import Context
 from service.api.coupons import BOOK_ID, REDEMPTION
@@ -16,14 +15,17 @@ from service.api.documented import documented
 from service.api.hot import RECORDED, call_of, preferred_wait_s, recorded
 from service.api.idempotency import Answered, once
 from service.api.reading import BATCH_BYTES, json_bytes, query
-from service.api.recall import recalled
+from service.api.recall import decide, recalled
+from service.domain.batch_answers import KeptBatch, KeptReply, Said, is_kept_batch, keep_batch, read_batch, reply_of
 from service.domain.errors import Refusal
 from service.domain.limits import rate_headers
 from service.domain.outcomes import RECALL
-from service.domain.words import Answer
+from service.domain.words import Answer, canonical_code, word
 from service.operations.base import Call, Command, Operation, Rendered, Reply
 from service.operations.batch import Batch, read, split
 from service.operations.limiting import under_limits
+from service.operations.problem import problem
+from service.operations.records import Records, prepare_records, read_records
 from service.operations.redeem import VALIDATE, unknown_coupon
 
 _ANSWERS = ("AssignedCoupon", "Lock", "DurableRedemption", "Validation", "Problem")
@@ -54,13 +56,23 @@ class _One:
     operation: Operation | None = None
     command: Command | None = None
     told: Reply | Refusal = field(default_factory=list)
+    code: str | None = None
+    struct: Any = None
+
+    @property
+    def said(self) -> Said:
+        """What the operation itself says, and what is kept of its answer need not."""
+        user, order = getattr(self.struct, "user_id", None), getattr(self.struct, "order_id", None)
+        return Said(canonical_code(self.code or "") or "-", word(user), word(order))
 
 
 @dataclass(slots=True)
 class _Ran:
     """What a batch came to."""
 
+    ones: list[_One]
     results: list[Rendered]
+    durability: str
     changed: bool
     """Whether an operation that changes something was done."""
     unknown: bool
@@ -116,10 +128,17 @@ class Batches(Controller):
             ran = await _run(request, call, operations, wait_s)
             applied = ran.recorded
             rates = next((result.rates for result in reversed(ran.results) if result.rates), "")
-            key = "claimed" if ran.unknown else "kept" if ran.changed else "free"
-            return Answered(status=200, body=_joined(ran.results), key=key)
+            if ran.unknown or not ran.changed or "idempotency-key" not in headers:
+                return Answered(status=200, body=_joined(ran.results), key="claimed" if ran.unknown else "free")
+            replies = ((one.said, one.told) for one in ran.ones)
+            reference = keep_batch(ran.durability, request.scope["state"]["request_id"], replies)
+            return Answered(status=200, body=_joined(ran.results), reference=reference)
 
-        response = await once(request, who, body, act)
+        async def restore(kept: bytes) -> bytes:
+            text = kept.decode()
+            return await _restored(request, call, operations, read_batch(text)) if is_kept_batch(text) else kept
+
+        response = await once(request, who, body, act, restore)
         if applied:
             response.headers["Preference-Applied"] = RECORDED
         response.headers.update(rate_headers(rates))
@@ -152,11 +171,38 @@ async def _run(
     if wait_s is not None and any(operation and operation.durable for operation in done):
         in_record = await recorded(context, call.caller, moment, wait_s)
         durability = "recorded" if in_record else durability
-    results: list[Rendered] = []
+    results, request_id = list[Rendered](), request.scope["state"]["request_id"]
     for start in range(0, len(ones), AT_ONCE):
-        results += [_answer(request, call, one, durability) for one in ones[start : start + AT_ONCE]]
+        results += [_answer(call, one, durability, request_id) for one in ones[start : start + AT_ONCE]]
         await asyncio.sleep(0)
-    return _Ran(results, bool(done - {VALIDATE}), unknown, in_record)
+    return _Ran(ones, results, durability, bool(done - {VALIDATE}), unknown, in_record)
+
+
+async def _restored(
+    request: Request[Any, Any, Any], call: Call, operations: Sequence[msgspec.Raw], kept: KeptBatch
+) -> msgspec.Raw:
+    """The answer again, of what is kept of it. Raises Refusal `unavailable` where the outbox no longer has its
+    redemptions, and Postgres is away."""
+    context: Context = request.app.state.context
+    results: list[Rendered] = []
+    for start in range(0, len(operations), AT_ONCE):
+        answers = kept.answers[start : start + AT_ONCE]
+        names = [name for answer in answers if isinstance(answer, KeptReply) for name in answer.names]
+        records: Records = {}
+        if names:
+            command = prepare_records(call.caller, names)
+            records = read_records(await decide(context.decider, context.pool, call.caller, command))
+        for raw, answer in zip(operations[start : start + AT_ONCE], answers, strict=True):
+            one = _prepared(call, raw, counted=False)
+            if isinstance(answer, Refusal):
+                one.told = answer
+            elif isinstance(one.told, Refusal):  # it was done once: only another version may read it otherwise
+                raise one.told
+            else:
+                one.told = reply_of(answer, one.said, records)
+            results.append(_answer(call, one, kept.durability, kept.request_id))
+        await asyncio.sleep(0)
+    return _joined(results)
 
 
 async def _recalled(context: Context, call: Call, command: Command, reply: Reply) -> Reply | Refusal:
@@ -166,24 +212,25 @@ async def _recalled(context: Context, call: Call, command: Command, reply: Reply
         return refusal
 
 
-def _prepared(call: Call, raw: msgspec.Raw) -> _One:
-    """An operation and what it runs, or why it is refused before that."""
+def _prepared(call: Call, raw: msgspec.Raw, *, counted: bool = True) -> _One:
+    """An operation and what it runs, or why it is refused before that; not `counted` where it doesn't run."""
     one = _One()
     try:
-        one.operation, code, struct = read(call.caller, raw)
-        one.command = under_limits(call, one.operation.prepare(call, code, struct))
+        one.operation, one.code, one.struct = read(call.caller, raw)
+        command = one.operation.prepare(call, one.code, one.struct)
+        one.command = under_limits(call, command) if counted else command
     except Refusal as refusal:
         one.told = refusal
     return one
 
 
-def _answer(request: Request[Any, Any, Any], call: Call, one: _One, durability: str) -> Rendered:
+def _answer(call: Call, one: _One, durability: str, request_id: str) -> Rendered:
     if not isinstance(one.told, Refusal):
         assert one.command  # noqa: S101, what was told was asked
         return one.command.render(one.told, durability)
     if one.operation is VALIDATE and one.told.code == "coupon_not_found":
         return unknown_coupon(call.caller, one.told.rates)
-    return Rendered(one.told.outcome.status, problems.body_of(request, one.told), rates=one.told.rates)
+    return Rendered(one.told.outcome.status, problem(one.told, request_id), rates=one.told.rates)
 
 
 def _joined(results: Sequence[Rendered]) -> msgspec.Raw:

@@ -143,6 +143,7 @@ def documented(
         codes.append("invalid")
     if idempotent:
         codes += ["request_in_progress", "idempotency_key_reused"]
+        codes += ["key_quota"] if operation_id not in BY_SCRIPTS or operation_id == "runBatch" else []
     responses: dict[Any, ResponseSpec] = {
         f"{_BODY}{media}": ResponseSpec(kind, generate_examples=False, media_type=media)
         for media, kind in bodies.items()

@@ -132,7 +132,7 @@ async def _make(request: Request[Any, Any, Any], decoder: "msgspec.json.Decoder[
             raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal
         return Answered(status=201, body=made, location=f"/v1/coupons/{code.code}")
 
-    return await once(request, who, body, act)
+    return await once(request, who, body, act, user=said.user_id)
 
 
 async def _write(context: Context, book: BookRow, code: CodeRow) -> None:

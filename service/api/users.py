@@ -118,7 +118,7 @@ class Users(Controller):
             user = await _answer(context, who, row.user_id, row, await _default(context, who))
             return Answered(status=201 if new else 200, body=user, location=f"/v1/users/{row.user_id}")
 
-        return await once(request, who, body, act)
+        return await once(request, who, body, act, user=said.user_id)
 
     @get(
         "/",

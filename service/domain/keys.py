@@ -21,7 +21,7 @@ OWN = {
 TYPES = {
     "w": "string", "x": "hash", "b": "string", "n": "hash", "d": "hash", "f": "hash", "c": "string", "l": "zset",
     "k": "hash", "kd": "zset", "lb": "zset", "lu": "zset", "lk": "zset", "q": "string", "u": "hash", "o": "hash",
-    "g": "hash", "s": "zset", "e": "hash", "i": "string",
+    "g": "hash", "s": "zset", "e": "hash", "i": "string", "y": "hash",
 }  # fmt: skip
 """The same for a workspace's."""
 
@@ -231,3 +231,8 @@ def moved(w: str) -> str:
 def answer(w: str, key: str) -> str:
     """What is answered again under an Idempotency-Key."""
     return f"{w}i:{key}"
+
+
+def kept_bytes(w: str) -> str:
+    """How many bytes the workspace's kept answers have, by the hour in which they were kept."""
+    return f"{w}y"

@@ -50,6 +50,9 @@ _ROWS = (
     Outcome(38, "rate_limited", 429, "Too many requests."),
     Outcome(39, "too_many_misses", 429, "Too many coupons were asked for that aren't there, or are another's."),
     Outcome(40, "lock_quota", 429, "As many locks as allowed are live already."),
+    Outcome(
+        41, "key_quota", 429, "As many bytes of answers as allowed are kept under Idempotency-Keys: wait, or send none."
+    ),
     Outcome(90, "recovering", 503, "Redis is being verified or rebuilt; try again shortly."),
     Outcome(91, "behind", 503, "The record in Postgres is too far behind; try again shortly."),
     Outcome(None, "malformed", 400, "The request can't be read."),

@@ -1,12 +1,23 @@
 """Putting pseudonyms for users into what Redis keeps (lua/erase_user.lua), and out of it what expired locks say."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 import structlog
 
 from service.domain import keys
+from service.domain.batch_answers import (
+    LOCK_USERS,
+    LOCK_WORDS,
+    PLAIN,
+    VIEW_USERS,
+    VIEW_WORDS,
+    batch_without_users,
+    is_kept_batch,
+)
+from service.domain.runs import SMALL_BYTES, by_bytes
 from service.domain.words import word
 from service.hot.projection import Run
 from service.hot.server import Server, WrongType
@@ -20,11 +31,6 @@ MOST_SWEEPS = 1000
 log = structlog.get_logger()
 
 _NOTHING = "-"
-_VIEW_USERS = (5, 8, 12)
-"""Places of users in a coupon's view (lua/includes/view.lua): whose it is, who holds its lock, who redeemed it last."""
-_VIEW_WORDS = 15
-_LOCK_USERS = (2,)
-_LOCK_WORDS = 6
 
 
 class Held(NamedTuple):
@@ -105,13 +111,26 @@ class UserEraser:
         await self._run(self._partition, "erase_user", self._names, (*self._who, *args))
 
 
-async def kept_entries(server: Server, workspace: int) -> AsyncIterator[list[tuple[str, str]]]:
-    """Idempotency keys of a workspace with their entries, some at a time."""
+async def kept_entries(
+    server: Server, run: Run, workspace: int, unrecorded: Callable[[Sequence[str]], Awaitable[set[str]]]
+) -> AsyncIterator[list[tuple[str, str]]]:
+    """Idempotency keys of a workspace with their entries, of those that may name a user: some at a time, at most
+    RUN_BYTES. Of the large ones those that Postgres doesn't have (`unrecorded`): what is recorded is changed from
+    there."""
     async for page in server.walk_keys({"i"}, workspace):
         for start in range(0, len(page), KEYS_A_LOOK):
             some = page[start : start + KEYS_A_LOOK]
-            entries = await server.command("MGET", *(key.name for key in some))
-            yield [(key.parts[0], entry) for key, entry in zip(some, entries, strict=True) if entry]
+            reply = await run(server.partition, "heads", (server.gate,), (SMALL_BYTES, *(key.name for key in some)))
+            heads = zip(some, reply[1::2], reply[2::2], strict=True)
+            naming = [(key, length, head) for key, length, head in heads if may_name_a_user(head)]
+            yield [(key.parts[0], head) for key, length, head in naming if length <= SMALL_BYTES]
+            large = [(key, length) for key, length, _ in naming if length > SMALL_BYTES]
+            if large:
+                alone = await unrecorded([key.parts[0] for key, _ in large])
+                large = [(key, length) for key, length in large if key.parts[0] in alone]
+            for part in by_bytes(large, lambda one: one[1], KEYS_A_LOOK):
+                entries = await server.command("MGET", *(key.name for key, _ in part))
+                yield [(key.parts[0], entry) for (key, _), entry in zip(part, entries, strict=True) if entry]
 
 
 async def sweep_locks(server: Server, run: Run) -> int:
@@ -134,8 +153,21 @@ async def sweep_locks(server: Server, run: Run) -> int:
     return swept
 
 
+def may_name_a_user(head: str) -> bool:
+    """Whether an idempotency key's entry that begins so may name one, but for the user whom its request names."""
+    _, _, payload = [*head.split(" ", 2), "", ""][:3]
+    if payload.startswith("@"):
+        return " " in payload  # a checkout's gift
+    status, _, rest = payload.partition(" ")
+    if len(status) == 3 and status.isdecimal():
+        return not rest.partition(" ")[2].startswith(PLAIN)
+    return " " in payload
+
+
 def without_users(entry: str, pseudonyms: Mapping[str, str]) -> str:
     """An idempotency key's entry with pseudonyms for these users, and no address or agent of theirs."""
+    if not may_name_a_user(entry):
+        return entry
     head, payload = _split(entry)
     if payload.startswith("@"):  # redemptions by their events, and of a checkout the gift's view
         events, _, more = payload.partition(" ")
@@ -143,7 +175,11 @@ def without_users(entry: str, pseudonyms: Mapping[str, str]) -> str:
         return f"{head} {events} {digits} {_in_words(gift, pseudonyms)}" if gift else entry
     first, _, rest = payload.partition(" ")
     if len(first) == 3 and first.isdecimal():
-        return f"{head} {first} {_in_answer(rest, pseudonyms)}"
+        try:
+            return f"{head} {first} {_in_answer(rest, pseudonyms)}"
+        except (ValueError, zlib.error, msgspec.DecodeError) as error:  # nobody can be answered this either
+            log.error("kept_answer_unreadable", error=type(error).__name__)
+            return entry
     return f"{head} {_in_words(payload, pseudonyms)}"
 
 
@@ -154,7 +190,7 @@ def _split(entry: str) -> tuple[str, str]:
 
 def _in_words(payload: str, pseudonyms: Mapping[str, str]) -> str:
     words = payload.split(" ")
-    places: Sequence[int] = {_VIEW_WORDS: _VIEW_USERS, _LOCK_WORDS: _LOCK_USERS}.get(len(words), ())
+    places: Sequence[int] = {VIEW_WORDS: VIEW_USERS, LOCK_WORDS: LOCK_USERS}.get(len(words), ())
     by_word = {word(user): pseudonym for user, pseudonym in pseudonyms.items()}
     for place in places:
         words[place] = by_word.get(words[place], words[place])
@@ -166,6 +202,8 @@ def _in_answer(payload: str, pseudonyms: Mapping[str, str]) -> str:
     location, _, body = payload.partition(" ")
     user = location.removeprefix("/v1/users/")
     location = f"/v1/users/{pseudonyms[user]}" if user in pseudonyms else location
+    if is_kept_batch(body):
+        return f"{location} {batch_without_users(body, pseudonyms)}"
     text = unpacked_answer(body)
     if text.startswith((b"{", b"[")) and any(_quoted(user) in text for user in pseudonyms):
         body = packed_answer(msgspec.json.encode(_told(msgspec.json.decode(text), pseudonyms)))

@@ -12,7 +12,7 @@ from service.resources import LUA_DIR
 
 HOT = (
     "lock extend unlock redeem validate coupon assign_any assign_code unassign gift checkout rollback rollback_order "
-    "book_stats user_coupons claim answered"
+    "book_stats user_coupons claim answered records"
 ).split()
 """What requests run."""
 LIMITED = [
@@ -24,7 +24,7 @@ LIMITED = [
 ]
 """The same, within lua/includes/limits.lua: what requests run that are under limits."""
 SERVING = [*HOT, *LIMITED]
-ERASING = "erase_user sweep_locks".split()
+ERASING = "erase_user heads sweep_locks".split()
 """What the worker takes users out of an open Redis with."""
 PROJECTION = "put_workspace put_book put_codes put_user seen".split()
 """What configuration is written with."""

@@ -12,12 +12,15 @@ from service.domain import keys
 from service.domain.errors import Refusal
 from service.domain.keys import Key, parse_key
 from service.domain.outcomes import OK
+from service.domain.runs import RUN_BYTES
 from service.hot.connection import Connection
 from service.hot.deciding import Reply, is_wrong_type, judged
 from service.hot.fitness import Fitness, UnfitRedis, ask_history, check_server, read_info
 from service.hot.scripts import Scripts, compose
 
 PAGE_KEYS, SCAN_KEYS = 500, 4000
+FIRST_ENTRIES, MOST_ENTRIES = 16, 1000
+"""Of the outbox, at once; between them as many as take RUN_BYTES, by those before."""
 REWRITE_S = 600.0
 LOOK_S = 0.05
 _epoch = re.compile(r"[0-9]{1,15}(?=[ -])").match
@@ -179,11 +182,13 @@ class Server:
 
     async def entries(self) -> AsyncIterator[tuple[str, dict[str, str]]]:
         """All of the outbox, oldest first: id and fields."""
-        start = "-"
-        while page := await self.command("XRANGE", self.outbox, start, "+", "COUNT", 1000):
+        start, count = "-", FIRST_ENTRIES
+        while page := await self.command("XRANGE", self.outbox, start, "+", "COUNT", count):
             for entry_id, flat in page:
                 yield entry_id, dict(zip(flat[::2], flat[1::2], strict=True))
             start = f"({page[-1][0]}"
+            bytes_each = 1 + sum(len(text) for _, flat in page for text in flat) // len(page)
+            count = max(1, min(MOST_ENTRIES, RUN_BYTES // bytes_each))
 
     async def entries_backwards(self) -> AsyncIterator[tuple[str, dict[str, str]]]:
         """All of the outbox, newest first: id and fields."""

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from service.domain import keys
+from service.domain.batch_answers import is_kept_batch
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
 from service.domain.money import CURRENCY_DIGITS, from_e4
@@ -15,8 +16,11 @@ from service.hot.deciding import Decider
 
 CLAIM_MS = 60_000
 """How long a key is kept for a request that died."""
+KEPT_BYTES = 64 << 20
+"""Of answers off the hot path that a workspace keeps, unless the operator says otherwise."""
 PACKED_BYTES = 4 << 10
-"""A longer answer is kept packed, as 'z' and base64 of zlib's. None begins so: they are JSON, or a digest's digits."""
+"""A longer answer is kept packed, as 'z' and base64 of zlib's. None begins so: they are JSON, or a digest's digits; a
+batch's is kept as service/domain/batch_answers.py writes it."""
 
 
 class BookCounts(msgspec.Struct):
@@ -72,8 +76,8 @@ def counts_of(reply: list[Any]) -> BookCounts:
 class Workspace:
     """Each call raises Refusal as Decider.run does; what only reads is `unavailable` instead of `outcome_unknown`."""
 
-    def __init__(self, decider: Decider) -> None:
-        self._decider = decider
+    def __init__(self, decider: Decider, most_kept_bytes: int = KEPT_BYTES) -> None:
+        self._decider, self._most_kept_bytes = decider, most_kept_bytes
 
     async def book_counts(self, caller: Caller, book_id: str) -> BookCounts:
         """A book's counts; Refusal `book_not_found`."""
@@ -88,10 +92,10 @@ class Workspace:
     async def claim(self, caller: Caller, key: str, fingerprint: str) -> tuple[int, bytes, str] | None:
         """Take an idempotency key while a request runs; or (status, body, location) that it was answered before.
 
-        Refusal `request_in_progress` or `idempotency_key_reused`.
+        Refusal `request_in_progress`, `idempotency_key_reused`, or `key_quota` where the workspace's answers take all
+        the bytes that they may.
         """
-        names = (caller.gate, keys.settings(caller.prefix), keys.answer(caller.prefix, key))
-        reply = await self._decider.run(caller.partition, "claim", names, (fingerprint, CLAIM_MS, 0))
+        reply = await self._claim(caller, key, fingerprint, renew=False)
         if len(reply) == 1:
             return None
         status, location, body = reply[1].split(" ", 2)
@@ -99,8 +103,7 @@ class Workspace:
 
     async def renew(self, caller: Caller, key: str, fingerprint: str) -> None:
         """Keep a claim for another minute."""
-        names = (caller.gate, keys.settings(caller.prefix), keys.answer(caller.prefix, key))
-        await self._decider.run(caller.partition, "claim", names, (fingerprint, CLAIM_MS, 1))
+        await self._claim(caller, key, fingerprint, renew=True)
 
     async def settle(self, caller: Caller, key: str, fingerprint: str, status: int, body: bytes, location: str) -> None:
         """Keep what the request that claimed the key was answered."""
@@ -111,8 +114,20 @@ class Workspace:
         """Let the key go: the request was refused."""
         await self._answered(caller, key, fingerprint, "")
 
+    async def _claim(self, caller: Caller, key: str, fingerprint: str, *, renew: bool) -> list[Any]:
+        w = caller.prefix
+        names = (caller.gate, keys.settings(w), keys.answer(w, key), keys.kept_bytes(w))
+        args = (fingerprint, CLAIM_MS, int(renew), self._most_kept_bytes)
+        return await self._decider.run(caller.partition, "claim", names, args)
+
     async def _answered(self, caller: Caller, key: str, fingerprint: str, payload: str) -> None:
-        names = (caller.gate, keys.settings(caller.prefix), keys.answer(caller.prefix, key), caller.outbox)
+        names = (
+            caller.gate,
+            keys.settings(caller.prefix),
+            keys.answer(caller.prefix, key),
+            caller.outbox,
+            keys.kept_bytes(caller.prefix),
+        )
         request = msgspec.json.encode({"key": key, "op": "request"})
         await self._decider.run(caller.partition, "answered", names, (fingerprint, payload, request))
 
@@ -127,8 +142,9 @@ class Workspace:
 
 def packed_answer(body: bytes) -> str:
     """An answer as it is kept."""
-    if len(body) <= PACKED_BYTES:
-        return body.decode()
+    text = body.decode()
+    if len(body) <= PACKED_BYTES or is_kept_batch(text):
+        return text
     return "z" + base64.b64encode(zlib.compress(body, 1)).decode()
 
 

@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from hashlib import md5
 from typing import Any
 
 from service.domain import keys
 from service.domain.acting import masked
 from service.domain.drift import Difference, Write
+from service.domain.runs import SMALL_BYTES, by_bytes
 from service.hot.looking import Item, Seen
 from service.hot.projection import book_settings, workspace_settings
 from service.reconcile.examining import LATER, Examiner, Later
@@ -16,6 +18,7 @@ from service.record.books import read_books
 from service.record.partitions import read_partition
 from service.record.workspaces import read_workspace
 
+KEYS_A_READ = 500
 COUNTERS = "codes assigned redeemed exhausted inactive redemptions rolledBack discount users taken".split()
 
 
@@ -102,7 +105,7 @@ class Configuration:
 
 class Keys:
     """Idempotency keys that were used within the last hour, as long as each is known at least. Those whose requests had
-    no event are in Redis alone."""
+    no event are in Redis alone. Large entries are compared by their digests, and looked at closely one by one."""
 
     at_once = 200
 
@@ -115,7 +118,7 @@ class Keys:
         """All of them; `done`, which counts codes and orders, hears nothing."""
         del done
         cut = await self._examiner.cut()
-        about = (self._workspace, *cut.at, None)
+        about = (self._workspace, *cut.at, SMALL_BYTES)
         async with (
             self._examiner.pool.acquire() as connection,
             aclosing(record.stream(connection, "keys_in_order", *about)) as rows,
@@ -123,12 +126,24 @@ class Keys:
             async for some in rows:
                 await self._page(some)
 
-    async def _page(self, rows: list[Any]) -> None:
-        names = [keys.answer(self._w, row[0]) for row in rows]
-        runs = [("MGET", *names[at : at + 500]) for at in range(0, len(names), 500)]
-        entries = [entry for reply in await self._looker.read(runs) for entry in reply]
-        if suspects := [row[0] for row, entry in zip(rows, entries, strict=True) if entry != row[1]]:
-            await self._examiner.examine(self, suspects)
+    async def _page(self, rows: Sequence[tuple[str, int, str]]) -> None:
+        for part in by_bytes(rows, lambda row: row[1], KEYS_A_READ):
+            (entries,) = await self._looker.read([("MGET", *[self._name(key) for key, _, _ in part])])
+            small, large = list[str](), list[str]()
+            for (key, size, said), entry in zip(part, entries, strict=True):
+                if size <= SMALL_BYTES and entry != said:
+                    small.append(key)
+                elif size > SMALL_BYTES and _digest(entry or "") != said:
+                    large.append(key)
+            await self._examine(small, self.at_once)
+            await self._examine(large, 1)
+
+    async def _examine(self, suspects: Sequence[str], at_once: int) -> None:
+        for start in range(0, len(suspects), at_once):
+            await self._examiner.examine(self, suspects[start : start + at_once])
+
+    def _name(self, key: str) -> str:
+        return keys.answer(self._w, key)
 
     def items(self, thing: str) -> Sequence[Item]:
         """See Kind."""
@@ -148,3 +163,7 @@ class Keys:
         entry, ttl_ms = said[thing]
         write = Write("i", keys.answer(self._w, thing), str(ttl_ms), values[0], entry)
         return Difference(("idempotency_keys",), f"key {masked(thing)}", [write])
+
+
+def _digest(entry: str) -> str:
+    return md5(entry.encode(), usedforsecurity=False).hexdigest()

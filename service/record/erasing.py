@@ -9,6 +9,7 @@ import msgspec
 from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
+from service.domain.runs import SMALL_BYTES, by_bytes
 from service.domain.words import word
 from service.record.audit import note
 from service.record.partitions import bump_config_version
@@ -92,18 +93,33 @@ async def redemptions_of(database: Database, erasure: Erasure, user: str) -> Asy
 
 
 async def entries_with(
-    database: Database, workspace: int, users: Sequence[str], last: tuple[int, int]
+    database: Database, workspace: int, users: Sequence[str], after_event: tuple[int, int], last: tuple[int, int]
 ) -> AsyncIterator[list[tuple[str, str]]]:
-    """Pages of idempotency keys with their entries, recorded up to an event, that may name one of the users."""
+    """Pages of idempotency keys with their entries, of events after one up to another, that may name one of the users;
+    of larger ones RUN_BYTES."""
     texts = [*users, *(msgspec.json.encode(user).decode()[1:-1] for user in users)]
-    after = ""
-    while page := await database.fetch(query("page_entries"), workspace, texts, *last, after, PAGE):
-        yield [(row["key"], row["entry"]) for row in page]
+    after, between = "", (*after_event, *last)
+    while page := await database.fetch(query("page_entries"), workspace, texts, *between, after, PAGE, SMALL_BYTES):
+        yield [(row["key"], row["entry"]) for row in page if row["entry"] is not None]
+        large = [(row["key"], row["bytes"]) for row in page if row["entry"] is None]
+        for part in by_bytes(large, lambda one: one[1], PAGE):
+            asked = [workspace] * len(part), [key for key, _ in part]
+            yield [(row["key"], row["entry"]) for row in await database.fetch(query("kept_entries"), *asked)]
         after = page[-1]["key"]
 
 
+async def keys_known(database: Database, workspace: int, some: Sequence[str]) -> set[str]:
+    """Those of some idempotency keys that are recorded."""
+    return {row["key"] for row in await database.fetch(query("keys_known"), workspace, list(some))}
+
+
+async def keys_after(database: Database, workspace: int, some: Sequence[str], last: tuple[int, int]) -> set[str]:
+    """Those of some idempotency keys that are recorded, of events after one."""
+    return {row["key"] for row in await database.fetch(query("keys_after"), workspace, list(some), *last)}
+
+
 async def change_entries(database: Database, workspace: int, changes: Sequence[tuple[str, str, str]]) -> None:
-    """Write entries (key, old, new) where they are still the old ones."""
+    """Write entries (key, old, new), as Redis keeps them, where they are still the old ones."""
     await database.execute(query("change_entries"), workspace, *map(list, zip(*changes, strict=True)))
 
 

@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 
 from service.domain.events import Assigned, Fact, Redeemed, RequestPart, RolledBack, Unassigned, decided
+from service.domain.runs import SMALL_BYTES, by_bytes
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
@@ -52,17 +53,23 @@ async def fact_pages(
 async def key_pages(
     connection: Connection, partition: int, batch: int = 1000, after: tuple[int, int] = START
 ) -> AsyncGenerator[list[KeptKey], None]:
-    """The idempotency keys of events after one that a mended Redis must know. Close it: it holds a transaction."""
-    async with aclosing(_pages(connection, "live_keys", partition, batch, after)) as pages:
+    """The idempotency keys of events after one that a mended Redis must know, at most so many at a time, and of larger
+    ones RUN_BYTES. Close it: it holds a transaction."""
+    async with aclosing(_pages(connection, "live_keys", partition, batch, after, SMALL_BYTES)) as pages:
         async for page in pages:
-            yield [KeptKey(*row) for row in page]
+            yield [KeptKey(*row[:-1]) for row in page if row["entry"] is not None]
+            large = [row for row in page if row["entry"] is None]
+            for part in by_bytes(large, lambda row: row["bytes"], batch):
+                asked = [row["workspace"] for row in part], [row["key"] for row in part]
+                entries = {(w, key): entry for w, key, entry in await connection.fetch(query("kept_entries"), *asked)}
+                yield [KeptKey(w, key, entries[w, key], *rest) for w, key, _, *rest, _ in part]
 
 
 async def _pages(
-    connection: Connection, name: str, partition: int, batch: int, after: tuple[int, int]
+    connection: Connection, name: str, partition: int, batch: int, after: tuple[int, int], *more: int
 ) -> AsyncGenerator[list[asyncpg.Record], None]:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        cursor = await connection.cursor(query(name), partition, *after)
+        cursor = await connection.cursor(query(name), partition, *after, *more)
         while page := await cursor.fetch(batch):
             yield page
 

@@ -125,7 +125,7 @@ async def counts(
 
 async def kept_keys(database: Database, workspace: int, at: At, some: Sequence[str]) -> dict[str, tuple[str, int]]:
     """Of some idempotency keys, what is kept and for how many ms."""
-    rows = await database.fetch(query("keys_in_order"), workspace, *at, list(some))
+    rows = await database.fetch(query("kept_keys"), workspace, *at, list(some))
     return {key: (entry, ttl_ms) for key, entry, ttl_ms in rows}
 
 

@@ -16,6 +16,7 @@ from service.hot.server import Server
 from service.record import erasing
 from service.record.erasing import Erasure
 from service.record.partitions import read_partition
+from service.record.past import START
 from service.record.pool import ERRORS
 from service.worker.catching_up import projector_of, runner_of
 
@@ -43,7 +44,8 @@ class Eraser:
        counts in one script, so that they are right at every moment.
     4. From here on Redis decides nothing more under the old id about these. Wait until what it decided before is
        recorded; then move the counts of redemptions that were rolled back meanwhile without giving their use back.
-    5. Replace the user in what idempotency keys answer, in Redis and in Postgres.
+    5. Replace the user in what idempotency keys answer and their requests don't name: what was recorded by step 4 in
+       Redis and then in Postgres, what Redis alone has in Redis. What was decided later is a new user's in both.
     6. Replace the user in the facts. Before this Postgres still names the user, so a rebuilt Redis does, too, and all
        of it is done again. Then say in Redis that Postgres has the pseudonym: scripts no longer read in the outbox.
     7. Take the cap away, leave an event of nobody's at the outbox's end, and forget the id in the row of step 1.
@@ -57,6 +59,9 @@ class Eraser:
         self._scripts = Scripts(server.partition, scripts.epoch, scripts.nonce, ERASING)
         self._run = runner_of(server, self._scripts)
         self._projector: RedisProjector = projector_of(server, scripts)
+        self._keys_done: dict[str, tuple[int, int]] = {}
+        """By pseudonym, up to which event what keys answer is done: where an erasure is asked for again meanwhile, and
+        again, each pass is of what is new."""
 
     async def load(self) -> None:
         """Make the scripts known to the server."""
@@ -101,6 +106,7 @@ class Eraser:
                 await eraser.recorded((user.epoch, user.seq), ((row["epoch"], row["seq"]) for row in page))
             await eraser.finish(user.version)
             if await erasing.finish_erasure(self._pool, user, await self._last()):
+                self._keys_done.pop(user.pseudonym, None)
                 log.info("user_erased", workspace=user.workspace, pseudonym=user.pseudonym)
 
     def _eraser(self, user: Erasure) -> UserEraser:
@@ -160,13 +166,25 @@ class Eraser:
         return int(epoch), int(seq)
 
     async def _replace_in_keys(self, workspace: int, users: Sequence[Erasure], last: tuple[int, int]) -> None:
+        """Of what is recorded up to `last`, in both stores the same, Redis first. Of what is in Redis alone, in Redis:
+        what has an event after `last` is a new user's, and stays in both."""
         pseudonyms = {user.user_id: user.pseudonym for user in users}
         eraser = self._eraser(users[0])
-        async for page in kept_entries(self._server, workspace):
-            await eraser.entries(_changes(page, pseudonyms))
-        async for page in erasing.entries_with(self._pool, workspace, list(pseudonyms), last):
-            if changes := _changes(page, pseudonyms):
+        after = min(self._keys_done.get(user.pseudonym, START) for user in users)
+        async for page in erasing.entries_with(self._pool, workspace, list(pseudonyms), after, last):
+            if changes := await asyncio.to_thread(_changes, page, pseudonyms):  # unpacking takes a millisecond each
+                await eraser.entries(changes)
                 await erasing.change_entries(self._pool, workspace, changes)
+        self._keys_done |= {user.pseudonym: last for user in users}
+
+        async def unrecorded(some: Sequence[str]) -> set[str]:
+            return set(some) - await erasing.keys_known(self._pool, workspace, some)
+
+        async for page in kept_entries(self._server, self._run, workspace, unrecorded):
+            if changes := await asyncio.to_thread(_changes, page, pseudonyms):
+                await self._recorded()
+                later = await erasing.keys_after(self._pool, workspace, [change.key for change in changes], last)
+                await eraser.entries(change for change in changes if change.key not in later)
 
 
 def _changes(page: Sequence[tuple[str, str]], pseudonyms: dict[str, str]) -> list[KeyChange]:

@@ -14,6 +14,7 @@ import structlog
 from service.domain import keys
 from service.domain.events import Fact, Redeemed, RolledBack, decided
 from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.domain.runs import IN_FLIGHT_BYTES, RUN_BYTES
 from service.domain.words import word
 from service.hot.deciding import Reply
 from service.hot.projection import RedisProjector
@@ -84,7 +85,9 @@ class Mending:
         self._layout = keys.layout(server.partition)
         self._events: list[Any] = []
         self._keys: list[Any] = []
-        self._running: deque[tuple[str, asyncio.Task[Reply]]] = deque()
+        self._key_bytes = 0
+        self._running: deque[tuple[str, int, asyncio.Task[Reply]]] = deque()
+        self._in_flight_bytes = 0
         self._done = 0
         self._unknown = 0
         """Events of codes that Redis doesn't have, nor Postgres any more."""
@@ -193,11 +196,15 @@ class Mending:
             async for page in pages:
                 for key in page:
                     if key.ttl_ms > 0:
-                        name = keys.answer(keys.prefix(self._partition, key.workspace), key.key)
-                        self._keys += (name, _kept(key), key.ttl_ms)
-                    if len(self._keys) >= KEYS_A_RUN * 3:
-                        await self._send_keys()
+                        await self._add_key(key)
         await self._send_keys()
+
+    async def _add_key(self, key: KeptKey) -> None:
+        name = keys.answer(keys.prefix(self._partition, key.workspace), key.key)
+        if len(self._keys) >= KEYS_A_RUN * 3 or (self._keys and self._key_bytes + len(key.entry) > RUN_BYTES):
+            await self._send_keys()
+        self._keys += (name, _kept(key), key.ttl_ms)
+        self._key_bytes += len(key.entry)
 
     def _add(self, fact: Fact) -> None:
         event_id = more = ""
@@ -215,7 +222,8 @@ class Mending:
 
     async def _send_keys(self) -> None:
         args, self._keys = self._keys, []
-        await self._send("restore_keys", self._names[:1], args)
+        size, self._key_bytes = self._key_bytes, 0
+        await self._send("restore_keys", self._names[:1], args, size)
 
     async def _all_sent(self) -> None:
         """What fails after the first failure is its consequence."""
@@ -223,19 +231,23 @@ class Mending:
             while self._running:
                 await self._first_sent()
         finally:
-            await asyncio.gather(*(running for _, running in self._running), return_exceptions=True)
+            await asyncio.gather(*(running for *_, running in self._running), return_exceptions=True)
             self._running.clear()
+            self._in_flight_bytes = 0
 
     async def _first_sent(self) -> None:
-        script, running = self._running.popleft()
+        script, size, running = self._running.popleft()
+        self._in_flight_bytes -= size
         reply = await running
         self._unknown += reply[1] if script == "redo" else 0
 
-    async def _send(self, script: str, names: Sequence[str], args: Sequence[Any]) -> None:
-        if len(self._running) >= RUNS_AT_ONCE:
+    async def _send(self, script: str, names: Sequence[str], args: Sequence[Any], size: int = 0) -> None:
+        """`size`: the bytes of its arguments, where they vary."""
+        while self._running and (len(self._running) >= RUNS_AT_ONCE or self._in_flight_bytes + size > IN_FLIGHT_BYTES):
             await self._first_sent()
         run = self._server.run(self.scripts, script, names, args)
-        self._running.append((script, asyncio.ensure_future(run)))
+        self._running.append((script, size, asyncio.ensure_future(run)))
+        self._in_flight_bytes += size
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:

@@ -11,10 +11,11 @@ ON CONFLICT (workspace, user_id) WHERE user_id IS NOT NULL DO UPDATE SET
 RETURNING pseudonym;
 
 -- name: change_entries
--- Write entries of idempotency keys, where they are still as they were.
+-- Write entries of idempotency keys, as Redis keeps them, where they are still as they were.
 -- $1 workspace int  $2 keys text[]  $3 old text[]  $4 new text[]
 UPDATE idempotency_keys SET entry = changed.new FROM unnest($2::text[], $3::text[], $4::text[]) AS changed (key, old, new)
-WHERE workspace = $1 AND idempotency_keys.key = changed.key AND entry = changed.old;
+WHERE workspace = $1 AND idempotency_keys.key = changed.key
+  AND regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) = changed.old;
 
 -- name: change_quarantined
 -- Write an event that is kept apart.
@@ -86,6 +87,16 @@ RETURNING pseudonym;
 -- $1 workspace int  $2 pseudonym text
 SELECT finished_at IS NOT NULL FROM erasures WHERE workspace = $1 AND pseudonym = $2;
 
+-- name: keys_after
+-- Those of some idempotency keys that are of events after one.
+-- $1 workspace int  $2 keys text[]  $3 epoch bigint  $4 seq bigint
+SELECT key FROM idempotency_keys WHERE workspace = $1 AND key = ANY ($2) AND (epoch, seq) > ($3, $4);
+
+-- name: keys_known
+-- Those of some idempotency keys that are recorded.
+-- $1 workspace int  $2 keys text[]
+SELECT key FROM idempotency_keys WHERE workspace = $1 AND key = ANY ($2);
+
 -- name: page_assignments_to_erase
 -- A user's assignments up to an event that Redis may know of, in order, after one.
 -- $1 workspace int  $2 user text  $3 epoch bigint  $4 seq bigint  $5 after_at timestamptz  $6 after_code text  $7 limit int
@@ -102,12 +113,20 @@ WHERE workspace = $1 AND owner_id = $2 AND position <= $3 AND (created_at, code)
 ORDER BY created_at, code LIMIT $6;
 
 -- name: page_entries
--- Entries of idempotency keys up to an event that hold one of these texts or are packed, in order, after a key.
--- $1 workspace int  $2 texts text[]  $3 epoch bigint  $4 seq bigint  $5 after text  $6 limit int
-SELECT key, entry FROM idempotency_keys
-WHERE workspace = $1 AND key > $5 AND (epoch, seq) <= ($3, $4)
-  AND (entry LIKE '% z%' OR EXISTS (SELECT FROM unnest($2::text[]) AS found (said) WHERE strpos(entry, said) > 0))
-ORDER BY key LIMIT $6;
+-- Entries of idempotency keys between two events that may name somebody whom their requests don't: those that hold one of
+-- these texts or are packed, in order, after a key. With their bytes; the entry itself, as Redis keeps it, where it is small.
+-- $1 workspace int  $2 texts text[]  $3 from_epoch bigint  $4 from_seq bigint  $5 epoch bigint  $6 seq bigint
+-- $7 after text  $8 limit int  $9 small_bytes int
+SELECT
+  key, octet_length(entry) AS bytes,
+  CASE WHEN octet_length(entry) <= $9 THEN regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) END AS entry
+FROM idempotency_keys
+WHERE workspace = $1 AND key > $7 AND (epoch, seq) > ($3, $4) AND (epoch, seq) <= ($5, $6) AND CASE
+    WHEN left(entry, 600) ~ '^\S+ \S+ \d{3} \S+ B' THEN false
+    WHEN left(entry, 600) ~ '^\S+ \S+ \d{3} \S+ (\S+ )?[Uz]' THEN true
+    ELSE EXISTS (SELECT FROM unnest($2::text[]) AS found (said) WHERE strpos(entry, said) > 0)
+  END
+ORDER BY key LIMIT $8;
 
 -- name: page_quarantined
 -- Events of a partition that are kept apart, up to one, in order, after one.

@@ -53,13 +53,20 @@ DELETE FROM single_uses USING unnest($1::int[], $2::text[], $3::text[]) AS gone 
 WHERE single_uses.workspace = gone.workspace AND single_uses.code = gone.code
   AND single_uses.redemption_id = gone.redemption_id::uuid;
 
+-- name: kept_entries
+-- What some idempotency keys' events say that Redis keeps.
+-- $1 workspaces int[]  $2 keys text[]
+SELECT workspace, key, entry FROM idempotency_keys
+JOIN unnest($1::int[], $2::text[]) AS asked (workspace, key) USING (workspace, key);
+
 -- name: live_keys
--- The idempotency keys of a partition's events after one that are still to be known, with what Redis kept.
--- $1 partition int  $2 epoch bigint  $3 seq bigint
+-- The idempotency keys of a partition's events after one that are still to be known, with the bytes of what Redis keeps, and
+-- that itself where it is small.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 small_bytes int
 SELECT
-  workspace, key, entry,
+  workspace, key, CASE WHEN octet_length(entry) <= $4 THEN entry END AS entry,
   (extract(epoch FROM recorded_at + idempotency_hours * interval '1 hour' - now()) * 1000)::bigint AS ttl_ms,
-  idempotency_keys.epoch, seq
+  idempotency_keys.epoch, seq, octet_length(entry) AS bytes
 FROM idempotency_keys JOIN workspaces USING (workspace)
 WHERE idempotency_keys.partition = $1 AND (idempotency_keys.epoch, seq) > ($2, $3)
   AND recorded_at > now() - idempotency_hours * interval '1 hour';

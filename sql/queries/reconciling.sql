@@ -74,16 +74,26 @@ WHERE partition = $1 AND token = $2;
 -- $1 workspace int
 SELECT EXISTS (SELECT FROM jobs WHERE workspace = $1 AND status = 'running' AND kind = 'reconcile');
 
--- name: keys_in_order
--- Idempotency keys of a workspace up to an event, those used within the hour that each is known at least, in order: what
--- Redis should keep, and for how long from now. All of them, or some.
+-- name: kept_keys
+-- As keys_in_order, of some: what Redis should keep, and for how long from now.
 -- $1 workspace int  $2 epoch bigint  $3 seq bigint  $4 keys text[]
 SELECT
   key, regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) AS entry,
   (extract(epoch FROM recorded_at + idempotency_hours * interval '1 hour' - now()) * 1000)::bigint AS ttl_ms
 FROM idempotency_keys JOIN workspaces USING (workspace)
 WHERE workspace = $1 AND (idempotency_keys.epoch, seq) <= ($2, $3) AND least(at, recorded_at) > now() - interval '58 minutes'
-  AND ($4::text[] IS NULL OR key = ANY ($4))
+  AND key = ANY ($4);
+
+-- name: keys_in_order
+-- Idempotency keys of a workspace up to an event, those used within the hour that each is known at least, in order: what
+-- Redis should keep, or its digest where it is not small.
+-- $1 workspace int  $2 epoch bigint  $3 seq bigint  $4 small_bytes int
+SELECT key, bytes, CASE WHEN bytes <= $4 THEN entry ELSE md5(entry) END AS entry
+FROM (
+  SELECT key, octet_length(entry) AS bytes, regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) AS entry
+  FROM idempotency_keys
+  WHERE workspace = $1 AND (epoch, seq) <= ($2, $3) AND least(at, recorded_at) > now() - interval '58 minutes'
+) AS kept
 ORDER BY key;
 
 -- name: known_users

@@ -34,6 +34,7 @@ ELSEWHERE = {
     "rate_limited": "tests/integration/test_limited.py",
     "too_many_misses": "tests/integration/test_limited.py",
     "lock_quota": "tests/integration/test_limited.py",
+    "key_quota": "tests/integration/test_key_budget.py",
 }
 """What takes a service that is hurt, or limits, and the test that has them."""
 

@@ -171,7 +171,7 @@ async def assert_consistent(shop: Shop) -> None:
 
 def _names(everything: dict[str, Any], held: Held) -> None:
     """There is nothing but what the architecture names."""
-    ours = r"w|x|e|(b|n|d|f|lb|o|g|q:[ab]):\d+|l:\d+:[uapx]|lu:\d+:\S+|(lk|q:[rm]):[0-9A-FU]+|(c|k|kd|u|s):\S+|i:.+"
+    ours = r"w|x|y|e|(b|n|d|f|lb|o|g|q:[ab]):\d+|l:\d+:[uapx]|lu:\d+:\S+|(lk|q:[rm]):[0-9A-FU]+|(c|k|kd|u|s):\S+|i:.+"
     for name in everything:
         if not name.startswith(held.prefix):
             assert re.fullmatch(r"\{p0\}:(gate|outbox|config|newest|layout|erased|w\d+:.*)", name), name

@@ -6,9 +6,12 @@ import pytest
 
 from service.domain.errors import Refusal
 from service.domain.identity import Caller
+from service.domain.outcomes import RECALL
+from service.domain.words import word
 from service.hot.workspace import CLAIM_MS, Workspace
-from service.operations import assign, lock, redeem, rollback, unassign
+from service.operations import assign, checkout, gift, lock, redeem, rollback, unassign
 from service.operations.base import Operation
+from service.operations.records import prepare_records, read_records
 from tests.premises import NOW_MS
 from tests.shop import Shop
 
@@ -75,6 +78,30 @@ async def test_events_carry_what_is_kept_under_the_key(still: Shop) -> None:
             assert f'"key":"key {n}"' in event["r"]
             assert '"op":"' in event["r"]
         assert kept.startswith("f ")
+
+
+async def test_what_is_kept_names_nobody_whom_the_request_names(still: Shop) -> None:
+    """Of a lock, an assignment, a gift and a checkout neither the entry nor the event's names the user, whatever the id
+    is; the repeat does, as the first answer did."""
+    for n, user in enumerate(("%-", "@1-2", "@.", "%d", "0", "a=b")):
+        shown = "-" if user == "%-" else user.replace("%", "")
+        codes = [f"CODE-{n}{letter}" for letter in "ABCDEF"]
+        book = await still.book(*codes)
+        order = {"userId": shown, "orderId": f"A-{n}"}
+        asked: list[tuple[Operation, str | None, dict[str, Any]]] = [
+            (lock.LOCK, codes[0], order),
+            (assign.ASSIGN_CODE, codes[1], {"userId": shown}),
+            (assign.ASSIGN_CODE, codes[1], {"userId": shown}),
+            (assign.ASSIGN_ANY, None, {"bookId": str(book.book_id), "userId": shown}),
+            (gift.GIFT, shown, {"bookId": str(book.book_id), "orderId": f"B-{n}"}),
+            (checkout.CHECKOUT, None, order | {"orderValue": "5", "code": codes[0], "giftBookId": str(book.book_id)}),
+        ]
+        for place, (operation, code, body) in enumerate(asked):
+            key = f"{n} {place}"
+            first = await still.raw(operation, code, key=key, **body)
+            kept = (await still.everything())[f"{still.caller.prefix}i:{key}"]
+            assert word(shown) not in kept.split(" ")[2:], (operation.operation_id, kept)
+            assert await still.raw(operation, code, key=key, **body) == (*first[:2], True)
 
 
 async def test_only_the_first_event_of_an_order_carries_the_key(still: Shop) -> None:
@@ -146,6 +173,45 @@ async def test_a_request_off_the_hot_path_claims_its_key(still: Shop, workspace:
     assert (await workspace.claim(caller, "k", "f") or (0,))[0] == 201  # the first answer stays
 
 
+async def test_a_workspace_keeps_so_many_bytes(still: Shop) -> None:
+    """Once its answers take what they may, the next claim is refused, with when the first of them ends; what is known
+    is answered still, and requests of the hot path aren't asked. Hours that are over count no more."""
+    workspace, caller, hour_ms = Workspace(still.decider, 3000), still.caller, 3_600_000
+    await still.put_workspace(idempotency_hours=2)
+    await still.book("CODE-1")
+    for n in range(3):
+        assert await workspace.claim(caller, f"k{n}", "f") is None
+        await workspace.settle(caller, f"k{n}", "f", 201, b"x" * 1000, "")
+        await workspace.settle(caller, f"k{n}", "f", 201, b"x" * 1000, "")  # counts once
+    with pytest.raises(Refusal) as told:
+        await workspace.claim(caller, "another", "f")
+    ends_ms = hour_ms * ((NOW_MS + 2 * hour_ms) // hour_ms + 1) - NOW_MS
+    assert (told.value.code, told.value.retry_after_ms) == ("key_quota", ends_ms)
+    assert (await workspace.claim(caller, "k0", "f") or (0,))[0] == 201
+    assert (await still.lock("CODE-1", "ann", key="hot"))[0] == 201
+    await still.wait(ends_ms - 1)
+    await refused(workspace.claim(caller, "another", "f"), "key_quota")
+    await still.wait(1)
+    assert await workspace.claim(caller, "another", "f") is None
+    await workspace.settle(caller, "another", "f", 201, b"x" * 1000, "")
+    assert len(await still.link.call("HKEYS", f"{caller.prefix}y")) == 1
+    left = await still.link.call("PTTL", f"{caller.prefix}y")
+    assert 2 * hour_ms < left <= 3 * hour_ms
+
+
+async def test_a_claim_is_renewed_whatever_is_kept(still: Shop) -> None:
+    """A request that runs isn't ended by others' answers."""
+    workspace, caller = Workspace(still.decider, 500), still.caller
+    await workspace.claim(caller, "long", "f")
+    await workspace.claim(caller, "k", "f")
+    await workspace.settle(caller, "k", "f", 201, b"x" * 1000, "")
+    await refused(workspace.claim(caller, "another", "f"), "key_quota")
+    await still.wait(CLAIM_MS // 2)
+    await workspace.renew(caller, "long", "f")
+    await still.wait(CLAIM_MS - 1)
+    await refused(workspace.claim(caller, "long", "f"), "request_in_progress")
+
+
 async def test_an_answer_without_location(still: Shop, workspace: Workspace) -> None:
     """An answer with an empty location and an empty body is replayed as that."""
     await workspace.claim(still.caller, "k", "f")
@@ -184,3 +250,17 @@ async def test_another_workspace_has_keys_of_its_own(still: Shop) -> None:
     assert (status, "replayed" in second) == (201, False)
     assert first["lockToken"] != second["lockToken"]
     await neighbour.refuses("coupon_not_found", neighbour.lock("CODE-2", "ann"))
+
+
+async def test_redemptions_that_an_answer_refers_to(still: Shop) -> None:
+    """Each is replied with its record and its book's id; of one that isn't in the outbox the facts are asked for."""
+    book = await still.book("CODE-1", "CODE-2")
+    for code in ("CODE-1", "CODE-2"):
+        await still.redeem(code, "ann")
+    names = [event[0] for event in await still.events()][-2:]
+    command = prepare_records(still.caller, names)
+    found = read_records(await still.decide(command))
+    assert {name: (record.split(" ")[4], of) for name, (record, of) in found.items()} == {
+        name: (f"CODE-{number}", str(book.book_id)) for number, name in enumerate(names, 1)
+    }
+    assert (await still.decider.run(0, "records", command.keys, (f"{names[0]} 1-999",)))[:2] == [RECALL, "1-999"]

@@ -30,6 +30,7 @@ from service.hot.scripts import (
 from service.hot.workspace import Workspace
 from service.operations import assign, checkout, coupon, gift, lock, redeem, rollback, unassign
 from service.operations.base import Call
+from service.operations.records import prepare_records
 from service.resources import LUA_DIR
 
 WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING]
@@ -87,7 +88,8 @@ def _prepared() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
     for operation, code, body in asked:
         command = operation.prepare(Call(CALLER, "key", "print"), code, msgspec.convert(body, operation.request))
         found[command.script] = (command.keys, command.args)
-    return found
+    command = prepare_records(CALLER, ["1-2"])
+    return found | {command.script: (command.keys, command.args)}
 
 
 class _Listener:
@@ -154,6 +156,7 @@ KIND_OF = {
     "orders": r"\{p2\}:w3:o:\d+",
     "gifts": r"\{p2\}:w3:g:\d+",
     "books": r"\{p2\}:w3:x",
+    "kept": r"\{p2\}:w3:y",
     "book": r"\{p2\}:w3:b:1",
     "users": r"\{p2\}:w3:o:\d+",
     "user": r"\{p2\}:w3:u:1",

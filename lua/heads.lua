@@ -1,0 +1,18 @@
+--[[ heads: how long some strings are, and how they begin; so that nobody reads what can't matter. Run by the worker alone.
+KEYS  1 gate  string  epoch and state, read first
+ARGV  1 bytes, then the strings' keys
+Reply {OK, length, beginning, length, beginning, …} (0 and "" where there is no string) or {outcome}
+Event none
+Cost  O(n) in the keys, at most 200 of them: 2 commands each ]]
+-- @include gate
+
+local no = gate_refuses(redis.call('GET', KEYS[1]), true, true)
+if no then return { no } end
+local reply = { OUT.OK }
+for i = 2, #ARGV do
+  local length = redis.pcall('STRLEN', ARGV[i])
+  local is_string = type(length) == 'number'
+  reply[#reply + 1] = is_string and length or 0
+  reply[#reply + 1] = is_string and redis.call('GETRANGE', ARGV[i], 0, ARGV[1] - 1) or ''
+end
+return reply

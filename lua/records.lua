@@ -1,0 +1,22 @@
+--[[ records: the redemptions that a batch's kept answer refers to; changes nothing.
+KEYS  1 gate       string  epoch and state, read first
+      2 workspace  string  its settings
+ARGV  1 events (between spaces), then the facts that were asked for
+Reply {OK, name, record, book_id, name, record, book_id, …}, {RECALL, events, as_of} or {outcome}
+Event none
+Cost  O(n) in the events, at most 50 of them: at most 5 commands each ]]
+-- @include gate book facts
+
+facts_from = 2
+local no = gate_refuses(redis.call('GET', KEYS[1]), true, true)
+if no then return { no } end
+local reply = { OUT.OK }
+for name in string.gmatch(ARGV[1], '%S+') do
+  local e = facts_of(name)
+  if e then
+    local at = #reply
+    reply[at + 1], reply[at + 2], reply[at + 3] = name, e.record, read_book(e.book).id
+  end
+end
+if lacking[1] then return recall() end
+return reply

@@ -1,0 +1,216 @@
+"""Answers kept under a key while their user is erased: the same in both stores, and a new user's are left alone."""
+
+import threading
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from service.hot.connection import connect
+from service.hot.scripts import PROJECTION, SERVING, Scripts
+from service.hot.server import Server
+from service.hot.workspace import Workspace, packed_answer
+from service.operations import assign, lock, redeem
+from service.record.erasing import entries_with, is_erased, pending_erasures
+from service.record.partitions import read_partition
+from service.record.past import START
+from service.worker import erasing
+from service.worker.erasing import Eraser
+from tests.integration.opening_fixtures import Place
+from tests.integration.test_delete_user import delete, dump, recorded
+from tests.integration.test_erasing import begin, erase, live, project, record, stock, traces
+from tests.integration.test_reconcile import command
+from tests.service_fixture import Service, new_code, new_id
+
+_EXPANDED = r"regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq)"
+
+
+async def kept(place: Place) -> dict[str, tuple[str | None, str]]:
+    """By key, the entries of Redis and Postgres; of those that Postgres has."""
+    rows = await place.pool.fetch(f"SELECT key, {_EXPANDED} AS entry FROM idempotency_keys")
+    found = {}
+    for row in rows:
+        text: Any = await place.redis.get(f"{place.caller.prefix}i:{row['key']}")
+        found[row["key"]] = (text and text.decode(), row["entry"])
+    return found
+
+
+async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that is decided, and recorded, after the deletion's last event and before Redis's entries are read:
+    its answer stays what it was, in Redis and in Postgres; what came before names nobody in either."""
+    user, found = "zoe0-", erasing.kept_entries
+    await stock(place, 2)
+    await live(place, user, 0)
+    await place.do(assign.ASSIGN_CODE, "MANY-1", "before", userId="bob")
+    await place.do(redeem.REDEEM, "A1-7", userId=user, orderId="seen")
+    asked: list[tuple[Any, str, str, str]] = [
+        (assign.ASSIGN_CODE, "A1-1", "k-assign", user),
+        (redeem.REDEEM, "A1-2", "k-redeem", user),
+        (lock.LOCK, "A1-3", "k-lock", user),
+    ]
+    first: list[Any] = []
+
+    async def race(*args: Any) -> AsyncIterator[list[tuple[str, str]]]:
+        first.extend([await place.do(operation, code, key, userId=who) for operation, code, key, who in asked])
+        workspace = Workspace(place.decider)
+        assert await workspace.claim(place.caller, "k-json", "f") is None
+        await workspace.settle(place.caller, "k-json", "f", 201, b'{"userId":"%b"}' % user.encode(), "")
+        await record(place)
+        async for page in found(*args):
+            yield page
+
+    pseudonym = await begin(place, user)
+    await project(place)
+    monkeypatch.setattr(erasing, "kept_entries", race)
+    await erase(place)
+    await record(place)
+    entries = await kept(place)
+    assert {"k-assign", "k-redeem", "k-json"} < set(entries)
+    assert {key: both for key, both in entries.items() if both[0] != both[1]} == {}
+    assert [await place.do(operation, code, key, userId=who) for operation, code, key, who in asked] == first
+    assert pseudonym not in entries["k-json"][1]
+    monkeypatch.setattr(erasing, "kept_entries", found)
+    await begin(place, user)  # the new user goes, too
+    await project(place)
+    await erase(place)
+    left = await traces(place, user)
+    assert all(":c:A1-3" in name or ":lu:" in name for name in left), left  # the live lock, which stays to its end
+
+
+async def test_only_what_may_name_the_user_is_read(place: Place) -> None:
+    """Neither large answers nor small ones that refer to events are fetched for a user whom they can't name; and of
+    what is fetched there is never more at once than a run may have."""
+    w, seq = place.caller.workspace, 1_000_000
+    plain, naming = "B" + "A" * 300_000, packed_answer(b'{"results":[%b]}' % (b'{"userId":"someone"},' * 20_000))
+    for kind, body in (("plain", plain), ("naming", naming + "A" * 300_000)):
+        for n in range(12):
+            seq += 1
+            await place.pool.execute(
+                "INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry) "
+                "VALUES ($1, $2, 'request', 0, 0, $3, now(), $4)", w, f"{kind}-{n}", seq, f"f 0 200 - {body}",
+            )  # fmt: skip
+    pages = [page async for page in entries_with(place.pool, w, ["zoe"], START, (1, 0))]
+    assert {key.split("-")[0] for page in pages for key, _ in page} == {"naming"}
+    assert sum(len(page) for page in pages) == 12
+    assert max(sum(len(entry) for _, entry in page) for page in pages) <= 1 << 20
+
+
+def test_no_answer_differs_between_the_stores_after_traffic(own_service: Callable[[], Service]) -> None:
+    """Users who lock, take and use coupons under keys while they are deleted: nothing drifts, and once they are deleted
+    again nobody is named anywhere."""
+    service = own_service()
+    users = [new_id() for _ in range(6)]
+    codes = [[new_code() for _ in range(30)] for _ in users]
+    for some in codes:
+        service.book(*some, maxRedemptionsPerCode=2)
+    begun, failed = threading.Event(), list[Any]()
+
+    def shop(user: str, some: list[str]) -> None:
+        client = service.client("demo_admin")
+        for n, code in enumerate(some):
+            for path, body in (
+                ("/v1/users", {"userId": user}),
+                (f"/v1/coupons/lock/{code}", {"userId": user, "orderId": f"{user}-{n}"}),
+                (f"/v1/coupons/redeem/{code}", {"userId": user, "orderId": f"{user}-{n}"}),
+                (f"/v1/coupons/assign/{code}", {"userId": user}),
+            ):
+                answer = client.post(path, json=body, headers={"Idempotency-Key": uuid4().hex})
+                if answer.status_code >= 500:
+                    failed.append(answer.text)
+            begun.set()
+
+    threads = [threading.Thread(target=shop, args=args) for args in zip(users, codes, strict=True)]
+    for thread in threads:
+        thread.start()
+    begun.wait()
+    for user in users * 2:
+        delete(service, user)
+    for thread in threads:
+        thread.join()
+    recorded(service)
+    compared = command(service)
+    assert (compared.returncode, failed) == (0, []), compared.stdout
+    for user in users:
+        delete(service, user)
+    recorded(service)
+    compared = command(service)
+    assert compared.returncode == 0, compared.stdout
+
+
+async def test_nobody_is_named_after_it(own_service: Callable[[], Service]) -> None:
+    """What a user did under keys, alone and in batches, names the user nowhere once the user is deleted."""
+    service, user, other = own_service(), new_id(), new_id()
+    code, many = new_code(), new_code()
+    service.book(code)
+    service.book(many, maxRedemptionsPerCode=3)
+    admin = service.admin
+    admin.post(f"/v1/coupons/redeem/{many}", json={"userId": user, "orderId": f"{other}-o"})
+    held = admin.post(f"/v1/coupons/lock/{code}", json={"userId": user}).json()
+    asked: list[tuple[str, Any]] = [
+        ("/v1/users", {"userId": user, "metadata": {"userId": "x"}}),
+        ("/v1/coupons/user-specific", {
+            "userId": user, "validFrom": "2026-01-01T00:00:00Z", "validUntil": "2036-01-01T00:00:00Z",
+            "discountType": "fixed", "discountValue": 5, "currency": "USD"}),
+        (f"/v1/coupons/extend/{code}", {"lockToken": held["lockToken"], "lockSeconds": 500}),
+        (f"/v1/coupons/assign/{many}", {"userId": other}),
+        ("/v1/batch", {"operations": [
+            {"op": "extend", "code": code, "lockToken": held["lockToken"], "lockSeconds": 700},
+            {"op": "validate", "code": code, "userId": other}, {"op": "validate", "code": many, "userId": other},
+            {"op": "unlock", "code": code, "lockToken": held["lockToken"]},
+            {"op": "redeem", "code": code, "userId": other}]}),
+    ]  # fmt: skip
+    keys = [uuid4().hex for _ in asked]
+
+    def ask() -> list[Any]:
+        return [
+            (answer.is_success, answer.content, answer.headers.get("Location"))
+            for (path, body), key in zip(asked, keys, strict=True)
+            for answer in [admin.post(path, json=body, headers={"Idempotency-Key": key})]
+        ]
+
+    first = ask()
+    assert all(is_done for is_done, *_ in first), first
+    assert ask() == first
+    delete(service, user)
+    recorded(service)
+    assert user not in await dump(service)
+    again = ask()
+    assert again[:2] == first[:2]  # they name their user themselves
+    assert not any(user.encode() in body for _, body, _ in again[2:])
+
+
+async def test_a_deletion_that_is_asked_for_again_reads_only_what_is_new(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who repeats a DELETE as long as it isn't done doesn't keep it from ending: the next pass reads the answers of
+    since the last."""
+    row, asked, user, between = await read_partition(place.pool, 0), entries_with, "zoe0-", list[Any]()
+    await stock(place, 1)
+    await live(place, user, 0)
+    pseudonym = await begin(place, user)
+    await project(place)
+
+    def count(*args: Any) -> Any:
+        between.append(args[3:])
+        return asked(*args)
+
+    monkeypatch.setattr(erasing.erasing, "entries_with", count)
+    connection = await connect(place.valkey_url, "tests")
+    try:
+        eraser = Eraser(place.pool, Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION]))
+        await eraser.load()
+        for again in (True, False):
+            await record(place)
+            users = await pending_erasures(place.pool, 0, 100)
+            if again:
+                assert await begin(place, user) == pseudonym  # meanwhile
+                await project(place)
+            await eraser.erase(users)
+            assert await is_erased(place.pool, place.caller.workspace, pseudonym) != again
+    finally:
+        connection.close()
+    (first_after, first_last), (second_after, second_last) = between
+    assert first_after == START < first_last == second_after <= second_last

@@ -1,0 +1,116 @@
+"""Kept answers of any size: what reads or writes many of them has a bounded number of bytes in memory, and in a run."""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from typing import Any, cast
+from uuid import uuid4
+
+import pytest
+
+from service.domain.drift import Difference
+from service.domain.runs import IN_FLIGHT_BYTES, RUN_BYTES, by_bytes
+from service.hot.connection import connect
+from service.hot.deciding import Reply
+from service.hot.looking import Looker
+from service.hot.scripts import Scripts
+from service.hot.server import Server
+from service.reconcile.counts import Keys
+from service.reconcile.examining import Examiner
+from service.record.partitions import read_partition
+from service.record.past import key_pages
+from service.worker import mending
+from tests.integration.opening_fixtures import Place
+
+LARGE, HUGE = RUN_BYTES // 4, RUN_BYTES * 3
+SIZES = [100, LARGE, *[200] * 40, *[LARGE] * 60, HUGE, 300, LARGE]
+
+
+async def plant(place: Place) -> dict[str, str]:
+    """Answers of these sizes in Postgres alone, of events that Redis is thought to have had."""
+    entries = {uuid4().hex: f"f 0 200 - {'z' * size}" for size in SIZES}
+    for seq, (key, entry) in enumerate(entries.items()):
+        await place.pool.execute(
+            "INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry) "
+            "VALUES ($1, $2, 'request', 0, 0, $3, now(), $4)", place.caller.workspace, key, seq, entry,
+        )  # fmt: skip
+    return entries
+
+
+def test_parts_are_bounded_by_number_and_by_bytes() -> None:
+    """In order, nothing is left out, and what is larger than a part may be is alone."""
+    sizes = [1, RUN_BYTES, 5, 6, 7, RUN_BYTES + 1, RUN_BYTES - 1, 1, 1]
+    parts = list(by_bytes(sizes, int, 2))
+    assert parts == [[1], [RUN_BYTES], [5, 6], [7], [RUN_BYTES + 1], [RUN_BYTES - 1, 1], [1]]
+
+
+async def test_recovery(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rebuild brings all of them back, no more bytes in a run, or on their way, than may be."""
+    monkeypatch.setattr(mending, "KEYS_A_RUN", 500)
+    entries, run, runs, flying = await plant(place), Server.run, list[list[int]](), [0]
+
+    async def weigh(server: Server, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
+        sizes = [len(entry) for entry in args[1::3]] if script == "restore_keys" else []
+        flying[0] += sum(sizes)
+        runs.append(sizes)
+        assert flying[0] <= IN_FLIGHT_BYTES
+        try:
+            return await run(server, scripts, script, names, args)
+        finally:
+            flying[0] -= sum(sizes)
+
+    monkeypatch.setattr(Server, "run", weigh)
+    await place.redis.flushall()
+    await place.open()
+    for key, entry in entries.items():
+        assert await place.redis.get(f"{place.caller.prefix}i:{key}") == entry.encode()
+    assert all(sum(sizes) <= RUN_BYTES or len(sizes) == 1 for sizes in runs)
+    assert len([sizes for sizes in runs if sizes]) < len(entries) / 2  # many to a run, all the same
+
+
+async def test_pages(place: Place) -> None:
+    """Postgres is asked for no more at once either."""
+    entries = await plant(place)
+    async with place.pool.acquire() as connection, aclosing(key_pages(connection, 0)) as pages:
+        found = [[key async for key in _each(page)] async for page in pages]
+    assert {key.key: key.entry for page in found for key in page}.items() >= entries.items()
+    assert all(sum(len(key.entry) for key in page) <= RUN_BYTES or len(page) == 1 for page in found)
+
+
+async def _each(page: Sequence[Any]) -> Any:
+    for one in page:
+        yield one
+
+
+async def test_reconciling(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is compared, a large one by its digest; what differs is found, and mended, whatever its size."""
+    entries = await plant(place)
+    await place.redis.flushall()
+    await place.open()
+    await place.learn()
+    row = await read_partition(place.pool, 0)
+    connection = await connect(place.valkey_url, "tests")
+    looker, found, reads = Looker(connection, 0, row.epoch, row.nonce), list[Difference](), list[list[int]]()
+    await looker.start()
+    read = looker.read
+
+    async def weigh(commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        replies = await read(commands)
+        reads.append([len(text or "") for reply in replies for text in reply])
+        return replies
+
+    monkeypatch.setattr(looker, "read", weigh)
+    names = {size: f"{place.caller.prefix}i:{key}" for key, size in zip(entries, SIZES, strict=True)}
+    await place.redis.set(names[LARGE], b"f 0 200 - " + b"y" * LARGE)
+    await place.redis.set(names[200], b"f 0 200 - " + b"y" * 200)
+    await place.redis.delete(names[HUGE])
+    try:
+        for expected in (3, 0):
+            examiner = Examiner(looker, place.pool, place.caller.workspace, True, lambda one, _: found.append(one))
+            await Keys(examiner).compare(lambda _: None)
+            assert len(found) == expected
+            found.clear()
+    finally:
+        connection.close()
+    assert all(sum(sizes) <= RUN_BYTES or len(sizes) == 1 for sizes in reads)
+    for key, entry in entries.items():
+        assert cast("Any", await place.redis.get(f"{place.caller.prefix}i:{key}")) == entry.encode()
