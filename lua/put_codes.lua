@@ -31,7 +31,7 @@ local function put(bucket, code, special, is_new)
   local held = c.user and not (limit_of(c, book) and c.uses >= limit_of(c, book))
   if held then let_go(c, book) end
   local owner, at, max, expires_at, active = string.match(special, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
-  c.version, c.expires_at, c.off = version, tonumber(expires_at), active ~= '1'
+  c.version, c.expires_at, c.off = version, tonumber(expires_at), off_word(active == '1', is_blocked(c))
   if is_new then
     c.max = tonumber(max)
     if given(owner) then

@@ -11,8 +11,9 @@ import asyncpg
 import structlog
 
 from service.domain import keys
-from service.domain.events import Fact, Redeemed, RolledBack, decided
+from service.domain.events import Fact, RolledBack, decided
 from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.domain.quarantine import read_names
 from service.domain.words import word
 from service.hot.deciding import Reply
 from service.hot.projection import RedisProjector
@@ -21,11 +22,14 @@ from service.hot.server import Server
 from service.record.changes import Change, changes_since
 from service.record.past import START, KeptKey, fact_pages, key_pages
 from service.record.pool import Connection
+from service.record.quarantine import page_live
 from service.record.recovery import advance_recovery
+from service.worker.setting_aside import SettingAside
 
 EVENTS_A_RUN = 250
 """Some 7 ms of Redis's time, and one fsync."""
 KEYS_A_RUN = 500
+CODES_A_RUN = 200
 RUNS_AT_ONCE = 32
 VERSIONS_AT_ONCE = 8
 TELL_S = 0.5
@@ -40,17 +44,23 @@ log = structlog.get_logger()
 class Mending:
     """Many runs on their way at once, in order; each checks that the gate still says that this epoch is closed."""
 
-    def __init__(self, server: Server, pool: asyncpg.Pool, scripts: Scripts) -> None:
+    def __init__(
+        self, server: Server, pool: asyncpg.Pool, scripts: Scripts, setting_aside: SettingAside | None = None
+    ) -> None:
+        """Without `setting_aside` what can't be applied again is left out, and only counted."""
         self._server, self._pool, self.scripts = server, pool, scripts
         self._partition = server.partition
         self._names = (server.gate, keys.mend(server.partition))
         self._layout = keys.layout(server.partition)
+        self._setting_aside = setting_aside
         self._events: list[Any] = []
+        self._facts: list[Fact] = []
+        """Those that `_events` are of."""
         self._keys: list[Any] = []
-        self._running: deque[tuple[str, asyncio.Task[Reply]]] = deque()
+        self._running: deque[tuple[Sequence[Fact], asyncio.Task[Reply]]] = deque()
         self._done = 0
-        self._unknown = 0
-        """Events of codes that Redis doesn't have, nor Postgres any more."""
+        self._left_out = 0
+        """Facts that could not be applied again."""
         self._tell_at = 0.0
         self.projector = RedisProjector(self._run)
 
@@ -80,6 +90,17 @@ class Mending:
         with self._timed("pools"):
             async for page in self._server.owned_keys("w*:d:*"):
                 await self._send("fill_pool", self._names[:1], page)
+            await self._all_sent()
+
+    async def block_codes(self, *, whole: bool) -> None:
+        """Make the codes unusable of which an event is in quarantine: they may have been used. With `whole`, fill_pools
+        must follow."""
+        with self._timed("block"):
+            async for page in page_live(self._pool, self._partition):
+                words = [(one.workspace, keys.bucket(one.code), one.code) for _, d in page for one in read_names(d)]
+                for start in range(0, len(words), CODES_A_RUN):
+                    some = [word for code in words[start : start + CODES_A_RUN] for word in code]
+                    await self._send("block_codes", self._names[:1], ["1" if whole else "", *some])
             await self._all_sent()
 
     async def _configure(self, since: int, whole: bool) -> None:
@@ -113,15 +134,15 @@ class Mending:
         try:
             with self._timed("redo"):
                 async with self._pool.acquire() as connection:
-                    events = await self._facts(connection, after, keep_mark, until)
+                    events = await self._redo_facts(connection, after, keep_mark, until)
                 await self._all_sent()
-            if self._unknown:
-                log.error("events_of_unknown_codes", partition=self._partition, events=self._unknown)
+            if self._left_out:
+                log.error("events_not_redone", partition=self._partition, events=self._left_out)
             return events
         finally:
             await self._all_sent()
 
-    async def _facts(
+    async def _redo_facts(
         self, connection: Connection, after: tuple[int, int], keep_mark: bool, until: tuple[int, int]
     ) -> int:
         events, last = 0, START
@@ -152,18 +173,17 @@ class Mending:
         await self._send_keys()
 
     def _add(self, fact: Fact) -> None:
-        event_id = more = ""
-        if isinstance(fact, Redeemed):
-            event_id = f"{fact.epoch}-{fact.seq}"
-        elif isinstance(fact, RolledBack):
-            event_id = f"{fact.redeemed[0]}-{fact.redeemed[1]}"
-            more = f"{fact.discount_e4} {keys.bucket(word(fact.user))}"
-        self._events += (decided(fact), event_id, more)
+        more = ""
+        if isinstance(fact, RolledBack):  # of one whose redemption is not recorded these are None, and redo refuses it
+            epoch, seq = fact.redeemed
+            more = f"{epoch}-{seq} {fact.discount_e4} {keys.bucket(word(fact.user))}"
+        self._events += (decided(fact), f"{fact.epoch}-{fact.seq}", more)
+        self._facts.append(fact)
 
     async def _send_events(self, mark: str) -> None:
-        args, self._events = self._events, []
-        await self._send("redo", self._names, [mark, *args])
-        await self._count(len(args) // 3)
+        args, facts, self._events, self._facts = self._events, self._facts, [], []
+        await self._send("redo", self._names, [mark, *args], facts)
+        await self._count(len(facts))
 
     async def _send_keys(self) -> None:
         args, self._keys = self._keys, []
@@ -179,15 +199,18 @@ class Mending:
             self._running.clear()
 
     async def _first_sent(self) -> None:
-        script, running = self._running.popleft()
+        facts, running = self._running.popleft()
         reply = await running
-        self._unknown += reply[1] if script == "redo" else 0
+        if facts:
+            self._left_out += len(reply[1:]) // 2
+            if self._setting_aside:
+                await self._setting_aside.take(facts, reply[1:])
 
-    async def _send(self, script: str, names: Sequence[str], args: Sequence[Any]) -> None:
+    async def _send(self, script: str, names: Sequence[str], args: Sequence[Any], facts: Sequence[Fact] = ()) -> None:
         if len(self._running) >= RUNS_AT_ONCE:
             await self._first_sent()
         run = self._server.run(self.scripts, script, names, args)
-        self._running.append((script, asyncio.ensure_future(run)))
+        self._running.append((facts, asyncio.ensure_future(run)))
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:

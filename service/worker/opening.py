@@ -17,6 +17,7 @@ from service.record.quarantine import set_aside
 from service.record.recovery import begin_recovery, erased_after, finish_recovery, mended_in, rebuild_order
 from service.worker.flush import AnchorLost, Flusher, OutboxGap
 from service.worker.mending import WHOLE, Mending
+from service.worker.setting_aside import SettingAside
 
 SETTLE_S = 0.5
 """As long as processes may take to learn of an epoch; then none uses an older one, on whatever server."""
@@ -35,7 +36,8 @@ class Opening:
     4. Where it isn't (docs/decisions/0013): a Redis that is a true prefix of the record gets the configuration and the
        facts that it lacks. Of any other, what the record doesn't have is set aside; it is cleared and rebuilt whole. So
        is one of which a mending died while everything was cleared, whose keys are of another layout, whose
-       configuration is ahead of Postgres's, or that an operator wants rebuilt.
+       configuration is ahead of Postgres's, or that an operator wants rebuilt. What can't be applied again is set aside
+       (docs/decisions/0030), and the codes of all that is in quarantine become unusable.
     5. Apply the configuration that this Redis has not seen.
     6. Load the scripts, check the server once more, say in Postgres that the epoch is open, then open the gate.
 
@@ -60,7 +62,8 @@ class Opening:
         self._log.info("opening", epoch=epoch)
         await server.fence(epoch)
         await asyncio.sleep(SETTLE_S)
-        mending = Mending(server, self._pool, Scripts(self._partition, epoch, nonce, MENDING, "closed"))
+        closed = Scripts(self._partition, epoch, nonce, MENDING, "closed")
+        mending = Mending(server, self._pool, closed, SettingAside(self._pool, self._partition))
         await server.load(mending.scripts)
         row = await read_partition(self._pool, self._partition)
         if found.may_be_torn:
@@ -109,10 +112,12 @@ class Opening:
             lost = str(gap)
         if not whole and not lost:
             return
-        after = None if whole else _id(mark) if mark else await self._prefix()
+        reached, *left_out = mark.split(" ")
+        after = None if whole else _id(reached) if mark else await self._prefix()
         if after is None or await erased_after(self._pool, self._partition, after):
             await self._rebuild(mending, epoch, whole or lost)
         else:
+            await SettingAside(self._pool, self._partition).take_named(left_out)  # by a worker that died before it did
             await self._redo(mending, epoch, lost, after, seen)
         await mending.mended()
         await self._enter(epoch, mending.scripts.nonce, row.incarnation)
@@ -144,6 +149,7 @@ class Opening:
         await mending.configure(seen)
         await mending.restore_keys(after)
         self._log.info("redone", events=await mending.redo(after, keep_mark=False))
+        await mending.block_codes(whole=False)
 
     async def _rebuild(self, mending: Mending, epoch: int, reason: str) -> None:
         """Everything. The mark is there before anything is removed, and until the gate is about to open; the
@@ -156,6 +162,7 @@ class Opening:
         await mending.clear()
         await mending.configure(0, whole=True)
         events = await mending.redo(START, keep_mark=True)
+        await mending.block_codes(whole=True)
         await mending.fill_pools()
         rewriting = asyncio.create_task(self._server.rewrite_file())
         try:
