@@ -26,6 +26,15 @@ class Fenced(Exception):
     """The gate has this epoch or a later one, or another state than it was thought to have: someone else is at work."""
 
 
+class ScriptFailed(hiredis.ReplyError):
+    """A script failed on its way, perhaps after its first write. The text names script, kind of error and line, and
+    nothing of what it was about."""
+
+
+_NOT_OURS = frozenset("NOSCRIPT READONLY LOADING MASTERDOWN MOVED ASK CLUSTERDOWN NOREPLICAS NOAUTH NOPERM".split())
+"""Kinds of errors of a server that is not ours to use, or not now."""
+
+
 class Server:
     """One partition on one connection that doesn't reconnect. Calls raise Broken when it breaks."""
 
@@ -92,8 +101,11 @@ class Server:
         return all(await self.command("SCRIPT", "EXISTS", *scripts.digests.values()))
 
     async def run(self, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
-        """Run a loaded script. Raises Fenced where the gate no longer lets it."""
+        """Run a loaded script. Raises Fenced where the gate no longer lets it, or the server is not ours; else
+        ScriptFailed."""
         reply = await self._connection.call("EVALSHA", scripts.digests[script], len(names), *names, *args)
+        if isinstance(reply, hiredis.ReplyError):
+            raise _failure(script, reply)
         try:
             return judged(reply)
         except Refusal as refusal:
@@ -167,3 +179,13 @@ class Server:
                 yield page[start : start + PAGE_KEYS]
             if at == "0":
                 return
+
+
+def _failure(script: str, error: hiredis.ReplyError) -> Exception:
+    """What an error of a script's run means."""
+    kind = str(error).partition(" ")[0]
+    if kind in _NOT_OURS:
+        return Fenced(kind)
+    line = re.search(r"user_script:\d+", str(error))
+    words = (script, kind if kind.isupper() else "ERR", line[0] if line else "")
+    return ScriptFailed(" ".join(filter(None, words)))

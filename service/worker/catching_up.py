@@ -14,7 +14,7 @@ from service.hot.scripts import Scripts
 from service.hot.server import Server
 from service.record.changes import changes_since
 from service.record.partitions import confirm_incarnation, read_partition
-from service.record.pool import ERRORS
+from service.record.pool import ERRORS, is_away
 from service.worker.flush import AnchorLost
 from service.worker.mending import project
 
@@ -69,6 +69,8 @@ class CatchUp:
             try:
                 await self._look()
             except ERRORS as error:
+                if not is_away(error):
+                    raise
                 log.warning("postgres_away", error=type(error).__name__)
 
     async def _look(self) -> None:
