@@ -8,7 +8,7 @@ Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}
       other_book assigned not_assigned redemption_missing not_standing below_zero failed
 Event none
 Cost  O(n) in the events, at most 251 of them ]]
--- @include gate unlogged book tally coupon locks place holding orders state
+-- @include gate unlogged failing book tally coupon locks place holding orders state
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
 if ARGV[1] == 'whole' then
@@ -21,18 +21,6 @@ local BUCKET = { -- kind, w, book, code, user and the code's bucket of the other
   A = '^(A) (%S+) (%S+) (%S+) (%S+) %S+ (%d+)', U = '^(U) (%S+) (%S+) (%S+) (%S+) %S+ (%d+)$',
   B = '^(B) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ (%d+) %S+$',
 }
--- Errors that come again however often the event is tried. Any other is the server's (its memory is full, it is a replica),
--- and ends the run.
-local OWN = { 'WRONGTYPE', 'attempt to', 'bad argument', 'not an integer', 'not a valid float', 'overflow' }
-
-local function end_unless_own(failure)
-  local text = type(failure) == 'table' and failure.err or tostring(failure)
-  for _, own in ipairs(OWN) do
-    if string.find(text, own, 1, true) then return end
-  end
-  error(failure, 0)
-end
-
 -- A code of the book was redeemed.
 local function touch(book)
   if not touched[book] then redis.call('HSET', W .. 'n:' .. book.number, 'touched', 1) end

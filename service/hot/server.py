@@ -30,6 +30,15 @@ class ScriptFailed(hiredis.ReplyError):
     """A script failed on its way, perhaps after its first write. The text names script, kind of error and line, and
     nothing of what it was about."""
 
+    def __init__(self, script: str, kind: str, line: str = "") -> None:
+        super().__init__(" ".join(filter(None, (script, kind, line))))
+        self.script, self.kind = script, kind
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the error comes again however often it is tried: it is not that the server is full, or slow."""
+        return self.kind in ("ERR", "WRONGTYPE")
+
 
 _NOT_OURS = frozenset("NOSCRIPT READONLY LOADING MASTERDOWN MOVED ASK CLUSTERDOWN NOREPLICAS NOAUTH NOPERM".split())
 """Kinds of errors of a server that is not ours to use, or not now."""
@@ -187,5 +196,4 @@ def _failure(script: str, error: hiredis.ReplyError) -> Exception:
     if kind in _NOT_OURS:
         return Fenced(kind)
     line = re.search(r"user_script:\d+", str(error))
-    words = (script, kind if kind.isupper() else "ERR", line[0] if line else "")
-    return ScriptFailed(" ".join(filter(None, words)))
+    return ScriptFailed(script, kind if kind.isupper() else "ERR", line[0] if line else "")

@@ -11,26 +11,30 @@ import asyncpg
 import structlog
 
 from service.domain import keys
+from service.domain.acting import masked
 from service.domain.events import Fact, RolledBack, decided
-from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.domain.projection import CodeRow
 from service.domain.quarantine import read_names
 from service.domain.words import word
 from service.hot.deciding import Reply
 from service.hot.projection import RedisProjector
 from service.hot.scripts import Scripts
-from service.hot.server import Server
-from service.record.changes import Change, changes_since
+from service.hot.server import ScriptFailed, Server
+from service.record.changes import changes_since
 from service.record.past import START, KeptKey, fact_pages, key_pages
 from service.record.pool import Connection
 from service.record.quarantine import page_live
 from service.record.recovery import advance_recovery
-from service.worker.setting_aside import SettingAside
+from service.worker.projecting import leave_out_code, project, project_codes
+from service.worker.setting_aside import SettingAside, TooManyFailed
 
 EVENTS_A_RUN = 250
 """Some 7 ms of Redis's time, and one fsync."""
 KEYS_A_RUN = 500
 CODES_A_RUN = 200
 RUNS_AT_ONCE = 32
+MAX_LEFT_OUT = 1000
+"""Answers that can't be restored; more are no answer's fault."""
 VERSIONS_AT_ONCE = 8
 TELL_S = 0.5
 END = (2**62, 0)
@@ -57,12 +61,13 @@ class Mending:
         self._facts: list[Fact] = []
         """Those that `_events` are of."""
         self._keys: list[Any] = []
-        self._running: deque[tuple[Sequence[Fact], asyncio.Task[Reply]]] = deque()
+        self._running: deque[tuple[Sequence[Fact], Sequence[Any], asyncio.Task[Reply]]] = deque()
         self._done = 0
         self._left_out = 0
         """Facts that could not be applied again."""
+        self._answers_left_out = 0
         self._tell_at = 0.0
-        self.projector = RedisProjector(self._run)
+        self.projector = RedisProjector(self._run, leave_out_code)
 
     async def mark(self, text: str) -> None:
         """Say how far the mending is; '' for done: then all keys are of this layout."""
@@ -108,7 +113,7 @@ class Mending:
         try:
             async for change in changes_since(self._pool, self._partition, since):
                 if change.rows and isinstance(change.rows[0], CodeRow):
-                    going.append(asyncio.create_task(_codes(self.projector, self._partition, change, whole)))
+                    going.append(asyncio.create_task(project_codes(self.projector, self._partition, change, whole)))
                     await self._count(len(change.rows))
                 while len(going) >= VERSIONS_AT_ONCE or (going and not change.rows):
                     await going.popleft()
@@ -189,18 +194,41 @@ class Mending:
         args, self._keys = self._keys, []
         await self._send("restore_keys", self._names[:1], args)
 
+    async def _restore_halves(self, args: Sequence[Any]) -> None:
+        """A run of restore_keys that failed, by halves down to the answer that can't be restored: it is left out."""
+        if len(args) == 3:
+            self._answers_left_out += 1
+            if self._answers_left_out > MAX_LEFT_OUT:
+                raise TooManyFailed(f"{MAX_LEFT_OUT} answers can't be restored")
+            log.error("answer_left_out", partition=self._partition, key=masked(args[0].partition(":i:")[2]))
+            return
+        middle = len(args) // 6 * 3
+        for half in (args[:middle], args[middle:]):
+            try:
+                await self._run(self._partition, "restore_keys", self._names[:1], half)
+            except ScriptFailed as failed:
+                if not failed.is_own:
+                    raise
+                await self._restore_halves(half)
+
     async def _all_sent(self) -> None:
         """What fails after the first failure is its consequence."""
         try:
             while self._running:
                 await self._first_sent()
         finally:
-            await asyncio.gather(*(running for _, running in self._running), return_exceptions=True)
+            await asyncio.gather(*(running for *_, running in self._running), return_exceptions=True)
             self._running.clear()
 
     async def _first_sent(self) -> None:
-        facts, running = self._running.popleft()
-        reply = await running
+        facts, args, running = self._running.popleft()
+        try:
+            reply = await running
+        except ScriptFailed as failed:
+            if not (failed.is_own and failed.script == "restore_keys"):
+                raise
+            await self._restore_halves(args)
+            return
         if facts:
             self._left_out += len(reply[1:]) // 2
             if self._setting_aside:
@@ -210,7 +238,7 @@ class Mending:
         if len(self._running) >= RUNS_AT_ONCE:
             await self._first_sent()
         run = self._server.run(self.scripts, script, names, args)
-        self._running.append((facts, asyncio.ensure_future(run)))
+        self._running.append((facts, args, asyncio.ensure_future(run)))
 
     @contextmanager
     def _timed(self, step: str) -> Iterator[None]:
@@ -233,27 +261,3 @@ def _kept(key: KeptKey) -> str:
     """What Redis keeps: '@.' stands for the key's own event."""
     head, named, more = key.entry.partition(" @.")
     return f"{head} @{key.epoch}-{key.seq}{more}" if named and head.count(" ") == 1 else key.entry
-
-
-async def project(projector: RedisProjector, partition: int, change: Change) -> None:
-    """Write a change's rows, and remember that everything up to its version is there."""
-    rows = change.rows
-    if rows and isinstance(rows[0], CodeRow):
-        await _codes(projector, partition, change)
-    for row in rows:
-        match row:
-            case WorkspaceRow():
-                await projector.workspace(row)
-            case BookRow():
-                await projector.book(row)
-            case UserRow():
-                await projector.user(row)
-    await projector.seen_all(partition, change.version)
-
-
-async def _codes(projector: RedisProjector, partition: int, change: Change, whole: bool = False) -> None:
-    by_workspace: dict[int, list[CodeRow]] = {}
-    for row in change.rows:
-        by_workspace.setdefault(row.workspace, []).append(row)  # type: ignore[arg-type]
-    for workspace, codes in by_workspace.items():
-        await projector.codes(workspace, partition, change.version, codes, whole=whole)

@@ -68,7 +68,7 @@ async def test_an_opening_that_fails_backs_off_and_says_so(
 
     async def fails(_: Opening) -> Any:
         if len(pauses) < failures:
-            raise ScriptFailed("redo WRONGTYPE user_script:7")
+            raise ScriptFailed("redo", "WRONGTYPE", "user_script:7")
         return await opens(_)
 
     async def pause(stopping: asyncio.Event, seconds: float) -> None:

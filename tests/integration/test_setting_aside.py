@@ -1,17 +1,17 @@
 """What can't be recorded or applied again is set aside: the partition opens, and its codes are unusable."""
 
+from contextlib import aclosing
 from typing import Any
 
+import msgspec
 import pytest
 from structlog.testing import capture_logs
 
 from service.domain.errors import Refusal
 from service.operations import assign, coupon, redeem, rollback
-from service.worker import setting_aside
+from service.worker import mending, setting_aside
 from service.worker.setting_aside import TooManyFailed
 from tests.integration.opening_fixtures import Place
-
-_LOST = "rollback of a redemption that could not be recorded"
 
 
 async def sell_into_quarantine(place: Place, code: str, order: str) -> None:
@@ -115,6 +115,55 @@ async def test_one_failure_after_the_other_is_the_programs(place: Place, monkeyp
     await place.redis.delete(f"{place.caller.prefix}u:stray")
     await place.redis.flushall()
     await place.open()
+
+
+async def test_a_book_that_cant_be_read_closes_no_other(place: Place) -> None:
+    """Of a book whose settings nobody can read no code is usable; what else there is opens, and its facts are kept."""
+    await place.pool.execute("""UPDATE books SET discount = '{"type": "of a later version"}' WHERE book = 2""")
+    await place.redis.flushall()
+    with capture_logs() as logs:
+        await place.open()
+    await place.learn()
+    alarms = [(entry["kind"], entry["book"]) for entry in logs if entry["event"] == "configuration_left_out"]
+    assert alarms == [("books", 2)]
+    with pytest.raises(Refusal, match="book_inactive"):
+        await place.do(redeem.REDEEM, "MINE-1", userId="eve")
+    assert b'"redemptions":4' in await place.do(coupon.READ, "MANY-1")
+    await place.do(redeem.REDEEM, "CODE-40", userId="ann")
+    assert await reasons(place) == []
+
+
+async def test_a_workspace_that_cant_be_read_closes_no_other(place: Place) -> None:
+    """Its own requests are refused, and the partition opens."""
+    await place.pool.execute("UPDATE workspaces SET limits = '{\"books\": 5}'")
+    await place.redis.flushall()
+    with capture_logs() as logs:
+        await place.open()
+    await place.learn()
+    alarms = [(entry["kind"], entry["book"]) for entry in logs if entry["event"] == "configuration_left_out"]
+    assert alarms == [("workspaces", None)]
+    with pytest.raises(Refusal):
+        await place.do(redeem.REDEEM, "CODE-40", userId="ann")
+
+
+async def test_an_answer_that_cant_be_restored_is_left_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis refuses one of many: the others are there, and the alarm names it masked."""
+    monkeypatch.setattr(mending, "KEYS_A_RUN", 500)
+    pages = mending.key_pages
+
+    async def with_one_that_is_wrong(*args: Any, **options: Any) -> Any:
+        async with aclosing(pages(*args, **options)) as all_pages:
+            async for page in all_pages:
+                wrong = msgspec.structs.replace(page[0], key="A-KEY-OF-SOMEBODY", ttl_ms=2**63 - 1)
+                yield [*page[:2], wrong, *page[2:]]
+
+    before = {name for name in await place.everything() if b":i:" in name}
+    monkeypatch.setattr(mending, "key_pages", with_one_that_is_wrong)
+    await place.redis.flushall()
+    with capture_logs() as logs:
+        await place.open()
+    assert [entry["key"] for entry in logs if entry["event"] == "answer_left_out"] == ["…BODY"]
+    assert {name for name in await place.everything() if b":i:" in name} == before
 
 
 def _without(held: dict[bytes, Any], code: bytes) -> dict[bytes, Any]:

@@ -39,6 +39,7 @@ async def test_the_merchants_switch_leaves_a_block(still: Shop) -> None:
     book = await still.book("CODE-1")
     name = f"{still.caller.prefix}c:CODE-1"
     await block(still, "CODE-1")
+    assert (await still.link.call("GET", name)).split(" ")[5] == "2"
     for active, word in ((False, "3"), (True, "2"), (False, "3")):
         await still.add(book, "CODE-1", active=active)
         assert (await still.link.call("GET", name)).split(" ")[5] == word

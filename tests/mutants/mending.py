@@ -50,13 +50,6 @@ MUTANTS = (
     ),
     Mutant("no count goes below zero", _REDO, "if tonumber(taken) < back or", "if tonumber(taken) < 0 and", _MENDING),
     Mutant(
-        "an error of the server's is no event's fault",
-        _REDO,
-        "  error(failure, 0)\n",
-        "",
-        _MENDING,
-    ),
-    Mutant(
         "the mark names what was left out",
         _REDO,
         "    left_out[#left_out + 1] = ARGV[i + 1] .. ':' .. why\n",
