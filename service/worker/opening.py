@@ -113,7 +113,7 @@ class Opening:
         if not whole and not lost:
             return
         reached, *left_out = mark.split(" ")
-        after = None if whole else _id(reached) if mark else await self._prefix()
+        after = None if whole else _read_id(reached) if mark else await self._prefix()
         if after is None or await erased_after(self._pool, self._partition, after):
             await self._rebuild(mending, epoch, whole or lost)
         else:
@@ -230,6 +230,14 @@ def _same(recorded: str, told: str) -> bool:
     """Whether it is the same event; the user may have been deleted since."""
     ours, theirs = recorded.split(" "), told.split(" ")
     return ours[:4] == theirs[:4] and ours[5:] == theirs[5:]
+
+
+def _read_id(text: str) -> tuple[int, int] | None:
+    """None where it is no event's: what a mark says that nobody can read is no reason to stay closed."""
+    try:
+        return _id(text)
+    except ValueError:
+        return None
 
 
 def _id(text: str) -> tuple[int, int]:

@@ -51,6 +51,13 @@ def reason_of(error: BaseException) -> str:
     return type(error).__name__
 
 
+def leaves(error: BaseException) -> list[BaseException]:
+    """The errors of a group, of however many levels; or the error."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for one in error.exceptions for leaf in leaves(one)]
+
+
 class Troubles:
     """Where a partition's failing tasks are shown: the log, a metric, and a row in Postgres (`scrip doctor`)."""
 
@@ -93,9 +100,9 @@ class Supervisor:
         while True:
             try:
                 await self._run_once(task, begin, backoff)
-            except self._fatal:
-                raise
-            except Exception as error:  # noqa: BLE001, as the class says
+            except Exception as error:
+                if (fatal := next((one for one in leaves(error) if isinstance(one, self._fatal)), None)) is not None:
+                    raise fatal from error
                 pause_s = backoff.next_s()
                 await self._troubles.note(task, error, pause_s)
                 await asyncio.sleep(pause_s)

@@ -17,7 +17,7 @@ from service.hot.server import ScriptFailed
 from service.operations import redeem
 from service.record.codes import add_codes
 from service.record.failing import Failing, read_failing
-from service.record.partitions import read_partition, take_lease
+from service.record.partitions import LeaseLost, read_partition, take_lease
 from service.record.recovery import order_rebuild, rebuild_order
 from service.worker import main as worker
 from service.worker import supervising
@@ -150,6 +150,18 @@ async def test_a_task_that_fails_keeps_no_other_from_its_work(
     finally:
         stopping.set()
         await keeping
+
+
+async def test_a_task_that_learns_that_the_partition_is_anothers_ends_all(place: Place) -> None:
+    """Whatever ends what is done for a partition does so from a task, too, also from within a group of errors."""
+    supervisor = supervising.Supervisor(supervising.Troubles(place.pool, 0), fatal=worker._FATAL)
+
+    async def fails() -> None:
+        raise ExceptionGroup("some", [ValueError(), ExceptionGroup("more", [LeaseLost("another has it")])])
+
+    with pytest.raises(LeaseLost):
+        await supervisor.run("task", fails)
+    assert await read_failing(place.pool, 0) == []
 
 
 def _metric(name: str, task: str) -> float:

@@ -101,6 +101,16 @@ async def test_a_worker_that_died_before_it_set_aside(place: Place) -> None:
     await refuses(place, "CODE-40")
 
 
+@pytest.mark.parametrize("mark", ["nonsense", "7", "7-x 7-2:failed"])
+async def test_a_mark_that_cant_be_read_means_a_rebuild(place: Place, mark: str) -> None:
+    """Whatever it says, all is as it was."""
+    before = await place.everything()
+    await place.redis.delete("{p0}:outbox")
+    await place.redis.set("{p0}:mend", mark)
+    await place.open()
+    assert await place.everything() == before
+
+
 async def test_one_failure_after_the_other_is_the_programs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many events in a row that Redis fails on end the opening, loudly."""
     monkeypatch.setattr(setting_aside, "MAX_FAILED_IN_A_ROW", 3)

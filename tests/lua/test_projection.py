@@ -274,9 +274,9 @@ async def test_settings_that_no_script_could_read_are_refused(still: Shop, setti
     await still.book("CODE-1")
     w, gate, newest = still.caller.prefix, keys.gate(0), keys.newest(0)
     before = await still.everything()
-    with pytest.raises(Refusal, match="outcome_unknown|unavailable"):  # the error's kind is the server's
+    with pytest.raises(Refusal, match=r"outcome_unknown|unavailable"):  # the error's kind is the server's
         await still.decider.run(0, "put_book", (gate, f"{w}w", f"{w}x", f"{w}b:1", newest), (900, settings, 1))
-    with pytest.raises(Refusal, match="outcome_unknown|unavailable"):
+    with pytest.raises(Refusal, match=r"outcome_unknown|unavailable"):
         await still.decider.run(0, "put_workspace", (gate, f"{w}w", newest), (900, settings))
     assert await still.everything() == before
 
