@@ -135,7 +135,7 @@ async def test_a_task_that_fails_keeps_no_other_from_its_work(
         assert (failing.task, failing.reason) == ("restocking", "ValueError")
         assert _metric("scrip_task_failing", "restocking") == 1
         assert _metric("scrip_task_failures_total", "restocking") >= failing.failures
-        assert "SECRET" not in str([entry | {"exc_info": None} for entry in logs])
+        assert "SECRET" not in str([{**entry, "exc_info": None} for entry in logs])
         epoch = (await read_partition(place.pool, 0)).epoch
         await place.learn()
         await place.do(redeem.REDEEM, "CODE-70", userId="ann")

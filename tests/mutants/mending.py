@@ -75,8 +75,8 @@ MUTANTS = (
     Mutant(
         "a code that is blocked leaves the pool",
         _BLOCK,
-        "      settle(c, book, counted, set, score)\n",
-        "      save_coupon(c, number, set == 'pool')\n",
+        "    settle(c, book, counted, set, score)\n",
+        "    save_coupon(c, number, set == 'pool')\n",
         _BLOCKING,
     ),
     Mutant(
