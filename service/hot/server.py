@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import hiredis
+import structlog
 
 from service.domain import keys
 from service.domain.errors import Refusal
@@ -19,6 +20,7 @@ from service.hot.scripts import Scripts, compose
 PAGE_KEYS, SCAN_KEYS = 500, 4000
 REWRITE_S = 600.0
 LOOK_S = 0.05
+log = structlog.get_logger()
 _epoch = re.compile(r"[0-9]{1,15}(?=[ -])").match
 
 
@@ -196,4 +198,6 @@ def _failure(script: str, error: hiredis.ReplyError) -> Exception:
     if kind in _NOT_OURS:
         return Fenced(kind)
     line = re.search(r"user_script:\d+", str(error))
-    return ScriptFailed(script, kind if kind.isupper() else "ERR", line[0] if line else "")
+    failed = ScriptFailed(script, kind if kind.isupper() else "ERR", line[0] if line else "")
+    log.error("script_failed", script=script, kind=failed.kind, line=line[0] if line else "")
+    return failed
