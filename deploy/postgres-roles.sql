@@ -25,13 +25,16 @@ GRANT INSERT, UPDATE ON webhooks, webhook_deliveries TO scrip_api;
 -- The worker writes what was decided, and of what the merchant says the codes that it makes.
 GRANT INSERT ON
   assignments, unassignments, redemptions, rollbacks, order_uses, single_uses, idempotency_keys, quarantine, stock_notices,
-  closed_epochs, recoveries, rebuild_orders, settings, partitions, config_versions, codes, jobs, reconciling, reconciled
+  closed_epochs, recoveries, rebuild_orders, settings, partitions, config_versions, codes, jobs, reconciling, reconciled,
+  failing_tasks
   TO scrip_worker;
 GRANT UPDATE ON
-  partitions, config_versions, jobs, recoveries, rebuild_orders, idempotency_keys, reconciling, reconciled TO scrip_worker;
+  partitions, config_versions, jobs, recoveries, rebuild_orders, idempotency_keys, reconciling, reconciled, failing_tasks
+  TO scrip_worker;
 GRANT UPDATE (code_count) ON books TO scrip_worker;
 GRANT UPDATE (unassigned_at) ON assignments TO scrip_worker;
-GRANT DELETE ON order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, stock_notices TO scrip_worker;
+GRANT DELETE ON
+  order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, stock_notices, failing_tasks TO scrip_worker;
 -- A user who is deleted has a pseudonym put in the user's place; nothing else of a fact may change.
 GRANT UPDATE (user_id, ip, user_agent) ON assignments, unassignments, redemptions, rollbacks TO scrip_worker;
 GRANT UPDATE (owner_id) ON codes TO scrip_worker;

@@ -5,14 +5,19 @@ KEYS  1 gate         string  epoch and state, read first
       4 book         string  its settings
       5 newest       string  the newest version that anything is of
 ARGV  1 version  2 settings (the book's uuid first)  3 number
-Reply {OK} or {outcome}
+Reply {OK} or {outcome}; an error where no script could read the settings
 Event none
 Cost  O(1), 5 commands ]]
--- @include gate newest
+-- @include gate newest book
 
 local got = redis.call('MGET', KEYS[1], KEYS[4], KEYS[5])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
+local book = read_book(ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
+if not (book.id and string.match(book.lock_ms .. ' ' .. book.max_lock_ms, '^%d+ %d+$')
+  and string.match(book.terms, '^%S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+$')) then
+  return redis.error_reply('ERR settings that no script can read')
+end
 if not got[2] or tonumber(string.match(got[2], '^%S+')) < tonumber(ARGV[1]) then
   redis.call('SET', KEYS[4], ARGV[1] .. ' ' .. ARGV[2])
   redis.call('HSET', KEYS[3], string.match(ARGV[2], '^%S+'), ARGV[3])

@@ -4,16 +4,17 @@ KEYS  1 gate         string  epoch and state, read first
       3 newest       string  the newest version that anything is of
 ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''; then for each code: bucket, code, and '' for
       one that says nothing of its own or "owner at max expires_at active"
-Reply {OK, added} or {outcome}
+Reply {OK, added, position from 0 of a code that was left out, …} or {outcome}
 Event none
 Cost  O(n) in the codes, at most 200 of them: 1 command for an idle one, 20 otherwise ]]
--- @include gate unlogged newest book coupon locks counts place holding
+-- @include gate unlogged failing newest book coupon locks counts place holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
 local number, version, added, book = ARGV[1], tonumber(ARGV[2]), 0, nil
 local PLAIN = '- 0 - - 1'
+local left_out = {}
 local filled = {} -- by bucket, how many new free codes
 if ARGV[3] == '1' then
   fills_later = true
@@ -31,7 +32,7 @@ local function put(bucket, code, special, is_new)
   local held = c.user and not (limit_of(c, book) and c.uses >= limit_of(c, book))
   if held then let_go(c, book) end
   local owner, at, max, expires_at, active = string.match(special, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
-  c.version, c.expires_at, c.off = version, tonumber(expires_at), active ~= '1'
+  c.version, c.expires_at, c.off = version, tonumber(expires_at), off_word(active == '1', is_blocked(c))
   if is_new then
     c.max = tonumber(max)
     if given(owner) then
@@ -47,11 +48,16 @@ for i = 4, #ARGV, 3 do
   local bucket, code, special = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local idle = special == ''
   local is_new = redis.call('HSETNX', W .. 'd:' .. bucket, code, idle and number or number .. '!') == 1
-  if is_new then added = added + 1 end
-  if not (idle and is_new) then put(bucket, code, idle and PLAIN or special, is_new)
+  local is_put, failure = true, nil
+  if not (idle and is_new) then is_put, failure = pcall(put, bucket, code, idle and PLAIN or special, is_new)
   elseif not fills_later then filled[bucket] = (filled[bucket] or 0) + 1 end
+  if not is_put then -- nobody can use a code that the directory doesn't have
+    end_unless_own(failure)
+    if is_new then redis.call('HDEL', W .. 'd:' .. bucket, code) end
+    left_out[#left_out + 1] = (i - 4) / 3
+  elseif is_new then added = added + 1 end
 end
 for bucket, codes in pairs(filled) do redis.call('HINCRBY', W .. 'f:' .. number, bucket, codes) end
 if added > 0 then count(number, 'codes', added) end
 note_version(KEYS[3], got[2], ARGV[2])
-return { OUT.OK, added }
+return { OUT.OK, added, unpack(left_out) }

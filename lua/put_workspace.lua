@@ -3,14 +3,16 @@ KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 newest       string  the newest version that anything is of
 ARGV  1 version  2 settings
-Reply {OK} or {outcome}
+Reply {OK} or {outcome}; an error where no script could read the settings
 Event none
 Cost  O(1), 3 commands ]]
--- @include gate newest
+-- @include gate newest book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
+local settings = string.match(ARGV[2], '^(%d+ %S+ %d %S+ %d+ %S+ %-?%d+)') and read_workspace(ARGV[1] .. ' ' .. ARGV[2])
+if not (settings and settings.offset_ms) then return redis.error_reply('ERR settings that no script can read') end
 if not got[2] or tonumber(string.match(got[2], '^%S+')) < tonumber(ARGV[1]) then
   redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[2])
   note_version(KEYS[3], got[3], ARGV[1])

@@ -3,7 +3,8 @@
 -- single use that this redemption spent, where nothing else is true of it.
 -- Fields of a record: version user assigned_at uses max off expires_at last_redemption (its event), then the one live lock
 -- of a code with a single use: token holder order deadline started counted. `max` is the limit it was first locked or
--- redeemed under (0 for none), or its own.
+-- redeemed under (0 for none), or its own. `off` is '-' for a code that is usable, '1' for one that the merchant switched
+-- off, '2' for one that is blocked since an event of it is in quarantine, '3' for both.
 
 local UNLOCKED = '- - - - - -'
 local IDLE = '0 - - 0 - - - - ' .. UNLOCKED
@@ -13,7 +14,7 @@ local function read_coupon(code, bucket, entry, text)
   if not text then
     local last = string.match(entry, '!(.+)$')
     return { code = code, bucket = bucket, entry = entry, version = 0, user = nil, assigned_at = '-',
-      uses = last and 1 or 0, max = last and 1, off = false, expires_at = nil, last = last, lock = nil }
+      uses = last and 1 or 0, max = last and 1, off = nil, expires_at = nil, last = last, lock = nil }
   end
   local version, user, assigned_at, uses, max, off, expires_at, last, lock =
     string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (.*)$')
@@ -27,7 +28,7 @@ local function read_coupon(code, bucket, entry, text)
   end
   return {
     code = code, bucket = bucket, entry = entry, text = text, version = tonumber(version), user = given(user),
-    assigned_at = assigned_at, uses = tonumber(uses), max = tonumber(max), off = off == '1',
+    assigned_at = assigned_at, uses = tonumber(uses), max = tonumber(max), off = given(off),
     expires_at = tonumber(expires_at), last = given(last), lock = lock,
   }
 end
@@ -46,7 +47,7 @@ local function record_text(c)
       .. l.counted
   end
   local text = whole(c.version) .. ' ' .. (c.user or '-') .. ' ' .. c.assigned_at .. ' ' .. whole(c.uses) .. ' '
-    .. (c.max and whole(c.max) or '-') .. (c.off and ' 1 ' or ' - ') .. (c.expires_at and whole(c.expires_at) or '-')
+    .. (c.max and whole(c.max) or '-') .. ' ' .. (c.off or '-') .. ' ' .. (c.expires_at and whole(c.expires_at) or '-')
     .. ' ' .. (c.last or '-') .. ' ' .. lock
   return text ~= IDLE and text or nil
 end
@@ -64,6 +65,14 @@ local function save_coupon(c, number, free)
   elseif c.text then redis.call('DEL', W .. 'c:' .. c.code) end
   c.entry, c.text = entry, text
 end
+
+-- What `off` becomes when the merchant switches a code on or off, or it is blocked. A block stays.
+local function off_word(active, blocked)
+  if active then return blocked and '2' or nil end
+  return blocked and '3' or '1'
+end
+
+local function is_blocked(c) return c.off == '2' or c.off == '3' end
 
 -- How often the code may be redeemed; nil for without limit.
 local function limit_of(c, book)

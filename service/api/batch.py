@@ -12,7 +12,7 @@ from service.api.auth import caller
 from service.api.context import Context
 from service.api.coupons import BOOK_ID, REDEMPTION
 from service.api.documented import documented
-from service.api.hot import RECORDED, call_of, preferred_wait_s, recorded
+from service.api.hot import RECORDED, call_of, coupons_in, last_event, preferred_wait_s, recorded
 from service.api.idempotency import Answered, once
 from service.api.reading import BATCH_BYTES, json_bytes, query
 from service.api.recall import decide, recalled
@@ -27,6 +27,7 @@ from service.operations.limiting import under_limits
 from service.operations.problem import problem
 from service.operations.records import Records, prepare_records, read_records
 from service.operations.redeem import VALIDATE, unknown_coupon
+from service.record.waiting import AnswerScope
 
 _ANSWERS = ("AssignedCoupon", "Lock", "DurableRedemption", "Validation", "Problem")
 AT_ONCE = 50
@@ -153,6 +154,7 @@ async def _run(
     context: Context = request.app.state.context
     decider, partition = context.decider, call.caller.partition
     moment = decider.moment(partition)
+    after = await last_event(context, call.caller) if wait_s is not None else (0, 0)
     ones: list[_One] = []
     for start in range(0, len(operations), AT_ONCE):
         some = [_prepared(call, raw) for raw in operations[start : start + AT_ONCE]]
@@ -169,7 +171,8 @@ async def _run(
     unknown = any(isinstance(one.told, Refusal) and one.told.code == "outcome_unknown" for one in ones)
     durability, in_record = "fsynced" if decider.fsynced else "accepted", False
     if wait_s is not None and any(operation and operation.durable for operation in done):
-        in_record = await recorded(context, call.caller, moment, wait_s)
+        about = AnswerScope(after, [coupon for one in ones for coupon in _coupons(one, durability)])
+        in_record = await recorded(context, call.caller, moment, wait_s, about)
         durability = "recorded" if in_record else durability
     results, request_id = list[Rendered](), request.scope["state"]["request_id"]
     for start in range(0, len(ones), AT_ONCE):
@@ -222,6 +225,15 @@ def _prepared(call: Call, raw: msgspec.Raw, *, counted: bool = True) -> _One:
     except Refusal as refusal:
         one.told = refusal
     return one
+
+
+def _coupons(one: _One, durability: str) -> list[tuple[str, str]]:
+    """What an operation's answer is about, where that has a durability."""
+    if one.command is None or one.told is None or isinstance(one.told, Refusal):
+        return []
+    if one.operation is None or not one.operation.durable:
+        return []
+    return coupons_in(one.command.render(one.told, durability).body)
 
 
 def _answer(call: Call, one: _One, durability: str, request_id: str) -> Rendered:

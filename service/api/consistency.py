@@ -19,6 +19,7 @@ from service.domain.events import MalformedEvent, parse
 from service.domain.times import ShownTime, from_ms, to_ms
 from service.domain.words import Answer
 from service.record import reconciling
+from service.record.failing import read_failing
 from service.record.jobs import create_reconciling
 from service.record.partitions import Partition, read_partition
 from service.record.workspaces import read_workspace
@@ -34,8 +35,19 @@ _CONSISTENCY = {
     "lastReconciledAt": "2026-11-20T03:30:07.412Z",
     "reconciledTo": "3-90112",
     "drift": {},
+    "failing": [],
 }
 _JOB = jobs.EXAMPLE | {"kind": "reconcile", "requested": 1000000, "done": 0}
+
+
+class FailingTask(Answer):
+    """A task of the partition's worker that fails and is begun anew: `opening` (while it fails, the state is
+    `recovering`), or one in the background. `reason` is the last error's type."""
+
+    task: str
+    failures: int
+    reason: str
+    since: ShownTime
 
 
 class Consistency(Answer):
@@ -50,6 +62,7 @@ class Consistency(Answer):
     last_reconciled_at: ShownTime | None
     reconciled_to: str | None
     drift: dict[str, int]
+    failing: list[FailingTask]
 
 
 class StartReconcile(words.Request, kw_only=True):
@@ -93,6 +106,10 @@ class Consistent(Controller):
             last_reconciled_at=last and from_ms(to_ms(last.when)),
             reconciled_to=last and "{}-{}".format(*last.at),
             drift=last.left if last else {},
+            failing=[
+                FailingTask(task=one.task, failures=one.failures, reason=one.reason, since=from_ms(to_ms(one.since)))
+                for one in await read_failing(context.pool, who.partition)
+            ],
         )
 
     @post(

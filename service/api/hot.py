@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+import msgspec
 from litestar import Request, Response
 from litestar.datastructures import Headers
 
@@ -15,11 +16,13 @@ from service.domain.decoding import decode
 from service.domain.errors import Refusal, malformed
 from service.domain.identity import Caller
 from service.domain.limits import rate_headers
+from service.domain.words import word
 from service.operations import calling
 from service.operations.base import Call, Operation, Rendered
 from service.operations.calling import make_call, shown_agent
 from service.operations.limiting import under_limits
 from service.operations.redeem import VALIDATE, unknown_coupon
+from service.record.waiting import AnswerScope
 
 _preference = re.compile(r"\s*([A-Za-z]+)\s*(?:=\s*\"?([^\s\",;]*)\"?)?\s*(?:;[^,]*)?\Z").match
 DEFAULT_WAIT_S, MAX_WAIT_S = 2, 10
@@ -51,6 +54,7 @@ async def carry_out(
     context: Context = request.app.state.context
     caller = call.caller
     moment = context.decider.moment(caller.partition)
+    after = await last_event(context, caller) if wait_s is not None else (0, 0)
     try:
         command = operation.prepare(call, code, struct)
         if not already_counted(request):
@@ -61,8 +65,10 @@ async def carry_out(
             return _response(unknown_coupon(caller, refusal.rates))
         raise
     durability, applied = "fsynced" if context.decider.fsynced else "accepted", None
-    if wait_s is not None and await recorded(context, caller, moment, wait_s):
-        durability, applied = "recorded", RECORDED
+    if wait_s is not None:
+        about = AnswerScope(after, coupons_in(command.render(reply, durability).body))
+        if await recorded(context, caller, moment, wait_s, about):
+            durability, applied = "recorded", RECORDED
     return _response(command.render(reply, durability), applied)
 
 
@@ -114,16 +120,38 @@ def preferred_wait_s(headers: Headers) -> int | None:
     return int(wait)
 
 
-async def recorded(context: Context, caller: Caller, moment: tuple[int, int], wait_s: int) -> bool:
+async def last_event(context: Context, caller: Caller) -> tuple[int, int]:
+    """The last event of the caller's partition; before all where that can't be read."""
+    try:
+        return await context.decider.tail(caller.partition)
+    except Refusal:
+        return 0, 0
+
+
+def coupons_in(body: bytes | None) -> list[tuple[str, str]]:
+    """The codes that an answer names, at its top and one level below, each with its user ('' for none): a coupon, a
+    redemption, a checkout's both, an order's redemptions."""
+    answer = msgspec.json.decode(body) if body else {}
+    below = [part for value in answer.values() for part in (value if isinstance(value, list) else [value])]
+    named = [part for part in (answer, *below) if isinstance(part, dict) and isinstance(part.get("code"), str)]
+    return [(part["code"], "" if part.get("userId") is None else word(part["userId"])) for part in named]
+
+
+async def recorded(
+    context: Context, caller: Caller, moment: tuple[int, int], wait_s: int, about: AnswerScope | None = None
+) -> bool:
     """Whether what was decided just now, at this moment of the decider's, is committed in Postgres, within so many
-    seconds."""
+    seconds: of an answer all of its events, else as a read has to wait."""
     try:
         tail_epoch, seq = await context.decider.tail(caller.partition)
     except Refusal:
         return False
     if (tail_epoch, context.decider.moment(caller.partition)) != (moment[0], moment):
         return False  # that Redis is gone, or has lost its end: another tail says nothing of it
-    return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)
+    if about is None:
+        return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)
+    to = tail_epoch, seq
+    return await context.recorded.wait_recorded(caller.partition, to, wait_s * 1000, caller.workspace, about)
 
 
 def _response(rendered: Rendered, applied: str | None = None) -> Response[Any]:

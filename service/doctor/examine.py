@@ -10,7 +10,7 @@ import hiredis
 
 from service import config, logs
 from service.config import Settings, SettingsError
-from service.doctor.judging import judge_record, judge_redis
+from service.doctor.judging import advise, judge_record, judge_redis
 from service.doctor.looking import InRedis, look_in_record, look_in_redis
 from service.doctor.report import Check, Report
 from service.doctor.secrecy import postgres_logs, redis_logs
@@ -157,9 +157,11 @@ class _Examination:
             await asyncio.sleep(LOOK_S)
             after = await read_partitions(record)
         for before, later in zip(rows, after, strict=False):
-            self.checks += judge_record(before, await look_in_record(record, before.id))
+            in_record = await look_in_record(record, before.id)
+            checks = [*judge_record(before, in_record)]
             if before.id in seen:
-                self.checks += judge_redis(before, later, seen[before.id])
+                checks += judge_redis(before, later, seen[before.id])
+            self.checks += advise(checks, in_record.failing)
 
     @contextlib.contextmanager
     def _answering(self, server: str) -> Iterator[None]:

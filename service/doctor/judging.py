@@ -1,10 +1,13 @@
 """What is to be thought of a partition: pure, from what was read of it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
+
+import msgspec
 
 from service.doctor.looking import InRecord, InRedis
 from service.doctor.report import Check
+from service.record.failing import Failing
 from service.record.partitions import Partition
 
 _WAIT = "A worker opens it by itself; see that one runs, and read its log."
@@ -48,6 +51,18 @@ def judge_record(row: Partition, record: InRecord) -> Iterator[Check]:
             p,
         )
     yield _recovery(p, record)
+    yield _tasks(p, record.failing)
+
+
+def advise(checks: Sequence[Check], failing: Sequence[Failing]) -> list[Check]:
+    """The same checks; where the opening fails, none of them may say that a worker opens the partition by itself."""
+    opening = next((one for one in failing if one.task == "opening"), None)
+    if opening is None:
+        return list(checks)
+    todo = (
+        f"{_told(opening).replace('opening', 'Opening', 1)}. Read the worker's log for what fails, and set that right."
+    )
+    return [msgspec.structs.replace(check, next=todo) if check.next == _WAIT else check for check in checks]
 
 
 def judge_redis(row: Partition, after: Partition, redis: InRedis) -> Iterator[Check]:
@@ -108,8 +123,9 @@ def _quarantine(p: int, record: InRecord) -> Check:
     return Check(
         "quarantine",
         "bad",
-        f"{kept.refused} events could not be recorded, the newest {newest}",
-        "Look at the table quarantine, set right what each did, and delete its row.",
+        f"{kept.refused} events could not be recorded, or not applied again, the newest {newest}",
+        "Look at the table quarantine, set right what each did, and delete its row; then `scrip reconcile --repair`, "
+        "since a rebuild makes their codes unusable.",
         p,
     )
 
@@ -126,6 +142,18 @@ def _recovery(p: int, record: InRecord) -> Check:
     return Check(
         "recovery", "warning" if ordered else "ok", f"the last was {what}, ended {ended}.{ordered}", partition=p
     )
+
+
+def _tasks(p: int, failing: Sequence[Failing]) -> Check:
+    if not failing:
+        return Check("tasks", "ok", "none fails", partition=p)
+    says = "; ".join(_told(one) for one in failing)
+    return Check("tasks", "bad", says, "Read the worker's log for what fails, and set that right.", p)
+
+
+def _told(failing: Failing) -> str:
+    since = f"{failing.since:%Y-%m-%d %H:%M:%S} UTC"
+    return f"{failing.task} has failed {failing.failures} times since {since}, last because of {failing.reason}"
 
 
 def _lag(row: Partition, after: Partition, redis: InRedis) -> Check:

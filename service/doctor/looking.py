@@ -11,6 +11,7 @@ from service.domain import keys
 from service.domain.events import entry_digest
 from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
 from service.hot.server import Server
+from service.record.failing import Failing, read_failing
 from service.record.partitions import Partition
 from service.record.quarantine import Quarantine, read_quarantine
 from service.record.recovery import RebuildOrder, Recovery, read_recoveries, rebuild_order
@@ -57,6 +58,8 @@ class InRecord(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: Quarantine
     recovery: Recovery | None
     ordered: RebuildOrder | None
+    failing: list[Failing]
+    """Tasks of the worker that fail and are begun anew."""
 
 
 async def look_in_redis(server: Server, row: Partition, types_s: float) -> InRedis:
@@ -104,6 +107,7 @@ async def look_in_record(connection: asyncpg.Connection, partition: int) -> InRe
         quarantine=await read_quarantine(connection, partition, _NEWEST),
         recovery=recoveries[0] if recoveries else None,
         ordered=await rebuild_order(connection, partition),
+        failing=await read_failing(connection, partition),
     )
 
 

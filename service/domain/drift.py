@@ -34,6 +34,13 @@ class Write(NamedTuple):
     to: str | None
 
 
+class About(NamedTuple):
+    """A code, a user, an order or a book."""
+
+    kind: Literal["code", "user", "order", "book"]
+    name: str
+
+
 class Difference(NamedTuple):
     """One thing that differs: by which classes, and what would mend it; or why nothing safely does."""
 
@@ -42,6 +49,8 @@ class Difference(NamedTuple):
     """Where it is, as may be logged: codes and users masked."""
     writes: Sequence[Write] = ()
     unsafe: str = ""
+    about: Sequence[About] = ()
+    """What it belongs to, in the words of records, not to be logged."""
 
 
 class Said(NamedTuple):

@@ -20,7 +20,7 @@ from service.domain.batch_answers import (
 from service.domain.runs import SMALL_BYTES, by_bytes
 from service.domain.words import word
 from service.hot.projection import Run
-from service.hot.server import Server, WrongType
+from service.hot.server import ScriptFailed, Server
 from service.hot.workspace import packed_answer, unpacked_answer
 
 THINGS_A_RUN = 50
@@ -148,7 +148,7 @@ async def sweep_locks(server: Server, run: Run) -> int:
                     swept += found
                     if found < SWEPT_A_RUN:
                         break
-            except WrongType:  # of the set, or of what it leads to: the other sets are swept all the same
+            except ScriptFailed:  # of the set, or of what it leads to: the other sets are swept all the same
                 log.error("not_swept", workspace=key.workspace, book=book, next="scrip reconcile --repair")
     return swept
 

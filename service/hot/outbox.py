@@ -15,6 +15,15 @@ Read = Sequence[tuple[bytes, Fields]]
 """Entries with their ids, as Redis answers them."""
 ERRORS = (OSError, Broken, hiredis.ReplyError)
 """What any call may raise: no connection, one that broke, one that Redis refused something on."""
+_PASSING = frozenset("LOADING MASTERDOWN READONLY CLUSTERDOWN TRYAGAIN BUSY UNBLOCKED".split())
+"""Kinds of errors of a server that is not there yet, or no longer."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Whether the error says that Redis can't be reached or used just now, not that a command was wrong."""
+    if isinstance(error, hiredis.ReplyError):
+        return str(error).partition(" ")[0] in _PASSING
+    return isinstance(error, OSError | Broken)
 
 
 class Outbox:

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
+from uuid import UUID
 
 from service.domain import keys
+from service.domain.errors import Refusal
 from service.domain.limits import books_word
 from service.domain.projection import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
 from service.domain.words import word
@@ -21,8 +23,9 @@ RUNS_AT_ONCE = 4
 class RedisProjector:
     """Writes rows through scripts that look at the gate and at the row's version first."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
+    def __init__(self, run: Run, left_out: Callable[[CodeRow], None] | None = None) -> None:
+        """`left_out` takes each code that Redis has an error on, and the rest is written; without it all is refused."""
+        self._run, self._left_out = run, left_out
 
     async def workspace(self, row: WorkspaceRow) -> None:
         """A workspace is new or changed."""
@@ -41,6 +44,14 @@ class RedisProjector:
             keys.newest(row.partition),
         )
         await self._run(row.partition, "put_book", names, (row.version, book_settings(row), row.book))
+
+    async def close_book(self, partition: int, workspace: int, book: int, book_id: UUID, version: int) -> None:
+        """Of a book that can't be projected: inactive, so that nobody can use its codes."""
+        w = keys.prefix(partition, workspace)
+        names = (keys.gate(partition), f"{w}w", f"{w}x", f"{w}b:{book}", keys.newest(partition))
+        nothing = (None,) * 9
+        settings = _joined(book_id, "inactive", None, None, 1, None, None, None, False, False, 1, 1, *nothing)
+        await self._run(partition, "put_book", names, (version, settings, book))
 
     async def codes(
         self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow], *, whole: bool = False
@@ -63,7 +74,11 @@ class RedisProjector:
                 self._run(partition, "put_codes", names, (book, *head, *_words(some)))
                 for book, some in runs[start : start + RUNS_AT_ONCE]
             ]
-            await asyncio.gather(*going)
+            for (_, some), reply in zip(runs[start : start + RUNS_AT_ONCE], await asyncio.gather(*going), strict=True):
+                for position in reply[2:]:
+                    if self._left_out is None:
+                        raise Refusal.passing("outcome_unknown")
+                    self._left_out(some[int(position)])
 
     async def coupon(self, row: CodeRow) -> None:
         """One code's switch or expiry changed."""

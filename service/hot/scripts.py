@@ -28,7 +28,7 @@ ERASING = "erase_user heads sweep_locks".split()
 """What the worker takes users out of an open Redis with."""
 PROJECTION = "put_workspace put_book put_codes put_user seen".split()
 """What configuration is written with."""
-MENDING = [*PROJECTION, "clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
+MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
 """What a closed Redis is made whole with."""
 
 RECONCILING = "look repair pools".split()

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from typing import Any
 
 import hiredis
+import structlog
 
 from service.domain import keys
 from service.domain.errors import Refusal
@@ -23,6 +24,7 @@ FIRST_ENTRIES, MOST_ENTRIES = 16, 1000
 """Of the outbox, at once; between them as many as take RUN_BYTES, by those before."""
 REWRITE_S = 600.0
 LOOK_S = 0.05
+log = structlog.get_logger()
 _epoch = re.compile(r"[0-9]{1,15}(?=[ -])").match
 
 
@@ -30,8 +32,27 @@ class Fenced(Exception):
     """The gate has this epoch or a later one, or another state than it was thought to have: someone else is at work."""
 
 
-class WrongType(Exception):
-    """A key that this script needs holds another type than its kind's."""
+class ScriptFailed(hiredis.ReplyError):
+    """A script failed on its way, perhaps after its first write. The text names script, kind of error and line, and
+    nothing of what it was about."""
+
+    def __init__(self, script: str, kind: str, line: str = "") -> None:
+        super().__init__(" ".join(filter(None, (script, kind, line))))
+        self.script, self.kind = script, kind
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the error comes again however often it is tried: it is not that the server is full, or slow."""
+        return self.kind == "ERR"
+
+    @property
+    def is_wrong_type(self) -> bool:
+        """Whether a key that the script needs holds another type than its kind's: a rebuild removes it."""
+        return self.kind == "WRONGTYPE"
+
+
+_NOT_OURS = frozenset("NOSCRIPT READONLY LOADING MASTERDOWN MOVED ASK CLUSTERDOWN NOREPLICAS NOAUTH NOPERM".split())
+"""Kinds of errors of a server that is not ours to use, or not now."""
 
 
 class Server:
@@ -129,11 +150,11 @@ class Server:
         return all(await self.command("SCRIPT", "EXISTS", *scripts.digests.values()))
 
     async def run(self, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
-        """Run a loaded script. Raises Fenced where the gate no longer lets it, WrongType where a key that it
-        needs is of another type than its kind's."""
+        """Run a loaded script. Raises Fenced where the gate no longer lets it, or the server is not ours; else
+        ScriptFailed."""
         reply = await self._connection.call("EVALSHA", scripts.digests[script], len(names), *names, *args)
-        if is_wrong_type(reply):
-            raise WrongType(script)
+        if isinstance(reply, hiredis.ReplyError):
+            raise _failure(script, reply)
         try:
             return judged(reply)
         except Refusal as refusal:
@@ -222,3 +243,14 @@ class Server:
                 yield page[start : start + PAGE_KEYS]
             if at == "0":
                 return
+
+
+def _failure(script: str, error: hiredis.ReplyError) -> Exception:
+    """What an error of a script's run means."""
+    kind = str(error).partition(" ")[0]
+    if kind in _NOT_OURS:
+        return Fenced(kind)
+    line = re.search(r"user_script:\d+", str(error))
+    failed = ScriptFailed(script, kind if kind.isupper() else "ERR", line[0] if line else "")
+    log.error("script_failed", script=script, kind=failed.kind, line=line[0] if line else "")
+    return failed

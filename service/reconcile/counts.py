@@ -8,7 +8,7 @@ from typing import Any
 
 from service.domain import keys
 from service.domain.acting import masked
-from service.domain.drift import Difference, Write
+from service.domain.drift import About, Difference, Write
 from service.domain.runs import SMALL_BYTES, by_bytes
 from service.hot.looking import Item, Seen
 from service.hot.projection import book_settings, workspace_settings
@@ -58,7 +58,8 @@ class Books:
         found = {counter: int(value or 0) for counter, value in zip(COUNTERS, values, strict=True)}
         off = {counter: counts.get(counter, 0) - found[counter] for counter in COUNTERS}
         writes = [Write("n", keys.counters(self._w, thing), name, None, str(by)) for name, by in off.items() if by]
-        return Difference(("book_counts",), f"book {thing}", writes) if writes else None
+        about = (About("book", str(thing)),)
+        return Difference(("book_counts",), f"book {thing}", writes, about=about) if writes else None
 
 
 class Configuration:

@@ -6,7 +6,7 @@ from typing import Any
 
 from service.domain import keys
 from service.domain.acting import masked
-from service.domain.drift import Class, Difference, Said, Write, entry_of, is_locked, unlike
+from service.domain.drift import About, Class, Difference, Said, Write, entry_of, is_locked, unlike
 from service.hot.looking import BUCKETS_A_RUN, ITEMS_A_LOOK, Item, Seen
 from service.reconcile.buckets import pages
 from service.reconcile.examining import LATER, Examiner, Later
@@ -151,17 +151,19 @@ class Coupons:
     def judge(self, thing: str, said: dict[str, Said], seen: Seen, values: Sequence[Any]) -> Difference | Later | None:
         """See Kind."""
         entry, text, flat, locks = values[:4]
-        one, name = said.get(thing), f"code {masked(thing)}"
+        one, name, about = said.get(thing), f"code {masked(thing)}", (About("code", thing),)
         stands = dict(zip(flat[::2], flat[1::2], strict=True))
         if one is None:
             if entry is None and text is None and not flat:
                 return None
-            return Difference(("code_surplus",), name, self._remove(thing, entry, text, stands), _unsafe(text, locks))
+            return Difference(
+                ("code_surplus",), name, self._remove(thing, entry, text, stands), _unsafe(text, locks), about
+            )
         if one.version > seen.config:
             return LATER
         if entry is None:
             return Difference(
-                ("code_missing",), name, self._write(one, None, text, stands, values[4:]), _unsafe(text, locks)
+                ("code_missing",), name, self._write(one, None, text, stands, values[4:]), _unsafe(text, locks), about
             )
         classes = unlike(one, entry, text, locked=locks > 0)
         if not _stand_alike(one, stands):
@@ -172,7 +174,7 @@ class Coupons:
         if not classes:
             return None
         writes = self._write(one, entry, text, stands, values[4:])
-        return Difference(tuple(dict.fromkeys(classes)), name, writes, _unsafe(text, locks))
+        return Difference(tuple(dict.fromkeys(classes)), name, writes, _unsafe(text, locks), about)
 
     def _write(
         self, one: Said, entry: str | None, text: str | None, stands: dict[str, str], sets: Sequence[Any]

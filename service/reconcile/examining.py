@@ -11,6 +11,7 @@ import structlog
 
 from service.domain.drift import Class, Difference
 from service.hot.looking import WRONG, Item, Looker, Seen
+from service.reconcile.quarantined import Quarantined
 from service.record.partitions import read_partition
 from service.record.reconciling import At
 from service.record.recovery import erased_after
@@ -59,7 +60,8 @@ class Examiner:
     2. Once the record has come so far, it says what they should be after that very event; later ones don't count.
     3. What differs is looked at again, at another cut, and is called a difference where it differs in the same way.
        While users are being deleted, what differs waits. What isn't settled after some tries is left for the next time.
-    4. Repaired is what a script finds still as it was seen; what has changed meanwhile is looked at again.
+    4. Repaired is what a script finds still as it was seen; what has changed meanwhile is looked at again. What an
+       event in quarantine names is never repaired: nobody can say whether Redis or the record is right about it.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Examiner:
         self.unsettled = 0
         self.at: At = (0, 0)
         """The last cut."""
+        self._quarantined = Quarantined(pool, self.partition, workspace)
 
     async def cut(self) -> Seen:
         """Where Redis is now, once the record is there too. Raises NotRecorded."""
@@ -133,6 +136,9 @@ class Examiner:
     async def _settle(self, found: Difference) -> bool:
         """Call it a difference, and mend it; False where it has changed meanwhile."""
         state = "found"
+        await self._quarantined.read_on()
+        if self._quarantined.names(found.about):
+            found = found._replace(unsafe="an event of it is in quarantine")
         if self.repair and not found.unsafe:
             if not await self.looker.repair(found.writes):
                 return False

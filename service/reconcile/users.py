@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from service.domain import keys
 from service.domain.acting import masked
-from service.domain.drift import Class, Difference, Write
+from service.domain.drift import About, Class, Difference, Write
 from service.domain.words import shown
 from service.hot.looking import Item, Seen
 from service.reconcile.examining import LATER, Examiner, Later
@@ -106,7 +106,7 @@ class Users:
             classes.append("user_cap")
         writes = [Write("h", keys.user(self._w, thing), name, found.get(name), expected.get(name)) for name in unlike]
         unsafe = "" if len(writes) <= 100 else "too much of it differs"
-        return Difference(tuple(classes), f"user {masked(thing)}", writes, unsafe)
+        return Difference(tuple(classes), f"user {masked(thing)}", writes, unsafe, (About("user", thing),))
 
 
 def _told(rows: list[tuple[str, str, str, int]]) -> dict[str, Told]:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from service.domain import keys
 from service.domain.acting import masked
-from service.domain.drift import Class, Difference, Write
+from service.domain.drift import About, Class, Difference, Write
 from service.domain.words import shown
 from service.hot.looking import ITEMS_A_LOOK, Item, Seen
 from service.reconcile.buckets import pages
@@ -99,7 +99,10 @@ class Uses:
         write = Write("h", key, thing.name, found, expected)
         book, _, name = thing.name.rpartition("/")
         shown_name = f"user {masked(name)} in book {book}" if book else f"order {masked(name)}"
-        return Difference((class_,), shown_name, [write])
+        about = [About("user" if book else "order", name)]
+        if thing.code:
+            about.append(About("code", thing.code))
+        return Difference((class_,), shown_name, [write], about=about)
 
 
 def _stands(gift: str, record: str | None) -> bool:

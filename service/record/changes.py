@@ -3,7 +3,9 @@
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple, cast
+from uuid import UUID
 
+import msgspec
 from asyncpg import Record
 
 from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
@@ -17,11 +19,22 @@ _PAGE = 10_000
 Row = WorkspaceRow | BookRow | UserRow | CodeRow
 
 
+class Unreadable(NamedTuple):
+    """A row that this version of the service can't read; `book` and its id where it is a book's."""
+
+    kind: str
+    workspace: int
+    version: int
+    book: int | None
+    book_id: UUID | None
+
+
 class Change(NamedTuple):
     """Rows of one kind, codes also of one version; with these, Redis has everything up to `version`."""
 
     version: int
     rows: Sequence[Row]
+    unreadable: Sequence[Unreadable] = ()
 
 
 async def changes_since(database: Database, partition: int, version: int) -> AsyncIterator[Change]:
@@ -36,11 +49,24 @@ async def changes_since(database: Database, partition: int, version: int) -> Asy
         return
     for name, row_of in _FIRST:
         async for page in _pages(database, name, partition, version, last):
-            yield Change(version, [row_of(record) for record in page])
+            yield _readable(version, page, row_of)
     async for page in _pages(database, "changed_codes", partition, version, last):
         for changed_in, records in groupby(page, key=lambda record: record["version"]):
-            yield Change(changed_in, [codes.row_of(record) for record in records])
+            yield _readable(changed_in, list(records), codes.row_of)
     yield Change(last, [])
+
+
+def _readable(version: int, page: Sequence[Record], row_of: Callable[[Record], Row]) -> Change:
+    """A page's rows, but for those that can't be read."""
+    rows, unreadable = list[Row](), list[Unreadable]()
+    kind = row_of.__module__.rpartition(".")[2]
+    for record in page:
+        try:
+            rows.append(row_of(record))
+        except (ValueError, TypeError, LookupError, msgspec.MsgspecError):
+            book = (record["book"], record["book_id"]) if row_of is books.row_of else (None, None)
+            unreadable.append(Unreadable(kind, record["workspace"], record["version"], *book))
+    return Change(version, rows, unreadable)
 
 
 _FIRST: Sequence[tuple[str, Callable[[Record], Row]]] = (

@@ -1,6 +1,8 @@
 """Events that the record can't take, kept as they were. Each is an alarm."""
 
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -8,6 +10,17 @@ from service.record.pool import Database
 from service.record.queries import query
 
 _ASIDE = "lost with its Redis: never recorded"
+_NOT_REDONE = "not redone: "
+PAGE_EVENTS = 1000
+
+
+class NotRedone(NamedTuple):
+    """A recorded event that can't be applied to a Redis again, and why."""
+
+    epoch: int
+    seq: int
+    why: str
+    d: str
 
 
 class Quarantined(msgspec.Struct, frozen=True):
@@ -30,6 +43,39 @@ class Quarantine(msgspec.Struct, frozen=True):
 async def set_aside(database: Database, partition: int, at: tuple[int, int], d: bytes, r: bytes) -> bool:
     """Keep an event of a closed epoch that was never recorded; once, however often it is asked. Whether it was new."""
     return await database.execute(query("set_aside"), partition, *at, _ASIDE, d, r) == "INSERT 0 1"
+
+
+async def set_aside_recorded(database: Database, partition: int, events: Sequence[NotRedone]) -> set[tuple[int, int]]:
+    """Keep recorded events that can't be applied again; once, however often it is asked. Those that are new."""
+    epochs, seqs, why, told = zip(*events, strict=True)
+    reasons, decided = [_NOT_REDONE + one for one in why], [one.encode() for one in told]
+    rows = await database.fetch(query("set_aside_recorded"), partition, epochs, seqs, reasons, decided)
+    return {(row["epoch"], row["seq"]) for row in rows}
+
+
+async def page_live(
+    database: Database, partition: int, after: tuple[int, int] = (-1, -1)
+) -> AsyncIterator[list[tuple[tuple[int, int], bytes]]]:
+    """Pages of events after one that nobody has dealt with, each with what it says; but for those that were lost with
+    their Redis."""
+    while page := await database.fetch(query("page_live_quarantine"), partition, _ASIDE, *after, PAGE_EVENTS):
+        yield [((row["epoch"], row["seq"]), row["d"]) for row in page]
+        after = page[-1]["epoch"], page[-1]["seq"]
+
+
+async def is_quarantined(
+    database: Database,
+    partition: int,
+    workspace: int,
+    after: tuple[int, int],
+    to: tuple[int, int],
+    coupons: Sequence[tuple[str, str]],
+) -> bool:
+    """Whether an event of the workspace could not be recorded: one after an event up to another, or an older one about
+    one of these codes and its user ('' for any)."""
+    codes, users = [code for code, _ in coupons], [user for _, user in coupons]
+    args = (partition, _ASIDE, _NOT_REDONE, workspace, *after, *to, codes, users)
+    return bool(await database.fetchval(query("is_quarantined"), *args))
 
 
 async def read_quarantine(database: Database, partition: int, newest: int) -> Quarantine:

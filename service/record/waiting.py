@@ -2,14 +2,25 @@
 
 import asyncio
 import heapq
+from collections.abc import Sequence
 from itertools import count
+from typing import NamedTuple
 
 from service.record.pool import ERRORS, Database
+from service.record.quarantine import is_quarantined
 from service.record.queries import query
 
 MAX_WAITERS = 10_000
 INTERVAL_S = 0.01
 PAUSE_AFTER_ERROR_S = 0.1
+
+
+class AnswerScope(NamedTuple):
+    """What an answer is about: the last event before its own, and the codes that it names, each with its user ('' for
+    any), since a repeat has no event of its own."""
+
+    after: tuple[int, int]
+    coupons: Sequence[tuple[str, str]]
 
 
 class Recorded:
@@ -19,6 +30,9 @@ class Recorded:
     2. The poller reads the cursors of these partitions every 10 ms and wakes whose event they have passed.
     3. An event of an older epoch than the cursor's is recorded if that epoch's record went so far, and else lost.
     4. It ends when nobody waits. While Postgres is away it goes on more slowly, and the waiters' time runs out.
+
+    The cursor passes an event that goes to quarantine, too: that is enough for a read of all that was answered before.
+    An answer that says `recorded` waits by `wait_recorded`.
     """
 
     def __init__(self, database: Database) -> None:
@@ -44,6 +58,17 @@ class Recorded:
             return False
         finally:
             self._waiters -= 1
+
+    async def wait_recorded(
+        self, partition: int, to: tuple[int, int], timeout_ms: int, workspace: int, about: AnswerScope
+    ) -> bool:
+        """As wait; False also where an event of the answer went to quarantine, in which it may be since long ago."""
+        if not await self.wait(partition, *to, timeout_ms):
+            return False
+        try:
+            return not await is_quarantined(self._database, partition, workspace, about.after, to, about.coupons)
+        except ERRORS:
+            return False
 
     async def close(self) -> None:
         """Stop the poller; who still waits hears False when the time is over."""

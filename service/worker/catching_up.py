@@ -14,9 +14,9 @@ from service.hot.scripts import Scripts
 from service.hot.server import Server
 from service.record.changes import changes_since
 from service.record.partitions import confirm_incarnation, read_partition
-from service.record.pool import ERRORS
+from service.record.pool import ERRORS, is_away
 from service.worker.flush import AnchorLost
-from service.worker.mending import project
+from service.worker.projecting import leave_out_code, project
 
 LOOK_S = 1.0
 """A change that is older than this and still missing is projected again; every write of it looks at versions."""
@@ -37,7 +37,7 @@ def runner_of(server: Server, scripts: Scripts) -> Run:
 
 def projector_of(server: Server, scripts: Scripts) -> RedisProjector:
     """A projector that runs these."""
-    return RedisProjector(runner_of(server, scripts))
+    return RedisProjector(runner_of(server, scripts), leave_out_code)
 
 
 async def is_ahead(projector: RedisProjector, pool: asyncpg.Pool, partition: int) -> bool:
@@ -69,6 +69,8 @@ class CatchUp:
             try:
                 await self._look()
             except ERRORS as error:
+                if not is_away(error):
+                    raise
                 log.warning("postgres_away", error=type(error).__name__)
 
     async def _look(self) -> None:

@@ -9,7 +9,7 @@ import structlog
 
 from service.domain.projection import UserRow
 from service.domain.times import to_ms
-from service.hot.erasing import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks, without_users
+from service.hot.erasing import Held, KeyChange, Spent, UserEraser, kept_entries, without_users
 from service.hot.projection import RedisProjector
 from service.hot.scripts import ERASING, Scripts
 from service.hot.server import Server
@@ -17,7 +17,7 @@ from service.record import erasing
 from service.record.erasing import Erasure
 from service.record.partitions import read_partition
 from service.record.past import START
-from service.record.pool import ERRORS
+from service.record.pool import ERRORS, is_away
 from service.worker.catching_up import projector_of, runner_of
 
 LOOK_S = 0.1
@@ -25,7 +25,6 @@ USERS_AT_ONCE = 100
 PATIENCE_S = 10.0
 """How long to wait for the record, or for configuration on its way, before the whole is tried again."""
 POLL_S = 0.02
-SWEEP_S = 3600.0
 
 log = structlog.get_logger()
 
@@ -50,8 +49,7 @@ class Eraser:
        of it is done again. Then say in Redis that Postgres has the pseudonym: scripts no longer read in the outbox.
     7. Take the cap away, leave an event of nobody's at the outbox's end, and forget the id in the row of step 1.
 
-    Every step finds done what is done: killed anywhere, the next worker begins anew and ends the same. Besides, once an
-    hour, forget locks that have expired and that nobody touched since.
+    Every step finds done what is done: killed anywhere, the next worker begins anew and ends the same.
     """
 
     def __init__(self, pool: asyncpg.Pool, server: Server, scripts: Scripts) -> None:
@@ -70,7 +68,6 @@ class Eraser:
     async def run(self) -> None:
         """Work until cancelled, or until Redis is no longer ours; while Postgres is away, wait."""
         await self.load()
-        sweep_at = time.monotonic()
         while True:
             try:
                 if users := await erasing.pending_erasures(self._pool, self._server.partition, USERS_AT_ONCE):
@@ -79,11 +76,9 @@ class Eraser:
             except NotYet as not_yet:
                 log.warning("erasing_waits", reason=str(not_yet))
             except ERRORS as error:
+                if not is_away(error):
+                    raise
                 log.warning("postgres_away", error=type(error).__name__)
-            if time.monotonic() >= sweep_at:
-                sweep_at = time.monotonic() + SWEEP_S
-                if swept := await sweep_locks(self._server, self._run):
-                    log.info("locks_swept", coupons=swept)
             await asyncio.sleep(LOOK_S)
 
     async def erase(self, users: Sequence[Erasure]) -> None:

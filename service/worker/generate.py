@@ -18,7 +18,7 @@ from service.record import jobs
 from service.record.codes import insert_codes
 from service.record.jobs import Generation, JobRow, LostLease
 from service.record.partitions import bump_config_version
-from service.record.pool import ERRORS
+from service.record.pool import ERRORS, is_away
 
 LEASE_S = 30
 IDLE_S = 0.5
@@ -49,6 +49,8 @@ class Generator:
             try:
                 worked = await self.run_one()
             except ERRORS as error:
+                if not is_away(error):
+                    raise
                 log.warning("postgres_away", error=type(error).__name__)
                 worked = False
             except Refusal as not_yet:  # Postgres was started, and is to be compared with Redis first

@@ -8,7 +8,7 @@ import structlog
 from service.record.facts import prune_keys
 from service.record.histories import prune_notices
 from service.record.jobs import prune_jobs
-from service.record.pool import ERRORS
+from service.record.pool import ERRORS, is_away
 from service.record.queries import query
 from service.record.webhooks import prune_webhooks
 
@@ -29,5 +29,7 @@ async def keep_house(pool: asyncpg.Pool) -> None:
                     if await prune(pool, AT_ONCE) < AT_ONCE:
                         break
         except ERRORS as error:
+            if not is_away(error):
+                raise
             log.warning("postgres_away", error=type(error).__name__)
         await asyncio.sleep(EVERY_S)

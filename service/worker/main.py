@@ -7,6 +7,8 @@ import os
 import secrets
 import signal
 import socket
+from collections.abc import Awaitable, Callable
+from typing import Literal
 
 import asyncpg
 import hiredis
@@ -39,11 +41,14 @@ from service.worker.opening import Opening
 from service.worker.reconciling import Reconcilers
 from service.worker.restocking import Restocker
 from service.worker.sending import Sender
+from service.worker.setting_aside import TooManyFailed
+from service.worker.supervising import WELL_S, Backoff, Supervisor, Troubles
+from service.worker.sweeping import Sweeper
 
 LEASE_MS = 10_000
 RENEW_S = LEASE_MS / 1000 / 4
 LOOK_S = 0.25
-RETRY_S = 0.5
+RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
 ALARM_S = 10.0
 FIT_S = 1.0
 OBEY_S = 1.0
@@ -57,6 +62,10 @@ class Unverified(Exception):
     """The gate is shut, strange or of another epoch, or scripts are missing: the partition must be opened again."""
 
 
+_FATAL = (Fenced, Unverified, AnchorLost, LeaseLost, Broken, UnfitRedis, OutboxGap, TooManyRefused)
+"""What says that the partition is not ours, or not fit, to go on with: it ends all that is done for it."""
+
+
 class Keeper:
     """One partition.
 
@@ -68,7 +77,9 @@ class Keeper:
     4. On anything strange start from 2; when the lease is lost, from 1. Where events are missing that were never
        recorded, raise the alarm, again and again, and let nothing more be decided: to go on would throw away what was
        answered; a human must say so.
-    5. When asked to stop, record what is there and give the lease back.
+    5. On what nobody foresaw, try again after a pause that doubles from 0.5 s to 30 s, and show how often it failed and
+       why. What the partition's life doesn't depend on fails by itself (service/worker/supervising.py).
+    6. When asked to stop, record what is there and give the lease back.
     """
 
     def __init__(self, settings: Settings, pool: asyncpg.Pool, partition: int, holder: str) -> None:
@@ -77,11 +88,15 @@ class Keeper:
         self._pool, self._partition, self._holder = pool, partition, holder
         self._log = log.bind(partition=partition)
         self._evicted = 0
+        self._troubles = Troubles(pool, partition)
+        self._supervisor = Supervisor(self._troubles, fatal=_FATAL)
+        self._backoff = Backoff(RETRY_S, LONGEST_RETRY_S)
+        self._doing: Literal["opening", "keeping"] = "opening"
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Work until asked to stop."""
         while not stopping.is_set():
-            pause_s = RETRY_S
+            pause_s, self._doing = RETRY_S, "opening"
             try:
                 fence = await take_lease(self._pool, self._partition, self._holder, LEASE_MS)
                 if fence is not None:
@@ -91,20 +106,27 @@ class Keeper:
             except (Unverified, Fenced, AnchorLost) as strange:
                 self._log.warning("unverified", reason=str(strange))
                 pause_s = 0.0
-            except (OutboxGap, TooManyRefused) as alarm:
+            except (OutboxGap, TooManyRefused, TooManyFailed) as alarm:
                 self._log.error("stopped", reason=str(alarm), next_try_s=ALARM_S)
+                await self._troubles.note(self._doing, alarm, ALARM_S)
                 await self._stop_deciding()
                 pause_s = ALARM_S
             except UnfitRedis as unfit:
                 self._log.error("unfit", reason=str(unfit), next_try_s=UNFIT_S)
                 pause_s = UNFIT_S
-            except redis.ERRORS as error:
-                self._log.warning("redis_away", error=type(error).__name__)
-            except postgres.ERRORS as error:
-                self._log.warning("postgres_away", error=type(error).__name__)
             except Exception as error:  # noqa: BLE001, no other partition may stop for it; uvloop raises RuntimeError
-                self._log.error("failed", exc_info=error)
+                pause_s = await self._failed(error)
             await _pause(stopping, pause_s)
+
+    async def _failed(self, error: Exception) -> float:
+        """How long to pause after an error: a server that is away may be back at once, anything else comes again."""
+        if redis.is_away(error) or postgres.is_away(error):
+            of_redis = isinstance(error, redis.ERRORS)
+            self._log.warning("redis_away" if of_redis else "postgres_away", error=type(error).__name__)
+            return RETRY_S
+        pause_s = self._backoff.next_s()
+        await self._troubles.note(self._doing, error, pause_s)
+        return pause_s
 
     async def _under_lease(self, fence: int, stopping: asyncio.Event) -> None:
         outbox = Outbox(self._redis_url, self._partition)
@@ -115,7 +137,8 @@ class Keeper:
             async with asyncio.TaskGroup() as group:
                 renewing = group.create_task(self._renew(fence))
                 scripts = await self._open(server, flusher, fence)
-                projector = projector_of(server, scripts)
+                self._doing = "keeping"
+                await self._troubles.forget("opening")
                 metrics.follow(self._partition, flusher)
                 tasks = [
                     renewing,
@@ -123,12 +146,11 @@ class Keeper:
                     group.create_task(self._watch(server, scripts, flusher)),
                     group.create_task(self._keep_fit(server)),
                     group.create_task(self._obey()),
-                    group.create_task(CatchUp(projector, self._pool, self._partition, fence).run()),
-                    group.create_task(Generator(self._pool, projector, self._partition).run()),
-                    group.create_task(Eraser(self._pool, server, scripts).run()),
-                    group.create_task(Reconcilers(self._pool, self._partition, self._reconcile_at).run()),
-                    group.create_task(Restocker(self._pool, server, scripts, projector, self._partition).run()),
-                    group.create_task(Sender(self._pool, self._partition, fence, self._to_loopback).run()),
+                    group.create_task(self._say_well()),
+                    *(
+                        group.create_task(self._supervisor.run(task, begin))
+                        for task, begin in self._background(server, scripts, fence).items()
+                    ),
                 ]
                 await stopping.wait()
                 for task in tasks:
@@ -144,6 +166,25 @@ class Keeper:
         finally:
             connection.close()
             outbox.close()
+
+    def _background(self, server: Server, scripts: Scripts, fence: int) -> dict[str, Callable[[], Awaitable[None]]]:
+        """What may fail while requests are decided and recorded, by name: each begins anew by itself."""
+        pool, partition, projector = self._pool, self._partition, projector_of(server, scripts)
+        return {
+            "catching_up": lambda: CatchUp(projector, pool, partition, fence).run(),
+            "generating": lambda: Generator(pool, projector, partition).run(),
+            "erasing": lambda: Eraser(pool, server, scripts).run(),
+            "sweeping": lambda: Sweeper(server, scripts).run(),
+            "reconciling": lambda: Reconcilers(pool, partition, self._reconcile_at).run(),
+            "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(),
+            "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(),
+        }
+
+    async def _say_well(self) -> None:
+        """Once the partition has been kept for a while, failures before that are over."""
+        await asyncio.sleep(WELL_S)
+        self._backoff.reset()
+        await self._troubles.forget("keeping")
 
     async def _stop_deciding(self) -> None:
         """Nothing can be recorded: let nothing more be decided that would have to be."""
@@ -295,7 +336,7 @@ async def work(settings: Settings) -> None:
         await ensure_partitions(pool, settings.partitions)
         metrics.serve(settings.host, settings.metrics_port)
         keepers = [Keeper(settings, pool, p, holder) for p in range(settings.partitions)]
-        housekeeping = asyncio.create_task(keep_house(pool))
+        housekeeping = asyncio.create_task(Supervisor(Troubles(pool, 0)).run("housekeeping", lambda: keep_house(pool)))
         await asyncio.gather(*(keeper.run(stopping) for keeper in keepers))
         housekeeping.cancel()
     finally:

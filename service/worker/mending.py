@@ -12,25 +12,33 @@ import asyncpg
 import structlog
 
 from service.domain import keys
-from service.domain.events import Fact, Redeemed, RolledBack, decided
-from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
+from service.domain.acting import masked
+from service.domain.events import Fact, RolledBack, decided
+from service.domain.projection import CodeRow
+from service.domain.quarantine import read_names
 from service.domain.runs import IN_FLIGHT_BYTES, RUN_BYTES
 from service.domain.words import word
 from service.hot.deciding import Reply
 from service.hot.projection import RedisProjector
 from service.hot.scripts import Scripts
-from service.hot.server import Server
-from service.record.changes import Change, changes_since
+from service.hot.server import ScriptFailed, Server
+from service.record.changes import changes_since
 from service.record.past import START, KeptKey, fact_pages, key_pages
 from service.record.pool import Connection
+from service.record.quarantine import page_live
 from service.record.recovery import advance_recovery
+from service.worker.projecting import leave_out_code, project, project_codes
+from service.worker.setting_aside import SettingAside, TooManyFailed
 
 EVENTS_A_RUN = 250
 """Some 7 ms of Redis's time, and one fsync."""
 KEYS_A_RUN = 500
 BUCKETS_A_RUN = 500
 FEW_BUCKETS = 500
+CODES_A_RUN = 200
 RUNS_AT_ONCE = 32
+MAX_LEFT_OUT = 1000
+"""Answers that can't be restored; more are no answer's fault."""
 VERSIONS_AT_ONCE = 8
 TELL_S = 0.5
 END = (2**62, 0)
@@ -75,26 +83,42 @@ class Buckets:
             yield some
 
 
+class _Run(NamedTuple):
+    """A script's run on its way."""
+
+    facts: Sequence[Fact]
+    args: Sequence[Any]
+    size: int
+    running: asyncio.Task[Reply]
+
+
 class Mending:
     """Many runs on their way at once, in order; each checks that the gate still says that this epoch is closed."""
 
-    def __init__(self, server: Server, pool: asyncpg.Pool, scripts: Scripts) -> None:
+    def __init__(
+        self, server: Server, pool: asyncpg.Pool, scripts: Scripts, setting_aside: SettingAside | None = None
+    ) -> None:
+        """Without `setting_aside` what can't be applied again is left out, and only counted."""
         self._server, self._pool, self.scripts = server, pool, scripts
         self._partition = server.partition
         self._names = (server.gate, keys.mend(server.partition))
         self._layout = keys.layout(server.partition)
+        self._setting_aside = setting_aside
         self._events: list[Any] = []
+        self._facts: list[Fact] = []
+        """Those that `_events` are of."""
         self._keys: list[Any] = []
         self._key_bytes = 0
-        self._running: deque[tuple[str, int, asyncio.Task[Reply]]] = deque()
+        self._running: deque[_Run] = deque()
         self._in_flight_bytes = 0
         self._done = 0
-        self._unknown = 0
-        """Events of codes that Redis doesn't have, nor Postgres any more."""
+        self._left_out = 0
+        """Facts that could not be applied again."""
+        self._answers_left_out = 0
         self._tell_at = 0.0
         self._filled: dict[int, Buckets] = {}
         """By workspace, the buckets of the directory that configure has written into where all is rebuilt."""
-        self.projector = RedisProjector(self._run)
+        self.projector = RedisProjector(self._run, leave_out_code)
 
     async def mark(self, text: str) -> None:
         """Say how far the mending is; '' for done: then all keys are of this layout."""
@@ -127,6 +151,17 @@ class Mending:
             await self._all_sent()
             self._filled.clear()
 
+    async def block_codes(self, *, whole: bool) -> None:
+        """Make the codes unusable of which an event is in quarantine: they may have been used. With `whole`, fill_pools
+        must follow."""
+        with self._timed("block"):
+            async for page in page_live(self._pool, self._partition):
+                words = [(one.workspace, keys.bucket(one.code), one.code) for _, d in page for one in read_names(d)]
+                for start in range(0, len(words), CODES_A_RUN):
+                    some = [word for code in words[start : start + CODES_A_RUN] for word in code]
+                    await self._send("block_codes", self._names[:1], ["1" if whole else "", *some])
+            await self._all_sent()
+
     async def _configure(self, since: int, whole: bool) -> None:
         going: deque[asyncio.Task[None]] = deque()
         try:
@@ -134,7 +169,7 @@ class Mending:
                 if change.rows and isinstance(change.rows[0], CodeRow):
                     if whole:
                         self._note_buckets(cast("Sequence[CodeRow]", change.rows))
-                    going.append(asyncio.create_task(_codes(self.projector, self._partition, change, whole)))
+                    going.append(asyncio.create_task(project_codes(self.projector, self._partition, change, whole)))
                     await self._count(len(change.rows))
                 while len(going) >= VERSIONS_AT_ONCE or (going and not change.rows):
                     await going.popleft()
@@ -164,15 +199,15 @@ class Mending:
         try:
             with self._timed("redo"):
                 async with self._pool.acquire() as connection:
-                    events = await self._facts(connection, after, keep_mark, until)
+                    events = await self._redo_facts(connection, after, keep_mark, until)
                 await self._all_sent()
-            if self._unknown:
-                log.error("events_of_unknown_codes", partition=self._partition, events=self._unknown)
+            if self._left_out:
+                log.error("events_not_redone", partition=self._partition, events=self._left_out)
             return events
         finally:
             await self._all_sent()
 
-    async def _facts(
+    async def _redo_facts(
         self, connection: Connection, after: tuple[int, int], keep_mark: bool, until: tuple[int, int]
     ) -> int:
         events, last = 0, START
@@ -207,23 +242,39 @@ class Mending:
         self._key_bytes += len(key.entry)
 
     def _add(self, fact: Fact) -> None:
-        event_id = more = ""
-        if isinstance(fact, Redeemed):
-            event_id = f"{fact.epoch}-{fact.seq}"
-        elif isinstance(fact, RolledBack):
-            event_id = f"{fact.redeemed[0]}-{fact.redeemed[1]}"
-            more = f"{fact.discount_e4} {keys.bucket(word(fact.user))}"
-        self._events += (decided(fact), event_id, more)
+        more = ""
+        if isinstance(fact, RolledBack):  # of one whose redemption is not recorded these are None, and redo refuses it
+            epoch, seq = fact.redeemed
+            more = f"{epoch}-{seq} {fact.discount_e4} {keys.bucket(word(fact.user))}"
+        self._events += (decided(fact), f"{fact.epoch}-{fact.seq}", more)
+        self._facts.append(fact)
 
     async def _send_events(self, mark: str) -> None:
-        args, self._events = self._events, []
-        await self._send("redo", self._names, [mark, *args])
-        await self._count(len(args) // 3)
+        args, facts, self._events, self._facts = self._events, self._facts, [], []
+        await self._send("redo", self._names, [mark, *args], facts=facts)
+        await self._count(len(facts))
 
     async def _send_keys(self) -> None:
         args, self._keys = self._keys, []
         size, self._key_bytes = self._key_bytes, 0
-        await self._send("restore_keys", self._names[:1], args, size)
+        await self._send("restore_keys", self._names[:1], args, size=size)
+
+    async def _restore_halves(self, args: Sequence[Any]) -> None:
+        """A run of restore_keys that failed, by halves down to the answer that can't be restored: it is left out."""
+        if len(args) == 3:
+            self._answers_left_out += 1
+            if self._answers_left_out > MAX_LEFT_OUT:
+                raise TooManyFailed(f"{MAX_LEFT_OUT} answers can't be restored")
+            log.error("answer_left_out", partition=self._partition, key=masked(args[0].partition(":i:")[2]))
+            return
+        middle = len(args) // 6 * 3
+        for half in (args[:middle], args[middle:]):
+            try:
+                await self._run(self._partition, "restore_keys", self._names[:1], half)
+            except ScriptFailed as failed:
+                if not failed.is_own:
+                    raise
+                await self._restore_halves(half)
 
     async def _all_sent(self) -> None:
         """What fails after the first failure is its consequence."""
@@ -231,22 +282,33 @@ class Mending:
             while self._running:
                 await self._first_sent()
         finally:
-            await asyncio.gather(*(running for *_, running in self._running), return_exceptions=True)
+            await asyncio.gather(*(run.running for run in self._running), return_exceptions=True)
             self._running.clear()
             self._in_flight_bytes = 0
 
     async def _first_sent(self) -> None:
-        script, size, running = self._running.popleft()
-        self._in_flight_bytes -= size
-        reply = await running
-        self._unknown += reply[1] if script == "redo" else 0
+        first = self._running.popleft()
+        self._in_flight_bytes -= first.size
+        try:
+            reply = await first.running
+        except ScriptFailed as failed:
+            if not (failed.is_own and failed.script == "restore_keys"):
+                raise
+            await self._restore_halves(first.args)
+            return
+        if first.facts:
+            self._left_out += len(reply[1:]) // 2
+            if self._setting_aside:
+                await self._setting_aside.take(first.facts, reply[1:])
 
-    async def _send(self, script: str, names: Sequence[str], args: Sequence[Any], size: int = 0) -> None:
-        """`size`: the bytes of its arguments, where they vary."""
+    async def _send(
+        self, script: str, names: Sequence[str], args: Sequence[Any], *, size: int = 0, facts: Sequence[Fact] = ()
+    ) -> None:
+        """`size`: the bytes of its arguments, where they vary; `facts`: those that it applies."""
         while self._running and (len(self._running) >= RUNS_AT_ONCE or self._in_flight_bytes + size > IN_FLIGHT_BYTES):
             await self._first_sent()
         run = self._server.run(self.scripts, script, names, args)
-        self._running.append((script, size, asyncio.ensure_future(run)))
+        self._running.append(_Run(facts, args, size, asyncio.ensure_future(run)))
         self._in_flight_bytes += size
 
     @contextmanager
@@ -270,27 +332,3 @@ def _kept(key: KeptKey) -> str:
     """What Redis keeps: '@.' stands for the key's own event."""
     head, named, more = key.entry.partition(" @.")
     return f"{head} @{key.epoch}-{key.seq}{more}" if named and head.count(" ") == 1 else key.entry
-
-
-async def project(projector: RedisProjector, partition: int, change: Change) -> None:
-    """Write a change's rows, and remember that everything up to its version is there."""
-    rows = change.rows
-    if rows and isinstance(rows[0], CodeRow):
-        await _codes(projector, partition, change)
-    for row in rows:
-        match row:
-            case WorkspaceRow():
-                await projector.workspace(row)
-            case BookRow():
-                await projector.book(row)
-            case UserRow():
-                await projector.user(row)
-    await projector.seen_all(partition, change.version)
-
-
-async def _codes(projector: RedisProjector, partition: int, change: Change, whole: bool = False) -> None:
-    by_workspace: dict[int, list[CodeRow]] = {}
-    for row in change.rows:
-        by_workspace.setdefault(row.workspace, []).append(row)  # type: ignore[arg-type]
-    for workspace, codes in by_workspace.items():
-        await projector.codes(workspace, partition, change.version, codes, whole=whole)

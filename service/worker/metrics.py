@@ -14,8 +14,21 @@ _LAG = Gauge("scrip_outbox_lag_seconds", "No event older than this is unrecorded
 _RATE = Gauge("scrip_recorded_events_per_second", "Recorded, over the last ten seconds.", ["partition"])
 _RECORDED = Gauge("scrip_recorded_events", "Recorded by this worker since it took the partition.", ["partition"])
 _QUARANTINED = Gauge("scrip_quarantined_events", "Put into quarantine by this worker; each is an alarm.", ["partition"])
+_TASK_FAILING = Gauge("scrip_task_failing", "1 while a task fails and is begun anew.", ["partition", "task"])
+_TASK_FAILURES = Counter("scrip_task_failures", "How often a task has failed.", ["partition", "task"])
 _DRIFT = Gauge("scrip_drift", "What differs by class, as the last comparisons left it.", ["partition", "drift"])
 _RECONCILED = Gauge("scrip_reconciled_timestamp_seconds", "When the oldest of these comparisons was.", ["partition"])
+
+
+def task_failed(partition: int, task: str) -> None:
+    """A task has failed, and is to be begun anew."""
+    _TASK_FAILING.labels(str(partition), task).set(1)
+    _TASK_FAILURES.labels(str(partition), task).inc()
+
+
+def task_well(partition: int, task: str) -> None:
+    """A task is well."""
+    _TASK_FAILING.labels(str(partition), task).set(0)
 
 
 def show_drift(partition: int, left: Mapping[str, int], oldest: datetime | None) -> None:

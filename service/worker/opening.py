@@ -9,7 +9,7 @@ import structlog
 
 from service.domain.events import Fact, MalformedEvent, Opened, decided, entry_digest, parse
 from service.hot.scripts import MENDING, PROJECTION, SERVING, Scripts, follows, nonce_of
-from service.hot.server import Fenced, Server, WrongType
+from service.hot.server import Fenced, ScriptFailed, Server
 from service.record.facts import record
 from service.record.partitions import LeaseLost, Partition, begin_epoch, confirm_open, enter_epoch, read_partition
 from service.record.past import START, decided_at, events_in_order
@@ -24,6 +24,7 @@ from service.record.recovery import (
 )
 from service.worker.flush import AnchorLost, Flusher, OutboxGap
 from service.worker.mending import WHOLE, Mending
+from service.worker.setting_aside import SettingAside
 
 SETTLE_S = 0.5
 """As long as processes may take to learn of an epoch; then none uses an older one, on whatever server."""
@@ -45,7 +46,8 @@ class Opening:
        facts that it lacks. Of any other, what the record doesn't have is set aside; it is cleared and rebuilt whole. So
        is one of which a mending died while everything was cleared, whose keys are of another layout, whose
        configuration is ahead of Postgres's, of which a key is of another type than its kind's, or that an operator
-       wants rebuilt.
+       wants rebuilt. What can't be applied again is set aside (docs/decisions/0030), and the codes of all that is in
+       quarantine become unusable.
     5. Apply the configuration that this Redis has not seen.
     6. Load the scripts, check the server once more, say in Postgres that the epoch is open, then open the gate.
 
@@ -66,10 +68,12 @@ class Opening:
         key holds another type than its kind's, a rebuild is ordered, and Fenced: the next opening removes all keys."""
         try:
             return await self._open()
-        except WrongType as wrong:
+        except ScriptFailed as failed:
+            if not failed.is_wrong_type:
+                raise
             if await rebuild_order(self._pool, self._partition) is None:
                 await order_rebuild(self._pool, self._partition, WRONG_TYPE)
-            raise Fenced(f"{WRONG_TYPE}: {wrong} can't read it") from None
+            raise Fenced(f"{WRONG_TYPE}: {failed.script} can't read it") from None
 
     async def _open(self) -> Scripts:
         server = self._server
@@ -85,7 +89,8 @@ class Opening:
             await server.drop_wrong(epoch, wrong)
         await server.fence(epoch)
         await asyncio.sleep(SETTLE_S)
-        mending = Mending(server, self._pool, Scripts(self._partition, epoch, nonce, MENDING, "closed"))
+        closed = Scripts(self._partition, epoch, nonce, MENDING, "closed")
+        mending = Mending(server, self._pool, closed, SettingAside(self._pool, self._partition))
         await server.load(mending.scripts)
         row = await read_partition(self._pool, self._partition)
         if found.may_be_torn:
@@ -135,10 +140,12 @@ class Opening:
             lost = str(gap)
         if not whole and not lost:
             return
-        after = None if whole else _id(mark) if mark else await self._prefix()
+        reached, *left_out = mark.split(" ")
+        after = None if whole else _read_id(reached) if mark else await self._prefix()
         if after is None or await erased_after(self._pool, self._partition, after):
             await self._rebuild(mending, epoch, whole or lost)
         else:
+            await SettingAside(self._pool, self._partition).take_named(left_out)  # by a worker that died before it did
             await self._redo(mending, epoch, lost, after, seen)
         await mending.mended()
         await self._enter(epoch, mending.scripts.nonce, row.incarnation)
@@ -170,6 +177,7 @@ class Opening:
         await mending.configure(seen)
         await mending.restore_keys(after)
         self._log.info("redone", events=await mending.redo(after, keep_mark=False))
+        await mending.block_codes(whole=False)
 
     async def _rebuild(self, mending: Mending, epoch: int, reason: str) -> None:
         """Everything. The mark is there before anything is removed, and until the gate is about to open; the
@@ -182,6 +190,7 @@ class Opening:
         await mending.clear()
         await mending.configure(0, whole=True)
         events = await mending.redo(START, keep_mark=True)
+        await mending.block_codes(whole=True)
         await mending.fill_pools()
         rewriting = asyncio.create_task(self._server.rewrite_file())
         try:
@@ -249,6 +258,14 @@ def _same(recorded: str, told: str) -> bool:
     """Whether it is the same event; the user may have been deleted since."""
     ours, theirs = recorded.split(" "), told.split(" ")
     return ours[:4] == theirs[:4] and ours[5:] == theirs[5:]
+
+
+def _read_id(text: str) -> tuple[int, int] | None:
+    """None where it is no event's: what a mark says that nobody can read is no reason to stay closed."""
+    try:
+        return _id(text)
+    except ValueError:
+        return None
 
 
 def _id(text: str) -> tuple[int, int]:

@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from service.record import reconciling as record
-from service.record.pool import ERRORS
+from service.record.pool import ERRORS, is_away
 from service.worker import metrics
 
 LOOK_S = 1.0
@@ -46,6 +46,8 @@ class Reconcilers:
                 turn = last_turn(datetime.now(UTC), self._at) if self._at else None
                 job, due = await record.work(self._pool, self._partition, turn)
             except ERRORS as error:
+                if not is_away(error):
+                    raise
                 log.warning("postgres_away", error=type(error).__name__)
                 continue
             if (job or due) and await self._compare("--job" if job else "--turn") != 0:

@@ -13,7 +13,7 @@ from service.hot.scripts import Scripts
 from service.hot.server import Server
 from service.hot.workspace import BookCounts, counts_of
 from service.record.jobs import JobRow, read_job
-from service.record.pool import ERRORS
+from service.record.pool import ERRORS, is_away
 from service.record.stock import KeptBook, order_missing, page_kept_books
 
 LOOK_S = 1.0
@@ -53,6 +53,8 @@ class Restocker:
             try:
                 await self.look()
             except ERRORS as error:
+                if not is_away(error):
+                    raise
                 self._log.warning("postgres_away", error=type(error).__name__)
 
     async def look(self) -> None:

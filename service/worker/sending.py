@@ -13,7 +13,7 @@ import structlog
 
 from service.domain.webhooks import pause_s
 from service.record import sending
-from service.record.pool import ERRORS
+from service.record.pool import ERRORS, is_away
 from service.record.sending import Due, Ended, EventId
 from service.worker import metrics
 from service.worker.endpoint import FAILING_AFTER, Endpoint, Ready
@@ -83,17 +83,16 @@ class Sender:
         self._log = log.bind(partition=partition)
 
     async def run(self) -> None:
-        """Work until cancelled. Nothing that goes wrong here may keep the worker from recording."""
+        """Work until cancelled; while Postgres is away, wait."""
         try:
             while True:
                 try:
                     await self.turn()
                     await self._rest()
                 except ERRORS as error:
+                    if not is_away(error):
+                        raise
                     self._log.warning("postgres_away", error=type(error).__name__)
-                    await asyncio.sleep(RETRY_S)
-                except Exception as error:  # noqa: BLE001, as the docstring says
-                    self._log.error("webhooks_failed", exc_info=error)
                     await asyncio.sleep(RETRY_S)
         finally:
             await self._leave()

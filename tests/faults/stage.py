@@ -25,7 +25,10 @@ from tests.faults.proxy import Forwarder
 from tests.servers import free_port
 
 APIS = 2
-_ALARMS = ("stopped", "script_failed", "event put into quarantine")
+_ALARMS = (
+    "stopped", "script_failed", "event put into quarantine", "event_not_redone", "configuration_left_out",
+    "code_left_out", "answer_left_out",
+)  # fmt: skip
 _KEY = "drill_admin"
 ROOT = Path(__file__).parents[2]
 

@@ -7,13 +7,16 @@ import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import asyncpg
 import pytest
 
+from service.doctor import judging
 from service.doctor.report import Check, Report
+from service.record.failing import Failing
 from tests.drifts.comparing import compare
 from tests.running import Run, data_folder
 from tests.servers import free_port
@@ -25,7 +28,7 @@ _READS = set("client|setname info config|get get mget scan type xlen xrange xrev
 _EVERYWHERE = "settings,postgres,postgres logs,migrations,partitions,redis,durability,memory,replicas,redis logs".split(
     ","
 )
-_EACH = "epoch lease quarantine recovery gate scripts anchor outbox lag config types".split()
+_EACH = "epoch lease quarantine recovery tasks gate scripts anchor outbox lag config types".split()
 
 
 class Said(NamedTuple):
@@ -251,6 +254,31 @@ async def test_an_event_in_quarantine(patient: Service) -> None:
     said = _doctor(patient)
     assert (said.code, said.checks["set aside"]["state"]) == (0, "warning")
     await patient.fetch("DELETE FROM quarantine")
+
+
+async def test_a_task_that_fails(patient: Service) -> None:
+    """How often it failed, since when and why is said, by the doctor and by the consistency of a workspace."""
+    await patient.fetch("INSERT INTO failing_tasks VALUES (0, 'erasing', 12, 'ScriptFailed look WRONGTYPE')")
+    said = _doctor(patient)
+    assert (said.code, said.bad()) == (1, {"tasks"})
+    assert "erasing has failed 12 times since " in said.checks["tasks"]["says"]
+    assert said.checks["tasks"]["says"].endswith("last because of ScriptFailed look WRONGTYPE")
+    (told,) = ok(patient.operate.get("/v1/ops/consistency"))["failing"]
+    assert (told["task"], told["failures"], told["reason"]) == ("erasing", 12, "ScriptFailed look WRONGTYPE")
+    await patient.fetch("DELETE FROM failing_tasks")
+    assert ok(patient.operate.get("/v1/ops/consistency"))["failing"] == []
+
+
+def test_an_opening_that_fails_is_not_said_to_mend_itself() -> None:
+    """Where the opening fails, no check says that a worker opens the partition by itself."""
+    at = datetime(2026, 11, 20, 10, tzinfo=UTC)
+    checks = [Check("gate", "bad", "closed", judging._WAIT), Check("lag", "bad", "much", "See that a worker runs.")]
+    other = Failing("erasing", 3, "ValueError", at, at)
+    assert judging.advise(checks, [other]) == checks
+    gate, lag = judging.advise(checks, [other, Failing("opening", 12, "ScriptFailed redo ERR", at, at)])
+    assert gate.next.startswith("Opening has failed 12 times since 2026-11-20 10:00:00 UTC, last because of ")
+    assert "ScriptFailed redo ERR" in gate.next
+    assert lag == checks[1]
 
 
 def test_servers_that_are_away(patient: Service) -> None:

@@ -9,7 +9,7 @@ from service.record.partitions import (
     begin_epoch,
     enter_epoch,
 )
-from service.record.waiting import Recorded
+from service.record.waiting import AnswerScope, Recorded
 from tests.integration.record_fixtures import Record, assigned
 
 
@@ -58,3 +58,61 @@ async def test_waiting_is_bounded(kept: Record, monkeypatch: pytest.MonkeyPatch)
     assert await asyncio.gather(*first) == [False, False]
     assert not await recorded.wait(0, kept.epoch, 1, 50)
     await recorded.close()
+
+
+_INSERT = "INSERT INTO quarantine VALUES (0, $1, $2, $3, $4, '{}')"
+_SOLD = b"R 1 2 CODE-1 ann A-1 - - USD 2 0 1800000000000 1 5 6 1 7 3 GIFT-1 8"
+
+
+@pytest.mark.parametrize(
+    ("told", "after", "coupons", "recorded"),
+    [
+        (_SOLD, 0, [], False),
+        (_SOLD, 1, [], True),
+        (_SOLD, 1, [("CODE-1", "ann")], False),
+        (_SOLD, 1, [("OTHER-1", "bob"), ("CODE-1", "")], False),
+        (_SOLD, 1, [("GIFT-1", "ann")], False),
+        (_SOLD, 1, [("CODE-1", "bob"), ("CODE", "ann"), ("ODE-1", "ann")], True),
+        (_SOLD.replace(b"R 1", b"R 2"), 0, [("CODE-1", "ann")], True),
+        (_SOLD.replace(b"R 1", b"R 11"), 0, [("CODE-1", "ann")], True),
+        (b"\xff garbage", 0, [], False),
+        (b"", 0, [], False),
+        (b"\xff garbage", 1, [("CODE-1", "ann")], True),
+        (b"S 1 2 low codes 3 5", 0, [], True),
+        (b"B 1 2 CODE-1 ann", 1, [("CODE-1", "ann")], False),
+    ],
+)
+async def test_an_event_in_quarantine_is_not_recorded(
+    kept: Record, told: bytes, after: int, coupons: list[tuple[str, str]], recorded: bool
+):
+    """The cursor passes it, which is enough for reads. What is after the request's start counts, and what is about its
+    codes and their users; another workspace's doesn't."""
+    await kept.write(assigned("CODE-1"), assigned("CODE-2"))
+    await kept.pool.execute(_INSERT, kept.epoch, 1, "test", told)
+    waiting = Recorded(kept.pool)
+    assert await waiting.wait(0, kept.epoch, 2, 1000)
+    about = AnswerScope((kept.epoch, after), coupons)
+    assert await waiting.wait_recorded(0, (kept.epoch, 2), 1000, 1, about) is recorded
+
+
+@pytest.mark.parametrize("reason", ["lost with its Redis: never recorded", "not redone: code_missing"])
+async def test_what_was_set_aside_otherwise_says_nothing(kept: Record, reason: str):
+    """What another Redis decided is not this answer's; what can't be applied again is recorded."""
+    await kept.write(assigned("CODE-1"))
+    await kept.pool.execute(_INSERT, kept.epoch, 1, reason, _SOLD)
+    about = AnswerScope((kept.epoch, 0), [("CODE-1", "ann")])
+    assert await Recorded(kept.pool).wait_recorded(0, (kept.epoch, 1), 1000, 1, about)
+
+
+async def test_a_quarantine_that_cant_be_read_says_no(kept: Record, monkeypatch: pytest.MonkeyPatch):
+    """Nor is an answer recorded whose time is over."""
+    await kept.write(assigned("CODE-1"))
+    waiting_for = Recorded(kept.pool)
+    about = AnswerScope((kept.epoch, 0), [])
+    assert not await waiting_for.wait_recorded(0, (kept.epoch, 2), 20, 1, about)
+
+    async def fails(*_: object) -> bool:
+        raise ConnectionResetError
+
+    monkeypatch.setattr(waiting, "is_quarantined", fails)
+    assert not await waiting_for.wait_recorded(0, (kept.epoch, 1), 1000, 1, about)

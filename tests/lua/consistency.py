@@ -81,7 +81,7 @@ class Coupon:
         words = (self.text or told).split(" ")
         assert len(words) == 14, self.text
         self.version, self.user, self.assigned_at, uses, limit, off, expires_at, self.last = words[:8]
-        self.uses, self.off = int(uses), off == "1"
+        self.uses, self.off = int(uses), off != "-"
         self.expires_at = None if expires_at == _NONE else int(expires_at)
         self.touched = limit != _NONE
         self.max = self.book.per_code if limit == _NONE else int(limit) or None

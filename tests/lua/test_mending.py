@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import hiredis
 import pytest
 
 from service.domain import keys
@@ -11,28 +12,34 @@ from tests.premises import EPOCH, NOW_MS
 from tests.shop import Shop
 
 
-async def redone(shop: Shop, *events: tuple[str, str, str]) -> int:
-    """Apply events while the gate is closed, and write them into the outbox as recovery leaves them there; how many
-    were of codes that aren't there."""
+async def redone(shop: Shop, *events: tuple[str, str, str], closed: bool = False) -> list[str]:
+    """Apply events while the gate is closed, and write them into the outbox as recovery leaves them there; why those
+    that were left out were. With `closed` the gate stays so."""
+    scripts = await close(shop)
+    for event_id, decided, request in events:
+        await shop.link.call("XADD", keys.outbox(0), event_id, "d", decided, "r", request)
+    words = [word for event_id, decided, _ in events for word in (decided, event_id, _more(decided))]
+    reply = await shop.link.call("EVALSHA", scripts.digests["redo"], 2, keys.gate(0), keys.mend(0), "7-1", *words)
+    left_out = [f"{events[position][0]}:{why}" for position, why in zip(reply[1::2], reply[2::2], strict=True)]
+    assert await shop.link.call("GETDEL", keys.mend(0)) == " ".join(["7-1", *left_out])
+    if not closed:
+        await shop.gate("open")
+    assert reply[0] == 0
+    return reply[2::2]
+
+
+async def close(shop: Shop) -> Scripts:
+    """Close the gate; the scripts that mend."""
     scripts = Scripts(0, EPOCH, "nonce", MENDING, "closed")
     for text in scripts.texts.values():
         await shop.link.call("SCRIPT", "LOAD", text)
     await shop.gate("closed")
-    for event_id, decided, request in events:
-        await shop.link.call("XADD", keys.outbox(0), event_id, "d", decided, "r", request)
-    words = [word for event_id, decided, _ in events for word in (decided, *_of(event_id, decided))]
-    reply = await shop.link.call("EVALSHA", scripts.digests["redo"], 2, keys.gate(0), keys.mend(0), "7-1", *words)
-    assert await shop.link.call("GETDEL", keys.mend(0)) == "7-1"
-    await shop.gate("open")
-    assert reply[0] == 0
-    return reply[1]
+    return scripts
 
 
-def _of(event_id: str, decided: str) -> tuple[str, str]:
-    """What redo is told of an event besides: of a rollback its redemption, the one before, with discount and bucket."""
-    if decided.startswith("B"):
-        return f"{EPOCH}-2", f"0 {keys.bucket('ann')}"
-    return (event_id, "") if decided.startswith("R") else ("", "")
+def _more(decided: str) -> str:
+    """What redo is told of a rollback besides: its redemption, which is the second event, with discount and bucket."""
+    return f"{EPOCH}-2 0 {keys.bucket('ann')}" if decided.startswith("B") else ""
 
 
 def event(seq: int, decided: str) -> tuple[str, str, str]:
@@ -124,9 +131,123 @@ async def test_a_code_with_a_limit_of_its_own_marks_its_book_too(still: Shop) ->
 async def test_what_happened_to_a_code_that_isnt_there(still: Shop) -> None:
     """It is left out, and what comes after it is gone on with: a Postgres that lost its end lacks the newest codes."""
     await still.book("CODE-1")
-    before = await still.everything()
     lost = [told.replace("CODE-1", "LOST-1") for told in (REDEEMED % 1, ROLLED_BACK % 1, ASSIGNED)]
     lost.append(UNASSIGNED.format(user="ann", cb="{cb}").replace("CODE-1", "LOST-1") % 2)
-    assert await redone(still, *(event(seq, told) for seq, told in enumerate(lost, 1))) == 4
-    await still.link.call("XDEL", keys.outbox(0), *(f"{EPOCH}-{seq}" for seq in range(1, 5)))
+    await _changes_nothing(still, *(event(seq, told) for seq, told in enumerate(lost, 1)), why=["code_missing"] * 4)
+
+
+@USES
+@pytest.mark.parametrize(
+    ("decided", "why"),
+    [
+        ("nonsense", "unreadable"),
+        ("R 1 1 CODE-1 ann A-1 - - USD 2 None 1800000000000 1 {cb} {ob} 1 {ub}", "unreadable"),
+        (ASSIGNED.replace("1800000000000", "None"), "unreadable"),
+        (UNASSIGNED.replace("180000000000%d", "None").replace("{user}", "ann"), "not_assigned"),
+        (REDEEMED.replace(" 1 CODE", " 2 CODE") % 1, "other_book"),
+        (UNASSIGNED.replace("{user}", "ann") % 1, "not_assigned"),
+        (ROLLED_BACK % 1, "not_standing"),
+        (ROLLED_BACK % 0, "not_standing"),
+    ],
+)
+async def test_what_cant_be_applied_changes_nothing(still: Shop, uses: int | None, decided: str, why: str) -> None:
+    """An event that can't be read, of another book, or that takes back what isn't there is named, and all is as it
+    was."""
+    await still.book("CODE-1", max_redemptions_per_code=uses)
+    await _changes_nothing(still, event(1, decided), why=[why])
+
+
+@USES
+async def test_what_is_somebodys_is_not_assigned_again(still: Shop, uses: int | None) -> None:
+    """A second assignment, to whomever, is left out: the coupon and all counts stay the first user's."""
+    await still.book("CODE-1", max_redemptions_per_code=uses)
+    await redone(still, event(1, ASSIGNED))
+    again = [event(2, ASSIGNED), event(3, ASSIGNED.replace("ann", "bob"))]
+    await _changes_nothing(still, *again, why=["assigned"] * 2)
+
+
+@USES
+async def test_a_rollback_is_not_applied_below_zero(still: Shop, uses: int | None) -> None:
+    """Where a user has used nothing of the book, nothing is given back."""
+    await still.book("CODE-1", max_redemptions_per_code=uses)
+    await redone(still, event(1, ASSIGNED), event(2, REDEEMED % (uses or 0)))
+    bucket = f"{still.caller.prefix}o:{keys.bucket('ann')}"
+    await still.link.call("HDEL", bucket, "1/ann")
+    await _changes_nothing(still, event(3, ROLLED_BACK % 1), why=["below_zero"])
+    await still.link.call("HSET", bucket, "1/ann", "1")
+
+
+async def test_a_rollback_without_its_redemption_is_left_out(still: Shop) -> None:
+    """Where the redemption could not be recorded, the view has nothing for it: it is named, and the rest applied."""
+    await still.book("CODE-1", "CODE-2")
+    scripts = await close(still)
+    lost = event(1, ROLLED_BACK % 1)[1]
+    sold = event(2, REDEEMED.replace("CODE-1", "CODE-2").replace("{cb}", str(keys.bucket("CODE-2"))) % 1)[1]
+    words = [lost, "7-0", "None-None None 5", sold, "7-1", ""]
+    await still.link.call("XADD", keys.outbox(0), "7-1", "d", sold, "r", "{}")
+    reply = await still.link.call("EVALSHA", scripts.digests["redo"], 2, keys.gate(0), keys.mend(0), "7-1", *words)
+    assert reply == [0, 0, "redemption_missing"]
+    assert await still.link.call("GETDEL", keys.mend(0)) == "7-1 7-0:redemption_missing"
+    await still.gate("open")
+    assert (await still.coupon("CODE-2"))[1]["status"] == "redeemed"
+
+
+async def test_an_error_of_redis_is_one_events(still: Shop) -> None:
+    """A key of another type fails the event that needs it, and no other: `failed` where it was begun."""
+    await still.book("CODE-1", "CODE-2")
+    await still.link.call("SET", f"{still.caller.prefix}g:{keys.bucket('A-1')}", "stray")
+    of_two = {"CODE-1": "CODE-2", "{cb}": str(keys.bucket("CODE-2"))}
+    gift = f"{ASSIGNED} A-1 {{ob}}"
+    other = ASSIGNED
+    for old, new in of_two.items():
+        other = other.replace(old, new)
+    assert await redone(still, event(1, gift), event(2, other), closed=True) == ["failed"]
+    await still.gate("open")
+    assert (await still.coupon("CODE-2"))[1]["userId"] == "ann"
+    await still.link.call("FLUSHALL")
+    await still.open()
+
+
+async def test_the_mark_keeps_what_was_left_out(still: Shop) -> None:
+    """A worker that dies finds in the mark what the runs before left out; a mark that says `whole` stays."""
+    await still.book("CODE-1")
+    scripts = await close(still)
+
+    async def run(mark: str, *decided: str) -> str:
+        words = [word for place, text in enumerate(decided) for word in (text, f"7-{place}", "")]
+        await still.link.call("EVALSHA", scripts.digests["redo"], 2, keys.gate(0), keys.mend(0), mark, *words)
+        return await still.link.call("GET", keys.mend(0))
+
+    assert await run("7-1", "x") == "7-1 7-0:unreadable"
+    assert await run("7-2") == "7-2 7-0:unreadable"
+    assert await run("7-3", "x", "y") == "7-3 7-0:unreadable 7-0:unreadable 7-1:unreadable"
+    assert await run("whole", "x") == "whole"
+    assert await run("7-4", "x") == "whole"
+    await still.link.call("DEL", keys.mend(0))
+    assert (await run("7-5", *["x"] * 2000)) == "whole"
+    await still.link.call("DEL", keys.mend(0))
+    await still.gate("open")
+
+
+async def _changes_nothing(shop: Shop, *events: tuple[str, str, str], why: list[str]) -> None:
+    before = await shop.everything()
+    assert await redone(shop, *events) == why
+    await shop.link.call("XDEL", keys.outbox(0), *(event_id for event_id, _, _ in events))
+    assert await shop.everything() == before
+
+
+async def test_an_error_of_the_server_ends_the_run(still: Shop, kind: str) -> None:
+    """A full Redis fails the run, and no event is taken for the fault's."""
+    if kind == "fakeredis":
+        pytest.skip("it has no limit of memory")
+    await still.book("CODE-1")
+    scripts = await close(still)
+    before = await still.everything()
+    await still.link.call("CONFIG", "SET", "maxmemory", "1")
+    words = (event(1, ASSIGNED)[1], "7-1", "")
+    reply = await still.link.call("EVALSHA", scripts.digests["redo"], 2, keys.gate(0), keys.mend(0), "7-1", *words)
+    await still.link.call("CONFIG", "SET", "maxmemory", "0")
+    assert isinstance(reply, hiredis.ReplyError)
+    assert "maxmemory" in str(reply)
     assert await still.everything() == before
+    await still.gate("open")

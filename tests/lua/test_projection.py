@@ -5,7 +5,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.domain import keys
+from service.domain.errors import Refusal
 from service.domain.times import from_ms
+from service.hot.projection import RedisProjector
 from service.hot.workspace import Workspace
 from tests.premises import NOW_MS
 from tests.shop import Shop
@@ -242,3 +245,49 @@ async def test_the_newest_version_that_anything_is_of(still: Shop) -> None:
     assert await projector.versions(0) == (0, still.version)
     await projector.seen_all(0, still.version + 3)
     assert await projector.versions(0) == (still.version + 3, still.version + 3)
+
+
+async def test_a_code_that_redis_has_an_error_on_is_left_out(still: Shop) -> None:
+    """It is in no directory, so nobody can use it; the codes beside it are there, and counted."""
+    book = await still.book()
+    await still.link.call("SET", f"{still.caller.prefix}u:ann", "stray")
+    left_out: list[str] = []
+
+    async def run(partition: int, script: str, names: Any, args: Any) -> Any:
+        return await still.decider.run(partition, script, names, args)
+
+    projector = RedisProjector(run, lambda row: left_out.append(row.code))
+    rows = [still.code_row(book, f"CODE-{n}", 90, owner_id="ann" if n == 2 else None) for n in range(1, 4)]
+    await projector.codes(still.workspace, 0, 90, rows)
+    assert left_out == ["CODE-2"]
+    assert await still.coupon("CODE-2") == (404, "coupon_not_found")
+    assert (await still.stats(book))["codes"] == 2
+    assert (await still.assign_any(book, "bob"))[0] == 201
+    with pytest.raises(Refusal, match="outcome_unknown"):
+        await RedisProjector(run).codes(still.workspace, 0, 90, rows)
+    await still.link.call("DEL", f"{still.caller.prefix}u:ann")
+
+
+@pytest.mark.parametrize("settings", ["", "no words", "a b c d e f g h i j k l m n o p q r s t u v w"])
+async def test_settings_that_no_script_could_read_are_refused(still: Shop, settings: str) -> None:
+    """Nothing is written of them: a script that can't read its book fails on every request."""
+    await still.book("CODE-1")
+    w, gate, newest = still.caller.prefix, keys.gate(0), keys.newest(0)
+    before = await still.everything()
+    with pytest.raises(Refusal, match=r"outcome_unknown|unavailable"):  # the error's kind is the server's
+        await still.decider.run(0, "put_book", (gate, f"{w}w", f"{w}x", f"{w}b:1", newest), (900, settings, 1))
+    with pytest.raises(Refusal, match=r"outcome_unknown|unavailable"):
+        await still.decider.run(0, "put_workspace", (gate, f"{w}w", newest), (900, settings))
+    assert await still.everything() == before
+
+
+async def test_a_book_that_is_closed_sells_nothing(still: Shop) -> None:
+    """What stands for settings that can't be projected is a book that is not active; the book's own come back later."""
+    book = await still.book("CODE-1")
+    await still.projector.close_book(0, still.workspace, book.book, book.book_id, still.next_version())
+    await still.refuses("book_inactive", still.redeem("CODE-1", "ann"))
+    await still.refuses("book_inactive", still.lock("CODE-1", "ann"))
+    await still.refuses("book_inactive", still.assign_any(book, "ann"))
+    assert (await still.coupon("CODE-1"))[1]["status"] == "available"
+    await still.change(book, name="again")
+    assert (await still.redeem("CODE-1", "ann"))[0] == 201

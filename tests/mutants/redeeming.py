@@ -160,13 +160,6 @@ MUTANTS = (
         "tests/lua/test_erase_user.py -k read_before",
     ),
     Mutant(
-        "what happened to a code that isn't there is left out, and the rest is done",
-        "lua/redo.lua",
-        "    unknown = unknown + 1\n",
-        "    return { OUT.OK, 1 }\n",
-        "tests/lua/test_mending.py -k isnt_there",
-    ),
-    Mutant(
         "restore is true where it is left out",
         "service/operations/rollback.py",
         "restore = 0 if request.restore is False else 1",

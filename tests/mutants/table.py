@@ -8,6 +8,7 @@ from tests.mutants import (
     keeping,
     limiting,
     locking,
+    mending,
     money,
     reconciling,
     redeeming,
@@ -28,4 +29,5 @@ MUTANTS = (
     *settings.MUTANTS,
     *identity.MUTANTS,
     *reconciling.MUTANTS,
+    *mending.MUTANTS,
 )

@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from service.domain.drift import Difference, Said, Write
+from service.domain.drift import About, Difference, Said, Write
 from service.hot.looking import Item, Seen
-from service.reconcile import examining
+from service.reconcile import examining, quarantined
 from service.reconcile.counts import Books, Configuration, Keys
 from service.reconcile.coupons import Coupons
 from service.reconcile.examining import LATER, TRIES, Examiner, NotRecorded
@@ -67,7 +67,11 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     monkeypatch.setattr(examining, "LONGEST_PAUSE_S", 0)
 
     async def examine(
-        *verdicts: Any, repair: bool = False, as_seen: Sequence[bool] = (), erasing: Sequence[bool] = ()
+        *verdicts: Any,
+        repair: bool = False,
+        as_seen: Sequence[bool] = (),
+        erasing: Sequence[bool] = (),
+        events: Sequence[bytes] = (),
     ) -> Any:
         async def recorded(*_: Any) -> Any:
             return SimpleNamespace(cursor=AT)
@@ -75,6 +79,11 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         async def being_erased(*_: Any) -> bool:
             return waits.pop(0) if waits else False
 
+        async def in_quarantine(_pool: Any, _partition: int, after: tuple[int, int]) -> Any:
+            if after < (1, 1):
+                yield [((1, place), d) for place, d in enumerate(events, 1)]
+
+        monkeypatch.setattr(quarantined, "page_live", in_quarantine)
         waits, told = list(erasing), list[str]()
         monkeypatch.setattr(examining, "read_partition", recorded)
         monkeypatch.setattr(examining, "erased_after", being_erased)
@@ -97,6 +106,45 @@ async def test_it_differs_where_it_does_so_twice(examined: Callable[..., Any]) -
     other = OFF._replace(classes=("assignee",))
     examiner, _, _ = await examined(OFF, other, other)
     assert examiner.found == {"assignee": 1}
+
+
+@pytest.mark.parametrize(
+    ("about", "event", "is_named"),
+    [
+        (About("code", "CODE-1"), b"A 1 2 CODE-1 ann 5 7", True),
+        (About("user", "ann"), b"U 1 2 CODE-1 ann 5 7", True),
+        (About("order", "o1"), b"A 1 2 CODE-1 ann 5 7 o1 8", True),
+        (About("order", "o1"), b"B 1 2 CODE-1 ann o1 id 5 1 7 8", True),
+        (About("book", "2"), b"R 1 2 CODE-1 ann o1 - - USD 2 0 5 1 7 8 1 9", True),
+        (About("code", "GIFT-1"), b"R 1 2 CODE-1 ann o1 - - USD 2 0 5 1 7 8 1 9 3 GIFT-1 4", True),
+        (About("book", "3"), b"R 1 2 CODE-1 ann o1 - - USD 2 0 5 1 7 8 1 3 GIFT-1 4", True),
+        (About("order", "-"), b"R 1 2 CODE-1 ann - - - USD 2 0 5 1 7 8 1 9", False),
+        (About("user", ""), b"R 1 2 CODE-1", False),
+        (About("code", "CODE-1"), b"A 2 2 CODE-1 ann 5 7", False),
+        (About("user", "CODE-1"), b"A 1 2 CODE-1 ann 5 7", False),
+        (About("code", "CODE-1"), b"\xff 1 2 CODE-1", False),
+        (About("code", "CODE-1"), b"A x 2 CODE-1 ann", False),
+    ],
+)
+async def test_what_an_event_in_quarantine_names_is_not_mended(
+    examined: Callable[..., Any], about: About, event: bytes, is_named: bool
+) -> None:
+    """A code, user, order or book that it names is told, and left; one of another workspace is not."""
+    found = OFF._replace(about=(About("code", "other"), about))
+    examiner, told, looker = await examined(found, found, repair=True, as_seen=[True], events=[b"", event])
+    assert (told, looker.repaired) == ((["found"], 0) if is_named else (["mended"], 1))
+    assert examiner.left == ({"uses": 1} if is_named else {})
+
+
+async def test_past_a_bound_everything_is_taken_for_named(
+    examined: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where more is in quarantine than is kept, nothing of the workspace is mended."""
+    monkeypatch.setattr(quarantined, "MAX_NAMED", 3)
+    events = [b"A 1 2 CODE-%d ann 5 7" % n for n in range(9)]
+    examiner, told, looker = await examined(OFF, OFF, repair=True, as_seen=[True], events=events)
+    assert (told, looker.repaired, examiner.left) == (["found"], 0, {"uses": 1})
+    assert len(examiner._quarantined._named) < 9
 
 
 async def test_what_is_on_its_way_waits(examined: Callable[..., Any]) -> None:

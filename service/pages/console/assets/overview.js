@@ -1,6 +1,6 @@
 // Everything at one glance, asked for every second while the page can be seen.
 
-import { badge, bytes, card, fill, h, head, number, plural, refill, table, when } from "./dom.js";
+import { badge, bytes, card, fill, h, head, local, number, plural, refill, table, when } from "./dom.js";
 import { bar, Plot, stock, stockWords } from "./plot.js";
 
 const ASK_MS = 1000;
@@ -97,7 +97,7 @@ export async function show(main, _, page) {
       refused.add(now.at, [bad.reduce((sum, name) => sum + rates(name), 0)]);
       if (told) behind.add(now.at, [told.lagEvents]);
     }
-    fill(alarm, ...alarms(now));
+    fill(alarm, ...alarms(now, told));
     fill(glance, facts(now, told, page.may("operate")));
     refill(books, stocks(now.books, now.moreBooks));
     refill(reasons, refusals(now.totals, before?.totals, s));
@@ -108,12 +108,15 @@ export async function show(main, _, page) {
   await page.every(ASK_MS, look);
 }
 
-function alarms({ redis, postgres }) {
+function alarms({ redis, postgres }, told) {
   const found = [];
   if (!redis.connected) found.push("Redis can't be reached: nothing is decided, and every checkout hears 503.");
   else if (redis.gate === "") found.push("The gate is closed: Redis is being verified or rebuilt, and every checkout hears 503.");
   if (redis.gate === "full") found.push("The record is behind: no more locks and assignments until it has caught up.");
   if (redis.gate === "behind") found.push("The record is far behind: nothing is decided until it has caught up.");
   if (!postgres.version) found.push("Postgres can't be reached: what Redis decides waits to be recorded.");
+  for (const { task, failures, reason, since } of told?.failing ?? []) {
+    found.push(`The worker's ${task} has failed ${number(failures)} times since ${local(since).replace("T", " ")}, last because of ${reason}.`);
+  }
   return found.map((text) => h("p", { class: "banner bad" }, text));
 }

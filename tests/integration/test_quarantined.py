@@ -1,0 +1,149 @@
+"""A sale that the record could not take: what answers, comparisons and a rebuild make of it."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.record.recovery import order_rebuild
+from tests.drifts.comparing import compare
+from tests.service_fixture import Service, new_code, new_id, ok, refused, shared_service, until
+
+_ROOT = Path(__file__).parents[2]
+_IN_QUARANTINE = "an event of it is in quarantine"
+RECORDED = {"Prefer": "durability=recorded, wait=10"}
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[Service]:
+    """Of this file's own: what is wrong with it, no other test may see."""
+    with shared_service() as service:
+        yield service
+
+
+def fetch(service: Service, sql: str, *args: Any) -> list[Any]:
+    """Rows of its Postgres."""
+    return asyncio.run(service.fetch(sql, *args))
+
+
+def poison(service: Service, *codes: str) -> None:
+    """Make Postgres refuse redemptions of these codes."""
+    for code in codes:
+        fetch(service, "INSERT INTO single_uses SELECT workspace, $1, gen_random_uuid() FROM workspaces", code)
+
+
+def heal(service: Service) -> None:
+    """An operator deals with what is in quarantine."""
+    fetch(service, "DELETE FROM single_uses WHERE redemption_id NOT IN (SELECT redemption_id FROM redemptions)")
+    fetch(service, "DELETE FROM rollbacks WHERE redemption_id NOT IN (SELECT redemption_id FROM redemptions)")
+    fetch(service, "DELETE FROM quarantine")
+
+
+def redeem(service: Service, code: str, user: str, order: str, **headers: str) -> Any:
+    """The answer of a redeem."""
+    said = {"userId": user, "orderId": order}
+    return service.checkout.post(f"/v1/coupons/redeem/{code}", json=said, headers=headers)
+
+
+def test_what_is_in_quarantine_is_not_told_recorded(service: Service) -> None:
+    """Neither by the first answer nor by a repeat; nor by the rollback of an order that has one such event, nor by a
+    batch; and another's answers are."""
+    good, bad, in_batch = new_code(), new_code(), new_code()
+    service.book(good, bad, in_batch)
+    poison(service, bad, in_batch)
+    user, order = new_id(), new_id("order")
+    for status in (201, 200, 200):
+        answer = redeem(service, bad, user, order, **RECORDED)
+        assert (answer.status_code, answer.json()["durability"]) == (status, "fsynced")
+        assert "Preference-Applied" not in answer.headers
+    answer = redeem(service, good, new_id(), new_id("order"), **RECORDED)
+    assert (answer.json()["durability"], answer.headers["Preference-Applied"]) == ("recorded", "durability=recorded")
+    ops = [{"op": "redeem", "code": in_batch, "userId": user}, {"op": "validate", "code": good}]
+    answer = service.checkout.post("/v1/batch", json={"operations": ops}, headers=RECORDED)
+    assert answer.json()["results"][0]["body"]["durability"] == "fsynced"
+    assert "Preference-Applied" not in answer.headers
+    answer = service.manage.post(f"/v1/orders/{order}/rollback", json={}, headers=RECORDED)
+    assert (answer.status_code, answer.json()["durability"]) == (200, "fsynced")
+    heal(service)
+    compare(service, repair=True)
+
+
+def test_a_sale_in_quarantine_is_never_repaired_away(service: Service) -> None:
+    """`reconcile --repair` leaves the code as it is, with its user, order and book, says why, and ends with 1. Nothing
+    else of the book is left. Dealt with, all of it is as the record has it."""
+    bad, wrong = new_code(), new_code()
+    book = service.book(bad, wrong)
+    poison(service, bad)
+    user, order = new_id(), new_id("order")
+    assert redeem(service, bad, user, order).status_code == 201
+    until(lambda: fetch(service, "SELECT FROM quarantine"))
+    with service.redis() as redis:
+        (name,) = [key for key in redis.scan_iter("*:d:*", count=5000) if redis.hexists(key, wrong)]
+        redis.hset(name, wrong, redis.hget(name, wrong) + "!")
+    outcome, told = compare(service, repair=True)
+    left = {(found.thing.split(" ")[0], found.unsafe) for found, state in told if state == "found"}
+    assert left == {(kind, _IN_QUARANTINE) for kind in ("code", "user", "order", "book")}
+    assert outcome.left == dict.fromkeys(("uses", "redemptions", "orders", "user_counts", "book_counts"), 1)
+    assert [found.classes for found, state in told if state == "mended"] == [("free_missing",)]
+    refused(redeem(service, bad, new_id(), new_id("order")), 409, "coupon_redeemed")
+    assert _reconcile(service) == 1
+    heal(service)
+    assert compare(service, repair=True)[0].left == {}
+    assert compare(service)[0].found == {}
+    assert service.stats(book)["available"] == 2
+
+
+def test_a_rebuild_blocks_what_is_in_quarantine(service: Service) -> None:
+    """After a rebuild the code of a sale that could not be recorded, and was rolled back, is inactive; a repair leaves
+    it so until an operator has dealt with the events, and then makes it free."""
+    bad, good = new_code(), new_code()
+    book = service.book(bad, good)
+    poison(service, bad)
+    user, order = new_id(), new_id("order")
+    assert redeem(service, bad, user, order).status_code == 201
+    until(lambda: fetch(service, "SELECT FROM quarantine"))
+    ok(service.manage.post(f"/v1/orders/{order}/rollback", json={}))
+    until(lambda: fetch(service, "SELECT FROM rollbacks WHERE code = $1", bad))
+    _rebuild(service)
+    kept = fetch(service, "SELECT reason FROM quarantine WHERE strpos(encode(d, 'escape'), $1) > 0 ORDER BY seq", bad)
+    assert [row["reason"] for row in kept] == [
+        "UniqueViolationError single_uses_pkey", "not redone: redemption_missing",
+    ]  # fmt: skip
+    refused(redeem(service, bad, user, order), 409, "coupon_inactive")
+    assert ok(service.manage.patch(f"/v1/coupons/{bad}", json={"status": "inactive"}))["status"] == "inactive"
+    assert ok(service.manage.patch(f"/v1/coupons/{bad}", json={"status": "active"}))["status"] == "inactive"
+    assert redeem(service, good, user, order).status_code == 201
+    stats = service.stats(book)
+    assert (stats["available"], stats["inactive"], stats["redeemed"]) == (0, 1, 1)
+    assert compare(service, repair=True)[0].left.total() > 0
+    refused(redeem(service, bad, user, order), 409, "coupon_inactive")
+    heal(service)
+    assert compare(service, repair=True)[0].left == {}
+    assert compare(service)[0].found == {}
+    assert redeem(service, bad, user, new_id("order")).status_code == 201
+
+
+def _rebuild(service: Service) -> None:
+    count = "SELECT FROM recoveries WHERE finished_at IS NOT NULL"
+    before = len(fetch(service, count))
+
+    async def order() -> None:
+        import asyncpg
+
+        async with asyncpg.create_pool(service.run.facts["databaseUrl"], min_size=1, max_size=1) as pool:
+            await order_rebuild(pool, 0, "the test says so")
+
+    asyncio.run(order())
+    until(lambda: len(fetch(service, count)) > before and service.run.ready())
+
+
+def _reconcile(service: Service) -> int:
+    """The exit code of `scrip reconcile --repair`."""
+    urls = {"REDIS_URL": service.run.facts["redisUrl"], "DATABASE_URL": service.run.facts["databaseUrl"]}
+    command = [sys.executable, "-m", "service", "reconcile", "--repair"]
+    return subprocess.run(command, cwd=_ROOT, env=os.environ | urls, capture_output=True, check=False).returncode

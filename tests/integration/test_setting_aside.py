@@ -1,0 +1,189 @@
+"""What can't be recorded or applied again is set aside: the partition opens, and its codes are unusable."""
+
+from contextlib import aclosing
+from typing import Any
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from service.domain.errors import Refusal
+from service.operations import assign, coupon, redeem, rollback
+from service.worker import mending, setting_aside
+from service.worker.setting_aside import TooManyFailed
+from tests.integration.opening_fixtures import Place
+
+
+async def sell_into_quarantine(place: Place, code: str, order: str) -> None:
+    """Redeem a code so that Postgres refuses the event: it has another redemption of it."""
+    blocker = "INSERT INTO single_uses VALUES ($1, $2, gen_random_uuid())"
+    await place.pool.execute(blocker, place.caller.workspace, code)
+    await place.do(redeem.REDEEM, code, userId="ann", orderId=order)
+    await place.record()
+    await place.pool.execute("DELETE FROM single_uses WHERE code = $1", code)
+
+
+async def reasons(place: Place) -> list[str]:
+    """Why events are in quarantine."""
+    rows = await place.pool.fetch("SELECT reason FROM quarantine ORDER BY epoch, seq")
+    return [row["reason"] for row in rows]
+
+
+async def refuses(place: Place, *codes: str) -> None:
+    """Whatever is asked of these codes is refused."""
+    for code in codes:
+        with pytest.raises(Refusal, match="coupon_inactive"):
+            await place.do(redeem.REDEEM, code, userId="bob")
+        with pytest.raises(Refusal, match="coupon_inactive"):
+            await place.do(assign.ASSIGN_CODE, code, userId="bob")
+        assert b'"inactive"' in await place.do(coupon.READ, code)
+
+
+@pytest.mark.parametrize("lost", ["all", "tail"])
+async def test_a_rollback_of_a_quarantined_redemption_closes_nothing(place: Place, lost: str) -> None:
+    """After a loss of Redis the partition opens, with one alarm; the code is unusable, and what else there was is as it
+    was. A second loss sets nothing more aside."""
+    kept = await place.snapshot()
+    await sell_into_quarantine(place, "CODE-40", "o40")
+    await place.do(rollback.ROLLBACK_ORDER, "o40")
+    await place.do(redeem.REDEEM, "CODE-41", userId="ann", orderId="o41")
+    await place.record()
+    before = await place.everything()
+    for turn in range(2):
+        await (place.redis.flushall() if lost == "all" else place.put_back(kept))
+        with capture_logs() as logs:
+            await place.open()
+        await place.learn()
+        alarms = [entry for entry in logs if entry["event"] == "event_not_redone"]
+        assert [entry["reason"] for entry in alarms] == ([] if turn else ["redemption_missing"])
+        assert "CODE-40" not in str(logs)
+        assert await reasons(place) == [
+            "UniqueViolationError single_uses_pkey",
+            "not redone: redemption_missing",
+        ]
+        await refuses(place, "CODE-40")
+        after = await place.everything()
+        assert _without(after, b"CODE-40") == _without(before, b"CODE-40")
+
+
+async def test_a_gift_of_a_quarantined_checkout_is_blocked_too(place: Place) -> None:
+    """An event names all of its codes."""
+    told = "R 1 1 CODE-50 ann o50 - 30000 USD 2 0 1800000000000 1 5 6 1 7 3 FEW-3 8"
+    insert = "INSERT INTO quarantine VALUES (0, 1, $1, $2, $3, '{}')"
+    await place.pool.execute(insert, 900, "test", told.encode())
+    for seq, garbage in enumerate(
+        (b"", b"\xff\xfe", b"R 1 x", b"A 99999999999 1 C", b"Z 1 1 CODE-51 u", b"R 1 1 GONE-1"), 901
+    ):
+        await place.pool.execute(insert, seq, "test", garbage)
+    await place.pool.execute(insert, 990, "lost with its Redis: never recorded", b"A 1 1 CODE-52 ann 1 1")
+    await place.redis.flushall()
+    await place.open()
+    await place.learn()
+    await refuses(place, "CODE-50", "FEW-3")
+    for code in ("CODE-51", "CODE-52"):
+        assert b'"available"' in await place.do(coupon.READ, code)
+
+
+async def test_a_worker_that_died_before_it_set_aside(place: Place) -> None:
+    """The mark names what was left out, and the next worker sets it aside."""
+    kept = await place.snapshot()
+    await sell_into_quarantine(place, "CODE-40", "o40")
+    await place.do(rollback.ROLLBACK_ORDER, "o40")
+    await place.record()
+    row = await place.pool.fetchrow("SELECT epoch, seq FROM rollbacks WHERE code = 'CODE-40'")
+    assert row
+    await place.put_back(kept)
+    event = f"{row['epoch']}-{row['seq']}"
+    await place.redis.set("{p0}:mend", f"{event} {event}:redemption_missing")
+    await place.open()
+    await place.learn()
+    assert (await reasons(place))[1:] == ["not redone: redemption_missing"]
+    await refuses(place, "CODE-40")
+
+
+@pytest.mark.parametrize("mark", ["nonsense", "7", "7-x 7-2:failed"])
+async def test_a_mark_that_cant_be_read_means_a_rebuild(place: Place, mark: str) -> None:
+    """Whatever it says, all is as it was."""
+    before = await place.everything()
+    await place.redis.delete("{p0}:outbox")
+    await place.redis.set("{p0}:mend", mark)
+    await place.open()
+    assert await place.everything() == before
+
+
+async def test_one_failure_after_the_other_is_the_programs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many events in a row that Redis fails on end the opening, loudly."""
+    monkeypatch.setattr(setting_aside, "MAX_FAILED_IN_A_ROW", 3)
+    kept = await place.snapshot()
+    for n in range(4):
+        await place.do(assign.ASSIGN_CODE, f"CODE-{60 + n}", userId="stray")
+    await place.record()
+    await place.put_back(kept)
+    await place.redis.set(f"{place.caller.prefix}u:stray", "a string")
+    with pytest.raises(TooManyFailed):
+        await place.open()
+    await place.redis.delete(f"{place.caller.prefix}u:stray")
+    await place.redis.flushall()
+    await place.open()
+
+
+async def test_a_book_that_cant_be_read_closes_no_other(place: Place) -> None:
+    """Of a book whose settings nobody can read no code is usable; what else there is opens, and its facts are kept."""
+    await place.pool.execute("""UPDATE books SET discount = '{"type": "of a later version"}' WHERE book = 2""")
+    await place.redis.flushall()
+    with capture_logs() as logs:
+        await place.open()
+    await place.learn()
+    alarms = [(entry["kind"], entry["book"]) for entry in logs if entry["event"] == "configuration_left_out"]
+    assert alarms == [("books", 2)]
+    with pytest.raises(Refusal, match="book_inactive"):
+        await place.do(redeem.REDEEM, "MINE-1", userId="eve")
+    assert b'"redemptions":4' in await place.do(coupon.READ, "MANY-1")
+    await place.do(redeem.REDEEM, "CODE-40", userId="ann")
+    assert await reasons(place) == []
+
+
+async def test_a_workspace_that_cant_be_read_closes_no_other(place: Place) -> None:
+    """Its own requests are refused, and the partition opens."""
+    await place.pool.execute("UPDATE workspaces SET limits = '{\"books\": 5}'")
+    await place.redis.flushall()
+    with capture_logs() as logs:
+        await place.open()
+    await place.learn()
+    alarms = [(entry["kind"], entry["book"]) for entry in logs if entry["event"] == "configuration_left_out"]
+    assert alarms == [("workspaces", None)]
+    with pytest.raises(Refusal):
+        await place.do(redeem.REDEEM, "CODE-40", userId="ann")
+
+
+async def test_an_answer_that_cant_be_restored_is_left_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Redis refuses one of many: the others are there, and the alarm names it masked."""
+    monkeypatch.setattr(mending, "KEYS_A_RUN", 500)
+    pages = mending.key_pages
+
+    async def with_one_that_is_wrong(*args: Any, **options: Any) -> Any:
+        async with aclosing(pages(*args, **options)) as all_pages:
+            async for page in all_pages:
+                wrong = msgspec.structs.replace(page[0], key="A-KEY-OF-SOMEBODY", ttl_ms=2**63 - 1)
+                yield [*page[:2], wrong, *page[2:]]
+
+    before = {name for name in await place.everything() if b":i:" in name}
+    monkeypatch.setattr(mending, "key_pages", with_one_that_is_wrong)
+    await place.redis.flushall()
+    with capture_logs() as logs:
+        await place.open()
+    assert [entry["key"] for entry in logs if entry["event"] == "answer_left_out"] == ["…BODY"]
+    assert {name for name in await place.everything() if b":i:" in name} == before
+
+
+def _without(held: dict[bytes, Any], code: bytes) -> dict[bytes, Any]:
+    """Without what belongs to a code, its order and user, and the counters that it changes."""
+    kept: dict[bytes, Any] = {}
+    for name, value in held.items():
+        letter = name.split(b":")[2]
+        if code in name or letter in (b"n", b"f", b"o", b"u"):
+            continue
+        kept[name] = (
+            {field: text for field, text in value.items() if field != code} if isinstance(value, dict) else value
+        )
+    return {name: value for name, value in kept.items() if value != {}}
