@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from itertools import islice
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import asyncpg
 import structlog

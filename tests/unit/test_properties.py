@@ -61,7 +61,7 @@ _BUILDERS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "g": (keys.gifts, ("bucket",)), "c": (keys.coupon, ("code",)), "k": (keys.locks, ("code",)),
     "kd": (keys.deadlines, ("code",)), "s": (keys.standing, ("code",)), "u": (keys.user, ("user",)),
     "lu": (keys.locks_of_user, ("book", "user")), "lk": (keys.locks_of_holder, ("holder",)),
-    "q": (keys.rate, ("counter", "holder")), "i": (keys.answer, ("key",)),
+    "q": (keys.rate, ("counter", "holder")), "i": (keys.answer, ("key",)), "y": (keys.kept_bytes, ()),
 }  # fmt: skip
 """By kind (docs/architecture.md, Redis keys) its builder, and what follows the kind."""
 _PARTS: dict[str, st.SearchStrategy[str]] = {
