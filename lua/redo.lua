@@ -52,53 +52,56 @@ local function refuses_rollback(c, number, e)
   if tonumber(taken) < back or tonumber(standing ~= '' and standing or taken) < 1 or c.uses < back then return 'below_zero' end
 end
 
--- An event with all that it rests on: coupon, book, kind, and its words. Or nil, and why it can't be applied. Writes nothing.
-local function read_event(decided, id, more)
+local begun = false
+
+-- Apply an event, once all that it rests on was read; or say why it can't be applied. `begun` from the first write on.
+local function redo_event(decided, id, more)
   -- Nearly all are redemptions, which have the most words.
   local kind, w, number, code, user, order, discount, at, slot, bucket, order_bucket, max, user_bucket = string.match(
     decided, '^(R) (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
-  local pattern = BUCKET[string.sub(decided, 1, 1)]
-  if not kind and pattern then kind, w, number, code, user, bucket = string.match(decided, pattern) end
-  if not kind then return nil, 'unreadable' end
+  if not kind then
+    local pattern = BUCKET[string.sub(decided, 1, 1)]
+    if pattern then kind, w, number, code, user, bucket = string.match(decided, pattern) end
+    if not kind then return 'unreadable' end
+  end
   if w ~= last_w then W, last_w = '{p' .. PARTITION .. '}:w' .. w .. ':', w end
   local c = load_coupon(code, bucket)
   -- A Postgres that lost its end may lack the newest codes, and have got from Redis what happened to them.
-  if not c then return nil, 'code_missing' end
-  if string.match(c.entry, '^%d+') ~= number then return nil, 'other_book' end
+  if not c then return 'code_missing' end
+  if string.match(c.entry, '^%d+') ~= number then return 'other_book' end
   local book = book_of(number)
-  if not book then return nil, 'book_missing' end
+  if not book then return 'book_missing' end
   if kind == 'R' then
-    return c, book, kind, { event = id, user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
-      slot = slot, discount = discount, at = at, limit = max ~= '0' and tonumber(max) or nil }
-  elseif kind == 'A' then
-    if c.user then return nil, 'assigned' end
-    local at, order, order_bucket = string.match(decided, '^A %S+ %S+ %S+ %S+ (%d+) %d+ ?(%S*) ?(%d*)$')
-    if not at then return nil, 'unreadable' end
-    return c, book, kind, { user = user, at = at, gift = order ~= '' and { order = order, bucket = order_bucket } or nil }
-  elseif kind == 'U' then
-    if not c.user then return nil, 'not_assigned' end
-    local at = string.match(decided, ' (%d+) %d+$')
-    if not at then return nil, 'unreadable' end
-    return c, book, kind, { at = at }
-  end
-  local order, at, restore, order_bucket = string.match(decided, '^B %S+ %S+ %S+ %S+ (%S+) %S+ (%d+) ([01]) %d+ (%d+)$')
-  if not order then return nil, 'unreadable' end
-  local event, discount, user_bucket = string.match(more, '^(%d+%-%d+) (%d+) (%d+)$')
-  local e = { event = event, user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
-    discount = discount, at = at, restore = restore == '1' }
-  local why = refuses_rollback(c, number, e)
-  if why then return nil, why end
-  return c, book, kind, e
-end
-
-local function apply(c, book, kind, e)
-  if kind == 'R' then
+    local e = { event = id, user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
+      slot = slot, discount = discount, at = at }
+    local limit = max ~= '0' and tonumber(max) or nil
+    begun = true
     touch(book)
     -- The lock that it was under, where this Redis has it still.
-    apply_redeem(c, book, e.limit, e, places_of(e), lock_of(c, e.limit, e.user, e.order, tonumber(e.at)))
-  elseif kind == 'A' then apply_assign(c, book, e.user, e.at, e.gift)
-  elseif kind == 'U' then apply_unassign(c, book, e.at)
-  else apply_rollback(c, book, e, e.at, e.restore, places_of(e)) end
+    apply_redeem(c, book, limit, e, places_of(e), lock_of(c, limit, user, order, tonumber(at)))
+  elseif kind == 'A' then
+    if c.user then return 'assigned' end
+    local at, order, order_bucket = string.match(decided, '^A %S+ %S+ %S+ %S+ (%d+) %d+ ?(%S*) ?(%d*)$')
+    if not at then return 'unreadable' end
+    begun = true
+    apply_assign(c, book, user, at, order ~= '' and { order = order, bucket = order_bucket } or nil)
+  elseif kind == 'U' then
+    if not c.user then return 'not_assigned' end
+    local at = string.match(decided, ' (%d+) %d+$')
+    if not at then return 'unreadable' end
+    begun = true
+    apply_unassign(c, book, at)
+  else
+    local order, at, restore, order_bucket = string.match(decided, '^B %S+ %S+ %S+ %S+ (%S+) %S+ (%d+) ([01]) %d+ (%d+)$')
+    if not order then return 'unreadable' end
+    local event, discount, user_bucket = string.match(more, '^(%d+%-%d+) (%d+) (%d+)$')
+    local e = { event = event, user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket,
+      discount = discount, restore = restore == '1' }
+    local why = refuses_rollback(c, number, e)
+    if why then return why end
+    begun = true
+    apply_rollback(c, book, e, at, e.restore, places_of(e))
+  end
 end
 
 -- A key of the wrong type is no event's fault: the worker orders a rebuild, which removes it. In a rebuild there is none.
@@ -110,15 +113,11 @@ end
 
 local reply, left_out = { OUT.OK }, {}
 for i = 2, #ARGV, 3 do
-  local is_read, c, book, kind, e = pcall(read_event, ARGV[i], ARGV[i + 1], ARGV[i + 2])
-  local why = book
-  if not is_read then
-    end_unless_events(c)
-    why = 'unreadable'
-  elseif c then
-    local is_applied, failure = pcall(apply, c, book, kind, e)
-    if not is_applied then end_unless_events(failure) end
-    why = not is_applied and 'failed'
+  begun = false
+  local is_done, why = pcall(redo_event, ARGV[i], ARGV[i + 1], ARGV[i + 2])
+  if not is_done then
+    end_unless_events(why)
+    why = begun and 'failed' or 'unreadable'
   end
   if why then
     reply[#reply + 1] = (i - 2) / 3
