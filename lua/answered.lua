@@ -6,7 +6,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 payload ('' to let go)  3 request
 Reply {OK} or {outcome}
 Event K
-Cost  O(1), 5 commands ]]
+Cost  at most 5 commands ]]
 -- @include gate outbox book idempotency
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
@@ -20,7 +20,7 @@ if ARGV[2] == '' then
 end
 local workspace = read_workspace(got[2])
 local entry = ARGV[1] .. ' ' .. OUT.OK .. ' ' .. ARGV[2]
-local event = append(KEYS[4], 'K ' .. workspace_number() .. ' ' .. clock(workspace), ARGV[3], entry)
+local event = append(KEYS[4], 'K ' .. workspace_number() .. ' ' .. whole(clock(workspace)), ARGV[3], entry)
 if not event then return { OUT.recovering } end
 keep(KEYS[3], ARGV[1], OUT.OK, ARGV[2], workspace)
 return { OUT.OK }

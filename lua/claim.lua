@@ -5,7 +5,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 claim_ms  3 renew ('1' for a claim that is ours already)
 Reply {OK}, {OK, payload, "", 1} where it was answered before, or {outcome}
 Event none
-Cost  O(1), 4 commands ]]
+Cost  at most 4 commands ]]
 -- @include gate book idempotency
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
@@ -19,5 +19,5 @@ if got[3] and ARGV[3] ~= '1' then
   if known then return known end
 end
 if ARGV[3] == '1' and string.sub(got[3] or '', 1, #ARGV[1] + 3) ~= ARGV[1] .. ' c ' then return { OUT.OK } end
-redis.call('SET', KEYS[3], ARGV[1] .. ' c ' .. (now + tonumber(ARGV[2])), 'PX', ARGV[2])
+redis.call('SET', KEYS[3], ARGV[1] .. ' c ' .. whole(now + tonumber(ARGV[2])), 'PX', ARGV[2])
 return { OUT.OK }

@@ -6,7 +6,7 @@ ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''
       one that says nothing of its own or "owner at max expires_at active"
 Reply {OK, added} or {outcome}
 Event none
-Cost  O(n) in the codes, at most 200 of them: 1 command for an idle one, 20 otherwise ]]
+Cost  at most 6 commands, and 20 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]
 -- @include gate unlogged newest book coupon locks counts place holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])
@@ -51,7 +51,7 @@ for i = 4, #ARGV, 3 do
   if not (idle and is_new) then put(bucket, code, idle and PLAIN or special, is_new)
   elseif not fills_later then filled[bucket] = (filled[bucket] or 0) + 1 end
 end
-for bucket, codes in pairs(filled) do redis.call('HINCRBY', W .. 'f:' .. number, bucket, codes) end
+for bucket, codes in pairs(filled) do redis.call('HINCRBY', W .. 'f:' .. number, bucket, whole(codes)) end
 if added > 0 then count(number, 'codes', added) end
 note_version(KEYS[3], got[2], ARGV[2])
 return { OUT.OK, added }

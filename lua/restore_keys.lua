@@ -3,7 +3,7 @@ KEYS  1 gate  string  epoch and state, read first
 ARGV  for each: the entry's key, the entry, its remaining life in ms
 Reply {OK} or {outcome}
 Event none
-Cost  O(n) in the entries, at most 500 of them ]]
+Cost  at most 1 command, and 1 for each of at most 500 entries ]]
 -- @include gate
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end

@@ -7,7 +7,7 @@ BUCKETS = 131_072
 """Buckets of the directory, the pool, the orders and the users; a power of two, the same for every workspace."""
 
 
-LAYOUT = "4"
+LAYOUT = "5"
 """The number of this layout. A Redis of another one is rebuilt whole when it is opened."""
 
 

@@ -79,8 +79,8 @@ class Mending:
         """Say which codes are free, once everything else is as it should be."""
         with self._timed("pools"):
             async for page in self._server.owned_keys("w*:d:*"):
-                await self._send("fill_pool", self._names[:1], page)
-            await self._all_sent()
+                while page:
+                    page = (await self._run(self._partition, "fill_pool", self._names[:1], page))[1:]  # noqa: PLW2901
 
     async def _configure(self, since: int, whole: bool) -> None:
         going: deque[asyncio.Task[None]] = deque()
