@@ -11,4 +11,4 @@ local got = redis.call('MGET', KEYS[1], KEYS[2])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
 if not got[2] then return { OUT.recovering } end
-return { OUT.OK, holds(redis.call('HGETALL', W .. 'u:' .. ARGV[1]), clock(read_workspace(got[2]))) }
+return { OUT.OK, holds(W .. 'u:' .. ARGV[1], clock(read_workspace(got[2]))) }

@@ -14,7 +14,7 @@ local function user_refuses(user, book, workspace, now, freed)
   local key = W .. 'u:' .. user
   local cap = redis.call('HGET', key, 'cap')
   cap = cap and tonumber(string.match(cap, '%S+$')) or workspace.max_coupons
-  if cap and holds(redis.call('HGETALL', key), now, cap + freed) then return OUT.user_coupon_limit end
+  if cap and holds(key, now, cap + freed) then return OUT.user_coupon_limit end
 end
 
 -- Whether a live lock on the coupon is somebody else's; of very many locks the first 100 are looked at, more count as so.

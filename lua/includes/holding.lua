@@ -15,21 +15,18 @@ local function let_go(c, book)
   elseif c.expires_at then redis.call('HDEL', key, 'x' .. c.code) end
 end
 
--- Whether the user holds at least so many coupons now, over all books; without a number how many. fields: the user's hash.
+-- Whether the user holds at least so many coupons now, over all books; without a number how many. key: the user's.
 -- Books are read only as far as their ends may decide it.
-local function holds(fields, now, wanted)
-  local names, held, most = {}, {}, 0 -- books; how many of each; of all books
+local function holds(key, now, wanted)
+  local names, counts, gone, most = {}, {}, {}, 0 -- books, how many of each, of them ended by themselves; of all books
+  local fields = redis.call('HSCAN', key, '0', 'MATCH', '[hx]*', 'COUNT', '100000000')[2] -- all of them, at one moment
   for i = 1, #fields, 2 do
     if string.byte(fields[i]) == 104 then -- h
-      local number, n = string.sub(fields[i], 2), tonumber(fields[i + 1])
-      names[#names + 1], held[number], most = number, n, most + n
-    end
-  end
-  if wanted and most < wanted then return false end
-  for i = 1, #fields, 2 do
-    if string.byte(fields[i]) == 120 then -- x
-      local expires_at, number = string.match(fields[i + 1], '^(%S+) (%S+)$')
-      if tonumber(expires_at) <= now and held[number] then held[number], most = held[number] - 1, most - 1 end
+      local n = tonumber(fields[i + 1])
+      names[#names + 1], counts[#counts + 1], most = string.sub(fields[i], 2), n, most + n
+    elseif tonumber(string.match(fields[i + 1], '^%d+')) <= now then
+      local number = string.match(fields[i + 1], '%d+$')
+      gone[number], most = (gone[number] or 0) + 1, most - 1
     end
   end
   local least = 0 -- of books that have been read and have not ended
@@ -38,7 +35,8 @@ local function holds(fields, now, wanted)
     local keys = {}
     for i = first, math.min(first + BOOKS_A_READ - 1, #names) do keys[#keys + 1] = W .. 'b:' .. names[i] end
     for i, text in ipairs(redis.call('MGET', unpack(keys))) do
-      local till, n = tonumber(string.match(text, '^%S+ %S+ %S+ %S+ (%S+)')), held[names[first + i - 1]]
+      local till, at = tonumber((string.match(text, '^%S+ %S+ %S+ %S+ (%S+)'))), first + i - 1
+      local n = counts[at] - (gone[names[at]] or 0)
       if till and till <= now then most = most - n else least = least + n end
     end
   end

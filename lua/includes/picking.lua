@@ -1,22 +1,24 @@
 -- A random free coupon of a book.
 
--- Coupons whose lock has run out are free again, though nobody touched them. Says how many there were.
-local function take_back(book, now, but)
+local MOST_WORK = 1000 -- in taking back: 10 for a coupon, 1 for each of its locks
+
+-- Coupons whose lock has run out are free again, though nobody touched them. Returns how many there were, and the work so far.
+local function take_back(book, now, but, work)
   local taken, due_by = 0, whole(now)
   for _, set in ipairs({ 'u', 'p' }) do
     local due = redis.call('ZRANGEBYSCORE', W .. 'l:' .. book.number .. ':' .. set, '-inf', due_by, 'LIMIT', 0, 10)
     for _, member in ipairs(due) do
       local bucket, code = string.match(member, '^(%d+) (%S+)$')
-      if code ~= but then
+      if code ~= but and work < MOST_WORK then
         local c = load_coupon(code, bucket)
         local counted, was_set, score = place(c, book)
-        prune_locks(c, limit_of(c, book), now, book)
+        work = work + 10 + (prune_locks(c, limit_of(c, book), now, book) or 0)
         settle(c, book, counted, was_set, score)
         taken = taken + 1
       end
     end
   end
-  return taken
+  return taken, work
 end
 
 -- The coupon that was picked when facts of its last redemption were missing, if it is free still.
@@ -69,11 +71,13 @@ end
 -- Nil where there is none, or nil and true where there may be one that another request comes to; `but` is a code that it must
 -- not be. What is taken back may have ended, or have other live locks: then there may be more that is free.
 local function find_free(book, now, but)
-  for _ = 1, 3 do
-    local taken = take_back(book, now, but)
+  local taken, work = 0, 0
+  for _ = 1, 10 do
+    taken, work = take_back(book, now, but, work)
     local c, passed = picked_before(book, now, but), false
     if not c then c, passed = pick(book, now, but) end
     if c or passed or taken == 0 then return c, passed end
+    if work >= MOST_WORK then break end
   end
   return nil, true
 end

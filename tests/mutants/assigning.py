@@ -57,7 +57,7 @@ MUTANTS = (
     Mutant(
         "assign refuses `user_coupon_limit`",
         _ASSIGNING,
-        "  if cap and holds(redis.call('HGETALL', key), now, cap + freed) then return OUT.user_coupon_limit end\n",
+        "  if cap and holds(key, now, cap + freed) then return OUT.user_coupon_limit end\n",
         "",
         _ORDER,
     ),
@@ -107,7 +107,7 @@ MUTANTS = (
         "assign: `user_code_limit` is named before `user_coupon_limit`",
         _ASSIGNING,
         _CODE_LIMIT + "  end\n",
-        "    if given_before >= book.codes_per_user and not holds(redis.call('HGETALL', W .. 'u:' .. user), now, 1) "
+        "    if given_before >= book.codes_per_user and not holds(W .. 'u:' .. user, now, 1) "
         "then return OUT.user_code_limit end\n  end\n",
         _ORDER,
         SWAPPED,
@@ -152,8 +152,8 @@ MUTANTS = (
     Mutant(
         "what is past an end of its own is not held",
         "lua/includes/holding.lua",
-        "if tonumber(expires_at) <= now and",
-        "if tonumber(expires_at) < now and",
+        "'^%d+')) <= now then",
+        "'^%d+')) < now then",
         "tests/lua/test_limits.py",
     ),
     Mutant(

@@ -92,11 +92,11 @@ async def clear(g: Ground, size: int) -> Run:
 
 
 async def fill_pool(g: Ground, size: int) -> Run:
-    """500 buckets of 9 codes and one of so many, each of a book of its own."""
+    """500 buckets of 4 codes and one of so many, each of a book of its own."""
     codes = colliding(size)
     await g.hash(f"{g.w}d:{keys.bucket(codes[0])}", ((code, n) for n, code in enumerate(codes, 1)))
     for number in range(499):
-        await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", "1") for n in range(9)))
+        await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", "1") for n in range(4)))
     names = [f"{g.w}d:{number}" for number in range(499)]
     return Run("fill_pool", (g.caller.gate,), [*names, f"{g.w}d:{keys.bucket(codes[0])}"])
 
