@@ -8,8 +8,8 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 request, then the facts that were asked for
 Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
 Event A
-Cost  O(n) in the books of which the user holds coupons, where its number is limited; else at most 30 commands,
-      and 6 for each of at most 20 locks on the coupon that have ended ]]
+Cost  at most 36 commands, and 2 for each of at most 20 locks on the coupon that have ended; 25 more for a user with coupons
+      of 5,000 books, where their number is limited ]]
 -- @include gate outbox book coupon locks counts place holding idempotency facts view state stock assigning start
 
 facts_from, named = 6, ARGV[4]

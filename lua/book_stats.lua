@@ -6,7 +6,7 @@ ARGV  1 book_id
 Reply {OK, codes, assigned, locked_unassigned, locked_assigned, redeemed, exhausted, inactive, redemptions, rolled_back,
       discount_e4, users, touched, currency} or {outcome}; counts as strings, or nil for 0
 Event none
-Cost  O(log n), 8 commands ]]
+Cost  O(log n) in the locked coupons, at most 8 commands ]]
 -- @include gate book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
@@ -20,7 +20,7 @@ if not number then return { OUT.book_not_found } end
 local n = redis.call('HMGET', W .. 'n:' .. number, 'codes', 'assigned', 'redeemed', 'exhausted', 'inactive',
   'redemptions', 'rolledBack', 'discount', 'users', 'touched')
 for i = 1, 10 do n[i] = n[i] or '0' end
-local free_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':u', '(' .. now, '+inf')
-local assigned_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':a', '(' .. now, '+inf')
+local free_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':u', '(' .. whole(now), '+inf')
+local assigned_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':a', '(' .. whole(now), '+inf')
 return { OUT.OK, n[1], n[2], free_locked, assigned_locked, n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10],
   read_terms(read_book(number)).currency or workspace.currency }

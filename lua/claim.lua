@@ -6,7 +6,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 claim_ms  3 renew ('1' for a claim that is ours already)  4 bytes that may be kept
 Reply {OK}, {OK, payload, "", 1} where it was answered before, or {outcome, retry_ms}
 Event none
-Cost  O(n) in the hours that answers are kept, at most 5 commands ]]
+Cost  at most 5 commands; it reads as many fields as an answer is kept hours ]]
 -- @include gate book idempotency budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
@@ -25,5 +25,5 @@ else
   local retry_ms = over_budget(KEYS[4], tonumber(ARGV[4]), now)
   if retry_ms then return { OUT.key_quota, retry_ms } end
 end
-redis.call('SET', KEYS[3], ARGV[1] .. ' c ' .. (now + tonumber(ARGV[2])), 'PX', ARGV[2])
+redis.call('SET', KEYS[3], ARGV[1] .. ' c ' .. whole(now + tonumber(ARGV[2])), 'PX', ARGV[2])
 return { OUT.OK }

@@ -3,7 +3,7 @@ KEYS  1 gate  string  epoch and state, read first
 ARGV  keys to remove
 Reply {OK} or {outcome}
 Event none
-Cost  O(n) in the keys, at most 500 of them ]]
+Cost  at most 2 commands, O(n) in at most 500 keys ]]
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
 if #ARGV > 0 then redis.call('UNLINK', unpack(ARGV)) end
 return { OUT.OK }

@@ -4,7 +4,7 @@ KEYS  1 gate       string  epoch and state, read first
 ARGV  none
 Reply {OK} or {outcome}
 Event none
-Cost  O(1), 1 command; it runs within lua/includes/limits.lua alone ]]
+Cost  at most 1 command; 8 more of lua/includes/limits.lua, within which alone it runs ]]
 -- @include gate
 
 return { gate_refuses(redis.call('GET', KEYS[1]), true, true) or OUT.OK }

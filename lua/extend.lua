@@ -7,7 +7,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 token  5 lock_ms  6 user ('-' for anyone)
 Reply {OK, "book_id code user order token deadline", "", replayed} or {outcome}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 24 commands ]]
+Cost  O(log n) in the coupon's live locks, at most 26 commands ]]
 -- @include gate book coupon locks counts place idempotency start
 
 local r, reply = start(true, false)

@@ -4,10 +4,10 @@ KEYS  1 gate    string  epoch and state, read first
 ARGV  1 epoch
 Reply {OK, previous gate or ''} or {RECOVERING, gate} where the gate has this epoch or a later one
 Event O
-Cost  O(1), 3 commands ]]
+Cost  at most 3 commands ]]
 local gate = redis.call('GET', KEYS[1])
-local seen = tonumber(string.match(gate or '', '^%d+'))
-if seen and seen >= tonumber(ARGV[1]) then return { OUT.recovering, gate } end
+local found = tonumber(string.match(gate or '', '^%d+'))
+if found and found >= tonumber(ARGV[1]) then return { OUT.recovering, gate } end
 redis.call('XADD', KEYS[2], ARGV[1] .. '-0', 'd', 'O', 'r', '')
 redis.call('SET', KEYS[1], ARGV[1] .. ' closed')
 return { OUT.OK, gate or '' }

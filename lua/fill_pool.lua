@@ -1,15 +1,43 @@
 --[[ fill_pool: say of buckets of the directory which books have free codes in them, where everything was rebuilt.
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
-ARGV  for each bucket its number
-Reply {OK} or {outcome}
+ARGV  for each bucket its number, the first of them as a reply had it
+Reply {OK, bucket…} with those that are left for another run, the first with how far it is; or {outcome}
 Event none
-Cost  O(n) in the buckets, at most 500 of them, and in their codes ]]
+Cost  at most 2 commands, 2 for each of at most 500 buckets, and 1 for each of at most 5,000 books of codes in them ]]
 -- @include gate unlogged free
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
 leave_unlogged()
-for _, bucket in ipairs(ARGV) do
-  for of, codes in pairs(free_codes(W .. 'd:' .. bucket)) do redis.call('HSET', W .. 'f:' .. of, bucket, codes) end
+local MOST_CODES = 2500 -- of one bucket, and before another is looked at
+
+-- Where very many codes fall into one bucket, some of them at a time: nothing else writes meanwhile.
+local function fill_part(key, at, write)
+  local page = redis.call('HSCAN', key, at, 'COUNT', 2500)
+  local free, codes = {}, page[2]
+  for i = 2, #codes, 2 do
+    if not string.find(codes[i], '!', 1, true) then free[codes[i]] = (free[codes[i]] or 0) + 1 end
+  end
+  for of, count in pairs(free) do write('HINCRBY', of, count) end
+  return page[1]
+end
+
+local looked = 0
+for i, word in ipairs(ARGV) do
+  if looked >= MOST_CODES then
+    return { OUT.OK, unpack(ARGV, i) }
+  end
+  local bucket, at = string.match(word, '^(%d+) ?(%d*)$')
+  local key = W .. 'd:' .. bucket
+  local function write(verb, of, codes) redis.call(verb, W .. 'f:' .. of, bucket, whole(codes)) end
+  local codes = redis.call('HLEN', key)
+  if codes > MOST_CODES then
+    at = fill_part(key, at == '' and '0' or at, write)
+    if at ~= '0' then return { OUT.OK, bucket .. ' ' .. at, unpack(ARGV, i + 1) } end
+    codes = MOST_CODES
+  else
+    for of, count in pairs((free_codes(key))) do write('HSET', of, count) end
+  end
+  looked = looked + codes
 end
 return { OUT.OK }

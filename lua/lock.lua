@@ -9,8 +9,8 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token
 Reply {OK|REPEATED, "book_id code user order token deadline", "", replayed} or {outcome, retry_ms}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 28 commands, 10 more where locks are limited,
-      and 6 for each of at most 20 locks of it that have ended ]]
+Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where locks are limited, and 2 for each of at most 20
+      locks of it that have ended ]]
 -- @include gate book coupon locks counts place idempotency orders judge start
 
 named = ARGV[4]
@@ -31,7 +31,7 @@ if outcome then return { outcome } end
 -- No function of its own, since few need it: Lua makes each anew in every run.
 local of_user
 if not r.own and (HOLDER or r.workspace.limits or string.byte(book.terms, 2) ~= 32) then
-  local function live(key) return redis.call('ZCOUNT', key, '(' .. now, '+inf') end
+  local function live(key) return redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') end
   local locks, percent = string.match(book.terms, '^[^/ ]+/([^/]+)/(%S+) ')
   local usual_locks, usual_percent = string.match(r.workspace.limits or '', '/(.+)/(.+)$')
   of_user = tonumber(locks or '') or tonumber(usual_locks or '')
@@ -56,7 +56,7 @@ if not r.own and (HOLDER or r.workspace.limits or string.byte(book.terms, 2) ~= 
   local full = of_user and live(users) >= of_user and users or HOLDS and live(keys) >= HOLDS and keys
     or percent and full_share()
   if full then
-    local first = redis.call('ZRANGEBYSCORE', full, '(' .. now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+    local first = redis.call('ZRANGEBYSCORE', full, '(' .. whole(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
     return { OUT.lock_quota, (first[2] or now) - now }
   end
 end

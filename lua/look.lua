@@ -7,7 +7,7 @@ ARGV  for each thing how it is read, its key and its member: h a hash's field, H
       zset, Z a zset's first thousand, n its size, t a key's type
 Reply {OK, last event, config, newest, value…}, {'wrong type'} for the value of a key of another type; or {outcome}
 Event none
-Cost  O(n) in the things, at most 500 of them, and in what they hold ]]
+Cost  at most 3 commands, and 1 for each of at most 480 things; O(n) in what they hold ]]
 -- @include gate
 
 local got = redis.call('MGET', KEYS[1], KEYS[3], KEYS[4])

@@ -6,7 +6,7 @@ ARGV  1 mark: 'whole' while all is rebuilt, the last event that was applied agai
       2 layout
 Reply {OK} or {outcome}
 Event none
-Cost  O(1), 3 commands ]]
+Cost  at most 3 commands ]]
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
 if ARGV[1] ~= '' then redis.call('SET', KEYS[2], ARGV[1])
 else

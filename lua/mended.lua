@@ -4,7 +4,7 @@ KEYS  1 gate    string  epoch and state, read first
 ARGV  1 nonce
 Reply {OK} or {outcome}
 Event M
-Cost  O(1), 2 commands ]]
+Cost  at most 2 commands ]]
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
 redis.call('XADD', KEYS[2], EPOCH .. '-1', 'd', 'M ' .. ARGV[1], 'r', '')
 return { OUT.OK }

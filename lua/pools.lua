@@ -3,26 +3,35 @@ KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
 ARGV  1 repair ('1' to set right what is wrong, else '')  2 book (whose counts name the buckets, or '' to start from the
       directory), then for each bucket its number
-Reply {OK, "bucket book", …} where too few are counted, or too many where a book is named; or {outcome}
+Reply {OK, done, "bucket book", …}: how many of the buckets, and where too few are counted, or too many where a book is named;
+      or {outcome}
 Event none
-Cost  O(n) in the buckets, at most 200 of them, and in their codes ]]
+Cost  at most 1 command, 2 for each of at most 200 buckets, and 2 for each of at most 3,000 books of codes in them.
+      A bucket of more than 2,000 codes is left alone ]]
 -- @include gate free
 
 local no = gate_refuses(redis.call('GET', KEYS[1]), true, true)
 if no then return { no } end
-local found, book = { OUT.OK }, ARGV[2]
+local MOST_CODES = 2000 -- of one bucket
+local found, book, looked = { OUT.OK, 0 }, ARGV[2], 0
 for i = 3, #ARGV do
-  local bucket = ARGV[i]
-  local free = free_codes(W .. 'd:' .. bucket)
-  if book ~= '' then free = { [book] = free[book] or 0 } end
+  if looked >= 1000 then break end
+  found[2] = i - 2
+  local bucket, free, here = ARGV[i], {}, 0
+  local size = redis.pcall('HLEN', W .. 'd:' .. bucket)
+  if type(size) == 'number' and size <= MOST_CODES then -- else it is of the wrong type, or too large
+    free, here = free_codes(W .. 'd:' .. bucket)
+    looked = looked + here
+    if book ~= '' then free = { [book] = free[book] or 0 } end
+  end
   for of, codes in pairs(free) do
     local key = W .. 'f:' .. of
-    local counted = redis.pcall('HGET', key, bucket)
-    counted = type(counted) ~= 'table' and tonumber(counted or 0) -- a table is an error: the key is of the wrong type
-    if counted and (book == '' and counted < codes or book ~= '' and counted > codes) then
+    local known = redis.pcall('HGET', key, bucket)
+    known = type(known) ~= 'table' and tonumber(known or 0) -- a table is an error: the key is of the wrong type
+    if known and (book == '' and known < codes or book ~= '' and known > codes) then
       found[#found + 1] = bucket .. ' ' .. of
       if ARGV[1] == '1' then
-        if codes > 0 then redis.call('HSET', key, bucket, codes) else redis.call('HDEL', key, bucket) end
+        if codes > 0 then redis.call('HSET', key, bucket, whole(codes)) else redis.call('HDEL', key, bucket) end
       end
     end
   end

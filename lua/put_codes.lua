@@ -6,7 +6,7 @@ ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''
       one that says nothing of its own or "owner at max expires_at active"
 Reply {OK, added, position from 0 of a code that was left out, …} or {outcome}
 Event none
-Cost  O(n) in the codes, at most 200 of them: 1 command for an idle one, 20 otherwise ]]
+Cost  at most 6 commands, and 20 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]
 -- @include gate unlogged failing newest book coupon locks counts place holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])
@@ -57,7 +57,7 @@ for i = 4, #ARGV, 3 do
     left_out[#left_out + 1] = (i - 4) / 3
   elseif is_new then added = added + 1 end
 end
-for bucket, codes in pairs(filled) do redis.call('HINCRBY', W .. 'f:' .. number, bucket, codes) end
+for bucket, codes in pairs(filled) do redis.call('HINCRBY', W .. 'f:' .. number, bucket, whole(codes)) end
 if added > 0 then count(number, 'codes', added) end
 note_version(KEYS[3], got[2], ARGV[2])
 return { OUT.OK, added, unpack(left_out) }

@@ -6,7 +6,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 version  2 max_coupons ('-' for none)
 Reply {OK} or {outcome}
 Event none
-Cost  O(1), 4 commands ]]
+Cost  at most 4 commands ]]
 -- @include gate newest
 
 local got = redis.call('MGET', KEYS[1], KEYS[4])

@@ -5,7 +5,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 version  2 settings
 Reply {OK} or {outcome}; an error where no script could read the settings
 Event none
-Cost  O(1), 3 commands ]]
+Cost  at most 4 commands ]]
 -- @include gate newest book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])

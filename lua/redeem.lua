@@ -11,8 +11,8 @@ ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_b
       11 request  12 digits (that the amounts need)  13 items, then the facts that were asked for
 Reply {OK|REPEATED, record, book_id, replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
 Event R
-Cost  O(log n) in the coupon's uses, O(items), at most 38 commands, and 6 for each of at most 20 locks
-      of it that have ended ]]
+Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each of at most 100 places of the order, and 2 for
+      each of at most 20 locks of it that have ended ]]
 -- @include gate outbox book coupon locks counts place holding money idempotency orders judge facts replaying state stock
 -- @include start redeeming
 

@@ -7,7 +7,7 @@ ARGV  1 the mark after these events (`whole` while everything is rebuilt: fill_p
 Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}; why: unreadable code_missing book_missing
       other_book assigned not_assigned redemption_missing not_standing below_zero failed
 Event none
-Cost  O(n) in the events, at most 251 of them ]]
+Cost  at most 4 commands, 27 for each of at most 251 events, and 2 for each of at most 20 locks of a coupon that have ended ]]
 -- @include gate unlogged failing book tally coupon locks place holding orders state
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
@@ -27,9 +27,7 @@ local function touch(book)
   touched[book] = true
 end
 
-local function places_of(e)
-  return e.order ~= '-' and places(redis.call('HGET', W .. 'o:' .. e.order_bucket, e.order)) or {}
-end
+local function places_of(e) return e.order ~= '-' and redis.call('HGET', W .. 'o:' .. e.order_bucket, e.order) end
 
 -- The book; nil where there are no settings of it that can be read.
 local function book_of(number)

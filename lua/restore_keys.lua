@@ -4,7 +4,7 @@ KEYS  1 gate  string  epoch and state, read first
 ARGV  for each: the entry's key, the entry, its remaining life in ms
 Reply {OK} or {outcome}
 Event none
-Cost  O(n) in the entries, at most 500 of them, or 1 MiB, or one: at most 5 commands each ]]
+Cost  at most 2 commands, and 5 for each of at most 500 entries, or 1 MiB of them, or one ]]
 -- @include gate budget
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end

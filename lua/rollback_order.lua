@@ -6,23 +6,32 @@ KEYS  1 gate         string  epoch and state, read first
       5 outbox       stream  an event for each
       6 gifts        hash    order → its gift
 ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 order, then the facts that were asked for
-Reply {OK, "record\nrecord…", "book_id book_id …", replayed, rolled_back_at}, {RECALL, events, as_of} or {outcome}
+Reply {OK, "record\nrecord…", "book_id book_id …", replayed, rolled_back_at}, {RECALL, events or
+      "order:<order>", as_of} or {outcome}
 Event B for each redemption, U for the gift
-Cost  O(k log n) in the order's k redemptions and their coupons' uses, at most 30 commands each,
-      and in the locks on the gift ]]
+Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most 100 redemptions, 2 for each of at most 2,000
+      locks of their coupons that have ended, and 1 for each of at most 100 keys that took locks on the gift ]]
 -- @include gate outbox book coupon locks counts place holding idempotency orders facts replaying state rolling gifts
 
 facts_from = 5
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local reply, workspace, now = enter(got, true, false)
 if reply then return replayed(reply) end
-local order = redis.call('HGET', KEYS[4], ARGV[4])
-if not order and redis.call('HEXISTS', KEYS[6], ARGV[4]) == 0 then return { OUT.order_not_found } end
-local standing, events = {}, {}
+local restore, order = ARGV[2] == '1', redis.call('HGET', KEYS[4], ARGV[4])
+if not order and redis.call('HEXISTS', KEYS[6], ARGV[4]) == 0 then
+  -- An order whose places were all given back has no entry: Postgres stores that it once had.
+  local known = record_of('order:' .. ARGV[4])
+  if known then return { known ~= '' and OUT.already_rolled_back or OUT.order_not_found } end
+  lacking = { 'order:' .. ARGV[4] }
+  return recall()
+end
+local coupons, standing, events = {}, {}, {}
 for _, p in ipairs(places(order)) do
-  if not p.kept then
-    standing[#standing + 1] = facts_of(p.event)
-    events[#events + 1] = p.event
+  local e = not p.kept and facts_of(p.event)
+  if e then
+    local c = coupons[e.code] or load_coupon(e.code, e.bucket)
+    coupons[e.code] = c
+    if c then standing[#standing + 1], events[#events + 1] = e, e.event end -- else of a code that Postgres has lost
   end
 end
 if lacking[1] then return recall() end
@@ -34,17 +43,18 @@ local payload = '@' .. table.concat(events, ',') .. ' ' .. whole(now)
 local entry = ARGV[1] ~= '-' and ARGV[1] .. ' ' .. OUT.OK .. ' ' .. payload or nil
 local kept, records, books = entry, {}, {}
 for i, e in ipairs(standing) do
-  local c = load_coupon(e.code, e.bucket)
-  if not roll_back(e, c, now, ARGV[2] == '1', KEYS[5], ARGV[3], kept) then
+  local book = read_book(e.book)
+  if not roll_back(e, coupons[e.code], book, now, restore, nil, KEYS[5], ARGV[3], kept) then
     return { OUT.recovering } -- only ever the first: what let that one through lets all
   end
-  records[i], books[i], kept = e.record, read_book(e.book).id, nil
+  records[i], books[i], kept = e.record, book.id, nil
 end
+if order then save_order(KEYS[4], ARGV[4], without_places(order, restore)) end
 if gift then
   local event = append(KEYS[5], 'U ' .. workspace_number() .. ' ' .. gift_book.number .. ' ' .. gift.code .. ' '
-    .. gift.user .. ' ' .. now .. ' ' .. gift.bucket, ARGV[3], kept)
+    .. gift.user .. ' ' .. whole(now) .. ' ' .. gift.bucket, ARGV[3], kept)
   if not event then return { OUT.recovering } end
-  apply_unassign(gift, gift_book, now)
+  apply_unassign(gift, gift_book, whole(now))
 end
 if entry then keep_entry(KEYS[3], entry, workspace) end
 return { OUT.OK, table.concat(records, '\n'), table.concat(books, ' '), 0, now }

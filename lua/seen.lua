@@ -5,15 +5,15 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 from (what must have been the last)  2 to
 Reply {OK, last, newest} or {outcome}
 Event none
-Cost  O(1), 2 commands ]]
+Cost  at most 2 commands ]]
 -- @include gate
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
-local last = tonumber(got[2] or '0')
-if last >= tonumber(ARGV[1]) and last < tonumber(ARGV[2]) then
-  last = tonumber(ARGV[2])
-  redis.call('SET', KEYS[2], whole(last))
+local newest = tonumber(got[2] or '0')
+if newest >= tonumber(ARGV[1]) and newest < tonumber(ARGV[2]) then
+  newest = tonumber(ARGV[2])
+  redis.call('SET', KEYS[2], whole(newest))
 end
-return { OUT.OK, whole(last), whole(math.max(last, tonumber(got[3] or '0'))) }
+return { OUT.OK, whole(newest), whole(math.max(newest, tonumber(got[3] or '0'))) }

@@ -3,7 +3,7 @@ KEYS  1 gate    string  epoch and state, read first
 ARGV  1 was  2 becomes
 Reply {OK, gate} or {RECOVERING, gate}
 Event none
-Cost  O(1), 2 commands ]]
+Cost  at most 2 commands ]]
 local gate = redis.call('GET', KEYS[1])
 if gate ~= ARGV[1] then return { OUT.recovering, gate or '' } end
 redis.call('SET', KEYS[1], ARGV[2])

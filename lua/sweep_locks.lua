@@ -1,10 +1,10 @@
 --[[ sweep_locks: forget locks that have expired, of coupons that nobody has touched since. Run by the worker alone.
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
-ARGV  1 book  2 set (u, p or a)
+ARGV  1 book  2 set (u, a, p or o)
 Reply {OK, swept} or {outcome}
 Event none
-Cost  O(n) in the coupons, at most 20 of them: 15 commands each, and 6 for each of at most 20 locks on it ]]
+Cost  at most 4 commands, 18 for each of at most 20 coupons, and 2 for each of at most 400 locks of them ]]
 -- @include gate book coupon locks counts place
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
@@ -13,7 +13,7 @@ if no then return { no } end
 if not got[2] then return { OUT.recovering } end
 local now = clock(read_workspace(got[2]))
 local book = read_book(ARGV[1])
-local due = redis.call('ZRANGEBYSCORE', W .. 'l:' .. ARGV[1] .. ':' .. ARGV[2], '-inf', now, 'LIMIT', 0, 20)
+local due = redis.call('ZRANGEBYSCORE', W .. 'l:' .. ARGV[1] .. ':' .. ARGV[2], '-inf', whole(now), 'LIMIT', 0, 20)
 for _, member in ipairs(due) do
   local bucket, code = string.match(member, '^(%d+) (%S+)$')
   local c = load_coupon(code, bucket)

@@ -8,7 +8,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 request
 Reply {OK, view, "", replayed} or {outcome, retry_ms}
 Event U
-Cost  O(n) in the coupon's locks that have ended, whose keys it deletes; at most 30 commands ]]
+Cost  at most 36 commands, and 2 for each of at most 20 locks of the coupon that have ended ]]
 -- @include gate outbox book coupon locks counts place holding idempotency facts view state start
 
 local r, reply = start(true, false)
@@ -25,8 +25,8 @@ local shown = { code = c.code, bucket = c.bucket, uses = 0, max = c.max, off = c
 local payload = view(shown, book, now)
 if fingerprint ~= '-' then entry = fingerprint .. ' ' .. OUT.OK .. ' ' .. payload end
 local event = append(KEYS[6], 'U ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. c.user
-  .. ' ' .. now .. ' ' .. c.bucket, ARGV[4], entry)
+  .. ' ' .. whole(now) .. ' ' .. c.bucket, ARGV[4], entry)
 if not event then return { OUT.recovering } end
-apply_unassign(c, book, now)
+apply_unassign(c, book, whole(now))
 if entry then keep_entry(KEYS[3], entry, r.workspace) end
 return { OUT.OK, payload, '', 0 }

@@ -7,7 +7,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 code  3 bucket  4 token  5 user ('-' for anyone)
 Reply {OK, "", "", replayed} or {outcome}
 Event none
-Cost  O(log n) in the coupon's live locks, at most 20 commands ]]
+Cost  O(log n) in the coupon's live locks, at most 28 commands, and 2 for each of at most 20 locks of it that have ended ]]
 -- @include gate book coupon locks counts place idempotency start
 
 local r, reply = start(true, true)

@@ -4,11 +4,11 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 user
 Reply {OK, held} or {outcome}
 Event none
-Cost  O(n) in the books of which the user holds coupons ]]
+Cost  at most 4 commands; 25 more for a user with coupons of 5,000 books ]]
 -- @include gate book holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
 if not got[2] then return { OUT.recovering } end
-return { OUT.OK, (holdings(ARGV[1], clock(read_workspace(got[2])))) }
+return { OUT.OK, holds(W .. 'u:' .. ARGV[1], clock(read_workspace(got[2]))) }

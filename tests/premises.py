@@ -159,11 +159,18 @@ class Premises:
             names = reply[1].split(" ")
             if reply[2:] != as_of:
                 as_of, facts = reply[2:], [AS_OF, *reply[2:]]
-            facts += [text for name in names for text in (name, self.recorded.get(name, ""))]
+            facts += [text for name in names for text in (name, await self._answer(name))]
             if meanwhile := self.meanwhile:
                 self.meanwhile = None
                 await meanwhile()
         raise AssertionError(f"{command.script} asks for facts again and again")
+
+    async def _answer(self, name: str) -> str:
+        """What Postgres answers, once all is recorded."""
+        if not name.startswith("order:"):
+            return self.recorded.get(name, "")
+        order = name.removeprefix("order:")
+        return "1" if any(words[0] == "B" and words[5] == order for _, words in await self._outbox()) else ""
 
     async def record(self) -> None:
         """As the worker: what the outbox says of redemptions is recorded, and trimmed."""

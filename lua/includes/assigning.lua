@@ -8,47 +8,47 @@ end
 -- `freed`: how many of the user's coupons the same change uses up.
 local function user_refuses(user, book, workspace, now, freed)
   if book.codes_per_user then
-    local had = tonumber(redis.call('HGET', W .. 'u:' .. user, 'a' .. book.number) or '0')
-    if had >= book.codes_per_user then return OUT.user_code_limit end
+    local given_before = tonumber(redis.call('HGET', W .. 'u:' .. user, 'a' .. book.number) or '0')
+    if given_before >= book.codes_per_user then return OUT.user_code_limit end
   end
-  if workspace.max_coupons or redis.call('HEXISTS', W .. 'u:' .. user, 'cap') == 1 then
-    local held, cap = holdings(user, now)
-    cap = cap or workspace.max_coupons
-    if cap and held - freed >= cap then return OUT.user_coupon_limit end
-  end
+  local key = W .. 'u:' .. user
+  local cap = redis.call('HGET', key, 'cap')
+  cap = cap and tonumber(string.match(cap, '%S+$')) or workspace.max_coupons
+  if cap and holds(key, now, cap + freed) then return OUT.user_coupon_limit end
 end
 
 -- Whether a live lock on the coupon is somebody else's; of very many locks the first 100 are looked at, more count as so.
 local function locked_for_another(c, max, user, now)
   if max == 1 then return c.lock and c.lock.deadline > now and c.lock.user ~= user end
-  local holders = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. now, '+inf', 'LIMIT', 0, 101)
+  local holders = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf', 'LIMIT', 0, 101)
   for _, holder in ipairs(holders) do
     if string.match(holder, '^%S+') ~= user then return true end
   end
   return #holders > 100
 end
 
--- What clients will see of the coupon once it is the user's.
-local function assigned_view(c, book, user, now)
+-- What clients will see of the coupon once it is the user's. at: now, as text.
+local function assigned_view(c, book, user, now, at)
   local shown = { code = c.code, bucket = c.bucket, uses = c.uses, max = c.max, off = c.off, expires_at = c.expires_at,
-    last = c.last, lock = c.lock, user = user, assigned_at = now }
+    last = c.last, lock = c.lock, user = user, assigned_at = at }
   return view(shown, book, now)
 end
 
 -- gift: the order that it is a gift for {order, bucket}, or nil.
-local function assigned_event(c, book, user, now, gift)
-  local decided = 'A ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user .. ' ' .. now
+local function assigned_event(c, book, user, at, gift)
+  local decided = 'A ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user .. ' ' .. at
     .. ' ' .. c.bucket
   return gift and decided .. ' ' .. gift.order .. ' ' .. gift.bucket or decided
 end
 
 local function assign(c, book, workspace, now, user, outbox, request, gift)
   local fingerprint, entry = ARGV[1], nil
-  local payload = assigned_view(c, book, user, now)
+  local at = whole(now)
+  local payload = assigned_view(c, book, user, now, at)
   if lacking[1] then return recall() end
   if fingerprint ~= '-' then entry = fingerprint .. ' ' .. OUT.OK .. ' ' .. without_named(payload) end
-  if not append(outbox, assigned_event(c, book, user, now, gift), request, entry) then return { OUT.recovering } end
-  watch_stock(outbox, book, now, apply_assign(c, book, user, now, gift), 0)
+  if not append(outbox, assigned_event(c, book, user, at, gift), request, entry) then return { OUT.recovering } end
+  watch_stock(outbox, book, now, apply_assign(c, book, user, at, gift), 0)
   if entry then keep_entry(KEYS[3], entry, workspace) end
   return { OUT.OK, payload, '', 0 }
 end

@@ -3,28 +3,35 @@
 -- they are of, then by turns what they were asked for by and the record. A record is '<event> R …', as in the outbox without
 -- a gift, and the request's part.
 
-local facts_from, lacking = 0, {} -- set by each script: where in ARGV they begin; and what wasn't found
+local facts_from, lacking = 0, {} -- set by each script: where in ARGV they begin; and what is lacking
+local handed, erased -- read once a run, where they are needed: the facts in ARGV by what they were asked for by; the key
 local DECIDED = 'R' .. string.rep(' %S+', 16)
 local RECORD = '^(%S+) R (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) %S+ (%S+) '
 
 -- The moment. Facts are of this opening, since in another the same event may be another one, and of after the last deletion
 -- of users, before which Postgres named them; others are asked for again.
-local function as_of() return NONCE .. '/' .. (redis.call('GET', '{p' .. PARTITION .. '}:erased') or '') end
+local function as_of()
+  erased = erased or redis.call('GET', '{p' .. PARTITION .. '}:erased') or ''
+  return NONCE .. '/' .. erased
+end
 
 -- Whether users were deleted since who may be in the entries up to this one: Postgres has their pseudonyms.
 local function names_erased(epoch, seq)
-  local last_epoch, last = string.match(redis.call('GET', '{p' .. PARTITION .. '}:erased') or '', '^(%d+)-(%d+)$')
+  local last_epoch, last = string.match(as_of(), '/(%d+)-(%d+)$')
   if not last then return false end
   epoch, seq, last_epoch, last = tonumber(epoch), tonumber(seq), tonumber(last_epoch), tonumber(last)
   return epoch < last_epoch or (epoch == last_epoch and seq <= last)
 end
 
+-- Nil where it is neither handed in nor in the outbox.
 local function record_of(name)
-  if ARGV[facts_from + 1] == as_of() then
-    for i = facts_from + 2, #ARGV, 2 do
-      if ARGV[i] == name then return ARGV[i + 1] end
+  if not handed then
+    handed = {}
+    if ARGV[facts_from + 1] == as_of() then
+      for i = facts_from + 2, #ARGV, 2 do handed[ARGV[i]] = ARGV[i + 1] end
     end
   end
+  if handed[name] then return handed[name] end
   local epoch, seq = string.match(name, '^(%d+)-(%d+)$')
   if not epoch or names_erased(epoch, seq) then return nil end
   local entry = redis.call('XRANGE', '{p' .. PARTITION .. '}:outbox', name, name)[1]
@@ -50,7 +57,7 @@ local function facts_of(name)
   end
   return {
     event = event, workspace = w, book = book, code = code, user = user, order = order, id = id, discount = discount,
-    at = at, slot = tonumber(slot), bucket = bucket, order_bucket = order_bucket, user_bucket = user_bucket,
+    at = at, slot = slot, bucket = bucket, order_bucket = order_bucket, user_bucket = user_bucket,
     record = record,
   }
 end

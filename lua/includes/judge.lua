@@ -22,14 +22,14 @@ local function judge(r, fail)
   if book.per_user and r.user and not renewal then
     local taken = tonumber(string.match(redis.call('HGET', r.users, book.number .. '/' .. r.user) or '0', '^%S+'))
     if not (own and string.find(own.counted, 'u', 1, true)) then
-      taken = taken + redis.call('ZCOUNT', W .. 'lu:' .. book.number .. ':' .. r.user, '(' .. now, '+inf')
+      taken = taken + redis.call('ZCOUNT', W .. 'lu:' .. book.number .. ':' .. r.user, '(' .. whole(now), '+inf')
     end
     if taken >= book.per_user and fail(OUT.user_redemption_limit) then return end
   end
   if book.total and not renewal then
     local taken = tonumber(redis.call('HGET', W .. 'n:' .. book.number, 'taken') or '0')
     if not (own and string.find(own.counted, 'b', 1, true)) then
-      taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. now, '+inf')
+      taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. whole(now), '+inf')
     end
     if taken >= book.total and fail(OUT.out_of_stock) then return end
   end

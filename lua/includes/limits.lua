@@ -15,7 +15,7 @@ local function rates(number)
   for i = 1, 3 do
     if limits[i] then
       local ms = used[i] > 0 and redis.call('PTTL', counters[i]) or MINUTE_MS
-      parts[#parts + 1] = NAMES[i] .. ' ' .. limits[i] .. ' ' .. math.max(limits[i] - used[i], 0) .. ' ' .. math.ceil(ms / 1000)
+      parts[#parts + 1] = string.format('%s %d %d %d', NAMES[i], limits[i], math.max(limits[i] - used[i], 0), math.ceil(ms / 1000))
       if i == number then retry_ms = ms end
     end
   end
@@ -24,7 +24,7 @@ end
 
 local function raise(key)
   local count = redis.pcall('INCR', key) -- what was decided stands, whatever the key holds
-  if count == 1 then redis.call('PEXPIRE', key, MINUTE_MS) end
+  if count == 1 then redis.call('PEXPIRE', key, string.format('%d', MINUTE_MS)) end
   return count
 end
 

@@ -5,7 +5,7 @@
 
 local function live_locks(c, max, now)
   if max == 1 then return c.lock and c.lock.deadline > now and 1 or 0 end
-  return redis.call('ZCOUNT', W .. 'kd:' .. c.code, '(' .. now, '+inf')
+  return redis.call('ZCOUNT', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf')
 end
 
 -- The locks as stored, expired ones included: how many, the first and the last deadline.
@@ -50,50 +50,60 @@ local function lock_by_token(c, max, token, now)
   if l and l.token == token then return l end
 end
 
-local function uncount(book, user, token, counted)
-  if counted == '.' then return end
-  if string.find(counted, 'u', 1, true) then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. user, token) end
-  if string.find(counted, 'b', 1, true) then redis.call('ZREM', W .. 'lb:' .. book.number, token) end
-  local holder = string.match(counted, '[^.]+$')
-  if holder then redis.call('ZREM', W .. 'lk:' .. holder, token) end
-end
-
--- Forget the lock that a holder has, live or not, with the uses of limits that it counts.
-local function forget_holder(c, holder, book)
-  local key = W .. 'k:' .. c.code
-  local text = redis.call('HGET', key, holder)
-  local token, counted = string.match(type(text) == 'string' and text or '', '^(%S+) .* (%S+)$')
-  if token then
-    redis.call('HDEL', key, holder, '=' .. token)
-    uncount(book, string.match(holder, '^%S+'), token, counted)
+-- Forget the locks of these holders (at most 100), live or not, with the uses of limits that they count: of all locks
+-- together one command for each set.
+local function forget_holders(c, holders, book)
+  local key, fields, counting = W .. 'k:' .. c.code, {}, {}
+  local function leave(set, token)
+    local tokens = counting[set] or {}
+    tokens[#tokens + 1], counting[set] = token, tokens
   end
-  redis.call('ZREM', W .. 'kd:' .. c.code, holder)
+  for i, text in ipairs(redis.call('HMGET', key, unpack(holders))) do
+    local token, counted = string.match(text or '', '^(%S+) .* (%S+)$')
+    if token then
+      fields[#fields + 1], fields[#fields + 2] = holders[i], '=' .. token
+      local user, holder = string.match(holders[i], '^%S+'), string.match(counted, '[^.]+$')
+      if string.find(counted, 'u', 1, true) then leave(W .. 'lu:' .. book.number .. ':' .. user, token) end
+      if string.find(counted, 'b', 1, true) then leave(W .. 'lb:' .. book.number, token) end
+      if holder then leave(W .. 'lk:' .. holder, token) end
+    end
+  end
+  if fields[1] then redis.call('HDEL', key, unpack(fields)) end
+  redis.call('ZREM', W .. 'kd:' .. c.code, unpack(holders))
+  for set, tokens in pairs(counting) do redis.call('ZREM', set, unpack(tokens)) end
 end
 
 local function drop_lock(c, max, l, book)
-  if max ~= 1 then return forget_holder(c, l.user .. ' ' .. l.order, book) end
+  if max ~= 1 then return forget_holders(c, { l.user .. ' ' .. l.order }, book) end
   c.lock = nil
-  uncount(book, l.user, l.token, l.counted)
+  if l.counted == '.' then return end
+  if string.find(l.counted, 'u', 1, true) then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end
+  if string.find(l.counted, 'b', 1, true) then redis.call('ZREM', W .. 'lb:' .. book.number, l.token) end
+  local holder = string.match(l.counted, '[^.]+$')
+  if holder then redis.call('ZREM', W .. 'lk:' .. holder, l.token) end
 end
 
 -- Enter a lock in a set that counts it, and take out what is due, a bounded number, so that the set doesn't grow.
 local function enter(key, l, now)
-  local due = redis.call('ZRANGEBYSCORE', key, '-inf', now, 'LIMIT', 0, 20)
+  local due = redis.call('ZRANGEBYSCORE', key, '-inf', whole(now), 'LIMIT', 0, 20)
   if #due > 0 then redis.call('ZREM', key, unpack(due)) end
-  redis.call('ZADD', key, l.deadline, l.token)
+  redis.call('ZADD', key, whole(l.deadline), l.token)
 end
 
 -- Forget expired locks of this code: all, or a bounded number where some are live. Each with the uses of limits that it
--- counted: else a clock that goes back would count them again, and there would be no lock to release.
+-- counted: else a clock that goes back would count them again, and there would be no lock to release. Returns how many, of a
+-- code with several uses.
 local function prune_locks(c, max, now, book)
   if max == 1 then
     if c.lock and c.lock.deadline <= now then drop_lock(c, max, c.lock, book) end
     return
   end
-  local due = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '-inf', now, 'LIMIT', 0, 20)
-  for _, holder in ipairs(due) do forget_holder(c, holder, book) end
+  local due = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '-inf', whole(now), 'LIMIT', 0, 20)
+  if not due[1] then return 0 end
+  forget_holders(c, due, book)
   -- What the rest of them counted, a clock that goes back counts until their deadlines.
-  if #due == 20 and live_locks(c, max, now) == 0 then redis.call('DEL', W .. 'k:' .. c.code, W .. 'kd:' .. c.code) end
+  if #due == 20 and live_locks(c, max, now) == 0 then redis.call('UNLINK', W .. 'k:' .. c.code, W .. 'kd:' .. c.code) end
+  return #due
 end
 
 local function put_lock(c, max, l, book, now)
@@ -102,10 +112,10 @@ local function put_lock(c, max, l, book, now)
   else
     local key, holder = W .. 'k:' .. c.code, l.user .. ' ' .. l.order
     local old = string.match(redis.call('HGET', key, holder) or '', '^%S+')
-    if old and old ~= l.token then forget_holder(c, holder, book) end -- expired, and not pruned yet
+    if old and old ~= l.token then forget_holders(c, { holder }, book) end -- expired, and not pruned yet
     redis.call('HSET', key, holder, l.token .. ' ' .. whole(l.deadline) .. ' ' .. l.started .. ' ' .. l.counted,
       '=' .. l.token, holder)
-    redis.call('ZADD', W .. 'kd:' .. c.code, l.deadline, holder)
+    redis.call('ZADD', W .. 'kd:' .. c.code, whole(l.deadline), holder)
   end
   if l.counted == '.' then return end
   if string.find(l.counted, 'u', 1, true) then
@@ -120,14 +130,14 @@ local function put_lock(c, max, l, book, now)
   if holder then enter(W .. 'lk:' .. holder, l, now) end
 end
 
--- Forget all of this code's locks, live ones too.
+-- Forget all of this code's locks, live ones too. What those beyond a hundred count of the book's total and the users'
+-- limits is left until their deadlines: too much, never too little.
 local function drop_locks(c, max, book, now)
   if max == 1 then
     if c.lock then drop_lock(c, max, c.lock, book) end
     return
   end
-  for _, holder in ipairs(redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. now, '+inf')) do
-    forget_holder(c, holder, book)
-  end
-  redis.call('DEL', W .. 'k:' .. c.code, W .. 'kd:' .. c.code)
+  local live = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf', 'LIMIT', 0, 100)
+  if live[1] then forget_holders(c, live, book) end
+  redis.call('UNLINK', W .. 'k:' .. c.code, W .. 'kd:' .. c.code)
 end

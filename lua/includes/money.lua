@@ -49,13 +49,13 @@ local function discount_of(book, value, digits, items)
   if not book.kind then return 0 end
   local kind, terms = book.kind, book.value
   if kind == 'tiered' then kind, terms = tier_of(terms, value) end
-  local discount, part = 0, 0
-  if kind == 'percentage' then discount, part = share_of(value, tonumber(terms))
-  elseif kind == 'fixed' then discount = tonumber(terms)
-  elseif kind == 'buyXGetY' then discount = free_of(terms, items, value) end
-  if book.cap and discount >= book.cap then discount, part = book.cap, 0 end
+  local amount, part = 0, 0
+  if kind == 'percentage' then amount, part = share_of(value, tonumber(terms))
+  elseif kind == 'fixed' then amount = tonumber(terms)
+  elseif kind == 'buyXGetY' then amount = free_of(terms, items, value) end
+  if book.cap and amount >= book.cap then amount, part = book.cap, 0 end
   -- Amounts are rounded too: without a currency of their own they may have more digits than the workspace's has now.
-  discount = round_half_even(discount, part, UNIT[digits])
-  if discount > value then discount = value end
-  return discount
+  amount = round_half_even(amount, part, UNIT[digits])
+  if amount > value then amount = value end
+  return amount
 end

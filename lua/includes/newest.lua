@@ -1,5 +1,5 @@
 -- The newest version of configuration that anything in this Redis is of. A Postgres that hasn't come so far was restored to an
 -- earlier time, and will give the same versions to other changes.
-local function note_version(key, newest, version)
-  if tonumber(version) > tonumber(newest or '0') then redis.call('SET', key, version) end
+local function note_version(key, newest, text)
+  if tonumber(text) > tonumber(newest or '0') then redis.call('SET', key, text) end
 end

@@ -1,27 +1,47 @@
--- An order's entry in its bucket: for each redemption that takes one of its places '<event>', then ':<slot>' where that
--- isn't 1, and '!' where it was rolled back without restore. Empty: every one was given back.
+-- An order's entry in its bucket: for each redemption that takes one of its places a word '<event>', then ':<slot>' where
+-- that isn't 1, and '!' where it was rolled back without restore. An order that has no place taken has no entry. Changes edit
+-- the text: what one costs doesn't grow with the places that it leaves alone.
 
 local function places(entry)
   local list = {}
   if not entry then return list end
   for event, slot, kept in string.gmatch(entry, '(%d+%-%d+):?(%d*)(!?)') do
-    list[#list + 1] = { event = event, slot = tonumber(slot) or 1, kept = kept == '!' }
+    list[#list + 1] = { event = event, nth = tonumber(slot) or 1, kept = kept == '!' }
   end
   return list
 end
 
-local function entry_of(list)
-  local parts = {}
-  for i, p in ipairs(list) do
-    parts[i] = p.event .. (p.slot == 1 and '' or ':' .. whole(p.slot)) .. (p.kept and '!' or '')
-  end
-  return table.concat(parts, ' ')
-end
-
 local function free_slot(list)
   local taken = {}
-  for _, p in ipairs(list) do taken[p.slot] = true end
-  local slot = 1
-  while taken[slot] do slot = slot + 1 end
-  return slot
+  for _, p in ipairs(list) do taken[p.nth] = true end
+  local nth = 1
+  while taken[nth] do nth = nth + 1 end
+  return nth
+end
+
+-- The entry after a redemption of it was rolled back; nil where no place is taken any more.
+local function without_place(entry, event, restore)
+  local text, from, to = ' ' .. entry .. ' ', nil, 0
+  repeat from, to = string.find(text, ' ' .. event, to + 1, true)
+  until not from or string.find(text, '^%D', to + 1)
+  if not from then return entry end
+  local past = string.find(text, ' ', to + 1, true)
+  local kept = restore and '' or string.sub(text, from, past - 1) .. '!'
+  text = string.sub(text, 2, from - 1) .. kept .. string.sub(text, past, -2)
+  text = string.gsub(text, '^ ', '')
+  return text ~= '' and text or nil
+end
+
+-- The entry after all redemptions of it that stood were rolled back; nil where no place is taken any more.
+local function without_places(entry, restore)
+  local parts = {}
+  for place, mark in string.gmatch(entry, '([^ !]+)(!?)') do
+    if mark == '!' or not restore then parts[#parts + 1] = place .. '!' end
+  end
+  return parts[1] and table.concat(parts, ' ')
+end
+
+-- entry: nil for none.
+local function save_order(key, order, entry)
+  if entry then redis.call('HSET', key, order, entry) else redis.call('HDEL', key, order) end
 end

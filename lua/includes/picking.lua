@@ -1,22 +1,24 @@
 -- A random free coupon of a book.
 
--- Coupons whose lock has run out are free again, though nobody touched them. Says how many there were.
-local function take_back(book, now, but)
-  local taken = 0
+local MOST_WORK = 1000 -- in taking back: 10 for a coupon, 1 for each of its locks
+
+-- Coupons whose lock has run out are free again, though nobody touched them. Returns how many there were, and the work so far.
+local function take_back(book, now, but, work)
+  local taken, due_by = 0, whole(now)
   for _, set in ipairs({ 'u', 'p' }) do
-    local due = redis.call('ZRANGEBYSCORE', W .. 'l:' .. book.number .. ':' .. set, '-inf', now, 'LIMIT', 0, 10)
+    local due = redis.call('ZRANGEBYSCORE', W .. 'l:' .. book.number .. ':' .. set, '-inf', due_by, 'LIMIT', 0, 10)
     for _, member in ipairs(due) do
       local bucket, code = string.match(member, '^(%d+) (%S+)$')
-      if code ~= but then
+      if code ~= but and work < MOST_WORK then
         local c = load_coupon(code, bucket)
         local counted, was_set, score = place(c, book)
-        prune_locks(c, limit_of(c, book), now, book)
+        work = work + 10 + (prune_locks(c, limit_of(c, book), now, book) or 0)
         settle(c, book, counted, was_set, score)
         taken = taken + 1
       end
     end
   end
-  return taken
+  return taken, work
 end
 
 -- The coupon that was picked when facts of its last redemption were missing, if it is free still.
@@ -31,28 +33,51 @@ local function picked_before(book, now, but)
   end
 end
 
-local function pick(book, now, but)
-  -- Servers say {} where there is none, fakeredis nil.
-  for _, bucket in ipairs(redis.call('HRANDFIELD', W .. 'f:' .. book.number, but and 2 or 1) or {}) do
-    local codes, free = redis.call('HGETALL', W .. 'd:' .. bucket), {}
+-- The book's free codes in a bucket. Where very many codes fall into one, some of them: those among a thousand, else among
+-- a thousand more from a place that differs each time; then also true where one may be free that it didn't look at.
+local function free_in(bucket, book, but, micros)
+  local free, at, passed = {}, '0', false
+  for look = 1, 2 do
+    local page = redis.call('HSCAN', W .. 'd:' .. bucket, at, 'COUNT', '1000')
+    local codes = page[2]
     for i = 1, #codes, 2 do
       if codes[i + 1] == book.number and codes[i] ~= but then free[#free + 1] = codes[i] end
     end
-    -- Scripts get the same "random" numbers each time; the clock's microseconds differ.
-    if #free > 0 then return load_coupon(free[redis.call('TIME')[2] % #free + 1], bucket) end
+    passed = look == 2 or page[1] ~= '0'
+    if free[1] or not passed then break end
+    at = whole(micros * 4099)
   end
-  for _, dated in ipairs(redis.call('ZRANGEBYSCORE', W .. 'l:' .. book.number .. ':x', '(' .. now, '+inf', 'LIMIT', 0, 2)) do
+  return free, passed
+end
+
+-- Also true where there may be one that it didn't come to.
+local function pick(book, now, but)
+  local passed = false
+  -- Servers say {} where there is none, fakeredis nil.
+  for _, bucket in ipairs(redis.call('HRANDFIELD', W .. 'f:' .. book.number, but and '2' or '1') or {}) do
+    -- Scripts get the same "random" numbers each time; the clock's microseconds differ.
+    local micros = tonumber(redis.call('TIME')[2])
+    local free, partly = free_in(bucket, book, but, micros)
+    if #free > 0 then return load_coupon(free[micros % #free + 1], bucket) end
+    passed = passed or partly
+  end
+  for _, dated in ipairs(redis.call('ZRANGEBYSCORE', W .. 'l:' .. book.number .. ':x', '(' .. whole(now), '+inf', 'LIMIT', 0, 2)) do
     local bucket, code = string.match(dated, '^(%d+) (%S+)$')
     if code ~= but then return load_coupon(code, bucket) end
   end
+  return nil, passed
 end
 
--- Nil where there is none; `but` is a code that it must not be. What is taken back may have ended, or have other live
--- locks: then there may be more that is free.
+-- Nil where there is none, or nil and true where there may be one that another request comes to; `but` is a code that it must
+-- not be. What is taken back may have ended, or have other live locks: then there may be more that is free.
 local function find_free(book, now, but)
+  local taken, work = 0, 0
   for _ = 1, 10 do
-    local taken = take_back(book, now, but)
-    local c = picked_before(book, now, but) or pick(book, now, but)
-    if c or taken == 0 then return c end
+    taken, work = take_back(book, now, but, work)
+    local c, passed = picked_before(book, now, but), false
+    if not c then c, passed = pick(book, now, but) end
+    if c or passed or taken == 0 then return c, passed end
+    if work >= MOST_WORK then break end
   end
+  return nil, true
 end

@@ -1,7 +1,7 @@
 -- Where a coupon stands: what its book counts it as, and the one set that it is in. Both follow from its record and its
 -- stored locks alone, so a change is: place before, place after, move the difference.
 
--- counted ('available' is what remains), set (pool, x, u, a, p or nil), score.
+-- counted ('available' is what remains), set (pool, x, u, a, p, o or nil), score.
 local function place(c, book)
   local max = limit_of(c, book)
   if max and c.uses >= max then return max == 1 and 'redeemed' or 'exhausted' end
@@ -14,8 +14,7 @@ local function place(c, book)
     return counted, 'pool'
   end
   if max and c.uses + n >= max then return counted, c.user and 'a' or 'u', first end
-  if not c.user then return counted, 'p', last end
-  return counted
+  return counted, c.user and 'o' or 'p', last
 end
 
 -- The free pool is in the directory itself: a code that isn't free has a '!' after its book. `f:<book>` says of buckets how
@@ -51,6 +50,6 @@ local function settle(c, book, was_counted, was_set, was_score)
     elseif was_set then redis.call('ZREM', W .. 'l:' .. book.number .. ':' .. was_set, c.bucket .. ' ' .. c.code) end
   end
   if set == 'pool' then enter_pool(book.number, c.bucket)
-  elseif set then redis.call('ZADD', W .. 'l:' .. book.number .. ':' .. set, score, c.bucket .. ' ' .. c.code) end
+  elseif set then redis.call('ZADD', W .. 'l:' .. book.number .. ':' .. set, whole(score), c.bucket .. ' ' .. c.code) end
   return took
 end

@@ -6,7 +6,8 @@
 local function redeemed_before(r, a)
   r.kind, r.user, r.order, r.token, r.users = 'redeem', a.user, given(a.order), given(a.token), a.users
   r.value, r.currency = tonumber(a.value), given(a.currency)
-  r.places = r.order and places(redis.call('HGET', a.orders, a.order)) or {}
+  r.entry = r.order and redis.call('HGET', a.orders, a.order)
+  r.places = r.entry and places(r.entry) or {}
   for _, p in ipairs(r.places) do
     local e = not p.kept and stands(r.c, p.event) and facts_of(p.event)
     if e and e.user == a.user then return e end
@@ -35,10 +36,10 @@ end
 -- The event. The redemption's id is made of the event's.
 local function redeemed_event(r, a)
   a.discount = r.value and whole(discount_of(r.book, r.value, r.digits, a.items)) or '0'
-  a.slot = r.order and free_slot(r.places) or 0
+  a.slot = whole(r.order and free_slot(r.places) or 0)
   return 'R ' .. workspace_number() .. ' ' .. r.book.number .. ' ' .. r.c.code .. ' ' .. a.user .. ' ' .. a.order
     .. ' - ' .. a.value .. ' ' .. a.currency .. ' ' .. r.digits .. ' ' .. a.discount .. ' ' .. whole(r.now)
-    .. ' ' .. whole(a.slot) .. ' ' .. r.c.bucket .. ' ' .. a.order_bucket .. ' ' .. whole(r.max or 0)
+    .. ' ' .. a.slot .. ' ' .. r.c.bucket .. ' ' .. a.order_bucket .. ' ' .. whole(r.max or 0)
     .. ' ' .. a.user_bucket
 end
 
@@ -46,5 +47,5 @@ end
 local function redeem(r, a, event)
   if r.c.uses == 0 and not r.own then redis.call('HSET', W .. 'n:' .. r.book.number, 'touched', 1) end
   a.event, a.at = event, r.now
-  return apply_redeem(r.c, r.book, r.max, a, r.places, r.own)
+  return apply_redeem(r.c, r.book, r.max, a, r.entry, r.own)
 end

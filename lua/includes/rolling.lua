@@ -10,13 +10,11 @@ local function id_of(e)
     32768 + low, seq_high, seq - seq_high * limb)
 end
 
--- Nil where this epoch may not write. c: its coupon.
-local function roll_back(e, c, now, restore, outbox, request, entry)
-  local book = read_book(e.book)
-  local list = e.order ~= '-' and places(redis.call('HGET', W .. 'o:' .. e.order_bucket, e.order)) or {}
+-- Nil where this epoch may not write. c: its coupon; order: its order's entry, nil where the caller writes it.
+local function roll_back(e, c, book, now, restore, order, outbox, request, entry)
   local event = append(outbox, 'B ' .. e.workspace .. ' ' .. e.book .. ' ' .. e.code .. ' ' .. e.user .. ' ' .. e.order
-    .. ' ' .. id_of(e) .. ' ' .. now .. ' ' .. (restore and 1 or 0) .. ' ' .. e.bucket .. ' ' .. e.order_bucket, request, entry)
+    .. ' ' .. id_of(e) .. ' ' .. whole(now) .. (restore and ' 1 ' or ' 0 ') .. e.bucket .. ' ' .. e.order_bucket, request, entry)
   if not event then return nil end
-  apply_rollback(c, book, e, now, restore, list)
+  apply_rollback(c, book, e, now, restore, order)
   return event
 end

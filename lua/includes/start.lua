@@ -20,6 +20,6 @@ end
 local function retry_after(r)
   if r.max == 1 then return r.c.lock and math.max(r.c.lock.deadline - r.now, 0) or 0 end
   local key = W .. 'kd:' .. r.c.code
-  local first = redis.call('ZRANGEBYSCORE', key, '(' .. r.now, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  local first = redis.call('ZRANGEBYSCORE', key, '(' .. whole(r.now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
   return first[2] and tonumber(first[2]) - r.now or 0
 end

@@ -21,7 +21,7 @@ local function apply_unassign(c, book, at)
   drop_locks(c, limit_of(c, book), book, tonumber(at))
   let_go(c, book)
   local key, field = W .. 'u:' .. c.user, 'a' .. book.number
-  if redis.call('HINCRBY', key, field, -1) == 0 then redis.call('HDEL', key, field, 'h' .. book.number) end
+  if redis.call('HINCRBY', key, field, -1) == 0 then redis.call('HDEL', key, field) end
   c.user, c.assigned_at = nil, '-'
   settle(c, book, counted, set, score)
 end
@@ -39,16 +39,21 @@ local function count_user(user, bucket, book_number, taken, standing)
   return standing
 end
 
--- e: event, user, user_bucket, order (or '-'), order_bucket, slot, discount (e4, text), at. `list` is the order's places.
-local function apply_redeem(c, book, max, e, list, lock)
+-- e: event, user, user_bucket, order (or '-'), order_bucket, slot (text), discount (e4, text), at. `entry` is the order's.
+local function apply_redeem(c, book, max, e, entry, lock)
   local counted, set, score = place(c, book)
   if lock then drop_lock(c, max, lock, book) end
   prune_locks(c, max, tonumber(e.at), book)
   c.uses, c.max, c.last = c.uses + 1, max or 0, e.event
-  if max ~= 1 then redis.call('ZADD', W .. 's:' .. c.code, e.at, e.event) end
+  if max ~= 1 then
+    -- So that the one decided last stands at the end: by epoch, then by number. A score can't hold both, so it is of the epoch
+    -- and of how many digits the number has: members of one score stand in the order of their texts.
+    local epoch, seq = string.match(e.event, '^(%d+)-(%d+)$')
+    redis.call('ZADD', W .. 's:' .. c.code, whole(epoch * 16 + #seq), e.event)
+  end
   if e.order ~= '-' then
-    list[#list + 1] = { event = e.event, slot = tonumber(e.slot), kept = false }
-    redis.call('HSET', W .. 'o:' .. e.order_bucket, e.order, entry_of(list))
+    local place = e.slot == '1' and e.event or e.event .. ':' .. e.slot
+    redis.call('HSET', W .. 'o:' .. e.order_bucket, e.order, entry and entry .. ' ' .. place or place)
   end
   if count_user(e.user, e.user_bucket, book.number, 1, 1) == 1 then count(book.number, 'users', 1) end
   count(book.number, 'redemptions', 1)
@@ -58,36 +63,15 @@ local function apply_redeem(c, book, max, e, list, lock)
   return settle(c, book, counted, set, score)
 end
 
--- The latest of a code's standing redemptions: of those of the last millisecond the one with the highest event.
-local function latest(code)
-  local key, last, last_epoch, last_seq = W .. 's:' .. code, nil, -1, -1
-  local found = redis.call('ZRANGE', key, -1, -1, 'WITHSCORES')
-  if not found[1] then return nil end
-  for _, event in ipairs(redis.call('ZRANGEBYSCORE', key, found[2], found[2])) do
-    local epoch, seq = string.match(event, '^(%d+)-(%d+)$')
-    epoch, seq = tonumber(epoch), tonumber(seq)
-    if epoch > last_epoch or (epoch == last_epoch and seq > last_seq) then
-      last, last_epoch, last_seq = event, epoch, seq
-    end
-  end
-  return last
-end
-
--- e: as for apply_redeem, of a redemption that stands.
-local function apply_rollback(c, book, e, at, restore, list)
+-- e: as for apply_redeem, of a redemption that stands. entry: the order's, nil where the caller writes it.
+local function apply_rollback(c, book, e, at, restore, entry)
   local counted, set, score = place(c, book)
   local max = limit_of(c, book)
   prune_locks(c, max, tonumber(at), book)
   local back = restore and 1 or 0
   if max ~= 1 then redis.call('ZREM', W .. 's:' .. c.code, e.event) end
-  if c.last == e.event then c.last = max ~= 1 and latest(c.code) or nil end
-  for i, p in ipairs(list) do
-    if p.event == e.event then
-      if restore then table.remove(list, i) else p.kept = true end
-      break
-    end
-  end
-  if e.order ~= '-' then redis.call('HSET', W .. 'o:' .. e.order_bucket, e.order, entry_of(list)) end
+  if c.last == e.event then c.last = max ~= 1 and redis.call('ZRANGE', W .. 's:' .. c.code, -1, -1)[1] or nil end
+  if entry then save_order(W .. 'o:' .. e.order_bucket, e.order, without_place(entry, e.event, restore)) end
   if count_user(e.user, e.user_bucket, book.number, -back, -1) == 0 then count(book.number, 'users', -1) end
   count(book.number, 'redemptions', -1)
   count(book.number, 'rolledBack', 1)

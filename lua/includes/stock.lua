@@ -4,7 +4,7 @@
 local function cross(outbox, book, now, of, left, took)
   local function say(notice)
     append(outbox, 'S ' .. workspace_number() .. ' ' .. book.number .. ' ' .. notice .. ' ' .. of .. ' '
-      .. math.max(left, 0) .. ' ' .. now, '{}')
+      .. whole(math.max(left, 0)) .. ' ' .. whole(now), '{}')
   end
   local low = low_of(book)
   if low and left < low and left + took >= low then say('low') end

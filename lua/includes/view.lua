@@ -17,7 +17,7 @@ local function view(c, book, now)
   if live > 0 then
     local l = c.lock
     if max ~= 1 then
-      local first = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. now, '+inf', 'LIMIT', 0, 1)[1]
+      local first = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf', 'LIMIT', 0, 1)[1]
       local user, order = string.match(first, '^(%S+) (%S+)$')
       l = lock_of(c, max, user, order, now)
     end

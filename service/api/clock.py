@@ -19,17 +19,17 @@ from service.domain.times import from_ms, to_ms
 from service.domain.words import Answer
 from service.record.workspaces import patch_workspace
 
-_END_MS = to_ms(datetime(5000, 1, 1, tzinfo=UTC))
-"""The clock runs on and the longest lock has 68 years, and Lua writes a time in 14 digits, which is till 5138."""
+_END_MS = to_ms(datetime(9900, 1, 1, tzinfo=UTC))
+"""The clock runs on and the longest lock has 68 years, and the last time that can be written is in 9999."""
 
 
 _Now = Annotated[
     datetime,
     msgspec.Meta(
         tz=True,
-        description="RFC 3339, from 1970 and before 5000.",
+        description="RFC 3339, from 1970 and before 9900.",
         examples=["2026-11-27T00:00:00Z"],
-        extra_json_schema={"pattern": "^(?:19[7-9]|[2-4][0-9]{2})"},
+        extra_json_schema={"pattern": "^(?:19[7-9]|[2-8][0-9]{2}|9[0-8][0-9])"},
     ),
 ]
 
@@ -41,7 +41,7 @@ class SetClock(words.Request, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.now is not None and not 0 <= to_ms(self.now) < _END_MS:
-            raise BadField("now", "must be from 1970 to 4999")
+            raise BadField("now", "must be from 1970 to 9899")
 
 
 class Clock(Answer, kw_only=True):

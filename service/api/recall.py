@@ -1,5 +1,7 @@
 """Facts that a script needs and Redis no longer has: fetched from Postgres, and handed to the script, which decides."""
 
+import asyncio
+import time
 from collections.abc import Sequence
 
 from service.domain.errors import Refusal
@@ -7,11 +9,13 @@ from service.domain.identity import Caller
 from service.domain.outcomes import RECALL
 from service.hot.deciding import Decider, Reply
 from service.operations.base import Command
+from service.record.partitions import read_partition
 from service.record.pool import ERRORS, Database, is_away
-from service.record.recalling import records_of
+from service.record.recalling import ORDER, records_of
 
 AS_OF = "as of"
 """Before the moment that facts are of, which the script said; it believes no others."""
+RECORDED_S, LOOK_S = 2.0, 0.02
 MOST_RUNS = 4
 """A run may need facts of what changed since the one before it; more often than so nothing changes that much."""
 
@@ -29,7 +33,10 @@ async def recalled(decider: Decider, database: Database, caller: Caller, command
         if reply[0] != RECALL:
             return reply
         try:
-            found = await records_of(database, caller.partition, caller.workspace, reply[1].split(" "))
+            names = reply[1].split(" ")
+            if any(name.startswith(ORDER) for name in names):
+                await _recorded(decider, database, caller.partition)
+            found = await records_of(database, caller.partition, caller.workspace, names)
         except ERRORS as error:
             if is_away(error):
                 raise Refusal.passing("unavailable") from None
@@ -41,6 +48,16 @@ async def recalled(decider: Decider, database: Database, caller: Caller, command
     if reply[0] == RECALL:
         raise Refusal.passing("unavailable")
     return reply
+
+
+async def _recorded(decider: Decider, database: Database, partition: int) -> None:
+    """Wait until everything that Redis decided is recorded: what is asked names no event. Refusal `unavailable` where
+    it isn't after RECORDED_S."""
+    tail, deadline = await decider.tail(partition), time.monotonic() + RECORDED_S
+    while (await read_partition(database, partition)).cursor < tail:
+        if time.monotonic() >= deadline:
+            raise Refusal.passing("unavailable")
+        await asyncio.sleep(LOOK_S)
 
 
 async def _run(decider: Decider, caller: Caller, command: Command, facts: Sequence[str] = ()) -> Reply:

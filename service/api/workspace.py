@@ -20,6 +20,9 @@ from service.domain.projection import WorkspaceRow
 from service.domain.words import Answer, Count
 from service.record.workspaces import patch_workspace, read_workspace
 
+MAX_COUPONS_PER_ORDER = 100
+"""What a rollback of an order handles in one script grows with them."""
+
 _NULL = {
     "currency": "USD",
     "coupons_per_order": 1,
@@ -57,7 +60,8 @@ class PatchWorkspace(words.Request, kw_only=True):
         msgspec.Meta(description="ISO 4217.", examples=["USD"]),
     ] = UNSET
     coupons_per_order: Annotated[
-        Count | UnsetType | None, msgspec.Meta(description="How many coupons an order takes; null is 1.")
+        Annotated[int, msgspec.Meta(ge=1, le=MAX_COUPONS_PER_ORDER)] | UnsetType | None,
+        msgspec.Meta(description="How many coupons an order takes; null is 1."),
     ] = UNSET
     max_coupons: Annotated[
         Count | UnsetType | None, msgspec.Meta(description="How many coupons a user may hold; null is no limit.")

@@ -133,7 +133,7 @@ def _unlike_words(said: Said, words: list[str]) -> list[Class]:
         ([user, at] != expected[1:3], "assignee"),
         (uses != expected[3] or (limit != expected[4] and not unused), "uses"),
         ([off, ends] != expected[5:7], "state"),
-        (last != expected[7] and not _as_late(said, last), "redemptions"),
+        (last != expected[7], "redemptions"),
         (int(version) > said.version or (said.special and int(version) != said.version), "configuration"),
     )
     return [class_ for unlike, class_ in found if unlike]
@@ -159,12 +159,3 @@ def _words(said: Said) -> list[str]:
 
 def _word(number: int | None) -> str:
     return "-" if number is None else str(number)
-
-
-def _as_late(said: Said, last: str) -> bool:
-    """Whether the last redemption that Redis names stands too, and is of the same millisecond; or nobody can say."""
-    if not said.tells_standing:
-        return last != "-"
-    told = (said.standing or "").split(" ")
-    times = dict(zip(told[::2], told[1::2], strict=False))
-    return last in times and times[last] == times.get(said.last or "")

@@ -9,7 +9,7 @@ BUCKETS = 131_072
 """Buckets of the directory, the pool, the orders and the users; a power of two, the same for every workspace."""
 
 
-LAYOUT = "4"
+LAYOUT = "5"
 """The number of this layout. A Redis of another one is rebuilt whole when it is opened."""
 
 OWN = {
@@ -30,7 +30,7 @@ _BUCKET, _CODE = "(0|[1-9][0-9]{0,5})", "([A-Z0-9_-]{4,64})"
 _USER, _KEY = "([!-~]{1,100})", "([ -~]{1,255})"
 _HOLDER = "([0-9A-Z]{0,40})"
 _PARTS = {
-    "b": _BOOK, "n": _BOOK, "f": _BOOK, "lb": _BOOK, "l": f"{_BOOK}:([uapx])", "d": _BUCKET, "o": _BUCKET, "g": _BUCKET,
+    "b": _BOOK, "n": _BOOK, "f": _BOOK, "lb": _BOOK, "l": f"{_BOOK}:([uapox])", "d": _BUCKET, "o": _BUCKET, "g": _BUCKET,
     "c": _CODE, "k": _CODE, "kd": _CODE, "s": _CODE, "u": _USER, "lu": f"{_BOOK}:{_USER}", "lk": _HOLDER, "i": _KEY,
     "q": f"([rmab]):{_HOLDER}",
 }  # fmt: skip
@@ -159,7 +159,7 @@ def pool(w: str, number: int | str) -> str:
 
 
 def set_of_codes(w: str, number: int | str, which: str) -> str:
-    """A book's locked codes (`u`, `a`, `p`) by deadline, or its free ones that end by themselves (`x`)."""
+    """A book's locked codes (`u`, `a`, `p`, `o`) by deadline, or its free ones that end by themselves (`x`)."""
     return f"{w}l:{number}:{which}"
 
 

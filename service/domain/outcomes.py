@@ -71,7 +71,7 @@ _ROWS = (
     Outcome(None, "headers_too_large", 431, "The request's headers are too large."),
     Outcome(None, "internal", 500, "Something failed that should not have; it has been logged."),
     Outcome(None, "outcome_unknown", 503, "The connection broke meanwhile; repeat the request with the same key."),
-    Outcome(None, "unavailable", 503, "A part of the service is not reachable; try again shortly."),
+    Outcome(92, "unavailable", 503, "A part of the service is not reachable; try again shortly."),
 )
 
 BY_CODE = {row.code: row for row in _ROWS}

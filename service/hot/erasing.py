@@ -23,7 +23,7 @@ from service.hot.projection import Run
 from service.hot.server import ScriptFailed, Server
 from service.hot.workspace import packed_answer, unpacked_answer
 
-THINGS_A_RUN = 50
+THINGS_A_RUN = 10
 KEYS_A_LOOK = 200
 SWEPT_A_RUN = 20
 MOST_SWEEPS = 1000

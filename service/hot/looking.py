@@ -71,8 +71,13 @@ class Looker:
     async def pools(self, workspace: int, book: str, buckets: Sequence[int | str], repair: bool) -> list[str]:
         """Where the free codes of a bucket are counted too low, or, where a book is named, its too high."""
         names = (self._server.gate, keys.settings(keys.prefix(self.partition, workspace)))
-        args = ("1" if repair else "", book, *buckets)
-        return (await self._server.run(self._scripts, "pools", names, args))[1:]
+        found: list[str] = []
+        while buckets:
+            args = ("1" if repair else "", book, *buckets)
+            _, done, *some = await self._server.run(self._scripts, "pools", names, args)
+            found += some
+            buckets = buckets[done:]
+        return found
 
     async def read(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Replies to many commands, sent together; each of its own moment. One on a key of the wrong type finds nothing

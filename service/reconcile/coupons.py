@@ -7,14 +7,14 @@ from typing import Any
 from service.domain import keys
 from service.domain.acting import masked
 from service.domain.drift import About, Class, Difference, Said, Write, entry_of, is_locked, unlike
-from service.hot.looking import BUCKETS_A_RUN, ITEMS_A_LOOK, Item, Seen
+from service.hot.looking import BUCKETS_A_RUN, Item, Seen
 from service.reconcile.buckets import pages
 from service.reconcile.examining import LATER, Examiner, Later
 from service.record import reconciling as record
 
 MAX_STANDING = 1000
 """Of a code that was used more often than this, each is not compared."""
-_SETS = "uapx"
+_SETS = "uapox"
 
 
 class Coupons:
@@ -27,7 +27,7 @@ class Coupons:
     3. The counts of free codes by bucket are compared with the directory in Redis itself, by one script a page.
     """
 
-    at_once = ITEMS_A_LOOK // 8
+    at_once = 12
 
     def __init__(self, examiner: Examiner, there: set[int] | None) -> None:
         """`there` are the directory's buckets, where not all of them have to be read."""
@@ -169,7 +169,12 @@ class Coupons:
         if not _stand_alike(one, stands):
             classes.append("redemptions")
         # Its book's sets are read from the second look on.
-        if one.waits_for_end and not locks and not is_locked(text) and values[7:] != [str(one.expires_ms)]:
+        if (
+            one.waits_for_end
+            and not locks
+            and not is_locked(text)
+            and values[4 + _SETS.index("x") :] != [str(one.expires_ms)]
+        ):
             classes.append("free_missing")
         if not classes:
             return None

@@ -30,7 +30,8 @@ class Users:
     """One workspace's. The record's users come in order, as of one cut, and their hashes are read some hundred at a
     time beside them; those that Redis alone has are `strays`."""
 
-    at_once = 20
+    at_once = 1
+    """One user may have coupons of thousands of books."""
 
     def __init__(self, examiner: Examiner) -> None:
         self._examiner, self._looker = examiner, examiner.looker

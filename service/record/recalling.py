@@ -6,17 +6,24 @@ from uuid import UUID
 import msgspec
 
 from service.domain.events import Fact, Redeemed, decided, packed, parse, read_redemption_id
+from service.domain.words import shown
 from service.record.past import fact_of
 from service.record.pool import Database
 from service.record.queries import query
 
+ORDER = "order:"
+"""Before an order's id, where a script asks whether a redemption of the order was ever rolled back."""
+
 
 async def records_of(database: Database, partition: int, workspace: int, names: Sequence[str]) -> list[tuple[str, str]]:
     """Each of the redemptions that there are with its record. A name is an event that Redis refers to, or a
-    redemption's id: of an unknown id the record is ''."""
+    redemption's id: of an unknown id the record is ''. Or it is ORDER and an order: '1' where it was rolled back."""
     found: list[tuple[str, str]] = []
     for name in names:
-        if len(name) == len(str(UUID(int=0))):
+        if name.startswith(ORDER):
+            known = await _was_rolled_back(database, partition, workspace, name.removeprefix(ORDER))
+            record = "1" if known else ""
+        elif len(name) == len(str(UUID(int=0))):
             record = await _by_id(database, partition, workspace, UUID(name)) or ""
         else:
             epoch, seq = map(int, name.split("-"))
@@ -36,6 +43,11 @@ async def _by_id(database: Database, partition: int, workspace: int, redemption:
 async def _by_event(database: Database, partition: int, workspace: int, epoch: int, seq: int) -> str | None:
     row = await database.fetchrow(query("redemption_by_event"), partition, epoch, seq)
     return _record(fact_of(row) if row else await _in_quarantine(database, partition, epoch, seq), workspace)
+
+
+async def _was_rolled_back(database: Database, partition: int, workspace: int, order: str) -> bool:
+    about = (partition, workspace, shown(order), f"B {workspace} ".encode(), f" {order} ".encode())
+    return bool(await database.fetchval(query("order_was_rolled_back"), *about))
 
 
 async def _in_quarantine(database: Database, partition: int, epoch: int, seq: int) -> Redeemed | None:

@@ -147,8 +147,9 @@ class Mending:
             for workspace, filled in self._filled.items():
                 names = (self._server.gate, keys.settings(keys.prefix(self._partition, workspace)))
                 for some in filled.runs(BUCKETS_A_RUN):
-                    await self._send("fill_pool", names, some)
-            await self._all_sent()
+                    left: Sequence[Any] = some
+                    while left:
+                        left = (await self._run(self._partition, "fill_pool", names, left))[1:]
             self._filled.clear()
 
     async def block_codes(self, *, whole: bool) -> None:

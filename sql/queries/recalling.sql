@@ -1,3 +1,10 @@
+-- name: order_was_rolled_back
+-- Whether a redemption of an order was ever rolled back, as far as is recorded or in quarantine.
+-- $1 partition int  $2 workspace int  $3 order text  $4 start bytea  $5 word bytea
+SELECT EXISTS (SELECT FROM rollbacks WHERE workspace = $2 AND order_id = $3) OR EXISTS (
+  SELECT FROM quarantine WHERE partition = $1 AND substring(d FOR octet_length($4::bytea)) = $4 AND position($5::bytea IN d) > 0
+);
+
 -- name: quarantined_redemption
 -- What is kept of a redemption that the record couldn't take.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint

@@ -86,12 +86,6 @@ KINDS: dict[str, Kind] = {
     "another discount": Kind(
         "used", {"book": "book_counts"}, in_postgres=f"UPDATE redemptions SET discount_amount = 1.5 WHERE {_USE}"
     ),
-    "a redemption at another time": Kind(
-        "several",
-        {"code0": "redemptions"},
-        in_postgres=f"UPDATE redemptions SET redeemed_at = redeemed_at - interval '1 s' WHERE {_USE} AND user_id = $3",
-        args=_and(lambda s: s.users[0]),
-    ),
     # Rollbacks
     "a rollback deleted": Kind(
         "returned",

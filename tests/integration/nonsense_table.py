@@ -71,7 +71,7 @@ _SINGLE: tuple[tuple[str, dict[str, Any]], ...] = (
     ("code", {"code": "ACTIVE"}),
 )
 _WORKSPACE: tuple[tuple[str, Any], ...] = (
-    ("couponsPerOrder", 0), ("couponsPerOrder", -1), ("maxCoupons", 0), ("maxCoupons", -1), ("currency", "XXX"),
+    ("couponsPerOrder", 0), ("couponsPerOrder", 101), ("maxCoupons", 0), ("maxCoupons", -1), ("currency", "XXX"),
     ("giftBookId", NOBODYS), ("giftBookId", "{rivals}"), ("idempotencyHours", 0), ("idempotencyHours", 8761),
 )  # fmt: skip
 

@@ -63,7 +63,7 @@ TIME = Kind(
     _but(str, also=("x", "", "2027-01-01", "2027-01-01T00:00:00", "2027-13-01T00:00:00Z", "2027-02-30T00:00:00Z")),
     ("1969-12-31T23:59:59Z", "1969-12-31T23:59:59.999Z", "0001-01-01T00:00:00+01:00", "9999-12-31T23:59:59-01:00"),
 )
-CLOCK = Kind(TIME.unreadable, (*TIME.senseless, "5000-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"))
+CLOCK = Kind(TIME.unreadable, (*TIME.senseless, "9900-01-01T00:00:00Z", "9999-12-31T23:59:59.999Z"))
 BOOK_STATUS = Kind(_but(str), ("", "ACTIVE", "purple"))
 COUPON_STATUS = Kind(_but(str), ("", "ACTIVE", "archived"))
 DISCOUNT_TYPE = Kind(_but(str), ("", "Percentage", "free"))
@@ -230,7 +230,7 @@ REQUESTS = (
     _asked("POST", "/v1/webhooks/{webhook}/test", "operate", {}, fields={}),
     _asked("POST", "/v1/webhooks/{webhook}/deliveries/{delivery}/redeliver", "operate", {}, fields={}),
     _asked("PATCH", "/v1/workspace", "operate", {},
-           fields={"currency": CURRENCY, "couponsPerOrder": COUNT, "maxCoupons": COUNT, "giftBookId": GIFT_BOOK,
+           fields={"currency": CURRENCY, "couponsPerOrder": _number(100), "maxCoupons": COUNT, "giftBookId": GIFT_BOOK,
                    "idempotencyHours": _number(8760), "limits": OBJECT}),
     _asked("POST", "/v1/test/clock", "trial", {"now": None}, fields={"now": CLOCK}),
 )  # fmt: skip

@@ -127,7 +127,7 @@ def test_going_back_never_sells_twice(lab: Lab) -> None:
     assert [lab.see(code)["redemptions"] for code in (untouched, sold)] == [1, 1]
 
 
-@pytest.mark.parametrize("now", ["1970-01-01T00:00:00Z", "4999-12-31T23:59:59.999Z"])
+@pytest.mark.parametrize("now", ["1970-01-01T00:00:00Z", "9899-12-31T23:59:59.999Z"])
 def test_the_ends_of_time(lab: Lab, now: str) -> None:
     """At both ends all goes on as ever, the longest lock included, and is recorded."""
     longest = 2**31 - 1
@@ -135,7 +135,7 @@ def test_the_ends_of_time(lab: Lab, now: str) -> None:
     at = lab.set(now)
     assert _time(at) == _time(now)
     assigned = ok(lab.ask("assign", code, userId=user), 201)
-    assert assigned["assignedAt"][:4] in {at[:4], "5000"}
+    assert assigned["assignedAt"][:4] in {at[:4], "9900"}
     held = ok(lab.ask("lock", code, userId=user, orderId=order), 201)
     assert timedelta(0) <= _time(held["expiresAt"]) - _time(at) - timedelta(seconds=longest) < timedelta(minutes=10)
     made = ok(lab.ask("redeem", code, userId=user, orderId=order, lockToken=held["lockToken"]), 201)
@@ -220,7 +220,7 @@ def test_only_operators_set_the_clock(lab: Lab) -> None:
     refused(lab.ask("redeem", lab.coupon(**_WINDOW), userId="ann"), 409, "not_started")
 
 
-@pytest.mark.parametrize("now", ["5000-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"])
+@pytest.mark.parametrize("now", ["9900-01-01T00:00:00Z", "1969-12-31T23:59:59.999Z", "9999-12-31T23:59:59.999Z"])
 def test_a_refused_time_moves_nothing(lab: Lab, now: str) -> None:
     """A time that the clock can't have leaves it where it was, and so does what is no time."""
     lab.set(_WITHIN)

@@ -93,3 +93,32 @@ async def _tables(url: str) -> list[str]:
         return [row[0] for row in rows]
     finally:
         await connection.close()
+
+
+async def test_an_order_that_took_more_takes_a_hundred(new_database, tmp_path: Path):
+    """What was stored above 100 becomes 100, each with a version of its own, so that Redis gets it; the rest stays."""
+    url, folder = await new_database(), SQL_DIR / "migrations"
+    for file in sorted(folder.glob("*.sql")):
+        if "coupons_per_order = 100" in (text := file.read_text()):
+            break
+        (tmp_path / file.name).write_text(text)
+    await migrate(url, tmp_path)
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute("INSERT INTO partitions (id) VALUES (0), (1)")
+        await connection.execute("INSERT INTO config_versions (partition, version) VALUES (0, 7), (1, 0)")
+        many = [(0, 100, 3), (0, 101, 4), (0, 2**31 - 1, 5), (1, 6000, 0)]
+        for number, (partition, most, version) in enumerate(many):
+            await connection.execute(
+                "INSERT INTO workspaces (workspace_id, name, mode, partition, coupons_per_order, version) "
+                "VALUES (gen_random_uuid(), $1, 'live', $2, $3, $4)",
+                *(f"w{number}", partition, most, version),
+            )
+        await migrate(url)
+        rows = await connection.fetch("SELECT coupons_per_order, version FROM workspaces ORDER BY workspace")
+        assert [tuple(row) for row in rows] == [(100, 3), (100, 8), (100, 9), (100, 1)]
+        assert await connection.fetchval("SELECT array_agg(version ORDER BY partition) FROM config_versions") == [9, 1]
+        with pytest.raises(asyncpg.CheckViolationError):
+            await connection.execute("UPDATE workspaces SET coupons_per_order = 101")
+    finally:
+        await connection.close()

@@ -95,3 +95,31 @@ def test_a_checkout_whose_gift_was_used_is_answered_as_before(service: Service) 
     again = ok(service.checkout.post("/v1/checkout", json=body))
     same(again["redemption"], first["redemption"])
     assert again["gift"]["lastRedemption"]["redemptionId"] == used["redemptionId"]
+
+
+def test_an_order_that_was_rolled_back_is_known_for_good(own_service: Any) -> None:
+    """Redis keeps nothing of an order whose places were all given back: that it was rolled back is in the record, and
+    looked up there once it is. An order that nobody used is not found; while the record is behind both are 503."""
+    service: Service = own_service()
+    code, order = new_code(), new_id()
+    service.book(code, maxRedemptionsPerCode=None)
+    back = f"/v1/orders/{order}/rollback"
+    ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id(), "orderId": order}), 201)
+    assert len(ok(service.manage.post(back, json={}))["items"]) == 1
+    refused(service.manage.post(back, json={}), 409, "already_rolled_back")  # before it is recorded, too
+    forget(service)
+    with service.redis() as client:
+        assert [name for name in client.scan_iter(match="*:o:*") if client.hexists(name, order)] == []
+    refused(service.manage.post(back, json={}), 409, "already_rolled_back")
+    refused(service.manage.post(f"/v1/orders/{new_id()}/rollback", json={}), 404, "order_not_found")
+    os.kill(service.run.facts["pids"]["worker"][0], signal.SIGSTOP)
+    try:
+        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id(), "orderId": order}), 201)
+        assert len(ok(service.manage.post(back, json={}))["items"]) == 1
+        asked = service.manage.post(back, json={})
+        refused(asked, 503, "unavailable")
+        assert int(asked.headers["Retry-After"]) >= 1
+    finally:
+        os.kill(service.run.facts["pids"]["worker"][0], signal.SIGCONT)
+    until(lambda: service.manage.post(back, json={}).status_code == 409)
+    refused(service.manage.post(back, json={}), 409, "already_rolled_back")

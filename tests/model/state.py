@@ -168,20 +168,18 @@ class State:
         return [redemption for redemption in c.redemptions if redemption.stands]
 
     def shown(self, c: Coupon, said: dict[str, Any]) -> dict[str, Any]:
-        """As answers have it. Where several locks end first, or redemptions came last, in the same millisecond, the
-        contract leaves open which is shown: the one that was `said`."""
+        """As answers have it. Where several locks end first, in the same millisecond, the contract leaves open which is
+        shown: the one that was `said`. The last redemption is the one decided last, whatever the clock says."""
         live, stand = self.live(c), self.standing(c)
         first = min((lock.deadline for lock in live), default=0)
-        last = max((redemption.at for redemption in stand), default=0)
         locks = [
             {"userId": lock.user, "orderId": lock.order, "expiresAt": from_ms(first)}
             for lock in live
             if lock.deadline == first
         ]
         lasts = [
-            {"redemptionId": r.id, "userId": r.user, "orderId": r.order, "redeemedAt": from_ms(last)}
-            for r in stand
-            if r.at == last
+            {"redemptionId": r.id, "userId": r.user, "orderId": r.order, "redeemedAt": from_ms(r.at)}
+            for r in stand[-1:]
         ]
         return {
             "code": c.code,

@@ -14,8 +14,8 @@ PLANTS = {
     "the end of a lock": ("c.lock.deadline > now", "c.lock.deadline >= now"),
     "rounding": ("twice == full and q % 2 == 1", "twice == full"),
     "an order's places": (
-        "table.remove(list, i) else p.kept = true",
-        "table.remove(list, i) else table.remove(list, i)",
+        "local kept = restore and '' or",
+        "local kept = '' or",
     ),
     "a used gift": ("if gift and gift.uses > 0 then gift = nil end", ""),
     "a lock's use of the total": (
@@ -28,11 +28,11 @@ PLANTS = {
     "a lock that its key's quota doesn't count": (".. '.' .. (HOLDER or '')", ".. '.'"),
     "a lock that its user's quota doesn't count": ("(book.per_user or of_user) and 'u'", "book.per_user and 'u'"),
     "a quota that isn't given back by unlock and redeem": (
-        "if holder then redis.call('ZREM', W .. 'lk:' .. holder, token) end",
+        "if holder then redis.call('ZREM', W .. 'lk:' .. holder, l.token) end",
         "",
     ),
     "a quota that isn't given back by a lock's end": (
-        "local function live(key) return redis.call('ZCOUNT', key, '(' .. now, '+inf') end",
+        "local function live(key) return redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') end",
         "local function live(key) return redis.call('ZCARD', key) end",
     ),
     "a share that is passed by one": ("taken >= math.max(1, math.floor", "taken > math.max(1, math.floor"),

@@ -34,7 +34,7 @@ _USER_BLOCK = f"""\
   if book.per_user and r.user and not renewal then
     local taken = tonumber(string.match(redis.call('HGET', r.users, book.number .. '/' .. r.user) or '0', '^%S+'))
     if not (own and string.find(own.counted, 'u', 1, true)) then
-      taken = taken + redis.call('ZCOUNT', W .. 'lu:' .. book.number .. ':' .. r.user, '(' .. now, '+inf')
+      taken = taken + redis.call('ZCOUNT', W .. 'lu:' .. book.number .. ':' .. r.user, '(' .. whole(now), '+inf')
     end
 {_USER_LIMIT}  end
 """
@@ -42,7 +42,7 @@ _BOOK_BLOCK = f"""\
   if book.total and not renewal then
     local taken = tonumber(redis.call('HGET', W .. 'n:' .. book.number, 'taken') or '0')
     if not (own and string.find(own.counted, 'b', 1, true)) then
-      taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. now, '+inf')
+      taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. whole(now), '+inf')
     end
 {_BOOK_TOTAL}  end
 """
@@ -194,15 +194,15 @@ MUTANTS = (
     Mutant(
         "a lock of a user's is worth nothing from its deadline on",
         _JUDGE,
-        "'lu:' .. book.number .. ':' .. r.user, '(' .. now",
-        "'lu:' .. book.number .. ':' .. r.user, now",
+        "'lu:' .. book.number .. ':' .. r.user, '(' .. whole(now)",
+        "'lu:' .. book.number .. ':' .. r.user, whole(now)",
         _LIMITS,
     ),
     Mutant(
         "a lock of a book's total is worth nothing from its deadline on",
         _JUDGE,
-        "'lb:' .. book.number, '(' .. now",
-        "'lb:' .. book.number, now",
+        "'lb:' .. book.number, '(' .. whole(now)",
+        "'lb:' .. book.number, whole(now)",
         _LIMITS,
     ),
     Mutant(

@@ -173,14 +173,14 @@ MUTANTS = (
     Mutant(
         "of an order's rollback one event carries the key",
         "lua/rollback_order.lua",
-        "read_book(e.book).id, nil\n",
-        "read_book(e.book).id, kept\n",
+        "book.id, nil\n",
+        "book.id, kept\n",
         _IDEMPOTENCY,
     ),
     Mutant(
         "a request off the hot path is recorded with its key",
         "lua/answered.lua",
-        "local event = append(KEYS[4], 'K ' .. workspace_number() .. ' ' .. clock(workspace), ARGV[3], entry)\n",
+        "local event = append(KEYS[4], 'K ' .. workspace_number() .. ' ' .. whole(clock(workspace)), ARGV[3], entry)\n",
         "local event = entry\n",
         _IDEMPOTENCY,
     ),

@@ -54,7 +54,7 @@ MUTANTS = (
     Mutant(
         "a counter ends with its minute",
         _LIMITS,
-        "  if count == 1 then redis.call('PEXPIRE', key, MINUTE_MS) end\n",
+        "  if count == 1 then redis.call('PEXPIRE', key, string.format('%d', MINUTE_MS)) end\n",
         "",
         _RATES_TESTS + " -k minute_later",
     ),
@@ -132,15 +132,15 @@ MUTANTS = (
     Mutant(
         "a released lock counts no more for its key",
         _LOCKS,
-        "  if holder then redis.call('ZREM', W .. 'lk:' .. holder, token) end\n",
+        "  if holder then redis.call('ZREM', W .. 'lk:' .. holder, l.token) end\n",
         "",
         _QUOTA_TESTS + " -k counts_no_more",
     ),
     Mutant(
         "a quota counts live locks alone",
         _LOCK,
-        "local function live(key) return redis.call('ZCOUNT', key, '(' .. now, '+inf') end",
-        "local function live(key) return redis.call('ZCOUNT', key, now, '+inf') end",
+        "local function live(key) return redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') end",
+        "local function live(key) return redis.call('ZCOUNT', key, whole(now), '+inf') end",
         _QUOTA_TESTS + " -k counts_no_more",
     ),
     Mutant(

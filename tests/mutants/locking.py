@@ -20,8 +20,8 @@ MUTANTS = (
     Mutant(
         "a lock of a code with several uses is worth nothing from its deadline on",
         _LOCKS,
-        "  return redis.call('ZCOUNT', W .. 'kd:' .. c.code, '(' .. now, '+inf')\nend\n\n-- The locks as stored",
-        "  return redis.call('ZCOUNT', W .. 'kd:' .. c.code, now, '+inf')\nend\n\n-- The locks as stored",
+        "  return redis.call('ZCOUNT', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf')\nend\n\n-- The locks as stored",
+        "  return redis.call('ZCOUNT', W .. 'kd:' .. c.code, whole(now), '+inf')\nend\n\n-- The locks as stored",
         _TESTS + " -k free_from_its_locks_deadline",
     ),
     Mutant(
@@ -253,8 +253,8 @@ MUTANTS = (
     Mutant(
         "a released lock counts no more against the user's limit",
         _LOCKS,
-        "then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. user, token) end",
-        "then redis.call('ZSCORE', W .. 'lu:' .. book.number .. ':' .. user, token) end",
+        "then redis.call('ZREM', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end",
+        "then redis.call('ZSCORE', W .. 'lu:' .. book.number .. ':' .. l.user, l.token) end",
         "tests/lua/test_limits.py",
     ),
     Mutant(
@@ -267,14 +267,14 @@ MUTANTS = (
     Mutant(
         "so it is of a code with several uses",
         _LOCKS,
-        "    uncount(book, string.match(holder, '^%S+'), token, counted)\n",
+        "  for set, tokens in pairs(counting) do redis.call('ZREM', set, unpack(tokens)) end\n",
         "",
         "tests/lua/test_clock.py -k forgotten",
     ),
     Mutant(
         "and of one that its holder replaces",
         _LOCKS,
-        "then forget_holder(c, holder, book) end -- expired",
+        "then forget_holders(c, { holder }, book) end -- expired",
         "then redis.call('HDEL', key, '=' .. old) end -- expired",
         "tests/lua/test_clock.py -k replaced",
     ),

@@ -28,17 +28,15 @@ MUTANTS = (
     Mutant(
         "rounding is at the currency's digits",
         _MONEY,
-        "round_half_even(discount, part, UNIT[digits])",
-        "round_half_even(discount, part, UNIT['2'])",
+        "round_half_even(amount, part, UNIT[digits])",
+        "round_half_even(amount, part, UNIT['2'])",
         _TESTS,
     ),
-    Mutant(
-        "a discount is at most maxAmount", _MONEY, "discount >= book.cap then", "discount > 2 * book.cap then", _TESTS
-    ),
+    Mutant("a discount is at most maxAmount", _MONEY, "amount >= book.cap then", "amount > 2 * book.cap then", _TESTS),
     Mutant(
         "a discount never exceeds the order's value",
         _MONEY,
-        "  if discount > value then discount = value end\n",
+        "  if amount > value then amount = value end\n",
         "",
         _TESTS,
     ),

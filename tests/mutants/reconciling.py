@@ -29,7 +29,7 @@ _OF_SCRIPTS = (
     Mutant(
         "what has moved since it was seen is not mended",
         _REPAIR,
-        "    if kind ~= 'n' and (now and '=' .. now or '-') ~= seen then return { OUT.OK, 0 } end\n",
+        "    if kind ~= 'n' and (stored and '=' .. stored or '-') ~= seen then return { OUT.OK, 0 } end\n",
         "",
         _SCRIPTS,
     ),
@@ -87,7 +87,7 @@ _OF_SCRIPTS = (
     Mutant(
         "a bucket that has free codes stays offered",
         _POOLS,
-        "book ~= '' and counted > codes",
+        "book ~= '' and known > codes",
         "book ~= ''",
         _SCRIPTS,
     ),
@@ -147,10 +147,10 @@ _OF_JUDGING = (
         _JUDGED,
     ),
     Mutant(
-        "of very many standing redemptions any may be the last",
+        "of very many standing redemptions, too, one is the last",
         _DRIFT,
-        '    if not said.tells_standing:\n        return last != "-"\n',
-        "",
+        '(last != expected[7], "redemptions")',
+        '(said.tells_standing and last != expected[7], "redemptions")',
         _JUDGED,
     ),
     Mutant(

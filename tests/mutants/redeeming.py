@@ -6,6 +6,8 @@ _STATE = "lua/includes/state.lua"
 _REDEEMING = "lua/includes/redeeming.lua"
 _ORDER_BACK = "lua/rollback_order.lua"
 _REDEEM = "tests/lua/test_redeem.py"
+_ORDERS = "lua/includes/orders.lua"
+_BOUNDS = "tests/lua/test_bounds.py"
 _ROLLBACK = "tests/lua/test_rollback.py"
 _STATS = "tests/lua/test_projection.py tests/lua/test_rollback.py"
 
@@ -106,14 +108,14 @@ MUTANTS = (
     Mutant(
         "an order remembers its redemption",
         _STATE,
-        "kept = false }\n    redis.call('HSET', W .. 'o:' .. e.order_bucket, e.order, entry_of(list))\n",
-        "kept = false }\n",
+        "    redis.call('HSET', W .. 'o:' .. e.order_bucket, e.order, entry and entry .. ' ' .. place or place)\n",
+        "",
         _REDEEM,
     ),
     Mutant(
         "an order's coupons have different places",
-        "lua/includes/orders.lua",
-        "  while taken[slot] do slot = slot + 1 end\n",
+        _ORDERS,
+        "  while taken[nth] do nth = nth + 1 end\n",
         "",
         _REDEEM,
     ),
@@ -127,8 +129,8 @@ MUTANTS = (
     Mutant(
         "a locked code is counted as locked until its deadline, no longer",
         "lua/book_stats.lua",
-        "':u', '(' .. now, '+inf')",
-        "':u', now, '+inf')",
+        "':u', '(' .. whole(now), '+inf')",
+        "':u', whole(now), '+inf')",
         f"tests/lua/test_lock.py {_STATS}",
     ),
     Mutant(
@@ -155,8 +157,8 @@ MUTANTS = (
     Mutant(
         "facts that were read before a user was deleted are asked for again",
         "lua/includes/facts.lua",
-        "NONCE .. '/' .. (redis.call('GET', '{p' .. PARTITION .. '}:erased') or '') end",
-        "NONCE .. '/' end",
+        "  return NONCE .. '/' .. erased\n",
+        "  return NONCE .. '/'\n",
         "tests/lua/test_erase_user.py -k read_before",
     ),
     Mutant(
@@ -169,8 +171,8 @@ MUTANTS = (
     Mutant(
         "without restore nothing gets its use back",
         "lua/rollback.lua",
-        "roll_back(e, c, now, ARGV[2] == '1', KEYS[4]",
-        "roll_back(e, c, now, true, KEYS[4]",
+        "roll_back(e, c, book, now, restore, order, KEYS[4]",
+        "roll_back(e, c, book, now, true, order, KEYS[4]",
         _ROLLBACK,
     ),
     Mutant("with restore the code gets its use back", _STATE, "    c.uses = c.uses - 1\n", "", _ROLLBACK),
@@ -190,16 +192,16 @@ MUTANTS = (
     ),
     Mutant(
         "with restore the order gets its place back, without it keeps it",
-        _STATE,
-        "if restore then table.remove(list, i) else p.kept = true end",
-        "table.remove(list, i)",
+        _ORDERS,
+        "restore and '' or string.sub(text, from, past - 1) .. '!'",
+        "''",
         _ROLLBACK,
     ),
     Mutant(
         "what is rolled back without restore stands no more in its order",
-        _STATE,
-        "if restore then table.remove(list, i) else p.kept = true end",
-        "if restore then table.remove(list, i) end",
+        _ORDERS,
+        "string.sub(text, from, past - 1) .. '!'",
+        "string.sub(text, from, past - 1)",
         _ROLLBACK,
     ),
     Mutant(
@@ -233,8 +235,8 @@ MUTANTS = (
     Mutant(
         "an order's rollback takes all that stood, and nothing twice",
         _ORDER_BACK,
-        "  if not p.kept then\n",
-        "  if true then\n",
+        "local e = not p.kept and facts_of",
+        "local e = facts_of",
         _ROLLBACK,
     ),
     Mutant(
@@ -247,21 +249,70 @@ MUTANTS = (
     Mutant(
         "an unknown order is `order_not_found`",
         _ORDER_BACK,
-        "if not order and redis.call('HEXISTS', KEYS[6], ARGV[4]) == 0 then return { OUT.order_not_found } end\n",
-        "",
+        "known ~= '' and OUT.already_rolled_back or OUT.order_not_found",
+        "OUT.already_rolled_back",
         _ROLLBACK,
+    ),
+    Mutant(
+        "an order that was rolled back is `already_rolled_back`, not unknown",
+        _ORDER_BACK,
+        "known ~= '' and OUT.already_rolled_back or OUT.order_not_found",
+        "OUT.order_not_found",
+        _ROLLBACK,
+    ),
+    Mutant(
+        "an order whose places were all given back has no entry",
+        _ORDERS,
+        "  return text ~= '' and text or nil\n",
+        "  return text\n",
+        _ROLLBACK,
+    ),
+    Mutant(
+        "an order's rollback leaves a place that was kept before",
+        _ORDERS,
+        "if mark == '!' or not restore then",
+        "if not restore then",
+        _ROLLBACK,
+    ),
+    Mutant(
+        "`lastRedemption` is the one decided last",
+        _STATE,
+        "whole(epoch * 16 + #seq)",
+        "whole(epoch * 16)",
+        f"{_BOUNDS} -k decided_last",
+    ),
+    Mutant(
+        "a user has no count of a book of which he holds nothing",
+        "lua/includes/holding.lua",
+        "held, -1) < 1 then",
+        "held, -1) < 0 then",
+        f"{_BOUNDS} -k nothing_is_kept",
+    ),
+    Mutant(
+        "abandoned locks on an owned code with uses left are swept",
+        "lua/includes/place.lua",
+        "  return counted, c.user and 'o' or 'p', last\n",
+        "  if c.user then return counted end\n  return counted, 'p', last\n",
+        f"{_BOUNDS} -k swept",
+    ),
+    Mutant(
+        "a hundred locks that end with an assignment give back what they count",
+        "lua/includes/locks.lua",
+        "'+inf', 'LIMIT', 0, 100)",
+        "'+inf', 'LIMIT', 0, 10)",
+        f"{_BOUNDS} -k taken_back",
     ),
     Mutant(
         "an order's rollback restores as it was asked to",
         _ORDER_BACK,
-        "roll_back(e, c, now, ARGV[2] == '1', KEYS[5]",
-        "roll_back(e, c, now, true, KEYS[5]",
+        "roll_back(e, coupons[e.code], book, now, restore, nil, KEYS[5]",
+        "roll_back(e, coupons[e.code], book, now, true, nil, KEYS[5]",
         _ROLLBACK,
     ),
     Mutant(
         "a rollback's event says whether it restored",
         "lua/includes/rolling.lua",
-        "(restore and 1 or 0)",
+        "(restore and ' 1 ' or ' 0 ')",
         "1",
         _ROLLBACK,
     ),
@@ -275,8 +326,9 @@ MUTANTS = (
     Mutant(
         "redeeming an unassigned coupon doesn't assign it",
         _STATE,
-        "  if max ~= 1 then redis.call('ZADD', W .. 's:' .. c.code, e.at, e.event) end\n",
-        "  if max ~= 1 then redis.call('ZADD', W .. 's:' .. c.code, e.at, e.event) end\n  c.user = c.user or e.user\n",
+        "    redis.call('ZADD', W .. 's:' .. c.code, whole(epoch * 16 + #seq), e.event)\n  end\n",
+        "    redis.call('ZADD', W .. 's:' .. c.code, whole(epoch * 16 + #seq), e.event)\n  end\n"
+        "  c.user = c.user or e.user\n",
         f"{_REDEEM} {_ROLLBACK}",
     ),
     Mutant(

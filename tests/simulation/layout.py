@@ -163,5 +163,5 @@ def _roll_back(keys: Keys, event: Event, c: Record, uses: int, code_alone: bool)
         return
     if event.order:
         places = [(one, kept or one == redeemed) for one, kept in hget(keys, "o", event.order) or ()]
-        hset(keys, "o", event.order, tuple(p for p in places if p[0] != redeemed or not event.restore))
+        hset(keys, "o", event.order, tuple(p for p in places if p[0] != redeemed or not event.restore) or None)
     count_user(keys, event.user, -back, -1)

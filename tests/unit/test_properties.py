@@ -69,7 +69,7 @@ _PARTS: dict[str, st.SearchStrategy[str]] = {
     "bucket": st.integers(0, keys.BUCKETS - 1).map(str),
     "code": _CODES,
     "user": _USERS,
-    "which": st.sampled_from("uapx"),
+    "which": st.sampled_from("uapox"),
     "counter": st.sampled_from("rmab"),
     "holder": st.one_of(st.uuids().map(lambda one: one.hex.upper()), st.integers(0, 131_071).map("U{}".format)),
     "key": st.one_of(_KEYS, _HARD_TEXT),

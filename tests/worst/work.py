@@ -1,0 +1,202 @@
+"""The worker's scripts at their bounds."""
+
+from typing import Any
+
+from service.domain import keys
+from service.hot.erasing import THINGS_A_RUN
+from service.hot.looking import ITEMS_A_LOOK
+from service.reconcile.coupons import Coupons
+from service.reconcile.users import Users
+from service.worker.mending import EVENTS_A_RUN
+from tests.colliding import colliding
+from tests.premises import EPOCH
+from tests.worst.ground import MINUTE_MS, Ground, Run
+from tests.worst.requests import CODE, ORDERS, USER
+
+GONE = "deleted-1"
+
+
+async def erase_user(g: Ground, size: int) -> Run:
+    """Ten coupons of the user's, each a gift and with a hundred live locks."""
+    del size
+    words: list[Any] = []
+    book = await g.book(max_redemptions_per_code=None, max_redemptions=2**31 - 1)
+    for number in range(THINGS_A_RUN):
+        code, order = f"CODE-{number:03d}", f"A-{number}"
+        await g.add(book, code)
+        assert (await g.gift(book, USER, order))[0] == 201
+        await g.locks(code, book.book, 100, user=USER, ended=20)
+        assigned = (await g.link.call("GET", f"{g.w}c:{code}")).split(" ")[2]
+        words += ["c", code, keys.bucket(code), assigned, order, keys.bucket(order)]
+    names = (g.caller.gate, f"{g.w}w", g.caller.outbox)
+    return Run("erase_user", names, (USER, keys.bucket(USER), GONE, keys.bucket(GONE), *words))
+
+
+async def sweep_locks(g: Ground, size: int) -> Run:
+    """20 coupons whose locks have all ended, so many of one and twenty each of the others."""
+    book = await g.book(max_redemptions_per_code=None, max_redemptions=2**31 - 1)
+    now = await g.now()
+    for number in range(20):
+        code = f"CODE-{number:03d}"
+        await g.place(code, book.book, "p", now - MINUTE_MS, "0 - - 0 0 - - -")
+        await g.locks(code, book.book, 0, ended=size if number == 0 else 20)
+    return Run("sweep_locks", (g.caller.gate, f"{g.w}w"), (book.book, "p"))
+
+
+async def put_workspace(g: Ground, size: int) -> Run:
+    """A newer version."""
+    del size
+    text = (await g.link.call("GET", f"{g.w}w")).partition(" ")[2]
+    return Run("put_workspace", (g.caller.gate, f"{g.w}w", keys.newest(0)), (99, text))
+
+
+async def put_book(g: Ground, size: int) -> Run:
+    """A newer version."""
+    del size
+    await g.book()
+    text = (await g.link.call("GET", f"{g.w}b:1")).partition(" ")[2]
+    return Run("put_book", (g.caller.gate, f"{g.w}w", f"{g.w}x", f"{g.w}b:1", keys.newest(0)), (99, text, 1))
+
+
+async def put_user(g: Ground, size: int) -> Run:
+    """A newer version."""
+    del size
+    await g.user(USER, 1)
+    return Run("put_user", (g.caller.gate, f"{g.w}w", f"{g.w}u:{USER}", keys.newest(0)), (99, 2))
+
+
+async def put_codes(g: Ground, size: int) -> Run:
+    """200 owned coupons with several uses, locks and an end, given another end."""
+    book = await g.book(max_redemptions_per_code=None)
+    now, args = await g.now(), list[Any]()
+    for number in range(200):
+        code = f"CODE-{number:03d}"
+        await g.add(book, code, owner_id=USER, expires_ms=now + MINUTE_MS)
+        await g.locks(code, book.book, size if number == 0 else 1, user=USER)
+        args += [keys.bucket(code), code, f"{USER} {now} - {now + 2 * MINUTE_MS} 1"]
+    names = (g.caller.gate, f"{g.w}w", keys.newest(0))
+    return Run("put_codes", names, (book.book, 999, "", *args))
+
+
+async def seen(g: Ground, size: int) -> Run:
+    """One version more."""
+    del size
+    return Run("seen", (g.caller.gate, keys.config(0), keys.newest(0)), (0, 5))
+
+
+async def clear(g: Ground, size: int) -> Run:
+    """500 hashes, one of them with so many fields."""
+    for number in range(500):
+        await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", "1") for n in range(size if number == 0 else 100)))
+    return Run("clear", (g.caller.gate,), [f"{g.w}d:{number}" for number in range(500)])
+
+
+async def fill_pool(g: Ground, size: int) -> Run:
+    """500 buckets of 4 codes and one of so many, each of a book of its own."""
+    codes = colliding(size)
+    await g.hash(f"{g.w}d:{keys.bucket(codes[0])}", ((code, n) for n, code in enumerate(codes, 1)))
+    for number in range(499):
+        await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", "1") for n in range(4)))
+    names = [f"{g.w}d:{number}" for number in range(499)]
+    return Run("fill_pool", (g.caller.gate,), [*names, f"{g.w}d:{keys.bucket(codes[0])}"])
+
+
+async def pools(g: Ground, size: int) -> Run:
+    """200 buckets, one of 999 and one of 1,999 codes, each of a book of its own, without counts; one of so many."""
+    await g.hash(f"{g.w}d:0", ((f"CODE-{n}", "1") for n in range(size)))
+    for bucket, codes in ((1, 999), (2, 1_999)):
+        await g.hash(f"{g.w}d:{bucket}", ((f"CODE-{n}", n) for n in range(1, codes + 1)))
+    return Run("pools", (g.caller.gate, f"{g.w}w"), ("1", "", *range(200)))
+
+
+async def mark(g: Ground, size: int) -> Run:
+    """Done."""
+    del size
+    return Run("mark", (g.caller.gate, keys.mend(0), keys.layout(0)), ("", keys.LAYOUT))
+
+
+async def mended(g: Ground, size: int) -> Run:
+    """The second entry of an epoch."""
+    del size
+    return Run("mended", (g.caller.gate, g.caller.outbox), ("nonce",))
+
+
+async def redo(g: Ground, size: int) -> Run:
+    """As many redemptions as a run takes, of one code with twenty locks that ended, for orders with 99 places each."""
+    await g.book(CODE, max_redemptions_per_code=None, discount={"type": "fixed", "value_e4": 1})
+    await g.locks(CODE, 1, size, ended=20)
+    now, args = await g.now(), list[Any]()
+    full = " ".join(f"6-{n}:{n}" if n > 1 else f"6-{n}" for n in range(1, ORDERS))
+    for number in range(EVENTS_A_RUN + 1):
+        order, user = f"A-{number}", f"u{number}"
+        await g.link.call("HSET", f"{g.w}o:{keys.bucket(order)}", order, full)
+        decided = f"R 1 1 {CODE} {user} {order} - 50000 USD 2 1 {now} 100"
+        buckets = f"{keys.bucket(CODE)} {keys.bucket(order)} 0 {keys.bucket(user)}"
+        args += [f"{decided} {buckets}", f"{EPOCH}-{number + 1}", ""]
+    return Run("redo", (g.caller.gate, keys.mend(0)), (f"{EPOCH}-{EVENTS_A_RUN}", *args))
+
+
+async def redo_rollbacks(g: Ground, size: int) -> Run:
+    """The same redemptions rolled back."""
+    run = await redo(g, size)
+    await g.ready(run)
+    await g.carry_out(run)
+    now, args = await g.now(), list[Any]()
+    for number in range(EVENTS_A_RUN + 1):
+        order, user = f"A-{number}", f"u{number}"
+        decided = f"B 1 1 {CODE} {user} {order} - {now} 1 {keys.bucket(CODE)} {keys.bucket(order)}"
+        args += [decided, f"{EPOCH}-{number + 1}", f"1 {keys.bucket(user)}"]
+    return Run("redo", run.names, (f"{EPOCH}-{2 * EVENTS_A_RUN}", *args))
+
+
+async def restore_keys(g: Ground, size: int) -> Run:
+    """500 entries."""
+    del size
+    args = [part for n in range(500) for part in (f"{g.w}i:key-{n}", "f 0 @7-1", 60_000)]
+    return Run("restore_keys", (g.caller.gate,), args)
+
+
+async def look(g: Ground, size: int) -> Run:
+    """As many coupons as are looked at together, each with more standing redemptions than are read."""
+    args: list[Any] = []
+    for number in range(Coupons.at_once):
+        await g.zset(f"{g.w}s:CODE-{number}", ((1, f"7-{n}") for n in range(max(1000, size // 100))))
+        args += ["Z", f"{g.w}s:CODE-{number}", ""]
+        args += [part for n in range(7) for part in ("h", f"{g.w}d:{n}", f"CODE-{number}")]
+    names = (g.caller.gate, g.caller.outbox, keys.config(0), keys.newest(0))
+    return Run("look", names, args[: ITEMS_A_LOOK * 3])
+
+
+async def look_at_users(g: Ground, size: int) -> Run:
+    """As many users as are looked at together, each with a coupon of each of 5,000 books, all with an own end."""
+    await g.book()
+    users = [f"u{number}" for number in range(Users.at_once)]
+    for user in users:
+        await g.holding(user, min(size, 5_000))
+    names = (g.caller.gate, g.caller.outbox, keys.config(0), keys.newest(0))
+    return Run("look", names, [part for user in users for part in ("H", f"{g.w}u:{user}", "")])
+
+
+async def repair(g: Ground, size: int) -> Run:
+    """100 fields."""
+    del size
+    args = [part for n in range(100) for part in ("h", f"{g.w}d:{n}", "CODE-1", "-", "=1")]
+    return Run("repair", (g.caller.gate,), args)
+
+
+async def fence(g: Ground, size: int) -> Run:
+    """The next epoch."""
+    del size
+    return Run("fence", (g.caller.gate, g.caller.outbox), (EPOCH + 1,))
+
+
+async def set_gate(g: Ground, size: int) -> Run:
+    """To be full."""
+    del size
+    return Run("set_gate", (g.caller.gate,), (f"{EPOCH} open", f"{EPOCH} full"))
+
+
+async def count(g: Ground, size: int) -> Run:
+    """By itself; within lua/includes/limits.lua there are nine commands more."""
+    del size
+    return Run("count+", (g.caller.gate, f"{g.w}w", f"{g.w}q:r:1", f"{g.w}q:m:1", f"{g.w}q:a:1"), ("9 9 9 - 1 1",))
