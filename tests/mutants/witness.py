@@ -53,8 +53,11 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     """The first failure decides; a fixture's check at the end of a test counts as the test's."""
     report = yield
     if report.failed and call.excinfo is not None:
-        caught = call.when != "setup" and is_answer(call.excinfo.value) and not _script_errors
-        why = call.excinfo.exconly() if not _script_errors else _script_errors[0]
+        # Where a test plants keys of the wrong type, scripts that can't read them are what it is about.
+        planted = "test_wrong_type.py" in item.nodeid
+        errors = [error for error in _script_errors if not (planted and error.startswith("WRONGTYPE"))]
+        caught = call.when != "setup" and is_answer(call.excinfo.value) and not errors
+        why = call.excinfo.exconly() if not errors else errors[0]
         _say(item.config, CAUGHT if caught else BROKEN, item.nodeid, why)
     return report
 
