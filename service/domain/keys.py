@@ -31,8 +31,8 @@ _USER, _KEY = "([!-~]{1,100})", "([ -~]{1,255})"
 _HOLDER = "([0-9A-Z]{0,40})"
 _PARTS = {
     "b": _BOOK, "n": _BOOK, "f": _BOOK, "lb": _BOOK, "l": f"{_BOOK}:([uapox])", "d": _BUCKET, "o": _BUCKET,
-    "g": _BUCKET, "c": _CODE, "k": _CODE, "kd": _CODE, "s": _CODE, "u": _USER, "lu": f"{_BOOK}:{_USER}", "lk": _HOLDER, "i": _KEY,
-    "q": f"([rmab]):{_HOLDER}",
+    "g": _BUCKET, "c": _CODE, "k": _CODE, "kd": _CODE, "s": _CODE, "u": _USER, "lu": f"{_BOOK}:{_USER}", "lk": _HOLDER,
+    "i": _KEY, "q": f"([rmab]):{_HOLDER}",
 }  # fmt: skip
 _match_head = re.compile(rf"\{{p({_NUMBER})\}}:(?:w({_NUMBER}):([a-z]{{1,2}})(:.+)?|([a-z]+))", re.DOTALL).fullmatch
 _match_parts = {kind: re.compile(":" + parts).fullmatch for kind, parts in _PARTS.items()}
