@@ -123,7 +123,7 @@ class Looker:
             page = flat[::2]
             for start in range(0, len(page), BUCKETS_A_RUN):
                 yield page[start : start + BUCKETS_A_RUN]
-            if at == "0":
+            if int(at) == 0:
                 return
 
 
