@@ -11,7 +11,8 @@ end
 
 local function let_go(c, book)
   local key, held = W .. 'u:' .. c.user, 'h' .. book.number
-  if redis.call('HINCRBY', key, held, -1) < 1 then redis.call('HDEL', key, held, 'x' .. c.code)
+  local left = redis.call('HINCRBY', key, held, -1)
+  if type(left) == 'number' and left < 1 then redis.call('HDEL', key, held, 'x' .. c.code) -- else it is of the wrong type
   elseif c.expires_at then redis.call('HDEL', key, 'x' .. c.code) end
 end
 
