@@ -8,8 +8,10 @@ Cost  O(n) in the events, at most 50 of them: at most 5 commands each ]]
 -- @include gate book facts
 
 facts_from = 2
-local no = gate_refuses(redis.call('GET', KEYS[1]), true, true)
+local got = redis.call('MGET', KEYS[1], KEYS[2])
+local no = gate_refuses(got[1], true, true)
 if no then return { no } end
+if not got[2] then return { OUT.recovering } end
 local reply = { OUT.OK }
 for name in string.gmatch(ARGV[1], '%S+') do
   local e = facts_of(name)

@@ -12,7 +12,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 1, #ARGV, 3 do
   local key, entry, left_ms = ARGV[i], ARGV[i + 1], ARGV[i + 2]
-  local is_counted = string.find(entry, '^%S+ %d+ %d%d%d %S+ ') and redis.call('EXISTS', key) == 0
+  local is_counted = string.find(entry, '^%S+ %d+ %d%d%d %S+ ') and redis.call('PTTL', key) < 0
   redis.call('SET', key, entry, 'PX', left_ms)
   if is_counted then count_kept(string.match(key, '^{p%d+}:w%d+:') .. 'y', entry, now, tonumber(left_ms)) end
 end

@@ -9,8 +9,9 @@ local function hour_of(ms) return math.floor(ms / HOUR_MS) end
 local function count_kept(key, entry, now, left_ms)
   local field = whole(hour_of(now + left_ms))
   if redis.call('HINCRBY', key, field, #entry) == #entry then
-    for _, hour in ipairs(redis.call('HKEYS', key)) do
-      if tonumber(hour) < hour_of(now) then redis.call('HDEL', key, hour) end
+    local flat = redis.call('HGETALL', key)
+    for i = 1, #flat, 2 do
+      if tonumber(flat[i]) < hour_of(now) then redis.call('HDEL', key, flat[i]) end
     end
   end
   if redis.call('PTTL', key) < left_ms + HOUR_MS then redis.call('PEXPIRE', key, whole(left_ms + HOUR_MS)) end

@@ -79,7 +79,8 @@ async def once(
     print_ = fingerprint(request, body if isinstance(body, bytes) else b"", caller.user)
     known = await hot.claim(caller, key, print_)
     if known is not None:
-        return await _replayed(body, *known, restore, user)
+        status, stored, location = known
+        return await _replayed(body, status, stored, location, restore, user)
     renewing = asyncio.create_task(_renew(request.app.state.context, caller, key, print_))
     try:
         answered = await act()

@@ -108,7 +108,7 @@ def read_batch(kept: str) -> KeptBatch:
 
 def reply_of(kept: KeptReply, said: Said, records: Mapping[str, tuple[str, str]]) -> list[object]:
     """The script's reply; `records` has each redemption's record and its book's id."""
-    own = dict(zip(("/c", "/u", "/o"), said, strict=True))
+    own: dict[str, str] = dict(zip(("/c", "/u", "/o"), said, strict=True))
     reply: list[object] = [kept.outcome]
     for part in kept.parts:
         words = [own.get(one, one) for one in part.split(" ")]

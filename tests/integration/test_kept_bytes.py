@@ -52,7 +52,7 @@ async def test_recovery(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
         sizes = [len(entry) for entry in args[1::3]] if script == "restore_keys" else []
         flying[0] += sum(sizes)
         runs.append(sizes)
-        assert flying[0] <= IN_FLIGHT_BYTES
+        assert flying[0] <= IN_FLIGHT_BYTES or flying[0] == sum(sizes)  # a larger one goes alone
         try:
             return await run(server, scripts, script, names, args)
         finally:
@@ -71,14 +71,9 @@ async def test_pages(place: Place) -> None:
     """Postgres is asked for no more at once either."""
     entries = await plant(place)
     async with place.pool.acquire() as connection, aclosing(key_pages(connection, 0)) as pages:
-        found = [[key async for key in _each(page)] async for page in pages]
+        found = [page async for page in pages]
     assert {key.key: key.entry for page in found for key in page}.items() >= entries.items()
     assert all(sum(len(key.entry) for key in page) <= RUN_BYTES or len(page) == 1 for page in found)
-
-
-async def _each(page: Sequence[Any]) -> Any:
-    for one in page:
-        yield one
 
 
 async def test_reconciling(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,18 +16,11 @@ from service.hot.erasing import Held, KeyChange, Spent, UserEraser, kept_entries
 from service.hot.scripts import ERASING, Scripts
 from service.hot.server import Server
 from service.hot.workspace import Workspace
-from tests.lua.outbox import made_id, read_outbox
+from tests.lua.outbox import made_id, none_recorded, read_outbox
 from tests.premises import EPOCH, NOW_MS, STILL_CLOCK
 from tests.shop import Shop, together
 
 GONE = "deleted-1"
-
-
-async def everything(some: Sequence[str]) -> set[str]:
-    """None of these is recorded."""
-    return set(some)
-
-
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
 
@@ -323,7 +316,7 @@ async def test_what_idempotency_keys_answer(still: Shop, eraser: Eraser) -> None
     bought = await still.checkout("ann", "A-7", code="CODE-4", giftBookId=str(book.book_id), key="k-bought")
     ttl = await still.link.call("PTTL", f"{still.caller.prefix}i:k-0")
     await eraser.erase(orders={gift[1]["code"]: "A-9"})
-    async for page in kept_entries(eraser.server, eraser.run, still.workspace, everything):
+    async for page in kept_entries(eraser.server, eraser.run, still.workspace, none_recorded):
         changes = [KeyChange(key, entry, without_users(entry, {"ann": GONE})) for key, entry in page]
         await eraser.of().entries(change for change in changes if change.new != change.old)
     entries = {name: text for name, text in (await kept(still)).items() if ":i:" in name}
@@ -353,7 +346,7 @@ async def test_what_other_requests_were_answered(still: Shop, eraser: Eraser) ->
     for key, (status, body, location) in bodies.items():
         await workspace.claim(still.caller, key, "print")
         await workspace.settle(still.caller, key, "print", status, msgspec.json.encode(body), location)
-    async for page in kept_entries(eraser.server, eraser.run, still.workspace, everything):
+    async for page in kept_entries(eraser.server, eraser.run, still.workspace, none_recorded):
         changes = [KeyChange(key, entry, without_users(entry, {"ann": GONE, "-": "deleted-2"})) for key, entry in page]
         assert all(change.new != change.old for change in changes)
         await eraser.of().entries(changes)

@@ -9,6 +9,7 @@ from service.domain import keys
 from service.domain.errors import Refusal
 from service.hot.scripts import HOT, MENDING, PROJECTION, Scripts
 from service.hot.workspace import Workspace
+from service.operations.records import prepare_records
 from tests.premises import EPOCH
 from tests.shop import Shop
 
@@ -28,6 +29,7 @@ class Asks:
         token, caller, workspace = lock["lockToken"], shop.caller, Workspace(shop.decider)
         spent = (await shop.redeem("CODE-2", "ann", orderId="A-1"))[1]["redemptionId"]
         await shop.redeem("CODE-3", "ann", orderId="A-2")
+        event = (await shop.events())[-1][0]
         return {
             "lock": lambda: shop.lock("CODE-1", "ann"),
             "extend": lambda: shop.extend("CODE-1", token, lockSeconds=900),
@@ -46,6 +48,7 @@ class Asks:
             "user_coupons": lambda: told(shop.held("ann")),
             "claim": lambda: told(workspace.claim(caller, "k", "f")),
             "answered": lambda: told(workspace.settle(caller, "k", "f", 200, b"{}", "")),
+            "records": lambda: told(shop.decide(prepare_records(caller, [event]))),
             "put_workspace": lambda: told(shop.put_workspace(coupons_per_order=1)),
             "put_book": lambda: told(shop.change(book, status="archived")),
             "put_codes": lambda: told(shop.add(book, "CODE-5")),

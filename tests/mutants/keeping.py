@@ -110,7 +110,7 @@ MUTANTS = (
     Mutant(
         "an answer that is there already is not counted twice",
         "lua/restore_keys.lua",
-        " and redis.call('EXISTS', key) == 0\n",
+        " and redis.call('PTTL', key) < 0\n",
         "\n",
         "tests/integration/test_key_budget.py",
     ),
