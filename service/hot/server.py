@@ -215,5 +215,5 @@ class Server:
             at, page = await self.command("SCAN", at, "MATCH", ours, "COUNT", SCAN_KEYS)
             for start in range(0, len(page), PAGE_KEYS):
                 yield page[start : start + PAGE_KEYS]
-            if at == "0":
+            if int(at) == 0:
                 return
