@@ -13,6 +13,6 @@ for i = 2, #ARGV do
   local length = redis.pcall('STRLEN', ARGV[i])
   local is_string = type(length) == 'number'
   reply[#reply + 1] = is_string and length or 0
-  reply[#reply + 1] = is_string and redis.call('GETRANGE', ARGV[i], 0, ARGV[1] - 1) or ''
+  reply[#reply + 1] = is_string and redis.call('GETRANGE', ARGV[i], 0, whole(ARGV[1] - 1)) or ''
 end
 return reply

@@ -16,8 +16,8 @@ local reply = { OUT.OK }
 for name in string.gmatch(ARGV[1], '%S+') do
   local e = facts_of(name)
   if e then
-    local at = #reply
-    reply[at + 1], reply[at + 2], reply[at + 3] = name, e.record, read_book(e.book).id
+    local size = #reply
+    reply[size + 1], reply[size + 2], reply[size + 3] = name, e.record, read_book(e.book).id
   end
 end
 if lacking[1] then return recall() end

@@ -109,7 +109,7 @@ local function end_unless_events(failure)
   if not fills_later and string.find(text, 'WRONGTYPE', 1, true) then error(failure, 0) end
 end
 
-local reply, left_out = { OUT.OK }, {}
+local reply, set_aside = { OUT.OK }, {}
 for i = 2, #ARGV, 3 do
   begun = false
   local is_done, why = pcall(redo_event, ARGV[i], ARGV[i + 1], ARGV[i + 2])
@@ -120,7 +120,7 @@ for i = 2, #ARGV, 3 do
   if why then
     reply[#reply + 1] = (i - 2) / 3
     reply[#reply + 1] = why
-    left_out[#left_out + 1] = ARGV[i + 1] .. ':' .. why
+    set_aside[#set_aside + 1] = ARGV[i + 1] .. ':' .. why
   end
 end
 write_counts()
@@ -128,7 +128,7 @@ local mark = ARGV[1]
 if mark ~= 'whole' then
   -- A worker that dies before it has set these aside leaves their names to the next one.
   local was = redis.call('GET', KEYS[2]) or ''
-  local names = (string.match(was, ' .*$') or '') .. (left_out[1] and ' ' .. table.concat(left_out, ' ') or '')
+  local names = (string.match(was, ' .*$') or '') .. (set_aside[1] and ' ' .. table.concat(set_aside, ' ') or '')
   mark = (was == 'whole' or #names > MAX_LEFT_OUT) and 'whole' or mark .. names
 end
 redis.call('SET', KEYS[2], mark)

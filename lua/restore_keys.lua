@@ -11,9 +11,9 @@ if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 1, #ARGV, 3 do
-  local key, entry, left_ms = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local key, entry = ARGV[i], ARGV[i + 1]
   local is_counted = string.find(entry, '^%S+ %d+ %d%d%d %S+ ') and redis.call('PTTL', key) < 0
-  redis.call('SET', key, entry, 'PX', left_ms)
-  if is_counted then count_kept(string.match(key, '^{p%d+}:w%d+:') .. 'y', entry, now, tonumber(left_ms)) end
+  redis.call('SET', key, entry, 'PX', ARGV[i + 2])
+  if is_counted then count_kept(string.match(key, '^{p%d+}:w%d+:') .. 'y', entry, now, tonumber(ARGV[i + 2])) end
 end
 return { OUT.OK }

@@ -8,10 +8,11 @@ local function hour_of(ms) return math.floor(ms / HOUR_MS) end
 -- Count an entry that ends in so many ms; and forget hours that are over, whenever another one begins.
 local function count_kept(key, entry, now, left_ms)
   local field = whole(hour_of(now + left_ms))
-  if redis.call('HINCRBY', key, field, #entry) == #entry then
+  if redis.call('HINCRBY', key, field, whole(#entry)) == #entry then
     local flat = redis.call('HGETALL', key)
     for i = 1, #flat, 2 do
-      if tonumber(flat[i]) < hour_of(now) then redis.call('HDEL', key, flat[i]) end
+      local name = flat[i]
+      if tonumber(name) < hour_of(now) then redis.call('HDEL', key, name) end
     end
   end
   if redis.call('PTTL', key) < left_ms + HOUR_MS then redis.call('PEXPIRE', key, whole(left_ms + HOUR_MS)) end

@@ -8,16 +8,16 @@ import re
 from typing import NamedTuple
 
 TEXT_CALLS = {"whole", "string.format", "string.match", "string.sub", "string.rep", "table.concat", "workspace_number"}
-TEXT_CALLS |= {"given", "id_of", "unpack"}
+TEXT_CALLS |= {"given", "id_of", "unpack", "without_named"}
 TEXT = set(
     """a assigned_at at book book_number bucket by c code counted counters currency DECIDED decided digits discount
     due_by entry EPOCH erased event field fingerprint full gift_view had head held HOLDER holder id keep_ms
-    kept key last lock member name names new_bucket new_key NONCE notice number of old_key order order_bucket
-    orders outbox outcome owner PARTITION payload place prefix pseudonym redeemed REPLID request rest set slot
+    kept key last lock lock_ms mark max_lock_ms member name names new_bucket new_key NONCE notice number of off
+    old_key order order_bucket orders outbox outcome owner PARTITION payload place prefix pseudonym redeemed REPLID request rest set slot
     start started status stored text token UNLOCKED user user_bucket users value verb W w wanted was_set
-    workspace""".split()
+    why workspace""".split()
 )
-TEXT_LISTS = set("parts lacking events records books reasons".split())
+TEXT_LISTS = set("parts lacking events records books reasons set_aside".split())
 ARITHMETIC = {"+", "-", "*", "/", "%", "^", "#"}
 _ADVICE = "put whole(…) around it, or, where it is always text, its name into TEXT"
 _token = re.compile(
@@ -59,6 +59,8 @@ class _Reader:
         for at, token in enumerate(self.tokens):
             if token.text == "..":
                 found += self._operand(self._before(at), at) + self._operand(self._after(at + 1), at)
+            elif token.text in ("call", "pcall") and self._is(at - 2, "redis") and not self._is(at + 1, "("):
+                found += self._alias(at)
             elif token.text in ("call", "pcall") and self._is(at - 2, "redis"):
                 for start, end in self._parts(at + 2, ","):
                     found += self._value(start, end, at)
@@ -70,6 +72,11 @@ class _Reader:
             elif token.text == "=" and self._name_before(at) in TEXT:
                 found += self._assigned(at)
         return found
+
+    def _alias(self, at: int) -> list[str]:
+        """What is called `call` or `pcall` of a table is still seen; under any other name it would not be."""
+        named = self.tokens[at - 4].text in ("call", "pcall") and self._is(at - 3, "=") and self._inside_table(at)
+        return [] if named else [self._say(at, "what goes through another name of redis.call")]
 
     def _is(self, at: int, text: str) -> bool:
         return 0 <= at < len(self.tokens) and self.tokens[at].text == text

@@ -42,6 +42,8 @@ def test_numbers_become_text_by_whole_alone(name: str) -> None:
         "local e = { user = user, at = tonumber(at) }",
         "c.assigned_at = math.floor(at / 1000)",
         "local order = #list",
+        "local run = redis.call",
+        "local call = redis.pcall",
     ],
 )
 def test_a_number_is_seen(line: str) -> None:
@@ -62,6 +64,7 @@ def test_a_number_is_seen(line: str) -> None:
         "redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf', 'LIMIT', 0, 20)",
         "redis.call('ZRANGE', key, -1, -1)",
         "redis.call('DEL', unpack(names))",
+        "redis = { call = redis.pcall, pcall = redis.pcall }",
         "-- 'x' .. now",
     ],
 )
