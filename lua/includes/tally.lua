@@ -13,13 +13,25 @@ local function of_book(kept, number)
   return mine, mine[number]
 end
 
+-- A counter of amounts that would pass 64 bits stays as it is, and stops nothing.
+local function write_count(workspace, number, name, by)
+  redis.pcall('HINCRBY', workspace .. 'n:' .. number, name, whole(by))
+end
+
+local MOST = 8e15 -- with one more amount it is still exact
+
 local function count(number, name, by)
   local mine, tally = of_book(tallies, number)
   if not tally then
     tally = {}
     mine[number] = tally
   end
-  tally[name] = (tally[name] or 0) + by
+  local sum = (tally[name] or 0) + by
+  if sum > MOST or sum < -MOST then
+    write_count(W, number, name, sum)
+    sum = 0
+  end
+  tally[name] = sum
 end
 
 read_book = function(number)
@@ -35,7 +47,7 @@ local function write_counts()
   for workspace, mine in pairs(tallies) do
     for number, tally in pairs(mine) do
       for name, by in pairs(tally) do
-        if by ~= 0 then redis.call('HINCRBY', workspace .. 'n:' .. number, name, whole(by)) end
+        if by ~= 0 then write_count(workspace, number, name, by) end
       end
     end
   end
