@@ -35,6 +35,10 @@ INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, ent
 SELECT $1, $2 || n, 'request', $3, 0, n, now(), md5(n::text) || ' 0 200 - ' || $5 FROM generate_series(1, $4::int) AS n
 """
 
+_USED = """
+INSERT INTO single_uses SELECT workspace, $1, gen_random_uuid() FROM workspaces WHERE name = 'demo'
+"""
+
 
 class Heavy(NamedTuple):
     """What one load took: how long the partition was closed, the longest that a script held Redis, and that a PING
@@ -108,6 +112,8 @@ class Tenant:
         yield await self._lost(f"an order of {PLACES} coupons")
         await self._holder()
         yield await self._lost(f"a user with {BOOKS_OF_A_USER:,} coupons in as many books")
+        async with self._quarantined():
+            yield await self._lost("a redemption in quarantine that was rolled back")
 
     async def _lost(self, name: str) -> Heavy:
         """FLUSHALL, until it is open again."""
@@ -140,6 +146,20 @@ class Tenant:
         finally:
             await connection.close()
 
+    @contextlib.asynccontextmanager
+    async def _quarantined(self) -> AsyncIterator[None]:
+        """A redemption that Postgres refuses, since it has the code as used already; and its rollback."""
+        (code,), body = new_codes(1), {"userId": new_id(), "orderId": new_id()}
+        await self._ground.book([code])
+        connection = await asyncpg.connect(self._run.facts["databaseUrl"])
+        try:
+            await connection.execute(_USED, code)
+            await self._each([Ask("POST", f"/v1/coupons/redeem/{code}", body, new_id())])
+            await self._each([Ask("POST", f"/v1/orders/{body['orderId']}/rollback", {}, new_id())], done=200)
+            yield
+        finally:
+            await connection.close()
+
     async def _order(self) -> None:
         await self._ground.barrage.one("PATCH", "/v1/workspace", {"couponsPerOrder": PLACES})
         codes, body = new_codes(PLACES), {"userId": new_id(), "orderId": new_id()}
@@ -153,14 +173,14 @@ class Tenant:
         }  # fmt: skip
         await self._each([Ask("POST", "/v1/coupons/user-specific", body, new_id()) for _ in range(BOOKS_OF_A_USER)])
 
-    async def _each(self, asks: list[Ask]) -> None:
+    async def _each(self, asks: list[Ask], done: int = 201) -> None:
         """Ask, and those that were told to come again, again."""
         for _ in range(ROUNDS):
             again: list[Ask] = []
             for start in range(0, len(asks), AT_ONCE):
                 some = asks[start : start + AT_ONCE]
                 answers = await self._ground.barrage.fire(some)
-                again += [ask for ask, answer in zip(some, answers, strict=True) if answer.status != 201]
+                again += [ask for ask, answer in zip(some, answers, strict=True) if answer.status != done]
             if not again:
                 return
             asks = again
