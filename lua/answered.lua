@@ -7,7 +7,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 payload ('' to let go)  3 request
 Reply {OK} or {outcome}
 Event K
-Cost  at most 8 commands; once an hour it reads as many fields as an answer is kept hours ]]
+Cost  at most 9 commands; once an hour it reads as many fields as an answer is kept hours ]]
 -- @include gate outbox book idempotency budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
@@ -20,9 +20,11 @@ if ARGV[2] == '' then
   return { OUT.OK }
 end
 local workspace = read_workspace(got[2])
+local now = clock(workspace)
 local entry = ARGV[1] .. ' ' .. OUT.OK .. ' ' .. ARGV[2]
-local event = append(KEYS[4], 'K ' .. workspace_number() .. ' ' .. whole(clock(workspace)), ARGV[3], entry)
+local event = append(KEYS[4], 'K ' .. workspace_number() .. ' ' .. whole(now), ARGV[3], entry)
 if not event then return { OUT.recovering } end
 keep(KEYS[3], ARGV[1], OUT.OK, ARGV[2], workspace)
-count_kept(KEYS[5], entry, clock(workspace) - workspace.offset_ms, tonumber(workspace.keep_ms))
+now = now - workspace.offset_ms
+if count_kept(KEYS[5], entry, now, tonumber(workspace.keep_ms)) then forget_hours(KEYS[5], now) end
 return { OUT.OK }

@@ -4,7 +4,7 @@ KEYS  1 gate  string  epoch and state, read first
 ARGV  1 '1' where fill_pool follows, else ''; then for each code: its workspace's number, its bucket, the code
 Reply {OK, how many of them are here} or {outcome}
 Event none
-Cost  O(n) in the codes, at most 200 of them: 12 commands each ]]
+Cost  at most 1 command, and 10 for each of at most 200 codes ]]
 -- @include gate unlogged failing book coupon locks counts place
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end

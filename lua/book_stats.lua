@@ -6,7 +6,7 @@ ARGV  1 book_id
 Reply {OK, codes, assigned, locked_unassigned, locked_assigned, redeemed, exhausted, inactive, redemptions, rolled_back,
       discount_e4, users, touched, currency} or {outcome}; counts as strings, or nil for 0
 Event none
-Cost  O(log n) in the locked coupons, at most 8 commands ]]
+Cost  O(log n) in the locked coupons, at most 7 commands ]]
 -- @include gate book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])

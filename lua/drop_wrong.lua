@@ -4,7 +4,7 @@ KEYS  1 gate  string  epoch and state, read first
 ARGV  1 epoch, then for each key its name and the type that it should be of
 Reply {OK, removed} or {RECOVERING, gate} where the gate has this epoch or a later one
 Event none
-Cost  O(n) in the keys, at most 10 of them ]]
+Cost  at most 1 command, and 2 for each of at most 10 keys ]]
 local gate = redis.call('MGET', KEYS[1])[1] -- where it is of another type, this says nil
 local seen = tonumber(string.match(gate or '', '^%d+'))
 if seen and seen >= tonumber(ARGV[1]) then return { OUT.recovering, gate } end

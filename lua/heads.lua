@@ -3,7 +3,7 @@ KEYS  1 gate  string  epoch and state, read first
 ARGV  1 bytes, then the strings' keys
 Reply {OK, length, beginning, length, beginning, …} (0 and "" where there is no string) or {outcome}
 Event none
-Cost  O(n) in the keys, at most 200 of them: 2 commands each ]]
+Cost  at most 1 command, and 2 for each of at most 200 keys ]]
 -- @include gate
 
 local no = gate_refuses(redis.call('GET', KEYS[1]), true, true)

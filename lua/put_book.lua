@@ -7,7 +7,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 version  2 settings (the book's uuid first)  3 number
 Reply {OK} or {outcome}; an error where no script could read the settings
 Event none
-Cost  at most 5 commands ]]
+Cost  at most 4 commands ]]
 -- @include gate newest book
 
 local got = redis.call('MGET', KEYS[1], KEYS[4], KEYS[5])

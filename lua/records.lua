@@ -4,7 +4,7 @@ KEYS  1 gate       string  epoch and state, read first
 ARGV  1 events (between spaces), then the facts that were asked for
 Reply {OK, name, record, book_id, name, record, book_id, …}, {RECALL, events, as_of} or {outcome}
 Event none
-Cost  O(n) in the events, at most 50 of them: at most 5 commands each ]]
+Cost  at most 2 commands, and 3 for each of at most 50 events ]]
 -- @include gate book facts
 
 facts_from = 2

@@ -105,8 +105,8 @@ end
 -- A key of the wrong type is no event's fault: the worker orders a rebuild, which removes it. In a rebuild there is none.
 local function end_unless_events(failure)
   end_unless_own(failure)
-  local text = type(failure) == 'table' and failure.err or tostring(failure)
-  if not fills_later and string.find(text, 'WRONGTYPE', 1, true) then error(failure, 0) end
+  local text = text_of(failure)
+  if not fills_later and string.find(text, 'WRONGTYPE', 1, true) then error({ err = text }, 0) end
 end
 
 local reply, set_aside = { OUT.OK }, {}

@@ -5,17 +5,20 @@ local HOUR_MS = 3600000
 
 local function hour_of(ms) return math.floor(ms / HOUR_MS) end
 
--- Count an entry that ends in so many ms; and forget hours that are over, whenever another one begins.
+-- Count an entry that ends in so many ms. Says whether it is the first of its hour.
 local function count_kept(key, entry, now, left_ms)
-  local field = whole(hour_of(now + left_ms))
-  if redis.call('HINCRBY', key, field, whole(#entry)) == #entry then
-    local flat = redis.call('HGETALL', key)
-    for i = 1, #flat, 2 do
-      local name = flat[i]
-      if tonumber(name) < hour_of(now) then redis.call('HDEL', key, name) end
-    end
-  end
+  local is_first = redis.call('HINCRBY', key, whole(hour_of(now + left_ms)), whole(#entry)) == #entry
   if redis.call('PTTL', key) < left_ms + HOUR_MS then redis.call('PEXPIRE', key, whole(left_ms + HOUR_MS)) end
+  return is_first
+end
+
+-- Forget hours that are over, 100 at a time: they count no more.
+local function forget_hours(key, now)
+  local names, flat = {}, redis.call('HGETALL', key)
+  for i = 1, #flat, 2 do
+    if tonumber(flat[i]) < hour_of(now) and #names < 100 then names[#names + 1] = flat[i] end
+  end
+  if names[1] then redis.call('HDEL', key, unpack(names)) end
 end
 
 -- After how many ms some of it ends, where all of it is used up; else nil.

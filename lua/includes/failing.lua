@@ -2,10 +2,12 @@
 -- it is a replica), and ends the run.
 local OWN = { 'WRONGTYPE', 'attempt to', 'bad argument', 'not an integer', 'not a valid float', 'overflow' }
 
+local function text_of(failure) return type(failure) == 'table' and failure.err or tostring(failure) end
+
 local function end_unless_own(failure)
-  local text = type(failure) == 'table' and failure.err or tostring(failure)
+  local text = text_of(failure)
   for _, own in ipairs(OWN) do
     if string.find(text, own, 1, true) then return end
   end
-  error(failure, 0)
+  error({ err = text }, 0) -- a text alone would reach the caller as of the kind ERR
 end

@@ -89,7 +89,7 @@ MUTANTS = (
     Mutant(
         "an answer that is kept is counted",
         "lua/answered.lua",
-        "count_kept(KEYS[5], entry, clock(workspace) - workspace.offset_ms, tonumber(workspace.keep_ms))\n",
+        "if count_kept(KEYS[5], entry, now, tonumber(workspace.keep_ms)) then forget_hours(KEYS[5], now) end\n",
         "",
         _IDEMPOTENCY,
     ),
@@ -98,6 +98,13 @@ MUTANTS = (
         "lua/includes/budget.lua",
         "    if hour >= hour_of(now) then\n",
         "    if true then\n",
+        _IDEMPOTENCY,
+    ),
+    Mutant(
+        "hours that are over are forgotten",
+        "lua/includes/budget.lua",
+        "  if names[1] then redis.call('HDEL', key, unpack(names)) end\n",
+        "",
         _IDEMPOTENCY,
     ),
     Mutant(
@@ -180,7 +187,7 @@ MUTANTS = (
     Mutant(
         "a request off the hot path is recorded with its key",
         "lua/answered.lua",
-        "local event = append(KEYS[4], 'K ' .. workspace_number() .. ' ' .. whole(clock(workspace)), ARGV[3], entry)\n",
+        "local event = append(KEYS[4], 'K ' .. workspace_number() .. ' ' .. whole(now), ARGV[3], entry)\n",
         "local event = entry\n",
         _IDEMPOTENCY,
     ),

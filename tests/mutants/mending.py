@@ -52,7 +52,7 @@ MUTANTS = (
     Mutant(
         "the mark names what was left out",
         _REDO,
-        "    left_out[#left_out + 1] = ARGV[i + 1] .. ':' .. why\n",
+        "    set_aside[#set_aside + 1] = ARGV[i + 1] .. ':' .. why\n",
         "",
         _MENDING,
     ),

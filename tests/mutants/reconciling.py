@@ -36,15 +36,15 @@ _OF_SCRIPTS = (
     Mutant(
         "a key is removed only while it is of the wrong type that was seen",
         _REPAIR,
-        "      now = redis.call('TYPE', key).ok\n",
-        "      now = string.sub(seen, 2)\n",
+        "      stored = redis.call('TYPE', key).ok\n",
+        "      stored = string.sub(seen, 2)\n",
         _SCRIPTS,
     ),
     Mutant(
         "a key that came to be of the wrong type changes nothing else",
         _REPAIR,
-        "    if type(now) == 'table' then return { OUT.OK, 0 } end",
-        "    if type(now) == 'table' then return { OUT.OK, 1 } end",
+        "    if type(stored) == 'table' then return { OUT.OK, 0 } end",
+        "    if type(stored) == 'table' then return { OUT.OK, 1 } end",
         _SCRIPTS,
     ),
     Mutant(

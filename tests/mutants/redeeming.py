@@ -284,8 +284,8 @@ MUTANTS = (
     Mutant(
         "a user has no count of a book of which he holds nothing",
         "lua/includes/holding.lua",
-        "held, -1) < 1 then",
-        "held, -1) < 0 then",
+        "type(left) == 'number' and left < 1 then redis.call('HDEL', key, held,",
+        "type(left) == 'number' and left < 0 then redis.call('HDEL', key, held,",
         f"{_BOUNDS} -k nothing_is_kept",
     ),
     Mutant(

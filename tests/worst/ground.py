@@ -11,10 +11,10 @@ from service.operations.base import Call, Operation
 from tests.premises import EPOCH
 from tests.shop import Shop
 
-MINUTE_MS = 60_000
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 KEYED = 120
-WORKERS = ["fence", "set_gate"]
-CLOSED = ["clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
+WORKERS = ["drop_wrong", "fence", "set_gate"]
+CLOSED = ["block_codes", "clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
 """What runs while the gate is closed."""
 
 

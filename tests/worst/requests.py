@@ -3,14 +3,19 @@
 from decimal import Decimal
 from typing import Any
 
+from service.api.recall import AS_OF
 from service.domain import keys
+from service.domain.projection import TierRow
 from service.operations import assign, checkout, coupon, gift, lock, redeem, rollback, unassign
-from tests.worst.ground import MINUTE_MS, Ground, Run
+from tests.premises import EPOCH
+from tests.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run
 
 CODE, GIFT, USER, ORDER = "CODE-1", "GIFT-1", "ann", "A-1"
 ORDERS = 100
 """What an order takes."""
-TIERS = [{"from_e4": n * 10_000, "type": "percentage", "value_e4": 10_000} for n in range(1, 21)]
+TIERS = tuple(TierRow(from_e4=n * 10_000, type="percentage", value_e4=10_000) for n in range(1, 21))
+YEAR_HOURS = 8760
+"""Of as many an answer may be kept."""
 FREE = {"type": "buyXGetY", "value_e4": None, "buy": 1, "get": 1}
 LIMITS = {"keys": {"liveLocks": 200_000}, "books": {"locksPerUser": 200_000, "lockedPercent": 100}}
 
@@ -188,7 +193,7 @@ async def rollback_order(g: Ground, size: int) -> Run:
 
 async def book_stats(g: Ground, size: int) -> Run:
     """A book with so many locked coupons, and a discount of 20 tiers."""
-    book = await g.book(CODE, discount={"type": "tiered", "value_e4": None, "tiers": ()})
+    book = await g.book(CODE, discount={"type": "tiered", "tiers": TIERS})
     await g.zset(
         f"{g.w}l:1:u", ((await_at, f"1 X-{n}") for n, await_at in enumerate([await g.now() + MINUTE_MS] * size))
     )
@@ -203,17 +208,48 @@ async def user_coupons(g: Ground, size: int) -> Run:
 
 
 async def claim(g: Ground, size: int) -> Run:
-    """A claim that is renewed."""
+    """The first of a key, where answers are kept that end in each hour of a year."""
     del size
-    await g.carry_out(Run("claim", _idempotent(g), ("f", 60_000, "")))
-    return Run("claim", _idempotent(g), ("f", 60_000, "1"))
+    await _kept(g, 1)
+    return Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40))
 
 
 async def answered(g: Ground, size: int) -> Run:
-    """An answer of 0.9 MB."""
-    await g.carry_out(Run("claim", _idempotent(g), ("f", 60_000, "")))
-    return Run("answered", (*_idempotent(g), g.caller.outbox), ("f", "200 - " + "x" * 9 * size, "{}"))
+    """An answer of 0.9 MB, the first that ends in its hour; each hour of a year is over."""
+    gate, settings, entry, kept = _idempotent(g)
+    await g.carry_out(Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40)))
+    await _kept(g, -YEAR_HOURS)
+    payload = "200 - " + "x" * 9 * size
+    return Run("answered", (gate, settings, entry, g.caller.outbox, kept), ("f", payload, "{}"))
 
 
-def _idempotent(g: Ground) -> tuple[str, ...]:
-    return g.caller.gate, f"{g.w}w", f"{g.w}i:key"
+async def records(g: Ground, size: int) -> Run:
+    """50 redemptions of as many books, all in the outbox, after a deletion of users."""
+    del size
+    await g.link.call("SET", keys.erased(0), f"{EPOCH - 1}-1")
+    for number in range(50):
+        await g.book(f"CODE-{number}")
+        assert (await g.redeem(f"CODE-{number}", USER, orderId=ORDER + str(number)))[0] == 201
+    entries = await g.link.call("XRANGE", g.caller.outbox, "-", "+")
+    names = [name for name, fields in entries if fields[1].startswith("R ")]
+    assert len(names) == 50
+    return Run("records", (g.caller.gate, f"{g.w}w"), (" ".join(names),))
+
+
+async def records_handed_in(g: Ground, size: int) -> Run:
+    """The same, none of them in the outbox any more."""
+    run = await records(g, size)
+    reply = await g.carry_out(run)
+    await g.link.call("XTRIM", g.caller.outbox, "MAXLEN", 0)
+    facts = [part for name, record in zip(reply[1::3], reply[2::3], strict=True) for part in (name, record)]
+    return run._replace(args=(*run.args, AS_OF, f"nonce/{EPOCH - 1}-1", *facts))
+
+
+def _idempotent(g: Ground) -> tuple[str, str, str, str]:
+    return g.caller.gate, f"{g.w}w", f"{g.w}i:key", keys.kept_bytes(g.w)
+
+
+async def _kept(g: Ground, first: int) -> None:
+    """Bytes of answers in each hour of a year; `first` from now."""
+    hour = await g.now() // HOUR_MS + first
+    await g.hash(keys.kept_bytes(g.w), ((number, 1) for number in range(hour, hour + YEAR_HOURS)))

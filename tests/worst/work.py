@@ -3,14 +3,15 @@
 from typing import Any
 
 from service.domain import keys
-from service.hot.erasing import THINGS_A_RUN
+from service.domain.runs import SMALL_BYTES
+from service.hot.erasing import KEYS_A_LOOK, THINGS_A_RUN
 from service.hot.looking import ITEMS_A_LOOK
 from service.reconcile.coupons import Coupons
 from service.reconcile.users import Users
-from service.worker.mending import EVENTS_A_RUN
+from service.worker.mending import CODES_A_RUN, EVENTS_A_RUN
 from tests.colliding import colliding
 from tests.premises import EPOCH
-from tests.worst.ground import MINUTE_MS, Ground, Run
+from tests.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run
 from tests.worst.requests import CODE, ORDERS, USER
 
 GONE = "deleted-1"
@@ -92,13 +93,12 @@ async def clear(g: Ground, size: int) -> Run:
 
 
 async def fill_pool(g: Ground, size: int) -> Run:
-    """500 buckets of 4 codes and one of so many, each of a book of its own."""
+    """499 buckets of 4 or 5 codes and one of so many, each of a book of its own."""
     codes = colliding(size)
     await g.hash(f"{g.w}d:{keys.bucket(codes[0])}", ((code, n) for n, code in enumerate(codes, 1)))
     for number in range(499):
-        await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", "1") for n in range(4)))
-    names = [f"{g.w}d:{number}" for number in range(499)]
-    return Run("fill_pool", (g.caller.gate,), [*names, f"{g.w}d:{keys.bucket(codes[0])}"])
+        await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", 5 * number + n + 1) for n in range(5 if number else 4)))
+    return Run("fill_pool", (g.caller.gate, f"{g.w}w"), [*range(499), keys.bucket(codes[0])])
 
 
 async def pools(g: Ground, size: int) -> Run:
@@ -150,9 +150,9 @@ async def redo_rollbacks(g: Ground, size: int) -> Run:
 
 
 async def restore_keys(g: Ground, size: int) -> Run:
-    """500 entries."""
+    """500 entries, each counted in an hour of its own."""
     del size
-    args = [part for n in range(500) for part in (f"{g.w}i:key-{n}", "f 0 @7-1", 60_000)]
+    args = [part for n in range(1, 501) for part in (f"{g.w}i:key-{n}", "f 0 200 - x", n * HOUR_MS)]
     return Run("restore_keys", (g.caller.gate,), args)
 
 
@@ -178,10 +178,40 @@ async def look_at_users(g: Ground, size: int) -> Run:
 
 
 async def repair(g: Ground, size: int) -> Run:
-    """100 fields."""
-    del size
-    args = [part for n in range(100) for part in ("h", f"{g.w}d:{n}", "CODE-1", "-", "=1")]
+    """1,000 things, one of them a key of the wrong type that holds so much, the others fields."""
+    await g.hash(f"{g.w}c:CODE-1", ((f"field-{n}", "x") for n in range(size)))
+    args = ["t", f"{g.w}c:CODE-1", "", "=hash", "-"]
+    args += [part for n in range(999) for part in ("h", f"{g.w}d:{n}", "CODE-1", "-", "=1")]
     return Run("repair", (g.caller.gate,), args)
+
+
+async def drop_wrong(g: Ground, size: int) -> Run:
+    """Ten keys, one of which holds so much."""
+    names = [keys.mend(0), *(f"{g.w}{number}" for number in range(9))]
+    for name in names:
+        await g.hash(name, ((f"field-{n}", "x") for n in range(size if name == names[0] else 1)))
+    return Run("drop_wrong", (g.caller.gate,), (EPOCH + 1, *(word for name in names for word in (name, "string"))))
+
+
+async def heads(g: Ground, size: int) -> Run:
+    """The beginnings of 200 strings, one of them long."""
+    names = [f"{g.w}i:key-{number}" for number in range(KEYS_A_LOOK)]
+    await g.link.call("MSET", *(part for name in names for part in (name, "x" * SMALL_BYTES)))
+    await g.link.call("SET", names[0], "x" * 9 * size)
+    return Run("heads", (g.caller.gate,), (SMALL_BYTES, *names))
+
+
+async def block_codes(g: Ground, size: int) -> Run:
+    """200 owned coupons with several uses and locks, one of them with so many."""
+    book = await g.book(max_redemptions_per_code=None)
+    args = list[Any]()
+    for number in range(CODES_A_RUN):
+        code = f"CODE-{number:03d}"
+        await g.add(book, code, owner_id=USER)
+        await g.locks(code, book.book, size if number == 0 else 1, user=USER)
+        await g.link.call("ZADD", f"{g.w}l:{book.book}:o", 1, f"{keys.bucket(code)} {code}")
+        args += [1, keys.bucket(code), code]
+    return Run("block_codes", (g.caller.gate,), ("", *args))
 
 
 async def fence(g: Ground, size: int) -> Run:
