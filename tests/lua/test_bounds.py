@@ -189,15 +189,16 @@ async def test_a_bucket_of_very_many_codes_is_counted_in_parts(kind: str, shop: 
         pytest.skip("a server's own cursors")
     codes = colliding(12_001)
     first, second = await shop.book(*codes[:9_000]), await shop.book(*codes[9_000:])
-    key = f"{shop.caller.prefix}d:{keys.bucket(codes[0])}"
     counts = [f"{shop.caller.prefix}f:{book.book}" for book in (first, second)]
     before = [await shop.link.call("HGETALL", name) for name in counts]
     await shop.link.call("DEL", *counts)
     digest = await shop.link.call("SCRIPT", "LOAD", Scripts(0, EPOCH, "nonce", MENDING, "closed").texts["fill_pool"])
     await shop.gate("closed")
-    left, runs = [f"{shop.caller.prefix}d:0", key, f"{shop.caller.prefix}d:1"], 0
+    left, runs = ["0", str(keys.bucket(codes[0])), "1"], 0
     while left:
-        left, runs = (await shop.link.call("EVALSHA", digest, 1, keys.gate(0), *left))[1:], runs + 1
+        reply = await shop.link.call("EVALSHA", digest, 2, keys.gate(0), keys.settings(shop.caller.prefix), *left)
+        assert reply[0] == 0
+        left, runs = reply[1:], runs + 1
     await shop.gate("open")
     assert [await shop.link.call("HGETALL", name) for name in counts] == before
     assert 2 < runs < 9
