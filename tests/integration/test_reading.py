@@ -256,11 +256,11 @@ def test_consistency(service: Service) -> None:
     _redeem(service, service.coupon(), userId="u")
     told = until(lambda: (found := ok(service.operate.get("/v1/ops/consistency")))["lagEvents"] == 0 and found)
     compared = ["lastReconciledAt", "reconciledTo", "drift"]  # tests/integration/test_reconcile.py
-    assert list(told) == ["state", "lagEvents", "lagSeconds", "lastRecorded", *compared]
+    assert list(told) == ["state", "lagEvents", "lagSeconds", "lastRecorded", *compared, "failing"]
     with service.redis() as client:
         ((last, _),) = client.xrevrange("{p0}:outbox", count=1)
     said = {name: what for name, what in told.items() if name not in compared}
-    assert said == {"state": "open", "lagEvents": 0, "lagSeconds": 0.0, "lastRecorded": last}
+    assert said == {"state": "open", "lagEvents": 0, "lagSeconds": 0.0, "lastRecorded": last, "failing": []}
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,7 @@ async def test_one_failure_after_the_other_is_the_programs(place: Place, monkeyp
         await place.do(assign.ASSIGN_CODE, f"CODE-{60 + n}", userId="stray")
     await place.record()
     await place.put_back(kept)
-    await place.redis.set(f"{place.caller.prefix}u:stray", "a string")
+    await place.redis.hset(f"{place.caller.prefix}u:stray", "a1", "no number")
     with pytest.raises(TooManyFailed):
         await place.open()
     await place.redis.delete(f"{place.caller.prefix}u:stray")
