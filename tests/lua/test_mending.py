@@ -192,7 +192,7 @@ async def test_a_rollback_without_its_redemption_is_left_out(still: Shop) -> Non
 
 
 async def test_an_error_of_redis_is_one_events(still: Shop, kind: str) -> None:
-    """A key of another type fails, while everything is rebuilt, the event that needs it, and no other: `failed` where it
+    """A key of another type fails the event that needs it, and no other, while everything is rebuilt: `failed` where it
     was begun. In a tail, in which no event is at fault for it, it ends the run, and the mark stays."""
     await still.book("CODE-1", "CODE-2")
     await still.link.call("SET", f"{still.caller.prefix}g:{keys.bucket('A-1')}", "stray")
