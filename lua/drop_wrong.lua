@@ -11,6 +11,6 @@ if seen and seen >= tonumber(ARGV[1]) then return { OUT.recovering, gate } end
 local removed = 0
 for i = 2, #ARGV, 2 do
   local found = redis.call('TYPE', ARGV[i]).ok
-  if found ~= ARGV[i + 1] and found ~= 'none' then removed = removed + redis.call('DEL', ARGV[i]) end
+  if found ~= ARGV[i + 1] and found ~= 'none' then removed = removed + redis.call('UNLINK', ARGV[i]) end
 end
 return { OUT.OK, removed }

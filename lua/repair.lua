@@ -31,7 +31,7 @@ end
 for i = 1, #ARGV, 5 do
   local kind, key, member, to = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 4]
   local text = string.sub(to, 2)
-  if kind == 't' then redis.call('DEL', key)
+  if kind == 't' then redis.call('UNLINK', key)
   elseif kind == 'n' then redis.call('HINCRBY', key, member, text)
   elseif kind == 'h' then
     if to == '-' then redis.call('HDEL', key, member) else redis.call('HSET', key, member, text) end

@@ -152,8 +152,8 @@ MUTANTS = (
     Mutant(
         "what is past an end of its own is not held",
         "lua/includes/holding.lua",
-        "'^%d+')) <= now then",
-        "'^%d+')) < now then",
+        "at - 1)) <= now then",
+        "at - 1)) < now then",
         "tests/lua/test_limits.py",
     ),
     Mutant(
