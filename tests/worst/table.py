@@ -56,7 +56,7 @@ CASES = (
     Case("put_codes", "200 owned coupons with locks, one with {size}", work.put_codes),
     Case("seen", "one", work.seen),
     Case("clear", "500 hashes, one of {size} fields", work.clear),
-    Case("fill_pool", "499 buckets of 5 codes, one of {size} in as many books", work.fill_pool),
+    Case("fill_pool", "499 buckets of 4 codes, one of {size} in as many books", work.fill_pool),
     Case("block_codes", "200 owned coupons with locks, one with {size}", work.block_codes),
     Case("pools", "buckets of 999 and 1,999 codes in as many books, one of {size}", work.pools),
     Case("mark", "one", work.mark),

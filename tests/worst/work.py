@@ -93,11 +93,11 @@ async def clear(g: Ground, size: int) -> Run:
 
 
 async def fill_pool(g: Ground, size: int) -> Run:
-    """499 buckets of 4 or 5 codes and one of so many, each of a book of its own."""
+    """499 buckets of 4 codes and one of so many, each of a book of its own."""
     codes = colliding(size)
     await g.hash(f"{g.w}d:{keys.bucket(codes[0])}", ((code, n) for n, code in enumerate(codes, 1)))
     for number in range(499):
-        await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", 5 * number + n + 1) for n in range(5 if number else 4)))
+        await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", 4 * number + n + 1) for n in range(4)))
     return Run("fill_pool", (g.caller.gate, f"{g.w}w"), [*range(499), keys.bucket(codes[0])])
 
 
@@ -140,12 +140,12 @@ async def redo_rollbacks(g: Ground, size: int) -> Run:
     """The same redemptions rolled back."""
     run = await redo(g, size)
     await g.ready(run)
-    await g.carry_out(run)
+    assert await g.carry_out(run) == [0]
     now, args = await g.now(), list[Any]()
     for number in range(EVENTS_A_RUN + 1):
         order, user = f"A-{number}", f"u{number}"
         decided = f"B 1 1 {CODE} {user} {order} - {now} 1 {keys.bucket(CODE)} {keys.bucket(order)}"
-        args += [decided, f"{EPOCH}-{number + 1}", f"1 {keys.bucket(user)}"]
+        args += [decided, f"{EPOCH}-{EVENTS_A_RUN + number + 2}", f"{EPOCH}-{number + 1} 1 {keys.bucket(user)}"]
     return Run("redo", run.names, (f"{EPOCH}-{2 * EVENTS_A_RUN}", *args))
 
 
