@@ -24,7 +24,7 @@ local counted, set, score = place(c, book)
 l.deadline = math.max(l.deadline, math.min(now + (tonumber(ARGV[5]) or book.lock_ms), ceiling))
 local payload = book.id .. ' ' .. c.code .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.token .. ' '
   .. whole(l.deadline)
-commit()
+commit_without_event()
 put_lock(c, max, l, book, now)
 settle(c, book, counted, set, score)
 if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.OK, payload, r.workspace) end

@@ -75,7 +75,7 @@ else
 end
 local payload = book.id .. ' ' .. c.code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. whole(l.deadline)
 
-commit()
+commit_without_event()
 if c.uses == 0 and not r.own then redis.call('HSET', W .. 'n:' .. book.number, 'touched', 1) end
 prune_locks(c, max, now, book)
 c.max = max or 0

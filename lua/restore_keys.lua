@@ -12,7 +12,10 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 for i = 1, #ARGV, 3 do
   local key, entry = ARGV[i], ARGV[i + 1]
-  local is_counted = string.find(entry, '^%S+ %d+ %d%d%d %S+ ') and redis.call('PTTL', key) < 0
+  -- An answer that is here already is counted; a claim, whose answer was lost with it, is not.
+  local was = redis.pcall('GETRANGE', key, '0', '60')
+  local is_known = type(was) == 'string' and was ~= '' and not string.find(was, '^%S+ c ')
+  local is_counted = not is_known and string.find(entry, '^%S+ %d+ %d%d%d %S+ ')
   redis.call('SET', key, entry, 'PX', ARGV[i + 2])
   if is_counted then count_kept(string.match(key, '^{p%d+}:w%d+:') .. 'y', entry, now, tonumber(ARGV[i + 2])) end
 end

@@ -16,7 +16,7 @@ local c, book, max, now = r.c, r.book, r.max, r.now
 local l = lock_by_token(c, max, ARGV[4], now)
 if l and (ARGV[5] == '-' or ARGV[5] == l.user) then
   local counted, set, score = place(c, book)
-  commit()
+  commit_without_event()
   drop_lock(c, max, l, book)
   prune_locks(c, max, now, book)
   settle(c, book, counted, set, score)

@@ -279,3 +279,19 @@ async def test_sets_of_deadlines_dont_grow_with_locks_that_expire(still: Shop) -
     sets = [held for name, held in (await still.everything()).items() if ":lb:" in name or ":lu:" in name]
     assert [len(held) for held in sets] == [1, 1]
     await still.wait(1_000)
+
+
+@pytest.mark.parametrize("uses", [1, 3])
+async def test_a_full_redis_refuses_and_keeps_no_part(still: Shop, kind: str, uses: int) -> None:
+    """Where its memory is full neither lock nor extend answers what Redis could not store, and nothing has changed."""
+    if kind == "fakeredis":
+        pytest.skip("it has no limit of memory")
+    await still.book("CODE-1", "CODE-2", max_redemptions_per_code=uses)
+    _, held = await still.lock("CODE-1", "ann", orderId="A-1")
+    before = await still.everything()
+    await still.link.call("CONFIG", "SET", "maxmemory", "1")
+    await still.refuses("unavailable", still.lock("CODE-2", "ann", orderId="A-2"))
+    await still.refuses("unavailable", still.extend("CODE-1", held["lockToken"], lockSeconds=3000))
+    await still.link.call("CONFIG", "SET", "maxmemory", "0")
+    assert await still.everything() == before
+    assert (await still.lock("CODE-2", "ann", orderId="A-2"))[0] == 201

@@ -19,7 +19,7 @@ MUTANTS = (
     Mutant(
         "a lock is written whole or not at all, whatever type its keys are of",
         "lua/lock.lua",
-        "commit()\n",
+        "commit_without_event()\n",
         "",
         "tests/lua/test_wrong_type.py",
     ),
@@ -117,8 +117,8 @@ MUTANTS = (
     Mutant(
         "an answer that is there already is not counted twice",
         "lua/restore_keys.lua",
-        " and redis.call('PTTL', key) < 0\n",
-        "\n",
+        "local is_counted = not is_known and ",
+        "local is_counted = ",
         "tests/integration/test_key_budget.py",
     ),
     Mutant(

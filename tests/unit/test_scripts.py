@@ -236,7 +236,7 @@ def test_limited_scripts_are_whole(name: str) -> None:
     """What runs under limits compiles too, reads no global but Redis's, and looks at the gate first."""
     text = compose(name, 0, 1, "n")
     read, written = _globals(text)
-    assert read <= set("redis KEYS ARGV tonumber tostring string math table ipairs pairs type unpack".split())
+    assert read <= set("redis KEYS ARGV error tonumber tostring string math table ipairs pairs type unpack".split())
     assert not written
     assert "OUT." not in text
     begun = text.split("local function begin()")[1].split("local function decide()")[0]
