@@ -264,3 +264,19 @@ async def test_an_error_of_the_server_ends_the_run(still: Shop, kind: str) -> No
     assert "maxmemory" in str(reply)
     assert await still.everything() == before
     await still.gate("open")
+
+
+@pytest.mark.parametrize(
+    ("counted", "becomes"), [("1", str(1 + 20 * 999_999_999_999_999)), (str(2**63 - 1), str(2**63 - 1))]
+)
+async def test_the_largest_discounts_are_summed_to_the_digit(still: Shop, counted: str, becomes: str) -> None:
+    """Sums beyond what Lua's numbers hold exactly are exact; one that no counter holds stays, and stops nothing."""
+    await still.book("CODE-1", max_redemptions_per_code=None)
+    counters = f"{still.caller.prefix}n:1"
+    await still.link.call("HSET", counters, "discount", counted)
+    largest = REDEEMED.replace(" 2 0 ", " 2 999999999999999 ") % 0
+    assert await redone(still, *(event(seq, largest.replace(" A-1 ", f" A-{seq} ")) for seq in range(1, 21))) == []
+    assert await still.link.call("HGET", counters, "discount") == becomes
+    assert await still.link.call("HGET", counters, "redemptions") == "20"
+    await still.link.call("FLUSHALL")
+    await still.open()
