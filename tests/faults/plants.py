@@ -16,7 +16,7 @@ class Plant(NamedTuple):
 
 
 _SEND = "        connection.send(on_reply, command)\n"
-_TOTAL = "taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. now, '+inf')"
+_TOTAL = "taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. whole(now), '+inf')"
 _COPY = '        await connection.copy_to_table(table, source=rows, columns=columns, format="text")\n'
 
 PLANTS: dict[str, Plant] = {
@@ -160,7 +160,7 @@ PLANTS: dict[str, Plant] = {
         "Redis's replies lost",
     ),
     "locks counted that have ended": Plant(
-        (Change("lua/includes/judge.lua", _TOTAL, _TOTAL.replace("'(' .. now", "'-inf'")),),
+        (Change("lua/includes/judge.lua", _TOTAL, _TOTAL.replace("'(' .. whole(now)", "'-inf'")),),
         "SCRIPT FLUSH",
     ),
     "deadlines by the caller's clock": Plant(

@@ -38,21 +38,22 @@ async def rebuild(
     for user, cap in caps.items():
         await other.user(user, cap)
     words: list[str] = []
-    redeemed: dict[str, tuple[str, str]] = {}
+    redeemed: dict[str, str] = {}
     for event_id, fields in outbox:
         kind, *said = fields["d"].split(" ")
         if kind == "R":
             words += [" ".join([kind, *said[:16]]), event_id, ""]
-            redeemed[made_id(event_id, int(said[10]))] = event_id, f"{said[9]} {said[15]}"
+            redeemed[made_id(event_id, int(said[10]))] = f"{event_id} {said[9]} {said[15]}"
             if gift := said[16:]:  # (workspace, order and its bucket, user and time are the redemption's)
-                words += [" ".join(["A", said[0], *gift[:2], said[3], said[10], gift[2], said[4], said[13]]), "", ""]
+                given = ["A", said[0], *gift[:2], said[3], said[10], gift[2], said[4], said[13]]
+                words += [" ".join(given), event_id, ""]
         elif kind == "B":
-            words += [fields["d"], *redeemed[said[5]]]
+            words += [fields["d"], event_id, redeemed[said[5]]]
         elif kind in "AU":
-            words += [fields["d"], "", ""]
+            words += [fields["d"], event_id, ""]
     for start in range(0, len(words), 3 * AT_ONCE):
         names, run = (keys.gate(0), keys.mend(0)), ["whole", *words[start : start + 3 * AT_ONCE]]
-        assert await other.decider.run(0, "redo", names, run) == [0, 0]
+        assert await other.decider.run(0, "redo", names, run) == [0]
     held = [key for key in map(keys.parse_key, await other.everything()) if key and key.kind == "d"]
     buckets = [key.parts[0] for key in held if key.workspace == shop.workspace]
     assert await other.decider.run(0, "fill_pool", [keys.gate(0), f"{shop.caller.prefix}w"], buckets) == [0]

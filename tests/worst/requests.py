@@ -252,4 +252,4 @@ def _idempotent(g: Ground) -> tuple[str, str, str, str]:
 async def _kept(g: Ground, first: int) -> None:
     """Bytes of answers in each hour of a year; `first` from now."""
     hour = await g.now() // HOUR_MS + first
-    await g.hash(keys.kept_bytes(g.w), ((number, 1) for number in range(hour, hour + YEAR_HOURS)))
+    await g.hash(keys.kept_bytes(g.w), ((str(number), 1) for number in range(hour, hour + YEAR_HOURS)))
