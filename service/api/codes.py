@@ -33,10 +33,10 @@ from service.behind import Behind
 from service.domain import cursors, words
 from service.domain.codes import (
     CHUNK,
+    MAX_ERRORS,
     BadCode,
     CodeLine,
     GenerateCodes,
-    Invalid,
     Lines,
     UploadCodes,
     UploadCodesOf,
@@ -305,7 +305,7 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
     """Add what comes, 5,000 codes a transaction: while these are read, those before are written to Postgres, and those
     before them to Redis."""
     told = Uploaded(added=0, duplicates=0, invalid=0, errors=[])
-    invalid, waiting = Invalid(told), dict[str, CodeLine]()
+    waiting: dict[str, CodeLine] = {}
     where = (book.workspace, book.partition)
 
     async def write(lines: list[CodeLine]) -> None:
@@ -322,7 +322,9 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
         async for part in parsed:
             for line in part:
                 if isinstance(line, BadCode):
-                    invalid.add(line)
+                    told.invalid += 1
+                    if len(told.errors) < MAX_ERRORS:
+                        told.errors.append(line)
                 elif line.code in waiting:
                     told.duplicates += 1
                 else:

@@ -17,8 +17,6 @@ CHUNK = 5_000
 """Codes that are written in one transaction."""
 
 MAX_ERRORS = 1_000
-MAX_ERRORS_BYTES = 256 << 10
-"""Of their JSON: an answer is kept for a day where the upload has an Idempotency-Key."""
 _MAX_RECORD_BYTES = 1_024
 _MAX_RECORD_LINES = 32
 _SHOWN = 100
@@ -77,27 +75,12 @@ class BadCode(Answer, kw_only=True):
 
 
 class Uploaded(Answer, kw_only=True):
-    """What became of an upload; `errors` has the first 1,000 of the invalid ones, or 256 KiB of them."""
+    """What became of an upload; `errors` has the first 1,000 of the invalid ones."""
 
     added: int
     duplicates: int
     invalid: int
     errors: list[BadCode]
-
-
-class Invalid:
-    """Counts an upload's bad lines, and keeps the first in its answer."""
-
-    def __init__(self, told: Uploaded) -> None:
-        self._told, self._left_bytes = told, MAX_ERRORS_BYTES
-
-    def add(self, line: BadCode) -> None:
-        """One more."""
-        self._told.invalid += 1
-        if len(self._told.errors) < MAX_ERRORS and self._left_bytes > 0:
-            self._left_bytes -= len(msgspec.json.encode(line))
-            if self._left_bytes >= 0:
-                self._told.errors.append(line)
 
 
 class CodeLine(NamedTuple):
