@@ -14,8 +14,8 @@ ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_b
 Reply {OK|REPEATED, record or "", its book_id or "", replayed, "digits (the workspace's) view-of-the-gift-or--"},
       {RECALL, events, as_of} or {outcome, retry_ms}
 Event R with the gift's book, code and bucket; without a redemption A; without either K, where there is a key
-Cost  at most 100 commands, O(items), 3 for each of at most 100 places of the order, 18 for each of at most 100 coupons whose locks
-      have ended and that it takes back, and 2 for each of at most 1,020 such locks; 25 more for a user with coupons of 5,000
+Cost  at most 100 commands, O(items), 3 for each of at most 100 places of the order, 18 for each of at most 50 coupons whose locks
+      have ended and that it takes back, and 2 for each of at most 520 such locks; 25 more for a user with coupons of 5,000
       books, where their number is limited ]]
 -- @include gate outbox book coupon locks counts place holding money idempotency orders judge facts replaying view state stock start
 -- @include redeeming assigning picking gifts

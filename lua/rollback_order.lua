@@ -9,7 +9,7 @@ ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 order, then the facts 
 Reply {OK, "record\nrecord…", "book_id book_id …", replayed, rolled_back_at}, {RECALL, events or
       "order:<order>", as_of} or {outcome}
 Event B for each redemption, U for the gift
-Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most 100 redemptions, 2 for each of at most 2,000
+Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most 100 redemptions, 2 for each of at most 500
       locks of their coupons that have ended, and 1 for each of at most 100 keys that took locks on the gift ]]
 -- @include gate outbox book coupon locks counts place holding idempotency orders facts replaying state rolling gifts
 

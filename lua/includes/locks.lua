@@ -91,18 +91,19 @@ local function enter(key, l, now)
 end
 
 -- Forget expired locks of this code: all, or a bounded number where some are live. Each with the uses of limits that it
--- counted: else a clock that goes back would count them again, and there would be no lock to release. Returns how many, of a
--- code with several uses.
-local function prune_locks(c, max, now, book)
+-- counted: else a clock that goes back would count them again, and there would be no lock to release. `few`: at most 5 of them,
+-- where there may be many codes. Returns how many, of a code with several uses.
+local function prune_locks(c, max, now, book, few)
   if max == 1 then
     if c.lock and c.lock.deadline <= now then drop_lock(c, max, c.lock, book) end
     return
   end
-  local due = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '-inf', whole(now), 'LIMIT', 0, 20)
+  local most = few and 5 or 20
+  local due = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '-inf', whole(now), 'LIMIT', 0, whole(most))
   if not due[1] then return 0 end
   forget_holders(c, due, book)
   -- What the rest of them counted, a clock that goes back counts until their deadlines.
-  if #due == 20 and live_locks(c, max, now) == 0 then redis.call('UNLINK', W .. 'k:' .. c.code, W .. 'kd:' .. c.code) end
+  if #due == most and live_locks(c, max, now) == 0 then redis.call('UNLINK', W .. 'k:' .. c.code, W .. 'kd:' .. c.code) end
   return #due
 end
 

@@ -1,6 +1,6 @@
 -- A random free coupon of a book.
 
-local MOST_WORK = 1000 -- in taking back: 10 for a coupon, 1 for each of its locks
+local MOST_WORK = 500 -- in taking back: 10 for a coupon, 1 for each of its locks
 
 -- Coupons whose lock has run out are free again, though nobody touched them. Returns how many there were, and the work so far.
 local function take_back(book, now, but, work)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Sequence
 
 from service.api.context import Context
-from service.domain.codes import CHUNK, BadCode, CodeLine, Invalid, Uploaded
+from service.domain.codes import CHUNK, MAX_ERRORS, BadCode, CodeLine, Uploaded
 from service.record.codes import count_known
 
 MAX_BYTES = 4 << 20
@@ -13,7 +13,7 @@ MAX_BYTES = 4 << 20
 async def tried(context: Context, workspace: int, parsed: AsyncIterator[Iterable[CodeLine | BadCode]]) -> Uploaded:
     """What uploading these lines would answer now."""
     told = Uploaded(added=0, duplicates=0, invalid=0, errors=[])
-    invalid, seen = Invalid(told), set[str]()
+    seen: set[str] = set()
     some: list[str] = []
 
     async def look(codes: Sequence[str]) -> None:
@@ -24,7 +24,9 @@ async def tried(context: Context, workspace: int, parsed: AsyncIterator[Iterable
     async for part in parsed:
         for line in part:
             if isinstance(line, BadCode):
-                invalid.add(line)
+                told.invalid += 1
+                if len(told.errors) < MAX_ERRORS:
+                    told.errors.append(line)
             elif line.code in seen:
                 told.duplicates += 1
             else:
