@@ -16,8 +16,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,7 +33,7 @@ from tests.running import Run
 from tests.servers import free_port
 from tests.service_fixture import Service, ok, until
 
-A_BATCH = 1000
+A_BATCH, AT_ONCE = 1000, 16
 LOCKED, DELETED, TOLD = 0.005, 20, 50
 MORE_S = 5.0
 _SEPARATORS = ": :: :*: {p0}: {p0}:w1: w1: { } * [a-z]* | , = @. ! - ~ ^".split()
@@ -139,10 +140,13 @@ class Plant:
             answer = buy.post("/v1/batch", json={"operations": operations}, headers={"Idempotency-Key": page[0][1]})
             bad = [one for one in ok(answer)["results"] if one["status"] not in (200, 201)]
             assert not bad, bad[:3]
-        for name in names:
+
+        def create(name: str) -> None:
             headers = {"Idempotency-Key": f"{name}:l:1:u {name}"[:255]}
-            said = {"userId": name, "metadata": {name: name}}
-            self._made(manage.post("/v1/users", json=said, headers=headers))
+            self._made(manage.post("/v1/users", json={"userId": name, "metadata": {name: name}}, headers=headers))
+
+        with ThreadPoolExecutor(AT_ONCE) as threads:
+            deque(threads.map(create, names), maxlen=0)  # raises what any raised
         for name in names[-TOLD:]:
             self._made(manage.post("/v1/keys", json={"name": name, "scopes": ["public"]}))
 
