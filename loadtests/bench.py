@@ -28,11 +28,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from loadtests import bulk, peers
 from loadtests.figures import Row, keep, row
 from loadtests.generator import STRIDE, GeneratorError, build
+from loadtests.harness.running import Run
 from loadtests.load import RESULTS
 from loadtests.own import own_service
 from loadtests.pictures import draw
 from loadtests.subject import Spent, Stock, Subject, opened
-from tests.running import Run
 
 FULL_LOAD = 96
 """Connections."""

@@ -11,12 +11,12 @@ import tempfile
 from pathlib import Path
 
 from loadtests.scripts import Wire
+from loadtests.worst.ground import Ground
+from loadtests.worst.measuring import commands, cpu_ms, script_ms
+from loadtests.worst.table import CASES, Case
 from service.embedded.valkey import Valkey
 from service.hot.connection import connect
-from service.hot.server import Server
-from tests.worst.ground import Ground
-from tests.worst.measuring import commands, cpu_ms, script_ms
-from tests.worst.table import CASES, Case
+from service.hot.redis_server import Server
 
 SIZE, ROUNDS = 100_000, 3
 

@@ -23,9 +23,9 @@ from urllib.parse import urlsplit
 
 from loadtests.barrage import Ask, Barrage
 from loadtests.ground import Ground, new_codes, new_id
+from loadtests.harness.running import Run
 from loadtests.own import cpu_s, own_service
 from loadtests.watch import of_processes
-from tests.running import Run
 
 KEY = "demo_admin"
 PARTS = ("api", "worker", "redis", "postgres")

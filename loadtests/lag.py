@@ -26,14 +26,14 @@ from redis.asyncio import Redis
 from loadtests.barrage import Barrage
 from loadtests.behind import Behind, longest_s
 from loadtests.ground import Ground, new_codes, new_id
+from loadtests.harness.running import Run
 from loadtests.own import ROOT, cpu_s, own_service
-from service.domain.identity import SCOPES, Caller
+from service.access.caller import SCOPES, Caller
 from service.domain.outcomes import OK
 from service.hot.scripts import Scripts
 from service.operations.base import Call, Command
 from service.operations.lock import LockRequest, prepare_lock
 from service.operations.redeem import RedeemRequest, prepare_redeem
-from tests.running import Run
 
 KEY = "demo_admin"
 PATIENCE_S = 60.0

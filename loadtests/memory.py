@@ -15,19 +15,19 @@ from uuid import uuid4
 
 from rich.progress import track
 
-from service.domain.identity import Caller
-from service.domain.patterns import generate
-from service.domain.projection import BookRow, CodeRow, WorkspaceRow
+from loadtests.harness.servers import VALKEY
+from service.access.caller import Caller
+from service.domain.code_patterns import generate
+from service.domain.configuration import BookRow, CodeRow, WorkspaceRow
 from service.embedded.valkey import allocator
 from service.hot.connection import Connection, connect
-from service.hot.deciding import Reply
+from service.hot.decider import Reply
 from service.hot.projection import RedisProjector
+from service.hot.redis_server import Server
 from service.hot.scripts import HOT, PROJECTION, Scripts
-from service.hot.server import Server
 from service.operations.base import Call, Command
 from service.operations.lock import LockRequest, prepare_lock
 from service.operations.redeem import RedeemRequest, prepare_redeem
-from tests.servers import VALKEY
 
 PATTERN, CHARSET = "####-####-####", "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 CHUNK = 5_000

@@ -22,11 +22,11 @@ import redis
 
 from loadtests.barrage import Ask, Barrage
 from loadtests.ground import Ground, count, new_codes, new_id
+from loadtests.harness.running import Run
+from loadtests.harness.servers import free_port
 from loadtests.heavy import measure_heavy, table
 from loadtests.own import cpu_s
 from loadtests.past import some_of_past, write_past
-from tests.running import Run
-from tests.servers import free_port
 
 PATIENCE_S = 900.0
 POLL_S = 0.1

@@ -19,16 +19,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from service.domain.events import shown_redemption_id
+from loadtests.harness.premises import EPOCH
+from loadtests.harness.shop import Shop
 from service.embedded.valkey import Valkey
+from service.formats.events import shown_redemption_id
 from service.hot.connection import Connection, connect
+from service.hot.redis_server import Server
 from service.hot.scripts import HOT, Scripts
-from service.hot.server import Server
 from service.operations import assign, lock, redeem, rollback
 from service.operations.base import Call, Command
-from service.operations.calling import fingerprint
-from tests.premises import EPOCH
-from tests.shop import Shop
+from service.operations.call_headers import fingerprint
 
 PIPELINE = 64
 CALLS, COUNTED_CALLS, ROUNDS = 50_000, 512, 3

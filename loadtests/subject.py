@@ -15,8 +15,8 @@ from loadtests import generator
 from loadtests.barrage import Barrage
 from loadtests.behind import Behind, longest_s
 from loadtests.generator import Load
+from loadtests.harness.running import Run
 from loadtests.own import cpu_s
-from tests.running import Run
 
 ADMIN, CHECKOUT = "demo_admin", "demo_checkout"
 PARTS = {"api": ("api", "apiSupervisor"), "redis": ("redis",), "worker": ("worker",), "postgres": ("postgres",)}

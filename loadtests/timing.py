@@ -20,8 +20,8 @@ from typing import NamedTuple
 
 import httpx
 
+from loadtests.harness.trees import Change, changed
 from loadtests.own import ROOT, own_service
-from tests.trees import Change, changed
 
 REQUESTS, BOUND_US = 200_000, 10.0
 Z = 2.576

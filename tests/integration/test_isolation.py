@@ -10,8 +10,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from service.record.keys import create_key
-from service.record.workspaces import workspace_named
+from service.record.config.key_rows import create_key
+from service.record.config.workspace_rows import workspace_named
 from tests.integration.matrix_table import ROWS
 from tests.service_fixture import Service, new_code, new_id, ok, refused, until
 

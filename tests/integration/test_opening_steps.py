@@ -3,16 +3,16 @@
 import pytest
 from structlog.testing import capture_logs
 
-from service.domain import keys
-from service.domain.codes import CodeLine
+from service.domain.code_requests import CodeLine
 from service.domain.errors import Refusal
+from service.formats import key_names
 from service.hot.connection import Broken
-from service.hot.server import Fenced
-from service.operations import assign, checkout, coupon, lock, redeem, rollback, unassign
-from service.record.codes import add_codes
-from service.record.partitions import LeaseLost, read_partition
-from service.record.recovery import order_rebuild
-from service.worker.mending import Mending
+from service.hot.redis_server import Fenced
+from service.operations import assign, checkout, coupon_view, lock, redeem, rollback, unassign
+from service.record.config.code_rows import add_codes
+from service.record.partitions.openings import order_rebuild
+from service.record.partitions.partition_rows import LeaseLost, read_partition
+from service.worker.restorer import Mending
 from tests.integration.opening_fixtures import Place
 
 
@@ -30,30 +30,30 @@ async def test_killed_anywhere_while_rebuilding_the_gate_is_closed_or_the_job_is
         except Broken:
             await place.learn()
             with pytest.raises(Refusal, match="recovering"):
-                await place.do(coupon.READ, "CODE-9")
+                await place.do(coupon_view.READ, "CODE-9")
         await place.open()
         assert await place.everything() == before, dies_after
         assert await place.pool.fetchval("SELECT count(*) FROM recoveries WHERE finished_at IS NULL") == 0
         dies_after += 1
     assert dies_after > 40
     await place.learn()
-    assert b'"available"' in await place.do(coupon.READ, "CODE-9")
-    assert b'"available"' in await place.do(coupon.READ, "MINE-1")
-    assert b'"userId":"bob"' in await place.do(coupon.READ, "CODE-8")
+    assert b'"available"' in await place.do(coupon_view.READ, "CODE-9")
+    assert b'"available"' in await place.do(coupon_view.READ, "MINE-1")
+    assert b'"userId":"bob"' in await place.do(coupon_view.READ, "CODE-8")
 
 
-@pytest.mark.parametrize("kind", keys.OWN)
+@pytest.mark.parametrize("kind", key_names.OWN)
 async def test_a_partitions_own_key_of_another_type_is_built_anew(place: Place, kind: str) -> None:
     """Where gate, outbox or mark is a list, the next opening removes it and rebuilds all from what is recorded."""
     before = await place.everything()
-    name = keys.Key(0, 0, kind).name
+    name = key_names.Key(0, 0, kind).name
     await place.redis.delete(name)
     await place.redis.lpush(name, "x")  # type: ignore[misc]
     await place.open()
     assert await place.everything() == before
     assert (await place.recovery())[0] == "whole"
     await place.learn()
-    assert b'"available"' in await place.do(coupon.READ, "CODE-9")
+    assert b'"available"' in await place.do(coupon_view.READ, "CODE-9")
 
 
 @pytest.mark.parametrize("kind", ["b", "c", "d", "n", "o", "s", "u"])
@@ -66,7 +66,7 @@ async def test_a_key_of_another_type_ends_in_a_rebuild(place: Place, kind: str) 
     await place.record()
     expected = await place.everything()
     await place.put_back(behind)
-    for key in [key for name in behind if (key := keys.parse_key(name.decode())) and key.kind == kind]:
+    for key in [key for name in behind if (key := key_names.parse_key(name.decode())) and key.kind == kind]:
         await place.redis.delete(key.name)
         await place.redis.lpush(key.name, "x")  # type: ignore[misc]
     with pytest.raises(Fenced, match="another type"):
@@ -107,7 +107,7 @@ async def test_killed_anywhere_while_a_lost_tail_is_applied_again(place: Place) 
         await place.put_back(kept)
         await place.learn()
         with pytest.raises(Refusal, match="recovering"):
-            await place.do(coupon.READ, "CODE-9")
+            await place.do(coupon_view.READ, "CODE-9")
         try:
             await place.open(dies_after)
             done = True
@@ -115,7 +115,7 @@ async def test_killed_anywhere_while_a_lost_tail_is_applied_again(place: Place) 
         except Broken:
             await place.learn()
             with pytest.raises(Refusal, match="recovering"):
-                await place.do(coupon.READ, "CODE-9")
+                await place.do(coupon_view.READ, "CODE-9")
             await place.open()
         assert await place.everything() == before, dies_after
         dies_after += 1

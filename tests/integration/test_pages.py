@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from service.api import pages
-from service.config import Settings
+from service.api.console import pages
+from service.common.config import Settings
 from tests.service_fixture import Service, ok, refused
 
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}
-_FOLDER = Path(pages.__file__).parents[1] / "pages"
+_FOLDER = Path(pages.__file__).parents[2] / "pages"
 PAGES = ("checkout", "console")
 
 

@@ -15,9 +15,9 @@ import httpx
 import psutil
 import pytest
 
+from loadtests.harness.running import PATIENCE_S
 from tests.integration.test_hot_path import *  # noqa: F403 - the hot path's rules hold here too
 from tests.integration.test_races_over_http import test_a_race  # noqa: F401 - and its limits
-from tests.running import PATIENCE_S
 from tests.service_fixture import Service, new_code, new_id, ok, shared_service, until
 
 _CLIENTS = 16

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from service import cli_recovery
-from service.cli import main
+from service.cli import recovery
+from service.cli.main import main
 from tests.service_fixture import Service, new_code, new_id, ok, until
 
 
 @pytest.fixture
 def rebuild(own_service: Callable[[], Service], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run the command on the last service that was started."""
-    monkeypatch.setattr(cli_recovery, "BEGIN_S", 6.0)
+    monkeypatch.setattr(recovery, "BEGIN_S", 6.0)
 
     def run(service: Service, *options: str) -> Result:
         env = {"DATABASE_URL": service.run.facts["databaseUrl"]}

@@ -8,10 +8,10 @@ from typing import Any
 
 import fakeredis
 
+from loadtests.harness.premises import STILL_CLOCK, FakeLink
+from loadtests.harness.servers import VALKEY, started
+from loadtests.harness.shop import Shop
 from service.hot.connection import Link
-from tests.premises import STILL_CLOCK, FakeLink
-from tests.servers import VALKEY, started
-from tests.shop import Shop
 
 Plant = tuple[str, str]
 """What of a script's text to change, and into what."""

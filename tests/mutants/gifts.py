@@ -217,7 +217,7 @@ MUTANTS = (
     ),
     Mutant(
         "checkout: it takes a scope `checkout`",
-        "service/domain/access.py",
+        "service/access/roles.py",
         '"public": frozenset("validateCoupon',
         '"public": frozenset("checkout validateCoupon',
         "tests/integration/test_isolation.py -k scope",

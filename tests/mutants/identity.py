@@ -2,7 +2,7 @@
 
 from tests.mutants.mutant import Mutant
 
-_TOKENS = "service/domain/tokens.py"
+_TOKENS = "service/access/user_tokens.py"
 _TOKEN_TESTS = "tests/unit/test_tokens.py"
 _USERS = "tests/integration/test_user_tokens.py"
 
@@ -30,7 +30,7 @@ MUTANTS = (
     ),
     Mutant(
         "a token never manages",
-        "service/domain/access.py",
+        "service/access/roles.py",
         'SCOPES_OF_USERS = {"checkout": "user",',
         'SCOPES_OF_USERS = {"manage": "manage", "checkout": "user",',
         _TOKEN_TESTS,
@@ -51,7 +51,7 @@ MUTANTS = (
     ),
     Mutant(
         "another's user id is forbidden",
-        "service/domain/identity.py",
+        "service/access/caller.py",
         "    if asked is not None:\n        raise",
         "    if asked == '':\n        raise",
         f"{_USERS} -k nothing_of_another",
@@ -65,21 +65,21 @@ MUTANTS = (
     ),
     Mutant(
         "a token shows no other user's lock",
-        "service/operations/coupon.py",
+        "service/operations/coupon_view.py",
         "            coupon.lock = None\n",
         "            pass\n",
         f"{_USERS} -k nothing_of_another",
     ),
     Mutant(
         "an Idempotency-Key is its user's",
-        "service/operations/calling.py",
+        "service/operations/call_headers.py",
         "    if user is not None:",
         "    if False:",
         f"{_USERS} -k keys_are_each",
     ),
     Mutant(
         "no more than two keys are good while clients change over",
-        "service/record/keys.py",
+        "service/record/config/key_rows.py",
         '        if old["replaces"] is not None:\n',
         "        if False:\n",
         "tests/integration/test_keys.py -k two_keys",
@@ -100,14 +100,14 @@ MUTANTS = (
     ),
     Mutant(
         "a change of a book is in the audit",
-        "service/record/books.py",
+        "service/record/config/book_rows.py",
         '        await note(connection, workspace, "book.changed", book_id, told(old), told(row))\n',
         "",
         "tests/integration/test_audit.py -k what_is_told",
     ),
     Mutant(
         "the audit has no full code",
-        "service/domain/acting.py",
+        "service/access/actor.py",
         'return "…" + code[len(code) - min(SHOWN_OF_CODES, len(code) // 4) :]',
         "return code",
         "tests/integration/test_audit.py -k what_is",

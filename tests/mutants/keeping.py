@@ -207,7 +207,7 @@ MUTANTS = (
     ),
     Mutant(
         "the fingerprint is of method, path, query and body",
-        "service/operations/calling.py",
+        "service/operations/call_headers.py",
         "len(query), query, len(body), body)",
         'len(query), query, 0, b"")',
         "tests/integration/test_hot_path.py -k idempotency",
@@ -319,21 +319,21 @@ MUTANTS = (
     ),
     Mutant(
         "no place in an order is taken twice, in Postgres too",
-        "service/record/facts.py",
+        "service/record/facts/event_writer.py",
         '        await _copy(connection, "order_uses", _ORDER_USES, uses.orders())\n',
         "",
         _FACTS + " -k order",
     ),
     Mutant(
         "a code with one use is used once, in Postgres too",
-        "service/record/facts.py",
+        "service/record/facts/event_writer.py",
         '        await _copy(connection, "single_uses", _SINGLE_USES, uses.singles())\n',
         "",
         _FACTS + " -k one_use",
     ),
     Mutant(
         "a rollback without restore gives nothing back, in Postgres too",
-        "service/record/facts.py",
+        "service/record/facts/event_writer.py",
         "        if not event.restore:\n            return\n",
         "",
         _FACTS + " -k 'order or one_use'",

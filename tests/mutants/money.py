@@ -64,14 +64,14 @@ MUTANTS = (
     ),
     Mutant(
         "the cheapest of a sku's units are free",
-        "service/operations/order.py",
+        "service/operations/order_fields.py",
         "for price_e4 in sorted(counts):",
         "for price_e4 in sorted(counts, reverse=True):",
         _TESTS,
     ),
     Mutant(
         "groups are made within each sku",
-        "service/operations/order.py",
+        "service/operations/order_fields.py",
         "units = skus.setdefault(item.sku, {})",
         'units = skus.setdefault("", {})',
         _TESTS,
@@ -146,7 +146,7 @@ MUTANTS = (
     ),
     Mutant(
         "unit prices have the currency's digits",
-        "service/operations/order.py",
+        "service/operations/order_fields.py",
         "digits = max(digits, digits_of(price_e4))",
         "digits = max(digits, 0)",
         _DISCOUNTS,

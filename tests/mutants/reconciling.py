@@ -3,8 +3,10 @@
 from tests.mutants.mutant import Mutant
 
 _LOOK, _REPAIR, _POOLS = "lua/look.lua", "lua/repair.lua", "lua/pools.lua"
-_EXAMINING, _COUPONS, _COUNTS = (f"service/reconcile/{name}.py" for name in ("examining", "coupons", "counts"))
-_DRIFT = "service/domain/drift.py"
+_EXAMINING, _COUPONS, _COUNTS = (
+    f"service/reconcile/{name}.py" for name in ("examination", "coupon_differences", "counter_differences")
+)
+_DRIFT = "service/formats/coupon_state.py"
 _SCRIPTS = "tests/lua/test_reconciling.py"
 _JUDGED = "tests/unit/test_reconciling.py tests/unit/test_drift.py"
 _NAMED = "tests/integration/test_drifts.py"
@@ -176,14 +178,14 @@ _OF_JUDGING = (
     ),
     Mutant(
         "a user's count of nothing says nothing",
-        "service/reconcile/users.py",
+        "service/reconcile/user_differences.py",
         'for name, said in fields.items() if said != "0"}',
         "for name, said in fields.items()}",
         _JUDGED,
     ),
     Mutant(
         "a gift whose coupon was taken back is as good as none",
-        "service/reconcile/uses.py",
+        "service/reconcile/use_differences.py",
         "        if thing.code and expected is None and not _stands(found, values[1]):\n            return None\n",
         "",
         _JUDGED,
@@ -210,7 +212,7 @@ _OF_THE_RECORD = (
     ),
     Mutant(
         "a place in an order is found by its redemption, too",
-        "service/reconcile/uses.py",
+        "service/reconcile/use_differences.py",
         "suspects.append(Field(kind, bucket, field, said))",
         "suspects.append(Field(kind, bucket, field))",
         _NAMED,
@@ -224,7 +226,7 @@ _OF_THE_RECORD = (
     ),
     Mutant(
         "webhooks hear of a comparison that finds something, and of no other",
-        "service/record/reconciling.py",
+        "service/record/partitions/comparisons.py",
         "        if found:\n            drift = ",
         "        if True:\n            drift = ",
         "tests/integration/test_reconcile_turns.py",

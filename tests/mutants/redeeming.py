@@ -37,14 +37,14 @@ MUTANTS = (
     ),
     Mutant(
         "finalAmount is the value less the discount",
-        "service/operations/redemption.py",
+        "service/operations/redemption_view.py",
         "from_e4(int(value) - discount_e4, digits)",
         "from_e4(int(value), digits)",
         _REDEEM,
     ),
     Mutant(
         "without an order value finalAmount is null",
-        "service/operations/redemption.py",
+        "service/operations/redemption_view.py",
         'return None if value == "-" else from_e4(int(value)',
         'return "0.00" if value == "-" else from_e4(int(value)',
         _REDEEM,

@@ -2,8 +2,8 @@
 
 from tests.mutants.mutant import Mutant
 
-_WORDS = "service/domain/words.py"
-_CODES = "service/domain/codes.py"
+_WORDS = "service/domain/field_types.py"
+_CODES = "service/domain/code_requests.py"
 _WORD_TESTS = "tests/unit/test_words.py"
 _CODE_TESTS = "tests/unit/test_codes.py"
 _VALIDATE = "tests/lua/test_validate.py"
@@ -80,7 +80,7 @@ MUTANTS = (
     Mutant("a bad header refuses the whole", _CODES, "if not set(columns) <= set(_COLUMNS):", "if False:", _CODE_TESTS),
     Mutant(
         "a code that is there is a duplicate",
-        "service/api/codes.py",
+        "service/api/controllers/codes.py",
         "        told.duplicates += len(lines) - len(rows)\n",
         "",
         "tests/integration/test_configuration_api.py -k an_upload_is_usable_at_once",
@@ -101,14 +101,14 @@ MUTANTS = (
     ),
     Mutant(
         "redeem takes a key with `checkout`, no scope implies another",
-        "service/domain/access.py",
+        "service/access/roles.py",
         '"createBook createCoupons listBooks',
         '"redeemCoupon createBook createCoupons listBooks',
         "tests/integration/test_isolation.py -k scope",
     ),
     Mutant(
         "a rollback takes a key with `manage`",
-        "service/domain/access.py",
+        "service/access/roles.py",
         '"checkout giveGift runBatch getCoupon listActive',
         '"rollbackRedemption checkout giveGift runBatch getCoupon listActive',
         "tests/integration/test_isolation.py -k scope",
@@ -122,14 +122,14 @@ MUTANTS = (
     ),
     Mutant(
         "a key is refused from its end on",
-        "service/domain/keyring.py",
+        "service/access/keyring.py",
         "if caller is None or (caller.expires_ms is not None and caller.expires_ms <= now_ms):",
         "if caller is None:",
         "tests/integration/test_isolation.py -k expired",
     ),
     Mutant(
         "`recorded` is said of what Postgres has",
-        "service/api/hot.py",
+        "service/api/hot_path.py",
         "    return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)\n",
         "    return True\n",
         "tests/integration/test_batch.py -k not_recorded_in_time",

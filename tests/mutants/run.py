@@ -15,10 +15,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
+from loadtests.harness.trees import COPIED, copied
 from tests.mutants.mutant import Mutant
 from tests.mutants.table import MUTANTS
 from tests.mutants.witness import BROKEN, CAUGHT
-from tests.trees import COPIED, copied
 
 ROOT = Path(__file__).parents[2]
 NAMES = (*COPIED, "tests")

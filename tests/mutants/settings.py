@@ -2,9 +2,9 @@
 
 from tests.mutants.mutant import Mutant
 
-_BOOK = "service/domain/books.py"
+_BOOK = "service/domain/book_requests.py"
 _BOOKS = "tests/unit/test_books.py"
-_PATTERNS = "service/domain/patterns.py"
+_PATTERNS = "service/domain/code_patterns.py"
 
 MUTANTS = (
     Mutant(
@@ -62,7 +62,7 @@ MUTANTS = (
     Mutant("a book has at most 20 tags", _BOOK, "if len(tags) > _MAX_TAGS:", "if len(tags) > _MAX_TAGS + 1:", _BOOKS),
     Mutant(
         "maxRedemptionsPerCode is fixed once a code of the book was locked or redeemed",
-        "service/api/books.py",
+        "service/api/controllers/books.py",
         "if row.max_redemptions_per_code != wanted and (await",
         "if row.max_redemptions_per_code == wanted and (await",
         "tests/integration/test_configuration_api.py -k uses_are_fixed",
@@ -83,7 +83,7 @@ MUTANTS = (
     ),
     Mutant(
         "a gift book is one of this workspace",
-        "service/record/workspaces.py",
+        "service/record/config/workspace_rows.py",
         "workspace, book_id) is None:\n        raise invalid(",
         "workspace, book_id) is False:\n        raise invalid(",
         "tests/integration/test_book_settings.py -k gift_book",
@@ -118,21 +118,21 @@ MUTANTS = (
     ),
     Mutant(
         "`maxTotalUses` is 1 where it isn't given, but for a time's coupon",
-        "service/domain/single.py",
+        "service/domain/single_coupon_requests.py",
         "    default_uses = None\n",
         "    default_uses = 1\n",
         "tests/unit/test_single.py",
     ),
     Mutant(
         "discountType and discountValue go together",
-        "service/domain/single.py",
+        "service/domain/single_coupon_requests.py",
         "        if len(missing) == 1:\n",
         "        if len(missing) == 3:\n",
         "tests/unit/test_single.py",
     ),
     Mutant(
         "an amount of a discount goes with a discount only",
-        "service/domain/single.py",
+        "service/domain/single_coupon_requests.py",
         "            if missing and said is not None:\n",
         "            if not missing and said is None:\n",
         "tests/unit/test_single.py",

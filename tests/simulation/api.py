@@ -1,4 +1,4 @@
-"""API processes: service/wiring.py, service/hot/deciding.py, service/api/configuring.py."""
+"""API processes: service/serving/wiring.py, service/hot/decider.py, service/api/configuration_writes.py."""
 
 from __future__ import annotations
 

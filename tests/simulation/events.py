@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 Id = tuple[int, int]
 RedemptionId = tuple[int, int, int]
-"""Its event's id and time: made of these, as service/domain/events.py makes it."""
+"""Its event's id and time: made of these, as service/formats/events.py makes it."""
 
 
 class Event(NamedTuple):

@@ -1,4 +1,4 @@
-"""From the outbox into Postgres: service/worker/flush.py."""
+"""From the outbox into Postgres: service/worker/write_behind.py."""
 
 from __future__ import annotations
 

@@ -206,7 +206,7 @@ class Postgres:
         self.state.aside |= {(p, *event.id, event.unique) for event in events}
 
     def is_recorded(self, p: int, event_id: Id) -> bool:
-        """As service/record/waiting.py answers."""
+        """As service/record/facts/recorded_wait.py answers."""
         row = self.state.partitions[p]
         if event_id[0] == row.cursor[0]:
             return event_id <= row.cursor

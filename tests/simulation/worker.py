@@ -1,4 +1,4 @@
-"""The worker process: service/worker/main.py and catching_up.py."""
+"""The worker process: service/worker/process.py and catching_up.py."""
 
 from __future__ import annotations
 

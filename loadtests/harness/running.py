@@ -1,0 +1,93 @@
+"""`scrip run` for tests: everything on one machine, as a user starts it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PATIENCE_S = 120.0
+_IN_MEMORY = Path("/dev/shm")
+_PLENTY_BYTES = 3 << 30
+"""Four processes of tests, side by side, hold up to 0.5 GiB at once."""
+_ROOT = Path(__file__).parents[2]
+
+
+@contextmanager
+def data_folder() -> Iterator[Path]:
+    """A folder for servers' data, gone in the end: in memory where there is plenty, since what tests wait for most is a
+    disk's syncs, and no test is about these. Never in pytest's folder, which each run of it closes to other accounts,
+    Postgres's too."""
+    roomy = os.access(_IN_MEMORY, os.W_OK) and shutil.disk_usage(_IN_MEMORY).free >= _PLENTY_BYTES
+    place = _IN_MEMORY if roomy else None
+    with tempfile.TemporaryDirectory(prefix="scrip-tests-", dir=place, ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+class Run:
+    """One `scrip run` on a data folder, of this tree or another; its output goes to a file beside that folder."""
+
+    def __init__(self, data_dir: Path, port: int, tree: Path = _ROOT) -> None:
+        self.data_dir = data_dir
+        self.output = data_dir.with_name(f"output-{port}")
+        self.url = f"http://127.0.0.1:{port}"
+        unset = ("REDIS_URL", "DATABASE_URL")
+        env = {name: value for name, value in os.environ.items() if name not in unset}
+        env |= {"SCRIP_DATA_DIR": str(data_dir), "SCRIP_PORT": str(port)}
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "service", "run"], cwd=tree, env=env, stdout=output, stderr=subprocess.STDOUT
+            )
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        return json.loads((self.data_dir / "run.json").read_text())
+
+    @property
+    def pids(self) -> list[int]:
+        return [pid for pids in self.facts["pids"].values() for pid in pids]
+
+    def until_ready(self) -> "Run":
+        self._until(lambda: (self.data_dir / "run.json").exists() and self.ready())
+        return self
+
+    def until_replaced(self, part: str, pid: int) -> None:
+        self._until(lambda: self.facts["pids"][part] not in ([], [pid]) and self.ready())
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health/ready", timeout=5) as answer:
+                return answer.status == 200
+        except OSError:
+            return False
+
+    def get(self, path: str, key: str) -> bytes:
+        request = urllib.request.Request(self.url + path, headers={"Authorization": f"Bearer {key}"})
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.read()
+
+    def end(self, which: signal.Signals = signal.SIGINT) -> int:
+        self.process.send_signal(which)
+        return self.process.wait(PATIENCE_S)
+
+    def refusal(self) -> str:
+        """What it says when it refuses to start: one line and exit code 1."""
+        assert self.process.wait(PATIENCE_S) == 1
+        text = self.output.read_text()
+        assert "Traceback" not in text
+        return next(line for line in text.splitlines() if line.startswith("Error: "))
+
+    def _until(self, reached: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + PATIENCE_S
+        while not reached():
+            assert self.process.poll() is None, self.output.read_text()
+            assert time.monotonic() < deadline, self.output.read_text()
+            time.sleep(0.05)
