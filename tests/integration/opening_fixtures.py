@@ -31,6 +31,16 @@ from service.worker import mending, opening
 from service.worker.flush import Flusher
 from service.worker.opening import Opening
 
+_VALUES = """
+local held = {}
+for _, name in ipairs(redis.call('KEYS', ARGV[1])) do
+  local kind = redis.call('TYPE', name).ok
+  if kind == 'string' then held[#held + 1] = { name, kind, redis.call('GET', name) } end
+  if kind == 'hash' then held[#held + 1] = { name, kind, redis.call('HGETALL', name) } end
+  if kind == 'zset' then held[#held + 1] = { name, kind, redis.call('ZRANGE', name, 0, -1, 'WITHSCORES') } end
+end
+return held"""
+
 
 class Dying(Server):
     """A server whose worker dies before its n-th command."""
@@ -121,22 +131,12 @@ class Place:
         return await self.values(f"{self.caller.prefix}*")
 
     async def values(self, names: str = "*") -> dict[bytes, Any]:
-        """What keys of such names hold, but for streams. Asked all at once: one by one took most of a test's time."""
-        found = [name async for name in self.redis.scan_iter(match=names, count=1000)]
-        asked = self.redis.pipeline(transaction=False)
-        for name in found:
-            asked.type(name)
-        kinds: dict[bytes, Any] = dict(zip(found, await asked.execute(), strict=True))
-        held = {name: kind for name, kind in kinds.items() if kind != b"stream"}
-        for name, kind in held.items():
-            match kind:
-                case b"string":
-                    asked.get(name)
-                case b"hash":
-                    asked.hgetall(name)
-                case b"zset":
-                    asked.zrange(name, 0, -1, withscores=True)
-        return dict(zip(held, await asked.execute(), strict=True))
+        """What keys of such names hold, but for streams; read at one moment."""
+        held: Any = await self.redis.eval(_VALUES, 0, names)
+        return {
+            name: dict(zip(value[::2], value[1::2], strict=True)) if kind == b"hash" else value
+            for name, kind, value in held
+        }
 
 
 @pytest_asyncio.fixture
