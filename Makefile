@@ -7,7 +7,7 @@ SUITES := unit lua model integration faults browser
 PRESENT := $(foreach suite,$(SUITES),$(if $(wildcard tests/$(suite)/test_*.py),$(suite)))
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint types format attack audit bench bulk drifts fuzz hostile lag load lock memory mutants races recovery scripts simulate timing clean $(SUITES)
+.PHONY: help run test lint types format attack audit bench bulk drifts fuzz hostile lag load lock memory mutants races recovery scripts timing clean $(SUITES)
 
 help: ## say what there is
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -110,9 +110,6 @@ recovery: $(READY) ## lose Redis with a million codes and redemptions behind it,
 
 scripts: $(READY) ## print what a call of each hot script costs Redis in CPU (SCRIPTS="--count", "--calls 20000 --rounds 5")
 	@$(BIN)/python -m loadtests.scripts $(SCRIPTS)
-
-simulate: $(READY) ## walk 2,000 seeds of the simulated recovery (SIMULATE="--plant all", "--seed 1")
-	@$(BIN)/python -m tests.simulation $(SIMULATE)
 
 timing: $(READY) ## compare how long 200,000 answers to public guesses take, by what is wrong with the code (TIMING="--plant 30")
 	@$(BIN)/python -m loadtests.timing $(TIMING)

@@ -31,6 +31,13 @@ from service.worker import mending, opening
 from service.worker.flush import Flusher
 from service.worker.opening import Opening
 
+_SNAPSHOT = """
+local held = {}
+for _, name in ipairs(redis.call('KEYS', '*')) do
+  held[#held + 1] = { name, redis.call('DUMP', name), math.max(0, redis.call('PTTL', name)) }
+end
+return held"""
+_PUT_BACK = "for i = 1, #ARGV, 3 do redis.call('RESTORE', ARGV[i], ARGV[i + 1], ARGV[i + 2]) end"
 _VALUES = """
 local held = {}
 for _, name in ipairs(redis.call('KEYS', ARGV[1])) do
@@ -110,14 +117,14 @@ class Place:
 
     async def snapshot(self) -> dict[bytes, tuple[bytes, int]]:
         """All that Redis holds, to be put back."""
-        names = [name async for name in self.redis.scan_iter()]
-        return {name: (await self.redis.dump(name), max(0, await self.redis.pttl(name))) for name in names}  # type: ignore[misc]
+        held: Any = await self.redis.eval(_SNAPSHOT, 0)
+        return {name: (value, ttl_ms) for name, value, ttl_ms in held}
 
     async def put_back(self, kept: dict[bytes, tuple[bytes, int]]) -> None:
         """A Redis that has lost what came after."""
         await self.redis.flushall()
-        for name, (value, ttl_ms) in kept.items():
-            await self.redis.restore(name, ttl_ms, value)
+        words = [word for name, (value, ttl_ms) in kept.items() for word in (name, ttl_ms, value)]
+        await self.redis.eval(_PUT_BACK, 0, *words)
 
     async def recovery(self) -> tuple[str, int]:
         """How the last opening mended: the kind, and how many facts and codes there were."""

@@ -19,7 +19,7 @@ from service.worker.opening import Opening
 from tests.integration.opening_fixtures import Place
 
 ENDS = (LeaseLost, Fenced, CursorMoved, OutboxGap, Broken, hiredis.ReplyError, *postgres.ERRORS)
-"""How a worker may end that was overtaken."""
+"""How a worker may end after another one took its lease."""
 END_S = 30
 LOAD = "SCRIPT LOAD"
 _STATEMENTS = ("execute", "fetch", "fetchrow", "fetchval", "copy_to_table")
@@ -167,5 +167,5 @@ async def open_partition(server: Server, pool: asyncpg.Pool, flusher: Flusher, f
 
 
 async def record(_server: Server, _pool: asyncpg.Pool, flusher: Flusher, _fence: int) -> None:
-    """The job of recording; ends by being overtaken."""
+    """The job of recording: ends when the lease is lost."""
     await flusher.run()

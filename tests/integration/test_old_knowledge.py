@@ -1,16 +1,20 @@
-"""What processes and servers know of a time before Postgres was restored, before Redis was another one, or before they
-stood still: they decide nothing by it (docs/decisions/0014-old-knowledge.md)."""
+"""Processes and servers that know an older state (before Postgres was restored, Redis was replaced, or the process stood
+still) decide nothing by it (docs/decisions/0014-old-knowledge.md)."""
 
 import json
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import pytest
 
+from service.api import configuring
+from service.api.context import Context
 from service.domain.errors import Refusal
 from service.hot import deciding
+from service.hot.projection import RedisProjector
 from service.hot.scripts import PROJECTION, SERVING, Scripts, nonce_of
 from service.operations import coupon, redeem, rollback
 from service.record import pool as postgres
@@ -129,3 +133,27 @@ async def test_a_script_looks_at_the_servers_history(place: Place) -> None:
     place.decider.learn(0, epoch, nonce)
     with pytest.raises(Refusal, match="recovering"):
         await place.do(coupon.READ, "CODE-9")
+
+
+@pytest.mark.parametrize("meanwhile", ["time passes", "another epoch opens"])
+async def test_a_change_that_took_too_long_is_not_put_into_redis(
+    place: Place, monkeypatch: pytest.MonkeyPatch, meanwhile: str
+) -> None:
+    """Postgres may have been restored since the change began, and Redis compared with it: the worker projects it."""
+    put: list[str] = []
+
+    async def write() -> None:
+        put.append("a change")
+
+    shown = SimpleNamespace(open_partitions={0}, decider=place.decider, projector=RedisProjector(place.decider.run))
+    await configuring.Change(cast("Context", shown), 0).projected(1, write())
+    assert put == ["a change"]
+    change = configuring.Change(cast("Context", shown), 0)
+    if meanwhile == "time passes":
+        monkeypatch.setattr(configuring, "MAX_AGE_S", 0)
+    else:
+        await place.open()
+        await place.learn()
+    with pytest.raises(Refusal, match="outcome_unknown"):
+        await change.projected(2, write())
+    assert put == ["a change"]
