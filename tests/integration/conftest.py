@@ -34,7 +34,7 @@ __all__ = [
 
 _numbers = count(1)
 _LONG = (
-    "schemathesis secrets reconcile least_privilege processes erasing opening_steps doctor run fitness rebuild_command "
+    "schemathesis secrets reconcile least_privilege processes erasing interleavings doctor run fitness rebuild_command "
     "keep_free refusals record flush reconcile_turns drifts"
 ).split()
 """The files that take long, the longest first: side by side, nobody waits for one that was begun last."""

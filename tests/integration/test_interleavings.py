@@ -17,7 +17,7 @@ from service.hot.scripts import Scripts
 from service.operations import assign, checkout, lock, redeem, rollback, unassign
 from service.record.books import create_book
 from service.record.codes import add_codes
-from service.record.partitions import read_partition
+from service.record.partitions import read_partition, take_lease
 from service.record.users import patch_user
 from service.worker import flush, mending, opening
 from tests.integration.opening_fixtures import Place
@@ -167,7 +167,7 @@ async def test_a_worker_that_stood_still_while_it_opened(
         assert (await place.recovery())[0] == ("whole" if loss == "everything" else "tail")
 
 
-@pytest.mark.parametrize("meanwhile", ["records", "opens after a loss"])
+@pytest.mark.parametrize("meanwhile", ["takes the lease", "records", "opens after a loss"])
 async def test_a_worker_that_stood_still_while_it_recorded(
     walk: Walk, workers: Workers, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
@@ -181,7 +181,9 @@ async def test_a_worker_that_stood_still_while_it_recorded(
         await walk.trade(number)
         async with workers.asleep(number, record) as sleeper:
             await walk.sell()
-            await place.record()
+            assert await take_lease(place.pool, 0, "another", 0)
+            if meanwhile != "takes the lease":
+                await place.record()
             if meanwhile == "opens after a loss":
                 whole = await place.everything()
                 await place.put_back(kept)

@@ -1,5 +1,5 @@
-"""Processes and servers that know an older state (before Postgres was restored, Redis was replaced, or the process stood
-still) decide nothing by it (docs/decisions/0014-old-knowledge.md)."""
+"""Nothing is decided by what processes and servers know of an older state: after Postgres was restored, Redis was
+replaced, or a process stood still (docs/decisions/0014-old-knowledge.md)."""
 
 import json
 import time
