@@ -1,10 +1,8 @@
-"""What a tenant may store that is large, and what an opening, or the deletion of a user, then takes:
-`python -m loadtests.recovery --heavy`."""
+"""What a tenant may store that is large, and what an opening, or the deletion of a user, then takes."""
 
 import asyncio
 import contextlib
 import secrets
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,11 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import asyncpg
-import psutil
 import redis
 
 from loadtests.barrage import Answer, Ask
+from loadtests.figures import markdown, say
 from loadtests.ground import Ground, new_codes, new_id
+from loadtests.subject import redeem
+from loadtests.watch import Peak, of_processes
 from service.hot.workspace import packed_answer
 from tests.running import Run
 
@@ -28,7 +28,6 @@ AT_ONCE = 25
 LOOK_S = 0.01
 ROUNDS, CLAIM_S = 3, 61.0
 """A claim whose request's outcome isn't known ends after a minute."""
-MIB = 1 << 20
 
 _PLANT = """
 INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry)
@@ -57,25 +56,23 @@ class Watched:
 
     def __init__(self, run: Run) -> None:
         self._url = run.facts["redisUrl"]
-        (pid,) = run.facts["pids"]["worker"]
-        self._worker, self._over = psutil.Process(pid), threading.Event()
-        self.script_ms, self.redis_ms, self.most_bytes = 0.0, 0.0, 0
-        self.before_bytes = self._worker.memory_info().rss
-        self._threads = [threading.Thread(target=look, daemon=True) for look in (self._ask, self._weigh)]
+        self.memory, self._over = Peak(of_processes({"worker": run.facts["pids"]["worker"]}), LOOK_S), threading.Event()
+        self.script_ms, self.redis_ms = 0.0, 0.0
+        self._asking = threading.Thread(target=self._ask, daemon=True)
 
     def __enter__(self) -> Self:
         with redis.Redis.from_url(self._url) as client:
             client.config_set("slowlog-log-slower-than", 1000)
             client.config_set("slowlog-max-len", 100_000)
             client.slowlog_reset()
-        for thread in self._threads:
-            thread.start()
+        self.memory.start()
+        self._asking.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        for thread in self._threads:
-            thread.join()
+        self._asking.join()
+        self.memory.stop()
         with redis.Redis.from_url(self._url) as client:
             slow: Any = client.slowlog_get(100_000)
         micros = [one["duration"] for one in slow if one["command"].startswith(b"EVALSHA")]
@@ -88,10 +85,6 @@ class Watched:
                 began = time.perf_counter()
                 client.ping()
                 self.redis_ms = max(self.redis_ms, (time.perf_counter() - began) * 1000)
-
-    def _weigh(self) -> None:
-        while not self._over.wait(LOOK_S):
-            self.most_bytes = max(self.most_bytes, self._worker.memory_info().rss)
 
 
 class Tenant:
@@ -149,22 +142,22 @@ class Tenant:
     @contextlib.asynccontextmanager
     async def _quarantined(self) -> AsyncIterator[None]:
         """A redemption that Postgres refuses, since it has the code as used already; and its rollback."""
-        (code,), body = new_codes(1), {"userId": new_id(), "orderId": new_id()}
+        (code,), order = new_codes(1), new_id()
         await self._ground.book([code])
         connection = await asyncpg.connect(self._run.facts["databaseUrl"])
         try:
             await connection.execute(_USED, code)
-            await self._each([Ask("POST", f"/v1/coupons/redeem/{code}", body, new_id())])
-            await self._each([Ask("POST", f"/v1/orders/{body['orderId']}/rollback", {}, new_id())], done=200)
+            await self._each([redeem(code, new_id(), orderId=order)])
+            await self._each([Ask("POST", f"/v1/orders/{order}/rollback", {}, new_id())], done=200)
             yield
         finally:
             await connection.close()
 
     async def _order(self) -> None:
         await self._ground.barrage.one("PATCH", "/v1/workspace", {"couponsPerOrder": PLACES})
-        codes, body = new_codes(PLACES), {"userId": new_id(), "orderId": new_id()}
+        codes, user, order = new_codes(PLACES), new_id(), new_id()
         await self._ground.book(codes)
-        await self._each([Ask("POST", f"/v1/coupons/redeem/{code}", body, new_id()) for code in codes])
+        await self._each([redeem(code, new_id(), userId=user, orderId=order) for code in codes])
 
     async def _holder(self) -> None:
         body = {
@@ -196,9 +189,8 @@ def _kept_before(size: int) -> str:
 
 
 def _heavy(name: str, seconds: float, watched: Watched) -> Heavy:
-    return Heavy(
-        name, seconds, watched.script_ms, watched.redis_ms, watched.most_bytes / MIB, watched.before_bytes / MIB
-    )
+    memory = watched.memory
+    return Heavy(name, seconds, watched.script_ms, watched.redis_ms, memory.most["worker"], memory.first["worker"])
 
 
 def table(found: list[Heavy]) -> str:
@@ -209,8 +201,7 @@ def table(found: list[Heavy]) -> str:
          *(f"{mib:.0f} MiB" for mib in (one.worker_mib, one.before_mib))]
         for one in found
     ]  # fmt: skip
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return markdown(heads, rows)
 
 
 async def measure_heavy(start: Callable[[Path], Any], folder: Path) -> list[Heavy]:
@@ -221,7 +212,7 @@ async def measure_heavy(start: Callable[[Path], Any], folder: Path) -> list[Heav
         found: list[Heavy] = []
         async for one in tenant.measure():
             found.append(one)
-            print(table([one]).splitlines()[-1], file=sys.stderr, flush=True)
+            say(table([one]).splitlines()[-1])
         return found
     finally:
         service.end()

@@ -1,8 +1,8 @@
-"""How long the hot path is closed after a loss of Redis: `python -m loadtests.recovery`.
+"""How long the hot path is closed after a loss of Redis.
 
-It starts a service of its own, fills its Postgres, and prints a table of two losses: everything (FLUSHALL), which is
+A service of its own with a full Postgres has two losses: everything (FLUSHALL), which is
 rebuilt whole, and the last events (the server's files of some moments before), which are applied again. It fails where
-Redis does not hold afterwards what it should."""
+Redis does not hold afterwards what it should. With --heavy instead: what a tenant may store that is large."""
 
 import argparse
 import asyncio
@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -20,11 +19,12 @@ from typing import Any, NamedTuple
 import asyncpg
 import redis
 
-from loadtests.barrage import Ask, Barrage
-from loadtests.ground import Ground, count, new_codes, new_id
-from loadtests.heavy import measure_heavy, table
-from loadtests.own import cpu_s
-from loadtests.past import some_of_past, write_past
+from loadtests.figures import markdown, say
+from loadtests.ground import count, new_codes, new_id
+from loadtests.own import Meter, cpu_s
+from loadtests.parts.heavy import measure_heavy, table
+from loadtests.parts.past import some_of_past, write_past
+from loadtests.subject import ground_of, opened, redeem
 from tests.running import Run
 from tests.servers import free_port
 
@@ -33,7 +33,6 @@ POLL_S = 0.1
 BOOKS = 10
 AT_ONCE = 250
 LOOKED_AT = 100
-KEY = "demo_admin"
 PARTS = ("redis", "worker", "postgres")
 STEPS = ("clear", "configure", "keys", "redo")
 DISCOUNT = {"type": "percentage", "value": 20}
@@ -59,11 +58,7 @@ class Service:
         except BaseException:
             self.run.process.terminate()
             raise
-        self.ground = Ground(Barrage(self.run.url, KEY), AT_ONCE)
-
-    def cpu_s(self) -> dict[str, float]:
-        """CPU seconds of each part so far, with its children."""
-        return {part: sum(cpu_s(pid) for pid in self.run.facts["pids"][part]) for part in PARTS}
+        self.ground = ground_of(self.run.url, AT_ONCE)
 
     def said(self) -> list[dict[str, Any]]:
         """What its worker logged."""
@@ -87,14 +82,6 @@ class Service:
                 return lines
             await asyncio.sleep(POLL_S)
         raise TimeoutError(f"not open after {PATIENCE_S:.0f} s")
-
-    async def until_recorded(self, redemptions: int) -> None:
-        """Wait until Postgres has so many redemptions."""
-        deadline = time.monotonic() + PATIENCE_S
-        while await self.sql("SELECT count(*) FROM redemptions") != redemptions:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"not recorded after {PATIENCE_S:.0f} s")
-            await asyncio.sleep(POLL_S)
 
     def end(self) -> None:
         """End it in order."""
@@ -121,17 +108,17 @@ async def fill(service: Service, codes: int, redemptions: int, keyed: int) -> Sh
     partition = await service.sql("SELECT partition FROM workspaces WHERE workspace = $1", workspace)
     url = service.run.facts["databaseUrl"]
     await write_past(url, workspace, partition, numbers, codes, redemptions, keyed)
-    _say(f"{codes:,} codes and {redemptions:,} redemptions written in {time.monotonic() - began:.0f} s")
+    say(f"{codes:,} codes and {redemptions:,} redemptions written in {time.monotonic() - began:.0f} s")
     return Shop(books, codes, redemptions)
 
 
 async def lose_everything(service: Service, shop: Shop) -> Loss:
     """FLUSHALL, until it is open again."""
-    cpu, since = service.cpu_s(), datetime.now(UTC)
+    meter, since = Meter(service.run), datetime.now(UTC)
     with redis.Redis.from_url(service.run.facts["redisUrl"]) as client:
         client.flushall()
     lines = await service.until_recovered(since)
-    loss = _loss("everything", since, lines, cpu, service.cpu_s())
+    loss = _loss("everything", since, lines, meter.spent_s())
     await _check(service, shop)
     return loss
 
@@ -143,10 +130,14 @@ async def lose_tail(service: Service, tail: int, shop: Shop) -> tuple[Loss, Serv
     files, kept = service.run.data_dir / "valkey", service.run.data_dir.with_name("kept")
     await _at_rest(service)
     shutil.copytree(files, kept)
-    for start in range(0, tail, AT_ONCE):
-        answers = await service.ground.barrage.fire([_redeem(code) for code in codes[start : start + AT_ONCE]])
-        assert all(answer.status == 201 for answer in answers), count(answers)
-    await service.until_recorded(shop.redemptions + tail)
+    async with opened(service.run) as subject:
+        for start in range(0, tail, AT_ONCE):
+            asks = [redeem(code, new_id(), orderValue=100) for code in codes[start : start + AT_ONCE]]
+            answers = await service.ground.barrage.fire(asks)
+            assert all(answer.status == 201 for answer in answers), count(answers)
+        await subject.behind.caught_up()
+    recorded = await service.sql("SELECT count(*) FROM redemptions")
+    assert recorded == shop.redemptions + tail, recorded
     service.end()
     shutil.rmtree(files)
     kept.rename(files)
@@ -155,7 +146,7 @@ async def lose_tail(service: Service, tail: int, shop: Shop) -> tuple[Loss, Serv
     lines = await service.until_recovered(since)
     began = next(_moment(line) for line in lines if line["event"] == "opening")
     # The processes are new: all of their CPU but what starting took.
-    loss = _loss(f"the last {tail:,}", began, lines, {}, service.cpu_s())
+    loss = _loss(f"the last {tail:,}", began, lines, cpu_s(service.run))
     stats = await service.ground.stats(book)
     assert (stats["codes"], stats["redeemed"], stats["available"]) == (tail, tail, 0), stats
     await _check(service, shop)
@@ -174,11 +165,6 @@ async def _at_rest(service: Service) -> None:
     raise TimeoutError(f"Redis writes its files for longer than {PATIENCE_S:.0f} s")
 
 
-def _redeem(code: str) -> Ask:
-    body = {"userId": new_id(), "orderId": new_id(), "orderValue": 100}
-    return Ask("POST", f"/v1/coupons/redeem/{code}", body, new_id())
-
-
 async def _check(service: Service, shop: Shop) -> None:
     """Every book's counts, and some coupons, are what they were."""
     stats = [await service.ground.stats(book) for book in shop.books]
@@ -191,19 +177,12 @@ async def _check(service: Service, shop: Shop) -> None:
         assert (coupon["status"], coupon["lastRedemption"]["userId"]) == ("redeemed", user), coupon
 
 
-def _loss(
-    name: str,
-    since: datetime,
-    lines: list[dict[str, Any]],
-    before: dict[str, float],
-    after: dict[str, float],
-) -> Loss:
+def _loss(name: str, since: datetime, lines: list[dict[str, Any]], spent_s: dict[str, float]) -> Loss:
     steps: dict[str, float] = {}
     for line in lines:
         if line["event"] == "mended":
             steps[line["step"]] = steps.get(line["step"], 0.0) + line["took_s"]
-    spent = {part: after[part] - before.get(part, 0.0) for part in PARTS}
-    return Loss(name, (datetime.now(UTC) - since).total_seconds(), steps, spent, os.getloadavg()[0])
+    return Loss(name, (datetime.now(UTC) - since).total_seconds(), steps, spent_s, os.getloadavg()[0])
 
 
 def _moment(line: dict[str, Any]) -> datetime:
@@ -212,16 +191,12 @@ def _moment(line: dict[str, Any]) -> datetime:
 
 def _table(losses: list[Loss]) -> str:
     heads = ["lost", "closed", *STEPS, *(f"CPU of {part}" for part in PARTS), "load"]
-    lines = [heads, ["---"] * len(heads)]
+    lines: list[list[str]] = []
     for loss in losses:
         steps = [f"{loss.steps_s[step]:.1f} s" if step in loss.steps_s else "" for step in STEPS]
         cpu = [f"{loss.cpu_s[part]:.1f} s" for part in PARTS]
         lines.append([loss.name, f"{loss.closed_s:.1f} s", *steps, *cpu, f"{loss.load:.1f}"])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
+    return markdown(heads, lines)
 
 
 async def measure(folder: Path, codes: int, redemptions: int, keyed: int, tail: int) -> list[Loss]:
@@ -230,7 +205,7 @@ async def measure(folder: Path, codes: int, redemptions: int, keyed: int, tail: 
     try:
         shop = await fill(service, codes, redemptions, keyed)
         losses = [await lose_everything(service, shop)]
-        _say(_table(losses))
+        say(_table(losses))
         if tail:
             loss, service = await lose_tail(service, tail, shop)
             losses.append(loss)
@@ -239,24 +214,21 @@ async def measure(folder: Path, codes: int, redemptions: int, keyed: int, tail: 
         service.end()
 
 
-def main() -> None:
-    """The command."""
-    options = argparse.ArgumentParser(description=__doc__)
+def add_options(options: argparse.ArgumentParser) -> None:
+    """How much, and what."""
     options.add_argument("--codes", type=int, default=1_000_000)
     options.add_argument("--redemptions", type=int, help="of as many codes; all where not given")
     options.add_argument("--keyed", type=int, default=1, metavar="N", help="every Nth has an Idempotency-Key")
     options.add_argument("--tail", type=int, default=10_000, help="0 for none")
     options.add_argument("--heavy", action="store_true", help="of what is large, one after the other, instead")
-    chosen = options.parse_args()
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Print the table."""
     redemptions = chosen.codes if chosen.redemptions is None else chosen.redemptions
     os.environ["SCRIP_LOG_FORMAT"] = "json"
     with tempfile.TemporaryDirectory(prefix="scrip-recovery-", ignore_cleanup_errors=True) as folder:
         if chosen.heavy:
             print(table(asyncio.run(measure_heavy(Service, Path(folder) / "data"))))
-            return
-        losses = asyncio.run(measure(Path(folder), chosen.codes, redemptions, chosen.keyed, chosen.tail))
-    print(_table(losses))
-
-
-if __name__ == "__main__":
-    main()
+        else:
+            print(_table(asyncio.run(measure(Path(folder), chosen.codes, redemptions, chosen.keyed, chosen.tail))))

@@ -1,4 +1,4 @@
-"""Whether the time of an answer tells a guesser anything: `python -m loadtests.timing`.
+"""Whether the time of an answer tells a guesser anything.
 
 It starts a service of its own, and asks with a public key, on one connection, about a code that there isn't and about
 coupons that can't be used for several reasons, by turns and in a new order each time. Each reason is compared with the
@@ -11,7 +11,6 @@ import json
 import random
 import socket
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from typing import NamedTuple
 
 import httpx
 
+from loadtests.figures import markdown
 from loadtests.own import ROOT, own_service
 from tests.trees import Change, changed
 
@@ -129,27 +129,23 @@ def measure(url: str, requests: int) -> dict[str, list[float]]:
     return found
 
 
-def main() -> int:
-    """The command."""
-    options = argparse.ArgumentParser(description=__doc__)
+def add_options(options: argparse.ArgumentParser) -> None:
+    """How much."""
     options.add_argument("--requests", type=int, default=REQUESTS)
     options.add_argument("--plant", type=float, default=0.0, help="µs more where a coupon is switched off")
-    chosen = options.parse_args()
+
+
+def run(chosen: argparse.Namespace) -> bool:
+    """Print the table; whether a reason can be told from others."""
     with tempfile.TemporaryDirectory(prefix="scrip-timing-") as folder:
         tree = changed([slower(chosen.plant)] if chosen.plant else [], ROOT, Path(folder) / "tree")
         with own_service(tree) as service:
             found = measure(service.url, chosen.requests)
-    right = True
-    print(f"| of {chosen.requests:,} answers | median, µs | more than unknown: median | with 99 % from | to |")
-    print("|---|---|---|---|---|")
-    for reason, times in found.items():
-        told = difference(times, found[UNKNOWN])
-        right = right and abs(told.median) < BOUND_US
-        print(
-            f"| {reason} | {statistics.median(times):.1f} | {told.median:+.2f} | {told.low:+.2f} | {told.high:+.2f} |"
-        )
-    return not right
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    more = {reason: difference(times, found[UNKNOWN]) for reason, times in found.items()}
+    heads = [f"of {chosen.requests:,} answers", "median, µs", "more than unknown: median", "with 99 % from", "to"]
+    lines = [
+        [reason, f"{statistics.median(found[reason]):.1f}", *(f"{bound:+.2f}" for bound in one)]
+        for reason, one in more.items()
+    ]
+    print(markdown(heads, lines))
+    return any(abs(one.median) >= BOUND_US for one in more.values())

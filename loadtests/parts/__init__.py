@@ -1,0 +1,1 @@
+"""What `make bench PART=…` measures, a module each: `add_options` says how, `run` does it and prints."""
