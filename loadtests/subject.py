@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from http.client import HTTPResponse
 from typing import Any, NamedTuple
 
@@ -66,29 +66,28 @@ class Subject:
     async def open(self) -> "Subject":
         """Connect to its servers."""
         self.postgres = await asyncpg.connect(self.run.facts["databaseUrl"])
-        self._redis = Redis.from_url(self.run.facts["redisUrl"])
-        self.behind = Behind(self._redis, self.postgres, await self.postgres.fetchval(_PARTITION))
+        self.redis = Redis.from_url(self.run.facts["redisUrl"])
+        self.behind = Behind(self.redis, self.postgres, await self.postgres.fetchval(_PARTITION))
         return self
 
     async def close(self) -> None:
         """End the connections."""
         self.ground.barrage.close()
-        await self._redis.aclose()
+        await self.redis.aclose()
         await self.postgres.close()
 
-    async def stock(self, codes: int, full: bool, stocked: Callable[[int], None]) -> Stock:
-        """A new book of so many codes; `stocked` hears of each upload. AssertionError where one is missing."""
+    async def stock(self, codes: int, full: bool) -> Stock:
+        """A new book of so many codes. AssertionError where one is missing."""
         book_id = await self.ground.book(**RULES if full else {})
         stock = Stock(book_id, f"B{book_id[-12:].upper()}-", codes)
         for start in range(0, codes, AT_ONCE):
             many = min(AT_ONCE, codes - start)
             await asyncio.to_thread(upload, self.run.url, book_id, [f"{stock.prefix}{start + n}" for n in range(many)])
-            stocked(many)
         return stock
 
     async def used_bytes(self) -> int:
         """What Redis says of its memory."""
-        return int((await self._redis.info("memory"))["used_memory"])
+        return int((await self.redis.info("memory"))["used_memory"])
 
     async def pairs(self, stock: Stock, connections: int, count: int, seconds: int, full: bool) -> Spent:
         """Lock and redeem so many of a book's codes, within so many seconds."""

@@ -1,22 +1,24 @@
-"""What a tenant may store that is large, and what an opening, or the deletion of a user, then takes."""
+"""What a tenant may store that is large, and what an opening, or the deletion of a user, then takes: how long it is
+closed, the longest that a script held Redis, the longest that a PING waited (for scripts, or for a sync of Redis's
+file), and the worker's memory."""
 
 import asyncio
 import contextlib
 import secrets
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-import asyncpg
 import redis
 
 from loadtests.barrage import Answer, Ask
-from loadtests.figures import markdown, say
-from loadtests.ground import Ground, new_codes, new_id
-from loadtests.subject import redeem
+from loadtests.figures import say
+from loadtests.ground import new_codes, new_id
+from loadtests.parts.opening import Service
+from loadtests.subject import Subject, opened, redeem
 from loadtests.watch import Peak, of_processes
 from service.hot.workspace import packed_answer
 from tests.running import Run
@@ -31,24 +33,12 @@ ROUNDS, CLAIM_S = 3, 61.0
 
 _PLANT = """
 INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry)
-SELECT $1, $2 || n, 'request', $3, 0, n, now(), md5(n::text) || ' 0 200 - ' || $5 FROM generate_series(1, $4::int) AS n
+SELECT workspace, $1 || n, 'request', partition, 0, n, now(), md5(n::text) || ' 0 200 - ' || $3
+FROM workspaces CROSS JOIN generate_series(1, $2::int) AS n WHERE name = 'demo'
 """
 
-_USED = """
-INSERT INTO single_uses SELECT workspace, $1, gen_random_uuid() FROM workspaces WHERE name = 'demo'
-"""
-
-
-class Heavy(NamedTuple):
-    """What one load took: how long the partition was closed, the longest that a script held Redis, and that a PING
-    waited (for scripts, or for a sync of Redis's file), and the worker's most memory."""
-
-    name: str
-    closed_s: float
-    script_ms: float
-    redis_ms: float
-    worker_mib: float
-    before_mib: float
+_USED = "INSERT INTO single_uses SELECT workspace, $1, gen_random_uuid() FROM workspaces WHERE name = 'demo'"
+HEADS = ("stored", "closed, or took", "longest script", "longest wait of a PING", "the worker's most", "before")
 
 
 class Watched:
@@ -90,68 +80,63 @@ class Watched:
 class Tenant:
     """A workspace of a service, what it stores, and what that then takes."""
 
-    def __init__(self, run: Run, ground: Ground, until_open: Callable[[datetime], Awaitable[Any]]) -> None:
-        self._run, self._ground, self._until_open = run, ground, until_open
+    def __init__(self, service: Service, subject: Subject) -> None:
+        self._service, self._run, self._subject, self._ground = service, service.run, subject, subject.ground
+        self.lines: list[list[str]] = []
 
-    async def measure(self) -> AsyncIterator[Heavy]:
+    async def measure(self) -> None:
         """Each load by itself, on the same service."""
-        yield await self._lost("nothing")
+        await self._lost("nothing")
         for many, size in ((LARGE, LARGE_BYTES), (MIDDLE, MIDDLE_BYTES)):
             async with self._planted(many, size):
-                yield await self._lost(f"{many:,} kept answers of {size / 1e6:.2f} MB")
+                await self._lost(f"{many:,} kept answers of {size / 1e6:.2f} MB")
                 if many == MIDDLE:
-                    yield await self._deleted(f"deleting a user beside {many:,} of them")
+                    await self._deleted(f"deleting a user beside {many:,} of them")
         await self._order()
-        yield await self._lost(f"an order of {PLACES} coupons")
+        await self._lost(f"an order of {PLACES} coupons")
         await self._holder()
-        yield await self._lost(f"a user with {BOOKS_OF_A_USER:,} coupons in as many books")
-        async with self._quarantined():
-            yield await self._lost("a redemption in quarantine that was rolled back")
+        await self._lost(f"a user with {BOOKS_OF_A_USER:,} coupons in as many books")
+        await self._quarantine()
+        await self._lost("a redemption in quarantine that was rolled back")
 
-    async def _lost(self, name: str) -> Heavy:
+    async def _lost(self, name: str) -> None:
         """FLUSHALL, until it is open again."""
-        since = datetime.now(UTC)
-        with redis.Redis.from_url(self._run.facts["redisUrl"]) as client, Watched(self._run) as watched:
-            client.flushall()
-            await self._until_open(since)
-        return _heavy(name, (datetime.now(UTC) - since).total_seconds(), watched)
+        since, began = datetime.now(UTC), time.monotonic()
+        with Watched(self._run) as watched:
+            await self._subject.redis.flushall()
+            await self._service.until_recovered(since)
+        self._add(name, time.monotonic() - began, watched)
 
-    async def _deleted(self, name: str) -> Heavy:
+    async def _deleted(self, name: str) -> None:
         began = time.monotonic()
         with Watched(self._run) as watched:
             answers = [Answer(0, {}, b"", None)]
             while answers[0].status != 204:  # after 10 s it is 503, and a repeat waits again
                 answers = await self._ground.barrage.fire([Ask("DELETE", "/v1/users/nobody")])
-        return _heavy(name, time.monotonic() - began, watched)
+        self._add(name, time.monotonic() - began, watched)
+
+    def _add(self, name: str, seconds: float, watched: Watched) -> None:
+        mib = (watched.memory.most["worker"], watched.memory.first["worker"])
+        waits = (f"{watched.script_ms:.0f} ms", f"{watched.redis_ms:.0f} ms")
+        self.lines.append([name, f"{seconds:.1f} s", *waits, *(f"{each:.0f} MiB" for each in mib)])
+        say(", ".join(self.lines[-1]))
 
     @contextlib.asynccontextmanager
     async def _planted(self, many: int, size: int) -> AsyncIterator[None]:
-        connection = await asyncpg.connect(self._run.facts["databaseUrl"])
+        postgres = self._subject.postgres
+        await postgres.execute(_PLANT, f"planted-{size}-", many, _kept_before(size), timeout=600)
         try:
-            row = await connection.fetchrow("SELECT workspace, partition FROM workspaces WHERE name = 'demo'")
-            assert row
-            where = (row["workspace"], f"planted-{size}-", row["partition"])
-            await connection.execute(_PLANT, *where, many, _kept_before(size), timeout=600)
-            try:
-                yield
-            finally:
-                await connection.execute("DELETE FROM idempotency_keys WHERE key LIKE 'planted-%'", timeout=600)
+            yield
         finally:
-            await connection.close()
+            await postgres.execute("DELETE FROM idempotency_keys WHERE key LIKE 'planted-%'", timeout=600)
 
-    @contextlib.asynccontextmanager
-    async def _quarantined(self) -> AsyncIterator[None]:
+    async def _quarantine(self) -> None:
         """A redemption that Postgres refuses, since it has the code as used already; and its rollback."""
         (code,), order = new_codes(1), new_id()
         await self._ground.book([code])
-        connection = await asyncpg.connect(self._run.facts["databaseUrl"])
-        try:
-            await connection.execute(_USED, code)
-            await self._each([redeem(code, new_id(), orderId=order)])
-            await self._each([Ask("POST", f"/v1/orders/{order}/rollback", {}, new_id())], done=200)
-            yield
-        finally:
-            await connection.close()
+        await self._subject.postgres.execute(_USED, code)
+        await self._each([redeem(code, new_id(), orderId=order)])
+        await self._each([Ask("POST", f"/v1/orders/{order}/rollback", {}, new_id())], done=200)
 
     async def _order(self) -> None:
         await self._ground.barrage.one("PATCH", "/v1/workspace", {"couponsPerOrder": PLACES})
@@ -188,31 +173,13 @@ def _kept_before(size: int) -> str:
     return packed_answer(b'{"results":[%b]}' % ",".join(results).encode())
 
 
-def _heavy(name: str, seconds: float, watched: Watched) -> Heavy:
-    memory = watched.memory
-    return Heavy(name, seconds, watched.script_ms, watched.redis_ms, memory.most["worker"], memory.first["worker"])
-
-
-def table(found: list[Heavy]) -> str:
-    """As Markdown."""
-    heads = ["stored", "closed, or took", "longest script", "longest wait of a PING", "the worker's most", "before"]
-    rows = [
-        [one.name, f"{one.closed_s:.1f} s", f"{one.script_ms:.0f} ms", f"{one.redis_ms:.0f} ms",
-         *(f"{mib:.0f} MiB" for mib in (one.worker_mib, one.before_mib))]
-        for one in found
-    ]  # fmt: skip
-    return markdown(heads, rows)
-
-
-async def measure_heavy(start: Callable[[Path], Any], folder: Path) -> list[Heavy]:
-    """All loads, on a service that `start` starts on a folder."""
-    service = start(folder)
+async def measure(folder: Path) -> list[list[str]]:
+    """All loads, on a service on a folder: lines of the table."""
+    service = Service(folder)
     try:
-        tenant = Tenant(service.run, service.ground, service.until_recovered)
-        found: list[Heavy] = []
-        async for one in tenant.measure():
-            found.append(one)
-            say(table([one]).splitlines()[-1])
-        return found
+        async with opened(service.run) as subject:
+            tenant = Tenant(service, subject)
+            await tenant.measure()
+            return tenant.lines
     finally:
         service.end()

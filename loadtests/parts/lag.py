@@ -2,8 +2,8 @@
 
 A service of its own, whose Redis is sent the scripts that an API would send. First while the worker is stopped, so that
 a backlog waits for it: what it then records, and what each part spends on an event. Then at a steady rate, each redeem
-after a lock: how far the record is behind; Redis's time is the scripts' then. With `--against` rounds alternate between
-this tree's service and another's, on the same machine in the same minutes."""
+after a lock: how far the record is behind (Redis's time then is the scripts', and isn't shown). With `--against` rounds
+alternate between this tree's service and another's, on the same machine in the same minutes."""
 
 import argparse
 import asyncio

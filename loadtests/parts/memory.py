@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
 
-from rich.progress import track
-
-from loadtests.figures import markdown
+from loadtests.figures import markdown, say
 from loadtests.hot import Hot
 from service.domain.keys import outbox
 from service.domain.patterns import generate
@@ -58,7 +56,7 @@ class Filled:
         book = await self._shop.book()
         self._used = await self._hot.used_bytes()
         before = self._used, sum(await self._hot.cpu_us()), time.perf_counter()
-        for start in track(range(0, count, CHUNK), description=f"{count:,} codes"):
+        for start in range(0, count, CHUNK):
             codes = list(generate(PATTERN, CHARSET, min(CHUNK, count - start)))
             await self._shop.add(book, *codes)
             self._codes += codes
@@ -89,6 +87,7 @@ class Filled:
         used, cpu_us, began = before
         took_s, spent_us = time.perf_counter() - began, sum(await self._hot.cpu_us()) - cpu_us
         self._used = await self._hot.used_bytes()
+        say(f"{many:,}, each a {name}: {took_s:.1f} s")
         return Cost(name, many, (self._used - used) / many, spent_us / many, many / took_s)
 
     def _locked(self, code: str, n: int) -> Command:

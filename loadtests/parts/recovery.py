@@ -1,215 +1,149 @@
 """How long the hot path is closed after a loss of Redis.
 
-A service of its own with a full Postgres has two losses: everything (FLUSHALL), which is
-rebuilt whole, and the last events (the server's files of some moments before), which are applied again. It fails where
-Redis does not hold afterwards what it should. With --heavy instead: what a tenant may store that is large."""
+A service of its own with a full Postgres has two losses: everything (FLUSHALL), which is rebuilt whole, and the last
+events (the server's files of some moments before), which are applied again. It fails where Redis does not hold
+afterwards what it should. With --heavy instead: what a tenant may store that is large, and what an opening then takes.
+"""
 
 import argparse
 import asyncio
-import json
 import os
 import shutil
-import signal
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import asyncpg
-import redis
-
 from loadtests.figures import markdown, say
 from loadtests.ground import count, new_codes, new_id
 from loadtests.own import Meter, cpu_s
-from loadtests.parts.heavy import measure_heavy, table
+from loadtests.parts import heavy
+from loadtests.parts.opening import PATIENCE_S, POLL_S, Service, moment
 from loadtests.parts.past import some_of_past, write_past
-from loadtests.subject import ground_of, opened, redeem
-from tests.running import Run
-from tests.servers import free_port
+from loadtests.subject import Subject, opened, redeem
 
-PATIENCE_S = 900.0
-POLL_S = 0.1
 BOOKS = 10
 AT_ONCE = 250
 LOOKED_AT = 100
-PARTS = ("redis", "worker", "postgres")
 STEPS = ("clear", "configure", "keys", "redo")
+PARTS = ("redis", "worker", "postgres")
+HEADS = ("lost", "closed", *STEPS, *(f"CPU of {part}" for part in PARTS), "load")
 DISCOUNT = {"type": "percentage", "value": 20}
-
-
-class Loss(NamedTuple):
-    """What a recovery took: seconds from its beginning until Redis was open, of each step, and of CPU."""
-
-    name: str
-    closed_s: float
-    steps_s: dict[str, float]
-    cpu_s: dict[str, float]
-    load: float
-
-
-class Service:
-    """A `scrip run` on a data folder."""
-
-    def __init__(self, data_dir: Path) -> None:
-        self.run = Run(data_dir, free_port())
-        try:
-            self.run.until_ready()
-        except BaseException:
-            self.run.process.terminate()
-            raise
-        self.ground = ground_of(self.run.url, AT_ONCE)
-
-    def said(self) -> list[dict[str, Any]]:
-        """What its worker logged."""
-        lines = (line for line in self.run.output.read_text().splitlines() if line.startswith("{"))
-        return [line for line in map(json.loads, lines) if line.get("process") == "worker"]
-
-    async def sql(self, text: str, *args: Any) -> Any:
-        """One value of its Postgres."""
-        connection = await asyncpg.connect(self.run.facts["databaseUrl"])
-        try:
-            return await connection.fetchval(text, *args)
-        finally:
-            await connection.close()
-
-    async def until_recovered(self, since: datetime) -> list[dict[str, Any]]:
-        """Wait until requests are decided again after an opening that began after a moment; what its worker logged."""
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            lines = [line for line in self.said() if _moment(line) >= since]
-            if any(line["event"] == "open" for line in lines) and self.run.ready():
-                return lines
-            await asyncio.sleep(POLL_S)
-        raise TimeoutError(f"not open after {PATIENCE_S:.0f} s")
-
-    def end(self) -> None:
-        """End it in order."""
-        self.ground.barrage.close()
-        if self.run.process.poll() is None:
-            self.run.end(signal.SIGTERM)
+_NUMBERS = """
+SELECT workspace, array_agg(book) AS books, min(partition) AS partition FROM books JOIN workspaces USING (workspace)
+WHERE book_id = ANY ($1::uuid[]) GROUP BY workspace
+"""
 
 
 class Shop(NamedTuple):
-    """Books by their ids, with how many codes and redemptions each has."""
+    """Books by their ids, with how many codes and redemptions all have."""
 
     books: list[str]
     codes: int
     redemptions: int
 
 
-async def fill(service: Service, codes: int, redemptions: int, keyed: int) -> Shop:
+async def fill(on: Subject, codes: int, redemptions: int, keyed: int) -> Shop:
     """A past of so many codes and redemptions, in ten books."""
     began = time.monotonic()
-    books = [await service.ground.book(discount=DISCOUNT) for _ in range(BOOKS)]
-    told = "SELECT array_agg({}) FROM books WHERE book_id = ANY ($1::uuid[])"
-    workspace = (await service.sql(told.format("workspace"), books))[0]
-    numbers = await service.sql(told.format("book"), books)
-    partition = await service.sql("SELECT partition FROM workspaces WHERE workspace = $1", workspace)
-    url = service.run.facts["databaseUrl"]
-    await write_past(url, workspace, partition, numbers, codes, redemptions, keyed)
+    ids = [await on.ground.book(discount=DISCOUNT) for _ in range(BOOKS)]
+    workspace, books, partition = await on.postgres.fetchrow(_NUMBERS, ids)  # type: ignore[misc]
+    await write_past(on.postgres, workspace, partition, books, codes, redemptions, keyed)
     say(f"{codes:,} codes and {redemptions:,} redemptions written in {time.monotonic() - began:.0f} s")
-    return Shop(books, codes, redemptions)
+    return Shop(ids, codes, redemptions)
 
 
-async def lose_everything(service: Service, shop: Shop) -> Loss:
+async def lose_everything(service: Service, on: Subject, shop: Shop) -> list[str]:
     """FLUSHALL, until it is open again."""
     meter, since = Meter(service.run), datetime.now(UTC)
-    with redis.Redis.from_url(service.run.facts["redisUrl"]) as client:
-        client.flushall()
+    await on.redis.flushall()
     lines = await service.until_recovered(since)
-    loss = _loss("everything", since, lines, meter.spent_s())
-    await _check(service, shop)
-    return loss
+    line = _line("everything", since, lines, meter.spent_s())
+    await _check(on, shop)
+    return line
 
 
-async def lose_tail(service: Service, tail: int, shop: Shop) -> tuple[Loss, Service]:
-    """So many redemptions, and then the Redis of before them; the service that was started on it."""
+async def redeem_tail(service: Service, on: Subject, tail: int, shop: Shop) -> str:
+    """So many redemptions; then the service is ended and Redis's files are those of before. Their book."""
     codes = new_codes(tail)
-    book = await service.ground.book(codes, discount=DISCOUNT)
+    book = await on.ground.book(codes, discount=DISCOUNT)
     files, kept = service.run.data_dir / "valkey", service.run.data_dir.with_name("kept")
-    await _at_rest(service)
+    await _at_rest(on)
     shutil.copytree(files, kept)
-    async with opened(service.run) as subject:
-        for start in range(0, tail, AT_ONCE):
-            asks = [redeem(code, new_id(), orderValue=100) for code in codes[start : start + AT_ONCE]]
-            answers = await service.ground.barrage.fire(asks)
-            assert all(answer.status == 201 for answer in answers), count(answers)
-        await subject.behind.caught_up()
-    recorded = await service.sql("SELECT count(*) FROM redemptions")
+    for start in range(0, tail, AT_ONCE):
+        asks = [redeem(code, new_id(), orderValue=100) for code in codes[start : start + AT_ONCE]]
+        answers = await on.ground.barrage.fire(asks)
+        assert all(answer.status == 201 for answer in answers), count(answers)
+    await on.behind.caught_up()
+    recorded = await on.postgres.fetchval("SELECT count(*) FROM redemptions")
     assert recorded == shop.redemptions + tail, recorded
     service.end()
     shutil.rmtree(files)
     kept.rename(files)
-    since = datetime.now(UTC)
-    service = Service(service.run.data_dir)
+    return book
+
+
+async def recover_tail(service: Service, since: datetime, on: Subject, tail: int, shop: Shop, book: str) -> list[str]:
+    """Until a service that was started at that moment is open."""
     lines = await service.until_recovered(since)
-    began = next(_moment(line) for line in lines if line["event"] == "opening")
+    began = next(moment(line) for line in lines if line["event"] == "opening")
     # The processes are new: all of their CPU but what starting took.
-    loss = _loss(f"the last {tail:,}", began, lines, cpu_s(service.run))
-    stats = await service.ground.stats(book)
+    line = _line(f"the last {tail:,}", began, lines, cpu_s(service.run))
+    stats = await on.ground.stats(book)
     assert (stats["codes"], stats["redeemed"], stats["available"]) == (tail, tail, 0), stats
-    await _check(service, shop)
-    return loss, service
+    await _check(on, shop)
+    return line
 
 
-async def _at_rest(service: Service) -> None:
+async def _at_rest(on: Subject) -> None:
     """Wait until Redis isn't writing its files anew: a copy of them then is a prefix of what they will be."""
-    with redis.Redis.from_url(service.run.facts["redisUrl"]) as client:
-        deadline = time.monotonic() + PATIENCE_S
-        while time.monotonic() < deadline:
-            info: dict[str, Any] = client.info("persistence")  # type: ignore[assignment]
-            if not info["aof_rewrite_in_progress"] and not info["aof_rewrite_scheduled"]:
-                return
-            await asyncio.sleep(POLL_S)
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        info = await on.redis.info("persistence")
+        if not info["aof_rewrite_in_progress"] and not info["aof_rewrite_scheduled"]:
+            return
+        await asyncio.sleep(POLL_S)
     raise TimeoutError(f"Redis writes its files for longer than {PATIENCE_S:.0f} s")
 
 
-async def _check(service: Service, shop: Shop) -> None:
+async def _check(on: Subject, shop: Shop) -> None:
     """Every book's counts, and some coupons, are what they were."""
-    stats = [await service.ground.stats(book) for book in shop.books]
+    stats = [await on.ground.stats(book) for book in shop.books]
     counted = {name: sum(each[name] for each in stats) for name in ("codes", "redeemed", "redemptions", "available")}
     left = shop.codes - shop.redemptions
     wanted = {"codes": shop.codes, "redeemed": shop.redemptions, "redemptions": shop.redemptions, "available": left}
     assert counted == wanted, (counted, wanted)
-    for code, user in await some_of_past(service.run.facts["databaseUrl"], LOOKED_AT):
-        coupon = await service.ground.coupon(code)
+    for code, user in await some_of_past(on.postgres, LOOKED_AT):
+        coupon = await on.ground.coupon(code)
         assert (coupon["status"], coupon["lastRedemption"]["userId"]) == ("redeemed", user), coupon
 
 
-def _loss(name: str, since: datetime, lines: list[dict[str, Any]], spent_s: dict[str, float]) -> Loss:
-    steps: dict[str, float] = {}
-    for line in lines:
-        if line["event"] == "mended":
-            steps[line["step"]] = steps.get(line["step"], 0.0) + line["took_s"]
-    return Loss(name, (datetime.now(UTC) - since).total_seconds(), steps, spent_s, os.getloadavg()[0])
+def _line(name: str, since: datetime, lines: list[dict[str, Any]], spent_s: dict[str, float]) -> list[str]:
+    """A line of the table: seconds from the beginning until Redis was open, of each step, and of CPU."""
+    closed_s = (datetime.now(UTC) - since).total_seconds()
+    taken = {step: [each["took_s"] for each in lines if each.get("step") == step] for step in STEPS}
+    steps = [f"{sum(those):.1f} s" if those else "" for those in taken.values()]
+    say(f"{name}: closed for {closed_s:.1f} s")
+    cpu = [f"{spent_s[part]:.1f} s" for part in PARTS]
+    return [name, f"{closed_s:.1f} s", *steps, *cpu, f"{os.getloadavg()[0]:.1f}"]
 
 
-def _moment(line: dict[str, Any]) -> datetime:
-    return datetime.fromisoformat(line["timestamp"])
-
-
-def _table(losses: list[Loss]) -> str:
-    heads = ["lost", "closed", *STEPS, *(f"CPU of {part}" for part in PARTS), "load"]
-    lines: list[list[str]] = []
-    for loss in losses:
-        steps = [f"{loss.steps_s[step]:.1f} s" if step in loss.steps_s else "" for step in STEPS]
-        cpu = [f"{loss.cpu_s[part]:.1f} s" for part in PARTS]
-        lines.append([loss.name, f"{loss.closed_s:.1f} s", *steps, *cpu, f"{loss.load:.1f}"])
-    return markdown(heads, lines)
-
-
-async def measure(folder: Path, codes: int, redemptions: int, keyed: int, tail: int) -> list[Loss]:
+async def measure(folder: Path, chosen: argparse.Namespace) -> list[list[str]]:
     """Both losses, one after the other, on one service."""
-    service = Service(folder / "data")
+    service = Service(folder)
+    redemptions = chosen.codes if chosen.redemptions is None else chosen.redemptions
     try:
-        shop = await fill(service, codes, redemptions, keyed)
-        losses = [await lose_everything(service, shop)]
-        say(_table(losses))
-        if tail:
-            loss, service = await lose_tail(service, tail, shop)
-            losses.append(loss)
-        return losses
+        async with opened(service.run) as on:
+            shop = await fill(on, chosen.codes, redemptions, chosen.keyed)
+            lines = [await lose_everything(service, on, shop)]
+            if not chosen.tail:
+                return lines
+            book = await redeem_tail(service, on, chosen.tail, shop)
+        since = datetime.now(UTC)
+        service = Service(folder)
+        async with opened(service.run) as on:
+            return [*lines, await recover_tail(service, since, on, chosen.tail, shop, book)]
     finally:
         service.end()
 
@@ -225,10 +159,9 @@ def add_options(options: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> None:
     """Print the table."""
-    redemptions = chosen.codes if chosen.redemptions is None else chosen.redemptions
     os.environ["SCRIP_LOG_FORMAT"] = "json"
     with tempfile.TemporaryDirectory(prefix="scrip-recovery-", ignore_cleanup_errors=True) as folder:
         if chosen.heavy:
-            print(table(asyncio.run(measure_heavy(Service, Path(folder) / "data"))))
+            print(markdown(heavy.HEADS, asyncio.run(heavy.measure(Path(folder) / "data"))))
         else:
-            print(_table(asyncio.run(measure(Path(folder), chosen.codes, redemptions, chosen.keyed, chosen.tail))))
+            print(markdown(HEADS, asyncio.run(measure(Path(folder) / "data", chosen))))

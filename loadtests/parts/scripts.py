@@ -143,48 +143,32 @@ class Round:
         gifts = await self.shop.book(*(f"C{n:05d}-SHOP-2345" for n in range(self.calls + self.calls // 10)))
         await self._nothing(codes)
 
-        tokens = await self._locks(codes)
-        mine = list(zip(codes, tokens, strict=True))
-        await self._time(
-            "extend",
-            (lock.EXTEND.prepare(self._call(), code, lock.ExtendRequest(token, 600)) for code, token in mine),
+        call, tokens = self._call, await self._locks(codes)
+        orders = [self._order(n) for n in numbers]
+        each = list(zip(codes, tokens, orders, strict=True))
+        prepare_extend, prepare_validate, prepare_redeem = (
+            lock.EXTEND.prepare,
+            redeem.VALIDATE.prepare,
+            redeem.REDEEM.prepare,
         )
         await self._time(
-            "validate",
-            (
-                redeem.VALIDATE.prepare(self._call(), None, redeem.ValidateRequest(code, **self._order(n)))
-                for n, code in enumerate(codes)
-            ),
+            "extend", (prepare_extend(call(), code, lock.ExtendRequest(token, 600)) for code, token, _ in each)
         )
-        full = [
-            redeem.REDEEM.prepare(self._call(True), code, redeem.RedeemRequest(**self._order(n), lock_token=tokens[n]))
-            for n, code in enumerate(codes)
-        ]
-        redeemed = [_redemption_id(reply) for reply in await self._time("redeem, full", full)]
+        asked = (prepare_validate(call(), None, redeem.ValidateRequest(code, **order)) for code, _, order in each)
+        await self._time("validate", asked)
+        asked = (
+            prepare_redeem(call(True), code, redeem.RedeemRequest(**order, lock_token=at)) for code, at, order in each
+        )
+        ids = [_redemption_id(reply) for reply in await self._time("redeem, full", asked)]
         request = rollback.RollbackRequest()
-        await self._time("rollback", (rollback.ROLLBACK.prepare(self._call(), each, request) for each in redeemed))
-        tokens = await self._locks(others)
-        await self._time(
-            "unlock",
-            (
-                lock.UNLOCK.prepare(self._call(), code, lock.UnlockRequest(token))
-                for code, token in zip(others, tokens, strict=True)
-            ),
-        )
-        await self._time(
-            "redeem, plain",
-            (
-                redeem.REDEEM.prepare(self._call(), code, redeem.RedeemRequest(f"user-{n}"))
-                for n, code in enumerate(others)
-            ),
-        )
-        await self._time(
-            "assign_any",
-            (
-                assign.ASSIGN_ANY.prepare(self._call(), None, assign.AssignAny(str(gifts.book_id), f"user-{n}"))
-                for n in numbers
-            ),
-        )
+        await self._time("rollback", (rollback.ROLLBACK.prepare(call(), one, request) for one in ids))
+        held = zip(others, await self._locks(others), strict=True)
+        await self._time("unlock", (lock.UNLOCK.prepare(call(), code, lock.UnlockRequest(at)) for code, at in held))
+        asked = (prepare_redeem(call(), code, redeem.RedeemRequest(f"user-{n}")) for n, code in enumerate(others))
+        await self._time("redeem, plain", asked)
+        book = str(gifts.book_id)
+        asked = (assign.ASSIGN_ANY.prepare(call(), None, assign.AssignAny(book, f"user-{n}")) for n in numbers)
+        await self._time("assign_any", asked)
 
     def _order(self, number: int) -> dict[str, Any]:
         return {"user_id": f"user-{number}", "order_id": self.orders[number], "order_value": Decimal("59.90")}

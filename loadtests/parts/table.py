@@ -14,24 +14,20 @@ answer was not what it should be, or a count differs."""
 
 import argparse
 import asyncio
-import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from math import ceil
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-from loadtests.figures import Row, keep, row
+from loadtests.figures import Row, keep, row, say
 from loadtests.generator import STRIDE, GeneratorError, build
 from loadtests.load import RESULTS
 from loadtests.own import own_service
 from loadtests.parts import bulk, peers
 from loadtests.pictures import draw
-from loadtests.subject import Spent, Stock, Subject, opened
+from loadtests.subject import Spent, Subject, opened
 from tests.running import Run
 
 FULL_LOAD = 96
@@ -88,10 +84,8 @@ class Wrong(Exception):
 class Bench:
     """The parts, one after the other, and the rows so far."""
 
-    def __init__(self, plan: Plan, progress: Progress) -> None:
+    def __init__(self, plan: Plan) -> None:
         self.plan, self.rows = plan, list[Row]()
-        self._progress = progress
-        self._bar = progress.add_task("starting", total=None)
 
     def run(self) -> None:
         """All that is planned. Raises Wrong."""
@@ -102,7 +96,7 @@ class Bench:
     def beside(self, folder: Path, names: list[str], kept: Path) -> None:
         """Have other designs measured beside ours."""
         for full in self.plan.shapes:
-            self._says(f"peers{', full' if full else ''}")
+            say(f"peers{', full' if full else ''}")
             with own_service() as run:
                 file = kept / f"peers{'-full' if full else ''}.json"
                 for one in peers.compare(folder, names, run, full=full, pairs=self.plan.pairs, kept=file):
@@ -111,73 +105,64 @@ class Bench:
     def _pairs(self) -> None:
         for codes in self.plan.codes:
             for full in self.plan.shapes:
-                with own_service() as run:
-                    asyncio.run(self._pairs_of(run, codes, full))
-
-    async def _pairs_of(self, run: Run, codes: int, full: bool) -> None:
-        async with opened(run) as subject:
-            before, done = await subject.used_bytes(), Counter[str]()
-            stock = await self._stock(subject, codes, full)
-            each_bytes = (await subject.used_bytes() - before) / codes
-            await self._warm(subject, full)
-            for connections in self.plan.connections:
-                if stock.left < min(codes, self.plan.pairs):
-                    stock = await self._stock(subject, codes, full)
-                self._says(f"{_shape(full)}, {codes:,} codes, {connections} connections")
-                spent = await subject.pairs(stock, connections, self.plan.pairs, self.plan.pairs_s, full)
-                done[stock.book_id] += _good(spent)
-                more = {"codes": codes, "connections": connections, "bytes_a_code": each_bytes}
-                self._add(row("pairs", _shape(full), "pairs", spent, spent.load.finished, **more))
-            for book_id, redeemed in done.items():
-                await _check_redeemed(subject, book_id, redeemed)
+                _on_own_service(self._pairs_of, codes, full)
 
     def _sustained(self) -> None:
         for full in self.plan.shapes:
-            with own_service() as run:
-                asyncio.run(self._sustained_of(run, full))
-
-    async def _sustained_of(self, run: Run, full: bool) -> None:
-        async with opened(run) as subject:
-            a_second = await self._warm(subject, full)
-            seconds = self.plan.sustained_s
-            codes = ceil(a_second * seconds * SPARE)
-            stock = await self._stock(subject, codes + (codes % STRIDE == 0), full)
-            self._says(f"{seconds} s at full load, {_shape(full)}")
-            spent = await subject.pairs(stock, FULL_LOAD, stock.codes, seconds, full)
-            await _check_redeemed(subject, stock.book_id, _good(spent))
-            said = f"all {spent.load.finished:,} pairs in Postgres, never more than {LAG_S:g} s behind"
-            if spent.lag_s > LAG_S:
-                said = f"all {spent.load.finished:,} pairs in Postgres, up to {spent.lag_s:.1f} s later"
-            if not stock.left:
-                said += f"; its codes were gone after {spent.load.seconds:.0f} s"
-            more = {"codes": stock.codes, "connections": FULL_LOAD, "said": said}
-            what = f"{seconds} s, {_shape(full)}"
-            self._add(row("sustained", what, "pairs", spent, spent.load.finished, **more))
+            _on_own_service(self._sustained_of, full)
 
     def _opening(self) -> None:
-        with own_service() as run:
-            asyncio.run(self._openings(run))
+        _on_own_service(self._openings)
 
-    async def _openings(self, run: Run) -> None:
+    async def _pairs_of(self, subject: Subject, codes: int, full: bool) -> None:
+        before, done = await subject.used_bytes(), Counter[str]()
+        stock = await subject.stock(codes, full)
+        each_bytes = (await subject.used_bytes() - before) / codes
+        await self._warm(subject, full)
+        for connections in self.plan.connections:
+            if stock.left < min(codes, self.plan.pairs):
+                stock = await subject.stock(codes, full)
+            spent = await subject.pairs(stock, connections, self.plan.pairs, self.plan.pairs_s, full)
+            done[stock.book_id] += _good(spent)
+            more = {"codes": codes, "connections": connections, "bytes_a_code": each_bytes}
+            self._add(row("pairs", _shape(full), "pairs", spent, spent.load.finished, **more))
+        for book_id, redeemed in done.items():
+            await _check_redeemed(subject, book_id, redeemed)
+
+    async def _sustained_of(self, subject: Subject, full: bool) -> None:
+        a_second = await self._warm(subject, full)
+        seconds = self.plan.sustained_s
+        codes = ceil(a_second * seconds * SPARE)
+        stock = await subject.stock(codes + (codes % STRIDE == 0), full)
+        say(f"{seconds} s at full load, {_shape(full)}")
+        spent = await subject.pairs(stock, FULL_LOAD, stock.codes, seconds, full)
+        await _check_redeemed(subject, stock.book_id, _good(spent))
+        said = f"all {spent.load.finished:,} pairs in Postgres, never more than {LAG_S:g} s behind"
+        if spent.lag_s > LAG_S:
+            said = f"all {spent.load.finished:,} pairs in Postgres, up to {spent.lag_s:.1f} s later"
+        if not stock.left:
+            said += f"; its codes were gone after {spent.load.seconds:.0f} s"
+        more = {"codes": stock.codes, "connections": FULL_LOAD, "said": said}
+        what = f"{seconds} s, {_shape(full)}"
+        self._add(row("sustained", what, "pairs", spent, spent.load.finished, **more))
+
+    async def _openings(self, subject: Subject) -> None:
         buyers = self.plan.buyers
-        async with opened(run) as subject:
-            await self._warm(subject, full=False)
-            stock = await self._stock(subject, OPENING_CODES, full=False)
-            self._says(f"opening: {buyers:,} buyers, {OPENING_CODES:,} codes")
-            spent = await subject.opening(buyers, OPENING_CONNECTIONS, "out_of_stock", book=stock.book_id)
-            self._add_opening(f"{buyers:,} buyers, a book", spent, "assign", "out_of_stock")
-            seen = (*await subject.assigned(stock.book_id), (await subject.ground.stats(stock.book_id))["assigned"])
-            _same("assignments recorded, their codes, their users, and those in Redis", seen, OPENING_CODES)
+        await self._warm(subject, full=False)
+        stock = await subject.stock(OPENING_CODES, full=False)
+        spent = await subject.opening(buyers, OPENING_CONNECTIONS, "out_of_stock", book=stock.book_id)
+        self._add_opening(f"{buyers:,} buyers, a book", spent, "assign", "out_of_stock")
+        seen = (*await subject.assigned(stock.book_id), (await subject.ground.stats(stock.book_id))["assigned"])
+        _same("assignments recorded, their codes, their users, and those in Redis", seen, OPENING_CODES)
 
-            uses = {"maxRedemptionsPerCode": OPENING_CODES}
-            code = f"OPEN-{stock.prefix[:-1]}"
-            book_id = await subject.ground.book([code], **uses)
-            self._says(f"opening: {buyers:,} buyers, one code")
-            spent = await subject.opening(buyers, OPENING_CONNECTIONS, "coupon_exhausted", code=code)
-            self._add_opening(f"{buyers:,} buyers, one code", spent, "redeem", "coupon_exhausted")
-            recorded, _, distinct = await subject.redeemed(book_id)
-            seen = (recorded, distinct, (await subject.ground.stats(book_id))["redemptions"])
-            _same("redemptions recorded, their ids, and those in Redis", seen, OPENING_CODES)
+        uses = {"maxRedemptionsPerCode": OPENING_CODES}
+        code = f"OPEN-{stock.prefix[:-1]}"
+        book_id = await subject.ground.book([code], **uses)
+        spent = await subject.opening(buyers, OPENING_CONNECTIONS, "coupon_exhausted", code=code)
+        self._add_opening(f"{buyers:,} buyers, one code", spent, "redeem", "coupon_exhausted")
+        recorded, _, distinct = await subject.redeemed(book_id)
+        seen = (recorded, distinct, (await subject.ground.stats(book_id))["redemptions"])
+        _same("redemptions recorded, their ids, and those in Redis", seen, OPENING_CODES)
 
     def _add_opening(self, what: str, spent: Spent, step: str, refusal: str) -> None:
         _good(spent)
@@ -189,30 +174,28 @@ class Bench:
         self._add(row("opening", what, "buyers", spent, sold, **more))
 
     def _bulk(self) -> None:
-        self._says(f"bulk: {self.plan.bulk_codes:,} codes")
         self.rows += bulk.measure(self.plan.bulk_codes, SHOPPER_RATE, self.plan.bulk)
-
-    async def _stock(self, subject: Subject, codes: int, full: bool) -> Stock:
-        uploaded = self._progress.add_task(f"{codes:,} codes", total=codes)
-        try:
-            return await subject.stock(codes, full, lambda many: self._progress.advance(uploaded, many))
-        finally:
-            self._progress.remove_task(uploaded)
 
     async def _warm(self, subject: Subject, full: bool) -> float:
         """Pairs before those that count; how many a second."""
-        stock = await self._stock(subject, WARM_PAIRS, full)
+        stock = await subject.stock(WARM_PAIRS, full)
         spent = await subject.pairs(stock, FULL_LOAD, WARM_PAIRS, self.plan.pairs_s, full)
         _good(spent)
         return spent.load.finished / spent.load.seconds
 
-    def _says(self, what: str) -> None:
-        self._progress.update(self._bar, description=what)
-
     def _add(self, one: Row) -> None:
         self.rows.append(one)
         found = f"{one.what}, {one.codes:,} codes, {one.connections} connections: {one.a_second:,.0f} a second"
-        self._progress.console.print(f"{found}; {one.said}" if one.said else found, highlight=False, soft_wrap=True)
+        say(f"{found}; {one.said}" if one.said else found)
+
+
+def _on_own_service(work: Callable[..., Awaitable[None]], *args: Any) -> None:
+    async def on(run: Run) -> None:
+        async with opened(run) as subject:
+            await work(subject, *args)
+
+    with own_service() as run:
+        asyncio.run(on(run))
 
 
 def _shape(full: bool) -> str:
@@ -249,16 +232,14 @@ def plan_of(chosen: argparse.Namespace) -> Plan:
 def run(chosen: argparse.Namespace) -> bool:
     """Print and keep the table; whether something is wrong."""
     folder = chosen.results / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-bench"
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bench = Bench(plan_of(chosen), progress)
-        failed = _failed(bench, chosen, folder)
+    bench = Bench(plan_of(chosen))
+    failed = _failed(bench, chosen, folder)
     if bench.rows:
         written = keep(folder, bench.rows)
         draw(folder, bench.rows)
         print(written, f"Kept in {folder}", sep="\n\n")
     if failed:
-        print(failed, file=sys.stderr)
+        say(failed)
     return bool(failed)
 
 

@@ -7,6 +7,7 @@ fails where a median is above the bound. With --plant the service is a copy of t
 answer about a coupon that is switched off, which must be found."""
 
 import argparse
+import asyncio
 import json
 import random
 import socket
@@ -17,10 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
-
 from loadtests.figures import markdown
 from loadtests.own import ROOT, own_service
+from loadtests.subject import ground_of
 from tests.trees import Change, changed
 
 REQUESTS, BOUND_US = 200_000, 10.0
@@ -86,24 +86,20 @@ class Wire:
         return took / 1000
 
 
-def coupons(url: str) -> tuple[str, dict[str, str]]:
+async def coupons(url: str) -> tuple[str, dict[str, str]]:
     """A public key that may miss as often as it likes, and a code for each reason."""
-    with httpx.Client(base_url=url, headers={"Authorization": "Bearer demo_admin"}, timeout=30) as client:
-
-        def made(path: str, **body: object) -> dict[str, str]:
-            return client.post(path, json=body).raise_for_status().json()
-
-        limits = {"addressMissesPerMinute": 2**31 - 1}
-        key = made("/v1/keys", name="timing", scopes=["public"], limits=limits)["secret"]
-        codes = {reason: f"TIME-{number}QX7-{random.randrange(10**6):06}" for number, reason in enumerate(_REASONS)}
-        for reason, said in _REASONS.items():
-            if reason != UNKNOWN:
-                book = made("/v1/books", name=reason, **said)["bookId"]
-                made(f"/v1/books/{book}/codes", codes=[codes[reason]])
-        made(f"/v1/coupons/redeem/{codes['used']}", userId="bob")
-        made(f"/v1/coupons/assign/{codes['another user']}", userId="bob")
-        client.patch(f"/v1/coupons/{codes['switched off']}", json={"status": "inactive"}).raise_for_status()
-        return key, codes
+    ground = ground_of(url)
+    limits = {"addressMissesPerMinute": 2**31 - 1}
+    key = await ground.barrage.one("POST", "/v1/keys", {"name": "timing", "scopes": ["public"], "limits": limits})
+    codes = {reason: f"TIME-{number}QX7-{random.randrange(10**6):06}" for number, reason in enumerate(_REASONS)}
+    for reason, rules in _REASONS.items():
+        if reason != UNKNOWN:
+            await ground.book([codes[reason]], **rules)
+    await ground.barrage.one("POST", f"/v1/coupons/redeem/{codes['used']}", {"userId": "bob"})
+    await ground.barrage.one("POST", f"/v1/coupons/assign/{codes['another user']}", {"userId": "bob"})
+    await ground.barrage.one("PATCH", f"/v1/coupons/{codes['switched off']}", {"status": "inactive"})
+    ground.barrage.close()
+    return key.body["secret"], codes
 
 
 _REASONS: dict[str, dict[str, object]] = {
@@ -117,7 +113,7 @@ _REASONS: dict[str, dict[str, object]] = {
 
 def measure(url: str, requests: int) -> dict[str, list[float]]:
     """Each reason's times in µs; those with one index were asked one after the other."""
-    key, codes = coupons(url)
+    key, codes = asyncio.run(coupons(url))
     wire, reasons = Wire(url, key), list(codes)
     found: dict[str, list[float]] = {reason: [] for reason in reasons}
     for number in range(requests // len(reasons) + 200):

@@ -113,18 +113,9 @@ def test_a_count_that_differs_ends_the_bench() -> None:
         table._same("rows, codes", (5, 4), 5)
 
 
-class _Progress:
-    """Nobody looks."""
-
-    console = SimpleNamespace(print=lambda *_, **__: None)
-
-    def add_task(self, *_: Any, **__: Any) -> int:
-        return 0
-
-
 def test_an_opening_sells_what_there_is() -> None:
     """One more or one less ends the bench; the row says who got what, and when the last had an answer."""
-    on = Bench(table.QUICK, _Progress())  # type: ignore[arg-type]
+    on = Bench(table.QUICK)
     answers = {"assign 201": 1_000, "assign 409 out_of_stock": 19_000}
     load = msgspec.structs.replace(LOAD, answers=answers, finished=1_000, seconds=1.234)
     on._add_opening("20,000 buyers", SPENT._replace(load=load), "assign", "out_of_stock")
