@@ -85,9 +85,8 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
     if not values:
         return {}
     last = len(values) - 1
-    return {f"p{share * 100:g}": values[min(int(len(values) * share), last)] for share in SHARES} | {
-        "max": values[last]
-    }
+    found = {f"p{share * 100:g}": values[min(int(len(values) * share), last)] for share in SHARES}
+    return found | {"max": values[last]}
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -104,14 +103,9 @@ def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A table in columns that a terminal shows straight."""
     cells = [heads, *lines]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    shown = [" | ".join(map(str.ljust, line, widths)) for line in cells]
-    return "\n".join(
-        [
-            f"| {shown[0]} |",
-            f"|{'|'.join('-' * (wide + 2) for wide in widths)}|",
-            *(f"| {line} |" for line in shown[1:]),
-        ]
-    )
+    shown = [f"| {' | '.join(map(str.ljust, line, widths))} |" for line in cells]
+    shown.insert(1, f"|{'|'.join('-' * (wide + 2) for wide in widths)}|")
+    return "\n".join(shown)
 
 
 def say(text: str) -> None:

@@ -132,7 +132,7 @@ def test_bulk_work_is_a_row_like_others() -> None:
     assert (found.a_second, found.codes, found.latency_ms["p99"]) == (500, 1_000, 991)
     assert found.request_us["api"] == pytest.approx(200)
     cpu = "CPU api 0.20 s, redis 0.10 s, worker 0.06 s, postgres 0.04 s"
-    assert found.said == f"2.0 s; {cpu}; api 80 to 95 MiB; 1,000 redeems"
+    assert found.said == f"2.0 s; {cpu}; api 80 to 95 MiB; 1,000 redeems, the longest 1000 ms"
     nothing = bulk.Step("nothing", 0, 13.0, 18.0, CPU_S, "", 1.0).row(latencies)
     assert (nothing.a_second, nothing.request_us, nothing.latency_ms) == (0, {}, {})
 
