@@ -50,6 +50,7 @@ class Step(NamedTuple):
         """With the shopper's latencies (when it was due, ms) of its time."""
         took_s, each = self.ended - self.began, sorted(ms for due, ms in latencies if self.began <= due < self.ended)
         latency_ms = percentiles(each)
+        redeems = f"{len(each):,} redeems, the longest {latency_ms.get('max', 0):.0f} ms"
         cpu = ", ".join(f"{part} {spent:.2f} s" for part, spent in self.cpu_s.items())
         return Row(
             part="bulk",
@@ -60,7 +61,7 @@ class Step(NamedTuple):
             latency_ms=latency_ms,
             request_us={part: spent / self.rows * 1e6 for part, spent in self.cpu_s.items()} if self.rows else {},
             machine_load=self.machine_load,
-            said=f"{took_s:.1f} s; CPU {cpu}; {self.memory}; {len(each):,} redeems, the longest {latency_ms.get('max', 0):.0f} ms",
+            said=f"{took_s:.1f} s; CPU {cpu}; {self.memory}; {redeems}",
         )
 
 
