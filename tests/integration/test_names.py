@@ -104,7 +104,7 @@ def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
 
 def test_two_thousand_such_names_stop_nothing() -> None:
     """Of all separators and kinds of keys, in every field: nothing differs, no answer is a 5xx, no key is a stray, and
-    the worker doesn't begin again. `make hostile` plants 100,000."""
+    the worker doesn't begin again. `make faults PART=hostile` plants 100,000."""
     with data_folder() as folder:
         row = planted(folder, poisoned(7), 2000)
     assert row.is_clean, row

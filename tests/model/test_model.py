@@ -1,7 +1,7 @@
 """Whatever is asked in whatever order: every answer is the contract's, everything adds up, and events rebuild it.
 
-`make test` walks the same short way each time; `make model` a long one from seeds of its own, which it prints. With
-SCRIP_MODEL_SEED in the environment one of them is walked again."""
+`make test` walks the same short way each time; `make test SUITE=model STEPS=300000` a long one from seeds of its own,
+which it prints. With SCRIP_MODEL_SEED in the environment one of them is walked again."""
 
 import itertools
 import os

@@ -93,9 +93,9 @@ MUTANTS = (
     ),
     Mutant(
         "the audit is append-only",
-        "sql/migrations/0016_audit.sql",
-        "    RAISE EXCEPTION 'the audit is append-only';",
-        "    RETURN NEW;",
+        "sql/migrations/0005_audit.sql",
+        "  RAISE EXCEPTION 'the audit is append-only';",
+        "  RETURN NEW;",
         "tests/integration/test_audit.py -k takes_it_back",
     ),
     Mutant(

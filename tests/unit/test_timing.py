@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 from loadtests.own import ROOT
-from loadtests.timing import difference, slower
+from loadtests.parts.timing import difference, slower
 from tests.trees import changed
 
 

@@ -1,4 +1,4 @@
-"""Whether the time of an answer tells a guesser anything: `python -m loadtests.timing`.
+"""Whether the time of an answer tells a guesser anything.
 
 It starts a service of its own, and asks with a public key, on one connection, about a code that there isn't and about
 coupons that can't be used for several reasons, by turns and in a new order each time. Each reason is compared with the
@@ -7,20 +7,20 @@ fails where a median is above the bound. With --plant the service is a copy of t
 answer about a coupon that is switched off, which must be found."""
 
 import argparse
+import asyncio
 import json
 import random
 import socket
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
-
+from loadtests.figures import markdown
 from loadtests.own import ROOT, own_service
+from loadtests.subject import ground_of
 from tests.trees import Change, changed
 
 REQUESTS, BOUND_US = 200_000, 10.0
@@ -86,24 +86,20 @@ class Wire:
         return took / 1000
 
 
-def coupons(url: str) -> tuple[str, dict[str, str]]:
+async def coupons(url: str) -> tuple[str, dict[str, str]]:
     """A public key that may miss as often as it likes, and a code for each reason."""
-    with httpx.Client(base_url=url, headers={"Authorization": "Bearer demo_admin"}, timeout=30) as client:
-
-        def made(path: str, **body: object) -> dict[str, str]:
-            return client.post(path, json=body).raise_for_status().json()
-
-        limits = {"addressMissesPerMinute": 2**31 - 1}
-        key = made("/v1/keys", name="timing", scopes=["public"], limits=limits)["secret"]
-        codes = {reason: f"TIME-{number}QX7-{random.randrange(10**6):06}" for number, reason in enumerate(_REASONS)}
-        for reason, said in _REASONS.items():
-            if reason != UNKNOWN:
-                book = made("/v1/books", name=reason, **said)["bookId"]
-                made(f"/v1/books/{book}/codes", codes=[codes[reason]])
-        made(f"/v1/coupons/redeem/{codes['used']}", userId="bob")
-        made(f"/v1/coupons/assign/{codes['another user']}", userId="bob")
-        client.patch(f"/v1/coupons/{codes['switched off']}", json={"status": "inactive"}).raise_for_status()
-        return key, codes
+    ground = ground_of(url)
+    limits = {"addressMissesPerMinute": 2**31 - 1}
+    key = await ground.barrage.one("POST", "/v1/keys", {"name": "timing", "scopes": ["public"], "limits": limits})
+    codes = {reason: f"TIME-{number}QX7-{random.randrange(10**6):06}" for number, reason in enumerate(_REASONS)}
+    for reason, rules in _REASONS.items():
+        if reason != UNKNOWN:
+            await ground.book([codes[reason]], **rules)
+    await ground.barrage.one("POST", f"/v1/coupons/redeem/{codes['used']}", {"userId": "bob"})
+    await ground.barrage.one("POST", f"/v1/coupons/assign/{codes['another user']}", {"userId": "bob"})
+    await ground.barrage.one("PATCH", f"/v1/coupons/{codes['switched off']}", {"status": "inactive"})
+    ground.barrage.close()
+    return key.body["secret"], codes
 
 
 _REASONS: dict[str, dict[str, object]] = {
@@ -117,7 +113,7 @@ _REASONS: dict[str, dict[str, object]] = {
 
 def measure(url: str, requests: int) -> dict[str, list[float]]:
     """Each reason's times in µs; those with one index were asked one after the other."""
-    key, codes = coupons(url)
+    key, codes = asyncio.run(coupons(url))
     wire, reasons = Wire(url, key), list(codes)
     found: dict[str, list[float]] = {reason: [] for reason in reasons}
     for number in range(requests // len(reasons) + 200):
@@ -129,27 +125,23 @@ def measure(url: str, requests: int) -> dict[str, list[float]]:
     return found
 
 
-def main() -> int:
-    """The command."""
-    options = argparse.ArgumentParser(description=__doc__)
+def add_options(options: argparse.ArgumentParser) -> None:
+    """How much."""
     options.add_argument("--requests", type=int, default=REQUESTS)
     options.add_argument("--plant", type=float, default=0.0, help="µs more where a coupon is switched off")
-    chosen = options.parse_args()
+
+
+def run(chosen: argparse.Namespace) -> bool:
+    """Print the table; whether a reason can be told from others."""
     with tempfile.TemporaryDirectory(prefix="scrip-timing-") as folder:
         tree = changed([slower(chosen.plant)] if chosen.plant else [], ROOT, Path(folder) / "tree")
         with own_service(tree) as service:
             found = measure(service.url, chosen.requests)
-    right = True
-    print(f"| of {chosen.requests:,} answers | median, µs | more than unknown: median | with 99 % from | to |")
-    print("|---|---|---|---|---|")
-    for reason, times in found.items():
-        told = difference(times, found[UNKNOWN])
-        right = right and abs(told.median) < BOUND_US
-        print(
-            f"| {reason} | {statistics.median(times):.1f} | {told.median:+.2f} | {told.low:+.2f} | {told.high:+.2f} |"
-        )
-    return not right
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    more = {reason: difference(times, found[UNKNOWN]) for reason, times in found.items()}
+    heads = [f"of {chosen.requests:,} answers", "median, µs", "more than unknown: median", "with 99 % from", "to"]
+    lines = [
+        [reason, f"{statistics.median(found[reason]):.1f}", *(f"{bound:+.2f}" for bound in one)]
+        for reason, one in more.items()
+    ]
+    print(markdown(heads, lines))
+    return any(abs(one.median) >= BOUND_US for one in more.values())

@@ -67,37 +67,28 @@ _TABLES = "codes, redemptions, order_uses, single_uses, idempotency_keys"
 
 
 async def write_past(
-    url: str, workspace: int, partition: int, books: list[int], codes: int, redemptions: int, keyed: int
-) -> None:
+    connection: asyncpg.Connection, workspace: int, partition: int, books: list[int], codes: int, redemptions: int,
+    keyed: int,
+) -> None:  # fmt: skip
     """So many single-use codes, shared among the books, and redemptions of them, at most as many: each of another code,
     with user, order and value, and every `keyed`th under an Idempotency-Key. For once in a database's life."""
     if redemptions > codes or codes % 7919 == 0:
         raise ValueError("each redemption needs a code of its own")
-    connection = await asyncpg.connect(url)
-    try:
-        await connection.execute(_FUNCTIONS)
-        async with connection.transaction():
-            versions = -(-codes // CODES_A_VERSION)
-            version = await connection.fetchval(_VERSIONS, partition, versions)
-            await connection.execute(_CODES, workspace, version, books, codes, CODES_A_VERSION, partition)
-            await connection.execute(_COUNTS, workspace, books)
-            await connection.execute(_EVENTS, books, redemptions, codes, CODES_A_VERSION)
-            for table in _FACTS:
-                more: tuple[Any, ...] = (keyed,) if "$3" in table else ()
-                await connection.execute(table, workspace, partition, *more)
-        await connection.execute(f"VACUUM (ANALYZE) {_TABLES}")
-        await connection.execute("CHECKPOINT")
-    finally:
-        await connection.close()
+    await connection.execute(_FUNCTIONS)
+    async with connection.transaction():
+        versions = -(-codes // CODES_A_VERSION)
+        version = await connection.fetchval(_VERSIONS, partition, versions)
+        await connection.execute(_CODES, workspace, version, books, codes, CODES_A_VERSION, partition)
+        await connection.execute(_COUNTS, workspace, books)
+        await connection.execute(_EVENTS, books, redemptions, codes, CODES_A_VERSION)
+        for table in _FACTS:
+            more: tuple[Any, ...] = (keyed,) if "$3" in table else ()
+            await connection.execute(table, workspace, partition, *more)
+    await connection.execute(f"VACUUM (ANALYZE) {_TABLES}")
+    await connection.execute("CHECKPOINT")
 
 
-async def some_of_past(url: str, many: int) -> list[tuple[str, str]]:
+async def some_of_past(connection: asyncpg.Connection, many: int) -> list[tuple[str, str]]:
     """Codes that were redeemed then, and their users."""
-    connection = await asyncpg.connect(url)
-    try:
-        rows = await connection.fetch(
-            "SELECT code, user_id FROM redemptions WHERE epoch = $1 ORDER BY random() LIMIT $2", _EPOCH, many
-        )
-        return [(row["code"], row["user_id"]) for row in rows]
-    finally:
-        await connection.close()
+    some = "SELECT code, user_id FROM redemptions WHERE epoch = $1 ORDER BY random() LIMIT $2"
+    return [(row["code"], row["user_id"]) for row in await connection.fetch(some, _EPOCH, many)]

@@ -1,4 +1,4 @@
-"""What a hot request costs the API in Python of ours: `python -m loadtests.lane`, without a network and without Redis.
+"""What a hot request costs the API in Python of ours, without a network and without Redis.
 
 64 connections lock and redeem. Bytes as a client sends them go into the protocol; the connection to Redis is the real
 one but for its transport, and gets replies as Redis gives them. What uvloop and the kernel do is not in the figure. The
@@ -21,6 +21,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
+from loadtests.figures import markdown
 from service.domain.identity import Caller
 from service.domain.keyring import Keyring
 from service.fastlane.lane import Lane
@@ -179,24 +180,23 @@ async def measure(turns: list[Round], requests: int) -> tuple[float, float]:
     return lock, redeem
 
 
-def main() -> None:
+def add_options(options: argparse.ArgumentParser) -> None:
+    """How much, or where."""
+    options.add_argument("--requests", type=int, default=200_000)
+    options.add_argument("--profile", type=int, metavar="LINES", help="where it goes, instead of how much")
+
+
+def run(chosen: argparse.Namespace) -> None:
     """Print µs of CPU a request, plain and full."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.lane", description=__doc__)
-    parser.add_argument("--requests", type=int, default=200_000)
-    parser.add_argument("--profile", type=int, metavar="LINES", help="where it goes, instead of how much")
-    options = parser.parse_args()
-    plain, full = rounds(False), rounds(True)
-    if options.profile:
-        for name, turns in (("plain", plain), ("full", full)):
+    lines: list[list[str]] = []
+    for name, turns in (("plain", rounds(False)), ("full", rounds(True))):
+        if chosen.profile:
             profile = cProfile.Profile()
-            profile.runcall(uvloop.run, measure(turns, options.requests // 4))
+            profile.runcall(uvloop.run, measure(turns, chosen.requests // 4))
             print(f"{name}:")
-            pstats.Stats(profile).sort_stats("tottime").print_stats(options.profile)
-        return
-    for name, turns in (("plain", plain), ("full", full)):
-        lock, redeem = uvloop.run(measure(turns, options.requests))
-        print(f"{name:6} lock {lock:6.2f}   redeem {redeem:6.2f}   mean {(lock + redeem) / 2:6.2f} µs of CPU a request")
-
-
-if __name__ == "__main__":
-    main()
+            pstats.Stats(profile).sort_stats("tottime").print_stats(chosen.profile)
+        else:
+            lock, redeem = uvloop.run(measure(turns, chosen.requests))
+            lines.append([name, *(f"{us:.2f}" for us in (lock, redeem, (lock + redeem) / 2))])
+    if lines:
+        print(markdown(["µs of CPU a request", "lock", "redeem", "mean"], lines))

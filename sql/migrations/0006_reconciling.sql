@@ -50,9 +50,6 @@ CREATE TABLE reconciled (
 );
 CREATE INDEX reconciled_partition ON reconciled (partition);
 
-ALTER TABLE jobs DROP CONSTRAINT jobs_kind_check;
-ALTER TABLE jobs ADD CONSTRAINT jobs_kind_check CHECK (kind IN ('generate', 'reconcile'));
-
 -- An id as Redis has it, where '-' is none.
 CREATE FUNCTION word_of(told text) RETURNS text IMMUTABLE PARALLEL SAFE LANGUAGE sql AS $$
   SELECT CASE told WHEN '-' THEN '%-' ELSE coalesce(told, '-') END
@@ -94,8 +91,10 @@ CREATE FUNCTION assignments_at(p int, w int, e bigint, s bigint) RETURNS TABLE (
     )
 $$;
 
--- A workspace's codes, all, or some, or those of some books: what Redis's record of each should say (`max` null where nobody has used it and it has
--- none of its own), its last standing redemption, and those of a code with several uses, up to a thousand, with their times.
+-- A workspace's codes, all, or some, or those of some books: what Redis's record of each should say (`max` null where nobody has
+-- used it and it has none of its own), its last standing redemption, and those of a code with several uses, up to a thousand.
+-- These are ranked by their events, the one decided last at the end, whatever clocks did: by epoch, then by number, as
+-- `apply_redeem` in lua/includes/state.lua has it.
 CREATE FUNCTION codes_at(p int, w int, e bigint, s bigint, only_codes text[], only_books int[]) RETURNS TABLE (
   code text, book int, version bigint, active boolean, expires_ms bigint, owner text, at_ms bigint, uses bigint, max int,
   last text, standing text, stand bigint, special boolean
@@ -111,7 +110,8 @@ CREATE FUNCTION codes_at(p int, w int, e bigint, s bigint, only_codes text[], on
       r.code, count(*) FILTER (WHERE taken) AS uses, max(max_redemptions) AS max, count(*) FILTER (WHERE stands) AS stand,
       max(ARRAY[epoch, seq]) FILTER (WHERE stands) AS last,
       CASE WHEN count(*) <= 1000 THEN
-        string_agg(epoch || '-' || seq || ' ' || at_ms, ' ') FILTER (WHERE stands AND max_redemptions <> 1)
+        string_agg(epoch || '-' || seq || ' ' || epoch * 16 + length(seq::text), ' ')
+          FILTER (WHERE stands AND max_redemptions <> 1)
       END AS standing
     FROM redemptions_at(p, w, e, s) r
     WHERE (only_codes IS NULL OR r.code COLLATE "C" = ANY (only_codes)) AND (only_books IS NULL OR r.book = ANY (only_books))

@@ -25,15 +25,8 @@ def compare(folder: Path, names: list[str], run: Run, *, full: bool, pairs: int,
     pids = ",".join(f"{name}={pid}" for name, those in run.facts["pids"].items() for pid in those[:1])
     command = [sys.executable, folder / "compare", *names, "--name", "scrip", "--url", run.url, "--token", CHECKOUT]
     command += ["--manage-token", ADMIN, "--operate-token", ADMIN, "--pids", pids, "--pairs", str(pairs)]
-    command += [
-        "--concurrency",
-        str(CONNECTIONS),
-        "--rounds",
-        str(ROUNDS),
-        "--json",
-        kept,
-        *(["--full"] if full else []),
-    ]
+    command += ["--concurrency", str(CONNECTIONS), "--rounds", str(ROUNDS), "--json", kept]
+    command += ["--full"] if full else []
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=PATIENCE_S, check=False)
     if done.returncode:
         raise PeersError(f"{folder / 'compare'} ended with {done.returncode}: {done.stdout}")

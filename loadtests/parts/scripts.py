@@ -1,4 +1,4 @@
-"""What a call of each hot script costs the server in CPU: `python -m loadtests.scripts`.
+"""What a call of each hot script costs the server in CPU.
 
 It starts the embedded Valkey twice, with the append-only file and without, and runs each script many times on both in
 turn, in pipelines, with the operations' own keys and arguments. Of several rounds the cheapest counts: what else the
@@ -8,22 +8,20 @@ few in a thousand and so tell a small gain from noise, but leave out what the ke
 import argparse
 import asyncio
 import shutil
-import sys
 import tempfile
 from asyncio.subprocess import DEVNULL
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from loadtests.figures import markdown, say
+from loadtests.hot import Hot, own_valkey
 from service.domain.events import shown_redemption_id
-from service.embedded.valkey import Valkey
-from service.hot.connection import Connection, connect
 from service.hot.scripts import HOT, Scripts
-from service.hot.server import Server
 from service.operations import assign, lock, redeem, rollback
 from service.operations.base import Call, Command
 from service.operations.calling import fingerprint
@@ -52,32 +50,6 @@ class Cost(NamedTuple):
         return self.user + self.kernel
 
 
-@dataclass
-class Wire:
-    """One connection, as a shop calls it; nothing else is asked on it meanwhile."""
-
-    connection: Connection
-    fsynced: bool = False
-    history: str = ""
-    generation: int = 0
-
-    async def call(self, *command: Any) -> Any:
-        """A reply."""
-        return await self.connection.call(*command)
-
-
-class Clock:
-    """The server's CPU time in µs, by its own account."""
-
-    def __init__(self, server: Server) -> None:
-        self._server = server
-
-    async def read(self) -> tuple[float, float]:
-        """User and kernel since it began."""
-        info = await self._server.info("cpu")
-        return float(info["used_cpu_user"]) * 1e6, float(info["used_cpu_sys"]) * 1e6
-
-
 class Counter:
     """Instructions of a server that runs under callgrind with `--callgrind-out-file=<out>`."""
 
@@ -104,24 +76,19 @@ class Bench:
     """A server, and the cheapest that each script was on it."""
 
     name: str
-    connection: Connection
-    server: Server
-    meter: Clock | Counter
+    hot: Hot
+    read: Callable[[], Awaitable[tuple[float, float]]]
+    """What it spent so far."""
     best: dict[str, Cost] = field(default_factory=dict)
-
-    async def shop(self) -> Shop:
-        """A new shop, on an empty server."""
-        await self.server.command("FLUSHALL")
-        return await Shop(Wire(self.connection)).open()
 
     async def time(self, label: str, runs: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run all, a pipeline of them at a time, and keep what a call cost; the replies."""
-        ran, before = await self._commands(), await self.meter.read()
+        ran, before = await self._commands(), await self.read()
         replies: list[Any] = []
         for start in range(0, len(runs), PIPELINE):
-            asked = [self.connection.call(*run) for run in runs[start : start + PIPELINE]]
+            asked = [self.hot.connection.call(*run) for run in runs[start : start + PIPELINE]]
             replies += await asyncio.gather(*asked)
-        after, calls = await self.meter.read(), len(runs)
+        after, calls = await self.read(), len(runs)
         refused = [reply for reply in replies if not isinstance(reply, list) or reply[0] != 0]
         if refused:
             raise RuntimeError(f"{label}: {len(refused)} of {calls} were not carried out: {refused[0]!r}")
@@ -132,7 +99,7 @@ class Bench:
 
     async def _commands(self) -> int:
         """How many scripts have run; nothing but this counting is asked beside them."""
-        told = await self.server.info("commandstats")
+        told = await self.hot.server.info("commandstats")
         own = ("cmdstat_evalsha", "cmdstat_info")
         return sum(int(text.split(",")[0].removeprefix("calls=")) for name, text in told.items() if name not in own)
 
@@ -176,54 +143,38 @@ class Round:
         gifts = await self.shop.book(*(f"C{n:05d}-SHOP-2345" for n in range(self.calls + self.calls // 10)))
         await self._nothing(codes)
 
-        tokens = await self._locks(codes)
-        mine = list(zip(codes, tokens, strict=True))
-        await self._time(
-            "extend",
-            (lock.EXTEND.prepare(self._call(), code, lock.ExtendRequest(token, 600)) for code, token in mine),
+        call, tokens = self._call, await self._locks(codes)
+        orders = [self._order(n) for n in numbers]
+        each = list(zip(codes, tokens, orders, strict=True))
+        prepare_extend, prepare_validate, prepare_redeem = (
+            lock.EXTEND.prepare,
+            redeem.VALIDATE.prepare,
+            redeem.REDEEM.prepare,
         )
         await self._time(
-            "validate",
-            (
-                redeem.VALIDATE.prepare(self._call(), None, redeem.ValidateRequest(code, **self._order(n)))
-                for n, code in enumerate(codes)
-            ),
+            "extend", (prepare_extend(call(), code, lock.ExtendRequest(token, 600)) for code, token, _ in each)
         )
-        full = [
-            redeem.REDEEM.prepare(self._call(True), code, redeem.RedeemRequest(**self._order(n), lock_token=tokens[n]))
-            for n, code in enumerate(codes)
-        ]
-        redeemed = [_redemption_id(reply) for reply in await self._time("redeem, full", full)]
+        asked = (prepare_validate(call(), None, redeem.ValidateRequest(code, **order)) for code, _, order in each)
+        await self._time("validate", asked)
+        asked = (
+            prepare_redeem(call(True), code, redeem.RedeemRequest(**order, lock_token=at)) for code, at, order in each
+        )
+        ids = [_redemption_id(reply) for reply in await self._time("redeem, full", asked)]
         request = rollback.RollbackRequest()
-        await self._time("rollback", (rollback.ROLLBACK.prepare(self._call(), each, request) for each in redeemed))
-        tokens = await self._locks(others)
-        await self._time(
-            "unlock",
-            (
-                lock.UNLOCK.prepare(self._call(), code, lock.UnlockRequest(token))
-                for code, token in zip(others, tokens, strict=True)
-            ),
-        )
-        await self._time(
-            "redeem, plain",
-            (
-                redeem.REDEEM.prepare(self._call(), code, redeem.RedeemRequest(f"user-{n}"))
-                for n, code in enumerate(others)
-            ),
-        )
-        await self._time(
-            "assign_any",
-            (
-                assign.ASSIGN_ANY.prepare(self._call(), None, assign.AssignAny(str(gifts.book_id), f"user-{n}"))
-                for n in numbers
-            ),
-        )
+        await self._time("rollback", (rollback.ROLLBACK.prepare(call(), one, request) for one in ids))
+        held = zip(others, await self._locks(others), strict=True)
+        await self._time("unlock", (lock.UNLOCK.prepare(call(), code, lock.UnlockRequest(at)) for code, at in held))
+        asked = (prepare_redeem(call(), code, redeem.RedeemRequest(f"user-{n}")) for n, code in enumerate(others))
+        await self._time("redeem, plain", asked)
+        book = str(gifts.book_id)
+        asked = (assign.ASSIGN_ANY.prepare(call(), None, assign.AssignAny(book, f"user-{n}")) for n in numbers)
+        await self._time("assign_any", asked)
 
     def _order(self, number: int) -> dict[str, Any]:
         return {"user_id": f"user-{number}", "order_id": self.orders[number], "order_value": Decimal("59.90")}
 
     async def _nothing(self, codes: list[str]) -> None:
-        digest = await self.bench.server.command("SCRIPT", "LOAD", NOTHING)
+        digest = await self.bench.hot.server.command("SCRIPT", "LOAD", NOTHING)
         asked = lock.LockRequest("user-1", self.orders[0])
         runs = [self._run(lock.LOCK.prepare(self._call(), code, asked)) for code in codes]
         await self.bench.time("(nothing)", [(run[0], digest, *run[2:]) for run in runs])
@@ -234,62 +185,53 @@ def _redemption_id(reply: list[str]) -> str:
     return shown_redemption_id(event, record[11])
 
 
-@asynccontextmanager
-async def bench(folder: Path, logged: bool, counted: bool) -> AsyncIterator[Bench]:
-    """The embedded server on a folder, for as long as it takes; under callgrind where instructions are counted."""
-    valkey, out = Valkey(folder), folder / "callgrind"
-    if counted:
-        valkey.part.argv[:0] = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
-    await valkey.start()
-    try:
-        connection = await connect(valkey.url, "scripts")
-        server = Server(connection, 0)
-        await server.command("CONFIG", "SET", "hz", 1, "appendonly", "yes" if logged else "no")
-        await server.rewrite_file()
-        meter = Counter(valkey.part.pid or 0, out) if counted else Clock(server)
-        yield Bench("with the file" if logged else "without", connection, server, meter)
-        connection.close()
-    finally:
-        await valkey.stop()
-
-
-async def measure(calls: int, rounds: int, counted: bool) -> None:
-    """The servers in turn, round by round, and the table."""
+async def measure(calls: int, rounds: int, counted: bool) -> list[Bench]:
+    """The servers in turn, round by round."""
     async with AsyncExitStack() as stack:
         benches: list[Bench] = []
         for logged in (False,) if counted else (False, True):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            benches.append(await stack.enter_async_context(bench(folder, logged, counted)))
+            out = folder / "callgrind"
+            under = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={out}") if counted else ()
+            hot = await stack.enter_async_context(own_valkey(folder, logged=logged, under=under))
+            await hot.server.command("CONFIG", "SET", "hz", 1)
+            await hot.server.rewrite_file()
+            read = Counter(hot.pid, out).read if counted else hot.cpu_us
+            benches.append(Bench("with the file" if logged else "without", hot, read))
         for number in range(rounds):
             for each in benches:
-                print(f"round {number + 1} {each.name}", file=sys.stderr)
-                await Round(each, await each.shop(), calls).go()
-        _print(benches, "instructions" if counted else "µs")
+                say(f"round {number + 1} {each.name}")
+                await Round(each, await each.hot.shop(), calls).go()
+    return benches
 
 
-def _print(benches: list[Bench], unit: str) -> None:
-    heads = "".join(f"{f'{each.name}: user':>23}{'kernel':>10}{'both':>10}" for each in benches)
-    print(f"{f'{unit} a call':<22}{'commands':>9}{heads}")
+def shown(benches: list[Bench], unit: str) -> str:
+    """The table."""
+    heads = [f"{unit} a call", "commands"]
+    heads += [f"{each.name}: {what}" for each in benches for what in ("user", "kernel", "both")]
+    lines: list[list[str]] = []
     for label in benches[0].best:
         costs = [each.best[label] for each in benches]
-        figures = "".join(f"{cost.user:>23,.1f}{cost.kernel:>10,.1f}{cost.both:>10,.1f}" for cost in costs)
-        print(f"{label:<22}{costs[0].commands:>9.1f}{figures}")
+        figures = [f"{figure:,.1f}" for cost in costs for figure in (cost.user, cost.kernel, cost.both)]
+        lines.append([label, f"{costs[0].commands:.1f}", *figures])
     means = [(each.best["lock"].both + each.best["redeem, full"].both) / 2 for each in benches]
-    print(f"{'lock and redeem, full':<31}" + "".join(f"{mean:>43,.1f}" for mean in means))
+    lines.append(["lock and redeem, full", "", *(cell for mean in means for cell in ("", "", f"{mean:,.1f}"))])
+    return markdown(heads, lines)
 
 
-def main() -> None:
-    """The command."""
-    options = argparse.ArgumentParser(description=__doc__)
+def add_options(options: argparse.ArgumentParser) -> None:
+    """How much, and in what."""
     options.add_argument("--count", action="store_true", help="instructions, by valgrind's callgrind")
     options.add_argument("--calls", type=int, help=f"of each script ({CALLS:,}; {COUNTED_CALLS} with --count)")
     options.add_argument("--rounds", type=int, help=f"({ROUNDS}; 1 with --count)")
-    chosen = options.parse_args()
+
+
+def run(chosen: argparse.Namespace) -> int:
+    """Print the table."""
     if chosen.count and not shutil.which("callgrind_control"):
-        options.error("--count needs valgrind.")
+        say("--count needs valgrind.")
+        return 2
     calls = chosen.calls or (COUNTED_CALLS if chosen.count else CALLS)
-    asyncio.run(measure(calls, chosen.rounds or (1 if chosen.count else ROUNDS), chosen.count))
-
-
-if __name__ == "__main__":
-    main()
+    benches = asyncio.run(measure(calls, chosen.rounds or (1 if chosen.count else ROUNDS), chosen.count))
+    print(shown(benches, "instructions" if chosen.count else "µs"))
+    return 0
