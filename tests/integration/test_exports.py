@@ -237,23 +237,22 @@ async def test_a_client_that_goes_away(service: Service) -> None:
     assert len({row[0] for row in rows}) == 40_001
 
 
-def test_the_lag_is_told(own_service: Any) -> None:
+def test_the_lag_is_told(patient: Service) -> None:
     """While what was answered isn't recorded, list and files say how far they are behind."""
-    service: Service = own_service()
     code = new_code()
-    book = service.book(code)
-    (worker,) = service.run.facts["pids"]["worker"]
+    book = patient.book(code)
+    (worker,) = patient.run.facts["pids"]["worker"]
     os.kill(worker, signal.SIGSTOP)
     try:
-        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}), 201)
+        ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}), 201)
         for path in ("codes", "codes.csv", "redemptions.csv"):
-            answer = service.manage.get(f"/v1/books/{book}/{path}")
+            answer = patient.manage.get(f"/v1/books/{book}/{path}")
             assert answer.status_code == 200
             assert 1 <= int(answer.headers["Scrip-Lag-Seconds"]) < 20
     finally:
         os.kill(worker, signal.SIGCONT)
-    until(lambda: "Scrip-Lag-Seconds" not in service.manage.get(f"/v1/books/{book}/codes.csv").headers)
-    assert _listed(service.manage, book)[0]["status"] == "redeemed"
+    until(lambda: "Scrip-Lag-Seconds" not in patient.manage.get(f"/v1/books/{book}/codes.csv").headers)
+    assert _listed(patient.manage, book)[0]["status"] == "redeemed"
 
 
 async def test_pages_in_bounded_steps(kept: Record, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,9 @@ import httpx
 import psutil
 import pytest
 
-from tests.integration.test_hot_path import *  # noqa: F403 - the hot path's rules hold here too
 from tests.integration.test_races_over_http import test_a_race  # noqa: F401 - and its limits
-from tests.running import PATIENCE_S
+from tests.running import PATIENCE_S, Run
+from tests.servers import free_port
 from tests.service_fixture import Service, new_code, new_id, ok, shared_service, until
 
 _CLIENTS = 16
@@ -251,19 +251,19 @@ async def test_replaced(service: Service) -> None:
     assert service.run.facts["pids"]["apiSupervisor"] == [supervisor]
 
 
-async def test_ends(own_service: Callable[[], Service], monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGTERM ends all of it with 0; whoever had sent a request is answered first."""
-    monkeypatch.setenv("SCRIP_API_PROCESSES", "2")
-    service = await asyncio.to_thread(own_service)
+async def test_ends(service: Service) -> None:
+    """SIGTERM ends all of it with 0; whoever had sent a request is answered first. The last test of this file."""
     load, pids = Load(service), service.run.pids
     async with load.running():
         assert await asyncio.to_thread(service.run.end, signal.SIGTERM) == 0
     assert (load.broken, set(load.statuses), load.refused) == ([], {201}, _CLIENTS)
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
-    again = await asyncio.to_thread(own_service)
+    again = Service(Run(service.run.data_dir, free_port()).until_ready())
     until(lambda: again.checkout.get("/v1/users/nobody").is_success)  # the other one said that it is ready
     assert load.used(again) == load.statuses[201]
+    again.close()
+    assert again.run.end() == 0
 
 
 def _one_new(service: Service, gone: int) -> bool:
