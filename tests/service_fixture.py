@@ -102,6 +102,10 @@ class Service:
         self.book(code, **said)
         return code
 
+    def recorded(self) -> None:
+        """Wait until everything that was answered is recorded."""
+        until(lambda: ok(self.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
+
     def stats(self, book_id: str) -> dict[str, Any]:
         """A book's counts."""
         return ok(self.manage.get(f"/v1/books/{book_id}/stats"))
@@ -265,6 +269,18 @@ def until(reached: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.03)
     return found
+
+
+def pages(client: httpx.Client, path: str, **query: Any) -> Iterator[list[dict[str, Any]]]:
+    """A list's pages, one after the other to the last."""
+    while True:
+        page = ok(client.get(path, params=query))
+        assert list(page) == ["items", "nextCursor"]
+        assert len(page["items"]) <= query.get("limit", 50)
+        yield page["items"]
+        if page["nextCursor"] is None:
+            return
+        query["cursor"] = page["nextCursor"]
 
 
 def dumps(value: Any) -> bytes:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from tests.service_fixture import Service
+from tests.service_fixture import Service, pages
 
 
 @pytest.fixture(scope="module")
@@ -72,15 +72,9 @@ def test_books_are_made_read_changed_and_listed(manage: httpx.Client) -> None:
     assert manage.post("/v1/coupons", json={"name": "Book 5", "tags": [tag]}).status_code == 201
     assert manage.get(f"/v1/books/{made[0]['bookId']}").json() == made[0]
 
-    names: list[str] = []
-    query: dict[str, Any] = {"tag": tag, "limit": 4}
-    while True:
-        page = manage.get("/v1/coupons" if names else "/v1/books", params=query).json()
-        names += [item["name"] for item in page["items"]]
-        if page["nextCursor"] is None:
-            break
-        query["cursor"] = page["nextCursor"]
-    assert names == [f"Book {number}" for number in (5, 4, 3, 2, 1, 0)]
+    for path in ("/v1/books", "/v1/coupons"):
+        names = [item["name"] for page in pages(manage, path, tag=tag, limit=4) for item in page]
+        assert names == [f"Book {number}" for number in (5, 4, 3, 2, 1, 0)]
 
     changed = manage.patch(f"/v1/books/{made[0]['bookId']}", json={"status": "archived", "description": "Ä"})
     assert changed.status_code == 200

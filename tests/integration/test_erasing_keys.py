@@ -18,7 +18,7 @@ from service.record.past import START
 from service.worker import erasing
 from service.worker.erasing import Eraser
 from tests.integration.opening_fixtures import Place
-from tests.integration.test_delete_user import delete, recorded
+from tests.integration.test_delete_user import delete
 from tests.integration.test_erasing import begin, erase, live, project, record, stock, traces
 from tests.integration.test_reconcile import command
 from tests.service_fixture import Service, new_code, new_id
@@ -129,12 +129,12 @@ def test_no_answer_differs_between_the_stores_after_traffic(patient: Service) ->
         delete(patient, user)
     for thread in threads:
         thread.join()
-    recorded(patient)
+    patient.recorded()
     compared = command(patient)
     assert (compared.exit_code, failed) == (0, []), compared.stdout
     for user in users:
         delete(patient, user)
-    recorded(patient)
+    patient.recorded()
     compared = command(patient)
     assert compared.exit_code == 0, compared.stdout
 

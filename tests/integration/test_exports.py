@@ -15,7 +15,7 @@ import pytest
 from service.record import listing
 from service.record.listing import FIRST, Status, listed_codes, page_codes
 from tests.integration.record_fixtures import Record, assigned, make_workspace, redeemed, rolled_back
-from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
 
 _HEAD = ["code", "status", "userId", "assignedAt", "redemptions", "maxRedemptions", "expiresAt", "redeemedBy",
          "redeemedAt"]  # fmt: skip
@@ -31,15 +31,7 @@ def _table(answer: httpx.Response) -> list[list[str]]:
 
 
 def _listed(client: httpx.Client, book: str, **query: Any) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
-    while True:
-        page = ok(client.get(f"/v1/books/{book}/codes", params=query))
-        assert list(page) == ["items", "nextCursor"]
-        assert len(page["items"]) <= query.get("limit", 50)
-        items += page["items"]
-        if page["nextCursor"] is None:
-            return items
-        query["cursor"] = page["nextCursor"]
+    return [item for page in pages(client, f"/v1/books/{book}/codes", **query) for item in page]
 
 
 def _wanted(coupon: dict[str, Any], beneath: str | None) -> dict[str, Any]:

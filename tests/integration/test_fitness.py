@@ -11,15 +11,10 @@ import redis
 
 from service.hot.connection import Link
 from service.record.pool import UnfitDatabase, connect
+from tests.integration import waiting
 from tests.integration.test_connection import echo, serving
 from tests.servers import VALKEY, started
 from tests.service_fixture import PATIENCE_S, Service, new_code, ok, refused, until
-
-
-async def _until_connected(link: Link, connected: bool = True) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while link.connected != connected:  # noqa: ASYNC110, what is waited for is in a server
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -49,8 +44,8 @@ async def test_a_server_that_becomes_unfit(tmp_path: Path, command: tuple[str, .
         await again.start()
         assert not again.connected
         client.execute_command(*back)
-        await _until_connected(link)
-        await _until_connected(again)
+        await waiting.until(lambda: link.connected)
+        await waiting.until(lambda: again.connected)
         await link.stop()
         await again.stop()
 
@@ -118,7 +113,7 @@ def test_what_was_evicted_comes_back(shop: tuple[Service, Any, list[str]], polic
     before = [ok(_read(service, code)) for code in codes[:20]]
     asked = {"json": {"bookId": before[0]["bookId"], "userId": "bob"}, "headers": {"Idempotency-Key": new_code()}}
     first = service.checkout.post("/v1/coupons/assign", **asked)
-    until(lambda: service.operate.get("/v1/ops/consistency").json()["lagEvents"] == 0)
+    service.recorded()
     epoch = client.get("{p0}:gate").split()[0]
     client.config_set("maxmemory-policy", policy)
     client.config_set("maxmemory", "1")

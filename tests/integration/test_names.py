@@ -66,11 +66,6 @@ def poison() -> Iterator[Poison]:
         yield Poison(service)
 
 
-def recorded(service: Service) -> None:
-    """Wait until everything that was answered is recorded."""
-    until(lambda: ok(service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
-
-
 def rebuilt(service: Service) -> None:
     """Have everything built again, as an operator does."""
     ended = scrip("rebuild", DATABASE_URL=service.run.facts["databaseUrl"])
@@ -114,7 +109,7 @@ def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
     """A rebuild opens the partition; the sweep that follows leaves the worker's tasks alone; nothing differs; users are
     deleted and exports are whole."""
     service, before = poison.service, len(poison.log())
-    recorded(service)
+    service.recorded()
     stats = service.stats(poison.book)
     rebuilt(service)
     again = service.stats(poison.book)
@@ -122,7 +117,7 @@ def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
     for name in HARD[: len(HARD) // 2]:
         answer = service.manage.delete(f"/v1/users/{quote(name, safe='')}")
         assert (answer.status_code, answer.text) == (204, ""), name
-    recorded(service)
+    service.recorded()
     outcome, told = compare(service, repair=True)
     assert (outcome.found, outcome.unsettled) == ({}, 0), told
     for path in ("codes.csv", "redemptions.csv"):

@@ -4,7 +4,7 @@ from typing import Any
 
 import httpx
 
-from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.service_fixture import Service, new_code, new_id, ok, pages, refused
 
 RECORDED = {"Prefer": "durability=recorded, wait=10"}
 TENTH = {"type": "percentage", "value": 10}
@@ -105,15 +105,7 @@ def test_notices_are_listed(service: Service) -> None:
         ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id()}), 201)
     ok(service.manage.post(f"/v1/books/{book}/codes", json={"codes": [new_code(), new_code()]}))
     ok(service.checkout.post("/v1/coupons/assign", json={"bookId": book, "userId": new_id()}), 201)
-    found, cursor = [], ""
-    while cursor is not None:
-        page = ok(
-            service.manage.get(
-                f"/v1/books/{book}/notices", params={"limit": 2} | ({"cursor": cursor} if cursor else {})
-            )
-        )
-        found += page["items"]
-        cursor = page["nextCursor"]
+    found = [item for page in pages(service.manage, f"/v1/books/{book}/notices", limit=2) for item in page]
     told = [(item["event"], item["of"], item["left"]) for item in found]
     low, out = ("book.low_stock", "codes", 1), ("book.exhausted", "codes", 0)
     assert told == [low, out, low]

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
 
 
 def _redeem(service: Service, code: str, **body: Any) -> dict[str, Any]:
@@ -87,16 +87,7 @@ def test_pages_of_histories(service: Service) -> None:
         _redeem(service, code, userId=user)
     for path in (f"/v1/users/{user}/redemptions", f"/v1/books/{book}/redemptions", f"/v1/users/{user}/coupons"):
         for limit in (1, 3, 7, 1000):
-            found: list[str] = []
-            query: dict[str, Any] = {"limit": limit}
-            while True:
-                page = ok(service.manage.get(path, params=query))
-                assert list(page) == ["items", "nextCursor"]
-                assert len(page["items"]) <= limit
-                found += [item["code"] for item in page["items"]]
-                if page["nextCursor"] is None:
-                    break
-                query["cursor"] = page["nextCursor"]
+            found = [item["code"] for page in pages(service.manage, path, limit=limit) for item in page]
             assert found == codes[::-1]
         whole = ok(service.manage.get(path))
         assert (len(whole["items"]), whole["nextCursor"]) == (7, None)

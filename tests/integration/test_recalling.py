@@ -13,7 +13,7 @@ from tests.service_fixture import Service, new_code, new_id, ok, refused, until
 
 def forget(service: Service) -> None:
     """Wait until everything is recorded, and trim the outbox as the worker does after two minutes."""
-    until(lambda: ok(service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
+    service.recorded()
     with service.redis() as client:
         ((last, _),) = client.xrevrange(keys.outbox(0), count=1)
         client.xtrim(keys.outbox(0), minid=last, approximate=False)

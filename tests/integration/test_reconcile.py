@@ -70,7 +70,7 @@ def test_each_is_mended(shop: Shop) -> None:
     service = shop.service
     world = World(service, shop.workspace, tags(1)).open()
     subjects = [(kind, make(world, kind.state)) for kind in in_redis.KINDS.values()]
-    until(lambda: ok(service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
+    service.recorded()
     before = held(service)
     for kind, subject in subjects:
         asyncio.run(drift(kind, subject))

@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from service.api.hot import fingerprint
 from service.domain.outcomes import BY_CODE
-from tests.integration import flush_fixtures
+from tests.integration import waiting
 from tests.integration.nonsense_table import NONSENSE
 from tests.integration.refusals_table import CASES, HOT, Case, make_place
 from tests.integration.requests_table import REQUESTS, Place, filled
@@ -82,7 +82,7 @@ class Stage:
         self._sql = " UNION ALL ".join(
             _ROWS.format(name, _MOVING.get(name, _WRITTEN), _FROM.get(name, name)) for name in names
         )
-        await flush_fixtures.until(self._is_entered)
+        await waiting.until(self._is_entered)
         await self.settle()
         return self
 

@@ -17,7 +17,7 @@ from service.record import single, workspaces
 from service.record.codes import insert_codes
 from service.record.pool import connect
 from service.record.single import MAX_DRAWS, create_single, page_active
-from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
 
 _KINDS = ("user-specific", "time-specific", "generate")
 _NOTHING = {"lock": None, "lastRedemption": None, "redemptions": 0}
@@ -51,15 +51,8 @@ def redeem(service: Service, code: str, user: str | None = None, **said: Any) ->
 
 def active(service: Service, limit: int = 1000) -> list[dict[str, Any]]:
     """The whole list, so many a page."""
-    items: list[dict[str, Any]] = []
-    query: dict[str, Any] = {"limit": limit}
-    while True:
-        page = ok(service.checkout.get("/v1/coupons/active/time-specific", params=query))
-        assert len(page["items"]) <= limit
-        items += page["items"]
-        if page["nextCursor"] is None:
-            return items
-        query["cursor"] = page["nextCursor"]
+    path = "/v1/coupons/active/time-specific"
+    return [item for page in pages(service.checkout, path, limit=limit) for item in page]
 
 
 def listed(service: Service, *codes: str) -> list[str]:
