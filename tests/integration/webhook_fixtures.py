@@ -14,6 +14,7 @@ from service.record import webhooks
 from service.record.webhooks import WebhookRow
 from service.worker.sending import Sender
 from tests.integration.record_fixtures import Record, make_workspace
+from tests.integration.waiting import until
 
 __all__ = ["Got", "Office", "Receiver", "office", "receiver", "until"]
 
