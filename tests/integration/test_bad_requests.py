@@ -60,16 +60,6 @@ def test_bodies_that_are_no_object(service: Service, place: Place, asked: Asked)
         refused(send(service, asked, place, body), 400, "malformed", "body")
 
 
-@pytest.mark.parametrize("asked", _BODIES, ids=_id)
-def test_nesting_without_end(service: Service, place: Place, asked: Asked) -> None:
-    """A hundred thousand arrays or objects within each other are refused, too long for the hot path or not."""
-    depth, wanted = 5_000 if asked.hot or asked.path == "/v1/batch" else 100_000, (400, "malformed")
-    refused(send(service, asked, place, b'{"metadata":' * depth), *wanted)
-    refused(send(service, asked, place, b'{"metadata":' + b"[" * depth + b"]" * depth + b"}"), *wanted)
-    wanted = (413, "too_large") if asked.hot else (400, "malformed")
-    refused(send(service, asked, place, b"[" * 100_000), *wanted)
-
-
 @pytest.mark.parametrize("asked", _HOT, ids=_id)
 def test_large_bodies(service: Service, place: Place, asked: Asked) -> None:
     """The hot path reads 64 KiB, announced or in chunks, and refuses more without looking at it."""
