@@ -24,8 +24,9 @@ from service.worker import erasing, flush, mending
 from service.worker.catching_up import projector_of
 from service.worker.erasing import Eraser, NotYet
 from service.worker.flush import Flusher
-from tests.integration.flush_fixtures import has_recorded, running, until
+from tests.integration.flush_fixtures import has_recorded, running
 from tests.integration.opening_fixtures import Place
+from tests.integration.waiting import until
 
 TABLES = "assignments unassignments redemptions rollbacks codes users idempotency_keys quarantine erasures".split()
 

@@ -16,7 +16,8 @@ from service.record.jobs import finish_job
 from service.record.webhooks import patch_webhook, redeliver, rotate_secret, tell
 from service.worker.endpoint import AT_ONCE
 from tests.integration.record_fixtures import NOW_MS, assigned, redeemed, rolled_back, unassigned
-from tests.integration.webhook_fixtures import Got, Office, Receiver, until
+from tests.integration.waiting import until
+from tests.integration.webhook_fixtures import Got, Office, Receiver
 
 DAY_S = 86_400
 
