@@ -99,7 +99,7 @@ lock: $(READY) ## resolve the dependencies again (needs uv)
 memory: $(READY) ## print what a code costs in Redis, idle, locked and redeemed, at a million of them
 	@$(BIN)/python -m loadtests.memory
 
-mutants: $(READY) ## break each rule once and see a test turn red (MUTANTS="--only lock")
+mutants: $(READY) ## break the scripts and rules one by one and see a test turn red (MUTANTS="--sample 200 --seed 1", "--only lock", "--operator order")
 	@$(BIN)/python -m tests.mutants $(MUTANTS)
 
 races: $(READY) ## put 500 requests at once to each limit, 20 times, and print the table (ROUNDS=…, URL=…)
