@@ -204,7 +204,7 @@ class Forks:
         return start
 
     def _tests_of(self, mutant: Mutant, items: dict[str, pytest.Item]) -> list[str]:
-        """The tests that reach it, first those that killed another mutant of its file; last those that read the file."""
+        """The tests that reach it, first what killed another mutant of its file; last those that read the file."""
         kills = self._kills.get(mutant.file, Counter())
         reaching = [test for test, one in self.reached.items() if mutant.marker in one.markers]
         reaching.sort(key=lambda test: (-kills[test], self.reached[test].seconds))

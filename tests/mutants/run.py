@@ -3,6 +3,8 @@
 import argparse
 import hashlib
 import random
+import signal
+import sys
 import tempfile
 import time
 from collections import Counter
@@ -127,10 +129,14 @@ def main() -> int:
     made, by_hand = choose(asked.only, asked.operator, asked.sample, asked.seed)
     if not made and not by_hand:
         raise SystemExit("no mutant is like this")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers end, too
+    report = Report(len(made) + len(by_hand), verbose=asked.verbose)
     with (
         tempfile.TemporaryDirectory(prefix="scrip-mutants-", ignore_cleanup_errors=True) as folder,
-        Report(len(made) + len(by_hand), verbose=asked.verbose) as report,
+        report,
     ):
-        _run(made, by_hand, asked.workers, report, Path(folder))
-    print(report.summary())
+        try:
+            _run(made, by_hand, asked.workers, report, Path(folder))
+        finally:
+            print(report.summary())
     return 0 if set(report.verdicts) <= {KILLED, TIMEOUT, "equivalent"} else 1
