@@ -1,5 +1,6 @@
 """The mutation operators: each turns a node of a Lua file's syntax tree into the changes that break it."""
 
+import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from typing import NamedTuple
@@ -15,6 +16,7 @@ _WRITES = """DEL HDEL HINCRBY HSET HSETNX INCR PEXPIRE SADD SET SMOVE SREM UNLIN
     ZREMRANGEBYSCORE ZINCRBY""".split()
 _OUTCOMES = {"OUT.OK": "OUT.REPEATED", "OUT.REPEATED": "OUT.OK", "OUT.recovering": "OUT.invalid"}
 _SURROUNDING = ("arguments", "expression_list", "field", "parenthesized_expression", "unary_expression")
+_plain_find = re.compile(r"(string\.)?find\(\w+(\.\w+)?, '[\w !]+', 1, true\)$")
 _COMMITS = ("commit()", "commit_without_event()")
 
 
@@ -79,7 +81,7 @@ def _comparison(node: Node) -> Iterator[Edit]:
 
 def _boundary(node: Node) -> Iterator[Edit]:
     """A number, but no index, plus 1, or minus 1 where a comparison does the other; a truth is its opposite."""
-    if node.type in ("true", "false"):
+    if node.type in ("true", "false") and not _is_plain(node):
         yield _inside(node, "false" if node.type == "true" else "true")
     if node.type != "number" or node.parent is None or node.parent.type == "bracket_index_expression":
         return
@@ -179,6 +181,12 @@ OPERATORS: dict[str, Callable[[Node], Iterator[Edit]]] = {
     "outcome": _outcome,
     "order": _order,
 }
+
+
+def _is_plain(node: Node) -> bool:
+    """Whether it only says that letters, digits or blanks are searched as text, as patterns of them are, too."""
+    call = node.parent.parent if node.parent else None
+    return call is not None and _plain_find.match(text_of(call)) is not None
 
 
 def _is_decided(node: Node) -> bool:

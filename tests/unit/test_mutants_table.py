@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
         ("boundary", "local a = b > 2", {"local a = b > 3"}),
         ("boundary", "local a = KEYS[2]", set()),
         ("boundary", "f(true)", {"f(false)"}),
+        ("boundary", "local a = string.find(b, 'u', 1, true)", {"local a = string.find(b, 'u', 2, true)"}),
         ("arithmetic", "local a = b + c", {"local a = b - c"}),
         ("arithmetic", "f(-1)", {"f(1)"}),
         ("arithmetic", "local a = math.floor(b)", {"local a = math.ceil(b)"}),
