@@ -10,7 +10,7 @@ from typing import Any
 import asyncpg
 from redis.asyncio import Redis
 
-from service.domain import keys
+from service.formats import key_names
 
 POLL_S = 0.05
 PATIENCE_S = 120.0
@@ -60,7 +60,7 @@ class Behind:
             await asyncio.sleep(POLL_S)
 
     async def _tail(self) -> _Id:
-        last: Any = await self._redis.xrevrange(keys.outbox(self._partition), count=1)
+        last: Any = await self._redis.xrevrange(key_names.outbox(self._partition), count=1)
         epoch, seq = last[0][0].split(b"-")
         return int(epoch), int(seq)
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from loadtests.harness.shop import Shop
 from service.embedded.valkey import Valkey
 from service.hot.connection import Connection, connect
-from service.hot.server import Server
-from tests.shop import Shop
+from service.hot.redis_server import Server
 
 
 @dataclass

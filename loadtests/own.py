@@ -9,8 +9,8 @@ from pathlib import Path
 
 import psutil
 
-from tests.running import Run
-from tests.servers import free_port
+from loadtests.harness.running import Run
+from loadtests.harness.servers import free_port
 
 ROOT = Path(__file__).parents[1]
 PARTS = {"api": ("api", "apiSupervisor"), "redis": ("redis",), "worker": ("worker",), "postgres": ("postgres",)}

@@ -17,8 +17,8 @@ from loadtests.barrage import Ask, Barrage
 from loadtests.behind import Behind, longest_s
 from loadtests.generator import Load
 from loadtests.ground import Ground, new_id
+from loadtests.harness.running import Run
 from loadtests.own import Meter
-from tests.running import Run
 
 ADMIN, CHECKOUT = "demo_admin", "demo_checkout"
 PATIENCE_S = 900.0

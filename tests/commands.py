@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from click.testing import CliRunner, Result
 
-from service.cli import main
+from service.cli.main import main
 
 
 def scrip(*words: str, **env: str) -> Result:

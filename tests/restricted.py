@@ -16,11 +16,11 @@ from urllib.parse import quote
 
 import asyncpg
 
+from loadtests.harness.running import Run, data_folder
+from loadtests.harness.servers import VALKEY, free_port, started
 from service.embedded import demo
 from service.embedded.postgres import Postgres
 from service.record.migrations import migrate
-from tests.running import Run, data_folder
-from tests.servers import VALKEY, free_port, started
 from tests.tls import Authority, door
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import httpx
 
-from service.domain.words import PRINTABLE
+from service.domain.field_types import PRINTABLE
 
 _TYPES: dict[str, Any] = {
     "string": str, "integer": int, "number": int | float, "boolean": bool, "array": list, "object": dict,

@@ -16,12 +16,12 @@ import httpx
 import pytest
 import redis
 
-from service.domain.identity import SCOPES
-from service.record.keys import create_key
-from service.record.workspaces import create_workspace
+from loadtests.harness.running import Run, data_folder
+from loadtests.harness.servers import free_port
+from service.access.caller import SCOPES
+from service.record.config.key_rows import create_key
+from service.record.config.workspace_rows import create_workspace
 from tests.restricted import restricted
-from tests.running import Run, data_folder
-from tests.servers import free_port
 
 PATIENCE_S = 120.0
 """When a test gives up: many times what it takes, since the machine may have other things to do."""

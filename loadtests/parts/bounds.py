@@ -12,9 +12,9 @@ from statistics import median_high
 
 from loadtests.figures import markdown, say
 from loadtests.hot import Hot, Wire, own_valkey
-from tests.worst.ground import Ground
-from tests.worst.measuring import commands, cpu_ms, script_ms
-from tests.worst.table import CASES, Case
+from loadtests.worst.ground import Ground
+from loadtests.worst.measuring import commands, cpu_ms, script_ms
+from loadtests.worst.table import CASES, Case
 
 SIZE, ROUNDS = 100_000, 3
 HEADS = ("script", "bound", "commands", "CPU ms", "ms", "longest")

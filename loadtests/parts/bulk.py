@@ -17,10 +17,10 @@ from typing import NamedTuple, Self
 
 from loadtests.figures import Row, percentiles, say, table
 from loadtests.ground import Ground, new_codes
+from loadtests.harness.running import Run
 from loadtests.own import Meter, own_service
 from loadtests.subject import ground_of, redeem, sent, upload
 from loadtests.watch import Peak, of_processes
-from tests.running import Run
 
 WORKS = ("generate", "upload", "export", "batch")
 WEIGHED = ("api", "worker", "redis")

@@ -17,11 +17,11 @@ import redis
 from loadtests.barrage import Answer, Ask
 from loadtests.figures import say
 from loadtests.ground import new_codes, new_id
+from loadtests.harness.running import Run
 from loadtests.parts.opening import Service
 from loadtests.subject import Subject, opened, redeem
 from loadtests.watch import Peak, of_processes
-from service.hot.workspace import packed_answer
-from tests.running import Run
+from service.hot.workspace_state import packed_answer
 
 LARGE_BYTES, LARGE = 900_000, 1_000
 MIDDLE_BYTES, MIDDLE = 52_000, 8_000

@@ -26,7 +26,7 @@ from loadtests.figures import Row, say, table
 from loadtests.ground import new_codes, new_id
 from loadtests.own import ROOT, Meter, own_service
 from loadtests.subject import Subject, opened
-from service.domain.identity import SCOPES, Caller
+from service.access.caller import SCOPES, Caller
 from service.domain.outcomes import OK
 from service.hot.scripts import Scripts
 from service.operations.base import Call, Command

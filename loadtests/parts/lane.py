@@ -22,12 +22,12 @@ import uvloop
 from uvicorn.server import ServerState
 
 from loadtests.figures import markdown
-from service.domain.identity import Caller
-from service.domain.keyring import Keyring
-from service.fastlane.lane import Lane
+from service.access.caller import Caller
+from service.access.keyring import Keyring
 from service.fastlane.protocol import Protocol
+from service.fastlane.routes import Lane
 from service.hot.connection import Connection, Link
-from service.hot.deciding import Decider
+from service.hot.decider import Decider
 from service.operations.base import Command, Reply
 
 CONNECTIONS = 64

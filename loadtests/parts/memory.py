@@ -12,15 +12,15 @@ from typing import NamedTuple
 from uuid import uuid4
 
 from loadtests.figures import markdown, say
+from loadtests.harness.servers import VALKEY, started
 from loadtests.hot import Hot
-from service.domain.keys import outbox
-from service.domain.patterns import generate
+from service.domain.code_patterns import generate
 from service.embedded.valkey import allocator
+from service.formats.key_names import outbox
 from service.hot.connection import connect
 from service.operations.base import Call, Command
 from service.operations.lock import LockRequest, prepare_lock
 from service.operations.redeem import RedeemRequest, prepare_redeem
-from tests.servers import VALKEY, started
 
 PATTERN, CHARSET = "####-####-####", "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 CHUNK = 5_000

@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from tests.running import Run
-from tests.servers import free_port
+from loadtests.harness.running import Run
+from loadtests.harness.servers import free_port
 
 PATIENCE_S = 900.0
 POLL_S = 0.1

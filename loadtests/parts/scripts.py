@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 from loadtests.figures import markdown, say
+from loadtests.harness.premises import EPOCH
+from loadtests.harness.shop import Shop
 from loadtests.hot import Hot, own_valkey
-from service.domain.events import shown_redemption_id
+from service.formats.events import shown_redemption_id
 from service.hot.scripts import HOT, Scripts
 from service.operations import assign, lock, redeem, rollback
 from service.operations.base import Call, Command
-from service.operations.calling import fingerprint
-from tests.premises import EPOCH
-from tests.shop import Shop
+from service.operations.call_headers import fingerprint
 
 PIPELINE = 64
 CALLS, COUNTED_CALLS, ROUNDS = 50_000, 512, 3

@@ -23,12 +23,12 @@ from typing import Any, NamedTuple
 
 from loadtests.figures import Row, keep, row, say
 from loadtests.generator import STRIDE, GeneratorError, build
+from loadtests.harness.running import Run
 from loadtests.load import RESULTS
 from loadtests.own import own_service
 from loadtests.parts import bulk, peers
 from loadtests.pictures import draw
 from loadtests.subject import Spent, Subject, opened
-from tests.running import Run
 
 FULL_LOAD = 96
 """Connections."""

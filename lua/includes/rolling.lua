@@ -1,6 +1,6 @@
 -- One redemption rolled back: the event, then what it changes.
 
--- The id that clients know it by, as service/domain/events.py makes it of the event.
+-- The id that clients know it by, as service/formats/events.py makes it of the event.
 local function id_of(e)
   if e.id ~= '-' then return e.id end
   local epoch, seq = string.match(e.event, '^(%d+)-(%d+)$')

@@ -9,11 +9,11 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from service.api.counting import count
-from service.domain.acting import Actor, acting
+from service.access.actor import Actor, acting
+from service.access.caller import Caller
+from service.api.request_limits import count
 from service.domain.errors import Refusal
-from service.domain.identity import Caller
-from service.operations.calling import shown_agent
+from service.operations.call_headers import shown_agent
 
 OPEN = {"open": True}
 """A handler's or router's `opt` where anybody may ask. All others name roles (documented.py), or answer nobody."""

@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 
 import asyncpg
 
-from service.api.exporting import ExportSlots
-from service.config import Settings
-from service.domain.keyring import Keyring
-from service.hot.deciding import Decider
+from service.access.keyring import Keyring
+from service.api.csv_stream import ExportSlots
+from service.common.config import Settings
+from service.hot.decider import Decider
 from service.hot.projection import RedisProjector
-from service.hot.workspace import Workspace
-from service.record.waiting import Recorded
+from service.hot.workspace_state import Workspace
+from service.record.facts.recorded_wait import Recorded
 
 
 @dataclass(slots=True)

@@ -24,13 +24,13 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.typing import FieldDefinition
 
+from service.access.caller import SCOPES
+from service.access.roles import roles_of
 from service.api.auth import OPEN
 from service.api.schemas import Exact, ExactExample, Structs
-from service.domain.access import roles_of
-from service.domain.identity import SCOPES
+from service.domain.field_types import Answer
 from service.domain.limits import BY_SCRIPTS
 from service.domain.outcomes import BY_CODE
-from service.domain.words import Answer
 
 _BODY = "body:"
 

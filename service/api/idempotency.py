@@ -12,11 +12,11 @@ from typing import Any, Generic, Literal, TypeVar
 import msgspec
 from litestar import Request, Response
 
+from service.access.caller import Caller
 from service.api.context import Context
-from service.api.hot import fingerprint
+from service.api.hot_path import fingerprint
 from service.domain.errors import Refusal
-from service.domain.identity import Caller
-from service.operations.calling import checked_key
+from service.operations.call_headers import checked_key
 
 T = TypeVar("T")
 

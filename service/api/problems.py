@@ -7,7 +7,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
 from service.domain.errors import Refusal
-from service.operations.problem import MEDIA_TYPE, problem, problem_headers
+from service.operations.problem_document import MEDIA_TYPE, problem, problem_headers
 
 _BY_STATUS = {
     400: "malformed",

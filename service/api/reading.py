@@ -9,11 +9,11 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import Headers
 
-from service.domain import words
-from service.domain.cursors import Cursor
+from service.domain import field_types
 from service.domain.decoding import check_texts, decode, refusal_of
 from service.domain.errors import Refusal, invalid, malformed
-from service.domain.words import own_id
+from service.domain.field_types import own_id
+from service.formats.page_cursors import Cursor
 
 T = TypeVar("T")
 Query = TypeVar("Query", bound=msgspec.Struct)
@@ -25,11 +25,11 @@ UPLOAD_BYTES = 1 << 30
 _MAX_PARAMETERS = 64
 
 
-class NoQuery(words.Request):
+class NoQuery(field_types.Request):
     """A request without query parameters."""
 
 
-class Listing(words.Request):
+class Listing(field_types.Request):
     """The query of a list; newest first."""
 
     limit: Annotated[int, msgspec.Meta(ge=1, le=1000, description="At most so many items.")] = 50

@@ -4,14 +4,14 @@ import asyncio
 import time
 from collections.abc import Sequence
 
+from service.access.caller import Caller
 from service.domain.errors import Refusal
-from service.domain.identity import Caller
 from service.domain.outcomes import RECALL
-from service.hot.deciding import Decider, Reply
+from service.hot.decider import Decider, Reply
 from service.operations.base import Command
-from service.record.partitions import read_partition
+from service.record.facts.redemption_records import ORDER, records_of
+from service.record.partitions.partition_rows import read_partition
 from service.record.pool import ERRORS, Database, is_away
-from service.record.recalling import ORDER, records_of
 
 AS_OF = "as of"
 """Before the moment that facts are of, which the script said; it believes no others."""

@@ -8,7 +8,7 @@ from litestar._openapi.schema_generation.plugins.struct import StructSchemaPlugi
 from litestar.openapi.spec import Example, Schema
 from litestar.typing import FieldDefinition
 
-from service.domain.words import END
+from service.domain.field_types import END
 
 
 class Exact(Schema):

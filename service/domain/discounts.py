@@ -6,7 +6,9 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from service.domain.configuration import DiscountRow, TierRow
 from service.domain.errors import BadField, invalid
+from service.domain.field_types import Answer, Count, Request
 from service.domain.money import (
     CURRENCIES,
     CURRENCY_DIGITS,
@@ -17,8 +19,6 @@ from service.domain.money import (
     from_e4,
     to_e4,
 )
-from service.domain.projection import DiscountRow, TierRow
-from service.domain.words import Answer, Count, Request
 
 MAX_TIERS = 20
 PlainType = Literal["percentage", "fixed"]

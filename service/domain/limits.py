@@ -12,7 +12,7 @@ from typing import Annotated
 
 import msgspec
 
-from service.domain.words import Count, Request
+from service.domain.field_types import Count, Request
 
 PUBLIC_ADDRESS_MISSES = 100
 """Of a `public` key where nothing else is said: shoppers' browsers ask with it."""

@@ -6,16 +6,16 @@ from typing import Any
 
 import asyncpg
 
-from service.domain.books import CreateBook
-from service.domain.codes import CodeLine
+from service.access.caller import SCOPES
+from service.domain.book_requests import CreateBook
+from service.domain.code_requests import CodeLine
 from service.domain.decoding import convert
-from service.domain.identity import SCOPES
-from service.record.books import create_book, page_books
-from service.record.codes import add_codes, patch_coupon
-from service.record.keys import SecretTaken, create_key, page_keys
-from service.record.partitions import ensure_partitions
+from service.record.config.book_rows import create_book, page_books
+from service.record.config.code_rows import add_codes, patch_coupon
+from service.record.config.key_rows import SecretTaken, create_key, page_keys
+from service.record.config.workspace_rows import create_workspace, read_workspace, workspace_named
+from service.record.partitions.partition_rows import ensure_partitions
 from service.record.pool import connect
-from service.record.workspaces import create_workspace, read_workspace, workspace_named
 
 _DEMO_KEYS = {scope: (scope,) for scope in SCOPES} | {"admin": SCOPES}
 _RIVAL_KEYS = {scope: (scope,) for scope in ("checkout", "manage")}

@@ -2,10 +2,10 @@
 
 import asyncpg
 
-from service.config import Settings, is_loopback
+from service.common.child_processes import StartError
+from service.common.config import Settings, is_loopback
 from service.embedded.demo import SECRETS
-from service.embedded.supervisor import StartError
-from service.record.keys import is_any_known
+from service.record.config.key_rows import is_any_known
 from service.record.pool import connect_when_there
 
 

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import structlog
 
-from service.embedded.supervisor import Account, Part, StartError
+from service.common.child_processes import Account, Part, StartError
 
 _VERSION = "18"
 _SOCKET = ".s.PGSQL.5432"

@@ -9,7 +9,7 @@ import sys
 from ctypes.util import find_library
 from pathlib import Path
 
-from service.embedded.supervisor import Part, StartError
+from service.common.child_processes import Part, StartError
 
 _PING_TIMEOUT_S = 1.0
 # Below the ports that Linux gives to outgoing connections: a client that tries again while the server is away could

@@ -12,13 +12,13 @@ import structlog
 from uvicorn import Config
 from uvicorn.server import ServerState
 
+from service.access.caller import Caller
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
-from service.domain.identity import Caller
 from service.domain.outcomes import RECALL
-from service.fastlane.bounded import BODY, HEAD, MAX_CONNECTIONS, WAITING, Bounded
-from service.fastlane.heads import find_hot, find_hot_path
-from service.fastlane.lane import (
+from service.fastlane.bounded_protocol import BODY, HEAD, MAX_CONNECTIONS, WAITING, Bounded
+from service.fastlane.request_heads import find_hot, find_hot_path
+from service.fastlane.routes import (
     AGENT,
     AUTHORIZATION,
     CLOSES,
@@ -34,11 +34,11 @@ from service.fastlane.lane import (
     Told,
     told_by,
 )
+from service.operations.accounting import answers, new_request_id, now_s
 from service.operations.base import Command, Rendered, Reply
-from service.operations.calling import make_call
-from service.operations.limiting import under_limits
+from service.operations.call_headers import make_call
+from service.operations.limited_command import under_limits
 from service.operations.redeem import VALIDATE, unknown_coupon
-from service.requests import answers, new_request_id, now_s
 
 log = structlog.get_logger()
 

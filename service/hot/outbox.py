@@ -6,7 +6,7 @@ from typing import Any
 
 import hiredis
 
-from service.domain import keys
+from service.formats import key_names
 from service.hot.connection import Broken, Connection, connect
 
 Fields = Sequence[bytes]
@@ -31,7 +31,7 @@ class Outbox:
     the call in which the connection breaks raises, and the next makes another. Ids are bytes."""
 
     def __init__(self, redis_url: str, partition: int) -> None:
-        self._url, self._key = redis_url, keys.outbox(partition)
+        self._url, self._key = redis_url, key_names.outbox(partition)
         self._connection: Connection | None = None
 
     async def entries(self, first: bytes, count: int) -> Read:

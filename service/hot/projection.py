@@ -5,11 +5,11 @@ from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from service.domain import keys
+from service.domain.configuration import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
 from service.domain.errors import Refusal
+from service.domain.field_types import word
 from service.domain.limits import books_word
-from service.domain.projection import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
-from service.domain.words import word
+from service.formats import key_names
 
 Run = Callable[[int, str, Sequence[str], Sequence[Any]], Awaitable[list[Any]]]
 """(partition, script, keys, arguments) → reply; raises Refusal."""
@@ -29,26 +29,26 @@ class RedisProjector:
 
     async def workspace(self, row: WorkspaceRow) -> None:
         """A workspace is new or changed."""
-        w = keys.prefix(row.partition, row.workspace)
-        names = (keys.gate(row.partition), keys.settings(w), keys.newest(row.partition))
+        w = key_names.prefix(row.partition, row.workspace)
+        names = (key_names.gate(row.partition), key_names.settings(w), key_names.newest(row.partition))
         await self._run(row.partition, "put_workspace", names, (row.version, workspace_settings(row)))
 
     async def book(self, row: BookRow) -> None:
         """A book is new or changed."""
-        w = keys.prefix(row.partition, row.workspace)
+        w = key_names.prefix(row.partition, row.workspace)
         names = (
-            keys.gate(row.partition),
-            keys.settings(w),
-            keys.books(w),
-            keys.book(w, row.book),
-            keys.newest(row.partition),
+            key_names.gate(row.partition),
+            key_names.settings(w),
+            key_names.books(w),
+            key_names.book(w, row.book),
+            key_names.newest(row.partition),
         )
         await self._run(row.partition, "put_book", names, (row.version, book_settings(row), row.book))
 
     async def close_book(self, partition: int, workspace: int, book: int, book_id: UUID, version: int) -> None:
         """Of a book that can't be projected: inactive, so that nobody can use its codes."""
-        w = keys.prefix(partition, workspace)
-        names = (keys.gate(partition), f"{w}w", f"{w}x", f"{w}b:{book}", keys.newest(partition))
+        w = key_names.prefix(partition, workspace)
+        names = (key_names.gate(partition), f"{w}w", f"{w}x", f"{w}b:{book}", key_names.newest(partition))
         nothing = (None,) * 9
         settings = _joined(book_id, "inactive", None, None, 1, None, None, None, False, False, 1, 1, *nothing)
         await self._run(partition, "put_book", names, (version, settings, book))
@@ -57,8 +57,8 @@ class RedisProjector:
         self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow], *, whole: bool = False
     ) -> None:
         """At most 5,000 codes. With `whole` what is free of them is nobody's until fill_pool has seen it."""
-        w = keys.prefix(partition, workspace)
-        names = (keys.gate(partition), keys.settings(w), keys.newest(partition))
+        w = key_names.prefix(partition, workspace)
+        names = (key_names.gate(partition), key_names.settings(w), key_names.newest(partition))
         books: dict[int, list[CodeRow]] = {}
         for row in rows:
             books.setdefault(row.book, []).append(row)
@@ -86,12 +86,12 @@ class RedisProjector:
 
     async def user(self, row: UserRow) -> None:
         """A user is new or changed."""
-        w = keys.prefix(row.partition, row.workspace)
+        w = key_names.prefix(row.partition, row.workspace)
         names = (
-            keys.gate(row.partition),
-            keys.settings(w),
-            keys.user(w, word(row.user_id)),
-            keys.newest(row.partition),
+            key_names.gate(row.partition),
+            key_names.settings(w),
+            key_names.user(w, word(row.user_id)),
+            key_names.newest(row.partition),
         )
         await self._run(row.partition, "put_user", names, (row.version, _word(row.max_coupons)))
 
@@ -112,7 +112,7 @@ class RedisProjector:
         return await self._seen(partition, 0, 0)
 
     async def _seen(self, partition: int, after: int, version: int) -> tuple[int, int]:
-        names = (keys.gate(partition), keys.config(partition), keys.newest(partition))
+        names = (key_names.gate(partition), key_names.config(partition), key_names.newest(partition))
         _, last, newest = await self._run(partition, "seen", names, (after, version))
         return int(last), int(newest)
 
@@ -132,7 +132,7 @@ def _joined(*values: Any) -> str:
 def _words(rows: Sequence[CodeRow]) -> Iterator[Any]:
     """What put_codes reads of each code."""
     for row in rows:
-        yield from (keys.bucket(row.code), row.code, _special(row))
+        yield from (key_names.bucket(row.code), row.code, _special(row))
 
 
 def _special(row: CodeRow) -> str:

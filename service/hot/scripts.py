@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 
+from service.common.resources import LUA_DIR
 from service.domain import outcomes
-from service.resources import LUA_DIR
 
 HOT = (
     "lock extend unlock redeem validate coupon assign_any assign_code unassign gift checkout rollback rollback_order "

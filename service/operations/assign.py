@@ -4,11 +4,11 @@ from typing import Annotated
 
 import msgspec
 
-from service.domain import keys
+from service.access.caller import Caller
 from service.domain.errors import Refusal
-from service.domain.identity import Caller
+from service.domain.field_types import Request, UserId, own_id, word
 from service.domain.outcomes import REPEATED
-from service.domain.words import Request, UserId, own_id, word
+from service.formats import key_names
 from service.operations.base import (
     Call,
     Command,
@@ -21,7 +21,7 @@ from service.operations.base import (
     idempotency_of,
     packed,
 )
-from service.operations.coupon import AssignedCoupon, fields_of, seen_by
+from service.operations.coupon_view import AssignedCoupon, fields_of, seen_by
 
 
 class AssignAny(Request):
@@ -51,7 +51,7 @@ def prepare_any(call: Call, code: str | None, request: AssignAny) -> Command:
 def prepare_code(call: Call, code: str, request: AssignCode) -> Command:
     """Assign a named coupon."""
     caller, code = call.caller, code_of(code)
-    bucket = keys.bucket(code)
+    bucket = key_names.bucket(code)
     w = caller.prefix
     names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}d:{bucket}", f"{w}c:{code}", caller.outbox)
     args = (call.fingerprint, code, bucket, word(request.user_id), packed(call, "assign"))

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 
-from service.domain.access import roles_of
+from service.access.caller import Caller, own_user
+from service.access.roles import roles_of
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
-from service.domain.identity import Caller, own_user
-from service.domain.words import UserId, canonical_code
+from service.domain.field_types import UserId, canonical_code
 
 Reply = list[Any]
 

@@ -4,10 +4,10 @@ from typing import Annotated, Any, Union, cast, get_args
 
 import msgspec
 
+from service.access.caller import Caller
 from service.domain.decoding import decode
 from service.domain.errors import malformed
-from service.domain.identity import Caller
-from service.domain.words import Request, UserId
+from service.domain.field_types import Request, UserId
 from service.operations import assign, lock, redeem
 from service.operations.base import Operation, for_user, without_user
 

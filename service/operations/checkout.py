@@ -4,16 +4,16 @@ from typing import Annotated
 
 import msgspec
 
-from service.domain import keys
 from service.domain.errors import Refusal, invalid
+from service.domain.field_types import Answer, OrderId, Request, UserId, own_id, word
 from service.domain.money import CURRENCY_DIGITS, Money, from_e4
 from service.domain.outcomes import REPEATED
-from service.domain.words import Answer, OrderId, Request, UserId, own_id, word
+from service.formats import key_names
 from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
-from service.operations.coupon import Coupon, Durability, coupon_of, seen_by
+from service.operations.coupon_view import Coupon, Durability, coupon_of, seen_by
 from service.operations.lock import LockToken
-from service.operations.order import Currency, Items, order_amounts
-from service.operations.redemption import Redemption, final_amount_of, redemption_json
+from service.operations.order_fields import Currency, Items, order_amounts
+from service.operations.redemption_view import Redemption, final_amount_of, redemption_json
 
 _NO_CODE = "-"
 
@@ -53,7 +53,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     if request.gift_book_id is not None and gift_book is None:
         raise Refusal("book_not_found")
     value_e4, digits, items = order_amounts(request)
-    bucket, order_bucket, user_bucket = keys.bucket(bought_with), keys.bucket(order), keys.bucket(user)
+    bucket, order_bucket, user_bucket = key_names.bucket(bought_with), key_names.bucket(order), key_names.bucket(user)
     w = caller.prefix
     names = (
         caller.gate,

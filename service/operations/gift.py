@@ -4,10 +4,10 @@ from typing import Annotated
 
 import msgspec
 
-from service.domain import keys
+from service.access.caller import own_user
 from service.domain.errors import Refusal
-from service.domain.identity import own_user
-from service.domain.words import OrderId, Request, is_caller_id, own_id, word
+from service.domain.field_types import OrderId, Request, is_caller_id, own_id, word
+from service.formats import key_names
 from service.operations.assign import rendering
 from service.operations.base import Call, Command, Operation, idempotency_of, packed
 
@@ -27,7 +27,7 @@ def prepare(call: Call, user: str, request: GiftRequest) -> Command:
     own_user(caller, user)
     if book_id is None:
         raise Refusal("book_not_found")
-    bucket, w = keys.bucket(order), caller.prefix
+    bucket, w = key_names.bucket(order), caller.prefix
     names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}g:{bucket}", f"{w}x", caller.outbox)
     args = (call.fingerprint, str(book_id), word(user), order, bucket, packed(call, "gift"))
     return Command("gift", names, args, rendering(caller))

@@ -5,12 +5,12 @@ from typing import Annotated
 
 import msgspec
 
-from service.domain import keys
+from service.domain.field_types import Answer, Count, OrderId, Request, UserId, quoted, shown, unword, word
 from service.domain.outcomes import REPEATED
 from service.domain.times import from_ms
-from service.domain.words import Answer, Count, OrderId, Request, UserId, quoted, shown, unword, word
+from service.formats import key_names
 from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, idempotency_of
-from service.operations.coupon import Time
+from service.operations.coupon_view import Time
 
 TOKENS_DRAWN = 64
 _drawn: list[str] = []
@@ -78,8 +78,8 @@ def _ms(seconds: int | None) -> str | int:
 def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     """Lock a coupon, or renew the lock of the same user and order."""
     code, order = code_of(code), word(request.order_id)
-    bucket, user, w = keys.bucket(code), word(request.user_id), call.caller.prefix
-    names = (*_names(call, code, bucket), f"{w}o:{keys.bucket(order)}", f"{w}o:{keys.bucket(user)}")
+    bucket, user, w = key_names.bucket(code), word(request.user_id), call.caller.prefix
+    names = (*_names(call, code, bucket), f"{w}o:{key_names.bucket(order)}", f"{w}o:{key_names.bucket(user)}")
     args = (call.fingerprint, code, bucket, user, order, _ms(request.lock_seconds), _token())
     return Command("lock", names, args, _render)
 
@@ -87,7 +87,7 @@ def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
 def prepare_extend(call: Call, code: str, request: ExtendRequest) -> Command:
     """Move a live lock's deadline."""
     code = code_of(code)
-    bucket = keys.bucket(code)
+    bucket = key_names.bucket(code)
     args = (call.fingerprint, code, bucket, request.lock_token, _ms(request.lock_seconds), word(call.caller.user))
     return Command("extend", _names(call, code, bucket), args, _render_extended)
 
@@ -95,7 +95,7 @@ def prepare_extend(call: Call, code: str, request: ExtendRequest) -> Command:
 def prepare_unlock(call: Call, code: str, request: UnlockRequest) -> Command:
     """Release a lock."""
     code = code_of(code)
-    bucket = keys.bucket(code)
+    bucket = key_names.bucket(code)
     args = (call.fingerprint, code, bucket, request.lock_token, word(call.caller.user))
     return Command("unlock", _names(call, code, bucket), args, _render_unlocked)
 

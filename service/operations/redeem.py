@@ -2,18 +2,18 @@
 
 from typing import Any
 
-from service.domain import keys
+from service.access.caller import Caller
 from service.domain.decoding import refusal_of_field
 from service.domain.errors import BadField
-from service.domain.identity import Caller
+from service.domain.field_types import Answer, OrderId, Request, UserId, packed_metadata, word
 from service.domain.money import Money, from_e4
 from service.domain.outcomes import BY_NUMBER, REPEATED
-from service.domain.words import Answer, OrderId, Request, UserId, packed_metadata, word
+from service.formats import key_names
 from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
-from service.operations.coupon import Coupon, coupon_of, seen_by
+from service.operations.coupon_view import Coupon, coupon_of, seen_by
 from service.operations.lock import LockToken
-from service.operations.order import Currency, Items, order_amounts
-from service.operations.redemption import redemption_json
+from service.operations.order_fields import Currency, Items, order_amounts
+from service.operations.redemption_view import redemption_json
 
 METADATA_BYTES = 1 << 10
 NOT_AVAILABLE: list[str] = ["coupon_not_available"]
@@ -67,7 +67,12 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
     caller, code, order, user = call.caller, code_of(code), word(request.order_id), word(request.user_id)
     value_e4, digits, items = order_amounts(request)
     metadata = _metadata(request)
-    bucket, order_bucket, user_bucket, w = keys.bucket(code), keys.bucket(order), keys.bucket(user), caller.prefix
+    bucket, order_bucket, user_bucket, w = (
+        key_names.bucket(code),
+        key_names.bucket(order),
+        key_names.bucket(user),
+        caller.prefix,
+    )
     names = (
         caller.gate,
         f"{w}w",
@@ -107,15 +112,15 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     value_e4, digits, items = order_amounts(request)
     _metadata(request)
     code = code_of(request.code)
-    bucket, w = keys.bucket(code), caller.prefix
+    bucket, w = key_names.bucket(code), caller.prefix
     names = (
         caller.gate,
         f"{w}w",
         f"{w}i:",
         f"{w}d:{bucket}",
         f"{w}c:{code}",
-        f"{w}o:{keys.bucket(order)}",
-        f"{w}o:{keys.bucket(user)}",
+        f"{w}o:{key_names.bucket(order)}",
+        f"{w}o:{key_names.bucket(user)}",
     )
     args = (
         "-",

@@ -4,14 +4,14 @@ from typing import Annotated
 
 import msgspec
 
-from service.domain import keys
 from service.domain.decoding import refusal_of_field
 from service.domain.errors import BadField, Refusal
-from service.domain.events import read_redemption_id
-from service.domain.words import Answer, Request, check_text, is_caller_id, own_id, text, word
+from service.domain.field_types import Answer, Request, check_text, is_caller_id, own_id, text, word
+from service.formats import key_names
+from service.formats.events import read_redemption_id
 from service.operations.base import Call, Command, Operation, Rendered, Reply, encode, idempotency_of, packed
-from service.operations.coupon import Durability
-from service.operations.redemption import Redemption, redemption_json
+from service.operations.coupon_view import Durability
+from service.operations.redemption_view import Redemption, redemption_json
 
 
 class RollbackRequest(Request):
@@ -54,7 +54,7 @@ def prepare_order(call: Call, order: str, request: RollbackRequest) -> Command:
     if not is_caller_id(order):
         raise Refusal("order_not_found")
     caller, w = call.caller, call.caller.prefix
-    bucket = keys.bucket(word(order))
+    bucket = key_names.bucket(word(order))
     names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}o:{bucket}", caller.outbox, f"{w}g:{bucket}")
     return Command("rollback_order", names, (*_arguments(call, request), word(order)), _render_order)
 

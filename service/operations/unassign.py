@@ -1,9 +1,9 @@
 """Take an assignment back."""
 
-from service.domain import keys
-from service.domain.words import Request
+from service.domain.field_types import Request
+from service.formats import key_names
 from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
-from service.operations.coupon import Coupon, Durability, fields_of
+from service.operations.coupon_view import Coupon, Durability, fields_of
 
 
 class UnassignRequest(Request):
@@ -19,7 +19,7 @@ class UnassignedCoupon(Coupon):
 def prepare(call: Call, code: str, request: UnassignRequest) -> Command:
     """Take a coupon from its user."""
     caller, code = call.caller, code_of(code)
-    bucket = keys.bucket(code)
+    bucket = key_names.bucket(code)
     w = caller.prefix
     names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}d:{bucket}", f"{w}c:{code}", caller.outbox)
     return Command("unassign", names, (call.fingerprint, code, bucket, packed(call, "unassign")), _render)

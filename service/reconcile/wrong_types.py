@@ -6,17 +6,17 @@ from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from service.domain import keys
-from service.domain.acting import masked
-from service.domain.drift import Difference, Said, Write, entry_of, is_locked
-from service.domain.keys import Key
-from service.domain.words import shown
-from service.hot.looking import ITEMS_A_LOOK, Item, Seen
+from service.access.actor import masked
+from service.domain.field_types import shown
+from service.formats import key_names
+from service.formats.coupon_state import Difference, Said, Write, entry_of, is_locked
+from service.formats.key_names import Key
+from service.hot.inspection import ITEMS_A_LOOK, Item, Seen
 from service.hot.projection import book_settings, workspace_settings
-from service.reconcile.examining import LATER, Examiner, Later
-from service.record import reconciling as record
-from service.record.books import read_books
-from service.record.workspaces import read_workspace
+from service.reconcile.examination import LATER, Examiner, Later
+from service.record.config.book_rows import read_books
+from service.record.config.workspace_rows import read_workspace
+from service.record.partitions import comparisons as record
 
 MAX_WRITES = 1000
 MAX_WRONG = 10_000
@@ -37,7 +37,7 @@ class WrongTypes:
     def __init__(self, examiner: Examiner) -> None:
         self._examiner, self._pool = examiner, examiner.pool
         self._workspace, self._partition = examiner.workspace, examiner.partition
-        self._w = keys.prefix(self._partition, self._workspace)
+        self._w = key_names.prefix(self._partition, self._workspace)
         self._wrong: dict[Key, None] = {}
 
     async def suspect(self, page: Sequence[Key]) -> None:
@@ -54,7 +54,7 @@ class WrongTypes:
     def items(self, thing: Key) -> Sequence[Item]:
         """See Kind. Locks by holder and by deadline tell of each other: neither is worth anything alone."""
         items = [Item("t", thing.name)]
-        if other := {"k": keys.deadlines, "kd": keys.locks}.get(thing.kind):
+        if other := {"k": key_names.deadlines, "kd": key_names.locks}.get(thing.kind):
             items.append(Item("t", other(self._w, thing.parts[0])))
         return items
 
@@ -107,10 +107,10 @@ class WrongTypes:
             text
             for start in range(0, len(inside), 500)
             for text in (
-                await read([("MGET", *(keys.coupon(self._w, one.code) for one in inside[start : start + 500]))])
+                await read([("MGET", *(key_names.coupon(self._w, one.code) for one in inside[start : start + 500]))])
             )[0]
         ]
-        several = await read([("ZCARD", keys.deadlines(self._w, one.code)) for one in inside])
+        several = await read([("ZCARD", key_names.deadlines(self._w, one.code)) for one in inside])
         found: dict[Key, list[Write]] = defaultdict(list)
         for one, text, locks in zip(inside, texts, several, strict=True):
             entry, key = entry_of(one)[0], wanted[one.bucket]

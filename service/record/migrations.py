@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from service.resources import SQL_DIR
+from service.common.resources import SQL_DIR
 
 _LOCK = 7_265_728_112  # any number that no other user of this database locks
 _TABLE = """

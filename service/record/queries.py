@@ -7,7 +7,7 @@ import re
 from functools import cache
 from pathlib import Path
 
-from service.resources import SQL_DIR
+from service.common.resources import SQL_DIR
 
 _head = re.compile(r"^-- name: *(.*)$", re.MULTILINE)
 _name = re.compile(r"[a-z][a-z0-9_]*")

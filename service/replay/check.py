@@ -13,8 +13,8 @@ from zlib import crc32
 import asyncpg
 from redis.asyncio import Redis
 
-from service.replay.client import Client, Refused
-from service.replay.expect import Fact
+from service.replay.expectation import Fact
+from service.replay.http_client import Client, Refused
 from service.replay.progress import Report, silent
 
 STALL_S = 60.0

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from service.replay.check import Row
-    from service.replay.drive import Driven, Target
+    from service.replay.order_sender import Driven, Target
     from service.replay.orders import Order
     from service.replay.progress import Report
 
@@ -66,8 +66,8 @@ def replay(
     """
     import secrets
 
-    from service.replay.drive import Target
-    from service.replay.expect import CURRENCIES
+    from service.replay.expectation import CURRENCIES
+    from service.replay.order_sender import Target
     from service.replay.orders import UnusableFile, read
 
     if currency not in CURRENCIES:
@@ -103,7 +103,7 @@ def _is_http(url: str) -> bool:
 
 def _addresses(url: str | None, redis_url: str | None, database_url: str | None) -> Addresses:
     """Where everything is: as said, else of the running service's run.json, else of the environment."""
-    from service import config
+    from service.common import config
 
     settings = config.load()
     try:
@@ -132,20 +132,20 @@ async def _replay(
     import redis
     from rich.console import Console
 
-    from service.replay import check, drive, expect
-    from service.replay.client import Refused, Unreachable
+    from service.replay import check, expectation, order_sender
+    from service.replay.http_client import Refused, Unreachable
     from service.replay.orders import codes as codes_of
 
-    expected = expect.expect(orders, target.currency)
+    expected = expectation.expect(orders, target.currency)
     try:
         await check.reach_stores(addresses.redis_url, addresses.database_url)
     except (OSError, ValueError, OverflowError, redis.RedisError, asyncpg.PostgresError) as error:
         raise click.ClickException(f"The stores can't be read: {type(error).__name__} {error}") from error
     try:
         with _bars() as report:
-            book_id = await drive.make_book(target, codes, report)
+            book_id = await order_sender.make_book(target, codes, report)
             driven = await _driven(orders, target, in_flight, expected.requests, report)
-            with drive.connected(target.url) as client:
+            with order_sender.connected(target.url) as client:
                 drained = await check.drained(client, target.operate_token, report)
                 stats = await check.read_stats(client, target.manage_token, book_id)
             held = {
@@ -174,12 +174,11 @@ async def _replay(
 
 async def _driven(orders: "list[Order]", target: "Target", in_flight: int, requests: int, report: "Report") -> "Driven":
     """Send the orders, and report each answer. Raises Unreachable."""
-    from service.replay.client import Unreachable
-    from service.replay.drive import drive
+    from service.replay.http_client import Unreachable
 
     answered = count(1)
     try:
-        return await drive(target, orders, in_flight, lambda: report("Replaying", next(answered), requests))
+        return await order_sender(target, orders, in_flight, lambda: report("Replaying", next(answered), requests))
     except* Unreachable as errors:
         raise Unreachable(str(errors.exceptions[0])) from None
 

@@ -5,12 +5,12 @@ import asyncio
 import asyncpg
 import structlog
 
-from service.record.facts import prune_keys
-from service.record.histories import prune_notices
-from service.record.jobs import prune_jobs
+from service.record.config.job_rows import prune_jobs
+from service.record.config.webhook_rows import prune_webhooks
+from service.record.facts.event_writer import prune_keys
+from service.record.facts.history_pages import prune_notices
 from service.record.pool import ERRORS, is_away
 from service.record.queries import query
-from service.record.webhooks import prune_webhooks
 
 EVERY_S = 600.0
 MONTHS_AHEAD = 2

@@ -6,8 +6,8 @@ from typing import get_args
 
 from prometheus_client import Counter, Gauge, start_http_server
 
-from service.domain.drift import Class
-from service.worker.flush import Flusher
+from service.formats.coupon_state import Class
+from service.worker.write_behind import Flusher
 
 _PENDING = Gauge("scrip_outbox_pending_events", "Events in the outbox that are not recorded.", ["partition"])
 _LAG = Gauge("scrip_outbox_lag_seconds", "No event older than this is unrecorded.", ["partition"])

@@ -7,14 +7,13 @@ from contextlib import aclosing
 import asyncpg
 import structlog
 
-from service.domain.events import Fact, MalformedEvent, Opened, decided, entry_digest, parse
+from service.formats.events import Fact, MalformedEvent, Opened, decided, entry_digest, parse
+from service.hot.redis_server import Fenced, ScriptFailed, Server
 from service.hot.scripts import MENDING, PROJECTION, SERVING, Scripts, follows, nonce_of
-from service.hot.server import Fenced, ScriptFailed, Server
-from service.record.facts import record
-from service.record.partitions import LeaseLost, Partition, begin_epoch, confirm_open, enter_epoch, read_partition
-from service.record.past import START, decided_at, events_in_order
-from service.record.quarantine import set_aside
-from service.record.recovery import (
+from service.record.facts.event_writer import record
+from service.record.facts.fact_reader import START, decided_at, events_in_order
+from service.record.facts.quarantine import set_aside
+from service.record.partitions.openings import (
     begin_recovery,
     erased_after,
     finish_recovery,
@@ -22,9 +21,17 @@ from service.record.recovery import (
     order_rebuild,
     rebuild_order,
 )
-from service.worker.flush import AnchorLost, Flusher, OutboxGap
-from service.worker.mending import WHOLE, Mending
-from service.worker.setting_aside import SettingAside
+from service.record.partitions.partition_rows import (
+    LeaseLost,
+    Partition,
+    begin_epoch,
+    confirm_open,
+    enter_epoch,
+    read_partition,
+)
+from service.worker.restorer import WHOLE, Mending
+from service.worker.unappliable_events import SettingAside
+from service.worker.write_behind import AnchorLost, Flusher, OutboxGap
 
 SETTLE_S = 0.5
 """As long as processes may take to learn of an epoch; then none uses an older one, on whatever server."""

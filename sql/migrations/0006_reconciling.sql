@@ -1,6 +1,6 @@
 -- Comparing Redis with the record.
 
--- The bucket of a code, an order or a user in Redis: crc32 & 131071, as service/domain/keys.py has it. Postgres has a
+-- The bucket of a code, an order or a user in Redis: crc32 & 131071, as service/formats/key_names.py has it. Postgres has a
 -- crc32 of its own since 18; without it the same takes ten times as long.
 DO $migration$
 BEGIN

@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 from playwright.async_api import Browser, expect
 
-from service.domain.webhooks import EVENTS
+from service.domain.webhook_protocol import EVENTS
 from tests.browser.operator import Operator, findings
 from tests.service_fixture import Service, new_id, ok
 

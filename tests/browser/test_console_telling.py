@@ -7,7 +7,7 @@ import pytest
 from playwright.async_api import expect
 from standardwebhooks import Webhook
 
-from service.domain.webhooks import EVENTS
+from service.domain.webhook_protocol import EVENTS
 from tests.browser.operator import Operator
 from tests.integration.webhook_fixtures import Receiver
 from tests.service_fixture import Service, new_code, new_id, ok

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Browser, expect
 
+from loadtests.harness.running import data_folder
+from loadtests.harness.servers import free_port
 from tests.browser.watched import Watched
-from tests.running import data_folder
-from tests.servers import free_port
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 _ROOT = Path(__file__).parents[2]

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import click
 import structlog
 
-from service.domain.drift import Class
+from service.formats.coupon_state import Class
 from tests.drifts.comparing import compared, demo_workspace
 from tests.drifts.load import Load
 from tests.drifts.rounds import KINDS, run_round

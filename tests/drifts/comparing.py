@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Sequence
 
-from service.domain.drift import Difference
-from service.reconcile.run import Outcome, reconcile
-from service.record import reconciling as record
-from service.record.workspaces import workspace_named
+from service.formats.coupon_state import Difference
+from service.reconcile.comparison import Outcome, reconcile
+from service.record.config.workspace_rows import workspace_named
+from service.record.partitions import comparisons as record
 from tests.service_fixture import Service
 
 Told = Sequence[tuple[Difference, str]]

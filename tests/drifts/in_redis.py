@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from service.domain import keys
+from service.formats import key_names
 from tests.drifts.kind import Kind
 from tests.drifts.subject import STRANGER, Subject
 
@@ -58,7 +58,7 @@ _OF_ANOTHER_TYPE: dict[str, Kind] = {
     "a directory's bucket is a list": Kind("used", {"directory": "wrong_type"}, _list(lambda s: s.entry(s.codes[0]))),
     "an orders' bucket is a list": Kind("used", {"orders": "wrong_type"}, _list(lambda s: s.uses(s.orders[0]))),
     "a gifts' bucket is a list": Kind(
-        "given", {"gifts": "wrong_type"}, _list(lambda s: s.key(f"g:{keys.bucket(s.orders[0])}"))
+        "given", {"gifts": "wrong_type"}, _list(lambda s: s.key(f"g:{key_names.bucket(s.orders[0])}"))
     ),
     "a user is a list": Kind("owned", {"has": "wrong_type"}, _list(lambda s: s.key(f"u:{s.users[0]}"))),
     "counters are a list": Kind("used", {"counters": "wrong_type"}, _list(lambda s: s.key(f"n:{s.book}"))),
@@ -145,7 +145,7 @@ KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
     "a gift gone": Kind(
         "given",
         {"order0": "gifts"},
-        lambda r, s: r.hdel(s.key(f"g:{keys.bucket(s.orders[0])}"), s.orders[0]),
+        lambda r, s: r.hdel(s.key(f"g:{key_names.bucket(s.orders[0])}"), s.orders[0]),
     ),
     "not offered": Kind(
         "idle",
@@ -153,17 +153,17 @@ KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
         lambda r, s: r.hset(s.entry(s.codes[0]), s.codes[0], f"{s.book}!"),
     ),
     "a bucket not offered": Kind(
-        "idle", {"bucket0": "free_missing"}, lambda r, s: r.hdel(s.key(f"f:{s.book}"), keys.bucket(s.codes[0]))
+        "idle", {"bucket0": "free_missing"}, lambda r, s: r.hdel(s.key(f"f:{s.book}"), key_names.bucket(s.codes[0]))
     ),
     "a bucket offered in vain": Kind(
         "idle",
         {"bucket3": "free_surplus"},
-        lambda r, s: r.hset(s.key(f"f:{s.book}"), keys.bucket(s.codes[STRANGER]), 1),
+        lambda r, s: r.hset(s.key(f"f:{s.book}"), key_names.bucket(s.codes[STRANGER]), 1),
     ),
     "never to end": Kind(
         "ending",
         {"code0": "free_missing"},
-        lambda r, s: r.zrem(s.key(f"l:{s.book}:x"), f"{keys.bucket(s.codes[0])} {s.codes[0]}"),
+        lambda r, s: r.zrem(s.key(f"l:{s.book}:x"), f"{key_names.bucket(s.codes[0])} {s.codes[0]}"),
     ),
     "a key forgotten": Kind("used", {"key0": "idempotency_keys"}, lambda r, s: r.delete(s.key(f"i:{s.keys[0]}"))),
     "another setting": Kind("idle", {"book": "configuration"}, _setting),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from service.domain.drift import Class
+from service.formats.coupon_state import Class
 from tests.drifts.subject import Subject
 
 Named = dict[str, str]

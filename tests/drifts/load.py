@@ -4,8 +4,8 @@ import asyncio
 import time
 
 from loadtests import generator
+from loadtests.harness.running import Run
 from loadtests.subject import CHECKOUT, Stock, Subject, opened
-from tests.running import Run
 
 CONNECTIONS = 8
 STOCK = 20_011

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, cast
 
 import asyncpg
 
-from service.domain import keys
-from service.domain.drift import Class
+from service.formats import key_names
+from service.formats.coupon_state import Class
 from tests.drifts import in_postgres, in_redis
 from tests.drifts.comparing import compared
 from tests.drifts.kind import Kind
@@ -99,13 +99,13 @@ async def _recorded(world: World) -> None:
     """Wait until all that Redis has decided by now is recorded, and all that the merchant has said by now is seen: what
     is on its way would make up for a drift."""
     with world.service.redis() as redis:
-        told: Any = redis.xrevrange(keys.outbox(0), count=1)
+        told: Any = redis.xrevrange(key_names.outbox(0), count=1)
         tail = tuple(map(int, told[0][0].split("-")))
         version = (await world.service.fetch("SELECT version FROM config_versions WHERE partition = 0"))[0][0]
         async with asyncio.timeout(RECORDED_S):
             while True:
                 row = (await world.service.fetch("SELECT cursor_epoch, cursor_seq FROM partitions WHERE id = 0"))[0]
-                if tuple(row) >= tail and int(cast("Any", redis.get(keys.config(0)))) >= version:
+                if tuple(row) >= tail and int(cast("Any", redis.get(key_names.config(0)))) >= version:
                     return
                 await asyncio.sleep(0.05)
 

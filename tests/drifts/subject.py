@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from service.domain import keys
-from service.domain.acting import masked
+from service.access.actor import masked
+from service.formats import key_names
 from tests.service_fixture import Service, ok
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -23,9 +23,9 @@ def tags(first: int) -> Iterator[str]:
 
 _OF_ANOTHER_TYPE: dict[str, Callable[["Subject"], str]] = {
     "record": lambda s: f"the record of code {masked(s.codes[0])}: a list, not a string",
-    "directory": lambda s: f"the directory's bucket {keys.bucket(s.codes[0])}: a list, not a hash",
-    "orders": lambda s: f"the orders' bucket {keys.bucket(s.orders[0])}: a list, not a hash",
-    "gifts": lambda s: f"the gifts' bucket {keys.bucket(s.orders[0])}: a list, not a hash",
+    "directory": lambda s: f"the directory's bucket {key_names.bucket(s.codes[0])}: a list, not a hash",
+    "orders": lambda s: f"the orders' bucket {key_names.bucket(s.orders[0])}: a list, not a hash",
+    "gifts": lambda s: f"the gifts' bucket {key_names.bucket(s.orders[0])}: a list, not a hash",
     "has": lambda s: f"user {masked(s.users[0])}: a list, not a hash",
     "counters": lambda s: f"the counters of book {s.book}: a list, not a hash",
     "settings": lambda s: f"the settings of book {s.book}: a list, not a string",
@@ -51,7 +51,7 @@ class World:
 
     def key(self, rest: str) -> str:
         """A key of the workspace's."""
-        return keys.prefix(0, self.workspace) + rest
+        return key_names.prefix(0, self.workspace) + rest
 
     def open(self, sold: str = "") -> "World":
         """Make the refuge; `sold` is the id of a book that is being sold."""
@@ -91,11 +91,11 @@ class Subject:
 
     def entry(self, code: str) -> str:
         """The directory's bucket of a code."""
-        return self.key(f"d:{keys.bucket(code)}")
+        return self.key(f"d:{key_names.bucket(code)}")
 
     def uses(self, name: str) -> str:
         """The bucket of an order's places, or of a user's uses."""
-        return self.key(f"o:{keys.bucket(name)}")
+        return self.key(f"o:{key_names.bucket(name)}")
 
     def thing(self, name: str) -> str:
         """What a comparison calls it: `code0`, `user1`, `order0`, `key0`; `book`, `refuge`; `bucket0`, a code's in the
@@ -108,7 +108,7 @@ class Subject:
             return f"book {book}"
         kind, at = what[:-1], int(what[-1])
         if kind == "bucket":
-            return f"book {book}, bucket {keys.bucket(self.codes[at])}"
+            return f"book {book}, bucket {key_names.bucket(self.codes[at])}"
         if kind == "use":
             return f"user {masked(self.users[at])} in book {book}"
         told = {"code": self.codes, "user": self.users, "order": self.orders, "key": self.keys}[kind]

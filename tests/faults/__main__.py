@@ -15,11 +15,11 @@ from pathlib import Path
 
 import structlog
 
+from loadtests.harness.running import data_folder
+from loadtests.harness.servers import VALKEY
 from tests.faults.plants import PLANTS, SEEDS
 from tests.faults.rounds import COLUMNS, NeverBack, Round, line, run_round, stage_of
 from tests.faults.scenarios import SCENARIOS
-from tests.running import data_folder
-from tests.servers import VALKEY
 
 
 async def hurt(

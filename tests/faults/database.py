@@ -11,8 +11,8 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import asyncpg
 
+from service.common.child_processes import Part
 from service.embedded.postgres import Postgres
-from service.embedded.supervisor import Part
 from service.record.migrations import migrate
 from tests.faults.disk import Disk, Preloads
 from tests.faults.nodes import until

@@ -19,10 +19,10 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from service.domain import keys
+from loadtests.harness.servers import free_port
+from service.formats import key_names
 from tests.faults.disk import Clock, Disk, Preloads
 from tests.faults.proxy import Forwarder
-from tests.servers import free_port
 
 Sync = Literal["always", "everysec", "nothing"]
 """What a server keeps on its disk."""
@@ -145,7 +145,7 @@ class Node:
 
     async def outbox(self) -> dict[str, str]:
         """What was decided, by event id."""
-        entries: Any = await self.client.xrange(keys.outbox(0))
+        entries: Any = await self.client.xrange(key_names.outbox(0))
         return {name: fields["d"] for name, fields in entries}
 
     async def _replicaof(self, *where: str) -> None:

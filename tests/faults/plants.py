@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tests.trees import Change
+from loadtests.harness.trees import Change
 
 SEEDS = 3
 """A mistake is found by then."""
@@ -67,7 +67,7 @@ PLANTS: dict[str, Plant] = {
     "trimmed before the commit": Plant(
         (
             Change(
-                "service/worker/flush.py",
+                "service/worker/write_behind.py",
                 "                await self._record(seq + 1, entries[:run])\n",
                 """\
                 await self._outbox.trim(entries[run - 1][0], exactly=True)
@@ -90,7 +90,7 @@ PLANTS: dict[str, Plant] = {
     "the cursor moved in a transaction of its own": Plant(
         (
             Change(
-                "service/record/facts.py",
+                "service/record/facts/event_writer.py",
                 """\
         async with connection.transaction():
             if await connection.fetchval(query("move_cursor"), *cursor) is None:
@@ -118,7 +118,7 @@ PLANTS: dict[str, Plant] = {
     "ON CONFLICT DO NOTHING": Plant(
         (
             Change(
-                "service/record/facts.py",
+                "service/record/facts/event_writer.py",
                 _COPY,
                 """\
         names = ", ".join(columns)
@@ -202,7 +202,7 @@ PLANTS: dict[str, Plant] = {
 """,
             ),
             Change(
-                "service/hot/deciding.py",
+                "service/hot/decider.py",
                 "self._digests[partition] = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION]).digests\n",
                 """\
 scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
@@ -211,7 +211,7 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
 """,
             ),
             Change(
-                "service/hot/deciding.py", "return verified != here and bool(verified) and bool(here)", "return False"
+                "service/hot/decider.py", "return verified != here and bool(verified) and bool(here)", "return False"
             ),
         ),
         "an old dump is loaded while the worker sleeps",
@@ -229,7 +229,7 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
     "recorded answered before the commit": Plant(
         (
             Change(
-                "service/api/hot.py",
+                "service/api/hot_path.py",
                 "    return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)\n",
                 "    return True\n",
             ),
@@ -237,7 +237,7 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
         "Postgres away",
     ),
     "how far the outbox goes asked only by who records it": Plant(
-        (Change("service/worker/main.py", "            flusher.see(await server.tail())\n", ""),),
+        (Change("service/worker/process.py", "            flusher.see(await server.tail())\n", ""),),
         "Postgres hangs until the service is behind",
     ),
     "an entry thrown away before it is recorded": Plant(

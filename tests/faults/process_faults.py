@@ -9,7 +9,7 @@ from functools import partial
 
 import httpx
 
-from service.domain import keys
+from service.formats import key_names
 from tests.faults.database import Database
 from tests.faults.ledger import Ledger
 from tests.faults.nodes import Node, until
@@ -176,7 +176,7 @@ async def asleep_until_taken_over(stage: Stage, ledger: Ledger, dice: random.Ran
 async def poisoned(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
     """Events that can't be recorded: one that is none, and a redemption a second time. They are put into quarantine,
     with an alarm, and hold up nothing else."""
-    client, outbox = stage.primary.client, keys.outbox(0)
+    client, outbox = stage.primary.client, key_names.outbox(0)
     for _ in range(2):
         await ledger.until_more(20)
         following = f"{(await stage.row()).epoch}-*"

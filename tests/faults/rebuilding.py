@@ -5,14 +5,14 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.domain import keys
+from loadtests.harness.servers import started
+from service.formats import key_names
 from service.hot.connection import connect
+from service.hot.redis_server import Server
 from service.hot.scripts import MENDING, Scripts
-from service.hot.server import Server
-from service.record.past import START
-from service.worker.mending import Mending
+from service.record.facts.fact_reader import START
+from service.worker.restorer import Mending
 from tests.faults.stage import Stage
-from tests.servers import started
 
 _IDLE = "0 - - 0 - - - - - - - - - -"
 _EPOCH = 10**12
@@ -46,13 +46,13 @@ async def unlike_rebuilt(stage: Stage) -> list[str]:
 
 def _answered_under(name: str) -> str | None:
     """The Idempotency-Key that an answer is kept under."""
-    key = keys.parse_key(name)
+    key = key_names.parse_key(name)
     return key.parts[0] if key and key.kind == "i" else None
 
 
 async def _everything(client: Any) -> dict[str, Any]:
     names = [name async for name in client.scan_iter(match="{p0}:*", count=5000)]
-    own = (keys.gate(0), keys.outbox(0), keys.mend(0), keys.layout(0))
+    own = (key_names.gate(0), key_names.outbox(0), key_names.mend(0), key_names.layout(0))
     names = [name for name in names if name not in own]
     found: dict[str, Any] = {}
     for start in range(0, len(names), 2000):
@@ -77,7 +77,7 @@ async def _everything(client: Any) -> dict[str, Any]:
 def _plain(name: str, held: Any) -> Any:
     """Without the limit that a code was locked under and then not used, and claims of keys, which live in Redis alone;
     without counts of nothing. None for what then says nothing, or ended since its name was read."""
-    key = keys.parse_key(name)
+    key = key_names.parse_key(name)
     kind = key.kind if key else ""
     if kind == "i" and (held is None or held.split(" ")[1] == "c"):
         return None

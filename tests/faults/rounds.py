@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from loadtests.harness.trees import Change, changed
 from service.record.pool import ERRORS
 from tests.faults.buyers import buying
 from tests.faults.judging import Judge, Verdict, passed_limits
 from tests.faults.ledger import CLOSED, Ledger, Look
 from tests.faults.scenarios import Scenario
 from tests.faults.stage import ROOT, Stage, staged
-from tests.trees import Change, changed
 
 COLUMNS = """fault | server | rounds | struck | in flight, mean | replies lost | writes lost | answers kept |
     lost, told accepted | told fsynced | double | wrong | set aside | closed s, median | longest |

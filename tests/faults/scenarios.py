@@ -3,13 +3,13 @@
 import os
 from typing import NamedTuple
 
+from loadtests.harness.trees import Change
 from tests.faults import process_faults, redis_faults, server_faults
 from tests.faults.buyers import BUYERS
 from tests.faults.disk import Preloads
 from tests.faults.ledger import CODES
 from tests.faults.nodes import Sync
 from tests.faults.redis_faults import Hurt, and_back
-from tests.trees import Change
 
 NOTHING: frozenset[str] = frozenset()
 ACCEPTED = frozenset({"accepted"})
@@ -17,8 +17,8 @@ ANSWERED = frozenset({"accepted", "fsynced"})
 
 _BEHIND, _FULL = server_faults.BEHIND_EVENTS, server_faults.BEHIND_EVENTS * 8 // 10
 _SOON_BEHIND = (
-    Change("service/worker/flush.py", "BEHIND_EVENTS = 1_000_000", f"BEHIND_EVENTS = {_BEHIND}"),
-    Change("service/worker/flush.py", "FULL_EVENTS = 800_000", f"FULL_EVENTS = {_FULL}"),
+    Change("service/worker/write_behind.py", "BEHIND_EVENTS = 1_000_000", f"BEHIND_EVENTS = {_BEHIND}"),
+    Change("service/worker/write_behind.py", "FULL_EVENTS = 800_000", f"FULL_EVENTS = {_FULL}"),
 )
 
 

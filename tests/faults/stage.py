@@ -13,16 +13,16 @@ from typing import Self
 import asyncpg
 import httpx
 
-from service.domain.identity import SCOPES
+from loadtests.harness.servers import free_port
+from service.access.caller import SCOPES
 from service.record import pool as postgres
-from service.record.keys import create_key
-from service.record.partitions import Partition, ensure_partitions, read_partition
-from service.record.workspaces import create_workspace
+from service.record.config.key_rows import create_key
+from service.record.config.workspace_rows import create_workspace
+from service.record.partitions.partition_rows import Partition, ensure_partitions, read_partition
 from tests.faults.database import Database
 from tests.faults.disk import Clock, Preloads
 from tests.faults.nodes import Node, Sync, until
 from tests.faults.proxy import Forwarder
-from tests.servers import free_port
 
 APIS = 2
 _ALARMS = (

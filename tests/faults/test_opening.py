@@ -15,16 +15,16 @@ import httpx
 import msgspec
 import pytest
 
-from service.domain import keys
-from service.domain.books import PatchBook
-from service.domain.codes import CodeLine
-from service.record.books import patch_book, read_book
-from service.record.codes import add_codes
-from service.record.users import patch_user
-from service.record.workspaces import read_workspace, workspace_named
+from loadtests.harness.running import Run, data_folder
+from loadtests.harness.servers import free_port
+from service.domain.book_requests import PatchBook
+from service.domain.code_requests import CodeLine
+from service.formats import key_names
+from service.record.config.book_rows import patch_book, read_book
+from service.record.config.code_rows import add_codes
+from service.record.config.user_rows import patch_user
+from service.record.config.workspace_rows import read_workspace, workspace_named
 from tests.faults.load import Load, recorded, views, wait
-from tests.running import Run, data_folder
-from tests.servers import free_port
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 
 
@@ -255,7 +255,7 @@ async def test_the_anchor_is_lost(box: Box) -> None:
     with box.service.redis() as client:
         ((last, _),) = client.xrevrange("{p0}:outbox", count=1)
         client.xdel("{p0}:outbox", last)
-        for bucket in client.keys(f"*:d:{keys.bucket(load.codes[0])}"):
+        for bucket in client.keys(f"*:d:{key_names.bucket(load.codes[0])}"):
             client.hdel(bucket, load.codes[0])
     wait(lambda: not box.service.run.ready())
     await load.check()

@@ -6,7 +6,7 @@ import signal
 from collections import defaultdict
 from collections.abc import Callable
 
-from service.worker.endpoint import AT_ONCE, WAITING
+from service.worker.webhook_endpoint import AT_ONCE, WAITING
 from tests.integration.webhook_fixtures import Receiver, until
 from tests.service_fixture import Service, new_code, ok
 

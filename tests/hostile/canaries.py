@@ -20,9 +20,9 @@ from typing import Any
 import httpx
 import redis
 
-from service.domain.keys import bucket
-from tests.running import Run
-from tests.servers import free_port
+from loadtests.harness.running import Run
+from loadtests.harness.servers import free_port
+from service.formats.key_names import bucket
 from tests.service_fixture import Service, ok, until
 
 MARK = "CNRY"

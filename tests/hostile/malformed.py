@@ -17,8 +17,8 @@ from pathlib import Path
 import httpx
 import psutil
 
-from tests.running import Run
-from tests.servers import free_port
+from loadtests.harness.running import Run
+from loadtests.harness.servers import free_port
 
 CONNECTIONS = 16
 IN_HEADS = 0.1

@@ -26,11 +26,11 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from service.domain import keys
-from service.domain.words import canonical_code, is_caller_id
+from loadtests.harness.running import Run
+from loadtests.harness.servers import free_port
+from service.domain.field_types import canonical_code, is_caller_id
+from service.formats import key_names
 from tests.drifts.comparing import compare
-from tests.running import Run
-from tests.servers import free_port
 from tests.service_fixture import Service, ok, until
 
 A_BATCH, AT_ONCE = 1000, 16
@@ -63,9 +63,9 @@ class Row(msgspec.Struct):
 
 def poisoned(seed: int) -> Iterator[str]:
     """Ids of all kinds of keys and separators: each kind between each two, then any of them in any order."""
-    rng, pieces = random.Random(seed), [*keys.TYPES, *keys.OWN, *_SEPARATORS, *_NUMBERS]
+    rng, pieces = random.Random(seed), [*key_names.TYPES, *key_names.OWN, *_SEPARATORS, *_NUMBERS]
     seen = set[str]()
-    for kind in [*keys.TYPES, *keys.OWN]:
+    for kind in [*key_names.TYPES, *key_names.OWN]:
         for before in ["a", *_SEPARATORS]:
             for after in ["b", "5", "1:u", *_SEPARATORS]:
                 name = f"{before}:{kind}:{after}"
@@ -118,7 +118,7 @@ class Plant:
         self._delete()
         self._export()
         with self.service.redis() as redis:
-            self.row.strays = sum(keys.parse_key(name) is None for name in redis.scan_iter(count=5000))
+            self.row.strays = sum(key_names.parse_key(name) is None for name in redis.scan_iter(count=5000))
         log = self.service.run.output.read_text()
         # One opening when it starts, one for the rebuild, and none for the worker that takes over.
         self.row.restarts = len(_FAULTS.findall(log)) + log.count('"event": "unverified"') - 1

@@ -24,10 +24,10 @@ from typing import Any
 import httpx
 import psutil
 
-from service.api.server import KEEP_ALIVE_S
-from service.fastlane.bounded import BODY_S, HEAD_S, LOOK_S
-from tests.running import Run
-from tests.servers import free_port
+from loadtests.harness.running import Run
+from loadtests.harness.servers import free_port
+from service.fastlane.bounded_protocol import BODY_S, HEAD_S, LOOK_S
+from service.serving.server import KEEP_ALIVE_S
 
 HONEST, EACH_S = 16, 0.004
 """Connections, and how often each asks: 4,000 requests a second at most."""

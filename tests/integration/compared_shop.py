@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass, field
 from typing import Any
 
-from service.domain import keys
+from service.formats import key_names
 from tests.drifts.comparing import demo_workspace
 from tests.service_fixture import Service, new_code, new_id, ok
 
@@ -21,7 +21,7 @@ class Shop:
 
     def key(self, rest: str) -> str:
         """A key of the workspace's."""
-        return keys.prefix(0, self.workspace) + rest
+        return key_names.prefix(0, self.workspace) + rest
 
 
 def open_shop(service: Service) -> Shop:

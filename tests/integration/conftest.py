@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from loadtests.harness.running import data_folder
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
 from service.record.migrations import migrate
@@ -20,7 +21,6 @@ from tests.integration.flush_fixtures import make_flusher, shop
 from tests.integration.opening_fixtures import place
 from tests.integration.record_fixtures import kept, pool
 from tests.integration.webhook_fixtures import office, receiver
-from tests.running import data_folder
 
 __all__ = [
     "kept",

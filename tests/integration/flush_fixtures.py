@@ -10,11 +10,12 @@ import pytest_asyncio
 import uuid_utils
 from redis.asyncio import Redis
 
-from service.domain import keys
-from service.domain.events import decided, entry_digest
-from service.domain.keys import bucket
+from service.formats import key_names
+from service.formats.events import decided, entry_digest
+from service.formats.key_names import bucket
 from service.hot.outbox import Outbox
-from service.record.partitions import (
+from service.record.facts.fact_reader import facts_in_order
+from service.record.partitions.partition_rows import (
     begin_epoch,
     confirm_open,
     ensure_partitions,
@@ -22,12 +23,11 @@ from service.record.partitions import (
     read_partition,
     take_lease,
 )
-from service.record.past import facts_in_order
 from service.record.pool import connect
-from service.worker.flush import Flusher
+from service.worker.write_behind import Flusher
 from tests.integration.waiting import until
 
-OUTBOX = keys.outbox(0)
+OUTBOX = key_names.outbox(0)
 MakeFlusher = Callable[[], Awaitable[Flusher]]
 
 

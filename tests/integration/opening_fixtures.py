@@ -10,26 +10,26 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
+from service.access.caller import SCOPES, Caller
 from service.api.recall import decide
-from service.domain.books import CreateBook
-from service.domain.codes import CodeLine
+from service.domain.book_requests import CreateBook
+from service.domain.code_requests import CodeLine
 from service.domain.decoding import convert
-from service.domain.identity import SCOPES, Caller
 from service.hot.connection import Broken, Link, connect
-from service.hot.deciding import Decider, Reply
+from service.hot.decider import Decider, Reply
 from service.hot.outbox import Outbox
+from service.hot.redis_server import Server
 from service.hot.scripts import Scripts
-from service.hot.server import Server
 from service.operations import assign, checkout, gift, redeem, rollback, unassign
 from service.operations.base import Call, Operation
 from service.record import pool as postgres
-from service.record.books import create_book
-from service.record.codes import add_codes
-from service.record.partitions import ensure_partitions, read_partition, take_lease
-from service.record.workspaces import create_workspace
-from service.worker import mending, opening
-from service.worker.flush import Flusher
+from service.record.config.book_rows import create_book
+from service.record.config.code_rows import add_codes
+from service.record.config.workspace_rows import create_workspace
+from service.record.partitions.partition_rows import ensure_partitions, read_partition, take_lease
+from service.worker import opening, restorer
 from service.worker.opening import Opening
+from service.worker.write_behind import Flusher
 
 _SNAPSHOT = """
 local held = {}
@@ -152,8 +152,8 @@ async def place(
 ) -> AsyncIterator[Place]:
     """A partition that was opened, and in which each kind of event has happened and is recorded."""
     monkeypatch.setattr(opening, "SETTLE_S", 0)
-    monkeypatch.setattr(mending, "EVENTS_A_RUN", 2)
-    monkeypatch.setattr(mending, "KEYS_A_RUN", 1)
+    monkeypatch.setattr(restorer, "EVENTS_A_RUN", 2)
+    monkeypatch.setattr(restorer, "KEYS_A_RUN", 1)
     pool = await postgres.connect(database_url)
     await ensure_partitions(pool, 1)
     async with pool.acquire() as connection:

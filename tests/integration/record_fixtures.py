@@ -10,10 +10,10 @@ import asyncpg
 import pytest_asyncio
 import uuid_utils
 
-from service.domain.events import Assigned, Event, Fact, Redeemed, RolledBack, Unassigned, decided, packed
-from service.record.facts import record
-from service.record.partitions import begin_epoch, ensure_partitions, enter_epoch, take_lease
-from service.record.past import facts_in_order
+from service.formats.events import Assigned, Event, Fact, Redeemed, RolledBack, Unassigned, decided, packed
+from service.record.facts.event_writer import record
+from service.record.facts.fact_reader import facts_in_order
+from service.record.partitions.partition_rows import begin_epoch, ensure_partitions, enter_epoch, take_lease
 from service.record.pool import connect
 
 NOW_MS = int(time.time() * 1000)

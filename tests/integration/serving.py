@@ -8,8 +8,8 @@ from typing import Any
 
 import uvicorn
 
-from service.api.server import server_config
-from service.config import Settings
+from service.common.config import Settings
+from service.serving.server import server_config
 from tests.service_fixture import Service, until
 
 _CHANGES = (

@@ -11,11 +11,11 @@ import hiredis
 
 from service.hot.connection import Broken, Connection, connect
 from service.hot.outbox import Outbox
-from service.hot.server import Fenced, Server
+from service.hot.redis_server import Fenced, Server
 from service.record import pool as postgres
-from service.record.partitions import LeaseLost, take_lease
-from service.worker.flush import CursorMoved, Flusher, OutboxGap
+from service.record.partitions.partition_rows import LeaseLost, take_lease
 from service.worker.opening import Opening
+from service.worker.write_behind import CursorMoved, Flusher, OutboxGap
 from tests.integration.opening_fixtures import Place
 
 ENDS = (LeaseLost, Fenced, CursorMoved, OutboxGap, Broken, hiredis.ReplyError, *postgres.ERRORS)

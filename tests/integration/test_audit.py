@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service.domain.acting import masked
+from service.access.actor import masked
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from service.domain.errors import Refusal
 from service.hot.connection import Link
-from service.hot.deciding import Decider
+from service.hot.decider import Decider
 from tests.integration.test_connection import serving
 from tests.service_fixture import Service, dumps, new_code, new_id, ok, refused
 

@@ -11,10 +11,10 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from service.record.partitions import ensure_partitions
+from loadtests.harness.running import data_folder
+from loadtests.harness.servers import free_port
+from service.record.partitions.partition_rows import ensure_partitions
 from tests.commands import scrip
-from tests.running import data_folder
-from tests.servers import free_port
 
 _KEY = "00000000-0000-7000-8000-000000000000"
 _COMMANDS = (

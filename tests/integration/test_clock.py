@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service.record.workspaces import patch_workspace, read_workspace, workspace_named
+from service.record.config.workspace_rows import patch_workspace, read_workspace, workspace_named
 from tests.service_fixture import Service, new_code, new_id, ok, refused, until
 
 _WINDOW = {"validFrom": "2040-01-01T00:00:00Z", "validUntil": "2040-02-01T00:00:00Z"}

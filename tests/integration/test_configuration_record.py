@@ -9,16 +9,16 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from service.domain.books import CreateBook, PatchBook
-from service.domain.codes import CodeLine
+from service.domain.book_requests import CreateBook, PatchBook
+from service.domain.code_requests import CodeLine
+from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
-from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
-from service.record import books, changes, codes, jobs, keys, users, workspaces
-from service.record.partitions import ensure_partitions
+from service.record.config import book_rows, changes, code_rows, job_rows, key_rows, user_rows, workspace_rows
+from service.record.partitions.partition_rows import ensure_partitions
 from service.record.pool import connect
-from service.worker import generate
-from service.worker.generate import Generator
+from service.worker import code_generator
+from service.worker.code_generator import Generator
 
 
 class Memory:
@@ -56,14 +56,14 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 @pytest_asyncio.fixture
 async def workspace(pool: asyncpg.Pool) -> WorkspaceRow:
     async with pool.acquire() as connection:
-        return await workspaces.create_workspace(connection, "shop")
+        return await workspace_rows.create_workspace(connection, "shop")
 
 
 async def make(pool: asyncpg.Pool, row: WorkspaceRow, **said: Any) -> BookRow:
     """A new book."""
-    return (await books.create_book(pool, row.workspace, row.partition, convert({"name": "Sale"} | said, CreateBook)))[
-        0
-    ]
+    return (
+        await book_rows.create_book(pool, row.workspace, row.partition, convert({"name": "Sale"} | said, CreateBook))
+    )[0]
 
 
 async def version_of(pool: asyncpg.Pool) -> int:
@@ -101,11 +101,11 @@ async def test_a_book_is_read_as_it_was_written(pool: asyncpg.Pool, workspace: W
         metadata={"big": 1e300, "number": 123456789012345678901234567890, "text": '\u2028 \\ "', "b": 1, "a": [None]},
         createdBy="me",
     )
-    assert await books.read_book(pool, workspace.workspace, row.book_id) == row
-    assert [row] == await books.page_books(pool, workspace.workspace, 10, None, "active", "b", "FÜR")
+    assert await book_rows.read_book(pool, workspace.workspace, row.book_id) == row
+    assert [row] == await book_rows.page_books(pool, workspace.workspace, 10, None, "active", "b", "FÜR")
     for filters in (("archived", None, None), (None, "c", None), (None, None, "%")):
         expected = [row] if filters[2] == "%" else []
-        assert await books.page_books(pool, workspace.workspace, 10, None, *filters) == expected
+        assert await book_rows.page_books(pool, workspace.workspace, 10, None, *filters) == expected
 
 
 @pytest.mark.parametrize(
@@ -129,12 +129,12 @@ async def test_each_type_of_discount_is_kept(
 ) -> None:
     """A discount comes back from Postgres as it was written, and so does what PATCH puts in its place."""
     row = await make(pool, workspace, discount=discount)
-    assert await books.read_book(pool, workspace.workspace, row.book_id) == row
-    fixed = await books.patch_book(
+    assert await book_rows.read_book(pool, workspace.workspace, row.book_id) == row
+    fixed = await book_rows.patch_book(
         pool, 1, 0, row.book_id, convert({"discount": {"type": "fixed", "value": 1}}, PatchBook)
     )
-    back = await books.patch_book(pool, 1, 0, row.book_id, convert({"discount": discount}, PatchBook))
-    assert await books.read_book(pool, workspace.workspace, row.book_id) == back
+    back = await book_rows.patch_book(pool, 1, 0, row.book_id, convert({"discount": discount}, PatchBook))
+    assert await book_rows.read_book(pool, workspace.workspace, row.book_id) == back
     assert fixed.discount != back.discount == row.discount
 
 
@@ -142,11 +142,11 @@ async def test_another_workspace_sees_nothing(pool: asyncpg.Pool, workspace: Wor
     """A book's id is not found in a workspace that isn't its own."""
     row = await make(pool, workspace)
     async with pool.acquire() as connection:
-        other = await workspaces.create_workspace(connection, "other", "test")
+        other = await workspace_rows.create_workspace(connection, "other", "test")
     with pytest.raises(Refusal, match="book_not_found"):
-        await books.read_book(pool, other.workspace, row.book_id)
+        await book_rows.read_book(pool, other.workspace, row.book_id)
     with pytest.raises(Refusal, match="book_not_found"):
-        await books.patch_book(pool, other.workspace, 0, row.book_id, convert({"name": "x"}, PatchBook))
+        await book_rows.patch_book(pool, other.workspace, 0, row.book_id, convert({"name": "x"}, PatchBook))
     assert (await make(pool, other)).book == 1
 
 
@@ -157,30 +157,30 @@ async def test_versions_have_no_gaps(pool: asyncpg.Pool, workspace: WorkspaceRow
     async def change(number: int) -> int:
         if number % 4 == 0:
             with pytest.raises(Refusal):
-                await books.patch_book(pool, workspace.workspace, 0, uuid4(), convert({"name": "x"}, PatchBook))
+                await book_rows.patch_book(pool, workspace.workspace, 0, uuid4(), convert({"name": "x"}, PatchBook))
             return 0
         if number % 4 == 1:
             return (await make(pool, workspace)).version
-        return (await users.create_user(pool, workspace.workspace, 0, f"user-{number}", number, {}))[0].version
+        return (await user_rows.create_user(pool, workspace.workspace, 0, f"user-{number}", number, {}))[0].version
 
     versions = await asyncio.gather(*(change(number) for number in range(40)))
     assert sorted(filter(None, versions)) == list(range(before + 1, before + 31))
     assert await version_of(pool) == before + 30
-    assert {row.book for row in await books.page_books(pool, workspace.workspace, 99, None, None, None, None)} == set(
-        range(1, 11)
-    )
+    assert {
+        row.book for row in await book_rows.page_books(pool, workspace.workspace, 99, None, None, None, None)
+    } == set(range(1, 11))
 
 
 async def test_codes_are_added_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """A code that the workspace has, in whatever book, is not added again and stays as it was."""
     book, other = await make(pool, workspace), await make(pool, workspace)
     where = (pool, workspace.workspace, 0)
-    version, rows = await codes.add_codes(*where, book.book, [CodeLine("ABCD", "u", 1_000, 3), CodeLine("EFGH")])
+    version, rows = await code_rows.add_codes(*where, book.book, [CodeLine("ABCD", "u", 1_000, 3), CodeLine("EFGH")])
     assert [(row.code, row.owner_id, row.expires_ms, row.max_redemptions, row.version) for row in rows] == [
         ("ABCD", "u", 1_000, 3, version),
         ("EFGH", None, None, None, version),
     ]
-    _, rows = await codes.add_codes(*where, other.book, [CodeLine("ABCD"), CodeLine("IJKL"), CodeLine("IJKL")])
+    _, rows = await code_rows.add_codes(*where, other.book, [CodeLine("ABCD"), CodeLine("IJKL"), CodeLine("IJKL")])
     assert [row.code for row in rows] == ["IJKL"]
     counts = await pool.fetch("SELECT book, code_count FROM books ORDER BY book")
     assert [tuple(count) for count in counts] == [(book.book, 2), (other.book, 1)]
@@ -190,7 +190,7 @@ async def test_codes_need_their_book(pool: asyncpg.Pool, workspace: WorkspaceRow
     """Without the book that they are of, nothing is added, and no version is used up."""
     before = await version_of(pool)
     with pytest.raises(Refusal, match="book_not_found"):
-        await codes.add_codes(pool, workspace.workspace, 0, 99, [CodeLine("ABCD")])
+        await code_rows.add_codes(pool, workspace.workspace, 0, 99, [CodeLine("ABCD")])
     assert await version_of(pool) == before
     assert await pool.fetchval("SELECT count(*) FROM codes") == 0
 
@@ -200,7 +200,7 @@ async def test_what_is_no_code_is_not_kept(pool: asyncpg.Pool, workspace: Worksp
     """The table itself takes nothing else, whoever writes it."""
     book = await make(pool, workspace)
     with pytest.raises(asyncpg.CheckViolationError):
-        await codes.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine("ABCD"), CodeLine(code)])
+        await code_rows.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine("ABCD"), CodeLine(code)])
     assert await pool.fetchval("SELECT count(*) FROM codes") == 0
 
 
@@ -208,13 +208,13 @@ async def test_a_coupon_is_switched(pool: asyncpg.Pool, workspace: WorkspaceRow)
     """A code's switch and expiry are changed alone, and by a newer version; an unknown code is not found."""
     book = await make(pool, workspace)
     where = (pool, workspace.workspace, 0)
-    version, _ = await codes.add_codes(*where, book.book, [CodeLine("ABCD", "u", 1_000)])
-    row = await codes.patch_coupon(*where, "ABCD", {"active": False})
+    version, _ = await code_rows.add_codes(*where, book.book, [CodeLine("ABCD", "u", 1_000)])
+    row = await code_rows.patch_coupon(*where, "ABCD", {"active": False})
     assert (row.active, row.expires_ms, row.owner_id, row.version) == (False, 1_000, "u", version + 1)
-    row = await codes.patch_coupon(*where, "ABCD", {"expires_ms": None})
+    row = await code_rows.patch_coupon(*where, "ABCD", {"expires_ms": None})
     assert (row.active, row.expires_ms) == (False, None)
     with pytest.raises(Refusal, match="coupon_not_found"):
-        await codes.patch_coupon(*where, "NONE", {"active": False})
+        await code_rows.patch_coupon(*where, "NONE", {"active": False})
 
 
 async def test_changes_since(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,10 +223,10 @@ async def test_changes_since(pool: asyncpg.Pool, workspace: WorkspaceRow, monkey
     book = await make(pool, workspace)
     where = (pool, workspace.workspace, 0)
     for start in range(0, 50, 5):
-        await codes.add_codes(*where, book.book, [CodeLine(f"CODE-{number}") for number in range(start, start + 5)])
-    await codes.patch_coupon(*where, "CODE-3", {"active": False})
-    book = await books.patch_book(*where, book.book_id, convert({"status": "inactive"}, PatchBook))
-    user, _ = await users.create_user(*where, "user", 5, {"a": 1})
+        await code_rows.add_codes(*where, book.book, [CodeLine(f"CODE-{number}") for number in range(start, start + 5)])
+    await code_rows.patch_coupon(*where, "CODE-3", {"active": False})
+    book = await book_rows.patch_book(*where, book.book_id, convert({"status": "inactive"}, PatchBook))
+    user, _ = await user_rows.create_user(*where, "user", 5, {"a": 1})
 
     version, rows = await everything(pool)
     assert version == await version_of(pool)
@@ -251,58 +251,58 @@ async def test_changes_since(pool: asyncpg.Pool, workspace: WorkspaceRow, monkey
 async def test_users_are_created_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """Of many that create a user at once one does; a PATCH creates one that wasn't."""
     where = (pool, workspace.workspace, 0)
-    made = await asyncio.gather(*(users.create_user(*where, "user", number, {}) for number in range(1, 9)))
+    made = await asyncio.gather(*(user_rows.create_user(*where, "user", number, {}) for number in range(1, 9)))
     assert [new for _, new in made].count(True) == 1
     assert len({row.max_coupons for row, _ in made}) == 1
-    row = await users.patch_user(*where, "new", {"metadata": {"a": 1}})
+    row = await user_rows.patch_user(*where, "new", {"metadata": {"a": 1}})
     assert (row.max_coupons, row.metadata) == (None, {"a": 1})
-    row = await users.patch_user(*where, "new", {"max_coupons": 4})
+    row = await user_rows.patch_user(*where, "new", {"max_coupons": 4})
     assert (row.max_coupons, row.metadata) == (4, {"a": 1})
-    page = await users.page_users(pool, workspace.workspace, 10, None)
+    page = await user_rows.page_users(pool, workspace.workspace, 10, None)
     assert [row.user_id for row, _ in page] == ["new", "user"]
-    assert [row.user_id for row, _ in await users.page_users(pool, workspace.workspace, 10, page[0][1])] == ["user"]
+    assert [row.user_id for row, _ in await user_rows.page_users(pool, workspace.workspace, 10, page[0][1])] == ["user"]
 
 
 async def test_a_currency_fits_the_discounts(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """The workspace's currency can't be one that a discount without its own has too many digits for."""
     where = (pool, workspace.workspace, 0)
     await make(pool, workspace, discount={"type": "fixed", "value": 1.5, "currency": "EUR"})
-    assert (await workspaces.patch_workspace(*where, {"currency": "JPY"})).digits == 0
-    await workspaces.patch_workspace(*where, {"currency": "USD", "coupons_per_order": 2})
+    assert (await workspace_rows.patch_workspace(*where, {"currency": "JPY"})).digits == 0
+    await workspace_rows.patch_workspace(*where, {"currency": "USD", "coupons_per_order": 2})
     await make(pool, workspace, discount={"type": "fixed", "value": 1.5})
     with pytest.raises(Refusal, match="invalid"):
-        await workspaces.patch_workspace(*where, {"currency": "JPY"})
-    row = await workspaces.read_workspace(pool, workspace.workspace)
+        await workspace_rows.patch_workspace(*where, {"currency": "JPY"})
+    row = await workspace_rows.read_workspace(pool, workspace.workspace)
     assert (row.currency, row.coupons_per_order) == ("USD", 2)
 
 
 async def test_keys(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """A key is found by its secret's digest until it is revoked, and each change has a new version."""
-    secret = keys.new_secret("live")
+    secret = key_rows.new_secret("live")
     async with pool.acquire() as connection:
-        row = await keys.create_key(connection, workspace.workspace, "shop", ["manage", "public"], secret)
-        with pytest.raises(keys.SecretTaken):
-            await keys.create_key(connection, workspace.workspace, "again", ["manage"], secret)
-    version, callers = await keys.read_callers(pool)
-    assert callers[keys.digest(secret)].scopes == {"manage", "public"}
-    assert callers[keys.digest(secret)].workspace_id == workspace.workspace_id
+        row = await key_rows.create_key(connection, workspace.workspace, "shop", ["manage", "public"], secret)
+        with pytest.raises(key_rows.SecretTaken):
+            await key_rows.create_key(connection, workspace.workspace, "again", ["manage"], secret)
+    version, callers = await key_rows.read_callers(pool)
+    assert callers[key_rows.digest(secret)].scopes == {"manage", "public"}
+    assert callers[key_rows.digest(secret)].workspace_id == workspace.workspace_id
     stored = await pool.fetchrow("SELECT * FROM keys")
     assert secret not in str(stored)
     async with pool.acquire() as connection:
-        assert not await keys.revoke_key(connection, workspace.workspace + 1, row.key_id)
-        assert await keys.read_version(pool) == version
-        assert await keys.revoke_key(connection, workspace.workspace, row.key_id)
-        assert not await keys.revoke_key(connection, workspace.workspace, row.key_id)
-    assert await keys.read_version(pool) == version + 1
-    assert (await keys.read_callers(pool))[1] == {}
+        assert not await key_rows.revoke_key(connection, workspace.workspace + 1, row.key_id)
+        assert await key_rows.read_version(pool) == version
+        assert await key_rows.revoke_key(connection, workspace.workspace, row.key_id)
+        assert not await key_rows.revoke_key(connection, workspace.workspace, row.key_id)
+    assert await key_rows.read_version(pool) == version + 1
+    assert (await key_rows.read_callers(pool))[1] == {}
 
 
 async def test_names_are_taken_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """Two workspaces never have the same name, and a refused one takes no version."""
     version = await version_of(pool)
     async with pool.acquire() as connection:
-        with pytest.raises(workspaces.NameTaken):
-            await workspaces.create_workspace(connection, "shop")
+        with pytest.raises(workspace_rows.NameTaken):
+            await workspace_rows.create_workspace(connection, "shop")
     assert await version_of(pool) == version
 
 
@@ -312,9 +312,9 @@ async def test_a_pattern_must_be_large_enough(pool: asyncpg.Pool, workspace: Wor
 
     async def generate_codes(count: int) -> None:
         async with pool.acquire() as connection, connection.transaction():
-            await jobs.create_generation(connection, book, count, "######", book.charset)
+            await job_rows.create_generation(connection, book, count, "######", book.charset)
 
-    await codes.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine(f"OWN-{n}") for n in range(40)])
+    await code_rows.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine(f"OWN-{n}") for n in range(40)])
     await generate_codes(60)
     with pytest.raises(Refusal, match="pattern_too_small"):
         await generate_codes(1)
@@ -326,8 +326,8 @@ async def test_workers_generate_exactly_so_many(
     pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Workers that fail in the middle and go on, side by side, make exactly as many codes as were asked for."""
-    monkeypatch.setattr(generate, "CHUNK", 50)
-    book, job_id = await books.create_book(
+    monkeypatch.setattr(code_generator, "CHUNK", 50)
+    book, job_id = await book_rows.create_book(
         pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 1234}, CreateBook)
     )
     assert job_id is not None
@@ -335,13 +335,13 @@ async def test_workers_generate_exactly_so_many(
     memory.fail_after = 3
     with pytest.raises(ConnectionResetError):
         await Generator(pool, memory, 0).run_one()
-    job = await jobs.read_job(pool, workspace.workspace, job_id)
+    job = await job_rows.read_job(pool, workspace.workspace, job_id)
     assert (job.status, job.done) == ("running", 250)  # the fifth was written while the fourth failed
     memory.fail_after = -1
 
     worked = await asyncio.gather(*(Generator(pool, memory, 0).run_one() for _ in range(4)))
     assert sorted(worked) == [False, False, False, True]
-    job = await jobs.read_job(pool, workspace.workspace, job_id)
+    job = await job_rows.read_job(pool, workspace.workspace, job_id)
     assert (job.status, job.done, job.errors) == ("done", 1234, [])
     assert await pool.fetchval("SELECT count(*) FROM codes WHERE book = $1", book.book) == 1234
     assert len(memory.codes_) == 1234 - 2 * 50
@@ -350,16 +350,16 @@ async def test_workers_generate_exactly_so_many(
 
 async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """Once another worker has the job, what the first still commits is refused, codes and all."""
-    await books.create_book(pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 10}, CreateBook))
+    await book_rows.create_book(pool, workspace.workspace, 0, convert({"name": "Sale", "totalCodes": 10}, CreateBook))
     stale = uuid4()
-    job = await jobs.take_job(pool, 0, stale, 0, "generate")
+    job = await job_rows.take_job(pool, 0, stale, 0, "generate")
     assert job is not None
-    assert await jobs.take_job(pool, 1, uuid4(), 30, "generate") is None
-    again = await jobs.take_job(pool, 0, uuid4(), 30, "generate")
+    assert await job_rows.take_job(pool, 1, uuid4(), 30, "generate") is None
+    again = await job_rows.take_job(pool, 0, uuid4(), 30, "generate")
     assert again is not None
     assert again.job_id == job.job_id
-    assert await jobs.take_job(pool, 0, uuid4(), 30, "generate") is None
-    with pytest.raises(jobs.LostLease):
+    assert await job_rows.take_job(pool, 0, uuid4(), 30, "generate") is None
+    with pytest.raises(job_rows.LostLease):
         await Generator(pool, Memory(), 0)._write(job, stale, 10)
     assert await pool.fetchval("SELECT count(*) FROM codes") == 0
 
@@ -368,10 +368,10 @@ async def test_a_job_that_finds_no_codes_says_so(pool: asyncpg.Pool, workspace: 
     """Where other books have taken all that the pattern can make, the job fails with a reason."""
     book = await make(pool, workspace)
     other = await make(pool, workspace)
-    await codes.add_codes(pool, workspace.workspace, 0, other.book, [CodeLine(f"X{n:05}") for n in range(100_000)])
+    await code_rows.add_codes(pool, workspace.workspace, 0, other.book, [CodeLine(f"X{n:05}") for n in range(100_000)])
     async with pool.acquire() as connection, connection.transaction():
-        job = await jobs.create_generation(connection, book, 10, "X#####", "0123456789")
+        job = await job_rows.create_generation(connection, book, 10, "X#####", "0123456789")
     assert await Generator(pool, Memory(), 0).run_one()
-    job = await jobs.read_job(pool, workspace.workspace, job.job_id)
+    job = await job_rows.read_job(pool, workspace.workspace, job.job_id)
     assert (job.status, job.done) == ("failed", 0)
     assert job.errors == ["No more new codes can be found for the pattern X#####."]

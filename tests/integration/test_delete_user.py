@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from service.domain.keys import bucket
+from service.formats.key_names import bucket
 from tests.service_fixture import Service, new_code, new_id, ok, refused, until
 
 AGENT = "agent-of-the-deleted"

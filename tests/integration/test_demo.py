@@ -7,9 +7,9 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from service import cli_admin
+from service.cli import admin
 from service.embedded import demo
-from service.record import keys
+from service.record.config import key_rows
 from service.record.pool import connect
 
 
@@ -25,9 +25,9 @@ async def test_the_demo_is_seeded_once(database_url: str) -> None:
             )
         ]
         await demo.seed(database_url)
-        _, callers = await keys.read_callers(pool)
-        assert callers[keys.digest("demo_admin")].scopes == {"public", "checkout", "manage", "operate"}
-        assert callers[keys.digest("rival_manage")].workspace != callers[keys.digest("demo_manage")].workspace
+        _, callers = await key_rows.read_callers(pool)
+        assert callers[key_rows.digest("demo_admin")].scopes == {"public", "checkout", "manage", "operate"}
+        assert callers[key_rows.digest("rival_manage")].workspace != callers[key_rows.digest("demo_manage")].workspace
         assert len(callers) == 7
         giving = await pool.fetch(
             "SELECT books.name, gifts.name AS gift FROM books JOIN books AS gifts ON gifts.book_id = books.gift_book_id"
@@ -51,17 +51,17 @@ async def test_commands(database_url: str, monkeypatch: pytest.MonkeyPatch) -> N
     async def run(group: click.Group, *words: str) -> Result:
         return await asyncio.to_thread(CliRunner().invoke, group, words)
 
-    assert (await run(cli_admin.workspaces, "create", "trial", "--test")).exit_code == 0
-    again = await run(cli_admin.workspaces, "create", "trial")
+    assert (await run(admin.workspaces, "create", "trial", "--test")).exit_code == 0
+    again = await run(admin.workspaces, "create", "trial")
     assert (again.exit_code, again.output) == (1, "Error: There is a workspace trial already.\n")
-    made = await run(cli_admin.keys, "create", "trial", "shop", "--scope", "manage", "--scope", "operate")
+    made = await run(admin.keys, "create", "trial", "shop", "--scope", "manage", "--scope", "operate")
     secret = made.output.strip()
     assert secret.startswith("scrip_test_")
-    assert (await run(cli_admin.keys, "create", "none", "shop", "--scope", "manage")).exit_code == 1
+    assert (await run(admin.keys, "create", "none", "shop", "--scope", "manage")).exit_code == 1
     connection = await asyncpg.connect(database_url)
     try:
-        _, callers = await keys.read_callers(connection)
+        _, callers = await key_rows.read_callers(connection)
     finally:
         await connection.close()
-    assert callers[keys.digest(secret)].scopes == {"manage", "operate"}
-    assert callers[keys.digest(secret)].mode == "test"
+    assert callers[key_rows.digest(secret)].scopes == {"manage", "operate"}
+    assert callers[key_rows.digest(secret)].mode == "test"

@@ -14,13 +14,13 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest
 
-from service.doctor import judging
+from loadtests.harness.running import Run, data_folder
+from loadtests.harness.servers import free_port
+from service.doctor import verdicts
 from service.doctor.report import Check, Report
-from service.record.failing import Failing
+from service.record.partitions.failing_tasks import Failing
 from tests.commands import scrip
 from tests.drifts.comparing import compare
-from tests.running import Run, data_folder
-from tests.servers import free_port
 from tests.service_fixture import Service, new_code, ok, until
 
 _ROOT = Path(__file__).parents[2]
@@ -272,10 +272,10 @@ async def test_a_task_that_fails(patient: Service) -> None:
 def test_an_opening_that_fails_is_not_said_to_mend_itself() -> None:
     """Where the opening fails, no check says that a worker opens the partition by itself."""
     at = datetime(2026, 11, 20, 10, tzinfo=UTC)
-    checks = [Check("gate", "bad", "closed", judging._WAIT), Check("lag", "bad", "much", "See that a worker runs.")]
+    checks = [Check("gate", "bad", "closed", verdicts._WAIT), Check("lag", "bad", "much", "See that a worker runs.")]
     other = Failing("erasing", 3, "ValueError", at, at)
-    assert judging.advise(checks, [other]) == checks
-    gate, lag = judging.advise(checks, [other, Failing("opening", 12, "ScriptFailed redo ERR", at, at)])
+    assert verdicts.advise(checks, [other]) == checks
+    gate, lag = verdicts.advise(checks, [other, Failing("opening", 12, "ScriptFailed redo ERR", at, at)])
     assert gate.next.startswith("Opening has failed 12 times since 2026-11-20 10:00:00 UTC, last because of ")
     assert "ScriptFailed redo ERR" in gate.next
     assert lag == checks[1]

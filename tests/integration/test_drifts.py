@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
-from service.domain.drift import Class
+from service.formats.coupon_state import Class
 from tests.drifts.comparing import demo_workspace
 from tests.drifts.rounds import KINDS, run_round
 from tests.drifts.subject import World, tags

@@ -8,22 +8,22 @@ from uuid import uuid4
 import pytest
 from asyncpg.pool import Pool
 
-from service.domain.codes import CodeLine
-from service.domain.keys import bucket, outbox
+from service.domain.code_requests import CodeLine
+from service.formats.key_names import bucket, outbox
 from service.hot.connection import connect
-from service.hot.deciding import Reply
+from service.hot.decider import Reply
+from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts
-from service.hot.server import Server
 from service.operations import assign, lock, redeem, rollback, unassign
-from service.record.changes import changes_since
-from service.record.codes import add_codes
-from service.record.erasing import begin_erasure, is_erased, pending_erasures
-from service.record.partitions import read_partition, take_lease
-from service.record.users import patch_user
-from service.worker import erasing, flush, mending
-from service.worker.catching_up import projector_of
-from service.worker.erasing import Eraser, NotYet
-from service.worker.flush import Flusher
+from service.record.config.changes import changes_since
+from service.record.config.code_rows import add_codes
+from service.record.config.user_rows import patch_user
+from service.record.facts.user_deletion import begin_erasure, is_erased, pending_erasures
+from service.record.partitions.partition_rows import read_partition, take_lease
+from service.worker import restorer, user_eraser, write_behind
+from service.worker.projection_catchup import projector_of
+from service.worker.user_eraser import Eraser, NotYet
+from service.worker.write_behind import Flusher
 from tests.integration.flush_fixtures import has_recorded, running
 from tests.integration.opening_fixtures import Place
 from tests.integration.waiting import until
@@ -142,7 +142,7 @@ async def project(place: Place) -> None:
     connection = await connect(place.valkey_url, "tests")
     projector = projector_of(Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION]))
     async for change in changes_since(place.pool, 0, await projector.last_seen(0)):
-        await mending.project(projector, 0, change)
+        await restorer.project(projector, 0, change)
     connection.close()
 
 
@@ -291,7 +291,7 @@ async def test_an_older_change_of_the_cap_comes_late(place: Place) -> None:
 
 async def test_it_waits_for_what_was_changed_and_decided_before(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """An owner whose code is not in Redis yet, or events that are not recorded, make it wait; nothing is lost so."""
-    monkeypatch.setattr(erasing, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(user_eraser, "PATIENCE_S", 0.05)
     await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-1", owner_id="zoe-")])
     await begin(place, "zoe-")
     with pytest.raises(NotYet):
@@ -333,7 +333,7 @@ async def test_events_kept_apart(place: Place) -> None:
 
 async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing more happens, the outbox is left with its last entry, which is nobody's; not before its time."""
-    monkeypatch.setattr(flush, "BLOCK_MS", 5)
+    monkeypatch.setattr(write_behind, "BLOCK_MS", 5)
     await begin(place, "ann")
     await project(place)
     await erase(place)
@@ -353,7 +353,7 @@ async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(place: Place, m
         for _ in range(3):
             await flusher.start()
         assert await length() == before
-        monkeypatch.setattr(flush, "KEEP_S", -1)
+        monkeypatch.setattr(write_behind, "KEEP_S", -1)
         await until(quiet)
     left: Any = await place.redis.xrange(outbox(0))
     ((_, fields),) = left

@@ -8,15 +8,15 @@ from uuid import uuid4
 import pytest
 
 from service.hot.connection import connect
+from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts
-from service.hot.server import Server
-from service.hot.workspace import Workspace, packed_answer
+from service.hot.workspace_state import Workspace, packed_answer
 from service.operations import assign, lock, redeem
-from service.record.erasing import entries_with, is_erased, pending_erasures
-from service.record.partitions import read_partition
-from service.record.past import START
-from service.worker import erasing
-from service.worker.erasing import Eraser
+from service.record.facts.fact_reader import START
+from service.record.facts.user_deletion import entries_with, is_erased, pending_erasures
+from service.record.partitions.partition_rows import read_partition
+from service.worker import user_eraser
+from service.worker.user_eraser import Eraser
 from tests.integration.opening_fixtures import Place
 from tests.integration.test_delete_user import delete
 from tests.integration.test_erasing import begin, erase, live, project, record, stock, traces
@@ -41,7 +41,7 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
 ) -> None:
     """A request that is decided, and recorded, after the deletion's last event and before Redis's entries are read:
     its answer stays what it was, in Redis and in Postgres; what came before names nobody in either."""
-    user, found = "zoe0-", erasing.kept_entries
+    user, found = "zoe0-", user_eraser.kept_entries
     await stock(place, 2)
     await live(place, user, 0)
     await place.do(assign.ASSIGN_CODE, "MANY-1", "before", userId="bob")
@@ -64,7 +64,7 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
 
     pseudonym = await begin(place, user)
     await project(place)
-    monkeypatch.setattr(erasing, "kept_entries", race)
+    monkeypatch.setattr(user_eraser, "kept_entries", race)
     await erase(place)
     await record(place)
     entries = await kept(place)
@@ -72,7 +72,7 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
     assert {key: both for key, both in entries.items() if both[0] != both[1]} == {}
     assert [await place.do(operation, code, key, userId=who) for operation, code, key, who in asked] == first
     assert pseudonym not in entries["k-json"][1]
-    monkeypatch.setattr(erasing, "kept_entries", found)
+    monkeypatch.setattr(user_eraser, "kept_entries", found)
     await begin(place, user)  # the new user goes, too
     await project(place)
     await erase(place)
@@ -154,7 +154,7 @@ async def test_a_deletion_that_is_asked_for_again_reads_only_what_is_new(
         between.append(args[3:])
         return asked(*args)
 
-    monkeypatch.setattr(erasing.erasing, "entries_with", count)
+    monkeypatch.setattr(user_eraser.erasing, "entries_with", count)
     connection = await connect(place.valkey_url, "tests")
     try:
         eraser = Eraser(place.pool, Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION]))

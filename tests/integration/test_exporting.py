@@ -11,9 +11,9 @@ import pytest_asyncio
 import uvicorn
 from litestar import Litestar, Request, Response, get
 
-from service.api import exporting, problems
-from service.api.exporting import MAX_EXPORTS, CsvFile, ExportSlots
-from service.api.requests import around
+from service.api import csv_stream, problems
+from service.api.csv_stream import MAX_EXPORTS, CsvFile, ExportSlots
+from service.api.request_middleware import around
 from service.domain.errors import Refusal
 from service.fastlane.protocol import Protocol
 from tests.integration.waiting import until
@@ -132,7 +132,7 @@ async def test_clients_that_go_away(source: Source, port: int) -> None:
 
 async def test_a_client_asleep(source: Source, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that takes nothing for long is given up, and hears no end of the file."""
-    monkeypatch.setattr(exporting, "STALLED_S", 0.3)
+    monkeypatch.setattr(csv_stream, "STALLED_S", 0.3)
     source.length = 1000
     client = await _asleep(port)
     await until(lambda: source.slots.running == 1)

@@ -12,8 +12,8 @@ import asyncpg
 import httpx
 import pytest
 
-from service.record import listing
-from service.record.listing import FIRST, Status, listed_codes, page_codes
+from service.record.config import code_pages
+from service.record.config.code_pages import FIRST, Status, listed_codes, page_codes
 from tests.integration.record_fixtures import Record, assigned, make_workspace, redeemed, rolled_back
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
 
@@ -255,8 +255,8 @@ async def test_pages_in_bounded_steps(kept: Record, monkeypatch: pytest.MonkeyPa
     await kept.write(*uses, rolled_back(uses[1]), assigned("CODE-50"), assigned("CODE-99"))
     everything = await listed_codes(kept.pool, 1, 2, 1000, FIRST)
     assert [row.code for row in everything] == [f"CODE-{number}" for number in range(100, 0, -1)]
-    monkeypatch.setattr(listing, "STEP", 5)
-    monkeypatch.setattr(listing, "MAX_STEPS", 3)
+    monkeypatch.setattr(code_pages, "STEP", 5)
+    monkeypatch.setattr(code_pages, "MAX_STEPS", 3)
     counts: tuple[tuple[Status, int], ...] = (("redeemed", 3), ("assigned", 1), ("available", 96), ("inactive", 0))
     for status, count in counts:
         for limit in (1, 2, 14, 15, 16, 1000):

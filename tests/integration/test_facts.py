@@ -8,12 +8,12 @@ import asyncpg
 import msgspec
 import pytest
 
-from service.domain.events import Event, MalformedEvent, RequestPart
-from service.record import facts
-from service.record.partitions import (
+from service.formats.events import Event, MalformedEvent, RequestPart
+from service.record.facts import event_writer
+from service.record.facts.fact_reader import facts_in_order
+from service.record.partitions.partition_rows import (
     read_partition,
 )
-from service.record.past import facts_in_order
 from tests.integration.record_fixtures import Record, assigned, redeemed, rolled_back
 
 
@@ -134,7 +134,7 @@ async def test_what_one_transaction_would_hide_is_undecided(kept: Record):
         [x := redeemed("X"), redeemed("X"), rolled_back(x)],
         [a := redeemed("X", order="p", max_uses=0), redeemed("X", order="p", max_uses=0), rolled_back(a)],
     ):
-        with pytest.raises(facts.Undecided):
+        with pytest.raises(event_writer.Undecided):
             await kept.write(*events)
 
 

@@ -9,11 +9,11 @@ import httpx
 import pytest
 import redis
 
+from loadtests.harness.servers import VALKEY, started
 from service.hot.connection import Link
 from service.record.pool import UnfitDatabase, connect
 from tests.integration import waiting
 from tests.integration.test_connection import echo, serving
-from tests.servers import VALKEY, started
 from tests.service_fixture import PATIENCE_S, Service, new_code, ok, refused, until
 
 

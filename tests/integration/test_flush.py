@@ -9,10 +9,10 @@ from typing import Any
 import asyncpg
 import pytest
 
-from service.record import facts
-from service.record.partitions import begin_epoch, read_partition
-from service.worker import flush
-from service.worker.flush import Flusher
+from service.record.facts import event_writer
+from service.record.partitions.partition_rows import begin_epoch, read_partition
+from service.worker import write_behind
+from service.worker.write_behind import Flusher
 from tests.integration.flush_fixtures import (
     OUTBOX,
     MakeFlusher,
@@ -41,7 +41,7 @@ async def test_all_events_are_recorded_in_order(shop: Shop, make_flusher: MakeFl
 
 async def test_more_than_a_batch(shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch):
     """An outbox longer than a batch is recorded in several, and what is pending is known meanwhile."""
-    monkeypatch.setattr(flush, "BATCH_EVENTS", 100)
+    monkeypatch.setattr(write_behind, "BATCH_EVENTS", 100)
     flusher = await make_flusher()
     await shop.sell(250)
     await flusher.start()
@@ -56,7 +56,7 @@ async def test_killed_between_the_rows_and_the_end(
     shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
 ):
     """A backend that dies after the rows and before the commit leaves nothing, and the repeat writes once."""
-    copied, original = [], facts._copy
+    copied, original = [], event_writer._copy
 
     async def copy_and_die(connection: Any, table: str, *rest: Any) -> None:
         await original(connection, table, *rest)
@@ -65,7 +65,7 @@ async def test_killed_between_the_rows_and_the_end(
             if len(copied) == 1:
                 await shop.pool.fetch("SELECT pg_terminate_backend($1)", connection.get_server_pid())
 
-    monkeypatch.setattr(facts, "_copy", copy_and_die)
+    monkeypatch.setattr(event_writer, "_copy", copy_and_die)
     await shop.sell(50)
     await caught_up(shop, await make_flusher())
     assert copied == [0, 0]
@@ -77,7 +77,7 @@ async def test_a_commit_in_doubt(
     shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch, committed: bool
 ):
     """When the answer to a commit is lost, the cursor says whether it happened, and nothing is written twice."""
-    original, calls = flush.record, []
+    original, calls = write_behind.record, []
 
     async def answer_lost(*args: Any) -> bool:
         calls.append(args)
@@ -87,7 +87,7 @@ async def test_a_commit_in_doubt(
             raise ConnectionResetError
         return True
 
-    monkeypatch.setattr(flush, "record", answer_lost)
+    monkeypatch.setattr(write_behind, "record", answer_lost)
     await shop.sell(10)
     flusher = await make_flusher()
     await caught_up(shop, flusher)
@@ -97,7 +97,7 @@ async def test_a_commit_in_doubt(
 
 async def test_a_commit_that_arrives_late(shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch):
     """A transaction thought lost that commits after the cursor was read again makes the repeat start over."""
-    original, late = flush.record, []
+    original, late = write_behind.record, []
 
     async def lost_first(connection: Any, *args: Any) -> bool:
         if not late:
@@ -107,7 +107,7 @@ async def test_a_commit_that_arrives_late(shop: Shop, make_flusher: MakeFlusher,
         await asyncio.wait_for(late[0], 5)
         return await original(connection, *args)
 
-    monkeypatch.setattr(flush, "record", lost_first)
+    monkeypatch.setattr(write_behind, "record", lost_first)
     await shop.sell(10)
     await caught_up(shop, await make_flusher())
     assert await shop.facts() == shop.said
@@ -188,8 +188,8 @@ async def test_draining_into_a_new_epoch(shop: Shop, make_flusher: MakeFlusher):
 
 async def test_trimming_keeps_what_it_should(shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch):
     """The outbox keeps what is unrecorded, the anchor, and as many recorded events as are wanted; the rest goes."""
-    monkeypatch.setattr(flush, "KEEP_EVENTS", 500)
-    monkeypatch.setattr(flush, "BATCH_EVENTS", 200)
+    monkeypatch.setattr(write_behind, "KEEP_EVENTS", 500)
+    monkeypatch.setattr(write_behind, "BATCH_EVENTS", 200)
     flusher = await make_flusher()
     await shop.sell(3000)
     await flusher.start()
@@ -199,7 +199,7 @@ async def test_trimming_keeps_what_it_should(shop: Shop, make_flusher: MakeFlush
     kept = await shop.outbox()
     assert kept == list(range(kept[0], 3001))
     assert 1500 <= kept[0] <= 1600
-    monkeypatch.setattr(flush, "KEEP_S", 0)
+    monkeypatch.setattr(write_behind, "KEEP_S", 0)
     for _ in range(5):
         await flusher.step()
     assert await shop.redis.xlen(OUTBOX) >= 1

@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from service.record.partitions import LeaseLost
-from service.worker import flush
-from service.worker.flush import AnchorLost, OutboxGap, TooManyRefused
+from service.record.partitions.partition_rows import LeaseLost
+from service.worker import write_behind
+from service.worker.write_behind import AnchorLost, OutboxGap, TooManyRefused
 from tests.integration.flush_fixtures import (
     OUTBOX,
     MakeFlusher,
@@ -59,7 +59,7 @@ async def test_a_stale_fence_cant_write(shop: Shop, make_flusher: MakeFlusher):
     assert await first.step() == 5
     second = await make_flusher()
     await shop.sell(5)
-    with pytest.raises(flush.CursorMoved):
+    with pytest.raises(write_behind.CursorMoved):
         await first.step()
     assert await shop.cursor() == (shop.epoch, 5)
     with pytest.raises(LeaseLost):
@@ -91,7 +91,7 @@ async def test_a_worker_that_slept_past_its_anchor(
     shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
 ):
     """A worker that wakes after another trimmed its anchor says that it lost the lease, not that events are lost."""
-    monkeypatch.setattr(flush, "KEEP_EVENTS", 0)
+    monkeypatch.setattr(write_behind, "KEEP_EVENTS", 0)
     sleeper = await make_flusher()
     await sleeper.start()
     other = await make_flusher()
@@ -166,7 +166,7 @@ async def test_a_program_that_is_wrong_quarantines_no_more(
     shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
 ):
     """When event after event is refused the worker stops, instead of putting all of them aside."""
-    monkeypatch.setattr(flush, "MAX_REFUSED_IN_A_ROW", 10)
+    monkeypatch.setattr(write_behind, "MAX_REFUSED_IN_A_ROW", 10)
     await shop.sell(5)
     await shop.append(*(redeemed(f"X-{i}", discount_e4=1_000_001) for i in range(30)))
     with pytest.raises(TooManyRefused):
@@ -189,7 +189,7 @@ async def test_an_epoch_that_postgres_doesnt_know(shop: Shop, make_flusher: Make
     await shop.fence(shop.epoch + 100)
     flusher = await make_flusher()
     await flusher.start()
-    with pytest.raises(flush.CursorMoved):
+    with pytest.raises(write_behind.CursorMoved):
         await flusher.step()
 
 

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from service.domain.errors import Refusal
-from service.domain.events import RequestPart
-from service.record import histories
+from service.formats.events import RequestPart
+from service.record.facts import history_pages
 from tests.integration.record_fixtures import NOW_MS, Record, assigned, make_workspace, redeemed, rolled_back
 
 
@@ -20,9 +20,9 @@ async def test_histories_are_paged(kept: Record):
     await kept.write(*uses, rolled_back(uses[4]))
     ids = [UUID(use.redemption_id) for use in uses]
     cases: list[tuple[Any, Any, list[UUID]]] = [
-        (histories.redemptions_of_book, 2, ids[::2]),
-        (histories.redemptions_of_user, "u1", ids[1::2]),
-        (histories.redemptions_of_code, "CODE-2", ids[2::3]),
+        (history_pages.redemptions_of_book, 2, ids[::2]),
+        (history_pages.redemptions_of_user, "u1", ids[1::2]),
+        (history_pages.redemptions_of_code, "CODE-2", ids[2::3]),
     ]
     for read, whose, expected in cases:
         found, cursor = [], None
@@ -40,14 +40,14 @@ async def test_one_redemption(kept: Record):
     book_id = await make_workspace(kept.pool)
     use = redeemed(order="o", request=RequestPart(ip="::1", metadata=msgspec.Raw(b'{"a":1}')))
     await kept.write(use)
-    found = await histories.redemption(kept.pool, 1, UUID(use.redemption_id))
+    found = await history_pages.redemption(kept.pool, 1, UUID(use.redemption_id))
     assert found is not None
     assert (found.book_id, found.value_e4, found.discount_e4) == (book_id, 1_000_000, 250_000)
     assert (found.redeemed_at_ms, found.rolled_back_at_ms, found.metadata) == (NOW_MS, None, '{"a":1}')
     await kept.write(rolled_back(use))
-    again = await histories.redemption(kept.pool, 1, UUID(use.redemption_id))
+    again = await history_pages.redemption(kept.pool, 1, UUID(use.redemption_id))
     assert again == msgspec.structs.replace(found, rolled_back_at_ms=NOW_MS + 5)
-    assert await histories.redemption(kept.pool, 2, UUID(use.redemption_id)) is None
+    assert await history_pages.redemption(kept.pool, 2, UUID(use.redemption_id)) is None
 
 
 async def test_coupons_of_a_user(kept: Record):
@@ -59,7 +59,7 @@ async def test_coupons_of_a_user(kept: Record):
     await kept.write(*(assigned(f"CODE-{i}", at_ms=1_003_000) for i in range(5)), assigned("OWNED-5", at_ms=1))
     found, cursor = [], None
     while not found or cursor is not None:
-        page = await histories.coupons_of_user(kept.pool, 1, "user", 3, cursor)
+        page = await history_pages.coupons_of_user(kept.pool, 1, "user", 3, cursor)
         found += page.items
         cursor = page.next_cursor
     owned, codes = [f"OWNED-{i}" for i in range(6)], [f"CODE-{i}" for i in range(4, -1, -1)]
@@ -73,7 +73,7 @@ async def test_coupons_of_a_user(kept: Record):
 )
 async def test_a_bad_cursor_is_malformed(pool: asyncpg.Pool, cursor: str):
     """A cursor that no list gave is refused, naming the field."""
-    for read in (histories.redemptions_of_user, histories.coupons_of_user):
+    for read in (history_pages.redemptions_of_user, history_pages.coupons_of_user):
         with pytest.raises(Refusal) as refused:
             await read(pool, 1, "user", 4, cursor)
         assert (refused.value.code, refused.value.errors[0].field) == ("malformed", "cursor")

@@ -5,11 +5,11 @@ import asyncio
 import asyncpg
 from uuid_utils.compat import uuid7
 
-from service.domain.events import StockNotice
-from service.domain.webhooks import KEEP_DAYS
-from service.record import jobs, webhooks
-from service.record.histories import KEEP_NOTICES_DAYS, prune_notices
-from service.record.workspaces import create_workspace
+from service.domain.webhook_protocol import KEEP_DAYS
+from service.formats.events import StockNotice
+from service.record.config import job_rows, webhook_rows
+from service.record.config.workspace_rows import create_workspace
+from service.record.facts.history_pages import KEEP_NOTICES_DAYS, prune_notices
 from service.worker.housekeeping import keep_house
 from tests.integration.record_fixtures import NOW_MS
 from tests.integration.waiting import until
@@ -27,9 +27,13 @@ async def test_jobs_that_ended_long_ago_are_forgotten(pool: asyncpg.Pool) -> Non
     """Neither those that run, however old, nor those whose end somebody may still ask for."""
     async with pool.acquire() as connection:
         workspace = (await create_workspace(connection, "shop")).workspace
-    for status, days in (("running", None), *[("done", jobs.KEEP_DAYS + 1)] * 5, ("failed", jobs.KEEP_DAYS - 1)):
+    for status, days in (
+        ("running", None),
+        *[("done", job_rows.KEEP_DAYS + 1)] * 5,
+        ("failed", job_rows.KEEP_DAYS - 1),
+    ):
         await pool.execute(_MAKE, uuid7(), workspace, status, days)
-    assert await jobs.prune_jobs(pool, 3) == 2
+    assert await job_rows.prune_jobs(pool, 3) == 2
     house = asyncio.create_task(keep_house(pool))
     try:
         await until(lambda: _is_left(pool, {"failed": 1, "running": 1}))
@@ -69,7 +73,7 @@ async def test_notices_wait_for_webhooks(office: Office, receiver: Receiver) -> 
     await _notice(office, 1, KEEP_NOTICES_DAYS + 1)
     assert await prune_notices(office.pool, 10) == 1
     assert await _noticed(office) == [3]
-    await webhooks.patch_webhook(office.pool, 1, row.webhook_id, None, None, None, "inactive")
+    await webhook_rows.patch_webhook(office.pool, 1, row.webhook_id, None, None, None, "inactive")
     assert await prune_notices(office.pool, 10) == 0
     await office.pass_s((KEEP_DAYS + 1) * 86400)
     assert await prune_notices(office.pool, 10) == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.fastlane import bounded
+from service.fastlane import bounded_protocol
 from tests.integration.serving import Served, Wire
 from tests.service_fixture import Service, new_code, until
 
@@ -74,7 +74,7 @@ def test_the_end_under_load(service: Service, serve: Callable[[], Served]) -> No
 def test_stalled_clients(service: Service, serve: Callable[[], Served], monkeypatch: pytest.MonkeyPatch) -> None:
     """Two hundred that stall, in a head or in a body, are answered 408 and let go, while another is served."""
     for name, seconds in {"LOOK_S": 0.05, "HEAD_S": 0.3, "BODY_S": 0.5, "LINGER_S": 0.2}.items():
-        monkeypatch.setattr(bounded, name, seconds)
+        monkeypatch.setattr(bounded_protocol, name, seconds)
     served, code = serve(), service.coupon(lockSeconds=3000)
     hot = _asked(f"POST /v1/coupons/lock/{code}", _LOCK)
     slow = [hot[:40], hot[:-1], _asked("POST /v1/books", b'{"name":"n"}')[:-1], b"GET / HTTP/1.1\r\n"]

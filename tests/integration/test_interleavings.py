@@ -8,19 +8,19 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from service.domain import keys
-from service.domain.books import CreateBook
-from service.domain.codes import CodeLine
+from service.domain.book_requests import CreateBook
+from service.domain.code_requests import CodeLine
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
-from service.hot import server
+from service.formats import key_names
+from service.hot import redis_server
 from service.hot.scripts import Scripts
 from service.operations import assign, checkout, lock, redeem, rollback, unassign
-from service.record.books import create_book
-from service.record.codes import add_codes
-from service.record.partitions import read_partition, take_lease
-from service.record.users import patch_user
-from service.worker import flush, mending, opening
+from service.record.config.book_rows import create_book
+from service.record.config.code_rows import add_codes
+from service.record.config.user_rows import patch_user
+from service.record.partitions.partition_rows import read_partition, take_lease
+from service.worker import opening, restorer, write_behind
 from tests.integration.opening_fixtures import Place
 from tests.integration.stepping import Workers, open_partition, record
 
@@ -99,7 +99,7 @@ class Walk:
     async def try_to_sell(self) -> None:
         """The API redeems by the epoch that it knows: only a Redis that is whole has the scripts, and agrees."""
         place = self.place
-        row, gate = await read_partition(place.pool, 0), await place.values(keys.gate(0))
+        row, gate = await read_partition(place.pool, 0), await place.values(key_names.gate(0))
         digests = Scripts(0, row.epoch, row.nonce, opening.SERVING[-1:]).digests.values()
         has_scripts = row.epoch > self.epoch and all(await place.redis.script_exists(*digests))
         is_whole = (has_scripts or b"open" in b"".join(gate.values())) and await place.everything() == self.whole
@@ -117,7 +117,7 @@ class Walk:
         """What the first worker must not change: Redis, the partition's row, and how much is recorded."""
         place = self.place
         row = await read_partition(place.pool, 0)
-        kept = await place.redis.xrange(keys.outbox(0), "{}-{}".format(*row.cursor))
+        kept = await place.redis.xrange(key_names.outbox(0), "{}-{}".format(*row.cursor))
         counted = await place.pool.fetchrow("SELECT (SELECT count(*) FROM facts), (SELECT count(*) FROM quarantine)")
         row = msgspec.structs.replace(row, recorded_at=None)
         return await place.values() | {b"outbox": kept, b"partition": row, b"counted": counted}
@@ -132,8 +132,8 @@ class Walk:
 
 @pytest_asyncio.fixture
 async def walk(place: Place, monkeypatch: pytest.MonkeyPatch) -> Walk:
-    monkeypatch.setattr(mending, "KEYS_A_RUN", 50)
-    monkeypatch.setattr(server, "LOOK_S", 0.005)
+    monkeypatch.setattr(restorer, "KEYS_A_RUN", 50)
+    monkeypatch.setattr(redis_server, "LOOK_S", 0.005)
     monkeypatch.setattr(opening, "SERVING", "lock redeem checkout assign_code unassign rollback_order".split())
     return await Walk(place).begin()
 
@@ -151,7 +151,7 @@ async def test_a_worker_that_stood_still_while_it_opened(
     """Only a Redis that is whole gets the serving scripts, and answers requests. The next worker makes it whole. The
     first worker changes nothing when it wakes."""
     place, number, is_done = walk.place, 0, False
-    monkeypatch.setattr(mending, "EVENTS_A_RUN", 100 if loss == "everything" else 2)
+    monkeypatch.setattr(restorer, "EVENTS_A_RUN", 100 if loss == "everything" else 2)
     if loss == "nothing":
         await place.do(lock.LOCK, "CODE-10", userId="ann")
     while not is_done:
@@ -186,8 +186,8 @@ async def test_a_worker_that_stood_still_while_it_recorded(
 ) -> None:
     """Each event is recorded once, and the outbox keeps each one that is not recorded. The first worker ends when it
     wakes, and changes nothing."""
-    monkeypatch.setattr(flush, "KEEP_S", 0)
-    monkeypatch.setattr(flush, "BLOCK_MS", 1)
+    monkeypatch.setattr(write_behind, "KEEP_S", 0)
+    monkeypatch.setattr(write_behind, "BLOCK_MS", 1)
     place, number, is_done = walk.place, 0, False
     while not is_done:
         assert number < MAX_STEPS

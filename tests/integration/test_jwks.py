@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from service import jwks
+from service.access.user_tokens import MAX_JWKS_BYTES, Issuer, Tokens
 from service.domain.errors import Refusal
-from service.domain.tokens import MAX_JWKS_BYTES, Issuer, Tokens
-from service.jwks import Fresh
+from service.serving import jwks
+from service.serving.jwks import Fresh
 from tests.tokens import AUDIENCE, ISSUER, Idp
 from tests.unit.test_tokens import BEARER
 

@@ -8,21 +8,21 @@ import pytest
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from service.config import Settings
-from service.domain import keys
-from service.domain.codes import CodeLine
+from service.common.config import Settings
+from service.domain.code_requests import CodeLine
+from service.formats import key_names
 from service.hot.connection import Broken
-from service.hot.server import ScriptFailed
+from service.hot.redis_server import ScriptFailed
 from service.operations import redeem
-from service.record.codes import add_codes
-from service.record.failing import Failing, read_failing
-from service.record.partitions import LeaseLost, read_partition, take_lease
-from service.record.recovery import order_rebuild, rebuild_order
-from service.worker import main as worker
-from service.worker import supervising
-from service.worker.main import Keeper
+from service.record.config.code_rows import add_codes
+from service.record.partitions.failing_tasks import Failing, read_failing
+from service.record.partitions.openings import order_rebuild, rebuild_order
+from service.record.partitions.partition_rows import LeaseLost, read_partition, take_lease
+from service.worker import process as worker
+from service.worker import task_supervisor
 from service.worker.opening import Opening
-from service.worker.restocking import Restocker
+from service.worker.process import Keeper
+from service.worker.restocker import Restocker
 from tests.integration.opening_fixtures import Place
 from tests.integration.waiting import until
 
@@ -43,7 +43,7 @@ async def test_what_nobody_foresaw_ends_no_worker(
     place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """uvloop, for one, raises RuntimeError where a connection breaks at a bad moment: it is logged, and tried again."""
-    monkeypatch.setattr(supervising, "WELL_S", 0.01)
+    monkeypatch.setattr(task_supervisor, "WELL_S", 0.01)
     failures = [RuntimeError("the handler is closed")]
 
     async def take(*args: Any) -> int | None:
@@ -81,7 +81,7 @@ async def test_an_opening_that_fails_backs_off_and_says_so(
     opens = Opening.run
     monkeypatch.setattr(Opening, "run", fails)
     monkeypatch.setattr(worker, "_pause", pause)
-    monkeypatch.setattr(supervising.random, "uniform", lambda _, most: most)
+    monkeypatch.setattr(task_supervisor.random, "uniform", lambda _, most: most)
     await order_rebuild(place.pool, 0, "an operator ordered it")
     keeper = Keeper(_settings(place, database_url), place.pool, 0, "tests")
     await _until_rebuilt(place, keeper)
@@ -108,8 +108,8 @@ async def test_a_task_that_fails_keeps_no_other_from_its_work(
     place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A task that raises whatever it does is begun anew, and shown; events are recorded and other tasks go on."""
-    monkeypatch.setattr(supervising, "FIRST_PAUSE_S", 0.01)
-    monkeypatch.setattr(supervising, "LONGEST_PAUSE_S", 0.01)
+    monkeypatch.setattr(task_supervisor, "FIRST_PAUSE_S", 0.01)
+    monkeypatch.setattr(task_supervisor, "LONGEST_PAUSE_S", 0.01)
     is_wrong = True
     works = Restocker.run
 
@@ -141,9 +141,9 @@ async def test_a_task_that_fails_keeps_no_other_from_its_work(
         await place.do(redeem.REDEEM, "CODE-70", userId="ann")
         await until(lambda: place.pool.fetchval("SELECT EXISTS (SELECT FROM redemptions WHERE code = 'CODE-70')"))
         await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-9")])
-        await until(lambda: place.redis.hexists(f"{place.caller.prefix}d:{keys.bucket('LATE-9')}", "LATE-9"))
+        await until(lambda: place.redis.hexists(f"{place.caller.prefix}d:{key_names.bucket('LATE-9')}", "LATE-9"))
         assert (await read_partition(place.pool, 0)).epoch == epoch
-        monkeypatch.setattr(supervising, "WELL_S", 0.01)
+        monkeypatch.setattr(task_supervisor, "WELL_S", 0.01)
         is_wrong = False
         await until(is_well)
         assert _metric("scrip_task_failing", "restocking") == 0
@@ -154,7 +154,7 @@ async def test_a_task_that_fails_keeps_no_other_from_its_work(
 
 async def test_a_task_that_learns_that_the_partition_is_anothers_ends_all(place: Place) -> None:
     """Whatever ends what is done for a partition does so from a task, too, also from within a group of errors."""
-    supervisor = supervising.Supervisor(supervising.Troubles(place.pool, 0), fatal=worker._FATAL)
+    supervisor = task_supervisor.Supervisor(task_supervisor.Troubles(place.pool, 0), fatal=worker._FATAL)
 
     async def fails() -> None:
         raise ExceptionGroup("some", [ValueError(), ExceptionGroup("more", [LeaseLost("another has it")])])

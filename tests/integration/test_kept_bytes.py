@@ -7,18 +7,18 @@ from uuid import uuid4
 
 import pytest
 
-from service.domain.drift import Difference
-from service.domain.runs import IN_FLIGHT_BYTES, RUN_BYTES, by_bytes
+from service.common.byte_runs import IN_FLIGHT_BYTES, RUN_BYTES, by_bytes
+from service.formats.coupon_state import Difference
 from service.hot.connection import connect
-from service.hot.deciding import Reply
-from service.hot.looking import Looker
+from service.hot.decider import Reply
+from service.hot.inspection import Looker
+from service.hot.redis_server import Server
 from service.hot.scripts import Scripts
-from service.hot.server import Server
-from service.reconcile.counts import Keys
-from service.reconcile.examining import Examiner
-from service.record.partitions import read_partition
-from service.record.past import key_pages
-from service.worker import mending
+from service.reconcile.counter_differences import Keys
+from service.reconcile.examination import Examiner
+from service.record.facts.fact_reader import key_pages
+from service.record.partitions.partition_rows import read_partition
+from service.worker import restorer
 from tests.integration.opening_fixtures import Place
 
 LARGE, HUGE = RUN_BYTES // 4, RUN_BYTES * 3
@@ -45,7 +45,7 @@ def test_parts_are_bounded_by_number_and_by_bytes() -> None:
 
 async def test_recovery(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A rebuild brings all of them back, no more bytes in a run, or on their way, than may be."""
-    monkeypatch.setattr(mending, "KEYS_A_RUN", 500)
+    monkeypatch.setattr(restorer, "KEYS_A_RUN", 500)
     entries, run, runs, flying = await plant(place), Server.run, list[list[int]](), [0]
 
     async def weigh(server: Server, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:

@@ -7,7 +7,7 @@ from uuid import uuid4
 import pytest
 
 from service.hot.connection import Broken
-from service.hot.workspace import Workspace
+from service.hot.workspace_state import Workspace
 from tests.integration.opening_fixtures import Place
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 

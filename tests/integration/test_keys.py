@@ -10,15 +10,15 @@ import asyncpg
 import pytest
 from click.testing import CliRunner
 
-from service import cli_admin
-from service.config import Settings
+from service.cli import admin
+from service.common.child_processes import StartError
+from service.common.config import Settings
 from service.domain.errors import Refusal
 from service.embedded import demo
 from service.embedded.exposure import check_host, check_keys
-from service.embedded.supervisor import StartError
-from service.record import keys
-from service.record.partitions import ensure_partitions
-from service.record.workspaces import create_workspace
+from service.record.config import key_rows
+from service.record.config.workspace_rows import create_workspace
+from service.record.partitions.partition_rows import ensure_partitions
 from tests.service_fixture import Service, new_id, ok, refused
 
 
@@ -69,18 +69,20 @@ def test_a_rotation_is_done_once(service: Service) -> None:
 
 async def test_a_workspace_has_so_many_keys(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """One more than the bound is refused; one that was revoked or has ended leaves its place."""
-    monkeypatch.setattr(keys, "MAX_KEYS", 2)
+    monkeypatch.setattr(key_rows, "MAX_KEYS", 2)
     connection = await asyncpg.connect(database_url)
     try:
         await ensure_partitions(connection, 1)
         one, other = [(await create_workspace(connection, name)).workspace for name in ("one", "other")]
-        made = [await keys.create_key(connection, one, "k", ["public"], keys.new_secret("live")) for _ in range(2)]
-        await keys.create_key(connection, other, "k", ["public"], keys.new_secret("live"))
+        made = [
+            await key_rows.create_key(connection, one, "k", ["public"], key_rows.new_secret("live")) for _ in range(2)
+        ]
+        await key_rows.create_key(connection, other, "k", ["public"], key_rows.new_secret("live"))
         with pytest.raises(Refusal, match="invalid"):
-            await keys.create_key(connection, one, "k", ["public"], keys.new_secret("live"))
-        assert await keys.revoke_key(connection, one, made[0].key_id)
-        assert not await keys.revoke_key(connection, other, made[1].key_id)
-        await keys.create_key(connection, one, "k", ["public"], keys.new_secret("live"))
+            await key_rows.create_key(connection, one, "k", ["public"], key_rows.new_secret("live"))
+        assert await key_rows.revoke_key(connection, one, made[0].key_id)
+        assert not await key_rows.revoke_key(connection, other, made[1].key_id)
+        await key_rows.create_key(connection, one, "k", ["public"], key_rows.new_secret("live"))
     finally:
         await connection.close()
 
@@ -90,12 +92,12 @@ async def test_commands(database_url: str, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("DATABASE_URL", database_url)
     runner = CliRunner()
 
-    async def run(*words: str, group: Any = cli_admin.keys) -> str:
+    async def run(*words: str, group: Any = admin.keys) -> str:
         return (await asyncio.to_thread(runner.invoke, group, words)).output
 
     for name in ("shop", "other"):
-        await run("create", name, group=cli_admin.workspaces)
-    assert [line.split("\t")[:2] for line in (await run("list", group=cli_admin.workspaces)).splitlines()] == [
+        await run("create", name, group=admin.workspaces)
+    assert [line.split("\t")[:2] for line in (await run("list", group=admin.workspaces)).splitlines()] == [
         ["other", "live"],
         ["shop", "live"],
     ]
@@ -125,9 +127,9 @@ async def test_fixed_keys_are_for_this_machine(database_url: str, host: str) -> 
         await check_keys(Settings(host=own, database_url=database_url))
     connection = await asyncpg.connect(database_url)
     try:
-        for _, caller in sorted((await keys.read_callers(connection))[1].items()):
+        for _, caller in sorted((await key_rows.read_callers(connection))[1].items()):
             assert caller.key_id
-            await keys.revoke_key(connection, caller.workspace, caller.key_id)
+            await key_rows.revoke_key(connection, caller.workspace, caller.key_id)
     finally:
         await connection.close()
     await check_keys(others)

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.domain import cursors
+from service.formats import page_cursors
 from tests.service_fixture import Service, new_code, new_id, ok
 
 _HIDDEN = {"/console/data/jobs", "/console/data/redemptions"}
 _EDGES = [0, 1, -1, *(sign * 2**bits + off for bits in (15, 31, 32, 53, 63, 64) for sign in (1, -1) for off in (-1, 0))]
-_NAMES = st.sampled_from([*cursors.by_name, "", "BOOKS", "books\0"])
+_NAMES = st.sampled_from([*page_cursors.by_name, "", "BOOKS", "books\0"])
 _PARTS = st.one_of(
     st.sampled_from(_EDGES),
     st.integers(-(10**30), 10**30),
@@ -57,7 +57,7 @@ def lists(service: Service) -> dict[str, str]:
 
 def test_every_list_is_asked(lists: dict[str, str]) -> None:
     """The lists that take a cursor are at least as many as there are kinds of cursors."""
-    assert len(lists) >= len(cursors.by_name)
+    assert len(lists) >= len(page_cursors.by_name)
     assert lists.keys() > _HIDDEN
 
 
@@ -65,7 +65,7 @@ def test_extreme_places(service: Service, lists: dict[str, str]) -> None:
     """Each integer next to a bound of Postgres's, in the name of each list, at each list."""
     made = [
         [name, *parts]
-        for name in cursors.by_name
+        for name in page_cursors.by_name
         for number in (-1, 2**31 - 1, 2**31, 2**63 - 1, 2**63)
         for parts in ([number], [number, number], [number, "ABCD"])
     ]

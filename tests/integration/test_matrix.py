@@ -16,12 +16,12 @@ import asyncpg
 import httpx
 import pytest
 
-from service.config import JwtIssuer
-from service.domain import keys
-from service.domain.identity import SCOPES
+from service.access.caller import SCOPES
+from service.common.config import JwtIssuer
 from service.domain.times import to_datetime
-from service.record.keys import create_key, revoke_key
-from service.record.workspaces import read_workspace, workspace_named
+from service.formats import key_names
+from service.record.config.key_rows import create_key, revoke_key
+from service.record.config.workspace_rows import read_workspace, workspace_named
 from tests.integration.matrix_table import ANYONE, ROWS, Row, make_place
 from tests.integration.requests_table import Place, filled
 from tests.integration.serving import Served
@@ -75,7 +75,7 @@ class World(NamedTuple):
             rows = {name: await connection.fetchval(_STATE.format(table=name), number) for name in tables}
         finally:
             await connection.close()
-        prefix = keys.prefix(row.partition, number).encode()
+        prefix = key_names.prefix(row.partition, number).encode()
         held = {name: value for name, value in self.service.held().items() if name.startswith(prefix)}
         assert len(held) > 10
         assert sum(value is not None for value in rows.values()) > 5

@@ -6,8 +6,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from service.common.resources import SQL_DIR
 from service.record.migrations import MigrationError, migrate, read_migrations
-from service.resources import SQL_DIR
 
 
 async def test_all_migrations_apply_once(new_database):

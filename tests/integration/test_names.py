@@ -9,11 +9,11 @@ from urllib.parse import quote
 
 import pytest
 
-from service.domain import keys
+from loadtests.harness.running import data_folder
+from service.formats import key_names
 from tests.commands import scrip
 from tests.drifts.comparing import compare
 from tests.hostile.poison import planted, poisoned
-from tests.running import data_folder
 from tests.service_fixture import Service, new_code, ok, shared_service, until
 
 HARD = (
@@ -56,7 +56,7 @@ class Poison:
     def strays(self) -> list[str]:
         """Names of keys that no part of the service writes."""
         with self.service.redis() as redis:
-            return [name for name in redis.scan_iter(count=5000) if keys.parse_key(name) is None]
+            return [name for name in redis.scan_iter(count=5000) if key_names.parse_key(name) is None]
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def rebuilt(service: Service) -> None:
 def test_what_is_planted_is_whats_walked(poison: Poison) -> None:
     """Every key of the service is read as one of its kinds, and each planted name is in the place it was said in."""
     with poison.service.redis() as redis:
-        held = [key for name in redis.scan_iter(count=5000) if (key := keys.parse_key(name))]
+        held = [key for name in redis.scan_iter(count=5000) if (key := key_names.parse_key(name))]
     assert poison.strays() == []
     users = {key.parts[0] for key in held if key.kind == "u"}
     assert set(HARD) - {"-"} | {"%-"} <= users
@@ -87,12 +87,12 @@ def test_a_sweep_forgets_ended_locks_beside_such_names(poison: Poison) -> None:
     """What is swept is exactly sets of locks, by all that the worker walks over when it begins."""
     service = poison.service
     with service.redis() as redis:
-        names = [key for name in redis.scan_iter(count=5000) if (key := keys.parse_key(name)) and key.kind == "l"]
+        names = [key for name in redis.scan_iter(count=5000) if (key := key_names.parse_key(name)) and key.kind == "l"]
         (due,) = [key for key in names if key.parts[1] == "u" and redis.zcard(key.name) >= len(HARD)]
         members = redis.zrange(due.name, 0, 0)
         # The deadline of one has passed; the code's record says so, too.
         code = members[0].split(" ")[1]
-        record = keys.coupon(keys.prefix(due.partition, due.workspace), code)
+        record = key_names.coupon(key_names.prefix(due.partition, due.workspace), code)
         words = redis.get(record).split(" ")
         words[11] = "1"
         redis.set(record, " ".join(words))

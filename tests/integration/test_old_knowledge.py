@@ -10,15 +10,15 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from service.api import configuring
+from service.api import configuration_writes
 from service.api.context import Context
 from service.domain.errors import Refusal
-from service.hot import deciding
+from service.hot import decider
 from service.hot.projection import RedisProjector
 from service.hot.scripts import PROJECTION, SERVING, Scripts, nonce_of
-from service.operations import coupon, redeem, rollback
+from service.operations import coupon_view, redeem, rollback
 from service.record import pool as postgres
-from service.record.partitions import read_partition, take_lease
+from service.record.partitions.partition_rows import read_partition, take_lease
 from tests.integration.flush_fixtures import until
 from tests.integration.opening_fixtures import Place
 
@@ -62,7 +62,7 @@ async def test_an_older_redis_with_an_epoch_of_the_same_number(
 
         await _lead_to(place, first, scripts)
         with pytest.raises(Refusal, match="recovering"):
-            await place.do(coupon.READ, "CODE-9")
+            await place.do(coupon_view.READ, "CODE-9")
         await place.open()
         await place.learn()
         assert await place.everything() == whole
@@ -79,9 +79,9 @@ async def test_an_epoch_is_used_on_the_connection_that_it_was_learnt_on(place: P
 
     await until(is_connected)
     with pytest.raises(Refusal, match="recovering"):
-        await place.do(coupon.READ, "CODE-9")
+        await place.do(coupon_view.READ, "CODE-9")
     await place.learn()
-    assert await place.do(coupon.READ, "CODE-9")
+    assert await place.do(coupon_view.READ, "CODE-9")
 
 
 class _Link:
@@ -111,28 +111,28 @@ async def test_where_redis_has_replicas_only_a_fresh_epoch_is_used(
 ) -> None:
     """What Postgres said must be younger than FRESH_S when a request is sent, and when its reply comes."""
     epoch, nonce = await _followed(place)
-    place.decider.learn(0, epoch, nonce, asked_at=time.monotonic() - deciding.FRESH_S)
+    place.decider.learn(0, epoch, nonce, asked_at=time.monotonic() - decider.FRESH_S)
     with pytest.raises(Refusal, match="recovering"):
-        await place.do(coupon.READ, "CODE-9")
+        await place.do(coupon_view.READ, "CODE-9")
     place.decider.learn(0, epoch, nonce)
-    assert await place.do(coupon.READ, "CODE-9")
+    assert await place.do(coupon_view.READ, "CODE-9")
     for meanwhile in (
         lambda: place.decider.learn(0, epoch + 1, nonce),
-        lambda: monkeypatch.setattr(deciding, "FRESH_S", -1),
+        lambda: monkeypatch.setattr(decider, "FRESH_S", -1),
     ):
-        place.decider = deciding.Decider(_Link(place, meanwhile, place.link.history))  # type: ignore[arg-type]
+        place.decider = decider.Decider(_Link(place, meanwhile, place.link.history))  # type: ignore[arg-type]
         place.decider.learn(0, epoch, nonce)
         with pytest.raises(Refusal, match="outcome_unknown"):
-            await place.do(coupon.READ, "CODE-9")
+            await place.do(coupon_view.READ, "CODE-9")
 
 
 async def test_a_script_looks_at_the_servers_history(place: Place) -> None:
     """A primary that was a replica for a moment has another's data: its gate and scripts are as they were."""
     epoch, nonce = await _followed(place, "f" * 40)
-    place.decider = deciding.Decider(_Link(place, lambda: None, ""))  # type: ignore[arg-type]
+    place.decider = decider.Decider(_Link(place, lambda: None, ""))  # type: ignore[arg-type]
     place.decider.learn(0, epoch, nonce)
     with pytest.raises(Refusal, match="recovering"):
-        await place.do(coupon.READ, "CODE-9")
+        await place.do(coupon_view.READ, "CODE-9")
 
 
 @pytest.mark.parametrize("meanwhile", ["time passes", "another epoch opens"])
@@ -146,11 +146,11 @@ async def test_a_change_that_took_too_long_is_not_put_into_redis(
         put.append("a change")
 
     shown = SimpleNamespace(open_partitions={0}, decider=place.decider, projector=RedisProjector(place.decider.run))
-    await configuring.Change(cast("Context", shown), 0).projected(1, write())
+    await configuration_writes.Change(cast("Context", shown), 0).projected(1, write())
     assert put == ["a change"]
-    change = configuring.Change(cast("Context", shown), 0)
+    change = configuration_writes.Change(cast("Context", shown), 0)
     if meanwhile == "time passes":
-        monkeypatch.setattr(configuring, "MAX_AGE_S", 0)
+        monkeypatch.setattr(configuration_writes, "MAX_AGE_S", 0)
     else:
         await place.open()
         await place.learn()

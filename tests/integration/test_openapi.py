@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from service.app import create_app
-from service.config import Settings
+from service.common.config import Settings
 from service.domain.outcomes import BY_CODE
+from service.serving.app import create_app
 from tests.integration.requests_table import REQUESTS, Asked, Place, filled, make_place, send
 from tests.schema import check, resolved
 from tests.service_fixture import Service, new_code, new_id, ok

@@ -3,29 +3,29 @@
 import pytest
 from structlog.testing import capture_logs
 
-from service.domain import keys
-from service.domain.codes import CodeLine
-from service.hot.server import Fenced
-from service.operations import assign, checkout, coupon, redeem, rollback, unassign
-from service.record.codes import add_codes
-from service.record.partitions import LeaseLost, read_partition
-from service.record.recovery import order_rebuild
-from service.worker.mending import Mending
+from service.domain.code_requests import CodeLine
+from service.formats import key_names
+from service.hot.redis_server import Fenced
+from service.operations import assign, checkout, coupon_view, redeem, rollback, unassign
+from service.record.config.code_rows import add_codes
+from service.record.partitions.openings import order_rebuild
+from service.record.partitions.partition_rows import LeaseLost, read_partition
+from service.worker.restorer import Mending
 from tests.integration.opening_fixtures import Place
 
 
-@pytest.mark.parametrize("kind", keys.OWN)
+@pytest.mark.parametrize("kind", key_names.OWN)
 async def test_a_partitions_own_key_of_another_type_is_built_anew(place: Place, kind: str) -> None:
     """Where gate, outbox or mark is a list, the next opening removes it and rebuilds all from what is recorded."""
     before = await place.everything()
-    name = keys.Key(0, 0, kind).name
+    name = key_names.Key(0, 0, kind).name
     await place.redis.delete(name)
     await place.redis.lpush(name, "x")  # type: ignore[misc]
     await place.open()
     assert await place.everything() == before
     assert (await place.recovery())[0] == "whole"
     await place.learn()
-    assert b'"available"' in await place.do(coupon.READ, "CODE-9")
+    assert b'"available"' in await place.do(coupon_view.READ, "CODE-9")
 
 
 @pytest.mark.parametrize("kind", ["b", "c", "d", "n", "o", "s", "u"])
@@ -38,7 +38,7 @@ async def test_a_key_of_another_type_ends_in_a_rebuild(place: Place, kind: str) 
     await place.record()
     expected = await place.everything()
     await place.put_back(behind)
-    for key in [key for name in behind if (key := keys.parse_key(name.decode())) and key.kind == kind]:
+    for key in [key for name in behind if (key := key_names.parse_key(name.decode())) and key.kind == kind]:
         await place.redis.delete(key.name)
         await place.redis.lpush(key.name, "x")  # type: ignore[misc]
     with pytest.raises(Fenced, match="another type"):
@@ -129,12 +129,12 @@ async def test_a_half_built_redis_is_rebuilt_whatever_its_outbox_says(place: Pla
 async def test_keys_of_another_layout_are_rebuilt(place: Place) -> None:
     """A Redis that a version with another layout of the keys wrote is whole, but not as this version reads it."""
     before = await place.everything()
-    await place.redis.set(keys.layout(0), "0")
+    await place.redis.set(key_names.layout(0), "0")
     await place.redis.set(f"{place.caller.prefix}c:CODE-9", "of an older layout")
     await place.open()
     assert (await place.recovery())[0] == "whole"
     assert await place.everything() == before
-    assert await place.redis.get(keys.layout(0)) == keys.LAYOUT.encode()
+    assert await place.redis.get(key_names.layout(0)) == key_names.LAYOUT.encode()
 
 
 async def test_configuration_ahead_of_postgres_is_rebuilt(place: Place) -> None:

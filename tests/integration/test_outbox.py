@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from service.domain import keys
+from service.formats import key_names
 from service.hot.connection import Broken
 from service.hot.outbox import Outbox
 
@@ -18,7 +18,7 @@ LONG_MS = 600_000
 async def outbox(redis: Redis, valkey_url: str) -> AsyncIterator[Outbox]:
     """Five entries, and a field that is no text."""
     for seq in range(5):
-        await redis.xadd(keys.outbox(0), {"d": b"\xff%d" % seq, "r": ""}, id=f"7-{seq}")
+        await redis.xadd(key_names.outbox(0), {"d": b"\xff%d" % seq, "r": ""}, id=f"7-{seq}")
     outbox = Outbox(valkey_url, 0)
     yield outbox
     outbox.close()
@@ -39,10 +39,10 @@ async def test_entries_come_as_they_are(outbox: Outbox):
 async def test_trimming(outbox: Outbox, redis: Redis):
     """What comes before an id is dropped, or in whole nodes alone; the last of an empty outbox is none."""
     await outbox.trim(b"7-2", exactly=False)
-    assert await redis.xlen(keys.outbox(0)) == 5
+    assert await redis.xlen(key_names.outbox(0)) == 5
     await outbox.trim(b"7-2", exactly=True)
-    assert await redis.xlen(keys.outbox(0)) == 3
-    await redis.delete(keys.outbox(0))
+    assert await redis.xlen(key_names.outbox(0)) == 3
+    await redis.delete(key_names.outbox(0))
     assert await outbox.last() is None
 
 

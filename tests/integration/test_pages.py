@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.api import pages
-from service.config import Settings
+from service.api.console import pages
+from service.common.config import Settings
 from tests.service_fixture import Service, ok, refused
 
 _TYPES = {".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml"}

@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from service.domain.errors import Refusal
-from service.record.partitions import (
+from service.record.partitions.partition_rows import (
     LeaseLost,
     WrongPartitions,
     begin_epoch,

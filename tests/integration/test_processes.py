@@ -14,10 +14,10 @@ import httpx
 import psutil
 import pytest
 
+from loadtests.harness.running import PATIENCE_S, Run
+from loadtests.harness.servers import free_port
 from tests.integration import waiting
 from tests.integration.test_races_over_http import test_a_race  # noqa: F401 - and its limits
-from tests.running import PATIENCE_S, Run
-from tests.servers import free_port
 from tests.service_fixture import Service, new_code, new_id, ok, shared_service, until
 
 _CLIENTS = 16

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.record.recovery import order_rebuild
+from service.record.partitions.openings import order_rebuild
 from tests.drifts.comparing import compare
 from tests.service_fixture import Service, new_code, new_id, ok, refused, shared_service, until
 

@@ -6,8 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from tests.running import Run, data_folder
-from tests.servers import free_port
+from loadtests.harness.running import Run, data_folder
+from loadtests.harness.servers import free_port
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 EXAMPLE = re.compile(r"```sh\n(curl .*?)```\n\n```json\n(.*?)```", re.DOTALL)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from service import cli_recovery
+from service.cli import recovery
 from tests.commands import scrip
 from tests.service_fixture import Service, new_code, new_id, ok, until
 
@@ -16,7 +16,7 @@ from tests.service_fixture import Service, new_code, new_id, ok, until
 @pytest.fixture
 def rebuild(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run the command on a service."""
-    monkeypatch.setattr(cli_recovery, "BEGIN_S", 6.0)
+    monkeypatch.setattr(recovery, "BEGIN_S", 6.0)
 
     def run(service: Service, *options: str) -> Result:
         return scrip("rebuild", *options, DATABASE_URL=service.run.facts["databaseUrl"])

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from service.domain import keys
+from service.formats import key_names
 from tests.service_fixture import Service, new_code, new_id, ok, refused, until
 
 
@@ -15,8 +15,8 @@ def forget(service: Service) -> None:
     """Wait until everything is recorded, and trim the outbox as the worker does after two minutes."""
     service.recorded()
     with service.redis() as client:
-        ((last, _),) = client.xrevrange(keys.outbox(0), count=1)
-        client.xtrim(keys.outbox(0), minid=last, approximate=False)
+        ((last, _),) = client.xrevrange(key_names.outbox(0), count=1)
+        client.xtrim(key_names.outbox(0), minid=last, approximate=False)
 
 
 def same(found: dict[str, Any], first: dict[str, Any]) -> None:

@@ -15,8 +15,9 @@ import asyncpg
 import pytest
 from click.testing import Result
 
-from service.reconcile.run import Busy
-from service.record import reconciling as record
+from loadtests.harness.servers import VALKEY, started
+from service.reconcile.comparison import Busy
+from service.record.partitions import comparisons as record
 from tests.commands import scrip
 from tests.drifts import in_redis
 from tests.drifts.comparing import compare
@@ -24,7 +25,6 @@ from tests.drifts.rounds import drift
 from tests.drifts.subject import World, make, tags
 from tests.drifts.traffic import Traffic
 from tests.integration.compared_shop import Shop, open_shop
-from tests.servers import VALKEY, started
 from tests.service_fixture import Service, ok, refused, shared_service, until
 
 LOAD_S = 8.0

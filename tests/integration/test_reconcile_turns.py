@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from loadtests.harness.servers import free_port
 from tests.integration.compared_shop import Shop, open_shop
 from tests.integration.webhook_fixtures import Receiver
-from tests.servers import free_port
 from tests.service_fixture import Service, ok, until
 
 QUIET_S = 4.0

@@ -7,9 +7,9 @@ import asyncpg
 import msgspec
 import pytest
 
-from service.domain.events import Event, RequestPart
-from service.domain.keys import bucket
-from service.record import facts, histories
+from service.formats.events import Event, RequestPart
+from service.formats.key_names import bucket
+from service.record.facts import event_writer, history_pages
 from tests.integration.flush_fixtures import MakeFlusher, Shop
 from tests.integration.record_fixtures import (
     NOW_MS,
@@ -78,7 +78,7 @@ async def test_after_it_the_code_is_still_one_users(kept: Record, cuts: tuple[in
     with pytest.raises(asyncpg.UniqueViolationError):
         await kept.write(assigned(user="cat"))
     for user in ("ann", "cat"):
-        with pytest.raises(facts.Undecided):
+        with pytest.raises(event_writer.Undecided):
             await kept.write(assigned(user=user), unassigned(user=user))
     assert len(await kept.facts()) == 5
 
@@ -87,7 +87,7 @@ async def test_what_is_nobodys_cant_be_taken(kept: Record):
     """A code that was never given, or taken before, or is another's."""
     await kept.write(assigned("GONE"), unassigned("GONE"), assigned("HERS", user="ann"))
     for code in ("NEVER", "GONE", "HERS"):
-        with pytest.raises(facts.NotAssigned):
+        with pytest.raises(event_writer.NotAssigned):
             await kept.write(unassigned(code), assigned("OTHER"))
     assert await _stand(kept) == [("HERS", "ann")]
 
@@ -103,7 +103,7 @@ async def test_what_one_batch_would_hide_is_undecided(kept: Record):
         [unassigned(user="ann"), unassigned(user="ann")],
         [assigned(), unassigned(user="ann")],
     ):
-        with pytest.raises(facts.Undecided):
+        with pytest.raises(event_writer.Undecided):
             await kept.write(*events)
     assert len(await kept.facts()) == 1
 
@@ -111,13 +111,13 @@ async def test_what_one_batch_would_hide_is_undecided(kept: Record):
 async def test_an_owner_given_at_upload_is_taken_once(kept: Record):
     """Without an assignment the code is the owner's that was uploaded, until it was taken back."""
     await _own(kept, "MINE-1", "MINE-2")
-    with pytest.raises(facts.NotAssigned):
+    with pytest.raises(event_writer.NotAssigned):
         await kept.write(unassigned("MINE-1", user="bob"))
     await kept.write(unassigned("MINE-1", user="ann"))
-    with pytest.raises(facts.NotAssigned):
+    with pytest.raises(event_writer.NotAssigned):
         await kept.write(unassigned("MINE-1", user="ann"))
     await kept.write(unassigned("MINE-2", user="ann"), assigned("MINE-2", user="ann"), unassigned("MINE-2", user="ann"))
-    with pytest.raises(facts.NotAssigned):
+    with pytest.raises(event_writer.NotAssigned):
         await kept.write(unassigned("MINE-2", user="ann"))
     await kept.write(assigned("MINE-1", user="bob"))
     assert await _stand(kept) == [("MINE-1", "bob")]
@@ -129,9 +129,9 @@ async def test_a_users_coupons_are_those_that_were_not_taken(kept: Record):
     await kept.write(assigned("CODE-1", user="ann"), assigned("CODE-2", user="ann"), unassigned("MINE-1", user="ann"))
     await kept.write(unassigned("CODE-1", user="ann"), unassigned("MINE-2", user="ann"))
     await kept.write(assigned("MINE-2", user="ann", at_ms=1), assigned("CODE-1", user="bob"))
-    page = await histories.coupons_of_user(kept.pool, 1, "ann", 10, None)
+    page = await history_pages.coupons_of_user(kept.pool, 1, "ann", 10, None)
     assert sorted(item.code for item in page.items) == ["CODE-2", "MINE-2", "MINE-3"]
-    page = await histories.coupons_of_user(kept.pool, 1, "bob", 10, None)
+    page = await history_pages.coupons_of_user(kept.pool, 1, "bob", 10, None)
     assert [item.code for item in page.items] == ["CODE-1"]
 
 

@@ -3,10 +3,10 @@
 import msgspec
 import pytest
 
-from service.domain.events import Answered, RequestPart
-from service.record import facts
-from service.record.facts import prune_keys
-from service.record.past import key_pages
+from service.formats.events import Answered, RequestPart
+from service.record.facts import event_writer
+from service.record.facts.event_writer import prune_keys
+from service.record.facts.fact_reader import key_pages
 from tests.integration.record_fixtures import NOW_MS, Record, make_workspace, redeemed, rolled_back
 
 
@@ -38,13 +38,13 @@ async def test_an_idempotency_key_comes_again_when_its_time_is_over(kept: Record
     hour = 3_600_000
     await kept.write(redeemed("CODE-1", **keyed))
     for again in (redeemed("CODE-2", **keyed, at_ms=NOW_MS + hour - 1), rolled_back(redeemed(), **keyed)):
-        with pytest.raises(facts.KeyReused):
+        with pytest.raises(event_writer.KeyReused):
             await kept.write(again)
     await kept.write(redeemed("CODE-2", **keyed | {"kept": "new"}, at_ms=NOW_MS + hour))
     assert await kept.pool.fetchval("SELECT entry FROM idempotency_keys WHERE seq = 2") == "new"
     await kept.pool.execute("UPDATE idempotency_keys SET recorded_at = now() - interval '1 hour'")
     await kept.write(redeemed("CODE-3", **keyed, at_ms=NOW_MS + hour))
-    with pytest.raises(facts.Undecided):
+    with pytest.raises(event_writer.Undecided):
         await kept.write(redeemed("A", **keyed), redeemed("B", **keyed))
 
 

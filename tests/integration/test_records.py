@@ -1,7 +1,7 @@
 """What Postgres tells scripts of redemptions that Redis keeps no more of than their events."""
 
-from service.domain.events import decided, redemption_id
-from service.record.recalling import records_of
+from service.formats.events import decided, redemption_id
+from service.record.facts.redemption_records import records_of
 from tests.integration.record_fixtures import NOW_MS, Record, redeemed
 
 

@@ -13,15 +13,15 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from service.api.hot import fingerprint
+from loadtests.harness.running import Run, data_folder
+from loadtests.harness.servers import free_port
+from service.api.hot_path import fingerprint
 from service.domain.outcomes import BY_CODE
 from tests.integration import waiting
 from tests.integration.nonsense_table import NONSENSE
 from tests.integration.refusals_table import CASES, HOT, Case, make_place
 from tests.integration.requests_table import REQUESTS, Place, filled
-from tests.running import Run, data_folder
 from tests.schema import check_answer
-from tests.servers import free_port
 from tests.service_fixture import Service, new_id, ok, refused, until
 
 ELSEWHERE = {

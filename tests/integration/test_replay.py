@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from service.replay import client, expect
+from loadtests.harness.running import Run, data_folder
+from loadtests.harness.servers import free_port
+from service.replay import expectation, http_client
 from service.replay.command import replay
-from tests.running import Run, data_folder
-from tests.servers import free_port
 from tests.unit.test_replay import ODD_ORDERS
 
 _STORES = ("--redis-url", "redis://127.0.0.1:1", "--database-url", "postgresql://127.0.0.1:1/none")
@@ -87,7 +87,7 @@ def test_odd_orders(replayed: Callable[..., Result], orders: Path) -> None:
 
 def test_wrong_rounding(replayed: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
     """An expectation that rounds a tie up is told apart, in the sums and in the one redemption."""
-    monkeypatch.setattr(expect, "ROUNDING", ROUND_HALF_UP)
+    monkeypatch.setattr(expectation, "ROUNDING", ROUND_HALF_UP)
 
     result = replayed()
 
@@ -97,16 +97,16 @@ def test_wrong_rounding(replayed: Callable[..., Result], monkeypatch: pytest.Mon
 
 def test_api_killed(replayed: Callable[..., Result], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """An API process that is killed in the middle costs time and nothing else: what was unanswered is sent again."""
-    send, sent = client.Client._send, 0
+    send, sent = http_client.Client._send, 0
 
-    async def send_and_kill(self: client.Client, request: bytes) -> client.Answer:
+    async def send_and_kill(self: http_client.Client, request: bytes) -> http_client.Answer:
         nonlocal sent
         sent += 1
         if sent == 100:
             os.kill(run.facts["pids"]["api"][0], signal.SIGKILL)
         return await send(self, request)
 
-    monkeypatch.setattr(client.Client, "_send", send_and_kill)
+    monkeypatch.setattr(http_client.Client, "_send", send_and_kill)
 
     result = replayed("--in-flight", "20")
 

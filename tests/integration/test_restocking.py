@@ -9,18 +9,18 @@ import asyncpg
 import pytest
 import pytest_asyncio
 
-from service.domain.books import CreateBook, PatchBook
-from service.domain.codes import CodeLine
+from service.domain.book_requests import CreateBook, PatchBook
+from service.domain.code_requests import CodeLine
+from service.domain.configuration import BookRow, WorkspaceRow
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
-from service.domain.projection import BookRow, WorkspaceRow
-from service.hot.workspace import BookCounts, counts_of
-from service.record import books, codes, jobs, stock, workspaces
-from service.record.jobs import Generation
-from service.record.partitions import bump_config_version, ensure_partitions
+from service.hot.workspace_state import BookCounts, counts_of
+from service.record.config import book_rows, code_rows, job_rows, stock, workspace_rows
+from service.record.config.job_rows import Generation
+from service.record.partitions.partition_rows import bump_config_version, ensure_partitions
 from service.record.pool import connect
-from service.worker import restocking
-from service.worker.restocking import Restocker
+from service.worker import restocker
+from service.worker.restocker import Restocker
 
 
 @pytest_asyncio.fixture
@@ -34,13 +34,13 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
 @pytest_asyncio.fixture
 async def workspace(pool: asyncpg.Pool) -> WorkspaceRow:
     async with pool.acquire() as connection:
-        return await workspaces.create_workspace(connection, "shop")
+        return await workspace_rows.create_workspace(connection, "shop")
 
 
 async def make(pool: asyncpg.Pool, row: WorkspaceRow, **said: Any) -> BookRow:
     """A new book."""
     wanted = convert({"name": "Sale"} | said, CreateBook)
-    return (await books.create_book(pool, row.workspace, row.partition, wanted))[0]
+    return (await book_rows.create_book(pool, row.workspace, row.partition, wanted))[0]
 
 
 async def kept_books(pool: asyncpg.Pool) -> list[stock.KeptBook]:
@@ -54,23 +54,23 @@ async def only(pool: asyncpg.Pool) -> stock.KeptBook:
     return kept
 
 
-async def make_codes(pool: asyncpg.Pool, job: jobs.JobRow, count: int) -> None:
+async def make_codes(pool: asyncpg.Pool, job: job_rows.JobRow, count: int) -> None:
     """What Generator writes, and finishes once all is done."""
     token = uuid4()
-    assert await jobs.take_job(pool, 0, token, 30, "generate")
+    assert await job_rows.take_job(pool, 0, token, 30, "generate")
     async with pool.acquire() as connection, connection.transaction():
         await _chunk(connection, job, token, count)
     if job.done + count == job.requested:
-        await jobs.finish_job(pool, job.job_id, token)
+        await job_rows.finish_job(pool, job.job_id, token)
     else:
-        await jobs.release_job(pool, job.job_id, token)
+        await job_rows.release_job(pool, job.job_id, token)
 
 
-async def _chunk(connection: Any, job: jobs.JobRow, token: Any, count: int) -> None:
+async def _chunk(connection: Any, job: job_rows.JobRow, token: Any, count: int) -> None:
     version = await bump_config_version(connection, 0)
     lines = [CodeLine(f"G-{uuid4().hex.upper()}") for _ in range(count)]
-    await codes.insert_codes(connection, job.workspace, 0, cast("Generation", job.parameters).book, version, lines)
-    await jobs.advance_job(connection, job.job_id, token, count, 30)
+    await code_rows.insert_codes(connection, job.workspace, 0, cast("Generation", job.parameters).book, version, lines)
+    await job_rows.advance_job(connection, job.job_id, token, count, 30)
 
 
 async def running(pool: asyncpg.Pool) -> list[int]:
@@ -102,7 +102,7 @@ async def test_a_lack_is_ordered_once(pool: asyncpg.Pool, workspace: WorkspaceRo
     made = await asyncio.gather(*(stock.order_missing(pool, kept, 0, 0) for _ in range(10)))
     (job,) = [job for job in made if job]
     assert (job.kind, job.requested, job.workspace) == ("generate", 50, workspace.workspace)
-    assert job.parameters == jobs.Generation(book=book.book, code_pattern="A-######", charset="0123456789ABCDEF")
+    assert job.parameters == job_rows.Generation(book=book.book, code_pattern="A-######", charset="0123456789ABCDEF")
 
     await make_codes(pool, job, 20)
     assert await stock.order_missing(pool, kept, 20, 20) is None
@@ -123,7 +123,7 @@ async def test_codes_on_their_way_are_not_ordered_again(pool: asyncpg.Pool, work
     for codes_, free in ((0, 0), (1, 1), (49, 49), (49, 0)):
         assert await stock.order_missing(pool, kept, codes_, free) is None
     assert await stock.order_missing(pool, kept, 50, 50) is None
-    await codes.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine("OWN-1")])
+    await code_rows.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine("OWN-1")])
     assert await stock.order_missing(pool, kept, 50, 20) is None
     more = await stock.order_missing(pool, kept, 51, 21)
     assert more is not None
@@ -137,7 +137,7 @@ async def test_an_order_waits_for_codes_being_written(pool: asyncpg.Pool, worksp
     job = await stock.order_missing(pool, kept, 0, 0)
     assert job is not None
     token = uuid4()
-    assert await jobs.take_job(pool, 0, token, 30, "generate")
+    assert await job_rows.take_job(pool, 0, token, 30, "generate")
     waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%lock_kept_book%'"
     async with pool.acquire() as connection:
         async with connection.transaction():
@@ -157,7 +157,7 @@ async def test_an_order_follows_the_book_as_it_is_now(pool: asyncpg.Pool, worksp
     kept = await only(pool)
 
     async def patch(**said: Any) -> None:
-        await books.patch_book(pool, workspace.workspace, 0, book.book_id, convert(said, PatchBook))
+        await book_rows.patch_book(pool, workspace.workspace, 0, book.book_id, convert(said, PatchBook))
 
     for said in ({"keepFree": None}, {"keepFree": 50, "status": "archived"}):
         await patch(**said)
@@ -171,7 +171,7 @@ async def test_an_order_follows_the_book_as_it_is_now(pool: asyncpg.Pool, worksp
 async def test_a_pattern_without_room_orders_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """A book whose pattern has no room for one more code gets none."""
     book = await make(pool, workspace, keepFree=1, codePattern="####", charset="0123456789")
-    await codes.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine("OWN-1")])
+    await code_rows.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine("OWN-1")])
     with pytest.raises(Refusal, match="pattern_too_small"):
         await stock.order_missing(pool, await only(pool), 1, 0)
     assert await running(pool) == []
@@ -201,7 +201,7 @@ class Counted(Restocker):
 
 async def test_a_look_is_bounded(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> None:
     """A look takes at most so many books, the next one goes on where it ended, and then from the first again."""
-    monkeypatch.setattr(restocking, "BOOKS_A_LOOK", 2)
+    monkeypatch.setattr(restocker, "BOOKS_A_LOOK", 2)
     numbers = [(await make(pool, workspace, keepFree=5)).book for _ in range(5)]
     worker = Counted(pool, Seen(1000))
     for wanted in (numbers[:2], numbers[2:4], numbers[4:], numbers[:2]):
@@ -228,20 +228,20 @@ async def test_failing_is_tried_again_a_minute_later(
 ) -> None:
     """After a job that failed, or a pattern without room, a book rests; others don't; a change of it ends the rest."""
     now = 1000.0
-    monkeypatch.setattr(restocking.time, "monotonic", lambda: now)
+    monkeypatch.setattr(restocker.time, "monotonic", lambda: now)
     full = await make(pool, workspace, keepFree=2)
     other = await make(pool, workspace, keepFree=3)
     worker = Counted(pool, Seen(1000))
     await worker.look()
     assert await running(pool) == [2, 3]
     token = uuid4()
-    failing = await jobs.take_job(pool, 0, token, 30, "generate")
+    failing = await job_rows.take_job(pool, 0, token, 30, "generate")
     assert failing is not None
-    await jobs.finish_job(pool, failing.job_id, token, ["No more."])
+    await job_rows.finish_job(pool, failing.job_id, token, ["No more."])
     for _ in range(3):
         await worker.look()
     assert await running(pool) == [3]
-    now += restocking.REST_S - 1
+    now += restocker.REST_S - 1
     worker.counted = []
     await worker.look()
     assert worker.counted == [other.book]
@@ -250,12 +250,12 @@ async def test_failing_is_tried_again_a_minute_later(
     await worker.look()
     assert await running(pool) == [3, 2]
 
-    taken = [await jobs.take_job(pool, 0, token, 30, "generate") for _ in range(2)]
+    taken = [await job_rows.take_job(pool, 0, token, 30, "generate") for _ in range(2)]
     (again,) = [job for job in taken if job and job.requested == 2]
-    await jobs.finish_job(pool, again.job_id, token, ["No more."])
+    await job_rows.finish_job(pool, again.job_id, token, ["No more."])
     await worker.look()
     assert await running(pool) == [3]
     said = convert({"codePattern": "B-########"}, PatchBook)
-    await books.patch_book(pool, workspace.workspace, 0, full.book_id, said)
+    await book_rows.patch_book(pool, workspace.workspace, 0, full.book_id, said)
     await worker.look()
     assert await running(pool) == [3, 2]

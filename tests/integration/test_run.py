@@ -13,8 +13,8 @@ import psutil
 import pytest
 import redis
 
-from tests.running import PATIENCE_S, Run, data_folder
-from tests.servers import free_port
+from loadtests.harness.running import PATIENCE_S, Run, data_folder
+from loadtests.harness.servers import free_port
 
 
 @pytest.fixture

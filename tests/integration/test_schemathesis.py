@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import Run, data_folder
+from loadtests.harness.running import Run, data_folder
+from loadtests.harness.servers import free_port
 from tests.schemathesis.run import Told, fuzz
-from tests.servers import free_port
 
 
 @pytest.fixture(scope="module")

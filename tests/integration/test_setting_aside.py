@@ -8,9 +8,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from service.domain.errors import Refusal
-from service.operations import assign, coupon, redeem, rollback
-from service.worker import mending, setting_aside
-from service.worker.setting_aside import TooManyFailed
+from service.operations import assign, coupon_view, redeem, rollback
+from service.worker import restorer, unappliable_events
+from service.worker.unappliable_events import TooManyFailed
 from tests.integration.opening_fixtures import Place
 
 
@@ -36,7 +36,7 @@ async def refuses(place: Place, *codes: str) -> None:
             await place.do(redeem.REDEEM, code, userId="bob")
         with pytest.raises(Refusal, match="coupon_inactive"):
             await place.do(assign.ASSIGN_CODE, code, userId="bob")
-        assert b'"inactive"' in await place.do(coupon.READ, code)
+        assert b'"inactive"' in await place.do(coupon_view.READ, code)
 
 
 @pytest.mark.parametrize("lost", ["all", "tail"])
@@ -81,7 +81,7 @@ async def test_a_gift_of_a_quarantined_checkout_is_blocked_too(place: Place) -> 
     await place.learn()
     await refuses(place, "CODE-50", "FEW-3")
     for code in ("CODE-51", "CODE-52"):
-        assert b'"available"' in await place.do(coupon.READ, code)
+        assert b'"available"' in await place.do(coupon_view.READ, code)
 
 
 async def test_a_worker_that_died_before_it_set_aside(place: Place) -> None:
@@ -113,7 +113,7 @@ async def test_a_mark_that_cant_be_read_means_a_rebuild(place: Place, mark: str)
 
 async def test_one_failure_after_the_other_is_the_programs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many events in a row that Redis fails on end the opening, loudly."""
-    monkeypatch.setattr(setting_aside, "MAX_FAILED_IN_A_ROW", 3)
+    monkeypatch.setattr(unappliable_events, "MAX_FAILED_IN_A_ROW", 3)
     kept = await place.snapshot()
     for n in range(4):
         await place.do(assign.ASSIGN_CODE, f"CODE-{60 + n}", userId="stray")
@@ -138,7 +138,7 @@ async def test_a_book_that_cant_be_read_closes_no_other(place: Place) -> None:
     assert alarms == [("books", 2)]
     with pytest.raises(Refusal, match="book_inactive"):
         await place.do(redeem.REDEEM, "MINE-1", userId="eve")
-    assert b'"redemptions":4' in await place.do(coupon.READ, "MANY-1")
+    assert b'"redemptions":4' in await place.do(coupon_view.READ, "MANY-1")
     await place.do(redeem.REDEEM, "CODE-40", userId="ann")
     assert await reasons(place) == []
 
@@ -158,8 +158,8 @@ async def test_a_workspace_that_cant_be_read_closes_no_other(place: Place) -> No
 
 async def test_an_answer_that_cant_be_restored_is_left_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """Redis refuses one of many: the others are there, and the alarm names it masked."""
-    monkeypatch.setattr(mending, "KEYS_A_RUN", 500)
-    pages = mending.key_pages
+    monkeypatch.setattr(restorer, "KEYS_A_RUN", 500)
+    pages = restorer.key_pages
 
     async def with_one_that_is_wrong(*args: Any, **options: Any) -> Any:
         async with aclosing(pages(*args, **options)) as all_pages:
@@ -168,7 +168,7 @@ async def test_an_answer_that_cant_be_restored_is_left_out(place: Place, monkeyp
                 yield [*page[:2], wrong, *page[2:]]
 
     before = {name for name in await place.everything() if b":i:" in name}
-    monkeypatch.setattr(mending, "key_pages", with_one_that_is_wrong)
+    monkeypatch.setattr(restorer, "key_pages", with_one_that_is_wrong)
     await place.redis.flushall()
     with capture_logs() as logs:
         await place.open()

@@ -9,14 +9,14 @@ import asyncpg
 import httpx
 import pytest
 
-from service.domain.codes import CodeLine
+from service.domain.code_requests import CodeLine
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
-from service.domain.single import Generated, TimeSpecific
-from service.record import single, workspaces
-from service.record.codes import insert_codes
+from service.domain.single_coupon_requests import Generated, TimeSpecific
+from service.record.config import single_coupon_rows, workspace_rows
+from service.record.config.code_rows import insert_codes
+from service.record.config.single_coupon_rows import MAX_DRAWS, create_single, page_active
 from service.record.pool import connect
-from service.record.single import MAX_DRAWS, create_single, page_active
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
 
 _KINDS = ("user-specific", "time-specific", "generate")
@@ -228,7 +228,7 @@ def test_addresses_beside_codes(service: Service) -> None:
 async def test_books_of_the_same_number(pool: asyncpg.Pool) -> None:
     """Books are numbered by workspace: one's number says nothing of another's, nor of its list."""
     async with pool.acquire() as connection:
-        first, second = [await workspaces.create_workspace(connection, name) for name in ("first", "second")]
+        first, second = [await workspace_rows.create_workspace(connection, name) for name in ("first", "second")]
     book, code = await create_single(pool, first.workspace, first.partition, convert(window(), TimeSpecific))
     other, _ = await create_single(pool, second.workspace, second.partition, Generated())
     assert other.book == book.book
@@ -259,9 +259,9 @@ async def test_one_that_is_being_made(service: Service) -> None:
     """One that is in Postgres and not in Redis yet is left out of the list, and can be used once it is in both."""
     pool = await connect(service.run.facts["databaseUrl"])
     try:
-        number = await workspaces.workspace_named(pool, "demo")
+        number = await workspace_rows.workspace_named(pool, "demo")
         assert number is not None
-        row = await workspaces.read_workspace(pool, number)
+        row = await workspace_rows.read_workspace(pool, number)
         _, code = await create_single(pool, number, row.partition, convert(window(), TimeSpecific))
         assert listed(service, code.code) == []
     finally:
@@ -297,10 +297,10 @@ async def test_one_key_by_many_at_once(service: Service) -> None:
 async def test_random_codes_that_are_taken(pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A random code that the workspace has is passed over; where all are, nothing is made."""
     draws = [f"TAKEN-{number}" for number in range(MAX_DRAWS - 1)]
-    monkeypatch.setattr(single, "generate", lambda pattern, charset, count: [*draws, last][:count])
+    monkeypatch.setattr(single_coupon_rows, "generate", lambda pattern, charset, count: [*draws, last][:count])
     last = "FREE-1"
     async with pool.acquire() as connection:
-        row = await workspaces.create_workspace(connection, "shop")
+        row = await workspace_rows.create_workspace(connection, "shop")
     said = Generated()
     draws, kept = ["TAKEN-0"], draws
     taken, _ = await create_single(pool, row.workspace, row.partition, said)

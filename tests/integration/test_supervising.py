@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from service import processes
-from service.processes import Processes, bound
+from service.serving import supervisor
+from service.serving.supervisor import Processes, bound
 from tests.integration.waiting import until
 
 PATIENCE_S = 60.0
@@ -67,7 +67,7 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     stand_in = tmp_path / "stand-in"
     stand_in.write_text(_STAND_IN.format(python=sys.executable, folder=str(tmp_path)))
     stand_in.chmod(0o700)
-    monkeypatch.setattr(processes.sys, "executable", str(stand_in))
+    monkeypatch.setattr(supervisor.sys, "executable", str(stand_in))
     with bound("127.0.0.1", 0) as listeners:
         again = asyncio.Event()
         running = Processes(2, listeners, None)
@@ -151,5 +151,5 @@ def test_an_address_in_use() -> None:
     """It is said before any process is started."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(processes.StartError, match=str(port)), contextlib.ExitStack() as stack:
+        with pytest.raises(supervisor.StartError, match=str(port)), contextlib.ExitStack() as stack:
             stack.enter_context(bound("127.0.0.1", port))

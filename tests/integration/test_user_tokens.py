@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from service.config import JwtIssuer
+from service.common.config import JwtIssuer
 from tests.integration.serving import Served
 from tests.service_fixture import Service, new_code, new_id, ok, refused, until
 from tests.tokens import AUDIENCE, ISSUER, Idp

@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from service.record import waiting
-from service.record.partitions import (
+from service.record.facts import recorded_wait
+from service.record.facts.recorded_wait import AnswerScope, Recorded
+from service.record.partitions.partition_rows import (
     begin_epoch,
     enter_epoch,
 )
-from service.record.waiting import AnswerScope, Recorded
 from tests.integration.record_fixtures import Record, assigned
 
 
@@ -48,7 +48,7 @@ async def test_waiting_for_an_event_of_a_closed_epoch(kept: Record):
 
 async def test_waiting_is_bounded(kept: Record, monkeypatch: pytest.MonkeyPatch):
     """Past the bound, and while Postgres is away, the answer is False and no error."""
-    monkeypatch.setattr(waiting, "MAX_WAITERS", 2)
+    monkeypatch.setattr(recorded_wait, "MAX_WAITERS", 2)
     recorded = Recorded(kept.pool)
     first = [asyncio.create_task(recorded.wait(0, kept.epoch, 1, 200)) for _ in range(2)]
     await asyncio.sleep(0)
@@ -114,5 +114,5 @@ async def test_a_quarantine_that_cant_be_read_says_no(kept: Record, monkeypatch:
     async def fails(*_: object) -> bool:
         raise ConnectionResetError
 
-    monkeypatch.setattr(waiting, "is_quarantined", fails)
+    monkeypatch.setattr(recorded_wait, "is_quarantined", fails)
     assert not await waiting_for.wait_recorded(0, (kept.epoch, 1), 1000, 1, about)

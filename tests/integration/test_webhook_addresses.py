@@ -9,8 +9,8 @@ from itertools import product
 import pytest
 import pytest_asyncio
 
-from service.domain.addresses import BadAddress, target_of
-from service.worker.posting import Poster, Resolver, tls_context
+from service.domain.webhook_addresses import BadAddress, target_of
+from service.worker.webhook_http import Poster, Resolver, tls_context
 from tests.integration.webhook_fixtures import Receiver
 
 _LOOPBACK = (

@@ -9,12 +9,12 @@ from uuid import uuid4
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service.domain.events import Fact, Redeemed, StockNotice
-from service.domain.webhooks import shown_secret
-from service.record import sending
-from service.record.jobs import finish_job
-from service.record.webhooks import patch_webhook, redeliver, rotate_secret, tell
-from service.worker.endpoint import AT_ONCE
+from service.domain.webhook_protocol import shown_secret
+from service.formats.events import Fact, Redeemed, StockNotice
+from service.record.config.job_rows import finish_job
+from service.record.config.webhook_rows import patch_webhook, redeliver, rotate_secret, tell
+from service.record.facts import delivery_rows
+from service.worker.webhook_endpoint import AT_ONCE
 from tests.integration.record_fixtures import NOW_MS, assigned, redeemed, rolled_back, unassigned
 from tests.integration.waiting import until
 from tests.integration.webhook_fixtures import Got, Office, Receiver
@@ -273,11 +273,11 @@ async def test_a_sender_that_dies(office: Office, receiver: Receiver) -> None:
     row = await office.webhook(receiver.url())
     await office.kept.write(*(redeemed(f"CODE-{number}") for number in range(20)))
     asked = (office.pool, 0, office.kept.fence)
-    (listener,) = await sending.listeners(*asked, 10)
+    (listener,) = await delivery_rows.listeners(*asked, 10)
     cursor = (listener.cursor_epoch, listener.cursor_seq)
-    passed = await sending.tell_facts(*asked, [row.webhook], (listener.epoch, listener.seq), cursor, 100)
+    passed = await delivery_rows.tell_facts(*asked, [row.webhook], (listener.epoch, listener.seq), cursor, 100)
     assert (passed.at, passed.made) == (cursor, 20)
-    assert len(await sending.claim(*asked, {row.webhook: 15}, uuid4(), 60)) == 15
+    assert len(await delivery_rows.claim(*asked, {row.webhook: 15}, uuid4(), 60)) == 15
     first = office.send()
     await until(lambda: len(receiver.got) == 5)
     await asyncio.sleep(0.6)
@@ -327,7 +327,7 @@ async def test_facts_in_parts(office: Office, receiver: Receiver) -> None:
         await kept.write(redeemed(f"CODE-{number}", order=f"A-{number}", gift=gift), assigned(f"OTHER-{number}"))
     asked, at = (office.pool, 0, kept.fence), (kept.epoch, 0)
     for limit in (1, 2, 3, 50):
-        passed = await sending.tell_facts(*asked, [row.webhook], at, (kept.epoch, kept.seq), limit)
+        passed = await delivery_rows.tell_facts(*asked, [row.webhook], at, (kept.epoch, kept.seq), limit)
         assert passed.at > at
         at = passed.at
     assert at == (kept.epoch, kept.seq)
@@ -339,5 +339,5 @@ async def test_facts_in_parts(office: Office, receiver: Receiver) -> None:
             ("coupon.redeemed", "CODE"), ("coupon.assigned", "GIFT"), ("coupon.assigned", "OTHER"),
         )
     ]  # fmt: skip
-    late = await sending.tell_facts(*asked, [row.webhook], (kept.epoch, 0), (kept.epoch, kept.seq), 50)
+    late = await delivery_rows.tell_facts(*asked, [row.webhook], (kept.epoch, 0), (kept.epoch, kept.seq), 50)
     assert (late.made, late.webhooks) == (0, [])  # it has come further already

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.worker.posting import Poster, tls_context
+from service.worker.webhook_http import Poster, tls_context
 from tests.tls import Authority
 
 _NAME = "hooks.shop.example"

@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest_asyncio
 
-from service.domain.webhooks import EVENTS, new_secret
-from service.record import webhooks
-from service.record.webhooks import WebhookRow
-from service.worker.sending import Sender
+from service.domain.webhook_protocol import EVENTS, new_secret
+from service.record.config import webhook_rows
+from service.record.config.webhook_rows import WebhookRow
+from service.worker.webhook_sender import Sender
 from tests.integration.record_fixtures import Record, make_workspace
 from tests.integration.waiting import until
 
@@ -93,7 +93,7 @@ class Office:
 
     async def webhook(self, url: str, *events: str, secret: bytes | None = None) -> WebhookRow:
         """One that hears of all events, or of these, from now on."""
-        return await webhooks.create_webhook(self.pool, 1, 0, url, events or EVENTS, "", secret or new_secret())
+        return await webhook_rows.create_webhook(self.pool, 1, 0, url, events or EVENTS, "", secret or new_secret())
 
     def send(self, fence: int | None = None) -> asyncio.Task[None]:
         """Let a sender work until it is stopped, or the test is over."""
@@ -137,7 +137,7 @@ class Office:
         return (await self.state(row)).status == "inactive"
 
     async def state(self, row: WebhookRow) -> WebhookRow:
-        return await webhooks.read_webhook(self.pool, 1, row.webhook_id)
+        return await webhook_rows.read_webhook(self.pool, 1, row.webhook_id)
 
 
 @pytest_asyncio.fixture

@@ -9,11 +9,11 @@ import fakeredis
 import pytest
 import redis
 
+from loadtests.harness.premises import FakeLink
+from loadtests.harness.servers import VALKEY, started
+from loadtests.harness.shop import Shop
 from service.hot.connection import Link
 from tests.conftest import require
-from tests.premises import FakeLink
-from tests.servers import VALKEY, started
-from tests.shop import Shop
 
 pytest.register_assert_rewrite("tests.lua.consistency", "tests.lua.outbox")
 

@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from loadtests.harness.shop import Shop
 from tests.lua.outbox import Told, read_outbox
 from tests.lua.outbox import bucket as _bucket
-from tests.shop import Shop
 
 _NONE = "-"
 _REDEMPTION: Sequence[str] = "R w book code user order id value currency digits discount at slot cb ob max ub".split()

@@ -5,10 +5,10 @@ import json
 import pytest
 from uuid_utils import uuid7
 
-from service.domain import keys
+from loadtests.harness.premises import NOW_MS
+from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
-from tests.premises import NOW_MS
-from tests.shop import Shop
+from service.formats import key_names
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
@@ -35,7 +35,7 @@ async def test_a_named_coupon_is_given_once(still: Shop, uses: int | None) -> No
         },
     )
     event = await still.last_event()
-    assert event["d"] == f"A 1 1 CODE-1 ann {NOW_MS} {keys.bucket('CODE-1')}"
+    assert event["d"] == f"A 1 1 CODE-1 ann {NOW_MS} {key_names.bucket('CODE-1')}"
     assert json.loads(event["r"]) == {"ip": "192.0.2.1", "ua": "tests"}
     await still.wait(1)
     assert await still.assign("CODE-1", "ann") == (200, coupon)
@@ -183,7 +183,7 @@ async def test_buckets_that_are_emptied_are_left(still: Shop) -> None:
     first = second = ""
     for n in range(200_000):
         second = f"A-{n:06}"
-        first = codes.setdefault(keys.bucket(second), second)
+        first = codes.setdefault(key_names.bucket(second), second)
         if first != second:
             break
     book = await still.book(first, second)

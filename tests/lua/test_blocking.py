@@ -2,9 +2,9 @@
 
 import pytest
 
-from service.domain import keys
+from loadtests.harness.shop import Shop
+from service.formats import key_names
 from tests.lua.test_mending import close
-from tests.shop import Shop
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
@@ -12,9 +12,9 @@ USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "
 async def block(shop: Shop, *codes: str, whole: bool = False) -> int:
     """Block codes of workspace 1 as recovery does; how many of them are there."""
     scripts = await close(shop)
-    words = [word for code in codes for word in (1, keys.bucket(code), code)]
+    words = [word for code in codes for word in (1, key_names.bucket(code), code)]
     digest = scripts.digests["block_codes"]
-    reply = await shop.link.call("EVALSHA", digest, 1, keys.gate(0), "1" if whole else "", *words)
+    reply = await shop.link.call("EVALSHA", digest, 1, key_names.gate(0), "1" if whole else "", *words)
     await shop.gate("open")
     return reply[1]
 

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from service.domain import keys
+from loadtests.harness.colliding import colliding
+from loadtests.harness.premises import EPOCH, NOW_MS
+from loadtests.harness.shop import Shop
+from service.formats import key_names
 from service.hot.scripts import ERASING, MENDING, Scripts
-from tests.colliding import colliding
-from tests.premises import EPOCH, NOW_MS
-from tests.shop import Shop
 
 DAY_MS = 86_400_000
 FAR_MS = 253_402_300_799_999
@@ -35,7 +35,7 @@ async def test_an_order_at_its_bound_is_rolled_back(still: Shop) -> None:
         await still.rollback(ids[place])
     _, body = await still.rollback_order("A-1")
     assert [item["redemptionId"] for item in body["items"]] == ids[1:98]
-    assert await still.link.call("EXISTS", f"{still.caller.prefix}o:{keys.bucket('A-1')}") == 0
+    assert await still.link.call("EXISTS", f"{still.caller.prefix}o:{key_names.bucket('A-1')}") == 0
     await still.refuses("already_rolled_back", still.rollback_order("A-1"))
     await still.record()
     await still.refuses("already_rolled_back", still.rollback_order("A-1"))
@@ -51,7 +51,7 @@ async def test_an_order_without_restore_keeps_each_of_its_places(still: Shop) ->
         await still.rollback(ids[place], restore=restore)
     _, body = await still.rollback_order("A-1", restore=False)
     assert [item["redemptionId"] for item in body["items"]] == [ids[place] for place in (0, 2, 3, 5, 6, 7, 8)]
-    entry = await still.link.call("HGET", f"{still.caller.prefix}o:{keys.bucket('A-1')}", "A-1")
+    entry = await still.link.call("HGET", f"{still.caller.prefix}o:{key_names.bucket('A-1')}", "A-1")
     assert entry == "7-1! 7-3:3! 7-4:4! 7-5:5! 7-6:6! 7-7:7! 7-8:8! 7-9:9!"
     await still.refuses("already_rolled_back", still.rollback_order("A-1"))
     assert [(await still.redeem("CODE-1", f"v{n}", orderId="A-1"))[0] for n in range(3)] == [201, 201, 409]
@@ -194,9 +194,11 @@ async def test_a_bucket_of_very_many_codes_is_counted_in_parts(kind: str, shop: 
     await shop.link.call("DEL", *counts)
     digest = await shop.link.call("SCRIPT", "LOAD", Scripts(0, EPOCH, "nonce", MENDING, "closed").texts["fill_pool"])
     await shop.gate("closed")
-    left, runs = ["0", str(keys.bucket(codes[0])), "1"], 0
+    left, runs = ["0", str(key_names.bucket(codes[0])), "1"], 0
     while left:
-        reply = await shop.link.call("EVALSHA", digest, 2, keys.gate(0), keys.settings(shop.caller.prefix), *left)
+        reply = await shop.link.call(
+            "EVALSHA", digest, 2, key_names.gate(0), key_names.settings(shop.caller.prefix), *left
+        )
         assert reply[0] == 0
         left, runs = reply[1:], runs + 1
     await shop.gate("open")

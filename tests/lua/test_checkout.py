@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from service.domain import keys
-from tests.premises import NOW_MS
-from tests.shop import Shop
+from loadtests.harness.premises import NOW_MS
+from loadtests.harness.shop import Shop
+from service.formats import key_names
 
 TENTH: dict[str, Any] = {"type": "percentage", "value_e4": 100_000}
 
@@ -23,7 +23,7 @@ async def test_coupon_and_gift_are_one_event(still: Shop) -> None:
     assert (body["gift"]["code"], body["gift"]["userId"]) == ("GIFT-1", "ann")
     events = [words for _, words in await still.events()]
     assert [words[0] for words in events] == ["O", "R"]
-    assert events[1][17:] == [str(gifts.book), "GIFT-1", str(keys.bucket("GIFT-1"))]
+    assert events[1][17:] == [str(gifts.book), "GIFT-1", str(key_names.bucket("GIFT-1"))]
     assert (await still.gift(gifts, "ann", "A-1"))[0] == 200
     assert (await still.stats(gifts))["assigned"] == 1
 

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 import pytest
 import redis
 
+from loadtests.worst.ground import Ground
+from loadtests.worst.measuring import commands
+from loadtests.worst.table import CASES, Case
+from service.common.resources import LUA_DIR
 from service.hot.connection import Link
-from service.resources import LUA_DIR
-from tests.worst.ground import Ground
-from tests.worst.measuring import commands
-from tests.worst.table import CASES, Case
 
 HEADS = {path.stem: path.read_text().split("]]", 1)[0] for path in sorted(LUA_DIR.glob("*.lua"))}
 SIZE = 3_000

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from service.domain.projection import DiscountRow, TierRow
-from tests.shop import Shop
+from loadtests.harness.shop import Shop
+from service.domain.configuration import DiscountRow, TierRow
 
 TIERED = {
     "type": "tiered",

@@ -9,16 +9,16 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from service.domain import keys
-from service.domain.words import word
-from service.hot.deciding import judged
-from service.hot.erasing import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks, without_users
+from loadtests.harness.premises import EPOCH, NOW_MS, STILL_CLOCK
+from loadtests.harness.shop import Shop, together
+from service.domain.field_types import word
+from service.formats import key_names
+from service.hot.decider import judged
+from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks, without_users
+from service.hot.redis_server import Server
 from service.hot.scripts import ERASING, Scripts
-from service.hot.server import Server
-from service.hot.workspace import Workspace
+from service.hot.workspace_state import Workspace
 from tests.lua.outbox import made_id, none_recorded, read_outbox
-from tests.premises import EPOCH, NOW_MS, STILL_CLOCK
-from tests.shop import Shop, together
 
 GONE = "deleted-1"
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
@@ -69,7 +69,7 @@ class Eraser:
             event = f"{one.epoch}-{one.seq}"
             words = self.shop.recorded[event].split(" ", 18)
             metadata = msgspec.json.decode(words[18]).get("metadata")
-            words[5], words[17] = GONE, str(keys.bucket(GONE))
+            words[5], words[17] = GONE, str(key_names.bucket(GONE))
             words[18] = msgspec.json.encode({} if metadata is None else {"metadata": metadata}).decode()
             text = " ".join(words)
             self.shop.recorded |= {event: text, made_id(event, int(words[12])): text}
@@ -99,7 +99,7 @@ async def eraser(still: Shop) -> Eraser:
 
 async def kept(shop: Shop) -> dict[str, Any]:
     """All that Redis holds but the outbox."""
-    return {name: value for name, value in (await shop.everything()).items() if name != keys.outbox(0)}
+    return {name: value for name, value in (await shop.everything()).items() if name != key_names.outbox(0)}
 
 
 @USES

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from service.domain import keys
+from loadtests.harness.premises import EPOCH
+from loadtests.harness.shop import Shop
 from service.domain.errors import Refusal
+from service.formats import key_names
 from service.hot.scripts import HOT, MENDING, PROJECTION, Scripts
-from service.hot.workspace import Workspace
-from service.operations.records import prepare_records
-from tests.premises import EPOCH
-from tests.shop import Shop
+from service.hot.workspace_state import Workspace
+from service.operations.fact_lookup import prepare_records
 
 Ask = Callable[[], Awaitable[Any]]
 FULL_REFUSES = {"lock", "assign_any", "assign_code", "gift"}
@@ -81,7 +81,7 @@ async def test_a_gate_that_doesnt_fit_stops_everything(still: Shop, asks: dict[s
     if gate is None:
         await still.gate(None)
     else:
-        await still.link.call("SET", keys.gate(0), gate)
+        await still.link.call("SET", key_names.gate(0), gate)
     for ask in asks.values():
         await still.refuses("recovering", ask())
 
@@ -127,22 +127,24 @@ async def test_a_server_that_lost_the_scripts_is_recovering(still: Shop, asks: d
 
 async def test_what_a_newer_epoch_fenced_writes_nothing(still: Shop, asks: dict[str, Ask]) -> None:
     """With an entry of a newer epoch in the outbox nothing that makes an event goes through an open gate."""
-    await still.link.call("XADD", keys.outbox(0), f"{EPOCH + 1}-0", "d", "O", "r", "")
+    await still.link.call("XADD", key_names.outbox(0), f"{EPOCH + 1}-0", "d", "O", "r", "")
     for name in ("redeem", "assign_any", "assign_code", "rollback", "rollback_order", "answered"):
         await still.refuses("recovering", asks[name]())
-    await still.link.call("XDEL", keys.outbox(0), f"{EPOCH + 1}-0")
+    await still.link.call("XDEL", key_names.outbox(0), f"{EPOCH + 1}-0")
 
 
 async def test_without_an_outbox_nothing_is_written(still: Shop, asks: dict[str, Ask]) -> None:
     """A stream that isn't there is not made anew."""
     await still.record()
-    await still.link.call("XADD", keys.outbox(0), f"{EPOCH}-*", "d", "K 1 1", "r", "{}")
-    stream = (await still.everything())[keys.outbox(0)]
-    await still.link.call("DEL", keys.outbox(0))
+    await still.link.call("XADD", key_names.outbox(0), f"{EPOCH}-*", "d", "K 1 1", "r", "{}")
+    stream = (await still.everything())[key_names.outbox(0)]
+    await still.link.call("DEL", key_names.outbox(0))
     for name in ("redeem", "assign_any", "assign_code", "rollback", "rollback_order", "answered"):
         await still.refuses("recovering", asks[name]())
     for event_id, fields in stream:
-        await still.link.call("XADD", keys.outbox(0), event_id, *(word for field in fields.items() for word in field))
+        await still.link.call(
+            "XADD", key_names.outbox(0), event_id, *(word for field in fields.items() for word in field)
+        )
 
 
 async def _loaded(shop: Shop, *names: str, state: str = "open", epoch: int = EPOCH) -> Callable[..., Awaitable[Any]]:
@@ -159,40 +161,40 @@ async def _loaded(shop: Shop, *names: str, state: str = "open", epoch: int = EPO
 async def test_the_fence_ends_an_epoch_once(still: Shop) -> None:
     """The fence closes the gate and begins a new epoch in the outbox; for one that is not newer it does nothing."""
     run = await _loaded(still, "fence", "set_gate")
-    names = [keys.gate(0), keys.outbox(0)]
+    names = [key_names.gate(0), key_names.outbox(0)]
     before = await still.everything()
     for epoch in (EPOCH, EPOCH - 1):
         assert await run("fence", names, epoch) == [90, f"{EPOCH} open"]
     assert await still.everything() == before
     assert await run("fence", names, EPOCH + 3) == [0, f"{EPOCH} open"]
-    assert (await still.everything())[keys.gate(0)] == f"{EPOCH + 3} closed"
+    assert (await still.everything())[key_names.gate(0)] == f"{EPOCH + 3} closed"
     assert (await still.events())[-1] == (f"{EPOCH + 3}-0", ["O"])
     await still.gate(None)
-    await still.link.call("XTRIM", keys.outbox(0), "MAXLEN", "0")
+    await still.link.call("XTRIM", key_names.outbox(0), "MAXLEN", "0")
     assert await run("fence", names, EPOCH + 12) == [0, ""]
-    await still.link.call("DEL", keys.outbox(0))
-    await still.link.call("XADD", keys.outbox(0), f"{EPOCH}-0", "d", "O", "r", "")
+    await still.link.call("DEL", key_names.outbox(0))
+    await still.link.call("XADD", key_names.outbox(0), f"{EPOCH}-0", "d", "O", "r", "")
 
 
 async def test_the_gate_moves_only_from_what_it_said(still: Shop) -> None:
     """set_gate moves the gate if it still says what was thought, and tells what it says otherwise."""
     run = await _loaded(still, "set_gate")
-    assert await run("set_gate", [keys.gate(0)], "7 closed", "7 open") == [90, "7 open"]
-    assert await run("set_gate", [keys.gate(0)], "7 open", "7 full") == [0, "7 full"]
-    assert (await still.everything())[keys.gate(0)] == "7 full"
+    assert await run("set_gate", [key_names.gate(0)], "7 closed", "7 open") == [90, "7 open"]
+    assert await run("set_gate", [key_names.gate(0)], "7 open", "7 full") == [0, "7 full"]
+    assert (await still.everything())[key_names.gate(0)] == "7 full"
     await still.gate(None)
-    assert await run("set_gate", [keys.gate(0)], "7 open", "7 full") == [90, ""]
+    assert await run("set_gate", [key_names.gate(0)], "7 open", "7 full") == [90, ""]
 
 
 @pytest.mark.parametrize("gate", ["7 open", "7 full", "8 closed", "6 closed", None])
 async def test_mending_needs_a_closed_gate(still: Shop, gate: str | None) -> None:
     """What mends runs while the gate says closed, of its own epoch, and not otherwise."""
     run = await _loaded(still, *MENDING, state="closed")
-    await still.gate(None) if gate is None else await still.link.call("SET", keys.gate(0), gate)
+    await still.gate(None) if gate is None else await still.link.call("SET", key_names.gate(0), gate)
     before = await still.everything()
-    assert await run("redo", [keys.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]
-    assert await run("restore_keys", [keys.gate(0)], f"{still.caller.prefix}i:k", "f 0 x", "1000") == [90]
-    assert await run("fill_pool", [keys.gate(0), f"{still.caller.prefix}w"], 1) == [90]
+    assert await run("redo", [key_names.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]
+    assert await run("restore_keys", [key_names.gate(0)], f"{still.caller.prefix}i:k", "f 0 x", "1000") == [90]
+    assert await run("fill_pool", [key_names.gate(0), f"{still.caller.prefix}w"], 1) == [90]
     assert await still.everything() == before
 
 
@@ -205,7 +207,7 @@ async def test_keys_are_restored_with_their_remaining_life(still: Shop) -> None:
     kept = (await still.everything())[name]
     await still.link.call("DEL", name)
     await still.gate("closed")
-    assert await run("restore_keys", [keys.gate(0)], name, kept, 5_000, f"{name}2", "f 0 x", 60_000) == [0]
+    assert await run("restore_keys", [key_names.gate(0)], name, kept, 5_000, f"{name}2", "f 0 x", 60_000) == [0]
     await still.gate("open")
     assert 0 < await still.link.call("PTTL", name) <= 5_000
     assert await still.redeem("CODE-1", "ann", key="k") == (201, {**first, "replayed": True})

@@ -1,9 +1,9 @@
 """Gifts: a free coupon for an order, once."""
 
-from service.domain import keys
+from loadtests.harness.premises import NOW_MS
+from loadtests.harness.shop import Shop
+from service.formats import key_names
 from tests.lua.test_mending import redone
-from tests.premises import NOW_MS
-from tests.shop import Shop
 
 
 async def test_an_order_has_one_gift(still: Shop) -> None:
@@ -12,8 +12,8 @@ async def test_an_order_has_one_gift(still: Shop) -> None:
     status, given = await still.gift(book, "ann", "A-1")
     assert (status, given["status"], given["userId"]) == (201, "assigned", "ann")
     code = given["code"]
-    order = f"A-1 {keys.bucket('A-1')}"
-    assert (await still.last_event())["d"] == f"A 1 1 {code} ann {NOW_MS} {keys.bucket(code)} {order}"
+    order = f"A-1 {key_names.bucket('A-1')}"
+    assert (await still.last_event())["d"] == f"A 1 1 {code} ann {NOW_MS} {key_names.bucket(code)} {order}"
     again = await still.gift(book, "ann", "A-1")
     assert again == (200, given)
     assert (await still.gift(book, "ann", "A-2"))[1]["code"] != code
@@ -124,7 +124,7 @@ async def test_a_key_gives_one_gift(still: Shop) -> None:
 async def test_a_recorded_gift_is_restored(still: Shop) -> None:
     """What is applied again is as if it had been given: the order has its gift, and a repeat shows it."""
     book = await still.book("GIFT-1", "GIFT-2")
-    decided = f"A 1 1 GIFT-2 ann {NOW_MS} {keys.bucket('GIFT-2')} A-1 {keys.bucket('A-1')}"
+    decided = f"A 1 1 GIFT-2 ann {NOW_MS} {key_names.bucket('GIFT-2')} A-1 {key_names.bucket('A-1')}"
     await redone(still, ("7-1", decided, "{}"))
     status, again = await still.gift(book, "ann", "A-1")
     assert (status, again["code"]) == (200, "GIFT-2")

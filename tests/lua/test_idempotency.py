@@ -4,16 +4,16 @@ from typing import Any
 
 import pytest
 
+from loadtests.harness.premises import NOW_MS
+from loadtests.harness.shop import Shop
+from service.access.caller import Caller
 from service.domain.errors import Refusal
-from service.domain.identity import Caller
+from service.domain.field_types import word
 from service.domain.outcomes import RECALL
-from service.domain.words import word
-from service.hot.workspace import CLAIM_MS, Workspace
+from service.hot.workspace_state import CLAIM_MS, Workspace
 from service.operations import assign, checkout, gift, lock, redeem, rollback, unassign
 from service.operations.base import Operation
-from service.operations.records import prepare_records, read_records
-from tests.premises import NOW_MS
-from tests.shop import Shop
+from service.operations.fact_lookup import prepare_records, read_records
 
 
 async def _story(shop: Shop) -> list[tuple[Operation, str | None, dict[str, Any]]]:

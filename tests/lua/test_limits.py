@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from tests.premises import NOW_MS
-from tests.shop import Shop
+from loadtests.harness.premises import NOW_MS
+from loadtests.harness.shop import Shop
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 

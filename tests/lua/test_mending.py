@@ -5,11 +5,11 @@ from typing import Any
 import hiredis
 import pytest
 
-from service.domain import keys
+from loadtests.harness.premises import EPOCH, NOW_MS
+from loadtests.harness.shop import Shop
+from service.formats import key_names
 from service.hot.scripts import MENDING, Scripts
 from tests.lua.outbox import made_id
-from tests.premises import EPOCH, NOW_MS
-from tests.shop import Shop
 
 
 async def redone(shop: Shop, *events: tuple[str, str, str]) -> list[str]:
@@ -17,11 +17,13 @@ async def redone(shop: Shop, *events: tuple[str, str, str]) -> list[str]:
     that were left out were."""
     scripts = await close(shop)
     for event_id, decided, request in events:
-        await shop.link.call("XADD", keys.outbox(0), event_id, "d", decided, "r", request)
+        await shop.link.call("XADD", key_names.outbox(0), event_id, "d", decided, "r", request)
     words = [word for event_id, decided, _ in events for word in (decided, event_id, _more(decided))]
-    reply = await shop.link.call("EVALSHA", scripts.digests["redo"], 2, keys.gate(0), keys.mend(0), "7-1", *words)
+    reply = await shop.link.call(
+        "EVALSHA", scripts.digests["redo"], 2, key_names.gate(0), key_names.mend(0), "7-1", *words
+    )
     left_out = [f"{events[position][0]}:{why}" for position, why in zip(reply[1::2], reply[2::2], strict=True)]
-    assert await shop.link.call("GETDEL", keys.mend(0)) == " ".join(["7-1", *left_out])
+    assert await shop.link.call("GETDEL", key_names.mend(0)) == " ".join(["7-1", *left_out])
     await shop.gate("open")
     assert reply[0] == 0
     return reply[2::2]
@@ -38,12 +40,12 @@ async def close(shop: Shop) -> Scripts:
 
 def _more(decided: str) -> str:
     """What redo is told of a rollback besides: its redemption, which is the second event, with discount and bucket."""
-    return f"{EPOCH}-2 0 {keys.bucket('ann')}" if decided.startswith("B") else ""
+    return f"{EPOCH}-2 0 {key_names.bucket('ann')}" if decided.startswith("B") else ""
 
 
 def event(seq: int, decided: str) -> tuple[str, str, str]:
     """An event of this epoch on CODE-1 of book 1 and order A-1, without a request's part."""
-    buckets = {"cb": keys.bucket("CODE-1"), "ob": keys.bucket("A-1"), "ub": keys.bucket("ann")}
+    buckets = {"cb": key_names.bucket("CODE-1"), "ob": key_names.bucket("A-1"), "ub": key_names.bucket("ann")}
     return f"{EPOCH}-{seq}", decided.format(**buckets), "{}"
 
 
@@ -170,7 +172,7 @@ async def test_a_rollback_is_not_applied_below_zero(still: Shop, uses: int | Non
     """Where a user has used nothing of the book, nothing is given back."""
     await still.book("CODE-1", max_redemptions_per_code=uses)
     await redone(still, event(1, ASSIGNED), event(2, REDEEMED % (uses or 0)))
-    bucket = f"{still.caller.prefix}o:{keys.bucket('ann')}"
+    bucket = f"{still.caller.prefix}o:{key_names.bucket('ann')}"
     await still.link.call("HDEL", bucket, "1/ann")
     await _changes_nothing(still, event(3, ROLLED_BACK % 1), why=["below_zero"])
     await still.link.call("HSET", bucket, "1/ann", "1")
@@ -181,12 +183,14 @@ async def test_a_rollback_without_its_redemption_is_left_out(still: Shop) -> Non
     await still.book("CODE-1", "CODE-2")
     scripts = await close(still)
     lost = event(1, ROLLED_BACK % 1)[1]
-    sold = event(2, REDEEMED.replace("CODE-1", "CODE-2").replace("{cb}", str(keys.bucket("CODE-2"))) % 1)[1]
+    sold = event(2, REDEEMED.replace("CODE-1", "CODE-2").replace("{cb}", str(key_names.bucket("CODE-2"))) % 1)[1]
     words = [lost, "7-0", "None-None None 5", sold, "7-1", ""]
-    await still.link.call("XADD", keys.outbox(0), "7-1", "d", sold, "r", "{}")
-    reply = await still.link.call("EVALSHA", scripts.digests["redo"], 2, keys.gate(0), keys.mend(0), "7-1", *words)
+    await still.link.call("XADD", key_names.outbox(0), "7-1", "d", sold, "r", "{}")
+    reply = await still.link.call(
+        "EVALSHA", scripts.digests["redo"], 2, key_names.gate(0), key_names.mend(0), "7-1", *words
+    )
     assert reply == [0, 0, "redemption_missing"]
-    assert await still.link.call("GETDEL", keys.mend(0)) == "7-1 7-0:redemption_missing"
+    assert await still.link.call("GETDEL", key_names.mend(0)) == "7-1 7-0:redemption_missing"
     await still.gate("open")
     assert (await still.coupon("CODE-2"))[1]["status"] == "redeemed"
 
@@ -195,8 +199,8 @@ async def test_an_error_of_redis_is_one_events(still: Shop, kind: str) -> None:
     """A key of another type fails the event that needs it, and no other, while everything is rebuilt: `failed` where it
     was begun. In a tail, in which no event is at fault for it, it ends the run, and the mark stays."""
     await still.book("CODE-1", "CODE-2")
-    await still.link.call("SET", f"{still.caller.prefix}g:{keys.bucket('A-1')}", "stray")
-    of_two = {"CODE-1": "CODE-2", "{cb}": str(keys.bucket("CODE-2"))}
+    await still.link.call("SET", f"{still.caller.prefix}g:{key_names.bucket('A-1')}", "stray")
+    of_two = {"CODE-1": "CODE-2", "{cb}": str(key_names.bucket("CODE-2"))}
     gift = f"{ASSIGNED} A-1 {{ob}}"
     other = ASSIGNED
     for old, new in of_two.items():
@@ -205,16 +209,18 @@ async def test_an_error_of_redis_is_one_events(still: Shop, kind: str) -> None:
     words = [word for event_id, decided, _ in (event(1, gift), event(2, other)) for word in (decided, event_id, "")]
 
     async def run(mark: str) -> Any:
-        return await still.link.call("EVALSHA", scripts.digests["redo"], 2, keys.gate(0), keys.mend(0), mark, *words)
+        return await still.link.call(
+            "EVALSHA", scripts.digests["redo"], 2, key_names.gate(0), key_names.mend(0), mark, *words
+        )
 
-    await still.link.call("SET", keys.mend(0), "7-0")
+    await still.link.call("SET", key_names.mend(0), "7-0")
     reply = await run("7-2")
     assert isinstance(reply, hiredis.ReplyError)
     assert kind == "fakeredis" or "WRONGTYPE" in str(reply)  # which says of no such error what it is
-    assert await still.link.call("GET", keys.mend(0)) == "7-0"
+    assert await still.link.call("GET", key_names.mend(0)) == "7-0"
     assert await still.link.call("GET", f"{still.caller.prefix}c:CODE-2") is None
     assert await run("whole") == [0, 0, "failed"]
-    assert await still.link.call("GET", keys.mend(0)) == "whole"
+    assert await still.link.call("GET", key_names.mend(0)) == "whole"
     await still.gate("open")
     assert (await still.coupon("CODE-2"))[1]["userId"] == "ann"
     await still.link.call("FLUSHALL")
@@ -228,24 +234,24 @@ async def test_the_mark_keeps_what_was_left_out(still: Shop) -> None:
 
     async def run(mark: str, *decided: str) -> str:
         words = [word for place, text in enumerate(decided) for word in (text, f"7-{place}", "")]
-        await still.link.call("EVALSHA", scripts.digests["redo"], 2, keys.gate(0), keys.mend(0), mark, *words)
-        return await still.link.call("GET", keys.mend(0))
+        await still.link.call("EVALSHA", scripts.digests["redo"], 2, key_names.gate(0), key_names.mend(0), mark, *words)
+        return await still.link.call("GET", key_names.mend(0))
 
     assert await run("7-1", "x") == "7-1 7-0:unreadable"
     assert await run("7-2") == "7-2 7-0:unreadable"
     assert await run("7-3", "x", "y") == "7-3 7-0:unreadable 7-0:unreadable 7-1:unreadable"
     assert await run("whole", "x") == "whole"
     assert await run("7-4", "x") == "whole"
-    await still.link.call("DEL", keys.mend(0))
+    await still.link.call("DEL", key_names.mend(0))
     assert (await run("7-5", *["x"] * 2000)) == "whole"
-    await still.link.call("DEL", keys.mend(0))
+    await still.link.call("DEL", key_names.mend(0))
     await still.gate("open")
 
 
 async def _changes_nothing(shop: Shop, *events: tuple[str, str, str], why: list[str]) -> None:
     before = await shop.everything()
     assert await redone(shop, *events) == why
-    await shop.link.call("XDEL", keys.outbox(0), *(event_id for event_id, _, _ in events))
+    await shop.link.call("XDEL", key_names.outbox(0), *(event_id for event_id, _, _ in events))
     assert await shop.everything() == before
 
 
@@ -258,7 +264,9 @@ async def test_an_error_of_the_server_ends_the_run(still: Shop, kind: str) -> No
     before = await still.everything()
     await still.link.call("CONFIG", "SET", "maxmemory", "1")
     words = (event(1, ASSIGNED)[1], "7-1", "")
-    reply = await still.link.call("EVALSHA", scripts.digests["redo"], 2, keys.gate(0), keys.mend(0), "7-1", *words)
+    reply = await still.link.call(
+        "EVALSHA", scripts.digests["redo"], 2, key_names.gate(0), key_names.mend(0), "7-1", *words
+    )
     await still.link.call("CONFIG", "SET", "maxmemory", "0")
     assert isinstance(reply, hiredis.ReplyError)
     assert "maxmemory" in str(reply)

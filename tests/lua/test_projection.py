@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.domain import keys
+from loadtests.harness.premises import NOW_MS
+from loadtests.harness.shop import Shop
 from service.domain.errors import Refusal
 from service.domain.times import from_ms
+from service.formats import key_names
 from service.hot.projection import RedisProjector
-from service.hot.workspace import Workspace
-from tests.premises import NOW_MS
-from tests.shop import Shop
+from service.hot.workspace_state import Workspace
 
 
 async def test_an_older_row_changes_nothing(still: Shop) -> None:
@@ -272,7 +272,7 @@ async def test_a_code_that_redis_has_an_error_on_is_left_out(still: Shop) -> Non
 async def test_settings_that_no_script_could_read_are_refused(still: Shop, settings: str) -> None:
     """Nothing is written of them: a script that can't read its book fails on every request."""
     await still.book("CODE-1")
-    w, gate, newest = still.caller.prefix, keys.gate(0), keys.newest(0)
+    w, gate, newest = still.caller.prefix, key_names.gate(0), key_names.newest(0)
     before = await still.everything()
     with pytest.raises(Refusal, match=r"outcome_unknown|unavailable"):  # the error's kind is the server's
         await still.decider.run(0, "put_book", (gate, f"{w}w", f"{w}x", f"{w}b:1", newest), (900, settings, 1))

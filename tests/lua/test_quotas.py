@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.shop import Shop, tally, together
+from loadtests.harness.shop import Shop, tally, together
 
 
 async def codes_of(shop: Shop, many: int, **rules: Any) -> list[str]:

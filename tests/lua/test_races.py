@@ -1,6 +1,6 @@
 """What a limit allows is exactly what happens, however many ask at once."""
 
-from tests.shop import Shop, tally, together
+from loadtests.harness.shop import Shop, tally, together
 
 
 async def test_a_code_with_five_uses_is_redeemed_five_times(shop: Shop) -> None:

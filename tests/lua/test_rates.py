@@ -2,9 +2,9 @@
 
 import pytest
 
+from loadtests.harness.shop import Shop, tally, together
 from service.domain.limits import address_counter
-from service.operations import coupon, lock, redeem
-from tests.shop import Shop, tally, together
+from service.operations import coupon_view, lock, redeem
 
 
 async def test_of_hundreds_at_once_as_many_pass_as_the_limit_says(shop: Shop) -> None:
@@ -161,7 +161,7 @@ async def test_a_limited_answer_is_the_plain_one(still: Shop) -> None:
     """But for what is left it is the same, first and repeated."""
     await still.book("CODE-1", "CODE-2")
     plain = still.caller
-    for operation, body in ((lock.LOCK, {"userId": "ann"}), (redeem.REDEEM, {"userId": "ann"}), (coupon.READ, {})):
+    for operation, body in ((lock.LOCK, {"userId": "ann"}), (redeem.REDEEM, {"userId": "ann"}), (coupon_view.READ, {})):
         found = []
         for code, limits in (("CODE-1", 0), ("CODE-2", 1)):
             still.caller = plain

@@ -6,13 +6,13 @@ from typing import Any, cast
 
 import pytest
 
-from service.domain import keys
-from service.domain.drift import Write
-from service.hot.looking import WRONG, Item, Looker
-from service.hot.server import Fenced
-from tests.dump import value
-from tests.premises import EPOCH
-from tests.shop import Shop
+from loadtests.harness.dump import value
+from loadtests.harness.premises import EPOCH
+from loadtests.harness.shop import Shop
+from service.formats import key_names
+from service.formats.coupon_state import Write
+from service.hot.inspection import WRONG, Item, Looker
+from service.hot.redis_server import Fenced
 
 A, B, C = ("{p0}:reconciling:" + name for name in "abc")
 
@@ -59,9 +59,9 @@ async def test_what_is_seen(shop: Shop, looker: Looker) -> None:
     await _held(shop)
     said = [sorted(value) if item.kind in "HZ" else value for item, value in zip(items, seen.values, strict=True)]
     assert said == ["text", None, "2", None, ["1", "2", "one", "two"], "6", None, ["5", "6", "five", "six"], 2, 0]
-    last = (await shop.link.call("XREVRANGE", keys.outbox(0), "+", "-", "COUNT", "1"))[0][0]
+    last = (await shop.link.call("XREVRANGE", key_names.outbox(0), "+", "-", "COUNT", "1"))[0][0]
     assert "{}-{}".format(*seen.at) == last
-    told = [await shop.link.call("GET", name) for name in (keys.config(0), keys.newest(0))]
+    told = [await shop.link.call("GET", name) for name in (key_names.config(0), key_names.newest(0))]
     assert [str(seen.config), str(seen.newest)] == [word or "0" for word in told]
 
 
@@ -163,8 +163,8 @@ async def test_a_key_lives_as_long_as_it_may(shop: Shop, looker: Looker) -> None
 async def test_another_epoch_is_left_alone(shop: Shop, looker: Looker, gate: str | None) -> None:
     """Nothing is read, mended or compared where the gate doesn't fit."""
     await _fill(shop)
-    was = await shop.link.call("GET", keys.gate(0))
-    await (shop.link.call("SET", keys.gate(0), gate) if gate else shop.link.call("DEL", keys.gate(0)))
+    was = await shop.link.call("GET", key_names.gate(0))
+    await (shop.link.call("SET", key_names.gate(0), gate) if gate else shop.link.call("DEL", key_names.gate(0)))
     for asked in (
         lambda: looker.look([]),
         lambda: looker.repair(CHANGES["a text"]),
@@ -172,14 +172,14 @@ async def test_another_epoch_is_left_alone(shop: Shop, looker: Looker, gate: str
     ):
         with pytest.raises(Fenced):
             await asked()
-    await shop.link.call("SET", keys.gate(0), was)
+    await shop.link.call("SET", key_names.gate(0), was)
     assert (await _held(shop))[0] == "text"
 
 
 @pytest.mark.parametrize("gate", ["7 full", "7 behind"])
 async def test_behind_it_goes_on(shop: Shop, looker: Looker, gate: str) -> None:
     """A comparison takes nothing that back-pressure is there for."""
-    await shop.link.call("SET", keys.gate(0), gate)
+    await shop.link.call("SET", key_names.gate(0), gate)
     try:
         await looker.look([])
         assert await looker.repair([Write("s", A, "", None, None)])
@@ -193,11 +193,11 @@ async def test_pools_are_as_the_directory_says(shop: Shop, looker: Looker) -> No
     """A bucket of which too few free codes are counted is named, or too many; mended where that is asked for."""
     await shop.book("CODE-1", "CODE-2", "CODE-3")
     await shop.redeem("CODE-3", "ann")
-    free, used = (str(keys.bucket(code)) for code in ("CODE-1", "CODE-3"))
-    pool, every = keys.prefix(0, 1) + "f:1", [str(keys.bucket(f"CODE-{at}")) for at in (1, 2, 3)]
+    free, used = (str(key_names.bucket(code)) for code in ("CODE-1", "CODE-3"))
+    pool, every = key_names.prefix(0, 1) + "f:1", [str(key_names.bucket(f"CODE-{at}")) for at in (1, 2, 3)]
     counted = await value(shop.link, pool, "hash")
     assert counted == {
-        bucket: str(codes) for bucket, codes in Counter(str(keys.bucket(f"CODE-{at}")) for at in (1, 2)).items()
+        bucket: str(codes) for bucket, codes in Counter(str(key_names.bucket(f"CODE-{at}")) for at in (1, 2)).items()
     }
     for repair in (False, True):
         assert await looker.pools(1, "", every, repair) == []

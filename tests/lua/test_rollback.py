@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from uuid_utils import uuid7
 
+from loadtests.harness.premises import EPOCH, NOW_MS
+from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
-from tests.premises import EPOCH, NOW_MS
-from tests.shop import Shop
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.premises import NOW_MS
-from tests.shop import Shop, together
+from loadtests.harness.premises import NOW_MS
+from loadtests.harness.shop import Shop, together
 
 
 async def test_low_and_out_are_said_once(still: Shop) -> None:

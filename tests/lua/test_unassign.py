@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from service.domain import keys
+from loadtests.harness.premises import NOW_MS
+from loadtests.harness.shop import Shop, tally, together
 from service.domain.times import from_ms
-from tests.premises import NOW_MS
-from tests.shop import Shop, tally, together
+from service.formats import key_names
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
@@ -37,7 +37,7 @@ async def test_an_assignment_is_taken_back_once(still: Shop, uses: int | None) -
         },
     )
     event = await still.last_event()
-    assert event["d"] == f"U 1 1 CODE-1 ann {NOW_MS + 1} {keys.bucket('CODE-1')}"
+    assert event["d"] == f"U 1 1 CODE-1 ann {NOW_MS + 1} {key_names.bucket('CODE-1')}"
     assert json.loads(event["r"]) == {"ip": "192.0.2.1", "ua": "tests"}
     assert await still.coupon("CODE-1") == (200, {name: coupon[name] for name in coupon if name != "durability"})
     await still.refuses("coupon_not_assigned", still.unassign("CODE-1"))
@@ -53,7 +53,9 @@ async def test_nothing_is_left_of_it(still: Shop) -> None:
     for code in ("CODE-1", "CODE-2"):
         assert (await still.unassign(code))[0] == 200
     after = await still.everything()
-    assert len(after.pop(keys.outbox(0))) == len(before.pop(keys.outbox(0))) + 5  # with the notice that it is out
+    assert (
+        len(after.pop(key_names.outbox(0))) == len(before.pop(key_names.outbox(0))) + 5
+    )  # with the notice that it is out
     counters = f"{still.caller.prefix}n:1"
     assert (after.pop(counters), before.pop(counters)) == ({"codes": "2", "assigned": "0"}, {"codes": "2"})
     assert after == before

@@ -5,11 +5,11 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from service.domain.identity import Caller
+from loadtests.harness.premises import NOW_MS
+from loadtests.harness.shop import Shop
+from service.access.caller import Caller
 from service.operations.base import Call
 from service.operations.redeem import VALIDATE, unknown_coupon
-from tests.premises import NOW_MS
-from tests.shop import Shop
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 

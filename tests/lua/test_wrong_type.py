@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from service.domain import keys
-from service.domain.projection import BookRow
-from tests.dump import everything
+from loadtests.harness.dump import everything
+from loadtests.harness.shop import Shop
+from service.domain.configuration import BookRow
+from service.formats import key_names
 from tests.lua.conftest import shop_on
-from tests.shop import Shop
 
 Ask = Callable[[], Awaitable[Any]]
 CODE = "CODE-1"
@@ -78,13 +78,13 @@ ASKS = [
 
 def _names(w: str) -> list[str]:
     """All keys that any of them comes to."""
-    buckets = [keys.bucket(of) for of in (CODE, "ann", "A-1")]
+    buckets = [key_names.bucket(of) for of in (CODE, "ann", "A-1")]
     return [
-        keys.settings(w), keys.books(w), keys.book(w, 1), keys.counters(w, 1), keys.pool(w, 1), keys.coupon(w, CODE),
-        keys.standing(w, CODE), keys.locks(w, CODE), keys.deadlines(w, CODE), keys.locks_of_book(w, 1),
-        keys.locks_of_user(w, 1, "ann"), keys.user(w, "ann"), keys.answer(w, "key"), keys.directory(w, buckets[0]),
-        keys.orders(w, buckets[1]), keys.orders(w, buckets[2]), keys.gifts(w, buckets[2]),
-        *(keys.set_of_codes(w, 1, which) for which in "uapx"),
+        key_names.settings(w), key_names.books(w), key_names.book(w, 1), key_names.counters(w, 1), key_names.pool(w, 1), key_names.coupon(w, CODE),
+        key_names.standing(w, CODE), key_names.locks(w, CODE), key_names.deadlines(w, CODE), key_names.locks_of_book(w, 1),
+        key_names.locks_of_user(w, 1, "ann"), key_names.user(w, "ann"), key_names.answer(w, "key"), key_names.directory(w, buckets[0]),
+        key_names.orders(w, buckets[1]), key_names.orders(w, buckets[2]), key_names.gifts(w, buckets[2]),
+        *(key_names.set_of_codes(w, 1, which) for which in "uapx"),
     ]  # fmt: skip
 
 
@@ -96,7 +96,7 @@ async def test_what_is_refused_changed_nothing(
 ) -> None:
     """Whichever of its keys is a list: an answer is a success, or a refusal that changed no key and made no event."""
     rules = {"max_redemptions": 9, "max_redemptions_per_user": 9} if uses > 1 else {}
-    for name in _names(keys.prefix(0, 1)):
+    for name in _names(key_names.prefix(0, 1)):
         async with shop_on(kind, url) as shop:
             book = await shop.book(CODE, max_redemptions_per_code=uses, **rules)
             asked = await ask(shop, book)
@@ -119,7 +119,7 @@ async def test_a_record_of_the_wrong_type_is_no_fresh_coupon(url: str, kind: str
         for user in ("bob", "cem"):
             await shop.redeem("MANY-1", user)
         for code in ("MANY-1", "MINE-1"):
-            name = keys.coupon(shop.caller.prefix, code)
+            name = key_names.coupon(shop.caller.prefix, code)
             await shop.link.call("DEL", name)
             await shop.link.call("LPUSH", name, "x")
             for ask in (shop.redeem, shop.lock, shop.assign):

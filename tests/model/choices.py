@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from service.domain.configuration import TierRow
 from service.domain.limits import BookLimits
-from service.domain.projection import TierRow
 from tests.model.limits import ADDRESSES, KEYS
 
 Draw = st.SearchStrategy[Any]

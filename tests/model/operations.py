@@ -4,7 +4,7 @@ words, and what the service `said`: only it knows a token, a redemption's id, or
 from decimal import Decimal
 from typing import Any
 
-from service.domain.projection import BookRow
+from service.domain.configuration import BookRow
 from tests.model import amounts, refusals
 from tests.model.refusals import Refused, Use, first
 from tests.model.state import Coupon, Lock, Redemption, State, time

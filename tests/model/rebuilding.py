@@ -4,13 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from service.domain import keys
-from service.domain.projection import BookRow, CodeRow
+from loadtests.harness.premises import EPOCH
+from loadtests.harness.shop import Shop
+from service.domain.configuration import BookRow, CodeRow
+from service.formats import key_names
 from service.hot.scripts import MENDING, Scripts
 from tests.lua.consistency import Held
 from tests.lua.outbox import made_id
-from tests.premises import EPOCH
-from tests.shop import Shop
 
 AT_ONCE = 33
 
@@ -26,7 +26,7 @@ async def rebuild(
     """Make another Redis whole from the latest configuration and all events, while its gate is closed."""
     other.caller, other.still_ms = shop.caller, shop.still_ms
     outbox = other.outbox = await shop.everything_told()
-    await other.link.call("DEL", keys.outbox(0))
+    await other.link.call("DEL", key_names.outbox(0))
     await other.link.call("DEL", f"{shop.caller.prefix}w", f"{shop.caller.prefix}x")
     await other.gate("closed")
     texts = Scripts(0, EPOCH, "nonce", MENDING, "closed").texts
@@ -52,12 +52,12 @@ async def rebuild(
         elif kind in "AU":
             words += [fields["d"], event_id, ""]
     for start in range(0, len(words), 3 * AT_ONCE):
-        names, run = (keys.gate(0), keys.mend(0)), ["whole", *words[start : start + 3 * AT_ONCE]]
+        names, run = (key_names.gate(0), key_names.mend(0)), ["whole", *words[start : start + 3 * AT_ONCE]]
         assert await other.decider.run(0, "redo", names, run) == [0]
-    held = [key for key in map(keys.parse_key, await other.everything()) if key and key.kind == "d"]
+    held = [key for key in map(key_names.parse_key, await other.everything()) if key and key.kind == "d"]
     buckets = [key.parts[0] for key in held if key.workspace == shop.workspace]
-    assert await other.decider.run(0, "fill_pool", [keys.gate(0), f"{shop.caller.prefix}w"], buckets) == [0]
-    await other.link.call("DEL", keys.mend(0))
+    assert await other.decider.run(0, "fill_pool", [key_names.gate(0), f"{shop.caller.prefix}w"], buckets) == [0]
+    await other.link.call("DEL", key_names.mend(0))
 
 
 async def assert_same(shop: Shop, other: Shop) -> None:

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from loadtests.harness.premises import STILL_CLOCK
+from loadtests.harness.servers import VALKEY, started
+from loadtests.harness.shop import Shop
 from service.hot.connection import Link
-from tests.premises import STILL_CLOCK
-from tests.servers import VALKEY, started
-from tests.shop import Shop
 
 Plant = tuple[str, str]
 """What of a script's text to change, and into what."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
-from service.domain.projection import BookRow
+from service.domain.configuration import BookRow
 from service.domain.times import from_ms
 from tests.model.amounts import DIGITS, shown
 from tests.model.limits import Limits

@@ -10,12 +10,13 @@ from zlib import crc32
 import msgspec
 from hypothesis.stateful import RuleBasedStateMachine
 
-from service.domain.identity import Caller
+from loadtests.harness.premises import NOW_MS
+from service.access.caller import Caller
+from service.domain.configuration import CodeRow
+from service.domain.field_types import unword
 from service.domain.limits import address_counter, words_of
-from service.domain.projection import CodeRow
-from service.domain.words import unword
-from service.hot.workspace import Workspace
-from service.operations import assign, checkout, coupon, gift, lock, redeem, rollback, unassign
+from service.hot.workspace_state import Workspace
+from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.operations.base import Operation
 from tests.lua.consistency import assert_consistent
 from tests.lua.outbox import made_id
@@ -25,7 +26,6 @@ from tests.model.limits import KEYS
 from tests.model.model import Model
 from tests.model.rebuilding import assert_same, rebuild
 from tests.model.stage import Stage
-from tests.premises import NOW_MS
 
 OPERATIONS: dict[str, Operation] = {
     "assign": assign.ASSIGN_CODE,
@@ -41,7 +41,7 @@ OPERATIONS: dict[str, Operation] = {
     "rollback_order": rollback.ROLLBACK_ORDER,
     "gift_to": gift.GIFT,
     "checkout": checkout.CHECKOUT,
-    "coupon": coupon.READ,
+    "coupon": coupon_view.READ,
 }
 """By the model's names."""
 CHECKED_EVERY = 50
@@ -134,7 +134,7 @@ class Twins(RuleBasedStateMachine):
     def compare(self) -> None:
         """Every coupon, count and fact must be the model's, and all that Redis counts must add up."""
         for code in self.rows:
-            _, found = self.stage.run(self.shop.do(coupon.READ, code))
+            _, found = self.stage.run(self.shop.do(coupon_view.READ, code))
             self.same(code, found, self.model.shown(self.model.coupons[code], found))
         workspace = Workspace(self.shop.decider)
         for row in self.model.books.values():

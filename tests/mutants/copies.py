@@ -12,9 +12,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import NamedTuple
 
+from loadtests.harness.trees import COPIED, copied
 from tests.mutants.witness import BROKEN
 from tests.mutants.written import Written
-from tests.trees import COPIED, copied
 
 ROOT = Path(__file__).parents[2]
 SURVIVED = "survived"

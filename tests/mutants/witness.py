@@ -25,22 +25,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make sure that it is the mutated tree that runs; keep what Redis says of scripts that fail."""
-    from service import resources
-    from service.hot import deciding
+    from service.common import resources
+    from service.hot import decider
 
     config.stash[_told] = Path(str(config.getoption("--witness")))
     tree = Path(str(config.getoption("--tree")))
     for where in (Path(resources.__file__), resources.LUA_DIR, resources.SQL_DIR, Path(__file__)):
         if not where.resolve().is_relative_to(tree):
             raise pytest.UsageError(f"{where} is not in {tree}")
-    refusal_of = deciding.refusal_of
+    refusal_of = decider.refusal_of
 
     def spy(error: Any) -> Any:
         if not str(error).startswith("NOSCRIPT"):
             _script_errors.append(str(error))
         return refusal_of(error)
 
-    deciding.refusal_of = spy
+    decider.refusal_of = spy
 
 
 def pytest_runtest_setup() -> None:

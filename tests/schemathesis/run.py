@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.running import Run
-from tests.servers import free_port
+from loadtests.harness.running import Run
+from loadtests.harness.servers import free_port
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
 ALL_PHASES = ("examples", "coverage", "fuzzing", "stateful")

@@ -10,11 +10,11 @@ from uuid import UUID
 import uvicorn
 from uvicorn.server import ServerState
 
+from service.access.caller import Caller
+from service.access.keyring import Keyring
 from service.domain.errors import Refusal
-from service.domain.identity import Caller
-from service.domain.keyring import Keyring
-from service.fastlane.lane import Lane
 from service.fastlane.protocol import Protocol
+from service.fastlane.routes import Lane
 from service.operations.base import Command, Reply
 
 BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"

@@ -9,13 +9,13 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.routes import HTTPRoute
 from litestar.testing import TestClient
 
+from service.access.caller import SCOPES
+from service.access.roles import ROLES, roles_of
 from service.api import problems
 from service.api.auth import OPEN, admit
-from service.api.requests import around
-from service.app import create_app
-from service.config import Settings
-from service.domain.access import ROLES, roles_of
-from service.domain.identity import SCOPES
+from service.api.request_middleware import around
+from service.common.config import Settings
+from service.serving.app import create_app
 
 APP = create_app(Settings())
 OPEN_TO_ALL = {"/", "/console", "/health/live", "/health/ready", "/metrics", "/problems/{code:str}"}

@@ -6,13 +6,13 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from service.domain.events import redemption_id
-from service.domain.identity import Caller
+from service.access.caller import Caller
+from service.domain.field_types import quoted
 from service.domain.money import from_e4, to_e4
-from service.domain.words import quoted
+from service.formats.events import redemption_id
 from service.operations.base import Call, encode, packed
 from service.operations.lock import LOCK, Lock
-from service.operations.redemption import DurableRedemption, Redemption, final_amount_of, redemption_json
+from service.operations.redemption_view import DurableRedemption, Redemption, final_amount_of, redemption_json
 
 _BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 _CALLER = Caller(UUID(int=1), 1, UUID(int=1), 0, "live", frozenset(["checkout"]))

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from service.requests import MAX_FAILURES, Answers, now_s
+from service.operations.accounting import MAX_FAILURES, Answers, now_s
 
 _LOCK = "POST /v1/coupons/lock/{code}"
 

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
-from service.domain.batch_answers import (
+from service.domain.errors import Refusal, invalid
+from service.formats.batch_answers import (
     KeptReply,
     Said,
     batch_without_users,
@@ -13,7 +14,6 @@ from service.domain.batch_answers import (
     read_batch,
     reply_of,
 )
-from service.domain.errors import Refusal, invalid
 
 BOOK = "0193b1f0-0000-7000-8000-000000000001"
 ids = some.sampled_from(["20", "-", "%-", "@1-2", "a@b", "+3", "B", "x" * 100, "ann", "R", "=1"])

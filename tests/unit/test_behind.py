@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.behind import Behind
+from service.common.pipeline import Behind
 
 
 class Pieces:

@@ -7,11 +7,11 @@ from uuid import UUID
 import msgspec
 import pytest
 
-from service.domain import books, discounts
-from service.domain.books import CreateBook, PatchBook
+from service.domain import book_requests, discounts
+from service.domain.book_requests import CreateBook, PatchBook
+from service.domain.configuration import BookRow
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
-from service.domain.projection import BookRow
 from service.hot.projection import book_settings
 
 _create = msgspec.json.Decoder(CreateBook)
@@ -28,7 +28,7 @@ def tiered(*tiers: tuple[Any, str, Any]) -> dict[str, Any]:
 
 def make(currency: str = "USD", **said: Any) -> BookRow:
     """A new book of which this is said."""
-    return books.new_book(
+    return book_requests.new_book(
         decode(_create, json.dumps({"name": "Sale", **said}).encode()),
         workspace=1,
         partition=0,
@@ -42,12 +42,12 @@ def make(currency: str = "USD", **said: Any) -> BookRow:
 
 def change(row: BookRow, **said: Any) -> BookRow:
     """The book after a PATCH."""
-    return books.changed_book(row, decode(_patch, json.dumps(said).encode()), 2, 2000)
+    return book_requests.changed_book(row, decode(_patch, json.dumps(said).encode()), 2, 2000)
 
 
 def answered(row: BookRow) -> dict[str, Any]:
     """The book as a client reads it."""
-    return msgspec.json.decode(msgspec.json.encode(books.answer(row)))
+    return msgspec.json.decode(msgspec.json.encode(book_requests.answer(row)))
 
 
 def test_defaults() -> None:

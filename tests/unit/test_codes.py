@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.codes import BadCode, CodeLine, Lines, parse_list
+from service.domain.code_requests import BadCode, CodeLine, Lines, parse_list
 from service.domain.errors import Refusal
 
 _words = st.text(st.sampled_from('ABab09-_",\r\n x'), max_size=12)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.app import create_app
-from service.config import Settings
+from service.common.config import Settings
+from service.serving.app import create_app
 
 ROOT = Path(__file__).parents[2]
 

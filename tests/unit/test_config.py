@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 from pydantic import ValidationError
 
-from service import config
-from service.cli import main
+from service.cli.main import main
+from service.common import config
 
 
 @pytest.fixture(autouse=True)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain import cursors
-from service.domain.cursors import Cursor
 from service.domain.errors import Refusal
+from service.formats import page_cursors
+from service.formats.page_cursors import Cursor
 
 _PLACES: dict[str, list[tuple[Any, ...]]] = {
     **{name: [(0,), (7,), (2**31 - 1,)] for name in ("active", "books", "webhooks")},
@@ -29,14 +29,14 @@ _BEYOND = [
 
 def test_a_cursor_names_its_place() -> None:
     """Whatever the list and the place, the cursor leads back to it, and no other list takes it."""
-    assert _PLACES.keys() == cursors.by_name.keys()
+    assert _PLACES.keys() == page_cursors.by_name.keys()
     for name, places in _PLACES.items():
         for place in places:
-            text = cursors.by_name[name].encode(*place)
-            assert cursors.by_name[name].decode(text) == place
-            for other in cursors.by_name.keys() - {name}:
+            text = page_cursors.by_name[name].encode(*place)
+            assert page_cursors.by_name[name].decode(text) == place
+            for other in page_cursors.by_name.keys() - {name}:
                 with pytest.raises(Refusal, match="malformed"):
-                    cursors.by_name[other].decode(text)
+                    page_cursors.by_name[other].decode(text)
 
 
 @pytest.mark.parametrize("parts", _BEYOND, ids=lambda parts: repr(parts)[:40])
@@ -45,7 +45,7 @@ def test_no_place(parts: tuple[Any, ...]) -> None:
     made: Cursor[Any] = object.__new__(Cursor)
     made._name = parts[0] if parts else "books"  # type: ignore[assignment]
     text = made.encode(*parts[1:])
-    for cursor in cursors.by_name.values():
+    for cursor in page_cursors.by_name.values():
         with pytest.raises(Refusal, match="malformed"):
             cursor.decode(text)
 
@@ -53,19 +53,19 @@ def test_no_place(parts: tuple[Any, ...]) -> None:
 @given(st.text(max_size=600))
 def test_any_text(text: str) -> None:
     """A text that no list made is malformed in every list."""
-    for cursor in cursors.by_name.values():
+    for cursor in page_cursors.by_name.values():
         with pytest.raises(Refusal, match="malformed"):
             cursor.decode(text)
 
 
-@given(st.datetimes(min_value=cursors.time_of(0).replace(tzinfo=None)))
+@given(st.datetimes(min_value=page_cursors.time_of(0).replace(tzinfo=None)))
 def test_times(at: Any) -> None:
     """A time in a cursor keeps its microseconds."""
-    at = at.replace(tzinfo=cursors.time_of(0).tzinfo)
-    assert cursors.time_of(cursors.microseconds(at)) == at
+    at = at.replace(tzinfo=page_cursors.time_of(0).tzinfo)
+    assert page_cursors.time_of(page_cursors.microseconds(at)) == at
 
 
 def test_a_name_is_one_list_s() -> None:
     """Two lists can't have one name."""
     with pytest.raises(ValueError, match="books"):
-        Cursor("books", cursors.Int4)
+        Cursor("books", page_cursors.Int4)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.domain.books import CreateBook
+from service.domain.book_requests import CreateBook
 from service.domain.decoding import convert, decode
 from service.domain.errors import Refusal
 from service.operations import assign, lock, redeem, rollback

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.domain.drift import Said, entry_of, unlike
+from service.formats.coupon_state import Said, entry_of, unlike
 
 UNLOCKED = " - - - - - -"
 LOCKED = " token ann A-1 1800000000000 1700000000000 ."

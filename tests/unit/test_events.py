@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain import keys
-from service.domain.events import (
+from service.formats import key_names
+from service.formats.events import (
     Assigned,
     MalformedEvent,
     Opened,
@@ -97,7 +97,7 @@ def test_a_checkout_is_read(user_bucket: bytes):
         epoch=7, seq=9, request=event.request, workspace=12, book=4, code="GIFT-1", user="user", order="o1",
         at_ms=1_794_991_234_567,
     )  # fmt: skip
-    assert decided(event).endswith(f" 1 {keys.bucket('user')} 4 GIFT-1 {keys.bucket('GIFT-1')}")
+    assert decided(event).endswith(f" 1 {key_names.bucket('user')} 4 GIFT-1 {key_names.bucket('GIFT-1')}")
 
 
 @pytest.mark.parametrize(("epoch", "seq", "at_ms"), [(1, 0, 0), (7, 9, 1_794_991_234_567), (2**26 - 1, 2**48 - 1, 5)])
@@ -124,8 +124,8 @@ def test_taking_back_is_told_from_giving():
 def test_buckets_are_written():
     """The buckets of code, order and user are the ones that keys are named by."""
     words = decided(parse(1, 1, R, b"{}")).split(" ")
-    assert words[13:15] == [str(keys.bucket("CODE-1")), str(keys.bucket("o1"))]
-    assert words[16:] == [str(keys.bucket("user"))]
+    assert words[13:15] == [str(key_names.bucket("CODE-1")), str(key_names.bucket("o1"))]
+    assert words[16:] == [str(key_names.bucket("user"))]
 
 
 @pytest.mark.parametrize(

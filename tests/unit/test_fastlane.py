@@ -6,7 +6,7 @@ import random
 import pytest
 
 from service.domain.errors import Refusal
-from service.requests import SAFE_HEADERS
+from service.operations.accounting import SAFE_HEADERS
 from tests.unit.fastlane_fixtures import Client, request, statuses
 
 _SCRIPTS = {

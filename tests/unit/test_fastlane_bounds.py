@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from service.fastlane import bounded
-from service.fastlane.heads import MAX_HEAD_BYTES, MAX_HEADERS
+from service.fastlane import bounded_protocol
+from service.fastlane.request_heads import MAX_HEAD_BYTES, MAX_HEADERS
 from tests.unit.fastlane_fixtures import Client, request, statuses
 
 _GET = b"GET /x HTTP/1.1\r\nHost: scrip\r\n"
@@ -188,12 +188,12 @@ async def test_large_heads() -> None:
 
 
 _SLOW = {
-    "head": (b"GET / HTTP/1.1\r\nHost:", bounded.HEAD_S),
-    "hot head": (request()[:50], bounded.HEAD_S),
-    "hot body": (request()[:-1], bounded.BODY_S),
-    "body": (_GET + b"Content-Length: 9\r\n\r\n12345678", bounded.BODY_S),
-    "chunks": (_CHUNKED + b"9\r\n12345678", bounded.BODY_S),
-    "trailers": (_CHUNKED + b"1\r\n1\r\n0\r\nA: b\r\n", bounded.BODY_S),
+    "head": (b"GET / HTTP/1.1\r\nHost:", bounded_protocol.HEAD_S),
+    "hot head": (request()[:50], bounded_protocol.HEAD_S),
+    "hot body": (request()[:-1], bounded_protocol.BODY_S),
+    "body": (_GET + b"Content-Length: 9\r\n\r\n12345678", bounded_protocol.BODY_S),
+    "chunks": (_CHUNKED + b"9\r\n12345678", bounded_protocol.BODY_S),
+    "trailers": (_CHUNKED + b"1\r\n1\r\n0\r\nA: b\r\n", bounded_protocol.BODY_S),
 }
 
 
@@ -209,7 +209,7 @@ async def test_slow_clients(where: str) -> None:
     client.look(1)
     assert statuses(await client.settle()) == [408]
     assert client.wire.eof
-    client.look(int(bounded.LINGER_S))
+    client.look(int(bounded_protocol.LINGER_S))
     assert client.wire.aborted
     await client.settle()
     assert (client.decider.asked, client.passed) == ([], [])
@@ -219,10 +219,10 @@ async def test_slow_clients(where: str) -> None:
 async def test_a_long_upload() -> None:
     """One that goes on isn't cut off, however long it takes in all."""
     client = Client()
-    piece = b"x" * bounded.PROGRESS_BYTES
+    piece = b"x" * bounded_protocol.PROGRESS_BYTES
     client.send(_GET + b"Content-Length: %d\r\n\r\n" % (len(piece) * 20))
     for _ in range(20):
-        client.look(int(bounded.BODY_S) - 1)
+        client.look(int(bounded_protocol.BODY_S) - 1)
         client.send(piece)
         await client.settle()
     assert statuses(client.wire.sent) == [200]
@@ -247,9 +247,9 @@ async def test_a_client_that_takes_nothing() -> None:
     client.decider.reply()
     for unsent in range(100, 0, -10):
         client.wire.unsent = unsent
-        client.look(int(bounded.WRITE_S) - 1)
+        client.look(int(bounded_protocol.WRITE_S) - 1)
     assert not client.wire.closed
-    client.look(int(bounded.WRITE_S))
+    client.look(int(bounded_protocol.WRITE_S))
     assert client.wire.aborted
 
 
@@ -260,7 +260,7 @@ async def test_too_many_connections() -> None:
     assert re.search(rb"\r\nretry-after: \d+\r\n.*connection: close\r\n", client.wire.sent, re.DOTALL)
     client.send(request())
     assert client.decider.asked == []
-    client.look(int(bounded.LINGER_S))
+    client.look(int(bounded_protocol.LINGER_S))
     assert client.wire.aborted
 
 

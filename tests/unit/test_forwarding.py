@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.forwarding import MAX_HOPS, Proxies
+from service.common.forwarded_for import MAX_HOPS, Proxies
 
 _PROXIES = Proxies([ipaddress.ip_network(text) for text in ("10.0.0.0/8", "fd00::/8", "127.0.0.1/32")])
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.resources import LUA_DIR
+from service.common.resources import LUA_DIR
 from tests.unit import lua_text
 from tests.unit.lua_text import numbers_as_text
 

@@ -10,15 +10,15 @@ from typing import Any
 import lupa.lua51
 import pytest
 
+from service.common.resources import LUA_DIR
+from service.domain.configuration import DiscountRow, TierRow
 from service.domain.discounts import MAX_TIERS
 from service.domain.errors import BadField
+from service.domain.field_types import MAX_INT
 from service.domain.money import CURRENCY_DIGITS, LIMIT, check_currency, from_e4, to_e4
-from service.domain.projection import DiscountRow, TierRow
-from service.domain.words import MAX_INT
 from service.hot.projection import _terms
-from service.operations.order import Item, order_amounts
+from service.operations.order_fields import Item, order_amounts
 from service.operations.redeem import RedeemRequest
-from service.resources import LUA_DIR
 
 CASES = int(os.environ.get("SCRIP_MONEY_CASES", "60000"))
 MOST_E4 = int(LIMIT) * 10_000 - 1

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain import patterns
+from service.domain import code_patterns
+from service.domain.code_patterns import DEFAULT_CHARSET, check_pattern, checked_charset, generate, possibilities
 from service.domain.errors import BadField
-from service.domain.patterns import DEFAULT_CHARSET, check_pattern, checked_charset, generate, possibilities
-from service.domain.words import RESERVED_CODES, canonical_code
+from service.domain.field_types import RESERVED_CODES, canonical_code
 
 
 @given(st.from_regex(r"[A-Za-z0-9_#-]{4,64}", fullmatch=True), st.integers(0, 50))
@@ -73,4 +73,4 @@ def test_possibilities() -> None:
     """Each `#` multiplies by the charset's size."""
     assert possibilities("A#-#", "ABC") == 9
     assert possibilities("ABCD", "ABC") == 1
-    assert possibilities(patterns.DEFAULT_PATTERN, DEFAULT_CHARSET) == 32**12
+    assert possibilities(code_patterns.DEFAULT_PATTERN, DEFAULT_CHARSET) == 32**12

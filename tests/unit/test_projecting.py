@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-from service.domain.projection import CodeRow
+from service.domain.configuration import CodeRow
 from service.hot.projection import CODES_A_RUN, RUNS_AT_ONCE, RedisProjector
 
 

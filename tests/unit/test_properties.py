@@ -18,15 +18,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from service.api.csv_rows import csv_rows
-from service.domain import keys
-from service.domain.books import CreateBook
-from service.domain.codes import BadCode, CodeLine, Lines
+from service.domain.book_requests import CreateBook
+from service.domain.code_patterns import check_pattern, checked_charset
+from service.domain.code_requests import BadCode, CodeLine, Lines
 from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
-from service.domain.events import MalformedEvent, parse
+from service.domain.field_types import canonical_code, is_caller_id, own_id, unword, word
 from service.domain.money import LIMIT, from_e4, is_plain, to_e4
-from service.domain.patterns import check_pattern, checked_charset
-from service.domain.words import canonical_code, is_caller_id, own_id, unword, word
+from service.formats import key_names
+from service.formats.events import MalformedEvent, parse
 from service.operations.assign import ASSIGN_ANY
 from service.operations.lock import LOCK
 from service.operations.redeem import REDEEM, VALIDATE
@@ -46,7 +46,22 @@ _KEYS = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, 
 
 _HARD_TEXT = st.lists(
     st.sampled_from(
-        [*keys.TYPES, *keys.OWN, "{p0}", "w1", "1", "131072", "gate", ":", "::", " ", "*", "[a-z]*", "\\", "%-"]
+        [
+            *key_names.TYPES,
+            *key_names.OWN,
+            "{p0}",
+            "w1",
+            "1",
+            "131072",
+            "gate",
+            ":",
+            "::",
+            " ",
+            "*",
+            "[a-z]*",
+            "\\",
+            "%-",
+        ]
     ),
     min_size=1,
     max_size=40,
@@ -55,18 +70,18 @@ _HARD_NAME = _HARD_TEXT.map(lambda text: re.sub(r"[ /\\?#%]", "", text)[:100]).f
 _USERS = st.one_of(_IDS, _HARD_NAME).map(word)
 
 _BUILDERS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
-    "w": (keys.settings, ()), "x": (keys.books, ()), "e": (keys.moved, ()), "b": (keys.book, ("book",)),
-    "n": (keys.counters, ("book",)), "f": (keys.pool, ("book",)), "lb": (keys.locks_of_book, ("book",)),
-    "l": (keys.set_of_codes, ("book", "which")), "d": (keys.directory, ("bucket",)), "o": (keys.orders, ("bucket",)),
-    "g": (keys.gifts, ("bucket",)), "c": (keys.coupon, ("code",)), "k": (keys.locks, ("code",)),
-    "kd": (keys.deadlines, ("code",)), "s": (keys.standing, ("code",)), "u": (keys.user, ("user",)),
-    "lu": (keys.locks_of_user, ("book", "user")), "lk": (keys.locks_of_holder, ("holder",)),
-    "q": (keys.rate, ("counter", "holder")), "i": (keys.answer, ("key",)), "y": (keys.kept_bytes, ()),
+    "w": (key_names.settings, ()), "x": (key_names.books, ()), "e": (key_names.moved, ()), "b": (key_names.book, ("book",)),
+    "n": (key_names.counters, ("book",)), "f": (key_names.pool, ("book",)), "lb": (key_names.locks_of_book, ("book",)),
+    "l": (key_names.set_of_codes, ("book", "which")), "d": (key_names.directory, ("bucket",)), "o": (key_names.orders, ("bucket",)),
+    "g": (key_names.gifts, ("bucket",)), "c": (key_names.coupon, ("code",)), "k": (key_names.locks, ("code",)),
+    "kd": (key_names.deadlines, ("code",)), "s": (key_names.standing, ("code",)), "u": (key_names.user, ("user",)),
+    "lu": (key_names.locks_of_user, ("book", "user")), "lk": (key_names.locks_of_holder, ("holder",)),
+    "q": (key_names.rate, ("counter", "holder")), "i": (key_names.answer, ("key",)), "y": (key_names.kept_bytes, ()),
 }  # fmt: skip
 """By kind (docs/architecture.md, Redis keys) its builder, and what follows the kind."""
 _PARTS: dict[str, st.SearchStrategy[str]] = {
     "book": st.integers(1, 2**31).map(str),
-    "bucket": st.integers(0, keys.BUCKETS - 1).map(str),
+    "bucket": st.integers(0, key_names.BUCKETS - 1).map(str),
     "code": _CODES,
     "user": _USERS,
     "which": st.sampled_from("uapox"),
@@ -77,27 +92,27 @@ _PARTS: dict[str, st.SearchStrategy[str]] = {
 
 
 @st.composite
-def _named(draw: st.DrawFn) -> tuple[keys.Key, str]:
+def _named(draw: st.DrawFn) -> tuple[key_names.Key, str]:
     """What a key is about, and the name that its builder makes."""
     partition, workspace = draw(st.integers(0, 1023)), draw(st.integers(1, 2**31 - 1))
     if draw(st.integers(0, 9)) == 0:
-        kind = draw(st.sampled_from(sorted(keys.OWN)))
-        return keys.Key(partition, 0, kind), getattr(keys, kind)(partition)
+        kind = draw(st.sampled_from(sorted(key_names.OWN)))
+        return key_names.Key(partition, 0, kind), getattr(key_names, kind)(partition)
     kind = draw(st.sampled_from(sorted(_BUILDERS)))
     build, takes = _BUILDERS[kind]
     parts = tuple(draw(_PARTS[part]) for part in takes)
-    return keys.Key(partition, workspace, kind, parts), build(keys.prefix(partition, workspace), *parts)
+    return key_names.Key(partition, workspace, kind, parts), build(key_names.prefix(partition, workspace), *parts)
 
 
 @fuzzed
 @given(st.lists(_named(), min_size=2, max_size=40))
-def test_no_two_things_share_a_key(named: list[tuple[keys.Key, str]]) -> None:
+def test_no_two_things_share_a_key(named: list[tuple[key_names.Key, str]]) -> None:
     """A key's name tells what it is about and whose, whatever is in ids, and its slot is its partition's."""
-    by_name: dict[str, keys.Key] = {}
+    by_name: dict[str, key_names.Key] = {}
     for about, name in named:
         assert by_name.setdefault(name, about) == about
         assert name[name.index("{") + 1 : name.index("}")] == f"p{about.partition}"
-        assert keys.parse_key(name) == about
+        assert key_names.parse_key(name) == about
         assert about.name == name
 
 
@@ -105,18 +120,18 @@ def test_no_two_things_share_a_key(named: list[tuple[keys.Key, str]]) -> None:
 @given(st.one_of(_HARD_TEXT, _HARD_TEXT.map("{{p0}}:w1:{}".format), _HARD_TEXT.map("{{p0}}:{}".format), st.text()))
 def test_what_no_builder_makes_is_no_key(text: str) -> None:
     """A name is read as a key only where that key's name is this one, to the last character."""
-    key = keys.parse_key(text)
+    key = key_names.parse_key(text)
     assert key is None or key.name == text
 
 
 def test_every_kind_has_a_builder_and_a_type() -> None:
     """The table of kinds, the builders and the types that Redis holds them as are of the same kinds."""
-    assert set(_BUILDERS) == set(keys.TYPES)
+    assert set(_BUILDERS) == set(key_names.TYPES)
     for kind, (build, takes) in _BUILDERS.items():
         parts = [{"which": "u", "counter": "r", "code": "CODE"}.get(part, "1") for part in takes]
-        key = keys.parse_key(build("{p1}:w2:", *parts))
+        key = key_names.parse_key(build("{p1}:w2:", *parts))
         assert key is not None
-        assert (key.kind, key.type) == (kind, keys.TYPES[kind])
+        assert (key.kind, key.type) == (kind, key_names.TYPES[kind])
 
 
 @pytest.mark.parametrize(
@@ -127,7 +142,7 @@ def test_every_kind_has_a_builder_and_a_type() -> None:
 )  # fmt: skip
 def test_another_applications_key_is_none_of_ours(name: str) -> None:
     """What is nearly one of our names, and isn't."""
-    assert keys.parse_key(name) is None
+    assert key_names.parse_key(name) is None
 
 
 def test_a_users_word_is_his_alone() -> None:

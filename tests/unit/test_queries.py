@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from service.common.resources import SQL_DIR
 from service.record.queries import query, read_queries
-from service.resources import SQL_DIR
 
 FOLDER = SQL_DIR / "queries"
 QUERIES = read_queries(FOLDER)

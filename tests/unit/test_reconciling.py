@@ -6,14 +6,14 @@ from typing import Any, cast
 
 import pytest
 
-from service.domain.drift import About, Difference, Said, Write
-from service.hot.looking import Item, Seen
-from service.reconcile import examining, quarantined
-from service.reconcile.counts import Books, Configuration, Keys
-from service.reconcile.coupons import Coupons
-from service.reconcile.examining import LATER, TRIES, Examiner, NotRecorded
-from service.reconcile.users import Told, Users
-from service.reconcile.uses import Field, Uses
+from service.formats.coupon_state import About, Difference, Said, Write
+from service.hot.inspection import Item, Seen
+from service.reconcile import examination, quarantine_exclusions
+from service.reconcile.counter_differences import Books, Configuration, Keys
+from service.reconcile.coupon_differences import Coupons
+from service.reconcile.examination import LATER, TRIES, Examiner, NotRecorded
+from service.reconcile.use_differences import Field, Uses
+from service.reconcile.user_differences import Told, Users
 
 AT = (1, 9)
 SEEN = Seen(AT, 5, 5, [])
@@ -63,8 +63,8 @@ class Looker:
 @pytest.fixture
 def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """What becomes of one thing that is suspected, judged so at each look: (counted, what was told, the examiner)."""
-    monkeypatch.setattr(examining, "FIRST_PAUSE_S", 0)
-    monkeypatch.setattr(examining, "LONGEST_PAUSE_S", 0)
+    monkeypatch.setattr(examination, "FIRST_PAUSE_S", 0)
+    monkeypatch.setattr(examination, "LONGEST_PAUSE_S", 0)
 
     async def examine(
         *verdicts: Any,
@@ -83,10 +83,10 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
             if after < (1, 1):
                 yield [((1, place), d) for place, d in enumerate(events, 1)]
 
-        monkeypatch.setattr(quarantined, "page_live", in_quarantine)
+        monkeypatch.setattr(quarantine_exclusions, "page_live", in_quarantine)
         waits, told = list(erasing), list[str]()
-        monkeypatch.setattr(examining, "read_partition", recorded)
-        monkeypatch.setattr(examining, "erased_after", being_erased)
+        monkeypatch.setattr(examination, "read_partition", recorded)
+        monkeypatch.setattr(examination, "erased_after", being_erased)
         looker = Looker(*as_seen)
         examiner = Examiner(cast("Any", looker), cast("Any", None), 1, repair, lambda _, state: told.append(state))
         kind = Sometimes(*verdicts)
@@ -140,7 +140,7 @@ async def test_past_a_bound_everything_is_taken_for_named(
     examined: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where more is in quarantine than is kept, nothing of the workspace is mended."""
-    monkeypatch.setattr(quarantined, "MAX_NAMED", 3)
+    monkeypatch.setattr(quarantine_exclusions, "MAX_NAMED", 3)
     events = [b"A 1 2 CODE-%d ann 5 7" % n for n in range(9)]
     examiner, told, looker = await examined(OFF, OFF, repair=True, as_seen=[True], events=events)
     assert (told, looker.repaired, examiner.left) == (["found"], 0, {"uses": 1})
@@ -175,7 +175,7 @@ async def test_what_is_not_recorded_is_waited_for(
 ) -> None:
     """But not for ever."""
     examiner, _, _ = await examined(OFF, None)
-    monkeypatch.setattr(examining, "RECORDED_S", 0.02)
+    monkeypatch.setattr(examination, "RECORDED_S", 0.02)
     with pytest.raises(NotRecorded):
         await examiner.recorded((1, 10))
 

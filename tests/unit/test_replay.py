@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from loadtests.orders import made_up
-from service.replay import check, expect
-from service.replay.client import Answer
-from service.replay.expect import Fact
+from service.replay import check, expectation
+from service.replay.expectation import Fact
+from service.replay.http_client import Answer
 from service.replay.orders import Order, UnusableFile, codes, read, streams
 
 _ITEMS = [{"sku": "85123A", "quantity": 6, "unitPrice": "2.55"}]
@@ -98,13 +98,13 @@ def made(tmp_path: Path) -> Callable[..., list[Order]]:
 )
 def test_discount(value: str, discount: str) -> None:
     """15 % are rounded half-even to a penny, and never more than 50.00."""
-    assert expect.discount_of(Decimal(value)) == Decimal(discount)
+    assert expectation.discount_of(Decimal(value)) == Decimal(discount)
 
 
 @pytest.mark.parametrize(("lock", "redeem", "line"), ODD_ORDERS)
 def test_one_order(made: Callable[..., list[Order]], lock: str, redeem: str, line: Any) -> None:
     """An order is refused as the contract says, and what was locked in vain is unlocked."""
-    found = expect.expect(made(line), "GBP")
+    found = expectation.expect(made(line), "GBP")
 
     unlocked = {"unlock 204": 1} if lock == "201" != redeem else {}
     assert found.answers == {f"lock {lock}": 1, f"redeem {redeem}": 1, **unlocked}
@@ -113,7 +113,7 @@ def test_one_order(made: Callable[..., list[Order]], lock: str, redeem: str, lin
 
 def test_rollbacks(made: Callable[..., list[Order]]) -> None:
     """A cancelled invoice takes back its user's latest redemption that stands; without one there is nothing to do."""
-    found = expect.expect(
+    found = expectation.expect(
         made(
             order("-5", "u1", "C1", cancelled=True),  # before any
             order("20.10", "u1", "1"),
@@ -136,7 +136,7 @@ def test_rollbacks(made: Callable[..., list[Order]]) -> None:
         "redeem 422 order_value_too_low": 1,
         "unlock 204": 1,
         "rollback 200": 3,
-        expect.NOTHING: 3,
+        expectation.NOTHING: 3,
     }
     assert found.requests == 14
     assert [(fact.code, fact.order, str(fact.discount), fact.rolled_back) for fact in found.facts] == [
@@ -164,7 +164,7 @@ def test_order_comes_twice(made: Callable[..., list[Order]]) -> None:
         order(user="u2", order_id="1"),
     )
 
-    found = expect.expect(orders, "GBP")
+    found = expectation.expect(orders, "GBP")
 
     assert found.answers == {
         "lock 201": 2,
@@ -297,8 +297,8 @@ def test_made_up_orders(made: Callable[..., list[Order]]) -> None:
     assert lines == list(made_up(3_000, 300, seed=1)) != list(made_up(3_000, 300, seed=2))
     found = made(*lines)
     assert len({one.user_id for one in found}) > 200
-    assert expect.expect(found, "GBP").answers.keys() == {
-        *("lock 201", "lock 400 malformed", "lock 409 order_already_used", "rollback 200", expect.NOTHING),
+    assert expectation.expect(found, "GBP").answers.keys() == {
+        *("lock 201", "lock 400 malformed", "lock 409 order_already_used", "rollback 200", expectation.NOTHING),
         *("redeem 201", "redeem 400 malformed", "redeem 409 order_already_used", "redeem 422 invalid"),
         *("redeem 422 order_value_too_low", "unlock 204"),
     }

@@ -10,9 +10,10 @@ import lupa.lua51
 import msgspec
 import pytest
 
-from service.domain.identity import SCOPES, Caller
+from service.access.caller import SCOPES, Caller
+from service.common.resources import LUA_DIR
+from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.domain.outcomes import BY_NUMBER
-from service.domain.projection import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.hot.projection import RedisProjector
 from service.hot.scripts import (
     ERASING,
@@ -27,11 +28,10 @@ from service.hot.scripts import (
     history_of,
     nonce_of,
 )
-from service.hot.workspace import Workspace
-from service.operations import assign, checkout, coupon, gift, lock, redeem, rollback, unassign
+from service.hot.workspace_state import Workspace
+from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.operations.base import Call
-from service.operations.records import prepare_records
-from service.resources import LUA_DIR
+from service.operations.fact_lookup import prepare_records
 
 WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING]
 SOURCES = {path.stem: path.read_text() for path in sorted(LUA_DIR.glob("*.lua"))}
@@ -75,7 +75,7 @@ def _prepared() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
         (lock.UNLOCK, "CODE-1", {"lockToken": "t"}),
         (redeem.REDEEM, "CODE-1", {"userId": "ann"}),
         (redeem.VALIDATE, None, {"code": "CODE-1"}),
-        (coupon.READ, "CODE-1", {}),
+        (coupon_view.READ, "CODE-1", {}),
         (assign.ASSIGN_ANY, None, {"bookId": ID, "userId": "ann"}),
         (assign.ASSIGN_CODE, "CODE-1", {"userId": "ann"}),
         (unassign.UNASSIGN, "CODE-1", {}),

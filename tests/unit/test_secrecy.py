@@ -9,11 +9,11 @@ import hiredis
 import pytest
 import structlog
 
-from service import logs
-from service.config import Settings
-from service.doctor.secrecy import judge_postgres_logs, judge_redis_logs
+from service.common import logs
+from service.common.config import Settings
+from service.common.tracebacks import told
+from service.doctor.server_logs import judge_postgres_logs, judge_redis_logs
 from service.domain.errors import Refusal
-from service.tracebacks import told
 
 SECRET = "CNRY-7XK2-M4PQ"
 

@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 from msgspec import json
 
-from service.domain.codes import CodeLine
+from service.domain.code_requests import CodeLine
 from service.domain.decoding import decode
 from service.domain.discounts import FixedDiscount, PercentageDiscount
 from service.domain.errors import Refusal, invalid
-from service.domain.single import Generated, TimeSpecific, UserSpecific, book_of, flat_names, line_of
+from service.domain.single_coupon_requests import Generated, TimeSpecific, UserSpecific, book_of, flat_names, line_of
 
 WINDOW = {"validFrom": "2027-01-01T00:00:00Z", "validUntil": "2027-02-01T00:00:00Z", "maxUsesPerUser": 2}
 DISCOUNT = {"discountType": "percentage", "discountValue": 20}

@@ -6,9 +6,9 @@ from typing import IO
 
 import pytest
 
-from service.api.spending import Spending
-from service.requests import Answers, now_s
-from service.tally import CPU_US, PID, Tally
+from service.common.tally import CPU_US, PID, Tally
+from service.operations.accounting import Answers, now_s
+from service.serving.resource_usage import Spending
 
 
 @pytest.fixture

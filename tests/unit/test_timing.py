@@ -3,9 +3,9 @@
 import random
 from pathlib import Path
 
+from loadtests.harness.trees import changed
 from loadtests.own import ROOT
 from loadtests.parts.timing import difference, slower
-from tests.trees import changed
 
 
 def _times(seed: int, more: float = 0.0) -> list[float]:

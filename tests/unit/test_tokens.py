@@ -11,11 +11,11 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
-from service.domain import tokens as judged
+from service.access import user_tokens as judged
+from service.access.caller import Caller
+from service.access.keyring import Keyring
+from service.access.user_tokens import Issuer, Tokens, parse_jwks
 from service.domain.errors import Refusal
-from service.domain.identity import Caller
-from service.domain.keyring import Keyring
-from service.domain.tokens import Issuer, Tokens, parse_jwks
 from tests.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
 
 IDP = Idp()

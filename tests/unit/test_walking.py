@@ -8,9 +8,9 @@ from typing import Any, cast
 
 import pytest
 
-from service.domain import keys
-from service.hot.server import PAGE_KEYS, Server
-from service.worker.mending import FEW_BUCKETS, Buckets
+from service.formats import key_names
+from service.hot.redis_server import PAGE_KEYS, Server
+from service.worker.restorer import FEW_BUCKETS, Buckets
 
 _SERVICE = Path(__file__).parents[2] / "service"
 _MATCHES = re.compile(r"""["'](?:MATCH|KEYS)["']|[(,] ?match=f?["']|scan_iter""")
@@ -44,7 +44,7 @@ async def test_a_walk_of_one_workspace() -> None:
     """Keys of another workspace are left out, though one's number begins with the other's."""
     names = ["{p0}:w1:i:a", "{p0}:w12:i:w1:i:a", "{p0}:w2:i:{p0}:w1:i:b"]
     pages = [page async for page in Server(cast("Any", Scanned(names)), 0).walk_keys({"i"}, 1)]
-    assert pages == [[keys.Key(0, 1, "i", ("a",))]]
+    assert pages == [[key_names.Key(0, 1, "i", ("a",))]]
 
 
 async def test_what_is_cleared_is_all_but_three() -> None:
@@ -57,12 +57,14 @@ async def test_what_is_cleared_is_all_but_three() -> None:
 @pytest.mark.parametrize("count", [0, 1, FEW_BUCKETS, FEW_BUCKETS + 1, 5000])
 def test_buckets_are_noted_once(count: int) -> None:
     """Few or many, each bucket comes back once, in runs of a bounded length."""
-    wanted = random.Random(count).sample(range(keys.BUCKETS), count)
+    wanted = random.Random(count).sample(range(key_names.BUCKETS), count)
     buckets = Buckets()
-    for bucket in [*wanted, *wanted, *([0, keys.BUCKETS - 1] if count else [])]:
+    for bucket in [*wanted, *wanted, *([0, key_names.BUCKETS - 1] if count else [])]:
         buckets.add(bucket)
     runs = list(buckets.runs(500))
-    assert [bucket for run in runs for bucket in run] == sorted({*wanted, *([0, keys.BUCKETS - 1] if count else [])})
+    assert [bucket for run in runs for bucket in run] == sorted(
+        {*wanted, *([0, key_names.BUCKETS - 1] if count else [])}
+    )
     assert max(map(len, runs), default=0) <= 500
 
 
@@ -74,4 +76,4 @@ def _sources() -> Iterator[tuple[str, str]]:
 def test_one_place_scans() -> None:
     """No part of the service scans by a pattern of its own; a replay judges from outside, and has its own scan."""
     found = {path for path, text in _sources() if _MATCHES.search(text)}
-    assert found - {"replay/check.py"} == {"hot/server.py"}
+    assert found - {"replay/check.py"} == {"hot/redis_server.py"}

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service.domain.addresses import BadAddress, check_addresses, is_public, target_of
-from service.domain.webhooks import GIVE_UP_S, new_secret, pause_s, shown_secret, signature
+from service.domain.webhook_addresses import BadAddress, check_addresses, is_public, target_of
+from service.domain.webhook_protocol import GIVE_UP_S, new_secret, pause_s, shown_secret, signature
 
 PUBLIC = ("1.1.1.1", "8.8.8.8", "223.255.255.255", "100.63.255.255", "100.128.0.0", "172.32.0.1", "2606:4700::1111",
           "2a00:1450:4001::200e")  # fmt: skip

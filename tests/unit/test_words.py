@@ -7,9 +7,8 @@ from uuid import uuid4
 import msgspec
 import pytest
 
-from service.domain import keys
 from service.domain.errors import BadField
-from service.domain.words import (
+from service.domain.field_types import (
     CODE_PATTERN,
     ID_PATTERN,
     RESERVED_CODES,
@@ -19,6 +18,7 @@ from service.domain.words import (
     own_id,
     packed_metadata,
 )
+from service.formats import key_names
 
 CODE_CHARACTERS = set(string.ascii_letters + string.digits + "-_")
 ID_CHARACTERS = {chr(n) for n in range(33, 127)} - set("/\\?#%")
@@ -136,8 +136,8 @@ def test_metadata_has_so_many_bytes() -> None:
 
 def test_keys_of_redis_never_meet() -> None:
     """Names of keys are made of numbers, and of text that is the last part and has no space."""
-    assert (keys.gate(3), keys.outbox(3), keys.config(3)) == ("{p3}:gate", "{p3}:outbox", "{p3}:config")
-    assert keys.prefix(3, 14) == "{p3}:w14:"
-    assert keys.bucket("CODE-1") == 52_333
-    assert all(0 <= keys.bucket(f"CODE-{n}") < 131_072 for n in range(1000))
-    assert {keys.partition_of(str(uuid4()), 4) for _ in range(200)} == {0, 1, 2, 3}
+    assert (key_names.gate(3), key_names.outbox(3), key_names.config(3)) == ("{p3}:gate", "{p3}:outbox", "{p3}:config")
+    assert key_names.prefix(3, 14) == "{p3}:w14:"
+    assert key_names.bucket("CODE-1") == 52_333
+    assert all(0 <= key_names.bucket(f"CODE-{n}") < 131_072 for n in range(1000))
+    assert {key_names.partition_of(str(uuid4()), 4) for _ in range(200)} == {0, 1, 2, 3}

@@ -1,0 +1,1 @@
+"""Servers and a service of one's own, for load tests and tests."""

@@ -1,0 +1,215 @@
+"""Where a shop for tests is: one workspace on one Redis, its scripts, clock and gate, and what its outbox told."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Any, Self
+from uuid import uuid4
+
+import hiredis
+import msgspec
+import redis.exceptions
+
+from loadtests.harness import dump
+from service.access.caller import SCOPES, Caller
+from service.api.recall import AS_OF, MOST_RUNS
+from service.domain.configuration import BookRow
+from service.domain.errors import Refusal
+from service.domain.limits import KeyLimits, words_of
+from service.domain.outcomes import RECALL
+from service.formats import key_names
+from service.formats.events import Redeemed, decided, parse
+from service.hot.decider import Decider
+from service.hot.projection import RedisProjector
+from service.hot.scripts import PROJECTION, SERVING, Scripts
+from service.operations.base import Command
+
+EPOCH = 7
+NOW_MS = 1_800_000_000_000
+"""When a still clock starts."""
+STILL_CLOCK = "test:now"
+
+
+class FakeLink:
+    """fakeredis behind the calls of the product's own connection."""
+
+    fsynced = False
+    history = ""
+    generation = 0
+
+    def __init__(self, client: Any) -> None:
+        self.client = client
+
+    async def call(self, *command: Any) -> Any:
+        """A reply, or hiredis's error for one of redis-py's."""
+        try:
+            return await self.client.execute_command(*command)
+        except redis.exceptions.NoScriptError as error:
+            return hiredis.ReplyError(f"NOSCRIPT {error}")
+        except redis.exceptions.ResponseError as error:
+            return hiredis.ReplyError(str(error))
+
+
+class Premises:
+    """Workspace 1, and how a script's answer comes about in it."""
+
+    def __init__(self, link: Any, workspace: int = 1) -> None:
+        self.link = link
+        self.decider = Decider(link)
+        self.workspace = workspace
+        self.caller = Caller(uuid4(), workspace, uuid4(), 0, "live", frozenset(SCOPES))
+        self.projector = RedisProjector(self.decider.run)
+        self.books: list[BookRow] = []
+        self.version = 0
+        self.still_ms: int | None = None
+        """What a still clock says; None where the server's own runs."""
+        self.offset_ms = 0
+        self.refusal: Refusal | None = None
+        """The last one."""
+        self.address = "192.0.2.1"
+        """Where requests come from."""
+        self.rates = ""
+        """What the last answer said is left."""
+        self.limits_changed = False
+        """Whether a book's limits may be below what was given already."""
+        self.recorded: dict[str, str] = {}
+        """Redemptions' records, by event and by id: what Postgres has."""
+        self.outbox: list[tuple[str, dict[str, str]]] = []
+        """Entries that were recorded and trimmed."""
+        self.pseudonyms: dict[str, str] = {}
+        """By a redemption's event, where its user was erased."""
+        self.meanwhile: Callable[[], Awaitable[None]] | None = None
+        """What happens once, after facts were read in Postgres and before the script that asked has them."""
+        self.recalled = 0
+        """How often scripts asked for facts."""
+        self.erased = False
+        """Whether the outbox names users who were erased since."""
+
+    def limit(self, of_books: bool = False, scopes: Sequence[str] = SCOPES, **limits: int) -> Self:
+        """From now on requests are another key's, with these limits; `of_books` where a book may limit misses."""
+        key_id = uuid4()
+        words = words_of(KeyLimits(**limits), None, of_books=of_books)
+        self.caller = replace(self.caller, key_id=key_id, scopes=frozenset(scopes), limits=words)
+        return self
+
+    async def freeze(self, at_ms: int = NOW_MS, epoch: int = EPOCH) -> Self:
+        """From now on scripts take the time from a key, which only `at` and `wait` move."""
+        await self.load(epoch, "nonce")
+        await self.at(at_ms)
+        return self
+
+    async def load(self, epoch: int, nonce: str) -> None:
+        """Run this opening's scripts from now on, by the still clock."""
+        self.decider.learn(0, epoch, nonce)
+        for name, text in Scripts(0, epoch, nonce, [*SERVING, *PROJECTION]).texts.items():
+            still = text.replace("redis.call('TIME')", f"redis.call('HMGET', '{STILL_CLOCK}', 's', 'us')")
+            self.decider._digests[0][name] = await self.link.call("SCRIPT", "LOAD", still)
+
+    async def at(self, ms: int) -> None:
+        """Set the still clock."""
+        self.still_ms = ms
+        await self.link.call("HSET", STILL_CLOCK, "s", ms // 1000, "us", ms % 1000 * 1000 + 999)
+
+    async def wait(self, ms: int) -> None:
+        """Move the still clock on."""
+        await self.at((self.still_ms or 0) + ms)
+
+    async def now(self) -> int:
+        """What scripts take for the time, in ms."""
+        if self.still_ms is not None:
+            return self.still_ms + self.offset_ms
+        seconds, micros = await self.link.call("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000 + self.offset_ms
+
+    async def set_offset(self, ms: int) -> None:
+        """Move the workspace's clock away from the server's, as a test workspace may."""
+        self.offset_ms = ms
+        key = f"{self.caller.prefix}w"
+        settings = (await self.link.call("GET", key)).rpartition(" ")[0]
+        await self.link.call("SET", key, f"{settings} {ms}")
+
+    async def gate(self, state: str | None, epoch: int = EPOCH) -> None:
+        """Set the gate; None takes it away."""
+        if state is None:
+            await self.link.call("DEL", key_names.gate(0))
+        else:
+            await self.link.call("SET", key_names.gate(0), f"{epoch} {state}")
+
+    def next_version(self) -> int:
+        """As Postgres counts them."""
+        self.version += 1
+        return self.version
+
+    async def run(self, command: Command) -> Any:
+        """Run a command and read its answer."""
+        answer = command.render(await self.decide(command), "accepted")
+        self.rates = answer.rates
+        body = msgspec.json.decode(answer.body) if answer.body else None
+        if answer.replayed:
+            body = {**(body or {}), "replayed": True}
+        return answer.status, body
+
+    async def decide(self, command: Command) -> Any:
+        """A command's reply, with the facts that it asks for, as the API has it."""
+        facts, as_of = list[str](), list[str]()
+        for _ in range(MOST_RUNS):
+            reply = await self.decider.run(0, command.script, command.keys, (*command.args, *facts))
+            if reply[0] != RECALL:
+                return reply
+            self.recalled += 1
+            names = reply[1].split(" ")
+            if reply[2:] != as_of:
+                as_of, facts = reply[2:], [AS_OF, *reply[2:]]
+            facts += [text for name in names for text in (name, await self._answer(name))]
+            if meanwhile := self.meanwhile:
+                self.meanwhile = None
+                await meanwhile()
+        raise AssertionError(f"{command.script} asks for facts again and again")
+
+    async def _answer(self, name: str) -> str:
+        """What Postgres answers, once all is recorded."""
+        if not name.startswith("order:"):
+            return self.recorded.get(name, "")
+        order = name.removeprefix("order:")
+        return "1" if any(words[0] == "B" and words[5] == order for _, words in await self._outbox()) else ""
+
+    async def record(self) -> None:
+        """As the worker: what the outbox says of redemptions is recorded, and trimmed."""
+        entries = await dump.value(self.link, key_names.outbox(0), "stream")
+        self.outbox += entries
+        for event_id, fields in entries:
+            epoch, seq = map(int, event_id.split("-"))
+            event = parse(epoch, seq, fields["d"].encode(), fields["r"].encode() or b"{}")
+            if isinstance(event, Redeemed):
+                alone = msgspec.structs.replace(event, gift=None)
+                text = f"{event_id} {decided(alone)} {fields['r']}"
+                self.recorded |= {event_id: text, event.redemption_id: text}
+        if entries:
+            epoch, seq = entries[-1][0].split("-")
+            await self.link.call("XTRIM", key_names.outbox(0), "MINID", f"{epoch}-{int(seq) + 1}")
+
+    async def everything_told(self) -> list[tuple[str, dict[str, str]]]:
+        """All entries of the outbox, also those that were trimmed."""
+        return self.outbox + await dump.value(self.link, key_names.outbox(0), "stream")
+
+    async def events(self) -> list[tuple[str, list[str]]]:
+        """The outbox without notices: (id, words of `d`)."""
+        return [(event_id, words) for event_id, words in await self._outbox() if words[0] != "S"]
+
+    async def notices(self, book: BookRow) -> list[str]:
+        """What was said of the book's stock, in order: `low codes 2`."""
+        return [
+            " ".join(words[3:6]) for _, words in await self._outbox() if words[0] == "S" and words[2] == str(book.book)
+        ]
+
+    async def _outbox(self) -> list[tuple[str, list[str]]]:
+        entries = await self.everything_told()
+        return [(event_id, fields["d"].split(" ")) for event_id, fields in entries]
+
+    async def last_event(self) -> dict[str, str]:
+        """The fields of the outbox's last entry but notices."""
+        entries = await self.everything_told()
+        return [fields for _, fields in entries if not fields["d"].startswith("S ")][-1]
+
+    async def everything(self) -> dict[str, Any]:
+        """All that this Redis holds, but for the still clock."""
+        return await dump.everything(self.link, STILL_CLOCK)

@@ -1,0 +1,142 @@
+"""A shop for tests: one workspace on one Redis, opened as the worker opens it, and its operations without HTTP."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from loadtests.harness.stocked import Stocked
+from service.domain.configuration import BookRow
+from service.domain.errors import Refusal
+from service.domain.outcomes import BY_CODE
+from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+from service.operations.base import Call, Operation
+from service.operations.limited_command import under_limits
+
+
+class Shop(Stocked):
+    """Operations on workspace 1, each answering (status, body); a refusal answers (status, its code)."""
+
+    async def do(
+        self, operation: Operation, code: str | None, /, key: str = "", fingerprint: str = "", **body: Any
+    ) -> Any:
+        """Run an operation; `key` is an Idempotency-Key and `fingerprint` its request's fingerprint."""
+        call = Call(self.caller, key, (fingerprint or "f") if key else "-", self.address, "tests")
+        try:
+            request = msgspec.convert(body, operation.request)
+            return await self.run(under_limits(call, operation.prepare(call, code, request)))
+        except Refusal as refusal:
+            self.refusal, self.rates = refusal, refusal.rates
+            return refusal.outcome.status, refusal.code
+
+    async def raw(
+        self, operation: Operation, code: str | None, /, key: str = "", fingerprint: str = "f", **body: Any
+    ) -> Any:
+        """As do, but the answer as it goes out: (status, bytes or None, replayed)."""
+        call = Call(self.caller, key, fingerprint if key else "-", "192.0.2.1", "tests")
+        command = operation.prepare(call, code, msgspec.convert(body, operation.request))
+        return msgspec.structs.astuple(command.render(await self.decide(command), "accepted"))[:3]
+
+    async def refuses(self, code: str, asked: Awaitable[Any]) -> None:
+        """What is asked is refused so, and nothing is changed by it."""
+        before = await self.everything()
+        assert await asked == (BY_CODE[code].status, code)
+        assert await self.everything() == before
+
+    async def retry_after_ms(self, ask: Any, *args: Any, **body: Any) -> tuple[str, int | None]:
+        """The code of a refusal, and after what time it says to come again."""
+        await ask(*args, **body)
+        assert self.refusal
+        return self.refusal.code, self.refusal.retry_after_ms
+
+    async def assign(self, code: str, user: str, **more: Any) -> Any:
+        """Assign a named coupon."""
+        return await self.do(assign.ASSIGN_CODE, code, userId=user, **more)
+
+    async def assign_any(self, book: BookRow, user: str, **more: Any) -> Any:
+        """Assign a random free coupon."""
+        return await self.do(assign.ASSIGN_ANY, None, bookId=str(book.book_id), userId=user, **more)
+
+    async def assign_book(self, book_id: str, user: str) -> Any:
+        """Assign a random free coupon of the book with this id."""
+        return await self.do(assign.ASSIGN_ANY, None, bookId=book_id, userId=user)
+
+    async def unassign(self, code: str, **more: Any) -> Any:
+        """Take an assignment back."""
+        return await self.do(unassign.UNASSIGN, code, **more)
+
+    async def lock(self, code: str, user: str, **more: Any) -> Any:
+        """Lock."""
+        return await self.do(lock.LOCK, code, userId=user, **more)
+
+    async def extend(self, code: str, token: str, **more: Any) -> Any:
+        """Extend a lock."""
+        return await self.do(lock.EXTEND, code, lockToken=token, **more)
+
+    async def unlock(self, code: str, token: str, **more: Any) -> Any:
+        """Release a lock."""
+        return await self.do(lock.UNLOCK, code, lockToken=token, **more)
+
+    async def redeem(self, code: str, user: str, **more: Any) -> Any:
+        """Redeem."""
+        if "orderValue" in more:
+            more["orderValue"] = Decimal(more["orderValue"])
+        return await self.do(redeem.REDEEM, code, userId=user, **more)
+
+    async def validate(self, code: str, **more: Any) -> Any:
+        """Validate."""
+        if "orderValue" in more:
+            more["orderValue"] = Decimal(more["orderValue"])
+        return await self.do(redeem.VALIDATE, None, code=code, **more)
+
+    async def rollback(self, redemption_id: str, **more: Any) -> Any:
+        """Roll one redemption back."""
+        return await self.do(rollback.ROLLBACK, redemption_id, **more)
+
+    async def gift(self, book: BookRow, user: str, order: str, **more: Any) -> Any:
+        """Give an order's gift."""
+        return await self.do(gift.GIFT, user, bookId=str(book.book_id), orderId=order, **more)
+
+    async def checkout(self, user: str, order: str, value: str = "10", **more: Any) -> Any:
+        """Complete a purchase."""
+        return await self.do(checkout.CHECKOUT, None, userId=user, orderId=order, orderValue=Decimal(value), **more)
+
+    async def rollback_order(self, order: str, **more: Any) -> Any:
+        """Roll an order back."""
+        return await self.do(rollback.ROLLBACK_ORDER, order, **more)
+
+    async def coupon(self, code: str) -> Any:
+        """Read a coupon."""
+        return await self.do(coupon_view.READ, code)
+
+    async def stats(self, book: BookRow) -> dict[str, int]:
+        """A book's counts, as the script says them."""
+        w = self.caller.prefix
+        names = (self.caller.gate, f"{w}w", f"{w}x")
+        reply = await self.decider.run(0, "book_stats", names, (str(book.book_id),))
+        words = (
+            "codes assigned locked_unassigned locked_assigned redeemed exhausted inactive redemptions rolled_back "
+            "discount_e4 users touched"
+        )
+        return {name: int(value) for name, value in zip(words.split(), reply[1:13], strict=True)}
+
+    async def held(self, user: str) -> int:
+        """How many coupons the user holds."""
+        names = (self.caller.gate, f"{self.caller.prefix}w")
+        return (await self.decider.run(0, "user_coupons", names, (user,)))[1]
+
+
+async def together(*calls: Any) -> list[Any]:
+    """Run all at once; their answers in order."""
+    return list(await asyncio.gather(*calls))
+
+
+def tally(answers: Sequence[Any]) -> dict[Any, int]:
+    """How often each status with its refusal's code was answered."""
+    counts: dict[Any, int] = {}
+    for status, body in answers:
+        found = (status, body) if isinstance(body, str) else status
+        counts[found] = counts.get(found, 0) + 1
+    return counts

@@ -1,0 +1,144 @@
+"""A shop's configuration, as Postgres would have it projected: the workspace, its books, codes and users' caps."""
+
+from typing import Any, Self
+from uuid import uuid4
+
+import msgspec
+
+from loadtests.harness.premises import EPOCH, Premises
+from service.domain.configuration import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
+from service.domain.limits import BookLimits, WorkspaceLimits
+from service.formats import key_names
+from service.hot.scripts import PROJECTION, SERVING, Scripts
+
+
+class Stocked(Premises):
+    """What a merchant does."""
+
+    async def open(self, epoch: int = EPOCH, **settings: Any) -> Self:
+        """Load the scripts, open the gate, project the workspace."""
+        scripts = Scripts(0, epoch, "nonce", [*SERVING, *PROJECTION])
+        for text in scripts.texts.values():
+            await self.link.call("SCRIPT", "LOAD", text)
+        await self.link.call("XADD", key_names.outbox(0), f"{epoch}-0", "d", "O", "r", "")
+        await self.link.call("SET", key_names.gate(0), f"{epoch} open")
+        self.decider.learn(0, epoch, "nonce")
+        await self.put_workspace(**settings)
+        return self
+
+    async def put_workspace(self, **settings: Any) -> None:
+        """Project the workspace's settings."""
+        if (limits := settings.get("limits")) is not None:
+            settings["limits"] = msgspec.convert(limits, WorkspaceLimits)
+        row = WorkspaceRow(
+            workspace=self.workspace,
+            workspace_id=self.caller.workspace_id,
+            partition=0,
+            version=self.next_version(),
+            name="shop",
+            mode="live",
+            **{
+                "currency": "USD",
+                "digits": 2,
+                "coupons_per_order": 1,
+                "max_coupons": None,
+                "gift_book_id": None,
+                "idempotency_hours": 24,
+                **settings,
+            },
+        )
+        await self.projector.workspace(row)
+        if self.offset_ms:
+            await self.set_offset(self.offset_ms)
+
+    async def book(self, *codes: str, **rules: Any) -> BookRow:
+        """A new book with these codes."""
+        discount = rules.pop("discount", None)
+        if (limits := rules.get("limits")) is not None:
+            rules["limits"] = msgspec.convert(limits, BookLimits)
+        if discount:
+            discount = DiscountRow(
+                **{"max_amount_e4": None, "min_order_value_e4": None, "currency": None, "digits": None, **discount}
+            )
+        row = BookRow(
+            workspace=self.workspace,
+            partition=0,
+            book=len(self.books) + 1,
+            book_id=uuid4(),
+            version=self.next_version(),
+            discount=discount,
+            **{**_RULES, **rules},
+        )
+        self.books.append(row)
+        await self.projector.book(row)
+        await self.add(row, *codes)
+        return row
+
+    async def change(self, row: BookRow, **rules: Any) -> BookRow:
+        """PATCH a book."""
+        self.limits_changed |= any(name.startswith("max_redemptions") for name in rules)
+        row = msgspec.structs.replace(row, version=self.next_version(), **rules)
+        await self.projector.book(row)
+        return row
+
+    async def add(self, book: BookRow, *codes: str, **says: Any) -> None:
+        """New codes of a book, or their switch and expiry."""
+        if not codes:
+            return
+        version = self.next_version()
+        rows = [self.code_row(book, code, version, **says) for code in codes]
+        await self.projector.codes(self.workspace, 0, version, rows)
+
+    def code_row(self, book: BookRow, code: str, version: int, **says: Any) -> CodeRow:
+        """A code as Postgres has it."""
+        return CodeRow(
+            workspace=self.workspace,
+            partition=0,
+            book=book.book,
+            version=version,
+            code=code,
+            created_ms=1_700_000_000_000,
+            **{"owner_id": None, "max_redemptions": None, "expires_ms": None, "active": True, **says},
+        )
+
+    async def user(self, user_id: str, max_coupons: int | None) -> None:
+        """A user's cap."""
+        row = UserRow(
+            workspace=self.workspace,
+            partition=0,
+            version=self.next_version(),
+            user_id=user_id,
+            max_coupons=max_coupons,
+            metadata={},
+            created_ms=0,
+        )
+        await self.projector.user(row)
+
+
+_RULES: dict[str, Any] = {
+    "name": "book",
+    "description": "",
+    "status": "active",
+    "valid_from_ms": None,
+    "valid_until_ms": None,
+    "max_redemptions_per_code": 1,
+    "max_redemptions_per_user": None,
+    "max_redemptions": None,
+    "max_codes_per_user": None,
+    "require_assignment": False,
+    "require_lock": False,
+    "lock_seconds": 300,
+    "max_lock_seconds": 3600,
+    "code_pattern": "####-####-####",
+    "charset": "23456789ABCDEFGHJKLMNPQRSTUVWXYZ",
+    "total_codes": None,
+    "low_stock_threshold": None,
+    "gift_book_id": None,
+    "keep_free": None,
+    "tags": [],
+    "metadata": {},
+    "created_by": None,
+    "created_ms": 0,
+    "updated_ms": 0,
+    "workspace_currency": "USD",
+}

@@ -1,0 +1,1 @@
+"""The worst case of each script within its bounds."""

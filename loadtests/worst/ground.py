@@ -1,0 +1,133 @@
+"""A shop that is as large as the contract lets it become, written into Redis quickly, and runs of scripts on it."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from loadtests.harness.premises import EPOCH
+from loadtests.harness.shop import Shop
+from service.formats import key_names
+from service.hot.scripts import ERASING, MENDING, RECONCILING, SERVING, Scripts
+from service.operations.base import Call, Operation
+
+MINUTE_MS, HOUR_MS = 60_000, 3_600_000
+KEYED = 120
+WORKERS = ["drop_wrong", "fence", "set_gate"]
+CLOSED = ["block_codes", "clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
+"""What runs while the gate is closed."""
+
+
+class Run(NamedTuple):
+    """One run of a script."""
+
+    script: str
+    names: Sequence[str]
+    args: Sequence[Any]
+
+
+class Ground(Shop):
+    """A shop whose scripts are all loaded, with more of everything than requests would make in a test's time."""
+
+    async def open(self, epoch: int = EPOCH, **settings: Any) -> "Ground":
+        """As a shop, and with the worker's scripts."""
+        await super().open(epoch, **settings)
+        self.digests: dict[str, str] = {}
+        for names, state in (([*SERVING, *ERASING, *RECONCILING, *WORKERS, *MENDING], "open"), (CLOSED, "closed")):
+            scripts = Scripts(0, epoch, "nonce", names, state)
+            for text in scripts.texts.values():
+                await self.link.call("SCRIPT", "LOAD", text)
+            self.digests |= scripts.digests
+        return self
+
+    @property
+    def w(self) -> str:
+        """What the workspace's keys begin with."""
+        return self.caller.prefix
+
+    def run_of(self, operation: Operation, code: str | None, /, key: str = "", **body: Any) -> Run:
+        """The run of a request."""
+        call = Call(self.caller, key, "f" if key else "-", "192.0.2.1", "tests")
+        command = operation.prepare(call, code, msgspec.convert(body, operation.request))
+        return Run(command.script, command.keys, command.args)
+
+    async def ready(self, run: Run) -> None:
+        """Close the gate where the script needs that."""
+        if run.script in CLOSED:
+            await self.gate("closed")
+
+    async def carry_out(self, run: Run) -> Any:
+        """Its reply."""
+        return await self.link.call("EVALSHA", self.digests[run.script], len(run.names), *run.names, *run.args)
+
+    async def hash(self, key: str, fields: Iterable[tuple[str, Any]]) -> None:
+        """Write many fields."""
+        await self._many("HSET", key, fields)
+
+    async def zset(self, key: str, members: Iterable[tuple[Any, str]]) -> None:
+        """Write many members."""
+        await self._many("ZADD", key, members)
+
+    async def _many(self, verb: str, key: str, pairs: Iterable[tuple[Any, Any]]) -> None:
+        flat: list[Any] = []
+        for pair in pairs:
+            flat += pair
+            if len(flat) >= 2000:
+                await self.link.call(verb, key, *flat)
+                flat = []
+        if flat:
+            await self.link.call(verb, key, *flat)
+
+    async def locks(self, code: str, book: int, count: int, *, user: str = "", ended: int = 0) -> None:
+        """Live locks on a code with several uses, each of a user of its own or all of one, and some that ended; all
+        count against the book's total and the user's limit, some against that of a key of their own."""
+        now = await self.now()
+        each = [
+            (number, now - MINUTE_MS + number % 1000 if number < ended else now + MINUTE_MS)
+            for number in range(ended + count)
+        ]
+        holders = [(f"{user or f'u{number}'} o{number}", f"t{code}-{number}", at) for number, at in each]
+        await self.hash(
+            f"{self.w}k:{code}",
+            (
+                pair
+                for holder, token, at in holders
+                for pair in ((holder, f"{token} {at} {now - 2 * MINUTE_MS} ub.{_key(token)}"), (f"={token}", holder))
+            ),
+        )
+        for _, token, at in holders[:KEYED]:
+            await self.link.call("ZADD", f"{self.w}lk:{_key(token)}", at, token)
+        await self.zset(f"{self.w}kd:{code}", ((at, holder) for holder, _, at in holders))
+        await self.zset(f"{self.w}lb:{book}", ((at, token) for _, token, at in holders))
+        if user:
+            await self.zset(f"{self.w}lu:{book}:{user}", ((at, token) for _, token, at in holders))
+
+    async def place(self, code: str, book: int, of: str, at: int, words: str) -> None:
+        """Put a coupon with this record into one of its book's sets."""
+        bucket = key_names.bucket(code)
+        await self.link.call("HSET", f"{self.w}d:{bucket}", code, f"{book}!")
+        await self.link.call("SET", f"{self.w}c:{code}", f"{words} - - - - - -")
+        await self.link.call("ZADD", f"{self.w}l:{book}:{of}", at, f"{bucket} {code}")
+
+    async def holding(self, user: str, books: int) -> None:
+        """A user who has a coupon of each of many books, all with an end of their own."""
+        now = await self.now()
+        made = [10_000 + number for number in range(books)]
+        settings = (await self.link.call("GET", f"{self.w}b:1")).split(" ")
+        settings[4] = str(now + 1000 * MINUTE_MS)
+        text = " ".join(settings)
+        for start in range(0, books, 500):
+            some = made[start : start + 500]
+            await self.link.call("MSET", *(part for book in some for part in (f"{self.w}b:{book}", text)))
+        fields = (
+            pair
+            for book in made
+            for pair in ((f"a{book}", 1), (f"h{book}", 1), (f"xCODE-{book}", f"{now + 1000 * MINUTE_MS} {book}"))
+        )
+        await self.hash(f"{self.w}u:{user}", fields)
+
+
+def _key(token: str) -> str:
+    """The id of the key that took one of the first locks."""
+    number = int(token.rpartition("-")[2])
+    return f"{number:X}" if number < KEYED else ""

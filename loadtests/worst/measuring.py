@@ -1,0 +1,34 @@
+"""What a server says that scripts cost it."""
+
+from typing import Any
+
+from loadtests.worst.ground import Ground
+
+_AROUND = {"cmdstat_evalsha", "cmdstat_info"}
+
+
+async def _stats(g: Ground) -> dict[str, dict[str, float]]:
+    lines = (await g.link.call("INFO", "commandstats")).split("\r\n")
+    found: dict[str, dict[str, float]] = {}
+    for line in lines:
+        name, _, figures = line.partition(":")
+        if figures:
+            pairs: Any = (figure.split("=") for figure in figures.split(","))
+            found[name] = {key: float(value) for key, value in pairs}
+    return found
+
+
+async def commands(g: Ground) -> int:
+    """How many commands scripts have run; nothing else may be asked meanwhile."""
+    return int(sum(figures["calls"] for name, figures in (await _stats(g)).items() if name not in _AROUND))
+
+
+async def script_ms(g: Ground) -> float:
+    """How long scripts have taken, by the clock."""
+    return (await _stats(g)).get("cmdstat_evalsha", {"usec": 0.0})["usec"] / 1000
+
+
+async def cpu_ms(g: Ground) -> float:
+    """CPU of the server's main thread, which is what others wait for where nothing else runs on the machine."""
+    lines = dict(line.split(":", 1) for line in (await g.link.call("INFO", "cpu")).split("\r\n") if ":" in line)
+    return 1000 * (float(lines["used_cpu_user_main_thread"]) + float(lines["used_cpu_sys_main_thread"]))

@@ -1,0 +1,255 @@
+"""Requests at the contract's bounds: of each script that requests run, the one that has most to do."""
+
+from decimal import Decimal
+from typing import Any
+
+from loadtests.harness.premises import EPOCH
+from loadtests.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run
+from service.api.recall import AS_OF
+from service.domain.configuration import TierRow
+from service.formats import key_names
+from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+
+CODE, GIFT, USER, ORDER = "CODE-1", "GIFT-1", "ann", "A-1"
+ORDERS = 100
+"""What an order takes."""
+TIERS = tuple(TierRow(from_e4=n * 10_000, type="percentage", value_e4=10_000) for n in range(1, 21))
+YEAR_HOURS = 8760
+"""Of as many an answer may be kept."""
+FREE = {"type": "buyXGetY", "value_e4": None, "buy": 1, "get": 1}
+LIMITS = {"keys": {"liveLocks": 200_000}, "books": {"locksPerUser": 200_000, "lockedPercent": 100}}
+
+
+async def _locked(g: Ground, size: int, **rules: Any) -> None:
+    """A code without limit under many live locks, twenty that have ended, and what counts them."""
+    await g.put_workspace(coupons_per_order=ORDERS, limits=LIMITS)
+    settings = {"max_redemptions_per_code": None, "max_redemptions": 2**31 - 1, "max_redemptions_per_user": 2**31 - 1}
+    book = await g.book(CODE, low_stock_threshold=1, max_lock_seconds=86_400, **{**settings, **rules})
+    await g.locks(CODE, book.book, size, ended=20)
+
+
+async def lock_(g: Ground, size: int) -> Run:
+    """A code with live locks, twenty of which have ended, in a book with every limit; an order with 99 places."""
+    await _locked(g, size)
+    await _places(g, 99)
+    await g.locks(CODE, 1, 0, ended=20)
+    return g.run_of(lock.LOCK, CODE, "key", userId=USER, orderId=ORDER)
+
+
+async def _places(g: Ground, count: int) -> None:
+    """Redemptions of the code for the order, each by a user of its own."""
+    for number in range(count):
+        assert (await g.redeem(CODE, f"v{number}", orderId=ORDER))[0] == 201
+
+
+async def _token(g: Ground) -> str:
+    return (await g.lock(CODE, USER, orderId=ORDER, lockSeconds=60))[1]["lockToken"]
+
+
+async def extend(g: Ground, size: int) -> Run:
+    """As lock."""
+    await _locked(g, size)
+    return g.run_of(lock.EXTEND, CODE, "key", lockToken=await _token(g), lockSeconds=600)
+
+
+async def unlock(g: Ground, size: int) -> Run:
+    """As lock."""
+    await g.put_workspace(limits=LIMITS)
+    await _locked(g, size)
+    token = await _token(g)
+    await g.locks(CODE, 1, 0, ended=20)
+    return g.run_of(lock.UNLOCK, CODE, "key", lockToken=token)
+
+
+def _order(count: int = 1000) -> dict[str, Any]:
+    items = [{"sku": f"sku-{n}", "quantity": 1_000_000, "unitPrice": Decimal(9)} for n in range(count)]
+    return {"userId": USER, "orderId": ORDER, "orderValue": Decimal(10) ** 10, "items": items}
+
+
+async def redeem_(g: Ground, size: int) -> Run:
+    """As lock, under a lock, with 1,000 items; the order's 99 places are of the same code."""
+    await _locked(g, size, discount=FREE)
+    await g.put_workspace(coupons_per_order=ORDERS)
+    for number in range(99):
+        assert (await g.redeem(CODE, f"v{number}", orderId=ORDER, orderValue="5"))[0] == 201
+    token = await _token(g)
+    await g.locks(CODE, 1, 0, ended=20)
+    return g.run_of(redeem.REDEEM, CODE, "key", lockToken=token, **_order())
+
+
+async def validate(g: Ground, size: int) -> Run:
+    """As redeem."""
+    await _locked(g, size, discount=FREE)
+    assert (await g.redeem(CODE, "bob", orderValue="5"))[0] == 201
+    return g.run_of(redeem.VALIDATE, None, code=CODE, **_order())
+
+
+async def coupon_(g: Ground, size: int) -> Run:
+    """A code with live locks and uses."""
+    await _locked(g, size)
+    assert (await g.redeem(CODE, "bob"))[0] == 201
+    return g.run_of(coupon_view.READ, CODE)
+
+
+async def _stock(g: Ground, size: int, number: int) -> None:
+    """Of a book's coupons only one is free: 200 more were locked until a moment ago, each with twenty locks that ended
+    and one that lives."""
+    now = await g.now()
+    for n in range(200):
+        code = f"HELD-{n:03d}"
+        await g.place(code, number, "u" if n % 2 else "p", now - 100_000 + n, "0 - - 0 21 - - -")
+        await g.locks(code, number, 1, ended=20)
+    await g.holding(USER, size)
+
+
+async def assign_any(g: Ground, size: int) -> Run:
+    """A user with a coupon of each of 5,000 books, at the cap but for one; 200 coupons whose locks have ended and that
+    aren't free all the same; a last one of the book."""
+    size = min(size, 5_000)
+    await g.put_workspace(max_coupons=size + 1)
+    book = await g.book(
+        max_redemptions_per_code=21, max_redemptions=2**31 - 1, low_stock_threshold=1, max_codes_per_user=9
+    )
+    await g.add(book, "LAST-1", expires_ms=await g.now() + 10 * MINUTE_MS)
+    await _stock(g, size, book.book)
+    await g.link.call("ZREM", f"{g.w}l:{book.book}:x", f"{key_names.bucket('LAST-1')} LAST-1")
+    return g.run_of(assign.ASSIGN_ANY, None, "key", bookId=str(book.book_id), userId=USER)
+
+
+async def assign_any_of_many(g: Ground, size: int) -> Run:
+    """A book whose free codes all fall into one bucket, among so many others."""
+    from loadtests.harness.colliding import colliding
+
+    codes = colliding(size)
+    await g.book()
+    book = await g.book(codes[-1])
+    await g.hash(f"{g.w}d:{key_names.bucket(codes[0])}", ((code, "1!7-1") for code in codes[:-1]))
+    return g.run_of(assign.ASSIGN_ANY, None, "key", bookId=str(book.book_id), userId=USER)
+
+
+async def assign_code(g: Ground, size: int) -> Run:
+    """A user with a coupon of each of 5,000 books; a coupon with a hundred locks of the user and 20 that ended."""
+    size = min(size, 5_000)
+    await g.put_workspace(max_coupons=size + 1)
+    book = await g.book(CODE, max_redemptions_per_code=None, low_stock_threshold=9, max_codes_per_user=9)
+    await g.locks(CODE, book.book, 100, user=USER, ended=20)
+    await g.holding(USER, size)
+    return g.run_of(assign.ASSIGN_CODE, CODE, "key", userId=USER)
+
+
+async def unassign_(g: Ground, size: int) -> Run:
+    """An owned coupon with so many locks, all ended."""
+    book = await g.book(CODE, max_redemptions_per_code=None)
+    await g.assign(CODE, USER)
+    await g.locks(CODE, book.book, 0, user=USER, ended=size)
+    return g.run_of(unassign.UNASSIGN, CODE, "key")
+
+
+async def gift_(g: Ground, size: int) -> Run:
+    """As assign_any."""
+    await assign_any(g, size)
+    return g.run_of(gift.GIFT, USER, "key", bookId=str(g.books[-1].book_id), orderId=ORDER)
+
+
+async def checkout_(g: Ground, size: int) -> Run:
+    """As redeem and assign_any."""
+    run = await redeem_(g, size)
+    many = min(size, 5_000)
+    await g.put_workspace(max_coupons=many + 1, coupons_per_order=ORDERS)
+    book = await g.book(max_redemptions_per_code=21, low_stock_threshold=9, max_codes_per_user=9)
+    await _stock(g, many, book.book)
+    body = {**_order(), "lockToken": run.args[7], "code": CODE, "giftBookId": str(book.book_id)}
+    return g.run_of(checkout.CHECKOUT, None, "key", **body)
+
+
+async def rollback_(g: Ground, size: int) -> Run:
+    """Of a code with so many standing redemptions the last, and the last of 100 of its order."""
+    await _locked(g, 0)
+    await _places(g, 99)
+    _, body = await g.redeem(CODE, USER, orderId=ORDER)
+    await g.zset(f"{g.w}s:{CODE}", ((7 * 16 + 9, f"6-{10**8 + n}") for n in range(size)))
+    await g.locks(CODE, 1, 0, ended=20)
+    return g.run_of(rollback.ROLLBACK, body["redemptionId"], "key")
+
+
+async def rollback_order(g: Ground, size: int) -> Run:
+    """100 redemptions of codes with twenty ended locks each, in as many books; a gift with so many live locks."""
+    await g.put_workspace(coupons_per_order=ORDERS)
+    for number in range(ORDERS):
+        code = f"CODE-{number:03d}"
+        book = await g.book(
+            code, max_redemptions_per_code=3, max_redemptions=999, discount={"type": "fixed", "value_e4": 1}
+        )
+        await g.assign(code, USER)
+        for use in range(2):
+            assert (await g.redeem(code, USER, orderValue="5", orderId=f"B-{number}-{use}"))[0] == 201
+        assert (await g.redeem(code, USER, orderValue="5", orderId=ORDER))[0] == 201
+        await g.locks(code, book.book, 0, user=USER, ended=20)
+    gifts = await g.book(GIFT, max_redemptions_per_code=None)
+    assert (await g.gift(gifts, USER, ORDER))[0] == 201
+    await g.locks(GIFT, gifts.book, size, user=USER, ended=20)
+    return g.run_of(rollback.ROLLBACK_ORDER, ORDER, "key")
+
+
+async def book_stats(g: Ground, size: int) -> Run:
+    """A book with so many locked coupons, and a discount of 20 tiers."""
+    book = await g.book(CODE, discount={"type": "tiered", "tiers": TIERS})
+    await g.zset(
+        f"{g.w}l:1:u", ((await_at, f"1 X-{n}") for n, await_at in enumerate([await g.now() + MINUTE_MS] * size))
+    )
+    return Run("book_stats", (g.caller.gate, f"{g.w}w", f"{g.w}x"), (str(book.book_id),))
+
+
+async def user_coupons(g: Ground, size: int) -> Run:
+    """A user with a coupon of each of 5,000 books, all with ends of their own."""
+    await g.book()
+    await g.holding(USER, min(size, 5_000))
+    return Run("user_coupons", (g.caller.gate, f"{g.w}w"), (USER,))
+
+
+async def claim(g: Ground, size: int) -> Run:
+    """The first of a key, where answers are kept that end in each hour of a year."""
+    del size
+    await _kept(g, 1)
+    return Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40))
+
+
+async def answered(g: Ground, size: int) -> Run:
+    """An answer of 0.9 MB, the first that ends in its hour; each hour of a year is over."""
+    gate, settings, entry, kept = _idempotent(g)
+    await g.carry_out(Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40)))
+    await _kept(g, -YEAR_HOURS)
+    payload = "200 - " + "x" * 9 * size
+    return Run("answered", (gate, settings, entry, g.caller.outbox, kept), ("f", payload, "{}"))
+
+
+async def records(g: Ground, size: int) -> Run:
+    """50 redemptions of as many books, all in the outbox, after a deletion of users."""
+    del size
+    await g.link.call("SET", key_names.erased(0), f"{EPOCH - 1}-1")
+    for number in range(50):
+        await g.book(f"CODE-{number}")
+        assert (await g.redeem(f"CODE-{number}", USER, orderId=ORDER + str(number)))[0] == 201
+    entries = await g.link.call("XRANGE", g.caller.outbox, "-", "+")
+    names = [name for name, fields in entries if fields[1].startswith("R ")]
+    assert len(names) == 50
+    return Run("records", (g.caller.gate, f"{g.w}w"), (" ".join(names),))
+
+
+async def records_handed_in(g: Ground, size: int) -> Run:
+    """The same, none of them in the outbox any more."""
+    run = await records(g, size)
+    reply = await g.carry_out(run)
+    await g.link.call("XTRIM", g.caller.outbox, "MAXLEN", 0)
+    facts = [part for name, record in zip(reply[1::3], reply[2::3], strict=True) for part in (name, record)]
+    return run._replace(args=(*run.args, AS_OF, f"nonce/{EPOCH - 1}-1", *facts))
+
+
+def _idempotent(g: Ground) -> tuple[str, str, str, str]:
+    return g.caller.gate, f"{g.w}w", f"{g.w}i:key", key_names.kept_bytes(g.w)
+
+
+async def _kept(g: Ground, first: int) -> None:
+    """Bytes of answers in each hour of a year; `first` from now."""
+    hour = await g.now() // HOUR_MS + first
+    await g.hash(key_names.kept_bytes(g.w), ((str(number), 1) for number in range(hour, hour + YEAR_HOURS)))

@@ -1,0 +1,232 @@
+"""The worker's scripts at their bounds."""
+
+from typing import Any
+
+from loadtests.harness.colliding import colliding
+from loadtests.harness.premises import EPOCH
+from loadtests.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run
+from loadtests.worst.requests import CODE, ORDERS, USER
+from service.common.byte_runs import SMALL_BYTES
+from service.formats import key_names
+from service.hot.inspection import ITEMS_A_LOOK
+from service.hot.pseudonyms import KEYS_A_LOOK, THINGS_A_RUN
+from service.reconcile.coupon_differences import Coupons
+from service.reconcile.user_differences import Users
+from service.worker.restorer import CODES_A_RUN, EVENTS_A_RUN
+
+GONE = "deleted-1"
+
+
+async def erase_user(g: Ground, size: int) -> Run:
+    """Ten coupons of the user's, each a gift and with a hundred live locks."""
+    del size
+    words: list[Any] = []
+    book = await g.book(max_redemptions_per_code=None, max_redemptions=2**31 - 1)
+    for number in range(THINGS_A_RUN):
+        code, order = f"CODE-{number:03d}", f"A-{number}"
+        await g.add(book, code)
+        assert (await g.gift(book, USER, order))[0] == 201
+        await g.locks(code, book.book, 100, user=USER, ended=20)
+        assigned = (await g.link.call("GET", f"{g.w}c:{code}")).split(" ")[2]
+        words += ["c", code, key_names.bucket(code), assigned, order, key_names.bucket(order)]
+    names = (g.caller.gate, f"{g.w}w", g.caller.outbox)
+    return Run("erase_user", names, (USER, key_names.bucket(USER), GONE, key_names.bucket(GONE), *words))
+
+
+async def sweep_locks(g: Ground, size: int) -> Run:
+    """20 coupons whose locks have all ended, so many of one and twenty each of the others."""
+    book = await g.book(max_redemptions_per_code=None, max_redemptions=2**31 - 1)
+    now = await g.now()
+    for number in range(20):
+        code = f"CODE-{number:03d}"
+        await g.place(code, book.book, "p", now - MINUTE_MS, "0 - - 0 0 - - -")
+        await g.locks(code, book.book, 0, ended=size if number == 0 else 20)
+    return Run("sweep_locks", (g.caller.gate, f"{g.w}w"), (book.book, "p"))
+
+
+async def put_workspace(g: Ground, size: int) -> Run:
+    """A newer version."""
+    del size
+    text = (await g.link.call("GET", f"{g.w}w")).partition(" ")[2]
+    return Run("put_workspace", (g.caller.gate, f"{g.w}w", key_names.newest(0)), (99, text))
+
+
+async def put_book(g: Ground, size: int) -> Run:
+    """A newer version."""
+    del size
+    await g.book()
+    text = (await g.link.call("GET", f"{g.w}b:1")).partition(" ")[2]
+    return Run("put_book", (g.caller.gate, f"{g.w}w", f"{g.w}x", f"{g.w}b:1", key_names.newest(0)), (99, text, 1))
+
+
+async def put_user(g: Ground, size: int) -> Run:
+    """A newer version."""
+    del size
+    await g.user(USER, 1)
+    return Run("put_user", (g.caller.gate, f"{g.w}w", f"{g.w}u:{USER}", key_names.newest(0)), (99, 2))
+
+
+async def put_codes(g: Ground, size: int) -> Run:
+    """200 owned coupons with several uses, locks and an end, given another end."""
+    book = await g.book(max_redemptions_per_code=None)
+    now, args = await g.now(), list[Any]()
+    for number in range(200):
+        code = f"CODE-{number:03d}"
+        await g.add(book, code, owner_id=USER, expires_ms=now + MINUTE_MS)
+        await g.locks(code, book.book, size if number == 0 else 1, user=USER)
+        args += [key_names.bucket(code), code, f"{USER} {now} - {now + 2 * MINUTE_MS} 1"]
+    names = (g.caller.gate, f"{g.w}w", key_names.newest(0))
+    return Run("put_codes", names, (book.book, 999, "", *args))
+
+
+async def seen(g: Ground, size: int) -> Run:
+    """One version more."""
+    del size
+    return Run("seen", (g.caller.gate, key_names.config(0), key_names.newest(0)), (0, 5))
+
+
+async def clear(g: Ground, size: int) -> Run:
+    """500 hashes, one of them with so many fields."""
+    for number in range(500):
+        await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", "1") for n in range(size if number == 0 else 100)))
+    return Run("clear", (g.caller.gate,), [f"{g.w}d:{number}" for number in range(500)])
+
+
+async def fill_pool(g: Ground, size: int) -> Run:
+    """499 buckets of 4 codes and one of so many, each of a book of its own."""
+    codes = colliding(size)
+    await g.hash(f"{g.w}d:{key_names.bucket(codes[0])}", ((code, n) for n, code in enumerate(codes, 1)))
+    for number in range(499):
+        await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", 4 * number + n + 1) for n in range(4)))
+    return Run("fill_pool", (g.caller.gate, f"{g.w}w"), [*range(499), key_names.bucket(codes[0])])
+
+
+async def pools(g: Ground, size: int) -> Run:
+    """200 buckets, one of 999 and one of 1,999 codes, each of a book of its own, without counts; one of so many."""
+    await g.hash(f"{g.w}d:0", ((f"CODE-{n}", "1") for n in range(size)))
+    for bucket, codes in ((1, 999), (2, 1_999)):
+        await g.hash(f"{g.w}d:{bucket}", ((f"CODE-{n}", n) for n in range(1, codes + 1)))
+    return Run("pools", (g.caller.gate, f"{g.w}w"), ("1", "", *range(200)))
+
+
+async def mark(g: Ground, size: int) -> Run:
+    """Done."""
+    del size
+    return Run("mark", (g.caller.gate, key_names.mend(0), key_names.layout(0)), ("", key_names.LAYOUT))
+
+
+async def mended(g: Ground, size: int) -> Run:
+    """The second entry of an epoch."""
+    del size
+    return Run("mended", (g.caller.gate, g.caller.outbox), ("nonce",))
+
+
+async def redo(g: Ground, size: int) -> Run:
+    """As many redemptions as a run takes, of one code with twenty locks that ended, for orders with 99 places each."""
+    await g.book(CODE, max_redemptions_per_code=None, discount={"type": "fixed", "value_e4": 1})
+    await g.locks(CODE, 1, size, ended=20)
+    now, args = await g.now(), list[Any]()
+    full = " ".join(f"6-{n}:{n}" if n > 1 else f"6-{n}" for n in range(1, ORDERS))
+    for number in range(EVENTS_A_RUN + 1):
+        order, user = f"A-{number}", f"u{number}"
+        await g.link.call("HSET", f"{g.w}o:{key_names.bucket(order)}", order, full)
+        decided = f"R 1 1 {CODE} {user} {order} - 50000 USD 2 1 {now} 100"
+        buckets = f"{key_names.bucket(CODE)} {key_names.bucket(order)} 0 {key_names.bucket(user)}"
+        args += [f"{decided} {buckets}", f"{EPOCH}-{number + 1}", ""]
+    return Run("redo", (g.caller.gate, key_names.mend(0)), (f"{EPOCH}-{EVENTS_A_RUN}", *args))
+
+
+async def redo_rollbacks(g: Ground, size: int) -> Run:
+    """The same redemptions rolled back."""
+    run = await redo(g, size)
+    await g.ready(run)
+    assert await g.carry_out(run) == [0]
+    now, args = await g.now(), list[Any]()
+    for number in range(EVENTS_A_RUN + 1):
+        order, user = f"A-{number}", f"u{number}"
+        decided = f"B 1 1 {CODE} {user} {order} - {now} 1 {key_names.bucket(CODE)} {key_names.bucket(order)}"
+        args += [decided, f"{EPOCH}-{EVENTS_A_RUN + number + 2}", f"{EPOCH}-{number + 1} 1 {key_names.bucket(user)}"]
+    return Run("redo", run.names, (f"{EPOCH}-{2 * EVENTS_A_RUN}", *args))
+
+
+async def restore_keys(g: Ground, size: int) -> Run:
+    """500 entries, each counted in an hour of its own."""
+    del size
+    args = [part for n in range(1, 501) for part in (f"{g.w}i:key-{n}", "f 0 200 - x", n * HOUR_MS)]
+    return Run("restore_keys", (g.caller.gate,), args)
+
+
+async def look(g: Ground, size: int) -> Run:
+    """As many coupons as are looked at together, each with more standing redemptions than are read."""
+    args: list[Any] = []
+    for number in range(Coupons.at_once):
+        await g.zset(f"{g.w}s:CODE-{number}", ((1, f"7-{n}") for n in range(max(1000, size // 100))))
+        args += ["Z", f"{g.w}s:CODE-{number}", ""]
+        args += [part for n in range(7) for part in ("h", f"{g.w}d:{n}", f"CODE-{number}")]
+    names = (g.caller.gate, g.caller.outbox, key_names.config(0), key_names.newest(0))
+    return Run("look", names, args[: ITEMS_A_LOOK * 3])
+
+
+async def look_at_users(g: Ground, size: int) -> Run:
+    """As many users as are looked at together, each with a coupon of each of 5,000 books, all with an own end."""
+    await g.book()
+    users = [f"u{number}" for number in range(Users.at_once)]
+    for user in users:
+        await g.holding(user, min(size, 5_000))
+    names = (g.caller.gate, g.caller.outbox, key_names.config(0), key_names.newest(0))
+    return Run("look", names, [part for user in users for part in ("H", f"{g.w}u:{user}", "")])
+
+
+async def repair(g: Ground, size: int) -> Run:
+    """1,000 things, one of them a key of the wrong type that holds so much, the others fields."""
+    await g.hash(f"{g.w}c:CODE-1", ((f"field-{n}", "x") for n in range(size)))
+    args = ["t", f"{g.w}c:CODE-1", "", "=hash", "-"]
+    args += [part for n in range(999) for part in ("h", f"{g.w}d:{n}", "CODE-1", "-", "=1")]
+    return Run("repair", (g.caller.gate,), args)
+
+
+async def drop_wrong(g: Ground, size: int) -> Run:
+    """Ten keys, one of which holds so much."""
+    names = [key_names.mend(0), *(f"{g.w}{number}" for number in range(9))]
+    for name in names:
+        await g.hash(name, ((f"field-{n}", "x") for n in range(size if name == names[0] else 1)))
+    return Run("drop_wrong", (g.caller.gate,), (EPOCH + 1, *(word for name in names for word in (name, "string"))))
+
+
+async def heads(g: Ground, size: int) -> Run:
+    """The beginnings of 200 strings, one of them long."""
+    names = [f"{g.w}i:key-{number}" for number in range(KEYS_A_LOOK)]
+    await g.link.call("MSET", *(part for name in names for part in (name, "x" * SMALL_BYTES)))
+    await g.link.call("SET", names[0], "x" * 9 * size)
+    return Run("heads", (g.caller.gate,), (SMALL_BYTES, *names))
+
+
+async def block_codes(g: Ground, size: int) -> Run:
+    """200 owned coupons with several uses and locks, one of them with so many."""
+    book = await g.book(max_redemptions_per_code=None)
+    args = list[Any]()
+    for number in range(CODES_A_RUN):
+        code = f"CODE-{number:03d}"
+        await g.add(book, code, owner_id=USER)
+        await g.locks(code, book.book, size if number == 0 else 1, user=USER)
+        await g.link.call("ZADD", f"{g.w}l:{book.book}:o", 1, f"{key_names.bucket(code)} {code}")
+        args += [1, key_names.bucket(code), code]
+    return Run("block_codes", (g.caller.gate,), ("", *args))
+
+
+async def fence(g: Ground, size: int) -> Run:
+    """The next epoch."""
+    del size
+    return Run("fence", (g.caller.gate, g.caller.outbox), (EPOCH + 1,))
+
+
+async def set_gate(g: Ground, size: int) -> Run:
+    """To be full."""
+    del size
+    return Run("set_gate", (g.caller.gate,), (f"{EPOCH} open", f"{EPOCH} full"))
+
+
+async def count(g: Ground, size: int) -> Run:
+    """By itself; within lua/includes/limits.lua there are nine commands more."""
+    del size
+    return Run("count+", (g.caller.gate, f"{g.w}w", f"{g.w}q:r:1", f"{g.w}q:m:1", f"{g.w}q:a:1"), ("9 9 9 - 1 1",))

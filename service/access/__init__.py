@@ -1,0 +1,1 @@
+"""Authentication and authorization: callers, keys, user tokens and roles."""

@@ -1,0 +1,1 @@
+"""The pages, and what only they ask for."""

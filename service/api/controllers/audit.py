@@ -1,0 +1,154 @@
+"""Who changed what."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from litestar import Controller, Request, Response, get
+
+from service.api.auth import caller
+from service.api.context import Context
+from service.api.csv_rows import MEDIA_TYPE, csv_rows
+from service.api.csv_stream import CsvFile
+from service.api.documented import documented
+from service.api.reading import Listing, position, query
+from service.domain.book_requests import Time, check_time
+from service.domain.field_types import Answer, check_text, text
+from service.domain.times import ShownTime, from_ms, to_ms
+from service.formats import page_cursors
+from service.operations.base import encode
+from service.record.config.audit_log import AuditRow, page_audit
+
+PAGE = 500
+_COLUMNS = "at actor keyId keyName ipAddress userAgent requestId action subject before after".split()
+_EXAMPLE = {
+    "at": "2026-11-20T09:14:00.123Z",
+    "actor": "key",
+    "keyId": "019aa0b2-8a11-7c2d-b8a4-1f0f6f1d2e90",
+    "keyName": "back office",
+    "ipAddress": "192.0.2.7",
+    "userAgent": "office/1.4",
+    "requestId": "4f1c",
+    "action": "book.changed",
+    "subject": "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11",
+    "before": {"status": "active"},
+    "after": {"status": "inactive"},
+}
+_CSV = (
+    "at,actor,keyId,keyName,ipAddress,userAgent,requestId,action,subject,before,after\r\n"
+    "2026-11-20T09:14:00.123Z,key,019aa0b2-8a11-7c2d-b8a4-1f0f6f1d2e90,back office,192.0.2.7,office/1.4,4f1c,"
+    'book.changed,019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11,"{""status"":""active""}","{""status"":""inactive""}"\r\n'
+)
+
+
+class ListAudit(Listing, kw_only=True):
+    """What to list."""
+
+    action: Annotated[str, text(0, 100, description="Only this, such as `book.changed`.")] | None = None
+    actor: Annotated[
+        Literal["key", "command", "service"] | None, msgspec.Meta(description="Only what such a one did.")
+    ] = None
+    key_id: Annotated[UUID | None, msgspec.Meta(description="Only what was done with this key.")] = None
+    since: Annotated[Time | None, msgspec.Meta(description="Only from this time on.")] = None
+    until: Annotated[Time | None, msgspec.Meta(description="Only before this time.")] = None
+
+    def __post_init__(self) -> None:
+        check_text("action", self.action, 0, 100)
+        for name, time in (("since", self.since), ("until", self.until)):
+            if time:
+                check_time(name, time)
+
+
+class Entry(Answer, kw_only=True):
+    """Something that was done. Of a change `before` and `after` have what differs; of a code there is but its end."""
+
+    at: ShownTime
+    actor: Literal["key", "command", "service"]
+    """A key's bearer, the command line, or the service itself."""
+    key_id: UUID | None
+    key_name: str | None
+    ip_address: str | None
+    user_agent: str | None
+    request_id: str | None
+    action: str
+    subject: str
+    before: dict[str, Any] | None
+    after: dict[str, Any] | None
+
+
+class EntryPage(Answer):
+    """A page of entries, newest first."""
+
+    items: list[Entry]
+    next_cursor: str | None
+
+
+class Audit(Controller):
+    """Reading the audit."""
+
+    path = "/v1"
+
+    @get(
+        "/audit",
+        **documented("listAudit", "List what was changed", "Audit", query=ListAudit,
+                     answer={"items": [_EXAMPLE], "nextCursor": None}),
+    )  # fmt: skip
+    async def page(self, request: Request[Any, Any, Any]) -> Response[EntryPage]:
+        """Changes of books, codes, users, keys and settings, each written with the change, newest first; who signed in
+        to the console and out; and, as `attempts.refused`, how often a key was refused, counted every ten seconds.
+        Nothing changes or removes them. Scope `operate`."""
+        who, asked = caller(request), query(request, ListAudit)
+        pool = request.app.state.context.pool
+        named = (asked.action, asked.actor, asked.key_id, asked.since, asked.until)
+        rows = await page_audit(pool, who.workspace, asked.limit + 1, position(asked, page_cursors.AUDIT), *named)
+        body = EntryPage(
+            items=[_shown(row) for row in rows[: asked.limit]],
+            next_cursor=page_cursors.AUDIT.encode_next(rows, asked.limit, lambda row: (row.position,)),
+        )
+        return Response(encode(body), media_type="application/json")  # type: ignore[return-value]
+
+    @get(
+        "/audit.csv",
+        media_type=MEDIA_TYPE,
+        **documented("exportAudit", "Export what was changed", "Audit", answer=_CSV),
+    )
+    async def export(self, request: Request[Any, Any, Any]) -> Response[str]:
+        """All of it as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
+        who = caller(request)
+        query(request)
+        context: Context = request.app.state.context
+        return CsvFile(context.export_slots, _pieces(context.pool, who.workspace), "audit.csv", {})
+
+
+async def _pieces(pool: asyncpg.Pool, workspace: int) -> AsyncIterator[bytes]:
+    head, before = csv_rows([_COLUMNS]), None
+    while True:
+        rows = await page_audit(pool, workspace, PAGE, before)
+        yield head + csv_rows(
+            (
+                from_ms(to_ms(row.at)), row.actor, row.key_id and str(row.key_id), row.key_name, row.ip, row.user_agent,
+                row.request_id, row.action, row.subject, row.before, row.after,
+            )
+            for row in rows
+        )  # fmt: skip
+        if len(rows) < PAGE:
+            return
+        head, before = b"", rows[-1].position
+
+
+def _shown(row: AuditRow) -> Entry:
+    return Entry(
+        at=from_ms(to_ms(row.at)),
+        actor=row.actor,
+        key_id=row.key_id,
+        key_name=row.key_name,
+        ip_address=row.ip,
+        user_agent=row.user_agent,
+        request_id=row.request_id,
+        action=row.action,
+        subject=row.subject,
+        before=None if row.before is None else msgspec.json.decode(row.before),
+        after=None if row.after is None else msgspec.json.decode(row.after),
+    )

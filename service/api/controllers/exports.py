@@ -1,0 +1,164 @@
+"""A book's codes and redemptions as CSV."""
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+import asyncpg
+from litestar import Controller, Request, Response, get
+
+from service.api.auth import caller
+from service.api.context import Context
+from service.api.controllers.books import BookId
+from service.api.controllers.histories import settled
+from service.api.csv_rows import MEDIA_TYPE, Cell, csv_rows
+from service.api.csv_stream import CsvFile
+from service.api.documented import documented
+from service.api.reading import id_of, query
+from service.domain.configuration import BookRow
+from service.domain.times import from_ms
+from service.operations.views import redemption_of
+from service.record.config.book_rows import read_book
+from service.record.config.code_pages import FIRST, ListedCode, listed_codes
+from service.record.facts import history_pages
+from service.record.facts.history_pages import PastRedemption
+
+PAGE = 1000
+"""Rows that are read at once."""
+PIECE = 100
+"""Rows that are written at once, some half a millisecond's work."""
+
+_CODES = "code status userId assignedAt redemptions maxRedemptions expiresAt redeemedBy redeemedAt".split()
+_REDEMPTIONS = (
+    "redemptionId code userId orderId orderValue currency discountAmount finalAmount redeemedAt rolledBackAt ipAddress "
+    "userAgent"
+).split()
+
+_CODES_EXAMPLE = (
+    "code,status,userId,assignedAt,redemptions,maxRedemptions,expiresAt,redeemedBy,redeemedAt\r\n"
+    "SUMMER-2,available,,,0,1,2026-12-01T00:00:00.000Z,,\r\n"
+    "SUMMER-1,redeemed,user-42,2026-11-20T09:14:00.123Z,1,1,2026-12-01T00:00:00.000Z,user-42,2026-11-20T09:15:00.456Z\r\n"
+)
+_REDEMPTIONS_EXAMPLE = (
+    "redemptionId,code,userId,orderId,orderValue,currency,discountAmount,finalAmount,redeemedAt,rolledBackAt,ipAddress,"
+    "userAgent\r\n"
+    "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11,SUMMER-1,user-42,A-1001,100.00,USD,20.00,80.00,2026-11-20T09:15:00.456Z,,"
+    "192.0.2.1,curl/8.14.1\r\n"
+)
+
+
+class Exports(Controller):
+    """Files of any length.
+
+    A file is read a page at a time, without a transaction that a slow client would keep open. What was recorded when it
+    was asked for is in it once; what came later may be or not. A line's state is as of when its page was read.
+    """
+
+    path = "/v1"
+
+    @get(
+        "/books/{bookId:str}/codes.csv",
+        media_type=MEDIA_TYPE,
+        **documented(
+            "exportCodes", "Export a book's codes", "Codes", answer=_CODES_EXAMPLE, lagging=True,
+            refusals="book_not_found",
+        ),
+    )  # fmt: skip
+    async def codes(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
+        """All codes of the book as CSV, newest first, with the status beneath a lock. Scope `manage`."""
+        book, pool, headers = await _asked(request, book_id)
+        return _file(request, f"codes-{book.book_id}.csv", _codes(pool, book), headers)
+
+    @get(
+        "/books/{bookId:str}/redemptions.csv",
+        media_type=MEDIA_TYPE,
+        **documented(
+            "exportRedemptions", "Export a book's redemptions", "Redemptions", answer=_REDEMPTIONS_EXAMPLE,
+            lagging=True, refusals="book_not_found",
+        ),
+    )  # fmt: skip
+    async def redemptions(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
+        """All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
+        book, pool, headers = await _asked(request, book_id)
+        return _file(request, f"redemptions-{book.book_id}.csv", _redemptions(pool, book), headers)
+
+
+async def _asked(request: Request[Any, Any, Any], book_id: str) -> tuple[BookRow, asyncpg.Pool, dict[str, str]]:
+    """The book that is exported, from where, and how far the record is behind."""
+    who = caller(request)
+    query(request)
+    pool = request.app.state.context.pool
+    book = await read_book(pool, who.workspace, id_of(book_id, "book_not_found"))
+    return book, pool, await settled(request, who)
+
+
+def _file(
+    request: Request[Any, Any, Any], filename: str, pieces: AsyncIterator[bytes], headers: dict[str, str]
+) -> CsvFile:
+    context: Context = request.app.state.context
+    return CsvFile(context.export_slots, pieces, filename, headers)
+
+
+async def _codes(pool: asyncpg.Pool, book: BookRow) -> AsyncIterator[bytes]:
+    head, before = csv_rows([_CODES]), FIRST
+    while True:
+        page = await listed_codes(pool, book.workspace, book.book, PAGE, before)
+        yield head
+        for piece in _pieces(map(_code_row, page)):
+            yield piece
+        if len(page) < PAGE:
+            return
+        head, before = b"", page[-1].position
+
+
+async def _redemptions(pool: asyncpg.Pool, book: BookRow) -> AsyncIterator[bytes]:
+    head, cursor = csv_rows([_REDEMPTIONS]), None
+    while True:
+        page = await history_pages.redemptions_of_book(pool, book.workspace, book.book, PAGE, cursor)
+        yield head
+        for piece in _pieces(map(_redemption_row, page.items)):
+            yield piece
+        if page.next_cursor is None:
+            return
+        head, cursor = b"", page.next_cursor
+
+
+def _pieces(rows: Iterator[Sequence[Cell]]) -> Iterator[bytes]:
+    while piece := csv_rows(islice(rows, PIECE)):
+        yield piece
+
+
+def _code_row(row: ListedCode) -> Sequence[Cell]:
+    return (
+        row.code,
+        row.status,
+        row.user_id,
+        _time(row.assigned_at_ms),
+        row.redemptions,
+        row.max_redemptions,
+        _time(row.expires_at_ms),
+        row.redeemed_by,
+        _time(row.redeemed_at_ms),
+    )
+
+
+def _redemption_row(past: PastRedemption) -> Sequence[Cell]:
+    row = redemption_of(past)
+    return (
+        row.redemption_id,
+        row.code,
+        row.user_id,
+        row.order_id,
+        row.order_value,
+        row.currency,
+        row.discount_amount,
+        row.final_amount,
+        row.redeemed_at,
+        row.rolled_back_at,
+        row.ip_address,
+        row.user_agent,
+    )
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else from_ms(ms)

@@ -1,0 +1,113 @@
+"""What operators ask without a key: health, metrics, and where things are."""
+
+import asyncio
+from typing import Annotated, Any, Literal
+
+from litestar import Controller, Request, Response, get
+from litestar.params import PathParameter
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from service.api.auth import OPEN
+from service.api.context import Context
+from service.api.controllers.consistency import state_of
+from service.api.documented import documented
+from service.domain.errors import Refusal
+from service.domain.field_types import Answer
+from service.domain.outcomes import BY_CODE
+from service.operations.base import encode
+from service.record.pool import ERRORS
+
+CHECK_S = 1.0
+
+
+class Live(Answer):
+    """The process answers."""
+
+    status: Literal["live"]
+
+
+class Ready(Answer):
+    """Whether requests can be decided; the parts that keep them from it."""
+
+    status: Literal["ready", "not_ready"]
+    failing: list[str]
+
+
+class ProblemType(Answer):
+    """A refusal, as its code names it."""
+
+    code: str
+    status: int
+    title: str
+
+
+class Operating(Controller):
+    """Health, metrics."""
+
+    path = "/"
+
+    @get("/", include_in_schema=False, opt=OPEN)
+    async def index(self) -> dict[str, str]:
+        """Where things are."""
+        return {
+            "service": "scrip",
+            "documentation": "/schema",
+            "openapi": "/schema/openapi.json",
+            "checkout": "/checkout",
+            "console": "/console",
+            "live": "/health/live",
+            "ready": "/health/ready",
+            "metrics": "/metrics",
+        }
+
+    @get(
+        "/health/live",
+        **documented("getLive", "Is the process alive", "Operators", answer={"status": "live"}, open_to_all=True),
+    )
+    async def live(self) -> Live:
+        """No part is asked. No credentials."""
+        return Live(status="live")
+
+    @get(
+        "/health/ready",
+        **documented(
+            "getReady",
+            "Can requests be decided",
+            "Operators",
+            answer={"status": "ready", "failing": []},
+            answers={503: (Ready, "What is missing.")},
+            open_to_all=True,
+        ),
+    )
+    async def ready(self, request: Request[Any, Any, Any]) -> Response[Ready]:
+        """503 with the failing parts named: `redis`, `postgres`, `partition 0` (being recovered). No credentials."""
+        context: Context = request.app.state.context
+        failing: list[str] = []
+        if not context.decider.link.connected:
+            failing.append("redis")
+        try:
+            async with asyncio.timeout(CHECK_S):
+                await context.pool.fetchval("SELECT 1")
+        except ERRORS:
+            failing.append("postgres")
+        if not failing:
+            states = await asyncio.gather(*(state_of(context, p) for p in range(context.settings.partitions)))
+            failing += [f"partition {p}" for p, state in enumerate(states) if state == "recovering"]
+        body = Ready(status="not_ready" if failing else "ready", failing=failing)
+        headers = {"Retry-After": "1"} if failing else {}
+        return Response(  # type: ignore[return-value]
+            encode(body), status_code=503 if failing else 200, headers=headers, media_type="application/json"
+        )
+
+    @get("/problems/{code:str}", include_in_schema=False, opt=OPEN)
+    async def problem(self, code: Annotated[str, PathParameter(name="code")]) -> ProblemType:
+        """What a problem's `type` means. No credentials."""
+        outcome = BY_CODE.get(code)
+        if outcome is None:
+            raise Refusal("not_found")
+        return ProblemType(code=outcome.code, status=outcome.status, title=outcome.sentence)
+
+    @get("/metrics", include_in_schema=False, opt=OPEN)
+    async def metrics(self) -> Response[bytes]:
+        """Prometheus' text format. No credentials."""
+        return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

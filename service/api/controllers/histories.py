@@ -1,0 +1,214 @@
+"""What happened, from Postgres; and a user's coupons. Each waits until what was answered before is recorded."""
+
+import asyncio
+import time
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Controller, Request, Response, get
+
+from service.access.caller import Caller
+from service.api.auth import caller
+from service.api.context import Context
+from service.api.controllers.books import BookId
+from service.api.controllers.coupons import COUPON, REDEMPTION, Code
+from service.api.controllers.users import UserIdPath, check_user
+from service.api.documented import documented
+from service.api.hot_path import call_of
+from service.api.reading import Listing, id_of, query
+from service.api.recall import decide
+from service.domain.errors import Refusal
+from service.domain.field_types import Answer
+from service.hot.workspace_state import BookCounts
+from service.operations import coupon_view
+from service.operations.base import code_of, encode
+from service.operations.coupon_view import Coupon
+from service.operations.redemption_view import Redemption
+from service.operations.views import redemption_of
+from service.record.config.book_rows import read_book
+from service.record.facts import history_pages
+from service.record.facts.history_pages import Page, PastRedemption
+from service.record.partitions.partition_rows import read_partition
+
+BARRIER_MS = 2000
+MAX_PAGES = 20
+"""Pages that are read for one of which a filter leaves little; the cursor goes on from there."""
+
+_STATS = {
+    "codes": 1000,
+    "available": 700,
+    "assigned": 180,
+    "locked": 20,
+    "redeemed": 95,
+    "exhausted": 0,
+    "inactive": 5,
+    "redemptions": 95,
+    "rolledBack": 3,
+    "discountTotal": "1900.00",
+    "users": 91,
+}
+
+
+class ListCoupons(Listing, kw_only=True):
+    """Which coupons to list."""
+
+    status: Annotated[
+        Literal["redeemed", "exhausted", "inactive", "expired", "assigned"] | None,
+        msgspec.Meta(description="Only coupons of this status, as it is beneath a lock."),
+    ] = None
+
+
+class RedemptionPage(Answer):
+    """A page of redemptions, newest first."""
+
+    items: list[Redemption]
+    next_cursor: str | None
+
+
+class CouponPage(Answer):
+    """A page of coupons, newest first."""
+
+    items: list[Coupon]
+    next_cursor: str | None
+
+
+class BookStats(Answer):
+    """A book's coupons by status, ignoring windows; and what stands."""
+
+    codes: int
+    available: int
+    assigned: int
+    locked: int
+    redeemed: int
+    exhausted: int
+    inactive: int
+    redemptions: int
+    rolled_back: int
+    discount_total: str
+    users: int
+
+
+class Histories(Controller):
+    """Reading what happened."""
+
+    path = "/v1"
+
+    @get(
+        "/books/{bookId:str}/stats",
+        **documented("getBookStats", "Count a book's coupons", "Books", answer=_STATS, refusals="book_not_found"),
+    )
+    async def stats(self, request: Request[Any, Any, Any], book_id: BookId) -> BookStats:
+        """Live counts. Scope `manage`."""
+        who = caller(request)
+        query(request)
+        context: Context = request.app.state.context
+        counts: BookCounts = await context.hot.book_counts(who, str(id_of(book_id, "book_not_found")))
+        return shown_stats(counts)
+
+    @get(
+        "/books/{bookId:str}/redemptions",
+        **documented(
+            "listBookRedemptions", "List a book's redemptions", "Redemptions", query=Listing,
+            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="book_not_found",
+        ),
+    )  # fmt: skip
+    async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[RedemptionPage]:
+        """Redemptions of the book's coupons, newest first. Scope `manage`."""
+        who, asked = caller(request), query(request, Listing)
+        pool = request.app.state.context.pool
+        book = await read_book(pool, who.workspace, id_of(book_id, "book_not_found"))
+        headers = await settled(request, who)
+        page = await history_pages.redemptions_of_book(pool, who.workspace, book.book, asked.limit, asked.cursor)
+        return _redemptions(page, headers)
+
+    @get(
+        "/users/{userId:str}/redemptions",
+        **documented(
+            "listUserRedemptions", "List a user's redemptions", "Users", query=Listing,
+            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="not_found",
+        ),
+    )  # fmt: skip
+    async def of_user(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[RedemptionPage]:
+        """What the user redeemed, newest first. Scope `checkout` or `manage`."""
+        who, asked = caller(request), query(request, Listing)
+        check_user(who, user_id)
+        headers = await settled(request, who)
+        pool = request.app.state.context.pool
+        page = await history_pages.redemptions_of_user(pool, who.workspace, user_id, asked.limit, asked.cursor)
+        return _redemptions(page, headers)
+
+    @get(
+        "/coupons/{code:str}/redemptions",
+        **documented(
+            "listCouponRedemptions", "List a coupon's redemptions", "Redemptions", query=Listing,
+            answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="coupon_not_found",
+        ),
+    )  # fmt: skip
+    async def of_coupon(self, request: Request[Any, Any, Any], code: Code) -> Response[RedemptionPage]:
+        """The coupon's redemptions, newest first. Scope `manage`."""
+        who, asked = caller(request), query(request, Listing)
+        await read_coupon(request, who, code)
+        headers = await settled(request, who)
+        pool = request.app.state.context.pool
+        page = await history_pages.redemptions_of_code(pool, who.workspace, code_of(code), asked.limit, asked.cursor)
+        return _redemptions(page, headers)
+
+    @get(
+        "/users/{userId:str}/coupons",
+        **documented(
+            "listUserCoupons", "List a user's coupons", "Users", query=ListCoupons,
+            answer={"items": [COUPON], "nextCursor": None}, lagging=True, refusals="not_found",
+        ),
+    )  # fmt: skip
+    async def coupons(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[CouponPage]:
+        """Coupons that are the user's, newest first, with the status beneath a lock. Scope `checkout` or `manage`."""
+        who, asked = caller(request), query(request, ListCoupons)
+        check_user(who, user_id)
+        headers = await settled(request, who)
+        pool = request.app.state.context.pool
+        items: list[Coupon] = []
+        cursor = asked.cursor
+        for _ in range(MAX_PAGES):
+            page = await history_pages.coupons_of_user(pool, who.workspace, user_id, asked.limit - len(items), cursor)
+            found = await asyncio.gather(*(read_coupon(request, who, held.code) for held in page.items))
+            for item in found:
+                if item.status == "locked":
+                    item.status = "assigned"
+            items += [item for item in found if asked.status in (None, item.status)]
+            cursor = page.next_cursor
+            if cursor is None or len(items) == asked.limit:
+                break
+        body = CouponPage(items=items, next_cursor=cursor)
+        return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
+
+
+def shown_stats(counts: BookCounts) -> BookStats:
+    """A book's counts as clients see them."""
+    return BookStats(**{name: getattr(counts, name) for name in BookStats.__struct_fields__})
+
+
+async def read_coupon(request: Request[Any, Any, Any], who: Caller, code: str) -> Coupon:
+    """A coupon as it is now, from Redis."""
+    context: Context = request.app.state.context
+    command = coupon_view.prepare(call_of(request, who), code, coupon_view.ReadCoupon())
+    reply = await decide(context.decider, context.pool, who, command)
+    return coupon_view.seen_by(who, coupon_view.coupon_of(reply[1]))
+
+
+async def settled(request: Request[Any, Any, Any], who: Caller) -> dict[str, str]:
+    """Wait until what was answered before is recorded; else the header that says how far the record is behind."""
+    context: Context = request.app.state.context
+    try:
+        epoch, seq = await context.decider.tail(who.partition)
+        if await context.recorded.wait(who.partition, epoch, seq, BARRIER_MS):
+            return {}
+    except Refusal:
+        pass  # Redis is away: what Postgres holds is what there is to read
+    row = await read_partition(context.pool, who.partition)
+    lag_s = time.time() - row.recorded_at.timestamp() if row.recorded_at else BARRIER_MS / 1000
+    return {"Scrip-Lag-Seconds": str(max(1, round(lag_s)))}
+
+
+def _redemptions(page: Page[PastRedemption], headers: dict[str, str]) -> Response[RedemptionPage]:
+    body = RedemptionPage(items=[redemption_of(past) for past in page.items], next_cursor=page.next_cursor)
+    return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]

@@ -1,0 +1,64 @@
+"""Around every request of Litestar's: its id, whose it is, who may read the answer, and what is kept of it."""
+
+from typing import Any
+
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from service.api.cors import NO_ORIGINS, Headers, Origins
+from service.common.forwarded_for import NOBODYS, Proxies
+from service.domain.limits import rate_headers
+from service.operations.accounting import SAFE_HEADERS, answers, is_request_id, new_request_id, now_s
+
+_HEADER = b"x-request-id"
+
+
+def around(app: ASGIApp, proxies: Proxies = NOBODYS, origins: Origins = NO_ORIGINS) -> ASGIApp:
+    """Every answer carries `X-Request-Id`, the caller's if it sent a valid one, and what it doesn't say otherwise of
+    SAFE_HEADERS. The client's address is the one that trusted proxies name."""
+
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        sent, origin, forwarded = b"", None, []
+        for name, value in scope["headers"]:
+            if name == _HEADER and is_request_id(value):
+                sent = value
+            elif name == b"origin":
+                origin = value
+            elif name == b"x-forwarded-for":
+                forwarded.append(value)
+        client = scope["client"]
+        if forwarded and client and proxies.trusts(client[0]):
+            scope["client"] = (proxies.client(client[0], b",".join(forwarded).decode("latin-1")), 0)
+        request_id = sent.decode() or new_request_id()
+        state: dict[str, Any] = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        began_s = now_s()
+
+        async def send_more(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                own = list(message["headers"])
+                said = {name.lower() for name, _ in own}
+                safe = [header for header in SAFE_HEADERS if header[0] not in said]
+                shared = _for_pages(scope, origins, origin, own)
+                left = [] if b"ratelimit" in said else _left(state.get("rates", ""))
+                message["headers"] = [*safe, *own, *left, *shared, (_HEADER, request_id.encode())]
+                route = f"{scope['method']} {scope.get('path_template', '')}"  # paths hold codes and ids
+                answers.note(route, message["status"], state.get("outcome", ""), request_id, began_s)
+            await send(message)
+
+        await app(scope, receive, send_more)
+
+    return handle
+
+
+def _left(rates: str) -> Headers:
+    """What is left of the caller's limits, where counting says so (service/api/request_limits.py)."""
+    return [(name.lower().encode(), value.encode()) for name, value in rate_headers(rates).items()]
+
+
+def _for_pages(scope: HTTPScope, origins: Origins, origin: bytes | None, own: Headers) -> Headers:
+    if scope["method"] != "OPTIONS":
+        return origins.headers(origin)
+    return origins.preflight(origin, next((value for name, value in own if name == b"allow"), b""))

@@ -1,0 +1,1 @@
+"""Settings, logs and small tools that know nothing of coupons."""

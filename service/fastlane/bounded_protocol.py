@@ -1,0 +1,284 @@
+"""What uvicorn's protocol lacks: bounds in size and time on all that a client sends, or doesn't take."""
+
+import asyncio
+from typing import Any
+
+from httptools import HttpParserError, HttpParserUpgrade
+from uvicorn import Config
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from service.domain.errors import Refusal, malformed
+from service.fastlane.joined_writes import JoiningTransport
+from service.fastlane.request_heads import find_head, read_head, refused_start
+from service.fastlane.response_bytes import Heads
+from service.operations.accounting import answers, new_request_id, now_s
+
+HEAD_S, BODY_S = 5.0, 10.0
+"""For a head from its first byte on; for a hot body, or the next PROGRESS_BYTES of another one."""
+PROGRESS_BYTES = 64 << 10
+WRITE_S = 30.0
+"""For a client to take something of what it asked for."""
+LINGER_S = 2.0
+"""How long what a refused client still sends is thrown away, so that it can read why: a close would reset it."""
+DRAIN_S = 0.5
+"""How long a connection without a request stays open when the server ends: one may be on its way."""
+LOOK_S = 1.0
+PIPELINED_BYTES = 64 << 10
+MAX_CONNECTIONS = 10_000
+MAX_TURNED_AWAY = 500
+"""Connections beyond the bound that are told so; others are just closed."""
+
+HEAD, BODY, PASSING, WAITING, LINGERING = range(5)
+"""A connection is between requests or in a head; reads a body here; passes one on; waits for the answer; or reads on
+only until the client has heard."""
+
+_FOREVER = float("inf")
+
+
+class Bounded(HttpToolsProtocol):
+    """Takes one request after the other from a connection.
+
+    1. Collect a head, bounded in bytes and time, and judge it strictly. A bad one is refused, and the connection ends.
+    2. Give it to uvicorn's own parser, and the body as it comes: as long as that takes a part now and then.
+    3. Once the answer is out, take the next. What was sent meanwhile waits, and beyond 64 KiB in the client's socket.
+    4. Look once a second whether anything has moved since. What is too slow is refused with 408, or cut off.
+    5. When the server ends, answer what has begun, with `Connection: close`, and what comes within half a second.
+
+    Slots, since uvicorn's own attributes and these are too many for the quick kind of a dict (0.3 µs a request).
+    """
+
+    __slots__ = (
+        "_age_s", "_early", "_ending", "_heads", "_in_head", "_joined", "_kept", "_left", "_max_connections", "_passed",
+        "_raw", "_state", "_timer", "_turn", "_turn_seen", "_unsent",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        max_connections: int = MAX_CONNECTIONS,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._heads = Heads(server_state)
+        self._max_connections = max_connections
+        self._state = HEAD
+        self._early = b""  # a head's beginning
+        self._left: int | None = 0  # bytes of the body that the parser hasn't had; None where it is chunked
+        self._passed = 0  # bytes since the last progress
+        self._kept = b""  # what came before its turn
+        self._ending = False
+        self._turn = self._turn_seen = 0  # grows with all that moves
+        self._unsent = 0
+        self._age_s = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._raw = transport
+        self._joined = JoiningTransport(transport, self.loop, self._end)
+        super().connection_made(self._joined)  # type: ignore[arg-type]
+        self._timer = self.loop.call_later(LOOK_S, self._look)
+        over = len(self.connections) - self._max_connections
+        if over > MAX_TURNED_AWAY:
+            transport.abort()
+        elif over > 0:
+            self._refuse(Refusal.passing("unavailable"))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._timer.cancel()
+        self._state, self._kept, self._early = LINGERING, b"", b""
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._early:
+            data, self._early = self._early + data, b""
+        self._take(data)
+
+    def _take(self, data: bytes) -> None:
+        """Go on with what came; what is left when a request waits for its answer is kept."""
+        while data:
+            state = self._state
+            if state == LINGERING:
+                return
+            if state == WAITING or (state == HEAD and self.flow.write_paused):
+                self._keep(data)
+                return
+            data = self._begin(data) if state == HEAD else self._pass(data) if state == PASSING else self._collect(data)
+
+    def _keep(self, data: bytes) -> None:
+        self._kept += data
+        if len(self._kept) > PIPELINED_BYTES:
+            self.flow.pause_reading()
+
+    def _begin(self, data: bytes) -> bytes:
+        """Take a head, and what of its body is there; what is left."""
+        found = find_head(data)
+        if found is None:
+            if data.startswith(b"\r\n"):
+                return data[2:]  # RFC 9112, 2.2
+            if refusal := refused_start(data, self._passed):
+                self._refuse(refusal)
+            else:
+                self._turn += not self._passed
+                self._early, self._passed = data, len(data)
+            return b""
+        try:
+            head = read_head(data, found)
+        except Refusal as refusal:
+            self._refuse(refusal)
+            return b""
+        self._state, self._left, self._passed = PASSING, head.length, 0
+        self._turn += 1
+        if self._feed(head.data) and head.length == 0:
+            self._read()
+        return data[found.end() :]
+
+    def _pass(self, data: bytes) -> bytes:
+        """Pass a part of the body on; what is left."""
+        left = self._left
+        part = data if left is None else data[:left]
+        self._passed += len(part)
+        if self._passed >= PROGRESS_BYTES:
+            self._turn, self._passed = self._turn + 1, 0
+        if left is not None:
+            self._left = left - len(part)
+        if self._feed(part) and self._left == 0:
+            self._read()
+        return data[len(part) :]
+
+    def _collect(self, data: bytes) -> bytes:
+        """Collect a body here; what is left."""
+        raise NotImplementedError
+
+    def _feed(self, data: bytes) -> bool:
+        try:
+            self.parser.feed_data(data)  # type: ignore[union-attr]
+        except (HttpParserError, HttpParserUpgrade):
+            if self._state == PASSING:
+                self._refuse(malformed("request", "can't be read"))
+            return False
+        return self._state == PASSING
+
+    def _read(self) -> None:
+        """All of a request was passed on."""
+        self._state = WAITING
+        if self.cycle.response_complete:
+            self._next()
+
+    def _next(self) -> None:
+        """The answer is out."""
+        self._state, self._passed = HEAD, 0
+        self._turn += 1
+        if self.flow.read_paused:
+            self.flow.resume_reading()
+        if self._kept:
+            kept, self._kept = self._kept, b""
+            self._take(kept)
+
+    def _refuse(self, refusal: Refusal) -> None:
+        """Refuse what is no request, and end the connection."""
+        cycle = self.cycle
+        if self._state == PASSING and cycle and not cycle.response_complete:
+            cycle.disconnected = True
+            cycle.message_event.set()
+            if cycle.response_started:
+                self._raw.abort()
+                return
+        request_id = new_request_id()
+        self._joined.flush()
+        self._raw.write(self._heads.refusal(refusal, request_id, True))
+        answers.note("-", refusal.outcome.status, refusal.code, request_id, now_s())
+        self._linger()
+
+    def _end(self) -> None:
+        """Close, once the answer is written."""
+        if self._state == PASSING:
+            self._linger()
+        else:
+            self._state = LINGERING
+            self._raw.close()
+
+    def _linger(self) -> None:
+        self._state, self._kept, self._early = LINGERING, b"", b""
+        self._turn += 1
+        self.flow.resume_reading()
+        if self._raw.can_write_eof() and not self._raw.is_closing():
+            self._raw.write_eof()
+
+    def _look(self) -> None:
+        unsent = self._raw.get_write_buffer_size()
+        if self._turn != self._turn_seen or unsent != self._unsent:
+            self._turn_seen, self._unsent, self._age_s = self._turn, unsent, 0.0
+        else:
+            self._age_s += LOOK_S
+            if self._age_s >= self._patience_s():
+                self._give_up()
+        self._timer = self.loop.call_later(LOOK_S, self._look)
+
+    def _patience_s(self) -> float:
+        """For how long nothing may move."""
+        if self._unsent:
+            return WRITE_S
+        if self._state == HEAD:
+            return HEAD_S if self._passed else self.timeout_keep_alive
+        if self._state == PASSING:
+            if self.flow.read_paused:
+                return _FOREVER
+            return LINGER_S if self.cycle.response_complete else BODY_S
+        return {BODY: BODY_S, LINGERING: LINGER_S}.get(self._state, _FOREVER)
+
+    def _give_up(self) -> None:
+        if self._unsent or self._state == LINGERING or (self._state == PASSING and self.cycle.response_complete):
+            self._raw.abort()
+        elif self._state == HEAD and not self._passed:
+            self._raw.close()
+        else:
+            self._refuse(Refusal("request_timeout"))
+
+    # What uvicorn's server, parser and cycle call
+
+    def shutdown(self) -> None:
+        self._ending = True
+        if self._state == HEAD:
+            self.loop.call_later(DRAIN_S, self._close_idle)
+        elif self.cycle:
+            self.cycle.keep_alive = False
+
+    def _close_idle(self) -> None:
+        if self._state == HEAD and not self._passed:
+            self._raw.close()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._state == HEAD:
+            self._next()
+
+    def on_message_begin(self) -> None:
+        if self._state != PASSING:
+            raise ValueError("what follows a chunked body is not read")
+        self._in_head = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_head:  # else it is a trailer, which no handler may take for a header
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+        if self._ending or self._left is None:
+            self.cycle.keep_alive = False
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._left is None and not self.cycle.response_complete:
+            self._state = WAITING
+
+    def on_response_complete(self) -> None:
+        self.server_state.total_requests += 1
+        if self._state == WAITING:
+            self._next()
+        elif self._state == PASSING:
+            self._turn += 1
+            self.flow.resume_reading()

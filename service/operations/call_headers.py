@@ -1,0 +1,45 @@
+"""What a request to an operation says beyond its body, whichever way it came."""
+
+import hashlib
+import re
+
+from service.access.caller import Caller
+from service.domain.errors import malformed
+from service.operations.base import Call
+
+USER_AGENT_CHARACTERS = 512
+MAX_BODY_BYTES = 64 << 10
+"""Of an operation's request."""
+
+_is_key = re.compile(r"[ -~]{1,255}\Z").match
+_unprintable = re.compile(r"[^ -~]")
+
+
+def make_call(
+    caller: Caller, key: str | None, method: bytes, path: bytes, query: bytes, body: bytes, ip: str | None,
+    agent: str | None,
+) -> Call:  # fmt: skip
+    """The call that a request makes; `key` is its Idempotency-Key, `agent` as shown_agent. Refusal `malformed`."""
+    if key is None:
+        return Call(caller, "", "-", ip, agent)
+    return Call(caller, checked_key(key), fingerprint(method, path, query, body, caller.user), ip, agent)
+
+
+def checked_key(key: str) -> str:
+    """The Idempotency-Key; Refusal `malformed`."""
+    if not _is_key(key):
+        raise malformed("Idempotency-Key", "must be 1 to 255 printable ASCII characters")
+    return key
+
+
+def fingerprint(method: bytes, path: bytes, query: bytes, body: bytes, user: str | None = None) -> str:
+    """What tells a request from another under the same key; `user` is whom the caller's token names, if it is one."""
+    if user is not None:  # the body may leave him out, and another's request is another
+        method += b" " + user.encode()
+    parts = (len(method), method, len(path), path, len(query), query, len(body), body)
+    return hashlib.blake2b(b"%d %b%d %b%d %b%d %b" % parts, digest_size=16).hexdigest()
+
+
+def shown_agent(agent: str) -> str:
+    """The client's User-Agent as redemptions keep it."""
+    return _unprintable.sub("?", agent[:USER_AGENT_CHARACTERS])

@@ -1,0 +1,1 @@
+"""Configuration: what merchants set."""

@@ -1,0 +1,183 @@
+"""API keys. Only a digest of a secret is kept."""
+
+import secrets
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import cast
+from uuid import UUID
+
+import msgspec
+from asyncpg import Pool, Record, UniqueViolationError
+from uuid_utils.compat import uuid7
+
+from service.access.caller import Caller
+from service.domain.configuration import WorkspaceRow
+from service.domain.errors import Refusal, invalid
+from service.domain.limits import KeyLimits, WorkspaceLimits, words_of
+from service.domain.times import to_datetime, to_ms
+from service.record.config.audit_log import note
+from service.record.config.console_sessions import read_sessions
+from service.record.config.limit_json import encode_limits, limits_from
+from service.record.pool import Connection, Database
+from service.record.queries import query
+
+MAX_KEYS = 1000
+"""Of a workspace; every process has all keys in memory."""
+_PREFIX_LENGTH = 16
+
+
+class SecretTaken(Exception):
+    """There is, or was, a key with this secret."""
+
+
+class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A key, as its workspace's operators see it."""
+
+    key_id: UUID
+    name: str
+    prefix: str
+    scopes: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None
+    limits: KeyLimits | None
+    position: int
+
+
+def digest(secret: str) -> bytes:
+    """What is kept of a secret."""
+    return sha256(secret.encode()).digest()
+
+
+def new_secret(mode: str) -> str:
+    """A secret that nobody guesses, and that tells where it belongs."""
+    return f"scrip_{mode}_{secrets.token_urlsafe(32)}"
+
+
+async def create_key(
+    connection: Connection,
+    workspace: int,
+    name: str,
+    scopes: Sequence[str],
+    secret: str,
+    expires_at: datetime | None = None,
+    replaces: UUID | None = None,
+    limits: KeyLimits | None = None,
+) -> KeyRow:
+    """The new key. Raises SecretTaken, and Refusal `invalid` where the workspace has as many as it may."""
+    kept = (secret[:_PREFIX_LENGTH], digest(secret), scopes, expires_at, replaces, encode_limits(limits))
+    values = (uuid7(), workspace, name, *kept)
+    try:
+        async with connection.transaction():
+            await connection.execute(query("bump_keys_version"))  # first: its row lock lets one change at a time count
+            if cast("int", await connection.fetchval(query("count_keys"), workspace)) >= MAX_KEYS:
+                raise invalid("name", f"can't be given, since the workspace has {MAX_KEYS} keys: revoke some")
+            record = cast("Record", await connection.fetchrow(query("insert_key"), *values))
+            told = {"name": name, "scopes": scopes, "expiresAt": expires_at, "replaces": replaces, "limits": limits}
+            await note(connection, workspace, "key.created", record["key_id"], after=told)
+    except UniqueViolationError:
+        raise SecretTaken from None
+    return _row_of(record)
+
+
+async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, overlap_s: int) -> KeyRow:
+    """A key in another's place, with its name, scopes and end; the other ends after so many seconds.
+
+    What the other replaced itself ends now: no more than two are good. Raises Refusal `not_found`, and `invalid` where
+    the key was rotated before.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(query("bump_keys_version"))
+        old = await connection.fetchrow(query("read_key"), workspace, key_id)
+        if old is None:
+            raise Refusal("not_found")
+        if old["replaced"]:
+            raise invalid("keyId", "was rotated before: rotate the key that took its place")
+        await connection.execute(query("end_key"), key_id, overlap_s)
+        await note(connection, workspace, "key.rotated", key_id, after={"overlapSeconds": overlap_s})
+        if old["replaces"] is not None:
+            await revoke_key(connection, workspace, old["replaces"])
+        return await create_key(
+            connection, workspace, old["name"], old["scopes"], secret, old["expires_at"], key_id,
+            limits_from(old["limits"], KeyLimits),
+        )  # fmt: skip
+
+
+async def limit_key(pool: Pool, workspace: int, key_id: UUID, limits: KeyLimits | None) -> KeyRow:
+    """The key with these limits and no others. Raises Refusal `not_found`."""
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute(query("bump_keys_version"))  # first: its row lock lets one change at a time come
+        old = await connection.fetchrow(query("read_key"), workspace, key_id)
+        if old is None:
+            raise Refusal("not_found")
+        record = await connection.fetchrow(query("update_key_limits"), workspace, key_id, encode_limits(limits))
+        before = limits_from(old["limits"], KeyLimits)
+        await note(connection, workspace, "key.changed", key_id, {"limits": before}, {"limits": limits})
+        return _row_of(cast("Record", record))
+
+
+async def page_keys(database: Database, workspace: int, limit: int, before: int | None) -> list[KeyRow]:
+    """Keys that are not revoked, newest first."""
+    return [_row_of(record) for record in await database.fetch(query("page_keys"), workspace, before, limit)]
+
+
+async def revoke_key(connection: Connection, workspace: int, key_id: UUID) -> bool:
+    """Whether there was such a key; it is refused from the next reading of the keys on."""
+    async with connection.transaction():
+        if await connection.fetchval(query("revoke_key"), workspace, key_id) is None:
+            return False
+        await connection.execute(query("bump_keys_version"))
+        await note(connection, workspace, "key.revoked", key_id)
+        return True
+
+
+async def is_any_known(database: Database, secrets: Sequence[str]) -> bool:
+    """Whether any of these is a key that may be used."""
+    return cast("bool", await database.fetchval(query("is_any_known"), [digest(secret) for secret in secrets]))
+
+
+async def read_version(database: Database) -> int:
+    """A number that changes with every key; cheap to ask for."""
+    return cast("int", await database.fetchval(query("read_keys_version")))
+
+
+async def read_callers(database: Database) -> tuple[int, dict[bytes, Caller]]:
+    """Who every usable key and session stands for, by its digest, and a version that they are at least as new as."""
+    version = await read_version(database)
+    callers: dict[bytes, Caller] = {}
+    for record in await database.fetch(query("read_callers")):
+        expires_at = record["expires_at"]
+        callers[record["secret_hash"]] = Caller(
+            key_id=record["key_id"],
+            workspace=record["workspace"],
+            workspace_id=record["workspace_id"],
+            partition=record["partition"],
+            mode=record["mode"],
+            scopes=frozenset(record["scopes"]),
+            expires_ms=None if expires_at is None else to_ms(expires_at),
+            limits=_limits_of(record),
+        )
+    return version, callers | await read_sessions(database, callers.values())
+
+
+def _row_of(record: Record) -> KeyRow:
+    found = dict(record)
+    found["limits"] = limits_from(found["limits"], KeyLimits)
+    return KeyRow(**found)
+
+
+def _limits_of(record: Record) -> str:
+    usual = limits_from(record["workspace_limits"], WorkspaceLimits)
+    return words_of(limits_from(record["limits"], KeyLimits), usual, of_books=record["of_books"])
+
+
+async def limits_of_users(database: Database, row: WorkspaceRow) -> str:
+    """What goes for users' tokens: what the workspace says."""
+    of_books = cast("bool", await database.fetchval(query("is_any_book_limiting_misses"), row.workspace))
+    return words_of(None, row.limits, of_books=of_books)
+
+
+async def touch_keys(database: Database, used_ms: Mapping[UUID, int]) -> None:
+    """Keep when keys were used last."""
+    await database.execute(query("touch_keys"), list(used_ms), [to_datetime(at) for at in used_ms.values()])

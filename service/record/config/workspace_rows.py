@@ -1,0 +1,111 @@
+"""Workspaces and their settings."""
+
+from typing import Any, Literal, cast
+from uuid import UUID
+
+import asyncpg
+import msgspec
+from asyncpg import Pool, Record
+from uuid_utils.compat import uuid7
+
+from service.domain.configuration import WorkspaceRow
+from service.domain.discounts import check_discount_digits, discount_of
+from service.domain.errors import invalid
+from service.domain.limits import WorkspaceLimits
+from service.domain.money import CURRENCY_DIGITS
+from service.formats import key_names
+from service.record.config.audit_log import note
+from service.record.config.limit_json import encode_limits, limits_from
+from service.record.partitions.partition_rows import bump_config_version
+from service.record.pool import Connection, Database
+from service.record.queries import query
+
+
+class NameTaken(Exception):
+    """There is a workspace of this name."""
+
+
+async def create_workspace(connection: Connection, name: str, mode: Literal["live", "test"] = "live") -> WorkspaceRow:
+    """A new workspace; the worker projects it. Raises NameTaken."""
+    workspace_id = uuid7()
+    try:
+        async with connection.transaction():
+            partitions = cast("int", await connection.fetchval(query("read_settings")))
+            partition = key_names.partition_of(str(workspace_id), partitions)
+            values = (workspace_id, name, mode, partition, await bump_config_version(connection, partition))
+            workspace = cast("int", await connection.fetchval(query("insert_workspace"), *values))
+            await note(connection, workspace, "workspace.created", workspace_id, after={"name": name, "mode": mode})
+            return await read_workspace(connection, workspace)
+    except asyncpg.UniqueViolationError:
+        raise NameTaken(name) from None
+
+
+async def all_workspaces(database: Database) -> list[WorkspaceRow]:
+    """Every workspace, by name."""
+    return [row_of(record) for record in await database.fetch(query("read_all_workspaces"))]
+
+
+async def read_workspace(database: Database, workspace: int) -> WorkspaceRow:
+    """A workspace by its inner number, which must be one."""
+    return row_of(cast("Record", await database.fetchrow(query("read_workspace"), workspace)))
+
+
+async def workspace_named(database: Database, name: str) -> int | None:
+    """The inner number of the workspace of this name."""
+    return await database.fetchval(query("read_workspace_number"), name)
+
+
+async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: dict[str, Any]) -> WorkspaceRow:
+    """The workspace with the changes.
+
+    Raises Refusal `invalid` where a discount doesn't fit the new currency, or the gift book is none of the workspace's.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        version = await bump_config_version(connection, partition)
+        old = await read_workspace(connection, workspace)
+        row = msgspec.structs.replace(old, version=version, **changes)
+        row = msgspec.structs.replace(row, digits=CURRENCY_DIGITS[row.currency])
+        for (kept,) in await connection.fetch(query("read_discounts_in_its_currency"), workspace):
+            check_discount_digits(discount_of(msgspec.json.decode(kept)), row.digits)
+        await check_gift_book(connection, workspace, row.gift_book_id)
+        await connection.execute(
+            query("update_workspace"),
+            workspace,
+            version,
+            row.currency,
+            row.coupons_per_order,
+            row.max_coupons,
+            row.gift_book_id,
+            row.idempotency_hours,
+            row.clock_offset_ms,
+            encode_limits(row.limits),
+        )
+        if "limits" in changes:
+            await connection.execute(query("bump_keys_version"))
+        await note(connection, workspace, "workspace.changed", row.workspace_id, _told(old), _told(row))
+        return row
+
+
+def _told(row: WorkspaceRow) -> dict[str, Any]:
+    return {
+        "currency": row.currency,
+        "couponsPerOrder": row.coupons_per_order,
+        "maxCoupons": row.max_coupons,
+        "giftBookId": row.gift_book_id,
+        "idempotencyHours": row.idempotency_hours,
+        "clockOffsetMs": row.clock_offset_ms,
+        "limits": row.limits,
+    }
+
+
+async def check_gift_book(database: Database, workspace: int, book_id: UUID | None) -> None:
+    """Raise Refusal `invalid` where this is no book of the workspace."""
+    if book_id is not None and await database.fetchrow(query("read_book"), workspace, book_id) is None:
+        raise invalid("giftBookId", "is no book of this workspace")
+
+
+def row_of(record: Record) -> WorkspaceRow:
+    """The row as it was read."""
+    found: dict[str, Any] = dict(record)
+    found["limits"] = limits_from(found["limits"], WorkspaceLimits)
+    return WorkspaceRow(**found, digits=CURRENCY_DIGITS[record["currency"]])

@@ -1,0 +1,1 @@
+"""Facts: what happened, written once and read back."""

@@ -1,0 +1,358 @@
+"""Facts: events written to Postgres exactly once."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import asyncpg
+
+from service.domain.field_types import shown
+from service.domain.times import from_ms
+from service.formats.events import (
+    Answered,
+    Assigned,
+    Entry,
+    Fact,
+    RequestPart,
+    RolledBack,
+    StockNotice,
+    Unassigned,
+    check_characters,
+    moment,
+    parse,
+    read_redemption,
+    redemption_id,
+)
+from service.record.pool import Connection, Database
+from service.record.queries import query
+
+# The columns in the order in which the rows below have them. COPY takes them as text: built by hand from what the
+# outbox says, that costs Python a third of what typed records cost, and Postgres the same.
+_ASSIGNMENTS = (
+    "partition epoch seq workspace book code user_id assigned_at ip user_agent order_id unassigned_at".split()
+)
+_UNASSIGNMENTS = "partition epoch seq workspace book code user_id unassigned_at ip user_agent".split()
+_REDEMPTIONS = """partition epoch seq workspace book code user_id order_id redemption_id order_value currency digits
+    discount_amount redeemed_at slot max_redemptions ip user_agent metadata""".split()
+_ROLLBACKS = """partition epoch seq workspace book code user_id order_id redemption_id rolled_back_at restore
+    ip user_agent reason""".split()
+_NOTICES = "partition epoch seq workspace book notice what remaining noticed_at".split()
+_ORDER_USES = "workspace order_id redemption_id slot".split()
+_KEYS = "partition epoch seq workspace key op at entry".split()
+_SINGLE_USES = "workspace code redemption_id".split()
+_ESCAPES = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
+_NULL = "\\N"
+
+
+class Undecided(ValueError):
+    """These events can't be checked in one transaction, which doesn't see what came first: record fewer at once."""
+
+
+class KeyReused(ValueError):
+    """An idempotency key was used twice within its time."""
+
+
+class NotAssigned(ValueError):
+    """An assignment was taken back that the record doesn't have."""
+
+
+class Quarantined(NamedTuple):
+    """An event that the record can't take, as it is in the outbox."""
+
+    seq: int
+    reason: str
+    d: bytes
+    r: bytes
+
+
+async def record(
+    connection: Connection,
+    partition: int,
+    epoch: int,
+    from_seq: int,
+    to_seq: int,
+    fence: int,
+    entries: Sequence[Entry],
+    digest: bytes,
+    quarantined: Sequence[Quarantined] = (),
+) -> bool:
+    """Write the entries after `from_seq` up to `to_seq` and move the cursor, in one transaction.
+
+    False, and nothing written, where epoch, cursor or fence are no longer these. The cursor moves first: its row lock
+    keeps a writer whose time is over from getting any further. A conflict in a unique key is an error, no repetition.
+    Raises MalformedEvent, Undecided, KeyReused, NotAssigned.
+    """
+    batch, cursor = _Batch(partition, epoch, entries), (partition, epoch, from_seq, to_seq, fence, digest)
+
+    async def write(new_keys: bool) -> bool:
+        async with connection.transaction():
+            if await connection.fetchval(query("move_cursor"), *cursor) is None:
+                return False
+            await batch.write(connection, new_keys)
+            for event in quarantined:
+                await connection.execute(query("store_quarantined"), partition, epoch, *event)
+        return True
+
+    try:
+        return await write(new_keys=True)
+    except asyncpg.UniqueViolationError as error:
+        if getattr(error, "constraint_name", None) != "idempotency_keys_pkey":
+            raise
+        return await write(new_keys=False)
+
+
+async def prune_keys(database: Database, limit: int) -> int:
+    """Forget idempotency keys whose time is over, at most so many; how many there were."""
+    return int((await database.execute(query("prune_keys"), limit)).split()[1])
+
+
+class _Batch:
+    """The rows of one transaction, as lines of COPY.
+
+    A use that is spent and given back within the batch is written nowhere. A use given back that was spent before the
+    batch is deleted first, so that it can be spent again; where that would hide a conflict, the batch is Undecided.
+    So with assignments: one taken back within the batch is written as closed, and one from before the batch closed
+    first.
+    """
+
+    def __init__(self, partition: int, epoch: int, entries: Sequence[Entry]) -> None:
+        self._partition, self._epoch = partition, epoch
+        check_characters(b"".join([entry[1] for entry in entries]))
+        self._head = f"{partition}\t{epoch}\t"
+        self._assignments: list[str] = []
+        self._ends: dict[int, str] = {}
+        self._open: dict[tuple[int, str], tuple[int, str]] = {}
+        self._brief: set[tuple[int, str]] = set()
+        self._closed: dict[tuple[int, str], tuple[str, str]] = {}
+        self._unassignments: list[str] = []
+        self._redemptions: list[str] = []
+        self._rollbacks: list[str] = []
+        self._uses = _Uses()
+        self._notices: list[str] = []
+        self._keys: dict[tuple[str, str], tuple[int, str, str, str, str, str]] = {}
+        for entry in entries:
+            if entry[1].startswith(b"R "):
+                self._redeemed(*entry)
+            else:
+                self._other(*entry)
+
+    def _other(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
+        event = parse(self._epoch, seq, d, r, kept)
+        match event:
+            case Assigned():
+                self._assigned(event)
+            case Unassigned():
+                self._unassigned(event)
+            case RolledBack():
+                self._rolled_back(event)
+            case StockNotice():
+                self._noticed(event)
+            case _:
+                pass  # an answer under a key, or an epoch's first
+        if event.kept is not None and isinstance(event, Fact | Answered):
+            self._keep(seq, str(event.workspace), from_ms(event.at_ms), event.request, event.kept)
+
+    async def write(self, connection: Connection, new_keys: bool) -> None:
+        """Write all of it, within the caller's transaction. Idempotency keys that are all new are written for less."""
+        await self._write_assignments(connection)
+        await _copy(connection, "redemptions", _REDEMPTIONS, self._redemptions)
+        await _copy(connection, "rollbacks", _ROLLBACKS, self._rollbacks)
+        uses = self._uses
+        if uses.orders_freed:
+            await connection.execute(query("free_orders"), *zip(*uses.orders_freed, strict=True))
+        if uses.singles_freed:
+            await connection.execute(query("free_singles"), *zip(*uses.singles_freed, strict=True))
+        await _copy(connection, "order_uses", _ORDER_USES, uses.orders())
+        await _copy(connection, "single_uses", _SINGLE_USES, uses.singles())
+        await _copy(connection, "stock_notices", _NOTICES, self._notices)
+        if new_keys:
+            await _copy(connection, "idempotency_keys", _KEYS, self._key_lines())
+        else:
+            await self._store_keys(connection)
+
+    async def _write_assignments(self, connection: Connection) -> None:
+        if self._closed:
+            rows = [(*code, *said) for code, said in self._closed.items()]
+            if await connection.fetchval(query("close_assignments"), *zip(*rows, strict=True)):
+                raise NotAssigned("an assignment was taken back that is not recorded")
+        if self._brief and await connection.fetchval(query("open_assignments"), *zip(*self._brief, strict=True)):
+            raise Undecided("a code was assigned twice, and taken back")
+        lines = [f"{line}\t{self._ends.get(at, _NULL)}\n" for at, line in enumerate(self._assignments)]
+        await _copy(connection, "assignments", _ASSIGNMENTS, lines)
+        await _copy(connection, "unassignments", _UNASSIGNMENTS, self._unassignments)
+
+    def _key_lines(self) -> list[str]:
+        rows = list(self._keys.values())
+        if _has_escapes("".join([key + op + kept for _, _, key, op, _, kept in rows])):
+            rows = [(seq, w, _escaped(key), _escaped(op), at, _escaped(kept)) for seq, w, key, op, at, kept in rows]
+        head = self._head
+        return [f"{head}{seq}\t{w}\t{key}\t{op}\t{at}\t{kept}\n" for seq, w, key, op, at, kept in rows]
+
+    async def _store_keys(self, connection: Connection) -> None:
+        """By a statement that knows whether a key that is there already may come again."""
+        rows = [(seq, int(w), *rest) for seq, w, *rest in self._keys.values()]
+        stored = await connection.execute(query("store_keys"), self._partition, self._epoch, *zip(*rows, strict=True))
+        if stored != f"INSERT 0 {len(rows)}":
+            raise KeyReused("an idempotency key was used twice within an hour")
+
+    def _keep(self, seq: int, w: str, at: str, request: RequestPart, kept: str) -> None:
+        row = (seq, w, request.key, request.op, at, kept)
+        if self._keys.setdefault((w, request.key), row) is not row:
+            raise Undecided("an idempotency key was used twice")
+
+    def _assigned(self, event: Assigned) -> None:
+        client = _client(event.request)
+        self._give(
+            (event.workspace, event.code),
+            event.user,
+            f"{self._fact(event)}\t{from_ms(event.at_ms)}\t{client}\t{event.order or _NULL}",
+        )
+
+    def _give(self, code: tuple[int, str], user: str, line: str) -> None:
+        if code in self._open:
+            raise Undecided("a code was assigned twice")
+        self._open[code] = len(self._assignments), user
+        self._assignments.append(line)
+
+    def _unassigned(self, event: Unassigned) -> None:
+        code, at = (event.workspace, event.code), from_ms(event.at_ms)
+        self._unassignments.append(f"{self._fact(event)}\t{at}\t{_client(event.request)}\n")
+        if code in self._open:
+            row, user = self._open.pop(code)
+            if user != event.user:
+                raise Undecided("a code was assigned, and taken from another")
+            self._ends[row] = at
+            self._brief.add(code)  # that it was nobody's before is for the database to say
+        elif code in self._brief or code in self._closed:
+            raise Undecided("an assignment was taken back twice")
+        else:
+            self._closed[code] = event.user, at
+
+    def _noticed(self, event: StockNotice) -> None:
+        self._notices.append(
+            f"{self._head}{event.seq}\t{event.workspace}\t{event.book}\t{event.notice}\t"
+            f"{event.what}\t{event.left}\t{from_ms(event.at_ms)}\n"
+        )
+
+    def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
+        words, request, answer = read_redemption(d, r, kept)
+        w, b, code, user, order, own_id, value, currency, digits, discount, at_ms, slot, most, gift_book, gift = words
+        at, user, order = _time(at_ms), shown(user), _NULL if order == "-" else shown(order)
+        if own_id == "-":
+            own_id = redemption_id(self._epoch, seq, int(at_ms))
+        ip, ua = request.ip, request.ua
+        if b"\\" in r:  # else there is nothing to escape: a control character is in a JSON text by an escape alone
+            ip, ua = _escaped(ip), _escaped(ua)
+        metadata = _escaped(bytes(request.metadata).decode()) if request.metadata else _NULL
+        self._redemptions.append(
+            f"{self._head}{seq}\t{w}\t{b}\t{code}\t{user}\t{order}\t{own_id}\t"
+            f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if currency == '-' else currency}\t{digits}\t"
+            f"{discount}e-4\t{at}\t{slot}\t{most}\t{ip or _NULL}\t{ua or _NULL}\t{metadata}\n"
+        )
+        if order is not _NULL:
+            self._uses.take_place(f"{w}\t{order}\t{own_id}\t{slot}\n")
+        if most == "1":
+            self._uses.use_up(f"{w}\t{code}\t{own_id}\n")
+        if gift_book is not None:
+            about = self._line(seq, w, gift_book, gift, user)
+            self._give((int(w), gift), user, f"{about}\t{at}\t{ip or _NULL}\t{ua or _NULL}\t{order}")
+        if answer is not None:
+            self._keep(seq, w, at, request, answer)
+
+    def _rolled_back(self, event: RolledBack) -> None:
+        order, own_id = event.order, event.redemption_id
+        self._rollbacks.append(
+            f"{self._fact(event)}\t{order or _NULL}\t{own_id}\t{from_ms(event.at_ms)}\t"
+            f"{'t' if event.restore else 'f'}\t{_client(event.request)}\t{_escaped(event.request.reason) or _NULL}\n"
+        )
+        if not event.restore:
+            return
+        self._uses.give_back(event)
+
+    def _fact(self, event: Fact) -> str:
+        return self._line(event.seq, event.workspace, event.book, event.code, event.user)
+
+    def _line(self, seq: int, w: int | str, book: int | str, code: str, user: str) -> str:
+        return f"{self._head}{seq}\t{w}\t{book}\t{code}\t{user}"
+
+
+class _Uses:
+    """Uses that are spent and given back within a batch: of places in orders, and of codes with one use. They are kept
+    as lines of COPY, and taken apart only where one is given back."""
+
+    def __init__(self) -> None:
+        self._new_orders: list[str] = []
+        self._new_singles: list[str] = []
+        self.take_place, self.use_up = self._new_orders.append, self._new_singles.append
+        self._orders: dict[str, dict[str, str]] = {}
+        self._singles: dict[str, str] = {}
+        self.orders_freed: list[tuple[int, str, str]] = []
+        """Workspace, order and redemption of places that were taken before the batch."""
+        self.singles_freed: list[tuple[int, str, str]] = []
+        """Workspace, code and redemption of codes that were used before it."""
+
+    def give_back(self, event: RolledBack) -> None:
+        """Undo what a redemption spent. Raises Undecided."""
+        self._take_apart()
+        order, own_id = event.order, event.redemption_id
+        if order is not None:
+            uses = self._orders.get(f"{event.workspace}\t{order}", {})
+            if own_id in uses:
+                if uses.pop(own_id) in uses.values():
+                    raise Undecided("a place in an order was used twice")
+            elif uses:
+                raise Undecided("an order was used and given back")
+            else:
+                self.orders_freed.append((event.workspace, order, own_id))
+        code = f"{event.workspace}\t{event.code}"
+        single = self._singles.get(code)
+        if single == own_id:
+            del self._singles[code]
+        elif single is not None:
+            raise Undecided("a code was used and given back")
+        else:
+            self.singles_freed.append((event.workspace, event.code, own_id))
+
+    def orders(self) -> list[str]:
+        """Lines of the places that are taken."""
+        apart = [f"{order}\t{i}\t{slot}\n" for order, uses in self._orders.items() for i, slot in uses.items()]
+        return apart + self._new_orders
+
+    def singles(self) -> list[str]:
+        """Lines of the codes that are used up."""
+        return [f"{code}\t{own_id}\n" for code, own_id in self._singles.items()] + self._new_singles
+
+    def _take_apart(self) -> None:
+        for line in self._new_orders:
+            order, own_id, slot = line[:-1].rsplit("\t", 2)
+            self._orders.setdefault(order, {})[own_id] = slot
+        for line in self._new_singles:
+            code, own_id = line[:-1].rsplit("\t", 1)
+            if self._singles.setdefault(code, own_id) != own_id:
+                raise Undecided("a code with one use was used twice")
+        self._new_orders.clear()
+        self._new_singles.clear()
+
+
+@lru_cache(maxsize=1024)
+def _time(ms: str) -> str:
+    """A time as Postgres reads it. Raises MalformedEvent. Most events are of the millisecond of the one before."""
+    return from_ms(moment(ms))
+
+
+def _client(request: RequestPart) -> str:
+    return f"{_escaped(request.ip) or _NULL}\t{_escaped(request.ua) or _NULL}"
+
+
+def _escaped(text: str) -> str:
+    return text.translate(_ESCAPES) if _has_escapes(text) else text
+
+
+def _has_escapes(text: str) -> bool:
+    return "\\" in text or "\t" in text or "\n" in text or "\r" in text
+
+
+async def _copy(connection: Connection, table: str, columns: Sequence[str], lines: Sequence[str]) -> None:
+    if lines:
+        rows = memoryview("".join(lines).encode())
+        await connection.copy_to_table(table, source=rows, columns=columns, format="text")

@@ -1,0 +1,143 @@
+"""What happened, a page at a time, newest first."""
+
+from datetime import UTC, datetime
+from typing import Generic, Literal, TypeVar
+from uuid import UUID
+
+import msgspec
+
+from service.domain.webhook_protocol import KEEP_DAYS
+from service.formats import page_cursors
+from service.record.pool import Database
+from service.record.queries import query
+
+T = TypeVar("T")
+
+KEEP_NOTICES_DAYS = 90
+
+_LAST_ID = UUID(int=2**128 - 1)
+_LAST_EVENT = (2**63 - 1, 2**63 - 1)
+_LAST_TIME = datetime.max.replace(tzinfo=UTC)
+
+
+class PastRedemption(msgspec.Struct, frozen=True):
+    """A redemption as it is recorded; `book_id` is the book's outer id, `metadata` JSON."""
+
+    redemption_id: UUID
+    workspace: int
+    book: int
+    book_id: UUID | None
+    code: str
+    user_id: str
+    order_id: str | None
+    value_e4: int | None
+    currency: str | None
+    digits: int
+    discount_e4: int
+    redeemed_at_ms: int
+    rolled_back_at_ms: int | None
+    ip: str | None
+    user_agent: str | None
+    metadata: str | None
+
+
+class HeldCoupon(msgspec.Struct, frozen=True):
+    """A coupon of a user's, since when."""
+
+    code: str
+    book: int
+    at: datetime
+
+
+class Page(msgspec.Struct, Generic[T], frozen=True):
+    """A part of a list; `next_cursor` is None where it ends."""
+
+    items: list[T]
+    next_cursor: str | None
+
+
+async def redemption(database: Database, workspace: int, redemption_id: UUID) -> PastRedemption | None:
+    """One redemption of the workspace."""
+    row = await database.fetchrow(query("redemption"), workspace, redemption_id)
+    return None if row is None else PastRedemption(*row)
+
+
+async def redemptions_of_book(
+    database: Database, workspace: int, book: int, limit: int, cursor: str | None
+) -> Page[PastRedemption]:
+    """Redemptions of a book's codes. Raises Refusal where the cursor is none of ours."""
+    return await _redemptions(database, "redemptions_of_book", workspace, book, limit, cursor)
+
+
+async def redemptions_of_code(
+    database: Database, workspace: int, code: str, limit: int, cursor: str | None
+) -> Page[PastRedemption]:
+    """Redemptions of a code. Raises Refusal where the cursor is none of ours."""
+    return await _redemptions(database, "redemptions_of_code", workspace, code, limit, cursor)
+
+
+async def redemptions_of_user(
+    database: Database, workspace: int, user_id: str, limit: int, cursor: str | None
+) -> Page[PastRedemption]:
+    """Redemptions by a user. Raises Refusal where the cursor is none of ours."""
+    return await _redemptions(database, "redemptions_of_user", workspace, user_id, limit, cursor)
+
+
+async def redemptions_of_workspace(
+    database: Database, workspace: int, limit: int, cursor: str | None
+) -> Page[PastRedemption]:
+    """All redemptions. Raises Refusal where the cursor is none of ours."""
+    (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (_LAST_ID,)
+    return _redemption_page(await database.fetch(query("redemptions_of_workspace"), workspace, limit + 1, last), limit)
+
+
+class StockNotice(msgspec.Struct, frozen=True):
+    """A book ran low, or out, of free codes or of uses of its total; `epoch` and `seq` are its event's."""
+
+    epoch: int
+    seq: int
+    notice: Literal["low", "out"]
+    what: Literal["codes", "uses"]
+    remaining: int
+    at_ms: int
+
+
+async def notices_of_book(
+    database: Database, workspace: int, book: int, limit: int, cursor: str | None
+) -> Page[StockNotice]:
+    """What was said of a book's stock. Raises Refusal where the cursor is none of ours."""
+    last = page_cursors.NOTICES.decode(cursor) or _LAST_EVENT
+    rows = await database.fetch(query("notices_of_book"), workspace, book, limit + 1, *last)
+    notices = [StockNotice(*row) for row in rows]
+    return Page(notices[:limit], page_cursors.NOTICES.encode_next(notices, limit, lambda one: (one.epoch, one.seq)))
+
+
+async def prune_notices(database: Database, limit: int) -> int:
+    """Forget the oldest notices whose time is over, at most so many, but none that webhooks wait for; how many went."""
+    return int((await database.execute(query("prune_notices"), KEEP_NOTICES_DAYS, KEEP_DAYS, limit)).split()[1])
+
+
+async def coupons_of_user(
+    database: Database, workspace: int, user_id: str, limit: int, cursor: str | None
+) -> Page[HeldCoupon]:
+    """Coupons assigned to a user or made theirs by the merchant. Raises Refusal where the cursor is none of ours."""
+    place = page_cursors.USER_COUPONS.decode(cursor)
+    at, code = (_LAST_TIME, "") if place is None else (page_cursors.time_of(place[0]), place[1])
+    rows = await database.fetch(query("coupons_of_user"), workspace, user_id, limit + 1, at, code)
+    held = [HeldCoupon(*row) for row in rows]
+    following = page_cursors.USER_COUPONS.encode_next(
+        held, limit, lambda one: (page_cursors.microseconds(one.at), one.code)
+    )
+    return Page(held[:limit], following)
+
+
+async def _redemptions(
+    database: Database, name: str, workspace: int, whose: int | str, limit: int, cursor: str | None
+) -> Page[PastRedemption]:
+    (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (_LAST_ID,)
+    return _redemption_page(await database.fetch(query(name), workspace, whose, limit + 1, last), limit)
+
+
+def _redemption_page(rows: list, limit: int) -> Page[PastRedemption]:
+    past = [PastRedemption(*row) for row in rows]
+    return Page(past[:limit], page_cursors.REDEMPTIONS.encode_next(past, limit, lambda one: (one.redemption_id,)))

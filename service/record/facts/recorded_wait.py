@@ -1,0 +1,106 @@
+"""Waiting until an event is recorded: for `Prefer: durability=recorded`, and for reads of what was answered before."""
+
+import asyncio
+import heapq
+from collections.abc import Sequence
+from itertools import count
+from typing import NamedTuple
+
+from service.record.facts.quarantine import is_quarantined
+from service.record.pool import ERRORS, Database
+from service.record.queries import query
+
+MAX_WAITERS = 10_000
+INTERVAL_S = 0.01
+PAUSE_AFTER_ERROR_S = 0.1
+
+
+class AnswerScope(NamedTuple):
+    """What an answer is about: the last event before its own, and the codes that it names, each with its user ('' for
+    any), since a repeat has no event of its own."""
+
+    after: tuple[int, int]
+    coupons: Sequence[tuple[str, str]]
+
+
+class Recorded:
+    """One for each process.
+
+    1. `wait` puts its event into a heap by partition, and starts the poller where it isn't running.
+    2. The poller reads the cursors of these partitions every 10 ms and wakes whose event they have passed.
+    3. An event of an older epoch than the cursor's is recorded if that epoch's record went so far, and else lost.
+    4. It ends when nobody waits. While Postgres is away it goes on more slowly, and the waiters' time runs out.
+
+    The cursor passes an event that goes to quarantine, too: that is enough for a read of all that was answered before.
+    An answer that says `recorded` waits by `wait_recorded`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._waiting: dict[int, list[tuple[int, int, int, asyncio.Future[bool]]]] = {}
+        self._waiters = 0
+        self._order = count()
+        self._poller: asyncio.Task[None] | None = None
+
+    async def wait(self, partition: int, epoch: int, seq: int, timeout_ms: int) -> bool:
+        """Whether the event is recorded, as soon as it is; False when the time is over or too many wait."""
+        if self._waiters >= MAX_WAITERS:
+            return False
+        answer = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting.setdefault(partition, []), (epoch, seq, next(self._order), answer))
+        self._waiters += 1
+        if self._poller is None or self._poller.done():
+            self._poller = asyncio.create_task(self._poll(), name="recorded")
+        try:
+            async with asyncio.timeout(timeout_ms / 1000):
+                return await answer
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters -= 1
+
+    async def wait_recorded(
+        self, partition: int, to: tuple[int, int], timeout_ms: int, workspace: int, about: AnswerScope
+    ) -> bool:
+        """As wait; False also where an event of the answer went to quarantine, in which it may be since long ago."""
+        if not await self.wait(partition, *to, timeout_ms):
+            return False
+        try:
+            return not await is_quarantined(self._database, partition, workspace, about.after, to, about.coupons)
+        except ERRORS:
+            return False
+
+    async def close(self) -> None:
+        """Stop the poller; who still waits hears False when the time is over."""
+        if self._poller is not None:
+            self._poller.cancel()
+            await asyncio.gather(self._poller, return_exceptions=True)
+
+    async def _poll(self) -> None:
+        while self._forget_done():
+            try:
+                for partition, epoch, seq in await self._database.fetch(query("read_cursors"), list(self._waiting)):
+                    await self._wake(partition, epoch, seq)
+            except ERRORS:
+                await asyncio.sleep(PAUSE_AFTER_ERROR_S)
+            await asyncio.sleep(INTERVAL_S)
+
+    def _forget_done(self) -> bool:
+        """Drop the heaps in which nobody waits any more; whether any are left."""
+        for partition, heap in list(self._waiting.items()):
+            if all(waiter[-1].done() for waiter in heap):
+                del self._waiting[partition]
+        return bool(self._waiting)
+
+    async def _wake(self, partition: int, epoch: int, seq: int) -> None:
+        heap = self._waiting[partition]
+        ends: dict[int, int] = {epoch: seq}
+        while heap and heap[0][:2] <= (epoch, seq):
+            wanted_epoch, wanted_seq, _, answer = heap[0]
+            if wanted_epoch not in ends:
+                end = await self._database.fetchval(query("epochs_end"), partition, wanted_epoch)
+                ends[wanted_epoch] = -1 if end is None else end
+                continue  # the heap may have changed meanwhile
+            heapq.heappop(heap)
+            if not answer.done():
+                answer.set_result(wanted_seq <= ends[wanted_epoch])

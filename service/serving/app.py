@@ -1,0 +1,140 @@
+"""The Litestar application."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import offapi
+from litestar import Litestar, Request, Response, Router
+from litestar.datastructures import CacheControlHeader
+from litestar.openapi.config import OpenAPIConfig
+from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.openapi.spec import Components, License, SecurityScheme, Tag
+
+from service.api import problems
+from service.api.auth import OPEN, admit
+from service.api.console.pages import checkout_pages, file_router
+from service.api.console.session import console_pages
+from service.api.controllers import workspace
+from service.api.controllers.audit import Audit
+from service.api.controllers.batches import Batches
+from service.api.controllers.books import Books
+from service.api.controllers.clock import TestClock
+from service.api.controllers.codes import Codes
+from service.api.controllers.consistency import Consistent
+from service.api.controllers.coupons import Coupons, Rollbacks
+from service.api.controllers.exports import Exports
+from service.api.controllers.health import Operating
+from service.api.controllers.histories import Histories
+from service.api.controllers.jobs import Jobs
+from service.api.controllers.keys import Keys
+from service.api.controllers.notices import Notices
+from service.api.controllers.options import offer_all_methods
+from service.api.controllers.purchases import Purchases
+from service.api.controllers.single_coupons import SingleCoupons
+from service.api.controllers.users import Users
+from service.api.controllers.webhooks import Webhooks
+from service.api.schemas import Structs
+from service.common.config import Settings
+from service.domain.errors import Refusal
+from service.record.pool import ERRORS, is_away
+from service.serving.wiring import connected
+
+_TAGS = [
+    Tag("Coupons", "The hot path: assign, lock, extend, unlock, redeem, validate."),
+    Tag("Redemptions", "What was redeemed, and taking it back."),
+    Tag("Books", "Coupons under one set of rules each."),
+    Tag("Codes", "Uploading and generating codes."),
+    Tag("Users", "Users, their coupons and histories."),
+    Tag("Keys", "API keys."),
+    Tag("Webhooks", "Being told of what happens."),
+    Tag("Audit", "Who changed what."),
+    Tag("Workspace", "The workspace's settings, and a test workspace's clock."),
+    Tag("Jobs", "Long work."),
+    Tag("Operators", "Health and consistency."),
+]
+
+
+def create_app(settings: Settings) -> Litestar:
+    """The application; it connects when it starts."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with connected(settings) as context:
+            app.state.context = context
+            offer_all_methods(app)
+            yield
+
+    return Litestar(
+        [
+            *(Operating, Consistent, Books, Codes, Coupons, Rollbacks, Purchases, Batches, Histories, Notices, Exports),
+            *(Users, Jobs, Keys, Audit, Webhooks),
+            SingleCoupons,
+            workspace.Settings,
+            TestClock,
+            checkout_pages(),
+            console_pages(),
+            file_router("/schema/assets", _assets(), cache_control=CacheControlHeader(no_cache=True)),
+        ],
+        guards=[admit],
+        lifespan=[lifespan],
+        exception_handlers={
+            **problems.HANDLERS,
+            **dict.fromkeys(ERRORS, _refuse_postgres),
+        },
+        openapi_config=_openapi(),
+        plugins=[Structs()],
+        request_max_body_size=None,  # each handler reads its body within a bound of its own
+        logging_config=None,
+    )
+
+
+def _refuse_postgres(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Postgres is away, or a statement was wrong."""
+    if is_away(error):
+        return problems.refuse(request, Refusal.passing("unavailable", least_ms=1000, most_ms=3000))
+    return problems.fail(request, error)
+
+
+def _assets() -> Path:
+    """Swagger UI's files, which come in a package of their own."""
+    return Path(offapi.__file__).parent
+
+
+def _openapi() -> OpenAPIConfig:
+    page = SwaggerRenderPlugin(
+        js_url="/schema/assets/swagger_bundle.js",
+        css_url="/schema/assets/swagger_style.css",
+        standalone_preset_js_url="/schema/assets/swagger_preset.js",
+        favicon="<link rel='icon' href='data:,'>",
+        path="/",
+    )
+    return OpenAPIConfig(
+        title="Scrip",
+        version="1",
+        description=(
+            "Coupon redemption for flash sales. Requests and answers are JSON in UTF-8; a refusal is a problem "
+            "(RFC 9457) with a stable `code`, and changed nothing."
+        ),
+        license=License("MIT", identifier="MIT"),
+        tags=_TAGS,
+        openapi_router=Router("/schema", route_handlers=[], opt=OPEN, include_in_schema=False),
+        render_plugins=[page],
+        components=Components(
+            security_schemes={
+                "key": SecurityScheme(type="http", scheme="bearer", description="An API key."),
+                "token": SecurityScheme(
+                    type="http",
+                    scheme="bearer",
+                    bearer_format="JWT",
+                    description=(
+                        "A user's token, by an issuer that the service was told of. Its `sub` is the user, who may be "
+                        "left out of requests; another one is `forbidden`."
+                    ),
+                ),
+            }
+        ),
+        security=[{"key": []}],
+        use_handler_docstrings=True,
+    )

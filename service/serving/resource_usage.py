@@ -1,0 +1,39 @@
+"""What the API's processes take of the machine, all of them together."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.common.tally import CPU_US, PID, Tally
+
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Spending(Collector):
+    """For /metrics, under the names that one process has. CPU time includes that of processes which have ended, up to
+    the last tenth of a second of one that was killed. Memory and files are told where /proc is."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+
+    def collect(self) -> Iterator[Metric]:
+        """Sums over the processes."""
+        pids = [pid for block in self._tally.blocks if (pid := block[PID])]
+        yield GaugeMetricFamily("scrip_api_processes", "API processes that live.", value=len(pids))
+        cpu_s = self._tally.total(CPU_US) / 1e6
+        yield CounterMetricFamily("process_cpu_seconds", "User and system CPU time of all API processes.", value=cpu_s)
+        resident_bytes = files = 0
+        for pid in pids:
+            try:
+                resident_bytes += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
+                files += sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+            except OSError:  # it has just ended
+                continue
+        if resident_bytes:
+            yield GaugeMetricFamily(
+                "process_resident_memory_bytes", "Resident memory of all API processes.", value=resident_bytes
+            )
+            yield GaugeMetricFamily("process_open_fds", "Open files of all API processes.", value=files)

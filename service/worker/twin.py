@@ -1,0 +1,221 @@
+"""A second Redis, built from the record alone, beside the one that decides: what they hold, by kind of key."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from hashlib import blake2b
+from typing import Any
+
+import asyncpg
+import hiredis
+import msgspec
+
+from service.formats.key_names import parse_key
+from service.hot.connection import Connection, connect
+from service.hot.decider import is_wrong_type
+from service.hot.redis_server import Server
+from service.hot.scripts import MENDING, Scripts
+from service.record.facts.fact_reader import START
+from service.record.partitions.partition_rows import Partition, read_partition, read_partitions
+from service.worker.restorer import WHOLE, Mending
+
+EPOCH = 10**12
+"""Of what is built: no partition's. Whoever points a service at it has it rebuilt whole."""
+ROUNDS, PAUSE_S = 20, 0.2
+MAX_UNLIKE = 100_000
+_READ: dict[str, tuple[Any, ...]] = {"s": ("ZRANGE", 0, -1, "WITHSCORES")}
+_READ["i"] = ("GETRANGE", 0, 4095)  # an answer that refers to events is shorter; of others nothing is compared
+_READ |= dict.fromkeys("wbc", ("GET",)) | dict.fromkeys("xdogun", ("HGETALL",))
+KINDS = {
+    "w": "settings", "b": "settings", "x": "settings", "d": "directory", "c": "coupons", "s": "standing redemptions",
+    "o": "orders and counts of users", "g": "gifts", "u": "users", "n": "counters", "i": "idempotency keys",
+}  # fmt: skip
+"""Of a workspace's keys, those that follow from the record. Locks are Redis's own; pools follow from the directory."""
+WRONG_TYPE = "wrong type"
+"""What a key of another type than its kind's holds."""
+_UNLOCKED = ["-"] * 6
+_IDLE = "0 - - 0 - - - - - - - - - -"
+
+
+class Refused(Exception):
+    """It can't be built there; the message begins with a stable code."""
+
+
+class Side(msgspec.Struct):
+    """How many keys of a kind a Redis holds, and a digest of them that doesn't go by order."""
+
+    keys: int = 0
+    digest: int = 0
+
+    def add(self, name: str, value: Any) -> None:
+        """One more."""
+        told = blake2b(repr((name, value)).encode(), digest_size=8).digest()
+        self.keys, self.digest = self.keys + 1, (self.digest + int.from_bytes(told)) % 2**64
+
+
+class Compared(msgspec.Struct):
+    """Both sides by kind, and how many keys of a kind stayed unlike; of those that `moved` whenever they were looked at
+    nothing can be said."""
+
+    live: dict[str, Side]
+    built: dict[str, Side]
+    unlike: dict[str, int]
+    moved: int
+
+
+async def build(target_url: str, live_url: str, pool: asyncpg.Pool) -> list[Compared]:
+    """Build all partitions into an empty Redis, by what recovery mends with, and compare each with the live one. Raises
+    Refused."""
+    live, target = await connect(live_url, "scrip-rebuild"), await connect(target_url, "scrip-rebuild")
+    try:
+        if await _run_id(live) == await _run_id(target):
+            raise Refused("target_is_live: this is the Redis that decides.")
+        if await Server(target, 0).command("DBSIZE"):
+            raise Refused("target_not_empty: there is something in it.")
+        twins = [_Twin(live, target, pool, row) for row in await read_partitions(pool)]
+        for twin in twins:
+            await twin.build()
+        return [await twin.compare() for twin in twins]
+    finally:
+        live.close()
+        target.close()
+
+
+async def _run_id(connection: Connection) -> str:
+    return (await Server(connection, 0).info("server"))["run_id"]
+
+
+class _Twin:
+    """One partition.
+
+    1. Build it as a whole rebuild does, under an epoch of nobody's, with the gate closed.
+    2. Apply what was recorded meanwhile, and compare key by key.
+    3. What is unlike is compared again, each time after what was recorded since: a key is called unlike where the live
+       one was the same before and after that, and still the built one is another.
+    """
+
+    def __init__(self, live: Connection, target: Connection, pool: asyncpg.Pool, row: Partition) -> None:
+        self._pool, self._partition = pool, row.id
+        self._live, self._built = Server(live, row.id), Server(target, row.id)
+        self._mending = Mending(self._built, pool, Scripts(row.id, EPOCH, "built", MENDING, "closed"))
+        self._at, self._version = START, 0
+
+    async def build(self) -> None:
+        """Write everything that is recorded."""
+        await self._built.fence(EPOCH)
+        await self._built.load(self._mending.scripts)
+        await self._mending.mark(WHOLE)
+        await self._take(whole=True)
+        await self._mending.fill_pools()
+
+    async def _take(self, *, whole: bool = False) -> None:
+        """Apply what was recorded after what it has: configuration first, up to after the last of these events."""
+        at = (await read_partition(self._pool, self._partition)).cursor
+        version = (await read_partition(self._pool, self._partition)).config_version
+        await self._mending.configure(self._version, whole=whole)
+        await self._mending.redo(self._at, keep_mark=whole, until=at)
+        await self._mending.restore_keys(self._at)
+        await self._mending.mark("")
+        self._at, self._version = at, version
+
+    async def compare(self) -> Compared:
+        """Both, by kind of key."""
+        await self._take()
+        sides = {kind: (Side(), Side()) for kind in KINDS.values()}
+        unlike: set[str] = set()
+        async for names in self._names(self._live):
+            for name, here, there in zip(names, *await self._read(names), strict=True):
+                _add(sides, name, here, there)
+                if here != there:
+                    unlike.add(name)
+        async for names in self._names(self._built):
+            for name, here, there in zip(names, *await self._read(names), strict=True):
+                if here is None and there is not None:
+                    _add(sides, name, here, there)
+                    unlike.add(name)
+            if len(unlike) > MAX_UNLIKE:
+                raise Refused(f"too_much_differs: more than {MAX_UNLIKE:,} keys.")
+        still, moving = await self._look_again(unlike)
+        counted: dict[str, int] = {}
+        for name in still:
+            counted[_kind(name)] = counted.get(_kind(name), 0) + 1
+        live, built = ({kind: pair[side] for kind, pair in sides.items()} for side in (0, 1))
+        return Compared(live, built, counted, moving)
+
+    async def _look_again(self, unlike: set[str]) -> tuple[set[str], int]:
+        """Those that are unlike, and how many moved each time."""
+        still: set[str] = set()
+        for _ in range(ROUNDS):
+            if not unlike:
+                break
+            names = sorted(unlike)
+            before, _ = await self._read(names)
+            await asyncio.sleep(PAUSE_S)
+            await self._take()
+            after, there = await self._read(names)
+            told = list(zip(names, before, after, there, strict=True))
+            still |= {name for name, was, now, other in told if was == now != other}
+            unlike = {name for name, was, now, _ in told if was != now}
+        return still, len(unlike)
+
+    async def _names(self, server: Server) -> AsyncIterator[list[str]]:
+        async for page in server.walk_keys(KINDS):
+            yield [key.name for key in page]
+
+    async def _read(self, names: Sequence[str]) -> tuple[list[Any], list[Any]]:
+        """What both hold, as far as it follows from the record."""
+        found: list[list[Any]] = []
+        for server in (self._live, self._built):
+            held: list[Any] = []
+            for start in range(0, len(names), 500):
+                page = names[start : start + 500]
+                replies = await asyncio.gather(*(_held(server, name) for name in page))
+                held += [_plain(name, reply) for name, reply in zip(page, replies, strict=True)]
+            found.append(held)
+        return found[0], found[1]
+
+
+def _letter(name: str) -> str:
+    key = parse_key(name)
+    return key.kind if key else ""
+
+
+def _kind(name: str) -> str:
+    return KINDS[_letter(name)]
+
+
+def _add(sides: dict[str, tuple[Side, Side]], name: str, *values: Any) -> None:
+    for side, value in zip(sides[_kind(name)], values, strict=True):
+        if value is not None:
+            side.add(name, value)
+
+
+async def _held(server: Server, name: str) -> Any:
+    verb, *more = _READ[_letter(name)]
+    try:
+        return await server.command(verb, name, *more)
+    except hiredis.ReplyError as error:
+        if not is_wrong_type(error):
+            raise
+        return WRONG_TYPE
+
+
+def _plain(name: str, held: Any) -> Any:
+    """Without what no record tells: locks, the limit under which a code was locked and then not used, counts of
+    nothing, keys of requests that had no event. None for what then says nothing."""
+    letter = _letter(name)
+    if not held:
+        return None
+    if letter in "wb" or held == WRONG_TYPE:
+        return held
+    if letter == "c":
+        words = held.split(" ")
+        words[8:] = _UNLOCKED
+        words[4] = "-" if words[3] == "0" else words[4]
+        told = " ".join(words)
+        return None if told == _IDLE else told
+    if letter == "i":
+        return held if held.split(" ", 2)[2].startswith("@") else None
+    pairs = zip(held[::2], held[1::2], strict=True)
+    if letter == "d":
+        return sorted((code, entry.removesuffix("!")) for code, entry in pairs)
+    return sorted(pair for pair in pairs if pair[0] != "touched" and pair[1] not in ("", "0", "0 0")) or None

@@ -1,0 +1,250 @@
+"""Posting to addresses that others chose: only to public ones, within bounds, and never further than there."""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import httptools
+
+from service.domain.webhook_addresses import BadAddress, Target, check_addresses, target_of
+
+RESOLVE_S, CONNECT_S, ANSWER_S = 5.0, 5.0, 15.0
+BODY_S = 1.0
+"""How long the rest of an answer is waited for whose status is known."""
+MAX_ANSWER = 64 << 10
+IDLE_CONNECTIONS = 8
+IDLE_S = 20.0
+_READ = 16 << 10
+_TRIED = 2
+"""Addresses of a name that are tried."""
+
+Resolve = Callable[[str, int], Awaitable[list[str]]]
+
+
+class Posted(NamedTuple):
+    """What came of it: a status, or why there is none; and for how long the receiver asks to be left alone."""
+
+    status: int | None
+    error: str | None = None
+    asked_s: int = 0
+
+    @property
+    def delivered(self) -> bool:
+        """Whether the receiver has it."""
+        return self.status is not None and 200 <= self.status < 300
+
+
+class _Failed(Exception):
+    """No status; the message says why in words of ours, with nothing of the receiver's."""
+
+
+class _Idle(NamedTuple):
+    """A connection that may be used again, until a time of the loop's."""
+
+    connection: "_Connection"
+    until_s: float
+
+
+class Poster:
+    """Posts to one webhook.
+
+    1. Ask for the name's addresses, once, unless a connection is still open. Refuse all where one is not public.
+    2. Connect to one that was checked, by number; TLS is for the name. There are no proxies.
+    3. Read the status, and at most 64 KiB. A redirect is an answer like any other: nothing follows it.
+    4. Keep the connection for the next where the answer ended properly.
+    """
+
+    def __init__(self, url: str, resolve: Resolve, to_loopback: bool, tls: ssl.SSLContext) -> None:
+        self._url, self._resolve, self._to_loopback, self._tls = url, resolve, to_loopback, tls
+        self._idle: deque[_Idle] = deque(maxlen=IDLE_CONNECTIONS)
+        self._closed = False
+
+    async def post(self, headers: Mapping[str, str], body: bytes) -> Posted:
+        """Post once; on a kept connection that turns out to be closed, once more on a new one."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                target = target_of(self._url, self._to_loopback)
+                request = _request(target, headers, body)
+                if (kept := self._kept()) is not None:
+                    with contextlib.suppress(_Failed):
+                        return await self._ask(kept, request)
+                return await self._ask(await self._connect(target), request)
+        except BadAddress as bad:
+            return Posted(None, f"address refused: {bad}")
+        except _Failed as failed:
+            return Posted(None, str(failed))
+        except TimeoutError:
+            return Posted(None, f"no answer within {ANSWER_S:.0f} s")
+
+    def close(self) -> None:
+        """Close what is kept, and keep nothing more."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().connection.close()
+
+    def _kept(self) -> "_Connection | None":
+        now_s = asyncio.get_running_loop().time()
+        while self._idle:
+            connection, until_s = self._idle.pop()
+            if until_s > now_s and connection.is_quiet():
+                return connection
+            connection.close()
+        return None
+
+    async def _ask(self, connection: "_Connection", request: bytes) -> Posted:
+        kept = False
+        try:
+            posted, kept = await connection.ask(request)
+            return posted
+        finally:
+            if kept and not self._closed and len(self._idle) < IDLE_CONNECTIONS:
+                self._idle.append(_Idle(connection, asyncio.get_running_loop().time() + IDLE_S))
+            else:
+                connection.close()
+
+    async def _connect(self, target: Target) -> "_Connection":
+        try:
+            async with asyncio.timeout(RESOLVE_S):
+                addresses = await self._resolve(target.host, target.port)
+        except (OSError, UnicodeError):  # TimeoutError among them
+            raise _Failed("its name can't be resolved") from None
+        check_addresses(addresses, self._to_loopback)
+        reason = ""
+        for address in addresses[:_TRIED]:
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    return await self._connect_to(address, target)
+            except ssl.SSLCertVerificationError:
+                reason = "its certificate can't be verified"
+            except ssl.SSLError:
+                reason = "TLS failed"
+            except OSError:
+                reason = "no connection"
+        raise _Failed(reason)
+
+    async def _connect_to(self, address: str, target: Target) -> "_Connection":
+        tls = {"ssl": self._tls, "server_hostname": target.host} if target.secure else {}
+        reader, writer = await asyncio.open_connection(address, target.port, limit=_READ, **tls)
+        return _Connection(reader, writer)
+
+
+class _Connection:
+    """A connection to a receiver, for one request at a time."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    def is_quiet(self) -> bool:
+        """Whether the receiver neither closed it nor said anything unasked."""
+        return not self._reader.at_eof() and not self._writer.is_closing()
+
+    def close(self) -> None:
+        """Close it without waiting."""
+        self._writer.transport.abort()
+
+    async def ask(self, request: bytes) -> tuple[Posted, bool]:
+        """What came of a request, and whether the connection may be used again. Raises _Failed."""
+        answer = _Answer()
+        try:
+            self._writer.write(request)
+            await self._writer.drain()
+            while answer.status is None:
+                await self._read(answer)
+            with contextlib.suppress(TimeoutError, OSError, httptools.HttpParserError, _Failed):
+                async with asyncio.timeout(BODY_S):
+                    while not answer.is_whole:
+                        await self._read(answer)
+        except httptools.HttpParserError:
+            raise _Failed("its answer is not HTTP") from None
+        except TimeoutError:
+            raise
+        except OSError:
+            raise _Failed("the connection broke") from None
+        return Posted(answer.status, None, answer.asked_s), answer.is_whole and answer.keeps_alive
+
+    async def _read(self, answer: "_Answer") -> None:
+        data = await self._reader.read(_READ)
+        if not data:
+            raise _Failed("the connection broke")
+        answer.feed(data)
+
+
+class _Answer:
+    """An answer as it comes in; of its headers only Retry-After is kept, and nothing of its body."""
+
+    def __init__(self) -> None:
+        self.status: int | None = None
+        self.asked_s = 0
+        self.is_whole = False
+        self.keeps_alive = False
+        self._bytes = 0
+        self._parser: Any = httptools.HttpResponseParser(self)
+
+    def feed(self, data: bytes) -> None:
+        """Read on. Raises _Failed past the bound, HttpParserError where it is no HTTP."""
+        self._bytes += len(data)
+        if self._bytes > MAX_ANSWER:
+            raise _Failed("its answer is too long")
+        self._parser.feed_data(data)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, for the parser."""
+        if name.lower() == b"retry-after" and value.isdigit() and len(value) < 8:
+            self.asked_s = int(value)
+
+    def on_headers_complete(self) -> None:
+        """The status is known, for the parser; one that comes before the answer is none."""
+        status = self._parser.get_status_code()
+        if self.status is None and status >= 200:
+            self.status = status
+            self.keeps_alive = self._parser.should_keep_alive()
+
+    def on_message_complete(self) -> None:
+        """All is there, for the parser."""
+        self.is_whole = self.status is not None
+
+
+class Resolver:
+    """The system's own, in threads of our own: a slow name server of somebody's delays nothing but webhooks."""
+
+    def __init__(self, threads: int = 8) -> None:
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="webhook-names")
+
+    async def __call__(self, host: str, port: int) -> list[str]:
+        """The addresses of a name, or an address as it is. Raises OSError."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._threads, _addresses, host, port)
+        return list(dict.fromkeys(found))
+
+    def close(self) -> None:
+        """Wait for nothing."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def tls_context() -> ssl.SSLContext:
+    """Certificates are verified, by the system's authorities, or those of `SSL_CERT_FILE`."""
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+def _addresses(host: str, port: int) -> list[str]:
+    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+
+
+def _request(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:
+    lines = {
+        "Host": target.authority,
+        "User-Agent": "Scrip",
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        **headers,
+    }
+    head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+    return f"POST {target.path} HTTP/1.1\r\n{head}\r\n".encode("ascii") + body
