@@ -1,22 +1,24 @@
-"""What a bench found: rows of one table, as Markdown and as JSON."""
+"""What a bench found: tables as Markdown, rows of one table as JSON, too."""
 
 import os
 import platform
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from itertools import compress
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from loadtests.generator import Histogram
-from loadtests.subject import PARTS, Spent
+from loadtests.own import PARTS
+from loadtests.subject import Spent
 
 SHARES = (0.5, 0.9, 0.99, 0.999)
 NINES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999)
 """What a picture of latencies shows."""
-Part = Literal["pairs", "sustained", "opening", "bulk", "peers"]
+Part = Literal["pairs", "sustained", "opening", "bulk", "lag", "peers"]
 _HEADS = (
     "what", "codes", "connections", "a second", "p50 ms", "p99 ms", "p99.9 ms",
     *(f"{name} µs" for name in ("API", "Redis", "worker", "Postgres")), "all µs a redemption", "bytes a code", "lag s",
@@ -78,16 +80,37 @@ def latency_ms(histogram: Histogram) -> dict[str, float]:
     return {f"p{share * 100:g}": histogram.at_us(share) / 1000 for share in SHARES} | {"max": histogram.max / 1000}
 
 
+def percentiles(values: Sequence[float]) -> dict[str, float]:
+    """The same of values, in order; nothing where there is none."""
+    if not values:
+        return {}
+    last = len(values) - 1
+    found = {f"p{share * 100:g}": values[min(int(len(values) * share), last)] for share in SHARES}
+    return found | {"max": values[last]}
+
+
 def table(rows: Iterable[Row]) -> str:
-    """Where and when, and all of it, as Markdown in columns that a terminal shows straight."""
+    """Where and when, and all that was measured, as Markdown."""
     where = machine()
     caption = f"{where['taken']}, {where['cores']} × {where['cpu']}, Linux {where['kernel']}, Python {where['python']}:"
-    cells = [list(_HEADS), *(_cells(one) for one in rows)]
-    widths = [max(len(line[column]) for line in cells) for column in range(len(_HEADS))]
-    lines = [
-        "| " + " | ".join(cell.ljust(wide) for cell, wide in zip(line, widths, strict=True)) + " |" for line in cells
-    ]
-    return "\n".join([caption, "", lines[0], "|" + "|".join("-" * (wide + 2) for wide in widths) + "|", *lines[1:]])
+    lines = [_cells(one) for one in rows]
+    measured = [any(column) for column in zip(*lines, strict=True)]
+    heads, *lines = (list(compress(line, measured)) for line in (_HEADS, *lines))
+    return f"{caption}\n\n{markdown(heads, lines)}"
+
+
+def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    """A table in columns that a terminal shows straight."""
+    cells = [heads, *lines]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    shown = [f"| {' | '.join(map(str.ljust, line, widths))} |" for line in cells]
+    shown.insert(1, f"|{'|'.join('-' * (wide + 2) for wide in widths)}|")
+    return "\n".join(shown)
+
+
+def say(text: str) -> None:
+    """Tell whoever waits how far it is."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def _cells(one: Row) -> list[str]:

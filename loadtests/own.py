@@ -13,6 +13,8 @@ from loadtests.harness.running import Run
 from loadtests.harness.servers import free_port
 
 ROOT = Path(__file__).parents[1]
+PARTS = {"api": ("api", "apiSupervisor"), "redis": ("redis",), "worker": ("worker",), "postgres": ("postgres",)}
+"""Of a service: the names of their processes in run.json."""
 
 
 @contextmanager
@@ -27,8 +29,24 @@ def own_service(tree: Path = ROOT) -> Iterator[Run]:
                 service.end(signal.SIGTERM)
 
 
-def cpu_s(pid: int) -> float:
-    """CPU seconds of a process so far, with its children."""
+class Meter:
+    """CPU seconds of each of a service's parts since this was made, with their children."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self._before = run, cpu_s(run)
+
+    def spent_s(self) -> dict[str, float]:
+        """So far."""
+        return {part: now - self._before[part] for part, now in cpu_s(self._run).items()}
+
+
+def cpu_s(run: Run) -> dict[str, float]:
+    """CPU seconds of each of a service's parts since they were started, with their children."""
+    pids = run.facts["pids"]
+    return {part: sum(_cpu_s(pid) for name in names for pid in pids.get(name, ())) for part, names in PARTS.items()}
+
+
+def _cpu_s(pid: int) -> float:
     process = psutil.Process(pid)
     spent = process.cpu_times()
     total = spent.user + spent.system + spent.children_user + spent.children_system

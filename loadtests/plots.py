@@ -14,6 +14,10 @@ POINTS = 1_000
 """At most so many of a line are drawn."""
 
 
+Ticks = Sequence[tuple[float, str]]
+"""Places on an axis, and their names."""
+
+
 class Series(NamedTuple):
     """A line of a plot: what it is, and its points (seconds, value)."""
 
@@ -21,7 +25,7 @@ class Series(NamedTuple):
     points: Sequence[tuple[float, float]]
 
 
-def plot(title: str, series: Sequence[Series], ticks: Sequence[tuple[float, str]] = ()) -> str:
+def plot(title: str, series: Sequence[Series], ticks: Ticks = ()) -> str:
     """An SVG of lines, from 0 up: over time, or over what the ticks (place, name) say."""
     points = [point for one in series for point in one.points]
     last_s = max((second for second, _ in points), default=0) or 1
@@ -58,18 +62,21 @@ def draw(folder: Path) -> None:
         return Series(name, [(float(row["Timestamp"]) - began, _number(row[header])) for row in rows])
 
     requests = [column("requests/s", "Requests/s"), column("failures/s", "Failures/s"), column("users", "User Count")]
-    _write(folder / "requests.svg", "Requests a second, as locust saw them", requests)
+    write(folder / "requests.svg", "Requests a second, as locust saw them", requests)
     latencies = [column(f"{part} answered", part) for part in ("50%", "95%", "99%")]
-    _write(folder / "latencies.svg", "Time to the answer, ms, over the last 10 s", latencies)
+    write(folder / "latencies.svg", "Time to the answer, ms, over the last 10 s", latencies)
     memory: dict[str, list[tuple[float, float]]] = {}
     for row in _read(folder / "memory.csv"):
         memory.setdefault(row["process"], []).append((float(row["second"]), float(row["mib"])))
-    _write(folder / "memory.svg", "Resident memory, MiB", [Series(name, points) for name, points in memory.items()])
+    write(folder / "memory.svg", "Resident memory, MiB", [Series(name, points) for name, points in memory.items()])
 
 
-def _write(path: Path, title: str, series: Sequence[Series]) -> None:
-    if any(one.points for one in series):
-        path.write_text(plot(title, series))
+def write(path: Path, title: str, series: Sequence[Series], ticks: Ticks = ()) -> bool:
+    """Write an SVG of what has points; whether there are any."""
+    drawn = any(one.points for one in series)
+    if drawn:
+        path.write_text(plot(title, series, ticks))
+    return drawn
 
 
 def _read(path: Path) -> list[dict[str, str]]:

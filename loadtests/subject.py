@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import os
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from http.client import HTTPResponse
 from typing import Any, NamedTuple
 
 import asyncpg
@@ -12,14 +13,15 @@ import msgspec
 from redis.asyncio import Redis
 
 from loadtests import generator
-from loadtests.barrage import Barrage
+from loadtests.barrage import Ask, Barrage
 from loadtests.behind import Behind, longest_s
 from loadtests.generator import Load
+from loadtests.ground import Ground, new_id
 from loadtests.harness.running import Run
-from loadtests.own import cpu_s
+from loadtests.own import Meter
 
 ADMIN, CHECKOUT = "demo_admin", "demo_checkout"
-PARTS = {"api": ("api", "apiSupervisor"), "redis": ("redis",), "worker": ("worker",), "postgres": ("postgres",)}
+PATIENCE_S = 900.0
 AT_ONCE = 250_000
 """Codes of one upload."""
 DISCOUNT = {"type": "percentage", "value": 15, "maxAmount": 50, "minOrderValue": 20, "currency": "USD"}
@@ -59,46 +61,33 @@ class Subject:
     """A `scrip run` of our own, alone with what measures it."""
 
     def __init__(self, run: Run) -> None:
-        self.run = run
-        self._pids: dict[str, list[int]] = run.facts["pids"]
+        self.run, self.ground = run, ground_of(run.url)
 
     async def open(self) -> "Subject":
         """Connect to its servers."""
-        self._postgres = await asyncpg.connect(self.run.facts["databaseUrl"])
-        self._redis = Redis.from_url(self.run.facts["redisUrl"])
-        self.behind = Behind(self._redis, self._postgres, await self._postgres.fetchval(_PARTITION))
+        self.postgres = await asyncpg.connect(self.run.facts["databaseUrl"])
+        self.redis = Redis.from_url(self.run.facts["redisUrl"])
+        self.behind = Behind(self.redis, self.postgres, await self.postgres.fetchval(_PARTITION))
         return self
 
     async def close(self) -> None:
         """End the connections."""
-        await self._redis.aclose()
-        await self._postgres.close()
+        self.ground.barrage.close()
+        await self.redis.aclose()
+        await self.postgres.close()
 
-    async def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """One request that must succeed."""
-        with contextlib.closing(Barrage(self.run.url, ADMIN)) as barrage:
-            return (await barrage.one(method, path, body)).body
-
-    async def stats(self, book_id: str) -> dict[str, Any]:
-        """A book's counts, of Redis."""
-        return await self.ask("GET", f"/v1/books/{book_id}/stats")
-
-    async def stock(self, codes: int, full: bool, stocked: Callable[[int], None]) -> Stock:
-        """A new book of so many codes; `stocked` hears of each upload. AssertionError where one is missing."""
-        rules = RULES if full else {}
-        book_id = (await self.ask("POST", "/v1/books", {"name": "Bench"} | rules))["bookId"]
+    async def stock(self, codes: int, full: bool) -> Stock:
+        """A new book of so many codes. AssertionError where one is missing."""
+        book_id = await self.ground.book(**RULES if full else {})
         stock = Stock(book_id, f"B{book_id[-12:].upper()}-", codes)
         for start in range(0, codes, AT_ONCE):
             many = min(AT_ONCE, codes - start)
-            lines = "".join(f"{stock.prefix}{number}\n" for number in range(start, start + many))
-            told = await asyncio.to_thread(_uploaded, self.run.url, book_id, f"code\n{lines}".encode())
-            assert told["added"] == many, told
-            stocked(many)
+            await asyncio.to_thread(upload, self.run.url, book_id, [f"{stock.prefix}{start + n}" for n in range(many)])
         return stock
 
     async def used_bytes(self) -> int:
         """What Redis says of its memory."""
-        return int((await self._redis.info("memory"))["used_memory"])
+        return int((await self.redis.info("memory"))["used_memory"])
 
     async def pairs(self, stock: Stock, connections: int, count: int, seconds: int, full: bool) -> Spent:
         """Lock and redeem so many of a book's codes, within so many seconds."""
@@ -117,27 +106,20 @@ class Subject:
 
     async def redeemed(self, book_id: str) -> tuple[int, int, int]:
         """Of a book in Postgres: redemptions, codes among them, ids among them."""
-        row: Any = await self._postgres.fetchrow(_REDEEMED, book_id)
+        row: Any = await self.postgres.fetchrow(_REDEEMED, book_id)
         return tuple(row)
 
     async def assigned(self, book_id: str) -> tuple[int, int, int]:
         """Of a book in Postgres: assignments, codes among them, users among them."""
-        row: Any = await self._postgres.fetchrow(_ASSIGNED, book_id)
+        row: Any = await self.postgres.fetchrow(_ASSIGNED, book_id)
         return tuple(row)
 
     async def _measured(self, mode: str, *, seconds: int, full: bool = False, **options: str | int) -> Spent:
         await self.behind.caught_up()
-        before = self._cpu_s()
+        meter = Meter(self.run)
         async with self.behind.watched() as lags:
             load = await generator.drive(self.run.url, CHECKOUT, mode, seconds=seconds, full=full, **options)
-        after = self._cpu_s()
-        cpu = {part: after[part] - before[part] for part in PARTS}
-        return Spent(load, cpu, longest_s(lags), lags, os.getloadavg()[0])
-
-    def _cpu_s(self) -> dict[str, float]:
-        return {
-            part: sum(cpu_s(pid) for name in names for pid in self._pids.get(name, ())) for part, names in PARTS.items()
-        }
+        return Spent(load, meter.spent_s(), longest_s(lags), lags, os.getloadavg()[0])
 
 
 @contextlib.asynccontextmanager
@@ -150,8 +132,25 @@ async def opened(run: Run) -> AsyncIterator[Subject]:
         await subject.close()
 
 
-def _uploaded(url: str, book_id: str, body: bytes) -> Any:
+def ground_of(url: str, at_once: int = 1) -> Ground:
+    """A service's books and coupons, for a key that may change all of them."""
+    return Ground(Barrage(url, ADMIN), at_once)
+
+
+def redeem(code: str, key: str = "", mark: str = "", **more: Any) -> Ask:
+    """A redemption by a new user for a new order; the mark ends the path."""
+    return Ask("POST", f"/v1/coupons/redeem/{code}{mark}", {"userId": new_id(), "orderId": new_id(), **more}, key)
+
+
+def upload(url: str, book_id: str, codes: list[str]) -> None:
+    """Send codes as CSV, as fast as they are taken. AssertionError where not all are new."""
+    body = "".join(["code\r\n", *(f"{code}\r\n" for code in codes)]).encode()
+    with sent(url, f"/v1/books/{book_id}/codes", body) as answer:
+        told = msgspec.json.decode(answer.read())
+    assert (told["added"], told["duplicates"], told["invalid"]) == (len(codes), 0, 0), told
+
+
+def sent(url: str, path: str, csv: bytes | None = None) -> HTTPResponse:
+    """The answer to an upload of CSV, or to a GET, to be read."""
     headers = {"Authorization": f"Bearer {ADMIN}", "Content-Type": "text/csv"}
-    request = urllib.request.Request(f"{url}/v1/books/{book_id}/codes", body, headers)
-    with urllib.request.urlopen(request, timeout=600) as answer:
-        return msgspec.json.decode(answer.read())
+    return urllib.request.urlopen(urllib.request.Request(f"{url}{path}", csv, headers), timeout=PATIENCE_S)

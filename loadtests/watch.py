@@ -7,6 +7,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
+from typing import Self
 
 import psutil
 
@@ -71,6 +72,34 @@ class Watch(threading.Thread):
         """Take no more samples."""
         self._ended.set()
         self.join()
+
+
+class Peak(threading.Thread):
+    """The first and the most memory of each process, until it is stopped or its `with` ends."""
+
+    def __init__(self, read: Memory, pause_s: float = 0.1) -> None:
+        super().__init__(daemon=True)
+        self._read, self._pause_s, self._ended = read, pause_s, threading.Event()
+        self.first = read()
+        self.most = dict(self.first)
+
+    def run(self) -> None:
+        """Sample."""
+        while not self._ended.wait(self._pause_s):
+            for part, mib in self._read().items():
+                self.most[part] = max(self.most[part], mib)
+
+    def stop(self) -> None:
+        """Take no more samples."""
+        self._ended.set()
+        self.join()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
 
 
 def growth(series: Mapping[str, Sequence[float]]) -> list[str]:

@@ -5,6 +5,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import httpx
+
 from service.domain.field_types import PRINTABLE
 
 _TYPES: dict[str, Any] = {
@@ -51,6 +53,20 @@ def check(value: Any, schema: dict[str, Any], document: dict[str, Any], at: str 
             check(item, schema.get("items", {}), document, f"{at}[{number}]")
     if isinstance(value, dict):
         _members(value, schema, document, at)
+
+
+def check_answer(answer: httpx.Response, operation: str, document: dict[str, Any]) -> None:
+    """Raise Unfit or KeyError where the document doesn't have the operation (`GET /v1/books`) answer so."""
+    method, path = operation.split(" ")
+    described = document["paths"][path][method.lower()]["responses"][str(answer.status_code)]
+    if answer.status_code == 204:
+        _fits(not answer.content, operation, "204 has a body")
+        return
+    media = answer.headers["Content-Type"].removesuffix("; charset=utf-8")
+    told: Any = answer.text if media == "text/csv" else answer.json()
+    check(told, described["content"][media]["schema"], document, operation)
+    if media == "application/problem+json":
+        _fits(f"`{told['code']}`" in described["description"], operation, f"{told['code']} is not described")
 
 
 def resolved(reference: str, document: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from typing import Any, Literal
 from uuid import uuid4
@@ -102,6 +102,10 @@ class Service:
         self.book(code, **said)
         return code
 
+    def recorded(self) -> None:
+        """Wait until everything that was answered is recorded."""
+        until(lambda: ok(self.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
+
     def stats(self, book_id: str) -> dict[str, Any]:
         """A book's counts."""
         return ok(self.manage.get(f"/v1/books/{book_id}/stats"))
@@ -154,6 +158,55 @@ def _unrestricted() -> Iterator[Run]:
         yield Run(folder / "data", free_port())
 
 
+class Ward:
+    """At most one service that tests hurt one after the other: most of such a test's time is a service's start."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._service: Service | None = None
+
+    def admitted(self) -> Service:
+        """The service; a new one where the last test didn't leave it well."""
+        if self._service is None:
+            self._service = self._stack.enter_context(shared_service())
+        return self._service
+
+    def discharge(self) -> None:
+        """End the service."""
+        self._service = None
+        self._stack.close()
+
+
+@pytest.fixture(scope="session")
+def ward() -> Iterator[Ward]:
+    """The service that tests hurt, started by the first."""
+    found = Ward()
+    yield found
+    found.discharge()
+
+
+@pytest.fixture
+def patient(ward: Ward) -> Iterator[Service]:
+    """A service whose processes, servers and data a test may hurt, as long as it gets well again. Others did so before:
+    its epoch, its log and what it holds are not a new one's."""
+    service = ward.admitted()
+    yield service
+    try:
+        until(lambda: _is_well(service))
+    except BaseException:
+        ward.discharge()
+        raise
+
+
+def _is_well(service: Service) -> bool:
+    if not service.run.ready():
+        return False
+    told = service.operate.get("/v1/ops/consistency")
+    if not told.is_success or (told.json()["state"], told.json()["lagEvents"]) != ("open", 0):
+        return False
+    return service.manage.patch("/v1/users/well", json={}).is_success  # a Postgres that was compared takes changes
+
+
 @pytest.fixture
 def own_service() -> Iterator[Callable[[], Service]]:
     """Start a service of the test's own; a second call starts another on the first's data, once that has ended."""
@@ -195,6 +248,7 @@ def refused(response: httpx.Response, status: int, code: str, field: str | None 
     assert response.headers["Content-Type"] == "application/problem+json", told
     problem = response.json()
     assert (response.status_code, problem["code"], problem["status"]) == (status, code, status), told
+    assert (response.headers.get("WWW-Authenticate") == "Bearer") == (status == 401), told
     with_errors = status in {400, 422}
     assert set(problem) == _PROBLEM | ({"errors"} if with_errors else set()), told
     assert all(isinstance(problem[name], str) and problem[name] for name in _PROBLEM - {"status"}), told
@@ -215,6 +269,18 @@ def until(reached: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.03)
     return found
+
+
+def pages(client: httpx.Client, path: str, **query: Any) -> Iterator[list[dict[str, Any]]]:
+    """A list's pages, one after the other to the last."""
+    while True:
+        page = ok(client.get(path, params=query))
+        assert list(page) == ["items", "nextCursor"]
+        assert len(page["items"]) <= query.get("limit", 50)
+        yield page["items"]
+        if page["nextCursor"] is None:
+            return
+        query["cursor"] = page["nextCursor"]
 
 
 def dumps(value: Any) -> bytes:

@@ -1,7 +1,7 @@
 """The hot requests, answered from callbacks: no task, no future and no ASGI for any of them.
 
 Written for speed. API CPU a request, lock and redeem, on two busy cores: 45 µs here, where Litestar takes 193 and Go's
-net/http 43. 12 are Python of ours in a quiet moment (`python -m loadtests.lane`), half of them operations; a quarter is
+net/http 43. 12 are Python of ours in a quiet moment (`make bench PART=lane`), half of them operations; a quarter is
 the kernel's.
 """
 

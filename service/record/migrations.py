@@ -70,7 +70,10 @@ async def _applied(connection: asyncpg.Connection, wanted: list[Migration]) -> i
     known = await connection.fetch("SELECT number, name, sha256 FROM migrations ORDER BY number")
     for row, migration in zip(known, wanted, strict=False):
         if tuple(row) != (migration.number, migration.name, migration.sha256):
-            raise MigrationError(f"{migration.name} was applied as {row['name']} with another text; add a new file")
+            raise MigrationError(
+                f"the database has {row['name']}, made from another file than this version's {migration.name}. "
+                "Use an empty database, or the version that made it; a change of the schema is a new file"
+            )
     if len(known) > len(wanted):
         raise MigrationError(f"the database has {known[len(wanted)]['name']}, which this version doesn't know")
     return len(known)

@@ -1,128 +1,181 @@
 -- What the merchant said. Each row carries the configuration version of the change that wrote it last.
 
 CREATE TABLE workspaces (
-    workspace int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    workspace_id uuid NOT NULL UNIQUE,
-    name text NOT NULL UNIQUE CHECK (length(name) BETWEEN 1 AND 100),
-    mode text NOT NULL CHECK (mode IN ('live', 'test')),
-    partition int NOT NULL REFERENCES partitions (id),
-    currency text NOT NULL DEFAULT 'USD' CHECK (currency ~ '^[A-Z]{3}$'),
-    coupons_per_order int NOT NULL DEFAULT 1 CHECK (coupons_per_order >= 1),
-    max_coupons int CHECK (max_coupons >= 1),
-    gift_book_id uuid,
-    idempotency_hours int NOT NULL DEFAULT 24 CHECK (idempotency_hours BETWEEN 1 AND 8760),
-    version bigint NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now()
+  workspace int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  workspace_id uuid NOT NULL UNIQUE,
+  name text NOT NULL UNIQUE CHECK (length(name) BETWEEN 1 AND 100),
+  mode text NOT NULL CHECK (mode IN ('live', 'test')),
+  partition int NOT NULL REFERENCES partitions (id),
+  currency text NOT NULL DEFAULT 'USD' CHECK (currency ~ '^[A-Z]{3}$'),
+  coupons_per_order int NOT NULL DEFAULT 1 CHECK (coupons_per_order BETWEEN 1 AND 100),
+  max_coupons int CHECK (max_coupons >= 1),
+  gift_book_id uuid,
+  idempotency_hours int NOT NULL DEFAULT 24 CHECK (idempotency_hours BETWEEN 1 AND 8760),
+  version bigint NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  -- How far a test workspace's clock, which windows and locks go by, is from the server's. A live workspace has no other.
+  clock_offset_ms bigint NOT NULL DEFAULT 0,
+  -- How often and how much may be asked, missed and locked (docs/decisions/0028-limits.md), as for keys and books; null says
+  -- nothing.
+  limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
+  CHECK (mode = 'test' OR clock_offset_ms = 0)
 );
 
 CREATE TABLE keys (
-    key_id uuid PRIMARY KEY,
-    workspace int NOT NULL REFERENCES workspaces (workspace),
-    position bigint GENERATED ALWAYS AS IDENTITY,
-    name text NOT NULL CHECK (length(name) BETWEEN 1 AND 255),
-    prefix text NOT NULL,
-    secret_hash bytea NOT NULL UNIQUE CHECK (octet_length(secret_hash) = 32),
-    scopes text[] NOT NULL CHECK (
-        cardinality(scopes) >= 1 AND scopes <@ ARRAY['public', 'checkout', 'manage', 'operate']
-    ),
-    created_at timestamptz NOT NULL DEFAULT now(),
-    expires_at timestamptz,
-    revoked_at timestamptz,
-    last_used_at timestamptz
+  key_id uuid PRIMARY KEY,
+  workspace int NOT NULL REFERENCES workspaces (workspace),
+  position bigint GENERATED ALWAYS AS IDENTITY,
+  name text NOT NULL CHECK (length(name) BETWEEN 1 AND 255),
+  prefix text NOT NULL,
+  secret_hash bytea NOT NULL UNIQUE CHECK (octet_length(secret_hash) = 32),
+  scopes text[] NOT NULL CHECK (
+    cardinality(scopes) >= 1 AND scopes <@ ARRAY['public', 'checkout', 'manage', 'operate']
+  ),
+  created_at timestamptz NOT NULL DEFAULT now(),
+  expires_at timestamptz,
+  revoked_at timestamptz,
+  last_used_at timestamptz,
+  -- The key that this one takes the place of. Both are good for a while, so that clients can change over; never three.
+  replaces uuid REFERENCES keys (key_id),
+  limits jsonb CHECK (jsonb_typeof(limits) = 'object')
 );
 CREATE INDEX keys_of_workspace ON keys (workspace, position);
+CREATE UNIQUE INDEX keys_replaced ON keys (replaces) WHERE replaces IS NOT NULL;
 
 -- One row, raised by each change of a key: processes ask for it, and read the keys again.
 CREATE TABLE keys_version (
-    only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    version bigint NOT NULL
+  only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+  version bigint NOT NULL
 );
 INSERT INTO keys_version (version) VALUES (0);
 
-CREATE TABLE books (
-    workspace int NOT NULL REFERENCES workspaces (workspace),
-    book int NOT NULL CHECK (book >= 1),
-    book_id uuid NOT NULL UNIQUE,
-    name text NOT NULL CHECK (length(name) BETWEEN 1 AND 255),
-    description text NOT NULL CHECK (length(description) <= 2000),
-    status text NOT NULL CHECK (status IN ('active', 'inactive', 'archived')),
-    valid_from timestamptz,
-    valid_until timestamptz,
-    max_redemptions_per_code int CHECK (max_redemptions_per_code >= 1),
-    max_redemptions_per_user int CHECK (max_redemptions_per_user >= 1),
-    max_redemptions int CHECK (max_redemptions >= 1),
-    max_codes_per_user int CHECK (max_codes_per_user >= 1),
-    require_assignment boolean NOT NULL,
-    require_lock boolean NOT NULL,
-    lock_seconds int NOT NULL CHECK (lock_seconds >= 1),
-    max_lock_seconds int NOT NULL,
-    discount jsonb CHECK (jsonb_typeof(discount) = 'object' AND discount ? 'type'),
-    code_pattern text NOT NULL CHECK (length(code_pattern) BETWEEN 4 AND 64),
-    charset text NOT NULL CHECK (length(charset) BETWEEN 2 AND 36),
-    total_codes int CHECK (total_codes BETWEEN 1 AND 10000000),
-    low_stock_threshold int CHECK (low_stock_threshold >= 1),
-    gift_book_id uuid,
-    keep_free int CHECK (keep_free >= 1),
-    tags text[] NOT NULL CHECK (cardinality(tags) <= 20),
-    metadata json NOT NULL CHECK (json_typeof(metadata) = 'object'),
-    created_by text CHECK (length(created_by) BETWEEN 1 AND 255),
-    code_count bigint NOT NULL DEFAULT 0 CHECK (code_count >= 0),
-    version bigint NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    updated_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (workspace, book),
-    CHECK (valid_until > valid_from),
-    CHECK (lock_seconds <= max_lock_seconds)
+-- Operators who signed in to the console with a key; only a digest of what their browser holds is kept. A session is worth
+-- what its key is, and ends with it. Without a foreign key: a key is revoked, never deleted.
+CREATE TABLE sessions (
+  session_hash bytea PRIMARY KEY CHECK (octet_length(session_hash) = 32),
+  key_id uuid NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  expires_at timestamptz NOT NULL
 );
+CREATE INDEX sessions_of_key ON sessions (key_id, created_at);
 
+CREATE TABLE books (
+  workspace int NOT NULL REFERENCES workspaces (workspace),
+  book int NOT NULL CHECK (book >= 1),
+  book_id uuid NOT NULL UNIQUE,
+  name text NOT NULL CHECK (length(name) BETWEEN 1 AND 255),
+  description text NOT NULL CHECK (length(description) <= 2000),
+  status text NOT NULL CHECK (status IN ('active', 'inactive', 'archived')),
+  valid_from timestamptz,
+  valid_until timestamptz,
+  max_redemptions_per_code int CHECK (max_redemptions_per_code >= 1),
+  max_redemptions_per_user int CHECK (max_redemptions_per_user >= 1),
+  max_redemptions int CHECK (max_redemptions >= 1),
+  max_codes_per_user int CHECK (max_codes_per_user >= 1),
+  require_assignment boolean NOT NULL,
+  require_lock boolean NOT NULL,
+  lock_seconds int NOT NULL CHECK (lock_seconds >= 1),
+  max_lock_seconds int NOT NULL,
+  discount jsonb CHECK (jsonb_typeof(discount) = 'object' AND discount ? 'type'),
+  code_pattern text NOT NULL CHECK (length(code_pattern) BETWEEN 4 AND 64),
+  charset text NOT NULL CHECK (length(charset) BETWEEN 2 AND 36),
+  total_codes int CHECK (total_codes BETWEEN 1 AND 10000000),
+  low_stock_threshold int CHECK (low_stock_threshold >= 1),
+  gift_book_id uuid,
+  keep_free int CHECK (keep_free >= 1),
+  tags text[] NOT NULL CHECK (cardinality(tags) <= 20),
+  metadata json NOT NULL CHECK (json_typeof(metadata) = 'object'),
+  created_by text CHECK (length(created_by) BETWEEN 1 AND 255),
+  code_count bigint NOT NULL DEFAULT 0 CHECK (code_count >= 0),
+  version bigint NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  updated_at timestamptz NOT NULL DEFAULT now(),
+  -- Of a book that was made for one coupon, which is the first of its codes; null for all others.
+  single text CHECK (single IN ('user-specific', 'time-specific', 'generated')),
+  limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
+  PRIMARY KEY (workspace, book),
+  CHECK (valid_until > valid_from),
+  CHECK (lock_seconds <= max_lock_seconds)
+);
 CREATE INDEX books_changed ON books (version);
+-- The list of those that can be used now: what is over is passed by within the index.
+CREATE INDEX books_time_specific ON books (workspace, book, coalesce(valid_until, 'infinity'))
+WHERE single = 'time-specific' AND status = 'active';
+-- The books whose stock is kept up: few among many, and looked for once a second.
+CREATE INDEX books_kept ON books (workspace, book) WHERE keep_free IS NOT NULL AND status <> 'archived';
+CREATE INDEX books_that_limit_misses ON books (workspace) WHERE limits ->> 'missesPerMinute' IS NOT NULL;
 
--- Ten millions of these: wide columns first so that none is padded, and no index that no read needs.
+-- Ten millions of these: wide columns first so that none is padded, and no index that no read needs. A foreign key to the book
+-- would be a third of what an insertion costs, a counted repetition in a regular expression another third. Books are never
+-- deleted, and what adds codes counts them in their book's row, in the same transaction: without that row nothing is added.
 CREATE TABLE codes (
-    position bigint GENERATED ALWAYS AS IDENTITY,
-    version bigint NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT now(),
-    workspace int NOT NULL,
-    book int NOT NULL,
-    partition smallint NOT NULL,
-    active boolean NOT NULL DEFAULT true,
-    code text NOT NULL COLLATE "C" CHECK (code ~ '^[A-Z0-9_-]{4,64}$'),
-    owner_id text CHECK (length(owner_id) BETWEEN 1 AND 100),
-    max_redemptions int CHECK (max_redemptions >= 1),
-    expires_at timestamptz,
-    PRIMARY KEY (workspace, code),
-    FOREIGN KEY (workspace, book) REFERENCES books (workspace, book)
+  position bigint GENERATED ALWAYS AS IDENTITY,
+  version bigint NOT NULL,
+  created_at timestamptz NOT NULL DEFAULT now(),
+  workspace int NOT NULL,
+  book int NOT NULL,
+  partition smallint NOT NULL,
+  active boolean NOT NULL DEFAULT true,
+  code text NOT NULL COLLATE "C" CHECK (octet_length(code) BETWEEN 4 AND 64 AND code !~ '[^A-Z0-9_-]'),
+  owner_id text CHECK (length(owner_id) BETWEEN 1 AND 100),
+  max_redemptions int CHECK (max_redemptions >= 1),
+  expires_at timestamptz,
+  PRIMARY KEY (workspace, code)
 );
 CREATE INDEX codes_of_book ON codes (workspace, book, position);
 CREATE INDEX codes_changed ON codes (partition, version);
+-- A user's coupons are those assigned and those that the merchant made the user's.
+CREATE INDEX codes_of_owner ON codes (workspace, owner_id, created_at, code) WHERE owner_id IS NOT NULL;
 
 CREATE TABLE users (
-    workspace int NOT NULL REFERENCES workspaces (workspace),
-    user_id text NOT NULL COLLATE "C" CHECK (length(user_id) BETWEEN 1 AND 100),
-    position bigint GENERATED ALWAYS AS IDENTITY,
-    partition smallint NOT NULL,
-    max_coupons int CHECK (max_coupons >= 1),
-    metadata json NOT NULL CHECK (json_typeof(metadata) = 'object'),
-    created_at timestamptz NOT NULL DEFAULT now(),
-    version bigint NOT NULL,
-    PRIMARY KEY (workspace, user_id)
+  workspace int NOT NULL REFERENCES workspaces (workspace),
+  user_id text NOT NULL COLLATE "C" CHECK (length(user_id) BETWEEN 1 AND 100),
+  position bigint GENERATED ALWAYS AS IDENTITY,
+  partition smallint NOT NULL,
+  max_coupons int CHECK (max_coupons >= 1),
+  metadata json NOT NULL CHECK (json_typeof(metadata) = 'object'),
+  created_at timestamptz NOT NULL DEFAULT now(),
+  version bigint NOT NULL,
+  PRIMARY KEY (workspace, user_id)
 );
 CREATE INDEX users_of_workspace ON users (workspace, position);
 CREATE INDEX users_changed ON users (partition, version);
 
+-- Users to be deleted: a row holds what is to be replaced by the pseudonym until that is done, and then its id no more.
+-- What was decided up to (epoch, seq), and made up to `position`, was the user's; what comes later is a new user's.
+CREATE TABLE erasures (
+  workspace int NOT NULL REFERENCES workspaces (workspace),
+  partition int NOT NULL,
+  user_id text COLLATE "C",
+  pseudonym text COLLATE "C" NOT NULL,
+  version bigint NOT NULL, -- of the configuration: the user's row went with it
+  epoch bigint NOT NULL,
+  seq bigint NOT NULL,
+  position bigint NOT NULL, -- of codes
+  started_at timestamptz NOT NULL DEFAULT now(),
+  finished_at timestamptz,
+  -- The deletion's last event. A Redis that lost it has the user's id still, which no fact tells.
+  done_epoch bigint,
+  done_seq bigint,
+  PRIMARY KEY (workspace, pseudonym),
+  CHECK ((user_id IS NULL) = (finished_at IS NOT NULL))
+);
+CREATE UNIQUE INDEX erasures_user ON erasures (workspace, user_id) WHERE user_id IS NOT NULL;
+CREATE INDEX erasures_pending ON erasures (partition, started_at) WHERE user_id IS NOT NULL;
+
 CREATE TABLE jobs (
-    job_id uuid PRIMARY KEY,
-    workspace int NOT NULL REFERENCES workspaces (workspace),
-    kind text NOT NULL CHECK (kind IN ('generate')),
-    parameters jsonb NOT NULL,
-    status text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'done', 'failed')),
-    requested bigint NOT NULL CHECK (requested >= 0),
-    done bigint NOT NULL DEFAULT 0 CHECK (done BETWEEN 0 AND requested),
-    errors jsonb NOT NULL DEFAULT '[]',
-    started_at timestamptz NOT NULL DEFAULT now(),
-    finished_at timestamptz,
-    lease_token uuid,
-    lease_until timestamptz,
-    CHECK ((status = 'running') = (finished_at IS NULL))
+  job_id uuid PRIMARY KEY,
+  workspace int NOT NULL REFERENCES workspaces (workspace),
+  kind text NOT NULL CHECK (kind IN ('generate', 'reconcile')),
+  parameters jsonb NOT NULL,
+  status text NOT NULL DEFAULT 'running' CHECK (status IN ('running', 'done', 'failed')),
+  requested bigint NOT NULL CHECK (requested >= 0),
+  done bigint NOT NULL DEFAULT 0 CHECK (done BETWEEN 0 AND requested),
+  errors jsonb NOT NULL DEFAULT '[]',
+  started_at timestamptz NOT NULL DEFAULT now(),
+  finished_at timestamptz,
+  lease_token uuid,
+  lease_until timestamptz,
+  CHECK ((status = 'running') = (finished_at IS NULL))
 );
 CREATE INDEX jobs_running ON jobs (job_id) WHERE status = 'running';

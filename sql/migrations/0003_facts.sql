@@ -17,10 +17,13 @@ CREATE TABLE assignments (
   unassigned_at timestamptz, -- no part of the fact: the net below, and lists, need to know which stand
   ip text,
   user_agent text,
+  order_id text COLLATE "C", -- of an order's gift
   PRIMARY KEY (partition, epoch, seq)
 );
--- A code is one user's.
+-- A code is one user's. Of the gifts that stand, an order has one.
 CREATE UNIQUE INDEX assignments_code ON assignments (workspace, code) WHERE unassigned_at IS NULL;
+CREATE UNIQUE INDEX assignments_gift ON assignments (workspace, order_id)
+  WHERE order_id IS NOT NULL AND unassigned_at IS NULL;
 CREATE INDEX assignments_user ON assignments (workspace, user_id, assigned_at, code);
 
 -- An assignment was taken back, or what the merchant said at upload was: then the code's owner there counts no more.
@@ -38,6 +41,7 @@ CREATE TABLE unassignments (
   PRIMARY KEY (partition, epoch, seq)
 );
 CREATE INDEX unassignments_code ON unassignments (workspace, code);
+CREATE INDEX unassignments_user ON unassignments (workspace, user_id);
 
 CREATE TABLE redemptions (
   partition int NOT NULL,
@@ -125,6 +129,26 @@ CREATE TABLE rollbacks (
 );
 CREATE INDEX rollbacks_event ON rollbacks (partition, epoch, seq);
 CREATE INDEX rollbacks_code ON rollbacks (workspace, code);
+-- The orders of rolled-back redemptions, which have no place in the order any more.
+CREATE INDEX rollbacks_order ON rollbacks (workspace, order_id) WHERE order_id IS NOT NULL;
+
+-- A book ran low, or out, of free codes or of uses of its total; once for each crossing. Nothing follows from these in
+-- Redis, so a rebuild needs none of them.
+CREATE TABLE stock_notices (
+  partition int NOT NULL,
+  epoch bigint NOT NULL,
+  seq bigint NOT NULL,
+  workspace int NOT NULL,
+  book int NOT NULL,
+  notice text NOT NULL CHECK (notice IN ('low', 'out')),
+  what text NOT NULL CHECK (what IN ('codes', 'uses')),
+  remaining int NOT NULL CHECK (remaining >= 0),
+  noticed_at timestamptz NOT NULL, -- by the workspace's clock, which a test workspace may set
+  recorded_at timestamptz NOT NULL DEFAULT now(),
+  PRIMARY KEY (partition, epoch, seq)
+);
+CREATE INDEX stock_notices_book ON stock_notices (workspace, book, epoch, seq);
+CREATE INDEX stock_notices_recorded ON stock_notices (recorded_at);
 
 -- A redemption as histories show it: times in ms, money in 10⁻⁴ units.
 CREATE VIEW past_redemptions AS
@@ -136,8 +160,36 @@ SELECT
   r.ip, r.user_agent, r.metadata
 FROM redemptions r LEFT JOIN rollbacks USING (redemption_id) LEFT JOIN books b ON b.workspace = r.workspace AND b.book = r.book;
 
--- A user's coupons are those assigned and those that the merchant made the user's.
-CREATE INDEX codes_of_owner ON codes (workspace, owner_id, created_at, code) WHERE owner_id IS NOT NULL;
+-- All facts, as rebuilding reads them: columns that a kind doesn't have are null. A checkout's redemption and gift are of one
+-- event. A rollback is applied again by the event of its redemption, and needs its discount: Redis keeps no more of it.
+CREATE VIEW facts AS
+SELECT
+  'A' AS kind, partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM assigned_at) * 1000)::bigint AS at_ms,
+  ip, user_agent, order_id, NULL AS redemption_id, NULL::bigint AS value_e4, NULL AS currency,
+  NULL::smallint AS digits, NULL::bigint AS discount_e4, NULL::int AS slot, NULL::int AS max_redemptions,
+  NULL AS metadata, NULL::boolean AS restore, NULL AS reason, NULL::bigint AS redeemed_epoch, NULL::bigint AS redeemed_seq
+FROM assignments
+UNION ALL
+SELECT
+  'U', partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM unassigned_at) * 1000)::bigint,
+  ip, user_agent, NULL, NULL, NULL, NULL,
+  NULL, NULL, NULL, NULL,
+  NULL, NULL, NULL, NULL, NULL
+FROM unassignments
+UNION ALL
+SELECT
+  'R', partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM redeemed_at) * 1000)::bigint,
+  ip, user_agent, order_id, redemption_id::text, (order_value * 10000)::bigint, currency,
+  digits, (discount_amount * 10000)::bigint, slot, max_redemptions,
+  metadata::text, NULL, NULL, NULL, NULL
+FROM redemptions
+UNION ALL
+SELECT
+  'B', b.partition, b.epoch, b.seq, b.workspace, b.book, b.code, b.user_id, (extract(epoch FROM rolled_back_at) * 1000)::bigint,
+  b.ip, b.user_agent, b.order_id, b.redemption_id::text, NULL, NULL,
+  NULL, (discount_amount * 10000)::bigint, NULL, NULL,
+  NULL, restore, reason, r.epoch, r.seq
+FROM rollbacks b LEFT JOIN redemptions r USING (redemption_id);
 
 -- Nets: what Redis decided is checked again by a unique key. A conflict is an alarm, no repetition to skip.
 

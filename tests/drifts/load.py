@@ -37,7 +37,7 @@ class Load:
                 await asyncio.sleep(max(0.0, 1 - (time.monotonic() - began)))
 
     async def _stocked(self, subject: Subject) -> Stock:
-        return await subject.stock(max(STOCK, self._rate), full=True, stocked=lambda _: None)
+        return await subject.stock(max(STOCK, self._rate), full=True)
 
     async def _second(self, stock: Stock) -> None:
         load = await generator.drive(

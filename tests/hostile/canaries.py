@@ -1,5 +1,5 @@
 """Canaries: codes, keys and tokens that go through every path of a service, crashes included, and are then looked for
-in all that it and its servers wrote: `python -m tests.hostile.canaries --codes 100000`, in `make hostile`."""
+in all that it and its servers wrote: `make faults PART=canaries ARGS="--codes 100000"`."""
 
 import argparse
 import asyncio

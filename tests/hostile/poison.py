@@ -1,5 +1,5 @@
 """Ids and keys that look like names of Redis's keys, in every field that a client controls:
-`python -m tests.hostile.poison --names 100000`, in `make hostile`.
+`make faults PART=poison ARGS="--names 100000"`.
 
 1. Plant plain names in one service, and as many poisoned ones in another, in the same way.
 2. In each: rebuild everything, sweep ended locks, compare and repair, delete users, export.

@@ -1,4 +1,4 @@
-"""Connections that stall, and what honest buyers notice of them: `python -m tests.hostile.stalled`, in `make hostile`.
+"""Connections that stall, and what honest buyers notice of them: `make faults PART=stalled`.
 
 1. Ask for a while, on a few connections, as honest clients do, so many times a second, and count.
 2. Stall on 2,000 connections, in every way there is; one that the server closes is opened again.

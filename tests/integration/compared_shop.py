@@ -6,7 +6,7 @@ from typing import Any
 
 from service.formats import key_names
 from tests.drifts.comparing import demo_workspace
-from tests.service_fixture import Service, new_code, new_id, ok, until
+from tests.service_fixture import Service, new_code, new_id, ok
 
 
 @dataclass
@@ -45,7 +45,7 @@ def open_shop(service: Service) -> Shop:
     ending = {"expiresAt": "2036-01-01T00:00:00Z"}
     ok(service.manage.patch(f"/v1/coupons/{name['single7']}", json=ending))
     ok(service.manage.patch(f"/v1/coupons/{name['single8']}", json={"status": "inactive"}))
-    until(lambda: ok(service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
+    service.recorded()
     with service.redis() as redis:
         found: Any = redis.hgetall(shop.key("x"))
         shop.number |= {kind: int(found[name[kind]]) for kind in ("single", "several", "gifts", "other")}

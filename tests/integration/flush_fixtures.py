@@ -25,6 +25,7 @@ from service.record.partitions.partition_rows import (
 )
 from service.record.pool import connect
 from service.worker.write_behind import Flusher
+from tests.integration.waiting import until
 
 OUTBOX = key_names.outbox(0)
 MakeFlusher = Callable[[], Awaitable[Flusher]]
@@ -122,12 +123,6 @@ async def running(flusher: Flusher) -> AsyncIterator[asyncio.Task[None]]:
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def until(condition: Callable[[], Awaitable[bool]], seconds: float = 60) -> None:
-    async with asyncio.timeout(seconds):
-        while not await condition():  # noqa: ASYNC110, what is waited for is in a server
-            await asyncio.sleep(0.02)
 
 
 async def caught_up(shop: Shop, flusher: Flusher) -> None:

@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 
 import httpx
 
+from tests.integration.requests_table import Place
 from tests.service_fixture import Service, new_code, new_id, ok
-
-Place = dict[str, str]
 
 ANYONE = ""
 
@@ -49,6 +48,12 @@ _BATCH = [
     {"op": "validate", "code": "{free1}", "userId": "{ann}"},
     {"op": "assign", "bookId": "{book}", "userId": "{ann}"},
 ]
+_DISCOUNTS = (
+    {"type": "percentage", "value": 10},
+    {"type": "fixed", "value": "5.00", "currency": "EUR"},
+    {"type": "tiered", "tiers": [{"from": 0, "type": "fixed", "value": 1}], "maxAmount": 5},
+    {"type": "buyXGetY", "buy": 2, "get": 1},
+)
 _LISTENS = {"url": "https://nobody.invalid/", "events": ["reconcile.drift"]}
 
 ROWS = (
@@ -143,6 +148,8 @@ def make_place(service: Service, admin: httpx.Client) -> Place:
     place |= {name: new_code() for name in (*names, "new1", "new2")}
     spare = [new_code() for _ in range(5)]
     place["book"] = service.book(*(place[name] for name in names), *spare, client=admin)
+    for discount in _DISCOUNTS:
+        service.book(client=admin, discount=discount, tags=["x"], metadata={"a": [1]}, limits={"lockedPercent": 50})
     ok(admin.post("/v1/users", json={"userId": place["ann"], "metadata": {"note": "anns"}}), 201)
     ok(admin.post("/v1/users", json={"userId": place["zed"]}), 201)
     ok(admin.post(f"/v1/coupons/assign/{place['assigned']}", json={"userId": place["ann"]}), 201)
@@ -160,14 +167,3 @@ def make_place(service: Service, admin: httpx.Client) -> Place:
         ok(admin.patch(f"/v1/webhooks/{place[name]}", json={"status": "inactive"}))  # or failures would change it
     place["delivery"] = ok(admin.post(f"/v1/webhooks/{place['webhook1']}/test", json={}), 202)["deliveryId"]
     return place
-
-
-def filled(template: Any, place: Place) -> Any:
-    """The template with the place's words in it."""
-    if isinstance(template, str):
-        return template.format_map(place)
-    if isinstance(template, dict):
-        return {name: filled(value, place) for name, value in template.items()}
-    if isinstance(template, list):
-        return [filled(value, place) for value in template]
-    return template

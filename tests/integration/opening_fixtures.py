@@ -31,6 +31,23 @@ from service.worker import opening, restorer
 from service.worker.opening import Opening
 from service.worker.write_behind import Flusher
 
+_SNAPSHOT = """
+local held = {}
+for _, name in ipairs(redis.call('KEYS', '*')) do
+  held[#held + 1] = { name, redis.call('DUMP', name), math.max(0, redis.call('PTTL', name)) }
+end
+return held"""
+_PUT_BACK = "for i = 1, #ARGV, 3 do redis.call('RESTORE', ARGV[i], ARGV[i + 1], ARGV[i + 2]) end"
+_VALUES = """
+local held = {}
+for _, name in ipairs(redis.call('KEYS', ARGV[1])) do
+  local kind = redis.call('TYPE', name).ok
+  if kind == 'string' then held[#held + 1] = { name, kind, redis.call('GET', name) } end
+  if kind == 'hash' then held[#held + 1] = { name, kind, redis.call('HGETALL', name) } end
+  if kind == 'zset' then held[#held + 1] = { name, kind, redis.call('ZRANGE', name, 0, -1, 'WITHSCORES') } end
+end
+return held"""
+
 
 class Dying(Server):
     """A server whose worker dies before its n-th command."""
@@ -100,14 +117,14 @@ class Place:
 
     async def snapshot(self) -> dict[bytes, tuple[bytes, int]]:
         """All that Redis holds, to be put back."""
-        names = [name async for name in self.redis.scan_iter()]
-        return {name: (await self.redis.dump(name), max(0, await self.redis.pttl(name))) for name in names}  # type: ignore[misc]
+        held: Any = await self.redis.eval(_SNAPSHOT, 0)
+        return {name: (value, ttl_ms) for name, value, ttl_ms in held}
 
     async def put_back(self, kept: dict[bytes, tuple[bytes, int]]) -> None:
         """A Redis that has lost what came after."""
         await self.redis.flushall()
-        for name, (value, ttl_ms) in kept.items():
-            await self.redis.restore(name, ttl_ms, value)
+        words = [word for name, (value, ttl_ms) in kept.items() for word in (name, ttl_ms, value)]
+        await self.redis.eval(_PUT_BACK, 0, *words)
 
     async def recovery(self) -> tuple[str, int]:
         """How the last opening mended: the kind, and how many facts and codes there were."""
@@ -121,22 +138,12 @@ class Place:
         return await self.values(f"{self.caller.prefix}*")
 
     async def values(self, names: str = "*") -> dict[bytes, Any]:
-        """What keys of such names hold, but for streams. Asked all at once: one by one took most of a test's time."""
-        found = [name async for name in self.redis.scan_iter(match=names, count=1000)]
-        asked = self.redis.pipeline(transaction=False)
-        for name in found:
-            asked.type(name)
-        kinds: dict[bytes, Any] = dict(zip(found, await asked.execute(), strict=True))
-        held = {name: kind for name, kind in kinds.items() if kind != b"stream"}
-        for name, kind in held.items():
-            match kind:
-                case b"string":
-                    asked.get(name)
-                case b"hash":
-                    asked.hgetall(name)
-                case b"zset":
-                    asked.zrange(name, 0, -1, withscores=True)
-        return dict(zip(held, await asked.execute(), strict=True))
+        """What keys of such names hold, but for streams; read at one moment."""
+        held: Any = await self.redis.eval(_VALUES, 0, names)
+        return {
+            name: dict(zip(value[::2], value[1::2], strict=True)) if kind == b"hash" else value
+            for name, kind, value in held
+        }
 
 
 @pytest_asyncio.fixture

@@ -3,9 +3,8 @@
 import copy
 from typing import Any, NamedTuple
 
+from tests.integration.requests_table import Place
 from tests.service_fixture import Service, new_code, new_id, ok
-
-Place = dict[str, str]
 
 NOBODYS = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 """An id that nothing has."""
@@ -116,15 +115,6 @@ def _lock(service: Service, place: Place) -> None:
         place[f"{name}_token"] = ok(made, 201)["lockToken"]
     ok(service.manage.patch(f"/v1/coupons/{place['held_off']}", json={"status": "inactive"}))
     ok(service.manage.patch(f"/v1/books/{place['held_dark_book']}", json={"status": "inactive"}))
-
-
-def filled(template: Any, place: Place) -> Any:
-    """The template with the place's words in it."""
-    if isinstance(template, str):
-        return template.format_map(place) if "{" in template else template
-    if isinstance(template, dict):
-        return {name: filled(value, place) for name, value in template.items()}
-    return template
 
 
 def _posts(path: str, *refusals: tuple[str, dict[str, Any]], **common: Any) -> list[Case]:

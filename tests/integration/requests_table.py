@@ -1,8 +1,12 @@
 """Every request with a body: where it goes, what is good, and what each of its fields can't be."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
+
+import httpx
 
 from tests.service_fixture import Service, new_code, new_id, ok
 
@@ -159,6 +163,11 @@ _SINGLE = {
     "minOrderValue": MONEY, "currency": CURRENCY, "description": _text(0, 2000), "createdBy": _text(1, 255),
 }  # fmt: skip
 
+_KEY_LIMITS = {
+    f"keys.{name}": COUNT for name in ("requestsPerMinute", "missesPerMinute", "addressMissesPerMinute", "liveLocks")
+}
+_BOOK_LIMITS = {"missesPerMinute": COUNT, "locksPerUser": COUNT, "lockedPercent": _number(100)}
+
 REQUESTS = (
     _asked("POST", "/v1/coupons/assign", "checkout", {"bookId": "{book}", "userId": "u"}, "bookId userId",
            fields={"bookId": OWN_ID, "userId": ID}, hot=True),
@@ -232,8 +241,50 @@ REQUESTS = (
     _asked("PATCH", "/v1/workspace", "operate", {},
            fields={"currency": CURRENCY, "couponsPerOrder": _number(100), "maxCoupons": COUNT, "giftBookId": GIFT_BOOK,
                    "idempotencyHours": _number(8760), "limits": OBJECT}),
+    _asked("PATCH", "/v1/workspace", "operate", {"limits": {"keys": {}, "books": {}}},
+           fields={f"limits.{name}": kind for name, kind in _KEY_LIMITS.items()}
+           | {f"limits.books.{name}": kind for name, kind in _BOOK_LIMITS.items()}),
+    _asked("PATCH", "/v1/books/{book}", "manage", {"limits": {}},
+           fields={f"limits.{name}": kind for name, kind in _BOOK_LIMITS.items()}),
     _asked("POST", "/v1/test/clock", "trial", {"now": None}, fields={"now": CLOCK}),
 )  # fmt: skip
+
+
+def filled(template: Any, place: Place) -> Any:
+    """The template with the place's words in it."""
+    if isinstance(template, str):
+        return template.format_map(place) if "{" in template else template
+    if isinstance(template, dict):
+        return {name: filled(value, place) for name, value in template.items()}
+    if isinstance(template, list):
+        return [filled(value, place) for value in template]
+    return template
+
+
+def send(
+    service: Service, asked: Asked, place: Place, content: bytes | Iterable[bytes], query: str = "", **headers: str
+) -> httpx.Response:
+    """The request with this body."""
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    client: httpx.Client = getattr(service, asked.scope)
+    path = filled(asked.path, place) + query
+    return client.request(asked.method, path, content=content, headers={"Content-Type": "application/json"} | named)
+
+
+@contextmanager
+def unchanged(service: Service, book: str) -> Iterator[None]:
+    """What is refused leaves a book's counts, what Postgres lists and all of Redis, the last event included, as they
+    were."""
+
+    def state() -> list[Any]:
+        lists = [(service.manage, "/v1/books"), (service.manage, "/v1/users"), (service.operate, "/v1/keys")]
+        found = [client.get(path, params={"limit": 1}).json()["items"] for client, path in lists]
+        listed = [item | {"lastUsedAt": None} for items in found for item in items]
+        return [service.stats(book), service.digest(), listed]
+
+    before = state()
+    yield
+    assert state() == before
 
 
 def make_place(service: Service) -> Place:

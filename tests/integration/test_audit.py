@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from service.access.actor import masked
-from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
 
 
 @pytest.fixture(scope="module")
@@ -131,13 +131,7 @@ def test_lists_and_files(service: Service, admin: httpx.Client) -> None:
     for number in range(3):
         ok(admin.post("/v1/books", json={"name": f"=Listed {number}"}), 201)
     whole = _entries(admin)
-    paged: list[dict[str, Any]] = []
-    cursor: str | None = None
-    while True:
-        page = ok(admin.get("/v1/audit", params={"limit": 2} | ({"cursor": cursor} if cursor else {})))
-        paged += page["items"]
-        if (cursor := page["nextCursor"]) is None:
-            break
+    paged = [entry for page in pages(admin, "/v1/audit", limit=2) for entry in page]
     assert [entry for entry in paged if entry in whole] == whole
     created = _entries(admin, action="book.created")
     assert created == [entry for entry in whole if entry["action"] == "book.created"]

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
@@ -68,29 +67,29 @@ def of_all_kinds(service: Service, owner: str) -> tuple[list[Any], str]:
     ], book  # fmt: skip
 
 
-def test_it_is_answered_as_before_whatever_happened_since(own_service: Callable[[], Service]) -> None:
+def test_it_is_answered_as_before_whatever_happened_since(patient: Service) -> None:
     """Byte for byte: with the outbox forgotten, settings changed, everything rolled back, and Redis rebuilt."""
-    service, key, owner = own_service(), uuid4().hex, new_id()
-    operations, book = of_all_kinds(service, owner)
-    first = ask(service, key, operations, Prefer="durability=recorded")
+    key, owner = uuid4().hex, new_id()
+    operations, book = of_all_kinds(patient, owner)
+    first = ask(patient, key, operations, Prefer="durability=recorded")
     statuses = [result["status"] for result in ok(first)["results"]]
     done = [201, 200, 409, 201, 422, 201, 200, 200, 200, 204, 201, 201, 200, 404]
     assert statuses == [*done, *[200] * 4, 422, 400, 400, 404]
-    repeated(service, key, operations, first)
-    assert ok(service.manage.patch(f"/v1/books/{book}", json={"discount": None, "codePattern": "X-########"}))
-    ok(service.operate.patch("/v1/workspace", json={"currency": "KWD"}))
+    repeated(patient, key, operations, first)
+    assert ok(patient.manage.patch(f"/v1/books/{book}", json={"discount": None, "codePattern": "X-########"}))
+    ok(patient.operate.patch("/v1/workspace", json={"currency": "KWD"}))
     for order in {operation["orderId"] for operation in operations[:2]}:
-        ok(service.manage.post(f"/v1/orders/{order}/rollback", json={}))
-    repeated(service, key, operations, first)
-    ok(service.checkout.post(f"/v1/coupons/lock/{service.coupon()}", json={"userId": "u"}), 201)
-    ok(service.checkout.post(f"/v1/coupons/redeem/{service.coupon()}", json={"userId": "u"}), 201)
-    forget(service)  # but for the last event
-    repeated(service, key, operations, first)
-    with service.redis() as client:
+        ok(patient.manage.post(f"/v1/orders/{order}/rollback", json={}))
+    repeated(patient, key, operations, first)
+    ok(patient.checkout.post(f"/v1/coupons/lock/{patient.coupon()}", json={"userId": "u"}), 201)
+    ok(patient.checkout.post(f"/v1/coupons/redeem/{patient.coupon()}", json={"userId": "u"}), 201)
+    forget(patient)  # but for the last event
+    repeated(patient, key, operations, first)
+    with patient.redis() as client:
         client.flushall()
-    until(lambda: not service.run.ready())
-    until(lambda: service.run.ready() and service.checkout.get("/v1/users/nobody").is_success)
-    repeated(service, key, operations, first)
+    until(lambda: not patient.run.ready())
+    until(lambda: patient.run.ready() and patient.checkout.get("/v1/users/nobody").is_success)
+    repeated(patient, key, operations, first)
 
 
 def test_what_is_kept_is_a_reference(service: Service) -> None:
@@ -124,18 +123,18 @@ def test_an_answer_that_the_version_before_kept_is_answered(service: Service) ->
         assert ask(service, key, operations).content == body
 
 
-def test_without_postgres_it_is_unavailable(own_service: Callable[[], Service]) -> None:
+def test_without_postgres_it_is_unavailable(patient: Service) -> None:
     """503, where the outbox has forgotten its redemptions; then the first answer again."""
-    service, key = own_service(), uuid4().hex
+    key = uuid4().hex
     codes = [new_code() for _ in range(3)]
-    service.book(*codes)
+    patient.book(*codes)
     operations = [{"op": "redeem", "code": code, "userId": "u"} for code in codes[:2]]
-    first = ask(service, key, operations)
-    ok(service.checkout.post(f"/v1/coupons/redeem/{codes[2]}", json={"userId": "u"}), 201)
-    forget(service)
-    os.kill(service.run.facts["pids"]["postgres"][0], signal.SIGKILL)
-    asked = ask(service, key, operations)
+    first = ask(patient, key, operations)
+    ok(patient.checkout.post(f"/v1/coupons/redeem/{codes[2]}", json={"userId": "u"}), 201)
+    forget(patient)
+    os.kill(patient.run.facts["pids"]["postgres"][0], signal.SIGKILL)
+    asked = ask(patient, key, operations)
     if asked.status_code != 200:  # Postgres may be back already
         refused(asked, 503, "unavailable")
-    until(lambda: ask(service, key, operations).status_code == 200)
-    repeated(service, key, operations, first)
+    until(lambda: ask(patient, key, operations).status_code == 200)
+    repeated(patient, key, operations, first)

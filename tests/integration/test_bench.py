@@ -9,7 +9,7 @@ import pytest
 import pytest_asyncio
 
 from loadtests import bench
-from loadtests.subject import Stock, Subject, opened
+from loadtests.subject import Subject, opened
 from tests.conftest import require
 from tests.service_fixture import Service, new_code, ok
 
@@ -27,18 +27,10 @@ async def subject(service: Service) -> AsyncIterator[Subject]:
         yield subject
 
 
-async def stocked(subject: Subject, codes: int, full: bool = False) -> Stock:
-    """A book of so many codes."""
-    uploads: list[int] = []
-    stock = await subject.stock(codes, full, uploads.append)
-    assert sum(uploads) == codes
-    return stock
-
-
 @pytest.mark.parametrize("full", [False, True], ids=["plain", "full"])
 async def test_pairs_are_locked_and_redeemed_once_each(subject: Subject, service: Service, full: bool) -> None:
     """200 pairs on 16 connections: each code once in Redis and in Postgres, as was asked for; then the rest of them."""
-    stock = await stocked(subject, 300, full)
+    stock = await subject.stock(300, full)
     spent = await subject.pairs(stock, 16, 200, 30, full)
     assert (spent.load.good, spent.load.finished) == (True, 200)
     assert spent.load.answers == {"lock 201": 200, "redeem 201": 200}
@@ -59,7 +51,7 @@ async def test_pairs_are_locked_and_redeemed_once_each(subject: Subject, service
 
 async def test_full_pairs_have_keys_of_their_own(subject: Subject, service: Service) -> None:
     """Each request one, that is recorded."""
-    stock = await stocked(subject, 20, full=True)
+    stock = await subject.stock(20, full=True)
     assert (await subject.pairs(stock, 4, 20, 30, full=True)).load.good
     run = f"{stock.prefix[-6:-1]}0".lower()
     rows = await service.fetch("SELECT key FROM idempotency_keys WHERE key LIKE $1", f"{run}-%-redeem")
@@ -68,7 +60,7 @@ async def test_full_pairs_have_keys_of_their_own(subject: Subject, service: Serv
 
 async def test_at_an_opening_exactly_what_there_is_is_sold(subject: Subject, service: Service) -> None:
     """500 buyers for 50 codes, and for 50 uses of one: 50 get one, 450 hear why not, and Postgres says the same."""
-    stock = await stocked(subject, 50)
+    stock = await subject.stock(50, full=False)
     spent = await subject.opening(500, 100, "out_of_stock", book=stock.book_id)
     assert spent.load.good
     assert spent.load.answers == {"assign 201": 50, "assign 409 out_of_stock": 450}
@@ -84,7 +76,7 @@ async def test_at_an_opening_exactly_what_there_is_is_sold(subject: Subject, ser
 
 async def test_an_opening_that_refuses_for_another_reason_is_wrong(subject: Subject, service: Service) -> None:
     """Buyers of a book that isn't sold any more hear so, and that is not what was expected."""
-    stock = await stocked(subject, 5)
+    stock = await subject.stock(5, full=False)
     ok(service.manage.patch(f"/v1/books/{stock.book_id}", json={"status": "inactive"}))
     spent = await subject.opening(20, 4, "out_of_stock", book=stock.book_id)
     assert (spent.load.good, spent.load.answers) == (False, {"assign 409 book_inactive": 20})
@@ -93,7 +85,7 @@ async def test_an_opening_that_refuses_for_another_reason_is_wrong(subject: Subj
 
 async def test_the_lag_is_seen(subject: Subject) -> None:
     """Whatever was decided during a load took its time to be recorded; nothing is behind in the end."""
-    spent = await subject.pairs(await stocked(subject, 100), 4, 100, 30, full=False)
+    spent = await subject.pairs(await subject.stock(100, full=False), 4, 100, 30, full=False)
     assert spent.lags
     assert spent.lag_s == max(lag for _, lag in spent.lags)
     await subject.behind.caught_up()

@@ -14,6 +14,7 @@ from redis.asyncio import Redis
 from loadtests.harness.running import data_folder
 from loadtests.harness.servers import free_port
 from service.record.partitions.partition_rows import ensure_partitions
+from tests.commands import scrip
 
 _KEY = "00000000-0000-7000-8000-000000000000"
 _COMMANDS = (
@@ -23,21 +24,30 @@ _COMMANDS = (
 )  # fmt: skip
 _WAITING = {"worker", "api"}
 """Those that wait for a server that is away."""
+_SERVING = {*_WAITING, "run"}
+"""Those that take signals, which a process's main thread alone may."""
 
 
-Command = Callable[..., "subprocess.CompletedProcess[str]"]
+Command = Callable[..., tuple[int | None, str]]
+"""What a command ends with: its code, and all that it wrote."""
 
 
 @pytest.fixture
 def command(valkey_url: str) -> Command:
     """Run a command on a database with these settings."""
 
-    def run(words: str, database_url: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    def run(words: str, database_url: str, **settings: str) -> tuple[int | None, str]:
         with data_folder() as folder:
             servers = {"DATABASE_URL": database_url, "REDIS_URL": valkey_url, "SCRIP_PORT": str(free_port())}
-            env = os.environ | servers | {"SCRIP_DATA_DIR": str(folder / "data")} | settings
-            whole = [sys.executable, "-m", "service", *words.split()]
-            return subprocess.run(whole, check=False, env=env, capture_output=True, text=True, timeout=60)
+            env = servers | {"SCRIP_DATA_DIR": str(folder / "data")} | settings
+            if words not in _SERVING:
+                ended = scrip(*words.split(), **env)
+                return ended.exit_code, ended.output
+            whole = [sys.executable, "-m", "service", words]
+            done = subprocess.run(
+                whole, check=False, env=os.environ | env, capture_output=True, text=True, timeout=60
+            )  # fmt: skip
+            return done.returncode, done.stdout + done.stderr
 
     return run
 
@@ -52,10 +62,10 @@ async def _tables(url: str) -> dict[str, list[Any]]:
         await connection.close()
 
 
-def _line(done: "subprocess.CompletedProcess[str]", code: str) -> str:
+def _line(done: tuple[int | None, str], code: str) -> str:
     """The one line that a command ends with."""
-    output = done.stdout + done.stderr
-    assert done.returncode == 2, output
+    status, output = done
+    assert status == 2, output
     assert "Traceback" not in output
     (line,) = [line for line in output.splitlines() if "Error: " in line]
     assert line.startswith(f"Error: {code}: "), line
@@ -87,7 +97,7 @@ async def test_a_database_without_tables(
     assert await _tables(url) == {}
 
 
-@pytest.mark.parametrize("words", [*(words for words in _COMMANDS if words not in {*_WAITING, "run"}), "migrate"])
+@pytest.mark.parametrize("words", [*(words for words in _COMMANDS if words not in _SERVING), "migrate"])
 def test_no_postgres(words: str, command: Command) -> None:
     """Without a Postgres a command says so; no line has the password."""
     done = command(words, "postgresql://user:hidden-pw@127.0.0.1:1/scrip")
@@ -106,9 +116,8 @@ async def test_postgres_refuses_us(words: str, part: str, unknown: str, command:
 @pytest.mark.parametrize("words", ["rebuild", "doctor", "worker", "run"])
 def test_a_port_that_is_none(words: str, command: Command) -> None:
     """A URL whose port no server can have is a setting that can't be used."""
-    done = command(words, "postgresql://user:hidden-pw@127.0.0.1:99999/scrip")
-    output = done.stdout + done.stderr
-    assert done.returncode == (1 if words == "doctor" else 2), output
+    status, output = command(words, "postgresql://user:hidden-pw@127.0.0.1:99999/scrip")
+    assert status == (1 if words == "doctor" else 2), output
     assert "DATABASE_URL must name ports up to 65535" in output
     assert "hidden-pw" not in output
     assert "Traceback" not in output

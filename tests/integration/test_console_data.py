@@ -1,12 +1,13 @@
 """What the console asks for and no other client: the overview, searching, timelines, a flash sale, a tried upload."""
 
 import json
+from itertools import islice
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
 
 DATA = "/console/data"
 
@@ -133,25 +134,15 @@ def test_lists_over_all_books(service: Service) -> None:
     """Redemptions and jobs of the workspace come page by page, newest first, and none of another's."""
     codes = [new_code() for _ in range(3)]
     made = [redeemed(service, code, "ann", new_id("order")) for code in codes if service.book(code)]
-    pages, cursor = [], None
-    for _ in range(3):
-        page = ok(
-            service.manage.get(f"{DATA}/redemptions", params={"limit": 1} | ({"cursor": cursor} if cursor else {}))
-        )
-        pages += [item["redemptionId"] for item in page["items"]]
-        cursor = page["nextCursor"]
-    assert pages == made[::-1]
+    listed = islice(pages(service.manage, f"{DATA}/redemptions", limit=1), 3)
+    assert [item["redemptionId"] for page in listed for item in page] == made[::-1]
     theirs = ok(service.rival_manage.get(f"{DATA}/redemptions"))["items"]
     assert not {item["redemptionId"] for item in theirs} & set(made)
     book = service.book()
     jobs = [ok(service.manage.post(f"/v1/books/{book}/codes/generate", json={"count": 1}), 202)["jobId"] for _ in "ab"]
-    seen, cursor = [], None
-    while not set(jobs) <= set(seen):  # others may come meanwhile, of books that are kept in stock
-        asked = {"limit": 1} | ({"cursor": cursor} if cursor else {})
-        page = ok(service.operate.get(f"{DATA}/jobs", params=asked))
-        seen += [job["jobId"] for job in page["items"]]
-        cursor = page["nextCursor"]
-    assert [job for job in seen if job in jobs] == jobs[::-1]
+    seen = (job["jobId"] for page in pages(service.operate, f"{DATA}/jobs", limit=1) for job in page)
+    ours = (job for job in seen if job in jobs)  # others may come meanwhile, of books that are kept in stock
+    assert [next(ours) for _ in jobs] == jobs[::-1]
     assert not {job["jobId"] for job in ok(service.rival_manage.get(f"{DATA}/jobs"))["items"]} & set(jobs)
 
 

@@ -73,11 +73,6 @@ def delete(service: Service, user: str) -> None:
     assert (answer.status_code, answer.content) == (204, b"")
 
 
-def recorded(service: Service) -> None:
-    """Wait until everything that was answered is recorded."""
-    until(lambda: ok(service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
-
-
 async def dump(service: Service) -> str:
     """All keys and values of Redis, and of the outbox what stays after the next trim; all rows of Postgres."""
     parts: list[Any] = []
@@ -118,7 +113,7 @@ async def test_nothing_names_the_user(own: Service) -> None:
             if item["userId"] == past.user:
                 item |= {"ipAddress": None, "userAgent": None}
     assert after == json.loads(json.dumps(before).replace(f'"{past.user}"', f'"{pseudonym}"'))
-    recorded(own)
+    own.recorded()
     everything = await dump(own)
     assert past.user not in everything
     assert AGENT not in everything
@@ -174,7 +169,7 @@ async def _rebuilt(service: Service) -> None:
                     found[name] = client.zrange(name, 0, -1, withscores=True)
         return found
 
-    recorded(service)
+    service.recorded()
     before = held()
     with service.redis() as client:
         client.flushall()
@@ -237,7 +232,7 @@ async def test_a_hundred_redeems_race_with_it(service: Service) -> None:
         gone = client.delete(f"/v1/users/{user}")
         answers = await asyncio.gather(*asked[:50], gone, *asked[50:])
     assert {answer.status_code for answer in answers} == {201, 204}
-    recorded(service)
+    service.recorded()
     (old,) = await service.fetch("SELECT user_id FROM redemptions WHERE code = $1", codes[0])
     counts = {
         whose: len(await service.fetch("SELECT FROM redemptions WHERE user_id = $1", whose))

@@ -19,6 +19,7 @@ from loadtests.harness.servers import free_port
 from service.doctor import verdicts
 from service.doctor.report import Check, Report
 from service.record.partitions.failing_tasks import Failing
+from tests.commands import scrip
 from tests.drifts.comparing import compare
 from tests.service_fixture import Service, new_code, ok, until
 
@@ -43,18 +44,16 @@ class Said(NamedTuple):
         return {name for name, check in self.checks.items() if check["state"] == "bad"}
 
 
-def _run(service: Service, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
+def _urls(service: Service) -> dict[str, str]:
     facts = service.run.facts
-    urls = {"REDIS_URL": facts["redisUrl"], "DATABASE_URL": facts["databaseUrl"]}
-    command = [sys.executable, "-m", "service", "doctor", *options]
-    return subprocess.run(command, cwd=_ROOT, env=os.environ | urls | env, capture_output=True, text=True, check=False)
+    return {"REDIS_URL": facts["redisUrl"], "DATABASE_URL": facts["databaseUrl"]}
 
 
 def _doctor(service: Service, **env: str) -> Said:
-    done = _run(service, "--json", **env)
-    assert "Traceback" not in done.stderr, done.stderr
+    done = scrip("doctor", "--json", **_urls(service) | env)
+    assert "Traceback" not in done.output, done.output
     report = json.loads(done.stdout)
-    return Said(done.returncode, done.stdout + done.stderr, {check["name"]: check for check in report["checks"]})
+    return Said(done.exit_code, done.output, {check["name"]: check for check in report["checks"]})
 
 
 @pytest.fixture(scope="module")
@@ -100,12 +99,13 @@ def test_all_is_well(patient: Service) -> None:
     assert (said.code, list(said.checks)) == (0, _EVERYWHERE + _EACH)
     assert {check["state"] for check in said.checks.values()} == {"ok"}
     assert {check["next"] for check in said.checks.values()} == {""}
-    report = json.loads(_run(patient, "--json").stdout)
+    report = json.loads(scrip("doctor", "--json", **_urls(patient)).stdout)
     assert {name: report[name] for name in ("state", "unreachable")} == {"state": "ok", "unreachable": []}
     for check in report["checks"]:
         assert set(check) == {"name", "state", "says", "next", "partition"}
         assert check["partition"] == (0 if check["name"] in _EACH else None)
-    table = _run(patient)
+    command, env = [sys.executable, "-m", "service", "doctor"], os.environ | _urls(patient)
+    table = subprocess.run(command, cwd=_ROOT, env=env, capture_output=True, text=True, check=False)
     assert table.returncode == 0
     lines = table.stdout.splitlines()
     assert [line.split("  ")[0].strip() for line in lines] == ["ok"] * len(said.checks)
@@ -315,7 +315,7 @@ async def test_migrations_that_are_missing(
     assert said.checks["migrations"]["next"] == "Run `scrip migrate`."
     await connection.execute("UPDATE migrations SET sha256 = 'x' WHERE number = 1")
     await connection.close()
-    assert "another text" in _doctor(patient, DATABASE_URL=url).checks["migrations"]["says"]
+    assert "made from another file" in _doctor(patient, DATABASE_URL=url).checks["migrations"]["says"]
     assert "0001_partitions" in _doctor(patient, DATABASE_URL=await new_database()).checks["migrations"]["says"]
 
 

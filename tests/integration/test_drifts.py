@@ -15,8 +15,8 @@ ROUND_S = 300.0
 
 def test_each_is_named(own_service: Callable[[], Service]) -> None:
     """While buyers go on, one drift of every kind, in Redis and in Postgres: what differs is named, all of it and
-    nothing else, until it is mended; then nothing is. `make drifts` makes a thousand. The service is the test's own:
-    what such a record comes to in another Redis is no other test's business."""
+    nothing else, until it is mended; then nothing is. `make faults PART=drifts` makes a thousand. The service is its
+    own: what such a record comes to in another Redis is no other test's business."""
     service = own_service()
     with Traffic(service, ROUND_S, change_every_s=0.5) as traffic:
         world = World(service, asyncio.run(demo_workspace(service)), tags(1)).open(traffic.book_id)

@@ -24,8 +24,9 @@ from service.worker import restorer, user_eraser, write_behind
 from service.worker.projection_catchup import projector_of
 from service.worker.user_eraser import Eraser, NotYet
 from service.worker.write_behind import Flusher
-from tests.integration.flush_fixtures import has_recorded, running, until
+from tests.integration.flush_fixtures import has_recorded, running
 from tests.integration.opening_fixtures import Place
+from tests.integration.waiting import until
 
 TABLES = "assignments unassignments redemptions rollbacks codes users idempotency_keys quarantine erasures".split()
 

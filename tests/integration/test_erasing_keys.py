@@ -1,7 +1,7 @@
 """Answers kept under a key while their user is erased: the same in both stores, and a new user's are left alone."""
 
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -18,7 +18,7 @@ from service.record.partitions.partition_rows import read_partition
 from service.worker import user_eraser
 from service.worker.user_eraser import Eraser
 from tests.integration.opening_fixtures import Place
-from tests.integration.test_delete_user import delete, dump, recorded
+from tests.integration.test_delete_user import delete
 from tests.integration.test_erasing import begin, erase, live, project, record, stock, traces
 from tests.integration.test_reconcile import command
 from tests.service_fixture import Service, new_code, new_id
@@ -98,18 +98,17 @@ async def test_only_what_may_name_the_user_is_read(place: Place) -> None:
     assert max(sum(len(entry) for _, entry in page) for page in pages) <= 1 << 20
 
 
-def test_no_answer_differs_between_the_stores_after_traffic(own_service: Callable[[], Service]) -> None:
+def test_no_answer_differs_between_the_stores_after_traffic(patient: Service) -> None:
     """Users who lock, take and use coupons under keys while they are deleted: nothing drifts, and once they are deleted
     again nobody is named anywhere."""
-    service = own_service()
     users = [new_id() for _ in range(6)]
     codes = [[new_code() for _ in range(30)] for _ in users]
     for some in codes:
-        service.book(*some, maxRedemptionsPerCode=2)
+        patient.book(*some, maxRedemptionsPerCode=2)
     begun, failed = threading.Event(), list[Any]()
 
     def shop(user: str, some: list[str]) -> None:
-        client = service.client("demo_admin")
+        client = patient.client("demo_admin")
         for n, code in enumerate(some):
             for path, body in (
                 ("/v1/users", {"userId": user}),
@@ -127,59 +126,17 @@ def test_no_answer_differs_between_the_stores_after_traffic(own_service: Callabl
         thread.start()
     begun.wait()
     for user in users * 2:
-        delete(service, user)
+        delete(patient, user)
     for thread in threads:
         thread.join()
-    recorded(service)
-    compared = command(service)
-    assert (compared.returncode, failed) == (0, []), compared.stdout
+    patient.recorded()
+    compared = command(patient)
+    assert (compared.exit_code, failed) == (0, []), compared.stdout
     for user in users:
-        delete(service, user)
-    recorded(service)
-    compared = command(service)
-    assert compared.returncode == 0, compared.stdout
-
-
-async def test_nobody_is_named_after_it(own_service: Callable[[], Service]) -> None:
-    """What a user did under keys, alone and in batches, names the user nowhere once the user is deleted."""
-    service, user, other = own_service(), new_id(), new_id()
-    code, many = new_code(), new_code()
-    service.book(code)
-    service.book(many, maxRedemptionsPerCode=3)
-    admin = service.admin
-    admin.post(f"/v1/coupons/redeem/{many}", json={"userId": user, "orderId": f"{other}-o"})
-    held = admin.post(f"/v1/coupons/lock/{code}", json={"userId": user}).json()
-    asked: list[tuple[str, Any]] = [
-        ("/v1/users", {"userId": user, "metadata": {"userId": "x"}}),
-        ("/v1/coupons/user-specific", {
-            "userId": user, "validFrom": "2026-01-01T00:00:00Z", "validUntil": "2036-01-01T00:00:00Z",
-            "discountType": "fixed", "discountValue": 5, "currency": "USD"}),
-        (f"/v1/coupons/extend/{code}", {"lockToken": held["lockToken"], "lockSeconds": 500}),
-        (f"/v1/coupons/assign/{many}", {"userId": other}),
-        ("/v1/batch", {"operations": [
-            {"op": "extend", "code": code, "lockToken": held["lockToken"], "lockSeconds": 700},
-            {"op": "validate", "code": code, "userId": other}, {"op": "validate", "code": many, "userId": other},
-            {"op": "unlock", "code": code, "lockToken": held["lockToken"]},
-            {"op": "redeem", "code": code, "userId": other}]}),
-    ]  # fmt: skip
-    keys = [uuid4().hex for _ in asked]
-
-    def ask() -> list[Any]:
-        return [
-            (answer.is_success, answer.content, answer.headers.get("Location"))
-            for (path, body), key in zip(asked, keys, strict=True)
-            for answer in [admin.post(path, json=body, headers={"Idempotency-Key": key})]
-        ]
-
-    first = ask()
-    assert all(is_done for is_done, *_ in first), first
-    assert ask() == first
-    delete(service, user)
-    recorded(service)
-    assert user not in await dump(service)
-    again = ask()
-    assert again[:2] == first[:2]  # they name their user themselves
-    assert not any(user.encode() in body for _, body, _ in again[2:])
+        delete(patient, user)
+    patient.recorded()
+    compared = command(patient)
+    assert compared.exit_code == 0, compared.stdout
 
 
 async def test_a_deletion_that_is_asked_for_again_reads_only_what_is_new(

@@ -15,7 +15,7 @@ import pytest
 from service.record.config import code_pages
 from service.record.config.code_pages import FIRST, Status, listed_codes, page_codes
 from tests.integration.record_fixtures import Record, assigned, make_workspace, redeemed, rolled_back
-from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
 
 _HEAD = ["code", "status", "userId", "assignedAt", "redemptions", "maxRedemptions", "expiresAt", "redeemedBy",
          "redeemedAt"]  # fmt: skip
@@ -31,15 +31,7 @@ def _table(answer: httpx.Response) -> list[list[str]]:
 
 
 def _listed(client: httpx.Client, book: str, **query: Any) -> list[dict[str, Any]]:
-    items: list[dict[str, Any]] = []
-    while True:
-        page = ok(client.get(f"/v1/books/{book}/codes", params=query))
-        assert list(page) == ["items", "nextCursor"]
-        assert len(page["items"]) <= query.get("limit", 50)
-        items += page["items"]
-        if page["nextCursor"] is None:
-            return items
-        query["cursor"] = page["nextCursor"]
+    return [item for page in pages(client, f"/v1/books/{book}/codes", **query) for item in page]
 
 
 def _wanted(coupon: dict[str, Any], beneath: str | None) -> dict[str, Any]:
@@ -237,23 +229,22 @@ async def test_a_client_that_goes_away(service: Service) -> None:
     assert len({row[0] for row in rows}) == 40_001
 
 
-def test_the_lag_is_told(own_service: Any) -> None:
+def test_the_lag_is_told(patient: Service) -> None:
     """While what was answered isn't recorded, list and files say how far they are behind."""
-    service: Service = own_service()
     code = new_code()
-    book = service.book(code)
-    (worker,) = service.run.facts["pids"]["worker"]
+    book = patient.book(code)
+    (worker,) = patient.run.facts["pids"]["worker"]
     os.kill(worker, signal.SIGSTOP)
     try:
-        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}), 201)
+        ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}), 201)
         for path in ("codes", "codes.csv", "redemptions.csv"):
-            answer = service.manage.get(f"/v1/books/{book}/{path}")
+            answer = patient.manage.get(f"/v1/books/{book}/{path}")
             assert answer.status_code == 200
             assert 1 <= int(answer.headers["Scrip-Lag-Seconds"]) < 20
     finally:
         os.kill(worker, signal.SIGCONT)
-    until(lambda: "Scrip-Lag-Seconds" not in service.manage.get(f"/v1/books/{book}/codes.csv").headers)
-    assert _listed(service.manage, book)[0]["status"] == "redeemed"
+    until(lambda: "Scrip-Lag-Seconds" not in patient.manage.get(f"/v1/books/{book}/codes.csv").headers)
+    assert _listed(patient.manage, book)[0]["status"] == "redeemed"
 
 
 async def test_pages_in_bounded_steps(kept: Record, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,6 @@
 """Servers that may lose or forget decide nothing, from the first connection on and while they run."""
 
 import asyncio
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +12,9 @@ import redis
 from loadtests.harness.servers import VALKEY, started
 from service.hot.connection import Link
 from service.record.pool import UnfitDatabase, connect
+from tests.integration import waiting
 from tests.integration.test_connection import echo, serving
 from tests.service_fixture import PATIENCE_S, Service, new_code, ok, refused, until
-
-
-async def _until_connected(link: Link, connected: bool = True) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while link.connected != connected:  # noqa: ASYNC110, what is waited for is in a server
-            await asyncio.sleep(0.02)
 
 
 @pytest.mark.parametrize(
@@ -50,8 +44,8 @@ async def test_a_server_that_becomes_unfit(tmp_path: Path, command: tuple[str, .
         await again.start()
         assert not again.connected
         client.execute_command(*back)
-        await _until_connected(link)
-        await _until_connected(again)
+        await waiting.until(lambda: link.connected)
+        await waiting.until(lambda: again.connected)
         await link.stop()
         await again.stop()
 
@@ -79,13 +73,12 @@ async def test_an_unfit_server_never_gets_a_request() -> None:
 
 
 @pytest.fixture
-def shop(own_service: Callable[[], Service]) -> tuple[Service, Any, list[str]]:
-    """A service of the test's own, its Redis, and codes in it of which the first is ann's."""
-    service = own_service()
+def shop(patient: Service) -> tuple[Service, Any, list[str]]:
+    """A service that may be hurt, its Redis, and codes in it of which the first is ann's."""
     codes = [new_code() for _ in range(200)]
-    service.book(*codes)
-    ok(service.checkout.post(f"/v1/coupons/assign/{codes[0]}", json={"userId": "ann"}), 201)
-    return service, service.redis(), codes
+    patient.book(*codes)
+    ok(patient.checkout.post(f"/v1/coupons/assign/{codes[0]}", json={"userId": "ann"}), 201)
+    return patient, patient.redis(), codes
 
 
 def _refused(answer: httpx.Response) -> bool:
@@ -120,13 +113,14 @@ def test_what_was_evicted_comes_back(shop: tuple[Service, Any, list[str]], polic
     before = [ok(_read(service, code)) for code in codes[:20]]
     asked = {"json": {"bookId": before[0]["bookId"], "userId": "bob"}, "headers": {"Idempotency-Key": new_code()}}
     first = service.checkout.post("/v1/coupons/assign", **asked)
-    until(lambda: service.operate.get("/v1/ops/consistency").json()["lagEvents"] == 0)
+    service.recorded()
+    epoch = client.get("{p0}:gate").split()[0]
     client.config_set("maxmemory-policy", policy)
     client.config_set("maxmemory", "1")
     until(lambda: client.info("stats")["evicted_keys"])
     client.config_set("maxmemory-policy", "noeviction")
     client.config_set("maxmemory", "0")
-    until(lambda: (client.get("{p0}:gate") or "1 ").split()[0] != "1")  # another epoch
+    until(lambda: (client.get("{p0}:gate") or f"{epoch} ").split()[0] != epoch)
     until(service.run.ready)
     again = service.checkout.post("/v1/coupons/assign", **asked)
     assert (again.status_code, again.content) == (201, first.content)

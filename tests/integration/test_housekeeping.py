@@ -11,8 +11,8 @@ from service.record.config import job_rows, webhook_rows
 from service.record.config.workspace_rows import create_workspace
 from service.record.facts.history_pages import KEEP_NOTICES_DAYS, prune_notices
 from service.worker.housekeeping import keep_house
-from tests.integration.flush_fixtures import until
 from tests.integration.record_fixtures import NOW_MS
+from tests.integration.waiting import until
 from tests.integration.webhook_fixtures import Office, Receiver
 
 _LOW = StockNotice(epoch=0, seq=0, workspace=1, book=2, notice="low", what="codes", left=1, at_ms=NOW_MS)

@@ -1,7 +1,6 @@
 """What keeps a partition: the worker's loop around opening and recording."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import hiredis
@@ -25,6 +24,7 @@ from service.worker.opening import Opening
 from service.worker.process import Keeper
 from service.worker.restocker import Restocker
 from tests.integration.opening_fixtures import Place
+from tests.integration.waiting import until
 
 
 async def test_an_order_doesnt_stop_what_carries_it_out(
@@ -130,7 +130,7 @@ async def test_a_task_that_fails_keeps_no_other_from_its_work(
     keeping = asyncio.create_task(keeper.run(stopping))
     try:
         with capture_logs() as logs:
-            await _until(has_failed)
+            await until(has_failed)
         (failing,) = await read_failing(place.pool, 0)
         assert (failing.task, failing.reason) == ("restocking", "ValueError")
         assert _metric("scrip_task_failing", "restocking") == 1
@@ -139,13 +139,13 @@ async def test_a_task_that_fails_keeps_no_other_from_its_work(
         epoch = (await read_partition(place.pool, 0)).epoch
         await place.learn()
         await place.do(redeem.REDEEM, "CODE-70", userId="ann")
-        await _until(lambda: place.pool.fetchval("SELECT EXISTS (SELECT FROM redemptions WHERE code = 'CODE-70')"))
+        await until(lambda: place.pool.fetchval("SELECT EXISTS (SELECT FROM redemptions WHERE code = 'CODE-70')"))
         await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-9")])
-        await _until(lambda: place.redis.hexists(f"{place.caller.prefix}d:{key_names.bucket('LATE-9')}", "LATE-9"))
+        await until(lambda: place.redis.hexists(f"{place.caller.prefix}d:{key_names.bucket('LATE-9')}", "LATE-9"))
         assert (await read_partition(place.pool, 0)).epoch == epoch
         monkeypatch.setattr(task_supervisor, "WELL_S", 0.01)
         is_wrong = False
-        await _until(is_well)
+        await until(is_well)
         assert _metric("scrip_task_failing", "restocking") == 0
     finally:
         stopping.set()
@@ -166,12 +166,6 @@ async def test_a_task_that_learns_that_the_partition_is_anothers_ends_all(place:
 
 def _metric(name: str, task: str) -> float:
     return REGISTRY.get_sample_value(name, {"partition": "0", "task": task}) or 0.0
-
-
-async def _until(reached: Callable[[], Awaitable[Any]]) -> None:
-    async with asyncio.timeout(30):
-        while not await reached():  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
 
 
 def _settings(place: Place, database_url: str) -> Settings:

@@ -1,20 +1,9 @@
 """Times of fifteen digits, and what was decided last: the same in Redis, in the record and in a Redis made again."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from tests.drifts.comparing import compare
-from tests.service_fixture import Service, new_code, new_id, ok, shared_service, until
+from tests.service_fixture import Service, new_code, new_id, ok, until
 
 LAST = "9999-12-31T23:59:59.999Z"
-
-
-@pytest.fixture(scope="module")
-def service() -> Iterator[Service]:
-    """Of this file's own: its Redis is emptied."""
-    with shared_service() as service:
-        yield service
 
 
 def lose_redis(service: Service) -> None:
@@ -24,28 +13,28 @@ def lose_redis(service: Service) -> None:
     until(lambda: service.checkout.get("/v1/coupons/NO-SUCH-CODE").status_code == 404)
 
 
-def test_an_owned_coupon_that_ends_with_the_year_9999(service: Service) -> None:
+def test_an_owned_coupon_that_ends_with_the_year_9999(patient: Service) -> None:
     """Redis holds its end to the millisecond: nothing differs, neither at once nor in a Redis that was made again."""
     code, user = new_code(), new_id()
-    book = service.book(validUntil=LAST)
+    book = patient.book(validUntil=LAST)
     lines = f"code,userId,expiresAt\n{code},{user},{LAST}\n".encode()
-    added = service.manage.post(f"/v1/books/{book}/codes", content=lines, headers={"Content-Type": "text/csv"})
+    added = patient.manage.post(f"/v1/books/{book}/codes", content=lines, headers={"Content-Type": "text/csv"})
     assert ok(added)["added"] == 1
     for _ in range(2):
-        assert ok(service.checkout.get(f"/v1/coupons/{code}"))["expiresAt"] == LAST
-        assert compare(service)[0].found == {}
-        lose_redis(service)
+        assert ok(patient.checkout.get(f"/v1/coupons/{code}"))["expiresAt"] == LAST
+        assert compare(patient)[0].found == {}
+        lose_redis(patient)
 
 
-def test_the_last_redemption_that_stands(service: Service) -> None:
+def test_the_last_redemption_that_stands(patient: Service) -> None:
     """Of a code with several uses it is the one decided last, also once the last of all was rolled back, and in a Redis
     that was made again."""
     code, orders = new_code(), [new_id("order") for _ in range(12)]
-    service.book(code, maxRedemptionsPerCode=None)
+    patient.book(code, maxRedemptionsPerCode=None)
     for order in orders:
-        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "ann", "orderId": order}), 201)
-    ok(service.manage.post(f"/v1/orders/{orders[-1]}/rollback", json={}))
+        ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "ann", "orderId": order}), 201)
+    ok(patient.manage.post(f"/v1/orders/{orders[-1]}/rollback", json={}))
     for _ in range(2):
-        assert ok(service.checkout.get(f"/v1/coupons/{code}"))["lastRedemption"]["orderId"] == orders[-2]
-        assert compare(service)[0].found == {}
-        lose_redis(service)
+        assert ok(patient.checkout.get(f"/v1/coupons/{code}"))["lastRedemption"]["orderId"] == orders[-2]
+        assert compare(patient)[0].found == {}
+        lose_redis(patient)

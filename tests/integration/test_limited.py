@@ -152,19 +152,3 @@ def test_limits_are_settings(service: Service, shop: httpx.Client) -> None:
     finally:
         assert ok(shop.patch("/v1/workspace", json={"limits": None}))["limits"] is None
     assert "RateLimit" not in client.get(f"/v1/coupons/{new_code()}").headers
-
-
-@pytest.mark.parametrize(
-    ("path", "limits", "status", "code"),
-    [
-        ("/v1/workspace", {"keys": {"liveLocks": 0}}, 422, "invalid"),
-        ("/v1/workspace", {"books": {"lockedPercent": 101}}, 422, "invalid"),
-        ("/v1/workspace", {"keys": {"perSecond": 1}}, 400, "malformed"),
-        ("/v1/workspace", 5, 400, "malformed"),
-        ("/v1/keys/none", {"requestsPerMinute": 1}, 404, "not_found"),
-    ],
-)
-def test_nonsense_is_refused(shop: httpx.Client, path: str, limits: Any, status: int, code: str) -> None:
-    """With the field's name, and changes nothing."""
-    refused(shop.patch(path, json={"limits": limits}), status, code)
-    assert ok(shop.get("/v1/workspace"))["limits"] is None

@@ -22,8 +22,10 @@ from service.domain.times import to_datetime
 from service.formats import key_names
 from service.record.config.key_rows import create_key, revoke_key
 from service.record.config.workspace_rows import read_workspace, workspace_named
-from tests.integration.matrix_table import ANYONE, ROWS, Place, Row, filled, make_place
+from tests.integration.matrix_table import ANYONE, ROWS, Row, make_place
+from tests.integration.requests_table import Place, filled
 from tests.integration.serving import Served
+from tests.schema import check_answer
 from tests.service_fixture import Service, new_id, ok, refused, until
 from tests.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
 
@@ -49,12 +51,15 @@ class World(NamedTuple):
     workspace: str
     rival: str
     place: Place
+    document: dict[str, Any]
 
-    def ask(self, row: Row, credential: str | None) -> httpx.Response:
-        """Send the request with this in the header."""
-        headers = {} if credential is None else {"Authorization": credential}
+    def ask(self, row: Row, credential: str | bytes | None) -> httpx.Response:
+        """Send the request with this in the header; the answer is one that the OpenAPI document describes."""
+        headers: dict[str, Any] = {} if credential is None else {"Authorization": credential}
         address, body = filled(row.address, self.place), filled(row.body, self.place)
-        return _client.request(row.method, self.url + address, json=body, headers=headers)
+        answer = _client.request(row.method, self.url + address, json=body, headers=headers)
+        check_answer(answer, row.route, self.document)
+        return answer
 
     def state(self) -> list[Any]:
         """All that Redis and Postgres hold of the first workspace."""
@@ -100,8 +105,9 @@ def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: A
     )
     server = Served(service, Path(folder), hot=request.param, jwt_issuers=issuers)
     try:
-        made = World(service, f"http://127.0.0.1:{server.port}", idp, *names, make_place(service, admin))
-        ready = Row("GET", "", "/v1/users/{ann}")
+        document = service.anonymous.get("/schema/openapi.json").json()
+        made = World(service, f"http://127.0.0.1:{server.port}", idp, *names, make_place(service, admin), document)
+        ready = Row("GET /v1/users/{userId}", "", "/v1/users/{ann}")
         until(lambda: made.ask(ready, f"Bearer {idp.token(sub=made.place['ann'])}").is_success)
         until(lambda: made.ask(ready, f"Bearer {names[1]}_checkout").is_success)
         yield made
@@ -125,13 +131,15 @@ async def _make_keys(service: Service, names: tuple[str, str]) -> None:
         await connection.close()
 
 
-def _bad_credentials(world: World) -> Iterator[str | None]:
+def _bad_credentials(world: World) -> Iterator[str | bytes | None]:
     """What is nobody's credential, or nobody's any more."""
     name, idp, ann = world.workspace, world.idp, world.place["ann"]
     good = idp.token(sub=ann)
     yield from (None, "", "Bearer", f"Basic {name}_admin", f"{name}_admin", f"Bearer {name}_admi", "Bearer *")
     yield from (f"Bearer {name}_admin2", f"Bearer {name}_ADMIN", f"Bearer {name}_revoked", f"Bearer {name}_ended")
     yield from (f"Bearer scrip_test_{secrets.token_urlsafe(32)}", f"Bearer {name}_admin {name}_admin")
+    yield from (f"Token {name}_admin", f"Bearer {name}_admin, Bearer {name}_admin", "Bearer %", b"Bearer \xff\xfe")
+    yield "Bearer " + "x" * 5000
     claims = idp.claims(sub=ann)
     for token in (
         idp.token(sub=ann, exp=int(time.time()) - 1), idp.token(sub=ann, nbf=int(time.time()) + 3600),
@@ -217,7 +225,7 @@ def _ask_rival(world: World, row: Row, credential: str) -> None:
 
 
 def test_who_is_not(world: World) -> None:
-    """The same requests do what they say with a good credential: it was nothing else that they were refused for."""
+    """The same requests do what they say with a good credential, and all are answered as the OpenAPI document says."""
     place, name = world.place, world.workspace
     ann = f"Bearer {world.idp.token(sub=place['ann'])}"
     for row in ROWS:
@@ -236,9 +244,9 @@ def test_the_state_that_is_compared(world: World) -> None:
     """A change shows in it, wherever it is: else nothing above would mean anything."""
     admin = f"Bearer {world.workspace}_admin"
     for row, body in (
-        (Row("PATCH", "", "/v1/users/{ann}", {"maxCoupons": 5}), None),
-        (Row("POST", "", "/v1/coupons/validate", {"code": "{free5}"}), "same"),
-        (Row("POST", "", "/v1/coupons/lock/{free5}", {"userId": "{ann}"}), None),
+        (Row("PATCH /v1/users/{userId}", "", "/v1/users/{ann}", {"maxCoupons": 5}), None),
+        (Row("POST /v1/coupons/validate", "", "", {"code": "{free5}"}), "same"),
+        (Row("POST /v1/coupons/lock/{code}", "", "/v1/coupons/lock/{free5}", {"userId": "{ann}"}), None),
     ):
         before = world.settled()
         assert world.ask(row, admin).is_success

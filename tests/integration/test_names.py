@@ -3,19 +3,18 @@
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
-from click.testing import CliRunner
 
 from loadtests.harness.running import data_folder
-from service.cli.main import main
 from service.formats import key_names
+from tests.commands import scrip
 from tests.drifts.comparing import compare
 from tests.hostile.poison import planted, poisoned
-from tests.service_fixture import Service, new_code, ok, until
+from tests.service_fixture import Service, new_code, ok, shared_service, until
 
 HARD = (
     "a:d:b", "a:d:5", "x:l:1:u", "{p0}:gate", "{p0}:w1:d:7", "w1:l:1:p", ":", "::", "*", "[a-z]*", "-", "l:1:x:u",
@@ -60,55 +59,28 @@ class Poison:
             return [name for name in redis.scan_iter(count=5000) if key_names.parse_key(name) is None]
 
 
-@pytest.fixture
-def poison(own_service: Callable[[], Service]) -> Poison:
-    """A service of the test's own."""
-    return Poison(own_service())
-
-
-def recorded(service: Service) -> None:
-    """Wait until everything that was answered is recorded."""
-    until(lambda: ok(service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
+@pytest.fixture(scope="module")
+def poison() -> Iterator[Poison]:
+    """A service of this file's own."""
+    with shared_service() as service:
+        yield Poison(service)
 
 
 def rebuilt(service: Service) -> None:
     """Have everything built again, as an operator does."""
-    env = {"DATABASE_URL": service.run.facts["databaseUrl"]}
-    ended = CliRunner().invoke(main, ["rebuild"], env=env)
+    ended = scrip("rebuild", DATABASE_URL=service.run.facts["databaseUrl"])
     assert ended.exit_code == 0, ended.output
     until(lambda: service.checkout.get("/v1/users/nobody").is_success)
 
 
-def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
-    """A rebuild opens the partition; the sweep that follows leaves the worker's tasks alone; nothing differs; users are
-    deleted and exports are whole."""
-    service = poison.service
-    recorded(service)
-    stats = service.stats(poison.book)
-    rebuilt(service)
-    again = service.stats(poison.book)
-    assert again == stats | {"locked": 0, "available": stats["available"] + stats["locked"]}
-    for name in HARD[: len(HARD) // 2]:
-        answer = service.manage.delete(f"/v1/users/{quote(name, safe='')}")
-        assert (answer.status_code, answer.text) == (204, ""), name
-    recorded(service)
-    outcome, told = compare(service, repair=True)
-    assert (outcome.found, outcome.unsettled) == ({}, 0), told
-    for path in ("codes.csv", "redemptions.csv"):
-        lines = service.manage.get(f"/v1/books/{poison.book}/{path}").text.splitlines()
-        assert len(lines) == 1 + (len(poison.codes) if path == "codes.csv" else len(HARD))
+def test_what_is_planted_is_whats_walked(poison: Poison) -> None:
+    """Every key of the service is read as one of its kinds, and each planted name is in the place it was said in."""
+    with poison.service.redis() as redis:
+        held = [key for name in redis.scan_iter(count=5000) if (key := key_names.parse_key(name))]
     assert poison.strays() == []
-    assert re.findall(r'"event": "(?:failed|stopped|script_failed|redis_error)".*', poison.log()) == []
-    assert poison.log().count('"event": "unverified"') == 1, "the worker began again more often than it was ordered to"
-
-
-def test_two_thousand_such_names_stop_nothing() -> None:
-    """Of all separators and kinds of keys, in every field: nothing differs, no answer is a 5xx, no key is a stray, and
-    the worker doesn't begin again. `make hostile` plants 100,000."""
-    with data_folder() as folder:
-        row = planted(folder, poisoned(7), 2000)
-    assert row.is_clean, row
-    assert (row.swept, row.exported) == (20, 2020 + 1800), row
+    users = {key.parts[0] for key in held if key.kind == "u"}
+    assert set(HARD) - {"-"} | {"%-"} <= users
+    assert set(HARD) | {f"{key}:l:1:u" for key in HARD_KEYS} <= {key.parts[0] for key in held if key.kind == "i"}
 
 
 def test_a_sweep_forgets_ended_locks_beside_such_names(poison: Poison) -> None:
@@ -133,11 +105,35 @@ def test_a_sweep_forgets_ended_locks_beside_such_names(poison: Poison) -> None:
     assert re.findall(r'"event": "(?:failed|unverified|redis_error|script_failed)".*', poison.log()) == []
 
 
-def test_what_is_planted_is_whats_walked(poison: Poison) -> None:
-    """Every key of the service is read as one of its kinds, and each planted name is in the place it was said in."""
-    with poison.service.redis() as redis:
-        held = [key for name in redis.scan_iter(count=5000) if (key := key_names.parse_key(name))]
+def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
+    """A rebuild opens the partition; the sweep that follows leaves the worker's tasks alone; nothing differs; users are
+    deleted and exports are whole."""
+    service, before = poison.service, len(poison.log())
+    service.recorded()
+    stats = service.stats(poison.book)
+    rebuilt(service)
+    again = service.stats(poison.book)
+    assert again == stats | {"locked": 0, "available": stats["available"] + stats["locked"]}
+    for name in HARD[: len(HARD) // 2]:
+        answer = service.manage.delete(f"/v1/users/{quote(name, safe='')}")
+        assert (answer.status_code, answer.text) == (204, ""), name
+    service.recorded()
+    outcome, told = compare(service, repair=True)
+    assert (outcome.found, outcome.unsettled) == ({}, 0), told
+    for path in ("codes.csv", "redemptions.csv"):
+        lines = service.manage.get(f"/v1/books/{poison.book}/{path}").text.splitlines()
+        assert len(lines) == 1 + (len(poison.codes) if path == "codes.csv" else len(HARD))
     assert poison.strays() == []
-    users = {key.parts[0] for key in held if key.kind == "u"}
-    assert set(HARD) - {"-"} | {"%-"} <= users
-    assert set(HARD) | {f"{key}:l:1:u" for key in HARD_KEYS} <= {key.parts[0] for key in held if key.kind == "i"}
+    assert re.findall(r'"event": "(?:failed|stopped|script_failed|redis_error)".*', poison.log()) == []
+    assert poison.log()[before:].count('"event": "unverified"') == 1, (
+        "the worker began again more often than it was ordered to"
+    )
+
+
+def test_four_hundred_such_names_stop_nothing() -> None:
+    """Of all separators and kinds of keys, in every field: nothing differs, no answer is a 5xx, no key is a stray, and
+    the worker doesn't begin again. `make faults PART=hostile` plants 100,000."""
+    with data_folder() as folder:
+        row = planted(folder, poisoned(7), 400)
+    assert row.is_clean, row
+    assert (row.swept, row.exported) == (20, 420 + 360), row

@@ -1,45 +1,17 @@
-"""Opening a partition, killed at each of its commands to Redis."""
+"""What an opening keeps of a Redis, applies again, and rebuilds. test_interleavings.py stops it at each step."""
 
 import pytest
 from structlog.testing import capture_logs
 
 from service.domain.code_requests import CodeLine
-from service.domain.errors import Refusal
 from service.formats import key_names
-from service.hot.connection import Broken
 from service.hot.redis_server import Fenced
-from service.operations import assign, checkout, coupon_view, lock, redeem, rollback, unassign
+from service.operations import assign, checkout, coupon_view, redeem, rollback, unassign
 from service.record.config.code_rows import add_codes
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import LeaseLost, read_partition
 from service.worker.restorer import Mending
 from tests.integration.opening_fixtures import Place
-
-
-async def test_killed_anywhere_while_rebuilding_the_gate_is_closed_or_the_job_is_done(place: Place) -> None:
-    """After FLUSHALL, a worker killed before any of its commands leaves a Redis that answers nothing or everything; and
-    the next worker leaves all as it was."""
-    before = await place.everything()
-    dies_after, done = 0, False
-    while not done:
-        await place.redis.flushall()
-        await place.learn()
-        try:
-            await place.open(dies_after)
-            done = True
-        except Broken:
-            await place.learn()
-            with pytest.raises(Refusal, match="recovering"):
-                await place.do(coupon_view.READ, "CODE-9")
-        await place.open()
-        assert await place.everything() == before, dies_after
-        assert await place.pool.fetchval("SELECT count(*) FROM recoveries WHERE finished_at IS NULL") == 0
-        dies_after += 1
-    assert dies_after > 40
-    await place.learn()
-    assert b'"available"' in await place.do(coupon_view.READ, "CODE-9")
-    assert b'"available"' in await place.do(coupon_view.READ, "MINE-1")
-    assert b'"userId":"bob"' in await place.do(coupon_view.READ, "CODE-8")
 
 
 @pytest.mark.parametrize("kind", key_names.OWN)
@@ -74,53 +46,6 @@ async def test_a_key_of_another_type_ends_in_a_rebuild(place: Place, kind: str) 
     await place.open()
     assert await place.everything() == expected
     assert (await place.recovery())[0] == "whole"
-
-
-async def test_killed_anywhere_while_reopening_nothing_is_lost(place: Place) -> None:
-    """With Redis whole and events not yet recorded, a worker killed before any of its commands loses none of them, nor
-    a lock."""
-    await place.do(lock.LOCK, "CODE-10", userId="ann")
-    dies_after, done = 0, False
-    while not done:
-        await place.learn()
-        await place.do(redeem.REDEEM, f"CODE-{11 + dies_after}", userId=f"v{dies_after}")
-        redeemed = await place.everything()
-        try:
-            await place.open(dies_after)
-            done = True
-        except Broken:
-            await place.open()
-        dies_after += 1
-        assert await place.everything() == redeemed, dies_after
-        assert await place.pool.fetchval("SELECT count(*) FROM redemptions") == 11 + dies_after
-    assert dies_after > 30
-
-
-async def test_killed_anywhere_while_a_lost_tail_is_applied_again(place: Place) -> None:
-    """A Redis that lost the end of what was recorded, configuration included, is as it was, whatever command the worker
-    died before; nothing is applied twice."""
-    kept = await place.snapshot()
-    await _more(place)
-    before = await place.everything()
-    dies_after, done = 0, False
-    while not done:
-        await place.put_back(kept)
-        await place.learn()
-        with pytest.raises(Refusal, match="recovering"):
-            await place.do(coupon_view.READ, "CODE-9")
-        try:
-            await place.open(dies_after)
-            done = True
-            assert await place.recovery() == ("tail", 9 + 2)
-        except Broken:
-            await place.learn()
-            with pytest.raises(Refusal, match="recovering"):
-                await place.do(coupon_view.READ, "CODE-9")
-            await place.open()
-        assert await place.everything() == before, dies_after
-        dies_after += 1
-    assert dies_after > 30
-    assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == 0
 
 
 async def _more(place: Place) -> None:
@@ -199,6 +124,17 @@ async def test_a_half_built_redis_is_rebuilt_whatever_its_outbox_says(place: Pla
     assert (await place.recovery())[0] == "whole"
     assert await place.everything() == before
     assert await place.redis.get("{p0}:mend") is None
+
+
+async def test_keys_of_another_layout_are_rebuilt(place: Place) -> None:
+    """A Redis that a version with another layout of the keys wrote is whole, but not as this version reads it."""
+    before = await place.everything()
+    await place.redis.set(key_names.layout(0), "0")
+    await place.redis.set(f"{place.caller.prefix}c:CODE-9", "of an older layout")
+    await place.open()
+    assert (await place.recovery())[0] == "whole"
+    assert await place.everything() == before
+    assert await place.redis.get(key_names.layout(0)) == key_names.LAYOUT.encode()
 
 
 async def test_configuration_ahead_of_postgres_is_rebuilt(place: Place) -> None:

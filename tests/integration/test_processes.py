@@ -8,15 +8,15 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
-from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import psutil
 import pytest
 
-from loadtests.harness.running import PATIENCE_S
-from tests.integration.test_hot_path import *  # noqa: F403 - the hot path's rules hold here too
+from loadtests.harness.running import PATIENCE_S, Run
+from loadtests.harness.servers import free_port
+from tests.integration import waiting
 from tests.integration.test_races_over_http import test_a_race  # noqa: F401 - and its limits
 from tests.service_fixture import Service, new_code, new_id, ok, shared_service, until
 
@@ -65,7 +65,7 @@ class Load:
     async def more(self) -> None:
         """Wait until so many more answers came that each buyer has had some."""
         enough = self.statuses.total() + _CLIENTS * 20
-        await _until(lambda: self.statuses.total() >= enough)
+        await waiting.until(lambda: self.statuses.total() >= enough)
 
     async def _buy(self) -> None:
         while not self._ending:
@@ -96,12 +96,6 @@ class Load:
         await reader.readexactly(int(length[1]))
         self.statuses[int(head.split()[1])] += 1
         return b"connection: close" in head.lower()
-
-
-async def _until(reached: Callable[[], Any]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not reached():  # noqa: ASYNC110, what is waited for is in other processes
-            await asyncio.sleep(0.02)
 
 
 def _pids(service: Service) -> list[int]:
@@ -225,7 +219,7 @@ async def test_killed_before_it_took_them(service: Service, clients: list[httpx.
     try:
         async with httpx.AsyncClient(base_url=service.run.url, timeout=60) as client:
             asked = [asyncio.create_task(client.get("/health/live")) for _ in range(_CLIENTS * 2)]
-            await _until(lambda: sum(one.done() for one in asked) >= _CLIENTS // 2)
+            await waiting.until(lambda: sum(one.done() for one in asked) >= _CLIENTS // 2)
             await asyncio.sleep(0.2)
             assert not all(one.done() for one in asked)
             os.kill(killed, signal.SIGKILL)
@@ -233,7 +227,7 @@ async def test_killed_before_it_took_them(service: Service, clients: list[httpx.
     finally:
         with suppress(ProcessLookupError):
             os.kill(killed, signal.SIGKILL)
-    await _until(lambda: _one_new(service, killed))
+    await waiting.until(lambda: _one_new(service, killed))
     await asyncio.to_thread(until, lambda: all(_answers(service, pid) for pid in _pids(service)))
     assert other in _pids(service)
 
@@ -251,19 +245,19 @@ async def test_replaced(service: Service) -> None:
     assert service.run.facts["pids"]["apiSupervisor"] == [supervisor]
 
 
-async def test_ends(own_service: Callable[[], Service], monkeypatch: pytest.MonkeyPatch) -> None:
-    """SIGTERM ends all of it with 0; whoever had sent a request is answered first."""
-    monkeypatch.setenv("SCRIP_API_PROCESSES", "2")
-    service = await asyncio.to_thread(own_service)
+async def test_ends(service: Service) -> None:
+    """SIGTERM ends all of it with 0; whoever had sent a request is answered first. The last test of this file."""
     load, pids = Load(service), service.run.pids
     async with load.running():
         assert await asyncio.to_thread(service.run.end, signal.SIGTERM) == 0
     assert (load.broken, set(load.statuses), load.refused) == ([], {201}, _CLIENTS)
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
-    again = await asyncio.to_thread(own_service)
+    again = Service(Run(service.run.data_dir, free_port()).until_ready())
     until(lambda: again.checkout.get("/v1/users/nobody").is_success)  # the other one said that it is ready
     assert load.used(again) == load.statuses[201]
+    again.close()
+    assert again.run.end() == 0
 
 
 def _one_new(service: Service, gone: int) -> bool:

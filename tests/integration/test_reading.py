@@ -6,12 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.service_fixture import Service, new_code, new_id, ok, refused, until
-
-_NOTHING = dict.fromkeys(["discountAmount", "finalAmount", "coupon"]) | {
-    "valid": False,
-    "reasons": ["coupon_not_available"],
-}
+from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
 
 
 def _redeem(service: Service, code: str, **body: Any) -> dict[str, Any]:
@@ -60,18 +55,6 @@ def test_validate_lists_every_reason(service: Service) -> None:
     assert lost == [*always[:-1], "lock_lost"]
 
 
-def test_a_public_key_learns_nothing(service: Service) -> None:
-    """Whatever keeps a coupon from being used, a public key hears the same few words; a good one its discount."""
-    user, used, locked, free = new_id(), service.coupon(), service.coupon(), service.coupon()
-    _redeem(service, used, userId=user)
-    ok(service.checkout.post(f"/v1/coupons/lock/{locked}", json={"userId": user}), 201)
-    off = service.coupon(status="inactive")
-    over = service.coupon(validUntil="2026-01-01T00:00:00Z")
-    for code in (used, locked, off, over, new_code(), "x", "LOCK"):
-        assert _validate(service.public, code, userId=new_id()) == _NOTHING
-    assert _validate(service.public, free) == _NOTHING | {"valid": True, "reasons": [], "discountAmount": "0.00"}
-
-
 def test_reads_see_what_was_answered(service: Service) -> None:
     """Coupon, counts, user and histories show a change as soon as it was answered, over and over."""
     user, codes = new_id(), [new_code() for _ in range(12)]
@@ -104,16 +87,7 @@ def test_pages_of_histories(service: Service) -> None:
         _redeem(service, code, userId=user)
     for path in (f"/v1/users/{user}/redemptions", f"/v1/books/{book}/redemptions", f"/v1/users/{user}/coupons"):
         for limit in (1, 3, 7, 1000):
-            found: list[str] = []
-            query: dict[str, Any] = {"limit": limit}
-            while True:
-                page = ok(service.manage.get(path, params=query))
-                assert list(page) == ["items", "nextCursor"]
-                assert len(page["items"]) <= limit
-                found += [item["code"] for item in page["items"]]
-                if page["nextCursor"] is None:
-                    break
-                query["cursor"] = page["nextCursor"]
+            found = [item["code"] for page in pages(service.manage, path, limit=limit) for item in page]
             assert found == codes[::-1]
         whole = ok(service.manage.get(path))
         assert (len(whole["items"]), whole["nextCursor"]) == (7, None)
@@ -138,16 +112,6 @@ def test_a_users_coupons_by_status(service: Service) -> None:
         assert [(coupon["code"], coupon["status"]) for coupon in listed] == [(code, status)]
     assert len(ok(service.checkout.get(path))["items"]) == 5
     assert service.stats(several)["exhausted"] == 1
-
-
-def test_held_coupons_show_no_lock(service: Service) -> None:
-    """A list of coupons has the status beneath a lock; one that is locked away reads assigned, with its lock."""
-    user, code = new_id(), service.coupon()
-    ok(service.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": user}), 201)
-    ok(service.checkout.post(f"/v1/coupons/lock/{code}", json={"userId": user}), 201)
-    (held,) = ok(service.checkout.get(f"/v1/users/{user}/coupons"))["items"]
-    assert held["status"] == "assigned"
-    assert ok(service.checkout.get(f"/v1/coupons/{code}"))["status"] == "locked"
 
 
 def test_rollback(service: Service) -> None:
@@ -261,22 +225,6 @@ def test_consistency(service: Service) -> None:
         ((last, _),) = client.xrevrange("{p0}:outbox", count=1)
     said = {name: what for name, what in told.items() if name not in compared}
     assert said == {"state": "open", "lagEvents": 0, "lagSeconds": 0.0, "lastRecorded": last, "failing": []}
-
-
-@pytest.mark.parametrize(
-    ("method", "path", "allow"),
-    [
-        ("DELETE", "/v1/books", "GET, OPTIONS, POST"), ("GET", "/v1/coupons/redeem/ABCD", "OPTIONS, POST"),
-        ("POST", "/v1/coupons/ABCD", "GET, OPTIONS, PATCH"), ("PUT", "/v1/workspace", "GET, OPTIONS, PATCH"),
-        ("TRACE", "/health/live", "GET, OPTIONS"), ("GET", "/v1/coupons/codes", "OPTIONS, POST"),
-        ("PUT", "/v1/users/u", "DELETE, GET, OPTIONS, PATCH"), ("POST", "/schema/openapi.json", "GET, OPTIONS"),
-    ],
-)  # fmt: skip
-def test_methods_that_are_not_taken(service: Service, method: str, path: str, allow: str) -> None:
-    """An address that doesn't take the method says which ones it takes."""
-    answer = service.admin.request(method, path)
-    refused(answer, 405, "method_not_allowed")
-    assert answer.headers["Allow"] == allow
 
 
 @pytest.mark.parametrize(

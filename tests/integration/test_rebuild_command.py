@@ -1,27 +1,25 @@
 """`scrip rebuild`: an operator has Redis built again from Postgres."""
 
-import asyncio
 import os
 import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import Result
 
 from service.cli import recovery
-from service.cli.main import main
+from tests.commands import scrip
 from tests.service_fixture import Service, new_code, new_id, ok, until
 
 
 @pytest.fixture
-def rebuild(own_service: Callable[[], Service], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """Run the command on the last service that was started."""
+def rebuild(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run the command on a service."""
     monkeypatch.setattr(recovery, "BEGIN_S", 6.0)
 
     def run(service: Service, *options: str) -> Result:
-        env = {"DATABASE_URL": service.run.facts["databaseUrl"]}
-        return CliRunner().invoke(main, ["rebuild", *options], env=env)
+        return scrip("rebuild", *options, DATABASE_URL=service.run.facts["databaseUrl"])
 
     return run
 
@@ -31,81 +29,75 @@ async def _recovery(service: Service) -> dict[str, Any]:
     return dict(row)
 
 
-async def test_everything_is_built_again(own_service: Callable[[], Service], rebuild: Callable[..., Result]) -> None:
+async def test_everything_is_built_again(patient: Service, rebuild: Callable[..., Result]) -> None:
     """What Redis held and Postgres hadn't yet is recorded first; then all is as it was, but for locks and the wrong."""
-    service = own_service()
     code, wrong, user = new_code(), new_code(), new_id()
-    book = service.book(code, wrong, maxRedemptionsPerCode=2)
-    made = ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": user}), 201)
-    before = service.stats(book)
-    with service.redis() as client:
+    book = patient.book(code, wrong, maxRedemptionsPerCode=2)
+    made = ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": user}), 201)
+    before = patient.stats(book)
+    with patient.redis() as client:
         (record,) = client.keys(f"*:c:{code}")
         client.delete(record)  # nobody but an operator sees that
-    ended = await asyncio.to_thread(rebuild, service)
+    ended = rebuild(patient)
     assert ended.exit_code == 0, ended.output
     assert "Partition 0 is open again" in ended.output
-    found = await _recovery(service)
+    found = await _recovery(patient)
     assert (found["kind"], found["reason"], found["done"]) == ("whole", "an operator ordered it", found["total"])
-    until(lambda: service.checkout.get(f"/v1/coupons/{code}").is_success)
-    assert service.stats(book) == before
-    last = ok(service.checkout.get(f"/v1/coupons/{code}"))["lastRedemption"]
+    until(lambda: patient.checkout.get(f"/v1/coupons/{code}").is_success)
+    assert patient.stats(book) == before
+    last = ok(patient.checkout.get(f"/v1/coupons/{code}"))["lastRedemption"]
     assert last["redemptionId"] == made["redemptionId"]
-    assert await service.fetch("SELECT 1 FROM rebuild_orders") == []
+    assert await patient.fetch("SELECT 1 FROM rebuild_orders") == []
 
 
-async def test_a_gap_needs_a_word_more(own_service: Callable[[], Service], rebuild: Callable[..., Result]) -> None:
+async def test_a_gap_needs_a_word_more(patient: Service, rebuild: Callable[..., Result]) -> None:
     """Where an event is missing that was answered and never recorded, a rebuild goes on without it only when told so;
     what came after it is kept apart."""
-    service = own_service()
     codes = [new_code() for _ in range(3)]
-    book = service.book(*codes)
-    (worker,) = service.run.facts["pids"]["worker"]
+    book = patient.book(*codes)
+    (worker,) = patient.run.facts["pids"]["worker"]
     os.kill(worker, signal.SIGSTOP)
     for code in codes:
-        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id()}), 201)
-    with service.redis() as client:
+        ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id()}), 201)
+    with patient.redis() as client:
         entries = client.xrevrange("{p0}:outbox", count=6)
         (lost,) = [entry for entry, fields in entries if f" {codes[1]} " in fields["d"]]
         client.xdel("{p0}:outbox", lost)
     os.kill(worker, signal.SIGCONT)
-    until(lambda: service.checkout.post("/v1/coupons/assign", json={"bookId": book, "userId": "u"}).status_code == 503)
+    until(lambda: patient.checkout.post("/v1/coupons/assign", json={"bookId": book, "userId": "u"}).status_code == 503)
 
-    refused_ = await asyncio.to_thread(rebuild, service)
+    refused_ = rebuild(patient)
     assert refused_.exit_code == 1
     assert "--accept-loss" in refused_.output
-    ended = await asyncio.to_thread(rebuild, service, "--accept-loss")
+    ended = rebuild(patient, "--accept-loss")
     assert ended.exit_code == 0, ended.output
-    until(lambda: service.checkout.get(f"/v1/coupons/{codes[0]}").is_success)
-    seen = [ok(service.checkout.get(f"/v1/coupons/{code}"))["status"] for code in codes]
+    until(lambda: patient.checkout.get(f"/v1/coupons/{codes[0]}").is_success)
+    seen = [ok(patient.checkout.get(f"/v1/coupons/{code}"))["status"] for code in codes]
     assert seen == ["redeemed", "available", "available"]
-    kept = await service.fetch("SELECT d FROM quarantine")
+    kept = await patient.fetch("SELECT d FROM quarantine")
     assert any(codes[2].encode() in row["d"] for row in kept)
-    assert (await _recovery(service))["kind"] == "whole"
+    assert (await _recovery(patient))["kind"] == "whole"
 
 
-async def test_without_a_worker(own_service: Callable[[], Service], rebuild: Callable[..., Result]) -> None:
+async def test_without_a_worker(patient: Service, rebuild: Callable[..., Result]) -> None:
     """The command says so; the order stands until it is taken back, and the worker that comes carries it out."""
-    service = own_service()
-    (worker,) = service.run.facts["pids"]["worker"]
+    (worker,) = patient.run.facts["pids"]["worker"]
     os.kill(worker, signal.SIGSTOP)
-    await service.fetch("UPDATE partitions SET lease_until = now() - interval '1 s'")
-    ended = await asyncio.to_thread(rebuild, service)
+    await patient.fetch("UPDATE partitions SET lease_until = now() - interval '1 s'")
+    ended = rebuild(patient)
     assert ended.exit_code == 1
     assert "start one" in ended.output
-    assert len(await service.fetch("SELECT 1 FROM rebuild_orders")) == 1
-    assert (await asyncio.to_thread(rebuild, service, "--cancel")).exit_code == 0
-    assert await service.fetch("SELECT 1 FROM rebuild_orders") == []
-    assert (
-        await asyncio.to_thread(rebuild, service, "--partition", "7")
-    ).output == "Error: There is no such partition.\n"
+    assert len(await patient.fetch("SELECT 1 FROM rebuild_orders")) == 1
+    assert (rebuild(patient, "--cancel")).exit_code == 0
+    assert await patient.fetch("SELECT 1 FROM rebuild_orders") == []
+    assert (rebuild(patient, "--partition", "7")).output == "Error: There is no such partition.\n"
     os.kill(worker, signal.SIGCONT)
-    until(lambda: service.checkout.get("/v1/users/nobody").is_success)
+    until(lambda: patient.checkout.get("/v1/users/nobody").is_success)
 
 
 def test_bad_calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     """Without a database, or with one that isn't there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATABASE_URL", raising=False)
-    assert "DATABASE_URL is not set" in CliRunner().invoke(main, ["rebuild"]).output
-    env = {"DATABASE_URL": "postgresql://127.0.0.1:9/none"}
-    assert "can't be reached" in CliRunner().invoke(main, ["rebuild"], env=env).output
+    assert "DATABASE_URL is not set" in scrip("rebuild").output
+    assert "can't be reached" in scrip("rebuild", DATABASE_URL="postgresql://127.0.0.1:9/none").output

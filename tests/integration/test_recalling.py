@@ -13,7 +13,7 @@ from tests.service_fixture import Service, new_code, new_id, ok, refused, until
 
 def forget(service: Service) -> None:
     """Wait until everything is recorded, and trim the outbox as the worker does after two minutes."""
-    until(lambda: ok(service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
+    service.recorded()
     with service.redis() as client:
         ((last, _),) = client.xrevrange(key_names.outbox(0), count=1)
         client.xtrim(key_names.outbox(0), minid=last, approximate=False)
@@ -59,25 +59,24 @@ def test_what_is_recorded_is_answered_as_before(service: Service, uses: int) -> 
     refused(service.manage.post(f"/v1/redemptions/{uuid4()}/rollback", json={}), 404, "redemption_not_found")
 
 
-def test_without_postgres_it_is_unavailable_and_nothing_changes(own_service: Any) -> None:
+def test_without_postgres_it_is_unavailable_and_nothing_changes(patient: Service) -> None:
     """While Postgres hangs, what needs its facts is 503 with Retry-After; what the outbox still has is answered."""
-    service: Service = own_service()
     old, fresh, user = new_code(), new_code(), new_id()
-    service.book(old, fresh)
+    patient.book(old, fresh)
     body = {"userId": user, "orderId": new_id()}
-    first = ok(service.checkout.post(f"/v1/coupons/redeem/{old}", json=body), 201)
-    forget(service)
-    postmaster = service.run.facts["pids"]["postgres"][0]
+    first = ok(patient.checkout.post(f"/v1/coupons/redeem/{old}", json=body), 201)
+    forget(patient)
+    postmaster = patient.run.facts["pids"]["postgres"][0]
     os.kill(postmaster, signal.SIGKILL)
-    asked = service.checkout.post(f"/v1/coupons/redeem/{old}", json=body)
+    asked = patient.checkout.post(f"/v1/coupons/redeem/{old}", json=body)
     other = body | {"orderId": new_id()}
-    second = ok(service.checkout.post(f"/v1/coupons/redeem/{fresh}", json=other), 201)
-    same(ok(service.checkout.post(f"/v1/coupons/redeem/{fresh}", json=other)), second)
+    second = ok(patient.checkout.post(f"/v1/coupons/redeem/{fresh}", json=other), 201)
+    same(ok(patient.checkout.post(f"/v1/coupons/redeem/{fresh}", json=other)), second)
     if asked.status_code != 200:  # Postgres may be back already
         refused(asked, 503, "unavailable")
         assert int(asked.headers["Retry-After"]) >= 1
-    until(lambda: service.checkout.post(f"/v1/coupons/redeem/{old}", json=body).status_code == 200)
-    same(ok(service.checkout.post(f"/v1/coupons/redeem/{old}", json=body)), first)
+    until(lambda: patient.checkout.post(f"/v1/coupons/redeem/{old}", json=body).status_code == 200)
+    same(ok(patient.checkout.post(f"/v1/coupons/redeem/{old}", json=body)), first)
 
 
 def test_a_checkout_whose_gift_was_used_is_answered_as_before(service: Service) -> None:
@@ -97,29 +96,28 @@ def test_a_checkout_whose_gift_was_used_is_answered_as_before(service: Service) 
     assert again["gift"]["lastRedemption"]["redemptionId"] == used["redemptionId"]
 
 
-def test_an_order_that_was_rolled_back_is_known_for_good(own_service: Any) -> None:
+def test_an_order_that_was_rolled_back_is_known_for_good(patient: Service) -> None:
     """Redis keeps nothing of an order whose places were all given back: that it was rolled back is in the record, and
     looked up there once it is. An order that nobody used is not found; while the record is behind both are 503."""
-    service: Service = own_service()
     code, order = new_code(), new_id()
-    service.book(code, maxRedemptionsPerCode=None)
+    patient.book(code, maxRedemptionsPerCode=None)
     back = f"/v1/orders/{order}/rollback"
-    ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id(), "orderId": order}), 201)
-    assert len(ok(service.manage.post(back, json={}))["items"]) == 1
-    refused(service.manage.post(back, json={}), 409, "already_rolled_back")  # before it is recorded, too
-    forget(service)
-    with service.redis() as client:
+    ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id(), "orderId": order}), 201)
+    assert len(ok(patient.manage.post(back, json={}))["items"]) == 1
+    refused(patient.manage.post(back, json={}), 409, "already_rolled_back")  # before it is recorded, too
+    forget(patient)
+    with patient.redis() as client:
         assert [name for name in client.scan_iter(match="*:o:*") if client.hexists(name, order)] == []
-    refused(service.manage.post(back, json={}), 409, "already_rolled_back")
-    refused(service.manage.post(f"/v1/orders/{new_id()}/rollback", json={}), 404, "order_not_found")
-    os.kill(service.run.facts["pids"]["worker"][0], signal.SIGSTOP)
+    refused(patient.manage.post(back, json={}), 409, "already_rolled_back")
+    refused(patient.manage.post(f"/v1/orders/{new_id()}/rollback", json={}), 404, "order_not_found")
+    os.kill(patient.run.facts["pids"]["worker"][0], signal.SIGSTOP)
     try:
-        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id(), "orderId": order}), 201)
-        assert len(ok(service.manage.post(back, json={}))["items"]) == 1
-        asked = service.manage.post(back, json={})
+        ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id(), "orderId": order}), 201)
+        assert len(ok(patient.manage.post(back, json={}))["items"]) == 1
+        asked = patient.manage.post(back, json={})
         refused(asked, 503, "unavailable")
         assert int(asked.headers["Retry-After"]) >= 1
     finally:
-        os.kill(service.run.facts["pids"]["worker"][0], signal.SIGCONT)
-    until(lambda: service.manage.post(back, json={}).status_code == 409)
-    refused(service.manage.post(back, json={}), 409, "already_rolled_back")
+        os.kill(patient.run.facts["pids"]["worker"][0], signal.SIGCONT)
+    until(lambda: patient.manage.post(back, json={}).status_code == 409)
+    refused(patient.manage.post(back, json={}), 409, "already_rolled_back")

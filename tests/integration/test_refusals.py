@@ -17,10 +17,11 @@ from loadtests.harness.running import Run, data_folder
 from loadtests.harness.servers import free_port
 from service.api.hot_path import fingerprint
 from service.domain.outcomes import BY_CODE
-from tests.integration import flush_fixtures
+from tests.integration import waiting
 from tests.integration.nonsense_table import NONSENSE
-from tests.integration.refusals_table import CASES, HOT, Case, Place, filled, make_place
-from tests.integration.requests_table import REQUESTS
+from tests.integration.refusals_table import CASES, HOT, Case, make_place
+from tests.integration.requests_table import REQUESTS, Place, filled
+from tests.schema import check_answer
 from tests.service_fixture import Service, new_id, ok, refused, until
 
 ELSEWHERE = {
@@ -70,6 +71,8 @@ class Stage:
         self.place: Place = {}
         self._sql = ""
         self._before: dict[Any, Any] = {}
+        self.document = service.anonymous.get("/schema/openapi.json").json()
+        self._operations = [(method.upper(), path) for path, item in self.document["paths"].items() for method in item]
 
     async def make(self) -> "Stage":
         """Make the situations, and wait until Postgres has them."""
@@ -79,7 +82,7 @@ class Stage:
         self._sql = " UNION ALL ".join(
             _ROWS.format(name, _MOVING.get(name, _WRITTEN), _FROM.get(name, name)) for name in names
         )
-        await flush_fixtures.until(self._is_entered)
+        await waiting.until(self._is_entered)
         await self.settle()
         return self
 
@@ -110,12 +113,24 @@ class Stage:
         return name.removesuffix(known) + key.encode()
 
     def send(self, case: Case, key: str = "") -> httpx.Response:
-        """The case's request, with this Idempotency-Key."""
+        """The case's request, with this Idempotency-Key; the answer is one that the OpenAPI document describes."""
         headers = {"Content-Type": case.kind} | ({"Idempotency-Key": key} if key else {})
         body = case.body if isinstance(case.body, bytes) else json.dumps(filled(case.body, self.place)).encode()
         content = None if case.body is None or case.method == "GET" else body
         client = self.service.client(case.key)
-        return client.request(case.method, filled(case.path, self.place), content=content, headers=headers)
+        answer = client.request(case.method, filled(case.path, self.place), content=content, headers=headers)
+        if operation := self.operation(case):
+            check_answer(answer, operation, self.document)
+        return answer
+
+    def operation(self, case: Case) -> str:
+        """The operation that a case asks; empty where there is none."""
+        found = [
+            path
+            for method, path in self._operations
+            if method == case.method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", path), case.path)
+        ]
+        return f"{case.method} {min(found, key=lambda path: path.count('{'))}" if found else ""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -162,7 +177,7 @@ async def test_a_batch_of_refusals_leaves_no_trace(stage: Stage) -> None:
 async def test_a_key_that_was_used_for_another_request(stage: Stage) -> None:
     """At every address that takes an Idempotency-Key, one of another request is refused, whatever the request is."""
     asked = 0
-    for case in _keyed(stage.service):
+    for case in _keyed(stage):
         refused(stage.send(case, stage.place["key"]), 422, "idempotency_key_reused")
         asked += 1
     assert asked > 20
@@ -195,7 +210,7 @@ async def test_a_key_that_is_claimed(stage: Stage) -> None:
     """Every address that takes an Idempotency-Key refuses one whose same request is running."""
     key = new_id("key")
     with stage.service.redis() as redis:
-        for case in _keyed(stage.service):
+        for case in _keyed(stage):
             path, body = filled(case.path, stage.place), json.dumps(filled(case.body, stage.place)).encode()
             asked: Any = SimpleNamespace(scope={"method": "POST", "path": path, "query_string": b""})
             ends_ms = int(time.time() * 1000) + 60_000
@@ -214,10 +229,10 @@ async def test_where_a_key_is_not_taken(stage: Stage) -> None:
     await stage.unchanged()
 
 
-def _keyed(service: Service) -> Iterator[Case]:
+def _keyed(stage: Stage) -> Iterator[Case]:
     """A good request to each address that takes an Idempotency-Key."""
     bodies = {asked.id: asked.good for asked in REQUESTS}
-    for path, item in service.anonymous.get("/schema/openapi.json").json()["paths"].items():
+    for path, item in stage.document["paths"].items():
         taken = [parameter["name"] for parameter in item.get("post", {}).get("parameters", [])]
         if "Idempotency-Key" in taken and path != "/v1/test/clock":  # forbidden here, before anything else
             named = re.sub(r"\{(\w+?)Id\}", r"{\1}", path)
@@ -238,25 +253,13 @@ def test_every_address_reaches_its_refusals(stage: Stage) -> None:
     """What the OpenAPI document says that an operation refuses, has a request to that operation here, and nothing else
     is refused by it."""
     said: set[tuple[str, str]] = set()
-    operations: list[tuple[str, str]] = []
-    for path, item in stage.service.anonymous.get("/schema/openapi.json").json()["paths"].items():
+    for path, item in stage.document["paths"].items():
         for method, operation in item.items():
-            operations.append((method.upper(), path))
             for status, answer in operation["responses"].items():
                 if not status.startswith("2"):
                     codes = re.findall(r"^`(\w+)`: ", answer["description"], re.MULTILINE)
                     said |= {(f"{method.upper()} {path}", code) for code in codes}
-    reached = {(_operation(case, operations), case.code) for case in (*CASES, *NONSENSE)}
+    reached = {(stage.operation(case), case.code) for case in (*CASES, *NONSENSE)}
     of_ours = {pair for pair in reached if pair[0] and pair[1] not in {"method_not_allowed", "not_found"}}
     assert of_ours - said == set()
     assert {pair for pair in said - reached if pair[1] not in _EVERYWHERE} == set()
-
-
-def _operation(case: Case, operations: list[tuple[str, str]]) -> str:
-    """The operation that a case asks; empty where there is none."""
-    found = [
-        path
-        for method, path in operations
-        if method == case.method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", path), case.path)
-    ]
-    return f"{case.method} {min(found, key=lambda path: path.count('{'))}" if found else ""

@@ -6,7 +6,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -24,19 +24,34 @@ def folder() -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture
-def start(folder: Path) -> Iterator[Callable[..., Run]]:
-    runs: list[Run] = []
-    usual_port = free_port()
+def _refused(folder: Path, port: int | None = None) -> str:
+    """What a run on this folder says when it refuses to start."""
+    return Run(folder / "data", port or free_port()).refusal()
 
-    def start(port: int = usual_port) -> Run:
-        runs.append(Run(folder / "data", port))
-        return runs[-1]
 
-    yield start
-    for run in runs:
-        if run.process.poll() is None:
-            run.end(signal.SIGTERM)
+class Home:
+    """A data folder, and the run on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._port = free_port()
+        self.run: Run | None = None
+
+    def up(self) -> Run:
+        """The run, ready; a new one where the last has ended."""
+        if self.run is None or self.run.process.poll() is not None:
+            self.run = Run(self.folder / "data", self._port)
+        return self.run.until_ready()
+
+
+@pytest.fixture(scope="module")
+def home() -> Iterator[Home]:
+    """What most tests here share: a start takes longer than they do."""
+    with data_folder() as folder:
+        home = Home(folder)
+        yield home
+        if home.run and home.run.process.poll() is None:
+            home.run.end(signal.SIGTERM)
 
 
 def _running(pids: list[int]) -> list[int]:
@@ -56,9 +71,9 @@ def _until_gone(pids: list[int]) -> None:
         time.sleep(0.05)
 
 
-def test_ready(start: Callable[..., Run]) -> None:
+def test_ready(home: Home) -> None:
     """A first start ends ready, with one process of each kind in run.json and the keys to try printed."""
-    run = start().until_ready()
+    run = home.up()
 
     assert run.facts["url"] == run.url
     assert {name: len(pids) for name, pids in run.facts["pids"].items()} == {
@@ -72,9 +87,21 @@ def test_ready(start: Callable[..., Run]) -> None:
     assert f"{run.url}/checkout\n" in run.output.read_text()
 
 
-def test_not_ready_without_scripts(start: Callable[..., Run]) -> None:
+def test_second_run(home: Home) -> None:
+    """A second run on the same data folder is refused and doesn't disturb the first."""
+    first = home.up()
+    facts = first.facts
+
+    refusal = _refused(home.folder)
+
+    assert f"pid {first.process.pid}" in refusal
+    assert first.facts == facts
+    assert first.ready()
+
+
+def test_not_ready_without_scripts(home: Home) -> None:
     """A Redis that kept an open gate and forgot its scripts decides nothing, so nobody is told that it can."""
-    run = start().until_ready()
+    run = home.up()
     (worker,) = run.facts["pids"]["worker"]
     os.kill(worker, signal.SIGSTOP)
     with redis.Redis.from_url(run.facts["redisUrl"]) as client:
@@ -84,9 +111,9 @@ def test_not_ready_without_scripts(start: Callable[..., Run]) -> None:
     run.until_ready()
 
 
-def test_killed_parts_come_back(start: Callable[..., Run]) -> None:
+def test_killed_parts_come_back(home: Home) -> None:
     """Each part that is killed is started again by itself, run.json says so, and the service is ready again."""
-    run = start().until_ready()
+    run = home.up()
     for part in ("api", "worker", "redis", "postgres"):
         others = {name: pids for name, pids in run.facts["pids"].items() if name != part}
         (pid,) = run.facts["pids"][part]
@@ -98,9 +125,9 @@ def test_killed_parts_come_back(start: Callable[..., Run]) -> None:
 
 
 @pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-def test_stops_in_order(start: Callable[..., Run], which: signal.Signals) -> None:
+def test_stops_in_order(home: Home, which: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end it with 0, and leave neither a process nor run.json."""
-    run = start().until_ready()
+    run = home.up()
     pids = run.pids
 
     assert run.end(which) == 0
@@ -109,75 +136,74 @@ def test_stops_in_order(start: Callable[..., Run], which: signal.Signals) -> Non
     assert _running(pids) == []
 
 
-def test_data_stays(start: Callable[..., Run]) -> None:
+def test_data_stays(home: Home) -> None:
     """The next start serves the same data."""
-    run = start().until_ready()
+    run = home.up()
     before = run.get("/v1/books", "demo_manage")
     run.end()
 
-    assert start().until_ready().get("/v1/books", "demo_manage") == before
+    assert home.up().get("/v1/books", "demo_manage") == before
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
-def test_killed_itself(start: Callable[..., Run]) -> None:
+def test_killed_itself(home: Home) -> None:
     """Where `scrip run` itself is killed, no process outlives it, and the next start is ready."""
-    run = start().until_ready()
+    run = home.up()
     pids = run.pids
 
     run.end(signal.SIGKILL)
 
     _until_gone(pids)
-    start().until_ready()
+    home.up()
 
 
-def test_port_in_use(start: Callable[..., Run], folder: Path) -> None:
+def test_cut_off_valkey_log(home: Home) -> None:
+    """A command cut off at the end of Valkey's log, which nobody was answered, doesn't hinder a start."""
+    run = home.up()
+    run.end()
+    (log,) = (run.data_dir / "valkey" / "appendonlydir").glob("*.incr.aof")
+    with log.open("ab") as file:
+        file.write(b"*3\r\n$3\r\nSET\r\n$3\r\nke")
+
+    home.up()
+
+
+def test_port_in_use(folder: Path) -> None:
     """A port in use is said in one line, before anything is started."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        refusal = start(port=port).refusal()
+        refusal = _refused(folder, port)
 
     assert f"127.0.0.1:{port}" in refusal
     assert "SCRIP_PORT" in refusal
     assert not (folder / "data" / "postgres").exists()
 
 
-def test_second_run(start: Callable[..., Run]) -> None:
-    """A second run on the same data folder is refused and doesn't disturb the first."""
-    first = start().until_ready()
-    facts = first.facts
-
-    refusal = start(port=free_port()).refusal()
-
-    assert f"pid {first.process.pid}" in refusal
-    assert first.facts == facts
-    assert first.ready()
-
-
-def test_folder_is_a_file(start: Callable[..., Run], folder: Path) -> None:
+def test_folder_is_a_file(folder: Path) -> None:
     """A data folder that can't be used is named."""
     (folder / "data").write_text("")
 
-    assert str(folder / "data") in start().refusal()
+    assert str(folder / "data") in _refused(folder)
 
 
-def test_broken_postgres(start: Callable[..., Run], folder: Path) -> None:
+def test_broken_postgres(folder: Path) -> None:
     """A broken Postgres folder is named and left as it is."""
     marker = folder / "data" / "postgres" / "PG_VERSION"
     marker.parent.mkdir(parents=True)
     marker.write_bytes(b"\xffgarbage")
 
-    assert str(marker.parent) in start().refusal()
+    assert str(marker.parent) in _refused(folder)
     assert marker.read_bytes() == b"\xffgarbage"
 
 
-def test_broken_valkey(start: Callable[..., Run], folder: Path) -> None:
+def test_broken_valkey(folder: Path) -> None:
     """A broken log of Valkey is named with what Valkey says about it, and nothing is left running."""
     logs = folder / "data" / "valkey" / "appendonlydir"
     logs.mkdir(parents=True)
     (logs / "appendonly.aof.manifest").write_text("file appendonly.aof.1.incr.aof seq 1 type i\n")
     (logs / "appendonly.aof.1.incr.aof").write_text("garbage\n")
 
-    refusal = start().refusal()
+    refusal = _refused(folder)
 
     assert str(logs.parent) in refusal
     assert "Bad file format" in refusal
@@ -186,14 +212,3 @@ def test_broken_valkey(start: Callable[..., Run], folder: Path) -> None:
         for process in psutil.process_iter(["cmdline"])
         if str(folder) in " ".join(process.info["cmdline"] or [])
     ]
-
-
-def test_cut_off_valkey_log(start: Callable[..., Run]) -> None:
-    """A command cut off at the end of Valkey's log, which nobody was answered, doesn't hinder a start."""
-    run = start().until_ready()
-    run.end()
-    (log,) = (run.data_dir / "valkey" / "appendonlydir").glob("*.incr.aof")
-    with log.open("ab") as file:
-        file.write(b"*3\r\n$3\r\nSET\r\n$3\r\nke")
-
-    start().until_ready()

@@ -6,13 +6,14 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from service.serving import supervisor
 from service.serving.supervisor import Processes, bound
+from tests.integration.waiting import until
 
 PATIENCE_S = 60.0
 _STAND_IN = """#!{python}
@@ -73,17 +74,11 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         working = asyncio.create_task(running.run(again))
         site = Site(running, again, listeners[0].getsockname()[1], tmp_path)
         try:
-            await _until(lambda: listeners[0].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+            await until(lambda: listeners[0].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
             yield site
         finally:
             working.cancel()
             await asyncio.gather(working, running.stop(), return_exceptions=True)
-
-
-async def _until(reached: Callable[[], object]) -> None:
-    async with asyncio.timeout(PATIENCE_S):
-        while not reached():  # noqa: ASYNC110, what is waited for is in other processes
-            await asyncio.sleep(0.01)
 
 
 async def test_even(site: Site) -> None:
@@ -97,7 +92,7 @@ async def test_the_emptier_one_first(site: Site) -> None:
     await asyncio.gather(*(site.ask() for _ in range(20)))
     killed, other = site.pids
     os.kill(killed, signal.SIGKILL)
-    await _until(lambda: len(site.pids) == 2 and killed not in site.pids and _ready(site) == 2)
+    await until(lambda: len(site.pids) == 2 and killed not in site.pids and _ready(site) == 2)
     answered = [await site.ask() for _ in range(10)]
     assert answered.count(other) == 0
 
@@ -107,13 +102,13 @@ async def test_a_replacement_that_fails(site: Site) -> None:
     old = site.pids
     (site.folder / "broken").touch()
     site.again.set()
-    await _until(lambda: site.starts == 3 and len(site.processes.all) == 2)
+    await until(lambda: site.starts == 3 and len(site.processes.all) == 2)
     assert site.pids == old
     assert {await site.ask() for _ in range(4)} == set(old)
 
     (site.folder / "broken").unlink()
     site.again.set()
-    await _until(lambda: len(site.pids) == 2 and not {*old} & {*site.pids})
+    await until(lambda: len(site.pids) == 2 and not {*old} & {*site.pids})
     assert {await site.ask() for _ in range(4)} == set(site.pids)
 
 
@@ -122,7 +117,7 @@ async def test_a_process_that_is_not_ready(site: Site) -> None:
     (site.folder / "slow").touch()
     killed, other = site.pids
     os.kill(killed, signal.SIGKILL)
-    await _until(lambda: killed not in site.pids and all(process.started for process in site.processes.all))
+    await until(lambda: killed not in site.pids and all(process.started for process in site.processes.all))
     assert {await site.ask() for _ in range(6)} == {other}
 
 
@@ -132,9 +127,9 @@ async def test_nobody_lives(site: Site) -> None:
     killed = site.pids
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
-    await _until(lambda: not site.pids)
+    await until(lambda: not site.pids)
     waiting = [asyncio.create_task(site.ask()) for _ in range(5)]
-    await _until(lambda: site.processes.held)
+    await until(lambda: site.processes.held)
     (site.folder / "broken").unlink()
     assert not set(await asyncio.gather(*waiting)) & set(killed)
 
@@ -145,7 +140,7 @@ async def test_told_to_end(site: Site) -> None:
     ended, other = site.pids
     os.kill(ended, signal.SIGTERM)
     assert set(await asyncio.gather(*asked)) <= {ended, other}
-    await _until(lambda: ended not in site.pids and _ready(site) == 2)
+    await until(lambda: ended not in site.pids and _ready(site) == 2)
 
 
 def _ready(site: Site) -> int:

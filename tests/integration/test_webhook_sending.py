@@ -16,7 +16,8 @@ from service.record.config.webhook_rows import patch_webhook, redeliver, rotate_
 from service.record.facts import delivery_rows
 from service.worker.webhook_endpoint import AT_ONCE
 from tests.integration.record_fixtures import NOW_MS, assigned, redeemed, rolled_back, unassigned
-from tests.integration.webhook_fixtures import Got, Office, Receiver, until
+from tests.integration.waiting import until
+from tests.integration.webhook_fixtures import Got, Office, Receiver
 
 DAY_S = 86_400
 

@@ -14,6 +14,9 @@ from service.record.config import webhook_rows
 from service.record.config.webhook_rows import WebhookRow
 from service.worker.webhook_sender import Sender
 from tests.integration.record_fixtures import Record, make_workspace
+from tests.integration.waiting import until
+
+__all__ = ["Got", "Office", "Receiver", "office", "receiver", "until"]
 
 
 class Got(NamedTuple):
@@ -150,15 +153,3 @@ async def receiver() -> AsyncIterator[Receiver]:
     """One that takes everything."""
     async with Receiver().listening() as receiver:
         yield receiver
-
-
-async def until(reached: Callable[[], Any], seconds: float = 60) -> None:
-    """Wait for something that is seen at once, or asked for."""
-    async with asyncio.timeout(seconds):
-        while True:
-            found = reached()
-            if asyncio.iscoroutine(found):
-                found = await found
-            if found:
-                return
-            await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""The same tests on fakeredis, on the wheel's Valkey and on Debian's Redis."""
+"""The same tests on the wheel's Valkey and on Debian's Redis; with `-k fakeredis` on that, without a server."""
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
@@ -16,6 +16,14 @@ from service.hot.connection import Link
 from tests.conftest import require
 
 pytest.register_assert_rewrite("tests.lua.consistency", "tests.lua.outbox")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave fakeredis out where nobody names it: it takes four times as long as a server, and nobody runs it."""
+    if "fakeredis" not in config.option.keyword:
+        left_out = [item for item in items if "[fakeredis" in item.name or "-fakeredis" in item.name]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in {*left_out}]
 
 
 @pytest.fixture(scope="session")

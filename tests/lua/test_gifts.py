@@ -1,7 +1,7 @@
 """Gifts: a free coupon for an order, once."""
 
 from loadtests.harness.premises import NOW_MS
-from loadtests.harness.shop import Shop, tally, together
+from loadtests.harness.shop import Shop
 from service.formats import key_names
 from tests.lua.test_mending import redone
 
@@ -119,24 +119,6 @@ async def test_a_key_gives_one_gift(still: Shop) -> None:
     await still.rollback_order("A-1")
     assert await still.gift(book, "ann", "A-1", key="k") == (201, {**first[1], "replayed": True})
     await still.refuses("idempotency_key_reused", still.gift(book, "ann", "A-2", key="k", fingerprint="other"))
-
-
-async def test_simultaneous_gifts_of_an_order(shop: Shop) -> None:
-    """Of 200 simultaneous requests for one order by one user one gives, and all show the same coupon."""
-    book = await shop.book(*(f"GIFT-{n}" for n in range(200)))
-    answers = await together(*(shop.gift(book, "ann", "A-1") for _ in range(200)))
-    assert tally(answers) == {201: 1, 200: 199}
-    assert len({body["code"] for _, body in answers}) == 1
-    assert (await shop.stats(book))["assigned"] == 1
-
-
-async def test_simultaneous_gifts_of_several_users(shop: Shop) -> None:
-    """Of 200 users that ask for the gift of one order one gets it; of 200 orders as many as there are codes."""
-    book = await shop.book(*(f"GIFT-{n}" for n in range(6)))
-    answers = await together(*(shop.gift(book, f"u{n}", "A-1") for n in range(200)))
-    assert tally(answers) == {201: 1, (409, "order_already_used"): 199}
-    answers = await together(*(shop.gift(book, f"u{n}", f"B-{n}") for n in range(200)))
-    assert tally(answers) == {201: 5, (409, "out_of_stock"): 195}
 
 
 async def test_a_recorded_gift_is_restored(still: Shop) -> None:

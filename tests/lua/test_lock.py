@@ -2,6 +2,8 @@
 
 Each rule holds for a code with a single use, one with several and one without limit."""
 
+from dataclasses import replace
+
 import pytest
 
 from loadtests.harness.premises import NOW_MS
@@ -46,6 +48,33 @@ async def test_the_same_user_and_order_renew_their_lock(still: Shop, uses: int |
     assert await still.lock("CODE-1", "ann", lockSeconds=100) == (200, {**first, "expiresAt": at(110_000)})
     assert await still.lock("CODE-1", "ann", lockSeconds=1) == (200, {**first, "expiresAt": at(110_000)})
     assert (await still.coupon("CODE-1"))[1]["lock"]["expiresAt"] == at(110_000)
+
+
+@USES
+async def test_a_far_end_of_the_book_prolongs_no_lock(still: Shop, uses: int | None) -> None:
+    """Where the book ends later than was asked, a lock and its renewal last as long as was asked."""
+    await still.book("CODE-1", max_redemptions_per_code=uses, valid_until_ms=NOW_MS + 1_000_000)
+    _, first = await still.lock("CODE-1", "ann", lockSeconds=100)
+    assert first["expiresAt"] == at(100_000)
+    await still.wait(10_000)
+    assert await still.lock("CODE-1", "ann", lockSeconds=100) == (200, {**first, "expiresAt": at(110_000)})
+
+
+@USES
+async def test_a_users_token_moves_no_lock_of_another(still: Shop, uses: int | None) -> None:
+    """For a caller who is a user, another user's lock is lost to extend, and unlock leaves it."""
+    await still.book("CODE-1", max_redemptions_per_code=uses, lock_seconds=60)
+    _, lock = await still.lock("CODE-1", "ann")
+    anyone = still.caller
+    still.caller = replace(anyone, user="bob")
+    await still.refuses("lock_lost", still.extend("CODE-1", lock["lockToken"], lockSeconds=100))
+    await still.unlock("CODE-1", lock["lockToken"])
+    still.caller = replace(anyone, user="ann")
+    status, extended = await still.extend("CODE-1", lock["lockToken"], lockSeconds=100)
+    assert (status, extended["expiresAt"]) == (200, at(100_000))
+    await still.unlock("CODE-1", lock["lockToken"])
+    still.caller = anyone
+    assert (await still.validate("CODE-1", lockToken=lock["lockToken"]))[1]["reasons"] == ["lock_lost"]
 
 
 @USES

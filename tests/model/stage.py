@@ -6,9 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import fakeredis
-
-from loadtests.harness.premises import STILL_CLOCK, FakeLink
+from loadtests.harness.premises import STILL_CLOCK
 from loadtests.harness.servers import VALKEY, started
 from loadtests.harness.shop import Shop
 from service.hot.connection import Link
@@ -75,21 +73,14 @@ class Stage:
 
 
 @contextmanager
-def stage_on(kind: str, folder: Path, plant: Plant | None = None) -> Iterator[Stage]:
-    """A stage on fakeredis, or on a Valkey of its own."""
+def stage_on(folder: Path, plant: Plant | None = None) -> Iterator[Stage]:
+    """A stage on a Valkey of its own."""
     loop = asyncio.new_event_loop()
-    if kind == "fakeredis":
-        clients = [fakeredis.FakeAsyncRedis(server=fakeredis.FakeServer(), decode_responses=True, protocol=2,
-                                            max_connections=1000) for _ in range(_DATABASES)]  # fmt: skip
-        yield Stage(loop, [FakeLink(client) for client in clients], plant)
-        for client in clients:
-            loop.run_until_complete(client.aclose())
-    else:
-        with started(VALKEY, folder) as url:
-            links = [Link(url.replace("/0", f"/{number}"), "tests") for number in range(_DATABASES)]
-            for link in links:
-                loop.run_until_complete(link.start())
-            yield Stage(loop, links, plant)
-            for link in links:
-                loop.run_until_complete(link.stop())
+    with started(VALKEY, folder) as url:
+        links = [Link(url.replace("/0", f"/{number}"), "tests") for number in range(_DATABASES)]
+        for link in links:
+            loop.run_until_complete(link.start())
+        yield Stage(loop, links, plant)
+        for link in links:
+            loop.run_until_complete(link.stop())
     loop.close()

@@ -45,7 +45,7 @@ PLANTS = {
 def test_a_planted_difference_is_found(name: str, tmp_path: Path) -> None:
     """Within some thousand steps, on the real server."""
     assert any(PLANTS[name][0] in path.read_text() for path in Path("lua").rglob("*.lua")), "nothing is changed by it"
-    with stage_on("valkey", tmp_path, PLANTS[name]) as stage:
+    with stage_on(tmp_path, PLANTS[name]) as stage:
         assert _found(stage), name
 
 

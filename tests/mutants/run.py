@@ -1,194 +1,142 @@
-"""Run the mutants: each alone, in a copy of the tree, against the tests that must turn red."""
+"""Run the mutants of the operators over lua/ and those of written.txt; print what survives."""
 
 import argparse
-import contextlib
-import json
-import os
+import hashlib
+import random
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
-from queue import SimpleQueue
-from typing import NamedTuple
+from typing import Self
 
-from loadtests.harness.trees import COPIED, copied
-from tests.mutants.mutant import Mutant
-from tests.mutants.table import MUTANTS
-from tests.mutants.witness import BROKEN, CAUGHT
+import pytest
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tests.mutants.copies import run_written
+from tests.mutants.equivalents import equivalent_of, row_of
+from tests.mutants.forking import BROKEN, KILLED, SURVIVED, TESTS, TIMEOUT, Forks, Result
+from tests.mutants.operators import OPERATORS, Mutant, all_mutants
+from tests.mutants.written import Written, written
 
 ROOT = Path(__file__).parents[2]
-NAMES = (*COPIED, "tests")
-SURVIVED = "survived"
-PATIENCE_S = 300.0
-_GREEN, _RED = 0, (1, 2)  # pytest's exit codes; 2 where a fixture failed, or a file couldn't be read
+_WRITTEN = "written"
+_READ = ("lua", "service", "tests/lua", "tests/worst", "tests/mutants/syntax.py")
 
 
-class Seen(NamedTuple):
-    """What the tests said: `verdict` is caught, broken or survived; `test` is the one that failed."""
-
-    verdict: str
-    test: str
-    why: str
-    seconds: float
-
-
-class Copy:
-    """A copy of the tree, in which one mutant lives at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self._tree, self._witness = folder / "tree", folder / "witness.json"
-        copied(ROOT, self._tree, NAMES)
-
-    def test(self, files: Sequence[str], only: str) -> Seen:
-        """Run tests until one fails."""
-        self._witness.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-p", "tests.mutants.witness"]
-        command += ["--witness", str(self._witness), "--tree", str(self._tree), *files, *(["-k", only] if only else [])]
-        began = time.monotonic()
-        code, output = self._run(command)
-        seconds = time.monotonic() - began
-        if code == _GREEN:
-            return Seen(SURVIVED, "", "", seconds)
-        if code not in _RED or not self._witness.exists():
-            return Seen(BROKEN, "", output.strip()[-600:], seconds)
-        return Seen(**json.loads(self._witness.read_text()), seconds=seconds)
-
-    def _run(self, command: Sequence[str]) -> tuple[int | None, str]:
-        """The exit code, None where it didn't end, and what was printed."""
-        env = os.environ | {"PYTHONPATH": str(self._tree)}
-        process = subprocess.Popen(
-            command, cwd=self._tree, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-        )
-        try:
-            output, _ = process.communicate(timeout=PATIENCE_S)
-            return process.returncode, output.decode()
-        except subprocess.TimeoutExpired:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            return None, "the tests don't end"
-
-    @contextlib.contextmanager
-    def changed(self, mutant: Mutant) -> Iterator[None]:
-        """The tree with this change. Compiled files go: a change may leave a file as long and as old as it was."""
-        path = self._tree / mutant.path
-        text = path.read_text()
-        try:
-            path.write_text(mutant.mutated(text))
-            _forget_compiled(path)
-            yield
-        finally:
-            path.write_text(text)
-            _forget_compiled(path)
-
-
-class Copies:
-    """Some copies; each is taken by one thread at a time."""
-
-    def __init__(self, folder: Path, number: int) -> None:
-        self._idle: SimpleQueue[Copy] = SimpleQueue()
-        for name in range(number):
-            self._idle.put(Copy(folder.resolve() / str(name)))
-
-    @contextlib.contextmanager
-    def one(self) -> Iterator[Copy]:
-        """A copy that nobody uses now."""
-        copy = self._idle.get()
-        try:
-            yield copy
-        finally:
-            self._idle.put(copy)
-
-    def unmutated(self, files: Sequence[str], only: str) -> Seen:
-        """What tests say of the tree as it is."""
-        with self.one() as copy:
-            return copy.test(files, only)
-
-    def mutated(self, mutant: Mutant) -> Seen:
-        """What a mutant's tests say of it."""
-        with self.one() as copy, copy.changed(mutant):
-            return copy.test(mutant.files, mutant.only)
-
-
-def _forget_compiled(path: Path) -> None:
-    for compiled in path.parent.glob(f"__pycache__/{path.stem}.*"):
-        compiled.unlink()
-
-
-def selections(mutants: Sequence[Mutant]) -> list[tuple[list[str], str]]:
-    """All tests that the mutants name, in few runs of pytest: (files, -k)."""
-    by_only: dict[str, set[str]] = {}
-    for mutant in mutants:
-        by_only.setdefault(mutant.only, set()).update(mutant.files)
-    by_files: dict[tuple[str, ...], list[str]] = {}
-    for only, files in by_only.items():
-        by_files.setdefault(tuple(sorted(files)), []).append(only)
-    return [
-        (list(files), "" if "" in onlys else " or ".join(f"({only})" for only in onlys))
-        for files, onlys in by_files.items()
+def record_path() -> Path:
+    """Where the record of what each test reaches is, for the tree as it is."""
+    digest = hashlib.sha256()
+    files = [
+        path for name in _READ for path in ([ROOT / name] if (ROOT / name).is_file() else (ROOT / name).rglob("*"))
     ]
+    for path in sorted([*files, *(ROOT / "tests").glob("*.py")]):
+        if path.suffix in (".lua", ".py"):
+            digest.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    return ROOT / ".pytest_cache" / f"mutants-{digest.hexdigest()[:16]}.json"
 
 
-def table(seen: Sequence[tuple[Mutant, Seen]]) -> str:
-    """Rule, change and the test that turned red, in Markdown."""
-    lines = ["| | rule | change | red |", "|---|---|---|---|"]
-    for number, (mutant, found) in enumerate(seen, 1):
-        red = f"`{found.test.removeprefix('tests/')}`" if found.verdict == CAUGHT else f"**{found.verdict}**"
-        lines.append(f"| {number} | {mutant.rule} | {mutant.change()} | {red} |")
-    return "\n".join(lines)
+def choose(only: str, operator: str, sample: int | None, seed: int) -> tuple[list[Mutant], list[Written]]:
+    """The mutants to run: (of the operators, hand-written)."""
+
+    def is_named(text: str) -> bool:
+        return any(words in text for words in only.split(","))
+
+    made = [one for one in all_mutants() if is_named(f"lua/{one.file}") and operator in ("", one.operator)]
+    by_hand = [one for one in written() if is_named(f"{one.path} {one.rule}") and operator in ("", _WRITTEN)]
+    if sample is not None:
+        drawn = random.Random(seed).sample([*made, *by_hand], min(sample, len(made) + len(by_hand)))
+        made = [one for one in drawn if isinstance(one, Mutant)]
+        by_hand = [one for one in drawn if isinstance(one, Written)]
+    return made, by_hand
 
 
-def _chosen(words: str) -> list[Mutant]:
-    """The mutants with these words; the run ends at once where one of them doesn't fit its file any more."""
-    chosen = [mutant for mutant in MUTANTS if words in f"{mutant.rule} {mutant.path}"]
-    if not chosen:
-        raise SystemExit(f"no mutant has {words!r} in its rule or path")
-    for mutant in chosen:
-        mutant.mutated((ROOT / mutant.path).read_text())
-    return chosen
+class Report:
+    """Counts verdicts, prints survivors, and moves the bar."""
+
+    def __init__(self, total: int, *, verbose: bool) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar, self._verbose = Progress(*columns, redirect_stdout=False, redirect_stderr=False), verbose
+        self._task = self._bar.add_task("mutants", total=total)
+        self._began = time.monotonic()
+        self.verdicts: Counter[str] = Counter()
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def made(self, result: Result) -> None:
+        """A mutant of an operator has run."""
+        listed = result.verdict == SURVIVED and equivalent_of(result.mutant)
+        self._count("equivalent" if listed else result.verdict)
+        if result.verdict in (SURVIVED, BROKEN) and not listed:
+            files = Counter(test.partition("::")[0].removeprefix("tests/") for test in result.tried)
+            tried = ", ".join(f"{file} {count}" for file, count in sorted(files.items())) or "none reaches it"
+            self._print(f"{result.verdict}: {result.mutant}\n  tests tried: {tried} {result.why}")
+            self._print(f"  row: {row_of(result.mutant)}")
+        elif self._verbose:
+            self._print(f"{result.verdict}: {result.mutant} by {result.test}")
+
+    def by_hand(self, mutant: Written, verdict: str, why: str) -> None:
+        """A hand-written mutant has run."""
+        self._count(verdict)
+        if verdict != KILLED:
+            self._print(f"{verdict}: {mutant}\n  tests tried: {mutant.tests} {why}")
+
+    def _count(self, verdict: str) -> None:
+        self.verdicts[verdict] += 1
+        self._bar.advance(self._task)
+
+    def _print(self, text: str) -> None:
+        self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def summary(self) -> str:
+        """The counts, and how fast it was."""
+        minutes = (time.monotonic() - self._began) / 60
+        ran = self.verdicts.total()
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(self.verdicts.items()))
+        return f"{ran} mutants in {minutes:.1f} minutes, {ran / minutes:.0f} a minute: {counts}"
 
 
-def _green_before(pool: ThreadPoolExecutor, copies: Copies, mutants: Sequence[Mutant]) -> bool:
-    """Whether all tests that the mutants name are green while nothing is changed; said on the way."""
-    runs = selections(mutants)
-    told = [pool.submit(copies.unmutated, *run) for run in runs]
-    for number, (future, (files, only)) in enumerate(zip(told, runs, strict=True), 1):
-        found = future.result()
-        print(f"unchanged {number}/{len(runs)} {found.seconds:5.1f} s  {' '.join(files)}  {only}", flush=True)
-        if found.verdict != SURVIVED:
-            print(f"red though nothing was changed: {found.test} {found.why}", file=sys.stderr)
-            pool.shutdown(cancel_futures=True)
-            return False
-    return True
+def _run(made: Sequence[Mutant], by_hand: Sequence[Written], workers: int, report: Report, folder: Path) -> None:
+    if made:
+        forks = Forks(made, workers, folder, record_path(), report.made)
+        options = ["-q", "-s", "-p", "no:cacheprovider", "-p", "no:xdist"]
+        code = pytest.main([*TESTS, *options, "--basetemp", str(folder / "tests")], plugins=[forks])
+        if len(forks.results) != len(made):
+            raise SystemExit(f"pytest ended with {code} before all mutants had run")
+    for mutant, seen in run_written(by_hand, folder, workers):
+        report.by_hand(mutant, seen.verdict, seen.why)
 
 
 def main() -> int:
-    """Run them, some at a time; 1 where one of them isn't caught."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="those with these words in their rule or path")
-    parser.add_argument("--workers", type=int, default=2, help="how many at a time, each in a copy of its own")
-    parser.add_argument("--table", type=Path, help="write the table here, too")
+    """Run them, some at a time; 1 where one of them survives that is not listed as equivalent."""
+    parser = argparse.ArgumentParser(prog="make mutants", description=__doc__)
+    parser.add_argument(
+        "--only", default="", help="those whose file or rule contains this, or one of these, between commas"
+    )
+    parser.add_argument("--operator", default="", choices=[*OPERATORS, _WRITTEN], help="those of one operator")
+    parser.add_argument("--sample", type=int, help="so many of them, drawn at random")
+    parser.add_argument("--seed", type=int, default=1, help="of the sample")
+    parser.add_argument("--workers", type=int, default=2, help="how many at a time, each with a server of its own")
+    parser.add_argument("--verbose", action="store_true", help="print the killed ones, too, and by which test")
     asked = parser.parse_args()
-    mutants, seen = _chosen(asked.only), []
+    made, by_hand = choose(asked.only, asked.operator, asked.sample, asked.seed)
+    if not made and not by_hand:
+        raise SystemExit("no mutant is like this")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that servers end, too
+    report = Report(len(made) + len(by_hand), verbose=asked.verbose)
     with (
         tempfile.TemporaryDirectory(prefix="scrip-mutants-", ignore_cleanup_errors=True) as folder,
-        ThreadPoolExecutor(asked.workers) as pool,
+        report,
     ):
-        copies = Copies(Path(folder), asked.workers)
-        if not _green_before(pool, copies, mutants):
-            return 1
-        for mutant, found in zip(mutants, pool.map(copies.mutated, mutants), strict=True):
-            seen.append((mutant, found))
-            about = f"by {found.test}" if found.verdict == CAUGHT else f"({mutant.path}) {found.test} {found.why}"
-            count = f"{len(seen):3}/{len(mutants)}"
-            print(f"{count} {found.verdict:8} {found.seconds:5.1f} s  {mutant.rule}  {about}", flush=True)
-    print(f"\n{table(seen)}\n")
-    if asked.table:
-        asked.table.write_text(table(seen) + "\n")
-    caught = sum(found.verdict == CAUGHT for _, found in seen)
-    print(f"{caught} of {len(seen)} turn a test red")
-    return 0 if caught == len(seen) else 1
+        try:
+            _run(made, by_hand, asked.workers, report, Path(folder))
+        finally:
+            print(report.summary())
+    return 0 if set(report.verdicts) <= {KILLED, TIMEOUT, "equivalent"} else 1

@@ -1,6 +1,6 @@
-"""A plugin of pytest: says how the first test failed, so that a broken mutant isn't taken for a caught one.
+"""A plugin of pytest: says how the first test failed, so that a broken mutant is not taken for a killed one.
 
-A test has caught the mutant where an assertion fails, or where the service refuses what it must not. An error on the
+A test has killed the mutant where an assertion fails, or where the service refuses what it must not. An error on the
 way there, a script that Redis can't run, or a file that can't be imported prove nothing.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-CAUGHT, BROKEN = "caught", "broken"
+KILLED, BROKEN = "killed", "broken"
 _ASSERTIONS = (AssertionError, pytest.fail.Exception)
 _told = pytest.StashKey[Path]()
 _script_errors: list[str] = []
@@ -58,7 +58,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         errors = [error for error in _script_errors if not (planted and error.startswith("WRONGTYPE"))]
         caught = call.when != "setup" and is_answer(call.excinfo.value) and not errors
         why = call.excinfo.exconly() if not errors else errors[0]
-        _say(item.config, CAUGHT if caught else BROKEN, item.nodeid, why)
+        _say(item.config, KILLED if caught else BROKEN, item.nodeid, why)
     return report
 
 

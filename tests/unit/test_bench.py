@@ -10,10 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from loadtests import bench, bulk, figures, peers, pictures
-from loadtests.bench import Bench, Wrong
+from loadtests import bench, figures, pictures
 from loadtests.figures import Row
 from loadtests.generator import Histogram, Load
+from loadtests.parts import bulk, peers, table
+from loadtests.parts.table import Bench, Wrong
 from loadtests.subject import Spent
 
 CPU_S = {"api": 0.2, "redis": 0.1, "worker": 0.06, "postgres": 0.04}
@@ -99,31 +100,22 @@ def test_an_answer_that_should_not_be_ends_the_bench(said: dict[str, Any], wrong
     """With all that is known of it."""
     spent = SPENT._replace(load=msgspec.structs.replace(LOAD, **said))
     if not wrong:
-        assert bench._good(spent) == 2_000
+        assert table._good(spent) == 2_000
         return
     with pytest.raises(Wrong, match=wrong):
-        bench._good(spent)
+        table._good(spent)
 
 
 def test_a_count_that_differs_ends_the_bench() -> None:
     """Whichever of those that should be the same."""
-    bench._same("rows, codes", (5, 5), 5)
+    table._same("rows, codes", (5, 5), 5)
     with pytest.raises(Wrong, match=r"rows, codes: \(5, 4\), and each should be 5"):
-        bench._same("rows, codes", (5, 4), 5)
-
-
-class _Progress:
-    """Nobody looks."""
-
-    console = SimpleNamespace(print=lambda *_, **__: None)
-
-    def add_task(self, *_: Any, **__: Any) -> int:
-        return 0
+        table._same("rows, codes", (5, 4), 5)
 
 
 def test_an_opening_sells_what_there_is() -> None:
     """One more or one less ends the bench; the row says who got what, and when the last had an answer."""
-    on = Bench(bench.QUICK, _Progress())  # type: ignore[arg-type]
+    on = Bench(table.QUICK)
     answers = {"assign 201": 1_000, "assign 409 out_of_stock": 19_000}
     load = msgspec.structs.replace(LOAD, answers=answers, finished=1_000, seconds=1.234)
     on._add_opening("20,000 buyers", SPENT._replace(load=load), "assign", "out_of_stock")
@@ -135,21 +127,22 @@ def test_an_opening_sells_what_there_is() -> None:
 
 def test_bulk_work_is_a_row_like_others() -> None:
     """CPU for each code; the latencies are the shopper's."""
-    mib: dict[str, float] = dict.fromkeys(bulk.WEIGHED, 10.0)
-    latencies = [float(number) for number in range(1, 1_001)]
-    found = bench._bulk_row(bulk.Step("upload", 2.0, 1_000, CPU_S, mib, mib, latencies, 1.0))
+    latencies = [(11.5, float(number)) for number in range(1_000, 0, -1)]
+    found = bulk.Step("upload", 1_000, 11.0, 13.0, CPU_S, "api 80 to 95 MiB", 1.0).row([(10.9, 9e9), *latencies])
     assert (found.a_second, found.codes, found.latency_ms["p99"]) == (500, 1_000, 991)
     assert found.request_us["api"] == pytest.approx(200)
-    nothing = bench._bulk_row(bulk.Step("nothing", 5.0, 0, CPU_S, mib, mib, [], 1.0))
+    cpu = "CPU api 0.20 s, redis 0.10 s, worker 0.06 s, postgres 0.04 s"
+    assert found.said == f"2.0 s; {cpu}; api 80 to 95 MiB; 1,000 redeems, the longest 1000 ms"
+    nothing = bulk.Step("nothing", 0, 13.0, 18.0, CPU_S, "", 1.0).row(latencies)
     assert (nothing.a_second, nothing.request_us, nothing.latency_ms) == (0, {}, {})
 
 
 def test_options_change_the_plan() -> None:
     """What isn't said stays as it is; a short bench is a plan of its own."""
-    assert bench.plan_of(argparse.Namespace(**NOTHING_SAID)) == bench.QUICK
-    assert bench.plan_of(argparse.Namespace(**NOTHING_SAID | {"quick": False})) == bench.WHOLE
+    assert table.plan_of(argparse.Namespace(**NOTHING_SAID)) == table.QUICK
+    assert table.plan_of(argparse.Namespace(**NOTHING_SAID | {"quick": False})) == table.WHOLE
     said = {"quick": False, "full": True, "codes": [20_000], "only": ["pairs"], "seconds": 5}
-    assert bench.plan_of(argparse.Namespace(**NOTHING_SAID | said)) == bench.WHOLE._replace(
+    assert table.plan_of(argparse.Namespace(**NOTHING_SAID | said)) == table.WHOLE._replace(
         shapes=(True,), codes=[20_000], parts=["pairs"], sustained_s=5
     )
 
@@ -160,6 +153,27 @@ def test_numbers_that_make_no_sense_are_refused(words: str, capsys: pytest.Captu
     with pytest.raises(SystemExit):
         bench.main(words.split())
     assert "error: argument" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("part", bench.PARTS)
+def test_each_part_says_what_it_measures(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """And what its options are."""
+    with pytest.raises(SystemExit, match="0"):
+        bench.main([part, "--help"])
+    assert f"usage: python -m loadtests.bench {part}" in capsys.readouterr().out
+
+
+def test_a_part_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the names of those that are."""
+    assert bench.main(["lags"]) == 2
+    assert capsys.readouterr().err == f"No part is named lags: {', '.join(bench.PARTS)}\n"
+
+
+def test_a_table_has_no_column_of_which_nothing_was_measured() -> None:
+    """Only those that some row has."""
+    row = Row(part="lag", what="this: backlog", unit="events", a_second=9.0, request_us={"worker": 40.0})
+    heads = figures.table([row]).splitlines()[2]
+    assert [cell.strip() for cell in heads.strip("|").split("|")] == ["what", "a second", "worker µs"]
 
 
 def test_without_a_compiler_the_bench_says_what_to_install(

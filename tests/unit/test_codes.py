@@ -147,18 +147,6 @@ def test_quoting_is_that_of_rfc_4180(rows: list[list[str]], step: int, end: str)
             assert line.reason.startswith("userId")
 
 
-@given(st.binary(max_size=300), st.booleans())
-def test_any_bytes_in_any_parts(data: bytes, as_csv: bool) -> None:
-    """How the bytes are cut changes nothing, and no bytes raise more than a refusal."""
-    outcomes = []
-    for step in (1, 7, 1 << 20):
-        try:
-            outcomes.append(parse(b"code,userId\n" + data, as_csv=as_csv, step=step))
-        except Refusal as refusal:
-            outcomes.append([refusal.code])
-    assert outcomes[0] == outcomes[1] == outcomes[2]
-
-
 def test_json_codes_are_numbered_from_1() -> None:
     """A JSON upload's errors name positions."""
     found = list(parse_list(["abcd", "", "x" * 1000, "user-specific"]))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from loadtests.harness.trees import changed
 from loadtests.own import ROOT
-from loadtests.timing import difference, slower
+from loadtests.parts.timing import difference, slower
 
 
 def _times(seed: int, more: float = 0.0) -> list[float]:

@@ -1,0 +1,64 @@
+"""A Redis alone with a shop, for what is measured without an API; and the server's own account of itself."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtests.harness.shop import Shop
+from service.embedded.valkey import Valkey
+from service.hot.connection import Connection, connect
+from service.hot.redis_server import Server
+
+
+@dataclass
+class Wire:
+    """One connection, as a shop calls it; nothing else is asked on it meanwhile."""
+
+    connection: Connection
+    fsynced: bool = False
+    history: str = ""
+    generation: int = 0
+
+    async def call(self, *command: Any) -> Any:
+        """A reply."""
+        return await self.connection.call(*command)
+
+
+class Hot:
+    """A running server, and connections to it."""
+
+    def __init__(self, connection: Connection, pid: int = 0) -> None:
+        self.connection, self.pid = connection, pid
+        self.server = Server(connection, 0)
+
+    async def shop(self) -> Shop:
+        """A new shop, on an empty server."""
+        await self.server.command("FLUSHALL")
+        return await Shop(Wire(self.connection)).open()
+
+    async def used_bytes(self) -> int:
+        """The server's memory."""
+        return int((await self.server.info("memory"))["used_memory"])
+
+    async def cpu_us(self) -> tuple[float, float]:
+        """The server's CPU since it began: user and kernel."""
+        info = await self.server.info("cpu")
+        return float(info["used_cpu_user"]) * 1e6, float(info["used_cpu_sys"]) * 1e6
+
+
+@asynccontextmanager
+async def own_valkey(folder: Path, *, logged: bool = False, under: tuple[str, ...] = ()) -> AsyncIterator[Hot]:
+    """The embedded server on a folder, for as long as it takes, with the append-only file or without; as a child of
+    another program where one is named."""
+    valkey = Valkey(folder)
+    valkey.part.argv[:0] = under
+    await valkey.start()
+    try:
+        hot = Hot(await connect(valkey.url, "bench"), valkey.part.pid or 0)
+        await hot.server.command("CONFIG", "SET", "appendonly", "yes" if logged else "no")
+        yield hot
+        hot.connection.close()
+    finally:
+        await valkey.stop()

@@ -1,0 +1,60 @@
+"""How long each script holds Redis at the contract's bounds.
+
+On the embedded Valkey without the append-only file: a shop as large as the contract lets it become (tests/worst), and
+one run of a script on it. The server says how long that took and how many commands it ran. Each case is repeated, on an
+emptied server."""
+
+import argparse
+import asyncio
+import tempfile
+from pathlib import Path
+from statistics import median_high
+
+from loadtests.figures import markdown, say
+from loadtests.hot import Hot, Wire, own_valkey
+from loadtests.worst.ground import Ground
+from loadtests.worst.measuring import commands, cpu_ms, script_ms
+from loadtests.worst.table import CASES, Case
+
+SIZE, ROUNDS = 100_000, 3
+HEADS = ("script", "bound", "commands", "CPU ms", "ms", "longest")
+
+
+async def measure(cases: list[Case], size: int, rounds: int) -> list[list[str]]:
+    """A line for each case."""
+    with tempfile.TemporaryDirectory() as folder:
+        async with own_valkey(Path(folder)) as hot:
+            return [await _line(hot, case, size, rounds) for case in cases]
+
+
+async def _line(hot: Hot, case: Case, size: int, rounds: int) -> list[str]:
+    times, cpus = list[float](), list[float]()
+    ran = 0
+    for number in range(rounds):
+        await hot.server.command("FLUSHALL")
+        ground = await Ground(Wire(hot.connection)).open()
+        run = await case.prepare(ground, size)
+        await ground.ready(run)
+        before = await commands(ground), await script_ms(ground), await cpu_ms(ground)
+        reply = await ground.carry_out(run)
+        if not isinstance(reply, list) or reply[0] not in case.replies:
+            raise RuntimeError(f"{case.script}: {reply!r}")
+        cpus.append(await cpu_ms(ground) - before[2])
+        ran = await commands(ground) - before[0]
+        times.append(await script_ms(ground) - before[1])
+        say(f"{case.script} {number + 1}: {times[-1]:.1f} ms")
+    figures = (median_high(cpus), median_high(times), max(times))
+    return [case.script, case.bound.format(size=f"{size:,}"), f"{ran:,}", *(f"{figure:.1f}" for figure in figures)]
+
+
+def add_options(options: argparse.ArgumentParser) -> None:
+    """How much of what."""
+    options.add_argument("--size", type=int, default=SIZE, help=f"of what nothing bounds ({SIZE:,})")
+    options.add_argument("--rounds", type=int, default=ROUNDS, help=f"({ROUNDS})")
+    options.add_argument("--only", default="", help="scripts, by their names")
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Print the table."""
+    cases = [case for case in CASES if not chosen.only or case.script in chosen.only.split(",")]
+    print(markdown(HEADS, asyncio.run(measure(cases, chosen.size, chosen.rounds))))

@@ -1,0 +1,218 @@
+"""What bulk work costs, and what shoppers notice of it.
+
+A service of its own generates, takes in and exports codes, a million each, and runs batches, while one shopper redeems
+at a steady rate. Of each: how long it took, CPU for each code and in all, the first and the most memory by process, and
+the latencies of the shopper's redeems meanwhile, each counted from when it was due. It fails where a count is not what
+it should be."""
+
+import argparse
+import asyncio
+import multiprocessing
+import os
+import secrets
+import time
+from collections.abc import Awaitable, Collection, Iterable
+from multiprocessing.connection import Connection
+from typing import NamedTuple, Self
+
+from loadtests.figures import Row, percentiles, say, table
+from loadtests.ground import Ground, new_codes
+from loadtests.harness.running import Run
+from loadtests.own import Meter, own_service
+from loadtests.subject import ground_of, redeem, sent, upload
+from loadtests.watch import Peak, of_processes
+
+WORKS = ("generate", "upload", "export", "batch")
+WEIGHED = ("api", "worker", "redis")
+"""Whose memory is shown: Postgres's processes share most of theirs."""
+POLL_S = 0.1
+PATIENCE_S = 900.0
+PIECE_BYTES = 1 << 16
+AT_ONCE = 50
+CONNECTIONS = 10
+SINGLES = 10_000
+BATCHES = 20
+BATCH = 1_000
+
+
+class Step(NamedTuple):
+    """What one piece of bulk work took, and when it was (time.monotonic)."""
+
+    name: str
+    rows: int
+    began: float
+    ended: float
+    cpu_s: dict[str, float]
+    memory: str
+    machine_load: float
+
+    def row(self, latencies: Iterable[tuple[float, float]]) -> Row:
+        """With the shopper's latencies (when it was due, ms) of its time."""
+        took_s, each = self.ended - self.began, sorted(ms for due, ms in latencies if self.began <= due < self.ended)
+        latency_ms = percentiles(each)
+        redeems = f"{len(each):,} redeems, the longest {latency_ms.get('max', 0):.0f} ms"
+        cpu = ", ".join(f"{part} {spent:.2f} s" for part, spent in self.cpu_s.items())
+        return Row(
+            part="bulk",
+            what=f"bulk: {self.name}",
+            unit="codes",
+            a_second=self.rows / took_s,
+            codes=self.rows,
+            latency_ms=latency_ms,
+            request_us={part: spent / self.rows * 1e6 for part, spent in self.cpu_s.items()} if self.rows else {},
+            machine_load=self.machine_load,
+            said=f"{took_s:.1f} s; CPU {cpu}; {self.memory}; {redeems}",
+        )
+
+
+class Steady:
+    """A shopper who redeems so many codes a second, in a process of its own, within a `with`."""
+
+    def __init__(self, url: str, codes: list[str], rate: float) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self._pipe, theirs = spawn.Pipe()
+        self._process = spawn.Process(target=_redeem_steadily, args=(url, codes, rate, theirs))
+        self.latencies: list[tuple[float, float]] = []
+        """In the end: when each was due, and ms."""
+
+    def __enter__(self) -> Self:
+        self._process.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._process.is_alive():
+            raise RuntimeError("the shopper's redeem failed, or there are no more codes")
+        self._pipe.send("end")
+        self.latencies = self._pipe.recv()
+        self._process.join()
+
+
+def _redeem_steadily(url: str, codes: list[str], rate: float, pipe: Connection) -> None:
+    pipe.send(asyncio.run(_until_ended(url, codes, rate, pipe)))
+
+
+async def _until_ended(url: str, codes: list[str], rate: float, pipe: Connection) -> list[tuple[float, float]]:
+    """Redeem on some connections in turn, so that a slow one doesn't make the next late."""
+    began, latencies = time.monotonic(), list[tuple[float, float]]()
+
+    async def redeem_each(place: int) -> None:
+        barrage = ground_of(url).barrage
+        for number in range(place, len(codes), CONNECTIONS):
+            due = began + number / rate
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            (answer,) = await barrage.fire([redeem(codes[number])])
+            assert answer.status == 201, answer
+            latencies.append((due, (time.monotonic() - due) * 1000))
+
+    redeeming = [asyncio.create_task(redeem_each(place)) for place in range(CONNECTIONS)]
+    while not pipe.poll():
+        await asyncio.sleep(POLL_S)
+        assert not any(task.done() for task in redeeming), "a redeem failed, or there are no more codes"
+    for task in redeeming:
+        task.cancel()
+    await asyncio.gather(*redeeming, return_exceptions=True)
+    return latencies
+
+
+class Bulk:
+    """A service, and the steps so far."""
+
+    def __init__(self, run: Run) -> None:
+        self._run, self.ground = run, ground_of(run.url, AT_ONCE)
+        self.steps: list[Step] = []
+
+    async def step(self, name: str, rows: int, work: Awaitable[object]) -> None:
+        """Measure one piece of work."""
+        pids = self._run.facts["pids"]
+        meter, began = Meter(self._run), time.monotonic()
+        with Peak(of_processes({part: pids[part] for part in WEIGHED})) as memory:
+            await work
+        ended, spent_s = time.monotonic(), meter.spent_s()
+        weighed = ", ".join(f"{part} {memory.first[part]:.0f} to {memory.most[part]:.0f} MiB" for part in WEIGHED)
+        self.steps.append(Step(name, rows, began, ended, spent_s, weighed, os.getloadavg()[0]))
+        say(f"{name}: {ended - began:.1f} s")
+
+    async def generate(self, book: str, codes: int) -> None:
+        """Have codes made, until the job is done and Redis has them."""
+        job = (await self.ground.barrage.one("POST", f"/v1/books/{book}/codes/generate", {"count": codes})).body
+        deadline = time.monotonic() + PATIENCE_S
+        while job["status"] == "running":
+            assert time.monotonic() < deadline, job
+            await asyncio.sleep(POLL_S)
+            job = (await self.ground.barrage.one("GET", f"/v1/jobs/{job['jobId']}")).body
+        stats = await self.ground.stats(book)
+        assert (job["status"], stats["available"]) == ("done", codes), (job, stats)
+
+    def export(self, book: str, rows: int) -> None:
+        """Read all of a book's codes."""
+        lines = 0
+        with sent(self._run.url, f"/v1/books/{book}/codes.csv") as answer:
+            while piece := answer.read(PIECE_BYTES):
+                lines += piece.count(b"\n")
+        assert lines == rows + 1, (lines, rows)
+
+    async def singles(self, codes: list[str], mark: str) -> None:
+        """Redeem one by one, on some connections at once."""
+        for some in _parts(codes, AT_ONCE):
+            answers = await self.ground.barrage.fire([redeem(code, mark=mark) for code in some])
+            assert all(answer.status == 201 for answer in answers), answers
+
+    async def batches(self, codes: list[str]) -> None:
+        """Redeem in batches."""
+        for some in _parts(codes, BATCH):
+            operations = [{"op": "redeem", "code": code, **(redeem(code).body or {})} for code in some]
+            answer = await self.ground.barrage.one("POST", "/v1/batch", {"operations": operations})
+            assert all(result["status"] == 201 for result in answer.body["results"]), answer.body
+
+    async def go(self, codes: int, works: Collection[str]) -> None:
+        """Each piece of work, one after the other."""
+        await self.step("nothing", 0, asyncio.sleep(5))
+        generated, uploaded = await self.ground.book(), await self.ground.book()
+        if "generate" in works:
+            await self.step("generate", codes, self.generate(generated, codes))
+        if "upload" in works:
+            mark = secrets.token_hex(3).upper()
+            lines = [f"{mark}-{number:07}-{number * 7919 % 1_000_003:06}" for number in range(codes)]
+            await self.step("upload", codes, asyncio.to_thread(upload, self._run.url, uploaded, lines))
+        if "export" in works and "upload" in works:
+            await self.step("export", codes, asyncio.to_thread(self.export, uploaded, codes))
+        if "batch" in works:
+            rest = new_codes(SINGLES * 2 + BATCHES * BATCH)
+            await _stocked(self.ground, rest)
+            await self.step("redeem", SINGLES, self.singles(rest[:SINGLES], ""))
+            # An empty query is nothing that the fast lane takes.
+            await self.step("redeem through Litestar", SINGLES, self.singles(rest[SINGLES : SINGLES * 2], "?"))
+            await self.step("redeem in batches", BATCHES * BATCH, self.batches(rest[SINGLES * 2 :]))
+        self.ground.barrage.close()
+
+
+async def _stocked(ground: Ground, codes: list[str]) -> None:
+    book = await ground.book()
+    for some in _parts(codes, 20_000):
+        await ground.add(book, some)
+
+
+def _parts(codes: list[str], size: int) -> Iterable[list[str]]:
+    return (codes[start : start + size] for start in range(0, len(codes), size))
+
+
+def measure(codes: int, rate: float, works: Collection[str]) -> list[Row]:
+    """A row for each piece of work, on a service of its own with a shopper of this rate."""
+    with own_service() as service:
+        bulk, shopped = Bulk(service), new_codes(int(rate * PATIENCE_S))
+        asyncio.run(_stocked(ground_of(service.url), shopped))
+        with Steady(service.url, shopped, rate) as steady:
+            asyncio.run(bulk.go(codes, works))
+        return [step.row(steady.latencies) for step in bulk.steps]
+
+
+def add_options(options: argparse.ArgumentParser) -> None:
+    """How much of what."""
+    options.add_argument("--codes", type=int, default=1_000_000)
+    options.add_argument("--rate", type=float, default=50.0, help="redeems a second meanwhile")
+    options.add_argument("--only", nargs="+", choices=WORKS, default=WORKS)
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Print the table."""
+    print(table(measure(chosen.codes, chosen.rate, chosen.only)))

@@ -1,0 +1,202 @@
+"""What a hot request costs the API in Python of ours, without a network and without Redis.
+
+64 connections lock and redeem. Bytes as a client sends them go into the protocol; the connection to Redis is the real
+one but for its transport, and gets replies as Redis gives them. What uvloop and the kernel do is not in the figure. The
+machine may be shared: of many turns of 64 requests the fastest twentieth is told, which others disturbed least.
+`--profile` says where it goes, and slows everything down.
+"""
+
+import argparse
+import asyncio
+import cProfile
+import gc
+import hashlib
+import pstats
+import time
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import uvicorn
+import uvloop
+from uvicorn.server import ServerState
+
+from loadtests.figures import markdown
+from service.access.caller import Caller
+from service.access.keyring import Keyring
+from service.fastlane.protocol import Protocol
+from service.fastlane.routes import Lane
+from service.hot.connection import Connection, Link
+from service.hot.decider import Decider
+from service.operations.base import Command, Reply
+
+CONNECTIONS = 64
+BODIES = 64
+"""Different requests of each connection, one after the other."""
+BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
+TOKEN = "demo_checkout"
+
+
+class Sink:
+    """A transport that counts what is written."""
+
+    def __init__(self) -> None:
+        self.writes = 0
+
+    def write(self, data: bytes) -> None:
+        self.writes += 1
+
+    def is_closing(self) -> bool:
+        return False
+
+    def abort(self) -> None:
+        """On a busy machine replies may be late; this connection stays."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return ("127.0.0.1", 4711) if name in {"peername", "sockname"} else default
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+
+class Connected(Link):
+    """A link that has this connection."""
+
+    def __init__(self, connection: Connection) -> None:
+        super().__init__("redis://unused", "bench")
+        self._connection = connection
+
+
+class Round(NamedTuple):
+    """One request of each connection, and the replies to them."""
+
+    requests: Sequence[bytes]
+    replies: bytes
+
+
+class Bench:
+    """A server's protocols and its link, with nothing around them; call within an event loop."""
+
+    def __init__(self) -> None:
+        self.redis = Connection()
+        self.redis.connection_made(Sink())  # type: ignore[arg-type]
+        decider, keyring = Decider(Connected(self.redis)), Keyring()
+        decider.learn(0, 1, "nonce")
+        one = UUID(int=1)
+        caller = Caller(one, 1, one, 0, "live", frozenset(["checkout"]))
+        keyring.replace({hashlib.sha256(TOKEN.encode()).digest(): caller})
+        config = uvicorn.Config(_elsewhere, loop="none", ws="none", log_config=None, interface="asgi3")
+        config.load()
+        state = ServerState()
+        state.default_headers = [(b"date", b"Fri, 20 Nov 2026 09:14:00 GMT")]
+        lane, loop = Lane(decider, keyring, _recall), asyncio.get_running_loop()
+        self.clients = [Protocol(config, state, {}, loop, lane=lane) for _ in range(CONNECTIONS)]
+        self.wires = [Sink() for _ in self.clients]
+        for client, wire in zip(self.clients, self.wires, strict=True):
+            client.connection_made(wire)  # type: ignore[arg-type]
+
+    async def turn(self, of: Round) -> None:
+        """Have a request of each connection answered."""
+        for client, request in zip(self.clients, of.requests, strict=True):
+            client.data_received(request)
+        await asyncio.sleep(0)
+        self.redis.data_received(of.replies)
+
+    def written(self) -> int:
+        """How many writes there were to clients."""
+        return sum(wire.writes for wire in self.wires)
+
+
+async def _recall(caller: Caller, command: Command, reply: Reply) -> Reply:
+    raise AssertionError("nothing asked for facts")
+
+
+async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:
+    raise AssertionError("the lane takes all of these")
+
+
+def rounds(full: bool) -> list[Round]:
+    """Locks and redemptions in turn, as peers' load generators send them: with an order and its value; `full` with an
+    Idempotency-Key, of a book with a discount."""
+    found: list[Round] = []
+    for number in range(BODIES):
+        units = range(number * CONNECTIONS, (number + 1) * CONNECTIONS)
+        found += [
+            Round([_request("lock", unit, full) for unit in units], b"".join(map(_locked, units))),
+            Round(
+                [_request("redeem", unit, full) for unit in units], b"".join(_redeemed(unit, full) for unit in units)
+            ),
+        ]
+    return found
+
+
+def _request(name: str, unit: int, full: bool) -> bytes:
+    more = f',"orderValue":59.9,"lockToken":"{unit:016d}"' if name == "redeem" else ""
+    body = f'{{"userId":"u-r1-{unit}","orderId":"o-r1-{unit}"{more}}}'
+    key = f"Idempotency-Key: r1-{unit}-{name}\r\n" if full else ""
+    return (
+        f"POST /v1/coupons/{name}/{_code(unit)} HTTP/1.1\r\nHost: 127.0.0.1:8000\r\nAuthorization: Bearer {TOKEN}\r\n"
+        f"{key}Content-Type: application/json\r\nAccept: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}"
+    ).encode()
+
+
+def _code(unit: int) -> str:
+    return f"PEER-{unit:08d}"
+
+
+def _locked(unit: int) -> bytes:
+    return _reply(f"{BOOK} {_code(unit)} u-r1-{unit} o-r1-{unit} {unit:016d} 1795189957123", "")
+
+
+def _redeemed(unit: int, full: bool) -> bytes:
+    discount = "119800" if full else "0"
+    kept = '{"ip":"127.0.0.1"' + (f',"key":"r1-{unit}-redeem","op":"redeem"' if full else "") + "}"
+    record = (
+        f"1-{unit} 1 1 1 {_code(unit)} u-r1-{unit} o-r1-{unit} - 599000 USD 2 {discount} 1795189957123 1 1 1 - - {kept}"
+    )
+    return _reply(record, BOOK)
+
+
+def _reply(text: str, last: str) -> bytes:
+    return f"*4\r\n:0\r\n${len(text)}\r\n{text}\r\n${len(last)}\r\n{last}\r\n:0\r\n".encode()
+
+
+async def measure(turns: list[Round], requests: int) -> tuple[float, float]:
+    """CPU of one lock, and of one redemption, in µs."""
+    bench = Bench()
+    for of in turns[:4]:
+        await bench.turn(of)
+    before, asked, took_s = bench.written(), 0, ([], [])
+    gc.collect()
+    gc.freeze()
+    while asked < requests:
+        for place, of in enumerate(turns):
+            began = time.process_time()
+            await bench.turn(of)
+            took_s[place % 2].append(time.process_time() - began)
+        asked += len(turns) * CONNECTIONS
+    assert bench.written() - before == asked
+    lock, redeem = (sorted(times)[len(times) // 20] / CONNECTIONS * 1e6 for times in took_s)
+    return lock, redeem
+
+
+def add_options(options: argparse.ArgumentParser) -> None:
+    """How much, or where."""
+    options.add_argument("--requests", type=int, default=200_000)
+    options.add_argument("--profile", type=int, metavar="LINES", help="where it goes, instead of how much")
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Print µs of CPU a request, plain and full."""
+    lines: list[list[str]] = []
+    for name, turns in (("plain", rounds(False)), ("full", rounds(True))):
+        if chosen.profile:
+            profile = cProfile.Profile()
+            profile.runcall(uvloop.run, measure(turns, chosen.requests // 4))
+            print(f"{name}:")
+            pstats.Stats(profile).sort_stats("tottime").print_stats(chosen.profile)
+        else:
+            lock, redeem = uvloop.run(measure(turns, chosen.requests))
+            lines.append([name, *(f"{us:.2f}" for us in (lock, redeem, (lock + redeem) / 2))])
+    if lines:
+        print(markdown(["µs of CPU a request", "lock", "redeem", "mean"], lines))

@@ -1,0 +1,147 @@
+"""Whether the time of an answer tells a guesser anything.
+
+It starts a service of its own, and asks with a public key, on one connection, about a code that there isn't and about
+coupons that can't be used for several reasons, by turns and in a new order each time. Each reason is compared with the
+unknown code in pairs: the median of the differences, and between what it is with 99 % certainty, by ranks alone. It
+fails where a median is above the bound. With --plant the service is a copy of this tree that takes so many µs more to
+answer about a coupon that is switched off, which must be found."""
+
+import argparse
+import asyncio
+import json
+import random
+import socket
+import statistics
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from loadtests.figures import markdown
+from loadtests.harness.trees import Change, changed
+from loadtests.own import ROOT, own_service
+from loadtests.subject import ground_of
+
+REQUESTS, BOUND_US = 200_000, 10.0
+Z = 2.576
+"""Of the normal distribution, for 99 %."""
+UNKNOWN = "unknown"
+
+
+def slower(plant_us: float) -> Change:
+    """That a public key waits so much longer for `coupon_not_available` where the coupon is switched off."""
+    before = "            reasons = NOT_AVAILABLE\n"
+    wait = f"""\
+            if "coupon_inactive" in reasons:
+                import time
+
+                until = time.perf_counter_ns() + {round(plant_us * 1000)}
+                while time.perf_counter_ns() < until:
+                    pass
+"""
+    return Change("service/operations/redeem.py", before, wait + before)
+
+
+class Difference(NamedTuple):
+    """Of pairs: the median, and between what it is with 99 % certainty."""
+
+    median: float
+    low: float
+    high: float
+
+
+def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
+    """How much more the first are than the second, pair by pair. By ranks (the sign test), so that a few that took long
+    say no more than any other."""
+    found = sorted(one - other for one, other in zip(first, second, strict=True))
+    reach = Z * len(found) ** 0.5 / 2
+    middle = len(found) / 2
+    low, high = max(0, int(middle - reach)), min(len(found) - 1, int(middle + reach) + 1)
+    return Difference(statistics.median(found), found[low], found[high])
+
+
+class Wire:
+    """One connection, asked and answered in turn."""
+
+    def __init__(self, url: str, key: str) -> None:
+        host, port = url.removeprefix("http://").split(":")
+        self._socket = socket.create_connection((host, int(port)))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._head = (
+            "POST /v1/coupons/validate HTTP/1.1\r\nHost: scrip\r\n"
+            f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+        )
+
+    def time_us(self, code: str) -> float:
+        """What an answer takes from the request's last byte."""
+        body = json.dumps({"code": code, "userId": "eve"})
+        request = f"{self._head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        began = time.perf_counter_ns()
+        self._socket.sendall(request)
+        answer = self._socket.recv(65536)
+        took = time.perf_counter_ns() - began
+        if not answer.startswith(b"HTTP/1.1 200") or b'["coupon_not_available"]' not in answer:
+            raise RuntimeError(answer.decode(errors="replace"))
+        return took / 1000
+
+
+async def coupons(url: str) -> tuple[str, dict[str, str]]:
+    """A public key that may miss as often as it likes, and a code for each reason."""
+    ground = ground_of(url)
+    limits = {"addressMissesPerMinute": 2**31 - 1}
+    key = await ground.barrage.one("POST", "/v1/keys", {"name": "timing", "scopes": ["public"], "limits": limits})
+    codes = {reason: f"TIME-{number}QX7-{random.randrange(10**6):06}" for number, reason in enumerate(_REASONS)}
+    for reason, rules in _REASONS.items():
+        if reason != UNKNOWN:
+            await ground.book([codes[reason]], **rules)
+    await ground.barrage.one("POST", f"/v1/coupons/redeem/{codes['used']}", {"userId": "bob"})
+    await ground.barrage.one("POST", f"/v1/coupons/assign/{codes['another user']}", {"userId": "bob"})
+    await ground.barrage.one("PATCH", f"/v1/coupons/{codes['switched off']}", {"status": "inactive"})
+    ground.barrage.close()
+    return key.body["secret"], codes
+
+
+_REASONS: dict[str, dict[str, object]] = {
+    UNKNOWN: {},
+    "used": {},
+    "another user": {},
+    "switched off": {},
+    "for nobody yet": {"requireAssignment": True},
+}
+
+
+def measure(url: str, requests: int) -> dict[str, list[float]]:
+    """Each reason's times in µs; those with one index were asked one after the other."""
+    key, codes = asyncio.run(coupons(url))
+    wire, reasons = Wire(url, key), list(codes)
+    found: dict[str, list[float]] = {reason: [] for reason in reasons}
+    for number in range(requests // len(reasons) + 200):
+        random.shuffle(reasons)
+        for reason in reasons:
+            took = wire.time_us(codes[reason])
+            if number >= 200:  # by then everything is warm
+                found[reason].append(took)
+    return found
+
+
+def add_options(options: argparse.ArgumentParser) -> None:
+    """How much."""
+    options.add_argument("--requests", type=int, default=REQUESTS)
+    options.add_argument("--plant", type=float, default=0.0, help="µs more where a coupon is switched off")
+
+
+def run(chosen: argparse.Namespace) -> bool:
+    """Print the table; whether a reason can be told from others."""
+    with tempfile.TemporaryDirectory(prefix="scrip-timing-") as folder:
+        tree = changed([slower(chosen.plant)] if chosen.plant else [], ROOT, Path(folder) / "tree")
+        with own_service(tree) as service:
+            found = measure(service.url, chosen.requests)
+    more = {reason: difference(times, found[UNKNOWN]) for reason, times in found.items()}
+    heads = [f"of {chosen.requests:,} answers", "median, µs", "more than unknown: median", "with 99 % from", "to"]
+    lines = [
+        [reason, f"{statistics.median(found[reason]):.1f}", *(f"{bound:+.2f}" for bound in one)]
+        for reason, one in more.items()
+    ]
+    print(markdown(heads, lines))
+    return any(abs(one.median) >= BOUND_US for one in more.values())

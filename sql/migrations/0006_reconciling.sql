@@ -1,0 +1,131 @@
+-- Comparing Redis with the record.
+
+-- The bucket of a code, an order or a user in Redis: crc32 & 131071, as service/formats/key_names.py has it. Postgres has a
+-- crc32 of its own since 18; without it the same takes ten times as long.
+DO $migration$
+BEGIN
+  IF to_regprocedure('crc32(bytea)') IS NOT NULL THEN
+    CREATE FUNCTION bucket_of(told text) RETURNS int IMMUTABLE STRICT PARALLEL SAFE LANGUAGE sql AS $$
+      SELECT (crc32(told::bytea) & 131071)::int
+    $$;
+  ELSE
+    CREATE FUNCTION bucket_of(told text) RETURNS int IMMUTABLE STRICT PARALLEL SAFE LANGUAGE plpgsql AS $$
+    DECLARE
+      nibbles CONSTANT bigint[] := ARRAY[0, 498536548, 997073096, 651767980, 1994146192, 1802195444, 1303535960, 1342533948,
+        3988292384, 4027552580, 3604390888, 3412177804, 2607071920, 2262029012, 2685067896, 3183342108];
+      bytes CONSTANT bytea := convert_to(told, 'UTF8');
+      crc bigint := 4294967295;
+    BEGIN
+      FOR place IN 0..length(bytes) - 1 LOOP
+        crc := crc # get_byte(bytes, place);
+        crc := nibbles[(crc & 15) + 1] # (crc >> 4);
+        crc := nibbles[(crc & 15) + 1] # (crc >> 4);
+      END LOOP;
+      RETURN (crc # 4294967295) & 131071;
+    END
+    $$;
+  END IF;
+END
+$migration$;
+
+-- Who compares a partition just now, until when it is believed to live; and since when its turn by the clock counts.
+CREATE TABLE reconciling (
+  partition int PRIMARY KEY,
+  token uuid,
+  until timestamptz,
+  begun_at timestamptz NOT NULL DEFAULT now(),
+  total bigint NOT NULL DEFAULT 0,
+  done bigint NOT NULL DEFAULT 0
+);
+
+-- What the last comparison of a workspace found: the last event that it covers, and by class what differed and still does.
+CREATE TABLE reconciled (
+  workspace int PRIMARY KEY REFERENCES workspaces (workspace),
+  partition int NOT NULL,
+  epoch bigint NOT NULL,
+  seq bigint NOT NULL,
+  at timestamptz NOT NULL DEFAULT now(),
+  found jsonb NOT NULL,
+  left_over jsonb NOT NULL
+);
+CREATE INDEX reconciled_partition ON reconciled (partition);
+
+-- An id as Redis has it, where '-' is none.
+CREATE FUNCTION word_of(told text) RETURNS text IMMUTABLE PARALLEL SAFE LANGUAGE sql AS $$
+  SELECT CASE told WHEN '-' THEN '%-' ELSE coalesce(told, '-') END
+$$;
+
+-- Milliseconds since 1970, rounded down.
+CREATE FUNCTION ms_of(at timestamptz) RETURNS bigint IMMUTABLE PARALLEL SAFE LANGUAGE sql AS $$
+  SELECT floor(extract(epoch FROM at) * 1000)::bigint
+$$;
+
+-- What stood right after an event; later facts, which may be recorded by now, don't count. All of them are one SELECT, so that
+-- what restricts their rows is looked for by index.
+
+-- A workspace's redemptions, and what became of them.
+CREATE FUNCTION redemptions_at(p int, w int, e bigint, s bigint) RETURNS TABLE (
+  workspace int, book int, code text, user_id text, order_id text, redemption_id uuid, epoch bigint, seq bigint, slot int,
+  max_redemptions int, discount_amount numeric, at_ms bigint, stands boolean, taken boolean
+) STABLE LANGUAGE sql AS $$
+  SELECT
+    r.workspace, r.book, r.code, r.user_id, r.order_id, r.redemption_id, r.epoch, r.seq, r.slot,
+    r.max_redemptions, r.discount_amount, ms_of(r.redeemed_at), b.redemption_id IS NULL, b.restore IS NOT TRUE
+  FROM redemptions r LEFT JOIN rollbacks b ON b.redemption_id = r.redemption_id AND (b.epoch, b.seq) <= (e, s)
+  WHERE r.workspace = w AND r.partition = p AND (r.epoch, r.seq) <= (e, s)
+$$;
+
+-- Whose a workspace's codes were by assignment: what stands still, and what was taken back after the event.
+CREATE FUNCTION assignments_at(p int, w int, e bigint, s bigint) RETURNS TABLE (
+  code text, user_id text, at_ms bigint, order_id text
+) STABLE LANGUAGE sql AS $$
+  SELECT a.code, a.user_id, ms_of(a.assigned_at), a.order_id FROM assignments a
+  WHERE a.workspace = w AND a.unassigned_at IS NULL AND (a.epoch, a.seq) <= (e, s)
+  UNION ALL
+  SELECT a.code, a.user_id, ms_of(a.assigned_at), a.order_id
+  FROM unassignments u JOIN assignments a ON a.workspace = w AND a.user_id = u.user_id AND a.code = u.code
+  WHERE u.partition = p AND (u.epoch, u.seq) > (e, s) AND u.workspace = w AND (a.epoch, a.seq) <= (e, s)
+    AND NOT EXISTS (
+      SELECT FROM unassignments v WHERE v.workspace = w AND v.code = a.code
+        AND (v.epoch, v.seq) > (a.epoch, a.seq) AND (v.epoch, v.seq) < (u.epoch, u.seq)
+    )
+$$;
+
+-- A workspace's codes, all, or some, or those of some books: what Redis's record of each should say (`max` null where nobody has
+-- used it and it has none of its own), its last standing redemption, and those of a code with several uses, up to a thousand.
+-- These are ranked by their events, the one decided last at the end, whatever clocks did: by epoch, then by number, as
+-- `apply_redeem` in lua/includes/state.lua has it.
+CREATE FUNCTION codes_at(p int, w int, e bigint, s bigint, only_codes text[], only_books int[]) RETURNS TABLE (
+  code text, book int, version bigint, active boolean, expires_ms bigint, owner text, at_ms bigint, uses bigint, max int,
+  last text, standing text, stand bigint, special boolean
+) STABLE LANGUAGE sql AS $$
+  SELECT
+    c.code, c.book, c.version, c.active, ms_of(c.expires_at), coalesce(a.user_id, kept.owner_id),
+    coalesce(a.at_ms, ms_of(CASE WHEN kept.owner_id IS NOT NULL THEN c.created_at END)), coalesce(spent.uses, 0),
+    coalesce(spent.max, c.max_redemptions), spent.last[1] || '-' || spent.last[2], spent.standing, coalesce(spent.stand, 0),
+    c.owner_id IS NOT NULL OR c.max_redemptions IS NOT NULL OR c.expires_at IS NOT NULL OR NOT c.active
+  FROM codes c
+  LEFT JOIN (
+    SELECT
+      r.code, count(*) FILTER (WHERE taken) AS uses, max(max_redemptions) AS max, count(*) FILTER (WHERE stands) AS stand,
+      max(ARRAY[epoch, seq]) FILTER (WHERE stands) AS last,
+      CASE WHEN count(*) <= 1000 THEN
+        string_agg(epoch || '-' || seq || ' ' || epoch * 16 + length(seq::text), ' ')
+          FILTER (WHERE stands AND max_redemptions <> 1)
+      END AS standing
+    FROM redemptions_at(p, w, e, s) r
+    WHERE (only_codes IS NULL OR r.code COLLATE "C" = ANY (only_codes)) AND (only_books IS NULL OR r.book = ANY (only_books))
+    GROUP BY r.code
+  ) AS spent ON spent.code = c.code
+  LEFT JOIN (
+    SELECT * FROM assignments_at(p, w, e, s) a WHERE only_codes IS NULL OR a.code COLLATE "C" = ANY (only_codes)
+  ) AS a ON a.code = c.code
+  LEFT JOIN (
+    SELECT o.code, o.owner_id FROM codes o
+    WHERE o.workspace = w AND o.owner_id IS NOT NULL AND (only_codes IS NULL OR o.code = ANY (only_codes)) AND NOT EXISTS (
+      SELECT FROM unassignments u WHERE u.workspace = w AND u.code = o.code AND (u.epoch, u.seq) <= (e, s)
+    )
+  ) AS kept ON kept.code = c.code
+  WHERE c.workspace = w AND (only_codes IS NULL OR c.code = ANY (only_codes))
+    AND (only_books IS NULL OR c.book = ANY (only_books))
+$$;

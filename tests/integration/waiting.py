@@ -1,0 +1,18 @@
+"""Waiting on a test's own loop for something that another process or task does."""
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+
+async def until(reached: Callable[[], Any], seconds: float = 60) -> Any:
+    """What `reached` returns, or what it returns is awaited for, once that is true."""
+    async with asyncio.timeout(seconds):
+        while True:
+            found = reached()
+            if inspect.isawaitable(found):
+                found = await found
+            if found:
+                return found
+            await asyncio.sleep(0.01)
