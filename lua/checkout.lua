@@ -18,6 +18,7 @@ Cost  at most 100 commands, O(items), 3 for each of at most 100 places of the or
       have ended and that it takes back, and 2 for each of at most 520 such locks; 25 more for a user with coupons of 5,000
       books, where their number is limited ]]
 -- @include gate outbox book coupon locks counts place holding money idempotency orders judge facts replaying view state stock start
+-- @limits
 -- @include redeeming assigning picking gifts
 
 facts_from, named = 15, ARGV[4]

@@ -6,5 +6,6 @@ Reply {OK} or {outcome}
 Event none
 Cost  at most 1 command; 8 more of lua/includes/limits.lua, within which alone it runs ]]
 -- @include gate
+-- @limits
 
 return { gate_refuses(redis.call('GET', KEYS[1]), true, true) or OUT.OK }

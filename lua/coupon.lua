@@ -9,6 +9,7 @@ Reply {OK, view}, {RECALL, events, as_of} or {outcome}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 11 commands ]]
 -- @include gate book coupon locks idempotency facts view start
+-- @limits
 
 facts_from = 4
 local r, reply = start(true, true)

@@ -9,6 +9,7 @@ Reply {OK, "book_id code user order token deadline", "", replayed} or {outcome}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 26 commands ]]
 -- @include gate book coupon locks counts place idempotency start
+-- @limits
 
 local r, reply = start(true, false)
 if not r then return reply end

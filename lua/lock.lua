@@ -12,6 +12,7 @@ Event none
 Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where locks are limited, and 2 for each of at most 20
       locks of it that have ended ]]
 -- @include gate book coupon locks counts place idempotency orders judge start
+-- @limits
 
 named = ARGV[4]
 local r, reply = start(false, false)

@@ -9,6 +9,7 @@ Reply {OK, record, book_id, replayed, rolled_back_at}, {RECALL, redemption_id or
 Event B
 Cost  O(log n) in the coupon's uses, at most 36 commands, and 2 for each of at most 20 locks of it that have ended ]]
 -- @include gate outbox book coupon locks counts place holding idempotency orders facts replaying state rolling
+-- @limits
 
 facts_from = 6
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])

@@ -12,6 +12,7 @@ Event B for each redemption, U for the gift
 Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most 100 redemptions, 2 for each of at most 500
       locks of their coupons that have ended, and 1 for each of at most 100 keys that took locks on the gift ]]
 -- @include gate outbox book coupon locks counts place holding idempotency orders facts replaying state rolling gifts
+-- @limits
 
 facts_from = 5
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])

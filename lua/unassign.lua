@@ -10,6 +10,7 @@ Reply {OK, view, "", replayed} or {outcome, retry_ms}
 Event U
 Cost  at most 36 commands, and 2 for each of at most 20 locks of the coupon that have ended ]]
 -- @include gate outbox book coupon locks counts place holding idempotency facts view state start
+-- @limits
 
 local r, reply = start(true, false)
 if not r then return reply end

@@ -9,6 +9,7 @@ Reply {OK, "", "", replayed} or {outcome}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 28 commands, and 2 for each of at most 20 locks of it that have ended ]]
 -- @include gate book coupon locks counts place idempotency start
+-- @limits
 
 local r, reply = start(true, true)
 if not r then return reply end

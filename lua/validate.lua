@@ -13,6 +13,7 @@ Reply {OK, "discount_e4 digits outcome outcome …", view or ""}, {RECALL, event
 Event none
 Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
 -- @include gate book coupon locks money idempotency orders judge facts view start
+-- @limits
 
 local NO_BOOK = '0 - a - - 1 - - - 0 0 300000 3600000 - - - - - - - - -'
 

@@ -32,8 +32,8 @@ async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     request = cast("Request[Any, Any, Any]", connection)
     who = connection.scope["state"]["caller"] = authenticated(request, roles)
     act_for(request, who)
-    if who.limits:
-        await count(request, who, handler.opt["operation_id"])
+    if who.limits and not handler.opt.get("counted"):
+        await count(request, who)
 
 
 def act_for(request: Request[Any, Any, Any], who: Caller) -> None:

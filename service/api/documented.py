@@ -29,7 +29,6 @@ from service.access.roles import roles_of
 from service.api.auth import OPEN
 from service.api.schemas import Exact, ExactExample, Structs
 from service.domain.field_types import Answer
-from service.domain.limits import BY_SCRIPTS
 from service.domain.outcomes import BY_CODE
 
 _BODY = "body:"
@@ -124,6 +123,9 @@ def documented(
     located: bool = False,
     lagging: bool = False,
     open_to_all: bool = False,
+    counted: bool = False,
+    hot: bool = False,
+    roles: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Keyword arguments for a route's decorator.
 
@@ -131,11 +133,13 @@ def documented(
     each media type; `example` an example of the JSON body, `answer` one of the answer; `answers` what else may come
     (status: struct, sentence); `refusals` the codes that are this operation's own. `idempotent` takes an
     Idempotency-Key, `durable` a preference; `located` says where what it made is; `lagging` may be behind, and says so;
-    `open_to_all` asks for no credentials; else the roles that may do it are those that name its id.
+    `open_to_all` asks for no credentials; `counted` where scripts count the request for the caller's limits, so that
+    nothing else does; `hot` where, besides, the script keeps its Idempotency-Key's answer. `roles` are those that may
+    do it, by default those that name its id.
     """
     bodies = body if isinstance(body, Mapping) else {"application/json": body} if body else {}
     codes = [] if open_to_all else [*_COMMON, *refusals.split()]
-    if operation_id in BY_SCRIPTS:
+    if counted or hot:
         codes.append("too_many_misses")
     if bodies:
         codes += ["too_large", "unsupported_media_type"]
@@ -143,7 +147,7 @@ def documented(
         codes.append("invalid")
     if idempotent:
         codes += ["request_in_progress", "idempotency_key_reused"]
-        codes += ["key_quota"] if operation_id not in BY_SCRIPTS or operation_id == "runBatch" else []
+        codes += [] if hot else ["key_quota"]
     responses: dict[Any, ResponseSpec] = {
         f"{_BODY}{media}": ResponseSpec(kind, generate_examples=False, media_type=media)
         for media, kind in bodies.items()
@@ -153,7 +157,7 @@ def documented(
     for status, (kind, sentence) in (answers or {}).items():
         responses[status] = ResponseSpec(kind, generate_examples=False, description=sentence)
     responses.update(_refusals(codes))
-    roles = () if open_to_all else roles_of(operation_id)
+    roles = () if open_to_all else roles or roles_of(operation_id)
     if any(roles_of(alias) != roles for alias in (aliases or {}).values()):
         raise ValueError(f"{operation_id} and its aliases are not for the same roles")
     taken = [_REQUEST_ID, *([_IDEMPOTENCY_KEY] if idempotent else ()), *([_PREFER] if durable else ())]
@@ -197,7 +201,7 @@ def documented(
         "tags": [tag],
         "responses": responses,
         "operation_class": cast("type[Operation]", operation),
-        "opt": OPEN if open_to_all else {"roles": roles, "operation_id": operation_id},
+        "opt": OPEN if open_to_all else {"roles": roles, "counted": counted or hot},
     }
 
 

@@ -1,93 +1,82 @@
-"""The hot path through Litestar: one way for every operation from the request's bytes to the answer's."""
+"""Hot operations through Litestar, from the request's bytes to the response."""
 
-import re
 from typing import Any
 
-import msgspec
 from litestar import Request, Response
 from litestar.datastructures import Headers
 
 from service.access.caller import Caller
 from service.api.auth import caller
 from service.api.context import Context
+from service.api.durability import RECORDED, Wait, preferred_wait_s
 from service.api.reading import json_bytes, query
 from service.api.recall import decide
 from service.api.request_limits import already_counted
-from service.domain.decoding import decode
-from service.domain.errors import Refusal, malformed
-from service.domain.field_types import word
+from service.domain.errors import Refusal
 from service.domain.limits import rate_headers
 from service.operations import call_headers
-from service.operations.base import Call, Operation, Rendered
-from service.operations.call_headers import make_call, shown_agent
-from service.operations.limited_command import under_limits
-from service.operations.redeem import VALIDATE, unknown_coupon
-from service.record.facts.recorded_wait import AnswerScope
-
-_preference = re.compile(r"\s*([A-Za-z]+)\s*(?:=\s*\"?([^\s\",;]*)\"?)?\s*(?:;[^,]*)?\Z").match
-DEFAULT_WAIT_S, MAX_WAIT_S = 2, 10
-RECORDED = "durability=recorded"
-"""The preference that was met."""
+from service.operations.base import Call, Command, Rendered
+from service.operations.call_headers import shown_agent
+from service.operations.run import Raw, begin, begin_decoded, call_of, finish, finish_refused
+from service.operations.table import Row
 
 
-async def perform(request: Request[Any, Any, Any], operation: Operation, code: str | None = None) -> Response[Any]:
-    """Run an operation on a JSON body."""
+async def perform(request: Request[Any, Any, Any], row: Row, name: str | None = None) -> Response[Any]:
+    """Run an operation on a JSON body; `name` is the one in the path."""
     headers, who = request.headers, caller(request)
     if request.scope["query_string"]:
         query(request)  # refuses it, with its name
     body = await json_bytes(request, call_headers.MAX_BODY_BYTES, headers)
-    call = call_of(request, who, body, headers)
-    struct = decode(operation.decoder, body) if who.user is None else operation.own(who, body)
-    wait_s = preferred_wait_s(headers) if operation.durable else None
-    return await carry_out(request, operation, call, code, struct, wait_s)
-
-
-async def carry_out(
-    request: Request[Any, Any, Any],
-    operation: Operation,
-    call: Call,
-    code: str | None,
-    struct: Any,
-    wait_s: int | None = None,
-) -> Response[Any]:
-    """Run an operation on its request struct; `wait_s` is how long it may take to be recorded, where that is wanted."""
-    context: Context = request.app.state.context
-    caller = call.caller
-    moment = context.decider.moment(caller.partition)
-    after = await last_event(context, caller) if wait_s is not None else (0, 0)
+    wait_s = preferred_wait_s(headers) if row.operation.durable else None
+    wait = await Wait.begin(request.app.state.context, who, wait_s)
     try:
-        command = operation.prepare(call, code, struct)
-        if not already_counted(request):
-            command = under_limits(call, command)
-        reply = await decide(context.decider, context.pool, caller, command)
+        command = begin(who, row, raw_of(request, body, headers, name))
     except Refusal as refusal:
-        if operation is VALIDATE and refusal.code == "coupon_not_found":
-            return _response(unknown_coupon(caller, refusal.rates))
-        raise
-    durability, applied = "fsynced" if context.decider.fsynced else "accepted", None
-    if wait_s is not None:
-        about = AnswerScope(after, coupons_in(command.render(reply, durability).body))
-        if await recorded(context, caller, moment, wait_s, about):
-            durability, applied = "recorded", RECORDED
-    return _response(command.render(reply, durability), applied)
+        return _response(_finish_refused(row, who, refusal))
+    return await _run(request, row, who, command, wait)
 
 
-def call_of(
-    request: Request[Any, Any, Any],
-    caller: Caller,
-    body: bytes = b"",
-    headers: Headers | None = None,
-    *,
-    keyed: bool = True,
-) -> Call:
-    """What the request says beyond its body; not `keyed` where its Idempotency-Key is not the operation's."""
-    headers = request.headers if headers is None else headers
+async def perform_decoded(request: Request[Any, Any, Any], row: Row, name: str | None, struct: Any) -> Response[Any]:
+    """Run an operation that changes nothing on a request struct."""
+    who = caller(request)
+    try:
+        command = begin_decoded(row, call_without_body(request, who), name, struct, counted=already_counted(request))
+    except Refusal as refusal:
+        return _response(_finish_refused(row, who, refusal))
+    return await _run(request, row, who, command, None)
+
+
+async def _run(
+    request: Request[Any, Any, Any], row: Row, who: Caller, command: Command, wait: Wait | None
+) -> Response[Any]:
+    context: Context = request.app.state.context
+    try:
+        reply = await decide(context.decider, context.pool, who, command)
+    except Refusal as refusal:
+        return _response(_finish_refused(row, who, refusal))
+    durability, applied = context.decider.durability, None
+    if wait and await wait.is_recorded([finish(command, reply, durability)]):
+        durability, applied = "recorded", RECORDED
+    return _response(finish(command, reply, durability), applied)
+
+
+def call_without_body(request: Request[Any, Any, Any], who: Caller, *, keyed: bool = True) -> Call:
+    """The call of a request without a body of the operation's; not `keyed` where its Idempotency-Key is not the
+    operation's."""
+    raw = raw_of(request, b"", request.headers)
+    if not keyed:
+        raw.key = None
+    return call_of(who, raw)
+
+
+def raw_of(request: Request[Any, Any, Any], body: bytes, headers: Headers, name: str | None = None) -> Raw:
+    """The request as operations take it."""
     client, agent = request.scope.get("client"), headers.get("user-agent")
-    return make_call(
-        caller,
-        headers.get("idempotency-key") if keyed else None,
+    return Raw(
         *_address(request),
         body,
+        name,
+        headers.get("idempotency-key"),
         client[0] if client else None,
         None if agent is None else shown_agent(agent),
     )
@@ -103,55 +92,12 @@ def _address(request: Request[Any, Any, Any]) -> tuple[bytes, bytes, bytes]:
     return scope["method"].encode(), scope["path"].encode(), scope["query_string"]
 
 
-def preferred_wait_s(headers: Headers) -> int | None:
-    """Seconds to wait for the record, where the request prefers that; unknown preferences are ignored (RFC 7240)."""
-    prefer = headers.getall("prefer", [])
-    if not prefer:
-        return None
-    found: dict[str, str] = {}
-    for part in ",".join(prefer).split(","):
-        if match := _preference(part):
-            found.setdefault(match[1].lower(), match[2] or "")
-    if found.get("durability") != "recorded":
-        return None
-    wait = found.get("wait", str(DEFAULT_WAIT_S))
-    if not wait.isdecimal() or int(wait[:9]) > MAX_WAIT_S:
-        raise malformed("Prefer", f"wait must be a number of seconds, at most {MAX_WAIT_S}")
-    return int(wait)
-
-
-async def last_event(context: Context, caller: Caller) -> tuple[int, int]:
-    """The last event of the caller's partition; before all where that can't be read."""
-    try:
-        return await context.decider.tail(caller.partition)
-    except Refusal:
-        return 0, 0
-
-
-def coupons_in(body: bytes | None) -> list[tuple[str, str]]:
-    """The codes that an answer names, at its top and one level below, each with its user ('' for none): a coupon, a
-    redemption, a checkout's both, an order's redemptions."""
-    answer = msgspec.json.decode(body) if body else {}
-    below = [part for value in answer.values() for part in (value if isinstance(value, list) else [value])]
-    named = [part for part in (answer, *below) if isinstance(part, dict) and isinstance(part.get("code"), str)]
-    return [(part["code"], "" if part.get("userId") is None else word(part["userId"])) for part in named]
-
-
-async def recorded(
-    context: Context, caller: Caller, moment: tuple[int, int], wait_s: int, about: AnswerScope | None = None
-) -> bool:
-    """Whether what was decided just now, at this moment of the decider's, is committed in Postgres, within so many
-    seconds: of an answer all of its events, else as a read has to wait."""
-    try:
-        tail_epoch, seq = await context.decider.tail(caller.partition)
-    except Refusal:
-        return False
-    if (tail_epoch, context.decider.moment(caller.partition)) != (moment[0], moment):
-        return False  # that Redis is gone, or has lost its end: another tail says nothing of it
-    if about is None:
-        return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)
-    to = tail_epoch, seq
-    return await context.recorded.wait_recorded(caller.partition, to, wait_s * 1000, caller.workspace, about)
+def _finish_refused(row: Row, who: Caller, refusal: Refusal) -> Rendered:
+    """Raises the refusal where the operation has no answer in its place."""
+    rendered = finish_refused(row, who, refusal)
+    if rendered is None:
+        raise refusal
+    return rendered
 
 
 def _response(rendered: Rendered, applied: str | None = None) -> Response[Any]:

@@ -7,21 +7,20 @@ from litestar import Request
 from service.access.caller import Caller
 from service.api.context import Context
 from service.domain.errors import Refusal
-from service.domain.limits import BY_SCRIPTS
 from service.operations.base import Call, Command, Rendered, Reply
-from service.operations.limited_command import under_limits
+from service.operations.run import with_limits
 
 _UNDECIDED = frozenset(("recovering", "unavailable", "outcome_unknown"))
 
 
-async def count(request: Request[Any, Any, Any], caller: Caller, operation_id: str) -> None:
+async def count(request: Request[Any, Any, Any], caller: Caller) -> None:
     """Count a request, unless its script does. Refusal `rate_limited`. While Redis can't say, nothing is counted and
     nothing is refused: these requests are an operator's, who may be needed just then."""
-    if not caller.limits or operation_id in BY_SCRIPTS:
+    if not caller.limits:
         return
     client = request.scope.get("client")
     command = Command("count", (caller.gate, f"{caller.prefix}w"), (), _render)
-    limited = under_limits(Call(caller, ip=client[0] if client else None), command)
+    limited = with_limits(Call(caller, ip=client[0] if client else None), command)
     context: Context = request.app.state.context
     state = request.scope["state"]
     try:

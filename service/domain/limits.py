@@ -19,13 +19,6 @@ PUBLIC_ADDRESS_MISSES = 100
 ADDRESS_COUNTERS = 131_072
 """Of a workspace at most: addresses share them, so that a flood of addresses fills no memory."""
 WINDOW_S = 60
-BY_SCRIPTS = frozenset(
-    (
-        "assignAny assignCode unassignCoupon lockCoupon extendLock unlockCoupon redeemCoupon validateCoupon "
-        "validateCode checkout giveGift getCoupon rollbackRedemption rollbackOrder runBatch"
-    ).split()
-)
-"""Operations whose scripts count them; a batch's each by itself."""
 
 Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
 

@@ -13,9 +13,7 @@ from uvicorn import Config
 from uvicorn.server import ServerState
 
 from service.access.caller import Caller
-from service.domain.decoding import decode
 from service.domain.errors import Refusal
-from service.domain.outcomes import RECALL
 from service.fastlane.bounded_protocol import BODY, HEAD, MAX_CONNECTIONS, WAITING, Bounded
 from service.fastlane.request_heads import find_hot, find_hot_path
 from service.fastlane.routes import (
@@ -29,16 +27,14 @@ from service.fastlane.routes import (
     WITH_CODE,
     WITHOUT_CODE,
     Lane,
-    Route,
     Shape,
     Told,
     told_by,
 )
 from service.operations.accounting import answers, new_request_id, now_s
 from service.operations.base import Command, Rendered, Reply
-from service.operations.call_headers import make_call
-from service.operations.limited_command import under_limits
-from service.operations.redeem import VALIDATE, unknown_coupon
+from service.operations.run import Raw, begin, finish, finish_refused, needs_facts
+from service.operations.table import Row
 
 log = structlog.get_logger()
 
@@ -47,15 +43,15 @@ class Protocol(Bounded):
     """What uvicorn speaks with each connection. Without a lane, all goes to Litestar.
 
     1. A hot request's head is read here; any other, or one that says something unusual, goes on as it came.
-    2. Once its body is there, authenticate, decode, prepare, and send the script.
-    3. Answer from the reply's callback. If the client is gone by then, nothing is amiss: what was decided stands.
+    2. Once its body is there, authenticate, begin, and send the script.
+    3. Finish from the reply's callback. If the client is gone by then, nothing is amiss: what was decided stands.
     """
 
     __slots__ = (
         "_began_s", "_body", "_caller", "_code", "_command", "_epoch", "_ip", "_lane", "_missing", "_path", "_proxied",
-        "_recalling", "_request_id", "_route", "_shape", "_told",
+        "_recalling", "_request_id", "_row", "_shape", "_told",
     )  # fmt: skip
-    _caller: Caller
+    _caller: Caller | None
     _command: Command
     _ip: str | None
 
@@ -73,7 +69,7 @@ class Protocol(Bounded):
         if lane:
             self._heads = lane.heads(server_state)
         self._shape: Shape | None = None
-        self._route: Route
+        self._row: Row
         self._told: Told
         self._code: str | None = None
         self._path, self._request_id = b"", ""
@@ -100,15 +96,15 @@ class Protocol(Bounded):
         if lane is None or path is None:
             return super()._begin(data)
         self._path, name, code = path.groups()
-        route = (WITH_CODE if code else WITHOUT_CODE).get(name)
+        row = (WITH_CODE if code else WITHOUT_CODE).get(name)
         shape = self._shape
         known = told_by(shape, data, path.end()) if shape else None
         if known is None:
             known = self._learn(lane, data)
-        if known is None or route is None:
+        if known is None or row is None:
             return super()._begin(data)
         self._told, start = known
-        self._route, self._code = route, code.decode() if code else None
+        self._row, self._code = row, code.decode() if code else None
         end = start + self._told[LENGTH]
         self._turn += 1
         if len(data) < end:
@@ -137,19 +133,16 @@ class Protocol(Bounded):
     def _ask(self, lane: Lane, body: bytes) -> None:
         """Have a request decided."""
         self._state, self._began_s = WAITING, now_s()
-        told, operation = self._told, self._route.operation
+        told, row = self._told, self._row
         self._request_id = told[REQUEST_ID] or new_request_id()
+        self._caller = None
         try:
-            caller = self._caller = lane.keyring.authenticated(told[AUTHORIZATION] or "", operation.roles)
+            caller = self._caller = lane.keyring.authenticated(told[AUTHORIZATION] or "", row.roles)
             ip = self._ip
             if ip and self._proxied and told[FORWARDED] is not None:
                 ip = lane.proxies.client(ip, told[FORWARDED])
-            call = make_call(caller, told[KEY], b"POST", self._path, b"", body, ip, told[AGENT])
-            request = decode(operation.decoder, body) if caller.user is None else operation.own(caller, body)
-            command = operation.prepare(call, self._code, request)
-            if caller.limits:
-                command = under_limits(call, command)
-            self._command = command
+            raw = Raw(b"POST", self._path, b"", body, self._code, told[KEY], ip, told[AGENT])
+            command = self._command = begin(caller, row, raw)
             self._epoch = lane.decider.start(
                 caller.partition, command.script, command.keys, command.args, self._on_reply
             )
@@ -159,15 +152,15 @@ class Protocol(Bounded):
             self._failed(error)
 
     def _on_reply(self, reply: Reply) -> None:
-        lane = self._lane
-        assert lane  # noqa: S101, it sent the script
+        lane, caller = self._lane, self._caller
+        assert lane and caller  # noqa: S101, PT018, they sent the script
         decider = lane.decider
         try:
-            decided = decider.told(self._caller.partition, self._epoch, reply)
-            if decided[0] == RECALL:
-                self._recalling = asyncio.ensure_future(self._recall(lane, decided))
+            decided = decider.told(caller.partition, self._epoch, reply)
+            if needs_facts(decided):
+                self._recalling = asyncio.ensure_future(self._recall(lane, caller, decided))
                 return
-            rendered = self._command.render(decided, "fsynced" if decider.fsynced else "accepted")
+            rendered = finish(self._command, decided, decider.durability)
         except Refusal as refusal:
             self._refused(refusal)
         except Exception as error:  # noqa: BLE001, the connection to Redis serves others too
@@ -175,11 +168,11 @@ class Protocol(Bounded):
         else:
             self._rendered(rendered)
 
-    async def _recall(self, lane: Lane, reply: Reply) -> None:
+    async def _recall(self, lane: Lane, caller: Caller, reply: Reply) -> None:
         """Rare: Postgres has to be asked first."""
         try:
-            decided = await lane.recall(self._caller, self._command, reply)
-            rendered = self._command.render(decided, "fsynced" if lane.decider.fsynced else "accepted")
+            decided = await lane.recall(caller, self._command, reply)
+            rendered = finish(self._command, decided, lane.decider.durability)
         except Refusal as refusal:
             self._refused(refusal)
         except Exception as error:  # noqa: BLE001, told without its text
@@ -192,8 +185,9 @@ class Protocol(Bounded):
         self._answer(self._heads.answer(rendered, self._request_id, closes), rendered.status, "", closes)
 
     def _refused(self, refusal: Refusal) -> None:
-        if self._route.operation is VALIDATE and refusal.code == "coupon_not_found":
-            self._rendered(unknown_coupon(self._caller, refusal.rates))
+        rendered = finish_refused(self._row, self._caller, refusal) if self._caller else None
+        if rendered:
+            self._rendered(rendered)
             return
         closes = self._ending or self._told[CLOSES] is not None
         answer = self._heads.refusal(refusal, self._request_id, closes)
@@ -204,7 +198,7 @@ class Protocol(Bounded):
         self._refused(Refusal("internal"))
 
     def _answer(self, answer: bytes, status: int, outcome: str, closes: bool) -> None:
-        answers.note(self._route.name, status, outcome, self._request_id, self._began_s)
+        answers.note(self._row.route, status, outcome, self._request_id, self._began_s)
         self.server_state.total_requests += 1
         if self._state != WAITING:  # the client is gone
             return

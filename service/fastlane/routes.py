@@ -16,10 +16,10 @@ from service.common.forwarded_for import NOBODYS, Proxies
 from service.fastlane.request_heads import MAX_HEAD_BYTES, MAX_HEADERS, is_host, value_of
 from service.fastlane.response_bytes import Heads
 from service.hot.decider import Decider
-from service.operations import assign, lock, redeem
 from service.operations.accounting import is_request_id
-from service.operations.base import Command, Operation, Reply
+from service.operations.base import Command, Reply
 from service.operations.call_headers import MAX_BODY_BYTES, shown_agent
+from service.operations.table import ROWS, Row
 
 MAX_VALUE_BYTES = 300
 MAX_SHAPES = 256
@@ -44,27 +44,21 @@ Recall = Callable[[Caller, Command, Reply], Awaitable[Reply]]
 """What has a command run again with the facts that its reply asks for (service/api/recall.py)."""
 
 
-class Route(NamedTuple):
-    """A hot address."""
-
-    operation: Operation
-    name: str
+PREFIX = "POST /v1/coupons/"
+"""Of the routes that the fast lane may answer."""
 
 
-WITH_CODE = {
-    name: Route(operation, f"POST /v1/coupons/{name.decode()}/{{code}}")
-    for name, operation in {
-        b"assign": assign.ASSIGN_CODE,
-        b"lock": lock.LOCK,
-        b"extend": lock.EXTEND,
-        b"unlock": lock.UNLOCK,
-        b"redeem": redeem.REDEEM,
-    }.items()
-}
-WITHOUT_CODE = {
-    b"assign": Route(assign.ASSIGN_ANY, "POST /v1/coupons/assign"),
-    b"validate": Route(redeem.VALIDATE, "POST /v1/coupons/validate"),
-}
+def _fast(end: str) -> dict[bytes, Row]:
+    """The fast lane's rows whose routes end so, by the word between prefix and end."""
+    routes = {row.route.removeprefix(PREFIX): row for row in ROWS if row.fast}
+    return {
+        word.removesuffix(end).encode(): row
+        for word, row in routes.items()
+        if word.endswith(end) and "/" not in word.removesuffix(end)
+    }
+
+
+WITH_CODE, WITHOUT_CODE = _fast("/{code}"), _fast("")
 
 
 class Shape(NamedTuple):

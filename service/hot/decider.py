@@ -43,9 +43,9 @@ class Decider:
         """Of the partitions whose Redis has replicas."""
 
     @property
-    def fsynced(self) -> bool:
-        """Whether an answer means that Redis has it on disk."""
-        return self.link.fsynced
+    def durability(self) -> str:
+        """How safe a reply is: `fsynced` where Redis has it on disk, else `accepted`."""
+        return "fsynced" if self.link.fsynced else "accepted"
 
     def learn(
         self, partition: int, epoch: int, nonce: str, generation: int | None = None, asked_at: float | None = None

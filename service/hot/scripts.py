@@ -10,19 +10,14 @@ from functools import cache
 from service.common.resources import LUA_DIR
 from service.domain import outcomes
 
-HOT = (
-    "lock extend unlock redeem validate coupon assign_any assign_code unassign gift checkout rollback rollback_order "
-    "book_stats user_coupons claim answered records"
-).split()
-"""What requests run."""
-LIMITED = [
-    f"{name}+"
-    for name in (
-        "lock extend unlock redeem validate coupon assign_any assign_code unassign gift checkout rollback "
-        "rollback_order count"
-    ).split()
+_has_limits = re.compile(r"^-- @limits$", re.MULTILINE).search
+LIMITED = [f"{path.stem}+" for path in sorted(LUA_DIR.glob("*.lua")) if _has_limits(path.read_text())]
+"""Scripts within lua/includes/limits.lua, for callers with limits: those that have the line `-- @limits`."""
+HOT = [
+    *(name.removesuffix("+") for name in LIMITED if name != "count+"),
+    *"book_stats user_coupons claim answered records".split(),
 ]
-"""The same, within lua/includes/limits.lua: what requests run that are under limits."""
+"""What requests run."""
 SERVING = [*HOT, *LIMITED]
 ERASING = "erase_user heads sweep_locks".split()
 """What the worker takes users out of an open Redis with."""

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from service.common.tally import COUNTED, STATUSES, Tally
 from service.domain.outcomes import BY_CODE
+from service.operations.table import ROWS
 
 LINE_S = 1.0
 MAX_FAILURES = 20
@@ -22,13 +23,7 @@ _USUAL = (200, 201, 204, 400, 401, 403, 404, 409, 422, 503)
 _SUCCESSES = (200, 201)
 _UNTOLD = ("GET /health/", "GET /metrics")
 
-_DONE = {
-    "POST /v1/coupons/assign": "assigned",
-    "POST /v1/coupons/assign/{code}": "assigned",
-    "POST /v1/coupons/lock/{code}": "locked",
-    "POST /v1/coupons/redeem/{code}": "redeemed",
-    "POST /v1/checkout": "purchased",
-}
+_DONE = {row.route: row.done for row in ROWS if row.done}
 _CELLS = {name: COUNTED + place for place, name in enumerate([*dict.fromkeys(_DONE.values()), *BY_CODE])}
 """Where all processes count what was done, and refusals by their code."""
 

@@ -9,6 +9,7 @@ from service.domain.errors import Refusal
 from service.domain.field_types import Request, UserId, own_id, word
 from service.domain.outcomes import REPEATED
 from service.formats import key_names
+from service.operations import document_parts as parts
 from service.operations.base import (
     Call,
     Command,
@@ -16,6 +17,7 @@ from service.operations.base import (
     Render,
     Rendered,
     Reply,
+    Texts,
     code_of,
     encode,
     idempotency_of,
@@ -68,5 +70,33 @@ def rendering(caller: Caller) -> Render:
     return render
 
 
-ASSIGN_ANY = Operation("assignAny", AssignAny, prepare_any, durable=True)
-ASSIGN_CODE = Operation("assignCode", AssignCode, prepare_code, durable=True)
+ASSIGN_ANY = Operation(
+    request=AssignAny,
+    prepare=prepare_any,
+    answer=AssignedCoupon,
+    durable=True,
+    texts=Texts(
+        summary="Assign a free coupon",
+        tag="Coupons",
+        description="Give a user a random free coupon of a book. Scope `checkout`.",
+        example={"bookId": parts.BOOK_ID, "userId": "user-42"},
+        answer=parts.COUPON | {"durability": "fsynced"},
+        refusals=f"book_not_found {parts.ASSIGN} out_of_stock {parts.TRAFFIC}",
+    ),
+)
+ASSIGN_CODE = Operation(
+    request=AssignCode,
+    prepare=prepare_code,
+    answer=AssignedCoupon,
+    durable=True,
+    texts=Texts(
+        summary="Assign a coupon",
+        tag="Coupons",
+        description="Give a user this coupon. Scope `checkout`.",
+        example={"userId": "user-42"},
+        answer=parts.COUPON | {"durability": "fsynced"},
+        repeated="It was this user's already.",
+        refusals=f"coupon_not_found coupon_inactive {parts.ASSIGN} coupon_assigned_to_other coupon_locked "
+        f"coupon_redeemed coupon_exhausted {parts.TRAFFIC}",
+    ),
+)

@@ -1,8 +1,8 @@
-"""What an operation is: a request struct, `prepare(call, code, request)`, which says what script to run on what, and
-the render function that comes with it, which makes the answer from the script's reply.
+"""What an operation consists of: a request struct, `prepare`, which makes the script's call from it, and `render`,
+which makes the answer from the script's reply.
 
-Both are pure: the HTTP handlers and the tests run the same ones. What is made for each request is a msgspec struct: 0.1
-µs, where a NamedTuple or a dataclass takes 0.2."""
+Both functions are pure. What is made for each request is a msgspec struct: 0.1 µs, where a NamedTuple or a dataclass
+takes 0.2."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 
 from service.access.caller import Caller, own_user
-from service.access.roles import roles_of
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.field_types import UserId, canonical_code
@@ -52,26 +51,53 @@ class Command(msgspec.Struct):
     render: Render
 
 
-@dataclass(frozen=True)
-class Operation:
-    """One of the hot path: bearers of any of `roles` may run it; `durable` where its answer says how safe it is."""
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """An operation in the OpenAPI document."""
 
-    operation_id: str
+    summary: str
+    tag: str
+    description: str
+    example: Any = None
+    """Of the request's body."""
+    answer: Any = None
+    """An example of the answer."""
+    repeated: str = ""
+    """When the status is 200 instead of the operation's own."""
+    keyed: bool = True
+    """Whether it takes an Idempotency-Key."""
+    refusals: str = ""
+    """The codes of refusals that not every operation has."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operation:
+    """What the operation's own file defines; service/operations/table.py has its route, roles and script."""
+
     request: type[msgspec.Struct]
     prepare: Callable[..., Command]
+    """From the call, the name in the path and the request. Pure; raises Refusal."""
+    answer: "type[msgspec.Struct] | None"
+    """None where the answer has no body."""
+    texts: Texts
+    status: int = 201
     durable: bool = False
-    roles: tuple[str, ...] = field(init=False)
+    """Whether the answer has a durability, and the request may prefer one."""
+    answer_refusal: Callable[[Caller, Refusal], Rendered | None] | None = None
+    """The answer that is given in a refusal's place; None for the refusal itself."""
     decoder: "msgspec.json.Decoder[Any]" = field(init=False)
-    _own_decoder: "msgspec.json.Decoder[Any]" = field(init=False)
+    _user_decoder: "msgspec.json.Decoder[Any]" = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "roles", roles_of(self.operation_id))
         object.__setattr__(self, "decoder", msgspec.json.Decoder(self.request))
-        object.__setattr__(self, "_own_decoder", msgspec.json.Decoder(without_user(self.request)))
+        object.__setattr__(self, "_user_decoder", msgspec.json.Decoder(without_user(self.request)))
 
-    def own(self, caller: Caller, body: bytes) -> Any:
-        """The request that a user's token sends. Refusal `forbidden` where it is about another user, and as decode."""
-        return for_user(caller, decode(self._own_decoder, body))
+    def decode(self, caller: Caller, body: bytes) -> Any:
+        """The request. A user's token names its user, whom the body may leave out. Raises Refusal `forbidden` where the
+        body names another user, and as service/domain/decoding.py does."""
+        if caller.user is None:
+            return decode(self.decoder, body)
+        return for_user(caller, decode(self._user_decoder, body))
 
 
 def without_user(request: type[msgspec.Struct]) -> type[msgspec.Struct]:

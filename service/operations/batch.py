@@ -1,6 +1,6 @@
 """Many operations in one request: what each of them looks like, and which of the single ones it is."""
 
-from typing import Annotated, Any, Union, cast, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import msgspec
 
@@ -8,8 +8,9 @@ from service.access.caller import Caller
 from service.domain.decoding import decode
 from service.domain.errors import malformed
 from service.domain.field_types import Request, UserId
-from service.operations import assign, lock, redeem
-from service.operations.base import Operation, for_user, without_user
+from service.operations import assign
+from service.operations.base import for_user, without_user
+from service.operations.table import ASSIGN_ANY, ASSIGN_CODE, ROWS, Row
 
 MAX_OPERATIONS = 1_000
 
@@ -25,35 +26,24 @@ class BatchAssign(Request, tag_field="op", tag="assign"):
     book_id: BookId | None = None
 
 
-class BatchLock(lock.LockRequest, tag_field="op", tag="lock", kw_only=True):
-    """Lock a coupon."""
-
-    code: Code
-
-
-class BatchExtend(lock.ExtendRequest, tag_field="op", tag="extend", kw_only=True):
-    """Extend a lock."""
-
-    code: Code
-
-
-class BatchUnlock(lock.UnlockRequest, tag_field="op", tag="unlock", kw_only=True):
-    """Release a lock."""
-
-    code: Code
+def _of(row: Row) -> type[msgspec.Struct]:
+    """The single request with its code, where it does not name the code itself."""
+    request = row.operation.request
+    own = [] if "code" in request.__struct_fields__ else [("code", Code)]
+    kind = msgspec.defstruct(
+        f"Batch{row.batch.title()}", own, bases=(request,), tag_field="op", tag=row.batch, kw_only=True,
+        module=__name__,
+    )  # fmt: skip
+    kind.__doc__ = f"{row.operation.texts.summary}."
+    return kind
 
 
-class BatchRedeem(redeem.RedeemRequest, tag_field="op", tag="redeem", kw_only=True):
-    """Redeem a coupon."""
-
-    code: Code
-
-
-class BatchValidate(redeem.ValidateRequest, tag_field="op", tag="validate", kw_only=True):
-    """Validate a coupon."""
-
-
-AnyOperation = BatchAssign | BatchLock | BatchExtend | BatchUnlock | BatchRedeem | BatchValidate
+_SINGLE = {row.batch: row for row in ROWS if row.batch}
+_KINDS = (BatchAssign, *(_of(row) for row in _SINGLE.values()))
+if TYPE_CHECKING:
+    AnyOperation = Any
+else:
+    AnyOperation = Union[_KINDS]  # noqa: UP007
 
 
 class Batch(Request):
@@ -69,11 +59,10 @@ class _Unread(Request):
 
 
 _batch: "msgspec.json.Decoder[_Unread]" = msgspec.json.Decoder(_Unread)
-_operation: "msgspec.json.Decoder[AnyOperation]" = msgspec.json.Decoder(AnyOperation)
-_own_kinds = tuple(without_user(kind) for kind in get_args(AnyOperation))
-_own_operation: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(Union[_own_kinds])  # noqa: UP007
-_SINGLE = {"lock": lock.LOCK, "extend": lock.EXTEND, "unlock": lock.UNLOCK, "redeem": redeem.REDEEM,
-           "validate": redeem.VALIDATE}  # fmt: skip
+_operation: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(AnyOperation)
+_own_operation: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(
+    Union[tuple(without_user(kind) for kind in _KINDS)]  # noqa: UP007
+)
 
 
 def split(body: bytes) -> list[msgspec.Raw]:
@@ -81,16 +70,16 @@ def split(body: bytes) -> list[msgspec.Raw]:
     return decode(_batch, body).operations
 
 
-def read(caller: Caller, raw: msgspec.Raw) -> tuple[Operation, str | None, Any]:
+def read(caller: Caller, raw: msgspec.Raw) -> tuple[Row, str | None, Any]:
     """The single operation that this is, its code and its request; Refusal as the single request's."""
     if caller.user is None:
         asked = decode(_operation, bytes(raw))
     else:
         asked = for_user(caller, decode(_own_operation, bytes(raw)))
     if not isinstance(asked, BatchAssign):
-        return _SINGLE[cast("str", asked.__struct_config__.tag)], asked.code, asked
+        return _SINGLE[asked.__struct_config__.tag], asked.code, asked
     if asked.code is not None and asked.book_id is None:
-        return assign.ASSIGN_CODE, asked.code, assign.AssignCode(user_id=asked.user_id)
+        return ASSIGN_CODE, asked.code, assign.AssignCode(user_id=asked.user_id)
     if asked.book_id is not None and asked.code is None:
-        return assign.ASSIGN_ANY, None, assign.AssignAny(user_id=asked.user_id, book_id=asked.book_id)
+        return ASSIGN_ANY, None, assign.AssignAny(user_id=asked.user_id, book_id=asked.book_id)
     raise malformed("code", "or bookId is needed, and not both")

@@ -1,11 +1,9 @@
-"""What a request to an operation says beyond its body, whichever way it came."""
+"""A request's Idempotency-Key, its fingerprint, and its User-Agent."""
 
 import hashlib
 import re
 
-from service.access.caller import Caller
 from service.domain.errors import malformed
-from service.operations.base import Call
 
 USER_AGENT_CHARACTERS = 512
 MAX_BODY_BYTES = 64 << 10
@@ -13,16 +11,6 @@ MAX_BODY_BYTES = 64 << 10
 
 _is_key = re.compile(r"[ -~]{1,255}\Z").match
 _unprintable = re.compile(r"[^ -~]")
-
-
-def make_call(
-    caller: Caller, key: str | None, method: bytes, path: bytes, query: bytes, body: bytes, ip: str | None,
-    agent: str | None,
-) -> Call:  # fmt: skip
-    """The call that a request makes; `key` is its Idempotency-Key, `agent` as shown_agent. Refusal `malformed`."""
-    if key is None:
-        return Call(caller, "", "-", ip, agent)
-    return Call(caller, checked_key(key), fingerprint(method, path, query, body, caller.user), ip, agent)
 
 
 def checked_key(key: str) -> str:

@@ -9,7 +9,19 @@ from service.domain.field_types import Answer, OrderId, Request, UserId, own_id,
 from service.domain.money import CURRENCY_DIGITS, Money, from_e4
 from service.domain.outcomes import REPEATED
 from service.formats import key_names
-from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
+from service.operations import document_parts as parts
+from service.operations.base import (
+    Call,
+    Command,
+    Operation,
+    Rendered,
+    Reply,
+    Texts,
+    code_of,
+    encode,
+    idempotency_of,
+    packed,
+)
 from service.operations.coupon_view import Coupon, Durability, coupon_of, seen_by
 from service.operations.lock import LockToken
 from service.operations.order_fields import Currency, Items, order_amounts
@@ -102,4 +114,29 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     return Command("checkout", names, args, render)
 
 
-CHECKOUT = Operation("checkout", CheckoutRequest, prepare, durable=True)
+CHECKOUT = Operation(
+    request=CheckoutRequest,
+    prepare=prepare,
+    answer=Purchase,
+    durable=True,
+    texts=Texts(
+        summary="Complete a purchase",
+        tag="Coupons",
+        description="Redeem the order's coupon and give its gift, as one change; either may be missing. Scope "
+        "`checkout`.\n\nThe gift is a free code of `giftBookId`, else of the redeemed book's gift book, else of the "
+        "workspace's. Where there is none, none is free, or the user may have no more, `gift` is null and the sale "
+        "stands. Repeated, it gives no second gift, nor one that there was none of at first.",
+        example={"userId": "user-42", "orderId": "A-1001", "orderValue": "120.00", "code": "SUMMER-7QX2"},
+        answer={
+            "redemption": parts.REDEMPTION,
+            "gift": parts.GIFT_COUPON,
+            "finalAmount": "96.00",
+            "durability": "fsynced",
+        },
+        repeated="This user completed this order already.",
+        refusals="book_not_found coupon_not_found coupon_inactive book_inactive not_started expired "
+        "coupon_not_assigned coupon_assigned_to_other coupon_locked lock_lost lock_required coupon_redeemed "
+        "coupon_exhausted user_redemption_limit out_of_stock order_already_used currency_mismatch order_value_too_low "
+        f"{parts.TRAFFIC}",
+    ),
+)

@@ -8,7 +8,8 @@ from service.domain.times import ShownTime as Time
 from service.domain.times import from_ms
 from service.formats import key_names
 from service.formats.events import shown_redemption_id
-from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode
+from service.operations import document_parts as parts
+from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, code_of, encode
 
 Status = Literal["redeemed", "exhausted", "inactive", "expired", "locked", "assigned", "available"]
 Durability = Literal["accepted", "fsynced", "recorded"]
@@ -120,4 +121,17 @@ def prepare(call: Call, code: str, request: ReadCoupon) -> Command:
     return Command("coupon", names, ("-", code, bucket), render)
 
 
-READ = Operation("getCoupon", ReadCoupon, prepare)
+READ = Operation(
+    request=ReadCoupon,
+    prepare=prepare,
+    answer=Coupon,
+    status=200,
+    texts=Texts(
+        summary="Read a coupon",
+        tag="Coupons",
+        keyed=False,
+        description="A coupon as it is now. Scope `checkout` or `manage`.",
+        answer=parts.COUPON,
+        refusals="coupon_not_found",
+    ),
+)

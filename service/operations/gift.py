@@ -8,8 +8,10 @@ from service.access.caller import own_user
 from service.domain.errors import Refusal
 from service.domain.field_types import OrderId, Request, is_caller_id, own_id, word
 from service.formats import key_names
+from service.operations import document_parts as parts
 from service.operations.assign import rendering
-from service.operations.base import Call, Command, Operation, idempotency_of, packed
+from service.operations.base import Call, Command, Operation, Texts, idempotency_of, packed
+from service.operations.coupon_view import AssignedCoupon
 
 
 class GiftRequest(Request):
@@ -33,4 +35,21 @@ def prepare(call: Call, user: str, request: GiftRequest) -> Command:
     return Command("gift", names, args, rendering(caller))
 
 
-GIFT = Operation("giveGift", GiftRequest, prepare, durable=True)
+GIFT = Operation(
+    request=GiftRequest,
+    prepare=prepare,
+    answer=AssignedCoupon,
+    durable=True,
+    texts=Texts(
+        summary="Give an order's gift",
+        tag="Users",
+        description="Give the user a random free coupon of a book, once for an order. Scope `checkout`.\n\nAn order "
+        "that has a gift of another book, or another user's, is `order_already_used`. What an order's rollback took "
+        "back may be given again.",
+        example={"bookId": parts.BOOK_ID, "orderId": "A-1001"},
+        answer=parts.GIFT_COUPON | {"durability": "fsynced"},
+        repeated="It was given for this order already.",
+        refusals="book_not_found order_already_used book_inactive expired user_code_limit user_coupon_limit "
+        f"out_of_stock not_found {parts.TRAFFIC}",
+    ),
+)

@@ -9,7 +9,8 @@ from service.domain.field_types import Answer, Count, OrderId, Request, UserId, 
 from service.domain.outcomes import REPEATED
 from service.domain.times import from_ms
 from service.formats import key_names
-from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, idempotency_of
+from service.operations import document_parts as parts
+from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, code_of, idempotency_of
 from service.operations.coupon_view import Time
 
 TOKENS_DRAWN = 64
@@ -121,6 +122,45 @@ def _render_unlocked(reply: Reply, durability: str) -> Rendered:
     return Rendered(204, None, bool(reply[3]))
 
 
-LOCK = Operation("lockCoupon", LockRequest, prepare_lock)
-EXTEND = Operation("extendLock", ExtendRequest, prepare_extend)
-UNLOCK = Operation("unlockCoupon", UnlockRequest, prepare_unlock)
+LOCK = Operation(
+    request=LockRequest,
+    prepare=prepare_lock,
+    answer=Lock,
+    texts=Texts(
+        summary="Lock a coupon",
+        tag="Coupons",
+        description="Hold one use for a user and an order, until it is redeemed, released or expired. "
+        "Scope `checkout`.",
+        example={"userId": "user-42", "orderId": "A-1001"},
+        answer=parts.LOCK,
+        repeated="This user holds it for this order already; renewed.",
+        refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} lock_quota {parts.TRAFFIC}",
+    ),
+)
+EXTEND = Operation(
+    request=ExtendRequest,
+    prepare=prepare_extend,
+    answer=Lock,
+    status=200,
+    texts=Texts(
+        summary="Extend a lock",
+        tag="Coupons",
+        description="Move a live lock's deadline; never back, never past its ceiling. Scope `checkout`.",
+        example={"lockToken": parts.LOCK["lockToken"], "lockSeconds": 300},
+        answer=parts.LOCK,
+        refusals=f"coupon_not_found coupon_inactive book_inactive lock_lost lock_ceiling {parts.TRAFFIC}",
+    ),
+)
+UNLOCK = Operation(
+    request=UnlockRequest,
+    prepare=prepare_unlock,
+    answer=None,
+    status=204,
+    texts=Texts(
+        summary="Release a lock",
+        tag="Coupons",
+        description="Release a lock; done too where it was released or had expired. Scope `checkout`.",
+        example={"lockToken": parts.LOCK["lockToken"]},
+        refusals="coupon_not_found outcome_unknown",
+    ),
+)

@@ -4,16 +4,28 @@ from typing import Any
 
 from service.access.caller import Caller
 from service.domain.decoding import refusal_of_field
-from service.domain.errors import BadField
+from service.domain.errors import BadField, Refusal
 from service.domain.field_types import Answer, OrderId, Request, UserId, packed_metadata, word
 from service.domain.money import Money, from_e4
 from service.domain.outcomes import BY_NUMBER, REPEATED
 from service.formats import key_names
-from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
+from service.operations import document_parts as parts
+from service.operations.base import (
+    Call,
+    Command,
+    Operation,
+    Rendered,
+    Reply,
+    Texts,
+    code_of,
+    encode,
+    idempotency_of,
+    packed,
+)
 from service.operations.coupon_view import Coupon, coupon_of, seen_by
 from service.operations.lock import LockToken
 from service.operations.order_fields import Currency, Items, order_amounts
-from service.operations.redemption_view import redemption_json
+from service.operations.redemption_view import DurableRedemption, redemption_json
 
 METADATA_BYTES = 1 << 10
 NOT_AVAILABLE: list[str] = ["coupon_not_available"]
@@ -161,12 +173,50 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     return Command("validate", names, args, render)
 
 
-def unknown_coupon(caller: Caller, rates: str = "") -> Rendered:
-    """What validate says of a code that there isn't."""
+def answer_unknown_coupon(caller: Caller, refusal: Refusal) -> Rendered | None:
+    """Validate answers for a code that does not exist."""
+    if refusal.code != "coupon_not_found":
+        return None
     reasons = ["coupon_not_found"] if caller.is_told else NOT_AVAILABLE
     body = Validation(valid=False, reasons=reasons, discount_amount=None, final_amount=None, coupon=None)
-    return Rendered(200, encode(body), rates=rates)
+    return Rendered(200, encode(body), rates=refusal.rates)
 
 
-REDEEM = Operation("redeemCoupon", RedeemRequest, prepare_redeem, durable=True)
-VALIDATE = Operation("validateCoupon", ValidateRequest, prepare_validate)
+REDEEM = Operation(
+    request=RedeemRequest,
+    prepare=prepare_redeem,
+    answer=DurableRedemption,
+    durable=True,
+    texts=Texts(
+        summary="Redeem a coupon",
+        tag="Coupons",
+        description="Spend one use, with the discount that the book gives. Scope `checkout`.",
+        example=parts.ORDER | {"lockToken": parts.LOCK["lockToken"]},
+        answer=parts.REDEMPTION | {"durability": "fsynced"},
+        repeated="This user redeemed it for this order already, and it stands.",
+        refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} lock_lost lock_required {parts.FACTS} "
+        f"{parts.TRAFFIC}",
+    ),
+)
+VALIDATE = Operation(
+    request=ValidateRequest,
+    prepare=prepare_validate,
+    answer=Validation,
+    status=200,
+    answer_refusal=answer_unknown_coupon,
+    texts=Texts(
+        summary="Validate a coupon",
+        tag="Coupons",
+        keyed=False,
+        description="What a redeem would say, with every refusal that would apply; changes nothing. Scope `public` or "
+        "`checkout`.\n\nA key with the scope `public` alone learns no reason: just `coupon_not_available`.",
+        example=parts.ORDER | {"code": "SUMMER-7QX2"},
+        answer={
+            "valid": True,
+            "reasons": [],
+            "discountAmount": "24.00",
+            "finalAmount": "96.00",
+            "coupon": parts.COUPON,
+        },
+    ),
+)

@@ -9,9 +9,10 @@ from service.domain.errors import BadField, Refusal
 from service.domain.field_types import Answer, Request, check_text, is_caller_id, own_id, text, word
 from service.formats import key_names
 from service.formats.events import read_redemption_id
-from service.operations.base import Call, Command, Operation, Rendered, Reply, encode, idempotency_of, packed
+from service.operations import document_parts as parts
+from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, idempotency_of, packed
 from service.operations.coupon_view import Durability
-from service.operations.redemption_view import Redemption, redemption_json
+from service.operations.redemption_view import DurableRedemption, Redemption, redemption_json
 
 
 class RollbackRequest(Request):
@@ -75,5 +76,37 @@ def _render_order(reply: Reply, durability: str) -> Rendered:
     return Rendered(200, encode(body), bool(reply[3]))
 
 
-ROLLBACK = Operation("rollbackRedemption", RollbackRequest, prepare_redemption, durable=True)
-ROLLBACK_ORDER = Operation("rollbackOrder", RollbackRequest, prepare_order, durable=True)
+ROLLBACK = Operation(
+    request=RollbackRequest,
+    prepare=prepare_redemption,
+    answer=DurableRedemption,
+    status=200,
+    durable=True,
+    texts=Texts(
+        summary="Roll a redemption back",
+        tag="Redemptions",
+        description="Once. With `restore`, code, user, book and order get their use back; the assignment stays. Scope "
+        "`manage`.",
+        example={"reason": "Order cancelled", "restore": True},
+        answer=parts.REDEMPTION | {"rolledBackAt": "2026-11-20T10:00:00.000Z", "durability": "fsynced"},
+        refusals=f"redemption_not_found already_rolled_back {parts.TRAFFIC}",
+    ),
+)
+ROLLBACK_ORDER = Operation(
+    request=RollbackRequest,
+    prepare=prepare_order,
+    answer=RolledBack,
+    status=200,
+    durable=True,
+    texts=Texts(
+        summary="Roll an order back",
+        tag="Redemptions",
+        description="All redemptions of the order that stand. Scope `manage`.",
+        example={"reason": "Order cancelled"},
+        answer={
+            "items": [parts.REDEMPTION | {"rolledBackAt": "2026-11-20T10:00:00.000Z"}],
+            "durability": "fsynced",
+        },
+        refusals=f"order_not_found already_rolled_back {parts.TRAFFIC}",
+    ),
+)

@@ -2,7 +2,19 @@
 
 from service.domain.field_types import Request
 from service.formats import key_names
-from service.operations.base import Call, Command, Operation, Rendered, Reply, code_of, encode, idempotency_of, packed
+from service.operations import document_parts as parts
+from service.operations.base import (
+    Call,
+    Command,
+    Operation,
+    Rendered,
+    Reply,
+    Texts,
+    code_of,
+    encode,
+    idempotency_of,
+    packed,
+)
 from service.operations.coupon_view import Coupon, Durability, fields_of
 
 
@@ -30,4 +42,20 @@ def _render(reply: Reply, durability: str) -> Rendered:
     return Rendered(200, encode(body), bool(reply[3]))
 
 
-UNASSIGN = Operation("unassignCoupon", UnassignRequest, prepare, durable=True)
+UNASSIGN = Operation(
+    request=UnassignRequest,
+    prepare=prepare,
+    answer=UnassignedCoupon,
+    status=200,
+    durable=True,
+    texts=Texts(
+        summary="Take an assignment back",
+        tag="Coupons",
+        description="Take the coupon from its user, while nothing of it is locked or used; it then counts nowhere. "
+        "Scope `manage`.\n\nOne of whose uses some are spent is `coupon_redeemed`, and `coupon_exhausted` when all "
+        "are. Neither a coupon that is switched off nor a window that is over is in the way.",
+        example={},
+        answer=parts.COUPON | {"status": "available", "userId": None, "assignedAt": None, "durability": "fsynced"},
+        refusals=f"coupon_not_found coupon_not_assigned coupon_locked coupon_redeemed coupon_exhausted {parts.TRAFFIC}",
+    ),
+)

@@ -23,15 +23,15 @@ from service.api.controllers.books import Books
 from service.api.controllers.clock import TestClock
 from service.api.controllers.codes import Codes
 from service.api.controllers.consistency import Consistent
-from service.api.controllers.coupons import Coupons, Rollbacks
+from service.api.controllers.coupons import Coupons
 from service.api.controllers.exports import Exports
 from service.api.controllers.health import Operating
 from service.api.controllers.histories import Histories
+from service.api.controllers.hot_operations import handlers
 from service.api.controllers.jobs import Jobs
 from service.api.controllers.keys import Keys
 from service.api.controllers.notices import Notices
 from service.api.controllers.options import offer_all_methods
-from service.api.controllers.purchases import Purchases
 from service.api.controllers.single_coupons import SingleCoupons
 from service.api.controllers.users import Users
 from service.api.controllers.webhooks import Webhooks
@@ -68,8 +68,9 @@ def create_app(settings: Settings) -> Litestar:
 
     return Litestar(
         [
-            *(Operating, Consistent, Books, Codes, Coupons, Rollbacks, Purchases, Batches, Histories, Notices, Exports),
+            *(Operating, Consistent, Books, Codes, Coupons, Batches, Histories, Notices, Exports),
             *(Users, Jobs, Keys, Audit, Webhooks),
+            *handlers(),
             SingleCoupons,
             workspace.Settings,
             TestClock,

@@ -100,7 +100,7 @@ async def test_what_is_kept_names_nobody_whom_the_request_names(still: Shop) -> 
             key = f"{n} {place}"
             first = await still.raw(operation, code, key=key, **body)
             kept = (await still.everything())[f"{still.caller.prefix}i:{key}"]
-            assert word(shown) not in kept.split(" ")[2:], (operation.operation_id, kept)
+            assert word(shown) not in kept.split(" ")[2:], (operation.request.__name__, kept)
             assert await still.raw(operation, code, key=key, **body) == (*first[:2], True)
 
 

@@ -167,9 +167,9 @@ async def test_a_limited_answer_is_the_plain_one(still: Shop) -> None:
             still.caller = plain
             if limits:
                 still.limit(requests_per_minute=100)
-            status, answer = await still.do(operation, code, key=f"{operation.operation_id}{code}", **body)
+            status, answer = await still.do(operation, code, key=f"{operation.request.__name__}{code}", **body)
             found.append((status, set(answer)))
-            assert (await still.do(operation, code, key=f"{operation.operation_id}{code}", **body))[0] == status
+            assert (await still.do(operation, code, key=f"{operation.request.__name__}{code}", **body))[0] == status
         assert found[0] == found[1]
 
 

@@ -8,8 +8,18 @@ import pytest
 from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
 from service.access.caller import Caller
+from service.domain.errors import Refusal
 from service.operations.base import Call
-from service.operations.redeem import VALIDATE, unknown_coupon
+from service.operations.redeem import VALIDATE, answer_unknown_coupon
+
+
+def _unknown(caller: Caller) -> bytes:
+    """The body that a validate of an unknown code is answered with."""
+    rendered = answer_unknown_coupon(caller, Refusal("coupon_not_found"))
+    assert rendered
+    assert rendered.body
+    return rendered.body
+
 
 USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
@@ -120,7 +130,7 @@ async def test_who_may_only_validate_learns_nothing(still: Shop) -> None:
     assert (await still.validate("CODE-2", orderValue="20"))[1] == nothing
     await still.add(book, "CODE-1", active=False)
     assert (await still.validate("CODE-1", orderValue="20"))[1] == nothing
-    assert msgspec.json.decode(unknown_coupon(still.caller).body or b"") == nothing
+    assert msgspec.json.decode(_unknown(still.caller)) == nothing
     assert (await still.validate("NEVER-WAS"))[1] == nothing
     await still.book("CODE-3", discount={"type": "fixed", "value_e4": 10_000, "currency": "JPY", "digits": 0})
     assert (await still.validate("CODE-3", orderValue="20.50"))[1] == nothing
@@ -134,7 +144,7 @@ def test_an_unknown_coupon_is_named_to_those_who_may_know() -> None:
     from uuid import uuid4
 
     caller = Caller(uuid4(), 1, uuid4(), 0, "live", frozenset(["checkout"]))
-    assert msgspec.json.decode(unknown_coupon(caller).body or b"")["reasons"] == ["coupon_not_found"]
+    assert msgspec.json.decode(_unknown(caller))["reasons"] == ["coupon_not_found"]
 
 
 async def test_validate_takes_no_idempotency_key(still: Shop) -> None:

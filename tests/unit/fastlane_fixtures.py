@@ -65,7 +65,7 @@ class Wire:
 class Decider:
     """Answers a script when it is told to, or at once where there is an answer at hand."""
 
-    fsynced = True
+    durability = "fsynced"
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, tuple[Any, ...]]] = []

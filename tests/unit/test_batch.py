@@ -22,7 +22,8 @@ _SINGLE: dict[str, list[Operation]] = {
 
 
 def _read(text: str) -> tuple[Operation, str | None, Any]:
-    return read(caller("one"), msgspec.Raw(text.encode()))
+    row, code, asked = read(caller("one"), msgspec.Raw(text.encode()))
+    return row.operation, code, asked
 
 
 def _refusal(text: str) -> tuple[str, list[str]]:

@@ -19,8 +19,9 @@ from service.api.auth import caller
 from service.api.configuration_writes import Change
 from service.api.console.overview import FOR_MANAGERS
 from service.api.context import Context
-from service.api.hot_path import recorded
+from service.api.durability import is_recorded
 from service.api.reading import json_body, query
+from service.api.recall import decide
 from service.domain import field_types
 from service.domain.book_requests import CreateBook
 from service.domain.code_requests import CodeLine
@@ -29,7 +30,9 @@ from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.operations import lock, redeem
 from service.operations.accounting import answers, now_s
-from service.operations.base import Call, Operation
+from service.operations.base import Call
+from service.operations.run import begin_decoded, finish
+from service.operations.table import LOCK, REDEEM, UNLOCK, Row
 from service.record.config.book_rows import create_book
 from service.record.config.code_rows import add_codes
 from service.record.config.workspace_rows import read_workspace
@@ -218,38 +221,36 @@ class _Sale:
         """The lock's token; '' where it is worth asking again, None where it isn't."""
         wanted = lock.LockRequest(user_id=user, order_id=order, lock_seconds=30)
         try:
-            return msgspec.json.decode(await self._ask(lock.LOCK, wanted))["lockToken"]
+            return msgspec.json.decode(await self._ask(LOCK, wanted))["lockToken"]
         except Refusal as refusal:
             return "" if refusal.code == "coupon_locked" else None
 
     async def _decide(self, user: str, order: str, token: str) -> None:
         with suppress(Refusal):
             if _random.random() < WALKS_AWAY:
-                await self._ask(lock.UNLOCK, lock.UnlockRequest(lock_token=token))
+                await self._ask(UNLOCK, lock.UnlockRequest(lock_token=token))
                 self._seen["walked_away"] += 1
                 return
             value = f"{_random.uniform(20, 200):.2f}"
             wanted = convert({"userId": user, "orderId": order, "orderValue": value}, redeem.RedeemRequest)
             clicks = 2 if _random.random() < CLICKS_TWICE else 1
             self._seen["clicked_twice"] += clicks - 1
-            told = await asyncio.gather(*(self._ask(redeem.REDEEM, wanted) for _ in range(clicks)))
+            told = await asyncio.gather(*(self._ask(REDEEM, wanted) for _ in range(clicks)))
             self._seen["sold"] += len({msgspec.json.decode(body)["redemptionId"] for body in told})
 
-    async def _ask(self, operation: Operation, wanted: Any) -> bytes:
-        """As the hot path does it: the same operation and script, counted as a request. Raises its Refusal."""
-        began_s, name = now_s(), {lock.LOCK: "lock", lock.UNLOCK: "unlock", redeem.REDEEM: "redeem"}[operation]
-        route = f"POST /v1/coupons/{name}/{{code}}"
+    async def _ask(self, row: Row, wanted: Any) -> bytes:
+        """Run the operation as a request does, counted as one. Raises its Refusal."""
+        began_s, context = now_s(), self._context
         self._seen["requests"] += 1
-        decider = self._context.decider
-        command = operation.prepare(Call(self._who), self._code, wanted)
+        command = begin_decoded(row, Call(self._who), self._code, wanted, counted=True)
         try:
-            reply = await decider.run(self._who.partition, command.script, command.keys, command.args)
-            rendered = command.render(reply, "fsynced" if decider.fsynced else "accepted")
+            reply = await decide(context.decider, context.pool, self._who, command)
+            rendered = finish(command, reply, context.decider.durability)
         except Refusal as refusal:
             self._refused[refusal.code] += 1
-            answers.note(route, refusal.outcome.status, refusal.code, "flash-sale", began_s)
+            answers.note(row.route, refusal.outcome.status, refusal.code, "flash-sale", began_s)
             raise
-        answers.note(route, rendered.status, "", "flash-sale", began_s)
+        answers.note(row.route, rendered.status, "", "flash-sale", began_s)
         return rendered.body or b""
 
     async def _proof(self) -> Proof:
@@ -257,7 +258,7 @@ class _Sale:
         in_redis = in_postgres = None
         with suppress(Refusal):
             in_redis = (await context.hot.book_counts(who, str(self._book.book_id))).redemptions
-        if await recorded(context, who, context.decider.moment(who.partition), RECORD_S):
+        if await is_recorded(context, who, context.decider.moment(who.partition), RECORD_S):
             in_postgres = await sold_of_book(context.pool, who.workspace, self._book.book)
         counts = {sold, in_redis, in_postgres and in_postgres.standing}
         return Proof(

@@ -10,24 +10,23 @@ from litestar import Controller, Request, Response, post
 
 from service.api.auth import caller
 from service.api.context import Context
-from service.api.controllers.coupons import BOOK_ID, REDEMPTION
 from service.api.documented import documented
-from service.api.hot_path import RECORDED, call_of, coupons_in, last_event, preferred_wait_s, recorded
+from service.api.durability import RECORDED, Wait, preferred_wait_s
+from service.api.hot_path import call_without_body
 from service.api.idempotency import Answered, once
 from service.api.reading import BATCH_BYTES, json_bytes, query
 from service.api.recall import decide, recalled
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer, canonical_code, word
 from service.domain.limits import rate_headers
-from service.domain.outcomes import RECALL
 from service.formats.batch_answers import KeptBatch, KeptReply, Said, is_kept_batch, keep_batch, read_batch, reply_of
-from service.operations.base import Call, Command, Operation, Rendered, Reply
+from service.operations.base import Call, Command, Rendered, Reply
 from service.operations.batch import Batch, read, split
+from service.operations.document_parts import BOOK_ID, REDEMPTION
 from service.operations.fact_lookup import Records, prepare_records, read_records
-from service.operations.limited_command import under_limits
 from service.operations.problem_document import problem
-from service.operations.redeem import VALIDATE, unknown_coupon
-from service.record.facts.recorded_wait import AnswerScope
+from service.operations.run import begin_decoded, finish, finish_refused
+from service.operations.table import VALIDATE, Row
 
 _ANSWERS = ("AssignedCoupon", "Lock", "DurableRedemption", "Validation", "Problem")
 AT_ONCE = 50
@@ -54,7 +53,7 @@ class Results(Answer):
 class _One:
     """One operation on its way; `told` is its script's reply, or why there is none."""
 
-    operation: Operation | None = None
+    row: Row | None = None
     command: Command | None = None
     told: Reply | Refusal = field(default_factory=list)
     code: str | None = None
@@ -103,7 +102,7 @@ class Batches(Controller):
                     "requestId": "4f1c",
                 }},
             ]},
-            refusals="outcome_unknown", idempotent=True, durable=True,
+            refusals="outcome_unknown", counted=True, idempotent=True, durable=True,
         ),
     )  # fmt: skip
     async def run(self, request: Request[Any, Any, Any]) -> Response[Results]:
@@ -121,7 +120,7 @@ class Batches(Controller):
         body = await json_bytes(request, BATCH_BYTES, headers)
         operations = split(body)
         wait_s = preferred_wait_s(headers)
-        call = call_of(request, who, headers=headers, keyed=False)
+        call = call_without_body(request, who, keyed=False)
         applied, rates = False, ""
 
         async def act() -> Answered[msgspec.Raw]:
@@ -153,8 +152,7 @@ async def _run(
     nobody else's request waits for a whole batch; then answer each."""
     context: Context = request.app.state.context
     decider, partition = context.decider, call.caller.partition
-    moment = decider.moment(partition)
-    after = await last_event(context, call.caller) if wait_s is not None else (0, 0)
+    wait = await Wait.begin(context, call.caller, wait_s)
     ones: list[_One] = []
     for start in range(0, len(operations), AT_ONCE):
         some = [_prepared(call, raw) for raw in operations[start : start + AT_ONCE]]
@@ -163,22 +161,21 @@ async def _run(
             partition, [(command.script, command.keys, command.args) for _, command in sent]
         )
         for (one, command), reply in zip(sent, replies, strict=True):
-            one.told = reply
-            if not isinstance(reply, Refusal) and reply[0] == RECALL:
-                one.told = await _recalled(context, call, command, reply)
+            one.told = reply if isinstance(reply, Refusal) else await _recalled(context, call, command, reply)
         ones += some
-    done = {one.operation for one in ones if not isinstance(one.told, Refusal)}
+    done = [one for one in ones if not isinstance(one.told, Refusal)]
     unknown = any(isinstance(one.told, Refusal) and one.told.code == "outcome_unknown" for one in ones)
-    durability, in_record = "fsynced" if decider.fsynced else "accepted", False
-    if wait_s is not None and any(operation and operation.durable for operation in done):
-        about = AnswerScope(after, [coupon for one in ones for coupon in _coupons(one, durability)])
-        in_record = await recorded(context, call.caller, moment, wait_s, about)
+    durability, in_record = decider.durability, False
+    durable = [one for one in done if one.row and one.row.operation.durable]
+    if wait and durable:
+        in_record = await wait.is_recorded([_answer(call, one, durability, "") for one in durable])
         durability = "recorded" if in_record else durability
     results, request_id = list[Rendered](), request.scope["state"]["request_id"]
     for start in range(0, len(ones), AT_ONCE):
         results += [_answer(call, one, durability, request_id) for one in ones[start : start + AT_ONCE]]
         await asyncio.sleep(0)
-    return _Ran(ones, results, durability, bool(done - {VALIDATE}), unknown, in_record)
+    changed = any(one.row is not VALIDATE for one in done)
+    return _Ran(ones, results, durability, changed, unknown, in_record)
 
 
 async def _restored(
@@ -219,30 +216,19 @@ def _prepared(call: Call, raw: msgspec.Raw, *, counted: bool = True) -> _One:
     """An operation and what it runs, or why it is refused before that; not `counted` where it doesn't run."""
     one = _One()
     try:
-        one.operation, one.code, one.struct = read(call.caller, raw)
-        command = one.operation.prepare(call, one.code, one.struct)
-        one.command = under_limits(call, command) if counted else command
+        one.row, one.code, one.struct = read(call.caller, raw)
+        one.command = begin_decoded(one.row, call, one.code, one.struct, counted=not counted)
     except Refusal as refusal:
         one.told = refusal
     return one
 
 
-def _coupons(one: _One, durability: str) -> list[tuple[str, str]]:
-    """What an operation's answer is about, where that has a durability."""
-    if one.command is None or one.told is None or isinstance(one.told, Refusal):
-        return []
-    if one.operation is None or not one.operation.durable:
-        return []
-    return coupons_in(one.command.render(one.told, durability).body)
-
-
 def _answer(call: Call, one: _One, durability: str, request_id: str) -> Rendered:
     if not isinstance(one.told, Refusal):
         assert one.command  # noqa: S101, what was told was asked
-        return one.command.render(one.told, durability)
-    if one.operation is VALIDATE and one.told.code == "coupon_not_found":
-        return unknown_coupon(call.caller, one.told.rates)
-    return Rendered(one.told.outcome.status, problem(one.told, request_id), rates=one.told.rates)
+        return finish(one.command, one.told, durability)
+    rendered = finish_refused(one.row, call.caller, one.told) if one.row else None
+    return rendered or Rendered(one.told.outcome.status, problem(one.told, request_id), rates=one.told.rates)
 
 
 def _joined(results: Sequence[Rendered]) -> msgspec.Raw:

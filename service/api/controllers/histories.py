@@ -11,10 +11,10 @@ from service.access.caller import Caller
 from service.api.auth import caller
 from service.api.context import Context
 from service.api.controllers.books import BookId
-from service.api.controllers.coupons import COUPON, REDEMPTION, Code
+from service.api.controllers.coupons import Code
 from service.api.controllers.users import UserIdPath, check_user
 from service.api.documented import documented
-from service.api.hot_path import call_of
+from service.api.hot_path import call_without_body
 from service.api.reading import Listing, id_of, query
 from service.api.recall import decide
 from service.domain.errors import Refusal
@@ -23,6 +23,7 @@ from service.hot.workspace_state import BookCounts
 from service.operations import coupon_view
 from service.operations.base import code_of, encode
 from service.operations.coupon_view import Coupon
+from service.operations.document_parts import COUPON, REDEMPTION
 from service.operations.redemption_view import Redemption
 from service.operations.views import redemption_of
 from service.record.config.book_rows import read_book
@@ -190,7 +191,7 @@ def shown_stats(counts: BookCounts) -> BookStats:
 async def read_coupon(request: Request[Any, Any, Any], who: Caller, code: str) -> Coupon:
     """A coupon as it is now, from Redis."""
     context: Context = request.app.state.context
-    command = coupon_view.prepare(call_of(request, who), code, coupon_view.ReadCoupon())
+    command = coupon_view.prepare(call_without_body(request, who), code, coupon_view.ReadCoupon())
     reply = await decide(context.decider, context.pool, who, command)
     return coupon_view.seen_by(who, coupon_view.coupon_of(reply[1]))
 

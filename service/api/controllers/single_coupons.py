@@ -11,7 +11,6 @@ from service.api.auth import caller
 from service.api.configuration_writes import Change
 from service.api.context import Context
 from service.api.controllers import books
-from service.api.controllers.coupons import COUPON
 from service.api.controllers.histories import read_coupon
 from service.api.documented import documented
 from service.api.idempotency import Answered, once
@@ -24,6 +23,7 @@ from service.domain.field_types import Answer
 from service.domain.single_coupon_requests import Generated, SingleCoupon, TimeSpecific, UserSpecific
 from service.formats import page_cursors
 from service.operations.coupon_view import Coupon
+from service.operations.document_parts import COUPON
 from service.record.config.single_coupon_rows import create_single, page_active
 
 _user_specific = msgspec.json.Decoder(UserSpecific)

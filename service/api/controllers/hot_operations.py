@@ -1,0 +1,70 @@
+"""The handlers of the hot operations, one made from each row of service/operations/table.py."""
+
+from typing import Annotated, Any
+
+from litestar import Request, Response
+from litestar.handlers import HTTPRouteHandler, get, post
+from litestar.params import PathParameter
+
+from service.api.documented import documented
+from service.api.hot_path import perform, perform_decoded
+from service.api.reading import query
+from service.operations.table import ROWS, Row
+
+NAMES = {
+    "code": "The coupon's code, in any case.",
+    "orderId": "The caller's id of the order.",
+    "redemptionId": "The redemption's id.",
+    "userId": "The caller's id of the user.",
+}
+"""What a path may name."""
+
+
+def handlers() -> list[HTTPRouteHandler]:
+    """A handler for each row."""
+    return [_handler(row) for row in ROWS]
+
+
+def _handler(row: Row) -> HTTPRouteHandler:
+    method, _, path = row.route.partition(" ")
+    before, _, name = path.partition("{")
+    name, _, after = name.partition("}")
+    answer = perform if method == "POST" else _read
+
+    async def run_unnamed(request: Request[Any, Any, Any]) -> Any:
+        return await answer(request, row, None)
+
+    async def run_named(request: Request[Any, Any, Any], name: Any) -> Any:
+        return await answer(request, row, name)
+
+    run = run_named if name else run_unnamed
+    if name:
+        path = f"{before}{{{name}:str}}{after}"
+        run.__annotations__["name"] = Annotated[str, PathParameter(name=name, description=NAMES[name])]
+    run.__annotations__["return"] = Response[row.operation.answer]
+    run.__doc__ = row.operation.texts.description
+    make = post if method == "POST" else get
+    return make(path, status_code=row.operation.status, **_texts(row, with_body=method == "POST"))(run)
+
+
+async def _read(request: Request[Any, Any, Any], row: Row, name: str | None) -> Response[Any]:
+    query(request)
+    return await perform_decoded(request, row, name, row.operation.request())
+
+
+def _texts(row: Row, *, with_body: bool) -> dict[str, Any]:
+    operation, texts = row.operation, row.operation.texts
+    return documented(
+        row.operation_id,
+        texts.summary,
+        texts.tag,
+        body=operation.request if with_body else None,
+        example=texts.example,
+        answer=texts.answer,
+        answers={200: (operation.answer, texts.repeated)} if texts.repeated else None,
+        refusals=texts.refusals,
+        idempotent=texts.keyed,
+        durable=operation.durable,
+        hot=True,
+        roles=row.roles,
+    )

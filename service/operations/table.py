@@ -1,0 +1,92 @@
+"""The hot operations: a row each. Routes, access, limits, metrics, batches, the fast lane and the OpenAPI document are
+made from these rows.
+
+The script of each row also runs within lua/includes/limits.lua, which counts the caller's requests.
+"""
+
+from dataclasses import dataclass
+
+from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+from service.operations.base import Operation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One hot operation."""
+
+    operation_id: str
+    route: str
+    """Method and path, as metrics and logs name it; at most one name in braces."""
+    operation: Operation
+    roles: tuple[str, ...]
+    """Callers with any of them may run it."""
+    script: str
+    keys: int
+    """How many keys the script takes."""
+    done: str = ""
+    """What the console counts a success as; empty where it does not count it."""
+    batch: str = ""
+    """Its `op` in a batch."""
+    fast: bool = False
+    """Whether the fast lane answers it."""
+
+
+_SHOPPING = ("checkout", "user")
+
+ASSIGN_ANY = Row(
+    operation_id="assignAny", route="POST /v1/coupons/assign", operation=assign.ASSIGN_ANY, roles=_SHOPPING,
+    script="assign_any", keys=5, done="assigned", fast=True,
+)  # fmt: skip
+ASSIGN_CODE = Row(
+    operation_id="assignCode", route="POST /v1/coupons/assign/{code}", operation=assign.ASSIGN_CODE, roles=_SHOPPING,
+    script="assign_code", keys=6, done="assigned", fast=True,
+)  # fmt: skip
+UNASSIGN = Row(
+    operation_id="unassignCoupon", route="POST /v1/coupons/unassign/{code}", operation=unassign.UNASSIGN,
+    roles=("manage",), script="unassign", keys=6,
+)  # fmt: skip
+LOCK = Row(
+    operation_id="lockCoupon", route="POST /v1/coupons/lock/{code}", operation=lock.LOCK, roles=_SHOPPING,
+    script="lock", keys=7, done="locked", batch="lock", fast=True,
+)  # fmt: skip
+EXTEND = Row(
+    operation_id="extendLock", route="POST /v1/coupons/extend/{code}", operation=lock.EXTEND, roles=_SHOPPING,
+    script="extend", keys=5, batch="extend", fast=True,
+)  # fmt: skip
+UNLOCK = Row(
+    operation_id="unlockCoupon", route="POST /v1/coupons/unlock/{code}", operation=lock.UNLOCK, roles=_SHOPPING,
+    script="unlock", keys=5, batch="unlock", fast=True,
+)  # fmt: skip
+REDEEM = Row(
+    operation_id="redeemCoupon", route="POST /v1/coupons/redeem/{code}", operation=redeem.REDEEM, roles=_SHOPPING,
+    script="redeem", keys=8, done="redeemed", batch="redeem", fast=True,
+)  # fmt: skip
+VALIDATE = Row(
+    operation_id="validateCoupon", route="POST /v1/coupons/validate", operation=redeem.VALIDATE,
+    roles=("public", "checkout", "user"), script="validate", keys=7, batch="validate", fast=True,
+)  # fmt: skip
+CHECKOUT = Row(
+    operation_id="checkout", route="POST /v1/checkout", operation=checkout.CHECKOUT, roles=_SHOPPING,
+    script="checkout", keys=10, done="purchased",
+)  # fmt: skip
+GIFT = Row(
+    operation_id="giveGift", route="POST /v1/users/{userId}/gifts", operation=gift.GIFT, roles=_SHOPPING,
+    script="gift", keys=6,
+)  # fmt: skip
+ROLLBACK = Row(
+    operation_id="rollbackRedemption", route="POST /v1/redemptions/{redemptionId}/rollback",
+    operation=rollback.ROLLBACK, roles=("manage",), script="rollback", keys=4,
+)  # fmt: skip
+ROLLBACK_ORDER = Row(
+    operation_id="rollbackOrder", route="POST /v1/orders/{orderId}/rollback", operation=rollback.ROLLBACK_ORDER,
+    roles=("manage",), script="rollback_order", keys=6,
+)  # fmt: skip
+READ = Row(
+    operation_id="getCoupon", route="GET /v1/coupons/{code}", operation=coupon_view.READ,
+    roles=("checkout", "manage", "user"), script="coupon", keys=5,
+)  # fmt: skip
+
+ROWS = (
+    ASSIGN_ANY, ASSIGN_CODE, UNASSIGN, LOCK, EXTEND, UNLOCK, REDEEM, VALIDATE, CHECKOUT, GIFT, ROLLBACK, ROLLBACK_ORDER,
+    READ,
+)  # fmt: skip
