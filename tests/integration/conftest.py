@@ -34,8 +34,9 @@ __all__ = [
 
 _numbers = count(1)
 _LONG = (
-    "schemathesis interleavings opening_steps names secrets reconcile webhook_sending keep_free refusals matrix processes run load "
-    "bad_input doctor keeper exports drifts fitness erasing_keys reconcile_turns bench least_privilege single_coupons"
+    "schemathesis interleavings opening_steps names secrets reconcile webhook_sending keep_free refusals matrix "
+    "processes run load bad_input doctor keeper exports drifts fitness erasing_keys reconcile_turns bench "
+    "least_privilege single_coupons"
 ).split()
 """The files that take long, the longest first: side by side, nobody waits for one that was begun last."""
 
