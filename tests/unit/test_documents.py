@@ -1,0 +1,153 @@
+"""What the documents name exists: links, files, tests and decisions."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("service", "lua", "sql", "tests", "loadtests", "docs", "deploy")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
+DECISIONS = sorted(path for path in ROOT.glob("docs/decisions/*.md") if path.name != "README.md")
+EVERY = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+
+MADE = frozenset("uv.lock table.md report.html bench.json plan.json run.json NNNN_name.sql".split())
+"""Files that a program writes, one that was rejected, and one that stands for many."""
+_code = re.compile(r"`([^`\n]+)`")
+_path = re.compile(rf"[\w./-]+\.(?:py|lua|sql|md|c|js|css|html|toml|yaml|lock)|(?:{'|'.join(FOLDERS)})/[\w./-]+")
+_block = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
+_link = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def text_of(document: Path) -> str:
+    """A document without its blocks of code."""
+    return _block.sub("", document.read_text("utf-8"))
+
+
+def commands_of(document: Path) -> str:
+    """The words of a document's blocks of code, each as a code span."""
+    blocks = " ".join(_block.findall(document.read_text("utf-8")))
+    return " ".join(f"`{word}`" for word in blocks.split() if "/" in word and "://" not in word)
+
+
+@cache
+def file_names() -> frozenset[str]:
+    """The names of all files of the source tree."""
+    found = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file())
+    return frozenset(path.name for path in (*found, *ROOT.glob("*.*")))
+
+
+def exists(named: str) -> bool:
+    """Whether a path is in the tree, from its root or from `tests/`; a name without a folder may be anywhere."""
+    if "/" not in named:
+        return named in file_names() or named in MADE
+    return (ROOT / named).exists() or (ROOT / "tests" / named).exists()
+
+
+def missing_paths(text: str) -> list[str]:
+    """The paths in a text's code spans that do not exist."""
+    spans = (span.partition("::")[0] for span in _code.findall(text))
+    return [span for span in spans if _path.fullmatch(span) and not exists(span)]
+
+
+def anchors(document: Path) -> set[str]:
+    """What links may name behind `#`: GitHub's form of each heading."""
+    headings = re.findall(r"^#+ (.+)$", text_of(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def broken_links(text: str, folder: Path, document: Path) -> list[str]:
+    """The links of a text in a folder that lead to no file, or to no heading of it."""
+    broken: list[str] = []
+    for link in _link.findall(text):
+        path, _, anchor = link.partition("#")
+        target = folder / path if path else document
+        if "://" not in link and not (target.exists() and (not anchor or anchor in anchors(target))):
+            broken.append(link)
+    return broken
+
+
+def missing_tests(text: str) -> list[str]:
+    """The tests that are named as `file::test`, or after one as `::test`, and are not in that file."""
+    missing: list[str] = []
+    file = ""
+    for span in _code.findall(text):
+        path, colons, test = span.partition("::")
+        file = path if path.endswith(".py") else file
+        if colons and test not in functions_of(file):
+            missing.append(f"{file}::{test}")
+    return missing
+
+
+@cache
+def functions_of(named: str) -> frozenset[str]:
+    """The names of a test file's functions; the file is named as in a document."""
+    paths = [ROOT / named, ROOT / "tests" / named] if "/" in named else list((ROOT / "tests").rglob(named))
+    trees = (ast.parse(path.read_text("utf-8")) for path in paths if path.is_file())
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    return frozenset(node.name for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+@EVERY
+def test_named_files_exist(document: Path) -> None:
+    """Each path in a code span or a command is a file or folder of the tree."""
+    assert missing_paths(text_of(document) + commands_of(document)) == []
+
+
+@EVERY
+def test_links_lead_somewhere(document: Path) -> None:
+    """Each relative link names a file, and a heading of it if it has an anchor."""
+    assert broken_links(text_of(document), document.parent, document) == []
+
+
+@EVERY
+def test_named_tests_exist(document: Path) -> None:
+    """Each test that is named with its file is in that file."""
+    assert missing_tests(text_of(document) + commands_of(document)) == []
+
+
+def test_the_checks_can_fail() -> None:
+    """A missing file, test, link and heading are each reported."""
+    assert missing_paths("`service/hot/no_such.py`, `lua/redeem.lua`, `no_such.lua`") == [
+        "service/hot/no_such.py",
+        "no_such.lua",
+    ]
+    assert missing_tests("`unit/test_documents.py::test_none`, `::test_the_checks_can_fail`") == [
+        "unit/test_documents.py::test_none"
+    ]
+    here = ROOT / "docs" / "glossary.md"
+    links = "[a](none.md) [b](glossary.md#none) [c](glossary.md#glossary) [d](https://none.example)"
+    assert broken_links(links, here.parent, here) == ["none.md", "glossary.md#none"]
+
+
+def test_each_decision_is_in_the_index_once() -> None:
+    """A decision's title begins with its number; the index has its number, file and title, in order."""
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| \[(\d{4})\]\((\S+)\) \| (.+)\. \|$", index, re.MULTILINE)
+    expected: list[tuple[str, ...]] = []
+    for path in DECISIONS:
+        title = re.match(r"# (\d{4}): (.+)\n", path.read_text("utf-8"))
+        assert title, path.name
+        assert path.name.startswith(f"{title[1]}-")
+        expected.append((title[1], path.name, title[2]))
+    assert rows == expected
+
+
+def test_decisions_that_are_referred_to_exist() -> None:
+    """Each `docs/decisions/…` in documents, code and scripts is the beginning of a decision's path."""
+    names = [path.name for path in DECISIONS]
+    sources = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*"))
+    for path in (*sources, *DOCUMENTS):
+        if path.suffix in {".py", ".lua", ".sql", ".md"}:
+            for named in re.findall(r"docs/decisions/(\d{4}[\w-]*)", path.read_text("utf-8")):
+                assert any(name.startswith(named) for name in names), (path, named)
+
+
+def test_the_glossary_has_each_word_once_in_order() -> None:
+    """The glossary's words are in alphabetical order, without a repetition, with one sentence each."""
+    rows = re.findall(r"^\| (.+) \| (.+) \|$", text_of(ROOT / "docs" / "glossary.md"), re.MULTILINE)[1:]
+    words = [word for word, _ in rows if word != "---"]
+    assert words == sorted(set(words))
+    assert [word for word, meaning in rows if meaning.count(". ") or not meaning.endswith((".", "---"))] == []
