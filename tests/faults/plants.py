@@ -229,7 +229,7 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
     "recorded answered before the commit": Plant(
         (
             Change(
-                "service/api/hot_path.py",
+                "service/api/durability.py",
                 "    return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)\n",
                 "    return True\n",
             ),
