@@ -40,7 +40,7 @@ def reconcile(repair: bool, partition: int | None, job: bool, turn: bool) -> Non
     from service.common import config, logs
 
     settings = config.load()
-    redis_url, database_url = settings.servers()
+    redis_url, database_url = settings.find_servers()
     if redis_url is None or database_url is None:
         raise Uncompared("REDIS_URL and DATABASE_URL are not set, and no `scrip run` is running here.")
     logs.configure(settings, "reconcile")
@@ -163,7 +163,7 @@ def built(settings: "Settings", target_url: str) -> int:
     """Build another Redis from the record, and show both beside each other; the exit code."""
     from service.common import logs
 
-    urls = settings.servers()
+    urls = settings.find_servers()
     if None in urls:
         raise Uncompared("REDIS_URL and DATABASE_URL are not set, and no `scrip run` is running here.")
     logs.configure(settings, "rebuild")

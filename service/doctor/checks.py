@@ -49,7 +49,7 @@ def examined() -> Report:
 
 
 async def _examine(settings: Settings) -> Report:
-    urls = settings.servers()
+    urls = settings.find_servers()
     if None in urls:
         return Report(
             [

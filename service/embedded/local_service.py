@@ -18,7 +18,7 @@ import click
 import structlog
 
 from service.common import logs
-from service.common.child_processes import Part, StartError
+from service.common.child_processes import ChildProcess, StartError
 from service.common.config import Settings
 from service.embedded import demo, exposure
 from service.embedded.postgres import Postgres
@@ -127,22 +127,22 @@ class _Everything:
             await server.stop()
         self._run_json.unlink(missing_ok=True)
 
-    def _parts(self) -> Iterator[Part]:
+    def _parts(self) -> Iterator[ChildProcess]:
         yield self._api
         yield self._worker
         for server in self._servers:
             yield server.part
 
-    def _python(self, command: str, *options: str) -> Part:
+    def _python(self, command: str, *options: str) -> ChildProcess:
         env = {
             **os.environ,
             "REDIS_URL": self._redis_url,
             "DATABASE_URL": self._database_url,
             "SCRIP_EMBEDDED": str(self._postgres is not None),
         }
-        return Part(command, [sys.executable, "-m", "service", command, *options], env, keep_fd=self._lock_fd)
+        return ChildProcess(command, [sys.executable, "-m", "service", command, *options], env, keep_fd=self._lock_fd)
 
-    def _supervised_api(self) -> Part:
+    def _supervised_api(self) -> ChildProcess:
         """Several API processes, of which their supervisor tells us."""
         self._told_fd, tell_fd = os.pipe()
         api = self._python("api", "--tell-fd", str(tell_fd))

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import structlog
 
-from service.common.child_processes import Account, Part, StartError
+from service.common.child_processes import Account, ChildProcess, StartError
 
 _VERSION = "18"
 _SOCKET = ".s.PGSQL.5432"
@@ -52,7 +52,7 @@ class Postgres:
             await self.part.start()
         except OSError as error:
             raise StartError(f"The embedded Postgres can't use {self._folder}: {error.strerror}.") from error
-        if not await self.part.until(self._answers):
+        if not await self.part.wait_until(self._answers):
             raise StartError(
                 f"The embedded Postgres can't start on {self._folder}: {_reason(self.part)} "
                 f"Restore that folder, or move it away to start with an empty one. Log: {self.part.log}"
@@ -104,8 +104,8 @@ class Postgres:
             raise StartError(f"The embedded Postgres can't make its data: {_reason(maker)} Log: {maker.log}")
         unfinished.replace(self._folder)
 
-    def _program(self, name: str, *options: str, stop_signal: signal.Signals = signal.SIGTERM) -> Part:
-        return Part(
+    def _program(self, name: str, *options: str, stop_signal: signal.Signals = signal.SIGTERM) -> ChildProcess:
+        return ChildProcess(
             name=name,
             argv=[str(self._binaries / name), *options],
             # Nothing of ours: PGPORT, PGDATA and others would change what it does.
@@ -174,9 +174,9 @@ def _binaries() -> Path:
     )
 
 
-def _reason(part: Part) -> str:
+def _reason(part: ChildProcess) -> str:
     """Its last error without the time before it, or else its last line."""
-    lines = [line.strip() for line in part.last_words() if line.strip()]
+    lines = [line.strip() for line in part.read_log_tail() if line.strip()]
     errors = [
         line.partition(mark)[2].strip() for line in lines for mark in ("FATAL:", "PANIC:", "error:") if mark in line
     ]

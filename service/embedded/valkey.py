@@ -9,7 +9,7 @@ import sys
 from ctypes.util import find_library
 from pathlib import Path
 
-from service.common.child_processes import Part, StartError
+from service.common.child_processes import ChildProcess, StartError
 
 _PING_TIMEOUT_S = 1.0
 # Below the ports that Linux gives to outgoing connections: a client that tries again while the server is away could
@@ -32,7 +32,7 @@ class Valkey:
     def __init__(self, data_dir: Path, keep_fd: int | None = None) -> None:
         self._folder = data_dir / "valkey"
         self._port = _free_port()
-        self.part = Part(
+        self.part = ChildProcess(
             name="redis",
             argv=[str(_binary()), *self._options()],
             env=os.environ | allocator(),
@@ -51,7 +51,7 @@ class Valkey:
             await self.part.start()
         except OSError as error:
             raise StartError(f"The embedded Valkey can't use {self._folder}: {error.strerror}.") from error
-        if not await self.part.until(self._answers):
+        if not await self.part.wait_until(self._answers):
             raise StartError(
                 f"The embedded Valkey can't start on {self._folder}: {self._reason()} "
                 f"Restore that folder, or move it away: what Postgres has recorded is rebuilt. Log: {self.part.log}"
@@ -101,7 +101,7 @@ class Valkey:
 
     def _reason(self) -> str:
         """Its last warning, without the pid, role and time before it, nor advice for tools that the wheel lacks."""
-        warnings = [line.partition(" # ")[2] for line in self.part.last_words() if " # " in line]
+        warnings = [line.partition(" # ")[2] for line in self.part.read_log_tail() if " # " in line]
         if not warnings:
             return "it ended without a word."
         return warnings[-1].partition(": make a backup")[0].rstrip(".") + "."

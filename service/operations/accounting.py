@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from service.common.tally import COUNTED, STATUSES, Tally
+from service.common.tally import FIRST_COUNTER, STATUSES, Tally
 from service.domain.outcomes import BY_CODE
 
 LINE_S = 1.0
@@ -29,7 +29,7 @@ _DONE = {
     "POST /v1/coupons/redeem/{code}": "redeemed",
     "POST /v1/checkout": "purchased",
 }
-_CELLS = {name: COUNTED + place for place, name in enumerate([*dict.fromkeys(_DONE.values()), *BY_CODE])}
+_CELLS = {name: FIRST_COUNTER + place for place, name in enumerate([*dict.fromkeys(_DONE.values()), *BY_CODE])}
 """Where all processes count what was done, and refusals by their code."""
 
 is_request_id = re.compile(rb"[!-~]{1,128}\Z").match

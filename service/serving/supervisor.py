@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 import structlog
 
 from service.common import logs
-from service.common.child_processes import Part, StartError
+from service.common.child_processes import ChildProcess, StartError
 from service.common.config import Settings
 from service.common.tally import OPEN, PID, Tally
 
@@ -63,7 +63,7 @@ async def _supervise(settings: Settings, tell_fd: int | None) -> None:
 class Process:
     """One of the processes, and the channel through which it is handed connections.
 
-    It is started anew whenever it ends, as any Part. When it wants to end it says so and closes its half of the
+    It is started anew whenever it ends, as any ChildProcess. When it wants to end it says so and closes its half of the
     channel; it is handed nothing from then on, and takes what is still in the channel before it drains. What it was
     handed is kept until it has taken it: if it dies before, another gets that.
     """
@@ -80,7 +80,7 @@ class Process:
         self.settled, self.ready = asyncio.Event(), asyncio.Event()
         """It has started, or failed to, once; it can decide."""
         env = os.environ | {"SCRIP_API_PROCESSES": str(processes.number)}
-        self.part = Part("api", [], env, before_start=self._before, on_change=self._changed)
+        self.part = ChildProcess("api", [], env, before_start=self._before, on_change=self._changed)
         self.part.orphan_signal = signal.SIGTERM
 
     @property

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import asyncpg
 
-from service.common.child_processes import Part
+from service.common.child_processes import ChildProcess
 from service.embedded.postgres import Postgres
 from service.record.migrations import migrate
 from tests.faults.disk import Disk, Preloads
@@ -26,7 +26,7 @@ class _Server(Postgres):
         self._more = env
         super().__init__(folder, keep_fd)
 
-    def _program(self, name: str, *options: str, stop_signal: signal.Signals = signal.SIGTERM) -> Part:
+    def _program(self, name: str, *options: str, stop_signal: signal.Signals = signal.SIGTERM) -> ChildProcess:
         part = super()._program(name, *options, stop_signal=stop_signal)
         part.env |= self._more
         return part
