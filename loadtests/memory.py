@@ -19,7 +19,7 @@ from loadtests.harness.servers import VALKEY
 from service.access.caller import Caller
 from service.domain.code_patterns import generate
 from service.domain.configuration import BookRow, CodeRow, WorkspaceRow
-from service.embedded.valkey import allocator
+from service.embedded.valkey import build_allocator_env
 from service.hot.connection import Connection, connect
 from service.hot.decider import Reply
 from service.hot.projection import RedisProjector
@@ -134,7 +134,7 @@ def _order(n: int) -> str:
 async def measure(server: Path | None, codes: int, spent: int) -> None:
     """A server of its own, the wheel's as `make run` starts it or another, for as long as it takes; so many of its
     codes are locked or redeemed."""
-    env = os.environ | ({} if server else allocator())
+    env = os.environ | ({} if server else build_allocator_env())
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]

@@ -239,14 +239,14 @@ async def bench(folder: Path, logged: bool, counted: bool) -> AsyncIterator[Benc
     """The embedded server on a folder, for as long as it takes; under callgrind where instructions are counted."""
     valkey, out = Valkey(folder), folder / "callgrind"
     if counted:
-        valkey.part.argv[:0] = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
+        valkey.child.argv[:0] = ["valgrind", "--tool=callgrind", f"--callgrind-out-file={out}"]
     await valkey.start()
     try:
         connection = await connect(valkey.url, "scripts")
         server = Server(connection, 0)
         await server.command("CONFIG", "SET", "hz", 1, "appendonly", "yes" if logged else "no")
         await server.rewrite_file()
-        meter = Counter(valkey.part.pid or 0, out) if counted else Clock(server)
+        meter = Counter(valkey.child.pid or 0, out) if counted else Clock(server)
         yield Bench("with the file" if logged else "without", connection, server, meter)
         connection.close()
     finally:
