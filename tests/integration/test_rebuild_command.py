@@ -17,7 +17,7 @@ from tests.service_fixture import Service, new_code, new_id, ok, until
 @pytest.fixture
 def rebuild(own_service: Callable[[], Service], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run the command on the last service that was started."""
-    monkeypatch.setattr(recovery, "BEGIN_S", 6.0)
+    monkeypatch.setattr(recovery, "START_TIMEOUT_S", 6.0)
 
     def run(service: Service, *options: str) -> Result:
         env = {"DATABASE_URL": service.run.facts["databaseUrl"]}
@@ -91,7 +91,7 @@ async def test_without_a_worker(own_service: Callable[[], Service], rebuild: Cal
     await service.fetch("UPDATE partitions SET lease_until = now() - interval '1 s'")
     ended = await asyncio.to_thread(rebuild, service)
     assert ended.exit_code == 1
-    assert "start one" in ended.output
+    assert "Start one" in ended.output
     assert len(await service.fetch("SELECT 1 FROM rebuild_orders")) == 1
     assert (await asyncio.to_thread(rebuild, service, "--cancel")).exit_code == 0
     assert await service.fetch("SELECT 1 FROM rebuild_orders") == []
