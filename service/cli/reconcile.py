@@ -61,7 +61,7 @@ async def _compare_all(
     try:
         partitions = [row.id for row in await read_partitions(pool) if only in (None, row.id)]
         if not partitions:
-            raise Uncompared("No such partition.")
+            raise Uncompared("There is no such partition.")
         for partition in partitions:
             outcome = await _compare_and_print(redis_url, pool, partition, repair, is_quiet)
             differences_left += outcome.left.total()

@@ -56,7 +56,7 @@ async def _rebuild_partitions(settings: "Settings", only: int | None, accept_los
     async with connect_to_record(settings) as connection:
         rows = [row for row in await read_partitions(connection) if only in (None, row.id)]
         if not rows:
-            raise click.ClickException("No such partition.")
+            raise click.ClickException("There is no such partition.")
         for row in rows:
             if cancel:
                 await cancel_rebuild(connection, row.id)
