@@ -43,7 +43,7 @@ WHERE k.book_id = $1
 
 
 class Row(NamedTuple):
-    """One compared value: its name, the expected value, and the actual values by column. A column may lack it."""
+    """One compared value: its name, the expected value, and the actual values by column. A column may be missing."""
 
     name: str
     expected: int | Decimal
@@ -106,7 +106,7 @@ async def wait_until_recorded(client: Client, token: str, report: ReportProgress
     """
     end = time.monotonic() + RECORD_TIMEOUT_S
     min_lag: int | None = None
-    max_lag, stalled_at = 0, 0.0
+    max_lag, stall_deadline = 0, 0.0
     while (now := time.monotonic()) < end:
         response = await client.request("GET", "/v1/ops/consistency", token)
         if response.status != 200:
@@ -117,8 +117,8 @@ async def wait_until_recorded(client: Client, token: str, report: ReportProgress
         if lag == 0:
             return True
         if min_lag is None or lag < min_lag:
-            min_lag, stalled_at = lag, now + STALL_TIMEOUT_S
-        elif now > stalled_at:
+            min_lag, stall_deadline = lag, now + STALL_TIMEOUT_S
+        elif now > stall_deadline:
             return False
         await asyncio.sleep(0.2)
     return False

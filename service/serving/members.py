@@ -129,7 +129,7 @@ class MemberServer(uvicorn.Server):
                 self._is_channel_closed.set()
                 self.should_exit = True
                 break
-            with contextlib.suppress(OSError):  # the supervisor has closed its end
+            with contextlib.suppress(OSError):  # after LEAVING, this half of the channel is closed
                 self._channel.send(TAKEN)
             for descriptor in descriptors:
                 task = loop.create_task(self._connect(socket.socket(fileno=descriptor)))

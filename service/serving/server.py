@@ -36,7 +36,7 @@ def serve(settings: Settings) -> None:
 def make_server_config(
     settings: Settings, *, app: Litestar | None = None, has_fast_lane: bool = True, **more: Any
 ) -> uvicorn.Config:
-    """Make uvicorn's configuration; `more` overrides its options. None creates the application.
+    """Make uvicorn's configuration; `more` overrides its options. If `app` is None, the application is created.
 
     Without the fast lane, Litestar answers all requests, with the same results but more slowly.
     """
