@@ -123,7 +123,7 @@ def revoke_key(workspace: str, key_id: "UUID") -> None:
         from service.record.config import key_rows as record
 
         if not await record.revoke_key(connection, await _read_workspace_number(connection, workspace), key_id):
-            raise click.ClickException(f"Workspace {workspace} has no such key.")
+            raise click.ClickException(f"{workspace} has no such key.")
         return "Revoked."
 
     click.echo(asyncio.run(_run_with_connection(revoke)))
