@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
-from service.common.byte_runs import SMALL_BYTES, by_bytes
+from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.domain.field_types import word
 from service.formats import key_names
 from service.formats.batch_answers import (
@@ -136,7 +136,7 @@ async def kept_entries(
             if large:
                 alone = await unrecorded([key.parts[0] for key, _ in large])
                 large = [(key, length) for key, length in large if key.parts[0] in alone]
-            for part in by_bytes(large, lambda one: one[1], KEYS_A_LOOK):
+            for part in split_by_bytes(large, lambda one: one[1], KEYS_A_LOOK):
                 entries = await server.command("MGET", *(key.name for key, _ in part))
                 yield [(key.parts[0], entry) for (key, _), entry in zip(part, entries, strict=True) if entry]
 

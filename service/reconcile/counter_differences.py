@@ -7,7 +7,7 @@ from hashlib import md5
 from typing import Any
 
 from service.access.actor import masked
-from service.common.byte_runs import SMALL_BYTES, by_bytes
+from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.formats import key_names
 from service.formats.coupon_state import About, Difference, Write
 from service.hot.inspection import Item, Seen
@@ -128,7 +128,7 @@ class Keys:
                 await self._page(some)
 
     async def _page(self, rows: Sequence[tuple[str, int, str]]) -> None:
-        for part in by_bytes(rows, lambda row: row[1], KEYS_A_READ):
+        for part in split_by_bytes(rows, lambda row: row[1], KEYS_A_READ):
             (entries,) = await self._looker.read([("MGET", *[self._name(key) for key, _, _ in part])])
             small, large = list[str](), list[str]()
             for (key, size, said), entry in zip(part, entries, strict=True):

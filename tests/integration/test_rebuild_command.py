@@ -16,7 +16,7 @@ from tests.service_fixture import Service, new_code, new_id, ok, until
 @pytest.fixture
 def rebuild(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run the command on a service."""
-    monkeypatch.setattr(recovery, "BEGIN_S", 6.0)
+    monkeypatch.setattr(recovery, "START_TIMEOUT_S", 6.0)
 
     def run(service: Service, *options: str) -> Result:
         return scrip("rebuild", *options, DATABASE_URL=service.run.facts["databaseUrl"])

@@ -7,7 +7,7 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from service.common.byte_runs import SMALL_BYTES, by_bytes
+from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.formats.events import Assigned, Fact, Redeemed, RequestPart, RolledBack, Unassigned, decided
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -59,7 +59,7 @@ async def key_pages(
         async for page in pages:
             yield [KeptKey(*row[:-1]) for row in page if row["entry"] is not None]
             large = [row for row in page if row["entry"] is None]
-            for part in by_bytes(large, lambda row: row["bytes"], batch):
+            for part in split_by_bytes(large, lambda row: row["bytes"], batch):
                 asked = [row["workspace"] for row in part], [row["key"] for row in part]
                 entries = {(w, key): entry for w, key, entry in await connection.fetch(query("kept_entries"), *asked)}
                 yield [KeptKey(w, key, entries[w, key], *rest) for w, key, _, *rest, _ in part]

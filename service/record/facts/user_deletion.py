@@ -9,7 +9,7 @@ import msgspec
 from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
-from service.common.byte_runs import SMALL_BYTES, by_bytes
+from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.domain.field_types import word
 from service.record.config.audit_log import note
 from service.record.partitions.partition_rows import bump_config_version
@@ -102,7 +102,7 @@ async def entries_with(
     while page := await database.fetch(query("page_entries"), workspace, texts, *between, after, PAGE, SMALL_BYTES):
         yield [(row["key"], row["entry"]) for row in page if row["entry"] is not None]
         large = [(row["key"], row["bytes"]) for row in page if row["entry"] is None]
-        for part in by_bytes(large, lambda one: one[1], PAGE):
+        for part in split_by_bytes(large, lambda one: one[1], PAGE):
             asked = [workspace] * len(part), [key for key, _ in part]
             yield [(row["key"], row["entry"]) for row in await database.fetch(query("kept_entries"), *asked)]
         after = page[-1]["key"]
