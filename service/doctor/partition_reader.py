@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 
 from service.formats import key_names
+from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.events import entry_digest
 from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
@@ -31,7 +32,7 @@ class InRedis(msgspec.Struct, frozen=True, kw_only=True):
     entries: int
     first: str
     """The id of the outbox's first entry; '' for an empty one."""
-    last: tuple[int, int]
+    last: EventId
     """Epoch and number of the last; (0, 0) for none."""
     anchor: bytes | None
     """The digest of the entry that was recorded last; None where it is not in the outbox."""
@@ -66,7 +67,7 @@ async def look_in_redis(server: Server, row: Partition, types_s: float) -> InRed
     """Read a partition in Redis; a key of another type than it should be says nothing. Types of keys are asked for so
     many seconds. Raises Broken, hiredis.ReplyError."""
     types = await _look_at_types(server, types_s)
-    at, has_outbox = f"{row.cursor_epoch}-{row.cursor_seq}", "outbox" not in types.own
+    at, has_outbox = str(row.cursor), "outbox" not in types.own
     first: list[Any] = await server.command("XRANGE", server.outbox, "-", "+", "COUNT", 1) if has_outbox else []
     last: list[Any] = await server.command("XREVRANGE", server.outbox, "+", "-", "COUNT", 1) if has_outbox else []
     anchor: list[Any] = await server.command("XRANGE", server.outbox, at, at) if has_outbox else []
@@ -79,7 +80,7 @@ async def look_in_redis(server: Server, row: Partition, types_s: float) -> InRed
         newest_version=max(int(seen or 0), int(newest or 0)),
         entries=await server.command("XLEN", server.outbox) if has_outbox else 0,
         first=first[0][0] if first else "",
-        last=_id(last[0][0]) if last else (0, 0),
+        last=parse_event_id(last[0][0]) if last else NO_EVENT,
         anchor=_digest(*anchor[0]) if anchor else None,
         has_scripts=await server.has(scripts),
         same_history=follows(row.nonce, *await server.history()),
@@ -113,8 +114,3 @@ async def look_in_record(connection: asyncpg.Connection, partition: int) -> InRe
 
 def _digest(entry_id: str, fields: list[str]) -> bytes:
     return entry_digest(entry_id.encode(), *(value.encode() for value in fields[1::2]))
-
-
-def _id(text: str) -> tuple[int, int]:
-    epoch, seq = text.split("-")
-    return int(epoch), int(seq)

@@ -7,6 +7,7 @@ import msgspec
 
 from service.doctor.partition_reader import InRecord, InRedis
 from service.doctor.report import Check
+from service.formats.event_id import EventId
 from service.record.partitions.failing_tasks import Failing
 from service.record.partitions.partition_rows import Partition
 
@@ -80,13 +81,13 @@ def judge_redis(row: Partition, after: Partition, redis: InRedis) -> Iterator[Ch
     if row.cursor_digest is None:
         yield Check("anchor", "ok", "nothing was ever recorded", partition=p)
     elif redis.anchor is None:
-        yield Check("anchor", "bad", f"{_id(row.cursor)} is recorded and not in the outbox", _WAIT, p)
+        yield Check("anchor", "bad", f"{row.cursor} is recorded and not in the outbox", _WAIT, p)
     elif redis.anchor != row.cursor_digest:
-        yield Check("anchor", "bad", f"{_id(row.cursor)} is not the entry that was recorded", _WAIT, p)
+        yield Check("anchor", "bad", f"{row.cursor} is not the entry that was recorded", _WAIT, p)
     else:
-        yield Check("anchor", "ok", f"{_id(row.cursor)} is in its place", partition=p)
+        yield Check("anchor", "ok", f"{row.cursor} is in its place", partition=p)
     unrecorded = row.unrecorded(redis.last)
-    reach = f"{redis.first} to {_id(redis.last)}, " if redis.entries else ""
+    reach = f"{redis.first} to {redis.last}, " if redis.entries else ""
     yield Check("outbox", "ok", f"{reach}{redis.entries} entries, {unrecorded} of them unrecorded", partition=p)
     yield _lag(row, after, redis)
     yield _config(row, redis)
@@ -119,7 +120,7 @@ def _quarantine(p: int, record: InRecord) -> Check:
     kept = record.quarantine
     if not kept.refused:
         return Check("quarantine", "ok", "empty", partition=p)
-    newest = ", ".join(f"{event.epoch}-{event.seq} ({event.reason})" for event in kept.newest)
+    newest = ", ".join(f"{EventId(event.epoch, event.seq)} ({event.reason})" for event in kept.newest)
     return Check(
         "quarantine",
         "bad",
@@ -203,7 +204,3 @@ def _types(p: int, redis: InRedis) -> Check:
         )
         return Check("types", "bad", says, "Run `scrip reconcile --repair`.", p)
     return Check("types", "ok", f"as they should be, of the first {types.looked} keys", partition=p)
-
-
-def _id(at: tuple[int, int]) -> str:
-    return f"{at[0]}-{at[1]}"

@@ -17,7 +17,9 @@ class EventId(NamedTuple):
 
 
 NO_EVENT = EventId(0, 0)
-"""Before all events of all epochs; for an outbox that is empty."""
+"""The last event of an outbox that is empty."""
+START = EventId(-1, -1)
+"""Before all events."""
 
 
 def parse_event_id(text: str) -> EventId:

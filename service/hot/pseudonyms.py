@@ -19,6 +19,7 @@ from service.formats.batch_answers import (
     batch_without_users,
     is_kept_batch,
 )
+from service.formats.event_id import EventId
 from service.hot.projection import Run
 from service.hot.redis_server import ScriptFailed, Server
 from service.hot.workspace_state import packed_answer, unpacked_answer
@@ -44,8 +45,7 @@ class Held(NamedTuple):
 class Spent(NamedTuple):
     """A user's redemption; `kept` where it was rolled back without restore, so that its use is spent still."""
 
-    epoch: int
-    seq: int
+    event: EventId
     book: int
     code: str
     kept: bool
@@ -86,15 +86,14 @@ class UserEraser:
     async def redemptions(self, spent: Iterable[Spent]) -> None:
         """These redemptions count for the pseudonym, and are its own for whatever is done with them."""
         await self._each(
-            ("r", f"{one.epoch}-{one.seq}", one.code, key_names.bucket(one.code), one.book, int(one.kept))
-            for one in spent
+            ("r", str(one.event), one.code, key_names.bucket(one.code), one.book, int(one.kept)) for one in spent
         )
 
-    async def recorded(self, last: tuple[int, int], spent: Iterable[tuple[int, int]]) -> None:
+    async def recorded(self, last: EventId, spent: Iterable[EventId]) -> None:
         """Postgres has the pseudonym in all that was decided up to an event, these redemptions (by their events) among
         it. What the outbox says of them is read no more."""
-        await self._each([("m", f"{last[0]}-{last[1]}", *[_NOTHING] * 4)])
-        await self._each(("d", f"{epoch}-{seq}", *[_NOTHING] * 4) for epoch, seq in spent)
+        await self._each([("m", str(last), *[_NOTHING] * 4)])
+        await self._each(("d", str(event), *[_NOTHING] * 4) for event in spent)
 
     async def entries(self, changes: Iterable[KeyChange]) -> None:
         """Entries of idempotency keys, where they are still as they were."""

@@ -7,6 +7,7 @@ from typing import Any
 from service.access.actor import masked
 from service.formats import key_names
 from service.formats.coupon_state import About, Class, Difference, Said, Write, entry_of, is_locked, unlike
+from service.formats.event_id import EventId
 from service.hot.inspection import BUCKETS_A_RUN, Item, Seen
 from service.reconcile.bucket_walk import pages
 from service.reconcile.examination import LATER, Examiner, Later
@@ -141,7 +142,7 @@ class Coupons:
             items += [Item("z", key_names.set_of_codes(w, book, kind), f"{bucket} {thing}") for kind in _SETS]
         return items
 
-    async def said(self, at: record.At, things: Sequence[str]) -> dict[str, Said]:
+    async def said(self, at: EventId, things: Sequence[str]) -> dict[str, Said]:
         """See Kind."""
         found = await record.codes(self._examiner.pool, self._partition, self._workspace, at, things)
         for code, said in found.items():

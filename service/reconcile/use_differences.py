@@ -9,6 +9,7 @@ from service.access.actor import masked
 from service.domain.field_types import shown
 from service.formats import key_names
 from service.formats.coupon_state import About, Class, Difference, Write
+from service.formats.event_id import EventId
 from service.hot.inspection import ITEMS_A_LOOK, Item, Seen
 from service.reconcile.bucket_walk import pages
 from service.reconcile.examination import Examiner, Later
@@ -75,7 +76,7 @@ class Uses:
         items = [Item("h", _BUCKETS[thing.kind](self._w, thing.bucket), thing.name)]
         return [*items, Item("s", key_names.coupon(self._w, thing.code))] if thing.code else items
 
-    async def said(self, at: record.At, things: Sequence[Field]) -> dict[Field, str]:
+    async def said(self, at: EventId, things: Sequence[Field]) -> dict[Field, str]:
         """See Kind."""
         orders = [shown(thing.name) for thing in things if "/" not in thing.name]
         users = [shown(thing.name.partition("/")[2]) for thing in things if "/" in thing.name]
@@ -110,7 +111,7 @@ def _stands(gift: str, record: str | None) -> bool:
     return record is not None and record.split(" ")[1:3] == gift.split(" ")[2:]
 
 
-def _events(order: Field) -> list[record.At]:
+def _events(order: Field) -> list[EventId]:
     """The events of an order's places."""
     return [(int(epoch), int(seq)) for epoch, seq in _event(order.told)]
 

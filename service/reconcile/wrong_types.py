@@ -10,6 +10,7 @@ from service.access.actor import masked
 from service.domain.field_types import shown
 from service.formats import key_names
 from service.formats.coupon_state import Difference, Said, Write, entry_of, is_locked
+from service.formats.event_id import EventId
 from service.formats.key_names import Key
 from service.hot.inspection import ITEMS_A_LOOK, Item, Seen
 from service.hot.projection import book_settings, workspace_settings
@@ -58,7 +59,7 @@ class WrongTypes:
             items.append(Item("t", other(self._w, thing.parts[0])))
         return items
 
-    async def said(self, at: record.At, things: Sequence[Key]) -> tuple[Expected, int]:
+    async def said(self, at: EventId, things: Sequence[Key]) -> tuple[Expected, int]:
         """See Kind; and the newest version of the configuration that it goes by."""
         by_kind: dict[str, list[Key]] = defaultdict(list)
         for thing in things:
@@ -119,7 +120,7 @@ class WrongTypes:
             found[key].append(Write("h", key.name, one.code, None, entry))
         return {**found}
 
-    async def _uses(self, at: record.At, things: Sequence[Key]) -> Expected:
+    async def _uses(self, at: EventId, things: Sequence[Key]) -> Expected:
         found: dict[Key, list[Write]] = {key: [] for key in things}
         if not found:
             return {}
@@ -135,7 +136,7 @@ class WrongTypes:
                         found[key].append(Write("h", key.name, field, None, said))
         return {**found}
 
-    async def _users(self, at: record.At, things: Sequence[Key]) -> Expected:
+    async def _users(self, at: EventId, things: Sequence[Key]) -> Expected:
         found: dict[Key, list[Write]] = {key: [] for key in things}
         users = {key.parts[0]: key for key in things}
         if not users:
@@ -145,7 +146,7 @@ class WrongTypes:
             found[users[user]].append(Write("h", users[user].name, field, None, said))
         return {**found}
 
-    async def _counters(self, at: record.At, things: Sequence[Key]) -> Expected:
+    async def _counters(self, at: EventId, things: Sequence[Key]) -> Expected:
         if not things:
             return {}
         async with self._pool.acquire() as connection:
@@ -159,7 +160,7 @@ class WrongTypes:
             found[key] = [Write("h", key.name, counter, None, str(count)) for counter, count in said.items()]
         return found
 
-    async def _answers(self, at: record.At, things: Sequence[Key]) -> Expected:
+    async def _answers(self, at: EventId, things: Sequence[Key]) -> Expected:
         if not things:
             return {}
         told = await record.recorded_keys(self._pool, self._workspace, at, [key.parts[0] for key in things])

@@ -9,12 +9,12 @@ import asyncpg
 import hiredis
 import msgspec
 
+from service.formats.event_id import START
 from service.formats.key_names import parse_key
 from service.hot.connection import Connection, connect
 from service.hot.decider import is_wrong_type
 from service.hot.redis_server import Server
 from service.hot.scripts import MENDING, Scripts
-from service.record.facts.fact_reader import START
 from service.record.partitions.partition_rows import Partition, read_partition, read_partitions
 from service.worker.restorer import WHOLE, Mending
 

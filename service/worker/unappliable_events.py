@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import asyncpg
 import structlog
 
+from service.formats.event_id import EventId
 from service.formats.events import Fact, decided
 from service.record.facts.fact_reader import decided_at, event_of
 from service.record.facts.quarantine import NotRedone, set_aside_recorded
@@ -40,13 +41,13 @@ class SettingAside:
         """What a run of `redo` over these facts left out: by turns a position and why. Raises TooManyFailed."""
         why = dict(zip(map(int, told[::2]), map(str, told[1::2]), strict=True))
         self._count_failed(len(facts), why)
-        reasons: dict[tuple[int, int], str] = {}
+        reasons: dict[EventId, str] = {}
         for position, reason in why.items():
-            reasons.setdefault((facts[position].epoch, facts[position].seq), reason)
+            reasons.setdefault(facts[position].id, reason)
         if reasons:
-            whole: dict[tuple[int, int], list[Fact]] = {}
+            whole: dict[EventId, list[Fact]] = {}
             for fact in facts:
-                if (at := (fact.epoch, fact.seq)) in reasons:
+                if (at := fact.id) in reasons:
                     whole.setdefault(at, []).append(fact)
             await self._keep([NotRedone(*at, reason, decided(event_of(whole[at]))) for at, reason in reasons.items()])
 
@@ -72,4 +73,4 @@ class SettingAside:
         for epoch, seq, why, _ in events:
             self.count += 1
             if (epoch, seq) in new and self.count <= MAX_ALARMS:
-                self._log.error("event_not_redone", event_id=f"{epoch}-{seq}", reason=why)
+                self._log.error("event_not_redone", event_id=str(EventId(epoch, seq)), reason=why)

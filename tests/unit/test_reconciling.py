@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from service.formats.coupon_state import About, Difference, Said, Write
+from service.formats.event_id import EventId
 from service.hot.inspection import Item, Seen
 from service.reconcile import examination, quarantine_exclusions
 from service.reconcile.counter_differences import Books, Configuration, Keys
@@ -15,7 +16,7 @@ from service.reconcile.examination import LATER, TRIES, Examiner, NotRecorded
 from service.reconcile.use_differences import Field, Uses
 from service.reconcile.user_differences import Told, Users
 
-AT = (1, 9)
+AT = EventId(1, 9)
 SEEN = Seen(AT, 5, 5, [])
 OFF = Difference(("uses",), "code …", [Write("s", "key", "", "1", "2")])
 UNLOCKED = " - - - - - -"

@@ -102,9 +102,9 @@ class Consistent(Controller):
             state=state,
             lag_events=pending,
             lag_seconds=await _lag_s(context, row) if pending else 0.0,
-            last_recorded=f"{row.cursor_epoch}-{row.cursor_seq}",
+            last_recorded=str(row.cursor),
             last_reconciled_at=last and from_ms(to_ms(last.when)),
-            reconciled_to=last and "{}-{}".format(*last.at),
+            reconciled_to=last and str(last.at),
             drift=last.left if last else {},
             failing=[
                 FailingTask(task=one.task, failures=one.failures, reason=one.reason, since=from_ms(to_ms(one.since)))

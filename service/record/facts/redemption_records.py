@@ -6,6 +6,7 @@ from uuid import UUID
 import msgspec
 
 from service.domain.field_types import shown
+from service.formats.event_id import parse_event_id
 from service.formats.events import Fact, Redeemed, decided, packed, parse, read_redemption_id
 from service.record.facts.fact_reader import fact_of
 from service.record.pool import Database
@@ -26,8 +27,7 @@ async def records_of(database: Database, partition: int, workspace: int, names: 
         elif len(name) == len(str(UUID(int=0))):
             record = await _by_id(database, partition, workspace, UUID(name)) or ""
         else:
-            epoch, seq = map(int, name.split("-"))
-            record = await _by_event(database, partition, workspace, epoch, seq)
+            record = await _by_event(database, partition, workspace, *parse_event_id(name))
         if record is not None:
             found.append((name, record))
     return found
