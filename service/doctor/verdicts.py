@@ -8,6 +8,7 @@ import msgspec
 from service.doctor.partition_reader import InRecord, InRedis
 from service.doctor.report import Check
 from service.formats.event_id import EventId
+from service.formats.gate_text import parse_gate
 from service.record.partitions.failing_tasks import Failing
 from service.record.partitions.partition_rows import Partition
 
@@ -102,7 +103,7 @@ def judge_gate(gate: str, row: Partition) -> Check:
     p = row.id
     if not gate:
         return Check("gate", "bad", "there is none: Redis was emptied, or is another", _WAIT, p)
-    epoch, _, state = gate.partition(" ")
+    epoch, state = parse_gate(gate)
     if not epoch.isdigit() or state not in _GATES:
         return Check("gate", "bad", "it says nothing that we write", _OTHER, p)
     said = f"{gate!r}, and Postgres is at {row.epoch}: "

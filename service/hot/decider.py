@@ -14,6 +14,7 @@ from service.domain.errors import Refusal
 from service.domain.outcomes import RECALL
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
+from service.formats.gate_text import parse_gate
 from service.hot.connection import Broken, Link, OnReply
 from service.hot.scripts import PROJECTION, SERVING, Scripts, history_of, is_followed
 
@@ -160,8 +161,8 @@ class Decider:
         read, known = await asyncio.gather(
             self._read("GET", key_names.gate(partition)), self._read("SCRIPT", "EXISTS", *digests.values())
         )
-        epoch, _, state = (read or "").partition(" ")
-        return state if epoch == str(self.epoch(partition)) and all(known) else ""
+        gate = parse_gate(read or "")
+        return gate.state if gate.epoch == str(self.epoch(partition)) and all(known) else ""
 
     async def tail(self, partition: int) -> EventId:
         """The last event in the outbox; NO_EVENT for none."""

@@ -9,6 +9,7 @@ import hiredis
 from service.formats import key_names
 from service.formats.coupon_state import Write
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
+from service.formats.gate_text import parse_gate
 from service.formats.key_names import Key
 from service.hot.connection import Broken, Connection
 from service.hot.decider import is_wrong_type
@@ -107,8 +108,7 @@ class Looker:
 
     async def gate_is_ours(self) -> bool:
         """Whether the gate still says this epoch, and lets scripts run."""
-        epoch, _, state = (await self._server.read_gate()).partition(" ")
-        return epoch == str(self._scripts.epoch) and state in ("open", "full", "behind")
+        return parse_gate(await self._server.read_gate()).serves(self._scripts.epoch)
 
     def walk_keys(self, kinds: Collection[str]) -> AsyncIterator[list[Key]]:
         """As Server.walk_keys."""

@@ -9,7 +9,8 @@ from typing import Any
 from service.access.actor import masked
 from service.domain.field_types import shown
 from service.formats import key_names
-from service.formats.coupon_state import Difference, Said, Write, entry_of, is_locked
+from service.formats.coupon_record import is_locked
+from service.formats.coupon_state import Difference, Said, Write, entry_of
 from service.formats.event_id import EventId
 from service.formats.key_names import Key
 from service.hot.inspection import ITEMS_A_LOOK, Item, Seen
@@ -195,10 +196,8 @@ class WrongTypes:
 
 
 def _standing(key: Key, said: Said | None) -> list[Write]:
-    if said is None or not said.standing or said.max == 1:
-        return []
-    told = said.standing.split(" ")
-    return [Write("z", key.name, event, None, ms) for event, ms in zip(told[::2], told[1::2], strict=True)]
+    standing = said.standing_redemptions if said else {}
+    return [Write("z", key.name, event, None, score) for event, score in standing.items()]
 
 
 _WORDS = {

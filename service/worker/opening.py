@@ -9,6 +9,7 @@ import structlog
 
 from service.formats.event_id import START, EventId, parse_event_id
 from service.formats.events import Fact, MalformedEvent, Opened, decided, entry_digest, parse
+from service.formats.mending_mark import WHOLE, parse_mending_mark
 from service.hot.redis_server import Fenced, ScriptFailed, Server
 from service.hot.scripts import MENDING, PROJECTION, SERVING, Scripts, follows, nonce_of
 from service.record.facts.event_writer import record
@@ -30,7 +31,7 @@ from service.record.partitions.partition_rows import (
     enter_epoch,
     read_partition,
 )
-from service.worker.restorer import WHOLE, Mending
+from service.worker.restorer import Mending
 from service.worker.unappliable_events import SettingAside
 from service.worker.write_behind import AnchorLost, Flusher, OutboxGap
 
@@ -148,8 +149,8 @@ class Opening:
             lost = str(gap)
         if not whole and not lost:
             return
-        reached, *left_out = mark.split(" ")
-        after = None if whole else _read_id(reached) if mark else await self._prefix()
+        reached, left_out = parse_mending_mark(mark)
+        after = None if whole else reached if mark else await self._prefix()
         if after is None or await erased_after(self._pool, self._partition, after):
             await self._rebuild(mending, epoch, whole or lost)
         else:
@@ -267,11 +268,3 @@ def _same(recorded: str, told: str) -> bool:
     """Whether it is the same event; the user may have been deleted since."""
     ours, theirs = recorded.split(" "), told.split(" ")
     return ours[:4] == theirs[:4] and ours[5:] == theirs[5:]
-
-
-def _read_id(text: str) -> EventId | None:
-    """None where it is no event's: what a mark says that nobody can read is no reason to stay closed."""
-    try:
-        return parse_event_id(text)
-    except ValueError:
-        return None

@@ -18,6 +18,7 @@ from service.domain.field_types import word
 from service.formats import key_names
 from service.formats.event_id import START, EventId
 from service.formats.events import Fact, RolledBack, decided
+from service.formats.mending_mark import WHOLE
 from service.formats.quarantined_event import read_names
 from service.hot.decider import Reply
 from service.hot.projection import RedisProjector
@@ -44,8 +45,6 @@ VERSIONS_AT_ONCE = 8
 TELL_S = 0.5
 END = EventId(2**62, 0)
 """After every event."""
-WHOLE = "whole"
-"""The mark while everything is rebuilt."""
 
 log = structlog.get_logger()
 

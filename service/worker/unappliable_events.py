@@ -51,16 +51,13 @@ class SettingAside:
                     whole.setdefault(at, []).append(fact)
             await self._keep([NotRedone(*at, reason, decided(event_of(whole[at]))) for at, reason in reasons.items()])
 
-    async def take_named(self, names: Sequence[str]) -> None:
-        """What a worker left out that died: '<event>:<why>' each, from the mark."""
-        events: list[NotRedone] = []
-        for name in names:
-            event, _, why = name.partition(":")
-            epoch, _, seq = event.partition("-")
-            at = int(epoch), int(seq)
-            events.append(NotRedone(*at, why, await decided_at(self._pool, self._partition, *at) or ""))
-        if events:
-            await self._keep(events)
+    async def take_named(self, left_out: Sequence[tuple[EventId, str]]) -> None:
+        """What a worker left out that died, from the mark."""
+        pool, partition = self._pool, self._partition
+        if left_out:
+            await self._keep(
+                [NotRedone(*at, why, await decided_at(pool, partition, *at) or "") for at, why in left_out]
+            )
 
     def _count_failed(self, facts: int, why: dict[int, str]) -> None:
         for position in range(facts):

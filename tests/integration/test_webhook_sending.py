@@ -339,7 +339,5 @@ async def test_facts_in_parts(office: Office, receiver: Receiver) -> None:
             ("coupon.redeemed", "CODE"), ("coupon.assigned", "GIFT"), ("coupon.assigned", "OTHER"),
         )
     ]  # fmt: skip
-    late = await delivery_rows.tell_facts(
-        *asked, [row.webhook], EventId(kept.epoch, 0), EventId(kept.epoch, kept.seq), 50
-    )
+    late = await delivery_rows.tell_facts(*asked, [row.webhook], EventId(kept.epoch, 0), at, 50)
     assert (late.made, late.webhooks) == (0, [])  # it has come further already

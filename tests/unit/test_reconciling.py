@@ -248,8 +248,13 @@ def test_users() -> None:
         (Field("o", 1, "3/ann"), "1", ["2"], ("user_counts",)),
         (Field("o", 1, "3/ann"), None, ["0 0"], None),
         (Field("g", 1, "A-1"), "CODE-1 7 ann 1000", [None], ("gifts",)),
-        (Field("g", 1, "A-1", code="CODE-1"), None, ["CODE-1 7 ann 1000", "0 ann 1000 0 - - - -"], ("gifts",)),
-        (Field("g", 1, "A-1", code="CODE-1"), None, ["CODE-1 7 ann 1000", "0 bob 1000 0 - - - -"], None),
+        (
+            Field("g", 1, "A-1", code="CODE-1"),
+            None,
+            ["CODE-1 7 ann 1000", "0 ann 1000 0 - - - -" + UNLOCKED],
+            ("gifts",),
+        ),
+        (Field("g", 1, "A-1", code="CODE-1"), None, ["CODE-1 7 ann 1000", "0 bob 1000 0 - - - -" + UNLOCKED], None),
         (Field("g", 1, "A-1", code="CODE-1"), None, ["CODE-1 7 ann 1000", None], None),
     ],
 )

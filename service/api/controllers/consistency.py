@@ -17,6 +17,7 @@ from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.domain.times import ShownTime, from_ms, to_ms
+from service.formats.event_id import NO_EVENT
 from service.formats.events import MalformedEvent, parse
 from service.operations.views import Job, shown_job
 from service.record.config.job_rows import create_reconciling
@@ -94,7 +95,7 @@ class Consistent(Controller):
         try:
             tail = await context.decider.tail(who.partition)
         except Refusal:
-            tail = (0, 0)
+            tail = NO_EVENT
         row = await read_partition(context.pool, who.partition)
         pending = row.unrecorded(tail)
         last = await comparisons.last(context.pool, who.workspace)
