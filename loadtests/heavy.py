@@ -19,7 +19,7 @@ import redis
 from loadtests.barrage import Answer, Ask
 from loadtests.ground import Ground, new_codes, new_id
 from loadtests.harness.running import Run
-from service.hot.workspace_state import packed_answer
+from service.formats.idempotency_entry import packed_answer
 
 LARGE_BYTES, LARGE = 900_000, 1_000
 MIDDLE_BYTES, MIDDLE = 52_000, 8_000

@@ -31,9 +31,8 @@ class Gift(NamedTuple):
 
 def parse_places(text: str) -> list[Place]:
     """The places of an order's entry; those of it that can be read."""
-    return [
-        Place(EventId(int(epoch), int(seq)), int(slot or 1), bool(kept)) for epoch, seq, slot, kept in _places(text)
-    ]
+    found = _places(text)
+    return [Place(EventId(int(epoch), int(seq)), int(slot or 1), mark == "!") for epoch, seq, slot, mark in found]
 
 
 def parse_gift(text: str) -> Gift:

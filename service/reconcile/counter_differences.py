@@ -11,8 +11,8 @@ from service.common.byte_runs import SMALL_BYTES, by_bytes
 from service.formats import key_names
 from service.formats.coupon_state import About, Difference, Write
 from service.formats.event_id import EventId
+from service.formats.stored_settings import book_settings, workspace_settings
 from service.hot.inspection import Item, Seen
-from service.hot.projection import book_settings, workspace_settings
 from service.reconcile.examination import LATER, Examiner, Later
 from service.record.config.book_rows import read_books
 from service.record.config.workspace_rows import read_workspace

@@ -13,8 +13,8 @@ from service.formats.coupon_record import is_locked
 from service.formats.coupon_state import Difference, Said, Write, entry_of
 from service.formats.event_id import EventId
 from service.formats.key_names import Key
+from service.formats.stored_settings import book_settings, workspace_settings
 from service.hot.inspection import ITEMS_A_LOOK, Item, Seen
-from service.hot.projection import book_settings, workspace_settings
 from service.reconcile.examination import LATER, Examiner, Later
 from service.record.config.book_rows import read_books
 from service.record.config.workspace_rows import read_workspace

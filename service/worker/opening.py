@@ -10,6 +10,7 @@ import structlog
 from service.formats.event_id import START, EventId, parse_event_id
 from service.formats.events import Fact, MalformedEvent, Opened, decided, entry_digest, parse
 from service.formats.mending_mark import WHOLE, parse_mending_mark
+from service.formats.quarantined_event import is_same_but_user
 from service.hot.redis_server import Fenced, ScriptFailed, Server
 from service.hot.scripts import MENDING, PROJECTION, SERVING, Scripts, follows, nonce_of
 from service.record.facts.event_writer import record
@@ -226,7 +227,7 @@ class Opening:
                     continue
                 while fact and fact.id < at:
                     fact = await anext(recorded, None)
-                if not fact or fact.id != at or not _same(decided(fact), _as_decided(at, fields, told)):
+                if not fact or fact.id != at or not is_same_but_user(decided(fact), _as_decided(at, fields, told)):
                     request = fields.get("r", "").encode()
                     aside += await set_aside(self._pool, self._partition, at, told.encode(), request)
         if aside:
@@ -262,9 +263,3 @@ def _as_decided(at: EventId, fields: dict[str, str], told: str) -> str:
         return decided(parse(*at, told.encode(), fields.get("r", "").encode()))
     except MalformedEvent:
         return told
-
-
-def _same(recorded: str, told: str) -> bool:
-    """Whether it is the same event; the user may have been deleted since."""
-    ours, theirs = recorded.split(" "), told.split(" ")
-    return ours[:4] == theirs[:4] and ours[5:] == theirs[5:]

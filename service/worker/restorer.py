@@ -18,6 +18,7 @@ from service.domain.field_types import word
 from service.formats import key_names
 from service.formats.event_id import START, EventId
 from service.formats.events import Fact, RolledBack, decided
+from service.formats.idempotency_entry import with_event
 from service.formats.mending_mark import WHOLE
 from service.formats.quarantined_event import read_names
 from service.hot.decider import Reply
@@ -239,7 +240,7 @@ class Mending:
         name = key_names.answer(key_names.prefix(self._partition, key.workspace), key.key)
         if len(self._keys) >= KEYS_A_RUN * 3 or (self._keys and self._key_bytes + len(key.entry) > RUN_BYTES):
             await self._send_keys()
-        self._keys += (name, _kept(key), key.ttl_ms)
+        self._keys += (name, with_event(key.entry, EventId(key.epoch, key.seq)), key.ttl_ms)
         self._key_bytes += len(key.entry)
 
     def _add(self, fact: Fact) -> None:
@@ -326,9 +327,3 @@ class Mending:
 
     async def _run(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
         return await self._server.run(self.scripts, script, names, args)
-
-
-def _kept(key: KeptKey) -> str:
-    """What Redis keeps: '@.' stands for the key's own event."""
-    head, named, more = key.entry.partition(" @.")
-    return f"{head} @{key.epoch}-{key.seq}{more}" if named and head.count(" ") == 1 else key.entry

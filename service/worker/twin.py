@@ -12,6 +12,7 @@ import msgspec
 from service.formats.coupon_record import IDLE, UNLOCKED, parse_coupon_record
 from service.formats.directory_entry import NOT_FREE
 from service.formats.event_id import START
+from service.formats.idempotency_entry import parse_entry
 from service.formats.key_names import parse_key
 from service.formats.mending_mark import WHOLE
 from service.formats.order_entries import is_nothing
@@ -210,14 +211,18 @@ def _plain(name: str, held: Any) -> Any:
     if letter in "wb" or held == WRONG_TYPE:
         return held
     if letter == "c":
-        record = parse_coupon_record(held)
-        if record is None:
-            return held
-        record = record._replace(lock=UNLOCKED, max_uses="-" if record.uses == "0" else record.max_uses)
-        return None if record == IDLE else str(record)
+        return _plain_record(held)
     if letter == "i":
-        return held if held.split(" ", 2)[2].startswith("@") else None
+        return held if parse_entry(held).names_events else None
     pairs = zip(held[::2], held[1::2], strict=True)
     if letter == "d":
         return sorted((code, entry.removesuffix(NOT_FREE)) for code, entry in pairs)
     return sorted(pair for pair in pairs if pair[0] != "touched" and not is_nothing(pair[1])) or None
+
+
+def _plain_record(held: str) -> str | None:
+    record = parse_coupon_record(held)
+    if record is None:
+        return held
+    record = record._replace(lock=UNLOCKED, max_uses="-" if record.uses == "0" else record.max_uses)
+    return None if record == IDLE else str(record)

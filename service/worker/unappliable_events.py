@@ -53,11 +53,9 @@ class SettingAside:
 
     async def take_named(self, left_out: Sequence[tuple[EventId, str]]) -> None:
         """What a worker left out that died, from the mark."""
-        pool, partition = self._pool, self._partition
-        if left_out:
-            await self._keep(
-                [NotRedone(*at, why, await decided_at(pool, partition, *at) or "") for at, why in left_out]
-            )
+        known = [await decided_at(self._pool, self._partition, *at) or "" for at, _ in left_out]
+        if known:
+            await self._keep([NotRedone(*at, why, d) for (at, why), d in zip(left_out, known, strict=True)])
 
     def _count_failed(self, facts: int, why: dict[int, str]) -> None:
         for position in range(facts):

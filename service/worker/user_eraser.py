@@ -10,8 +10,9 @@ import structlog
 from service.domain.configuration import UserRow
 from service.domain.times import to_ms
 from service.formats.event_id import START, EventId, parse_event_id
+from service.formats.idempotency_entry import without_users
 from service.hot.projection import RedisProjector
-from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, without_users
+from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries
 from service.hot.redis_server import Server
 from service.hot.scripts import ERASING, Scripts
 from service.record.facts import user_deletion
@@ -154,10 +155,10 @@ class Eraser:
         return last
 
     async def _last(self) -> EventId:
-        found = await self._server.command("XREVRANGE", self._server.outbox, "+", "-", "COUNT", 1)
-        if not found:
+        last = await self._server.tail()
+        if not last:
             raise NotYet("there is no outbox")
-        return parse_event_id(found[0][0])
+        return parse_event_id(last)
 
     async def _replace_in_keys(self, workspace: int, users: Sequence[Erasure], last: EventId) -> None:
         """Of what is recorded up to `last`, in both stores the same, Redis first. Of what is in Redis alone, in Redis:

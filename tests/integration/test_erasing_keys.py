@@ -8,10 +8,11 @@ from uuid import uuid4
 import pytest
 
 from service.formats.event_id import EventId
+from service.formats.idempotency_entry import packed_answer
 from service.hot.connection import connect
 from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts
-from service.hot.workspace_state import Workspace, packed_answer
+from service.hot.workspace_state import Workspace
 from service.operations import assign, lock, redeem
 from service.record.facts.fact_reader import START
 from service.record.facts.user_deletion import entries_with, is_erased, pending_erasures

@@ -14,8 +14,9 @@ from loadtests.harness.shop import Shop, together
 from service.domain.field_types import word
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, parse_event_id
+from service.formats.idempotency_entry import without_users
 from service.hot.decider import judged
-from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks, without_users
+from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks
 from service.hot.redis_server import Server
 from service.hot.scripts import ERASING, Scripts
 from service.hot.workspace_state import Workspace

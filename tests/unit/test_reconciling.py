@@ -20,6 +20,7 @@ AT = EventId(1, 9)
 SEEN = Seen(AT, 5, 5, [])
 OFF = Difference(("uses",), "code …", [Write("s", "key", "", "1", "2")])
 UNLOCKED = " - - - - - -"
+GIFT = Field("g", 1, "A-1", code="CODE-1")
 SEVERAL = Said(7, "CODE-1", 3, 5, True, None, None, None, 2, 3, "2-9", "2-8 1000 2-9 1000", 2, False)
 MANY = SEVERAL._replace(uses=1200, max=0, standing=None, stand=1100)
 HERE = SimpleNamespace(workspace=1, partition=0, looker=None)
@@ -251,11 +252,11 @@ def test_users() -> None:
         (
             Field("g", 1, "A-1", code="CODE-1"),
             None,
-            ["CODE-1 7 ann 1000", "0 ann 1000 0 - - - -" + UNLOCKED],
+            ["CODE-1 7 ann 1000", f"0 ann 1000 0 - - - -{UNLOCKED}"],
             ("gifts",),
         ),
-        (Field("g", 1, "A-1", code="CODE-1"), None, ["CODE-1 7 ann 1000", "0 bob 1000 0 - - - -" + UNLOCKED], None),
-        (Field("g", 1, "A-1", code="CODE-1"), None, ["CODE-1 7 ann 1000", None], None),
+        (GIFT, None, ["CODE-1 7 ann 1000", "0 bob 1000 0 - - - -" + UNLOCKED], None),
+        (GIFT, None, ["CODE-1 7 ann 1000", None], None),
     ],
 )
 def test_orders_users_uses_and_gifts(field: Field, said: str | None, values: list[Any], classes: Any) -> None:

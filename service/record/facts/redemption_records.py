@@ -3,11 +3,10 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-import msgspec
-
 from service.domain.field_types import shown
 from service.formats.event_id import parse_event_id
-from service.formats.events import Fact, Redeemed, decided, packed, parse, read_redemption_id
+from service.formats.events import Fact, Redeemed, parse, read_redemption_id
+from service.formats.redemption_record import record_text
 from service.record.facts.fact_reader import fact_of
 from service.record.pool import Database
 from service.record.queries import query
@@ -61,8 +60,4 @@ async def _in_quarantine(database: Database, partition: int, epoch: int, seq: in
 
 
 def _record(fact: Fact | None, workspace: int) -> str | None:
-    if not isinstance(fact, Redeemed) or fact.workspace != workspace:
-        return None
-    return (
-        f"{fact.epoch}-{fact.seq} {decided(msgspec.structs.replace(fact, gift=None))} {packed(fact.request).decode()}"
-    )
+    return record_text(fact) if isinstance(fact, Redeemed) and fact.workspace == workspace else None

@@ -10,8 +10,8 @@ from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
 from service.common.byte_runs import SMALL_BYTES, by_bytes
-from service.domain.field_types import word
 from service.formats.event_id import EventId
+from service.formats.quarantined_event import replace_user
 from service.record.config.audit_log import note
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import Database
@@ -21,8 +21,6 @@ PAGE = 500
 ROWS_AT_ONCE = 5000
 _FIRST_TIME = datetime(1, 1, 1, tzinfo=UTC)
 _FIRST_ID = UUID(int=0)
-_FACTS = "AURB"
-"""Kinds of events that name a user, as their fifth word."""
 
 
 class Erasure(msgspec.Struct, frozen=True):
@@ -158,13 +156,12 @@ async def _erase_quarantined(database: Database, erasure: Erasure, last: EventId
 
 def _without_user(d: bytes, r: bytes, erasure: Erasure) -> tuple[bytes, bytes] | None:
     """An event's fields with the pseudonym; None where it is not the user's."""
-    words = d.decode("utf-8", "replace").split(" ")
-    if words[0] not in _FACTS or words[1:2] != [str(erasure.workspace)] or words[4:5] != [word(erasure.user_id)]:
+    changed = replace_user(d, erasure.workspace, erasure.user_id, erasure.pseudonym)
+    if changed is None:
         return None
-    words[4] = erasure.pseudonym
     try:
         request = msgspec.json.decode(r, type=dict[str, msgspec.Raw])
     except msgspec.DecodeError:
         request = {}
     kept = {name: value for name, value in request.items() if name not in ("ip", "ua")}
-    return " ".join(words).encode(), msgspec.json.encode(kept)
+    return changed, msgspec.json.encode(kept)
