@@ -23,7 +23,7 @@ from service.formats.redemption_record import parse_record, record_text
 from service.formats.script_replies import COUPON_VIEW
 from service.hot import scripts
 from tests.unit.test_books import make
-from tests.unit.test_events import CALLERS, CODE, MONEY, SOME, TIME
+from tests.unit.test_events import CALLERS, CODE, KINDS, MONEY, SOME, TIME
 from tests.unit.test_events import events as any_events
 
 NAMES = st.from_regex(r"[!-,.-~]{1,40}", fullmatch=True).filter(lambda text: "/" not in text)
@@ -64,10 +64,12 @@ def lua(valkey_for_scripts: str) -> Iterator[Lua]:
 ALL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@ALL
-@given(event=any_events)
-def test_events_that_python_writes(lua: Lua, event: events.Event) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+@settings(ALL, max_examples=10)
+@given(data=st.data())
+def test_events_that_python_writes(lua: Lua, kind: "st.SearchStrategy[events.Event]", data: st.DataObject) -> None:
     """What recovery hands to `redo` is read with the same fields; what it isn't handed, not at all."""
+    event = data.draw(kind)
     d = events.decided(event)
     text = """local found = { read_redeemed(ARGV[1]) }
     if found[1] then return { 'R', unpack(found) } end
