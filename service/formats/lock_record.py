@@ -1,5 +1,5 @@
 """A live lock, as Redis stores it: of a code with a single use in the coupon's record; of one with several in
-`k:<code>`, by its holder and by its token. lua/includes/coupon.lua and locks.lua write and read it, and say what its words are."""
+`k:<code>`, by its holder and by its token. lua/includes/coupon.lua and locks.lua write and read it."""
 
 from typing import NamedTuple
 

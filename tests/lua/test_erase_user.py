@@ -15,6 +15,7 @@ from service.domain.field_types import word
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, parse_event_id
 from service.formats.idempotency_entry import without_users
+from service.formats.redemption_record import parse_record
 from service.hot.decider import judged
 from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks
 from service.hot.redis_server import Server
@@ -69,12 +70,11 @@ class Eraser:
         await self.shop.record()
         for one in spent:
             event = str(one.event)
-            words = self.shop.recorded[event].split(" ", 18)
-            metadata = msgspec.json.decode(words[18]).get("metadata")
-            words[5], words[17] = GONE, str(key_names.bucket(GONE))
-            words[18] = msgspec.json.encode({} if metadata is None else {"metadata": metadata}).decode()
-            text = " ".join(words)
-            self.shop.recorded |= {event: text, made_id(event, int(words[12])): text}
+            record = parse_record(self.shop.recorded[event])
+            metadata = msgspec.json.decode(record.request).get("metadata")
+            record.user, record.user_bucket = GONE, str(key_names.bucket(GONE))
+            record.request = msgspec.json.encode({} if metadata is None else {"metadata": metadata}).decode()
+            self.shop.recorded |= {event: str(record), made_id(event, int(record.at_ms)): str(record)}
         await self.of(user).recorded(max([NO_EVENT, *(one.event for one in spent)]), [one.event for one in spent])
 
     async def erase(self, user: str = "ann", orders: dict[str, str] | None = None) -> None:

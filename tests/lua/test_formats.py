@@ -64,12 +64,12 @@ def lua(valkey_for_scripts: str) -> Iterator[Lua]:
 ALL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("written", KINDS)
 @settings(ALL, max_examples=10)
 @given(data=st.data())
-def test_events_that_python_writes(lua: Lua, kind: "st.SearchStrategy[events.Event]", data: st.DataObject) -> None:
+def test_events_that_python_writes(lua: Lua, written: "st.SearchStrategy[events.Event]", data: st.DataObject) -> None:
     """What recovery hands to `redo` is read with the same fields; what it isn't handed, not at all."""
-    event = data.draw(kind)
+    event = data.draw(written)
     d = events.decided(event)
     text = """local found = { read_redeemed(ARGV[1]) }
     if found[1] then return { 'R', unpack(found) } end
