@@ -20,7 +20,7 @@ async def count(request: Request[Any, Any, Any], caller: Caller, operation_id: s
     if not caller.limits or operation_id in BY_SCRIPTS:
         return
     client = request.scope.get("client")
-    command = Command("count", (caller.gate, f"{caller.prefix}w"), (), _render)
+    command = Command("count", (caller.gate, caller.keys.settings), (), _render)
     limited = under_limits(Call(caller, ip=client[0] if client else None), command)
     context: Context = request.app.state.context
     state = request.scope["state"]

@@ -3,8 +3,11 @@ is a number of ours, or text that is the last part and is taken word for word: t
 
 import re
 from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 from zlib import crc32
+
+import msgspec
 
 BUCKETS = 131_072
 """Buckets of the directory, the pool, the orders and the users; a power of two, the same for every workspace."""
@@ -180,3 +183,23 @@ def locks_of_user(w: str, number: int | str, user: str) -> str:
 def rate(w: str, which: str, of: str | int) -> str:
     """A counter of a minute: requests (`r`) or misses (`m`) of a key, misses of an address (`a`) or of a book (`b`)."""
     return f"{w}q:{which}:{of}"
+
+
+class WorkspaceKeys(msgspec.Struct, frozen=True):
+    """What requests name of a workspace: two keys, and of others what stands before their bucket or text. Made once: a
+    builder for each key of each request would cost more than 2 % of it."""
+
+    settings: str
+    books: str
+    directory: str
+    orders: str
+    gifts: str
+    coupon: str
+    answer: str
+
+
+@cache
+def of_workspace(w: str) -> WorkspaceKeys:
+    """Those of one."""
+    buckets = (directory(w, ""), orders(w, ""), gifts(w, ""))
+    return WorkspaceKeys(settings(w), books(w), *buckets, coupon(w, ""), answer(w, ""))
