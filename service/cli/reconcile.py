@@ -149,9 +149,8 @@ async def _run_job(redis_url: str, database_url: str, partition_count: int, part
 
 
 def _render_table(outcome: "Outcome", listed: list[str]) -> str:
-    epoch, seq = outcome.at
     if not outcome.found:
-        lines = [f"Nothing differs, up to event {epoch}-{seq}."]
+        lines = [f"Nothing differs, up to event {outcome.at}."]
     else:
         lines = [f"{'differs':<20}{'found':>8}{'left':>8}"]
         lines += [f"{name:<20}{outcome.found[name]:>8}{outcome.left[name]:>8}" for name in sorted(outcome.found)]

@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 
 from service.formats import key_names
+from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.events import entry_digest
 from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
@@ -34,8 +35,8 @@ class RedisState(msgspec.Struct, frozen=True, kw_only=True):
     """The number of entries in the outbox."""
     first: str
     """The id of the outbox's first entry; '' if it is empty."""
-    last: tuple[int, int]
-    """Epoch and number of the last entry; (0, 0) if the outbox is empty."""
+    last: EventId
+    """Of the last entry; (0, 0) if the outbox is empty."""
     anchor: bytes | None
     """The digest of the entry at the cursor; None if the outbox lacks it."""
     has_scripts: bool
@@ -72,7 +73,7 @@ async def read_redis_state(server: Server, row: Partition, types_timeout_s: floa
     A partition key of a wrong type is read as absent. Raises Broken, hiredis.ReplyError.
     """
     types = await _check_types(server, types_timeout_s)
-    at, has_outbox = f"{row.cursor_epoch}-{row.cursor_seq}", "outbox" not in types.own
+    at, has_outbox = str(row.cursor), "outbox" not in types.own
     first: list[Any] = await server.command("XRANGE", server.outbox, "-", "+", "COUNT", 1) if has_outbox else []
     last: list[Any] = await server.command("XREVRANGE", server.outbox, "+", "-", "COUNT", 1) if has_outbox else []
     anchor: list[Any] = await server.command("XRANGE", server.outbox, at, at) if has_outbox else []
@@ -85,7 +86,7 @@ async def read_redis_state(server: Server, row: Partition, types_timeout_s: floa
         newest_version=max(int(applied or 0), int(newest or 0)),
         entries=await server.command("XLEN", server.outbox) if has_outbox else 0,
         first=first[0][0] if first else "",
-        last=_parse_id(last[0][0]) if last else (0, 0),
+        last=parse_event_id(last[0][0]) if last else NO_EVENT,
         anchor=_digest_entry(*anchor[0]) if anchor else None,
         has_scripts=await server.has(scripts),
         has_same_history=follows(row.nonce, *await server.history()),
@@ -119,8 +120,3 @@ async def read_record_state(connection: asyncpg.Connection, partition: int) -> R
 
 def _digest_entry(entry_id: str, fields: list[str]) -> bytes:
     return entry_digest(entry_id.encode(), *(value.encode() for value in fields[1::2]))
-
-
-def _parse_id(text: str) -> tuple[int, int]:
-    epoch, seq = text.split("-")
-    return int(epoch), int(seq)

@@ -7,6 +7,8 @@ import msgspec
 
 from service.doctor.partition_reader import RecordState, RedisState
 from service.doctor.report import Check
+from service.formats.event_id import EventId
+from service.formats.gate_text import parse_gate
 from service.record.partitions.failing_tasks import Failing
 from service.record.partitions.partition_rows import Partition
 
@@ -86,13 +88,13 @@ def judge_redis(row: Partition, after: Partition, redis: RedisState) -> Iterator
     if row.cursor_digest is None:
         yield Check("anchor", "ok", "no event is recorded yet", partition=p)
     elif redis.anchor is None:
-        yield Check("anchor", "bad", f"{_format_id(row.cursor)} is recorded, but not in the outbox", _WAIT, p)
+        yield Check("anchor", "bad", f"{row.cursor} is recorded, but not in the outbox", _WAIT, p)
     elif redis.anchor != row.cursor_digest:
-        yield Check("anchor", "bad", f"{_format_id(row.cursor)} is not the entry that was recorded", _WAIT, p)
+        yield Check("anchor", "bad", f"{row.cursor} is not the entry that was recorded", _WAIT, p)
     else:
-        yield Check("anchor", "ok", f"{_format_id(row.cursor)} is in the outbox", partition=p)
+        yield Check("anchor", "ok", f"{row.cursor} is in the outbox", partition=p)
     unrecorded = row.unrecorded(redis.last)
-    span = f"{redis.first} to {_format_id(redis.last)}, " if redis.entries else ""
+    span = f"{redis.first} to {redis.last}, " if redis.entries else ""
     yield Check("outbox", "ok", f"{span}{redis.entries} entries, {unrecorded} of them unrecorded", partition=p)
     yield _judge_lag(row, after, redis)
     yield _judge_config(row, redis)
@@ -107,7 +109,7 @@ def judge_gate(gate: str, row: Partition) -> Check:
     p = row.id
     if not gate:
         return Check("gate", "bad", "missing: Redis was emptied, or is another server", _WAIT, p)
-    epoch, _, state = gate.partition(" ")
+    epoch, state = parse_gate(gate)
     if not epoch.isdigit() or state not in _GATES:
         return Check("gate", "bad", "it holds a text that Scrip never writes", _WRONG_PAIR, p)
     text = f"{gate!r}, and Postgres is at {row.epoch}: "
@@ -125,7 +127,7 @@ def _judge_quarantine(p: int, record: RecordState) -> Check:
     quarantine = record.quarantine
     if not quarantine.refused:
         return Check("quarantine", "ok", "empty", partition=p)
-    newest = ", ".join(f"{event.epoch}-{event.seq} ({event.reason})" for event in quarantine.newest)
+    newest = ", ".join(f"{EventId(event.epoch, event.seq)} ({event.reason})" for event in quarantine.newest)
     return Check(
         "quarantine",
         "bad",
@@ -217,7 +219,3 @@ def _judge_types(p: int, redis: RedisState) -> Check:
         says = f"{len(types.wrong)} of {types.checked} keys have a wrong type; the first: {types.wrong[0]}"
         return Check("types", "bad", says, "Run `scrip reconcile --repair`.", p)
     return Check("types", "ok", f"correct in all {types.checked} keys that were checked", partition=p)
-
-
-def _format_id(event: tuple[int, int]) -> str:
-    return f"{event[0]}-{event[1]}"

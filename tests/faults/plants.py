@@ -145,8 +145,8 @@ PLANTS: dict[str, Plant] = {
         (
             Change(
                 "lua/includes/rolling.lua",
-                "local event = append(outbox, 'B '",
-                "local event = (function() return '0-0' end)(outbox, 'B '",
+                "local event = append(outbox, rolled_back_event(",
+                "local event = (function() return '0-0' end)(outbox, rolled_back_event(",
             ),
         ),
         "SCRIPT FLUSH",
