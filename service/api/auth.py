@@ -9,7 +9,7 @@ from litestar import Request
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 
-from service.access.actor import Actor, acting
+from service.access.actor import Actor, current_actor
 from service.access.caller import Caller
 from service.api.request_limits import count
 from service.domain.errors import Refusal
@@ -30,7 +30,7 @@ async def admit(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRou
     if roles is None:
         raise Refusal("forbidden")
     request = cast("Request[Any, Any, Any]", connection)
-    who = connection.scope["state"]["caller"] = authenticated(request, roles)
+    who = connection.scope["state"]["caller"] = authenticate(request, roles)
     act_for(request, who)
     if who.limits and not handler.opt.get("counted"):
         await count(request, who)
@@ -42,7 +42,7 @@ def act_for(request: Request[Any, Any, Any], who: Caller) -> None:
         client, agent = request.scope.get("client"), request.headers.get("user-agent")
         request_id = request.scope["state"].get("request_id")
         address = client[0] if client else None
-        acting.set(Actor("key", who.key_id, address, shown_agent(agent) if agent else None, request_id))
+        current_actor.set(Actor("key", who.key_id, address, shown_agent(agent) if agent else None, request_id))
 
 
 def caller(request: Request[Any, Any, Any]) -> Caller:
@@ -50,18 +50,18 @@ def caller(request: Request[Any, Any, Any]) -> Caller:
     return request.scope["state"]["caller"]
 
 
-def authenticated(request: Request[Any, Any, Any], roles: tuple[str, ...]) -> Caller:
+def authenticate(request: Request[Any, Any, Any], roles: tuple[str, ...]) -> Caller:
     """Who asks; refuses as admit does. The header goes before a session."""
     keyring = request.app.state.context.keyring
     authorization = request.headers.get("authorization", "")
     if not authorization and (secret := request.cookies.get(SESSION_COOKIE)):
-        found = keyring.in_session(secret, roles)
+        found = keyring.authenticate_session(secret, roles)
         if request.scope["method"] not in _SAFE:
             check_origin(request)
             if not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), csrf_token(secret).encode()):
                 raise Refusal("forbidden", f"A session's changes need its token in {CSRF_HEADER}.")
         return found
-    return keyring.authenticated(authorization, roles)
+    return keyring.authenticate(authorization, roles)
 
 
 def csrf_token(secret: str) -> str:

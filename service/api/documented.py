@@ -25,7 +25,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 from litestar.typing import FieldDefinition
 
 from service.access.caller import SCOPES
-from service.access.roles import roles_of
+from service.access.roles import list_roles
 from service.api.auth import OPEN
 from service.api.schemas import Exact, ExactExample, Structs
 from service.domain.field_types import Answer
@@ -157,8 +157,8 @@ def documented(
     for status, (kind, sentence) in (answers or {}).items():
         responses[status] = ResponseSpec(kind, generate_examples=False, description=sentence)
     responses.update(_refusals(codes))
-    roles = () if open_to_all else roles or roles_of(operation_id)
-    if any(roles_of(alias) != roles for alias in (aliases or {}).values()):
+    roles = () if open_to_all else roles or list_roles(operation_id)
+    if any(list_roles(alias) != roles for alias in (aliases or {}).values()):
         raise ValueError(f"{operation_id} and its aliases are not for the same roles")
     taken = [_REQUEST_ID, *([_IDEMPOTENCY_KEY] if idempotent else ()), *([_PREFER] if durable else ())]
     told = {"X-Request-Id": _ANSWERED}

@@ -9,7 +9,7 @@ from litestar.datastructures import Headers
 from service.access.caller import Caller
 from service.api.context import Context
 from service.domain.errors import Refusal, malformed
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 from service.operations.base import Rendered
 from service.record.facts.recorded_wait import AnswerScope
 
@@ -89,4 +89,4 @@ def _coupons_of(rendered: Rendered) -> list[tuple[str, str]]:
     answer = msgspec.json.decode(rendered.body) if rendered.body else {}
     below = [part for value in answer.values() for part in (value if isinstance(value, list) else [value])]
     named = [part for part in (answer, *below) if isinstance(part, dict) and isinstance(part.get("code"), str)]
-    return [(part["code"], "" if part.get("userId") is None else word(part["userId"])) for part in named]
+    return [(part["code"], "" if part.get("userId") is None else encode_field(part["userId"])) for part in named]

@@ -136,9 +136,9 @@ async def _number_of(connection: "asyncpg.Connection", workspace: str) -> int:
 
 async def _connected(make: "Callable[[asyncpg.Connection], Awaitable[str]]") -> str:
     """What `make` returns, with a connection to the database of the settings. Raises Unusable."""
-    from service.access.actor import Actor, acting
+    from service.access.actor import Actor, current_actor
     from service.common import config
 
     async with record_of(config.load()) as connection:
-        acting.set(Actor("command"))
+        current_actor.set(Actor("command"))
         return await make(connection)

@@ -50,26 +50,26 @@ def canonical_code(text: str) -> str | None:
     return None if code in RESERVED_CODES else code
 
 
-def word(text: str | None) -> str:
+def encode_field(text: str | None) -> str:
     """An id as records and events have it, where '-' is none: the id '-' is '%-', since no id has a '%'."""
     if text is None:
         return "-"
     return "%-" if text == "-" else text
 
 
-def quoted(text: str | None) -> str:
+def quote_json(text: str | None) -> str:
     """An id, a time or an amount as JSON; of what would be escaped none of them has more than a quote."""
     return "null" if text is None else '"' + text.replace('"', '\\"') + '"'
 
 
-def unword(kept: str) -> str | None:
+def decode_field(kept: str) -> str | None:
     """The inverse of word."""
     if kept == "-":
         return None
     return "-" if kept == "%-" else kept
 
 
-def shown(kept: str) -> str:
+def decode_id(kept: str) -> str:
     """The inverse of word, where there is one: an id that is never none."""
     return "-" if kept == "%-" else kept
 

@@ -57,7 +57,7 @@ class WorkspaceLimits(Request):
     books: BookLimits | None = None
 
 
-def words_of(own: KeyLimits | None, workspace: WorkspaceLimits | None, *, of_books: bool) -> str:
+def encode_key_limits(own: KeyLimits | None, workspace: WorkspaceLimits | None, *, of_books: bool) -> str:
     """What goes for a credential, its own limits before the workspace's, as lua/includes/limits.lua reads it; '' for
     nothing. `of_books`: some book has a limit of misses."""
     usual = (workspace and workspace.keys) or KeyLimits()
@@ -73,13 +73,13 @@ def _first(own: KeyLimits | None, usual: KeyLimits, name: str) -> int | None:
     return getattr(usual, name) if value is None else value
 
 
-def public_words(words: str) -> str:
+def encode_public_limits(words: str) -> str:
     """The same of a credential that learns no reason: its addresses' misses are always limited."""
     requests, misses, address, locks = (words or "- - - -").split()
     return f"{requests} {misses} {PUBLIC_ADDRESS_MISSES if address == '-' else address} {locks}"
 
 
-def books_word(limits: BookLimits | None) -> str | None:
+def encode_book_limits(limits: BookLimits | None) -> str | None:
     """A book's limits, or those that a workspace's books have, as lua/lock.lua reads them; None for none."""
     if limits is None or limits == BookLimits():
         return None

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 
 Class = Literal[
     "code_missing", "code_surplus", "book", "uses", "assignee", "state", "redemptions", "free_missing", "free_surplus",
@@ -147,7 +147,7 @@ def is_locked(record: str | None) -> bool:
 def _words(said: Said) -> list[str]:
     return [
         str(said.version if said.special else 0),
-        word(said.owner),
+        encode_field(said.owner),
         _word(said.at_ms),
         str(said.uses),
         _word(said.max),

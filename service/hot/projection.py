@@ -7,8 +7,8 @@ from uuid import UUID
 
 from service.domain.configuration import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
 from service.domain.errors import Refusal
-from service.domain.field_types import word
-from service.domain.limits import books_word
+from service.domain.field_types import encode_field
+from service.domain.limits import encode_book_limits
 from service.formats import key_names
 
 Run = Callable[[int, str, Sequence[str], Sequence[Any]], Awaitable[list[Any]]]
@@ -90,7 +90,7 @@ class RedisProjector:
         names = (
             key_names.gate(row.partition),
             key_names.settings(w),
-            key_names.user(w, word(row.user_id)),
+            key_names.user(w, encode_field(row.user_id)),
             key_names.newest(row.partition),
         )
         await self._run(row.partition, "put_user", names, (row.version, _word(row.max_coupons)))
@@ -122,7 +122,7 @@ def _word(value: Any) -> str:
         return "-"
     if isinstance(value, bool):
         return "1" if value else "0"
-    return word(str(value))
+    return encode_field(str(value))
 
 
 def _joined(*values: Any) -> str:
@@ -158,7 +158,7 @@ def workspace_settings(row: WorkspaceRow) -> str:
     keep_ms = row.idempotency_hours * 3_600_000
     limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
     settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
-    books = books_word(row.limits and row.limits.books)
+    books = encode_book_limits(row.limits and row.limits.books)
     return f"{settings} {books}" if books else settings
 
 
@@ -184,7 +184,7 @@ def book_settings(row: BookRow) -> str:
         row.require_lock,
         row.lock_seconds * 1000,
         row.max_lock_seconds * 1000,
-        books_word(row.limits),
+        encode_book_limits(row.limits),
         row.low_stock_threshold,
         row.gift_book_id,
         *money,

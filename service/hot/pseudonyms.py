@@ -8,7 +8,7 @@ import msgspec
 import structlog
 
 from service.common.byte_runs import SMALL_BYTES, by_bytes
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.batch_answers import (
     LOCK_USERS,
@@ -66,7 +66,7 @@ class UserEraser:
         self._run, self._partition = run, partition
         w = key_names.prefix(partition, workspace)
         self._names = (key_names.gate(partition), key_names.settings(w), key_names.outbox(partition))
-        user = word(user_id)
+        user = encode_field(user_id)
         self._who = (user, key_names.bucket(user), pseudonym, key_names.bucket(pseudonym))
 
     async def coupons(self, held: Iterable[Held]) -> None:
@@ -77,8 +77,8 @@ class UserEraser:
                 one.code,
                 key_names.bucket(one.code),
                 one.assigned_ms,
-                word(one.order_id),
-                key_names.bucket(word(one.order_id)),
+                encode_field(one.order_id),
+                key_names.bucket(encode_field(one.order_id)),
             )
             for one in held
         )
@@ -199,7 +199,7 @@ def _split(entry: str) -> tuple[str, str]:
 def _in_words(payload: str, pseudonyms: Mapping[str, str]) -> str:
     words = payload.split(" ")
     places: Sequence[int] = {VIEW_WORDS: VIEW_USERS, LOCK_WORDS: LOCK_USERS}.get(len(words), ())
-    by_word = {word(user): pseudonym for user, pseudonym in pseudonyms.items()}
+    by_word = {encode_field(user): pseudonym for user, pseudonym in pseudonyms.items()}
     for place in places:
         words[place] = by_word.get(words[place], words[place])
     return " ".join(words)

@@ -6,7 +6,7 @@ import msgspec
 
 from service.access.caller import Caller
 from service.domain.errors import Refusal
-from service.domain.field_types import Request, UserId, own_id, word
+from service.domain.field_types import Request, UserId, encode_field, own_id
 from service.domain.outcomes import REPEATED
 from service.formats import key_names
 from service.operations import document_parts as parts
@@ -46,7 +46,7 @@ def prepare_any(call: Call, code: str | None, request: AssignAny) -> Command:
         raise Refusal("book_not_found")
     w = caller.prefix
     names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}x", caller.outbox)
-    args = (call.fingerprint, str(book_id), word(request.user_id), packed(call, "assign"))
+    args = (call.fingerprint, str(book_id), encode_field(request.user_id), packed(call, "assign"))
     return Command("assign_any", names, args, rendering(caller))
 
 
@@ -56,7 +56,7 @@ def prepare_code(call: Call, code: str, request: AssignCode) -> Command:
     bucket = key_names.bucket(code)
     w = caller.prefix
     names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}d:{bucket}", f"{w}c:{code}", caller.outbox)
-    args = (call.fingerprint, code, bucket, word(request.user_id), packed(call, "assign"))
+    args = (call.fingerprint, code, bucket, encode_field(request.user_id), packed(call, "assign"))
     return Command("assign_code", names, args, rendering(caller))
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from service.domain.decoding import refusal_of_field
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import Answer, Request, check_text, is_caller_id, own_id, text, word
+from service.domain.field_types import Answer, Request, check_text, encode_field, is_caller_id, own_id, text
 from service.formats import key_names
 from service.formats.events import read_redemption_id
 from service.operations import document_parts as parts
@@ -55,9 +55,9 @@ def prepare_order(call: Call, order: str, request: RollbackRequest) -> Command:
     if not is_caller_id(order):
         raise Refusal("order_not_found")
     caller, w = call.caller, call.caller.prefix
-    bucket = key_names.bucket(word(order))
+    bucket = key_names.bucket(encode_field(order))
     names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}o:{bucket}", caller.outbox, f"{w}g:{bucket}")
-    return Command("rollback_order", names, (*_arguments(call, request), word(order)), _render_order)
+    return Command("rollback_order", names, (*_arguments(call, request), encode_field(order)), _render_order)
 
 
 def _rolled_at(reply: Reply) -> int | None:

@@ -120,10 +120,10 @@ class _Watch:
                 context.decider.learn(row.id, row.epoch, row.nonce, generation, asked_at)
             else:
                 context.decider.forget(row.id)
-        if (now := time.monotonic()) > self._touch_at and (used := context.keyring.used()):
+        if (now := time.monotonic()) > self._touch_at and (used := context.keyring.take_uses()):
             self._touch_at = now + TOUCH_S
             await touch_keys(context.pool, used)
-        if now > self._refused_at and (refused := context.keyring.refused()):
+        if now > self._refused_at and (refused := context.keyring.take_rejections()):
             self._refused_at = now + TOUCH_S
             async with context.pool.acquire() as connection, connection.transaction():
                 await note_refused(connection, refused)

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, cast
 import asyncpg
 import structlog
 
-from service.access.actor import masked
+from service.access.actor import mask
 from service.common.byte_runs import IN_FLIGHT_BYTES, RUN_BYTES
 from service.domain.configuration import CodeRow
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.events import Fact, RolledBack, decided
 from service.formats.quarantined_event import read_names
@@ -248,7 +248,7 @@ class Mending:
         more = ""
         if isinstance(fact, RolledBack):  # of one whose redemption is not recorded these are None, and redo refuses it
             epoch, seq = fact.redeemed
-            more = f"{epoch}-{seq} {fact.discount_e4} {key_names.bucket(word(fact.user))}"
+            more = f"{epoch}-{seq} {fact.discount_e4} {key_names.bucket(encode_field(fact.user))}"
         self._events += (decided(fact), f"{fact.epoch}-{fact.seq}", more)
         self._facts.append(fact)
 
@@ -268,7 +268,7 @@ class Mending:
             self._answers_left_out += 1
             if self._answers_left_out > MAX_LEFT_OUT:
                 raise TooManyFailed(f"{MAX_LEFT_OUT} answers can't be restored")
-            log.error("answer_left_out", partition=self._partition, key=masked(args[0].partition(":i:")[2]))
+            log.error("answer_left_out", partition=self._partition, key=mask(args[0].partition(":i:")[2]))
             return
         middle = len(args) // 6 * 3
         for half in (args[:middle], args[middle:]):

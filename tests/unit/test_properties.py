@@ -23,7 +23,7 @@ from service.domain.code_patterns import check_pattern, checked_charset
 from service.domain.code_requests import BadCode, CodeLine, Lines
 from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import canonical_code, is_caller_id, own_id, unword, word
+from service.domain.field_types import canonical_code, decode_field, encode_field, is_caller_id, own_id
 from service.domain.money import LIMIT, from_e4, is_plain, to_e4
 from service.formats import key_names
 from service.formats.events import MalformedEvent, parse
@@ -67,7 +67,7 @@ _HARD_TEXT = st.lists(
     max_size=40,
 ).map(lambda parts: "".join(parts)[:255])
 _HARD_NAME = _HARD_TEXT.map(lambda text: re.sub(r"[ /\\?#%]", "", text)[:100]).filter(is_caller_id)
-_USERS = st.one_of(_IDS, _HARD_NAME).map(word)
+_USERS = st.one_of(_IDS, _HARD_NAME).map(encode_field)
 
 _BUILDERS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "w": (key_names.settings, ()),
@@ -162,7 +162,7 @@ def test_another_applications_key_is_none_of_ours(name: str) -> None:
 def test_a_users_word_is_his_alone() -> None:
     """A word in a record is one user's, or none's."""
     for user in (None, "-", "a", "--", "%"):
-        assert unword(word(user)) == user if user != "%" else True
+        assert decode_field(encode_field(user)) == user if user != "%" else True
 
 
 @pytest.mark.parametrize("place", ["first", "last"] if EXAMPLES > 1000 else ["middle"])

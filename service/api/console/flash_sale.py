@@ -105,7 +105,7 @@ class Sales(Controller):
         said = await json_body(request, _read, _MAX_BYTES)
         context: Context = request.app.state.context
         if "checkout" not in who.scopes:
-            raise Refusal("forbidden", "This takes a key with the scope checkout, too.")
+            raise Refusal("forbidden", "This request also needs a key with the scope checkout.")
         if not is_demo(context, (await read_workspace(context.pool, who.workspace)).name):
             raise Refusal("forbidden", "A flash sale is run in the demo's workspace alone.")
         if time.monotonic() < context.selling_until_s:

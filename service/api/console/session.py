@@ -11,7 +11,7 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.datastructures import Cookie
 
 from service.access.caller import SCOPES
-from service.api.auth import OPEN, SESSION_COOKIE, act_for, authenticated, check_origin, csrf_token
+from service.api.auth import OPEN, SESSION_COOKIE, act_for, authenticate, check_origin, csrf_token
 from service.api.configuration_writes import SETTLE_S
 from service.api.console.flash_sale import Sales, is_demo
 from service.api.console.overview import Looking
@@ -69,7 +69,7 @@ async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
     check_origin(request)
     said = await json_body(request, _sign_in, _MAX_BYTES)
     context: Context = request.app.state.context
-    who = context.keyring.authenticated(f"Bearer {said.key}", OPERATORS)
+    who = context.keyring.authenticate(f"Bearer {said.key}", OPERATORS)
     if who.key_id is None:
         raise Refusal("forbidden", "A user's token doesn't sign in here.")
     act_for(request, who)
@@ -98,7 +98,7 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
     query(request)
     if request.headers.get("authorization"):
         raise Refusal("malformed", "A key is not signed in.")
-    who = authenticated(request, SCOPES)
+    who = authenticate(request, SCOPES)
     act_for(request, who)
     await end_session(request.app.state.context.pool, who.workspace, request.cookies[SESSION_COOKIE])
     await asyncio.sleep(SETTLE_S)
@@ -122,7 +122,7 @@ def private(response: Any) -> Any:
 
 
 async def _session(context: Context, secret: str) -> Session:
-    who = context.keyring.in_session(secret, OPERATORS)
+    who = context.keyring.authenticate_session(secret, OPERATORS)
     row = await read_workspace(context.pool, who.workspace)
     return Session(
         workspace=row.name,

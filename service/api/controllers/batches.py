@@ -17,7 +17,7 @@ from service.api.idempotency import Answered, once
 from service.api.reading import BATCH_BYTES, json_bytes, query
 from service.api.recall import decide, recalled
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer, canonical_code, word
+from service.domain.field_types import Answer, canonical_code, encode_field
 from service.domain.limits import rate_headers
 from service.formats.batch_answers import KeptBatch, KeptReply, Said, is_kept_batch, keep_batch, read_batch, reply_of
 from service.operations.base import Call, Command, Rendered, Reply
@@ -63,7 +63,7 @@ class _One:
     def said(self) -> Said:
         """What the operation itself says, and what is kept of its answer need not."""
         user, order = getattr(self.struct, "user_id", None), getattr(self.struct, "order_id", None)
-        return Said(canonical_code(self.code or "") or "-", word(user), word(order))
+        return Said(canonical_code(self.code or "") or "-", encode_field(user), encode_field(order))
 
 
 @dataclass(slots=True)

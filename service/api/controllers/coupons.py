@@ -7,7 +7,7 @@ from litestar import Controller, Request, Response, get, patch
 from litestar.params import PathParameter
 from msgspec import UNSET
 
-from service.access.caller import own_user
+from service.access.caller import resolve_user
 from service.api.auth import caller
 from service.api.configuration_writes import Change
 from service.api.context import Context
@@ -61,7 +61,7 @@ class Coupons(Controller):
         who = caller(request)
         asked = query(request, ValidateQuery)
         struct = redeem.ValidateRequest(
-            code=code, user_id=own_user(who, asked.user_id), order_value=asked.order_value, currency=asked.currency
+            code=code, user_id=resolve_user(who, asked.user_id), order_value=asked.order_value, currency=asked.currency
         )
         return await perform_decoded(request, VALIDATE, None, struct)
 

@@ -9,7 +9,7 @@ from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.params import PathParameter
 from msgspec import UNSET, UnsetType
 
-from service.access.caller import Caller, own_user
+from service.access.caller import Caller, resolve_user
 from service.api.auth import caller
 from service.api.configuration_writes import Change, check_open
 from service.api.context import Context
@@ -207,7 +207,7 @@ _patch = msgspec.json.Decoder(PatchUser)
 
 def check_user(who: Caller, user_id: str) -> None:
     """Refusal `not_found` where this can't be a user's id, `forbidden` where the caller's token is for another."""
-    own_user(who, user_id)
+    resolve_user(who, user_id)
     if not is_caller_id(user_id):
         raise Refusal("not_found")
 

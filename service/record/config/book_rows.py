@@ -9,7 +9,7 @@ import msgspec
 from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
-from service.access.actor import masked
+from service.access.actor import mask
 from service.domain import book_requests, discounts
 from service.domain.book_requests import CreateBook, PatchBook
 from service.domain.configuration import BookRow
@@ -78,7 +78,7 @@ def told(row: BookRow) -> dict[str, Any]:
     answer: dict[str, Any] = msgspec.to_builtins(book_requests.answer(row))
     before, _, code = row.name.partition("Coupon ")
     if not before and canonical_code(code) == code:
-        answer["name"] = f"Coupon {masked(code)}"
+        answer["name"] = f"Coupon {mask(code)}"
     return answer
 
 

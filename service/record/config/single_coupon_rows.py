@@ -4,7 +4,7 @@ from typing import Any
 
 from asyncpg import Pool
 
-from service.access.actor import masked
+from service.access.actor import mask
 from service.domain.code_patterns import DEFAULT_CHARSET, DEFAULT_PATTERN, generate
 from service.domain.configuration import BookRow, CodeRow
 from service.domain.errors import Refusal
@@ -31,7 +31,7 @@ async def create_single(pool: Pool, workspace: int, partition: int, said: Single
         lines = [line_of(said, code)]
         (made,) = await insert_codes(connection, workspace, partition, book.book, version, lines)
         await note(connection, workspace, "book.created", book.book_id, after=book_rows.told(book))
-        await note(connection, workspace, "codes.added", book.book_id, after={"count": 1, "code": masked(code)})
+        await note(connection, workspace, "codes.added", book.book_id, after={"count": 1, "code": mask(code)})
         return book, made
 
 

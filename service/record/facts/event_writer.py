@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from service.domain.field_types import shown
+from service.domain.field_types import decode_id
 from service.domain.times import from_ms
 from service.formats.events import (
     Answered,
@@ -237,7 +237,7 @@ class _Batch:
     def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
         words, request, answer = read_redemption(d, r, kept)
         w, b, code, user, order, own_id, value, currency, digits, discount, at_ms, slot, most, gift_book, gift = words
-        at, user, order = _time(at_ms), shown(user), _NULL if order == "-" else shown(order)
+        at, user, order = _time(at_ms), decode_id(user), _NULL if order == "-" else decode_id(order)
         if own_id == "-":
             own_id = redemption_id(self._epoch, seq, int(at_ms))
         ip, ua = request.ip, request.ua

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import msgspec
 
-from service.domain.field_types import shown
+from service.domain.field_types import decode_id
 from service.formats.events import Fact, Redeemed, decided, packed, parse, read_redemption_id
 from service.record.facts.fact_reader import fact_of
 from service.record.pool import Database
@@ -46,7 +46,7 @@ async def _by_event(database: Database, partition: int, workspace: int, epoch: i
 
 
 async def _was_rolled_back(database: Database, partition: int, workspace: int, order: str) -> bool:
-    about = (partition, workspace, shown(order), f"B {workspace} ".encode(), f" {order} ".encode())
+    about = (partition, workspace, decode_id(order), f"B {workspace} ".encode(), f" {order} ".encode())
     return bool(await database.fetchval(query("order_was_rolled_back"), *about))
 
 

@@ -10,7 +10,7 @@ from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
 from service.common.byte_runs import SMALL_BYTES, by_bytes
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 from service.record.config.audit_log import note
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import Database
@@ -153,7 +153,11 @@ async def _erase_quarantined(database: Database, erasure: Erasure, last: tuple[i
 def _without_user(d: bytes, r: bytes, erasure: Erasure) -> tuple[bytes, bytes] | None:
     """An event's fields with the pseudonym; None where it is not the user's."""
     words = d.decode("utf-8", "replace").split(" ")
-    if words[0] not in _FACTS or words[1:2] != [str(erasure.workspace)] or words[4:5] != [word(erasure.user_id)]:
+    if (
+        words[0] not in _FACTS
+        or words[1:2] != [str(erasure.workspace)]
+        or words[4:5] != [encode_field(erasure.user_id)]
+    ):
         return None
     words[4] = erasure.pseudonym
     try:
