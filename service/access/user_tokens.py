@@ -146,7 +146,7 @@ class Tokens:
         if claims.exp <= now_s:
             raise ValueError("expired")
         if issuer.keys is None:
-            raise Refusal.passing("unavailable")
+            raise Refusal.temporary("unavailable")
         key = issuer.keys.get(header.kid)
         if key is None:
             issuer.has_unknown_key = True

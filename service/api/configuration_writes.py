@@ -21,9 +21,9 @@ LOOK_S = 0.05
 def check_open(context: Context, partition: int) -> None:
     """Refusal `recovering` or `unavailable`, before anything is written, where the change couldn't be projected."""
     if partition not in context.open_partitions:
-        raise Refusal.passing("recovering")
+        raise Refusal.temporary("recovering")
     if not context.decider.link.connected:
-        raise Refusal.passing("unavailable")
+        raise Refusal.temporary("unavailable")
 
 
 class Change:
@@ -44,12 +44,12 @@ class Change:
         try:
             if not self._is_fresh():
                 write.close()
-                raise Refusal.passing("recovering")
+                raise Refusal.temporary("recovering")
             await write
             await self._context.projector.seen(self._partition, version)
             while all_before and await self._context.projector.last_seen(self._partition) < version:
                 if not self._is_fresh():
-                    raise Refusal.passing("recovering")
+                    raise Refusal.temporary("recovering")
                 await asyncio.sleep(LOOK_S)
         except Refusal as refusal:
             raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal

@@ -31,7 +31,7 @@ class ExportSlots:
     def one(self) -> Iterator[None]:
         """While an export runs. Raises Refusal `unavailable` where as many run as may."""
         if self.running >= self._most:
-            raise Refusal.passing("unavailable", "As many exports run as may; try again shortly.", 2000, 6000)
+            raise Refusal.temporary("unavailable", "As many exports run as may; try again shortly.", 2000, 6000)
         self.running += 1
         try:
             yield

@@ -13,7 +13,7 @@ from service.api.reading import json_bytes, query
 from service.api.recall import decide
 from service.api.request_limits import already_counted
 from service.domain.errors import Refusal
-from service.domain.limits import rate_headers
+from service.domain.limits import make_rate_headers
 from service.operations import call_headers
 from service.operations.base import Call, Command, Rendered
 from service.operations.call_headers import shown_agent
@@ -101,7 +101,7 @@ def _finish_refused(row: Row, who: Caller, refusal: Refusal) -> Rendered:
 
 
 def _response(rendered: Rendered, applied: str | None = None) -> Response[Any]:
-    headers = rate_headers(rendered.rates)
+    headers = make_rate_headers(rendered.rates)
     if rendered.replayed:
         headers["Idempotency-Replayed"] = "true"
     if applied:

@@ -10,9 +10,9 @@ from litestar import Request
 from litestar.datastructures import Headers
 
 from service.domain import field_types
-from service.domain.decoding import check_texts, decode, refusal_of
+from service.domain.decoding import check_texts, decode, refusal_from_error
 from service.domain.errors import Refusal, invalid, malformed
-from service.domain.field_types import own_id
+from service.domain.field_types import parse_uuid
 from service.formats.page_cursors import Cursor
 
 T = TypeVar("T")
@@ -109,7 +109,7 @@ def query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> Que
     try:
         asked = msgspec.convert(found, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise refusal_of(error) from None
+        raise refusal_from_error(error) from None
     for field in msgspec.structs.fields(kind):
         value = getattr(asked, field.name)
         if field.encode_name in found and value is None:  # the word "null", for msgspec
@@ -121,7 +121,7 @@ def query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> Que
 
 def id_of(text: str, refusal: str) -> UUID:
     """An id of ours from a path; the refusal (`book_not_found`) where it can't be one."""
-    found = own_id(text)
+    found = parse_uuid(text)
     if found is None:
         raise Refusal(refusal)
     return found

@@ -39,14 +39,14 @@ async def recalled(decider: Decider, database: Database, caller: Caller, command
             found = await records_of(database, caller.partition, caller.workspace, names)
         except ERRORS as error:
             if is_away(error):
-                raise Refusal.passing("unavailable") from None
+                raise Refusal.temporary("unavailable") from None
             raise
         if reply[2] != as_of:
             as_of, facts = reply[2], [AS_OF, reply[2]]
         facts += [text for pair in found for text in pair]
         reply = await _run(decider, caller, command, facts)
     if reply[0] == RECALL:
-        raise Refusal.passing("unavailable")
+        raise Refusal.temporary("unavailable")
     return reply
 
 
@@ -56,7 +56,7 @@ async def _recorded(decider: Decider, database: Database, partition: int) -> Non
     tail, deadline = await decider.tail(partition), time.monotonic() + RECORDED_S
     while (await read_partition(database, partition)).cursor < tail:
         if time.monotonic() >= deadline:
-            raise Refusal.passing("unavailable")
+            raise Refusal.temporary("unavailable")
         await asyncio.sleep(LOOK_S)
 
 

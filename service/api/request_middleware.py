@@ -6,7 +6,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service.api.cors import NO_ORIGINS, Headers, Origins
 from service.common.forwarded_for import NOBODYS, Proxies
-from service.domain.limits import rate_headers
+from service.domain.limits import make_rate_headers
 from service.operations.accounting import SAFE_HEADERS, answers, is_request_id, new_request_id, now_s
 
 _HEADER = b"x-request-id"
@@ -55,7 +55,7 @@ def around(app: ASGIApp, proxies: Proxies = NOBODYS, origins: Origins = NO_ORIGI
 
 def _left(rates: str) -> Headers:
     """What is left of the caller's limits, where counting says so (service/api/request_limits.py)."""
-    return [(name.lower().encode(), value.encode()) for name, value in rate_headers(rates).items()]
+    return [(name.lower().encode(), value.encode()) for name, value in make_rate_headers(rates).items()]
 
 
 def _for_pages(scope: HTTPScope, origins: Origins, origin: bytes | None, own: Headers) -> Headers:

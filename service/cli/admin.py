@@ -81,7 +81,7 @@ def create_key(workspace: str, name: str, scopes: tuple[str, ...]) -> None:
         from service.record.config.workspace_rows import read_workspace
 
         number = await _number_of(connection, workspace)
-        secret = record.new_secret((await read_workspace(connection, number)).mode)
+        secret = record.generate_secret((await read_workspace(connection, number)).mode)
         try:
             await record.create_key(connection, number, name, list(dict.fromkeys(scopes)), secret)
         except Refusal as refusal:

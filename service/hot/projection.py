@@ -77,7 +77,7 @@ class RedisProjector:
             for (_, some), reply in zip(runs[start : start + RUNS_AT_ONCE], await asyncio.gather(*going), strict=True):
                 for position in reply[2:]:
                     if self._left_out is None:
-                        raise Refusal.passing("outcome_unknown")
+                        raise Refusal.temporary("outcome_unknown")
                     self._left_out(some[int(position)])
 
     async def coupon(self, row: CodeRow) -> None:

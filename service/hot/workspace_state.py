@@ -136,7 +136,7 @@ class Workspace:
             return await self._decider.run(caller.partition, script, names, args)
         except Refusal as refusal:
             if refusal.code == "outcome_unknown":
-                raise Refusal.passing("unavailable") from None
+                raise Refusal.temporary("unavailable") from None
             raise
 
 

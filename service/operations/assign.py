@@ -6,7 +6,7 @@ import msgspec
 
 from service.access.caller import Caller
 from service.domain.errors import Refusal
-from service.domain.field_types import Request, UserId, encode_field, own_id
+from service.domain.field_types import Request, UserId, encode_field, parse_uuid
 from service.domain.outcomes import REPEATED
 from service.formats import key_names
 from service.operations import document_parts as parts
@@ -41,7 +41,7 @@ class AssignCode(Request):
 
 def prepare_any(call: Call, code: str | None, request: AssignAny) -> Command:
     """Assign a random free coupon of a book."""
-    caller, book_id = call.caller, own_id(request.book_id)
+    caller, book_id = call.caller, parse_uuid(request.book_id)
     if book_id is None:
         raise Refusal("book_not_found")
     w = caller.prefix

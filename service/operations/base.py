@@ -13,7 +13,7 @@ import msgspec
 from service.access.caller import Caller, resolve_user
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
-from service.domain.field_types import UserId, canonical_code
+from service.domain.field_types import UserId, canonicalize_code
 
 Reply = list[Any]
 
@@ -150,7 +150,7 @@ def packed(call: Call, op: str, metadata: bytes = b"{}", reason: str = "") -> by
 
 def code_of(text: str) -> str:
     """The canonical code; Refusal `coupon_not_found` where the text can't be one."""
-    code = canonical_code(text)
+    code = canonicalize_code(text)
     if code is None:
         raise Refusal("coupon_not_found")
     return code

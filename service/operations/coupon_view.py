@@ -4,7 +4,7 @@ from typing import Literal, TypeVar
 
 from service.access.caller import Caller, resolve_user
 from service.domain.field_types import Answer, Request, decode_field, decode_id
-from service.domain.times import ShownTime as Time
+from service.domain.times import Timestamp as Time
 from service.domain.times import from_ms
 from service.formats import key_names
 from service.formats.events import shown_redemption_id

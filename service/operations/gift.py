@@ -6,7 +6,7 @@ import msgspec
 
 from service.access.caller import resolve_user
 from service.domain.errors import Refusal
-from service.domain.field_types import OrderId, Request, encode_field, is_caller_id, own_id
+from service.domain.field_types import OrderId, Request, encode_field, is_caller_id, parse_uuid
 from service.formats import key_names
 from service.operations import document_parts as parts
 from service.operations.assign import rendering
@@ -25,7 +25,7 @@ def prepare(call: Call, user: str, request: GiftRequest) -> Command:
     """Give an order's gift."""
     if not is_caller_id(user):
         raise Refusal("not_found")
-    caller, book_id, order = call.caller, own_id(request.book_id), encode_field(request.order_id)
+    caller, book_id, order = call.caller, parse_uuid(request.book_id), encode_field(request.order_id)
     resolve_user(caller, user)
     if book_id is None:
         raise Refusal("book_not_found")

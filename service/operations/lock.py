@@ -99,14 +99,8 @@ def prepare_extend(call: Call, code: str, request: ExtendRequest) -> Command:
     """Move a live lock's deadline."""
     code = code_of(code)
     bucket = key_names.bucket(code)
-    args = (
-        call.fingerprint,
-        code,
-        bucket,
-        request.lock_token,
-        _ms(request.lock_seconds),
-        encode_field(call.caller.user),
-    )
+    owner = encode_field(call.caller.user)
+    args = (call.fingerprint, code, bucket, request.lock_token, _ms(request.lock_seconds), owner)
     return Command("extend", _names(call, code, bucket), args, _render_extended)
 
 

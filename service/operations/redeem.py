@@ -3,9 +3,9 @@
 from typing import Any
 
 from service.access.caller import Caller
-from service.domain.decoding import refusal_of_field
+from service.domain.decoding import refusal_from_field
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import Answer, OrderId, Request, UserId, encode_field, packed_metadata
+from service.domain.field_types import Answer, OrderId, Request, UserId, encode_field, encode_metadata
 from service.domain.money import Money, from_e4
 from service.domain.outcomes import BY_NUMBER, REPEATED
 from service.formats import key_names
@@ -69,19 +69,15 @@ class Validation(Answer):
 
 def _metadata(request: RedeemRequest | ValidateRequest) -> bytes:
     try:
-        return packed_metadata("metadata", request.metadata, METADATA_BYTES)
+        return encode_metadata("metadata", request.metadata, METADATA_BYTES)
     except BadField as bad:
-        raise refusal_of_field(bad) from None
+        raise refusal_from_field(bad) from None
 
 
 def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
     """Redeem a coupon."""
-    caller, code, order, user = (
-        call.caller,
-        code_of(code),
-        encode_field(request.order_id),
-        encode_field(request.user_id),
-    )
+    caller, code = call.caller, code_of(code)
+    order, user = encode_field(request.order_id), encode_field(request.user_id)
     value_e4, digits, items = order_amounts(request)
     metadata = _metadata(request)
     bucket, order_bucket, user_bucket, w = (

@@ -94,7 +94,7 @@ def create_app(settings: Settings) -> Litestar:
 def _refuse_postgres(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Postgres is away, or a statement was wrong."""
     if is_away(error):
-        return problems.refuse(request, Refusal.passing("unavailable", least_ms=1000, most_ms=3000))
+        return problems.refuse(request, Refusal.temporary("unavailable", least_ms=1000, most_ms=3000))
     return problems.fail(request, error)
 
 

@@ -24,7 +24,7 @@ from service.common.config import is_loopback
 from service.domain import field_types
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
-from service.domain.times import ShownTime, from_ms
+from service.domain.times import Timestamp, from_ms
 from service.record.config.console_sessions import LIFE, begin_session, end_session
 from service.record.config.workspace_rows import read_workspace
 
@@ -48,7 +48,7 @@ class Session(Answer, kw_only=True):
     currency: str
     scopes: list[str]
     csrf_token: str
-    ends_at: ShownTime
+    ends_at: Timestamp
     flash_sale: bool
     """Whether this is the demo's workspace, in which a flash sale may be run."""
 

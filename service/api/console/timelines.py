@@ -13,7 +13,7 @@ from service.api.controllers.histories import settled
 from service.api.reading import query
 from service.domain import field_types
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer, canonical_code, is_caller_id, own_id
+from service.domain.field_types import Answer, canonicalize_code, is_caller_id, parse_uuid
 from service.domain.money import from_e4
 from service.domain.times import from_ms
 from service.operations.base import encode
@@ -113,7 +113,7 @@ class Timelines(Controller):
         context: Context = request.app.state.context
         await settled(request, who)
         names: dict[RecordKind, str | None] = {
-            "code": canonical_code(text),
+            "code": canonicalize_code(text),
             "user": text if is_caller_id(text) else None,
             "order": text if is_caller_id(text) else None,
             "key": text,
@@ -123,7 +123,7 @@ class Timelines(Controller):
             for kind, name in names.items()
             if name and await is_known(context.pool, who.workspace, kind, name)
         ]
-        if not matches and (found := own_id(text)):
+        if not matches and (found := parse_uuid(text)):
             matches.append(await _of_ours(context, who.workspace, found))
         return Found(matches=matches)
 
@@ -136,12 +136,12 @@ class Timelines(Controller):
         lag = await settled(request, who)
         body = Timeline(events=[], recorded=not lag)
         if asked.kind == "request":
-            found = own_id(asked.name)
+            found = parse_uuid(asked.name)
             if found is None or found.version != _UUID7:
                 raise Refusal("not_found")
             events = await events_around(pool, who.workspace, found)
         else:
-            name = canonical_code(asked.name) if asked.kind == "code" else asked.name
+            name = canonicalize_code(asked.name) if asked.kind == "code" else asked.name
             if name is None:
                 raise Refusal("coupon_not_found")
             events = await events_of(pool, who.workspace, asked.kind, name)

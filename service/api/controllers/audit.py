@@ -15,8 +15,8 @@ from service.api.csv_stream import CsvFile
 from service.api.documented import documented
 from service.api.reading import Listing, position, query
 from service.domain.book_requests import Time, check_time
-from service.domain.field_types import Answer, check_text, text
-from service.domain.times import ShownTime, from_ms, to_ms
+from service.domain.field_types import Answer, check_text, text_schema
+from service.domain.times import Timestamp, from_ms, to_ms
 from service.formats import page_cursors
 from service.operations.base import encode
 from service.record.config.audit_log import AuditRow, page_audit
@@ -46,7 +46,7 @@ _CSV = (
 class ListAudit(Listing, kw_only=True):
     """What to list."""
 
-    action: Annotated[str, text(0, 100, description="Only this, such as `book.changed`.")] | None = None
+    action: Annotated[str, text_schema(0, 100, description="Only this, such as `book.changed`.")] | None = None
     actor: Annotated[
         Literal["key", "command", "service"] | None, msgspec.Meta(description="Only what such a one did.")
     ] = None
@@ -64,7 +64,7 @@ class ListAudit(Listing, kw_only=True):
 class Entry(Answer, kw_only=True):
     """Something that was done. Of a change `before` and `after` have what differs; of a code there is but its end."""
 
-    at: ShownTime
+    at: Timestamp
     actor: Literal["key", "command", "service"]
     """A key's bearer, the command line, or the service itself."""
     key_id: UUID | None

@@ -17,8 +17,8 @@ from service.api.idempotency import Answered, once
 from service.api.reading import BATCH_BYTES, json_bytes, query
 from service.api.recall import decide, recalled
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer, canonical_code, encode_field
-from service.domain.limits import rate_headers
+from service.domain.field_types import Answer, canonicalize_code, encode_field
+from service.domain.limits import make_rate_headers
 from service.formats.batch_answers import KeptBatch, KeptReply, Said, is_kept_batch, keep_batch, read_batch, reply_of
 from service.operations.base import Call, Command, Rendered, Reply
 from service.operations.batch import Batch, read, split
@@ -63,7 +63,7 @@ class _One:
     def said(self) -> Said:
         """What the operation itself says, and what is kept of its answer need not."""
         user, order = getattr(self.struct, "user_id", None), getattr(self.struct, "order_id", None)
-        return Said(canonical_code(self.code or "") or "-", encode_field(user), encode_field(order))
+        return Said(canonicalize_code(self.code or "") or "-", encode_field(user), encode_field(order))
 
 
 @dataclass(slots=True)
@@ -141,7 +141,7 @@ class Batches(Controller):
         response = await once(request, who, body, act, restore)
         if applied:
             response.headers["Preference-Applied"] = RECORDED
-        response.headers.update(rate_headers(rates))
+        response.headers.update(make_rate_headers(rates))
         return cast("Response[Results]", response)
 
 

@@ -19,7 +19,7 @@ from service.domain import book_requests
 from service.domain.book_requests import Book, CreateBook, PatchBook, Status
 from service.domain.decoding import decode
 from service.domain.errors import invalid
-from service.domain.field_types import Answer, check_text, text
+from service.domain.field_types import Answer, check_text, text_schema
 from service.formats import page_cursors
 from service.record.config.book_rows import create_book, page_books, patch_book, read_book
 
@@ -65,8 +65,10 @@ class ListBooks(Listing, kw_only=True):
     """Which books to list."""
 
     status: Annotated[Status | None, msgspec.Meta(description="Only books of this status.")] = None
-    tag: Annotated[str, text(0, 255, description="Only books with this tag.")] | None = None
-    q: Annotated[str, text(0, 255, description="Part of the name or the description, in any case.")] | None = None
+    tag: Annotated[str, text_schema(0, 255, description="Only books with this tag.")] | None = None
+    q: Annotated[str, text_schema(0, 255, description="Part of the name or the description, in any case.")] | None = (
+        None
+    )
 
     def __post_init__(self) -> None:
         check_text("tag", self.tag, 0, 255)
@@ -114,7 +116,7 @@ class Books(Controller):
             await change.projected(row.version, context.projector.book(row))
             if row.limits:
                 await asyncio.sleep(SETTLE_S)
-            made = book_requests.answer(row, msgspec.UNSET if job_id is None else job_id)
+            made = book_requests.render_book(row, msgspec.UNSET if job_id is None else job_id)
             return Answered(status=201, body=made, location=f"/v1/books/{row.book_id}")
 
         return await once(request, who, body, act)
@@ -143,7 +145,7 @@ class Books(Controller):
             asked.tag,
             asked.q,
         )
-        items = [book_requests.answer(row) for row in rows[: asked.limit]]
+        items = [book_requests.render_book(row) for row in rows[: asked.limit]]
         return BookPage(
             items=items, next_cursor=page_cursors.BOOKS.encode_next(rows, asked.limit, lambda row: (row.book,))
         )
@@ -157,7 +159,7 @@ class Books(Controller):
         who = caller(request)
         query(request)
         found = id_of(book_id, "book_not_found")
-        return book_requests.answer(await read_book(request.app.state.context.pool, who.workspace, found))
+        return book_requests.render_book(await read_book(request.app.state.context.pool, who.workspace, found))
 
     @patch(
         "/books/{bookId:str}",
@@ -185,7 +187,7 @@ class Books(Controller):
         await change.projected(row.version, context.projector.book(row))
         if said.limits is not msgspec.UNSET:
             await asyncio.sleep(SETTLE_S)
-        return book_requests.answer(row)
+        return book_requests.render_book(row)
 
 
 async def _check_uses(context: Context, who: Caller, book_id: UUID, wanted: int | None) -> None:

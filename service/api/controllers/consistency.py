@@ -16,7 +16,7 @@ from service.domain import field_types
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
-from service.domain.times import ShownTime, from_ms, to_ms
+from service.domain.times import Timestamp, from_ms, to_ms
 from service.formats.events import MalformedEvent, parse
 from service.operations.views import Job, shown_job
 from service.record.config.job_rows import create_reconciling
@@ -47,7 +47,7 @@ class FailingTask(Answer):
     task: str
     failures: int
     reason: str
-    since: ShownTime
+    since: Timestamp
 
 
 class Consistency(Answer):
@@ -59,7 +59,7 @@ class Consistency(Answer):
     lag_events: int
     lag_seconds: float
     last_recorded: str
-    last_reconciled_at: ShownTime | None
+    last_reconciled_at: Timestamp | None
     reconciled_to: str | None
     drift: dict[str, int]
     failing: list[FailingTask]

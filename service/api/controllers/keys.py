@@ -19,11 +19,19 @@ from service.domain import field_types
 from service.domain.book_requests import Time, check_time
 from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import Answer, check_text, text
+from service.domain.field_types import Answer, check_text, text_schema
 from service.domain.limits import KeyLimits
-from service.domain.times import ShownTime, from_ms, to_datetime, to_ms
+from service.domain.times import Timestamp, from_ms, to_datetime, to_ms
 from service.formats import page_cursors
-from service.record.config.key_rows import KeyRow, create_key, limit_key, new_secret, page_keys, revoke_key, rotate_key
+from service.record.config.key_rows import (
+    KeyRow,
+    create_key,
+    generate_secret,
+    limit_key,
+    page_keys,
+    revoke_key,
+    rotate_key,
+)
 
 DEFAULT_OVERLAP_S, MAX_OVERLAP_S = 86_400, 30 * 86_400
 
@@ -49,7 +57,7 @@ _EXAMPLE = {
 class CreateKey(field_types.Request, kw_only=True):
     """A key to make."""
 
-    name: Annotated[str, text(1, 255, examples=["web shop"])]
+    name: Annotated[str, text_schema(1, 255, examples=["web shop"])]
     scopes: Annotated[
         list[Literal["public", "checkout", "manage", "operate"]],
         msgspec.Meta(description="None implies another.", extra_json_schema={"minItems": 1, "uniqueItems": True}),
@@ -89,9 +97,9 @@ class Key(Answer, kw_only=True):
     name: str
     scopes: list[str]
     prefix: str
-    created_at: ShownTime
-    last_used_at: ShownTime | None
-    expires_at: ShownTime | None
+    created_at: Timestamp
+    last_used_at: Timestamp | None
+    expires_at: Timestamp | None
     limits: KeyLimits | None
 
 
@@ -140,7 +148,7 @@ class Keys(Controller):
         context: Context = request.app.state.context
 
         async def act() -> Answered[NewKey]:
-            secret = new_secret(who.mode)
+            secret = generate_secret(who.mode)
             expires_at = None if said.expires_at is None else to_datetime(to_ms(said.expires_at))
             async with context.pool.acquire() as connection:
                 row = await create_key(
@@ -174,7 +182,7 @@ class Keys(Controller):
         context: Context = request.app.state.context
 
         async def act() -> Answered[NewKey]:
-            secret = new_secret(who.mode)
+            secret = generate_secret(who.mode)
             replaced = id_of(key_id, "not_found")
             overlap_s = DEFAULT_OVERLAP_S if said.overlap_seconds is None else said.overlap_seconds
             row = await rotate_key(context.pool, who.workspace, replaced, secret, overlap_s)

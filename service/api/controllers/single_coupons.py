@@ -15,7 +15,7 @@ from service.api.controllers.histories import read_coupon
 from service.api.documented import documented
 from service.api.idempotency import Answered, once
 from service.api.reading import Listing, json_bytes, position, query
-from service.domain.book_requests import Book, answer
+from service.domain.book_requests import Book, render_book
 from service.domain.configuration import BookRow, CodeRow
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
@@ -143,7 +143,7 @@ async def _write(context: Context, book: BookRow, code: CodeRow) -> None:
 
 async def _shown(request: Request[Any, Any, Any], who: Caller, book: BookRow, code: str) -> CouponInBook:
     coupon = await read_coupon(request, who, code)
-    return CouponInBook(**msgspec.structs.asdict(coupon), book=answer(book))
+    return CouponInBook(**msgspec.structs.asdict(coupon), book=render_book(book))
 
 
 async def _shown_if_there(

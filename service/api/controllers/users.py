@@ -20,8 +20,8 @@ from service.domain import field_types
 from service.domain.configuration import UserRow
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer, Count, UserId, is_caller_id, packed_metadata
-from service.domain.times import ShownTime, from_ms
+from service.domain.field_types import Answer, Count, UserId, encode_metadata, is_caller_id
+from service.domain.times import Timestamp, from_ms
 from service.formats import page_cursors
 from service.record.config.user_rows import create_user, page_users, patch_user, read_user
 from service.record.config.workspace_rows import read_workspace
@@ -52,7 +52,7 @@ class CreateUser(field_types.Request, kw_only=True):
     metadata: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        packed_metadata("metadata", self.metadata, METADATA_BYTES)
+        encode_metadata("metadata", self.metadata, METADATA_BYTES)
 
 
 class PatchUser(field_types.Request, kw_only=True):
@@ -62,7 +62,7 @@ class PatchUser(field_types.Request, kw_only=True):
     metadata: dict[str, Any] | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
-        packed_metadata("metadata", self.metadata or None, METADATA_BYTES)
+        encode_metadata("metadata", self.metadata or None, METADATA_BYTES)
 
 
 class User(Answer, kw_only=True):
@@ -72,7 +72,7 @@ class User(Answer, kw_only=True):
     max_coupons: int | None
     coupons: int
     metadata: dict[str, Any]
-    created_at: ShownTime | None
+    created_at: Timestamp | None
 
 
 class UserPage(Answer, kw_only=True):
@@ -194,9 +194,9 @@ class Users(Controller):
         check_open(context, who.partition)
         epoch, seq = await context.decider.tail(who.partition)
         if epoch != context.decider.epoch(who.partition):
-            raise Refusal.passing("recovering")
+            raise Refusal.temporary("recovering")
         if not await context.recorded.wait(who.partition, epoch, seq, BARRIER_MS):
-            raise Refusal.passing("behind")
+            raise Refusal.temporary("behind")
         pseudonym = await begin_erasure(context.pool, who.workspace, who.partition, user_id, (epoch, seq))
         await _erased(context, who, pseudonym)
 

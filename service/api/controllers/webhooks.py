@@ -16,15 +16,15 @@ from service.api.reading import Listing, id_of, json_body, json_bytes, position,
 from service.domain.decoding import decode
 from service.domain.errors import Refusal, invalid
 from service.domain.field_types import Answer
-from service.domain.times import ShownTime, from_ms, to_ms
-from service.domain.webhook_addresses import BadAddress, target_of
+from service.domain.times import Timestamp, from_ms, to_ms
+from service.domain.webhook_addresses import BadAddress, parse_target
 from service.domain.webhook_protocol import (
     CreateWebhook,
     Nothing,
     PatchWebhook,
     RotateSecret,
-    new_secret,
-    shown_secret,
+    format_secret,
+    generate_secret,
 )
 from service.formats import page_cursors
 from service.record.config import webhook_rows
@@ -74,10 +74,10 @@ class Webhook(Answer, kw_only=True):
     description: str
     status: Literal["active", "inactive"]
     reason: Literal["failing", "gone"] | None
-    inactive_since: ShownTime | None
-    failing_since: ShownTime | None
-    created_at: ShownTime
-    updated_at: ShownTime
+    inactive_since: Timestamp | None
+    failing_since: Timestamp | None
+    created_at: Timestamp
+    updated_at: Timestamp
 
 
 class NewWebhook(Webhook, kw_only=True):
@@ -103,9 +103,9 @@ class Delivery(Answer, kw_only=True):
     attempts: int
     last_status: int | None
     last_error: str | None
-    created_at: ShownTime
-    last_attempt_at: ShownTime | None
-    next_attempt_at: ShownTime | None
+    created_at: Timestamp
+    last_attempt_at: Timestamp | None
+    next_attempt_at: Timestamp | None
 
 
 class DeliveryPage(Answer, kw_only=True):
@@ -144,7 +144,7 @@ class Webhooks(Controller):
         _check_url(context, said.url)
 
         async def act() -> Answered[NewWebhook]:
-            secret = new_secret()
+            secret = generate_secret()
             row = await webhook_rows.create_webhook(
                 *(context.pool, who.workspace, who.partition, said.url, said.events, said.description or "", secret)
             )
@@ -225,7 +225,7 @@ class Webhooks(Controller):
         overlap_s = DEFAULT_OVERLAP_S if said.overlap_seconds is None else said.overlap_seconds
 
         async def act() -> Answered[NewWebhook]:
-            secret = new_secret()
+            secret = generate_secret()
             row = await webhook_rows.rotate_secret(_pool(request), who.workspace, found, secret, overlap_s)
             return _secretly(row, secret, 200)
 
@@ -310,7 +310,7 @@ async def _found(request: Request[Any, Any, Any], webhook_id: str) -> WebhookRow
 def _check_url(context: Context, url: str) -> None:
     """Refusal `invalid` for what no delivery could go to. A name is asked for only by the sender, each time anew."""
     try:
-        target_of(url, context.settings.webhooks_to_loopback)
+        parse_target(url, context.settings.webhooks_to_loopback)
     except BadAddress as bad:
         raise invalid("url", str(bad)) from None
 
@@ -319,7 +319,7 @@ def _secretly(row: WebhookRow, secret: bytes, status: int) -> Answered[NewWebhoo
     fields = _fields(row)
     return Answered(
         status=status,
-        body=NewWebhook(**fields, secret=shown_secret(secret)),
+        body=NewWebhook(**fields, secret=format_secret(secret)),
         kept=NewWebhook(**fields, secret=None),
         location=f"/v1/webhooks/{row.webhook_id}" if status == 201 else "",
     )

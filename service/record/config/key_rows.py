@@ -50,7 +50,7 @@ def digest(secret: str) -> bytes:
     return sha256(secret.encode()).digest()
 
 
-def new_secret(mode: str) -> str:
+def generate_secret(mode: str) -> str:
     """A secret that nobody guesses, and that tells where it belongs."""
     return f"scrip_{mode}_{secrets.token_urlsafe(32)}"
 
