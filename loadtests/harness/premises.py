@@ -11,7 +11,7 @@ import redis.exceptions
 
 from loadtests.harness import dump
 from service.access.caller import SCOPES, Caller
-from service.api.recall import AS_OF, MOST_RUNS
+from service.api.recall import AS_OF, MAX_RUNS
 from service.domain.configuration import BookRow
 from service.domain.errors import Refusal
 from service.domain.limits import KeyLimits, encode_key_limits
@@ -151,7 +151,7 @@ class Premises:
     async def decide(self, command: Command) -> Any:
         """A command's reply, with the facts that it asks for, as the API has it."""
         facts, as_of = list[str](), list[str]()
-        for _ in range(MOST_RUNS):
+        for _ in range(MAX_RUNS):
             reply = await self.decider.run(0, command.script, command.keys, (*command.args, *facts))
             if reply[0] != RECALL:
                 return reply

@@ -9,7 +9,7 @@ import uvicorn
 from litestar import Litestar
 
 from service.api.cors import Origins
-from service.api.recall import recalled
+from service.api.recall import resolve_recall
 from service.common import logs
 from service.common.config import Settings
 from service.common.forwarded_for import Proxies
@@ -52,7 +52,7 @@ def server_config(settings: Settings, *, app: Litestar | None = None, hot: bool 
     def lane() -> Lane:
         if not lanes:  # the first connection comes when the application has started
             context = app.state.context
-            recall = partial(recalled, context.decider, context.pool)
+            recall = partial(resolve_recall, context.decider, context.pool)
             lanes.append(Lane(context.decider, context.keyring, recall, proxies, answers_origins=origins.some))
         return lanes[0]
 

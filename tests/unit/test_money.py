@@ -29,7 +29,7 @@ Line = tuple[str, int, int]
 
 
 @pytest.fixture(scope="module")
-def decode_discount():
+def discount_of():
     """Lua's discount_of(kind, terms, cap, order's value, digits, items), as text; numbers are doubles, as in Redis."""
     lua = lupa.lua51.LuaRuntime(unpack_returned_tuples=False)
     source = (LUA_DIR / "includes" / "money.lua").read_text()
@@ -137,13 +137,13 @@ def packed(lines: Sequence[Line]) -> str:
     return order_amounts(RedeemRequest(user_id="ann", items=items))[2]
 
 
-def asked(decode_discount: Any, discount: DiscountRow, order: int, digits: int, lines: Sequence[Line] = ()) -> int:
+def asked(discount_of: Any, discount: DiscountRow, order: int, digits: int, lines: Sequence[Line] = ()) -> int:
     """What the script says, given what the projection and a redeem pass it."""
     cap = None if discount.max_amount_e4 is None else str(discount.max_amount_e4)
-    return int(decode_discount(discount.type, _terms(discount), cap, str(order), digits, packed(lines)))
+    return int(discount_of(discount.type, _terms(discount), cap, str(order), digits, packed(lines)))
 
 
-def test_discounts_are_what_decimals_say(decode_discount) -> None:
+def test_discounts_are_what_decimals_say(discount_of) -> None:
     """Discounts of all types (SCRIP_MONEY_CASES of them), small to the largest, for all currencies' digits, with and
     without a maximum, about the tiers' edges, and with items that cost more than any order."""
     pick, came_to = random.Random(1), Counter[tuple[str, bool]]()
@@ -155,7 +155,7 @@ def test_discounts_are_what_decimals_say(decode_discount) -> None:
         if order > MOST_E4 or pick.random() < 0.6:
             order = any_amount(pick, unit)
         discount = any_discount(pick, kind, unit, order)
-        found = asked(decode_discount, discount, order, digits, lines)
+        found = asked(discount_of, discount, order, digits, lines)
         assert found == expected(discount, order, digits, lines), (discount, order, digits, lines)
         assert 0 <= found <= order
         assert found % unit == 0
@@ -163,7 +163,7 @@ def test_discounts_are_what_decimals_say(decode_discount) -> None:
     assert min(came_to[kind, True] for kind in KINDS) > CASES // 50, came_to
 
 
-def test_units_are_free_as_if_each_were_in_hand(decode_discount) -> None:
+def test_units_are_free_as_if_each_were_in_hand(discount_of) -> None:
     """For every buy + get units of a sku get are free, the cheapest of all of that sku: counted unit by unit."""
     pick = random.Random(3)
     for _ in range(3000):
@@ -171,7 +171,7 @@ def test_units_are_free_as_if_each_were_in_hand(decode_discount) -> None:
         lines = [(pick.choice("ab"), pick.randint(1, 12), pick.randint(0, 5) * 100) for _ in range(pick.randint(0, 6))]
         discount, free = plain("buyXGetY", buy=buy, get=get), free_by_units(buy, get, lines)
         assert free == free_by_lines(buy, get, lines)
-        assert asked(decode_discount, discount, MOST_E4 // 100 * 100, 2, lines) == free, (buy, get, lines)
+        assert asked(discount_of, discount, MOST_E4 // 100 * 100, 2, lines) == free, (buy, get, lines)
 
 
 @pytest.mark.parametrize(
@@ -197,20 +197,20 @@ def test_units_are_free_as_if_each_were_in_hand(decode_discount) -> None:
         (1, 1, [(f"{n}", 1_000_000, MOST_E4 // 100 * 100) for n in range(1000)], MOST_E4 // 100 * 100),
     ],
 )  # fmt: skip
-def test_what_is_free(decode_discount, buy: int, get: int, lines: list[Line], free: int) -> None:
+def test_what_is_free(discount_of, buy: int, get: int, lines: list[Line], free: int) -> None:
     """Examples, the bounds among them: a thousand lines of a million units each at the largest price."""
-    assert asked(decode_discount, plain("buyXGetY", buy=buy, get=get), MOST_E4 // 100 * 100, 2, lines) == free
+    assert asked(discount_of, plain("buyXGetY", buy=buy, get=get), MOST_E4 // 100 * 100, 2, lines) == free
 
 
-def test_free_units_that_come_to_the_order_to_the_unit(decode_discount) -> None:
+def test_free_units_that_come_to_the_order_to_the_unit(discount_of) -> None:
     """Below 2⁵³ sums are exact; one unit less than the order's value is not taken for all of it."""
     for order in (MOST_E4, MOST_E4 - 1, 2**49, 2**49 + 1):
         for short in (0, 1, 2):
             lines = [("a", 1, order - short - 1), ("a", 1, order), ("b", 1, 1), ("b", 1, 5)]
-            assert asked(decode_discount, plain("buyXGetY", buy=1, get=1), order, 4, lines) == order - short
+            assert asked(discount_of, plain("buyXGetY", buy=1, get=1), order, 4, lines) == order - short
 
 
-def test_tiers_begin_at_their_edge(decode_discount) -> None:
+def test_tiers_begin_at_their_edge(discount_of) -> None:
     """A tier applies from its `from` on, to the last digit, until the next one's; below the first there is none."""
     tiers = (
         TierRow(from_e4=1_000_000, type="percentage", value_e4=100_000),
@@ -221,7 +221,7 @@ def test_tiers_begin_at_their_edge(decode_discount) -> None:
         (999_999, 0), (1_000_000, 100_000), (1_999_999, 200_000), (2_000_000, 500_000), (MOST_E4 - 1, 500_000),
         (MOST_E4, MOST_E4),
     ):  # fmt: skip
-        assert asked(decode_discount, plain("tiered", tiers=tiers), order, 4) == discount, order
+        assert asked(discount_of, plain("tiered", tiers=tiers), order, 4) == discount, order
 
 
 def plain(kind: Any, **terms: Any) -> DiscountRow:
@@ -229,7 +229,7 @@ def plain(kind: Any, **terms: Any) -> DiscountRow:
     return DiscountRow(type=kind, max_amount_e4=None, min_order_value_e4=None, currency=None, digits=None, **terms)
 
 
-def test_ties_go_to_the_even_digit(decode_discount) -> None:
+def test_ties_go_to_the_even_digit(discount_of) -> None:
     """Amounts halfway between two units are rounded to the even one, the smallest and the largest too."""
     for digits in (0, 2, 3):
         unit = 10 ** (4 - digits)
@@ -237,23 +237,23 @@ def test_ties_go_to_the_even_digit(decode_discount) -> None:
         for units in [*range(200), *range(last // 2, last // 2 + 40), *range(last, last + 9)]:
             even = units // 2 + (units % 4 == 3)
             for kind, terms in (("percentage", "500000"), ("tiered", "0:percentage:500000")):
-                found = decode_discount(kind, terms, None, str(units * unit), digits)
+                found = discount_of(kind, terms, None, str(units * unit), digits)
                 assert int(found) == even * unit, (kind, digits, units)
 
 
-def test_the_largest_amounts(decode_discount) -> None:
+def test_the_largest_amounts(discount_of) -> None:
     """All of the largest order, a hair of it, and a discount of more than it."""
-    assert decode_discount("percentage", "1000000", None, str(MOST_E4), 4) == str(MOST_E4)
-    assert decode_discount("percentage", "1", None, str(MOST_E4), 4) == "1000000000"
+    assert discount_of("percentage", "1000000", None, str(MOST_E4), 4) == str(MOST_E4)
+    assert discount_of("percentage", "1", None, str(MOST_E4), 4) == "1000000000"
     nearly = plain("percentage", value_e4=999_999)
-    assert decode_discount("percentage", "999999", None, str(MOST_E4), 4) == str(expected(nearly, MOST_E4, 4))
-    assert decode_discount("fixed", str(MOST_E4), None, "10000", 2) == "10000"
+    assert discount_of("percentage", "999999", None, str(MOST_E4), 4) == str(expected(nearly, MOST_E4, 4))
+    assert discount_of("fixed", str(MOST_E4), None, "10000", 2) == "10000"
 
 
-def test_a_book_without_discount_takes_nothing_off(decode_discount) -> None:
+def test_a_book_without_discount_takes_nothing_off(discount_of) -> None:
     """No kind, no discount; nothing off nothing."""
-    assert decode_discount(None, None, None, "123400", 2) == "0"
-    assert decode_discount("percentage", "1000000", None, "0", 2) == "0"
+    assert discount_of(None, None, None, "123400", 2) == "0"
+    assert discount_of("percentage", "1000000", None, "0", 2) == "0"
 
 
 @pytest.mark.parametrize("digits", [0, 2, 3, 4])

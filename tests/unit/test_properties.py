@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.api.csv_rows import csv_rows
+from service.api.csv_rows import encode_csv_rows
 from service.domain.book_requests import CreateBook
 from service.domain.code_patterns import check_pattern, normalize_charset
 from service.domain.code_requests import BadCode, CodeLine, Lines
@@ -231,7 +231,7 @@ _CELLS = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_
 @given(st.lists(st.lists(_CELLS, min_size=2, max_size=4), max_size=5))
 def test_exports(rows: list[list[str]]) -> None:
     """Read back, each cell is what it was, or that behind a `'` where a spreadsheet would run it; none begins so."""
-    read = list(csv.reader(io.StringIO(csv_rows(rows).decode(), newline=""), strict=True))
+    read = list(csv.reader(io.StringIO(encode_csv_rows(rows).decode(), newline=""), strict=True))
     assert read == [[f"'{cell}" if cell.startswith(_FORMULAS) else cell for cell in row] for row in rows]
 
 
