@@ -277,7 +277,7 @@ async def test_a_lost_answer(shopper: Shopper, service: Service) -> None:
     await shopper.applies(code)
     await shopper["pay"].click()
     words = "It is not known yet whether you have paid. Try again: you pay only once."
-    await shopper.reads(message_text=f"There was no answer. {words} no_answer", pay="Try again")
+    await shopper.reads(message_text=f"The server did not respond. {words} no_answer", pay="Try again")
     await expect(shopper["leave"]).to_be_disabled()
     await expect(shopper.page.get_by_label("One more: Coffee beans")).to_be_disabled()
     await shopper.page.unroute("**/v1/checkout")
