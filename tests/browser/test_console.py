@@ -32,7 +32,7 @@ async def test_signing_in(browser: Browser, service: Service) -> None:
     await expect(operator["frame"]).to_be_hidden()
     await expect(operator["key"]).to_be_focused()
     assert operator.errors == []
-    for key, words in (("wrong", "There is no such key"), ("demo_checkout", "This request needs a key with the scope")):
+    for key, words in (("wrong", "This key does not exist"), ("demo_checkout", "This request needs a key")):
         await operator["key"].fill(key)
         await operator["key"].press("Enter")
         await expect(operator["sign-in-error"]).to_contain_text(words)
