@@ -228,11 +228,11 @@ async def test_refusals_of_redis() -> None:
     """What can't be asked or wasn't answered is 503 with Retry-After, and the connection goes on."""
     client = Client()
     for code in ("recovering", "unavailable"):
-        client.decider.refusal = Refusal.passing(code)
+        client.decider.refusal = Refusal.temporary(code)
         client.send(request())
     client.decider.refusal = None
     client.send(request())
-    client.decider.reply(Refusal.passing("outcome_unknown"))
+    client.decider.reply(Refusal.temporary("outcome_unknown"))
     client.send(request())
     client.decider.reply()
     assert statuses(client.wire.sent) == [503, 503, 503, 201]
