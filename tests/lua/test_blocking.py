@@ -1,12 +1,8 @@
 """A code of which an event is in quarantine is unusable, whatever the merchant says of it."""
 
-import pytest
-
 from loadtests.harness.shop import Shop
 from service.formats import key_names
 from tests.lua.test_mending import close
-
-USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
 
 async def block(shop: Shop, *codes: str, whole: bool = False) -> int:
@@ -19,7 +15,6 @@ async def block(shop: Shop, *codes: str, whole: bool = False) -> int:
     return reply[1]
 
 
-@USES
 async def test_a_blocked_code_can_be_used_for_nothing(still: Shop, uses: int | None) -> None:
     """Lock, redeem, assign and a random assign refuse it; it counts as inactive. To block it again changes nothing."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)

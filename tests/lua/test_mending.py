@@ -53,10 +53,8 @@ ASSIGNED = "A 1 1 CODE-1 ann 1800000000000 {cb}"
 REDEEMED = "R 1 1 CODE-1 ann A-1 - - USD 2 0 1800000000000 1 {cb} {ob} %d {ub}"
 UNASSIGNED = "U 1 1 CODE-1 {user} 180000000000%d {cb}"
 ROLLED_BACK = f"B 1 1 CODE-1 ann A-1 {made_id('7-2', NOW_MS)} 1800000000001 %d {{cb}} {{ob}}"
-USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
 
-@USES
 async def test_a_redeem_ends_the_lock_that_it_was_under(still: Shop, uses: int | None) -> None:
     """A lock that outlived the loss of its own redeem ends with it: its use isn't held twice. Another's lock stays."""
     rules: dict[str, Any] = {"max_redemptions_per_code": uses, "max_redemptions": 2, "max_redemptions_per_user": 1}
@@ -72,7 +70,6 @@ async def test_a_redeem_ends_the_lock_that_it_was_under(still: Shop, uses: int |
         assert (await still.redeem("CODE-2", "bob"))[0] == 201
 
 
-@USES
 @pytest.mark.parametrize("restore", [1, 0])
 async def test_all_kinds_of_events_are_applied(still: Shop, uses: int | None, restore: int) -> None:
     """Assigned, redeemed and rolled back: coupon, order and counts are as after the requests themselves."""
@@ -89,7 +86,6 @@ async def test_all_kinds_of_events_are_applied(still: Shop, uses: int | None, re
     assert status == (201 if restore else 409)
 
 
-@USES
 async def test_an_assignment_taken_back_is_nobodys(still: Shop, uses: int | None) -> None:
     """Assigned, taken back, assigned to another and taken back again, in order: each time all is as if decided here."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
@@ -137,7 +133,6 @@ async def test_what_happened_to_a_code_that_isnt_there(still: Shop) -> None:
     await _changes_nothing(still, *(event(seq, told) for seq, told in enumerate(lost, 1)), why=["code_missing"] * 4)
 
 
-@USES
 @pytest.mark.parametrize(
     ("decided", "why"),
     [
@@ -158,7 +153,6 @@ async def test_what_cant_be_applied_changes_nothing(still: Shop, uses: int | Non
     await _changes_nothing(still, event(1, decided), why=[why])
 
 
-@USES
 async def test_what_is_somebodys_is_not_assigned_again(still: Shop, uses: int | None) -> None:
     """A second assignment, to whomever, is left out: the coupon and all counts stay the first user's."""
     await still.book("CODE-1", max_redemptions_per_code=uses)
@@ -167,7 +161,6 @@ async def test_what_is_somebodys_is_not_assigned_again(still: Shop, uses: int | 
     await _changes_nothing(still, *again, why=["assigned"] * 2)
 
 
-@USES
 async def test_a_rollback_is_not_applied_below_zero(still: Shop, uses: int | None) -> None:
     """Where a user has used nothing of the book, nothing is given back."""
     await still.book("CODE-1", max_redemptions_per_code=uses)

@@ -10,10 +10,7 @@ from loadtests.harness.premises import EPOCH, NOW_MS
 from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
 
-USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
-
-@USES
 @pytest.mark.parametrize("restore", [True, False])
 async def test_what_a_rollback_says_and_writes(still: Shop, uses: int | None, restore: bool) -> None:
     """It answers 200 with the redemption and rolledBackAt; its event names restore and reason; the assignment stays."""

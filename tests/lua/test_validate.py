@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import msgspec
-import pytest
 
 from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
@@ -21,10 +20,6 @@ def _unknown(caller: Caller) -> bytes:
     return rendered.body
 
 
-USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
-
-
-@USES
 async def test_a_valid_use_says_what_it_would_come_to(still: Shop, uses: int | None) -> None:
     """With an order value it names discount and final amount, without one none; Redis is as before."""
     await still.book("CODE-1", max_redemptions_per_code=uses, discount={"type": "percentage", "value_e4": 100_000})
@@ -47,7 +42,6 @@ async def test_without_discount_no_value_is_asked(still: Shop) -> None:
     assert (body["valid"], body["discountAmount"], body["finalAmount"]) == (True, "0.00", "3.00")
 
 
-@USES
 async def test_the_holder_is_valid_by_token_or_by_user_and_order(still: Shop, uses: int | None) -> None:
     """A lock serves its token, with and without its user named, and its user and order; others hear why not."""
     await still.book("CODE-1", max_redemptions_per_code=uses, require_lock=True)
