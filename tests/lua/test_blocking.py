@@ -2,15 +2,13 @@
 
 from loadtests.harness.shop import Shop
 from service.formats import key_names
-from tests.lua.test_mending import close
 
 
 async def block(shop: Shop, *codes: str, whole: bool = False) -> int:
     """Block codes of workspace 1 as recovery does; how many of them are there."""
-    scripts = await close(shop)
+    await shop.gate("closed")
     words = [word for code in codes for word in (1, key_names.bucket(code), code)]
-    digest = scripts.digests["block_codes"]
-    reply = await shop.link.call("EVALSHA", digest, 1, key_names.gate(0), "1" if whole else "", *words)
+    reply = await shop.work("block_codes", [key_names.gate(0)], "1" if whole else "", *words)
     await shop.gate("open")
     return reply[1]
 

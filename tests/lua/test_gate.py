@@ -9,7 +9,7 @@ from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
 from service.domain.errors import Refusal
 from service.formats import key_names
-from service.hot.scripts import HOT, MENDING, PROJECTION, Scripts
+from service.hot.scripts import HOT, PROJECTION
 from service.hot.workspace_state import Workspace
 from service.operations.fact_lookup import prepare_records
 
@@ -147,67 +147,52 @@ async def test_without_an_outbox_nothing_is_written(still: Shop, asks: dict[str,
         )
 
 
-async def _loaded(shop: Shop, *names: str, state: str = "open", epoch: int = EPOCH) -> Callable[..., Awaitable[Any]]:
-    scripts = Scripts(0, epoch, "nonce", list(names), state)
-    for text in scripts.texts.values():
-        await shop.link.call("SCRIPT", "LOAD", text)
-
-    async def run(name: str, names: list[str], *args: Any) -> Any:
-        return await shop.link.call("EVALSHA", scripts.digests[name], len(names), *names, *args)
-
-    return run
-
-
 async def test_the_fence_ends_an_epoch_once(still: Shop) -> None:
     """The fence closes the gate and begins a new epoch in the outbox; for one that is not newer it does nothing."""
-    run = await _loaded(still, "fence", "set_gate")
     names = [key_names.gate(0), key_names.outbox(0)]
     before = await still.everything()
     for epoch in (EPOCH, EPOCH - 1):
-        assert await run("fence", names, epoch) == [90, f"{EPOCH} open"]
+        assert await still.work("fence", names, epoch) == [90, f"{EPOCH} open"]
     assert await still.everything() == before
-    assert await run("fence", names, EPOCH + 3) == [0, f"{EPOCH} open"]
+    assert await still.work("fence", names, EPOCH + 3) == [0, f"{EPOCH} open"]
     assert (await still.everything())[key_names.gate(0)] == f"{EPOCH + 3} closed"
     assert (await still.events())[-1] == (f"{EPOCH + 3}-0", ["O"])
     await still.gate(None)
     await still.link.call("XTRIM", key_names.outbox(0), "MAXLEN", "0")
-    assert await run("fence", names, EPOCH + 12) == [0, ""]
+    assert await still.work("fence", names, EPOCH + 12) == [0, ""]
     await still.link.call("DEL", key_names.outbox(0))
     await still.link.call("XADD", key_names.outbox(0), f"{EPOCH}-0", "d", "O", "r", "")
 
 
 async def test_the_gate_moves_only_from_what_it_said(still: Shop) -> None:
     """set_gate moves the gate if it still says what was thought, and tells what it says otherwise."""
-    run = await _loaded(still, "set_gate")
-    assert await run("set_gate", [key_names.gate(0)], "7 closed", "7 open") == [90, "7 open"]
-    assert await run("set_gate", [key_names.gate(0)], "7 open", "7 full") == [0, "7 full"]
+    assert await still.work("set_gate", [key_names.gate(0)], "7 closed", "7 open") == [90, "7 open"]
+    assert await still.work("set_gate", [key_names.gate(0)], "7 open", "7 full") == [0, "7 full"]
     assert (await still.everything())[key_names.gate(0)] == "7 full"
     await still.gate(None)
-    assert await run("set_gate", [key_names.gate(0)], "7 open", "7 full") == [90, ""]
+    assert await still.work("set_gate", [key_names.gate(0)], "7 open", "7 full") == [90, ""]
 
 
 @pytest.mark.parametrize("gate", ["7 open", "7 full", "8 closed", "6 closed", None])
 async def test_mending_needs_a_closed_gate(still: Shop, gate: str | None) -> None:
     """What mends runs while the gate says closed, of its own epoch, and not otherwise."""
-    run = await _loaded(still, *MENDING, state="closed")
     await still.gate(None) if gate is None else await still.link.call("SET", key_names.gate(0), gate)
     before = await still.everything()
-    assert await run("redo", [key_names.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]
-    assert await run("restore_keys", [key_names.gate(0)], f"{still.caller.prefix}i:k", "f 0 x", "1000") == [90]
-    assert await run("fill_pool", [key_names.gate(0), f"{still.caller.prefix}w"], 1) == [90]
+    assert await still.work("redo", [key_names.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]
+    assert await still.work("restore_keys", [key_names.gate(0)], f"{still.caller.prefix}i:k", "f 0 x", "1000") == [90]
+    assert await still.work("fill_pool", [key_names.gate(0), f"{still.caller.prefix}w"], 1) == [90]
     assert await still.everything() == before
 
 
 async def test_keys_are_restored_with_their_remaining_life(still: Shop) -> None:
     """Recorded idempotency keys come back as they were kept, each for what remains of its life."""
-    run = await _loaded(still, "restore_keys", state="closed")
     await still.book("CODE-1")
     _, first = await still.redeem("CODE-1", "ann", key="k")
     name = f"{still.caller.prefix}i:k"
     kept = (await still.everything())[name]
     await still.link.call("DEL", name)
     await still.gate("closed")
-    assert await run("restore_keys", [key_names.gate(0)], name, kept, 5_000, f"{name}2", "f 0 x", 60_000) == [0]
+    assert await still.work("restore_keys", [key_names.gate(0)], name, kept, 5_000, f"{name}2", "f 0 x", 60_000) == [0]
     await still.gate("open")
     assert 0 < await still.link.call("PTTL", name) <= 5_000
     assert await still.redeem("CODE-1", "ann", key="k") == (201, {**first, "replayed": True})
