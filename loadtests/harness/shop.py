@@ -51,9 +51,13 @@ class Shop(Stocked):
         return await self.link.call("EVALSHA", digest, len(names), *names, *args)
 
     async def refuses(self, code: str, asked: Awaitable[Any]) -> None:
-        """What is asked is refused so, and nothing is changed by it."""
+        """What is asked is refused so, by its answer or as an error, and nothing is changed by it."""
         before = await self.everything()
-        assert await asked == (BY_CODE[code].status, code)
+        try:
+            answer = await asked
+        except Refusal as refusal:
+            answer = refusal.outcome.status, refusal.code
+        assert answer == (BY_CODE[code].status, code)
         assert await self.everything() == before
 
     async def retry_after_ms(self, ask: Any, *args: Any, **body: Any) -> tuple[str, int | None]:

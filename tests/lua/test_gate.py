@@ -7,7 +7,6 @@ import pytest
 
 from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
-from service.domain.errors import Refusal
 from service.formats import key_names
 from service.hot.scripts import HOT, PROJECTION
 from service.hot.workspace_state import Workspace
@@ -18,57 +17,41 @@ FULL_REFUSES = {"lock", "assign_any", "assign_code", "gift"}
 BEHIND_REFUSES = FULL_REFUSES | {"redeem", "checkout", "extend", "rollback", "rollback_order", "unassign"}
 
 
-class Asks:
-    """A request of every script, each of which would succeed."""
-
-    async def made(self, shop: Shop) -> dict[str, Ask]:
-        """With coupons for all of them."""
-        book = await shop.book("CODE-1", "CODE-2", "CODE-3", "CODE-4", "CODE-6", "CODE-7", "CODE-8")
-        await shop.assign("CODE-6", "bob")
-        _, lock = await shop.lock("CODE-1", "ann")
-        token, caller, workspace = lock["lockToken"], shop.caller, Workspace(shop.decider)
-        spent = (await shop.redeem("CODE-2", "ann", orderId="A-1"))[1]["redemptionId"]
-        await shop.redeem("CODE-3", "ann", orderId="A-2")
-        event = (await shop.events())[-1][0]
-        return {
-            "lock": lambda: shop.lock("CODE-1", "ann"),
-            "extend": lambda: shop.extend("CODE-1", token, lockSeconds=900),
-            "unlock": lambda: shop.unlock("CODE-1", token),
-            "redeem": lambda: shop.redeem("CODE-1", "ann", lockToken=token),
-            "validate": lambda: shop.validate("CODE-4"),
-            "coupon": lambda: shop.coupon("CODE-4"),
-            "assign_any": lambda: shop.assign_any(book, "ann"),
-            "assign_code": lambda: shop.assign("CODE-4", "ann"),
-            "unassign": lambda: shop.unassign("CODE-6"),
-            "gift": lambda: shop.gift(book, "ann", "A-3"),
-            "checkout": lambda: shop.checkout("ann", "A-4", code="CODE-7"),
-            "rollback": lambda: shop.rollback(spent),
-            "rollback_order": lambda: shop.rollback_order("A-2"),
-            "book_stats": lambda: told(shop.stats(book)),
-            "user_coupons": lambda: told(shop.held("ann")),
-            "claim": lambda: told(workspace.claim(caller, "k", "f")),
-            "answered": lambda: told(workspace.settle(caller, "k", "f", 200, b"{}", "")),
-            "records": lambda: told(shop.decide(prepare_records(caller, [event]))),
-            "put_workspace": lambda: told(shop.put_workspace(coupons_per_order=1)),
-            "put_book": lambda: told(shop.change(book, status="archived")),
-            "put_codes": lambda: told(shop.add(book, "CODE-5")),
-            "put_user": lambda: told(shop.user("ann", 5)),
-            "seen": lambda: told(shop.projector.seen_all(0, 99)),
-        }
-
-
-async def told(asked: Awaitable[Any]) -> Any:
-    """The answer, or (status, code) of the refusal."""
-    try:
-        return await asked
-    except Refusal as refusal:
-        return refusal.outcome.status, refusal.code
-
-
 @pytest.fixture
 async def asks(still: Shop) -> dict[str, Ask]:
-    """A request of every script."""
-    found = await Asks().made(still)
+    """A request of every script, each of which would succeed."""
+    book = await still.book("CODE-1", "CODE-2", "CODE-3", "CODE-4", "CODE-6", "CODE-7", "CODE-8")
+    await still.assign("CODE-6", "bob")
+    _, lock = await still.lock("CODE-1", "ann")
+    token, caller, workspace = lock["lockToken"], still.caller, Workspace(still.decider)
+    spent = (await still.redeem("CODE-2", "ann", orderId="A-1"))[1]["redemptionId"]
+    await still.redeem("CODE-3", "ann", orderId="A-2")
+    event = (await still.events())[-1][0]
+    found: dict[str, Ask] = {
+        "lock": lambda: still.lock("CODE-1", "ann"),
+        "extend": lambda: still.extend("CODE-1", token, lockSeconds=900),
+        "unlock": lambda: still.unlock("CODE-1", token),
+        "redeem": lambda: still.redeem("CODE-1", "ann", lockToken=token),
+        "validate": lambda: still.validate("CODE-4"),
+        "coupon": lambda: still.coupon("CODE-4"),
+        "assign_any": lambda: still.assign_any(book, "ann"),
+        "assign_code": lambda: still.assign("CODE-4", "ann"),
+        "unassign": lambda: still.unassign("CODE-6"),
+        "gift": lambda: still.gift(book, "ann", "A-3"),
+        "checkout": lambda: still.checkout("ann", "A-4", code="CODE-7"),
+        "rollback": lambda: still.rollback(spent),
+        "rollback_order": lambda: still.rollback_order("A-2"),
+        "book_stats": lambda: still.stats(book),
+        "user_coupons": lambda: still.held("ann"),
+        "claim": lambda: workspace.claim(caller, "k", "f"),
+        "answered": lambda: workspace.settle(caller, "k", "f", 200, b"{}", ""),
+        "records": lambda: still.decide(prepare_records(caller, [event])),
+        "put_workspace": lambda: still.put_workspace(coupons_per_order=1),
+        "put_book": lambda: still.change(book, status="archived"),
+        "put_codes": lambda: still.add(book, "CODE-5"),
+        "put_user": lambda: still.user("ann", 5),
+        "seen": lambda: still.projector.seen_all(0, 99),
+    }
     assert set(found) == {*HOT, *PROJECTION}
     return found
 
@@ -110,17 +93,12 @@ async def test_a_workspace_that_isnt_there_is_recovering(still: Shop, asks: dict
     await still.link.call("SET", f"{still.caller.prefix}w", settings)
 
 
-async def test_an_emptied_redis_is_recovering(still: Shop, asks: dict[str, Ask]) -> None:
-    """A server that was emptied keeps its scripts and says recovering, never that something isn't found."""
-    await still.link.call("FLUSHDB")
+@pytest.mark.parametrize("lost", ["FLUSHDB", "SCRIPT FLUSH"])
+async def test_a_server_that_lost_keys_or_scripts_is_recovering(still: Shop, asks: dict[str, Ask], lost: str) -> None:
+    """A server that was emptied keeps its scripts and says recovering, never that something isn't found. NOSCRIPT
+    means: not the server that was verified."""
+    await still.link.call(*lost.split())
     await still.at(1)
-    for ask in asks.values():
-        await still.refuses("recovering", ask())
-
-
-async def test_a_server_that_lost_the_scripts_is_recovering(still: Shop, asks: dict[str, Ask]) -> None:
-    """NOSCRIPT means: not the server that was verified."""
-    await still.link.call("SCRIPT", "FLUSH")
     for ask in asks.values():
         await still.refuses("recovering", ask())
 

@@ -145,21 +145,14 @@ def workspace(still: Shop) -> Workspace:
     return Workspace(still.decider)
 
 
-async def refused(asked: Any, code: str) -> None:
-    """It is refused so."""
-    with pytest.raises(Refusal) as told:
-        await asked
-    assert told.value.code == code
-
-
 async def test_a_request_off_the_hot_path_claims_its_key(still: Shop, workspace: Workspace) -> None:
     """A claimed key is in progress for its request and reused for another; answered, it is replayed, and recorded."""
     caller: Caller = still.caller
     assert await workspace.claim(caller, "k", "f") is None
     before = await still.everything()
-    await refused(workspace.claim(caller, "k", "f"), "request_in_progress")
-    await refused(workspace.claim(caller, "k", "g"), "idempotency_key_reused")
-    await refused(still.raw(lock.LOCK, "CODE-1", key="k", userId="ann"), "request_in_progress")
+    await still.refuses("request_in_progress", workspace.claim(caller, "k", "f"))
+    await still.refuses("idempotency_key_reused", workspace.claim(caller, "k", "g"))
+    await still.refuses("request_in_progress", still.raw(lock.LOCK, "CODE-1", key="k", userId="ann"))
     assert await still.everything() == before
     await still.wait(7)
     await workspace.settle(caller, "k", "f", 201, '{"name":"ä b"}'.encode(), "/v1/books/x")
@@ -168,7 +161,7 @@ async def test_a_request_off_the_hot_path_claims_its_key(still: Shop, workspace:
     assert event["i"] == (await still.everything())[f"{caller.prefix}i:k"]
     assert event["r"] == '{"key":"k","op":"request"}'
     assert await workspace.claim(caller, "k", "f") == (201, '{"name":"ä b"}'.encode(), "/v1/books/x")
-    await refused(workspace.claim(caller, "k", "g"), "idempotency_key_reused")
+    await still.refuses("idempotency_key_reused", workspace.claim(caller, "k", "g"))
     await workspace.settle(caller, "k", "f", 200, b"{}", "")
     assert (await workspace.claim(caller, "k", "f") or (0,))[0] == 201  # the first answer stays
 
@@ -190,7 +183,7 @@ async def test_a_workspace_keeps_so_many_bytes(still: Shop) -> None:
     assert (await workspace.claim(caller, "k0", "f") or (0,))[0] == 201
     assert (await still.lock("CODE-1", "ann", key="hot"))[0] == 201
     await still.wait(ends_ms - 1)
-    await refused(workspace.claim(caller, "another", "f"), "key_quota")
+    await still.refuses("key_quota", workspace.claim(caller, "another", "f"))
     await still.wait(1)
     assert await workspace.claim(caller, "another", "f") is None
     await workspace.settle(caller, "another", "f", 201, b"x" * 1000, "")
@@ -205,11 +198,11 @@ async def test_a_claim_is_renewed_whatever_is_kept(still: Shop) -> None:
     await workspace.claim(caller, "long", "f")
     await workspace.claim(caller, "k", "f")
     await workspace.settle(caller, "k", "f", 201, b"x" * 1000, "")
-    await refused(workspace.claim(caller, "another", "f"), "key_quota")
+    await still.refuses("key_quota", workspace.claim(caller, "another", "f"))
     await still.wait(CLAIM_MS // 2)
     await workspace.renew(caller, "long", "f")
     await still.wait(CLAIM_MS - 1)
-    await refused(workspace.claim(caller, "long", "f"), "request_in_progress")
+    await still.refuses("request_in_progress", workspace.claim(caller, "long", "f"))
 
 
 async def test_an_answer_without_location(still: Shop, workspace: Workspace) -> None:
@@ -227,11 +220,11 @@ async def test_a_claim_that_was_let_go_or_died_is_free(still: Shop, workspace: W
     assert await workspace.claim(caller, "k", "g") is None
     await workspace.release(caller, "k", "f")  # one that was late lets nothing of another's go
     await workspace.settle(caller, "k", "f", 201, b"{}", "")
-    await refused(workspace.claim(caller, "k", "g"), "request_in_progress")
+    await still.refuses("request_in_progress", workspace.claim(caller, "k", "g"))
     left = await still.link.call("PTTL", f"{caller.prefix}i:k")
     assert CLAIM_MS - 10_000 < left <= CLAIM_MS
     await still.wait(CLAIM_MS - 1)
-    await refused(workspace.claim(caller, "k", "g"), "request_in_progress")
+    await still.refuses("request_in_progress", workspace.claim(caller, "k", "g"))
     await still.wait(1)
     assert await workspace.claim(caller, "k", "f") is None
     assert len(await still.events()) == 1
