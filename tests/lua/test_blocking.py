@@ -4,11 +4,11 @@ from loadtests.harness.shop import Shop
 from service.formats import key_names
 
 
-async def block(shop: Shop, *codes: str, whole: bool = False) -> int:
+async def block(shop: Shop, *codes: str) -> int:
     """Block codes of workspace 1 as recovery does; how many of them are there."""
     await shop.gate("closed")
     words = [word for code in codes for word in (1, key_names.bucket(code), code)]
-    reply = await shop.work("block_codes", [key_names.gate(0)], "1" if whole else "", *words)
+    reply = await shop.work("block_codes", [key_names.gate(0)], "", *words)
     await shop.gate("open")
     return reply[1]
 

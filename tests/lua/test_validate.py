@@ -145,8 +145,7 @@ async def test_validate_takes_no_idempotency_key(still: Shop) -> None:
     """A key changes nothing of a validate, which changes nothing itself."""
     await still.book("CODE-1")
     call = Call(still.caller, "key", "f")
-    for code, answer in (("CODE-1", True), ("CODE-1", True)):
-        command = VALIDATE.prepare(call, None, VALIDATE.decoder.decode(b'{"code":"%s"}' % code.encode()))
-        status, body = await still.run(command)
-        assert (status, body["valid"]) == (200, answer)
+    for _ in range(2):
+        status, body = await still.run(VALIDATE.prepare(call, None, VALIDATE.decoder.decode(b'{"code":"CODE-1"}')))
+        assert (status, body["valid"]) == (200, True)
     assert not [name for name in await still.everything() if ":i:" in name]
