@@ -44,28 +44,8 @@ _IDS = st.one_of(_ID, _HARD_ID).filter(is_caller_id)
 _CODES = st.from_regex(r"\A[A-Z0-9_-]{4,12}\Z").filter(lambda code: canonicalize_code(code) is not None)
 _KEYS = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=20)
 
-_HARD_TEXT = st.lists(
-    st.sampled_from(
-        [
-            *key_names.TYPES,
-            *key_names.OWN,
-            "{p0}",
-            "w1",
-            "1",
-            "131072",
-            "gate",
-            ":",
-            "::",
-            " ",
-            "*",
-            "[a-z]*",
-            "\\",
-            "%-",
-        ]
-    ),
-    min_size=1,
-    max_size=40,
-).map(lambda parts: "".join(parts)[:255])
+_PARTS_OF_NAMES = (*key_names.TYPES, *key_names.OWN, *"{p0} w1 1 131072 gate : :: * [a-z]* \\ %-".split(), " ")
+_HARD_TEXT = st.lists(st.sampled_from(_PARTS_OF_NAMES), min_size=1, max_size=40).map(lambda parts: "".join(parts)[:255])
 _HARD_NAME = _HARD_TEXT.map(lambda text: re.sub(r"[ /\\?#%]", "", text)[:100]).filter(is_caller_id)
 _USERS = st.one_of(_IDS, _HARD_NAME).map(encode_field)
 

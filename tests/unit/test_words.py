@@ -134,10 +134,8 @@ def test_metadata_has_so_many_bytes() -> None:
         encode_metadata("metadata", {"a": "é" * 8}, 23)
 
 
-def test_keys_of_redis_never_meet() -> None:
-    """Names of keys are made of numbers, and of text that is the last part and has no space."""
-    assert (key_names.gate(3), key_names.outbox(3), key_names.config(3)) == ("{p3}:gate", "{p3}:outbox", "{p3}:config")
-    assert key_names.prefix(3, 14) == "{p3}:w14:"
+def test_buckets_and_partitions() -> None:
+    """A text's bucket never changes; workspaces come to every partition."""
     assert key_names.bucket("CODE-1") == 52_333
     assert all(0 <= key_names.bucket(f"CODE-{n}") < 131_072 for n in range(1000))
     assert {key_names.partition_of(str(uuid4()), 4) for _ in range(200)} == {0, 1, 2, 3}
