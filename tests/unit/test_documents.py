@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from service.common.config import Settings
+from service.serving.app import create_app
+
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("service", "lua", "sql", "tests", "loadtests", "docs", "deploy")
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -106,6 +109,20 @@ def test_links_lead_somewhere(document: Path) -> None:
 def test_named_tests_exist(document: Path) -> None:
     """Each test that is named with its file is in that file."""
     assert missing_tests(text_of(document) + commands_of(document)) == []
+
+
+def test_documented_requests_exist() -> None:
+    """Each row of docs/comes-from.md names a request of the API or a page, and a test."""
+    paths = create_app(Settings()).openapi_schema.to_schema()["paths"]
+    pages = {"/checkout", "/schema", "/schema/openapi.json"}
+    lines = (ROOT / "docs" / "comes-from.md").read_text("utf-8").splitlines()
+    for line in lines:
+        if not line.startswith("| ") or line.startswith("| what"):
+            continue
+        _, requests, test = (cell.strip() for cell in line.strip("|").split("|"))
+        assert re.fullmatch(r"`tests/\w+/test_\w+\.py::test_\w+`", test), test
+        for method, path in re.findall(r"(GET|POST|PATCH|DELETE) (/[^`?\s]*)", requests):
+            assert path in pages or method.lower() in paths[path], (method, path)
 
 
 def test_the_checks_can_fail() -> None:
