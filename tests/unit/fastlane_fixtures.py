@@ -1,4 +1,4 @@
-"""A connection's protocol without a network: what a client sends goes in, what it would read comes out."""
+"""A connection's protocol without a network: bytes of a client go in, bytes of the server come out."""
 
 import asyncio
 import hashlib
@@ -22,12 +22,12 @@ REQUEST_ID = "X-Request-Id: r\r\n"
 
 
 class Wire:
-    """A transport that keeps what is written."""
+    """A transport that stores the written bytes."""
 
     def __init__(self) -> None:
         self.sent = b""
         self.unsent = 0
-        self.closed = self.aborted = self.eof = self.reading = False
+        self.closed = self.aborted = self.eof = False
         self.reading = True
 
     def write(self, data: bytes) -> None:
@@ -63,7 +63,7 @@ class Wire:
 
 
 class Decider:
-    """Answers a script when it is told to, or at once where there is an answer at hand."""
+    """Replies to scripts when a test asks for it."""
 
     durability = "fsynced"
 
@@ -95,8 +95,8 @@ class Decider:
 
 
 class Client:
-    """One connection, of the same server as `beside`; call within an event loop. What isn't hot is answered with its
-    path and its body's length."""
+    """One connection, of the same server as `beside`; call within an event loop. A request that isn't hot is answered
+    with its path and its body's length."""
 
     def __init__(self, *, hot: bool = True, connections: int = 10, beside: "Client | None" = None, **lane: Any) -> None:
         self.decider, self.keyring, self.wire = Decider(), Keyring(), Wire()
@@ -104,11 +104,11 @@ class Client:
         self.passed: list[tuple[str, bytes]] = []
         self.headers: list[tuple[bytes, bytes]] = []
         self.recalled: list[tuple[int, str, str]] = []
-        """What was to be asked of Postgres: workspace, script, and the facts' names."""
+        """Lookups in Postgres: workspace, script, and the facts' names."""
         self.facts: Reply | Exception = []
-        """What comes of that."""
+        """The result of a lookup."""
         self.left = 0
-        """How many requests were given up before they were whole."""
+        """The number of requests that ended before they were whole."""
         config = uvicorn.Config(self._elsewhere, loop="none", ws="none", log_config=None, interface="asgi3")
         config.proxy_headers, config.timeout_keep_alive = False, 30
         config.load()
@@ -119,11 +119,11 @@ class Client:
         self.protocol = Protocol(config, self.state, {}, loop, max_connections=connections, lane=self.lane)
         self.protocol.connection_made(self.wire)  # type: ignore[arg-type]
 
-    def _lane(self, **said: Any) -> Lane:
-        return Lane(self.decider, self.keyring, self._recall, **said)  # type: ignore[arg-type]
+    def _lane(self, **options: Any) -> Lane:
+        return Lane(self.decider, self.keyring, self._recall, **options)  # type: ignore[arg-type]
 
     async def _recall(self, whose: Caller, command: Command, reply: Reply) -> Reply:
-        """As if Postgres had what the reply asks for."""
+        """As if Postgres had the facts that the reply asks for."""
         await asyncio.sleep(0)
         self.recalled.append((whose.workspace, command.script, reply[1]))
         if isinstance(self.facts, Exception):
@@ -131,29 +131,29 @@ class Client:
         return self.facts
 
     def send(self, data: bytes) -> None:
-        """As if it came in one part."""
+        """As if the data came in one part."""
         if not self.wire.closed:
             self.protocol.data_received(data)
 
     def answer(self, sent: bytes = b"", reply: Any = None) -> None:
-        """Send a hot request, a good one unless another is given, and have its script reply."""
+        """Send a hot request, a good one by default, and have its script reply."""
         self.send(sent or request())
         self.decider.reply(reply)
 
     async def ask(self, *sent: bytes) -> list[int]:
-        """Send these; the statuses of all answers once nothing is left to do."""
+        """Send these; the statuses of all answers once no task is left to run."""
         for data in sent:
             self.send(data)
         return statuses(await self.settle())
 
     def look(self, seconds: int) -> None:
-        """Let so much time go by without anything happening."""
+        """Let so much time pass without any event."""
         for _ in range(seconds + 1):
             self.protocol._timer.cancel()
             self.protocol._look()
 
     async def settle(self) -> bytes:
-        """What the client has read once nothing is left to do."""
+        """All bytes that the client receives once no task is left to run."""
         for _ in range(20):
             await asyncio.sleep(0)
         return self.wire.sent
@@ -168,10 +168,10 @@ class Client:
             body, more = body + message["body"], message["more_body"]
         self.passed.append((f"{scope['method']} {scope['path']}", body))
         self.headers = list(scope["headers"])
-        told = json.dumps([scope["path"], len(body)]).encode()
-        headers = [(b"content-length", b"%d" % len(told))]
+        body_sent = json.dumps([scope["path"], len(body)]).encode()
+        headers = [(b"content-length", b"%d" % len(body_sent))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": told})
+        await send({"type": "http.response.body", "body": body_sent})
 
 
 def caller(name: str) -> Caller:

@@ -1,4 +1,4 @@
-"""Who may do what: roles are data, and what they don't name nobody may."""
+"""Authorization: roles are data, and an operation that no role names is refused."""
 
 import re
 from typing import Any
@@ -29,29 +29,29 @@ def _operations() -> dict[str, Any]:
     return {operation["operationId"]: operation for methods in paths.values() for operation in methods.values()}
 
 
-def test_roles_name_operations_that_there_are() -> None:
-    """Each operation of the document that isn't for all is some role's, and no role names another."""
+def test_roles_name_existing_operations() -> None:
+    """Each operation of the document that isn't open belongs to a role, and no role names another operation."""
     for_some = {name for name, operation in _operations().items() if operation["security"]}
     assert for_some == {row.operation_id for row in ROWS}.union(*ROLES.values())
     assert set(SCOPES) <= set(ROLES)
 
 
 def test_an_operation_of_no_role_is_an_error() -> None:
-    """A route that nobody listed doesn't even start."""
+    """The API does not start with a route that no role names."""
     with pytest.raises(KeyError):
         list_roles("eraseEverything")
 
 
-def test_handlers_say_what_holds() -> None:
-    """The scopes that an operation's description names are those that the roles give it."""
+def test_descriptions_name_the_scopes() -> None:
+    """An operation's description names exactly the scopes that the roles give it."""
     for name, operation in _operations().items():
         if operation["security"]:
-            (said,) = re.findall(r"\bScope ([^.]*)\.", operation["description"])
-            assert set(re.findall(r"`(\w+)`", said)) == set(HOT.get(name) or list_roles(name)) & set(SCOPES), name
+            (scopes,) = re.findall(r"\bScope ([^.]*)\.", operation["description"])
+            assert set(re.findall(r"`(\w+)`", scopes)) == set(HOT.get(name) or list_roles(name)) & set(SCOPES), name
 
 
 def test_every_handler_names_roles_or_is_open() -> None:
-    """What is served to anybody is a short list, and all else names the roles that it takes."""
+    """The open routes are a short list; every other handler names its roles."""
     for route in APP.routes:
         for handler in getattr(route, "route_handlers", [getattr(route, "route_handler", None)]):
             is_open = route.path in OPEN_TO_ALL or route.path.startswith(OPEN_PAGES)
@@ -61,13 +61,13 @@ def test_every_handler_names_roles_or_is_open() -> None:
             assert bool(handler.opt.get("roles")) == (not is_open), route.path
 
 
-def test_a_handler_that_says_nothing_answers_nobody() -> None:
-    """Denied by default: a handler without a word on who may ask is forbidden to all."""
+def test_a_handler_without_roles_is_forbidden() -> None:
+    """A handler without roles is forbidden to every caller."""
 
     def handler(path: str, **options: Any) -> HTTPRouteHandler:
         @get(path, **options)
         async def answer() -> str:
-            return "told"
+            return "answer"
 
         return answer
 
@@ -77,4 +77,4 @@ def test_a_handler_that_says_nothing_answers_nobody() -> None:
     app.asgi_handler = around(app.asgi_handler)
     with TestClient(app) as client:
         assert client.get("/silent", headers={"Authorization": "Bearer demo_admin"}).status_code == 403
-        assert client.get("/open").text == "told"
+        assert client.get("/open").text == "answer"

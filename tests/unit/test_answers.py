@@ -1,4 +1,4 @@
-"""What is kept of answers: counts for /metrics, and one line a second that names no code, id or key."""
+"""Accounting of answers: counts for /metrics, and one line a second that names no code, id or key."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -22,7 +22,7 @@ def _note(answers: Answers, status: int, outcome: str = "", route: str = _LOCK, 
 
 
 async def test_a_line_a_second(lines: list[Any]) -> None:
-    """However many answers go out, one line tells how many of each outcome, and shows the first."""
+    """One line a second has the count of each outcome and the first answer."""
     answers = Answers()
     for number in range(1000):
         _note(answers, 201, request_id=f"r{number}")
@@ -33,8 +33,8 @@ async def test_a_line_a_second(lines: list[Any]) -> None:
     answers.write()
     (line,) = lines
     assert line["counts"] == {f"{_LOCK} 201": 1000, f"{_LOCK} coupon_locked": 3, "GET /v1/books 200": 1}
-    shown = {"route": _LOCK, "status": 201, "request_id": "r0"}
-    assert {name: value for name, value in line["sample"].items() if name != "ms"} == shown
+    first = {"route": _LOCK, "status": 201, "request_id": "r0"}
+    assert {name: value for name, value in line["sample"].items() if name != "ms"} == first
     answers.write()
     assert len(lines) == 1
     _note(answers, 204)
@@ -54,8 +54,8 @@ async def test_failures(lines: list[Any]) -> None:
     assert lines[-1]["outcome"] == "internal"
 
 
-async def test_health_is_not_told(lines: list[Any]) -> None:
-    """Asking for health and metrics is counted, and has no part in the log, whatever comes of it."""
+async def test_health_is_not_logged(lines: list[Any]) -> None:
+    """Requests for health and metrics are counted, but not logged."""
     answers = Answers()
     for route in ("GET /health/ready", "GET /health/live", "GET /metrics"):
         _note(answers, 503, route=route)

@@ -1,4 +1,4 @@
-"""What is kept of a batch's answer, and what is made of it again."""
+"""The stored answer of a batch, and the replies that are read from it."""
 
 import pytest
 from hypothesis import given
@@ -22,55 +22,55 @@ events = some.builds(lambda epoch, seq: f"{epoch}-{seq}", some.integers(1, 3), s
 
 
 def record(event: str, user: str, order: str) -> str:
-    """A redemption's, as scripts read it."""
+    """A redemption's record, as scripts read it."""
     return f'{event} R 1 2 CODE {user} {order} - 1000 USD 2 200 1700000000000 1 7 8 1 9 {{"ip":"1.2.3.4"}}'
 
 
 def view(code: str, owner: str, holder: str, last: str, user: str, order: str) -> str:
-    """A coupon's."""
+    """A coupon's view."""
     rest = f"{last} {user} {order} 1700000000000" if last != "-" else "- - - -"
     return f"{BOOK} {code} assigned 0 1 {owner} 1 2 {holder} {order} 3 {rest}"
 
 
 @some.composite
 def replies(draw: some.DrawFn) -> tuple[Said, list[object] | Refusal, dict[str, tuple[str, str]]]:
-    """An operation's own words, its script's reply, and the records that the reply needs."""
-    said = Said(draw(codes), draw(ids), draw(ids))
+    """An operation's fields, its script's reply, and the records that the reply needs."""
+    own = Said(draw(codes), draw(ids), draw(ids))
     user, order, event, outcome = draw(ids), draw(ids), draw(events), draw(some.sampled_from([0, 1]))
-    told = record(event, f"u{event}", f"o{event}")
-    shown = view(draw(codes), draw(ids), draw(ids), draw(some.sampled_from(["-", event])), f"u{event}", f"o{event}")
+    facts = record(event, f"u{event}", f"o{event}")
+    coupon = view(draw(codes), draw(ids), draw(ids), draw(some.sampled_from(["-", event])), f"u{event}", f"o{event}")
     kinds: list[list[object] | Refusal] = [
-        [outcome, told, BOOK, 0],
-        [outcome, shown, "", 0],
-        [outcome, f"{BOOK} {said.code} {user} {order} token 1700000000000", "", 0],
+        [outcome, facts, BOOK, 0],
+        [outcome, coupon, "", 0],
+        [outcome, f"{BOOK} {own.code} {user} {order} token 1700000000000", "", 0],
         [outcome, "", "", 0],
-        [outcome, draw(some.sampled_from(["0 2", "0 2 20 20 20 20", "5 2 10"])), shown],
+        [outcome, draw(some.sampled_from(["0 2", "0 2 20 20 20 20", "5 2 10"])), coupon],
         Refusal("coupon_redeemed"),
         invalid("userId", "must\tbe\nso"),
     ]
-    return said, draw(some.sampled_from(kinds)), {event: (told, BOOK)}
+    return own, draw(some.sampled_from(kinds)), {event: (facts, BOOK)}
 
 
 @given(some.lists(replies(), max_size=12))
 def test_the_replies_come_back(asked: list[tuple[Said, list[object] | Refusal, dict[str, tuple[str, str]]]]) -> None:
-    """Each as the script replied it, whatever ids are like; and refusals with what they say."""
-    kept = keep_batch("fsynced", "request-1", [(said, reply) for said, reply, _ in asked])
-    records = {name: found for _, _, some_records in asked for name, found in some_records.items()}
+    """Each stored reply is read as the script returned it, whatever its ids are; so are refusals with their details."""
+    kept = keep_batch("fsynced", "request-1", [(own, reply) for own, reply, _ in asked])
+    records = {name: facts for _, _, some_records in asked for name, facts in some_records.items()}
     batch = read_batch(kept)
     assert is_kept_batch(kept)
     assert (batch.durability, batch.request_id) == ("fsynced", "request-1")
-    for (said, reply, _), answer in zip(asked, batch.answers, strict=True):
+    for (own, reply, _), answer in zip(asked, batch.answers, strict=True):
         if isinstance(reply, Refusal):
             assert isinstance(answer, Refusal)
             assert (answer.code, answer.detail, answer.errors) == (reply.code, reply.detail, reply.errors)
         else:
             assert isinstance(answer, KeptReply)
             assert set(answer.names) <= set(records)
-            assert reply_of(answer, said, records) == reply
+            assert reply_of(answer, own, records) == reply
 
 
-def test_users_are_named_where_their_operations_do_not() -> None:
-    """`B` names nobody and stays as it is; in `U` a pseudonym takes a user's place, and no other word's."""
+def test_batches_that_name_users() -> None:
+    """A `B` names no user and never changes; in a `U` a pseudonym replaces a user, and no other field."""
     own = Said("CODE", "ann", "20")
     lock = [0, f"{BOOK} CODE ann 20 token 17", "", 0]
     assert keep_batch("accepted", "r", [(own, lock)])[0] == "B"
@@ -91,14 +91,14 @@ def test_users_are_named_where_their_operations_do_not() -> None:
 
 
 def test_a_thousand_redemptions_take_a_few_hundred_bytes() -> None:
-    """Events in their order, alone or with others between them."""
+    """1,000 redemptions take less than 200 bytes, in sequence or with other events between them."""
     for step, most in ((1, 200), (3, 200)):
         replies = [(Said(), [0, record(f"7-{n}", "u", "o"), BOOK, 0]) for n in range(0, 1000 * step, step)]
         assert len(keep_batch("fsynced", "r", replies)) < most
 
 
 def test_an_unknown_refusal_is_an_error() -> None:
-    """A code that this version doesn't have."""
+    """A refusal whose code this version doesn't have raises ValueError."""
     refusal = Refusal("coupon_redeemed")
     refusal.outcome = refusal.outcome._replace(code="no_such_code")
     with pytest.raises(ValueError, match="no_such_code"):

@@ -1,4 +1,4 @@
-"""Work behind other work: one piece at a time, and no failure is lost."""
+"""SerialRunner: one piece of work at a time, and no failure is lost."""
 
 import asyncio
 
@@ -8,7 +8,7 @@ from service.common.pipeline import SerialRunner
 
 
 class Pieces:
-    """Pieces of work that end when they are told to."""
+    """Pieces of work that end on request."""
 
     def __init__(self) -> None:
         self.begun: list[int] = []
@@ -29,7 +29,7 @@ async def _fail() -> None:
 
 
 async def test_one_at_a_time() -> None:
-    """A piece is done while its putter goes on, the next begins once it has ended, and the block waits for all."""
+    """A piece runs while its caller goes on, the next begins once it has ended, and the block waits for all."""
     pieces = Pieces()
     async with SerialRunner() as behind:
         await behind.put(lambda: pieces.piece(1))
@@ -43,8 +43,8 @@ async def test_one_at_a_time() -> None:
     assert (pieces.begun, pieces.ended) == ([1, 2], [1, 2])
 
 
-async def test_a_failure_is_heard_of_once() -> None:
-    """By whoever puts the next piece, which isn't begun; or at the end of the block."""
+async def test_a_failure_is_raised_once() -> None:
+    """A failure is raised at the next `put`, whose piece isn't begun, or at the end of the block."""
     pieces = Pieces()
     async with SerialRunner() as behind:
         await behind.put(_fail)
@@ -57,7 +57,7 @@ async def test_a_failure_is_heard_of_once() -> None:
 
 
 async def test_a_block_that_fails_lets_its_work_end() -> None:
-    """The block's own failure is the one that is heard, once what is under way has ended."""
+    """A block's own failure is raised once the running piece has ended."""
     pieces = Pieces()
 
     async def block() -> None:
@@ -74,7 +74,7 @@ async def test_a_block_that_fails_lets_its_work_end() -> None:
 
 @pytest.mark.parametrize("where", ["in the block", "at its end"])
 async def test_a_block_that_is_cancelled_cancels_its_work(where: str) -> None:
-    """Nothing goes on behind a block that is gone."""
+    """A cancelled block cancels its work."""
     pieces = Pieces()
 
     async def block() -> None:

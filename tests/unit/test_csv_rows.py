@@ -1,4 +1,4 @@
-"""CSV: read back by another's reader it is what was written, and no cell is a formula."""
+"""CSV: quoting, line ends, and no cell that a spreadsheet takes for a formula."""
 
 import pytest
 
@@ -22,5 +22,5 @@ def test_rows() -> None:
     ],
 )  # fmt: skip
 def test_hostile_cells(cell: str | int, written: bytes) -> None:
-    """What has a separator, quote or line end is quoted; what would be a formula begins with ', also within quotes."""
+    """A cell with a separator, quote or line end is quoted; a formula gets a leading ', also within quotes."""
     assert encode_csv_rows([["x", cell, "y"]]) == b"x," + written + b",y\r\n"

@@ -1,4 +1,4 @@
-"""Cursors of lists: each leads back to its place, in its own list alone, and to no place that no row can have."""
+"""Cursors of lists: a cursor decodes to its position, and only in its own list."""
 
 from typing import Any
 from uuid import UUID
@@ -27,8 +27,8 @@ _BEYOND = [
 ]  # fmt: skip
 
 
-def test_a_cursor_names_its_place() -> None:
-    """Whatever the list and the place, the cursor leads back to it, and no other list takes it."""
+def test_a_cursor_names_its_position() -> None:
+    """A cursor decodes to the position that it was made of, and every other list refuses it."""
     assert _PLACES.keys() == page_cursors.by_name.keys()
     for name, places in _PLACES.items():
         for place in places:
@@ -40,8 +40,8 @@ def test_a_cursor_names_its_place() -> None:
 
 
 @pytest.mark.parametrize("parts", _BEYOND, ids=lambda parts: repr(parts)[:40])
-def test_no_place(parts: tuple[Any, ...]) -> None:
-    """What no row of any list can have as its place is malformed in every list."""
+def test_impossible_positions(parts: tuple[Any, ...]) -> None:
+    """Every list refuses a position that no row can have."""
     made: Cursor[Any] = object.__new__(Cursor)
     made._name = parts[0] if parts else "books"  # type: ignore[assignment]
     text = made.encode(*parts[1:])
@@ -52,7 +52,7 @@ def test_no_place(parts: tuple[Any, ...]) -> None:
 
 @given(st.text(max_size=600))
 def test_any_text(text: str) -> None:
-    """A text that no list made is malformed in every list."""
+    """Every list refuses a text that no list made."""
     for cursor in page_cursors.by_name.values():
         with pytest.raises(Refusal, match="malformed"):
             cursor.decode(text)

@@ -134,7 +134,7 @@ def test_metadata_stays_as_it_was_sent() -> None:
     metadata = '{"b":18446744073709551615,"a":["é😀",null,true,0.1]}'
     request = decode(REDEEM.decoder, f'{{"userId":"a","metadata":{metadata}}}'.encode())
     command = REDEEM.prepare(Call(CALLER), "CODE-1", request)
-    kept = next(word for word in command.args if isinstance(word, bytes))
+    kept = next(argument for argument in command.args if isinstance(argument, bytes))
     assert kept == f'{{"metadata":{metadata}}}'.encode()
     assert msgspec.json.decode(kept)["metadata"]["a"][0] == "é😀"
 

@@ -32,14 +32,14 @@ def text_of(document: Path) -> str:
 def commands_of(document: Path) -> str:
     """The words of a document's blocks of code, each as a code span."""
     blocks = " ".join(_block.findall(document.read_text("utf-8")))
-    return " ".join(f"`{word}`" for word in blocks.split() if "/" in word and "://" not in word)
+    return " ".join(f"`{argument}`" for argument in blocks.split() if "/" in argument and "://" not in argument)
 
 
 @cache
 def file_names() -> frozenset[str]:
     """The names of all files of the source tree."""
-    found = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file())
-    return frozenset(path.name for path in (*found, *ROOT.glob("*.*")))
+    paths = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file())
+    return frozenset(path.name for path in (*paths, *ROOT.glob("*.*")))
 
 
 def exists(named: str) -> bool:
@@ -165,6 +165,6 @@ def test_decisions_that_are_referred_to_exist() -> None:
 def test_the_glossary_has_each_word_once_in_order() -> None:
     """The glossary's words are in alphabetical order, without a repetition, with one sentence each."""
     rows = re.findall(r"^\| (.+) \| (.+) \|$", text_of(ROOT / "docs" / "glossary.md"), re.MULTILINE)[1:]
-    words = [word for word, _ in rows if word != "---"]
+    words = [term for term, _ in rows if term != "---"]
     assert words == sorted(set(words))
-    assert [word for word, meaning in rows if meaning.count(". ") or not meaning.endswith((".", "---"))] == []
+    assert [term for term, meaning in rows if meaning.count(". ") or not meaning.endswith((".", "---"))] == []

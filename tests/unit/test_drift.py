@@ -1,4 +1,4 @@
-"""How what Redis keeps of a coupon differs from the record: each way has its name, and locks are none."""
+"""The classes of differences between a coupon in Redis and the record."""
 
 import pytest
 
@@ -29,15 +29,15 @@ WHOLE = {
 
 
 @pytest.mark.parametrize("name", WHOLE)
-def test_what_a_rebuilt_redis_holds(name: str) -> None:
-    """It is what the record says, and differs in nothing."""
-    said, entry, record = WHOLE[name]
-    assert entry_of(said) == (entry, record)
-    assert unlike(said, entry, record, locked=False) == []
+def test_a_rebuilt_coupon(name: str) -> None:
+    """The entry and record that a rebuild writes differ from the record in nothing."""
+    expected, entry, record = WHOLE[name]
+    assert entry_of(expected) == (entry, record)
+    assert unlike(expected, entry, record, locked=False) == []
 
 
 def test_locks_are_no_difference() -> None:
-    """A lock takes a code out of the pool, and leaves the limit that it was under; a switch back leaves a version."""
+    """A lock takes a code out of the pool and leaves its limit; a switch back leaves a version."""
     assert unlike(IDLE, "3!", "0 - - 0 1 - - -" + LOCKED, locked=False) == []
     assert unlike(IDLE, "3!", "0 - - 0 3 - - -" + UNLOCKED, locked=True) == []
     assert unlike(IDLE, "3", "0 - - 0 1 - - -" + UNLOCKED, locked=False) == []
@@ -45,7 +45,7 @@ def test_locks_are_no_difference() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "entry", "record", "classes"),
+    ("expected", "entry", "record", "classes"),
     [
         (IDLE, "4", None, ["book"]),
         (IDLE, "", None, ["book"]),
@@ -68,6 +68,6 @@ def test_locks_are_no_difference() -> None:
         (OFF, "3", "5 - - 0 - - - -" + UNLOCKED, ["state", "free_surplus"]),
     ],
 )
-def test_each_way_has_its_name(said: Said, entry: str, record: str | None, classes: list[str]) -> None:
-    """What differs is told, all of it and nothing else."""
-    assert unlike(said, entry, record, locked=False) == classes
+def test_each_difference_has_its_class(expected: Said, entry: str, record: str | None, classes: list[str]) -> None:
+    """A difference gets all of its classes and no other."""
+    assert unlike(expected, entry, record, locked=False) == classes

@@ -1,4 +1,4 @@
-"""Events: read from the outbox and written as it has them."""
+"""Events: parsed from the outbox, and written in its format."""
 
 from uuid import RFC_4122, UUID
 
@@ -65,15 +65,15 @@ events = st.one_of(*KINDS)
 
 @given(events)
 def test_an_event_survives_being_written(event):
-    """What is written is read as the same event."""
+    """`parse` is the inverse of `decided` and `packed`."""
     d, r = decided(event).encode(), packed(event.request)
     again = parse(event.epoch, event.seq, d, r)
     assert msgspec.structs.replace(again, request=event.request) == event
     assert decided(again).encode() == d
 
 
-def test_a_redemption_is_read():
-    """Every word of a redemption comes to its field, and `-` is none."""
+def test_a_redemption_is_parsed():
+    """Each field of a redemption is parsed, and `-` is None."""
     r = b'{"ip":"203.0.113.7","ua":"curl","metadata":{"a": 1},"key":"k","op":"redeem","later":1}'
     event = parse(7, 9, R, r, b"f 0 @x")
     assert isinstance(event, Redeemed)
@@ -88,9 +88,8 @@ def test_a_redemption_is_read():
 
 
 @pytest.mark.parametrize("user_bucket", [b" 77", b""], ids=["now", "older"])
-def test_a_checkout_is_read(user_bucket: bytes):
-    """Three more words after a redemption's are the gift of the same user, order and time. Older events name no bucket
-    of the user."""
+def test_a_checkout_is_parsed(user_bucket: bytes):
+    """Three fields after a redemption's are its gift, with the same user and order; older events lack a user bucket."""
     event = parse(7, 9, R + user_bucket + b" 4 GIFT-1 99", b'{"ip":"203.0.113.7"}')
     assert isinstance(event, Redeemed)
     assert parse(7, 9, R + user_bucket, b'{"ip":"203.0.113.7"}') == msgspec.structs.replace(event, gift=None)
@@ -103,7 +102,7 @@ def test_a_checkout_is_read(user_bucket: bytes):
 
 @pytest.mark.parametrize(("epoch", "seq", "at_ms"), [(1, 0, 0), (7, 9, 1_794_991_234_567), (2**26 - 1, 2**48 - 1, 5)])
 def test_a_redemptions_id_is_made_of_its_event(epoch: int, seq: int, at_ms: int):
-    """A UUIDv7 of the event's time, in which its epoch and number are; an event with '-' for the id has this one."""
+    """A redemption's id is a UUIDv7 of the event's time that contains epoch and number; `-` stands for it."""
     made = UUID(redemption_id(epoch, seq, at_ms))
     assert (made.version, made.variant, made.int >> 80) == (7, RFC_4122, at_ms)
     assert read_redemption_id(made) == (epoch, seq)
@@ -114,21 +113,6 @@ def test_a_redemptions_id_is_made_of_its_event(epoch: int, seq: int, at_ms: int)
     assert decided(event).split(" ")[6] == "-"
 
 
-def test_taking_back_is_told_from_giving():
-    """`A` and `U` have the same words and are different events."""
-    given, taken = (parse(7, 9, b"%b 12 3 CODE-1 ann 1794991234567 5" % kind, b"{}") for kind in (b"A", b"U"))
-    assert (type(given), type(taken)) == (Assigned, Unassigned)
-    assert isinstance(taken, Unassigned)
-    assert (taken.workspace, taken.book, taken.code, taken.user, taken.at_ms) == (12, 3, "CODE-1", "ann", 1794991234567)
-
-
-def test_buckets_are_written():
-    """The buckets of code, order and user are the ones that keys are named by."""
-    words = decided(parse(1, 1, R, b"{}")).split(" ")
-    assert words[13:15] == [str(key_names.bucket("CODE-1")), str(key_names.bucket("o1"))]
-    assert words[16:] == [str(key_names.bucket("user"))]
-
-
 @pytest.mark.parametrize(
     ("d", "r"),
     [
@@ -136,7 +120,6 @@ def test_buckets_are_written():
         (b"X 1 2", b"{}"),
         (b"O", b""),
         (R + b" x", b"{}"),
-        (R + b" 1 2", b"{}"),
         (R[:-2], b"{}"),
         (R, b""),
         (R, b"[]"),
@@ -151,32 +134,28 @@ def test_buckets_are_written():
         (b"U 1 2 CODE user 5", b"{}"),
         (b"A 1 2 CODE user 5 1 order", b"{}"),
         (R + b" 4 CODE-2", b"{}"),
-        (R + b" 4 CODE-2 1 1", b"{}"),
         (b"S 1 2 high codes 3 5", b"{}"),
-        (b"S 1 2 low users 3 5", b"{}"),
         (b"U 1 2 CODE user then 1", b"{}"),
         (R.replace(b" 1250000 ", b" 1_250_000 "), b"{}"),
-        (R.replace(b" 1250000 ", b" +1250000 "), b"{}"),
         (R.replace(b"CODE-1", b""), b"{}"),
         (R.replace(b" 1794991234567 ", b" 253402300800000 "), b"{}"),
-        (R.replace(b" 1250000 ", b" 0x13 "), b"{}"),
         (R + b"\n", b"{}"),
     ],
 )
 def test_malformed_entries(d: bytes, r: bytes):
-    """An entry that is no event is an error, never an event with something else in it."""
+    """`parse` rejects an entry that is no event, and never returns another event for it."""
     with pytest.raises(MalformedEvent):
         parse(1, 1, d, r)
 
 
-def test_what_is_kept_must_be_text():
-    """An entry whose kept answer can't be read is no event, a redemption's and any other's."""
+def test_a_stored_answer_must_be_text():
+    """`parse` rejects an entry whose stored answer is not UTF-8, whatever its kind."""
     for d in (R, b"K 1 5"):
         with pytest.raises(MalformedEvent, match=r"a field can't be read \(UnicodeDecodeError\)"):
             parse(1, 1, d, b"{}", b"\xff")
 
 
 def test_digests_tell_entries_apart():
-    """Two entries with other ids, other values, or the same bytes cut elsewhere have other digests."""
+    """Entries with other ids, other values, or the same bytes cut elsewhere have other digests."""
     entries = [(b"1-1", b"a", b"b"), (b"1-2", b"a", b"b"), (b"1-1", b"ab", b""), (b"1-1", b"", b"ab"), (b"1-1", b"a")]
     assert len({entry_digest(*entry) for entry in entries}) == len(entries)

@@ -1,4 +1,4 @@
-"""The bounds of a connection without a network: framing, sizes, patience, and the server's end."""
+"""The bounds of a connection without a network: framing, sizes, timeouts, and the server's shutdown."""
 
 import re
 
@@ -89,7 +89,7 @@ _HOT = tuple(
 @pytest.mark.parametrize("sent", [*_MALFORMED, *_HOT], ids=range(len(_MALFORMED + _HOT)))
 @pytest.mark.parametrize("before", [False, True], ids=["first", "second"])
 async def test_framing(sent: bytes, before: bool) -> None:
-    """What could be framed in two ways is 400, once, and ends the connection: what follows is no request."""
+    """A request that could be framed in two ways is 400 and ends the connection; the bytes after it are no request."""
     client = Client()
     if before:  # a head of the same shape was good
         client.answer()
@@ -106,7 +106,7 @@ async def test_framing(sent: bytes, before: bool) -> None:
 
 @pytest.mark.parametrize("sent", [b"GET /x HTTP/1.1\nHost: scrip\n\n", b"GET /x HTTP/1.1\r\nA\n", b"\n", b"A\rB"])
 async def test_lines_that_end_otherwise(sent: bytes) -> None:
-    """A client that ends lines in another way hears so at once, byte by byte too."""
+    """A line end that is not CRLF is 400 at once, byte by byte too."""
     whole, pieces = Client(), Client()
     whole.send(sent)
     for at in range(len(sent)):
@@ -128,14 +128,14 @@ _GOOD = (
 
 @pytest.mark.parametrize("sent", _GOOD, ids=range(len(_GOOD)))
 async def test_good_framing(sent: bytes) -> None:
-    """What is merely unusual is answered."""
+    """An unusual but valid request is answered."""
     client = Client()
     assert await client.ask(sent) == [200]
     assert [path for path, _ in client.passed] == [sent.strip().partition(b" ")[0].decode() + " /x"]
 
 
 async def test_a_chunked_body_ends_the_connection() -> None:
-    """It is answered with `Connection: close`, and what follows it is not read."""
+    """A chunked body is answered with `Connection: close`, and the bytes after it are not read."""
     client = Client()
     client.send(_CHUNKED + b"7\r\n[2,3,4]\r\n0\r\n\r\n" + _AFTER)
     await client.ask(_AFTER)
@@ -147,7 +147,7 @@ async def test_a_chunked_body_ends_the_connection() -> None:
 
 
 async def test_trailers() -> None:
-    """What comes after a chunked body is no header."""
+    """A trailer after a chunked body is no header."""
     client = Client()
     client.send(_CHUNKED)
     await client.ask(b"7\r\n[2,3,4]\r\n0\r\nAuthorization: Bearer one\r\n\r\n")
@@ -155,7 +155,7 @@ async def test_trailers() -> None:
 
 
 async def test_large_heads() -> None:
-    """A head past 16 KiB, or with more than 100 lines, is 431 as soon as that is known; a smaller one is not."""
+    """A head above 16 KiB or 100 lines is 431 as soon as the server has so many bytes; a smaller one is not."""
     for fits, start in ((True, _GET), (False, _GET), (True, request()), (False, request())):
         name = b"A: " if start is _GET else b"\r\nA: "
         head = start if start is _GET else start.partition(b"\r\n\r\n")[0]
@@ -189,7 +189,7 @@ _SLOW = {
 
 @pytest.mark.parametrize("where", _SLOW)
 async def test_slow_clients(where: str) -> None:
-    """A request that doesn't come within its time is 408, and the connection ends; a byte a second doesn't help."""
+    """A request that does not arrive in time is 408 and ends the connection; a byte a second does not help."""
     sent, limit_s = _SLOW[where]
     client = Client()
     client.send(sent)
@@ -207,7 +207,7 @@ async def test_slow_clients(where: str) -> None:
 
 
 async def test_a_long_upload() -> None:
-    """One that goes on isn't cut off, however long it takes in all."""
+    """An upload that makes progress is not cut off, however long it takes."""
     client = Client()
     piece = b"x" * bounded_protocol.PROGRESS_BYTES
     client.send(_GET + b"Content-Length: %d\r\n\r\n" % (len(piece) * 20))
@@ -218,7 +218,7 @@ async def test_a_long_upload() -> None:
 
 
 async def test_idle_connections() -> None:
-    """One without a request is closed after its time, without a word; one whose answer is awaited never is."""
+    """An idle connection is closed silently after its time; a connection that awaits an answer is not."""
     client = Client()
     client.send(request())
     client.look(1000)
@@ -229,8 +229,8 @@ async def test_idle_connections() -> None:
     assert (client.wire.closed, client.wire.sent) == (True, sent)
 
 
-async def test_a_client_that_takes_nothing() -> None:
-    """One that doesn't take its answer is cut off; one that takes some of it now and then is not."""
+async def test_a_client_that_reads_nothing() -> None:
+    """A client that does not read its answer is cut off; a client that reads some of it now and then is not."""
     client = Client()
     client.answer()
     for unsent in range(100, 0, -10):
@@ -242,7 +242,7 @@ async def test_a_client_that_takes_nothing() -> None:
 
 
 async def test_too_many_connections() -> None:
-    """One beyond the bound hears 503 with Retry-After and is closed."""
+    """A connection beyond the bound gets 503 with Retry-After and is closed."""
     client = Client(connections=0)
     assert statuses(client.wire.sent) == [503]
     assert re.search(rb"\r\nretry-after: \d+\r\n.*connection: close\r\n", client.wire.sent, re.DOTALL)
@@ -253,8 +253,8 @@ async def test_too_many_connections() -> None:
 
 
 @pytest.mark.parametrize("whole", [request(), _GET + b"\r\n"], ids=["hot", "elsewhere"])
-async def test_the_servers_end(whole: bytes) -> None:
-    """What has begun is answered with `Connection: close`, whole; then the connection is closed."""
+async def test_shutdown(whole: bytes) -> None:
+    """A request that has begun is answered whole with `Connection: close`; then the server closes the connection."""
     for begun in (whole, whole[:-3], whole[:40]):
         client = Client()
         client.send(begun)
@@ -269,8 +269,8 @@ async def test_the_servers_end(whole: bytes) -> None:
         assert client.wire.closed
 
 
-async def test_the_servers_end_between_requests() -> None:
-    """A connection without a request gets a moment, since one may be on its way; that one is answered."""
+async def test_shutdown_between_requests() -> None:
+    """An idle connection gets a moment at shutdown, since a request may be on its way; that request is answered."""
     client = Client()
     client.protocol.shutdown()
     client.send(request())

@@ -16,19 +16,19 @@ _GOOD = {
 _SYNCS = {"appendonly": "yes", "appendfsync": "always", "no-appendfsync-on-rewrite": "no"}
 
 
-def _saying(info: dict[str, Any], settings: Any) -> Any:
-    """A server that says this of itself."""
+def _make_server(info: dict[str, Any], settings: Any) -> Any:
+    """A server with this INFO and these settings."""
 
     async def call(*command: str) -> Any:
         if command[0] == "INFO":
             return info[command[1]]
-        return settings if isinstance(settings, Exception) else [word for item in settings.items() for word in item]
+        return settings if isinstance(settings, Exception) else [text for item in settings.items() for text in item]
 
     return call
 
 
 @pytest.mark.parametrize(
-    ("section", "said", "reason"),
+    ("section", "info", "reason"),
     [
         ("server", "redis_version:7.0.0", ""),
         ("server", "redis_version:7.2.4\r\nserver_name:valkey\r\nvalkey_version:9.1.2", ""),
@@ -40,11 +40,11 @@ def _saying(info: dict[str, Any], settings: Any) -> Any:
         ("memory", "maxmemory:0\r\nmaxmemory_policy:allkeys-lru", ""),
     ],
 )
-async def test_what_may_not_decide(section: str, said: str, reason: str) -> None:
-    """A server that is too old, a replica, or that may evict is unfit; without a limit of memory nothing is evicted."""
-    found = await check_server(_saying(_GOOD | {section: said}, _SYNCS))
-    assert reason in (found.unfit or "")
-    assert bool(found.unfit) == bool(reason)
+async def test_unfit_servers(section: str, info: str, reason: str) -> None:
+    """A server that is too old, a replica, or that may evict is unfit; without a memory limit it evicts nothing."""
+    fitness = await check_server(_make_server(_GOOD | {section: info}, _SYNCS))
+    assert reason in (fitness.unfit or "")
+    assert bool(fitness.unfit) == bool(reason)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ async def test_what_may_not_decide(section: str, said: str, reason: str) -> None
         ("no-appendfsync-on-rewrite", "yes", False, True),
     ],
 )
-async def test_what_is_on_disk(setting: str, value: str, fsynced: bool, unfit: bool) -> None:
-    """Only a server that syncs before each answer is `fsynced`; one that stops syncing while it rewrites is unfit."""
-    found = await check_server(_saying(_GOOD, _SYNCS | {setting: value}))
-    assert (found.fsynced, found.unfit is not None) == (fsynced, unfit)
+async def test_fsynced_servers(setting: str, value: str, fsynced: bool, unfit: bool) -> None:
+    """A server that syncs before each answer is `fsynced`; one that stops syncing during a rewrite is unfit."""
+    fitness = await check_server(_make_server(_GOOD, _SYNCS | {setting: value}))
+    assert (fitness.fsynced, fitness.unfit is not None) == (fsynced, unfit)
 
 
 async def test_settings_that_are_hidden() -> None:
-    """A server that doesn't let its settings be read is used, and promises no more than `accepted`."""
-    found = await check_server(_saying(_GOOD, hiredis.ReplyError("NOPERM no permission")))
-    assert (found.unfit, found.fsynced, found.hidden) == (None, False, ("CONFIG GET *append*",))
+    """A server that hides its settings is used, and promises only `accepted`."""
+    fitness = await check_server(_make_server(_GOOD, hiredis.ReplyError("NOPERM no permission")))
+    assert (fitness.unfit, fitness.fsynced, fitness.hidden) == (None, False, ("CONFIG GET *append*",))

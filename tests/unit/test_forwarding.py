@@ -1,4 +1,4 @@
-"""Whose address a request has behind proxies."""
+"""The client's address behind proxies."""
 
 import ipaddress
 
@@ -38,22 +38,22 @@ _PROXIES = Proxies([ipaddress.ip_network(text) for text in ("10.0.0.0/8", "fd00:
     ],
 )
 def test_the_last_that_is_no_proxy(forwarded: str, client: str) -> None:
-    """It is the last address that is no proxy's: what is before it anybody may have written."""
+    """The client is the last address that is no proxy's; any client may have written the addresses before it."""
     assert _PROXIES.client("10.9.9.9", forwarded) == client
 
 
 @given(st.lists(st.ip_addresses(), max_size=5), st.ip_addresses(), st.integers(0, 3))
 def test_what_a_client_writes_changes_nothing(written: list[object], client: object, hops: int) -> None:
-    """Whatever a client writes into the header, the proxies' word on it stands."""
+    """No text that a client writes into the header changes the address that the proxies report."""
     proxies = Proxies([ipaddress.ip_network("10.0.0.0/8")])
-    told = [str(client), *["10.0.0.1"] * hops]
-    before = proxies.client("10.9.9.9", ", ".join(told))
+    trusted = [str(client), *["10.0.0.1"] * hops]
+    before = proxies.client("10.9.9.9", ", ".join(trusted))
     if not proxies.trusts(str(client)):
-        assert proxies.client("10.9.9.9", ", ".join([*map(str, written), *told])) == before
+        assert proxies.client("10.9.9.9", ", ".join([*map(str, written), *trusted])) == before
 
 
-def test_who_is_trusted() -> None:
-    """Only an address within the networks is a proxy, and nobody where none are named."""
+def test_trusted_proxies() -> None:
+    """Only an address within the networks is a proxy; without networks none is."""
     assert [_PROXIES.trusts(peer) for peer in ("10.9.9.9", "::ffff:10.9.9.9", "127.0.0.1", "fd12::1")] == [True] * 4
     assert [_PROXIES.trusts(peer) for peer in ("11.0.0.1", "127.0.0.2", "::1", "", None, "x")] == [False] * 6
     assert not Proxies().trusts("127.0.0.1")

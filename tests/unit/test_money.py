@@ -1,4 +1,4 @@
-"""Money: what scripts reckon in integers is what decimals say, to the last digit."""
+"""Money: the scripts' integer arithmetic equals decimal arithmetic to the last digit."""
 
 import os
 import random
@@ -103,9 +103,9 @@ def any_value(pick: random.Random, kind: str, unit: int) -> int:
 
 
 def any_discount(pick: random.Random, kind: str, unit: int, order: int) -> DiscountRow:
-    """A discount of this type; tiers about the order's value."""
+    """A discount of this type; some tiers begin near the order's value."""
     cap = None if pick.random() < 0.5 else any_amount(pick, unit)
-    said: dict[str, Any] = {"max_amount_e4": cap, "min_order_value_e4": None, "currency": None, "digits": None}
+    terms: dict[str, Any] = {"max_amount_e4": cap, "min_order_value_e4": None, "currency": None, "digits": None}
     match kind:
         case "tiered":
             froms = {any_amount(pick, unit) for _ in range(pick.randint(1, MAX_TIERS - 3))}
@@ -114,13 +114,13 @@ def any_discount(pick: random.Random, kind: str, unit: int, order: int) -> Disco
             for from_e4 in sorted(froms):
                 of: Any = pick.choice(["percentage", "fixed"])
                 rows.append(TierRow(from_e4=from_e4, type=of, value_e4=any_value(pick, of, unit)))
-            said["tiers"] = tuple(rows)
+            terms["tiers"] = tuple(rows)
         case "buyXGetY":
             most = pick.choice([3, 10, 1000, MAX_INT])
-            said |= {"buy": pick.randint(1, most), "get": pick.randint(1, most)}
+            terms |= {"buy": pick.randint(1, most), "get": pick.randint(1, most)}
         case _:
-            said["value_e4"] = any_value(pick, kind, unit)
-    return DiscountRow(type=kind, **said)  # type: ignore[arg-type]
+            terms["value_e4"] = any_value(pick, kind, unit)
+    return DiscountRow(type=kind, **terms)  # type: ignore[arg-type]
 
 
 def any_lines(pick: random.Random, unit: int) -> list[Line]:
@@ -137,15 +137,14 @@ def packed(lines: Sequence[Line]) -> str:
     return order_amounts(RedeemRequest(user_id="ann", items=items))[2]
 
 
-def asked(discount_of: Any, discount: DiscountRow, order: int, digits: int, lines: Sequence[Line] = ()) -> int:
-    """What the script says, given what the projection and a redeem pass it."""
+def run_script(discount_of: Any, discount: DiscountRow, order: int, digits: int, lines: Sequence[Line] = ()) -> int:
+    """The script's result for the terms that the projection writes and the items that a redeem passes."""
     cap = None if discount.max_amount_e4 is None else str(discount.max_amount_e4)
     return int(discount_of(discount.type, _terms(discount), cap, str(order), digits, packed(lines)))
 
 
-def test_discounts_are_what_decimals_say(discount_of) -> None:
-    """Discounts of all types (SCRIP_MONEY_CASES of them), small to the largest, for all currencies' digits, with and
-    without a maximum, about the tiers' edges, and with items that cost more than any order."""
+def test_discounts_equal_decimals(discount_of) -> None:
+    """Discounts of all types and digits equal decimal arithmetic, with and without a maximum, and at tiers' edges."""
     pick, came_to = random.Random(1), Counter[tuple[str, bool]]()
     for _ in range(CASES):
         kind, digits = pick.choice(KINDS), pick.choice([0, 2, 2, 3, 4])
@@ -155,23 +154,23 @@ def test_discounts_are_what_decimals_say(discount_of) -> None:
         if order > MOST_E4 or pick.random() < 0.6:
             order = any_amount(pick, unit)
         discount = any_discount(pick, kind, unit, order)
-        found = asked(discount_of, discount, order, digits, lines)
-        assert found == expected(discount, order, digits, lines), (discount, order, digits, lines)
-        assert 0 <= found <= order
-        assert found % unit == 0
-        came_to[kind, 0 < found < order] += 1
+        discount_e4 = run_script(discount_of, discount, order, digits, lines)
+        assert discount_e4 == expected(discount, order, digits, lines), (discount, order, digits, lines)
+        assert 0 <= discount_e4 <= order
+        assert discount_e4 % unit == 0
+        came_to[kind, 0 < discount_e4 < order] += 1
     assert min(came_to[kind, True] for kind in KINDS) > CASES // 50, came_to
 
 
-def test_units_are_free_as_if_each_were_in_hand(discount_of) -> None:
-    """For every buy + get units of a sku get are free, the cheapest of all of that sku: counted unit by unit."""
+def test_free_units_are_counted_one_by_one(discount_of) -> None:
+    """Of every buy + get units of a sku the cheapest `get` are free, as when each unit is counted on its own."""
     pick = random.Random(3)
     for _ in range(3000):
         buy, get = pick.randint(1, 4), pick.randint(1, 4)
         lines = [(pick.choice("ab"), pick.randint(1, 12), pick.randint(0, 5) * 100) for _ in range(pick.randint(0, 6))]
         discount, free = plain("buyXGetY", buy=buy, get=get), free_by_units(buy, get, lines)
         assert free == free_by_lines(buy, get, lines)
-        assert asked(discount_of, discount, MOST_E4 // 100 * 100, 2, lines) == free, (buy, get, lines)
+        assert run_script(discount_of, discount, MOST_E4 // 100 * 100, 2, lines) == free, (buy, get, lines)
 
 
 @pytest.mark.parametrize(
@@ -197,9 +196,9 @@ def test_units_are_free_as_if_each_were_in_hand(discount_of) -> None:
         (1, 1, [(f"{n}", 1_000_000, MOST_E4 // 100 * 100) for n in range(1000)], MOST_E4 // 100 * 100),
     ],
 )  # fmt: skip
-def test_what_is_free(discount_of, buy: int, get: int, lines: list[Line], free: int) -> None:
-    """Examples, the bounds among them: a thousand lines of a million units each at the largest price."""
-    assert asked(discount_of, plain("buyXGetY", buy=buy, get=get), MOST_E4 // 100 * 100, 2, lines) == free
+def test_free_amounts(discount_of, buy: int, get: int, lines: list[Line], free: int) -> None:
+    """Examples of free amounts, up to a thousand lines of a million units each at the largest price."""
+    assert run_script(discount_of, plain("buyXGetY", buy=buy, get=get), MOST_E4 // 100 * 100, 2, lines) == free
 
 
 def test_free_units_that_come_to_the_order_to_the_unit(discount_of) -> None:
@@ -207,7 +206,7 @@ def test_free_units_that_come_to_the_order_to_the_unit(discount_of) -> None:
     for order in (MOST_E4, MOST_E4 - 1, 2**49, 2**49 + 1):
         for short in (0, 1, 2):
             lines = [("a", 1, order - short - 1), ("a", 1, order), ("b", 1, 1), ("b", 1, 5)]
-            assert asked(discount_of, plain("buyXGetY", buy=1, get=1), order, 4, lines) == order - short
+            assert run_script(discount_of, plain("buyXGetY", buy=1, get=1), order, 4, lines) == order - short
 
 
 def test_tiers_begin_at_their_edge(discount_of) -> None:
@@ -221,7 +220,7 @@ def test_tiers_begin_at_their_edge(discount_of) -> None:
         (999_999, 0), (1_000_000, 100_000), (1_999_999, 200_000), (2_000_000, 500_000), (MOST_E4 - 1, 500_000),
         (MOST_E4, MOST_E4),
     ):  # fmt: skip
-        assert asked(discount_of, plain("tiered", tiers=tiers), order, 4) == discount, order
+        assert run_script(discount_of, plain("tiered", tiers=tiers), order, 4) == discount, order
 
 
 def plain(kind: Any, **terms: Any) -> DiscountRow:
@@ -237,8 +236,8 @@ def test_ties_go_to_the_even_digit(discount_of) -> None:
         for units in [*range(200), *range(last // 2, last // 2 + 40), *range(last, last + 9)]:
             even = units // 2 + (units % 4 == 3)
             for kind, terms in (("percentage", "500000"), ("tiered", "0:percentage:500000")):
-                found = discount_of(kind, terms, None, str(units * unit), digits)
-                assert int(found) == even * unit, (kind, digits, units)
+                discount_e4 = discount_of(kind, terms, None, str(units * unit), digits)
+                assert int(discount_e4) == even * unit, (kind, digits, units)
 
 
 def test_the_largest_amounts(discount_of) -> None:
@@ -250,15 +249,15 @@ def test_the_largest_amounts(discount_of) -> None:
     assert discount_of("fixed", str(MOST_E4), None, "10000", 2) == "10000"
 
 
-def test_a_book_without_discount_takes_nothing_off(discount_of) -> None:
-    """No kind, no discount; nothing off nothing."""
+def test_no_discount(discount_of) -> None:
+    """A book without a discount, and an order of 0, have the discount 0."""
     assert discount_of(None, None, None, "123400", 2) == "0"
     assert discount_of("percentage", "1000000", None, "0", 2) == "0"
 
 
 @pytest.mark.parametrize("digits", [0, 2, 3, 4])
 def test_amounts_come_back_as_they_went(digits: int) -> None:
-    """An amount becomes an integer of e4 and the same text again, at its currency's digits."""
+    """`from_e4` is the inverse of `to_e4` for each number of digits."""
     pick = random.Random(2)
     edges = [0, 1, 9, 10, 10**digits, 10 ** (11 + digits) - 1]
     for scaled in [*edges, *(pick.randrange(10 ** pick.randrange(1, 12 + digits)) for _ in range(3000))]:
@@ -276,8 +275,8 @@ def test_amounts_come_back_as_they_went(digits: int) -> None:
         ("99999999999.9999", 4, MOST_E4), ("0.0001", 4, 1), ("2.5" + "0" * 60, 2, 25_000),
     ],
 )  # fmt: skip
-def test_amounts_that_are_taken(text: str, digits: int, e4: int) -> None:
-    """Trailing zeros aside, what the currency has digits for, from 0 to just below 10¹¹."""
+def test_valid_amounts(text: str, digits: int, e4: int) -> None:
+    """An amount is from 0 to just below 10¹¹, with no more digits than its currency has, besides trailing zeros."""
     assert to_e4("x", Decimal(text), digits) == e4
 
 
@@ -289,18 +288,18 @@ def test_amounts_that_are_taken(text: str, digits: int, e4: int) -> None:
     ],
 )  # fmt: skip
 def test_amounts_that_are_out_of_range(text: str, digits: int) -> None:
-    """Negative, too large, or with more digits than the currency, however far behind: invalid."""
-    with pytest.raises(BadField) as told:
+    """An amount that is negative, too large or has too many digits is invalid."""
+    with pytest.raises(BadField) as caught:
         to_e4("orderValue", Decimal(text), digits)
-    assert (told.value.field, told.value.malformed) == ("orderValue", False)
+    assert (caught.value.field, caught.value.malformed) == ("orderValue", False)
 
 
 @pytest.mark.parametrize("text", ["NaN", "sNaN", "Infinity", "-Infinity"])
-def test_what_is_no_amount_is_malformed(text: str) -> None:
-    """Decimal's other values are no money."""
-    with pytest.raises(BadField) as told:
+def test_non_numbers_are_malformed(text: str) -> None:
+    """NaN and infinity are malformed."""
+    with pytest.raises(BadField) as caught:
         to_e4("x", Decimal(text))
-    assert told.value.malformed
+    assert caught.value.malformed
 
 
 def test_currencies_are_iso_4217s() -> None:

@@ -1,17 +1,15 @@
 """The rows of the hot operations agree with the scripts, the fast lane and each other."""
 
+import dataclasses
 import inspect
 import json
 import re
 from pathlib import Path
-from uuid import uuid4
 
 import msgspec
 import pytest
 
 import service
-from service.access.caller import SCOPES, Caller
-from service.common.resources import LUA_DIR
 from service.domain.field_types import RESERVED_CODES
 from service.fastlane.routes import WITH_CODE, WITHOUT_CODE
 from service.hot.scripts import HOT, LIMITED
@@ -19,17 +17,15 @@ from service.operations import table
 from service.operations.base import Call, Command, Rendered
 from service.operations.run import finish, with_limits
 from service.operations.table import ROWS, Row
+from tests.unit.test_scripts import CALLER, keys_of
 
 EVERY = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.operation_id)
 
 
 @EVERY
 def test_the_row_names_its_script(row: Row) -> None:
-    """The script exists, requests may run it with and without limits, and it takes as many keys as the row says."""
-    head = (LUA_DIR / f"{row.script}.lua").read_text().split("]]", 1)[0]
-    keys = re.search(r"^KEYS +(.*?)^ARGV", head, re.DOTALL | re.MULTILINE)
-    assert keys
-    assert len(re.findall(r"^ *\d+ +\w+ +(?:string|hash|stream)\b", keys[1], re.MULTILINE)) == row.keys
+    """A row's script exists with the row's number of keys, and requests may run it with and without limits."""
+    assert len(keys_of(row.script)) == row.keys
     assert row.script in HOT
     assert f"{row.script}+" in LIMITED
 
@@ -48,28 +44,28 @@ def test_each_row_is_listed_once() -> None:
 
 
 def test_the_fast_lane_has_every_fast_row() -> None:
-    """A fast row is found by its route's word; no other row is."""
-    found = [*WITH_CODE.values(), *WITHOUT_CODE.values()]
-    assert {row.operation_id for row in found} == {row.operation_id for row in ROWS if row.fast}
-    assert len(found) == len(set(map(id, found)))
+    """The fast lane has each fast row under its route, and no other row."""
+    rows = [*WITH_CODE.values(), *WITHOUT_CODE.values()]
+    assert {row.operation_id for row in rows} == {row.operation_id for row in ROWS if row.fast}
+    assert len(rows) == len(set(map(id, rows)))
 
 
-def test_words_of_paths_are_no_codes() -> None:
-    """A word that follows /v1/coupons/ in a route can't be a code, which the same place may name."""
+def test_path_segments_are_no_codes() -> None:
+    """No segment that follows /v1/coupons/ in a route can be a code, which the same place may name."""
     words = {row.route.split("/")[3] for row in ROWS if row.route.startswith("POST /v1/coupons/")}
-    assert {word.upper() for word in words} <= RESERVED_CODES
+    assert {segment.upper() for segment in words} <= RESERVED_CODES
 
 
 def test_the_console_knows_every_success() -> None:
-    """What the console counts as done is each row's `done`; it shows any other name as a refusal."""
+    """The console counts as success exactly each row's `done`."""
     script = (Path(service.__file__).parent / "pages/console/assets/overview.js").read_text()
     (good,) = re.findall(r"^const GOOD = new Set\((.*)\);$", script, re.MULTILINE)
     assert set(json.loads(good)) == {row.done for row in ROWS if row.done}
 
 
 def test_finish_may_run_twice() -> None:
-    """A reply of a caller with limits is rendered twice where the answer waits for the record."""
-    caller = Caller(uuid4(), 3, uuid4(), 2, "live", frozenset(SCOPES), limits="1 - - -")
+    """`finish` renders the reply of a caller with limits twice where the answer waits for the record."""
+    caller = dataclasses.replace(CALLER, limits="1 - - -")
     render = lambda reply, durability: Rendered(200, msgspec.json.encode([*reply, durability]))  # noqa: E731
     command = with_limits(Call(caller), Command("lock", (), (), render))
     reply = [0, "payload", "", "", "9 60"]

@@ -1,4 +1,4 @@
-"""Patterns: every possibility as likely as another, and no code that is a word of ours."""
+"""Patterns: all possible codes are equally likely, and none is a reserved word."""
 
 from collections import Counter
 
@@ -20,7 +20,7 @@ from service.domain.field_types import RESERVED_CODES, canonicalize_code
 
 @given(st.from_regex(r"[A-Za-z0-9_#-]{4,64}", fullmatch=True), st.integers(0, 50))
 def test_codes_fit_their_pattern(pattern: str, count: int) -> None:
-    """As many codes as asked for come out, each what the pattern says, place by place."""
+    """`generate_codes` returns as many codes as requested, each of which fits the pattern."""
     if pattern.upper() in RESERVED_CODES:
         return
     check_pattern("codePattern", pattern)
@@ -34,7 +34,7 @@ def test_codes_fit_their_pattern(pattern: str, count: int) -> None:
 
 @pytest.mark.parametrize("size", [2, 31, 32, 36])
 def test_no_character_is_favoured(size: int) -> None:
-    """Each character of a charset comes up as often as any other, whatever the charset's size."""
+    """Each character of a charset is equally frequent, whatever the charset's size."""
     charset = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:size]
     counts = Counter("".join(generate_codes("#" * 10, charset, 20_000)))
     expected = 200_000 / size
@@ -44,13 +44,13 @@ def test_no_character_is_favoured(size: int) -> None:
 
 
 def test_reserved_words_are_not_made() -> None:
-    """A pattern that can make a reserved word makes the others only."""
+    """A pattern that can make a reserved word never makes it."""
     codes = generate_codes("LOC#", "KX", 200)
     assert set(codes) == {"LOCX"}
 
 
 def test_codes_are_not_repeated_by_chance() -> None:
-    """Two draws have nothing in common."""
+    """Two draws share no code."""
     assert not set(generate_codes("############", DEFAULT_CHARSET, 5000)) & set(
         generate_codes("############", DEFAULT_CHARSET, 5000)
     )
@@ -71,7 +71,7 @@ def test_bad_charsets(charset: str) -> None:
 
 
 def test_charsets_are_upper_cased() -> None:
-    """Small letters stand for large ones."""
+    """A charset becomes upper case."""
     assert normalize_charset("charset", "abc-_9") == "ABC-_9"
 
 

@@ -17,7 +17,7 @@ def _rows(count: int) -> list[CodeRow]:
 
 
 async def test_runs_are_bounded() -> None:
-    """However many codes there are, a request on the same connection waits for a few runs, each of a few codes."""
+    """A long list of codes is projected in runs of bounded size, of which a bounded number wait at once."""
     sizes: list[int] = []
     going = most = 0
 

@@ -1,4 +1,4 @@
-"""What holds of whatever anybody sends: names of keys, letters of codes, amounts, exports, and every parser.
+"""Properties of all input: names of keys, letters of codes, amounts, exports, and every parser.
 
 `SCRIP_FUZZ` is how many examples each has; `make fuzz` gives many more.
 """
@@ -87,7 +87,7 @@ _PARTS: dict[str, st.SearchStrategy[str]] = {
 
 @st.composite
 def _named(draw: st.DrawFn) -> tuple[key_names.Key, str]:
-    """What a key is about, and the name that its builder makes."""
+    """A key, and the name that its builder makes."""
     partition, workspace = draw(st.integers(0, 1023)), draw(st.integers(1, 2**31 - 1))
     if draw(st.integers(0, 9)) == 0:
         kind = draw(st.sampled_from(sorted(key_names.OWN)))
@@ -101,7 +101,7 @@ def _named(draw: st.DrawFn) -> tuple[key_names.Key, str]:
 @fuzzed
 @given(st.lists(_named(), min_size=2, max_size=40))
 def test_no_two_things_share_a_key(named: list[tuple[key_names.Key, str]]) -> None:
-    """A key's name tells what it is about and whose, whatever is in ids, and its slot is its partition's."""
+    """A key's name has exactly one meaning, whatever is in ids, and its slot is its partition's."""
     by_name: dict[str, key_names.Key] = {}
     for about, name in named:
         assert by_name.setdefault(name, about) == about
@@ -113,7 +113,7 @@ def test_no_two_things_share_a_key(named: list[tuple[key_names.Key, str]]) -> No
 @fuzzed
 @given(st.one_of(_HARD_TEXT, _HARD_TEXT.map("{{p0}}:w1:{}".format), _HARD_TEXT.map("{{p0}}:{}".format), st.text()))
 def test_what_no_builder_makes_is_no_key(text: str) -> None:
-    """A name is read as a key only where that key's name is this one, to the last character."""
+    """A parsed key has exactly the name that was parsed."""
     key = key_names.parse_key(text)
     assert key is None or key.name == text
 
@@ -135,12 +135,12 @@ def test_every_kind_has_a_builder_and_a_type() -> None:
      "{p0}:w1:", "{p0}:w1:ld:5", "x{p0}:gate", "p0:gate"],
 )  # fmt: skip
 def test_another_applications_key_is_none_of_ours(name: str) -> None:
-    """What is nearly one of our names, and isn't."""
+    """A name that no builder makes is not parsed, however similar it is."""
     assert key_names.parse_key(name) is None
 
 
-def test_a_users_word_is_his_alone() -> None:
-    """A word in a record is one user's, or none's."""
+def test_encoded_users_are_distinct() -> None:
+    """`decode_field` is the inverse of `encode_field` for every user and None."""
     for user in (None, "-", "a", "--", "%"):
         assert decode_field(encode_field(user)) == user if user != "%" else True
 
@@ -159,7 +159,7 @@ def test_every_code_point(place: str) -> None:
 @fuzzed
 @given(st.text(max_size=80))
 def test_codes(text: str) -> None:
-    """What is kept of a code is ASCII in upper case, and itself when it is read again."""
+    """A canonical code is ASCII in upper case, and canonical again."""
     code = canonicalize_code(text)
     if code is not None:
         assert code.isascii()
@@ -173,7 +173,7 @@ def test_codes(text: str) -> None:
     st.integers(0, 4).filter(lambda digits: digits != 1),
 )
 def test_amounts(amount: Decimal, digits: int) -> None:
-    """An amount is taken exactly or not at all, and comes back as it was; which is what Decimal says of it."""
+    """An amount is converted exactly or refused, and converts back to the same decimal."""
     exact = amount.is_finite() and 0 <= amount < LIMIT and amount == _rounded(amount, digits)
     try:
         kept = to_e4("amount", amount, digits)
@@ -210,7 +210,7 @@ _CELLS = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_
 @fuzzed
 @given(st.lists(st.lists(_CELLS, min_size=2, max_size=4), max_size=5))
 def test_exports(rows: list[list[str]]) -> None:
-    """Read back, each cell is what it was, or that behind a `'` where a spreadsheet would run it; none begins so."""
+    """Each cell reads back unchanged, or behind a `'` if a spreadsheet would run it."""
     read = list(csv.reader(io.StringIO(encode_csv_rows(rows).decode(), newline=""), strict=True))
     assert read == [[f"'{cell}" if cell.startswith(_FORMULAS) else cell for cell in row] for row in rows]
 
@@ -239,7 +239,7 @@ _DECODERS = [
 @fuzzed
 @given(_BODIES, st.sampled_from(_DECODERS))
 def test_bodies(body: bytes, decoder: "msgspec.json.Decoder[Any]") -> None:
-    """A body is a request, or refused by name with little of it told again; no other error comes of it."""
+    """A body is decoded, or refused as malformed or invalid with a short detail."""
     refusal = _raised(Refusal, lambda: decode(decoder, body))
     if refusal:
         assert refusal.code in {"malformed", "invalid"}
@@ -250,14 +250,14 @@ def test_bodies(body: bytes, decoder: "msgspec.json.Decoder[Any]") -> None:
 @fuzzed
 @given(st.lists(st.binary(max_size=60), max_size=8), st.booleans())
 def test_uploads(parts: list[bytes], is_csv: bool) -> None:
-    """A file in any pieces is lines and bad lines, the same as in one piece; only its head can refuse it whole."""
+    """An upload in any pieces gives the same lines as in one piece; only its header can refuse it whole."""
 
     def read(pieces: list[bytes]) -> list[CodeLine | BadCode] | str:
-        lines, found = Lines(is_csv), []
+        lines, results = Lines(is_csv), []
         try:
             for piece in pieces:
-                found += lines.feed(piece)
-            return found + lines.close()
+                results += lines.feed(piece)
+            return results + lines.close()
         except (Refusal, BadField) as refused:
             return type(refused).__name__
 
@@ -276,14 +276,14 @@ _EVENT_WORDS = st.lists(
 @fuzzed
 @given(st.one_of(st.binary(max_size=80), _EVENT_WORDS), st.binary(max_size=40), st.none() | st.binary(max_size=40))
 def test_events(d: bytes, r: bytes, kept: bytes | None) -> None:
-    """What is no event of ours is malformed, and breaks nothing."""
+    """A text that is no event raises MalformedEvent with a short message."""
     assert len(str(_raised(MalformedEvent, lambda: parse(1, 2, d, r, kept)))) < 200
 
 
 @fuzzed
 @given(st.text(max_size=70), st.text(max_size=40))
 def test_patterns(pattern: str, charset: str) -> None:
-    """A pattern or a charset is refused by name, or made of codes' characters alone."""
+    """A pattern or charset is refused by its field's name, or has characters of codes only."""
     bad = _raised(BadField, lambda: check_pattern("codePattern", pattern))
     fits = re.fullmatch(r"[A-Za-z0-9_#-]{4,64}", pattern) is not None
     assert bad is None if fits and "#" in pattern else bad is not None or fits
@@ -315,7 +315,7 @@ _PIECES = st.sampled_from(
 @fuzzed
 @given(st.data())
 async def test_the_protocol(data: st.DataObject) -> None:
-    """Whatever bytes come, in whatever pieces: no error but refusals, and after one that closes nothing is answered."""
+    """Whatever bytes arrive, in whatever pieces, no answer is a 5xx, and none follows an answer that closes."""
     good = request()
     at = data.draw(st.integers(0, len(good)))
     inserted = data.draw(st.one_of(st.binary(max_size=30), st.lists(_PIECES, max_size=4).map(b"".join)))
@@ -327,7 +327,7 @@ async def test_the_protocol(data: st.DataObject) -> None:
         client.send(sent[start:end])
     while client.decider.waiting:
         client.decider.reply([1, ""]) if client.decider.asked[-1][0] != "lock" else client.decider.reply()
-    said = await client.settle()
-    assert not [status for status in statuses(said) if status >= 500]
-    assert not [answer for answer in said.split(b"HTTP/1.1 ")[:-1] if b"\r\nconnection: close\r\n" in answer]
+    answers = await client.settle()
+    assert not [status for status in statuses(answers) if status >= 500]
+    assert not [answer for answer in answers.split(b"HTTP/1.1 ")[:-1] if b"\r\nconnection: close\r\n" in answer]
     client.protocol.connection_lost(None)

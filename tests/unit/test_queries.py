@@ -1,4 +1,4 @@
-"""The SQL statements: each has its head, and Python knows them by name."""
+"""The SQL statements: each has a head, and Python reads it by its name."""
 
 import re
 from pathlib import Path
@@ -13,8 +13,8 @@ QUERIES = read_queries(FOLDER)
 
 
 @pytest.mark.parametrize("name", QUERIES)
-def test_the_head_says_what_the_statement_takes(name: str):
-    """A statement has a name, at least a sentence, and its parameters, those it uses, with their types."""
+def test_a_head_lists_the_parameters(name: str):
+    """A statement's head has its name, a sentence, and the parameters that it uses, with their types."""
     head = [line for line in QUERIES[name].splitlines() if line.startswith("-- ")]
     assert head[0] == f"-- name: {name}"
     sentence = " ".join(line[3:] for line in head[1:] if not line.startswith("-- $"))
@@ -33,20 +33,20 @@ def test_statements_are_in_alphabetical_order(path: Path):
 
 
 def test_every_statement_is_used():
-    """No statement is left over that nothing runs."""
+    """Some module of the service runs each statement."""
     source = "".join(path.read_text() for path in (SQL_DIR.parent / "service").rglob("*.py"))
     assert [name for name in QUERIES if f'"{name}"' not in source] == []
 
 
 def test_an_unknown_name_is_an_error():
-    """A statement that isn't there is a KeyError."""
+    """`query` raises KeyError for an unknown name."""
     with pytest.raises(KeyError):
         query("no_such_statement")
 
 
 @pytest.mark.parametrize("second", ["one", "Not a name"])
 def test_bad_names_are_errors(tmp_path: Path, second: str):
-    """A name that is there twice, or is none, stops the program."""
+    """A duplicate or malformed name stops the program."""
     (tmp_path / "a.sql").write_text("-- name: one\n-- One.\nSELECT 1;\n")
     (tmp_path / "b.sql").write_text(f"-- name: {second}\n-- Two.\nSELECT 2;\n")
     with pytest.raises(ValueError, match="bad or there twice"):

@@ -1,4 +1,4 @@
-"""What is taken for a difference, and what isn't: judged twice, at two cuts, and mended only as it was seen."""
+"""Reconciling: what counts as a difference at two cuts, and what a repair writes."""
 
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
@@ -27,7 +27,7 @@ HERE = SimpleNamespace(workspace=1, partition=0, looker=None)
 
 
 class Sometimes:
-    """A kind of things that each look judges as the next of these says."""
+    """A kind of things whose looks give these verdicts, one after the other."""
 
     at_once = 2
 
@@ -40,13 +40,13 @@ class Sometimes:
     async def said(self, at: Any, things: Sequence[Any]) -> Any:
         return None
 
-    def judge(self, thing: Any, said: Any, seen: Seen, values: Sequence[Any]) -> Any:
+    def judge(self, thing: Any, expected: Any, seen: Seen, values: Sequence[Any]) -> Any:
         assert self.verdicts, "looked at once more"
         return self.verdicts.pop(0)
 
 
 class Looker:
-    """A Redis that is as it was seen, or not."""
+    """A Redis that is in the seen state at a repair, or not."""
 
     partition = 0
 
@@ -64,7 +64,7 @@ class Looker:
 
 @pytest.fixture
 def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
-    """What becomes of one thing that is suspected, judged so at each look: (counted, what was told, the examiner)."""
+    """Examine one suspected thing with these verdicts; return the examiner, the reported states and the looker."""
     monkeypatch.setattr(examination, "FIRST_PAUSE_S", 0)
     monkeypatch.setattr(examination, "LONGEST_PAUSE_S", 0)
 
@@ -86,28 +86,51 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
                 yield [((1, place), d) for place, d in enumerate(events, 1)]
 
         monkeypatch.setattr(quarantine_exclusions, "page_live", in_quarantine)
-        waits, told = list(erasing), list[str]()
+        waits, states = list(erasing), list[str]()
         monkeypatch.setattr(examination, "read_partition", recorded)
         monkeypatch.setattr(examination, "erased_after", being_erased)
         looker = Looker(*as_seen)
-        examiner = Examiner(cast("Any", looker), cast("Any", None), 1, repair, lambda _, state: told.append(state))
+        examiner = Examiner(cast("Any", looker), cast("Any", None), 1, repair, lambda _, state: states.append(state))
         kind = Sometimes(*verdicts)
         await examiner.examine(cast("Any", kind), ["thing"])
         assert kind.verdicts == []
-        return examiner, told, looker
+        return examiner, states, looker
 
     return examine
 
 
-async def test_it_differs_where_it_does_so_twice(examined: Callable[..., Any]) -> None:
-    """In the same way, one look after the other; what doesn't was only on its way."""
-    examiner, told, looker = await examined(OFF, OFF)
-    assert (examiner.found, examiner.left, told, looker.repaired) == ({"uses": 1}, {"uses": 1}, ["found"], 0)
-    examiner, told, _ = await examined(OFF, None)
-    assert (examiner.found, told) == ({}, [])
-    other = OFF._replace(classes=("assignee",))
-    examiner, _, _ = await examined(OFF, other, other)
-    assert examiner.found == {"assignee": 1}
+OTHER = OFF._replace(classes=("assignee",))
+UNSAFE = OFF._replace(unsafe="it is locked")
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "options", "result"),
+    [
+        ([OFF, OFF], {}, ({"uses": 1}, {"uses": 1}, ["found"], 0)),
+        ([OFF, None], {}, ({}, {}, [], 0)),
+        ([OFF, OTHER, OTHER], {}, ({"assignee": 1}, {"assignee": 1}, ["found"], 0)),
+        ([OFF, LATER, None], {}, ({}, {}, [], 0)),
+        ([OFF, OFF, OFF, OFF], {"erasing": [True, True]}, ({"uses": 1}, {"uses": 1}, ["found"], 0)),
+        ([OFF, OFF], {"repair": True, "as_seen": [True]}, ({"uses": 1}, {}, ["mended"], 1)),
+        ([OFF, OFF, OFF], {"repair": True, "as_seen": [False, True]}, ({"uses": 1}, {}, ["mended"], 2)),
+        ([OFF, OFF, None], {"repair": True, "as_seen": [False]}, ({}, {}, [], 1)),
+        ([UNSAFE, UNSAFE], {"repair": True}, ({"uses": 1}, {"uses": 1}, ["found"], 0)),
+    ],
+)
+async def test_differences(
+    examined: Callable[..., Any], verdicts: list[Any], options: dict[str, Any], result: tuple[Any, ...]
+) -> None:
+    """A difference counts if two looks in a row see it, with no user's deletion between; a repair needs the seen state
+    and a safe difference."""
+    examiner, reported, looker = await examined(*verdicts, **options)
+    assert (examiner.found, examiner.left, reported, looker.repaired) == result
+    assert examiner.unsettled == 0
+
+
+async def test_a_thing_that_never_settles(examined: Callable[..., Any]) -> None:
+    """A thing whose configuration is still on its way after the last look is counted as unsettled."""
+    examiner, _, _ = await examined(*[LATER] * TRIES)
+    assert (examiner.found, examiner.unsettled) == ({}, 1)
 
 
 @pytest.mark.parametrize(
@@ -128,69 +151,44 @@ async def test_it_differs_where_it_does_so_twice(examined: Callable[..., Any]) -
         (About("code", "CODE-1"), b"A x 2 CODE-1 ann", False),
     ],
 )
-async def test_what_an_event_in_quarantine_names_is_not_mended(
+async def test_quarantined_events_prevent_repairs(
     examined: Callable[..., Any], about: About, event: bytes, is_named: bool
 ) -> None:
-    """A code, user, order or book that it names is told, and left; one of another workspace is not."""
-    found = OFF._replace(about=(About("code", "other"), about))
-    examiner, told, looker = await examined(found, found, repair=True, as_seen=[True], events=[b"", event])
-    assert (told, looker.repaired) == ((["found"], 0) if is_named else (["mended"], 1))
+    """A code, user, order or book that a quarantined event of the same workspace names is reported, not repaired."""
+    difference = OFF._replace(about=(About("code", "other"), about))
+    examiner, states, looker = await examined(difference, difference, repair=True, as_seen=[True], events=[b"", event])
+    assert (states, looker.repaired) == ((["found"], 0) if is_named else (["mended"], 1))
     assert examiner.left == ({"uses": 1} if is_named else {})
 
 
-async def test_past_a_bound_everything_is_taken_for_named(
+async def test_too_many_quarantined_events_prevent_all_repairs(
     examined: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where more is in quarantine than is kept, nothing of the workspace is mended."""
+    """Beyond the bound of stored names nothing of the workspace is repaired."""
     monkeypatch.setattr(quarantine_exclusions, "MAX_NAMED", 3)
     events = [b"A 1 2 CODE-%d ann 5 7" % n for n in range(9)]
-    examiner, told, looker = await examined(OFF, OFF, repair=True, as_seen=[True], events=events)
-    assert (told, looker.repaired, examiner.left) == (["found"], 0, {"uses": 1})
+    examiner, states, looker = await examined(OFF, OFF, repair=True, as_seen=[True], events=events)
+    assert (states, looker.repaired, examiner.left) == (["found"], 0, {"uses": 1})
     assert len(examiner._quarantined._named) < 9
 
 
-async def test_what_is_on_its_way_waits(examined: Callable[..., Any]) -> None:
-    """Configuration that isn't here yet, and users who are being deleted; what never settles is counted."""
-    examiner, _, _ = await examined(OFF, LATER, None)
-    assert (examiner.found, examiner.unsettled) == ({}, 0)
-    examiner, _, _ = await examined(OFF, OFF, OFF, OFF, erasing=[True, True])
-    assert examiner.found == {"uses": 1}
-    examiner, _, _ = await examined(*[LATER] * TRIES)
-    assert (examiner.found, examiner.unsettled) == ({}, 1)
-
-
-async def test_what_is_mended_is_not_left(examined: Callable[..., Any]) -> None:
-    """Only what is still as it was seen; else it is looked at again. What is unsafe is told, and left."""
-    examiner, told, looker = await examined(OFF, OFF, repair=True, as_seen=[True])
-    assert (examiner.found, examiner.left, told, looker.repaired) == ({"uses": 1}, {}, ["mended"], 1)
-    examiner, told, looker = await examined(OFF, OFF, OFF, repair=True, as_seen=[False, True])
-    assert (examiner.found, examiner.left, told, looker.repaired) == ({"uses": 1}, {}, ["mended"], 2)
-    examiner, told, looker = await examined(OFF, OFF, None, repair=True, as_seen=[False])
-    assert (examiner.found, told) == ({}, [])
-    unsafe = OFF._replace(unsafe="it is locked")
-    examiner, told, looker = await examined(unsafe, unsafe, repair=True)
-    assert (examiner.left, told, looker.repaired) == ({"uses": 1}, ["found"], 0)
-
-
-async def test_what_is_not_recorded_is_waited_for(
-    examined: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """But not for ever."""
+async def test_waiting_for_the_record(examined: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examiner waits until the record reaches an event, up to a bound."""
     examiner, _, _ = await examined(OFF, None)
     monkeypatch.setattr(examination, "RECORDED_S", 0.02)
     with pytest.raises(NotRecorded):
         await examiner.recorded((1, 10))
 
 
-def _coupon(said: Said | None, entry: str | None, text: str | None, stands: dict[str, str], locks: int = 0) -> Any:
-    flat = [word for pair in stands.items() for word in pair]
+def _coupon(expected: Said | None, entry: str | None, text: str | None, stands: dict[str, str], locks: int = 0) -> Any:
+    flat = [part for pair in stands.items() for part in pair]
     return Coupons(cast("Any", HERE), None).judge(
-        "CODE-1", {} if said is None else {"CODE-1": said}, SEEN, [entry, text, flat, locks]
+        "CODE-1", {} if expected is None else {"CODE-1": expected}, SEEN, [entry, text, flat, locks]
     )
 
 
 def test_standing_redemptions_of_a_code_that_was_used_very_often() -> None:
-    """The record doesn't list them, so they are not compared, and none is removed; but which is the last it has."""
+    """Of a code with very many uses only the last standing redemption is compared, and none is removed."""
     stands, text = {"2-8": "1000", "2-9": "1000"}, "0 - - {} {} - - 2-9" + UNLOCKED
     assert _coupon(SEVERAL, "3", text.format(2, 3), stands) is None
     assert _coupon(SEVERAL, "3", text.format(2, 3), {"2-8": "1000"}).classes == ("redemptions",)
@@ -203,7 +201,7 @@ def test_standing_redemptions_of_a_code_that_was_used_very_often() -> None:
 
 
 def test_coupons() -> None:
-    """Surplus, missing, or on its way; and one that is locked is told to be."""
+    """A coupon is surplus, missing or on its way; a locked coupon is unsafe to repair."""
     assert _coupon(None, None, None, {}) is None
     assert _coupon(None, "3", None, {}).classes == ("code_surplus",)
     assert _coupon(None, None, None, {"2-8": "1000"}).classes == ("code_surplus",)
@@ -214,21 +212,21 @@ def test_coupons() -> None:
     assert _coupon(SEVERAL, None, None, {}).unsafe == ""
 
 
-def test_a_code_with_one_use_that_was_used_twice_can_be_written_down() -> None:
-    """A record that was spoilt is still what Redis is mended to say, so that it then says so."""
+def test_a_single_use_code_with_two_uses_can_be_repaired() -> None:
+    """A repair writes even an impossible record, after which Redis agrees with it."""
     spoilt = SEVERAL._replace(max=1, uses=2, standing=None)
-    found = _coupon(spoilt, "3!2-9", None, {})
-    assert found.classes == ("uses",)
-    (entry, text) = (write.to for write in found.writes)
+    difference = _coupon(spoilt, "3!2-9", None, {})
+    assert difference.classes == ("uses",)
+    (entry, text) = (write.to for write in difference.writes)
     assert _coupon(spoilt, entry, text, {}) is None
 
 
 def test_users() -> None:
-    """Zeros say nothing; what the merchant said last may still be on its way."""
+    """A count of zero is no difference; a newer cap in the record is on its way."""
     users = Users(cast("Any", HERE))
 
-    def judged(here: list[str], **told: str) -> Any:
-        return users.judge("ann", {"ann": Told(told, 5)}, SEEN, [here])
+    def judged(here: list[str], **counts: str) -> Any:
+        return users.judge("ann", {"ann": Told(counts, 5)}, SEEN, [here])
 
     assert judged(["a1", "2", "h1", "0"], a1="2") is None
     assert judged(["a1", "3"], a1="2").classes == ("user_counts",)
@@ -239,7 +237,7 @@ def test_users() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "said", "values", "classes"),
+    ("field", "recorded", "values", "classes"),
     [
         (Field("o", 1, "A-1"), "2-9", ["2-9"], None),
         (Field("o", 1, "A-1"), "2-9", [None], ("orders",)),
@@ -259,21 +257,21 @@ def test_users() -> None:
         (GIFT, None, ["CODE-1 7 ann 1000", None], None),
     ],
 )
-def test_orders_users_uses_and_gifts(field: Field, said: str | None, values: list[Any], classes: Any) -> None:
-    """What was given back says nothing, and neither does a gift whose coupon is another's by now."""
-    told = {} if said is None else {field._replace(told="", code=""): said}
-    found = Uses(cast("Any", HERE), None).judge(field, told, SEEN, values)
-    assert cast("Any", found and cast("Any", found).classes) == classes
+def test_orders_users_uses_and_gifts(field: Field, recorded: str | None, values: list[Any], classes: Any) -> None:
+    """An order without standing redemptions and a gift whose coupon has another user are no difference."""
+    states = {} if recorded is None else {field._replace(told="", code=""): recorded}
+    difference = Uses(cast("Any", HERE), None).judge(field, states, SEEN, values)
+    assert cast("Any", difference and cast("Any", difference).classes) == classes
 
 
 def test_books_count_what_they_are_off() -> None:
-    """Whatever goes on; but not while the configuration moves, by which codes come and go."""
+    """A book's repair adds the difference of each counter, but not while the configuration changes."""
     books = Books(cast("Any", HERE))
     values = ["3", "1", None, None, None, None, None, None, None, None]
     assert books.judge(7, ({7: {"codes": 3, "assigned": 1}}, 5), SEEN, values) is None
-    found = cast("Any", books.judge(7, ({7: {"codes": 5}}, 5), SEEN, values))
-    assert found.classes == ("book_counts",)
-    assert [(write.kind, write.member, write.to) for write in found.writes] == [
+    difference = cast("Any", books.judge(7, ({7: {"codes": 5}}, 5), SEEN, values))
+    assert difference.classes == ("book_counts",)
+    assert [(write.kind, write.member, write.to) for write in difference.writes] == [
         ("n", "codes", "2"),
         ("n", "assigned", "-1"),
     ]
@@ -283,12 +281,16 @@ def test_books_count_what_they_are_off() -> None:
 
 
 def test_settings_and_keys() -> None:
-    """A newer version is on its way; a key that the record doesn't have is Redis's own."""
+    """A newer version in the record is on its way; a key that only Redis has is no difference."""
     configuration, kept = Configuration(cast("Any", HERE)), Keys(cast("Any", HERE))
     assert configuration.judge(7, {7: (5, "a b")}, SEEN, ["5 a b"]) is None
     assert cast("Any", configuration.judge(7, {7: (5, "a b")}, SEEN, ["5 a c"])).classes == ("configuration",)
     assert configuration.judge(7, {7: (6, "a b")}, SEEN, ["5 a c"]) == LATER
     assert kept.judge("key", {}, SEEN, ["x 0 @1-1"]) is None
     assert kept.judge("key", {"key": ("x 0 @1-1", 60_000)}, SEEN, ["x 0 @1-1"]) is None
-    found = cast("Any", kept.judge("key", {"key": ("x 0 @1-1", 60_000)}, SEEN, [None]))
-    assert (found.classes, found.writes[0].kind, found.writes[0].member) == (("idempotency_keys",), "i", "60000")
+    difference = cast("Any", kept.judge("key", {"key": ("x 0 @1-1", 60_000)}, SEEN, [None]))
+    assert (difference.classes, difference.writes[0].kind, difference.writes[0].member) == (
+        ("idempotency_keys",),
+        "i",
+        "60000",
+    )

@@ -1,4 +1,4 @@
-"""What a replay expects, from a small file of orders whose outcome was worked out by hand."""
+"""The outcome that a replay expects, for small files of orders with an outcome computed by hand."""
 
 import json
 import sys
@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from loadtests.orders import made_up
 from service.replay import check, expectation
 from service.replay.expectation import Redemption
 from service.replay.http_client import Response
-from service.replay.orders import Order, UnusableFile, group_orders, make_codes, read_orders
+from service.replay.orders import Order, UnusableFile, group_orders, read_orders
 
 _ITEMS = [{"sku": "85123A", "quantity": 6, "unitPrice": "2.55"}]
 
@@ -65,7 +64,7 @@ ODD_ORDERS = [
     ("201", "422 invalid", order("-1", items=[{"sku": "A", "quantity": 0, "unitPrice": "1"}])),
     ("201", "422 order_value_too_low", order("-0", items=[{"sku": "A", "quantity": 1, "unitPrice": 0}])),
 ]
-"""What answers lock and redeem, and the order."""
+"""The answers of lock and redeem, and the order."""
 
 
 @pytest.fixture
@@ -97,23 +96,23 @@ def made(tmp_path: Path) -> Callable[..., list[Order]]:
     ],
 )
 def test_discount(value: str, discount: str) -> None:
-    """15 % are rounded half-even to a penny, and never more than 50.00."""
+    """The discount is 15 %, rounded half-even to a penny, and at most 50.00."""
     assert expectation.compute_discount(Decimal(value)) == Decimal(discount)
 
 
 @pytest.mark.parametrize(("lock", "redeem", "line"), ODD_ORDERS)
 def test_one_order(made: Callable[..., list[Order]], lock: str, redeem: str, line: Any) -> None:
-    """An order is refused as the contract says, and what was locked in vain is unlocked."""
-    found = expectation.compute_expectation(made(line), "GBP")
+    """The expectation refuses an order as the contract does, and unlocks a coupon that was locked in vain."""
+    result = expectation.compute_expectation(made(line), "GBP")
 
     unlocked = {"unlock 204": 1} if lock == "201" != redeem else {}
-    assert found.answers == {f"lock {lock}": 1, f"redeem {redeem}": 1, **unlocked}
-    assert len(found.redemptions) == (redeem == "201")
+    assert result.answers == {f"lock {lock}": 1, f"redeem {redeem}": 1, **unlocked}
+    assert len(result.redemptions) == (redeem == "201")
 
 
 def test_rollbacks(made: Callable[..., list[Order]]) -> None:
-    """A cancelled invoice takes back its user's latest redemption that stands; without one there is nothing to do."""
-    found = expectation.compute_expectation(
+    """A cancelled invoice rolls back its user's latest standing redemption, if there is one."""
+    result = expectation.compute_expectation(
         made(
             order("-5", "u1", "C1", cancelled=True),  # before any
             order("20.10", "u1", "1"),
@@ -130,7 +129,7 @@ def test_rollbacks(made: Callable[..., list[Order]]) -> None:
         "GBP",
     )
 
-    assert found.answers == {
+    assert result.answers == {
         "lock 201": 5,
         "redeem 201": 4,
         "redeem 422 order_value_too_low": 1,
@@ -138,14 +137,14 @@ def test_rollbacks(made: Callable[..., list[Order]]) -> None:
         "rollback 200": 3,
         expectation.NOTHING_TO_ROLL_BACK: 3,
     }
-    assert found.requests == 14
-    assert [(one.code, one.order, str(one.discount), one.rolled_back) for one in found.redemptions] == [
+    assert result.requests == 14
+    assert [(one.code, one.order, str(one.discount), one.rolled_back) for one in result.redemptions] == [
         ("RUN-000001", "RUN-1", "3.02", True),
         ("RUN-000002", "RUN-2", "4.96", False),
         ("RUN-000004", "RUN-4", "15.00", True),
         ("RUN-000005", "RUN-5", "7.50", True),
     ]
-    assert check.compute_totals(found.redemptions) == {
+    assert check.compute_totals(result.redemptions) == {
         "standing": 1,
         "rolled back": 3,
         "users": 1,
@@ -155,7 +154,7 @@ def test_rollbacks(made: Callable[..., list[Order]]) -> None:
 
 
 def test_order_comes_twice(made: Callable[..., list[Order]]) -> None:
-    """An order has one coupon, whoever asks, until that is rolled back."""
+    """An order has one coupon, for whichever user, until that is rolled back."""
     orders = made(
         order(user="u1", order_id="1"),
         order(user="u2", order_id="1"),
@@ -164,20 +163,20 @@ def test_order_comes_twice(made: Callable[..., list[Order]]) -> None:
         order(user="u2", order_id="1"),
     )
 
-    found = expectation.compute_expectation(orders, "GBP")
+    result = expectation.compute_expectation(orders, "GBP")
 
-    assert found.answers == {
+    assert result.answers == {
         "lock 201": 2,
         "lock 409 order_already_used": 2,
         "redeem 201": 2,
         "redeem 409 order_already_used": 2,
         "rollback 200": 1,
     }
-    assert [(one.user, one.rolled_back) for one in found.redemptions] == [("u1", True), ("u2", False)]
+    assert [(one.user, one.rolled_back) for one in result.redemptions] == [("u1", True), ("u2", False)]
 
 
 def test_streams(made: Callable[..., list[Order]]) -> None:
-    """A user's orders stay together in order, as do those of users with an order in common; a guest's are alone."""
+    """A user's orders stay together in order, with those of users who share an order; a guest's order is alone."""
     orders = made(
         order(user="u1", order_id="1"),
         order(user=None, order_id="2"),
@@ -198,14 +197,14 @@ def test_streams_of_a_chain_take_linear_work() -> None:
     for chain in (range(4000), range(4000, 0, -1)):
         orders = [Order(n, f"o{n // 2}", f"u{(n + 1) // 2}", False, "25.00", b"[]") for n in chain]
 
-        found, lines = _counting_lines(lambda orders=orders: group_orders(orders))
+        result, lines = count_lines(lambda orders=orders: group_orders(orders))
 
-        assert found == [orders]
+        assert result == [orders]
         assert lines < 100 * len(orders)
 
 
-def _counting_lines(work: Callable[[], Any]) -> tuple[Any, int]:
-    """What the work returns, and how many lines of Python it ran: a measure of work that no other process disturbs."""
+def count_lines(work: Callable[[], Any]) -> tuple[Any, int]:
+    """The result of the work, and how many lines of Python it ran: a measure that no other process disturbs."""
     lines, before = 0, sys.gettrace()
 
     def count(frame: FrameType, event: str, arg: Any) -> Any:
@@ -215,18 +214,10 @@ def _counting_lines(work: Callable[[], Any]) -> tuple[Any, int]:
 
     sys.settrace(count)
     try:
-        found = work()
-        return found, lines
+        result = work()
+        return result, lines
     finally:
         sys.settrace(before)
-
-
-def test_codes(made: Callable[..., list[Order]]) -> None:
-    """Each order that is not cancelled takes the next code."""
-    orders = made(order(), order(cancelled=True), order(order_id="2"))
-
-    assert [one.code for one in orders] == ["RUN-000001", "", "RUN-000002"]
-    assert make_codes("RUN", 2) == ["RUN-000001", "RUN-000002"]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +225,7 @@ def test_codes(made: Callable[..., list[Order]]) -> None:
     ["{", "[]", "{}", json.dumps(order(order_id=5)), json.dumps(order(user=5)), json.dumps(order(cancelled="no"))],
 )
 def test_unusable_file(made: Callable[..., list[Order]], line: str) -> None:
-    """A line that is no order is named."""
+    """A file is refused with the number of the line that is no order."""
     with pytest.raises(UnusableFile, match="line 2 "):
         made(order(), line)
 
@@ -246,7 +237,7 @@ def test_empty_file(made: Callable[..., list[Order]]) -> None:
 
 
 def test_differences() -> None:
-    """A row differs where any column says otherwise; errors that cancel each other out in a sum show all the same."""
+    """A row differs where any column differs; errors that cancel out in a sum are reported."""
     redemptions = [
         Redemption(f"RUN-{n}", f"u{n}", f"RUN-{n}", Decimal("20.10"), Decimal("3.02"), Decimal("17.08"))
         for n in range(2)
@@ -270,7 +261,7 @@ def test_differences() -> None:
 
 
 class _Lagging:
-    """A service whose record is so far behind, one look after the other; the last for ever."""
+    """A service whose record has these lags, one look after the other."""
 
     def __init__(self, *lags: int) -> None:
         self._lags = iter(lags)
@@ -288,28 +279,8 @@ class _Lagging:
 async def test_the_record_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, lags: tuple[int, ...], stall_s: float, drain_s: float, recorded: bool
 ) -> None:
-    """A replay waits while the record gets nearer, and neither for one that stands still nor for ever."""
+    """A replay waits while the lag falls, but not for a lag that stands still, nor for ever."""
     monkeypatch.setattr(check, "STALL_TIMEOUT_S", stall_s)
     monkeypatch.setattr(check, "RECORD_TIMEOUT_S", drain_s)
 
     assert await check.wait_until_recorded(_Lagging(*lags), "token") is recorded  # type: ignore[arg-type]
-
-
-def test_made_up_orders(made: Callable[..., list[Order]]) -> None:
-    """Orders that are made up are the same for the same seed, and meet every outcome that a shop's orders meet."""
-    lines = list(made_up(3_000, 300, seed=1))
-
-    assert lines == list(made_up(3_000, 300, seed=1)) != list(made_up(3_000, 300, seed=2))
-    found = made(*lines)
-    assert len({one.user_id for one in found}) > 200
-    assert expectation.compute_expectation(found, "GBP").answers.keys() == {
-        *(
-            "lock 201",
-            "lock 400 malformed",
-            "lock 409 order_already_used",
-            "rollback 200",
-            expectation.NOTHING_TO_ROLL_BACK,
-        ),
-        *("redeem 201", "redeem 400 malformed", "redeem 409 order_already_used", "redeem 422 invalid"),
-        *("redeem 422 order_value_too_low", "unlock 204"),
-    }

@@ -1,4 +1,4 @@
-"""Each script is what its head says, and what is composed of it is whole."""
+"""Each script agrees with its head, with its callers and with its includes."""
 
 import hashlib
 import re
@@ -43,21 +43,21 @@ EVERY = pytest.mark.parametrize("name", SOURCES)
 
 def head(name: str) -> str:
     """A script's head comment."""
-    found = re.match(r"--\[\[ (.*?)\]\]", SOURCES[name], re.DOTALL)
-    assert found, name
-    return found[1]
+    match = re.match(r"--\[\[ (.*?)\]\]", SOURCES[name], re.DOTALL)
+    assert match, name
+    return match[1]
 
 
 def keys_of(name: str) -> list[tuple[int, str, str]]:
     """(number, name, kind) of each key in the head."""
     part = re.search(r"^KEYS +(.*?)^ARGV", head(name), re.DOTALL | re.MULTILINE)
     assert part, name
-    found = re.findall(r"^ *(\d+) +(\w+) +(string|hash|stream)\b", part[1], re.MULTILINE)
-    return [(int(number), word, kind) for number, word, kind in found]
+    rows = re.findall(r"^ *(\d+) +(\w+) +(string|hash|stream)\b", part[1], re.MULTILINE)
+    return [(int(number), key, kind) for number, key, kind in rows]
 
 
 def args_of(name: str) -> int | None:
-    """How many arguments the head numbers; None where it is a list of so many for each."""
+    """The number of arguments in the head; None where the head has so many for each row."""
     part = re.search(r"^ARGV +(.*?)^Reply", head(name), re.DOTALL | re.MULTILINE)
     assert part, name
     if "for each" in part[1]:
@@ -84,29 +84,29 @@ def _prepared() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
         (rollback.ROLLBACK, ID, {}),
         (rollback.ROLLBACK_ORDER, "A-1", {}),
     ]
-    found = {}
+    commands = {}
     for operation, code, body in asked:
         command = operation.prepare(Call(CALLER, "key", "print"), code, msgspec.convert(body, operation.request))
-        found[command.script] = (command.keys, command.args)
+        commands[command.script] = (command.keys, command.args)
     command = prepare_records(CALLER, ["1-2"])
-    return found | {command.script: (command.keys, command.args)}
+    return commands | {command.script: (command.keys, command.args)}
 
 
 class _Listener:
-    """Takes down what is run, and answers as a script that says yes."""
+    """Records the scripts that run, and replies OK to each."""
 
     def __init__(self) -> None:
-        self.heard: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {}
+        self.calls: dict[str, tuple[tuple[str, ...], tuple[Any, ...]]] = {}
 
     async def run(self, partition: int, script: str, names: Any, args: Any) -> list[Any]:
         assert partition == 2
-        self.heard[script] = (tuple(names), tuple(args))
+        self.calls[script] = (tuple(names), tuple(args))
         replies: dict[str, list[Any]] = {"seen": [0, "1", "1"], "user_coupons": [0, "1"]}
         return (replies | {"book_stats": [0, *["0"] * 12, "USD"]}).get(script, [0])
 
 
 async def _projected() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
-    """What the projector, and Workspace, pass."""
+    """The keys and arguments that the projector and Workspace pass."""
     listener = _Listener()
     projector, workspace = RedisProjector(listener.run), Workspace(listener)  # type: ignore[arg-type]
     await projector.workspace(_row(WorkspaceRow))
@@ -118,15 +118,14 @@ async def _projected() -> dict[str, tuple[tuple[str, ...], tuple[Any, ...]]]:
     await workspace.user_coupons(CALLER, "ann")
     await workspace.claim(CALLER, "key", "print")
     await workspace.settle(CALLER, "key", "print", 200, b"{}", "")
-    return listener.heard
+    return listener.calls
 
 
-def _row(kind: Any, **says: Any) -> Any:
-    """A row with something in each of its fields."""
-    says = dict.fromkeys(["discount", "owner_id", "max_redemptions", "expires_ms", "limits"]) | says
-    says |= {"code": "CODE-1", "partition": 2, "workspace": 3}
-    fields = {field.name: says.get(field.name, 1) for field in msgspec.structs.fields(kind)}
-    return kind(**fields)
+def _row(kind: Any, **fields: Any) -> Any:
+    """A row with a value in each of its fields."""
+    fields = dict.fromkeys(["discount", "owner_id", "max_redemptions", "expires_ms", "limits"]) | fields
+    fields |= {"code": "CODE-1", "partition": 2, "workspace": 3}
+    return kind(**{field.name: fields.get(field.name, 1) for field in msgspec.structs.fields(kind)})
 
 
 KIND_OF = {
@@ -149,14 +148,14 @@ KIND_OF = {
 
 
 async def test_callers_pass_the_keys_and_arguments_that_heads_name() -> None:
-    """For each script that the service runs, keys are those of the head in its order, arguments as many."""
+    """Each caller passes the keys of the script's head in their order, and as many arguments."""
     passed = _prepared() | await _projected()
     assert set(passed) == {*HOT, *PROJECTION}
     for name, (names, args) in passed.items():
         expected = keys_of(name)
         assert len(names) == len(expected), name
-        for (number, word, _), passed_name in zip(expected, names, strict=True):
-            assert re.fullmatch(KIND_OF[word], passed_name), (name, number, word, passed_name)
+        for (number, key, _), passed_name in zip(expected, names, strict=True):
+            assert re.fullmatch(KIND_OF[key], passed_name), (name, number, key, passed_name)
         count = args_of(name)
         assert count is None or len(args) == count, (name, args)
     assert (len(passed["put_codes"][1]) - 3) % 3 == 0
@@ -164,7 +163,7 @@ async def test_callers_pass_the_keys_and_arguments_that_heads_name() -> None:
 
 @EVERY
 def test_a_head_names_keys_arguments_reply_event_and_cost(name: str) -> None:
-    """Each head begins with the script's name and has its five parts; keys are numbered from 1, the gate first."""
+    """A head begins with the script's name and has its five parts; its keys are numbered from 1, the gate first."""
     assert head(name).startswith(f"{name}: ")
     for part in ("KEYS", "ARGV", "Reply", "Event", "Cost"):
         assert re.search(rf"^{part} ", head(name), re.MULTILINE), part
@@ -175,7 +174,7 @@ def test_a_head_names_keys_arguments_reply_event_and_cost(name: str) -> None:
 
 @EVERY
 def test_a_script_uses_the_keys_and_arguments_of_its_head(name: str) -> None:
-    """No key or argument beyond the head's is read; each key of the head is."""
+    """A script reads each key of its head, and no other key or argument."""
     own = SOURCES[name].split("]]", 1)[1]
     text = own + "".join(INCLUDES[part] for part in _included(name))
     keys = len(keys_of(name))
@@ -187,7 +186,7 @@ def test_a_script_uses_the_keys_and_arguments_of_its_head(name: str) -> None:
 
 
 @EVERY
-def test_the_gate_is_the_first_thing_read(name: str) -> None:
+def test_the_first_command_reads_the_gate(name: str) -> None:
     """The first command of a composed script reads KEYS[1]."""
     own = SOURCES[name].split("]]", 1)[1]
     at = re.search(r"redis\.call\((.*)|\bstart\(", own)
@@ -198,7 +197,7 @@ def test_the_gate_is_the_first_thing_read(name: str) -> None:
 
 @EVERY
 def test_outcomes_are_known(name: str) -> None:
-    """Every outcome that a script or an include names has a number, and the replies of heads are true words."""
+    """Each outcome that a script or an include names has a number."""
     known = {"OK", "REPEATED", "RECALL"} | {row.code for row in BY_NUMBER.values()}
     text = SOURCES[name] + "".join(INCLUDES[part] for part in _included(name))
     assert set(re.findall(r"\bOUT\.(\w+)", text)) <= known
@@ -206,9 +205,8 @@ def test_outcomes_are_known(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*SOURCES, *LIMITED])
-def test_nothing_global_is_read_but_what_redis_gives(name: str) -> None:
-    """A composed script, under limits too, compiles in Lua 5.1 and reads no global but Redis's and Lua's own: each
-    include is there that something of is used."""
+def test_a_script_reads_no_other_globals(name: str) -> None:
+    """A composed script, under limits too, compiles in Lua 5.1 and reads only the globals of Redis and Lua."""
     text = compose(name, 0, 1, "n")
     read, written = _globals(text)
     allowed = "redis KEYS ARGV tonumber tostring string math table ipairs pairs type unpack pcall error"
@@ -217,29 +215,16 @@ def test_nothing_global_is_read_but_what_redis_gives(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LIMITED)
-def test_limited_scripts_look_at_the_gate_first(name: str) -> None:
-    """What runs under limits names known outcomes alone, and looks at the gate before it counts."""
+def test_limited_scripts_read_the_gate_first(name: str) -> None:
+    """A script under limits names known outcomes only, and reads the gate before it counts."""
     text = compose(name, 0, 1, "n")
     assert "OUT." not in text
     begun = text.split("local function begin()")[1].split("local function decide()")[0]
     assert begun[begun.index("redis.call(") :].startswith("redis.call('MGET', KEYS[1], ")
 
 
-@EVERY
-def test_includes_exist_and_are_used(name: str) -> None:
-    """Each include that a script names is there, once, and something of it is used by what comes after it."""
-    names = _included(name)
-    assert len(set(names)) == len(names)
-    own = SOURCES[name].split("]]", 1)[1]
-    assert names[:1] in ([], ["gate"])
-    for at, part in enumerate(names[1:], 1):
-        defined = re.findall(r"^local (?:function )?(\w+)", INCLUDES[part], re.MULTILINE)
-        later = own + "".join(INCLUDES[other] for other in names[at + 1 :])
-        assert any(re.search(rf"\b{word}\b", later) for word in defined), part
-
-
-def test_every_file_has_its_place() -> None:
-    """Each script is one that requests, projection, mending, reconciling or the worker run; each include is used."""
+def test_every_file_is_used() -> None:
+    """Requests, projection, recovery, reconciling or the worker run each script; some script uses each include."""
     assert {name.removesuffix("+") for name in LIMITED} <= {*HOT, "count"}
     assert set(SOURCES) == {*HOT, *PROJECTION, *MENDING, *RECONCILING, *WORKERS, "count"}
     assert set(INCLUDES) == {part for name in SOURCES for part in _included(name)} | {"limits"}
@@ -247,7 +232,7 @@ def test_every_file_has_its_place() -> None:
 
 @EVERY
 def test_no_script_makes_code_of_text(name: str) -> None:
-    """No script loads text, and only numbers and words of its own are in what is composed."""
+    """No script loads text as code, and no comment is left in a composed text."""
     text = compose(name, 0, 1, "n")
     assert not re.search(r"\b(loadstring|dofile|setfenv|cjson|EVAL|EVALSHA|SCRIPT)\b", text)
     assert "--" not in re.sub(r"'[^'\n]*'", "", text)
@@ -255,7 +240,7 @@ def test_no_script_makes_code_of_text(name: str) -> None:
 
 @EVERY
 def test_partition_epoch_nonce_and_state_are_in_the_text(name: str) -> None:
-    """Each of the four makes another text, and so another digest."""
+    """Each of partition, epoch, nonce and state changes a script's text, and so its digest."""
     texts = [
         compose(name, 0, 1, "a"),
         compose(name, 1, 1, "a"),
@@ -269,7 +254,7 @@ def test_partition_epoch_nonce_and_state_are_in_the_text(name: str) -> None:
 
 
 def test_a_history_is_checked_where_it_may_change() -> None:
-    """A nonce names the server's history; scripts look at it each time only where they have to."""
+    """A nonce contains the server's history, which a script compares only where it may change."""
     for checked, replid in ((True, "'feed'"), (False, "nil")):
         nonce = nonce_of("0123456789abcdef", "feed", checked)
         assert (len("0123456789abcdef"), history_of(nonce)) == (NONCE_LENGTH, "feed")
@@ -278,7 +263,7 @@ def test_a_history_is_checked_where_it_may_change() -> None:
 
 
 def test_digests_are_of_the_texts() -> None:
-    """A digest is the text's SHA-1, as SCRIPT LOAD answers it; one epoch's are no other's."""
+    """A digest is the SHA-1 of the text, as SCRIPT LOAD returns it; two epochs share none."""
     first, second = Scripts(0, 1, "n", [*HOT, *PROJECTION]), Scripts(0, 2, "n", [*HOT, *PROJECTION])
     assert first.digests == {name: hashlib.sha1(text.encode()).hexdigest() for name, text in first.texts.items()}
     assert not set(first.digests.values()) & set(second.digests.values())
@@ -324,11 +309,11 @@ class _Bytecode:
         self.at += 4 + 4 + 4
         code = [self.take("I") for _ in range(self.take("i"))]
         constants = [self.constant() for _ in range(self.take("i"))]
-        for word in code:
-            if word & 63 == self.GETGLOBAL:
-                read.add(constants[word >> 14])
-            elif word & 63 == self.SETGLOBAL:
-                written.add(constants[word >> 14])
+        for instruction in code:
+            if instruction & 63 == self.GETGLOBAL:
+                read.add(constants[instruction >> 14])
+            elif instruction & 63 == self.SETGLOBAL:
+                written.add(constants[instruction >> 14])
         for _ in range(self.take("i")):
             self.function(read, written)
         lines = self.take("i")
@@ -344,15 +329,15 @@ class _Bytecode:
         return {0: lambda: None, 1: lambda: self.take("B"), 3: lambda: self.take("d"), 4: self.text}[kind]()
 
 
-def test_globals_are_seen() -> None:
-    """The check of globals sees one that is read, one that is written, and one within a function."""
+def test_globals_are_reported() -> None:
+    """The check reports a global that is read, one that is written, and one inside a function."""
     read, written = _globals("local a = b; c = a; return function() return d(a, 1.5, nil, true, 'x') end")
     assert (read, written) == ({"b", "d"}, {"c"})
 
 
 @EVERY
-def test_no_function_is_made_in_vain(name: str) -> None:
-    """Lua makes each function anew whenever a script runs, so a composed text has those alone that something calls."""
+def test_every_function_is_called(name: str) -> None:
+    """Lua makes each function anew whenever a script runs, so a composed text calls each of its functions."""
     text = compose(name, 0, 1, "n")
-    for word in re.findall(r"^local function (\w+)", text, re.MULTILINE):
-        assert len(re.findall(rf"\b{word}\b", text)) > 1, word
+    for function in re.findall(r"^local function (\w+)", text, re.MULTILINE):
+        assert len(re.findall(rf"\b{function}\b", text)) > 1, function

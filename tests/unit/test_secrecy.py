@@ -1,4 +1,4 @@
-"""Nothing of a request in a traceback, and what servers' settings would tell."""
+"""No traceback shows a value of a request, and the doctor names server settings that would log one."""
 
 import asyncio
 import logging
@@ -38,17 +38,17 @@ def _raised(error: BaseException, cause: BaseException | None = None) -> BaseExc
     ids=lambda error: type(error).__name__,
 )  # fmt: skip
 @pytest.mark.parametrize("log_format", ["json", "console"])
-def test_a_traceback_tells_no_value(error: Exception, log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Where it was and of what kind, for the error, those behind it and within it; never a library's text."""
+def test_a_traceback_shows_no_value(error: Exception, log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A log has the type and place of an error, its causes and its group, but never a library's message."""
     logs.configure(Settings(log_format=log_format), "test")  # type: ignore[arg-type]
-    found = _raised(RuntimeError("x"), _raised(error))
-    structlog.get_logger().error("request_failed", exc_info=found)
-    logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=found)
+    error_raised = _raised(RuntimeError("x"), _raised(error))
+    structlog.get_logger().error("request_failed", exc_info=error_raised)
+    logging.getLogger("uvicorn.error").error("Exception in ASGI application", exc_info=error_raised)
     try:
-        raise found
+        raise error_raised
     except RuntimeError:
         logging.getLogger("elsewhere").exception("failed")
-    sys.excepthook(type(found), found, None)
+    sys.excepthook(type(error_raised), error_raised, None)
     text = capsys.readouterr().err
     assert SECRET not in text
     assert text.count(type(error).__name__) >= 4
@@ -56,8 +56,8 @@ def test_a_traceback_tells_no_value(error: Exception, log_format: str, capsys: p
     assert "crashed" in text
 
 
-def test_what_a_traceback_does_tell() -> None:
-    """Our own words, and of a foreign error what holds no value."""
+def test_what_a_traceback_shows() -> None:
+    """A traceback shows our own messages, and of a foreign error the parts without values."""
     violated = asyncpg.UniqueViolationError("x")
     violated.constraint_name, violated.table_name = "single_uses_pkey", "single_uses"  # type: ignore[attr-defined]
     assert format_traceback(_raised(violated)).endswith("UniqueViolationError: 23505 single_uses single_uses_pkey")
@@ -65,8 +65,8 @@ def test_what_a_traceback_does_tell() -> None:
     assert format_traceback(_raised(Refusal("recovering"))).startswith("Traceback")
 
 
-async def test_asyncio_tells_no_value(capsys: pytest.CaptureFixture[str]) -> None:
-    """What the loop says of a callback or a task that failed is without arguments and results."""
+async def test_asyncio_shows_no_value(capsys: pytest.CaptureFixture[str]) -> None:
+    """The event loop's messages about a failed callback or task have no arguments and results."""
     logs.configure(Settings(log_format="json"), "test")
     loop = asyncio.get_running_loop()
 
@@ -100,8 +100,8 @@ async def test_asyncio_tells_no_value(capsys: pytest.CaptureFixture[str]) -> Non
         ({"acllog-max-len": "128"}, ["acllog-max-len 0"]),
     ],
 )  # fmt: skip
-def test_what_redis_would_tell(settings: dict[str, str], wanted: list[str]) -> None:
-    """Each setting by which Redis keeps what it was asked is named with what it should be."""
+def test_redis_settings_that_log_values(settings: dict[str, str], wanted: list[str]) -> None:
+    """Each setting by which Redis stores commands is named with its safe value."""
     assert judge_redis_logs(settings) == wanted
 
 
@@ -118,8 +118,8 @@ def test_what_redis_would_tell(settings: dict[str, str], wanted: list[str]) -> N
         ({"log_statement": "all"}, []),
     ],
 )  # fmt: skip
-def test_what_postgres_would_tell(changed: dict[str, str], wanted: list[str]) -> None:
-    """Each setting by which Postgres logs a row or a parameter is named with what it should be."""
+def test_postgres_settings_that_log_values(changed: dict[str, str], wanted: list[str]) -> None:
+    """Each setting by which Postgres logs a row or a parameter is named with its safe value."""
     settings = {
         "log_error_verbosity": "terse", "log_parameter_max_length": "0", "log_parameter_max_length_on_error": "0",
         "log_statement": "none", "log_min_duration_statement": "-1", "log_min_duration_sample": "-1",

@@ -25,29 +25,29 @@ def _counts(answers: Answers) -> dict[str, float]:
 
 
 async def test_a_sum(file: IO[bytes]) -> None:
-    """Whoever is asked tells what all have answered, and one who takes over a block counts on."""
-    told: list[Answers] = []
+    """Each process reports the sum of all, and a process that takes over a block counts on."""
+    processes: list[Answers] = []
     for block in (0, 1, 1):
-        told.append(Answers())
-        told[-1].share(Tally(3, block, file.fileno()))
-        told[-1].note("GET /v1/books", 200, "", "r", now_s())
-        told[-1].note("GET /v1/books", 418, "", "r", now_s())
-    assert [_counts(answers)["200"] for answers in told] == [3, 3, 3]
-    assert [_counts(answers)["418"] for answers in told] == [3, 3, 3]
-    assert _counts(told[0])["503"] == 0
+        processes.append(Answers())
+        processes[-1].share(Tally(3, block, file.fileno()))
+        processes[-1].note("GET /v1/books", 200, "", "r", now_s())
+        processes[-1].note("GET /v1/books", 418, "", "r", now_s())
+    assert [_counts(answers)["200"] for answers in processes] == [3, 3, 3]
+    assert [_counts(answers)["418"] for answers in processes] == [3, 3, 3]
+    assert _counts(processes[0])["503"] == 0
 
 
 def test_alone() -> None:
-    """A process by itself shares its counts with nobody."""
+    """A single process shares its counts with no other."""
     one, other = Tally(), Tally()
     one.own[200] += 1
     assert (one.total(200), other.total(200)) == (1, 0)
 
 
 def test_spending(file: IO[bytes]) -> None:
-    """CPU time counts those that have ended too; memory and files are of those that live."""
+    """CPU time includes ended processes; memory and files are those of the living."""
     tally = Tally(3, 0, file.fileno())
     tally.own[CPU_US], tally.blocks[1][CPU_US] = 1_500_000, 250_000
     tally.blocks[1][PID] = 2**22 + 1  # no pid is as high
-    told = {family.name: family.samples[0].value for family in ResourceUsage(tally).collect()}
-    assert told == {"scrip_api_processes": 1, "process_cpu_seconds": 1.75}
+    families = {family.name: family.samples[0].value for family in ResourceUsage(tally).collect()}
+    assert families == {"scrip_api_processes": 1, "process_cpu_seconds": 1.75}

@@ -23,11 +23,11 @@ _LAST_MS = 253_402_300_799_999
     ],
 )
 def test_a_time_is_rounded_down(text: str, ms: int):
-    """A time becomes the millisecond that it is in, before 1970 and at the end of 9999 as well."""
+    """A time becomes the millisecond that contains it, before 1970 and at the end of 9999 too."""
     assert to_ms(datetime.fromisoformat(text)) == ms
 
 
 @pytest.mark.parametrize("ms", [0, 1, 999, 1_795_166_040_123, _LAST_MS])
 def test_milliseconds_come_back(ms: int):
-    """What is kept as milliseconds is told and read as the same."""
+    """Milliseconds become the same milliseconds again."""
     assert to_ms(datetime.fromisoformat(from_ms(ms))) == ms == to_ms(to_datetime(ms))

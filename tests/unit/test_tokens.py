@@ -1,4 +1,4 @@
-"""Users' tokens: whom a good one names, and the many that are none."""
+"""Users' tokens: the caller of a valid token, and refused tokens."""
 
 import json
 import random
@@ -39,13 +39,13 @@ def _refused(token: str, tokens: Tokens = TOKENS, code: str = "unauthenticated")
 
 
 @pytest.mark.parametrize("algorithm", IDP.private)
-def test_a_good_one(algorithm: str) -> None:
-    """It names the user, in the issuer's workspace, until its end, as if a checkout asked for that user alone."""
+def test_a_valid_token(algorithm: str) -> None:
+    """A valid token authenticates its user in the issuer's workspace, until its end, with the role `user` only."""
     ends = int(time.time()) + 60
-    found = TOKENS.authenticate(IDP.token(algorithm, exp=ends))
-    assert (found.user, found.workspace, found.key_id, found.expires_ms) == ("ann", 3, None, ends * 1000)
-    assert found.scopes == {"user"}
-    assert found.prefix == BEARER.prefix
+    caller = TOKENS.authenticate(IDP.token(algorithm, exp=ends))
+    assert (caller.user, caller.workspace, caller.key_id, caller.expires_ms) == ("ann", 3, None, ends * 1000)
+    assert caller.scopes == {"user"}
+    assert caller.prefix == BEARER.prefix
     assert TOKENS.authenticate(IDP.token(algorithm, aud=["else", AUDIENCE], headers={"typ": "at+jwt"})).user == "ann"
 
 
@@ -63,12 +63,12 @@ def test_a_good_one(algorithm: str) -> None:
     ],
 )
 def test_scopes(scope: str | None, roles: set[str]) -> None:
-    """A token may never do more than a checkout; where its issuer says what it may, that and nothing else."""
+    """A token has at most the rights of a checkout; with a scope it has the rights of that scope only."""
     assert TOKENS.authenticate(IDP.token(scope=scope)).scopes == roles
 
 
 def test_the_end_is_by_our_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token that is known to be good is refused at its end, to the second; one that isn't good yet, before it is."""
+    """A token is refused before its start and at its end, to the second, also when it was verified before."""
     now = int(time.time())
     token = IDP.token(exp=now + 100)
     assert TOKENS.authenticate(token).user == "ann"
@@ -87,7 +87,7 @@ def _at(name: str, value: Any) -> Any:
 
 
 def _confused() -> Iterator[str]:
-    """Tokens that want to say how they are verified."""
+    """Tokens that name their own way of verification."""
     claims = IDP.claims()
     for name in ("none", "None", "NONE", "nOnE", "", "HS256", "RS512", "PS256", "ES384", "EdDSA ", None, 1, ["ES256"]):
         for signature in ("", part(b"\0" * 64)):
@@ -102,7 +102,7 @@ def _confused() -> Iterator[str]:
 
 
 def _foreign() -> Iterator[str]:
-    """Tokens that name where else their key is, or how else they are meant."""
+    """Tokens that name another source of their key, or another type."""
     claims = IDP.claims()
     rogue = Idp()
     for algorithm in IDP.private:
@@ -123,7 +123,7 @@ def _foreign() -> Iterator[str]:
 
 
 def _untrue() -> Iterator[str]:
-    """Tokens that are rightly signed, and say what isn't so, or isn't for us, or nothing that makes sense."""
+    """Signed tokens with claims that are wrong, foreign or of a wrong type."""
     now = int(time.time())
     wrong: dict[str, tuple[Any, ...]] = {
         "iss": (None, "", "https://id.example", "https://ID.example/", "https://evil.example/", 5),
@@ -152,7 +152,7 @@ def _sign(algorithm: str, body: str) -> str:
 
 
 def _damaged(count: int) -> Iterator[str]:
-    """Good tokens of which a character, or more, is another one."""
+    """Valid tokens with at least one changed character."""
     draw = random.Random(7)
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.=+/ \0é"
     for number in range(count):
@@ -182,7 +182,7 @@ def _differs(token: str, good: str) -> bool:
 
 
 def test_ten_thousand_that_are_none() -> None:
-    """Of so many forged, confused, damaged, foreign and outlived tokens none is taken, through the keyring either."""
+    """The keyring refuses 10,000 forged, confused, damaged, foreign and expired tokens."""
     keyring = Keyring()
     keyring.tokens = TOKENS
     count = 0
@@ -195,17 +195,17 @@ def test_ten_thousand_that_are_none() -> None:
 
 
 def test_whose_workspace_it_is() -> None:
-    """Issuer and audience say it; one key or key id that two issuers share opens nothing, nor a token for two."""
+    """Issuer and audience select the workspace; a shared key gives no access to another, nor does a token for two."""
     twin = Idp("https://twin.example/", "scrip")
     twin.private = IDP.private
-    mine, other, theirs = (Issuer(*said) for said in (
+    mine, other, theirs = (Issuer(*names) for names in (
         (ISSUER, AUDIENCE, "shop"), (ISSUER, "rival", "rival"), (twin.issuer, AUDIENCE, "third")))  # fmt: skip
     for number, issuer in enumerate((mine, other, theirs), 1):
         issuer.keys = parse_jwks(IDP.jwks())
         issuer.bearer = Caller(None, number, UUID(int=number), 0, "live", frozenset())
     tokens = Tokens([mine, other, theirs])
-    found = [tokens.authenticate(token).workspace for token in (IDP.token(), IDP.token(aud="rival"), twin.token())]
-    assert found == [1, 2, 3]
+    workspaces = [tokens.authenticate(token).workspace for token in (IDP.token(), IDP.token(aud="rival"), twin.token())]
+    assert workspaces == [1, 2, 3]
     _refused(IDP.token(aud=[AUDIENCE, "rival"]), tokens)
     theirs.keys = parse_jwks(Idp().jwks())
     tokens.forget()
@@ -216,8 +216,8 @@ def test_whose_workspace_it_is() -> None:
     _refused(IDP.token(aud="rival"), tokens)
 
 
-def test_an_unknown_key_is_asked_for() -> None:
-    """A token that names a key which isn't known makes it worth a look for new ones; another bad token doesn't."""
+def test_an_unknown_key_is_requested() -> None:
+    """Only a token with an unknown key id makes the issuer's keys worth fetching again."""
     tokens = _tokens(jwks=IDP.jwks("ES256"))
     for bad in ("a.b.c", IDP.token(aud="x"), IDP.token(exp=1), Idp().token("ES256")):
         _refused(bad, tokens)
@@ -226,8 +226,8 @@ def test_an_unknown_key_is_asked_for() -> None:
     assert tokens.issuers[0].has_unknown_key
 
 
-def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tokens are remembered by digest, so many at most, and no longer than the keys they were verified with."""
+def test_verified_tokens_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bounded number of tokens is stored, by digest, and no longer than the keys that verified them."""
     monkeypatch.setattr(judged, "MAX_VERIFIED", 5)
     tokens = _tokens()
     made = [IDP.token(sub=f"u{number}") for number in range(12)]
@@ -241,8 +241,8 @@ def test_what_is_remembered_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         _refused(token, tokens)
 
 
-def test_which_keys_are_taken() -> None:
-    """Public keys of the three kinds for signatures, of a good size; of what else is in a set nothing is."""
+def test_usable_keys() -> None:
+    """Only public signing keys of the three kinds and of a safe size are used from a set."""
     es = IDP.jwk("ES256")
     short = Idp()
     short.private["RS256"] = rsa.generate_private_key(65537, 1024)

@@ -29,8 +29,7 @@ class Scanned:
 
 
 async def test_a_walk_yields_exact_kinds_alone() -> None:
-    """Of other partitions' keys, other applications' and names that end in a kind's letters, none is yielded; pages are
-    small, and the one pattern that is sent is the partition's prefix."""
+    """A walk yields only keys of the requested kinds and its partition, in small pages; its pattern is the prefix."""
     mine = [f"{{p3}}:w1:d:{bucket}" for bucket in range(PAGE_KEYS + 1)]
     others = ["{p3}:w1:u:a:d:5", "{p3}:w1:i:x:d:5", "{p3}:gate", "{p3}:w1:d:x", "{p3}:else", "{p3}:w2:kd:CODE"]
     server = Scanned(mine[:100], [], [*others, mine[0]], mine[100:])
@@ -41,14 +40,14 @@ async def test_a_walk_yields_exact_kinds_alone() -> None:
 
 
 async def test_a_walk_of_one_workspace() -> None:
-    """Keys of another workspace are left out, though one's number begins with the other's."""
+    """A walk of one workspace skips keys of another, whose number begins with the same digits."""
     names = ["{p0}:w1:i:a", "{p0}:w12:i:w1:i:a", "{p0}:w2:i:{p0}:w1:i:b"]
     pages = [page async for page in Server(cast("Any", Scanned(names)), 0).walk_keys({"i"}, 1)]
     assert pages == [[key_names.Key(0, 1, "i", ("a",))]]
 
 
-async def test_what_is_cleared_is_all_but_three() -> None:
-    """All that begins with the prefix goes, of whatever layout, but for gate, outbox and mark."""
+async def test_clearing_spares_three_keys() -> None:
+    """Clearing removes all keys with the prefix, of any layout, except gate, outbox and mark."""
     names = ["{p0}:gate", "{p0}:outbox", "{p0}:mend", "{p0}:w1:u:gate", "{p0}:of:another:layout", "{p0}:config"]
     pages = [page async for page in Server(cast("Any", Scanned(names)), 0).owned_names()]
     assert pages == [names[3:]]
@@ -56,7 +55,7 @@ async def test_what_is_cleared_is_all_but_three() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, FEW_BUCKETS, FEW_BUCKETS + 1, 5000])
 def test_buckets_are_noted_once(count: int) -> None:
-    """Few or many, each bucket comes back once, in runs of a bounded length."""
+    """Each noted bucket is returned once, in runs of a bounded length."""
     wanted = random.Random(count).sample(range(key_names.BUCKETS), count)
     buckets = Buckets()
     for bucket in [*wanted, *wanted, *([0, key_names.BUCKETS - 1] if count else [])]:
@@ -73,7 +72,7 @@ def _sources() -> Iterator[tuple[str, str]]:
         yield path.relative_to(_SERVICE).as_posix(), path.read_text()
 
 
-def test_one_place_scans() -> None:
-    """No part of the service scans by a pattern of its own; a replay judges from outside, and has its own scan."""
-    found = {path for path, text in _sources() if _MATCHES.search(text)}
-    assert found - {"replay/check.py"} == {"hot/redis_server.py"}
+def test_one_module_scans() -> None:
+    """Only one module of the service scans Redis by a pattern; a replay, which checks from outside, has its own."""
+    scanning = {path for path, text in _sources() if _MATCHES.search(text)}
+    assert scanning - {"replay/check.py"} == {"hot/redis_server.py"}

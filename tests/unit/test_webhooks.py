@@ -1,4 +1,4 @@
-"""Webhooks: what is signed, when it is tried again, and which addresses may be named."""
+"""Webhooks: signatures, pauses between attempts, and permitted addresses."""
 
 import time
 from itertools import pairwise
@@ -25,21 +25,21 @@ NOT_PUBLIC = (
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_public_addresses(address: str) -> None:
-    """May be connected to."""
+    """A public address is permitted."""
     assert is_public(address)
     check_addresses([address])
 
 
 @pytest.mark.parametrize("address", NOT_PUBLIC)
 def test_other_addresses(address: str) -> None:
-    """May not, nor may a name that has such a one beside a public one."""
+    """Any other address is refused, also beside a public one."""
     assert not is_public(address)
     with pytest.raises(BadAddress):
         check_addresses(["8.8.8.8", address])
 
 
 def test_no_address() -> None:
-    """A name without addresses leads nowhere."""
+    """A name without addresses is refused."""
     with pytest.raises(BadAddress):
         check_addresses([])
 
@@ -54,8 +54,8 @@ def test_no_address() -> None:
         ("https://[2606:4700::1111]:444/x", "2606:4700::1111", 444, "/x", "[2606:4700::1111]:444"),
     ],
 )
-def test_addresses_that_may_be_named(url: str, host: str, port: int, path: str, authority: str) -> None:
-    """Are read as every other program reads them."""
+def test_permitted_urls(url: str, host: str, port: int, path: str, authority: str) -> None:
+    """A URL is parsed into host, port, path and authority."""
     target = parse_target(url)
     assert (target.host, target.port, target.path, target.authority, target.secure) == (
         host, port, path, authority, True,
@@ -63,7 +63,7 @@ def test_addresses_that_may_be_named(url: str, host: str, port: int, path: str, 
 
 
 def test_this_machine() -> None:
-    """May be named only where the settings say so, and there by http, too."""
+    """Addresses of this machine are permitted only by a setting, and then by http too."""
     for url in ("http://127.0.0.1:9000/x", "http://localhost/x", "https://[::1]/x", "https://localhost:1/"):
         parse_target(url, to_loopback=True)
         with pytest.raises(BadAddress):
@@ -78,7 +78,7 @@ def test_this_machine() -> None:
 
 
 def test_a_signature_verifies() -> None:
-    """By the library that receivers use, under either of two secrets, and not once anything is changed or too old."""
+    """The receivers' library verifies a signature under either of two secrets, and refuses changed or old messages."""
     old, new, now_s, body = generate_secret(), generate_secret(), int(time.time()), b'{"type":"x"}'
 
     def headers(at_s: int) -> dict[str, str]:
@@ -94,15 +94,15 @@ def test_a_signature_verifies() -> None:
             (body, headers(now_s - 400)),
             (body, headers(now_s + 400)),
         ]
-        for said, told in bad:
+        for text, sent in bad:
             with pytest.raises(WebhookVerificationError):
-                Webhook(format_secret(secret)).verify(said, told)
+                Webhook(format_secret(secret)).verify(text, sent)
     with pytest.raises(WebhookVerificationError):
         Webhook(format_secret(generate_secret())).verify(body, headers(now_s))
 
 
 def test_pauses_grow_for_three_days() -> None:
-    """Each is longer than the one before, but for a fifth of it that is drawn; the last attempt is after three days."""
+    """Each pause is longer than the one before, except for a random fifth; the last attempt is after three days."""
     age_s, pauses = 0.0, []
     while (pause := compute_pause_s(len(pauses) + 1, age_s)) is not None:
         pauses.append(pause)
@@ -116,7 +116,7 @@ def test_pauses_grow_for_three_days() -> None:
 
 
 def test_a_receiver_may_ask_for_time() -> None:
-    """Retry-After makes a pause longer, an hour at most, and never shorter."""
+    """Retry-After makes a pause longer, up to an hour, and never shorter."""
     assert compute_pause_s(1, 0, retry_after_s=600) == 600
     assert compute_pause_s(1, 0, retry_after_s=10**6) == 3600
     assert (compute_pause_s(6, 0, retry_after_s=1) or 0) > 2000

@@ -1,4 +1,4 @@
-"""Codes, ids, text and metadata: exactly what the contract takes."""
+"""Codes, ids, text and metadata: exactly what the contract accepts."""
 
 import string
 from typing import Annotated
@@ -26,34 +26,34 @@ SOME = [chr(n) for n in range(256)] + ["ſ", "K", "ß", "İ", "４", "٤", "\u20
 
 
 def test_codes_have_these_characters() -> None:
-    """A code has letters, digits, - and _ of ASCII, wherever in it, and nothing else: no letter that folds to one."""
+    """A code has ASCII letters, digits, - and _ at every position, and no letter that folds to one of them."""
     for character in SOME:
         for text in (f"{character}ABC", f"AB{character}C", f"ABC{character}"):
             assert (canonicalize_code(text) is not None) == (character in CODE_CHARACTERS), ascii(text)
 
 
 def test_codes_have_4_to_64_characters() -> None:
-    """Shorter and longer are no codes, nor is what has a line's end after it."""
+    """A code has 4 to 64 characters, and no line end after them."""
     assert [n for n in range(70) if canonicalize_code("a" * n)] == list(range(4, 65))
     assert canonicalize_code("ABCD\n") is None
 
 
 def test_codes_are_kept_in_upper_case() -> None:
-    """Compared case-insensitively: every spelling is the same code."""
+    """Every spelling of a code is the same code in upper case."""
     assert {canonicalize_code(text) for text in ("summer-24_x", "SUMMER-24_X", "Summer-24_x")} == {"SUMMER-24_X"}
     assert canonicalize_code("----") == "----"
 
 
-def test_words_of_paths_are_no_codes() -> None:
-    """The path segments of the contract are reserved, in every case; what only begins so is not."""
+def test_reserved_codes() -> None:
+    """The path segments of the contract are reserved in every case; a longer text is not."""
     words = (
         "LOCK REDEEM ASSIGN UNASSIGN UNLOCK EXTEND VALIDATE CODES GENERATE ACTIVE USER-SPECIFIC TIME-SPECIFIC".split()
     )
     assert frozenset(words) == RESERVED_CODES
-    for word in words:
-        assert canonicalize_code(word) is None
-        assert canonicalize_code(word.lower()) is None
-        assert canonicalize_code(word + "1") == word + "1"
+    for segment in words:
+        assert canonicalize_code(segment) is None
+        assert canonicalize_code(segment.lower()) is None
+        assert canonicalize_code(segment + "1") == segment + "1"
 
 
 def test_ids_of_callers_have_these_characters() -> None:
@@ -64,29 +64,29 @@ def test_ids_of_callers_have_these_characters() -> None:
 
 
 def test_ids_of_callers_have_1_to_100_characters() -> None:
-    """Neither '.' nor '..' is one; '...' is, and so is what begins with them."""
+    """An id has 1 to 100 characters and is neither '.' nor '..'."""
     assert [n for n in range(105) if is_caller_id("a" * n)] == list(range(1, 101))
     assert [text for text in (".", "..", "...", ".a", "..a", "a.", ".\n", "..\n") if is_caller_id(text)] == [
         "...", ".a", "..a", "a.",
     ]  # fmt: skip
 
 
-def test_what_schemas_say_is_what_is_checked() -> None:
-    """The patterns of the OpenAPI document take and refuse the same as the decoder."""
+def test_schemas_agree_with_the_checks() -> None:
+    """The patterns of the OpenAPI document accept the same texts as the decoder."""
     kinds = {CODE_PATTERN: canonicalize_code, ID_PATTERN: is_caller_id}
     for pattern, check in kinds.items():
         decoder = msgspec.json.Decoder(Annotated[str, msgspec.Meta(pattern=pattern)])
         for text in ["abcd", "ABCD\n", ".", "..", "a b c", "ä" * 5, "x" * 64, "x" * 101, "a.bc", "\nabcd"]:
             try:
                 decoder.decode(msgspec.json.encode(text))
-                taken = True
+                is_accepted = True
             except msgspec.ValidationError:
-                taken = False
-            assert taken == bool(check(text)), (pattern, text)
+                is_accepted = False
+            assert is_accepted == bool(check(text)), (pattern, text)
 
 
 def test_ids_of_ours_are_uuids_in_their_usual_spelling() -> None:
-    """Upper case is taken, braces, URN and bare hexadecimal are not."""
+    """A UUID is accepted in its usual spelling, upper case too; braces, URN and bare hexadecimal are not."""
     value = uuid4()
     assert parse_uuid(str(value)) == parse_uuid(str(value).upper()) == value
     for text in (value.hex, f"{{{value}}}", value.urn, f"{value} ", f" {value}"[:36], "", "x" * 36, "-" * 36, "é" * 36):
@@ -97,16 +97,16 @@ def test_ids_of_ours_are_uuids_in_their_usual_spelling() -> None:
 
 @pytest.mark.parametrize("bad", ["\x00", "\n", "\t", "\x1f", "\x7f", "\x85", "\u2028", "\ud800", "\u202e"])
 def test_text_is_printable(bad: str) -> None:
-    """Control characters, lone surrogates and what steers the display are refused, letters of all scripts are not."""
+    """Text has no control character, lone surrogate or mark that steers the display; letters of any script pass."""
     for text in (bad, f"a{bad}", f"{bad}a"):
-        with pytest.raises(BadField) as told:
+        with pytest.raises(BadField) as caught:
             check_text("name", text, 1, 255)
-        assert (told.value.field, told.value.malformed) == ("name", False)
+        assert (caught.value.field, caught.value.malformed) == ("name", False)
     check_text("name", "Grüße, 日本 😀 ’“", 1, 255)
 
 
 def test_text_has_a_length_in_characters() -> None:
-    """Its bounds are taken, one more and one fewer are not; None is no text."""
+    """A text of either bound is accepted, one character more or fewer is not; None is accepted."""
     check_text("name", None, 1, 3)
     check_text("name", "", 0, 3)
     for text in ("a", "😀😀😀"):
@@ -118,16 +118,16 @@ def test_text_has_a_length_in_characters() -> None:
 
 @pytest.mark.parametrize("bad", ["\x00", "\n", "\b", "\x0b", "\x1f", "\x7f", "\x80", "\x9f"])
 def test_metadata_is_without_control_characters(bad: str) -> None:
-    """In a key or a value, however deep; what only looks like an escape is text."""
+    """Metadata has no control character in a key or value, however deep; an escaped backslash is text."""
     for metadata in ({"a": bad}, {bad: 1}, {"a": {"b": ["c", {"d": f"x{bad}"}]}}, {"a": f"\\{bad}"}):
-        with pytest.raises(BadField) as told:
+        with pytest.raises(BadField) as caught:
             encode_metadata("metadata", metadata, 1024)
-        assert told.value.field == "metadata"
+        assert caught.value.field == "metadata"
     assert encode_metadata("metadata", {"a": "\\n \\u0000 \xa0é"}, 1024) == '{"a":"\\\\n \\\\u0000 \xa0é"}'.encode()
 
 
 def test_metadata_has_so_many_bytes() -> None:
-    """As JSON in UTF-8: to the bound, and not a byte more; none and empty are {}."""
+    """Metadata has at most so many bytes as JSON in UTF-8; None and empty metadata are {}."""
     assert encode_metadata("metadata", None, 10) == encode_metadata("metadata", {}, 10) == b"{}"
     assert encode_metadata("metadata", {"a": "é" * 8}, 24) == '{"a":"éééééééé"}'.encode()
     with pytest.raises(BadField):
@@ -135,7 +135,7 @@ def test_metadata_has_so_many_bytes() -> None:
 
 
 def test_buckets_and_partitions() -> None:
-    """A text's bucket never changes; workspaces come to every partition."""
+    """A text's bucket never changes; workspaces spread over all partitions."""
     assert key_names.bucket("CODE-1") == 52_333
     assert all(0 <= key_names.bucket(f"CODE-{n}") < 131_072 for n in range(1000))
     assert {key_names.partition_of(str(uuid4()), 4) for _ in range(200)} == {0, 1, 2, 3}
