@@ -18,8 +18,8 @@ async def findings(page: Page) -> list[str]:
     """What axe finds on the page against WCAG 2.2 at level AA, once nothing moves: what fades in has less contrast."""
     await page.evaluate("Promise.all(document.getAnimations().map((one) => one.finished))")
     answer = await _axe.run(page, options={"runOnly": _WCAG, "resultTypes": ["violations"]})
-    found: list[Any] = answer.response["violations"]
-    return [f"{one['id']} ({one['impact']}): {node['html'][:150]}" for one in found for node in one["nodes"]]
+    violations: list[Any] = answer.response["violations"]
+    return [f"{one['id']} ({one['impact']}): {node['html'][:150]}" for one in violations for node in one["nodes"]]
 
 
 class Operator(Watched):

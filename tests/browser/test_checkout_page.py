@@ -207,15 +207,15 @@ async def test_requests_and_answers(shopper: Shopper, service: Service) -> None:
     await shopper["user"].fill("o'hara")
     await shopper.applies(code)
     await shopper["requests"].locator("> summary").click()
-    shown = shopper["exchanges"].locator("> details")
+    exchanges = shopper["exchanges"].locator("> details")
     asked = [f"POST /v1/coupons/{path}" for path in ("validate", f"lock/{code}", "validate")]
-    assert [text.rpartition(" ")[0] for text in await shown.locator("summary").all_inner_texts()] == asked
-    await shown.nth(1).locator("summary").click()
-    command, answer = await shown.nth(1).locator("pre").all_inner_texts()
+    assert [text.rpartition(" ")[0] for text in await exchanges.locator("summary").all_inner_texts()] == asked
+    await exchanges.nth(1).locator("summary").click()
+    command, answer = await exchanges.nth(1).locator("pre").all_inner_texts()
     assert json.loads(answer)["userId"] == "o'hara"
     ran = await asyncio.create_subprocess_exec("bash", "-c", command, stdout=subprocess.PIPE)
-    told, _ = await asyncio.wait_for(ran.communicate(), 30)
-    assert json.loads(told)["lockToken"] == json.loads(answer)["lockToken"]
+    output, _ = await asyncio.wait_for(ran.communicate(), 30)
+    assert json.loads(output)["lockToken"] == json.loads(answer)["lockToken"]
     await shopper.picture("checkout-requests")
 
 

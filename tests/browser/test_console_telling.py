@@ -25,8 +25,8 @@ async def test_a_webhook_from_its_making_on(operator: Operator, service: Service
     async with Receiver().listening() as receiver:
         await operator.goes("webhooks", "Webhooks")
         await operator.button("New webhook").click()
-        shown = await dialog.get_by_role("checkbox").evaluate_all("all => all.map((one) => one.labels[0].textContent)")
-        assert tuple(shown) == EVENTS
+        events = await dialog.get_by_role("checkbox").evaluate_all("all => all.map((one) => one.labels[0].textContent)")
+        assert tuple(events) == EVENTS
         await page.get_by_label("Address").fill("http://192.168.0.1/hook")
         await page.get_by_label("coupon.redeemed").check()
         await page.get_by_label("Description").fill("orders service")

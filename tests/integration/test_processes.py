@@ -18,7 +18,7 @@ from loadtests.harness.running import PATIENCE_S, Run
 from loadtests.harness.servers import free_port
 from tests.integration import waiting
 from tests.integration.test_races_over_http import test_a_race  # noqa: F401 - and its limits
-from tests.service_fixture import Service, new_code, new_id, ok, shared_service, until
+from tests.service_fixture import Service, new_id, ok, shared_service, until
 
 _CLIENTS = 16
 
@@ -144,14 +144,6 @@ def clients(service: Service) -> Iterator[list[httpx.Client]]:
         client.close()
 
 
-def test_run_json(service: Service) -> None:
-    """It names both processes that answer, and apart from them the one that supervises them."""
-    pids = service.run.facts["pids"]
-    (supervisor,) = pids["apiSupervisor"]
-    assert len(pids["api"]) == 2
-    assert {psutil.Process(pid).ppid() for pid in pids["api"]} == {supervisor}
-
-
 def test_keys(service: Service, clients: list[httpx.Client]) -> None:
     """A key is good in both processes once it was answered, and in none once it is revoked."""
     key = ok(service.operate.post("/v1/keys", json={"name": "new", "scopes": ["checkout"]}), 201)
@@ -159,15 +151,6 @@ def test_keys(service: Service, clients: list[httpx.Client]) -> None:
     assert [client.get("/v1/users/ann", headers=headers).status_code for client in clients] == [200] * 8
     assert service.operate.delete(f"/v1/keys/{key['keyId']}").status_code == 204
     assert [client.get("/v1/users/ann", headers=headers).status_code for client in clients] == [401] * 8
-
-
-def test_idempotency(service: Service, clients: list[httpx.Client]) -> None:
-    """A request that is repeated at the other process hears what the first one answered."""
-    code, headers = service.coupon(), {"Authorization": "Bearer demo_checkout", "Idempotency-Key": new_code()}
-    body = {"userId": new_id(), "orderId": new_id("order"), "orderValue": "20.00"}
-    answers = [client.post(f"/v1/coupons/redeem/{code}", json=body, headers=headers) for client in clients]
-    assert {(answer.status_code, answer.content) for answer in answers} == {(201, answers[0].content)}
-    assert ["Idempotency-Replayed" in answer.headers for answer in answers] == [False, *[True] * 7]
 
 
 async def test_connections_to_postgres(service: Service) -> None:

@@ -46,8 +46,8 @@ def heal(service: Service) -> None:
 
 def redeem(service: Service, code: str, user: str, order: str, **headers: str) -> Any:
     """The answer of a redeem."""
-    said = {"userId": user, "orderId": order}
-    return service.checkout.post(f"/v1/coupons/redeem/{code}", json=said, headers=headers)
+    body = {"userId": user, "orderId": order}
+    return service.checkout.post(f"/v1/coupons/redeem/{code}", json=body, headers=headers)
 
 
 def test_what_is_in_quarantine_is_not_told_recorded(service: Service) -> None:
@@ -85,11 +85,13 @@ def test_a_sale_in_quarantine_is_never_repaired_away(service: Service) -> None:
     with service.redis() as redis:
         (name,) = [key for key in redis.scan_iter("*:d:*", count=5000) if redis.hexists(key, wrong)]
         redis.hset(name, wrong, redis.hget(name, wrong) + "!")
-    outcome, told = compare(service, repair=True)
-    left = {(found.thing.split(" ")[0], found.unsafe) for found, state in told if state == "found"}
+    outcome, differences = compare(service, repair=True)
+    left = {
+        (difference.thing.split(" ")[0], difference.unsafe) for difference, state in differences if state == "found"
+    }
     assert left == {(kind, _IN_QUARANTINE) for kind in ("code", "user", "order", "book")}
     assert outcome.left == dict.fromkeys(("uses", "redemptions", "orders", "user_counts", "book_counts"), 1)
-    assert [found.classes for found, state in told if state == "mended"] == [("free_missing",)]
+    assert [difference.classes for difference, state in differences if state == "mended"] == [("free_missing",)]
     refused(redeem(service, bad, new_id(), new_id("order")), 409, "coupon_redeemed")
     assert _reconcile(service) == 1
     heal(service)

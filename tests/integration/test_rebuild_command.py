@@ -41,8 +41,12 @@ async def test_everything_is_built_again(patient: Service, rebuild: Callable[...
     ended = rebuild(patient)
     assert ended.exit_code == 0, ended.output
     assert "Partition 0 is open again" in ended.output
-    found = await _recovery(patient)
-    assert (found["kind"], found["reason"], found["done"]) == ("whole", "an operator ordered it", found["total"])
+    recovery = await _recovery(patient)
+    assert (recovery["kind"], recovery["reason"], recovery["done"]) == (
+        "whole",
+        "an operator ordered it",
+        recovery["total"],
+    )
     until(lambda: patient.checkout.get(f"/v1/coupons/{code}").is_success)
     assert patient.stats(book) == before
     last = ok(patient.checkout.get(f"/v1/coupons/{code}"))["lastRedemption"]

@@ -19,9 +19,9 @@ def forget(service: Service) -> None:
         client.xtrim(key_names.outbox(0), minid=last, approximate=False)
 
 
-def same(found: dict[str, Any], first: dict[str, Any]) -> None:
+def same(again: dict[str, Any], expected: dict[str, Any]) -> None:
     """Both say the same of a redemption, but for how safe it is."""
-    assert found | {"durability": None} == first | {"durability": None}
+    assert again | {"durability": None} == expected | {"durability": None}
 
 
 @pytest.mark.parametrize("uses", [1, 5])
@@ -38,8 +38,8 @@ def test_what_is_recorded_is_answered_as_before(service: Service, uses: int) -> 
     same(ok(service.checkout.post(path, json=body, headers=key), 201), first)
     tried_out = {"op": "validate", "code": code, "userId": user}
     batch = {"operations": [{"op": "redeem", "code": code, **body}, tried_out]}
-    told, tried = ok(service.checkout.post("/v1/batch", json=batch))["results"]
-    same(told["body"], first)
+    repeated, tried = ok(service.checkout.post("/v1/batch", json=batch))["results"]
+    same(repeated["body"], first)
     last = ok(service.checkout.get(f"/v1/coupons/{code}"))["lastRedemption"]
     assert tried["body"]["coupon"]["lastRedemption"] == last
     assert (last["redemptionId"], last["userId"], last["orderId"]) == (first["redemptionId"], user, order)

@@ -47,8 +47,8 @@ def held(service: Service) -> dict[str, Any]:
             "zset": lambda name: client.zrange(name, 0, -1, withscores=True),
             "hash": lambda name: {field: said for field, said in client.hgetall(name).items() if said != "0"},
         }
-        found = {name: read[client.type(name)](name) for name in names}
-        return {name: value for name, value in found.items() if value}
+        contents = {name: read[client.type(name)](name) for name in names}
+        return {name: value for name, value in contents.items() if value}
 
 
 def unlike(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -59,8 +59,8 @@ def unlike(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
 def test_nothing_differs(shop: Shop) -> None:
     """Where nobody has been at Redis but the service, nothing differs, and comparing changes nothing."""
     before = held(shop.service)
-    outcome, told = compare(shop.service)
-    assert (outcome.found, outcome.left, outcome.unsettled, told) == ({}, {}, 0, [])
+    outcome, differences = compare(shop.service)
+    assert (outcome.found, outcome.left, outcome.unsettled, differences) == ({}, {}, 0, [])
     assert unlike(before, held(shop.service)) == []
 
 
@@ -74,19 +74,24 @@ def test_each_is_mended(shop: Shop) -> None:
     before = held(service)
     for kind, subject in subjects:
         asyncio.run(drift(kind, subject))
-    things = {found.thing for found, _ in compare(service)[1]}
+    things = {difference.thing for difference, _ in compare(service)[1]}
     assert [kind for kind, subject in subjects if not kind.expected(subject).keys() <= things] == []
-    outcome, told = compare(service, repair=True)
-    assert (outcome.left, {state for _, state in told}) == ({}, {"mended"}), told
-    assert all(code not in found.thing for found, _ in told for _, subject in subjects for code in subject.codes)
+    outcome, differences = compare(service, repair=True)
+    assert (outcome.left, {state for _, state in differences}) == ({}, {"mended"}), differences
+    assert all(
+        code not in difference.thing
+        for difference, _ in differences
+        for _, subject in subjects
+        for code in subject.codes
+    )
     assert unlike(before, held(service)) == []
 
 
 def test_what_is_locked_is_left(shop: Shop) -> None:
     """A coupon that somebody holds is told, and not touched; when it is free again it is mended."""
     code = shop.name["single5"]
-    said = {"userId": shop.name["bob"], "orderId": "held"}
-    token = ok(shop.service.checkout.post(f"/v1/coupons/lock/{code}", json=said), 201)["lockToken"]
+    body = {"userId": shop.name["bob"], "orderId": "held"}
+    token = ok(shop.service.checkout.post(f"/v1/coupons/lock/{code}", json=body), 201)["lockToken"]
     with shop.service.redis() as redis:
         key = shop.key(f"c:{code}")
         redis.set(key, redis.get(key).replace("0 - - 0", "0 - - 1", 1))
@@ -107,15 +112,15 @@ def test_another_is_built_and_holds_the_same(shop: Shop, tmp_path: Path) -> None
     before = held(shop.service)
 
     with started(VALKEY, tmp_path) as url:
-        told = command(shop.service, "rebuild", "--into", url)
-        assert (told.exit_code, "unlike" in told.stdout) == (0, False), told.output
+        ended = command(shop.service, "rebuild", "--into", url)
+        assert (ended.exit_code, "unlike" in ended.stdout) == (0, False), ended.output
         assert "Error: target_not_empty: " in command(shop.service, "rebuild", "--into", url).stderr
     assert "Error: target_is_live: " in command(shop.service, "rebuild", "--into", facts["redisUrl"]).stderr
     with started(VALKEY, tmp_path) as url, shop.service.redis() as redis:
         redis.hincrby(shop.key(f"n:{shop.number['single']}"), "redeemed", 5)
-        told = command(shop.service, "rebuild", "--into", url)
+        ended = command(shop.service, "rebuild", "--into", url)
         redis.hincrby(shop.key(f"n:{shop.number['single']}"), "redeemed", -5)
-    assert (told.exit_code, told.stdout.count("unlike: 1")) == (1, 1), told.output
+    assert (ended.exit_code, ended.stdout.count("unlike: 1")) == (1, 1), ended.output
     assert unlike(before, held(shop.service)) == []
 
 
@@ -128,7 +133,7 @@ def test_by_the_api(shop: Shop) -> None:
         assert refused(operate.post("/v1/ops/reconcile", json={}), 409, "reconcile_running")
         path = answer.headers["Location"]
         assert ok(answer, 202)["kind"] == "reconcile"
-        job = until(lambda: (found := ok(operate.get(path)))["status"] != "running" and found)
+        job = until(lambda: (response := ok(operate.get(path)))["status"] != "running" and response)
         assert (job["status"], job["errors"], job["done"]) == ("done", [], job["requested"])
         return ok(operate.get("/v1/ops/consistency"))
 
@@ -136,9 +141,9 @@ def test_by_the_api(shop: Shop) -> None:
     assert (before["drift"], before["reconciledTo"]) == ({}, before["lastRecorded"])
     with shop.service.redis() as redis:
         redis.hincrby(shop.key(f"n:{shop.number['single']}"), "redeemed", 5)
-    found = run(repair=False)
-    assert found["drift"] == drift
-    assert found["lastReconciledAt"] > before["lastReconciledAt"]
+    response = run(repair=False)
+    assert response["drift"] == drift
+    assert response["lastReconciledAt"] > before["lastReconciledAt"]
     assert run(repair=True)["drift"] == {}
     assert '"event": "drift", "level": "error"' in shop.service.run.output.read_text()
 
@@ -146,7 +151,7 @@ def test_by_the_api(shop: Shop) -> None:
 def test_the_lag_is_the_oldest_events_age(shop: Shop) -> None:
     """While the worker stands still the lag grows with the oldest unrecorded event, however long nothing was."""
     (worker,) = shop.service.run.facts["pids"]["worker"]
-    code, told = shop.service.coupon(), []
+    code, answers = shop.service.coupon(), []
     time.sleep(1.5)
     os.kill(worker, signal.SIGSTOP)
     try:
@@ -154,13 +159,13 @@ def test_the_lag_is_the_oldest_events_age(shop: Shop) -> None:
         ok(shop.service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": shop.name["cem"]}), 201)
         for _ in range(2):
             time.sleep(0.5)
-            told.append(ok(shop.service.operate.get("/v1/ops/consistency")))
+            answers.append(ok(shop.service.operate.get("/v1/ops/consistency")))
         passed_s = time.monotonic() - began
     finally:
         os.kill(worker, signal.SIGCONT)
-    assert [one["lagEvents"] for one in told] == [2, 2]  # the second says that the book ran out
-    assert 0.4 < told[0]["lagSeconds"] < told[1]["lagSeconds"] < passed_s + 0.1
-    last = until(lambda: (found := ok(shop.service.operate.get("/v1/ops/consistency")))["lagEvents"] == 0 and found)
+    assert [one["lagEvents"] for one in answers] == [2, 2]  # the second says that the book ran out
+    assert 0.4 < answers[0]["lagSeconds"] < answers[1]["lagSeconds"] < passed_s + 0.1
+    last = until(lambda: (answer := ok(shop.service.operate.get("/v1/ops/consistency")))["lagEvents"] == 0 and answer)
     assert last["lagSeconds"] == 0
 
 
@@ -185,7 +190,7 @@ def test_killed_it_leaves_nothing(shop: Shop) -> None:
         time.sleep(after_s)
         process.kill()
         process.wait()
-    ended = until(lambda: (found := command(shop.service)).exit_code != 2 and found)
+    ended = until(lambda: (response := command(shop.service)).exit_code != 2 and response)
     assert (ended.exit_code, "Nothing differs" in ended.stdout) == (0, True), ended.stderr
     assert unlike(before, held(shop.service)) == []
 
@@ -195,12 +200,12 @@ def test_under_load_nothing_is_taken_for_a_difference(shop: Shop) -> None:
     compared = 0
     with Traffic(shop.service, LOAD_S) as traffic:
         while traffic.going or not compared:
-            outcome, told = compare(shop.service)
-            assert outcome.found == {}, told
+            outcome, differences = compare(shop.service)
+            assert outcome.found == {}, differences
             compared += 1
         assert traffic.went_well() > 20
-    outcome, told = compare(shop.service)
-    assert (outcome.found, outcome.unsettled) == ({}, 0), told
+    outcome, differences = compare(shop.service)
+    assert (outcome.found, outcome.unsettled) == ({}, 0), differences
 
 
 def command(service: Service, *words: str) -> Result:

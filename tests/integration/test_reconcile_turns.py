@@ -50,17 +50,17 @@ async def test_once_a_day(own_service: Callable[[], Service], heard: Receiver, m
 
     await a_day_goes_by(service)
     second = await asyncio.to_thread(until, lambda: (at := compared_at(service)) != first and at)
-    told = await asyncio.to_thread(consistency, service)
-    assert told["drift"] == {"book_counts": 1}
+    answer = await asyncio.to_thread(consistency, service)
+    assert answer["drift"] == {"book_counts": 1}
     await asyncio.to_thread(until, lambda: heard.got)
     assert [(got.type, got.said["data"]) for got in heard.got] == [
         (
             "reconcile.drift",
-            {"found": {"book_counts": 1}, "left": {"book_counts": 1}, "reconciledTo": told["reconciledTo"]},
+            {"found": {"book_counts": 1}, "left": {"book_counts": 1}, "reconciledTo": answer["reconciledTo"]},
         )
     ]
-    shown = 'scrip_drift{drift="book_counts",partition="0"} 1.0'
-    await asyncio.to_thread(until, lambda: shown in httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+    gauge = 'scrip_drift{drift="book_counts",partition="0"} 1.0'
+    await asyncio.to_thread(until, lambda: gauge in httpx.get(f"http://127.0.0.1:{port}/metrics").text)
     await asyncio.sleep(QUIET_S)
     assert await asyncio.to_thread(compared_at, service) == second
 

@@ -16,8 +16,6 @@ from tests.integration.record_fixtures import (
     Record,
     assigned,
     make_workspace,
-    redeemed,
-    rolled_back,
     unassigned,
 )
 
@@ -48,22 +46,22 @@ async def _own(kept: Record, *codes: str) -> None:
 
 
 async def _stand(kept: Record) -> list[tuple[Any, ...]]:
-    found = "SELECT code, user_id FROM assignments WHERE unassigned_at IS NULL ORDER BY code"
-    return [tuple(row) for row in await kept.pool.fetch(found)]
+    facts = "SELECT code, user_id FROM assignments WHERE unassigned_at IS NULL ORDER BY code"
+    return [tuple(row) for row in await kept.pool.fetch(facts)]
 
 
 @CUTS
 async def test_what_was_given_and_taken_comes_back_in_its_order(kept: Record, cuts: tuple[int, ...]):
     """In one batch or several, each fact is there once, with its own epoch and number; the last user has the code."""
     await _write(kept, [*STORY], cuts)
-    found = await kept.facts()
+    facts = await kept.facts()
     expected = [msgspec.structs.replace(event, epoch=kept.epoch, seq=seq) for seq, event in enumerate(STORY, 1)]
     bare = RequestPart()
-    assert [msgspec.structs.replace(fact, request=bare) for fact in found] == [
+    assert [msgspec.structs.replace(fact, request=bare) for fact in facts] == [
         msgspec.structs.replace(event, request=bare) for event in expected
     ]
-    assert (found[1].request.ip, found[1].request.ua) == ("::1", "x\ty")
-    assert await kept.facts(after=(kept.epoch, 3)) == found[3:]
+    assert (facts[1].request.ip, facts[1].request.ua) == ("::1", "x\ty")
+    assert await kept.facts(after=(kept.epoch, 3)) == facts[3:]
     assert await _stand(kept) == [("CODE", "ann")]
     ends = await kept.pool.fetch(
         "SELECT (extract(epoch FROM unassigned_at) * 1000)::bigint FROM assignments ORDER BY seq"
@@ -135,14 +133,6 @@ async def test_a_users_coupons_are_those_that_were_not_taken(kept: Record):
     assert [item.code for item in page.items] == ["CODE-1"]
 
 
-async def test_an_idempotency_key_of_an_unassign_is_kept(kept: Record):
-    """With its change, as any other's."""
-    part = RequestPart(key="k", op="unassign")
-    await kept.write(assigned(), unassigned(request=part, kept="f 0 view"))
-    row = await kept.pool.fetchrow("SELECT key, op, seq, entry FROM idempotency_keys")
-    assert tuple(row) == ("k", "unassign", 2, "f 0 view")
-
-
 def _said(kind: str, code: str, user: str, at: int) -> str:
     return f"{kind} 1 2 {code} {user} {1_794_991_234_567 + at} {bucket(code)}"
 
@@ -159,17 +149,8 @@ async def test_the_worker_records_it_once_and_sets_aside_what_cant_be(shop: Shop
         pass
     bad = {_said("A", "TWICE", "bob", 2), _said("U", "NOBODYS", "ann", 3), _said("U", "TWICE", "bob", 4)}
     assert {row[3].decode() for row in await shop.quarantined()} == bad
-    assert await shop.facts() == [said for said in shop.said if said not in bad]
+    assert await shop.facts() == [event for event in shop.said if event not in bad]
     again = await make_flusher()
     await again.start()
     assert await again.step() == 0
     assert await shop.pool.fetchval("SELECT count(*) FROM unassignments") == 101
-
-
-async def test_redemptions_between_dont_matter(kept: Record):
-    """A use given back and an assignment taken back of one code go into one batch."""
-    use = redeemed("CODE", user="ann")
-    await kept.write(assigned(user="ann"), use, rolled_back(use), unassigned(user="ann"), redeemed("CODE", user="bob"))
-    assert [type(fact).__name__ for fact in await kept.facts()] == [
-        "Assigned", "Redeemed", "RolledBack", "Unassigned", "Redeemed",
-    ]  # fmt: skip

@@ -125,12 +125,12 @@ class Stage:
 
     def operation(self, case: Case) -> str:
         """The operation that a case asks; empty where there is none."""
-        found = [
+        matches = [
             path
             for method, path in self._operations
             if method == case.method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", path), case.path)
         ]
-        return f"{case.method} {min(found, key=lambda path: path.count('{'))}" if found else ""
+        return f"{case.method} {min(matches, key=lambda path: path.count('{'))}" if matches else ""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -162,15 +162,15 @@ async def test_a_refusal_leaves_no_trace(stage: Stage, case: Case) -> None:
 async def test_a_batch_of_refusals_leaves_no_trace(stage: Stage) -> None:
     """Each refusal of the hot path is the same in a batch, and hundreds of them change nothing."""
     ops = re.compile(r"/v1/coupons/(assign|lock|extend|unlock|redeem)(?:/(.*))?").fullmatch
-    found = [(case, match) for case in HOT if (match := ops(case.path))]
+    matching = [(case, match) for case in HOT if (match := ops(case.path))]
     operations: list[Any] = []
-    for case, match in found:
+    for case, match in matching:
         named = {"code": match[2]} if match[2] else {}
         operations.append({"op": match[1]} | filled({**named, **dict(case.body or {})}, stage.place))  # type: ignore[arg-type]
     results = ok(stage.service.checkout.post("/v1/batch", json={"operations": operations}))["results"]
-    told = [(result["status"], result["body"]["code"]) for result in results]
-    assert told == [(BY_CODE[case.code].status, case.code) for case, _ in found]
-    assert len(told) > 50
+    refusals = [(result["status"], result["body"]["code"]) for result in results]
+    assert refusals == [(BY_CODE[case.code].status, case.code) for case, _ in matching]
+    assert len(refusals) > 50
     await stage.unchanged()
 
 
@@ -252,14 +252,14 @@ def test_every_refusal_is_reached(stage: Stage) -> None:
 def test_every_address_reaches_its_refusals(stage: Stage) -> None:
     """What the OpenAPI document says that an operation refuses, has a request to that operation here, and nothing else
     is refused by it."""
-    said: set[tuple[str, str]] = set()
+    documented: set[tuple[str, str]] = set()
     for path, item in stage.document["paths"].items():
         for method, operation in item.items():
             for status, answer in operation["responses"].items():
                 if not status.startswith("2"):
                     codes = re.findall(r"^`(\w+)`: ", answer["description"], re.MULTILINE)
-                    said |= {(f"{method.upper()} {path}", code) for code in codes}
+                    documented |= {(f"{method.upper()} {path}", code) for code in codes}
     reached = {(stage.operation(case), case.code) for case in (*CASES, *NONSENSE)}
     of_ours = {pair for pair in reached if pair[0] and pair[1] not in {"method_not_allowed", "not_found"}}
-    assert of_ours - said == set()
-    assert {pair for pair in said - reached if pair[1] not in _EVERYWHERE} == set()
+    assert of_ours - documented == set()
+    assert {pair for pair in documented - reached if pair[1] not in _EVERYWHERE} == set()

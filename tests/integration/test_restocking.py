@@ -37,9 +37,9 @@ async def workspace(pool: asyncpg.Pool) -> WorkspaceRow:
         return await workspace_rows.create_workspace(connection, "shop")
 
 
-async def make(pool: asyncpg.Pool, row: WorkspaceRow, **said: Any) -> BookRow:
+async def make(pool: asyncpg.Pool, row: WorkspaceRow, **fields: Any) -> BookRow:
     """A new book."""
-    wanted = convert({"name": "Sale"} | said, CreateBook)
+    wanted = convert({"name": "Sale"} | fields, CreateBook)
     return (await book_rows.create_book(pool, row.workspace, row.partition, wanted))[0]
 
 
@@ -86,12 +86,12 @@ async def test_only_kept_books_are_paged(pool: asyncpg.Pool, workspace: Workspac
     second = await make(pool, workspace, keepFree=6, status="inactive")
     await make(pool, workspace, keepFree=7, status="archived")
     third = await make(pool, workspace, keepFree=8)
-    found = await kept_books(pool)
-    assert [(kept.book_id, kept.version, kept.keep_free) for kept in found] == [
+    books = await kept_books(pool)
+    assert [(kept.book_id, kept.version, kept.keep_free) for kept in books] == [
         (row.book_id, row.version, row.keep_free) for row in (first, second, third)
     ]
-    assert await stock.page_kept_books(pool, 0, (0, 0), 2) == found[:2]
-    assert await stock.page_kept_books(pool, 0, found[1].key, 2) == found[2:]
+    assert await stock.page_kept_books(pool, 0, (0, 0), 2) == books[:2]
+    assert await stock.page_kept_books(pool, 0, books[1].key, 2) == books[2:]
     assert await stock.page_kept_books(pool, 1, (0, 0), 100) == []
 
 
@@ -156,11 +156,11 @@ async def test_an_order_follows_the_book_as_it_is_now(pool: asyncpg.Pool, worksp
     book = await make(pool, workspace, keepFree=50)
     kept = await only(pool)
 
-    async def patch(**said: Any) -> None:
-        await book_rows.patch_book(pool, workspace.workspace, 0, book.book_id, convert(said, PatchBook))
+    async def patch(**changes: Any) -> None:
+        await book_rows.patch_book(pool, workspace.workspace, 0, book.book_id, convert(changes, PatchBook))
 
-    for said in ({"keepFree": None}, {"keepFree": 50, "status": "archived"}):
-        await patch(**said)
+    for changes in ({"keepFree": None}, {"keepFree": 50, "status": "archived"}):
+        await patch(**changes)
         assert await stock.order_missing(pool, kept, 0, 0) is None
     await patch(keepFree=10, status="active", codePattern="NEW-########")
     job = await stock.order_missing(pool, kept, 0, 0)
@@ -255,7 +255,7 @@ async def test_failing_is_tried_again_a_minute_later(
     await job_rows.finish_job(pool, again.job_id, token, ["No more."])
     await worker.look()
     assert await running(pool) == [3]
-    said = convert({"codePattern": "B-########"}, PatchBook)
-    await book_rows.patch_book(pool, workspace.workspace, 0, full.book_id, said)
+    changes = convert({"codePattern": "B-########"}, PatchBook)
+    await book_rows.patch_book(pool, workspace.workspace, 0, full.book_id, changes)
     await worker.look()
     assert await running(pool) == [3, 2]

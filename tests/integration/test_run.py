@@ -56,12 +56,12 @@ def home() -> Iterator[Home]:
 
 def _running(pids: list[int]) -> list[int]:
     """Those that still run; a zombie has only not been waited for."""
-    found: list[int] = []
+    live: list[int] = []
     for pid in pids:
         with contextlib.suppress(psutil.NoSuchProcess):
             if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                found.append(pid)
-    return found
+                live.append(pid)
+    return live
 
 
 def _until_gone(pids: list[int]) -> None:

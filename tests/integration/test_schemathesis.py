@@ -25,20 +25,20 @@ def run() -> Iterator[Run]:
             run.end(signal.SIGTERM)
 
 
-def _found_nothing(run: Run, told: Told, least_cases: int) -> None:
-    assert told.exit_code == 0
-    assert told.tested == told.operations
-    assert told.cases >= least_cases
+def _found_nothing(run: Run, result: Told, least_cases: int) -> None:
+    assert result.exit_code == 0
+    assert result.tested == result.operations
+    assert result.cases >= least_cases
     assert run.get("/v1/keys", "demo_admin")  # or all would have been refused for want of a key
 
 
 def test_every_bound_of_the_document(run: Run, tmp_path: Path) -> None:
     """Just past each bound, of another type, left out, with another method: refused, in the document's words."""
-    told = fuzz(run.url, 1, 1, tmp_path / "report.json", phases=["coverage"], mode="negative")
-    _found_nothing(run, told, 2_000)
+    result = fuzz(run.url, 1, 1, tmp_path / "report.json", phases=["coverage"], mode="negative")
+    _found_nothing(run, result, 2_000)
 
 
 def test_requests_at_random(run: Run, tmp_path: Path) -> None:
     """The document's examples, good and bad requests at random, and chains of them."""
-    told = fuzz(run.url, 1, 4, tmp_path / "report.json", phases=["examples", "fuzzing", "stateful"])
-    _found_nothing(run, told, 400)
+    result = fuzz(run.url, 1, 4, tmp_path / "report.json", phases=["examples", "fuzzing", "stateful"])
+    _found_nothing(run, result, 400)

@@ -54,13 +54,13 @@ def test_what_the_cookie_is(service: Service) -> None:
             answer = browser.post(ADDRESS, json={"key": "demo_operate"}, headers=at)
             assert answer.status_code == 201
             cookie = answer.headers["Set-Cookie"]
-            said = {part.strip().split("=")[0].lower(): part.strip() for part in cookie.split(";")}
-            assert {"httponly", "max-age", "path"} < set(said)
-            assert ("secure" in said) is secure
-            assert (said["samesite"].lower(), said["path"]) == ("samesite=strict", "Path=/")
+            attributes = {part.strip().split("=")[0].lower(): part.strip() for part in cookie.split(";")}
+            assert {"httponly", "max-age", "path"} < set(attributes)
+            assert ("secure" in attributes) is secure
+            assert (attributes["samesite"].lower(), attributes["path"]) == ("samesite=strict", "Path=/")
             assert "demo_operate" not in cookie
             assert answer.headers["Cache-Control"] == "no-store"
-        secret = said["scrip_session"].partition("=")[2]
+        secret = attributes["scrip_session"].partition("=")[2]
         bearer = {"Authorization": f"Bearer {secret}"}
         refused(service.anonymous.get("/v1/keys", headers=bearer), 401, "unauthenticated")
     kept = asyncio.run(service.fetch("SELECT session_hash FROM sessions"))
@@ -155,8 +155,8 @@ def test_it_is_in_the_audit(service: Service) -> None:
 
     def told(key: dict[str, Any], action: str) -> list[dict[str, Any]]:
         asked = {"action": action, "limit": 1000}
-        found = ok(service.operate.get("/v1/audit", params=asked))["items"]
-        return [entry for entry in found if entry["subject"] == key["keyId"]]
+        entries = ok(service.operate.get("/v1/audit", params=asked))["items"]
+        return [entry for entry in entries if entry["subject"] == key["keyId"]]
 
     with Browser(service) as browser:
         browser.headers["User-Agent"] = "session-test/1"

@@ -68,9 +68,9 @@ async def test_a_rollback_of_a_quarantined_redemption_closes_nothing(place: Plac
 
 async def test_a_gift_of_a_quarantined_checkout_is_blocked_too(place: Place) -> None:
     """An event names all of its codes."""
-    told = "R 1 1 CODE-50 ann o50 - 30000 USD 2 0 1800000000000 1 5 6 1 7 3 FEW-3 8"
+    event = "R 1 1 CODE-50 ann o50 - 30000 USD 2 0 1800000000000 1 5 6 1 7 3 FEW-3 8"
     insert = "INSERT INTO quarantine VALUES (0, 1, $1, $2, $3, '{}')"
-    await place.pool.execute(insert, 900, "test", told.encode())
+    await place.pool.execute(insert, 900, "test", event.encode())
     for seq, garbage in enumerate(
         (b"", b"\xff\xfe", b"R 1 x", b"A 99999999999 1 C", b"Z 1 1 CODE-51 u", b"R 1 1 GONE-1"), 901
     ):

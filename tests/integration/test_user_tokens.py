@@ -19,9 +19,9 @@ class World(NamedTuple):
     idp: Idp
     url: str
 
-    def user(self, name: str, **said: Any) -> httpx.Client:
+    def user(self, name: str, **claims: Any) -> httpx.Client:
         """A client with a token of this user's."""
-        token = self.idp.token(sub=name, **said)
+        token = self.idp.token(sub=name, **claims)
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
 
 
@@ -36,10 +36,10 @@ def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: A
     )
     server = Served(service, folder, hot=request.param, jwt_issuers=issuers)
     try:
-        found = World(idp, f"http://127.0.0.1:{server.port}")
-        with found.user("ann") as ann:
+        made = World(idp, f"http://127.0.0.1:{server.port}")
+        with made.user("ann") as ann:
             until(lambda: ann.get("/v1/users/ann").is_success)
-        yield found
+        yield made
     finally:
         server.end()
 
@@ -64,10 +64,10 @@ def test_a_purchase_of_ones_own(service: Service, world: World) -> None:
         assert {bought["redemption"]["userId"], bought["gift"]["userId"]} == {ann}
         gift = {"bookId": book, "orderId": new_id("order")}
         assert ok(client.post(f"/v1/users/{ann}/gifts", json=gift), 201)["userId"] == ann
-        told = ok(client.post("/v1/batch", json={"operations": [
+        results = ok(client.post("/v1/batch", json={"operations": [
             {"op": "lock", "code": free}, {"op": "validate", "code": free}, {"op": "redeem", "code": free},
         ]}))["results"]  # fmt: skip
-        assert [result["status"] for result in told] == [201, 200, 201]
+        assert [result["status"] for result in results] == [201, 200, 201]
         assert ok(client.get(f"/v1/users/{ann}"))["userId"] == ann
         assert {item["userId"] for item in ok(client.get(f"/v1/users/{ann}/redemptions"))["items"]} == {ann}
         assert len(ok(client.get(f"/v1/users/{ann}/coupons?status=exhausted"))["items"]) == 1
@@ -86,15 +86,15 @@ def test_nothing_of_another_user(service: Service, world: World) -> None:
     owned = ok(checkout.post(f"/v1/coupons/lock/{anns}", json={"userId": ann}), 201)
     before = service.digest()
     with world.user(bob) as client:
-        said = {"userId": ann, "orderId": new_id("order"), "orderValue": 5}
+        body = {"userId": ann, "orderId": new_id("order"), "orderValue": 5}
         for answer in (
             client.post("/v1/coupons/assign", json={"bookId": book, "userId": ann}),
             client.post(f"/v1/coupons/assign/{free}", json={"userId": ann}),
             client.post(f"/v1/coupons/lock/{free}", json={"userId": ann}),
-            client.post(f"/v1/coupons/redeem/{free}", json=said),
+            client.post(f"/v1/coupons/redeem/{free}", json=body),
             client.post("/v1/coupons/validate", json={"code": free, "userId": ann}),
             client.get(f"/v1/coupons/{free}/validate", params={"userId": ann}),
-            client.post("/v1/checkout", json=said | {"code": free}),
+            client.post("/v1/checkout", json=body | {"code": free}),
             client.post(f"/v1/users/{ann}/gifts", json={"bookId": book, "orderId": new_id("order")}),
             client.get(f"/v1/users/{ann}"), client.get(f"/v1/users/{ann}/coupons"),
             client.get(f"/v1/users/{ann}/redemptions"), client.get(f"/v1/coupons/{anns}"),
@@ -104,8 +104,8 @@ def test_nothing_of_another_user(service: Service, world: World) -> None:
         tries: list[dict[str, Any]] = [
             {"op": op, "code": free, "userId": ann} for op in ("assign", "lock", "redeem", "validate")
         ]
-        told = ok(client.post("/v1/batch", json={"operations": tries}))["results"]
-        assert [result["body"]["code"] for result in told] == ["forbidden"] * 4
+        results = ok(client.post("/v1/batch", json={"operations": tries}))["results"]
+        assert [result["body"]["code"] for result in results] == ["forbidden"] * 4
         for code, token in ((open_, lock["lockToken"]), (anns, owned["lockToken"])):
             refused(client.post(f"/v1/coupons/extend/{code}", json={"lockToken": token}), 409, "lock_lost")
             assert client.post(f"/v1/coupons/unlock/{code}", json={"lockToken": token}).status_code == 204

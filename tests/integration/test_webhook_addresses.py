@@ -118,10 +118,10 @@ async def test_no_address_reaches_this_machine(canary: Canary) -> None:
 async def test_no_name_reaches_this_machine(canary: Canary) -> None:
     """A name of the public internet that leads here is refused, alone or beside public addresses, early or late."""
     for bad, where in product(_ANSWERS, ("alone", "first", "last")):
-        said = {"alone": [bad], "first": [bad, "8.8.8.8"], "last": ["8.8.8.8", "2606:4700::1111", bad]}[where]
+        addresses = {"alone": [bad], "first": [bad, "8.8.8.8"], "last": ["8.8.8.8", "2606:4700::1111", bad]}[where]
 
-        async def resolve(host: str, port: int, said: list[str] = said) -> list[str]:
-            return said
+        async def resolve(host: str, port: int, addresses: list[str] = addresses) -> list[str]:
+            return addresses
 
         poster = Watched(f"https://shop.example:{canary.port}/", resolve, False, _TLS)
         posted = await poster.post({}, b"{}")

@@ -36,11 +36,11 @@ async def test_what_is_told(office: Office, receiver: Receiver) -> None:
     await office.kept.write(assigned("CODE-1", order="A-0"), use, rolled_back(use), unassigned("CODE-1"))
     office.send()
     await until(lambda: len(receiver.got) == 4)
-    said = [got.said for got in receiver.got]
-    assert [one["type"] for one in said] == [
+    bodies = [got.said for got in receiver.got]
+    assert [one["type"] for one in bodies] == [
         "coupon.assigned", "coupon.redeemed", "redemption.rolled_back", "coupon.unassigned",
     ]  # fmt: skip
-    given, used, back, taken = (one["data"] for one in said)
+    given, used, back, taken = (one["data"] for one in bodies)
     assert given | {"assignedAt": ""} == {
         "code": "CODE-1", "bookId": office.book_id, "userId": "user", "orderId": "A-0", "assignedAt": "",
     }  # fmt: skip
@@ -89,13 +89,13 @@ async def test_books_jobs_and_others(office: Office, receiver: Receiver) -> None
         assert await tell(connection, 2, "reconcile.drift", {"lost_code": 2}) == 0
     office.send()
     await until(lambda: len(receiver.got) == 4)
-    said = {got.type: got.said["data"] for got in receiver.got}
-    assert said["book.low_stock"] == {
-        "bookId": office.book_id, "of": "codes", "left": 3, "at": said["book.low_stock"]["at"],
+    data = {got.type: got.said["data"] for got in receiver.got}
+    assert data["book.low_stock"] == {
+        "bookId": office.book_id, "of": "codes", "left": 3, "at": data["book.low_stock"]["at"],
     }  # fmt: skip
-    assert said["book.exhausted"]["left"] == 0
-    assert (said["job.finished"]["jobId"], said["job.finished"]["status"]) == (str(job), "failed")
-    assert said["reconcile.drift"] == {"lost_code": 2}
+    assert data["book.exhausted"]["left"] == 0
+    assert (data["job.finished"]["jobId"], data["job.finished"]["status"]) == (str(job), "failed")
+    assert data["reconcile.drift"] == {"lost_code": 2}
 
 
 class Picky:
@@ -332,8 +332,8 @@ async def test_facts_in_parts(office: Office, receiver: Receiver) -> None:
         assert passed.at > at
         at = passed.at
     assert at == (kept.epoch, kept.seq)
-    told = [(one["event"], one["subject"]) for one in await office.deliveries()]
-    assert told == [
+    rows = [(one["event"], one["subject"]) for one in await office.deliveries()]
+    assert rows == [
         (event, f"{kind}-{number}")
         for number in range(7)
         for event, kind in (

@@ -10,9 +10,9 @@ async def until(reached: Callable[[], Any], seconds: float = 60) -> Any:
     """What `reached` returns, or what it returns is awaited for, once that is true."""
     async with asyncio.timeout(seconds):
         while True:
-            found = reached()
-            if inspect.isawaitable(found):
-                found = await found
-            if found:
-                return found
+            result = reached()
+            if inspect.isawaitable(result):
+                result = await result
+            if result:
+                return result
             await asyncio.sleep(0.01)
