@@ -1,4 +1,4 @@
-"""A sale that the record could not take: what answers, comparisons and a rebuild make of it."""
+"""A sale in quarantine: responses, comparisons and a rebuild."""
 
 import asyncio
 import os
@@ -21,13 +21,13 @@ RECORDED = {"Prefer": "durability=recorded, wait=10"}
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    """Of this file's own: what is wrong with it, no other test may see."""
+    """A service of this file's own, since its record is damaged."""
     with shared_service() as service:
         yield service
 
 
 def fetch(service: Service, sql: str, *args: Any) -> list[Any]:
-    """Rows of its Postgres."""
+    """Read rows of its Postgres."""
     return asyncio.run(service.fetch(sql, *args))
 
 
@@ -38,21 +38,20 @@ def poison(service: Service, *codes: str) -> None:
 
 
 def heal(service: Service) -> None:
-    """An operator deals with what is in quarantine."""
+    """Clear the quarantine, as an operator does."""
     fetch(service, "DELETE FROM single_uses WHERE redemption_id NOT IN (SELECT redemption_id FROM redemptions)")
     fetch(service, "DELETE FROM rollbacks WHERE redemption_id NOT IN (SELECT redemption_id FROM redemptions)")
     fetch(service, "DELETE FROM quarantine")
 
 
 def redeem(service: Service, code: str, user: str, order: str, **headers: str) -> Any:
-    """The answer of a redeem."""
+    """Redeem a code."""
     body = {"userId": user, "orderId": order}
     return service.checkout.post(f"/v1/coupons/redeem/{code}", json=body, headers=headers)
 
 
-def test_what_is_in_quarantine_is_not_told_recorded(service: Service) -> None:
-    """Neither by the first answer nor by a repeat; nor by the rollback of an order that has one such event, nor by a
-    batch; and another's answers are."""
+def test_an_event_in_quarantine_is_not_recorded(service: Service) -> None:
+    """The first answer, its repeats, a batch and the rollback of the order are not `recorded`; other answers are."""
     good, bad, in_batch = new_code(), new_code(), new_code()
     service.book(good, bad, in_batch)
     poison(service, bad, in_batch)
@@ -74,8 +73,8 @@ def test_what_is_in_quarantine_is_not_told_recorded(service: Service) -> None:
 
 
 def test_a_sale_in_quarantine_is_never_repaired_away(service: Service) -> None:
-    """`reconcile --repair` leaves the code as it is, with its user, order and book, says why, and ends with 1. Nothing
-    else of the book is left. Dealt with, all of it is as the record has it."""
+    """`reconcile --repair` leaves the code, its user, order and book, states why, and ends with 1; it repairs the
+    book's other codes. After the quarantine is cleared, it repairs all."""
     bad, wrong = new_code(), new_code()
     book = service.book(bad, wrong)
     poison(service, bad)
@@ -101,8 +100,8 @@ def test_a_sale_in_quarantine_is_never_repaired_away(service: Service) -> None:
 
 
 def test_a_rebuild_blocks_what_is_in_quarantine(service: Service) -> None:
-    """After a rebuild the code of a sale that could not be recorded, and was rolled back, is inactive; a repair leaves
-    it so until an operator has dealt with the events, and then makes it free."""
+    """After a rebuild the code of a quarantined, rolled back sale is inactive; a repair makes it free once the
+    quarantine is cleared."""
     bad, good = new_code(), new_code()
     book = service.book(bad, good)
     poison(service, bad)

@@ -53,7 +53,7 @@ async def test_once_a_day(own_service: Callable[[], Service], heard: Receiver, m
     answer = await asyncio.to_thread(consistency, service)
     assert answer["drift"] == {"book_counts": 1}
     await asyncio.to_thread(until, lambda: heard.got)
-    assert [(got.type, got.said["data"]) for got in heard.got] == [
+    assert [(got.type, got.event["data"]) for got in heard.got] == [
         (
             "reconcile.drift",
             {"found": {"book_counts": 1}, "left": {"book_counts": 1}, "reconciledTo": answer["reconciledTo"]},

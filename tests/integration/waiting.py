@@ -1,4 +1,4 @@
-"""Waiting on a test's own loop for something that another process or task does."""
+"""Waiting on a test's own loop for another process or task."""
 
 import asyncio
 import inspect
@@ -7,7 +7,7 @@ from typing import Any
 
 
 async def until(reached: Callable[[], Any], seconds: float = 60) -> Any:
-    """What `reached` returns, or what it returns is awaited for, once that is true."""
+    """Return what `reached` returns, awaited if it is awaitable, once that is true."""
     async with asyncio.timeout(seconds):
         while True:
             result = reached()
