@@ -1,20 +1,15 @@
 """A sale in quarantine: responses, comparisons and a rebuild."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.record.partitions.openings import order_rebuild
+from tests.commands import scrip
 from tests.drifts.comparing import compare
 from tests.service_fixture import Service, new_code, new_id, ok, refused, shared_service, until
 
-_ROOT = Path(__file__).parents[2]
 _IN_QUARANTINE = "an event of it is in quarantine"
 RECORDED = {"Prefer": "durability=recorded, wait=10"}
 
@@ -57,17 +52,15 @@ def test_an_event_in_quarantine_is_not_recorded(service: Service) -> None:
     poison(service, bad, in_batch)
     user, order = new_id(), new_id("order")
     for status in (201, 200, 200):
-        answer = redeem(service, bad, user, order, **RECORDED)
-        assert (answer.status_code, answer.json()["durability"]) == (status, "fsynced")
-        assert "Preference-Applied" not in answer.headers
-    answer = redeem(service, good, new_id(), new_id("order"), **RECORDED)
-    assert (answer.json()["durability"], answer.headers["Preference-Applied"]) == ("recorded", "durability=recorded")
+        response = redeem(service, bad, user, order, **RECORDED)
+        assert (response.status_code, response.json()["durability"]) == (status, "fsynced")
+        assert "Preference-Applied" not in response.headers
+    assert redeem(service, good, new_id(), new_id("order"), **RECORDED).json()["durability"] == "recorded"
     ops = [{"op": "redeem", "code": in_batch, "userId": user}, {"op": "validate", "code": good}]
-    answer = service.checkout.post("/v1/batch", json={"operations": ops}, headers=RECORDED)
-    assert answer.json()["results"][0]["body"]["durability"] == "fsynced"
-    assert "Preference-Applied" not in answer.headers
-    answer = service.manage.post(f"/v1/orders/{order}/rollback", json={}, headers=RECORDED)
-    assert (answer.status_code, answer.json()["durability"]) == (200, "fsynced")
+    batch = service.checkout.post("/v1/batch", json={"operations": ops}, headers=RECORDED)
+    assert batch.json()["results"][0]["body"]["durability"] == "fsynced"
+    assert "Preference-Applied" not in batch.headers
+    assert ok(service.manage.post(f"/v1/orders/{order}/rollback", json={}, headers=RECORDED))["durability"] == "fsynced"
     heal(service)
     compare(service, repair=True)
 
@@ -92,7 +85,7 @@ def test_a_sale_in_quarantine_is_never_repaired_away(service: Service) -> None:
     assert outcome.left == dict.fromkeys(("uses", "redemptions", "orders", "user_counts", "book_counts"), 1)
     assert [difference.classes for difference, state in differences if state == "mended"] == [("free_missing",)]
     refused(redeem(service, bad, new_id(), new_id("order")), 409, "coupon_redeemed")
-    assert _reconcile(service) == 1
+    assert _run_command(service, "reconcile", "--repair") == 1
     heal(service)
     assert compare(service, repair=True)[0].left == {}
     assert compare(service)[0].found == {}
@@ -110,7 +103,8 @@ def test_a_rebuild_blocks_what_is_in_quarantine(service: Service) -> None:
     until(lambda: fetch(service, "SELECT FROM quarantine"))
     ok(service.manage.post(f"/v1/orders/{order}/rollback", json={}))
     until(lambda: fetch(service, "SELECT FROM rollbacks WHERE code = $1", bad))
-    _rebuild(service)
+    assert _run_command(service, "rebuild") == 0
+    until(service.run.ready)
     kept = fetch(service, "SELECT reason FROM quarantine WHERE strpos(encode(d, 'escape'), $1) > 0 ORDER BY seq", bad)
     assert [row["reason"] for row in kept] == [
         "UniqueViolationError single_uses_pkey", "not redone: redemption_missing",
@@ -129,22 +123,7 @@ def test_a_rebuild_blocks_what_is_in_quarantine(service: Service) -> None:
     assert redeem(service, bad, user, new_id("order")).status_code == 201
 
 
-def _rebuild(service: Service) -> None:
-    count = "SELECT FROM recoveries WHERE finished_at IS NOT NULL"
-    before = len(fetch(service, count))
-
-    async def order() -> None:
-        import asyncpg
-
-        async with asyncpg.create_pool(service.run.facts["databaseUrl"], min_size=1, max_size=1) as pool:
-            await order_rebuild(pool, 0, "the test says so")
-
-    asyncio.run(order())
-    until(lambda: len(fetch(service, count)) > before and service.run.ready())
-
-
-def _reconcile(service: Service) -> int:
-    """The exit code of `scrip reconcile --repair`."""
+def _run_command(service: Service, *words: str) -> int:
+    """Run `scrip` with these words on the service; return the exit code."""
     urls = {"REDIS_URL": service.run.facts["redisUrl"], "DATABASE_URL": service.run.facts["databaseUrl"]}
-    command = [sys.executable, "-m", "service", "reconcile", "--repair"]
-    return subprocess.run(command, cwd=_ROOT, env=os.environ | urls, capture_output=True, check=False).returncode
+    return scrip(*words, **urls).exit_code

@@ -98,9 +98,8 @@ async def test_without_a_worker(patient: Service, rebuild: Callable[..., Result]
     until(lambda: patient.checkout.get("/v1/users/nobody").is_success)
 
 
-def test_bad_calls(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    """Without a database, or with one that isn't there."""
+def test_without_a_database(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    """Without DATABASE_URL the command names it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     assert "DATABASE_URL is not set" in scrip("rebuild").output
-    assert "can't be reached" in scrip("rebuild", DATABASE_URL="postgresql://127.0.0.1:9/none").output

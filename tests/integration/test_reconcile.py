@@ -1,4 +1,4 @@
-"""Comparing Redis with the record: every difference is found, named and mended, and none is where there is none."""
+"""Comparisons of Redis with Postgres: every difference is reported and repaired, and no other."""
 
 import asyncio
 import os
@@ -32,13 +32,13 @@ LOAD_S = 8.0
 
 @pytest.fixture(scope="module")
 def shop() -> Iterator[Shop]:
-    """Of this file's own: what is wrong with it, no other test may see."""
+    """A shop on a service of this file's own, since tests damage its Redis."""
     with shared_service() as service:
         yield open_shop(service)
 
 
 def held(service: Service) -> dict[str, Any]:
-    """All that Redis holds, but for the outbox and counts of nothing."""
+    """Read all keys of Redis but the outbox, without counts of 0."""
     with service.redis() as client:
         names = [name for name in client.scan_iter(count=5000) if not name.endswith(":outbox")]
         read: dict[str, Callable[[str], Any]] = {
@@ -52,12 +52,12 @@ def held(service: Service) -> dict[str, Any]:
 
 
 def unlike(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """The keys that hold something else."""
+    """Return the keys whose values differ."""
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
 def test_nothing_differs(shop: Shop) -> None:
-    """Where nobody has been at Redis but the service, nothing differs, and comparing changes nothing."""
+    """On an undamaged Redis a comparison reports nothing and changes nothing."""
     before = held(shop.service)
     outcome, differences = compare(shop.service)
     assert (outcome.found, outcome.left, outcome.unsettled, differences) == ({}, {}, 0, [])
@@ -65,8 +65,7 @@ def test_nothing_differs(shop: Shop) -> None:
 
 
 def test_each_is_mended(shop: Shop) -> None:
-    """What is wrong in Redis, in each way that there is, is mended, so that Redis is as it was; and no code is told in
-    full."""
+    """A repair restores Redis after each kind of damage; no report has a whole code."""
     service = shop.service
     world = World(service, shop.workspace, tags(1)).open()
     subjects = [(kind, make(world, kind.state)) for kind in in_redis.KINDS.values()]
@@ -88,7 +87,7 @@ def test_each_is_mended(shop: Shop) -> None:
 
 
 def test_what_is_locked_is_left(shop: Shop) -> None:
-    """A coupon that somebody holds is told, and not touched; when it is free again it is mended."""
+    """A repair reports a damaged coupon that is locked, and does not change it."""
     code = shop.name["single5"]
     body = {"userId": shop.name["bob"], "orderId": "held"}
     token = ok(shop.service.checkout.post(f"/v1/coupons/lock/{code}", json=body), 201)["lockToken"]
@@ -106,8 +105,8 @@ def test_what_is_locked_is_left(shop: Shop) -> None:
 
 
 def test_another_is_built_and_holds_the_same(shop: Shop, tmp_path: Path) -> None:
-    """`scrip rebuild --into` fills an empty Redis from the record alone, and finds both the same, or says in what they
-    aren't; it refuses the live one, and one in which there is something."""
+    """`scrip rebuild --into` fills an empty Redis from Postgres, compares it with the live one, reports differences;
+    it refuses the live Redis and one that is not empty."""
     facts = shop.service.run.facts
     before = held(shop.service)
 
@@ -125,7 +124,7 @@ def test_another_is_built_and_holds_the_same(shop: Shop, tmp_path: Path) -> None
 
 
 def test_by_the_api(shop: Shop) -> None:
-    """A job compares, one at a time; what it left is in the consistency, until another mends it."""
+    """A job compares, one at a time; `drift` has its differences until another job repairs them."""
     operate, drift = shop.service.operate, {"book_counts": 1}
 
     def run(repair: bool) -> dict[str, Any]:
@@ -149,7 +148,7 @@ def test_by_the_api(shop: Shop) -> None:
 
 
 def test_the_lag_is_the_oldest_events_age(shop: Shop) -> None:
-    """While the worker stands still the lag grows with the oldest unrecorded event, however long nothing was."""
+    """While the worker is stopped the lag is the age of the oldest unrecorded event."""
     (worker,) = shop.service.run.facts["pids"]["worker"]
     code, answers = shop.service.coupon(), []
     time.sleep(1.5)
@@ -163,14 +162,14 @@ def test_the_lag_is_the_oldest_events_age(shop: Shop) -> None:
         passed_s = time.monotonic() - began
     finally:
         os.kill(worker, signal.SIGCONT)
-    assert [one["lagEvents"] for one in answers] == [2, 2]  # the second says that the book ran out
+    assert [one["lagEvents"] for one in answers] == [2, 2]  # the second is book.exhausted
     assert 0.4 < answers[0]["lagSeconds"] < answers[1]["lagSeconds"] < passed_s + 0.1
     last = until(lambda: (answer := ok(shop.service.operate.get("/v1/ops/consistency")))["lagEvents"] == 0 and answer)
     assert last["lagSeconds"] == 0
 
 
 def test_one_at_a_time(shop: Shop) -> None:
-    """While one compares another is told so, with a code that stays; the command ends with 2."""
+    """During a comparison another is refused with `reconcile_running`; the command ends with 2."""
     token = uuid4()
     assert asyncio.run(_with_pool(shop, lambda pool: record.begin(pool, 0, token, 60_000)))
     with pytest.raises(Busy):
@@ -183,7 +182,7 @@ def test_one_at_a_time(shop: Shop) -> None:
 
 
 def test_killed_it_leaves_nothing(shop: Shop) -> None:
-    """Killed at any moment it has changed nothing, and the next one begins when its turn has ended by itself."""
+    """A killed comparison has changed nothing, and the next one starts once its lease expires."""
     before, whole = held(shop.service), [sys.executable, "-m", "service", "reconcile"]
     for after_s in (0.6, 0.9, 1.2):
         process = subprocess.Popen(whole, env=os.environ | _env(shop.service), stdout=subprocess.DEVNULL)
@@ -196,7 +195,7 @@ def test_killed_it_leaves_nothing(shop: Shop) -> None:
 
 
 def test_under_load_nothing_is_taken_for_a_difference(shop: Shop) -> None:
-    """Assigned, taken back, locked, redeemed, rolled back, configured meanwhile: never is one found."""
+    """Under a load of all operations comparisons report no difference."""
     compared = 0
     with Traffic(shop.service, LOAD_S) as traffic:
         while traffic.going or not compared:
@@ -209,7 +208,7 @@ def test_under_load_nothing_is_taken_for_a_difference(shop: Shop) -> None:
 
 
 def command(service: Service, *words: str) -> Result:
-    """`scrip reconcile`, or another command, as an operator runs it."""
+    """Run `scrip reconcile`, or another command, on the service."""
     return scrip(*(words or ("reconcile",)), **_env(service))
 
 

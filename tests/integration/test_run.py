@@ -5,16 +5,15 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
-import redis
 
 from loadtests.harness.running import Run, data_folder
 from loadtests.harness.servers import free_port
-from tests.service_fixture import until
+from tests.service_fixture import Service, until
 
 
 @pytest.fixture
@@ -29,31 +28,6 @@ def _start_in_vain(folder: Path, port: int | None = None) -> str:
     return Run(folder / "data", port or free_port()).refusal()
 
 
-class Home:
-    """A data folder, and the run on it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._port = free_port()
-        self.run: Run | None = None
-
-    def up(self) -> Run:
-        """Return the run, ready; a new one where the last has ended."""
-        if self.run is None or self.run.process.poll() is not None:
-            self.run = Run(self.folder / "data", self._port)
-        return self.run.until_ready()
-
-
-@pytest.fixture(scope="module")
-def home() -> Iterator[Home]:
-    """The run that most tests here share, since a start is slow."""
-    with data_folder() as folder:
-        home = Home(folder)
-        yield home
-        if home.run and home.run.process.poll() is None:
-            home.run.end(signal.SIGTERM)
-
-
 def _running(pids: list[int]) -> list[int]:
     """Return the live processes; a zombie has ended."""
     live: list[int] = []
@@ -64,49 +38,42 @@ def _running(pids: list[int]) -> list[int]:
     return live
 
 
-def test_ready(home: Home) -> None:
-    """A first start ends ready, with one process of each kind in run.json and the keys to try printed."""
-    run = home.up()
-
+def test_ready(patient: Service) -> None:
+    """A ready run has one process of each kind in run.json, and prints the demo's keys and the checkout's URL."""
+    run = patient.run
+    pids = {name: len(pids) for name, pids in run.facts["pids"].items()}
     assert run.facts["url"] == run.url
-    assert {name: len(pids) for name, pids in run.facts["pids"].items()} == {
-        "api": 1,
-        "worker": 1,
-        "redis": 1,
-        "postgres": 1,
-    }
+    assert pids == {"api": 1, "worker": 1, "redis": 1, "postgres": 1}
     assert len(_running(run.pids)) == 4
     assert "demo_checkout" in run.output.read_text()
     assert f"{run.url}/checkout\n" in run.output.read_text()
 
 
-def test_second_run(home: Home) -> None:
+def test_second_run(patient: Service) -> None:
     """A second run on the same data folder refuses to start and does not disturb the first."""
-    first = home.up()
-    facts = first.facts
+    facts = patient.run.facts
 
-    refusal = _start_in_vain(home.folder)
+    refusal = _start_in_vain(patient.run.data_dir.parent)
 
-    assert f"pid {first.process.pid}" in refusal
-    assert first.facts == facts
-    assert first.ready()
+    assert f"pid {patient.run.process.pid}" in refusal
+    assert patient.run.facts == facts
+    assert patient.run.ready()
 
 
-def test_not_ready_without_scripts(home: Home) -> None:
+def test_not_ready_without_scripts(patient: Service) -> None:
     """A Redis with an open gate and without its scripts is not ready."""
-    run = home.up()
-    (worker,) = run.facts["pids"]["worker"]
+    (worker,) = patient.run.facts["pids"]["worker"]
     os.kill(worker, signal.SIGSTOP)
-    with redis.Redis.from_url(run.facts["redisUrl"]) as client:
+    with patient.redis() as client:
         client.script_flush()
-    assert not run.ready()
+    assert not patient.run.ready()
     os.kill(worker, signal.SIGCONT)
-    run.until_ready()
+    patient.run.until_ready()
 
 
-def test_killed_parts_come_back(home: Home) -> None:
+def test_killed_parts_come_back(patient: Service) -> None:
     """The run restarts each killed part alone, updates run.json, and is ready again."""
-    run = home.up()
+    run = patient.run
     for part in ("api", "worker", "redis", "postgres"):
         others = {name: pids for name, pids in run.facts["pids"].items() if name != part}
         (pid,) = run.facts["pids"][part]
@@ -117,34 +84,24 @@ def test_killed_parts_come_back(home: Home) -> None:
         assert {name: pids for name, pids in run.facts["pids"].items() if name != part} == others
 
 
-@pytest.mark.parametrize("which", [signal.SIGINT, signal.SIGTERM])
-def test_stops_in_order(home: Home, which: signal.Signals) -> None:
-    """Ctrl-C and SIGTERM end the run with 0, and leave neither a process nor run.json. The next start serves the same
-    data, also where Valkey's log ends with an incomplete command, which no client got a reply to."""
-    run = home.up()
-    pids, before = run.pids, run.get("/v1/books", "demo_manage")
-
-    assert run.end(which) == 0
-
-    assert not (run.data_dir / "run.json").exists()
-    assert _running(pids) == []
-    if which == signal.SIGTERM:
-        (log,) = (run.data_dir / "valkey" / "appendonlydir").glob("*.incr.aof")
-        with log.open("ab") as file:
-            file.write(b"*3\r\n$3\r\nSET\r\n$3\r\nke")
-    assert home.up().get("/v1/books", "demo_manage") == before
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells children of their parent's death")
-def test_killed_itself(home: Home) -> None:
-    """No process outlives a killed `scrip run`, and the next start is ready."""
-    run = home.up()
-    pids = run.pids
-
-    run.end(signal.SIGKILL)
-
-    until(lambda: not _running(pids))
-    home.up()
+def test_ends(own_service: Callable[[], Service]) -> None:
+    """Ctrl-C and SIGTERM end the run with 0 and leave neither a process nor run.json; a killed run leaves no process.
+    Each time the next start serves the same data, also where Valkey's log ends with an incomplete command, which no
+    client got a reply to."""
+    linux = sys.platform == "linux"  # only Linux signals a parent's death to its children
+    for which in (signal.SIGINT, signal.SIGTERM, *([signal.SIGKILL] if linux else [])):
+        run = own_service().run
+        pids, books = run.pids, run.get("/v1/books", "demo_manage")
+        assert run.end(which) == (-which if which == signal.SIGKILL else 0)
+        if which != signal.SIGKILL:
+            assert not (run.data_dir / "run.json").exists()
+            assert _running(pids) == []
+        until(lambda: not _running(pids))  # noqa: B023
+        if which == signal.SIGTERM:
+            (log,) = (run.data_dir / "valkey" / "appendonlydir").glob("*.incr.aof")
+            with log.open("ab") as file:
+                file.write(b"*3\r\n$3\r\nSET\r\n$3\r\nke")
+    assert own_service().run.get("/v1/books", "demo_manage") == books
 
 
 def test_port_in_use(folder: Path) -> None:

@@ -109,7 +109,7 @@ def test_an_existing_code(service: Service, kind: str) -> None:
     assert ok(service.rival_manage.post(f"/v1/coupons/{kind}", json=make_body(kind, code=code)), 201)["code"] == code
 
 
-def test_what_is_filter_active(service: Service) -> None:
+def test_what_is_listed(service: Service) -> None:
     """The list has active time-specific coupons, newest first, with their books; none of another kind, early or late.
     Its cursor continues where the page ended, whatever came or went meanwhile, and is valid for this list alone."""
     codes = [create(service, "time-specific", description="Now")["code"] for _ in range(4)]
