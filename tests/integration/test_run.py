@@ -89,9 +89,10 @@ def test_ends(own_service: Callable[[], Service]) -> None:
     Each time the next start serves the same data, also where Valkey's log ends with an incomplete command, which no
     client got a reply to."""
     linux = sys.platform == "linux"  # only Linux signals a parent's death to its children
+    run = own_service().run
+    books = run.get("/v1/books", "demo_manage")
     for which in (signal.SIGINT, signal.SIGTERM, *([signal.SIGKILL] if linux else [])):
-        run = own_service().run
-        pids, books = run.pids, run.get("/v1/books", "demo_manage")
+        pids = run.pids
         assert run.end(which) == (-which if which == signal.SIGKILL else 0)
         if which != signal.SIGKILL:
             assert not (run.data_dir / "run.json").exists()
@@ -101,7 +102,8 @@ def test_ends(own_service: Callable[[], Service]) -> None:
             (log,) = (run.data_dir / "valkey" / "appendonlydir").glob("*.incr.aof")
             with log.open("ab") as file:
                 file.write(b"*3\r\n$3\r\nSET\r\n$3\r\nke")
-    assert own_service().run.get("/v1/books", "demo_manage") == books
+        run = own_service().run
+        assert run.get("/v1/books", "demo_manage") == books
 
 
 def test_port_in_use(folder: Path) -> None:
