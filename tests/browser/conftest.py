@@ -1,4 +1,4 @@
-"""Debian's Chromium, and somebody who is signed in to the console with it."""
+"""Debian's Chromium, and an operator who is signed in to the console."""
 
 from collections.abc import AsyncIterator
 
@@ -22,14 +22,14 @@ _QUIET = [
     "--no-pings",
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
-"""Chromium itself calls nobody."""
+"""Without these Chromium itself calls other hosts."""
 PATIENCE_MS = 30_000
-"""Many times what anything takes, since the machine may have other things to do."""
+"""Many times what any step takes, since the machine may be busy."""
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def chromium() -> AsyncIterator[Browser]:
-    """Debian's Chromium, started once: that takes longer than most tests."""
+    """Debian's Chromium, started once, since its start takes longer than most tests."""
     path = require("chromium")
     expect.set_options(timeout=PATIENCE_MS)
     async with async_playwright() as playwright:
@@ -40,7 +40,7 @@ async def chromium() -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def browser(chromium: Browser) -> AsyncIterator[Browser]:
-    """A browser without any page, cookie or storage; what a test opens is closed after it."""
+    """A browser without pages, cookies or storage; it closes what a test opens."""
     yield chromium
     for context in list(chromium.contexts):
         await context.close()
@@ -48,8 +48,8 @@ async def browser(chromium: Browser) -> AsyncIterator[Browser]:
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def operator(browser: Browser, service: Service) -> AsyncIterator[Operator]:
-    """Somebody signed in with all scopes, without trouble in the end."""
+    """An operator with all scopes, on a page without errors."""
     page = await browser.new_page(viewport={"width": 1280, "height": 900})
-    operator = await Operator(page, service).signs_in()
+    operator = await Operator(page, service).sign_in()
     yield operator
-    operator.had_no_trouble()
+    operator.assert_no_errors()

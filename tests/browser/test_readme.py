@@ -1,4 +1,4 @@
-"""README's own lines, from a fresh clone to a redeemed gift card, in a browser and on a service of their own."""
+"""README's first look, from a fresh clone to a redeemed gift card, in a browser."""
 
 import os
 import re
@@ -24,10 +24,10 @@ _READY_S = 120
 
 
 def _clone(clone: Path) -> Path:
-    """What a clone of the tree as it is now would have, and the programs of .venv, which takes minutes to make. What is
-    newest is `.ready`, so that `make` doesn't install the clone where these programs are."""
-    left_out = [line.rstrip("/") for line in (_ROOT / ".gitignore").read_text().split()]
-    shutil.copytree(_ROOT, clone, ignore=shutil.ignore_patterns(".git", *left_out))
+    """Copy the tree as a clone has it, with a link to the programs of .venv, which takes minutes to make. `.ready`
+    is the newest file, so that `make` does not install the clone into .venv."""
+    ignored = [line.rstrip("/") for line in (_ROOT / ".gitignore").read_text().split()]
+    shutil.copytree(_ROOT, clone, ignore=shutil.ignore_patterns(".git", *ignored))
     (clone / ".venv").mkdir()
     (clone / ".venv" / "bin").symlink_to((_ROOT / ".venv" / "bin").resolve())
     (clone / ".venv" / ".ready").touch()
@@ -36,8 +36,7 @@ def _clone(clone: Path) -> Path:
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    """Where README's first command serves in a clone, on a port and data of this test's own; Ctrl-C stops it in
-    order."""
+    """The URL of the service that README's first command starts in a clone; Ctrl-C ends it."""
     (command,) = re.findall(r"^(make run) +# Valkey, Postgres, API and worker", README, re.MULTILINE)
     unset = ("REDIS_URL", "DATABASE_URL")
     with data_folder() as folder:
@@ -65,20 +64,20 @@ def url() -> Iterator[str]:
 
 def _is_ready(url: str) -> bool:
     try:
-        with urllib.request.urlopen(f"{url}/health/ready", timeout=5) as answer:
-            return answer.status == 200
+        with urllib.request.urlopen(f"{url}/health/ready", timeout=5) as response:
+            return response.status == 200
     except OSError:
         return False
 
 
 async def test_from_make_run_to_a_redeemed_gift_card(browser: Browser, url: str) -> None:
-    """Whoever does what README says sees what it says: a code held, a gift card, and the next order paid with it; then
-    the console tells of it."""
+    """README's steps have README's results: a held code, a gift card, the next order paid with it, and its timeline in
+    the console."""
     first_look = README.partition("## A first look")[2].partition("\n## ")[0]
     (address,) = re.findall(r"<http://127\.0\.0\.1:8000(/\w+)> is a mock shop", first_look)
     (code,) = re.findall(r"apply `([A-Z0-9-]+)`", first_look)
     pay, use_it = re.findall(r"press \"([^\"]+)\"", first_look)
-    watched = Watched(page := await browser.new_page(viewport={"width": 1180, "height": 900}))
+    watched = Watched(page := await browser.new_page(viewport={"width": 1180, "height": 900}), url)
     await page.goto(f"{url}{address}")
     await page.get_by_label("Coupon or gift card").fill(code)
     await page.get_by_role("button", name="Apply").click()
@@ -105,4 +104,4 @@ async def test_from_make_run_to_a_redeemed_gift_card(browser: Browser, url: str)
     await expect(page.locator(".timeline li").first).to_contain_text("Redeemed")
     await expect(page.get_by_text("Redis and Postgres agree.")).to_be_visible()
     assert watched.errors == []
-    assert watched.elsewhere(url) == []
+    watched.assert_no_errors()

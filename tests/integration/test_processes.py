@@ -1,4 +1,4 @@
-"""Two API processes on one address: the same service, whichever of them a request comes to, and whatever ends one."""
+"""Two API processes on one address: one service, whichever process answers, also while one ends."""
 
 import asyncio
 import os
@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from itertools import pairwise
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
@@ -18,7 +19,7 @@ from loadtests.harness.running import PATIENCE_S, Run
 from loadtests.harness.servers import free_port
 from tests.integration import waiting
 from tests.integration.test_races_over_http import test_a_race  # noqa: F401 - and its limits
-from tests.service_fixture import Service, new_code, new_id, ok, shared_service, until
+from tests.service_fixture import Service, new_id, ok, refused, shared_service, until
 
 _CLIENTS = 16
 
@@ -33,28 +34,28 @@ def service() -> Iterator[Service]:
 
 
 class Load:
-    """Buyers who redeem one coupon again and again, each on a connection that is kept while the service keeps it."""
+    """Buyers who redeem one coupon in a loop, each on one connection until the service closes it."""
 
     def __init__(self, service: Service) -> None:
         self._host, self._port = urlsplit(service.run.url).hostname, urlsplit(service.run.url).port
         self._code = service.coupon(maxRedemptionsPerCode=None, discount={"type": "fixed", "value": 5})
         self.statuses: Counter[int] = Counter()
         self.broken: list[int] = []
-        """The clients' ports whose connection ended while an answer was due."""
+        """Client ports whose connection ended before the response."""
         self.refused = 0
         """Connections that could not be made."""
         self._ending = False
 
-    def used(self, service: Service) -> int:
-        """How often the coupon was redeemed, as the service says."""
+    def count_redemptions(self, service: Service) -> int:
+        """Return the coupon's count of redemptions."""
         return ok(service.checkout.get(f"/v1/coupons/{self._code}"))["redemptions"]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """While the buyers buy; each has had an answer."""
+        """Let the buyers buy inside the block; each has had a response."""
         buyers = [asyncio.create_task(self._buy()) for _ in range(_CLIENTS)]
         try:
-            await self.more()
+            await self.wait_for_more()
             yield
             self._ending = True
             await asyncio.gather(*buyers)
@@ -62,8 +63,8 @@ class Load:
             for buyer in buyers:
                 buyer.cancel()
 
-    async def more(self) -> None:
-        """Wait until so many more answers came that each buyer has had some."""
+    async def wait_for_more(self) -> None:
+        """Wait for 20 more responses for each buyer."""
         enough = self.statuses.total() + _CLIENTS * 20
         await waiting.until(lambda: self.statuses.total() >= enough)
 
@@ -103,20 +104,20 @@ def _pids(service: Service) -> list[int]:
 
 
 def _ports(service: Service, pid: int) -> set[int]:
-    """The clients' ports of the connections that a process has."""
+    """Return the client ports of a process's connections."""
     ours = urlsplit(service.run.url).port
     return {each.raddr.port for each in psutil.Process(pid).net_connections() if each.raddr and each.laddr.port == ours}
 
 
-def _metrics(service: Service) -> dict[str, float]:
-    """What /metrics says now on a new connection."""
-    lines = httpx.get(f"{service.run.url}/metrics").text.splitlines()
+def _metrics(service: Service, client: Any = httpx) -> dict[str, float]:
+    """Read /metrics, on a new connection unless a client is given."""
+    lines = client.get(f"{service.run.url}/metrics").text.splitlines()
     return {line.split()[0]: float(line.split()[1]) for line in lines if not line.startswith("#")}
 
 
-async def _fallen(service: Service, pid: int, which: signal.Signals, reached: Callable[[], bool]) -> list[str]:
-    """The counters that fell while /metrics was asked again and again, from before this process gets the signal until
-    this is reached. A request for them may fail only where it is SIGKILL."""
+async def _fallen_counters(service: Service, pid: int, which: signal.Signals, reached: Callable[[], bool]) -> list[str]:
+    """Signal a process, read /metrics until `reached`, and return the counters that fell meanwhile. A read may
+    fail only after SIGKILL."""
     seen = [await asyncio.to_thread(_metrics, service)]
     os.kill(pid, which)
     last = False
@@ -134,7 +135,7 @@ async def _fallen(service: Service, pid: int, which: signal.Signals, reached: Ca
 
 @pytest.fixture
 def clients(service: Service) -> Iterator[list[httpx.Client]]:
-    """Eight clients with a connection each, to both processes."""
+    """Eight clients with one connection each, four to each process."""
     made = [httpx.Client(base_url=service.run.url, timeout=30) for _ in range(8)]
     for client in made:
         ok(client.get("/health/ready"))
@@ -144,16 +145,8 @@ def clients(service: Service) -> Iterator[list[httpx.Client]]:
         client.close()
 
 
-def test_run_json(service: Service) -> None:
-    """It names both processes that answer, and apart from them the one that supervises them."""
-    pids = service.run.facts["pids"]
-    (supervisor,) = pids["apiSupervisor"]
-    assert len(pids["api"]) == 2
-    assert {psutil.Process(pid).ppid() for pid in pids["api"]} == {supervisor}
-
-
 def test_keys(service: Service, clients: list[httpx.Client]) -> None:
-    """A key is good in both processes once it was answered, and in none once it is revoked."""
+    """Both processes accept a key once it is created, and reject it once it is revoked."""
     key = ok(service.operate.post("/v1/keys", json={"name": "new", "scopes": ["checkout"]}), 201)
     headers = {"Authorization": f"Bearer {key['secret']}"}
     assert [client.get("/v1/users/ann", headers=headers).status_code for client in clients] == [200] * 8
@@ -161,17 +154,8 @@ def test_keys(service: Service, clients: list[httpx.Client]) -> None:
     assert [client.get("/v1/users/ann", headers=headers).status_code for client in clients] == [401] * 8
 
 
-def test_idempotency(service: Service, clients: list[httpx.Client]) -> None:
-    """A request that is repeated at the other process hears what the first one answered."""
-    code, headers = service.coupon(), {"Authorization": "Bearer demo_checkout", "Idempotency-Key": new_code()}
-    body = {"userId": new_id(), "orderId": new_id("order"), "orderValue": "20.00"}
-    answers = [client.post(f"/v1/coupons/redeem/{code}", json=body, headers=headers) for client in clients]
-    assert {(answer.status_code, answer.content) for answer in answers} == {(201, answers[0].content)}
-    assert ["Idempotency-Replayed" in answer.headers for answer in answers] == [False, *[True] * 7]
-
-
 async def test_connections_to_postgres(service: Service) -> None:
-    """Both processes together have no more than one would have."""
+    """Both processes together have no more connections to Postgres than one would have."""
     async with httpx.AsyncClient(base_url=service.run.url, timeout=60) as client:
         headers = {"Authorization": "Bearer demo_manage"}
         answers = await asyncio.gather(*(client.get("/v1/books", headers=headers) for _ in range(60)))
@@ -181,49 +165,44 @@ async def test_connections_to_postgres(service: Service) -> None:
 
 
 def test_metrics(service: Service, clients: list[httpx.Client]) -> None:
-    """Each process tells what both have answered."""
+    """/metrics of each process counts the responses of both."""
     name = 'scrip_http_answers_total{status="404"}'
     before = _metrics(service)[name]
     for client in clients:
-        assert client.get("/v1/nothing", headers={"Authorization": "Bearer demo_manage"}).status_code == 404
-    told = [
-        float(line.split()[1])
-        for client in clients
-        for line in client.get("/metrics").text.splitlines()
-        if line.startswith(name)
-    ]
-    assert told == [before + 8] * 8
+        refused(client.get("/v1/nothing"), 404, "not_found")
+    assert [_metrics(service, client)[name] for client in clients] == [before + 8] * 8
+    assert clients[0].get("/metrics").headers["Content-Type"].startswith("text/plain; version=")
     assert _metrics(service)["scrip_api_processes"] == 2
 
 
 async def test_killed(service: Service) -> None:
-    """Where a process is killed its connections break and no others; it comes back, and no counter has fallen."""
+    """A killed process breaks its own connections alone; the supervisor replaces it, and no counter falls."""
     load, (killed, other) = Load(service), _pids(service)
     async with load.running():
-        its = _ports(service, killed)
-        assert await _fallen(service, killed, signal.SIGKILL, lambda: _one_new(service, killed)) == []
-        await load.more()
+        ports = _ports(service, killed)
+        assert await _fallen_counters(service, killed, signal.SIGKILL, lambda: _one_new(service, killed)) == []
+        await load.wait_for_more()
     await asyncio.to_thread(until, lambda: all(_answers(service, pid) for pid in _pids(service)))
     assert other in _pids(service)
     assert load.broken
-    assert set(load.broken) <= its
+    assert set(load.broken) <= ports
     assert load.refused == 0
     assert set(load.statuses) == {201}
-    assert 0 <= load.used(service) - load.statuses[201] <= len(load.broken)
+    assert 0 <= load.count_redemptions(service) - load.statuses[201] <= len(load.broken)
 
 
-async def test_killed_before_it_took_them(service: Service, clients: list[httpx.Client]) -> None:
-    """Connections that were on their way to a process that dies go to the other one."""
+async def test_killed_before_it_accepts(service: Service, clients: list[httpx.Client]) -> None:
+    """Connections that a killed process has not accepted yet go to the other one."""
     killed, other = _pids(service)
     os.kill(killed, signal.SIGSTOP)
     try:
         async with httpx.AsyncClient(base_url=service.run.url, timeout=60) as client:
-            asked = [asyncio.create_task(client.get("/health/live")) for _ in range(_CLIENTS * 2)]
-            await waiting.until(lambda: sum(one.done() for one in asked) >= _CLIENTS // 2)
+            requests = [asyncio.create_task(client.get("/health/live")) for _ in range(_CLIENTS * 2)]
+            await waiting.until(lambda: sum(one.done() for one in requests) >= _CLIENTS // 2)
             await asyncio.sleep(0.2)
-            assert not all(one.done() for one in asked)
+            assert not all(one.done() for one in requests)
             os.kill(killed, signal.SIGKILL)
-            assert {answer.status_code for answer in await asyncio.gather(*asked)} == {200}
+            assert {answer.status_code for answer in await asyncio.gather(*requests)} == {200}
     finally:
         with suppress(ProcessLookupError):
             os.kill(killed, signal.SIGKILL)
@@ -233,20 +212,19 @@ async def test_killed_before_it_took_them(service: Service, clients: list[httpx.
 
 
 async def test_replaced(service: Service) -> None:
-    """SIGHUP puts new processes in the place of both; no connection is refused, every request is answered, and no
-    counter falls."""
+    """SIGHUP replaces both processes; no connection is refused, every request is answered, and no counter falls."""
     load, old = Load(service), _pids(service)
     (supervisor,) = service.run.facts["pids"]["apiSupervisor"]
     async with load.running():
-        assert await _fallen(service, supervisor, signal.SIGHUP, lambda: not {*old} & {*_pids(service)}) == []
-        await load.more()
+        assert await _fallen_counters(service, supervisor, signal.SIGHUP, lambda: not {*old} & {*_pids(service)}) == []
+        await load.wait_for_more()
     assert (load.broken, load.refused, set(load.statuses)) == ([], 0, {201})
-    assert load.used(service) == load.statuses[201]
+    assert load.count_redemptions(service) == load.statuses[201]
     assert service.run.facts["pids"]["apiSupervisor"] == [supervisor]
 
 
 async def test_ends(service: Service) -> None:
-    """SIGTERM ends all of it with 0; whoever had sent a request is answered first. The last test of this file."""
+    """SIGTERM ends the service with 0 after a response to each sent request. The last test of this file."""
     load, pids = Load(service), service.run.pids
     async with load.running():
         assert await asyncio.to_thread(service.run.end, signal.SIGTERM) == 0
@@ -254,19 +232,19 @@ async def test_ends(service: Service) -> None:
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
     again = Service(Run(service.run.data_dir, free_port()).until_ready())
-    until(lambda: again.checkout.get("/v1/users/nobody").is_success)  # the other one said that it is ready
-    assert load.used(again) == load.statuses[201]
+    until(lambda: again.checkout.get("/v1/users/nobody").is_success)
+    assert load.count_redemptions(again) == load.statuses[201]
     again.close()
     assert again.run.end() == 0
 
 
 def _one_new(service: Service, gone: int) -> bool:
-    """Whether there are two processes again."""
+    """Return whether there are two processes again."""
     return gone not in _pids(service) and len(_pids(service)) == 2
 
 
 def _answers(service: Service, pid: int) -> bool:
-    """Whether a process takes one of some new connections."""
+    """Return whether a process accepts one of four new connections."""
     clients = [httpx.Client(base_url=service.run.url) for _ in range(4)]
     try:
         return all(client.get("/health/ready").is_success for client in clients) and bool(_ports(service, pid))

@@ -1,33 +1,28 @@
-"""A sale that the record could not take: what answers, comparisons and a rebuild make of it."""
+"""A sale in quarantine: responses, comparisons and a rebuild."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.record.partitions.openings import order_rebuild
+from tests.commands import scrip
 from tests.drifts.comparing import compare
 from tests.service_fixture import Service, new_code, new_id, ok, refused, shared_service, until
 
-_ROOT = Path(__file__).parents[2]
 _IN_QUARANTINE = "an event of it is in quarantine"
 RECORDED = {"Prefer": "durability=recorded, wait=10"}
 
 
 @pytest.fixture(scope="module")
 def service() -> Iterator[Service]:
-    """Of this file's own: what is wrong with it, no other test may see."""
+    """A service of this file's own, since its record is damaged."""
     with shared_service() as service:
         yield service
 
 
 def fetch(service: Service, sql: str, *args: Any) -> list[Any]:
-    """Rows of its Postgres."""
+    """Read rows of its Postgres."""
     return asyncio.run(service.fetch(sql, *args))
 
 
@@ -38,44 +33,41 @@ def poison(service: Service, *codes: str) -> None:
 
 
 def heal(service: Service) -> None:
-    """An operator deals with what is in quarantine."""
+    """Clear the quarantine, as an operator does."""
     fetch(service, "DELETE FROM single_uses WHERE redemption_id NOT IN (SELECT redemption_id FROM redemptions)")
     fetch(service, "DELETE FROM rollbacks WHERE redemption_id NOT IN (SELECT redemption_id FROM redemptions)")
     fetch(service, "DELETE FROM quarantine")
 
 
 def redeem(service: Service, code: str, user: str, order: str, **headers: str) -> Any:
-    """The answer of a redeem."""
-    said = {"userId": user, "orderId": order}
-    return service.checkout.post(f"/v1/coupons/redeem/{code}", json=said, headers=headers)
+    """Redeem a code."""
+    body = {"userId": user, "orderId": order}
+    return service.checkout.post(f"/v1/coupons/redeem/{code}", json=body, headers=headers)
 
 
-def test_what_is_in_quarantine_is_not_told_recorded(service: Service) -> None:
-    """Neither by the first answer nor by a repeat; nor by the rollback of an order that has one such event, nor by a
-    batch; and another's answers are."""
+def test_an_event_in_quarantine_is_not_recorded(service: Service) -> None:
+    """The first answer, its repeats, a batch and the rollback of the order are not `recorded`; other answers are."""
     good, bad, in_batch = new_code(), new_code(), new_code()
     service.book(good, bad, in_batch)
     poison(service, bad, in_batch)
     user, order = new_id(), new_id("order")
     for status in (201, 200, 200):
-        answer = redeem(service, bad, user, order, **RECORDED)
-        assert (answer.status_code, answer.json()["durability"]) == (status, "fsynced")
-        assert "Preference-Applied" not in answer.headers
-    answer = redeem(service, good, new_id(), new_id("order"), **RECORDED)
-    assert (answer.json()["durability"], answer.headers["Preference-Applied"]) == ("recorded", "durability=recorded")
+        response = redeem(service, bad, user, order, **RECORDED)
+        assert (response.status_code, response.json()["durability"]) == (status, "fsynced")
+        assert "Preference-Applied" not in response.headers
+    assert redeem(service, good, new_id(), new_id("order"), **RECORDED).json()["durability"] == "recorded"
     ops = [{"op": "redeem", "code": in_batch, "userId": user}, {"op": "validate", "code": good}]
-    answer = service.checkout.post("/v1/batch", json={"operations": ops}, headers=RECORDED)
-    assert answer.json()["results"][0]["body"]["durability"] == "fsynced"
-    assert "Preference-Applied" not in answer.headers
-    answer = service.manage.post(f"/v1/orders/{order}/rollback", json={}, headers=RECORDED)
-    assert (answer.status_code, answer.json()["durability"]) == (200, "fsynced")
+    batch = service.checkout.post("/v1/batch", json={"operations": ops}, headers=RECORDED)
+    assert batch.json()["results"][0]["body"]["durability"] == "fsynced"
+    assert "Preference-Applied" not in batch.headers
+    assert ok(service.manage.post(f"/v1/orders/{order}/rollback", json={}, headers=RECORDED))["durability"] == "fsynced"
     heal(service)
     compare(service, repair=True)
 
 
 def test_a_sale_in_quarantine_is_never_repaired_away(service: Service) -> None:
-    """`reconcile --repair` leaves the code as it is, with its user, order and book, says why, and ends with 1. Nothing
-    else of the book is left. Dealt with, all of it is as the record has it."""
+    """`reconcile --repair` leaves the code, its user, order and book, states why, and ends with 1; it repairs the
+    book's other codes. After the quarantine is cleared, it repairs all."""
     bad, wrong = new_code(), new_code()
     book = service.book(bad, wrong)
     poison(service, bad)
@@ -85,13 +77,15 @@ def test_a_sale_in_quarantine_is_never_repaired_away(service: Service) -> None:
     with service.redis() as redis:
         (name,) = [key for key in redis.scan_iter("*:d:*", count=5000) if redis.hexists(key, wrong)]
         redis.hset(name, wrong, redis.hget(name, wrong) + "!")
-    outcome, told = compare(service, repair=True)
-    left = {(found.thing.split(" ")[0], found.unsafe) for found, state in told if state == "found"}
+    outcome, differences = compare(service, repair=True)
+    left = {
+        (difference.thing.split(" ")[0], difference.unsafe) for difference, state in differences if state == "found"
+    }
     assert left == {(kind, _IN_QUARANTINE) for kind in ("code", "user", "order", "book")}
     assert outcome.left == dict.fromkeys(("uses", "redemptions", "orders", "user_counts", "book_counts"), 1)
-    assert [found.classes for found, state in told if state == "mended"] == [("free_missing",)]
+    assert [difference.classes for difference, state in differences if state == "mended"] == [("free_missing",)]
     refused(redeem(service, bad, new_id(), new_id("order")), 409, "coupon_redeemed")
-    assert _reconcile(service) == 1
+    assert _run_command(service, "reconcile", "--repair") == 1
     heal(service)
     assert compare(service, repair=True)[0].left == {}
     assert compare(service)[0].found == {}
@@ -99,8 +93,8 @@ def test_a_sale_in_quarantine_is_never_repaired_away(service: Service) -> None:
 
 
 def test_a_rebuild_blocks_what_is_in_quarantine(service: Service) -> None:
-    """After a rebuild the code of a sale that could not be recorded, and was rolled back, is inactive; a repair leaves
-    it so until an operator has dealt with the events, and then makes it free."""
+    """After a rebuild the code of a quarantined, rolled back sale is inactive; a repair makes it free once the
+    quarantine is cleared."""
     bad, good = new_code(), new_code()
     book = service.book(bad, good)
     poison(service, bad)
@@ -109,7 +103,8 @@ def test_a_rebuild_blocks_what_is_in_quarantine(service: Service) -> None:
     until(lambda: fetch(service, "SELECT FROM quarantine"))
     ok(service.manage.post(f"/v1/orders/{order}/rollback", json={}))
     until(lambda: fetch(service, "SELECT FROM rollbacks WHERE code = $1", bad))
-    _rebuild(service)
+    assert _run_command(service, "rebuild") == 0
+    until(service.run.ready)
     kept = fetch(service, "SELECT reason FROM quarantine WHERE strpos(encode(d, 'escape'), $1) > 0 ORDER BY seq", bad)
     assert [row["reason"] for row in kept] == [
         "UniqueViolationError single_uses_pkey", "not redone: redemption_missing",
@@ -128,22 +123,7 @@ def test_a_rebuild_blocks_what_is_in_quarantine(service: Service) -> None:
     assert redeem(service, bad, user, new_id("order")).status_code == 201
 
 
-def _rebuild(service: Service) -> None:
-    count = "SELECT FROM recoveries WHERE finished_at IS NOT NULL"
-    before = len(fetch(service, count))
-
-    async def order() -> None:
-        import asyncpg
-
-        async with asyncpg.create_pool(service.run.facts["databaseUrl"], min_size=1, max_size=1) as pool:
-            await order_rebuild(pool, 0, "the test says so")
-
-    asyncio.run(order())
-    until(lambda: len(fetch(service, count)) > before and service.run.ready())
-
-
-def _reconcile(service: Service) -> int:
-    """The exit code of `scrip reconcile --repair`."""
+def _run_command(service: Service, *words: str) -> int:
+    """Run `scrip` with these words on the service; return the exit code."""
     urls = {"REDIS_URL": service.run.facts["redisUrl"], "DATABASE_URL": service.run.facts["databaseUrl"]}
-    command = [sys.executable, "-m", "service", "reconcile", "--repair"]
-    return subprocess.run(command, cwd=_ROOT, env=os.environ | urls, capture_output=True, check=False).returncode
+    return scrip(*words, **urls).exit_code

@@ -1,4 +1,4 @@
-"""Each limit under two hundred requests at once, each on a connection of its own: exactly what it allows happens."""
+"""Each limit under two hundred requests at once, each on its own connection: exactly as many succeed as allowed."""
 
 import contextlib
 
@@ -15,14 +15,14 @@ AT_ONCE = 200
 
 @pytest.mark.parametrize("race", RACES, ids=lambda race: f"{race.limit}: {race.asked}")
 async def test_a_race(service: Service, race: Race) -> None:
-    """As many succeed as the limit allows, the others hear why not, and Redis and Postgres hold what was answered."""
+    """As many requests succeed as the limit allows, the others are refused, and both stores have what was answered."""
     with contextlib.closing(Barrage(service.run.url, "trial_admin")) as barrage:
         check = await race.round(Ground(barrage, AT_ONCE))
     assert check.seen == check.expected
 
 
 def test_every_limit_has_a_race() -> None:
-    """No limit of the contract is without one."""
+    """Every limit of the contract has a race."""
     limits = "code, user, user's codes, user's coupons, book, order, last code, last gift, gift, checkout"
     assert {race.limit for race in RACES} == {*limits.split(", "), "idempotency key", "rollback"}
 
@@ -30,7 +30,7 @@ def test_every_limit_has_a_race() -> None:
 async def test_the_command_says_what_differs(
     service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Where a round isn't as it should be, the table shows both, and the command fails."""
+    """After a round with another result than expected the table shows both, and the command fails."""
     right = next(race for race in RACES if race.limit == "last code")
 
     async def wrong(on: Ground) -> Check:

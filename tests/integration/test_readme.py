@@ -1,40 +1,35 @@
-"""The README says what happens."""
+"""README's examples."""
 
 import json
 import re
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from loadtests.harness.running import Run, data_folder
-from loadtests.harness.servers import free_port
+from tests.service_fixture import Service
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 EXAMPLE = re.compile(r"```sh\n(curl .*?)```\n\n```json\n(.*?)```", re.DOTALL)
 
 
-def matches(said: Any, seen: Any) -> bool:
-    """Whether what was seen is what the README says, where `…` stands for any text."""
-    if said == "…":
-        return isinstance(seen, str) and seen != ""
-    if isinstance(said, dict):
-        return isinstance(seen, dict) and said.keys() == seen.keys() and all(matches(said[k], seen[k]) for k in said)
-    if isinstance(said, list):
-        return isinstance(seen, list) and len(said) == len(seen) and all(map(matches, said, seen))
-    return said == seen
+def matches(expected: Any, value: Any) -> bool:
+    """Return whether a JSON value is README's, where `…` stands for any text."""
+    if expected == "…":
+        return isinstance(value, str) and value != ""
+    if isinstance(expected, dict) and isinstance(value, dict):
+        return expected.keys() == value.keys() and all(matches(expected[name], value[name]) for name in expected)
+    if isinstance(expected, list) and isinstance(value, list):
+        return len(expected) == len(value) and all(map(matches, expected, value))
+    return expected == value
 
 
-def test_the_lines_of_the_readme_give_what_it_says() -> None:
-    """On a fresh service, README's curl lines answer what README shows, in its order."""
-    with data_folder() as folder:
-        run = Run(folder / "data", free_port()).until_ready()
-        try:
-            examples = EXAMPLE.findall(README)
-            assert len(examples) == 4
-            for command, said in examples:
-                line = command.replace("http://127.0.0.1:8000", run.url)
-                answer = subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=30)
-                seen = json.loads(answer.stdout)
-                assert matches(json.loads(said), seen), seen
-        finally:
-            assert run.end() == 0
+def test_the_examples(own_service: Callable[[], Service]) -> None:
+    """On a new service README's curl commands, in its order, answer what README shows."""
+    url, examples = own_service().run.url, EXAMPLE.findall(README)
+    assert len(examples) == 4
+    for command, expected in examples:
+        line = command.replace("http://127.0.0.1:8000", url)
+        shell = subprocess.run(["bash", "-c", line], capture_output=True, check=True, timeout=30)
+        response = json.loads(shell.stdout)
+        assert matches(json.loads(expected), response), response

@@ -1,4 +1,4 @@
-"""Redis keeps a reference of what is recorded: requests about it are answered as before, from the record."""
+"""Redis keeps references to recorded facts: requests about them get the same answers, from Postgres."""
 
 import os
 import signal
@@ -19,27 +19,27 @@ def forget(service: Service) -> None:
         client.xtrim(key_names.outbox(0), minid=last, approximate=False)
 
 
-def same(found: dict[str, Any], first: dict[str, Any]) -> None:
-    """Both say the same of a redemption, but for how safe it is."""
-    assert found | {"durability": None} == first | {"durability": None}
+def assert_same(again: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Assert that two redemptions are equal but for their durability."""
+    assert again | {"durability": None} == expected | {"durability": None}
 
 
 @pytest.mark.parametrize("uses", [1, 5])
 def test_what_is_recorded_is_answered_as_before(service: Service, uses: int) -> None:
-    """A repeat, the same under its key, the coupon, a batch and a rollback, when the outbox has forgotten what it was.
-    A rollback takes only what stands: not twice, nor once the code was used again."""
+    """With a trimmed outbox a repeat, a replay, a batch, the coupon and a rollback answer as before. A redemption is
+    rolled back once, also after its code was used again."""
     code, user, order = new_code(), new_id(), new_id()
     service.book(code, maxRedemptionsPerCode=uses)
     path, body = f"/v1/coupons/redeem/{code}", {"userId": user, "orderId": order, "orderValue": "12.50"}
     key = {"Idempotency-Key": new_id()}
     first = ok(service.checkout.post(path, json=body, headers=key), 201)
     forget(service)
-    same(ok(service.checkout.post(path, json=body)), first)
-    same(ok(service.checkout.post(path, json=body, headers=key), 201), first)
+    assert_same(ok(service.checkout.post(path, json=body)), first)
+    assert_same(ok(service.checkout.post(path, json=body, headers=key), 201), first)
     tried_out = {"op": "validate", "code": code, "userId": user}
     batch = {"operations": [{"op": "redeem", "code": code, **body}, tried_out]}
-    told, tried = ok(service.checkout.post("/v1/batch", json=batch))["results"]
-    same(told["body"], first)
+    repeated, tried = ok(service.checkout.post("/v1/batch", json=batch))["results"]
+    assert_same(repeated["body"], first)
     last = ok(service.checkout.get(f"/v1/coupons/{code}"))["lastRedemption"]
     assert tried["body"]["coupon"]["lastRedemption"] == last
     assert (last["redemptionId"], last["userId"], last["orderId"]) == (first["redemptionId"], user, order)
@@ -60,7 +60,7 @@ def test_what_is_recorded_is_answered_as_before(service: Service, uses: int) -> 
 
 
 def test_without_postgres_it_is_unavailable_and_nothing_changes(patient: Service) -> None:
-    """While Postgres hangs, what needs its facts is 503 with Retry-After; what the outbox still has is answered."""
+    """Without Postgres a request that needs its facts is 503 with Retry-After; facts in the outbox are enough."""
     old, fresh, user = new_code(), new_code(), new_id()
     patient.book(old, fresh)
     body = {"userId": user, "orderId": new_id()}
@@ -71,16 +71,16 @@ def test_without_postgres_it_is_unavailable_and_nothing_changes(patient: Service
     asked = patient.checkout.post(f"/v1/coupons/redeem/{old}", json=body)
     other = body | {"orderId": new_id()}
     second = ok(patient.checkout.post(f"/v1/coupons/redeem/{fresh}", json=other), 201)
-    same(ok(patient.checkout.post(f"/v1/coupons/redeem/{fresh}", json=other)), second)
+    assert_same(ok(patient.checkout.post(f"/v1/coupons/redeem/{fresh}", json=other)), second)
     if asked.status_code != 200:  # Postgres may be back already
         refused(asked, 503, "unavailable")
         assert int(asked.headers["Retry-After"]) >= 1
     until(lambda: patient.checkout.post(f"/v1/coupons/redeem/{old}", json=body).status_code == 200)
-    same(ok(patient.checkout.post(f"/v1/coupons/redeem/{old}", json=body)), first)
+    assert_same(ok(patient.checkout.post(f"/v1/coupons/redeem/{old}", json=body)), first)
 
 
 def test_a_checkout_whose_gift_was_used_is_answered_as_before(service: Service) -> None:
-    """Its repeat takes the facts of two redemptions, and that it takes the second is known only from the first."""
+    """The repeat of a checkout with a used gift fetches two redemptions, the second after the first."""
     code, one, two, user, order = new_code(), new_code(), new_code(), new_id(), new_id()
     gifts = service.book(one, two)
     service.book(code, giftBookId=gifts)
@@ -92,13 +92,13 @@ def test_a_checkout_whose_gift_was_used_is_answered_as_before(service: Service) 
     ok(service.checkout.post(f"/v1/coupons/redeem/{later}", json={"userId": new_id()}), 201)  # forget leaves the last
     forget(service)
     again = ok(service.checkout.post("/v1/checkout", json=body))
-    same(again["redemption"], first["redemption"])
+    assert_same(again["redemption"], first["redemption"])
     assert again["gift"]["lastRedemption"]["redemptionId"] == used["redemptionId"]
 
 
 def test_an_order_that_was_rolled_back_is_known_for_good(patient: Service) -> None:
-    """Redis keeps nothing of an order whose places were all given back: that it was rolled back is in the record, and
-    looked up there once it is. An order that nobody used is not found; while the record is behind both are 503."""
+    """An order whose places are all free again is in Postgres alone: its rollback is `already_rolled_back`, that of an
+    unused order `order_not_found`. While the record is behind, the first is 503."""
     code, order = new_code(), new_id()
     patient.book(code, maxRedemptionsPerCode=None)
     back = f"/v1/orders/{order}/rollback"

@@ -1,4 +1,4 @@
-"""Comparisons that nobody asks for: the worker compares once a day, and webhooks hear of what was found."""
+"""Scheduled comparisons: the worker compares once a day, and webhooks get the differences."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -14,29 +14,31 @@ from tests.integration.webhook_fixtures import Receiver
 from tests.service_fixture import Service, ok, until
 
 QUIET_S = 4.0
-"""In which a turn that is due would have begun."""
+"""Time enough for a due comparison to begin."""
 
 
 @pytest.fixture
-async def heard() -> AsyncIterator[Receiver]:
-    """Hears of drift."""
+async def drift_receiver() -> AsyncIterator[Receiver]:
+    """A receiver of `reconcile.drift`."""
     async with Receiver().listening() as listening:
         yield listening
 
 
 def last_minute() -> str:
-    """A time of day that is just over."""
+    """Return the time of day a minute ago."""
     return f"{datetime.now(UTC) - timedelta(minutes=1):%H:%M}"
 
 
-async def test_once_a_day(own_service: Callable[[], Service], heard: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker that is started after the time waits for the next day's. Then it compares everything once, changes
-    nothing, and who wants to know hears what differs; of a comparison that finds nothing, nobody does."""
+async def test_once_a_day(
+    own_service: Callable[[], Service], drift_receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker that starts after the time waits for the next day. Then it compares once and changes nothing; a webhook
+    gets differences, and nothing of a comparison without any."""
     monkeypatch.setenv("SCRIP_RECONCILE_AT", last_minute())
     monkeypatch.setenv("SCRIP_METRICS_PORT", str(port := free_port()))
     service = await asyncio.to_thread(own_service)
     shop = await asyncio.to_thread(open_shop, service)
-    made = {"url": heard.url(), "events": ["reconcile.drift"]}
+    made = {"url": drift_receiver.url(), "events": ["reconcile.drift"]}
     ok(await asyncio.to_thread(lambda: service.operate.post("/v1/webhooks", json=made)), 201)
     await asyncio.sleep(QUIET_S)
     assert await asyncio.to_thread(compared_at, service) is None
@@ -46,41 +48,41 @@ async def test_once_a_day(own_service: Callable[[], Service], heard: Receiver, m
     await asyncio.to_thread(count_more, shop, 5)
     await asyncio.sleep(QUIET_S)
     assert await asyncio.to_thread(compared_at, service) == first
-    assert heard.got == []
+    assert drift_receiver.got == []
 
     await a_day_goes_by(service)
     second = await asyncio.to_thread(until, lambda: (at := compared_at(service)) != first and at)
-    told = await asyncio.to_thread(consistency, service)
-    assert told["drift"] == {"book_counts": 1}
-    await asyncio.to_thread(until, lambda: heard.got)
-    assert [(got.type, got.said["data"]) for got in heard.got] == [
+    answer = await asyncio.to_thread(read_consistency, service)
+    assert answer["drift"] == {"book_counts": 1}
+    await asyncio.to_thread(until, lambda: drift_receiver.got)
+    assert [(got.type, got.event["data"]) for got in drift_receiver.got] == [
         (
             "reconcile.drift",
-            {"found": {"book_counts": 1}, "left": {"book_counts": 1}, "reconciledTo": told["reconciledTo"]},
+            {"found": {"book_counts": 1}, "left": {"book_counts": 1}, "reconciledTo": answer["reconciledTo"]},
         )
     ]
-    shown = 'scrip_drift{drift="book_counts",partition="0"} 1.0'
-    await asyncio.to_thread(until, lambda: shown in httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+    gauge = 'scrip_drift{drift="book_counts",partition="0"} 1.0'
+    await asyncio.to_thread(until, lambda: gauge in httpx.get(f"http://127.0.0.1:{port}/metrics").text)
     await asyncio.sleep(QUIET_S)
     assert await asyncio.to_thread(compared_at, service) == second
 
 
-def consistency(service: Service) -> dict[str, Any]:
-    """What operators read."""
+def read_consistency(service: Service) -> dict[str, Any]:
+    """Read the consistency."""
     return ok(service.operate.get("/v1/ops/consistency"))
 
 
 def compared_at(service: Service) -> str | None:
-    """When everything was compared last."""
-    return consistency(service)["lastReconciledAt"]
+    """Read the time of the last comparison."""
+    return read_consistency(service)["lastReconciledAt"]
 
 
 async def a_day_goes_by(service: Service) -> None:
-    """As far as turns are counted."""
+    """Move the begin of the last comparison a day back."""
     assert await service.fetch("UPDATE reconciling SET begun_at = begun_at - interval '1 day' RETURNING partition")
 
 
 def count_more(shop: Shop, by: int) -> None:
-    """Let a book count so many more than there are."""
+    """Add to a book's count of redemptions."""
     with shop.service.redis() as redis:
         redis.hincrby(shop.key(f"n:{shop.number['single']}"), "redeemed", by)

@@ -1,4 +1,4 @@
-"""Assignments that were taken back, recorded, on a real Postgres: each is one user's at a time, each event once."""
+"""Unassignments in a real Postgres: a code has one user at a time, and each event is recorded once."""
 
 from itertools import pairwise
 from typing import Any
@@ -21,20 +21,13 @@ from tests.integration.record_fixtures import (
     unassigned,
 )
 
-CUTS = pytest.mark.parametrize("cuts", [(), (1,), (2,), (3,), (4,), (1, 3), (2, 4), (1, 2, 3, 4)])
-STORY = [
+STORY: list[Event] = [
     assigned(user="ann", at_ms=NOW_MS),
     unassigned(user="ann", at_ms=NOW_MS + 1, request=RequestPart(ip="::1", ua="x\ty")),
     assigned(user="bob", at_ms=NOW_MS + 2),
     unassigned(user="bob", at_ms=NOW_MS + 3),
     assigned(user="ann", at_ms=NOW_MS + 4),
 ]
-
-
-async def _write(kept: Record, events: list[Event], cuts: tuple[int, ...]) -> None:
-    """Record them in batches that end there."""
-    for begin, end in pairwise([0, *cuts, len(events)]):
-        assert await kept.write(*events[begin:end])
 
 
 async def _own(kept: Record, *codes: str) -> None:
@@ -48,33 +41,28 @@ async def _own(kept: Record, *codes: str) -> None:
 
 
 async def _stand(kept: Record) -> list[tuple[Any, ...]]:
-    found = "SELECT code, user_id FROM assignments WHERE unassigned_at IS NULL ORDER BY code"
-    return [tuple(row) for row in await kept.pool.fetch(found)]
+    sql = "SELECT code, user_id FROM assignments WHERE unassigned_at IS NULL ORDER BY code"
+    return [tuple(row) for row in await kept.pool.fetch(sql)]
 
 
-@CUTS
-async def test_what_was_given_and_taken_comes_back_in_its_order(kept: Record, cuts: tuple[int, ...]):
-    """In one batch or several, each fact is there once, with its own epoch and number; the last user has the code."""
-    await _write(kept, [*STORY], cuts)
-    found = await kept.facts()
-    expected = [msgspec.structs.replace(event, epoch=kept.epoch, seq=seq) for seq, event in enumerate(STORY, 1)]
+@pytest.mark.parametrize("cuts", [(), (1,), (2,), (3,), (4,), (1, 3), (2, 4), (1, 2, 3, 4)])
+async def test_each_fact_is_recorded_once(kept: Record, cuts: tuple[int, ...]):
+    """In one batch or several each fact is recorded once, in order; the last user has the code, and no other can get
+    it, not even for the time of one batch."""
+    for begin, end in pairwise([0, *cuts, len(STORY)]):
+        assert await kept.write(*STORY[begin:end])
+    facts = await kept.facts()
     bare = RequestPart()
-    assert [msgspec.structs.replace(fact, request=bare) for fact in found] == [
-        msgspec.structs.replace(event, request=bare) for event in expected
+    assert [msgspec.structs.replace(fact, request=bare) for fact in facts] == [
+        msgspec.structs.replace(event, epoch=kept.epoch, seq=seq, request=bare) for seq, event in enumerate(STORY, 1)
     ]
-    assert (found[1].request.ip, found[1].request.ua) == ("::1", "x\ty")
-    assert await kept.facts(after=(kept.epoch, 3)) == found[3:]
+    assert (facts[1].request.ip, facts[1].request.ua) == ("::1", "x\ty")
+    assert await kept.facts(after=(kept.epoch, 3)) == facts[3:]
     assert await _stand(kept) == [("CODE", "ann")]
     ends = await kept.pool.fetch(
         "SELECT (extract(epoch FROM unassigned_at) * 1000)::bigint FROM assignments ORDER BY seq"
     )
     assert [row[0] for row in ends] == [NOW_MS + 1, NOW_MS + 3, None]
-
-
-@CUTS
-async def test_after_it_the_code_is_still_one_users(kept: Record, cuts: tuple[int, ...]):
-    """Another's assignment is refused, and so is one that is taken back at once, which would leave no trace."""
-    await _write(kept, [*STORY], cuts)
     with pytest.raises(asyncpg.UniqueViolationError):
         await kept.write(assigned(user="cat"))
     for user in ("ann", "cat"):
@@ -83,8 +71,8 @@ async def test_after_it_the_code_is_still_one_users(kept: Record, cuts: tuple[in
     assert len(await kept.facts()) == 5
 
 
-async def test_what_is_nobodys_cant_be_taken(kept: Record):
-    """A code that was never given, or taken before, or is another's."""
+async def test_a_code_without_its_user_is_not_unassigned(kept: Record):
+    """An unassign of a code that was never assigned, is unassigned, or is another user's raises `NotAssigned`."""
     await kept.write(assigned("GONE"), unassigned("GONE"), assigned("HERS", user="ann"))
     for code in ("NEVER", "GONE", "HERS"):
         with pytest.raises(event_writer.NotAssigned):
@@ -92,8 +80,8 @@ async def test_what_is_nobodys_cant_be_taken(kept: Record):
     assert await _stand(kept) == [("HERS", "ann")]
 
 
-async def test_what_one_batch_would_hide_is_undecided(kept: Record):
-    """Events of a code in an order that can't have been."""
+async def test_impossible_orders_are_undecided(kept: Record):
+    """Events of one code in an impossible order, in one batch, raise `Undecided`."""
     await kept.write(assigned(user="ann"))
     for events in (
         [assigned(), assigned()],
@@ -109,7 +97,7 @@ async def test_what_one_batch_would_hide_is_undecided(kept: Record):
 
 
 async def test_an_owner_given_at_upload_is_taken_once(kept: Record):
-    """Without an assignment the code is the owner's that was uploaded, until it was taken back."""
+    """A code without an assignment belongs to its uploaded owner until the first unassign."""
     await _own(kept, "MINE-1", "MINE-2")
     with pytest.raises(event_writer.NotAssigned):
         await kept.write(unassigned("MINE-1", user="bob"))
@@ -123,8 +111,8 @@ async def test_an_owner_given_at_upload_is_taken_once(kept: Record):
     assert await _stand(kept) == [("MINE-1", "bob")]
 
 
-async def test_a_users_coupons_are_those_that_were_not_taken(kept: Record):
-    """What was assigned or uploaded as the user's and taken back isn't in the list; what was given again is, once."""
+async def test_unassigned_codes_leave_the_list(kept: Record):
+    """The list of a user's coupons skips unassigned codes, and has a code that was assigned again once."""
     await _own(kept, "MINE-1", "MINE-2", "MINE-3")
     await kept.write(assigned("CODE-1", user="ann"), assigned("CODE-2", user="ann"), unassigned("MINE-1", user="ann"))
     await kept.write(unassigned("CODE-1", user="ann"), unassigned("MINE-2", user="ann"))
@@ -135,31 +123,23 @@ async def test_a_users_coupons_are_those_that_were_not_taken(kept: Record):
     assert [item.code for item in page.items] == ["CODE-1"]
 
 
-async def test_an_idempotency_key_of_an_unassign_is_kept(kept: Record):
-    """With its change, as any other's."""
-    part = RequestPart(key="k", op="unassign")
-    await kept.write(assigned(), unassigned(request=part, kept="f 0 view"))
-    row = await kept.pool.fetchrow("SELECT key, op, seq, entry FROM idempotency_keys")
-    assert tuple(row) == ("k", "unassign", 2, "f 0 view")
-
-
-def _said(kind: str, code: str, user: str, at: int) -> str:
+def _event(kind: str, code: str, user: str, at: int) -> str:
     return f"{kind} 1 2 {code} {user} {1_794_991_234_567 + at} {bucket(code)}"
 
 
-async def test_the_worker_records_it_once_and_sets_aside_what_cant_be(shop: Shop, make_flusher: MakeFlusher):
-    """Of a batch in which one code was given twice and another taken twice, all is recorded but those two events; a
-    second flusher from the same place records nothing again."""
-    good = [_said("AU"[n % 2], f"CODE-{n % 50 // 2}", f"u{n // 50}", n) for n in range(200)]
-    await shop.append(*good[:100], _said("A", "TWICE", "ann", 1), _said("A", "TWICE", "bob", 2), *good[100:])
-    await shop.append(_said("U", "NOBODYS", "ann", 3), _said("U", "TWICE", "bob", 4), _said("U", "TWICE", "ann", 5))
+async def test_the_worker_records_once_and_quarantines_the_rest(shop: Shop, make_flusher: MakeFlusher):
+    """Of a batch in which one code is assigned twice and others are unassigned in vain, all but those events are
+    recorded; a second flusher records nothing again."""
+    good = [_event("AU"[n % 2], f"CODE-{n % 50 // 2}", f"u{n // 50}", n) for n in range(200)]
+    await shop.append(*good[:100], _event("A", "TWICE", "ann", 1), _event("A", "TWICE", "bob", 2), *good[100:])
+    await shop.append(_event("U", "NOBODYS", "ann", 3), _event("U", "TWICE", "bob", 4), _event("U", "TWICE", "ann", 5))
     flusher = await make_flusher()
     await flusher.start()
     while await flusher.step():
         pass
-    bad = {_said("A", "TWICE", "bob", 2), _said("U", "NOBODYS", "ann", 3), _said("U", "TWICE", "bob", 4)}
+    bad = {_event("A", "TWICE", "bob", 2), _event("U", "NOBODYS", "ann", 3), _event("U", "TWICE", "bob", 4)}
     assert {row[3].decode() for row in await shop.quarantined()} == bad
-    assert await shop.facts() == [said for said in shop.said if said not in bad]
+    assert await shop.facts() == [event for event in shop.said if event not in bad]
     again = await make_flusher()
     await again.start()
     assert await again.step() == 0
@@ -167,9 +147,8 @@ async def test_the_worker_records_it_once_and_sets_aside_what_cant_be(shop: Shop
 
 
 async def test_redemptions_between_dont_matter(kept: Record):
-    """A use given back and an assignment taken back of one code go into one batch."""
+    """One batch can have a redemption, its rollback and the unassign of one code."""
     use = redeemed("CODE", user="ann")
-    await kept.write(assigned(user="ann"), use, rolled_back(use), unassigned(user="ann"), redeemed("CODE", user="bob"))
-    assert [type(fact).__name__ for fact in await kept.facts()] == [
-        "Assigned", "Redeemed", "RolledBack", "Unassigned", "Redeemed",
-    ]  # fmt: skip
+    events = [assigned(user="ann"), use, rolled_back(use), unassigned(user="ann"), redeemed("CODE", user="bob")]
+    await kept.write(*events)
+    assert [type(fact) for fact in await kept.facts()] == [type(event) for event in events]

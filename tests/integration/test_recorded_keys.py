@@ -1,4 +1,4 @@
-"""Idempotency keys in Postgres: recorded with their change, known for their time, and pruned."""
+"""Idempotency keys in Postgres: recorded with their change, and pruned once they expire."""
 
 import msgspec
 import pytest
@@ -11,7 +11,7 @@ from tests.integration.record_fixtures import NOW_MS, Record, make_workspace, re
 
 
 async def test_an_idempotency_key_is_kept_with_its_change(kept: Record):
-    """The event that has an entry names the key; the other events of the same change have none."""
+    """The event with the stored answer records the key; the other events of the same change do not."""
     part = RequestPart(key="k", op="rollback")
     uses = [redeemed(f"CODE-{i}", order="o", slot=i) for i in (1, 2)]
     await kept.write(*uses)
@@ -21,8 +21,8 @@ async def test_an_idempotency_key_is_kept_with_its_change(kept: Record):
     assert tuple(row) == ("k", "rollback", kept.epoch, 3, "f 0 body")
 
 
-async def test_what_copy_would_take_for_its_own_is_kept_as_it_is(kept: Record):
-    """A key with a backslash, an answer with a tab, and metadata with one between its words come back as they were."""
+async def test_copy_escapes_special_characters(kept: Record):
+    """Postgres returns a backslash in a key, and tabs in an answer and in metadata, unchanged."""
     part = RequestPart(key="k\\N", op="redeem", metadata=msgspec.Raw(b'{"a":\t1}'))
     await kept.write(redeemed("PLAIN", request=RequestPart(key="k", op="redeem"), kept="f 0 @x"))
     await kept.write(redeemed("ODD", request=part, kept="f 0\t@\\x"))
@@ -32,8 +32,8 @@ async def test_what_copy_would_take_for_its_own_is_kept_as_it_is(kept: Record):
     assert [bytes(fact.request.metadata) for fact in await kept.facts()] == [b"", b'{"a":\t1}', b'{"a":\t1}']
 
 
-async def test_an_idempotency_key_comes_again_when_its_time_is_over(kept: Record):
-    """A key is refused for another change within an hour, and replaces its older row after it."""
+async def test_an_expired_key_can_be_used_again(kept: Record):
+    """A key raises `KeyReused` for another change within an hour, and replaces its older row after it."""
     keyed = {"request": RequestPart(key="k", op="redeem"), "kept": "old"}
     hour = 3_600_000
     await kept.write(redeemed("CODE-1", **keyed))
@@ -49,7 +49,7 @@ async def test_an_idempotency_key_comes_again_when_its_time_is_over(kept: Record
 
 
 async def test_an_answer_off_the_hot_path_is_kept(kept: Record):
-    """An event that says no more than what a request was answered leaves its key and no fact."""
+    """An event of an answer alone records its key and no fact."""
     await kept.write(
         Answered(epoch=0, seq=0, workspace=1, at_ms=NOW_MS, request=RequestPart(key="k"), kept="f 0 201 x")
     )
@@ -57,7 +57,7 @@ async def test_an_answer_off_the_hot_path_is_kept(kept: Record):
 
 
 async def test_live_keys(kept: Record):
-    """The keys of a workspace are known for as long as it says, and pruned after."""
+    """The keys of a workspace are read back until they expire, and pruned after."""
     await make_workspace(kept.pool)
     await kept.write(*(redeemed(f"CODE-{i}", request=RequestPart(key=f"k{i}"), kept="f 0 @x") for i in range(3)))
     await kept.pool.execute("UPDATE idempotency_keys SET recorded_at = now() - interval '25 hours' WHERE key = 'k1'")

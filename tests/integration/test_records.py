@@ -1,29 +1,29 @@
-"""What Postgres tells scripts of redemptions that Redis keeps no more of than their events."""
+"""Redemption facts for scripts, of redemptions of which Redis has the event alone."""
 
 from service.formats.events import decided, redemption_id
 from service.record.facts.redemption_records import records_of
 from tests.integration.record_fixtures import NOW_MS, Record, redeemed
 
 
-async def test_a_redemption_is_found_by_its_event_and_by_its_id(kept: Record) -> None:
-    """It is its workspace's alone; an id that names its event and another time is unknown, as is another event."""
+async def test_a_redemption_is_read_by_its_event_and_by_its_id(kept: Record) -> None:
+    """Event id and redemption id return the same record, in its workspace alone; an id of another time returns none."""
     own_id = redemption_id(kept.epoch, 1, NOW_MS)
     assert await kept.write(redeemed("CODE-1", redemption_id=own_id))
     names = [event, _, other, unknown] = [f"{kept.epoch}-1", own_id, redemption_id(kept.epoch, 1, 1), f"{kept.epoch}-2"]
-    found = dict(await records_of(kept.pool, 0, 1, names))
-    assert found[event] == found[own_id]
-    assert found[event].startswith(f"{event} R 1 ")
-    assert (found[other], unknown in found) == ("", False)
+    records = dict(await records_of(kept.pool, 0, 1, names))
+    assert records[event] == records[own_id]
+    assert records[event].startswith(f"{event} R 1 ")
+    assert (records[other], unknown in records) == ("", False)
     assert dict(await records_of(kept.pool, 0, 2, names)) == {own_id: "", other: ""}
 
 
-async def test_what_the_record_couldnt_take_is_found_too(kept: Record) -> None:
-    """In quarantine, by the same names and no others."""
+async def test_a_redemption_in_quarantine_is_read_too(kept: Record) -> None:
+    """A redemption in quarantine is returned for the same ids and no others."""
     own_id, other = (redemption_id(kept.epoch, 9, at_ms) for at_ms in (NOW_MS, 1))
-    told = decided(redeemed("CODE-1", redemption_id=own_id)).encode()
-    await kept.pool.execute("INSERT INTO quarantine VALUES (0, $1, 9, 'test', $2, '{}')", kept.epoch, told)
+    event_text = decided(redeemed("CODE-1", redemption_id=own_id)).encode()
+    await kept.pool.execute("INSERT INTO quarantine VALUES (0, $1, 9, 'test', $2, '{}')", kept.epoch, event_text)
     event = f"{kept.epoch}-9"
-    found = dict(await records_of(kept.pool, 0, 1, [event, own_id, other]))
-    assert found[event] == found[own_id] != ""
-    assert found[other] == ""
+    records = dict(await records_of(kept.pool, 0, 1, [event, own_id, other]))
+    assert records[event] == records[own_id] != ""
+    assert records[other] == ""
     assert dict(await records_of(kept.pool, 0, 2, [event, own_id])) == {own_id: ""}

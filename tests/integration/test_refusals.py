@@ -1,4 +1,4 @@
-"""Every refusal, reached over HTTP: the whole problem is told, and neither Redis nor Postgres holds a trace of it."""
+"""Every refusal over HTTP: it answers a whole problem, and changes neither Redis nor Postgres."""
 
 import json
 import re
@@ -13,8 +13,6 @@ import httpx
 import pytest
 import pytest_asyncio
 
-from loadtests.harness.running import Run, data_folder
-from loadtests.harness.servers import free_port
 from service.api.hot_path import fingerprint
 from service.domain.outcomes import BY_CODE
 from tests.integration import waiting
@@ -22,7 +20,7 @@ from tests.integration.nonsense_table import NONSENSE
 from tests.integration.refusals_table import CASES, HOT, Case, make_place
 from tests.integration.requests_table import REQUESTS, Place, filled
 from tests.schema import check_answer
-from tests.service_fixture import Service, new_id, ok, refused, until
+from tests.service_fixture import Service, new_id, ok, refused, shared_service, until
 
 ELSEWHERE = {
     "recovering": "tests/faults/test_opening.py",
@@ -37,7 +35,7 @@ ELSEWHERE = {
     "lock_quota": "tests/integration/test_limited.py",
     "key_quota": "tests/integration/test_key_budget.py",
 }
-"""What takes a service that is hurt, or limits, and the test that has them."""
+"""Refusals that need faults or limits, and the test that has them."""
 
 UNREACHED = {
     "internal": "it is a fault of ours",
@@ -45,22 +43,22 @@ UNREACHED = {
 
 _EVERYWHERE = {*ELSEWHERE, *UNREACHED, "malformed", "unauthenticated", "forbidden", "too_large",
                "unsupported_media_type", "invalid", "idempotency_key_reused", "request_in_progress"}  # fmt: skip
-"""What nearly every address may answer: other tests, and those of keys below, ask them all."""
+"""What nearly every route may answer: other tests, and those of keys below, request them all."""
 
 _TABLES = """
 SELECT relname FROM pg_class
 WHERE relkind IN ('r', 'p') AND NOT relispartition AND relnamespace = 'public'::regnamespace ORDER BY relname"""
 _ROWS = "SELECT '{0}' AS name, count(*) AS rows, md5(string_agg({1}, ',' ORDER BY {1})) AS digest FROM {2} t"
 _WRITTEN = "t.xmin::text"
-"""Which transaction wrote a row: another one where anything was."""
+"""The transaction that wrote a row: another one after any change."""
 _MOVING = {
     "keys": "(to_jsonb(t) - 'last_used_at')::text",
     "partitions": "(to_jsonb(t) - 'lease_until')::text",
     "audit": "t::text",
 }
-"""The rows of which a column is written now and then, without it."""
+"""Rows without the column that a background task writes."""
 _FROM = {"audit": "(SELECT * FROM audit WHERE action <> 'attempts.refused')"}
-"""Refused attempts are counted there now and then."""
+"""A background task counts refused attempts there."""
 
 
 class Stage:
@@ -91,7 +89,7 @@ class Stage:
         return bool(await self.service.fetch("SELECT FROM reconciling"))
 
     async def settle(self) -> None:
-        """Take what is held now for what should stay, once Postgres has all of it."""
+        """Store what both stores hold, once Postgres has all of it."""
         until(lambda: "Scrip-Lag-Seconds" not in self.service.manage.get(f"/v1/users/{new_id()}/redemptions").headers)
         self._before = await self.held()
 
@@ -101,7 +99,7 @@ class Stage:
         return {**self.service.held(), **tables}
 
     async def unchanged(self) -> None:
-        """Assert that nothing is otherwise than it was when this was last asked."""
+        """Assert that nothing changed since the last call."""
         before, self._before = self._before, await self.held()
         names = before.keys() | self._before.keys()
         assert [name for name in names if before.get(name) != self._before.get(name)] == []
@@ -124,33 +122,25 @@ class Stage:
         return answer
 
     def operation(self, case: Case) -> str:
-        """The operation that a case asks; empty where there is none."""
-        found = [
+        """Return the operation of a case; empty where there is none."""
+        matches = [
             path
             for method, path in self._operations
             if method == case.method and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", path), case.path)
         ]
-        return f"{case.method} {min(found, key=lambda path: path.count('{'))}" if found else ""
+        return f"{case.method} {min(matches, key=lambda path: path.count('{'))}" if matches else ""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def stage() -> Any:
     """A service that does nothing but refuse."""
-    with data_folder() as folder:
-        run = Run(folder / "data", free_port())
-        service = Service(run)
-        try:
-            run.until_ready()
-            yield await Stage(service).make()
-        finally:
-            service.close()
-            if run.process.poll() is None:
-                run.end()
+    with shared_service() as service:
+        yield await Stage(service).make()
 
 
 @pytest.mark.parametrize("case", [*CASES, *NONSENSE], ids=lambda case: case.id)
 async def test_a_refusal_leaves_no_trace(stage: Stage, case: Case) -> None:
-    """It has its status, its code and its field, under an Idempotency-Key too, and changes nothing at all."""
+    """A refusal has its status, code and field, also under an Idempotency-Key, and changes neither store."""
     status = BY_CODE[case.code].status
     refused(stage.send(case), status, case.code, case.field)
     if case.method == "POST":
@@ -162,30 +152,29 @@ async def test_a_refusal_leaves_no_trace(stage: Stage, case: Case) -> None:
 async def test_a_batch_of_refusals_leaves_no_trace(stage: Stage) -> None:
     """Each refusal of the hot path is the same in a batch, and hundreds of them change nothing."""
     ops = re.compile(r"/v1/coupons/(assign|lock|extend|unlock|redeem)(?:/(.*))?").fullmatch
-    found = [(case, match) for case in HOT if (match := ops(case.path))]
+    matching = [(case, match) for case in HOT if (match := ops(case.path))]
     operations: list[Any] = []
-    for case, match in found:
+    for case, match in matching:
         named = {"code": match[2]} if match[2] else {}
         operations.append({"op": match[1]} | filled({**named, **dict(case.body or {})}, stage.place))  # type: ignore[arg-type]
     results = ok(stage.service.checkout.post("/v1/batch", json={"operations": operations}))["results"]
-    told = [(result["status"], result["body"]["code"]) for result in results]
-    assert told == [(BY_CODE[case.code].status, case.code) for case, _ in found]
-    assert len(told) > 50
+    refusals = [(result["status"], result["body"]["code"]) for result in results]
+    assert refusals == [(BY_CODE[case.code].status, case.code) for case, _ in matching]
+    assert len(refusals) > 50
     await stage.unchanged()
 
 
 async def test_a_key_that_was_used_for_another_request(stage: Stage) -> None:
-    """At every address that takes an Idempotency-Key, one of another request is refused, whatever the request is."""
-    asked = 0
-    for case in _keyed(stage):
+    """Every route that takes an Idempotency-Key refuses the key of another request."""
+    cases = list(_keyed(stage))
+    for case in cases:
         refused(stage.send(case, stage.place["key"]), 422, "idempotency_key_reused")
-        asked += 1
-    assert asked > 20
+    assert len(cases) > 20
     await stage.unchanged()
 
 
 async def test_a_key_whose_request_is_running(stage: Stage) -> None:
-    """The key of an upload that goes on is refused to the same request; when it has ended, it is answered alike."""
+    """While an upload runs, the same request under its key is `request_in_progress`; after it, a replay."""
     key, (address, _, port) = new_id("key"), stage.service.run.url.removeprefix("http://").partition(":")
     path, text = f"/v1/books/{stage.place['empty_book']}/codes", b"no code\nnor this\n"
     head = (
@@ -207,7 +196,7 @@ async def test_a_key_whose_request_is_running(stage: Stage) -> None:
 
 
 async def test_a_key_that_is_claimed(stage: Stage) -> None:
-    """Every address that takes an Idempotency-Key refuses one whose same request is running."""
+    """Every route that takes an Idempotency-Key refuses one whose same request is running."""
     key = new_id("key")
     with stage.service.redis() as redis:
         for case in _keyed(stage):
@@ -223,14 +212,14 @@ async def test_a_key_that_is_claimed(stage: Stage) -> None:
 
 
 async def test_where_a_key_is_not_taken(stage: Stage) -> None:
-    """Validating takes no key: one that another request used stands in nobody's way."""
+    """Validate ignores an Idempotency-Key, also one of another request."""
     case = Case("", "POST", "/v1/coupons/validate", {"code": "{free}"})
     assert ok(stage.send(case, stage.place["key"]))["valid"]
     await stage.unchanged()
 
 
 def _keyed(stage: Stage) -> Iterator[Case]:
-    """A good request to each address that takes an Idempotency-Key."""
+    """Return a valid request to each route that takes an Idempotency-Key."""
     bodies = {asked.id: asked.good for asked in REQUESTS}
     for path, item in stage.document["paths"].items():
         taken = [parameter["name"] for parameter in item.get("post", {}).get("parameters", [])]
@@ -240,7 +229,7 @@ def _keyed(stage: Stage) -> Iterator[Case]:
 
 
 def test_every_refusal_is_reached(stage: Stage) -> None:
-    """Each code has a request here, or a test that hurts the service, or a reason."""
+    """Each code has a request here, another test, or a reason."""
     reached = {case.code for case in (*CASES, *NONSENSE)} | {"idempotency_key_reused", "request_in_progress"}
     assert reached.isdisjoint({*ELSEWHERE, *UNREACHED})
     assert reached | {*ELSEWHERE, *UNREACHED} == BY_CODE.keys()
@@ -249,17 +238,17 @@ def test_every_refusal_is_reached(stage: Stage) -> None:
         assert f'"{code}"' in (root / path).read_text()
 
 
-def test_every_address_reaches_its_refusals(stage: Stage) -> None:
-    """What the OpenAPI document says that an operation refuses, has a request to that operation here, and nothing else
-    is refused by it."""
-    said: set[tuple[str, str]] = set()
+def test_every_operation_reaches_its_refusals(stage: Stage) -> None:
+    """Each refusal that the OpenAPI document lists for an operation has a request here, and each request's refusal is
+    listed."""
+    documented: set[tuple[str, str]] = set()
     for path, item in stage.document["paths"].items():
         for method, operation in item.items():
             for status, answer in operation["responses"].items():
                 if not status.startswith("2"):
                     codes = re.findall(r"^`(\w+)`: ", answer["description"], re.MULTILINE)
-                    said |= {(f"{method.upper()} {path}", code) for code in codes}
+                    documented |= {(f"{method.upper()} {path}", code) for code in codes}
     reached = {(stage.operation(case), case.code) for case in (*CASES, *NONSENSE)}
     of_ours = {pair for pair in reached if pair[0] and pair[1] not in {"method_not_allowed", "not_found"}}
-    assert of_ours - said == set()
-    assert {pair for pair in said - reached if pair[1] not in _EVERYWHERE} == set()
+    assert of_ours - documented == set()
+    assert {pair for pair in documented - reached if pair[1] not in _EVERYWHERE} == set()

@@ -1,4 +1,4 @@
-"""Ordering codes for books that keep a stock: each lack once, whoever looks, and whatever is on its way."""
+"""Ordering codes for books with `keepFree`: each missing code once, also with several workers and running jobs."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,14 +21,15 @@ from service.record.partitions.partition_rows import bump_config_version, ensure
 from service.record.pool import connect
 from service.worker import restocker
 from service.worker.restocker import Restocker
+from tests.integration.waiting import until
 
 
 @pytest_asyncio.fixture
 async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
-    pool = await connect(database_url, max_size=20)
-    await ensure_partitions(pool, 1)
-    yield pool
-    await pool.close()
+    """A database with one partition."""
+    async with await connect(database_url, max_size=20) as pool:
+        await ensure_partitions(pool, 1)
+        yield pool
 
 
 @pytest_asyncio.fixture
@@ -37,68 +38,65 @@ async def workspace(pool: asyncpg.Pool) -> WorkspaceRow:
         return await workspace_rows.create_workspace(connection, "shop")
 
 
-async def make(pool: asyncpg.Pool, row: WorkspaceRow, **said: Any) -> BookRow:
-    """A new book."""
-    wanted = convert({"name": "Sale"} | said, CreateBook)
+async def make_book(pool: asyncpg.Pool, row: WorkspaceRow, **fields: Any) -> BookRow:
+    """Create a book."""
+    wanted = convert({"name": "Sale"} | fields, CreateBook)
     return (await book_rows.create_book(pool, row.workspace, row.partition, wanted))[0]
 
 
-async def kept_books(pool: asyncpg.Pool) -> list[stock.KeptBook]:
-    """All books that keep a stock."""
-    return await stock.page_kept_books(pool, 0, (0, 0), 100)
-
-
-async def only(pool: asyncpg.Pool) -> stock.KeptBook:
-    """The one book that keeps a stock."""
-    (kept,) = await kept_books(pool)
-    return kept
+async def make_kept_book(
+    pool: asyncpg.Pool, row: WorkspaceRow, keep_free: int = 50, **fields: Any
+) -> tuple[BookRow, stock.KeptBook]:
+    """Create the only book with `keepFree`; also as the restocker reads it."""
+    book = await make_book(pool, row, keepFree=keep_free, **fields)
+    (kept,) = await stock.page_kept_books(pool, 0, (0, 0), 100)
+    return book, kept
 
 
 async def make_codes(pool: asyncpg.Pool, job: job_rows.JobRow, count: int) -> None:
-    """What Generator writes, and finishes once all is done."""
+    """Write codes of a job, and finish it once all are there, as Generator does."""
     token = uuid4()
     assert await job_rows.take_job(pool, 0, token, 30, "generate")
     async with pool.acquire() as connection, connection.transaction():
-        await _chunk(connection, job, token, count)
+        await write_chunk(connection, job, token, count)
     if job.done + count == job.requested:
         await job_rows.finish_job(pool, job.job_id, token)
     else:
         await job_rows.release_job(pool, job.job_id, token)
 
 
-async def _chunk(connection: Any, job: job_rows.JobRow, token: Any, count: int) -> None:
+async def write_chunk(connection: Any, job: job_rows.JobRow, token: Any, count: int) -> None:
     version = await bump_config_version(connection, 0)
     lines = [CodeLine(f"G-{uuid4().hex.upper()}") for _ in range(count)]
     await code_rows.insert_codes(connection, job.workspace, 0, cast("Generation", job.parameters).book, version, lines)
     await job_rows.advance_job(connection, job.job_id, token, count, 30)
 
 
-async def running(pool: asyncpg.Pool) -> list[int]:
-    """What the running jobs were asked for."""
+async def list_running(pool: asyncpg.Pool) -> list[int]:
+    """Return how many codes each running job was ordered to make."""
     rows = await pool.fetch("SELECT requested FROM jobs WHERE status = 'running' ORDER BY job_id")
     return [row["requested"] for row in rows]
 
 
 async def test_only_kept_books_are_paged(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """Books with keepFree, inactive ones among them, archived ones not; page by page, and each partition its own."""
-    first = await make(pool, workspace, keepFree=5)
-    await make(pool, workspace)
-    second = await make(pool, workspace, keepFree=6, status="inactive")
-    await make(pool, workspace, keepFree=7, status="archived")
-    third = await make(pool, workspace, keepFree=8)
-    found = await kept_books(pool)
-    assert [(kept.book_id, kept.version, kept.keep_free) for kept in found] == [
+    """A page has books with `keepFree` of one partition: inactive books too, archived ones not."""
+    first = await make_book(pool, workspace, keepFree=5)
+    await make_book(pool, workspace)
+    second = await make_book(pool, workspace, keepFree=6, status="inactive")
+    await make_book(pool, workspace, keepFree=7, status="archived")
+    third = await make_book(pool, workspace, keepFree=8)
+    books = await stock.page_kept_books(pool, 0, (0, 0), 100)
+    assert [(kept.book_id, kept.version, kept.keep_free) for kept in books] == [
         (row.book_id, row.version, row.keep_free) for row in (first, second, third)
     ]
-    assert await stock.page_kept_books(pool, 0, (0, 0), 2) == found[:2]
-    assert await stock.page_kept_books(pool, 0, found[1].key, 2) == found[2:]
+    assert await stock.page_kept_books(pool, 0, (0, 0), 2) == books[:2]
+    assert await stock.page_kept_books(pool, 0, books[1].key, 2) == books[2:]
     assert await stock.page_kept_books(pool, 1, (0, 0), 100) == []
 
 
 async def test_a_lack_is_ordered_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """Of ten workers that see the same lack, one orders it; what is free and what is coming isn't ordered."""
-    book = await make(pool, workspace, keepFree=50, codePattern="A-######", charset="0123456789ABCDEF")
-    kept = await only(pool)
+    """Of ten workers that count the same missing codes, one orders them; free and running codes are not ordered."""
+    book, kept = await make_kept_book(pool, workspace, codePattern="A-######", charset="0123456789ABCDEF")
     made = await asyncio.gather(*(stock.order_missing(pool, kept, 0, 0) for _ in range(10)))
     (job,) = [job for job in made if job]
     assert (job.kind, job.requested, job.workspace) == ("generate", 50, workspace.workspace)
@@ -109,17 +107,16 @@ async def test_a_lack_is_ordered_once(pool: asyncpg.Pool, workspace: WorkspaceRo
     more = await stock.order_missing(pool, kept, 20, 15)
     assert more is not None
     assert more.requested == 5
-    assert await running(pool) == [50, 5]
+    assert await list_running(pool) == [50, 5]
 
 
 async def test_codes_on_their_way_are_not_ordered_again(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """A count by a Redis that hasn't every recorded code orders nothing, be the job done or its codes uploaded."""
-    book = await make(pool, workspace, keepFree=50)
-    kept = await only(pool)
+    """A count by a Redis that does not have all recorded codes orders nothing."""
+    book, kept = await make_kept_book(pool, workspace)
     job = await stock.order_missing(pool, kept, 0, 0)
     assert job is not None
     await make_codes(pool, job, 50)
-    assert await running(pool) == []
+    assert await list_running(pool) == []
     for codes_, free in ((0, 0), (1, 1), (49, 49), (49, 0)):
         assert await stock.order_missing(pool, kept, codes_, free) is None
     assert await stock.order_missing(pool, kept, 50, 50) is None
@@ -131,9 +128,8 @@ async def test_codes_on_their_way_are_not_ordered_again(pool: asyncpg.Pool, work
 
 
 async def test_an_order_waits_for_codes_being_written(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """While codes of a book are being written, an order waits, and then sees them."""
-    await make(pool, workspace, keepFree=50)
-    kept = await only(pool)
+    """An order waits while another transaction writes codes of the book, and then counts them."""
+    _, kept = await make_kept_book(pool, workspace)
     job = await stock.order_missing(pool, kept, 0, 0)
     assert job is not None
     token = uuid4()
@@ -141,26 +137,23 @@ async def test_an_order_waits_for_codes_being_written(pool: asyncpg.Pool, worksp
     waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%lock_kept_book%'"
     async with pool.acquire() as connection:
         async with connection.transaction():
-            await _chunk(connection, job, token, 50)
+            await write_chunk(connection, job, token, 50)
             order = asyncio.create_task(stock.order_missing(pool, kept, 0, 0))
-            async with asyncio.timeout(10):
-                while not await pool.fetch(waits):
-                    assert not order.done()
-                    await asyncio.sleep(0.02)
+            await until(lambda: pool.fetch(waits))
+            assert not order.done()
         assert await order is None
-    assert await running(pool) == [50]
+    assert await list_running(pool) == [50]
 
 
 async def test_an_order_follows_the_book_as_it_is_now(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """What was said of the book since it was read counts: its number, its pattern, that it is archived."""
-    book = await make(pool, workspace, keepFree=50)
-    kept = await only(pool)
+    """An order uses the book's `keepFree`, pattern and status of now, not those of the count."""
+    book, kept = await make_kept_book(pool, workspace)
 
-    async def patch(**said: Any) -> None:
-        await book_rows.patch_book(pool, workspace.workspace, 0, book.book_id, convert(said, PatchBook))
+    async def patch(**changes: Any) -> None:
+        await book_rows.patch_book(pool, workspace.workspace, 0, book.book_id, convert(changes, PatchBook))
 
-    for said in ({"keepFree": None}, {"keepFree": 50, "status": "archived"}):
-        await patch(**said)
+    for changes in ({"keepFree": None}, {"keepFree": 50, "status": "archived"}):
+        await patch(**changes)
         assert await stock.order_missing(pool, kept, 0, 0) is None
     await patch(keepFree=10, status="active", codePattern="NEW-########")
     job = await stock.order_missing(pool, kept, 0, 0)
@@ -169,30 +162,23 @@ async def test_an_order_follows_the_book_as_it_is_now(pool: asyncpg.Pool, worksp
 
 
 async def test_a_pattern_without_room_orders_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """A book whose pattern has no room for one more code gets none."""
-    book = await make(pool, workspace, keepFree=1, codePattern="####", charset="0123456789")
+    """An order for a book whose pattern has no room for one more code is refused."""
+    book, kept = await make_kept_book(pool, workspace, 1, codePattern="####", charset="0123456789")
     await code_rows.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine("OWN-1")])
     with pytest.raises(Refusal, match="pattern_too_small"):
-        await stock.order_missing(pool, await only(pool), 1, 0)
-    assert await running(pool) == []
-
-
-class Seen:
-    """A projector that only knows how far it is."""
-
-    def __init__(self, version: int) -> None:
-        self.version = version
-
-    async def last_seen(self, partition: int) -> int:
-        return self.version
+        await stock.order_missing(pool, kept, 1, 0)
+    assert await list_running(pool) == []
 
 
 class Counted(Restocker):
-    """A Restocker whose Redis has no codes at all; it remembers which books it counted."""
+    """A Restocker whose Redis has a config version and no codes; it stores which books it counted."""
 
-    def __init__(self, pool: asyncpg.Pool, seen: Seen) -> None:
-        super().__init__(pool, cast("Any", None), cast("Any", None), cast("Any", seen), 0)
-        self.counted: list[int] = []
+    def __init__(self, pool: asyncpg.Pool, version: int = 1000) -> None:
+        super().__init__(pool, cast("Any", None), cast("Any", None), cast("Any", self), 0)
+        self.version, self.counted = version, list[int]()
+
+    async def last_seen(self, partition: int) -> int:
+        return self.version
 
     async def _count(self, kept: stock.KeptBook) -> BookCounts:
         self.counted.append(kept.book)
@@ -200,25 +186,24 @@ class Counted(Restocker):
 
 
 async def test_a_look_is_bounded(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look takes at most so many books, the next one goes on where it ended, and then from the first again."""
+    """A look counts at most BOOKS_A_LOOK books; the next continues after them, and after the last comes the first."""
     monkeypatch.setattr(restocker, "BOOKS_A_LOOK", 2)
-    numbers = [(await make(pool, workspace, keepFree=5)).book for _ in range(5)]
-    worker = Counted(pool, Seen(1000))
+    numbers = [(await make_book(pool, workspace, keepFree=5)).book for _ in range(5)]
+    worker = Counted(pool)
     for wanted in (numbers[:2], numbers[2:4], numbers[4:], numbers[:2]):
         worker.counted = []
         await worker.look()
         assert worker.counted == wanted
-    assert await running(pool) == [5] * 5
+    assert await list_running(pool) == [5] * 5
 
 
-async def test_a_book_that_redis_does_not_know_is_left_alone(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """A book is counted once Redis has it as it is now."""
-    book = await make(pool, workspace, keepFree=5)
-    seen = Seen(book.version - 1)
-    worker = Counted(pool, seen)
+async def test_a_book_is_counted_once_redis_has_it(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
+    """The restocker counts a book once Redis has the book's version."""
+    book = await make_book(pool, workspace, keepFree=5)
+    worker = Counted(pool, book.version - 1)
     await worker.look()
     assert worker.counted == []
-    seen.version += 1
+    worker.version += 1
     await worker.look()
     assert worker.counted == [book.book]
 
@@ -226,36 +211,36 @@ async def test_a_book_that_redis_does_not_know_is_left_alone(pool: asyncpg.Pool,
 async def test_failing_is_tried_again_a_minute_later(
     pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a job that failed, or a pattern without room, a book rests; others don't; a change of it ends the rest."""
+    """After a failed job its book rests for REST_S, and no other; a change of the book ends the rest."""
     now = 1000.0
     monkeypatch.setattr(restocker.time, "monotonic", lambda: now)
-    full = await make(pool, workspace, keepFree=2)
-    other = await make(pool, workspace, keepFree=3)
-    worker = Counted(pool, Seen(1000))
+    full = await make_book(pool, workspace, keepFree=2)
+    other = await make_book(pool, workspace, keepFree=3)
+    worker = Counted(pool)
     await worker.look()
-    assert await running(pool) == [2, 3]
+    assert await list_running(pool) == [2, 3]
     token = uuid4()
     failing = await job_rows.take_job(pool, 0, token, 30, "generate")
     assert failing is not None
     await job_rows.finish_job(pool, failing.job_id, token, ["No more."])
     for _ in range(3):
         await worker.look()
-    assert await running(pool) == [3]
+    assert await list_running(pool) == [3]
     now += restocker.REST_S - 1
     worker.counted = []
     await worker.look()
     assert worker.counted == [other.book]
-    assert await running(pool) == [3]
+    assert await list_running(pool) == [3]
     now += 2
     await worker.look()
-    assert await running(pool) == [3, 2]
+    assert await list_running(pool) == [3, 2]
 
     taken = [await job_rows.take_job(pool, 0, token, 30, "generate") for _ in range(2)]
     (again,) = [job for job in taken if job and job.requested == 2]
     await job_rows.finish_job(pool, again.job_id, token, ["No more."])
     await worker.look()
-    assert await running(pool) == [3]
-    said = convert({"codePattern": "B-########"}, PatchBook)
-    await book_rows.patch_book(pool, workspace.workspace, 0, full.book_id, said)
+    assert await list_running(pool) == [3]
+    changes = convert({"codePattern": "B-########"}, PatchBook)
+    await book_rows.patch_book(pool, workspace.workspace, 0, full.book_id, changes)
     await worker.look()
-    assert await running(pool) == [3, 2]
+    assert await list_running(pool) == [3, 2]

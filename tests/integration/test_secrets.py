@@ -1,4 +1,4 @@
-"""Nothing that opens or pays is written anywhere but where it is kept."""
+"""No secret is written outside its store."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from tests.service_fixture import Service
 
 
 def test_no_canary_is_found(own_service: Callable[[], Service], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Codes, keys and tokens that went through every path, crashes included, are in no log, metric or error."""
+    """No log, metric or error has codes, keys or tokens that went through every path, crashes included."""
     monkeypatch.setenv("SCRIP_LOG_LEVEL", "debug")
     flock = Flock(own_service(), 300)
     flock.fly()

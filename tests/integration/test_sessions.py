@@ -1,4 +1,4 @@
-"""Signing in to the console: what a session may, what it is guarded by, and when it ends."""
+"""Sessions of the console: rights, cookie, origin checks, ends and audit."""
 
 import asyncio
 import hashlib
@@ -13,20 +13,20 @@ ADDRESS = "/console/session"
 
 
 class Browser(httpx.Client):
-    """What a browser does for its pages: it keeps the cookie, and says which site they are of."""
+    """A browser: it keeps the cookie, and sends its pages' origin."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(base_url=service.run.url, timeout=30, headers={"Origin": service.run.url})
 
     def sign_in(self, key: str) -> dict[str, Any]:
-        """Sign in; who that is. From now on changes carry the token."""
+        """Sign in, and send the CSRF token from now on; return the session."""
         session = ok(self.post(ADDRESS, json={"key": key}), 201)
         self.headers["X-CSRF-Token"] = session["csrfToken"]
         return session
 
 
 def test_a_session_is_worth_its_key(service: Service) -> None:
-    """Who signed in reads and changes with the key's scopes, on the hot path too, and nothing after signing out."""
+    """A session has its key's scopes, also on the hot path, until sign-out."""
     with Browser(service) as browser:
         refused(browser.get("/v1/books"), 401, "unauthenticated")
         session = browser.sign_in("demo_manage")
@@ -47,20 +47,20 @@ def test_a_session_is_worth_its_key(service: Service) -> None:
 
 
 def test_what_the_cookie_is(service: Service) -> None:
-    """Out of scripts' reach, sent by this site alone, over TLS but on this machine; no key, and kept as a digest."""
+    """The cookie is HttpOnly, SameSite=Strict, and Secure on other hosts; it is no key, and Postgres has a digest."""
     with Browser(service) as browser:
         for host, secure in ((None, False), ("localhost:9", False), ("console.example", True)):
             at = {} if host is None else {"Host": host, "Origin": f"https://{host}"}
             answer = browser.post(ADDRESS, json={"key": "demo_operate"}, headers=at)
             assert answer.status_code == 201
             cookie = answer.headers["Set-Cookie"]
-            said = {part.strip().split("=")[0].lower(): part.strip() for part in cookie.split(";")}
-            assert {"httponly", "max-age", "path"} < set(said)
-            assert ("secure" in said) is secure
-            assert (said["samesite"].lower(), said["path"]) == ("samesite=strict", "Path=/")
+            attributes = {part.strip().split("=")[0].lower(): part.strip() for part in cookie.split(";")}
+            assert {"httponly", "max-age", "path"} < set(attributes)
+            assert ("secure" in attributes) is secure
+            assert (attributes["samesite"].lower(), attributes["path"]) == ("samesite=strict", "Path=/")
             assert "demo_operate" not in cookie
             assert answer.headers["Cache-Control"] == "no-store"
-        secret = said["scrip_session"].partition("=")[2]
+        secret = attributes["scrip_session"].partition("=")[2]
         bearer = {"Authorization": f"Bearer {secret}"}
         refused(service.anonymous.get("/v1/keys", headers=bearer), 401, "unauthenticated")
     kept = asyncio.run(service.fetch("SELECT session_hash FROM sessions"))
@@ -68,7 +68,7 @@ def test_what_the_cookie_is(service: Service) -> None:
 
 
 def test_another_site_can_change_nothing(service: Service) -> None:
-    """A change needs the session's token and a page of this site; both, and reading needs neither."""
+    """A change needs the session's CSRF token and this site's origin; a read needs neither."""
     with Browser(service) as browser:
         session = browser.sign_in("demo_manage")
         user = {"userId": new_id()}
@@ -104,16 +104,20 @@ def test_another_site_can_change_nothing(service: Service) -> None:
         ({"key": "x" * 5000}, 413, "too_large"),
     ],
 )
-def test_who_is_no_operator(service: Service, body: dict[str, Any], status: int, code: str) -> None:
+def test_refused_sign_ins(service: Service, body: dict[str, Any], status: int, code: str) -> None:
     """Only a live key with the scope `manage` or `operate` begins a session."""
     with Browser(service) as browser:
         refused(browser.post(ADDRESS, json=body), status, code)
         assert not browser.cookies
 
 
+def _create_key(service: Service, name: str, scope: str) -> dict[str, Any]:
+    return ok(service.operate.post("/v1/keys", json={"name": name, "scopes": [scope]}), 201)
+
+
 def test_a_session_ends_with_its_key(service: Service) -> None:
-    """Once a key is revoked nobody is signed in with it any more; a key's end is its sessions' end."""
-    made = ok(service.operate.post("/v1/keys", json={"name": "operator", "scopes": ["manage"]}), 201)
+    """A session ends when its key is revoked."""
+    made = _create_key(service, "operator", "manage")
     with Browser(service) as browser:
         browser.sign_in(made["secret"])
         ok(browser.get("/v1/books"))
@@ -123,18 +127,12 @@ def test_a_session_ends_with_its_key(service: Service) -> None:
 
 
 def test_a_session_ends_by_itself(service: Service) -> None:
-    """A session has an end, and a key only so many sessions: the oldest goes first."""
-    made = ok(service.operate.post("/v1/keys", json={"name": "busy", "scopes": ["manage"]}), 201)
+    """A session expires, and a key's 21st session ends the oldest one."""
+    made = _create_key(service, "busy", "manage")
     with Browser(service) as browser, Browser(service) as oldest:
         oldest.sign_in(made["secret"])
-        with_age = "UPDATE sessions SET created_at = now() - interval '1 hour' WHERE key_id = $1"
-        asyncio.run(service.fetch(with_age, made["keyId"]))
-        filled = (
-            "INSERT INTO sessions (session_hash, key_id, expires_at) "
-            "SELECT sha256(n::text::bytea), $1, now() + interval '1 hour' FROM generate_series(1, 19) AS n"
-        )
-        asyncio.run(service.fetch(filled, made["keyId"]))
-        browser.sign_in(made["secret"])
+        for _ in range(20):
+            browser.sign_in(made["secret"])
         assert oldest.get(ADDRESS).status_code == 204
         ok(browser.get(ADDRESS))
         ended = (
@@ -145,18 +143,14 @@ def test_a_session_ends_by_itself(service: Service) -> None:
         until(lambda: browser.get(ADDRESS).status_code == 204)
 
 
-def test_it_is_in_the_audit(service: Service) -> None:
-    """Who signed in and out, from where, by the key's id, and nothing that a session could be taken over with; what was
-    refused is counted."""
-    made, gone = (
-        ok(service.operate.post("/v1/keys", json={"name": "seen", "scopes": ["operate"]}), 201) for _ in range(2)
-    )
+def test_sessions_are_audited(service: Service) -> None:
+    """The audit has sign-in and sign-out with key id and address, without any secret, and counts refused attempts."""
+    made, gone = (_create_key(service, "seen", "operate") for _ in range(2))
     assert service.operate.delete(f"/v1/keys/{gone['keyId']}").status_code == 204
 
-    def told(key: dict[str, Any], action: str) -> list[dict[str, Any]]:
-        asked = {"action": action, "limit": 1000}
-        found = ok(service.operate.get("/v1/audit", params=asked))["items"]
-        return [entry for entry in found if entry["subject"] == key["keyId"]]
+    def read_entries(key: dict[str, Any], action: str) -> list[dict[str, Any]]:
+        entries = ok(service.operate.get("/v1/audit", params={"action": action, "limit": 1000}))["items"]
+        return [entry for entry in entries if entry["subject"] == key["keyId"]]
 
     with Browser(service) as browser:
         browser.headers["User-Agent"] = "session-test/1"
@@ -165,14 +159,14 @@ def test_it_is_in_the_audit(service: Service) -> None:
         session = browser.sign_in(made["secret"])
         secrets = {browser.cookies["scrip_session"], session["csrfToken"], made["secret"], made["prefix"]}
         ok(browser.get(ADDRESS))
-        assert told(made, "session.ended") == []
+        assert read_entries(made, "session.ended") == []
         assert browser.delete(ADDRESS).status_code == 204
         refused(browser.delete(ADDRESS), 401, "unauthenticated")
-    (began,), (ended,) = told(made, "session.began"), told(made, "session.ended")
+    (began,), (ended,) = read_entries(made, "session.began"), read_entries(made, "session.ended")
     for entry in (began, ended):
         assert (entry["actor"], entry["keyId"], entry["keyName"]) == ("key", made["keyId"], "seen")
         assert (entry["ipAddress"], entry["userAgent"]) == ("127.0.0.1", "session-test/1")
         assert not [secret for secret in secrets if secret in str(entry)]
     assert (began["before"], began["after"], ended["after"]) == (None, {"endsAt": session["endsAt"]}, None)
-    assert told(gone, "session.began") == []
-    until(lambda: sum(entry["after"]["count"] for entry in told(gone, "attempts.refused")) == 3)
+    assert read_entries(gone, "session.began") == []
+    until(lambda: sum(entry["after"]["count"] for entry in read_entries(gone, "attempts.refused")) == 3)

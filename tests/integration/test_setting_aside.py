@@ -1,4 +1,4 @@
-"""What can't be recorded or applied again is set aside: the partition opens, and its codes are unusable."""
+"""Events that can't be recorded or applied again go into quarantine; the partition opens without them."""
 
 from contextlib import aclosing
 from typing import Any
@@ -14,8 +14,8 @@ from service.worker.unappliable_events import TooManyFailed
 from tests.integration.opening_fixtures import Place
 
 
-async def sell_into_quarantine(place: Place, code: str, order: str) -> None:
-    """Redeem a code so that Postgres refuses the event: it has another redemption of it."""
+async def redeem_into_quarantine(place: Place, code: str, order: str) -> None:
+    """Redeem a code of which Postgres has another redemption, so that the event goes into quarantine."""
     blocker = "INSERT INTO single_uses VALUES ($1, $2, gen_random_uuid())"
     await place.pool.execute(blocker, place.caller.workspace, code)
     await place.do(redeem.REDEEM, code, userId="ann", orderId=order)
@@ -23,14 +23,14 @@ async def sell_into_quarantine(place: Place, code: str, order: str) -> None:
     await place.pool.execute("DELETE FROM single_uses WHERE code = $1", code)
 
 
-async def reasons(place: Place) -> list[str]:
-    """Why events are in quarantine."""
+async def read_reasons(place: Place) -> list[str]:
+    """Read why events are in quarantine."""
     rows = await place.pool.fetch("SELECT reason FROM quarantine ORDER BY epoch, seq")
     return [row["reason"] for row in rows]
 
 
-async def refuses(place: Place, *codes: str) -> None:
-    """Whatever is asked of these codes is refused."""
+async def assert_blocked(place: Place, *codes: str) -> None:
+    """Assert that these codes are inactive."""
     for code in codes:
         with pytest.raises(Refusal, match="coupon_inactive"):
             await place.do(redeem.REDEEM, code, userId="bob")
@@ -41,10 +41,10 @@ async def refuses(place: Place, *codes: str) -> None:
 
 @pytest.mark.parametrize("lost", ["all", "tail"])
 async def test_a_rollback_of_a_quarantined_redemption_closes_nothing(place: Place, lost: str) -> None:
-    """After a loss of Redis the partition opens, with one alarm; the code is unusable, and what else there was is as it
-    was. A second loss sets nothing more aside."""
+    """After a loss of Redis the partition opens, with one alarm; the code is blocked, and everything else is as before.
+    A second loss adds nothing to the quarantine."""
     kept = await place.snapshot()
-    await sell_into_quarantine(place, "CODE-40", "o40")
+    await redeem_into_quarantine(place, "CODE-40", "o40")
     await place.do(rollback.ROLLBACK_ORDER, "o40")
     await place.do(redeem.REDEEM, "CODE-41", userId="ann", orderId="o41")
     await place.record()
@@ -57,20 +57,20 @@ async def test_a_rollback_of_a_quarantined_redemption_closes_nothing(place: Plac
         alarms = [entry for entry in logs if entry["event"] == "event_not_redone"]
         assert [entry["reason"] for entry in alarms] == ([] if turn else ["redemption_missing"])
         assert "CODE-40" not in str(logs)
-        assert await reasons(place) == [
+        assert await read_reasons(place) == [
             "UniqueViolationError single_uses_pkey",
             "not redone: redemption_missing",
         ]
-        await refuses(place, "CODE-40")
+        await assert_blocked(place, "CODE-40")
         after = await place.everything()
         assert _without(after, b"CODE-40") == _without(before, b"CODE-40")
 
 
 async def test_a_gift_of_a_quarantined_checkout_is_blocked_too(place: Place) -> None:
-    """An event names all of its codes."""
-    told = "R 1 1 CODE-50 ann o50 - 30000 USD 2 0 1800000000000 1 5 6 1 7 3 FEW-3 8"
+    """All codes of a quarantined event are blocked; an unreadable event blocks none."""
+    event = "R 1 1 CODE-50 ann o50 - 30000 USD 2 0 1800000000000 1 5 6 1 7 3 FEW-3 8"
     insert = "INSERT INTO quarantine VALUES (0, 1, $1, $2, $3, '{}')"
-    await place.pool.execute(insert, 900, "test", told.encode())
+    await place.pool.execute(insert, 900, "test", event.encode())
     for seq, garbage in enumerate(
         (b"", b"\xff\xfe", b"R 1 x", b"A 99999999999 1 C", b"Z 1 1 CODE-51 u", b"R 1 1 GONE-1"), 901
     ):
@@ -79,15 +79,15 @@ async def test_a_gift_of_a_quarantined_checkout_is_blocked_too(place: Place) -> 
     await place.redis.flushall()
     await place.open()
     await place.learn()
-    await refuses(place, "CODE-50", "FEW-3")
+    await assert_blocked(place, "CODE-50", "FEW-3")
     for code in ("CODE-51", "CODE-52"):
         assert b'"available"' in await place.do(coupon_view.READ, code)
 
 
-async def test_a_worker_that_died_before_it_set_aside(place: Place) -> None:
-    """The mark names what was left out, and the next worker sets it aside."""
+async def test_a_worker_that_died_before_the_quarantine(place: Place) -> None:
+    """The mark names the skipped event, and the next worker puts it into quarantine."""
     kept = await place.snapshot()
-    await sell_into_quarantine(place, "CODE-40", "o40")
+    await redeem_into_quarantine(place, "CODE-40", "o40")
     await place.do(rollback.ROLLBACK_ORDER, "o40")
     await place.record()
     row = await place.pool.fetchrow("SELECT epoch, seq FROM rollbacks WHERE code = 'CODE-40'")
@@ -97,13 +97,13 @@ async def test_a_worker_that_died_before_it_set_aside(place: Place) -> None:
     await place.redis.set("{p0}:mend", f"{event} {event}:redemption_missing")
     await place.open()
     await place.learn()
-    assert (await reasons(place))[1:] == ["not redone: redemption_missing"]
-    await refuses(place, "CODE-40")
+    assert (await read_reasons(place))[1:] == ["not redone: redemption_missing"]
+    await assert_blocked(place, "CODE-40")
 
 
 @pytest.mark.parametrize("mark", ["nonsense", "7", "7-x 7-2:failed"])
-async def test_a_mark_that_cant_be_read_means_a_rebuild(place: Place, mark: str) -> None:
-    """Whatever it says, all is as it was."""
+async def test_an_invalid_mark_means_a_rebuild(place: Place, mark: str) -> None:
+    """After an opening with an invalid mark Redis holds the same as before."""
     before = await place.everything()
     await place.redis.delete("{p0}:outbox")
     await place.redis.set("{p0}:mend", mark)
@@ -111,8 +111,8 @@ async def test_a_mark_that_cant_be_read_means_a_rebuild(place: Place, mark: str)
     assert await place.everything() == before
 
 
-async def test_one_failure_after_the_other_is_the_programs(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many events in a row that Redis fails on end the opening, loudly."""
+async def test_many_failures_in_a_row_end_the_opening(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MAX_FAILED_IN_A_ROW events in a row that fail in Redis end the opening with an error."""
     monkeypatch.setattr(unappliable_events, "MAX_FAILED_IN_A_ROW", 3)
     kept = await place.snapshot()
     for n in range(4):
@@ -127,37 +127,36 @@ async def test_one_failure_after_the_other_is_the_programs(place: Place, monkeyp
     await place.open()
 
 
-async def test_a_book_that_cant_be_read_closes_no_other(place: Place) -> None:
-    """Of a book whose settings nobody can read no code is usable; what else there is opens, and its facts are kept."""
-    await place.pool.execute("""UPDATE books SET discount = '{"type": "of a later version"}' WHERE book = 2""")
+@pytest.mark.parametrize(
+    ("damage", "alarm"),
+    [
+        ("""UPDATE books SET discount = '{"type": "of a later version"}' WHERE book = 2""", ("books", 2)),
+        ("UPDATE workspaces SET limits = '{\"books\": 5}'", ("workspaces", None)),
+    ],
+    ids=["book", "workspace"],
+)
+async def test_unreadable_configuration_closes_nothing_else(place: Place, damage: str, alarm: tuple[str, Any]) -> None:
+    """A book or workspace with unreadable settings refuses its own requests; the partition opens with all facts."""
+    await place.pool.execute(damage)
     await place.redis.flushall()
     with capture_logs() as logs:
         await place.open()
     await place.learn()
     alarms = [(entry["kind"], entry["book"]) for entry in logs if entry["event"] == "configuration_left_out"]
-    assert alarms == [("books", 2)]
-    with pytest.raises(Refusal, match="book_inactive"):
-        await place.do(redeem.REDEEM, "MINE-1", userId="eve")
-    assert b'"redemptions":4' in await place.do(coupon_view.READ, "MANY-1")
-    await place.do(redeem.REDEEM, "CODE-40", userId="ann")
-    assert await reasons(place) == []
-
-
-async def test_a_workspace_that_cant_be_read_closes_no_other(place: Place) -> None:
-    """Its own requests are refused, and the partition opens."""
-    await place.pool.execute("UPDATE workspaces SET limits = '{\"books\": 5}'")
-    await place.redis.flushall()
-    with capture_logs() as logs:
-        await place.open()
-    await place.learn()
-    alarms = [(entry["kind"], entry["book"]) for entry in logs if entry["event"] == "configuration_left_out"]
-    assert alarms == [("workspaces", None)]
-    with pytest.raises(Refusal):
+    assert alarms == [alarm]
+    if alarm[0] == "books":
+        with pytest.raises(Refusal, match="book_inactive"):
+            await place.do(redeem.REDEEM, "MINE-1", userId="eve")
+        assert b'"redemptions":4' in await place.do(coupon_view.READ, "MANY-1")
         await place.do(redeem.REDEEM, "CODE-40", userId="ann")
+        assert await read_reasons(place) == []
+    else:
+        with pytest.raises(Refusal):
+            await place.do(redeem.REDEEM, "CODE-40", userId="ann")
 
 
-async def test_an_answer_that_cant_be_restored_is_left_out(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Redis refuses one of many: the others are there, and the alarm names it masked."""
+async def test_an_answer_that_cant_be_restored_is_skipped(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many answers Redis rejects one: the others are restored, and the log masks the key."""
     monkeypatch.setattr(restorer, "KEYS_A_RUN", 500)
     pages = restorer.key_pages
 
@@ -177,13 +176,9 @@ async def test_an_answer_that_cant_be_restored_is_left_out(place: Place, monkeyp
 
 
 def _without(held: dict[bytes, Any], code: bytes) -> dict[bytes, Any]:
-    """Without what belongs to a code, its order and user, and the counters that it changes."""
+    """Remove a code, orders, users and the counters that it changes."""
     kept: dict[bytes, Any] = {}
     for name, value in held.items():
-        letter = name.split(b":")[2]
-        if code in name or letter in (b"n", b"f", b"o", b"u"):
-            continue
-        kept[name] = (
-            {field: text for field, text in value.items() if field != code} if isinstance(value, dict) else value
-        )
+        if code not in name and name.split(b":")[2] not in (b"n", b"f", b"o", b"u"):
+            kept[name] = {field: value[field] for field in value if field != code} if isinstance(value, dict) else value
     return {name: value for name, value in kept.items() if value != {}}

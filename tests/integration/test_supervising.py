@@ -1,4 +1,4 @@
-"""The supervisor of several API processes, with small stand-ins for these: whom it hands connections, whom it keeps."""
+"""The supervisor of several API processes, with small stand-ins: how it distributes connections and restarts."""
 
 import asyncio
 import contextlib
@@ -29,17 +29,17 @@ signal.signal(signal.SIGTERM, lambda *_: channel.shutdown(socket.SHUT_WR))
 channel.send(b"s" if (here / "slow").exists() else b"sr")
 held = []
 while True:
-    said, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
-    if not said:
+    data, descriptors, _, _ = socket.recv_fds(channel, 1, 1)
+    if not data:
         break
     held += [socket.socket(fileno=descriptor) for descriptor in descriptors]
     held[-1].send(b"%d\\n" % os.getpid())
 """
-"""Answers each connection with its pid, and holds it."""
+"""A process that answers each connection with its pid, and holds it."""
 
 
 class Site:
-    """An address with some processes, and who answers there."""
+    """An address with its processes."""
 
     def __init__(self, running: Processes, again: asyncio.Event, port: int, folder: Path) -> None:
         self.processes, self.again, self.folder = running, again, folder
@@ -47,18 +47,18 @@ class Site:
 
     @property
     def pids(self) -> list[int]:
-        """Of the processes that live."""
+        """The pids of live processes."""
         return [process.child.pid for process in self.processes.all if process.child.pid]
 
-    async def ask(self) -> int:
-        """The pid that answers a new connection, which stays open."""
+    async def connect(self) -> int:
+        """Open a connection, which stays open; return the pid that answers."""
         reader, _ = await asyncio.open_connection("127.0.0.1", self._port)
         async with asyncio.timeout(PATIENCE_S):
             return int(await reader.readline())
 
     @property
     def starts(self) -> int:
-        """How many processes were started so far."""
+        """The number of starts so far."""
         return len((self.folder / "starts").read_text().split())
 
 
@@ -82,73 +82,73 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
 
 
 async def test_even(site: Site) -> None:
-    """Of 64 connections at once each of two processes has 32."""
-    answered = await asyncio.gather(*(site.ask() for _ in range(64)))
+    """Of 64 connections at once each of two processes gets 32."""
+    answered = await asyncio.gather(*(site.connect() for _ in range(64)))
     assert sorted(map(answered.count, site.pids)) == [32, 32]
 
 
 async def test_the_emptier_one_first(site: Site) -> None:
-    """A process that has just been started gets all connections until it has as many as the other."""
-    await asyncio.gather(*(site.ask() for _ in range(20)))
+    """A new process gets all connections until it has as many as the other."""
+    await asyncio.gather(*(site.connect() for _ in range(20)))
     killed, other = site.pids
     os.kill(killed, signal.SIGKILL)
-    await until(lambda: len(site.pids) == 2 and killed not in site.pids and _ready(site) == 2)
-    answered = [await site.ask() for _ in range(10)]
+    await until(lambda: len(site.pids) == 2 and killed not in site.pids and _count_ready(site) == 2)
+    answered = [await site.connect() for _ in range(10)]
     assert answered.count(other) == 0
 
 
 async def test_a_replacement_that_fails(site: Site) -> None:
-    """Where a new process can't be started, the old ones stay and go on serving, until a later try succeeds."""
+    """While new processes fail to start, the old ones serve, until a later try succeeds."""
     old = site.pids
     (site.folder / "broken").touch()
     site.again.set()
     await until(lambda: site.starts == 3 and len(site.processes.all) == 2)
     assert site.pids == old
-    assert {await site.ask() for _ in range(4)} == set(old)
+    assert {await site.connect() for _ in range(4)} == set(old)
 
     (site.folder / "broken").unlink()
     site.again.set()
     await until(lambda: len(site.pids) == 2 and not {*old} & {*site.pids})
-    assert {await site.ask() for _ in range(4)} == set(site.pids)
+    assert {await site.connect() for _ in range(4)} == set(site.pids)
 
 
 async def test_a_process_that_is_not_ready(site: Site) -> None:
-    """While one process can decide, one that can't gets no connection."""
+    """A process that is not ready gets no connection while another is."""
     (site.folder / "slow").touch()
     killed, other = site.pids
     os.kill(killed, signal.SIGKILL)
     await until(lambda: killed not in site.pids and all(process.is_started for process in site.processes.all))
-    assert {await site.ask() for _ in range(6)} == {other}
+    assert {await site.connect() for _ in range(6)} == {other}
 
 
-async def test_nobody_lives(site: Site) -> None:
-    """What connects while no process takes anything waits for the next one."""
+async def test_all_are_killed(site: Site) -> None:
+    """Connections wait while there is no process, and go to the next one."""
     (site.folder / "broken").touch()
     killed = site.pids
     for pid in killed:
         os.kill(pid, signal.SIGKILL)
     await until(lambda: not site.pids)
-    waiting = [asyncio.create_task(site.ask()) for _ in range(5)]
+    waiting = [asyncio.create_task(site.connect()) for _ in range(5)]
     await until(lambda: site.processes.waiting)
     (site.folder / "broken").unlink()
     assert not set(await asyncio.gather(*waiting)) & set(killed)
 
 
-async def test_told_to_end(site: Site) -> None:
-    """A process that gets SIGTERM is handed nothing more, takes what was sent, and is started again."""
-    asked = [asyncio.create_task(site.ask()) for _ in range(30)]
+async def test_one_gets_sigterm(site: Site) -> None:
+    """A process with SIGTERM gets no more connections, answers those it has, and is replaced."""
+    connections = [asyncio.create_task(site.connect()) for _ in range(30)]
     ended, other = site.pids
     os.kill(ended, signal.SIGTERM)
-    assert set(await asyncio.gather(*asked)) <= {ended, other}
-    await until(lambda: ended not in site.pids and _ready(site) == 2)
+    assert set(await asyncio.gather(*connections)) <= {ended, other}
+    await until(lambda: ended not in site.pids and _count_ready(site) == 2)
 
 
-def _ready(site: Site) -> int:
+def _count_ready(site: Site) -> int:
     return sum(process.ready.is_set() for process in site.processes.all)
 
 
 def test_an_address_in_use() -> None:
-    """It is said before any process is started."""
+    """An address in use is a StartError that names the port, before any process starts."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(supervisor.StartError, match=str(port)), contextlib.ExitStack() as stack:

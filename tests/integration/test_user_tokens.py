@@ -1,4 +1,4 @@
-"""Users' tokens through the whole service: what a user may, for himself alone, by the fast lane and by Litestar."""
+"""Users' tokens over HTTP: a user acts for itself alone, by the fast lane and by Litestar."""
 
 import json
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ from tests.tokens import AUDIENCE, ISSUER, Idp
 
 
 class World(NamedTuple):
-    """A server that knows an issuer, and its clients."""
+    """A server with an issuer, and its clients."""
 
     idp: Idp
     url: str
 
-    def user(self, name: str, **said: Any) -> httpx.Client:
-        """A client with a token of this user's."""
-        token = self.idp.token(sub=name, **said)
+    def make_client(self, name: str, **claims: Any) -> httpx.Client:
+        """Make a client with a token of this user."""
+        token = self.idp.token(sub=name, **claims)
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
 
 
 @pytest.fixture(scope="module", params=[True, False], ids=["fast lane", "Litestar"])
 def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: Any) -> Iterator[World]:
-    """A server beside the shared one, on its stores."""
+    """A server beside the shared one, on the same stores."""
     folder, idp = tmp_path_factory.mktemp("idp"), Idp()
     (folder / "jwks.json").write_bytes(idp.jwks())
     issuers = tuple(
@@ -36,20 +36,20 @@ def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: A
     )
     server = Served(service, folder, hot=request.param, jwt_issuers=issuers)
     try:
-        found = World(idp, f"http://127.0.0.1:{server.port}")
-        with found.user("ann") as ann:
+        made = World(idp, f"http://127.0.0.1:{server.port}")
+        with made.make_client("ann") as ann:
             until(lambda: ann.get("/v1/users/ann").is_success)
-        yield found
+        yield made
     finally:
         server.end()
 
 
 def test_a_purchase_of_ones_own(service: Service, world: World) -> None:
-    """Who is asked for may be left out or be the token's; every answer is about that user."""
+    """A request without a userId, or with the token's, is about the token's user."""
     ann, order, code, free = new_id(), new_id("order"), new_code(), new_code()
     book = service.book(code, free, maxRedemptionsPerCode=2)
     gifts = service.book(new_code())
-    with world.user(ann) as client:
+    with world.make_client(ann) as client:
         assert ok(client.post(f"/v1/coupons/assign/{code}", json={}), 201)["userId"] == ann
         lock = ok(client.post(f"/v1/coupons/lock/{code}", json={"orderId": order, "userId": ann}), 201)
         assert lock["userId"] == ann
@@ -64,10 +64,10 @@ def test_a_purchase_of_ones_own(service: Service, world: World) -> None:
         assert {bought["redemption"]["userId"], bought["gift"]["userId"]} == {ann}
         gift = {"bookId": book, "orderId": new_id("order")}
         assert ok(client.post(f"/v1/users/{ann}/gifts", json=gift), 201)["userId"] == ann
-        told = ok(client.post("/v1/batch", json={"operations": [
+        results = ok(client.post("/v1/batch", json={"operations": [
             {"op": "lock", "code": free}, {"op": "validate", "code": free}, {"op": "redeem", "code": free},
         ]}))["results"]  # fmt: skip
-        assert [result["status"] for result in told] == [201, 200, 201]
+        assert [result["status"] for result in results] == [201, 200, 201]
         assert ok(client.get(f"/v1/users/{ann}"))["userId"] == ann
         assert {item["userId"] for item in ok(client.get(f"/v1/users/{ann}/redemptions"))["items"]} == {ann}
         assert len(ok(client.get(f"/v1/users/{ann}/coupons?status=exhausted"))["items"]) == 1
@@ -75,7 +75,7 @@ def test_a_purchase_of_ones_own(service: Service, world: World) -> None:
 
 
 def test_nothing_of_another_user(service: Service, world: World) -> None:
-    """Another user's id is forbidden wherever it may be said; his coupon, lock and redemption aren't seen or moved."""
+    """Another user's id is forbidden in every request; no coupon, lock or redemption of another is read or changed."""
     ann, bob = new_id(), new_id()
     anns, open_, free = new_code(), new_code(), new_code()
     book = service.book(anns, open_, free, maxRedemptionsPerCode=3)
@@ -85,16 +85,16 @@ def test_nothing_of_another_user(service: Service, world: World) -> None:
     lock = ok(checkout.post(f"/v1/coupons/lock/{open_}", json={"userId": ann}), 201)
     owned = ok(checkout.post(f"/v1/coupons/lock/{anns}", json={"userId": ann}), 201)
     before = service.digest()
-    with world.user(bob) as client:
-        said = {"userId": ann, "orderId": new_id("order"), "orderValue": 5}
+    with world.make_client(bob) as client:
+        body = {"userId": ann, "orderId": new_id("order"), "orderValue": 5}
         for answer in (
             client.post("/v1/coupons/assign", json={"bookId": book, "userId": ann}),
             client.post(f"/v1/coupons/assign/{free}", json={"userId": ann}),
             client.post(f"/v1/coupons/lock/{free}", json={"userId": ann}),
-            client.post(f"/v1/coupons/redeem/{free}", json=said),
+            client.post(f"/v1/coupons/redeem/{free}", json=body),
             client.post("/v1/coupons/validate", json={"code": free, "userId": ann}),
             client.get(f"/v1/coupons/{free}/validate", params={"userId": ann}),
-            client.post("/v1/checkout", json=said | {"code": free}),
+            client.post("/v1/checkout", json=body | {"code": free}),
             client.post(f"/v1/users/{ann}/gifts", json={"bookId": book, "orderId": new_id("order")}),
             client.get(f"/v1/users/{ann}"), client.get(f"/v1/users/{ann}/coupons"),
             client.get(f"/v1/users/{ann}/redemptions"), client.get(f"/v1/coupons/{anns}"),
@@ -104,8 +104,8 @@ def test_nothing_of_another_user(service: Service, world: World) -> None:
         tries: list[dict[str, Any]] = [
             {"op": op, "code": free, "userId": ann} for op in ("assign", "lock", "redeem", "validate")
         ]
-        told = ok(client.post("/v1/batch", json={"operations": tries}))["results"]
-        assert [result["body"]["code"] for result in told] == ["forbidden"] * 4
+        results = ok(client.post("/v1/batch", json={"operations": tries}))["results"]
+        assert [result["body"]["code"] for result in results] == ["forbidden"] * 4
         for code, token in ((open_, lock["lockToken"]), (anns, owned["lockToken"])):
             refused(client.post(f"/v1/coupons/extend/{code}", json={"lockToken": token}), 409, "lock_lost")
             assert client.post(f"/v1/coupons/unlock/{code}", json={"lockToken": token}).status_code == 204
@@ -116,23 +116,23 @@ def test_nothing_of_another_user(service: Service, world: World) -> None:
             ]
         refused(client.post(f"/v1/coupons/redeem/{open_}", json={"lockToken": lock["lockToken"]}), 409, "lock_lost")
         refused(client.post(f"/v1/coupons/assign/{anns}", json={}), 409, "coupon_assigned_to_other")
-        seen = [client.post("/v1/coupons/validate", json={"code": code}).text for code in (anns, open_)]
-        seen.append(client.get(f"/v1/coupons/{open_}").text)
+        texts = [client.post("/v1/coupons/validate", json={"code": code}).text for code in (anns, open_)]
+        texts.append(client.get(f"/v1/coupons/{open_}").text)
         assert service.digest() == before
-        seen.append(client.post(f"/v1/coupons/assign/{open_}", json={}).text)
-        for text in seen:
+        texts.append(client.post(f"/v1/coupons/assign/{open_}", json={}).text)
+        for text in texts:
             assert ann not in text, text
             assert lock["lockToken"] not in text
-        assert json.loads(seen[2])["redemptions"] == 1
-        assert json.loads(seen[2])["lock"] is json.loads(seen[2])["lastRedemption"] is None
+        assert json.loads(texts[2])["redemptions"] == 1
+        assert json.loads(texts[2])["lock"] is json.loads(texts[2])["lastRedemption"] is None
 
 
 def test_keys_are_each_users(service: Service, world: World) -> None:
-    """Two users with one Idempotency-Key and one body: the second hears that it was used, never the first's answer."""
+    """With another user's Idempotency-Key and body a user gets `idempotency_key_reused`, not the first answer."""
     first, second, key = new_code(), new_code(), new_id("key")
     service.book(first, second, maxRedemptionsPerCode=None)
     ann, bob = new_id(), new_id()
-    with world.user(ann) as anns, world.user(bob) as bobs:
+    with world.make_client(ann) as anns, world.make_client(bob) as bobs:
         for path, body in (
             (f"/v1/coupons/redeem/{first}", {}),
             ("/v1/batch", {"operations": [{"op": "redeem", "code": second}]}),
@@ -146,15 +146,15 @@ def test_keys_are_each_users(service: Service, world: World) -> None:
 
 
 def test_a_scope_that_the_issuer_gives(service: Service, world: World) -> None:
-    """With `public` alone a user validates and hears no reason; without a scope of ours, nothing."""
+    """With the scope `public` a user validates without reasons; with an operator's scopes a user may do nothing."""
     code, user = new_code(), new_id()
     service.book(code, status="inactive")
-    with world.user(user, scope="public openid") as client:
-        told = ok(client.post("/v1/coupons/validate", json={"code": code}))
-        assert (told["reasons"], told["coupon"]) == (["coupon_not_available"], None)
+    with world.make_client(user, scope="public openid") as client:
+        validated = ok(client.post("/v1/coupons/validate", json={"code": code}))
+        assert (validated["reasons"], validated["coupon"]) == (["coupon_not_available"], None)
         refused(client.post("/v1/coupons/validate", json={"code": code, "userId": new_id()}), 403, "forbidden")
         refused(client.post(f"/v1/coupons/lock/{code}", json={}), 403, "forbidden")
         refused(client.get(f"/v1/users/{user}"), 403, "forbidden")
-    with world.user(user, scope="manage operate") as client:
+    with world.make_client(user, scope="manage operate") as client:
         for answer in (client.get("/v1/books"), client.get("/v1/keys"), client.post("/v1/coupons/validate", json={})):
             refused(answer, 403, "forbidden")

@@ -7,25 +7,22 @@ import pytest
 from service.formats.event_id import EventId
 from service.record.facts import recorded_wait
 from service.record.facts.recorded_wait import AnswerScope, Recorded
-from service.record.partitions.partition_rows import (
-    begin_epoch,
-    enter_epoch,
-)
+from service.record.partitions.partition_rows import begin_epoch, enter_epoch
 from tests.integration.record_fixtures import Record, assigned
 
 
 async def test_waiting_until_recorded(kept: Record):
-    """Who waits for an event is woken when it is recorded, not before, and False when the time is over."""
+    """A wait ends with True once the event is recorded, not before, and with False at its deadline."""
     recorded = Recorded(kept.pool)
-    waiters = [asyncio.create_task(recorded.wait(0, kept.epoch, seq, 5000)) for seq in (3, 1, 2)]
+    waits = [asyncio.create_task(recorded.wait(0, kept.epoch, seq, 5000)) for seq in (3, 1, 2)]
     await asyncio.sleep(0.05)
-    assert not any(waiter.done() for waiter in waiters)
+    assert not any(wait.done() for wait in waits)
     await kept.write(assigned("CODE-1"), assigned("CODE-2"))
-    assert await waiters[1]
-    assert await waiters[2]
-    assert not waiters[0].done()
+    assert await waits[1]
+    assert await waits[2]
+    assert not waits[0].done()
     await kept.write(assigned("CODE-3"))
-    assert await waiters[0]
+    assert await waits[0]
     assert not await recorded.wait(0, kept.epoch, 4, 30)
     assert not await recorded.wait(1, kept.epoch, 1, 30)
     await asyncio.sleep(0.05)
@@ -34,21 +31,21 @@ async def test_waiting_until_recorded(kept: Record):
 
 
 async def test_waiting_for_an_event_of_a_closed_epoch(kept: Record):
-    """An event of a closed epoch is recorded if its record went so far; past its end it was lost, and we say so."""
+    """The wait for an event of a closed epoch is True up to the epoch's recorded end; a later event is lost: False."""
     await kept.write(assigned("CODE-1"), assigned("CODE-2"))
     epoch = await begin_epoch(kept.pool, 0, kept.fence, "b")
     assert await enter_epoch(kept.pool, 0, kept.fence, EventId(kept.epoch, 2), epoch, b"b")
     recorded = Recorded(kept.pool)
-    asked = [
+    waits = [
         recorded.wait(0, kept.epoch, 2, 1000),
         recorded.wait(0, kept.epoch, 3, 1000),
         recorded.wait(0, epoch, 0, 1000),
     ]
-    assert await asyncio.gather(*asked) == [True, False, True]
+    assert await asyncio.gather(*waits) == [True, False, True]
 
 
 async def test_waiting_is_bounded(kept: Record, monkeypatch: pytest.MonkeyPatch):
-    """Past the bound, and while Postgres is away, the answer is False and no error."""
+    """Past MAX_WAITERS, and without Postgres, a wait ends with False and no error."""
     monkeypatch.setattr(recorded_wait, "MAX_WAITERS", 2)
     recorded = Recorded(kept.pool)
     first = [asyncio.create_task(recorded.wait(0, kept.epoch, 1, 200)) for _ in range(2)]
@@ -66,7 +63,7 @@ _SOLD = b"R 1 2 CODE-1 ann A-1 - - USD 2 0 1800000000000 1 5 6 1 7 3 GIFT-1 8"
 
 
 @pytest.mark.parametrize(
-    ("told", "after", "coupons", "recorded"),
+    ("event", "after", "coupons", "recorded"),
     [
         (_SOLD, 0, [], False),
         (_SOLD, 1, [], True),
@@ -84,12 +81,12 @@ _SOLD = b"R 1 2 CODE-1 ann A-1 - - USD 2 0 1800000000000 1 5 6 1 7 3 GIFT-1 8"
     ],
 )
 async def test_an_event_in_quarantine_is_not_recorded(
-    kept: Record, told: bytes, after: int, coupons: list[tuple[str, str]], recorded: bool
+    kept: Record, event: bytes, after: int, coupons: list[tuple[str, str]], recorded: bool
 ):
-    """The cursor passes it, which is enough for reads. What is after the request's start counts, and what is about its
-    codes and their users; another workspace's doesn't."""
+    """The cursor passes an event in quarantine. It makes an answer unrecorded if it is after the request's start, about
+    its codes or their users, in its workspace."""
     await kept.write(assigned("CODE-1"), assigned("CODE-2"))
-    await kept.pool.execute(_INSERT, kept.epoch, 1, "test", told)
+    await kept.pool.execute(_INSERT, kept.epoch, 1, "test", event)
     waiting = Recorded(kept.pool)
     assert await waiting.wait(0, kept.epoch, 2, 1000)
     about = AnswerScope((kept.epoch, after), coupons)
@@ -97,23 +94,23 @@ async def test_an_event_in_quarantine_is_not_recorded(
 
 
 @pytest.mark.parametrize("reason", ["lost with its Redis: never recorded", "not redone: code_missing"])
-async def test_what_was_set_aside_otherwise_says_nothing(kept: Record, reason: str):
-    """What another Redis decided is not this answer's; what can't be applied again is recorded."""
+async def test_other_reasons_of_quarantine_are_recorded(kept: Record, reason: str):
+    """An event of a lost Redis, or one that can't be applied again, does not make an answer unrecorded."""
     await kept.write(assigned("CODE-1"))
     await kept.pool.execute(_INSERT, kept.epoch, 1, reason, _SOLD)
     about = AnswerScope((kept.epoch, 0), [("CODE-1", "ann")])
     assert await Recorded(kept.pool).wait_recorded(0, (kept.epoch, 1), 1000, 1, about)
 
 
-async def test_a_quarantine_that_cant_be_read_says_no(kept: Record, monkeypatch: pytest.MonkeyPatch):
-    """Nor is an answer recorded whose time is over."""
+async def test_an_unreadable_quarantine_is_not_recorded(kept: Record, monkeypatch: pytest.MonkeyPatch):
+    """An answer is not recorded after its deadline, nor while the quarantine can't be read."""
     await kept.write(assigned("CODE-1"))
-    waiting_for = Recorded(kept.pool)
+    waiting = Recorded(kept.pool)
     about = AnswerScope((kept.epoch, 0), [])
-    assert not await waiting_for.wait_recorded(0, (kept.epoch, 2), 20, 1, about)
+    assert not await waiting.wait_recorded(0, (kept.epoch, 2), 20, 1, about)
 
     async def fails(*_: object) -> bool:
         raise ConnectionResetError
 
     monkeypatch.setattr(recorded_wait, "is_quarantined", fails)
-    assert not await waiting_for.wait_recorded(0, (kept.epoch, 1), 1000, 1, about)
+    assert not await waiting.wait_recorded(0, (kept.epoch, 1), 1000, 1, about)

@@ -1,4 +1,4 @@
-"""However an address is written, whatever its name turns out to lead to: nothing but the public internet is reached."""
+"""A sender connects to public addresses alone, in any spelling of the URL and for any answer of a name server."""
 
 import asyncio
 import contextlib
@@ -27,7 +27,7 @@ _LOOPBACK = (
 _INNER = (
     "10.0.0.1", "10.255.255.255", "172.16.0.1", "172.31.255.254", "192.168.0.1", "100.64.0.1", "100.100.100.200",
     "169.254.169.254", "169.254.170.2", "0xA9FEA9FE", "2852039166", "0251.0376.0251.0376", "168.63.129.16",
-    "192.0.0.192",     "192.0.0.1", "198.18.0.1", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255",
+    "192.0.0.192", "192.0.0.1", "198.18.0.1", "224.0.0.1", "239.1.1.1", "240.0.0.1", "255.255.255.255",
     "metadata", "metadata.local",
     "metadata.google.internal", "instance-data", "kubernetes.default.svc", "redis", "postgres", "host.docker.internal",
     "[fd00:ec2::254]", "[fc00::1]", "[fec0::1]", "[ff02::1]", "[::ffff:a9fe:a9fe]", "[64:ff9b::a9fe:a9fe]",
@@ -47,20 +47,20 @@ _TRICKS = (
     "https://{here}:/", "https://{here}:٨٠/", "https://shop.example/../@{here}/ x", "https://shop.example\u2025{here}/",
 )  # fmt: skip
 _FOR_THE_RESOLVER = ("kubernetes.default.svc",)
-"""What may be a name of the public internet, as far as one can see."""
+"""Names that are valid and only resolved."""
 _ANSWERS = (
     "127.0.0.1", "127.8.8.8", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1", "::127.0.0.1", "64:ff9b::7f00:1",
     "2002:7f00:1::", "2001:0:7f00:1::", "fe80::1%lo", "fe80::1", "fc00::1", "10.0.0.1", "192.168.1.1", "172.20.0.1",
     "100.64.0.1",
     "169.254.169.254", "168.63.129.16", "224.0.0.1", "255.255.255.255", "198.18.0.1", "fd00:ec2::254", "nonsense", "",
 )  # fmt: skip
-"""What a hostile name server says."""
+"""Addresses that a hostile name server answers."""
 
 _TLS = tls_context()
 
 
 class Canary:
-    """Listens on this machine's addresses, and counts who comes."""
+    """Listens on this machine's addresses, and counts connections."""
 
     def __init__(self, port: int) -> None:
         self.port, self.touched = port, 0
@@ -72,7 +72,7 @@ class Canary:
 
 @pytest_asyncio.fixture
 async def canary() -> AsyncIterator[Canary]:
-    """On one port of 127.0.0.1 and of ::1, where there is that."""
+    """A canary on one port of 127.0.0.1 and, if the machine has it, of ::1."""
     async with contextlib.AsyncExitStack() as stack:
         canary = Canary(0)
         first = await stack.enter_async_context(await asyncio.start_server(canary.touch, "127.0.0.1", 0))
@@ -83,7 +83,7 @@ async def canary() -> AsyncIterator[Canary]:
 
 
 class Watched(Poster):
-    """Says to which addresses it would connect, and to those of others doesn't."""
+    """Stores the addresses to which it would connect, and connects to loopback alone."""
 
     def __init__(self, *made: object) -> None:
         super().__init__(*made)  # type: ignore[arg-type]
@@ -97,8 +97,8 @@ class Watched(Poster):
 
 
 async def test_no_address_reaches_this_machine(canary: Canary) -> None:
-    """Over three hundred ways to write an address of ours: refused when it is named, and never connected to, though
-    every name leads here."""
+    """More than 300 spellings of this machine's address are refused as URLs and never connected to, though every name
+    resolves to this machine."""
     hosts = [f"{host}:{canary.port}" for host in (*_LOOPBACK, *_INNER)]
     here = (f"127.0.0.1:{canary.port}", f"[::1]:{canary.port}", "x")
     urls = [f"{scheme}://{host}/" for scheme, host in product(("https", "http", "HTTPS"), hosts)]
@@ -116,12 +116,12 @@ async def test_no_address_reaches_this_machine(canary: Canary) -> None:
 
 
 async def test_no_name_reaches_this_machine(canary: Canary) -> None:
-    """A name of the public internet that leads here is refused, alone or beside public addresses, early or late."""
+    """A public name that resolves to a special address is refused, alone, first or last among public addresses."""
     for bad, where in product(_ANSWERS, ("alone", "first", "last")):
-        said = {"alone": [bad], "first": [bad, "8.8.8.8"], "last": ["8.8.8.8", "2606:4700::1111", bad]}[where]
+        addresses = {"alone": [bad], "first": [bad, "8.8.8.8"], "last": ["8.8.8.8", "2606:4700::1111", bad]}[where]
 
-        async def resolve(host: str, port: int, said: list[str] = said) -> list[str]:
-            return said
+        async def resolve(host: str, port: int, addresses: list[str] = addresses) -> list[str]:
+            return addresses
 
         poster = Watched(f"https://shop.example:{canary.port}/", resolve, False, _TLS)
         posted = await poster.post({}, b"{}")
@@ -131,24 +131,24 @@ async def test_no_name_reaches_this_machine(canary: Canary) -> None:
 
 
 async def test_a_name_that_changes(canary: Canary) -> None:
-    """What was checked is what is connected to: a name is asked for once, and can't lead elsewhere the second time."""
-    asked = 0
+    """A name is resolved once for each connection, and the checked address is the one connected to."""
+    resolved = 0
 
     async def rebind(host: str, port: int) -> list[str]:
-        nonlocal asked
-        asked += 1
-        return ["8.8.8.8"] if asked == 1 else ["127.0.0.1"]
+        nonlocal resolved
+        resolved += 1
+        return ["8.8.8.8"] if resolved == 1 else ["127.0.0.1"]
 
     poster = Watched(f"https://shop.example:{canary.port}/", rebind, False, _TLS)
     assert (await poster.post({}, b"{}")).error == "no connection"
-    assert (asked, poster.reached) == (1, ["8.8.8.8"])
+    assert (resolved, poster.reached) == (1, ["8.8.8.8"])
     assert (await poster.post({}, b"{}")).error == "address refused: leads to an address that is not public"
-    assert (asked, poster.reached, canary.touched) == (2, ["8.8.8.8"], 0)
+    assert (resolved, poster.reached, canary.touched) == (2, ["8.8.8.8"], 0)
 
 
 @pytest.mark.parametrize("status", [300, 301, 302, 303, 307, 308])
 async def test_no_redirect_is_followed(canary: Canary, receiver: Receiver, status: int) -> None:
-    """It is an answer like any other that is no success."""
+    """A redirect is a failed delivery; the sender does not follow it."""
     receiver.headers = (
         f"Location: http://127.0.0.1:{canary.port}/\r\nRefresh: 0; url=http://127.0.0.1:{canary.port}/\r\n"
     )
@@ -158,7 +158,7 @@ async def test_no_redirect_is_followed(canary: Canary, receiver: Receiver, statu
 
 
 async def test_no_proxy_of_the_environment(canary: Canary, receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Deliveries go to their receivers alone."""
+    """A sender ignores the proxies of the environment."""
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{canary.port}")
     assert (await Poster(receiver.url(), Resolver(), True, _TLS).post({}, b"{}")).delivered
@@ -167,7 +167,7 @@ async def test_no_proxy_of_the_environment(canary: Canary, receiver: Receiver, m
 
 
 async def test_this_machine_where_it_may_be(canary: Canary) -> None:
-    """The canary sings: with the setting of the embedded mode it is reached."""
+    """With the setting of the embedded mode the sender reaches this machine."""
     poster = Watched(f"http://localhost:{canary.port}/", Resolver(), True, _TLS)
     assert (await poster.post({}, b"{}")).error == "the connection broke"
     assert canary.touched >= 1

@@ -1,4 +1,4 @@
-"""Webhooks are told what is recorded: all of it, in order for each coupon, whatever their receivers do."""
+"""Webhooks get every recorded event, in order for each coupon, also while receivers fail."""
 
 import asyncio
 import random
@@ -29,50 +29,40 @@ def _used_and_back(code: str) -> list[Any]:
 
 
 async def test_what_is_told(office: Office, receiver: Receiver) -> None:
-    """Each event has the contract's name and the fields that the API shows, and the signature verifies."""
+    """Each fact's event has the contract's name and the fields that the API shows, and the signature verifies."""
     secret = b"s" * 32
     await office.webhook(receiver.url("/a?b=c"), secret=secret)
     use = redeemed("CODE-1", order="A-1")
     await office.kept.write(assigned("CODE-1", order="A-0"), use, rolled_back(use), unassigned("CODE-1"))
     office.send()
-    await until(lambda: len(receiver.got) == 4)
-    said = [got.said for got in receiver.got]
-    assert [one["type"] for one in said] == [
+    await until(lambda: office.statuses_are(delivered=4))
+    events = [got.event for got in receiver.got]
+    assert [event["type"] for event in events] == [
         "coupon.assigned", "coupon.redeemed", "redemption.rolled_back", "coupon.unassigned",
     ]  # fmt: skip
-    given, used, back, taken = (one["data"] for one in said)
-    assert given | {"assignedAt": ""} == {
-        "code": "CODE-1", "bookId": office.book_id, "userId": "user", "orderId": "A-0", "assignedAt": "",
-    }  # fmt: skip
-    assert taken | {"unassignedAt": ""} == {
-        "code": "CODE-1", "bookId": office.book_id, "userId": "user", "unassignedAt": "",
-    }  # fmt: skip
+    given, used, back, taken = (event["data"] for event in events)
+    coupon = {"code": "CODE-1", "bookId": office.book_id, "userId": "user"}
+    assert given == coupon | {"orderId": "A-0", "assignedAt": given["assignedAt"]}
+    assert taken == coupon | {"unassignedAt": taken["unassignedAt"]}
     assert used["redemptionId"] == use.redemption_id
     assert (used["orderValue"], used["finalAmount"], used["rolledBackAt"]) == ("100.00", "75.00", None)
-    assert back == used | {"rolledBackAt": back["rolledBackAt"]}
     assert back["rolledBackAt"]
+    assert back == used | {"rolledBackAt": back["rolledBackAt"]}
     for got in receiver.got:
         assert got.path == "/a?b=c"
         assert Webhook(format_secret(secret)).verify(got.body, got.headers)
         assert got.headers["host"] == f"127.0.0.1:{receiver.port}"
     assert len({got.headers["webhook-id"] for got in receiver.got}) == 4
-    await until(lambda: office.statuses_are(delivered=4))
 
 
 async def test_books_jobs_and_others(office: Office, receiver: Receiver) -> None:
-    """Stock, jobs and what anybody tells in a transaction of his own; what is rolled back is not told."""
+    """Stock notices, ended jobs and events of a committed transaction are sent; those of a rolled back one are not."""
     await office.webhook(receiver.url())
-    notice: dict[str, Any] = {
-        "epoch": 0,
-        "seq": 0,
-        "workspace": 1,
-        "book": 2,
-        "what": "codes",
-        "left": 3,
-        "at_ms": NOW_MS,
-    }
-    empty: dict[str, Any] = notice | {"left": 0}
-    await office.kept.write(StockNotice(notice="low", **notice), StockNotice(notice="out", **empty))
+    notice: dict[str, Any] = {"epoch": 0, "seq": 0, "workspace": 1, "book": 2, "what": "codes", "at_ms": NOW_MS}
+    await office.kept.write(
+        StockNotice(notice="low", left=3, **notice),
+        StockNotice(notice="out", left=0, **notice),
+    )
     job, token = uuid4(), uuid4()
     await office.pool.execute(
         """INSERT INTO jobs (job_id, workspace, kind, parameters, requested, lease_token)
@@ -89,17 +79,16 @@ async def test_books_jobs_and_others(office: Office, receiver: Receiver) -> None
         assert await tell(connection, 2, "reconcile.drift", {"lost_code": 2}) == 0
     office.send()
     await until(lambda: len(receiver.got) == 4)
-    said = {got.type: got.said["data"] for got in receiver.got}
-    assert said["book.low_stock"] == {
-        "bookId": office.book_id, "of": "codes", "left": 3, "at": said["book.low_stock"]["at"],
-    }  # fmt: skip
-    assert said["book.exhausted"]["left"] == 0
-    assert (said["job.finished"]["jobId"], said["job.finished"]["status"]) == (str(job), "failed")
-    assert said["reconcile.drift"] == {"lost_code": 2}
+    data = {got.type: got.event["data"] for got in receiver.got}
+    low = data["book.low_stock"]
+    assert low == {"bookId": office.book_id, "of": "codes", "left": 3, "at": low["at"]}
+    assert data["book.exhausted"]["left"] == 0
+    assert (data["job.finished"]["jobId"], data["job.finished"]["status"]) == (str(job), "failed")
+    assert data["reconcile.drift"] == {"lost_code": 2}
 
 
 class Picky:
-    """A receiver's judgement that refuses half of all attempts, and sees whether each event comes in its turn."""
+    """Rejects half of all attempts, and stores events that come out of order."""
 
     def __init__(self, facts: list[Fact]) -> None:
         self.order: dict[str, list[tuple[str, str]]] = defaultdict(list)
@@ -111,7 +100,7 @@ class Picky:
             self.order[fact.code].append((kind, fact.redemption_id))  # type: ignore[attr-defined]
 
     def __call__(self, got: Got) -> int:
-        event, taken = (got.type, got.said["data"]["redemptionId"]), self.taken[got.code]
+        event, taken = (got.type, got.event["data"]["redemptionId"]), self.taken[got.code]
         if len(taken) == 6 or event != self.order[got.code][len(taken)]:
             self.wrong.append(event)
         if self._rng.random() < 0.5:
@@ -121,24 +110,23 @@ class Picky:
 
 
 async def test_in_order_whatever_fails(office: Office, receiver: Receiver) -> None:
-    """Of each coupon no event is attempted before the one ahead of it was taken, though half of all attempts fail."""
+    """A coupon's event is sent once the receiver accepted the one before it, though half of all attempts fail."""
     await office.webhook(receiver.url())
     facts = [fact for number in range(30) for _ in range(3) for fact in _used_and_back(f"CODE-{number}")]
     receiver.judge = picky = Picky(facts)
     for fact in facts:
         await office.kept.write(fact)
     office.send()
-    for _ in range(900):
-        await asyncio.sleep(0.1)
-        await office.pass_s(300)
-        if await office.statuses_are(delivered=len(facts)):
-            break
+    async with asyncio.timeout(90):
+        while not await office.statuses_are(delivered=len(facts)):
+            await asyncio.sleep(0.1)
+            await office.pass_s(300)
     assert not picky.wrong
     assert picky.taken == picky.order
 
 
 async def test_a_slow_receiver_holds_up_nobody(office: Office, receiver: Receiver) -> None:
-    """While one receiver takes ten seconds for each, another has heard all; and at most eight go to one at once."""
+    """While one receiver takes ten seconds for each event, another gets all; one gets at most eight at once."""
     await office.webhook(receiver.url())
     receiver.delay_s = lambda got: 0.01
     async with Receiver().listening() as slow:
@@ -153,8 +141,8 @@ async def test_a_slow_receiver_holds_up_nobody(office: Office, receiver: Receive
 
 
 async def test_three_days(office: Office, receiver: Receiver) -> None:
-    """What fails is tried again after growing pauses for three days; then the webhook is switched off and others are
-    told. Switched on again, it hears of everything, also of what happened meanwhile."""
+    """Failed events are retried after growing pauses for three days; then the webhook is switched off, and another
+    webhook gets an event of it. Switched on again, it gets everything, also events from meanwhile."""
     down = await office.webhook(receiver.url("/down"), "coupon.redeemed")
     other = await office.webhook(receiver.url("/other"), "webhook.disabled")
     receiver.judge = lambda got: 503 if got.path == "/down" else 200
@@ -179,7 +167,7 @@ async def test_three_days(office: Office, receiver: Receiver) -> None:
     assert max(pauses) > 6 * 3600
     assert ((await office.state(down)).reason, (await office.state(other)).status) == ("failing", "active")
     await until(lambda: [got.type for got in receiver.got if got.path == "/other"] == ["webhook.disabled"])
-    assert receiver.got[-1].said["data"] == {
+    assert receiver.got[-1].event["data"] == {
         "webhookId": str(down.webhook_id), "url": down.url, "reason": "failing",
     }  # fmt: skip
     await office.kept.write(redeemed("CODE-2"))
@@ -193,8 +181,8 @@ async def test_three_days(office: Office, receiver: Receiver) -> None:
 
 
 async def test_one_that_is_never_taken(office: Office, receiver: Receiver) -> None:
-    """An event that a working receiver refuses for three days is given up, and the coupon's next goes out; the webhook
-    stays on."""
+    """An event that a working receiver rejects for three days fails, and the coupon's next event is sent; the webhook
+    stays on. The failed event can be sent again."""
     row = await office.webhook(receiver.url())
     use = redeemed("BAD-1")
     receiver.judge = lambda got: 500 if (got.code, got.type) == ("BAD-1", "coupon.redeemed") else 200
@@ -204,25 +192,21 @@ async def test_one_that_is_never_taken(office: Office, receiver: Receiver) -> No
     for number in range(2, 40):
         await office.pass_s(4 * 3600)
         await office.kept.write(redeemed(f"GOOD-{number}"))
-        await until(lambda: receiver.got and any(got.code == f"GOOD-{number}" for got in receiver.got))  # noqa: B023
+        await until(lambda: any(got.code == f"GOOD-{number}" for got in receiver.got))  # noqa: B023
         if any(got.type == "redemption.rolled_back" for got in receiver.got):
             break
-    else:
-        await until(lambda: any(got.type == "redemption.rolled_back" for got in receiver.got))
-    failed = [row for row in await office.deliveries() if row["status"] == "failed"]
-    assert [(row["event"], row["last_status"], row["last_error"]) for row in failed] == [
-        ("coupon.redeemed", 500, "status 500")
-    ]
+    await until(lambda: any(got.type == "redemption.rolled_back" for got in receiver.got))
+    (bad,) = [delivery for delivery in await office.deliveries() if delivery["status"] == "failed"]
+    assert (bad["event"], bad["last_status"], bad["last_error"]) == ("coupon.redeemed", 500, "status 500")
     assert (await office.state(row)).status == "active"
     receiver.judge = lambda got: 200
-    (bad,) = failed
     again = await redeliver(office.pool, row.webhook, bad["delivery_id"])
     assert (again.status, again.attempts, again.event_id) == ("pending", 0, bad["event_id"])
     await until(lambda: receiver.got[-1].headers["webhook-id"] == bad["event_id"])
 
 
 async def test_gone(office: Office, receiver: Receiver) -> None:
-    """A receiver that answers 410 is asked no more."""
+    """A receiver that answers 410 gets no more requests, and its webhook is switched off."""
     row = await office.webhook(receiver.url())
     receiver.judge = lambda got: 410
     await office.kept.write(redeemed("CODE-1"))
@@ -233,7 +217,7 @@ async def test_gone(office: Office, receiver: Receiver) -> None:
 
 
 async def test_two_secrets_for_a_while(office: Office, receiver: Receiver) -> None:
-    """After a rotation either secret verifies until the grace time is over, then the new one alone."""
+    """After a rotation both secrets verify until the overlap ends, then the new one alone."""
     old, new = b"o" * 32, b"n" * 32
     row = await office.webhook(receiver.url(), secret=old)
     await rotate_secret(office.pool, 1, row.webhook_id, new, DAY_S)
@@ -249,12 +233,10 @@ async def test_two_secrets_for_a_while(office: Office, receiver: Receiver) -> No
     assert Webhook(format_secret(new)).verify(receiver.got[1].body, receiver.got[1].headers)
     with pytest.raises(WebhookVerificationError):
         Webhook(format_secret(old)).verify(receiver.got[1].body, receiver.got[1].headers)
-    with pytest.raises(WebhookVerificationError):
-        Webhook(format_secret(new)).verify(receiver.got[1].body + b" ", receiver.got[1].headers)
 
 
 async def test_two_senders(office: Office, receiver: Receiver) -> None:
-    """Two senders that both think that it is their turn send each event once; one whose fence is over sends nothing."""
+    """Two senders with a valid fence send each event once; one with another fence sends nothing."""
     await office.webhook(receiver.url())
     stale = office.send(fence=office.kept.fence + 1)
     await office.kept.write(*(redeemed(f"CODE-{number}") for number in range(50)))
@@ -270,15 +252,17 @@ async def test_two_senders(office: Office, receiver: Receiver) -> None:
 
 
 async def test_a_sender_that_dies(office: Office, receiver: Receiver) -> None:
-    """What a sender took and didn't end is sent by the next once its minute is over; what one leaves, at once."""
+    """Claimed deliveries of a dead sender are sent a minute later; those of a cancelled one at once."""
     row = await office.webhook(receiver.url())
     await office.kept.write(*(redeemed(f"CODE-{number}") for number in range(20)))
-    asked = (office.pool, 0, office.kept.fence)
-    (listener,) = await delivery_rows.listeners(*asked, 10)
+    partition = (office.pool, 0, office.kept.fence)
+    (listener,) = await delivery_rows.listeners(*partition, 10)
     cursor = EventId(listener.cursor_epoch, listener.cursor_seq)
-    passed = await delivery_rows.tell_facts(*asked, [row.webhook], EventId(listener.epoch, listener.seq), cursor, 100)
+    passed = await delivery_rows.tell_facts(
+        *partition, [row.webhook], EventId(listener.epoch, listener.seq), cursor, 100
+    )
     assert (passed.at, passed.made) == (cursor, 20)
-    assert len(await delivery_rows.claim(*asked, {row.webhook: 15}, uuid4(), 60)) == 15
+    assert len(await delivery_rows.claim(*partition, {row.webhook: 15}, uuid4(), 60)) == 15
     first = office.send()
     await until(lambda: len(receiver.got) == 5)
     await asyncio.sleep(0.6)
@@ -296,7 +280,7 @@ async def test_a_sender_that_dies(office: Office, receiver: Receiver) -> None:
 
 
 async def test_from_when_on(office: Office, receiver: Receiver) -> None:
-    """A webhook hears of what is recorded after it was made. Where nobody listens nothing is written."""
+    """A webhook gets events that are recorded after its creation; without a listener no delivery is written."""
     await office.kept.write(redeemed("CODE-1"))
     office.send()
     await asyncio.sleep(0.3)
@@ -306,7 +290,7 @@ async def test_from_when_on(office: Office, receiver: Receiver) -> None:
     await asyncio.sleep(1.5)
     assert not await office.deliveries()
     (at,) = await office.pool.fetchrow("SELECT seq FROM webhooks")  # type: ignore[misc]
-    assert at == 1  # nothing was written for an event that nobody hears of
+    assert at == 1
     await office.webhook(receiver.url("/2"))
     await office.kept.write(rolled_back(use))
     await until(lambda: len(receiver.got) == 2)
@@ -320,25 +304,20 @@ async def test_from_when_on(office: Office, receiver: Receiver) -> None:
 
 
 async def test_facts_in_parts(office: Office, receiver: Receiver) -> None:
-    """Read in parts of any size, each fact makes one delivery: a checkout's two are of one event."""
+    """Read in parts of any size, each fact makes one delivery, and a checkout with a gift makes two."""
     row = await office.webhook(receiver.url())
     kept = office.kept
     for number in range(7):
         gift = assigned(f"GIFT-{number}", order=f"A-{number}")
         await kept.write(redeemed(f"CODE-{number}", order=f"A-{number}", gift=gift), assigned(f"OTHER-{number}"))
-    asked, at = (office.pool, 0, kept.fence), EventId(kept.epoch, 0)
+    partition, at = (office.pool, 0, kept.fence), EventId(kept.epoch, 0)
     for limit in (1, 2, 3, 50):
-        passed = await delivery_rows.tell_facts(*asked, [row.webhook], at, EventId(kept.epoch, kept.seq), limit)
+        passed = await delivery_rows.tell_facts(*partition, [row.webhook], at, EventId(kept.epoch, kept.seq), limit)
         assert passed.at > at
         at = passed.at
     assert at == (kept.epoch, kept.seq)
-    told = [(one["event"], one["subject"]) for one in await office.deliveries()]
-    assert told == [
-        (event, f"{kind}-{number}")
-        for number in range(7)
-        for event, kind in (
-            ("coupon.redeemed", "CODE"), ("coupon.assigned", "GIFT"), ("coupon.assigned", "OTHER"),
-        )
-    ]  # fmt: skip
-    late = await delivery_rows.tell_facts(*asked, [row.webhook], EventId(kept.epoch, 0), at, 50)
-    assert (late.made, late.webhooks) == (0, [])  # it has come further already
+    kinds = (("coupon.redeemed", "CODE"), ("coupon.assigned", "GIFT"), ("coupon.assigned", "OTHER"))
+    deliveries = [(delivery["event"], delivery["subject"]) for delivery in await office.deliveries()]
+    assert deliveries == [(event, f"{kind}-{number}") for number in range(7) for event, kind in kinds]
+    late = await delivery_rows.tell_facts(*partition, [row.webhook], EventId(kept.epoch, 0), at, 50)
+    assert (late.made, late.webhooks) == (0, [])

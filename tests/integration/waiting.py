@@ -1,4 +1,4 @@
-"""Waiting on a test's own loop for something that another process or task does."""
+"""Waiting on a test's own loop for another process or task."""
 
 import asyncio
 import inspect
@@ -7,12 +7,12 @@ from typing import Any
 
 
 async def until(reached: Callable[[], Any], seconds: float = 60) -> Any:
-    """What `reached` returns, or what it returns is awaited for, once that is true."""
+    """Return what `reached` returns, awaited if it is awaitable, once that is true."""
     async with asyncio.timeout(seconds):
         while True:
-            found = reached()
-            if inspect.isawaitable(found):
-                found = await found
-            if found:
-                return found
+            result = reached()
+            if inspect.isawaitable(result):
+                result = await result
+            if result:
+                return result
             await asyncio.sleep(0.01)

@@ -1,8 +1,9 @@
-"""A receiver of webhooks on this machine, and senders for a partition whose facts a test records."""
+"""A receiver of webhooks on this machine, and senders for a partition."""
 
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import Any, NamedTuple
 
@@ -20,27 +21,27 @@ __all__ = ["Got", "Office", "Receiver", "office", "receiver", "until"]
 
 
 class Got(NamedTuple):
-    """A delivery as it came in."""
+    """A received delivery."""
 
     path: str
     headers: dict[str, str]
     body: bytes
 
     @property
-    def said(self) -> dict[str, Any]:
+    def event(self) -> dict[str, Any]:
         return json.loads(self.body)
 
     @property
     def type(self) -> str:
-        return self.said["type"]
+        return self.event["type"]
 
     @property
     def code(self) -> str:
-        return self.said["data"]["code"]
+        return self.event["data"]["code"]
 
 
 class Receiver:
-    """Answers what `judge` says of each delivery: a status, after so long; or nothing at all (0)."""
+    """Answers each delivery with the status that `judge` returns, after a delay; closes the connection for 0."""
 
     def __init__(self) -> None:
         self.got: list[Got] = []
@@ -55,8 +56,8 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}{path}"
 
     @contextlib.asynccontextmanager
-    async def listening(self) -> AsyncIterator["Receiver"]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+    async def listening(self, tls: ssl.SSLContext | None = None) -> AsyncIterator["Receiver"]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=tls)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -92,13 +93,13 @@ class Office:
         self._running: list[asyncio.Task[None]] = []
 
     async def webhook(self, url: str, *events: str, secret: bytes | None = None) -> WebhookRow:
-        """One that hears of all events, or of these, from now on."""
+        """Create a webhook of all events, or of these."""
         return await webhook_rows.create_webhook(
             self.pool, 1, 0, url, events or EVENTS, "", secret or generate_secret()
         )
 
     def send(self, fence: int | None = None) -> asyncio.Task[None]:
-        """Let a sender work until it is stopped, or the test is over."""
+        """Start a sender; it ends with the test."""
         sender = Sender(self.pool, 0, self.kept.fence if fence is None else fence, to_loopback=True)
         self._running.append(asyncio.create_task(sender.run()))
         return self._running[-1]
@@ -110,7 +111,7 @@ class Office:
         self._running.clear()
 
     async def pass_s(self, seconds: float) -> None:
-        """Let time go by, as far as webhooks see it."""
+        """Move all times of webhooks and deliveries into the past."""
         for table, times in (
             ("webhooks", "inactive_since failing_since old_secret_until created_at"),
             ("webhook_deliveries", "first_attempt_at last_attempt_at next_attempt_at claimed_until created_at"),
@@ -132,7 +133,7 @@ class Office:
         return await self.statuses() == counts
 
     async def attempts_are(self, attempts: int) -> bool:
-        """Whether so many were made of the oldest delivery, and are kept."""
+        """Return whether Postgres counts so many attempts of the oldest delivery."""
         return (await self.deliveries())[0]["attempts"] == attempts
 
     async def is_off(self, row: WebhookRow) -> bool:
@@ -152,6 +153,6 @@ async def office(kept: Record) -> AsyncIterator[Office]:
 
 @pytest_asyncio.fixture
 async def receiver() -> AsyncIterator[Receiver]:
-    """One that takes everything."""
+    """A receiver that answers 204."""
     async with Receiver().listening() as receiver:
         yield receiver
