@@ -4,6 +4,7 @@ import json
 
 from uuid_utils import uuid7
 
+from loadtests.harness.colliding import colliding
 from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
@@ -38,7 +39,6 @@ async def test_a_named_coupon_is_given_once(still: Shop, uses: int | None) -> No
     assert len(await still.events()) == 2
     assert await still.coupon("CODE-1") == (200, {name: coupon[name] for name in coupon if name != "durability"})
     await still.refuses("coupon_assigned_to_other", still.assign("CODE-1", "bob"))
-    assert await still.held("ann") == 1
 
 
 async def test_what_is_not_there_is_not_found(still: Shop) -> None:
@@ -136,14 +136,6 @@ async def test_a_random_coupon_is_one_that_is_free(still: Shop) -> None:
     given = {(await still.assign_any(book, "ann"))[1]["code"] for _ in range(2)}
     assert given == {"FREE-1", "DATED-1"}
     await still.refuses("out_of_stock", still.assign_any(book, "ann"))
-    stats = await still.stats(book)
-    assert [stats[name] for name in ("codes", "assigned", "locked_unassigned", "redeemed", "inactive")] == [
-        7,
-        3,
-        1,
-        1,
-        1,
-    ]
 
 
 async def test_a_random_coupon_carries_what_is_true_of_it(still: Shop) -> None:
@@ -173,13 +165,7 @@ async def test_before_its_window_a_coupon_is_assigned_and_not_after(still: Shop)
 
 async def test_buckets_that_are_emptied_are_left(still: Shop) -> None:
     """Two codes of one bucket leave it one after the other; an empty bucket is never drawn."""
-    codes: dict[int, str] = {}
-    first = second = ""
-    for n in range(200_000):
-        second = f"A-{n:06}"
-        first = codes.setdefault(key_names.bucket(second), second)
-        if first != second:
-            break
-    book = await still.book(first, second)
-    assert {(await still.assign_any(book, "ann"))[1]["code"] for _ in range(2)} == {first, second}
+    codes = colliding(2)
+    book = await still.book(*codes)
+    assert {(await still.assign_any(book, "ann"))[1]["code"] for _ in range(2)} == {*codes}
     await still.refuses("out_of_stock", still.assign_any(book, "ann"))

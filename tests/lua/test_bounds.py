@@ -59,10 +59,11 @@ async def test_the_last_redemption_is_the_one_decided_last(still: Shop) -> None:
     for n, at in enumerate([9, 5, 7, 1, 1, 3, 8, 8, 2, 6, 4]):  # event 7-10 comes after 7-9
         await still.at(NOW_MS + at)
         ids.append((await still.redeem("CODE-1", f"u{n}"))[1]["redemptionId"])
-    for last in reversed(range(11)):
+    await still.rollback(ids.pop(5))
+    while ids:
         _, coupon = await still.coupon("CODE-1")
-        assert coupon["lastRedemption"]["redemptionId"] == ids[last]
-        await still.rollback(ids[last])
+        assert coupon["lastRedemption"]["redemptionId"] == ids[-1]
+        await still.rollback(ids.pop())
     assert (await still.coupon("CODE-1"))[1]["lastRedemption"] is None
 
 
@@ -131,16 +132,6 @@ async def test_a_cap_counts_what_is_held_over_many_books(kind: str, still: Shop,
         assert (status, body if status == 422 else "") == ((201, "") if held < cap else (422, "user_coupon_limit"))
         held += status == 201
     assert await still.held("ann") == held
-
-
-async def test_no_count_of_nothing_is_kept(still: Shop) -> None:
-    """A user who has used up all coupons of a book has no count of it left: the next assign reads no such book."""
-    await still.book("CODE-1", "CODE-2", max_redemptions_per_code=2)
-    for code in ("CODE-1", "CODE-2"):
-        await still.assign(code, "ann")
-        for n in range(2):
-            await still.redeem(code, "ann", orderId=f"{code}-{n}")
-    assert await still.link.call("HKEYS", f"{still.caller.prefix}u:ann") == ["a1"]
 
 
 async def test_the_locks_on_a_gift_that_is_taken_back(still: Shop) -> None:

@@ -47,15 +47,25 @@ async def _story(shop: Shop) -> list[tuple[Operation, str | None, dict[str, Any]
 
 
 async def test_a_replay_is_the_first_answer_to_the_byte(still: Shop) -> None:
-    """Each operation's repeat under its key has the same status and bytes, says so, and changes nothing, whatever has
-    happened since; with another fingerprint it is refused."""
+    """Each operation's repeat under its key has the same status and bytes, is marked as replayed and changes nothing,
+    whatever has happened since; with another fingerprint it is refused. The event's field `i` is what Redis stores
+    under the key, with `@.` for the event itself; its `r` names the key."""
     story = await _story(still)
     first = []
     for n, (operation, code, body) in enumerate(story):
         await still.wait(3)
+        before = len(await still.events())
         answer = await still.raw(operation, code, key=f"key {n}", **body)
         assert answer[2] is False
         first.append(answer)
+        stored = (await still.everything())[f"{still.caller.prefix}i:key {n}"]
+        assert stored.startswith("f ")
+        events = await still.events()
+        if len(events) > before:
+            event = await still.last_event()
+            assert event["i"].replace(" @.", f" @{events[-1][0]}") == stored
+            assert f'"key":"key {n}"' in event["r"]
+            assert '"op":"' in event["r"]
     statuses = [201, 200, 201, 201, 200, 200, 201, 200, 204, 200, 200, 201, 200, 201, 201]
     assert [answer[0] for answer in first] == statuses
     await still.wait(3_600_000)
@@ -68,22 +78,6 @@ async def test_a_replay_is_the_first_answer_to_the_byte(still: Shop) -> None:
         with pytest.raises(Refusal, match="idempotency_key_reused"):
             await still.raw(operation, code, key=f"key {n}", fingerprint="g", **body)
     assert await still.everything() == before
-
-
-async def test_events_carry_what_is_kept_under_the_key(still: Shop) -> None:
-    """An event has a third field `i`, what Redis keeps under the key, but for '@.', which is the event itself; `r`
-    names the key."""
-    for n, (operation, code, body) in enumerate(await _story(still)):
-        before = len(await still.events())
-        await still.raw(operation, code, key=f"key {n}", **body)
-        kept = (await still.everything())[f"{still.caller.prefix}i:key {n}"]
-        if len(await still.events()) > before:
-            event = await still.last_event()
-            event_id = (await still.events())[-1][0]
-            assert event["i"].replace(" @.", f" @{event_id}") == kept
-            assert f'"key":"key {n}"' in event["r"]
-            assert '"op":"' in event["r"]
-        assert kept.startswith("f ")
 
 
 async def test_what_is_kept_names_nobody_whom_the_request_names(still: Shop) -> None:
@@ -170,6 +164,9 @@ async def test_a_request_off_the_hot_path_claims_its_key(still: Shop, workspace:
     await still.refuses("idempotency_key_reused", workspace.claim(caller, "k", "g"))
     await workspace.settle(caller, "k", "f", 200, b"{}", "")
     assert (await workspace.claim(caller, "k", "f") or (0,))[0] == 201  # the first answer stays
+    assert await workspace.claim(caller, "empty", "f") is None
+    await workspace.settle(caller, "empty", "f", 204, b"", "")
+    assert await workspace.claim(caller, "empty", "f") == (204, b"", "")
 
 
 async def test_a_workspace_keeps_so_many_bytes(still: Shop) -> None:
@@ -209,13 +206,6 @@ async def test_a_claim_is_renewed_whatever_is_kept(still: Shop) -> None:
     await workspace.renew(caller, "long", "f")
     await still.wait(CLAIM_MS - 1)
     await still.refuses("request_in_progress", workspace.claim(caller, "long", "f"))
-
-
-async def test_an_answer_without_location(still: Shop, workspace: Workspace) -> None:
-    """An answer with an empty location and an empty body is replayed as that."""
-    await workspace.claim(still.caller, "k", "f")
-    await workspace.settle(still.caller, "k", "f", 204, b"", "")
-    assert await workspace.claim(still.caller, "k", "f") == (204, b"", "")
 
 
 async def test_a_claim_that_was_let_go_or_died_is_free(still: Shop, workspace: Workspace) -> None:

@@ -181,14 +181,6 @@ async def test_locks_hear_of_coupons_and_books_that_are_not_there(still: Shop, u
     assert (await still.coupon("CODE-1"))[1]["status"] == "inactive"
 
 
-async def test_codes_are_compared_case_insensitively(still: Shop, uses: int | None) -> None:
-    """A code in lower case is the same code."""
-    await still.book("CODE-1", max_redemptions_per_code=uses)
-    _, lock = await still.lock("code-1", "ann")
-    assert lock["code"] == "CODE-1"
-    assert (await still.redeem("Code-1", "ann", lockToken=lock["lockToken"]))[0] == 201
-
-
 async def test_a_code_with_several_uses_shows_the_lock_that_ends_soonest(still: Shop) -> None:
     """Of a coupon's live locks the answer has the one that ends soonest; all taken, it is locked, with Retry-After."""
     await still.book("CODE-1", max_redemptions_per_code=3)
@@ -242,21 +234,6 @@ async def test_an_order_that_is_spent_gets_no_lock(still: Shop) -> None:
     assert coupon["lock"]["orderId"] == "A-1"
 
 
-async def test_locks_end_on_the_servers_clock_moved_by_the_workspaces_offset(shop: Shop) -> None:
-    """On the server's own clock a lock lives; a workspace's clock that is set forward ends it, and windows with it."""
-    book = await shop.book("CODE-1")
-    _, lock = await shop.lock("CODE-1", "ann", lockSeconds=60)
-    await shop.set_offset(59_000)
-    await shop.refuses("coupon_locked", shop.lock("CODE-1", "bob"))
-    await shop.set_offset(61_000)
-    await shop.refuses("lock_lost", shop.redeem("CODE-1", "ann", lockToken=lock["lockToken"]))
-    await shop.change(book, valid_until_ms=await shop.now() - 1)
-    await shop.refuses("expired", shop.redeem("CODE-1", "bob"))
-    await shop.set_offset(0)
-    assert (await shop.redeem("CODE-1", "bob"))[0] == 409  # the lock lives again
-    assert (await shop.redeem("CODE-1", "ann"))[0] == 201
-
-
 async def test_the_lock_of_one_code_is_no_other_codes(still: Shop) -> None:
     """A live lock's token doesn't redeem, extend or release another coupon."""
     await still.book("CODE-1", "CODE-2")
@@ -278,17 +255,6 @@ async def test_a_holder_who_comes_back_after_many_others_expired(still: Shop) ->
     _, new = await still.lock("CODE-1", "ann")
     await still.refuses("lock_lost", still.redeem("CODE-1", "ann", lockToken=old["lockToken"]))
     assert (await still.redeem("CODE-1", "ann", lockToken=new["lockToken"]))[0] == 201
-
-
-async def test_sets_of_deadlines_dont_grow_with_locks_that_expire(still: Shop) -> None:
-    """Locks that are given and let expire leave a bounded number of traces in what counts them."""
-    await still.book("CODE-1", max_redemptions=5, max_redemptions_per_user=5, max_redemptions_per_code=None)
-    for _ in range(60):
-        await still.lock("CODE-1", "ann", lockSeconds=1)
-        await still.wait(1_000)
-    sets = [held for name, held in (await still.everything()).items() if ":lb:" in name or ":lu:" in name]
-    assert [len(held) for held in sets] == [1, 1]
-    await still.wait(1_000)
 
 
 @pytest.mark.parametrize("uses", [1, 3])

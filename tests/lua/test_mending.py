@@ -8,7 +8,7 @@ import pytest
 from loadtests.harness.premises import EPOCH, NOW_MS
 from loadtests.harness.shop import Shop
 from service.formats import key_names
-from tests.lua.outbox import made_id
+from service.formats.events import redemption_id
 
 
 async def redone(shop: Shop, *events: tuple[str, str, str]) -> list[str]:
@@ -45,7 +45,7 @@ def event(seq: int, decided: str) -> tuple[str, str, str]:
 ASSIGNED = "A 1 1 CODE-1 ann 1800000000000 {cb}"
 REDEEMED = "R 1 1 CODE-1 ann A-1 - - USD 2 0 1800000000000 1 {cb} {ob} %d {ub}"
 UNASSIGNED = "U 1 1 CODE-1 {user} 180000000000%d {cb}"
-ROLLED_BACK = f"B 1 1 CODE-1 ann A-1 {made_id('7-2', NOW_MS)} 1800000000001 %d {{cb}} {{ob}}"
+ROLLED_BACK = f"B 1 1 CODE-1 ann A-1 {redemption_id(EPOCH, 2, NOW_MS)} 1800000000001 %d {{cb}} {{ob}}"
 
 
 async def test_a_redeem_ends_the_lock_that_it_was_under(still: Shop, uses: int | None) -> None:
@@ -71,7 +71,7 @@ async def test_all_kinds_of_events_are_applied(still: Shop, uses: int | None, re
     stats = await still.stats(book)
     assert (stats["redemptions"], stats["touched"]) == (1, 1)
     status, again = await still.redeem("CODE-1", "ann", orderId="A-1")
-    assert (status, again["redemptionId"]) == (200, made_id("7-2", NOW_MS))
+    assert (status, again["redemptionId"]) == (200, redemption_id(EPOCH, 2, NOW_MS))
     await redone(still, event(3, ROLLED_BACK % restore))
     await still.refuses("already_rolled_back", still.rollback(again["redemptionId"]))
     assert (await still.coupon("CODE-1"))[1]["userId"] == "ann"

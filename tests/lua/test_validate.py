@@ -96,14 +96,6 @@ async def test_a_value_in_another_currency_is_not_judged_for_size(still: Shop) -
     assert body["reasons"] == ["order_value_required", "currency_mismatch"]
 
 
-async def test_a_repeat_is_not_foreseen(still: Shop) -> None:
-    """Validate judges a new use: of an order that has its coupon it says so."""
-    await still.book("CODE-1", max_redemptions_per_code=None)
-    await still.redeem("CODE-1", "ann", orderId="A-1")
-    _, body = await still.validate("CODE-1", userId="ann", orderId="A-1")
-    assert body["reasons"] == ["order_already_used"]
-
-
 async def test_who_may_only_validate_learns_nothing(still: Shop) -> None:
     """For a credential of scope public alone every reason is the same, amounts are null and the coupon is hidden."""
     book = await still.book("CODE-1", discount={"type": "percentage", "value_e4": 100_000})
