@@ -110,14 +110,6 @@ async def test_a_redeem_is_applied_under_the_limit_that_it_had(still: Shop) -> N
     assert (coupon["status"], coupon["maxRedemptions"]) == ("redeemed", 1)
 
 
-async def test_a_code_with_a_limit_of_its_own_marks_its_book_too(still: Shop) -> None:
-    """A redeem that is applied again says that a code of the book was touched, as the first time."""
-    book = await still.book()
-    await still.add(book, "CODE-1", max_redemptions=2)
-    await redone(still, event(1, REDEEMED % 2))
-    assert (await still.stats(book))["touched"] == 1
-
-
 async def test_what_happened_to_a_code_that_isnt_there(still: Shop) -> None:
     """It is left out, and what comes after it is gone on with: a Postgres that lost its end lacks the newest codes."""
     await still.book("CODE-1")

@@ -137,18 +137,6 @@ async def test_an_expiry_is_set_moved_and_taken_away(still: Shop) -> None:
     assert (await still.assign_any(book, "bob"))[1]["code"] == "CODE-1"
 
 
-async def test_a_books_change_governs_the_next_request(still: Shop) -> None:
-    """Status, window, assignment, lock, discount and lock times take effect at once for codes that are there."""
-    book = await still.book("CODE-1", "CODE-2")
-    for status in ("inactive", "archived"):
-        await still.change(book, status=status)
-        await still.refuses("book_inactive", still.redeem("CODE-1", "ann"))
-        await still.refuses("book_inactive", still.assign_any(book, "ann"))
-    await still.change(book, lock_seconds=7, max_lock_seconds=8)
-    _, lock = await still.lock("CODE-1", "ann")
-    assert lock["expiresAt"] == from_ms(NOW_MS + 7_000)
-
-
 async def test_a_code_keeps_the_limit_it_was_first_used_under(still: Shop) -> None:
     """A book's limit by code that changes while a code is used or locked governs the others, not that one."""
     book = await still.book("CODE-1", "CODE-2", "CODE-3")

@@ -54,13 +54,6 @@ async def test_a_share_is_of_what_is_left(still: Shop) -> None:
     assert (await still.lock(codes[7], "ann"))[0] == 201
 
 
-async def test_one_lock_is_always_allowed(still: Shop) -> None:
-    """In a book of two codes of which 1 % may be locked."""
-    codes = await codes_of(still, 2, limits={"lockedPercent": 1})
-    assert (await still.lock(codes[0], "ann"))[0] == 201
-    await still.refuses("lock_quota", still.lock(codes[1], "bob"))
-
-
 @pytest.mark.parametrize("uses", [20, None])
 async def test_a_share_of_uses(still: Shop, uses: int | None) -> None:
     """Of a code with several uses, and of a book's total, so much of what is left may be locked."""

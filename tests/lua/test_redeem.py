@@ -78,29 +78,11 @@ async def test_a_repeat_for_the_same_order_is_the_same_redemption(still: Shop, u
     await still.refuses("book_inactive", still.redeem("CODE-1", "ann", orderId="A-1"))
 
 
-@pytest.mark.parametrize("uses", [3, None])
-async def test_without_an_order_nothing_is_a_repeat(still: Shop, uses: int | None) -> None:
-    """Two redeems without an order are two redemptions."""
-    await still.book("CODE-1", max_redemptions_per_code=uses)
-    _, first = await still.redeem("CODE-1", "ann")
-    status, second = await still.redeem("CODE-1", "ann")
-    assert status == 201
-    assert first["redemptionId"] != second["redemptionId"]
-
-
 async def test_the_holder_redeems_by_token_or_by_user_and_order(still: Shop, uses: int | None) -> None:
     """A live lock serves its token, and its user and order without a token; it ends with the redeem."""
     await still.book("CODE-1", "CODE-2", "CODE-3", max_redemptions_per_code=uses, require_lock=True)
     _, lock = await still.lock("CODE-1", "ann", orderId="A-1")
     token = lock["lockToken"]
-    await still.refuses("lock_lost", still.redeem("CODE-1", "bob", orderId="A-1", lockToken=token))
-    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", orderId="A-2", lockToken=token))
-    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", lockToken=token))
-    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", orderId="A-1", lockToken="-"))
-    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", orderId="A-1", lockToken=token + "x"))
-    refusal = "coupon_locked" if uses == 1 else "lock_required"
-    await still.refuses(refusal, still.redeem("CODE-1", "ann", orderId="A-2"))
-    await still.refuses(refusal, still.redeem("CODE-1", "bob", orderId="A-1"))
     assert (await still.redeem("CODE-1", "ann", orderId="A-1", lockToken=token))[0] == 201
     assert (await still.coupon("CODE-1"))[1]["lock"] is None
     assert (await still.extend("CODE-1", token))[1] == "lock_lost"
@@ -182,11 +164,15 @@ async def test_orders_take_their_coupons_in_slots(still: Shop) -> None:
     assert [event.slot for event in await redeemed_events(still)] == [1, 2, 1]
 
 
-async def test_windows_are_half_open(still: Shop) -> None:
-    """A code works from validFrom on, to the millisecond, and until just before validUntil or its own expiry."""
-    rules = {"valid_from_ms": NOW_MS + 1, "valid_until_ms": NOW_MS + 3, "max_redemptions_per_code": None}
+@pytest.mark.parametrize("offset_ms", [0, 86_400_000_000, -86_400_000_000])
+async def test_windows_are_half_open(still: Shop, offset_ms: int) -> None:
+    """By the workspace's clock, wherever it was moved, a code works from validFrom on, to the millisecond, and until
+    just before validUntil or its own expiry."""
+    now = NOW_MS + offset_ms
+    await still.set_offset(offset_ms)
+    rules = {"valid_from_ms": now + 1, "valid_until_ms": now + 3, "max_redemptions_per_code": None}
     book = await still.book("CODE-1", "CODE-2", **rules)
-    await still.add(book, "CODE-2", expires_ms=NOW_MS + 2)
+    await still.add(book, "CODE-2", expires_ms=now + 2)
     await still.refuses("not_started", still.redeem("CODE-1", "ann"))
     await still.refuses("not_started", still.lock("CODE-1", "ann"))
     await still.wait(1)

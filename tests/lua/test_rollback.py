@@ -97,33 +97,6 @@ async def test_an_order_is_rolled_back_as_a_whole(still: Shop) -> None:
     assert (await still.redeem("CODE-3", "ann", orderId="A-1"))[1] == "order_already_used"  # one place was kept
 
 
-async def test_without_restore_an_order_keeps_its_places(still: Shop) -> None:
-    """An order rolled back without restore takes no other coupon; to redeem the same again is no repeat."""
-    await still.book("CODE-1", "CODE-2")
-    await still.book("CODE-3", max_redemptions_per_code=2)
-    await still.redeem("CODE-1", "ann", orderId="A-1")
-    await still.redeem("CODE-3", "ann", orderId="A-3")
-    for order in ("A-1", "A-3"):
-        await still.rollback_order(order, restore=False)
-    await still.refuses("order_already_used", still.redeem("CODE-2", "ann", orderId="A-1"))
-    await still.refuses("coupon_redeemed", still.redeem("CODE-1", "ann", orderId="A-1"))
-    await still.refuses("order_already_used", still.redeem("CODE-3", "ann", orderId="A-3"))
-
-
-@pytest.mark.parametrize("uses", [1, 2])
-async def test_a_coupon_comes_back_into_the_pool(still: Shop, uses: int) -> None:
-    """A used-up coupon that gets its use back is free again, and assigned at random; an assigned one is held again."""
-    book = await still.book("CODE-1", max_redemptions_per_code=uses)
-    ids = [(await still.redeem("CODE-1", "ann", orderId=f"A-{n}"))[1]["redemptionId"] for n in range(uses)]
-    await still.refuses("out_of_stock", still.assign_any(book, "ann"))
-    await still.rollback(ids[0], restore=False)
-    await still.refuses("out_of_stock", still.assign_any(book, "ann"))
-    if uses == 2:
-        await still.rollback(ids[1])
-        assert (await still.assign_any(book, "ann"))[0] == 201
-        assert await still.held("ann") == 1
-
-
 async def test_facts_of_another_opening(still: Shop) -> None:
     """What was read for a Redis that was opened anew since is asked for again: there the event may be another."""
     await still.book("CODE-1", "CODE-2")

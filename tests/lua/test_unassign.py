@@ -24,18 +24,6 @@ async def test_an_assignment_is_taken_back_once(still: Shop, uses: int | None) -
     await still.refuses("coupon_not_assigned", still.unassign("CODE-1"))
 
 
-async def test_the_coupon_is_free_again(still: Shop, uses: int | None) -> None:
-    """It is given at random and by name, to another or the same, and whoever wants may redeem it."""
-    book = await still.book("CODE-1", max_redemptions_per_code=uses)
-    for user in ("ann", "bob", "bob"):
-        assert (await still.assign_any(book, user))[0] == 201
-        await still.refuses("out_of_stock", still.assign_any(book, "cat"))
-        assert (await still.unassign("CODE-1"))[0] == 200
-    assert (await still.assign("CODE-1", "cat"))[0] == 201
-    await still.unassign("CODE-1")
-    assert (await still.redeem("CODE-1", "dan"))[0] == 201
-
-
 async def test_refusals_in_their_order(still: Shop, uses: int | None) -> None:
     """Not found, not assigned, locked by anyone, used; the first is named, and none changes anything."""
     await still.book("CODE-1", max_redemptions_per_code=uses)
