@@ -19,10 +19,10 @@ _DATABASES = 2
 _MINUTE, _DAY = "MINUTE_MS = 60000", "MINUTE_MS = 86400000"
 """No counter ends by itself: the machine's minutes end on the still clock."""
 _STEADY = f"""local function steady(key, count)
-  local all, found, second = redis.call('HKEYS', key), {{}}, redis.call('HGET', '{STILL_CLOCK}', 's')
+  local all, chosen, second = redis.call('HKEYS', key), {{}}, redis.call('HGET', '{STILL_CLOCK}', 's')
   table.sort(all)
-  for i = 1, math.min(count, #all) do found[i] = all[(second + i) % #all + 1] end
-  return found
+  for i = 1, math.min(count, #all) do chosen[i] = all[(second + i) % #all + 1] end
+  return chosen
 end
 """
 

@@ -13,15 +13,8 @@ from loadtests.harness.premises import NOW_MS
 from service.access.caller import Caller
 from service.domain.configuration import CodeRow
 from service.domain.limits import address_counter, encode_key_limits
-from service.formats.events import (
-    Answered,
-    Assigned,
-    Event,
-    Redeemed,
-    RolledBack,
-    StockNotice,
-    Unassigned,
-)
+from service.formats import events
+from service.formats.events import Answered, Assigned, Redeemed, RolledBack, StockNotice, Unassigned
 from service.hot.workspace_state import Workspace
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.operations.base import Operation
@@ -74,7 +67,7 @@ class Twins(RuleBasedStateMachine):
         self.keyed: list[tuple[str, str | None, dict[str, Any], str]] = []
         self.steps, self.keys = 0, 0
         self.broken = False
-        """Whether a difference was found: then there is no more to compare."""
+        """Whether there was a difference: then the rest is not compared."""
 
     # Asking both
 
@@ -89,11 +82,11 @@ class Twins(RuleBasedStateMachine):
         fingerprint = f"{crc32(repr((name, code, asked)).encode()):08x}"
         self.shop.refusal, plain = None, self.shop.caller
         self.shop.caller, self.shop.address = self._caller(name == "validate_public"), self.model.limits.address
-        found = self.stage.run(self.shop.do(OPERATIONS[name], code, key=key, fingerprint=fingerprint, **asked))
+        actual = self.stage.run(self.shop.do(OPERATIONS[name], code, key=key, fingerprint=fingerprint, **asked))
         self.shop.caller = plain
-        expected = self.model.answer(name, code, asked, found[1], key)
-        self.tally[f"{name} {found[1] if isinstance(found[1], str) else found[0]}"] += 1
-        self.same((name, code, asked, key), found, expected)
+        expected = self.model.answer(name, code, asked, actual[1], key)
+        self.tally[f"{name} {actual[1] if isinstance(actual[1], str) else actual[0]}"] += 1
+        self.same((name, code, asked, key), actual, expected)
         self.same("what is left", _left(self.shop.rates), self.model.remaining)
         if (refusal := self.shop.refusal) and refusal.code in {"coupon_locked", "lock_quota"}:
             self.same("Retry-After", refusal.retry_after_ms, self.model.retry_after_ms)
@@ -130,19 +123,19 @@ class Twins(RuleBasedStateMachine):
         if self.steps % CHECKED_EVERY == 0:
             self.compare()
 
-    def same(self, what: Any, found: Any, expected: Any) -> None:
+    def same(self, what: Any, actual: Any, expected: Any) -> None:
         """Both must be equal; else the machine stops, and hypothesis looks for the shortest way here."""
-        if found != expected:
+        if actual != expected:
             self.broken = True
-            raise AssertionError(f"{what}:\n  the service says {found}\n  the contract    {expected}")
+            raise AssertionError(f"{what}:\n  the service says {actual}\n  the contract    {expected}")
 
     # Comparing all
 
     def compare(self) -> None:
         """Every coupon, count and fact must be the model's, and all that Redis counts must add up."""
         for code in self.rows:
-            _, found = self.stage.run(self.shop.do(coupon_view.READ, code))
-            self.same(code, found, self.model.shown(self.model.coupons[code], found))
+            _, actual = self.stage.run(self.shop.do(coupon_view.READ, code))
+            self.same(code, actual, self.model.coupon_body(self.model.coupons[code], actual))
         workspace = Workspace(self.shop.decider)
         for row in self.model.books.values():
             counts = self.stage.run(workspace.book_counts(self.shop.caller, str(row.book_id)))
@@ -184,7 +177,7 @@ def _left(rates: str) -> list[tuple[str, int, int]]:
     return [(name, int(most), int(left)) for name, most, left in zip(words[::4], words[1::4], words[2::4], strict=True)]
 
 
-def _facts(event: Event | None) -> list[tuple[Any, ...]]:  # noqa: PLR0911, one for each kind
+def _facts(event: events.Event | None) -> list[tuple[Any, ...]]:  # noqa: PLR0911, one for each kind
     """An event's facts as the model has them; a redemption's may have a gift with it."""
     match event:
         case Assigned():
