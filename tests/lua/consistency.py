@@ -58,7 +58,7 @@ class Redemption(NamedTuple):
 
 @dataclass
 class Coupon:
-    """A coupon's record, or what the directory says instead, with its locks wherever they are stored."""
+    """A coupon's record, or the directory's entry instead of one, with its locks wherever they are stored."""
 
     code: str
     book: Book
@@ -112,7 +112,7 @@ class Held:
     """One workspace's part of a Redis, parsed."""
 
     def __init__(self, everything: dict[str, Any], prefix: str, outbox: Outbox, pseudonyms: Mapping[str, str]) -> None:
-        """`pseudonyms` has those of users who were deleted since, by the redemption's event."""
+        """`pseudonyms` has those of users that were deleted since, by the redemption's event."""
         self.prefix = prefix
         self.mine = {name[len(prefix) :]: value for name, value in everything.items() if name.startswith(prefix)}
         self.books: dict[str, Book] = {}

@@ -90,7 +90,7 @@ async def test_another_users_lock_prevents_an_assign_until_it_expires(still: Sho
 
 
 async def test_many_locks_that_expired_together_are_all_taken_back(still: Shop) -> None:
-    """A coupon under 230 locks that have all expired is free for the first who asks; one with a live one is not."""
+    """A coupon under 230 locks that have all expired is free for the next request; one with a live lock is not."""
     book = await still.book("CODE-1", "CODE-2", max_redemptions_per_code=300)
     for n in range(230):
         await still.lock("CODE-1", f"u{n}", lockSeconds=1)
@@ -104,7 +104,7 @@ async def test_many_locks_that_expired_together_are_all_taken_back(still: Shop) 
     assert (await still.assign_any(book, "bob"))[1]["code"] == "CODE-2"
 
 
-async def test_what_is_behind_locked_coupons_is_found(still: Shop) -> None:
+async def test_a_free_coupon_behind_locked_ones_is_assigned(still: Shop) -> None:
     """A free coupon is found behind many others whose locks expired and that are not free for other reasons."""
     codes = [f"CODE-{n:03}" for n in range(45)]
     book = await still.book(*codes)

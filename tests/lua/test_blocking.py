@@ -1,4 +1,4 @@
-"""A code of which an event is in quarantine is unusable, whatever the merchant says of it."""
+"""A code of which an event is in quarantine is unusable, whatever its configuration is."""
 
 import pytest
 
@@ -10,8 +10,8 @@ from service.formats.coupon_record import parse_coupon_record
 async def block(shop: Shop, *codes: str) -> int:
     """Block codes of workspace 1 as recovery does; how many of them are there."""
     await shop.gate("closed")
-    words = [word for code in codes for word in (1, key_names.bucket(code), code)]
-    reply = await shop.work("block_codes", [key_names.gate(0)], "", *words)
+    args = [part for code in codes for part in (1, key_names.bucket(code), code)]
+    reply = await shop.work("block_codes", [key_names.gate(0)], "", *args)
     await shop.gate("open")
     return reply[1]
 

@@ -1,4 +1,4 @@
-"""What a script's head says that it costs is what it costs at its bounds: commands are counted by the server."""
+"""The cost in a script's head is its cost at its bounds; the server counts the commands."""
 
 import re
 
@@ -40,6 +40,6 @@ async def test_scripts_run_as_many_commands_as_their_heads_allow(valkey_for_scri
 
 
 def test_every_script_has_its_worst_case() -> None:
-    """Each script has a case in the table, and each head says how many commands it runs."""
+    """Each script has a case in the table, and each head has its number of commands."""
     assert {case.script for case in CASES} == set(HEADS)
     assert all(most_commands(name) > 0 for name in HEADS)

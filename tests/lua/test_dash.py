@@ -4,7 +4,7 @@ from loadtests.harness.shop import Shop
 
 
 async def test_a_user_named_dash_owns_what_it_is_assigned(shop: Shop) -> None:
-    """A coupon assigned to the user `-` is that user's, and nobody else's."""
+    """A coupon assigned to the user `-` is that user's alone."""
     await shop.book("CODE-1")
     assert (await shop.assign("CODE-1", "-"))[1]["userId"] == "-"
     assert await shop.assign("CODE-1", "bob") == (409, "coupon_assigned_to_other")

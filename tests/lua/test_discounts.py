@@ -1,4 +1,4 @@
-"""Discounts by tiers and by free units: what redeem takes off, validate says, and both refuse."""
+"""Discounts by tiers and by free units: what redeem and validate subtract, and what both refuse."""
 
 from decimal import Decimal
 from typing import Any

@@ -17,7 +17,7 @@ RULES = pytest.mark.parametrize(
 async def test_a_live_lock_counts_and_an_expired_one_does_not(
     still: Shop, uses: int | None, rule: str, refusal: str
 ) -> None:
-    """A use that a lock holds is given to nobody until its deadline, and to anybody from then on."""
+    """A use that a lock holds is given to no other request until its deadline, and to the next from then on."""
     rules: dict[str, Any] = {"max_redemptions_per_code": uses, rule: 2}
     await still.book("CODE-1", "CODE-2", "CODE-3", **rules)
     await still.redeem("CODE-1", "ann", orderId="A-1")

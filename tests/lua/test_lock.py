@@ -50,7 +50,7 @@ async def test_the_same_user_and_order_renew_their_lock(still: Shop, uses: int |
 
 
 async def test_a_users_token_moves_no_lock_of_another(still: Shop, uses: int | None) -> None:
-    """For a caller who is a user, another user's lock is lost to extend, and unlock leaves it."""
+    """For a caller with a user's token, extend answers that another user's lock is lost, and unlock leaves it."""
     await still.book("CODE-1", max_redemptions_per_code=uses, lock_seconds=60)
     _, lock = await still.lock("CODE-1", "ann")
     anyone = still.caller
@@ -135,7 +135,7 @@ async def test_a_lock_is_cut_at_the_ceiling_and_at_the_windows_end(still: Shop, 
     await still.refuses("expired", still.lock("CODE-2", "bob"))
 
 
-async def test_unlock_is_always_well_done(still: Shop, uses: int | None) -> None:
+async def test_unlock_always_succeeds(still: Shop, uses: int | None) -> None:
     """Unlock answers 204 the first time and ever after, and for a token that never was; the coupon is free again."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
     assert await still.unlock("CODE-1", "never-was") == (204, None)
@@ -148,8 +148,9 @@ async def test_unlock_is_always_well_done(still: Shop, uses: int | None) -> None
     assert (await still.assign_any(book, "bob"))[0] == 201
 
 
-async def test_locks_hear_of_coupons_and_books_that_are_not_there(still: Shop, uses: int | None) -> None:
-    """An unknown coupon is not found by lock, extend, unlock and coupon; extend hears of a switch before its lock."""
+async def test_locks_of_coupons_and_books_that_are_not_there_are_refused(still: Shop, uses: int | None) -> None:
+    """An unknown coupon is not found by lock, extend, unlock and coupon; extend names a switch
+    before its lock."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
     _, lock = await still.lock("CODE-1", "ann")
     for asked in (
@@ -196,7 +197,7 @@ async def test_a_single_use_code_names_when_its_lock_ends(still: Shop) -> None:
         assert await still.retry_after_ms(ask, "CODE-1", "bob") == ("coupon_locked", 9_999)
 
 
-async def test_a_holder_who_comes_back_after_many_others_expired(still: Shop) -> None:
+async def test_a_new_lock_replaces_an_old_one_behind_many_expired(still: Shop) -> None:
     """A new lock of one whose old lock still lies behind many expired ones leaves nothing of the old."""
     await still.book("CODE-1", max_redemptions_per_code=None)
     for n in range(25):

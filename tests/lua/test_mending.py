@@ -17,8 +17,8 @@ async def redone(shop: Shop, *events: tuple[str, str, str]) -> list[str]:
     await shop.gate("closed")
     for event_id, decided, request in events:
         await shop.link.call("XADD", key_names.outbox(0), event_id, "d", decided, "r", request)
-    words = [word for event_id, decided, _ in events for word in (decided, event_id, _more(decided))]
-    reply = await redo(shop, "7-1", *words)
+    args = [part for event_id, decided, _ in events for part in (decided, event_id, _more(decided))]
+    reply = await redo(shop, "7-1", *args)
     left_out = [f"{events[position][0]}:{why}" for position, why in zip(reply[1::2], reply[2::2], strict=True)]
     assert await shop.link.call("GETDEL", key_names.mend(0)) == " ".join(["7-1", *left_out])
     await shop.gate("open")
@@ -26,13 +26,13 @@ async def redone(shop: Shop, *events: tuple[str, str, str]) -> list[str]:
     return reply[2::2]
 
 
-async def redo(shop: Shop, mark: str, *words: str) -> Any:
+async def redo(shop: Shop, mark: str, *args: str) -> Any:
     """The script's reply to a mark and three words for each event."""
-    return await shop.work("redo", [key_names.gate(0), key_names.mend(0)], mark, *words)
+    return await shop.work("redo", [key_names.gate(0), key_names.mend(0)], mark, *args)
 
 
 def _more(decided: str) -> str:
-    """What redo is told of a rollback besides: its redemption, which is the second event, with discount and bucket."""
+    """The third word of a rollback for redo: its redemption, which is the second event, with discount and bucket."""
     return f"{EPOCH}-2 0 {key_names.bucket('ann')}" if decided.startswith("B") else ""
 
 
@@ -79,7 +79,7 @@ async def test_all_kinds_of_events_are_applied(still: Shop, uses: int | None, re
     assert status == (201 if restore else 409)
 
 
-async def test_an_assignment_taken_back_is_nobodys(still: Shop, uses: int | None) -> None:
+async def test_an_assignment_that_was_taken_back_is_applied(still: Shop, uses: int | None) -> None:
     """Assigned, taken back, assigned to another and taken back again, in order: each time all is as if decided here."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
     again = ASSIGNED.replace("ann 1800000000000", "bob 1800000000002")
@@ -103,7 +103,7 @@ async def test_an_owner_given_at_upload_is_taken_again(still: Shop) -> None:
 
 
 async def test_a_redeem_is_applied_under_the_limit_that_it_had(still: Shop) -> None:
-    """The limit that the event names is the code's from then on, whatever the book says by now."""
+    """The limit that the event names is the code's from then on, whatever the book's limit is by now."""
     await still.book("CODE-1", max_redemptions_per_code=5)
     await redone(still, event(1, REDEEMED % 1))
     _, coupon = await still.coupon("CODE-1")
@@ -113,9 +113,11 @@ async def test_a_redeem_is_applied_under_the_limit_that_it_had(still: Shop) -> N
 async def test_what_happened_to_a_code_that_isnt_there(still: Shop) -> None:
     """It is left out, and what comes after it is gone on with: a Postgres that lost its end lacks the newest codes."""
     await still.book("CODE-1")
-    lost = [told.replace("CODE-1", "LOST-1") for told in (REDEEMED % 1, ROLLED_BACK % 1, ASSIGNED)]
+    lost = [decided.replace("CODE-1", "LOST-1") for decided in (REDEEMED % 1, ROLLED_BACK % 1, ASSIGNED)]
     lost.append(UNASSIGNED.format(user="ann", cb="{cb}").replace("CODE-1", "LOST-1") % 2)
-    await _changes_nothing(still, *(event(seq, told) for seq, told in enumerate(lost, 1)), why=["code_missing"] * 4)
+    await _changes_nothing(
+        still, *(event(seq, decided) for seq, decided in enumerate(lost, 1)), why=["code_missing"] * 4
+    )
 
 
 @pytest.mark.parametrize(
@@ -162,9 +164,9 @@ async def test_a_rollback_without_its_redemption_is_left_out(still: Shop) -> Non
     await still.gate("closed")
     lost = event(1, ROLLED_BACK % 1)[1]
     sold = event(2, REDEEMED.replace("CODE-1", "CODE-2").replace("{cb}", str(key_names.bucket("CODE-2"))) % 1)[1]
-    words = [lost, "7-0", "None-None None 5", sold, "7-1", ""]
+    args = [lost, "7-0", "None-None None 5", sold, "7-1", ""]
     await still.link.call("XADD", key_names.outbox(0), "7-1", "d", sold, "r", "{}")
-    reply = await redo(still, "7-1", *words)
+    reply = await redo(still, "7-1", *args)
     assert reply == [0, 0, "redemption_missing"]
     assert await still.link.call("GETDEL", key_names.mend(0)) == "7-1 7-0:redemption_missing"
     await still.gate("open")
@@ -182,14 +184,14 @@ async def test_an_error_of_redis_is_one_events(still: Shop, kind: str) -> None:
     for old, new in of_two.items():
         other = other.replace(old, new)
     await still.gate("closed")
-    words = [word for event_id, decided, _ in (event(1, gift), event(2, other)) for word in (decided, event_id, "")]
+    args = [part for event_id, decided, _ in (event(1, gift), event(2, other)) for part in (decided, event_id, "")]
     await still.link.call("SET", key_names.mend(0), "7-0")
-    reply = await redo(still, "7-2", *words)
+    reply = await redo(still, "7-2", *args)
     assert isinstance(reply, hiredis.ReplyError)
     assert kind == "fakeredis" or "WRONGTYPE" in str(reply)  # which says of no such error what it is
     assert await still.link.call("GET", key_names.mend(0)) == "7-0"
     assert await still.link.call("GET", f"{still.caller.prefix}c:CODE-2") is None
-    assert await redo(still, "whole", *words) == [0, 0, "failed"]
+    assert await redo(still, "whole", *args) == [0, 0, "failed"]
     assert await still.link.call("GET", key_names.mend(0)) == "whole"
     await still.gate("open")
     assert (await still.coupon("CODE-2"))[1]["userId"] == "ann"
@@ -198,13 +200,13 @@ async def test_an_error_of_redis_is_one_events(still: Shop, kind: str) -> None:
 
 
 async def test_the_mark_keeps_what_was_left_out(still: Shop) -> None:
-    """A worker that dies finds in the mark what the runs before left out; a mark that says `whole` stays."""
+    """A worker that dies reads in the mark what the runs before skipped; a mark `whole` stays."""
     await still.book("CODE-1")
     await still.gate("closed")
 
     async def run(mark: str, *decided: str) -> str:
-        words = [word for place, text in enumerate(decided) for word in (text, f"7-{place}", "")]
-        await redo(still, mark, *words)
+        args = [part for place, text in enumerate(decided) for part in (text, f"7-{place}", "")]
+        await redo(still, mark, *args)
         return await still.link.call("GET", key_names.mend(0))
 
     assert await run("7-1", "x") == "7-1 7-0:unreadable"
@@ -233,8 +235,8 @@ async def test_an_error_of_the_server_ends_the_run(still: Shop, kind: str) -> No
     await still.gate("closed")
     before = await still.everything()
     await still.link.call("CONFIG", "SET", "maxmemory", "1")
-    words = (event(1, ASSIGNED)[1], "7-1", "")
-    reply = await redo(still, "7-1", *words)
+    args = (event(1, ASSIGNED)[1], "7-1", "")
+    reply = await redo(still, "7-1", *args)
     await still.link.call("CONFIG", "SET", "maxmemory", "0")
     assert isinstance(reply, hiredis.ReplyError)
     assert "maxmemory" in str(reply)

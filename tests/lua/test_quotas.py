@@ -1,4 +1,4 @@
-"""Limits on locks: of a user, of a key, and of what is left of a book, so that nobody locks a sale empty."""
+"""Limits on locks: of a user, of a key, and of what is left of a book, so that no client locks a whole sale."""
 
 from typing import Any
 
@@ -37,7 +37,7 @@ async def test_locks_at_once_are_counted_exactly(
 
 
 async def test_a_share_is_of_what_is_left(still: Shop) -> None:
-    """Codes that are sold, off or somebody's are not left; a part of a lock is none; nothing stops the holders."""
+    """Codes that are sold, off or assigned are not left; the share is rounded down; locked codes can be redeemed."""
     codes = await codes_of(still, 10, limits={"lockedPercent": 55})
     book = still.books[0]
     for code in codes[:2]:
@@ -68,7 +68,7 @@ async def test_a_share_of_uses(still: Shop, uses: int | None) -> None:
 @pytest.mark.parametrize("how", ["unlock", "redeem", "expire"])
 @pytest.mark.parametrize("limit", ["locksPerUser", "lockedPercent", "key"])
 async def test_a_lock_that_ended_counts_no_more(still: Shop, limit: str, how: str) -> None:
-    """Released, redeemed or expired it makes room at once; until then the refusal says when it ends."""
+    """Released, redeemed or expired it makes room at once; until then the refusal has the time of its end."""
     codes = await codes_of(still, 3, limits=None if limit == "key" else {limit: 1})
     if limit == "key":
         still.limit(live_locks=1)
@@ -87,7 +87,7 @@ async def test_a_lock_that_ended_counts_no_more(still: Shop, limit: str, how: st
     await still.refuses("lock_quota", still.lock(codes[2], "ann"))
 
 
-async def test_who_holds_a_lock_renews_it(still: Shop) -> None:
+async def test_a_lock_is_renewed_though_quotas_are_used_up(still: Shop) -> None:
     """With all quotas used up the holder's lock is repeated and extended; then it counts until its new end."""
     codes = await codes_of(still, 2, limits={"locksPerUser": 1, "lockedPercent": 1})
     still.limit(live_locks=1)
@@ -110,7 +110,7 @@ async def test_a_book_goes_before_the_workspace(still: Shop) -> None:
 
 
 async def test_other_refusals_go_first(still: Shop) -> None:
-    """Who may not lock the coupon anyway hears why, not that there are too many locks."""
+    """A request that may not lock the coupon anyway is refused for that reason, not for too many locks."""
     await still.book("CODE-1", "CODE-2", "CODE-3", limits={"locksPerUser": 1})
     await still.lock("CODE-1", "ann")
     await still.redeem("CODE-2", "bob")

@@ -1,4 +1,4 @@
-"""A redeem spends one use, says what it came to, and is in the outbox once."""
+"""A redeem spends one use, answers with its amounts, and is in the outbox once."""
 
 import json
 from typing import Any
@@ -14,7 +14,7 @@ from service.formats.key_names import bucket
 from tests.lua.outbox import parse_entry
 
 
-async def test_a_redemption_says_all_that_was_asked(still: Shop, uses: int | None) -> None:
+async def test_a_redemption_answers_with_all_of_the_request(still: Shop, uses: int | None) -> None:
     """A redeem answers 201 with the redemption, and its event carries every part of it."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
     body = {"orderId": "A-1", "orderValue": "99.90", "metadata": {"till": [1, None, "ä b"]}}
@@ -93,7 +93,7 @@ async def test_the_holder_redeems_by_token_or_by_user_and_order(still: Shop, use
 
 
 @pytest.mark.parametrize("uses", [1, 2])
-async def test_a_used_up_coupon_says_so(still: Shop, uses: int) -> None:
+async def test_a_used_up_coupon_is_refused(still: Shop, uses: int) -> None:
     """A single-use coupon is redeemed, one with several uses exhausted; neither can be locked or redeemed again."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
     last: dict[str, Any] = {}
@@ -188,7 +188,7 @@ async def test_windows_are_half_open(still: Shop, offset_ms: int) -> None:
 
 
 async def test_a_coupon_that_is_assigned_is_its_users(still: Shop) -> None:
-    """Only its user redeems an assigned coupon; an unassigned one anybody does, unless the book insists."""
+    """Only its user redeems an assigned coupon; an unassigned one any user, unless the book requires an assignment."""
     book = await still.book("CODE-1", "CODE-2", "CODE-3", require_assignment=True)
     await still.assign("CODE-1", "ann")
     await still.refuses("coupon_assigned_to_other", still.redeem("CODE-1", "bob"))

@@ -13,7 +13,7 @@ from tests.lua.outbox import parse_entry
 
 
 @pytest.mark.parametrize("restore", [True, False])
-async def test_what_a_rollback_says_and_writes(still: Shop, uses: int | None, restore: bool) -> None:
+async def test_what_a_rollback_answers_and_writes(still: Shop, uses: int | None, restore: bool) -> None:
     """It answers 200 with the redemption and rolledBackAt; its event names restore and reason; the assignment stays. A
     UUID in upper case is the same redemption."""
     discount = {"type": "fixed", "value_e4": 12_300}
@@ -102,7 +102,7 @@ async def test_facts_of_another_opening(still: Shop) -> None:
     await still.book("CODE-1", "CODE-2")
     _, redeemed = await still.redeem("CODE-1", "ann")
     await still.record()
-    right, wrong = dict(still.recorded), {name: told.replace("ann", "eve") for name, told in still.recorded.items()}
+    right, wrong = dict(still.recorded), {name: record.replace("ann", "eve") for name, record in still.recorded.items()}
 
     async def reopened() -> None:
         still.recorded = right

@@ -10,7 +10,7 @@ from tests.lua.outbox import parse_entry
 
 
 async def test_an_assignment_is_taken_back_once(still: Shop, uses: int | None) -> None:
-    """The answer is the coupon, which is nobody's now; one event says so; the repeat hears coupon_not_assigned."""
+    """The answer is the coupon, now without a user; there is one event; the repeat is refused, coupon_not_assigned."""
     await still.book("CODE-1", max_redemptions_per_code=uses)
     _, free = await still.coupon("CODE-1")
     assert [free[name] for name in ("status", "userId", "assignedAt")] == ["available", None, None]
@@ -58,7 +58,8 @@ async def test_what_a_rollback_gave_back_is_not_used(still: Shop, uses: int | No
 
 
 async def test_a_lock_that_has_expired_is_not_in_the_way(still: Shop, uses: int | None) -> None:
-    """From its deadline on, though nobody has touched the coupon, which goes to the free ones at once."""
+    """From the lock's deadline on the coupon is taken back, though no request has touched it since.
+    It is free at once."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
     await still.assign("CODE-1", "ann")
     await still.lock("CODE-1", "ann", lockSeconds=10)
@@ -90,8 +91,8 @@ async def test_switches_and_windows_dont_hinder(still: Shop) -> None:
     await still.add(book, "CODE-2", expires_ms=NOW_MS + 1)
     book = await still.change(book, status="archived")
     await still.wait(10)
-    found = [(await still.unassign(f"CODE-{n}"))[1]["status"] for n in (1, 2, 3)]
-    assert found == ["inactive", "expired", "expired"]
+    statuses = [(await still.unassign(f"CODE-{n}"))[1]["status"] for n in (1, 2, 3)]
+    assert statuses == ["inactive", "expired", "expired"]
     stats = await still.stats(book)
     assert (stats["assigned"], stats["inactive"], await still.held("ann")) == (0, 1, 0)
     await still.add(book, "CODE-1")
@@ -101,7 +102,7 @@ async def test_switches_and_windows_dont_hinder(still: Shop) -> None:
 
 
 async def test_an_owner_given_at_upload_is_taken_too_and_not_brought_back(still: Shop) -> None:
-    """What the merchant says later of the code, or says again, doesn't make it the old owner's."""
+    """A later or repeated configuration of the code doesn't give it back to the old owner."""
     book = await still.book()
     says: dict[str, Any] = {"owner_id": "ann", "expires_ms": NOW_MS + 9, "max_redemptions": 2}
     await still.add(book, "CODE-1", **says)

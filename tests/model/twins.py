@@ -185,22 +185,10 @@ def _facts(event: events.Event | None) -> list[tuple[Any, ...]]:  # noqa: PLR091
         case Unassigned():
             return [("U", event.book, event.code, event.user, event.at_ms)]
         case Redeemed():
-            money = (
-                None if event.value_e4 is None else units(event.value_e4),
-                event.currency,
-                units(event.discount_e4),
-            )
-            redemption = (
-                "R",
-                event.book,
-                event.code,
-                event.user,
-                event.order,
-                event.redemption_id,
-                *money,
-                event.at_ms,
-            )
-            return [redemption, *_facts(event.gift)]
+            about = (event.book, event.code, event.user, event.order, event.redemption_id)
+            value = None if event.value_e4 is None else units(event.value_e4)
+            fact = ("R", *about, value, event.currency, units(event.discount_e4), event.at_ms)
+            return [fact, *_facts(event.gift)]
         case RolledBack():
             about = (event.book, event.code, event.user, event.order, event.redemption_id)
             return [("B", *about, event.at_ms, event.restore)]
