@@ -4,6 +4,7 @@ import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import fakeredis
 import pytest
@@ -15,6 +16,7 @@ from loadtests.harness.shop import Shop
 from service.hot.connection import Link
 from tests.conftest import require
 
+S = TypeVar("S", bound=Shop)
 FAKED = ("test_lock.py", "test_redeem.py")
 
 pytest.register_assert_rewrite("tests.lua.consistency", "tests.lua.outbox")
@@ -25,9 +27,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     uses it, so the tests in FAKED show that it still runs the scripts."""
     if "fakeredis" not in config.option.keyword:
         faked = [item for item in items if "[fakeredis" in item.name or "-fakeredis" in item.name]
-        left_out = [item for item in faked if item.path.name not in FAKED]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in {*left_out}]
+        deselected = [item for item in faked if item.path.name not in FAKED]
+        config.hook.pytest_deselected(items=deselected)
+        items[:] = [item for item in items if item not in {*deselected}]
 
 
 @pytest.fixture(scope="session")
@@ -46,19 +48,19 @@ def redis_for_scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 @asynccontextmanager
-async def shop_on(kind: str, url: str) -> AsyncIterator[Shop]:
+async def shop_on(kind: str, url: str, shop_type: type[S] = Shop) -> AsyncIterator[S]:
     """An open shop on an empty database of a server of this kind."""
     if kind == "fakeredis":
         server = fakeredis.FakeServer()
         client = fakeredis.FakeAsyncRedis(server=server, decode_responses=True, protocol=2, max_connections=1000)
-        yield await Shop(FakeLink(client)).open()
+        yield await shop_type(FakeLink(client)).open()
         await client.aclose()
         return
     with redis.Redis.from_url(url) as client:
         client.flushdb()
     link = Link(url, "tests")
     await link.start()
-    yield await Shop(link).open()
+    yield await shop_type(link).open()
     await link.stop()
 
 

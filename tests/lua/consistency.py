@@ -1,26 +1,27 @@
-"""All that Redis counts, recomputed from what it counts: directory, coupons, locks, and the redemptions that the outbox
-tells of. Written from docs/architecture.md, not from the scripts; run at the end of every test of the scripts."""
+"""All that Redis counts, counted again from what it counts: directory, coupons, locks, and the redemptions of the
+outbox. Written from docs/architecture.md, not from the scripts; runs at the end of every test of the scripts."""
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from loadtests.harness.shop import Shop
+from service.domain.field_types import encode_field
+from service.formats import key_names
 from service.formats.coupon_record import IDLE, UNLOCKED, parse_coupon_record
-from service.formats.event_id import parse_event_id
-from service.formats.lock_record import parse_lock
-from tests.lua.outbox import Told, read_outbox
-from tests.lua.outbox import bucket as _bucket
-from tests.lua.stored_locks import Lock, locks_of
+from service.formats.directory_entry import DirectoryEntry, parse_directory_entry
+from service.formats.events import Assigned, Redeemed
+from service.formats.lock_record import LockRecord, parse_lock, parse_lock_of_several
+from service.formats.order_entries import Gift, Place, parse_places
+from tests.lua.outbox import Outbox, read_outbox
 
 _NONE = "-"
-_REDEMPTION: Sequence[str] = "R w book code user order id value currency digits discount at slot cb ob max ub".split()
 
 
 class Book(NamedTuple):
-    """What of a book's settings the counts depend on."""
+    """The settings of a book on which the counts depend."""
 
     number: str
     id: str
@@ -29,193 +30,184 @@ class Book(NamedTuple):
     total: int | None
 
 
-@dataclass
-class Redemption:
-    """A redemption, as its event tells of it; `restored` is '' where it stands."""
+class Redemption(NamedTuple):
+    """A redemption of the outbox; `restored` is None while it stands."""
 
-    event: str
-    restored: str
-    words: list[str]
+    event: Redeemed
     user: str
-
-    def __getattr__(self, name: str) -> str:
-        return self.words[_REDEMPTION.index(name)]
+    restored: bool | None
 
     @property
-    def order_of_events(self) -> tuple[int, ...]:
-        return parse_event_id(self.event)
+    def book(self) -> str:
+        return str(self.event.book)
 
     @property
     def rank(self) -> int:
         """The score among a code's standing redemptions."""
-        return parse_event_id(self.event).epoch * 16 + len(self.event.partition("-")[2])
+        return self.event.epoch * 16 + len(str(self.event.seq))
 
     @property
     def stands(self) -> bool:
-        return self.restored == ""
+        return self.restored is None
 
     @property
-    def taken(self) -> bool:
+    def is_taken(self) -> bool:
         """Whether its use is still spent."""
-        return self.restored != "1"
+        return not self.restored
 
 
 @dataclass
 class Coupon:
-    """A coupon's record, or what the directory says instead, with its locks wherever they are kept."""
+    """A coupon's record, or the directory's entry instead of one, with its locks wherever they are stored."""
 
     code: str
     book: Book
-    entry: str
+    entry: DirectoryEntry
     text: str | None
-    locks: list[Lock] = field(default_factory=list)
+    locks: list[LockRecord] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        number, _, last = self.entry.partition("!")
-        assert number == self.book.number
-        assert not (last and self.text), self.code
-        used_up = IDLE._replace(uses="1", max_uses="1", last=last) if last else IDLE
+        assert not (self.entry.last and self.text), self.code
+        used_up = IDLE._replace(uses="1", max_uses="1", last=self.entry.last) if self.entry.last else IDLE
         record = parse_coupon_record(self.text) if self.text else used_up
         assert record, self.text
-        self.version, self.user, self.assigned_at, self.last = (
-            record.version,
-            record.user,
-            record.assigned_at,
-            record.last,
-        )
-        self.uses, self.off = int(record.uses), record.off != "-"
+        self.record, self.user, self.last = record, record.user, record.last
+        self.uses, self.is_off = int(record.uses), record.off != _NONE
         self.expires_at = None if record.expires_at == _NONE else int(record.expires_at)
-        self.touched = record.max_uses != _NONE
-        self.max = int(record.max_uses) or None if self.touched else self.book.per_code
-        if record.lock != UNLOCKED:
-            self.locks.append(Lock.of(parse_lock(record.lock)))
-        self.single_lock = bool(self.locks)
+        self.is_touched = record.max_uses != _NONE
+        self.max = int(record.max_uses) or None if self.is_touched else self.book.per_code
+        self.single_locks = [] if record.lock == UNLOCKED else [parse_lock(record.lock)]
+        self.locks += self.single_locks
 
     @property
-    def used_up(self) -> bool:
+    def is_used_up(self) -> bool:
         return self.max is not None and self.uses >= self.max
 
     @property
-    def counted(self) -> str:
-        if self.used_up:
+    def counter(self) -> str:
+        """The counter of the book that counts it."""
+        if self.is_used_up:
             return "redeemed" if self.max == 1 else "exhausted"
-        if self.off:
+        if self.is_off:
             return "inactive"
         return "available" if self.user == _NONE else "assigned"
 
     @property
     def place(self) -> tuple[str, int] | None:
         """The set that it is in, with its score."""
-        if self.used_up or self.off:
+        if self.is_used_up or self.is_off:
             return None
-        free = self.user == _NONE
+        is_free = self.user == _NONE
         if not self.locks:
-            if not free:
+            if not is_free:
                 return None
             return ("pool", 0) if self.expires_at is None else ("x", self.expires_at)
-        deadlines = sorted(lock.deadline for lock in self.locks)
+        deadlines = sorted(int(lock.deadline) for lock in self.locks)
         if self.max is not None and self.uses + len(self.locks) >= self.max:
-            return ("u" if free else "a", deadlines[0])
-        return ("p" if free else "o", deadlines[-1])
+            return ("u" if is_free else "a", deadlines[0])
+        return ("p" if is_free else "o", deadlines[-1])
 
 
 class Held:
-    """One workspace's part of a Redis, read."""
+    """One workspace's part of a Redis, parsed."""
 
-    def __init__(self, everything: dict[str, Any], prefix: str) -> None:
+    def __init__(self, everything: dict[str, Any], prefix: str, outbox: Outbox, pseudonyms: Mapping[str, str]) -> None:
+        """`pseudonyms` has those of users that were deleted since, by the redemption's event."""
         self.prefix = prefix
         self.mine = {name[len(prefix) :]: value for name, value in everything.items() if name.startswith(prefix)}
         self.books: dict[str, Book] = {}
         for number, text in self.under("b:").items():
-            _, own_id, _, _, _, per_code, per_user, total, *_ = text.split(" ")
-            self.books[number] = Book(number, own_id, *(_number(word) for word in (per_code, per_user, total)))
+            _, own_id, _, _, _, *limits = text.split(" ")
+            self.books[number] = Book(number, own_id, *(None if each == _NONE else int(each) for each in limits[:3]))
         self.coupons: dict[str, Coupon] = {}
         for bucket, codes in self.under("d:").items():
-            for code, number in codes.items():
+            for code, text in codes.items():
+                entry = parse_directory_entry(text)
+                assert entry
                 assert _bucket(code) == bucket
-                book = self.books[number.partition("!")[0]]
-                self.coupons[code] = Coupon(code, book, number, self.mine.get(f"c:{code}"))
+                self.coupons[code] = Coupon(code, self.books[entry.book], entry, self.mine.get(f"c:{code}"))
         for code, stored in self.under("k:").items():
-            self.coupons[code].locks += locks_of(stored)
-
-    def learn(self, told: Told, pseudonyms: Mapping[str, str]) -> None:
-        """The redemptions that the outbox tells of, of users who were erased since by their pseudonyms."""
-        self.redemptions = {
-            event: Redemption(event, told.rolled_back.get(event, ""), words, pseudonyms.get(event, words[4]))
-            for event, words in told.redeemed.items()
-        }
+            self.coupons[code].locks += _locks_of_several(stored)
+        self.redemptions = [
+            Redemption(event, pseudonyms.get(name, encode_field(event.user)), outbox.rolled_back.get(name))
+            for name, event in outbox.redeemed.items()
+        ]
 
     def under(self, start: str) -> dict[str, Any]:
         """What the keys that begin so hold, by the rest of their names."""
         return {name[len(start) :]: value for name, value in self.mine.items() if name.startswith(start)}
 
 
+def _locks_of_several(stored: dict[str, str]) -> list[LockRecord]:
+    """The locks of a code with several uses; each has an entry by holder and one by token."""
+    tokens = {name[1:]: text for name, text in stored.items() if name.startswith("=") and " " not in name}
+    locks = [parse_lock_of_several(name, text) for name, text in stored.items() if name[1:] not in tokens]
+    assert tokens == {lock.token: lock.holder for lock in locks}
+    return locks
+
+
 async def assert_consistent(shop: Shop) -> None:
     """Compare all of the shop's counters, sets and records with what they should be."""
     everything = await shop.everything()
-    held = Held(everything, shop.caller.prefix)
-    told = read_outbox(await shop.everything_told(), erased=shop.erased)
-    held.learn(told, shop.pseudonyms)
+    outbox = read_outbox(await shop.everything_told(), is_erased=shop.erased)
+    held = Held(everything, shop.caller.prefix, outbox, shop.pseudonyms)
     now = await shop.now()
-    _names(everything, held)
-    _records(held)
-    _pools(held)
-    _locks(held, now)
-    _counters(held)
-    _users(held)
-    _orders(held)
+    _check_names(everything, held)
+    _check_records(held)
+    _check_pools(held)
+    _check_locks(held, now)
+    _check_counters(held)
+    _check_users(held)
+    _check_orders(held)
     if not shop.erased:
-        _outbox(held, told)
+        _check_owners(held, outbox)
     if not shop.limits_changed:
-        _limits(held, now)
+        _check_limits(held, now)
 
 
-def _names(everything: dict[str, Any], held: Held) -> None:
+def _check_names(everything: dict[str, Any], held: Held) -> None:
     """There is nothing but what the architecture names."""
-    ours = r"w|x|y|e|(b|n|d|f|lb|o|g|q:[ab]):\d+|l:\d+:[uapox]|lu:\d+:\S+|(lk|q:[rm]):[0-9A-FU]+|(c|k|kd|u|s):\S+|i:.+"
     for name in everything:
-        if not name.startswith(held.prefix):
-            assert re.fullmatch(r"\{p0\}:(gate|outbox|config|newest|layout|erased|w\d+:.*)", name), name
-            continue
-        assert re.fullmatch(ours, name[len(held.prefix) :]), name
+        key = key_names.parse_key(name)
+        assert key, name
+        assert key.kind != "mend"
     assert held.mine.get("x", {}) == {book.id: number for number, book in held.books.items()}
     for text in held.under("i:").values():
         assert re.match(r"\S+ (0|1|c) ", text), text
 
 
-def _records(held: Held) -> None:
-    """Coupons say what their redemptions say."""
-    by_code = defaultdict(list)
-    for redemption in held.redemptions.values():
-        by_code[redemption.code].append(redemption)
-        assert held.coupons[redemption.code].book.number == redemption.book
+def _check_records(held: Held) -> None:
+    """Coupons agree with their redemptions."""
+    by_code = defaultdict[str, list[Redemption]](list)
+    for redemption in held.redemptions:
+        by_code[redemption.event.code].append(redemption)
+        assert held.coupons[redemption.event.code].book.number == redemption.book
     assert set(held.under("c:")) <= set(held.coupons)
     for code, c in held.coupons.items():
         assert c.text != str(IDLE)
         mine = by_code[code]
         standing = [redemption for redemption in mine if redemption.stands]
-        assert c.uses == sum(redemption.taken for redemption in mine), code
-        assert c.touched or not (mine or c.locks), code
-        assert all(int(redemption.max) == (c.max or 0) for redemption in mine), code
-        assert (c.user == _NONE) == (c.assigned_at == _NONE), code
-        latest = max(standing, key=lambda redemption: redemption.order_of_events, default=None)
-        assert c.last == (latest.event if latest else _NONE), code
-        several = {} if c.max == 1 else {redemption.event: redemption.rank for redemption in standing}
+        assert c.uses == sum(redemption.is_taken for redemption in mine), code
+        assert c.is_touched or not (mine or c.locks), code
+        assert all(redemption.event.max_uses == (c.max or 0) for redemption in mine), code
+        assert (c.user == _NONE) == (c.record.assigned_at == _NONE), code
+        latest = max((redemption.event.id for redemption in standing), default=_NONE)
+        assert c.last == str(latest), code
+        several = {} if c.max == 1 else {str(redemption.event.id): redemption.rank for redemption in standing}
         assert held.mine.get(f"s:{code}", {}) == several, code
     assert set(held.under("s:")) <= set(held.coupons)
 
 
-def _pools(held: Held) -> None:
+def _check_pools(held: Held) -> None:
     """Each code is in the one set that its state names; no set is empty."""
     directory, free_codes, sets = defaultdict(dict), defaultdict(Counter), defaultdict(dict)
     for code, c in held.coupons.items():
         place, bucket, number = c.place, _bucket(code), c.book.number
-        free = place is not None and place[0] == "pool"
+        is_free = place is not None and place[0] == "pool"
         # What is used up by one redemption, and nothing else, needs no record of its own.
-        plain = c.max == 1 and c.last != _NONE and (c.version, c.user, c.off, c.expires_at) == ("0", _NONE, False, None)
-        said = c.last if plain and not c.locks else ""
-        directory[bucket][code] = number if free else f"{number}!{said}"
-        if free:
+        is_plain = c.record == IDLE._replace(uses="1", max_uses="1", last=c.last) and c.last != _NONE
+        directory[bucket][code] = str(DirectoryEntry(number, is_free, c.last if is_plain and not c.locks else ""))
+        if is_free:
             free_codes[number][bucket] += 1
         elif place is not None:
             sets[f"{number}:{place[0]}"][f"{bucket} {code}"] = place[1]
@@ -224,158 +216,150 @@ def _pools(held: Held) -> None:
     assert held.under("l:") == dict(sets)
 
 
-def _locks(held: Held, now: int) -> None:
+def _check_locks(held: Held, now: int) -> None:
     """Locks of codes with several uses have both their entries; those that count are in the sets that count them."""
+    expected = defaultdict[str, dict[str, int]](dict)
     for code, c in held.coupons.items():
-        deadlines = {f"{lock.user} {lock.order}": lock.deadline for lock in c.locks}
+        deadlines = {lock.holder: int(lock.deadline) for lock in c.locks}
         assert len(deadlines) == len(c.locks), code
         if c.max == 1:
             assert len(c.locks) <= 1, code
-            assert f"k:{code}" not in held.mine, code
-            assert f"kd:{code}" not in held.mine, code
+            assert not {f"k:{code}", f"kd:{code}"} & set(held.mine), code
         else:
-            assert not c.single_lock, code
+            assert not c.single_locks, code
             assert held.mine.get(f"kd:{code}", {}) == deadlines, code
-    assert set(held.under("kd:")) <= set(held.coupons)
-    by_book, by_user, by_key = defaultdict(dict), defaultdict(dict), defaultdict(dict)
-    for c in held.coupons.values():
         for lock in c.locks:
             assert re.fullmatch(r"u?b?\.[0-9A-FU]*", lock.counted), lock
-            assert lock.started <= lock.deadline
-            if "b" in lock.counted:
-                by_book[c.book.number][lock.token] = lock.deadline
-            if "u" in lock.counted:
-                by_user[f"{c.book.number}:{lock.user}"][lock.token] = lock.deadline
-            if key := lock.counted.partition(".")[2]:
-                by_key[key][lock.token] = lock.deadline
-    for start, expected in (("lb:", by_book), ("lu:", by_user), ("lk:", by_key)):
-        stored = {name: _live(value, now) for name, value in held.under(start).items()}
-        assert {name: value for name, value in stored.items() if value} == {
-            name: live for name, value in expected.items() if (live := _live(value, now))
-        }
+            assert int(lock.started) <= int(lock.deadline)
+            limits, _, key = lock.counted.partition(".")
+            sets = {"b": f"lb:{c.book.number}", "u": f"lu:{c.book.number}:{lock.user}"}
+            for name in [*(sets[limit] for limit in limits), *([f"lk:{key}"] if key else [])]:
+                expected[name][lock.token] = int(lock.deadline)
+    assert set(held.under("kd:")) <= set(held.coupons)
+    stored = {name: value for name, value in held.mine.items() if name.startswith(("lb:", "lu:", "lk:"))}
+    assert _live(stored, now) == _live(expected, now)
 
 
-def _counters(held: Held) -> None:
+def _live(sets: Mapping[str, dict[str, int]], now: int) -> dict[str, dict[str, int]]:
+    """The sets with a live lock, without the expired ones."""
+    live = {name: {token: end for token, end in ends.items() if end > now} for name, ends in sets.items()}
+    return {name: ends for name, ends in live.items() if ends}
+
+
+def _check_counters(held: Held) -> None:
     """A book's counters are the counts of its codes and redemptions."""
     for number, book in held.books.items():
         n = Counter[str]()
         codes = [c for c in held.coupons.values() if c.book is book]
         n["codes"] = len(codes)
-        n.update(c.counted for c in codes if c.counted != "available")
-        users = set()
-        for redemption in held.redemptions.values():
-            if redemption.book == number:
-                n["taken"] += redemption.taken
-                n["redemptions"] += redemption.stands
-                n["rolledBack"] += not redemption.stands
-                n["discount"] += int(redemption.discount) * redemption.stands
-                users |= {redemption.user} if redemption.stands else set()
-        n["users"] = len(users)
+        n.update(c.counter for c in codes if c.counter != "available")
+        redemptions = [redemption for redemption in held.redemptions if redemption.book == number]
+        standing = [redemption for redemption in redemptions if redemption.stands]
+        n["taken"] = sum(redemption.is_taken for redemption in redemptions)
+        n["redemptions"] = len(standing)
+        n["rolledBack"] = len(redemptions) - len(standing)
+        n["discount"] = sum(redemption.event.discount_e4 for redemption in standing)
+        n["users"] = len({redemption.user for redemption in standing})
         stored = {name: int(value) for name, value in held.mine.get(f"n:{number}", {}).items()}
-        touched = stored.pop("touched", 0)
-        assert {name: value for name, value in stored.items() if value} == {name: v for name, v in n.items() if v}
-        assert touched == 1 or not (n["redemptions"] or n["rolledBack"]), number
+        is_touched = stored.pop("touched", 0) == 1
+        assert Counter(stored) == n
+        assert is_touched or not redemptions, number
     assert set(held.under("n:")) <= set(held.books)
 
 
-def _users(held: Held) -> None:
+def _check_users(held: Held) -> None:
     """A user's counts by book are those of its codes and redemptions."""
-    users: dict[str, dict[str, str]] = defaultdict(dict)
+    users = defaultdict[str, dict[str, str]](dict)
     had, holds, taken, standing = Counter[Any](), Counter[Any](), Counter[Any](), Counter[Any]()
     for code, c in held.coupons.items():
         if c.user != _NONE:
             had[c.user, c.book.number] += 1
-            if not c.used_up:
+            if not c.is_used_up:
                 holds[c.user, c.book.number] += 1
                 if c.expires_at is not None:
                     users[c.user][f"x{code}"] = f"{c.expires_at} {c.book.number}"
-    for redemption in held.redemptions.values():
-        taken[redemption.user, redemption.book] += redemption.taken
+    for redemption in held.redemptions:
+        taken[redemption.user, redemption.book] += redemption.is_taken
         standing[redemption.user, redemption.book] += redemption.stands
-    for (user, book), count in had.items():
-        users[user][f"a{book}"] = str(count)
-    for (user, book), count in holds.items():
-        users[user][f"h{book}"] = str(count)
-    assert _stored_users(held) == users
-    spent = {}
+    for letter, counts in (("a", had), ("h", holds)):
+        for (user, book), count in counts.items():
+            users[user][f"{letter}{book}"] = str(count)
+    assert _users_without_caps(held) == users
+    spent = defaultdict[str, dict[str, str]](dict)
     for (user, book), count in taken.items():
         if count:
             stand = standing[user, book]
-            spent[_bucket(user), f"{book}/{user}"] = str(count) if count == stand else f"{count} {stand}"
-    stored = {
-        (bucket, name): text
-        for bucket, fields in held.under("o:").items()
-        for name, text in fields.items()
-        if "/" in name
-    }
-    assert stored == spent
+            spent[_bucket(user)][f"{book}/{user}"] = str(count) if count == stand else f"{count} {stand}"
+    assert _order_fields(held, is_of_user=True) == spent
 
 
-def _stored_users(held: Held) -> dict[str, dict[str, str]]:
-    """Users' hashes without caps."""
+def _users_without_caps(held: Held) -> dict[str, dict[str, str]]:
     stored = {}
     for user, fields in held.under("u:").items():
-        if kept := {name: text for name, text in fields.items() if name != "cap"}:
-            stored[user] = kept
+        if counts := {name: text for name, text in fields.items() if name != "cap"}:
+            stored[user] = counts
         assert re.fullmatch(r"\d+ (-|\d+)", fields.get("cap", "0 -"))
     return stored
 
 
-def _orders(held: Held) -> None:
+def _order_fields(held: Held, *, is_of_user: bool) -> dict[str, dict[str, str]]:
+    """The fields below `o:`, by bucket: those of users and books, or those of orders."""
+    by_bucket = {
+        bucket: {name: text for name, text in fields.items() if ("/" in name) == is_of_user}
+        for bucket, fields in held.under("o:").items()
+    }
+    return {bucket: fields for bucket, fields in by_bucket.items() if fields}
+
+
+def _check_orders(held: Held) -> None:
     """An order's places are those of its redemptions that were not given back."""
-    places: dict[str, set[tuple[str, ...]]] = defaultdict(set)
-    for r in held.redemptions.values():
-        assert (r.order == _NONE) == (r.slot == "0")
-        if r.order != _NONE and r.taken:
-            places[r.order].add((r.event, r.slot, "" if r.stands else "!"))
-    stored = {}
-    for bucket, entries in held.under("o:").items():
-        for order, text in entries.items():
-            if "/" in order:
-                continue
-            assert _bucket(order) == bucket
-            parts = [_place(word) for word in text.split()]
-            assert len({part[1] for part in parts}) == len(parts), (order, text)
-            stored[order] = set(parts)
-            assert len(parts) == len(stored[order])
-    assert stored == places
+    expected = defaultdict[str, dict[str, list[Place]]](lambda: defaultdict(list))
+    for redemption in held.redemptions:
+        event, order = redemption.event, redemption.event.order
+        assert (order is None) == (event.slot == 0)
+        if order is not None and redemption.is_taken:
+            name = encode_field(order)
+            expected[_bucket(name)][name].append(Place(event.id, event.slot, not redemption.stands))
+    stored = {
+        bucket: {order: sorted(parse_places(text)) for order, text in fields.items()}
+        for bucket, fields in _order_fields(held, is_of_user=False).items()
+    }
+    assert stored == {
+        bucket: {order: sorted(places) for order, places in orders.items()} for bucket, orders in expected.items()
+    }
+    for orders in stored.values():
+        for order, places in orders.items():
+            assert len({place.slot for place in places}) == len(places), order
 
 
-def _place(word: str) -> tuple[str, str, str]:
-    """Event, slot, and '!' where it was rolled back and kept."""
-    found = re.fullmatch(r"(\d+-\d+)(?::([2-9]|\d\d+))?(!?)", word)
-    assert found, word
-    return found[1], found[2] or "1", found[3]
+def _check_owners(held: Held, outbox: Outbox) -> None:
+    """Owners and gifts are those of the last event."""
+    for code, event in outbox.owners.items():
+        record = held.coupons[code].record
+        owner = (encode_field(event.user), str(event.at_ms)) if isinstance(event, Assigned) else (_NONE, _NONE)
+        assert (held.coupons[code].book.number, record.user, record.assigned_at) == (str(event.book), *owner), code
+    assert {order: text for orders in held.under("g:").values() for order, text in orders.items()} == {
+        encode_field(order): str(Gift(gift.code, _bucket(gift.code), encode_field(gift.user), str(gift.at_ms)))
+        for order, gift in outbox.gifts.items()
+    }
 
 
-def _outbox(held: Held, told: Told) -> None:
-    """Owners and gifts are those that the outbox tells of."""
-    for code, (kind, book, *owner) in told.owners.items():
-        c = held.coupons[code]
-        assert [c.book.number, c.user, c.assigned_at] == [book, *(owner if kind == "A" else [_NONE] * 2)], code
-    assert {o: text for orders in held.under("g:").values() for o, text in orders.items()} == told.gifts
-
-
-def _limits(held: Held, now: int) -> None:
+def _check_limits(held: Held, now: int) -> None:
     """Used and live locks never pass a limit: of the code, the book, the user."""
     for number, book in held.books.items():
-        taken, counted = Counter[str](), Counter[str]()
-        for r in held.redemptions.values():
-            if r.book == number:
-                taken[r.user] += r.taken
+        used = Counter[str]()
+        for redemption in held.redemptions:
+            if redemption.book == number:
+                used[redemption.user] += redemption.is_taken
         for c in held.coupons.values():
             if c.book is book:
-                live = [lock for lock in c.locks if lock.deadline > now]
+                live = [lock for lock in c.locks if int(lock.deadline) > now]
                 assert c.max is None or c.uses + len(live) <= c.max, c.code
-                counted.update(lock.user for lock in live)
-        assert book.total is None or taken.total() + counted.total() <= book.total, number
-        for user in taken | counted:
-            assert book.per_user is None or taken[user] + counted[user] <= book.per_user, user
+                used.update(lock.user for lock in live)
+        assert book.total is None or used.total() <= book.total, number
+        for user, count in used.items():
+            assert book.per_user is None or count <= book.per_user, user
 
 
-def _live(deadlines: dict[str, int], now: int) -> dict[str, int]:
-    return {token: deadline for token, deadline in deadlines.items() if deadline > now}
-
-
-def _number(word: str) -> int | None:
-    return None if word == _NONE else int(word)
+def _bucket(text: str) -> str:
+    return str(key_names.bucket(text))

@@ -4,6 +4,7 @@ import json
 
 from uuid_utils import uuid7
 
+from loadtests.harness.colliding import colliding
 from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
@@ -38,7 +39,6 @@ async def test_a_named_coupon_is_given_once(still: Shop, uses: int | None) -> No
     assert len(await still.events()) == 2
     assert await still.coupon("CODE-1") == (200, {name: coupon[name] for name in coupon if name != "durability"})
     await still.refuses("coupon_assigned_to_other", still.assign("CODE-1", "bob"))
-    assert await still.held("ann") == 1
 
 
 async def test_what_is_not_there_is_not_found(still: Shop) -> None:
@@ -63,16 +63,6 @@ async def test_a_repeat_is_answered_though_the_coupon_is_used(still: Shop) -> No
         assert (answered, coupon["status"]) == (200, status)
 
 
-async def test_a_lock_of_another_is_in_the_way(still: Shop, uses: int | None) -> None:
-    """A coupon on which another has a live lock is neither assigned by name nor at random; the locker may have it."""
-    book = await still.book("CODE-1", max_redemptions_per_code=uses)
-    await still.lock("CODE-1", "ann", lockSeconds=10)
-    await still.refuses("coupon_locked", still.assign("CODE-1", "bob"))
-    await still.refuses("out_of_stock", still.assign_any(book, "bob"))
-    assert (await still.assign("CODE-1", "ann"))[0] == 201
-    assert (await still.redeem("CODE-1", "ann"))[0] == 201
-
-
 async def test_anothers_lock_is_seen_behind_very_many(still: Shop) -> None:
     """However many locks a user has on a coupon, another's among them is in the way."""
     await still.book("CODE-1", max_redemptions_per_code=None)
@@ -82,12 +72,15 @@ async def test_anothers_lock_is_seen_behind_very_many(still: Shop) -> None:
     await still.refuses("coupon_locked", still.assign("CODE-1", "ann"))
 
 
-async def test_an_expired_lock_is_in_nobodys_way(still: Shop, uses: int | None) -> None:
-    """From its lock's deadline on a coupon is assigned, by name and at random, though nobody has touched it since."""
-    book = await still.book("CODE-1", "CODE-2", max_redemptions_per_code=uses)
-    await still.lock("CODE-1", "ann", lockSeconds=10)
-    await still.lock("CODE-2", "ann", lockSeconds=10)
+async def test_another_users_lock_prevents_an_assign_until_it_expires(still: Shop, uses: int | None) -> None:
+    """Before the deadline a locked coupon is assigned only by name and to the lock's user; from the deadline on by name
+    and at random, though no request has touched it since."""
+    book = await still.book("CODE-1", "CODE-2", "CODE-3", max_redemptions_per_code=uses)
+    for code in ("CODE-1", "CODE-2", "CODE-3"):
+        await still.lock(code, "ann", lockSeconds=10)
     await still.wait(9_999)
+    assert (await still.assign("CODE-3", "ann"))[0] == 201
+    assert (await still.redeem("CODE-3", "ann"))[0] == 201
     await still.refuses("out_of_stock", still.assign_any(book, "bob"))
     await still.refuses("coupon_locked", still.assign("CODE-1", "bob"))
     await still.wait(1)
@@ -97,7 +90,7 @@ async def test_an_expired_lock_is_in_nobodys_way(still: Shop, uses: int | None) 
 
 
 async def test_many_locks_that_expired_together_are_all_taken_back(still: Shop) -> None:
-    """A coupon under 230 locks that have all expired is free for the first who asks; one with a live one is not."""
+    """A coupon under 230 locks that have all expired is free for the next request; one with a live lock is not."""
     book = await still.book("CODE-1", "CODE-2", max_redemptions_per_code=300)
     for n in range(230):
         await still.lock("CODE-1", f"u{n}", lockSeconds=1)
@@ -111,7 +104,7 @@ async def test_many_locks_that_expired_together_are_all_taken_back(still: Shop) 
     assert (await still.assign_any(book, "bob"))[1]["code"] == "CODE-2"
 
 
-async def test_what_is_behind_locked_coupons_is_found(still: Shop) -> None:
+async def test_a_free_coupon_behind_locked_ones_is_assigned(still: Shop) -> None:
     """A free coupon is found behind many others whose locks expired and that are not free for other reasons."""
     codes = [f"CODE-{n:03}" for n in range(45)]
     book = await still.book(*codes)
@@ -136,26 +129,6 @@ async def test_a_random_coupon_is_one_that_is_free(still: Shop) -> None:
     given = {(await still.assign_any(book, "ann"))[1]["code"] for _ in range(2)}
     assert given == {"FREE-1", "DATED-1"}
     await still.refuses("out_of_stock", still.assign_any(book, "ann"))
-    stats = await still.stats(book)
-    assert [stats[name] for name in ("codes", "assigned", "locked_unassigned", "redeemed", "inactive")] == [
-        7,
-        3,
-        1,
-        1,
-        1,
-    ]
-
-
-async def test_a_random_coupon_carries_what_is_true_of_it(still: Shop) -> None:
-    """A coupon with an end of its own and a partly used one are given as they are."""
-    book = await still.book("CODE-1", max_redemptions_per_code=3)
-    _, redemption = await still.redeem("CODE-1", "bob")
-    _, coupon = await still.assign_any(book, "ann")
-    assert (coupon["code"], coupon["redemptions"], coupon["status"]) == ("CODE-1", 1, "assigned")
-    assert coupon["lastRedemption"]["redemptionId"] == redemption["redemptionId"]
-    await still.add(book, "CODE-2", expires_ms=NOW_MS + 1)
-    _, coupon = await still.assign_any(book, "ann")
-    assert (coupon["code"], coupon["expiresAt"]) == ("CODE-2", from_ms(NOW_MS + 1))
 
 
 async def test_before_its_window_a_coupon_is_assigned_and_not_after(still: Shop) -> None:
@@ -173,13 +146,7 @@ async def test_before_its_window_a_coupon_is_assigned_and_not_after(still: Shop)
 
 async def test_buckets_that_are_emptied_are_left(still: Shop) -> None:
     """Two codes of one bucket leave it one after the other; an empty bucket is never drawn."""
-    codes: dict[int, str] = {}
-    first = second = ""
-    for n in range(200_000):
-        second = f"A-{n:06}"
-        first = codes.setdefault(key_names.bucket(second), second)
-        if first != second:
-            break
-    book = await still.book(first, second)
-    assert {(await still.assign_any(book, "ann"))[1]["code"] for _ in range(2)} == {first, second}
+    codes = colliding(2)
+    book = await still.book(*codes)
+    assert {(await still.assign_any(book, "ann"))[1]["code"] for _ in range(2)} == {*codes}
     await still.refuses("out_of_stock", still.assign_any(book, "ann"))

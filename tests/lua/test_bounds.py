@@ -53,22 +53,23 @@ async def test_an_order_without_restore_keeps_each_of_its_places(still: Shop) ->
 
 
 async def test_the_last_redemption_is_the_one_decided_last(still: Shop) -> None:
-    """A clock that steps back between redemptions changes nothing: of those that stand the last decided is shown."""
+    """A clock that steps back between redemptions changes nothing: the last decided of those that stand is answered."""
     await still.book("CODE-1", max_redemptions_per_code=None)
     ids: list[str] = []
     for n, at in enumerate([9, 5, 7, 1, 1, 3, 8, 8, 2, 6, 4]):  # event 7-10 comes after 7-9
         await still.at(NOW_MS + at)
         ids.append((await still.redeem("CODE-1", f"u{n}"))[1]["redemptionId"])
-    for last in reversed(range(11)):
+    await still.rollback(ids.pop(5))
+    while ids:
         _, coupon = await still.coupon("CODE-1")
-        assert coupon["lastRedemption"]["redemptionId"] == ids[last]
-        await still.rollback(ids[last])
+        assert coupon["lastRedemption"]["redemptionId"] == ids[-1]
+        await still.rollback(ids.pop())
     assert (await still.coupon("CODE-1"))[1]["lastRedemption"] is None
 
 
 @pytest.mark.parametrize("uses", [3, None])
 async def test_abandoned_locks_on_an_owned_code_are_swept(still: Shop, uses: int | None) -> None:
-    """Locks on an assigned coupon with uses left, that nobody came back to, are forgotten once they have expired."""
+    """Locks on an assigned coupon with uses left are removed by the sweep once they have expired."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
     await still.assign("CODE-1", "ann")
     for n in range(2):
@@ -133,16 +134,6 @@ async def test_a_cap_counts_what_is_held_over_many_books(kind: str, still: Shop,
     assert await still.held("ann") == held
 
 
-async def test_no_count_of_nothing_is_kept(still: Shop) -> None:
-    """A user who has used up all coupons of a book has no count of it left: the next assign reads no such book."""
-    await still.book("CODE-1", "CODE-2", max_redemptions_per_code=2)
-    for code in ("CODE-1", "CODE-2"):
-        await still.assign(code, "ann")
-        for n in range(2):
-            await still.redeem(code, "ann", orderId=f"{code}-{n}")
-    assert await still.link.call("HKEYS", f"{still.caller.prefix}u:ann") == ["a1"]
-
-
 async def test_the_locks_on_a_gift_that_is_taken_back(still: Shop) -> None:
     """A gift without limit under more live locks than one script forgets one by one: all are lost, and the rest count
     until their deadlines, never less."""
@@ -160,9 +151,9 @@ async def test_the_locks_on_a_gift_that_is_taken_back(still: Shop) -> None:
     assert (await still.redeem("GIFT-1", "bob"))[0] == 201
 
 
-async def test_a_free_code_is_found_among_thousands_in_its_bucket(kind: str, shop: Shop) -> None:
+async def test_a_free_code_among_thousands_in_its_bucket_is_assigned(kind: str, shop: Shop) -> None:
     """Thousands of codes of one bucket, of which a book has one: it is assigned after some requests, and until then no
-    request says that there is none."""
+    request answers `out_of_stock`."""
     if kind == "fakeredis":
         pytest.skip("a server's own cursors")
     codes = colliding(5_000)

@@ -12,7 +12,7 @@ TENTH: dict[str, Any] = {"type": "percentage", "value_e4": 100_000}
 
 
 async def test_coupon_and_gift_are_one_event(still: Shop) -> None:
-    """The coupon is redeemed, a code of its book's gift book assigned, and one event says both."""
+    """The coupon is redeemed, a code of its book's gift book assigned, and one event has both."""
     gifts = await still.book("GIFT-1")
     await still.book("CODE-1", discount=TENTH, gift_book_id=gifts.book_id)
     status, body = await still.checkout("ann", "A-1", "20", code="code-1")
@@ -29,7 +29,7 @@ async def test_coupon_and_gift_are_one_event(still: Shop) -> None:
 
 
 async def test_a_repeat_answers_the_same(still: Shop) -> None:
-    """Without a key the order itself tells a repeat: 200, the same redemption and gift, nothing changed."""
+    """Without a key the order itself identifies a repeat: 200, the same redemption and gift, nothing changed."""
     gifts = await still.book("GIFT-1", "GIFT-2")
     await still.book("CODE-1", gift_book_id=gifts.book_id)
     _, first = await still.checkout("ann", "A-1", code="CODE-1")
@@ -44,12 +44,12 @@ async def test_the_gifts_book_is_the_nearest_that_is_named(still: Shop) -> None:
     await still.put_workspace(gift_book_id=workspaces.book_id, coupons_per_order=9)
     await still.book("CODE-1", "CODE-2", gift_book_id=books_own.book_id)
     await still.book("CODE-3")
-    found = [
+    answers = [
         await still.checkout("ann", "A-1", code="CODE-1", giftBookId=str(asked.book_id)),
         await still.checkout("ann", "A-2", code="CODE-2"),
         await still.checkout("ann", "A-3", code="CODE-3"),
     ]
-    assert [(body["gift"] or {}).get("code") for _, body in found] == ["ASKED-1", "BOOKS-1", "SPACE-1"]
+    assert [(body["gift"] or {}).get("code") for _, body in answers] == ["ASKED-1", "BOOKS-1", "SPACE-1"]
     assert (await still.checkout("ann", "A-4"))[1]["gift"] is None
 
 

@@ -2,30 +2,12 @@
 
 import pytest
 
-from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
 from service.hot.workspace_state import CLAIM_MS, Workspace
 
 _LAST_MS = 253_402_300_799_999
 _LAST = "9999-12-31T23:59:59.999Z"
 _DAY_MS = 86_400_000
-
-
-@pytest.mark.parametrize("sign", [1, -1])
-async def test_windows_are_exact_on_the_moved_clock(still: Shop, sign: int) -> None:
-    """A window is open from its first millisecond to before its last, wherever the clock was moved."""
-    start = NOW_MS + sign * 1000 * _DAY_MS
-    await still.book("CODE-1", "CODE-2", "CODE-3", valid_from_ms=start, valid_until_ms=start + 10)
-    await still.set_offset(start - NOW_MS - 1)
-    await still.refuses("not_started", still.redeem("CODE-1", "ann"))
-    await still.wait(1)
-    assert (await still.redeem("CODE-1", "ann"))[0] == 201
-    await still.wait(9)
-    assert (await still.redeem("CODE-2", "ann"))[0] == 201
-    await still.wait(1)
-    await still.refuses("expired", still.redeem("CODE-3", "ann"))
-    await still.set_offset(0)
-    await still.refuses("not_started" if sign > 0 else "expired", still.redeem("CODE-3", "ann"))
 
 
 @pytest.mark.parametrize("uses", [1, 2])
@@ -94,15 +76,15 @@ async def test_a_claim_goes_by_the_real_time(still: Shop) -> None:
     assert await workspace.claim(caller, "k", "g") is None
 
 
-async def test_an_end_in_the_year_9999_is_told(shop: Shop) -> None:
-    """A coupon that ends with the last millisecond there is, by its book or by itself, says so in every answer."""
+async def test_answers_have_an_end_in_the_year_9999(shop: Shop) -> None:
+    """Every answer has the end of a coupon that ends in the last millisecond of 9999, by its book or by itself."""
     await shop.book("CODE-1", valid_until_ms=_LAST_MS)
     book = await shop.book("CODE-2")
     await shop.add(book, "CODE-2", expires_ms=_LAST_MS)
     for code in ("CODE-1", "CODE-2"):
         assert (await shop.coupon(code))[1]["expiresAt"] == _LAST
-        status, told = await shop.assign(code, "ann")
-        assert (status, told["expiresAt"]) == (201, _LAST)
+        status, coupon = await shop.assign(code, "ann")
+        assert (status, coupon["expiresAt"]) == (201, _LAST)
         _, held = await shop.lock(code, "ann")
         assert (await shop.coupon(code))[1]["expiresAt"] == _LAST
         assert (await shop.validate(code=code, userId="ann"))[1]["valid"]

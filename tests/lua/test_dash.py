@@ -4,7 +4,7 @@ from loadtests.harness.shop import Shop
 
 
 async def test_a_user_named_dash_owns_what_it_is_assigned(shop: Shop) -> None:
-    """A coupon assigned to the user `-` is that user's, and nobody else's."""
+    """A coupon assigned to the user `-` is that user's alone."""
     await shop.book("CODE-1")
     assert (await shop.assign("CODE-1", "-"))[1]["userId"] == "-"
     assert await shop.assign("CODE-1", "bob") == (409, "coupon_assigned_to_other")
@@ -22,9 +22,3 @@ async def test_an_order_named_dash_takes_one_coupon(shop: Shop) -> None:
     assert await shop.redeem("CODE-2", "ann", orderId="-") == (409, "order_already_used")
     assert (await shop.rollback_order("-"))[0] == 200
     assert (await shop.redeem("CODE-2", "ann", orderId="-"))[0] == 201
-
-
-async def test_a_token_named_dash_is_no_locks(shop: Shop) -> None:
-    """The token `-` was sent, and is no live lock's."""
-    await shop.book("CODE-1")
-    assert await shop.redeem("CODE-1", "ann", lockToken="-") == (409, "lock_lost")

@@ -80,9 +80,9 @@ def test_events_that_python_writes(lua: Lua, written: "st.SearchStrategy[events.
     elseif found[1] == 'B' then more = { read_rolled_back(ARGV[1]) } end
     for i = 1, #more do found[#found + 1] = more[i] end
     return found"""
-    found = lua.run("events", text, d)
+    fields = lua.run("events", text, d)
     if not isinstance(event, events.Fact):
-        assert found == []
+        assert fields == []
         return
     bucket = key_names.bucket
     at, code, order = event.at_ms, bucket(event.code), encode_field(getattr(event, "order", None))
@@ -108,7 +108,7 @@ def test_events_that_python_writes(lua: Lua, written: "st.SearchStrategy[events.
                 "B": [order, at, int(getattr(event, "restore", 0)), bucket(order)],
             }[kind]
             expected = [kind, event.workspace, event.book, event.code, encode_field(event.user), code, *more]
-    assert found == [str(each) for each in expected]
+    assert fields == [str(each) for each in expected]
 
 
 @ALL
@@ -163,12 +163,12 @@ def test_events_that_lua_writes(
 @given(EVENTS, st.sampled_from(["low", "out"]), st.sampled_from(["codes", "uses"]), NUMBER)
 def test_stock_notices(lua: Lua, event: EventId, notice: str, what: str, left: int) -> None:
     """A notice comes to the outbox with the words that it was made of."""
-    text = """local said
-    append = function(_, decided) said = decided end
+    text = """local decision
+    append = function(_, decided) decision = decided end
     local book = { number = '3', terms = '- ' .. whole(ARGV[3] + 1) .. ' -' }
     if ARGV[1] == 'out' then book.terms, ARGV[3] = '- - -', '0' end
     cross('outbox', book, 5, ARGV[2], tonumber(ARGV[3]), 1)
-    return said"""
+    return decision"""
     d = lua.run("outbox book stock", text, notice, what, left)
     expected = events.StockNotice(
         epoch=event.epoch, seq=event.seq, workspace=1, book=3, notice=notice, what=what,  # type: ignore[arg-type]
@@ -185,14 +185,15 @@ def test_redemption_records(lua: Lua, event: events.Redeemed) -> None:
     return { e.event, e.workspace, e.book, e.code, e.user, e.order, e.id, e.discount, e.at, e.slot, e.bucket,
       e.order_bucket, e.user_bucket, e.record }"""
     record = record_text(event)
-    found = parse_record(record)
-    assert str(found) == record
+    parsed = parse_record(record)
+    assert str(parsed) == record
     assert lua.run("facts", text, record) == [
-        found.event, found.workspace, found.book, found.code, found.user, found.order, found.redemption_id,
-        found.discount_e4, found.at_ms, found.slot, found.code_bucket, found.order_bucket, found.user_bucket, record,
+        parsed.event, parsed.workspace, parsed.book, parsed.code, parsed.user, parsed.order, parsed.redemption_id,
+        parsed.discount_e4, parsed.at_ms, parsed.slot, parsed.code_bucket, parsed.order_bucket,
+        parsed.user_bucket, record,
     ]  # fmt: skip
-    assert (found.event, found.code, found.user) == (str(event.id), event.code, encode_field(event.user))
-    assert msgspec.json.decode(found.request, type=events.RequestPart) == event.request
+    assert (parsed.event, parsed.code, parsed.user) == (str(event.id), event.code, encode_field(event.user))
+    assert msgspec.json.decode(parsed.request, type=events.RequestPart) == event.request
 
 
 @ALL
@@ -217,16 +218,16 @@ def test_coupons(
     )  # fmt: skip
     is_free = user == off == "-" and lock is None and ends is None and not (limit == 1 and last)
     entry, stored, again, book, free = lua.run("coupon", text, str(record), int(is_free))
-    found = parse_directory_entry(entry)
-    assert found is not None
-    assert (str(found), found.book, found.is_free) == (entry, book, bool(free))
+    parsed = parse_directory_entry(entry)
+    assert parsed is not None
+    assert (str(parsed), parsed.book, parsed.is_free) == (entry, book, bool(free))
     says_all = record == IDLE._replace(uses=str(uses), max_uses="1", last=str(last)) and last is not None
     if says_all:
-        assert found == DirectoryEntry("3", False, str(last))
+        assert parsed == DirectoryEntry("3", False, str(last))
         assert stored == ""
         assert again == str(record._replace(uses="1"))
     else:
-        assert found == DirectoryEntry("3", is_free)
+        assert parsed == DirectoryEntry("3", is_free)
         assert (parse_coupon_record(stored) if stored else IDLE) == record
         assert again == ("" if record == IDLE else str(record))
     assert record.lock == UNLOCKED or parse_lock(record.lock) == lock
@@ -264,10 +265,12 @@ def test_orders(lua: Lua, made: list[tuple[EventId, bool]], restore: bool) -> No
     expected = [Place(event, slot, kept) for slot, (event, kept) in enumerate(made, 1)]
     words = [f"{event}{f':{slot}' if slot > 1 else ''}{'!' if kept else ''}" for event, slot, kept in expected]
     gone = next((place for place in expected if not place.kept), None)
-    entry, found = lua.run("orders", text, " ".join(words), str(gone.event) if gone else "", int(restore))
+    entry, listed = lua.run("orders", text, " ".join(words), str(gone.event) if gone else "", int(restore))
     left = [place for place in expected if place != gone or not restore]
     left = [place._replace(kept=True) if place == gone else place for place in left]
-    assert parse_places(entry) == left == [Place(event_id.parse_event_id(e), nth, bool(kept)) for e, nth, kept in found]
+    assert (
+        parse_places(entry) == left == [Place(event_id.parse_event_id(e), nth, bool(kept)) for e, nth, kept in listed]
+    )
 
 
 @ALL
@@ -275,9 +278,9 @@ def test_orders(lua: Lua, made: list[tuple[EventId, bool]], restore: bool) -> No
 def test_gifts(lua: Lua, code: str, user: str, at: int) -> None:
     """A gift that Lua writes is read with its words."""
     bucket = str(key_names.bucket(code))
-    found = lua.run("book coupon gifts", "return gift_text(unpack(ARGV))", code, bucket, encode_field(user), at)
-    assert parse_gift(found) == Gift(code, bucket, encode_field(user), str(at))
-    assert str(parse_gift(found)) == found
+    gift_entry = lua.run("book coupon gifts", "return gift_text(unpack(ARGV))", code, bucket, encode_field(user), at)
+    assert parse_gift(gift_entry) == Gift(code, bucket, encode_field(user), str(at))
+    assert str(parse_gift(gift_entry)) == gift_entry
 
 
 @ALL
@@ -316,15 +319,15 @@ def test_settings_of_books(
         require_assignment=assigned, require_lock=locked, status=status,
     )  # fmt: skip
     text = """local b = read_terms(read_book('1', ARGV[1]))
-    local function say(value) return value == nil and '-' or tostring(value) end
-    return { b.id, say(b.active), say(b.per_code), say(b.per_user), say(b.total), say(b.till), say(low_of(b)),
-      say(b.require_assignment), say(b.require_lock), b.lock_ms, b.max_lock_ms, b.kind, b.value, b.currency, b.digits,
-      say(is_whole_book(b) and true) }"""
-    found = lua.run("book", text, f"{row.version} {stored_settings.book_settings(row)}")
+    local function text(value) return value == nil and '-' or tostring(value) end
+    return { b.id, text(b.active), text(b.per_code), text(b.per_user), text(b.total), text(b.till), text(low_of(b)),
+      text(b.require_assignment), text(b.require_lock), b.lock_ms, b.max_lock_ms, b.kind, b.value, b.currency, b.digits,
+      text(is_whole_book(b) and true) }"""
+    fields = lua.run("book", text, f"{row.version} {stored_settings.book_settings(row)}")
     numbers = ["-" if each is None else str(each) for each in (per_code, per_user, total, till, low)]
     flags = [str(each).lower() for each in (assigned, locked)]
-    assert found[:9] == [str(row.book_id), str(status == "active").lower(), *numbers, *flags]
-    assert found[9:] == [
+    assert fields[:9] == [str(row.book_id), str(status == "active").lower(), *numbers, *flags]
+    assert fields[9:] == [
         str(row.lock_seconds * 1000), str(row.max_lock_seconds * 1000), "fixed", "50000", "USD", "2", "true",
     ]  # fmt: skip
     of_closed = stored_settings.closed_book_settings(row.book_id)
@@ -347,9 +350,9 @@ def test_settings_of_workspaces(
     text = """local w = read_workspace(ARGV[1])
     return { w.per_order, w.currency, w.digits, w.max_coupons and whole(w.max_coupons) or '-', w.keep_ms,
       w.gift_book or '-', whole(w.offset_ms), is_whole_workspace(ARGV[1]) and 1 or 0 }"""
-    found = lua.run("book", text, f"3 {stored_settings.workspace_settings(row)}")
+    fields = lua.run("book", text, f"3 {stored_settings.workspace_settings(row)}")
     numbers = [str(hours * 3_600_000), str(gift or "-"), str(offset)]
-    assert found == [str(per_order), "USD", "2", "-" if cap is None else str(cap), *numbers, 1]
+    assert fields == [str(per_order), "USD", "2", "-" if cap is None else str(cap), *numbers, 1]
 
 
 @ALL
@@ -362,8 +365,8 @@ def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId) 
       lock = { user = ARGV[4], order = ARGV[5], deadline = tonumber(ARGV[6]) } }
     return view(c, { id = 'book', till = 9 }, 0)"""
     args = (str(last), code, encode_field(user), lock.user, lock.order, lock.deadline)
-    found = dict(zip(COUPON_VIEW, lua.run("book coupon locks facts view", text, *args).split(" "), strict=True))
-    assert found == {
+    fields = dict(zip(COUPON_VIEW, lua.run("book coupon locks facts view", text, *args).split(" "), strict=True))
+    assert fields == {
         "book_id": "book", "code": code, "status": "locked", "uses": "0", "max_uses": "1", "user": encode_field(user),
         "assigned_at": "5", "ends_at": "9", "lock_user": lock.user, "lock_order": lock.order,
         "lock_until": lock.deadline, "last_id": str(last), "last_user": "bob", "last_order": "A-1", "last_at": "77",
@@ -373,15 +376,7 @@ def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId) 
 def test_every_format_is_tested() -> None:
     """Each module of a format that scripts read or write is used by this file."""
     text = Path(__file__).read_text()
-    others = {
-        "__init__",
-        "batch_answers",
-        "coupon_state",
-        "gate_text",
-        "mending_mark",
-        "page_cursors",
-        "quarantined_event",
-    }
-    """What Python alone writes and reads; and the gate and the mark, which scripts compare and hand on as they are."""
-    for path in Path(events.__file__).parent.glob("*.py"):
-        assert (path.stem in text) or path.stem in others, path.stem
+    modules = {path.stem for path in Path(events.__file__).parent.glob("*.py")}
+    # Python alone writes and reads these; the scripts compare the gate and the mark and return them as they are.
+    others = "__init__ batch_answers coupon_state gate_text mending_mark page_cursors quarantined_event"
+    assert {module for module in modules if module not in text} <= set(others.split())

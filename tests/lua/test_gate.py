@@ -1,4 +1,4 @@
-"""Nothing is decided by a Redis that nobody verified: every script looks at the gate first."""
+"""A Redis that was not verified decides nothing: every script reads the gate first."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -27,7 +27,7 @@ async def asks(still: Shop) -> dict[str, Ask]:
     spent = (await still.redeem("CODE-2", "ann", orderId="A-1"))[1]["redemptionId"]
     await still.redeem("CODE-3", "ann", orderId="A-2")
     event = (await still.events())[-1][0]
-    found: dict[str, Ask] = {
+    requests: dict[str, Ask] = {
         "lock": lambda: still.lock("CODE-1", "ann"),
         "extend": lambda: still.extend("CODE-1", token, lockSeconds=900),
         "unlock": lambda: still.unlock("CODE-1", token),
@@ -52,8 +52,8 @@ async def asks(still: Shop) -> dict[str, Ask]:
         "put_user": lambda: still.user("ann", 5),
         "seen": lambda: still.projector.seen_all(0, 99),
     }
-    assert set(found) == {*HOT, *PROJECTION}
-    return found
+    assert set(requests) == {*HOT, *PROJECTION}
+    return requests
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ async def test_a_workspace_that_isnt_there_is_recovering(still: Shop, asks: dict
 
 @pytest.mark.parametrize("lost", ["FLUSHDB", "SCRIPT FLUSH"])
 async def test_a_server_that_lost_keys_or_scripts_is_recovering(still: Shop, asks: dict[str, Ask], lost: str) -> None:
-    """A server that was emptied keeps its scripts and says recovering, never that something isn't found. NOSCRIPT
+    """A server that was emptied keeps its scripts and answers recovering, never that something isn't found. NOSCRIPT
     means: not the server that was verified."""
     await still.link.call(*lost.split())
     await still.at(1)
@@ -142,8 +142,8 @@ async def test_the_fence_ends_an_epoch_once(still: Shop) -> None:
     await still.link.call("XADD", key_names.outbox(0), f"{EPOCH}-0", "d", "O", "r", "")
 
 
-async def test_the_gate_moves_only_from_what_it_said(still: Shop) -> None:
-    """set_gate moves the gate if it still says what was thought, and tells what it says otherwise."""
+async def test_the_gate_changes_only_from_the_expected_text(still: Shop) -> None:
+    """set_gate changes the gate if it has the expected text, and otherwise replies with its text."""
     assert await still.work("set_gate", [key_names.gate(0)], "7 closed", "7 open") == [90, "7 open"]
     assert await still.work("set_gate", [key_names.gate(0)], "7 open", "7 full") == [0, "7 full"]
     assert (await still.everything())[key_names.gate(0)] == "7 full"
@@ -153,7 +153,7 @@ async def test_the_gate_moves_only_from_what_it_said(still: Shop) -> None:
 
 @pytest.mark.parametrize("gate", ["7 open", "7 full", "8 closed", "6 closed", None])
 async def test_mending_needs_a_closed_gate(still: Shop, gate: str | None) -> None:
-    """What mends runs while the gate says closed, of its own epoch, and not otherwise."""
+    """Scripts of a recovery run only while the gate has `closed` and their own epoch."""
     await still.gate(None) if gate is None else await still.link.call("SET", key_names.gate(0), gate)
     before = await still.everything()
     assert await still.work("redo", [key_names.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]

@@ -47,15 +47,25 @@ async def _story(shop: Shop) -> list[tuple[Operation, str | None, dict[str, Any]
 
 
 async def test_a_replay_is_the_first_answer_to_the_byte(still: Shop) -> None:
-    """Each operation's repeat under its key has the same status and bytes, says so, and changes nothing, whatever has
-    happened since; with another fingerprint it is refused."""
+    """Each operation's repeat under its key has the same status and bytes, is marked as replayed and changes nothing,
+    whatever has happened since; with another fingerprint it is refused. The event's field `i` is what Redis stores
+    under the key, with `@.` for the event itself; its `r` names the key."""
     story = await _story(still)
     first = []
     for n, (operation, code, body) in enumerate(story):
         await still.wait(3)
+        before = len(await still.events())
         answer = await still.raw(operation, code, key=f"key {n}", **body)
         assert answer[2] is False
         first.append(answer)
+        stored = (await still.everything())[f"{still.caller.prefix}i:key {n}"]
+        assert stored.startswith("f ")
+        events = await still.events()
+        if len(events) > before:
+            event = await still.last_event()
+            assert event["i"].replace(" @.", f" @{events[-1][0]}") == stored
+            assert f'"key":"key {n}"' in event["r"]
+            assert '"op":"' in event["r"]
     statuses = [201, 200, 201, 201, 200, 200, 201, 200, 204, 200, 200, 201, 200, 201, 201]
     assert [answer[0] for answer in first] == statuses
     await still.wait(3_600_000)
@@ -70,43 +80,27 @@ async def test_a_replay_is_the_first_answer_to_the_byte(still: Shop) -> None:
     assert await still.everything() == before
 
 
-async def test_events_carry_what_is_kept_under_the_key(still: Shop) -> None:
-    """An event has a third field `i`, what Redis keeps under the key, but for '@.', which is the event itself; `r`
-    names the key."""
-    for n, (operation, code, body) in enumerate(await _story(still)):
-        before = len(await still.events())
-        await still.raw(operation, code, key=f"key {n}", **body)
-        kept = (await still.everything())[f"{still.caller.prefix}i:key {n}"]
-        if len(await still.events()) > before:
-            event = await still.last_event()
-            event_id = (await still.events())[-1][0]
-            assert event["i"].replace(" @.", f" @{event_id}") == kept
-            assert f'"key":"key {n}"' in event["r"]
-            assert '"op":"' in event["r"]
-        assert kept.startswith("f ")
-
-
-async def test_what_is_kept_names_nobody_whom_the_request_names(still: Shop) -> None:
-    """Of a lock, an assignment, a gift and a checkout neither the entry nor the event's names the user, whatever the id
-    is; the repeat does, as the first answer did."""
+async def test_stored_answers_do_not_name_the_requests_user(still: Shop) -> None:
+    """The stored entry of a lock, an assignment, a gift or a checkout does not name the user, whatever the id is; the
+    repeat does, as the first answer did."""
     for n, user in enumerate(("%-", "@1-2", "@.", "%d", "0", "a=b")):
-        shown = "-" if user == "%-" else user.replace("%", "")
+        user_id = "-" if user == "%-" else user.replace("%", "")
         codes = [f"CODE-{n}{letter}" for letter in "ABCDEF"]
         book = await still.book(*codes)
-        order = {"userId": shown, "orderId": f"A-{n}"}
+        order = {"userId": user_id, "orderId": f"A-{n}"}
         asked: list[tuple[Operation, str | None, dict[str, Any]]] = [
             (lock.LOCK, codes[0], order),
-            (assign.ASSIGN_CODE, codes[1], {"userId": shown}),
-            (assign.ASSIGN_CODE, codes[1], {"userId": shown}),
-            (assign.ASSIGN_ANY, None, {"bookId": str(book.book_id), "userId": shown}),
-            (gift.GIFT, shown, {"bookId": str(book.book_id), "orderId": f"B-{n}"}),
+            (assign.ASSIGN_CODE, codes[1], {"userId": user_id}),
+            (assign.ASSIGN_CODE, codes[1], {"userId": user_id}),
+            (assign.ASSIGN_ANY, None, {"bookId": str(book.book_id), "userId": user_id}),
+            (gift.GIFT, user_id, {"bookId": str(book.book_id), "orderId": f"B-{n}"}),
             (checkout.CHECKOUT, None, order | {"orderValue": "5", "code": codes[0], "giftBookId": str(book.book_id)}),
         ]
         for place, (operation, code, body) in enumerate(asked):
             key = f"{n} {place}"
             first = await still.raw(operation, code, key=key, **body)
             kept = (await still.everything())[f"{still.caller.prefix}i:{key}"]
-            assert encode_field(shown) not in kept.split(" ")[2:], (operation.request.__name__, kept)
+            assert encode_field(user_id) not in kept.split(" ")[2:], (operation.request.__name__, kept)
             assert await still.raw(operation, code, key=key, **body) == (*first[:2], True)
 
 
@@ -136,7 +130,7 @@ async def test_a_refusal_is_not_kept(still: Shop) -> None:
 
 
 async def test_a_key_lives_as_long_as_the_workspace_says(shop: Shop) -> None:
-    """What is kept has the workspace's time to live: 24 hours unless said otherwise."""
+    """A stored answer has the workspace's time to live, by default 24 hours."""
     await shop.book("CODE-1", "CODE-2")
     for code, hours in (("CODE-1", 24), ("CODE-2", 1)):
         await shop.put_workspace(idempotency_hours=hours)
@@ -170,6 +164,9 @@ async def test_a_request_off_the_hot_path_claims_its_key(still: Shop, workspace:
     await still.refuses("idempotency_key_reused", workspace.claim(caller, "k", "g"))
     await workspace.settle(caller, "k", "f", 200, b"{}", "")
     assert (await workspace.claim(caller, "k", "f") or (0,))[0] == 201  # the first answer stays
+    assert await workspace.claim(caller, "empty", "f") is None
+    await workspace.settle(caller, "empty", "f", 204, b"", "")
+    assert await workspace.claim(caller, "empty", "f") == (204, b"", "")
 
 
 async def test_a_workspace_keeps_so_many_bytes(still: Shop) -> None:
@@ -182,10 +179,10 @@ async def test_a_workspace_keeps_so_many_bytes(still: Shop) -> None:
         assert await workspace.claim(caller, f"k{n}", "f") is None
         await workspace.settle(caller, f"k{n}", "f", 201, b"x" * 1000, "")
         await workspace.settle(caller, f"k{n}", "f", 201, b"x" * 1000, "")  # counts once
-    with pytest.raises(Refusal) as told:
+    with pytest.raises(Refusal) as refused:
         await workspace.claim(caller, "another", "f")
     ends_ms = hour_ms * ((NOW_MS + 2 * hour_ms) // hour_ms + 1) - NOW_MS
-    assert (told.value.code, told.value.retry_after_ms) == ("key_quota", ends_ms)
+    assert (refused.value.code, refused.value.retry_after_ms) == ("key_quota", ends_ms)
     assert (await workspace.claim(caller, "k0", "f") or (0,))[0] == 201
     assert (await still.lock("CODE-1", "ann", key="hot"))[0] == 201
     await still.wait(ends_ms - 1)
@@ -209,13 +206,6 @@ async def test_a_claim_is_renewed_whatever_is_kept(still: Shop) -> None:
     await workspace.renew(caller, "long", "f")
     await still.wait(CLAIM_MS - 1)
     await still.refuses("request_in_progress", workspace.claim(caller, "long", "f"))
-
-
-async def test_an_answer_without_location(still: Shop, workspace: Workspace) -> None:
-    """An answer with an empty location and an empty body is replayed as that."""
-    await workspace.claim(still.caller, "k", "f")
-    await workspace.settle(still.caller, "k", "f", 204, b"", "")
-    assert await workspace.claim(still.caller, "k", "f") == (204, b"", "")
 
 
 async def test_a_claim_that_was_let_go_or_died_is_free(still: Shop, workspace: Workspace) -> None:
@@ -258,8 +248,8 @@ async def test_redemptions_that_an_answer_refers_to(still: Shop) -> None:
         await still.redeem(code, "ann")
     names = [event[0] for event in await still.events()][-2:]
     command = prepare_records(still.caller, names)
-    found = read_records(await still.decide(command))
-    assert {name: (record.split(" ")[4], of) for name, (record, of) in found.items()} == {
+    redemptions = read_records(await still.decide(command))
+    assert {name: (record.split(" ")[4], of) for name, (record, of) in redemptions.items()} == {
         name: (f"CODE-{number}", str(book.book_id)) for number, name in enumerate(names, 1)
     }
     assert (await still.decider.run(0, "records", command.keys, (f"{names[0]} 1-999",)))[:2] == [RECALL, "1-999"]

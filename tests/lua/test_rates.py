@@ -16,15 +16,15 @@ async def test_of_hundreds_at_once_as_many_pass_as_the_limit_says(shop: Shop) ->
 
 
 async def test_misses_are_counted_exactly(shop: Shop) -> None:
-    """Of 200 simultaneous guesses of a key that may miss 20 times a minute 20 hear of nothing there, 180 of nothing."""
+    """Of 200 simultaneous guesses of a key that may miss 20 times a minute 20 are answered, 180 refused."""
     shop.limit(misses_per_minute=20)
     answers = await together(*(shop.redeem(f"GUESS-{n:04}", "eve") for n in range(200)))
     assert tally(answers) == {(404, "coupon_not_found"): 20, (429, "too_many_misses"): 180}
 
 
 @pytest.mark.parametrize("limit", ["misses_per_minute", "address_misses_per_minute"])
-async def test_who_missed_too_often_learns_nothing_more(still: Shop, limit: str) -> None:
-    """After as many misses as are allowed even a code that there is isn't looked up; other keys are heard."""
+async def test_after_too_many_misses_no_code_is_looked_up(still: Shop, limit: str) -> None:
+    """After as many misses as are allowed even a code that there is isn't looked up; other keys are answered."""
     await still.book("CODE-1", "CODE-2")
     await still.assign("CODE-2", "bob")
     others = still.caller
@@ -57,7 +57,7 @@ async def test_a_minute_later_all_is_as_before(shop: Shop) -> None:
     assert (await shop.coupon("CODE-1"))[0] == 200
 
 
-async def test_answers_say_what_is_left(still: Shop) -> None:
+async def test_answers_have_what_is_left_of_limits(still: Shop) -> None:
     """By turns name, limit, left and seconds; a refusal, too, and where nothing limits nothing."""
     await still.book("CODE-1")
     assert (await still.lock("CODE-1", "ann"))[0] == 201
@@ -72,7 +72,7 @@ async def test_answers_say_what_is_left(still: Shop) -> None:
     assert still.rates == "requests 9 6 60 misses 2 0 60 address 9 7 60"
 
 
-async def test_who_learns_no_reason_misses_with_every_no(still: Shop) -> None:
+async def test_every_refusal_of_a_public_key_is_the_same_miss(still: Shop) -> None:
     """Of a public key an unknown code, one of another and one that is used are each a miss, and answers are the same
     in words, length and what is left; one that can be used is none."""
     await still.book("CODE-1", "CODE-2", "CODE-3", "CODE-4")
@@ -89,8 +89,8 @@ async def test_who_learns_no_reason_misses_with_every_no(still: Shop) -> None:
 
 
 async def test_a_books_misses(still: Shop) -> None:
-    """After as many misses on a book's coupons as it allows, who misses hears nothing more of why; who doesn't isn't
-    touched, nor are other books."""
+    """After as many misses on a book's coupons as it allows, a further miss gets no reason. Requests that don't miss,
+    and other books, are not affected."""
     await still.book("CODE-1", "CODE-2", limits={"missesPerMinute": 2})
     await still.book("CODE-3")
     for code in ("CODE-2", "CODE-3"):
@@ -105,7 +105,7 @@ async def test_a_books_misses(still: Shop) -> None:
 
 
 async def test_a_validate_that_names_another_is_a_miss(still: Shop) -> None:
-    """That a code is another's can be heard from validate, too: it counts, and ends, as with redeem."""
+    """A validate that reveals another user's coupon is a miss, and is limited as a redeem is."""
     await still.book("CODE-1", "CODE-2", limits={"missesPerMinute": 2})
     await still.assign("CODE-1", "bob")
     still.limit(of_books=True, misses_per_minute=3)
@@ -120,7 +120,7 @@ async def test_a_validate_that_names_another_is_a_miss(still: Shop) -> None:
     await still.refuses("too_many_misses", still.validate("CODE-2", userId="eve"))
 
 
-async def test_books_that_say_nothing_have_the_workspaces_limit(still: Shop) -> None:
+async def test_books_without_a_limit_have_the_workspaces(still: Shop) -> None:
     """A workspace's limit of a book's misses goes for each book that has none of its own."""
     await still.put_workspace(limits={"books": {"missesPerMinute": 1}})
     await still.book("CODE-1", limits={"missesPerMinute": 2})
@@ -128,11 +128,11 @@ async def test_books_that_say_nothing_have_the_workspaces_limit(still: Shop) -> 
     for code in ("CODE-1", "CODE-2"):
         await still.assign(code, "bob")
     still.limit(of_books=True)
-    heard = [(await still.redeem(code, "eve"))[0] for code in ("CODE-1", "CODE-1", "CODE-1", "CODE-2", "CODE-2")]
-    assert heard == [409, 409, 429, 409, 429]
+    statuses = [(await still.redeem(code, "eve"))[0] for code in ("CODE-1", "CODE-1", "CODE-1", "CODE-2", "CODE-2")]
+    assert statuses == [409, 409, 429, 409, 429]
 
 
-async def test_what_nobody_decides_isnt_counted(still: Shop) -> None:
+async def test_a_request_that_is_not_decided_is_not_counted(still: Shop) -> None:
     """A request that a closed gate refuses, and one that is refused for its limit, counts nowhere."""
     await still.book("CODE-1")
     still.limit(requests_per_minute=1)
@@ -162,15 +162,15 @@ async def test_a_limited_answer_is_the_plain_one(still: Shop) -> None:
     await still.book("CODE-1", "CODE-2")
     plain = still.caller
     for operation, body in ((lock.LOCK, {"userId": "ann"}), (redeem.REDEEM, {"userId": "ann"}), (coupon_view.READ, {})):
-        found = []
+        answers = []
         for code, limits in (("CODE-1", 0), ("CODE-2", 1)):
             still.caller = plain
             if limits:
                 still.limit(requests_per_minute=100)
             status, answer = await still.do(operation, code, key=f"{operation.request.__name__}{code}", **body)
-            found.append((status, set(answer)))
+            answers.append((status, set(answer)))
             assert (await still.do(operation, code, key=f"{operation.request.__name__}{code}", **body))[0] == status
-        assert found[0] == found[1]
+        assert answers[0] == answers[1]
 
 
 def test_addresses_of_one_customer_share_a_counter() -> None:

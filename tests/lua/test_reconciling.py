@@ -27,13 +27,13 @@ async def looker(shop: Shop) -> Looker:
 
 async def _held(shop: Shop) -> tuple[Any, Any, Any]:
     """What is at A, B and C; then it is gone."""
-    found = (
+    stored = (
         await shop.link.call("GET", A),
         dict(_pairs(await shop.link.call("HGETALL", B))),
         dict(_pairs(await shop.link.call("ZRANGE", C, 0, -1, "WITHSCORES"))),
     )
     await shop.link.call("DEL", A, B, C)
-    return found
+    return stored
 
 
 def _pairs(flat: Any) -> Any:
@@ -57,21 +57,21 @@ async def test_what_is_seen(shop: Shop, looker: Looker) -> None:
     ]  # fmt: skip
     seen = await looker.look(items)
     await _held(shop)
-    said = [sorted(value) if item.kind in "HZ" else value for item, value in zip(items, seen.values, strict=True)]
-    assert said == ["text", None, "2", None, ["1", "2", "one", "two"], "6", None, ["5", "6", "five", "six"], 2, 0]
+    values = [sorted(value) if item.kind in "HZ" else value for item, value in zip(items, seen.values, strict=True)]
+    assert values == ["text", None, "2", None, ["1", "2", "one", "two"], "6", None, ["5", "6", "five", "six"], 2, 0]
     last = (await shop.link.call("XREVRANGE", key_names.outbox(0), "+", "-", "COUNT", "1"))[0][0]
     assert "{}-{}".format(*seen.at) == last
-    told = [await shop.link.call("GET", name) for name in (key_names.config(0), key_names.newest(0))]
-    assert [str(seen.config), str(seen.newest)] == [word or "0" for word in told]
+    versions = [await shop.link.call("GET", name) for name in (key_names.config(0), key_names.newest(0))]
+    assert [str(seen.config), str(seen.newest)] == [version or "0" for version in versions]
 
 
 async def test_a_thousand_standing_redemptions_are_seen(shop: Shop, looker: Looker) -> None:
     """More than a thousand are not read."""
-    members = [word for number in range(1001) for word in (number, f"e-{number:04}")]
+    members = [part for number in range(1001) for part in (number, f"e-{number:04}")]
     await shop.link.call("ZADD", C, *members)
-    (found,) = (await looker.look([Item("Z", C)])).values
+    (scores,) = (await looker.look([Item("Z", C)])).values
     await _held(shop)
-    assert (len(found), found[-2:]) == (2000, ["e-0999", "999"])
+    assert (len(scores), scores[-2:]) == (2000, ["e-0999", "999"])
 
 
 TEXT, HASH, SCORES = "text", {"one": "1", "two": "2"}, {"five": "5", "six": "6"}
@@ -119,7 +119,7 @@ async def test_what_has_moved_is_left(shop: Shop, looker: Looker, name: str) -> 
 
 
 @pytest.mark.parametrize("way", ["h", "H", "s", "z", "Z", "n"])
-async def test_a_look_tells_what_is_of_the_wrong_type(shop: Shop, looker: Looker, way: str) -> None:
+async def test_a_look_reports_keys_of_the_wrong_type(shop: Shop, looker: Looker, way: str) -> None:
     """However a key is read, a list is reported as `wrong type`, and the rest of the look is read."""
     await _fill(shop)
     wrong = f"{A}list"

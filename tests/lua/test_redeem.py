@@ -1,4 +1,4 @@
-"""A redeem spends one use, says what it came to, and is in the outbox once."""
+"""A redeem spends one use, answers with its amounts, and is in the outbox once."""
 
 import json
 from typing import Any
@@ -8,10 +8,13 @@ import pytest
 from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
-from tests.lua.outbox import bucket, made_id
+from service.formats.event_id import parse_event_id
+from service.formats.events import Redeemed, redemption_id
+from service.formats.key_names import bucket
+from tests.lua.outbox import parse_entry
 
 
-async def test_a_redemption_says_all_that_was_asked(still: Shop, uses: int | None) -> None:
+async def test_a_redemption_answers_with_all_of_the_request(still: Shop, uses: int | None) -> None:
     """A redeem answers 201 with the redemption, and its event carries every part of it."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
     body = {"orderId": "A-1", "orderValue": "99.90", "metadata": {"till": [1, None, "ä b"]}}
@@ -38,7 +41,8 @@ async def test_a_redemption_says_all_that_was_asked(still: Shop, uses: int | Non
     event = await still.last_event()
     buckets, user = f"{bucket('CODE-1')} {bucket('A-1')}", bucket("ann")
     assert event["d"] == f"R 1 1 CODE-1 ann A-1 - 999000 USD 2 0 {NOW_MS} 1 {buckets} {uses or 0} {user}"
-    assert own_id == made_id((await still.events())[-1][0], NOW_MS)
+    entry_id, _ = (await still.events())[-1]
+    assert own_id == redemption_id(*parse_event_id(entry_id), NOW_MS)
     assert json.loads(event["r"]) == {"ip": "192.0.2.1", "ua": "tests", "metadata": {"till": [1, None, "ä b"]}}
     assert "i" not in event
 
@@ -49,10 +53,16 @@ async def test_a_redemption_without_order_and_value(still: Shop) -> None:
     _, redemption = await still.redeem("CODE-1", "ann")
     assert (redemption["orderId"], redemption["orderValue"], redemption["finalAmount"]) == (None, None, None)
     assert redemption["discountAmount"] == "0.00"
-    words = (await still.events())[-1][1]
-    assert words[5] == "-"
-    assert words[7:13] == ["-", "USD", "2", "0", str(NOW_MS), "0"]
-    assert words[13:] == [bucket("CODE-1"), bucket("-"), "1", bucket("ann")]
+    (event,) = await redeemed_events(still)
+    assert (event.order, event.value_e4, event.currency, event.discount_e4, event.slot, event.max_uses) == (
+        None, None, "USD", 0, 0, 1,
+    )  # fmt: skip
+
+
+async def redeemed_events(shop: Shop) -> list[Redeemed]:
+    """The redemptions of the outbox."""
+    events = [parse_entry(*entry) for entry in await shop.everything_told()]
+    return [event for event in events if isinstance(event, Redeemed)]
 
 
 async def test_a_repeat_for_the_same_order_is_the_same_redemption(still: Shop, uses: int | None) -> None:
@@ -68,29 +78,11 @@ async def test_a_repeat_for_the_same_order_is_the_same_redemption(still: Shop, u
     await still.refuses("book_inactive", still.redeem("CODE-1", "ann", orderId="A-1"))
 
 
-@pytest.mark.parametrize("uses", [3, None])
-async def test_without_an_order_nothing_is_a_repeat(still: Shop, uses: int | None) -> None:
-    """Two redeems without an order are two redemptions."""
-    await still.book("CODE-1", max_redemptions_per_code=uses)
-    _, first = await still.redeem("CODE-1", "ann")
-    status, second = await still.redeem("CODE-1", "ann")
-    assert status == 201
-    assert first["redemptionId"] != second["redemptionId"]
-
-
 async def test_the_holder_redeems_by_token_or_by_user_and_order(still: Shop, uses: int | None) -> None:
     """A live lock serves its token, and its user and order without a token; it ends with the redeem."""
     await still.book("CODE-1", "CODE-2", "CODE-3", max_redemptions_per_code=uses, require_lock=True)
     _, lock = await still.lock("CODE-1", "ann", orderId="A-1")
     token = lock["lockToken"]
-    await still.refuses("lock_lost", still.redeem("CODE-1", "bob", orderId="A-1", lockToken=token))
-    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", orderId="A-2", lockToken=token))
-    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", lockToken=token))
-    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", orderId="A-1", lockToken="-"))
-    await still.refuses("lock_lost", still.redeem("CODE-1", "ann", orderId="A-1", lockToken=token + "x"))
-    refusal = "coupon_locked" if uses == 1 else "lock_required"
-    await still.refuses(refusal, still.redeem("CODE-1", "ann", orderId="A-2"))
-    await still.refuses(refusal, still.redeem("CODE-1", "bob", orderId="A-1"))
     assert (await still.redeem("CODE-1", "ann", orderId="A-1", lockToken=token))[0] == 201
     assert (await still.coupon("CODE-1"))[1]["lock"] is None
     assert (await still.extend("CODE-1", token))[1] == "lock_lost"
@@ -101,7 +93,7 @@ async def test_the_holder_redeems_by_token_or_by_user_and_order(still: Shop, use
 
 
 @pytest.mark.parametrize("uses", [1, 2])
-async def test_a_used_up_coupon_says_so(still: Shop, uses: int) -> None:
+async def test_a_used_up_coupon_is_refused(still: Shop, uses: int) -> None:
     """A single-use coupon is redeemed, one with several uses exhausted; neither can be locked or redeemed again."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
     last: dict[str, Any] = {}
@@ -124,32 +116,6 @@ async def test_a_used_up_coupon_says_so(still: Shop, uses: int) -> None:
     }
     stats = await still.stats(book)
     assert (stats["redemptions"], stats["redeemed" if uses == 1 else "exhausted"]) == (uses, 1)
-
-
-@pytest.mark.parametrize(
-    ("discount", "value", "amounts"),
-    [
-        ({"type": "percentage", "value_e4": 200_000}, "125", ("25.00", "100.00")),
-        ({"type": "percentage", "value_e4": 200_000, "max_amount_e4": 100_000}, "125.00", ("10.00", "115.00")),
-        ({"type": "percentage", "value_e4": 100_000}, "0.05", ("0.00", "0.05")),
-        ({"type": "percentage", "value_e4": 100_000}, "0.15", ("0.02", "0.13")),
-        ({"type": "percentage", "value_e4": 100_000}, "0.25", ("0.02", "0.23")),
-        ({"type": "percentage", "value_e4": 1_000_000}, "99999999999.99", ("99999999999.99", "0.00")),
-        ({"type": "percentage", "value_e4": 1}, "99999999999.99", ("100000.00", "99999899999.99")),
-        ({"type": "fixed", "value_e4": 250_000}, "100", ("25.00", "75.00")),
-        ({"type": "fixed", "value_e4": 250_000}, "24.99", ("24.99", "0.00")),
-        ({"type": "fixed", "value_e4": 250_000, "max_amount_e4": 100_000}, "100", ("10.00", "90.00")),
-        ({"type": "fixed", "value_e4": 250_000}, "0", ("0.00", "0.00")),
-    ],
-)
-async def test_what_a_discount_comes_to(still: Shop, discount: dict, value: str, amounts: tuple[str, str]) -> None:
-    """A discount is rounded half-even, cut at its maximum and at the order's value; validate says the same."""
-    book = await still.book("CODE-1", discount=discount)
-    _, validation = await still.validate("CODE-1", orderValue=value)
-    _, redemption = await still.redeem("CODE-1", "ann", orderValue=value)
-    for said in (validation, redemption):
-        assert (said["discountAmount"], said["finalAmount"]) == amounts
-    assert (await still.stats(book))["discount_e4"] == int(amounts[0].replace(".", "")) * 100
 
 
 @pytest.mark.parametrize(
@@ -195,15 +161,18 @@ async def test_orders_take_their_coupons_in_slots(still: Shop) -> None:
     assert (await still.redeem("CODE-3", "ann", orderId="A-1"))[0] == 201
     await still.rollback(second, restore=False)
     await still.refuses("order_already_used", still.redeem("CODE-4", "ann", orderId="A-1"))
-    slots = [words[12] for _, words in await still.events() if words[0] == "R"]
-    assert slots == ["1", "2", "1"]
+    assert [event.slot for event in await redeemed_events(still)] == [1, 2, 1]
 
 
-async def test_windows_are_half_open(still: Shop) -> None:
-    """A code works from validFrom on, to the millisecond, and until just before validUntil or its own expiry."""
-    rules = {"valid_from_ms": NOW_MS + 1, "valid_until_ms": NOW_MS + 3, "max_redemptions_per_code": None}
+@pytest.mark.parametrize("offset_ms", [0, 86_400_000_000, -86_400_000_000])
+async def test_windows_are_half_open(still: Shop, offset_ms: int) -> None:
+    """By the workspace's clock, wherever it was moved, a code works from validFrom on, to the millisecond, and until
+    just before validUntil or its own expiry."""
+    now = NOW_MS + offset_ms
+    await still.set_offset(offset_ms)
+    rules = {"valid_from_ms": now + 1, "valid_until_ms": now + 3, "max_redemptions_per_code": None}
     book = await still.book("CODE-1", "CODE-2", **rules)
-    await still.add(book, "CODE-2", expires_ms=NOW_MS + 2)
+    await still.add(book, "CODE-2", expires_ms=now + 2)
     await still.refuses("not_started", still.redeem("CODE-1", "ann"))
     await still.refuses("not_started", still.lock("CODE-1", "ann"))
     await still.wait(1)
@@ -219,7 +188,7 @@ async def test_windows_are_half_open(still: Shop) -> None:
 
 
 async def test_a_coupon_that_is_assigned_is_its_users(still: Shop) -> None:
-    """Only its user redeems an assigned coupon; an unassigned one anybody does, unless the book insists."""
+    """Only its user redeems an assigned coupon; an unassigned one any user, unless the book requires an assignment."""
     book = await still.book("CODE-1", "CODE-2", "CODE-3", require_assignment=True)
     await still.assign("CODE-1", "ann")
     await still.refuses("coupon_assigned_to_other", still.redeem("CODE-1", "bob"))

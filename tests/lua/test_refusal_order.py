@@ -35,7 +35,7 @@ async def named(shop: Shop, ask: str, request: dict[str, Any], expected: list[st
 
 
 @pytest.mark.parametrize("ask", ASKS)
-async def test_the_refusals_of_one_who_has_no_lock(still: Shop, ask: str) -> None:
+async def test_the_refusals_of_a_request_without_a_lock(still: Shop, ask: str) -> None:
     """Coupon, book, window, assignment, lock, the user's limit, the book's total, the order: in that order."""
     rules = {"max_redemptions_per_user": 1, "max_redemptions": 2, "discount": DISCOUNT}
     book = await still.book("CODE-1", "CODE-2", "CODE-3", **rules)
@@ -75,13 +75,13 @@ async def test_the_refusals_of_one_who_has_no_lock(still: Shop, ask: str) -> Non
     only_redeem = {"lock_required", "order_value_required", "currency_mismatch", "order_value_too_low"}
     if ask == "lock":
         lifts = [lift for lift in lifts if lift[0] not in only_redeem]
-    told = [name for name, _ in lifts if name != "order_value_too_low"]
-    await named(still, ask, request, told)
+    expected = [name for name, _ in lifts if name != "order_value_too_low"]
+    await named(still, ask, request, expected)
     for at, (name, lift) in enumerate(lifts):
         # The value is judged once there is one, in the right currency.
-        rest = [found for found, _ in lifts[at:]]
+        rest = [reason for reason, _ in lifts[at:]]
         if name != "order_value_too_low":
-            rest = [found for found in rest if found != "order_value_too_low"]
+            rest = [reason for reason in rest if reason != "order_value_too_low"]
         await named(still, ask, request, rest)
         await lift()
         if name == "order_value_required" and ask != "lock":
@@ -90,7 +90,7 @@ async def test_the_refusals_of_one_who_has_no_lock(still: Shop, ask: str) -> Non
 
 
 @pytest.mark.parametrize("ask", ["redeem", "validate"])
-async def test_the_refusals_of_one_whose_lock_is_lost(still: Shop, ask: str) -> None:
+async def test_the_refusals_of_a_request_with_a_lost_lock(still: Shop, ask: str) -> None:
     """A token is judged before another's lock; a coupon that is another's, before the token."""
     book = await still.book("CODE-1")
     await still.assign("CODE-1", "bob")

@@ -1,4 +1,4 @@
-"""A book that runs low or out says so, once for each crossing."""
+"""A book that runs low or out makes one notice for each crossing."""
 
 import pytest
 
@@ -6,7 +6,7 @@ from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop, together
 
 
-async def test_low_and_out_are_said_once(still: Shop) -> None:
+async def test_low_and_out_are_noticed_once(still: Shop) -> None:
     """Free codes go from 5 to 0 under a line of 3: low at 2 left, out at 0, and nothing in between."""
     book = await still.book(*(f"CODE-{n}" for n in range(5)), low_stock_threshold=3)
     seen = []
@@ -18,7 +18,7 @@ async def test_low_and_out_are_said_once(still: Shop) -> None:
 
 
 async def test_locks_dont_count(still: Shop) -> None:
-    """Nothing is said while codes are locked, nor when an assigned one is redeemed."""
+    """There is no notice while codes are locked, nor when an assigned one is redeemed."""
     book = await still.book("CODE-1", "CODE-2", low_stock_threshold=2)
     await still.lock("CODE-1", "ann")
     await still.lock("CODE-2", "ann")
@@ -30,7 +30,7 @@ async def test_locks_dont_count(still: Shop) -> None:
     assert await still.notices(book) == ["low codes 1", "out codes 0"]
 
 
-async def test_each_crossing_is_said(still: Shop) -> None:
+async def test_each_crossing_is_noticed(still: Shop) -> None:
     """What came back by a rollback, an unassign or an upload may run low again."""
     book = await still.book("CODE-1", "CODE-2", low_stock_threshold=2)
     for n in range(3):
@@ -46,7 +46,7 @@ async def test_each_crossing_is_said(still: Shop) -> None:
 
 
 async def test_uses_of_the_total(still: Shop) -> None:
-    """A book with a total also says when few uses of it, or none, are left; a rollback gives one back."""
+    """A book with a total also makes notices of its uses; a rollback gives one back."""
     rules = {"max_redemptions": 4, "max_redemptions_per_code": None, "low_stock_threshold": 2}
     book = await still.book("CODE-1", **rules)
     ids = [(await still.redeem("CODE-1", f"u{n}"))[1]["redemptionId"] for n in range(4)]
@@ -58,9 +58,9 @@ async def test_uses_of_the_total(still: Shop) -> None:
     assert await still.notices(book) == ["low uses 1", "out uses 0", "out uses 0"]
 
 
-async def test_without_a_line_only_out_is_said(still: Shop) -> None:
-    """A book without a threshold has no low. The event: `S`, workspace, book, what is said, of what, how many are left,
-    when."""
+async def test_without_a_threshold_only_out_is_noticed(still: Shop) -> None:
+    """A book without a threshold has no low. The event: `S`, workspace, book, notice, what it counts, how many are
+    left, when."""
     book = await still.book("CODE-1", "CODE-2")
     await still.assign_any(book, "ann")
     await still.assign_any(book, "ann")
@@ -79,7 +79,7 @@ async def test_a_checkout_that_takes_two_crosses_once(still: Shop) -> None:
 
 
 async def free_code(shop: Shop) -> str:
-    """One that nobody has."""
+    """A code that is available."""
     coupons = [(await shop.coupon(f"CODE-{n}"))[1] for n in range(4)]
     return next(coupon["code"] for coupon in coupons if coupon["status"] == "available")
 
@@ -92,20 +92,20 @@ async def test_gifts_are_noticed_in_their_book(still: Shop) -> None:
     assert (await still.notices(gifts), await still.notices(book)) == (["out codes 0"], [])
 
 
-async def test_a_refused_or_repeated_request_says_nothing(still: Shop) -> None:
+async def test_a_refused_or_repeated_request_makes_no_notice(still: Shop) -> None:
     """Only what is taken crosses a line."""
     book = await still.book("CODE-1", low_stock_threshold=1)
     await still.redeem("CODE-1", "ann", orderId="A-1", key="k")
-    said = ["low codes 0", "out codes 0"]
-    assert await still.notices(book) == said
+    notices = ["low codes 0", "out codes 0"]
+    assert await still.notices(book) == notices
     await still.redeem("CODE-1", "ann", orderId="A-1")
     await still.redeem("CODE-1", "ann", orderId="A-1", key="k")
     await still.redeem("CODE-1", "bob")
-    assert await still.notices(book) == said
+    assert await still.notices(book) == notices
 
 
 @pytest.mark.parametrize("spare", [0, 7])
-async def test_many_at_once_say_it_once(shop: Shop, spare: int) -> None:
+async def test_many_at_once_make_one_notice(shop: Shop, spare: int) -> None:
     """200 simultaneous assigns of as many codes and some spare: each line is crossed once."""
     book = await shop.book(*(f"CODE-{n:03}" for n in range(200 + spare)), low_stock_threshold=50)
     await together(*(shop.assign_any(book, f"u{n}") for n in range(200)))

@@ -95,8 +95,8 @@ async def test_what_is_refused_changed_nothing(url: str, kind: str, uses: int, a
 
 @pytest.mark.parametrize("kind", ["fakeredis", "valkey", "redis"])
 async def test_a_record_of_the_wrong_type_is_no_fresh_coupon(url: str, kind: str) -> None:
-    """A coupon with one use left of three, or somebody's, or switched off: as long as its record is a list, nobody gets
-    it, and nothing says that it has all of its uses."""
+    """A coupon with one use left of three, or somebody's, or switched off: as long as its record is a list, no
+    request gets it, and no answer has all of its uses."""
     async with shop_on(kind, url) as shop:
         book = await shop.book("MANY-1", "MINE-1", max_redemptions_per_code=3)
         await shop.assign("MINE-1", "ann")

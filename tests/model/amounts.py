@@ -15,7 +15,7 @@ def rounded(amount: Decimal, digits: int) -> Decimal:
     return amount.quantize(Decimal(1).scaleb(-digits), ROUND_HALF_EVEN)
 
 
-def shown(amount: Decimal, digits: int) -> str:
+def format_amount(amount: Decimal, digits: int) -> str:
     """As answers have it: a string with the currency's digits."""
     return f"{amount:.{digits}f}"
 

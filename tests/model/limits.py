@@ -44,12 +44,12 @@ class Limits:
         address = self.of_key("address_misses_per_minute")
         if address is None and is_public:
             address = PUBLIC_ADDRESS_MISSES
-        found = {
+        limits = {
             ("requests", self.key): self.of_key("requests_per_minute"),
             ("misses", self.key): self.of_key("misses_per_minute"),
             ("address", self.address): address,
         }
-        return {counter: most for counter, most in found.items() if most is not None}
+        return {counter: most for counter, most in limits.items() if most is not None}
 
     def used(self, counter: Counter) -> int:
         """How many were counted in its minute."""
@@ -62,7 +62,7 @@ class Limits:
 
     def ended(self, now: int) -> list[Counter]:
         """Counters whose minute is over, which are forgotten with this."""
-        found = [counter for counter, (began, _) in self.counted.items() if now >= began + MINUTE_MS]
-        for counter in found:
+        ended = [counter for counter, (began, _) in self.counted.items() if now >= began + MINUTE_MS]
+        for counter in ended:
             del self.counted[counter]
-        return found
+        return ended

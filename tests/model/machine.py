@@ -192,13 +192,13 @@ class Machine(Merchant):
     def usable(self, nth: int, user: str, order: str | None, kind: str) -> str:
         """A code that this user may lock or redeem for this order; any, where there is none."""
         uses = [Use(c, kind, user, order) for c in self.model.coupons.values()]
-        found = [use.c.code for use in uses if of_use(self.model, use) in ([], ["order_value_required"])]
-        return found[nth % len(found)] if found else pick.FIRST_CODES[nth]
+        usable = [use.c.code for use in uses if of_use(self.model, use) in ([], ["order_value_required"])]
+        return usable[nth % len(usable)] if usable else pick.FIRST_CODES[nth]
 
     def owned(self, nth: int) -> Coupon | None:
         """A coupon that is somebody's; None where there is none."""
-        found = [c for c in self.model.coupons.values() if c.owner]
-        return found[nth % len(found)] if found else None
+        owned = [c for c in self.model.coupons.values() if c.owner]
+        return owned[nth % len(owned)] if owned else None
 
     def held_lock(self, nth: int | None) -> tuple[str, str, str, str | None]:
         """Code, token, user and order of a lock that was given; the first is asked for now."""

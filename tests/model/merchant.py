@@ -45,7 +45,7 @@ class Merchant(Twins):
         drawn = [dict(rules) for rules in (first, second, third)]
         gifts = [rules.pop("gift") for rules in drawn]
         for rules in drawn:
-            row = self.stage.run(self.shop.book(**self.said_of_book(rules)))
+            row = self.stage.run(self.shop.book(**self.fields_of_book(rules)))
             self.model.put_book(row)
             for code in pick.FIRST_CODES:
                 if code.startswith(f"BOOK-{row.book}-"):
@@ -168,26 +168,26 @@ class Merchant(Twins):
         """Change one thing of a book in both; what would be senseless stays as it was."""
         if change == ("gift", book):
             return
-        said = self.said_of_book(dict([change]))
-        if isinstance(said.get("discount"), dict):
+        fields = self.fields_of_book(dict([change]))
+        if isinstance(fields.get("discount"), dict):
             plain = {"max_amount_e4": None, "min_order_value_e4": None, "currency": None, "digits": None}
-            said["discount"] = DiscountRow(**{**plain, **said["discount"]})
-        row = msgspec.structs.replace(self.model.books[book], **said)
+            fields["discount"] = DiscountRow(**{**plain, **fields["discount"]})
+        row = msgspec.structs.replace(self.model.books[book], **fields)
         if None in (row.valid_from_ms, row.valid_until_ms) or row.valid_from_ms < row.valid_until_ms:  # type: ignore[operator]
-            self.model.put_book(self.stage.run(self.shop.change(self.model.books[book], **said)))
+            self.model.put_book(self.stage.run(self.shop.change(self.model.books[book], **fields)))
             self.count()
 
-    def said_of_book(self, rules: dict[str, Any]) -> dict[str, Any]:
+    def fields_of_book(self, rules: dict[str, Any]) -> dict[str, Any]:
         """Drawn rules as a row's fields."""
-        said = dict(rules)
-        for name, field in (("starts", "valid_from_ms"), ("ends", "valid_until_ms")):
-            if name in said:
-                after = said.pop(name)
-                said[field] = None if after is None else self.model.now + after
-        if said.get("valid_from_ms") is not None and said.get("valid_until_ms") is not None:
-            said["valid_until_ms"] += said["valid_from_ms"] - self.model.now + 1
-        if "gift" in said:
-            said["gift_book_id"] = self.book_id(said.pop("gift"))
-        if "lives" in said:
-            said["lock_seconds"], said["max_lock_seconds"] = said.pop("lives")
-        return said
+        fields = dict(rules)
+        for name, column in (("starts", "valid_from_ms"), ("ends", "valid_until_ms")):
+            if name in fields:
+                after = fields.pop(name)
+                fields[column] = None if after is None else self.model.now + after
+        if fields.get("valid_from_ms") is not None and fields.get("valid_until_ms") is not None:
+            fields["valid_until_ms"] += fields["valid_from_ms"] - self.model.now + 1
+        if "gift" in fields:
+            fields["gift_book_id"] = self.book_id(fields.pop("gift"))
+        if "lives" in fields:
+            fields["lock_seconds"], fields["max_lock_seconds"] = fields.pop("lives")
+        return fields

@@ -29,7 +29,7 @@ class Model(Operations):
         self.remaining: list[tuple[str, int, int]] = []
         """What the last answer says is left: of which counter, its limit, how many."""
 
-    def answer(self, name: str, code: str | None, asked: Body, said: Any, key: str = "") -> Answer:
+    def answer(self, name: str, code: str | None, asked: Body, actual: Any, key: str = "") -> Answer:
         """What the operation answers, and changes. A refusal's body is its code; it changes nothing, and is not kept
         under a key."""
         self.remaining, is_public = [], name == "validate_public"
@@ -40,7 +40,7 @@ class Model(Operations):
             return refused.status, refused.code
         answer = self._limited(rates)
         if answer is None:
-            answer = self._decided(name, code, asked, said if isinstance(said, dict) else {}, key)
+            answer = self._decided(name, code, asked, actual if isinstance(actual, dict) else {}, key)
             answer = self._counted(rates, is_public, asked.get("code", code), answer)
         self.remaining = [
             (counter[0], most, max(0, most - self.limits.used(counter))) for counter, most in rates.items()
@@ -55,8 +55,8 @@ class Model(Operations):
         return None
 
     def _counted(self, rates: dict[Counter, int], is_public: bool, code: str | None, answer: Answer) -> Answer:
-        """Count a request, and whether it missed: for who learns no reason, with every no. Past a book's limit of
-        misses who misses hears no more than that."""
+        """Count a request, and whether it missed: for a caller that gets no reasons, each refusal is a miss. Past a
+        book's limit of misses, a miss is answered with that limit alone."""
         status, body = answer
         reasons = body.get("reasons", ()) if isinstance(body, dict) else (body,)
         is_miss = any(reason in reasons for reason in ("coupon_not_found", "coupon_assigned_to_other"))
@@ -76,14 +76,14 @@ class Model(Operations):
         self.limits.count(counter, self.now)
         return answer
 
-    def _decided(self, name: str, code: str | None, asked: Body, said: Body, key: str) -> Answer:
+    def _decided(self, name: str, code: str | None, asked: Body, actual: Body, key: str) -> Answer:
         try:
             if kept := self.keys.get(key):
                 if kept.request != (name, code, asked):
                     raise Refused("idempotency_key_reused")
                 return kept.answer[0], {**(kept.answer[1] or {}), "replayed": True}
             facts = len(self.facts)
-            answer = getattr(self, name)(code, asked, said)
+            answer = getattr(self, name)(code, asked, actual)
         except Refused as refused:
             self.retry_after_ms = refused.retry_after_ms
             return refused.status, refused.code
@@ -97,27 +97,27 @@ class Model(Operations):
 
     # Gift and check out
 
-    def gift_to(self, user: str, asked: Body, said: Body) -> Answer:
+    def gift_to(self, user: str, asked: Body, actual: Body) -> Answer:
         """201: a random free coupon, once per order; 200 when this user has this book's for it already."""
         book, order = self._book_of(asked["bookId"]), asked["orderId"]
         if standing := self.gift(order):
             if (standing.owner, standing.book) != (user, book):
                 raise Refused("order_already_used")
-            return 200, self._durable(self.shown(standing, said))
+            return 200, self._durable(self.coupon_body(standing, actual))
         for reason in refusals.of_assign_any(self, book, user):
             raise Refused(reason)
-        return self._assigned(self._picked(self.free(book), said), user, said, order)
+        return self._assigned(self._picked(self.free(book), actual), user, actual, order)
 
-    def checkout(self, code: None, asked: Body, said: Body) -> Answer:
+    def checkout(self, code: None, asked: Body, actual: Body) -> Answer:
         """201 (200 repeated): redeem and gift as one change; either may be missing."""
-        c = self._found(asked["code"]) if "code" in asked else None
+        c = self._find_coupon(asked["code"]) if "code" in asked else None
         wanted = self._book_of(asked["giftBookId"]) if "giftBookId" in asked else None
         order, user = asked["orderId"], asked["userId"]
-        gift, said_gift = self.gift(order), said.get("gift") or {}
+        gift, actual_gift = self.gift(order), actual.get("gift") or {}
         mine = gift if gift and gift.owner == user else None
         repeated = self._redeemed_before(c, asked) if c else None
         if repeated or (mine and not c):
-            return 200, self._purchase(asked, repeated, self.shown(mine, said_gift) if mine else None)
+            return 200, self._purchase(asked, repeated, self.coupon_body(mine, actual_gift) if mine else None)
         use = c and use_of(c, "redeem", asked)
         if use:
             self._judge_redeem(use, asked)
@@ -126,22 +126,24 @@ class Model(Operations):
         if gift and not mine:
             raise Refused("order_already_used")
         before = {book: self.stock(book) for book in self.books}
-        shown = self.shown(mine, said_gift) if mine else None  # as it was, where the order is paid with its own gift
-        redemption = self._spend(use, asked, said.get("redemption") or {}) if use else None
+        gift_body = (
+            self.coupon_body(mine, actual_gift) if mine else None
+        )  # as it was, where the order is paid with its own gift
+        redemption = self._spend(use, asked, actual.get("redemption") or {}) if use else None
         if not mine and (book := wanted or (c and self._gift_book(c)) or self.gift_book):
-            mine = self._gift(book, user, order, c, said_gift)
-            shown = self.shown(mine, said_gift) if mine else None
+            mine = self._gift(book, user, order, c, actual_gift)
+            gift_body = self.coupon_body(mine, actual_gift) if mine else None
         for book in dict.fromkeys(each.book for each in (c, mine) if each):
             self._notice(book, before[book])
-        return 201, self._purchase(asked, redemption, shown)
+        return 201, self._purchase(asked, redemption, gift_body)
 
-    def _gift(self, book: int, user: str, order: str, bought_with: Coupon | None, said: Body) -> Coupon | None:
+    def _gift(self, book: int, user: str, order: str, bought_with: Coupon | None, actual: Body) -> Coupon | None:
         """The gift, another coupon than the one that was redeemed; none where the book is empty or the user has had
         enough."""
         free = self.free(book) - {bought_with.code if bought_with else ""}
         if refusals.of_assign_any(self, book, user) or not free:
             return None
-        picked = self._picked(free, said)
+        picked = self._picked(free, actual)
         self._give(picked, user, order)
         return picked
 
@@ -151,8 +153,8 @@ class Model(Operations):
 
     def _purchase(self, asked: Body, redemption: Redemption | None, gift: Body | None) -> Body:
         digits = amounts.DIGITS[asked.get("currency", self.currency)]
-        bought = self._shown_redemption(redemption) if redemption else None
-        final = (bought and bought["finalAmount"]) or amounts.shown(asked["orderValue"], digits)
+        bought = self._redemption_body(redemption) if redemption else None
+        final = (bought and bought["finalAmount"]) or amounts.format_amount(asked["orderValue"], digits)
         return self._durable({"redemption": bought, "gift": gift, "finalAmount": final})
 
 

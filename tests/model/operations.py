@@ -1,5 +1,6 @@
 """What the contract says an operation answers and changes. Each method takes a code, a request's body in the contract's
-words, and what the service `said`: only it knows a token, a redemption's id, or which free coupon it picked."""
+words, and the service's own answer (`actual`): the model takes from it a token, a redemption's id, and which free
+coupon was picked."""
 
 from decimal import Decimal
 from typing import Any
@@ -24,7 +25,7 @@ class Operations(State):
         self.made: list[Redemption] = []
         """Every redemption that was ever made, in order."""
 
-    def _found(self, code: str | None) -> Coupon:
+    def _find_coupon(self, code: str | None) -> Coupon:
         c = self.coupons.get(code or "")
         if c is None:
             raise Refused("coupon_not_found")
@@ -32,25 +33,25 @@ class Operations(State):
 
     # Assign
 
-    def assign(self, code: str, asked: Body, said: Body) -> Answer:
+    def assign(self, code: str, asked: Body, actual: Body) -> Answer:
         """201; 200 when it was this user's already."""
-        c, user = self._found(code), asked["userId"]
+        c, user = self._find_coupon(code), asked["userId"]
         if c.owner == user:
             first(self, c, refusals.of_assigned_already(self, c))
-            return 200, self._durable(self.shown(c, said))
+            return 200, self._durable(self.coupon_body(c, actual))
         first(self, c, refusals.of_assign(self, c, user))
-        return self._assigned(c, user, said)
+        return self._assigned(c, user, actual)
 
-    def assign_any(self, code: None, asked: Body, said: Body) -> Answer:
+    def assign_any(self, code: None, asked: Body, actual: Body) -> Answer:
         """201: a random free code; whichever it was, if it was free."""
         book = self._book_of(asked["bookId"])
         for reason in refusals.of_assign_any(self, book, asked["userId"]):
             raise Refused(reason)
-        return self._assigned(self._picked(self.free(book), said), asked["userId"], said)
+        return self._assigned(self._picked(self.free(book), actual), asked["userId"], actual)
 
-    def _picked(self, free: set[str], said: Body) -> Coupon:
-        """Which of the free codes it was is random: the one that was `said`."""
-        picked = said.get("code")
+    def _picked(self, free: set[str], actual: Body) -> Coupon:
+        """Which of the free codes it was is random: the one of `actual`."""
+        picked = actual.get("code")
         return self.coupons[picked if picked in free else min(free)]
 
     def _book_of(self, book_id: str) -> int:
@@ -59,11 +60,11 @@ class Operations(State):
             raise Refused("book_not_found")
         return book
 
-    def _assigned(self, c: Coupon, user: str, said: Body, order: str | None = None) -> Answer:
+    def _assigned(self, c: Coupon, user: str, actual: Body, order: str | None = None) -> Answer:
         before = self.stock(c.book)
         self._give(c, user, order)
         self._notice(c.book, before)
-        return 201, self._durable(self.shown(c, said))
+        return 201, self._durable(self.coupon_body(c, actual))
 
     def _give(self, c: Coupon, user: str, order: str | None) -> None:
         c.owner, c.assigned_at = user, self.now
@@ -80,12 +81,12 @@ class Operations(State):
             if left <= 0 < before[of]:
                 self.facts.append(("S", book, "out", of, max(left, 0), self.now))
 
-    def unassign(self, code: str, asked: Body, said: Body) -> Answer:
+    def unassign(self, code: str, asked: Body, actual: Body) -> Answer:
         """200: the coupon, that is nobody's now."""
-        c = self._found(code)
+        c = self._find_coupon(code)
         first(self, c, refusals.of_unassign(self, c))
         self._take_back(c)
-        return 200, self._durable(self.shown(c, said))
+        return 200, self._durable(self.coupon_body(c, actual))
 
     def _take_back(self, c: Coupon) -> None:
         self.facts.append(("U", c.book, c.code, c.owner, self.now))
@@ -93,15 +94,15 @@ class Operations(State):
 
     # Lock
 
-    def lock(self, code: str, asked: Body, said: Body) -> Answer:
+    def lock(self, code: str, asked: Body, actual: Body) -> Answer:
         """201; 200 and the same token when this user holds it for this order already: then it is renewed, as extend."""
-        c = self._found(code)
+        c = self._find_coupon(code)
         use = Use(c, "lock", asked["userId"], asked.get("orderId"))
         first(self, c, refusals.of_use(self, use))
         asked_s = asked.get("lockSeconds")
         if own := refusals.own_lock(self, use):
             own.deadline = max(own.deadline, self._deadline(c, asked_s, own.started))
-            return 200, self._shown_lock(c, own)
+            return 200, self._lock_body(c, own)
         book = self.books[c.book]
         if full := refusals.full_quota(self, use):
             raise Refused("lock_quota", min(full) - self.now)
@@ -110,24 +111,24 @@ class Operations(State):
         counts = frozenset(limit for limit, most in limits.items() if most is not None)
         key = None if self.limits.of_key("live_locks") is None else self.limits.key
         deadline = self._deadline(c, asked_s, self.now)
-        lock = Lock(said.get("lockToken", ""), asked["userId"], use.order, deadline, self.now, counts, key)
+        lock = Lock(actual.get("lockToken", ""), asked["userId"], use.order, deadline, self.now, counts, key)
         c.locks = [*self.live(c), lock]
         self.touched.add(c.book)
         self.tokens.append((c.code, lock))
-        return 201, self._shown_lock(c, lock)
+        return 201, self._lock_body(c, lock)
 
-    def extend(self, code: str, asked: Body, said: Body) -> Answer:
+    def extend(self, code: str, asked: Body, actual: Body) -> Answer:
         """200: the deadline counts from now, never moves back, and is cut at the ceiling."""
-        c = self._found(code)
+        c = self._find_coupon(code)
         lock = next((lock for lock in self.live(c) if lock.token == asked["lockToken"]), None)
         first(self, c, refusals.of_extend(self, c, lock, self._ceiling(c, lock.started) if lock else 0))
         assert lock
         lock.deadline = max(lock.deadline, self._deadline(c, asked.get("lockSeconds"), lock.started))
-        return 200, self._shown_lock(c, lock)
+        return 200, self._lock_body(c, lock)
 
-    def unlock(self, code: str, asked: Body, said: Body) -> Answer:
+    def unlock(self, code: str, asked: Body, actual: Body) -> Answer:
         """204; also when it was released or had expired."""
-        c = self._found(code)
+        c = self._find_coupon(code)
         c.locks = [lock for lock in c.locks if lock.token != asked["lockToken"]]
         return 204, None
 
@@ -140,7 +141,7 @@ class Operations(State):
     def _deadline(self, c: Coupon, asked_s: int | None, started: int) -> int:
         return min(self.now + 1000 * (asked_s or self.books[c.book].lock_seconds), self._ceiling(c, started))
 
-    def _shown_lock(self, c: Coupon, lock: Lock) -> Body:
+    def _lock_body(self, c: Coupon, lock: Lock) -> Body:
         return {
             "lockToken": lock.token,
             "code": c.code,
@@ -152,18 +153,18 @@ class Operations(State):
 
     # Redeem
 
-    def redeem(self, code: str, asked: Body, said: Body) -> Answer:
+    def redeem(self, code: str, asked: Body, actual: Body) -> Answer:
         """201: the redemption; 200 and the same where this user redeemed this code for this order already and it stands
         (a redeem without an order is never a repeat of another)."""
-        c = self._found(code)
+        c = self._find_coupon(code)
         if repeated := self._redeemed_before(c, asked):
-            return 200, self._durable(self._shown_redemption(repeated))
+            return 200, self._durable(self._redemption_body(repeated))
         use = use_of(c, "redeem", asked)
         self._judge_redeem(use, asked)
         before = self.stock(c.book)
-        redemption = self._spend(use, asked, said)
+        redemption = self._spend(use, asked, actual)
         self._notice(c.book, before)
-        return 201, self._durable(self._shown_redemption(redemption))
+        return 201, self._durable(self._redemption_body(redemption))
 
     def _redeemed_before(self, c: Coupon, asked: Body) -> Redemption | None:
         for r in self.standing(c):
@@ -175,12 +176,12 @@ class Operations(State):
         self._check_digits(use, asked)
         first(self, use.c, refusals.of_use(self, use))
 
-    def _spend(self, use: Use, asked: Body, said: Body) -> Redemption:
+    def _spend(self, use: Use, asked: Body, actual: Body) -> Redemption:
         """One use; the lock that it was under ends. The assignment stays, and an unassigned coupon stays so."""
         c, book, currency = use.c, self.books[use.c.book], self._currency(use)
         discount = amounts.discount(book.discount, use.value, asked.get("items", ()), amounts.DIGITS[currency])
         redemption = Redemption(
-            id=said.get("redemptionId", ""),
+            id=actual.get("redemptionId", ""),
             code=c.code,
             book=c.book,
             user=asked["userId"],
@@ -201,9 +202,9 @@ class Operations(State):
         self.facts.append(("R", c.book, c.code, redemption.user, use.order, redemption.id, *value, self.now))
         return redemption
 
-    def validate(self, code: None, asked: Body, said: Body) -> Answer:
+    def validate(self, code: None, asked: Body, actual: Body) -> Answer:
         """200: every refusal that a redeem would hear, or what it would take off; changes nothing."""
-        c = self._found(asked["code"])
+        c = self._find_coupon(asked["code"])
         use = use_of(c, "validate", asked)
         self._check_digits(use, asked)
         reasons = refusals.of_use(self, use)
@@ -211,21 +212,21 @@ class Operations(State):
         if not reasons:
             digits = amounts.DIGITS[self._currency(use)]
             discount = amounts.discount(self.books[c.book].discount, use.value, asked.get("items", ()), digits)
-            body["discountAmount"] = amounts.shown(discount, digits)
+            body["discountAmount"] = amounts.format_amount(discount, digits)
             if use.value is not None:
-                body["finalAmount"] = amounts.shown(use.value - discount, digits)
-        return 200, {**body, "coupon": self.shown(c, said.get("coupon") or {})}
+                body["finalAmount"] = amounts.format_amount(use.value - discount, digits)
+        return 200, {**body, "coupon": self.coupon_body(c, actual.get("coupon") or {})}
 
-    def validate_public(self, code: None, asked: Body, said: Body) -> Answer:
+    def validate_public(self, code: None, asked: Body, actual: Body) -> Answer:
         """As validate, of which a `public` credential learns no reason, and nothing of the coupon, not even that
         there is one: its amounts are in the workspace's currency where it names none."""
         if not amounts_fit(asked, asked.get("currency") or self.currency):
             raise Refused("invalid")
-        no: Body = {"valid": False, "discountAmount": None, "finalAmount": None}
+        refusal: Body = {"valid": False, "discountAmount": None, "finalAmount": None}
         try:
-            _, body = self.validate(code, asked, said)
+            _, body = self.validate(code, asked, actual)
         except Refused:
-            body = no
+            body = refusal
         return 200, {**body, "reasons": [] if body["valid"] else ["coupon_not_available"], "coupon": None}
 
     def _currency(self, use: Use) -> str:
@@ -238,14 +239,14 @@ class Operations(State):
         if not amounts_fit(asked, self._currency(use)):
             raise Refused("invalid")
 
-    def _shown_redemption(self, r: Redemption, with_rollback: bool = False) -> Body:
+    def _redemption_body(self, r: Redemption, with_rollback: bool = False) -> Body:
         """A redeem's answer never shows a later rollback."""
-        shown = {**r.shown(), "bookId": self._book_id(r.book)}
-        return shown if with_rollback else {**shown, "rolledBackAt": None}
+        body = {**r.body(), "bookId": self._book_id(r.book)}
+        return body if with_rollback else {**body, "rolledBackAt": None}
 
     # Roll back
 
-    def rollback(self, redemption_id: str, asked: Body, said: Body) -> Answer:
+    def rollback(self, redemption_id: str, asked: Body, actual: Body) -> Answer:
         """200, once: with `restore` code, user, book and order get their use back."""
         r = next((r for r in self.made if r.id == redemption_id), None)
         if r is None:
@@ -253,9 +254,9 @@ class Operations(State):
         if not r.stands:
             raise Refused("already_rolled_back")
         self._roll_back(r, asked)
-        return 200, self._durable(self._shown_redemption(r, True))
+        return 200, self._durable(self._redemption_body(r, True))
 
-    def rollback_order(self, order: str, asked: Body, said: Body) -> Answer:
+    def rollback_order(self, order: str, asked: Body, actual: Body) -> Answer:
         """200: all of the order's that stood; its gift is taken back unless it was used, and a lock on it ends."""
         mine = [r for r in self.made if r.order == order]
         if not mine and order not in self.gifts:
@@ -270,7 +271,7 @@ class Operations(State):
         if gift:
             self._take_back(gift)
             gift.locks = []
-        return 200, self._durable({"items": [self._shown_redemption(r, True) for r in stand]})
+        return 200, self._durable({"items": [self._redemption_body(r, True) for r in stand]})
 
     def _roll_back(self, r: Redemption, asked: Body) -> None:
         r.rolled_back, r.restored = self.now, asked.get("restore") is not False
@@ -278,9 +279,9 @@ class Operations(State):
 
     # Read
 
-    def coupon(self, code: str, asked: Body, said: Body) -> Answer:
+    def coupon(self, code: str, asked: Body, actual: Body) -> Answer:
         """200: the coupon."""
-        return 200, self.shown(self._found(code), said)
+        return 200, self.coupon_body(self._find_coupon(code), actual)
 
     def _book_id(self, book: int) -> str:
         return str(self.books[book].book_id)
@@ -288,7 +289,7 @@ class Operations(State):
     def _durable(self, body: Body) -> Body:
         return {**body, "durability": "accepted"}
 
-    # Configuration: the merchant's word, which no limit refuses.
+    # Configuration, which no limit refuses.
 
     def put_book(self, row: BookRow) -> None:
         """A book is new, or changed; what it says holds for existing codes and locks too."""

@@ -1,18 +1,23 @@
 """A Redis made again from configuration and events, as the worker makes it, and compared with the one that was lost."""
 
+import math
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, cast
+
+import msgspec
 
 from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
 from service.domain.configuration import BookRow, CodeRow
 from service.formats import key_names
+from service.formats.events import Fact, Redeemed, RolledBack
+from service.formats.mending_mark import WHOLE
+from service.hot.redis_server import Server
 from service.hot.scripts import MENDING, Scripts
-from tests.lua.consistency import Held
-from tests.lua.outbox import made_id
-
-AT_ONCE = 33
+from service.worker.restorer import Mending
+from tests.lua.consistency import Coupon, Held
+from tests.lua.outbox import Outbox, parse_entry, read_outbox
 
 
 async def rebuild(
@@ -25,71 +30,75 @@ async def rebuild(
 ) -> None:
     """Make another Redis whole from the latest configuration and all events, while its gate is closed."""
     other.caller, other.still_ms = shop.caller, shop.still_ms
-    outbox = other.outbox = await shop.everything_told()
-    await other.link.call("DEL", key_names.outbox(0))
-    await other.link.call("DEL", f"{shop.caller.prefix}w", f"{shop.caller.prefix}x")
+    other.outbox = await shop.everything_told()
+    w = shop.caller.prefix
+    await other.link.call("DEL", key_names.outbox(0), key_names.settings(w), key_names.books(w))
     await other.gate("closed")
-    texts = Scripts(0, EPOCH, "nonce", MENDING, "closed").texts
-    other.decider._digests[0] = {name: await other.link.call("SCRIPT", "LOAD", text) for name, text in texts.items()}
+    server, no_pool = Server(other.link, 0), cast("Any", None)
+    mending = Mending(server, no_pool, Scripts(0, EPOCH, "nonce", MENDING, "closed"))
+    mending._tell_at = math.inf  # it reports its progress to Postgres
+    await server.load(mending.scripts)
+    other.projector = mending.projector
     await other.put_workspace(**settings)
     for row in books.values():
         await other.projector.book(row)
     await other.projector.codes(shop.workspace, 0, 1, list(codes.values()), whole=True)
     for user, cap in caps.items():
         await other.user(user, cap)
-    words: list[str] = []
-    redeemed: dict[str, str] = {}
-    for event_id, fields in outbox:
-        kind, *said = fields["d"].split(" ")
-        if kind == "R":
-            words += [" ".join([kind, *said[:16]]), event_id, ""]
-            redeemed[made_id(event_id, int(said[10]))] = f"{event_id} {said[9]} {said[15]}"
-            if gift := said[16:]:  # (workspace, order and its bucket, user and time are the redemption's)
-                given = ["A", said[0], *gift[:2], said[3], said[10], gift[2], said[4], said[13]]
-                words += [" ".join(given), event_id, ""]
-        elif kind == "B":
-            words += [fields["d"], event_id, redeemed[said[5]]]
-        elif kind in "AU":
-            words += [fields["d"], event_id, ""]
-    for start in range(0, len(words), 3 * AT_ONCE):
-        names, run = (key_names.gate(0), key_names.mend(0)), ["whole", *words[start : start + 3 * AT_ONCE]]
-        assert await other.decider.run(0, "redo", names, run) == [0]
-    held = [key for key in map(key_names.parse_key, await other.everything()) if key and key.kind == "d"]
-    buckets = [key.parts[0] for key in held if key.workspace == shop.workspace]
-    assert await other.decider.run(0, "fill_pool", [key_names.gate(0), f"{shop.caller.prefix}w"], buckets) == [0]
+    for fact in _recorded_facts(other.outbox):
+        mending._add(fact)
+    await mending._send_events(WHOLE)
+    await mending._all_sent()
+    assert mending._left_out == 0
+    mending._note_buckets(list(codes.values()))
+    await mending.fill_pools()
     await other.link.call("DEL", key_names.mend(0))
+
+
+def _recorded_facts(entries: list[tuple[str, dict[str, str]]]) -> Iterator[Fact]:
+    """The facts of an outbox as Postgres returns them: a gift by itself, a rollback with its redemption."""
+    redeemed = read_outbox(entries).by_id
+    for entry in entries:
+        event = parse_entry(*entry)
+        if isinstance(event, Redeemed):
+            yield msgspec.structs.replace(event, gift=None)
+            if event.gift:
+                yield event.gift
+        elif isinstance(event, RolledBack):
+            of = redeemed[event.redemption_id]
+            yield msgspec.structs.replace(event, redeemed=of.id, discount_e4=of.discount_e4)
+        elif isinstance(event, Fact):
+            yield event
 
 
 async def assert_same(shop: Shop, other: Shop) -> None:
     """Compare all but locks and idempotency keys. What differs by right: a code's version (it has the last one, where
     configuration came once), the limit and the mark `touched` of what was locked and never redeemed, zeros."""
-    ours = Held(await shop.everything(), shop.caller.prefix)
-    theirs = Held(await other.everything(), shop.caller.prefix)
-    assert {code: c.book for code, c in ours.coupons.items()} == {code: c.book for code, c in theirs.coupons.items()}
-    for start in ("s:", "o:", "g:"):
+    ours, theirs = [Held(await each.everything(), shop.caller.prefix, Outbox(), {}) for each in (shop, other)]
+    for start in ("s:", "o:", "g:", "x"):
         assert ours.under(start) == theirs.under(start)
-    assert ours.mine["x"] == theirs.mine["x"]
-    assert ours.mine["w"].split(" ", 1)[1] == theirs.mine["w"].split(" ", 1)[1]
-    for start in ("b:", "n:", "u:"):
-        assert _plain(ours.under(start)) == _plain(theirs.under(start))
-    for code, c in ours.coupons.items():
-        d = theirs.coupons[code]
-        assert not d.locks
-        names = ("user", "assigned_at", "uses", "max", "off", "expires_at", "last")
-        assert [getattr(c, name) for name in names] == [getattr(d, name) for name in names]
+    for start in ("w", "b:", "n:", "u:"):
+        assert _strip(ours.under(start)) == _strip(theirs.under(start))
+    assert {code: _strip_coupon(c) for code, c in ours.coupons.items()} == {
+        code: _strip_coupon(c) for code, c in theirs.coupons.items()
+    }
+    assert not any(c.locks for c in theirs.coupons.values())
 
 
-def _plain(found: dict[str, Any]) -> dict[str, Any]:
+def _strip_coupon(c: Coupon) -> Any:
+    return c.book, c.max, c.record._replace(version="", max_uses="", lock="")
+
+
+def _strip(values: dict[str, Any]) -> dict[str, Any]:
+    """The values without versions, zeros and `touched`."""
     plain: dict[str, Any] = {}
-    for name, value in found.items():
+    for name, value in values.items():
         if isinstance(value, str):
-            plain[name] = value.split(" ", 1)[1]  # without the version
-        else:
-            plain[name] = {
-                key: re.sub(r"^\d+ ", "", text) if key == "cap" else text
-                for key, text in value.items()
-                if key != "touched" and text != "0"
-            }
-            if not plain[name]:
-                del plain[name]
+            plain[name] = value.split(" ", 1)[1]
+        elif fields := {
+            key: re.sub(r"^\d+ ", "", text) if key == "cap" else text
+            for key, text in value.items()
+            if key != "touched" and text != "0"
+        }:
+            plain[name] = fields
     return plain

@@ -84,7 +84,7 @@ def of_use(state: State, use: Use) -> list[str]:
     """Of lock, redeem and validate (rule 1)."""
     c, book = use.c, state.books[use.c.book]
     own = own_lock(state, use)
-    said = {
+    conditions = {
         "coupon_inactive": not c.active,
         "book_inactive": book.status != "active",
         "not_started": book.valid_from_ms is not None and state.now < book.valid_from_ms,
@@ -100,8 +100,8 @@ def of_use(state: State, use: Use) -> list[str]:
         "order_already_used": use.order is not None and len(state.places(use.order)) >= state.coupons_per_order,
     }
     if use.kind != "lock":
-        said |= _of_value(state, use)
-    return _holding(said)
+        conditions |= _of_value(state, use)
+    return _holding(conditions)
 
 
 def full_quota(state: State, use: Use) -> list[int]:
@@ -178,14 +178,14 @@ def _of_value(state: State, use: Use) -> dict[str, bool]:
 
 def of_assign(state: State, c: Coupon, user: str) -> list[str]:
     """Of assigning a named coupon that isn't this user's already."""
-    said = {
+    conditions = {
         **_of_time(state, c),
         "coupon_assigned_to_other": c.owner is not None,
         "coupon_locked": any(lock.user != user for lock in state.live(c)),
         f"coupon_{state.used_up(c)}": not state.left(c),
         **_of_user(state, c.book, user),
     }
-    return _holding(said)
+    return _holding(conditions)
 
 
 def of_assigned_already(state: State, c: Coupon) -> list[str]:
@@ -196,13 +196,13 @@ def of_assigned_already(state: State, c: Coupon) -> list[str]:
 def of_assign_any(state: State, book: int, user: str) -> list[str]:
     """Of assigning a random free coupon."""
     row = state.books[book]
-    said = {
+    conditions = {
         "book_inactive": row.status != "active",
         "expired": row.valid_until_ms is not None and state.now >= row.valid_until_ms,
         **_of_user(state, book, user),
         "out_of_stock": not state.free(book),
     }
-    return _holding(said)
+    return _holding(conditions)
 
 
 def _of_time(state: State, c: Coupon) -> dict[str, bool]:
@@ -226,25 +226,25 @@ def _of_user(state: State, book: int, user: str) -> dict[str, bool]:
 def of_unassign(state: State, c: Coupon) -> list[str]:
     """Of taking an assignment back, while nothing of it is locked or used."""
     exhausted = not state.left(c) and state.limit(c) != 1
-    said = {
+    conditions = {
         "coupon_not_assigned": c.owner is None,
         "coupon_locked": bool(state.live(c)),
         "coupon_exhausted": exhausted,
         "coupon_redeemed": c.uses > 0,  # in part, too
     }
-    return _holding(said)
+    return _holding(conditions)
 
 
 def of_extend(state: State, c: Coupon, lock: Lock | None, ceiling: int) -> list[str]:
     """Of extending a lock, which can't be held past `ceiling`."""
-    said = {
+    conditions = {
         "coupon_inactive": not c.active,
         "book_inactive": state.books[c.book].status != "active",
         "lock_lost": lock is None,
         "lock_ceiling": lock is not None and ceiling <= lock.deadline,
     }
-    return _holding(said)
+    return _holding(conditions)
 
 
-def _holding(said: dict[str, Any]) -> list[str]:
-    return [code for code, holds in said.items() if holds]
+def _holding(conditions: dict[str, Any]) -> list[str]:
+    return [code for code, holds in conditions.items() if holds]

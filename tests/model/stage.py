@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ _DATABASES = 2
 _MINUTE, _DAY = "MINUTE_MS = 60000", "MINUTE_MS = 86400000"
 """No counter ends by itself: the machine's minutes end on the still clock."""
 _STEADY = f"""local function steady(key, count)
-  local all, found, second = redis.call('HKEYS', key), {{}}, redis.call('HGET', '{STILL_CLOCK}', 's')
+  local all, chosen, second = redis.call('HKEYS', key), {{}}, redis.call('HGET', '{STILL_CLOCK}', 's')
   table.sort(all)
-  for i = 1, math.min(count, #all) do found[i] = all[(second + i) % #all + 1] end
-  return found
+  for i = 1, math.min(count, #all) do chosen[i] = all[(second + i) % #all + 1] end
+  return chosen
 end
 """
 
@@ -39,19 +40,22 @@ class Altering:
         self._digests: dict[str, Any] = {}
 
     async def call(self, *command: Any) -> Any:
-        """As the link's."""
+        """As the link's; a script is run by the digest of its own text."""
+        if command[0] == "EVALSHA":
+            return await self.link.call("EVALSHA", self._digests.get(command[1], command[1]), *command[2:])
         if command[:2] != ("SCRIPT", "LOAD"):
             return await self.link.call(*command)
         text: str = command[2]
-        if text not in self._digests:
+        digest = sha1(text.encode()).hexdigest()
+        if digest not in self._digests:
             altered = text.replace("redis.call('HRANDFIELD', ", "steady(")
             if altered != text:
                 altered = _STEADY + altered
             altered = altered.replace(_MINUTE, _DAY)
             if self.plant:
                 altered = altered.replace(*self.plant)
-            self._digests[text] = await self.link.call("SCRIPT", "LOAD", altered)
-        return self._digests[text]
+            self._digests[digest] = await self.link.call("SCRIPT", "LOAD", altered)
+        return digest
 
 
 class Stage:

@@ -8,7 +8,7 @@ from typing import Any
 
 from service.domain.configuration import BookRow
 from service.domain.times import from_ms
-from tests.model.amounts import DIGITS, shown
+from tests.model.amounts import DIGITS, format_amount
 from tests.model.limits import Limits
 
 
@@ -55,7 +55,7 @@ class Redemption:
         """Whether its use is still spent: a rollback without `restore` gives none back."""
         return not self.restored
 
-    def shown(self) -> dict[str, Any]:
+    def body(self) -> dict[str, Any]:
         """As answers have it."""
         digits = DIGITS[self.currency]
         return {
@@ -63,10 +63,10 @@ class Redemption:
             "code": self.code,
             "userId": self.user,
             "orderId": self.order,
-            "orderValue": None if self.value is None else shown(self.value, digits),
+            "orderValue": None if self.value is None else format_amount(self.value, digits),
             "currency": self.currency,
-            "discountAmount": shown(self.discount, digits),
-            "finalAmount": None if self.value is None else shown(self.value - self.discount, digits),
+            "discountAmount": format_amount(self.discount, digits),
+            "finalAmount": None if self.value is None else format_amount(self.value - self.discount, digits),
             "redeemedAt": from_ms(self.at),
             "rolledBackAt": time(self.rolled_back),
             "ipAddress": self.address,
@@ -115,7 +115,7 @@ class State:
         """By order: the code that was given, to whom and when."""
         self.limits = Limits()
         self.facts: list[tuple[Any, ...]] = []
-        """What is to be recorded of all traffic, and said of stock, in order."""
+        """The facts of all traffic, and the notices of stock, that are to be recorded, in order."""
 
     # Coupons
 
@@ -148,7 +148,7 @@ class State:
         return end is not None and self.now >= end
 
     def used_up(self, c: Coupon) -> str:
-        """The word for a coupon without a use left."""
+        """The status of a coupon without a use left."""
         return "redeemed" if self.limit(c) == 1 else "exhausted"
 
     def status(self, c: Coupon, windows: bool = True) -> str:
@@ -167,9 +167,9 @@ class State:
         """Its redemptions that were not rolled back."""
         return [redemption for redemption in c.redemptions if redemption.stands]
 
-    def shown(self, c: Coupon, said: dict[str, Any]) -> dict[str, Any]:
+    def coupon_body(self, c: Coupon, actual: dict[str, Any]) -> dict[str, Any]:
         """As answers have it. Where several locks end first, in the same millisecond, the contract leaves open which is
-        shown: the one that was `said`. The last redemption is the one decided last, whatever the clock says."""
+        answered: the one of `actual`. The last redemption is the one decided last, whatever the clock says."""
         live, stand = self.live(c), self.standing(c)
         first = min((lock.deadline for lock in live), default=0)
         locks = [
@@ -188,10 +188,10 @@ class State:
             "userId": c.owner,
             "redemptions": c.uses,
             "maxRedemptions": self.limit(c),
-            "lock": _one_of(locks, said.get("lock")),
+            "lock": _one_of(locks, actual.get("lock")),
             "assignedAt": time(c.assigned_at),
             "expiresAt": time(self.end(c)),
-            "lastRedemption": _one_of(lasts, said.get("lastRedemption")),
+            "lastRedemption": _one_of(lasts, actual.get("lastRedemption")),
         }
 
     # Books, users, orders
@@ -286,7 +286,7 @@ def time(ms: int | None) -> str | None:
     return None if ms is None else from_ms(ms)
 
 
-def _one_of(candidates: Sequence[dict[str, Any]], said: Any) -> dict[str, Any] | None:
-    if said in candidates:
-        return said
+def _one_of(candidates: Sequence[dict[str, Any]], actual: Any) -> dict[str, Any] | None:
+    if actual in candidates:
+        return actual
     return candidates[0] if candidates else None

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from dataclasses import replace
-from decimal import Decimal
 from typing import Any, ClassVar
 from uuid import UUID
 from zlib import crc32
@@ -13,13 +12,14 @@ from hypothesis.stateful import RuleBasedStateMachine
 from loadtests.harness.premises import NOW_MS
 from service.access.caller import Caller
 from service.domain.configuration import CodeRow
-from service.domain.field_types import decode_field
 from service.domain.limits import address_counter, encode_key_limits
+from service.formats import events
+from service.formats.events import Answered, Assigned, Redeemed, RolledBack, StockNotice, Unassigned
 from service.hot.workspace_state import Workspace
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.operations.base import Operation
 from tests.lua.consistency import assert_consistent
-from tests.lua.outbox import made_id
+from tests.lua.outbox import parse_entry
 from tests.model import choices as pick
 from tests.model.amounts import units
 from tests.model.limits import KEYS
@@ -67,7 +67,7 @@ class Twins(RuleBasedStateMachine):
         self.keyed: list[tuple[str, str | None, dict[str, Any], str]] = []
         self.steps, self.keys = 0, 0
         self.broken = False
-        """Whether a difference was found: then there is no more to compare."""
+        """Whether there was a difference: then the rest is not compared."""
 
     # Asking both
 
@@ -82,11 +82,11 @@ class Twins(RuleBasedStateMachine):
         fingerprint = f"{crc32(repr((name, code, asked)).encode()):08x}"
         self.shop.refusal, plain = None, self.shop.caller
         self.shop.caller, self.shop.address = self._caller(name == "validate_public"), self.model.limits.address
-        found = self.stage.run(self.shop.do(OPERATIONS[name], code, key=key, fingerprint=fingerprint, **asked))
+        actual = self.stage.run(self.shop.do(OPERATIONS[name], code, key=key, fingerprint=fingerprint, **asked))
         self.shop.caller = plain
-        expected = self.model.answer(name, code, asked, found[1], key)
-        self.tally[f"{name} {found[1] if isinstance(found[1], str) else found[0]}"] += 1
-        self.same((name, code, asked, key), found, expected)
+        expected = self.model.answer(name, code, asked, actual[1], key)
+        self.tally[f"{name} {actual[1] if isinstance(actual[1], str) else actual[0]}"] += 1
+        self.same((name, code, asked, key), actual, expected)
         self.same("what is left", _left(self.shop.rates), self.model.remaining)
         if (refusal := self.shop.refusal) and refusal.code in {"coupon_locked", "lock_quota"}:
             self.same("Retry-After", refusal.retry_after_ms, self.model.retry_after_ms)
@@ -123,19 +123,19 @@ class Twins(RuleBasedStateMachine):
         if self.steps % CHECKED_EVERY == 0:
             self.compare()
 
-    def same(self, what: Any, found: Any, expected: Any) -> None:
+    def same(self, what: Any, actual: Any, expected: Any) -> None:
         """Both must be equal; else the machine stops, and hypothesis looks for the shortest way here."""
-        if found != expected:
+        if actual != expected:
             self.broken = True
-            raise AssertionError(f"{what}:\n  the service says {found}\n  the contract    {expected}")
+            raise AssertionError(f"{what}:\n  the service says {actual}\n  the contract    {expected}")
 
     # Comparing all
 
     def compare(self) -> None:
         """Every coupon, count and fact must be the model's, and all that Redis counts must add up."""
         for code in self.rows:
-            _, found = self.stage.run(self.shop.do(coupon_view.READ, code))
-            self.same(code, found, self.model.shown(self.model.coupons[code], found))
+            _, actual = self.stage.run(self.shop.do(coupon_view.READ, code))
+            self.same(code, actual, self.model.coupon_body(self.model.coupons[code], actual))
         workspace = Workspace(self.shop.decider)
         for row in self.model.books.values():
             counts = self.stage.run(workspace.book_counts(self.shop.caller, str(row.book_id)))
@@ -143,11 +143,10 @@ class Twins(RuleBasedStateMachine):
         for user in pick.USERS:
             held = self.stage.run(workspace.user_coupons(self.shop.caller, user))
             self.same(f"coupons of {user}", held, self.model.held(user))
-        events = self.stage.run(self.shop.everything_told())
         facts, recorded_keys = list[tuple[Any, ...]](), list[int]()
-        for event_id, fields in events:
+        for entry_id, fields in self.stage.run(self.shop.everything_told()):
             recorded_keys += [len(facts)] * ("i" in fields)
-            facts += _facts(event_id, fields["d"].split(" "))
+            facts += _facts(parse_entry(entry_id, fields))
         self.same("facts", facts, self.model.facts)
         self.same("facts with a key", recorded_keys, self.model.recorded_keys)
         self.holds(assert_consistent(self.shop))
@@ -178,27 +177,23 @@ def _left(rates: str) -> list[tuple[str, int, int]]:
     return [(name, int(most), int(left)) for name, most, left in zip(words[::4], words[1::4], words[2::4], strict=True)]
 
 
-def _facts(event: str, words: list[str]) -> list[tuple[Any, ...]]:  # noqa: PLR0911, one for each kind
+def _facts(event: events.Event | None) -> list[tuple[Any, ...]]:  # noqa: PLR0911, one for each kind
     """An event's facts as the model has them; a redemption's may have a gift with it."""
-    match words:
-        case ["A", _, book, code, user, at, _, *gift]:
-            return [("A", int(book), code, decode_field(user), int(at), decode_field(gift[0]) if gift else None)]
-        case ["U", _, book, code, user, at, _]:
-            return [("U", int(book), code, decode_field(user), int(at))]
-        case ["R", _, book, code, user, order, "-", value, currency, _, discount, at, _, _, _, _, _, *gift]:
-            money = (_amount(value), currency, _amount(discount))
-            given = [("A", int(gift[0]), gift[1], decode_field(user), int(at), decode_field(order))] if gift else []
-            own_id = made_id(event, int(at))
-            return [("R", int(book), code, decode_field(user), decode_field(order), own_id, *money, int(at)), *given]
-        case ["B", _, book, code, user, order, own_id, at, restore, _, _]:
-            return [("B", int(book), code, decode_field(user), decode_field(order), own_id, int(at), restore == "1")]
-        case ["S", _, book, notice, of, left, at]:
-            return [("S", int(book), notice, of, int(left), int(at))]
-        case ["K", _, at]:
-            return [("K", int(at))]
-        case _:
-            return []
-
-
-def _amount(word: str) -> Decimal | None:
-    return None if word == "-" else units(int(word))
+    match event:
+        case Assigned():
+            return [("A", event.book, event.code, event.user, event.at_ms, event.order)]
+        case Unassigned():
+            return [("U", event.book, event.code, event.user, event.at_ms)]
+        case Redeemed():
+            about = (event.book, event.code, event.user, event.order, event.redemption_id)
+            value = None if event.value_e4 is None else units(event.value_e4)
+            fact = ("R", *about, value, event.currency, units(event.discount_e4), event.at_ms)
+            return [fact, *_facts(event.gift)]
+        case RolledBack():
+            about = (event.book, event.code, event.user, event.order, event.redemption_id)
+            return [("B", *about, event.at_ms, event.restore)]
+        case StockNotice():
+            return [("S", event.book, event.notice, event.what, event.left, event.at_ms)]
+        case Answered():
+            return [("K", event.at_ms)]
+    return []

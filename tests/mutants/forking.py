@@ -62,18 +62,18 @@ class _Running:
     pipe: int
     ends_at: float
     done: Callable[[str | None, bool], None]
-    said: bytes = b""
+    output: bytes = b""
 
 
 @dataclass(eq=False)
 class Forks:
-    """The plugin. `results` grows while it runs; `told` is called with each."""
+    """The plugin. `results` grows while it runs; `report` is called with each."""
 
     mutants: Sequence[Mutant]
     workers: int
     folder: Path
     record: Path
-    told: Callable[[Result], None]
+    report: Callable[[Result], None]
     results: list[Result] = field(default_factory=list)
     reached: dict[str, Reached] = field(default_factory=dict)
     failed: str = ""
@@ -148,12 +148,12 @@ class Forks:
                     self.failed = ""
             return {"red": red, "reached": reached}
 
-        def done(said: str | None, _late: bool) -> None:
-            found = json.loads(said or '{"broken": "it did not end"}')
-            if "reached" not in found:
-                raise pytest.UsageError(f"the recording failed: {found}")
-            red.extend(found["red"])
-            for test, (markers, seconds) in found["reached"].items():
+        def done(output: str | None, _late: bool) -> None:
+            result = json.loads(output or '{"broken": "it did not end"}')
+            if "reached" not in result:
+                raise pytest.UsageError(f"the recording failed: {result}")
+            red.extend(result["red"])
+            for test, (markers, seconds) in result["reached"].items():
                 self.reached[test] = Reached(frozenset(markers), seconds)
 
         return lambda slot: self._fork(lambda: child(slot), 900, done)
@@ -167,9 +167,9 @@ class Forks:
                 pass
             return {"failed": self.failed, "why": self.why}
 
-        def done(said: str | None, _late: bool) -> None:
-            if not said or json.loads(said)["failed"]:
-                raise pytest.UsageError(f"red though nothing was changed: {said}")
+        def done(output: str | None, _late: bool) -> None:
+            if not output or json.loads(output)["failed"]:
+                raise pytest.UsageError(f"red though nothing was changed: {output}")
 
         return lambda slot: self._fork(lambda: child(slot), 900, done)
 
@@ -188,16 +188,20 @@ class Forks:
                     pass
                 return {"failed": self.failed, "why": self.why}
 
-            def done(said: str | None, late: bool) -> None:
+            def done(output: str | None, late: bool) -> None:
                 shutil.copy(LUA_DIR / mutant.file, self.folder / str(slot) / mutant.file)
-                found = json.loads(said or '{"broken": "it wrote nothing"}')
-                verdict = TIMEOUT if late else BROKEN if "broken" in found else KILLED if found["failed"] else SURVIVED
-                if verdict == KILLED:
-                    self._kills.setdefault(mutant.file, Counter())[found["failed"]] += 1
-                self.results.append(
-                    Result(mutant, verdict, tests, found.get("failed", ""), found.get("why", found.get("broken", "")))
+                result = json.loads(output or '{"broken": "it wrote nothing"}')
+                verdict = (
+                    TIMEOUT if late else BROKEN if "broken" in result else KILLED if result["failed"] else SURVIVED
                 )
-                self.told(self.results[-1])
+                if verdict == KILLED:
+                    self._kills.setdefault(mutant.file, Counter())[result["failed"]] += 1
+                self.results.append(
+                    Result(
+                        mutant, verdict, tests, result.get("failed", ""), result.get("why", result.get("broken", ""))
+                    )
+                )
+                self.report(self.results[-1])
 
             return self._fork(child, budget, done)
 
@@ -233,10 +237,10 @@ class Forks:
             for number in (0, 1, 2):
                 os.dup2(quiet, number)
             try:
-                said = child()
+                result = child()
             except BaseException:  # noqa: BLE001 - the parent reports it
-                said = {"broken": traceback.format_exc()[-600:]}
-            _write(writing, json.dumps(said).encode())
+                result = {"broken": traceback.format_exc()[-600:]}
+            _write(writing, json.dumps(result).encode())
             os._exit(0)
         os.close(writing)
         return _Running(pid, reading, time.monotonic() + seconds, done)
@@ -254,7 +258,7 @@ class Forks:
                         selector.register(running[slot].pipe, selectors.EVENT_READ, slot)
                     for key, _ in selector.select(timeout=0.5):
                         one = running[key.data]
-                        one.said += (piece := os.read(one.pipe, 1 << 20))
+                        one.output += (piece := os.read(one.pipe, 1 << 20))
                         if not piece:
                             one.ends_at = 0
                     for slot, one in list(running.items()):
@@ -263,7 +267,7 @@ class Forks:
                             del running[slot]
                             idle.append(slot)
                             _end(one)
-                            one.done(one.said.decode() or None, one.ends_at > 0)
+                            one.done(one.output.decode() or None, one.ends_at > 0)
             finally:
                 for one in running.values():
                     _end(one)

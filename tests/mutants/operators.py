@@ -211,12 +211,16 @@ def _is_write(node: Node) -> bool:
 
 def _inside(node: Node, text: str) -> Edit:
     """A small change, shown with its surroundings, so that two of one line are told apart."""
-    shown = node
-    while shown.parent is not None and shown.parent.type in _SURROUNDING:
-        shown = shown.parent
-    if shown.parent is not None and shown.parent.type in ("binary_expression", "function_call", "for_numeric_clause"):
-        shown = shown.parent
-    before, old = node.start_byte - shown.start_byte, (shown.text or b"")
+    surrounding = node
+    while surrounding.parent is not None and surrounding.parent.type in _SURROUNDING:
+        surrounding = surrounding.parent
+    if surrounding.parent is not None and surrounding.parent.type in (
+        "binary_expression",
+        "function_call",
+        "for_numeric_clause",
+    ):
+        surrounding = surrounding.parent
+    before, old = node.start_byte - surrounding.start_byte, (surrounding.text or b"")
     new = old[:before] + text.encode() + old[before + node.end_byte - node.start_byte :]
     return Edit(node.start_byte, node.end_byte, text, old.decode(), new.decode())
 
@@ -234,7 +238,7 @@ def edits_of(node: Node, operator: str) -> Iterator[Edit]:
 @cache
 def mutants_of(file: str) -> tuple[Mutant, ...]:
     """All mutants of a file."""
-    found = []
+    mutants = []
     for node in nodes_of(tree_of(file)):
         statement = statement_around(node)
         marker = marker_of(file, statement) if statement is not None else None
@@ -242,8 +246,8 @@ def mutants_of(file: str) -> tuple[Mutant, ...]:
             for edit in operator(node):
                 change = f"{_line(edit.old)} → {_line(edit.new) or 'left out'}"
                 line = node.start_point[0] + 1
-                found.append(Mutant(file, name, line, edit.start, edit.end, edit.text, change, marker))
-    return tuple(found)
+                mutants.append(Mutant(file, name, line, edit.start, edit.end, edit.text, change, marker))
+    return tuple(mutants)
 
 
 @cache

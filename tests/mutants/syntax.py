@@ -60,10 +60,10 @@ def is_statement(node: Node) -> bool:
 
 def statement_around(node: Node) -> Node | None:
     """The innermost statement that has to run for the node to run; None in no statement."""
-    found: Node | None = node
-    while found is not None and not is_statement(found):
-        found = found.parent
-    return found
+    around: Node | None = node
+    while around is not None and not is_statement(around):
+        around = around.parent
+    return around
 
 
 def marker_of(file: str, statement: Node) -> int:

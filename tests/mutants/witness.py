@@ -1,4 +1,4 @@
-"""A plugin of pytest: says how the first test failed, so that a broken mutant is not taken for a killed one.
+"""A plugin of pytest: reports how the first test failed, so that a broken mutant is not taken for a killed one.
 
 A test has killed the mutant where an assertion fails, or where the service refuses what it must not. An error on the
 way there, a script that Redis can't run, or a file that can't be imported prove nothing.
@@ -13,22 +13,22 @@ import pytest
 
 KILLED, BROKEN = "killed", "broken"
 _ASSERTIONS = (AssertionError, pytest.fail.Exception)
-_told = pytest.StashKey[Path]()
+_witness_path = pytest.StashKey[Path]()
 _script_errors: list[str] = []
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Where to say it, and where the mutated tree is."""
+    """The path of the report, and where the mutated tree is."""
     parser.addoption("--witness", required=True)
     parser.addoption("--tree", required=True)
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make sure that it is the mutated tree that runs; keep what Redis says of scripts that fail."""
+    """Make sure that it is the mutated tree that runs; keep Redis's errors of scripts that fail."""
     from service.common import resources
     from service.hot import decider
 
-    config.stash[_told] = Path(str(config.getoption("--witness")))
+    config.stash[_witness_path] = Path(str(config.getoption("--witness")))
     tree = Path(str(config.getoption("--tree")))
     for where in (Path(resources.__file__), resources.LUA_DIR, resources.SQL_DIR, Path(__file__)):
         if not where.resolve().is_relative_to(tree):
@@ -58,18 +58,18 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         errors = [error for error in _script_errors if not (planted and error.startswith("WRONGTYPE"))]
         caught = call.when != "setup" and is_answer(call.excinfo.value) and not errors
         why = call.excinfo.exconly() if not errors else errors[0]
-        _say(item.config, KILLED if caught else BROKEN, item.nodeid, why)
+        _report(item.config, KILLED if caught else BROKEN, item.nodeid, why)
     return report
 
 
 def is_answer(error: BaseException) -> bool:
-    """Whether the service did something else than the test says; what time mends is no such answer."""
+    """Whether the service answered otherwise than the test expects; answers that ask for a retry don't count."""
     from service.domain.errors import Refusal
 
     return isinstance(error, _ASSERTIONS) or (isinstance(error, Refusal) and error.outcome.status < 500)
 
 
-def _say(config: pytest.Config, verdict: str, test: str, why: str) -> None:
-    path = config.stash[_told]
+def _report(config: pytest.Config, verdict: str, test: str, why: str) -> None:
+    path = config.stash[_witness_path]
     if not path.exists():
         path.write_text(json.dumps({"verdict": verdict, "test": test, "why": why.strip()[:300]}))

@@ -1,4 +1,4 @@
-"""What JSON Schema can't say of Scrip's requests, for schemathesis: it loads this by schemathesis.toml.
+"""What JSON Schema can't express of Scrip's requests, for schemathesis: it loads this by schemathesis.toml.
 
 1. Before a valid request goes out, it is made what the contract calls valid (`_put_right`).
 2. Requests that would cost the machine too much are made smaller, and the keys of the run are left alone.
@@ -110,12 +110,12 @@ def _put_right(value: Any) -> Any:
 
 def _key_of(case: Case) -> str:
     """An Idempotency-Key that is this request's alone: it is a replay where the same request comes again."""
-    said = json.dumps([case.method, case.formatted_path, case.query, case.body], default=repr, sort_keys=True)
-    return blake2b(said.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    request = json.dumps([case.method, case.formatted_path, case.query, case.body], default=repr, sort_keys=True)
+    return blake2b(request.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 
 def _own_keys(case: Case) -> set[str]:
-    """The ids of the keys that there are at the start; without them the rest of the run would just hear 401."""
+    """The ids of the keys that there are at the start; without them the rest of the run would just get 401."""
     url = f"{case.operation.schema.get_base_url().rstrip('/')}/v1/keys?limit=1000"
     answer = requests.get(url, headers={"Authorization": f"Bearer {ADMIN_KEY}"}, timeout=30)
     return {key["keyId"] for key in json.loads(answer.text)["items"]}

@@ -40,9 +40,9 @@ def fuzz(
     command += [f"{url}/schema/openapi.json", "--seed", str(seed), "--max-examples", str(examples)]
     command += ["--phases", ",".join(phases), "--mode", mode, "--report", "json", "--report-json-path", str(report)]
     ended = subprocess.run(command, cwd=_ROOT, check=False, timeout=PATIENCE_S)
-    told = json.loads(report.read_text())
-    operations = told["operations"]
-    return Told(ended.returncode, told["test_cases"]["generated"], operations["selected"], operations["tested"])
+    results = json.loads(report.read_text())
+    operations = results["operations"]
+    return Told(ended.returncode, results["test_cases"]["generated"], operations["selected"], operations["tested"])
 
 
 def main() -> int:
@@ -55,14 +55,14 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="scrip-fuzz-", ignore_cleanup_errors=True) as folder:
         run = Run(Path(folder) / "data", free_port())
         try:
-            told = fuzz(run.until_ready().url, asked.seed, asked.examples, Path(folder) / "report.json")
+            outcome = fuzz(run.until_ready().url, asked.seed, asked.examples, Path(folder) / "report.json")
         finally:
             run.end(signal.SIGTERM)
-    print(f"{told.cases} cases, seed {asked.seed}")
-    if told.cases < asked.cases:
+    print(f"{outcome.cases} cases, seed {asked.seed}")
+    if outcome.cases < asked.cases:
         print(f"fewer than {asked.cases}: raise --examples", file=sys.stderr)
         return 1
-    return told.exit_code
+    return outcome.exit_code
 
 
 if __name__ == "__main__":
