@@ -231,36 +231,9 @@ def update_book_row(row: BookRow, request: CreateBook | PatchBook, version: int,
 
 def render_book(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
     """The response body of a book."""
-    return Book(
-        book_id=row.book_id,
-        name=row.name,
-        description=row.description,
-        status=row.status,
-        valid_from=None if row.valid_from_ms is None else from_ms(row.valid_from_ms),
-        valid_until=None if row.valid_until_ms is None else from_ms(row.valid_until_ms),
-        max_redemptions_per_code=row.max_redemptions_per_code,
-        max_redemptions_per_user=row.max_redemptions_per_user,
-        max_redemptions=row.max_redemptions,
-        max_codes_per_user=row.max_codes_per_user,
-        require_assignment=row.require_assignment,
-        require_lock=row.require_lock,
-        lock_seconds=row.lock_seconds,
-        max_lock_seconds=row.max_lock_seconds,
-        discount=None if row.discount is None else render_discount(row.discount, _digits(row)),
-        code_pattern=row.code_pattern,
-        charset=row.charset,
-        total_codes=row.total_codes,
-        low_stock_threshold=row.low_stock_threshold,
-        gift_book_id=row.gift_book_id,
-        keep_free=row.keep_free,
-        tags=row.tags,
-        metadata=row.metadata,
-        created_by=row.created_by,
-        limits=row.limits,
-        created_at=from_ms(row.created_ms),
-        updated_at=from_ms(row.updated_ms),
-        job_id=job_id,
-    )
+    discount = None if row.discount is None else render_discount(row.discount, _digits(row))
+    created_at, updated_at = from_ms(row.created_ms), from_ms(row.updated_ms)
+    return Book.from_row(row, discount=discount, job_id=job_id, created_at=created_at, updated_at=updated_at)
 
 
 def check_time(field: str, time: datetime) -> None:

@@ -1,12 +1,14 @@
 """Types of fields: codes, the caller's ids, text, metadata; and the base structs of requests and responses."""
 
 import re
-from typing import Annotated, Any
+from datetime import datetime
+from typing import Annotated, Any, Self
 from uuid import UUID
 
 import msgspec
 
 from service.domain.errors import BadField
+from service.domain.times import from_ms, to_ms
 
 END = r"$(?![\s\S])"  # the end of the string: `$` alone also matches before a last newline, and ECMA has no \Z
 
@@ -40,6 +42,21 @@ class Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_onl
 
 class Answer(msgspec.Struct, rename="camel", kw_only=True):
     """A response's body: camelCase."""
+
+    @classmethod
+    def from_row(cls, row: object, **others: Any) -> Self:
+        """Make the body from `others` and from the row's attributes of the same names. A `datetime`, and an attribute
+        `<name>_ms` in milliseconds since 1970, becomes a time in RFC 3339."""
+        values = {name: _read_attribute(row, name) for name in cls.__struct_fields__ if name not in others}
+        return cls(**values, **others)
+
+
+def _read_attribute(row: object, name: str) -> Any:
+    if hasattr(row, name):
+        value = getattr(row, name)
+        return from_ms(to_ms(value)) if isinstance(value, datetime) else value
+    time_ms = getattr(row, f"{name}_ms")
+    return None if time_ms is None else from_ms(time_ms)
 
 
 def canonicalize_code(text: str) -> str | None:

@@ -7,9 +7,8 @@ import msgspec
 
 from service.domain.field_types import Answer
 from service.domain.money import from_e4
-from service.domain.times import Timestamp, from_ms, to_ms
+from service.domain.times import Timestamp, from_ms
 from service.operations.redemption_view import Redemption
-from service.record.config.job_rows import JobRow
 from service.record.facts.history_pages import PastRedemption
 
 
@@ -44,18 +43,4 @@ def redemption_of(past: PastRedemption) -> Redemption:
         ip_address=past.ip,
         user_agent=past.user_agent,
         metadata=msgspec.Raw((past.metadata or "{}").encode()),
-    )
-
-
-def shown_job(row: JobRow) -> Job:
-    """The job as a client sees it."""
-    return Job(
-        job_id=row.job_id,
-        kind=row.kind,
-        status=row.status,
-        requested=row.requested,
-        done=row.done,
-        errors=row.errors,
-        started_at=from_ms(to_ms(row.started_at)),
-        finished_at=None if row.finished_at is None else from_ms(to_ms(row.finished_at)),
     )

@@ -7,17 +7,21 @@ from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import Any, cast
 from urllib.parse import urlsplit
+from uuid import UUID
 
 import pytest
 
 from service.api import configuration_writes
 from service.api.context import Context
+from service.api.durability import is_recorded
 from service.domain.errors import Refusal
+from service.formats.events import event_of_redemption
 from service.hot import decider
 from service.hot.projection import RedisProjector
 from service.hot.scripts import PROJECTION, SERVING, Scripts, nonce_of
 from service.operations import coupon_view, redeem, rollback
 from service.record import pool as postgres
+from service.record.facts.recorded_wait import Recorded
 from service.record.partitions.partition_rows import read_partition, take_lease
 from tests.integration.flush_fixtures import until
 from tests.integration.opening_fixtures import Place
@@ -31,6 +35,10 @@ async def _lead_to(place: Place, keys: dict[bytes, tuple[bytes, int]], scripts: 
         await place.redis.script_load(text)
 
 
+def _event_of(redemption: dict[str, str]) -> str:
+    return event_of_redemption(UUID(redemption["redemptionId"]))
+
+
 async def test_an_older_redis_with_an_epoch_of_the_same_number(
     place: Place, database_url: str, new_database: Callable[..., Awaitable[str]]
 ) -> None:
@@ -41,6 +49,7 @@ async def test_an_older_redis_with_an_epoch_of_the_same_number(
     place.pool = await postgres.connect(database_url)
     await place.open()
     await place.learn()
+    await place.do(redeem.REDEEM, "CODE-39", userId="ann")  # in the other Redis the opening adds an event here
     lost = json.loads(await place.do(redeem.REDEEM, "CODE-40", userId="ann"))
     await place.record()
     row = await read_partition(place.pool, 0)
@@ -53,7 +62,8 @@ async def test_an_older_redis_with_an_epoch_of_the_same_number(
         await place.open()
         await place.learn()
         assert (await read_partition(place.pool, 0)).epoch == row.epoch
-        await place.do(redeem.REDEEM, "CODE-41", userId="bob")  # its event has the number of the one that is lost
+        new = json.loads(await place.do(redeem.REDEEM, "CODE-41", userId="bob", orderId="order-1"))
+        assert _event_of(new) == _event_of(lost)
         with pytest.raises(Refusal, match="redemption_not_found"):
             await place.do(rollback.ROLLBACK, lost["redemptionId"])
         await place.record()
@@ -66,7 +76,9 @@ async def test_an_older_redis_with_an_epoch_of_the_same_number(
         await place.open()
         await place.learn()
         assert await place.everything() == whole
-        assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == 1
+        assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == 2
+        undone = json.loads(await place.do(rollback.ROLLBACK_ORDER, "order-1"))  # not what the older outbox had there
+        assert [one["code"] for one in undone["items"]] == ["CODE-41"]
 
 
 async def test_an_epoch_is_used_on_the_connection_that_it_was_learnt_on(place: Place) -> None:
@@ -82,6 +94,21 @@ async def test_an_epoch_is_used_on_the_connection_that_it_was_learnt_on(place: P
         await place.do(coupon_view.READ, "CODE-9")
     await place.learn()
     assert await place.do(coupon_view.READ, "CODE-9")
+
+
+async def test_only_the_redis_that_decided_can_confirm_that_all_is_recorded(place: Place) -> None:
+    """After another opening the outbox may lack the decision: its end being recorded proves nothing about it."""
+    recorded = Recorded(place.pool)
+    context = cast("Context", SimpleNamespace(decider=place.decider, recorded=recorded))
+    moment = place.decider.moment(0)
+    await place.do(redeem.REDEEM, "CODE-40", userId="ann")
+    await place.record()
+    assert await is_recorded(context, place.caller, moment, wait_s=1)
+    await place.open()
+    await place.learn()
+    assert not await is_recorded(context, place.caller, moment, wait_s=1)
+    assert await is_recorded(context, place.caller, place.decider.moment(0), wait_s=1)
+    await recorded.close()
 
 
 class _Link:

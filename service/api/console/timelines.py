@@ -173,33 +173,16 @@ async def _read_recorded(pool: Any, workspace: int, code: str) -> RecordedCode |
     if recorded is None:
         return None
     row, added_ms = recorded
-    return RecordedCode(
-        status=row.status,
-        user_id=row.user_id,
-        redemptions=row.redemptions,
-        max_redemptions=row.max_redemptions,
-        redeemed_by=row.redeemed_by,
-        expires_at=None if row.expires_at_ms is None else from_ms(row.expires_at_ms),
-        added_at=from_ms(added_ms),
-    )
+    return RecordedCode.from_row(row, added_at=from_ms(added_ms))
 
 
 def _render_event(event: TimelineEvent) -> Event:
     digits = event.digits or 0
-    return Event(
+    return Event.from_row(
+        event,
         what=_EVENTS[event.kind],
-        at=from_ms(event.at_ms),
         event=str(EventId(event.epoch, event.seq)),
-        book_id=event.book_id,
-        code=event.code,
-        user_id=event.user_id,
-        order_id=event.order_id,
-        redemption_id=event.redemption_id,
         order_value=None if event.value_e4 is None else from_e4(event.value_e4, digits),
         discount_amount=None if event.discount_e4 is None else from_e4(event.discount_e4, digits),
-        currency=event.currency,
-        restore=event.restore,
-        reason=event.reason,
         ip_address=event.ip,
-        user_agent=event.user_agent,
     )

@@ -141,16 +141,5 @@ async def _pieces(pool: asyncpg.Pool, workspace: int) -> AsyncIterator[bytes]:
 
 
 def _render_entry(row: AuditRow) -> Entry:
-    return Entry(
-        at=from_ms(to_ms(row.at)),
-        actor=row.actor,
-        key_id=row.key_id,
-        key_name=row.key_name,
-        ip_address=row.ip,
-        user_agent=row.user_agent,
-        request_id=row.request_id,
-        action=row.action,
-        subject=row.subject,
-        before=None if row.before is None else msgspec.json.decode(row.before),
-        after=None if row.after is None else msgspec.json.decode(row.after),
-    )
+    before, after = (None if text is None else msgspec.json.decode(text) for text in (row.before, row.after))
+    return Entry.from_row(row, ip_address=row.ip, before=before, after=after)

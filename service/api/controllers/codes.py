@@ -49,13 +49,12 @@ from service.domain.configuration import BookRow
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
-from service.domain.times import from_ms
 from service.formats import page_cursors
 from service.operations.base import encode
 from service.operations.coupon_view import Time
-from service.operations.views import Job, shown_job
+from service.operations.views import Job
 from service.record.config.book_rows import read_book
-from service.record.config.code_pages import FIRST, ListedCode, Status, page_codes
+from service.record.config.code_pages import FIRST, Status, page_codes
 from service.record.config.code_rows import add_codes
 from service.record.config.job_rows import create_generation
 
@@ -197,7 +196,7 @@ class Codes(Controller):
             context.pool, caller.workspace, book.book, params.limit, FIRST if before is None else before, params.status
         )
         body = CodePage(
-            items=[_render_code(row) for row in rows],
+            items=[CodeOfBook.from_row(row) for row in rows],
             next_cursor=None if rest is None else page_cursors.CODES.encode(rest),
         )
         return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
@@ -254,27 +253,9 @@ class Codes(Controller):
             pattern, charset = payload.code_pattern or book.code_pattern, payload.charset or book.charset
             async with context.pool.acquire() as connection, connection.transaction():
                 job = await create_generation(connection, book, payload.count, pattern, charset)
-            return ActionResult(status=202, body=shown_job(job), location=f"/v1/jobs/{job.job_id}")
+            return ActionResult(status=202, body=Job.from_row(job), location=f"/v1/jobs/{job.job_id}")
 
         return await run_once(request, caller, body, act)
-
-
-def _render_code(row: ListedCode) -> CodeOfBook:
-    return CodeOfBook(
-        code=row.code,
-        status=row.status,
-        user_id=row.user_id,
-        assigned_at=_time(row.assigned_at_ms),
-        redemptions=row.redemptions,
-        max_redemptions=row.max_redemptions,
-        expires_at=_time(row.expires_at_ms),
-        redeemed_by=row.redeemed_by,
-        redeemed_at=_time(row.redeemed_at_ms),
-    )
-
-
-def _time(ms: int | None) -> str | None:
-    return None if ms is None else from_ms(ms)
 
 
 async def _check_upload(request: Request[Any, Any, Any], caller: Caller, kind: str, book_id: str) -> Response[Uploaded]:

@@ -21,7 +21,7 @@ from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
 from service.domain.field_types import Answer, check_text, text_schema
 from service.domain.limits import KeyLimits
-from service.domain.times import Timestamp, from_ms, to_datetime, to_ms
+from service.domain.times import Timestamp, to_datetime, to_ms
 from service.formats import page_cursors
 from service.record.config.key_rows import (
     KeyRow,
@@ -208,7 +208,7 @@ class Keys(Controller):
         params = parse_query(request, Listing)
         pool = request.app.state.context.pool
         rows = await page_keys(pool, caller.workspace, params.limit + 1, decode_position(params, page_cursors.KEYS))
-        items = [Key(**_fields(row)) for row in rows[: params.limit]]
+        items = [Key.from_row(row) for row in rows[: params.limit]]
         return KeyPage(
             items=items, next_cursor=page_cursors.KEYS.encode_next(rows, params.limit, lambda row: (row.position,))
         )
@@ -233,7 +233,7 @@ class Keys(Controller):
         context: Context = request.app.state.context
         row = await limit_key(context.pool, caller.workspace, parse_id(key_id, "not_found"), payload.limits)
         await asyncio.sleep(SETTLE_S)
-        return Key(**_fields(row))
+        return Key.from_row(row)
 
     @delete("/{keyId:str}", **describe("deleteKey", "Revoke a key", "Keys", refusals="not_found"))
     async def revoke(
@@ -254,21 +254,9 @@ class Keys(Controller):
 async def _make_result(row: KeyRow, secret: str) -> ActionResult[NewKey]:
     """The result with the new key, after every process has read it."""
     await asyncio.sleep(SETTLE_S)
-    fields = _fields(row)
     return ActionResult(
         status=201,
-        body=NewKey(**fields, secret=secret),
-        stored=NewKey(**fields, secret=None),
+        body=NewKey.from_row(row, secret=secret),
+        stored=NewKey.from_row(row, secret=None),
         location=f"/v1/keys/{row.key_id}",
     )
-
-
-def _fields(row: KeyRow) -> dict[str, Any]:
-    times = {"created_at": row.created_at, "last_used_at": row.last_used_at, "expires_at": row.expires_at}
-    return {
-        "key_id": row.key_id,
-        "name": row.name,
-        "scopes": row.scopes,
-        "prefix": row.prefix,
-        "limits": row.limits,
-    } | {name: None if at is None else from_ms(to_ms(at)) for name, at in times.items()}

@@ -16,7 +16,7 @@ from service.api.reading import Listing, decode_position, parse_id, parse_query,
 from service.domain.decoding import decode
 from service.domain.errors import Refusal, invalid
 from service.domain.field_types import Answer
-from service.domain.times import Timestamp, from_ms, to_ms
+from service.domain.times import Timestamp
 from service.domain.webhook_addresses import BadAddress, parse_target
 from service.domain.webhook_protocol import (
     CreateWebhook,
@@ -28,11 +28,9 @@ from service.domain.webhook_protocol import (
 )
 from service.formats import page_cursors
 from service.record.config import webhook_rows
-from service.record.config.webhook_rows import DeliveryRow, WebhookRow
+from service.record.config.webhook_rows import WebhookRow
 
 DEFAULT_OVERLAP_S = 86_400
-_WEBHOOK_TIMES = "inactive_since failing_since created_at updated_at"
-_DELIVERY_TIMES = "created_at last_attempt_at next_attempt_at"
 
 _EXAMPLE = {
     "webhookId": "019aa0b2-8f02-7c11-9a3e-6f1d0c2b7e44",
@@ -145,17 +143,8 @@ class Webhooks(Controller):
 
         async def act() -> ActionResult[NewWebhook]:
             secret = generate_secret()
-            row = await webhook_rows.create_webhook(
-                *(
-                    context.pool,
-                    caller.workspace,
-                    caller.partition,
-                    payload.url,
-                    payload.events,
-                    payload.description or "",
-                    secret,
-                )
-            )
+            fields = payload.url, payload.events, payload.description or ""
+            row = await webhook_rows.create_webhook(context.pool, caller.workspace, caller.partition, *fields, secret)
             return _make_result(row, secret, 201)
 
         return await run_once(request, caller, body, act)
@@ -172,7 +161,7 @@ class Webhooks(Controller):
         params = parse_query(request, Listing)
         before = decode_position(params, page_cursors.WEBHOOKS)
         rows = await webhook_rows.page_webhooks(_pool(request), caller.workspace, params.limit + 1, before)
-        items = [Webhook(**_fields(row)) for row in rows[: params.limit]]
+        items = [Webhook.from_row(row) for row in rows[: params.limit]]
         return WebhookPage(
             items=items, next_cursor=page_cursors.WEBHOOKS.encode_next(rows, params.limit, lambda row: (row.webhook,))
         )
@@ -184,7 +173,7 @@ class Webhooks(Controller):
     async def read(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Webhook:
         """A webhook. Scope `operate`."""
         parse_query(request)
-        return Webhook(**_fields(await _read_row(request, webhook_id)))
+        return Webhook.from_row(await _read_row(request, webhook_id))
 
     @patch(
         "/{webhookId:str}",
@@ -206,7 +195,7 @@ class Webhooks(Controller):
         values = [
             None if value is UNSET else value for value in (payload.url, payload.events, description, payload.status)
         ]
-        return Webhook(**_fields(await webhook_rows.patch_webhook(_pool(request), caller.workspace, webhook, *values)))  # type: ignore[arg-type]
+        return Webhook.from_row(await webhook_rows.patch_webhook(_pool(request), caller.workspace, webhook, *values))  # type: ignore[arg-type]
 
     @delete("/{webhookId:str}", **describe("deleteWebhook", "Delete a webhook", "Webhooks", refusals="not_found"))
     async def forget(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> None:
@@ -259,10 +248,8 @@ class Webhooks(Controller):
         decode(_nothing, body)
 
         async def act() -> ActionResult[Delivery]:
-            webhook = await _read_row(request, webhook_id)
-            return ActionResult(
-                status=202, body=_render_delivery(await webhook_rows.tell_webhook(_pool(request), webhook))
-            )
+            row = await webhook_rows.tell_webhook(_pool(request), await _read_row(request, webhook_id))
+            return ActionResult(status=202, body=Delivery.from_row(row))
 
         return await run_once(request, caller, body, act)
 
@@ -279,7 +266,7 @@ class Webhooks(Controller):
         before = decode_position(params, page_cursors.DELIVERIES)
         webhook = await _read_row(request, webhook_id)
         rows = await webhook_rows.page_deliveries(_pool(request), webhook.webhook, params.limit + 1, before)
-        items = [_render_delivery(row) for row in rows[: params.limit]]
+        items = [Delivery.from_row(row) for row in rows[: params.limit]]
         return DeliveryPage(
             items=items,
             next_cursor=page_cursors.DELIVERIES.encode_next(rows, params.limit, lambda row: (row.position,)),
@@ -308,7 +295,8 @@ class Webhooks(Controller):
         async def act() -> ActionResult[Delivery]:
             webhook = await _read_row(request, webhook_id)
             return ActionResult(
-                status=202, body=_render_delivery(await webhook_rows.redeliver(_pool(request), webhook.webhook, wanted))
+                status=202,
+                body=Delivery.from_row(await webhook_rows.redeliver(_pool(request), webhook.webhook, wanted)),
             )
 
         return await run_once(request, caller, body, act)
@@ -335,27 +323,9 @@ def _check_url(context: Context, url: str) -> None:
 
 def _make_result(row: WebhookRow, secret: bytes, status: int) -> ActionResult[NewWebhook]:
     """The result with the secret; the response stored for repeats has none."""
-    fields = _fields(row)
     return ActionResult(
         status=status,
-        body=NewWebhook(**fields, secret=format_secret(secret)),
-        stored=NewWebhook(**fields, secret=None),
+        body=NewWebhook.from_row(row, secret=format_secret(secret)),
+        stored=NewWebhook.from_row(row, secret=None),
         location=f"/v1/webhooks/{row.webhook_id}" if status == 201 else "",
     )
-
-
-def _fields(row: WebhookRow) -> dict[str, Any]:
-    return _with_times(row, "webhook_id url events description status reason", _WEBHOOK_TIMES)
-
-
-def _render_delivery(row: DeliveryRow) -> Delivery:
-    return Delivery(
-        **_with_times(row, "delivery_id event_id event status attempts last_status last_error", _DELIVERY_TIMES)
-    )
-
-
-def _with_times(row: WebhookRow | DeliveryRow, names: str, times: str) -> dict[str, Any]:
-    moments = {name: getattr(row, name) for name in times.split()}
-    return {name: getattr(row, name) for name in names.split()} | {
-        name: None if at is None else from_ms(to_ms(at)) for name, at in moments.items()
-    }

@@ -14,7 +14,6 @@ from service.api.context import Context
 from service.api.documented import describe
 from service.api.reading import parse_query, read_json_body
 from service.domain import field_types
-from service.domain.configuration import WorkspaceRow
 from service.domain.field_types import Answer, Count
 from service.domain.limits import WorkspaceLimits
 from service.domain.money import CURRENCIES, check_currency
@@ -111,7 +110,7 @@ class Settings(Controller):
         """The workspace's settings. Scope `operate`."""
         caller = get_caller(request)
         parse_query(request)
-        return _render_workspace(await read_workspace(request.app.state.context.pool, caller.workspace))
+        return Workspace.from_row(await read_workspace(request.app.state.context.pool, caller.workspace))
 
     @patch(
         "/",
@@ -141,18 +140,4 @@ class Settings(Controller):
         await change.project(row.version, context.projector.workspace(row))
         if "limits" in changes:
             await asyncio.sleep(SETTLE_S)
-        return _render_workspace(row)
-
-
-def _render_workspace(row: WorkspaceRow) -> Workspace:
-    return Workspace(
-        workspace_id=row.workspace_id,
-        name=row.name,
-        mode=row.mode,
-        currency=row.currency,
-        coupons_per_order=row.coupons_per_order,
-        max_coupons=row.max_coupons,
-        gift_book_id=row.gift_book_id,
-        idempotency_hours=row.idempotency_hours,
-        limits=row.limits,
-    )
+        return Workspace.from_row(row)
