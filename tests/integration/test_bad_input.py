@@ -1,4 +1,4 @@
-"""What every field of every request can't be: refused with the field named, and nothing changed."""
+"""Every field of every request refuses bad values, names itself in the problem, and changes nothing."""
 
 import copy
 import json
@@ -12,21 +12,17 @@ from tests.integration.requests_table import REQUESTS, Asked, Place, filled, mak
 from tests.service_fixture import Service
 
 _MISSING = object()
-_NOT_JSON = (
-    b"NaN", b"Infinity", b"-Infinity", b"01", b"+1", b"1.", b"nul", b"'x'", b'"\\ud800"', b'"\\udc00\\ud800"',
-    b'"\xff"', b'"\xed\xa0\x80"', b'"a\nb"', b'"\\x"', b'"x', b"[1", b'{"a"',
-)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def place(service: Service) -> Place:
-    """What paths name: a book with a free code, one that was redeemed, its order."""
+    """Names for paths: a book with a free code, a redeemed one, its order."""
     return make_place(service)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def nothing_changes(service: Service, place: Place) -> Iterator[None]:
-    """What these tests refuse changes nothing; by itself each test says so, too."""
+    """All refusals of this file together change nothing."""
     with unchanged(service, place["book"]):
         yield
 
@@ -55,11 +51,11 @@ def _id(asked: Asked) -> str:
 
 @pytest.mark.parametrize("asked", REQUESTS, ids=_id)
 def test_what_a_field_cannot_be(service: Service, place: Place, asked: Asked) -> None:
-    """Every field refuses every value that it can't have: 400 where it can't be read, 422 where it makes no sense."""
+    """Every field refuses what can't be decoded with 400, and what is out of its bounds with 422."""
     wrong: list[str] = []
     for name, kind in asked.fields.items():
-        cases: list[tuple[Any, int, str]] = [(value, 400, "malformed") for value in kind.unreadable]
-        cases += [(value, 422, "invalid") for value in kind.senseless]
+        cases: list[tuple[Any, int, str]] = [(value, 400, "malformed") for value in kind.malformed]
+        cases += [(value, 422, "invalid") for value in kind.invalid]
         cases += [(value, 404, "book_not_found") for value in kind.not_found]
         if name in asked.required:
             cases += [(_MISSING, 400, "malformed"), (None, 400, "malformed")]
@@ -68,32 +64,20 @@ def test_what_a_field_cannot_be(service: Service, place: Place, asked: Asked) ->
         good = filled(asked.good, place)
         for value, status, code in cases:
             answer = send(service, asked, place, _with(good, name, value))
-            told = answer.json()
+            problem = answer.json()
             fields = [] if status == 404 else [re.sub(r"\.\d+", "", name)]
-            if (answer.status_code, told.get("code"), _names(told)) != (status, code, fields):
-                shown = "(missing)" if value is _MISSING else repr(value)[:60]
-                wrong.append(f"{name} = {shown}: {status} {code} wanted, got {answer.status_code} {answer.text[:300]}")
-    assert wrong == []
-
-
-@pytest.mark.parametrize("asked", REQUESTS, ids=_id)
-def test_what_is_no_json(service: Service, place: Place, asked: Asked) -> None:
-    """A value that is no JSON in UTF-8, NaN and a lone surrogate included, makes the whole body malformed."""
-    wrong: list[str] = []
-    for name in asked.fields:
-        for value in _NOT_JSON:
-            answer = send(service, asked, place, _with(filled(asked.good, place), name, value))
-            if (answer.status_code, answer.json().get("code")) != (400, "malformed"):
-                wrong.append(f"{name} = {value!r}: {answer.status_code} {answer.text[:300]}")
+            if (answer.status_code, problem.get("code"), _names(problem)) != (status, code, fields):
+                text = "(missing)" if value is _MISSING else repr(value)[:60]
+                wrong.append(f"{name} = {text}: {status} {code} wanted, got {answer.status_code} {answer.text[:300]}")
     assert wrong == []
 
 
 @pytest.mark.parametrize("asked", REQUESTS, ids=_id)
 def test_unknown_fields(service: Service, place: Place, asked: Asked) -> None:
-    """A field that a request doesn't have is refused and named, whatever else is right."""
+    """An unknown field of an otherwise good request is refused and named."""
     parents = {name.rpartition(".")[0] for name in asked.fields} | {""}
     for parent in parents:
-        for unknown in ("colour", "user_id", "UserId", ""):
+        for unknown in ("colour", ""):
             path = f"{parent}.{unknown}" if parent else unknown
             answer = send(service, asked, place, _with(filled(asked.good, place), path, None))
             problem = answer.json()

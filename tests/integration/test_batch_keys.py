@@ -103,7 +103,9 @@ def test_what_is_kept_is_a_reference(service: Service) -> None:
             {"op": op, "userId": user} | ({"bookId": book} if op == "assign" else {"code": code, "orderId": new_id()})
             for code in codes
         ]
-        ok(ask(service, key, asked))
+        first = ask(service, key, asked)
+        ok(first)
+        repeated(service, key, asked, first)
         kept = entry(service, key)
         assert kept.split(" ")[4].startswith("B")
         assert len(kept) < 300 + most_bytes * SIZE, (op, len(kept))

@@ -108,48 +108,6 @@ async def test_a_book_is_read_as_it_was_written(pool: asyncpg.Pool, workspace: W
         assert await book_rows.page_books(pool, workspace.workspace, 10, None, *filters) == expected
 
 
-@pytest.mark.parametrize(
-    "discount",
-    [
-        {"type": "percentage", "value": "33.3333", "maxAmount": "0.01"},
-        {
-            "type": "tiered",
-            "tiers": [
-                {"from": 0, "type": "fixed", "value": "0.01"},
-                {"from": "99.99", "type": "percentage", "value": "12.3456"},
-                {"from": "99999999999.99", "type": "fixed", "value": 1},
-            ],
-            "minOrderValue": 1,
-        },
-        {"type": "buyXGetY", "buy": 2, "get": 2**31 - 1, "currency": "JPY"},
-    ],
-)
-async def test_each_type_of_discount_is_kept(
-    pool: asyncpg.Pool, workspace: WorkspaceRow, discount: dict[str, Any]
-) -> None:
-    """A discount comes back from Postgres as it was written, and so does what PATCH puts in its place."""
-    row = await make(pool, workspace, discount=discount)
-    assert await book_rows.read_book(pool, workspace.workspace, row.book_id) == row
-    fixed = await book_rows.patch_book(
-        pool, 1, 0, row.book_id, convert({"discount": {"type": "fixed", "value": 1}}, PatchBook)
-    )
-    back = await book_rows.patch_book(pool, 1, 0, row.book_id, convert({"discount": discount}, PatchBook))
-    assert await book_rows.read_book(pool, workspace.workspace, row.book_id) == back
-    assert fixed.discount != back.discount == row.discount
-
-
-async def test_another_workspace_sees_nothing(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """A book's id is not found in a workspace that isn't its own."""
-    row = await make(pool, workspace)
-    async with pool.acquire() as connection:
-        other = await workspace_rows.create_workspace(connection, "other", "test")
-    with pytest.raises(Refusal, match="book_not_found"):
-        await book_rows.read_book(pool, other.workspace, row.book_id)
-    with pytest.raises(Refusal, match="book_not_found"):
-        await book_rows.patch_book(pool, other.workspace, 0, row.book_id, convert({"name": "x"}, PatchBook))
-    assert (await make(pool, other)).book == 1
-
-
 async def test_versions_have_no_gaps(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """However many change the configuration at once, and whatever is refused, each version is one change's."""
     before = await version_of(pool)
@@ -184,15 +142,6 @@ async def test_codes_are_added_once(pool: asyncpg.Pool, workspace: WorkspaceRow)
     assert [row.code for row in rows] == ["IJKL"]
     counts = await pool.fetch("SELECT book, code_count FROM books ORDER BY book")
     assert [tuple(count) for count in counts] == [(book.book, 2), (other.book, 1)]
-
-
-async def test_codes_need_their_book(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """Without the book that they are of, nothing is added, and no version is used up."""
-    before = await version_of(pool)
-    with pytest.raises(Refusal, match="book_not_found"):
-        await code_rows.add_codes(pool, workspace.workspace, 0, 99, [CodeLine("ABCD")])
-    assert await version_of(pool) == before
-    assert await pool.fetchval("SELECT count(*) FROM codes") == 0
 
 
 @pytest.mark.parametrize("code", ["ABC", "A" * 65, "abcd", "AB CD", "ABCD\n", "ÄBCD"])
@@ -263,19 +212,6 @@ async def test_users_are_created_once(pool: asyncpg.Pool, workspace: WorkspaceRo
     assert [row.user_id for row, _ in await user_rows.page_users(pool, workspace.workspace, 10, page[0][1])] == ["user"]
 
 
-async def test_a_currency_fits_the_discounts(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """The workspace's currency can't be one that a discount without its own has too many digits for."""
-    where = (pool, workspace.workspace, 0)
-    await make(pool, workspace, discount={"type": "fixed", "value": 1.5, "currency": "EUR"})
-    assert (await workspace_rows.patch_workspace(*where, {"currency": "JPY"})).digits == 0
-    await workspace_rows.patch_workspace(*where, {"currency": "USD", "coupons_per_order": 2})
-    await make(pool, workspace, discount={"type": "fixed", "value": 1.5})
-    with pytest.raises(Refusal, match="invalid"):
-        await workspace_rows.patch_workspace(*where, {"currency": "JPY"})
-    row = await workspace_rows.read_workspace(pool, workspace.workspace)
-    assert (row.currency, row.coupons_per_order) == ("USD", 2)
-
-
 async def test_keys(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """A key is found by its secret's digest until it is revoked, and each change has a new version."""
     secret = key_rows.generate_secret("live")
@@ -295,15 +231,6 @@ async def test_keys(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
         assert not await key_rows.revoke_key(connection, workspace.workspace, row.key_id)
     assert await key_rows.read_version(pool) == version + 1
     assert (await key_rows.read_callers(pool))[1] == {}
-
-
-async def test_names_are_taken_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
-    """Two workspaces never have the same name, and a refused one takes no version."""
-    version = await version_of(pool)
-    async with pool.acquire() as connection:
-        with pytest.raises(workspace_rows.NameTaken):
-            await workspace_rows.create_workspace(connection, "shop")
-    assert await version_of(pool) == version
 
 
 async def test_a_pattern_must_be_large_enough(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from service.formats.key_names import bucket
-from tests.service_fixture import Service, new_code, new_id, ok, refused, until
+from tests.service_fixture import Service, new_code, new_id, ok, refused
 
 AGENT = "agent-of-the-deleted"
 
@@ -124,7 +124,6 @@ async def test_nothing_names_the_user(own: Service) -> None:
     assert len(left) == 4 + 4 + 1 + 1
     assert not any(value for row in left for value in row)
     _stands(own, past, pseudonym)
-    await _rebuilt(own)
 
 
 def _stands(service: Service, past: Past, pseudonym: str) -> None:
@@ -151,35 +150,6 @@ def _stands(service: Service, past: Past, pseudonym: str) -> None:
     assert (back["userId"], back["ipAddress"], back["userAgent"]) == (pseudonym, None, None)
 
 
-async def _rebuilt(service: Service) -> None:
-    """A Redis that is rebuilt from Postgres holds the same."""
-
-    def held() -> dict[str, Any]:
-        found: dict[str, Any] = {}
-        with service.redis() as client:
-            for name in client.scan_iter(match="{p0}:w*", count=1000):
-                kind = client.type(name)
-                if kind == "string":
-                    found[name] = re.sub(
-                        r'"ip":"[^"]*",?|"ua":"[^"]*",?|"key":"[^"]*","op":"[^"]*"', "", client.get(name)
-                    )
-                elif kind == "hash":
-                    found[name] = client.hgetall(name)
-                else:
-                    found[name] = client.zrange(name, 0, -1, withscores=True)
-        return found
-
-    service.recorded()
-    before = held()
-    with service.redis() as client:
-        client.flushall()
-    until(lambda: not service.run.ready())
-    until(service.run.ready)
-    after = held()
-    assert {name for name in before if before[name] != after.get(name)} <= {name for name in before if ":i:" in name}
-    assert set(after) <= set(before)
-
-
 def test_again_and_never(service: Service) -> None:
     """204 for who was deleted before, or never was; what can't be an id is not found; other scopes are refused."""
     user = new_id()
@@ -189,22 +159,6 @@ def test_again_and_never(service: Service) -> None:
     refused(service.manage.delete(f"/v1/users/{'x' * 101}"), 404, "not_found")
     refused(service.checkout.delete(f"/v1/users/{user}"), 403, "forbidden")
     refused(service.manage.delete(f"/v1/users/{user}?why=not"), 400, "malformed")
-
-
-def test_who_comes_back_and_goes_again(service: Service) -> None:
-    """The same id is a new user, with the workspace's defaults; deleted again, it has another pseudonym."""
-    codes, user, found = [new_code(), new_code()], new_id(), set()
-    service.book(*codes, maxCodesPerUser=1)
-    for code in codes:
-        ok(service.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": user}), 201)
-        delete(service, user)
-        found.add(ok(service.checkout.get(f"/v1/coupons/{code}"))["userId"])
-    assert len(found) == 2
-    assert all(name.startswith("deleted-") for name in found)
-    ok(service.manage.patch(f"/v1/users/{user}", json={"maxCoupons": 3}))
-    assert ok(service.manage.get(f"/v1/users/{user}"))["maxCoupons"] == 3
-    delete(service, user)
-    assert ok(service.manage.get(f"/v1/users/{user}"))["maxCoupons"] is None
 
 
 def test_another_workspace_keeps_its_user(service: Service) -> None:
