@@ -1,6 +1,6 @@
 """Settings that contradict each other or what is stored: for new books, changed ones, and all the others.
 
-tests/unit/test_books.py and test_single.py have the rules of one request alone; test_bad_input.py each field's bounds.
+tests/unit/test_books.py and test_single.py have the rules of one request; test_bad_requests.py the bounds of fields.
 """
 
 from typing import Any

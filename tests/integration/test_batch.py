@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import re
 import threading
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -16,16 +15,13 @@ import pytest
 from service.domain.errors import Refusal
 from service.hot.connection import Link
 from service.hot.decider import Decider
+from tests.integration.serving import without_ids
 from tests.integration.test_connection import serving
 from tests.integration.waiting import until
 from tests.service_fixture import Service, dumps, new_code, new_id, ok, refused
 
 _JSON = {"Content-Type": "application/json"}
 _FIVE = {"maxRedemptionsPerCode": 5}
-_CHANGING = (
-    (r'"[0-9a-f]{8}-[0-9a-f-]{27}"', '"ID"'), (r'"\d{4}-\d\d-\d\dT[\d:.]+Z"', '"TIME"'), (r"/requests/[\w-]+", "/IT"),
-    (r'"lockToken":"[^"]+"', '"lockToken":"T"'), (r"T-[0-9A-F]{16}", "CODE"), (r"order-[0-9a-f]{16}", "ORDER"),
-)  # fmt: skip
 Operation = dict[str, Any]
 
 
@@ -132,10 +128,11 @@ def _alone(service: Service, operation: Operation) -> tuple[int, str]:
     return answer.status_code, answer.text or "null"
 
 
-def _alike(text: str) -> str:
-    for pattern, word in _CHANGING:
-        text = re.sub(pattern, word, text)
-    return re.sub(r'"requestId":"[^"]+"', '"requestId":"IT"', text)
+def _normalize(body: str, names: dict[str, str]) -> str:
+    """Replace all that differs between equal answers: ids, tokens, times, and these names."""
+    for name, value in names.items():
+        body = body.replace(value, name)
+    return without_ids(body.encode()).decode()
 
 
 def test_as_single_requests(service: Service) -> None:
@@ -175,14 +172,14 @@ def test_as_single_requests(service: Service) -> None:
         asked: list[list[Operation]] = []
         for twin in twins:
             text = json.dumps(step)
-            for word, value in twin.items():
-                text = text.replace(word, value)
+            for name, value in twin.items():
+                text = text.replace(name, value)
             asked.append(json.loads(text))
         alone = [_alone(service, operation) for operation in asked[0]]
         statuses |= {status for status, _ in alone}
         answer = _batch(service, *asked[1])
         together = ",".join(f'{{"status":{status},"body":{body}}}' for status, body in alone)
-        assert _alike(f'{{"results":[{together}]}}') == _alike(answer.text)
+        assert _normalize(f'{{"results":[{together}]}}', twins[0]) == _normalize(answer.text, twins[1])
         if step is steps[0]:
             twins[0]["{token}"] = json.loads(alone[5][1])["lockToken"]
             twins[1]["{token}"] = answer.json()["results"][5]["body"]["lockToken"]

@@ -32,22 +32,16 @@ class Lab:
         """Set the clock; return its time."""
         return ok(self.client.post("/v1/test/clock", json={"now": now}, headers=headers))["now"]
 
-    def book(self, *codes: str, **said: Any) -> str:
-        """A new book's id."""
-        return self.service.book(*codes, client=self.client, **said)
+    def coupon(self, **fields: Any) -> str:
+        """Make a coupon in a book of its own; return its code."""
+        return self.service.coupon(client=self.client, **fields)
 
-    def coupon(self, **said: Any) -> str:
-        """The code of a new coupon in a book of its own."""
-        code = new_code()
-        self.book(code, **said)
-        return code
-
-    def see(self, code: str) -> dict[str, Any]:
-        """The coupon."""
+    def read(self, code: str) -> dict[str, Any]:
+        """Read the coupon."""
         return ok(self.client.get(f"/v1/coupons/{code}"))
 
-    def ask(self, verb: str, code: str, **body: Any) -> httpx.Response:
-        """One request of the hot path."""
+    def send(self, verb: str, code: str, **body: Any) -> httpx.Response:
+        """Send a request of the hot path."""
         return self.client.post(f"/v1/coupons/{verb}/{code}", json=body)
 
 
@@ -75,24 +69,24 @@ def _text(time: datetime) -> str:
 def test_a_window_opens_and_closes_by_the_clock(lab: Lab) -> None:
     """A coupon is redeemed from the first moment of its window to its end, which is not in it, forward and back."""
     codes = [new_code() for _ in range(3)]
-    lab.book(*codes, **_WINDOW)
-    refused(lab.ask("redeem", codes[0], userId="ann"), 409, "not_started")
+    lab.service.book(*codes, client=lab.client, **_WINDOW)
+    refused(lab.send("redeem", codes[0], userId="ann"), 409, "not_started")
     assert lab.set("2039-12-31T23:50:00Z") == "2039-12-31T23:50:00.000Z"
-    refused(lab.ask("redeem", codes[0], userId="ann"), 409, "not_started")
+    refused(lab.send("redeem", codes[0], userId="ann"), 409, "not_started")
 
     assert lab.set("2040-01-01T01:00:00+01:00") == "2040-01-01T00:00:00.000Z"
-    redeemed = ok(lab.ask("redeem", codes[0], userId="ann"), 201)
+    redeemed = ok(lab.send("redeem", codes[0], userId="ann"), 201)
     assert "2040-01-01T00:00:00" <= redeemed["redeemedAt"] < "2040-01-01T00:10:00"
     lab.set(_WINDOW["validUntil"])
     for verb in ("redeem", "lock", "assign"):
-        refused(lab.ask(verb, codes[1], userId="ann"), 409, "expired")
-    assert lab.see(codes[1])["status"] == "expired"
+        refused(lab.send(verb, codes[1], userId="ann"), 409, "expired")
+    assert lab.read(codes[1])["status"] == "expired"
     assert ok(lab.client.get(f"/v1/coupons/{codes[1]}/validate"))["reasons"] == ["expired"]
 
     lab.set("2040-01-31T23:50:00Z")
-    ok(lab.ask("redeem", codes[1], userId="ann"), 201)
+    ok(lab.send("redeem", codes[1], userId="ann"), 201)
     lab.set(None)
-    refused(lab.ask("redeem", codes[2], userId="ann"), 409, "not_started")
+    refused(lab.send("redeem", codes[2], userId="ann"), 409, "not_started")
 
 
 @pytest.mark.parametrize("now", ["1970-01-01T00:00:00Z", "9899-12-31T23:59:59.999Z"])
@@ -102,11 +96,11 @@ def test_the_ends_of_time(lab: Lab, now: str) -> None:
     code, user, order = lab.coupon(lockSeconds=longest, maxLockSeconds=longest), new_id(), new_id("order")
     at = lab.set(now)
     assert _time(at) == _time(now)
-    assigned = ok(lab.ask("assign", code, userId=user), 201)
+    assigned = ok(lab.send("assign", code, userId=user), 201)
     assert assigned["assignedAt"][:4] in {at[:4], "9900"}
-    held = ok(lab.ask("lock", code, userId=user, orderId=order), 201)
+    held = ok(lab.send("lock", code, userId=user, orderId=order), 201)
     assert timedelta(0) <= _time(held["expiresAt"]) - _time(at) - timedelta(seconds=longest) < timedelta(minutes=10)
-    made = ok(lab.ask("redeem", code, userId=user, orderId=order, lockToken=held["lockToken"]), 201)
+    made = ok(lab.send("redeem", code, userId=user, orderId=order, lockToken=held["lockToken"]), 201)
     ok(lab.client.post(f"/v1/redemptions/{made['redemptionId']}/rollback", json={"restore": False}))
     history = lab.client.get(f"/v1/coupons/{code}/redemptions")
     assert "Scrip-Lag-Seconds" not in history.headers
@@ -118,12 +112,12 @@ def test_the_ends_of_time(lab: Lab, now: str) -> None:
 def test_lists_and_files_go_by_the_clock(lab: Lab) -> None:
     """Lists, exports, a user's coupons and their number show what has expired by the workspace's clock."""
     early, late, user = new_code(), new_code(), new_id()
-    book = lab.book(early, late, validUntil=_WINDOW["validUntil"])
+    book = lab.service.book(early, late, client=lab.client, validUntil=_WINDOW["validUntil"])
     ok(lab.client.patch(f"/v1/coupons/{early}", json={"expiresAt": _WINDOW["validFrom"]}))
     for code in (early, late):
-        ok(lab.ask("assign", code, userId=user), 201)
+        ok(lab.send("assign", code, userId=user), 201)
 
-    def seen() -> list[Any]:
+    def read_all() -> list[Any]:
         listed = {item["code"]: item["status"] for item in ok(lab.client.get(f"/v1/books/{book}/codes"))["items"]}
         file = csv.DictReader(io.StringIO(lab.client.get(f"/v1/books/{book}/codes.csv").text))
         assert {row["code"]: row["status"] for row in file} == listed
@@ -133,19 +127,19 @@ def test_lists_and_files_go_by_the_clock(lab: Lab) -> None:
         assert [item["code"] for item in of_status] == [code for code in listed if listed[code] == "expired"]
         return [listed[early], listed[late], ok(lab.client.get(f"/v1/users/{user}"))["coupons"]]
 
-    assert seen() == ["assigned", "assigned", 2]
+    assert read_all() == ["assigned", "assigned", 2]
     lab.set(_WITHIN)
-    assert seen() == ["expired", "assigned", 1]
+    assert read_all() == ["expired", "assigned", 1]
     lab.set(_WINDOW["validUntil"])
-    assert seen() == ["expired", "expired", 0]
+    assert read_all() == ["expired", "expired", 0]
     lab.set(None)
-    assert seen() == ["assigned", "assigned", 2]
+    assert read_all() == ["assigned", "assigned", 2]
 
 
 def test_another_workspace_has_its_own_time(service: Service, lab: Lab) -> None:
     """A workspace's moved clock moves no other's, live or test."""
     lab.set(_WITHIN)
-    ok(lab.ask("redeem", lab.coupon(**_WINDOW), userId="ann"), 201)
+    ok(lab.send("redeem", lab.coupon(**_WINDOW), userId="ann"), 201)
     for client in (service.admin, service.trial):
         code = new_code()
         book = service.book(code, client=client, **_WINDOW)
@@ -176,7 +170,7 @@ def test_repeats_go_by_the_real_time(lab: Lab) -> None:
     assert (again.content, again.headers["Idempotency-Replayed"]) == (first.content, "true")
     lab.set(_WITHIN)
     assert lab.set("2050-01-01T00:00:00.123456Z", **{"Idempotency-Key": moved}) == at
-    ok(lab.ask("redeem", lab.coupon(**_WINDOW), userId="ann"), 201)
+    ok(lab.send("redeem", lab.coupon(**_WINDOW), userId="ann"), 201)
 
 
 def test_no_time_is_the_real_time(lab: Lab) -> None:
@@ -186,7 +180,7 @@ def test_no_time_is_the_real_time(lab: Lab) -> None:
         before = datetime.now(UTC)
         at = _time(ok(lab.client.post("/v1/test/clock", json=body))["now"])
         assert before - timedelta(milliseconds=1) <= at <= datetime.now(UTC)
-    refused(lab.ask("redeem", lab.coupon(**_WINDOW), userId="ann"), 409, "not_started")
+    refused(lab.send("redeem", lab.coupon(**_WINDOW), userId="ann"), 409, "not_started")
 
 
 async def test_a_clock_that_was_never_projected(lab: Lab) -> None:
@@ -201,16 +195,16 @@ async def test_a_clock_that_was_never_projected(lab: Lab) -> None:
         await patch_workspace(pool, number, partition, {"clock_offset_ms": ahead // timedelta(milliseconds=1)})
     finally:
         await pool.close()
-    until(lambda: lab.see(code)["status"] == "available" and lab.ask("redeem", code, userId="ann").status_code == 201)
+    until(lambda: lab.read(code)["status"] == "available" and lab.send("redeem", code, userId="ann").status_code == 201)
 
 
 def test_a_rebuilt_redis_has_the_clock(patient: Service) -> None:
     """An emptied Redis is rebuilt with the clock as it was set."""
     lab = Lab(patient, f"lab-{uuid4().hex}")
     code = lab.coupon(**_WINDOW)
-    refused(lab.ask("redeem", code, userId="ann"), 409, "not_started")
+    refused(lab.send("redeem", code, userId="ann"), 409, "not_started")
     lab.set(_WITHIN)
-    with lab.service.redis() as client:
+    with patient.redis() as client:
         client.flushall()
     until(lambda: lab.client.get(f"/v1/coupons/{code}").is_success)
-    assert ok(lab.ask("redeem", code, userId="ann"), 201)["redeemedAt"][:10] == _WITHIN[:10]
+    assert ok(lab.send("redeem", code, userId="ann"), 201)["redeemedAt"][:10] == _WITHIN[:10]

@@ -43,7 +43,7 @@ def test_books_are_made_read_changed_and_listed(service: Service) -> None:
 
 
 def test_an_upload_is_usable_at_once(service: Service) -> None:
-    """When an upload is answered, Redis has its codes with their owners, limits and ends."""
+    """When an upload is answered, Redis has its codes with owners, limits and ends; no later upload changes them."""
     book, mark = service.book(), uuid4().hex[:12].upper()
     data = (
         "code,userId,expiresAt,maxRedemptions\r\n"
@@ -64,10 +64,11 @@ def test_an_upload_is_usable_at_once(service: Service) -> None:
     assert [(coupon["status"], coupon["userId"], coupon["maxRedemptions"]) for coupon in coupons] == [
         ("available", None, 1), ("assigned", "alice", 1), ("expired", None, 1), ("available", None, 7),
     ]  # fmt: skip
-    body = {"bookId": book, "codes": [f"{mark}-A", f"{mark}-E"]}
-    assert ok(service.manage.post("/v1/coupons/codes", json=body)) == {
-        "added": 1, "duplicates": 1, "invalid": 0, "errors": [],
-    }  # fmt: skip
+    body = {"bookId": service.book(), "codes": [f"{mark}-B", f"{mark}-E"]}
+    counts = ok(service.manage.post("/v1/coupons/codes", json=body))
+    assert counts == {"added": 1, "duplicates": 1, "invalid": 0, "errors": []}
+    changed = ok(service.manage.patch(f"/v1/coupons/{mark}-B", json={"status": "inactive"}))
+    assert changed == coupons[1] | {"status": "inactive"}
 
 
 def test_large_uploads_are_streamed(service: Service) -> None:
