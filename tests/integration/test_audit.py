@@ -1,4 +1,4 @@
-"""The audit: who changed what, from where; Postgres lets nobody change it."""
+"""The audit: each change with its actor, address, before and after; Postgres takes no change of it."""
 
 import asyncio
 import csv
