@@ -96,10 +96,10 @@ class Service:
             assert counts["added"] == len(codes), counts
         return book_id
 
-    def coupon(self, client: httpx.Client | None = None, **fields: Any) -> str:
+    def coupon(self, **fields: Any) -> str:
         """Make a coupon in a book of its own; return its code."""
         code = new_code()
-        self.book(code, client=client, **fields)
+        self.book(code, **fields)
         return code
 
     def recorded(self) -> None:

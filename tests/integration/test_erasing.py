@@ -167,7 +167,8 @@ async def test_what_happens_while_it_is_erased_is_recorded(place: Place) -> None
     await project(place)
     await place.do(unassign.UNASSIGN, "A0-3")
     await record(place)
-    left, coupon = 0, b""
+    left = 0
+    coupon: Any = b""
     while b" deleted-" not in coupon:
         with pytest.raises(Broken):
             await erase(place, left)
