@@ -1,5 +1,5 @@
-"""Scrip's processes as an installation runs them: each with a user of its own at Redis and a role at Postgres, by TLS
-and with passwords, beside servers that let in nobody else."""
+"""Scrip's processes as in an installation: each with its own user at Redis and role at Postgres, by TLS and with
+passwords."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ PASSWORDS = {name: secrets.token_hex(16) for name in ("api", "worker", "tests")}
 
 
 def acl_lines() -> list[str]:
-    """The users of deploy/redis-acl with this run's passwords, and one who may everything."""
+    """Read the users of deploy/redis-acl, with this run's passwords, and add one with all rights."""
     text = (ROOT / "deploy" / "redis-acl").read_text()
     for name in ("api", "worker"):
         text = text.replace(f"#{name.upper()}_PASSWORD_SHA256", f"#{_digest(PASSWORDS[name])}")
@@ -41,7 +41,7 @@ def _digest(password: str) -> str:
 
 
 class Restricted(Run):
-    """Processes of the API and the worker, and what tests ask of a `scrip run`."""
+    """Processes of the API and the worker, with the interface of a `scrip run`."""
 
     def __init__(self, folder: Path, redis: str, database: str, env: dict[str, dict[str, str]]) -> None:
         self.data_dir, self.output = folder, folder / "output"
@@ -53,9 +53,9 @@ class Restricted(Run):
             self.processes = {
                 name: subprocess.Popen(
                     [sys.executable, "-m", "service", name],
-                    cwd=ROOT, env=os.environ | settings | said, stdout=output, stderr=subprocess.STDOUT,
+                    cwd=ROOT, env=os.environ | settings | urls, stdout=output, stderr=subprocess.STDOUT,
                 )
-                for name, said in env.items()
+                for name, urls in env.items()
             }  # fmt: skip
         self.process = self.processes["api"]
         pids = {name: [process.pid] for name, process in self.processes.items()}
@@ -63,7 +63,7 @@ class Restricted(Run):
         (folder / "run.json").write_text(json.dumps(facts))
 
     def end_all(self) -> None:
-        """End both."""
+        """End both processes."""
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
@@ -72,7 +72,7 @@ class Restricted(Run):
 
 @contextlib.contextmanager
 def restricted() -> Iterator[Restricted]:
-    """Servers, users, roles and processes, with the demo's data."""
+    """Start servers with users and roles, load the demo's data, and start the processes."""
     with data_folder() as folder, contextlib.ExitStack() as stack:
         authority = Authority(folder / "tls")
         acl = folder / "users.acl"
@@ -109,7 +109,7 @@ def restricted() -> Iterator[Restricted]:
 
 
 async def _prepare(url: str) -> None:
-    """The owner's work: tables, roles, and the demo's data."""
+    """Make tables, roles and the demo's data, as the owner."""
     await migrate(url)
     connection = await asyncpg.connect(url)
     for name in ("api", "worker"):

@@ -24,16 +24,16 @@ from service.record.config.workspace_rows import create_workspace
 from tests.restricted import restricted
 
 PATIENCE_S = 120.0
-"""When a test gives up: many times what it takes, since the machine may have other things to do."""
+"""When a test gives up: many times the usual, since the machine may be busy."""
 _PROBLEM = {"type", "title", "status", "detail", "instance", "code", "requestId"}
 _DUMPED = "local dumped = {} for i, key in ipairs(KEYS) do dumped[i] = redis.call('DUMP', key) end return dumped"
 _PAGE = 1000
-"""Keys that are read by one command: one each takes a client ten times as long."""
+"""Keys that one command reads: a command for each takes ten times as long."""
 _WAITING_HELPS = {"coupon_locked", "rate_limited", "too_many_misses", "lock_quota", "key_quota"}
 
 
 class Service:
-    """A `scrip run`, ready, and its clients: `service.manage` asks with the key `demo_manage`."""
+    """A `scrip run`, ready, and its clients: `service.manage` sends the key `demo_manage`."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -44,10 +44,10 @@ class Service:
         )
         self.rival_checkout, self.rival_manage = self.client("rival_checkout"), self.client("rival_manage")
         self.trial = self.client("trial_admin")
-        """Of a test workspace, which the service that tests share has: see `make_workspace`."""
+        """Its key is of a test workspace, which shared_service makes."""
 
     def client(self, key: str) -> httpx.Client:
-        """A client that asks with this key."""
+        """Return a client that sends this key."""
         if key not in self._clients:
             headers = {"Authorization": f"Bearer {key}"}
             self._clients[key] = httpx.Client(base_url=self.run.url, headers=headers, timeout=30)
@@ -59,11 +59,11 @@ class Service:
             client.close()
 
     def redis(self) -> Any:
-        """A client of its Redis as it runs now; what it answers is text."""
+        """Return a client of its Redis, whose replies are text."""
         return redis.Redis.from_url(self.run.facts["redisUrl"], decode_responses=True)
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
-        """Rows of its Postgres."""
+        """Fetch rows of its Postgres."""
         connection = await asyncpg.connect(self.run.facts["databaseUrl"])
         try:
             return await connection.fetch(sql, *args)
@@ -71,7 +71,7 @@ class Service:
             await connection.close()
 
     def make_workspace(self, name: str, mode: Literal["live", "test"]) -> httpx.Client:
-        """Make a workspace, and a key `<name>_admin` with all scopes; its client, once Redis knows it."""
+        """Make a workspace and a key `<name>_admin` with all scopes; return its client once the API knows it."""
 
         async def make() -> None:
             connection = await asyncpg.connect(self.run.facts["databaseUrl"])
@@ -87,19 +87,19 @@ class Service:
         until(lambda: client.get("/v1/users/nobody").is_success)
         return client
 
-    def book(self, *codes: str, client: httpx.Client | None = None, **said: Any) -> str:
-        """The id of a new book with these codes; the client's, where one is named."""
+    def book(self, *codes: str, client: httpx.Client | None = None, **fields: Any) -> str:
+        """Make a book with these codes, as this client; return its id."""
         client = client or self.manage
-        book_id = ok(client.post("/v1/books", json={"name": "Sale"} | said), 201)["bookId"]
+        book_id = ok(client.post("/v1/books", json={"name": "Sale"} | fields), 201)["bookId"]
         if codes:
-            told = client.post(f"/v1/books/{book_id}/codes", json={"codes": codes}).json()
-            assert told["added"] == len(codes), told
+            counts = client.post(f"/v1/books/{book_id}/codes", json={"codes": codes}).json()
+            assert counts["added"] == len(codes), counts
         return book_id
 
-    def coupon(self, **said: Any) -> str:
-        """The code of a new coupon in a book of its own."""
+    def coupon(self, **fields: Any) -> str:
+        """Make a coupon in a book of its own; return its code."""
         code = new_code()
-        self.book(code, **said)
+        self.book(code, **fields)
         return code
 
     def recorded(self) -> None:
@@ -107,39 +107,38 @@ class Service:
         until(lambda: ok(self.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
 
     def stats(self, book_id: str) -> dict[str, Any]:
-        """A book's counts."""
+        """Read a book's statistics."""
         return ok(self.manage.get(f"/v1/books/{book_id}/stats"))
 
     def held(self) -> dict[bytes, Any]:
-        """All keys of Redis and what they hold, but for limits' counters, which end by themselves; of the outbox its
-        last entry."""
-        found: dict[bytes, Any] = {}
+        """Read all keys of Redis, except limits' counters, which expire; of the outbox its last entry."""
+        values: dict[bytes, Any] = {}
         with redis.Redis.from_url(self.run.facts["redisUrl"]) as client:
             everything = sorted(name for name in client.scan_iter(count=5000) if b":q:" not in name)
             outboxes = [name for name in everything if name.endswith(b":outbox")]
             names = [name for name in everything if name not in outboxes]
             for start in range(0, len(names), _PAGE):
                 page = names[start : start + _PAGE]
-                found |= dict(zip(page, client.eval(_DUMPED, len(page), *page), strict=True))
-            found |= {name: client.xrevrange(name, count=1) for name in outboxes}
-        return found
+                values |= dict(zip(page, client.eval(_DUMPED, len(page), *page), strict=True))
+            values |= {name: client.xrevrange(name, count=1) for name in outboxes}
+        return values
 
     def digest(self) -> str:
-        """A digest of all that Redis holds."""
+        """Compute a digest of what Redis holds."""
         return blake2b(repr(self.held()).encode(), digest_size=16).hexdigest()
 
 
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
-    """The service that all tests share which don't break it."""
+    """The service that all tests share that don't break it."""
     with shared_service() as shared:
         yield shared
 
 
 @contextmanager
 def shared_service() -> Iterator[Service]:
-    """A service for many tests, with the test workspace `trial`; by SCRIP_TEST_RESTRICTED one whose processes may do
-    what they need and no more."""
+    """Start a service with the test workspace `trial`; with SCRIP_TEST_RESTRICTED its processes have no right that they
+    don't need."""
     with restricted() if os.environ.get("SCRIP_TEST_RESTRICTED") else _unrestricted() as run:
         shared = Service(run)
         try:
@@ -159,14 +158,14 @@ def _unrestricted() -> Iterator[Run]:
 
 
 class Ward:
-    """At most one service that tests hurt one after the other: most of such a test's time is a service's start."""
+    """At most one service for tests that inject faults, since its start takes most of such a test's time."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
         self._service: Service | None = None
 
     def admitted(self) -> Service:
-        """The service; a new one where the last test didn't leave it well."""
+        """Return the service; a new one if the last test didn't leave it well."""
         if self._service is None:
             self._service = self._stack.enter_context(shared_service())
         return self._service
@@ -179,30 +178,31 @@ class Ward:
 
 @pytest.fixture(scope="session")
 def ward() -> Iterator[Ward]:
-    """The service that tests hurt, started by the first."""
-    found = Ward()
-    yield found
-    found.discharge()
+    """The service for faults, started by the first test."""
+    ward = Ward()
+    yield ward
+    ward.discharge()
 
 
 @pytest.fixture
 def patient(ward: Ward) -> Iterator[Service]:
-    """A service whose processes, servers and data a test may hurt, as long as it gets well again. Others did so before:
-    its epoch, its log and what it holds are not a new one's."""
+    """A service whose processes, servers and data a test may break, as long as it recovers. Earlier tests did so, too:
+    its epoch, its log and its data are not a new one's."""
     service = ward.admitted()
     yield service
     try:
-        until(lambda: _is_well(service))
+        until(lambda: is_well(service))
     except BaseException:
         ward.discharge()
         raise
 
 
-def _is_well(service: Service) -> bool:
+def is_well(service: Service) -> bool:
+    """Whether the service decides, has recorded everything, and takes changes."""
     if not service.run.ready():
         return False
-    told = service.operate.get("/v1/ops/consistency")
-    if not told.is_success or (told.json()["state"], told.json()["lagEvents"]) != ("open", 0):
+    response = service.operate.get("/v1/ops/consistency")
+    if not response.is_success or (response.json()["state"], response.json()["lagEvents"]) != ("open", 0):
         return False
     return service.manage.patch("/v1/users/well", json={}).is_success  # a Postgres that was compared takes changes
 
@@ -226,53 +226,53 @@ def own_service() -> Iterator[Callable[[], Service]]:
 
 
 def new_code() -> str:
-    """A code that no other test has."""
+    """Make a code that no other test has."""
     return f"T-{uuid4().hex[:16].upper()}"
 
 
 def new_id(kind: str = "user") -> str:
-    """A user's or an order's id that no other test has."""
+    """Make a user's or an order's id that no other test has."""
     return f"{kind}-{uuid4().hex[:16]}"
 
 
 def ok(response: httpx.Response, status: int = 200) -> Any:
-    """The body of an answer with this status."""
+    """Assert a JSON answer of this status; return its body."""
     assert response.status_code == status, (response.status_code, response.text)
     assert response.headers["Content-Type"] == "application/json"
     return response.json()
 
 
 def refused(response: httpx.Response, status: int, code: str, field: str | None = None) -> dict[str, Any]:
-    """Assert a whole problem of this status and code, about this field; its body."""
-    told = (response.status_code, response.text[:600])
-    assert response.headers["Content-Type"] == "application/problem+json", told
+    """Assert a complete problem of this status and code, about this field; return its body."""
+    answer = (response.status_code, response.text[:600])
+    assert response.headers["Content-Type"] == "application/problem+json", answer
     problem = response.json()
-    assert (response.status_code, problem["code"], problem["status"]) == (status, code, status), told
-    assert (response.headers.get("WWW-Authenticate") == "Bearer") == (status == 401), told
+    assert (response.status_code, problem["code"], problem["status"]) == (status, code, status), answer
+    assert (response.headers.get("WWW-Authenticate") == "Bearer") == (status == 401), answer
     with_errors = status in {400, 422}
-    assert set(problem) == _PROBLEM | ({"errors"} if with_errors else set()), told
-    assert all(isinstance(problem[name], str) and problem[name] for name in _PROBLEM - {"status"}), told
+    assert set(problem) == _PROBLEM | ({"errors"} if with_errors else set()), answer
+    assert all(isinstance(problem[name], str) and problem[name] for name in _PROBLEM - {"status"}), answer
     assert problem["requestId"] == response.headers["X-Request-Id"]
-    assert ("Retry-After" in response.headers) == (code in _WAITING_HELPS or status == 503), told
+    assert ("Retry-After" in response.headers) == (code in _WAITING_HELPS or status == 503), answer
     for error in problem.get("errors", []):
-        assert set(error) == {"field", "reason"}, told
-        assert error["reason"], told
+        assert set(error) == {"field", "reason"}, answer
+        assert error["reason"], answer
     if field is not None:
-        assert [error["field"] for error in problem["errors"]] == [field], told
+        assert [error["field"] for error in problem["errors"]] == [field], answer
     return problem
 
 
 def until(reached: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
-    """What `reached` says once that is true."""
+    """Wait until `reached` returns something true; return it."""
     deadline = time.monotonic() + patience_s
-    while not (found := reached()):
+    while not (result := reached()):
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.03)
-    return found
+    return result
 
 
 def pages(client: httpx.Client, path: str, **query: Any) -> Iterator[list[dict[str, Any]]]:
-    """A list's pages, one after the other to the last."""
+    """Read a list's pages, to the last."""
     while True:
         page = ok(client.get(path, params=query))
         assert list(page) == ["items", "nextCursor"]
@@ -284,5 +284,5 @@ def pages(client: httpx.Client, path: str, **query: Any) -> Iterator[list[dict[s
 
 
 def dumps(value: Any) -> bytes:
-    """JSON bytes; what is bytes already stands for itself, so that a value may be no JSON at all."""
+    """Encode as JSON; bytes stay as they are, so that a value may be invalid JSON."""
     return value if isinstance(value, bytes) else json.dumps(value).encode()

@@ -1,4 +1,4 @@
-"""TLS for tests: an authority of our own, and a door that speaks TLS before a server that doesn't."""
+"""TLS for tests: a certificate authority, and a proxy that adds TLS to a server."""
 
 import asyncio
 import contextlib
@@ -11,11 +11,11 @@ from pathlib import Path
 from tests.conftest import require
 
 _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
-"""What a client of Postgres sends before TLS begins."""
+"""Postgres's SSLRequest, which a client sends before TLS."""
 
 
 class Authority:
-    """A certificate authority, and one certificate of its for a name."""
+    """A certificate authority, and its certificate for one name."""
 
     def __init__(self, folder: Path, name: str = "localhost") -> None:
         require("openssl")
@@ -34,7 +34,7 @@ class Authority:
 
     @property
     def context(self) -> ssl.SSLContext:
-        """For a server with that name."""
+        """The context of a server with that name."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.load_cert_chain(self._cert, self._key)
         return context
@@ -42,7 +42,7 @@ class Authority:
 
 @contextlib.contextmanager
 def door(authority: Authority, to: str | int, *, postgres: bool = False) -> Iterator[int]:
-    """The port at which a server's port, or its socket's path, is reached by TLS."""
+    """Open a port that forwards by TLS to a server's port, or to its socket's path."""
     loop = asyncio.new_event_loop()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""An issuer of users' tokens, and what its keys sign."""
+"""An issuer of users' tokens, with its keys."""
 
 import base64
 import hashlib
@@ -26,39 +26,39 @@ class Idp:
         }
 
     def jwks(self, *algorithms: str, **more: Any) -> bytes:
-        """The public keys, those of all algorithms where none is named; each key's id is its algorithm's name."""
+        """Encode the public keys of these algorithms, or of all; a key's id is its algorithm's name."""
         keys = [self.jwk(algorithm) | more for algorithm in algorithms or self.private]
         return json.dumps({"keys": keys}).encode()
 
     def jwk(self, algorithm: str) -> dict[str, Any]:
-        """A public key."""
+        """Build the JWK of a public key."""
         kind = jwt.get_algorithm_by_name(algorithm)
         return json.loads(kind.to_jwk(self.private[algorithm].public_key())) | {"kid": algorithm, "use": "sig"}
 
-    def claims(self, **said: Any) -> dict[str, Any]:
-        """Good claims, with these changes; None leaves one out."""
+    def claims(self, **changes: Any) -> dict[str, Any]:
+        """Build valid claims with these changes; None removes a claim."""
         now = int(time.time())
         claims = {"iss": self.issuer, "aud": self.audience, "sub": "ann", "iat": now, "exp": now + 600}
-        return {name: value for name, value in (claims | said).items() if value is not None}
+        return {name: value for name, value in (claims | changes).items() if value is not None}
 
-    def token(self, algorithm: str = "ES256", headers: dict[str, Any] | None = None, **said: Any) -> str:
-        """A token that is signed with the algorithm's key."""
+    def token(self, algorithm: str = "ES256", headers: dict[str, Any] | None = None, **changes: Any) -> str:
+        """Sign a token with the algorithm's key."""
         headers = {"kid": algorithm} | (headers or {})
-        return jwt.encode(self.claims(**said), self.private[algorithm], algorithm, headers=headers)
+        return jwt.encode(self.claims(**changes), self.private[algorithm], algorithm, headers=headers)
 
     def pem(self, algorithm: str) -> bytes:
-        """The public key as others pass it around."""
+        """Encode the public key as PEM."""
         public = self.private[algorithm].public_key()
         return public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def part(value: Any) -> str:
-    """A segment of a token: JSON, or bytes as they are."""
+    """Encode a segment of a token: JSON, or bytes as they are."""
     data = value if isinstance(value, bytes) else json.dumps(value).encode()
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 def hmac_token(headers: Any, claims: Any, secret: bytes) -> str:
-    """A token that is signed with a secret, whatever its head says."""
+    """Sign a token with a secret, whatever algorithm its header names."""
     body = f"{part(headers)}.{part(claims)}"
     return f"{body}.{part(hmac.new(secret, body.encode(), hashlib.sha256).digest())}"

@@ -1,4 +1,4 @@
-"""A shop with a bit of everything in it, for comparisons."""
+"""A shop with every kind of data, for comparisons."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from tests.service_fixture import Service, new_code, new_id, ok
 
 @dataclass
 class Shop:
-    """Codes, users and orders of a workspace, by what they are there for."""
+    """Codes, users and orders of a workspace, by their purpose."""
 
     service: Service
     workspace: int
@@ -20,7 +20,7 @@ class Shop:
     """Books' numbers within the workspace."""
 
     def key(self, rest: str) -> str:
-        """A key of the workspace's."""
+        """Return the name of a key of the workspace."""
         return key_names.prefix(0, self.workspace) + rest
 
 
@@ -34,11 +34,11 @@ def open_shop(service: Service) -> Shop:
         ("gifts", 4, {}),
         ("other", 2, {}),
     )
-    for kind, codes, said in books:
+    for kind, codes, fields in books:
         made = [new_code() for _ in range(codes)]
-        name[kind] = service.book(*made, **said)
+        name[kind] = service.book(*made, **fields)
         name |= {f"{kind}{place}": code for place, code in enumerate(made)}
-    name |= {who: new_id() for who in ("ann", "bob", "cem", "capped")}
+    name |= {user: new_id() for user in ("ann", "bob", "cem", "capped")}
     name |= {order: new_id("order") for order in ("order1", "order2", "order3", "order4", "given")}
     _use(service, name)
     ok(service.manage.post("/v1/users", json={"userId": name["capped"], "maxCoupons": 3}), 201)
@@ -47,8 +47,8 @@ def open_shop(service: Service) -> Shop:
     ok(service.manage.patch(f"/v1/coupons/{name['single8']}", json={"status": "inactive"}))
     service.recorded()
     with service.redis() as redis:
-        found: Any = redis.hgetall(shop.key("x"))
-        shop.number |= {kind: int(found[name[kind]]) for kind in ("single", "several", "gifts", "other")}
+        numbers: Any = redis.hgetall(shop.key("x"))
+        shop.number |= {kind: int(numbers[name[kind]]) for kind in ("single", "several", "gifts", "other")}
     return shop
 
 
@@ -56,9 +56,9 @@ def _use(service: Service, name: dict[str, str]) -> None:
     checkout, manage = service.checkout, service.manage
 
     def redeem(code: str, user: str, order: str, **more: Any) -> Any:
-        said = {"userId": name[user], "orderId": name[order], "orderValue": 20} | more
+        body = {"userId": name[user], "orderId": name[order], "orderValue": 20} | more
         headers = {"Idempotency-Key": name[f"{code}-{user}"]}
-        return ok(checkout.post(f"/v1/coupons/redeem/{name[code]}", json=said, headers=headers), 201)
+        return ok(checkout.post(f"/v1/coupons/redeem/{name[code]}", json=body, headers=headers), 201)
 
     for code, user in (("single0", "ann"), ("single1", "bob"), ("several0", "ann"), ("several0", "bob")):
         name[f"{code}-{user}"] = new_id("key")

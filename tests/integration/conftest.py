@@ -1,4 +1,4 @@
-"""A Postgres and a Valkey of our own for the whole run, and an empty database where one is wanted."""
+"""A Postgres and a Valkey for the whole run, and new databases."""
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -35,14 +35,14 @@ __all__ = [
 _numbers = count(1)
 _LONG = (
     "schemathesis interleavings opening_steps names secrets reconcile webhook_sending keep_free refusals matrix "
-    "processes run load bad_input doctor keeper exports drifts fitness erasing_keys reconcile_turns bench "
+    "processes run load doctor keeper exports drifts fitness erasing_keys reconcile_turns bench "
     "least_privilege single_coupons"
 ).split()
-"""The files that take long, the longest first: side by side, nobody waits for one that was begun last."""
+"""The slow files, the slowest first, so that parallel runs end at about the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the long files first; within a file the order stays."""
+    """Sort slow files to the front; within a file the order stays."""
     rank = {f"test_{name}": place for place, name in enumerate(_LONG)}
     items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
@@ -78,7 +78,7 @@ async def template(postgres_url: str) -> str:
 
 @pytest_asyncio.fixture
 async def new_database(postgres_url: str) -> AsyncIterator[Callable[..., Awaitable[str]]]:
-    """Make a database (`await new_database()`), empty or a copy of a template; its address. It goes with the test."""
+    """Make databases, empty or copies of a template: `await new_database()` returns the address. All are dropped."""
     names: list[str] = []
 
     async def make(template: str = "template1") -> str:

@@ -1,6 +1,6 @@
-"""Requests to the hot addresses, good and bad: what the fast lane and Litestar must answer alike.
+"""Requests to the hot addresses, good and bad, that the fast lane and Litestar must answer alike.
 
-`{book}` and `{token}` stand for a workspace's own; where a request is cut, it comes in two parts.
+`{book}` and `{token}` are replaced by a workspace's own.
 """
 
 import json
@@ -24,7 +24,7 @@ BOOKS: dict[str, dict[str, Any]] = {
 
 
 def codes_of(book: str) -> list[str]:
-    """Of a book; those of which any may be given have just one."""
+    """Return a book's codes; a book for assigning any code has one."""
     return [f"{book}-{number}" for number in range(1, 2 if book.startswith("SINGLE") else 7)]
 
 
@@ -100,20 +100,20 @@ def asked(
     authorization: str = "Authorization: Bearer {key}\r\n",
     kind: str = "Content-Type: application/json\r\n",
 ) -> bytes:
-    """A request."""
+    """Build a request."""
     head = f"{address} HTTP/1.1\r\nHost: x\r\n{authorization}{kind}{more}Content-Length: {len(body)}\r\n\r\n"
     for name, text in _LONG.items():
         head = head.replace(f"{{{name}}}", text)
     return head.encode("latin-1") + body
 
 
-def _json(**said: Any) -> bytes:
-    return json.dumps(said).encode()
+def _json(**fields: Any) -> bytes:
+    return json.dumps(fields).encode()
 
 
 def shapes() -> Iterator[bytes]:
-    """Each address with each thing that may be odd about a request. Those that succeed change nothing: they say what
-    they are asked of a code that there isn't, but for `assign`, whose book is empty."""
+    """Each address with each unusual part of a request. None changes anything: they name an unknown code, or an empty
+    book."""
     for path, good in _GOOD.items():
         address, body = f"POST /v1/coupons/{path.replace('{code}', 'NO-SUCH')}", _json(**good)
         for no_body in _NO_BODIES:
@@ -148,14 +148,14 @@ def stories() -> Iterator[bytes]:
     for book in (name for name in BOOKS if len(codes_of(name)) > 1):
         for code, path, key in (("1", "lock", "a"), ("2", "redeem", "b"), ("3", "assign", "c")):
             for user in ("u", "u", "v"):
-                said = {"userId": user} if path == "assign" else {"userId": user, "orderId": f"{book}-{user}"}
+                fields = {"userId": user} if path == "assign" else {"userId": user, "orderId": f"{book}-{user}"}
                 for more in ("", *[f"Idempotency-Key: {book}{key}{user}\r\n"] * 2):
-                    yield asked(f"{hot}{path}/{book}-{code}", _json(**said), more)
+                    yield asked(f"{hot}{path}/{book}-{code}", _json(**fields), more)
         for value in (None, 5, "25.00", 1e3, "12.345"):
             for currency in (None, "USD", "EUR", "JPY"):
-                said = {"userId": "w", "orderValue": value, "currency": currency}
-                yield asked(f"{hot}validate", _json(code=f"{book}-4", **said))
-                yield asked(f"{hot}validate", _json(code=f"{book}-4", **said), authorization=public)
+                fields = {"userId": "w", "orderValue": value, "currency": currency}
+                yield asked(f"{hot}validate", _json(code=f"{book}-4", **fields))
+                yield asked(f"{hot}validate", _json(code=f"{book}-4", **fields), authorization=public)
         order = {"userId": "x", "orderId": f"{book}-x", "orderValue": 120, "currency": "USD"}
         yield asked(f"{hot}lock/{book}-5", _json(userId="x", orderId=f"{book}-x", lockSeconds=3000))
         yield asked(f"{hot}extend/{book}-5", _json(lockToken="{token}", lockSeconds=3100))
@@ -172,8 +172,8 @@ def stories() -> Iterator[bytes]:
         items = [{"sku": "a", "quantity": 3, "unitPrice": "5.00"}]
         yield asked(f"{hot}redeem/{book}-6", _json(userId="q", orderId=f"{book}-q", orderValue="15.00", items=items))
     for user in ("z", "z", "y"):
-        said = _json(bookId="{SINGLE}", userId=user)
+        body = _json(bookId="{SINGLE}", userId=user)
         for more in (recorded, "", f"Idempotency-Key: single{user}\r\n", f"Idempotency-Key: single{user}\r\n"):
-            yield asked(f"{hot}assign", said, more)
+            yield asked(f"{hot}assign", body, more)
     yield asked(f"{hot}assign", _json(bookId="{SINGLE2}", userId="z"), "Idempotency-Key: single\r\n")
     yield asked(f"{hot}assign", _json(bookId="{SINGLE2}", userId="z"), "Idempotency-Key: single\r\n")

@@ -15,7 +15,6 @@ from service.formats.event_id import NO_EVENT
 from service.formats.events import decided, entry_digest
 from service.formats.key_names import bucket
 from service.hot.outbox import Outbox
-from service.record.facts.fact_reader import facts_in_order
 from service.record.partitions.partition_rows import (
     begin_epoch,
     confirm_open,
@@ -26,6 +25,7 @@ from service.record.partitions.partition_rows import (
 )
 from service.record.pool import connect
 from service.worker.write_behind import Flusher
+from tests.integration.record_fixtures import read_facts
 from tests.integration.waiting import until
 
 OUTBOX = key_names.outbox(0)
@@ -33,7 +33,7 @@ MakeFlusher = Callable[[], Awaitable[Flusher]]
 
 
 class Shop:
-    """A partition that is open, whose events a script would append; it remembers what it was told."""
+    """An open partition, to whose outbox tests append events as a script does; `said` has all of them."""
 
     def __init__(self, redis: Redis, pool: asyncpg.Pool, database_url: str) -> None:
         self.redis, self.pool, self.database_url, self.epoch = redis, pool, database_url, 0
@@ -53,14 +53,13 @@ class Shop:
         await self.append(*(redeemed(f"CODE-{start + i}") for i in range(count)))
 
     async def facts(self) -> list[str]:
-        """What Postgres holds, as the outbox had it."""
-        async with self.pool.acquire() as connection, contextlib.aclosing(facts_in_order(connection, 0)) as all_:
-            return [decided(fact) async for fact in all_]
+        """Read the facts from Postgres, as texts of the outbox."""
+        return [decided(fact) for fact in await read_facts(self.pool)]
 
     async def outbox(self) -> list[int]:
-        """The numbers of what is in the outbox."""
-        found: Any = await self.redis.xrange(OUTBOX)
-        return [int(entry_id.split(b"-")[1]) for entry_id, _ in found]
+        """Read the numbers of the outbox's entries."""
+        entries: Any = await self.redis.xrange(OUTBOX)
+        return [int(entry_id.split(b"-")[1]) for entry_id, _ in entries]
 
     async def cursor(self) -> tuple[int, int]:
         return (await read_partition(self.pool, 0)).cursor
@@ -75,7 +74,7 @@ class Shop:
 
 
 def redeemed(code: str, redemption_id: str = "", order: str = "-", discount_e4: int = 250_000) -> str:
-    """A redemption of a code with one use, as a script says it."""
+    """Format the event of a redemption of a code with one use."""
     own_id = redemption_id or uuid_utils.uuid7()
     return (
         f"R 1 2 {code} user {order} {own_id} 1000000 USD 2 {discount_e4} 1794991234567 {int(order != '-')} "
@@ -85,7 +84,7 @@ def redeemed(code: str, redemption_id: str = "", order: str = "-", discount_e4: 
 
 @pytest_asyncio.fixture
 async def shop(redis: Redis, database_url: str) -> AsyncIterator[Shop]:
-    """The only partition there is, open in its first epoch."""
+    """The only partition, open in its first epoch."""
     async with contextlib.AsyncExitStack() as stack:
         pool = await connect(database_url)
         stack.push_async_callback(pool.close)
@@ -102,7 +101,7 @@ async def shop(redis: Redis, database_url: str) -> AsyncIterator[Shop]:
 
 @pytest_asyncio.fixture
 async def make_flusher(shop: Shop, valkey_url: str) -> AsyncIterator[MakeFlusher]:
-    """Take the lease from whoever has it, and flush under it."""
+    """Make flushers; each takes the lease from the one before."""
     outboxes: list[Outbox] = []
 
     async def make() -> Flusher:

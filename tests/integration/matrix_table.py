@@ -1,6 +1,6 @@
-"""Every operation, who may do it, and a request that does it; what a request needs is made by `make_place`.
+"""Every operation, the scopes that authorize it, and a request that does it, with names of `make_place`.
 
-A route that isn't here fails tests/integration/test_matrix.py, so that nobody forgets to say who may.
+A route that isn't here fails tests/integration/test_matrix.py.
 """
 
 from typing import Any, NamedTuple
@@ -14,19 +14,19 @@ ANYONE = ""
 
 
 class Row(NamedTuple):
-    """An operation; `{book}` and the like stand for what a place has."""
+    """An operation; `{book}` and the like are replaced by names of a place."""
 
     route: str
-    """As the OpenAPI document names it."""
+    """Its name in the OpenAPI document."""
     scopes: str
-    """Of which a key must have one; `user` for users' tokens."""
+    """A key needs one of these; `user` is for users' tokens."""
     path: str = ""
-    """Where it is sent; the route itself where it has no names in it."""
+    """The request's path; by default the route."""
     body: dict[str, Any] | None = None
     another: str | None = None
-    """What another workspace's key with the scope is told: a refusal, '' for an answer about that workspace."""
+    """The refusal of another workspace's key with the scope; '' for an answer about that workspace."""
     other: int = 403
-    """What another user's token is answered."""
+    """The status for another user's token."""
 
     @property
     def method(self) -> str:
@@ -141,7 +141,7 @@ ROWS = (
 
 
 def make_place(service: Service, admin: httpx.Client) -> Place:
-    """What the requests need, in the workspace of this client."""
+    """Make what the requests need, in the workspace of this client."""
     place = {name: new_id() for name in ("ann", "zed", "nobody")}
     place |= {name: new_id("order") for name in ("order", "order2", "order3", "used_order")}
     names = [*(f"free{number}" for number in range(1, 8)), "assigned", "locked", "used", "undone"]
@@ -155,8 +155,8 @@ def make_place(service: Service, admin: httpx.Client) -> Place:
     ok(admin.post(f"/v1/coupons/assign/{place['assigned']}", json={"userId": place["ann"]}), 201)
     lock = ok(admin.post(f"/v1/coupons/lock/{place['locked']}", json={"userId": place["ann"]}), 201)
     place["token"] = lock["lockToken"]
-    said = {"userId": place["ann"], "orderId": place["used_order"]}
-    ok(admin.post(f"/v1/coupons/redeem/{place['used']}", json=said), 201)
+    body = {"userId": place["ann"], "orderId": place["used_order"]}
+    ok(admin.post(f"/v1/coupons/redeem/{place['used']}", json=body), 201)
     undone = ok(admin.post(f"/v1/coupons/redeem/{place['undone']}", json={"userId": place["ann"]}), 201)
     place["redemption"] = undone["redemptionId"]
     place["job"] = ok(admin.post(f"/v1/books/{place['book']}/codes/generate", json={"count": 1}), 202)["jobId"]

@@ -32,40 +32,48 @@ from service.worker.opening import Opening
 from service.worker.write_behind import Flusher
 
 _SNAPSHOT = """
-local held = {}
+local keys = {}
 for _, name in ipairs(redis.call('KEYS', '*')) do
-  held[#held + 1] = { name, redis.call('DUMP', name), math.max(0, redis.call('PTTL', name)) }
+  keys[#keys + 1] = { name, redis.call('DUMP', name), math.max(0, redis.call('PTTL', name)) }
 end
-return held"""
+return keys"""
 _PUT_BACK = "for i = 1, #ARGV, 3 do redis.call('RESTORE', ARGV[i], ARGV[i + 1], ARGV[i + 2]) end"
 _VALUES = """
-local held = {}
+local keys = {}
 for _, name in ipairs(redis.call('KEYS', ARGV[1])) do
   local kind = redis.call('TYPE', name).ok
-  if kind == 'string' then held[#held + 1] = { name, kind, redis.call('GET', name) } end
-  if kind == 'hash' then held[#held + 1] = { name, kind, redis.call('HGETALL', name) } end
-  if kind == 'zset' then held[#held + 1] = { name, kind, redis.call('ZRANGE', name, 0, -1, 'WITHSCORES') } end
+  if kind == 'string' then keys[#keys + 1] = { name, kind, redis.call('GET', name) } end
+  if kind == 'hash' then keys[#keys + 1] = { name, kind, redis.call('HGETALL', name) } end
+  if kind == 'zset' then keys[#keys + 1] = { name, kind, redis.call('ZRANGE', name, 0, -1, 'WITHSCORES') } end
 end
-return held"""
+return keys"""
+
+
+class Life:
+    """How many steps a worker has left before it dies; -1 for no end."""
+
+    def __init__(self, left: int = -1) -> None:
+        self.left = left
+
+    def step(self) -> None:
+        """Count a step. Raises Broken when there are none left."""
+        if self.left == 0:
+            raise Broken
+        self.left -= 1
 
 
 class Dying(Server):
     """A server whose worker dies before its n-th command."""
 
-    left = -1
+    life = Life()
 
     async def command(self, *command: Any) -> Any:
-        self._count()
+        self.life.step()
         return await super().command(*command)
 
     async def run(self, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
-        self._count()
+        self.life.step()
         return await super().run(scripts, script, names, args)
-
-    def _count(self) -> None:
-        if self.left == 0:
-            raise Broken
-        self.left -= 1
 
 
 @dataclass
@@ -86,14 +94,14 @@ class Place:
         assert fence is not None
         connection = await connect(self.valkey_url, "tests")
         server = Dying(connection, 0)
-        server.left = dies_after
+        server.life = Life(dies_after)
         try:
             await Opening(server, self.pool, Flusher(self.outbox, self.pool, 0, fence), fence).run()
         finally:
             connection.close()
 
     async def learn(self) -> None:
-        """What an API process learns from Postgres."""
+        """Let the API process read the open epoch from Postgres."""
         row = await read_partition(self.pool, 0)
         if row.state == "open":
             self.decider.learn(0, row.epoch, row.nonce)
@@ -101,48 +109,54 @@ class Place:
             self.decider.forget(0)
 
     async def do(self, operation: Operation, code: str, /, key: str = "", **body: Any) -> Any:
-        """Run an operation; its answer's body."""
+        """Run an operation; return the body of its answer."""
         call = Call(self.caller, key, "f" if key else "-")
         command = operation.prepare(call, code, convert(body, operation.request))
         reply = await decide(self.decider, self.pool, self.caller, command)
         return command.render(reply, "recorded").body
 
     async def record(self) -> int:
-        """Record what is in the outbox; how many events."""
+        """Record what is in the outbox; return the number of events."""
         fence = await take_lease(self.pool, 0, uuid4().hex, 0)
         assert fence is not None
         flusher = Flusher(self.outbox, self.pool, 0, fence)
         await flusher.start()
         return await flusher.step()
 
+    async def rebuild(self) -> None:
+        """Empty Redis, open the partition, and let the API process read its new epoch."""
+        await self.redis.flushall()
+        await self.open()
+        await self.learn()
+
     async def snapshot(self) -> dict[bytes, tuple[bytes, int]]:
-        """All that Redis holds, to be put back."""
-        held: Any = await self.redis.eval(_SNAPSHOT, 0)
-        return {name: (value, ttl_ms) for name, value, ttl_ms in held}
+        """Return all keys of Redis, for put_back."""
+        keys: Any = await self.redis.eval(_SNAPSHOT, 0)
+        return {name: (value, ttl_ms) for name, value, ttl_ms in keys}
 
     async def put_back(self, kept: dict[bytes, tuple[bytes, int]]) -> None:
-        """A Redis that has lost what came after."""
+        """Restore Redis as it was at the snapshot."""
         await self.redis.flushall()
-        words = [word for name, (value, ttl_ms) in kept.items() for word in (name, ttl_ms, value)]
-        await self.redis.eval(_PUT_BACK, 0, *words)
+        args = [arg for name, (value, ttl_ms) in kept.items() for arg in (name, ttl_ms, value)]
+        await self.redis.eval(_PUT_BACK, 0, *args)
 
     async def recovery(self) -> tuple[str, int]:
-        """How the last opening mended: the kind, and how many facts and codes there were."""
+        """Return how the last opening restored Redis: the kind, and the number of facts and codes."""
         row = await self.pool.fetchrow("SELECT kind, total, done FROM recoveries ORDER BY epoch DESC LIMIT 1")
         assert row
         assert row["total"] == row["done"]
         return row["kind"], row["total"]
 
     async def everything(self) -> dict[bytes, Any]:
-        """All that Redis holds of the workspace."""
+        """Return what Redis holds of the workspace."""
         return await self.values(f"{self.caller.prefix}*")
 
     async def values(self, names: str = "*") -> dict[bytes, Any]:
-        """What keys of such names hold, but for streams; read at one moment."""
-        held: Any = await self.redis.eval(_VALUES, 0, names)
+        """Return the values of keys that match the pattern, except streams; read in one script."""
+        keys: Any = await self.redis.eval(_VALUES, 0, names)
         return {
             name: dict(zip(value[::2], value[1::2], strict=True)) if kind == b"hash" else value
-            for name, kind, value in held
+            for name, kind, value in keys
         }
 
 
@@ -150,7 +164,7 @@ class Place:
 async def place(
     database_url: str, redis: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Place]:
-    """A partition that was opened, and in which each kind of event has happened and is recorded."""
+    """An open partition in which each kind of event has happened and is recorded."""
     monkeypatch.setattr(opening, "SETTLE_S", 0)
     monkeypatch.setattr(restorer, "EVENTS_A_RUN", 2)
     monkeypatch.setattr(restorer, "KEYS_A_RUN", 1)

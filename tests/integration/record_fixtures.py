@@ -27,7 +27,7 @@ class Record:
         self.pool, self.fence, self.epoch, self.seq = pool, fence, epoch, 0
 
     async def write(self, *events: Event) -> bool:
-        """Number the events and record them in one batch, as the outbox has them."""
+        """Number the events and record them in one batch, as from the outbox."""
         entries = [
             (self.seq + i, decided(event).encode(), packed(event.request), event.kept.encode() if event.kept else None)
             for i, event in enumerate(events, 1)
@@ -39,12 +39,14 @@ class Record:
         return moved
 
     async def facts(self, **options: Any) -> list[Fact]:
-        """All facts, as read back."""
-        async with (
-            self.pool.acquire() as connection,
-            contextlib.aclosing(facts_in_order(connection, 0, **options)) as all_,
-        ):
-            return [fact async for fact in all_]
+        """Read all facts back."""
+        return await read_facts(self.pool, **options)
+
+
+async def read_facts(pool: asyncpg.Pool, **options: Any) -> list[Fact]:
+    """Read all facts of partition 0."""
+    async with pool.acquire() as connection, contextlib.aclosing(facts_in_order(connection, 0, **options)) as facts:
+        return [fact async for fact in facts]
 
 
 @pytest_asyncio.fixture
@@ -97,7 +99,7 @@ def rolled_back(use: Redeemed, restore: bool = True, **more: Any) -> RolledBack:
 
 
 async def make_workspace(pool: asyncpg.Pool) -> UUID:
-    """A workspace 1 with a book 2; the book's outer id."""
+    """Make a workspace 1 with a book 2; return the book's outer id."""
     book_id = UUID(str(uuid_utils.uuid7()))
     await pool.execute(
         "INSERT INTO workspaces (workspace_id, name, mode, partition, version) "

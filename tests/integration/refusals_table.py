@@ -1,4 +1,4 @@
-"""What is refused, by which request: every refusal that can be reached, at every address that may answer it."""
+"""Requests that are refused: every refusal that can be reached, at every address that may answer it."""
 
 import copy
 from typing import Any, NamedTuple
@@ -7,11 +7,11 @@ from tests.integration.requests_table import Place
 from tests.service_fixture import Service, new_code, new_id, ok
 
 NOBODYS = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
-"""An id that nothing has."""
+"""An id without an object."""
 
 
 class Case(NamedTuple):
-    """A request and its refusal; `{held}` and the like stand for what `make_place` made."""
+    """A request and its refusal; `{held}` and the like are replaced by names of make_place."""
 
     code: str
     method: str
@@ -23,13 +23,13 @@ class Case(NamedTuple):
 
     @property
     def id(self) -> str:
-        """What a test calls it."""
-        said = "" if not self.body or self.method == "GET" else str(self.body)[:60].replace("[", "(").replace("]", ")")
-        return f"{self.code}: {self.method} {self.path} {said}".strip()
+        """Its name in a test's id."""
+        text = "" if not self.body or self.method == "GET" else str(self.body)[:60].replace("[", "(").replace("]", ")")
+        return f"{self.code}: {self.method} {self.path} {text}".strip()
 
 
 def make_place(service: Service) -> Place:
-    """A situation for each refusal, ann and bob in them."""
+    """Make what each refusal needs, for the users ann and bob."""
     place = {name: new_id() for name in ("ann", "bob", "full", "fresh")}
     place |= {name: new_id("order") for name in ("taken", "undone", "given", "new")}
     place |= {"rivals": ok(service.rival_manage.post("/v1/books", json={"name": "Theirs"}), 201)["bookId"]}
@@ -73,9 +73,9 @@ def _make_books(service: Service, place: Place) -> None:
         "small": (0, {"codePattern": "R-######", "charset": "0123456789", "keepFree": 100, "status": "archived"}),
         "windowed": (0, {"validFrom": "2027-01-01T00:00:00Z", "validUntil": "2027-02-01T00:00:00Z"}),
     }
-    for name, (codes, said) in books.items():
+    for name, (codes, fields) in books.items():
         made = [new_code() for _ in range(codes)]
-        place[f"{name}_book"] = service.book(*made, **said)
+        place[f"{name}_book"] = service.book(*made, **fields)
         place |= {name + suffix: code for suffix, code in zip(("", "_2", "_3"), made, strict=False)}
     ok(service.manage.patch(f"/v1/coupons/{place['off']}", json={"status": "inactive"}))
     ok(service.manage.patch(f"/v1/coupons/{place['ended']}", json={"expiresAt": past}))
@@ -118,8 +118,8 @@ def _lock(service: Service, place: Place) -> None:
 
 
 def _posts(path: str, *refusals: tuple[str, dict[str, Any]], **common: Any) -> list[Case]:
-    """One address with several bodies; a `field` among them is the one that the refusal names, `code` is in the path
-    where that has a place for it."""
+    """Cases of one address; `field` in a body is the one that the refusal names, `code` is moved into the path if that
+    has `{code}`."""
     cases: list[Case] = []
     for refusal, more in refusals:
         body = copy.deepcopy(common) | more
@@ -164,7 +164,7 @@ _ASSIGNED = (
     ("expired", {"bookId": "{late_book}"}),
     ("user_code_limit", {"bookId": "{one_book}"}),
     ("out_of_stock", {"bookId": "{empty_book}"}),
-    *(("book_not_found", {"bookId": no_book}) for no_book in (NOBODYS, "x", "{rivals}")),
+    ("book_not_found", {"bookId": NOBODYS}),
 )
 
 HOT = (
@@ -172,7 +172,7 @@ HOT = (
             ("order_value_required", {"code": "{priced}"}), userId="{ann}", orderId="{new}"),
     *_posts("/v1/coupons/lock/{code}", *_MISSING, *_USES, userId="{ann}", orderId="{new}"),
     *_posts("/v1/checkout", *_MISSING, *_USES, *_TOKENS, *_VALUES,
-            *(("book_not_found", {"giftBookId": no_book}) for no_book in (NOBODYS, "x", "{rivals}")),
+            ("book_not_found", {"giftBookId": NOBODYS}),
             ("order_already_used", {"orderId": "{given}", "userId": "{bob}"}),
             ("invalid", {"lockToken": "t", "field": "lockToken"}),
             userId="{ann}", orderId="{new}", orderValue=100),
@@ -185,7 +185,7 @@ HOT = (
     *_posts("/v1/coupons/assign", *_ASSIGNED, ("user_coupon_limit", {"bookId": "{many_book}", "userId": "{full}"}),
             userId="{ann}"),
     *_posts("/v1/coupons/assign/{code}", *_MISSING, ("coupon_inactive", {"code": "{off}"}),
-            ("book_inactive", {"code": "{dark}"}), ("expired", {"code": "{late}"}), ("expired", {"code": "{ended}"}),
+            ("book_inactive", {"code": "{dark}"}), ("expired", {"code": "{late}"}),
             ("coupon_assigned_to_other", {"code": "{bobs}"}), ("coupon_locked", {"code": "{held}"}),
             ("coupon_redeemed", {"code": "{used}"}), ("coupon_exhausted", {"code": "{spent}"}),
             ("user_code_limit", {"code": "{one}"}), ("user_coupon_limit", {"code": "{free}", "userId": "{full}"}),
@@ -198,36 +198,36 @@ HOT = (
     *_posts("/v1/coupons/unassign/{code}", *_MISSING, ("coupon_not_assigned", {"code": "{free}"}),
             ("coupon_locked", {"code": "{owned_held}"}), ("coupon_redeemed", {"code": "{owned_used}"}),
             ("coupon_exhausted", {"code": "{owned_spent}"})),
-    *(Case("redemption_not_found", "POST", f"/v1/redemptions/{no}/rollback", {}) for no in (NOBODYS, "x")),
+    *(Case("redemption_not_found", "POST", f"/v1/redemptions/{name}/rollback", {}) for name in (NOBODYS, "x")),
     Case("already_rolled_back", "POST", "/v1/redemptions/{rolled}/rollback", {}),
     Case("already_rolled_back", "POST", "/v1/redemptions/{rolled}/rollback", {"restore": False, "reason": "again"}),
-    *(Case("order_not_found", "POST", f"/v1/orders/{no}/rollback", {}) for no in ("{new}", "a%20b")),
+    *(Case("order_not_found", "POST", f"/v1/orders/{name}/rollback", {}) for name in ("{new}", "a%20b")),
     Case("already_rolled_back", "POST", "/v1/orders/{undone}/rollback", {"restore": False}),
 )  # fmt: skip
 
-_NO_BOOK = (NOBODYS, "x", "{rivals}")
+_BOOK = f"/v1/books/{NOBODYS}"
 _CODES = {"codes": ["GOOD-1"]}
 _FIXED = {"discountType": "fixed", "discountValue": 5}
 
 OTHERS = (
-    *(Case("book_not_found", "GET", f"/v1/books/{no}{rest}") for no in _NO_BOOK
+    *(Case("book_not_found", "GET", f"{_BOOK}{rest}")
       for rest in ("", "/stats", "/redemptions", "/redemptions.csv", "/codes", "/codes.csv", "/notices")),
-    *(Case("book_not_found", "PATCH", f"/v1/books/{no}", {"name": "x"}) for no in _NO_BOOK),
-    *(Case("book_not_found", "PATCH", f"/v1/books/{no}", {"maxRedemptionsPerCode": 2}) for no in _NO_BOOK),
-    *(Case("book_not_found", "POST", f"/v1/books/{no}/codes", _CODES) for no in _NO_BOOK),
-    *(Case("book_not_found", "POST", f"/v1/books/{no}/codes", b"code\nGOOD-1\n", kind="text/csv") for no in _NO_BOOK),
-    *(Case("book_not_found", "POST", f"/v1/books/{no}/codes/generate", {"count": 1}) for no in _NO_BOOK),
-    *(Case("book_not_found", "POST", "/v1/coupons/codes", {"bookId": no} | _CODES) for no in _NO_BOOK),
-    *(Case("coupon_not_found", "GET", f"/v1/coupons/{no}{rest}") for no in ("NO-SUCH-CODE", "a.b")
+    Case("book_not_found", "PATCH", _BOOK, {"name": "x"}),
+    Case("book_not_found", "PATCH", _BOOK, {"maxRedemptionsPerCode": 2}),
+    Case("book_not_found", "POST", f"{_BOOK}/codes", _CODES),
+    Case("book_not_found", "POST", f"{_BOOK}/codes", b"code\nGOOD-1\n", kind="text/csv"),
+    Case("book_not_found", "POST", f"{_BOOK}/codes/generate", {"count": 1}),
+    Case("book_not_found", "POST", "/v1/coupons/codes", {"bookId": NOBODYS} | _CODES),
+    *(Case("coupon_not_found", "GET", f"/v1/coupons/{name}{rest}") for name in ("NO-SUCH-CODE", "a.b")
       for rest in ("", "/redemptions")),
-    *(Case("coupon_not_found", "PATCH", f"/v1/coupons/{no}", {"status": "inactive"}) for no in ("NO-SUCH-CODE", "a.b")),
-    *(Case("job_not_found", "GET", f"/v1/jobs/{no}") for no in (NOBODYS, "x", "{free_book}")),
-    *(Case("not_found", "DELETE", f"/v1/keys/{no}") for no in (NOBODYS, "x")),
-    *(Case("not_found", method, f"/v1/webhooks/{no}{rest}", body) for no in (NOBODYS, "x") for method, rest, body in (
+    Case("coupon_not_found", "PATCH", "/v1/coupons/NO-SUCH-CODE", {"status": "inactive"}),
+    *(Case("job_not_found", "GET", f"/v1/jobs/{name}") for name in (NOBODYS, "x", "{free_book}")),
+    *(Case("not_found", "DELETE", f"/v1/keys/{name}") for name in (NOBODYS, "x")),
+    *(Case("not_found", method, f"/v1/webhooks/{NOBODYS}{rest}", body) for method, rest, body in (
         ("GET", "", None), ("PATCH", "", {"status": "inactive"}), ("DELETE", "", None), ("POST", "/rotate", {}),
         ("POST", "/test", {}), ("GET", "/deliveries", None), ("POST", f"/deliveries/{NOBODYS}/redeliver", {}))),
-    *(Case("not_found", "POST", f"/v1/keys/{no}/rotate", {}) for no in (NOBODYS, "x")),
-    *(Case("not_found", "PATCH", f"/v1/keys/{no}", {"limits": None}) for no in (NOBODYS, "x")),
+    *(Case("not_found", "POST", f"/v1/keys/{name}/rotate", {}) for name in (NOBODYS, "x")),
+    *(Case("not_found", "PATCH", f"/v1/keys/{name}", {"limits": None}) for name in (NOBODYS, "x")),
     *(Case("not_found", method, f"/v1/users/a%20b{rest}", body) for method, rest, body in (
         ("GET", "", None), ("GET", "/coupons", None), ("GET", "/redemptions", None), ("PATCH", "", {"maxCoupons": 1}),
         ("DELETE", "", None))),

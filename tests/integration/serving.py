@@ -1,4 +1,4 @@
-"""The API served within the test's process, beside the one of `scrip run` and on the same stores."""
+"""An API in the test's process, on the stores of a `scrip run`."""
 
 import re
 import socket
@@ -23,14 +23,16 @@ _CHANGES = (
 
 
 class Served:
-    """A server in a thread of its own. Not `hot` is all through Litestar."""
+    """A server in a thread; without `hot` Litestar answers everything."""
 
-    def __init__(self, service: Service, data_dir: Path, *, hot: bool = True, **said: Any) -> None:
+    def __init__(self, service: Service, data_dir: Path, *, hot: bool = True, **options: Any) -> None:
         facts = service.run.facts
-        settings = Settings(redis_url=facts["redisUrl"], database_url=facts["databaseUrl"], data_dir=data_dir, **said)
+        settings = Settings(
+            redis_url=facts["redisUrl"], database_url=facts["databaseUrl"], data_dir=data_dir, **options
+        )
         config = make_server_config(settings, has_fast_lane=hot, port=0)
         self.elsewhere, app = 0, config.app
-        """Requests that Litestar was asked."""
+        """The number of requests to Litestar."""
 
         async def count(scope: Any, receive: Any, send: Any) -> None:
             self.elsewhere += scope["type"] == "http"
@@ -44,11 +46,11 @@ class Served:
         self.port: int = self.server.servers[0].sockets[0].getsockname()[1]
 
     def connect(self) -> "Wire":
-        """A new connection."""
+        """Open a connection."""
         return Wire(self.port)
 
     def end(self) -> None:
-        """End as by SIGTERM, and wait."""
+        """End as on SIGTERM, and wait."""
         self.server.should_exit = True
         self._thread.join()
 
@@ -62,11 +64,11 @@ class Wire:
         self._read = b""
 
     def send(self, data: bytes) -> None:
-        """Send; a connection that the server has closed takes nothing."""
+        """Send bytes."""
         self.socket.sendall(data)
 
     def answer(self, *, head_only: bool = False) -> bytes:
-        """The next answer, whole; after one that says so, that the connection ends."""
+        """Read the next answer; check that the connection ends after `Connection: close`."""
         head = self._until(lambda read: read.find(b"\r\n\r\n") + 4 if b"\r\n\r\n" in read else None)
         if head.startswith(b"HTTP/1.1 100 "):
             return head + self.answer(head_only=head_only)
@@ -79,14 +81,14 @@ class Wire:
         return head + body
 
     def rest(self) -> bytes:
-        """All that comes until the server closes."""
+        """Read until the server closes."""
         parts, self._read = [self._read], b""
         while part := self.socket.recv(65536):
             parts.append(part)
         return b"".join(parts)
 
     def close(self) -> None:
-        """As a client that leaves."""
+        """Close the connection."""
         self.socket.close()
 
     def _until(self, end: Any) -> bytes:
@@ -95,12 +97,12 @@ class Wire:
             if not part:
                 raise ConnectionResetError(f"the connection ended after {self._read!r}")
             self._read += part
-        found, self._read = self._read[:at], self._read[at:]
-        return found
+        data, self._read = self._read[:at], self._read[at:]
+        return data
 
 
 def without_ids(answer: bytes) -> bytes:
-    """An answer, but for ids, tokens and times."""
+    """Replace ids, tokens and times of an answer."""
     for pattern, text in _CHANGES:
         answer = re.sub(pattern, text, answer)
     return answer

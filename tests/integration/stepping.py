@@ -1,4 +1,4 @@
-"""A worker that stands still before its n-th command to the stores, while another worker takes its partition."""
+"""A worker that stops before its n-th command to the stores, while another worker takes its partition."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ Job = Callable[[Server, asyncpg.Pool, Flusher, int], Coroutine[Any, Any, Any]]
 class Sleeper:
     """A worker with connections of its own.
 
-    1. It stands still, with all of its tasks, before its n-th command to any store. Loads of scripts that follow each
+    1. It stops, with all of its tasks, before its n-th command to any store. Loads of scripts that follow each
        other count as one command.
     2. As `idle_in_transaction_session_timeout` does, Postgres then ends its transaction that holds locks.
     3. When it wakes, it goes on with what it was about to do.
@@ -47,15 +47,15 @@ class Sleeper:
         self._left = stops_before
         self._stands, self._wakes = asyncio.Event(), asyncio.Event()
         self.made: list[str] = []
-        """The commands that it gave, and the one that it stands before."""
+        """The commands that it sent, and the next one."""
 
     @property
     def stands(self) -> bool:
-        """Whether it got as far as its n-th command."""
+        """Whether it stopped before its n-th command."""
         return self._stands.is_set()
 
     async def step(self, command: str) -> None:
-        """It is about to give a command."""
+        """Count a command; stop before the n-th."""
         if not self.stands:
             is_repeated = command == LOAD and self.made[-1:] == [LOAD]
             self.made.append(command)
@@ -68,7 +68,7 @@ class Sleeper:
         await self._wakes.wait()
 
     async def fall_asleep(self, job: "asyncio.Future[Any]") -> None:
-        """Begin the job, and wait until it stands still or is done. Raises what the job raises."""
+        """Begin the job, and wait until it stops or is done. Raises what the job raises."""
         self._job = job
         standing = asyncio.create_task(self._stands.wait())
         await asyncio.wait((job, standing), timeout=END_S, return_when=asyncio.FIRST_COMPLETED)
@@ -86,7 +86,7 @@ class Sleeper:
             await self._job
 
     async def kill(self) -> None:
-        """End it where it is. What it does on its way out, as a rollback, waits for nothing."""
+        """Cancel it where it stopped; commands of its cleanup, such as a rollback, don't stop."""
         self._wakes.set()
         self._job.cancel()
         await asyncio.gather(self._job, return_exceptions=True)
@@ -121,7 +121,7 @@ class Workers:
 
     @contextlib.asynccontextmanager
     async def connected(self, database_url: str) -> AsyncIterator["Workers"]:
-        """As long as there are workers."""
+        """Connect to Postgres for all workers."""
         settings, stepping = {"application_name": self._name}, self._stepping()
         async with asyncpg.create_pool(
             database_url, min_size=1, max_size=4, reset=_keep, connection_class=stepping, server_settings=settings
@@ -130,7 +130,7 @@ class Workers:
 
     @contextlib.asynccontextmanager
     async def asleep(self, stops_before: int, job: Job) -> AsyncIterator[Sleeper]:
-        """One that takes the lease, and does its job until it stands still or is done. At the end it is killed."""
+        """Start a worker that takes the lease and does its job until it stops; cancel it at the end."""
         place = self._place
         fence = await take_lease(place.pool, 0, uuid4().hex, 0)
         assert fence is not None
@@ -163,14 +163,14 @@ class Workers:
 
 
 async def _keep(_connection: asyncpg.Connection) -> None:
-    """As service/record/pool.py: nothing is reset."""
+    """Reset nothing, as service/record/pool.py."""
 
 
 async def open_partition(server: Server, pool: asyncpg.Pool, flusher: Flusher, fence: int) -> Any:
-    """The job of an opening."""
+    """Open the partition, as a job."""
     return await Opening(server, pool, flusher, fence).run()
 
 
 async def record(_server: Server, _pool: asyncpg.Pool, flusher: Flusher, _fence: int) -> None:
-    """The job of recording: ends when the lease is lost."""
+    """Record, as a job, until the lease is lost."""
     await flusher.run()

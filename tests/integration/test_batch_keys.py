@@ -1,4 +1,4 @@
-"""What is kept of a batch under its Idempotency-Key: a reference, of which the first answer is made again."""
+"""A batch under an Idempotency-Key: Redis stores a reference, from which its answer is rendered again."""
 
 import json
 import os
@@ -17,29 +17,29 @@ SIZE = 200
 
 
 def ask(service: Service, key: str, operations: list[Any], **headers: str) -> httpx.Response:
-    """A batch under a key."""
+    """Send a batch under a key."""
     body = b'{"operations":[' + b",".join(map(dumps, operations)) + b"]}"
     headers = {"Content-Type": "application/json", "Idempotency-Key": key, "User-Agent": "shop/1"} | headers
     return service.checkout.post("/v1/batch", content=body, headers=headers)
 
 
 def entry(service: Service, key: str) -> str:
-    """What Redis keeps under the key."""
+    """Read what Redis stores under the key."""
     with service.redis() as client:
         (name,) = client.scan_iter(f"*:i:{key}", count=10_000)
         return client.get(name)
 
 
-def repeated(service: Service, key: str, operations: list[Any], first: httpx.Response) -> None:
-    """The repeat answers the same bytes."""
+def check_repeat(service: Service, key: str, operations: list[Any], first: httpx.Response) -> None:
+    """Check that the repeat gets the same bytes."""
     again = ask(service, key, operations)
     assert (again.status_code, again.content) == (first.status_code, first.content)
     assert again.headers["Idempotency-Replayed"] == "true"
     assert again.headers["Content-Type"] == first.headers["Content-Type"]
 
 
-def of_all_kinds(service: Service, owner: str) -> tuple[list[Any], str]:
-    """Operations of every kind with answers of every kind, and the book that most are of."""
+def make_operations(service: Service, owner: str) -> tuple[list[Any], str]:
+    """Make operations with every kind of answer; return them and the book of most."""
     discount = {"type": "percentage", "value": 20, "currency": "JPY"}
     codes = [new_code() for _ in range(6)]
     many, bare = new_code(), new_code()
@@ -67,50 +67,51 @@ def of_all_kinds(service: Service, owner: str) -> tuple[list[Any], str]:
     ], book  # fmt: skip
 
 
-def test_it_is_answered_as_before_whatever_happened_since(patient: Service) -> None:
-    """Byte for byte: with the outbox forgotten, settings changed, everything rolled back, and Redis rebuilt."""
+def test_a_repeat_gets_the_first_answer(patient: Service) -> None:
+    """A repeat gets the same bytes after the outbox was trimmed, settings changed, all rolled back, Redis rebuilt."""
     key, owner = uuid4().hex, new_id()
-    operations, book = of_all_kinds(patient, owner)
+    operations, book = make_operations(patient, owner)
     first = ask(patient, key, operations, Prefer="durability=recorded")
     statuses = [result["status"] for result in ok(first)["results"]]
     done = [201, 200, 409, 201, 422, 201, 200, 200, 200, 204, 201, 201, 200, 404]
     assert statuses == [*done, *[200] * 4, 422, 400, 400, 404]
-    repeated(patient, key, operations, first)
+    check_repeat(patient, key, operations, first)
     assert ok(patient.manage.patch(f"/v1/books/{book}", json={"discount": None, "codePattern": "X-########"}))
     ok(patient.operate.patch("/v1/workspace", json={"currency": "KWD"}))
     for order in {operation["orderId"] for operation in operations[:2]}:
         ok(patient.manage.post(f"/v1/orders/{order}/rollback", json={}))
-    repeated(patient, key, operations, first)
+    check_repeat(patient, key, operations, first)
     ok(patient.checkout.post(f"/v1/coupons/lock/{patient.coupon()}", json={"userId": "u"}), 201)
     ok(patient.checkout.post(f"/v1/coupons/redeem/{patient.coupon()}", json={"userId": "u"}), 201)
     forget(patient)  # but for the last event
-    repeated(patient, key, operations, first)
+    check_repeat(patient, key, operations, first)
     with patient.redis() as client:
         client.flushall()
     until(lambda: not patient.run.ready())
     until(lambda: patient.run.ready() and patient.checkout.get("/v1/users/nobody").is_success)
-    repeated(patient, key, operations, first)
+    check_repeat(patient, key, operations, first)
 
 
-def test_what_is_kept_is_a_reference(service: Service) -> None:
-    """A redemption takes some bytes, a lock or an assignment what was drawn for it; no user is named but those whom
-    their operations don't name."""
-    user = new_id()
+def test_redis_stores_a_reference(service: Service) -> None:
+    """Of a batch Redis stores some bytes a redemption, and of a lock or an assignment what the script drew."""
     for op, most_bytes in (("redeem", 4), ("lock", 40), ("assign", 50)):
         codes, key = [new_code() for _ in range(SIZE)], uuid4().hex
         book = service.book(*codes)
         asked = [
-            {"op": op, "userId": user} | ({"bookId": book} if op == "assign" else {"code": code, "orderId": new_id()})
+            {"op": op, "userId": new_id()}
+            | ({"bookId": book} if op == "assign" else {"code": code, "orderId": new_id()})
             for code in codes
         ]
-        ok(ask(service, key, asked))
+        first = ask(service, key, asked)
+        ok(first)
+        check_repeat(service, key, asked, first)
         kept = entry(service, key)
         assert kept.split(" ")[4].startswith("B")
         assert len(kept) < 300 + most_bytes * SIZE, (op, len(kept))
 
 
-def test_an_answer_that_the_version_before_kept_is_answered(service: Service) -> None:
-    """JSON, packed or not, as it was."""
+def test_an_answer_of_the_previous_version(service: Service) -> None:
+    """An answer that the previous version stored as JSON, compressed or not, is answered."""
     operations = [{"op": "unlock", "code": service.coupon(), "lockToken": "gone"}] * 2
     for count in (1, 600):
         key = uuid4().hex
@@ -124,7 +125,7 @@ def test_an_answer_that_the_version_before_kept_is_answered(service: Service) ->
 
 
 def test_without_postgres_it_is_unavailable(patient: Service) -> None:
-    """503, where the outbox has forgotten its redemptions; then the first answer again."""
+    """While Postgres is away, a repeat whose redemptions were trimmed gets 503; then the first answer."""
     key = uuid4().hex
     codes = [new_code() for _ in range(3)]
     patient.book(*codes)
@@ -133,8 +134,8 @@ def test_without_postgres_it_is_unavailable(patient: Service) -> None:
     ok(patient.checkout.post(f"/v1/coupons/redeem/{codes[2]}", json={"userId": "u"}), 201)
     forget(patient)
     os.kill(patient.run.facts["pids"]["postgres"][0], signal.SIGKILL)
-    asked = ask(patient, key, operations)
-    if asked.status_code != 200:  # Postgres may be back already
-        refused(asked, 503, "unavailable")
+    response = ask(patient, key, operations)
+    if response.status_code != 200:  # Postgres may be back already
+        refused(response, 503, "unavailable")
     until(lambda: ask(patient, key, operations).status_code == 200)
-    repeated(patient, key, operations, first)
+    check_repeat(patient, key, operations, first)

@@ -1,4 +1,4 @@
-"""Bodies that are made to cost much: deep, wide, huge or packed. Each is refused, and nothing is left of it."""
+"""Bodies that are made to cost much: deep, wide, huge or compressed. Each is refused, and its memory is freed."""
 
 import gzip
 import zlib
@@ -13,31 +13,24 @@ _JSON = {"Content-Type": "application/json"}
 _HOT, _COLD = "/v1/coupons/lock/NO-SUCH-CODE", "/v1/books"
 _MANY = 1_000_000
 MAX_GROWTH_BYTES = 200 << 20
-"""Of the API's memory, from all of them together: 16 MiB are read at once, decoded, and refused with their text."""
+"""How much the API's memory may grow by all of them: 16 MiB are read at once, decoded, and refused."""
 
 _KEYS = b",".join(b'"k%d":1' % number for number in range(_MANY))
 BODIES: dict[str, tuple[bytes, str]] = {
     "deep arrays": (b'{"metadata":' + b"[" * _MANY, "malformed"),
     "deep objects": (b'{"metadata":' + b'{"a":' * _MANY, "malformed"),
-    "deep and whole": (b'{"metadata":' + b"[" * _MANY + b"]" * _MANY + b"}", "malformed"),
     "a million keys": (b"{" + _KEYS + b"}", "malformed"),
     "a million keys in metadata": (b'{"name":"n","metadata":{' + _KEYS + b"}}", "invalid"),
     "a key a million times": (b"{" + b",".join([b'"name":"n"'] * _MANY) + b',"x":1}', "malformed"),
-    "an array of a million": (b'{"name":"n","tags":[' + b",".join([b'"t"'] * _MANY) + b"]}", "invalid"),
     "a million digits": (b'{"name":"n","totalCodes":' + b"9" * _MANY + b"}", "invalid"),
     "a million digits of a fraction": (b'{"name":"n","totalCodes":1.' + b"9" * _MANY + b"}", "malformed"),
     "a million digits in metadata": (b'{"name":"n","metadata":{"a":' + b"9" * _MANY + b"}}", "invalid"),
     "a huge exponent": (b'{"name":"n","metadata":{"a":1e999999999}}', "malformed"),
-    "1e999": (b'{"name":"n","totalCodes":1e999}', "malformed"),
     "a long key": (b'{"' + b"k" * _MANY + b'":1}', "malformed"),
     "a long text": (b'{"name":"' + b"n" * (15 << 20) + b'"}', "invalid"),
-    "a long word of few": (b'{"name":"n","status":"' + b"x" * _MANY + b'"}', "invalid"),
     "escapes": (b'{"name":"' + b"\\u0061" * _MANY + b'"}', "invalid"),
     "surrogates": (b'{"name":"' + b"\\ud800" * _MANY + b'"}', "malformed"),
     "spaces": (b" " * (15 << 20), "malformed"),
-    "NUL": (b"\x00" * (15 << 20), "malformed"),
-    "a byte order mark": (b"\xef\xbb\xbf" + b'{"name":"n"}', "malformed"),
-    "UTF-16": ('{"name":"n"}'.encode("utf-16"), "malformed"),
 }
 PACKED = {
     "gzip": gzip.compress(b" " * (64 << 20)),
@@ -51,7 +44,7 @@ PACKED = {
 
 @pytest.fixture(scope="module", autouse=True)
 def little_is_left(service: Service) -> Iterator[None]:
-    """After all of them the API has about the memory that it had."""
+    """The bodies together leave the API's memory about as it was."""
     api = psutil.Process(service.run.facts["pids"]["api"][0])
     before_bytes = api.memory_info().rss
     yield
@@ -60,7 +53,7 @@ def little_is_left(service: Service) -> Iterator[None]:
 
 @pytest.mark.parametrize("name", BODIES)
 def test_bodies(service: Service, name: str) -> None:
-    """Where 16 MiB may be sent the whole is read and refused; the hot path reads none that says it is longer."""
+    """Configuration reads up to 16 MiB and refuses them; the hot path refuses a longer Content-Length unread."""
     body, code = BODIES[name]
     answer = service.manage.post(_COLD, content=body, headers=_JSON, timeout=PATIENCE_S)
     refused(answer, 400 if code == "malformed" else 422, code)
@@ -71,19 +64,14 @@ def test_bodies(service: Service, name: str) -> None:
 
 @pytest.mark.parametrize("coding", PACKED)
 def test_packed_bodies(service: Service, coding: str) -> None:
-    """A body that would have to be unpacked is refused as it is, on each way."""
+    """A compressed body is refused undecoded, by the fast lane and by Litestar."""
     headers = _JSON | {"Content-Encoding": coding}
     for client, path in ((service.manage, _COLD), (service.checkout, _HOT)):
         refused(client.post(path, content=PACKED[coding], headers=headers), 415, "unsupported_media_type")
 
 
-def test_parts(service: Service) -> None:
-    """Bodies in parts and forms are none that we read, and no range of an answer is made."""
-    parts = b"--x\r\nContent-Disposition: form-data; name=a\r\n\r\n1\r\n" * 10_000
-    for kind in ("multipart/form-data; boundary=x", "multipart/mixed; boundary=x", "application/x-www-form-urlencoded"):
-        for client, path in ((service.manage, _COLD), (service.checkout, _HOT)):
-            answer = client.post(path, content=parts, headers={"Content-Type": kind})
-            refused(answer, 415, "unsupported_media_type")
+def test_ranges(service: Service) -> None:
+    """A `Range` header changes no answer."""
     ranges = "bytes=" + ",".join(f"{number}-{number + 1}" for number in range(0, 1000, 2))
     for path in ("/schema/assets/swagger_bundle.js", "/schema/openapi.json", "/v1/books", "/checkout"):
         whole = service.manage.get(path)
@@ -92,7 +80,7 @@ def test_parts(service: Service) -> None:
 
 
 def test_metadata_as_deep_as_it_may_be(service: Service) -> None:
-    """What is within the bounds is taken after all of these, as before."""
+    """Metadata at the bound of its depth is accepted after all of these."""
     deep: dict[str, object] = {}
     for _ in range(10):
         deep = {"a": deep}

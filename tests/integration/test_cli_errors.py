@@ -1,4 +1,4 @@
-"""Commands where the settings and the servers don't fit together: one line, a code, and nothing changed."""
+"""Commands with wrong settings or servers end with one line and a code, and change nothing."""
 
 import os
 import subprocess
@@ -23,37 +23,37 @@ _COMMANDS = (
     f"keys revoke demo {_KEY}", "worker", "api", "run",
 )  # fmt: skip
 _WAITING = {"worker", "api"}
-"""Those that wait for a server that is away."""
+"""Commands that wait for a server that is away."""
 _SERVING = {*_WAITING, "run"}
-"""Those that take signals, which a process's main thread alone may."""
+"""Commands that handle signals, and so need a process of their own."""
 
 
 Command = Callable[..., tuple[int | None, str]]
-"""What a command ends with: its code, and all that it wrote."""
+"""Run a command; return its exit code and output."""
 
 
 @pytest.fixture
 def command(valkey_url: str) -> Command:
-    """Run a command on a database with these settings."""
+    """Make the function that runs a command with a database and settings."""
 
-    def run(words: str, database_url: str, **settings: str) -> tuple[int | None, str]:
+    def run(arguments: str, database_url: str, **settings: str) -> tuple[int | None, str]:
         with data_folder() as folder:
             servers = {"DATABASE_URL": database_url, "REDIS_URL": valkey_url, "SCRIP_PORT": str(free_port())}
             env = servers | {"SCRIP_DATA_DIR": str(folder / "data")} | settings
-            if words not in _SERVING:
-                ended = scrip(*words.split(), **env)
+            if arguments not in _SERVING:
+                ended = scrip(*arguments.split(), **env)
                 return ended.exit_code, ended.output
-            whole = [sys.executable, "-m", "service", words]
+            command = [sys.executable, "-m", "service", arguments]
             done = subprocess.run(
-                whole, check=False, env=os.environ | env, capture_output=True, text=True, timeout=60
-            )  # fmt: skip
+                command, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False
+            )
             return done.returncode, done.stdout + done.stderr
 
     return run
 
 
 async def _tables(url: str) -> dict[str, list[Any]]:
-    """All rows of all tables."""
+    """Read all rows of all tables."""
     connection = await asyncpg.connect(url)
     try:
         names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
@@ -63,7 +63,7 @@ async def _tables(url: str) -> dict[str, list[Any]]:
 
 
 def _line(done: tuple[int | None, str], code: str) -> str:
-    """The one line that a command ends with."""
+    """Check the exit code and the error's code; return the only line with an error."""
     status, output = done
     assert status == 2, output
     assert "Traceback" not in output
@@ -72,52 +72,54 @@ def _line(done: tuple[int | None, str], code: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("words", _COMMANDS)
+@pytest.mark.parametrize("arguments", _COMMANDS)
 async def test_another_number_of_partitions(
-    words: str, command: Command, database_url: str, redis: Redis, tmp_path: Path
+    arguments: str, command: Command, database_url: str, redis: Redis, tmp_path: Path
 ) -> None:
-    """Every command that the number matters to refuses another than the database's, and changes neither store."""
+    """Every command refuses another number of partitions than the database's, and changes neither store."""
     connection = await asyncpg.connect(database_url)
     await ensure_partitions(connection, 4)
     await connection.close()
     before = await _tables(database_url)
-    line = _line(command(words, database_url, SCRIP_PARTITIONS="2"), "wrong_partitions")
+    line = _line(command(arguments, database_url, SCRIP_PARTITIONS="2"), "wrong_partitions")
     assert "set SCRIP_PARTITIONS=4" in line
     assert await _tables(database_url) == before
     assert await redis.dbsize() == 0
 
 
-@pytest.mark.parametrize("words", [words for words in _COMMANDS if words != "run"])
+@pytest.mark.parametrize("arguments", [arguments for arguments in _COMMANDS if arguments != "run"])
 async def test_a_database_without_tables(
-    words: str, command: Command, new_database: Callable[..., Awaitable[str]]
+    arguments: str, command: Command, new_database: Callable[..., Awaitable[str]]
 ) -> None:
-    """A database without tables is left so, and the line says what makes them."""
+    """On a database without tables a command names `scrip migrate`, and makes none."""
     url = await new_database()
-    assert "Run `scrip migrate`" in _line(command(words, url), "not_migrated")
+    assert "Run `scrip migrate`" in _line(command(arguments, url), "not_migrated")
     assert await _tables(url) == {}
 
 
-@pytest.mark.parametrize("words", [*(words for words in _COMMANDS if words not in _SERVING), "migrate"])
-def test_no_postgres(words: str, command: Command) -> None:
-    """Without a Postgres a command says so; no line has the password."""
-    done = command(words, "postgresql://user:hidden-pw@127.0.0.1:1/scrip")
+@pytest.mark.parametrize("arguments", [*(arguments for arguments in _COMMANDS if arguments not in _SERVING), "migrate"])
+def test_postgres_is_away(arguments: str, command: Command) -> None:
+    """Without Postgres a command ends with `unavailable`; no line has the password."""
+    done = command(arguments, "postgresql://user:hidden-pw@127.0.0.1:1/scrip")
     assert "hidden-pw" not in _line(done, "unavailable")
 
 
-@pytest.mark.parametrize("words", ["rebuild", "reconcile", "workspaces list", "worker", "api", "migrate"])
+@pytest.mark.parametrize("arguments", ["rebuild", "worker", "api", "migrate"])
 @pytest.mark.parametrize(("part", "unknown"), [("postgres@", "stranger:hidden-pw@"), ("/test_", "/missing_")])
-async def test_postgres_refuses_us(words: str, part: str, unknown: str, command: Command, database_url: str) -> None:
-    """An unknown role or database ends a command with Postgres's reason, also one that waits for servers to start."""
+async def test_postgres_refuses_the_login(
+    arguments: str, part: str, unknown: str, command: Command, database_url: str
+) -> None:
+    """An unknown role or database ends a command, also one that waits for servers to start."""
     url = database_url.replace(part, unknown)
     assert url != database_url
-    assert "hidden-pw" not in _line(command(words, url), "unavailable")
+    assert "hidden-pw" not in _line(command(arguments, url), "unavailable")
 
 
-@pytest.mark.parametrize("words", ["rebuild", "doctor", "worker", "run"])
-def test_a_port_that_is_none(words: str, command: Command) -> None:
-    """A URL whose port no server can have is a setting that can't be used."""
-    status, output = command(words, "postgresql://user:hidden-pw@127.0.0.1:99999/scrip")
-    assert status == (1 if words == "doctor" else 2), output
+@pytest.mark.parametrize("arguments", ["rebuild", "doctor", "worker", "run"])
+def test_a_bad_port(arguments: str, command: Command) -> None:
+    """A URL with a port above 65535 is a bad setting."""
+    status, output = command(arguments, "postgresql://user:hidden-pw@127.0.0.1:99999/scrip")
+    assert status == (1 if arguments == "doctor" else 2), output
     assert "DATABASE_URL must name ports up to 65535" in output
     assert "hidden-pw" not in output
     assert "Traceback" not in output

@@ -10,13 +10,14 @@ import pytest
 from service.domain.errors import Refusal
 from service.hot import connection as hot
 from service.hot.connection import Broken, Connection, Link, connect
+from tests.integration.waiting import until
 
 Answer = Callable[[list[str]], bytes | None]
 
 
 class Server:
-    """Speaks as much of Redis's protocol as a connection needs; `answer` says what a command is told, None nothing, and
-    `info` what the server says of itself."""
+    """Speaks as much of Redis's protocol as a connection needs. `answer` makes a command's reply, None closes the
+    connection; `info` is the reply to INFO."""
 
     def __init__(self, answer: Answer, info: bytes = b"") -> None:
         self.answer, self.info = answer, info
@@ -41,11 +42,11 @@ class Server:
                     writer.write(b"$%d\r\n%b\r\n" % (len(self.info), self.info))
                 else:
                     self.commands.append(command)
-                    told = self.answer(command)
-                    if told is None:
+                    reply = self.answer(command)
+                    if reply is None:
                         writer.close()
                         return
-                    writer.write(told)
+                    writer.write(reply)
 
 
 @asynccontextmanager
@@ -63,27 +64,27 @@ async def serving(answer: Answer, info: bytes = b"") -> AsyncIterator[Server]:
 
 
 def echo(command: list[str]) -> bytes:
-    """The command's last word."""
-    word = command[-1].encode()
-    return b"$%d\r\n%b\r\n" % (len(word), word)
+    """Reply with the command's last argument."""
+    text = command[-1].encode()
+    return b"$%d\r\n%b\r\n" % (len(text), text)
 
 
-def nothing(command: list[str]) -> bytes:
-    """No answer, and the connection stays."""
+def ignore(command: list[str]) -> bytes:
+    """Send no reply, and keep the connection."""
     return b""
 
 
-async def test_replies_come_to_those_who_asked() -> None:
+async def test_each_request_gets_its_reply() -> None:
     """A thousand requests at once each get their own reply."""
     async with serving(echo) as server:
         connection = await connect(server.url, "tests")
-        words = [f"word-{n}" for n in range(1000)]
-        assert await asyncio.gather(*(connection.call("ECHO", word) for word in words)) == words
+        texts = [f"text-{n}" for n in range(1000)]
+        assert await asyncio.gather(*(connection.call("ECHO", text) for text in texts)) == texts
         connection.close()
 
 
 async def test_requests_of_one_turn_go_out_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is sent in one turn of the event loop is one write; what is sent in the next is another."""
+    """Requests of one turn of the event loop are one write; those of the next are another."""
     async with serving(echo) as server:
         connection = await connect(server.url, "tests")
         writes: list[int] = []
@@ -101,17 +102,13 @@ async def test_requests_of_one_turn_go_out_in_one_write(monkeypatch: pytest.Monk
 
 
 async def test_a_lost_reply_is_an_unknown_outcome_and_nothing_is_sent_twice() -> None:
-    """Where the server takes a script and goes away, the caller hears so, and no server ever gets the script again."""
+    """If the server takes a script and goes away, the caller gets Broken, and no server gets the script again."""
     async with serving(lambda command: None) as server:
         link = Link(server.url, "tests")
         await link.start()
         with pytest.raises(Broken):
             await link.call("EVALSHA", "digest", "1", "key", "once")
-        for _ in range(100):  # it reconnects meanwhile
-            if link.connected and len(server.writers) > 1:
-                break
-            await asyncio.sleep(0.02)
-        assert link.connected
+        await until(lambda: link.connected and len(server.writers) > 1)
         assert [command for command in server.commands if command[0] == "EVALSHA"] == [
             ["EVALSHA", "digest", "1", "key", "once"]
         ]
@@ -119,7 +116,7 @@ async def test_a_lost_reply_is_an_unknown_outcome_and_nothing_is_sent_twice() ->
 
 
 async def test_without_a_connection_nothing_waits() -> None:
-    """While there is no server a request is refused at once; when it is there again, requests go on by themselves."""
+    """Without a server a request is refused at once; once it is back, the link reconnects by itself."""
     async with serving(echo) as server:
         port = int(server.url.rsplit(":", 1)[1].removesuffix("/0"))
     link = Link(server.url, "tests")
@@ -128,28 +125,25 @@ async def test_without_a_connection_nothing_waits() -> None:
         await link.call("ECHO", "x")
     again = Server(echo)
     listening = await asyncio.start_server(again.serve, "127.0.0.1", port)
-    for _ in range(300):
-        if link.connected:
-            break
-        await asyncio.sleep(0.02)
+    await until(lambda: link.connected)
     assert await link.call("ECHO", "x") == "x"
     await link.stop()
     listening.close()
 
 
-async def test_a_server_that_says_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection on which nothing comes, though something is awaited, breaks."""
+async def test_a_server_without_replies_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that awaits a reply and gets no byte breaks after STALL_S."""
     monkeypatch.setattr(hot, "STALL_S", 0.05)
-    async with serving(nothing) as server:
+    async with serving(ignore) as server:
         connection = await connect(server.url, "tests")
         with pytest.raises(Broken):
             await connection.call("ECHO", "x")
         assert connection.lost
 
 
-async def test_who_asked_just_now_has_not_waited(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that goes out just before the connection is looked at isn't taken for one that waited since the last
-    look, nor one whose reply lay unread while this process stood still."""
+async def test_a_new_request_has_not_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check for stalls breaks no connection for a request that was sent just before it, nor for one whose reply
+    lies unread because this process stood still."""
     monkeypatch.setattr(hot, "STALL_S", 3600)
     monkeypatch.setattr(hot, "CONFIRM_S", 3600)
     async with serving(echo) as server:
@@ -165,19 +159,17 @@ async def test_who_asked_just_now_has_not_waited(monkeypatch: pytest.MonkeyPatch
 
 
 async def test_a_long_reply_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection on which a reply comes in pieces isn't given up before its end."""
+    """A reply that arrives in pieces does not break the connection before its end."""
     monkeypatch.setattr(hot, "STALL_S", 3600)
     monkeypatch.setattr(hot, "CONFIRM_S", 3600)
-    async with serving(nothing) as server:
+    async with serving(ignore) as server:
         connection = await connect(server.url, "tests")
         asked = connection.call("ECHO", "x")
         for piece in (b"$3", b"\r\n", b"ab", b"c"):
             connection._look()
             came = connection._came
             server.writers[0].write(piece)
-            async with asyncio.timeout(10):
-                while connection._came == came:  # noqa: ASYNC110, what is waited for is another's
-                    await asyncio.sleep(0.001)
+            await until(lambda came=came: connection._came != came)
             connection._look()
         assert not connection.lost
         server.writers[0].write(b"\r\n")
@@ -186,9 +178,9 @@ async def test_a_long_reply_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One request more than may wait is refused, and not sent."""
+    """One request above MAX_WAITING is refused, and not sent."""
     monkeypatch.setattr(hot, "MAX_WAITING", 3)
-    async with serving(nothing) as server:
+    async with serving(ignore) as server:
         link = Link(server.url, "tests")
         await link.start()
         waiting = [asyncio.ensure_future(link.call("ECHO", str(n))) for n in range(3)]
@@ -202,8 +194,8 @@ async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ["ECHO", "3"] not in server.commands
 
 
-async def test_who_gives_up_waiting_takes_nobody_elses_reply() -> None:
-    """Of many requests, those that are cancelled leave every other its own reply."""
+async def test_a_cancelled_request_takes_no_other_reply() -> None:
+    """If some of many requests are cancelled, every other one gets its own reply."""
     async with serving(echo) as server:
         connection = await connect(server.url, "tests")
         calls = [connection.call("ECHO", str(n)) for n in range(500)]

@@ -1,4 +1,4 @@
-"""`scrip doctor`: what it says of a service that is well and of what is wrong; and that it changes nothing."""
+"""`scrip doctor`: its checks of a healthy service, of each fault, and that it changes nothing."""
 
 import json
 import os
@@ -21,26 +21,24 @@ from service.doctor.report import Check, Report
 from service.record.partitions.failing_tasks import Failing
 from tests.commands import scrip
 from tests.drifts.comparing import compare
-from tests.service_fixture import Service, new_code, ok, until
+from tests.service_fixture import Service, is_well, new_code, ok, until
 
 _ROOT = Path(__file__).parents[2]
 _NOWHERE = f"127.0.0.1:{free_port()}"
 _READS = set("client|setname info config|get get mget scan type xlen xrange xrevrange script|exists".split())
-_EVERYWHERE = "settings,postgres,postgres logs,migrations,partitions,redis,durability,memory,replicas,redis logs".split(
-    ","
-)
+_ONCE = "settings,postgres,postgres logs,migrations,partitions,redis,durability,memory,replicas,redis logs".split(",")
 _EACH = "epoch lease quarantine recovery tasks gate scripts anchor outbox lag config types".split()
 
 
-class Said(NamedTuple):
-    """What a doctor said: its exit code, its output, and its checks by name."""
+class Diagnosis(NamedTuple):
+    """A doctor's exit code, its output, and its checks by name."""
 
     code: int
     text: str
     checks: dict[str, dict[str, Any]]
 
     def bad(self) -> set[str]:
-        """The names of what is bad."""
+        """The names of checks that are bad."""
         return {name for name, check in self.checks.items() if check["state"] == "bad"}
 
 
@@ -49,16 +47,16 @@ def _urls(service: Service) -> dict[str, str]:
     return {"REDIS_URL": facts["redisUrl"], "DATABASE_URL": facts["databaseUrl"]}
 
 
-def _doctor(service: Service, **env: str) -> Said:
+def _doctor(service: Service, **env: str) -> Diagnosis:
     done = scrip("doctor", "--json", **_urls(service) | env)
     assert "Traceback" not in done.output, done.output
-    report = json.loads(done.stdout)
-    return Said(done.exit_code, done.output, {check["name"]: check for check in report["checks"]})
+    document = json.loads(done.stdout)
+    return Diagnosis(done.exit_code, done.output, {check["name"]: check for check in document["checks"]})
 
 
 @pytest.fixture(scope="module")
 def patient() -> Iterator[Service]:
-    """The service that is examined here; each test leaves it whole."""
+    """The service of this file."""
     with data_folder() as folder:
         service = Service(Run(folder / "data", free_port()).until_ready())
         yield service
@@ -70,19 +68,12 @@ def patient() -> Iterator[Service]:
 def well(patient: Service) -> Iterator[None]:
     """Each test leaves the service well."""
     yield
-    until(lambda: _settled(patient) and _doctor(patient).code == 0)
-
-
-def _settled(service: Service) -> bool:
-    if not service.run.ready():
-        return False
-    told = ok(service.operate.get("/v1/ops/consistency"))
-    return (told["state"], told["lagEvents"]) == ("open", 0)
+    until(lambda: is_well(patient) and _doctor(patient).code == 0)
 
 
 @contextmanager
 def _asleep(service: Service, *parts: str) -> Iterator[None]:
-    """Stop processes, for so long."""
+    """Stop processes with SIGSTOP."""
     pids = [pid for part in parts for pid in service.run.facts["pids"][part]]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
@@ -94,35 +85,37 @@ def _asleep(service: Service, *parts: str) -> Iterator[None]:
 
 
 def test_all_is_well(patient: Service) -> None:
-    """Every check is there and ok, in the JSON as in the table, and it ends with 0."""
-    said = _doctor(patient)
-    assert (said.code, list(said.checks)) == (0, _EVERYWHERE + _EACH)
-    assert {check["state"] for check in said.checks.values()} == {"ok"}
-    assert {check["next"] for check in said.checks.values()} == {""}
-    report = json.loads(scrip("doctor", "--json", **_urls(patient)).stdout)
-    assert {name: report[name] for name in ("state", "unreachable")} == {"state": "ok", "unreachable": []}
-    for check in report["checks"]:
-        assert set(check) == {"name", "state", "says", "next", "partition"}
-        assert check["partition"] == (0 if check["name"] in _EACH else None)
+    """Of a healthy service every check is ok, in the JSON as in the table, and the exit code is 0."""
+    report = _doctor(patient)
+    assert (report.code, list(report.checks)) == (0, _ONCE + _EACH)
+    assert "Valkey 9" in report.checks["redis"]["says"]
+    assert "PostgreSQL 18" in report.checks["postgres"]["says"]
+    document = json.loads(report.text)
+    assert (document["state"], document["unreachable"]) == ("ok", [])
+    for check in document["checks"]:
+        partition = 0 if check["name"] in _EACH else None
+        assert check == {
+            "name": check["name"],
+            "state": "ok",
+            "says": check["says"],
+            "next": "",
+            "partition": partition,
+        }
     command, env = [sys.executable, "-m", "service", "doctor"], os.environ | _urls(patient)
-    table = subprocess.run(command, cwd=_ROOT, env=env, capture_output=True, text=True, check=False)
-    assert table.returncode == 0
-    lines = table.stdout.splitlines()
-    assert [line.split("  ")[0].strip() for line in lines] == ["ok"] * len(said.checks)
-    assert "Valkey 9" in said.checks["redis"]["says"]
-    assert "PostgreSQL 18" in said.checks["postgres"]["says"]
+    table = subprocess.run(command, cwd=_ROOT, env=env, capture_output=True, text=True, check=True).stdout
+    assert [line.split("  ")[0].strip() for line in table.splitlines()] == ["ok"] * len(report.checks)
 
 
-def test_a_running_service_is_found(patient: Service) -> None:
-    """Without URLs it examines the `scrip run` of the data folder; without that, it says what is missing."""
+def test_a_running_service_is_examined(patient: Service) -> None:
+    """Without URLs the doctor examines the `scrip run` of the data folder; without that, settings are bad."""
     urls = {"REDIS_URL": "", "DATABASE_URL": ""}
     assert _doctor(patient, **urls, SCRIP_DATA_DIR=str(patient.run.data_dir)).code == 0
-    said = _doctor(patient, **urls, SCRIP_DATA_DIR=str(patient.run.data_dir / "none"))
-    assert (said.code, said.bad()) == (1, {"settings"})
+    report = _doctor(patient, **urls, SCRIP_DATA_DIR=str(patient.run.data_dir / "none"))
+    assert (report.code, report.bad()) == (1, {"settings"})
 
 
 async def test_it_changes_nothing(patient: Service) -> None:
-    """While nobody else is at work, Redis gets nothing but commands that read, and every row of Postgres stays."""
+    """The doctor sends Redis commands that read alone, and changes no key and no row of Postgres."""
     with _asleep(patient, "api", "worker"), patient.redis() as client:
         until(lambda: client.info("clients")["blocked_clients"] == 0)  # the worker's read
         redis_before, rows_before = patient.held(), await _rows(patient)
@@ -138,32 +131,32 @@ async def test_it_changes_nothing(patient: Service) -> None:
 async def _rows(service: Service) -> dict[str, list[str]]:
     tables = await service.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     sequences = await service.fetch("SELECT sequencename, last_value::text FROM pg_sequences")
-    found = {name: [value] for name, value in sequences}
+    rows = {name: [value] for name, value in sequences}
     for (name,) in tables:
-        found[name] = sorted(row[0] for row in await service.fetch(f'SELECT t::text FROM "{name}" t'))
-    return found
+        rows[name] = sorted(row[0] for row in await service.fetch(f'SELECT t::text FROM "{name}" t'))
+    return rows
 
 
 def test_an_emptied_redis(patient: Service) -> None:
-    """With the worker asleep and Redis emptied, gate and anchor are gone, and it says who mends that."""
+    """With the worker stopped and Redis emptied, gate and anchor are bad, and the advice names the worker."""
     with _asleep(patient, "worker"):
         patient.redis().flushall()
-        said = _doctor(patient)
-        assert said.code == 1
-        assert said.bad() == {"gate", "anchor"}
-        assert "emptied" in said.checks["gate"]["says"]
-        assert "worker" in said.checks["gate"]["next"]
+        report = _doctor(patient)
+        assert report.code == 1
+        assert report.bad() == {"gate", "anchor"}
+        assert "emptied" in report.checks["gate"]["says"]
+        assert "worker" in report.checks["gate"]["next"]
     until(lambda: patient.redis().get("{p0}:gate"))
-    until(lambda: _settled(patient))
+    until(lambda: is_well(patient))
     assert "whole" in _doctor(patient).checks["recovery"]["says"]
 
 
 def test_gates(patient: Service) -> None:
-    """Each text of the gate is said in words, beside Postgres's epoch."""
+    """Each text of the gate is explained, compared with Postgres's epoch."""
     with patient.redis() as client, _asleep(patient, "worker"):
         gate = client.get("{p0}:gate")
         epoch = int(gate.split()[0])
-        for text, state, words in [
+        for text, state, part in [
             (f"{epoch} closed", "bad", "recovering"),
             (f"{epoch} behind", "bad", "reads only"),
             (f"{epoch} full", "warning", "no locks"),
@@ -173,23 +166,23 @@ def test_gates(patient: Service) -> None:
         ]:
             client.set("{p0}:gate", text)
             check = _doctor(patient).checks["gate"]
-            assert (check["state"], words in check["says"], check["next"] != "") == (state, True, True), check
+            assert (check["state"], part in check["says"], check["next"] != "") == (state, True, True), check
         client.set("{p0}:gate", gate)
 
 
 def test_a_redis_that_restarted(patient: Service) -> None:
-    """A Redis that forgot the scripts is told from one that lost its data."""
+    """Of a Redis without scripts that kept its data, scripts are bad alone."""
     with _asleep(patient, "worker"):
         patient.redis().script_flush()
-        said = _doctor(patient)
-        assert (said.code, said.bad()) == (1, {"scripts"})
+        report = _doctor(patient)
+        assert (report.code, report.bad()) == (1, {"scripts"})
 
 
 def test_another_redis(patient: Service) -> None:
-    """An entry that is not the recorded one, byte for byte, is no anchor."""
+    """If the outbox's entry differs from the recorded one, the anchor is bad; no code is printed."""
     patient.book(code := new_code(), new_code())
     ok(patient.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": "ann"}), 201)
-    until(lambda: _settled(patient))
+    until(lambda: is_well(patient))
     with patient.redis() as client, _asleep(patient, "worker"):
         ((entry, fields),) = client.xrevrange("{p0}:outbox", count=1)
         kept = client.xrange("{p0}:outbox")
@@ -197,80 +190,80 @@ def test_another_redis(patient: Service) -> None:
         other = fields | {"d": fields["d"].replace("ann", "eve")}
         for at, had in kept:
             client.xadd("{p0}:outbox", other if at == entry else had, id=at)
-        said = _doctor(patient)
-        assert said.bad() == {"anchor"}
-        assert "not the entry that was recorded" in said.checks["anchor"]["says"]
-        assert code not in said.text
+        report = _doctor(patient)
+        assert report.bad() == {"anchor"}
+        assert "not the entry that was recorded" in report.checks["anchor"]["says"]
+        assert code not in report.text
 
 
 def test_keys_of_another_type(patient: Service) -> None:
-    """A record that is a list is a fault, and it says what sets it right; so is a mark of the partition's own."""
+    """A key of another type is bad, with the command that repairs it: of a coupon, and of the partition."""
     patient.book(code := new_code())
     ok(patient.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": "ann"}), 201)
-    until(lambda: _settled(patient))
+    until(lambda: is_well(patient))
     with patient.redis() as client:
         (record,) = client.keys(f"*:c:{code}")
         client.delete(record)
         client.lpush(record, "x")
-        said = _doctor(patient)
-        assert (said.code, said.bad(), code in said.text) == (1, {"types"}, False)
-        assert "a list where c: is a string" in said.checks["types"]["says"]
-        assert "scrip reconcile --repair" in said.checks["types"]["next"]
+        report = _doctor(patient)
+        assert (report.code, report.bad(), code in report.text) == (1, {"types"}, False)
+        assert "a list where c: is a string" in report.checks["types"]["says"]
+        assert "scrip reconcile --repair" in report.checks["types"]["next"]
         assert compare(patient, repair=True)[0].found == {"wrong_type": 1}
         assert _doctor(patient).code == 0
         with _asleep(patient, "worker"):
             client.delete("{p0}:outbox")
             client.set("{p0}:outbox", "x")
-            said = _doctor(patient)
-            assert (said.code, {"types", "anchor"} <= said.bad()) == (1, True)
-            assert "outbox" in said.checks["types"]["says"]
-    until(lambda: "whole" in _doctor(patient).checks["recovery"]["says"] and _settled(patient))
+            report = _doctor(patient)
+            assert (report.code, {"types", "anchor"} <= report.bad()) == (1, True)
+            assert "outbox" in report.checks["types"]["says"]
+    until(lambda: "whole" in _doctor(patient).checks["recovery"]["says"] and is_well(patient))
 
 
-def test_a_worker_that_stands_still(patient: Service) -> None:
-    """What nobody records is counted, and after its time the lease is said to be over."""
+def test_a_stopped_worker(patient: Service) -> None:
+    """With the worker stopped, lag and outbox count unrecorded events, and the lease ends."""
     patient.book(code := new_code(), new_code())
     with _asleep(patient, "worker"):
         ok(patient.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": "ann"}), 201)
-        said = _doctor(patient)
-        assert "lag" in said.bad()
-        assert "1 events wait" in said.checks["lag"]["says"]
-        assert "1 of them unrecorded" in said.checks["outbox"]["says"]
+        report = _doctor(patient)
+        assert "lag" in report.bad()
+        assert "1 events wait" in report.checks["lag"]["says"]
+        assert "1 of them unrecorded" in report.checks["outbox"]["says"]
         until(lambda: "lease" in _doctor(patient).bad())
 
 
 async def test_an_event_in_quarantine(patient: Service) -> None:
-    """Its id and the reason are said, and not what it says; so is what was set aside."""
+    """A quarantined event is bad, with its id and reason but without its text; one lost with its Redis is a warning."""
     code = new_code()
     with patient.redis() as client:
         epoch = client.get("{p0}:gate").split()[0]
         entry = client.xadd("{p0}:outbox", {"d": f"Z 1 1 {code} ann", "r": "{}"}, id=f"{epoch}-*")
         until(lambda: "quarantine" in _doctor(patient).bad())
-    said = _doctor(patient)
-    assert (said.code, said.bad()) == (1, {"quarantine"})
-    assert f"{entry} (MalformedEvent" in said.checks["quarantine"]["says"]
-    assert code not in said.text
+    report = _doctor(patient)
+    assert (report.code, report.bad()) == (1, {"quarantine"})
+    assert f"{entry} (MalformedEvent" in report.checks["quarantine"]["says"]
+    assert code not in report.text
     await patient.fetch("UPDATE quarantine SET reason = 'lost with its Redis: never recorded'")
-    said = _doctor(patient)
-    assert (said.code, said.checks["set aside"]["state"]) == (0, "warning")
+    report = _doctor(patient)
+    assert (report.code, report.checks["set aside"]["state"]) == (0, "warning")
     await patient.fetch("DELETE FROM quarantine")
 
 
 async def test_a_task_that_fails(patient: Service) -> None:
-    """How often it failed, since when and why is said, by the doctor and by the consistency of a workspace."""
+    """A failing task is bad, with number, time and reason; `/v1/ops/consistency` has the same."""
     await patient.fetch("INSERT INTO failing_tasks VALUES (0, 'erasing', 12, 'ScriptFailed look WRONGTYPE')")
-    said = _doctor(patient)
-    assert (said.code, said.bad()) == (1, {"tasks"})
-    assert "erasing has failed 12 times since " in said.checks["tasks"]["says"]
-    assert said.checks["tasks"]["says"].endswith("last because of ScriptFailed look WRONGTYPE")
-    (told,) = ok(patient.operate.get("/v1/ops/consistency"))["failing"]
-    assert (told["task"], told["failures"], told["reason"]) == ("erasing", 12, "ScriptFailed look WRONGTYPE")
+    report = _doctor(patient)
+    assert (report.code, report.bad()) == (1, {"tasks"})
+    assert "erasing has failed 12 times since " in report.checks["tasks"]["says"]
+    assert report.checks["tasks"]["says"].endswith("last because of ScriptFailed look WRONGTYPE")
+    (failing,) = ok(patient.operate.get("/v1/ops/consistency"))["failing"]
+    assert (failing["task"], failing["failures"], failing["reason"]) == ("erasing", 12, "ScriptFailed look WRONGTYPE")
     await patient.fetch("DELETE FROM failing_tasks")
     assert ok(patient.operate.get("/v1/ops/consistency"))["failing"] == []
 
 
-def test_an_opening_that_fails_is_not_said_to_mend_itself() -> None:
-    """Where the opening fails, no check says that a worker opens the partition by itself."""
+def test_the_advice_on_a_failing_opening() -> None:
+    """While the opening fails, no check advises to wait for the worker."""
     at = datetime(2026, 11, 20, 10, tzinfo=UTC)
     checks = [Check("gate", "bad", "closed", verdicts._WAIT), Check("lag", "bad", "much", "See that a worker runs.")]
     other = Failing("erasing", 3, "ValueError", at, at)
@@ -281,38 +274,38 @@ def test_an_opening_that_fails_is_not_said_to_mend_itself() -> None:
     assert lag == checks[1]
 
 
-def test_servers_that_are_away(patient: Service) -> None:
-    """What can be asked is asked, the other is named without its password, and it ends with 2."""
-    said = _doctor(patient, DATABASE_URL=f"postgresql://scrip:hunter2@{_NOWHERE}/scrip?password=hunter3")
-    assert (said.code, said.bad()) == (2, {"postgres"})
-    assert said.checks["redis"]["state"] == "ok"
-    assert "hunter" not in said.text
-    said = _doctor(patient, REDIS_URL=f"redis://scrip:hunter2@{_NOWHERE}/0")
-    assert (said.code, said.bad()) == (2, {"redis"})
-    assert {"epoch", "lease", "quarantine"} < set(said.checks)
-    assert "hunter" not in said.text
-    wrong = patient.run.facts["redisUrl"].replace("://", "://nobody:hunter2@")
-    said = _doctor(patient, REDIS_URL=wrong)
-    assert (said.code, said.bad()) == (2, {"redis"})
-    assert "hunter" not in said.text
-    said = _doctor(patient, REDIS_URL="redis://:hunter2@127.0.0.1:hunter3/0")
-    assert (said.code, said.bad()) == (2, {"redis"})
-    assert "hunter" not in said.text
+@pytest.mark.parametrize(
+    ("setting", "url", "bad"),
+    [
+        ("DATABASE_URL", f"postgresql://scrip:hunter2@{_NOWHERE}/scrip?password=hunter3", "postgres"),
+        ("REDIS_URL", f"redis://scrip:hunter2@{_NOWHERE}/0", "redis"),
+        ("REDIS_URL", "redis://nobody:hunter2@{redis}", "redis"),
+        ("REDIS_URL", "redis://:hunter2@127.0.0.1:hunter3/0", "redis"),
+    ],
+)
+def test_servers_that_are_away(patient: Service, setting: str, url: str, bad: str) -> None:
+    """The other server is examined, the one that is away is named without its password, and the exit code is 2."""
+    redis = patient.run.facts["redisUrl"].removeprefix("redis://")
+    report = _doctor(patient, **{setting: url.replace("{redis}", redis)})
+    assert (report.code, report.bad()) == (2, {bad})
+    others = {"redis"} if bad == "postgres" else {"epoch", "lease", "quarantine"}
+    assert {report.checks[name]["state"] for name in others} == {"ok"}
+    assert "hunter" not in report.text
 
 
 async def test_migrations_that_are_missing(
     patient: Service, new_database: Callable[..., Awaitable[str]], template: str
 ) -> None:
-    """They are named, and the rest of the schema is not asked."""
+    """Missing and changed migrations are named, and the tables are not read."""
     url = await new_database(template)
     connection = await asyncpg.connect(url)
     name = await connection.fetchval(
         "DELETE FROM migrations WHERE number = (SELECT max(number) FROM migrations) RETURNING name"
     )
-    said = _doctor(patient, DATABASE_URL=url)
-    assert (said.code, said.bad()) == (1, {"migrations"})
-    assert said.checks["migrations"]["says"] == f"missing: {name}"
-    assert said.checks["migrations"]["next"] == "Run `scrip migrate`."
+    report = _doctor(patient, DATABASE_URL=url)
+    assert (report.code, report.bad()) == (1, {"migrations"})
+    assert report.checks["migrations"]["says"] == f"missing: {name}"
+    assert report.checks["migrations"]["next"] == "Run `scrip migrate`."
     await connection.execute("UPDATE migrations SET sha256 = 'x' WHERE number = 1")
     await connection.close()
     assert "made from another file" in _doctor(patient, DATABASE_URL=url).checks["migrations"]["says"]
@@ -320,28 +313,27 @@ async def test_migrations_that_are_missing(
 
 
 def test_settings_that_do_not_fit(patient: Service) -> None:
-    """Another number of partitions than the database's, and settings that can't be used."""
-    said = _doctor(patient, SCRIP_PARTITIONS="2")
-    assert (said.code, said.bad()) == (2, {"partitions"})
-    assert said.checks["partitions"]["says"].startswith("wrong_partitions: ")
-    assert "SCRIP_PARTITIONS=1" in said.checks["partitions"]["next"]
-    said = _doctor(patient, SCRIP_PORT="0", SCRIP_PARTITIONS="none")
-    assert (said.code, said.bad()) == (1, {"settings"})
-    assert "SCRIP_PORT" in said.text
-    assert "SCRIP_PARTITIONS" in said.text
+    """Another number of partitions than the database's is bad, and so are settings that can't be used."""
+    report = _doctor(patient, SCRIP_PARTITIONS="2")
+    assert (report.code, report.bad()) == (2, {"partitions"})
+    assert report.checks["partitions"]["says"].startswith("wrong_partitions: ")
+    assert "SCRIP_PARTITIONS=1" in report.checks["partitions"]["next"]
+    report = _doctor(patient, SCRIP_PORT="0", SCRIP_PARTITIONS="none")
+    assert (report.code, report.bad()) == (1, {"settings"})
+    assert all(name in report.text for name in ("SCRIP_PORT", "SCRIP_PARTITIONS"))
 
 
 async def test_servers_that_are_unfit(patient: Service) -> None:
-    """What they must be set to is said, and what an answer promises."""
+    """Unsafe settings of Redis and Postgres are bad, with the setting to change; less durable ones are a warning."""
     with patient.redis() as client:
         client.config_set("maxmemory", "1gb")
         client.config_set("maxmemory-policy", "allkeys-lru")
         until(lambda: client.get("{p0}:gate").endswith("closed"))
-        said = _doctor(patient)
-        assert {"redis", "gate"} <= said.bad()
-        assert "noeviction" in said.checks["redis"]["next"]
+        report = _doctor(patient)
+        assert {"redis", "gate"} <= report.bad()
+        assert "noeviction" in report.checks["redis"]["next"]
         client.config_set("maxmemory-policy", "noeviction")
-        until(lambda: _settled(patient))  # until then a worker writes, and memory grows
+        until(lambda: is_well(patient))  # until then a worker writes, and memory grows
         client.config_set("maxmemory", str(int(client.info("memory")["used_memory"] * 1.15)))
         assert _doctor(patient).checks["memory"]["state"] == "warning"
         client.config_set("maxmemory", "0")
@@ -358,7 +350,7 @@ async def test_servers_that_are_unfit(patient: Service) -> None:
 
 
 def test_a_table_of_many_partitions() -> None:
-    """Only what is not in order is shown of each; the JSON has everything."""
+    """The table has only the partitions' checks that are not ok; the JSON has all."""
     checks = [Check("settings", "ok", "")] + [
         Check("gate", "bad" if p == 3 else "ok", "x", partition=p) for p in range(9)
     ]

@@ -1,4 +1,4 @@
-"""Every way in which Redis and Postgres come to differ is named, and mended."""
+"""Every kind of difference between Redis and Postgres is named, and repaired."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,13 +14,12 @@ ROUND_S = 300.0
 
 
 def test_each_is_named(own_service: Callable[[], Service]) -> None:
-    """While buyers go on, one drift of every kind, in Redis and in Postgres: what differs is named, all of it and
-    nothing else, until it is mended; then nothing is. `make faults PART=drifts` makes a thousand. The service is its
-    own: what such a record comes to in another Redis is no other test's business."""
+    """Under traffic, exactly the made differences of every kind are named, in Redis and in Postgres; after the repair
+    none is. `make faults PART=drifts` makes a thousand."""
     service = own_service()
     with Traffic(service, ROUND_S, change_every_s=0.5) as traffic:
         world = World(service, asyncio.run(demo_workspace(service)), tags(1)).open(traffic.book_id)
-        found = asyncio.run(run_round(world, list(KINDS)))
+        report = asyncio.run(run_round(world, list(KINDS)))
         assert traffic.went_well() > 20
-    assert (found.wrong, found.found) == ([], found.made)
-    assert set(found.made) == set(Class.__args__)
+    assert (report.wrong, report.found) == ([], report.made)
+    assert set(report.made) == set(Class.__args__)

@@ -1,7 +1,8 @@
-"""Erasing a user step by step: killed at each, raced by traffic, and rebuilt from Postgres in the middle."""
+"""Erasing a user step by step: with the worker killed at each, traffic in between, and Redis rebuilt."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -10,8 +11,8 @@ from asyncpg.pool import Pool
 
 from service.domain.code_requests import CodeLine
 from service.formats.key_names import bucket, outbox
-from service.hot.connection import connect
-from service.hot.decider import Reply
+from service.hot.connection import Broken, connect
+from service.hot.projection import RedisProjector
 from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts
 from service.operations import assign, lock, redeem, rollback, unassign
@@ -25,44 +26,17 @@ from service.worker.projection_catchup import projector_of
 from service.worker.user_eraser import Eraser, NotYet
 from service.worker.write_behind import Flusher
 from tests.integration.flush_fixtures import has_recorded, running
-from tests.integration.opening_fixtures import Place
+from tests.integration.opening_fixtures import Dying, Life, Place
 from tests.integration.waiting import until
 
 TABLES = "assignments unassignments redemptions rollbacks codes users idempotency_keys quarantine erasures".split()
 
 
-class Killed(Exception):
-    """The worker dies here."""
+record = Place.record
 
 
-class Life:
-    """How many steps a worker has left; -1 for no end."""
-
-    def __init__(self, left: int = -1) -> None:
-        self.left = left
-
-    def step(self) -> None:
-        if self.left == 0:
-            raise Killed
-        self.left -= 1
-
-
-class MortalServer(Server):
-    """Redis, as long as the worker lives."""
-
-    life = Life()
-
-    async def command(self, *command: Any) -> Any:
-        self.life.step()
-        return await super().command(*command)
-
-    async def run(self, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
-        self.life.step()
-        return await super().run(scripts, script, names, args)
-
-
-class MortalPool:
-    """Postgres, as long as the worker lives."""
+class DyingPool:
+    """A pool whose worker dies before its n-th statement."""
 
     def __init__(self, pool: Pool, life: Life) -> None:
         self._pool, self._life = pool, life
@@ -72,32 +46,22 @@ class MortalPool:
         return getattr(self._pool, name)
 
 
-async def record(place: Place) -> None:
-    """Record everything."""
-    fence = await take_lease(place.pool, 0, uuid4().hex, 0)
-    assert fence is not None
-    flusher = Flusher(place.outbox, place.pool, 0, fence)
-    await flusher.start()
-    while await flusher.step():
-        pass
-
-
 async def begin(place: Place, user: str) -> str:
-    """What DELETE does first."""
+    """Record everything and begin the deletion; return the pseudonym."""
     await record(place)
     last = await place.decider.tail(0)
     return await begin_erasure(place.pool, place.caller.workspace, 0, user, last)
 
 
 async def erase(place: Place, left: int = -1) -> None:
-    """What the worker does, which dies after so many steps. Raises Killed when it did."""
+    """Erase users as a worker that dies after so many steps. Raises Broken when it did."""
     life = Life(left)
     row = await read_partition(place.pool, 0)
     connection = await connect(place.valkey_url, "tests")
-    server = MortalServer(connection, 0)
+    server = Dying(connection, 0)
     try:
         scripts = Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION])
-        eraser = Eraser(MortalPool(place.pool, life), server, scripts)  # type: ignore[arg-type]
+        eraser = Eraser(DyingPool(place.pool, life), server, scripts)  # type: ignore[arg-type]
         await eraser.load()
         server.life = life
         while users := await pending_erasures(place.pool, 0, 100):
@@ -107,17 +71,17 @@ async def erase(place: Place, left: int = -1) -> None:
 
 
 async def traces(place: Place, user: str) -> list[str]:
-    """Where something still names the user: keys of Redis but the outbox, and tables."""
-    held = await place.values()
-    found = [name.decode() for name, value in held.items() if user in f"{name!r} {value!r}"]
+    """Return what still names the user: keys of Redis except the outbox, and tables."""
+    values = await place.values()
+    names = [name.decode() for name, value in values.items() if user in f"{name!r} {value!r}"]
     for table in TABLES:
         rows = await place.pool.fetch(f"SELECT row_to_json({table})::text AS row FROM {table}")
-        found += [table for row in rows if user in row["row"]]
-    return found
+        names += [table for row in rows if user in row["row"]]
+    return names
 
 
 async def live(place: Place, user: str, n: int) -> str:
-    """All that can be of a user, but for locks; the id of a redemption that stands."""
+    """Do all that a user can, except lock; return the id of a redemption that stands."""
     for code in (f"A{n}-1", f"A{n}-2", f"A{n}-3"):
         await place.do(assign.ASSIGN_CODE, code, f"a-{code}", userId=user)
     await place.do(unassign.UNASSIGN, f"A{n}-2", f"u-{n}")
@@ -129,25 +93,31 @@ async def live(place: Place, user: str, n: int) -> str:
 
 
 async def stock(place: Place, rounds: int) -> None:
-    """Codes for so many users, each of whom owns one."""
+    """Add codes for so many users, each of whom owns one."""
     for n in range(rounds):
         lines = [CodeLine(f"A{n}-{k}") for k in range(1, 10)] + [CodeLine(f"A{n}-MINE", owner_id=f"zoe{n}-")]
         await add_codes(place.pool, place.caller.workspace, 0, 1, lines)
     await project(place)
 
 
-async def project(place: Place) -> None:
-    """Bring configuration to Redis, as the worker does."""
+@asynccontextmanager
+async def projecting(place: Place) -> AsyncIterator[RedisProjector]:
+    """A projector on a connection of its own."""
     row = await read_partition(place.pool, 0)
     connection = await connect(place.valkey_url, "tests")
-    projector = projector_of(Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION]))
-    async for change in changes_since(place.pool, 0, await projector.last_seen(0)):
-        await restorer.project(projector, 0, change)
+    yield projector_of(Server(connection, 0), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION]))
     connection.close()
 
 
+async def project(place: Place) -> None:
+    """Project configuration to Redis, as the worker does."""
+    async with projecting(place) as projector:
+        async for change in changes_since(place.pool, 0, await projector.last_seen(0)):
+            await restorer.project(projector, 0, change)
+
+
 async def test_killed_at_each_step_and_begun_again(place: Place) -> None:
-    """Wherever the worker dies, whether Redis is lost then or not, the next one leaves nothing of the user."""
+    """Whatever step the worker dies at, with Redis lost or not, the next worker erases the whole user."""
     await stock(place, 60)
     left, done = 0, False
     while not done:
@@ -159,11 +129,9 @@ async def test_killed_at_each_step_and_begun_again(place: Place) -> None:
         try:
             await erase(place, left)
             done = True
-        except Killed:
+        except Broken:
             if left % 4 == 1:
-                await place.redis.flushall()
-                await place.open()
-                await place.learn()
+                await place.rebuild()
         assert await begin(place, user) == pseudonym or done
         await erase(place)
         assert await is_erased(place.pool, place.caller.workspace, pseudonym)
@@ -176,7 +144,7 @@ async def test_killed_at_each_step_and_begun_again(place: Place) -> None:
 
 
 async def test_a_rebuilt_redis_is_the_same(place: Place) -> None:
-    """After erasing, what Redis holds is what a rebuild from Postgres holds."""
+    """After an erasure Redis holds what a rebuild from Postgres holds."""
     await stock(place, 1)
     redemption = await live(place, "zoe0-", 0)
     pseudonym = await begin(place, "zoe0-")
@@ -184,17 +152,15 @@ async def test_a_rebuilt_redis_is_the_same(place: Place) -> None:
     await erase(place)
     await record(place)
     before = await place.everything()
-    await place.redis.flushall()
-    await place.open()
-    await place.learn()
+    await place.rebuild()
     assert await place.everything() == before
-    told = json.loads(await place.do(rollback.ROLLBACK, redemption))
-    assert (told["userId"], told["ipAddress"], told["userAgent"]) == (pseudonym, None, None)
+    rolled_back = json.loads(await place.do(rollback.ROLLBACK, redemption))
+    assert (rolled_back["userId"], rolled_back["ipAddress"], rolled_back["userAgent"]) == (pseudonym, None, None)
 
 
 async def test_what_happens_while_it_is_erased_is_recorded(place: Place) -> None:
-    """Coupons taken back and redemptions rolled back before, between and after Redis and Postgres are erased: all are
-    recorded, and none names the user."""
+    """Unassigns and rollbacks before, between and after the erasing of Redis and of Postgres are all recorded, and
+    none names the user."""
     await stock(place, 1)
     redemption = await live(place, "zoe0-", 0)
     await begin(place, "zoe0-")
@@ -202,14 +168,13 @@ async def test_what_happens_while_it_is_erased_is_recorded(place: Place) -> None
     await place.do(unassign.UNASSIGN, "A0-3")
     await record(place)
     left = 0
-    while await place.pool.fetchval("SELECT count(*) FROM assignments WHERE user_id = 'zoe0-'"):
-        with pytest.raises(Killed):
+    coupon: Any = b""
+    while b" deleted-" not in coupon:
+        with pytest.raises(Broken):
             await erase(place, left)
         left += 1
-        coupon: Any = await place.redis.get(f"{place.caller.prefix}c:A0-1")
-        if coupon is not None and b" deleted-" in coupon:
-            break
-    with pytest.raises(Killed):
+        coupon = await place.redis.get(f"{place.caller.prefix}c:A0-1") or b""
+    with pytest.raises(Broken):
         await erase(place, left + 3)  # the owner's code and the redemptions, too
     for code in ("A0-1", "A0-MINE"):
         await place.do(unassign.UNASSIGN, code)
@@ -224,9 +189,9 @@ async def test_what_happens_while_it_is_erased_is_recorded(place: Place) -> None
     assert [row["user_id"] for row in await place.pool.fetch(stands)] == ["bob"]
 
 
-async def test_who_comes_back_is_another(place: Place) -> None:
-    """What a user does after the deletion was asked for is a new user's, also where the old one's is being erased; the
-    next deletion gives another pseudonym."""
+async def test_a_user_who_comes_back_is_another(place: Place) -> None:
+    """Changes after the request of a deletion belong to a new user, also while the old one is being erased; the next
+    deletion gives another pseudonym."""
     await stock(place, 1)
     await live(place, "zoe0-", 0)
     first = await begin(place, "zoe0-")
@@ -241,7 +206,7 @@ async def test_who_comes_back_is_another(place: Place) -> None:
     await record(place)
     await project(place)
     await erase(place)
-    w, who = place.caller.workspace, ("zoe0-", first)
+    w, users = place.caller.workspace, ("zoe0-", first)
     for table, column, codes in (
         ("assignments", "user_id", [["A0-3", "A0-6"], ["A0-1", "A0-2", "A0-3"]]),
         ("unassignments", "user_id", [["A0-6"], ["A0-2", "A0-3"]]),
@@ -250,7 +215,7 @@ async def test_who_comes_back_is_another(place: Place) -> None:
         ("codes", "owner_id", [["A0-NEW"], ["A0-MINE"]]),
     ):
         sql = f"SELECT code FROM {table} WHERE workspace = $1 AND {column} = $2 ORDER BY code"
-        assert [[row["code"] for row in await place.pool.fetch(sql, w, user)] for user in who] == codes, table
+        assert [[row["code"] for row in await place.pool.fetch(sql, w, user)] for user in users] == codes, table
     counts: Any = await place.redis.hgetall(f"{place.caller.prefix}u:zoe0-")
     assert (counts[b"a1"], counts[b"h1"]) == (b"2", b"2")
     spent: Any = await place.redis.hget(f"{place.caller.prefix}o:{bucket('zoe0-')}", "1/zoe0-")
@@ -263,26 +228,22 @@ async def test_who_comes_back_is_another(place: Place) -> None:
 
 
 async def covered(place: Place, user: str) -> bool:
-    """Whether a cap without limit lies over what older changes may write."""
+    """Whether Redis has the deletion's cap, which older changes can't overwrite."""
     cap: Any = await place.redis.hget(f"{place.caller.prefix}u:{user}", "cap")
     return cap is not None and cap.endswith(b" -")
 
 
 async def test_an_older_change_of_the_cap_comes_late(place: Place) -> None:
-    """A cap that was changed before the deletion doesn't come back, however late it is written to Redis."""
+    """A change of the cap from before the deletion writes nothing, however late it reaches Redis."""
     row = await patch_user(place.pool, place.caller.workspace, 0, "ann", {"max_coupons": 1})
     await begin(place, "ann")
-    for life in range(20):
-        if await covered(place, "ann"):
-            break
-        with pytest.raises((Killed, NotYet)):
-            await erase(place, life)
-    assert await covered(place, "ann")
-    partition = await read_partition(place.pool, 0)
-    connection = await connect(place.valkey_url, "tests")
-    scripts = Scripts(0, partition.epoch, partition.nonce, [*SERVING, *PROJECTION])
-    await projector_of(Server(connection, 0), scripts).user(row)
-    connection.close()
+    left = 0
+    while not await covered(place, "ann"):
+        with pytest.raises((Broken, NotYet)):
+            await erase(place, left)
+        left += 1
+    async with projecting(place) as projector:
+        await projector.user(row)
     await project(place)
     await erase(place)
     assert await traces(place, '"ann"') == []
@@ -290,7 +251,7 @@ async def test_an_older_change_of_the_cap_comes_late(place: Place) -> None:
 
 
 async def test_it_waits_for_what_was_changed_and_decided_before(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An owner whose code is not in Redis yet, or events that are not recorded, make it wait; nothing is lost so."""
+    """The erasure waits for owners whose codes are not in Redis yet, and for events that are not recorded."""
     monkeypatch.setattr(user_eraser, "PATIENCE_S", 0.05)
     await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-1", owner_id="zoe-")])
     await begin(place, "zoe-")
@@ -305,8 +266,8 @@ async def test_it_waits_for_what_was_changed_and_decided_before(place: Place, mo
     assert await traces(place, "zoe-") == []
 
 
-async def test_events_kept_apart(place: Place) -> None:
-    """What is in quarantine names nobody either, and keeps the rest of what it says."""
+async def test_quarantined_events_are_erased(place: Place) -> None:
+    """The pseudonym replaces the user in quarantined events; their other fields stay."""
     w = place.caller.workspace
     rows = [
         (f"A {w} 1 CODE-1 zoe 5 9", '{"ip":"192.0.2.7","ua":"x","key":"k","op":"assign"}'),
@@ -332,7 +293,7 @@ async def test_events_kept_apart(place: Place) -> None:
 
 
 async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing more happens, the outbox is left with its last entry, which is nobody's; not before its time."""
+    """Without further events the outbox keeps its last entry alone, which names no user; not before KEEP_S."""
     monkeypatch.setattr(write_behind, "BLOCK_MS", 5)
     await begin(place, "ann")
     await project(place)
