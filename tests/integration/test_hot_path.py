@@ -154,6 +154,7 @@ async def test_recorded(service: Service, prefer: str) -> None:
     """With `Prefer: durability=recorded` the response and its replay come once Postgres has the change, and name the
     applied preference."""
     code, headers = service.coupon(), {"Prefer": prefer, "Idempotency-Key": new_id("key")}
+    made: dict[str, Any] = {}
     for _ in range(2):
         answer = service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}, headers=headers)
         made = ok(answer, 201)
