@@ -1,4 +1,4 @@
-"""Answers kept under a key while their user is erased: the same in both stores, and a new user's are left alone."""
+"""Answers stored under Idempotency-Keys while their user is deleted: the same in both stores."""
 
 import threading
 from collections.abc import AsyncIterator
@@ -22,6 +22,7 @@ from service.worker.user_eraser import Eraser
 from tests.integration.opening_fixtures import Place
 from tests.integration.test_delete_user import delete
 from tests.integration.test_erasing import begin, erase, live, project, record, stock, traces
+from tests.integration.test_kept_bytes import insert_entries
 from tests.integration.test_reconcile import command
 from tests.service_fixture import Service, new_code, new_id
 
@@ -29,21 +30,21 @@ _EXPANDED = r"regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || se
 
 
 async def kept(place: Place) -> dict[str, tuple[str | None, str]]:
-    """By key, the entries of Redis and Postgres; of those that Postgres has."""
+    """The entries in Redis and in Postgres, by key, of all keys in Postgres."""
     rows = await place.pool.fetch(f"SELECT key, {_EXPANDED} AS entry FROM idempotency_keys")
-    found = {}
+    entries = {}
     for row in rows:
         text: Any = await place.redis.get(f"{place.caller.prefix}i:{row['key']}")
-        found[row["key"]] = (text and text.decode(), row["entry"])
-    return found
+        entries[row["key"]] = (text and text.decode(), row["entry"])
+    return entries
 
 
 async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request that is decided, and recorded, after the deletion's last event and before Redis's entries are read:
-    its answer stays what it was, in Redis and in Postgres; what came before names nobody in either."""
-    user, found = "zoe0-", user_eraser.kept_entries
+    """A request that is recorded after the deletion's last event and before Redis's entries are read keeps its answer
+    in both stores; earlier entries name the user in neither."""
+    user, read_entries = "zoe0-", user_eraser.kept_entries
     await stock(place, 2)
     await live(place, user, 0)
     await place.do(assign.ASSIGN_CODE, "MANY-1", "before", userId="bob")
@@ -56,12 +57,12 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
     first: list[Any] = []
 
     async def race(*args: Any) -> AsyncIterator[list[tuple[str, str]]]:
-        first.extend([await place.do(operation, code, key, userId=who) for operation, code, key, who in asked])
+        first.extend([await place.do(operation, code, key, userId=asker) for operation, code, key, asker in asked])
         workspace = Workspace(place.decider)
         assert await workspace.claim(place.caller, "k-json", "f") is None
         await workspace.settle(place.caller, "k-json", "f", 201, b'{"userId":"%b"}' % user.encode(), "")
         await record(place)
-        async for page in found(*args):
+        async for page in read_entries(*args):
             yield page
 
     pseudonym = await begin(place, user)
@@ -72,9 +73,9 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
     entries = await kept(place)
     assert {"k-assign", "k-redeem", "k-json"} < set(entries)
     assert {key: both for key, both in entries.items() if both[0] != both[1]} == {}
-    assert [await place.do(operation, code, key, userId=who) for operation, code, key, who in asked] == first
+    assert [await place.do(operation, code, key, userId=asker) for operation, code, key, asker in asked] == first
     assert pseudonym not in entries["k-json"][1]
-    monkeypatch.setattr(user_eraser, "kept_entries", found)
+    monkeypatch.setattr(user_eraser, "kept_entries", read_entries)
     await begin(place, user)  # the new user goes, too
     await project(place)
     await erase(place)
@@ -83,26 +84,21 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
 
 
 async def test_only_what_may_name_the_user_is_read(place: Place) -> None:
-    """Neither large answers nor small ones that refer to events are fetched for a user whom they can't name; and of
-    what is fetched there is never more at once than a run may have."""
-    w, seq = place.caller.workspace, 1_000_000
+    """Only entries that may name the user are fetched, in pages of bounded bytes."""
     plain, naming = "B" + "A" * 300_000, packed_answer(b'{"results":[%b]}' % (b'{"userId":"someone"},' * 20_000))
-    for kind, body in (("plain", plain), ("naming", naming + "A" * 300_000)):
-        for n in range(12):
-            seq += 1
-            await place.pool.execute(
-                "INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry) "
-                "VALUES ($1, $2, 'request', 0, 0, $3, now(), $4)", w, f"{kind}-{n}", seq, f"f 0 200 - {body}",
-            )  # fmt: skip
-    pages = [page async for page in entries_with(place.pool, w, ["zoe"], START, EventId(1, 0))]
+    answers = {"plain": plain, "naming": naming + "A" * 300_000}
+    await insert_entries(
+        place, {f"{kind}-{n}": f"f 0 200 - {body}" for kind, body in answers.items() for n in range(12)}
+    )
+    pages = [page async for page in entries_with(place.pool, place.caller.workspace, ["zoe"], START, EventId(1, 0))]
     assert {key.split("-")[0] for page in pages for key, _ in page} == {"naming"}
     assert sum(len(page) for page in pages) == 12
     assert max(sum(len(entry) for _, entry in page) for page in pages) <= 1 << 20
 
 
-def test_no_answer_differs_between_the_stores_after_traffic(patient: Service) -> None:
-    """Users who lock, take and use coupons under keys while they are deleted: nothing drifts, and once they are deleted
-    again nobody is named anywhere."""
+def test_answers_are_the_same_in_both_stores_after_traffic(patient: Service) -> None:
+    """After users who lock, assign and redeem under keys were deleted meanwhile, and then again, the stores do not
+    differ."""
     users = [new_id() for _ in range(6)]
     codes = [[new_code() for _ in range(30)] for _ in users]
     for some in codes:
@@ -144,8 +140,7 @@ def test_no_answer_differs_between_the_stores_after_traffic(patient: Service) ->
 async def test_a_deletion_that_is_asked_for_again_reads_only_what_is_new(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who repeats a DELETE as long as it isn't done doesn't keep it from ending: the next pass reads the answers of
-    since the last."""
+    """A DELETE that is repeated while it runs still ends: the next pass reads only the entries since the last one."""
     row, asked, user, between = await read_partition(place.pool, 0), entries_with, "zoe0-", list[Any]()
     await stock(place, 1)
     await live(place, user, 0)

@@ -1,4 +1,4 @@
-"""How a file is sent: in full, or visibly not; a client that is gone or asleep keeps no other from its file."""
+"""Sending a file: complete, or visibly cut off; a client that is gone or stalled frees its slot."""
 
 import asyncio
 import socket
@@ -22,7 +22,7 @@ PIECE = b"x" * 99_998 + b"\r\n"
 
 
 class Source:
-    """An application with one file, and what became of reading it."""
+    """An application with one file, and counters of how it was read."""
 
     def __init__(self) -> None:
         self.slots = ExportSlots()
@@ -64,7 +64,7 @@ async def port(source: Source) -> AsyncIterator[int]:
 
 
 async def _asleep(port: int) -> socket.socket:
-    """A client that asks for the file and takes nothing of it."""
+    """A client that requests the file and reads nothing."""
     client = socket.socket()
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     client.setblocking(False)
@@ -80,7 +80,7 @@ async def _file(port: int) -> httpx.Response:
 
 
 async def test_a_whole_file(source: Source, port: int) -> None:
-    """A file comes whole, with its name, its type and its other headers."""
+    """A response has the whole file, its name, its type and its other headers."""
     answer = await _file(port)
     assert answer.status_code == 200
     assert answer.content == PIECE * source.length
@@ -91,7 +91,7 @@ async def test_a_whole_file(source: Source, port: int) -> None:
 
 
 async def test_an_error_at_first(source: Source, port: int) -> None:
-    """What fails before there is anything to send is a problem like any other."""
+    """A failure before the first byte is a problem."""
     source.fails_at = 0
     assert (await _file(port)).json()["code"] == "internal"
     source.error = Refusal("unavailable", retry_after_ms=1000)
@@ -102,7 +102,7 @@ async def test_an_error_at_first(source: Source, port: int) -> None:
 
 @pytest.mark.parametrize("error", [RuntimeError("broken"), Refusal("unavailable"), TimeoutError()], ids=repr)
 async def test_an_error_later(source: Source, port: int, error: Exception) -> None:
-    """What fails after the first bytes breaks the connection off: nobody takes the part for the whole."""
+    """A failure after the first bytes closes the connection, so the client sees an incomplete response."""
     source.fails_at, source.error = 3, error
     with pytest.raises(httpx.RemoteProtocolError, match="incomplete chunked read"):
         await _file(port)
@@ -110,7 +110,7 @@ async def test_an_error_later(source: Source, port: int, error: Exception) -> No
 
 
 async def test_clients_that_go_away(source: Source, port: int) -> None:
-    """As many as may have their file at once; the next is refused until one of them goes away, read or not."""
+    """Beyond MAX_EXPORTS files at once a request is refused until a client leaves."""
     source.length = 1000
     clients = [await _asleep(port) for _ in range(MAX_EXPORTS)]
     await until(lambda: source.slots.running == MAX_EXPORTS and source.sent >= MAX_EXPORTS)
@@ -131,7 +131,7 @@ async def test_clients_that_go_away(source: Source, port: int) -> None:
 
 
 async def test_a_client_asleep(source: Source, port: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that takes nothing for long is given up, and hears no end of the file."""
+    """The connection of a client that reads nothing for STALLED_S is closed without the end of the file."""
     monkeypatch.setattr(csv_stream, "STALLED_S", 0.3)
     source.length = 1000
     client = await _asleep(port)

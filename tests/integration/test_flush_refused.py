@@ -1,4 +1,4 @@
-"""What the flusher refuses, and who may not write: gaps, lost anchors, lost leases, poison and unknown epochs."""
+"""What stops the flusher: gaps, lost anchors, lost leases, refused events and unknown epochs."""
 
 import asyncio
 
@@ -22,7 +22,7 @@ from tests.integration.flush_fixtures import (
 
 @pytest.mark.parametrize("missing", [1, 5, 10])
 async def test_a_gap_stops_the_record(shop: Shop, make_flusher: MakeFlusher, missing: int):
-    """Where an event is missing what comes before it is recorded, and nothing after it."""
+    """The flusher records the events before a missing one, and none after it."""
     await shop.sell(10)
     await shop.redis.xdel(OUTBOX, f"{shop.epoch}-{missing}")
     await shop.append(redeemed("LAST"))
@@ -34,7 +34,7 @@ async def test_a_gap_stops_the_record(shop: Shop, make_flusher: MakeFlusher, mis
 
 @pytest.mark.parametrize("kind", ["emptied", "shorter", "another"])
 async def test_a_lost_anchor_stops_the_record(shop: Shop, make_flusher: MakeFlusher, kind: str):
-    """A Redis that is empty, lost its last events, or has others under the same ids is noticed; none is recorded."""
+    """Of a Redis that is empty, lost its last events, or has others under the same ids, nothing is recorded."""
     await shop.sell(10)
     flusher = await make_flusher()
     async with running(flusher) as task:
@@ -52,7 +52,7 @@ async def test_a_lost_anchor_stops_the_record(shop: Shop, make_flusher: MakeFlus
 
 
 async def test_a_stale_fence_cant_write(shop: Shop, make_flusher: MakeFlusher):
-    """As soon as another has the lease, the worker before it ends and writes nothing more."""
+    """A worker whose lease another has taken ends and writes nothing more."""
     first = await make_flusher()
     await shop.sell(5)
     await first.start()
@@ -69,7 +69,7 @@ async def test_a_stale_fence_cant_write(shop: Shop, make_flusher: MakeFlusher):
 
 
 async def test_a_worker_that_loses_its_lease_while_running(shop: Shop, make_flusher: MakeFlusher):
-    """Workers that take the lease from each other under traffic record each event once, and the losers end."""
+    """Workers that take the lease from each other under traffic record each event once; those that lost it end."""
     selling = asyncio.create_task(sell_slowly(shop, 2000))
     tasks = []
     for _ in range(8):
@@ -90,7 +90,7 @@ async def test_a_worker_that_loses_its_lease_while_running(shop: Shop, make_flus
 async def test_a_worker_that_slept_past_its_anchor(
     shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
 ):
-    """A worker that wakes after another trimmed its anchor says that it lost the lease, not that events are lost."""
+    """A worker that resumes after another trimmed its anchor raises LeaseLost, not AnchorLost."""
     monkeypatch.setattr(write_behind, "KEEP_EVENTS", 0)
     sleeper = await make_flusher()
     await sleeper.start()
@@ -107,7 +107,7 @@ async def test_a_worker_that_slept_past_its_anchor(
 
 
 async def test_poison_goes_to_quarantine(shop: Shop, make_flusher: MakeFlusher):
-    """Events that Postgres refuses are kept apart with the reason, and all others are recorded."""
+    """Events that Postgres rejects go into quarantine with the reason; all others are recorded."""
     await shop.sell(40)
     good = list(shop.said)
     twice = redeemed("CODE-7")
@@ -142,18 +142,18 @@ async def test_poison_goes_to_quarantine(shop: Shop, make_flusher: MakeFlusher):
 
 @pytest.mark.parametrize("fields", [{"d": "K 1 5"}, {"d": "K 1 5", "r": "{}", "i": "f 0 @x", "more": ""}])
 async def test_an_entry_with_other_fields(shop: Shop, make_flusher: MakeFlusher, fields: dict[str, str]):
-    """An entry that has fewer fields than an event, or more, is put aside, and those around it are recorded."""
+    """An entry with missing or extra fields goes into quarantine; those around it are recorded."""
     await shop.sell(3)
     await shop.redis.xadd(OUTBOX, fields, id=f"{shop.epoch}-*")  # type: ignore[arg-type]
     shop.said.append("")
     await shop.sell(3)
     await caught_up(shop, await make_flusher())
     assert [row[1:3] for row in await shop.quarantined()] == [(4, "MalformedEvent its kind is unknown")]
-    assert await shop.facts() == [said for said in shop.said if said]
+    assert await shop.facts() == [event for event in shop.said if event]
 
 
 async def test_nothing_of_a_code_is_logged(shop: Shop, make_flusher: MakeFlusher, capsys: pytest.CaptureFixture[str]):
-    """The alarm about a poisonous event names its id and the reason, and not the code, user or order."""
+    """The alarm about a quarantined event names its id and the reason, not its code, user or order."""
     await shop.append(redeemed("SECRETCODE", discount_e4=1_000_001), redeemed("SECRETCODE", redemption_id="SECRETCODE"))
     await caught_up(shop, await make_flusher())
     output = "".join(capsys.readouterr())
@@ -162,10 +162,10 @@ async def test_nothing_of_a_code_is_logged(shop: Shop, make_flusher: MakeFlusher
     assert "SECRETCODE" not in output
 
 
-async def test_a_program_that_is_wrong_quarantines_no_more(
+async def test_many_refusals_in_a_row_stop_the_worker(
     shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch
 ):
-    """When event after event is refused the worker stops, instead of putting all of them aside."""
+    """After MAX_REFUSED_IN_A_ROW refused events the worker stops instead of quarantining all of them."""
     monkeypatch.setattr(write_behind, "MAX_REFUSED_IN_A_ROW", 10)
     await shop.sell(5)
     await shop.append(*(redeemed(f"X-{i}", discount_e4=1_000_001) for i in range(30)))
@@ -176,7 +176,7 @@ async def test_a_program_that_is_wrong_quarantines_no_more(
 
 
 async def test_draining_an_outbox_that_ends_too_soon(shop: Shop, make_flusher: MakeFlusher):
-    """A drain that doesn't find the new epoch's first entry says so, and keeps what it recorded."""
+    """A drain without the new epoch's first entry raises OutboxGap, and keeps what it recorded."""
     await shop.sell(3)
     flusher = await make_flusher()
     with pytest.raises(OutboxGap):
@@ -185,7 +185,7 @@ async def test_draining_an_outbox_that_ends_too_soon(shop: Shop, make_flusher: M
 
 
 async def test_an_epoch_that_postgres_doesnt_know(shop: Shop, make_flusher: MakeFlusher):
-    """An entry of an epoch that nobody drew is not entered."""
+    """An entry of an epoch that Postgres did not begin is not entered."""
     await shop.fence(shop.epoch + 100)
     flusher = await make_flusher()
     await flusher.start()

@@ -1,4 +1,4 @@
-"""Requests that hide a second one, over real sockets: what is ambiguous is refused once, and nothing follows it."""
+"""Requests that hide a second one, over real sockets."""
 
 import contextlib
 import random
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.hostile.framing import Vector, contained, hidden, refused
-from tests.integration.serving import Served, Wire
+from tests.integration.serving import Served
 from tests.service_fixture import Service, ok
 
 LEAST = 300
@@ -25,35 +25,28 @@ def served(
     serving.end()
 
 
-def _heard(served: Served, data: bytes, cuts: list[int]) -> list[int]:
-    """Statuses of all answers, until the server closes."""
+def _read_statuses(served: Served, data: bytes, cuts: list[int]) -> list[int]:
+    """The statuses of all answers until the server closes the connection."""
     wire = served.connect()
     try:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # closed before the last piece went out
             for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
                 wire.send(data[start:end])
-        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", _rest(wire))]
+        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", wire.rest())]
     finally:
         wire.close()
 
 
-def _rest(wire: Wire) -> bytes:
-    try:
-        return wire.rest()
-    except TimeoutError:
-        pytest.fail("the connection was not closed")
-
-
 @pytest.mark.parametrize("pieces", [1, 4])
-def test_what_is_ambiguous(service: Service, served: Served, pieces: int) -> None:
-    """Each of more than 300 is refused once with 400 or 431, the connection is closed, and what is hidden behind it
-    never happens, whether it comes in one piece or in several. A GET, which needs no body, may be answered before the
-    last pieces of one are there; then, too, the connection is closed."""
+def test_ambiguous_requests(service: Service, served: Served, pieces: int) -> None:
+    """The server refuses each of 300 ambiguous requests once, with 400 or 431, closes the connection, and never runs
+    the hidden request. A GET may be answered before the last pieces of its body; then, too, the connection is
+    closed."""
     code, draw, wrong, count = service.coupon(), random.Random(7), [], 0
     for vector in refused():
         data = vector.data + hidden(code)
         cuts = sorted(draw.sample(range(1, len(vector.data)), pieces - 1))
-        statuses = _heard(served, data, cuts)
+        statuses = _read_statuses(served, data, cuts)
         answered_before = statuses == [200] and pieces > 1 and vector.name.startswith("get chunks ")
         if statuses not in ([400], [431]) and not answered_before:
             wrong.append((vector.name, statuses))
@@ -63,8 +56,8 @@ def test_what_is_ambiguous(service: Service, served: Served, pieces: int) -> Non
     assert ok(service.checkout.get(f"/v1/coupons/{code}"))["status"] == "available"
 
 
-def test_what_is_merely_unusual(service: Service, served: Served) -> None:
-    """A request in another's body is none: one answer, and the next on the connection is the next request's."""
+def test_unusual_requests(service: Service, served: Served) -> None:
+    """A request hidden in a body is not run: there is one answer, and the next one is the next request's."""
     code, wrong = service.coupon(), []
     for vector in contained(hidden(code)):
         statuses = _answers(served, vector)
@@ -75,7 +68,7 @@ def test_what_is_merely_unusual(service: Service, served: Served) -> None:
 
 
 def _answers(served: Served, vector: Vector) -> list[int]:
-    """Statuses of the answers before the probe's, or before the end."""
+    """The statuses of the answers before the probe's, or before the connection's end."""
     wire = served.connect()
     statuses: list[int] = []
     try:

@@ -1,4 +1,4 @@
-"""What every answer says to browsers, whose pages may ask, and whose request it is behind a proxy."""
+"""Headers for browsers, allowed origins, and the client's address behind a proxy."""
 
 import ipaddress
 import json
@@ -17,21 +17,21 @@ _CLIENT = "198.51.100.7"
 
 @pytest.fixture(scope="module")
 def behind(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Served, Served]]:
-    """The two ways to answer, where this machine is a proxy and one origin's pages may ask."""
-    said: dict[str, Any] = {"trusted_proxies": (ipaddress.ip_network("127.0.0.0/8"),), "cors_origins": (SHOP,)}
+    """Servers with and without the fast lane that trust this machine as a proxy and allow one origin."""
+    settings: dict[str, Any] = {"trusted_proxies": (ipaddress.ip_network("127.0.0.0/8"),), "cors_origins": (SHOP,)}
     folder: Path = tmp_path_factory.mktemp("behind")
-    both = Served(service, folder, **said), Served(service, folder, hot=False, **said)
+    both = Served(service, folder, **settings), Served(service, folder, hot=False, **settings)
     yield both
     for served in both:
         served.end()
 
 
 def _sent(served: Served, address: str, body: dict[str, Any] | None = None, *more: str) -> bytes:
-    said = b"" if body is None else json.dumps(body).encode()
+    content = b"" if body is None else json.dumps(body).encode()
     lines = "".join(f"{line}\r\n" for line in more)
     head = f"{address} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer demo_admin\r\n{lines}"
     wire = served.connect()
-    wire.send(f"{head}Content-Type: application/json\r\nContent-Length: {len(said)}\r\n\r\n".encode() + said)
+    wire.send(f"{head}Content-Type: application/json\r\nContent-Length: {len(content)}\r\n\r\n".encode() + content)
     try:
         return wire.answer()
     finally:
@@ -40,12 +40,12 @@ def _sent(served: Served, address: str, body: dict[str, Any] | None = None, *mor
 
 @pytest.mark.parametrize(
     "path", ["/", "/v1/books", "/v1/coupons/NO-SUCH", "/v1/nothing", "/health/ready", "/metrics", "/schema",
-             "/schema/openapi.json", "/checkout", "/console", "/console/session",
+             "/schema/openapi.json", "/checkout", "/checkout/assets/checkout.js", "/console", "/console/session",
              "/schema/assets/swagger_bundle.js", "/problems/expired"]
 )  # fmt: skip
 def test_every_answer(service: Service, path: str) -> None:
-    """Each answer says once that its type isn't to be guessed, nor its address told, that nobody may frame it, and
-    whether it may be kept: what a key is needed for isn't, anywhere."""
+    """Every response has nosniff, no-referrer, a policy without framing, and Cache-Control once; under /v1 it is
+    no-store."""
     for client in (service.anonymous, service.manage):
         headers = client.get(path, follow_redirects=True).headers
         assert headers.get_list("X-Content-Type-Options") == ["nosniff"]
@@ -56,8 +56,8 @@ def test_every_answer(service: Service, path: str) -> None:
         assert "Access-Control-Allow-Origin" not in headers
 
 
-def test_no_origin_unless_named(service: Service) -> None:
-    """Without the setting a page of another origin reads nothing: no answer names an origin, nor to a preflight."""
+def test_origins_are_off_by_default(service: Service) -> None:
+    """Without the setting no response, not even to a preflight, allows an origin."""
     for origin in (SHOP, "null", service.run.url):
         asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
         for answer in (
@@ -69,7 +69,7 @@ def test_no_origin_unless_named(service: Service) -> None:
 
 
 def test_origins(behind: tuple[Served, Served]) -> None:
-    """A page of a named origin may read what it asked, also what is refused; of another none; both ways the same."""
+    """Pages of a configured origin may read every response, refusals too; pages of other origins none."""
     for origin, allowed in (
         (SHOP, True), ("https://shop.example.evil.example", False), ("http://shop.example", False), ("null", False),
         ("https://shop.example:8443", False), (SHOP.upper(), False), ("", False),
@@ -91,15 +91,12 @@ def test_origins(behind: tuple[Served, Served]) -> None:
 
 @pytest.mark.parametrize("way", [0, 1], ids=["lane", "litestar"])
 def test_the_address_behind_a_proxy(service: Service, behind: tuple[Served, Served], way: int) -> None:
-    """A redemption keeps the last address that no trusted proxy has, from one header or several, hot or not."""
+    """A redemption stores the last address that is not a trusted proxy's, from one header or several, hot or not."""
     for more, address in (
         ((), "127.0.0.1"),
-        ((f"X-Forwarded-For: {_CLIENT}",), _CLIENT),
         ((f"X-Forwarded-For: 203.0.113.1, {_CLIENT}",), _CLIENT),
-        ((f"x-forwarded-for: {_CLIENT}, 127.0.0.9",), _CLIENT),
-        (("X-Forwarded-For: 203.0.113.1", f"X-Forwarded-For: {_CLIENT}"), _CLIENT),
+        (("X-Forwarded-For: 203.0.113.1", f"x-forwarded-for: {_CLIENT}, 127.0.0.9"), _CLIENT),
         (("X-Forwarded-For: not-an-address",), "127.0.0.1"),
-        (("X-Forwarded-For:",), "127.0.0.1"),
         (("Forwarded: for=203.0.113.1", "X-Real-IP: 203.0.113.1"), "127.0.0.1"),
     ):
         code = new_code()
@@ -107,13 +104,13 @@ def test_the_address_behind_a_proxy(service: Service, behind: tuple[Served, Serv
         before = behind[way].elsewhere
         answer = _sent(behind[way], f"POST /v1/coupons/redeem/{code}", {"userId": new_id()}, *more)
         assert json.loads(answer.partition(b"\r\n\r\n")[2])["ipAddress"] == address
-        assert behind[way].elsewhere - before == (way == 1 or (len(more) == 2 and more[1].startswith("X-F")))
+        assert behind[way].elsewhere - before == (way == 1 or (len(more) == 2 and more[1].startswith("x-f")))
 
 
-def test_nobody_is_trusted_unless_named(service: Service) -> None:
-    """Without the setting the address is the connection's, whatever the header says."""
+def test_proxies_are_off_by_default(service: Service) -> None:
+    """Without the setting a redemption stores the connection's address, whatever the header is."""
     for path in ("/v1/coupons/redeem/{}", "/v1/coupons/redeem/{}?"):  # the second is Litestar's
         code = service.coupon()
-        said = {"X-Forwarded-For": _CLIENT}
-        told = service.checkout.post(path.format(code), json={"userId": new_id()}, headers=said)
-        assert ok(told, 201)["ipAddress"] == "127.0.0.1"
+        forwarded = {"X-Forwarded-For": _CLIENT}
+        response = service.checkout.post(path.format(code), json={"userId": new_id()}, headers=forwarded)
+        assert ok(response, 201)["ipAddress"] == "127.0.0.1"

@@ -1,10 +1,9 @@
-"""The hot path over HTTP, end to end: statuses, bodies, headers, word for word as clients are promised them."""
+"""The hot path over HTTP, end to end: status codes, bodies and headers."""
 
 import re
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 import pytest
@@ -39,7 +38,7 @@ def _age_s(time_: str) -> float:
 
 
 def test_assign_any(service: Service) -> None:
-    """A free coupon is given as the whole coupon, now assigned, each code once, until nothing is left."""
+    """Assigning from a book returns the whole coupon, each code once, until the book is out of stock."""
     codes, user = {new_code() for _ in range(3)}, new_id()
     book = service.book(*codes)
     given: set[str] = set()
@@ -58,7 +57,8 @@ def test_assign_any(service: Service) -> None:
 
 
 def test_assign_a_code(service: Service) -> None:
-    """A named coupon is 201 the first time, 200 for its owner again, in whatever case it is spelt, and no other's."""
+    """Assigning a code is 201 the first time, 200 for its owner again, in either case of letters, and refused to
+    others."""
     code, user = service.coupon(), new_id()
     first = ok(_assign(service, code.lower(), userId=user), 201)
     assert (first["code"], first["userId"], first["status"]) == (code, user, "assigned")
@@ -68,7 +68,7 @@ def test_assign_a_code(service: Service) -> None:
 
 
 def test_lock_extend_unlock(service: Service) -> None:
-    """A lock lives as long as its book says, is the same when asked for again, moves forward, and is released once."""
+    """A lock lasts its book's lockSeconds, is the same when repeated, is only ever extended, and is released once."""
     code, user, order = service.coupon(lockSeconds=100, maxLockSeconds=200), new_id(), new_id("order")
     path = f"/v1/coupons/lock/{code}"
     lock = ok(_post(service.checkout, path, userId=user, orderId=order), 201)
@@ -84,27 +84,20 @@ def test_lock_extend_unlock(service: Service) -> None:
     waiting = _post(service.checkout, path, userId=new_id())
     refused(waiting, 409, "coupon_locked")
     assert 95 <= int(waiting.headers["Retry-After"]) <= 100
-    refused(_assign(service, code, userId=new_id()), 409, "coupon_locked")
-    refused(_redeem(service, code, userId=new_id()), 409, "coupon_locked")
 
     extend, token = f"/v1/coupons/extend/{code}", lock["lockToken"]
     longer = ok(_post(service.checkout, extend, lockToken=token, lockSeconds=150))
     assert 148 < -_age_s(longer["expiresAt"]) <= 150
-    longest = ok(_post(service.checkout, extend, lockToken=token, lockSeconds=5000))
-    assert 195 < -_age_s(longest["expiresAt"]) <= 200
-    refused(_post(service.checkout, extend, lockToken=token, lockSeconds=5000), 422, "lock_ceiling")
-    refused(_post(service.checkout, extend, lockToken="another"), 409, "lock_lost")
-
     for _ in range(2):
         released = _post(service.checkout, f"/v1/coupons/unlock/{code}", lockToken=token)
         assert (released.status_code, released.content) == (204, b"")
     assert ok(service.checkout.get(f"/v1/coupons/{code}"))["status"] == "available"
-    refused(_post(service.checkout, extend, lockToken=token), 409, "lock_lost")
     refused(_redeem(service, code, userId=user, lockToken=token), 409, "lock_lost")
 
 
 def test_redeem(service: Service) -> None:
-    """A redemption tells everything, money with the currency's digits, and a repeat for the order is the same, 200."""
+    """A redemption has all its fields, money with the currency's digits; its repeat for the order is 200 and the
+    same."""
     code, user, order = service.coupon(discount=_TWENTY), new_id(), new_id("order")
     body: dict[str, Any] = {"userId": user, "orderId": order, "orderValue": 120.5, "metadata": {"a": ["ü", 1.5, None]}}
     answer = service.checkout.post(
@@ -128,149 +121,55 @@ def test_redeem(service: Service) -> None:
     assert seen["lastRedemption"] == {name: made[name] for name in ("redemptionId", "userId", "orderId", "redeemedAt")}
 
 
-def test_redeem_by_tiers_and_by_free_units(service: Service) -> None:
-    """A book with tiers, then with free units, is answered as it was said, and validate and redeem reckon with it."""
-    tiers = [
-        {"from": "10.00", "type": "percentage", "value": "10"},
-        {"from": "50.00", "type": "fixed", "value": "7.50"},
-    ]
-    plain = {"maxAmount": None, "minOrderValue": None, "currency": None}
-    tiered = {"type": "tiered", "tiers": tiers} | plain
-    code = new_code()
-    path = "/v1/books/" + service.book(code, discount=tiered, maxRedemptionsPerCode=None)
-    assert ok(service.manage.get(path))["discount"] == tiered
-    items = [
-        {"sku": "tea", "quantity": 2, "unitPrice": 4.5},
-        {"sku": "cup", "quantity": 2, "unitPrice": "12"},
-        {"sku": "tea", "quantity": 1, "unitPrice": "3.00"},
-    ]
-
-    def takes(discount: str, value: str) -> None:
-        body = {"userId": new_id(), "orderId": new_id("order"), "orderValue": value, "items": items}
-        said = ok(_post(service.checkout, "/v1/coupons/validate", code=code, **body))
-        made = ok(_redeem(service, code, **body), 201)
-        assert said["valid"]
-        assert said["discountAmount"] == made["discountAmount"] == discount
-        assert said["finalAmount"] == made["finalAmount"] == f"{Decimal(value) - Decimal(discount):.2f}"
-
-    takes("1.00", "10")
-    takes("3.60", "36")
-    takes("7.50", "50.00")
-    refused(_redeem(service, code, userId="u", orderValue="9.99"), 422, "order_value_too_low")
-    by_address = service.checkout.get(f"/v1/coupons/{code}/validate", params={"orderValue": "9.99"})
-    assert ok(by_address)["reasons"] == ["order_value_too_low"]
-
-    free = {"type": "buyXGetY", "buy": 2, "get": 1} | plain
-    assert ok(service.manage.patch(path, json={"discount": free}))["discount"] == free
-    assert ok(service.manage.get(path))["discount"] == free
-    takes("3.00", "36")
-    takes("2.00", "2")
-    refused(_redeem(service, code, userId="u", items=items), 422, "order_value_required")
-    bare = ok(_redeem(service, code, userId=new_id(), orderValue="36"), 201)
-    assert bare["discountAmount"] == "0.00"
-
-
 def test_the_demos_tiers_and_free_units(service: Service) -> None:
-    """TIERED-1 takes more off larger orders, and of three of a kind BUY2GET1 gives one."""
+    """TIERED-1 discounts larger orders more, and BUY2GET1 makes one unit of three free; validate names the same
+    amounts."""
     items = [{"sku": "tea", "quantity": 3, "unitPrice": 20}]
     for code, value, discount in (("TIERED-1", 60, "3.00"), ("TIERED-1", 240, "30.00"), ("BUY2GET1", 60, "20.00")):
         body = {"userId": new_id(), "orderValue": value, "items": items}
-        assert ok(_redeem(service, code, **body), 201)["discountAmount"] == discount
-
-
-def test_redeem_without_a_discount_or_a_value(service: Service) -> None:
-    """Without a discount nothing is taken off; without a value there is no final amount."""
-    bare = ok(_redeem(service, service.coupon(), userId=new_id()), 201)
-    assert [bare[name] for name in ("orderId", "orderValue", "currency", "discountAmount", "finalAmount")] == [
-        None, None, "USD", "0.00", None,
-    ]  # fmt: skip
-    path = f"/v1/coupons/redeem/{service.coupon()}"
-    valued = ok(_post(service.checkout, path, userId=new_id(), orderValue="7.000"), 201)
-    assert (valued["orderValue"], valued["discountAmount"], valued["finalAmount"]) == ("7.00", "0.00", "7.00")
-    yen = service.coupon(discount={"type": "fixed", "value": 500, "currency": "JPY"})
-    refused(_redeem(service, yen, userId="u", orderValue=1, currency="USD"), 422,
-            "currency_mismatch")  # fmt: skip
-    told = ok(_redeem(service, yen, userId="u", orderValue=400), 201)
-    assert [told[name] for name in ("orderValue", "currency", "discountAmount", "finalAmount")] == [
-        "400",
-        "JPY",
-        "400",
-        "0",
-    ]
+        validated = ok(_post(service.checkout, "/v1/coupons/validate", code=code, **body))
+        assert ok(_redeem(service, code, **body), 201)["discountAmount"] == validated["discountAmount"] == discount
 
 
 def test_idempotency_keys(service: Service) -> None:
-    """Under its key every request of the hot path answers what it answered first, byte for byte, though all changed."""
-    code, user, order = service.coupon(maxRedemptionsPerCode=5), new_id(), new_id("order")
-    book = ok(service.checkout.get(f"/v1/coupons/{code}"))["bookId"]
-    ok(service.manage.post(f"/v1/books/{book}/codes", json={"codes": [new_code() for _ in range(5)]}))
-    asked: list[tuple[httpx.Client, str, dict[str, Any]]] = [
-        (service.checkout, "/v1/coupons/assign", {"bookId": book, "userId": user}),
-        (service.checkout, f"/v1/coupons/assign/{code}", {"userId": user}),
-        (service.checkout, f"/v1/coupons/lock/{code}", {"userId": user, "orderId": order}),
-    ]
-    key, firsts = uuid4().hex, list[httpx.Response]()
-
-    def ask(client: httpx.Client, path: str, body: dict[str, Any]) -> httpx.Response:
-        firsts.append(_post(client, path, f"{key} {len(firsts)}", **body))
-        assert firsts[-1].is_success, firsts[-1].text
-        assert "Idempotency-Replayed" not in firsts[-1].headers
-        return firsts[-1]
-
-    token = [ask(*request) for request in asked][-1].json()["lockToken"]
-    for path, body in (
-        (f"/v1/coupons/extend/{code}", {"lockToken": token, "lockSeconds": 900}),
-        (f"/v1/coupons/redeem/{code}", {"userId": user, "orderId": order, "lockToken": token}),
-        (f"/v1/coupons/unlock/{code}", {"lockToken": token}),
-    ):
-        asked.append((service.checkout, path, body))
-        ask(*asked[-1])
-    redemption = firsts[4].json()["redemptionId"]
-    asked.append((service.manage, f"/v1/redemptions/{redemption}/rollback", {"reason": "test"}))
-    ask(*asked[-1])
-
-    for number, ((client, path, body), first) in enumerate(zip(asked, firsts, strict=True)):
-        again = _post(client, path, f"{key} {number}", **body)
-        assert (again.status_code, again.content) == (first.status_code, first.content), path
-        assert again.headers["Idempotency-Replayed"] == "true"
-        refused(_post(client, path, f"{key} {number}", **body | {"colour": 1}), 400, "malformed", "colour")
-        headers = {"Idempotency-Key": f"{key} {number}", "Content-Type": "application/json"}
-        other = client.post(path, content=b" " + first.request.content, headers=headers)
-        refused(other, 422, "idempotency_key_reused")
-    late = _post(service.checkout, f"/v1/coupons/lock/{code}", f"{key} 1", userId=user)
-    refused(late, 422, "idempotency_key_reused")
+    """A repeat under an Idempotency-Key has the first answer's bytes and a header; any other body is refused."""
+    key, path, body = new_id("key"), f"/v1/coupons/redeem/{service.coupon()}", {"userId": new_id()}
+    first = _post(service.checkout, path, key, **body)
+    redemption = ok(first, 201)["redemptionId"]
+    assert "Idempotency-Replayed" not in first.headers
+    ok(_post(service.manage, f"/v1/redemptions/{redemption}/rollback"))
+    again = _post(service.checkout, path, key, **body)
+    assert (again.status_code, again.content) == (201, first.content)
+    assert again.headers["Idempotency-Replayed"] == "true"
+    refused(_post(service.checkout, path, key, **body, colour=1), 400, "malformed", "colour")
+    headers = {"Idempotency-Key": key, "Content-Type": "application/json"}
+    spaced = service.checkout.post(path, content=b" " + first.request.content, headers=headers)
+    refused(spaced, 422, "idempotency_key_reused")
 
 
 @pytest.mark.parametrize(
     "prefer", ["durability=recorded", "durability=recorded, wait=5", 'wait="5", durability="recorded"']
 )
-def test_recorded(service: Service, prefer: str) -> None:
-    """Who prefers it hears when the change is in Postgres, and that the preference was met; a replay too."""
-    code, user, key = service.coupon(), new_id(), uuid4().hex
-    headers = {"Prefer": prefer, "Idempotency-Key": key}
-    made: set[str] = set()
+async def test_recorded(service: Service, prefer: str) -> None:
+    """With `Prefer: durability=recorded` the response and its replay come once Postgres has the change, and name the
+    applied preference."""
+    code, headers = service.coupon(), {"Prefer": prefer, "Idempotency-Key": new_id("key")}
+    made: dict[str, Any] = {}
     for _ in range(2):
-        answer = service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": user}, headers=headers)
-        assert ok(answer, 201)["durability"] == "recorded"
+        answer = service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}, headers=headers)
+        made = ok(answer, 201)
+        assert made["durability"] == "recorded"
         assert answer.headers["Preference-Applied"] == "durability=recorded"
-        made.add(answer.json()["redemptionId"])
-    path = f"/v1/redemptions/{made.pop()}/rollback"
+        rows = await service.fetch("SELECT code FROM redemptions WHERE redemption_id = $1", UUID(made["redemptionId"]))
+        assert [row["code"] for row in rows] == [code]
+    path = f"/v1/redemptions/{made['redemptionId']}/rollback"
     rolled = service.manage.post(path, json={}, headers={"Prefer": prefer})
     assert ok(rolled)["durability"] == "recorded"
     assert rolled.headers["Preference-Applied"] == "durability=recorded"
 
 
-async def test_recorded_is_in_postgres(service: Service) -> None:
-    """What is answered as recorded is there to read at once."""
-    code = service.coupon()
-    headers = {"Prefer": "durability=recorded"}
-    made = ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}, headers=headers), 201)
-    rows = await service.fetch("SELECT code FROM redemptions WHERE redemption_id = $1", UUID(made["redemptionId"]))
-    assert [row["code"] for row in rows] == [code]
-
-
 def test_unmet_preferences(service: Service) -> None:
-    """Without the preference, with another one, or with no time to wait, nothing is said to be applied."""
+    """Another preference, or one that can't be parsed, is ignored: the response names no applied preference."""
     for prefer in ("wait=5", "return=minimal", "durability=accepted", "DURABILITY", ",,;=", "durability=recorded-not"):
         answer = service.checkout.post(
             f"/v1/coupons/redeem/{service.coupon()}", json={"userId": "u"}, headers={"Prefer": prefer}

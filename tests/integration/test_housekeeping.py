@@ -1,6 +1,7 @@
-"""What the record needn't keep goes by itself, a bounded number at a time."""
+"""The worker deletes old jobs and notices, a bounded number at a time."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import asyncpg
 from uuid_utils.compat import uuid7
@@ -24,7 +25,7 @@ VALUES ($1, $2, 'reconcile', '{"repair": false}', 1, $3, now() - $4::int * inter
 
 
 async def test_jobs_that_ended_long_ago_are_forgotten(pool: asyncpg.Pool) -> None:
-    """Neither those that run, however old, nor those whose end somebody may still ask for."""
+    """Jobs that ended more than KEEP_DAYS ago are deleted; running ones and later ones stay."""
     async with pool.acquire() as connection:
         workspace = (await create_workspace(connection, "shop")).workspace
     for status, days in (
@@ -34,31 +35,23 @@ async def test_jobs_that_ended_long_ago_are_forgotten(pool: asyncpg.Pool) -> Non
     ):
         await pool.execute(_MAKE, uuid7(), workspace, status, days)
     assert await job_rows.prune_jobs(pool, 3) == 2
-    house = asyncio.create_task(keep_house(pool))
-    try:
-        await until(lambda: _is_left(pool, {"failed": 1, "running": 1}))
-    finally:
-        house.cancel()
+    await _clean_up(pool, lambda: _is_left(pool, {"failed": 1, "running": 1}))
 
 
 async def test_old_notices_are_forgotten(office: Office) -> None:
-    """After 90 days by Postgres's clock, whatever the workspace's clock said; a bounded number at a time."""
+    """Notices are deleted 90 days after they were recorded, by Postgres's clock, a bounded number at a time."""
     await _notice(office, 3, KEEP_NOTICES_DAYS + 1)
     await _notice(office, 2, KEEP_NOTICES_DAYS - 1)
     await office.pool.execute("UPDATE stock_notices SET noticed_at = '1999-01-01'")
     assert [await prune_notices(office.pool, 2) for _ in range(3)] == [2, 1, 0]
     assert await _noticed(office) == [4, 5]
     await _notice(office, 1, KEEP_NOTICES_DAYS + 1)
-    house = asyncio.create_task(keep_house(office.pool))
-    try:
-        await until(lambda: _are_noticed(office, [4, 5]))
-    finally:
-        house.cancel()
+    await _clean_up(office.pool, lambda: _are_noticed(office, [4, 5]))
 
 
 async def test_notices_wait_for_webhooks(office: Office, receiver: Receiver) -> None:
-    """A notice is kept until each webhook has come past it and what shows it is no longer kept; one that was switched
-    off too long ago to go on from where it was, or was deleted, keeps nothing."""
+    """A notice stays until every webhook is past it and its deliveries are deleted; a webhook that was switched off too
+    long ago does not count."""
     row = await office.webhook(receiver.url(), "book.low_stock")
     await _notice(office, 2, KEEP_NOTICES_DAYS + 1)
     assert await prune_notices(office.pool, 10) == 0
@@ -79,8 +72,17 @@ async def test_notices_wait_for_webhooks(office: Office, receiver: Receiver) -> 
     assert await prune_notices(office.pool, 10) == 1
 
 
+async def _clean_up(pool: asyncpg.Pool, is_clean: Callable[[], Awaitable[bool]]) -> None:
+    """Run the worker's housekeeping until the tables are clean."""
+    cleaning = asyncio.create_task(keep_house(pool))
+    try:
+        await until(is_clean)
+    finally:
+        cleaning.cancel()
+
+
 async def _notice(office: Office, count: int, days: int) -> None:
-    """Record that the book ran low, so often and so many days ago."""
+    """Record so many notices of the book, so many days ago."""
     after = max(await _noticed(office), default=0)
     await office.kept.write(*[_LOW] * count)
     await office.pool.execute(

@@ -1,5 +1,5 @@
-"""Two workers on one partition: one stands still before its n-th command to Redis or Postgres, for every n; another
-takes its lease; then the first one wakes."""
+"""Two workers on one partition: one stops before its n-th command to Redis or Postgres, for every n; another takes its
+lease; then the first one goes on."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -28,14 +28,14 @@ MAX_STEPS = 150
 """More than an opening has."""
 
 
-def differing(found: dict[bytes, Any], wanted: dict[bytes, Any]) -> dict[bytes, Any]:
-    """By key, what is found and what is wanted."""
-    names = found.keys() | wanted.keys()
-    return {name: (found.get(name), wanted.get(name)) for name in names if found.get(name) != wanted.get(name)}
+def differing(actual: dict[bytes, Any], wanted: dict[bytes, Any]) -> dict[bytes, Any]:
+    """The different values, by key: the actual and the expected one."""
+    names = actual.keys() | wanted.keys()
+    return {name: (actual.get(name), wanted.get(name)) for name in names if actual.get(name) != wanted.get(name)}
 
 
 class Walk:
-    """A book with a code that is redeemed in each round, and what must hold of it."""
+    """A book with a code that is redeemed in each round, and the checks on it."""
 
     def __init__(self, place: Place) -> None:
         self.place, self.sold, self.epoch, self.gifts = place, 0, 0, ""
@@ -81,7 +81,8 @@ class Walk:
         await place.do(rollback.ROLLBACK_ORDER, f"{order}-c")
 
     async def lose(self, loss: str, number: int) -> None:
-        """Redis loses everything, what was decided in this round, or nothing: then its outbox is not recorded yet."""
+        """Redis loses everything, the decisions of this round, or nothing; in the last case its outbox is not
+        recorded."""
         place = self.place
         kept = await place.snapshot() if loss == "the tail" else {}
         if kept:
@@ -97,7 +98,7 @@ class Walk:
             await place.redis.script_flush()
 
     async def try_to_sell(self) -> None:
-        """The API redeems by the epoch that it knows: only a Redis that is whole has the scripts, and agrees."""
+        """Redeem in the epoch that the API has: only a complete Redis has the scripts, and answers."""
         place = self.place
         row, gate = await read_partition(place.pool, 0), await place.values(key_names.gate(0))
         digests = Scripts(0, row.epoch, row.nonce, opening.SERVING[-1:]).digests.values()
@@ -114,7 +115,8 @@ class Walk:
         self.whole = await place.everything()
 
     async def held(self) -> dict[bytes, Any]:
-        """What the first worker must not change: Redis, the partition's row, and how much is recorded."""
+        """The state that the first worker must not change: Redis, the partition's row, and the number of recorded
+        facts."""
         place = self.place
         row = await read_partition(place.pool, 0)
         kept = await place.redis.xrange(key_names.outbox(0), "{}-{}".format(*row.cursor))
@@ -123,7 +125,7 @@ class Walk:
         return await place.values() | {b"outbox": kept, b"partition": row, b"counted": counted}
 
     async def check_recorded(self) -> None:
-        """Each redemption that was answered is in Postgres once, and nothing is set aside."""
+        """Each answered redemption is in Postgres once, and nothing is in quarantine."""
         await self.place.record()
         count = self.place.pool.fetchval
         assert await count("SELECT count(*) FROM redemptions") == self.sold
@@ -148,8 +150,8 @@ async def workers(place: Place, database_url: str) -> AsyncIterator[Workers]:
 async def test_a_worker_that_stood_still_while_it_opened(
     walk: Walk, workers: Workers, monkeypatch: pytest.MonkeyPatch, loss: str
 ) -> None:
-    """Only a Redis that is whole gets the serving scripts, and answers requests. The next worker makes it whole. The
-    first worker changes nothing when it wakes."""
+    """Only a complete Redis gets the serving scripts and answers requests; the next worker completes it; the first
+    worker changes nothing when it goes on."""
     place, number, is_done = walk.place, 0, False
     monkeypatch.setattr(restorer, "EVENTS_A_RUN", 100 if loss == "everything" else 2)
     if loss == "nothing":
@@ -184,8 +186,8 @@ async def test_a_worker_that_stood_still_while_it_opened(
 async def test_a_worker_that_stood_still_while_it_recorded(
     walk: Walk, workers: Workers, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
-    """Each event is recorded once, and the outbox keeps each one that is not recorded. The first worker ends when it
-    wakes, and changes nothing."""
+    """Each event is recorded once, and the outbox keeps the others; the first worker ends when it goes on, and changes
+    nothing."""
     monkeypatch.setattr(write_behind, "KEEP_S", 0)
     monkeypatch.setattr(write_behind, "BLOCK_MS", 1)
     place, number, is_done = walk.place, 0, False

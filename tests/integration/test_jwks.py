@@ -1,8 +1,8 @@
-"""Issuers' keys: read within bounds, taken back when the issuer takes them back, and asked for no more than needed."""
+"""Issuers' keys: fetched within bounds, removed when the issuer removes them, and no more often than needed."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -17,14 +17,14 @@ from tests.unit.test_tokens import BEARER
 IDP = Idp()
 
 
-def _fresh(source: str) -> tuple[Tokens, JwksRefresher]:
+def _make_refresher(source: str) -> tuple[Tokens, JwksRefresher]:
     issuer = Issuer(ISSUER, AUDIENCE, "shop")
     issuer.bearer = BEARER
     tokens = Tokens([issuer])
     return tokens, JwksRefresher(tokens, issuer, source)
 
 
-def _takes(tokens: Tokens, token: str) -> bool:
+def _accepts(tokens: Tokens, token: str) -> bool:
     try:
         return tokens.authenticate(token).user == "ann"
     except Refusal:
@@ -33,21 +33,18 @@ def _takes(tokens: Tokens, token: str) -> bool:
 
 @asynccontextmanager
 async def _serving(answer: Callable[[], bytes], *, slowly_s: float = 0.0) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """An address that answers with these bytes, and what it was asked."""
+    """An address that answers with these bytes, and the requests to it."""
     asked: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         asked.append(await reader.readuntil(b"\r\n\r\n"))
         data = answer()
-        try:
+        with suppress(OSError):
             for start in range(0, len(data), 1 << 16):
                 writer.write(data[start : start + (1 << 16)])
                 await writer.drain()
                 await asyncio.sleep(slowly_s)
-        except OSError:
-            pass
-        finally:
-            writer.close()
+        writer.close()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
@@ -59,36 +56,36 @@ def _ok(body: bytes, head: str = "") -> bytes:
 
 
 async def test_a_file(tmp_path: Path) -> None:
-    """Keys of a file are taken as they are by now; while it can't be read those that are known go on."""
+    """Keys are read from a file again and again; while it can't be read, the known keys stay."""
     path = tmp_path / "jwks.json"
-    tokens, fresh = _fresh(str(path))
+    tokens, refresher = _make_refresher(str(path))
     token, other = IDP.token("ES256"), IDP.token("EdDSA")
     with pytest.raises(Refusal, match="unavailable"):
         tokens.authenticate(token)
-    await fresh.refresh()
+    await refresher.refresh()
     with pytest.raises(Refusal, match="unavailable"):
         tokens.authenticate(token)
     path.write_bytes(IDP.jwks("ES256"))
-    await fresh.refresh()
-    assert (_takes(tokens, token), _takes(tokens, other)) == (True, False)
+    await refresher.refresh()
+    assert (_accepts(tokens, token), _accepts(tokens, other)) == (True, False)
     path.write_bytes(IDP.jwks("EdDSA"))
-    await fresh.refresh()
-    assert (_takes(tokens, token), _takes(tokens, other)) == (False, True)
+    await refresher.refresh()
+    assert (_accepts(tokens, token), _accepts(tokens, other)) == (False, True)
     for bad in (b"", b"{", b'{"keys": []}', b" " * (MAX_JWKS_BYTES + 1)):
         path.write_bytes(bad)
-        await fresh.refresh()
-        assert _takes(tokens, other)
+        await refresher.refresh()
+        assert _accepts(tokens, other)
 
 
 async def test_an_address() -> None:
-    """One request, for no more than the keys; whole or chunked, the answer is read."""
+    """One GET fetches the keys; the response may be whole or chunked."""
     body = IDP.jwks()
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
     for answer in (_ok(body), chunked):
         async with _serving(lambda answer=answer: answer) as (address, asked):
-            tokens, fresh = _fresh(address)
-            await fresh.refresh()
-            assert _takes(tokens, IDP.token())
+            tokens, refresher = _make_refresher(address)
+            await refresher.refresh()
+            assert _accepts(tokens, IDP.token())
             assert len(asked) == 1
             assert asked[0].startswith(b"GET /keys?of=us HTTP/1.1\r\nHost: 127.0.0.1:")
 
@@ -104,47 +101,47 @@ async def test_an_address() -> None:
     ids=range(9),
 )  # fmt: skip
 async def test_a_bad_answer(answer: bytes) -> None:
-    """Nothing but a whole answer of 200 within the bounds is taken for keys, and no redirect is followed."""
+    """Only a complete 200 response within the bounds is used as keys, and no redirect is followed."""
     async with _serving(lambda: answer) as (address, asked):
-        tokens, fresh = _fresh(address)
-        await fresh.refresh()
+        tokens, refresher = _make_refresher(address)
+        await refresher.refresh()
         assert tokens.issuers[0].keys is None
         assert len(asked) == 1
 
 
 async def test_an_address_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An answer that drips in is given up in time."""
+    """A slow response is given up after FETCH_TIMEOUT_S."""
     monkeypatch.setattr(jwks, "FETCH_TIMEOUT_S", 0.3)
     big = _ok(b" " * (MAX_JWKS_BYTES - 1000))
     async with _serving(lambda: big, slowly_s=1.0) as (address, _):
-        tokens, fresh = _fresh(address)
+        tokens, refresher = _make_refresher(address)
         async with asyncio.timeout(30):
-            await fresh.refresh()
+            await refresher.refresh()
         assert tokens.issuers[0].keys is None
 
 
 async def test_when_it_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """At once, then in time; sooner for a key that isn't known, but not as often as tokens name one."""
+    """Keys are read at the start and after each interval, sooner for an unknown key id, and expire after MAX_AGE_S."""
     now = 1000.0
     monkeypatch.setattr(jwks.time, "monotonic", lambda: now)
     path = tmp_path / "jwks.json"
     path.write_bytes(IDP.jwks("ES256"))
-    tokens, fresh = _fresh(str(path))
-    fresh._every_s = jwks.REFRESH_INTERVAL_S
-    assert fresh._is_due(now)
-    await fresh.refresh()
-    assert not fresh._is_due(now + jwks.REFRESH_INTERVAL_S * 0.7)
-    assert fresh._is_due(now + jwks.REFRESH_INTERVAL_S * 1.2)
-    assert not _takes(tokens, IDP.token("EdDSA"))
-    assert not fresh._is_due(now + jwks.MISSING_KEY_INTERVAL_S - 1)
-    assert fresh._is_due(now + jwks.MISSING_KEY_INTERVAL_S)
+    tokens, refresher = _make_refresher(str(path))
+    refresher._every_s = jwks.REFRESH_INTERVAL_S
+    assert refresher._is_due(now)
+    await refresher.refresh()
+    assert not refresher._is_due(now + jwks.REFRESH_INTERVAL_S * 0.7)
+    assert refresher._is_due(now + jwks.REFRESH_INTERVAL_S * 1.2)
+    assert not _accepts(tokens, IDP.token("EdDSA"))
+    assert not refresher._is_due(now + jwks.MISSING_KEY_INTERVAL_S - 1)
+    assert refresher._is_due(now + jwks.MISSING_KEY_INTERVAL_S)
     path.unlink()
     now += jwks.MAX_AGE_S - 1
-    await fresh.refresh()
-    assert _takes(tokens, IDP.token())
+    await refresher.refresh()
+    assert _accepts(tokens, IDP.token())
     now += 2
-    await fresh.refresh()
+    await refresher.refresh()
     assert tokens.issuers[0].keys is None
     path.write_bytes(IDP.jwks("ES256"))
-    await fresh.refresh()
-    assert _takes(tokens, IDP.token())
+    await refresher.refresh()
+    assert _accepts(tokens, IDP.token())

@@ -1,4 +1,4 @@
-"""Kept answers of any size: what reads or writes many of them has a bounded number of bytes in memory, and in a run."""
+"""Stored answers of any size are read and written in runs of bounded bytes."""
 
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -25,28 +25,33 @@ LARGE, HUGE = RUN_BYTES // 4, RUN_BYTES * 3
 SIZES = [100, LARGE, *[200] * 40, *[LARGE] * 60, HUGE, 300, LARGE]
 
 
-async def plant(place: Place) -> dict[str, str]:
-    """Answers of these sizes in Postgres alone, of events that Redis is thought to have had."""
+async def insert_entries(place: Place, entries: dict[str, str]) -> None:
+    """Insert entries of these keys into Postgres alone, of events before the first epoch."""
+    await place.pool.executemany(
+        "INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry) "
+        "VALUES ($1, $2, 'request', 0, 0, $3, now(), $4)",
+        [(place.caller.workspace, key, seq, entry) for seq, (key, entry) in enumerate(entries.items(), 1)],
+    )
+
+
+async def insert_sizes(place: Place) -> dict[str, str]:
+    """Insert entries of all SIZES; the entries by key."""
     entries = {uuid4().hex: f"f 0 200 - {'z' * size}" for size in SIZES}
-    for seq, (key, entry) in enumerate(entries.items()):
-        await place.pool.execute(
-            "INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry) "
-            "VALUES ($1, $2, 'request', 0, 0, $3, now(), $4)", place.caller.workspace, key, seq, entry,
-        )  # fmt: skip
+    await insert_entries(place, entries)
     return entries
 
 
 def test_parts_are_bounded_by_number_and_by_bytes() -> None:
-    """In order, nothing is left out, and what is larger than a part may be is alone."""
+    """split_by_bytes keeps the order and all items; an item beyond the bound is alone in its part."""
     sizes = [1, RUN_BYTES, 5, 6, 7, RUN_BYTES + 1, RUN_BYTES - 1, 1, 1]
     parts = list(split_by_bytes(sizes, int, 2))
     assert parts == [[1], [RUN_BYTES], [5, 6], [7], [RUN_BYTES + 1], [RUN_BYTES - 1, 1], [1]]
 
 
 async def test_recovery(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A rebuild brings all of them back, no more bytes in a run, or on their way, than may be."""
+    """A rebuild restores all entries, within the bounds on bytes in a run and in flight."""
     monkeypatch.setattr(restorer, "KEYS_A_RUN", 500)
-    entries, run, runs, flying = await plant(place), Server.run, list[list[int]](), [0]
+    entries, run, runs, flying = await insert_sizes(place), Server.run, list[list[int]](), [0]
 
     async def weigh(server: Server, scripts: Scripts, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
         sizes = [len(entry) for entry in args[1::3]] if script == "restore_keys" else []
@@ -68,23 +73,23 @@ async def test_recovery(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_pages(place: Place) -> None:
-    """Postgres is asked for no more at once either."""
-    entries = await plant(place)
+    """A page of entries from Postgres has at most RUN_BYTES, or one entry."""
+    entries = await insert_sizes(place)
     async with place.pool.acquire() as connection, aclosing(key_pages(connection, 0)) as pages:
-        found = [page async for page in pages]
-    assert {key.key: key.entry for page in found for key in page}.items() >= entries.items()
-    assert all(sum(len(key.entry) for key in page) <= RUN_BYTES or len(page) == 1 for page in found)
+        read = [page async for page in pages]
+    assert {key.key: key.entry for page in read for key in page}.items() >= entries.items()
+    assert all(sum(len(key.entry) for key in page) <= RUN_BYTES or len(page) == 1 for page in read)
 
 
 async def test_reconciling(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each is compared, a large one by its digest; what differs is found, and mended, whatever its size."""
-    entries = await plant(place)
+    """Reconciling finds and repairs different entries of any size, and reads at most RUN_BYTES at once."""
+    entries = await insert_sizes(place)
     await place.redis.flushall()
     await place.open()
     await place.learn()
     row = await read_partition(place.pool, 0)
     connection = await connect(place.valkey_url, "tests")
-    looker, found, reads = Looker(connection, 0, row.epoch, row.nonce), list[Difference](), list[list[int]]()
+    looker, differences, reads = Looker(connection, 0, row.epoch, row.nonce), list[Difference](), list[list[int]]()
     await looker.start()
     read = looker.read
 
@@ -100,10 +105,12 @@ async def test_reconciling(place: Place, monkeypatch: pytest.MonkeyPatch) -> Non
     await place.redis.delete(names[HUGE])
     try:
         for expected in (3, 0):
-            examiner = Examiner(looker, place.pool, place.caller.workspace, True, lambda one, _: found.append(one))
+            examiner = Examiner(
+                looker, place.pool, place.caller.workspace, True, lambda one, _: differences.append(one)
+            )
             await Keys(examiner).compare(lambda _: None)
-            assert len(found) == expected
-            found.clear()
+            assert len(differences) == expected
+            differences.clear()
     finally:
         connection.close()
     assert all(sum(sizes) <= RUN_BYTES or len(sizes) == 1 for sizes in reads)

@@ -1,54 +1,60 @@
-"""How many bytes of answers a workspace keeps under Idempotency-Keys."""
+"""The limit on the bytes of answers that a workspace stores under Idempotency-Keys."""
 
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
+import httpx
 import pytest
 
 from service.hot.connection import Broken
 from service.hot.workspace_state import Workspace
+from service.worker import opening
 from tests.integration.opening_fixtures import Place
-from tests.service_fixture import Service, new_code, new_id, ok, refused
+from tests.integration.serving import Served
+from tests.service_fixture import Service, new_code, new_id, ok, refused, until
 
 
-def test_a_request_is_refused_before_it_acts(
-    own_service: Callable[[], Service], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """`key_quota` with Retry-After: nothing is made, without a key it is; repeats are answered, and so is whatever the
-    hot path decides under keys, and another workspace."""
-    monkeypatch.setenv("SCRIP_KEPT_BYTES", str(1 << 20))
-    service = own_service()
+def test_a_request_is_refused_before_it_acts(service: Service, tmp_path: Path) -> None:
+    """With the workspace's stored answers at SCRIP_KEPT_BYTES, a request with a new key gets `key_quota` and changes
+    nothing; requests without a key, repeats, and hot requests with a key are answered."""
+    admin = service.make_workspace(new_id("budget"), "live")
+    served = Served(service, tmp_path, kept_bytes=1 << 20)
+    client = httpx.Client(base_url=f"http://127.0.0.1:{served.port}", headers=admin.headers, timeout=30)
 
-    def make(name: str) -> Any:
-        body = {"name": name, "description": uuid4().hex * 60, "metadata": {"x": uuid4().hex * 120}}
-        return service.manage.post("/v1/books", json=body, headers={"Idempotency-Key": name})
+    def post(path: str, key: str, **body: Any) -> httpx.Response:
+        return client.post(path, json=body, headers={"Idempotency-Key": key} if key else {})
 
-    first = ok(service.manage.post("/v1/books", json={"name": "one"}, headers={"Idempotency-Key": "one"}), 201)
-    with service.redis() as client:
-        (name,) = client.scan_iter("*:i:one")
-        kept = name.replace("i:one", "y")
-        (hour,) = client.hkeys(kept)
-        assert int(client.hget(kept, hour)) == len(client.get(name))
-        client.hincrby(kept, hour, 1 << 20)  # as many answers as it takes
-    before = service.digest()
-    problem = make("refused")
-    refused(problem, 429, "key_quota")
-    assert 0 < int(problem.headers["Retry-After"]) <= 25 * 3600
-    assert service.digest() == before
-    batch = {"operations": [{"op": "lock", "code": new_code(), "userId": "u"}]}
-    refused(service.checkout.post("/v1/batch", json=batch, headers={"Idempotency-Key": "b"}), 429, "key_quota")
-    again = service.manage.post("/v1/books", json={"name": "one"}, headers={"Idempotency-Key": "one"})
-    assert (ok(again, 201), again.headers["Idempotency-Replayed"]) == (first, "true")
-    ok(service.manage.post("/v1/books", json={"name": "two"}), 201)
-    locked = {"userId": new_id()}
-    code = service.coupon()
-    ok(service.checkout.post(f"/v1/coupons/lock/{code}", json=locked, headers={"Idempotency-Key": "hot"}), 201)
-    ok(service.rival_manage.post("/v1/books", json={"name": "x"}, headers={"Idempotency-Key": "one"}), 201)
+    try:
+        until(lambda: client.get("/v1/users/nobody").is_success)
+        one = new_id("one")
+        first = ok(post("/v1/books", one, name="one"), 201)
+        with service.redis() as redis:
+            (entry,) = redis.scan_iter(f"*:i:{one}")
+            stored = entry.replace(f"i:{one}", "y")
+            (hour,) = redis.hkeys(stored)
+            assert int(redis.hget(stored, hour)) == len(redis.get(entry))
+            redis.hincrby(stored, hour, 1 << 20)
+        code = new_code()
+        service.book(code, client=admin)
+        before = service.digest()
+        problem = post("/v1/books", "refused", name="refused")
+        refused(problem, 429, "key_quota")
+        assert 0 < int(problem.headers["Retry-After"]) <= 25 * 3600
+        operations = [{"op": "lock", "code": code, "userId": "u"}]
+        refused(post("/v1/batch", "b", operations=operations), 429, "key_quota")
+        again = post("/v1/books", one, name="one")
+        assert (ok(again, 201), again.headers["Idempotency-Replayed"]) == (first, "true")
+        assert service.digest() == before
+        ok(post("/v1/books", "", name="two"), 201)
+        ok(post(f"/v1/coupons/lock/{code}", "hot", userId="u"), 201)
+    finally:
+        client.close()
+        served.end()
 
 
-async def test_what_is_restored_counts(place: Place) -> None:
-    """A rebuilt Redis counts what it did; and one that lost its end, once, wherever the worker that mends it dies."""
+async def test_restored_answers_count(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rebuilt Redis counts the same bytes; so does one that lost its last events, wherever the worker that restores
+    it ends."""
     workspace, w = Workspace(place.decider), place.caller.prefix
 
     async def keep(some: range) -> None:
@@ -58,15 +64,14 @@ async def test_what_is_restored_counts(place: Place) -> None:
         await place.record()
 
     async def counted() -> int:
-        found: Any = await place.redis.hgetall(f"{w}y")
-        return sum(map(int, found.values()))
+        hours: Any = await place.redis.hgetall(f"{w}y")
+        return sum(map(int, hours.values()))
 
-    async def mended(dies_after: int = -1) -> bool:
+    async def opens(dies_after: int = -1) -> bool:
         try:
             await place.open(dies_after)
         except Broken:
             return False
-        await place.learn()
         return True
 
     await keep(range(3))
@@ -74,16 +79,15 @@ async def test_what_is_restored_counts(place: Place) -> None:
     await keep(range(3, 6))
     kept: list[Any] = [await place.redis.strlen(f"{w}i:k{n}") for n in range(6)]
     assert await counted() == sum(kept)
-    died = 0
-    while True:
+    monkeypatch.setattr(opening, "SERVING", opening.SERVING[:1])  # fewer commands to end before
+    dies_after, is_done = 0, False
+    while not is_done:
         await place.put_back(half_way)
-        done = await mended(died)
-        assert done or await mended()
+        is_done = await opens(dies_after)
+        assert is_done or await opens()
         assert await counted() == sum(kept)
-        if done:
-            break
-        died += 1
-    assert died > 10
+        dies_after += 1
+    assert dies_after > 10
     await place.redis.flushall()
-    assert await mended()
+    assert await opens()
     assert await counted() == sum(kept)

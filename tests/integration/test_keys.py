@@ -1,4 +1,4 @@
-"""API keys: changed over one by one, bounded, listed and revoked on the command line; the fixed ones for us alone."""
+"""API keys: rotation, the bound on their number, the commands, and the demo's fixed keys."""
 
 import asyncio
 import os
@@ -18,16 +18,15 @@ from service.embedded import demo
 from service.embedded.exposure import check_host, check_keys
 from service.record.config import key_rows
 from service.record.config.workspace_rows import create_workspace
-from service.record.partitions.partition_rows import ensure_partitions
 from tests.service_fixture import Service, new_id, ok, refused
 
 
-def _make(service: Service, **said: Any) -> dict[str, Any]:
-    return ok(service.operate.post("/v1/keys", json={"name": "turns", "scopes": ["manage"]} | said), 201)
+def _make(service: Service, **fields: Any) -> dict[str, Any]:
+    return ok(service.operate.post("/v1/keys", json={"name": "turns", "scopes": ["manage"]} | fields), 201)
 
 
-def _rotate(service: Service, key: dict[str, Any], **said: Any) -> dict[str, Any]:
-    return ok(service.operate.post(f"/v1/keys/{key['keyId']}/rotate", json=said), 201)
+def _rotate(service: Service, key: dict[str, Any]) -> dict[str, Any]:
+    return ok(service.operate.post(f"/v1/keys/{key['keyId']}/rotate", json={}), 201)
 
 
 def _works(service: Service, key: dict[str, Any]) -> bool:
@@ -37,7 +36,7 @@ def _works(service: Service, key: dict[str, Any]) -> bool:
 
 
 def test_two_keys_are_good_while_clients_change_over(service: Service) -> None:
-    """The new key has the old one's name, scopes and end; both work meanwhile, and never a third."""
+    """A rotated key has the old one's name, scopes and expiry; both keys work during the overlap, and never a third."""
     first = _make(service, expiresAt="2036-01-01T00:00:00Z")
     second = _rotate(service, first)
     assert second["secret"] != first["secret"]
@@ -50,46 +49,38 @@ def test_two_keys_are_good_while_clients_change_over(service: Service) -> None:
     assert [_works(service, key) for key in (first, second, third)] == [False, True, True]
 
 
-def test_a_key_that_is_known_to_others(service: Service) -> None:
-    """Without an overlap the old key is good for nothing once the new one is shown."""
-    first = _make(service)
-    second = _rotate(service, first, overlapSeconds=0)
+def test_a_rotation_without_overlap(service: Service) -> None:
+    """Without an overlap the old key is rejected once the new one is returned; a repeat under the Idempotency-Key makes
+    no other key, and returns no secret."""
+    first, headers = _make(service), {"Idempotency-Key": new_id("turn")}
+    path = f"/v1/keys/{first['keyId']}/rotate"
+    second = ok(service.operate.post(path, json={"overlapSeconds": 0}, headers=headers), 201)
     assert (_works(service, first), _works(service, second)) == (False, True)
-    refused(service.operate.post(f"/v1/keys/{first['keyId']}/rotate", json={}), 404, "not_found")
+    again = service.operate.post(path, json={"overlapSeconds": 0}, headers=headers)
+    assert ok(again, 201) == second | {"secret": None}
+    refused(service.operate.post(path, json={}), 404, "not_found")
 
 
-def test_a_rotation_is_done_once(service: Service) -> None:
-    """Repeated under its Idempotency-Key it makes no other key, and shows no secret again."""
-    key = _make(service)
-    headers = {"Idempotency-Key": new_id("turn")}
-    path = f"/v1/keys/{key['keyId']}/rotate"
-    made = ok(service.operate.post(path, json={}, headers=headers), 201)
-    assert ok(service.operate.post(path, json={}, headers=headers), 201) == made | {"secret": None}
-
-
-async def test_a_workspace_has_so_many_keys(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One more than the bound is refused; one that was revoked or has ended leaves its place."""
+async def test_a_workspace_has_so_many_keys(pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A workspace at the bound gets no other key until one is revoked."""
     monkeypatch.setattr(key_rows, "MAX_KEYS", 2)
-    connection = await asyncpg.connect(database_url)
-    try:
-        await ensure_partitions(connection, 1)
+    async with pool.acquire() as connection:
         one, other = [(await create_workspace(connection, name)).workspace for name in ("one", "other")]
-        made = [
-            await key_rows.create_key(connection, one, "k", ["public"], key_rows.generate_secret("live"))
-            for _ in range(2)
-        ]
-        await key_rows.create_key(connection, other, "k", ["public"], key_rows.generate_secret("live"))
+
+        async def make(workspace: int) -> key_rows.KeyRow:
+            return await key_rows.create_key(connection, workspace, "k", ["public"], key_rows.generate_secret("live"))
+
+        made = [await make(one), await make(one)]
+        await make(other)
         with pytest.raises(Refusal, match="invalid"):
-            await key_rows.create_key(connection, one, "k", ["public"], key_rows.generate_secret("live"))
+            await make(one)
         assert await key_rows.revoke_key(connection, one, made[0].key_id)
         assert not await key_rows.revoke_key(connection, other, made[1].key_id)
-        await key_rows.create_key(connection, one, "k", ["public"], key_rows.generate_secret("live"))
-    finally:
-        await connection.close()
+        await make(one)
 
 
 async def test_commands(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys are listed without their secrets and revoked by their ids, in their own workspace alone."""
+    """`scrip keys` lists keys without their secrets and revokes them by id, in their own workspace alone."""
     monkeypatch.setenv("DATABASE_URL", database_url)
     runner = CliRunner()
 
@@ -113,27 +104,28 @@ async def test_commands(database_url: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert await run("list", "nowhere") == "Error: There is no workspace nowhere.\n"
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "shop.example"])
-async def test_fixed_keys_are_for_this_machine(database_url: str, host: str) -> None:
-    """Bound to anything but loopback, nothing starts with the demo's keys, whichever process made them."""
-    others = Settings(host=host, database_url=database_url)
-    with pytest.raises(StartError, match=r"SCRIP_HOST=127\.0\.0\.1"):
-        check_host(others)
-    await check_keys(others)
+async def test_fixed_keys_are_for_this_machine(database_url: str) -> None:
+    """On any address but loopback nothing starts while the database has a live demo key."""
+    others = [Settings(host=host, database_url=database_url) for host in ("0.0.0.0", "::", "192.0.2.1", "shop.example")]
+    for settings in others:
+        with pytest.raises(StartError, match=r"SCRIP_HOST=127\.0\.0\.1"):
+            check_host(settings)
+        await check_keys(settings)
     await demo.seed(database_url)
-    with pytest.raises(StartError, match="scrip keys revoke demo"):
-        await check_keys(others)
-    for own in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
-        check_host(Settings(host=own))
-        await check_keys(Settings(host=own, database_url=database_url))
+    for settings in others:
+        with pytest.raises(StartError, match="scrip keys revoke demo"):
+            await check_keys(settings)
+    for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
+        check_host(Settings(host=host))
+        await check_keys(Settings(host=host, database_url=database_url))
     connection = await asyncpg.connect(database_url)
     try:
-        for _, caller in sorted((await key_rows.read_callers(connection))[1].items()):
+        for caller in (await key_rows.read_callers(connection))[1].values():
             assert caller.key_id
             await key_rows.revoke_key(connection, caller.workspace, caller.key_id)
     finally:
         await connection.close()
-    await check_keys(others)
+    await check_keys(others[0])
 
 
 def _run(command: str, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
@@ -141,23 +133,22 @@ def _run(command: str, env: dict[str, str]) -> "subprocess.CompletedProcess[str]
     return subprocess.run(words, check=False, env=env, capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize("command", ["api", "run"])
-@pytest.mark.parametrize("processes", ["1", "2"])
+@pytest.mark.parametrize(("command", "processes"), [("api", "1"), ("api", "2"), ("run", "1")])
 def test_it_refuses_to_start(service: Service, command: str, processes: str) -> None:
-    """A process that would serve others from a database with the demo's keys says what to do, in one line."""
+    """A process on a public address with the demo's keys in its database ends with one line that says what to do."""
     facts = service.run.facts
     env = os.environ | {
         "REDIS_URL": facts["redisUrl"], "DATABASE_URL": facts["databaseUrl"], "SCRIP_HOST": "0.0.0.0",
         "SCRIP_PORT": "9", "SCRIP_API_PROCESSES": processes, "SCRIP_DATA_DIR": f"{service.run.data_dir}-{new_id()}",
     }  # fmt: skip
-    told = _run(command, env)
-    assert told.returncode == 1
-    (line,) = [line for line in told.stderr.splitlines() if line.startswith("Error: ")]
+    ended = _run(command, env)
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("Error: ")]
     assert "scrip keys revoke demo" in line
-    assert "Traceback" not in told.stderr
+    assert "Traceback" not in ended.stderr
     without = {name: value for name, value in env.items() if name not in {"REDIS_URL", "DATABASE_URL"}}
     if command == "run":
-        told = _run("run", without)
-        assert told.returncode == 1
-        assert "Error: SCRIP_HOST is 0.0.0.0" in told.stderr
-        assert "DATABASE_URL" in told.stderr
+        ended = _run("run", without)
+        assert ended.returncode == 1
+        assert "Error: SCRIP_HOST is 0.0.0.0" in ended.stderr
+        assert "DATABASE_URL" in ended.stderr

@@ -1,4 +1,4 @@
-"""Each process's user at Redis and role at Postgres may do what the process needs, and no more."""
+"""Each process's Redis user and Postgres role has the rights that the process needs, and no more."""
 
 import asyncio
 import re
@@ -22,7 +22,7 @@ _RUN = {
     "api": _API,
     "worker": [*_API, *scripts.MENDING, *scripts.ERASING, *scripts.RECONCILING, "drop_wrong", "fence", "set_gate"],
 }
-"""The scripts that each runs."""
+"""The scripts that each process runs."""
 _SENT = {
     "api": set("evalsha script|exists client|setname config|get info ping time get xrange xrevrange".split()),
     "worker": set(
@@ -30,13 +30,13 @@ _SENT = {
         "xread xtrim xlen bgrewriteaof time type hget hgetall hscan zrange zscore".split()
     ),
 }
-"""What each sends itself; the worker's user is the doctor's and reconciling's, too."""
+"""The commands that each process sends itself; the doctor and reconciling use the worker's user, too."""
 _TABLE = re.compile(r"\b[a-z_]+\b")
 
 
 @pytest.fixture(scope="module")
 def run() -> Iterator[Restricted]:
-    """Processes that were given these users and roles, by TLS and with passwords."""
+    """Processes with these users and roles, TLS and passwords."""
     with restricted() as started:
         yield started
 
@@ -48,56 +48,48 @@ def _client(run: Restricted, name: str) -> Any:
 
 
 def _commands(run: Restricted) -> dict[str, int]:
-    """All of the server's commands, subcommands too, and how many words each has at least."""
-    found: dict[str, int] = {}
+    """The smallest number of words of each command and subcommand of the server."""
+    arities: dict[str, int] = {}
     with _client(run, "tests") as client:
         infos = client.execute_command("COMMAND INFO", *client.execute_command("COMMAND LIST"))
         for name, arity, *more in infos:
             if not more[7]:
-                found[name] = abs(arity)
-            found |= {sub[0]: abs(sub[1]) for sub in more[7]}
-    return found
+                arities[name] = abs(arity)
+            arities |= {sub[0]: abs(sub[1]) for sub in more[7]}
+    return arities
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
-def test_what_is_needed_and_no_more(run: Restricted, name: str) -> None:
-    """A user has the commands of its scripts and those that its process sends, and not one besides."""
+def test_commands(run: Restricted, name: str) -> None:
+    """A user has the commands of its scripts and those that its process sends; Redis rejects every other command
+    that it has."""
     called = {
         command.lower() for script in _RUN[name] for command in re.findall(r"call\('(\w+)'", scripts._body(script))
     }
     with _client(run, "tests") as client:
-        told = client.acl_getuser(f"scrip-{name}")
-    allowed = {command.removeprefix("+") for command in told["commands"] if command.startswith("+")}
+        user = client.acl_getuser(f"scrip-{name}")
+    allowed = {command.removeprefix("+") for command in user["commands"] if command.startswith("+")}
     assert allowed == (called | {"xadd"} | _SENT[name])
-    assert (told["keys"], told["channels"]) == (["~{p*}:*"], [])
+    assert (user["keys"], user["channels"]) == (["~{p*}:*"], [])
 
-
-@pytest.mark.parametrize(("name", "least"), [("api", 300), ("worker", 300)])
-def test_commands_that_are_refused(run: Restricted, name: str, least: int) -> None:
-    """Each other command that the server has is refused: loading scripts, emptying, settings, users, and so on."""
-    with _client(run, "tests") as client:
-        told = client.acl_getuser(f"scrip-{name}")
-    allowed = {command.removeprefix("+") for command in told["commands"]}
-    refused: list[str] = []
+    arities = _commands(run)
+    refused = arities.keys() - allowed - {"auth", "hello", "quit", "reset"}  # any user may send the last four
     with _client(run, name) as client:
-        for command, words in sorted(_commands(run).items()):
-            if command in allowed or command in {"auth", "hello", "quit", "reset"}:
-                continue  # the last four anybody may say
-            said = [*command.split("|"), *["x"] * (words - 1 - command.count("|"))]
+        for command in sorted(refused):
+            arguments = ["x"] * (arities[command] - 1 - command.count("|"))
             with pytest.raises(redis.ResponseError, match=r"(?i)no permissions"):
-                client.execute_command(*said)
-            refused.append(command)
-    assert len(refused) >= least
+                client.execute_command(*command.split("|"), *arguments)
+    assert len(refused) >= 300
     harmful = (
         "flushall flushdb keys config|set debug|segfault shutdown acl|setuser migrate restore monitor replicaof save"
     )
-    assert set(harmful.split()) - _commands(run).keys() <= {"debug|segfault"}
-    assert name == "worker" or {"eval", "script|load", "script|flush", "scan", "function|load"} <= set(refused)
+    assert set(harmful.split()) - refused <= {"debug|segfault"}
+    assert name == "worker" or {"eval", "script|load", "script|flush", "scan", "function|load"} <= refused
 
 
 @pytest.mark.parametrize("name", ["api", "worker"])
 def test_keys_of_others(run: Restricted, name: str) -> None:
-    """No key is theirs but a partition's."""
+    """A user may use no key outside the partitions."""
     with _client(run, name) as client:
         assert client.get("{p0}:gate").endswith(" open")
         for key in ("other", "p0:gate", "{q0}:gate", "", "session:1"):
@@ -136,7 +128,8 @@ _FORBIDDEN = {
 
 @pytest.mark.parametrize("name", ["api", "worker"])
 async def test_statements_that_are_refused(run: Restricted, name: str) -> None:
-    """The API can't touch what was decided, the worker no key and no merchant's word, and neither makes or drops."""
+    """The API can't change facts, the worker can't change keys or configuration, and neither creates or drops
+    tables."""
     connection = await asyncpg.connect(run.urls[name]["DATABASE_URL"])
     try:
         for statement in _FORBIDDEN[name]:
@@ -147,7 +140,7 @@ async def test_statements_that_are_refused(run: Restricted, name: str) -> None:
 
 
 async def test_every_table_is_named(run: Restricted) -> None:
-    """A table that deploy/postgres-roles.sql doesn't name fails here, until it says who may do what with it."""
+    """deploy/postgres-roles.sql names every table."""
     connection = await asyncpg.connect(run.facts["databaseUrl"])
     try:
         rows = await connection.fetch(
@@ -161,7 +154,7 @@ async def test_every_table_is_named(run: Restricted) -> None:
 
 
 def test_everything_works(run: Restricted) -> None:
-    """Every route, a generation, an erasure and a rebuild need nothing that they don't have."""
+    """Every route, a generation, a deletion of a user and a rebuild work with these rights."""
     service = Service(run)
     try:
         flock = Flock(service, 200)
@@ -183,14 +176,14 @@ def test_everything_works(run: Restricted) -> None:
         assert flock.bodies == []
     finally:
         service.close()
-    log = run.output.read_text()  # each refusal that a process hears is there
+    log = run.output.read_text()  # it has each refusal that a process receives
     assert "InsufficientPrivilege" not in log
     assert "NOPERM" not in log
 
 
-async def test_whom_a_client_believes(run: Restricted, tmp_path: Path) -> None:
-    """By TLS no server is believed that has another's name, another authority's certificate, or none; and none of them
-    lets in a client without its password."""
+async def test_tls_and_passwords_are_checked(run: Restricted, tmp_path: Path) -> None:
+    """Clients reject a server with another name, another authority's certificate, or no TLS; servers reject clients
+    without the right password."""
     url, database = run.urls["api"]["REDIS_URL"], run.urls["api"]["DATABASE_URL"]
     (connection := await connect(url, "test")).close()
     assert connection is not None

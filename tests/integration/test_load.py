@@ -1,4 +1,4 @@
-"""Loads by locust against a running service, and their judgement."""
+"""Loads by locust against a running service, and their verdict."""
 
 import csv
 from collections.abc import Callable
@@ -41,7 +41,7 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_load_is_judged_and_kept(loaded: Loaded, shape: str) -> None:
-    """Every kind of user has come, everything is as it should be, and reports, ledger and plots are there."""
+    """A load has every kind of user, a clean verdict, and leaves reports, ledger and plots."""
     code, folder = loaded("--shape", shape, *SHAPES[shape].split())
     assert code == 0, (folder / "judgement.txt").read_text() + (folder / "locust.log").read_text()
     assert {one.kind for one in entries(folder)} == KINDS
@@ -52,7 +52,7 @@ def test_a_load_is_judged_and_kept(loaded: Loaded, shape: str) -> None:
 
 
 def test_a_load_ends_after_its_requests(loaded: Loaded) -> None:
-    """Whichever comes first, time or number; also of two processes, each of which has a ledger."""
+    """A load of two processes ends after its number of requests; each process has a ledger."""
     few = ("--users", "10", "--rate", "10", "--seconds", "60", "--requests", "20", "--processes", "2")
     code, folder = loaded(*few)
     assert code == 0, (folder / "judgement.txt").read_text() + (folder / "locust.log").read_text()
@@ -61,7 +61,7 @@ def test_a_load_ends_after_its_requests(loaded: Loaded) -> None:
 
 
 def test_one_redemption_too_many_fails(loaded: Loaded, service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    """An answer that was never given, planted into the ledger of a good load, is named, and the exit code is 1."""
+    """An invented answer in the ledger of a good load is reported, and the exit code is 1."""
     code, folder = loaded("--users", "10", "--rate", "10", "--seconds", "3")
     assert code == 0
     assert load.main(["--judge", str(folder)]) == 0
@@ -71,18 +71,18 @@ def test_one_redemption_too_many_fails(loaded: Loaded, service: Service, capsys:
     ledger.close()
     capsys.readouterr()
     assert load.main(["--judge", str(folder), "--url", service.run.url]) == 1
-    told = capsys.readouterr().out
-    assert f"Wrong: answered, and not recorded: 1 × redemption another {used.got}" in told
-    assert f"Wrong: a code over its limit: 1 × {used.got} 2 of 1" in told
+    output = capsys.readouterr().out
+    assert f"Wrong: answered, and not recorded: 1 × redemption another {used.got}" in output
+    assert f"Wrong: a code over its limit: 1 × {used.got} 2 of 1" in output
 
 
-def test_a_service_that_is_not_there_is_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Exit code 1 and a line that says why."""
+def test_an_unreachable_service(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unreachable service ends the load with exit code 1 and one line."""
     assert load.main(["--url", "http://127.0.0.1:9", "--results", str(tmp_path)]) == 1
     assert "Connect call failed" in capsys.readouterr().err
 
 
-def test_users_who_would_not_all_come_are_refused() -> None:
-    """Before anything is made."""
+def test_a_rate_that_is_too_low() -> None:
+    """A rate at which not all users come in time is refused at the start."""
     with pytest.raises(SystemExit, match="100 users at 1 a second don't come within 60 s"):
         load.main(["--users", "100", "--rate", "1"])

@@ -1,4 +1,4 @@
-"""Requests that nobody meant, by the thousand; `make fuzz` sends a million."""
+"""Malformed requests by the thousand; `make fuzz` sends a million."""
 
 import asyncio
 import random
@@ -16,7 +16,7 @@ INPUTS = 3000
 
 @pytest.mark.parametrize("hot", [True, False], ids=["lane", "litestar"])
 def test_malformed_requests(service: Service, tmp_path: Path, hot: bool) -> None:
-    """However they are changed, none is answered 5xx, and none breaks what comes after it."""
+    """No malformed request is answered 5xx, or breaks the requests after it."""
     document: Document = service.anonymous.get("/schema/openapi.json").json()
     seed, served = random.randrange(2**31), Served(service, tmp_path, hot=hot)
     try:

@@ -26,7 +26,7 @@ HARD_KEYS = (*HARD, "a:l:1:u", "x l:1:u", "{p0}:w1:l:1:u b", "d 5 ", "/%?#\\")
 
 
 class Poison:
-    """A service in which everything that a client may name is named like a key."""
+    """A service in which every id and key of a client is named like a Redis key."""
 
     def __init__(self, service: Service) -> None:
         self.service = service
@@ -40,9 +40,9 @@ class Poison:
         buy, manage = self.service.checkout, self.service.manage
         for place, name in enumerate(HARD):
             one, other, third = self.codes[3 * place : 3 * place + 3]
-            said = {"userId": name, "orderId": name, "metadata": {name: name}}
+            body = {"userId": name, "orderId": name, "metadata": {name: name}}
             ok(manage.post("/v1/users", json={"userId": name, "metadata": {name: name}}), 201)
-            ok(buy.post(f"/v1/coupons/redeem/{one}", json=said, headers={"Idempotency-Key": name}), 201)
+            ok(buy.post(f"/v1/coupons/redeem/{one}", json=body, headers={"Idempotency-Key": name}), 201)
             ok(buy.post(f"/v1/coupons/assign/{other}", json={"userId": name}), 201)
             ok(buy.post(f"/v1/coupons/lock/{third}", json={"userId": name, "orderId": f"{name}:l:1:u"}), 201)
         for key in HARD_KEYS:
@@ -50,7 +50,7 @@ class Poison:
             assert manage.post("/v1/users", json={"userId": HARD[0]}, headers=headers).is_success
 
     def log(self) -> str:
-        """What the service has written."""
+        """The service's output."""
         return self.service.run.output.read_text()
 
     def strays(self) -> list[str]:
@@ -67,14 +67,14 @@ def poison() -> Iterator[Poison]:
 
 
 def rebuilt(service: Service) -> None:
-    """Have everything built again, as an operator does."""
+    """Order a rebuild, as an operator does, and wait for it."""
     ended = scrip("rebuild", DATABASE_URL=service.run.facts["databaseUrl"])
     assert ended.exit_code == 0, ended.output
     until(lambda: service.checkout.get("/v1/users/nobody").is_success)
 
 
-def test_what_is_planted_is_whats_walked(poison: Poison) -> None:
-    """Every key of the service is read as one of its kinds, and each planted name is in the place it was said in."""
+def test_planted_names_are_in_their_keys(poison: Poison) -> None:
+    """Every Redis key parses as one of the kinds, and has each planted name in its place."""
     with poison.service.redis() as redis:
         held = [key for name in redis.scan_iter(count=5000) if (key := key_names.parse_key(name))]
     assert poison.strays() == []
@@ -84,7 +84,7 @@ def test_what_is_planted_is_whats_walked(poison: Poison) -> None:
 
 
 def test_a_sweep_forgets_ended_locks_beside_such_names(poison: Poison) -> None:
-    """What is swept is exactly sets of locks, by all that the worker walks over when it begins."""
+    """A worker that starts deletes an ended lock from its set beside such names."""
     service = poison.service
     with service.redis() as redis:
         names = [key for name in redis.scan_iter(count=5000) if (key := key_names.parse_key(name)) and key.kind == "l"]
@@ -106,8 +106,8 @@ def test_a_sweep_forgets_ended_locks_beside_such_names(poison: Poison) -> None:
 
 
 def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
-    """A rebuild opens the partition; the sweep that follows leaves the worker's tasks alone; nothing differs; users are
-    deleted and exports are whole."""
+    """A rebuild opens the partition once, no task fails, the stores do not differ, users are deleted and exports are
+    complete."""
     service, before = poison.service, len(poison.log())
     service.recorded()
     stats = service.stats(poison.book)
@@ -118,8 +118,8 @@ def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
         answer = service.manage.delete(f"/v1/users/{quote(name, safe='')}")
         assert (answer.status_code, answer.text) == (204, ""), name
     service.recorded()
-    outcome, told = compare(service, repair=True)
-    assert (outcome.found, outcome.unsettled) == ({}, 0), told
+    outcome, report = compare(service, repair=True)
+    assert (outcome.found, outcome.unsettled) == ({}, 0), report
     for path in ("codes.csv", "redemptions.csv"):
         lines = service.manage.get(f"/v1/books/{poison.book}/{path}").text.splitlines()
         assert len(lines) == 1 + (len(poison.codes) if path == "codes.csv" else len(HARD))
@@ -131,8 +131,8 @@ def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
 
 
 def test_four_hundred_such_names_stop_nothing() -> None:
-    """Of all separators and kinds of keys, in every field: nothing differs, no answer is a 5xx, no key is a stray, and
-    the worker doesn't begin again. `make faults PART=hostile` plants 100,000."""
+    """With names of all separators and kinds of keys in every field, the stores do not differ, no answer is a 5xx, and
+    no key is a stray. `make faults PART=hostile` plants 100,000."""
     with data_folder() as folder:
         row = planted(folder, poisoned(7), 400)
     assert row.is_clean, row

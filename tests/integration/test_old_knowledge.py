@@ -1,5 +1,5 @@
-"""Nothing is decided by what processes and servers know of an older state: after Postgres was restored, Redis was
-replaced, or a process stood still (docs/decisions/0014-old-knowledge.md)."""
+"""Processes and servers with an older state decide nothing: after Postgres was restored, Redis was replaced, or a
+process was stopped (docs/decisions/0014-old-knowledge.md)."""
 
 import json
 import time
@@ -28,7 +28,7 @@ from tests.integration.opening_fixtures import Place
 
 
 async def _lead_to(place: Place, keys: dict[bytes, tuple[bytes, int]], scripts: Scripts | None) -> None:
-    """Redis's address leads to a server that holds these."""
+    """Let Redis's address lead to a server with these keys and scripts."""
     await place.redis.script_flush()
     await place.put_back(keys)
     for text in scripts.texts.values() if scripts else ():
@@ -42,8 +42,8 @@ def _event_of(redemption: dict[str, str]) -> str:
 async def test_an_older_redis_with_an_epoch_of_the_same_number(
     place: Place, database_url: str, new_database: Callable[..., Awaitable[str]]
 ) -> None:
-    """Postgres is restored and counts its epochs again, for another Redis. When the first one comes back, it decides
-    nothing: it is rebuilt, and what it alone knew is set aside."""
+    """A restored Postgres draws the same epoch again for another Redis; the first Redis then decides nothing, is
+    rebuilt, and its own events go into quarantine."""
     await place.pool.close()
     backup = await new_database(urlsplit(database_url).path[1:])
     place.pool = await postgres.connect(database_url)
@@ -82,7 +82,7 @@ async def test_an_older_redis_with_an_epoch_of_the_same_number(
 
 
 async def test_an_epoch_is_used_on_the_connection_that_it_was_learnt_on(place: Place) -> None:
-    """The next connection may lead to a server that an older epoch was opened on: Postgres is asked again first."""
+    """On a new connection the API reads the epoch from Postgres before it uses it."""
     before = place.link.generation
     await place.redis.client_kill_filter(_type="normal", skipme=True)  # type: ignore[no-untyped-call]
 
@@ -112,7 +112,7 @@ async def test_only_the_redis_that_decided_can_confirm_that_all_is_recorded(plac
 
 
 class _Link:
-    """A connection on which something happens while a request is under way."""
+    """A connection that runs a function while a request is in flight."""
 
     def __init__(self, place: Place, meanwhile: Callable[[], Any], history: str) -> None:
         self._link, self._meanwhile, self.history = place.link, meanwhile, history
@@ -125,7 +125,7 @@ class _Link:
 
 
 async def _followed(place: Place, history: str = "") -> tuple[int, str]:
-    """The epoch as it is where Redis has replicas; its scripts are loaded."""
+    """Load the scripts of the epoch as for a Redis with replicas; the epoch and its nonce."""
     row = await read_partition(place.pool, 0)
     nonce = nonce_of(row.nonce[:16], history or place.link.history, followed=True)
     for text in Scripts(0, row.epoch, nonce, SERVING).texts.values():
@@ -136,7 +136,7 @@ async def _followed(place: Place, history: str = "") -> tuple[int, str]:
 async def test_where_redis_has_replicas_only_a_fresh_epoch_is_used(
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Postgres said must be younger than FRESH_S when a request is sent, and when its reply comes."""
+    """With replicas the epoch from Postgres must be younger than FRESH_S, at the request and at its reply."""
     epoch, nonce = await _followed(place)
     place.decider.learn(0, epoch, nonce, asked_at=time.monotonic() - decider.FRESH_S)
     with pytest.raises(Refusal, match="recovering"):
@@ -154,7 +154,7 @@ async def test_where_redis_has_replicas_only_a_fresh_epoch_is_used(
 
 
 async def test_a_script_looks_at_the_servers_history(place: Place) -> None:
-    """A primary that was a replica for a moment has another's data: its gate and scripts are as they were."""
+    """Scripts reject a primary whose replication history has changed, though its gate and scripts are the same."""
     epoch, nonce = await _followed(place, "f" * 40)
     place.decider = decider.Decider(_Link(place, lambda: None, ""))  # type: ignore[arg-type]
     place.decider.learn(0, epoch, nonce)
@@ -166,16 +166,16 @@ async def test_a_script_looks_at_the_servers_history(place: Place) -> None:
 async def test_a_change_that_took_too_long_is_not_put_into_redis(
     place: Place, monkeypatch: pytest.MonkeyPatch, meanwhile: str
 ) -> None:
-    """Postgres may have been restored since the change began, and Redis compared with it: the worker projects it."""
+    """The API does not project a change that took longer than MAX_AGE_S, or after another epoch opened."""
     put: list[str] = []
 
     async def write() -> None:
         put.append("a change")
 
-    shown = SimpleNamespace(open_partitions={0}, decider=place.decider, projector=RedisProjector(place.decider.run))
-    await configuration_writes.Change(cast("Context", shown), 0).project(1, write())
+    context = SimpleNamespace(open_partitions={0}, decider=place.decider, projector=RedisProjector(place.decider.run))
+    await configuration_writes.Change(cast("Context", context), 0).project(1, write())
     assert put == ["a change"]
-    change = configuration_writes.Change(cast("Context", shown), 0)
+    change = configuration_writes.Change(cast("Context", context), 0)
     if meanwhile == "time passes":
         monkeypatch.setattr(configuration_writes, "MAX_AGE_S", 0)
     else:

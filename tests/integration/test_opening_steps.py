@@ -13,24 +13,37 @@ from service.record.partitions.partition_rows import LeaseLost, read_partition
 from service.worker.restorer import Mending
 from tests.integration.opening_fixtures import Place
 
+_MARK, _NEWEST = "{p0}:mend", "{p0}:newest"
+_DAMAGES: dict[str, list[tuple[str, ...]]] = {
+    **{
+        f"a list as {kind}": [("DEL", name := key_names.Key(0, 0, kind).name), ("LPUSH", name, "x")]
+        for kind in key_names.OWN
+    },
+    "the mark of an unfinished rebuild": [("SET", _MARK, "whole"), ("DEL", "{w}c:CODE-1")],
+    "another layout of the keys": [("SET", key_names.layout(0), "0"), ("SET", "{w}c:CODE-9", "of an older layout")],
+    "configuration ahead of Postgres": [("SET", _NEWEST, "1000000")],
+}
 
-@pytest.mark.parametrize("kind", key_names.OWN)
-async def test_a_partitions_own_key_of_another_type_is_built_anew(place: Place, kind: str) -> None:
-    """Where gate, outbox or mark is a list, the next opening removes it and rebuilds all from what is recorded."""
+
+@pytest.mark.parametrize("damage", _DAMAGES)
+async def test_a_damaged_redis_is_rebuilt(place: Place, damage: str) -> None:
+    """A Redis with this damage is rebuilt whole from the record, though its anchor is there."""
     before = await place.everything()
-    name = key_names.Key(0, 0, kind).name
-    await place.redis.delete(name)
-    await place.redis.lpush(name, "x")  # type: ignore[misc]
+    for command in _DAMAGES[damage]:
+        await place.redis.execute_command(*(part.replace("{w}", place.caller.prefix) for part in command))
     await place.open()
-    assert await place.everything() == before
     assert (await place.recovery())[0] == "whole"
+    assert await place.everything() == before
+    assert await place.redis.get(_MARK) is None
+    assert await place.redis.get(key_names.layout(0)) == key_names.LAYOUT.encode()
+    assert int(await place.redis.get(_NEWEST) or 0) < 100
     await place.learn()
     assert b'"available"' in await place.do(coupon_view.READ, "CODE-9")
 
 
 @pytest.mark.parametrize("kind", ["b", "c", "d", "n", "o", "s", "u"])
 async def test_a_key_of_another_type_ends_in_a_rebuild(place: Place, kind: str) -> None:
-    """Where what is to be mended meets a list, a rebuild is ordered: the next opening removes all and opens."""
+    """If a recovery meets a list, it orders a rebuild: the next opening deletes all keys, and opens."""
     behind = await place.snapshot()
     await place.do(redeem.REDEEM, "CODE-1", userId="ann", orderId="o1")
     await place.do(redeem.REDEEM, "MANY-1", userId="u0", orderId="o20")
@@ -68,9 +81,9 @@ async def _more(place: Place) -> None:
 
 
 @pytest.mark.parametrize("other", ["user", "time", "ahead"])
-async def test_what_is_no_prefix_is_rebuilt(place: Place, other: str) -> None:
-    """A Redis whose last event is another than the record's, or that is ahead of what Postgres has been told, is
-    rebuilt whole; what it had and the record hasn't is set aside."""
+async def test_a_forked_redis_is_rebuilt(place: Place, other: str) -> None:
+    """A Redis whose last event differs from the record's, or that is ahead of it, is rebuilt whole; its other events go
+    into quarantine."""
     kept = await place.snapshot()
     fork = f"CODE-{30 if other == 'user' else 31}"
     await place.do(assign.ASSIGN_CODE, fork, userId="ann")
@@ -93,13 +106,12 @@ async def test_what_is_no_prefix_is_rebuilt(place: Place, other: str) -> None:
     await order_rebuild(place.pool, 0, "an operator ordered it")
     with capture_logs() as logs:
         await place.open()
-    assert "rebuilt" in (events := [told["event"] for told in logs])
-    assert "events_set_aside" not in events  # it was said once
+    assert "rebuilt" in (events := [entry["event"] for entry in logs])
+    assert "events_set_aside" not in events  # they were logged once
 
 
-async def test_what_was_mended_is_not_applied_again(place: Place) -> None:
-    """A Redis as it was when a mending had ended has decided nothing since: what was applied again then is there, and
-    is not applied once more."""
+async def test_recovered_facts_are_not_applied_again(place: Place) -> None:
+    """A Redis as it was at the end of a recovery gets the recovered facts no second time."""
     kept = await place.snapshot()
     await _more(place)
     await place.put_back(kept)
@@ -115,41 +127,8 @@ async def test_what_was_mended_is_not_applied_again(place: Place) -> None:
     assert await place.everything() == before
 
 
-async def test_a_half_built_redis_is_rebuilt_whatever_its_outbox_says(place: Place) -> None:
-    """With the mark of a rebuild that was not finished, the anchor proves nothing."""
-    before = await place.everything()
-    await place.redis.set("{p0}:mend", "whole")
-    await place.redis.delete(f"{place.caller.prefix}c:CODE-1")
-    await place.open()
-    assert (await place.recovery())[0] == "whole"
-    assert await place.everything() == before
-    assert await place.redis.get("{p0}:mend") is None
-
-
-async def test_keys_of_another_layout_are_rebuilt(place: Place) -> None:
-    """A Redis that a version with another layout of the keys wrote is whole, but not as this version reads it."""
-    before = await place.everything()
-    await place.redis.set(key_names.layout(0), "0")
-    await place.redis.set(f"{place.caller.prefix}c:CODE-9", "of an older layout")
-    await place.open()
-    assert (await place.recovery())[0] == "whole"
-    assert await place.everything() == before
-    assert await place.redis.get(key_names.layout(0)) == key_names.LAYOUT.encode()
-
-
-async def test_configuration_ahead_of_postgres_is_rebuilt(place: Place) -> None:
-    """A Redis that has seen versions that Postgres hasn't given (Postgres was restored to an earlier time) would ignore
-    the ones it gives now: it is rebuilt whole, and a change governs again."""
-    await place.redis.set("{p0}:newest", 10**6)
-    await place.open()
-    assert (await place.recovery())[0] == "whole"
-    assert int(await place.redis.get("{p0}:newest") or 0) < 100
-
-
-async def test_what_was_mended_from_another_postgres_is_not_entered(
-    place: Place, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A Postgres that was restored while Redis was made whole from it may lack what that holds: once more, then."""
+async def test_a_recovery_from_another_postgres_is_not_entered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If Postgres was restarted during a recovery, the opening fails and the next one recovers again."""
     before, cursor = await place.everything(), (await read_partition(place.pool, 0)).cursor
     mended = Mending.mended
 

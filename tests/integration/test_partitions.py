@@ -27,7 +27,7 @@ from tests.integration.record_fixtures import Record, assigned
 
 
 async def test_the_number_of_partitions_is_fixed(pool: asyncpg.Pool):
-    """Partitions are made once; another number is an error that says what to do."""
+    """The number of partitions is set once; another number is an error that says what to do."""
     await ensure_partitions(pool, 2)
     for check in (ensure_partitions, check_partitions):
         with pytest.raises(WrongPartitions, match="SCRIP_PARTITIONS=2"):
@@ -39,8 +39,8 @@ async def test_the_number_of_partitions_is_fixed(pool: asyncpg.Pool):
     ]
 
 
-async def test_a_lease_is_one_holders(pool: asyncpg.Pool):
-    """Nobody takes a live lease; after its end, or when it is given back, another does with a fence of its own."""
+async def test_a_lease_has_one_owner(pool: asyncpg.Pool):
+    """A live lease can't be taken; after its end or its release another worker takes it, with another fence."""
     fences = await asyncio.gather(*(take_lease(pool, 0, f"holder {i}", 60_000) for i in range(8)))
     (fence,) = [fence for fence in fences if fence is not None]
     assert await renew_lease(pool, 0, fence, 1)
@@ -57,7 +57,7 @@ async def test_a_lease_is_one_holders(pool: asyncpg.Pool):
 
 
 async def test_an_epoch_opens_for_its_fence(pool: asyncpg.Pool):
-    """An epoch is confirmed only under its fence, with the cursor in it, and unless a later one was drawn."""
+    """An epoch is confirmed only under its fence, with the cursor in it, and before a later epoch begins."""
     fence = await take_lease(pool, 0, "first", 0)
     assert fence is not None
     epoch = await begin_epoch(pool, 0, fence, "a")
@@ -81,8 +81,8 @@ async def test_an_epoch_opens_for_its_fence(pool: asyncpg.Pool):
     assert not await enter_epoch(pool, 0, later, EventId(epoch, 0), next_epoch + 1, b"b")
 
 
-async def test_configuration_versions_have_no_gaps(pool: asyncpg.Pool):
-    """Changes at the same moment get numbers without gaps, also when some of them fail."""
+async def test_configuration_versions_are_gapless(pool: asyncpg.Pool):
+    """Concurrent changes get versions without gaps, even if some fail."""
 
     async def change(fails: bool) -> int:
         async with pool.acquire() as connection, connection.transaction():
@@ -96,7 +96,7 @@ async def test_configuration_versions_have_no_gaps(pool: asyncpg.Pool):
 
 
 async def test_nothing_is_configured_in_a_postgres_that_was_not_compared(pool: asyncpg.Pool):
-    """After a start, and where its tables were made anew, Postgres takes no change until a worker says that it may."""
+    """After a start of Postgres no change is accepted until the worker with the lease confirms the incarnation."""
 
     async def change() -> int:
         async with pool.acquire() as connection, connection.transaction():
@@ -120,7 +120,7 @@ async def test_nothing_is_configured_in_a_postgres_that_was_not_compared(pool: a
 
 
 async def test_recording_doesnt_wait_for_configuration(kept: Record):
-    """A long change of configuration doesn't hold up the record."""
+    """Recording does not wait for a long change of configuration."""
     async with kept.pool.acquire() as connection, connection.transaction():
         await bump_config_version(connection, 0)
         async with asyncio.timeout(30):

@@ -1,4 +1,4 @@
-"""How Postgres looks up what a hot request may ask of it: by an index, however many rows there are."""
+"""The plans of the queries of hot requests: an index for any number of rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -26,7 +26,7 @@ FROM generate_series(0, $1 - 1) n, LATERAL (SELECT now() + make_interval(months 
 
 @pytest_asyncio.fixture
 async def filled(pool: asyncpg.Pool) -> asyncpg.Pool:
-    """Redemptions over several months, which Postgres has counted as it does by itself: no empty table."""
+    """Redemptions over several months, with the statistics of autovacuum."""
     await pool.execute("SELECT ensure_fact_partitions($1)", MONTHS - 1)
     await pool.execute(_FILL, ROWS, MONTHS)
     tables = await pool.fetch("SELECT DISTINCT tableoid::regclass::text FROM redemptions")
@@ -37,16 +37,16 @@ async def filled(pool: asyncpg.Pool) -> asyncpg.Pool:
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
 @pytest.mark.parametrize("name", TYPES)
 async def test_a_recorded_redemption_is_looked_up_by_an_index(filled: asyncpg.Pool, name: str, mode: str) -> None:
-    """A request that needs facts waits for this: one index look-up in each partition, that meets no row but its own."""
+    """A lookup of a recorded redemption is one index scan in each partition, and reads no other row."""
     row = await filled.fetchrow("SELECT redemption_id, seq FROM redemptions WHERE seq = $1", ROWS // 2)
     assert row
     asked = f"0, 1, {row['seq']}" if name == "redemption_by_event" else f"'{row['redemption_id']}'"
     async with filled.acquire() as connection, connection.transaction():
         await connection.execute(f"SET LOCAL plan_cache_mode = {mode}")
         await connection.execute(f"PREPARE looked ({TYPES[name]}) AS {query(name)}")
-        told = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE looked ({asked})")
+        plan = await connection.fetchval(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE looked ({asked})")
         await connection.execute("DEALLOCATE looked")
-    (explained,) = msgspec.json.decode(told)
+    (explained,) = msgspec.json.decode(plan)
     scans = [node for node in _nodes(explained["Plan"]) if node.get("Relation Name", "").startswith("redemptions")]
     conditions = [node.get("Index Cond", "") for node in scans]
     assert sum("(seq = " in condition for condition in conditions) == MONTHS + 1  # and the default one, which is empty

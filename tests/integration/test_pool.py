@@ -1,4 +1,4 @@
-"""Connections to Postgres: which servers are fit, and what it means that one is away."""
+"""Connections to Postgres: which servers are fit, and which errors mean that Postgres is away."""
 
 from collections.abc import Awaitable
 from typing import Any
@@ -9,19 +9,25 @@ import pytest
 from service.record.pool import UnfitDatabase, connect, is_away
 
 
-async def test_a_postgres_that_may_forget_is_unfit(new_database, database_url: str):
-    """A server that answers commits before they are on disk is refused at the start."""
+@pytest.mark.parametrize(
+    ("setting", "reason"),
+    [
+        ("synchronous_commit = off", "synchronous_commit is off"),
+        ("default_transaction_read_only = on", "default_transaction_read_only"),
+    ],
+)
+async def test_a_postgres_that_may_forget_is_unfit(database_url: str, setting: str, reason: str):
+    """A server that answers commits before they are on disk, or takes none, is rejected at the start."""
     connection = await asyncpg.connect(database_url)
-    await connection.execute(
-        "DO $$ BEGIN EXECUTE 'ALTER DATABASE ' || current_database() || ' SET synchronous_commit = off'; END $$"
-    )
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET {setting}")
     await connection.close()
-    with pytest.raises(UnfitDatabase, match="synchronous_commit is off"):
+    with pytest.raises(UnfitDatabase, match=reason):
         await connect(database_url)
 
 
-async def test_a_postgres_that_is_away_is_told_from_a_wrong_statement(pool: asyncpg.Pool):
-    """Where a connection breaks, can't be made or is closed, Postgres is away; where a statement is wrong, it isn't."""
+async def test_errors_that_mean_postgres_is_away(pool: asyncpg.Pool):
+    """A broken, refused or closed connection means that Postgres is away; an invalid statement does not."""
 
     async def away(doing: Awaitable[Any]) -> bool:
         with pytest.raises((OSError, asyncpg.PostgresError, asyncpg.InterfaceError)) as failed:
