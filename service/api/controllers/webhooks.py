@@ -261,7 +261,7 @@ class Webhooks(Controller):
         async def act() -> ActionResult[Delivery]:
             webhook = await _read_row(request, webhook_id)
             return ActionResult(
-                status=202, body=_render_delivery(await webhook_rows.tell_webhook(_pool(request), webhook))
+                status=202, body=_render_delivery(await webhook_rows.send_test_event(_pool(request), webhook))
             )
 
         return await run_once(request, caller, body, act)
