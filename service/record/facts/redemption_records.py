@@ -17,7 +17,7 @@ ORDER = "order:"
 
 async def records_of(database: Database, partition: int, workspace: int, names: Sequence[str]) -> list[tuple[str, str]]:
     """The existing redemptions with their records. A name is an event or a redemption's id; an unknown id has the
-    record ''. With ORDER before an order's id, the record is '1' if a rollback is recorded."""
+    record ''. With ORDER before an order's id, the record is '1' if one of its redemptions was rolled back, else ''."""
     records: list[tuple[str, str]] = []
     for name in names:
         if name.startswith(ORDER):
