@@ -90,7 +90,7 @@ async def _compare_and_print(
             bar.update(done - bar.pos)
 
         outcome = await _compare(
-            redis_url, pool, partition, repair=repair, tell=list_difference, progress=show_progress
+            redis_url, pool, partition, repair=repair, report=list_difference, progress=show_progress
         )
     click.echo(_render_table(outcome, listed))
     return outcome
@@ -149,13 +149,14 @@ async def _run_job(redis_url: str, database_url: str, partition_count: int, part
 
 
 def _render_table(outcome: "Outcome", listed: list[str]) -> str:
-    if not outcome.found:
+    if not outcome.differing:
         lines = [f"Nothing differs, up to event {outcome.at}."]
     else:
         lines = [f"{'differs':<20}{'found':>8}{'left':>8}"]
-        lines += [f"{name:<20}{outcome.found[name]:>8}{outcome.left[name]:>8}" for name in sorted(outcome.found)]
+        differing, left = outcome.differing, outcome.left
+        lines += [f"{name:<20}{differing[name]:>8}{left[name]:>8}" for name in sorted(differing)]
         lines += listed
-        if (more := outcome.found.total() - len(listed)) > 0:
+        if (more := outcome.differing.total() - len(listed)) > 0:
             lines.append(f"  and {more} more, in the log.")
     if outcome.unsettled:
         lines.append(f"{outcome.unsettled} items changed at every read; the next comparison reads them again.")
@@ -178,12 +179,12 @@ async def _build_twin(target_url: str, redis_url: str, database_url: str, partit
 
     from service.hot.connection import Broken
     from service.hot.redis_server import Fenced
-    from service.worker.twin import Refused, build
+    from service.worker.twin import BuildRejected, build
 
     pool = await _connect(database_url, partition_count)
     try:
         comparisons = await build(target_url, redis_url, pool)
-    except Refused as refused:
+    except BuildRejected as refused:
         raise Uncompared(str(refused)) from None
     except (OSError, Broken, Fenced, hiredis.ReplyError) as error:
         raise Uncompared(f"unavailable: {type(error).__name__}.") from error

@@ -13,7 +13,7 @@ from service.formats.events import entry_digest
 from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
 from service.record.facts.quarantine import Quarantine, read_quarantine
-from service.record.partitions.failing_tasks import Failing, read_failing
+from service.record.partitions.failing_tasks import FailingTask, read_failing
 from service.record.partitions.openings import RebuildOrder, Recovery, read_recoveries, rebuild_order
 from service.record.partitions.partition_rows import Partition
 
@@ -63,7 +63,7 @@ class RecordState(msgspec.Struct, frozen=True, kw_only=True):
     quarantine: Quarantine
     recovery: Recovery | None
     ordered: RebuildOrder | None
-    failing: list[Failing]
+    failing: list[FailingTask]
     """Tasks of the worker that keep failing."""
 
 

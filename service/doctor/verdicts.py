@@ -9,7 +9,7 @@ from service.doctor.partition_reader import RecordState, RedisState
 from service.doctor.report import Check
 from service.formats.event_id import EventId
 from service.formats.gate_text import parse_gate
-from service.record.partitions.failing_tasks import Failing
+from service.record.partitions.failing_tasks import FailingTask
 from service.record.partitions.partition_rows import Partition
 
 _WAIT = "A worker opens the partition by itself. Check that one runs, and read its log."
@@ -58,7 +58,7 @@ def judge_record(row: Partition, record: RecordState) -> Iterator[Check]:
     yield _judge_tasks(p, record.failing)
 
 
-def replace_advice(checks: Sequence[Check], failing: Sequence[Failing]) -> list[Check]:
+def replace_advice(checks: Sequence[Check], failing: Sequence[FailingTask]) -> list[Check]:
     """Return the checks. If the opening fails, none of them advises to wait until a worker opens the partition."""
     opening = next((one for one in failing if one.task == "opening"), None)
     if opening is None:
@@ -157,13 +157,13 @@ def _judge_recovery(p: int, record: RecordState) -> Check:
     )
 
 
-def _judge_tasks(p: int, failing: Sequence[Failing]) -> Check:
+def _judge_tasks(p: int, failing: Sequence[FailingTask]) -> Check:
     if not failing:
         return Check("tasks", "ok", "no task fails", partition=p)
     return Check("tasks", "bad", "; ".join(map(_describe_failure, failing)), _FIX_TASK, p)
 
 
-def _describe_failure(failing: Failing) -> str:
+def _describe_failure(failing: FailingTask) -> str:
     since = f"{failing.since:%Y-%m-%d %H:%M:%S} UTC"
     return f"{failing.task} has failed {failing.failures} times since {since}, last because of {failing.reason}"
 

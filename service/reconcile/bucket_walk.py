@@ -1,4 +1,4 @@
-"""Going through what is kept in buckets, some hundred of them at a time, beside the record's rows in their order."""
+"""Walk over buckets page by page, with the record's rows in the same order."""
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
@@ -11,42 +11,43 @@ from service.record.partitions import comparisons as record
 
 BUCKETS_A_PAGE = 1024
 SMALL = 20_000
-"""Of a workspace with no more codes and orders, those buckets are read that are there; of others, all."""
+"""In a workspace with at most so many codes and orders, only existing buckets are read; else all."""
 KINDS = "dog"
 
-Found = dict[str, set[int]]
+BucketsByKind = dict[str, set[int]]
 """Buckets by the kind of their hash."""
 
 
-async def buckets_of(looker: Looker, small: Collection[int]) -> dict[int, Found]:
-    """The buckets that these workspaces have."""
-    found: dict[int, Found] = {workspace: {kind: set() for kind in KINDS} for workspace in small}
+async def buckets_of(looker: Looker, small: Collection[int]) -> dict[int, BucketsByKind]:
+    """The existing buckets of these workspaces."""
+    buckets: dict[int, BucketsByKind] = {workspace: {kind: set() for kind in KINDS} for workspace in small}
     if small:
         async for page in looker.walk_keys(set(KINDS)):
             for key in page:
-                if key.workspace in found:
-                    found[key.workspace][key.kind].add(int(key.parts[0]))
-    return found
+                if key.workspace in buckets:
+                    buckets[key.workspace][key.kind].add(int(key.parts[0]))
+    return buckets
 
 
 async def pages(
-    examiner: Examiner, name: str, args: tuple[Any, ...], there: set[int] | None
+    examiner: Examiner, name: str, args: tuple[Any, ...], existing: set[int] | None
 ) -> AsyncGenerator[tuple[list[int], list[Any]], None]:
-    """Buckets, and the record's rows in them, until all buckets were there; or with `there` those and the rows'."""
+    """Yield pages of all buckets with the record's rows in them; with `existing`, only of those buckets and the rows'
+    own."""
     async with (
         examiner.pool.acquire() as connection,
         aclosing(record.stream(connection, name, *args)) as rows,
     ):
-        if there is not None:
-            told = [row async for some in rows for row in some]
-            wanted = sorted(there | {row[0] for row in told})
-            place = 0
+        if existing is not None:
+            all_rows = [row async for some in rows for row in some]
+            wanted = sorted(existing | {row[0] for row in all_rows})
+            index = 0
             for start in range(0, len(wanted), BUCKETS_A_PAGE):
                 buckets = wanted[start : start + BUCKETS_A_PAGE]
-                first = place
-                while place < len(told) and told[place][0] <= buckets[-1]:
-                    place += 1
-                yield buckets, told[first:place]
+                first = index
+                while index < len(all_rows) and all_rows[index][0] <= buckets[-1]:
+                    index += 1
+                yield buckets, all_rows[first:index]
             return
         first, page = 0, []
         async for some in rows:

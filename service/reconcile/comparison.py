@@ -1,4 +1,4 @@
-"""One comparison of a partition, from taking its turn to saying what was found."""
+"""One comparison of a partition, from taking the turn to storing the result."""
 
 import asyncio
 import contextlib
@@ -16,50 +16,51 @@ from service.formats.event_id import NO_EVENT, EventId
 from service.formats.key_names import Key
 from service.hot.connection import connect
 from service.hot.inspection import Looker
-from service.reconcile.bucket_walk import SMALL, Found, buckets_of
+from service.reconcile.bucket_walk import SMALL, BucketsByKind, buckets_of
 from service.reconcile.counter_differences import Books, Configuration, Keys
 from service.reconcile.coupon_differences import Coupons
 from service.reconcile.examination import Examiner
 from service.reconcile.use_differences import Uses
 from service.reconcile.user_differences import Users
-from service.reconcile.wrong_types import WrongTypes, by_workspace
+from service.reconcile.wrong_types import WrongTypes, group_by_workspace
 from service.record.partitions import comparisons as record
 from service.record.partitions.partition_rows import read_partition
 
 TURN_MS = 10_000
 RENEW_S = TURN_MS / 1000 / 4
-MAX_STRANGE = 100_000
-"""Names that are remembered, of things that the record doesn't have."""
+MAX_STRAYS = 100_000
+"""Examined strays that are remembered, so that none is examined twice."""
 
 log = structlog.get_logger()
 
 
 class Busy(Exception):
-    """The partition is being compared already."""
+    """Another comparison of the partition is running."""
 
 
 class NotOpen(Exception):
-    """The partition's Redis is not verified: there is nothing to compare."""
+    """The partition's Redis is not verified. There is nothing to compare."""
 
 
 class Outcome(NamedTuple):
-    """What differed by class, and what of it still does; how many things were never still long enough to say; the last
-    cut."""
+    """How many things differed by class, how many of them still differ, how many kept changing too fast to compare,
+    and the last cut."""
 
-    found: Counter[Class]
+    differing: Counter[Class]
     left: Counter[Class]
     unsettled: int
     at: EventId
 
 
-Tell = Callable[[Difference, str], None]
+Report = Callable[[Difference, str], None]
 Progress = Callable[[int, int], None]
 
 
-def log_difference(partition: int, found: Difference, state: str) -> None:
-    """A line for each: an alarm, but where it was mended."""
-    say = log.warning if state == "mended" else log.error
-    say("drift", partition=partition, classes=list(found.classes), thing=found.thing, state=found.unsafe or state)
+def log_difference(partition: int, difference: Difference, state: str) -> None:
+    """Log a difference: an alarm, unless it was repaired."""
+    write = log.warning if state == "mended" else log.error
+    fields = {"classes": list(difference.classes), "thing": difference.thing, "state": difference.unsafe or state}
+    write("drift", partition=partition, **fields)
 
 
 async def reconcile(
@@ -69,19 +70,19 @@ async def reconcile(
     *,
     repair: bool,
     workspace: int | None = None,
-    tell: Tell | None = None,
+    report: Report | None = None,
     progress: Progress = lambda _done, _total: None,
 ) -> Outcome:
-    """Compare a partition's Redis with the record, or one workspace's part; with `repair` mend what differs.
+    """Compare a partition's Redis with the record, or one workspace's part; with `repair`, repair differences.
 
-    Raises Busy, NotOpen, Fenced and Broken where Redis is no longer the one that was verified, LostTurn, NotRecorded.
+    Raises Busy, NotOpen, LostTurn, NotRecorded; Fenced and Broken if Redis is no longer the verified one.
     """
     token = uuid4()
-    if not await record.begin(pool, partition, token, TURN_MS):
+    if not await record.take_turn(pool, partition, token, TURN_MS):
         raise Busy(f"partition {partition} is being compared")
     work = _Work(pool, partition, token, progress)
     renewing = asyncio.create_task(work.renew())
-    comparing = asyncio.create_task(_compare(redis_url, pool, partition, repair, workspace, tell, work))
+    comparing = asyncio.create_task(_compare(redis_url, pool, partition, repair, workspace, report, work))
     whole = False
     try:
         await asyncio.wait({renewing, comparing}, return_when=asyncio.FIRST_COMPLETED)
@@ -94,27 +95,27 @@ async def reconcile(
         for task in (renewing, comparing):
             task.cancel()
         await asyncio.gather(renewing, comparing, return_exceptions=True)
-        with contextlib.suppress(Exception):  # the turn ends by itself
-            await record.end(pool, partition, token, whole)
+        with contextlib.suppress(Exception):  # the turn expires
+            await record.release_turn(pool, partition, token, whole)
 
 
 class _Work:
-    """How far it is, and whether it is still ours to do."""
+    """The comparison's progress and turn."""
 
     def __init__(self, pool: asyncpg.Pool, partition: int, token: UUID, progress: Progress) -> None:
         self._pool, self._partition, self._token, self._progress = pool, partition, token, progress
         self.done, self.total = 0, 0
 
     def count(self, more: int) -> None:
-        """So much more is done."""
+        """Add to the progress."""
         self.done = min(self.done + more, self.total)
         self._progress(self.done, self.total)
 
     async def renew(self) -> None:
-        """Keep the turn until cancelled. Raises LostTurn."""
+        """Renew the turn until cancelled. Raises LostTurn."""
         while True:
             await asyncio.sleep(RENEW_S)
-            await record.advance(self._pool, self._partition, self._token, TURN_MS, self.done, self.total)
+            await record.renew_turn(self._pool, self._partition, self._token, TURN_MS, self.done, self.total)
 
 
 async def _compare(
@@ -123,7 +124,7 @@ async def _compare(
     partition: int,
     repair: bool,
     workspace: int | None,
-    tell: Tell | None,
+    report: Report | None,
     work: _Work,
 ) -> Outcome:
     row = await read_partition(pool, partition)
@@ -136,85 +137,91 @@ async def _compare(
     try:
         looker = Looker(connection, partition, row.epoch, row.nonce)
         await looker.start()
-        there = await buckets_of(looker, {number for number in workspaces if sizes[number] <= SMALL})
-        parts = {number: _Part(looker, pool, number, repair, tell, there.get(number)) for number in workspaces}
+        existing = await buckets_of(looker, {number for number in workspaces if sizes[number] <= SMALL})
+        parts = {number: _Part(looker, pool, number, repair, report, existing.get(number)) for number in workspaces}
         async for page in looker.walk_keys(key_names.TYPES):
-            for number, some in by_workspace(page).items():
+            for number, some in group_by_workspace(page).items():
                 if number in parts:
                     await parts[number].wrong_types.suspect(some)
         for part in parts.values():
             await part.compare(work.count)
         async for page in looker.walk_keys({"c", "s", "u"}):
-            for number, some in by_workspace(page).items():
+            for number, some in group_by_workspace(page).items():
                 if number in parts:
                     await parts[number].strays(some)
         outcomes = [await part.finish() for part in parts.values()]
     finally:
         connection.close()
-    found, left = Counter[Class](), Counter[Class]()
+    differing, left = Counter[Class](), Counter[Class]()
     for outcome in outcomes:
-        found, left = found + outcome.found, left + outcome.left
+        differing, left = differing + outcome.differing, left + outcome.left
     work.count(work.total - work.done)
-    return Outcome(found, left, sum(o.unsettled for o in outcomes), max((o.at for o in outcomes), default=NO_EVENT))
+    return Outcome(differing, left, sum(o.unsettled for o in outcomes), max((o.at for o in outcomes), default=NO_EVENT))
 
 
 class _Part:
-    """One workspace's part of it. What others are counted from comes first, so that it is mended before these."""
+    """One workspace's part. Things that others are counted from come first, so that they are repaired before these."""
 
     def __init__(
-        self, looker: Looker, pool: asyncpg.Pool, workspace: int, repair: bool, tell: Tell | None, there: Found | None
+        self,
+        looker: Looker,
+        pool: asyncpg.Pool,
+        workspace: int,
+        repair: bool,
+        report: Report | None,
+        existing: BucketsByKind | None,
     ) -> None:
-        self._looker, self._pool, self._workspace, self._tell = looker, pool, workspace, tell
-        self._examiner = examiner = Examiner(looker, pool, workspace, repair, self._told)
+        self._looker, self._pool, self._workspace, self._report = looker, pool, workspace, report
+        self._examiner = examiner = Examiner(looker, pool, workspace, repair, self._log_and_report)
         self.wrong_types = WrongTypes(examiner)
-        self._coupons = Coupons(examiner, None if there is None else there["d"])
+        self._coupons = Coupons(examiner, None if existing is None else existing["d"])
         self._users = Users(examiner)
-        self._strange: set[Key] = set()
+        self._strays: set[Key] = set()
         self._kinds = (
             Configuration(examiner),
             self._coupons,
-            Uses(examiner, None if there is None else there["o"] | there["g"]),
+            Uses(examiner, None if existing is None else existing["o"] | existing["g"]),
             self._users,
             Keys(examiner),
         )
 
-    def _told(self, found: Difference, state: str) -> None:
-        log_difference(self._looker.partition, found, state)
-        if self._tell:
-            self._tell(found, state)
+    def _log_and_report(self, difference: Difference, state: str) -> None:
+        log_difference(self._looker.partition, difference, state)
+        if self._report:
+            self._report(difference, state)
 
     async def compare(self, done: Callable[[int], None]) -> None:
-        """Everything but strays and counters. What can't be read comes first, so that it is there for the rest."""
+        """Compare everything except strays and counters. Keys of wrong types come first, so that the rest can be
+        read."""
         await self.wrong_types.compare()
         for kind in self._kinds:
             await kind.compare(done)
 
     async def strays(self, some: list[Key]) -> None:
-        """Records (`c`) and standing redemptions (`s`) of codes, and users (`u`), that Redis has. Where a walk comes to
-        a name twice, it is examined once."""
-        fresh = [key for key in some if key not in self._strange]
+        """Examine Redis's records (`c`) and standing redemptions (`s`) of codes, and users (`u`), each name once."""
+        fresh = [key for key in some if key not in self._strays]
         for kinds, compare in ((("c", "s"), self._coupons.strays), (("u",), self._users.strays)):
             names = [key.parts[0] for key in fresh if key.kind in kinds]
-            strange = set(await compare(names)) if names else set()
-            room = MAX_STRANGE - len(self._strange)
-            self._strange.update([key for key in fresh if key.kind in kinds and key.parts[0] in strange][:room])
+            strays = set(await compare(names)) if names else set()
+            room = MAX_STRAYS - len(self._strays)
+            self._strays.update([key for key in fresh if key.kind in kinds and key.parts[0] in strays][:room])
 
     async def finish(self) -> Outcome:
-        """The pools and counters, which follow from the rest; then keep what was found."""
+        """Compare pools and counters, which follow from the rest; then store the result."""
         examiner, partition = self._examiner, self._looker.partition
         await self._coupons.pools()
         await Books(examiner).compare()
         if not await self._looker.gate_is_ours():
             raise NotOpen(f"partition {partition} was closed meanwhile")
-        outcome = Outcome(examiner.found, examiner.left, examiner.unsettled, examiner.at)
-        await record.keep(self._pool, self._workspace, partition, outcome.at, outcome.found, outcome.left)
+        outcome = Outcome(examiner.differing, examiner.left, examiner.unsettled, examiner.at)
+        await record.store_outcome(self._pool, self._workspace, partition, outcome.at, outcome.differing, outcome.left)
         log.info(
             "reconciled",
             partition=partition,
             workspace=self._workspace,
             to=str(outcome.at),
             unsettled=outcome.unsettled,
-            found=dict(outcome.found),
+            found=dict(outcome.differing),
             left=dict(outcome.left),
         )
         return outcome

@@ -1,4 +1,4 @@
-"""Codes: the directory, their records, their standing redemptions, and whether they are offered."""
+"""Compare codes: directory entries, records, standing redemptions, and whether they are offered."""
 
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -12,51 +12,47 @@ from service.formats.directory_entry import parse_directory_entry
 from service.formats.event_id import EventId
 from service.hot.inspection import BUCKETS_A_RUN, Item, Seen
 from service.reconcile.bucket_walk import pages
-from service.reconcile.examination import LATER, Examiner, Later
+from service.reconcile.examination import LATER, Examiner, Kind, Later, pair_up
 from service.record.partitions import comparisons as record
 
 MAX_STANDING = 1000
-"""Of a code that was used more often than this, each is not compared."""
+"""Standing redemptions of a code that was used more often are not compared one by one."""
 _SETS = "uapox"
 
 
-class Coupons:
+class Coupons(Kind):
     """One workspace's.
 
-    1. The record's codes come in order of their buckets, as of one cut; the directory is read page by page beside them,
-       with the records of all codes that may have one. Pages are of moments after the cut, so what differs is no more
-       than suspected: the examiner looks at it.
+    1. The record's codes come in the order of their buckets, at one cut. They are compared page by page with the
+       directory and the records. Pages are read after the cut, so differences are only suspected, and the examiner
+       reads them again.
     2. Records of codes that the directory doesn't know (`strays`) are suspected, too.
-    3. The counts of free codes by bucket are compared with the directory in Redis itself, by one script a page.
+    3. One script a page compares the counts of free codes by bucket with the directory, in Redis itself.
     """
 
     at_once = 12
 
-    def __init__(self, examiner: Examiner, there: set[int] | None) -> None:
-        """`there` are the directory's buckets, where not all of them have to be read."""
-        self._examiner, self._looker, self._there = examiner, examiner.looker, there
-        self._workspace, self._partition = examiner.workspace, examiner.partition
-        self._w = key_names.prefix(self._partition, self._workspace)
+    def __init__(self, examiner: Examiner, existing: set[int] | None) -> None:
+        """`existing`: the directory's existing buckets; None to read all."""
+        super().__init__(examiner)
+        self._existing = existing
         self._books: dict[str, str] = {}
-        """The book in which the record last had a code that is suspected."""
+        """The book in which the record last had a suspected code."""
 
     async def compare(self, done: Callable[[int], None]) -> None:
-        """All codes; `done` is told how many were compared."""
+        """Compare all codes; call `done` with the number of codes of each page."""
         cut = await self._examiner.cut()
         about = (self._partition, self._workspace, *cut.at, None)
-        async with aclosing(pages(self._examiner, "codes_in_order", about, self._there)) as some:
-            async for buckets, rows in some:
-                if self._there is not None:
-                    self._there.update(buckets)  # codes may be put into those that the record alone has
+        async with aclosing(pages(self._examiner, "codes_in_order", about, self._existing)) as buckets_of_run:
+            async for buckets, rows in buckets_of_run:
+                if self._existing is not None:
+                    self._existing.update(buckets)  # codes may be added to buckets that only the record has
                 await self._page(buckets, rows, cut.config)
                 done(len(rows))
 
     async def _page(self, buckets: list[int], rows: list[Any], config: int) -> None:
-        w = self._w
-        found = await self._looker.read([("HGETALL", key_names.directory(w, bucket)) for bucket in buckets])
-        here = {
-            bucket: dict(zip(flat[::2], flat[1::2], strict=True)) for bucket, flat in zip(buckets, found, strict=True)
-        }
+        replies = await self._looker.read([("HGETALL", key_names.directory(self._w, bucket)) for bucket in buckets])
+        here = {bucket: pair_up(flat) for bucket, flat in zip(buckets, replies, strict=True)}
         suspects: list[str] = []
         rest: list[tuple[Any, str]] = []
         for row in rows:
@@ -65,16 +61,16 @@ class Coupons:
                 if row[3] <= config:
                     suspects.append(row[1])
             elif not (row[8] == 1 == row[9] and not row[13] and row[6] is None and entry == f"{row[2]}!{row[10]}"):
-                rest.append((row, entry))  # all but what is by far the most in the end: one whose only use is spent
-        for strange in here.values():
-            suspects += strange
-        suspects += await self._unlike(rest)
+                rest.append((row, entry))  # all but the most frequent: a code whose only use is spent
+        for surplus in here.values():
+            suspects += surplus
+        suspects += await self._find_unlike(rest)
         if suspects:
             await self._examiner.examine(self, suspects)
             self._books.clear()
 
-    async def _unlike(self, rows: list[tuple[Any, str]]) -> list[str]:
-        """Of codes that may have a record, those whose differs."""
+    async def _find_unlike(self, rows: list[tuple[Any, str]]) -> list[str]:
+        """Return the codes whose records differ."""
         w = self._w
         names = [key_names.coupon(w, row[1]) for row, _ in rows]
         runs = [("MGET", *names[at : at + 500]) for at in range(0, len(names), 500)]
@@ -85,53 +81,54 @@ class Coupons:
         for (row, entry), text in zip(rows, records, strict=True):
             if text is None and not row[8] and not row[13] and row[9] is row[6] is None and entry == str(row[2]):
                 continue
-            said = Said(*row)
-            if unlike(said, entry, text, locked=False):
-                suspects.append(said.code)
-            elif said.stand and said.max != 1:
-                several.append(said)
-            elif said.waits_for_end and not is_locked(text):
-                ending.append(said)
-        asked = [("ZRANGE", key_names.standing(w, one.code), 0, MAX_STANDING - 1, "WITHSCORES") for one in several]
-        for said, flat in zip(several, await self._looker.read(asked), strict=True):
-            if not _stand_alike(said, dict(zip(flat[::2], flat[1::2], strict=True))):
-                suspects.append(said.code)
-        asked = [("ZSCORE", key_names.set_of_codes(w, one.book, "x"), f"{one.bucket} {one.code}") for one in ending]
-        for said, score in zip(ending, await self._looker.read(asked), strict=True):
-            if score != str(said.expires_ms):
-                suspects.append(said.code)
+            recorded = Said(*row)
+            if unlike(recorded, entry, text, locked=False):
+                suspects.append(recorded.code)
+            elif recorded.stand and recorded.max != 1:
+                several.append(recorded)
+            elif recorded.waits_for_end and not is_locked(text):
+                ending.append(recorded)
+        reads = [("ZRANGE", key_names.standing(w, one.code), 0, MAX_STANDING - 1, "WITHSCORES") for one in several]
+        for recorded, flat in zip(several, await self._looker.read(reads), strict=True):
+            if not _have_same_standing(recorded, pair_up(flat)):
+                suspects.append(recorded.code)
+        reads = [("ZSCORE", key_names.set_of_codes(w, one.book, "x"), f"{one.bucket} {one.code}") for one in ending]
+        for recorded, score in zip(ending, await self._looker.read(reads), strict=True):
+            if score != str(recorded.expires_ms):
+                suspects.append(recorded.code)
         return suspects
 
     async def strays(self, codes: list[str]) -> list[str]:
-        """Codes that have a record or standing redemptions: suspected, and returned, are those that the directory
-        doesn't know, or says to have none."""
+        """Examine and return those of Redis's codes that the directory doesn't know, or lists without a record."""
         entries = await self._looker.read(
             [("HGET", key_names.directory(self._w, key_names.bucket(code)), code) for code in codes]
         )
-        if suspects := [code for code, entry in zip(codes, entries, strict=True) if _has_none(entry)]:
+        if suspects := [code for code, entry in zip(codes, entries, strict=True) if _is_without_record(entry)]:
             await self._examiner.examine(self, suspects)
             self._books.clear()
         return suspects
 
     async def pools(self) -> None:
-        """The counts of free codes by bucket."""
+        """Compare the counts of free codes by bucket."""
         looker, examiner = self._looker, self._examiner
-        there = range(key_names.BUCKETS) if self._there is None else sorted(self._there)
-        for first in range(0, len(there), BUCKETS_A_RUN):
-            some = there[first : first + BUCKETS_A_RUN]
-            self._call("free_missing", await looker.pools(self._workspace, "", some, examiner.repair))
+        existing = range(key_names.BUCKETS) if self._existing is None else sorted(self._existing)
+        for first in range(0, len(existing), BUCKETS_A_RUN):
+            buckets_of_run = existing[first : first + BUCKETS_A_RUN]
+            self._report_pools("free_missing", await looker.pools(self._workspace, "", buckets_of_run, examiner.repair))
         for book in await record.books_numbers(examiner.pool, self._workspace):
             async for buckets in looker.fields(key_names.pool(self._w, book)):
-                self._call("free_surplus", await looker.pools(self._workspace, str(book), buckets, examiner.repair))
+                self._report_pools(
+                    "free_surplus", await looker.pools(self._workspace, str(book), buckets, examiner.repair)
+                )
 
-    def _call(self, class_: Class, found: list[str]) -> None:
+    def _report_pools(self, class_: Class, differences: list[str]) -> None:
         state = "mended" if self._examiner.repair else "found"
-        for told in found:
-            bucket, book = told.split(" ")
-            self._examiner.call(Difference((class_,), f"book {book}, bucket {bucket}"), state)
+        for difference in differences:
+            bucket, book = difference.split(" ")
+            self._examiner.count_and_report(Difference((class_,), f"book {book}, bucket {bucket}"), state)
 
     def items(self, thing: str) -> Sequence[Item]:
-        """See Kind: its entry, record, standing redemptions, locks of its own, and the sets that it may be in."""
+        """Its entry, record, standing redemptions and locks, and the sets in which it may be."""
         w, bucket = self._w, key_names.bucket(thing)
         book = self._books.get(thing)
         items = [
@@ -144,54 +141,45 @@ class Coupons:
             items += [Item("z", key_names.set_of_codes(w, book, kind), f"{bucket} {thing}") for kind in _SETS]
         return items
 
-    async def said(self, at: EventId, things: Sequence[str]) -> dict[str, Said]:
-        """See Kind."""
-        found = await record.codes(self._examiner.pool, self._partition, self._workspace, at, things)
-        for code, said in found.items():
-            self._books[code] = str(said.book)
-        return found
+    async def fetch_expected(self, at: EventId, things: Sequence[str]) -> dict[str, Said]:
+        expected = await record.codes(self._pool, self._partition, self._workspace, at, things)
+        self._books |= {code: str(recorded.book) for code, recorded in expected.items()}
+        return expected
 
-    def judge(self, thing: str, said: dict[str, Said], seen: Seen, values: Sequence[Any]) -> Difference | Later | None:
-        """See Kind."""
+    def find_difference(
+        self, thing: str, expected: dict[str, Said], seen: Seen, values: Sequence[Any]
+    ) -> Difference | Later | None:
         entry, text, flat, locks = values[:4]
-        one, name, about = said.get(thing), f"code {mask(thing)}", (About("code", thing),)
-        stands = dict(zip(flat[::2], flat[1::2], strict=True))
+        one, name, about = expected.get(thing), f"code {mask(thing)}", (About("code", thing),)
+        stands, unsafe = pair_up(flat), "it is locked" if locks or is_locked(text) else ""
         if one is None:
             if entry is None and text is None and not flat:
                 return None
-            return Difference(
-                ("code_surplus",), name, self._remove(thing, entry, text, stands), _unsafe(text, locks), about
-            )
+            return Difference(("code_surplus",), name, self._remove(thing, entry, text, stands), unsafe, about)
         if one.version > seen.config:
             return LATER
         if entry is None:
-            return Difference(
-                ("code_missing",), name, self._write(one, None, text, stands, values[4:]), _unsafe(text, locks), about
-            )
+            writes = self._write(one, None, text, stands, values[4:])
+            return Difference(("code_missing",), name, writes, unsafe, about)
         classes = unlike(one, entry, text, locked=locks > 0)
-        if not _stand_alike(one, stands):
+        if not _have_same_standing(one, stands):
             classes.append("redemptions")
-        # Its book's sets are read from the second look on.
-        if (
-            one.waits_for_end
-            and not locks
-            and not is_locked(text)
-            and values[4 + _SETS.index("x") :] != [str(one.expires_ms)]
-        ):
+        # The sets of its book are read from the second time on.
+        if one.waits_for_end and not unsafe and values[4 + _SETS.index("x") :] != [str(one.expires_ms)]:
             classes.append("free_missing")
         if not classes:
             return None
         writes = self._write(one, entry, text, stands, values[4:])
-        return Difference(tuple(dict.fromkeys(classes)), name, writes, _unsafe(text, locks), about)
+        return Difference(tuple(dict.fromkeys(classes)), name, writes, unsafe, about)
 
     def _write(
         self, one: Said, entry: str | None, text: str | None, stands: dict[str, str], sets: Sequence[Any]
     ) -> list[Write]:
         w, code, at = self._w, one.code, f"{one.bucket} {one.code}"
-        wanted, told = entry_of(one)
+        wanted_entry, wanted_record = entry_of(one)
         writes = [
-            Write("h", key_names.directory(w, one.bucket), code, entry, wanted),
-            Write("s", key_names.coupon(w, code), "", text, told),
+            Write("h", key_names.directory(w, one.bucket), code, entry, wanted_entry),
+            Write("s", key_names.coupon(w, code), "", text, wanted_record),
         ]
         standing = one.standing_redemptions if one.tells_standing else stands
         writes += [
@@ -216,16 +204,12 @@ class Coupons:
         return writes + [Write("z", key_names.standing(w, code), event, ms, None) for event, ms in stands.items()]
 
 
-def _stand_alike(said: Said, stands: dict[str, str]) -> bool:
-    """Whether these are the standing redemptions of a code with several uses, as far as they are told."""
-    return not said.tells_standing or stands == said.standing_redemptions
+def _have_same_standing(recorded: Said, stands: dict[str, str]) -> bool:
+    """Whether these are the standing redemptions of a code with several uses, if the record lists them."""
+    return not recorded.tells_standing or stands == recorded.standing_redemptions
 
 
-def _has_none(entry: str | None) -> bool:
-    """Whether the directory says that a code has no record, or doesn't know it."""
+def _is_without_record(entry: str | None) -> bool:
+    """Whether the directory lists the code as having no record, or doesn't know it."""
     listed = None if entry is None else parse_directory_entry(entry)
     return entry is None or (listed is not None and listed.last != "")
-
-
-def _unsafe(text: str | None, locks: int) -> str:
-    return "it is locked" if locks or is_locked(text) else ""

@@ -1,106 +1,125 @@
-"""Looking closely at what may differ, and calling it a difference only where it does at two cuts."""
+"""Compare suspected things at two cuts, and report a difference only if it is the same at both."""
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import asyncpg
 import structlog
 
+from service.formats import key_names
 from service.formats.coupon_state import Class, Difference
 from service.formats.event_id import NO_EVENT, EventId
 from service.hot.inspection import WRONG, Item, Looker, Seen
-from service.reconcile.quarantine_exclusions import Quarantined
-from service.record.partitions.openings import erased_after
+from service.reconcile.quarantine_exclusions import QuarantineExclusions
+from service.record.partitions.openings import has_deletions_after
 from service.record.partitions.partition_rows import read_partition
 
 TRIES = 12
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 2.0
-RECORDED_S, LOOK_S = 60.0, 0.01
+RECORDED_S, POLL_S = 60.0, 0.01
 AT_ONCE = 3
-MAX_TOLD = 1000
-"""Differences that are told one by one; all are counted."""
+MAX_REPORTED = 1000
+"""Differences that are reported singly; all are counted."""
 
 Later = Literal["later"]
 LATER: Later = "later"
-"""What is on its way can't be judged yet: configuration that Redis hasn't seen, a user who is being deleted."""
+"""Not decidable yet: Redis lacks configuration, or a user is being deleted."""
 
 log = structlog.get_logger()
 
 
 class NotRecorded(Exception):
-    """The record doesn't come after what Redis decides: nothing can be compared."""
+    """The record has not reached the cut in time. Nothing can be compared."""
 
 
-class Kind(Protocol):
-    """A kind of things: what is read of one, what the record says of it, and how the two differ."""
+def pair_up(flat: Sequence[str]) -> dict[str, str]:
+    """The mapping in a flat reply of names and values by turns."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+class Kind(ABC):
+    """A kind of things of one workspace: which items to read of a thing, what the record expects, how they differ."""
 
     at_once: int
-    """Things a look."""
+    """Things in one read."""
 
+    def __init__(self, examiner: "Examiner") -> None:
+        self._examiner, self._looker, self._pool = examiner, examiner.looker, examiner.pool
+        self._workspace, self._partition = examiner.workspace, examiner.partition
+        self._w = key_names.prefix(self._partition, self._workspace)
+
+    @abstractmethod
     def items(self, thing: Any) -> Sequence[Item]:
-        """What is read."""
-        ...
+        """What to read of a thing."""
 
-    async def said(self, at: EventId, things: Sequence[Any]) -> Any:
-        """What the record says of some after an event."""
-        ...
+    @abstractmethod
+    async def fetch_expected(self, at: EventId, things: Sequence[Any]) -> Any:
+        """What the record expects of these things after an event."""
 
-    def judge(self, thing: Any, said: Any, seen: Seen, values: Sequence[Any]) -> Difference | Later | None:
-        """How it differs; None where it doesn't."""
-        ...
+    @abstractmethod
+    def find_difference(
+        self, thing: Any, expected: Any, seen: Seen, values: Sequence[Any]
+    ) -> Difference | Later | None:
+        """How the values differ from what is expected; None if they don't."""
 
 
 class Examiner:
     """For one workspace. Some hundred things at a time:
 
-    1. One script reads them, with the last event of the outbox.
-    2. Once the record has come so far, it says what they should be after that very event; later ones don't count.
-    3. What differs is looked at again, at another cut, and is called a difference where it differs in the same way.
-       While users are being deleted, what differs waits. What isn't settled after some tries is left for the next time.
-    4. Repaired is what a script finds still as it was seen; what has changed meanwhile is looked at again. What an
-       event in quarantine names is never repaired: nobody can say whether Redis or the record is right about it.
+    1. One script reads them, with the outbox's last event.
+    2. When that event is wait_until_recorded, the record returns what it expects after exactly that event.
+    3. Different things are read again, at another cut, and reported if they differ in the same way. While users are
+       being deleted, they wait. What is not settled after 12 tries is left for the next comparison.
+    4. A repair writes only values that are unchanged since they were read; changed ones are read again. What a
+       quarantined event names is never repaired.
     """
 
     def __init__(
-        self, looker: Looker, pool: asyncpg.Pool, workspace: int, repair: bool, tell: Callable[[Difference, str], None]
+        self,
+        looker: Looker,
+        pool: asyncpg.Pool,
+        workspace: int,
+        repair: bool,
+        report: Callable[[Difference, str], None],
     ) -> None:
         self.looker, self.pool, self.workspace, self.repair = looker, pool, workspace, repair
         self.partition = looker.partition
-        self._tell = tell
-        self.found, self.left = Counter[Class](), Counter[Class]()
+        self._report = report
+        self.differing, self.left = Counter[Class](), Counter[Class]()
         self.unsettled = 0
         self.at: EventId = NO_EVENT
         """The last cut."""
-        self._quarantined = Quarantined(pool, self.partition, workspace)
+        self._exclusions = QuarantineExclusions(pool, self.partition, workspace)
 
     async def cut(self) -> Seen:
-        """Where Redis is now, once the record is there too. Raises NotRecorded."""
+        """Return the current cut, once it is recorded. Raises NotRecorded."""
         cut = await self.looker.look([])
-        await self.recorded(cut.at)
+        await self.wait_until_recorded(cut.at)
         return cut
 
-    async def recorded(self, at: EventId) -> None:
-        """Wait until the record has come to an event. Raises NotRecorded."""
+    async def wait_until_recorded(self, at: EventId) -> None:
+        """Wait until an event is recorded. Raises NotRecorded."""
         deadline = time.monotonic() + RECORDED_S
         while (await read_partition(self.pool, self.partition)).cursor < at:
             if time.monotonic() > deadline:
                 raise NotRecorded(f"{at} is not recorded after {RECORDED_S:.0f} s")
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
         self.at = max(self.at, at)
 
     async def examine(self, kind: Kind, things: Sequence[Any]) -> None:
-        """Look at things that may differ."""
+        """Compare things that may differ, and report or repair the differences."""
         suspected: dict[Any, tuple[Class, ...]] = {}
         pause_s, waiting = FIRST_PAUSE_S, list(things)
         for _ in range(TRIES):
             again: list[Any] = []
-            parts = [waiting[start : start + kind.at_once] for start in range(0, len(waiting), kind.at_once)]
-            for start in range(0, len(parts), AT_ONCE):
-                looks = [self._look(kind, part, suspected) for part in parts[start : start + AT_ONCE]]
-                again += [thing for some in await asyncio.gather(*looks) for thing in some]
+            batches = [waiting[start : start + kind.at_once] for start in range(0, len(waiting), kind.at_once)]
+            for start in range(0, len(batches), AT_ONCE):
+                comparing = [self._compare_once(kind, batch, suspected) for batch in batches[start : start + AT_ONCE]]
+                again += [thing for some in await asyncio.gather(*comparing) for thing in some]
             if not again:
                 return
             waiting = again
@@ -108,48 +127,51 @@ class Examiner:
             pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
         self.unsettled += len(waiting)
 
-    async def _look(self, kind: Kind, things: Sequence[Any], suspected: dict[Any, tuple[Class, ...]]) -> list[Any]:
-        """Those that have to be looked at again."""
+    async def _compare_once(
+        self, kind: Kind, things: Sequence[Any], suspected: dict[Any, tuple[Class, ...]]
+    ) -> list[Any]:
+        """Return the things to compare again."""
         items = [kind.items(thing) for thing in things]
         seen = await self.looker.look([item for some in items for item in some])
-        await self.recorded(seen.at)
-        said = await kind.said(seen.at, things)
-        erasing = await erased_after(self.pool, self.partition, seen.at)
+        await self.wait_until_recorded(seen.at)
+        expected = await kind.fetch_expected(seen.at, things)
+        is_deleting = await has_deletions_after(self.pool, self.partition, seen.at)
         again: list[Any] = []
-        place = 0
+        start_index = 0
         for thing, some in zip(things, items, strict=True):
-            values = seen.values[place : place + len(some)]
-            place += len(some)
+            values = seen.values[start_index : start_index + len(some)]
+            start_index += len(some)
             if WRONG in values:
-                continue  # service/reconcile/wrong_types.py calls it a difference
-            found = kind.judge(thing, said, seen, values)
-            if found is None:
+                continue  # service/reconcile/wrong_types.py reports it
+            difference = kind.find_difference(thing, expected, seen, values)
+            if difference is None:
                 continue
-            if found == LATER or erasing or suspected.get(thing) != found.classes:
-                if found != LATER and not erasing:
-                    suspected[thing] = found.classes
+            if difference == LATER or is_deleting:
                 again.append(thing)
-            elif not await self._settle(found):
+            elif suspected.get(thing) != difference.classes:
+                suspected[thing] = difference.classes
+                again.append(thing)
+            elif not await self._settle(difference):
                 again.append(thing)
         return again
 
-    async def _settle(self, found: Difference) -> bool:
-        """Call it a difference, and mend it; False where it has changed meanwhile."""
+    async def _settle(self, difference: Difference) -> bool:
+        """Report the difference, and repair it on request; False if the values have changed meanwhile."""
         state = "found"
-        await self._quarantined.read_on()
-        if self._quarantined.names(found.about):
-            found = found._replace(unsafe="an event of it is in quarantine")
-        if self.repair and not found.unsafe:
-            if not await self.looker.repair(found.writes):
+        await self._exclusions.read_on()
+        if self._exclusions.names(difference.about):
+            difference = difference._replace(unsafe="an event of it is in quarantine")
+        if self.repair and not difference.unsafe:
+            if not await self.looker.repair(difference.writes):
                 return False
             state = "mended"
-        self.call(found, state)
+        self.count_and_report(difference, state)
         return True
 
-    def call(self, found: Difference, state: str) -> None:
-        """Count a difference, and tell the first of them."""
-        self.found.update(found.classes)
+    def count_and_report(self, difference: Difference, state: str) -> None:
+        """Count a difference, and report it if it is among the first."""
+        self.differing.update(difference.classes)
         if state != "mended":
-            self.left.update(found.classes)
-        if self.found.total() <= MAX_TOLD:
-            self._tell(found, state)
+            self.left.update(difference.classes)
+        if self.differing.total() <= MAX_REPORTED:
+            self._report(difference, state)

@@ -1,4 +1,4 @@
-"""What events in quarantine name: nobody can say what of it is right."""
+"""What quarantined events name: neither Redis nor the record is known to be right about it."""
 
 from collections.abc import Sequence
 
@@ -10,11 +10,11 @@ from service.formats.quarantined_event import read_names
 from service.record.facts.quarantine import page_live
 
 MAX_NAMED = 100_000
-"""More are not kept: then everything of the workspace is taken for named."""
+"""Beyond this, everything of the workspace counts as named."""
 
 
-class Quarantined:
-    """One workspace's codes, users, orders and books that are named by events in quarantine."""
+class QuarantineExclusions:
+    """One workspace's codes, users, orders and books that quarantined events name."""
 
     def __init__(self, pool: asyncpg.Pool, partition: int, workspace: int) -> None:
         self._pool, self._partition, self._workspace = pool, partition, workspace
@@ -22,7 +22,7 @@ class Quarantined:
         self._after = START
 
     async def read_on(self) -> None:
-        """Read what has come since the last time. What was recorded up to an event is seen with that event's cursor."""
+        """Read the events since the last call."""
         async for page in page_live(self._pool, self._partition, self._after):
             for at, d in page:
                 self._after = at
@@ -34,7 +34,7 @@ class Quarantined:
         return len(self._named) >= MAX_NAMED or any(one in self._named for one in about)
 
     def _add(self, d: bytes) -> None:
-        for one in read_names(d):
-            if one.workspace == self._workspace:
-                told = About("code", one.code), About("user", one.user), About("order", one.order)
-                self._named |= {About("book", str(one.book)), *(about for about in told if about.name not in ("", "-"))}
+        for names in read_names(d):
+            if names.workspace == self._workspace:
+                about = About("code", names.code), About("user", names.user), About("order", names.order)
+                self._named |= {About("book", str(names.book)), *(one for one in about if one.name not in ("", "-"))}

@@ -1,7 +1,8 @@
-"""Connections to Postgres, and what a client is told while it is away."""
+"""Connections to Postgres, and how to tell an outage from an error."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import asyncpg
@@ -12,24 +13,24 @@ log = structlog.get_logger()
 
 Connection = asyncpg.Connection | PoolConnectionProxy
 Database = asyncpg.Pool | Connection
-"""What runs a statement: the pool, or a connection where a transaction is needed."""
+"""The pool; or a connection, if a transaction is needed."""
 
 MIN_VERSION = 14
 _FITNESS = """
 SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('full_page_writes'),
   current_setting('default_transaction_read_only'), pg_is_in_recovery()"""
-# With `local`, `remote_write` or `off` a commit that was answered can be lost.
+# With `local`, `remote_write` or `off`, a confirmed commit can be lost.
 _DURABLE = ("on", "remote_apply")
-# A process that is frozen in a transaction holds locks: another worker's on a lease that ended 10 s after, for one.
-_PATIENCE = {"idle_in_transaction_session_timeout": "8s", "statement_timeout": "30s"}
+# A frozen process in a transaction holds locks: for example on a lease that expired after 10 s.
+_TIMEOUTS = {"idle_in_transaction_session_timeout": "8s", "statement_timeout": "30s"}
 
 
 class UnfitDatabase(RuntimeError):
-    """This Postgres can't be the record; the message says what to change."""
+    """This Postgres can't be the record. The message says what to change."""
 
 
 ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, UnfitDatabase)
-"""What any call may raise; the last but one of a connection that breaks while something is under way on it."""
+"""Any call may raise these. InternalClientError: the connection broke during an operation."""
 _AWAY = (
     OSError,  # TimeoutError among them
     asyncpg.PostgresConnectionError,
@@ -53,25 +54,24 @@ async def connect(
     max_size: int = 8,
     command_timeout_s: float = 30.0,
     connect_timeout_s: float = 5.0,
-    patience: Mapping[str, str] = _PATIENCE,
+    timeouts: Mapping[str, str] = _TIMEOUTS,
 ) -> asyncpg.Pool:
-    """A bounded pool; each connection is checked when it is made. `patience` is how long a statement or a transaction
-    may take, as Postgres's settings. Raises UnfitDatabase where the server is too old, may forget what it committed,
-    or takes nothing."""
+    """A bounded pool. Each new connection is checked. `timeouts` are Postgres settings that bound statements and
+    transactions. Raises UnfitDatabase if the server is too old, may lose commits, or is read-only."""
     return await asyncpg.create_pool(
         database_url,
         min_size=min_size,
         max_size=max_size,
         command_timeout=command_timeout_s,
         timeout=connect_timeout_s,
-        server_settings={"application_name": name} | dict(patience),
+        server_settings={"application_name": name} | dict(timeouts),
         init=_check,
         reset=_keep,
     )
 
 
 async def connect_when_there(database_url: str, **options: Any) -> asyncpg.Pool:
-    """As connect, for a process that starts: waits for a Postgres that is away or unfit, however long."""
+    """Connect when a process starts: wait without limit for a Postgres that is away or unfit."""
     pause_s = 0.1
     while True:
         try:
@@ -84,8 +84,24 @@ async def connect_when_there(database_url: str, **options: Any) -> asyncpg.Pool:
         pause_s = min(pause_s * 2, 2.0)
 
 
+@contextmanager
+def wait_out_outage(logger: Any = log) -> Iterator[None]:
+    """Log and suppress the error of a Postgres that is away, for a loop that tries again."""
+    try:
+        yield
+    except ERRORS as error:
+        if not is_away(error):
+            raise
+        logger.warning("postgres_away", error=type(error).__name__)
+
+
+def error_name(error: BaseException) -> str:
+    """The error's type and constraint, without the row that Postgres quotes: it may contain a code."""
+    return " ".join(filter(None, [type(error).__name__, getattr(error, "constraint_name", None)]))
+
+
 def is_away(error: BaseException) -> bool:
-    """Whether the error says that Postgres can't be reached or used, not that a statement was wrong."""
+    """Whether Postgres can't be reached or used, as opposed to an error of a statement."""
     if isinstance(error, asyncpg.InterfaceError):
         text = str(error)
         return "connection is closed" in text or "connection was closed" in text or "pool is clos" in text
@@ -93,7 +109,7 @@ def is_away(error: BaseException) -> bool:
 
 
 async def unfit_reason(connection: asyncpg.Connection) -> str | None:
-    """Why this server can't be the record, and what to change; None where it can."""
+    """Why this server can't be the record, and what to change; None if it can."""
     version = connection.get_server_version().major
     if version < MIN_VERSION:
         return f"Postgres {version} is too old: {MIN_VERSION} or newer is needed."
@@ -105,12 +121,11 @@ async def unfit_reason(connection: asyncpg.Connection) -> str | None:
         (full_pages != "on", "full_page_writes is off, so that a crash may leave torn pages: set it to on."),
         (read_only != "off", "default_transaction_read_only is on, so that nothing can be recorded: set it to off."),
     )
-    return next((reason for found, reason in reasons if found), None)
+    return next((reason for is_unfit, reason in reasons if is_unfit), None)
 
 
 async def _keep(_connection: asyncpg.Connection) -> None:
-    """Reset nothing: what is open is rolled back before this, and no statement of ours changes the session. What
-    asyncpg does by default is a round trip more for each use of a connection."""
+    """Reset nothing: asyncpg's default costs a round trip, and no statement of ours changes the session."""
 
 
 async def _check(connection: asyncpg.Connection) -> None:

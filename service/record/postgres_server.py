@@ -1,4 +1,4 @@
-"""What Postgres says of itself."""
+"""Facts about the Postgres server."""
 
 import msgspec
 
@@ -7,8 +7,6 @@ from service.record.queries import query
 
 
 class Server(msgspec.Struct, frozen=True):
-    """Its version, and the database's size and connections, other programs' included."""
-
     version: str
     bytes: int
     connections: int

@@ -1,6 +1,6 @@
 """The SQL statements of `sql/queries`, by name.
 
-A file holds statements in alphabetical order, each with a head: `-- name:`, a sentence, its parameters.
+A file has its statements in alphabetical order, each with a head: `-- name:`, a sentence, the parameters.
 """
 
 import re
@@ -14,20 +14,20 @@ _name = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def query(name: str) -> str:
-    """The statement of this name. Raises KeyError where there is none."""
+    """The statement of this name. Raises KeyError if there is none."""
     return _all()[name]
 
 
 def read_queries(folder: Path) -> dict[str, str]:
-    """All statements of the files, each with its head; ValueError where a name is bad or there twice."""
-    found: dict[str, str] = {}
+    """All statements, with their heads. Raises ValueError if a name is invalid or duplicated."""
+    statements: dict[str, str] = {}
     for path in sorted(folder.glob("*.sql")):
         _, *parts = _head.split(path.read_text("utf-8"))
         for name, text in zip(parts[::2], parts[1::2], strict=True):
-            if not _name.fullmatch(name) or name in found:
+            if not _name.fullmatch(name) or name in statements:
                 raise ValueError(f"{path.name}: the name {name!r} is bad or there twice")
-            found[name] = f"-- name: {name}{text.rstrip()}"
-    return found
+            statements[name] = f"-- name: {name}{text.rstrip()}"
+    return statements
 
 
 @cache

@@ -17,7 +17,7 @@ from service.hot.decider import Decider
 from service.hot.projection import RedisProjector
 from service.hot.workspace_state import Workspace
 from service.record import pool as postgres
-from service.record.config.audit_log import note_refused
+from service.record.config.audit_log import record_rejections
 from service.record.config.key_rows import limits_of_users, read_callers, read_version, touch_keys
 from service.record.config.workspace_rows import read_workspace, workspace_named
 from service.record.facts.recorded_wait import Recorded
@@ -131,5 +131,5 @@ class _PostgresPoller:
         if now > self._note_refused_at and (refused := context.keyring.take_rejections()):
             self._note_refused_at = now + USAGE_INTERVAL_S
             async with context.pool.acquire() as connection, connection.transaction():
-                await note_refused(connection, refused)
+                await record_rejections(connection, refused)
         context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")

@@ -1,4 +1,4 @@
-"""What the worker shows: how far the record is behind, how fast it goes, and what webhooks wait for."""
+"""The worker's metrics."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -20,19 +20,16 @@ _DRIFT = Gauge("scrip_drift", "What differs by class, as the last comparisons le
 _RECONCILED = Gauge("scrip_reconciled_timestamp_seconds", "When the oldest of these comparisons was.", ["partition"])
 
 
-def task_failed(partition: int, task: str) -> None:
-    """A task has failed, and is to be begun anew."""
+def count_task_failure(partition: int, task: str) -> None:
     _TASK_FAILING.labels(str(partition), task).set(1)
     _TASK_FAILURES.labels(str(partition), task).inc()
 
 
-def task_well(partition: int, task: str) -> None:
-    """A task is well."""
+def clear_task_failure(partition: int, task: str) -> None:
     _TASK_FAILING.labels(str(partition), task).set(0)
 
 
 def show_drift(partition: int, left: Mapping[str, int], oldest: datetime | None) -> None:
-    """Show what a partition's last comparisons left."""
     for class_ in get_args(Class):
         _DRIFT.labels(str(partition), class_).set(left.get(class_, 0))
     _RECONCILED.labels(str(partition)).set(oldest.timestamp() if oldest else 0)
@@ -45,7 +42,7 @@ _WEBHOOKS_OFF = Counter("scrip_webhooks_switched_off", "Webhooks that this worke
 
 
 class Webhooks:
-    """The figures of a partition's sender."""
+    """A sender's metrics."""
 
     def __init__(self, partition: int) -> None:
         label = str(partition)
@@ -54,18 +51,16 @@ class Webhooks:
         self._failed = _WEBHOOK_ATTEMPTS.labels(label, "failed")
         self.switched_off = _WEBHOOKS_OFF.labels(label).inc
 
-    def waiting(self, deliveries: int, oldest_s: float) -> None:
-        """What waits, and how long."""
+    def set_pending(self, deliveries: int, oldest_s: float) -> None:
         self._pending.set(deliveries)
         self._oldest.set(oldest_s)
 
-    def attempted(self, delivered: bool) -> None:
-        """Count an attempt."""
+    def count_attempt(self, delivered: bool) -> None:
         (self._delivered if delivered else self._failed).inc()
 
 
 def follow(partition: int, flusher: Flusher) -> None:
-    """Show this flusher's figures for the partition from now on."""
+    """Read the partition's metrics from this flusher from now on."""
     label = str(partition)
     _PENDING.labels(label).set_function(lambda: flusher.pending)
     _LAG.labels(label).set_function(lambda: flusher.lag_seconds)
@@ -75,6 +70,6 @@ def follow(partition: int, flusher: Flusher) -> None:
 
 
 def serve(host: str, port: int | None) -> None:
-    """Answer `GET /metrics` on a port of its own; nowhere where none is set."""
+    """Serve `GET /metrics` on its own port, if one is set."""
     if port is not None:
         start_http_server(port, addr=host)

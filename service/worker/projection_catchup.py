@@ -1,4 +1,4 @@
-"""Configuration that was written to Postgres and then not projected, because the process that wrote it died."""
+"""Project configuration whose writer died before it projected it."""
 
 import asyncio
 import time
@@ -14,20 +14,20 @@ from service.hot.redis_server import Server
 from service.hot.scripts import Scripts
 from service.record.config.changes import changes_since
 from service.record.partitions.partition_rows import confirm_incarnation, read_partition
-from service.record.pool import ERRORS, is_away
-from service.worker.projector import leave_out_code, project
+from service.record.pool import wait_out_outage
+from service.worker.projector import log_skipped_code, project
 from service.worker.write_behind import AnchorLost
 
-LOOK_S = 1.0
-"""A change that is older than this and still missing is projected again; every write of it looks at versions."""
+POLL_S = 1.0
+"""A change is projected again if it is older than this and still missing. Redis ignores older versions."""
 COMPARE_AFTER_S = 3.5
-"""More than a change may take on its way to Redis (service/api/configuration_writes.py, MAX_AGE_S)."""
+"""Longer than a change takes to reach Redis (MAX_AGE_S in service/api/configuration_writes.py)."""
 
 log = structlog.get_logger()
 
 
 def runner_of(server: Server, scripts: Scripts) -> Run:
-    """Runs these scripts on the worker's own connection, under the epoch that it verified."""
+    """Run these scripts on the worker's connection, under its verified epoch."""
 
     async def run(partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
         return await server.run(scripts, script, names, args)
@@ -36,59 +36,54 @@ def runner_of(server: Server, scripts: Scripts) -> Run:
 
 
 def projector_of(server: Server, scripts: Scripts) -> RedisProjector:
-    """A projector that runs these."""
-    return RedisProjector(runner_of(server, scripts), leave_out_code)
+    return RedisProjector(runner_of(server, scripts), log_skipped_code)
 
 
 async def is_ahead(projector: RedisProjector, pool: asyncpg.Pool, partition: int) -> bool:
-    """Whether Redis has configuration that Postgres doesn't know, since that was restored to an earlier time: what is
-    changed from now on would be taken for older."""
+    """Whether Redis has configuration that Postgres lacks, because Postgres was restored to an earlier time. Redis
+    would ignore new changes, whose versions are lower."""
     _, newest = await projector.versions(partition)
     return newest > (await read_partition(pool, partition)).config_version
 
 
-class CatchUp:
-    """One for each partition that a worker keeps. Once a second:
+class ProjectionCatchUp:
+    """One for each open partition. Once a second:
 
-    1. Where Redis is ahead of Postgres, stop: the partition has to be opened anew.
+    1. If Redis is ahead of Postgres, stop: the partition must be opened anew.
     2. Project what was missing a second ago already.
-    3. Where Postgres was started a while ago (COMPARE_AFTER_S), so that no process is still projecting what it wrote
-       before, say that Redis is not ahead: from then on Postgres takes changes again.
+    3. If Postgres has restarted more than COMPARE_AFTER_S ago, no process still projects what it wrote before.
+       Confirm that Redis is not ahead, so that Postgres takes changes again.
     """
 
     def __init__(self, projector: RedisProjector, pool: asyncpg.Pool, partition: int, fence: int) -> None:
         self._projector, self._pool, self._partition, self._fence = projector, pool, partition, fence
         self._missing = 0
-        self._new: tuple[str, float] = ("", 0.0)
-        """A Postgres that is not confirmed, and since when it is known."""
+        self._unconfirmed: tuple[str, float] = ("", 0.0)
+        """An unconfirmed Postgres, and when this worker first read it."""
 
     async def run(self) -> None:
-        """Look until cancelled. Raises AnchorLost."""
+        """Raises AnchorLost."""
         while True:
-            await asyncio.sleep(LOOK_S)
-            try:
-                await self._look()
-            except ERRORS as error:
-                if not is_away(error):
-                    raise
-                log.warning("postgres_away", error=type(error).__name__)
+            await asyncio.sleep(POLL_S)
+            with wait_out_outage(log):
+                await self._catch_up()
 
-    async def _look(self) -> None:
+    async def _catch_up(self) -> None:
         seen, newest = await self._projector.versions(self._partition)
         row = await read_partition(self._pool, self._partition)
         if newest > row.config_version:
-            raise AnchorLost("Postgres was restored to a time before what Redis has seen of the configuration")
+            raise AnchorLost("Postgres was restored: Redis has newer configuration")
         if seen < self._missing:
             log.info("catching_up", partition=self._partition, versions=row.config_version - seen)
             async for change in changes_since(self._pool, self._partition, seen):
                 await project(self._projector, self._partition, change)
         self._missing = row.config_version
         if not row.confirmed:
-            await self._compared(row.incarnation)
+            await self._confirm_later(row.incarnation)
 
-    async def _compared(self, incarnation: str) -> None:
-        if self._new[0] != incarnation:
-            self._new = (incarnation, time.monotonic())
-        elif time.monotonic() - self._new[1] > COMPARE_AFTER_S:
+    async def _confirm_later(self, incarnation: str) -> None:
+        if self._unconfirmed[0] != incarnation:
+            self._unconfirmed = (incarnation, time.monotonic())
+        elif time.monotonic() - self._unconfirmed[1] > COMPARE_AFTER_S:
             await confirm_incarnation(self._pool, self._partition, self._fence, incarnation)
             log.info("postgres_compared", partition=self._partition)

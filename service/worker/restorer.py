@@ -1,4 +1,4 @@
-"""Writing what is recorded into a closed Redis: all of it, or what it lacks."""
+"""Write the record into a closed Redis: all of it, or what Redis lacks."""
 
 import asyncio
 import time
@@ -30,35 +30,34 @@ from service.record.facts.fact_reader import KeptKey, fact_pages, key_pages
 from service.record.facts.quarantine import page_live
 from service.record.partitions.openings import advance_recovery
 from service.record.pool import Connection
-from service.worker.projector import leave_out_code, project, project_codes
-from service.worker.unappliable_events import SettingAside, TooManyFailed
+from service.worker.projector import log_skipped_code, project, project_codes
+from service.worker.unappliable_events import TooManyFailed, UnappliableEvents
 
 EVENTS_A_RUN = 250
-"""Some 7 ms of Redis's time, and one fsync."""
+"""Some 7 ms in Redis, and one fsync."""
 KEYS_A_RUN = 500
 BUCKETS_A_RUN = 500
 FEW_BUCKETS = 500
 CODES_A_RUN = 200
 RUNS_AT_ONCE = 32
-MAX_LEFT_OUT = 1000
-"""Answers that can't be restored; more are no answer's fault."""
+MAX_SKIPPED = 1000
+"""Answers that can't be restored; more are no single answer's fault."""
 VERSIONS_AT_ONCE = 8
-TELL_S = 0.5
+PROGRESS_S = 0.5
 END = EventId(2**62, 0)
-"""After every event."""
+"""Later than every event."""
 
 log = structlog.get_logger()
 
 
 class Buckets:
-    """Some of a workspace's buckets: few in a set, many in a bitmap of 16 KiB."""
+    """A set of a workspace's buckets: a Python set while small, then a bitmap of 16 KiB."""
 
     def __init__(self) -> None:
         self._few: set[int] = set()
         self._map: bytearray | None = None
 
     def add(self, bucket: int) -> None:
-        """One more."""
         if self._map is not None:
             self._map[bucket >> 3] |= 1 << (bucket & 7)
             return
@@ -69,23 +68,23 @@ class Buckets:
                 self.add(one)
 
     def __iter__(self) -> Iterator[int]:
-        """Each once, in order."""
+        """In order."""
         if self._map is None:
             yield from sorted(self._few)
             return
-        for place, byte in enumerate(self._map):
+        for position, byte in enumerate(self._map):
             if byte:
-                yield from (place << 3 | bit for bit in range(8) if byte >> bit & 1)
+                yield from (position << 3 | bit for bit in range(8) if byte >> bit & 1)
 
     def runs(self, size: int) -> Iterator[list[int]]:
         """At most `size` at a time."""
         every = iter(self)
-        while some := list(islice(every, size)):
-            yield some
+        while run := list(islice(every, size)):
+            yield run
 
 
 class _Run(NamedTuple):
-    """A script's run on its way."""
+    """A script call in flight."""
 
     facts: Sequence[Fact]
     args: Sequence[Any]
@@ -93,123 +92,120 @@ class _Run(NamedTuple):
     running: asyncio.Task[Reply]
 
 
-class Mending:
-    """Many runs on their way at once, in order; each checks that the gate still says that this epoch is closed."""
+class Restorer:
+    """Sends many script calls at once, in order. Each checks that the gate is still closed for this epoch."""
 
     def __init__(
-        self, server: Server, pool: asyncpg.Pool, scripts: Scripts, setting_aside: SettingAside | None = None
+        self, server: Server, pool: asyncpg.Pool, scripts: Scripts, unappliable: UnappliableEvents | None = None
     ) -> None:
-        """Without `setting_aside` what can't be applied again is left out, and only counted."""
+        """Without `unappliable`, events that can't be applied again are skipped and only counted."""
         self._server, self._pool, self.scripts = server, pool, scripts
         self._partition = server.partition
         self._names = (server.gate, key_names.mend(server.partition))
         self._layout = key_names.layout(server.partition)
-        self._setting_aside = setting_aside
+        self._unappliable = unappliable
         self._events: list[Any] = []
         self._facts: list[Fact] = []
-        """Those that `_events` are of."""
+        """The facts of `_events`."""
         self._keys: list[Any] = []
         self._key_bytes = 0
         self._running: deque[_Run] = deque()
         self._in_flight_bytes = 0
         self._done = 0
-        self._left_out = 0
+        self._skipped = 0
         """Facts that could not be applied again."""
-        self._answers_left_out = 0
-        self._tell_at = 0.0
+        self._skipped_answers = 0
+        self._next_progress_at = 0.0
         self._filled: dict[int, Buckets] = {}
-        """By workspace, the buckets of the directory that configure has written into where all is rebuilt."""
-        self.projector = RedisProjector(self._run, leave_out_code)
+        """By workspace, the directory's buckets into which a whole rebuild has written codes."""
+        self.projector = RedisProjector(self._run, log_skipped_code)
 
     async def mark(self, text: str) -> None:
-        """Say how far the mending is; '' for done: then all keys are of this layout."""
+        """Write the recovery's progress; '' when it is done: then all keys have this layout."""
         await self._run(self._partition, "mark", (*self._names, self._layout), (text, key_names.LAYOUT))
 
-    async def mended(self) -> None:
-        """Say in the outbox that all of it is done: what is lost later is lost together with this entry."""
+    async def append_recovery_entry(self) -> None:
+        """Append the entry that ends the recovery to the outbox. Any later loss of data includes this entry."""
         names = (self._server.gate, self._server.outbox)
         await self._run(self._partition, "mended", names, (self.scripts.nonce,))
 
     async def clear(self) -> None:
-        """Remove all of the partition's keys but gate, outbox and mark."""
+        """Remove all keys of the partition except gate, outbox and mark."""
         with self._timed("clear"):
             async for page in self._server.owned_names():
                 await self._run(self._partition, "clear", self._names[:1], page)
 
     async def configure(self, since: int, *, whole: bool = False) -> None:
-        """Project what the configuration has after a version. Codes go out some versions at a time; that they are there
-        is said when all of them are. With `whole`, fill_pools must follow."""
+        """Project the configuration after a version. Codes are sent several versions at a time; their version is set
+        after all of them. With `whole`, call fill_pools afterwards."""
         with self._timed("configure"):
             await self._configure(since, whole)
 
     async def fill_pools(self) -> None:
-        """Say which codes are free, once everything else is as it should be."""
+        """Fill the pools of free codes, after everything else is restored."""
         with self._timed("pools"):
-            for workspace, filled in self._filled.items():
+            for workspace, buckets in self._filled.items():
                 names = (self._server.gate, key_names.settings(key_names.prefix(self._partition, workspace)))
-                for some in filled.runs(BUCKETS_A_RUN):
-                    left: Sequence[Any] = some
+                for run in buckets.runs(BUCKETS_A_RUN):
+                    left: Sequence[Any] = run
                     while left:
                         left = (await self._run(self._partition, "fill_pool", names, left))[1:]
             self._filled.clear()
 
     async def block_codes(self, *, whole: bool) -> None:
-        """Make the codes unusable of which an event is in quarantine: they may have been used. With `whole`, fill_pools
-        must follow."""
+        """Block the codes of quarantined events: they may have been used. With `whole`, call fill_pools afterwards."""
         with self._timed("block"):
             async for page in page_live(self._pool, self._partition):
-                words = [
-                    (one.workspace, key_names.bucket(one.code), one.code) for _, d in page for one in read_names(d)
+                codes = [
+                    (name.workspace, key_names.bucket(name.code), name.code) for _, d in page for name in read_names(d)
                 ]
-                for start in range(0, len(words), CODES_A_RUN):
-                    some = [encode_field for code in words[start : start + CODES_A_RUN] for encode_field in code]
-                    await self._send("block_codes", self._names[:1], ["1" if whole else "", *some])
-            await self._all_sent()
+                for start in range(0, len(codes), CODES_A_RUN):
+                    args = [field for code in codes[start : start + CODES_A_RUN] for field in code]
+                    await self._send("block_codes", self._names[:1], ["1" if whole else "", *args])
+            await self._wait_for_all()
 
     async def _configure(self, since: int, whole: bool) -> None:
-        going: deque[asyncio.Task[None]] = deque()
+        in_flight: deque[asyncio.Task[None]] = deque()
         try:
             async for change in changes_since(self._pool, self._partition, since):
                 if change.rows and isinstance(change.rows[0], CodeRow):
                     if whole:
                         self._note_buckets(cast("Sequence[CodeRow]", change.rows))
-                    going.append(asyncio.create_task(project_codes(self.projector, self._partition, change, whole)))
+                    in_flight.append(asyncio.create_task(project_codes(self.projector, self._partition, change, whole)))
                     await self._count(len(change.rows))
-                while len(going) >= VERSIONS_AT_ONCE or (going and not change.rows):
-                    await going.popleft()
+                while len(in_flight) >= VERSIONS_AT_ONCE or (in_flight and not change.rows):
+                    await in_flight.popleft()
                 if not change.rows or not isinstance(change.rows[0], CodeRow):
                     await project(self.projector, self._partition, change)
         finally:
-            await asyncio.gather(*going, return_exceptions=True)
+            await asyncio.gather(*in_flight, return_exceptions=True)
 
     def _note_buckets(self, rows: Sequence[CodeRow]) -> None:
         for row in rows:
             self._filled.setdefault(row.workspace, Buckets()).add(key_names.bucket(row.code))
 
     async def restore_keys(self, after: EventId) -> None:
-        """Restore the idempotency keys of events after one. Before these are applied again, where the mark moves with
-        that: whoever goes on from the mark takes the keys to be there."""
-        try:
-            with self._timed("keys"):
+        """Restore the idempotency keys of events after one. Call it before `redo` moves the mark: a worker that
+        continues from the mark assumes that the keys are there."""
+        with self._timed("keys"):
+            try:
                 async with self._pool.acquire() as connection:
-                    await self._kept_keys(connection, after)
-                await self._all_sent()
-        finally:
-            await self._all_sent()
+                    await self._restore_key_pages(connection, after)
+            finally:
+                await self._wait_for_all()
 
     async def redo(self, after: EventId, keep_mark: bool, until: EventId = END) -> int:
-        """Apply the events after one again, in order, up to another; how many facts. With `keep_mark` the mark stays
-        what it is, else it follows."""
-        try:
-            with self._timed("redo"):
+        """Apply the events after one up to another again, in order; return the number of facts. The mark follows
+        unless `keep_mark`."""
+        with self._timed("redo"):
+            try:
                 async with self._pool.acquire() as connection:
                     events = await self._redo_facts(connection, after, keep_mark, until)
-                await self._all_sent()
-            if self._left_out:
-                log.error("events_not_redone", partition=self._partition, events=self._left_out)
-            return events
-        finally:
-            await self._all_sent()
+            finally:
+                await self._wait_for_all()
+        if self._skipped:
+            log.error("events_not_redone", partition=self._partition, events=self._skipped)
+        return events
 
     async def _redo_facts(self, connection: Connection, after: EventId, keep_mark: bool, until: EventId) -> int:
         events, last = 0, START
@@ -218,7 +214,7 @@ class Mending:
                 if page[-1].id > until:
                     page = [fact for fact in page if fact.id <= until]  # noqa: PLW2901
                 for fact in page:
-                    # An event's facts go out in one run: the mark is an event's.
+                    # The facts of an event go out in one call, as the mark is an event's.
                     if len(self._events) >= EVENTS_A_RUN * 3 and last != fact.id:
                         await self._send_events(WHOLE if keep_mark else str(last))
                     self._add(fact)
@@ -228,7 +224,7 @@ class Mending:
             await self._send_events(WHOLE if keep_mark else str(last))
         return events
 
-    async def _kept_keys(self, connection: Connection, after: EventId) -> None:
+    async def _restore_key_pages(self, connection: Connection, after: EventId) -> None:
         async with aclosing(key_pages(connection, self._partition, after=after)) as pages:
             async for page in pages:
                 for key in page:
@@ -244,10 +240,10 @@ class Mending:
         self._key_bytes += len(key.entry)
 
     def _add(self, fact: Fact) -> None:
-        more = ""
-        if isinstance(fact, RolledBack):  # of one whose redemption is not recorded these are None, and redo refuses it
-            more = f"{fact.redeemed} {fact.discount_e4} {key_names.bucket(encode_field(fact.user))}"
-        self._events += (decided(fact), str(fact.id), more)
+        extra = ""
+        if isinstance(fact, RolledBack):  # without a recorded redemption these are None, and redo refuses it
+            extra = f"{fact.redeemed} {fact.discount_e4} {key_names.bucket(encode_field(fact.user))}"
+        self._events += (decided(fact), str(fact.id), extra)
         self._facts.append(fact)
 
     async def _send_events(self, mark: str) -> None:
@@ -261,11 +257,11 @@ class Mending:
         await self._send("restore_keys", self._names[:1], args, size=size)
 
     async def _restore_halves(self, args: Sequence[Any]) -> None:
-        """A run of restore_keys that failed, by halves down to the answer that can't be restored: it is left out."""
+        """Restore a failed run by halves, down to the answer that can't be restored, and skip that one."""
         if len(args) == 3:
-            self._answers_left_out += 1
-            if self._answers_left_out > MAX_LEFT_OUT:
-                raise TooManyFailed(f"{MAX_LEFT_OUT} answers can't be restored")
+            self._skipped_answers += 1
+            if self._skipped_answers > MAX_SKIPPED:
+                raise TooManyFailed(f"{MAX_SKIPPED} answers can't be restored")
             log.error("answer_left_out", partition=self._partition, key=mask(args[0].partition(":i:")[2]))
             return
         middle = len(args) // 6 * 3
@@ -277,17 +273,17 @@ class Mending:
                     raise
                 await self._restore_halves(half)
 
-    async def _all_sent(self) -> None:
-        """What fails after the first failure is its consequence."""
+    async def _wait_for_all(self) -> None:
+        """Wait for all calls. Errors after the first are its consequences."""
         try:
             while self._running:
-                await self._first_sent()
+                await self._wait_for_first()
         finally:
             await asyncio.gather(*(run.running for run in self._running), return_exceptions=True)
             self._running.clear()
             self._in_flight_bytes = 0
 
-    async def _first_sent(self) -> None:
+    async def _wait_for_first(self) -> None:
         first = self._running.popleft()
         self._in_flight_bytes -= first.size
         try:
@@ -298,16 +294,16 @@ class Mending:
             await self._restore_halves(first.args)
             return
         if first.facts:
-            self._left_out += len(reply[1:]) // 2
-            if self._setting_aside:
-                await self._setting_aside.take(first.facts, reply[1:])
+            self._skipped += len(reply[1:]) // 2
+            if self._unappliable:
+                await self._unappliable.quarantine_skipped(first.facts, reply[1:])
 
     async def _send(
         self, script: str, names: Sequence[str], args: Sequence[Any], *, size: int = 0, facts: Sequence[Fact] = ()
     ) -> None:
-        """`size`: the bytes of its arguments, where they vary; `facts`: those that it applies."""
+        """`size`: the bytes of its arguments, if they vary; `facts`: those that it applies."""
         while self._running and (len(self._running) >= RUNS_AT_ONCE or self._in_flight_bytes + size > IN_FLIGHT_BYTES):
-            await self._first_sent()
+            await self._wait_for_first()
         run = self._server.run(self.scripts, script, names, args)
         self._running.append(_Run(facts, args, size, asyncio.ensure_future(run)))
         self._in_flight_bytes += size
@@ -319,10 +315,10 @@ class Mending:
         log.info("mended", partition=self._partition, step=step, took_s=round(time.monotonic() - began, 3))
 
     async def _count(self, done: int) -> None:
-        """Say in Postgres how far it is, now and then."""
+        """Store the progress in Postgres, at most twice a second."""
         self._done += done
-        if (now := time.monotonic()) >= self._tell_at:
-            self._tell_at = now + TELL_S
+        if (now := time.monotonic()) >= self._next_progress_at:
+            self._next_progress_at = now + PROGRESS_S
             await advance_recovery(self._pool, self._partition, self.scripts.epoch, self._done)
 
     async def _run(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:

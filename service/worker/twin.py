@@ -1,4 +1,4 @@
-"""A second Redis, built from the record alone, beside the one that decides: what they hold, by kind of key."""
+"""A second Redis, built from the record alone, and compared with the live one by kind of key."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -21,10 +21,10 @@ from service.hot.decider import is_wrong_type
 from service.hot.redis_server import Server
 from service.hot.scripts import MENDING, Scripts
 from service.record.partitions.partition_rows import Partition, read_partition, read_partitions
-from service.worker.restorer import Mending
+from service.worker.restorer import Restorer
 
 EPOCH = 10**12
-"""Of what is built: no partition's. Whoever points a service at it has it rebuilt whole."""
+"""The built Redis's epoch, which no partition has. A service that uses it rebuilds it whole."""
 ROUNDS, PAUSE_S = 20, 0.2
 MAX_UNLIKE = 100_000
 _READ: dict[str, tuple[Any, ...]] = {"s": ("ZRANGE", 0, -1, "WITHSCORES")}
@@ -34,30 +34,28 @@ KINDS = {
     "w": "settings", "b": "settings", "x": "settings", "d": "directory", "c": "coupons", "s": "standing redemptions",
     "o": "orders and counts of users", "g": "gifts", "u": "users", "n": "counters", "i": "idempotency keys",
 }  # fmt: skip
-"""Of a workspace's keys, those that follow from the record. Locks are Redis's own; pools follow from the directory."""
+"""Kinds of keys that follow from the record. Locks are Redis's own; pools follow from the directory."""
 WRONG_TYPE = "wrong type"
-"""What a key of another type than its kind's holds."""
+"""The value of a key of a wrong type."""
 
 
-class Refused(Exception):
-    """It can't be built there; the message begins with a stable code."""
+class BuildRejected(Exception):
+    """The target can't be used; the message begins with a stable code."""
 
 
 class Side(msgspec.Struct):
-    """How many keys of a kind a Redis holds, and a digest of them that doesn't go by order."""
+    """The number of a kind's keys in one Redis, and a digest that does not depend on their order."""
 
     keys: int = 0
     digest: int = 0
 
     def add(self, name: str, value: Any) -> None:
-        """One more."""
-        told = blake2b(repr((name, value)).encode(), digest_size=8).digest()
-        self.keys, self.digest = self.keys + 1, (self.digest + int.from_bytes(told)) % 2**64
+        key_digest = blake2b(repr((name, value)).encode(), digest_size=8).digest()
+        self.keys, self.digest = self.keys + 1, (self.digest + int.from_bytes(key_digest)) % 2**64
 
 
 class Compared(msgspec.Struct):
-    """Both sides by kind, and how many keys of a kind stayed unlike; of those that `moved` whenever they were looked at
-    nothing can be said."""
+    """Both sides by kind, and the number of different keys by kind. The `moved` keys changed at every comparison."""
 
     live: dict[str, Side]
     built: dict[str, Side]
@@ -66,14 +64,14 @@ class Compared(msgspec.Struct):
 
 
 async def build(target_url: str, live_url: str, pool: asyncpg.Pool) -> list[Compared]:
-    """Build all partitions into an empty Redis, by what recovery mends with, and compare each with the live one. Raises
-    Refused."""
+    """Build all partitions into an empty Redis with the recovery's code, and compare each with the live one. Raises
+    BuildRejected."""
     live, target = await connect(live_url, "scrip-rebuild"), await connect(target_url, "scrip-rebuild")
     try:
         if await _run_id(live) == await _run_id(target):
-            raise Refused("target_is_live: this is the Redis that decides.")
+            raise BuildRejected("target_is_live: this is the Redis that decides.")
         if await Server(target, 0).command("DBSIZE"):
-            raise Refused("target_not_empty: there is something in it.")
+            raise BuildRejected("target_not_empty: there is something in it.")
         twins = [_Twin(live, target, pool, row) for row in await read_partitions(pool)]
         for twin in twins:
             await twin.build()
@@ -90,39 +88,38 @@ async def _run_id(connection: Connection) -> str:
 class _Twin:
     """One partition.
 
-    1. Build it as a whole rebuild does, under an epoch of nobody's, with the gate closed.
+    1. Build it as a whole rebuild does, under an unused epoch, with the gate closed.
     2. Apply what was recorded meanwhile, and compare key by key.
-    3. What is unlike is compared again, each time after what was recorded since: a key is called unlike where the live
-       one was the same before and after that, and still the built one is another.
+    3. Compare different keys again, each time after applying the new events. A key differs if the live one did not
+       change meanwhile and the built one is still another.
     """
 
     def __init__(self, live: Connection, target: Connection, pool: asyncpg.Pool, row: Partition) -> None:
         self._pool, self._partition = pool, row.id
         self._live, self._built = Server(live, row.id), Server(target, row.id)
-        self._mending = Mending(self._built, pool, Scripts(row.id, EPOCH, "built", MENDING, "closed"))
+        self._restorer = Restorer(self._built, pool, Scripts(row.id, EPOCH, "built", MENDING, "closed"))
         self._at, self._version = START, 0
 
     async def build(self) -> None:
-        """Write everything that is recorded."""
         await self._built.fence(EPOCH)
-        await self._built.load(self._mending.scripts)
-        await self._mending.mark(WHOLE)
-        await self._take(whole=True)
-        await self._mending.fill_pools()
+        await self._built.load(self._restorer.scripts)
+        await self._restorer.mark(WHOLE)
+        await self._apply_new(whole=True)
+        await self._restorer.fill_pools()
 
-    async def _take(self, *, whole: bool = False) -> None:
-        """Apply what was recorded after what it has: configuration first, up to after the last of these events."""
+    async def _apply_new(self, *, whole: bool = False) -> None:
+        """Apply the record after the last events that were applied; configuration first, up to a version after these
+        events."""
         at = (await read_partition(self._pool, self._partition)).cursor
         version = (await read_partition(self._pool, self._partition)).config_version
-        await self._mending.configure(self._version, whole=whole)
-        await self._mending.redo(self._at, keep_mark=whole, until=at)
-        await self._mending.restore_keys(self._at)
-        await self._mending.mark("")
+        await self._restorer.configure(self._version, whole=whole)
+        await self._restorer.redo(self._at, keep_mark=whole, until=at)
+        await self._restorer.restore_keys(self._at)
+        await self._restorer.mark("")
         self._at, self._version = at, version
 
     async def compare(self) -> Compared:
-        """Both, by kind of key."""
-        await self._take()
+        await self._apply_new()
         sides = {kind: (Side(), Side()) for kind in KINDS.values()}
         unlike: set[str] = set()
         async for names in self._names(self._live):
@@ -136,16 +133,16 @@ class _Twin:
                     _add(sides, name, here, there)
                     unlike.add(name)
             if len(unlike) > MAX_UNLIKE:
-                raise Refused(f"too_much_differs: more than {MAX_UNLIKE:,} keys.")
-        still, moving = await self._look_again(unlike)
+                raise BuildRejected(f"too_much_differs: more than {MAX_UNLIKE:,} keys.")
+        still, moving = await self._compare_again(unlike)
         counted: dict[str, int] = {}
         for name in still:
             counted[_kind(name)] = counted.get(_kind(name), 0) + 1
         live, built = ({kind: pair[side] for kind, pair in sides.items()} for side in (0, 1))
         return Compared(live, built, counted, moving)
 
-    async def _look_again(self, unlike: set[str]) -> tuple[set[str], int]:
-        """Those that are unlike, and how many moved each time."""
+    async def _compare_again(self, unlike: set[str]) -> tuple[set[str], int]:
+        """The keys that still differ, and how many moved each time."""
         still: set[str] = set()
         for _ in range(ROUNDS):
             if not unlike:
@@ -153,11 +150,11 @@ class _Twin:
             names = sorted(unlike)
             before, _ = await self._read(names)
             await asyncio.sleep(PAUSE_S)
-            await self._take()
+            await self._apply_new()
             after, there = await self._read(names)
-            told = list(zip(names, before, after, there, strict=True))
-            still |= {name for name, was, now, other in told if was == now != other}
-            unlike = {name for name, was, now, _ in told if was != now}
+            values = list(zip(names, before, after, there, strict=True))
+            still |= {name for name, was, now, other in values if was == now != other}
+            unlike = {name for name, was, now, _ in values if was != now}
         return still, len(unlike)
 
     async def _names(self, server: Server) -> AsyncIterator[list[str]]:
@@ -165,16 +162,16 @@ class _Twin:
             yield [key.name for key in page]
 
     async def _read(self, names: Sequence[str]) -> tuple[list[Any], list[Any]]:
-        """What both hold, as far as it follows from the record."""
-        found: list[list[Any]] = []
+        """Both sides' values, reduced to what follows from the record."""
+        sides: list[list[Any]] = []
         for server in (self._live, self._built):
-            held: list[Any] = []
+            values: list[Any] = []
             for start in range(0, len(names), 500):
                 page = names[start : start + 500]
-                replies = await asyncio.gather(*(_held(server, name) for name in page))
-                held += [_plain(name, reply) for name, reply in zip(page, replies, strict=True)]
-            found.append(held)
-        return found[0], found[1]
+                replies = await asyncio.gather(*(_read_key(server, name) for name in page))
+                values += [_reduce(name, reply) for name, reply in zip(page, replies, strict=True)]
+            sides.append(values)
+        return sides[0], sides[1]
 
 
 def _letter(name: str) -> str:
@@ -192,7 +189,7 @@ def _add(sides: dict[str, tuple[Side, Side]], name: str, *values: Any) -> None:
             side.add(name, value)
 
 
-async def _held(server: Server, name: str) -> Any:
+async def _read_key(server: Server, name: str) -> Any:
     verb, *more = _READ[_letter(name)]
     try:
         return await server.command(verb, name, *more)
@@ -202,27 +199,27 @@ async def _held(server: Server, name: str) -> Any:
         return WRONG_TYPE
 
 
-def _plain(name: str, held: Any) -> Any:
-    """Without what no record tells: locks, the limit under which a code was locked and then not used, counts of
-    nothing, keys of requests that had no event. None for what then says nothing."""
+def _reduce(name: str, value: Any) -> Any:
+    """Remove what the record can't tell: locks, the limit of a code that was locked and never used, zero counts,
+    keys of requests without an event. None if nothing remains."""
     letter = _letter(name)
-    if not held:
+    if not value:
         return None
-    if letter in "wb" or held == WRONG_TYPE:
-        return held
+    if letter in "wb" or value == WRONG_TYPE:
+        return value
     if letter == "c":
-        return _plain_record(held)
+        return _reduce_record(value)
     if letter == "i":
-        return held if parse_entry(held).names_events else None
-    pairs = zip(held[::2], held[1::2], strict=True)
+        return value if parse_entry(value).names_events else None
+    pairs = zip(value[::2], value[1::2], strict=True)
     if letter == "d":
         return sorted((code, entry.removesuffix(NOT_FREE)) for code, entry in pairs)
     return sorted(pair for pair in pairs if pair[0] != "touched" and not is_nothing(pair[1])) or None
 
 
-def _plain_record(held: str) -> str | None:
-    record = parse_coupon_record(held)
+def _reduce_record(value: str) -> str | None:
+    record = parse_coupon_record(value)
     if record is None:
-        return held
+        return value
     record = record._replace(lock=UNLOCKED, max_uses="-" if record.uses == "0" else record.max_uses)
     return None if record == IDLE else str(record)

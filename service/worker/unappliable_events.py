@@ -1,4 +1,4 @@
-"""What recovery can't apply again: kept apart with an alarm, so that the rest opens."""
+"""Recorded events that recovery can't apply again: quarantine them with an alarm, so that the partition opens."""
 
 from collections.abc import Sequence
 
@@ -8,26 +8,26 @@ import structlog
 from service.formats.event_id import EventId
 from service.formats.events import Fact, decided
 from service.record.facts.fact_reader import decided_at, event_of
-from service.record.facts.quarantine import NotRedone, set_aside_recorded
+from service.record.facts.quarantine import SkippedEvent, quarantine_recorded
 
 MAX_FAILED_IN_A_ROW = 100
-"""One event is an event's fault. So many that fail in a row are the program's, and quarantine would only hide it."""
+"""One failure is the event's fault. So many in a row are the program's, and quarantine would hide it."""
 MAX_ALARMS = 100
-"""Events of one opening that are logged one by one; all are counted."""
+"""Events of one opening that are logged singly; all are counted."""
 
 log = structlog.get_logger()
 
 
 class TooManyFailed(Exception):
-    """Redis fails on one recorded event after the other. No more of them were set aside."""
+    """Redis fails on one recorded event after another. No more of them are quarantined."""
 
 
-class SettingAside:
+class UnappliableEvents:
     """For one opening.
 
-    1. Of each run of `redo`, take the events that it left out; of a checkout, both of its facts are one event.
-    2. Keep them in quarantine, once, and log those that are new.
-    3. End with TooManyFailed where event after event fails for a reason that nobody foresaw.
+    1. Take the events that a run of `redo` skipped; both facts of a checkout are one event.
+    2. Quarantine each once, and log the new ones.
+    3. Raise TooManyFailed if event after event fails for an unexpected reason.
     """
 
     def __init__(self, pool: asyncpg.Pool, partition: int) -> None:
@@ -35,37 +35,37 @@ class SettingAside:
         self._log = log.bind(partition=partition)
         self._failed_in_a_row = 0
         self.count = 0
-        """Events of this opening that were left out."""
+        """Skipped events of this opening."""
 
-    async def take(self, facts: Sequence[Fact], told: Sequence[int | str]) -> None:
-        """What a run of `redo` over these facts left out: by turns a position and why. Raises TooManyFailed."""
-        why = dict(zip(map(int, told[::2]), map(str, told[1::2]), strict=True))
-        self._count_failed(len(facts), why)
+    async def quarantine_skipped(self, facts: Sequence[Fact], reply: Sequence[int | str]) -> None:
+        """Quarantine what a run of `redo` over these facts skipped; `reply` alternates position and reason. Raises
+        TooManyFailed."""
+        reason_by_position = dict(zip(map(int, reply[::2]), map(str, reply[1::2]), strict=True))
+        self._count_failed(len(facts), reason_by_position)
         reasons: dict[EventId, str] = {}
-        for position, reason in why.items():
+        for position, reason in reason_by_position.items():
             reasons.setdefault(facts[position].id, reason)
         if reasons:
-            whole: dict[EventId, list[Fact]] = {}
-            for fact in facts:
-                if (at := fact.id) in reasons:
-                    whole.setdefault(at, []).append(fact)
-            await self._keep([NotRedone(*at, reason, decided(event_of(whole[at]))) for at, reason in reasons.items()])
+            events = {at: event_of([fact for fact in facts if fact.id == at]) for at in reasons}
+            await self._quarantine([SkippedEvent(*at, reason, decided(events[at])) for at, reason in reasons.items()])
 
-    async def take_named(self, left_out: Sequence[tuple[EventId, str]]) -> None:
-        """What a worker left out that died, from the mark."""
-        known = [await decided_at(self._pool, self._partition, *at) or "" for at, _ in left_out]
-        if known:
-            await self._keep([NotRedone(*at, why, d) for (at, why), d in zip(left_out, known, strict=True)])
+    async def quarantine_named(self, skipped: Sequence[tuple[EventId, str]]) -> None:
+        """Quarantine the events that the recovery mark names, which a worker that died skipped."""
+        entries = [await decided_at(self._pool, self._partition, *event_id) or "" for event_id, _ in skipped]
+        if entries:
+            await self._quarantine(
+                [SkippedEvent(*event_id, reason, d) for (event_id, reason), d in zip(skipped, entries, strict=True)]
+            )
 
-    def _count_failed(self, facts: int, why: dict[int, str]) -> None:
+    def _count_failed(self, facts: int, reason_by_position: dict[int, str]) -> None:
         for position in range(facts):
-            self._failed_in_a_row = self._failed_in_a_row + 1 if why.get(position) == "failed" else 0
+            self._failed_in_a_row = self._failed_in_a_row + 1 if reason_by_position.get(position) == "failed" else 0
             if self._failed_in_a_row >= MAX_FAILED_IN_A_ROW:
                 raise TooManyFailed(f"{MAX_FAILED_IN_A_ROW} recorded events in a row can't be applied again")
 
-    async def _keep(self, events: Sequence[NotRedone]) -> None:
-        new = await set_aside_recorded(self._pool, self._partition, events)
-        for epoch, seq, why, _ in events:
+    async def _quarantine(self, events: Sequence[SkippedEvent]) -> None:
+        new = await quarantine_recorded(self._pool, self._partition, events)
+        for epoch, seq, reason, _ in events:
             self.count += 1
             if (epoch, seq) in new and self.count <= MAX_ALARMS:
-                self._log.error("event_not_redone", event_id=str(EventId(epoch, seq)), reason=why)
+                self._log.error("event_not_redone", event_id=str(EventId(epoch, seq)), reason=reason)

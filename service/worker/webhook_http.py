@@ -1,4 +1,4 @@
-"""Posting to addresses that others chose: only to public ones, within bounds, and never further than there."""
+"""Post to addresses that clients chose: only to public ones, within bounds, without redirects."""
 
 import asyncio
 import contextlib
@@ -13,38 +13,38 @@ import httptools
 
 from service.domain.webhook_addresses import BadAddress, Target, check_addresses, parse_target
 
-RESOLVE_S, CONNECT_S, ANSWER_S = 5.0, 5.0, 15.0
+RESOLVE_S, CONNECT_S, RESPONSE_S = 5.0, 5.0, 15.0
 BODY_S = 1.0
-"""How long the rest of an answer is waited for whose status is known."""
-MAX_ANSWER = 64 << 10
+"""How long to wait for the rest of a response whose status is known."""
+MAX_RESPONSE = 64 << 10
 IDLE_CONNECTIONS = 8
 IDLE_S = 20.0
 _READ = 16 << 10
-_TRIED = 2
-"""Addresses of a name that are tried."""
+_MAX_TRIED = 2
+"""Addresses of a name to try."""
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 
 class Posted(NamedTuple):
-    """What came of it: a status, or why there is none; and for how long the receiver asks to be left alone."""
+    """The outcome of an attempt: a status, or an error; and the pause that the receiver requests (Retry-After)."""
 
     status: int | None
     error: str | None = None
-    asked_s: int = 0
+    retry_after_s: int = 0
 
     @property
     def delivered(self) -> bool:
-        """Whether the receiver has it."""
+        """Whether the receiver accepted the event."""
         return self.status is not None and 200 <= self.status < 300
 
 
 class _Failed(Exception):
-    """No status; the message says why in words of ours, with nothing of the receiver's."""
+    """No status. The message never quotes the receiver."""
 
 
 class _Idle(NamedTuple):
-    """A connection that may be used again, until a time of the loop's."""
+    """A connection for reuse, until a time of the loop's clock."""
 
     connection: "_Connection"
     until_s: float
@@ -53,10 +53,10 @@ class _Idle(NamedTuple):
 class Poster:
     """Posts to one webhook.
 
-    1. Ask for the name's addresses, once, unless a connection is still open. Refuse all where one is not public.
-    2. Connect to one that was checked, by number; TLS is for the name. There are no proxies.
-    3. Read the status, and at most 64 KiB. A redirect is an answer like any other: nothing follows it.
-    4. Keep the connection for the next where the answer ended properly.
+    1. Resolve the name once, unless an idle connection is open. Refuse all addresses if one is not public.
+    2. Connect to a checked address by number; TLS verifies the name. There are no proxies.
+    3. Read the status and at most 64 KiB. Redirects are not followed.
+    4. Keep the connection if the response ended properly.
     """
 
     def __init__(self, url: str, resolve: Resolve, to_loopback: bool, tls: ssl.SSLContext) -> None:
@@ -65,29 +65,29 @@ class Poster:
         self._closed = False
 
     async def post(self, headers: Mapping[str, str], body: bytes) -> Posted:
-        """Post once; on a kept connection that turns out to be closed, once more on a new one."""
+        """Post once; if an idle connection turns out to be closed, once more on a new one."""
         try:
-            async with asyncio.timeout(ANSWER_S):
+            async with asyncio.timeout(RESPONSE_S):
                 target = parse_target(self._url, self._to_loopback)
                 request = _request(target, headers, body)
-                if (kept := self._kept()) is not None:
+                if (idle := self._reuse()) is not None:
                     with contextlib.suppress(_Failed):
-                        return await self._ask(kept, request)
-                return await self._ask(await self._connect(target), request)
+                        return await self._send(idle, request)
+                return await self._send(await self._connect(target), request)
         except BadAddress as bad:
             return Posted(None, f"address refused: {bad}")
         except _Failed as failed:
             return Posted(None, str(failed))
         except TimeoutError:
-            return Posted(None, f"no answer within {ANSWER_S:.0f} s")
+            return Posted(None, f"no answer within {RESPONSE_S:.0f} s")
 
     def close(self) -> None:
-        """Close what is kept, and keep nothing more."""
+        """Close idle connections, and keep no more."""
         self._closed = True
         while self._idle:
             self._idle.pop().connection.close()
 
-    def _kept(self) -> "_Connection | None":
+    def _reuse(self) -> "_Connection | None":
         now_s = asyncio.get_running_loop().time()
         while self._idle:
             connection, until_s = self._idle.pop()
@@ -96,13 +96,13 @@ class Poster:
             connection.close()
         return None
 
-    async def _ask(self, connection: "_Connection", request: bytes) -> Posted:
-        kept = False
+    async def _send(self, connection: "_Connection", request: bytes) -> Posted:
+        is_reusable = False
         try:
-            posted, kept = await connection.ask(request)
+            posted, is_reusable = await connection.send(request)
             return posted
         finally:
-            if kept and not self._closed and len(self._idle) < IDLE_CONNECTIONS:
+            if is_reusable and not self._closed and len(self._idle) < IDLE_CONNECTIONS:
                 self._idle.append(_Idle(connection, asyncio.get_running_loop().time() + IDLE_S))
             else:
                 connection.close()
@@ -115,7 +115,7 @@ class Poster:
             raise _Failed("its name can't be resolved") from None
         check_addresses(addresses, self._to_loopback)
         reason = ""
-        for address in addresses[:_TRIED]:
+        for address in addresses[:_MAX_TRIED]:
             try:
                 async with asyncio.timeout(CONNECT_S):
                     return await self._connect_to(address, target)
@@ -140,94 +140,90 @@ class _Connection:
         self._reader, self._writer = reader, writer
 
     def is_quiet(self) -> bool:
-        """Whether the receiver neither closed it nor said anything unasked."""
+        """Whether the receiver has neither closed the connection nor sent anything."""
         return not self._reader.at_eof() and not self._writer.is_closing()
 
     def close(self) -> None:
-        """Close it without waiting."""
         self._writer.transport.abort()
 
-    async def ask(self, request: bytes) -> tuple[Posted, bool]:
-        """What came of a request, and whether the connection may be used again. Raises _Failed."""
-        answer = _Answer()
+    async def send(self, request: bytes) -> tuple[Posted, bool]:
+        """Return the outcome of a request, and whether the connection is reusable. Raises _Failed."""
+        response = _Response()
         try:
             self._writer.write(request)
             await self._writer.drain()
-            while answer.status is None:
-                await self._read(answer)
+            while response.status is None:
+                await self._read(response)
             with contextlib.suppress(TimeoutError, OSError, httptools.HttpParserError, _Failed):
                 async with asyncio.timeout(BODY_S):
-                    while not answer.is_whole:
-                        await self._read(answer)
+                    while not response.is_whole:
+                        await self._read(response)
         except httptools.HttpParserError:
             raise _Failed("its answer is not HTTP") from None
         except TimeoutError:
             raise
         except OSError:
             raise _Failed("the connection broke") from None
-        return Posted(answer.status, None, answer.asked_s), answer.is_whole and answer.keeps_alive
+        return Posted(response.status, None, response.retry_after_s), response.is_whole and response.keeps_alive
 
-    async def _read(self, answer: "_Answer") -> None:
+    async def _read(self, response: "_Response") -> None:
         data = await self._reader.read(_READ)
         if not data:
             raise _Failed("the connection broke")
-        answer.feed(data)
+        response.feed(data)
 
 
-class _Answer:
-    """An answer as it comes in; of its headers only Retry-After is kept, and nothing of its body."""
+class _Response:
+    """A response as it is parsed; only its status and Retry-After are stored."""
 
     def __init__(self) -> None:
         self.status: int | None = None
-        self.asked_s = 0
+        self.retry_after_s = 0
         self.is_whole = False
         self.keeps_alive = False
         self._bytes = 0
         self._parser: Any = httptools.HttpResponseParser(self)
 
     def feed(self, data: bytes) -> None:
-        """Read on. Raises _Failed past the bound, HttpParserError where it is no HTTP."""
+        """Parse more. Raises _Failed beyond the size limit, HttpParserError if it is not HTTP."""
         self._bytes += len(data)
-        if self._bytes > MAX_ANSWER:
+        if self._bytes > MAX_RESPONSE:
             raise _Failed("its answer is too long")
         self._parser.feed_data(data)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, for the parser."""
+        """Called by the parser."""
         if name.lower() == b"retry-after" and value.isdigit() and len(value) < 8:
-            self.asked_s = int(value)
+            self.retry_after_s = int(value)
 
     def on_headers_complete(self) -> None:
-        """The status is known, for the parser; one that comes before the answer is none."""
         status = self._parser.get_status_code()
-        if self.status is None and status >= 200:
+        if self.status is None and status >= 200:  # a 1xx is not the response
             self.status = status
             self.keeps_alive = self._parser.should_keep_alive()
 
     def on_message_complete(self) -> None:
-        """All is there, for the parser."""
         self.is_whole = self.status is not None
 
 
 class Resolver:
-    """The system's own, in threads of our own: a slow name server of somebody's delays nothing but webhooks."""
+    """The system's resolver, in its own threads: a slow name server delays only webhooks."""
 
     def __init__(self, threads: int = 8) -> None:
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="webhook-names")
 
     async def __call__(self, host: str, port: int) -> list[str]:
-        """The addresses of a name, or an address as it is. Raises OSError."""
+        """The name's addresses. Raises OSError."""
         loop = asyncio.get_running_loop()
-        found = await loop.run_in_executor(self._threads, _addresses, host, port)
-        return list(dict.fromkeys(found))
+        addresses = await loop.run_in_executor(self._threads, _addresses, host, port)
+        return list(dict.fromkeys(addresses))
 
     def close(self) -> None:
-        """Wait for nothing."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 
 def tls_context() -> ssl.SSLContext:
-    """Certificates are verified, by the system's authorities, or those of `SSL_CERT_FILE`."""
+    """Verify certificates by the system's authorities, or those of `SSL_CERT_FILE`."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
@@ -235,7 +231,7 @@ def tls_context() -> ssl.SSLContext:
 
 
 def _addresses(host: str, port: int) -> list[str]:
-    return [str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+    return [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
 
 
 def _request(target: Target, headers: Mapping[str, str], body: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""From the outbox into Postgres."""
+"""Move the outbox into Postgres."""
 
 import asyncio
 import random
@@ -15,20 +15,21 @@ from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.events import Entry, MalformedEvent, entry_digest
 from service.hot import outbox as redis
 from service.hot.outbox import Fields, Outbox, Read
-from service.record.facts.event_writer import KeyReused, NotAssigned, Quarantined, Undecided, record
+from service.record.facts.event_writer import KeyReused, NotAssigned, RejectedEvent, Undecided, record
 from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition
+from service.record.pool import error_name
 
 BATCH_EVENTS = 5000
 BLOCK_MS = 1000
-# Between batches that are not full: some hundred commits a second would cost more than the events in them. The more
-# there was, the longer the next may gather: a transaction costs Postgres what sixty events do, and us as much.
+# The pause between batches that are not full. Some hundred commits a second would cost more than their events: a
+# transaction costs Postgres and the worker as much as sixty events. After more events the pause is longer.
 PAUSE_S, PAUSE_EACH_S, LONGEST_PAUSE_S = 0.01, 0.0002, 0.1
 FIRST_BACKOFF_S, LONGEST_BACKOFF_S = 0.05, 2.0
 ACQUIRE_TIMEOUT_S = 10.0
 
 KEEP_S = 120
 KEEP_EVENTS = 100_000
-# One bad event is an event's fault. So many in a row are the program's, and quarantine would only hide it.
+# One bad event is the event's fault. So many in a row are the program's, and quarantine would hide it.
 MAX_REFUSED_IN_A_ROW = 100
 
 BEHIND_EVENTS = 1_000_000
@@ -37,28 +38,28 @@ REOPEN_AT = 0.9
 _RATE_WINDOW_S = 10
 
 GateState = Literal["open", "full", "behind"]
-# What Postgres or we refuse for an event's own sake; anything else is tried again.
+# Errors of the event itself. Others are retried.
 _REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
 _log = structlog.get_logger(__name__)
 
 
 class OutboxGap(Exception):
-    """The outbox lacks events that the record needs next: something was lost, and an operator must decide."""
+    """The outbox lacks the events that the record needs next. Data was lost, and an operator must decide."""
 
 
 class AnchorLost(OutboxGap):
-    """The entry that was recorded last is not in the outbox as it was: the record follows another Redis."""
+    """The anchor is missing or another entry: the record belongs to another Redis."""
 
 
 class TooManyRefused(Exception):
-    """Postgres refuses one event after the other. Nothing more was moved past."""
+    """Postgres refuses one event after another. The cursor stays."""
 
 
 class CursorMoved(Exception):
-    """The cursor is not where it was left: a commit whose answer was lost went through. Start again."""
+    """The cursor is not where this worker left it: a commit whose reply was lost succeeded. Start again."""
 
 
-_PASSING = (
+_TRANSIENT = (
     *(*redis.ERRORS, CursorMoved),
     *(asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError),
 )
@@ -67,14 +68,14 @@ _PASSING = (
 class Flusher:
     """Moves one partition's outbox into Postgres, under a fence.
 
-    1. Reads from the anchor, the last entry that is recorded, which must still be there, byte for byte.
-    2. Checks that the ids follow each other without a gap (what comes before one is recorded); an epoch's first,
-       `<epoch>-0`, follows any of an older one.
-    3. Records up to 5,000 events in one transaction with the cursor. Where Postgres refuses, halves them down to the
-       one event that it can't take, and quarantines that in the transaction that moves the cursor past it.
-    4. When a connection broke or a commit is in doubt, waits, reads the cursor and goes on from there.
-    5. Trims what was recorded two minutes or 100,000 events ago, never the anchor; while nothing happens, to the entry.
-    6. Ends with LeaseLost when the fence is another's, with OutboxGap where events are missing.
+    1. Read from the anchor, the last recorded entry, which must still be there byte for byte.
+    2. Check that the ids have no gap. An epoch's first, `<epoch>-0`, may follow any of an older epoch.
+    3. Record up to 5,000 events in one transaction with the cursor. If Postgres refuses, halve the batch down to the
+       refused event, and quarantine it in the transaction that moves the cursor past it.
+    4. After a broken connection or a commit in doubt, pause, read the cursor, and continue from there.
+    5. Trim entries recorded more than two minutes or 100,000 events ago, but never the anchor; while idle, up to the
+       exact entry.
+    6. Raise LeaseLost if the fence has changed, OutboxGap if events are missing.
     """
 
     def __init__(self, outbox: Outbox, pool: asyncpg.Pool, partition: int, fence: int) -> None:
@@ -87,7 +88,7 @@ class Flusher:
         self._digest: bytes | None = None
         self._tail: EventId = NO_EVENT
         self._tails: deque[tuple[float, EventId]] = deque(maxlen=10_000)
-        self._passed = time.monotonic()
+        self._caught_up_at = time.monotonic()
         self._marks: deque[tuple[float, int, EventId]] = deque()
         self._trimmed: EventId = NO_EVENT
         self._refused_in_a_row = 0
@@ -98,23 +99,23 @@ class Flusher:
 
     @property
     def cursor(self) -> EventId:
-        """Epoch and number of the last event that is recorded."""
+        """The last recorded event."""
         return self._cursor
 
     @property
     def pending(self) -> int:
-        """Events in the outbox, when last looked at, that are not recorded."""
+        """Unrecorded events in the outbox, as of its last reading."""
         (epoch, seq), (cursor_epoch, cursor_seq) = self._tail, self._cursor
         return max(0, seq - cursor_seq) if epoch == cursor_epoch else seq + 1 if epoch > cursor_epoch else 0
 
     @property
     def lag_seconds(self) -> float:
-        """No event older than this is unrecorded; 0 where none is unrecorded."""
-        return time.monotonic() - self._passed if self.pending else 0.0
+        """An upper bound for the age of the oldest unrecorded event; 0 if there is none."""
+        return time.monotonic() - self._caught_up_at if self.pending else 0.0
 
     @property
     def events_per_second(self) -> float:
-        """Recorded, over the last ten seconds."""
+        """Recorded events, averaged over ten seconds."""
         now, total = time.monotonic(), 0
         for at, events, _ in reversed(self._marks):
             if at < now - _RATE_WINDOW_S:
@@ -123,7 +124,7 @@ class Flusher:
         return total / _RATE_WINDOW_S
 
     def gate_state(self) -> GateState:
-        """What the gate should say, given what is pending; a bound must be undercut by a tenth to open again."""
+        """The gate's state for the number of unrecorded events. To open again, that must be a tenth below the bound."""
         behind = BEHIND_EVENTS * (REOPEN_AT if self._gate == "behind" else 1)
         full = FULL_EVENTS * (REOPEN_AT if self._gate != "open" else 1)
         self._gate = "behind" if self.pending >= behind else "full" if self.pending >= full else "open"
@@ -135,32 +136,32 @@ class Flusher:
         while True:
             try:
                 await self.start()
-                if self._closed:  # Postgres was restored to a time at which it was being opened
+                if self._closed:  # Postgres was restored to a time during an opening
                     raise LeaseLost(f"partition {self._partition} is not open")
-                while not _cancelled():
+                while not _is_cancelled():
                     events = await self._step_or_start()
                     backoff_s = FIRST_BACKOFF_S
                     if events == 0:
                         if not await self._outbox.has_more(bytes(self._cursor), BLOCK_MS):
-                            await self.start()  # hears of a lost lease
+                            await self.start()  # checks the lease
                             await self._trim_exactly()
                     elif events < BATCH_EVENTS:
                         await asyncio.sleep(min(PAUSE_S + events * PAUSE_EACH_S, LONGEST_PAUSE_S))
                 raise asyncio.CancelledError
-            except _PASSING as error:
+            except _TRANSIENT as error:
                 self._log.warning("recording pauses", reason=_reason(error), seconds=round(backoff_s, 2))
             await asyncio.sleep(backoff_s * random.uniform(0.5, 1))  # noqa: S311, no secret
             backoff_s = min(backoff_s * 2, LONGEST_BACKOFF_S)
 
     async def drain(self, epoch: int) -> None:
-        """Record all up to `<epoch>-0`, once. Raises OutboxGap where that is missing; what breaks is the caller's."""
+        """Record everything up to `<epoch>-0` once. Raises OutboxGap if that is missing, and errors of both servers."""
         await self.start()
         while self._cursor[0] < epoch:
             if await self.step() == 0:
                 raise OutboxGap(f"the outbox ends before {epoch}-0")
 
     async def start(self) -> None:
-        """Go on from where the record is. Raises LeaseLost."""
+        """Continue from the cursor. Raises LeaseLost."""
         row = await read_partition(self._pool, self._partition)
         if row.fence != self._fence:
             raise LeaseLost(f"partition {self._partition}: fence {self._fence} was followed by {row.fence}")
@@ -169,13 +170,13 @@ class Flusher:
             self._marks.append((time.monotonic(), 0, self._cursor))
 
     async def step(self) -> int:
-        """Record what is there, at most a batch; how many entries that was."""
+        """Record at most one batch; return its number of entries."""
         entries = await self._read()
         recorded = len(entries)
         while entries:
             (epoch, seq), (entry_id, fields) = self._cursor, entries[0]
-            if _is_mended(fields):
-                raise AnchorLost(f"{entry_id.decode()} follows what was mended, and the record doesn't have that")
+            if _is_recovery_entry(fields):
+                raise AnchorLost(f"{entry_id.decode()} follows a recovery that is not recorded")
             if run := _consecutive(entries, epoch, seq):
                 await self._record(seq + 1, entries[:run])
             else:
@@ -189,7 +190,7 @@ class Flusher:
         return recorded
 
     async def _step_or_start(self) -> int:
-        """A step. What looks like a gap may be another's trimming, while this worker slept and lost its lease."""
+        """Record a batch. An apparent gap may be another worker's trimming, if this one slept and lost its lease."""
         try:
             return await self.step()
         except OutboxGap:
@@ -199,29 +200,29 @@ class Flusher:
                 raise
             return 0
 
-    def see(self, tail: str) -> None:
-        """Be told how far the outbox goes: while Postgres is away or hangs, nothing is read here."""
-        self._saw(parse_event_id(tail) if tail else NO_EVENT)
+    def observe_tail(self, tail: str) -> None:
+        """Take over the outbox's last id, which nothing else reads while Postgres is away."""
+        self._set_tail(parse_event_id(tail) if tail else NO_EVENT)
 
     async def _read(self) -> Read:
         """The entries after the anchor. Raises AnchorLost."""
         anchor = bytes(self._cursor)
-        found = await self._outbox.entries(anchor, BATCH_EVENTS + 1)
-        if not found or found[0][0] != anchor:
+        entries = await self._outbox.entries(anchor, BATCH_EVENTS + 1)
+        if not entries or entries[0][0] != anchor:
             raise AnchorLost(f"{self._cursor} is recorded and not in the outbox")
-        if _digest(*found[0]) != self._digest:
+        if _digest(*entries[0]) != self._digest:
             raise AnchorLost(f"{self._cursor} is not the entry that was recorded")
-        if len(found) > BATCH_EVENTS:
+        if len(entries) > BATCH_EVENTS:
             last = await self._outbox.last()
-            self._saw(_parse(last) if last else NO_EVENT)
+            self._set_tail(_parse(last) if last else NO_EVENT)
         else:
-            self._saw(_parse(found[-1][0]))
-        return found[1:]
+            self._set_tail(_parse(entries[-1][0]))
+        return entries[1:]
 
     async def _record(self, first: int, batch: Read) -> None:
-        """Record consecutive events of the cursor's epoch from a number on, or those of them that can be."""
+        """Record consecutive events from a number on, and quarantine those that Postgres refuses."""
         try:
-            entries = [(seq, *_told(fields)) for seq, (_, fields) in enumerate(batch, first)]
+            entries = [(seq, *_values(fields)) for seq, (_, fields) in enumerate(batch, first)]
             await self._commit(first + len(batch) - 1, batch[-1], entries)
             self._refused_in_a_row = 0
         except _REFUSED as error:
@@ -236,14 +237,14 @@ class Flusher:
         if self._refused_in_a_row >= MAX_REFUSED_IN_A_ROW:
             raise TooManyRefused(f"{self._refused_in_a_row} events in a row, the last for {_reason(error)}") from error
         (entry,) = batch
-        d, r, _ = _told(entry[1])
-        await self._commit(first, entry, [], [Quarantined(first, _reason(error), d, r)])
+        d, r, _ = _values(entry[1])
+        await self._commit(first, entry, [], [RejectedEvent(first, _reason(error), d, r)])
         self._refused_in_a_row += 1
         self.quarantined += 1
         self._log.error("event put into quarantine", event_id=entry[0].decode(), reason=_reason(error))
 
     async def _commit(
-        self, to: int, last: tuple[bytes, Fields], entries: Sequence[Entry], quarantined: Sequence[Quarantined] = ()
+        self, to: int, last: tuple[bytes, Fields], entries: Sequence[Entry], quarantined: Sequence[RejectedEvent] = ()
     ) -> None:
         epoch, seq = self._cursor
         digest = _digest(*last)
@@ -251,50 +252,50 @@ class Flusher:
             moved = await record(
                 *(connection, self._partition, epoch, seq, to, self._fence, entries, digest, quarantined)
             )
-        self._moved(moved, EventId(epoch, to), digest, to - seq)
+        self._advance(moved, EventId(epoch, to), digest, to - seq)
 
     async def _enter(self, epoch: int, entry_id: bytes, fields: Fields) -> None:
-        if _told(fields)[0] != b"O":
+        if _values(fields)[0] != b"O":
             raise OutboxGap(f"{epoch}-0 doesn't begin an epoch")
         digest = _digest(entry_id, fields)
         moved = await enter_epoch(self._pool, self._partition, self._fence, self._cursor, epoch, digest)
-        self._moved(moved, EventId(epoch, 0), digest, 1)
+        self._advance(moved, EventId(epoch, 0), digest, 1)
 
-    def _moved(self, moved: bool, cursor: EventId, digest: bytes, events: int) -> None:
+    def _advance(self, moved: bool, cursor: EventId, digest: bytes, events: int) -> None:
         if not moved:
             raise CursorMoved
         self._cursor, self._digest = cursor, digest
         self.recorded += events
         self._marks.append((time.monotonic(), events, cursor))
-        self._see_passed()
+        self._update_lag()
 
     async def _trim(self) -> None:
-        """Drop entries that are recorded long enough, or are more than enough; the anchor stays."""
-        old, kept, before = time.monotonic() - KEEP_S, sum(mark[1] for mark in self._marks), None
-        while len(self._marks) > 1 and (self._marks[0][0] < old or kept > KEEP_EVENTS):
-            _, events, before = self._marks.popleft()
-            kept -= events
-        if before is not None:
-            await self._outbox.trim(bytes(before), exactly=False)
+        """Remove entries that are old, or too many; the anchor stays."""
+        old, count, last = time.monotonic() - KEEP_S, sum(mark[1] for mark in self._marks), None
+        while len(self._marks) > 1 and (self._marks[0][0] < old or count > KEEP_EVENTS):
+            _, events, last = self._marks.popleft()
+            count -= events
+        if last is not None:
+            await self._outbox.trim(bytes(last), exactly=False)
 
     async def _trim_exactly(self) -> None:
-        """While nothing happens: drop all that is recorded long enough, for it may name users who were deleted."""
+        """While idle, remove all old entries: they may name deleted users."""
         if self._trimmed != self._cursor and self._marks[-1][0] < time.monotonic() - KEEP_S:
             await self._outbox.trim(bytes(self._cursor), exactly=True)
             self._trimmed = self._cursor
 
-    def _saw(self, tail: EventId) -> None:
+    def _set_tail(self, tail: EventId) -> None:
         self._tail = tail
         self._tails.append((time.monotonic(), tail))
-        self._see_passed()
+        self._update_lag()
 
-    def _see_passed(self) -> None:
+    def _update_lag(self) -> None:
         while self._tails and self._tails[0][1] <= self._cursor:
-            self._passed = self._tails.popleft()[0]
+            self._caught_up_at = self._tails.popleft()[0]
 
 
-def _told(fields: Fields) -> tuple[bytes, bytes, bytes | None]:
-    """What an entry's fields `d`, `r` and `i` hold; nothing where it has others."""
+def _values(fields: Fields) -> tuple[bytes, bytes, bytes | None]:
+    """The entry's values of `d`, `r` and `i`; empty if it has other fields."""
     if len(fields) == 6:
         return fields[1], fields[3], fields[5]
     return (fields[1], fields[3], None) if len(fields) == 4 else (b"", b"", None)
@@ -304,22 +305,21 @@ def _digest(entry_id: bytes, fields: Fields) -> bytes:
     return entry_digest(entry_id, *fields[1::2])
 
 
-def _is_mended(fields: Fields) -> bool:
-    """Whether the entry, the second of its epoch, says that Redis was mended before it. The record enters by it; it is
-    never read on its way."""
-    return _told(fields)[0].startswith(b"M ")
+def _is_recovery_entry(fields: Fields) -> bool:
+    """Whether the entry, its epoch's second, ends a recovery. The cursor is moved to such an entry, never across it."""
+    return _values(fields)[0].startswith(b"M ")
 
 
 def _consecutive(entries: Read, epoch: int, seq: int) -> int:
-    """How many of the entries follow an event without a gap. A stream's ids only rise: where an entry is as far from
-    the event as its place says, none before it is missing."""
+    """The number of entries that follow an event without a gap. Ids only rise, so an entry whose number equals its
+    distance proves that none before it is missing."""
     return bisect_left(
-        range(len(entries)), True, key=lambda place: entries[place][0] != bytes(EventId(epoch, seq + 1 + place))
+        range(len(entries)), True, key=lambda index: entries[index][0] != bytes(EventId(epoch, seq + 1 + index))
     )
 
 
-def _cancelled() -> bool:
-    """Whether a cancellation was swallowed, as `asyncio.wait_for` in a library may do until Python 3.12."""
+def _is_cancelled() -> bool:
+    """Whether a cancellation was swallowed, as a library's `asyncio.wait_for` may do before Python 3.12."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
@@ -329,8 +329,6 @@ def _parse(entry_id: bytes) -> EventId:
 
 
 def _reason(error: Exception) -> str:
-    """What went wrong, without what Postgres quotes of the row: that may be a code."""
-    if isinstance(error, asyncpg.PostgresError):
-        return " ".join(filter(None, [type(error).__name__, getattr(error, "constraint_name", None)]))
-    ours = isinstance(error, MalformedEvent | Undecided | KeyReused | NotAssigned)
-    return f"{type(error).__name__} {error}" if ours else type(error).__name__
+    """The reason without row values, which may be codes."""
+    is_ours = isinstance(error, MalformedEvent | Undecided | KeyReused | NotAssigned)
+    return f"{type(error).__name__} {error}" if is_ours else error_name(error)

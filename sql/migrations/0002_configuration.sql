@@ -1,4 +1,4 @@
--- What the merchant said. Each row carries the configuration version of the change that wrote it last.
+-- Configuration. Each row has the configuration version of its last change.
 
 CREATE TABLE workspaces (
   workspace int GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -13,10 +13,9 @@ CREATE TABLE workspaces (
   idempotency_hours int NOT NULL DEFAULT 24 CHECK (idempotency_hours BETWEEN 1 AND 8760),
   version bigint NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now(),
-  -- How far a test workspace's clock, which windows and locks go by, is from the server's. A live workspace has no other.
+  -- The difference of a test workspace's clock from the server's, for windows and locks.
   clock_offset_ms bigint NOT NULL DEFAULT 0,
-  -- How often and how much may be asked, missed and locked (docs/decisions/0028-limits.md), as for keys and books; null says
-  -- nothing.
+  -- Limits of requests, misses and locks (docs/decisions/0028-limits.md), as for keys and books; null for none.
   limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
   CHECK (mode = 'test' OR clock_offset_ms = 0)
 );
@@ -35,22 +34,22 @@ CREATE TABLE keys (
   expires_at timestamptz,
   revoked_at timestamptz,
   last_used_at timestamptz,
-  -- The key that this one takes the place of. Both are good for a while, so that clients can change over; never three.
+  -- The key that this one replaces. Both are valid for a while, so that clients can change over; never three.
   replaces uuid REFERENCES keys (key_id),
   limits jsonb CHECK (jsonb_typeof(limits) = 'object')
 );
 CREATE INDEX keys_of_workspace ON keys (workspace, position);
 CREATE UNIQUE INDEX keys_replaced ON keys (replaces) WHERE replaces IS NOT NULL;
 
--- One row, raised by each change of a key: processes ask for it, and read the keys again.
+-- One row, incremented by each change of a key: processes poll it, and read the keys again.
 CREATE TABLE keys_version (
   only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
   version bigint NOT NULL
 );
 INSERT INTO keys_version (version) VALUES (0);
 
--- Operators who signed in to the console with a key; only a digest of what their browser holds is kept. A session is worth
--- what its key is, and ends with it. Without a foreign key: a key is revoked, never deleted.
+-- Sessions of the console, opened with a key. Only a digest of the browser's secret is stored. A session has its key's
+-- rights, and ends with it. Without a foreign key, as keys are never deleted.
 CREATE TABLE sessions (
   session_hash bytea PRIMARY KEY CHECK (octet_length(session_hash) = 32),
   key_id uuid NOT NULL,
@@ -90,7 +89,7 @@ CREATE TABLE books (
   version bigint NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now(),
   updated_at timestamptz NOT NULL DEFAULT now(),
-  -- Of a book that was made for one coupon, which is the first of its codes; null for all others.
+  -- The kind of a book that was made for one coupon, its first code; null for others.
   single text CHECK (single IN ('user-specific', 'time-specific', 'generated')),
   limits jsonb CHECK (jsonb_typeof(limits) = 'object'),
   PRIMARY KEY (workspace, book),
@@ -98,16 +97,16 @@ CREATE TABLE books (
   CHECK (lock_seconds <= max_lock_seconds)
 );
 CREATE INDEX books_changed ON books (version);
--- The list of those that can be used now: what is over is passed by within the index.
+-- The list of usable books: expired ones are skipped within the index.
 CREATE INDEX books_time_specific ON books (workspace, book, coalesce(valid_until, 'infinity'))
 WHERE single = 'time-specific' AND status = 'active';
--- The books whose stock is kept up: few among many, and looked for once a second.
+-- The books with `keepFree`: few among many, and read once a second.
 CREATE INDEX books_kept ON books (workspace, book) WHERE keep_free IS NOT NULL AND status <> 'archived';
 CREATE INDEX books_that_limit_misses ON books (workspace) WHERE limits ->> 'missesPerMinute' IS NOT NULL;
 
--- Ten millions of these: wide columns first so that none is padded, and no index that no read needs. A foreign key to the book
--- would be a third of what an insertion costs, a counted repetition in a regular expression another third. Books are never
--- deleted, and what adds codes counts them in their book's row, in the same transaction: without that row nothing is added.
+-- Ten million rows: wide columns first, so that none is padded, and no index without a reader. A foreign key to the
+-- book would be a third of an insertion's cost, a counted repetition in a regular expression another third. Books are
+-- never deleted, and each insertion also counts the codes in the book's row, in the same transaction.
 CREATE TABLE codes (
   position bigint GENERATED ALWAYS AS IDENTITY,
   version bigint NOT NULL,
@@ -124,7 +123,7 @@ CREATE TABLE codes (
 );
 CREATE INDEX codes_of_book ON codes (workspace, book, position);
 CREATE INDEX codes_changed ON codes (partition, version);
--- A user's coupons are those assigned and those that the merchant made the user's.
+-- A user's coupons are those assigned and those owned since upload.
 CREATE INDEX codes_of_owner ON codes (workspace, owner_id, created_at, code) WHERE owner_id IS NOT NULL;
 
 CREATE TABLE users (
@@ -141,20 +140,20 @@ CREATE TABLE users (
 CREATE INDEX users_of_workspace ON users (workspace, position);
 CREATE INDEX users_changed ON users (partition, version);
 
--- Users to be deleted: a row holds what is to be replaced by the pseudonym until that is done, and then its id no more.
--- What was decided up to (epoch, seq), and made up to `position`, was the user's; what comes later is a new user's.
+-- Users to delete: a row has the user's id until the pseudonym has replaced it. Events up to (epoch, seq) and codes up
+-- to `position` were the user's; later ones are a new user's.
 CREATE TABLE erasures (
   workspace int NOT NULL REFERENCES workspaces (workspace),
   partition int NOT NULL,
   user_id text COLLATE "C",
   pseudonym text COLLATE "C" NOT NULL,
-  version bigint NOT NULL, -- of the configuration: the user's row went with it
+  version bigint NOT NULL, -- of the change that deleted the user's row
   epoch bigint NOT NULL,
   seq bigint NOT NULL,
   position bigint NOT NULL, -- of codes
   started_at timestamptz NOT NULL DEFAULT now(),
   finished_at timestamptz,
-  -- The deletion's last event. A Redis that lost it has the user's id still, which no fact tells.
+  -- The deletion's last event. A Redis that lost it still has the user's id, which no fact tells.
   done_epoch bigint,
   done_seq bigint,
   PRIMARY KEY (workspace, pseudonym),

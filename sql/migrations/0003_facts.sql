@@ -1,9 +1,7 @@
--- What happened: assignments, unassignments, redemptions, rollbacks. Each row is one event of the outbox, named by
--- (epoch, seq).
---
--- Facts have no foreign keys. Redis decided them when they happened; the record must take what was decided, also where
--- a book, code or user has been deleted since, and a key would be looked up for each of some ten thousand rows a second.
--- `workspace` and `book` are the inner numbers.
+-- Facts: assignments, unassignments, redemptions, rollbacks. Each row is one event of the outbox, named by (epoch,
+-- seq).
+-- Facts have no foreign keys. The record must take what Redis has decided, even if a book, code or user was deleted
+-- since; and some ten thousand rows a second would each need a look-up. `workspace` and `book` are the inner numbers.
 
 CREATE TABLE assignments (
   partition int NOT NULL,
@@ -14,19 +12,19 @@ CREATE TABLE assignments (
   code text COLLATE "C" NOT NULL,
   user_id text COLLATE "C" NOT NULL,
   assigned_at timestamptz NOT NULL,
-  unassigned_at timestamptz, -- no part of the fact: the net below, and lists, need to know which stand
+  unassigned_at timestamptz, -- no part of the fact: marks closed assignments for the index below, and for lists
   ip text,
   user_agent text,
-  order_id text COLLATE "C", -- of an order's gift
+  order_id text COLLATE "C", -- if it is an order's gift
   PRIMARY KEY (partition, epoch, seq)
 );
--- A code is one user's. Of the gifts that stand, an order has one.
+-- A code belongs to one user. An order has one open gift.
 CREATE UNIQUE INDEX assignments_code ON assignments (workspace, code) WHERE unassigned_at IS NULL;
 CREATE UNIQUE INDEX assignments_gift ON assignments (workspace, order_id)
   WHERE order_id IS NOT NULL AND unassigned_at IS NULL;
 CREATE INDEX assignments_user ON assignments (workspace, user_id, assigned_at, code);
 
--- An assignment was taken back, or what the merchant said at upload was: then the code's owner there counts no more.
+-- An assignment was taken back, or the ownership since upload, which then no longer counts.
 CREATE TABLE unassignments (
   partition int NOT NULL,
   epoch bigint NOT NULL,
@@ -63,8 +61,8 @@ CREATE TABLE redemptions (
   max_redemptions int NOT NULL CHECK (max_redemptions >= 0),
   ip text,
   user_agent text,
-  metadata json CHECK (json_typeof(metadata) = 'object'), -- not jsonb: an answer is given again byte for byte
-  -- A discount is never more than the order's value, and without a value there is none.
+  metadata json CHECK (json_typeof(metadata) = 'object'), -- not jsonb: an answer is repeated byte for byte
+  -- A discount is at most the order's value; without a value there is none.
   CHECK (discount_amount <= coalesce(order_value, 0)),
   CHECK (order_id IS NULL OR slot >= 1),
   -- No amount has more digits than its currency.
@@ -75,16 +73,16 @@ CREATE INDEX redemptions_book ON redemptions (workspace, book, redemption_id);
 CREATE INDEX redemptions_user ON redemptions (workspace, user_id, redemption_id);
 CREATE INDEX redemptions_code ON redemptions (workspace, code, redemption_id);
 
--- What no month takes (an id made by a clock that was far off).
+-- Ids outside of all months, drawn by a wrong clock.
 CREATE TABLE redemptions_default PARTITION OF redemptions DEFAULT;
 
--- The least UUIDv7 of a moment.
+-- The smallest UUIDv7 of a moment.
 CREATE FUNCTION first_uuid7(moment timestamptz) RETURNS uuid LANGUAGE sql STABLE PARALLEL SAFE AS $$
   SELECT (lpad(to_hex((extract(epoch FROM moment) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
 $$;
 
--- Make the partitions of this month and the next so many; says how many were made. A month that has rows in the default
--- partition already stays there.
+-- Create the partitions of this month and the next ones; return how many are new. A month with rows in the default
+-- partition stays there.
 CREATE FUNCTION ensure_fact_partitions(months_ahead int) RETURNS int LANGUAGE plpgsql AS $$
 DECLARE
   made int := 0;
@@ -132,8 +130,8 @@ CREATE INDEX rollbacks_code ON rollbacks (workspace, code);
 -- The orders of rolled-back redemptions, which have no place in the order any more.
 CREATE INDEX rollbacks_order ON rollbacks (workspace, order_id) WHERE order_id IS NOT NULL;
 
--- A book ran low, or out, of free codes or of uses of its total; once for each crossing. Nothing follows from these in
--- Redis, so a rebuild needs none of them.
+-- A book ran low, or out, of free codes or of uses of its total; once for each crossing. A rebuild of Redis needs no
+-- notices.
 CREATE TABLE stock_notices (
   partition int NOT NULL,
   epoch bigint NOT NULL,
@@ -143,14 +141,14 @@ CREATE TABLE stock_notices (
   notice text NOT NULL CHECK (notice IN ('low', 'out')),
   what text NOT NULL CHECK (what IN ('codes', 'uses')),
   remaining int NOT NULL CHECK (remaining >= 0),
-  noticed_at timestamptz NOT NULL, -- by the workspace's clock, which a test workspace may set
+  noticed_at timestamptz NOT NULL, -- by the workspace's clock, which a test workspace can set
   recorded_at timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (partition, epoch, seq)
 );
 CREATE INDEX stock_notices_book ON stock_notices (workspace, book, epoch, seq);
 CREATE INDEX stock_notices_recorded ON stock_notices (recorded_at);
 
--- A redemption as histories show it: times in ms, money in 10⁻⁴ units.
+-- A redemption for histories: times in ms, money in 10⁻⁴ units.
 CREATE VIEW past_redemptions AS
 SELECT
   redemption_id, r.workspace, r.book, book_id, r.code, r.user_id, r.order_id, (order_value * 10000)::bigint AS value_e4,
@@ -160,8 +158,8 @@ SELECT
   r.ip, r.user_agent, r.metadata
 FROM redemptions r LEFT JOIN rollbacks USING (redemption_id) LEFT JOIN books b ON b.workspace = r.workspace AND b.book = r.book;
 
--- All facts, as rebuilding reads them: columns that a kind doesn't have are null. A checkout's redemption and gift are of one
--- event. A rollback is applied again by the event of its redemption, and needs its discount: Redis keeps no more of it.
+-- All facts, for rebuilds: columns that a kind lacks are null. A checkout's redemption and gift have one event. A
+-- rollback is applied again by its redemption's event and discount, as Redis stores no more of it.
 CREATE VIEW facts AS
 SELECT
   'A' AS kind, partition, epoch, seq, workspace, book, code, user_id, (extract(epoch FROM assigned_at) * 1000)::bigint AS at_ms,
@@ -191,7 +189,7 @@ SELECT
   NULL, restore, reason, r.epoch, r.seq
 FROM rollbacks b LEFT JOIN redemptions r USING (redemption_id);
 
--- Nets: what Redis decided is checked again by a unique key. A conflict is an alarm, no repetition to skip.
+-- Unique keys that check Redis's decisions again. A conflict is an alarm, not a repetition to skip.
 
 -- A place in an order is taken once, until a rollback gives it back.
 CREATE TABLE order_uses (
@@ -210,7 +208,7 @@ CREATE TABLE single_uses (
   PRIMARY KEY (workspace, code)
 );
 
--- What a request did under its Idempotency-Key: the first of its events, and what Redis kept to answer it again.
+-- The result of a request with an Idempotency-Key: its first event, and the stored answer.
 CREATE TABLE idempotency_keys (
   workspace int,
   key text COLLATE "C",
@@ -225,7 +223,7 @@ CREATE TABLE idempotency_keys (
 );
 CREATE INDEX idempotency_keys_recorded ON idempotency_keys USING brin (recorded_at);
 
--- Events that the record can't take, kept as they were. Each is an alarm.
+-- Quarantined events, as they were decided. Each is an alarm.
 CREATE TABLE quarantine (
   partition int,
   epoch bigint,

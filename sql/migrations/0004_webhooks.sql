@@ -1,4 +1,4 @@
--- Webhooks: who wants to be told of what happens, and what is told.
+-- Webhooks and their deliveries.
 
 -- A UUIDv7 of now; Postgres has one of its own only since 18.
 CREATE FUNCTION new_uuid7() RETURNS uuid VOLATILE LANGUAGE sql AS $$
@@ -16,17 +16,17 @@ CREATE TABLE webhooks (
   url text NOT NULL CHECK (length(url) <= 2048),
   events text[] NOT NULL CHECK (cardinality(events) >= 1),
   description text NOT NULL CHECK (length(description) <= 2000),
-  -- `reason` says why the sender switched it off; null where nobody or an operator did.
+  -- `reason`: why the sender switched it off; null if an operator did, or if it is on.
   status text NOT NULL DEFAULT 'active' CHECK (status IN ('active', 'inactive')),
   reason text CHECK (reason IN ('failing', 'gone')),
   inactive_since timestamptz,
-  -- Since when nothing got through.
+  -- The time since which every attempt has failed.
   failing_since timestamptz,
-  -- What signs, and until when the one before does too.
+  -- The signing secret, and the previous one with its end.
   secret bytea NOT NULL,
   old_secret bytea,
   old_secret_until timestamptz,
-  -- The last event of the partition of which this webhook's deliveries have been made.
+  -- The partition's last event of which this webhook's deliveries were made.
   epoch bigint NOT NULL,
   seq bigint NOT NULL,
   created_at timestamptz NOT NULL DEFAULT now(),
@@ -38,8 +38,8 @@ CREATE TABLE webhooks (
 CREATE INDEX webhooks_of_workspace ON webhooks (workspace, webhook) WHERE deleted_at IS NULL;
 CREATE INDEX webhooks_active ON webhooks (partition) WHERE deleted_at IS NULL AND status = 'active';
 
--- One event for one webhook. What it says is read from the facts when it is sent, so a user who is deleted is deleted here too;
--- `data` is for events that no other table holds. Of one `subject` (a coupon, a book) one is sent after the other.
+-- One event for one webhook. Its content is read from the facts when it is sent, so the deletion of a user covers it;
+-- `data` is for events in no other table. Deliveries of one `subject` (a coupon, a book) are sent one after the other.
 CREATE TABLE webhook_deliveries (
   position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
   delivery_id uuid NOT NULL UNIQUE DEFAULT new_uuid7(),
@@ -59,7 +59,7 @@ CREATE TABLE webhook_deliveries (
   next_attempt_at timestamptz NOT NULL DEFAULT now(),
   last_status int,
   last_error text,
-  -- Who is sending it just now. Whoever that is may be dead, so it ends by itself.
+  -- The sender's claim, which expires as the sender may die.
   claim uuid,
   claimed_until timestamptz,
   created_at timestamptz NOT NULL DEFAULT now(),
@@ -69,8 +69,8 @@ CREATE INDEX webhook_deliveries_of_webhook ON webhook_deliveries (webhook, posit
 CREATE INDEX webhook_deliveries_pending ON webhook_deliveries (webhook, position) WHERE status = 'pending';
 CREATE INDEX webhook_deliveries_in_order ON webhook_deliveries (webhook, subject, position) WHERE status = 'pending';
 
--- Tell the webhooks of a workspace that want to hear of it, in the transaction of what it tells. Events of coupons and books are
--- not told so: the sender finds them in the facts.
+-- Make deliveries to the webhooks of a workspace with this event, in the event's transaction. Not for events of coupons
+-- and books, which the sender reads from the facts.
 CREATE FUNCTION tell_webhooks(told_workspace int, told_event text, told_about uuid, told_data json) RETURNS int
 VOLATILE LANGUAGE sql AS $$
   WITH one AS (SELECT 'evt_' || new_uuid7() AS event_id), told AS (

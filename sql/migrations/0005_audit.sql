@@ -1,8 +1,8 @@
--- Who changed what, when and from where, in the words of the API; each row is written with its change. No secret, and of a
--- code no more than its end.
+-- The audit: who changed what, when and from where, in the API's terms; each row is written with its change. It has no
+-- secrets, and only the last characters of codes.
 CREATE TABLE audit (
   position bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-  workspace int REFERENCES workspaces (workspace), -- null: attempts with what is nobody's credential
+  workspace int REFERENCES workspaces (workspace), -- null: attempts with an unknown credential
   at timestamptz NOT NULL DEFAULT now(),
   actor text NOT NULL CHECK (actor IN ('key', 'command', 'service')),
   key_id uuid,
@@ -18,8 +18,8 @@ CREATE TABLE audit (
 CREATE INDEX audit_of_workspace ON audit (workspace, position);
 CREATE INDEX audit_of_users ON audit (workspace, subject) WHERE action LIKE 'user.%';
 
--- Append-only, whoever asks. But where a user is being erased, a pseudonym takes the user's place in what was said of the
--- user, and the rest of it goes, address and agent included.
+-- Append-only, except that the deletion of a user replaces the user by the pseudonym and clears the rest, with address
+-- and agent.
 CREATE FUNCTION keep_audit() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF

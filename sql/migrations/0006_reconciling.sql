@@ -1,7 +1,7 @@
 -- Comparing Redis with the record.
 
--- The bucket of a code, an order or a user in Redis: crc32 & 131071, as service/formats/key_names.py has it. Postgres has a
--- crc32 of its own since 18; without it the same takes ten times as long.
+-- The bucket of a code, an order or a user in Redis: crc32 & 131071, as in service/formats/key_names.py. Postgres has
+-- crc32 since 18; the replacement below takes ten times as long.
 DO $migration$
 BEGIN
   IF to_regprocedure('crc32(bytea)') IS NOT NULL THEN
@@ -28,7 +28,7 @@ BEGIN
 END
 $migration$;
 
--- Who compares a partition just now, until when it is believed to live; and since when its turn by the clock counts.
+-- Turns to compare: the process that has the partition's turn, the turn's end, and the start of the schedule.
 CREATE TABLE reconciling (
   partition int PRIMARY KEY,
   token uuid,
@@ -38,7 +38,7 @@ CREATE TABLE reconciling (
   done bigint NOT NULL DEFAULT 0
 );
 
--- What the last comparison of a workspace found: the last event that it covers, and by class what differed and still does.
+-- Each workspace's last comparison: its cut, and what differed and still differs, by class.
 CREATE TABLE reconciled (
   workspace int PRIMARY KEY REFERENCES workspaces (workspace),
   partition int NOT NULL,
@@ -50,7 +50,7 @@ CREATE TABLE reconciled (
 );
 CREATE INDEX reconciled_partition ON reconciled (partition);
 
--- An id as Redis has it, where '-' is none.
+-- An id as Redis stores it, where '-' is none.
 CREATE FUNCTION word_of(told text) RETURNS text IMMUTABLE PARALLEL SAFE LANGUAGE sql AS $$
   SELECT CASE told WHEN '-' THEN '%-' ELSE coalesce(told, '-') END
 $$;
@@ -60,10 +60,10 @@ CREATE FUNCTION ms_of(at timestamptz) RETURNS bigint IMMUTABLE PARALLEL SAFE LAN
   SELECT floor(extract(epoch FROM at) * 1000)::bigint
 $$;
 
--- What stood right after an event; later facts, which may be recorded by now, don't count. All of them are one SELECT, so that
--- what restricts their rows is looked for by index.
+-- The state right after an event, without later facts. Each function is one SELECT, so that Postgres can use indexes
+-- for its callers' conditions.
 
--- A workspace's redemptions, and what became of them.
+-- A workspace's redemptions, and their rollbacks.
 CREATE FUNCTION redemptions_at(p int, w int, e bigint, s bigint) RETURNS TABLE (
   workspace int, book int, code text, user_id text, order_id text, redemption_id uuid, epoch bigint, seq bigint, slot int,
   max_redemptions int, discount_amount numeric, at_ms bigint, stands boolean, taken boolean
@@ -75,7 +75,7 @@ CREATE FUNCTION redemptions_at(p int, w int, e bigint, s bigint) RETURNS TABLE (
   WHERE r.workspace = w AND r.partition = p AND (r.epoch, r.seq) <= (e, s)
 $$;
 
--- Whose a workspace's codes were by assignment: what stands still, and what was taken back after the event.
+-- The assignments of a workspace's codes: the open ones, and those taken back after the event.
 CREATE FUNCTION assignments_at(p int, w int, e bigint, s bigint) RETURNS TABLE (
   code text, user_id text, at_ms bigint, order_id text
 ) STABLE LANGUAGE sql AS $$
@@ -91,10 +91,10 @@ CREATE FUNCTION assignments_at(p int, w int, e bigint, s bigint) RETURNS TABLE (
     )
 $$;
 
--- A workspace's codes, all, or some, or those of some books: what Redis's record of each should say (`max` null where nobody has
--- used it and it has none of its own), its last standing redemption, and those of a code with several uses, up to a thousand.
--- These are ranked by their events, the one decided last at the end, whatever clocks did: by epoch, then by number, as
--- `apply_redeem` in lua/includes/state.lua has it.
+-- A workspace's codes, all, or these, or those of these books: the expected values of each one's record in Redis (`max`
+-- null if it is unused and has no limit of its own), its last standing redemption, and those of a code with several
+-- uses, up to a thousand. These are in the order of their events, by epoch and number, like `apply_redeem` in
+-- lua/includes/state.lua.
 CREATE FUNCTION codes_at(p int, w int, e bigint, s bigint, only_codes text[], only_books int[]) RETURNS TABLE (
   code text, book int, version bigint, active boolean, expires_ms bigint, owner text, at_ms bigint, uses bigint, max int,
   last text, standing text, stand bigint, special boolean

@@ -1,20 +1,20 @@
 -- name: erase_audit
--- Put the pseudonym where a user was created or changed, up to where the user was deleted, and forget the rest.
+-- Replace a user's id by the pseudonym in the audit of the user's creation and changes, up to the deletion, and clear
+-- the rest.
 -- $1 workspace int  $2 user text  $3 pseudonym text
 UPDATE audit SET subject = $3, before = NULL, after = NULL, ip = NULL, user_agent = NULL
 WHERE workspace = $1 AND subject = $2 AND action LIKE 'user.%'
     AND position < (SELECT max(position) FROM audit WHERE workspace = $1 AND subject = $3 AND action = 'user.deleted');
 
 -- name: insert_audit
--- Say who did what.
+-- Insert an audited action.
 -- $1 workspace int  $2 actor text  $3 key_id uuid  $4 ip text  $5 user_agent text  $6 request_id text  $7 action text
 -- $8 subject text  $9 before jsonb  $10 after jsonb
 INSERT INTO audit (workspace, actor, key_id, ip, user_agent, request_id, action, subject, before, after)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10);
 
 -- name: page_audit
--- What was done in a workspace, newest first; of one kind, by one kind of actor, with one key, from a time on and before
--- another, where these are named.
+-- A workspace's audited actions, newest first, filtered by action, actor kind, key and time where given.
 -- $1 workspace int  $2 before bigint  $3 limit int  $4 action text  $5 actor text  $6 key_id uuid  $7 since timestamptz
 -- $8 until timestamptz
 SELECT
@@ -27,6 +27,6 @@ WHERE audit.workspace = $1 AND ($2::bigint IS NULL OR audit.position < $2) AND (
 ORDER BY audit.position DESC LIMIT $3;
 
 -- name: read_key_owners
--- Whose keys these are, or were.
+-- The keys with these secrets, revoked ones included.
 -- $1 secret_hashes bytea[]
 SELECT secret_hash, key_id, workspace FROM keys WHERE secret_hash = ANY ($1);

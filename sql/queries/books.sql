@@ -1,15 +1,15 @@
 -- name: add_book_codes
--- Count codes that were added to a book; no row where there is none.
+-- Add to a book's count of codes. Returns no row if there is no such book.
 -- $1 workspace int  $2 book int  $3 added int
 UPDATE books SET code_count = code_count + $3 WHERE workspace = $1 AND book = $2 RETURNING book;
 
 -- name: lock_book_count
--- How many codes a book has; they stay so many until the transaction ends.
+-- A book's count of codes, locked until the transaction ends.
 -- $1 workspace int  $2 book int
 SELECT code_count FROM books WHERE workspace = $1 AND book = $2 FOR UPDATE;
 
--- name: lock_kept_book
--- A book whose stock is kept up. Until the transaction ends nobody adds codes to it, or has some generated.
+-- name: lock_stocked_book
+-- Lock a book with `keepFree`. Until the transaction ends, no other adds or orders codes of it.
 -- $1 workspace int  $2 book int
 SELECT books.*, partition, currency AS workspace_currency FROM books JOIN workspaces USING (workspace)
 WHERE workspace = $1 AND book = $2 AND keep_free IS NOT NULL AND status <> 'archived'
@@ -29,8 +29,8 @@ WHERE workspace = $1 AND ($2::int IS NULL OR book < $2) AND ($4::text IS NULL OR
     AND ($6::text IS NULL OR strpos(lower(books.name), lower($6)) > 0 OR strpos(lower(description), lower($6)) > 0)
 ORDER BY book DESC LIMIT $3;
 
--- name: page_kept_books
--- A partition's books whose stock is kept up, in order, after one.
+-- name: page_stocked_books
+-- A partition's books with `keepFree`, in order, after one.
 -- $1 partition int  $2 after_workspace int  $3 after_book int  $4 limit int
 SELECT workspace, book, book_id, books.version, keep_free FROM books JOIN workspaces USING (workspace)
 WHERE partition = $1 AND keep_free IS NOT NULL AND status <> 'archived' AND (workspace, book) > ($2, $3)
@@ -54,7 +54,7 @@ SELECT books.*, partition, currency AS workspace_currency FROM books JOIN worksp
 WHERE workspace = $1 AND book = ANY ($2);
 
 -- name: write_book
--- Make a book, or write all that can change of one.
+-- Insert a book, or update all that can change of it.
 -- $1 workspace int  $2 book int  $3 book_id uuid  $4 version bigint  $5 name text  $6 description text  $7 status text
 -- $8 valid_from timestamptz  $9 valid_until timestamptz  $10 max_redemptions_per_code int
 -- $11 max_redemptions_per_user int  $12 max_redemptions int  $13 max_codes_per_user int

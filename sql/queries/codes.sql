@@ -1,5 +1,5 @@
 -- name: insert_codes
--- Add the codes that the workspace doesn't have yet: since when, and which, where that is not all of them.
+-- Insert the codes that the workspace lacks. Returns their time, and the new codes unless all are new.
 -- $1 workspace int  $2 book int  $3 partition int  $4 version bigint  $5 codes text[]  $6 owner_ids text[]
 -- $7 expires_at timestamptz[]  $8 max_redemptions int[]
 WITH added AS (
@@ -19,6 +19,6 @@ SELECT workspace, partition, book, version, code, owner_id, max_redemptions, exp
 WHERE workspace = $1 AND code = $2;
 
 -- name: update_code
--- Write a code's switch and expiry.
+-- Update a code's switch and expiry.
 -- $1 workspace int  $2 code text  $3 version bigint  $4 active boolean  $5 expires_at timestamptz
 UPDATE codes SET version = $3, active = $4, expires_at = $5 WHERE workspace = $1 AND code = $2;

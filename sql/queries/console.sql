@@ -11,14 +11,14 @@ SELECT job_id, workspace, kind, parameters, status, requested, done, errors, sta
 FROM jobs WHERE workspace = $1 AND job_id < $3 ORDER BY job_id DESC LIMIT $2;
 
 -- name: read_server
--- What Postgres says of itself.
+-- Version and size of Postgres, and its connections.
 SELECT
   current_setting('server_version') AS version, pg_database_size(current_database()) AS bytes,
   (SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()) AS connections;
 
 -- name: redemptions_of_workspace
--- A workspace's redemptions, newest first, before one: the newest of each book, of these the newest, so that however much
--- other workspaces redeem nothing of theirs is read.
+-- A workspace's redemptions, newest first, before one. It takes the newest of each book, and of these the newest, so
+-- that it reads nothing of other workspaces.
 -- $1 workspace int  $2 limit int  $3 before uuid
 WITH newest AS (
   SELECT r.redemption_id FROM books b CROSS JOIN LATERAL (

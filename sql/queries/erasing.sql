@@ -1,6 +1,6 @@
 -- name: begin_erasure
--- Say that a user's data up to an event, and up to the codes that there are, shall get a pseudonym; one that was begun and
--- isn't finished goes on with its own, and takes what came meanwhile.
+-- Order the replacement of a user by a pseudonym, up to an event and up to the newest code. An unfinished deletion of
+-- the user keeps its pseudonym and extends to these.
 -- $1 workspace int  $2 partition int  $3 user text  $4 pseudonym text  $5 version bigint  $6 epoch bigint  $7 seq bigint
 INSERT INTO erasures AS old (workspace, partition, user_id, pseudonym, version, epoch, seq, position)
 VALUES ($1, $2, $3, $4, $5, $6, $7, coalesce(pg_sequence_last_value(pg_get_serial_sequence('codes', 'position')), 0))
@@ -11,38 +11,38 @@ ON CONFLICT (workspace, user_id) WHERE user_id IS NOT NULL DO UPDATE SET
 RETURNING pseudonym;
 
 -- name: change_entries
--- Write entries of idempotency keys, as Redis keeps them, where they are still as they were.
+-- Replace entries of idempotency keys, as Redis stores them, unless they have changed.
 -- $1 workspace int  $2 keys text[]  $3 old text[]  $4 new text[]
 UPDATE idempotency_keys SET entry = changed.new FROM unnest($2::text[], $3::text[], $4::text[]) AS changed (key, old, new)
 WHERE workspace = $1 AND idempotency_keys.key = changed.key
   AND regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) = changed.old;
 
 -- name: change_quarantined
--- Write an event that is kept apart.
+-- Replace a quarantined event.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 d bytea  $5 r bytea
 UPDATE quarantine SET d = $4, r = $5 WHERE partition = $1 AND epoch = $2 AND seq = $3;
 
 -- name: delete_user
--- Forget what the merchant said of a user.
+-- Delete a user's row.
 -- $1 workspace int  $2 user text
 DELETE FROM users WHERE workspace = $1 AND user_id = $2;
 
 -- name: erase_assignments
--- Put the pseudonym into a bounded number of a user's assignments up to an event.
+-- Replace the user in a bounded number of assignments up to an event.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 limit int
 UPDATE assignments SET user_id = $3, ip = NULL, user_agent = NULL WHERE (partition, epoch, seq) IN (
   SELECT partition, epoch, seq FROM assignments WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($4, $5) LIMIT $6
 );
 
 -- name: erase_owner
--- Put the pseudonym into a bounded number of the codes that the merchant made a user's, up to one.
+-- Replace the user in a bounded number of the codes that the merchant gave the user, up to a position.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 position bigint  $5 limit int
 UPDATE codes SET owner_id = $3 WHERE workspace = $1 AND code IN (
   SELECT code FROM codes WHERE workspace = $1 AND owner_id = $2 AND position <= $4 LIMIT $5
 );
 
 -- name: erase_redemptions
--- Put the pseudonym into a bounded number of a user's redemptions up to an event, and into what took them back.
+-- Replace the user in a bounded number of redemptions up to an event, and in their rollbacks.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 limit int
 WITH theirs AS (
   SELECT redemption_id FROM redemptions WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($4, $5) LIMIT $6
@@ -54,8 +54,8 @@ UPDATE redemptions SET user_id = $3, ip = NULL, user_agent = NULL FROM theirs
 WHERE redemptions.redemption_id = theirs.redemption_id;
 
 -- name: erase_unassignments
--- Put the pseudonym where a user's coupons were taken back, but for those that came to the user of this name after the
--- event, or after the code, up to which all is to be replaced. A bounded number, of those recorded up to a second event.
+-- Replace the user in a bounded number of unassignments, recorded up to a second event. Skip those of codes that a new
+-- user of this name got: assigned after the first event, or owned by codes after the position.
 -- $1 workspace int  $2 user text  $3 pseudonym text  $4 epoch bigint  $5 seq bigint  $6 position bigint
 -- $7 last_epoch bigint  $8 last_seq bigint  $9 limit int
 UPDATE unassignments SET user_id = $3, ip = NULL, user_agent = NULL WHERE (partition, epoch, seq) IN (
@@ -69,18 +69,19 @@ UPDATE unassignments SET user_id = $3, ip = NULL, user_agent = NULL WHERE (parti
   LIMIT $9
 );
 
--- name: erased_after
--- Whether users of a partition are being erased, or their erasing ended after an event.
+-- name: finish_erasure
+-- Remove the user's id, and store the deletion's last event. Returns no row if the deletion was ordered again
+-- meanwhile.
+-- $1 workspace int  $2 pseudonym text  $3 version bigint  $4 epoch bigint  $5 seq bigint
+UPDATE erasures SET user_id = NULL, finished_at = now(), done_epoch = $4, done_seq = $5 WHERE workspace = $1 AND pseudonym = $2 AND version = $3
+RETURNING pseudonym;
+
+-- name: has_deletions_after
+-- Whether users of a partition are being deleted, or a deletion ended after an event.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT EXISTS (
   SELECT FROM erasures WHERE partition = $1 AND (done_epoch IS NULL OR (done_epoch, done_seq) > ($2, $3))
 );
-
--- name: finish_erasure
--- Forget whom the pseudonym is for; no row where the erasure was asked for again meanwhile. Its last event is named.
--- $1 workspace int  $2 pseudonym text  $3 version bigint  $4 epoch bigint  $5 seq bigint
-UPDATE erasures SET user_id = NULL, finished_at = now(), done_epoch = $4, done_seq = $5 WHERE workspace = $1 AND pseudonym = $2 AND version = $3
-RETURNING pseudonym;
 
 -- name: is_erased
 -- Whether a pseudonym has replaced its user.
@@ -88,17 +89,17 @@ RETURNING pseudonym;
 SELECT finished_at IS NOT NULL FROM erasures WHERE workspace = $1 AND pseudonym = $2;
 
 -- name: keys_after
--- Those of some idempotency keys that are of events after one.
+-- Those of these idempotency keys that are of events after one.
 -- $1 workspace int  $2 keys text[]  $3 epoch bigint  $4 seq bigint
 SELECT key FROM idempotency_keys WHERE workspace = $1 AND key = ANY ($2) AND (epoch, seq) > ($3, $4);
 
 -- name: keys_known
--- Those of some idempotency keys that are recorded.
+-- Those of these idempotency keys that are recorded.
 -- $1 workspace int  $2 keys text[]
 SELECT key FROM idempotency_keys WHERE workspace = $1 AND key = ANY ($2);
 
 -- name: page_assignments_to_erase
--- A user's assignments up to an event that Redis may know of, in order, after one.
+-- A user's assignments up to an event that Redis may store, in order, after one.
 -- $1 workspace int  $2 user text  $3 epoch bigint  $4 seq bigint  $5 after_at timestamptz  $6 after_code text  $7 limit int
 SELECT code, assigned_at, order_id FROM assignments
 WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($3, $4) AND (unassigned_at IS NULL OR order_id IS NOT NULL)
@@ -106,15 +107,16 @@ WHERE workspace = $1 AND user_id = $2 AND (epoch, seq) <= ($3, $4) AND (unassign
 ORDER BY assigned_at, code LIMIT $7;
 
 -- name: page_codes_to_erase
--- The codes that the merchant made a user's, up to one, in order, after one.
+-- The codes that the merchant gave a user, up to a position, in order, after one.
 -- $1 workspace int  $2 user text  $3 position bigint  $4 after_at timestamptz  $5 after_code text  $6 limit int
 SELECT code, created_at FROM codes
 WHERE workspace = $1 AND owner_id = $2 AND position <= $3 AND (created_at, code) > ($4, $5)
 ORDER BY created_at, code LIMIT $6;
 
 -- name: page_entries
--- Entries of idempotency keys between two events that may name somebody whom their requests don't: those that hold one of
--- these texts or are packed, in order, after a key. With their bytes; the entry itself, as Redis keeps it, where it is small.
+-- Idempotency keys of events between two, in order, after a key, whose entries may name a user whom their requests
+-- don't name: they contain one of these texts, or are compressed. With their bytes, and the entry itself, as Redis
+-- stores it, if it is small.
 -- $1 workspace int  $2 texts text[]  $3 from_epoch bigint  $4 from_seq bigint  $5 epoch bigint  $6 seq bigint
 -- $7 after text  $8 limit int  $9 small_bytes int
 SELECT
@@ -124,18 +126,19 @@ FROM idempotency_keys
 WHERE workspace = $1 AND key > $7 AND (epoch, seq) > ($3, $4) AND (epoch, seq) <= ($5, $6) AND CASE
     WHEN left(entry, 600) ~ '^\S+ \S+ \d{3} \S+ B' THEN false
     WHEN left(entry, 600) ~ '^\S+ \S+ \d{3} \S+ (\S+ )?[Uz]' THEN true
-    ELSE EXISTS (SELECT FROM unnest($2::text[]) AS found (said) WHERE strpos(entry, said) > 0)
+    ELSE EXISTS (SELECT FROM unnest($2::text[]) AS searched (name) WHERE strpos(entry, name) > 0)
   END
 ORDER BY key LIMIT $8;
 
 -- name: page_quarantined
--- Events of a partition that are kept apart, up to one, in order, after one.
+-- A partition's quarantined events up to one, in order, after one.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 after_epoch bigint  $5 after_seq bigint  $6 limit int
 SELECT epoch, seq, d, r FROM quarantine
 WHERE partition = $1 AND (epoch, seq) <= ($2, $3) AND (epoch, seq) > ($4, $5) ORDER BY epoch, seq LIMIT $6;
 
 -- name: page_redemptions_to_erase
--- A user's redemptions up to an event, in order, after one; whether a rollback gave the use back, null for none.
+-- A user's redemptions up to an event, in order, after one; and whether a rollback restored the use, null without a
+-- rollback.
 -- $1 workspace int  $2 user text  $3 epoch bigint  $4 seq bigint  $5 after uuid  $6 limit int
 SELECT redemption_id, r.epoch, r.seq, r.book, r.code, restore
 FROM redemptions r LEFT JOIN rollbacks USING (redemption_id)
@@ -143,7 +146,7 @@ WHERE r.workspace = $1 AND r.user_id = $2 AND (r.epoch, r.seq) <= ($3, $4) AND r
 ORDER BY redemption_id LIMIT $6;
 
 -- name: pending_erasures
--- The users of a partition that are still to be erased, the oldest first.
+-- A partition's users to delete, the oldest order first.
 -- $1 partition int  $2 limit int
 SELECT workspace, partition, user_id, pseudonym, version, epoch, seq, position FROM erasures
 WHERE partition = $1 AND user_id IS NOT NULL ORDER BY started_at LIMIT $2;

@@ -1,6 +1,7 @@
 -- name: close_assignments
--- End the assignments that were taken back; how many of these codes were nobody's, neither assigned to this user nor the
--- user's by upload and never taken back. While a user is erased Redis has the pseudonym already, and Postgres the user.
+-- Close the assignments that were taken back. Returns the number of codes that were not this user's, neither by an open
+-- assignment nor by an upload that was never taken back. During a deletion Redis may have the pseudonym while Postgres
+-- has the user.
 -- $1 workspaces int[]  $2 codes text[]  $3 users text[]  $4 times text[]
 WITH gone AS (
   SELECT gone.*, erasures.user_id AS erased_id
@@ -19,49 +20,43 @@ SELECT count(*) FROM gone WHERE (workspace, code) NOT IN (SELECT workspace, code
 );
 
 -- name: ensure_fact_partitions
--- Make room for the facts of this month and some more; how many partitions were made.
+-- Create the table partitions of this month and some more; return how many are new.
 -- $1 months_ahead int
 SELECT ensure_fact_partitions($1);
 
 -- name: facts_at
--- What an event of a partition made true: of a checkout two rows.
+-- The facts of an event: two for a checkout with a gift.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
-SELECT
-  kind, epoch, seq, workspace, book, code, user_id, at_ms, ip, user_agent, order_id, redemption_id, value_e4, currency, digits,
-  discount_e4, slot, max_redemptions, metadata, restore, reason, redeemed_epoch, redeemed_seq
-FROM facts WHERE partition = $1 AND epoch = $2 AND seq = $3 ORDER BY kind DESC;
+SELECT * FROM facts WHERE partition = $1 AND epoch = $2 AND seq = $3 ORDER BY kind DESC;
 
 -- name: facts_in_order
--- All facts of a partition after an event, in order; a checkout's redemption before its gift.
+-- A partition's facts after an event, in order; a checkout's redemption before its gift.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
-SELECT
-  kind, epoch, seq, workspace, book, code, user_id, at_ms, ip, user_agent, order_id, redemption_id, value_e4, currency, digits,
-  discount_e4, slot, max_redemptions, metadata, restore, reason, redeemed_epoch, redeemed_seq
-FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq, kind DESC;
+SELECT * FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq, kind DESC;
 
 -- name: free_orders
--- Give back the places in orders of redemptions that were rolled back.
+-- Free the places in orders of rolled-back redemptions.
 -- $1 workspaces int[]  $2 orders text[]  $3 redemptions text[]
 DELETE FROM order_uses USING unnest($1::int[], $2::text[], $3::text[]) AS gone (workspace, order_id, redemption_id)
 WHERE order_uses.workspace = gone.workspace AND order_uses.order_id = gone.order_id
   AND order_uses.redemption_id = gone.redemption_id::uuid;
 
 -- name: free_singles
--- Give back the uses of codes with one use whose redemptions were rolled back.
+-- Free the codes with one use of rolled-back redemptions.
 -- $1 workspaces int[]  $2 codes text[]  $3 redemptions text[]
 DELETE FROM single_uses USING unnest($1::int[], $2::text[], $3::text[]) AS gone (workspace, code, redemption_id)
 WHERE single_uses.workspace = gone.workspace AND single_uses.code = gone.code
   AND single_uses.redemption_id = gone.redemption_id::uuid;
 
 -- name: kept_entries
--- What some idempotency keys' events say that Redis keeps.
+-- The entries of these idempotency keys.
 -- $1 workspaces int[]  $2 keys text[]
 SELECT workspace, key, entry FROM idempotency_keys
-JOIN unnest($1::int[], $2::text[]) AS asked (workspace, key) USING (workspace, key);
+JOIN unnest($1::int[], $2::text[]) AS wanted (workspace, key) USING (workspace, key);
 
 -- name: live_keys
--- The idempotency keys of a partition's events after one that are still to be known, with the bytes of what Redis keeps, and
--- that itself where it is small.
+-- A partition's unexpired idempotency keys of events after one, with their entries' bytes, and the entry itself if it
+-- is small.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 small_bytes int
 SELECT
   workspace, key, CASE WHEN octet_length(entry) <= $4 THEN entry END AS entry,
@@ -72,13 +67,13 @@ WHERE idempotency_keys.partition = $1 AND (idempotency_keys.epoch, seq) > ($2, $
   AND recorded_at > now() - idempotency_hours * interval '1 hour';
 
 -- name: open_assignments
--- How many of these codes are somebody's by an assignment.
+-- How many of these codes are assigned.
 -- $1 workspaces int[]  $2 codes text[]
-SELECT count(*) FROM assignments JOIN unnest($1::int[], $2::text[]) AS asked (workspace, code) USING (workspace, code)
+SELECT count(*) FROM assignments JOIN unnest($1::int[], $2::text[]) AS wanted (workspace, code) USING (workspace, code)
 WHERE unassigned_at IS NULL;
 
 -- name: prune_keys
--- Forget a bounded number of idempotency keys whose time is over.
+-- Delete a bounded number of expired idempotency keys.
 -- $1 limit int
 DELETE FROM idempotency_keys WHERE (workspace, key) IN (
   SELECT k.workspace, key FROM idempotency_keys k LEFT JOIN workspaces USING (workspace)
@@ -86,8 +81,8 @@ DELETE FROM idempotency_keys WHERE (workspace, key) IN (
 );
 
 -- name: store_keys
--- Remember idempotency keys. A key may come again an hour (the least a workspace may set) after its last use; another one
--- is not stored, and the caller counts.
+-- Insert idempotency keys. A key may be used again an hour after its last use (the shortest lifetime); any other
+-- repetition is not stored, and the caller counts.
 -- $1 partition int  $2 epoch bigint  $3 seqs bigint[]  $4 workspaces int[]  $5 keys text[]  $6 ops text[]
 -- $7 times text[]  $8 entries text[]
 INSERT INTO idempotency_keys AS old (partition, epoch, seq, workspace, key, op, at, entry)
@@ -100,6 +95,6 @@ ON CONFLICT (workspace, key) DO UPDATE SET
 WHERE old.at <= excluded.at - interval '1 hour' OR old.recorded_at <= now() - interval '1 hour';
 
 -- name: store_quarantined
--- Keep an event that the record can't take.
+-- Quarantine an event that the record refused.
 -- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 reason text  $5 d bytea  $6 r bytea
 INSERT INTO quarantine (partition, epoch, seq, reason, d, r) VALUES ($1, $2, $3, $4, $5, $6);

@@ -1,6 +1,5 @@
 -- name: coupons_of_user
--- The coupons that were assigned to a user or made the user's by the merchant, and not taken back, newest first, after a
--- last one.
+-- A user's coupons, assigned or owned since upload and not taken back, newest first, after a last one.
 -- $1 workspace int  $2 user text  $3 limit int  $4 last_at timestamptz  $5 last_code text
 SELECT code, book, at FROM (
   SELECT code, book, assigned_at AS at FROM assignments
@@ -15,15 +14,14 @@ SELECT code, book, at FROM (
 ) AS coupons ORDER BY at DESC, code DESC LIMIT $3;
 
 -- name: notices_of_book
--- What was said of a book's stock, newest first, after a last event.
+-- A book's stock notices, newest first, after a last event.
 -- $1 workspace int  $2 book int  $3 limit int  $4 last_epoch bigint  $5 last_seq bigint
 SELECT epoch, seq, notice, what, remaining, (extract(epoch FROM noticed_at) * 1000)::bigint FROM stock_notices
 WHERE workspace = $1 AND book = $2 AND (epoch, seq) < ($4, $5) ORDER BY epoch DESC, seq DESC LIMIT $3;
 
 -- name: prune_notices
--- Forget a bounded number of the notices that were recorded so long ago, the oldest first, and that no webhook has yet to be
--- told of: each that is on, or was switched off so recently that it may go on from where it was, has come past them, and no
--- delivery is left that shows them.
+-- Delete a bounded number of old notices, the oldest first, which no webhook still needs. A webhook that is on, or was
+-- switched off recently, must have passed them, and no delivery may show them.
 -- $1 days int  $2 webhook_days int  $3 limit int
 DELETE FROM stock_notices WHERE (partition, epoch, seq) IN (
   SELECT partition, epoch, seq FROM stock_notices AS notice

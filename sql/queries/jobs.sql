@@ -1,12 +1,12 @@
 -- name: advance_job
--- Count what a job has done; no row where another worker has taken it.
+-- Add to a job's progress. Returns no row if another worker has the job.
 -- $1 job_id uuid  $2 lease_token uuid  $3 done int  $4 lease_seconds int
 UPDATE jobs SET done = done + $3, lease_until = now() + $4 * interval '1 second'
 WHERE job_id = $1 AND lease_token = $2 AND status = 'running'
 RETURNING done;
 
 -- name: finish_job
--- Say how a job ended, and tell the webhooks that want to hear of it; no row where another worker has taken it.
+-- Store a job's end, and notify the webhooks. Returns no row if another worker has the job.
 -- $1 job_id uuid  $2 lease_token uuid  $3 status text  $4 errors jsonb
 WITH finished AS (
     UPDATE jobs SET status = $3, errors = $4, finished_at = now(), lease_token = NULL, lease_until = NULL
@@ -16,14 +16,14 @@ WITH finished AS (
 SELECT job_id, tell_webhooks(workspace, 'job.finished', job_id, NULL) FROM finished;
 
 -- name: insert_job
--- Make a job, for any worker to take.
+-- Insert a job, for any worker.
 -- $1 job_id uuid  $2 workspace int  $3 kind text  $4 parameters jsonb  $5 requested bigint
 INSERT INTO jobs (job_id, workspace, kind, parameters, requested) VALUES ($1, $2, $3, $4, $5)
 RETURNING job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
     (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition;
 
 -- name: prune_jobs
--- Forget those of a bounded number of the oldest jobs that ended so long ago.
+-- Among a bounded number of the oldest jobs, delete those that ended long ago.
 -- $1 days int  $2 limit int
 DELETE FROM jobs WHERE job_id IN (
     SELECT job_id FROM (SELECT job_id, finished_at FROM jobs ORDER BY job_id LIMIT $2) AS oldest
@@ -39,18 +39,18 @@ FROM jobs
 WHERE workspace = $1 AND job_id = $2;
 
 -- name: read_outstanding_codes
--- How many codes of a book are still being generated.
+-- How many codes of a book are still to be generated.
 -- $1 workspace int  $2 book int
 SELECT coalesce(sum(requested - done), 0)::bigint FROM jobs
 WHERE workspace = $1 AND status = 'running' AND kind = 'generate' AND (parameters ->> 'book')::int = $2;
 
 -- name: release_job
--- Give a job back, for any worker to take at once.
+-- Release a job, for any worker.
 -- $1 job_id uuid  $2 lease_token uuid
 UPDATE jobs SET lease_token = NULL, lease_until = NULL WHERE job_id = $1 AND lease_token = $2;
 
 -- name: take_job
--- Take a partition's oldest job of a kind that no live worker has.
+-- Lease the partition's oldest job of a kind without a live lease.
 -- $1 lease_token uuid  $2 lease_seconds int  $3 partition int  $4 kind text
 UPDATE jobs SET lease_token = $1, lease_until = now() + $2 * interval '1 second'
 WHERE job_id = (

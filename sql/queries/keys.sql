@@ -3,18 +3,18 @@
 UPDATE keys_version SET version = version + 1;
 
 -- name: count_keys
--- How many keys of a workspace may still be used.
+-- How many keys of a workspace are valid.
 -- $1 workspace int
 SELECT count(*) FROM keys
 WHERE workspace = $1 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- name: end_key
--- Let a key end so soon, unless it ends before.
+-- Let a key expire after some seconds, unless it expires earlier.
 -- $1 key_id uuid  $2 seconds int
 UPDATE keys SET expires_at = least(expires_at, now() + $2 * interval '1 second') WHERE key_id = $1;
 
 -- name: insert_key
--- Make a key.
+-- Insert a key.
 -- $1 key_id uuid  $2 workspace int  $3 name text  $4 prefix text  $5 secret_hash bytea  $6 scopes text[]
 -- $7 expires_at timestamptz  $8 replaces uuid  $9 limits jsonb
 INSERT INTO keys (key_id, workspace, name, prefix, secret_hash, scopes, expires_at, replaces, limits)
@@ -22,12 +22,12 @@ VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
 RETURNING key_id, name, prefix, scopes, created_at, expires_at, last_used_at, limits, position;
 
 -- name: is_any_book_limiting_misses
--- Whether some book of a workspace says how often it may be missed.
+-- Whether a book of the workspace limits misses.
 -- $1 workspace int
 SELECT EXISTS (SELECT FROM books WHERE workspace = $1 AND limits ->> 'missesPerMinute' IS NOT NULL);
 
 -- name: is_any_known
--- Whether any of these may still be used.
+-- Whether any of these keys is valid.
 -- $1 secret_hashes bytea[]
 SELECT EXISTS (
     SELECT FROM keys
@@ -42,7 +42,7 @@ WHERE workspace = $1 AND revoked_at IS NULL AND ($2::bigint IS NULL OR position 
 ORDER BY position DESC LIMIT $3;
 
 -- name: read_callers
--- Every key that may still be used, with its workspace, what limits it, and whether some book limits misses.
+-- Every valid key with its workspace, its limits, and whether a book limits misses.
 SELECT
     secret_hash, key_id, workspace, workspace_id, partition, mode, scopes, expires_at, keys.limits,
     workspaces.limits AS workspace_limits, EXISTS (
@@ -53,29 +53,29 @@ FROM keys JOIN workspaces USING (workspace)
 WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- name: read_key
--- A key that may still be used, and whether another takes its place.
+-- A valid key, and whether another replaces it.
 -- $1 workspace int  $2 key_id uuid
 SELECT name, scopes, expires_at, replaces, limits, EXISTS (SELECT FROM keys AS next WHERE next.replaces = $2) AS replaced
 FROM keys
 WHERE workspace = $1 AND key_id = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now());
 
 -- name: read_keys_version
--- The number of the last change of the keys.
+-- The version of the keys.
 SELECT version FROM keys_version;
 
 -- name: revoke_key
--- Take a key back; no row where there is none.
+-- Revoke a key. Returns no row if there is none.
 -- $1 workspace int  $2 key_id uuid
 UPDATE keys SET revoked_at = now() WHERE workspace = $1 AND key_id = $2 AND revoked_at IS NULL RETURNING key_id;
 
 -- name: touch_keys
--- Say when keys were used last.
+-- Store when keys were used last.
 -- $1 key_ids uuid[]  $2 times timestamptz[]
 UPDATE keys SET last_used_at = used.at FROM unnest($1::uuid[], $2::timestamptz[]) AS used (key_id, at)
 WHERE keys.key_id = used.key_id AND (last_used_at IS NULL OR last_used_at < used.at);
 
 -- name: update_key_limits
--- Write what limits a key; no row where there is none.
+-- Set a key's limits. Returns no row if there is none.
 -- $1 workspace int  $2 key_id uuid  $3 limits jsonb
 UPDATE keys SET limits = $3
 WHERE workspace = $1 AND key_id = $2 AND revoked_at IS NULL AND (expires_at IS NULL OR expires_at > now())

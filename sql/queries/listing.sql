@@ -1,8 +1,8 @@
 -- name: listed_codes
--- A book's codes, newest first, below a place in their order, each with what stands of it and its status beneath a lock.
--- Lateral with a limit, or counts, so that each code of the page is looked up by itself, whatever is known of the tables'
--- sizes. The limit of a code that was redeemed is the one that it was redeemed under. Ids are made before Redis decides,
--- so the latest redemption is looked for among the last hundred.
+-- A book's codes before a position, newest first, with their assignments, redemptions and status apart from locks.
+-- LATERAL with LIMIT or count(*) looks up each code of the page separately, whatever the planner knows of table sizes.
+-- A redeemed code has the limit under which it was redeemed. Ids are drawn before Redis decides, so the latest
+-- redemption is searched among the last hundred.
 -- $1 workspace int  $2 book int  $3 limit int  $4 before bigint
 SELECT
   position, code,

@@ -1,11 +1,11 @@
 -- name: advance_reconciling
--- Say how far a comparison is, and that whoever is at it lives; no row where another has taken it.
+-- Store a comparison's progress, and renew its turn. Returns no row if another process has the turn.
 -- $1 partition int  $2 token uuid  $3 ttl_ms int  $4 done bigint  $5 total bigint
 UPDATE reconciling SET until = clock_timestamp() + $3 * interval '1 ms', done = $4, total = $5
 WHERE partition = $1 AND token = $2 RETURNING partition;
 
 -- name: begin_reconciling
--- Take a partition for a comparison; no row while another is at it.
+-- Take a partition's turn to compare. Returns no row while another process has it.
 -- $1 partition int  $2 token uuid  $3 ttl_ms int
 INSERT INTO reconciling AS old (partition, token, until) VALUES ($1, $2, clock_timestamp() + $3 * interval '1 ms')
 ON CONFLICT (partition) DO UPDATE SET token = excluded.token, until = excluded.until, total = 0, done = 0
@@ -17,33 +17,33 @@ WHERE old.until IS NULL OR old.until <= clock_timestamp() RETURNING partition;
 SELECT book FROM books WHERE workspace = $1 ORDER BY book;
 
 -- name: codes_in_buckets
--- A workspace's codes that are in some buckets.
+-- A workspace's codes in these buckets.
 -- $1 workspace int  $2 buckets int[]
 SELECT code FROM codes WHERE workspace = $1 AND bucket_of(code) = ANY ($2);
 
 -- name: codes_in_order
--- What was true of codes after an event, in order of their buckets: of all of a workspace's, or some.
+-- The state of codes after an event, in order of their buckets: of all of a workspace's, or of these.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 codes text[]
 SELECT
   bucket_of(code) AS bucket, code, book, version, active, expires_ms, owner, at_ms, uses, max, last, standing, stand, special
 FROM codes_at($1, $2, $3, $4, $5, NULL) ORDER BY 1;
 
 -- name: codes_of_users
--- All codes that are, or were, these users'.
+-- All codes that these users have or had.
 -- $1 workspace int  $2 users text[]
 SELECT code FROM assignments WHERE workspace = $1 AND user_id = ANY ($2)
 UNION SELECT code FROM codes WHERE workspace = $1 AND owner_id = ANY ($2);
 
 -- name: count_compared
--- About how many things of some workspaces are compared: codes, and orders that used one.
+-- Roughly how many things of these workspaces are compared: codes, and orders that used one.
 -- $1 workspaces int[]
 SELECT workspace, (
-  (SELECT coalesce(sum(code_count), 0) FROM books WHERE books.workspace = asked.workspace)
-  + (SELECT count(*) FROM order_uses WHERE order_uses.workspace = asked.workspace)
-)::bigint FROM unnest($1::int[]) AS asked (workspace);
+  (SELECT coalesce(sum(code_count), 0) FROM books WHERE books.workspace = wanted.workspace)
+  + (SELECT count(*) FROM order_uses WHERE order_uses.workspace = wanted.workspace)
+)::bigint FROM unnest($1::int[]) AS wanted (workspace);
 
 -- name: counts_of_books
--- What books' counters should say after an event; those that are 0 may be left out.
+-- The expected counters of these books after an event; zeros may be missing.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 books int[]
 WITH counted AS (
   SELECT c.book, CASE
@@ -55,7 +55,7 @@ WITH counted AS (
 ), redeemed AS (
   SELECT book, user_id, discount_amount, stands, taken FROM redemptions_at($1, $2, $3, $4) WHERE book = ANY ($5)
 )
-SELECT book, 'codes' AS counter, count(*) AS said FROM counted GROUP BY book
+SELECT book, 'codes' AS counter, count(*) AS count FROM counted GROUP BY book
 UNION ALL SELECT book, state, count(*) FROM counted WHERE state IS NOT NULL GROUP BY book, state
 UNION ALL SELECT book, 'taken', count(*) FROM redeemed WHERE taken GROUP BY book
 UNION ALL SELECT book, 'redemptions', count(*) FROM redeemed WHERE stands GROUP BY book
@@ -64,40 +64,30 @@ UNION ALL SELECT book, 'discount', (sum(discount_amount) * 10000)::bigint FROM r
 UNION ALL SELECT book, 'users', count(*) FROM (SELECT DISTINCT book, user_id FROM redeemed WHERE stands) AS users GROUP BY book;
 
 -- name: end_reconciling
--- Let another begin; `whole` where the partition's turn by the clock is done with it.
+-- Release a partition's turn; with `whole`, the scheduled comparison is done.
 -- $1 partition int  $2 token uuid  $3 whole boolean
 UPDATE reconciling SET token = NULL, until = NULL, begun_at = CASE WHEN $3 THEN clock_timestamp() ELSE begun_at END
 WHERE partition = $1 AND token = $2;
 
 -- name: is_reconciling
--- Whether a workspace is being compared, or is to be, by a job.
+-- Whether a comparison job of a workspace is running or ordered.
 -- $1 workspace int
 SELECT EXISTS (SELECT FROM jobs WHERE workspace = $1 AND status = 'running' AND kind = 'reconcile');
 
--- name: kept_keys
--- As keys_in_order, of some: what Redis should keep, and for how long from now.
--- $1 workspace int  $2 epoch bigint  $3 seq bigint  $4 keys text[]
-SELECT
-  key, regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) AS entry,
-  (extract(epoch FROM recorded_at + idempotency_hours * interval '1 hour' - now()) * 1000)::bigint AS ttl_ms
-FROM idempotency_keys JOIN workspaces USING (workspace)
-WHERE workspace = $1 AND (idempotency_keys.epoch, seq) <= ($2, $3) AND least(at, recorded_at) > now() - interval '58 minutes'
-  AND key = ANY ($4);
-
 -- name: keys_in_order
--- Idempotency keys of a workspace up to an event, those used within the hour that each is known at least, in order: what
--- Redis should keep, or its digest where it is not small.
+-- A workspace's idempotency keys up to an event that were used within the last 58 minutes, in order. Each is stored for
+-- an hour at least. With the expected entry, or its digest if it is not small.
 -- $1 workspace int  $2 epoch bigint  $3 seq bigint  $4 small_bytes int
 SELECT key, bytes, CASE WHEN bytes <= $4 THEN entry ELSE md5(entry) END AS entry
 FROM (
   SELECT key, octet_length(entry) AS bytes, regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) AS entry
   FROM idempotency_keys
   WHERE workspace = $1 AND (epoch, seq) <= ($2, $3) AND least(at, recorded_at) > now() - interval '58 minutes'
-) AS kept
+) AS recent
 ORDER BY key;
 
 -- name: known_users
--- Those of some users that were created, or have a coupon.
+-- Those of these users that were created, or have a coupon.
 -- $1 workspace int  $2 users text[]
 SELECT user_id FROM users WHERE workspace = $1 AND user_id = ANY ($2)
 UNION SELECT user_id FROM assignments WHERE workspace = $1 AND user_id = ANY ($2) AND unassigned_at IS NULL
@@ -105,18 +95,17 @@ UNION SELECT owner_id FROM codes c WHERE workspace = $1 AND owner_id = ANY ($2)
   AND NOT EXISTS (SELECT FROM unassignments u WHERE u.workspace = c.workspace AND u.code = c.code);
 
 -- name: lock_reconciling
--- Let nobody else order a comparison of a workspace until the transaction ends.
+-- Serialize orders of comparisons of a workspace until the transaction ends.
 -- $1 workspace int
 SELECT pg_advisory_xact_lock(hashtext('reconciling'), $1);
 
 -- name: read_reconciled
--- What the last comparison of a workspace found; no row before one.
+-- A workspace's last comparison.
 -- $1 workspace int
 SELECT epoch, seq, at, left_over FROM reconciled WHERE workspace = $1;
 
 -- name: reconcile_work
--- Whether a job of a partition waits to be taken; and whether its turn, the last moment of the clock that is over, is still
--- to come.
+-- Whether a job of a partition waits; and whether the scheduled comparison is due.
 -- $1 partition int  $2 turn timestamptz
 SELECT EXISTS (
   SELECT FROM jobs JOIN workspaces USING (workspace)
@@ -124,35 +113,37 @@ SELECT EXISTS (
 ), coalesce((SELECT begun_at < $2 FROM reconciling WHERE partition = $1), false);
 
 -- name: recorded_keys
--- Some of a workspace's idempotency keys up to an event: what Redis should keep, and for how long from now.
--- $1 workspace int  $2 epoch bigint  $3 seq bigint  $4 keys text[]
+-- These of a workspace's unexpired idempotency keys up to an event, with the expected entry and the remaining lifetime;
+-- with a maximal age, only those used since.
+-- $1 workspace int  $2 epoch bigint  $3 seq bigint  $4 keys text[]  $5 max_age_minutes int
 SELECT * FROM (
   SELECT
     key, regexp_replace(entry, '^(\S+ \S+ @)\.', '\1' || epoch || '-' || seq) AS entry,
     (extract(epoch FROM recorded_at + idempotency_hours * interval '1 hour' - now()) * 1000)::bigint AS ttl_ms
   FROM idempotency_keys JOIN workspaces USING (workspace)
   WHERE workspace = $1 AND (idempotency_keys.epoch, seq) <= ($2, $3) AND key = ANY ($4)
+    AND ($5::int IS NULL OR least(at, recorded_at) > now() - $5 * interval '1 minute')
 ) AS recorded WHERE ttl_ms > 0;
 
 -- name: redemptions_of_orders
--- The redemptions that take places of these orders, or did right after an event; and those of some events, by epoch and number.
+-- The redemptions with places in these orders now or right after an event; and those of these events.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 orders text[]  $6 epochs bigint[]  $7 seqs bigint[]
 SELECT redemption_id FROM order_uses WHERE workspace = $2 AND order_id = ANY ($5)
 UNION
 SELECT redemption_id FROM rollbacks
 WHERE partition = $1 AND (epoch, seq) > ($3, $4) AND workspace = $2 AND order_id = ANY ($5)
 UNION
-SELECT redemption_id FROM unnest($6::bigint[], $7::bigint[]) AS told (epoch, seq) JOIN redemptions r USING (epoch, seq)
+SELECT redemption_id FROM unnest($6::bigint[], $7::bigint[]) AS wanted (epoch, seq) JOIN redemptions r USING (epoch, seq)
 WHERE r.partition = $1;
 
 -- name: set_job_size
--- Say how much a job has to do.
+-- Set a job's progress and size. Returns no row if another worker has the job.
 -- $1 job_id uuid  $2 lease_token uuid  $3 requested bigint  $4 done bigint  $5 lease_seconds int
 UPDATE jobs SET requested = $3, done = $4, lease_until = now() + $5 * interval '1 second'
 WHERE job_id = $1 AND lease_token = $2 AND status = 'running' RETURNING job_id;
 
 -- name: sum_reconciled
--- Of a partition: what differs by class, as the workspaces' last comparisons left it, and when the oldest of them was.
+-- The differences that a partition's last comparisons left, by class, and the time of the oldest of these.
 -- $1 partition int
 SELECT
   coalesce((
@@ -164,14 +155,14 @@ SELECT
   (SELECT min(at) FROM reconciled WHERE partition = $1);
 
 -- name: users_in_order
--- What the users' hashes should say after an event, in order of the users: what each has of a book, what of it is not used up,
--- when that ends, and the cap. Of all of a workspace's users, or of some, with all of their codes.
+-- The expected fields of users' hashes after an event, in order of the users: coupons by book, unused ones, their
+-- expiries, and the cap. Of all of a workspace's users, or of these with all of their codes.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 codes text[]  $6 users text[]
 WITH owned AS (
   SELECT owner, book, code, expires_ms, coalesce(max > 0 AND uses >= max, false) AS used_up
   FROM codes_at($1, $2, $3, $4, $5, NULL) WHERE owner IS NOT NULL AND ($6::text[] IS NULL OR owner = ANY ($6))
 )
-SELECT word_of(owner) COLLATE "C" AS owner, 'a' || book AS field, count(*)::text AS said, 0::bigint AS version
+SELECT word_of(owner) COLLATE "C" AS owner, 'a' || book AS field, count(*)::text AS value, 0::bigint AS version
 FROM owned GROUP BY owner, book
 UNION ALL
 SELECT word_of(owner), 'h' || book, count(*)::text, 0 FROM owned WHERE NOT used_up GROUP BY owner, book
@@ -183,13 +174,13 @@ FROM users WHERE workspace = $2 AND ($6::text[] IS NULL OR user_id = ANY ($6))
 ORDER BY 1;
 
 -- name: uses_in_order
--- What the orders' buckets should say after an event, in their order: orders' places and users' counts of books (`o`), and the
--- gifts that stand (`g`). Of all of a workspace's, or of some redemptions, users and orders.
+-- The expected fields of orders' buckets after an event, in their order: orders' places and users' counts by book
+-- (`o`), and valid gifts (`g`). Of all of a workspace's, or of these redemptions, users and orders.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 redemptions uuid[]  $6 users text[]  $7 orders text[]
 SELECT bucket_of(word_of(order_id)) AS bucket, 'o' AS kind, word_of(order_id) AS field, string_agg(
     epoch || '-' || seq || CASE slot WHEN 1 THEN '' ELSE ':' || slot END || CASE WHEN stands THEN '' ELSE '!' END,
     ' ' ORDER BY epoch, seq
-  ) AS said
+  ) AS expected
 FROM redemptions_at($1, $2, $3, $4)
 WHERE order_id IS NOT NULL AND taken AND ($5::uuid[] IS NULL OR redemption_id = ANY ($5)) GROUP BY order_id
 UNION ALL
@@ -204,7 +195,7 @@ FROM assignments_at($1, $2, $3, $4) WHERE order_id IS NOT NULL AND ($7::text[] I
 ORDER BY 1;
 
 -- name: watch_reconciling
--- Have the partition's turns by the clock counted from now on, where they aren't yet.
+-- Start a partition's schedule, if it has none.
 -- $1 partition int
 INSERT INTO reconciling (partition) VALUES ($1) ON CONFLICT DO NOTHING;
 
@@ -214,7 +205,7 @@ INSERT INTO reconciling (partition) VALUES ($1) ON CONFLICT DO NOTHING;
 SELECT workspace FROM workspaces WHERE partition = $1 ORDER BY workspace;
 
 -- name: write_reconciled
--- Keep what a comparison of a workspace found.
+-- Store the result of a workspace's comparison.
 -- $1 workspace int  $2 partition int  $3 epoch bigint  $4 seq bigint  $5 found jsonb  $6 left_over jsonb
 INSERT INTO reconciled (workspace, partition, epoch, seq, found, left_over) VALUES ($1, $2, $3, $4, $5, $6)
 ON CONFLICT (workspace) DO UPDATE SET

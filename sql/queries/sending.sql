@@ -1,19 +1,32 @@
+-- name: assignments_by_event
+-- Assignments and unassignments of these events.
+-- $1 partition int  $2 epochs bigint[]  $3 seqs bigint[]
+SELECT epoch, seq, 'coupon.assigned' AS event, code, book_id, user_id, order_id, assigned_at AS at
+FROM assignments a JOIN unnest($2::bigint[], $3::bigint[]) AS wanted (epoch, seq) USING (epoch, seq)
+LEFT JOIN books b ON b.workspace = a.workspace AND b.book = a.book
+WHERE partition = $1
+UNION ALL
+SELECT epoch, seq, 'coupon.unassigned', code, book_id, user_id, NULL, unassigned_at
+FROM unassignments u JOIN unnest($2::bigint[], $3::bigint[]) AS wanted (epoch, seq) USING (epoch, seq)
+LEFT JOIN books b ON b.workspace = u.workspace AND b.book = u.book
+WHERE partition = $1;
+
 -- name: claim_deliveries
--- Take what is due of some webhooks that are still switched on, of each at most so many, the oldest first, and of a subject only
--- what comes first: looked up for each, since joining all that waits took a second. Nothing where the fence is no longer ours.
+-- Claim due deliveries of active webhooks, the oldest first, at most so many of each; of a subject only the first. That
+-- one is looked up for each delivery, as a join took a second. Returns nothing if the fence has changed.
 -- $1 webhooks int[]  $2 rooms int[]  $3 claim uuid  $4 seconds int  $5 partition int  $6 fence bigint
 WITH picked AS MATERIALIZED (
-  SELECT due.position FROM unnest($1::int[], $2::int[]) AS asked (webhook, room)
-  JOIN webhooks ON webhooks.webhook = asked.webhook AND webhooks.status = 'active' AND deleted_at IS NULL
+  SELECT due.position FROM unnest($1::int[], $2::int[]) AS wanted (webhook, room)
+  JOIN webhooks ON webhooks.webhook = wanted.webhook AND webhooks.status = 'active' AND deleted_at IS NULL
   CROSS JOIN LATERAL (
     SELECT position FROM webhook_deliveries AS one
-    WHERE one.webhook = asked.webhook AND status = 'pending' AND next_attempt_at <= now()
+    WHERE one.webhook = wanted.webhook AND status = 'pending' AND next_attempt_at <= now()
       AND (claimed_until IS NULL OR claimed_until <= now())
       AND (
         SELECT min(earlier.position) FROM webhook_deliveries AS earlier
         WHERE earlier.webhook = one.webhook AND earlier.subject = one.subject AND earlier.status = 'pending'
       ) IS NOT DISTINCT FROM CASE WHEN subject IS NOT NULL THEN position END
-    ORDER BY position LIMIT asked.room FOR UPDATE OF one SKIP LOCKED
+    ORDER BY position LIMIT wanted.room FOR UPDATE OF one SKIP LOCKED
   ) AS due
 )
 UPDATE webhook_deliveries AS one SET
@@ -24,9 +37,16 @@ RETURNING
   one.position, webhook, event_id, event, happened_at, epoch, seq, about, data::text AS data, attempts,
   extract(epoch FROM now() - first_attempt_at)::float8 AS age_s;
 
+-- name: jobs_by_id
+-- These jobs, of any workspace.
+-- $1 job_ids uuid[]
+SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
+    (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition
+FROM jobs WHERE job_id = ANY($1);
+
 -- name: listening_webhooks
--- A partition's webhooks that are switched on, with what waits for each, counted up to a bound; none where the fence is no
--- longer ours.
+-- A partition's active webhooks, with their pending deliveries, counted up to a bound. Returns nothing if the fence has
+-- changed.
 -- $1 partition int  $2 fence bigint  $3 count_to int
 SELECT
   webhook, webhook_id, url, secret, CASE WHEN old_secret_until > now() THEN old_secret END AS old_secret, epoch, seq,
@@ -45,56 +65,10 @@ CROSS JOIN LATERAL (
 ) AS counts
 WHERE webhooks.partition = $1 AND status = 'active' AND deleted_at IS NULL;
 
--- name: note_failing
--- Say that nothing gets through to some webhooks.
--- $1 webhooks int[]
-UPDATE webhooks SET failing_since = now() WHERE webhook = ANY($1) AND failing_since IS NULL;
-
--- name: note_working
--- Say that something got through. What waits for those to which nothing did for a minute is sent at once.
--- $1 webhooks int[]
-WITH working AS (
-  UPDATE webhooks SET failing_since = NULL FROM webhooks AS before
-  WHERE webhooks.webhook = ANY($1) AND webhooks.failing_since IS NOT NULL AND before.webhook = webhooks.webhook
-  RETURNING webhooks.webhook, before.failing_since
-)
-UPDATE webhook_deliveries SET next_attempt_at = now() FROM working
-WHERE webhook_deliveries.webhook = working.webhook AND status = 'pending' AND next_attempt_at > now()
-  AND failing_since < now() - interval '1 minute';
-
--- name: release_deliveries
--- Let others send what was taken and not sent.
--- $1 claim uuid  $2 positions bigint[]
-UPDATE webhook_deliveries SET claim = NULL, claimed_until = NULL WHERE claim = $1 AND position = ANY($2);
-
--- name: settle_deliveries
--- Say how attempts ended; what another took meanwhile is left to it.
--- $1 claim uuid  $2 positions bigint[]  $3 states text[]  $4 pauses_ms bigint[]  $5 statuses int[]  $6 errors text[]
-UPDATE webhook_deliveries AS one SET
-  status = ended.state, attempts = attempts + 1, last_attempt_at = now(),
-  next_attempt_at = now() + ended.pause_ms * interval '1 ms', last_status = ended.answered, last_error = ended.error,
-  claim = NULL, claimed_until = NULL
-FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::int[], $6::text[])
-  AS ended (position, state, pause_ms, answered, error)
-WHERE one.position = ended.position AND claim = $1;
-
--- name: switch_off_failing
--- Switch a webhook off to which nothing got through for three days, or that is gone, and tell the workspace's others; no row
--- where something did get through.
--- $1 webhook int  $2 reason text  $3 seconds int
-WITH off AS (
-  UPDATE webhooks SET status = 'inactive', reason = $2, inactive_since = now(), updated_at = now()
-  WHERE webhook = $1 AND status = 'active' AND ($2 = 'gone' OR failing_since <= now() - $3 * interval '1 second')
-  RETURNING workspace, webhook_id, url
-)
-SELECT workspace, webhook_id, tell_webhooks(
-  workspace, 'webhook.disabled', NULL, json_build_object('webhookId', webhook_id, 'url', url, 'reason', $2::text)
-) FROM off;
-
--- name: tell_facts
--- Make deliveries of a partition's next facts for webhooks that have come as far as an event: how far they have come, how many
--- deliveries that made, and for which webhooks; none where another was quicker, or the fence is no longer ours. A place is
--- written only with deliveries, or once there was a whole batch without any. A checkout's redemption and gift are two facts of
+-- name: make_deliveries
+-- Make deliveries of a partition's next facts for webhooks at the same position. Returns their new position, the number
+-- of deliveries, and the webhooks; no webhooks if another sender was faster or the fence has changed. The position is
+-- written only with deliveries, or after a full batch without any. A checkout's redemption and gift are two facts of
 -- one event, and stay together.
 -- $1 partition int  $2 fence bigint  $3 webhooks int[]  $4 epoch bigint  $5 seq bigint  $6 last_epoch bigint
 -- $7 last_seq bigint  $8 limit int
@@ -145,35 +119,61 @@ WITH listening AS MATERIALIZED (
 )
 SELECT reached.epoch, reached.seq, made, (SELECT array_agg(webhook) FROM listening) AS webhooks FROM reached;
 
--- name: told_assignments
--- What assignments and unassignments of a partition's events say.
--- $1 partition int  $2 epochs bigint[]  $3 seqs bigint[]
-SELECT epoch, seq, 'coupon.assigned' AS event, code, book_id, user_id, order_id, assigned_at AS at
-FROM assignments a JOIN unnest($2::bigint[], $3::bigint[]) AS asked (epoch, seq) USING (epoch, seq)
-LEFT JOIN books b ON b.workspace = a.workspace AND b.book = a.book
-WHERE partition = $1
-UNION ALL
-SELECT epoch, seq, 'coupon.unassigned', code, book_id, user_id, NULL, unassigned_at
-FROM unassignments u JOIN unnest($2::bigint[], $3::bigint[]) AS asked (epoch, seq) USING (epoch, seq)
-LEFT JOIN books b ON b.workspace = u.workspace AND b.book = u.book
-WHERE partition = $1;
+-- name: note_failing
+-- Store that these webhooks fail.
+-- $1 webhooks int[]
+UPDATE webhooks SET failing_since = now() WHERE webhook = ANY($1) AND failing_since IS NULL;
 
--- name: told_jobs
--- Jobs that are told of.
--- $1 job_ids uuid[]
-SELECT job_id, workspace, kind, parameters, status, requested, done, errors, started_at, finished_at,
-    (SELECT partition FROM workspaces WHERE workspaces.workspace = jobs.workspace) AS partition
-FROM jobs WHERE job_id = ANY($1);
+-- name: note_working
+-- Store that these webhooks work. The pending deliveries of those that had failed for a minute are due at once.
+-- $1 webhooks int[]
+WITH working AS (
+  UPDATE webhooks SET failing_since = NULL FROM webhooks AS before
+  WHERE webhooks.webhook = ANY($1) AND webhooks.failing_since IS NOT NULL AND before.webhook = webhooks.webhook
+  RETURNING webhooks.webhook, before.failing_since
+)
+UPDATE webhook_deliveries SET next_attempt_at = now() FROM working
+WHERE webhook_deliveries.webhook = working.webhook AND status = 'pending' AND next_attempt_at > now()
+  AND failing_since < now() - interval '1 minute';
 
--- name: told_notices
--- What notices of a partition's events say.
+-- name: notices_by_event
+-- The stock notices of these events.
 -- $1 partition int  $2 epochs bigint[]  $3 seqs bigint[]
 SELECT epoch, seq, book_id, what, remaining, noticed_at
-FROM stock_notices s JOIN unnest($2::bigint[], $3::bigint[]) AS asked (epoch, seq) USING (epoch, seq)
+FROM stock_notices s JOIN unnest($2::bigint[], $3::bigint[]) AS wanted (epoch, seq) USING (epoch, seq)
 LEFT JOIN books b ON b.workspace = s.workspace AND b.book = s.book
 WHERE partition = $1;
 
--- name: told_redemptions
--- Redemptions that are told of.
+-- name: redemptions_by_id
+-- These redemptions, of any workspace.
 -- $1 redemptions uuid[]
 SELECT * FROM past_redemptions WHERE redemption_id = ANY($1);
+
+-- name: release_deliveries
+-- Release claimed deliveries that were not sent.
+-- $1 claim uuid  $2 positions bigint[]
+UPDATE webhook_deliveries SET claim = NULL, claimed_until = NULL WHERE claim = $1 AND position = ANY($2);
+
+-- name: settle_deliveries
+-- Store the results of attempts, unless another sender has claimed the delivery meanwhile.
+-- $1 claim uuid  $2 positions bigint[]  $3 states text[]  $4 pauses_ms bigint[]  $5 statuses int[]  $6 errors text[]
+UPDATE webhook_deliveries AS one SET
+  status = ended.state, attempts = attempts + 1, last_attempt_at = now(),
+  next_attempt_at = now() + ended.pause_ms * interval '1 ms', last_status = ended.http_status, last_error = ended.error,
+  claim = NULL, claimed_until = NULL
+FROM unnest($2::bigint[], $3::text[], $4::bigint[], $5::int[], $6::text[])
+  AS ended (position, state, pause_ms, http_status, error)
+WHERE one.position = ended.position AND claim = $1;
+
+-- name: switch_off_failing
+-- Switch a webhook off whose every attempt of three days failed, or whose receiver is gone, and notify the workspace's
+-- others. Returns no row if an attempt succeeded.
+-- $1 webhook int  $2 reason text  $3 seconds int
+WITH off AS (
+  UPDATE webhooks SET status = 'inactive', reason = $2, inactive_since = now(), updated_at = now()
+  WHERE webhook = $1 AND status = 'active' AND ($2 = 'gone' OR failing_since <= now() - $3 * interval '1 second')
+  RETURNING workspace, webhook_id, url
+)
+SELECT workspace, webhook_id, tell_webhooks(
+  workspace, 'webhook.disabled', NULL, json_build_object('webhookId', webhook_id, 'url', url, 'reason', $2::text)
+) FROM off;

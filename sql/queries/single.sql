@@ -1,11 +1,11 @@
 -- name: mark_single
--- Say that a book was made for one coupon, and of which kind.
+-- Mark a book as made for one coupon, of this kind.
 -- $1 workspace int  $2 book int  $3 kind text
 UPDATE books SET single = $3 WHERE workspace = $1 AND book = $2;
 
 -- name: page_active_time_specific
--- A workspace's time-specific books that are active and within their window, each with its coupon's code where that is
--- active and not past its own end; newest first. The coupon is the book's first code, whatever was uploaded after it.
+-- A workspace's active time-specific books within their window, newest first, each with its coupon's code if that is
+-- active and not expired. The coupon is the book's first code.
 -- $1 workspace int  $2 before int  $3 limit int
 WITH clock AS (SELECT now() + clock_offset_ms * interval '1 ms' AS at FROM workspaces WHERE workspace = $1)
 SELECT books.*, partition, currency AS workspace_currency, code

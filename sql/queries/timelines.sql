@@ -1,23 +1,23 @@
 -- name: events_around
--- What was redeemed by ids between two, newest first.
+-- Redemptions with ids between two, newest first.
 -- $1 workspace int  $2 first uuid  $3 last uuid  $4 limit int
-WITH found AS (
+WITH events AS (
   SELECT partition, epoch, seq FROM redemptions
   WHERE redemption_id BETWEEN $2 AND $3 AND workspace = $1 ORDER BY redemption_id LIMIT $4
 )
 SELECT
   kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
   f.currency, f.digits, f.discount_e4, f.restore, f.reason
-FROM found CROSS JOIN LATERAL (
+FROM events CROSS JOIN LATERAL (
   SELECT * FROM facts
-  WHERE facts.partition = found.partition AND facts.epoch = found.epoch AND facts.seq = found.seq AND workspace = $1
+  WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
 ) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
 ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $4;
 
 -- name: events_of_code
--- All that happened to a code, newest first. Assignments that were taken back are looked up by whom they were taken from.
+-- A code's events, newest first. Assignments that were taken back are looked up by their users.
 -- $1 workspace int  $2 code text  $3 limit int
-WITH found AS (
+WITH events AS (
   (SELECT partition, epoch, seq FROM redemptions WHERE workspace = $1 AND code = $2 ORDER BY redemption_id DESC LIMIT $3)
   UNION
   (SELECT partition, epoch, seq FROM rollbacks WHERE workspace = $1 AND code = $2 ORDER BY epoch DESC, seq DESC LIMIT $3)
@@ -35,31 +35,31 @@ WITH found AS (
 SELECT
   kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
   f.currency, f.digits, f.discount_e4, f.restore, f.reason
-FROM found CROSS JOIN LATERAL (
+FROM events CROSS JOIN LATERAL (
   SELECT * FROM facts
-  WHERE facts.partition = found.partition AND facts.epoch = found.epoch AND facts.seq = found.seq AND workspace = $1
+  WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
 ) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
 ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
 
 -- name: events_of_key
--- What a request did under its Idempotency-Key, newest first.
+-- The events of a request with this Idempotency-Key, newest first.
 -- $1 workspace int  $2 key text  $3 limit int
-WITH found AS (
+WITH events AS (
   SELECT partition, epoch, seq FROM idempotency_keys WHERE workspace = $1 AND key = $2
 )
 SELECT
   kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
   f.currency, f.digits, f.discount_e4, f.restore, f.reason
-FROM found CROSS JOIN LATERAL (
+FROM events CROSS JOIN LATERAL (
   SELECT * FROM facts
-  WHERE facts.partition = found.partition AND facts.epoch = found.epoch AND facts.seq = found.seq AND workspace = $1
+  WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
 ) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
 ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
 
 -- name: events_of_order
--- All that happened for an order, newest first: what has a place in it, what was rolled back, and its gift.
+-- An order's events, newest first: redemptions with a place in it, rollbacks, and its gift.
 -- $1 workspace int  $2 order text  $3 limit int
-WITH found AS (
+WITH events AS (
   SELECT partition, epoch, seq FROM redemptions WHERE redemption_id IN (
     SELECT redemption_id FROM order_uses WHERE workspace = $1 AND order_id = $2
     UNION
@@ -73,16 +73,16 @@ WITH found AS (
 SELECT
   kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
   f.currency, f.digits, f.discount_e4, f.restore, f.reason
-FROM found CROSS JOIN LATERAL (
+FROM events CROSS JOIN LATERAL (
   SELECT * FROM facts
-  WHERE facts.partition = found.partition AND facts.epoch = found.epoch AND facts.seq = found.seq AND workspace = $1
+  WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
 ) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
 ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
 
 -- name: events_of_user
--- All that happened to a user, newest first.
+-- A user's events, newest first.
 -- $1 workspace int  $2 user text  $3 limit int
-WITH found AS (
+WITH events AS (
   (SELECT partition, epoch, seq FROM redemptions WHERE workspace = $1 AND user_id = $2 ORDER BY redemption_id DESC LIMIT $3)
   UNION
   (SELECT partition, epoch, seq FROM assignments WHERE workspace = $1 AND user_id = $2 ORDER BY assigned_at DESC, code LIMIT $3)
@@ -99,9 +99,9 @@ WITH found AS (
 SELECT
   kind, f.epoch, f.seq, b.book_id, f.code, f.user_id, f.at_ms, f.ip, f.user_agent, f.order_id, f.redemption_id, f.value_e4,
   f.currency, f.digits, f.discount_e4, f.restore, f.reason
-FROM found CROSS JOIN LATERAL (
+FROM events CROSS JOIN LATERAL (
   SELECT * FROM facts
-  WHERE facts.partition = found.partition AND facts.epoch = found.epoch AND facts.seq = found.seq AND workspace = $1
+  WHERE facts.partition = events.partition AND facts.epoch = events.epoch AND facts.seq = events.seq AND workspace = $1
 ) AS f LEFT JOIN books b ON b.workspace = $1 AND b.book = f.book
 ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
 
@@ -111,19 +111,19 @@ ORDER BY f.epoch DESC, f.seq DESC, kind DESC LIMIT $3;
 SELECT EXISTS (SELECT FROM codes WHERE workspace = $1 AND code = $2);
 
 -- name: has_key
--- Whether a request was made under this Idempotency-Key.
+-- Whether a request with this Idempotency-Key is recorded.
 -- $1 workspace int  $2 key text
 SELECT EXISTS (SELECT FROM idempotency_keys WHERE workspace = $1 AND key = $2);
 
 -- name: has_order
--- Whether anything happened for this order.
+-- Whether this order has events.
 -- $1 workspace int  $2 order text
 SELECT EXISTS (SELECT FROM order_uses WHERE workspace = $1 AND order_id = $2)
   OR EXISTS (SELECT FROM rollbacks WHERE workspace = $1 AND order_id = $2)
   OR EXISTS (SELECT FROM assignments WHERE workspace = $1 AND order_id = $2 AND unassigned_at IS NULL);
 
 -- name: has_user
--- Whether this user was created, or ever had or redeemed anything.
+-- Whether this user was created, or ever had or redeemed a coupon.
 -- $1 workspace int  $2 user text
 SELECT EXISTS (SELECT FROM users WHERE workspace = $1 AND user_id = $2)
   OR EXISTS (SELECT FROM assignments WHERE workspace = $1 AND user_id = $2)
@@ -131,13 +131,13 @@ SELECT EXISTS (SELECT FROM users WHERE workspace = $1 AND user_id = $2)
   OR EXISTS (SELECT FROM codes WHERE workspace = $1 AND owner_id = $2);
 
 -- name: place_of_code
--- A code's book and its place in the order in which codes were added, and since when it is there.
+-- A code's book, position and creation time.
 -- $1 workspace int  $2 code text
 SELECT book, position, (extract(epoch FROM created_at) * 1000)::bigint AS created_at_ms FROM codes
 WHERE workspace = $1 AND code = $2;
 
 -- name: sold_of_book
--- What the record says was sold of a book: redemptions that stand, of how many users, and for how many orders.
+-- A book's valid redemptions, and their users and orders.
 -- $1 workspace int  $2 book int
 SELECT
   count(*) FILTER (WHERE b.redemption_id IS NULL) AS standing,

@@ -1,5 +1,5 @@
 -- name: delete_webhook
--- Forget a webhook and its secrets; housekeeping removes what is left of it.
+-- Mark a webhook as deleted, and clear its secrets; housekeeping removes the rest.
 -- $1 workspace int  $2 webhook_id uuid
 UPDATE webhooks SET
   deleted_at = now(), status = 'inactive', inactive_since = coalesce(inactive_since, now()), reason = NULL,
@@ -7,7 +7,7 @@ UPDATE webhooks SET
 WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL RETURNING webhook;
 
 -- name: insert_webhook
--- Make a webhook that hears of what is recorded from now on; no row where the workspace has as many as it may.
+-- Insert a webhook for facts from now on. Returns no row if the workspace has too many.
 -- $1 workspace int  $2 partition int  $3 url text  $4 events text[]  $5 description text  $6 secret bytea  $7 most int
 INSERT INTO webhooks (workspace, partition, url, events, description, secret, epoch, seq)
 SELECT $1, $2, $3, $4, $5, $6, cursor_epoch, cursor_seq FROM partitions
@@ -15,9 +15,14 @@ WHERE id = $2 AND (SELECT count(*) FROM webhooks WHERE workspace = $1 AND delete
 RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
 
 -- name: lock_webhooks
--- Let nobody else make webhooks of a workspace until the transaction ends.
+-- Serialize the creation of a workspace's webhooks until the transaction ends.
 -- $1 workspace int
 SELECT pg_advisory_xact_lock(hashtext('webhooks'), $1);
+
+-- name: notify_webhooks
+-- Make deliveries to the workspace's webhooks with this event; return their number.
+-- $1 workspace int  $2 event text  $3 data json
+SELECT tell_webhooks($1, $2, NULL, $3);
 
 -- name: page_deliveries
 -- A webhook's deliveries, newest first.
@@ -35,7 +40,7 @@ FROM webhooks WHERE workspace = $1 AND deleted_at IS NULL AND ($2::int IS NULL O
 ORDER BY webhook DESC LIMIT $3;
 
 -- name: patch_webhook
--- Change what is not null. One that is switched on goes on from where it was, unless that is too long ago.
+-- Change what is not null. A webhook that is switched on continues at its position, unless it was off for too long.
 -- $1 workspace int  $2 webhook_id uuid  $3 url text  $4 events text[]  $5 description text  $6 status text  $7 keep_days int
 UPDATE webhooks SET
   url = coalesce($3, url), events = coalesce($4, events), description = coalesce($5, description),
@@ -51,7 +56,7 @@ WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL AND partitions.i
 RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
 
 -- name: prune_deliveries
--- Forget a bounded number of the oldest deliveries, where their time is over.
+-- Among a bounded number of the oldest deliveries, delete the expired ones.
 -- $1 days int  $2 limit int
 DELETE FROM webhook_deliveries WHERE position IN (
   SELECT position FROM (SELECT position, created_at FROM webhook_deliveries ORDER BY position LIMIT $2) AS oldest
@@ -59,11 +64,11 @@ DELETE FROM webhook_deliveries WHERE position IN (
 );
 
 -- name: prune_old_secrets
--- Forget secrets that sign no more.
+-- Clear expired old secrets.
 UPDATE webhooks SET old_secret = NULL, old_secret_until = NULL WHERE old_secret_until <= now();
 
 -- name: prune_webhooks
--- Remove a bounded number of deliveries of webhooks that are gone, and the webhooks that have none left.
+-- Delete a bounded number of deliveries of deleted webhooks, and the webhooks without any left.
 -- $1 limit int
 WITH gone AS (
   SELECT webhook FROM webhooks WHERE deleted_at IS NOT NULL LIMIT 100
@@ -90,7 +95,7 @@ SELECT webhook, webhook_id, url, events, description, status, reason, inactive_s
 FROM webhooks WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL;
 
 -- name: redeliver
--- Send once more what was sent, or at once what waits; one that is being sent just now stays as it is.
+-- Send a delivery again, or a pending one at once. One in flight is not affected.
 -- $1 webhook int  $2 delivery_id uuid
 UPDATE webhook_deliveries SET
   attempts = CASE status WHEN 'pending' THEN attempts ELSE 0 END,
@@ -99,7 +104,7 @@ UPDATE webhook_deliveries SET
 WHERE webhook = $1 AND delivery_id = $2;
 
 -- name: rotate_secret
--- Sign with a new secret, and for some time with the one before, too.
+-- Sign with a new secret, and for some time also with the previous one.
 -- $1 workspace int  $2 webhook_id uuid  $3 secret bytea  $4 overlap_seconds int
 UPDATE webhooks SET
   old_secret = CASE WHEN $4 > 0 THEN secret END,
@@ -108,14 +113,8 @@ UPDATE webhooks SET
 WHERE workspace = $1 AND webhook_id = $2 AND deleted_at IS NULL
 RETURNING webhook, webhook_id, url, events, description, status, reason, inactive_since, failing_since, created_at, updated_at;
 
--- name: send_waiting
--- Send at once what waits for a webhook, as if for the first time.
--- $1 webhook int
-UPDATE webhook_deliveries SET next_attempt_at = now(), attempts = 0, first_attempt_at = NULL
-WHERE webhook = $1 AND status = 'pending';
-
--- name: tell_webhook
--- Make a test delivery of a webhook.
+-- name: send_test_event
+-- Make a test delivery.
 -- $1 webhook int  $2 data json
 INSERT INTO webhook_deliveries (webhook, event_id, event, happened_at, data)
 VALUES ($1, 'evt_' || new_uuid7(), 'webhook.test', now(), $2)
@@ -123,7 +122,8 @@ RETURNING
   position, delivery_id, event_id, event, status, attempts, last_status, last_error, created_at, last_attempt_at,
   next_attempt_at;
 
--- name: tell_webhooks
--- Tell the webhooks of a workspace that want to hear of it; how many.
--- $1 workspace int  $2 event text  $3 data json
-SELECT tell_webhooks($1, $2, NULL, $3);
+-- name: send_waiting
+-- Make a webhook's pending deliveries due, as if never attempted.
+-- $1 webhook int
+UPDATE webhook_deliveries SET next_attempt_at = now(), attempts = 0, first_attempt_at = NULL
+WHERE webhook = $1 AND status = 'pending';

@@ -1,5 +1,5 @@
 -- name: insert_workspace
--- Make a workspace with the defaults.
+-- Insert a workspace with default settings.
 -- $1 workspace_id uuid  $2 name text  $3 mode text  $4 partition int  $5 version bigint
 INSERT INTO workspaces (workspace_id, name, mode, partition, version) VALUES ($1, $2, $3, $4, $5)
 RETURNING workspace;
@@ -12,7 +12,7 @@ SELECT
 FROM workspaces ORDER BY name;
 
 -- name: read_discounts_in_its_currency
--- The discounts of a workspace's books that have no currency of their own.
+-- The discounts of a workspace's books without a currency of their own.
 -- $1 workspace int
 SELECT discount FROM books WHERE workspace = $1 AND discount IS NOT NULL AND discount ->> 'currency' IS NULL;
 
@@ -30,7 +30,7 @@ FROM workspaces WHERE workspace = $1;
 SELECT workspace FROM workspaces WHERE name = $1;
 
 -- name: update_workspace
--- Write a workspace's settings.
+-- Update a workspace's settings.
 -- $1 workspace int  $2 version bigint  $3 currency text  $4 coupons_per_order int  $5 max_coupons int
 -- $6 gift_book_id uuid  $7 idempotency_hours int  $8 clock_offset_ms bigint  $9 limits jsonb
 UPDATE workspaces SET

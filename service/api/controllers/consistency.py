@@ -98,7 +98,7 @@ class ConsistencyChecks(Controller):
             tail = NO_EVENT
         row = await read_partition(context.pool, caller.partition)
         pending = row.unrecorded(tail)
-        last = await comparisons.last(context.pool, caller.workspace)
+        last = await comparisons.read_last(context.pool, caller.workspace)
         return Consistency(
             state=state,
             lag_events=pending,

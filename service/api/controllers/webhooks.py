@@ -248,7 +248,7 @@ class Webhooks(Controller):
         decode(_nothing, body)
 
         async def act() -> ActionResult[Delivery]:
-            row = await webhook_rows.tell_webhook(_pool(request), await _read_row(request, webhook_id))
+            row = await webhook_rows.send_test_event(_pool(request), await _read_row(request, webhook_id))
             return ActionResult(status=202, body=Delivery.from_row(row))
 
         return await run_once(request, caller, body, act)

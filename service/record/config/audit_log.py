@@ -1,4 +1,4 @@
-"""The audit: who changed what, written in the change's own transaction; and what was refused, counted."""
+"""The audit: who changed what, written in the change's own transaction; and counts of rejected attempts."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,16 +7,16 @@ from uuid import UUID
 
 import msgspec
 
-from service.access.actor import current_actor
+from service.access.actor import Actor, current_actor
 from service.access.keyring import RejectionCount
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
-_LEFT_OUT = ("updatedAt", "jobId")
+_UNAUDITED = ("updatedAt", "jobId")
 
 
 class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
-    """Something that was done; `before` and `after` are JSON."""
+    """An audited action; `before` and `after` are JSON."""
 
     position: int
     at: datetime
@@ -32,34 +32,33 @@ class AuditRow(msgspec.Struct, frozen=True, kw_only=True):
     after: str | None
 
 
-async def note(
+async def write_audit(
     connection: Connection, workspace: int, action: str, subject: object, before: Any = None, after: Any = None
 ) -> None:
-    """Say in this transaction what it does. Of two wholes only what differs is kept."""
+    """Audit a change in its own transaction. If `before` and `after` are given, only their differences are stored."""
     if before is not None and after is not None:
         old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
-        changed = [name for name in new if name not in _LEFT_OUT and old.get(name) != new[name]]
+        changed = [name for name in new if name not in _UNAUDITED and old.get(name) != new[name]]
         before, after = ({name: of[name] for name in changed} for of in (old, new))
-    who = current_actor.get()
-    await connection.execute(query("insert_audit"), workspace, *who, action, str(subject), _json(before), _json(after))
+    actor = current_actor.get()
+    values = (workspace, *actor, action, str(subject), _json(before), _json(after))
+    await connection.execute(query("insert_audit"), *values)
 
 
-async def note_refused(connection: Connection, refused: Sequence[RejectionCount]) -> None:
-    """Record the rejections. One with a revoked or expired key is recorded under that key's id."""
-    digests = [one.digest for one in refused if one.digest is not None]
+async def record_rejections(connection: Connection, rejections: Sequence[RejectionCount]) -> None:
+    """Audit rejected attempts. One with a revoked or expired key is audited under that key's id."""
+    digests = [rejection.digest for rejection in rejections if rejection.digest is not None]
     owners = {row["secret_hash"]: row for row in await connection.fetch(query("read_key_owners"), digests)}
     counted: dict[tuple[int | None, str, str], int] = {}
-    for one in refused:
-        workspace, key_id = one.workspace, one.key_id
-        if one.digest is not None and (owner := owners.get(one.digest)):
+    for rejection in rejections:
+        workspace, key_id = rejection.workspace, rejection.key_id
+        if rejection.digest is not None and (owner := owners.get(rejection.digest)):
             workspace, key_id = owner["workspace"], owner["key_id"]
-        whose = (workspace, "" if key_id is None else str(key_id), one.code)
-        counted[whose] = counted.get(whose, 0) + one.times
+        group = (workspace, "" if key_id is None else str(key_id), rejection.code)
+        counted[group] = counted.get(group, 0) + rejection.times
     for (workspace, subject, code), count in counted.items():
-        told = _json({"code": code, "count": count})
-        await connection.execute(
-            query("insert_audit"), workspace, "service", None, None, None, None, "attempts.refused", subject, None, told
-        )
+        values = (*Actor(), "attempts.refused", subject, None, _json({"code": code, "count": count}))
+        await connection.execute(query("insert_audit"), workspace, *values)
 
 
 async def page_audit(
@@ -73,7 +72,7 @@ async def page_audit(
     since: datetime | None = None,
     until: datetime | None = None,
 ) -> list[AuditRow]:
-    """What was done, newest first; of what is named only that. `since` belongs to it, `until` no more."""
+    """Audited actions, newest first, filtered by the given values; from `since` on and before `until`."""
     values = (workspace, before, limit, action, actor, key_id, since, until)
     records = await database.fetch(query("page_audit"), *values)
     return [AuditRow(**dict(record)) for record in records]

@@ -1,4 +1,4 @@
-"""Books, as the merchant made them."""
+"""Books and their settings."""
 
 import time
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from service.domain.field_types import canonicalize_code
 from service.domain.limits import BookLimits
 from service.domain.times import to_datetime, to_ms
 from service.record.config import job_rows
-from service.record.config.audit_log import note
+from service.record.config.audit_log import write_audit
 from service.record.config.limit_json import encode_limits, limits_from
 from service.record.config.workspace_rows import check_gift_book, read_workspace
 from service.record.partitions.partition_rows import bump_config_version
@@ -26,12 +26,12 @@ from service.record.pool import Connection, Database
 from service.record.queries import query
 
 
-async def create_book(pool: Pool, workspace: int, partition: int, said: CreateBook) -> tuple[BookRow, UUID | None]:
-    """The new book, and the job that generates its `totalCodes`."""
+async def create_book(pool: Pool, workspace: int, partition: int, request: CreateBook) -> tuple[BookRow, UUID | None]:
+    """Create a book; return it and the job that generates its `totalCodes`."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
-        row = await insert_book(connection, workspace, partition, version, said)
-        await note(connection, workspace, "book.created", row.book_id, after=told(row))
+        row = await insert_book(connection, workspace, partition, version, request)
+        await write_audit(connection, workspace, "book.created", row.book_id, after=to_audit(row))
         if row.total_codes is None:
             return row, None
         job = await job_rows.create_generation(connection, row, row.total_codes, row.code_pattern, row.charset)
@@ -39,11 +39,11 @@ async def create_book(pool: Pool, workspace: int, partition: int, said: CreateBo
 
 
 async def insert_book(
-    connection: Connection, workspace: int, partition: int, version: int, said: CreateBook
+    connection: Connection, workspace: int, partition: int, version: int, request: CreateBook
 ) -> BookRow:
-    """The new book alone, within a transaction that has its version."""
+    """Create only the book, in a transaction that has its version."""
     row = book_requests.create_book_row(
-        said,
+        request,
         workspace=workspace,
         partition=partition,
         book=cast("int", await connection.fetchval(query("next_book"), workspace)),
@@ -59,22 +59,22 @@ async def insert_book(
     return row
 
 
-async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, said: PatchBook) -> BookRow:
-    """The book with the changes. Raises Refusal `book_not_found`, and what `changed_book` does."""
+async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, request: PatchBook) -> BookRow:
+    """Change the book. Raises Refusal `book_not_found`, and those of `update_book_row`."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         old = await read_book(connection, workspace, book_id)
-        row = book_requests.update_book_row(old, said, version, time.time_ns() // 1_000_000)
-        if said.limits is not msgspec.UNSET:
-            await connection.execute(query("bump_keys_version"))  # whether books limit misses goes with the keys
+        row = book_requests.update_book_row(old, request, version, time.time_ns() // 1_000_000)
+        if request.limits is not msgspec.UNSET:
+            await connection.execute(query("bump_keys_version"))  # keys are read with whether books limit misses
         await check_gift_book(connection, row.workspace, row.gift_book_id)
         await _write(connection, row)
-        await note(connection, workspace, "book.changed", book_id, told(old), told(row))
+        await write_audit(connection, workspace, "book.changed", book_id, to_audit(old), to_audit(row))
         return row
 
 
-def told(row: BookRow) -> dict[str, Any]:
-    """The book as the audit tells it: a single coupon's, where nobody named it, has the code in its name."""
+def to_audit(row: BookRow) -> dict[str, Any]:
+    """The book for the audit, without the code in the default name of a single coupon."""
     answer: dict[str, Any] = msgspec.to_builtins(book_requests.render_book(row))
     before, _, code = row.name.partition("Coupon ")
     if not before and canonicalize_code(code) == code:
@@ -91,7 +91,7 @@ async def read_book(database: Database, workspace: int, book_id: UUID) -> BookRo
 
 
 async def read_books(database: Database, workspace: int, books: Sequence[int]) -> list[BookRow]:
-    """Those of the numbers that there are."""
+    """Those of these books that exist."""
     return [row_of(record) for record in await database.fetch(query("read_books"), workspace, list(books))]
 
 
@@ -110,20 +110,20 @@ async def page_books(
 
 
 def row_of(record: Record | dict[str, Any]) -> BookRow:
-    """The row as it was read, joined with its workspace."""
-    found: dict[str, Any] = dict(record)
+    """The row of a record that is joined with its workspace."""
+    fields: dict[str, Any] = dict(record)
     for name in ("valid_from", "valid_until"):
-        at = found.pop(name)
-        found[f"{name}_ms"] = None if at is None else to_ms(at)
+        at = fields.pop(name)
+        fields[f"{name}_ms"] = None if at is None else to_ms(at)
     for name in ("created", "updated"):
-        found[f"{name}_ms"] = to_ms(found.pop(f"{name}_at"))
-    for name in ("code_count", "single"):
-        del found[name]
-    discount = found["discount"]
-    found["discount"] = None if discount is None else discounts.decode_discount(msgspec.json.decode(discount))
-    found["metadata"] = msgspec.json.decode(found["metadata"])
-    found["limits"] = limits_from(found["limits"], BookLimits)
-    return BookRow(**found)
+        fields[f"{name}_ms"] = to_ms(fields.pop(f"{name}_at"))
+    for name in ("code_count", "single", "code"):
+        fields.pop(name, None)
+    discount = fields["discount"]
+    fields["discount"] = None if discount is None else discounts.decode_discount(msgspec.json.decode(discount))
+    fields["metadata"] = msgspec.json.decode(fields["metadata"])
+    fields["limits"] = limits_from(fields["limits"], BookLimits)
+    return BookRow(**fields)
 
 
 async def _write(connection: Connection, row: BookRow) -> None:

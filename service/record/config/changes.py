@@ -1,4 +1,4 @@
-"""What changed in the configuration since a version, for a Redis that has not seen it."""
+"""Configuration changes since a version, for a Redis that lacks them."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import groupby
@@ -14,13 +14,13 @@ from service.record.pool import Database
 from service.record.queries import query
 
 _PAGE = 10_000
-"""Rows read at a time; more than one version may write (5,000)."""
+"""Rows in one read; more than one version may write (5,000)."""
 
 Row = WorkspaceRow | BookRow | UserRow | CodeRow
 
 
 class Unreadable(NamedTuple):
-    """A row that this version of the service can't read; `book` and its id where it is a book's."""
+    """A row that this version of the service can't read; `book` and its id if it is a book's."""
 
     kind: str
     workspace: int
@@ -30,7 +30,7 @@ class Unreadable(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Rows of one kind, codes also of one version; with these, Redis has everything up to `version`."""
+    """Rows of one kind, codes also of one version. After these, Redis has everything up to `version`."""
 
     version: int
     rows: Sequence[Row]
@@ -38,11 +38,11 @@ class Change(NamedTuple):
 
 
 async def changes_since(database: Database, partition: int, version: int) -> AsyncIterator[Change]:
-    """Every row newer than the version (0: everything), in memory that doesn't grow with them.
+    """Yield every row newer than the version (0: everything), page by page.
 
-    First the few that codes rest on (workspaces, books, users), then the codes in order of their versions: where it
-    breaks off, it goes on from the last version that was complete. A row that changes meanwhile may be left out; it
-    has a version past the last one given here then, and is found from there.
+    Workspaces, books and users come first, as codes depend on them; then codes by version. After an abort, continue
+    from the last complete version. A row that changes meanwhile may be missing: its new version is above the last
+    one here.
     """
     last = cast("int", await database.fetchval(query("read_config_version"), partition))
     if last <= version:
@@ -57,7 +57,7 @@ async def changes_since(database: Database, partition: int, version: int) -> Asy
 
 
 def _readable(kind: str, version: int, page: Sequence[Record], row_of: Callable[[Record], Row]) -> Change:
-    """A page's rows, but for those that can't be read."""
+    """A page's rows, and separately those that can't be read."""
     rows, unreadable = list[Row](), list[Unreadable]()
     for record in page:
         try:
@@ -76,7 +76,7 @@ _FIRST: Sequence[tuple[str, Callable[[Record], Row]]] = (
 
 
 async def _pages(database: Database, name: str, partition: int, after: int, last: int) -> AsyncIterator[list[Any]]:
-    """Pages of whole versions."""
+    """Pages of complete versions."""
     while after < last:
         page = await database.fetch(query(name), partition, after, last, _PAGE)
         if len(page) == _PAGE:

@@ -1,4 +1,4 @@
-"""A book's codes as lists and exports show them."""
+"""Pages of a book's codes, for lists and exports."""
 
 from typing import Literal
 
@@ -8,17 +8,17 @@ from service.record.pool import Database
 from service.record.queries import query
 
 Status = Literal["redeemed", "exhausted", "inactive", "expired", "assigned", "available"]
-"""A code's status beneath a lock."""
+"""A code's status, apart from locks."""
 
 FIRST = 2**63 - 1
-"""The place before which all codes are."""
+"""A position after all codes."""
 STEP = 1000
 MAX_STEPS = 20
-"""Steps of a page of which a filter leaves little; the next page goes on from there."""
+"""Reads for one filtered page; the next page continues after them."""
 
 
 class ListedCode(msgspec.Struct, frozen=True):
-    """A code with what stands of it; `position` is its place in the order in which codes were added."""
+    """A code with its assignment and redemptions; `position` orders codes by creation."""
 
     position: int
     code: str
@@ -33,31 +33,32 @@ class ListedCode(msgspec.Struct, frozen=True):
 
 
 async def listed_codes(database: Database, workspace: int, book: int, limit: int, before: int) -> list[ListedCode]:
-    """The newest codes of a book below a place."""
+    """The newest codes of a book before a position."""
     return [ListedCode(*row) for row in await database.fetch(query("listed_codes"), workspace, book, limit, before)]
 
 
 async def page_codes(
     database: Database, workspace: int, book: int, limit: int, before: int, status: Status | None
 ) -> tuple[list[ListedCode], int | None]:
-    """A page of codes of this status below a place, and the place below which the next one goes on.
+    """A page of codes before a position, and the position for the next page.
 
-    A filtered page reads at most MAX_STEPS times STEP codes; it may hold fewer than `limit`, and still not be the last.
+    A filtered page reads at most MAX_STEPS times STEP codes. It may have fewer than `limit` codes without being the
+    last.
     """
     if status is None:
         rows = await listed_codes(database, workspace, book, limit + 1, before)
         return rows[:limit], rows[limit - 1].position if len(rows) > limit else None
-    found: list[ListedCode] = []
+    codes: list[ListedCode] = []
     for _ in range(MAX_STEPS):
         rows = await listed_codes(database, workspace, book, STEP, before)
         for row in rows:
             if row.status == status:
-                if len(found) == limit:
-                    return found, found[-1].position
-                found.append(row)
+                if len(codes) == limit:
+                    return codes, codes[-1].position
+                codes.append(row)
         if len(rows) < STEP:
-            return found, None
+            return codes, None
         before = rows[-1].position
-        if len(found) == limit:
+        if len(codes) == limit:
             break
-    return found, before
+    return codes, before

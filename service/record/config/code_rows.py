@@ -1,4 +1,4 @@
-"""Codes, as the merchant uploaded, generated or switched them."""
+"""Codes that were uploaded, generated or changed."""
 
 from collections.abc import Sequence
 from typing import Any, cast
@@ -11,7 +11,7 @@ from service.domain.code_requests import CodeLine
 from service.domain.configuration import CodeRow
 from service.domain.errors import Refusal
 from service.domain.times import from_ms, to_datetime, to_ms
-from service.record.config.audit_log import note
+from service.record.config.audit_log import write_audit
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -20,28 +20,24 @@ from service.record.queries import query
 async def add_codes(
     pool: Pool, workspace: int, partition: int, book: int, lines: Sequence[CodeLine]
 ) -> tuple[int, list[CodeRow]]:
-    """The version of this change, and what is new of these codes (at least one); none where the workspace has all."""
+    """Add codes; return the change's version and the new codes among them."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         rows = await insert_codes(connection, workspace, partition, book, version, lines)
         if rows:
             book_id = await connection.fetchval(query("read_book_id"), workspace, book)
-            await note(connection, workspace, "codes.added", book_id, after={"count": len(rows)})
+            await write_audit(connection, workspace, "codes.added", book_id, after={"count": len(rows)})
         return version, rows
 
 
 async def insert_codes(
     connection: Connection, workspace: int, partition: int, book: int, version: int, lines: Sequence[CodeLine]
 ) -> list[CodeRow]:
-    """As add_codes, within a transaction that has its version; of a code that is there twice, the first line."""
+    """Like add_codes, in a transaction that has its version; of a duplicate code, the first line counts."""
     codes, owners, expiries_ms, limits = zip(*lines, strict=True)
     expiries = [None if ms is None else to_datetime(ms) for ms in expiries_ms]
-    added = cast(
-        "Record",
-        await connection.fetchrow(
-            query("insert_codes"), workspace, book, partition, version, codes, owners, expiries, limits
-        ),
-    )
+    values = (workspace, book, partition, version, codes, owners, expiries, limits)
+    added = cast("Record", await connection.fetchrow(query("insert_codes"), *values))
     if added["codes"] is not None:
         by_code = {line.code: line for line in reversed(lines)}
         lines = [by_code[code] for code in added["codes"]]
@@ -66,12 +62,12 @@ async def insert_codes(
 
 
 async def count_known(database: Database, workspace: int, codes: Sequence[str]) -> int:
-    """How many of these codes, each of them once, the workspace has."""
+    """How many of these distinct codes the workspace has."""
     return cast("int", await database.fetchval(query("count_known_codes"), workspace, codes))
 
 
 async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, changes: dict[str, Any]) -> CodeRow:
-    """The code with `active` or `expires_ms` changed. Raises Refusal `coupon_not_found`."""
+    """Change `active` or `expires_ms`. Raises Refusal `coupon_not_found`."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         record = await connection.fetchrow(query("read_code"), workspace, code)
@@ -82,17 +78,17 @@ async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, ch
         expires_at = None if row.expires_ms is None else to_datetime(row.expires_ms)
         await connection.execute(query("update_code"), workspace, code, version, row.active, expires_at)
         book_id = await connection.fetchval(query("read_book_id"), workspace, row.book)
-        await note(connection, workspace, "coupon.changed", f"{book_id} {mask(code)}", _told(old), _told(row))
+        subject = f"{book_id} {mask(code)}"
+        await write_audit(connection, workspace, "coupon.changed", subject, _to_audit(old), _to_audit(row))
         return row
 
 
-def _told(row: CodeRow) -> dict[str, Any]:
+def _to_audit(row: CodeRow) -> dict[str, Any]:
     expires_at = None if row.expires_ms is None else from_ms(row.expires_ms)
     return {"status": "active" if row.active else "inactive", "expiresAt": expires_at}
 
 
 def row_of(record: Record | dict[str, Any]) -> CodeRow:
-    """The row as it was read."""
     expires_at = record["expires_at"]
     return CodeRow(
         workspace=record["workspace"],

@@ -1,10 +1,10 @@
-"""API keys. Only a digest of a secret is kept."""
+"""API keys. Only a digest of a secret is stored."""
 
 import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import sha256
-from typing import cast
+from typing import Any, cast
 from uuid import UUID
 
 import msgspec
@@ -16,23 +16,23 @@ from service.domain.configuration import WorkspaceRow
 from service.domain.errors import Refusal, invalid
 from service.domain.limits import KeyLimits, WorkspaceLimits, encode_key_limits
 from service.domain.times import to_datetime, to_ms
-from service.record.config.audit_log import note
+from service.record.config.audit_log import write_audit
 from service.record.config.console_sessions import read_sessions
 from service.record.config.limit_json import encode_limits, limits_from
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
 MAX_KEYS = 1000
-"""Of a workspace; every process has all keys in memory."""
+"""Of one workspace; every process has all keys in memory."""
 _PREFIX_LENGTH = 16
 
 
 class SecretTaken(Exception):
-    """There is, or was, a key with this secret."""
+    """A key with this secret exists, or existed."""
 
 
 class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A key, as its workspace's operators see it."""
+    """A key, without its secret."""
 
     key_id: UUID
     name: str
@@ -46,12 +46,11 @@ class KeyRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def digest(secret: str) -> bytes:
-    """What is kept of a secret."""
     return sha256(secret.encode()).digest()
 
 
 def generate_secret(mode: str) -> str:
-    """A secret that nobody guesses, and that tells where it belongs."""
+    """A random secret that names the service and the mode."""
     return f"scrip_{mode}_{secrets.token_urlsafe(32)}"
 
 
@@ -65,27 +64,27 @@ async def create_key(
     replaces: UUID | None = None,
     limits: KeyLimits | None = None,
 ) -> KeyRow:
-    """The new key. Raises SecretTaken, and Refusal `invalid` where the workspace has as many as it may."""
-    kept = (secret[:_PREFIX_LENGTH], digest(secret), scopes, expires_at, replaces, encode_limits(limits))
-    values = (uuid7(), workspace, name, *kept)
+    """Create a key. Raises SecretTaken, and Refusal `invalid` if the workspace has too many."""
+    columns = (secret[:_PREFIX_LENGTH], digest(secret), scopes, expires_at, replaces, encode_limits(limits))
+    values = (uuid7(), workspace, name, *columns)
     try:
         async with connection.transaction():
-            await connection.execute(query("bump_keys_version"))  # first: its row lock lets one change at a time count
+            await connection.execute(query("bump_keys_version"))  # first: its row lock serializes the count
             if cast("int", await connection.fetchval(query("count_keys"), workspace)) >= MAX_KEYS:
                 raise invalid("name", f"can't be given, since the workspace has {MAX_KEYS} keys: revoke some")
             record = cast("Record", await connection.fetchrow(query("insert_key"), *values))
-            told = {"name": name, "scopes": scopes, "expiresAt": expires_at, "replaces": replaces, "limits": limits}
-            await note(connection, workspace, "key.created", record["key_id"], after=told)
+            after = {"name": name, "scopes": scopes, "expiresAt": expires_at, "replaces": replaces, "limits": limits}
+            await write_audit(connection, workspace, "key.created", record["key_id"], after=after)
     except UniqueViolationError:
         raise SecretTaken from None
     return _row_of(record)
 
 
 async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, overlap_s: int) -> KeyRow:
-    """A key in another's place, with its name, scopes and end; the other ends after so many seconds.
+    """Create a key that replaces another, with its name, scopes and end; the other expires after so many seconds.
 
-    What the other replaced itself ends now: no more than two are good. Raises Refusal `not_found`, and `invalid` where
-    the key was rotated before.
+    A key that the other had replaced expires now, so that at most two are valid. Raises Refusal `not_found`, and
+    `invalid` if the key was rotated before.
     """
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(query("bump_keys_version"))
@@ -95,7 +94,7 @@ async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, over
         if old["replaced"]:
             raise invalid("keyId", "was rotated before: rotate the key that took its place")
         await connection.execute(query("end_key"), key_id, overlap_s)
-        await note(connection, workspace, "key.rotated", key_id, after={"overlapSeconds": overlap_s})
+        await write_audit(connection, workspace, "key.rotated", key_id, after={"overlapSeconds": overlap_s})
         if old["replaces"] is not None:
             await revoke_key(connection, workspace, old["replaces"])
         return await create_key(
@@ -105,15 +104,15 @@ async def rotate_key(pool: Pool, workspace: int, key_id: UUID, secret: str, over
 
 
 async def limit_key(pool: Pool, workspace: int, key_id: UUID, limits: KeyLimits | None) -> KeyRow:
-    """The key with these limits and no others. Raises Refusal `not_found`."""
+    """Replace the key's limits. Raises Refusal `not_found`."""
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(query("bump_keys_version"))  # first: its row lock lets one change at a time come
+        await connection.execute(query("bump_keys_version"))  # first: its row lock serializes changes
         old = await connection.fetchrow(query("read_key"), workspace, key_id)
         if old is None:
             raise Refusal("not_found")
         record = await connection.fetchrow(query("update_key_limits"), workspace, key_id, encode_limits(limits))
         before = limits_from(old["limits"], KeyLimits)
-        await note(connection, workspace, "key.changed", key_id, {"limits": before}, {"limits": limits})
+        await write_audit(connection, workspace, "key.changed", key_id, {"limits": before}, {"limits": limits})
         return _row_of(cast("Record", record))
 
 
@@ -123,27 +122,27 @@ async def page_keys(database: Database, workspace: int, limit: int, before: int 
 
 
 async def revoke_key(connection: Connection, workspace: int, key_id: UUID) -> bool:
-    """Whether there was such a key; it is refused from the next reading of the keys on."""
+    """Revoke a key; return whether it existed. Processes reject it from their next reading of the keys on."""
     async with connection.transaction():
         if await connection.fetchval(query("revoke_key"), workspace, key_id) is None:
             return False
         await connection.execute(query("bump_keys_version"))
-        await note(connection, workspace, "key.revoked", key_id)
+        await write_audit(connection, workspace, "key.revoked", key_id)
         return True
 
 
 async def is_any_known(database: Database, secrets: Sequence[str]) -> bool:
-    """Whether any of these is a key that may be used."""
+    """Whether any of these is a valid key's secret."""
     return cast("bool", await database.fetchval(query("is_any_known"), [digest(secret) for secret in secrets]))
 
 
 async def read_version(database: Database) -> int:
-    """A number that changes with every key; cheap to ask for."""
+    """The number of the last change of any key."""
     return cast("int", await database.fetchval(query("read_keys_version")))
 
 
 async def read_callers(database: Database) -> tuple[int, dict[bytes, Caller]]:
-    """Who every usable key and session stands for, by its digest, and a version that they are at least as new as."""
+    """The caller of every valid key and session, by its digest, and a version that they are at least as new as."""
     version = await read_version(database)
     callers: dict[bytes, Caller] = {}
     for record in await database.fetch(query("read_callers")):
@@ -162,22 +161,20 @@ async def read_callers(database: Database) -> tuple[int, dict[bytes, Caller]]:
 
 
 def _row_of(record: Record) -> KeyRow:
-    found = dict(record)
-    found["limits"] = limits_from(found["limits"], KeyLimits)
-    return KeyRow(**found)
+    fields: dict[str, Any] = dict(record) | {"limits": limits_from(record["limits"], KeyLimits)}
+    return KeyRow(**fields)
 
 
 def _limits_of(record: Record) -> str:
-    usual = limits_from(record["workspace_limits"], WorkspaceLimits)
-    return encode_key_limits(limits_from(record["limits"], KeyLimits), usual, of_books=record["of_books"])
+    default_limits = limits_from(record["workspace_limits"], WorkspaceLimits)
+    return encode_key_limits(limits_from(record["limits"], KeyLimits), default_limits, of_books=record["of_books"])
 
 
 async def limits_of_users(database: Database, row: WorkspaceRow) -> str:
-    """What goes for users' tokens: what the workspace says."""
+    """The limits of users' tokens, which the workspace sets."""
     of_books = cast("bool", await database.fetchval(query("is_any_book_limiting_misses"), row.workspace))
     return encode_key_limits(None, row.limits, of_books=of_books)
 
 
 async def touch_keys(database: Database, used_ms: Mapping[UUID, int]) -> None:
-    """Keep when keys were used last."""
     await database.execute(query("touch_keys"), list(used_ms), [to_datetime(at) for at in used_ms.values()])

@@ -1,4 +1,4 @@
-"""Limits as Postgres has them: an object of JSON, or null."""
+"""Limits as Postgres stores them: a JSON object, or null."""
 
 from typing import TypeVar
 
@@ -8,10 +8,8 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 def encode_limits(limits: msgspec.Struct | None) -> str | None:
-    """For a column."""
     return None if limits is None else msgspec.json.encode(limits).decode()
 
 
-def limits_from(kept: str | None, kind: type[T]) -> T | None:
-    """The inverse."""
-    return None if kept is None else msgspec.json.decode(kept, type=kind)
+def limits_from(text: str | None, kind: type[T]) -> T | None:
+    return None if text is None else msgspec.json.decode(text, type=kind)

@@ -1,6 +1,4 @@
-"""Single coupons: a book and its one code, made together."""
-
-from typing import Any
+"""Single coupons: a book and its one code, created together."""
 
 from asyncpg import Pool
 
@@ -10,7 +8,7 @@ from service.domain.configuration import BookRow, CodeRow
 from service.domain.errors import Refusal
 from service.domain.single_coupon_requests import SingleCoupon, make_book, make_code_line, rename_book_fields
 from service.record.config import book_rows
-from service.record.config.audit_log import note
+from service.record.config.audit_log import write_audit
 from service.record.config.code_rows import insert_codes
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import Connection, Database
@@ -19,39 +17,31 @@ from service.record.queries import query
 MAX_DRAWS = 20
 
 
-async def create_single(pool: Pool, workspace: int, partition: int, said: SingleCoupon) -> tuple[BookRow, CodeRow]:
-    """The new book and its code. Raises Refusal `code_exists`, or `invalid` where the book would make no sense."""
+async def create_single(pool: Pool, workspace: int, partition: int, request: SingleCoupon) -> tuple[BookRow, CodeRow]:
+    """Create a book and its code. Raises Refusal `code_exists`, or `invalid` if the book is contradictory."""
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
-        # Nobody else adds codes until this ends: whoever does waits for the version.
-        code = await _new_code(connection, workspace, said.code)
+        # No other transaction adds codes until this ends: it waits for the version.
+        code = await _new_code(connection, workspace, request.code)
         with rename_book_fields():
-            book = await book_rows.insert_book(connection, workspace, partition, version, make_book(said, code))
-        await connection.execute(query("mark_single"), workspace, book.book, said.kind)
-        lines = [make_code_line(said, code)]
+            book = await book_rows.insert_book(connection, workspace, partition, version, make_book(request, code))
+        await connection.execute(query("mark_single"), workspace, book.book, request.kind)
+        lines = [make_code_line(request, code)]
         (made,) = await insert_codes(connection, workspace, partition, book.book, version, lines)
-        await note(connection, workspace, "book.created", book.book_id, after=book_rows.told(book))
-        await note(connection, workspace, "codes.added", book.book_id, after={"count": 1, "code": mask(code)})
+        await write_audit(connection, workspace, "book.created", book.book_id, after=book_rows.to_audit(book))
+        await write_audit(connection, workspace, "codes.added", book.book_id, after={"count": 1, "code": mask(code)})
         return book, made
 
 
 async def page_active(database: Database, workspace: int, limit: int, before: int | None) -> list[tuple[BookRow, str]]:
-    """Time-specific books that can be used now, with a number below `before`, newest first; each with its code."""
-    found: list[tuple[BookRow, str]] = []
-    for record in await database.fetch(query("page_active_time_specific"), workspace, before, limit):
-        row: dict[str, Any] = dict(record)
-        code = row.pop("code")
-        found.append((book_rows.row_of(row), code))
-    return found
+    """Time-specific books that are usable now, with a number below `before`, newest first; each with its code."""
+    records = await database.fetch(query("page_active_time_specific"), workspace, before, limit)
+    return [(book_rows.row_of(record), record["code"]) for record in records]
 
 
 async def _new_code(connection: Connection, workspace: int, wanted: str | None) -> str:
-    """The code that is wanted, or a random one, which the workspace doesn't have yet. Raises Refusal `code_exists`."""
+    """The wanted code, or a random one, if the workspace doesn't have it yet. Raises Refusal `code_exists`."""
     for code in [wanted] if wanted else generate_codes(DEFAULT_PATTERN, DEFAULT_CHARSET, MAX_DRAWS):
-        if not await _exists(connection, workspace, code):
+        if await connection.fetchrow(query("read_code"), workspace, code) is None:
             return code
     raise Refusal("code_exists")
-
-
-async def _exists(connection: Connection, workspace: int, code: str) -> bool:
-    return await connection.fetchrow(query("read_code"), workspace, code) is not None

@@ -1,4 +1,4 @@
-"""Books whose stock of free codes is kept up (`keepFree`), and what is ordered for them."""
+"""Books with `keepFree`, and the codes that are ordered for them."""
 
 from uuid import UUID
 
@@ -11,8 +11,8 @@ from service.record.pool import Database
 from service.record.queries import query
 
 
-class KeptBook(msgspec.Struct, frozen=True, kw_only=True):
-    """A book that shall have so many free codes."""
+class StockedBook(msgspec.Struct, frozen=True, kw_only=True):
+    """A book that must have so many free codes."""
 
     workspace: int
     book: int
@@ -22,30 +22,31 @@ class KeptBook(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[int, int]:
-        """Its workspace's number and its own."""
+        """The workspace's number and the book's."""
         return self.workspace, self.book
 
 
-async def page_kept_books(database: Database, partition: int, after: tuple[int, int], limit: int) -> list[KeptBook]:
-    """Those that aren't archived, in the order of their keys, after one."""
-    return [KeptBook(**row) for row in await database.fetch(query("page_kept_books"), partition, *after, limit)]
+async def page_stocked_books(
+    database: Database, partition: int, after: tuple[int, int], limit: int
+) -> list[StockedBook]:
+    """Books that are not archived, in the order of their keys, after one."""
+    return [StockedBook(**row) for row in await database.fetch(query("page_stocked_books"), partition, *after, limit)]
 
 
-async def order_missing(pool: Pool, kept: KeptBook, codes: int, free: int) -> JobRow | None:
-    """A job for what the book lacks, where Redis counted `free` of its `codes`; None where nothing is lacking.
+async def order_missing(pool: Pool, book: StockedBook, codes: int, free: int) -> JobRow | None:
+    """Create a job for the codes that the book lacks, if Redis counted `free` of its `codes`; None if none is lacking.
 
-    None, too, where Redis hasn't all codes that are recorded by now: those on their way may be free. The book stays
-    locked from the look at them to the order, so that one lack is ordered once, whoever looks and when: what was
-    ordered before is either still coming, or recorded, and then missing in a count that doesn't have it.
-    Raises Refusal `pattern_too_small`.
+    None, too, if Redis lacks recorded codes, which may be free. The book stays locked from the check to the order,
+    so that two workers don't order the same codes: earlier orders are still outstanding, or recorded and then not in
+    the count. Raises Refusal `pattern_too_small`.
     """
     async with pool.acquire() as connection, connection.transaction():
-        record = await connection.fetchrow(query("lock_kept_book"), *kept.key)
+        record = await connection.fetchrow(query("lock_stocked_book"), *book.key)
         if record is None or record["code_count"] != codes:
             return None
-        coming = await connection.fetchval(query("read_outstanding_codes"), *kept.key)
-        missing = record["keep_free"] - free - coming
+        outstanding = await connection.fetchval(query("read_outstanding_codes"), *book.key)
+        missing = record["keep_free"] - free - outstanding
         if missing <= 0:
             return None
-        book = book_rows.row_of(record)
-        return await job_rows.create_generation(connection, book, missing, book.code_pattern, book.charset)
+        row = book_rows.row_of(record)
+        return await job_rows.create_generation(connection, row, missing, row.code_pattern, row.charset)

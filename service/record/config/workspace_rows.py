@@ -14,7 +14,7 @@ from service.domain.errors import invalid
 from service.domain.limits import WorkspaceLimits
 from service.domain.money import CURRENCY_DIGITS
 from service.formats import key_names
-from service.record.config.audit_log import note
+from service.record.config.audit_log import write_audit
 from service.record.config.limit_json import encode_limits, limits_from
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import Connection, Database
@@ -22,11 +22,11 @@ from service.record.queries import query
 
 
 class NameTaken(Exception):
-    """There is a workspace of this name."""
+    """A workspace has this name."""
 
 
 async def create_workspace(connection: Connection, name: str, mode: Literal["live", "test"] = "live") -> WorkspaceRow:
-    """A new workspace; the worker projects it. Raises NameTaken."""
+    """Create a workspace; the worker projects it. Raises NameTaken."""
     workspace_id = uuid7()
     try:
         async with connection.transaction():
@@ -34,7 +34,9 @@ async def create_workspace(connection: Connection, name: str, mode: Literal["liv
             partition = key_names.partition_of(str(workspace_id), partitions)
             values = (workspace_id, name, mode, partition, await bump_config_version(connection, partition))
             workspace = cast("int", await connection.fetchval(query("insert_workspace"), *values))
-            await note(connection, workspace, "workspace.created", workspace_id, after={"name": name, "mode": mode})
+            await write_audit(
+                connection, workspace, "workspace.created", workspace_id, after={"name": name, "mode": mode}
+            )
             return await read_workspace(connection, workspace)
     except asyncpg.UniqueViolationError:
         raise NameTaken(name) from None
@@ -46,27 +48,27 @@ async def all_workspaces(database: Database) -> list[WorkspaceRow]:
 
 
 async def read_workspace(database: Database, workspace: int) -> WorkspaceRow:
-    """A workspace by its inner number, which must be one."""
+    """An existing workspace by its inner number."""
     return row_of(cast("Record", await database.fetchrow(query("read_workspace"), workspace)))
 
 
 async def workspace_named(database: Database, name: str) -> int | None:
-    """The inner number of the workspace of this name."""
+    """The inner number of the workspace with this name."""
     return await database.fetchval(query("read_workspace_number"), name)
 
 
 async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: dict[str, Any]) -> WorkspaceRow:
-    """The workspace with the changes.
+    """Change the workspace.
 
-    Raises Refusal `invalid` where a discount doesn't fit the new currency, or the gift book is none of the workspace's.
+    Raises Refusal `invalid` if a discount doesn't fit the new currency, or the gift book is not the workspace's.
     """
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         old = await read_workspace(connection, workspace)
         row = msgspec.structs.replace(old, version=version, **changes)
         row = msgspec.structs.replace(row, digits=CURRENCY_DIGITS[row.currency])
-        for (kept,) in await connection.fetch(query("read_discounts_in_its_currency"), workspace):
-            check_discount_digits(decode_discount(msgspec.json.decode(kept)), row.digits)
+        for (discount,) in await connection.fetch(query("read_discounts_in_its_currency"), workspace):
+            check_discount_digits(decode_discount(msgspec.json.decode(discount)), row.digits)
         await check_gift_book(connection, workspace, row.gift_book_id)
         await connection.execute(
             query("update_workspace"),
@@ -82,11 +84,11 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
         )
         if "limits" in changes:
             await connection.execute(query("bump_keys_version"))
-        await note(connection, workspace, "workspace.changed", row.workspace_id, _told(old), _told(row))
+        await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))
         return row
 
 
-def _told(row: WorkspaceRow) -> dict[str, Any]:
+def _to_audit(row: WorkspaceRow) -> dict[str, Any]:
     return {
         "currency": row.currency,
         "couponsPerOrder": row.coupons_per_order,
@@ -99,13 +101,11 @@ def _told(row: WorkspaceRow) -> dict[str, Any]:
 
 
 async def check_gift_book(database: Database, workspace: int, book_id: UUID | None) -> None:
-    """Raise Refusal `invalid` where this is no book of the workspace."""
+    """Raise Refusal `invalid` if this is no book of the workspace."""
     if book_id is not None and await database.fetchrow(query("read_book"), workspace, book_id) is None:
         raise invalid("giftBookId", "is no book of this workspace")
 
 
 def row_of(record: Record) -> WorkspaceRow:
-    """The row as it was read."""
-    found: dict[str, Any] = dict(record)
-    found["limits"] = limits_from(found["limits"], WorkspaceLimits)
-    return WorkspaceRow(**found, digits=CURRENCY_DIGITS[record["currency"]])
+    fields: dict[str, Any] = dict(record) | {"limits": limits_from(record["limits"], WorkspaceLimits)}
+    return WorkspaceRow(**fields, digits=CURRENCY_DIGITS[record["currency"]])

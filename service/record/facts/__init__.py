@@ -1,1 +1,1 @@
-"""Facts: what happened, written once and read back."""
+"""Facts: written once, and read back."""

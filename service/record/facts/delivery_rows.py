@@ -1,4 +1,4 @@
-"""What the sender of webhooks reads and writes: who listens, what is to be sent, and how that went."""
+"""The webhook sender's reads and writes: active webhooks, due deliveries, results."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,18 +10,18 @@ from asyncpg import Pool, Record
 
 from service.domain.webhook_protocol import GIVE_UP_S
 from service.formats.event_id import EventId
-from service.record.config.audit_log import note
+from service.record.config.audit_log import write_audit
 from service.record.config.job_rows import JobRow, job_of
 from service.record.facts.history_pages import PastRedemption
 from service.record.pool import Database
 from service.record.queries import query
 
 _SLACK_S = 3600
-"""Between a webhook's first failure and its oldest delivery's last attempt."""
+"""The time between a webhook's first failure and the last attempt of its oldest delivery."""
 
 
 class Listener(msgspec.Struct, frozen=True):
-    """A webhook that is switched on: what signs, how far it has come, how far the record is, and what waits for it."""
+    """An active webhook: its secrets, its position, the record's position, and its pending deliveries."""
 
     webhook: int
     webhook_id: UUID
@@ -38,7 +38,7 @@ class Listener(msgspec.Struct, frozen=True):
 
 
 class Due(msgspec.Struct, frozen=True):
-    """A delivery to be sent now; `attempts` have failed, the first of them `age_s` ago."""
+    """A delivery to send now. `attempts` have failed, the first of them `age_s` ago."""
 
     position: int
     webhook: int
@@ -54,7 +54,7 @@ class Due(msgspec.Struct, frozen=True):
 
 
 class Ended(NamedTuple):
-    """How an attempt ended: delivered, failed for good, or pending until after a pause."""
+    """The result of an attempt: delivered, failed for good, or pending until after a pause."""
 
     position: int
     state: str
@@ -64,15 +64,15 @@ class Ended(NamedTuple):
 
 
 class Passed(NamedTuple):
-    """How far some webhooks have come, and how many deliveries that made."""
+    """The new position of some webhooks, and the number of deliveries that were made."""
 
     at: EventId
     made: int
     webhooks: list[int]
 
 
-class TicketRow(NamedTuple):
-    """What an assignment, or its end, says."""
+class AssignmentChange(NamedTuple):
+    """An assignment or unassignment."""
 
     code: str
     book_id: UUID | None
@@ -82,8 +82,6 @@ class TicketRow(NamedTuple):
 
 
 class NoticeRow(NamedTuple):
-    """What a notice of a book's stock says."""
-
     book_id: UUID | None
     what: str
     remaining: int
@@ -91,38 +89,37 @@ class NoticeRow(NamedTuple):
 
 
 async def listeners(database: Database, partition: int, fence: int, count_to: int) -> list[Listener]:
-    """Those of a partition; none where the fence is another's. What waits is counted up to a bound."""
+    """The partition's active webhooks; none if the fence has changed. Pending deliveries are counted up to a bound."""
     records = await database.fetch(query("listening_webhooks"), partition, fence, count_to)
     return [Listener(**dict(record)) for record in records]
 
 
-async def tell_facts(
+async def make_deliveries(
     database: Database, partition: int, fence: int, webhooks: Sequence[int], after: EventId, upto: EventId, limit: int
 ) -> Passed:
-    """Make deliveries of the facts after an event, of at most about so many facts up to another."""
-    asked = (partition, fence, webhooks, *after, *upto, limit)
-    record = cast("Record", await database.fetchrow(query("tell_facts"), *asked))
+    """Make deliveries of the facts after an event up to another, of about `limit` facts."""
+    args = (partition, fence, webhooks, *after, *upto, limit)
+    record = cast("Record", await database.fetchrow(query("make_deliveries"), *args))
     return Passed(EventId(record["epoch"], record["seq"]), record["made"], record["webhooks"] or [])
 
 
 async def claim(
     database: Database, partition: int, fence: int, rooms: dict[int, int], token: UUID, seconds: int
 ) -> list[Due]:
-    """What is due, at most so many of each webhook; ours alone for so long."""
-    asked = (list(rooms), list(rooms.values()), token, seconds, partition, fence)
-    found = [Due(**dict(record)) for record in await database.fetch(query("claim_deliveries"), *asked)]
-    return sorted(found, key=lambda due: due.position)
+    """Claim due deliveries for some seconds, at most `rooms` of each webhook."""
+    args = (list(rooms), list(rooms.values()), token, seconds, partition, fence)
+    dues = [Due(**dict(record)) for record in await database.fetch(query("claim_deliveries"), *args)]
+    return sorted(dues, key=lambda due: due.position)
 
 
 async def release(database: Database, token: UUID, positions: Sequence[int]) -> None:
-    """Let others send these."""
     await database.execute(query("release_deliveries"), token, positions)
 
 
-async def settle(
+async def store_results(
     pool: Pool, token: UUID, ended: Sequence[Ended], working: Sequence[int], failing: Sequence[int]
 ) -> None:
-    """Keep how attempts ended, and which webhooks something got through to, or nothing."""
+    """Store the results of attempts, and which webhooks work or fail."""
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute(query("settle_deliveries"), token, *map(list, zip(*ended, strict=True)))
         if working:
@@ -132,40 +129,37 @@ async def settle(
 
 
 async def switch_off(pool: Pool, webhook: int, gone: bool) -> bool:
-    """Whether the webhook is switched off now: its receiver said that it is gone, or heard nothing for three days."""
+    """Whether the webhook was switched off now: its receiver replied 410, or every attempt of three days failed."""
     reason = "gone" if gone else "failing"
     async with pool.acquire() as connection, connection.transaction():
         off = await connection.fetchrow(query("switch_off_failing"), webhook, reason, GIVE_UP_S - _SLACK_S)
         if off is None:
             return False
-        told = {"status": "inactive", "reason": reason}
-        await note(connection, off["workspace"], "webhook.switchedOff", off["webhook_id"], after=told)
+        after = {"status": "inactive", "reason": reason}
+        await write_audit(connection, off["workspace"], "webhook.switchedOff", off["webhook_id"], after=after)
     return True
 
 
-async def told_redemptions(database: Database, ids: Sequence[UUID]) -> dict[UUID, PastRedemption]:
-    """Redemptions by their ids."""
-    found = [PastRedemption(*row) for row in await database.fetch(query("told_redemptions"), ids)]
-    return {past.redemption_id: past for past in found}
+async def redemptions_by_id(database: Database, ids: Sequence[UUID]) -> dict[UUID, PastRedemption]:
+    redemptions = [PastRedemption(*row) for row in await database.fetch(query("redemptions_by_id"), ids)]
+    return {redemption.redemption_id: redemption for redemption in redemptions}
 
 
-async def told_jobs(database: Database, ids: Sequence[UUID]) -> dict[UUID, JobRow]:
-    """Jobs by their ids."""
-    found = [job_of(record) for record in await database.fetch(query("told_jobs"), ids)]
-    return {job.job_id: job for job in found}
+async def jobs_by_id(database: Database, ids: Sequence[UUID]) -> dict[UUID, JobRow]:
+    jobs = [job_of(record) for record in await database.fetch(query("jobs_by_id"), ids)]
+    return {job.job_id: job for job in jobs}
 
 
-async def told_assignments(
+async def assignments_by_event(
     database: Database, partition: int, events: Sequence[EventId]
-) -> dict[tuple[EventId, str], TicketRow]:
-    """What became a user's, or ceased to be, by event and kind."""
+) -> dict[tuple[EventId, str], AssignmentChange]:
+    """Assignments and unassignments, by event and kind."""
     epochs, seqs = [epoch for epoch, _ in events], [seq for _, seq in events]
-    rows = await database.fetch(query("told_assignments"), partition, epochs, seqs)
-    return {(EventId(row["epoch"], row["seq"]), row["event"]): TicketRow(*list(row)[3:]) for row in rows}
+    rows = await database.fetch(query("assignments_by_event"), partition, epochs, seqs)
+    return {(EventId(row["epoch"], row["seq"]), row["event"]): AssignmentChange(*list(row)[3:]) for row in rows}
 
 
-async def told_notices(database: Database, partition: int, events: Sequence[EventId]) -> dict[EventId, NoticeRow]:
-    """Notices of stock, by event."""
+async def notices_by_event(database: Database, partition: int, events: Sequence[EventId]) -> dict[EventId, NoticeRow]:
     epochs, seqs = [epoch for epoch, _ in events], [seq for _, seq in events]
-    rows = await database.fetch(query("told_notices"), partition, epochs, seqs)
+    rows = await database.fetch(query("notices_by_event"), partition, epochs, seqs)
     return {EventId(row["epoch"], row["seq"]): NoticeRow(*list(row)[2:]) for row in rows}

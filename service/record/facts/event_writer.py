@@ -1,4 +1,4 @@
-"""Facts: events written to Postgres exactly once."""
+"""Write events to Postgres as facts, exactly once."""
 
 from collections.abc import Sequence
 from functools import lru_cache
@@ -25,8 +25,8 @@ from service.formats.events import (
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
-# The columns in the order in which the rows below have them. COPY takes them as text: built by hand from what the
-# outbox says, that costs Python a third of what typed records cost, and Postgres the same.
+# The columns in the order of the rows below. COPY takes text, built by hand from the outbox: that costs Python a third
+# of typed records, and Postgres the same.
 _ASSIGNMENTS = (
     "partition epoch seq workspace book code user_id assigned_at ip user_agent order_id unassigned_at".split()
 )
@@ -44,18 +44,18 @@ _NULL = "\\N"
 
 
 class Undecided(ValueError):
-    """These events can't be checked in one transaction, which doesn't see what came first: record fewer at once."""
+    """These events can't be checked in one transaction, which does not see the order. Record fewer at once."""
 
 
 class KeyReused(ValueError):
-    """An idempotency key was used twice within its time."""
+    """An idempotency key was used twice within its lifetime."""
 
 
 class NotAssigned(ValueError):
-    """An assignment was taken back that the record doesn't have."""
+    """An unrecorded assignment was taken back."""
 
 
-class Quarantined(NamedTuple):
+class RejectedEvent(NamedTuple):
     """An event that the record can't take, as it is in the outbox."""
 
     seq: int
@@ -73,13 +73,13 @@ async def record(
     fence: int,
     entries: Sequence[Entry],
     digest: bytes,
-    quarantined: Sequence[Quarantined] = (),
+    quarantined: Sequence[RejectedEvent] = (),
 ) -> bool:
     """Write the entries after `from_seq` up to `to_seq` and move the cursor, in one transaction.
 
-    False, and nothing written, where epoch, cursor or fence are no longer these. The cursor moves first: its row lock
-    keeps a writer whose time is over from getting any further. A conflict in a unique key is an error, no repetition.
-    Raises MalformedEvent, Undecided, KeyReused, NotAssigned.
+    Return False and write nothing if epoch, cursor or fence have changed. The cursor moves first: its row lock stops
+    a writer that has lost the lease. A conflict in a unique key is an error. Raises MalformedEvent, Undecided,
+    KeyReused, NotAssigned.
     """
     batch, cursor = _Batch(partition, epoch, entries), (partition, epoch, from_seq, to_seq, fence, digest)
 
@@ -101,17 +101,17 @@ async def record(
 
 
 async def prune_keys(database: Database, limit: int) -> int:
-    """Forget idempotency keys whose time is over, at most so many; how many there were."""
+    """Delete at most so many expired idempotency keys; return their number."""
     return int((await database.execute(query("prune_keys"), limit)).split()[1])
 
 
 class _Batch:
     """The rows of one transaction, as lines of COPY.
 
-    A use that is spent and given back within the batch is written nowhere. A use given back that was spent before the
-    batch is deleted first, so that it can be spent again; where that would hide a conflict, the batch is Undecided.
-    So with assignments: one taken back within the batch is written as closed, and one from before the batch closed
-    first.
+    A use that is spent and given back within the batch is not written. A use that was spent before the batch and
+    given back in it is deleted first, so that it can be spent again. If that would hide a conflict, the batch is
+    Undecided. Likewise, an assignment that was taken back within the batch is written as closed, and one from before
+    the batch is closed first.
     """
 
     def __init__(self, partition: int, epoch: int, entries: Sequence[Entry]) -> None:
@@ -152,7 +152,8 @@ class _Batch:
             self._keep(seq, str(event.workspace), from_ms(event.at_ms), event.request, event.kept)
 
     async def write(self, connection: Connection, new_keys: bool) -> None:
-        """Write all of it, within the caller's transaction. Idempotency keys that are all new are written for less."""
+        """Write all rows, in the caller's transaction. If all idempotency keys are new, they are copied, which costs
+        less."""
         await self._write_assignments(connection)
         await _copy(connection, "redemptions", _REDEMPTIONS, self._redemptions)
         await _copy(connection, "rollbacks", _ROLLBACKS, self._rollbacks)
@@ -171,7 +172,7 @@ class _Batch:
 
     async def _write_assignments(self, connection: Connection) -> None:
         if self._closed:
-            rows = [(*code, *said) for code, said in self._closed.items()]
+            rows = [(*code, *closing) for code, closing in self._closed.items()]
             if await connection.fetchval(query("close_assignments"), *zip(*rows, strict=True)):
                 raise NotAssigned("an assignment was taken back that is not recorded")
         if self._brief and await connection.fetchval(query("open_assignments"), *zip(*self._brief, strict=True)):
@@ -188,7 +189,7 @@ class _Batch:
         return [f"{head}{seq}\t{w}\t{key}\t{op}\t{at}\t{kept}\n" for seq, w, key, op, at, kept in rows]
 
     async def _store_keys(self, connection: Connection) -> None:
-        """By a statement that knows whether a key that is there already may come again."""
+        """The statement checks whether an existing key may be used again."""
         rows = [(seq, int(w), *rest) for seq, w, *rest in self._keys.values()]
         stored = await connection.execute(query("store_keys"), self._partition, self._epoch, *zip(*rows, strict=True))
         if stored != f"INSERT 0 {len(rows)}":
@@ -201,13 +202,13 @@ class _Batch:
 
     def _assigned(self, event: Assigned) -> None:
         client = _client(event.request)
-        self._give(
+        self._assign(
             (event.workspace, event.code),
             event.user,
             f"{self._fact(event)}\t{from_ms(event.at_ms)}\t{client}\t{event.order or _NULL}",
         )
 
-    def _give(self, code: tuple[int, str], user: str, line: str) -> None:
+    def _assign(self, code: tuple[int, str], user: str, line: str) -> None:
         if code in self._open:
             raise Undecided("a code was assigned twice")
         self._open[code] = len(self._assignments), user
@@ -221,7 +222,7 @@ class _Batch:
             if user != event.user:
                 raise Undecided("a code was assigned, and taken from another")
             self._ends[row] = at
-            self._brief.add(code)  # that it was nobody's before is for the database to say
+            self._brief.add(code)  # the database checks that it was unassigned before
         elif code in self._brief or code in self._closed:
             raise Undecided("an assignment was taken back twice")
         else:
@@ -234,27 +235,27 @@ class _Batch:
         )
 
     def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
-        words, request, answer = read_redemption(d, r, kept)
-        w, code, own_id, value = words.workspace, words.code, words.id_of(self._epoch, seq), words.value_e4
-        at, user = _time(words.at_ms), decode_id(words.user)
-        order = _NULL if words.order == "-" else decode_id(words.order)
+        fields, request, answer = read_redemption(d, r, kept)
+        w, code, own_id, value = fields.workspace, fields.code, fields.id_of(self._epoch, seq), fields.value_e4
+        at, user = _time(fields.at_ms), decode_id(fields.user)
+        order = _NULL if fields.order == "-" else decode_id(fields.order)
         ip, ua = request.ip, request.ua
-        if b"\\" in r:  # else there is nothing to escape: a control character is in a JSON text by an escape alone
+        if b"\\" in r:  # without it there is nothing to escape: JSON escapes control characters
             ip, ua = _escaped(ip), _escaped(ua)
         metadata = _escaped(bytes(request.metadata).decode()) if request.metadata else _NULL
         self._redemptions.append(
-            f"{self._head}{seq}\t{w}\t{words.book}\t{code}\t{user}\t{order}\t{own_id}\t"
-            f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if words.currency == '-' else words.currency}\t"
-            f"{words.digits}\t{words.discount_e4}e-4\t{at}\t{words.slot}\t{words.max_uses}\t"
+            f"{self._head}{seq}\t{w}\t{fields.book}\t{code}\t{user}\t{order}\t{own_id}\t"
+            f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if fields.currency == '-' else fields.currency}\t"
+            f"{fields.digits}\t{fields.discount_e4}e-4\t{at}\t{fields.slot}\t{fields.max_uses}\t"
             f"{ip or _NULL}\t{ua or _NULL}\t{metadata}\n"
         )
         if order is not _NULL:
-            self._uses.take_place(f"{w}\t{order}\t{own_id}\t{words.slot}\n")
-        if words.max_uses == "1":
+            self._uses.take_place(f"{w}\t{order}\t{own_id}\t{fields.slot}\n")
+        if fields.max_uses == "1":
             self._uses.use_up(f"{w}\t{code}\t{own_id}\n")
-        if words.gift_book and (gift := words.gift_code):
-            about = self._line(seq, w, words.gift_book, gift, user)
-            self._give((int(w), gift), user, f"{about}\t{at}\t{ip or _NULL}\t{ua or _NULL}\t{order}")
+        if fields.gift_book and (gift := fields.gift_code):
+            about = self._line(seq, w, fields.gift_book, gift, user)
+            self._assign((int(w), gift), user, f"{about}\t{at}\t{ip or _NULL}\t{ua or _NULL}\t{order}")
         if answer is not None:
             self._keep(seq, w, at, request, answer)
 
@@ -276,8 +277,8 @@ class _Batch:
 
 
 class _Uses:
-    """Uses that are spent and given back within a batch: of places in orders, and of codes with one use. They are kept
-    as lines of COPY, and taken apart only where one is given back."""
+    """Uses that are spent and given back within a batch: of places in orders, and of codes with one use. Lines of
+    COPY are parsed only if one is given back."""
 
     def __init__(self) -> None:
         self._new_orders: list[str] = []
@@ -286,13 +287,13 @@ class _Uses:
         self._orders: dict[str, dict[str, str]] = {}
         self._singles: dict[str, str] = {}
         self.orders_freed: list[tuple[int, str, str]] = []
-        """Workspace, order and redemption of places that were taken before the batch."""
+        """Workspace, order and redemption of places taken before the batch."""
         self.singles_freed: list[tuple[int, str, str]] = []
-        """Workspace, code and redemption of codes that were used before it."""
+        """Workspace, code and redemption of codes used before the batch."""
 
     def give_back(self, event: RolledBack) -> None:
-        """Undo what a redemption spent. Raises Undecided."""
-        self._take_apart()
+        """Undo a redemption's uses. Raises Undecided."""
+        self._parse_lines()
         order, own_id = event.order, event.redemption_id
         if order is not None:
             uses = self._orders.get(f"{event.workspace}\t{order}", {})
@@ -313,15 +314,13 @@ class _Uses:
             self.singles_freed.append((event.workspace, event.code, own_id))
 
     def orders(self) -> list[str]:
-        """Lines of the places that are taken."""
-        apart = [f"{order}\t{i}\t{slot}\n" for order, uses in self._orders.items() for i, slot in uses.items()]
-        return apart + self._new_orders
+        parsed = [f"{order}\t{i}\t{slot}\n" for order, uses in self._orders.items() for i, slot in uses.items()]
+        return parsed + self._new_orders
 
     def singles(self) -> list[str]:
-        """Lines of the codes that are used up."""
         return [f"{code}\t{own_id}\n" for code, own_id in self._singles.items()] + self._new_singles
 
-    def _take_apart(self) -> None:
+    def _parse_lines(self) -> None:
         for line in self._new_orders:
             order, own_id, slot = line[:-1].rsplit("\t", 2)
             self._orders.setdefault(order, {})[own_id] = slot
@@ -335,7 +334,8 @@ class _Uses:
 
 @lru_cache(maxsize=1024)
 def _time(ms: str) -> str:
-    """A time as Postgres reads it. Raises MalformedEvent. Most events are of the millisecond of the one before."""
+    """A time as Postgres reads it, cached because neighbouring events often share a millisecond. Raises
+    MalformedEvent."""
     return from_ms(moment(ms))
 
 

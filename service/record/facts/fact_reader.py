@@ -1,4 +1,4 @@
-"""Facts, read back: what a Redis that is mended needs to know again."""
+"""Read facts back, for a Redis that is restored."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -13,12 +13,9 @@ from service.formats.events import Assigned, Fact, Redeemed, RequestPart, Rolled
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
-"""Before every event."""
-
 
 class KeptKey(msgspec.Struct, frozen=True):
-    """An idempotency key; `entry` is what its event, the one of epoch and seq, says that Redis keeps, `ttl_ms` how long
-    it is still to be known."""
+    """An idempotency key: its event's entry, and its remaining lifetime."""
 
     workspace: int
     key: str
@@ -31,7 +28,7 @@ class KeptKey(msgspec.Struct, frozen=True):
 async def facts_in_order(
     connection: Connection, partition: int, batch: int = 1000, after: EventId = START
 ) -> AsyncGenerator[Fact, None]:
-    """All facts of a partition after an event, in the order in which they happened, as they are at this moment.
+    """All facts of a partition after an event, in order, in one snapshot.
 
     Close it (`contextlib.aclosing`): it holds a transaction.
     """
@@ -44,7 +41,7 @@ async def facts_in_order(
 async def fact_pages(
     connection: Connection, partition: int, batch: int = 1000, after: EventId = START
 ) -> AsyncGenerator[list[Fact], None]:
-    """As facts_in_order, so many at a time: over a million of them a step of the loop for each would be felt."""
+    """facts_in_order by pages, which avoids a step of the event loop for each of a million facts."""
     async with aclosing(_pages(connection, "facts_in_order", partition, batch, after)) as pages:
         async for page in pages:
             yield [fact_of(row) for row in page]
@@ -53,15 +50,15 @@ async def fact_pages(
 async def key_pages(
     connection: Connection, partition: int, batch: int = 1000, after: EventId = START
 ) -> AsyncGenerator[list[KeptKey], None]:
-    """The idempotency keys of events after one that a mended Redis must know, at most so many at a time, and of larger
-    ones RUN_BYTES. Close it: it holds a transaction."""
+    """Pages of the live idempotency keys of events after one; of large entries at most RUN_BYTES. Close it: it holds
+    a transaction."""
     async with aclosing(_pages(connection, "live_keys", partition, batch, after, SMALL_BYTES)) as pages:
         async for page in pages:
             yield [KeptKey(*row[:-1]) for row in page if row["entry"] is not None]
             large = [row for row in page if row["entry"] is None]
             for part in split_by_bytes(large, lambda row: row["bytes"], batch):
-                asked = [row["workspace"] for row in part], [row["key"] for row in part]
-                entries = {(w, key): entry for w, key, entry in await connection.fetch(query("kept_entries"), *asked)}
+                keys = [row["workspace"] for row in part], [row["key"] for row in part]
+                entries = {(w, key): entry for w, key, entry in await connection.fetch(query("kept_entries"), *keys)}
                 yield [KeptKey(w, key, entries[w, key], *rest) for w, key, _, *rest, _ in part]
 
 
@@ -75,28 +72,28 @@ async def _pages(
 
 
 async def events_in_order(connection: Connection, partition: int, after: EventId) -> AsyncGenerator[Fact, None]:
-    """As facts_in_order, but a checkout's redemption with its gift, as the outbox has it. Close it."""
-    before: Fact | None = None
+    """facts_in_order, with a checkout's redemption and gift as one event. Close it."""
+    previous: Fact | None = None
     async with aclosing(facts_in_order(connection, partition, after=after)) as facts:
         async for fact in facts:
-            if before and (before.epoch, before.seq) == (fact.epoch, fact.seq):
-                before = event_of([before, fact])
+            if previous and (previous.epoch, previous.seq) == (fact.epoch, fact.seq):
+                previous = event_of([previous, fact])
                 continue
-            if before:
-                yield before
-            before = fact
-    if before:
-        yield before
+            if previous:
+                yield previous
+            previous = fact
+    if previous:
+        yield previous
 
 
 async def decided_at(database: Database, partition: int, epoch: int, seq: int) -> str | None:
-    """What the outbox's entry of this event says was decided, as far as facts were; None where none is recorded."""
+    """The decision of this event, rebuilt from its facts; None if none is recorded."""
     rows = await database.fetch(query("facts_at"), partition, epoch, seq)
     return decided(event_of([fact_of(row) for row in rows])) if rows else None
 
 
 def event_of(facts: list[Fact]) -> Fact:
-    """The event that these facts are of: one of each kind, or a checkout's redemption and gift."""
+    """The event of these facts: one fact, or a checkout's redemption and gift."""
     first = facts[0]
     if len(facts) == 2 and isinstance(first, Redeemed) and isinstance(facts[1], Assigned):
         return msgspec.structs.replace(first, gift=facts[1])
@@ -105,10 +102,10 @@ def event_of(facts: list[Fact]) -> Fact:
 
 def fact_of(row: asyncpg.Record) -> Fact:
     """The fact of a row of the view `facts`."""
-    (kind, epoch, seq, workspace, book, code, user, at_ms, ip, ua, order, redemption_id, *rest) = row
+    (kind, _partition, epoch, seq, workspace, book, code, user, at_ms, ip, ua, order, redemption_id, *rest) = row
     value_e4, currency, digits, discount_e4, slot, max_uses, metadata, restore, reason, *redeemed = rest
     ip, ua = ip or "", ua or ""
-    if kind == "R":  # by far the most; written out, since a dict in between costs as much again
+    if kind == "R":  # the most frequent; a dict in between would double the cost
         return Redeemed(
             epoch=epoch,
             seq=seq,

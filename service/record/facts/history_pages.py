@@ -1,6 +1,7 @@
-"""What happened, a page at a time, newest first."""
+"""Histories, a page at a time, newest first."""
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Generic, Literal, TypeVar
 from uuid import UUID
 
@@ -21,7 +22,7 @@ _LAST_TIME = datetime.max.replace(tzinfo=UTC)
 
 
 class PastRedemption(msgspec.Struct, frozen=True):
-    """A redemption as it is recorded; `book_id` is the book's outer id, `metadata` JSON."""
+    """A recorded redemption. `book_id` is the book's outer id, `metadata` JSON."""
 
     redemption_id: UUID
     workspace: int
@@ -42,7 +43,7 @@ class PastRedemption(msgspec.Struct, frozen=True):
 
 
 class HeldCoupon(msgspec.Struct, frozen=True):
-    """A coupon of a user's, since when."""
+    """A user's coupon, and since when."""
 
     code: str
     book: int
@@ -50,43 +51,34 @@ class HeldCoupon(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """A part of a list; `next_cursor` is None where it ends."""
+    """A page of a list; `next_cursor` is None on the last."""
 
     items: list[T]
     next_cursor: str | None
 
 
 async def redemption(database: Database, workspace: int, redemption_id: UUID) -> PastRedemption | None:
-    """One redemption of the workspace."""
     row = await database.fetchrow(query("redemption"), workspace, redemption_id)
     return None if row is None else PastRedemption(*row)
 
 
-async def redemptions_of_book(
-    database: Database, workspace: int, book: int, limit: int, cursor: str | None
+async def _redemptions(
+    name: str, database: Database, workspace: int, of: int | str, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
-    """Redemptions of a book's codes. Raises Refusal where the cursor is none of ours."""
-    return await _redemptions(database, "redemptions_of_book", workspace, book, limit, cursor)
+    """Redemptions of a book, a code or a user. Raises Refusal if the cursor is invalid."""
+    (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (_LAST_ID,)
+    return _redemption_page(await database.fetch(query(name), workspace, of, limit + 1, last), limit)
 
 
-async def redemptions_of_code(
-    database: Database, workspace: int, code: str, limit: int, cursor: str | None
-) -> Page[PastRedemption]:
-    """Redemptions of a code. Raises Refusal where the cursor is none of ours."""
-    return await _redemptions(database, "redemptions_of_code", workspace, code, limit, cursor)
-
-
-async def redemptions_of_user(
-    database: Database, workspace: int, user_id: str, limit: int, cursor: str | None
-) -> Page[PastRedemption]:
-    """Redemptions by a user. Raises Refusal where the cursor is none of ours."""
-    return await _redemptions(database, "redemptions_of_user", workspace, user_id, limit, cursor)
+redemptions_of_book = partial(_redemptions, "redemptions_of_book")
+redemptions_of_code = partial(_redemptions, "redemptions_of_code")
+redemptions_of_user = partial(_redemptions, "redemptions_of_user")
 
 
 async def redemptions_of_workspace(
     database: Database, workspace: int, limit: int, cursor: str | None
 ) -> Page[PastRedemption]:
-    """All redemptions. Raises Refusal where the cursor is none of ours."""
+    """All redemptions. Raises Refusal if the cursor is invalid."""
     (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (_LAST_ID,)
     return _redemption_page(await database.fetch(query("redemptions_of_workspace"), workspace, limit + 1, last), limit)
 
@@ -105,7 +97,7 @@ class StockNotice(msgspec.Struct, frozen=True):
 async def notices_of_book(
     database: Database, workspace: int, book: int, limit: int, cursor: str | None
 ) -> Page[StockNotice]:
-    """What was said of a book's stock. Raises Refusal where the cursor is none of ours."""
+    """The book's stock notices. Raises Refusal if the cursor is invalid."""
     last = page_cursors.NOTICES.decode(cursor) or _LAST_EVENT
     rows = await database.fetch(query("notices_of_book"), workspace, book, limit + 1, *last)
     notices = [StockNotice(*row) for row in rows]
@@ -113,14 +105,14 @@ async def notices_of_book(
 
 
 async def prune_notices(database: Database, limit: int) -> int:
-    """Forget the oldest notices whose time is over, at most so many, but none that webhooks wait for; how many went."""
+    """Delete at most so many expired notices that no webhook still needs; return their number."""
     return int((await database.execute(query("prune_notices"), KEEP_NOTICES_DAYS, KEEP_DAYS, limit)).split()[1])
 
 
 async def coupons_of_user(
     database: Database, workspace: int, user_id: str, limit: int, cursor: str | None
 ) -> Page[HeldCoupon]:
-    """Coupons assigned to a user or made theirs by the merchant. Raises Refusal where the cursor is none of ours."""
+    """Coupons assigned to a user, or owned since upload. Raises Refusal if the cursor is invalid."""
     place = page_cursors.USER_COUPONS.decode(cursor)
     at, code = (_LAST_TIME, "") if place is None else (page_cursors.time_of(place[0]), place[1])
     rows = await database.fetch(query("coupons_of_user"), workspace, user_id, limit + 1, at, code)
@@ -129,13 +121,6 @@ async def coupons_of_user(
         held, limit, lambda one: (page_cursors.microseconds(one.at), one.code)
     )
     return Page(held[:limit], following)
-
-
-async def _redemptions(
-    database: Database, name: str, workspace: int, whose: int | str, limit: int, cursor: str | None
-) -> Page[PastRedemption]:
-    (last,) = page_cursors.REDEMPTIONS.decode(cursor) or (_LAST_ID,)
-    return _redemption_page(await database.fetch(query(name), workspace, whose, limit + 1, last), limit)
 
 
 def _redemption_page(rows: list, limit: int) -> Page[PastRedemption]:

@@ -1,4 +1,5 @@
-"""Waiting until an event is recorded: for `Prefer: durability=recorded`, and for reads of what was answered before."""
+"""Wait until an event is recorded: for `Prefer: durability=recorded`, and for reads that must include earlier
+answers."""
 
 import asyncio
 import heapq
@@ -16,8 +17,8 @@ PAUSE_AFTER_ERROR_S = 0.1
 
 
 class AnswerScope(NamedTuple):
-    """What an answer is about: the last event before its own, and the codes that it names, each with its user ('' for
-    any), since a repeat has no event of its own."""
+    """What an answer is about: the last event before its own, and its codes with their users ('' for any). A
+    repeated answer has no event of its own."""
 
     after: tuple[int, int]
     coupons: Sequence[tuple[str, str]]
@@ -26,13 +27,13 @@ class AnswerScope(NamedTuple):
 class Recorded:
     """One for each process.
 
-    1. `wait` puts its event into a heap by partition, and starts the poller where it isn't running.
-    2. The poller reads the cursors of these partitions every 10 ms and wakes whose event they have passed.
-    3. An event of an older epoch than the cursor's is recorded if that epoch's record went so far, and else lost.
-    4. It ends when nobody waits. While Postgres is away it goes on more slowly, and the waiters' time runs out.
+    1. `wait` puts its event into a heap by partition, and starts the poller if it is not running.
+    2. The poller reads the cursors of these partitions every 10 ms, and wakes the waiters whose events are recorded.
+    3. An event of an older epoch than the cursor's is recorded if that epoch's record reached it; else it is lost.
+    4. The poller ends when no waiter is left. While Postgres is away it polls less often, and waiters time out.
 
-    The cursor passes an event that goes to quarantine, too: that is enough for a read of all that was answered before.
-    An answer that says `recorded` waits by `wait_recorded`.
+    The cursor also passes quarantined events. That suffices for reads that must include earlier answers; an answer
+    that says `recorded` uses `wait_recorded`.
     """
 
     def __init__(self, database: Database) -> None:
@@ -43,7 +44,7 @@ class Recorded:
         self._poller: asyncio.Task[None] | None = None
 
     async def wait(self, partition: int, epoch: int, seq: int, timeout_ms: int) -> bool:
-        """Whether the event is recorded, as soon as it is; False when the time is over or too many wait."""
+        """Return True as soon as the event is recorded; False on timeout or with too many waiters."""
         if self._waiters >= MAX_WAITERS:
             return False
         answer = asyncio.get_running_loop().create_future()
@@ -62,7 +63,7 @@ class Recorded:
     async def wait_recorded(
         self, partition: int, to: tuple[int, int], timeout_ms: int, workspace: int, about: AnswerScope
     ) -> bool:
-        """As wait; False also where an event of the answer went to quarantine, in which it may be since long ago."""
+        """Like wait, but False if an event of the answer is in quarantine, perhaps since long ago."""
         if not await self.wait(partition, *to, timeout_ms):
             return False
         try:
@@ -71,13 +72,13 @@ class Recorded:
             return False
 
     async def close(self) -> None:
-        """Stop the poller; who still waits hears False when the time is over."""
+        """Stop the poller. Remaining waiters get False on timeout."""
         if self._poller is not None:
             self._poller.cancel()
             await asyncio.gather(self._poller, return_exceptions=True)
 
     async def _poll(self) -> None:
-        while self._forget_done():
+        while self._remove_done():
             try:
                 for partition, epoch, seq in await self._database.fetch(query("read_cursors"), list(self._waiting)):
                     await self._wake(partition, epoch, seq)
@@ -85,8 +86,8 @@ class Recorded:
                 await asyncio.sleep(PAUSE_AFTER_ERROR_S)
             await asyncio.sleep(INTERVAL_S)
 
-    def _forget_done(self) -> bool:
-        """Drop the heaps in which nobody waits any more; whether any are left."""
+    def _remove_done(self) -> bool:
+        """Remove heaps without waiters; return whether any are left."""
         for partition, heap in list(self._waiting.items()):
             if all(waiter[-1].done() for waiter in heap):
                 del self._waiting[partition]

@@ -1,4 +1,4 @@
-"""Redemptions as scripts read them, of those that Redis keeps no more of than their events (lua/includes/facts.lua)."""
+"""Redemptions as scripts read them, if Redis stores only their events (lua/includes/facts.lua)."""
 
 from collections.abc import Sequence
 from uuid import UUID
@@ -12,31 +12,31 @@ from service.record.pool import Database
 from service.record.queries import query
 
 ORDER = "order:"
-"""Before an order's id, where a script asks whether a redemption of the order was ever rolled back."""
+"""The prefix of an order's id, if a script asks whether a redemption of the order was ever rolled back."""
 
 
 async def records_of(database: Database, partition: int, workspace: int, names: Sequence[str]) -> list[tuple[str, str]]:
-    """Each of the redemptions that there are with its record. A name is an event that Redis refers to, or a
-    redemption's id: of an unknown id the record is ''. Or it is ORDER and an order: '1' where it was rolled back."""
-    found: list[tuple[str, str]] = []
+    """The existing redemptions with their records. A name is an event or a redemption's id; an unknown id has the
+    record ''. With ORDER before an order's id, the record is '1' if one of its redemptions was rolled back, else ''."""
+    records: list[tuple[str, str]] = []
     for name in names:
         if name.startswith(ORDER):
-            known = await _was_rolled_back(database, partition, workspace, name.removeprefix(ORDER))
-            record = "1" if known else ""
+            was_rolled_back = await _was_rolled_back(database, partition, workspace, name.removeprefix(ORDER))
+            record = "1" if was_rolled_back else ""
         elif len(name) == len(str(UUID(int=0))):
             record = await _by_id(database, partition, workspace, UUID(name)) or ""
         else:
             record = await _by_event(database, partition, workspace, *parse_event_id(name))
         if record is not None:
-            found.append((name, record))
-    return found
+            records.append((name, record))
+    return records
 
 
 async def _by_id(database: Database, partition: int, workspace: int, redemption: UUID) -> str | None:
     if row := await database.fetchrow(query("redemption_by_id"), redemption):
         return _record(fact_of(row), workspace)
-    found = await _in_quarantine(database, partition, *read_redemption_id(redemption))
-    return _record(found, workspace) if found and found.redemption_id == str(redemption) else None
+    event = await _in_quarantine(database, partition, *read_redemption_id(redemption))
+    return _record(event, workspace) if event and event.redemption_id == str(redemption) else None
 
 
 async def _by_event(database: Database, partition: int, workspace: int, epoch: int, seq: int) -> str | None:
@@ -50,7 +50,7 @@ async def _was_rolled_back(database: Database, partition: int, workspace: int, o
 
 
 async def _in_quarantine(database: Database, partition: int, epoch: int, seq: int) -> Redeemed | None:
-    """What the record couldn't take stands in Redis all the same."""
+    """A redemption that the record refused still stands in Redis."""
     row = await database.fetchrow(query("quarantined_redemption"), partition, epoch, seq)
     try:
         event = row and parse(epoch, seq, row["d"], row["r"])

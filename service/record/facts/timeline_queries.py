@@ -1,4 +1,4 @@
-"""What happened to a code, a user, an order, or by one request: for operators, from the facts."""
+"""The events of a code, a user, an order or a request, for operators."""
 
 from typing import Literal
 from uuid import UUID
@@ -11,20 +11,15 @@ from service.record.queries import query
 
 MAX_EVENTS = 200
 AROUND_MS = 1000
-"""To either side of a request's id, whose time is in it."""
+"""Before and after a request's id, which contains its time."""
 
 Kind = Literal["code", "user", "order", "key"]
-_EVENTS = {
-    "code": "events_of_code",
-    "user": "events_of_user",
-    "order": "events_of_order",
-    "key": "events_of_key",
-}
+_EVENTS = {"code": "events_of_code", "user": "events_of_user", "order": "events_of_order", "key": "events_of_key"}
 _KNOWN = {"code": "has_code", "user": "has_user", "order": "has_order", "key": "has_key"}
 
 
 class TimelineEvent(msgspec.Struct, frozen=True):
-    """A fact: `kind` is A, U, R or B as in docs/architecture.md; what a kind doesn't have is None."""
+    """A fact: `kind` is A, U, R or B as in docs/architecture.md. Fields that a kind lacks are None."""
 
     kind: Literal["A", "U", "R", "B"]
     epoch: int
@@ -46,7 +41,7 @@ class TimelineEvent(msgspec.Struct, frozen=True):
 
 
 class Sold(msgspec.Struct, frozen=True):
-    """What the record says of a book's redemptions that stand."""
+    """A book's valid redemptions, as recorded."""
 
     standing: int
     users: int
@@ -54,33 +49,31 @@ class Sold(msgspec.Struct, frozen=True):
 
 
 async def events_of(database: Database, workspace: int, kind: Kind, name: str) -> list[TimelineEvent]:
-    """What happened to a code, a user or an order, or under an Idempotency-Key; newest first, at most MAX_EVENTS."""
+    """The events of a code, user, order or Idempotency-Key; newest first, at most MAX_EVENTS."""
     return _events(await database.fetch(query(_EVENTS[kind]), workspace, name, MAX_EVENTS))
 
 
 async def events_around(database: Database, workspace: int, request_id: UUID) -> list[TimelineEvent]:
-    """What was redeemed within a second of the moment at which a request's id (UUIDv7) was made."""
+    """Redemptions within a second of the time in a request's id (UUIDv7)."""
     at_ms = request_id.int >> 80
     first, last = UUID(int=max(at_ms - AROUND_MS, 0) << 80), UUID(int=(at_ms + AROUND_MS + 1 << 80) - 1)
     return _events(await database.fetch(query("events_around"), workspace, first, last, MAX_EVENTS))
 
 
 async def is_known(database: Database, workspace: int, kind: Kind, name: str) -> bool:
-    """Whether the record has anything of this name."""
     return bool(await database.fetchval(query(_KNOWN[kind]), workspace, name))
 
 
 async def recorded_code(database: Database, workspace: int, code: str) -> tuple[ListedCode, int] | None:
-    """A code as Postgres has it, and since when, in ms since 1970; None where there is none."""
-    place = await database.fetchrow(query("place_of_code"), workspace, code)
-    if place is None:
+    """A code as recorded, and when it was created, in ms since 1970."""
+    row = await database.fetchrow(query("place_of_code"), workspace, code)
+    if row is None:
         return None
-    rows = await listed_codes(database, workspace, place["book"], 1, place["position"] + 1)
-    return rows[0], place["created_at_ms"]
+    rows = await listed_codes(database, workspace, row["book"], 1, row["position"] + 1)
+    return rows[0], row["created_at_ms"]
 
 
 async def sold_of_book(database: Database, workspace: int, book: int) -> Sold:
-    """What was sold of a book, as far as it is recorded."""
     return Sold(*await database.fetchrow(query("sold_of_book"), workspace, book))  # type: ignore[misc]
 
 

@@ -1,4 +1,4 @@
-"""What the record says that Redis should hold after an event; and who compares the two, and what came of it."""
+"""The record's side of a comparison with Redis: what Redis should hold after an event; turns; results."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
@@ -12,31 +12,31 @@ import msgspec
 from service.formats.coupon_state import Class, Said
 from service.formats.event_id import EventId
 from service.record import pool
-from service.record.config.webhook_rows import tell
+from service.record.config.webhook_rows import notify_webhooks
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
 PAGE_ROWS = 5000
-# A whole pass sorts and joins all that a workspace has, and holds one transaction as long as Redis is read beside it.
+# A whole pass sorts and joins all of a workspace, and holds one transaction while Redis is read.
 _PASS = {"work_mem": "64MB", "enable_nestloop": "off"}
-_PATIENCE = {"idle_in_transaction_session_timeout": "300s", "statement_timeout": "600s"}
+_TIMEOUTS = {"idle_in_transaction_session_timeout": "300s", "statement_timeout": "600s"}
 
 
 class LostTurn(Exception):
-    """Another compares the partition now."""
+    """Another process compares the partition now."""
 
 
 class Use(NamedTuple):
-    """A field of an orders' bucket (`o`) or a gifts' (`g`), and what it should say."""
+    """The expected value of a field of an orders' bucket (`o`) or a gifts' bucket (`g`)."""
 
     bucket: int
     kind: str
     field: str
-    said: str
+    expected: str
 
 
 class Last(msgspec.Struct, frozen=True):
-    """What a workspace's last comparison covers, when it was, and how much it left by class."""
+    """A workspace's last comparison: its cut, its time, and the remaining differences by class."""
 
     at: EventId
     when: datetime
@@ -44,37 +44,36 @@ class Last(msgspec.Struct, frozen=True):
 
 
 async def connect(database_url: str) -> asyncpg.Pool:
-    """Connections for a comparison: for a whole pass, for what is looked at closely meanwhile, and for the turn."""
+    """A pool for a comparison: for the pass, the examinations beside it, and the turn."""
     return await pool.connect(
-        database_url, name="scrip-reconcile", max_size=6, command_timeout_s=600.0, patience=_PATIENCE
+        database_url, name="scrip-reconcile", max_size=6, command_timeout_s=600.0, timeouts=_TIMEOUTS
     )
 
 
 async def stream(connection: Connection, name: str, *args: Any) -> AsyncGenerator[list[Any], None]:
-    """The rows of a whole pass, some thousand at a time; the next are read while these are worked on. Close it."""
+    """Yield the rows of a whole pass in pages, and fetch the next page meanwhile. Close it."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         for setting, value in _PASS.items():
             await connection.execute(f"SET LOCAL {setting} = '{value}'")
         cursor = await connection.cursor(query(name), *args)
-        coming: asyncio.Task[list[Any]] = asyncio.ensure_future(cursor.fetch(PAGE_ROWS))
+        fetching: asyncio.Task[list[Any]] = asyncio.ensure_future(cursor.fetch(PAGE_ROWS))
         try:
-            while rows := await coming:
-                coming = asyncio.ensure_future(cursor.fetch(PAGE_ROWS))
+            while rows := await fetching:
+                fetching = asyncio.ensure_future(cursor.fetch(PAGE_ROWS))
                 yield rows
         finally:
-            await asyncio.gather(coming, return_exceptions=True)
+            await asyncio.gather(fetching, return_exceptions=True)
 
 
 async def codes(
-    database: Database, partition: int, workspace: int, at: EventId, some: Sequence[str]
+    database: Database, partition: int, workspace: int, at: EventId, names: Sequence[str]
 ) -> dict[str, Said]:
-    """Some codes after an event; those that there are."""
-    rows = await database.fetch(query("codes_in_order"), partition, workspace, *at, list(some))
+    """Those of these codes that exist, after an event."""
+    rows = await database.fetch(query("codes_in_order"), partition, workspace, *at, list(names))
     return {row["code"]: Said(*row) for row in rows}
 
 
 async def codes_in_buckets(database: Database, workspace: int, buckets: Sequence[int]) -> list[str]:
-    """The codes in these buckets of the directory."""
     return [row[0] for row in await database.fetch(query("codes_in_buckets"), workspace, list(buckets))]
 
 
@@ -87,88 +86,78 @@ async def uses(
     users: Sequence[str],
     events: Sequence[EventId],
 ) -> list[Use]:
-    """What these orders have, and these users have used, after an event. `events` are those of redemptions that have
-    places in the orders but may lack a row in order_uses, by which an order's are looked up."""
-    told = [epoch for epoch, _ in events], [seq for _, seq in events]
-    ids = await database.fetch(query("redemptions_of_orders"), partition, workspace, *at, list(orders), *told)
-    found = [row[0] for row in ids]
-    rows = await database.fetch(query("uses_in_order"), partition, workspace, *at, found, list(users), list(orders))
+    """What the orders and users have used after an event. `events` are of redemptions that have places in the
+    orders, but may lack a row in order_uses, by which orders are looked up."""
+    epochs, seqs = [epoch for epoch, _ in events], [seq for _, seq in events]
+    rows = await database.fetch(query("redemptions_of_orders"), partition, workspace, *at, list(orders), epochs, seqs)
+    ids = [row[0] for row in rows]
+    rows = await database.fetch(query("uses_in_order"), partition, workspace, *at, ids, list(users), list(orders))
     return [Use(*row) for row in rows]
 
 
 async def users(
-    database: Database, partition: int, workspace: int, at: EventId, some: Sequence[str]
+    database: Database, partition: int, workspace: int, at: EventId, names: Sequence[str]
 ) -> list[tuple[str, str, str, int]]:
-    """(user, field, text, version) of some users after an event."""
-    rows = await database.fetch(query("codes_of_users"), workspace, list(some))
+    """(user, field, value, version) of these users after an event."""
+    rows = await database.fetch(query("codes_of_users"), workspace, list(names))
     held = [row[0] for row in rows]
-    rows = await database.fetch(query("users_in_order"), partition, workspace, *at, held, list(some))
+    rows = await database.fetch(query("users_in_order"), partition, workspace, *at, held, list(names))
     return [cast("Any", tuple(row)) for row in rows]
 
 
-async def known_users(database: Database, workspace: int, some: Sequence[str]) -> set[str]:
-    """Those that were created, or have a coupon."""
-    return {row[0] for row in await database.fetch(query("known_users"), workspace, list(some))}
+async def known_users(database: Database, workspace: int, names: Sequence[str]) -> set[str]:
+    return {row[0] for row in await database.fetch(query("known_users"), workspace, list(names))}
 
 
 async def counts(
     connection: Connection, partition: int, workspace: int, at: EventId, books: Sequence[int]
 ) -> dict[int, dict[str, int]]:
-    """What books' counters say after an event, but for zeros."""
-    found: dict[int, dict[str, int]] = {}
+    """The books' counters after an event, without zeros."""
+    counts_by_book: dict[int, dict[str, int]] = {}
     async for rows in stream(connection, "counts_of_books", partition, workspace, *at, list(books)):
-        for book, counter, said in rows:
-            if said:
-                found.setdefault(book, {})[counter] = said
-    return found
-
-
-async def kept_keys(database: Database, workspace: int, at: EventId, some: Sequence[str]) -> dict[str, tuple[str, int]]:
-    """Of some idempotency keys, what is kept and for how many ms."""
-    rows = await database.fetch(query("kept_keys"), workspace, *at, list(some))
-    return {key: (entry, ttl_ms) for key, entry, ttl_ms in rows}
+        for book, counter, count in rows:
+            if count:
+                counts_by_book.setdefault(book, {})[counter] = count
+    return counts_by_book
 
 
 async def recorded_keys(
-    database: Database, workspace: int, at: EventId, some: Sequence[str]
+    database: Database, workspace: int, at: EventId, keys: Sequence[str], max_age_min: int | None = None
 ) -> dict[str, tuple[str, int]]:
-    """As kept_keys, of all that are to be kept still, however long ago they were used."""
-    rows = await database.fetch(query("recorded_keys"), workspace, *at, list(some))
+    """The entries of these idempotency keys, and their remaining lifetimes in ms."""
+    rows = await database.fetch(query("recorded_keys"), workspace, *at, list(keys), max_age_min)
     return {key: (entry, ttl_ms) for key, entry, ttl_ms in rows}
 
 
 async def books_numbers(database: Database, workspace: int) -> list[int]:
-    """A workspace's books."""
     return [row[0] for row in await database.fetch(query("books_numbers"), workspace)]
 
 
 async def workspaces_of(database: Database, partition: int) -> list[int]:
-    """A partition's workspaces."""
     return [row[0] for row in await database.fetch(query("workspaces_of_partition"), partition)]
 
 
 async def count_compared(database: Database, workspaces: Sequence[int]) -> dict[int, int]:
-    """About how much there is to compare, by workspace."""
+    """Roughly how many things there are to compare, by workspace."""
     return dict(cast("Any", await database.fetch(query("count_compared"), list(workspaces))))
 
 
-async def begin(database: Database, partition: int, token: UUID, ttl_ms: int) -> bool:
-    """Whether the partition is ours to compare."""
+async def take_turn(database: Database, partition: int, token: UUID, ttl_ms: int) -> bool:
+    """Take the partition's turn to compare; False if another process has it."""
     return await database.fetchval(query("begin_reconciling"), partition, token, ttl_ms) is not None
 
 
-async def advance(database: Database, partition: int, token: UUID, ttl_ms: int, done: int, total: int) -> None:
-    """So much is done, and we live. Raises LostTurn."""
+async def renew_turn(database: Database, partition: int, token: UUID, ttl_ms: int, done: int, total: int) -> None:
+    """Store the progress and renew the turn. Raises LostTurn."""
     if await database.fetchval(query("advance_reconciling"), partition, token, ttl_ms, done, total) is None:
         raise LostTurn(f"partition {partition}")
 
 
-async def end(database: Database, partition: int, token: UUID, whole: bool) -> None:
-    """Let another begin; `whole` where the partition's turn by the clock is done."""
+async def release_turn(database: Database, partition: int, token: UUID, whole: bool) -> None:
     await database.execute(query("end_reconciling"), partition, token, whole)
 
 
-async def keep(
+async def store_outcome(
     database: asyncpg.Pool,
     workspace: int,
     partition: int,
@@ -176,37 +165,37 @@ async def keep(
     found: Mapping[Class, int],
     left: Mapping[Class, int],
 ) -> None:
-    """Keep what a comparison found, and what of it is left; where it found anything, tell the workspace's webhooks."""
+    """Store what a comparison found and left; if it found differences, notify the workspace's webhooks."""
     packed = (msgspec.json.encode(dict(found)).decode(), msgspec.json.encode(dict(left)).decode())
     async with database.acquire() as connection, connection.transaction():
         await connection.execute(query("write_reconciled"), workspace, partition, *at, *packed)
         if found:
             drift = {"found": dict(found), "left": dict(left), "reconciledTo": str(at)}
-            await tell(connection, workspace, "reconcile.drift", drift)
+            await notify_webhooks(connection, workspace, "reconcile.drift", drift)
 
 
-async def last(database: Database, workspace: int) -> Last | None:
-    """What a workspace's last comparison came to."""
+async def read_last(database: Database, workspace: int) -> Last | None:
+    """A workspace's last comparison."""
     row = await database.fetchrow(query("read_reconciled"), workspace)
     return row and Last(EventId(row["epoch"], row["seq"]), row["at"], msgspec.json.decode(row["left_over"]))
 
 
-async def drift_of(database: Database, partition: int) -> tuple[dict[str, int], datetime | None]:
-    """By class what a partition's last comparisons left, and when the oldest of these was."""
+async def read_drift(database: Database, partition: int) -> tuple[dict[str, int], datetime | None]:
+    """The differences that a partition's last comparisons left, by class, and the time of the oldest of these."""
     left, oldest = cast("Any", await database.fetchrow(query("sum_reconciled"), partition))
     return msgspec.json.decode(left), oldest
 
 
 async def is_reconciling(database: Database, workspace: int) -> bool:
-    """Whether a comparison is under way, or ordered."""
+    """Whether a comparison job is running, or ordered."""
     return bool(await database.fetchval(query("is_reconciling"), workspace))
 
 
-async def watch(database: Database, partition: int) -> None:
-    """From now on turns by the clock count."""
+async def start_schedule(database: Database, partition: int) -> None:
+    """From now on, a scheduled time that passes makes a turn due."""
     await database.execute(query("watch_reconciling"), partition)
 
 
-async def work(database: Database, partition: int, turn: datetime | None) -> tuple[bool, bool]:
-    """Whether a job waits, and whether the turn by the clock is still to come."""
+async def read_due_work(database: Database, partition: int, turn: datetime | None) -> tuple[bool, bool]:
+    """Whether a job waits, and whether the scheduled turn is due."""
     return cast("Any", tuple(cast("Any", await database.fetchrow(query("reconcile_work"), partition, turn))))

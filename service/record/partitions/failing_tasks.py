@@ -1,4 +1,4 @@
-"""Tasks of the worker that fail and are begun anew: a row each while that is so."""
+"""The worker's failing tasks, one row each."""
 
 from datetime import datetime
 
@@ -8,8 +8,8 @@ from service.record.pool import Database
 from service.record.queries import query
 
 
-class Failing(msgspec.Struct, frozen=True):
-    """A task that fails: how often, for what type of error the last time, and since when."""
+class FailingTask(msgspec.Struct, frozen=True):
+    """A failing task: the number of failures, the last error's type, and the first failure's time."""
 
     task: str
     failures: int
@@ -18,16 +18,13 @@ class Failing(msgspec.Struct, frozen=True):
     last_at: datetime
 
 
-async def note_failing(database: Database, partition: int, task: str, reason: str) -> None:
-    """A task has failed once more."""
+async def store_task_failure(database: Database, partition: int, task: str, reason: str) -> None:
     await database.execute(query("note_failing_task"), partition, task, reason)
 
 
-async def forget_failing(database: Database, partition: int, task: str) -> None:
-    """A task is well."""
+async def clear_task_failures(database: Database, partition: int, task: str) -> None:
     await database.execute(query("forget_failing_task"), partition, task)
 
 
-async def read_failing(database: Database, partition: int) -> list[Failing]:
-    """A partition's, by name."""
-    return [Failing(*row) for row in await database.fetch(query("read_failing_tasks"), partition)]
+async def read_failing(database: Database, partition: int) -> list[FailingTask]:
+    return [FailingTask(*row) for row in await database.fetch(query("read_failing_tasks"), partition)]

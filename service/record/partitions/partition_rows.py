@@ -1,4 +1,4 @@
-"""Partitions: their leases, epochs, cursors and configuration versions. Every change is a compare-and-set."""
+"""Partitions: leases, epochs, cursors and configuration versions. Every change is a compare-and-set."""
 
 from datetime import datetime
 from typing import ClassVar, Literal
@@ -13,17 +13,17 @@ from service.record.queries import query
 
 
 class LeaseLost(Exception):
-    """Another has taken the partition's lease, and this holder may write nothing more."""
+    """Another worker has the partition's lease. This one must not write."""
 
 
 class UnusableRecord(RuntimeError):
-    """The settings and the database don't fit together; the message says what to do."""
+    """The settings and the database don't match. The message says what to do."""
 
     code: ClassVar[str]
 
 
 class WrongPartitions(UnusableRecord):
-    """The settings name another number of partitions than the database was made with."""
+    """The settings have another number of partitions than the database."""
 
     code = "wrong_partitions"
 
@@ -35,7 +35,7 @@ class WrongPartitions(UnusableRecord):
 
 
 class NotMigrated(UnusableRecord):
-    """The database has none of the tables."""
+    """The database has no tables."""
 
     code = "not_migrated"
 
@@ -44,7 +44,7 @@ class NotMigrated(UnusableRecord):
 
 
 class Partition(msgspec.Struct, frozen=True):
-    """One row. `epoch` is the newest; the cursor may still be in an older one while that is opened."""
+    """One row. `epoch` is the newest; the cursor may be in an older one during an opening."""
 
     id: int
     epoch: int
@@ -60,17 +60,17 @@ class Partition(msgspec.Struct, frozen=True):
     lease_live: bool | None
     config_version: int
     incarnation: str
-    """Which Postgres this is: another after each of its starts."""
+    """This Postgres, until its next start."""
     confirmed: bool
-    """Whether a worker has seen that Redis holds no configuration which this Postgres doesn't know."""
+    """Whether a worker has checked that Redis has no configuration that this Postgres lacks."""
 
     @property
     def cursor(self) -> EventId:
-        """Epoch and number of the last event that is recorded."""
+        """The last recorded event."""
         return EventId(self.cursor_epoch, self.cursor_seq)
 
     def unrecorded(self, tail: EventId) -> int:
-        """How many events up to this one, the outbox's last, are not recorded."""
+        """The number of unrecorded events, if this is the outbox's last."""
         epoch, seq = tail
         if epoch == self.cursor_epoch:
             return max(0, seq - self.cursor_seq)
@@ -78,7 +78,7 @@ class Partition(msgspec.Struct, frozen=True):
 
 
 async def ensure_partitions(database: Database, partitions: int) -> None:
-    """Fix the number of partitions where it is not yet, and make the rows that are missing. Raises UnusableRecord."""
+    """Fix the number of partitions if it is not fixed, and insert missing rows. Raises UnusableRecord."""
     await check_partitions(database, partitions)
     await database.execute(query("insert_settings"), partitions)
     await check_partitions(database, partitions)  # another process may have fixed it first
@@ -86,7 +86,7 @@ async def ensure_partitions(database: Database, partitions: int) -> None:
 
 
 async def check_partitions(database: Database, partitions: int) -> None:
-    """Change nothing. Raises WrongPartitions where the number isn't the recorded one, NotMigrated without tables."""
+    """Raises WrongPartitions if the number differs from the recorded one, NotMigrated without tables."""
     try:
         recorded = await recorded_partitions(database)
     except asyncpg.UndefinedTableError:
@@ -96,38 +96,37 @@ async def check_partitions(database: Database, partitions: int) -> None:
 
 
 async def recorded_partitions(database: Database) -> int | None:
-    """The number that the database was made with; None before a worker has been at it."""
+    """The number of partitions; None before a worker has fixed it."""
     return await database.fetchval(query("read_settings"))
 
 
 async def read_partitions(database: Database) -> list[Partition]:
-    """All partitions, in order."""
     return [Partition(**row) for row in await database.fetch(query("read_partitions"))]
 
 
 async def read_partition(database: Database, partition: int) -> Partition:
-    """One partition. Raises IndexError where there is none of this number."""
+    """Raises IndexError if there is no such partition."""
     return (await read_partitions(database))[partition]
 
 
 async def take_lease(database: Database, partition: int, holder: str, ttl_ms: int) -> int | None:
-    """The fence to write under, or None while another holds the lease. A holder that asks again gets a new fence."""
+    """Return the fence to write under, or None while another worker has the lease. A repeated call returns a new
+    fence."""
     return await database.fetchval(query("take_lease"), partition, holder, ttl_ms)
 
 
 async def renew_lease(database: Database, partition: int, fence: int, ttl_ms: int) -> bool:
-    """Whether the lease was still ours, and is for so long from now."""
+    """Whether the lease was still ours; if so, it is renewed."""
     return await database.fetchval(query("renew_lease"), partition, fence, ttl_ms) is not None
 
 
 async def release_lease(database: Database, partition: int, fence: int) -> None:
-    """Let others take the lease at once."""
     await database.execute(query("release_lease"), partition, fence)
 
 
 async def begin_epoch(pool: asyncpg.Pool, partition: int, fence: int, nonce: str, above: int = 0) -> int:
-    """A new epoch, above one that Redis has seen: Postgres may have been restored to an earlier time. The partition is
-    closed until it is confirmed. Raises LeaseLost."""
+    """Draw a new epoch and close the partition. The epoch is above the one that Redis has seen, because Postgres may
+    have been restored to an earlier time. Raises LeaseLost."""
     async with pool.acquire() as connection, connection.transaction():
         if above:
             await connection.execute(query("lock_epochs"))
@@ -141,29 +140,26 @@ async def begin_epoch(pool: asyncpg.Pool, partition: int, fence: int, nonce: str
 async def enter_epoch(
     database: Database, partition: int, fence: int, cursor: EventId, epoch: int, digest: bytes, seq: int = 0
 ) -> bool:
-    """Move the cursor to `<epoch>-<seq>`: after its predecessor's last event, or leaving behind what is lost.
-
-    False where fence or cursor are no longer these.
-    """
+    """Move the cursor to `<epoch>-<seq>`; later events of the old epoch are lost. False if fence or cursor have
+    changed."""
     return await database.fetchval(query("enter_epoch"), partition, fence, *cursor, epoch, digest, seq) is not None
 
 
 async def confirm_open(database: Database, partition: int, fence: int, epoch: int, incarnation: str) -> bool:
-    """Say that this epoch's Redis may decide, and was made whole from this Postgres; False where lease or epoch are
-    another's, the cursor is not in it, or Postgres was started again."""
+    """Mark the epoch as open, after Redis was verified with this Postgres. False if lease or epoch have changed, the
+    cursor is in another epoch, or Postgres has restarted."""
     return await database.fetchval(query("confirm_open"), partition, fence, epoch, incarnation) is not None
 
 
 async def confirm_incarnation(database: Database, partition: int, fence: int, incarnation: str) -> None:
-    """Say that Redis holds no configuration which this Postgres doesn't know; nothing where it was started again."""
+    """Store that Redis has no configuration that this Postgres lacks; no effect if Postgres has restarted."""
     await database.execute(query("confirm_incarnation"), partition, fence, incarnation)
 
 
 async def bump_config_version(connection: Connection, partition: int) -> int:
-    """The next number of a configuration change, within the caller's transaction; others wait until it ends.
-
-    Refusal `recovering` where Postgres was started a moment ago, and may have been restored: a worker looks first.
-    """
+    """The next configuration version, in the caller's transaction; other callers wait for its end. Raises Refusal
+    `recovering` after a restart of Postgres, which may have been restored, until a worker has compared it with
+    Redis."""
     version = await connection.fetchval(query("bump_config_version"), partition)
     if version is None:
         raise Refusal.temporary("recovering")
