@@ -18,7 +18,7 @@ from service.fastlane.response_bytes import Heads
 from service.hot.decider import Decider
 from service.operations.accounting import is_request_id
 from service.operations.base import Command, Reply
-from service.operations.call_headers import MAX_BODY_BYTES, shown_agent
+from service.operations.call_headers import MAX_BODY_BYTES, clean_user_agent
 from service.operations.table import ROWS, Row
 
 MAX_VALUE_BYTES = 300
@@ -165,7 +165,7 @@ _FIELDS: dict[bytes, tuple[int, Callable[[bytes], Any]]] = {
     b"content-length": (LENGTH, _length),
     b"idempotency-key": (KEY, _text),
     b"x-request-id": (REQUEST_ID, lambda value: value.decode("ascii") if is_request_id(value) else None),
-    b"user-agent": (AGENT, lambda value: shown_agent(_text(value))),
+    b"user-agent": (AGENT, lambda value: clean_user_agent(_text(value))),
     b"x-forwarded-for": (FORWARDED, _text),
     b"origin": (ORIGIN, lambda value: value is not None),
     b"connection": (CLOSES, lambda value: value.lower() == b"close" or None),

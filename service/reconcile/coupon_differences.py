@@ -7,7 +7,7 @@ from typing import Any
 from service.access.actor import mask
 from service.formats import key_names
 from service.formats.coupon_record import is_locked
-from service.formats.coupon_state import About, Class, Difference, Said, Write, entry_of, unlike
+from service.formats.coupon_state import About, Class, Difference, RecordedCode, Write, entry_of, unlike
 from service.formats.directory_entry import parse_directory_entry
 from service.formats.event_id import EventId
 from service.hot.inspection import BUCKETS_A_RUN, Item, Seen
@@ -80,12 +80,12 @@ class Coupons:
         runs = [("MGET", *names[at : at + 500]) for at in range(0, len(names), 500)]
         records = [text for reply in await self._looker.read(runs) for text in reply]
         suspects: list[str] = []
-        several: list[Said] = []
-        ending: list[Said] = []
+        several: list[RecordedCode] = []
+        ending: list[RecordedCode] = []
         for (row, entry), text in zip(rows, records, strict=True):
             if text is None and not row[8] and not row[13] and row[9] is row[6] is None and entry == str(row[2]):
                 continue
-            said = Said(*row)
+            said = RecordedCode(*row)
             if unlike(said, entry, text, locked=False):
                 suspects.append(said.code)
             elif said.stand and said.max != 1:
@@ -144,14 +144,16 @@ class Coupons:
             items += [Item("z", key_names.set_of_codes(w, book, kind), f"{bucket} {thing}") for kind in _SETS]
         return items
 
-    async def said(self, at: EventId, things: Sequence[str]) -> dict[str, Said]:
+    async def said(self, at: EventId, things: Sequence[str]) -> dict[str, RecordedCode]:
         """See Kind."""
         found = await record.codes(self._examiner.pool, self._partition, self._workspace, at, things)
         for code, said in found.items():
             self._books[code] = str(said.book)
         return found
 
-    def judge(self, thing: str, said: dict[str, Said], seen: Seen, values: Sequence[Any]) -> Difference | Later | None:
+    def judge(
+        self, thing: str, said: dict[str, RecordedCode], seen: Seen, values: Sequence[Any]
+    ) -> Difference | Later | None:
         """See Kind."""
         entry, text, flat, locks = values[:4]
         one, name, about = said.get(thing), f"code {mask(thing)}", (About("code", thing),)
@@ -185,7 +187,7 @@ class Coupons:
         return Difference(tuple(dict.fromkeys(classes)), name, writes, _unsafe(text, locks), about)
 
     def _write(
-        self, one: Said, entry: str | None, text: str | None, stands: dict[str, str], sets: Sequence[Any]
+        self, one: RecordedCode, entry: str | None, text: str | None, stands: dict[str, str], sets: Sequence[Any]
     ) -> list[Write]:
         w, code, at = self._w, one.code, f"{one.bucket} {one.code}"
         wanted, told = entry_of(one)
@@ -193,7 +195,7 @@ class Coupons:
             Write("h", key_names.directory(w, one.bucket), code, entry, wanted),
             Write("s", key_names.coupon(w, code), "", text, told),
         ]
-        standing = one.standing_redemptions if one.tells_standing else stands
+        standing = one.standing_redemptions if one.has_all_standing else stands
         writes += [
             Write("z", key_names.standing(w, code), event, None, ms)
             for event, ms in standing.items()
@@ -216,9 +218,9 @@ class Coupons:
         return writes + [Write("z", key_names.standing(w, code), event, ms, None) for event, ms in stands.items()]
 
 
-def _stand_alike(said: Said, stands: dict[str, str]) -> bool:
+def _stand_alike(said: RecordedCode, stands: dict[str, str]) -> bool:
     """Whether these are the standing redemptions of a code with several uses, as far as they are told."""
-    return not said.tells_standing or stands == said.standing_redemptions
+    return not said.has_all_standing or stands == said.standing_redemptions
 
 
 def _has_none(entry: str | None) -> bool:

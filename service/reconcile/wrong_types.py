@@ -10,7 +10,7 @@ from service.access.actor import mask
 from service.domain.field_types import decode_id
 from service.formats import key_names
 from service.formats.coupon_record import is_locked
-from service.formats.coupon_state import Difference, Said, Write, entry_of
+from service.formats.coupon_state import Difference, RecordedCode, Write, entry_of
 from service.formats.event_id import EventId
 from service.formats.key_names import Key
 from service.formats.stored_settings import book_settings, workspace_settings
@@ -100,7 +100,7 @@ class WrongTypes:
         unsafe = _REBUILD if thing.kind == "e" or len(writes) >= MAX_WRITES else ""
         return Difference(("wrong_type",), _shown(thing, values[0]), [*removal, *writes], unsafe)
 
-    async def _directory(self, things: Sequence[Key], told: dict[str, Said]) -> Expected:
+    async def _directory(self, things: Sequence[Key], told: dict[str, RecordedCode]) -> Expected:
         """Entries by bucket. Nobody can lock a code of such a bucket; what is locked already is not free."""
         wanted = {int(key.parts[0]): key for key in things}
         inside = [one for one in told.values() if one.bucket in wanted]
@@ -195,7 +195,7 @@ class WrongTypes:
         return found, max([row.version, *(book.version for book in books.values())])
 
 
-def _standing(key: Key, said: Said | None) -> list[Write]:
+def _standing(key: Key, said: RecordedCode | None) -> list[Write]:
     standing = said.standing_redemptions if said else {}
     return [Write("z", key.name, event, None, score) for event, score in standing.items()]
 

@@ -8,7 +8,7 @@ import asyncpg
 import structlog
 
 from service.formats.event_id import START, EventId, parse_event_id
-from service.formats.events import Fact, MalformedEvent, Opened, decided, entry_digest, parse
+from service.formats.events import Fact, MalformedEvent, Opened, encode_event, entry_digest, parse
 from service.formats.mending_mark import WHOLE, parse_mending_mark
 from service.formats.quarantined_event import is_same_but_user
 from service.hot.redis_server import Fenced, ScriptFailed, Server
@@ -177,7 +177,7 @@ class Opening:
             if at > cursor:
                 return None
             if isinstance(event, Fact):
-                return at if await decided_at(self._pool, self._partition, *at) == decided(event) else None
+                return at if await decided_at(self._pool, self._partition, *at) == encode_event(event) else None
         return None
 
     async def _redo(self, mending: Mending, epoch: int, reason: str, after: EventId, seen: int) -> None:
@@ -227,7 +227,7 @@ class Opening:
                     continue
                 while fact and fact.id < at:
                     fact = await anext(recorded, None)
-                if not fact or fact.id != at or not is_same_but_user(decided(fact), _as_decided(at, fields, told)):
+                if not fact or fact.id != at or not is_same_but_user(encode_event(fact), _as_decided(at, fields, told)):
                     request = fields.get("r", "").encode()
                     aside += await set_aside(self._pool, self._partition, at, told.encode(), request)
         if aside:
@@ -260,6 +260,6 @@ class Opening:
 def _as_decided(at: EventId, fields: dict[str, str], told: str) -> str:
     """What an entry says, in the words of now: an older version wrote others."""
     try:
-        return decided(parse(*at, told.encode(), fields.get("r", "").encode()))
+        return encode_event(parse(*at, told.encode(), fields.get("r", "").encode()))
     except MalformedEvent:
         return told

@@ -6,7 +6,7 @@ import asyncpg
 import structlog
 
 from service.formats.event_id import EventId
-from service.formats.events import Fact, decided
+from service.formats.events import Fact, encode_event
 from service.record.facts.fact_reader import decided_at, event_of
 from service.record.facts.quarantine import NotRedone, set_aside_recorded
 
@@ -49,7 +49,9 @@ class SettingAside:
             for fact in facts:
                 if (at := fact.id) in reasons:
                     whole.setdefault(at, []).append(fact)
-            await self._keep([NotRedone(*at, reason, decided(event_of(whole[at]))) for at, reason in reasons.items()])
+            await self._keep(
+                [NotRedone(*at, reason, encode_event(event_of(whole[at]))) for at, reason in reasons.items()]
+            )
 
     async def take_named(self, left_out: Sequence[tuple[EventId, str]]) -> None:
         """What a worker left out that died, from the mark."""

@@ -8,7 +8,7 @@ import msgspec
 
 from service.domain.times import from_ms, to_ms
 from service.formats.event_id import EventId
-from service.operations.views import redemption_of, shown_job
+from service.operations.views import redemption_of, render_job
 from service.record.facts import delivery_rows
 from service.record.facts.delivery_rows import Due, NoticeRow, TicketRow
 
@@ -39,7 +39,7 @@ async def _told(pool: asyncpg.Pool, partition: int, dues: Sequence[Due]) -> dict
                     shown.rolled_back_at = None
     if wanted := [(due, due.about) for due in dues if due.about and due.event == "job.finished"]:
         jobs = await delivery_rows.told_jobs(pool, [about for _, about in wanted])
-        told |= {due.position: shown_job(jobs[about]) for due, about in wanted if about in jobs}
+        told |= {due.position: render_job(jobs[about]) for due, about in wanted if about in jobs}
     if wanted := [due for due in dues if due.event in _TICKETS]:
         tickets = await delivery_rows.told_assignments(pool, partition, [_event(due) for due in wanted])
         for due in wanted:

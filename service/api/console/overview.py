@@ -20,7 +20,7 @@ from service.hot.fitness import check_server
 from service.hot.workspace_state import BookCounts
 from service.operations.accounting import answers
 from service.operations.base import encode
-from service.operations.views import Job, redemption_of, shown_job
+from service.operations.views import Job, redemption_of, render_job
 from service.record.config.book_rows import page_books
 from service.record.config.job_rows import page_jobs
 from service.record.facts.history_pages import redemptions_of_workspace
@@ -115,7 +115,7 @@ class Overviews(Controller):
         params = parse_query(request, Listing)
         (before,) = page_cursors.JOBS.decode(params.cursor) or (_LAST_ID,)
         rows = await page_jobs(request.app.state.context.pool, caller.workspace, params.limit + 1, before)
-        items = [shown_job(row) for row in rows[: params.limit]]
+        items = [render_job(row) for row in rows[: params.limit]]
         return JobPage(
             items=items, next_cursor=page_cursors.JOBS.encode_next(rows, params.limit, lambda row: (row.job_id,))
         )

@@ -53,7 +53,7 @@ from service.domain.times import from_ms
 from service.formats import page_cursors
 from service.operations.base import encode
 from service.operations.coupon_view import Time
-from service.operations.views import Job, shown_job
+from service.operations.views import Job, render_job
 from service.record.config.book_rows import read_book
 from service.record.config.code_pages import FIRST, ListedCode, Status, page_codes
 from service.record.config.code_rows import add_codes
@@ -254,7 +254,7 @@ class Codes(Controller):
             pattern, charset = payload.code_pattern or book.code_pattern, payload.charset or book.charset
             async with context.pool.acquire() as connection, connection.transaction():
                 job = await create_generation(connection, book, payload.count, pattern, charset)
-            return ActionResult(status=202, body=shown_job(job), location=f"/v1/jobs/{job.job_id}")
+            return ActionResult(status=202, body=render_job(job), location=f"/v1/jobs/{job.job_id}")
 
         return await run_once(request, caller, body, act)
 

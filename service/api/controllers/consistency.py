@@ -19,7 +19,7 @@ from service.domain.field_types import Answer
 from service.domain.times import Timestamp, from_ms, to_ms
 from service.formats.event_id import NO_EVENT
 from service.formats.events import MalformedEvent, parse
-from service.operations.views import Job, shown_job
+from service.operations.views import Job, render_job
 from service.record.config.job_rows import create_reconciling
 from service.record.config.workspace_rows import read_workspace
 from service.record.partitions import comparisons
@@ -141,7 +141,7 @@ class ConsistencyChecks(Controller):
         async def act() -> ActionResult[Job]:
             async with context.pool.acquire() as connection, connection.transaction():
                 job = await create_reconciling(connection, caller.workspace, bool(payload.repair))
-            return ActionResult(status=202, body=shown_job(job), location=f"/v1/jobs/{job.job_id}")
+            return ActionResult(status=202, body=render_job(job), location=f"/v1/jobs/{job.job_id}")
 
         return await run_once(request, caller, body, act)
 

@@ -8,7 +8,7 @@ from litestar.params import PathParameter
 from service.api.auth import get_caller
 from service.api.documented import describe
 from service.api.reading import parse_id, parse_query
-from service.operations.views import Job, shown_job
+from service.operations.views import Job, render_job
 from service.record.config.job_rows import read_job
 
 EXAMPLE = {
@@ -37,6 +37,6 @@ class Jobs(Controller):
         """The progress of a job; available for 90 days after its end. Scope `manage` or `operate`."""
         caller = get_caller(request)
         parse_query(request)
-        return shown_job(
+        return render_job(
             await read_job(request.app.state.context.pool, caller.workspace, parse_id(job_id, "job_not_found"))
         )

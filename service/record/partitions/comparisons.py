@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from service.formats.coupon_state import Class, Said
+from service.formats.coupon_state import Class, RecordedCode
 from service.formats.event_id import EventId
 from service.record import pool
 from service.record.config.webhook_rows import tell
@@ -67,10 +67,10 @@ async def stream(connection: Connection, name: str, *args: Any) -> AsyncGenerato
 
 async def codes(
     database: Database, partition: int, workspace: int, at: EventId, some: Sequence[str]
-) -> dict[str, Said]:
+) -> dict[str, RecordedCode]:
     """Some codes after an event; those that there are."""
     rows = await database.fetch(query("codes_in_order"), partition, workspace, *at, list(some))
-    return {row["code"]: Said(*row) for row in rows}
+    return {row["code"]: RecordedCode(*row) for row in rows}
 
 
 async def codes_in_buckets(database: Database, workspace: int, buckets: Sequence[int]) -> list[str]:
