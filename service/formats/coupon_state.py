@@ -52,8 +52,8 @@ class Difference(NamedTuple):
 class RecordedCode(NamedTuple):
     """A code as Postgres has it after an event.
 
-    `max` is None for an unused code without its own limit, 0 for no limit. `standing` is "event ms event ms …" of a code
-    with several uses, None if there are too many. `special`: the merchant changed the code itself.
+    `max` is None for an unused code without its own limit, 0 for no limit. `standing` is "event ms event ms …" for
+    several uses, None if there are too many. `special`: the code has its own settings.
     """
 
     bucket: int

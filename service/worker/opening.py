@@ -96,7 +96,7 @@ class Opening:
         if wrong := await server.wrong_types():
             self._log.error("wrong_types", keys=[key.kind for key in wrong])
             self._was_wrong = True
-            await server.drop_wrong(epoch, wrong)
+            await server.delete_wrong_types(epoch, wrong)
         await server.fence(epoch)
         await asyncio.sleep(SETTLE_S)
         closed = Scripts(self._partition, epoch, nonce, MENDING, "closed")
