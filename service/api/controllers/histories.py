@@ -197,7 +197,7 @@ async def read_coupon(request: Request[Any, Any, Any], caller: Caller, code: str
     context: Context = request.app.state.context
     command = coupon_view.prepare(call_without_body(request, caller), code, coupon_view.ReadCoupon())
     reply = await decide(context.decider, context.pool, caller, command)
-    return coupon_view.seen_by(caller, coupon_view.coupon_of(reply[1]))
+    return coupon_view.restrict(caller, coupon_view.parse_coupon(reply[1]))
 
 
 async def wait_recorded(request: Request[Any, Any, Any], caller: Caller) -> dict[str, str]:
