@@ -1,4 +1,4 @@
---[[ answered: say what the request that claimed an idempotency key was answered; or, without a payload, let the key go.
+--[[ answered: store the answer of the request that claimed an idempotency key; without a payload, release the key.
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
@@ -11,8 +11,8 @@ Cost  at most 9 commands; once an hour it reads as many fields as an answer is k
 -- @include gate outbox book idempotency events budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-local no = gate_refuses(got[1], true, true)
-if no then return { no } end
+local refusal = gate_refuses(got[1], true, true)
+if refusal then return { refusal } end
 if not got[2] then return { OUT.recovering } end
 if got[3] and not is_claimed(got[3], ARGV[1]) then return { OUT.OK } end
 if ARGV[2] == '' then

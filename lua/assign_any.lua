@@ -4,7 +4,7 @@ KEYS  1 gate         string  epoch and state, read first
       3 idempotency  string  the key's entry
       4 books        hash    book's uuid → its number
       5 outbox       stream  one event, and S where the book runs low or out
-ARGV  1 fingerprint  2 book_id  3 user  4 request, then the facts that were asked for
+ARGV  1 fingerprint  2 book_id  3 user  4 request, then the requested facts
 Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome}
 Event A
 Cost  at most 46 commands, 18 for each of at most 50 coupons whose locks have ended and that it takes back, and 2 for each of
@@ -19,8 +19,8 @@ if reply then return reply end
 local number = redis.call('HGET', KEYS[4], ARGV[2])
 if not number then return { OUT.book_not_found } end
 local book, user = read_book(number), ARGV[3]
-local no = book_refuses(book, now) or user_refuses(user, book, workspace, now, 0)
-if no then return { no } end
+local refusal = book_refuses(book, now) or user_refuses(user, book, workspace, now, 0)
+if refusal then return { refusal } end
 local c, passed = find_free(book, now)
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
 return assign(c, book, workspace, now, user, KEYS[5], ARGV[4])

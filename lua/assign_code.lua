@@ -3,9 +3,9 @@ KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
       4 bucket       hash    code → book
-      5 coupon       string  what is true of this code
+      5 coupon       string  the code's record
       6 outbox       stream  one event, and S where the book runs low or out
-ARGV  1 fingerprint  2 code  3 bucket  4 user  5 request, then the facts that were asked for
+ARGV  1 fingerprint  2 code  3 bucket  4 user  5 request, then the requested facts
 Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
 Event A
 Cost  at most 36 commands, and 2 for each of at most 20 locks on the coupon that have ended; 25 more for a user with coupons
@@ -18,8 +18,8 @@ local r, reply = start(false, false)
 if not r then return reply end
 local c, book, max, now, user = r.c, r.book, r.max, r.now, ARGV[4]
 if c.off then return { OUT.coupon_inactive } end
-local no = book_refuses(book, now) or (c.expires_at and now >= c.expires_at and OUT.expired)
-if no then return { no } end
+local refusal = book_refuses(book, now) or (c.expires_at and now >= c.expires_at and OUT.expired)
+if refusal then return { refusal } end
 if c.user == user then
   local payload = view(c, book, now)
   if lacking[1] then return recall() end
@@ -29,6 +29,6 @@ end
 if c.user then return { OUT.coupon_assigned_to_other } end
 if locked_for_another(c, max, user, now) then return { OUT.coupon_locked, retry_after(r) } end
 if max and c.uses >= max then return { max == 1 and OUT.coupon_redeemed or OUT.coupon_exhausted } end
-no = user_refuses(user, book, r.workspace, now, 0)
-if no then return { no } end
+refusal = user_refuses(user, book, r.workspace, now, 0)
+if refusal then return { refusal } end
 return assign(c, book, r.workspace, now, user, KEYS[6], ARGV[5])

@@ -31,8 +31,8 @@ end
 local here = 0
 for i = 2, #ARGV, 3 do
   W = '{p' .. PARTITION .. '}:w' .. ARGV[i] .. ':'
-  local is_done, found = pcall(block, ARGV[i + 1], ARGV[i + 2])
-  if not is_done then end_unless_own(found) -- then no other script can use the code, either
-  elseif found then here = here + 1 end
+  local is_done, result = pcall(block, ARGV[i + 1], ARGV[i + 2])
+  if not is_done then end_unless_own(result) -- then no other script can use the code, either
+  elseif result then here = here + 1 end
 end
 return { OUT.OK, here }

@@ -10,8 +10,8 @@ Cost  O(log n) in the locked coupons, at most 7 commands ]]
 -- @include gate book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-local no = gate_refuses(got[1], true, true)
-if no then return { no } end
+local refusal = gate_refuses(got[1], true, true)
+if refusal then return { refusal } end
 if not got[2] then return { OUT.recovering } end
 local workspace = read_workspace(got[2])
 local now = clock(workspace)

@@ -3,14 +3,14 @@ KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
       4 bucket       hash    code → book; none without a code
-      5 coupon       string  what is true of this code; none without one
+      5 coupon       string  the code's record; none without one
       6 orders       hash    order → places
       7 outbox       stream  one event, and S where a book runs low or out
       8 gifts        hash    order → its gift
       9 books        hash    book's uuid → its number
-      10 users       hash    book and user → what the user has redeemed
+      10 users       hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_bucket  8 token  9 value_e4  10 currency
-      11 request  12 digits (that the amounts need)  13 items  14 gift_book_id, then the facts that were asked for
+      11 request  12 digits (that the amounts need)  13 items  14 gift_book_id, then the requested facts
 Reply {OK|REPEATED, record or "", its book_id or "", replayed, "digits (the workspace's) view-of-the-gift-or--"},
       {RECALL, events, as_of} or {outcome, retry_ms}
 Event R with the gift's book, code and bucket; without a redemption A; without either K, where there is a key
@@ -43,10 +43,10 @@ local standing, its_book = gift_of(KEYS[8], order)
 local mine = standing and standing.user == user
 
 -- What answers and a key's entry say of the gift.
-local function told(gift_view) return workspace.digits .. ' ' .. (gift_view or '-') end
+local function gift_answer(gift_view) return workspace.digits .. ' ' .. (gift_view or '-') end
 
 if not lacking[1] and (before or (mine and not r)) then
-  local rest = told(mine and view(standing, its_book, now))
+  local rest = gift_answer(mine and view(standing, its_book, now))
   if lacking[1] then return recall() end
   local event, record = before and before.event or '', before and before.record or ''
   if fingerprint ~= '-' then keep(KEYS[3], fingerprint, OUT.REPEATED, '@' .. event .. ' ' .. rest, workspace) end
@@ -54,8 +54,8 @@ if not lacking[1] and (before or (mine and not r)) then
 end
 if lacking[1] then return recall() end
 if r then
-  local no = redeem_refused(r, a)
-  if no then return no end
+  local refusal = redeem_refused(r, a)
+  if refusal then return refusal end
 elseif a.currency == '-' and tonumber(a.digits) > tonumber(workspace.digits) then
   return { OUT.invalid }
 end
@@ -85,7 +85,7 @@ if redeemed and gift then decided = redeemed .. ' ' .. gift_book.number .. ' ' .
 elseif redeemed then decided = redeemed
 elseif gift then decided = assigned_event(gift, gift_book, user, whole(now), link)
 elseif fingerprint ~= '-' then decided = answered_event(whole(now)) end
-local rest = told(gift_view)
+local rest = gift_answer(gift_view)
 local entry = fingerprint ~= '-' and fingerprint .. ' ' .. OUT.OK .. (r and ' @. ' or ' @ ') .. without_named(rest) or nil
 local event = decided and append(KEYS[7], decided, ARGV[11], entry)
 if decided and not event then return { OUT.recovering } end

@@ -10,7 +10,7 @@ local seen = tonumber(string.match(gate or '', '^%d+'))
 if seen and seen >= tonumber(ARGV[1]) then return { OUT.recovering, gate } end
 local removed = 0
 for i = 2, #ARGV, 2 do
-  local found = redis.call('TYPE', ARGV[i]).ok
-  if found ~= ARGV[i + 1] and found ~= 'none' then removed = removed + redis.call('UNLINK', ARGV[i]) end
+  local key_type = redis.call('TYPE', ARGV[i]).ok
+  if key_type ~= ARGV[i + 1] and key_type ~= 'none' then removed = removed + redis.call('UNLINK', ARGV[i]) end
 end
 return { OUT.OK, removed }

@@ -3,7 +3,7 @@ KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
       4 bucket       hash    code → book
-      5 coupon       string  what is true of this code
+      5 coupon       string  the code's record
 ARGV  1 fingerprint  2 code  3 bucket  4 token  5 lock_ms  6 user ('-' for anyone)
 Reply {OK, "book_id code user order token deadline", "", replayed} or {outcome}
 Event none

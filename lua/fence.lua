@@ -6,8 +6,8 @@ Reply {OK, previous gate or ''} or {RECOVERING, gate} where the gate has this ep
 Event O
 Cost  at most 3 commands ]]
 local gate = redis.call('GET', KEYS[1])
-local found = tonumber(string.match(gate or '', '^%d+'))
-if found and found >= tonumber(ARGV[1]) then return { OUT.recovering, gate } end
+local known_epoch = tonumber(string.match(gate or '', '^%d+'))
+if known_epoch and known_epoch >= tonumber(ARGV[1]) then return { OUT.recovering, gate } end
 redis.call('XADD', KEYS[2], ARGV[1] .. '-0', 'd', 'O', 'r', '')
 redis.call('SET', KEYS[1], ARGV[1] .. ' closed')
 return { OUT.OK, gate or '' }

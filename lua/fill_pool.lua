@@ -23,11 +23,11 @@ local function fill_part(key, at, write)
 end
 
 local looked = 0
-for i, word in ipairs(ARGV) do
+for i, argument in ipairs(ARGV) do
   if looked >= MOST_CODES then
     return { OUT.OK, unpack(ARGV, i) }
   end
-  local bucket, at = string.match(word, '^(%d+) ?(%d*)$')
+  local bucket, at = string.match(argument, '^(%d+) ?(%d*)$')
   local key = W .. 'd:' .. bucket
   local function write(verb, of, codes) redis.call(verb, W .. 'f:' .. of, bucket, whole(codes)) end
   local codes = redis.call('HLEN', key)

@@ -5,7 +5,7 @@ KEYS  1 gate         string  epoch and state, read first
       4 gifts        hash    order → its gift
       5 books        hash    book's uuid → its number
       6 outbox       stream  one event, and S where the book runs low or out
-ARGV  1 fingerprint  2 book_id  3 user  4 order  5 order_bucket  6 request, then the facts that were asked for
+ARGV  1 fingerprint  2 book_id  3 user  4 order  5 order_bucket  6 request, then the requested facts
 Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome}
 Event A
 Cost  at most 54 commands, 18 for each of at most 50 coupons whose locks have ended and that it takes back, and 2 for each of
@@ -28,8 +28,8 @@ if given_before then
   if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.REPEATED, payload, workspace) end
   return { OUT.REPEATED, payload, '', 0 }
 end
-local no = book_refuses(book, now) or user_refuses(user, book, workspace, now, 0)
-if no then return { no } end
+local refusal = book_refuses(book, now) or user_refuses(user, book, workspace, now, 0)
+if refusal then return { refusal } end
 local c, passed = find_free(book, now)
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
 return assign(c, book, workspace, now, user, KEYS[6], ARGV[6], { order = order, bucket = ARGV[5] })

@@ -1,4 +1,4 @@
---[[ heads: how long some strings are, and how they begin; so that nobody reads what can't matter. Run by the worker alone.
+--[[ heads: the lengths and beginnings of strings, to read only those that matter. Run by the worker alone.
 KEYS  1 gate  string  epoch and state, read first
 ARGV  1 bytes, then the strings' keys
 Reply {OK, length, beginning, length, beginning, …} (0 and "" where there is no string) or {outcome}
@@ -6,8 +6,8 @@ Event none
 Cost  at most 1 command, and 2 for each of at most 200 keys ]]
 -- @include gate
 
-local no = gate_refuses(redis.call('GET', KEYS[1]), true, true)
-if no then return { no } end
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
+if refusal then return { refusal } end
 local reply = { OUT.OK }
 for i = 2, #ARGV do
   local length = redis.pcall('STRLEN', ARGV[i])

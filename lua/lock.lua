@@ -3,9 +3,9 @@ KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
       4 bucket       hash    code → book
-      5 coupon       string  what is true of this code
+      5 coupon       string  the code's record
       6 orders       hash    order → places
-      7 users        hash    book and user → what the user has redeemed
+      7 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token
 Reply {OK|REPEATED, "book_id code user order token deadline", "", replayed} or {outcome, retry_ms}
 Event none
@@ -23,7 +23,7 @@ r.kind, r.user, r.order, r.users = 'lock', user, given(order), KEYS[7]
 r.own = lock_of(c, max, user, order, now)
 r.places = r.order and places(redis.call('HGET', KEYS[6], order)) or {}
 local outcome
-judge(r, function(found) outcome = found return true end)
+judge(r, function(refusal) outcome = refusal return true end)
 if outcome == OUT.coupon_locked then return { outcome, retry_after(r) } end
 if outcome then return { outcome } end
 

@@ -1,4 +1,4 @@
---[[ mark: say how far a mending is, or that it is done. Run by the worker alone.
+--[[ mark: record the progress of a recovery, or its end. Run by the worker alone.
 KEYS  1 gate    string  epoch and state, read first
       2 mend    string  how far the mending is
       3 layout  string  the number of the keys' layout

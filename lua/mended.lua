@@ -1,4 +1,4 @@
---[[ mended: say in the outbox that everything up to here was mended. Run by the worker alone.
+--[[ mended: record in the outbox that the recovery is complete up to here. Run by the worker alone.
 KEYS  1 gate    string  epoch and state, read first
       2 outbox  stream  the epoch's second entry
 ARGV  1 nonce

@@ -1,4 +1,4 @@
---[[ pools: see that the books' counts of free codes by bucket say what the directory says. Run by reconciling alone.
+--[[ pools: compare the books' counts of free codes by bucket with the directory. Run by reconciling alone.
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
 ARGV  1 repair ('1' to set right what is wrong, else '')  2 book (whose counts name the buckets, or '' to start from the
@@ -10,13 +10,13 @@ Cost  at most 1 command, 2 for each of at most 200 buckets, and 2 for each of at
       A bucket of more than 2,000 codes is left alone ]]
 -- @include gate coupon free
 
-local no = gate_refuses(redis.call('GET', KEYS[1]), true, true)
-if no then return { no } end
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
+if refusal then return { refusal } end
 local MOST_CODES = 2000 -- of one bucket
-local found, book, looked = { OUT.OK, 0 }, ARGV[2], 0
+local reply, book, looked = { OUT.OK, 0 }, ARGV[2], 0
 for i = 3, #ARGV do
   if looked >= 1000 then break end
-  found[2] = i - 2
+  reply[2] = i - 2
   local bucket, free, here = ARGV[i], {}, 0
   local size = redis.pcall('HLEN', W .. 'd:' .. bucket)
   if type(size) == 'number' and size <= MOST_CODES then -- else it is of the wrong type, or too large
@@ -29,11 +29,11 @@ for i = 3, #ARGV do
     local known = redis.pcall('HGET', key, bucket)
     known = type(known) ~= 'table' and tonumber(known or 0) -- a table is an error: the key is of the wrong type
     if known and (book == '' and known < codes or book ~= '' and known > codes) then
-      found[#found + 1] = bucket .. ' ' .. of
+      reply[#reply + 1] = bucket .. ' ' .. of
       if ARGV[1] == '1' then
         if codes > 0 then redis.call('HSET', key, bucket, whole(codes)) else redis.call('HDEL', key, bucket) end
       end
     end
   end
 end
-return found
+return reply

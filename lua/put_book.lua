@@ -11,8 +11,8 @@ Cost  at most 4 commands ]]
 -- @include gate newest book
 
 local got = redis.call('MGET', KEYS[1], KEYS[4], KEYS[5])
-local no = gate_refuses(got[1], true, true)
-if no then return { no } end
+local refusal = gate_refuses(got[1], true, true)
+if refusal then return { refusal } end
 local book = read_book(ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
 if not is_whole_book(book) then
   return redis.error_reply('ERR settings that no script can read')

@@ -10,8 +10,8 @@ Cost  at most 6 commands, and 20 for each of at most 200 codes; 1 for each of th
 -- @include gate unlogged failing newest book coupon locks counts place holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])
-local no = gate_refuses(got[1], true, true)
-if no then return { no } end
+local refusal = gate_refuses(got[1], true, true)
+if refusal then return { refusal } end
 local number, version, added, book = ARGV[1], tonumber(ARGV[2]), 0, nil
 local PLAIN = '- 0 - - 1'
 local left_out = {}

@@ -10,8 +10,8 @@ Cost  at most 4 commands ]]
 -- @include gate newest
 
 local got = redis.call('MGET', KEYS[1], KEYS[4])
-local no = gate_refuses(got[1], true, true)
-if no then return { no } end
+local refusal = gate_refuses(got[1], true, true)
+if refusal then return { refusal } end
 local known = redis.call('HGET', KEYS[3], 'cap')
 if not known or tonumber(string.match(known, '^%S+')) < tonumber(ARGV[1]) then
   redis.call('HSET', KEYS[3], 'cap', ARGV[1] .. ' ' .. ARGV[2])

@@ -1,7 +1,7 @@
---[[ records: the redemptions that a batch's kept answer refers to; changes nothing.
+--[[ records: read the records of redemptions in a batch's stored answer; changes nothing.
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
-ARGV  1 events (between spaces), then the facts that were asked for
+ARGV  1 events (between spaces), then the requested facts
 Reply {OK, name, record, book_id, name, record, book_id, …}, {RECALL, events, as_of} or {outcome}
 Event none
 Cost  at most 2 commands, and 3 for each of at most 50 events ]]
@@ -9,8 +9,8 @@ Cost  at most 2 commands, and 3 for each of at most 50 events ]]
 
 facts_from = 2
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-local no = gate_refuses(got[1], true, true)
-if no then return { no } end
+local refusal = gate_refuses(got[1], true, true)
+if refusal then return { refusal } end
 if not got[2] then return { OUT.recovering } end
 local reply = { OUT.OK }
 for name in string.gmatch(ARGV[1], '%S+') do

@@ -3,12 +3,12 @@ KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
       4 bucket       hash    code → book
-      5 coupon       string  what is true of this code
+      5 coupon       string  the code's record
       6 orders       hash    order → places
       7 outbox       stream  one event, and S where the book runs low or out
-      8 users        hash    book and user → what the user has redeemed
+      8 users        hash    book and user → the user's redemption counts
 ARGV  1 fingerprint  2 code  3 bucket  4 user  5 user_bucket  6 order  7 order_bucket  8 token  9 value_e4  10 currency
-      11 request  12 digits (that the amounts need)  13 items, then the facts that were asked for
+      11 request  12 digits (that the amounts need)  13 items, then the requested facts
 Reply {OK|REPEATED, record, book_id, replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
 Event R
 Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each of at most 100 places of the order, and 2 for
@@ -28,8 +28,8 @@ if before then
   if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.REPEATED, '@' .. before.event, r.workspace) end
   return { OUT.REPEATED, before.record, r.book.id, 0 }
 end
-local no = redeem_refused(r, a)
-if no then return no end
+local refusal = redeem_refused(r, a)
+if refusal then return refusal end
 
 local decided = redeemed_event(r, a)
 local entry = ARGV[1] ~= '-' and ARGV[1] .. ' ' .. OUT.OK .. ' @.' or nil

@@ -10,8 +10,8 @@ Event none
 Cost  at most 1 command, and 2 for each of at most 1,000 things ]]
 -- @include gate
 
-local no = gate_refuses(redis.call('GET', KEYS[1]), true, true)
-if no then return { no } end
+local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
+if refusal then return { refusal } end
 local wrong = {} -- keys that hold what can't be theirs
 for i = 1, #ARGV, 5 do
   local kind, key, member, seen = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]

@@ -16,9 +16,9 @@ local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local reply, workspace, now = enter(got, true, false)
 if reply then return replayed(reply) end
 local id = ARGV[4]
-local told = record_of(id)
-if told == '' then return { OUT.redemption_not_found } end
-local e = facts_of(told and id or ARGV[5])
+local record = record_of(id)
+if record == '' then return { OUT.redemption_not_found } end
+local e = facts_of(record and id or ARGV[5])
 if not e or e.workspace ~= workspace_number() or id_of(e) ~= id then
   lacking = { id }
   return recall()

@@ -5,7 +5,7 @@ KEYS  1 gate         string  epoch and state, read first
       4 orders       hash    order → places
       5 outbox       stream  an event for each
       6 gifts        hash    order → its gift
-ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 order, then the facts that were asked for
+ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 order, then the requested facts
 Reply {OK, "record\nrecord…", "book_id book_id …", replayed, rolled_back_at}, {RECALL, events or
       "order:<order>", as_of} or {outcome}
 Event B for each redemption, U for the gift

@@ -9,8 +9,8 @@ Cost  at most 2 commands ]]
 -- @include gate
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-local no = gate_refuses(got[1], true, true)
-if no then return { no } end
+local refusal = gate_refuses(got[1], true, true)
+if refusal then return { refusal } end
 local newest = tonumber(got[2] or '0')
 if newest >= tonumber(ARGV[1]) and newest < tonumber(ARGV[2]) then
   newest = tonumber(ARGV[2])

@@ -1,4 +1,4 @@
---[[ set_gate: move the gate from one state to another, if it still says what was thought. Run by the worker alone.
+--[[ set_gate: move the gate from one state to another, if it still has the expected text. Run by the worker alone.
 KEYS  1 gate    string  epoch and state, read first
 ARGV  1 was  2 becomes
 Reply {OK, gate} or {RECOVERING, gate}

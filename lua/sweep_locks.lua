@@ -1,4 +1,4 @@
---[[ sweep_locks: forget locks that have expired, of coupons that nobody has touched since. Run by the worker alone.
+--[[ sweep_locks: remove expired locks of coupons that no request has touched since. Run by the worker alone.
 KEYS  1 gate       string  epoch and state, read first
       2 workspace  string  its settings
 ARGV  1 book  2 set (u, a, p or o)
@@ -8,8 +8,8 @@ Cost  at most 4 commands, 18 for each of at most 20 coupons, and 2 for each of a
 -- @include gate book coupon locks counts place
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-local no = gate_refuses(got[1], true, true)
-if no then return { no } end
+local refusal = gate_refuses(got[1], true, true)
+if refusal then return { refusal } end
 if not got[2] then return { OUT.recovering } end
 local now = clock(read_workspace(got[2]))
 local book = read_book(ARGV[1])

@@ -3,7 +3,7 @@ KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
       4 bucket       hash    code → book
-      5 coupon       string  what is true of this code
+      5 coupon       string  the code's record
       6 outbox       stream  one event
 ARGV  1 fingerprint  2 code  3 bucket  4 request
 Reply {OK, view, "", replayed} or {outcome, retry_ms}
@@ -21,9 +21,9 @@ if max and max > 1 and c.uses >= max then return { OUT.coupon_exhausted } end
 if c.uses > 0 then return { OUT.coupon_redeemed } end -- in part, too
 
 local fingerprint, entry = ARGV[1], nil
-local shown = { code = c.code, bucket = c.bucket, uses = 0, max = c.max, off = c.off, expires_at = c.expires_at,
+local unassigned = { code = c.code, bucket = c.bucket, uses = 0, max = c.max, off = c.off, expires_at = c.expires_at,
   assigned_at = '-' }
-local payload = view(shown, book, now)
+local payload = view(unassigned, book, now)
 if fingerprint ~= '-' then entry = entry_text(fingerprint, OUT.OK, payload) end
 local event = append(KEYS[6], unassigned_event(c, book, whole(now)), ARGV[4], entry)
 if not event then return { OUT.recovering } end

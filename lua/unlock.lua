@@ -1,9 +1,9 @@
---[[ unlock: release a lock; well done too where it was released or had expired.
+--[[ unlock: release a lock; succeeds also if the lock was released before or has expired.
 KEYS  1 gate         string  epoch and state, read first
       2 workspace    string  its settings
       3 idempotency  string  the key's entry
       4 bucket       hash    code → book
-      5 coupon       string  what is true of this code
+      5 coupon       string  the code's record
 ARGV  1 fingerprint  2 code  3 bucket  4 token  5 user ('-' for anyone)
 Reply {OK, "", "", replayed} or {outcome}
 Event none

@@ -8,7 +8,7 @@ Cost  at most 4 commands; 25 more for a user with coupons of 5,000 books ]]
 -- @include gate book holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-local no = gate_refuses(got[1], true, true)
-if no then return { no } end
+local refusal = gate_refuses(got[1], true, true)
+if refusal then return { refusal } end
 if not got[2] then return { OUT.recovering } end
 return { OUT.OK, holds(W .. 'u:' .. ARGV[1], clock(read_workspace(got[2]))) }

@@ -1,11 +1,11 @@
--- The rules of assigning, and the deed; shared by what gives a coupon to a user. Keys: 3 is the idempotency key's entry.
+-- Assigning a coupon: its rules and its effect. KEYS[3] is the idempotency key's entry.
 
 local function book_refuses(book, now)
   if not book.active then return OUT.book_inactive end
   if book.till and now >= book.till then return OUT.expired end
 end
 
--- `freed`: how many of the user's coupons the same change uses up.
+-- freed: the number of the user's coupons that the same change uses up.
 local function user_refuses(user, book, workspace, now, freed)
   if book.codes_per_user then
     local given_before = tonumber(redis.call('HGET', W .. 'u:' .. user, 'a' .. book.number) or '0')
@@ -17,7 +17,7 @@ local function user_refuses(user, book, workspace, now, freed)
   if cap and holds(key, now, cap + freed) then return OUT.user_coupon_limit end
 end
 
--- Whether a live lock on the coupon is somebody else's; of very many locks the first 100 are looked at, more count as so.
+-- Whether another user has a live lock on the coupon. It reads 100 locks; more count as another user's.
 local function locked_for_another(c, max, user, now)
   if max == 1 then return c.lock and c.lock.deadline > now and c.lock.user ~= user end
   local holders = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf', 'LIMIT', 0, 101)
@@ -27,11 +27,11 @@ local function locked_for_another(c, max, user, now)
   return #holders > 100
 end
 
--- What clients will see of the coupon once it is the user's. at: now, as text.
+-- The coupon's view after the assignment. at: now, as text.
 local function assigned_view(c, book, user, now, at)
-  local shown = { code = c.code, bucket = c.bucket, uses = c.uses, max = c.max, off = c.off, expires_at = c.expires_at,
+  local assigned = { code = c.code, bucket = c.bucket, uses = c.uses, max = c.max, off = c.off, expires_at = c.expires_at,
     last = c.last, lock = c.lock, user = user, assigned_at = at }
-  return view(shown, book, now)
+  return view(assigned, book, now)
 end
 
 local function assign(c, book, workspace, now, user, outbox, request, gift)

@@ -1,5 +1,4 @@
--- How many bytes of answers are kept for requests outside the hot path: hash `y`, the hour in which some end → their bytes.
--- Those of the hot path are small, and not counted.
+-- The bytes of stored answers off the hot path: hash `y`, hour of expiry → bytes. Answers of the hot path are not counted.
 
 local HOUR_MS = 3600000
 
@@ -12,7 +11,7 @@ local function count_kept(key, entry, now, left_ms)
   return is_first
 end
 
--- Forget hours that are over, 100 at a time: they count no more.
+-- Remove past hours, 100 at a time.
 local function forget_hours(key, now)
   local names, flat = {}, redis.call('HGETALL', key)
   for i = 1, #flat, 2 do
@@ -21,7 +20,7 @@ local function forget_hours(key, now)
   if names[1] then redis.call('HDEL', key, unpack(names)) end
 end
 
--- After how many ms some of it ends, where all of it is used up; else nil.
+-- If the budget is used up, in how many ms a part of it expires; else nil.
 local function over_budget(key, most, now)
   local total, first, flat = 0, nil, redis.call('HGETALL', key)
   for i = 1, #flat, 2 do

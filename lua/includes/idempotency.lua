@@ -7,20 +7,20 @@
 
 local function entry_text(fingerprint, outcome, payload) return fingerprint .. ' ' .. outcome .. ' ' .. payload end
 
--- Whether a request runs under the key; or this one, where a fingerprint is given.
+-- Whether a request (with a fingerprint: this one) runs under the key.
 local function is_claimed(entry, fingerprint)
   local whose, outcome = string.match(entry, '^(%S+) (%S+) ')
   return outcome == 'c' and (not fingerprint or whose == fingerprint)
 end
 
--- Whether it holds an answer off the hot path, which counts against what the workspace may keep.
+-- Whether it stores an answer off the hot path, which counts against the workspace's budget.
 local function is_counted_entry(entry) return string.find(entry, '^%S+ %d+ %d%d%d %S+ ') end
 
 local named = nil -- set by each script, before it reads an entry
 
 local function without_named(payload) return named and string.gsub(payload, '%S+', { [named] = '/' }) or payload end
 
--- What a request with a key that is known is answered; nil where its claim has ended.
+-- The reply to a request with a known key; nil if the key's claim has expired.
 local function replay(entry, fingerprint, now)
   local known, outcome, payload = string.match(entry, '^(%S+) (%S+) (.*)$')
   if outcome == 'c' and tonumber(payload) <= now then return nil end
@@ -33,8 +33,8 @@ end
 -- How scripts start, with what they read first {gate, workspace, idempotency entry}: the reply that ends them, or nil, the
 -- workspace's settings and the time.
 local function enter(got, passes_full, passes_behind)
-  local no = gate_refuses(got[1], passes_full, passes_behind)
-  if no then return { no } end
+  local refusal = gate_refuses(got[1], passes_full, passes_behind)
+  if refusal then return { refusal } end
   if not got[2] then return { OUT.recovering } end
   local workspace = read_workspace(got[2])
   local now = clock(workspace)

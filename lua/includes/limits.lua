@@ -1,11 +1,11 @@
 -- Around a script, where the request is under limits: service/hot/scripts.py puts the script in the place of `@script`.
 -- After the script's KEYS come three counters: requests, misses, misses of the address. Before its ARGV comes
--- '<requests> <misses> <misses of an address> <locks> <key> <told>', a '-' for no limit; told is '0' where the caller
--- learns no reason, and each no is a miss. The reply has at its end what is left: by turns name, limit, left, seconds.
--- MISSED is set by validate, whose answer may name among its reasons what to other requests is a miss.
--- A counter is of the minute that begins with the first that it counts. Nothing is counted of a request that it refuses.
+-- '<requests> <misses> <misses of an address> <locks> <key> <sees_reasons>', '-' for no limit. With sees_reasons '0' every
+-- refusal is a miss. The reply ends with the remaining limits: name, limit, left, seconds, in turn. validate sets MISSED if
+-- one of its reasons is a miss. A counter's minute begins with the first request that it counts. A request that this
+-- script refuses is not counted.
 
-local limits, used, counters, told = {}, {}, {}, nil
+local limits, used, counters, sees_reasons = {}, {}, {}, nil
 local NAMES = { 'requests', 'misses', 'address' }
 local MINUTE_MS = 60000
 
@@ -45,9 +45,9 @@ local function book_is_missed()
 end
 
 local function begin()
-  local requests, misses, address, locks, key, is_told =
+  local requests, misses, address, locks, key, sees =
     string.match(table.remove(ARGV, 1), '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
-  told, HOLDS = is_told == '1', tonumber(locks)
+  sees_reasons, HOLDS = sees == '1', tonumber(locks)
   HOLDER = HOLDS and key
   limits = { tonumber(requests), tonumber(misses), tonumber(address) }
   for i = 3, 1, -1 do counters[i] = table.remove(KEYS) end
@@ -73,11 +73,11 @@ local outcome = reply[1]
 if outcome == OUT.RECALL or outcome == OUT.recovering or outcome == OUT.behind then return reply end
 spend(1)
 local missed = outcome == OUT.coupon_not_found or outcome == OUT.coupon_assigned_to_other or MISSED
-if not told then missed = missed or not string.match(reply[2] or '', '^%S+ %S+$') end
+if not sees_reasons then missed = missed or not string.match(reply[2] or '', '^%S+ %S+$') end
 if missed then
   spend(2)
   spend(3)
-  local retry_ms = told and book_is_missed()
+  local retry_ms = sees_reasons and book_is_missed()
   if retry_ms then reply = { OUT.too_many_misses, retry_ms } end
 end
 if reply[2] == nil then reply[2] = false end

@@ -8,7 +8,7 @@ local function live_locks(c, max, now)
   return redis.call('ZCOUNT', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf')
 end
 
--- The locks as stored, expired ones included: how many, the first and the last deadline.
+-- The stored locks, including expired ones: their number, first and last deadline.
 local function stored_locks(c, max)
   if max == 1 then
     if c.lock then return 1, c.lock.deadline, c.lock.deadline end
@@ -50,8 +50,7 @@ local function lock_by_token(c, max, token, now)
   if l and l.token == token then return l end
 end
 
--- Forget the locks of these holders (at most 100), live or not, with the uses of limits that they count: of all locks
--- together one command for each set.
+-- Remove the locks of these holders (at most 100), live or expired, and their uses of limits, with one command for each set.
 local function forget_holders(c, holders, book)
   local key, fields, counting = W .. 'k:' .. c.code, {}, {}
   local function leave(set, token)
@@ -83,16 +82,15 @@ local function drop_lock(c, max, l, book)
   if holder then redis.call('ZREM', W .. 'lk:' .. holder, l.token) end
 end
 
--- Enter a lock in a set that counts it, and take out what is due, a bounded number, so that the set doesn't grow.
+-- Add a lock to a set that counts it, and remove at most 20 expired locks, so that the set doesn't grow.
 local function enter(key, l, now)
   local due = redis.call('ZRANGEBYSCORE', key, '-inf', whole(now), 'LIMIT', 0, 20)
   if #due > 0 then redis.call('ZREM', key, unpack(due)) end
   redis.call('ZADD', key, whole(l.deadline), l.token)
 end
 
--- Forget expired locks of this code: all, or a bounded number where some are live. Each with the uses of limits that it
--- counted: else a clock that goes back would count them again, and there would be no lock to release. `few`: at most 5 of them,
--- where there may be many codes. Returns how many, of a code with several uses.
+-- Remove expired locks of this code, at most 20 (`few`: 5), with their uses of limits: a clock that goes back would count
+-- them again. Returns their number for a code with several uses.
 local function prune_locks(c, max, now, book, few)
   if max == 1 then
     if c.lock and c.lock.deadline <= now then drop_lock(c, max, c.lock, book) end
@@ -131,8 +129,7 @@ local function put_lock(c, max, l, book, now)
   if holder then enter(W .. 'lk:' .. holder, l, now) end
 end
 
--- Forget all of this code's locks, live ones too. What those beyond a hundred count of the book's total and the users'
--- limits is left until their deadlines: too much, never too little.
+-- Remove all of this code's locks. The uses of limits of those beyond a hundred count until their deadlines.
 local function drop_locks(c, max, book, now)
   if max == 1 then
     if c.lock then drop_lock(c, max, c.lock, book) end

@@ -21,7 +21,7 @@ local function take_back(book, now, but, work)
   return taken, work
 end
 
--- The coupon that was picked when facts of its last redemption were missing, if it is free still.
+-- The coupon that the previous run picked before it recalled facts, if it is still free.
 local function picked_before(book, now, but)
   for i = facts_from, #ARGV, 2 do
     local e = read_record(ARGV[i + 1])
@@ -50,7 +50,7 @@ local function free_in(bucket, book, but, micros)
   return free, passed
 end
 
--- Also true where there may be one that it didn't come to.
+-- Also returns true if an unread part may have one.
 local function pick(book, now, but)
   local passed = false
   -- Servers say {} where there is none, fakeredis nil.

@@ -1,8 +1,7 @@
 -- Redeeming, in the steps that redeem and checkout take. a: user user_bucket order order_bucket token value currency digits
 -- items, as the arguments come, and the keys orders and users. r: the request as `start` gives it.
 
--- The standing redemption of this code by the same user for the same order; nil where there is none, or where facts are
--- lacking to say.
+-- The standing redemption of this code by the same user for the same order; nil if none, or if facts are lacking.
 local function redeemed_before(r, a)
   r.kind, r.user, r.order, r.token, r.users = 'redeem', a.user, given(a.order), given(a.token), a.users
   r.value, r.currency = tonumber(a.value), given(a.currency)
@@ -14,7 +13,7 @@ local function redeemed_before(r, a)
   end
 end
 
--- The reply that refuses it; nil where nothing speaks against it.
+-- The refusal's reply; nil if the redemption is allowed.
 local function redeem_refused(r, a)
   local c, book, max, now = r.c, r.book, r.max, r.now
   read_terms(book)
@@ -28,12 +27,12 @@ local function redeem_refused(r, a)
     r.own = lock_of(c, max, a.user, a.order, now)
   end
   local outcome
-  judge(r, function(found) outcome = found return true end)
+  judge(r, function(refusal) outcome = refusal return true end)
   if outcome == OUT.coupon_locked then return { outcome, retry_after(r) } end
   if outcome then return { outcome } end
 end
 
--- The deed. Says how many free codes it took.
+-- Apply the redemption. Returns how many free codes it took.
 local function redeem(r, a, event)
   if r.c.uses == 0 and not r.own then redis.call('HSET', W .. 'n:' .. r.book.number, 'touched', 1) end
   a.event, a.at = event, r.now

@@ -1,4 +1,4 @@
--- A reply that a key is known for, where that may name redemptions: with their records and books, and what more it says.
+-- Complete a stored reply that names redemptions with their records and books.
 local function replayed(reply)
   local names, more = string.match(reply[2] or '', '^@(%S*) ?(.*)$')
   if not names then return reply end

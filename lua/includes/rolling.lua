@@ -1,6 +1,6 @@
 -- One redemption rolled back: the event, then what it changes.
 
--- Nil where this epoch may not write. c: its coupon; order: its order's entry, nil where the caller writes it.
+-- Returns nil if this epoch may not write. c: its coupon; order: its order's entry, nil if the caller writes it.
 local function roll_back(e, c, book, now, restore, order, outbox, request, entry)
   local event = append(outbox, rolled_back_event(e, whole(now), restore), request, entry)
   if not event then return nil end

@@ -1,8 +1,7 @@
 -- How every script about one coupon starts. KEYS 1 gate 2 workspace 3 idempotency 4 bucket 5 coupon;
 -- ARGV 1 fingerprint ('-' without a key) 2 code 3 bucket.
 
--- The request {workspace, now, c, book, max}; or nil and the reply that ends it (and where there is no such code also the
--- workspace's settings and the time).
+-- Returns the request {workspace, now, c, book, max}; or nil and the final reply, for an unknown code also workspace and time.
 local function start(passes_full, passes_behind)
   local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
   local reply, workspace, now = enter(got, passes_full, passes_behind)
@@ -16,7 +15,7 @@ local function start(passes_full, passes_behind)
   return { workspace = workspace, now = now, c = c, book = book, max = limit_of(c, book) }
 end
 
--- After how many ms the first of the locks that are in the way ends.
+-- In how many ms the first blocking lock expires.
 local function retry_after(r)
   if r.max == 1 then return r.c.lock and math.max(r.c.lock.deadline - r.now, 0) or 0 end
   local key = W .. 'kd:' .. r.c.code

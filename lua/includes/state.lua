@@ -1,5 +1,4 @@
--- What an event changes: the one piece of code that assign, unassign, redeem and rollback, and the rebuilding of a lost
--- Redis, run.
+-- The effects of events, for assign, unassign, redeem, rollback and recovery.
 
 -- gift: the order that it is a gift for {order, bucket}, or nil. Says how many free codes it took (as redeem does).
 local function apply_assign(c, book, user, at, gift)
@@ -15,7 +14,7 @@ local function apply_assign(c, book, user, at, gift)
   return settle(c, book, counted, set, score)
 end
 
--- Of a coupon that is somebody's, with no use spent. Its locks end with the assignment.
+-- c: an assigned coupon without spent uses. Its locks end with the assignment.
 local function apply_unassign(c, book, at)
   local counted, set, score = place(c, book)
   drop_locks(c, limit_of(c, book), book, tonumber(at))

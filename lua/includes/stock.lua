@@ -1,5 +1,4 @@
--- Saying that a book runs low, or out: once for each crossing, by the event S. A crossing is seen in the counts before and
--- after an assign or redeem, so nothing has to be remembered.
+-- Notices (event S) that a book runs low or out, one for each crossing. Counts before and after the change show a crossing.
 
 local function cross(outbox, book, now, of, left, took)
   local function say(notice)
@@ -11,7 +10,7 @@ local function cross(outbox, book, now, of, left, took)
   if left <= 0 and left + took > 0 then say('out') end
 end
 
--- After a change that took so many free codes, and uses of the book's total. Locks don't count.
+-- Check the stock after a change that took so many free codes and uses of the book's total. Locks don't count.
 local function watch_stock(outbox, book, now, codes, uses)
   local key = W .. 'n:' .. book.number
   if codes > 0 then

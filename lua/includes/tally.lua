@@ -1,9 +1,8 @@
--- In place of `book` and `counts`, for a run of many events: a book is read once, and its counters are written once, at the
--- end. Measured over 200,000 redemptions: half of Redis's time.
+-- `book` and `counts` for a run of many events: read each book once, and write its counters once. Saves half of Redis's time.
 
 local tallies, books, read_book_once = {}, {}, read_book
 
--- What is kept of a book, in a table by workspace and number: a key for both would be made anew each time.
+-- A book's entry in a table by workspace and number; a joint key would be made anew each time.
 local function of_book(kept, number)
   local mine = kept[W]
   if not mine then

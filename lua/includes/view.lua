@@ -1,6 +1,6 @@
 -- A coupon as clients see it, one string: book_id code status uses max user assigned_at expires_at, its lock that ends
--- soonest (user order deadline), its last standing redemption (its id, or event, user order at). Where that has to be recalled,
--- `lacking` says so.
+-- soonest (user order deadline), its last standing redemption (its id, or event, user order at). `lacking` has a
+-- redemption whose facts only Postgres has.
 
 local function view(c, book, now)
   local max = limit_of(c, book)

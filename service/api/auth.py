@@ -13,7 +13,7 @@ from service.access.actor import Actor, current_actor
 from service.access.caller import Caller
 from service.api.request_limits import count_request
 from service.domain.errors import Refusal
-from service.operations.call_headers import shown_agent
+from service.operations.call_headers import clean_user_agent
 
 OPEN = {"open": True}
 """The `opt` of handlers and routers that need no credentials. A handler without it and without roles (documented.py)
@@ -43,7 +43,7 @@ def set_actor(request: Request[Any, Any, Any], caller: Caller) -> None:
         client, agent = request.scope.get("client"), request.headers.get("user-agent")
         request_id = request.scope["state"].get("request_id")
         address = client[0] if client else None
-        current_actor.set(Actor("key", caller.key_id, address, shown_agent(agent) if agent else None, request_id))
+        current_actor.set(Actor("key", caller.key_id, address, clean_user_agent(agent) if agent else None, request_id))
 
 
 def get_caller(request: Request[Any, Any, Any]) -> Caller:

@@ -16,8 +16,8 @@ from service.domain.errors import Refusal
 from service.domain.limits import make_rate_headers
 from service.operations import call_headers
 from service.operations.base import Call, Command, Rendered
-from service.operations.call_headers import shown_agent
-from service.operations.run import Raw, begin, begin_decoded, call_of, finish, finish_refused
+from service.operations.call_headers import clean_user_agent
+from service.operations.run import Raw, begin, begin_decoded, finish, finish_refused, make_call
 from service.operations.table import Row
 
 
@@ -66,7 +66,7 @@ def call_without_body(request: Request[Any, Any, Any], caller: Caller, *, keyed:
     raw = make_raw(request, b"", request.headers)
     if not keyed:
         raw.key = None
-    return call_of(caller, raw)
+    return make_call(caller, raw)
 
 
 def make_raw(request: Request[Any, Any, Any], body: bytes, headers: Headers, name: str | None = None) -> Raw:
@@ -78,7 +78,7 @@ def make_raw(request: Request[Any, Any, Any], body: bytes, headers: Headers, nam
         name,
         headers.get("idempotency-key"),
         client[0] if client else None,
-        None if agent is None else shown_agent(agent),
+        None if agent is None else clean_user_agent(agent),
     )
 
 

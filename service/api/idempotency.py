@@ -16,7 +16,7 @@ from service.access.caller import Caller
 from service.api.context import Context
 from service.api.hot_path import fingerprint
 from service.domain.errors import Refusal
-from service.operations.call_headers import checked_key
+from service.operations.call_headers import check_key
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ async def run_once(
     if "idempotency-key" not in request.headers:
         return _response(await act())
     hot = request.app.state.context.hot
-    key = checked_key(request.headers["idempotency-key"])
+    key = check_key(request.headers["idempotency-key"])
     fingerprint_ = fingerprint(request, body if isinstance(body, bytes) else b"", caller.user)
     known = await hot.claim(caller, key, fingerprint_)
     if known is not None:

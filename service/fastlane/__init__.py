@@ -1,1 +1,1 @@
-"""The hot requests, answered inside uvicorn's protocol."""
+"""Hot requests, answered inside uvicorn's protocol."""

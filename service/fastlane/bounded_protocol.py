@@ -1,4 +1,4 @@
-"""What uvicorn's protocol lacks: bounds in size and time on all that a client sends, or doesn't take."""
+"""uvicorn's protocol with bounds in size and time on requests, and in time on responses."""
 
 import asyncio
 from typing import Any
@@ -15,37 +15,37 @@ from service.fastlane.response_bytes import Heads
 from service.operations.accounting import answers, new_request_id, now_s
 
 HEAD_S, BODY_S = 5.0, 10.0
-"""For a head from its first byte on; for a hot body, or the next PROGRESS_BYTES of another one."""
+"""For a head, from its first byte; for a hot body, or the next PROGRESS_BYTES of another body."""
 PROGRESS_BYTES = 64 << 10
 WRITE_S = 30.0
-"""For a client to take something of what it asked for."""
+"""For a client to read a part of its response."""
 LINGER_S = 2.0
-"""How long what a refused client still sends is thrown away, so that it can read why: a close would reset it."""
+"""How long to discard a refused client's data: an immediate close would reset the connection before it reads why."""
 DRAIN_S = 0.5
-"""How long a connection without a request stays open when the server ends: one may be on its way."""
+"""How long an idle connection stays open at shutdown, for a request in flight."""
 LOOK_S = 1.0
 PIPELINED_BYTES = 64 << 10
 MAX_CONNECTIONS = 10_000
 MAX_TURNED_AWAY = 500
-"""Connections beyond the bound that are told so; others are just closed."""
+"""Connections beyond the bound that get a refusal; the others are closed."""
 
 HEAD, BODY, PASSING, WAITING, LINGERING = range(5)
-"""A connection is between requests or in a head; reads a body here; passes one on; waits for the answer; or reads on
-only until the client has heard."""
+"""The states of a connection: between requests or in a head; collecting a hot body; passing a body to uvicorn; waiting
+for the response; discarding data after a refusal."""
 
 _FOREVER = float("inf")
 
 
 class Bounded(HttpToolsProtocol):
-    """Takes one request after the other from a connection.
+    """Reads a connection's requests one after the other.
 
-    1. Collect a head, bounded in bytes and time, and judge it strictly. A bad one is refused, and the connection ends.
-    2. Give it to uvicorn's own parser, and the body as it comes: as long as that takes a part now and then.
-    3. Once the answer is out, take the next. What was sent meanwhile waits, and beyond 64 KiB in the client's socket.
-    4. Look once a second whether anything has moved since. What is too slow is refused with 408, or cut off.
-    5. When the server ends, answer what has begun, with `Connection: close`, and what comes within half a second.
+    1. Collect a head, bounded in bytes and time, and check it strictly. Refuse an invalid one and close the connection.
+    2. Pass the head to uvicorn's parser, and the body as it arrives.
+    3. After the response, read the next request. Buffer up to 64 KiB of pipelined data, then pause reading.
+    4. Check once a second for progress. Refuse a slow request with 408, or abort the connection.
+    5. At shutdown, answer open requests with `Connection: close`, and requests that arrive within half a second.
 
-    Slots, since uvicorn's own attributes and these are too many for the quick kind of a dict (0.3 µs a request).
+    Slots, because uvicorn's attributes and these are too many for Python's fast dict (0.3 µs a request).
     """
 
     __slots__ = (
@@ -65,12 +65,12 @@ class Bounded(HttpToolsProtocol):
         self._heads = Heads(server_state)
         self._max_connections = max_connections
         self._state = HEAD
-        self._early = b""  # a head's beginning
-        self._left: int | None = 0  # bytes of the body that the parser hasn't had; None where it is chunked
+        self._early = b""  # an incomplete head
+        self._left: int | None = 0  # bytes of the body still to pass to the parser; None if it is chunked
         self._passed = 0  # bytes since the last progress
-        self._kept = b""  # what came before its turn
+        self._kept = b""  # pipelined data
         self._ending = False
-        self._turn = self._turn_seen = 0  # grows with all that moves
+        self._turn = self._turn_seen = 0  # grows with all progress
         self._unsent = 0
         self._age_s = 0.0
 
@@ -96,7 +96,7 @@ class Bounded(HttpToolsProtocol):
         self._take(data)
 
     def _take(self, data: bytes) -> None:
-        """Go on with what came; what is left when a request waits for its answer is kept."""
+        """Process data; keep the rest while a request waits for its response."""
         while data:
             state = self._state
             if state == LINGERING:
@@ -112,9 +112,9 @@ class Bounded(HttpToolsProtocol):
             self.flow.pause_reading()
 
     def _begin(self, data: bytes) -> bytes:
-        """Take a head, and what of its body is there; what is left."""
-        found = find_head(data)
-        if found is None:
+        """Process a head. Returns the rest of the data."""
+        match = find_head(data)
+        if match is None:
             if data.startswith(b"\r\n"):
                 return data[2:]  # RFC 9112, 2.2
             if refusal := refused_start(data, self._passed):
@@ -124,7 +124,7 @@ class Bounded(HttpToolsProtocol):
                 self._early, self._passed = data, len(data)
             return b""
         try:
-            head = read_head(data, found)
+            head = read_head(data, match)
         except Refusal as refusal:
             self._refuse(refusal)
             return b""
@@ -132,10 +132,10 @@ class Bounded(HttpToolsProtocol):
         self._turn += 1
         if self._feed(head.data) and head.length == 0:
             self._read()
-        return data[found.end() :]
+        return data[match.end() :]
 
     def _pass(self, data: bytes) -> bytes:
-        """Pass a part of the body on; what is left."""
+        """Pass a part of the body to uvicorn. Returns the rest of the data."""
         left = self._left
         part = data if left is None else data[:left]
         self._passed += len(part)
@@ -148,7 +148,7 @@ class Bounded(HttpToolsProtocol):
         return data[len(part) :]
 
     def _collect(self, data: bytes) -> bytes:
-        """Collect a body here; what is left."""
+        """Collect a hot body. Returns the rest of the data."""
         raise NotImplementedError
 
     def _feed(self, data: bytes) -> bool:
@@ -161,13 +161,13 @@ class Bounded(HttpToolsProtocol):
         return self._state == PASSING
 
     def _read(self) -> None:
-        """All of a request was passed on."""
+        """Wait for the response: uvicorn has the whole request."""
         self._state = WAITING
         if self.cycle.response_complete:
             self._next()
 
     def _next(self) -> None:
-        """The answer is out."""
+        """Read the next request: the response is written."""
         self._state, self._passed = HEAD, 0
         self._turn += 1
         if self.flow.read_paused:
@@ -177,7 +177,7 @@ class Bounded(HttpToolsProtocol):
             self._take(kept)
 
     def _refuse(self, refusal: Refusal) -> None:
-        """Refuse what is no request, and end the connection."""
+        """Refuse invalid or slow data, and close the connection."""
         cycle = self.cycle
         if self._state == PASSING and cycle and not cycle.response_complete:
             cycle.disconnected = True
@@ -192,7 +192,7 @@ class Bounded(HttpToolsProtocol):
         self._linger()
 
     def _end(self) -> None:
-        """Close, once the answer is written."""
+        """Close the connection after the response."""
         if self._state == PASSING:
             self._linger()
         else:
@@ -217,7 +217,7 @@ class Bounded(HttpToolsProtocol):
         self._timer = self.loop.call_later(LOOK_S, self._look)
 
     def _patience_s(self) -> float:
-        """For how long nothing may move."""
+        """How long the connection may make no progress."""
         if self._unsent:
             return WRITE_S
         if self._state == HEAD:
@@ -236,7 +236,7 @@ class Bounded(HttpToolsProtocol):
         else:
             self._refuse(Refusal("request_timeout"))
 
-    # What uvicorn's server, parser and cycle call
+    # Callbacks of uvicorn's server, parser and cycle
 
     def shutdown(self) -> None:
         self._ending = True
@@ -261,7 +261,7 @@ class Bounded(HttpToolsProtocol):
         super().on_message_begin()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._in_head:  # else it is a trailer, which no handler may take for a header
+        if self._in_head:  # else it is a trailer: handlers must not read it as a header
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:

@@ -1,7 +1,6 @@
-"""Heads of requests, as strictly as HTTP/1.1 spells them: what another server might end elsewhere is refused.
+"""Strict parsing of request heads (HTTP/1.1), against request smuggling.
 
-uvicorn's parser takes heads of any size, and a server before us may be more lenient than it is; so each head is judged
-here, whichever way its request then goes.
+uvicorn's parser accepts heads of any size, and a proxy may be more lenient. So every request's head is checked here.
 """
 
 import re
@@ -17,48 +16,47 @@ _FIELDS = rb"((?:[!#$%&'*+.^_`|~0-9A-Za-z-]++:[\t -~\x80-\xff]*+\r\n)*+)\r\n"
 find_head = re.compile(rb"([A-Z-]{1,32}+) ([!-~]++) HTTP/1\.([01])\r\n" + _FIELDS).match
 find_hot_path = re.compile(rb"POST (/v1/coupons/([a-z]++)(?:/([0-9A-Za-z_-]{1,512}+))?+)(?= HTTP/1\.1\r\n)").match
 find_hot = re.compile(rb"POST (/v1/coupons/([a-z]++)(?:/([0-9A-Za-z_-]++))?+) HTTP/1\.1\r\n" + _FIELDS).match
-"""The head of a request that may be hot: path, operation, code and fields; every such head is one for find_head too."""
+"""A head that may be hot: path, operation, code and fields. find_head matches each of them, too."""
 
 is_host = re.compile(rb"[^\s,/\\?#@]*\Z").match
 _is_bare = re.compile(rb"(?<!\r)\n|\r(?!\n|\Z)").search
 
 
 class Head(NamedTuple):
-    """A request's head; `length` is the body's in bytes, None where it is chunked."""
+    """A request's head for uvicorn's parser; `length` is the body's in bytes, None if it is chunked."""
 
     data: bytes
-    """As uvicorn's parser is to see it."""
     length: int | None
 
 
-def read_head(data: bytes, found: "re.Match[bytes]") -> Head:
-    """The head that find_head found at the beginning. Refusal `malformed` or `headers_too_large`."""
-    method, _, minor, lines = found.groups()
-    end = found.end()
+def read_head(data: bytes, match: "re.Match[bytes]") -> Head:
+    """Check and parse the head that find_head matched. Refusal `malformed` or `headers_too_large`."""
+    method, _, minor, lines = match.groups()
+    end = match.end()
     if end > MAX_HEAD_BYTES or lines.count(b"\n") > MAX_HEADERS:
         raise Refusal("headers_too_large")
     if method == b"CONNECT":
         raise malformed("method", "CONNECT is not offered")
-    told: dict[bytes, list[bytes]] = {}
+    values: dict[bytes, list[bytes]] = {}
     for line in lines.split(b"\r\n")[:-1]:
         name, _, value = line.partition(b":")
-        told.setdefault(name.lower(), []).append(value_of(value))
-    hosts = told.get(b"host", [])
+        values.setdefault(name.lower(), []).append(value_of(value))
+    hosts = values.get(b"host", [])
     if len(hosts) > 1 or (not hosts and minor == b"1") or not all(map(is_host, hosts)):
         raise malformed("Host", "must be there once")
     head = data[:end]
-    if b"upgrade" in told:  # which a server may overlook; the parser would stop at it
+    if b"upgrade" in values:  # a server may ignore it; uvicorn's parser would stop
         head = re.sub(rb"(?i)\r\nupgrade:[^\r]*", b"", head)
-    return Head(head, _length(told, minor))
+    return Head(head, _length(values, minor))
 
 
 def value_of(text: bytes) -> bytes:
-    """A field's value as uvicorn's parser has it, which leaves a tab at its end."""
+    """A field's value as uvicorn's parser returns it, with trailing tabs."""
     return text.lstrip(b" \t").rstrip(b" ")
 
 
-def _length(told: dict[bytes, list[bytes]], minor: bytes) -> int | None:
-    lengths, codings = told.get(b"content-length", []), told.get(b"transfer-encoding", [])
+def _length(values: dict[bytes, list[bytes]], minor: bytes) -> int | None:
+    lengths, codings = values.get(b"content-length", []), values.get(b"transfer-encoding", [])
     if codings:
         if lengths or minor == b"0" or [coding.lower() for coding in codings] != [b"chunked"]:
             raise malformed("Transfer-Encoding", "must be chunked, without a Content-Length")
@@ -71,7 +69,7 @@ def _length(told: dict[bytes, list[bytes]], minor: bytes) -> int | None:
 
 
 def refused_start(data: bytes, seen: int) -> Refusal | None:
-    """Why this can't become a head, of which `seen` bytes were looked at before; None while it can."""
+    """The refusal of data that can't become a head, or None. Earlier calls have checked `seen` bytes."""
     if len(data) > MAX_HEAD_BYTES:
         return Refusal("headers_too_large")
     start = max(seen - 3, 0)

@@ -1,4 +1,4 @@
-"""The bytes of answers: as uvicorn would write them, without going through ASGI."""
+"""Responses as bytes, equal to those that uvicorn writes from ASGI."""
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
@@ -11,8 +11,7 @@ from service.operations.problem_document import MEDIA_TYPE, problem, problem_hea
 
 
 class Heads:
-    """Heads of answers up to what differs from one to the next. Their date is uvicorn's, which it makes anew each
-    second."""
+    """Writes responses; caches the common part of their heads until uvicorn renews its date each second."""
 
     def __init__(self, server_state: ServerState) -> None:
         self._state = server_state
@@ -20,7 +19,6 @@ class Heads:
         self._usual: dict[int, bytes] = {}
 
     def answer(self, rendered: Rendered, request_id: str, closes: bool) -> bytes:
-        """An operation's answer."""
         status, body, replayed = rendered.status, rendered.body, rendered.replayed
         if self._of is not self._state.default_headers:
             self._of, self._usual = self._state.default_headers, {}
@@ -36,7 +34,6 @@ class Heads:
         return start + _rest(own, "application/json", body, request_id, closes)
 
     def refusal(self, refusal: Refusal, request_id: str, closes: bool) -> bytes:
-        """A refused request's answer."""
         own = {name.lower(): value for name, value in problem_headers(refusal).items()}
         body = problem(refusal, request_id)
         return self._start(refusal.outcome.status) + _rest(own, MEDIA_TYPE, body, request_id, closes)

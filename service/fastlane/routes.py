@@ -1,6 +1,6 @@
-"""Which requests are hot, and what their heads say.
+"""The hot routes, and parsing of their requests' heads.
 
-A client's heads differ in little, so each is compared with the one before it on the connection: 1 µs instead of 8.
+A client's heads differ little. So each is compared with the previous one on the connection: 1 µs instead of 8.
 """
 
 import re
@@ -18,7 +18,7 @@ from service.fastlane.response_bytes import Heads
 from service.hot.decider import Decider
 from service.operations.accounting import is_request_id
 from service.operations.base import Command, Reply
-from service.operations.call_headers import MAX_BODY_BYTES, shown_agent
+from service.operations.call_headers import MAX_BODY_BYTES, clean_user_agent
 from service.operations.table import ROWS, Row
 
 MAX_VALUE_BYTES = 300
@@ -27,7 +27,7 @@ MAX_SHAPES = 256
 (
     IGNORED, HOST, AUTHORIZATION, TYPE, LENGTH, KEY, REQUEST_ID, AGENT, CLOSES, COOKIE, FORWARDED, ORIGIN, ELSEWHERE,
 ) = range(13)  # fmt: skip
-"""What a line of a head is about; with one that is ELSEWHERE, Litestar takes the request."""
+"""Kinds of header fields. A request with a field of kind ELSEWHERE falls back to Litestar."""
 _JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
 
 _LIST = rb"[!-~](?:[ -~]*[!-~])?"
@@ -36,42 +36,39 @@ _differs = re.compile(rb"(?i)\r\n(" + _NAMES + rb"): ?(" + _LIST + rb")(?=\r\n)"
 _is_plain = re.compile(rb"[!-~]{1,255}\Z").match
 _is_list = re.compile(_LIST + rb"\Z").match
 
-Told = list[Any]
-"""What a head says, by the numbers above; None where it doesn't."""
-
+HeadValues = list[Any]
+"""A head's values, by the kinds above; None for a missing field."""
 
 Recall = Callable[[Caller, Command, Reply], Awaitable[Reply]]
-"""What has a command run again with the facts that its reply asks for (service/api/recall.py)."""
-
+"""Fetches the facts that a reply needs, and runs the command again (service/api/recall.py)."""
 
 PREFIX = "POST /v1/coupons/"
-"""Of the routes that the fast lane may answer."""
+"""The prefix of the fast lane's routes."""
 
 
-def _fast(end: str) -> dict[bytes, Row]:
-    """The fast lane's rows whose routes end so, by the word between prefix and end."""
-    routes = {row.route.removeprefix(PREFIX): row for row in ROWS if row.fast}
-    return {
-        word.removesuffix(end).encode(): row
-        for word, row in routes.items()
-        if word.endswith(end) and "/" not in word.removesuffix(end)
-    }
+def _fast_rows(suffix: str) -> dict[bytes, Row]:
+    """The fast lane's rows with this suffix, by the segment before it."""
+    routes = {row.route.removeprefix(PREFIX): row for row in ROWS if row.fast and row.route.endswith(suffix)}
+    names = {path.removesuffix(suffix): row for path, row in routes.items()}
+    return {name.encode(): row for name, row in names.items() if "/" not in name}
 
 
-WITH_CODE, WITHOUT_CODE = _fast("/{code}"), _fast("")
+WITH_CODE, WITHOUT_CODE = _fast_rows("/{code}"), _fast_rows("")
 
 
 class Shape(NamedTuple):
-    """What a client's heads have in common from the path on: pieces, each before a value that differs from one request
-    to the next, what is after the last of these, and what they all say."""
+    """The common part of a client's heads, from the path on.
+
+    Each of `pieces` precedes a variable value of its kind; `tail` follows the last. `values` are one head's.
+    """
 
     pieces: tuple[tuple[bytes, int], ...]
     tail: bytes
-    told: Told
+    values: HeadValues
 
 
 class Lane:
-    """What the hot requests of all connections share."""
+    """The state that all connections' hot requests share."""
 
     def __init__(
         self,
@@ -82,68 +79,68 @@ class Lane:
         *,
         answers_origins: bool = False,
     ) -> None:
-        """With `answers_origins` Litestar takes what pages of other origins ask."""
+        """With `answers_origins` cross-origin requests fall back to Litestar."""
         self.decider, self.keyring, self.recall, self.proxies = decider, keyring, recall, proxies
         self._answers_origins = answers_origins
         self._heads: Heads | None = None
         self._shapes: dict[tuple[object, bytes], Shape] = {}
-        """All connections of a client share one, so that it stays in the processor's cache."""
+        """All connections of a client share a shape, which so stays in the processor's cache."""
 
     def heads(self, server_state: ServerState) -> Heads:
-        """The heads of answers, one for all connections."""
+        """The response writer of all connections."""
         if self._heads is None:
             self._heads = Heads(server_state)
         return self._heads
 
-    def told_in(self, found: "re.Match[bytes]") -> Told | None:
-        """What a head says that find_hot found; None where Litestar takes the request."""
-        told = _told_in(found)
-        return None if told and self._answers_origins and told[ORIGIN] else told
+    def read_values(self, match: "re.Match[bytes]") -> HeadValues | None:
+        """The values of a head that find_hot matched; None if the request falls back to Litestar."""
+        values = _read_values(match)
+        return None if values and self._answers_origins and values[ORIGIN] else values
 
-    def shape_of(self, found: "re.Match[bytes]", told: Told) -> Shape:
-        """The shape of a head that find_hot found, which says this."""
-        head, at = found[0], found.end(1)
+    def shape_of(self, match: "re.Match[bytes]", values: HeadValues) -> Shape:
+        """The shape of a head that find_hot matched."""
+        head, at = match[0], match.end(1)
         pieces: list[tuple[bytes, int]] = []
         for field in _differs(head, at):
             pieces.append((head[at : field.start(2)], _FIELDS[field[1].lower()][0]))
             at = field.end(2)
-        shape = Shape(tuple(pieces), head[at:], told)
+        shape = Shape(tuple(pieces), head[at:], values)
         if len(self._shapes) >= MAX_SHAPES:
             self._shapes.clear()
         return self._shapes.setdefault((shape.pieces, shape.tail), shape)
 
 
-def told_by(shape: Shape, data: bytes, at: int) -> tuple[Told, int] | None:
-    """What a head of this shape says, from the end of its path on, and where it ends; None where it is of another."""
-    told = shape.told.copy()
-    for piece, place in shape.pieces:
+def match_shape(shape: Shape, data: bytes, at: int) -> tuple[HeadValues, int] | None:
+    """The values of a head, read from the end of its path, and the head's end; None if it has another shape."""
+    values = shape.values.copy()
+    for piece, kind in shape.pieces:
         if not data.startswith(piece, at):
             return None
         at += len(piece)
         end = data.find(b"\r", at, at + MAX_VALUE_BYTES)
-        value = _PLAIN[place](data[at:end])
+        value = _PLAIN[kind](data[at:end])
         if value is None or end < 0:
             return None
-        told[place] = value
+        values[kind] = value
         at = end
-    return (told, at + len(shape.tail)) if data.startswith(shape.tail, at) else None
+    return (values, at + len(shape.tail)) if data.startswith(shape.tail, at) else None
 
 
-def _told_in(found: "re.Match[bytes]") -> Told | None:
-    lines = found[4].split(b"\r\n")[:-1]
-    if found.end() > MAX_HEAD_BYTES or len(lines) > MAX_HEADERS:
+def _read_values(match: "re.Match[bytes]") -> HeadValues | None:
+    lines = match[4].split(b"\r\n")[:-1]
+    if match.end() > MAX_HEAD_BYTES or len(lines) > MAX_HEADERS:
         return None
-    told: Told = [None] * (ELSEWHERE + 1)
+    values: HeadValues = [None] * (ELSEWHERE + 1)
     for line in lines:
-        name, _, value = line.partition(b":")
-        place, said = _meaning(name.lower(), value_of(value))
-        if place:
-            if told[place] is not None or place == ELSEWHERE:
+        name, _, text = line.partition(b":")
+        kind, value = _read_field(name.lower(), value_of(text))
+        if kind:
+            if values[kind] is not None or kind == ELSEWHERE:
                 return None
-            told[place] = said
-    if told[COOKIE] and told[AUTHORIZATION] is None:  # perhaps a session of the console
+            values[kind] = value
+    if values[COOKIE] and values[AUTHORIZATION] is None:  # may be a session of the console
         return None
-    return None if told[HOST] is None or told[LENGTH] is None or told[TYPE] is None else told
+    return None if values[HOST] is None or values[LENGTH] is None or values[TYPE] is None else values
 
 
 def _text(value: bytes) -> str:
@@ -165,28 +162,28 @@ _FIELDS: dict[bytes, tuple[int, Callable[[bytes], Any]]] = {
     b"content-length": (LENGTH, _length),
     b"idempotency-key": (KEY, _text),
     b"x-request-id": (REQUEST_ID, lambda value: value.decode("ascii") if is_request_id(value) else None),
-    b"user-agent": (AGENT, lambda value: shown_agent(_text(value))),
+    b"user-agent": (AGENT, lambda value: clean_user_agent(_text(value))),
     b"x-forwarded-for": (FORWARDED, _text),
     b"origin": (ORIGIN, lambda value: value is not None),
     b"connection": (CLOSES, lambda value: value.lower() == b"close" or None),
     b"cookie": (COOKIE, lambda value: value is not None),
 }
-"""What a header is about, and how to read it: None where it says something unusual."""
+"""Header → (kind, reader). A reader returns None for an unusual value."""
 _PLAIN: dict[int, Callable[[bytes], Any]] = {
     LENGTH: _length,
     KEY: lambda value: value.decode("ascii") if _is_plain(value) else None,
     REQUEST_ID: lambda value: value.decode("ascii") if is_request_id(value) else None,
     FORWARDED: lambda value: value.decode("ascii") if _is_list(value) else None,
 }
-"""As read in a shape: what differs is a word; anything else is left to the whole way."""
+"""Readers of a shape's variable values. Other values make `match_shape` fail."""
 _ELSEWHERE = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"prefer"))
 
 
-def _meaning(name: bytes, value: bytes) -> tuple[int, Any]:
+def _read_field(name: bytes, text: bytes) -> tuple[int, Any]:
     if name in _ELSEWHERE:
         return ELSEWHERE, None
-    if name not in _FIELDS or (name == b"connection" and value.lower() == b"keep-alive"):
+    if name not in _FIELDS or (name == b"connection" and text.lower() == b"keep-alive"):
         return IGNORED, None
-    place, read = _FIELDS[name]
-    said = read(value)
-    return (ELSEWHERE, None) if said is None else (place, said)
+    kind, read = _FIELDS[name]
+    value = read(text)
+    return (ELSEWHERE, None) if value is None else (kind, value)

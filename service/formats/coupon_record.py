@@ -1,5 +1,7 @@
-"""What Redis stores of a coupon, `c:<code>`: eight words, and six of the live lock of a code with a single use. Their
-meaning is in lua/includes/coupon.lua, which writes and reads them."""
+"""A coupon's record in Redis, `c:<code>`: eight fields, and six of a single-use code's lock.
+
+lua/includes/coupon.lua documents, writes and reads them.
+"""
 
 from typing import NamedTuple
 
@@ -7,7 +9,7 @@ UNLOCKED = "- - - - - -"
 
 
 class CouponRecord(NamedTuple):
-    """A record in its words, '-' for none; without arguments that of an idle code, which Redis doesn't store."""
+    """A record's fields, '-' for none. The defaults are an idle code's, which Redis doesn't store."""
 
     version: str = "0"
     user: str = "-"
@@ -17,7 +19,7 @@ class CouponRecord(NamedTuple):
     off: str = "-"
     expires_at: str = "-"
     last: str = "-"
-    """The event of its last redemption that stands."""
+    """The event of its last standing redemption."""
     lock: str = UNLOCKED
 
     def __str__(self) -> str:
@@ -28,10 +30,10 @@ IDLE = CouponRecord()
 
 
 def parse_coupon_record(text: str) -> CouponRecord | None:
-    """The inverse of str; None where nobody wrote it so."""
+    """The inverse of str; None for an invalid text."""
     return CouponRecord(*text.split(" ", 8)) if text.count(" ") == 13 else None
 
 
 def is_locked(record: str | None) -> bool:
-    """Whether a coupon's record names a lock, live or not."""
+    """Whether a coupon's record has a lock, live or expired."""
     return record is not None and not record.endswith(UNLOCKED)

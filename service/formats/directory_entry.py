@@ -1,5 +1,8 @@
-"""The directory's entry of a code, in `d:<bucket>`: `<book>` of a free code, `<book>!` of another, `<book>!<event>` of
-one whose only use this redemption spent, and of which nothing else is true. lua/includes/directory.lua reads it."""
+"""A code's entry in the directory, `d:<bucket>`.
+
+`<book>` of a free code; `<book>!` of another; `<book>!<event>` of a single-use code without a record, which this event
+redeemed. lua/includes/coupon.lua reads and writes it.
+"""
 
 import re
 from typing import NamedTuple
@@ -9,7 +12,7 @@ _entry = re.compile(r"(\d+)(!?)(\S*)").fullmatch
 
 
 class DirectoryEntry(NamedTuple):
-    """An entry; `last` is '' but for a code that has no record since it is used up."""
+    """An entry; `last` is the redemption of a used-up code without a record, else ''."""
 
     book: str
     is_free: bool
@@ -20,6 +23,6 @@ class DirectoryEntry(NamedTuple):
 
 
 def parse_directory_entry(text: str) -> DirectoryEntry | None:
-    """The inverse of str; None where nobody wrote it so."""
-    found = _entry(text)
-    return DirectoryEntry(found[1], not found[2], found[3]) if found else None
+    """The inverse of str; None for an invalid text."""
+    match = _entry(text)
+    return DirectoryEntry(match[1], not match[2], match[3]) if match else None

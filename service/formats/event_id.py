@@ -1,10 +1,10 @@
-"""An event's id: the number of its epoch, and its own number within that."""
+"""An event's id: epoch and number."""
 
 from typing import NamedTuple
 
 
 class EventId(NamedTuple):
-    """Ids sort by the order of events; as text one is `<epoch>-<seq>`, as the outbox names it."""
+    """Sorts by the order of events. As text `<epoch>-<seq>`, the entry's id in the outbox."""
 
     epoch: int
     seq: int
@@ -17,7 +17,7 @@ class EventId(NamedTuple):
 
 
 NO_EVENT = EventId(0, 0)
-"""The last event of an outbox that is empty."""
+"""The last event of an empty outbox."""
 START = EventId(-1, -1)
 """Before all events."""
 

@@ -6,7 +6,7 @@ SERVING_STATES = ("open", "full", "behind")
 
 
 class Gate(NamedTuple):
-    """The text's words: '' where there is no gate, or one that nobody wrote."""
+    """A gate's parts; '' for parts that the text lacks."""
 
     epoch: str
     state: str

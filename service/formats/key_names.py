@@ -1,5 +1,7 @@
-"""The names of Redis's keys (docs/architecture.md, Redis keys): a builder for each kind, and the one parser. Every part
-is a number of ours, or text that is the last part and is taken word for word: two things never share a key."""
+"""The names of Redis's keys (docs/architecture.md, Redis keys): a builder for each kind, and one parser.
+
+Each part is a number of the service's; only the last part may be a client's text. So names are unique.
+"""
 
 import re
 from collections.abc import Callable
@@ -12,22 +14,21 @@ import msgspec
 BUCKETS = 131_072
 """Buckets of the directory, the pool, the orders and the users; a power of two, the same for every workspace."""
 
-
 LAYOUT = "5"
-"""The number of this layout. A Redis of another one is rebuilt whole when it is opened."""
+"""The number of this layout. An opening rebuilds a Redis with another layout."""
 
 OWN = {
     "gate": "string", "outbox": "stream", "config": "string", "layout": "string", "newest": "string", "mend": "string",
     "erased": "string",
 }  # fmt: skip
-"""The kinds of a partition's own keys, with the type that Redis holds each as."""
+"""The kinds of a partition's own keys, and their types in Redis."""
 
 TYPES = {
     "w": "string", "x": "hash", "b": "string", "n": "hash", "d": "hash", "f": "hash", "c": "string", "l": "zset",
     "k": "hash", "kd": "zset", "lb": "zset", "lu": "zset", "lk": "zset", "q": "string", "u": "hash", "o": "hash",
     "g": "hash", "s": "zset", "e": "hash", "i": "string", "y": "hash",
 }  # fmt: skip
-"""The same for a workspace's."""
+"""The kinds of a workspace's keys, and their types."""
 
 _NUMBER, _BOOK = "(?:0|[1-9][0-9]{0,9})", "([1-9][0-9]{0,9})"
 _BUCKET, _CODE = "(0|[1-9][0-9]{0,5})", "([A-Z0-9_-]{4,64})"
@@ -43,7 +44,7 @@ _match_parts = {kind: re.compile(":" + parts).fullmatch for kind, parts in _PART
 
 
 class Key(NamedTuple):
-    """What a key's name says: whose it is (workspace 0: the partition's own), its kind, and the parts of that kind."""
+    """A key: its partition, workspace (0 for a partition's own key), kind, and the kind's parts."""
 
     partition: int
     workspace: int
@@ -59,13 +60,12 @@ class Key(NamedTuple):
 
     @property
     def type(self) -> str:
-        """What Redis holds it as, by the words of its command TYPE."""
+        """The key's type, as Redis's command TYPE returns it."""
         return TYPES[self.kind] if self.workspace else OWN[self.kind]
 
 
 def parse_key(name: str) -> Key | None:
-    """The key of this name; None where no builder makes it. Read from the left, so that what a client wrote is in the
-    last part, whatever it says."""
+    """The key of this name; None if no builder makes it."""
     head = _match_head(name)
     if head is None:
         return None
@@ -88,17 +88,17 @@ def bucket(text: str) -> int:
 
 
 def partition_of(workspace_id: str, partitions: int) -> int:
-    """The partition of a workspace, from its UUID in the usual spelling."""
+    """The partition of a workspace, from its UUID in canonical form."""
     return crc32(workspace_id.encode()) % partitions
 
 
 def partition_prefix(partition: int) -> str:
-    """What every key of a partition begins with."""
+    """The prefix of a partition's keys."""
     return f"{{p{partition}}}:"
 
 
 def prefix(partition: int, workspace: int) -> str:
-    """What every key of a workspace begins with; the builders below take it as `w`."""
+    """The prefix of a workspace's keys; the builders below take it as `w`."""
     return f"{{p{partition}}}:w{workspace}:"
 
 
@@ -110,68 +110,63 @@ def _of_workspace(kind: str) -> Callable[[str], str]:
     return lambda w: f"{w}{kind}"
 
 
-def _of_number(kind: str) -> Callable[[str, int | str], str]:
-    """Of each book, or of each bucket."""
-    return lambda w, number: f"{w}{kind}:{number}"
-
-
-def _of_text(kind: str) -> Callable[[str, str], str]:
-    """Of each code, user or key."""
-    return lambda w, text: f"{w}{kind}:{text}"
+def _of_part(kind: str) -> Callable[[str, int | str], str]:
+    """Keys with one part: a book, a bucket, a code, a user or an Idempotency-Key."""
+    return lambda w, part: f"{w}{kind}:{part}"
 
 
 gate, outbox = _of_partition("gate"), _of_partition("outbox")
 config = _of_partition("config")
-"""The last configuration version that is here with all before it."""
+"""The last configuration version that Redis has with all before it."""
 layout = _of_partition("layout")
 newest = _of_partition("newest")
-"""The newest configuration version that anything here is of."""
+"""The newest configuration version of any value in Redis."""
 mend = _of_partition("mend")
-"""How far the mending of a partition's Redis is."""
+"""The progress of a recovery."""
 erased = _of_partition("erased")
-"""The event up to which the outbox names users that were deleted."""
+"""The event up to which the outbox may name deleted users."""
 
 settings = _of_workspace("w")
 books = _of_workspace("x")
-"""The numbers of the books, by their UUIDs."""
+"""The numbers of the books, by UUID."""
 moved = _of_workspace("e")
-"""The redemptions whose counts have gone from a deleted user to its pseudonym."""
+"""The redemptions whose counts have moved from a deleted user to its pseudonym."""
 kept_bytes = _of_workspace("y")
-"""How many bytes the workspace's kept answers have, by the hour in which they were kept."""
+"""The bytes of stored answers, by the hour in which they expire."""
 
-book = _of_number("b")
+book = _of_part("b")
 """A book's settings."""
-counters = _of_number("n")
+counters = _of_part("n")
 """A book's counters."""
-pool = _of_number("f")
-"""How many free codes of a book are in each bucket."""
-locks_of_book = _of_number("lb")
+pool = _of_part("f")
+"""The number of a book's free codes in each bucket."""
+locks_of_book = _of_part("lb")
 """The locks that count against a book's total."""
-directory = _of_number("d")
+directory = _of_part("d")
 """A bucket of codes."""
-orders = _of_number("o")
-"""A bucket of orders' places and users' uses."""
-gifts = _of_number("g")
+orders = _of_part("o")
+"""A bucket of orders' places and users' counts."""
+gifts = _of_part("g")
 """A bucket of orders' gifts."""
 
-coupon = _of_text("c")
+coupon = _of_part("c")
 """A code's record."""
-standing = _of_text("s")
+standing = _of_part("s")
 """The standing redemptions of a code with several uses."""
-locks = _of_text("k")
-"""The locks of a code with several uses, by holder."""
-deadlines = _of_text("kd")
-"""The same by deadline."""
-locks_of_holder = _of_text("lk")
-"""The locks that an API key, or a user's token, has taken."""
-user = _of_text("u")
-"""What a user has, by book."""
-answer = _of_text("i")
-"""What is answered again under an Idempotency-Key."""
+locks = _of_part("k")
+"""The locks of a code with several uses, by user and order."""
+deadlines = _of_part("kd")
+"""The same locks, by deadline."""
+locks_of_holder = _of_part("lk")
+"""The locks that an API key or a user's token has taken."""
+user = _of_part("u")
+"""A user's assignments, by book."""
+answer = _of_part("i")
+"""The entry of an Idempotency-Key."""
 
 
 def set_of_codes(w: str, number: int | str, which: str) -> str:
-    """A book's locked codes (`u`, `a`, `p`, `o`) by deadline, or its free ones that end by themselves (`x`)."""
+    """A book's locked codes (`u`, `a`, `p`, `o`) by deadline, or its free codes with their own expiry (`x`)."""
     return f"{w}l:{number}:{which}"
 
 
@@ -181,13 +176,12 @@ def locks_of_user(w: str, number: int | str, user: str) -> str:
 
 
 def rate(w: str, which: str, of: str | int) -> str:
-    """A counter of a minute: requests (`r`) or misses (`m`) of a key, misses of an address (`a`) or of a book (`b`)."""
+    """A counter per minute: requests (`r`) or misses (`m`) of a key, misses of an address (`a`) or of a book (`b`)."""
     return f"{w}q:{which}:{of}"
 
 
 class WorkspaceKeys(msgspec.Struct, frozen=True):
-    """What requests name of a workspace: two keys, and of others what stands before their bucket or text. Made once: a
-    builder for each key of each request would cost more than 2 % of it."""
+    """A workspace's keys for requests: two whole keys, else prefixes. Building each key per request would cost 2 %."""
 
     settings: str
     books: str
@@ -200,6 +194,5 @@ class WorkspaceKeys(msgspec.Struct, frozen=True):
 
 @cache
 def of_workspace(w: str) -> WorkspaceKeys:
-    """Those of one."""
     buckets = (directory(w, ""), orders(w, ""), gifts(w, ""))
     return WorkspaceKeys(settings(w), books(w), *buckets, coupon(w, ""), answer(w, ""))

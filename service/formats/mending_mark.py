@@ -1,5 +1,5 @@
-"""How far a mending is, `{pN}:mend`: `whole` while everything is rebuilt, else the last event that was applied again;
-then `<event>:<why>` of each that was left out. lua/redo.lua and mark.lua write it."""
+"""The progress of a recovery, `{pN}:mend`: `whole` during a rebuild, else the last event that was applied again; then
+`<event>:<why>` of each skipped event. lua/redo.lua and lua/mark.lua write it."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,15 +10,15 @@ WHOLE = "whole"
 
 
 class MendingMark(NamedTuple):
-    """Where a mending that was begun goes on; without an event where only a rebuild does."""
+    """The progress of a recovery; without `reached` only a rebuild can continue it."""
 
     reached: EventId | None = None
     left_out: Sequence[tuple[EventId, str]] = ()
-    """Events, each with why it could not be applied again."""
+    """Skipped events, each with the reason."""
 
 
 def parse_mending_mark(text: str) -> MendingMark:
-    """A mark's parts; none of it where a part can't be read."""
+    """A mark's parts; an empty mark if a part is invalid."""
     reached, *names = text.split(" ")
     parts = [name.partition(":") for name in names]
     try:

@@ -1,5 +1,8 @@
-"""What Redis stores of orders and users, by bucket: an order's places and a user's counts of a book (`o:<bucket>`,
-lua/includes/orders.lua and state.lua), and an order's gift (`g:<bucket>`, lua/includes/gifts.lua)."""
+"""Redis's entries of orders and users, by bucket.
+
+`o:<bucket>` has an order's places and a user's counts of a book (lua/includes/orders.lua and state.lua).
+`g:<bucket>` has an order's gift (lua/includes/gifts.lua).
+"""
 
 import re
 from typing import NamedTuple
@@ -10,7 +13,7 @@ _places = re.compile(r"(?:^| )(\d+)-(\d+)(?::(\d+))?(!?)").findall
 
 
 class Place(NamedTuple):
-    """A place of an order, and the redemption that takes it; `kept` where that was rolled back without restore."""
+    """A place of an order, and its redemption; `kept` if that was rolled back without restore."""
 
     event: EventId
     slot: int
@@ -18,7 +21,7 @@ class Place(NamedTuple):
 
 
 class Gift(NamedTuple):
-    """An order's gift, in its words."""
+    """The fields of an order's gift."""
 
     code: str
     bucket: str
@@ -30,17 +33,17 @@ class Gift(NamedTuple):
 
 
 def parse_places(text: str) -> list[Place]:
-    """The places of an order's entry; those of it that can be read."""
-    found = _places(text)
-    return [Place(EventId(int(epoch), int(seq)), int(slot or 1), mark == "!") for epoch, seq, slot, mark in found]
+    """The valid places of an order's entry."""
+    matches = _places(text)
+    return [Place(EventId(int(epoch), int(seq)), int(slot or 1), mark == "!") for epoch, seq, slot, mark in matches]
 
 
 def parse_gift(text: str) -> Gift:
-    """The inverse of str. What is missing of it is ''."""
+    """The inverse of str; missing fields are ''."""
     words = text.split(" ", 3)
     return Gift(*words, *[""] * (4 - len(words)))
 
 
 def is_nothing(text: str) -> bool:
-    """Whether an order's places were all given back, or a user's counts are zero."""
+    """Whether an order has no places, or a user's counts are zero."""
     return text in ("", "0", "0 0")

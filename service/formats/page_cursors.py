@@ -1,5 +1,4 @@
-"""The cursors of all lists: what each one's names a place by, and within which bounds. Nothing else of a cursor reaches
-a query, so that none can be out of a column's range."""
+"""The cursors of all lists, with the types and bounds of their parts: no part can exceed its column's range."""
 
 import base64
 import binascii
@@ -31,7 +30,7 @@ by_name: dict[str, Any] = {}
 
 
 class Cursor(Generic[*Parts]):
-    """The cursors of one list. Outside, one is base64 of JSON: the list's name and the parts of a place."""
+    """The cursors of one list. The text is base64 of JSON: the list's name and the parts of a place."""
 
     def __init__(self, name: str, *kinds: Any) -> None:
         if name in by_name:
@@ -41,11 +40,11 @@ class Cursor(Generic[*Parts]):
         self._decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(tuple[(str, *kinds)])
 
     def encode(self, *place: *Parts) -> str:
-        """The cursor with which the list goes on behind this place."""
+        """The cursor of the page after this place."""
         return base64.urlsafe_b64encode(msgspec.json.encode((self._name, *place))).rstrip(b"=").decode()
 
     def decode(self, cursor: str | None) -> tuple[*Parts] | None:
-        """The place that a cursor names; None for the first page. Refusal `malformed` where it is not this list's."""
+        """The cursor's place; None for the first page. Refusal `malformed` if it is not this list's."""
         if cursor is None:
             return None
         if len(cursor) > MAX_CHARACTERS:
@@ -60,7 +59,7 @@ class Cursor(Generic[*Parts]):
         return tuple(place)
 
     def encode_next(self, rows: Sequence[Row], limit: int, place: Callable[[Row], tuple[*Parts]]) -> str | None:
-        """The next page's cursor where more than `limit` rows were read, else None."""
+        """The next page's cursor; None unless there are more than `limit` rows."""
         return self.encode(*place(rows[limit - 1])) if len(rows) > limit else None
 
 

@@ -1,4 +1,4 @@
-"""What an event in quarantine is about, as far as it can be read: nobody knows what is in its field `d`."""
+"""The code, user and order of a quarantined event, whose field `d` may be invalid."""
 
 from typing import NamedTuple
 
@@ -6,13 +6,13 @@ from service.domain.field_types import encode_field
 
 _KINDS = frozenset("AURB")
 _USER = 4
-"""Where each of these names its user."""
+"""The index of the user in each of these."""
 _GIFT_FROM = 16
-"""Words of a redemption before its gift's; one more where it names the user's bucket."""
+"""Fields of a redemption before its gift's; 17 with the user's bucket."""
 
 
 class Named(NamedTuple):
-    """What an event names, in the words of records; '' for a encode_field that it lacks."""
+    """An event's ids as fields of records; '' for a field that it lacks."""
 
     workspace: int
     book: int
@@ -22,7 +22,7 @@ class Named(NamedTuple):
 
 
 def read_names(d: bytes) -> list[Named]:
-    """What a fact's field `d` names: of a checkout its coupon and its gift; nothing where it can't be read."""
+    """The ids in a fact's field `d`: two entries for a checkout with a gift, none for an invalid text."""
     words = d.decode("utf-8", "replace").split(" ")
     kind, number = words[0], _number(words[1]) if len(words) > 1 else None
     if kind not in _KINDS or len(words) < 4 or number is None:
@@ -38,7 +38,7 @@ def read_names(d: bytes) -> list[Named]:
 
 
 def replace_user(d: bytes, workspace: int, user: str, pseudonym: str) -> bytes | None:
-    """A fact's field `d` with a pseudonym in the place of this user of a workspace; None where it isn't the user's."""
+    """Replace this user of a workspace in a fact's field `d`; None if the fact is not the user's."""
     words = d.decode("utf-8", "replace").split(" ")
     if words[0] not in _KINDS or words[1:2] != [str(workspace)] or words[_USER : _USER + 1] != [encode_field(user)]:
         return None
@@ -47,7 +47,7 @@ def replace_user(d: bytes, workspace: int, user: str, pseudonym: str) -> bytes |
 
 
 def is_same_but_user(one: str, other: str) -> bool:
-    """Whether two fields `d` say the same; the user may have been deleted between them."""
+    """Whether two fields `d` are equal except for the user, who may have been deleted."""
     ours, theirs = one.split(" "), other.split(" ")
     return ours[:_USER] == theirs[:_USER] and ours[_USER + 1 :] == theirs[_USER + 1 :]
 

@@ -1,5 +1,8 @@
-"""Settings of workspaces, books and codes, each as one string. Redis stores those of workspaces and books after their
-version (lua/includes/book.lua); of a code's, lua/put_codes.lua makes its record."""
+"""Settings of workspaces, books and codes as strings for scripts.
+
+Redis stores a workspace's and a book's after their version (lua/includes/book.lua); lua/put_codes.lua makes a code's
+record from its settings.
+"""
 
 from typing import Any
 from uuid import UUID
@@ -10,7 +13,7 @@ from service.domain.limits import encode_book_limits
 
 
 def setting(value: Any) -> str:
-    """A value as a encode_field; '-' for none."""
+    """A value as a field; '-' for none."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -23,14 +26,14 @@ def _joined(*values: Any) -> str:
 
 
 def code_settings(row: CodeRow) -> str:
-    """What the code says differently from its book; nothing for an idle one."""
+    """A code's settings; '' if it has none of its own."""
     if row.owner_id is None and row.max_redemptions is None and row.expires_ms is None and row.active:
         return ""
     return _joined(row.owner_id, row.created_ms, row.max_redemptions, row.expires_ms, row.active)
 
 
 def _terms(discount: DiscountRow) -> str:
-    """lua/includes/money.lua reads these."""
+    """A discount's terms for lua/includes/money.lua."""
     match discount.type:
         case "tiered":
             return ",".join(f"{tier.from_e4}:{tier.type}:{tier.value_e4}" for tier in discount.tiers)
@@ -41,7 +44,7 @@ def _terms(discount: DiscountRow) -> str:
 
 
 def workspace_settings(row: WorkspaceRow) -> str:
-    """lua/includes/book.lua reads these, in this order."""
+    """A workspace's settings for lua/includes/book.lua."""
     keep_ms = row.idempotency_hours * 3_600_000
     limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
     settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
@@ -50,7 +53,7 @@ def workspace_settings(row: WorkspaceRow) -> str:
 
 
 def book_settings(row: BookRow) -> str:
-    """As workspace_settings."""
+    """A book's settings for lua/includes/book.lua."""
     discount = row.discount
     money: tuple[Any, ...] = (None,) * 6
     if discount:
@@ -79,6 +82,6 @@ def book_settings(row: BookRow) -> str:
 
 
 def closed_book_settings(book_id: UUID) -> str:
-    """Of a book that can't be projected: inactive, so that nobody can use its codes."""
+    """The settings of a book that can't be projected: inactive, so that its codes can't be used."""
     nothing = (None,) * 9
     return _joined(book_id, "inactive", None, None, 1, None, None, None, False, False, 1, 1, *nothing)

@@ -1,6 +1,8 @@
-"""Connections to Redis for operations: many requests share one, what is sent in one turn of the event loop goes out in
-one write, and replies come back in order. Nothing is ever sent twice: a connection that breaks leaves its requests
-unanswered, and says so."""
+"""Connections to Redis that many requests share.
+
+Commands of one turn of the event loop go out in one write, and replies come back in order. No command is sent twice: if
+the connection breaks, its open requests get Broken.
+"""
 
 import asyncio
 import contextlib
@@ -21,11 +23,11 @@ Reply = Any
 OnReply = Callable[[Reply], None]
 
 MAX_WAITING = 20_000
-"""Requests on their way at once; one more is refused."""
+"""Requests in flight; the next one is refused."""
 STALL_S = 2.0
-"""A connection on which nothing has come for so long, though something was awaited all the time, is given up."""
+"""A connection that receives nothing for so long while requests wait is closed."""
 CONFIRM_S = 0.05
-"""Where the loop itself stood still, what has come meanwhile is read first."""
+"""A delay before closing: if the event loop itself stalled, it reads received data first."""
 CONNECT_S = 2.0
 ASK_S = 1.0
 FIRST_PAUSE_S = 0.02
@@ -34,12 +36,14 @@ log = structlog.get_logger()
 
 
 class Broken(Exception):
-    """The connection broke after the request went out: whether it was carried out is not known."""
+    """The connection broke after the request was sent: its outcome is unknown."""
 
 
 class Connection(asyncio.Protocol):
-    """One connection that doesn't reconnect. `on_reply` gets the reply, a hiredis error or Broken; without an encoding
-    text comes as bytes."""
+    """One connection, without reconnecting.
+
+    `on_reply` gets the reply, a hiredis error or Broken. Without an encoding replies have bytes instead of text.
+    """
 
     def __init__(self, on_lost: Callable[[], None] | None = None, encoding: str | None = "utf-8") -> None:
         self._loop = asyncio.get_running_loop()
@@ -77,11 +81,11 @@ class Connection(asyncio.Protocol):
 
     @property
     def waiting(self) -> int:
-        """Requests that are not answered yet."""
+        """The number of requests in flight."""
         return len(self._waiting)
 
     def send(self, on_reply: OnReply, command: tuple[Any, ...]) -> None:
-        """Send with what else this turn of the loop sends; only while the connection is not `lost`."""
+        """Send a command at the end of this turn of the loop. The connection must not be `lost`."""
         packed, unsent = hiredis.pack_command(command), self._unsent
         if not unsent:
             self._loop.call_soon(self._flush)
@@ -89,7 +93,7 @@ class Connection(asyncio.Protocol):
         self._waiting.append(on_reply)
 
     def call(self, *command: Any) -> "asyncio.Future[Reply]":
-        """As send, for those who await: raises Broken; hiredis's errors come as replies do."""
+        """As send, for awaiting. Raises Broken; returns hiredis's errors as replies."""
         future: asyncio.Future[Reply] = self._loop.create_future()
         if self.lost:
             future.set_exception(Broken())
@@ -106,7 +110,7 @@ class Connection(asyncio.Protocol):
         return future
 
     def close(self) -> None:
-        """Close at once; what is unanswered hears Broken."""
+        """Close at once; requests in flight get Broken."""
         if self._transport:
             self._transport.abort()
 
@@ -130,8 +134,7 @@ class Connection(asyncio.Protocol):
 async def connect(
     redis_url: str, name: str, on_lost: Callable[[], None] | None = None, encoding: str | None = "utf-8"
 ) -> Connection:
-    """A connection with credentials and database chosen. Raises OSError or TimeoutError where there is no server that
-    takes them."""
+    """Connect, authenticate and select the database. Raises OSError or TimeoutError on failure."""
     where = parse_url(redis_url)
     loop = asyncio.get_running_loop()
 
@@ -159,7 +162,7 @@ async def connect(
 
 
 def _tls(where: Mapping[str, Any]) -> ssl.SSLContext:
-    """The certificate and its name are always checked; by whom, and what we show, the URL's parameters may say."""
+    """The certificate and its name are always checked. The URL may name the CA and a client certificate."""
     context = ssl.create_default_context(cafile=where.get("ssl_ca_certs"))
     if certificate := where.get("ssl_certfile"):
         context.load_cert_chain(certificate, where.get("ssl_keyfile"))
@@ -167,11 +170,11 @@ def _tls(where: Mapping[str, Any]) -> ssl.SSLContext:
 
 
 class Link:
-    """A connection that is made again when it breaks. Without one, requests are refused at once: nothing waits.
+    """A connection that reconnects. While it is down, requests are refused at once.
 
-    1. Connect. Requests use it once its server was found fit to decide; learn whether that syncs before it answers.
-    2. Ask again each second. A server that is no longer fit gets no further request; what it was sent is answered.
-    3. When the connection breaks its requests hear so. In either case it is made anew after 20 ms to 1 s.
+    1. Connect, and check that the server is fit to decide and whether it syncs before it replies. Then serve requests.
+    2. Check again each second. An unfit server gets no more requests, and answers those in flight.
+    3. If the connection breaks, its requests get Broken. In either case reconnect after 20 ms to 1 s.
     """
 
     def __init__(self, redis_url: str, name: str) -> None:
@@ -180,15 +183,15 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self.fsynced = False
-        """Whether an answer means that the server has it on disk."""
+        """Whether the server syncs to disk before it replies."""
         self.history = ""
-        """What tells the server's data from another's; '' where it won't say."""
+        """The id of the server's data; '' if the server hides it."""
         self.generation = 0
-        """How often a connection was made: what one of them answered says nothing of another's server."""
+        """The number of connections made: another connection may lead to another server."""
         self._unfit = ""
 
     async def start(self) -> None:
-        """Begin to connect, and wait for the first try."""
+        """Begin to connect, and wait at most a second for the connection."""
         self._task = asyncio.create_task(self._keep())
         for _ in range(100):
             if self._connection:
@@ -196,7 +199,7 @@ class Link:
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:
-        """Let what is on its way be answered, for a second; then close."""
+        """Wait at most a second for requests in flight, then close."""
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
@@ -210,18 +213,17 @@ class Link:
 
     @property
     def connected(self) -> bool:
-        """Whether requests can be sent."""
         return self._connection is not None
 
     def send(self, on_reply: OnReply, command: tuple[Any, ...]) -> None:
-        """As Connection.send. Raises Refusal `unavailable` where nothing was sent."""
+        """As Connection.send. Raises Refusal `unavailable` if the command was not sent."""
         connection = self._connection
         if connection is None or connection.waiting >= MAX_WAITING:
             raise Refusal.temporary("unavailable")
         connection.send(on_reply, command)
 
     async def call(self, *command: Any) -> Reply:
-        """As Connection.call. Raises Refusal `unavailable` where nothing was sent, Broken where nobody knows."""
+        """As Connection.call. Raises Refusal `unavailable` if the command was not sent, Broken if that is unknown."""
         connection = self._connection
         if connection is None or connection.waiting >= MAX_WAITING:
             raise Refusal.temporary("unavailable")
@@ -241,7 +243,7 @@ class Link:
                             async with asyncio.timeout(ASK_S):  # wait_for may swallow the cancellation of stop
                                 await self._lost.wait()
                 finally:
-                    if self._connection is None:  # else stop waits for what is on its way
+                    if self._connection is None:  # else stop waits for requests in flight
                         connection.close()
             except (OSError, Broken) as error:
                 log.warning("redis_unreachable", error=type(error).__name__)
@@ -255,18 +257,20 @@ class Link:
             pause_s = min(pause_s * 2, 1.0)
 
     async def _offer(self, connection: Connection) -> None:
-        """Let requests use the connection while its server is fit. Raises Broken, and UnfitRedis once all that is on
-        its way is answered."""
-        found = await check_server(connection.call)
-        if found.unfit is None:
+        """Serve requests with the connection while its server is fit.
+
+        Raises Broken, and UnfitRedis after the requests in flight are answered.
+        """
+        fitness = await check_server(connection.call)
+        if fitness.unfit is None:
             self._unfit = ""
             if not connection.lost:
                 self.generation += self._connection is None
-                self._connection, self.fsynced, self.history = connection, found.fsynced, found.history
+                self._connection, self.fsynced, self.history = connection, fitness.fsynced, fitness.history
             return
         self._connection, self.fsynced = None, False
-        await connection.call("PING")  # replies come in order: this one's is the last
-        raise UnfitRedis(found.unfit)
+        await connection.call("PING")  # replies come in order, so this one is the last
+        raise UnfitRedis(fitness.unfit)
 
     def _on_lost(self) -> None:
         self._connection = None

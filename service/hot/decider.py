@@ -1,4 +1,4 @@
-"""Running the scripts that decide: each once, on the epoch that Postgres says is open."""
+"""Running the deciding scripts, each once, in the epoch that Postgres has as open."""
 
 import asyncio
 import re
@@ -21,18 +21,16 @@ from service.hot.scripts import PROJECTION, SERVING, Scripts, history_of, is_fol
 Reply = list[Any]
 
 FRESH_S = 0.5
-"""So old may be what Postgres said of the epoch when a reply comes, where Redis has replicas: as long as an opening
-waits."""
+"""With replicas, the largest age of Postgres's epoch when a reply arrives; an opening waits as long."""
 
 log = structlog.get_logger()
 
 
 class Decider:
-    """Runs a partition's scripts by digest; it never loads any, so a Redis that forgot them stays shut.
+    """Runs a partition's scripts by digest. It never loads scripts, so a Redis that lost them stays closed.
 
-    Where Redis has replicas, another server may have been opened while this process was stopped, or cut off from
-    Postgres: its connection may still lead to the old one. So what Postgres said must be fresh there
-    (docs/decisions/0014).
+    With replicas, a worker may have opened another server while this process was stopped or without Postgres. The
+    connection may still lead to the old server, so the epoch from Postgres must be fresh (docs/decisions/0014).
     """
 
     def __init__(self, link: Link) -> None:
@@ -42,19 +40,21 @@ class Decider:
         self._histories: dict[int, str] = {}
         self._asked_on: dict[int, int] = {}
         self._asked_at: dict[int, float] = {}
-        """Of the partitions whose Redis has replicas."""
+        """Only partitions whose Redis has replicas."""
 
     @property
     def durability(self) -> str:
-        """How safe a reply is: `fsynced` where Redis has it on disk, else `accepted`."""
+        """The durability of a reply: `fsynced` if Redis syncs before it replies, else `accepted`."""
         return "fsynced" if self.link.fsynced else "accepted"
 
     def learn(
         self, partition: int, epoch: int, nonce: str, generation: int | None = None, asked_at: float | None = None
     ) -> None:
-        """Use this epoch's scripts from now on, on the connection (Link.generation) that there was when Postgres was
-        asked, at `asked_at` (time.monotonic); now's where left out. A later one may lead to a server that an older
-        epoch was opened on."""
+        """Use this epoch's scripts from now on.
+
+        `generation` (Link.generation) and `asked_at` (time.monotonic) are of the moment when Postgres was asked, by
+        default now. A later connection may lead to a server of an older epoch.
+        """
         self._asked_on[partition] = self.link.generation if generation is None else generation
         self._asked_at.pop(partition, None)
         if is_followed(nonce):
@@ -65,23 +65,23 @@ class Decider:
             self._digests[partition] = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION]).digests
 
     def forget(self, partition: int) -> None:
-        """Decide nothing in this partition until an epoch is learnt."""
+        """Refuse all requests of this partition until `learn` is called."""
         self._epochs.pop(partition, None)
         self._digests.pop(partition, None)
 
     def epoch(self, partition: int) -> int:
-        """The epoch whose scripts run now; 0 for none."""
+        """The current epoch; 0 for none."""
         return self._epochs.get(partition, (0, ""))[0]
 
     def moment(self, partition: int) -> tuple[int, int]:
-        """Epoch and connection: what was decided at another moment may be gone."""
+        """Epoch and connection; a decision of another moment may be lost."""
         return self.epoch(partition), self.link.generation
 
     async def run(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
-        """A script's reply where it says yes, or asks for facts; else the Refusal that it names.
+        """Run a script and interpret its reply.
 
-        Also Refusal `recovering` without a verified Redis, `unavailable` where nothing was sent, `outcome_unknown`
-        where the connection broke before the reply.
+        Raises the script's Refusal; `recovering` without a verified Redis, `unavailable` if the command was not sent,
+        `outcome_unknown` if the connection broke before the reply.
         """
         digests, epoch = self._digests.get(partition), self.epoch(partition)
         if digests is None or self._is_other(partition):
@@ -90,55 +90,56 @@ class Decider:
             reply = await self.link.call("EVALSHA", digests[script], len(names), *names, *args)
         except Broken as broken:
             reply = broken
-        return self.told(partition, epoch, reply)
+        return self.interpret(partition, epoch, reply)
 
     def start(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any], on_reply: OnReply) -> int:
-        """As run, for those who don't await: `on_reply` gets what `told` makes the reply of, with the epoch that this
-        returns. Refusal `recovering` or `unavailable` where nothing was sent."""
+        """Start a script and return the epoch. `on_reply` gets a raw reply for `interpret`.
+
+        Raises Refusal `recovering` or `unavailable` if the command was not sent.
+        """
         digests = self._digests.get(partition)
         if digests is None or self._is_other(partition):
             raise Refusal.temporary("recovering")
         self.link.send(on_reply, ("EVALSHA", digests[script], len(names), *names, *args))
         return self._epochs[partition][0]
 
-    def told(self, partition: int, epoch: int, reply: Any) -> Reply:
-        """The reply of a script that was started, where it says yes; else the Refusal that run would raise."""
+    def interpret(self, partition: int, epoch: int, reply: Any) -> Reply:
+        """The reply of a started script. Raises Refusal as run does."""
         if isinstance(reply, Broken) or (self._asked_at and self._is_stale(partition, epoch)):
             raise Refusal.temporary("outcome_unknown")
-        return judged(reply)
+        return interpret_reply(reply)
 
     async def run_all(
         self, partition: int, runs: Sequence[tuple[str, Sequence[str], Sequence[Any]]]
     ) -> list[Reply | Refusal]:
-        """As run, for many (script, names, args): sent in one turn of the loop, hence in one write, and decided in
-        their order. Each one's reply, or the Refusal that run would raise."""
+        """As run, for many (script, names, args) in one write. Returns refusals in place of replies."""
         digests, epoch = self._digests.get(partition), self.epoch(partition)
         if digests is None or self._is_other(partition):
             return [Refusal.temporary("recovering") for _ in runs]
-        found: list[Any] = [None] * len(runs)
+        replies: list[Any] = [None] * len(runs)
         left = len(runs)
-        all_told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        all_replied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def tell(place: int, reply: Any) -> None:
+        def take(index: int, reply: Any) -> None:
             nonlocal left
-            found[place] = reply
+            replies[index] = reply
             left -= 1
-            if not left and not all_told.done():
-                all_told.set_result(None)
+            if not left and not all_replied.done():
+                all_replied.set_result(None)
 
-        for place, (script, names, args) in enumerate(runs):
+        for index, (script, names, args) in enumerate(runs):
             try:
-                self.link.send(partial(tell, place), ("EVALSHA", digests[script], len(names), *names, *args))
+                self.link.send(partial(take, index), ("EVALSHA", digests[script], len(names), *names, *args))
             except Refusal as refusal:
-                tell(place, refusal)
+                take(index, refusal)
         if runs:
-            await all_told
+            await all_replied
         if self._is_stale(partition, epoch):
             return [Refusal.temporary("outcome_unknown") for _ in runs]
-        return [_judged_or_refusal(reply) for reply in found]
+        return [_reply_or_refusal(reply) for reply in replies]
 
     def _is_other(self, partition: int) -> bool:
-        """Whether the link's server may have another's data than the one that was verified."""
+        """Whether the link's server may have other data than the verified one."""
         link = self.link
         if self._asked_on[partition] != link.generation:
             return True
@@ -148,13 +149,15 @@ class Decider:
         return verified != here and bool(verified) and bool(here)
 
     def _is_stale(self, partition: int, epoch: int) -> bool:
-        """Whether a later epoch than this one may have been opened on another server by now."""
+        """Whether another server may have been opened with a later epoch."""
         asked_at = self._asked_at.get(partition)
         return asked_at is not None and (self.epoch(partition) != epoch or time.monotonic() - asked_at > FRESH_S)
 
     async def gate(self, partition: int) -> str:
-        """What the gate says: `open`, `full`, `behind`, `closed`; '' where it is of another epoch, or missing, or
-        where the server doesn't have the epoch's scripts: a gate outlives its restart, scripts don't."""
+        """The gate's state: `open`, `full`, `behind` or `closed`.
+
+        '' if the gate is missing or has another epoch, or if the server lost the epoch's scripts in a restart.
+        """
         digests = self._digests.get(partition)
         if digests is None or self._is_other(partition):
             return ""
@@ -170,15 +173,15 @@ class Decider:
         return parse_event_id(reply[0][0]) if reply else NO_EVENT
 
     async def after(self, partition: int, event: EventId) -> list[tuple[EventId, bytes, bytes]]:
-        """The outbox's first few entries after an event: its id, what was decided, the request's part."""
-        found: list[tuple[EventId, bytes, bytes]] = []
+        """The outbox's first three entries after an event: id, decision, request's part."""
+        entries: list[tuple[EventId, bytes, bytes]] = []
         for entry_id, flat in await self._read("XRANGE", key_names.outbox(partition), f"({event}", "+", "COUNT", 3):
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            found.append((parse_event_id(entry_id), fields.get("d", "").encode(), fields.get("r", "").encode()))
-        return found
+            entries.append((parse_event_id(entry_id), fields.get("d", "").encode(), fields.get("r", "").encode()))
+        return entries
 
     async def time_ms(self) -> int:
-        """The server's clock, which scripts go by, in milliseconds since 1970."""
+        """The server's clock, which scripts use, in milliseconds since 1970."""
         second, microsecond = await self._read("TIME")
         return int(second) * 1000 + int(microsecond) // 1000
 
@@ -192,19 +195,19 @@ class Decider:
         return reply
 
 
-def _judged_or_refusal(reply: Any) -> Reply | Refusal:
+def _reply_or_refusal(reply: Any) -> Reply | Refusal:
     if isinstance(reply, Refusal):
         return reply
     if isinstance(reply, Broken):
         return Refusal.temporary("outcome_unknown")
     try:
-        return judged(reply)
+        return interpret_reply(reply)
     except Refusal as refusal:
         return refusal
 
 
-def judged(reply: Any) -> Reply:
-    """The reply of a script that said yes, or asks for facts (RECALL); Refusal otherwise."""
+def interpret_reply(reply: Any) -> Reply:
+    """The reply of a script that succeeded or needs facts (RECALL). Raises its Refusal otherwise."""
     if isinstance(reply, hiredis.ReplyError):
         raise refusal_from_reply(reply)
     if reply[0] > RECALL:
@@ -216,16 +219,16 @@ def judged(reply: Any) -> Reply:
 
 
 def is_wrong_type(reply: Any) -> bool:
-    """Whether Redis refused a command because the key holds another type than the command is for."""
+    """Whether a command failed because of the key's type."""
     return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("WRONGTYPE")
 
 
 def refusal_from_reply(error: hiredis.ReplyError) -> Refusal:
-    """What an error of Redis's means: nothing was decided by a server that is not ours to use, or that is full."""
+    """The Refusal for an error of Redis."""
     kind = str(error).partition(" ")[0]
     if kind == "NOSCRIPT":
         return Refusal.temporary("recovering")
-    if kind == "ERR":  # a script failed on its way, perhaps after its first write
+    if kind == "ERR":  # a script failed, perhaps after its first write
         line = re.search(r"user_script:\d+", str(error))
         log.error("script_failed", line=line[0] if line else "")
         return Refusal.temporary("outcome_unknown")

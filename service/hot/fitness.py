@@ -1,4 +1,4 @@
-"""Whether a Redis server may decide: what it says of itself, and what of that would lose or forget its answers."""
+"""Checking whether a Redis server is fit to decide: its settings must not lose or evict decisions."""
 
 import asyncio
 import re
@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 MIN_VERSION = (7, 0)
-"""The first Redis with `<epoch>-*` as an id for XADD; every Valkey has it, and says that it is as good as Redis 7.2."""
+"""The first Redis with `<epoch>-*` as an id for XADD. Every Valkey has it, and reports Redis 7.2."""
 _ASKED = (
     ("INFO", "server"),
     ("INFO", "replication"),
@@ -21,44 +21,43 @@ _ASKED = (
 )
 
 Call = Callable[..., Awaitable[Any]]
-"""A command's reply; hiredis's errors come as replies do."""
+"""Runs a command; returns hiredis's errors as replies."""
 
 log = structlog.get_logger()
 
 
 class UnfitRedis(Exception):
-    """This server may lose or forget what it answered; the message says what to change."""
+    """The server may lose decisions; the message states what to change."""
 
 
 class Fitness(msgspec.Struct, frozen=True, kw_only=True):
-    """A server at one moment. What it would not say is '' or 0, and named in `hidden`."""
+    """A server's state at one moment. Hidden values are '' or 0."""
 
     server: str
     """Name and version."""
     unfit: str | None
-    """Why it may not decide, and what to change; None where it may."""
+    """Why it is unfit to decide, and what to change; None if it is fit."""
     fsynced: bool
-    """Whether what it answers is on its disk."""
+    """Whether it syncs to disk before it replies."""
     history: str
-    """What tells its data from another's (`master_replid`)."""
+    """The id of its data (`master_replid`)."""
     followed: bool
-    """Whether that may change while it runs: there are replicas, or it was one."""
+    """Whether `history` may change at run time: it has replicas, or was one."""
     replicas: int
     used_bytes: int
     max_bytes: int
     """0 for no limit."""
     evicted: int
-    """Keys that it evicted since it started."""
+    """Keys evicted since its start."""
     run_id: str
-    """What tells this run of the server from others."""
     may_be_torn: bool
-    """Whether its append-only file may keep half a transaction after a crash: Redis 7.0 was seen to, Valkey 9 not."""
+    """Whether its append-only file may have half a transaction after a crash, as in Redis 7.0 but not Valkey 9."""
     hidden: tuple[str, ...]
     """The commands that it refused."""
 
 
 async def check_server(call: Call) -> Fitness:
-    """Ask a server, in one turn, whether it is fit. Raises Broken."""
+    """Check a server in one round trip. Raises Broken."""
     replies = await asyncio.gather(*(call(*command) for command in _ASKED))
     *infos, append = replies
     info: dict[str, str] = {}
@@ -71,9 +70,10 @@ async def check_server(call: Call) -> Fitness:
         if isinstance(reply, hiredis.ReplyError)
     )
     if hidden:
-        _say_hidden(hidden)
+        _warn_hidden(hidden)
+    valkey = info.get("valkey_version")
     return Fitness(
-        server=f"Valkey {info['valkey_version']}" if "valkey_version" in info else f"Redis {_version(info) or '?'}",
+        server=f"Valkey {valkey}" if valkey else f"Redis {info.get('redis_version', '?')}",
         unfit=_unfit(info, settings),
         fsynced=settings.get("appendonly") == "yes"
         and settings.get("appendfsync") == "always"
@@ -91,13 +91,13 @@ async def check_server(call: Call) -> Fitness:
 
 
 async def ask_history(call: Call) -> tuple[str, bool]:
-    """Fitness's `history` and `followed` alone. Raises Broken."""
+    """Fetch only `history` and `followed` of Fitness. Raises Broken."""
     info = read_info(await call("INFO", "replication"))
     return info.get("master_replid", ""), _is_followed(info)
 
 
 def read_info(reply: Any) -> dict[str, str]:
-    """Its lines; nothing where the server would not say."""
+    """The lines of an INFO reply; {} for an error."""
     lines = reply.splitlines() if isinstance(reply, str) else ()
     return dict(line.split(":", 1) for line in lines if ":" in line)
 
@@ -107,7 +107,7 @@ def _is_followed(info: Mapping[str, str]) -> bool:
 
 
 def _unfit(info: Mapping[str, str], settings: Mapping[str, str]) -> str | None:
-    version = _version(info)
+    version = info.get("redis_version", "")
     numbers = re.match(r"(\d+)\.(\d+)", version)
     if numbers and tuple(map(int, numbers.groups())) < MIN_VERSION:
         return f"Redis {version} is too old: 7.0 or newer is needed, or any Valkey."
@@ -120,11 +120,7 @@ def _unfit(info: Mapping[str, str], settings: Mapping[str, str]) -> str | None:
     return None
 
 
-def _version(info: Mapping[str, str]) -> str:
-    return info.get("redis_version", "")
-
-
 @cache
-def _say_hidden(commands: tuple[str, ...]) -> None:
-    """Once in a process: nobody has to see that each second."""
+def _warn_hidden(commands: tuple[str, ...]) -> None:
+    """Log a warning, once per process."""
     log.warning("redis_settings_hidden", commands=commands)

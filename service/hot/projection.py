@@ -1,4 +1,4 @@
-"""Configuration on its way into Redis: scripts write each row, as service/formats/stored_settings.py encodes it."""
+"""Projecting configuration into Redis: scripts write rows encoded by service/formats/stored_settings.py."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
@@ -21,33 +21,31 @@ Run = Callable[[int, str, Sequence[str], Sequence[Any]], Awaitable[list[Any]]]
 """(partition, script, keys, arguments) → reply; raises Refusal."""
 
 CODES_A_RUN = 200
-"""So that no run of put_codes keeps the server for more than about a millisecond."""
+"""Bounds a run of put_codes to about a millisecond."""
 RUNS_AT_ONCE = 4
-"""Of one call: what shoppers send on the same connection waits for no more than these."""
+"""Bounds how long requests on the same connection wait."""
 
 
 class RedisProjector:
-    """Writes rows through scripts that look at the gate and at the row's version first."""
+    """Writes rows with scripts that check the gate and the row's version first."""
 
     def __init__(self, run: Run, left_out: Callable[[CodeRow], None] | None = None) -> None:
-        """`left_out` takes each code that Redis has an error on, and the rest is written; without it all is refused."""
+        """`left_out` gets each code that fails, and the others are written; without it a failure raises Refusal."""
         self._run, self._left_out = run, left_out
 
     async def workspace(self, row: WorkspaceRow) -> None:
-        """A workspace is new or changed."""
         w = key_names.prefix(row.partition, row.workspace)
         await self._run(
             row.partition, "put_workspace", _names(row.partition, w), (row.version, workspace_settings(row))
         )
 
     async def book(self, row: BookRow) -> None:
-        """A book is new or changed."""
         w = key_names.prefix(row.partition, row.workspace)
         names = _names(row.partition, w, key_names.books(w), key_names.book(w, row.book))
         await self._run(row.partition, "put_book", names, (row.version, book_settings(row), row.book))
 
     async def close_book(self, partition: int, workspace: int, book: int, book_id: UUID, version: int) -> None:
-        """Of a book that can't be projected: inactive, so that nobody can use its codes."""
+        """Make a book that can't be projected inactive."""
         w = key_names.prefix(partition, workspace)
         names = _names(partition, w, key_names.books(w), key_names.book(w, book))
         await self._run(partition, "put_book", names, (version, closed_book_settings(book_id), book))
@@ -55,7 +53,7 @@ class RedisProjector:
     async def codes(
         self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow], *, whole: bool = False
     ) -> None:
-        """At most 5,000 codes. With `whole` what is free of them is nobody's until fill_pool has seen it."""
+        """Write at most 5,000 codes. With `whole` the pool waits for the caller's fill_pool."""
         w = key_names.prefix(partition, workspace)
         names = _names(partition, w)
         books: dict[int, list[CodeRow]] = {}
@@ -70,7 +68,7 @@ class RedisProjector:
         for start in range(0, len(runs), RUNS_AT_ONCE):
             # These go out in one write, and one fsync covers them.
             going = [
-                self._run(partition, "put_codes", names, (book, *head, *_words(some)))
+                self._run(partition, "put_codes", names, (book, *head, *_arguments(some)))
                 for book, some in runs[start : start + RUNS_AT_ONCE]
             ]
             for (_, some), reply in zip(runs[start : start + RUNS_AT_ONCE], await asyncio.gather(*going), strict=True):
@@ -80,29 +78,27 @@ class RedisProjector:
                     self._left_out(some[int(position)])
 
     async def coupon(self, row: CodeRow) -> None:
-        """One code's switch or expiry changed."""
         await self.codes(row.workspace, row.partition, row.version, [row])
 
     async def user(self, row: UserRow) -> None:
-        """A user is new or changed."""
         w = key_names.prefix(row.partition, row.workspace)
         names = _names(row.partition, w, key_names.user(w, encode_field(row.user_id)))
         await self._run(row.partition, "put_user", names, (row.version, setting(row.max_coupons)))
 
     async def seen(self, partition: int, version: int) -> None:
-        """All rows of this version are projected."""
+        """Record that all rows of this version are projected."""
         await self._seen(partition, version - 1, version)
 
     async def seen_all(self, partition: int, version: int) -> None:
-        """All rows up to this version are projected."""
+        """Record that all rows up to this version are projected."""
         await self._seen(partition, 0, version)
 
     async def last_seen(self, partition: int) -> int:
-        """The last version of which, and of all before it, everything is in Redis."""
+        """The last version that Redis has with all before it."""
         return (await self._seen(partition, 0, 0))[0]
 
     async def versions(self, partition: int) -> tuple[int, int]:
-        """As last_seen; and the newest version that anything in Redis is of."""
+        """last_seen, and the newest version of any value in Redis."""
         return await self._seen(partition, 0, 0)
 
     async def _seen(self, partition: int, after: int, version: int) -> tuple[int, int]:
@@ -111,8 +107,8 @@ class RedisProjector:
         return int(last), int(newest)
 
 
-def _words(rows: Sequence[CodeRow]) -> Iterator[Any]:
-    """What put_codes reads of each code."""
+def _arguments(rows: Sequence[CodeRow]) -> Iterator[Any]:
+    """The arguments of put_codes."""
     for row in rows:
         yield from (key_names.bucket(row.code), row.code, code_settings(row))
 

@@ -1,4 +1,4 @@
-"""Putting pseudonyms for users into what Redis keeps (lua/erase_user.lua), and out of it what expired locks say."""
+"""Replacing deleted users by pseudonyms in Redis (lua/erase_user.lua), and removing expired locks."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ _NOTHING = "-"
 
 
 class Held(NamedTuple):
-    """A coupon that is, or was, a user's: since when, and the order that it was a gift for."""
+    """A user's present or past coupon; `order_id` if it was that order's gift."""
 
     code: str
     assigned_ms: int
@@ -32,7 +32,7 @@ class Held(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """A user's redemption; `kept` where it was rolled back without restore, so that its use is spent still."""
+    """A user's redemption; `kept` if it was rolled back without restore, so that its use stays spent."""
 
     event: EventId
     book: int
@@ -41,7 +41,7 @@ class Spent(NamedTuple):
 
 
 class KeyChange(NamedTuple):
-    """An idempotency key's entry, before and after."""
+    """The change of an Idempotency-Key's entry."""
 
     key: str
     old: str
@@ -49,17 +49,17 @@ class KeyChange(NamedTuple):
 
 
 class UserEraser:
-    """One user's part of a workspace. Each call may be repeated: what is done is found done."""
+    """Erases one user from a workspace. All methods are idempotent."""
 
     def __init__(self, run: Run, partition: int, workspace: int, user_id: str, pseudonym: str) -> None:
         self._run, self._partition = run, partition
         w = key_names.prefix(partition, workspace)
         self._names = (key_names.gate(partition), key_names.settings(w), key_names.outbox(partition))
         user = encode_field(user_id)
-        self._who = (user, key_names.bucket(user), pseudonym, key_names.bucket(pseudonym))
+        self._users = (user, key_names.bucket(user), pseudonym, key_names.bucket(pseudonym))
 
     async def coupons(self, held: Iterable[Held]) -> None:
-        """These coupons become the pseudonym's, where they are the user's since then."""
+        """Give these coupons to the pseudonym if they are still assigned to the user since then."""
         await self._each(
             (
                 "c",
@@ -73,24 +73,22 @@ class UserEraser:
         )
 
     async def redemptions(self, spent: Iterable[Spent]) -> None:
-        """These redemptions count for the pseudonym, and are its own for whatever is done with them."""
+        """Move these redemptions and their counts to the pseudonym."""
         await self._each(
             ("r", str(one.event), one.code, key_names.bucket(one.code), one.book, int(one.kept)) for one in spent
         )
 
     async def recorded(self, last: EventId, spent: Iterable[EventId]) -> None:
-        """Postgres has the pseudonym in all that was decided up to an event, these redemptions (by their events) among
-        it. What the outbox says of them is read no more."""
+        """Make scripts read these redemptions from Postgres, which has the pseudonym in all events up to `last`."""
         await self._each([("m", str(last), *[_NOTHING] * 4)])
         await self._each(("d", str(event), *[_NOTHING] * 4) for event in spent)
 
     async def entries(self, changes: Iterable[KeyChange]) -> None:
-        """Entries of idempotency keys, where they are still as they were."""
+        """Replace entries that have not changed since they were read."""
         await self._each(("i", *change, _NOTHING, _NOTHING) for change in changes)
 
     async def finish(self, version: int) -> None:
-        """Take away the cap of this version, which kept older ones away. The outbox's last entry, which stays while
-        nothing else happens, is nobody's then."""
+        """Remove the user's cap of this version, and the user from the outbox's last entry, which trimming keeps."""
         await self._each([("u", version, *[_NOTHING] * 4)])
 
     async def _each(self, things: Iterable[tuple[Any, ...]]) -> None:
@@ -104,15 +102,16 @@ class UserEraser:
             await self._send(args)
 
     async def _send(self, args: list[Any]) -> None:
-        await self._run(self._partition, "erase_user", self._names, (*self._who, *args))
+        await self._run(self._partition, "erase_user", self._names, (*self._users, *args))
 
 
 async def kept_entries(
     server: Server, run: Run, workspace: int, unrecorded: Callable[[Sequence[str]], Awaitable[set[str]]]
 ) -> AsyncIterator[list[tuple[str, str]]]:
-    """Idempotency keys of a workspace with their entries, of those that may name a user: some at a time, at most
-    RUN_BYTES. Of the large ones those that Postgres doesn't have (`unrecorded`): what is recorded is changed from
-    there."""
+    """A workspace's Idempotency-Keys with entries that may name a user, in pages of at most RUN_BYTES.
+
+    Large entries only if Postgres does not have them (`unrecorded`); recorded ones are changed from there.
+    """
     async for page in server.walk_keys({"i"}, workspace):
         for start in range(0, len(page), KEYS_A_LOOK):
             some = page[start : start + KEYS_A_LOOK]
@@ -130,20 +129,20 @@ async def kept_entries(
 
 
 async def sweep_locks(server: Server, run: Run) -> int:
-    """Forget expired locks that nobody has touched since, of all coupons of the partition; of how many."""
+    """Remove expired locks from all coupons of the partition. Returns the number of coupons."""
     swept = 0
     async for page in server.walk_keys({"l"}):
         for key in page:
             book, which = key.parts
-            if which == "x":  # no locks: free codes by their own end
+            if which == "x":  # free codes by their own expiry, not locks
                 continue
             names = (server.gate, key_names.settings(key_names.prefix(key.partition, key.workspace)))
             try:
                 for _ in range(MOST_SWEEPS):
-                    found = (await run(server.partition, "sweep_locks", names, (book, which)))[1]
-                    swept += found
-                    if found < SWEPT_A_RUN:
+                    coupons = (await run(server.partition, "sweep_locks", names, (book, which)))[1]
+                    swept += coupons
+                    if coupons < SWEPT_A_RUN:
                         break
-            except ScriptFailed:  # of the set, or of what it leads to: the other sets are swept all the same
+            except ScriptFailed:  # continue with the other sets
                 log.error("not_swept", workspace=key.workspace, book=book, next="scrip reconcile --repair")
     return swept

@@ -1,5 +1,7 @@
-"""Scripts as Redis gets them: includes put before, outcomes' names replaced by numbers, and partition, epoch and nonce
-written into the text, so that no loading of another epoch's or partition's scripts brings them back."""
+"""Composing scripts for Redis: includes, outcomes as numbers, and partition, epoch and nonce in the text.
+
+So each epoch and partition has its own digests: loading other scripts never brings old ones back.
+"""
 
 import hashlib
 import re
@@ -12,25 +14,25 @@ from service.domain import outcomes
 
 _has_limits = re.compile(r"^-- @limits$", re.MULTILINE).search
 LIMITED = [f"{path.stem}+" for path in sorted(LUA_DIR.glob("*.lua")) if _has_limits(path.read_text())]
-"""Scripts within lua/includes/limits.lua, for callers with limits: those that have the line `-- @limits`."""
+"""Scripts with the line `-- @limits`, within lua/includes/limits.lua, for callers with limits."""
 HOT = [
     *(name.removesuffix("+") for name in LIMITED if name != "count+"),
     *"book_stats user_coupons claim answered records".split(),
 ]
-"""What requests run."""
+"""Scripts of requests."""
 SERVING = [*HOT, *LIMITED]
 ERASING = "erase_user heads sweep_locks".split()
-"""What the worker takes users out of an open Redis with."""
+"""Scripts that delete users from an open Redis."""
 PROJECTION = "put_workspace put_book put_codes put_user seen".split()
-"""What configuration is written with."""
+"""Scripts that write configuration."""
 MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
-"""What a closed Redis is made whole with."""
+"""Scripts that recover or rebuild a closed Redis."""
 
 RECONCILING = "look repair pools".split()
-"""What an open Redis is compared with the record by."""
+"""Scripts that compare an open Redis with Postgres."""
 
 NONCE_LENGTH = 16
-"""Characters of a nonce that are random; what follows names the server's history."""
+"""The random characters of a nonce; the server's history follows them."""
 
 _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes.RECALL} | {
     row.code: number for number, row in outcomes.BY_NUMBER.items()
@@ -44,23 +46,23 @@ _comment = re.compile(r"--\[\[.*?\]\]|^\s*--[^\n]*$|\s--\s[^\n]*$", re.DOTALL | 
 
 @cache
 def _body(name: str) -> str:
-    """A script with its includes, without comments, outcomes as numbers."""
+    """A script with its includes and with outcomes as numbers, without comments and unused functions."""
     source = (LUA_DIR / f"{name.removesuffix('+')}.lua").read_text()
     included = " ".join(_include.findall(source)).split()
     parts = [_included(part) for part in included]
     if name.endswith("+"):
         before, after = _included("limits").split("-- @script\n")
         parts, source = [before, *parts, source], after
-    text = _used("\n".join(_strip(part) for part in [*parts, source]))
-    return _outcome.sub(lambda found: str(_NUMBERS[found[1]]), text)
+    text = _without_unused("\n".join(_strip(part) for part in [*parts, source]))
+    return _outcome.sub(lambda match: str(_NUMBERS[match[1]]), text)
 
 
 def _included(name: str) -> str:
     return (LUA_DIR / "includes" / f"{name}.lua").read_text()
 
 
-def _used(text: str) -> str:
-    """The text without the functions that nothing in it calls: Lua makes each one anew whenever the script runs."""
+def _without_unused(text: str) -> str:
+    """Remove functions that the text doesn't call: Lua creates every function in each run."""
     functions = list(_function.finditer(text))
     own = {function: Counter(_word.findall(function[0])) for function in functions}
     words, used = Counter(_word.findall(text)), functions
@@ -79,29 +81,28 @@ def _strip(source: str) -> str:
 
 
 def compose(name: str, partition: int, epoch: int, nonce: str, state: str = "open") -> str:
-    """The text of a script for one epoch; `state` is what the gate must say for it to run."""
+    """The text of a script for one epoch, which runs while the gate has this state."""
     words = f"'{partition}', '{epoch}', '{epoch} {state}', '{nonce}', {_checked_history(nonce)}"
     return f"local PARTITION, EPOCH, OPEN, NONCE, REPLID, HOLDER, HOLDS, MISSED = {words}\n{_body(name)}\n"
 
 
 def nonce_of(random: str, history: str, followed: bool) -> str:
-    """An epoch's nonce: what tells its texts from all others, and the server's history (`master_replid`) that was
-    verified; `followed` where that may change while it runs."""
+    """An epoch's nonce: random characters, and the verified history; `followed` as in Fitness."""
     return f"{random}{'!' if followed else '.'}{history}"
 
 
 def history_of(nonce: str) -> str:
-    """The history that was verified; '' where the nonce names none."""
+    """The verified history; '' if the nonce has none."""
     return re.split("[.!]", nonce, maxsplit=1)[1] if re.search("[.!]", nonce) else ""
 
 
 def is_followed(nonce: str) -> bool:
-    """Whether there were replicas, so that scripts have to look at the history each time."""
+    """Whether the server's history may change, so that each script checks it."""
     return "!" in nonce
 
 
 def follows(nonce: str, history: str, followed: bool) -> bool:
-    """Whether a server's data is of the history that was verified, and its scripts look at that where they have to."""
+    """Whether the nonce fits a server with this history."""
     return nonce == nonce_of(nonce[:NONCE_LENGTH], history, followed)
 
 
@@ -110,7 +111,7 @@ def _checked_history(nonce: str) -> str:
 
 
 class Scripts:
-    """One epoch's scripts for one partition: their texts and digests."""
+    """The texts and digests of one epoch's scripts for one partition."""
 
     def __init__(self, partition: int, epoch: int, nonce: str, names: Sequence[str], state: str = "open") -> None:
         self.partition, self.epoch, self.nonce = partition, epoch, nonce

@@ -1,4 +1,4 @@
-"""What else is asked of a workspace in Redis: counts, and idempotency keys of requests off the hot path."""
+"""A workspace's counts, and its Idempotency-Keys of requests off the hot path."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from service.formats.idempotency_entry import answer_payload, parse_answer
 from service.hot.decider import Decider
 
 CLAIM_MS = 60_000
-"""How long a key is kept for a request that died."""
+"""The life of a claim that is not renewed."""
 KEPT_BYTES = 64 << 20
-"""Of answers off the hot path that a workspace keeps, unless the operator says otherwise."""
+"""The default bound of a workspace's stored answers off the hot path."""
 
 
 class BookCounts(msgspec.Struct):
-    """A book's coupons by status, ignoring windows; and what stands."""
+    """A book's coupons by status, ignoring windows, and its standing redemptions."""
 
     codes: int
     available: int
@@ -33,11 +33,11 @@ class BookCounts(msgspec.Struct):
     discount_total: str
     users: int
     touched: bool
-    """Whether a code of it was ever locked or redeemed."""
+    """Whether any of its codes was ever locked or redeemed."""
 
 
 def counts_of(reply: list[Any]) -> BookCounts:
-    """What book_stats replied."""
+    """The counts in a reply of book_stats."""
     (
         codes, assigned, free_locked, held_locked, redeemed, exhausted, inactive, redemptions, rolled_back, discount,
         users, touched,
@@ -59,26 +59,25 @@ def counts_of(reply: list[Any]) -> BookCounts:
 
 
 class Workspace:
-    """Each call raises Refusal as Decider.run does; what only reads is `unavailable` instead of `outcome_unknown`."""
+    """All methods raise Refusal as Decider.run; reads raise `unavailable` instead of `outcome_unknown`."""
 
     def __init__(self, decider: Decider, most_kept_bytes: int = KEPT_BYTES) -> None:
         self._decider, self._most_kept_bytes = decider, most_kept_bytes
 
     async def book_counts(self, caller: Caller, book_id: str) -> BookCounts:
-        """A book's counts; Refusal `book_not_found`."""
+        """Count a book's coupons. Refusal `book_not_found`."""
         names = (caller.gate, key_names.settings(caller.prefix), key_names.books(caller.prefix))
         return counts_of(await self._read(caller, "book_stats", names, (book_id,)))
 
     async def user_coupons(self, caller: Caller, user_id: str) -> int:
-        """How many coupons the user holds."""
+        """Count the user's coupons."""
         names = (caller.gate, key_names.settings(caller.prefix))
         return (await self._read(caller, "user_coupons", names, (encode_field(user_id),)))[1]
 
     async def claim(self, caller: Caller, key: str, fingerprint: str) -> tuple[int, bytes, str] | None:
-        """Take an idempotency key while a request runs; or (status, body, location) that it was answered before.
+        """Claim an Idempotency-Key for a request, or return its stored (status, body, location).
 
-        Refusal `request_in_progress`, `idempotency_key_reused`, or `key_quota` where the workspace's answers take all
-        the bytes that they may.
+        Refusal `request_in_progress`, `idempotency_key_reused`, or `key_quota` if stored answers use all their bytes.
         """
         reply = await self._claim(caller, key, fingerprint, renew=False)
         if len(reply) == 1:
@@ -86,16 +85,16 @@ class Workspace:
         return parse_answer(reply[1])
 
     async def renew(self, caller: Caller, key: str, fingerprint: str) -> None:
-        """Keep a claim for another minute."""
+        """Extend a claim by CLAIM_MS."""
         await self._claim(caller, key, fingerprint, renew=True)
 
     async def settle(self, caller: Caller, key: str, fingerprint: str, status: int, body: bytes, location: str) -> None:
-        """Keep what the request that claimed the key was answered."""
-        await self._answered(caller, key, fingerprint, answer_payload(status, body, location))
+        """Store the answer of the request that claimed the key."""
+        await self._store_answer(caller, key, fingerprint, answer_payload(status, body, location))
 
     async def release(self, caller: Caller, key: str, fingerprint: str) -> None:
-        """Let the key go: the request was refused."""
-        await self._answered(caller, key, fingerprint, "")
+        """Release the key of a refused request."""
+        await self._store_answer(caller, key, fingerprint, "")
 
     async def _claim(self, caller: Caller, key: str, fingerprint: str, *, renew: bool) -> list[Any]:
         w = caller.prefix
@@ -103,7 +102,7 @@ class Workspace:
         args = (fingerprint, CLAIM_MS, int(renew), self._most_kept_bytes)
         return await self._decider.run(caller.partition, "claim", names, args)
 
-    async def _answered(self, caller: Caller, key: str, fingerprint: str, payload: str) -> None:
+    async def _store_answer(self, caller: Caller, key: str, fingerprint: str, payload: str) -> None:
         w = caller.prefix
         answer, kept_bytes = key_names.answer(w, key), key_names.kept_bytes(w)
         names = (caller.gate, key_names.settings(w), answer, caller.outbox, kept_bytes)

@@ -1,8 +1,7 @@
-"""What an operation consists of: a request struct, `prepare`, which makes the script's call from it, and `render`,
-which makes the answer from the script's reply.
+"""The parts of an operation: a request struct, `prepare` (request → script call) and `render` (reply → response).
 
-Both functions are pure. What is made for each request is a msgspec struct: 0.1 µs, where a NamedTuple or a dataclass
-takes 0.2."""
+Both functions are pure. Objects made for each request are msgspec structs: 0.1 µs, a NamedTuple or dataclass 0.2.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -14,12 +13,15 @@ from service.access.caller import Caller, resolve_user
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.field_types import UserId, canonicalize_code
+from service.formats.events import RequestPart
 
 Reply = list[Any]
+encode = msgspec.json.Encoder().encode
+NO_METADATA = RequestPart().metadata
 
 
 class Call(msgspec.Struct):
-    """What a request says beyond its body; `fingerprint` is of method, path, query and body, '-' without a key."""
+    """A request without its body. `fingerprint` is '-' without an Idempotency-Key."""
 
     caller: Caller
     idempotency_key: str = ""
@@ -27,19 +29,35 @@ class Call(msgspec.Struct):
     ip: str | None = None
     user_agent: str | None = None
 
+    @property
+    def answer_key(self) -> str:
+        """The Redis key of the stored answer; without an Idempotency-Key no such key exists."""
+        return self.caller.keys.answer + self.idempotency_key
+
+    def coupon_keys(self, code: str, bucket: int) -> tuple[str, str, str, str, str]:
+        """The first five keys of scripts about one coupon (lua/includes/start.lua)."""
+        k = self.caller.keys
+        return (self.caller.gate, k.settings, self.answer_key, f"{k.directory}{bucket}", f"{k.coupon}{code}")
+
+    def encode_request(self, op: str, metadata: bytes = b"{}", reason: str = "") -> bytes:
+        """The request's part of an event."""
+        raw = NO_METADATA if metadata == b"{}" else msgspec.Raw(metadata)
+        key = self.idempotency_key
+        return encode(RequestPart(self.ip or "", self.user_agent or "", raw, reason, key, op if key else ""))
+
 
 class Rendered(msgspec.Struct):
-    """An answer: body None for an empty one."""
+    """A response; `body` is None if empty."""
 
     status: int
     body: bytes | None
     replayed: bool = False
     rates: str = ""
-    """What is left of the caller's limits, as service/domain/limits.py reads it."""
+    """The caller's remaining limits, as service/domain/limits.py reads them."""
 
 
 Render = Callable[[Reply, str], Rendered]
-"""From a script's reply and the durability that was reached."""
+"""(script's reply, durability) → response."""
 
 
 class Command(msgspec.Struct):
@@ -56,35 +74,35 @@ class Texts:
     """An operation in the OpenAPI document."""
 
     summary: str
-    tag: str
     description: str
+    tag: str = "Coupons"
     example: Any = None
-    """Of the request's body."""
+    """An example of the request body."""
     answer: Any = None
-    """An example of the answer."""
+    """An example of the response body."""
     repeated: str = ""
-    """When the status is 200 instead of the operation's own."""
+    """When the status is 200 instead of 201."""
     keyed: bool = True
     """Whether it takes an Idempotency-Key."""
     refusals: str = ""
-    """The codes of refusals that not every operation has."""
+    """The codes of its own refusals; all operations share the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Operation:
-    """What the operation's own file defines; service/operations/table.py has its route, roles and script."""
+    """The part that an operation's file defines; service/operations/table.py adds route, roles and script."""
 
     request: type[msgspec.Struct]
     prepare: Callable[..., Command]
-    """From the call, the name in the path and the request. Pure; raises Refusal."""
+    """(call, name in the path, request) → command. Raises Refusal."""
     answer: "type[msgspec.Struct] | None"
-    """None where the answer has no body."""
+    """None if the response has no body."""
     texts: Texts
     status: int = 201
     durable: bool = False
-    """Whether the answer has a durability, and the request may prefer one."""
+    """Whether the response has a durability, and the request may prefer one."""
     answer_refusal: Callable[[Caller, Refusal], Rendered | None] | None = None
-    """The answer that is given in a refusal's place; None for the refusal itself."""
+    """Replaces some refusals by a response; returns None for the others."""
     decoder: "msgspec.json.Decoder[Any]" = field(init=False)
     _user_decoder: "msgspec.json.Decoder[Any]" = field(init=False)
 
@@ -93,15 +111,17 @@ class Operation:
         object.__setattr__(self, "_user_decoder", msgspec.json.Decoder(without_user(self.request)))
 
     def decode(self, caller: Caller, body: bytes) -> Any:
-        """The request. A user's token names its user, whom the body may leave out. Raises Refusal `forbidden` where the
-        body names another user, and as service/domain/decoding.py does."""
+        """Decode the request. With a user's token the body may omit the user.
+
+        Raises Refusal `forbidden` if the body names another user, and as service/domain/decoding.py does.
+        """
         if caller.user is None:
             return decode(self.decoder, body)
-        return for_user(caller, decode(self._user_decoder, body))
+        return fill_user(caller, decode(self._user_decoder, body))
 
 
 def without_user(request: type[msgspec.Struct]) -> type[msgspec.Struct]:
-    """A request's struct in which the user may be left out, for callers whose tokens name him."""
+    """A request struct with an optional user, for callers with a user's token."""
     if "user_id" not in request.__struct_fields__:
         return request
     config = request.__struct_config__
@@ -111,51 +131,16 @@ def without_user(request: type[msgspec.Struct]) -> type[msgspec.Struct]:
     )  # fmt: skip
 
 
-def for_user(caller: Caller, request: Any) -> Any:
-    """The request, about the user that the caller's token names. Refusal `forbidden` where it names another."""
+def fill_user(caller: Caller, request: Any) -> Any:
+    """Set the request's user to the token's. Refusal `forbidden` if the request names another."""
     if "user_id" in request.__struct_fields__:
         request.user_id = resolve_user(caller, request.user_id)
     return request
 
 
-class Kept(msgspec.Struct, omit_defaults=True):
-    """A request's part of an event, and of a redemption's record."""
-
-    ip: str | None = None
-    ua: str | None = None
-    metadata: msgspec.Raw = msgspec.Raw(b"{}")
-    reason: str = ""
-    key: str = ""
-    op: str = ""
-
-
-encode = msgspec.json.Encoder().encode
-read_kept = msgspec.json.Decoder(Kept).decode
-
-
-def packed(call: Call, op: str, metadata: bytes = b"{}", reason: str = "") -> bytes:
-    """The request's part of an event."""
-    kept: dict[str, Any] = {"ip": call.ip} if call.ip else {}
-    if call.user_agent:
-        kept["ua"] = call.user_agent
-    if metadata != b"{}":
-        kept["metadata"] = msgspec.Raw(metadata)
-    if reason:
-        kept["reason"] = reason
-    if call.idempotency_key:
-        kept["key"] = call.idempotency_key
-        kept["op"] = op
-    return encode(kept)
-
-
-def code_of(text: str) -> str:
-    """The canonical code; Refusal `coupon_not_found` where the text can't be one."""
+def parse_code(text: str) -> str:
+    """The canonical code. Refusal `coupon_not_found` if the text can't be one."""
     code = canonicalize_code(text)
     if code is None:
         raise Refusal("coupon_not_found")
     return code
-
-
-def idempotency_of(call: Call) -> str:
-    """The name of the key's entry; one that never exists without a key."""
-    return f"{call.caller.prefix}i:{call.idempotency_key}"

@@ -1,4 +1,4 @@
-"""Many operations in one request: what each of them looks like, and which of the single ones it is."""
+"""Batches: decoding their operations, and mapping each to its single operation."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
@@ -9,25 +9,25 @@ from service.domain.decoding import decode
 from service.domain.errors import malformed
 from service.domain.field_types import Request, UserId
 from service.operations import assign
-from service.operations.base import for_user, without_user
+from service.operations.base import fill_user, without_user
+from service.operations.coupon_view import Code
 from service.operations.table import ASSIGN_ANY, ASSIGN_CODE, ROWS, Row
 
 MAX_OPERATIONS = 1_000
 
-Code = Annotated[str, msgspec.Meta(description="The coupon's code, in any case.", examples=["SUMMER-7QX2"])]
 BookId = Annotated[str, msgspec.Meta(description="The book's id; without `code`.")]
 
 
 class BatchAssign(Request, tag_field="op", tag="assign"):
-    """Give a user this coupon, or a free one of a book."""
+    """Assign this coupon, or a free one of a book."""
 
     user_id: UserId
     code: Code | None = None
     book_id: BookId | None = None
 
 
-def _of(row: Row) -> type[msgspec.Struct]:
-    """The single request with its code, where it does not name the code itself."""
+def _define_operation(row: Row) -> type[msgspec.Struct]:
+    """The single request's struct, with a code if it has none."""
     request = row.operation.request
     own = [] if "code" in request.__struct_fields__ else [("code", Code)]
     kind = msgspec.defstruct(
@@ -39,7 +39,7 @@ def _of(row: Row) -> type[msgspec.Struct]:
 
 
 _SINGLE = {row.batch: row for row in ROWS if row.batch}
-_KINDS = (BatchAssign, *(_of(row) for row in _SINGLE.values()))
+_KINDS = (BatchAssign, *(_define_operation(row) for row in _SINGLE.values()))
 if TYPE_CHECKING:
     AnyOperation = Any
 else:
@@ -47,13 +47,13 @@ else:
 
 
 class Batch(Request):
-    """Operations, decided in their order, each on its own."""
+    """Operations, decided one by one in their order."""
 
     operations: Annotated[list[AnyOperation], msgspec.Meta(min_length=1, max_length=MAX_OPERATIONS)]
 
 
 class _Unread(Request):
-    """A batch whose operations are still to be read, so that a bad one is refused alone."""
+    """A batch with undecoded operations, so that an invalid one is refused alone."""
 
     operations: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=MAX_OPERATIONS)]
 
@@ -66,20 +66,20 @@ _own_operation: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(
 
 
 def split(body: bytes) -> list[msgspec.Raw]:
-    """The operations of a batch, as they were sent; Refusal where there is none or too many, or the JSON is broken."""
+    """The undecoded operations of a batch. Refusal if it has none or too many, or is not JSON."""
     return decode(_batch, body).operations
 
 
 def read(caller: Caller, raw: msgspec.Raw) -> tuple[Row, str | None, Any]:
-    """The single operation that this is, its code and its request; Refusal as the single request's."""
+    """The single operation, its code and its request. Raises the single request's Refusal."""
     if caller.user is None:
-        asked = decode(_operation, bytes(raw))
+        request = decode(_operation, bytes(raw))
     else:
-        asked = for_user(caller, decode(_own_operation, bytes(raw)))
-    if not isinstance(asked, BatchAssign):
-        return _SINGLE[asked.__struct_config__.tag], asked.code, asked
-    if asked.code is not None and asked.book_id is None:
-        return ASSIGN_CODE, asked.code, assign.AssignCode(user_id=asked.user_id)
-    if asked.book_id is not None and asked.code is None:
-        return ASSIGN_ANY, None, assign.AssignAny(user_id=asked.user_id, book_id=asked.book_id)
+        request = fill_user(caller, decode(_own_operation, bytes(raw)))
+    if not isinstance(request, BatchAssign):
+        return _SINGLE[request.__struct_config__.tag], request.code, request
+    if request.code is not None and request.book_id is None:
+        return ASSIGN_CODE, request.code, assign.AssignCode(user_id=request.user_id)
+    if request.book_id is not None and request.code is None:
+        return ASSIGN_ANY, None, assign.AssignAny(user_id=request.user_id, book_id=request.book_id)
     raise malformed("code", "or bookId is needed, and not both")

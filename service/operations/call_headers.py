@@ -7,27 +7,27 @@ from service.domain.errors import malformed
 
 USER_AGENT_CHARACTERS = 512
 MAX_BODY_BYTES = 64 << 10
-"""Of an operation's request."""
+"""Largest body of an operation's request."""
 
 _is_key = re.compile(r"[ -~]{1,255}\Z").match
 _unprintable = re.compile(r"[^ -~]")
 
 
-def checked_key(key: str) -> str:
-    """The Idempotency-Key; Refusal `malformed`."""
+def check_key(key: str) -> str:
+    """The Idempotency-Key. Refusal `malformed` if it is invalid."""
     if not _is_key(key):
         raise malformed("Idempotency-Key", "must be 1 to 255 printable ASCII characters")
     return key
 
 
 def fingerprint(method: bytes, path: bytes, query: bytes, body: bytes, user: str | None = None) -> str:
-    """What tells a request from another under the same key; `user` is whom the caller's token names, if it is one."""
-    if user is not None:  # the body may leave him out, and another's request is another
+    """A digest that distinguishes requests under the same key; `user` is the one of a user's token."""
+    if user is not None:  # the body may omit the user
         method += b" " + user.encode()
     parts = (len(method), method, len(path), path, len(query), query, len(body), body)
     return hashlib.blake2b(b"%d %b%d %b%d %b%d %b" % parts, digest_size=16).hexdigest()
 
 
-def shown_agent(agent: str) -> str:
-    """The client's User-Agent as redemptions keep it."""
+def clean_user_agent(agent: str) -> str:
+    """The User-Agent as redemptions store it."""
     return _unprintable.sub("?", agent[:USER_AGENT_CHARACTERS])

@@ -10,19 +10,8 @@ from service.domain.money import CURRENCY_DIGITS, Money, from_e4
 from service.domain.outcomes import REPEATED
 from service.formats import key_names
 from service.operations import document_parts as parts
-from service.operations.base import (
-    Call,
-    Command,
-    Operation,
-    Rendered,
-    Reply,
-    Texts,
-    code_of,
-    encode,
-    idempotency_of,
-    packed,
-)
-from service.operations.coupon_view import Coupon, Durability, coupon_of, seen_by
+from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
+from service.operations.coupon_view import Code, Coupon, Durability, parse_coupon, restrict
 from service.operations.lock import LockToken
 from service.operations.order_fields import Currency, Items, order_amounts
 from service.operations.redemption_view import Redemption, final_amount_of, redemption_json
@@ -31,14 +20,14 @@ _NO_CODE = "-"
 
 
 class CheckoutRequest(Request):
-    """Who buys, which order, and with which coupon."""
+    """The user, the order and its coupon."""
 
     user_id: UserId
     order_id: OrderId
     order_value: Money
     currency: Currency | None = None
     items: Items | None = None
-    code: Annotated[str | None, msgspec.Meta(description="The coupon's code, in any case.")] = None
+    code: Code | None = None
     lock_token: LockToken | None = None
     gift_book_id: Annotated[
         str | None,
@@ -47,7 +36,7 @@ class CheckoutRequest(Request):
 
 
 class Purchase(Answer):
-    """What came of a purchase; `gift` is null where there is none to give, or the user may have no more."""
+    """A completed purchase; `gift` is null if no gift is available or the user has reached a limit."""
 
     redemption: Redemption | None
     gift: Coupon | None
@@ -56,24 +45,24 @@ class Purchase(Answer):
 
 
 def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
-    """Complete a purchase; its code is in the request."""
+    """Complete a purchase. The path has no code."""
     if request.lock_token is not None and request.code is None:
         raise invalid("lockToken", "goes with a code")
     caller, order, user = call.caller, encode_field(request.order_id), encode_field(request.user_id)
-    bought_with = _NO_CODE if request.code is None else code_of(request.code)
+    used_code = _NO_CODE if request.code is None else parse_code(request.code)
     gift_book = None if request.gift_book_id is None else parse_uuid(request.gift_book_id)
     if request.gift_book_id is not None and gift_book is None:
         raise Refusal("book_not_found")
     value_e4, digits, items = order_amounts(request)
-    bucket, order_bucket, user_bucket = key_names.bucket(bought_with), key_names.bucket(order), key_names.bucket(user)
+    bucket, order_bucket, user_bucket = key_names.bucket(used_code), key_names.bucket(order), key_names.bucket(user)
     k = caller.keys
     names = (
-        caller.gate, k.settings, idempotency_of(call), f"{k.directory}{bucket}", f"{k.coupon}{bought_with}",
-        f"{k.orders}{order_bucket}", caller.outbox, f"{k.gifts}{order_bucket}", k.books, f"{k.orders}{user_bucket}",
+        *call.coupon_keys(used_code, bucket), f"{k.orders}{order_bucket}", caller.outbox, f"{k.gifts}{order_bucket}",
+        k.books, f"{k.orders}{user_bucket}",
     )  # fmt: skip
     args = (
         call.fingerprint,
-        bought_with,
+        used_code,
         bucket,
         user,
         user_bucket,
@@ -82,7 +71,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
         encode_field(request.lock_token),
         value_e4,
         request.currency or "-",
-        packed(call, "checkout"),
+        call.encode_request("checkout"),
         digits,
         items,
         encode_field(None if gift_book is None else str(gift_book)),
@@ -93,11 +82,11 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
         redemption = msgspec.Raw(redemption_json(reply[1], reply[2], None)) if reply[1] else None
         final = final_amount_of(reply[1]) if reply[1] else None
         if final is None:
-            shown = CURRENCY_DIGITS[request.currency] if request.currency else int(workspace_digits)
-            final = from_e4(int(value_e4), shown)
+            final_digits = CURRENCY_DIGITS[request.currency] if request.currency else int(workspace_digits)
+            final = from_e4(int(value_e4), final_digits)
         body = Purchase(
             redemption=redemption,  # type: ignore[arg-type]
-            gift=None if gift == "-" else seen_by(caller, coupon_of(gift)),
+            gift=None if gift == "-" else restrict(caller, parse_coupon(gift)),
             final_amount=final,
             durability=durability,  # type: ignore[arg-type]
         )
@@ -113,7 +102,6 @@ CHECKOUT = Operation(
     durable=True,
     texts=Texts(
         summary="Complete a purchase",
-        tag="Coupons",
         description="Redeem the order's coupon and give its gift, as one change; either may be missing. Scope "
         "`checkout`.\n\nThe gift is a free code of `giftBookId`, else of the redeemed book's gift book, else of the "
         "workspace's. Where there is none, none is free, or the user may have no more, `gift` is null and the sale "

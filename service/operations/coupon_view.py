@@ -1,16 +1,20 @@
 """A coupon as clients see it, and reading one."""
 
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
+
+import msgspec
 
 from service.access.caller import Caller, resolve_user
 from service.domain.field_types import Answer, Request, decode_field, decode_id
 from service.domain.times import Timestamp as Time
 from service.domain.times import from_ms
 from service.formats import key_names
-from service.formats.events import shown_redemption_id
+from service.formats.events import resolve_redemption_id
 from service.operations import document_parts as parts
-from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, code_of, encode
+from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 
+BookId = Annotated[str, msgspec.Meta(description="The book's id.")]
+Code = Annotated[str, msgspec.Meta(description="The coupon's code, in any case.", examples=["SUMMER-7QX2"])]
 Status = Literal["redeemed", "exhausted", "inactive", "expired", "locked", "assigned", "available"]
 Durability = Literal["accepted", "fsynced", "recorded"]
 
@@ -33,7 +37,7 @@ class LastRedemption(Answer):
 
 
 class Coupon(Answer):
-    """A coupon; `status` is the first that holds of: redeemed or exhausted, inactive, expired, locked, assigned,
+    """A coupon. `status` is the first that applies: redeemed or exhausted, inactive, expired, locked, assigned,
     available."""
 
     code: str
@@ -55,14 +59,14 @@ class AssignedCoupon(Coupon):
 
 
 class ReadCoupon(Request):
-    """Nothing is asked but the code."""
+    """The request has no fields."""
 
 
 C = TypeVar("C", bound=Coupon)
 
 
-def fields_of(view: str) -> dict[str, object]:
-    """A script's view of a coupon as the fields of Coupon."""
+def parse_view(view: str) -> dict[str, object]:
+    """The fields of Coupon from a script's view (COUPON_VIEW in service/formats/script_replies.py)."""
     (
         book_id, code, status, uses, limit, user, assigned_at, ends_at,
         lock_user, lock_order, lock_until, last_id, last_user, last_order, last_at,
@@ -74,7 +78,7 @@ def fields_of(view: str) -> dict[str, object]:
         )
     if last_id != "-":
         last = LastRedemption(
-            redemption_id=shown_redemption_id(last_id, last_at),
+            redemption_id=resolve_redemption_id(last_id, last_at),
             user_id=decode_id(last_user),
             order_id=decode_field(last_order),
             redeemed_at=from_ms(int(last_at)),
@@ -93,14 +97,15 @@ def fields_of(view: str) -> dict[str, object]:
     }
 
 
-def coupon_of(view: str) -> Coupon:
-    """A script's view of a coupon as clients see it."""
-    return Coupon(**fields_of(view))  # type: ignore[arg-type]
+def parse_coupon(view: str) -> Coupon:
+    return Coupon(**parse_view(view))  # type: ignore[arg-type]
 
 
-def seen_by(caller: Caller, coupon: C) -> C:
-    """The coupon as the caller may see it: a user's token shows no other user's lock or redemption. Refusal
-    `forbidden` where the coupon is another's."""
+def restrict(caller: Caller, coupon: C) -> C:
+    """Remove what the caller may not see: with a user's token, other users' lock and redemption.
+
+    Refusal `forbidden` if the coupon belongs to another user.
+    """
     if caller.user is not None:
         resolve_user(caller, coupon.user_id)
         if coupon.lock is not None and coupon.lock.user_id != caller.user:
@@ -111,14 +116,13 @@ def seen_by(caller: Caller, coupon: C) -> C:
 
 
 def prepare(call: Call, code: str, request: ReadCoupon) -> Command:
-    """Read one coupon."""
-    caller, code = call.caller, code_of(code)
+    caller, code = call.caller, parse_code(code)
     bucket = key_names.bucket(code)
     k = caller.keys
     names = (caller.gate, k.settings, k.answer, f"{k.directory}{bucket}", f"{k.coupon}{code}")
 
     def render(reply: Reply, durability: str) -> Rendered:
-        return Rendered(200, encode(seen_by(caller, coupon_of(reply[1]))))
+        return Rendered(200, encode(restrict(caller, parse_coupon(reply[1]))))
 
     return Command("coupon", names, ("-", code, bucket), render)
 
@@ -130,7 +134,6 @@ READ = Operation(
     status=200,
     texts=Texts(
         summary="Read a coupon",
-        tag="Coupons",
         keyed=False,
         description="A coupon as it is now. Scope `checkout` or `manage`.",
         answer=parts.COUPON,

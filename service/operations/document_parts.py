@@ -1,4 +1,4 @@
-"""Examples, and codes of refusals, that the OpenAPI texts of several operations share."""
+"""Examples and refusal codes that several operations share in the OpenAPI document."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The facts of redemptions that an answer refers to by their events."""
+"""Fetching the records of redemptions that a stored answer refers to."""
 
 from collections.abc import Sequence
 
@@ -6,19 +6,18 @@ from service.access.caller import Caller
 from service.operations.base import Command, Rendered, Reply
 
 Records = dict[str, tuple[str, str]]
-"""By event, or id: a redemption's record, and the id of its book."""
+"""Event or redemption id → (record, book id)."""
 
 
 def prepare_records(caller: Caller, names: Sequence[str]) -> Command:
-    """Read the records of some redemptions, at most 50; `read_records` reads the reply."""
-    return Command("records", (caller.gate, caller.keys.settings), (" ".join(dict.fromkeys(names)),), _unanswered)
+    """Read at most 50 records; `read_records` parses the reply."""
+    return Command("records", (caller.gate, caller.keys.settings), (" ".join(dict.fromkeys(names)),), _render_nothing)
 
 
 def read_records(reply: Reply) -> Records:
-    """What the script replied."""
     parts = iter(reply[1:])
     return {name: (record, book_id) for name, record, book_id in zip(parts, parts, parts, strict=True)}
 
 
-def _unanswered(reply: Reply, durability: str) -> Rendered:
-    return Rendered(204, None)  # no request asks for it alone
+def _render_nothing(reply: Reply, durability: str) -> Rendered:
+    return Rendered(204, None)  # never sent: no request runs this script alone

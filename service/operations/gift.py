@@ -1,28 +1,23 @@
-"""Give a user a free coupon of a book as the gift of an order, once."""
-
-from typing import Annotated
-
-import msgspec
+"""Give a user a free coupon of a book as an order's gift, once."""
 
 from service.access.caller import resolve_user
 from service.domain.errors import Refusal
 from service.domain.field_types import OrderId, Request, encode_field, is_caller_id, parse_uuid
 from service.formats import key_names
 from service.operations import document_parts as parts
-from service.operations.assign import rendering
-from service.operations.base import Call, Command, Operation, Texts, idempotency_of, packed
-from service.operations.coupon_view import AssignedCoupon
+from service.operations.assign import make_render
+from service.operations.base import Call, Command, Operation, Texts
+from service.operations.coupon_view import AssignedCoupon, BookId
 
 
 class GiftRequest(Request):
-    """Of which book, for which order."""
+    """The gift's book, and the order."""
 
-    book_id: Annotated[str, msgspec.Meta(description="The book's id.")]
+    book_id: BookId
     order_id: OrderId
 
 
 def prepare(call: Call, user: str, request: GiftRequest) -> Command:
-    """Give an order's gift."""
     if not is_caller_id(user):
         raise Refusal("not_found")
     caller, book_id, order = call.caller, parse_uuid(request.book_id), encode_field(request.order_id)
@@ -30,9 +25,9 @@ def prepare(call: Call, user: str, request: GiftRequest) -> Command:
     if book_id is None:
         raise Refusal("book_not_found")
     bucket, k = key_names.bucket(order), caller.keys
-    names = (caller.gate, k.settings, idempotency_of(call), f"{k.gifts}{bucket}", k.books, caller.outbox)
-    args = (call.fingerprint, str(book_id), encode_field(user), order, bucket, packed(call, "gift"))
-    return Command("gift", names, args, rendering(caller))
+    names = (caller.gate, k.settings, call.answer_key, f"{k.gifts}{bucket}", k.books, caller.outbox)
+    args = (call.fingerprint, str(book_id), encode_field(user), order, bucket, call.encode_request("gift"))
+    return Command("gift", names, args, make_render(caller))
 
 
 GIFT = Operation(

@@ -1,4 +1,4 @@
-"""What a request says of an order: its value, currency and items, as scripts take them."""
+"""An order's value, currency and items: request fields → script arguments."""
 
 from collections.abc import Iterable
 from typing import Annotated, Protocol
@@ -43,10 +43,10 @@ class Order(Protocol):
 
 
 def order_amounts(order: Order) -> tuple[str | int, int, str]:
-    """The order's amounts, as scripts' arguments; Refusal where a currency or an amount is senseless.
+    """The order's amounts as script arguments. Refusal if a currency or an amount is invalid.
 
     1. Its value in 10⁻⁴ units; '-' for none.
-    2. The digits that the amounts need after the point, for a script to compare where the request names no currency.
+    2. The decimal places that the amounts need; scripts check them if the request names no currency.
     3. Its items, as lua/includes/money.lua reads them; '-' for none.
     """
     try:
@@ -60,20 +60,22 @@ def order_amounts(order: Order) -> tuple[str | int, int, str]:
         if not order.items:
             return value_e4, digits, "-"
         skus: dict[str, dict[int, int]] = {}
-        for place, item in enumerate(order.items):
-            check_text(f"items[{place}].sku", item.sku, 1, 255)
-            price_e4 = to_e4(f"items[{place}].unitPrice", item.unit_price, allowed)
+        for index, item in enumerate(order.items):
+            check_text(f"items[{index}].sku", item.sku, 1, 255)
+            price_e4 = to_e4(f"items[{index}].unitPrice", item.unit_price, allowed)
             digits = max(digits, count_digits(price_e4))
             units = skus.setdefault(item.sku, {})
             units[price_e4] = units.get(price_e4, 0) + item.quantity
-        return value_e4, digits, _packed_items(skus.values())
+        return value_e4, digits, _encode_items(skus.values())
     except BadField as bad:
         raise refusal_from_field(bad) from None
 
 
-def _packed_items(skus: Iterable[dict[int, int]]) -> str:
-    """A line for each price of a sku, the cheapest first: the sku's units, which only its first line says, how many
-    have the price, and the price. Names decide nothing."""
+def _encode_items(skus: Iterable[dict[int, int]]) -> str:
+    """`<units of the sku>:<units at this price>:<price>` for each price of a sku, cheapest first.
+
+    Only a sku's first line has its units, the others 0.
+    """
     lines: list[str] = []
     for counts in skus:
         units = sum(counts.values())

@@ -1,4 +1,4 @@
-"""A refusal as clients see it: a problem (RFC 9457), and the headers that go with it."""
+"""A refusal as a problem document (RFC 9457), and its headers."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ MEDIA_TYPE = "application/problem+json"
 
 
 def problem(refusal: Refusal, request_id: str) -> bytes:
-    """The body of a refused request's answer, or of a refused part's."""
+    """The response body of a refused request, or of a refused part of a batch."""
     outcome = refusal.outcome
     body: dict[str, Any] = {
         "type": f"/problems/{outcome.code}",
@@ -27,7 +27,7 @@ def problem(refusal: Refusal, request_id: str) -> bytes:
 
 
 def problem_headers(refusal: Refusal) -> dict[str, str]:
-    """The headers of a refusal's own, in their order."""
+    """The refusal's own headers, in order."""
     headers: dict[str, str] = {}
     if refusal.retry_after_ms is not None:
         headers["Retry-After"] = str(max(1, -(-refusal.retry_after_ms // 1000)))

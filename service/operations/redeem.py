@@ -1,4 +1,4 @@
-"""Spend one use of a coupon; or say what would come of it."""
+"""Redeem a coupon, or validate a redemption."""
 
 from typing import Any
 
@@ -10,30 +10,19 @@ from service.domain.money import Money, from_e4
 from service.domain.outcomes import BY_NUMBER, REPEATED
 from service.formats import key_names
 from service.operations import document_parts as parts
-from service.operations.base import (
-    Call,
-    Command,
-    Operation,
-    Rendered,
-    Reply,
-    Texts,
-    code_of,
-    encode,
-    idempotency_of,
-    packed,
-)
-from service.operations.coupon_view import Coupon, coupon_of, seen_by
+from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
+from service.operations.coupon_view import Coupon, parse_coupon, restrict
 from service.operations.lock import LockToken
 from service.operations.order_fields import Currency, Items, order_amounts
 from service.operations.redemption_view import DurableRedemption, redemption_json
 
 METADATA_BYTES = 1 << 10
 NOT_AVAILABLE: list[str] = ["coupon_not_available"]
-"""All that a `public` credential hears of a coupon that can't be used, an unknown one included."""
+"""The only reason for a `public` credential, also for an unknown coupon."""
 
 
 class ValidateRequest(Request):
-    """A use of a coupon to try out."""
+    """A redemption to validate."""
 
     code: str
     user_id: UserId | None = None
@@ -46,7 +35,7 @@ class ValidateRequest(Request):
 
 
 class RedeemRequest(Request):
-    """Who uses the coupon, for which order, of what value."""
+    """The user and the order."""
 
     user_id: UserId
     order_id: OrderId | None = None
@@ -58,7 +47,7 @@ class RedeemRequest(Request):
 
 
 class Validation(Answer):
-    """Whether the coupon could be redeemed so, every refusal that would apply, and the discount."""
+    """Whether the coupon can be redeemed, every refusal that applies, and the discount."""
 
     valid: bool
     reasons: list[str]
@@ -75,15 +64,14 @@ def _metadata(request: RedeemRequest | ValidateRequest) -> bytes:
 
 
 def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
-    """Redeem a coupon."""
-    caller, code = call.caller, code_of(code)
+    caller, code = call.caller, parse_code(code)
     order, user = encode_field(request.order_id), encode_field(request.user_id)
     value_e4, digits, items = order_amounts(request)
     metadata = _metadata(request)
     bucket, order_bucket, user_bucket = key_names.bucket(code), key_names.bucket(order), key_names.bucket(user)
     k = caller.keys
     names = (
-        caller.gate, k.settings, idempotency_of(call), f"{k.directory}{bucket}", f"{k.coupon}{code}",
+        caller.gate, k.settings, call.answer_key, f"{k.directory}{bucket}", f"{k.coupon}{code}",
         f"{k.orders}{order_bucket}", caller.outbox, f"{k.orders}{user_bucket}",
     )  # fmt: skip
     args = (
@@ -97,7 +85,7 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
         encode_field(request.lock_token),
         value_e4,
         request.currency or "-",
-        packed(call, "redeem", metadata),
+        call.encode_request("redeem", metadata),
         digits,
         items,
     )
@@ -110,11 +98,11 @@ def _render(reply: Reply, durability: str) -> Rendered:
 
 
 def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> Command:
-    """Say what a redeem would be answered. With a key of scope `public` alone it tells no reason."""
+    """Validate a redemption. A key with only the scope `public` gets no reason."""
     caller, order, user = call.caller, encode_field(request.order_id), encode_field(request.user_id)
     value_e4, digits, items = order_amounts(request)
     _metadata(request)
-    code = code_of(request.code)
+    code = parse_code(request.code)
     bucket, k = key_names.bucket(code), caller.keys
     names = (
         caller.gate, k.settings, k.answer, f"{k.directory}{bucket}", f"{k.coupon}{code}",
@@ -136,13 +124,13 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
 
     def render(reply: Reply, durability: str) -> Rendered:
         discount, digits_text, *numbers = reply[1].split(" ")
-        shown = int(digits_text)
+        amount_digits = int(digits_text)
         reasons = [BY_NUMBER[int(number)].code for number in numbers]
         amount = final = None
         if not reasons:
-            amount = from_e4(int(discount), shown)
-            final = None if value_e4 == "-" else from_e4(int(value_e4) - int(discount), shown)
-        coupon = coupon_of(reply[2]) if caller.sees_reasons else None
+            amount = from_e4(int(discount), amount_digits)
+            final = None if value_e4 == "-" else from_e4(int(value_e4) - int(discount), amount_digits)
+        coupon = parse_coupon(reply[2]) if caller.sees_reasons else None
         if coupon is not None and coupon.user_id not in (None, caller.user or coupon.user_id):
             coupon = None
         if reasons and not caller.sees_reasons:
@@ -152,7 +140,7 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
             reasons=reasons,
             discount_amount=amount,
             final_amount=final,
-            coupon=coupon and seen_by(caller, coupon),
+            coupon=coupon and restrict(caller, coupon),
         )
         return Rendered(200, encode(body))
 
@@ -160,7 +148,7 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
 
 
 def answer_unknown_coupon(caller: Caller, refusal: Refusal) -> Rendered | None:
-    """Validate answers for a code that does not exist."""
+    """The validation of an unknown code."""
     if refusal.code != "coupon_not_found":
         return None
     reasons = ["coupon_not_found"] if caller.sees_reasons else NOT_AVAILABLE
@@ -175,7 +163,6 @@ REDEEM = Operation(
     durable=True,
     texts=Texts(
         summary="Redeem a coupon",
-        tag="Coupons",
         description="Spend one use, with the discount that the book gives. Scope `checkout`.",
         example=parts.ORDER | {"lockToken": parts.LOCK["lockToken"]},
         answer=parts.REDEMPTION | {"durability": "fsynced"},
@@ -192,7 +179,6 @@ VALIDATE = Operation(
     answer_refusal=answer_unknown_coupon,
     texts=Texts(
         summary="Validate a coupon",
-        tag="Coupons",
         keyed=False,
         description="What a redeem would say, with every refusal that would apply; changes nothing. Scope `public` or "
         "`checkout`.\n\nA key with the scope `public` alone learns no reason: just `coupon_not_available`.",

@@ -1,4 +1,4 @@
-"""A redemption as clients see it, from its record: its event, and what that says (lua/includes/facts.lua)."""
+"""A redemption as clients see it, from its record."""
 
 from typing import Any
 
@@ -7,13 +7,14 @@ import msgspec
 from service.domain.field_types import Answer, decode_field, decode_id, quote_json
 from service.domain.money import from_e4
 from service.domain.times import from_ms
-from service.formats.events import shown_redemption_id
-from service.operations.base import encode, read_kept
+from service.formats.events import parse_request, resolve_redemption_id
+from service.formats.redemption_record import RedemptionRecord, parse_record
+from service.operations.base import encode
 from service.operations.coupon_view import Durability, Time
 
 
 class Redemption(Answer):
-    """One use of a coupon that was spent; `rolledBackAt` where it was taken back."""
+    """One spent use of a coupon; `rolledBackAt` if it was rolled back."""
 
     redemption_id: str
     code: str
@@ -32,40 +33,34 @@ class Redemption(Answer):
 
 
 class DurableRedemption(Redemption):
-    """A redemption, and how safe what was asked is."""
+    """A redemption, and the durability of the change."""
 
     durability: Durability
 
 
 def redemption_json(record: str, book_id: str, rolled_at_ms: int | None, durability: str | None = None) -> bytes:
-    """A record as a Redemption, or with `durability` as a DurableRedemption; put together, which takes half of a
-    struct's time. An answer to a redeem never shows a later rollback."""
-    (
-        event, _, _, _, code, user, order, own_id, value, currency, digits_text, discount, at, _, _, _, _, _, kept_json,
-    ) = record.split(" ", 18)  # fmt: skip
-    redemption_id = shown_redemption_id(event if own_id == "-" else own_id, at)
-    kept, digits = read_kept(kept_json), int(digits_text)
-    discount_e4 = int(discount)
-    order_value = None if value == "-" else from_e4(int(value), digits)
-    final_amount = _final_amount(value, discount_e4, digits)
+    """A record as JSON of Redemption or, with `durability`, DurableRedemption. A struct would take twice the time."""
+    r = parse_record(record)
+    redemption_id = resolve_redemption_id(r.name, r.at_ms)
+    request, digits = parse_request(r.request), int(r.digits)
+    order_value = None if r.value_e4 == "-" else from_e4(int(r.value_e4), digits)
     rolled_back_at = None if rolled_at_ms is None else from_ms(rolled_at_ms)
     head = (
-        f'{{"redemptionId":"{redemption_id}","code":"{code}","bookId":"{book_id}","userId":{quote_json(decode_id(user))},'
-        f'"orderId":{quote_json(decode_field(order))},"orderValue":{quote_json(order_value)},"currency":"{currency}",'
-        f'"discountAmount":"{from_e4(discount_e4, digits)}","finalAmount":{quote_json(final_amount)},'
-        f'"redeemedAt":"{from_ms(int(at))}","rolledBackAt":{quote_json(rolled_back_at)}'
+        f'{{"redemptionId":"{redemption_id}","code":"{r.code}","bookId":"{book_id}","userId":{quote_json(decode_id(r.user))},'
+        f'"orderId":{quote_json(decode_field(r.order))},"orderValue":{quote_json(order_value)},"currency":"{r.currency}",'
+        f'"discountAmount":"{from_e4(int(r.discount_e4), digits)}","finalAmount":{quote_json(_final_amount(r))},'
+        f'"redeemedAt":"{from_ms(int(r.at_ms))}","rolledBackAt":{quote_json(rolled_back_at)}'
     )
     tail = "}" if durability is None else f',"durability":"{durability}"}}'
     return b'%b,"ipAddress":%b,"userAgent":%b,"metadata":%b%b' % (
-        head.encode(), encode(kept.ip), encode(kept.ua), kept.metadata, tail.encode(),
+        head.encode(), encode(request.ip or None), encode(request.ua or None), request.metadata or b"{}", tail.encode(),
     )  # fmt: skip
 
 
 def final_amount_of(record: str) -> str | None:
-    """What is left to pay; None where the order's value wasn't told."""
-    value, _, digits, discount = record.split(" ", 12)[8:12]
-    return _final_amount(value, int(discount), int(digits))
+    """The amount to pay; None without an order value."""
+    return _final_amount(parse_record(record))
 
 
-def _final_amount(value: str, discount_e4: int, digits: int) -> str | None:
-    return None if value == "-" else from_e4(int(value) - discount_e4, digits)
+def _final_amount(r: RedemptionRecord) -> str | None:
+    return None if r.value_e4 == "-" else from_e4(int(r.value_e4) - int(r.discount_e4), int(r.digits))

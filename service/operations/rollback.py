@@ -1,4 +1,4 @@
-"""Take redemptions back, once: one, or all of an order."""
+"""Roll back a redemption, or all redemptions of an order."""
 
 from typing import Annotated
 
@@ -10,20 +10,20 @@ from service.domain.field_types import Answer, Request, check_text, encode_field
 from service.formats import key_names
 from service.formats.events import event_of_redemption
 from service.operations import document_parts as parts
-from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, idempotency_of, packed
+from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode
 from service.operations.coupon_view import Durability
 from service.operations.redemption_view import DurableRedemption, Redemption, redemption_json
 
 
 class RollbackRequest(Request):
-    """Why, and whether code, user, book and order get their use back."""
+    """The reason, and whether code, user, book and order get their use back."""
 
     reason: Annotated[str, text_schema(0, 500)] | None = None
     restore: bool | None = None
 
 
 class RolledBack(Answer):
-    """All redemptions of the order that stood, and how safe their rollback is."""
+    """The order's rolled-back redemptions, and the durability of their rollback."""
 
     items: list[Redemption]
     durability: Durability
@@ -35,32 +35,30 @@ def _arguments(call: Call, request: RollbackRequest) -> tuple[str, int, bytes]:
     except BadField as bad:
         raise refusal_from_field(bad) from None
     restore = 0 if request.restore is False else 1
-    return call.fingerprint, restore, packed(call, "rollback", reason=request.reason or "")
+    return call.fingerprint, restore, call.encode_request("rollback", reason=request.reason or "")
 
 
 def prepare_redemption(call: Call, redemption: str, request: RollbackRequest) -> Command:
-    """Roll one redemption back."""
     redemption_id = parse_uuid(redemption)
     if redemption_id is None:
         raise Refusal("redemption_not_found")
     caller = call.caller
-    names = (caller.gate, caller.keys.settings, idempotency_of(call), caller.outbox)
+    names = (caller.gate, caller.keys.settings, call.answer_key, caller.outbox)
     args = (*_arguments(call, request), str(redemption_id), event_of_redemption(redemption_id))
     return Command("rollback", names, args, _render)
 
 
 def prepare_order(call: Call, order: str, request: RollbackRequest) -> Command:
-    """Roll back what stands of an order."""
     if not is_caller_id(order):
         raise Refusal("order_not_found")
     caller, k = call.caller, call.caller.keys
     bucket = key_names.bucket(encode_field(order))
-    names = (caller.gate, k.settings, idempotency_of(call), f"{k.orders}{bucket}", caller.outbox, f"{k.gifts}{bucket}")
+    names = (caller.gate, k.settings, call.answer_key, f"{k.orders}{bucket}", caller.outbox, f"{k.gifts}{bucket}")
     return Command("rollback_order", names, (*_arguments(call, request), encode_field(order)), _render_order)
 
 
 def _rolled_at(reply: Reply) -> int | None:
-    """When; None where an older version kept no time under the Idempotency-Key."""
+    """The time of the rollback; None in answers that an older version stored."""
     return int(reply[4]) if reply[4] != "" else None
 
 
@@ -69,7 +67,9 @@ def _render(reply: Reply, durability: str) -> Rendered:
 
 
 def _render_order(reply: Reply, durability: str) -> Rendered:
-    pairs = zip(reply[1].split("\n"), reply[2].split(" "), strict=True) if reply[1] else ()  # just the gift
+    pairs = (
+        zip(reply[1].split("\n"), reply[2].split(" "), strict=True) if reply[1] else ()
+    )  # () if the order had only a gift
     items = [msgspec.Raw(redemption_json(record, book_id, _rolled_at(reply))) for record, book_id in pairs]
     body = RolledBack(items=items, durability=durability)  # type: ignore[arg-type]
     return Rendered(200, encode(body), bool(reply[3]))

@@ -1,7 +1,7 @@
-"""The hot operations: a row each. Routes, access, limits, metrics, batches, the fast lane and the OpenAPI document are
-made from these rows.
+"""The hot operations, one row each.
 
-The script of each row also runs within lua/includes/limits.lua, which counts the caller's requests.
+Routes, access, limits, metrics, batches, the fast lane and the OpenAPI document come from these rows. Each row's script
+also runs within lua/includes/limits.lua, which counts the caller's requests.
 """
 
 from dataclasses import dataclass
@@ -16,17 +16,17 @@ class Row:
 
     operation_id: str
     route: str
-    """Method and path, as metrics and logs name it; at most one name in braces."""
+    """Method and path, with at most one name in braces."""
     operation: Operation
     roles: tuple[str, ...]
-    """Callers with any of them may run it."""
+    """A caller needs one of them."""
     script: str
     keys: int
-    """How many keys the script takes."""
+    """The number of the script's keys."""
     done: str = ""
-    """What the console counts a success as; empty where it does not count it."""
+    """The console's counter of its successes, if any."""
     batch: str = ""
-    """Its `op` in a batch."""
+    """Its `op` in a batch, if any."""
     fast: bool = False
     """Whether the fast lane answers it."""
 

@@ -1,4 +1,4 @@
-"""What Postgres holds, as clients see it: the API shows it, and webhooks tell it."""
+"""Jobs and recorded redemptions as clients see them, in responses and webhooks."""
 
 from typing import Literal
 from uuid import UUID
@@ -13,7 +13,7 @@ from service.record.facts.history_pages import PastRedemption
 
 
 class Job(Answer, kw_only=True):
-    """A job, and how far it is."""
+    """A job and its progress."""
 
     job_id: UUID
     kind: Literal["generate", "reconcile"]
@@ -26,7 +26,6 @@ class Job(Answer, kw_only=True):
 
 
 def redemption_of(past: PastRedemption) -> Redemption:
-    """A recorded redemption as clients see it, the same as when it was made."""
     value, digits = past.value_e4, past.digits
     return Redemption(
         redemption_id=str(past.redemption_id),

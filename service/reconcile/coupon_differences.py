@@ -7,7 +7,7 @@ from typing import Any
 from service.access.actor import mask
 from service.formats import key_names
 from service.formats.coupon_record import is_locked
-from service.formats.coupon_state import About, Class, Difference, Said, Write, entry_of, unlike
+from service.formats.coupon_state import About, Class, Difference, RecordedCode, Write, entry_of, unlike
 from service.formats.directory_entry import parse_directory_entry
 from service.formats.event_id import EventId
 from service.hot.inspection import BUCKETS_A_RUN, Item, Seen
@@ -76,12 +76,12 @@ class Coupons(Kind):
         runs = [("MGET", *names[at : at + 500]) for at in range(0, len(names), 500)]
         records = [text for reply in await self._looker.read(runs) for text in reply]
         suspects: list[str] = []
-        several: list[Said] = []
-        ending: list[Said] = []
+        several: list[RecordedCode] = []
+        ending: list[RecordedCode] = []
         for (row, entry), text in zip(rows, records, strict=True):
             if text is None and not row[8] and not row[13] and row[9] is row[6] is None and entry == str(row[2]):
                 continue
-            recorded = Said(*row)
+            recorded = RecordedCode(*row)
             if unlike(recorded, entry, text, locked=False):
                 suspects.append(recorded.code)
             elif recorded.stand and recorded.max != 1:
@@ -141,13 +141,13 @@ class Coupons(Kind):
             items += [Item("z", key_names.set_of_codes(w, book, kind), f"{bucket} {thing}") for kind in _SETS]
         return items
 
-    async def fetch_expected(self, at: EventId, things: Sequence[str]) -> dict[str, Said]:
+    async def fetch_expected(self, at: EventId, things: Sequence[str]) -> dict[str, RecordedCode]:
         expected = await record.codes(self._pool, self._partition, self._workspace, at, things)
         self._books |= {code: str(recorded.book) for code, recorded in expected.items()}
         return expected
 
     def find_difference(
-        self, thing: str, expected: dict[str, Said], seen: Seen, values: Sequence[Any]
+        self, thing: str, expected: dict[str, RecordedCode], seen: Seen, values: Sequence[Any]
     ) -> Difference | Later | None:
         entry, text, flat, locks = values[:4]
         one, name, about = expected.get(thing), f"code {mask(thing)}", (About("code", thing),)
@@ -173,7 +173,7 @@ class Coupons(Kind):
         return Difference(tuple(dict.fromkeys(classes)), name, writes, unsafe, about)
 
     def _write(
-        self, one: Said, entry: str | None, text: str | None, stands: dict[str, str], sets: Sequence[Any]
+        self, one: RecordedCode, entry: str | None, text: str | None, stands: dict[str, str], sets: Sequence[Any]
     ) -> list[Write]:
         w, code, at = self._w, one.code, f"{one.bucket} {one.code}"
         wanted_entry, wanted_record = entry_of(one)
@@ -181,7 +181,7 @@ class Coupons(Kind):
             Write("h", key_names.directory(w, one.bucket), code, entry, wanted_entry),
             Write("s", key_names.coupon(w, code), "", text, wanted_record),
         ]
-        standing = one.standing_redemptions if one.tells_standing else stands
+        standing = one.standing_redemptions if one.has_all_standing else stands
         writes += [
             Write("z", key_names.standing(w, code), event, None, ms)
             for event, ms in standing.items()
@@ -204,9 +204,9 @@ class Coupons(Kind):
         return writes + [Write("z", key_names.standing(w, code), event, ms, None) for event, ms in stands.items()]
 
 
-def _have_same_standing(recorded: Said, stands: dict[str, str]) -> bool:
+def _have_same_standing(recorded: RecordedCode, stands: dict[str, str]) -> bool:
     """Whether these are the standing redemptions of a code with several uses, if the record lists them."""
-    return not recorded.tells_standing or stands == recorded.standing_redemptions
+    return not recorded.has_all_standing or stands == recorded.standing_redemptions
 
 
 def _is_without_record(entry: str | None) -> bool:

@@ -10,7 +10,7 @@ from service.access.actor import mask
 from service.domain.field_types import decode_id
 from service.formats import key_names
 from service.formats.coupon_record import is_locked
-from service.formats.coupon_state import Difference, Said, Write, entry_of
+from service.formats.coupon_state import Difference, RecordedCode, Write, entry_of
 from service.formats.event_id import EventId
 from service.formats.key_names import Key
 from service.formats.stored_settings import book_settings, workspace_settings
@@ -94,7 +94,7 @@ class WrongTypes(Kind):
         unsafe = _REBUILD if thing.kind == "e" or len(writes) >= MAX_WRITES else ""
         return Difference(("wrong_type",), _describe_key(thing, values[0]), [*removal, *writes], unsafe)
 
-    async def _directory(self, things: Sequence[Key], recorded: dict[str, Said]) -> Expected:
+    async def _directory(self, things: Sequence[Key], recorded: dict[str, RecordedCode]) -> Expected:
         """Entries by bucket. No script can lock a code of such a bucket; a locked code is not free."""
         keys = {int(key.parts[0]): key for key in things}
         codes = [one for one in recorded.values() if one.bucket in keys]
@@ -189,7 +189,7 @@ class WrongTypes(Kind):
         return writes, max([row.version, *(book.version for book in books.values())])
 
 
-def _write_standing(key: Key, recorded: Said | None) -> list[Write]:
+def _write_standing(key: Key, recorded: RecordedCode | None) -> list[Write]:
     standing = recorded.standing_redemptions if recorded else {}
     return [Write("z", key.name, event, None, score) for event, score in standing.items()]
 

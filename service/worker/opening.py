@@ -8,7 +8,7 @@ import asyncpg
 import structlog
 
 from service.formats.event_id import START, EventId, parse_event_id
-from service.formats.events import Fact, MalformedEvent, Opened, decided, entry_digest, parse
+from service.formats.events import Fact, MalformedEvent, Opened, encode_event, entry_digest, parse
 from service.formats.mending_mark import WHOLE, parse_mending_mark
 from service.formats.quarantined_event import is_same_but_user
 from service.hot.redis_server import Fenced, ScriptFailed, Server
@@ -95,7 +95,7 @@ class Opening:
         if wrong := await server.wrong_types():
             self._log.error("wrong_types", keys=[key.kind for key in wrong])
             self._had_wrong_type = True
-            await server.drop_wrong(epoch, wrong)
+            await server.delete_wrong_types(epoch, wrong)
         await server.fence(epoch)
         await asyncio.sleep(SETTLE_S)
         closed = Scripts(self._partition, epoch, nonce, MENDING, "closed")
@@ -176,7 +176,7 @@ class Opening:
             if at > cursor:
                 return None
             if isinstance(event, Fact):
-                return at if await decided_at(self._pool, self._partition, *at) == decided(event) else None
+                return at if await decided_at(self._pool, self._partition, *at) == encode_event(event) else None
         return None
 
     async def _redo(self, restorer: Restorer, epoch: int, reason: str, after: EventId, seen: int) -> None:
@@ -226,7 +226,7 @@ class Opening:
                     continue
                 while fact and fact.id < at:
                     fact = await anext(recorded, None)
-                if not fact or fact.id != at or not is_same_but_user(decided(fact), _normalize(at, fields, entry)):
+                if not fact or fact.id != at or not is_same_but_user(encode_event(fact), _normalize(at, fields, entry)):
                     d, r = entry.encode(), fields.get("r", "").encode()
                     quarantined += await quarantine_lost_event(self._pool, self._partition, at, d, r)
         if quarantined:
@@ -259,6 +259,6 @@ class Opening:
 def _normalize(at: EventId, fields: dict[str, str], entry: str) -> str:
     """The entry in the current format, as older versions wrote others."""
     try:
-        return decided(parse(*at, entry.encode(), fields.get("r", "").encode()))
+        return encode_event(parse(*at, entry.encode(), fields.get("r", "").encode()))
     except MalformedEvent:
         return entry

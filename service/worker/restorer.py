@@ -17,7 +17,7 @@ from service.domain.configuration import CodeRow
 from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.event_id import START, EventId
-from service.formats.events import Fact, RolledBack, decided
+from service.formats.events import Fact, RolledBack, encode_event
 from service.formats.idempotency_entry import with_event
 from service.formats.mending_mark import WHOLE
 from service.formats.quarantined_event import read_names
@@ -243,7 +243,7 @@ class Restorer:
         extra = ""
         if isinstance(fact, RolledBack):  # without a recorded redemption these are None, and redo refuses it
             extra = f"{fact.redeemed} {fact.discount_e4} {key_names.bucket(encode_field(fact.user))}"
-        self._events += (decided(fact), str(fact.id), extra)
+        self._events += (encode_event(fact), str(fact.id), extra)
         self._facts.append(fact)
 
     async def _send_events(self, mark: str) -> None:

@@ -6,7 +6,7 @@ import asyncpg
 import structlog
 
 from service.formats.event_id import EventId
-from service.formats.events import Fact, decided
+from service.formats.events import Fact, encode_event
 from service.record.facts.fact_reader import decided_at, event_of
 from service.record.facts.quarantine import SkippedEvent, quarantine_recorded
 
@@ -47,7 +47,7 @@ class UnappliableEvents:
             reasons.setdefault(facts[position].id, reason)
         if reasons:
             events = {at: event_of([fact for fact in facts if fact.id == at]) for at in reasons}
-            await self._quarantine([SkippedEvent(*at, reason, decided(events[at])) for at, reason in reasons.items()])
+            await self._quarantine([SkippedEvent(*at, reason, encode_event(events[at])) for at, reason in reasons.items()])
 
     async def quarantine_named(self, skipped: Sequence[tuple[EventId, str]]) -> None:
         """Quarantine the events that the recovery mark names, which a worker that died skipped."""

@@ -19,7 +19,7 @@ from service.api.recall import decide, resolve_recall
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer, canonicalize_code, encode_field
 from service.domain.limits import make_rate_headers
-from service.formats.batch_answers import KeptBatch, KeptReply, Said, is_kept_batch, keep_batch, read_batch, reply_of
+from service.formats.batch_answers import KeptBatch, KeptReply, OwnIds, is_kept_batch, keep_batch, read_batch, reply_of
 from service.operations.base import Call, Command, Rendered, Reply
 from service.operations.batch import Batch, read, split
 from service.operations.document_parts import BOOK_ID, REDEMPTION
@@ -60,10 +60,10 @@ class _Operation:
     struct: Any = None
 
     @property
-    def ids(self) -> Said:
+    def ids(self) -> OwnIds:
         """The ids in the operation's request. They are left out of the stored response."""
         user, order = getattr(self.struct, "user_id", None), getattr(self.struct, "order_id", None)
-        return Said(canonicalize_code(self.code or "") or "-", encode_field(user), encode_field(order))
+        return OwnIds(canonicalize_code(self.code or "") or "-", encode_field(user), encode_field(order))
 
 
 @dataclass(slots=True)

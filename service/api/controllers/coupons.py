@@ -21,7 +21,7 @@ from service.domain.field_types import UserId
 from service.domain.money import Money
 from service.domain.times import to_ms
 from service.operations import redeem
-from service.operations.base import code_of
+from service.operations.base import parse_code
 from service.operations.coupon_view import Coupon, ReadCoupon
 from service.operations.document_parts import COUPON
 from service.operations.order_fields import Currency
@@ -87,7 +87,7 @@ class Coupons(Controller):
             changes["active"] = payload.status != "inactive"
         if payload.expires_at is not UNSET:
             changes["expires_ms"] = None if payload.expires_at is None else to_ms(payload.expires_at)
-        row = await patch_coupon(context.pool, caller.workspace, caller.partition, code_of(code), changes)
+        row = await patch_coupon(context.pool, caller.workspace, caller.partition, parse_code(code), changes)
         await change.project(row.version, context.projector.coupon(row))
         try:
             return await perform_decoded(request, READ, code, ReadCoupon())

@@ -21,7 +21,7 @@ from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.hot.workspace_state import BookCounts
 from service.operations import coupon_view
-from service.operations.base import code_of, encode
+from service.operations.base import encode, parse_code
 from service.operations.coupon_view import Coupon
 from service.operations.document_parts import COUPON, REDEMPTION
 from service.operations.redemption_view import Redemption
@@ -152,7 +152,7 @@ class Histories(Controller):
         headers = await wait_recorded(request, caller)
         pool = request.app.state.context.pool
         page = await history_pages.redemptions_of_code(
-            pool, caller.workspace, code_of(code), params.limit, params.cursor
+            pool, caller.workspace, parse_code(code), params.limit, params.cursor
         )
         return _redemptions(page, headers)
 
@@ -197,7 +197,7 @@ async def read_coupon(request: Request[Any, Any, Any], caller: Caller, code: str
     context: Context = request.app.state.context
     command = coupon_view.prepare(call_without_body(request, caller), code, coupon_view.ReadCoupon())
     reply = await decide(context.decider, context.pool, caller, command)
-    return coupon_view.seen_by(caller, coupon_view.coupon_of(reply[1]))
+    return coupon_view.restrict(caller, coupon_view.parse_coupon(reply[1]))
 
 
 async def wait_recorded(request: Request[Any, Any, Any], caller: Caller) -> dict[str, str]:

@@ -9,7 +9,7 @@ import msgspec
 
 from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.formats.event_id import START, EventId
-from service.formats.events import Assigned, Fact, Redeemed, RequestPart, RolledBack, Unassigned, decided
+from service.formats.events import Assigned, Fact, Redeemed, RequestPart, RolledBack, Unassigned, encode_event
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
@@ -89,7 +89,7 @@ async def events_in_order(connection: Connection, partition: int, after: EventId
 async def decided_at(database: Database, partition: int, epoch: int, seq: int) -> str | None:
     """The decision of this event, rebuilt from its facts; None if none is recorded."""
     rows = await database.fetch(query("facts_at"), partition, epoch, seq)
-    return decided(event_of([fact_of(row) for row in rows])) if rows else None
+    return encode_event(event_of([fact_of(row) for row in rows])) if rows else None
 
 
 def event_of(facts: list[Fact]) -> Fact:

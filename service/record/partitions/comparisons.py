@@ -9,7 +9,7 @@ from uuid import UUID
 import asyncpg
 import msgspec
 
-from service.formats.coupon_state import Class, Said
+from service.formats.coupon_state import Class, RecordedCode
 from service.formats.event_id import EventId
 from service.record import pool
 from service.record.config.webhook_rows import notify_webhooks
@@ -67,10 +67,10 @@ async def stream(connection: Connection, name: str, *args: Any) -> AsyncGenerato
 
 async def codes(
     database: Database, partition: int, workspace: int, at: EventId, names: Sequence[str]
-) -> dict[str, Said]:
+) -> dict[str, RecordedCode]:
     """Those of these codes that exist, after an event."""
     rows = await database.fetch(query("codes_in_order"), partition, workspace, *at, list(names))
-    return {row["code"]: Said(*row) for row in rows}
+    return {row["code"]: RecordedCode(*row) for row in rows}
 
 
 async def codes_in_buckets(database: Database, workspace: int, buckets: Sequence[int]) -> list[str]:

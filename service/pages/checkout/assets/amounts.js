@@ -3,9 +3,9 @@
 export const CURRENCY = "USD";
 
 export function cents(text) {
-  const found = /^(\d{1,11})\.(\d\d)$/.exec(text);
-  if (!found) throw new Error(`not an amount in ${CURRENCY}: ${text}`);
-  return Number(found[1]) * 100 + Number(found[2]);
+  const match = /^(\d{1,11})\.(\d\d)$/.exec(text);
+  if (!match) throw new Error(`not an amount in ${CURRENCY}: ${text}`);
+  return Number(match[1]) * 100 + Number(match[2]);
 }
 
 export function decimal(amount) {

@@ -34,15 +34,15 @@ function newOrder() {
     quantities: Object.fromEntries(ARTICLES.map((article) => [article.sku, article.quantity])),
     code: "", // what stands in the box
     coupon: null, // what is held: { code, token, until (ms, this clock), discount (cents, null: not known) }
-    sent: null, // the body of a payment whose outcome is not known, word for word
+    sent: null, // the body of a payment whose outcome is not known, unchanged
     receipt: null,
   };
 }
 
 function load() {
   try {
-    const found = JSON.parse(sessionStorage.getItem(STORED));
-    if (found?.order?.id) return found;
+    const stored = JSON.parse(sessionStorage.getItem(STORED));
+    if (stored?.order?.id) return stored;
   } catch {
     // Invalid: start a new order.
   }

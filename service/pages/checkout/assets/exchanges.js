@@ -4,15 +4,15 @@ const MOST = 20;
 const place = document.getElementById("exchanges");
 
 // A shell argument, in single quotes if necessary.
-function word(text) {
+function quote(text) {
   return /^[\w/:.,=@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 function curl({ path, body, headers = {}, key }) {
-  const said = [`Authorization: Bearer ${key}`, "Content-Type: application/json", ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`)];
+  const fields = [`Authorization: Bearer ${key}`, "Content-Type: application/json", ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`)];
   // Double quotes, so that the shell expands a key in a variable.
-  const lines = said.map((line) => `-H ${line.includes("$") ? `"${line}"` : word(line)}`);
-  return [`curl -s ${word(location.origin + path)}`, ...lines, `-d ${word(body)}`].join(" \\\n  ");
+  const lines = fields.map((line) => `-H ${line.includes("$") ? `"${line}"` : quote(line)}`);
+  return [`curl -s ${quote(location.origin + path)}`, ...lines, `-d ${quote(body)}`].join(" \\\n  ");
 }
 
 function text(tag, content, label = null) {

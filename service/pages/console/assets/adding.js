@@ -38,7 +38,7 @@ function cell(value) {
   return `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
 }
 
-function told(result, book, tried) {
+function renderResult(result, book, tried) {
   const refused = () => download(`refused-${book.bookId}.csv`,
     ["line,code,reason", ...result.errors.map(({ line, code, reason }) => [line, code, reason].map(cell).join(","))].join("\r\n"));
   return [
@@ -79,14 +79,14 @@ export function uploading(book, place, done) {
   const run = async (dryRun) => {
     check.disabled = go.disabled = true;
     try {
-      const found = await send(dryRun);
+      const answer = await send(dryRun);
       result.hidden = false;
-      fill(result, told(found, book, dryRun));
-      go.disabled = !dryRun || found.added === 0;
-      if (dryRun) go.textContent = `Upload ${plural(found.added, "code")}`;
+      fill(result, renderResult(answer, book, dryRun));
+      go.disabled = !dryRun || answer.added === 0;
+      if (dryRun) go.textContent = `Upload ${plural(answer.added, "code")}`;
       else {
-        toast(`${plural(found.added, "code")} added to ${book.name}.`);
-        if (found.invalid === 0) done();
+        toast(`${plural(answer.added, "code")} added to ${book.name}.`);
+        if (answer.invalid === 0) done();
       }
     } catch (error) {
       tell(error);

@@ -16,15 +16,15 @@ export function useToken(csrfToken) {
 
 // Returns the response's JSON; throws a Problem for a refusal. `type` is the media type of a text body.
 export async function ask(method, path, { body, type, headers = {}, signal, timeoutMs = TIMEOUT_MS } = {}) {
-  const told = { Accept: "application/json", ...headers };
-  if (method !== "GET") told["X-CSRF-Token"] = token;
-  if (body !== undefined) told["Content-Type"] = type ?? "application/json";
+  const sent = { Accept: "application/json", ...headers };
+  if (method !== "GET") sent["X-CSRF-Token"] = token;
+  if (body !== undefined) sent["Content-Type"] = type ?? "application/json";
   const signals = [AbortSignal.timeout(timeoutMs), signal].filter(Boolean);
   let response;
   try {
     response = await fetch(path, {
       method,
-      headers: told,
+      headers: sent,
       body: body === undefined ? undefined : type ? body : JSON.stringify(body),
       cache: "no-store",
       signal: AbortSignal.any(signals),
@@ -54,8 +54,8 @@ export const remove = (path) => json("DELETE", path);
 
 // A path with a query, without parameters that are null or "".
 export function at(path, query = {}) {
-  const said = Object.entries(query).filter(([, value]) => value != null && value !== "");
-  return said.length ? `${path}?${new URLSearchParams(said)}` : path;
+  const set = Object.entries(query).filter(([, value]) => value != null && value !== "");
+  return set.length ? `${path}?${new URLSearchParams(set)}` : path;
 }
 
 export const named = (path, ...names) => names.reduce((text, name) => text.replace("*", encodeURIComponent(name)), path);

@@ -1,5 +1,5 @@
-// The frame: signing in and out, which page is shown, keys, theme. Each page is a module with
-// `show(main, parameters, page)`; `page` says who is signed in, and runs what repeats until the page is left.
+// The frame: signing in and out, routing, keys, theme. Each page is a module with
+// `show(main, parameters, page)`; `page` has the session, and repeats tasks until the user leaves the page.
 
 import { get, post, remove, useToken } from "./api.js";
 import { ask, fill, h, tell, words } from "./dom.js";
@@ -25,7 +25,7 @@ const THEMES = ["system", "light", "dark"];
 
 const by = (id) => document.getElementById(id);
 let session = null;
-let shown = null; // the AbortController of the page that is shown
+let current = null; // the AbortController of the current page
 let waitsForPage = false; // after `g`
 
 class Page {
@@ -35,7 +35,7 @@ class Page {
     this.address = location.hash;
   }
 
-  // Show this address in the page's stead, unless another was chosen already: that is heard of a task later.
+  // Show this address in the page's stead, unless the user has chosen another, whose event comes later.
   giveWay(address) {
     if (location.hash === this.address) location.replace(address);
   }
@@ -69,22 +69,22 @@ async function route() {
   if (!session) return;
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
   const [first = "", ...names] = path.split("/").map(decodeURIComponent);
-  const found = [...PAGES, ...HIDDEN].find((page) => page.path === first);
-  shown?.abort();
-  shown = new AbortController();
-  const { signal } = shown;
+  const target = [...PAGES, ...HIDDEN].find((page) => page.path === first);
+  current?.abort();
+  current = new AbortController();
+  const { signal } = current;
   by("dialog").close();
   by("nav").classList.remove("open");
   by("menu").setAttribute("aria-expanded", "false");
   for (const link of by("nav").children) {
-    const here = link.dataset.page === (found?.of ?? first);
+    const here = link.dataset.page === (target?.of ?? first);
     if (here) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   const main = by("main");
-  if (!found || !allowed(found)) return fill(main, h("h1", { tabindex: -1 }, "This page does not exist"), h("p", {}, h("a", { href: "#/" }, "To the overview")));
+  if (!target || !allowed(target)) return fill(main, h("h1", { tabindex: -1 }, "This page does not exist"), h("p", {}, h("a", { href: "#/" }, "To the overview")));
   try {
-    const { show } = await import(`./${found.module}.js`);
+    const { show } = await import(`./${target.module}.js`);
     if (signal.aborted) return;
     const place = h("div", { class: "unseen" });
     fill(main, place);
@@ -119,7 +119,7 @@ async function begin() {
 
 function leave() {
   session = null;
-  shown?.abort();
+  current?.abort();
   fill(by("main"));
   by("dialog").close();
   by("frame").hidden = true;

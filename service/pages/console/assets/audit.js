@@ -14,7 +14,7 @@ const SHOWN_LETTERS = 240;
 const utc = (control) => (control.value ? new Date(control.value).toISOString() : null);
 const text = (value) => (typeof value === "string" ? value : Array.isArray(value) ? value.map(text).join(", ") || "none" : JSON.stringify(value));
 
-function who(entry, query) {
+function describeActor(entry, query) {
   if (entry.actor !== "key") return ACTORS[entry.actor].toLowerCase();
   const theirs = at("#/audit", { ...Object.fromEntries(query), actor: null, keyId: entry.keyId });
   return [h("a", { href: theirs }, entry.keyName ?? entry.keyId), entry.ipAddress && h("div", { class: "hint" }, entry.ipAddress)];
@@ -23,12 +23,12 @@ function who(entry, query) {
 function what({ action, subject }) {
   const [kind] = action.split(".");
   const [first, ...rest] = subject.split(" ");
-  const shown = h("span", { class: "code" }, subject);
+  const plain = h("span", { class: "code" }, subject);
   if (kind === "user") return user(subject);
   if (kind === "book" || kind === "codes") return h("a", { class: "code", href: `#/book/${first}` }, subject);
   if (kind === "coupon") return [h("a", { href: `#/book/${first}` }, "its book"), " ", h("span", { class: "code" }, rest.join(" "))];
-  if (kind === "webhook") return action === "webhook.deleted" ? shown : h("a", { class: "code", href: `#/webhook/${subject}` }, subject);
-  return shown;
+  if (kind === "webhook") return action === "webhook.deleted" ? plain : h("a", { class: "code", href: `#/webhook/${subject}` }, subject);
+  return plain;
 }
 
 function change({ before, after }) {
@@ -69,7 +69,7 @@ export async function show(main, { query }, page) {
   const asked = Object.fromEntries(["action", "actor", "keyId", "since", "until"].map((name) => [name, query.get(name)]));
   await listing(place, "Audit", [
     { name: "When", of: (entry) => when(entry.at) },
-    { name: "Who", class: "long", of: (entry) => who(entry, query) },
+    { name: "Who", class: "long", of: (entry) => describeActor(entry, query) },
     { name: "Did what", of: (entry) => badge(entry.action, entry.action === "attempts.refused" ? "warn" : "info") },
     { name: "Of what", class: "long", of: what },
     { name: "Change", class: "long change", of: change },

@@ -19,15 +19,15 @@ const NEW = { name: "", description: "", status: "active", maxRedemptionsPerCode
 const whole = (control) => (control.value.trim() === "" ? null : Number(control.value));
 const amount = (value) => (value == null ? "" : String(value));
 
-function discountFields(said) {
-  const type = select(TYPES, said?.type ?? "");
-  const value = input({ inputmode: "decimal", value: amount(said?.value) });
-  const least = input({ inputmode: "decimal", value: amount(said?.minOrderValue) });
-  const most = input({ inputmode: "decimal", value: amount(said?.maxAmount) });
-  const buy = input({ type: "number", min: 1, value: amount(said?.buy ?? 2) });
-  const get = input({ type: "number", min: 1, value: amount(said?.get ?? 1) });
+function discountFields(discount) {
+  const type = select(TYPES, discount?.type ?? "");
+  const value = input({ inputmode: "decimal", value: amount(discount?.value) });
+  const least = input({ inputmode: "decimal", value: amount(discount?.minOrderValue) });
+  const most = input({ inputmode: "decimal", value: amount(discount?.maxAmount) });
+  const buy = input({ type: "number", min: 1, value: amount(discount?.buy ?? 2) });
+  const get = input({ type: "number", min: 1, value: amount(discount?.get ?? 1) });
   const tiers = h("textarea", { rows: 3, spellcheck: "false" });
-  tiers.value = (said?.tiers ?? []).map((tier) => `${tier.from} ${tier.value}${tier.type === "percentage" ? "%" : ""}`).join("\n");
+  tiers.value = (discount?.tiers ?? []).map((tier) => `${tier.from} ${tier.value}${tier.type === "percentage" ? "%" : ""}`).join("\n");
   const rest = h("div", { class: "form" });
   const paint = () => {
     const bounds = [field("From an order value of", least), field("At most", most)];
@@ -44,17 +44,17 @@ function discountFields(said) {
   paint();
   const read = () => {
     if (!type.value) return null;
-    const found = { type: type.value };
-    if (said?.currency) found.currency = said.currency;
-    if (least.value.trim()) found.minOrderValue = least.value.trim();
-    if (most.value.trim()) found.maxAmount = most.value.trim();
-    if (type.value === "buyXGetY") return { ...found, buy: whole(buy), get: whole(get) };
-    if (type.value !== "tiered") return { ...found, value: value.value.trim() };
-    found.tiers = tiers.value.trim().split("\n").map((line) => {
+    const fields = { type: type.value };
+    if (discount?.currency) fields.currency = discount.currency;
+    if (least.value.trim()) fields.minOrderValue = least.value.trim();
+    if (most.value.trim()) fields.maxAmount = most.value.trim();
+    if (type.value === "buyXGetY") return { ...fields, buy: whole(buy), get: whole(get) };
+    if (type.value !== "tiered") return { ...fields, value: value.value.trim() };
+    fields.tiers = tiers.value.trim().split("\n").map((line) => {
       const [from, off = ""] = line.trim().split(/\s+/);
       return { from, type: off.endsWith("%") ? "percentage" : "fixed", value: off.replace("%", "") };
     });
-    return found;
+    return fields;
   };
   return [h("fieldset", { class: "wide" }, h("legend", {}, "Discount"), h("div", { class: "form" }, field("Kind", type)), rest), read];
 }
@@ -77,15 +77,15 @@ export async function edit(book) {
 
   const read = () => {
     const time = (control, before) => (control.value === local(before) ? before ?? null : control.value ? new Date(control.value).toISOString() : null);
-    const said = {
+    const fields = {
       name: name.value.trim(), description: description.value.trim(), status: status.value,
       validFrom: time(from, was.validFrom), validUntil: time(until, was.validUntil),
       requireAssignment: assigned.checked, requireLock: locked.checked,
       tags: tags.value.split(",").map((tag) => tag.trim()).filter(Boolean), codePattern: pattern.value.trim(), discount: readDiscount(),
     };
-    for (const [key, control] of Object.entries(numbers)) said[key] = whole(control);
-    if (!book) return codes.value ? { ...said, totalCodes: whole(codes) } : said;
-    return Object.fromEntries(Object.entries(said).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(was[key] ?? null)));
+    for (const [key, control] of Object.entries(numbers)) fields[key] = whole(control);
+    if (!book) return codes.value ? { ...fields, totalCodes: whole(codes) } : fields;
+    return Object.fromEntries(Object.entries(fields).filter(([key, value]) => JSON.stringify(value) !== JSON.stringify(was[key] ?? null)));
   };
   const content = h("div", { class: "form" },
     h("div", { class: "wide" }, field("Name", name)), h("div", { class: "wide" }, field("Description", description)),

@@ -4,14 +4,14 @@ import { at } from "./api.js";
 import { badge, fill, h, head, input, listing, number, select, when } from "./dom.js";
 import { edit } from "./bookform.js";
 
-export function discount(said) {
-  if (!said) return "none";
-  const least = said.minOrderValue ? ` from ${said.minOrderValue}` : "";
-  const most = said.maxAmount ? `, at most ${said.maxAmount}` : "";
-  if (said.type === "percentage") return `${said.value} %${least}${most}`;
-  if (said.type === "fixed") return `${said.value} off${least}`;
-  if (said.type === "tiered") return `${said.tiers.length} tiers${most}`;
-  return `${said.get} free for every ${said.buy} bought${most}`;
+export function discount(terms) {
+  if (!terms) return "none";
+  const least = terms.minOrderValue ? ` from ${terms.minOrderValue}` : "";
+  const most = terms.maxAmount ? `, at most ${terms.maxAmount}` : "";
+  if (terms.type === "percentage") return `${terms.value} %${least}${most}`;
+  if (terms.type === "fixed") return `${terms.value} off${least}`;
+  if (terms.type === "tiered") return `${terms.tiers.length} tiers${most}`;
+  return `${terms.get} free for every ${terms.buy} bought${most}`;
 }
 
 export async function show(main, { query }, page) {

@@ -11,7 +11,7 @@ const TRIES = 5;
 const LONGEST_WAIT_S = 60;
 const REFUSED_SHOWN = 20;
 
-// What it is called, what it means, what it asks of a code, and what is told when it is done.
+// Name, meaning, the changes it makes, and the result in words.
 const ACTIONS = {
   off: ["Switch off", "They can't be locked, assigned or redeemed until they are switched on again.", () => ({ status: "inactive" }), "switched off"],
   on: ["Switch on", "They can be used again at once.", () => ({ status: "active" }), "switched on"],
@@ -23,10 +23,10 @@ const ACTIONS = {
 const sleep = (s) => new Promise((resolve) => { setTimeout(resolve, s * 1000); });
 
 // After 429 and 503 it waits for the time in Retry-After.
-async function change(code, said, signal) {
+async function change(code, changes, signal) {
   for (let tries = 1; ; tries++) {
     try {
-      return await patch(`/v1/coupons/${encodeURIComponent(code)}`, said);
+      return await patch(`/v1/coupons/${encodeURIComponent(code)}`, changes);
     } catch (error) {
       if (error.retryAfterS === null || tries === TRIES || signal.aborted) throw error;
       await sleep(Math.min(error.retryAfterS, LONGEST_WAIT_S));
@@ -58,9 +58,9 @@ async function collect({ book, page, work, status }) {
   try {
     do {
       say(`${plural(codes.length, "code")} so far`);
-      const found = await get(at(`/v1/books/${book.bookId}/codes`, { limit: PAGE, cursor, status }), { signal: AbortSignal.any([signal, page.signal]) });
-      codes.push(...found.items.map(({ code }) => code));
-      cursor = found.nextCursor;
+      const answer = await get(at(`/v1/books/${book.bookId}/codes`, { limit: PAGE, cursor, status }), { signal: AbortSignal.any([signal, page.signal]) });
+      codes.push(...answer.items.map(({ code }) => code));
+      cursor = answer.nextCursor;
     } while (cursor && codes.length < MOST);
     return { codes: codes.slice(0, MOST), more: cursor !== null || codes.length > MOST };
   } catch (error) {
@@ -85,7 +85,7 @@ function summary(work, words, refused) {
 
 async function run(codes, action, time, { page, work, again }) {
   const [name, , make, past] = ACTIONS[action];
-  const said = make(time);
+  const changes = make(time);
   const { say, signal } = progress(work, `${name} ${plural(codes.length, "code")}`);
   const ended = () => signal.aborted || page.signal.aborted;
   const refused = [];
@@ -94,7 +94,7 @@ async function run(codes, action, time, { page, work, again }) {
   const next = async () => {
     while (begun < codes.length && !ended()) {
       const code = codes[begun++];
-      await change(code, said, signal).catch((error) => refused.push({ code, error }));
+      await change(code, changes, signal).catch((error) => refused.push({ code, error }));
       say(`${number(++done)} of ${plural(codes.length, "code")}`, done / codes.length);
     }
   };
@@ -112,11 +112,11 @@ async function run(codes, action, time, { page, work, again }) {
 async function begin(codes, which, more, around) {
   const chosen = select(Object.entries(ACTIONS).map(([key, [name]]) => [key, name]), which);
   const time = input({ type: "datetime-local", step: 1, required: true });
-  const told = h("p", {});
+  const meaning = h("p", {});
   const ends = h("div");
   const label = () => `${ACTIONS[chosen.value][0]} ${plural(codes.length, "code")}`;
   const paint = (event) => {
-    told.textContent = ACTIONS[chosen.value][1];
+    meaning.textContent = ACTIONS[chosen.value][1];
     fill(ends, chosen.value === "until" && field("They end", time));
     if (event) event.target.form.querySelector(".actions button:last-child").textContent = label();
   };
@@ -126,7 +126,7 @@ async function begin(codes, which, more, around) {
   const of = `${plural(codes.length, "code")} of ${book.name}${status ? `, all that are ${status}` : ""}`;
   const done = await ask("Change codes", [
     h("p", {}, more ? `It touches the newest ${of}; then there are more.` : `It touches ${of}.`),
-    field("What to do", chosen), ends, told,
+    field("What to do", chosen), ends, meaning,
   ], label(), async () => ({ action: chosen.value, time: time.value }), { danger: true });
   if (done) await run(codes, done.action, done.time, around);
 }
@@ -139,9 +139,9 @@ export function changing(around) {
   all.addEventListener("click", async () => {
     all.disabled = true;
     try {
-      const found = await collect(around);
-      if (found?.codes.length === 0) toast("No codes match.");
-      else if (found) await begin(found.codes, around.status === "inactive" ? "on" : "off", found.more, around);
+      const answer = await collect(around);
+      if (answer?.codes.length === 0) toast("No codes match.");
+      else if (answer) await begin(answer.codes, around.status === "inactive" ? "on" : "off", answer.more, around);
     } catch (error) {
       tell(error);
     } finally {

@@ -1,4 +1,4 @@
-// Making what is shown: elements, tables, words for times and amounts, dialogs.
+// Parts of pages: elements, tables, texts for times and amounts, dialogs.
 
 const SVG = new Set(["svg", "line", "polyline", "rect", "text", "title"]);
 
@@ -139,10 +139,10 @@ let fields = 0;
 export function field(label, control, hint = null) {
   control.id ||= `f${++fields}`;
   const check = control.type === "checkbox";
-  const told = hint && h("span", { class: "hint", id: `${control.id}-hint` }, hint);
-  if (told) control.setAttribute("aria-describedby", told.id);
+  const hintElement = hint && h("span", { class: "hint", id: `${control.id}-hint` }, hint);
+  if (hintElement) control.setAttribute("aria-describedby", hintElement.id);
   const name = h("label", { for: control.id }, label);
-  return h("div", { class: check ? "field check" : "field" }, check ? [control, name, told] : [name, control, told]);
+  return h("div", { class: check ? "field check" : "field" }, check ? [control, name, hintElement] : [name, control, hintElement]);
 }
 
 export const input = (attributes = {}) => h("input", { type: "text", autocomplete: "off", ...attributes });
@@ -205,13 +205,13 @@ export function ask(title, content, label, act, { danger = false } = {}) {
   });
 }
 
-// A dialog with what is shown this once.
+// A dialog that shows a secret once.
 export function reveal(title, secret) {
-  const shown = h("output", { class: "code" }, secret);
-  const copy = () => navigator.clipboard.writeText(secret).then(() => toast("It is copied."), () => getSelection().selectAllChildren(shown));
+  const output = h("output", { class: "code" }, secret);
+  const copy = () => navigator.clipboard.writeText(secret).then(() => toast("It is copied."), () => getSelection().selectAllChildren(output));
   return ask(title, [
     h("p", {}, "This is the only time it is shown. Keep it where secrets are kept."),
-    h("p", { class: "banner" }, shown), h("button", { type: "button", onclick: copy }, "Copy"),
+    h("p", { class: "banner" }, output), h("button", { type: "button", onclick: copy }, "Copy"),
   ], null, async () => null);
 }
 

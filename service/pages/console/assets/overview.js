@@ -9,21 +9,21 @@ const GOOD = new Set(["assigned", "locked", "redeemed", "purchased"]);
 
 const rate = (now, before, name, s) => Math.max(0, ((now[name] ?? 0) - (before[name] ?? 0)) / s);
 
-function reconciled(told, none) {
-  if (!told) return ["–", none];
-  if (!told.lastReconciledAt) return ["not yet", "no reconciliation has run"];
-  const drift = Object.values(told.drift).reduce((sum, count) => sum + count, 0);
-  return [drift === 0 ? "No drift" : plural(drift, "difference"), when(told.lastReconciledAt)];
+function reconciled(consistency, none) {
+  if (!consistency) return ["–", none];
+  if (!consistency.lastReconciledAt) return ["not yet", "no reconciliation has run"];
+  const drift = Object.values(consistency.drift).reduce((sum, count) => sum + count, 0);
+  return [drift === 0 ? "No drift" : plural(drift, "difference"), when(consistency.lastReconciledAt)];
 }
 
-function facts(overview, told, may) {
+function facts(overview, consistency, may) {
   const { redis, postgres } = overview;
   const none = may ? "" : "needs the scope operate";
   const gate = redis.gate || (redis.connected ? "closed" : "unreachable");
-  const [drift, driftAt] = reconciled(told, none);
+  const [drift, driftAt] = reconciled(consistency, none);
   const rows = [
     ["Gate", badge(gate, { open: "good", full: "warn", behind: "warn" }[gate] ?? "bad"), `epoch ${redis.epoch}`],
-    ["Not recorded yet", told ? number(told.lagEvents) : "–", told ? `${told.lagSeconds.toFixed(2)} s behind` : none],
+    ["Not recorded yet", consistency ? number(consistency.lagEvents) : "–", consistency ? `${consistency.lagSeconds.toFixed(2)} s behind` : none],
     ["Redis", redis.server ?? "unreachable", redis.server &&
       `${bytes(redis.usedBytes)}${redis.maxBytes ? ` of ${bytes(redis.maxBytes)}` : ""}, ${redis.fsynced ? "synced before answering" : "not synced before answering"}`],
     ["Postgres", postgres.version ? `Postgres ${postgres.version.split(" ")[0]}` : "unreachable", postgres.version &&
@@ -85,7 +85,7 @@ export async function show(main, _, page) {
     h("section", { class: "card" }, h("header", {}, h("h2", {}, "Stock")), books),
     card("Refusals by reason", reasons));
   let before = null;
-  let told = null;
+  let consistency = null;
 
   const look = async () => {
     const now = await page.get("/console/data/overview");
@@ -95,28 +95,28 @@ export async function show(main, _, page) {
     if (before) {
       traffic.add(now.at, [rates("redeemed") + rates("purchased"), rates("locked")]);
       refused.add(now.at, [bad.reduce((sum, name) => sum + rates(name), 0)]);
-      if (told) behind.add(now.at, [told.lagEvents]);
+      if (consistency) behind.add(now.at, [consistency.lagEvents]);
     }
-    fill(alarm, ...alarms(now, told));
-    fill(glance, facts(now, told, page.may("operate")));
+    fill(alarm, ...alarms(now, consistency));
+    fill(glance, facts(now, consistency, page.may("operate")));
     refill(books, stocks(now.books, now.moreBooks));
     refill(reasons, refusals(now.totals, before?.totals, s));
     before = now;
   };
   page.missed = () => fill(alarm, h("p", { class: "banner bad" }, "The service can't be reached. What is shown is as it was."));
-  if (page.may("operate")) page.every(RECONCILED_MS, async () => { told = await page.get("/v1/ops/consistency"); });
+  if (page.may("operate")) page.every(RECONCILED_MS, async () => { consistency = await page.get("/v1/ops/consistency"); });
   await page.every(ASK_MS, look);
 }
 
-function alarms({ redis, postgres }, told) {
-  const found = [];
-  if (!redis.connected) found.push("Redis can't be reached: nothing is decided, and every checkout hears 503.");
-  else if (redis.gate === "") found.push("The gate is closed: Redis is being verified or rebuilt, and every checkout hears 503.");
-  if (redis.gate === "full") found.push("The record is behind: no more locks and assignments until it has caught up.");
-  if (redis.gate === "behind") found.push("The record is far behind: nothing is decided until it has caught up.");
-  if (!postgres.version) found.push("Postgres can't be reached: what Redis decides waits to be recorded.");
-  for (const { task, failures, reason, since } of told?.failing ?? []) {
-    found.push(`The worker's ${task} has failed ${number(failures)} times since ${local(since).replace("T", " ")}, last because of ${reason}.`);
+function alarms({ redis, postgres }, consistency) {
+  const texts = [];
+  if (!redis.connected) texts.push("Redis can't be reached: nothing is decided, and every checkout gets 503.");
+  else if (redis.gate === "") texts.push("The gate is closed: Redis is being verified or rebuilt, and every checkout gets 503.");
+  if (redis.gate === "full") texts.push("The record is behind: no more locks and assignments until it has caught up.");
+  if (redis.gate === "behind") texts.push("The record is far behind: nothing is decided until it has caught up.");
+  if (!postgres.version) texts.push("Postgres can't be reached: what Redis decides waits to be recorded.");
+  for (const { task, failures, reason, since } of consistency?.failing ?? []) {
+    texts.push(`The worker's ${task} has failed ${number(failures)} times since ${local(since).replace("T", " ")}, last because of ${reason}.`);
   }
-  return found.map((text) => h("p", { class: "banner bad" }, text));
+  return texts.map((text) => h("p", { class: "banner bad" }, text));
 }

@@ -10,7 +10,7 @@ const WHAT = { assigned: "Assigned", unassigned: "Unassigned", redeemed: "Redeem
 const FOR = { assigned: "to", unassigned: "from", redeemed: "by", rolledBack: "of" };
 const COLOURS = { assigned: "", unassigned: "warn", redeemed: "good", rolledBack: "warn" };
 
-function told(event, marked) {
+function renderEvent(event, marked) {
   const amounts = event.what === "redeemed" && event.orderValue !== null &&
     ` ${money(event.orderValue, event.currency)}, ${money(event.discountAmount, event.currency)} off`;
   return h("li", { class: COLOURS[event.what] },
@@ -25,14 +25,14 @@ function told(event, marked) {
         event.redemptionId && ` · redemption ${event.redemptionId}`)));
 }
 
-function history(found, marked, added) {
-  const undone = new Set(found.events.filter(({ what }) => what === "rolledBack").map(({ redemptionId }) => redemptionId));
+function history(timeline, marked, added) {
+  const undone = new Set(timeline.events.filter(({ what }) => what === "rolledBack").map(({ redemptionId }) => redemptionId));
   const back = (event) => h("button", { type: "button", onclick: async () => { if (await rollBack([event])) again(); } }, "Roll back");
   return card("Events",
-    !found.recorded && h("p", { class: "banner warn" }, "Postgres is behind Redis: the newest events may be missing."),
-    found.events.length + (added ? 1 : 0) === 0 && h("p", { class: "soft" }, "No events yet."),
-    h("ol", { class: "timeline" }, found.events.map((event) => {
-      const made = told(event, marked);
+    !timeline.recorded && h("p", { class: "banner warn" }, "Postgres is behind Redis: the newest events may be missing."),
+    timeline.events.length + (added ? 1 : 0) === 0 && h("p", { class: "soft" }, "No events yet."),
+    h("ol", { class: "timeline" }, timeline.events.map((event) => {
+      const made = renderEvent(event, marked);
       if (event.what === "redeemed" && !undone.has(event.redemptionId)) made.lastChild.append(back(event));
       return made;
     }), added && h("li", {}, when(added), h("div", {}, h("strong", {}, "Added"), " by upload or generation"))));
@@ -52,7 +52,7 @@ function verdict(redis, postgres, recorded) {
   return h("p", { class: "banner bad" }, `Redis and Postgres differ in ${differ.join(", ")}. Look again; if it stays so, reconcile.`);
 }
 
-const uses = (said) => `${number(said.redemptions)} of ${said.maxRedemptions === null ? "any number" : number(said.maxRedemptions)}`;
+const uses = (coupon) => `${number(coupon.redemptions)} of ${coupon.maxRedemptions === null ? "any number" : number(coupon.maxRedemptions)}`;
 
 function versus(redis, postgres) {
   const { lock, lastRedemption: last } = redis;
@@ -70,28 +70,28 @@ function versus(redis, postgres) {
 
 // Validate a redeem for a user and an order.
 function asking(name, page) {
-  const who = input({ maxlength: 100, placeholder: "anybody" });
+  const forUser = input({ maxlength: 100, placeholder: "anybody" });
   const forOrder = input({ maxlength: 100, placeholder: "none" });
   const value = input({ inputmode: "decimal", placeholder: "none", value: "100.00" });
   const result = h("div", { role: "status" });
   const look = async () => {
     const body = { code: name };
-    for (const [key, control] of [["userId", who], ["orderId", forOrder], ["orderValue", value]]) {
+    for (const [key, control] of [["userId", forUser], ["orderId", forOrder], ["orderValue", value]]) {
       if (control.value.trim()) body[key] = control.value.trim();
     }
     try {
-      const found = await post("/v1/coupons/validate", body);
-      const sentences = await Promise.all(found.reasons.map((reason) => get(named("/problems/*", reason)).then(({ title }) => title, () => "")));
-      const off = found.discountAmount === null ? "" : ` ${found.discountAmount} off${found.finalAmount === null ? "" : `, ${found.finalAmount} to pay`}.`;
-      fill(result, found.valid
+      const validation = await post("/v1/coupons/validate", body);
+      const sentences = await Promise.all(validation.reasons.map((reason) => get(named("/problems/*", reason)).then(({ title }) => title, () => "")));
+      const off = validation.discountAmount === null ? "" : ` ${validation.discountAmount} off${validation.finalAmount === null ? "" : `, ${validation.finalAmount} to pay`}.`;
+      fill(result, validation.valid
         ? h("p", { class: "banner good" }, `It would be redeemed.${off}`)
         : h("div", { class: "banner bad" }, h("p", {}, "It would be refused:"),
-            h("ul", {}, found.reasons.map((reason, place) => h("li", {}, h("span", { class: "code" }, reason), ` ${sentences[place]}`)))));
+            h("ul", {}, validation.reasons.map((reason, place) => h("li", {}, h("span", { class: "code" }, reason), ` ${sentences[place]}`)))));
     } catch (error) {
       tell(error);
     }
   };
-  const form = h("form", { class: "row" }, field("User", who), field("Order", forOrder), field("Order's value", value), h("button", {}, "Ask"));
+  const form = h("form", { class: "row" }, field("User", forUser), field("Order", forOrder), field("Order's value", value), h("button", {}, "Ask"));
   form.addEventListener("submit", (event) => { event.preventDefault(); look(); });
   if (!page.may("checkout")) return card("Validate the next redeem", h("p", { class: "soft" }, "This needs a key with the scope checkout."));
   look();
@@ -101,12 +101,12 @@ function asking(name, page) {
 async function showCode(main, name, query, page) {
   const path = named("/v1/coupons/*", name);
   const load = () => Promise.all([page.get(path), page.get(at("/console/data/timeline", { kind: "code", name }))]);
-  let [redis, found] = await load();
+  let [redis, timeline] = await load();
   const compared = h("div", { class: "card" });
   const past = h("div");
   const paint = () => {
-    fill(compared, verdict(redis, found.postgres, found.recorded), versus(redis, found.postgres));
-    if (!past.contains(document.activeElement)) fill(past, history(found, query.get("redemption"), found.postgres?.addedAt));
+    fill(compared, verdict(redis, timeline.postgres, timeline.recorded), versus(redis, timeline.postgres));
+    if (!past.contains(document.activeElement)) fill(past, history(timeline, query.get("redemption"), timeline.postgres?.addedAt));
   };
   const change = (title, text, act) => async () => { if (await ask(title, h("p", {}, text), title, act, { danger: true })) again(); };
   const off = redis.status !== "inactive";
@@ -118,23 +118,23 @@ async function showCode(main, name, query, page) {
         patch(path, { status: off ? "inactive" : "active" })) }, off ? "Switch it off" : "Switch it on")),
     asking(redis.code, page), compared, past);
   paint();
-  setTimeout(() => page.every(LOOK_MS, async () => { [redis, found] = await load(); paint(); }), LOOK_MS);
+  setTimeout(() => page.every(LOOK_MS, async () => { [redis, timeline] = await load(); paint(); }), LOOK_MS);
 }
 
 // ---- a user, an order, a request
 
-async function showUser(main, name, found, page) {
+async function showUser(main, name, timeline, page) {
   const path = named("/v1/users/*", name);
-  const said = await page.get(path);
+  const profile = await page.get(path);
   const most = async () => {
-    const control = input({ type: "number", min: 1, value: said.maxCoupons ?? "" });
+    const control = input({ type: "number", min: 1, value: profile.maxCoupons ?? "" });
     const text = "Empty: the workspace's. It touches this one user, at once.";
     if (await ask(`How many coupons may ${name} hold?`, field("At most", control, text), "Save", () =>
       patch(path, { maxCoupons: control.value ? Number(control.value) : null }))) again();
   };
   const erase = async () => {
-    const text = `A pseudonym takes this user's place in ${plural(found.events.length, "event")}${found.events.length === 200 ? " and more" : ""}, ` +
-      `${plural(said.coupons, "coupon")} and all that is kept elsewhere, and addresses and agents go. This can't be undone.`;
+    const text = `A pseudonym takes this user's place in ${plural(timeline.events.length, "event")}${timeline.events.length === 200 ? " and more" : ""}, ` +
+      `${plural(profile.coupons, "coupon")} and all that is kept elsewhere, and addresses and agents go. This can't be undone.`;
     if (await ask(`Delete the data of ${name}?`, h("p", {}, text), "Delete the data", () => remove(path), { danger: true })) {
       toast(`The data of ${name} is deleted.`);
       location.hash = "#/users";
@@ -145,11 +145,11 @@ async function showUser(main, name, found, page) {
     head(name, "A user.", h("button", { type: "button", onclick: () => most().catch(tell) }, "Change the limit"),
       h("button", { type: "button", class: "danger", onclick: () => erase().catch(tell) }, "Delete the data")),
     h("div", { class: "card" }, pairs([
-      ["Holds", plural(said.coupons, "coupon")], ["At most", said.maxCoupons === null ? "any number" : number(said.maxCoupons)],
-      ["Created", said.createdAt ? when(said.createdAt) : "never; it has the workspace's defaults"],
-      ["Metadata", h("span", { class: "code" }, JSON.stringify(said.metadata))],
+      ["Holds", plural(profile.coupons, "coupon")], ["At most", profile.maxCoupons === null ? "any number" : number(profile.maxCoupons)],
+      ["Created", profile.createdAt ? when(profile.createdAt) : "never; it has the workspace's defaults"],
+      ["Metadata", h("span", { class: "code" }, JSON.stringify(profile.metadata))],
     ])),
-    card("Coupons", coupons), history(found));
+    card("Coupons", coupons), history(timeline));
   await listing(coupons, "Coupons", [
     { name: "Code", of: (row) => code(row.code) },
     { name: "Status", of: (row) => badge(row.status) },
@@ -159,9 +159,9 @@ async function showUser(main, name, found, page) {
   ], (cursor) => page.get(at(`${path}/coupons`, { limit: 20, cursor })), "This user has no coupons.");
 }
 
-function showOrder(main, name, found) {
-  const undone = new Set(found.events.filter(({ what }) => what === "rolledBack").map(({ redemptionId }) => redemptionId));
-  const stand = found.events.filter(({ what, redemptionId }) => what === "redeemed" && !undone.has(redemptionId));
+function showOrder(main, name, timeline) {
+  const undone = new Set(timeline.events.filter(({ what }) => what === "rolledBack").map(({ redemptionId }) => redemptionId));
+  const stand = timeline.events.filter(({ what, redemptionId }) => what === "redeemed" && !undone.has(redemptionId));
   const back = async () => {
     const reason = input({ maxlength: 255 });
     const label = `Roll back ${plural(stand.length, "redemption")}`;
@@ -169,14 +169,14 @@ function showOrder(main, name, found) {
       h("p", {}, "Every coupon of the order gets its use back, and its gift is taken back unless it was used. This can't be undone."), field("Reason", reason),
     ], label, () => post(named("/v1/orders/*/rollback", name), { reason: reason.value.trim() || null }), { danger: true })) again();
   };
-  fill(main, head(name, "An order.", stand.length > 0 && h("button", { type: "button", class: "danger", onclick: () => back().catch(tell) }, "Roll back the order")), history(found));
+  fill(main, head(name, "An order.", stand.length > 0 && h("button", { type: "button", class: "danger", onclick: () => back().catch(tell) }, "Roll back the order")), history(timeline));
 }
 
 export async function show(main, { kind, names: [name], query }, page) {
   if (kind === "code") return showCode(main, name, query, page);
-  const found = await page.get(at("/console/data/timeline", { kind, name }));
-  if (kind === "user") return showUser(main, name, found, page);
-  if (kind === "order") return showOrder(main, name, found);
+  const timeline = await page.get(at("/console/data/timeline", { kind, name }));
+  if (kind === "user") return showUser(main, name, timeline, page);
+  if (kind === "order") return showOrder(main, name, timeline);
   const more = kind === "key" ? "Events of this Idempotency-Key." : "Redemptions within one second of this request.";
-  fill(main, head(name, more), history(found));
+  fill(main, head(name, more), history(timeline));
 }

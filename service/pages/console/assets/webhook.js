@@ -60,15 +60,15 @@ export async function show(main, { names: [webhookId] }, page) {
   const top = h("div");
   const facts = h("div", { class: "card" });
   const deliveries = h("div");
-  let shown = PAGE;
+  let limit = PAGE;
   let webhook = null;
   let before = "";
 
   const look = async () => {
-    const [now, list] = await Promise.all([page.get(path), page.get(at(`${path}/deliveries`, { limit: shown }))]);
-    const said = JSON.stringify([now, list, shown]);
-    if (said === before || main.matches(":active")) return;
-    before = said;
+    const [now, list] = await Promise.all([page.get(path), page.get(at(`${path}/deliveries`, { limit }))]);
+    const latest = JSON.stringify([now, list, limit]);
+    if (latest === before || main.matches(":active")) return;
+    before = latest;
     webhook = now;
     paint(list);
   };
@@ -98,7 +98,7 @@ export async function show(main, { names: [webhookId] }, page) {
       ["Made", when(webhook.createdAt)], ["Changed", when(webhook.updatedAt)],
     ]));
     refill(deliveries, table("Deliveries", columns(again), items, "No deliveries yet. Send a test event to check that it is reachable."),
-      nextCursor && shown < MOST && h("p", {}, button("Show more", act(async () => { shown = Math.min(shown * 2, MOST); }))));
+      nextCursor && limit < MOST && h("p", {}, button("Show more", act(async () => { limit = Math.min(limit * 2, MOST); }))));
   }
 
   await look();

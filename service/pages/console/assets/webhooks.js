@@ -37,12 +37,12 @@ export function form(page, webhook = null) {
     h("fieldset", {}, h("legend", {}, "Events to send"), events.map(([event, box, what]) => field(event, box, what))),
     field("Description", description),
   ];
-  const said = () => ({
+  const fields = () => ({
     url: url.value.trim(), description: description.value.trim(), events: events.filter(([, box]) => box.checked).map(([event]) => event),
   });
   return webhook
-    ? ask("Change the webhook", content, "Save", () => patch(`/v1/webhooks/${webhook.webhookId}`, said()))
-    : ask("New webhook", content, "Create the webhook", () => post("/v1/webhooks", said()));
+    ? ask("Change the webhook", content, "Save", () => patch(`/v1/webhooks/${webhook.webhookId}`, fields()))
+    : ask("New webhook", content, "Create the webhook", () => post("/v1/webhooks", fields()));
 }
 
 async function make(page) {
