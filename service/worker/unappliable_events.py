@@ -47,7 +47,9 @@ class UnappliableEvents:
             reasons.setdefault(facts[position].id, reason)
         if reasons:
             events = {at: event_of([fact for fact in facts if fact.id == at]) for at in reasons}
-            await self._quarantine([SkippedEvent(*at, reason, encode_event(events[at])) for at, reason in reasons.items()])
+            await self._quarantine(
+                [SkippedEvent(*at, reason, encode_event(events[at])) for at, reason in reasons.items()]
+            )
 
     async def quarantine_named(self, skipped: Sequence[tuple[EventId, str]]) -> None:
         """Quarantine the events that the recovery mark names, which a worker that died skipped."""

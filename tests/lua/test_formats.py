@@ -10,6 +10,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from service.formats.lock_record import LockRecord, parse_lock, parse_lock_of_several
 
 from service.domain.configuration import WorkspaceRow
 from service.domain.field_types import encode_field
@@ -17,7 +18,6 @@ from service.formats import event_id, events, idempotency_entry, key_names, stor
 from service.formats.coupon_record import IDLE, UNLOCKED, CouponRecord, parse_coupon_record
 from service.formats.directory_entry import DirectoryEntry, parse_directory_entry
 from service.formats.event_id import EventId
-from service.formats.lock_record import LockRecord, parse_lock, parse_lock_of_several
 from service.formats.order_entries import Gift, Place, parse_gift, parse_places
 from service.formats.redemption_record import parse_record, record_text
 from service.formats.script_replies import COUPON_VIEW
