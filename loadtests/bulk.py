@@ -21,10 +21,10 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple, Self
 from urllib.parse import urlsplit
 
-from loadtests.barrage import Ask, Barrage
 from loadtests.ground import Ground, new_codes, new_id
 from loadtests.own import cpu_s, own_service
 from loadtests.watch import of_processes
+from loadtests.wire import Ask, Barrage
 from tests.running import Run
 
 KEY = "demo_admin"

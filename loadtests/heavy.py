@@ -16,8 +16,8 @@ import asyncpg
 import psutil
 import redis
 
-from loadtests.barrage import Answer, Ask
 from loadtests.ground import Ground, new_codes, new_id
+from loadtests.wire import Answer, Ask
 from service.hot.workspace import packed_answer
 from tests.running import Run
 
@@ -126,7 +126,7 @@ class Tenant:
     async def _deleted(self, name: str) -> Heavy:
         began = time.monotonic()
         with Watched(self._run) as watched:
-            answers = [Answer(0, {}, b"", None)]
+            answers = [Answer(0, {}, b"")]
             while answers[0].status != 204:  # after 10 s it is 503, and a repeat waits again
                 answers = await self._ground.barrage.fire([Ask("DELETE", "/v1/users/nobody")])
         return _heavy(name, time.monotonic() - began, watched)

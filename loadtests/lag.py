@@ -23,10 +23,10 @@ import asyncpg
 import hiredis
 from redis.asyncio import Redis
 
-from loadtests.barrage import Barrage
 from loadtests.behind import Behind, longest_s
 from loadtests.ground import Ground, new_codes, new_id
 from loadtests.own import ROOT, cpu_s, own_service
+from loadtests.wire import Barrage
 from service.domain.identity import SCOPES, Caller
 from service.domain.outcomes import OK
 from service.hot.scripts import Scripts

@@ -1,18 +1,19 @@
-"""A load by locust, and whether everything is as it should be afterwards: `python -m loadtests.load`.
+"""Buyers by the hundred, and whether everything is as it should be afterwards: `python -m loadtests.load`.
 
 It starts a service of its own, or takes one at `--url`, with the key in SCRIP_LOAD_TOKEN, which needs the scopes
 checkout, manage and operate. It makes books for the load and leaves them there, so that should be a workspace for
-tests. What locust reports, the ledger, plots and the judgement are kept in `loadtests/results/<time>-<shape>/`."""
+tests. The ledger, plots and the judgement are kept in `loadtests/results/<time>-<shape>/`."""
 
 import argparse
 import asyncio
+import contextlib
+import multiprocessing
 import os
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -20,101 +21,136 @@ from typing import NamedTuple
 import msgspec
 
 from loadtests import watch
-from loadtests.barrage import Barrage
+from loadtests.buyers import Crowd
 from loadtests.ground import Ground
 from loadtests.judge import Judge, Judgement
+from loadtests.ledger import Ledger, read_entries
 from loadtests.own import ROOT, own_service
-from loadtests.plan import FOLDER, HOLD_S, TOKEN, Plan, make_books, new_mark, read_plan
+from loadtests.plan import HOLD_S, TOKEN, Plan, make_books, new_mark, read_plan
 from loadtests.plots import draw
+from loadtests.seconds import write_history
+from loadtests.tables import Tables
+from loadtests.wire import Barrage
 
 RESULTS = ROOT / "loadtests" / "results"
 DEFAULTS = {"steady": (50, 10.0, 60), "opening": (500, 500.0, 30), "soak": (30, 5.0, 3600)}
 """Users, how many come a second, and seconds."""
 SPARE_S = 60
-"""What locust may take beyond the load to end."""
-QUIT_S = 10
-"""How much longer than its first process locust's others may take to end."""
+"""What buyers may take beyond the load to end."""
+RECORDED = 0.02
+"""The part of requests that wait for the record."""
+MANAGE_S = 2.0
+"""How often the merchant changes something."""
 BUSY = 0.9
-"""The part of a core above which latencies are locust's own."""
+"""The part of a core above which latencies are the buyers' own."""
 
 
 class Spent(NamedTuple):
-    """What locust took."""
+    """What the buyers took."""
 
     elapsed_s: float
     cpu_s: float
 
 
 def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[Spent, list[str]]:
-    """Let locust do it; what it spent, and what of memory is wrong. RuntimeError where locust fails."""
-    command = [sys.executable, "-m", "locust", "--headless", "-f", "loadtests/locustfile.py", "--host", plan.url]
-    command += ["--csv", folder / "load", "--csv-full-history", "--html", folder / "report.html", "--only-summary"]
-    command += ["--exit-code-on-error", "0", "--stop-timeout", str(round(2 * plan.pay_s + 4 * HOLD_S + 20))]
-    if plan.processes > 1:
-        port = str(_free_port())
-        command += ["--processes", str(plan.processes), "--master-bind-host", "127.0.0.1"]
-        command += ["--master-bind-port", port, "--master-port", port]
-    environment = os.environ | {FOLDER: str(folder), TOKEN: token}
+    """Let buyers come; what they spent, and what of memory is wrong. RuntimeError where a process of theirs fails."""
+    context = multiprocessing.get_context("spawn")
+    told = context.SimpleQueue()
+    crowds = [
+        context.Process(target=_crowd, args=(plan, folder, token, number, told)) for number in range(plan.processes)
+    ]
     watched, began = watch.Watch(folder, memory, plan.seconds), time.monotonic()
     watched.start()
-    with (folder / "locust.log").open("wb") as log:
-        locust = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
-        try:
-            code = _ended(locust, plan.seconds + round(4 * plan.pay_s) + SPARE_S)
-        finally:
-            if locust.poll() is None:
-                locust.kill()
-                locust.wait()
-            watched.stop()
-    if code:
-        raise RuntimeError(f"locust ended with {code}: see {folder}/locust.log")
-    cpu_s = _cpu_s(folder, plan.processes + 1 if plan.processes > 1 else 1)
-    spent = Spent(time.monotonic() - began, cpu_s)
+    try:
+        for crowd in crowds:
+            crowd.start()
+        deadline = began + plan.seconds + _stop_s(plan) + SPARE_S
+        while any(crowd.is_alive() for crowd in crowds) and time.monotonic() < deadline:
+            with contextlib.suppress(KeyboardInterrupt):  # it ends the load early, and what was done is judged
+                time.sleep(0.05)
+    finally:
+        for crowd in crowds:
+            crowd.kill()
+            crowd.join()
+        watched.stop()
+    if any(crowd.exitcode for crowd in crowds):
+        raise RuntimeError(f"a process of buyers ended with {[crowd.exitcode for crowd in crowds]}")
+    spent = Spent(time.monotonic() - began, sum(told.get() for _ in crowds))
     return spent, watch.growth(watched.series) if plan.shape == "soak" else []
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _stop_s(plan: Plan) -> float:
+    """How long visits may take to come to their end."""
+    return 2 * plan.pay_s + 4 * HOLD_S + 20
 
 
-def _ended(locust: "subprocess.Popen[bytes]", patience_s: float) -> int:
-    """Locust's exit code. Ctrl-C ends it early, and what was done until then is judged all the same."""
-    deadline = time.monotonic() + patience_s
-    while True:
-        try:
-            return locust.wait(deadline - time.monotonic())
-        except KeyboardInterrupt:
-            deadline = min(deadline, time.monotonic() + SPARE_S)
+def _crowd(plan: Plan, folder: Path, token: str, number: int, told: "multiprocessing.SimpleQueue[float]") -> None:
+    """The users of one process."""
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(_asked(plan, folder, token, number))
+    told.put(time.process_time())
 
 
-def _cpu_s(folder: Path, processes: int) -> float:
-    """What locust's processes say they took, which is the last that each does: their ledgers are whole then.
-    RuntimeError where one doesn't say it."""
-    deadline = time.monotonic() + QUIT_S
-    while True:
-        told = [path.read_text() for path in folder.glob("cpu-*.txt")]
-        if len(told) == processes and all(text.endswith("\n") for text in told):
-            return sum(map(float, told))
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{processes - len(told)} of locust's processes did not end in order")
-        time.sleep(0.05)
+async def _asked(plan: Plan, folder: Path, token: str, number: int) -> None:
+    with Ledger([plan.url], token, folder, recorded=RECORDED, keep=False) as ledger:
+        await _come(plan, ledger, number)
+
+
+async def _come(plan: Plan, ledger: Ledger, number: int) -> None:
+    """As many more each second as the plan says, until its end; at an opening all at once, for one visit each."""
+    part, opening = (number, plan.processes), plan.shape == "opening"
+    crowd = Crowd(ledger, plan.books, plan.mark, plan.pay_s, seconds=plan.seconds, part=part)
+    users, began, tasks = (
+        range(plan.users)[slice(*part[:1], None, part[1])],
+        time.monotonic(),
+        list[asyncio.Task[None]](),
+    )
+    if number == 0 and not opening:
+        tasks.append(asyncio.create_task(crowd.manage(MANAGE_S)))
+
+    def is_over() -> bool:
+        return time.monotonic() - began >= plan.seconds or ledger.sent * plan.processes >= plan.requests
+
+    try:
+        for user in users:
+            await asyncio.sleep(max(0.0, began + user / plan.rate - time.monotonic()))
+            if is_over():
+                break
+            tasks.append(asyncio.create_task(crowd.shop(1 if opening else 10**9)))
+        while not is_over() and not all(task.done() for task in tasks):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    finally:
+        crowd.ended = True
+        _, late = await asyncio.wait(tasks, timeout=_stop_s(plan))
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*late, return_exceptions=True)
+        await crowd.give_back()
+    for task in tasks:
+        if not task.cancelled():
+            task.result()
 
 
 async def prepare(plan: Plan, folder: Path, token: str) -> Plan:
     """Make the books, and keep the plan. RuntimeError where the key may not manage, or not operate."""
-    with closing(Barrage(plan.url, token)) as barrage:
+    with Barrage(plan.url, token) as barrage, Ledger([plan.url], token, keep=False) as ledger:
         await barrage.one("GET", "/v1/ops/consistency")
-        plan = await make_books(Ground(barrage, 1), plan)
+        plan = await make_books(ledger, Ground(barrage, 1), plan)
     plan.save(folder)
     return plan
 
 
 async def judge(folder: Path, url: str, token: str) -> Judgement:
     """Judge what is in a load's folder by what a service says now."""
-    with closing(Barrage(url, token)) as barrage:
-        return await Judge(Ground(barrage, 1), read_plan(folder), folder).judge()
+    path = folder / "check.sqlite"
+    path.unlink(missing_ok=True)
+    plan, told, tables = read_plan(folder), read_entries(folder), Tables(str(path))
+    with Barrage(url, token) as barrage, Ledger([url], token, folder) as ledger:
+        judge = Judge(Ground(barrage, 1), plan.books, ledger, told, tables)
+        judgement = await judge.judge()
+    write_history(folder, tables, plan)
+    tables.close()
+    return judgement
 
 
 def told(found: Judgement, wrong: list[str]) -> list[str]:
@@ -135,17 +171,17 @@ def run(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> bool:
     spent, grown = drive(plan, folder, token, memory)
     found = asyncio.run(judge(folder, plan.url, token))
     draw(folder)
-    lines = told(found, [*map(str, found.differences), *grown])
+    lines = told(found, [*map(str, found.wrong), *grown])
     lines.append(
-        f"{found.answers / (found.took_s or 1):,.0f} requests a second; locust took {spent.cpu_s:.1f} s of CPU in "
+        f"{found.answers / (found.took_s or 1):,.0f} requests a second; the buyers took {spent.cpu_s:.1f} s of CPU in "
         f"{spent.elapsed_s:.1f} s, {found.answers / (spent.cpu_s or 1):,.0f} requests for each."
     )
     if spent.cpu_s > BUSY * plan.processes * found.took_s:
-        lines.append("Locust was as fast as it can: what it says of latencies is its own.")
+        lines.append("The buyers were as fast as they can: their latencies are their own.")
     text = "\n".join(lines)
     (folder / "judgement.txt").write_text(text + "\n")
     print(text)
-    return not found.differences and not grown
+    return not found.wrong and not grown
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -156,8 +192,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.judge:
             found = asyncio.run(judge(chosen.judge, chosen.url or read_plan(chosen.judge).url, token))
-            print(*told(found, list(map(str, found.differences))), sep="\n")
-            return bool(found.differences)
+            print(*told(found, list(map(str, found.wrong))), sep="\n")
+            return bool(found.wrong)
         plan = _plan(chosen)
         folder = chosen.results / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{plan.shape}"
         folder.mkdir(parents=True)
@@ -198,7 +234,7 @@ def _options() -> argparse.ArgumentParser:
     options.add_argument("--seconds", type=_number(int, 1, 7 * 86_400), help="60; at an opening 30, in a soak 3,600")
     options.add_argument("--requests", type=_number(int, 1, 100_000_000), default=1_000_000, help="end after so many")
     options.add_argument("--pay", type=_number(float, 0, 60), default=1.0, help="seconds that buyers take to pay")
-    options.add_argument("--processes", type=_number(int, 1, 256), default=1, help="of locust, each fills a core")
+    options.add_argument("--processes", type=_number(int, 1, 256), default=1, help="of buyers, each fills a core")
     options.add_argument("--results", type=Path, default=RESULTS, help="where the load's folder is made")
     options.add_argument("--judge", type=Path, metavar="FOLDER", help="only judge a load that was run before, again")
     return options

@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import asyncpg
 import redis
 
-from loadtests.barrage import Ask, Barrage
 from loadtests.ground import Ground, count, new_codes, new_id
 from loadtests.heavy import measure_heavy, table
 from loadtests.own import cpu_s
 from loadtests.past import some_of_past, write_past
+from loadtests.wire import Ask, Barrage
 from tests.running import Run
 from tests.servers import free_port
 

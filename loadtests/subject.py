@@ -12,10 +12,10 @@ import msgspec
 from redis.asyncio import Redis
 
 from loadtests import generator
-from loadtests.barrage import Barrage
 from loadtests.behind import Behind, longest_s
 from loadtests.generator import Load
 from loadtests.own import cpu_s
+from loadtests.wire import Barrage
 from tests.running import Run
 
 ADMIN, CHECKOUT = "demo_admin", "demo_checkout"
