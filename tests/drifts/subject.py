@@ -1,5 +1,6 @@
 """What a drift happens to: a book of its own, and what was done with its coupons."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -7,7 +8,8 @@ from typing import Any
 
 from service.domain import keys
 from service.domain.acting import masked
-from tests.service_fixture import Service, ok
+from tests.drifts.comparing import demo_workspace
+from tests.service_fixture import Service, ok, until
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 STRANGER = 3
@@ -202,3 +204,12 @@ def make(world: World, state: str) -> Subject:
     subject = Subject(world, book_id, world.number(book_id), names, list(names), list(names), list(names))
     STATES[state](subject)
     return subject
+
+
+def populated(service: Service) -> World:
+    """A workspace with a bit of everything in it, all of it recorded."""
+    world = World(service, asyncio.run(demo_workspace(service)), tags(1)).open()
+    for state in STATES.keys() - {"sold"}:
+        make(world, state)
+    until(lambda: ok(service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
+    return world

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 from collections.abc import Callable
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
@@ -13,8 +14,7 @@ from click.testing import CliRunner
 from service.cli import main
 from service.domain import keys
 from tests.drifts.comparing import compare
-from tests.hostile.poison import planted, poisoned
-from tests.running import data_folder
+from tests.hostile.poison import Plant, poisoned
 from tests.service_fixture import Service, new_code, ok, until
 
 HARD = (
@@ -102,11 +102,10 @@ def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
     assert poison.log().count('"event": "unverified"') == 1, "the worker began again more often than it was ordered to"
 
 
-def test_two_thousand_such_names_stop_nothing() -> None:
+def test_two_thousand_such_names_stop_nothing(own_service: Callable[[], Service]) -> None:
     """Of all separators and kinds of keys, in every field: nothing differs, no answer is a 5xx, no key is a stray, and
     the worker doesn't begin again. `make hostile` plants 100,000."""
-    with data_folder() as folder:
-        row = planted(folder, poisoned(7), 2000)
+    row = Plant(own_service(), list(islice(poisoned(7), 2000))).run()
     assert row.is_clean, row
     assert (row.swept, row.exported) == (20, 2020 + 1800), row
 
