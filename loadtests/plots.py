@@ -58,7 +58,7 @@ def draw(folder: Path) -> None:
         return Series(name, [(float(row["Timestamp"]) - began, _number(row[header])) for row in rows])
 
     requests = [column("requests/s", "Requests/s"), column("failures/s", "Failures/s"), column("users", "User Count")]
-    _write(folder / "requests.svg", "Requests a second, as locust saw them", requests)
+    _write(folder / "requests.svg", "Requests a second, as the buyers saw them", requests)
     latencies = [column(f"{part} answered", part) for part in ("50%", "95%", "99%")]
     _write(folder / "latencies.svg", "Time to the answer, ms, over the last 10 s", latencies)
     memory: dict[str, list[tuple[float, float]]] = {}
@@ -80,5 +80,5 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 
 def _number(text: str) -> float:
-    """What locust writes; it says N/A while nothing was answered."""
+    """What a CSV says; N/A while nothing was answered."""
     return float(text) if text.replace(".", "", 1).isdecimal() else 0.0
