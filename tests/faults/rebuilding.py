@@ -21,7 +21,7 @@ async def unlike_rebuilt(stage: Stage) -> list[str]:
     live = f"redis://127.0.0.1:{stage.primary.port}/0"
     with started(Path(stage.binary), folder) as url:
         (compared,) = await build(url, live, stage.pool)
-        running, rebuilt = await _everything(live), await _everything(url)
+        running, rebuilt = await everything(live), await everything(url)
     running = {name: what for name, what in running.items() if _answered_under(name) not in stage.held_keys}
     unlike = sorted(name for name in running.keys() | rebuilt.keys() if running.get(name) != rebuilt.get(name))
     found = [f"{name}: {running.get(name)!r}, and rebuilt {rebuilt.get(name)!r}" for name in unlike[:10]]
@@ -34,7 +34,9 @@ def _answered_under(name: str) -> str | None:
     return key.parts[0] if key and key.kind == "i" else None
 
 
-async def _everything(url: str) -> dict[str, Any]:
+async def everything(url: str) -> dict[str, Any]:
+    """What a Redis holds of the service, but for what every opening writes anew, and limits' counters, which end by
+    themselves."""
     connection = await connect(url, "drill")
     try:
         found = await dump.everything(connection, keys.gate(0), keys.outbox(0), keys.mend(0), keys.layout(0))
@@ -48,6 +50,8 @@ def _plain(name: str, held: Any) -> Any:
     without counts of nothing. None for what then says nothing, or ended since its name was read."""
     key = keys.parse_key(name)
     kind = key.kind if key else ""
+    if kind == "q":
+        return None
     if kind == "i" and (held is None or held.split(" ")[1] == "c"):
         return None
     if kind == "n":

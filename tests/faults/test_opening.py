@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -22,6 +21,8 @@ from service.record.books import patch_book, read_book
 from service.record.codes import add_codes
 from service.record.users import patch_user
 from service.record.workspaces import read_workspace, workspace_named
+from tests.drifts.subject import make, populated
+from tests.faults.rebuilding import everything
 from tests.faults.waiting import until_recorded, wait
 from tests.running import Run, data_folder
 from tests.servers import free_port
@@ -109,131 +110,59 @@ def _make_a_key(service: Service) -> httpx.Response:
     return service.operate.post("/v1/keys", json={"name": "unlucky", "scopes": ["public"]})
 
 
-def views(service: Service, codes: list[str]) -> dict[str, Any]:
-    """Coupons as they are seen, but for locks, which live in Redis alone."""
-    found: dict[str, Any] = {}
-    for code in codes:
-        seen = ok(service.admin.get(f"/v1/coupons/{code}"))
-        if seen.pop("lock"):
-            seen["status"] = "assigned" if seen["userId"] else "available"
-        found[code] = seen
-    return found
+class Shop:
+    """A service with something in every state, a request that was answered under a key, and a lock."""
+
+    def __init__(self, service: Service) -> None:
+        self._used = make(populated(service), "used")
+        self._body = {"userId": new_id(), "orderId": new_id("order"), "orderValue": "33.33"}
+        self._key, self._holder = uuid4().hex, {"userId": new_id(), "orderId": new_id("order")}
+        self._answer = self._redeem(service, service.coupon())
+        self._path = self._answer.request.url.path
+        until_recorded(service)
+
+    def lock(self, service: Service) -> None:
+        """Lock a coupon."""
+        path = f"/v1/coupons/lock/{self._used.codes[1]}"
+        self._holder["lockToken"] = ok(service.checkout.post(path, json=self._holder), 201)["lockToken"]
+
+    def redeem_locked(self, service: Service) -> httpx.Response:
+        """Redeem it under its lock."""
+        return service.checkout.post(f"/v1/coupons/redeem/{self._used.codes[1]}", json=self._holder)
+
+    def assert_answers_stand(self, service: Service) -> None:
+        """The same request is answered in the same words, and what is used up is used up."""
+        again = self._redeem(service, self._path.rpartition("/")[2])
+        assert (again.status_code, again.content) == (self._answer.status_code, self._answer.content)
+        assert again.headers["Idempotency-Replayed"] == "true"
+        path = f"/v1/coupons/redeem/{self._used.codes[0]}"
+        refused(service.checkout.post(path, json={"userId": new_id()}), 409, "coupon_redeemed")
+
+    def _redeem(self, service: Service, code: str) -> httpx.Response:
+        headers = {"Idempotency-Key": self._key}
+        return service.checkout.post(f"/v1/coupons/redeem/{code}", json=self._body, headers=headers)
 
 
 async def test_redis_forgets_everything(box: Box) -> None:
     """FLUSHALL: 503 `recovering`, never 404, until all is rebuilt from Postgres; only locks are gone."""
-    service = box.service
-    shop = _shop(service)
-    until_recorded(service)
-    before = _seen(service, shop)
+    service, url = box.service, box.service.run.facts["redisUrl"]
+    shop, code = await asyncio.to_thread(Shop, service), service.coupon()
+    before = await everything(url)
+    shop.lock(service)
 
     with service.redis() as client:
         client.flushall()
     refusals: set[str] = set()
-    while not (answer := service.checkout.get(f"/v1/coupons/{shop['codes'][0]}")).is_success:
+    while not (answer := service.checkout.get(f"/v1/coupons/{code}")).is_success:
         refusals.add(refused(answer, 503, "recovering")["code"])
-        told = service.checkout.post("/v1/coupons/validate", json={"code": shop["codes"][0]})
+        told = service.checkout.post("/v1/coupons/validate", json={"code": code})
         assert told.status_code == 503 or "coupon_not_found" not in told.json()["reasons"]
         await asyncio.sleep(0.01)
     assert refusals == {"recovering"}
 
-    assert _seen(service, shop) == before
-    for client, path, body, key, first in shop["asked"]:
-        again = client.post(path, json=body, headers={"Idempotency-Key": key})
-        assert (again.status_code, again.content) == (first.status_code, first.content), path
-        assert again.headers["Idempotency-Replayed"] == "true"
-    lost = {"userId": shop["holder"], "orderId": shop["held"], "lockToken": shop["token"]}
-    refused(service.checkout.post(f"/v1/coupons/redeem/{shop['locked']}", json=lost), 409, "lock_lost")
-    _limits_hold(service, shop)
-    until_recorded(service)
-
-
-def _shop(service: Service) -> dict[str, Any]:
-    """Coupons in every state, with limits that are reached."""
-    user, order, codes = new_id(), new_id("order"), [new_code() for _ in range(9)]
-    asked: list[tuple[httpx.Client, str, Any, str, httpx.Response]] = []
-
-    def ask(client: httpx.Client, path: str, **body: Any) -> Any:
-        key = uuid4().hex
-        answer = client.post(path, json=body, headers={"Idempotency-Key": key})
-        assert answer.is_success, answer.text
-        asked.append((client, path, body, key, answer))
-        return answer.json()
-
-    said = {"discount": {"type": "percentage", "value": 10}, "maxRedemptionsPerUser": 2, "maxCodesPerUser": 2}
-    book = ask(service.manage, "/v1/books", name="Rebuilt", **said)["bookId"]
-    ask(service.manage, f"/v1/books/{book}/codes", codes=codes)
-    many = new_code()
-    multi = service.book(many, maxRedemptionsPerCode=3, maxRedemptions=2)
-    ok(service.manage.patch("/v1/users/" + user, json={"maxCoupons": 2}))
-    ok(service.manage.patch(f"/v1/coupons/{codes[7]}", json={"status": "inactive"}))
-    ok(service.manage.patch(f"/v1/coupons/{codes[8]}", json={"expiresAt": "2035-01-01T00:00:00Z"}))
-
-    for code in codes[:2]:
-        ask(service.checkout, f"/v1/coupons/assign/{code}", userId=user)
-    ask(service.checkout, "/v1/coupons/assign", bookId=book, userId=new_id())
-    free = [code for code, seen in views(service, codes[2:7]).items() if seen["status"] == "available"]
-    redeemed = [
-        ask(
-            service.checkout, f"/v1/coupons/redeem/{code}", userId=user, orderId=f"{order}-{number}", orderValue="33.33"
-        )
-        for number, code in enumerate(free[:2])
-    ]
-    back = ask(service.manage, f"/v1/redemptions/{redeemed[0]['redemptionId']}/rollback", reason="again")
-    ask(service.checkout, f"/v1/coupons/redeem/{free[2]}", userId=user, orderId=f"{order}-0", orderValue=1)
-    gone = ask(service.checkout, f"/v1/coupons/redeem/{codes[8]}", userId="other", orderId=f"{order}-2", orderValue=7)
-    ask(service.manage, f"/v1/orders/{order}-2/rollback", restore=False)
-    for number in range(2):
-        ask(
-            service.checkout,
-            f"/v1/coupons/redeem/{many}",
-            userId=user,
-            orderId=f"{order}-m{number}",
-            metadata={"n": number},
-        )
-    bought, given = new_code(), [new_code(), new_code()]
-    gifts, buyer = service.book(*given), new_id()
-    service.book(bought, giftBookId=gifts)
-    ask(service.checkout, "/v1/checkout", userId=buyer, orderId=f"{order}-c", orderValue=9, code=bought)
-    ask(service.checkout, f"/v1/users/{buyer}/gifts", bookId=gifts, orderId=f"{order}-g")
-    ask(service.checkout, "/v1/checkout", userId=buyer, orderId=f"{order}-n", orderValue=9)
-    ask(service.manage, f"/v1/orders/{order}-g/rollback")
-    holder, held = new_id(), new_id("order")
-    lock = ok(service.checkout.post(f"/v1/coupons/lock/{free[0]}", json={"userId": holder, "orderId": held}), 201)
-    return {
-        "book": book, "multi": multi, "codes": [*codes, bought, *given, many], "user": user, "order": order,
-        "asked": asked,
-        "back": back, "gone": gone, "locked": free[0], "token": lock["lockToken"], "holder": holder, "held": held,
-        "free": free[3:],
-    }  # fmt: skip
-
-
-def _seen(service: Service, shop: dict[str, Any]) -> list[Any]:
-    """All that is told of the shop."""
-    stats = [service.stats(shop["book"]), service.stats(shop["multi"])]
-    for counts in stats:
-        counts["available"] += counts.pop("locked")
-    paths = ("/v1/users/{user}", "/v1/users/{user}/coupons", "/v1/users/{user}/redemptions", "/v1/books/{book}",
-             "/v1/books/{book}/redemptions", "/v1/books/{multi}/redemptions")  # fmt: skip
-    return [stats, views(service, shop["codes"]), [ok(service.admin.get(path.format_map(shop))) for path in paths]]
-
-
-def _limits_hold(service: Service, shop: dict[str, Any]) -> None:
-    """What was used up before is used up still."""
-    user, order, (free, *_) = shop["user"], shop["order"], shop["free"] + [shop["locked"]]
-    codes = shop["codes"]
-    body = {"userId": user, "orderValue": 5}
-    refused(service.checkout.post(f"/v1/coupons/redeem/{free}", json=body), 422, "user_redemption_limit")
-    refused(service.checkout.post(f"/v1/coupons/assign/{free}", json={"userId": user}), 422, "user_code_limit")
-    used = {"userId": "new", "orderValue": 5, "orderId": f"{order}-1"}
-    refused(service.checkout.post(f"/v1/coupons/redeem/{free}", json=used), 409, "order_already_used")
-    refused(service.checkout.post(f"/v1/coupons/redeem/{codes[-1]}", json={"userId": "new"}), 409, "out_of_stock")
-    refused(service.checkout.post(f"/v1/coupons/lock/{codes[7]}", json={"userId": "new"}), 409, "coupon_inactive")
-    refused(service.checkout.post(f"/v1/coupons/lock/{codes[8]}", json={"userId": "new"}), 409, "coupon_redeemed")
-    other = service.coupon()
-    refused(service.checkout.post(f"/v1/coupons/assign/{other}", json={"userId": user}), 422, "user_coupon_limit")
-    path = f"/v1/redemptions/{shop['back']['redemptionId']}/rollback"
-    refused(service.manage.post(path, json={}), 409, "already_rolled_back")
+    assert await everything(url) == before
+    refused(shop.redeem_locked(service), 409, "lock_lost")
+    shop.assert_answers_stand(service)
 
 
 async def test_the_anchor_is_lost(box: Box) -> None:
@@ -243,7 +172,7 @@ async def test_the_anchor_is_lost(box: Box) -> None:
     for code in codes:
         ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}), 201)
     until_recorded(service)
-    before = views(service, codes)
+    before = await everything(service.run.facts["redisUrl"])
     with service.redis() as client:
         ((last, _),) = client.xrevrange("{p0}:outbox", count=1)
         client.xdel("{p0}:outbox", last)
@@ -251,7 +180,7 @@ async def test_the_anchor_is_lost(box: Box) -> None:
             client.hdel(bucket, codes[0])
     wait(lambda: not service.run.ready())
     until_recorded(service)
-    assert views(service, codes) == before
+    assert await everything(service.run.facts["redisUrl"]) == before
 
 
 async def test_the_api_is_killed_while_uploading(box: Box) -> None:
@@ -336,16 +265,11 @@ async def test_codes_that_are_there_already_are_there_for_all(box: Box) -> None:
 
 
 async def test_a_restart(box: Box) -> None:
-    """The next `scrip run` has everything: coupons, locks, counts, histories and keys of repeated requests."""
-    shop = _shop(box.service)
-    before = _seen(box.service, shop)
-    service = box.restart()
-    assert _seen(service, shop) == before
-    for client, path, body, key, first in shop["asked"]:
-        again = service.client(client.headers["Authorization"].removeprefix("Bearer ")).post(
-            path, json=body, headers={"Idempotency-Key": key}
-        )
-        assert (again.status_code, again.content) == (first.status_code, first.content), path
-    held = {"userId": shop["holder"], "orderId": shop["held"], "lockToken": shop["token"], "orderValue": 5}
-    ok(service.checkout.post(f"/v1/coupons/redeem/{shop['locked']}", json=held), 201)
-    _limits_hold(service, shop | {"locked": shop["free"][0]})
+    """The next `scrip run` has everything: coupons, locks, counts and keys of repeated requests."""
+    shop = await asyncio.to_thread(Shop, box.service)
+    shop.lock(box.service)
+    before = await everything(box.service.run.facts["redisUrl"])
+    service = await asyncio.to_thread(box.restart)
+    assert await everything(service.run.facts["redisUrl"]) == before
+    shop.assert_answers_stand(service)
+    ok(shop.redeem_locked(service), 201)
