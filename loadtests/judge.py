@@ -4,7 +4,7 @@ what the service answers now."""
 import asyncio
 import random
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -21,8 +21,9 @@ SETTLE_S = 20.0
 """How long Redis and Postgres may count otherwise: codes are still made for a book that was to be kept stocked."""
 ASKED_AGAIN = 25
 """Answers of each kind of end that are asked for once more."""
-CODES_OF_A_BOOK = 40
-"""Of which the judge sees whether they are there."""
+CODES = 400
+"""Of which the judge sees whether they are there, beside the merchant's."""
+AT_ONCE = 16
 EXPLAINED = 200_000
 """Histories are told of a load of at most so many requests: they are in memory."""
 _REFUSED_ANEW = (
@@ -134,15 +135,17 @@ class Judge:
 
     async def read(self) -> None:
         """What Postgres lists of each book, and what Redis counts; again while they are unlike, for a while."""
-        for book in self.books.values():
-            deadline, path = time.monotonic() + SETTLE_S, f"/v1/books/{book.book_id}"
-            while True:
-                stats = await self.on.stats(book.book_id)
-                redemptions, codes = [await self.on.listed(f"{path}/{name}") for name in ("redemptions", "codes")]
-                self.tables.list_book(book, redemptions, codes)
-                if not self.tables.counts_unlike(book, stats) or time.monotonic() > deadline:
-                    break
-                await asyncio.sleep(0.5)
+        await _some_at_once(self._read(book) for book in self.books.values())
+
+    async def _read(self, book: Book) -> None:
+        deadline, path = time.monotonic() + SETTLE_S, f"/v1/books/{book.book_id}"
+        while True:
+            stats = await self.on.stats(book.book_id)
+            redemptions, codes = [await self.on.listed(f"{path}/{name}") for name in ("redemptions", "codes")]
+            self.tables.list_book(book, redemptions, codes)
+            if not self.tables.counts_unlike(book, stats) or time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.5)
 
     def unexplained(self) -> list[str]:
         """The things whose history no order explains; none where there is too much to tell of."""
@@ -205,9 +208,9 @@ class Judge:
         uploads = query("SELECT body FROM answers WHERE op = 'upload' AND status = 200")
         codes = [code for (body,) in uploads for code in msgspec.json.decode(body)["codes"]]
         for book in self.books.values():
-            codes += [book.code(number) for number in range(0, book.codes, max(1, book.codes // CODES_OF_A_BOOK))]
-        for code in codes:
-            await ask("coupon", f"/v1/coupons/{code}", {}, wanted={200}, method="GET")
+            each = max(1, book.codes * len(self.books) // CODES)
+            codes += [book.code(number) for number in range(0, book.codes, each)]
+        await _some_at_once(ask("coupon", f"/v1/coupons/{code}", {}, wanted={200}, method="GET") for code in codes)
 
     async def _top_up(self) -> None:
         """Ask of each shared limit more than it has, so that exactly that is used in the end."""
@@ -215,18 +218,30 @@ class Judge:
         left = {book.book_id for book in self.books.values() if book.kind == "left"}
         ended_ms = HOLD_S * 1000 + 100 + max((at for book_id, at in asked if book_id in left), default=0)
         await asyncio.sleep(max(0.0, ended_ms - now_ms()) / 1000)
-        for book in self.books.values():
-            if book.kind == "shared":
-                for code in map(book.code, range(book.codes)):
-                    for _ in range(CODE_USES + 1):
-                        await self._redeem(book.book_id, code, "coupon_exhausted")
-            for code in book.spare:
-                await self._redeem(book.book_id, code, "out_of_stock", "coupon_redeemed")
+        await _some_at_once(self._top_up_book(book) for book in self.books.values())
+
+    async def _top_up_book(self, book: Book) -> None:
+        for code in map(book.code, range(book.codes if book.kind == "shared" else 0)):
+            for _ in range(CODE_USES + 1):
+                await self._redeem(book.book_id, code, "coupon_exhausted")
+        for code in book.spare:
+            await self._redeem(book.book_id, code, "out_of_stock", "coupon_redeemed")
 
     async def _redeem(self, book_id: str, code: str, *refusals: str, wanted: Collection[int] = CREATED) -> None:
         body = {"userId": new_id(), "orderId": new_id(), "orderValue": "20.00"}
         about = {"wanted": wanted, "book": book_id, "code": code}
         await self.ledger.ask("redeem", f"/v1/coupons/redeem/{code}", body, *refusals, **about)
+
+
+async def _some_at_once(doing: Iterable[Awaitable[Any]]) -> None:
+    """Await all, some at a time."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(what: Awaitable[Any]) -> None:
+        async with gate:
+            await what
+
+    await asyncio.gather(*map(one, doing))
 
 
 _KEPT = """answers WHERE final AND status BETWEEN 200 AND 299

@@ -206,9 +206,9 @@ def make(world: World, state: str) -> Subject:
     return subject
 
 
-def populated(service: Service) -> World:
-    """A workspace with a bit of everything in it, all of it recorded."""
-    world = World(service, asyncio.run(demo_workspace(service)), tags(1)).open()
+def populated(service: Service, first: int = 1) -> World:
+    """A workspace with a bit of everything in it, all of it recorded; its names are numbered from `first`."""
+    world = World(service, asyncio.run(demo_workspace(service)), tags(first)).open()
     for state in STATES.keys() - {"sold"}:
         make(world, state)
     until(lambda: ok(service.operate.get("/v1/ops/consistency"))["lagEvents"] == 0)
