@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from loadtests.barrage import Answer, Ask, Barrage
+from loadtests.wire import Answer, Ask, Barrage
 
 RECORDED_S = 30.0
 Counts = dict[str, int | str]

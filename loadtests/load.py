@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -20,12 +20,14 @@ from typing import NamedTuple
 import msgspec
 
 from loadtests import watch
-from loadtests.barrage import Barrage
 from loadtests.ground import Ground
 from loadtests.judge import Judge, Judgement
+from loadtests.ledger import Ledger, read_entries
 from loadtests.own import ROOT, own_service
 from loadtests.plan import FOLDER, HOLD_S, TOKEN, Plan, make_books, new_mark, read_plan
 from loadtests.plots import draw
+from loadtests.tables import Tables
+from loadtests.wire import Barrage
 
 RESULTS = ROOT / "loadtests" / "results"
 DEFAULTS = {"steady": (50, 10.0, 60), "opening": (500, 500.0, 30), "soak": (30, 5.0, 3600)}
@@ -104,17 +106,23 @@ def _cpu_s(folder: Path, processes: int) -> float:
 
 async def prepare(plan: Plan, folder: Path, token: str) -> Plan:
     """Make the books, and keep the plan. RuntimeError where the key may not manage, or not operate."""
-    with closing(Barrage(plan.url, token)) as barrage:
+    with Barrage(plan.url, token) as barrage, Ledger([plan.url], token, keep=False) as ledger:
         await barrage.one("GET", "/v1/ops/consistency")
-        plan = await make_books(Ground(barrage, 1), plan)
+        plan = await make_books(ledger, Ground(barrage, 1), plan)
     plan.save(folder)
     return plan
 
 
 async def judge(folder: Path, url: str, token: str) -> Judgement:
     """Judge what is in a load's folder by what a service says now."""
-    with closing(Barrage(url, token)) as barrage:
-        return await Judge(Ground(barrage, 1), read_plan(folder), folder).judge()
+    path = folder / "check.sqlite"
+    path.unlink(missing_ok=True)
+    plan, told, tables = read_plan(folder), read_entries(folder), Tables(str(path))
+    with Barrage(url, token) as barrage, Ledger([url], token, folder) as ledger:
+        judge = Judge(Ground(barrage, 1), plan.books, ledger, told, tables)
+        judgement = await judge.judge()
+    tables.close()
+    return judgement
 
 
 def told(found: Judgement, wrong: list[str]) -> list[str]:
@@ -135,17 +143,18 @@ def run(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> bool:
     spent, grown = drive(plan, folder, token, memory)
     found = asyncio.run(judge(folder, plan.url, token))
     draw(folder)
-    lines = told(found, [*map(str, found.differences), *grown])
+    lines = told(found, [*map(str, found.wrong), *grown])
+    sent = sum(found.seen.values())
     lines.append(
-        f"{found.answers / (found.took_s or 1):,.0f} requests a second; locust took {spent.cpu_s:.1f} s of CPU in "
-        f"{spent.elapsed_s:.1f} s, {found.answers / (spent.cpu_s or 1):,.0f} requests for each."
+        f"{sent / (found.took_s or 1):,.0f} requests a second; locust took {spent.cpu_s:.1f} s of CPU in "
+        f"{spent.elapsed_s:.1f} s, {sent / (spent.cpu_s or 1):,.0f} requests for each."
     )
     if spent.cpu_s > BUSY * plan.processes * found.took_s:
         lines.append("Locust was as fast as it can: what it says of latencies is its own.")
     text = "\n".join(lines)
     (folder / "judgement.txt").write_text(text + "\n")
     print(text)
-    return not found.differences and not grown
+    return not found.wrong and not grown
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -156,8 +165,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         if chosen.judge:
             found = asyncio.run(judge(chosen.judge, chosen.url or read_plan(chosen.judge).url, token))
-            print(*told(found, list(map(str, found.differences))), sep="\n")
-            return bool(found.differences)
+            print(*told(found, list(map(str, found.wrong))), sep="\n")
+            return bool(found.wrong)
         plan = _plan(chosen)
         folder = chosen.results / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{plan.shape}"
         folder.mkdir(parents=True)

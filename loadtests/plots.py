@@ -87,5 +87,5 @@ def _read(path: Path) -> list[dict[str, str]]:
 
 
 def _number(text: str) -> float:
-    """What locust writes; it says N/A while nothing was answered."""
+    """What a CSV says; N/A while nothing was answered."""
     return float(text) if text.replace(".", "", 1).isdecimal() else 0.0

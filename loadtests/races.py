@@ -11,10 +11,10 @@ from collections import Counter
 from rich.console import Console
 from rich.progress import track
 
-from loadtests.barrage import Barrage
 from loadtests.ground import Counts, Ground
 from loadtests.own import own_service
 from loadtests.rounds import RACES
+from loadtests.wire import Barrage
 
 
 def text(counts: Counts) -> str:

@@ -13,12 +13,12 @@ import msgspec
 from redis.asyncio import Redis
 
 from loadtests import generator
-from loadtests.barrage import Ask, Barrage
 from loadtests.behind import Behind, longest_s
 from loadtests.generator import Load
 from loadtests.ground import Ground, new_id
 from loadtests.harness.running import Run
 from loadtests.own import Meter
+from loadtests.wire import Ask, Barrage
 
 ADMIN, CHECKOUT = "demo_admin", "demo_checkout"
 PATIENCE_S = 900.0

@@ -14,13 +14,13 @@ from typing import Any, Self
 
 import redis
 
-from loadtests.barrage import Answer, Ask
 from loadtests.figures import say
 from loadtests.ground import new_codes, new_id
 from loadtests.harness.running import Run
 from loadtests.parts.opening import Service
 from loadtests.subject import Subject, opened, redeem
 from loadtests.watch import Peak, of_processes
+from loadtests.wire import Answer, Ask
 from service.hot.workspace_state import packed_answer
 
 LARGE_BYTES, LARGE = 900_000, 1_000
@@ -110,7 +110,7 @@ class Tenant:
     async def _deleted(self, name: str) -> None:
         began = time.monotonic()
         with Watched(self._run) as watched:
-            answers = [Answer(0, {}, b"", None)]
+            answers = [Answer(0, {}, b"")]
             while answers[0].status != 204:  # after 10 s it is 503, and a repeat waits again
                 answers = await self._ground.barrage.fire([Ask("DELETE", "/v1/users/nobody")])
         self._add(name, time.monotonic() - began, watched)

@@ -20,13 +20,14 @@ from tests.drifts.comparing import compared, demo_workspace
 from tests.drifts.load import Load
 from tests.drifts.rounds import KINDS, run_round
 from tests.drifts.subject import World, tags
-from tests.drifts.traffic import Traffic
+from tests.drifts.traffic import traffic
 from tests.service_fixture import Service, shared_service
 
 A_ROUND = 200
 CHANGE_EVERY_S = 0.5
 """So that something stands still now and then."""
-LONGEST_S = 3600.0
+CODES = 20_000
+"""That buyers buy beside the pairs."""
 MOST_WRONG = 30
 
 
@@ -72,15 +73,15 @@ async def quiet(service: Service, minutes: float) -> list[str]:
 async def run(service: Service, asked: argparse.Namespace) -> list[str]:
     """All that was asked for, under load."""
     load = Load(service.run, asked.rate)
-    with Traffic(service, LONGEST_S, CHANGE_EVERY_S, asked.seed) as traffic:
+    async with traffic(service, CODES, CHANGE_EVERY_S, asked.seed) as crowd:
         loading = asyncio.create_task(load.run())
         if asked.quiet_minutes:
             wrong = await quiet(service, asked.quiet_minutes)
         else:
-            wrong = await drifts(service, traffic.book_id, asked.drifts, asked.seed)
+            wrong = await drifts(service, crowd.books["sale"][0].book_id, asked.drifts, asked.seed)
         load.stop()
         await loading
-        went_well = await asyncio.to_thread(traffic.went_well)
+    went_well = crowd.ledger.succeeded
     print(f"meanwhile {load.pairs} pairs of lock and redeem, and {went_well} other requests that went well")
     outcome, told = await compared(service)
     wrong += [f"in the end: {found.thing}: {found.classes}" for found, _ in told]

@@ -1,5 +1,6 @@
 """What a drift happens to: a book of its own, and what was done with its coupons."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -7,6 +8,7 @@ from typing import Any
 
 from service.access.actor import masked
 from service.formats import key_names
+from tests.drifts.comparing import demo_workspace
 from tests.service_fixture import Service, ok
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -202,3 +204,12 @@ def make(world: World, state: str) -> Subject:
     subject = Subject(world, book_id, world.number(book_id), names, list(names), list(names), list(names))
     STATES[state](subject)
     return subject
+
+
+def populated(service: Service, first: int = 1) -> World:
+    """A workspace with a bit of everything in it, all of it recorded; its names are numbered from `first`."""
+    world = World(service, asyncio.run(demo_workspace(service)), tags(first)).open()
+    for state in STATES.keys() - {"sold"}:
+        make(world, state)
+    service.recorded()
+    return world

@@ -11,7 +11,7 @@ import httpx
 
 from service.formats import key_names
 from tests.faults.database import Database
-from tests.faults.ledger import Ledger
+from tests.faults.looking import Drill
 from tests.faults.nodes import Node, until
 from tests.faults.stage import Process, Stage
 
@@ -33,12 +33,12 @@ end
 _HOURS_MS = (-3_600_000, -61_000, -1000, 1000, 61_000, 3_600_000)
 
 
-async def api_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def api_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL of one API or the other, three times."""
     for _ in range(KILLS):
-        await ledger.until_more(20)
+        await drill.until_more(20)
         number = dice.randrange(len(stage.apis))
-        ledger.struck()
+        drill.struck()
         await stage.apis[number].signal(signal.SIGKILL)
         stage.apis[number].restart()
         await until_live(stage, number)
@@ -54,23 +54,23 @@ async def until_live(stage: Stage, number: int) -> None:
         await until(live, "an API")
 
 
-async def workers_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def workers_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL of the worker, three times; its lease is ended, so that the next begins at once."""
     for _ in range(KILLS):
-        await ledger.until_more(20)
+        await drill.until_more(20)
         await asyncio.sleep(dice.uniform(0, 0.1))
-        ledger.struck()
+        drill.struck()
         await stage.kill_worker(wait_for_lease=False)
 
 
-async def stopped_for_a_while(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def stopped_for_a_while(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGSTOP of an API, a worker, Redis and Postgres in turn, for up to three seconds; what Redis was sent by then it
     does afterwards."""
     things: list[int | Node | Database] = [dice.choice(stage.apis).pid, stage.worker.pid, stage.primary, stage.database]
     dice.shuffle(things)
     for thing in things:
-        await ledger.until_more(10)
-        ledger.struck()
+        await drill.until_more(10)
+        drill.struck()
         _signal(thing, signal.SIGSTOP)
         try:
             await asyncio.sleep(dice.choice((0.2, 1.0, 3.0)))
@@ -85,62 +85,62 @@ def _signal(thing: int | Node | Database, which: signal.Signals) -> None:
         thing.signal(which)
 
 
-async def replies_lost(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def replies_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis does what it is asked, and its replies are lost with the connection: one API's, or all's."""
     for _ in range(CUTS):
-        await ledger.until_more(40)
+        await drill.until_more(40)
         fronts = dice.choice(([stage.side], [stage.front], [stage.front, stage.side], [stage.front, stage.side]))
         for front in fronts:
             front.hold_replies()
         await asyncio.sleep(dice.uniform(0.1, 0.4))
-        ledger.struck()
+        drill.struck()
         for front in fronts:
             front.cut()
             front.flow()
 
 
-async def replies_late(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def replies_late(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis's and Postgres's replies come late, and connections break now and then."""
     fronts = [stage.side, stage.front, stage.database.front]
     for _ in range(6):
         for front in fronts:
             front.delay_s = dice.choice((0.0, 0.005, 0.05))
-        await ledger.until_more(10)
-        ledger.struck()
+        await drill.until_more(10)
+        drill.struck()
         dice.choice(fronts).cut()
     for front in fronts:
         front.delay_s = 0.0
 
 
-async def own_clocks_stepped(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def own_clocks_stepped(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """The APIs' and the worker's clocks are stepped, to and fro, up to an hour. Nothing goes by them."""
-    await _stepped(ledger, dice, stage.processes)
+    await _stepped(drill, dice, stage.processes)
 
 
-async def clocks_stepped(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def clocks_stepped(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """As above, and Redis's, by which locks end."""
-    await _stepped(ledger, dice, [stage.primary, *stage.processes])
+    await _stepped(drill, dice, [stage.primary, *stage.processes])
 
 
-async def _stepped(ledger: Ledger, dice: random.Random, clocked: Sequence[Node | Process]) -> None:
+async def _stepped(drill: Drill, dice: random.Random, clocked: Sequence[Node | Process]) -> None:
     try:
         for _ in range(6):
-            await ledger.until_more(15)
-            ledger.struck()
+            await drill.until_more(15)
+            drill.struck()
             dice.choice(clocked).clock.set(dice.choice(_HOURS_MS))
     finally:
         for one in clocked:
             one.clock.set(0)
 
 
-async def lease_ended(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def lease_ended(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Two workers, and the lease ends while its holder is at work, three times: the other takes it at once."""
     if len(stage.workers) == 1:
         stage.add_worker()
     for _ in range(KILLS):
-        await ledger.until_more(30)
+        await drill.until_more(30)
         fence = (await stage.row()).fence
-        ledger.struck()
+        drill.struck()
 
         async def taken(fence: int = fence) -> bool:  # its holder may renew it before another asks for it
             await stage.pool.execute(_END_LEASE, fence)
@@ -150,7 +150,7 @@ async def lease_ended(stage: Stage, ledger: Ledger, dice: random.Random) -> None
         await asyncio.sleep(dice.uniform(0, 1.0))
 
 
-async def asleep_until_taken_over(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def asleep_until_taken_over(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """The worker is stopped until another has its lease and has recorded with it; then it wakes up."""
     if len(stage.workers) == 1:
         stage.add_worker()
@@ -158,7 +158,7 @@ async def asleep_until_taken_over(stage: Stage, ledger: Ledger, dice: random.Ran
     (sleeper,) = (worker for worker in stage.workers if f":{worker.pid}:" in holder)
     fence = (await stage.row()).fence
     await asyncio.sleep(dice.uniform(0, 0.1))
-    ledger.struck()
+    drill.struck()
     await sleeper.signal(signal.SIGSTOP)
     try:
 
@@ -167,21 +167,21 @@ async def asleep_until_taken_over(stage: Stage, ledger: Ledger, dice: random.Ran
             return row.fence != fence and row.state == "open"
 
         await until(taken, "another worker")
-        await ledger.until_more(20)
+        await drill.until_more(20)
     finally:
         await sleeper.signal(signal.SIGCONT)
-    await ledger.until_more(20)
+    await drill.until_more(20)
 
 
-async def poisoned(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def poisoned(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Events that can't be recorded: one that is none, and a redemption a second time. They are put into quarantine,
     with an alarm, and hold up nothing else."""
     client, outbox = stage.primary.client, key_names.outbox(0)
     for _ in range(2):
-        await ledger.until_more(20)
+        await drill.until_more(20)
         following = f"{(await stage.row()).epoch}-*"
-        ledger.struck()
+        drill.struck()
         await client.execute_command("XADD", outbox, "NOMKSTREAM", following, "d", "R 1 2 three", "r", "{}")
         await until(partial(client.eval, _REDEEM_AGAIN, 1, outbox, following), "a redemption that was not rolled back")
-        ledger.struck()
-        ledger.poisoned += 2
+        drill.struck()
+        drill.poisoned += 2

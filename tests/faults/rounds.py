@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadtests.harness.trees import Change, changed
+from loadtests.histories import Look
 from service.record.pool import ERRORS
-from tests.faults.buyers import buying
-from tests.faults.judging import Judge, Verdict, passed_limits
-from tests.faults.ledger import CLOSED, Ledger, Look
+from tests.faults.judging import Verdict, judge, passed_limits
+from tests.faults.looking import CLOSED, Drill, drill
 from tests.faults.scenarios import Scenario
 from tests.faults.stage import ROOT, Stage, staged
 
@@ -63,47 +63,47 @@ async def stage_of(
 
 async def run_round(stage: Stage, scenario: Scenario, seed: int, times: int = 1) -> Round:
     """Hurt a stage under load, let it mend, so many times over, and judge. Raises NeverBack."""
-    dice, ledger = random.Random(seed), Ledger(stage, seed, scenario.codes * times, scenario.recorded)
-    ledger.leaves_locks = not scenario.moves_clocks
-    try:
-        await ledger.begin()
-        before = (await stage.row()).epoch
-        aside = await stage.pool.fetchval("SELECT count(*) FROM quarantine")
-        async with buying(ledger, scenario.buyers):
-            for _ in range(times):
-                await ledger.until_more(60)
-                await scenario.hurt(stage, ledger, dice)
-                await ledger.until_more(40)
-                await stage.heal()
-            await ledger.until_more(20)
-        await stage.until_ready()
-        reopened = (await stage.row()).epoch != before
-        judge = Judge(ledger, scenario.may_lose, scenario.alarms)
-        verdict = await judge.judge(locks_end=reopened or scenario.moves_clocks)
-        verdict.aside = await stage.pool.fetchval("SELECT count(*) FROM quarantine") - aside
-        if verdict.aside != ledger.poisoned and not scenario.sets_aside:
-            verdict.wrong.append(f"{verdict.aside} events set aside, not {ledger.poisoned}")
-        mended = await stage.pool.fetch("SELECT kind FROM recoveries WHERE epoch > $1", before)
-        return Round(
-            verdict,
-            closed_s(ledger.looks),
-            [row["kind"] for row in mended],
-            ledger.strikes,
-            ledger.lost_writes,
-            ledger.unanswered,
-        )
-    except (AssertionError, TimeoutError) as never:
-        raise NeverBack(await _seen(stage, ledger, never)) from never
-    finally:
-        await ledger.close()
+    dice = random.Random(seed)
+    async with drill(stage, seed, scenario.codes * times, scenario.recorded) as one:
+        try:
+            return await _hurt_and_judge(one, scenario, dice, times)
+        except (AssertionError, TimeoutError) as never:
+            raise NeverBack(await _seen(one, never)) from never
 
 
-async def _seen(stage: Stage, ledger: Ledger, never: Exception) -> list[str]:
+async def _hurt_and_judge(one: Drill, scenario: Scenario, dice: random.Random, times: int) -> Round:
+    stage, ledger = one.stage, one.ledger
+    one.crowd.leaves_locks = not scenario.moves_clocks
+    before = (await stage.row()).epoch
+    aside = await stage.pool.fetchval("SELECT count(*) FROM quarantine")
+    async with one.going_on(scenario.buyers):
+        for _ in range(times):
+            await one.until_more(60)
+            await scenario.hurt(stage, one, dice)
+            await one.until_more(40)
+            await stage.heal()
+        await one.until_more(20)
+    await stage.until_ready()
+    unanswered = ledger.unanswered.copy()
+    locks_end = (await stage.row()).epoch != before or scenario.moves_clocks
+    verdict = await judge(one, scenario.may_lose, scenario.alarms, locks_end=locks_end)
+    verdict.aside = await stage.pool.fetchval("SELECT count(*) FROM quarantine") - aside
+    if verdict.aside != one.poisoned and not scenario.sets_aside:
+        verdict.wrong.append(f"{verdict.aside} events set aside, not {one.poisoned}")
+    mended = [row["kind"] for row in await stage.pool.fetch("SELECT kind FROM recoveries WHERE epoch > $1", before)]
+    return Round(verdict, closed_s(one.looks), mended, one.strikes, one.lost_writes, unanswered)
+
+
+async def _seen(one: Drill, never: Exception) -> list[str]:
     """What a service that never came back has done wrong, as far as answers, Postgres and logs tell."""
     passed = []
     with contextlib.suppress(*ERRORS):
-        passed = await passed_limits(stage, ledger)
-    return [*ledger.wrong, *passed, *stage.alarms(), f"never came back: {type(never).__name__} {never}"]
+        passed = await passed_limits(one)
+    unwanted = [
+        f"{entry.op} {entry.path}: {entry.status} {entry.said}" for entry in one.ledger.entries if not entry.wanted
+    ]
+    never_back = f"never came back: {type(never).__name__} {never}"
+    return [*one.wrong, *unwanted, *passed, *one.alarms(), never_back]
 
 
 def closed_s(looks: list[Look]) -> float | None:
@@ -111,9 +111,9 @@ def closed_s(looks: list[Look]) -> float | None:
     longest, since = None, None
     for look in looks:
         if look.code in CLOSED:
-            since = look.at if since is None else since
+            since = look.at_ms if since is None else since
         elif not look.code and since is not None:
-            longest, since = max(longest or 0.0, look.at - since), None
+            longest, since = max(longest or 0.0, (look.at_ms - since) / 1000), None
     return longest
 
 

@@ -3,11 +3,11 @@
 import os
 from typing import NamedTuple
 
+from loadtests.buyers import BUYERS
 from loadtests.harness.trees import Change
 from tests.faults import process_faults, redis_faults, server_faults
-from tests.faults.buyers import BUYERS
 from tests.faults.disk import Preloads
-from tests.faults.ledger import CODES
+from tests.faults.looking import CODES
 from tests.faults.nodes import Sync
 from tests.faults.redis_faults import Hurt, and_back
 
@@ -110,7 +110,7 @@ SCENARIOS: dict[str, Scenario] = {
     "CONFIG SET, then power lost": Scenario(
         server_faults.unset, may_lose=ACCEPTED, replicated=False, powered=True, rounds=10
     ),
-    "maxmemory": Scenario(server_faults.memory_full, replicated=False),
+    "maxmemory": Scenario(server_faults.memory_full, replicated=False, alarms=('"kind": "OOM"',)),
     "Redis's disk full": Scenario(server_faults.redis_disk_full, replicated=False, small_disks=True, rounds=10),
     "Postgres's disk full": Scenario(server_faults.postgres_disk_full, replicated=False, small_disks=True, rounds=10),
     "events that can't be recorded": Scenario(

@@ -29,7 +29,7 @@ _ALARMS = (
     "stopped", "script_failed", "event put into quarantine", "event_not_redone", "configuration_left_out",
     "code_left_out", "answer_left_out",
 )  # fmt: skip
-_KEY = "drill_admin"
+KEY = "drill_admin"
 ROOT = Path(__file__).parents[2]
 
 
@@ -111,7 +111,7 @@ class Stage:
         self.apis: list[Process] = []
         self.held_keys: set[str] = set()
         """Idempotency keys of locks, which live in Redis alone."""
-        self.headers = {"Authorization": f"Bearer {_KEY}"}
+        self.headers = {"Authorization": f"Bearer {KEY}"}
         self._env: dict[str, str] = {}
 
     async def open(self) -> Self:
@@ -129,7 +129,7 @@ class Stage:
         await ensure_partitions(self.pool, 1)
         async with self.pool.acquire() as connection:
             row = await create_workspace(connection, "drill")
-            await create_key(connection, row.workspace, "admin", list(SCOPES), _KEY)
+            await create_key(connection, row.workspace, "admin", list(SCOPES), KEY)
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("SCRIP_")}
         # With a replica what an API knows must be fresh, and the front is as slow as we are.
         url = self.database.url if self._replicated else self.database.front_url

@@ -28,10 +28,14 @@ async def stage() -> AsyncIterator[Stage]:
 @pytest.mark.parametrize(
     "fault",
     [
+        "SIGKILL of Redis",
         "SIGKILL of the APIs",
+        "SIGKILL of the worker",
         "SIGKILL of Postgres",
         "SIGSTOP of each process",
+        "the worker asleep until another has its lease",
         "the lease ended while its holder works",
+        "SCRIPT FLUSH",
         "Redis's power lost, appendfsync always",
         "Postgres's power lost",
         "Redis's replies lost",

@@ -10,18 +10,15 @@ import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import httpx
 import redis
 
-from loadtests.harness.running import Run
-from loadtests.harness.servers import free_port
+from loadtests.own import own_service
 from service.formats.key_names import bucket
 from tests.service_fixture import Service, ok, until
 
@@ -222,16 +219,13 @@ def main() -> int:
     parser.add_argument("--codes", type=int, default=100_000)
     asked = parser.parse_args()
     os.environ["SCRIP_LOG_LEVEL"] = "debug"
-    with tempfile.TemporaryDirectory(prefix="scrip-canaries-", ignore_cleanup_errors=True) as folder:
-        service = Service(Run(Path(folder) / "data", free_port()).until_ready())
-        try:
-            flock = Flock(service, asked.codes)
-            flock.fly()
-            found = list(flock.found())
-            sizes = {place: len(text) for place, text in flock._written()}
-        finally:
-            service.close()
-            service.run.end()
+    with own_service() as run:
+        service = Service(run)
+        flock = Flock(service, asked.codes)
+        flock.fly()
+        found = list(flock.found())
+        sizes = {place: len(text) for place, text in flock._written()}
+        service.close()
     print(f"{asked.codes} canary codes, {flock.sent} requests or codes, {len(flock.bodies)} answers of 5xx, 6 crashes")
     print(f"looked through {sum(sizes.values()):,} bytes in {len(sizes)} places: {len(found)} found")
     for place, told in found[:20]:

@@ -8,26 +8,24 @@
 """
 
 import argparse
+import contextlib
 import os
 import random
 import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
-from loadtests.harness.running import Run
-from loadtests.harness.servers import free_port
+from loadtests.own import own_service
 from service.domain.field_types import canonical_code, is_caller_id
 from service.formats import key_names
 from tests.drifts.comparing import compare
@@ -225,18 +223,6 @@ def told(rows: dict[str, Row]) -> str:
     return "\n".join(lines)
 
 
-def planted(folder: Path, names: Iterator[str], count: int) -> Row:
-    """What comes of so many names in a service of its own."""
-    service = Service(Run(folder / "data", free_port()))
-    try:
-        service.run.until_ready()
-        return Plant(service, [next(names) for _ in range(count)]).run()
-    finally:
-        service.close()
-        if service.run.process.poll() is None:
-            service.run.end()
-
-
 def main() -> int:
     """0 where poison makes no difference."""
     options = argparse.ArgumentParser(description=__doc__)
@@ -245,8 +231,8 @@ def main() -> int:
     asked = options.parse_args()
     rows: dict[str, Row] = {}
     for what, names in (("plain", plain(asked.seed)), ("poisoned", poisoned(asked.seed))):
-        with tempfile.TemporaryDirectory(prefix="scrip-poison-", ignore_cleanup_errors=True) as folder:
-            rows[what] = planted(Path(folder), names, asked.names)
+        with own_service() as run, contextlib.closing(Service(run)) as service:
+            rows[what] = Plant(service, [next(names) for _ in range(asked.names)]).run()
     print(told(rows))
     later_s = rows["poisoned"].open_s - rows["plain"].open_s
     print(f"Seed {asked.seed}. With poison a rebuild takes {later_s:.1f} s more.")

@@ -14,18 +14,15 @@ import asyncio
 import contextlib
 import multiprocessing
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
-from loadtests.harness.running import Run
-from loadtests.harness.servers import free_port
+from loadtests.own import own_service
+from loadtests.wire import Wire
 from service.fastlane.bounded_protocol import BODY_S, HEAD_S, LOOK_S
 from service.serving.server import KEEP_ALIVE_S
 
@@ -124,31 +121,20 @@ async def _honest(port: int, seconds: float) -> int:
 
     async def ask() -> None:
         nonlocal answered
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        wire = Wire(f"http://127.0.0.1:{port}", "")
         due_s = time.monotonic()
         while due_s < until_s:
             await asyncio.sleep(due_s - time.monotonic())
             due_s = max(due_s + EACH_S, time.monotonic())
-            writer.write(_HOT)
-            head = await reader.readuntil(b"\r\n\r\n")
-            await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r")[0]))
+            await wire.send(_HOT)
+            await wire.answer()
             answered += 1
-        writer.close()
+        wire.close()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(HONEST):
             group.create_task(ask())
     return answered
-
-
-@contextlib.contextmanager
-def _served() -> Iterator[Run]:
-    with tempfile.TemporaryDirectory(prefix="scrip-stalled-", ignore_cleanup_errors=True) as folder:
-        run = Run(Path(folder) / "data", free_port())
-        try:
-            yield run.until_ready()
-        finally:
-            run.end()
 
 
 def main() -> int:
@@ -160,7 +146,7 @@ def main() -> int:
         "--least", type=float, default=0.9, help="of a core, and of their answers, that honest clients keep"
     )
     asked = parser.parse_args()
-    with _served() as run:
+    with own_service() as run:
         port, api = int(run.url.rpartition(":")[2]), psutil.Process(run.facts["pids"]["api"][0])
         asyncio.run(_honest(port, 3))
         before = _rate(port, asked.seconds)

@@ -20,21 +20,20 @@ from service.reconcile.comparison import Busy
 from service.record.partitions import comparisons as record
 from tests.commands import scrip
 from tests.drifts import in_redis
-from tests.drifts.comparing import compare
+from tests.drifts.comparing import compare, compared
 from tests.drifts.rounds import drift
-from tests.drifts.subject import World, make, tags
-from tests.drifts.traffic import Traffic
-from tests.integration.compared_shop import Shop, open_shop
+from tests.drifts.subject import World, make, populated
+from tests.drifts.traffic import traffic
 from tests.service_fixture import Service, ok, refused, shared_service, until
 
 LOAD_S = 8.0
 
 
 @pytest.fixture(scope="module")
-def shop() -> Iterator[Shop]:
+def world() -> Iterator[World]:
     """Of this file's own: what is wrong with it, no other test may see."""
     with shared_service() as service:
-        yield open_shop(service)
+        yield populated(service)
 
 
 def held(service: Service) -> dict[str, Any]:
@@ -56,19 +55,18 @@ def unlike(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
-def test_nothing_differs(shop: Shop) -> None:
+def test_nothing_differs(world: World) -> None:
     """Where nobody has been at Redis but the service, nothing differs, and comparing changes nothing."""
-    before = held(shop.service)
-    outcome, told = compare(shop.service)
+    before = held(world.service)
+    outcome, told = compare(world.service)
     assert (outcome.found, outcome.left, outcome.unsettled, told) == ({}, {}, 0, [])
-    assert unlike(before, held(shop.service)) == []
+    assert unlike(before, held(world.service)) == []
 
 
-def test_each_is_mended(shop: Shop) -> None:
+def test_each_is_mended(world: World) -> None:
     """What is wrong in Redis, in each way that there is, is mended, so that Redis is as it was; and no code is told in
     full."""
-    service = shop.service
-    world = World(service, shop.workspace, tags(1)).open()
+    service = world.service
     subjects = [(kind, make(world, kind.state)) for kind in in_redis.KINDS.values()]
     service.recorded()
     before = held(service)
@@ -82,46 +80,46 @@ def test_each_is_mended(shop: Shop) -> None:
     assert unlike(before, held(service)) == []
 
 
-def test_what_is_locked_is_left(shop: Shop) -> None:
+def test_what_is_locked_is_left(world: World) -> None:
     """A coupon that somebody holds is told, and not touched; when it is free again it is mended."""
-    code = shop.name["single5"]
-    said = {"userId": shop.name["bob"], "orderId": "held"}
-    token = ok(shop.service.checkout.post(f"/v1/coupons/lock/{code}", json=said), 201)["lockToken"]
-    with shop.service.redis() as redis:
-        key = shop.key(f"c:{code}")
+    code = make(world, "idle").codes[0]
+    said = {"userId": "bob", "orderId": "held"}
+    token = ok(world.service.checkout.post(f"/v1/coupons/lock/{code}", json=said), 201)["lockToken"]
+    with world.service.redis() as redis:
+        key = world.key(f"c:{code}")
         redis.set(key, redis.get(key).replace("0 - - 0", "0 - - 1", 1))
         wrong = redis.get(key)
-        outcome, _ = compare(shop.service, repair=True)
+        outcome, _ = compare(world.service, repair=True)
         assert (outcome.found, outcome.left) == ({"uses": 1}, {"uses": 1})
         assert redis.get(key) == wrong
         redis.set(key, redis.get(key).replace("0 - - 1", "0 - - 0", 1))
-    unlocked = shop.service.checkout.post(f"/v1/coupons/unlock/{code}", json={"lockToken": token})
+    unlocked = world.service.checkout.post(f"/v1/coupons/unlock/{code}", json={"lockToken": token})
     assert unlocked.status_code == 204
-    assert compare(shop.service)[0].found == {}
+    assert compare(world.service)[0].found == {}
 
 
-def test_another_is_built_and_holds_the_same(shop: Shop, tmp_path: Path) -> None:
+def test_another_is_built_and_holds_the_same(world: World, tmp_path: Path) -> None:
     """`scrip rebuild --into` fills an empty Redis from the record alone, and finds both the same, or says in what they
     aren't; it refuses the live one, and one in which there is something."""
-    facts = shop.service.run.facts
-    before = held(shop.service)
+    facts = world.service.run.facts
+    before = held(world.service)
 
     with started(VALKEY, tmp_path) as url:
-        told = command(shop.service, "rebuild", "--into", url)
+        told = command(world.service, "rebuild", "--into", url)
         assert (told.exit_code, "unlike" in told.stdout) == (0, False), told.output
-        assert "Error: target_not_empty: " in command(shop.service, "rebuild", "--into", url).stderr
-    assert "Error: target_is_live: " in command(shop.service, "rebuild", "--into", facts["redisUrl"]).stderr
-    with started(VALKEY, tmp_path) as url, shop.service.redis() as redis:
-        redis.hincrby(shop.key(f"n:{shop.number['single']}"), "redeemed", 5)
-        told = command(shop.service, "rebuild", "--into", url)
-        redis.hincrby(shop.key(f"n:{shop.number['single']}"), "redeemed", -5)
+        assert "Error: target_not_empty: " in command(world.service, "rebuild", "--into", url).stderr
+    assert "Error: target_is_live: " in command(world.service, "rebuild", "--into", facts["redisUrl"]).stderr
+    with started(VALKEY, tmp_path) as url, world.service.redis() as redis:
+        redis.hincrby(world.key(f"n:{world.refuge}"), "redeemed", 5)
+        told = command(world.service, "rebuild", "--into", url)
+        redis.hincrby(world.key(f"n:{world.refuge}"), "redeemed", -5)
     assert (told.exit_code, told.stdout.count("unlike: 1")) == (1, 1), told.output
-    assert unlike(before, held(shop.service)) == []
+    assert unlike(before, held(world.service)) == []
 
 
-def test_by_the_api(shop: Shop) -> None:
+def test_by_the_api(world: World) -> None:
     """A job compares, one at a time; what it left is in the consistency, until another mends it."""
-    operate, drift = shop.service.operate, {"book_counts": 1}
+    operate, drift = world.service.operate, {"book_counts": 1}
 
     def run(repair: bool) -> dict[str, Any]:
         answer = operate.post("/v1/ops/reconcile", json={"repair": repair})
@@ -134,73 +132,77 @@ def test_by_the_api(shop: Shop) -> None:
 
     before = run(repair=False)
     assert (before["drift"], before["reconciledTo"]) == ({}, before["lastRecorded"])
-    with shop.service.redis() as redis:
-        redis.hincrby(shop.key(f"n:{shop.number['single']}"), "redeemed", 5)
+    with world.service.redis() as redis:
+        redis.hincrby(world.key(f"n:{world.refuge}"), "redeemed", 5)
     found = run(repair=False)
     assert found["drift"] == drift
     assert found["lastReconciledAt"] > before["lastReconciledAt"]
     assert run(repair=True)["drift"] == {}
-    assert '"event": "drift", "level": "error"' in shop.service.run.output.read_text()
+    assert '"event": "drift", "level": "error"' in world.service.run.output.read_text()
 
 
-def test_the_lag_is_the_oldest_events_age(shop: Shop) -> None:
+def test_the_lag_is_the_oldest_events_age(world: World) -> None:
     """While the worker stands still the lag grows with the oldest unrecorded event, however long nothing was."""
-    (worker,) = shop.service.run.facts["pids"]["worker"]
-    code, told = shop.service.coupon(), []
+    (worker,) = world.service.run.facts["pids"]["worker"]
+    code, told = world.service.coupon(), []
     time.sleep(1.5)
     os.kill(worker, signal.SIGSTOP)
     try:
         began = time.monotonic()
-        ok(shop.service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": shop.name["cem"]}), 201)
+        ok(world.service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "cem"}), 201)
         for _ in range(2):
             time.sleep(0.5)
-            told.append(ok(shop.service.operate.get("/v1/ops/consistency")))
+            told.append(ok(world.service.operate.get("/v1/ops/consistency")))
         passed_s = time.monotonic() - began
     finally:
         os.kill(worker, signal.SIGCONT)
     assert [one["lagEvents"] for one in told] == [2, 2]  # the second says that the book ran out
     assert 0.4 < told[0]["lagSeconds"] < told[1]["lagSeconds"] < passed_s + 0.1
-    last = until(lambda: (found := ok(shop.service.operate.get("/v1/ops/consistency")))["lagEvents"] == 0 and found)
+    last = until(lambda: (found := ok(world.service.operate.get("/v1/ops/consistency")))["lagEvents"] == 0 and found)
     assert last["lagSeconds"] == 0
 
 
-def test_one_at_a_time(shop: Shop) -> None:
+def test_one_at_a_time(world: World) -> None:
     """While one compares another is told so, with a code that stays; the command ends with 2."""
     token = uuid4()
-    assert asyncio.run(_with_pool(shop, lambda pool: record.begin(pool, 0, token, 60_000)))
+    assert asyncio.run(_with_pool(world, lambda pool: record.begin(pool, 0, token, 60_000)))
     with pytest.raises(Busy):
-        compare(shop.service)
-    ended = command(shop.service)
+        compare(world.service)
+    ended = command(world.service)
     assert (ended.exit_code, "reconcile_running: " in ended.stderr) == (2, True)
-    asyncio.run(_with_pool(shop, lambda pool: record.end(pool, 0, token, whole=False)))
-    ended = command(shop.service)
+    asyncio.run(_with_pool(world, lambda pool: record.end(pool, 0, token, whole=False)))
+    ended = command(world.service)
     assert (ended.exit_code, "Nothing differs" in ended.stdout) == (0, True), ended.stderr
 
 
-def test_killed_it_leaves_nothing(shop: Shop) -> None:
+def test_killed_it_leaves_nothing(world: World) -> None:
     """Killed at any moment it has changed nothing, and the next one begins when its turn has ended by itself."""
-    before, whole = held(shop.service), [sys.executable, "-m", "service", "reconcile"]
+    before, whole = held(world.service), [sys.executable, "-m", "service", "reconcile"]
     for after_s in (0.6, 0.9, 1.2):
-        process = subprocess.Popen(whole, env=os.environ | _env(shop.service), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(whole, env=os.environ | _env(world.service), stdout=subprocess.DEVNULL)
         time.sleep(after_s)
         process.kill()
         process.wait()
-    ended = until(lambda: (found := command(shop.service)).exit_code != 2 and found)
+    ended = until(lambda: (found := command(world.service)).exit_code != 2 and found)
     assert (ended.exit_code, "Nothing differs" in ended.stdout) == (0, True), ended.stderr
-    assert unlike(before, held(shop.service)) == []
+    assert unlike(before, held(world.service)) == []
 
 
-def test_under_load_nothing_is_taken_for_a_difference(shop: Shop) -> None:
+async def test_under_load_nothing_is_taken_for_a_difference(world: World) -> None:
     """Assigned, taken back, locked, redeemed, rolled back, configured meanwhile: never is one found."""
-    compared = 0
-    with Traffic(shop.service, LOAD_S) as traffic:
-        while traffic.going or not compared:
-            outcome, told = compare(shop.service)
+    ends = time.monotonic() + LOAD_S
+    async with traffic(world.service, 1000) as crowd:
+        await crowd.until_more(1)
+        while time.monotonic() < ends:
+            outcome, told = await compared(world.service)
             assert outcome.found == {}, told
-            compared += 1
-        assert traffic.went_well() > 20
-    outcome, told = compare(shop.service)
+    assert crowd.ledger.succeeded > 20
+    outcome, told = await compared(world.service)
     assert (outcome.found, outcome.unsettled) == ({}, 0), told
+
+
+_SCRIP = [sys.executable, "-m", "service"]
+_COMMAND = [*_SCRIP, "reconcile"]
 
 
 def command(service: Service, *words: str) -> Result:
@@ -213,8 +215,8 @@ def _env(service: Service) -> dict[str, str]:
     return {"REDIS_URL": facts["redisUrl"], "DATABASE_URL": facts["databaseUrl"]}
 
 
-async def _with_pool(shop: Shop, ask: Callable[[asyncpg.Pool], Awaitable[Any]]) -> Any:
-    pool = await record.connect(shop.service.run.facts["databaseUrl"])
+async def _with_pool(world: World, ask: Callable[[asyncpg.Pool], Awaitable[Any]]) -> Any:
+    pool = await record.connect(world.service.run.facts["databaseUrl"])
     try:
         return await ask(pool)
     finally:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.faults.linear import Operation
+from loadtests.linear import Operation
 
 
 class Coupon(NamedTuple):

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from tests.faults.linear import Operation, is_linearizable
-from tests.faults.things import Coupon, Limit, step_coupon, step_limit
+from loadtests.linear import Operation, is_linearizable
+from loadtests.things import Coupon, Limit, step_coupon, step_limit
 
 _RACE = [
     Operation(0.0, 3.0, "redeem", ("r1", "ann", "-", "")),

@@ -1,0 +1,372 @@
+"""What a buyer does on a visit, what the merchant changes, and what may come of it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from loadtests.ledger import CREATED, Entry
+from loadtests.plan import HOLD_S, Book, Kind
+
+if TYPE_CHECKING:
+    from loadtests.buyers import Crowd
+
+BRING = 0.7
+"""The part of those who bring a code of the sale, while it has some, where others are assigned one of the stock."""
+TAKERS, GREEDY, ORDERS = 30, 6, 12
+"""How many share a limit: of codes, of redemptions, of an order's places."""
+LOCKED = frozenset({201, 200})
+
+
+class Visit:
+    """One visit by one kind of buyer."""
+
+    def __init__(self, crowd: "Crowd", who: str) -> None:
+        self.crowd, self.ledger, self.random, self._who = crowd, crowd.ledger, crowd.random, who
+
+    def book(self, kind: Kind) -> Book:
+        """The only one of its kind, or the one that is fought for now."""
+        return self.crowd.turn(kind)
+
+    def id(self, kind: str = "user") -> str:
+        """A user or an order that nobody has."""
+        return f"{self.crowd.mark}-{kind}-{uuid4().hex[:12]}"
+
+    def order(self, user: str = "") -> dict[str, Any]:
+        """A user and an order, new ones."""
+        return {"userId": user or self.id(), "orderId": self.id("order")}
+
+    def lost(self, *refusals: str) -> tuple[str, ...]:
+        """Refusals that come of a loss."""
+        return refusals if self.crowd.hurt else ()
+
+    async def ask(
+        self, op: str, path: str, body: dict[str, Any], *refusals: str, book: str = "", **options: Any
+    ) -> Entry:
+        """The final entry of a request that this one sends."""
+        return await self.ledger.ask(op, path, body, *refusals, who=self._who, book=book, **options)
+
+    async def redeem(
+        self,
+        book: Book | None,
+        code: str,
+        *refusals: str,
+        wanted: Collection[int] = CREATED,
+        key: str | None = None,
+        **said: Any,
+    ) -> Entry:
+        """Redeem a code for somebody."""
+        body = self.order() | {"orderValue": "20.00"} | said
+        about = {"book": book.book_id if book else "", "code": code, "recorded": self.ledger.wants_record()}
+        return await self.ask("redeem", f"/v1/coupons/redeem/{code}", body, *refusals, wanted=wanted, key=key, **about)
+
+    async def lock(self, book: Book, code: str, body: dict[str, Any], *refusals: str, leave: bool = False) -> Entry:
+        """Lock a code; unless it is left, its token is kept."""
+        about: dict[str, Any] = {"book": book.book_id, "code": code, "wanted": LOCKED}
+        locked = await self.ask("lock", f"/v1/coupons/lock/{code}", body, *refusals, **about)
+        if locked.succeeded and not leave:
+            self.crowd.tokens[locked.said["lockToken"]] = code
+        return locked
+
+    async def unlock(self, locked: Entry) -> None:
+        """Give a lock back."""
+        token = locked.said.get("lockToken", "")
+        path = f"/v1/coupons/unlock/{locked.code}"
+        await self.ask("unlock", path, {"lockToken": token}, wanted={204}, code=locked.code)
+
+    async def assign(self, book: Book, user: str, *refusals: str) -> Entry:
+        """Be assigned any code of a book."""
+        body, recorded = {"bookId": book.book_id, "userId": user}, self.ledger.wants_record()
+        return await self.ask("assign", "/v1/coupons/assign", body, *refusals, book=book.book_id, recorded=recorded)
+
+    async def check_out(self, book: Book, body: dict[str, Any], *refusals: str) -> Entry:
+        """Check out, with a code of the book or for its gift alone."""
+        body = {"orderId": self.id("order"), "orderValue": "30.00"} | body
+        about = {"book": book.book_id, "code": body.get("code", ""), "recorded": self.ledger.wants_record()}
+        return await self.ask("checkout", "/v1/checkout", body, *refusals, *_of_total(book), **about)
+
+    async def coupon(self, user: str) -> tuple[Book, str]:
+        """A coupon that only this user has, and its book: the sale's next, which the user brought, or one of the stock
+        that is assigned to it; '' where there is none."""
+        sale = self.book("sale")
+        stocked = "stocked" in self.crowd.books
+        if (not stocked or self.random.random() < BRING) and (code := self.crowd.next_code(sale)):
+            return sale, code
+        if not stocked:
+            return sale, ""
+        assigned = await self.assign(self.book("stocked"), user, "out_of_stock")
+        return self.book("stocked"), assigned.said.get("code", "")
+
+
+Doing = Callable[[Visit], Awaitable[Any]]
+VISITS: list[tuple[str, int, Doing]] = []
+"""The kind of buyer, of how many visits, and what it does."""
+
+
+async def visit(crowd: "Crowd") -> None:
+    """Do one of VISITS."""
+    ((who, _, do),) = crowd.random.choices(VISITS, [weight for _, weight, _ in VISITS])
+    await do(Visit(crowd, who))
+
+
+def visits(who: str, weight: int) -> Callable[[Doing], Doing]:
+    """Put it among VISITS."""
+
+    def add(function: Doing) -> Doing:
+        VISITS.append((who, weight, function))
+        return function
+
+    return add
+
+
+def _of_total(book: Book) -> tuple[str, ...]:
+    return ("out_of_stock",) if book.total else ()
+
+
+@visits("Buyer", 6)
+async def lock_pay_redeem(visit: Visit) -> None:
+    """The promise of a lock is kept."""
+    body = visit.order()
+    book, code = await visit.coupon(body["userId"])
+    if not code or not (locked := await visit.lock(book, code, body, *_of_total(book))).succeeded:
+        return
+    await visit.crowd.pay()
+    redeemed = await visit.redeem(book, code, *visit.lost("lock_lost"), **body, lockToken=locked.said["lockToken"])
+    if redeemed.refusal == "lock_lost":
+        await visit.redeem(book, code, **body)
+
+
+@visits("Buyer", 3)
+async def redeem_alone(visit: Visit) -> None:
+    """Without a lock."""
+    user = visit.id()
+    book, code = await visit.coupon(user)
+    if code:
+        await visit.redeem(book, code, *_of_total(book), userId=user)
+
+
+@visits("Buyer", 1)
+async def assign_then_redeem(visit: Visit) -> None:
+    """The coupon is the user's first."""
+    user, book = visit.id(), visit.book("sale")
+    if code := visit.crowd.next_code(book):
+        about: dict[str, Any] = {"book": book.book_id, "code": code, "recorded": visit.ledger.wants_record()}
+        await visit.ask("assign", f"/v1/coupons/assign/{code}", {"userId": user}, **about)
+        await visit.redeem(book, code, *_of_total(book), userId=user)
+
+
+@visits("Returner", 1)
+async def assign_and_take_back(visit: Visit) -> None:
+    """What a user was assigned by mistake."""
+    book = visit.book("sale")
+    if code := visit.crowd.next_code(book):
+        about: dict[str, Any] = {"book": book.book_id, "code": code}
+        await visit.ask("assign", f"/v1/coupons/assign/{code}", {"userId": visit.id()}, **about)
+        refusals = visit.lost("coupon_not_assigned")
+        await visit.ask("unassign", f"/v1/coupons/unassign/{code}", {}, *refusals, wanted={200}, **about)
+
+
+@visits("Repeater", 2)
+async def click_twice(visit: Visit) -> None:
+    """Twice at once, and once more later, under one key: one redemption, and one answer."""
+    key, body = uuid4().hex, visit.order()
+    book, code = await visit.coupon(body["userId"])
+    if not code:
+        return
+    refusals = (*_of_total(book), *visit.lost("order_already_used"))
+    await asyncio.gather(*(visit.redeem(book, code, *refusals, key=key, **body) for _ in range(2)))
+    await visit.crowd.pay()
+    await visit.redeem(book, code, *refusals, key=key, **body)
+
+
+@visits("Gifted", 2)
+async def use_the_gift(visit: Visit) -> None:
+    """Check out, and pay the next order with the gift."""
+    user, gifts = visit.id(), visit.book("gifts")
+    book, code = await visit.coupon(user)
+    if code and (gift := (await visit.check_out(book, {"userId": user, "code": code})).assignment):
+        await visit.crowd.pay()
+        refusals = visit.lost("coupon_assigned_to_other", "coupon_redeemed")
+        await visit.check_out(gifts, {"userId": user, "code": gift["code"]}, *refusals)
+
+
+@visits("Gifted", 1)
+async def take_a_gift(visit: Visit) -> None:
+    """Check out without a code, for the gift alone; or be assigned one."""
+    user, gifts = visit.id(), visit.book("gifts")
+    if visit.random.random() < 0.5:
+        await visit.check_out(gifts, {"userId": user, "giftBookId": gifts.book_id})
+    else:
+        await visit.assign(gifts, user, "out_of_stock")
+
+
+@visits("Abandoner", 1)
+async def lock_then_unlock(visit: Visit) -> None:
+    """Change one's mind."""
+    if code := visit.crowd.next_code(visit.book("sale")):
+        locked = await visit.lock(visit.book("sale"), code, visit.order(), *_of_total(visit.book("sale")))
+        if locked.succeeded:
+            await visit.unlock(locked)
+
+
+@visits("Abandoner", 1)
+async def go_away(visit: Visit) -> None:
+    """Lock what others want, too, and go away: when the hold has ended, it is somebody else's."""
+    book = visit.book("held")
+    if visit.crowd.leaves_locks:
+        code = book.code(visit.random.randrange(book.codes))
+        await visit.lock(book, code, visit.order(), "coupon_locked", leave=True)
+        if not visit.crowd.hurt:
+            await asyncio.sleep(HOLD_S + 0.1)
+            await visit.lock(book, code, visit.order(), "coupon_locked", leave=True)
+
+
+@visits("Abandoner", 1)
+async def leave_a_total(visit: Visit) -> None:
+    """As above, with a use of the book's total."""
+    book = visit.book("left")
+    if visit.crowd.leaves_locks and (code := visit.crowd.next_code(book)):
+        await visit.lock(book, code, visit.order(), "out_of_stock", leave=True)
+
+
+@visits("Returner", 1)
+async def roll_back(visit: Visit) -> None:
+    """Twice at once, so that one is too late."""
+    book, code = await visit.coupon(user := visit.id())
+    if not code or not (told := (await visit.redeem(book, code, *_of_total(book), userId=user)).redemption):
+        return
+    body = {"reason": "drill", "restore": visit.random.random() < 0.7}
+    path, about = f"/v1/redemptions/{told['redemptionId']}/rollback", {"code": code, "book": book.book_id}
+    # Not found where the redemption was lost meanwhile: the judge knows.
+    refusals = ("already_rolled_back", *visit.lost("redemption_not_found"))
+    recorded = visit.ledger.wants_record()
+    asked = (visit.ask("rollback", path, body, *refusals, wanted={200}, recorded=recorded, **about) for _ in range(2))
+    await asyncio.gather(*asked)
+
+
+@visits("Returner", 1)
+async def roll_back_an_order(visit: Visit) -> None:
+    """With its gift."""
+    book, code = await visit.coupon(user := visit.id())
+    if not code:
+        return
+    bought = await visit.check_out(book, {"userId": user, "code": code})
+    if bought.succeeded:
+        path, recorded = f"/v1/orders/{bought.order}/rollback", visit.ledger.wants_record()
+        refusals = visit.lost("order_not_found")
+        await visit.ask("order", path, {"reason": "drill"}, *refusals, wanted={200}, recorded=recorded)
+
+
+@visits("Fighter", 1)
+async def want_a_code(visit: Visit) -> None:
+    """One of the uses that a code has."""
+    book = visit.book("shared")
+    await visit.redeem(book, book.code(visit.random.randrange(book.codes)), "coupon_exhausted")
+
+
+@visits("Fighter", 1)
+async def want_a_code_without_key(visit: Visit) -> None:
+    """Nothing tells a repeat of this from another one: what repeats it by itself spends two uses."""
+    book = visit.book("shared")
+    code, body = book.code(visit.random.randrange(book.codes)), {"userId": visit.id(), "orderValue": "20.00"}
+    about: dict[str, Any] = {"book": book.book_id, "code": code, "key": ""}
+    await visit.ask("redeem", f"/v1/coupons/redeem/{code}", body, "coupon_exhausted", **about)
+
+
+@visits("Fighter", 1)
+async def want_more_than_a_user_may(visit: Visit) -> None:
+    """One of a user's uses of a book."""
+    book = visit.book("greedy")
+    if code := visit.crowd.next_code(book):
+        user = f"{visit.crowd.mark}-greedy-{visit.random.randrange(max(GREEDY, book.codes // 30))}"
+        await visit.redeem(book, code, "user_redemption_limit", userId=user)
+
+
+@visits("Fighter", 2)
+async def want_a_total(visit: Visit) -> None:
+    """One of the uses that a book has."""
+    book = visit.book("total")
+    if code := visit.crowd.next_code(book):
+        await visit.redeem(book, code, "out_of_stock")
+
+
+@visits("Fighter", 1)
+async def want_a_total_by_lock(visit: Visit) -> None:
+    """Who has a lock has a use of the total, too."""
+    book = visit.book("reserved")
+    if not (code := visit.crowd.next_code(book)):
+        return
+    body = visit.order()
+    locked = await visit.lock(book, code, body, "out_of_stock")
+    if not locked.succeeded:
+        return
+    await asyncio.sleep(visit.random.uniform(0, 0.3))
+    if visit.random.random() < 0.3:
+        token = locked.said["lockToken"]
+        await visit.redeem(book, code, *visit.lost("lock_lost"), **body, lockToken=token)
+    else:
+        await visit.unlock(locked)
+
+
+@visits("Fighter", 1)
+async def want_the_last_code(visit: Visit) -> None:
+    """One of a few codes."""
+    await visit.assign(visit.book("stock"), visit.id(), "out_of_stock")
+
+
+@visits("Fighter", 1)
+async def want_more_codes_than_a_user_may(visit: Visit) -> None:
+    """One of the codes of a book that a user may have."""
+    user = f"{visit.crowd.mark}-taker-{visit.random.randrange(TAKERS)}"
+    await visit.assign(visit.book("assigned"), user, "user_code_limit", "out_of_stock")
+
+
+@visits("Fighter", 1)
+async def want_a_place_in_an_order(visit: Visit) -> None:
+    """The only one that an order has."""
+    sale = visit.book("sale")
+    if code := visit.crowd.next_code(sale):
+        order = f"{visit.crowd.mark}-order-{visit.random.randrange(ORDERS)}"
+        await visit.redeem(sale, code, "order_already_used", *_of_total(sale), orderId=order)
+
+
+@visits("Guesser", 1)
+async def guess(visit: Visit) -> None:
+    """A code that there isn't, to lock or to redeem."""
+    op, code = visit.random.choice(("lock", "redeem")), f"G-{uuid4().hex[:16].upper()}"
+    await visit.ask(op, f"/v1/coupons/{op}/{code}", visit.order(), "coupon_not_found", wanted=(), code=code)
+
+
+class Merchant(Visit):
+    """Who changes what is sold."""
+
+    async def change(self) -> None:
+        """Make a book, add codes, switch one off, set a limit, and see at once that each governs."""
+        codes = [f"{self.crowd.mark.upper()}-M-{uuid4().hex[:12].upper()}" for _ in range(4)]
+        made = await self.ask("book", "/v1/books", {"name": f"Load {self.crowd.mark}"})
+        if not made.succeeded:
+            return
+        book = Book(made.said["bookId"], "merchant", "", 0)
+        await self._upload(book, codes)
+        used, off, *_, last = codes
+        path, about = f"/v1/coupons/{off}", {"book": book.book_id, "code": off}
+        switched = await self.ask("switch", path, {"status": "inactive"}, wanted={200}, method="PATCH", **about)
+        if switched.succeeded:
+            await self.redeem(book, off, "coupon_inactive", wanted=())
+        while not self.crowd.ended:
+            about = {"book": book.book_id, "code": used, "recorded": True}
+            body = self.order() | {"orderValue": "20.00"}
+            if (await self.ask("redeem", f"/v1/coupons/redeem/{used}", body, **about)).durability == "recorded":
+                break  # else it may be lost, and the limit not reached
+            used = f"{codes[0]}-{uuid4().hex[:8].upper()}"
+            await self._upload(book, [used])
+        else:
+            return
+        path, about = f"/v1/books/{book.book_id}", {"book": book.book_id, "code": last}
+        limited = await self.ask("limit", path, {"maxRedemptions": 1}, wanted={200}, method="PATCH", **about)
+        if limited.succeeded:
+            await self.redeem(book, last, "out_of_stock", wanted=())
+
+    async def _upload(self, book: Book, codes: list[str]) -> None:
+        path = f"/v1/books/{book.book_id}/codes"
+        await self.ask("upload", path, {"codes": codes}, wanted={200}, book=book.book_id)

@@ -1,0 +1,150 @@
+"""What a service that is hurt is asked and answers: its ledger, and those who only look."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import cycle
+from uuid import UUID
+
+from loadtests.buyers import Crowd
+from loadtests.ground import Ground
+from loadtests.histories import Look
+from loadtests.ledger import Entry, Ledger, now_ms
+from loadtests.plan import make_few_books, new_mark
+from loadtests.wire import ERRORS, Ask, Barrage, Wire
+from service.record.pool import ERRORS as POSTGRES_ERRORS
+from tests.faults.nodes import PATIENCE_S
+from tests.faults.stage import KEY, Stage
+
+CODES = 700
+LOOK_S = 0.01
+CLOSED = {"recovering", "unavailable", "outcome_unknown", "behind"}
+SETTLED_MS = 500
+"""So long after an epoch was drawn a process may use the one before: on a Redis that nobody has fenced yet."""
+_IS_THERE = "SELECT EXISTS (SELECT FROM redemptions WHERE redemption_id = $1)"
+
+
+class Drill:
+    """Buyers and a merchant of a stage's service, and what is done to it meanwhile.
+
+    1. A redemption that is answered as `recorded` is looked up at once: it must be in Postgres then.
+    2. Two only look: one at a coupon in Redis, one at lists of books and of redemptions, in Postgres.
+    """
+
+    def __init__(self, stage: Stage, ledger: Ledger, crowd: Crowd, before: Ground) -> None:
+        self.stage, self.ledger, self.crowd, self.on = stage, ledger, crowd, before
+        self.books = [book for books in crowd.books.values() for book in books]
+        self.wrong: list[str] = []
+        self.looks: list[Look] = []
+        self.reads: list[Look] = []
+        self.outboxes: list[dict[str, str]] = []
+        """Of servers that were left, before the service came back to them."""
+        self.strikes: list[int] = []
+        """How many requests were under way at each strike."""
+        self.lost_writes = 0
+        """Writes that a loss of power took back."""
+        self.closed_ms: list[tuple[float, float]] = []
+        """From when to when nobody may have been answered."""
+        self.poisoned = 0
+        """Events that were put into the outbox and can't be recorded."""
+        self._heard = set(stage.alarms())
+        self._ended = False
+        ledger.on_recorded = self._look_up
+
+    def struck(self) -> None:
+        """Say that something is hurt now."""
+        self.strikes.append(self.ledger.in_flight)
+
+    def alarms(self) -> list[str]:
+        """What processes have said since it began that nothing here may make them say."""
+        return [said for said in self.stage.alarms() if said not in self._heard]
+
+    async def until_more(self, answers: int) -> None:
+        """Wait until so many more were answered well."""
+        await self.crowd.until_more(answers)
+
+    @asynccontextmanager
+    async def going_on(self, buyers: int) -> AsyncIterator[None]:
+        """Buy and look while the block runs, and until what those see who only look is whole again."""
+        tasks = [asyncio.create_task(task()) for task in (self._look, self._read, self._watch)]
+        try:
+            async with self.crowd.buying(buyers):
+                yield
+            self._ended = True
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.gather(*tasks)
+        finally:
+            self._ended = True
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look_up(self, entry: Entry) -> None:
+        """While Postgres can't be asked, the judge will see."""
+        if not (redemption := entry.redemption) or entry.op != "redeem":
+            return
+        with contextlib.suppress(*POSTGRES_ERRORS):
+            async with asyncio.timeout(1):
+                there = await self.stage.pool.fetchval(_IS_THERE, UUID(redemption["redemptionId"]))
+            if not there:
+                self.wrong.append(f"answered as recorded, and not in Postgres: {entry.path}")
+
+    async def _watch(self) -> None:
+        """When Postgres says that the partition is closed: its gate opens after that."""
+        begun, last, epoch = 0.0, 0.0, 0
+        while not self._ended:
+            before = now_ms()
+            with contextlib.suppress(*POSTGRES_ERRORS):
+                async with asyncio.timeout(1):
+                    row = await self.stage.row()
+                if row.state == "closed" and row.epoch == epoch:
+                    last = before
+                else:
+                    self._was_closed(begun, last)
+                    begun = last = now_ms()
+                    epoch = row.epoch if row.state == "closed" else 0
+            await asyncio.sleep(LOOK_S * 3)
+        self._was_closed(begun, last)
+
+    def _was_closed(self, begun_ms: float, last_ms: float) -> None:
+        if last_ms > begun_ms + SETTLED_MS:
+            self.closed_ms.append((begun_ms + SETTLED_MS, last_ms))
+
+    async def _look(self) -> None:
+        sale = self.crowd.books["sale"][0]
+        await self._looking([f"/v1/coupons/{sale.code(0)}"], self.stage.urls[0], self.looks, LOOK_S)
+
+    async def _read(self) -> None:
+        sale = self.crowd.books["sale"][0]
+        paths = ["/v1/books?limit=1", f"/v1/books/{sale.book_id}/redemptions?limit=5"]
+        await self._looking(paths, self.stage.urls[-1], self.reads, LOOK_S * 5)
+
+    async def _looking(self, paths: list[str], url: str, looks: list[Look], pause_s: float) -> None:
+        turns, wire = cycle(paths), Wire(url, KEY)
+        while not self._ended or (looks and looks[-1].code):
+            at_ms, said = now_ms(), {}
+            try:
+                async with asyncio.timeout(10):
+                    answer = await wire.ask(Ask("GET", next(turns)))
+                said = answer.body
+                code = "" if answer.status < 400 else said.get("code", "")
+                if answer.status not in (200, 503):
+                    self.wrong.append(f"look: {answer.status} {answer.content[:300]!r}")
+            except ERRORS as error:
+                code = type(error).__name__
+                wire.close()
+                wire = Wire(url, KEY)
+            looks.append(Look(at_ms, now_ms() - at_ms, code, said if looks is self.looks else {}))
+            await asyncio.sleep(pause_s)
+        wire.close()
+
+
+@asynccontextmanager
+async def drill(stage: Stage, seed: int, codes: int = CODES, recorded: float = 0.25) -> AsyncIterator[Drill]:
+    """Buyers with books of their own; the same dice for the same seed."""
+    mark, urls = new_mark(), stage.urls
+    with Ledger(urls, KEY, hasty=True, keep=False) as making:
+        books = await make_few_books(making, mark, codes)
+    with Barrage(urls[0], KEY) as barrage, Ledger(urls, KEY, seed=seed, recorded=recorded, hasty=True) as ledger:
+        yield Drill(stage, ledger, Crowd(ledger, books, mark, hurt=True), Ground(barrage, 1))

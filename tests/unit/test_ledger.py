@@ -1,0 +1,160 @@
+"""A load's ledger, plots and memory; how a request is asked until it is answered."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from loadtests.ledger import Entry, Ledger, read_entries
+from loadtests.plan import Book
+from loadtests.plots import Series, draw, plot
+from loadtests.watch import GROWTH_MIB, growth
+from loadtests.wire import Answer, Ask
+
+
+def entry(**said: object) -> Entry:
+    """A buyer's request to redeem."""
+    return msgspec.structs.replace(Entry("Buyer", "redeem", "/v1/coupons/redeem/CODE", {"userId": "ann"}, "k"), **said)
+
+
+def answered(status: int, body: bytes, **headers: str) -> Entry:
+    """The request, answered so."""
+    one = entry()
+    one.answered(Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body))
+    return one
+
+
+def test_what_answers_say_is_entered() -> None:
+    """Redemption, gift, assignment, rollbacks and refusal are taken from where each answer has them."""
+    redeemed = answered(201, b'{"redemptionId": "r", "rolledBackAt": null, "durability": "fsynced"}')
+    assert (redeemed.redemption, redeemed.durability) == (redeemed.said, "fsynced")
+    bought = answered(201, b'{"redemption": {"redemptionId": "r", "rolledBackAt": null}, "gift": {"code": "G"}}')
+    assert (bought.redemption, bought.assignment) == (bought.said["redemption"], {"code": "G"})
+    nothing = answered(201, b'{"redemption": null, "gift": null}')
+    assert (nothing.redemption, nothing.assignment) == (None, None)
+    back = answered(200, b'{"redemptionId": "r", "rolledBackAt": "now"}')
+    back.path = "/v1/redemptions/r/rollback"
+    assert (back.redemption, back.rollbacks) == (None, [back.said])
+    refused = answered(503, b'{"code": "behind"}', retry_after="2")
+    assert (refused.refusal, refused.retry_after, refused.redemption) == ("behind", "2", None)
+    assert answered(204, b"").refusal == ""
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"\xff", b"[]", b""])
+def test_what_is_no_answer_of_ours_is_never_taken_for_one(body: bytes) -> None:
+    """A page of a proxy is a refusal that nobody wants, whatever its status."""
+    assert answered(200, body).refusal == answered(502, body).refusal == "unreadable"
+
+
+def test_a_refusal_without_a_code_is_none_that_anybody_wants() -> None:
+    """It has a name, for a success is what has none."""
+    assert answered(404, b"{}").refusal == "nameless"
+
+
+def test_the_digest_tells_any_two_answers_apart() -> None:
+    """By body and by status, but for how durable they are."""
+    told = (201, b'{"a": 1, "durability": "accepted", "b": 2}'), (201, b'{"a": 1, "durability": "fsynced", "b": 2}')
+    assert answered(*told[0]).digest == answered(*told[1], idempotency_replayed="true").digest
+    assert len({answered(*told).digest for told in ((201, b'{"a": 1}'), (200, b'{"a": 1}'), (201, b'{"a": 2}'))}) == 3
+
+
+def test_a_ledger_is_read_as_it_was_written(tmp_path: Path) -> None:
+    """All of it, also what a second process of the load wrote."""
+    written = [entry(status=201, said={"code": "CODE"}, answered_ms=1.5), entry(status=0, wanted=False)]
+    with Ledger([], "", tmp_path) as ledger:
+        for one in written:
+            ledger.write(one)
+    (tmp_path / "ledger-0.jsonl").write_bytes(msgspec.json.encode(entry(who="Guesser")) + b"\n")
+    assert list(read_entries(tmp_path)) == [entry(who="Guesser"), *written]
+    assert ledger.entries == written
+
+
+def test_a_broken_ledger_is_not_judged(tmp_path: Path) -> None:
+    """A line that was cut off is an error, not a line less."""
+    (tmp_path / "ledger-1.jsonl").write_bytes(msgspec.json.encode(entry())[:-9])
+    with pytest.raises(msgspec.DecodeError):
+        list(read_entries(tmp_path))
+
+
+async def asked(answers: list[Any], key: str | None = None) -> list[Entry]:
+    """The entries of one request, where the service answers so, in turn; an exception breaks the connection."""
+    left = iter(answers)
+
+    async def answer(ask: Ask) -> Answer:
+        if isinstance(told := next(left), Exception):
+            raise told
+        return Answer(told[0], {"retry-after": "1"} if told[0] == 503 else {}, b'{"code": "%b"}' % told[1].encode())
+
+    ledger = Ledger(["http://127.0.0.1:1"], "", hasty=True)
+    ledger._barrages[0].ask = answer
+    await ledger.ask("redeem", "/v1/coupons/redeem/CODE", {}, "coupon_redeemed", key=key)
+    assert list(left) == []
+    return ledger.entries
+
+
+async def test_a_request_is_sent_again_until_it_is_answered() -> None:
+    """Under one key; each time it is sent is an entry, and the last is final."""
+    busy, cut, late = (409, "request_in_progress"), ConnectionResetError(), (503, "recovering")
+    entries = await asked([cut, late, busy, (503, "outcome_unknown"), (201, "")])
+    assert [(one.status, one.refusal, one.final) for one in entries] == [
+        (0, "ConnectionResetError", False), (503, "recovering", False), (409, "request_in_progress", False),
+        (503, "outcome_unknown", False), (201, "", True),
+    ]  # fmt: skip
+    assert len({one.key for one in entries}) == len({one.asked_ms for one in entries}) == 1
+    assert all(one.wanted for one in entries)
+
+
+async def test_what_has_no_key_is_sent_again_only_where_nothing_was_done() -> None:
+    """Its outcome stays unknown otherwise."""
+    for last in (ConnectionResetError(), (503, "outcome_unknown")):
+        entries = await asked([(503, "recovering"), last], key="")
+        assert [(one.final, one.is_unknown) for one in entries] == [(False, False), (True, True)]
+
+
+async def test_an_answer_that_nobody_expects_is_marked() -> None:
+    """A refusal that was expected, and others."""
+    assert [one.wanted for one in await asked([(409, "coupon_redeemed")])] == [True]
+    assert [one.wanted for one in await asked([(409, "coupon_locked")])] == [False]
+    assert [one.wanted for one in await asked([(200, "")])] == [False]
+
+
+def test_codes_are_numbered_round() -> None:
+    """A book's codes begin anew after the last."""
+    book = Book("b", "held", "L-HELD", 3)
+    assert [book.code(number) for number in (0, 2, 3)] == ["L-HELD-0", "L-HELD-2", "L-HELD-0"]
+
+
+def test_a_plot_has_its_lines_within_its_axes() -> None:
+    """The highest point is at the top, the last at the right."""
+    drawn = plot("A <title>", [Series("a", [(0, 0), (5, 50), (10, 100)]), Series("b", [(10, 25)])])
+    assert '<polyline points="70.0,280.0 475.0,165.0 880.0,50.0"' in drawn
+    assert '<polyline points="880.0,222.5"' in drawn
+    assert "A &lt;title&gt;" in drawn
+
+
+def test_a_plot_of_a_long_load_is_no_longer_than_others() -> None:
+    """Of a week's seconds a thousand are drawn."""
+    week = plot("A week", [Series("a", [(second, 1.0) for second in range(7 * 86_400)])])
+    assert week.count(",50.0") == 1_000
+
+
+def test_only_what_was_measured_is_drawn(tmp_path: Path) -> None:
+    """Of a load without requests there is the memory; N/A counts as nothing."""
+    (tmp_path / "memory.csv").write_text("second,process,mib\n0.0,api,100\n1.0,api,101.5\n")
+    draw(tmp_path)
+    assert [path.name for path in sorted(tmp_path.glob("*.svg"))] == ["memory.svg"]
+    head = "Timestamp,User Count,Name,Requests/s,Failures/s,50%,95%,99%\n"
+    (tmp_path / "load_stats_history.csv").write_text(f"{head}10,1,Aggregated,0.0,0.0,N/A,N/A,N/A\n")
+    draw(tmp_path)
+    assert {path.stem for path in tmp_path.glob("*.svg")} == {"memory", "requests", "latencies"}
+
+
+def test_only_what_should_not_grow_is_said_to() -> None:
+    """An API that goes on growing is named; what only filled up at the beginning, or grew by a little, and Redis are
+    not."""
+    growing = [100.0 + number * GROWTH_MIB for number in range(10)]
+    filled = [100.0, 500.0, *[900.0] * 8]
+    a_little = [1000.0 + number * GROWTH_MIB / 2 for number in range(10)]
+    assert growth({"api": growing, "worker": filled, "redis": growing}) == ["api grew from 388 to 644 MiB"]
+    assert growth({"api": a_little, "worker": [10.0 + 2 * number for number in range(20)]}) == []
