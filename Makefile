@@ -13,11 +13,12 @@ help: ## say what there is
 run: $(READY) ## start Scrip with servers of its own on 127.0.0.1:8000 (SCRIP_PORT), data in .scrip
 	@exec $(BIN)/scrip run
 
-# Some files of tests at a time, each process with servers of its own: lua works all the time, the others mostly wait, for
-# servers, leases and locks. A long walk of the model prints its seeds; SCRIP_MODEL_SEED walks one again.
+# Some files of tests at a time, each process with servers of its own: lua and browser work all the time, the others mostly
+# wait for servers, leases and locks. A long walk of the model prints its seeds; SCRIP_MODEL_SEED walks one again.
 test: lua := -n 2 --dist loadfile
 test: integration := -n 4 --dist loadfile --no-loadscope-reorder
 test: faults := -n 4 --dist loadfile --no-loadscope-reorder
+test: browser := -n 2 --dist loadfile
 test: export SCRIP_MODEL_STEPS := $(STEPS)
 test: $(READY) $(if $(SUITE),,lint types) ## lint, types and all suites, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
 	@set -ex; $(foreach suite,$(or $(SUITE),$(SUITES)),$(BIN)/pytest tests/$(suite) $($(suite));)

@@ -11,6 +11,7 @@ import asyncpg
 from redis.asyncio import Redis
 
 from service.formats import key_names
+from service.formats.event_id import parse_event_id
 
 POLL_S = 0.05
 PATIENCE_S = 120.0
@@ -61,8 +62,7 @@ class Behind:
 
     async def _tail(self) -> _Id:
         last: Any = await self._redis.xrevrange(key_names.outbox(self._partition), count=1)
-        epoch, seq = last[0][0].split(b"-")
-        return int(epoch), int(seq)
+        return parse_event_id(last[0][0].decode())
 
     async def _cursor(self) -> _Id:
         row: Any = await self._postgres.fetchrow(_CURSOR, self._partition)

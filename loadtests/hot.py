@@ -53,10 +53,10 @@ async def own_valkey(folder: Path, *, logged: bool = False, under: tuple[str, ..
     """The embedded server on a folder, for as long as it takes, with the append-only file or without; as a child of
     another program where one is named."""
     valkey = Valkey(folder)
-    valkey.part.argv[:0] = under
+    valkey.child.argv[:0] = under
     await valkey.start()
     try:
-        hot = Hot(await connect(valkey.url, "bench"), valkey.part.pid or 0)
+        hot = Hot(await connect(valkey.url, "bench"), valkey.child.pid or 0)
         await hot.server.command("CONFIG", "SET", "appendonly", "yes" if logged else "no")
         yield hot
         hot.connection.close()

@@ -8,23 +8,23 @@ ARGV  1 fingerprint  2 payload ('' to let go)  3 request
 Reply {OK} or {outcome}
 Event K
 Cost  at most 9 commands; once an hour it reads as many fields as an answer is kept hours ]]
--- @include gate outbox book idempotency budget
+-- @include gate outbox book idempotency events budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
 if not got[2] then return { OUT.recovering } end
-if got[3] and string.sub(got[3], 1, #ARGV[1] + 3) ~= ARGV[1] .. ' c ' then return { OUT.OK } end
+if got[3] and not is_claimed(got[3], ARGV[1]) then return { OUT.OK } end
 if ARGV[2] == '' then
   redis.call('DEL', KEYS[3])
   return { OUT.OK }
 end
 local workspace = read_workspace(got[2])
 local now = clock(workspace)
-local entry = ARGV[1] .. ' ' .. OUT.OK .. ' ' .. ARGV[2]
-local event = append(KEYS[4], 'K ' .. workspace_number() .. ' ' .. whole(now), ARGV[3], entry)
+local entry = entry_text(ARGV[1], OUT.OK, ARGV[2])
+local event = append(KEYS[4], answered_event(whole(now)), ARGV[3], entry)
 if not event then return { OUT.recovering } end
-keep(KEYS[3], ARGV[1], OUT.OK, ARGV[2], workspace)
+keep_entry(KEYS[3], entry, workspace)
 now = now - workspace.offset_ms
 if count_kept(KEYS[5], entry, now, tonumber(workspace.keep_ms)) then forget_hours(KEYS[5], now) end
 return { OUT.OK }

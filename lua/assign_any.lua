@@ -9,7 +9,7 @@ Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome}
 Event A
 Cost  at most 46 commands, 18 for each of at most 50 coupons whose locks have ended and that it takes back, and 2 for each of
       at most 500 such locks; 25 more for a user with coupons of 5,000 books, where their number is limited ]]
--- @include gate outbox book coupon locks counts place holding idempotency facts view state stock assigning picking
+-- @include gate outbox book coupon locks counts place holding idempotency events facts view state stock assigning picking
 -- @limits
 
 facts_from, named = 5, ARGV[3]

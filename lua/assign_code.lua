@@ -10,7 +10,7 @@ Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome, re
 Event A
 Cost  at most 36 commands, and 2 for each of at most 20 locks on the coupon that have ended; 25 more for a user with coupons
       of 5,000 books, where their number is limited ]]
--- @include gate outbox book coupon locks counts place holding idempotency facts view state stock assigning start
+-- @include gate outbox book coupon locks counts place holding idempotency events facts view state stock assigning start
 -- @limits
 
 facts_from, named = 6, ARGV[4]

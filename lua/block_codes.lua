@@ -17,7 +17,7 @@ end
 local function block(bucket, code)
   local c = load_coupon(code, bucket)
   if not c then return false end
-  local number = string.match(c.entry, '^%d+')
+  local number = book_number_of(c.entry)
   local text = redis.call('GET', W .. 'b:' .. number)
   if text and not is_blocked(c) then
     local book = read_book(number, text)

@@ -17,7 +17,7 @@ Event R with the gift's book, code and bucket; without a redemption A; without e
 Cost  at most 100 commands, O(items), 3 for each of at most 100 places of the order, 18 for each of at most 50 coupons whose locks
       have ended and that it takes back, and 2 for each of at most 520 such locks; 25 more for a user with coupons of 5,000
       books, where their number is limited ]]
--- @include gate outbox book coupon locks counts place holding money idempotency orders judge facts replaying view state stock start
+-- @include gate outbox book coupon locks counts place holding money idempotency orders judge events facts replaying view state stock start
 -- @limits
 -- @include redeeming assigning picking gifts
 
@@ -84,7 +84,7 @@ local redeemed, decided = r and redeemed_event(r, a), nil
 if redeemed and gift then decided = redeemed .. ' ' .. gift_book.number .. ' ' .. gift.code .. ' ' .. gift.bucket
 elseif redeemed then decided = redeemed
 elseif gift then decided = assigned_event(gift, gift_book, user, whole(now), link)
-elseif fingerprint ~= '-' then decided = 'K ' .. workspace_number() .. ' ' .. whole(now) end
+elseif fingerprint ~= '-' then decided = answered_event(whole(now)) end
 local rest = told(gift_view)
 local entry = fingerprint ~= '-' and fingerprint .. ' ' .. OUT.OK .. (r and ' @. ' or ' @ ') .. without_named(rest) or nil
 local event = decided and append(KEYS[7], decided, ARGV[11], entry)

@@ -20,10 +20,10 @@ if got[3] and ARGV[3] ~= '1' then
   if known then return known end
 end
 if ARGV[3] == '1' then
-  if string.sub(got[3] or '', 1, #ARGV[1] + 3) ~= ARGV[1] .. ' c ' then return { OUT.OK } end
+  if not is_claimed(got[3] or '', ARGV[1]) then return { OUT.OK } end
 else
   local retry_ms = over_budget(KEYS[4], tonumber(ARGV[4]), now)
   if retry_ms then return { OUT.key_quota, retry_ms } end
 end
-redis.call('SET', KEYS[3], ARGV[1] .. ' c ' .. whole(now + tonumber(ARGV[2])), 'PX', ARGV[2])
+redis.call('SET', KEYS[3], entry_text(ARGV[1], 'c', whole(now + tonumber(ARGV[2]))), 'PX', ARGV[2])
 return { OUT.OK }

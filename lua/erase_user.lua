@@ -14,7 +14,7 @@ Reply {OK} or {outcome}
 Event K, with u
 Cost  at most 4 commands, 30 for each of at most 10 things, and 1 for each of at most 1,000 keys that took locks on the coupons, a
       hundred of which are forgotten for each ]]
--- @include gate outbox book coupon locks counts place holding facts orders state
+-- @include gate outbox book coupon locks counts place holding events facts orders state gifts
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 local no = gate_refuses(got[1], true, true)
@@ -28,7 +28,7 @@ local old_key, new_key = W .. 'u:' .. user, W .. 'u:' .. pseudonym
 local function assignment(code, bucket, at)
   local c = load_coupon(code, bucket)
   if not c or c.user ~= user or c.assigned_at ~= at then return end
-  local book = read_book(string.match(c.entry, '^%d+'))
+  local book = read_book(book_number_of(c.entry))
   local max = limit_of(c, book)
   local counted, set, score = place(c, book)
   drop_locks(c, max, book, now)
@@ -43,9 +43,10 @@ local function assignment(code, bucket, at)
 end
 
 local function gift(code, bucket, at, order, order_bucket)
-  local key, rest = W .. 'g:' .. order_bucket, ' ' .. at
-  local start = code .. ' ' .. bucket .. ' '
-  if redis.call('HGET', key, order) == start .. user .. rest then redis.call('HSET', key, order, start .. pseudonym .. rest) end
+  local key = W .. 'g:' .. order_bucket
+  if redis.call('HGET', key, order) == gift_text(code, bucket, user, at) then
+    redis.call('HSET', key, order, gift_text(code, bucket, pseudonym, at))
+  end
 end
 
 -- What was rolled back gave its use back, or keeps it: then Postgres says so once that is recorded. The entry in `e` is what a
@@ -78,7 +79,7 @@ for i = 5, #ARGV, 6 do
     local left_ms = redis.call('PTTL', W .. 'i:' .. a)
     if left_ms > 0 and redis.call('GET', W .. 'i:' .. a) == b then redis.call('SET', W .. 'i:' .. a, c, 'PX', whole(left_ms)) end
   elseif kind == 'u' then
-    if not append(KEYS[3], 'K ' .. workspace_number() .. ' ' .. whole(now), '{}') then return { OUT.recovering } end
+    if not append(KEYS[3], answered_event(whole(now)), '{}') then return { OUT.recovering } end
     if redis.call('HGET', old_key, 'cap') == a .. ' -' then redis.call('HDEL', old_key, 'cap') end
   end
 end

@@ -5,7 +5,7 @@ ARGV  for each bucket its number, the first of them as a reply had it
 Reply {OK, bucket…} with those that are left for another run, the first with how far it is; or {outcome}
 Event none
 Cost  at most 2 commands, 2 for each of at most 500 buckets, and 1 for each of at most 4,000 books of codes in them ]]
--- @include gate unlogged free
+-- @include gate unlogged coupon free
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
 leave_unlogged()
@@ -16,7 +16,7 @@ local function fill_part(key, at, write)
   local page = redis.call('HSCAN', key, at, 'COUNT', '2000')
   local free, codes = {}, page[2]
   for i = 2, #codes, 2 do
-    if not string.find(codes[i], '!', 1, true) then free[codes[i]] = (free[codes[i]] or 0) + 1 end
+    if is_free_entry(codes[i]) then free[codes[i]] = (free[codes[i]] or 0) + 1 end
   end
   for of, count in pairs(free) do write('HINCRBY', of, count) end
   return page[1]

@@ -14,8 +14,7 @@ local got = redis.call('MGET', KEYS[1], KEYS[4], KEYS[5])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
 local book = read_book(ARGV[3], ARGV[1] .. ' ' .. ARGV[2])
-if not (book.id and string.match(book.lock_ms .. ' ' .. book.max_lock_ms, '^%d+ %d+$')
-  and string.match(book.terms, '^%S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+$')) then
+if not is_whole_book(book) then
   return redis.error_reply('ERR settings that no script can read')
 end
 if not got[2] or tonumber(string.match(got[2], '^%S+')) < tonumber(ARGV[1]) then

@@ -11,8 +11,7 @@ Cost  at most 4 commands ]]
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local no = gate_refuses(got[1], true, true)
 if no then return { no } end
-local settings = string.match(ARGV[2], '^(%d+ %S+ %d %S+ %d+ %S+ %-?%d+)') and read_workspace(ARGV[1] .. ' ' .. ARGV[2])
-if not (settings and settings.offset_ms) then return redis.error_reply('ERR settings that no script can read') end
+if not is_whole_workspace(ARGV[1] .. ' ' .. ARGV[2]) then return redis.error_reply('ERR settings that no script can read') end
 if not got[2] or tonumber(string.match(got[2], '^%S+')) < tonumber(ARGV[1]) then
   redis.call('SET', KEYS[2], ARGV[1] .. ' ' .. ARGV[2])
   note_version(KEYS[3], got[3], ARGV[1])

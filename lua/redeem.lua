@@ -13,7 +13,7 @@ Reply {OK|REPEATED, record, book_id, replayed}, {RECALL, events, as_of} or {outc
 Event R
 Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each of at most 100 places of the order, and 2 for
       each of at most 20 locks of it that have ended ]]
--- @include gate outbox book coupon locks counts place holding money idempotency orders judge facts replaying state stock
+-- @include gate outbox book coupon locks counts place holding money idempotency orders judge events facts replaying state stock
 -- @limits
 -- @include start redeeming
 

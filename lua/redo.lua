@@ -8,7 +8,7 @@ Reply {OK, position from 0 of an event that was left out, why, …} or {outcome}
       other_book assigned not_assigned redemption_missing not_standing below_zero failed
 Event none
 Cost  at most 4 commands, 27 for each of at most 251 events, and 2 for each of at most 20 locks of a coupon that have ended ]]
--- @include gate unlogged failing book tally coupon locks place holding orders state
+-- @include gate unlogged failing book tally coupon locks place holding orders events state
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
 if ARGV[1] == 'whole' then
@@ -17,10 +17,6 @@ if ARGV[1] == 'whole' then
 end
 local MAX_LEFT_OUT = 20000 -- characters: the mark stays small
 local touched, last_w = {}, nil
-local BUCKET = { -- kind, w, book, code, user and the code's bucket of the others
-  A = '^(A) (%S+) (%S+) (%S+) (%S+) %S+ (%d+)', U = '^(U) (%S+) (%S+) (%S+) (%S+) %S+ (%d+)$',
-  B = '^(B) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ (%d+) %S+$',
-}
 -- A code of the book was redeemed.
 local function touch(book)
   if not touched[book] then redis.call('HSET', W .. 'n:' .. book.number, 'touched', 1) end
@@ -45,28 +41,25 @@ local function refuses_rollback(c, number, e)
   if not e.event then return 'redemption_missing' end
   if not stands(c, e.event) then return 'not_standing' end
   local counts = redis.call('HGET', W .. 'o:' .. e.user_bucket, number .. '/' .. e.user) or '0'
-  local taken, standing = string.match(counts, '^(%d+) ?(%d*)$')
+  local taken, standing = read_user_counts(counts)
   local back = e.restore and 1 or 0
-  if tonumber(taken) < back or tonumber(standing ~= '' and standing or taken) < 1 or c.uses < back then return 'below_zero' end
+  if tonumber(taken) < back or tonumber(standing) < 1 or c.uses < back then return 'below_zero' end
 end
 
 local begun = false
 
 -- Apply an event, once all that it rests on was read; or say why it can't be applied. `begun` from the first write on.
 local function redo_event(decided, id, more)
-  -- Nearly all are redemptions, which have the most words.
-  local kind, w, number, code, user, order, discount, at, slot, bucket, order_bucket, max, user_bucket = string.match(
-    decided, '^(R) (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
-  if not kind then
-    local pattern = BUCKET[string.sub(decided, 1, 1)]
-    if pattern then kind, w, number, code, user, bucket = string.match(decided, pattern) end
-    if not kind then return 'unreadable' end
-  end
+  -- Nearly all are redemptions.
+  local kind, w, number, code, user, order, discount, at, slot, bucket, order_bucket, max, user_bucket =
+    'R', read_redeemed(decided)
+  if not w then kind, w, number, code, user, bucket = read_fact(decided) end
+  if not w then return 'unreadable' end
   if w ~= last_w then W, last_w = '{p' .. PARTITION .. '}:w' .. w .. ':', w end
   local c = load_coupon(code, bucket)
   -- A Postgres that lost its end may lack the newest codes, and have got from Redis what happened to them.
   if not c then return 'code_missing' end
-  if string.match(c.entry, '^%d+') ~= number then return 'other_book' end
+  if book_number_of(c.entry) ~= number then return 'other_book' end
   local book = book_of(number)
   if not book then return 'book_missing' end
   if kind == 'R' then
@@ -79,18 +72,18 @@ local function redo_event(decided, id, more)
     apply_redeem(c, book, limit, e, places_of(e), lock_of(c, limit, user, order, tonumber(at)))
   elseif kind == 'A' then
     if c.user then return 'assigned' end
-    local at, order, order_bucket = string.match(decided, '^A %S+ %S+ %S+ %S+ (%d+) %d+ ?(%S*) ?(%d*)$')
+    local at, order, order_bucket = read_assigned(decided)
     if not at then return 'unreadable' end
     begun = true
     apply_assign(c, book, user, at, order ~= '' and { order = order, bucket = order_bucket } or nil)
   elseif kind == 'U' then
     if not c.user then return 'not_assigned' end
-    local at = string.match(decided, ' (%d+) %d+$')
+    local at = read_unassigned(decided)
     if not at then return 'unreadable' end
     begun = true
     apply_unassign(c, book, at)
   else
-    local order, at, restore, order_bucket = string.match(decided, '^B %S+ %S+ %S+ %S+ (%S+) %S+ (%d+) ([01]) %d+ (%d+)$')
+    local order, at, restore, order_bucket = read_rolled_back(decided)
     if not order then return 'unreadable' end
     local event, discount, user_bucket = string.match(more, '^(%d+%-%d+) (%d+) (%d+)$')
     local e = { event = event, user = user, user_bucket = user_bucket, order = order, order_bucket = order_bucket,

@@ -5,7 +5,7 @@ ARGV  for each: the entry's key, the entry, its remaining life in ms
 Reply {OK} or {outcome}
 Event none
 Cost  at most 2 commands, and 5 for each of at most 500 entries, or 1 MiB of them, or one ]]
--- @include gate budget
+-- @include gate idempotency budget
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
 local time = redis.call('TIME')
@@ -14,8 +14,8 @@ for i = 1, #ARGV, 3 do
   local key, entry = ARGV[i], ARGV[i + 1]
   -- An answer that is here already is counted; a claim, whose answer was lost with it, is not.
   local was = redis.pcall('GETRANGE', key, '0', '60')
-  local is_known = type(was) == 'string' and was ~= '' and not string.find(was, '^%S+ c ')
-  local is_counted = not is_known and string.find(entry, '^%S+ %d+ %d%d%d %S+ ')
+  local is_known = type(was) == 'string' and was ~= '' and not is_claimed(was)
+  local is_counted = not is_known and is_counted_entry(entry)
   redis.call('SET', key, entry, 'PX', ARGV[i + 2])
   if is_counted then count_kept(string.match(key, '^{p%d+}:w%d+:') .. 'y', entry, now, tonumber(ARGV[i + 2])) end
 end

@@ -11,7 +11,7 @@ Reply {OK, "record\nrecord…", "book_id book_id …", replayed, rolled_back_at}
 Event B for each redemption, U for the gift
 Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most 100 redemptions, 2 for each of at most 500
       locks of their coupons that have ended, and 1 for each of at most 100 keys that took locks on the gift ]]
--- @include gate outbox book coupon locks counts place holding idempotency orders facts replaying state rolling gifts
+-- @include gate outbox book coupon locks counts place holding idempotency orders events facts replaying state rolling gifts
 -- @limits
 
 facts_from = 5
@@ -41,7 +41,7 @@ if gift and gift.uses > 0 then gift = nil end
 if #events == 0 and not gift then return { OUT.already_rolled_back } end
 
 local payload = '@' .. table.concat(events, ',') .. ' ' .. whole(now)
-local entry = ARGV[1] ~= '-' and ARGV[1] .. ' ' .. OUT.OK .. ' ' .. payload or nil
+local entry = ARGV[1] ~= '-' and entry_text(ARGV[1], OUT.OK, payload) or nil
 local kept, records, books = entry, {}, {}
 for i, e in ipairs(standing) do
   local book = read_book(e.book)
@@ -52,8 +52,7 @@ for i, e in ipairs(standing) do
 end
 if order then save_order(KEYS[4], ARGV[4], without_places(order, restore)) end
 if gift then
-  local event = append(KEYS[5], 'U ' .. workspace_number() .. ' ' .. gift_book.number .. ' ' .. gift.code .. ' '
-    .. gift.user .. ' ' .. whole(now) .. ' ' .. gift.bucket, ARGV[3], kept)
+  local event = append(KEYS[5], unassigned_event(gift, gift_book, whole(now)), ARGV[3], kept)
   if not event then return { OUT.recovering } end
   apply_unassign(gift, gift_book, whole(now))
 end

@@ -9,7 +9,7 @@ ARGV  1 fingerprint  2 code  3 bucket  4 request
 Reply {OK, view, "", replayed} or {outcome, retry_ms}
 Event U
 Cost  at most 36 commands, and 2 for each of at most 20 locks of the coupon that have ended ]]
--- @include gate outbox book coupon locks counts place holding idempotency facts view state start
+-- @include gate outbox book coupon locks counts place holding idempotency events facts view state start
 -- @limits
 
 local r, reply = start(true, false)
@@ -24,9 +24,8 @@ local fingerprint, entry = ARGV[1], nil
 local shown = { code = c.code, bucket = c.bucket, uses = 0, max = c.max, off = c.off, expires_at = c.expires_at,
   assigned_at = '-' }
 local payload = view(shown, book, now)
-if fingerprint ~= '-' then entry = fingerprint .. ' ' .. OUT.OK .. ' ' .. payload end
-local event = append(KEYS[6], 'U ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. c.user
-  .. ' ' .. whole(now) .. ' ' .. c.bucket, ARGV[4], entry)
+if fingerprint ~= '-' then entry = entry_text(fingerprint, OUT.OK, payload) end
+local event = append(KEYS[6], unassigned_event(c, book, whole(now)), ARGV[4], entry)
 if not event then return { OUT.recovering } end
 apply_unassign(c, book, whole(now))
 if entry then keep_entry(KEYS[3], entry, r.workspace) end

@@ -1,7 +1,14 @@
 """The commands, run in this process: a process of its own takes each most of a second to import what it needs."""
 
+import logging
+import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+from unittest.mock import patch
 
+import structlog
 from click.testing import CliRunner, Result
 
 from service.cli.main import main
@@ -9,5 +16,29 @@ from service.cli.main import main
 
 def scrip(*words: str, **env: str) -> Result:
     """Run `scrip` with these words and settings, on another thread: a test may have a loop on its own."""
-    with ThreadPoolExecutor(1) as aside:
+    with _kept_logging(), ThreadPoolExecutor(1) as aside:
         return aside.submit(CliRunner().invoke, main, words, env=env).result()
+
+
+@contextmanager
+def _kept_logging() -> Iterator[None]:
+    """Restore what a command configures for its process: other tests read logs, too."""
+    configure, root, hook = structlog.configure, logging.getLogger(), sys.excepthook
+    handlers, level = root.handlers[:], root.level
+    loggers = [logger for logger in logging.Logger.manager.loggerDict.values() if isinstance(logger, logging.Logger)]
+    states = [(logger, logger.handlers[:], logger.level, logger.disabled, logger.propagate) for logger in loggers]
+
+    def uncached(cache_logger_on_first_use: bool, **options: Any) -> None:
+        configure(**options)
+
+    try:
+        with patch.object(structlog, "configure", uncached):
+            yield
+    finally:
+        structlog.reset_defaults()
+        sys.excepthook = hook
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        for logger, own, own_level, disabled, propagate in states:
+            logger.handlers[:], logger.disabled, logger.propagate = own, disabled, propagate
+            logger.setLevel(own_level)

@@ -17,7 +17,9 @@ from service.domain.errors import Refusal
 from service.domain.limits import KeyLimits, words_of
 from service.domain.outcomes import RECALL
 from service.formats import key_names
-from service.formats.events import Redeemed, decided, parse
+from service.formats.event_id import parse_event_id
+from service.formats.events import Redeemed, parse
+from service.formats.redemption_record import record_text
 from service.hot.decider import Decider
 from service.hot.projection import RedisProjector
 from service.hot.scripts import PROJECTION, SERVING, Scripts
@@ -177,15 +179,13 @@ class Premises:
         entries = await dump.value(self.link, key_names.outbox(0), "stream")
         self.outbox += entries
         for event_id, fields in entries:
-            epoch, seq = map(int, event_id.split("-"))
-            event = parse(epoch, seq, fields["d"].encode(), fields["r"].encode() or b"{}")
+            event = parse(*parse_event_id(event_id), fields["d"].encode(), fields["r"].encode() or b"{}")
             if isinstance(event, Redeemed):
-                alone = msgspec.structs.replace(event, gift=None)
-                text = f"{event_id} {decided(alone)} {fields['r']}"
+                text = record_text(event)
                 self.recorded |= {event_id: text, event.redemption_id: text}
         if entries:
-            epoch, seq = entries[-1][0].split("-")
-            await self.link.call("XTRIM", key_names.outbox(0), "MINID", f"{epoch}-{int(seq) + 1}")
+            last = parse_event_id(entries[-1][0])
+            await self.link.call("XTRIM", key_names.outbox(0), "MINID", str(last._replace(seq=last.seq + 1)))
 
     async def everything_told(self) -> list[tuple[str, dict[str, str]]]:
         """All entries of the outbox, also those that were trimmed."""

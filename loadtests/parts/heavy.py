@@ -21,7 +21,7 @@ from loadtests.parts.opening import Service
 from loadtests.subject import Subject, opened, redeem
 from loadtests.watch import Peak, of_processes
 from loadtests.wire import Answer, Ask
-from service.hot.workspace_state import packed_answer
+from service.formats.idempotency_entry import packed_answer
 
 LARGE_BYTES, LARGE = 900_000, 1_000
 MIDDLE_BYTES, MIDDLE = 52_000, 8_000

@@ -15,7 +15,7 @@ from loadtests.figures import markdown, say
 from loadtests.harness.servers import VALKEY, started
 from loadtests.hot import Hot
 from service.domain.code_patterns import generate
-from service.embedded.valkey import allocator
+from service.embedded.valkey import build_allocator_env
 from service.formats.key_names import outbox
 from service.hot.connection import connect
 from service.operations.base import Call, Command
@@ -128,7 +128,7 @@ def add_options(options: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> None:
     """Print the table, of a server as `make run` starts it, or of another."""
     if not chosen.server:
-        os.environ |= allocator()
+        os.environ |= build_allocator_env()
     with tempfile.TemporaryDirectory() as folder, started(chosen.server or VALKEY, Path(folder)) as url:
         costs = asyncio.run(measure(url, chosen.codes, min(chosen.spent or chosen.codes, chosen.codes)))
     print(markdown(["each", "of", "bytes more", "µs of the server", "a second"], [cost.cells() for cost in costs]))

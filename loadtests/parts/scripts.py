@@ -23,6 +23,7 @@ from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
 from loadtests.hot import Hot, own_valkey
 from service.formats.events import shown_redemption_id
+from service.formats.redemption_record import parse_record
 from service.hot.scripts import HOT, Scripts
 from service.operations import assign, lock, redeem, rollback
 from service.operations.base import Call, Command
@@ -181,8 +182,8 @@ class Round:
 
 
 def _redemption_id(reply: list[str]) -> str:
-    event, *record = reply[1].split(" ", 13)
-    return shown_redemption_id(event, record[11])
+    record = parse_record(reply[1])
+    return shown_redemption_id(record.name, record.at_ms)
 
 
 async def measure(calls: int, rounds: int, counted: bool) -> list[Bench]:

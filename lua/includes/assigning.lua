@@ -34,13 +34,6 @@ local function assigned_view(c, book, user, now, at)
   return view(shown, book, now)
 end
 
--- gift: the order that it is a gift for {order, bucket}, or nil.
-local function assigned_event(c, book, user, at, gift)
-  local decided = 'A ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user .. ' ' .. at
-    .. ' ' .. c.bucket
-  return gift and decided .. ' ' .. gift.order .. ' ' .. gift.bucket or decided
-end
-
 local function assign(c, book, workspace, now, user, outbox, request, gift)
   local fingerprint, entry = ARGV[1], nil
   local at = whole(now)

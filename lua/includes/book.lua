@@ -1,4 +1,4 @@
--- A workspace's and a book's settings, each one string (made by service/hot/projection.py); read into tables. Numbers
+-- A workspace's and a book's settings, each one string (made by service/formats/stored_settings.py); read into tables. Numbers
 -- that are only added to others stay text.
 
 local function read_workspace(text)
@@ -36,6 +36,16 @@ local function read_book(number, made)
     codes_per_user = tonumber(codes_per_user), require_assignment = assigned == '1', require_lock = locked == '1',
     lock_ms = lock_ms, max_lock_ms = max_lock_ms, terms = terms,
   }
+end
+
+-- Whether every script can read the settings.
+local function is_whole_workspace(text)
+  return string.match(text, '^%S+ %d+ %S+ %d %S+ %d+ %S+ %-?%d+') and read_workspace(text).offset_ms
+end
+
+local function is_whole_book(book)
+  return book.id and string.match(book.lock_ms .. ' ' .. book.max_lock_ms, '^%d+ %d+$')
+    and string.match(book.terms, '^%S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+ %S+$')
 end
 
 -- Below how many free codes the book runs low; nil where it doesn't say.

@@ -4,10 +4,16 @@
 -- Fields of a record: version user assigned_at uses max off expires_at last_redemption (its event), then the one live lock
 -- of a code with a single use: token holder order deadline started counted. `max` is the limit it was first locked or
 -- redeemed under (0 for none), or its own. `off` is '-' for a code that is usable, '1' for one that the merchant switched
--- off, '2' for one that is blocked since an event of it is in quarantine, '3' for both.
+-- off, '2' for one that is blocked since an event of it is in quarantine, '3' for both. In Python:
+-- service/formats/coupon_record.py and directory_entry.py.
 
 local UNLOCKED = '- - - - - -'
 local IDLE = '0 - - 0 - - - - ' .. UNLOCKED
+
+-- The number of the book that a directory's entry names.
+local function book_number_of(entry) return string.match(entry, '^%d+') end
+
+local function is_free_entry(entry) return not string.find(entry, '!', 1, true) end
 
 -- `started` of a lock stays text.
 local function read_coupon(code, bucket, entry, text)

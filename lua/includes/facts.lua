@@ -1,12 +1,10 @@
 -- What is kept of a redemption is the id of its event. Its facts are in the outbox until that is trimmed, which it is only
 -- after it was recorded; then Postgres has them, and the service hands them in at the end of ARGV: 'as of', the moment that
 -- they are of, then by turns what they were asked for by and the record. A record is '<event> R …', as in the outbox without
--- a gift, and the request's part.
+-- a gift (lua/includes/events.lua), and the request's part. In Python: service/formats/redemption_record.py.
 
 local facts_from, lacking = 0, {} -- set by each script: where in ARGV they begin; and what is lacking
 local handed, erased -- read once a run, where they are needed: the facts in ARGV by what they were asked for by; the key
-local DECIDED = 'R' .. string.rep(' %S+', 16)
-local RECORD = '^(%S+) R (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) %S+ (%S+) '
 
 -- The moment. Facts are of this opening, since in another the same event may be another one, and of after the last deletion
 -- of users, before which Postgres named them; others are asked for again.
@@ -35,8 +33,18 @@ local function record_of(name)
   local epoch, seq = string.match(name, '^(%d+)-(%d+)$')
   if not epoch or names_erased(epoch, seq) then return nil end
   local entry = redis.call('XRANGE', '{p' .. PARTITION .. '}:outbox', name, name)[1]
-  local decided = entry and string.match(entry[2][2], '^' .. DECIDED)
+  local decided = entry and string.match(entry[2][2], '^R' .. string.rep(' %S+', 16))
   return decided and name .. ' ' .. decided .. ' ' .. entry[2][4]
+end
+
+-- A record's table; without an event where it can't be read.
+local function read_record(record)
+  local event, w, book, code, user, order, id, discount, at, slot, bucket, order_bucket, user_bucket = string.match(record,
+    '^(%S+) R (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ (%S+) (%S+) (%S+) (%S+) (%S+) %S+ (%S+) ')
+  return {
+    event = event, workspace = w, book = book, code = code, user = user, order = order, id = id, discount = discount,
+    at = at, slot = slot, bucket = bucket, order_bucket = order_bucket, user_bucket = user_bucket, record = record,
+  }
 end
 
 -- A redemption read; nil where its facts have to be handed in. A user that is just being deleted has its pseudonym already
@@ -47,19 +55,14 @@ local function facts_of(name)
     lacking[#lacking + 1] = name
     return nil
   end
-  local event, w, book, code, user, order, id, discount, at, slot, bucket, order_bucket, user_bucket =
-    string.match(record, RECORD)
-  local moved = event and redis.call('HGET', W .. 'e', event)
+  local e = read_record(record)
+  local moved = e.event and redis.call('HGET', W .. 'e', e.event)
   if moved then
-    user, user_bucket = string.match(moved, '^(%S+) (%S+)$')
+    e.user, e.user_bucket = string.match(moved, '^(%S+) (%S+)$')
     local head, rest = string.match(record, '^(%S+ R %S+ %S+ %S+ )%S+(.*)$')
-    record = head .. user .. rest
+    e.record = head .. e.user .. rest
   end
-  return {
-    event = event, workspace = w, book = book, code = code, user = user, order = order, id = id, discount = discount,
-    at = at, slot = slot, bucket = bucket, order_bucket = order_bucket, user_bucket = user_bucket,
-    record = record,
-  }
+  return e
 end
 
 -- The reply of a script that can't go on without facts; before it writes anything.

@@ -4,7 +4,7 @@ local function free_codes(key)
   local free, entries = {}, redis.pcall('HVALS', key)
   if entries.err then entries = {} end
   for _, of in ipairs(entries) do
-    if not string.find(of, '!', 1, true) then free[of] = (free[of] or 0) + 1 end
+    if is_free_entry(of) then free[of] = (free[of] or 0) + 1 end
   end
   return free, #entries
 end

@@ -1,6 +1,8 @@
 -- An order's gift, in the order's bucket `g:<bucket>`: '<code> <bucket> <user> <assigned_at>'. It stands while the coupon
 -- is that user's since then; an entry whose coupon was taken back is as good as none.
 
+local function gift_text(code, bucket, user, at) return code .. ' ' .. bucket .. ' ' .. user .. ' ' .. at end
+
 -- The coupon that the order has as its gift, and its book.
 local function gift_of(key, order)
   local text = redis.call('HGET', key, order)
@@ -8,5 +10,5 @@ local function gift_of(key, order)
   local code, bucket, user, at = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
   local c = load_coupon(code, bucket)
   if c.user ~= user or c.assigned_at ~= at then return nil end
-  return c, read_book(string.match(c.entry, '^%d+'))
+  return c, read_book(book_number_of(c.entry))
 end

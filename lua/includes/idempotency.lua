@@ -2,7 +2,19 @@
 -- the hot path runs under it. A payload '@<event>,<event>' names redemptions, and may say more after a space (for these
 -- include `replaying`); anything else is answered as it is. In the event it came with, '@.' is that event. Where a script
 -- says by `named` which user its request names, that user is '/' in the payload (no id holds one): the repeat names the
--- same, and an entry that names nobody needs no change when a user is deleted.
+-- same, and an entry that names nobody needs no change when a user is deleted. In Python:
+-- service/formats/idempotency_entry.py.
+
+local function entry_text(fingerprint, outcome, payload) return fingerprint .. ' ' .. outcome .. ' ' .. payload end
+
+-- Whether a request runs under the key; or this one, where a fingerprint is given.
+local function is_claimed(entry, fingerprint)
+  local whose, outcome = string.match(entry, '^(%S+) (%S+) ')
+  return outcome == 'c' and (not fingerprint or whose == fingerprint)
+end
+
+-- Whether it holds an answer off the hot path, which counts against what the workspace may keep.
+local function is_counted_entry(entry) return string.find(entry, '^%S+ %d+ %d%d%d %S+ ') end
 
 local named = nil -- set by each script, before it reads an entry
 

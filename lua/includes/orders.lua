@@ -1,6 +1,6 @@
 -- An order's entry in its bucket: for each redemption that takes one of its places a word '<event>', then ':<slot>' where
 -- that isn't 1, and '!' where it was rolled back without restore. An order that has no place taken has no entry. Changes edit
--- the text: what one costs doesn't grow with the places that it leaves alone.
+-- the text: what one costs doesn't grow with the places that it leaves alone. In Python: service/formats/order_entries.py.
 
 local function places(entry)
   local list = {}

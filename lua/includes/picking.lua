@@ -24,9 +24,9 @@ end
 -- The coupon that was picked when facts of its last redemption were missing, if it is free still.
 local function picked_before(book, now, but)
   for i = facts_from, #ARGV, 2 do
-    local number, code, bucket = string.match(ARGV[i + 1], '^%S+ R %S+ (%S+) (%S+)' .. string.rep(' %S+', 9) .. ' (%S+)')
-    if number == book.number and code ~= but then
-      local c = load_coupon(code, bucket)
+    local e = read_record(ARGV[i + 1])
+    if e.book == book.number and e.code ~= but then
+      local c = load_coupon(e.code, e.bucket)
       local _, set, ends_at = place(c, book)
       if set == 'pool' or (set == 'x' and ends_at > now) then return c end
     end

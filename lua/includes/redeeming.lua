@@ -33,16 +33,6 @@ local function redeem_refused(r, a)
   if outcome then return { outcome } end
 end
 
--- The event. The redemption's id is made of the event's.
-local function redeemed_event(r, a)
-  a.discount = r.value and whole(discount_of(r.book, r.value, r.digits, a.items)) or '0'
-  a.slot = whole(r.order and free_slot(r.places) or 0)
-  return 'R ' .. workspace_number() .. ' ' .. r.book.number .. ' ' .. r.c.code .. ' ' .. a.user .. ' ' .. a.order
-    .. ' - ' .. a.value .. ' ' .. a.currency .. ' ' .. r.digits .. ' ' .. a.discount .. ' ' .. whole(r.now)
-    .. ' ' .. a.slot .. ' ' .. r.c.bucket .. ' ' .. a.order_bucket .. ' ' .. whole(r.max or 0)
-    .. ' ' .. a.user_bucket
-end
-
 -- The deed. Says how many free codes it took.
 local function redeem(r, a, event)
   if r.c.uses == 0 and not r.own then redis.call('HSET', W .. 'n:' .. r.book.number, 'touched', 1) end

@@ -26,8 +26,14 @@ local function apply_unassign(c, book, at)
   settle(c, book, counted, set, score)
 end
 
--- Add to what a user has spent of a book: taken (counts against the limit) and standing (was not rolled back). It is in the
--- user's bucket, '<taken>' where as many stand, else '<taken> <standing>'. Returns how many stand.
+-- What a user has spent of a book, in the user's bucket: '<taken>' (counts against the limit) where as many stand, else
+-- '<taken> <standing>'. Returns both, as text.
+local function read_user_counts(text)
+  local taken, standing = string.match(text, '^(%d+) ?(%d*)$')
+  return taken, standing ~= '' and standing or taken
+end
+
+-- Add to it. Returns how many stand.
 local function count_user(user, bucket, book_number, taken, standing)
   local key, field = W .. 'o:' .. bucket, book_number .. '/' .. user
   local was = redis.call('HGET', key, field)

@@ -30,6 +30,7 @@ class Caller:
     prefix: str = field(init=False)
     gate: str = field(init=False)
     outbox: str = field(init=False)
+    keys: key_names.WorkspaceKeys = field(init=False)
     is_told: bool = field(init=False)
     """Whether it hears why a coupon can't be used; one with the scope `public` alone doesn't."""
     holder: str = field(init=False)
@@ -39,6 +40,7 @@ class Caller:
         object.__setattr__(self, "prefix", key_names.prefix(self.partition, self.workspace))
         object.__setattr__(self, "gate", key_names.gate(self.partition))
         object.__setattr__(self, "outbox", key_names.outbox(self.partition))
+        object.__setattr__(self, "keys", key_names.of_workspace(self.prefix))
         object.__setattr__(self, "is_told", not self.scopes.isdisjoint(("checkout", "user")))
         object.__setattr__(self, "holder", _holder_of(self))
         if not self.is_told and "public" in self.scopes:

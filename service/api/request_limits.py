@@ -19,7 +19,7 @@ async def count(request: Request[Any, Any, Any], caller: Caller) -> None:
     if not caller.limits:
         return
     client = request.scope.get("client")
-    command = Command("count", (caller.gate, f"{caller.prefix}w"), (), _render)
+    command = Command("count", (caller.gate, caller.keys.settings), (), _render)
     limited = with_limits(Call(caller, ip=client[0] if client else None), command)
     context: Context = request.app.state.context
     state = request.scope["state"]

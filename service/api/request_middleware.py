@@ -5,14 +5,14 @@ from typing import Any
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service.api.cors import NO_ORIGINS, Headers, Origins
-from service.common.forwarded_for import NOBODYS, Proxies
+from service.common.forwarded_for import NO_PROXIES, Proxies
 from service.domain.limits import rate_headers
 from service.operations.accounting import SAFE_HEADERS, answers, is_request_id, new_request_id, now_s
 
 _HEADER = b"x-request-id"
 
 
-def around(app: ASGIApp, proxies: Proxies = NOBODYS, origins: Origins = NO_ORIGINS) -> ASGIApp:
+def around(app: ASGIApp, proxies: Proxies = NO_PROXIES, origins: Origins = NO_ORIGINS) -> ASGIApp:
     """Every answer carries `X-Request-Id`, the caller's if it sent a valid one, and what it doesn't say otherwise of
     SAFE_HEADERS. The client's address is the one that trusted proxies name."""
 

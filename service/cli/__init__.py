@@ -1,1 +1,1 @@
-"""The commands of `scrip`."""
+"""The commands of `scrip`, except `scrip replay`."""

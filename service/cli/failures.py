@@ -1,4 +1,4 @@
-"""What ends a command with one line instead of a traceback: what a user can mend in the settings or the servers."""
+"""Errors that a user can fix in the settings or the servers. They end a command with one line, without a traceback."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,16 +13,16 @@ if TYPE_CHECKING:
 
 
 class Unusable(click.ClickException):
-    """The servers or the settings can't be used as they are; the message begins with a stable code."""
+    """The servers or the settings can't be used. The message begins with a stable code."""
 
     exit_code = 2
 
 
 class Commands(click.Group):
-    """Commands that end with Unusable where the settings and the servers don't fit together."""
+    """A group of commands that turns errors of settings and servers into Unusable."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command. Raises Unusable, and what is no fault of the settings or the servers as it is."""
+        """Run the command. Raises Unusable; other errors pass unchanged."""
         try:
             return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
@@ -34,7 +34,7 @@ class Commands(click.Group):
 
 
 def _explain(error: Exception) -> str | None:
-    """The line that says what is wrong and what to do; None where only a traceback helps."""
+    """Return a line with the fault and its remedy; None if the settings and servers are not the cause."""
     import asyncpg
 
     from service.record.partitions.partition_rows import UnusableRecord
@@ -43,28 +43,28 @@ def _explain(error: Exception) -> str | None:
     if isinstance(error, UnusableRecord):
         return f"{error.code}: {error}"
     if isinstance(error, asyncpg.UndefinedTableError | asyncpg.UndefinedColumnError | asyncpg.UndefinedFunctionError):
-        return f"not_migrated: the database lacks something that this version needs ({error}). Run `scrip migrate`."
+        return f"not_migrated: the database lacks a part of this version's schema ({error}). Run `scrip migrate`."
     if isinstance(error, UnfitDatabase):
         return f"unfit: {error}"
-    refused = asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError
-    if isinstance(error, refused | asyncpg.InsufficientPrivilegeError | asyncpg.ClientConfigurationError):
-        return f"unavailable: the database refuses us ({error}). See that DATABASE_URL is right."
+    access_errors = asyncpg.InvalidAuthorizationSpecificationError | asyncpg.InvalidCatalogNameError
+    if isinstance(error, access_errors | asyncpg.InsufficientPrivilegeError | asyncpg.ClientConfigurationError):
+        return f"unavailable: the database refuses access ({error}). Check DATABASE_URL."
     return None
 
 
 @asynccontextmanager
-async def record_of(settings: "Settings") -> "AsyncIterator[asyncpg.Connection]":
-    """A connection to the database of the settings, once it is clear that they fit together. Raises Unusable."""
+async def connect_to_record(settings: "Settings") -> "AsyncIterator[asyncpg.Connection]":
+    """Yield a connection to a database that matches the settings. Raises Unusable, UnusableRecord."""
     import asyncpg
 
     from service.record.partitions.partition_rows import check_partitions
 
     if settings.database_url is None:
-        raise Unusable("unset: DATABASE_URL is not set. Say which database the record is in.")
+        raise Unusable("unset: DATABASE_URL is not set. Set it to the database of the service.")
     try:
         connection = await asyncpg.connect(settings.database_url)
     except OSError as error:
-        raise Unusable(f"unavailable: the database can't be reached ({error}). See that it runs.") from error
+        raise Unusable(f"unavailable: the database can't be reached ({error}). Check that it runs.") from error
     try:
         await check_partitions(connection, settings.partitions)
         yield connection
@@ -75,7 +75,7 @@ async def record_of(settings: "Settings") -> "AsyncIterator[asyncpg.Connection]"
 
 
 async def check_record(settings: "Settings") -> None:
-    """Wait for the database as a process that starts does. Raises UnusableRecord where the settings don't fit it."""
+    """Wait until the database is reachable, then check that it matches the settings. Raises UnusableRecord."""
     from service.record.partitions.partition_rows import check_partitions
     from service.record.pool import connect_when_there
 

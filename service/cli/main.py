@@ -1,4 +1,4 @@
-"""The commands. Each imports what it needs when it runs, so that `scrip --help` is quick."""
+"""The entry point of `scrip`. Commands import their modules only when they run, so that `scrip --help` is fast."""
 
 import asyncio
 import sys
@@ -30,7 +30,7 @@ main.add_command(workspaces)
 
 @main.command()
 def run() -> None:
-    """Run everything here, with embedded servers where REDIS_URL or DATABASE_URL is not set."""
+    """Run the whole service on this machine. Servers whose REDIS_URL or DATABASE_URL is not set are embedded."""
     from service.common import config
     from service.embedded.local_service import run
 
@@ -38,10 +38,12 @@ def run() -> None:
 
 
 @main.command()
-@click.option("--tell-fd", type=int, hidden=True, help="Where several processes' pids are told, a line each time.")
+@click.option(
+    "--tell-fd", type=int, hidden=True, help="The descriptor to which the pids of several processes are written."
+)
 def api(tell_fd: int | None) -> None:
-    """Serve the HTTP API; with SCRIP_API_PROCESSES several of it, which SIGHUP replaces one after the other."""
-    settings = _settings_with_servers()
+    """Serve the HTTP API. SCRIP_API_PROCESSES sets the number of processes; SIGHUP replaces them one by one."""
+    settings = _load_settings_with_servers()
     asyncio.run(check_record(settings))
     _check_keys(settings)
     if settings.api_processes > 1:
@@ -56,11 +58,11 @@ def api(tell_fd: int | None) -> None:
 
 @main.command(hidden=True)
 @click.option("--channel", type=int, required=True, help="The descriptor through which connections come.")
-@click.option("--tally", type=int, required=True, help="The descriptor of what the processes count together.")
-@click.option("--block", type=int, required=True, help="The tally's block that is this process's.")
+@click.option("--tally", type=int, required=True, help="The descriptor of the counters that all processes share.")
+@click.option("--block", type=int, required=True, help="The block of the counters that this process writes.")
 def api_process(channel: int, tally: int, block: int) -> None:
-    """Serve as one of several processes; their supervisor starts it."""
-    settings = _settings_with_servers()
+    """Serve as one of several API processes; started by their supervisor."""
+    settings = _load_settings_with_servers()
     asyncio.run(check_record(settings))
     from service.serving.members import serve
 
@@ -69,8 +71,11 @@ def api_process(channel: int, tally: int, block: int) -> None:
 
 @main.command()
 def worker() -> None:
-    """Move what Redis decided into Postgres, and what Postgres says into Redis."""
-    settings = _settings_with_servers()
+    """Run a worker.
+
+    It records Redis's events in Postgres and projects Postgres's configuration into Redis.
+    """
+    settings = _load_settings_with_servers()
     from service.worker.process import run
 
     run(settings)
@@ -83,7 +88,7 @@ def migrate() -> None:
 
     url = config.load().database_url
     if url is None:
-        raise Unusable("unset: DATABASE_URL is not set. Say which database to migrate.")
+        raise Unusable("unset: DATABASE_URL is not set. Set it to the database to migrate.")
 
     import asyncpg
 
@@ -97,29 +102,31 @@ def migrate() -> None:
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="The same as a JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as a JSON object.")
 def doctor(as_json: bool) -> None:
-    """Say what is wrong with Redis, Postgres and what is in them, and what to do. Changes nothing.
+    """Check Redis, Postgres and their data. Changes nothing.
 
-    Ends with 0 where nothing is bad, 1 where something is, 2 where a server can't be reached, or was made
-    for another number of partitions than the settings say.
+    Prints each check with its state, and the remedy for each fault.
+
+    Exits with 0 if nothing is bad, 1 if a check is bad, 2 if a server can't be reached or the database was
+    created for another number of partitions than SCRIP_PARTITIONS.
     """
-    from service.doctor.checks import examined
+    from service.doctor.checks import examine
 
-    report = examined()
-    click.echo(report.json() if as_json else report.table())
+    report = examine()
+    click.echo(report.render_json() if as_json else report.render_table())
     sys.exit(report.exit_code)
 
 
 def _check_keys(settings: "Settings") -> None:
-    """Raises StartError where others than this machine would be served with keys that everybody knows."""
+    """Raises StartError if the service would listen beyond loopback and the public demo keys are valid."""
     from service.embedded.exposure import check_keys
 
     asyncio.run(check_keys(settings))
 
 
-def _settings_with_servers() -> "Settings":
-    """The settings, for a process that needs both servers. Raises ClickException where one is not named."""
+def _load_settings_with_servers() -> "Settings":
+    """Load the settings of a process that needs both servers. Raises Unusable if the URL of one is not set."""
     from service.common import config
 
     settings = config.load()
@@ -129,5 +136,7 @@ def _settings_with_servers() -> "Settings":
         if url is None
     ]
     if missing:
-        raise Unusable(f"unset: {' and '.join(missing)} not set. `scrip run` brings servers of its own.")
+        raise Unusable(
+            f"unset: {' and '.join(missing)} not set. Set them, or use `scrip run`, which starts embedded servers."
+        )
     return settings

@@ -1,4 +1,4 @@
-"""`scrip reconcile`: compare Redis with the record; and `scrip rebuild --into`: with another built from it."""
+"""`scrip reconcile`: compare Redis with Postgres. `scrip rebuild --into`: compare it with a second, rebuilt Redis."""
 
 import asyncio
 import os
@@ -16,82 +16,88 @@ if TYPE_CHECKING:
     from service.formats.coupon_state import Difference
     from service.reconcile.comparison import Outcome
 
-TOLD = 20
-"""Differences that are shown one by one; the log has more of them."""
-NICE = 10
-"""A comparison for a job, or by the clock, leaves the processor to requests."""
+MAX_LISTED = 20
+"""Differences that are printed one by one; the log has more."""
+NICENESS = 10
+"""Process niceness of scheduled comparisons and of jobs, so that requests get the CPU first."""
 
 
 class Uncompared(Unusable):
-    """It can't be done just now, or came to no end; the message begins with a stable code."""
+    """The comparison can't start, or was aborted. The message begins with a stable code."""
 
 
 @click.command()
-@click.option("--repair", is_flag=True, help="Set right in Redis what differs, as the record has it.")
-@click.option("--partition", type=click.IntRange(0), help="Only this one; all of them where left out.")
-@click.option("--job", is_flag=True, hidden=True, help="Do the job that waits for the partition.")
-@click.option("--turn", is_flag=True, hidden=True, help="As the worker starts it by the clock.")
+@click.option("--repair", is_flag=True, help="Repair differences in Redis from Postgres.")
+@click.option("--partition", type=click.IntRange(0), help="Only this partition; default: all.")
+@click.option("--job", is_flag=True, hidden=True, help="Run the partition's waiting job.")
+@click.option("--turn", is_flag=True, hidden=True, help="Run as the worker's scheduled comparison.")
 def reconcile(repair: bool, partition: int | None, job: bool, turn: bool) -> None:
-    """Compare all that Redis holds with what Postgres has recorded, while requests go on.
+    """Compare Redis with Postgres while requests go on.
 
-    What is in the outbox and not recorded yet is never touched. Ends with 0 where nothing differs any more, 1 where
-    something does, 2 where it can't be compared.
+    Events in the outbox that are not recorded yet are never changed. Exits with 0 if nothing differs any more, 1 if
+    differences are left, 2 if the comparison is not possible.
     """
     from service.common import config, logs
 
     settings = config.load()
-    redis_url, database_url = settings.servers()
+    redis_url, database_url = settings.find_servers()
     if redis_url is None or database_url is None:
-        raise Uncompared("REDIS_URL and DATABASE_URL are not set, and no `scrip run` is running here.")
+        raise Uncompared("REDIS_URL and DATABASE_URL are not set, and no `scrip run` uses this SCRIP_DATA_DIR.")
     logs.configure(settings, "reconcile")
     if job or turn:
-        os.nice(NICE)
+        os.nice(NICENESS)
     urls = (redis_url, database_url, settings.partitions)
-    sys.exit(asyncio.run(_job(*urls, partition or 0) if job else _all(*urls, partition, repair, turn)))
+    sys.exit(asyncio.run(_run_job(*urls, partition or 0) if job else _compare_all(*urls, partition, repair, turn)))
 
 
-async def _all(
-    redis_url: str, database_url: str, partitions_wanted: int, only: int | None, repair: bool, quiet: bool
+async def _compare_all(
+    redis_url: str, database_url: str, partition_count: int, only: int | None, repair: bool, is_quiet: bool
 ) -> int:
+    """Compare one partition, or all, and return the exit code."""
     from service.record.partitions.partition_rows import read_partitions
 
-    left = 0
-    pool = await _connected(database_url, partitions_wanted)
+    differences_left = 0
+    pool = await _connect(database_url, partition_count)
     try:
         partitions = [row.id for row in await read_partitions(pool) if only in (None, row.id)]
         if not partitions:
             raise Uncompared("There is no such partition.")
         for partition in partitions:
-            outcome = await _shown(redis_url, pool, partition, repair, quiet)
-            left += outcome.left.total()
+            outcome = await _compare_and_print(redis_url, pool, partition, repair, is_quiet)
+            differences_left += outcome.left.total()
     finally:
         await pool.close()
-    return 0 if quiet or not left else 1
+    return 0 if is_quiet or not differences_left else 1
 
 
-async def _shown(redis_url: str, pool: "asyncpg.Pool", partition: int, repair: bool, quiet: bool) -> "Outcome":
-    """Compare one, with a bar while it goes on and a table after it."""
-    told: list[str] = []
+async def _compare_and_print(
+    redis_url: str, pool: "asyncpg.Pool", partition: int, repair: bool, is_quiet: bool
+) -> "Outcome":
+    """Compare one partition. Unless quiet, show a progress bar and print a table of differences."""
+    listed: list[str] = []
 
-    def tell(found: "Difference", state: str) -> None:
-        if len(told) < TOLD:
-            told.append(f"  {', '.join(found.classes)}: {found.thing}, {found.unsafe or state}")
+    def list_difference(difference: "Difference", state: str) -> None:
+        if len(listed) < MAX_LISTED:
+            classes = ", ".join(difference.classes)
+            listed.append(f"  {classes}: {difference.thing}, {difference.unsafe or state}")
 
-    if quiet:
-        return await _compared(redis_url, pool, partition, repair=repair)
+    if is_quiet:
+        return await _compare(redis_url, pool, partition, repair=repair)
     with click.progressbar(length=1, label=f"Partition {partition}") as bar:
 
-        def progress(done: int, total: int) -> None:
+        def show_progress(done: int, total: int) -> None:
             bar.length = max(total, 1)
             bar.update(done - bar.pos)
 
-        outcome = await _compared(redis_url, pool, partition, repair=repair, tell=tell, progress=progress)
-    click.echo(_table(outcome, told))
+        outcome = await _compare(
+            redis_url, pool, partition, repair=repair, tell=list_difference, progress=show_progress
+        )
+    click.echo(_render_table(outcome, listed))
     return outcome
 
 
-async def _compared(redis_url: str, pool: "asyncpg.Pool", partition: int, **options: Any) -> "Outcome":
-    """Raises Uncompared."""
+async def _compare(redis_url: str, pool: "asyncpg.Pool", partition: int, **options: Any) -> "Outcome":
+    """Compare one partition; `options` are those of `reconcile`. Raises Uncompared."""
     import hiredis
 
     from service.hot.connection import Broken
@@ -113,8 +119,8 @@ async def _compared(redis_url: str, pool: "asyncpg.Pool", partition: int, **opti
         raise Uncompared(f"unavailable: {type(error).__name__}.") from error
 
 
-async def _connected(database_url: str, partitions: int) -> "asyncpg.Pool":
-    """Raises Uncompared, and UnusableRecord where the settings don't fit the database."""
+async def _connect(database_url: str, partition_count: int) -> "asyncpg.Pool":
+    """Connect to Postgres. Raises Uncompared, and UnusableRecord if the settings don't match the database."""
     from service.record.partitions import comparisons
     from service.record.partitions.partition_rows import check_partitions
     from service.record.pool import ERRORS
@@ -124,75 +130,72 @@ async def _connected(database_url: str, partitions: int) -> "asyncpg.Pool":
     except ERRORS as error:
         raise Uncompared(f"unavailable: the database can't be used ({type(error).__name__}).") from error
     try:
-        await check_partitions(pool, partitions)
+        await check_partitions(pool, partition_count)
     except BaseException:
         await pool.close()
         raise
     return pool
 
 
-async def _job(redis_url: str, database_url: str, partitions: int, partition: int) -> int:
-    """Do the job that waits; 0 also where another does it."""
+async def _run_job(redis_url: str, database_url: str, partition_count: int, partition: int) -> int:
+    """Run the partition's waiting job and return the exit code, which is 0 also if another process runs the job."""
     from service.reconcile.comparison_job import run_job
 
-    pool = await _connected(database_url, partitions)
+    pool = await _connect(database_url, partition_count)
     try:
-        return await run_job(pool, partition, lambda **options: _compared(redis_url, pool, partition, **options))
+        return await run_job(pool, partition, lambda **options: _compare(redis_url, pool, partition, **options))
     finally:
         await pool.close()
 
 
-def _table(outcome: "Outcome", told: list[str]) -> str:
-    epoch, seq = outcome.at
+def _render_table(outcome: "Outcome", listed: list[str]) -> str:
     if not outcome.found:
-        lines = [f"Nothing differs, up to event {epoch}-{seq}."]
+        lines = [f"Nothing differs, up to event {outcome.at}."]
     else:
         lines = [f"{'differs':<20}{'found':>8}{'left':>8}"]
         lines += [f"{name:<20}{outcome.found[name]:>8}{outcome.left[name]:>8}" for name in sorted(outcome.found)]
-        lines += told
-        if (more := outcome.found.total() - len(told)) > 0:
-            lines.append(f"  and {more} more; the log has them.")
+        lines += listed
+        if (more := outcome.found.total() - len(listed)) > 0:
+            lines.append(f"  and {more} more, in the log.")
     if outcome.unsettled:
-        lines.append(
-            f"{outcome.unsettled} things changed whenever they were looked at; the next comparison looks again."
-        )
+        lines.append(f"{outcome.unsettled} items changed at every read; the next comparison reads them again.")
     return "\n".join(lines)
 
 
-def built(settings: "Settings", target_url: str) -> int:
-    """Build another Redis from the record, and show both beside each other; the exit code."""
+def build_twin(settings: "Settings", target_url: str) -> int:
+    """Build another Redis from Postgres, print both side by side, and return the exit code."""
     from service.common import logs
 
-    urls = settings.servers()
+    urls = settings.find_servers()
     if None in urls:
-        raise Uncompared("REDIS_URL and DATABASE_URL are not set, and no `scrip run` is running here.")
+        raise Uncompared("REDIS_URL and DATABASE_URL are not set, and no `scrip run` uses this SCRIP_DATA_DIR.")
     logs.configure(settings, "rebuild")
-    return asyncio.run(_built(target_url, str(urls[0]), str(urls[1]), settings.partitions))
+    return asyncio.run(_build_twin(target_url, str(urls[0]), str(urls[1]), settings.partitions))
 
 
-async def _built(target_url: str, redis_url: str, database_url: str, partitions: int) -> int:
+async def _build_twin(target_url: str, redis_url: str, database_url: str, partition_count: int) -> int:
     import hiredis
 
     from service.hot.connection import Broken
     from service.hot.redis_server import Fenced
     from service.worker.twin import Refused, build
 
-    pool = await _connected(database_url, partitions)
+    pool = await _connect(database_url, partition_count)
     try:
-        found = await build(target_url, redis_url, pool)
+        comparisons = await build(target_url, redis_url, pool)
     except Refused as refused:
         raise Uncompared(str(refused)) from None
     except (OSError, Broken, Fenced, hiredis.ReplyError) as error:
         raise Uncompared(f"unavailable: {type(error).__name__}.") from error
     finally:
         await pool.close()
-    for partition, one in enumerate(found):
+    for partition, one in enumerate(comparisons):
         click.echo(f"Partition {partition}\n{'kind':<28}{'live':>10}{'built':>10}  {'digests'}")
         for kind, live in one.live.items():
-            there = one.built[kind]
-            alike = "the same" if live == there else f"{live.digest:016x} {there.digest:016x}"
+            built = one.built[kind]
+            digests = "the same" if live == built else f"{live.digest:016x} {built.digest:016x}"
             unlike = f", unlike: {one.unlike[kind]}" if kind in one.unlike else ""
-            click.echo(f"{kind:<28}{live.keys:>10}{there.keys:>10}  {alike}{unlike}")
+            click.echo(f"{kind:<28}{live.keys:>10}{built.keys:>10}  {digests}{unlike}")
         if one.moved:
-            click.echo(f"{one.moved} keys changed whenever they were looked at.")
-    return 1 if any(one.unlike for one in found) else 0
+            click.echo(f"{one.moved} keys changed at every read.")
+    return 1 if any(one.unlike for one in comparisons) else 0

@@ -1,1 +1,1 @@
-"""Settings, logs and small tools that know nothing of coupons."""
+"""Settings, logging and helpers without coupon logic."""

@@ -1,4 +1,4 @@
-"""How much of what clients stored is in a process's memory, or in one run of a script, at once."""
+"""Bounds, in bytes, on the stored data that one script run or one process holds at once."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
@@ -6,22 +6,22 @@ from typing import TypeVar
 T = TypeVar("T")
 
 RUN_BYTES = 1 << 20
-"""Of a run, or a read, of things that vary in size: about a millisecond of Redis's time. A larger one goes alone."""
+"""Size limit of one run or read of values that vary in size: about 1 ms of Redis's time. A larger value goes alone."""
 IN_FLIGHT_BYTES = 2 << 20
-"""Of all runs that are on their way at once."""
+"""Size limit of all runs in flight together."""
 SMALL_BYTES = 1 << 10
-"""Things up to this size are read by their number, without a look at their sizes first."""
+"""Values up to this size are batched by count; their sizes need not be read first."""
 
 
-def by_bytes(things: Iterable[T], size: Callable[[T], int], most: int) -> Iterator[list[T]]:
-    """The things in their order, in parts of at most so many, and of at most RUN_BYTES; a larger one alone."""
-    part, total = list[T](), 0
-    for thing in things:
-        bytes_ = size(thing)
-        if part and (len(part) >= most or total + bytes_ > RUN_BYTES):
-            yield part
-            part, total = [], 0
-        part.append(thing)
-        total += bytes_
-    if part:
-        yield part
+def split_by_bytes(items: Iterable[T], size_of: Callable[[T], int], max_items: int) -> Iterator[list[T]]:
+    """Split items, in order, into runs of at most `max_items` and RUN_BYTES. A larger item gets a run of its own."""
+    run, run_bytes = list[T](), 0
+    for item in items:
+        item_bytes = size_of(item)
+        if run and (len(run) >= max_items or run_bytes + item_bytes > RUN_BYTES):
+            yield run
+            run, run_bytes = [], 0
+        run.append(item)
+        run_bytes += item_bytes
+    if run:
+        yield run

@@ -1,4 +1,4 @@
-"""Processes that we start, watch, start again and stop."""
+"""Child processes: start, restart on exit, stop."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,12 @@ from pathlib import Path
 import click
 import structlog
 
-_FIRST_PAUSE_S = 0.1
-_LONGEST_PAUSE_S = 5.0
+_MIN_PAUSE_S = 0.1
+_MAX_PAUSE_S = 5.0
 _HEALTHY_AFTER_S = 10.0
-_PATIENCE_S = 10.0
+_PROGRESS_LOG_S = 10.0
 _POLL_S = 0.02
-_LAST_WORDS_BYTES = 16_384
+_LOG_TAIL_BYTES = 16_384
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -29,25 +29,25 @@ _log = structlog.get_logger(__name__)
 
 
 class StartError(click.ClickException):
-    """Something can't be started; the message says what to do about it."""
+    """A server, a process or the API can't start. The message says what to do next."""
 
 
 @dataclass(slots=True)
 class Account:
-    """Whom a process runs as."""
+    """The user and group that a process runs as."""
 
     uid: int
     gid: int
 
 
 @dataclass(slots=True)
-class Part:
-    """One process.
+class ChildProcess:
+    """One child process.
 
-    1. `start` runs it in a session of its own, so that the terminal's Ctrl-C reaches us alone.
-    2. Where we are killed, Linux sends it `orphan_signal`.
-    3. `watch` starts it again whenever it ends, after a pause that doubles from 0.1 s to 5 s until it has lived 10 s.
-    4. `stop` asks it to end, waits, and kills it after its deadline.
+    1. `start` runs the child in a session of its own, so that Ctrl-C in the terminal reaches only the parent.
+    2. If the parent is killed, Linux sends `orphan_signal` to the child.
+    3. `watch` restarts the child whenever it ends. The pause doubles from 0.1 s to 5 s; a life of 10 s resets it.
+    4. `stop` sends `stop_signal`, waits, and sends SIGKILL after `stop_deadline_s`.
     """
 
     name: str
@@ -56,15 +56,15 @@ class Part:
     on_change: Callable[[], None] = lambda: None
     """Called after each change of `pid`."""
     before_start: Callable[[], None] = lambda: None
-    """Called before each start; it may change what follows, and `argv`."""
+    """Called before each start; it may change `argv` and the fields below."""
     more_fds: tuple[int, ...] = ()
-    """Files that it inherits, besides `keep_fd`."""
+    """File descriptors that the child inherits, besides `keep_fd`."""
     account: Account | None = None
-    """None is ours."""
+    """None: the parent's account."""
     log: Path | None = None
-    """Where its output is appended; None is our own output."""
+    """File that the output is appended to. None: the parent's output."""
     keep_fd: int | None = None
-    """A file that it holds open as long as it lives."""
+    """File descriptor that the child keeps open until it ends, for example a lock."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_deadline_s: float = 10.0
     orphan_signal: signal.Signals = signal.SIGKILL
@@ -75,11 +75,11 @@ class Part:
 
     @property
     def pid(self) -> int | None:
-        """The pid while it runs."""
+        """The pid; None while the child does not run."""
         return None if self._process is None or self._process.returncode is not None else self._process.pid
 
     async def start(self) -> None:
-        """Start it once. Raises OSError where it can't be run."""
+        """Start the child. Raises OSError if its program can't be run."""
         self.before_start()
         with contextlib.ExitStack() as files:
             output = None
@@ -99,74 +99,77 @@ class Part:
                 user=self.account.uid if self.account else None,
                 group=self.account.gid if self.account else None,
                 extra_groups=[] if self.account else None,
-                preexec_fn=_dying_with_us(self.orphan_signal),
+                preexec_fn=_make_orphan_hook(self.orphan_signal),
             )
         self.on_change()
 
     async def wait(self) -> int:
-        """Wait for its end; negative is the signal that ended it."""
+        """Wait until the child ends. Returns its exit code, or the negative number of the signal that ended it."""
         if self._process is None:
             raise RuntimeError(f"{self.name} was never started")
         return await self._process.wait()
 
-    async def until(self, ready: Callable[[], Awaitable[bool]]) -> bool:
-        """Wait until it is ready; False where it ended first. Patient while it lives: a large log takes its time."""
-        asked = told = time.monotonic()
+    async def wait_until(self, is_ready: Callable[[], Awaitable[bool]]) -> bool:
+        """Wait until the child is ready. Returns False if it ends first.
+
+        There is no deadline while it runs: a server with a large log needs long to load it.
+        """
+        started = logged = time.monotonic()
         while self.pid is not None:
-            if await ready():
+            if await is_ready():
                 return True
             now = time.monotonic()
-            if now - told >= _PATIENCE_S:
-                told = now
-                _log.info("still starting", part=self.name, seconds=round(now - asked))
+            if now - logged >= _PROGRESS_LOG_S:
+                logged = now
+                _log.info("still starting", part=self.name, seconds=round(now - started))
             await asyncio.sleep(_POLL_S)
         return False
 
     def watch(self) -> None:
-        """From here on, start it again whenever it ends."""
+        """From now on, restart the child whenever it ends."""
         self._watcher = asyncio.create_task(self._keep_running())
 
-    def last_words(self) -> list[str]:
-        """The last lines it wrote to its log since it was started."""
+    def read_log_tail(self) -> list[str]:
+        """Return the last lines, up to 16 KiB, that the child wrote to its log since its last start."""
         if self.log is None:
             return []
         with self.log.open("rb") as file:
             end = file.seek(0, os.SEEK_END)
-            file.seek(max(self._log_offset, end - _LAST_WORDS_BYTES))
+            file.seek(max(self._log_offset, end - _LOG_TAIL_BYTES))
             return file.read().decode(errors="replace").splitlines()
 
     async def stop(self) -> None:
-        """End it: its signal first, SIGKILL after its deadline."""
+        """Stop watching, then end the child: `stop_signal` first, SIGKILL after `stop_deadline_s`."""
         if self._watcher is not None:
             self._watcher.cancel()
             await asyncio.gather(self._watcher, return_exceptions=True)
         if self._process is None or self.pid is None:
             return
-        self._signal(self.stop_signal)
+        self._send_signal(self.stop_signal)
         try:
             await asyncio.wait_for(self._process.wait(), self.stop_deadline_s)
         except TimeoutError:
             _log.warning("killed, since it did not stop in time", part=self.name, seconds=self.stop_deadline_s)
-            self._signal(signal.SIGKILL)
+            self._send_signal(signal.SIGKILL)
             await self._process.wait()
 
-    def _signal(self, which: signal.Signals) -> None:
+    def _send_signal(self, number: signal.Signals) -> None:
         if self._process is not None and self.pid is not None:
             with contextlib.suppress(ProcessLookupError):
-                self._process.send_signal(which)
+                self._process.send_signal(number)
 
     async def _keep_running(self) -> None:
-        pause_s = _FIRST_PAUSE_S
+        pause_s = _MIN_PAUSE_S
         started = time.monotonic()
         while True:
             if self.pid is not None:
                 code = await self.wait()
                 self.on_change()
                 if time.monotonic() - started >= _HEALTHY_AFTER_S:
-                    pause_s = _FIRST_PAUSE_S
+                    pause_s = _MIN_PAUSE_S
                 _log.warning("ended, starting it again", part=self.name, code=code, pause_s=pause_s)
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 2, _LONGEST_PAUSE_S)
+            pause_s = min(pause_s * 2, _MAX_PAUSE_S)
             started = time.monotonic()
             try:
                 await self.start()
@@ -174,18 +177,19 @@ class Part:
                 _log.error("can't be started", part=self.name, error=str(error))
 
 
-def _dying_with_us(orphan_signal: signal.Signals) -> Callable[[], None]:
-    """What a new process does first: ask Linux for a signal when we die.
+def _make_orphan_hook(orphan_signal: signal.Signals) -> Callable[[], None]:
+    """Return a function that the new process runs first: it makes Linux send `orphan_signal` when the parent dies.
 
-    It runs after the change of user, which would clear the request. Linux watches the thread that forked, so parts are
-    started by the main thread alone. Nothing here imports or allocates much: other threads may hold locks at the fork.
+    It runs after the change of user, which would clear the request. Linux watches the thread that forked, so only the
+    main thread may start children. The function must not import, and hardly allocate: at the fork, other threads may
+    hold locks.
     """
-    us = os.getpid()
+    parent = os.getpid()
 
-    def ask() -> None:
+    def request_orphan_signal() -> None:
         if _libc is not None:
             _libc.prctl(_PR_SET_PDEATHSIG, int(orphan_signal), 0, 0, 0)
-            if os.getppid() != us:
+            if os.getppid() != parent:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-    return ask
+    return request_orphan_signal

@@ -1,4 +1,4 @@
-"""Whose request it is that a proxy passes on: the one reader of `X-Forwarded-For`."""
+"""Client addresses behind trusted proxies. No other module parses `X-Forwarded-For`."""
 
 import ipaddress
 from collections.abc import Sequence
@@ -8,47 +8,49 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_HOPS = 32
-"""Addresses that are looked at, from the last on."""
-_KNOWN = 4096
-"""Answers that are kept: a client's requests say the same."""
+"""Addresses that are examined, counted from the last."""
+_CACHED = 4096
+"""Cached results: the header is the same for all requests of a client."""
 
 
 class Proxies:
-    """The networks whose word on a client's address is taken; of everybody else's header nothing is."""
+    """The networks of trusted proxies. The header is ignored in requests from other addresses."""
 
     def __init__(self, networks: Sequence[Network] = ()) -> None:
         self._networks = tuple(networks)
-        self.client = lru_cache(maxsize=_KNOWN)(self._client)
-        """As _client."""
+        self.client = lru_cache(maxsize=_CACHED)(self._find_client)
 
     def trusts(self, peer: str | None) -> bool:
-        """Whether the connection's address is a proxy's."""
-        address = _address(peer) if peer and self._networks else None
+        """Whether `peer`, the address of a connection, is a trusted proxy."""
+        address = _parse_address(peer) if peer and self._networks else None
         return address is not None and self._is_proxy(address)
 
-    def _client(self, peer: str, forwarded: str) -> str:
-        """The client's address: the last in the header that is no proxy's, since each proxy adds whom it heard from.
-        Where all are proxies', the first; where something else stands, whoever wrote that. `peer` is a proxy."""
-        found = peer
+    def _find_client(self, peer: str, forwarded: str) -> str:
+        """Return the client's address: the last in the header that is not a trusted proxy.
+
+        Each proxy appends the address of its own peer. If all addresses are proxies, the first one is the client. An
+        entry that is not an address ends the search; the entry after it, or else `peer`, is the client. `peer` must be
+        a trusted proxy.
+        """
+        client = peer
         for text in reversed(forwarded.rsplit(",", MAX_HOPS)[-MAX_HOPS:]):
-            address = _address(text.strip(" \t"))
+            address = _parse_address(text.strip(" \t"))
             if address is None:
                 break
-            found = str(address)
+            client = str(address)
             if not self._is_proxy(address):
                 break
-        return found
+        return client
 
     def _is_proxy(self, address: Address) -> bool:
         return any(address in network for network in self._networks)
 
 
-NOBODYS = Proxies()
-"""Trusts nobody."""
+NO_PROXIES = Proxies()
 
 
-def _address(text: str) -> Address | None:
-    """An address, with or without a port; one of IPv4 within IPv6 is itself."""
+def _parse_address(text: str) -> Address | None:
+    """Parse an address with or without a port; None if invalid. An IPv4-mapped IPv6 address becomes IPv4."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:

@@ -1,4 +1,4 @@
-"""Logging: structlog, and everything that logs through the standard library, in one format on stderr."""
+"""Logging: structlog and the standard library's loggers, in one format, on stderr."""
 
 import logging
 import re
@@ -9,28 +9,28 @@ import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from service.common.config import Settings
-from service.common.tracebacks import told
+from service.common.tracebacks import format_traceback
 
-# Requests and connections appear here with their URLs, which hold codes and passwords.
+# Logs the URLs of requests, which hold codes.
 _MUTED = ("uvicorn.access",)
 _WARNINGS_ONLY = ("httpx", "httpcore", "asyncio")
 
 _CREDENTIALS = re.compile(r"://[^@/\s]+@")
 _LOOP_VALUES = re.compile(r"[<(\n].*", re.DOTALL)
-"""What asyncio writes after its first words: callbacks with their arguments, futures with their results."""
+"""The part of asyncio's messages that quotes values: arguments of callbacks, results of futures."""
 
 
 def configure(settings: Settings, process: str) -> None:
-    """Send every log line to stderr, marked with the name of this process. Call once, before anything logs."""
+    """Send every log line to stderr, with the name of this process. Call once, before anything is logged."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.PositionalArgumentsFormatter(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _named(process),
-        _trace,
-        _scrub,
+        _make_process_marker(process),
+        _add_traceback,
+        _remove_values,
     ]
     structlog.configure(
         processors=[
@@ -46,10 +46,10 @@ def configure(settings: Settings, process: str) -> None:
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _renderer(settings)],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _make_renderer(settings)],
         )
     )
-    sys.excepthook = _crashed
+    sys.excepthook = _log_crash
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
@@ -63,14 +63,14 @@ def configure(settings: Settings, process: str) -> None:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
-def _renderer(settings: Settings) -> Processor:
+def _make_renderer(settings: Settings) -> Processor:
     if settings.log_format == "json":
         return structlog.processors.JSONRenderer()
-    # The default prints the local variables of every frame, and those hold codes and keys.
+    # The default prints local variables, which hold codes and keys.
     return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
 
 
-def _named(process: str) -> Processor:
+def _make_process_marker(process: str) -> Processor:
     def add(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
         event["process"] = process
         return event
@@ -78,26 +78,26 @@ def _named(process: str) -> Processor:
     return add
 
 
-def _trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """A traceback without values for `exc_info`."""
-    found = event.pop("exc_info", None)
-    if found and not isinstance(found, BaseException):
-        found = (found if isinstance(found, tuple) else sys.exc_info())[1]
-    if found:
-        event["exception"] = told(found)
+def _add_traceback(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace `exc_info` by a traceback without values."""
+    error = event.pop("exc_info", None)
+    if error and not isinstance(error, BaseException):
+        error = (error if isinstance(error, tuple) else sys.exc_info())[1]
+    if error:
+        event["exception"] = format_traceback(error)
     return event
 
 
-def _crashed(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """What ends the process, said as anything else is."""
+def _log_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log the exception that ends the process. KeyboardInterrupt and SystemExit keep Python's handling."""
     if issubclass(kind, Exception):
         structlog.get_logger(__name__).critical("crashed", exc_info=error)
     else:
         sys.__excepthook__(kind, error, trace)
 
 
-def _scrub(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Take passwords out of URLs, values out of what asyncio says, and uvicorn's second copy."""
+def _remove_values(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Remove passwords from URLs, values from asyncio's messages, and uvicorn's coloured copy of the message."""
     event.pop("color_message", None)
     if event.get("logger") == "asyncio":
         event["event"] = _LOOP_VALUES.sub("", str(event["event"])).rstrip()

@@ -1,37 +1,37 @@
-"""Work in two places at once: one piece is done while the next is prepared."""
+"""A background task that overlaps one piece of work with the preparation of the next."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
 
-class Behind:
-    """Pieces of work, each begun once the one before is done: at most one is under way.
+class SerialRunner:
+    """Runs pieces of work in the background, in order; at most one runs at a time.
 
-    A piece that fails is heard of where the next is put, which then isn't begun, or at the block's end. Where the block
-    itself fails, what is under way is finished first; where it is cancelled, so is that.
+    `put`, or the end of the `async with` block, raises the error of the piece before; `put` then does not start its
+    own. If the block fails, the running piece is finished first; if the block is cancelled, the piece is cancelled.
     """
 
     def __init__(self) -> None:
-        self._under_way: asyncio.Task[None] | None = None
+        self._running: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is None:
-            await self._done()
-        elif task := self._under_way:
+            await self._finish()
+        elif task := self._running:
             if issubclass(kind, asyncio.CancelledError):
                 task.cancel()
             await asyncio.gather(task, return_exceptions=True)
 
     async def put(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Begin with a piece. Raises what the one before raised."""
-        await self._done()
-        self._under_way = asyncio.create_task(work())
+        """Wait for the piece before, then start this one. Raises the error of the piece before."""
+        await self._finish()
+        self._running = asyncio.create_task(work())
 
-    async def _done(self) -> None:
-        task, self._under_way = self._under_way, None
+    async def _finish(self) -> None:
+        task, self._running = self._running, None
         if task:
             await task

@@ -1,42 +1,39 @@
-"""Tracebacks that tell where, and nothing of what a request said.
+"""Tracebacks without values from requests.
 
-What a library writes into an error often quotes the value that it stumbled over: a code, a key, a row. So of foreign
-errors only the kind is told, and what their libraries say about the place.
+A library's error message may quote the value that caused it: a code, a key, a row. So only the messages of the
+service's own errors are kept. Other errors are reduced to their type and harmless details, for example an SQLSTATE.
 """
 
 import traceback
-from types import TracebackType
 
 import asyncpg
 import hiredis
 
 _DEPTH = 5
-"""Errors behind an error, and within a group, that are told."""
-
-Found = BaseException | tuple[type[BaseException], BaseException, TracebackType | None] | bool | None
+"""Limit of causes of an error, and of errors in a group."""
 
 
-def told(error: BaseException, depth: int = _DEPTH) -> str:
-    """An error with its traceback, and those behind it."""
+def format_traceback(error: BaseException, depth: int = _DEPTH) -> str:
+    """Format an error with its traceback, after the errors that caused it."""
     lines: list[str] = []
-    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    if behind is not None and depth:
-        lines += [told(behind, depth - 1), "\nWhile that was dealt with:\n"]
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None and depth:
+        lines += [format_traceback(cause, depth - 1), "\nDuring handling of the above exception:\n"]
     lines += ["Traceback (most recent call last):", *traceback.format_tb(error.__traceback__)]
-    lines.append(kind(error))
+    lines.append(describe_error(error))
     if isinstance(error, BaseExceptionGroup) and depth:
-        lines += [told(one, depth - 1) for one in error.exceptions[:_DEPTH]]
+        lines += [format_traceback(one, depth - 1) for one in error.exceptions[:_DEPTH]]
     return "\n".join(line.rstrip("\n") for line in lines)
 
 
-def kind(error: BaseException) -> str:
-    """An error in one line: its text where it is our own, else its type and what can hold nothing of a request."""
+def describe_error(error: BaseException) -> str:
+    """Describe an error in one line: its type, then the message of the service's own errors, else harmless details."""
     name = f"{type(error).__module__}.{type(error).__qualname__}".removeprefix("builtins.")
-    more = _harmless(error)
-    return f"{name}: {more}" if more else name
+    details = _harmless_details(error)
+    return f"{name}: {details}" if details else name
 
 
-def _harmless(error: BaseException) -> str:
+def _harmless_details(error: BaseException) -> str:
     if type(error).__module__.partition(".")[0] == "service":
         return str(error)
     if isinstance(error, asyncpg.PostgresError):
@@ -47,8 +44,8 @@ def _harmless(error: BaseException) -> str:
         )
         return " ".join(part for part in parts if part)
     if isinstance(error, hiredis.ReplyError):
-        word = str(error).partition(" ")[0]
-        return word if word.isupper() and word.isalpha() else ""
+        code = str(error).partition(" ")[0]
+        return code if code.isupper() and code.isalpha() else ""
     if isinstance(error, OSError):
         return error.strerror or ""
     return ""

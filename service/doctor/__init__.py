@@ -1,1 +1,1 @@
-"""`scrip doctor`: looks at Redis and Postgres, says what is wrong and what to do, and changes nothing."""
+"""`scrip doctor`: examines Redis and Postgres, and reports faults and remedies. It changes nothing."""

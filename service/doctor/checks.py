@@ -1,4 +1,4 @@
-"""Looking at everything, part by part, whichever of them are there."""
+"""Runs all checks of `scrip doctor`. An unreachable server fails only its own checks."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,10 @@ import hiredis
 
 from service.common import config, logs
 from service.common.config import Settings, SettingsError
-from service.doctor.partition_reader import InRedis, look_in_record, look_in_redis
+from service.doctor.partition_reader import RedisState, read_record_state, read_redis_state
 from service.doctor.report import Check, Report
-from service.doctor.server_logs import postgres_logs, redis_logs
-from service.doctor.verdicts import advise, judge_record, judge_redis
+from service.doctor.server_logs import check_postgres_logs, check_redis_logs
+from service.doctor.verdicts import judge_record, judge_redis, replace_advice
 from service.hot.connection import Broken, Connection, connect
 from service.hot.fitness import Fitness
 from service.hot.redis_server import Server
@@ -29,27 +29,28 @@ from service.record.partitions.partition_rows import (
 
 NAME = "scrip-doctor"
 POSTGRES_TIMEOUT_S = 5
-PATIENCE_S = 2.0
-"""As long as a worker may take to record what was there when we looked."""
-LOOK_S = 0.1
-TYPES_S = 2.0
-"""For looking at the types of keys, of all partitions: as many as that allows."""
-FULL, NEARLY_FULL = 0.95, 0.8
+RECORD_DEADLINE_S = 2.0
+"""Time for the worker to record the events that Redis held when it was read."""
+POLL_S = 0.1
+TYPES_TIMEOUT_S = 2.0
+"""Time for the types of keys, shared by all partitions."""
+FULL_SHARE, NEARLY_FULL_SHARE = 0.95, 0.8
+"""Shares of maxmemory from which the memory is `bad` and `warning`."""
 
 
-def examined() -> Report:
-    """What is to be said, by the settings of the environment."""
+def examine() -> Report:
+    """Load the settings, examine both servers and return the report."""
     try:
         settings = config.load()
     except SettingsError as error:
         says = error.message.replace("\n ", "")
-        return Report([Check("settings", "bad", says, "Set them right, in the environment or in .env.")])
+        return Report([Check("settings", "bad", says, "Correct them in the environment or in .env.")])
     logs.configure(settings, "doctor")
     return asyncio.run(_examine(settings))
 
 
 async def _examine(settings: Settings) -> Report:
-    urls = settings.servers()
+    urls = settings.find_servers()
     if None in urls:
         return Report(
             [
@@ -63,14 +64,16 @@ async def _examine(settings: Settings) -> Report:
         )
     examination = _Examination(settings, *map(str, urls))
     async with contextlib.AsyncExitStack() as stack:
-        await examination.examine(stack)
+        await examination.run(stack)
     return Report(examination.checks, examination.unreachable, examination.unusable)
 
 
 class _Examination:
-    """1. Postgres: reachable, fit, migrated, made for as many partitions as the settings say.
-    2. Redis: reachable, fit, how safe its answers are, its memory.
-    3. Each partition: what Postgres says; what Redis says; what is unrecorded gets two seconds to be recorded.
+    """Runs the checks in order.
+
+    1. Postgres: reachable, fit, migrated, created for the number of partitions in the settings.
+    2. Redis: reachable, fit, its durability and memory.
+    3. Each partition: its state in Postgres and in Redis. The worker has two seconds to record the outbox.
     """
 
     def __init__(self, settings: Settings, redis_url: str, database_url: str) -> None:
@@ -79,24 +82,24 @@ class _Examination:
         self.unreachable: list[str] = []
         self.unusable = False
 
-    async def examine(self, stack: contextlib.AsyncExitStack) -> None:
+    async def run(self, stack: contextlib.AsyncExitStack) -> None:
         rows: list[Partition] = []
-        record = await self._postgres()
+        record = await self._connect_postgres()
         if record is not None:
             stack.callback(record.terminate)
-            with self._answering("postgres"):
-                rows = await self._record(record)
-        redis = await self._redis()
+            with self._catch_unreachable("postgres"):
+                rows = await self._check_record(record)
+        redis = await self._connect_redis()
         if redis is not None:
             stack.callback(redis.close)
-            with self._answering("redis"):
-                self.checks += _server(await Server(redis, 0).fitness(), self._redis_url)
-                self.checks.append(await redis_logs(redis))
+            with self._catch_unreachable("redis"):
+                self.checks += _judge_server(await Server(redis, 0).fitness(), self._redis_url)
+                self.checks.append(await check_redis_logs(redis))
         if record is not None:
-            with self._answering("postgres"):
-                await self._partitions(record, redis, rows)
+            with self._catch_unreachable("postgres"):
+                await self._check_partitions(record, redis, rows)
 
-    async def _postgres(self) -> asyncpg.Connection | None:
+    async def _connect_postgres(self) -> asyncpg.Connection | None:
         try:
             return await asyncpg.connect(
                 self._database_url,
@@ -105,33 +108,40 @@ class _Examination:
                 server_settings={"application_name": NAME},
             )
         except (*postgres.ERRORS, ValueError) as error:
-            self._away("postgres", error)
+            self._add_unreachable("postgres", error)
             return None
 
-    async def _redis(self) -> Connection | None:
+    async def _connect_redis(self) -> Connection | None:
         try:
             return await connect(self._redis_url, NAME)
         except (OSError, Broken, ValueError) as error:
-            self._away("redis", error)
+            self._add_unreachable("redis", error)
             return None
 
-    async def _record(self, connection: asyncpg.Connection) -> list[Partition]:
-        """The partitions' rows; none where the schema isn't ours."""
+    async def _check_record(self, connection: asyncpg.Connection) -> list[Partition]:
+        """Check Postgres and return the rows of the partitions; none if the schema does not fit this version."""
         version = connection.get_server_version()
-        where = f"PostgreSQL {version.major}.{version.minor} at {_place(self._database_url)}"
+        says = f"PostgreSQL {version.major}.{version.minor} at {_describe_address(self._database_url)}"
         unfit = await postgres.unfit_reason(connection)
-        self.checks.append(Check("postgres", "bad" if unfit else "ok", where, unfit or ""))
-        self.checks.append(await postgres_logs(connection))
+        self.checks.append(Check("postgres", "bad" if unfit else "ok", says, unfit or ""))
+        self.checks.append(await check_postgres_logs(connection))
         await connection.execute("SET default_transaction_read_only = on")
         try:
-            lacking = await missing(connection)
+            missing_migrations = await missing(connection)
         except MigrationError as error:
             self.checks.append(
-                Check("migrations", "bad", str(error), "Run the version that made the database, or newer.")
+                Check(
+                    "migrations",
+                    "bad",
+                    str(error),
+                    "Run the version of scrip that migrated the database, or a newer one.",
+                )
             )
             return []
-        if lacking:
-            self.checks.append(Check("migrations", "bad", f"missing: {', '.join(lacking)}", "Run `scrip migrate`."))
+        if missing_migrations:
+            self.checks.append(
+                Check("migrations", "bad", f"missing: {', '.join(missing_migrations)}", "Run `scrip migrate`.")
+            )
             return []
         self.checks.append(Check("migrations", "ok", "all are applied"))
         recorded = await recorded_partitions(connection)
@@ -144,41 +154,43 @@ class _Examination:
             )
         else:
             self.checks.append(
-                Check("partitions", "bad", "none were made yet", "Start `scrip worker`.")
+                Check("partitions", "bad", "the database has none yet", "Start `scrip worker`.")
                 if recorded is None
                 else Check("partitions", "ok", f"{recorded}")
             )
         return await read_partitions(connection)
 
-    async def _partitions(self, record: asyncpg.Connection, redis: Connection | None, rows: list[Partition]) -> None:
-        seen: dict[int, InRedis] = {}
+    async def _check_partitions(
+        self, record: asyncpg.Connection, redis: Connection | None, rows: list[Partition]
+    ) -> None:
+        states: dict[int, RedisState] = {}
         if redis is not None:
-            with self._answering("redis"):
+            with self._catch_unreachable("redis"):
                 for row in rows:
-                    seen[row.id] = await look_in_redis(Server(redis, row.id), row, TYPES_S / len(rows))
-        after = rows
-        for _ in range(round(PATIENCE_S / LOOK_S)):
-            if not any(row.unrecorded(seen[row.id].last) for row in after if row.id in seen):
+                    states[row.id] = await read_redis_state(Server(redis, row.id), row, TYPES_TIMEOUT_S / len(rows))
+        rows_after = rows
+        for _ in range(round(RECORD_DEADLINE_S / POLL_S)):
+            if not any(row.unrecorded(states[row.id].last) for row in rows_after if row.id in states):
                 break
-            await asyncio.sleep(LOOK_S)
-            after = await read_partitions(record)
-        for before, later in zip(rows, after, strict=False):
-            in_record = await look_in_record(record, before.id)
+            await asyncio.sleep(POLL_S)
+            rows_after = await read_partitions(record)
+        for before, after in zip(rows, rows_after, strict=False):
+            in_record = await read_record_state(record, before.id)
             checks = [*judge_record(before, in_record)]
-            if before.id in seen:
-                checks += judge_redis(before, later, seen[before.id])
-            self.checks += advise(checks, in_record.failing)
+            if before.id in states:
+                checks += judge_redis(before, after, states[before.id])
+            self.checks += replace_advice(checks, in_record.failing)
 
     @contextlib.contextmanager
-    def _answering(self, server: str) -> Iterator[None]:
-        """Say so where a server no longer answers."""
+    def _catch_unreachable(self, server: str) -> Iterator[None]:
+        """Report the server as unreachable if the block loses the connection or gets an error reply."""
         errors = postgres.ERRORS if server == "postgres" else (Broken, hiredis.ReplyError)
         try:
             yield
         except errors as error:
-            self._away(server, error)
+            self._add_unreachable(server, error)
 
-    def _away(self, server: str, error: BaseException) -> None:
+    def _add_unreachable(self, server: str, error: BaseException) -> None:
         if server in self.unreachable:
             return
         url = self._database_url if server == "postgres" else self._redis_url
@@ -187,65 +199,67 @@ class _Examination:
             Check(
                 server,
                 "bad",
-                f"can't be asked at {_place(url)}: {_reason(error)}",
-                f"See that it runs, and that {'DATABASE_URL' if server == 'postgres' else 'REDIS_URL'} is right.",
+                f"unreachable at {_describe_address(url)}: {_describe_error(error)}",
+                f"Check that it runs, and that {'DATABASE_URL' if server == 'postgres' else 'REDIS_URL'} is right.",
             )
         )
 
 
-def _server(found: Fitness, url: str) -> Iterator[Check]:
-    """What a Redis says of itself."""
-    yield Check("redis", "bad" if found.unfit else "ok", f"{found.server} at {_place(url)}", found.unfit or "")
-    if found.hidden:
+def _judge_server(fitness: Fitness, url: str) -> Iterator[Check]:
+    """Judge a Redis server: fitness, durability, memory, evictions, replicas."""
+    yield Check(
+        "redis", "bad" if fitness.unfit else "ok", f"{fitness.server} at {_describe_address(url)}", fitness.unfit or ""
+    )
+    if fitness.hidden:
         yield Check(
             "redis settings",
             "warning",
-            f"it refuses {', '.join(found.hidden)}",
-            "Allow these to our user, or see yourself that maxmemory-policy is noeviction.",
+            f"Redis refuses {', '.join(fitness.hidden)}",
+            "Allow these to the user of REDIS_URL, or check yourself that maxmemory-policy is noeviction.",
         )
-    if found.fsynced:
-        yield Check("durability", "ok", "`fsynced`: every answer is on Redis's disk")
+    if fitness.fsynced:
+        yield Check("durability", "ok", "`fsynced`: Redis writes to disk before it replies")
     else:
         yield Check(
             "durability",
             "warning",
-            "`accepted`: a crash of Redis may lose the last answers",
+            "`accepted`: a crash of Redis may lose the last requests",
             "Set appendonly yes and appendfsync always, or ask for `recorded` where it matters.",
         )
-    yield _memory(found)
-    if found.evicted:
+    yield _judge_memory(fitness)
+    if fitness.evicted:
         yield Check(
             "evicted",
             "warning",
-            f"{found.evicted} keys since Redis started: each start of a worker rebuilds",
-            "Set maxmemory-policy to noeviction; when all is open again, CONFIG RESETSTAT.",
+            f"{fitness.evicted} keys since Redis started: each start of a worker rebuilds its partitions",
+            "Set maxmemory-policy to noeviction. When all partitions are open, run CONFIG RESETSTAT.",
         )
-    yield Check("replicas", "ok", f"{found.replicas}")
+    yield Check("replicas", "ok", f"{fitness.replicas}")
 
 
-def _memory(found: Fitness) -> Check:
-    used_mb = found.used_bytes / 1e6
-    if not found.max_bytes:
+def _judge_memory(fitness: Fitness) -> Check:
+    used_mb = fitness.used_bytes / 1e6
+    if not fitness.max_bytes:
         return Check("memory", "ok", f"{used_mb:,.1f} MB used, no limit set")
-    part = found.used_bytes / found.max_bytes
-    state = "bad" if part >= FULL else "warning" if part >= NEARLY_FULL else "ok"
-    says = f"{used_mb:,.1f} of {found.max_bytes / 1e6:,.1f} MB used ({part:.0%})"
-    return Check("memory", state, says, "" if state == "ok" else "Raise maxmemory: a full Redis refuses to decide.")
+    share = fitness.used_bytes / fitness.max_bytes
+    state = "bad" if share >= FULL_SHARE else "warning" if share >= NEARLY_FULL_SHARE else "ok"
+    says = f"{used_mb:,.1f} of {fitness.max_bytes / 1e6:,.1f} MB used ({share:.0%})"
+    return Check("memory", state, says, "" if state == "ok" else "Raise maxmemory: a full Redis refuses writes.")
 
 
-def _place(url: str) -> str:
-    """Where a server is: never its user, its password or its options, which may hold one."""
+def _describe_address(url: str) -> str:
+    """Return host, port and path of a URL: never its user, password or options, which may be secret."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        return "its URL"  # of several hosts, or broken
+        return "its URL"  # several hosts, or invalid
     host = host or parse_qs(parts.query).get("host", [""])[0]
     return f"{host}{f':{port}' if port else ''}{'' if '@' in parts.path else parts.path}"
 
 
-def _reason(error: BaseException) -> str:
-    """What the server or the system says; what a library says of a URL may quote it."""
+def _describe_error(error: BaseException) -> str:
+    """Return the server's or system's message, else only the type: a library's message may quote the URL."""
     if isinstance(error, asyncpg.PostgresError | hiredis.ReplyError):
         return str(error)
     if isinstance(error, OSError):

@@ -1,4 +1,4 @@
-"""What a partition's Redis and its record hold, read and left as it is."""
+"""Reads the state of one partition in Redis and in Postgres, without changing it."""
 
 import asyncio
 import contextlib
@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 
 from service.formats import key_names
+from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.events import entry_digest
 from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
@@ -16,105 +17,106 @@ from service.record.partitions.failing_tasks import Failing, read_failing
 from service.record.partitions.openings import RebuildOrder, Recovery, read_recoveries, rebuild_order
 from service.record.partitions.partition_rows import Partition
 
-_NEWEST = 3
-MAX_WRONG = 1000
+_NEWEST_QUARANTINED = 3
+MAX_WRONG_KEYS = 1000
 
 
-class InRedis(msgspec.Struct, frozen=True, kw_only=True):
-    """One partition in Redis."""
+class RedisState(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of one partition in Redis."""
 
     gate: str
-    mark: str
+    mending: str
+    """The text of the key `mend`, '' if absent."""
     config_version: int
+    """All configuration changes up to this version are in Redis."""
     newest_version: int
-    """Of any configuration that is there; `config_version` is the last of which all is."""
+    """The highest version of any configuration in Redis."""
     entries: int
+    """The number of entries in the outbox."""
     first: str
-    """The id of the outbox's first entry; '' for an empty one."""
-    last: tuple[int, int]
-    """Epoch and number of the last; (0, 0) for none."""
+    """The id of the outbox's first entry; '' if it is empty."""
+    last: EventId
+    """Of the last entry; (0, 0) if the outbox is empty."""
     anchor: bytes | None
-    """The digest of the entry that was recorded last; None where it is not in the outbox."""
+    """The digest of the entry at the cursor; None if the outbox lacks it."""
     has_scripts: bool
-    same_history: bool
-    """Whether its data is of the history that was verified."""
-    types: "Types"
+    """Whether all scripts of the epoch are loaded."""
+    has_same_history: bool
+    """Whether the server has the replication history that a worker verified."""
+    types: "KeyTypes"
 
 
-class Types(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether keys hold what their kinds do."""
+class KeyTypes(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys of a partition whose Redis type is wrong."""
 
-    looked: int
-    """At so many of the workspaces' keys; all of the partition's own are looked at besides."""
+    checked: int
+    """The number of workspace keys that were checked; the partition's own keys are all checked."""
     own: list[str]
-    """Kinds of the partition's own keys that are of another type."""
+    """The kinds of the partition's own keys with a wrong type."""
     wrong: list[str]
-    """As many of the workspaces' keys that are as were come to: how each is of another type."""
+    """A description of each checked workspace key with a wrong type, at most MAX_WRONG_KEYS."""
 
 
-class InRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What Postgres remembers of one partition's troubles."""
+class RecordState(msgspec.Struct, frozen=True, kw_only=True):
+    """What Postgres stores about faults and recoveries of one partition."""
 
     quarantine: Quarantine
     recovery: Recovery | None
     ordered: RebuildOrder | None
     failing: list[Failing]
-    """Tasks of the worker that fail and are begun anew."""
+    """Tasks of the worker that keep failing."""
 
 
-async def look_in_redis(server: Server, row: Partition, types_s: float) -> InRedis:
-    """Read a partition in Redis; a key of another type than it should be says nothing. Types of keys are asked for so
-    many seconds. Raises Broken, hiredis.ReplyError."""
-    types = await _look_at_types(server, types_s)
-    at, has_outbox = f"{row.cursor_epoch}-{row.cursor_seq}", "outbox" not in types.own
+async def read_redis_state(server: Server, row: Partition, types_timeout_s: float) -> RedisState:
+    """Read the state of a partition from Redis. Checks types of keys for at most `types_timeout_s`.
+
+    A partition key of a wrong type is read as absent. Raises Broken, hiredis.ReplyError.
+    """
+    types = await _check_types(server, types_timeout_s)
+    at, has_outbox = str(row.cursor), "outbox" not in types.own
     first: list[Any] = await server.command("XRANGE", server.outbox, "-", "+", "COUNT", 1) if has_outbox else []
     last: list[Any] = await server.command("XREVRANGE", server.outbox, "+", "-", "COUNT", 1) if has_outbox else []
     anchor: list[Any] = await server.command("XRANGE", server.outbox, at, at) if has_outbox else []
-    seen, newest = await server.command("MGET", key_names.config(row.id), key_names.newest(row.id))
+    applied, newest = await server.command("MGET", key_names.config(row.id), key_names.newest(row.id))
     scripts = Scripts(row.id, row.epoch, row.nonce, [*SERVING, *PROJECTION])
-    return InRedis(
+    return RedisState(
         gate="" if "gate" in types.own else await server.read_gate(),
-        mark="" if "mend" in types.own else await server.read_mark(),
-        config_version=int(seen or 0),
-        newest_version=max(int(seen or 0), int(newest or 0)),
+        mending="" if "mend" in types.own else await server.read_mark(),
+        config_version=int(applied or 0),
+        newest_version=max(int(applied or 0), int(newest or 0)),
         entries=await server.command("XLEN", server.outbox) if has_outbox else 0,
         first=first[0][0] if first else "",
-        last=_id(last[0][0]) if last else (0, 0),
-        anchor=_digest(*anchor[0]) if anchor else None,
+        last=parse_event_id(last[0][0]) if last else NO_EVENT,
+        anchor=_digest_entry(*anchor[0]) if anchor else None,
         has_scripts=await server.has(scripts),
-        same_history=follows(row.nonce, *await server.history()),
+        has_same_history=follows(row.nonce, *await server.history()),
         types=types,
     )
 
 
-async def _look_at_types(server: Server, types_s: float) -> Types:
-    """As many keys as a moment allows, from wherever the server's table of keys begins."""
-    own, looked, wrong = await server.wrong_types(), 0, list[str]()
+async def _check_types(server: Server, timeout_s: float) -> KeyTypes:
+    """Check the types of the partition's own keys, and of as many workspace keys as the timeout allows."""
+    own, checked, wrong = await server.wrong_types(), 0, list[str]()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(types_s):
+        async with asyncio.timeout(timeout_s):
             async for page in server.walk_keys(key_names.TYPES):
-                for key, found in zip(page, await server.types(page), strict=True):
-                    if found not in (key.type, "none") and len(wrong) < MAX_WRONG:
-                        wrong.append(f"a {found} where {key.kind}: is a {key.type}")
-                looked += len(page)
-    return Types(looked=looked, own=[key.kind for key in own], wrong=wrong)
+                for key, actual in zip(page, await server.types(page), strict=True):
+                    if actual not in (key.type, "none") and len(wrong) < MAX_WRONG_KEYS:
+                        wrong.append(f"a {actual} where {key.kind}: is a {key.type}")
+                checked += len(page)
+    return KeyTypes(checked=checked, own=[key.kind for key in own], wrong=wrong)
 
 
-async def look_in_record(connection: asyncpg.Connection, partition: int) -> InRecord:
-    """Read what Postgres remembers. Raises asyncpg's errors."""
+async def read_record_state(connection: asyncpg.Connection, partition: int) -> RecordState:
+    """Read quarantine, last recovery, ordered rebuild and failing tasks from Postgres. Raises asyncpg's errors."""
     recoveries = await read_recoveries(connection, partition, 1)
-    return InRecord(
-        quarantine=await read_quarantine(connection, partition, _NEWEST),
+    return RecordState(
+        quarantine=await read_quarantine(connection, partition, _NEWEST_QUARANTINED),
         recovery=recoveries[0] if recoveries else None,
         ordered=await rebuild_order(connection, partition),
         failing=await read_failing(connection, partition),
     )
 
 
-def _digest(entry_id: str, fields: list[str]) -> bytes:
+def _digest_entry(entry_id: str, fields: list[str]) -> bytes:
     return entry_digest(entry_id.encode(), *(value.encode() for value in fields[1::2]))
-
-
-def _id(text: str) -> tuple[int, int]:
-    epoch, seq = text.split("-")
-    return int(epoch), int(seq)

@@ -1,4 +1,4 @@
-"""What the servers' own logs would tell of requests: codes are money to whoever reads them."""
+"""Checks that the servers' own logs record nothing of requests: a leaked code can be redeemed."""
 
 from collections.abc import Mapping
 
@@ -17,54 +17,55 @@ _POSTGRES = (
 )  # fmt: skip
 
 
-async def redis_logs(connection: Connection) -> Check:
-    """Of Redis's settings. Raises Broken."""
+async def check_redis_logs(connection: Connection) -> Check:
+    """Check Redis's log settings. Raises Broken."""
     reply = await connection.call("CONFIG", "GET", *_REDIS)
     if isinstance(reply, hiredis.ReplyError):
-        says = "it doesn't say what it logs"
-        return Check("redis logs", "warning", says, "Allow CONFIG GET to our user, or see to it as in docs/deploy.md.")
-    told = judge_redis_logs(dict(zip(reply[::2], reply[1::2], strict=True)))
-    return _check("redis logs", told, "keep what scripts are asked, codes among it")
+        says = "Redis refuses CONFIG GET, so its log settings are unknown"
+        advice = "Allow CONFIG GET to the user of REDIS_URL, or set Redis's logs as docs/deploy.md describes."
+        return Check("redis logs", "warning", says, advice)
+    changes = judge_redis_logs(dict(zip(reply[::2], reply[1::2], strict=True)))
+    return _make_check("redis logs", changes, "Redis logs the arguments of scripts, which hold codes")
 
 
-async def postgres_logs(connection: asyncpg.Connection) -> Check:
-    """Of Postgres's settings. Raises asyncpg's errors."""
+async def check_postgres_logs(connection: asyncpg.Connection) -> Check:
+    """Check Postgres's log settings. Raises asyncpg's errors."""
     rows = await connection.fetch("SELECT name, setting FROM pg_settings WHERE name = ANY($1)", list(_POSTGRES))
-    told = judge_postgres_logs({row["name"]: row["setting"] for row in rows})
-    return _check("postgres logs", told, "quote rows and parameters, codes among them")
+    changes = judge_postgres_logs({row["name"]: row["setting"] for row in rows})
+    return _make_check("postgres logs", changes, "Postgres logs rows and parameters, which hold codes")
 
 
 def judge_redis_logs(settings: Mapping[str, str]) -> list[str]:
-    """What to set, word for word; nothing where no request is kept."""
-    wanted = [f"{name} -1" for name, value in sorted(settings.items()) if name.endswith("-than") and value != "-1"]
-    if "commandlog-execution-slower-than -1" in wanted and "slowlog-log-slower-than -1" in wanted:
-        wanted.remove("slowlog-log-slower-than -1")  # its old name
+    """Return the settings to change, as `name value`; empty if Redis logs nothing of requests."""
+    changes = [f"{name} -1" for name, value in sorted(settings.items()) if name.endswith("-than") and value != "-1"]
+    if "commandlog-execution-slower-than -1" in changes and "slowlog-log-slower-than -1" in changes:
+        changes.remove("slowlog-log-slower-than -1")  # its old name
     if settings.get("crash-log-enabled") == "yes" and settings.get("hide-user-data-from-log") != "yes":
-        wanted.append("crash-log-enabled no")
+        changes.append("crash-log-enabled no")
     if settings.get("acllog-max-len", "0") != "0":
-        wanted.append("acllog-max-len 0")
-    return wanted
+        changes.append("acllog-max-len 0")
+    return changes
 
 
 def judge_postgres_logs(settings: Mapping[str, str]) -> list[str]:
-    """As judge_redis_logs."""
-    wanted: list[str] = []
+    """Return the settings to change, as `name value`; empty if Postgres logs nothing of requests."""
+    changes: list[str] = []
     if settings["log_error_verbosity"] != "terse":
-        wanted.append("log_error_verbosity terse")
+        changes.append("log_error_verbosity terse")
     if settings["log_parameter_max_length_on_error"] != "0":
-        wanted.append("log_parameter_max_length_on_error 0")
-    usual = {
+        changes.append("log_parameter_max_length_on_error 0")
+    defaults = {
         "log_statement": "none",
         "log_min_duration_statement": "-1",
         "log_min_duration_sample": "-1",
         "log_transaction_sample_rate": "0",
     }
-    if settings["log_parameter_max_length"] != "0" and any(settings[name] != value for name, value in usual.items()):
-        wanted.append("log_parameter_max_length 0")
-    return wanted
+    if settings["log_parameter_max_length"] != "0" and any(settings[name] != value for name, value in defaults.items()):
+        changes.append("log_parameter_max_length 0")
+    return changes
 
 
-def _check(name: str, wanted: list[str], leak: str) -> Check:
-    if not wanted:
-        return Check(name, "ok", "nothing of a request is in them")
-    return Check(name, "warning", f"they {leak}", f"Set {', '.join(wanted)}.")
+def _make_check(name: str, changes: list[str], fault: str) -> Check:
+    if not changes:
+        return Check(name, "ok", "no request data is logged")
+    return Check(name, "warning", fault, f"Set {', '.join(changes)}.")

@@ -1,1 +1,1 @@
-"""Valkey and Postgres for one machine, and the processes of `scrip run`."""
+"""`scrip run`: embedded Valkey and Postgres, and the processes of the service on one machine."""

@@ -1,4 +1,4 @@
-"""The workspaces that `scrip run` comes with: `demo`, a book and a memorable code for each situation, and `rival`."""
+"""The demo workspaces of `scrip run`: `demo`, with a book and a memorable code for each case, and `rival`."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from service.record.pool import connect
 _DEMO_KEYS = {scope: (scope,) for scope in SCOPES} | {"admin": SCOPES}
 _RIVAL_KEYS = {scope: (scope,) for scope in ("checkout", "manage")}
 SECRETS = (*(f"demo_{key}" for key in _DEMO_KEYS), *(f"rival_{key}" for key in _RIVAL_KEYS))
-"""The fixed keys, which everybody knows."""
+"""The fixed demo keys, which are public."""
 
 _TWENTY = {"type": "percentage", "value": 20, "maxAmount": 50}
 _FIVE = {"type": "fixed", "value": 5, "minOrderValue": 25}
@@ -33,15 +33,15 @@ _TIERS = [
 _GIFTS = "Gift cards"
 _OFF = "OFF-1"
 
-Wanted = tuple[dict[str, Any], Sequence[CodeLine]]
-"""What is said of a book, and its codes; its gift book by name, which comes before it."""
+BookSeed = tuple[dict[str, Any], Sequence[CodeLine]]
+"""The fields of a book, and its codes. `giftBookId` is the name of an earlier book."""
 
 
 def _codes(*codes: str) -> list[CodeLine]:
     return [CodeLine(code) for code in codes]
 
 
-_DEMO: tuple[Wanted, ...] = (
+_DEMO: tuple[BookSeed, ...] = (
     (
         {
             "name": _GIFTS,
@@ -106,39 +106,41 @@ _DEMO: tuple[Wanted, ...] = (
         [*_codes("OWNED-1"), CodeLine("ALICE-1", owner_id="alice")],
     ),
 )
-_RIVAL: tuple[Wanted, ...] = (({"name": "Rival's own", "discount": _FIVE}, _codes("RIVAL-1", "WELCOME10")),)
+_RIVAL: tuple[BookSeed, ...] = (({"name": "Rival's own", "discount": _FIVE}, _codes("RIVAL-1", "WELCOME10")),)
 
 
 async def seed(database_url: str, partitions: int = 1) -> None:
-    """Make the workspaces that are missing, in Postgres; the worker brings them to Redis."""
+    """Create the missing workspaces in Postgres. The worker projects them into Redis."""
     pool = await connect(database_url, name="scrip demo", max_size=2)
     try:
         await ensure_partitions(pool, partitions)
-        await _seed(pool, "demo", _DEMO, _DEMO_KEYS)
-        await _seed(pool, "rival", _RIVAL, _RIVAL_KEYS)
+        await _seed_workspace(pool, "demo", _DEMO, _DEMO_KEYS)
+        await _seed_workspace(pool, "rival", _RIVAL, _RIVAL_KEYS)
     finally:
         await pool.close()
 
 
-async def _seed(pool: asyncpg.Pool, name: str, wanted: Sequence[Wanted], keys: Mapping[str, Sequence[str]]) -> None:
-    """One workspace. Its keys come last and at once: where there are any, it is whole, and is left as it is by now."""
+async def _seed_workspace(
+    pool: asyncpg.Pool, name: str, seeds: Sequence[BookSeed], keys: Mapping[str, Sequence[str]]
+) -> None:
+    """Complete one workspace. One transaction at the end creates all keys: with keys, a workspace is complete."""
     number = await workspace_named(pool, name)
     async with pool.acquire() as connection:
         row = await (create_workspace(connection, name) if number is None else read_workspace(connection, number))
     if await page_keys(pool, row.workspace, 1, None):
         return
-    there = {book.name: book for book in await page_books(pool, row.workspace, 1000, None, None, None, None)}
-    for said, lines in wanted:
-        book = there.get(said["name"])
+    books = {book.name: book for book in await page_books(pool, row.workspace, 1000, None, None, None, None)}
+    for fields, lines in seeds:
+        book = books.get(fields["name"])
         if book is None:
-            gift = {"giftBookId": str(there[said["giftBookId"]].book_id)} if "giftBookId" in said else {}
-            book, _ = await create_book(pool, row.workspace, row.partition, convert(said | gift, CreateBook))
-            there[book.name] = book
+            gift = {"giftBookId": str(books[fields["giftBookId"]].book_id)} if "giftBookId" in fields else {}
+            book, _ = await create_book(pool, row.workspace, row.partition, convert(fields | gift, CreateBook))
+            books[book.name] = book
         if lines:
             await add_codes(pool, row.workspace, row.partition, book.book, lines)
         if any(line.code == _OFF for line in lines):
             await patch_coupon(pool, row.workspace, row.partition, _OFF, {"active": False})
     async with pool.acquire() as connection, connection.transaction():
         for key, scopes in keys.items():
-            with contextlib.suppress(SecretTaken):  # revoked since
+            with contextlib.suppress(SecretTaken):  # also by a revoked key
                 await create_key(connection, row.workspace, key, scopes, f"{name}_{key}")

@@ -1,4 +1,4 @@
-"""The demo's fixed keys are for this machine alone: nobody else is served while they are good."""
+"""Startup checks: while the public demo keys are valid, the service listens on loopback only."""
 
 import asyncpg
 
@@ -10,29 +10,29 @@ from service.record.pool import connect_when_there
 
 
 def check_host(settings: Settings) -> None:
-    """Raises StartError where others than this machine would be served from the embedded database."""
+    """Raises StartError if the service would serve the embedded database beyond loopback."""
     if not is_loopback(settings.host):
         raise StartError(
-            f"SCRIP_HOST is {settings.host}, so that others could ask, and the embedded database has the demo's fixed "
-            "keys, which everybody knows. Set SCRIP_HOST=127.0.0.1, or DATABASE_URL to a Postgres of your own, in "
-            "which `scrip workspaces create` and `scrip keys create` make keys that nobody knows."
+            f"SCRIP_HOST is {settings.host}, which other machines can reach, and the embedded database has the demo's "
+            "public keys. Set SCRIP_HOST=127.0.0.1, or set DATABASE_URL to a Postgres of your own and create secret "
+            "keys there with `scrip workspaces create` and `scrip keys create`."
         )
 
 
 async def check_keys(settings: Settings) -> None:
-    """Raises StartError where others than this machine would be served, and the database knows one of the keys."""
+    """Raises StartError if the service would listen beyond loopback and the database has a valid demo key."""
     if is_loopback(settings.host) or settings.database_url is None:
         return
     pool = await connect_when_there(settings.database_url, name="scrip start", min_size=1, max_size=1)
     try:
         known = await is_any_known(pool, SECRETS)
     except asyncpg.UndefinedTableError:
-        raise StartError("The database has no tables of Scrip's: run `scrip migrate` first.") from None
+        raise StartError("The database has no Scrip tables. Run `scrip migrate` first.") from None
     finally:
         await pool.close()
     if known:
         raise StartError(
-            f"SCRIP_HOST is {settings.host}, so that others could ask, and the database has the demo's fixed keys, "
-            "which everybody knows. Revoke them (`scrip keys list demo`, `scrip keys revoke demo …`, and so for "
-            "rival), or set SCRIP_HOST=127.0.0.1, or another DATABASE_URL."
+            f"SCRIP_HOST is {settings.host}, which other machines can reach, and the database has the demo's public "
+            "keys. Revoke them (`scrip keys list demo`, `scrip keys revoke demo …`, and the same for rival), set "
+            "SCRIP_HOST=127.0.0.1, or set another DATABASE_URL."
         )

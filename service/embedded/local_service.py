@@ -1,4 +1,4 @@
-"""`scrip run`: the whole service on one machine, with servers of its own where none are named."""
+"""`scrip run`: the whole service on one machine, with embedded servers unless the settings name others."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ import click
 import structlog
 
 from service.common import logs
-from service.common.child_processes import Part, StartError
+from service.common.child_processes import ChildProcess, StartError
 from service.common.config import Settings
 from service.embedded import demo, exposure
 from service.embedded.postgres import Postgres
@@ -27,18 +27,18 @@ from service.record.migrations import MigrationError, migrate
 from service.record.partitions.partition_rows import NotMigrated, check_partitions
 
 _READY_DEADLINE_S = 30.0
-_ASK_TIMEOUT_S = 2.0
-_LEFTOVER_DEADLINE_S = 10.0
+_HEALTH_TIMEOUT_S = 2.0
+_LOCK_DEADLINE_S = 10.0
 _POLL_S = 0.05
-_SUPERVISED_STOP_S = 12.0
-"""Each of several API processes has 10 s."""
+_SUPERVISOR_STOP_S = 12.0
+"""The supervisor gives each of its processes 10 s."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _log = structlog.get_logger(__name__)
 
 
 def run(settings: Settings) -> None:
-    """Run everything until Ctrl-C or SIGTERM. Raises StartError where something can't start."""
+    """Run the service until Ctrl-C or SIGTERM. Raises StartError if a part can't start."""
     logs.configure(settings, "run")
     asyncio.run(_run(settings))
 
@@ -47,16 +47,16 @@ async def _run(settings: Settings) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in _SIGNALS:
-        # Under nohup a lost terminal is meant to change nothing.
+        # nohup sets SIGHUP to be ignored; keep that.
         if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:
-            # Asking twice changes nothing: make and other runners pass on a signal that we have had already.
+            # A second signal changes nothing: make and other runners forward one that the terminal already sent.
             loop.add_signal_handler(number, stop.set)
-    async with _data_dir(settings.data_dir) as lock_fd:
+    async with _lock_data_dir(settings.data_dir) as lock_fd:
         if settings.database_url is None:
             exposure.check_host(settings)
         _check_port(settings)
-        everything = _Everything(settings, lock_fd)
-        starting = asyncio.create_task(everything.start())
+        service = _LocalService(settings, lock_fd)
+        starting = asyncio.create_task(service.start())
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -67,17 +67,17 @@ async def _run(settings: Settings) -> None:
         finally:
             starting.cancel()
             await asyncio.gather(starting, return_exceptions=True)
-            await everything.stop()
+            await service.stop()
 
 
-class _Everything:
-    """All parts of the service.
+class _LocalService:
+    """All processes of the service.
 
-    1. Valkey and Postgres, at the same time, where the settings name none.
-    2. The schema, and in an embedded Postgres the demo data.
-    3. The API, one process or several under a supervisor of theirs, and one worker.
-    4. Once the API says it is ready: `run.json`, and what there is to try.
-    5. At the end the API, the worker, Valkey and Postgres, one after the other.
+    1. Start Valkey and Postgres in parallel, unless the settings name other servers.
+    2. Migrate the database, and seed the demo data if it is embedded.
+    3. Start one worker and the API: one process, or a supervisor with several.
+    4. Once `/health/ready` succeeds, write `run.json` and print the addresses.
+    5. To stop, end the API, the worker, Valkey and Postgres, one after the other.
     """
 
     def __init__(self, settings: Settings, lock_fd: int) -> None:
@@ -88,16 +88,16 @@ class _Everything:
         self._redis_url = self._valkey.url if self._valkey else settings.redis_url or ""
         self._database_url = self._postgres.url if self._postgres else settings.database_url or ""
         self._api_pids: list[int] = []
-        self._several = settings.api_processes > 1
-        self._api = self._supervised_api() if self._several else self._python("api")
-        self._worker = self._python("worker")
+        self._has_supervisor = settings.api_processes > 1
+        self._api = self._make_supervised_api() if self._has_supervisor else self._make_process("api")
+        self._worker = self._make_process("worker")
         self._servers = [server for server in (self._valkey, self._postgres) if server is not None]
-        self._published = False
-        for part in self._parts():
-            part.on_change = self._write_pids
+        self._is_published = False
+        for child in self._children():
+            child.on_change = self._write_run_json
 
     async def start(self) -> None:
-        """Start all parts and wait until the service is ready. Raises StartError."""
+        """Start all processes and wait until the API is ready. Raises StartError."""
         try:
             async with asyncio.TaskGroup() as group:
                 for server in self._servers:
@@ -105,55 +105,55 @@ class _Everything:
         except* StartError as errors:
             raise errors.exceptions[0] from None
         for server in self._servers:
-            server.part.watch()
+            server.child.watch()
         await self._prepare_database()
-        for part in (self._worker, self._api):
+        for child in (self._worker, self._api):
             try:
-                await part.start()
+                await child.start()
             except OSError as error:
-                raise StartError(f"The {part.name} can't be started: {error}.") from error
-            part.watch()
-        await self._until_ready()
-        self._published = True
-        self._write_pids()
-        self._greet()
+                raise StartError(f"The {child.name} can't be started: {error}.") from error
+            child.watch()
+        await self._wait_until_ready()
+        self._is_published = True
+        self._write_run_json()
+        self._print_addresses()
 
     async def stop(self) -> None:
-        """Stop all parts in order, each within its deadline."""
-        self._published = False
+        """Stop all processes in order, each within its deadline."""
+        self._is_published = False
         await self._api.stop()
         await self._worker.stop()
         for server in self._servers:
             await server.stop()
-        self._run_json.unlink(missing_ok=True)
+        self._run_json_path.unlink(missing_ok=True)
 
-    def _parts(self) -> Iterator[Part]:
+    def _children(self) -> Iterator[ChildProcess]:
         yield self._api
         yield self._worker
         for server in self._servers:
-            yield server.part
+            yield server.child
 
-    def _python(self, command: str, *options: str) -> Part:
+    def _make_process(self, command: str, *options: str) -> ChildProcess:
         env = {
             **os.environ,
             "REDIS_URL": self._redis_url,
             "DATABASE_URL": self._database_url,
             "SCRIP_EMBEDDED": str(self._postgres is not None),
         }
-        return Part(command, [sys.executable, "-m", "service", command, *options], env, keep_fd=self._lock_fd)
+        return ChildProcess(command, [sys.executable, "-m", "service", command, *options], env, keep_fd=self._lock_fd)
 
-    def _supervised_api(self) -> Part:
-        """Several API processes, of which their supervisor tells us."""
-        self._told_fd, tell_fd = os.pipe()
-        api = self._python("api", "--tell-fd", str(tell_fd))
-        api.more_fds, api.stop_deadline_s = (tell_fd,), _SUPERVISED_STOP_S
-        asyncio.get_running_loop().add_reader(self._told_fd, self._hear_pids)
+    def _make_supervised_api(self) -> ChildProcess:
+        """Make the API's supervisor. It writes the pids of its processes to a pipe, as lines of JSON."""
+        self._pids_fd, tell_fd = os.pipe()
+        api = self._make_process("api", "--tell-fd", str(tell_fd))
+        api.more_fds, api.stop_deadline_s = (tell_fd,), _SUPERVISOR_STOP_S
+        asyncio.get_running_loop().add_reader(self._pids_fd, self._read_api_pids)
         return api
 
-    def _hear_pids(self) -> None:
-        lines = os.read(self._told_fd, 1 << 16).splitlines()
+    def _read_api_pids(self) -> None:
+        lines = os.read(self._pids_fd, 1 << 16).splitlines()
         self._api_pids = json.loads(lines[-1])
-        self._write_pids()
+        self._write_run_json()
 
     async def _prepare_database(self) -> None:
         try:
@@ -168,51 +168,54 @@ class _Everything:
             raise StartError(f"The database can't be prepared: {error}") from error
 
     async def _check_partitions(self) -> None:
-        """Before anything is changed. Raises UnusableRecord."""
+        """Compare the settings with the database before it is migrated. Raises UnusableRecord."""
         connection = await asyncpg.connect(self._database_url)
         try:
             await check_partitions(connection, self._settings.partitions)
         finally:
             await connection.close()
 
-    async def _until_ready(self) -> None:
-        """Wait for the API's word. Without any by the deadline it won't come; what is being recovered may take long."""
+    async def _wait_until_ready(self) -> None:
+        """Wait until the API is ready. Raises StartError if it does not reply by the deadline.
+
+        While it replies that it is not ready, the wait goes on: a recovery may take long.
+        """
         deadline = time.monotonic() + _READY_DEADLINE_S
-        while (missing := await _missing(self._settings.host, self._settings.port)) is not None:
-            answered, reason = missing
+        while (failure := await _probe_ready(self._settings.host, self._settings.port)) is not None:
+            has_replied, reason = failure
             if time.monotonic() > deadline:
-                if not answered:
+                if not has_replied:
                     raise StartError(f"Not ready after {_READY_DEADLINE_S:.0f} s: {reason}.")
                 _log.warning("not ready yet", missing=reason)
                 deadline += _READY_DEADLINE_S
             await asyncio.sleep(_POLL_S)
 
     @property
-    def _run_json(self) -> Path:
+    def _run_json_path(self) -> Path:
         return self._settings.data_dir / "run.json"
 
     @property
     def _url(self) -> str:
-        host = _reachable(self._settings.host)
+        host = _choose_client_host(self._settings.host)
         return f"http://{f'[{host}]' if ':' in host else host}:{self._settings.port}"
 
-    def _write_pids(self) -> None:
-        """Put the addresses and pids into run.json, whole or not at all; readable by us alone, for the URLs' sake."""
-        if not self._published:
+    def _write_run_json(self) -> None:
+        """Write addresses and pids to run.json, atomically. Mode 0600, since the URLs may hold passwords."""
+        if not self._is_published:
             return
         pids: dict[str, list[int]] = {"api": [], "worker": [], "redis": [], "postgres": []}
-        for part in self._parts():
-            if part.pid is not None:
-                pids[part.name].append(part.pid)
-        if self._several:
+        for child in self._children():
+            if child.pid is not None:
+                pids[child.name].append(child.pid)
+        if self._has_supervisor:
             pids["apiSupervisor"], pids["api"] = pids["api"], self._api_pids
-        found = {"url": self._url, "redisUrl": self._redis_url, "databaseUrl": self._database_url, "pids": pids}
-        unfinished = self._run_json.with_suffix(".new")
+        content = {"url": self._url, "redisUrl": self._redis_url, "databaseUrl": self._database_url, "pids": pids}
+        unfinished = self._run_json_path.with_suffix(".new")
         unfinished.touch(mode=0o600)
-        unfinished.write_text(json.dumps(found, indent=2) + "\n")
-        unfinished.replace(self._run_json)
+        unfinished.write_text(json.dumps(content, indent=2) + "\n")
+        unfinished.replace(self._run_json_path)
 
-    def _greet(self) -> None:
+    def _print_addresses(self) -> None:
         lines = [
             f"Scrip is ready at {self._url}",
             f"  API page  {self._url}/schema",
@@ -228,10 +231,10 @@ class _Everything:
 
 
 @contextlib.asynccontextmanager
-async def _data_dir(folder: Path) -> AsyncIterator[int]:
-    """Own the data folder: a lock that our processes share, so that it is free only when the last of them is gone.
+async def _lock_data_dir(folder: Path) -> AsyncIterator[int]:
+    """Lock the data folder; yields the lock's descriptor. All child processes inherit it, so the last one frees it.
 
-    Processes of a run that was killed are waited for. Raises StartError where another run lives.
+    Waits for the remaining processes of a killed run. Raises StartError if another run is alive.
     """
     descriptor = _open_lock(folder)
     try:
@@ -244,26 +247,26 @@ async def _data_dir(folder: Path) -> AsyncIterator[int]:
 
 def _open_lock(folder: Path) -> int:
     try:
-        # Passed through by Postgres' account where we are root; what is in it has rights of its own.
+        # As root, Postgres runs in another account and needs to traverse the folder; the files in it have own modes.
         folder.mkdir(mode=0o711 if os.geteuid() == 0 else 0o700, parents=True, exist_ok=True)
         return os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StartError(
-            f"SCRIP_DATA_DIR {folder} can't be used: {error.strerror}. Name a folder that can be written."
+            f"SCRIP_DATA_DIR {folder} can't be used: {error.strerror}. Set it to a writable folder."
         ) from error
 
 
 async def _take_lock(descriptor: int, folder: Path) -> None:
-    deadline = time.monotonic() + _LEFTOVER_DEADLINE_S
+    deadline = time.monotonic() + _LOCK_DEADLINE_S
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 20, 0).decode(errors="replace").strip()
-            if _alive(holder):
+            if _is_alive(holder):
                 raise StartError(
                     f"{folder} is in use by another `scrip run` (pid {holder}): "
-                    "stop that one, or set SCRIP_DATA_DIR and SCRIP_PORT for a second."
+                    "stop that one, or set another SCRIP_DATA_DIR and SCRIP_PORT."
                 ) from None
             if time.monotonic() > deadline:
                 raise StartError(
@@ -276,7 +279,7 @@ async def _take_lock(descriptor: int, folder: Path) -> None:
             return
 
 
-def _alive(pid: str) -> bool:
+def _is_alive(pid: str) -> bool:
     if not pid.isdigit():
         return False
     try:
@@ -289,10 +292,10 @@ def _alive(pid: str) -> bool:
 
 
 def _check_port(settings: Settings) -> None:
-    """Raises StartError where the API could not listen."""
+    """Raises StartError if the API could not listen."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     with socket.socket(family) as probe:
-        # As the API does it: connections of an earlier run that are still closing are no hindrance.
+        # As the API does it: closing connections of an earlier run do not block the port.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((settings.host, settings.port))
@@ -303,21 +306,22 @@ def _check_port(settings: Settings) -> None:
             ) from error
 
 
-def _reachable(host: str) -> str:
+def _choose_client_host(host: str) -> str:
+    """Return the address at which a client of this machine reaches a server that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
 
 
-async def _missing(host: str, port: int) -> tuple[bool, str] | None:
-    """What `GET /health/ready` says is missing, and whether it answered at all; None when nothing is."""
+async def _probe_ready(host: str, port: int) -> tuple[bool, str] | None:
+    """Call `GET /health/ready`. None: ready; else whether the API replied, and the reason why it is not ready."""
     try:
-        async with asyncio.timeout(_ASK_TIMEOUT_S):
-            reader, writer = await asyncio.open_connection(_reachable(host), port)
+        async with asyncio.timeout(_HEALTH_TIMEOUT_S):
+            reader, writer = await asyncio.open_connection(_choose_client_host(host), port)
             try:
                 writer.write(b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-                answer = await reader.read()
+                response = await reader.read()
             finally:
                 writer.close()
-        head, _, body = answer.partition(b"\r\n\r\n")
+        head, _, body = response.partition(b"\r\n\r\n")
         if int(head.split(maxsplit=2)[1]) == HTTPStatus.OK:
             return None
     except (OSError, IndexError, ValueError) as error:

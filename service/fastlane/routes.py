@@ -12,7 +12,7 @@ from uvicorn.server import ServerState
 
 from service.access.caller import Caller
 from service.access.keyring import Keyring
-from service.common.forwarded_for import NOBODYS, Proxies
+from service.common.forwarded_for import NO_PROXIES, Proxies
 from service.fastlane.request_heads import MAX_HEAD_BYTES, MAX_HEADERS, is_host, value_of
 from service.fastlane.response_bytes import Heads
 from service.hot.decider import Decider
@@ -78,7 +78,7 @@ class Lane:
         decider: Decider,
         keyring: Keyring,
         recall: Recall,
-        proxies: Proxies = NOBODYS,
+        proxies: Proxies = NO_PROXIES,
         *,
         answers_origins: bool = False,
     ) -> None:

@@ -22,14 +22,13 @@ import msgspec
 from service.domain.errors import FieldError, Refusal
 from service.domain.field_types import word
 from service.domain.outcomes import BY_CODE
+from service.formats.event_id import EventId, parse_event_id
+from service.formats.redemption_record import parse_record
+from service.formats.script_replies import COUPON_VIEW, places_of_users
 
 PLAIN, NAMING = "B", "U"
-VIEW_WORDS, VIEW_USERS = 15, (5, 8, 12)
-"""Of a coupon's view (lua/includes/view.lua): its words, and which are users: the owner, the lock's, the last one's."""
-LOCK_WORDS, LOCK_USERS = 6, (2,)
-"""The same of a lock's payload."""
-_LAST = 11
-"""Where a view's last redemption begins: its event (or id), user, order and time."""
+_LAST = COUPON_VIEW.index("last_id")
+"""Where a view's last redemption begins, of which its event alone is kept."""
 _LEVEL = 6
 
 _is_redemption = re.compile(r"(\d+-\d+) R ").match
@@ -79,7 +78,7 @@ def keep_batch(durability: str, request_id: str, answers: Iterable[tuple[Said, S
         if reply[2]:
             parts.append(str(reply[2]).split(" "))
         shown = parts[-1]
-        if len(shown) == VIEW_WORDS and shown[_LAST] != "-":
+        if len(shown) == len(COUPON_VIEW) and shown[_LAST] != "-":
             shown[_LAST:] = ["#" + events.short(shown[_LAST])]
         parts = [[own.get(one, one) for one in words] for words in parts]
         naming = naming or any(parts[-1][place] != "-" and parts[-1][place][0] != "/" for place in _users_of(shown))
@@ -116,8 +115,8 @@ def reply_of(kept: KeptReply, said: Said, records: Mapping[str, tuple[str, str]]
             record, book_id = records[words[-1][1:]]
             if len(words) == 1:
                 return [kept.outcome, record, book_id, 0]
-            event, _, _, _, _, user, order, own_id, _, _, _, _, at, _ = record.split(" ", 13)
-            words[-1:] = [event if own_id == "-" else own_id, user, order, at]
+            redeemed = parse_record(record)
+            words[-1:] = [redeemed.name, redeemed.user, redeemed.order, redeemed.at_ms]
         reply.append(" ".join(words))
     return reply if len(reply) == 3 else [*reply, "", 0]
 
@@ -136,12 +135,9 @@ def batch_without_users(kept: str, pseudonyms: Mapping[str, str]) -> str:
     return kept if changed == [head, *lines] else _packed(kept[:1], changed)
 
 
-def _users_of(words: Sequence[str]) -> Sequence[int]:
-    if len(words) == LOCK_WORDS:
-        return LOCK_USERS
-    if len(words) in (VIEW_WORDS, _LAST + 1):
-        return [place for place in VIEW_USERS if place < _LAST]
-    return ()
+def _users_of(words: Sequence[str]) -> list[int]:
+    size = len(COUPON_VIEW) if len(words) == _LAST + 1 else len(words)
+    return [place for place in places_of_users(size) if place < _LAST]
 
 
 def _refused(refusal: Refusal) -> str:
@@ -169,25 +165,26 @@ class _Events:
     """Events one after the other, each by how far it is from the one before it."""
 
     def __init__(self) -> None:
-        self._last = ("", 0)
+        self._last: EventId | None = None
 
     def short(self, name: str) -> str:
         """An event as it is written here; anything else stays what it is."""
-        epoch, _, seq = name.partition("-")
-        if not seq.isdecimal():
+        if (event := _event(name)) is None:
             return name
-        (last_epoch, last_seq), self._last = self._last, (epoch, int(seq))
-        return f"+{int(seq) - last_seq}" if epoch == last_epoch else name
+        last, self._last = self._last, event
+        return f"+{event.seq - last.seq}" if last and event.epoch == last.epoch else name
 
     def in_full(self, part: str) -> str:
         """A part of a reply with its event in full."""
         before, mark, name = part.rpartition("#")
         if not mark:
             return part
-        if name.startswith("+"):
-            epoch, seq = self._last
-            name = f"{epoch}-{seq + int(name[1:])}"
-        epoch, _, seq = name.partition("-")
-        if seq.isdecimal():
-            self._last = (epoch, int(seq))
+        if self._last and name.startswith("+"):
+            name = str(EventId(self._last.epoch, self._last.seq + int(name[1:])))
+        self._last = _event(name) or self._last
         return f"{before}#{name}"
+
+
+def _event(name: str) -> EventId | None:
+    """None where it is a redemption's id, in records of older versions."""
+    return parse_event_id(name) if name.count("-") == 1 else None

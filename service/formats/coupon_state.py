@@ -1,13 +1,11 @@
-"""What Redis keeps of a coupon and what the record says of it, and how the two differ.
+"""What the record says of a coupon (`sql/queries/reconciling.sql`), and how what Redis stores differs from that."""
 
-Redis's texts are those of docs/architecture.md (Redis keys); the record's rows come from `sql/queries/reconciling.sql`.
-"""
-
-import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from service.domain.field_types import word
+from service.formats.coupon_record import IDLE, CouponRecord, is_locked, parse_coupon_record
+from service.formats.directory_entry import DirectoryEntry, parse_directory_entry
 
 Class = Literal[
     "code_missing", "code_surplus", "book", "uses", "assignee", "state", "redemptions", "free_missing", "free_surplus",
@@ -16,10 +14,6 @@ Class = Literal[
 """How a difference is named. `state`: switched off, or ends at another time; `free_…`: offered to nobody, or offered
 though it isn't free; `configuration`: another version, or other settings, of a workspace, a book or a code;
 `wrong_type`: a key of another type than its kind's."""
-
-_UNLOCKED = "- - - - - -"
-_IDLE = ["0", "-", "-", "0", "-", "-", "-", "-"]
-_entry = re.compile(r"(\d+)(!?)(\S*)").fullmatch
 
 
 class Write(NamedTuple):
@@ -84,6 +78,12 @@ class Said(NamedTuple):
         return self.max == 1 or self.stand == 0 or self.standing is not None
 
     @property
+    def standing_redemptions(self) -> dict[str, str]:
+        """Those of a code with several uses, as far as they are told: event → score."""
+        words = self.standing.split(" ") if self.standing and self.max != 1 else []
+        return dict(zip(words[::2], words[1::2], strict=True))
+
+    @property
     def free(self) -> bool:
         """Whether it is in the pool, as far as nobody has locked it."""
         return not self.used_up and self.active and self.owner is None and self.expires_ms is None
@@ -96,65 +96,60 @@ class Said(NamedTuple):
 
 def entry_of(said: Said) -> tuple[str, str | None]:
     """What a Redis that was built from the record holds: the directory's entry, and the coupon's record or None."""
+    book = str(said.book)
     if said.owner is None and not said.special:
         if said.uses == 0 and said.max is None:
-            return str(said.book), None
+            return str(DirectoryEntry(book, True)), None
         if said.uses == 1 == said.max and said.last:
-            return f"{said.book}!{said.last}", None
-    return f"{said.book}{'' if said.free else '!'}", f"{' '.join(_words(said))} {_UNLOCKED}"
+            return str(DirectoryEntry(book, False, said.last)), None
+    return str(DirectoryEntry(book, said.free)), str(_record(said))
 
 
 def unlike(said: Said, entry: str, record: str | None, locked: bool) -> list[Class]:
     """How a directory's entry and a coupon's record differ from what they should say. Locks are Redis's own; `locked`
     where there are some that the record doesn't name."""
-    found = _entry(entry)
-    if not found:
+    listed = parse_directory_entry(entry)
+    if not listed:
         return ["book"]
-    book, mark, event = found.groups()
-    words = record.split(" ") if record else [*_IDLE[:3], "1", "1", "-", "-", event] if event else _IDLE
-    classes: list[Class] = [] if book == str(said.book) else ["book"]
-    if len(words) not in (8, 14) or not words[0].isdigit():
+    used_up = IDLE._replace(uses="1", max_uses="1", last=listed.last) if listed.last else IDLE
+    found = parse_coupon_record(record) if record else used_up
+    classes: list[Class] = [] if listed.book == str(said.book) else ["book"]
+    if found is None or not found.version.isdigit():
         return [*classes, "state"]
-    classes += _unlike_words(said, words)
-    if event and record and "state" not in classes:
+    classes += _unlike_records(said, found)
+    if listed.last and record and "state" not in classes:
         classes.append("state")
     locked = locked or is_locked(record)
-    if not locked and not event and said.free == bool(mark):
+    if not locked and not listed.last and said.free != listed.is_free:
         classes.append("free_missing" if said.free else "free_surplus")
     return classes
 
 
-def _unlike_words(said: Said, words: list[str]) -> list[Class]:
-    version, user, at, uses, limit, off, ends, last = words[:8]
-    expected = _words(said)
+def _unlike_records(said: Said, found: CouponRecord) -> list[Class]:
+    expected = _record(said)
     # Who locks a code leaves the limit there under which it was.
     unused = said.max is None and said.uses == 0
-    found: tuple[tuple[bool, Class], ...] = (
-        ([user, at] != expected[1:3], "assignee"),
-        (uses != expected[3] or (limit != expected[4] and not unused), "uses"),
-        ([off, ends] != expected[5:7], "state"),
-        (last != expected[7], "redemptions"),
-        (int(version) > said.version or (said.special and int(version) != said.version), "configuration"),
+    tests: tuple[tuple[bool, Class], ...] = (
+        ((found.user, found.assigned_at) != (expected.user, expected.assigned_at), "assignee"),
+        (found.uses != expected.uses or (found.max_uses != expected.max_uses and not unused), "uses"),
+        ((found.off, found.expires_at) != (expected.off, expected.expires_at), "state"),
+        (found.last != expected.last, "redemptions"),
+        (int(found.version) > said.version or (said.special and int(found.version) != said.version), "configuration"),
     )
-    return [class_ for unlike, class_ in found if unlike]
+    return [class_ for unlike, class_ in tests if unlike]
 
 
-def is_locked(record: str | None) -> bool:
-    """Whether a coupon's record names a lock, live or not."""
-    return record is not None and not record.endswith(_UNLOCKED)
-
-
-def _words(said: Said) -> list[str]:
-    return [
-        str(said.version if said.special else 0),
-        word(said.owner),
-        _word(said.at_ms),
-        str(said.uses),
-        _word(said.max),
-        "-" if said.active else "1",
-        _word(said.expires_ms),
-        said.last or "-",
-    ]
+def _record(said: Said) -> CouponRecord:
+    return CouponRecord(
+        version=str(said.version if said.special else 0),
+        user=word(said.owner),
+        assigned_at=_word(said.at_ms),
+        uses=str(said.uses),
+        max_uses=_word(said.max),
+        off="-" if said.active else "1",
+        expires_at=_word(said.expires_ms),
+        last=said.last or "-",
+    )
 
 
 def _word(number: int | None) -> str:

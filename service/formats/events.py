@@ -9,6 +9,7 @@ from uuid import UUID
 import msgspec
 
 from service.domain.field_types import shown, unword, word
+from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.key_names import bucket
 
 
@@ -34,6 +35,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     seq: int
     request: RequestPart = RequestPart()
     kept: str | None = None
+
+    @property
+    def id(self) -> EventId:
+        """Its id."""
+        return EventId(self.epoch, self.seq)
 
 
 class Opened(Event, frozen=True, kw_only=True, gc=False):
@@ -88,8 +94,8 @@ class RolledBack(Fact, frozen=True, kw_only=True, gc=False):
     order: str | None
     redemption_id: str
     restore: bool
-    redeemed: tuple[int, int] = (0, 0)
-    """Epoch and number of the redemption's own event; this and its discount are in the record alone."""
+    redeemed: EventId = NO_EVENT
+    """The redemption's own event; this and its discount are in the record alone."""
     discount_e4: int = 0
 
 
@@ -102,6 +108,31 @@ class StockNotice(Event, frozen=True, kw_only=True, gc=False):
     what: Literal["codes", "uses"]
     left: int
     at_ms: int
+
+
+class RedemptionWords(msgspec.Struct, frozen=True, gc=False):
+    """An `R` as its text has it, but for the buckets; of a struct, since a named tuple takes 0.4 µs more to read."""
+
+    workspace: str
+    book: str
+    code: str
+    user: str
+    order: str
+    redemption_id: str
+    value_e4: str
+    currency: str
+    digits: str
+    discount_e4: str
+    at_ms: str
+    slot: str
+    max_uses: str
+    gift_book: str | None
+    gift_code: str | None
+    """None, both, where there is no gift."""
+
+    def id_of(self, epoch: int, seq: int) -> str:
+        """The redemption's id: its own in events of older versions, else that of its event."""
+        return redemption_id(epoch, seq, int(self.at_ms)) if self.redemption_id == "-" else self.redemption_id
 
 
 Entry = tuple[int, bytes, bytes, bytes | None]
@@ -126,15 +157,20 @@ def redemption_id(epoch: int, seq: int, at_ms: int) -> str:
     return f"{at[:8]}-{at[8:]}-7{epoch >> 14:03x}-{low:04x}-{seq:012x}"
 
 
-def read_redemption_id(redemption: UUID) -> tuple[int, int]:
-    """Epoch and number of the event that an id is made of; of an id that was made otherwise, any."""
+def read_redemption_id(redemption: UUID) -> EventId:
+    """The event that an id is made of; of an id that was made otherwise, any."""
+    return parse_event_id(event_of_redemption(redemption))
+
+
+def event_of_redemption(redemption: UUID) -> str:
+    """The same as text, for half the price."""
     number = redemption.int
-    return (number >> 64 & 0xFFF) << 14 | (number >> 48 & 0x3FFF), number & 0xFFFF_FFFF_FFFF
+    return f"{(number >> 64 & 0xFFF) << 14 | (number >> 48 & 0x3FFF)}-{number & 0xFFFF_FFFF_FFFF}"
 
 
 def shown_redemption_id(text: str, at_ms: str) -> str:
     """A redemption's id where a record names its event in place of it."""
-    epoch, _, seq = text.partition("-")
+    epoch, _, seq = text.partition("-")  # a UUID has more of them
     return redemption_id(int(epoch), int(seq), int(at_ms)) if seq.isdecimal() else text
 
 
@@ -166,14 +202,12 @@ def check_characters(decided: bytes) -> None:
         raise MalformedEvent("it holds characters that no id has")
 
 
-def read_redemption(d: bytes, r: bytes, kept: bytes | None) -> tuple[tuple[str, ...], RequestPart, str | None]:
-    """An `R` for the record: its words as docs/architecture.md has them, but for the kind and the buckets (the gift's
-    book and code are None where there is none), and the other fields. The characters of `d` are checked before. Raises
-    MalformedEvent."""
+def read_redemption(d: bytes, r: bytes, kept: bytes | None) -> tuple[RedemptionWords, RequestPart, str | None]:
+    """An `R` for the record, and the other fields. The characters of `d` are checked before. Raises MalformedEvent."""
     try:
         if (found := _redemption(d.decode())) is None:
             raise ValueError
-        return found.groups(), _request(r), None if kept is None else kept.decode()
+        return RedemptionWords(*found.groups()), _request(r), None if kept is None else kept.decode()
     except (ValueError, msgspec.DecodeError) as error:
         raise _unreadable(error) from error
 
@@ -186,27 +220,24 @@ _Common = dict[str, Any]
 """What every event of an entry has: epoch, seq, request, kept."""
 
 
-def _redeemed(words: tuple[str, ...], common: _Common) -> Redeemed:
-    w, b, code, user, order, own_id, value, currency, digits, discount, at, slot, most, gift_book, gift = words
-    if own_id == "-":
-        own_id = redemption_id(common["epoch"], common["seq"], int(at))
-    given = (
-        Assigned(**common | {"kept": None}, **_fact(w, gift_book, gift, user, at), order=unword(order))
-        if gift
-        else None
-    )
+def _redeemed(words: RedemptionWords, common: _Common) -> Redeemed:
+    w, at, user, order = words.workspace, words.at_ms, words.user, unword(words.order)
+    gift = None
+    if words.gift_book and words.gift_code:
+        about = _fact(w, words.gift_book, words.gift_code, user, at)
+        gift = Assigned(**common | {"kept": None}, **about, order=order)
     return Redeemed(
         **common,
-        **_fact(w, b, code, user, at),
-        order=unword(order),
-        redemption_id=own_id,
-        value_e4=None if value == "-" else int(value),
-        currency=None if currency == "-" else currency,
-        digits=int(digits),
-        discount_e4=int(discount),
-        slot=int(slot),
-        max_uses=int(most),
-        gift=given,
+        **_fact(w, words.book, words.code, user, at),
+        order=order,
+        redemption_id=words.id_of(common["epoch"], common["seq"]),
+        value_e4=None if words.value_e4 == "-" else int(words.value_e4),
+        currency=None if words.currency == "-" else words.currency,
+        digits=int(words.digits),
+        discount_e4=int(words.discount_e4),
+        slot=int(words.slot),
+        max_uses=int(words.max_uses),
+        gift=gift,
     )
 
 

@@ -2,8 +2,12 @@
 is a number of ours, or text that is the last part and is taken word for word: two things never share a key."""
 
 import re
+from collections.abc import Callable
+from functools import cache
 from typing import NamedTuple
 from zlib import crc32
+
+import msgspec
 
 BUCKETS = 131_072
 """Buckets of the directory, the pool, the orders and the users; a power of two, the same for every workspace."""
@@ -98,64 +102,72 @@ def prefix(partition: int, workspace: int) -> str:
     return f"{{p{partition}}}:w{workspace}:"
 
 
-def gate(partition: int) -> str:
-    """The partition's gate."""
-    return f"{{p{partition}}}:gate"
+def _of_partition(kind: str) -> Callable[[int], str]:
+    return lambda partition: f"{{p{partition}}}:{kind}"
 
 
-def outbox(partition: int) -> str:
-    """The partition's stream of events."""
-    return f"{{p{partition}}}:outbox"
+def _of_workspace(kind: str) -> Callable[[str], str]:
+    return lambda w: f"{w}{kind}"
 
 
-def config(partition: int) -> str:
-    """The last configuration version that is here with all before it."""
-    return f"{{p{partition}}}:config"
+def _of_number(kind: str) -> Callable[[str, int | str], str]:
+    """Of each book, or of each bucket."""
+    return lambda w, number: f"{w}{kind}:{number}"
 
 
-def layout(partition: int) -> str:
-    """The number of the layout that all keys of the partition have."""
-    return f"{{p{partition}}}:layout"
+def _of_text(kind: str) -> Callable[[str, str], str]:
+    """Of each code, user or key."""
+    return lambda w, text: f"{w}{kind}:{text}"
 
 
-def newest(partition: int) -> str:
-    """The newest configuration version that anything here is of."""
-    return f"{{p{partition}}}:newest"
+gate, outbox = _of_partition("gate"), _of_partition("outbox")
+config = _of_partition("config")
+"""The last configuration version that is here with all before it."""
+layout = _of_partition("layout")
+newest = _of_partition("newest")
+"""The newest configuration version that anything here is of."""
+mend = _of_partition("mend")
+"""How far the mending of a partition's Redis is."""
+erased = _of_partition("erased")
+"""The event up to which the outbox names users that were deleted."""
 
+settings = _of_workspace("w")
+books = _of_workspace("x")
+"""The numbers of the books, by their UUIDs."""
+moved = _of_workspace("e")
+"""The redemptions whose counts have gone from a deleted user to its pseudonym."""
+kept_bytes = _of_workspace("y")
+"""How many bytes the workspace's kept answers have, by the hour in which they were kept."""
 
-def mend(partition: int) -> str:
-    """How far the mending of a partition's Redis is."""
-    return f"{{p{partition}}}:mend"
+book = _of_number("b")
+"""A book's settings."""
+counters = _of_number("n")
+"""A book's counters."""
+pool = _of_number("f")
+"""How many free codes of a book are in each bucket."""
+locks_of_book = _of_number("lb")
+"""The locks that count against a book's total."""
+directory = _of_number("d")
+"""A bucket of codes."""
+orders = _of_number("o")
+"""A bucket of orders' places and users' uses."""
+gifts = _of_number("g")
+"""A bucket of orders' gifts."""
 
-
-def erased(partition: int) -> str:
-    """The event up to which the outbox names users that were deleted."""
-    return f"{{p{partition}}}:erased"
-
-
-def settings(w: str) -> str:
-    """The workspace's settings."""
-    return f"{w}w"
-
-
-def books(w: str) -> str:
-    """The numbers of the books, by their UUIDs."""
-    return f"{w}x"
-
-
-def book(w: str, number: int | str) -> str:
-    """A book's settings."""
-    return f"{w}b:{number}"
-
-
-def counters(w: str, number: int | str) -> str:
-    """A book's counters."""
-    return f"{w}n:{number}"
-
-
-def pool(w: str, number: int | str) -> str:
-    """How many free codes of a book are in each bucket."""
-    return f"{w}f:{number}"
+coupon = _of_text("c")
+"""A code's record."""
+standing = _of_text("s")
+"""The standing redemptions of a code with several uses."""
+locks = _of_text("k")
+"""The locks of a code with several uses, by holder."""
+deadlines = _of_text("kd")
+"""The same by deadline."""
+locks_of_holder = _of_text("lk")
+"""The locks that an API key, or a user's token, has taken."""
+user = _of_text("u")
+"""What a user has, by book."""
+answer = _of_text("i")
+"""What is answered again under an Idempotency-Key."""
 
 
 def set_of_codes(w: str, number: int | str, which: str) -> str:
@@ -163,54 +175,9 @@ def set_of_codes(w: str, number: int | str, which: str) -> str:
     return f"{w}l:{number}:{which}"
 
 
-def directory(w: str, of: int | str) -> str:
-    """A bucket of codes."""
-    return f"{w}d:{of}"
-
-
-def orders(w: str, of: int | str) -> str:
-    """A bucket of orders' places and users' uses."""
-    return f"{w}o:{of}"
-
-
-def gifts(w: str, of: int | str) -> str:
-    """A bucket of orders' gifts."""
-    return f"{w}g:{of}"
-
-
-def coupon(w: str, code: str) -> str:
-    """A code's record."""
-    return f"{w}c:{code}"
-
-
-def standing(w: str, code: str) -> str:
-    """The standing redemptions of a code with several uses."""
-    return f"{w}s:{code}"
-
-
-def locks(w: str, code: str) -> str:
-    """The locks of a code with several uses, by holder."""
-    return f"{w}k:{code}"
-
-
-def deadlines(w: str, code: str) -> str:
-    """The locks of a code with several uses, by deadline."""
-    return f"{w}kd:{code}"
-
-
-def locks_of_book(w: str, number: int | str) -> str:
-    """The locks that count against a book's total."""
-    return f"{w}lb:{number}"
-
-
 def locks_of_user(w: str, number: int | str, user: str) -> str:
     """The locks that count against a user's limits in a book."""
     return f"{w}lu:{number}:{user}"
-
-
-def locks_of_holder(w: str, holder: str) -> str:
-    """The locks that an API key, or a user's token, has taken."""
-    return f"{w}lk:{holder}"
 
 
 def rate(w: str, which: str, of: str | int) -> str:
@@ -218,21 +185,21 @@ def rate(w: str, which: str, of: str | int) -> str:
     return f"{w}q:{which}:{of}"
 
 
-def user(w: str, word: str) -> str:
-    """What a user has, by book."""
-    return f"{w}u:{word}"
+class WorkspaceKeys(msgspec.Struct, frozen=True):
+    """What requests name of a workspace: two keys, and of others what stands before their bucket or text. Made once: a
+    builder for each key of each request would cost more than 2 % of it."""
+
+    settings: str
+    books: str
+    directory: str
+    orders: str
+    gifts: str
+    coupon: str
+    answer: str
 
 
-def moved(w: str) -> str:
-    """The redemptions whose counts have gone from a deleted user to its pseudonym."""
-    return f"{w}e"
-
-
-def answer(w: str, key: str) -> str:
-    """What is answered again under an Idempotency-Key."""
-    return f"{w}i:{key}"
-
-
-def kept_bytes(w: str) -> str:
-    """How many bytes the workspace's kept answers have, by the hour in which they were kept."""
-    return f"{w}y"
+@cache
+def of_workspace(w: str) -> WorkspaceKeys:
+    """Those of one."""
+    buckets = (directory(w, ""), orders(w, ""), gifts(w, ""))
+    return WorkspaceKeys(settings(w), books(w), *buckets, coupon(w, ""), answer(w, ""))

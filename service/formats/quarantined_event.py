@@ -2,7 +2,11 @@
 
 from typing import NamedTuple
 
+from service.domain.field_types import word
+
 _KINDS = frozenset("AURB")
+_USER = 4
+"""Where each of these names its user."""
 _GIFT_FROM = 16
 """Words of a redemption before its gift's; one more where it names the user's bucket."""
 
@@ -23,7 +27,7 @@ def read_names(d: bytes) -> list[Named]:
     kind, number = words[0], _number(words[1]) if len(words) > 1 else None
     if kind not in _KINDS or len(words) < 4 or number is None:
         return []
-    user = words[4] if len(words) > 4 else ""
+    user = words[_USER] if len(words) > _USER else ""
     at = 7 if kind == "A" else 5
     order = words[at] if kind != "U" and len(words) > at else ""
     pairs = [(words[2], words[3])]
@@ -31,6 +35,21 @@ def read_names(d: bytes) -> list[Named]:
         pairs.append((words[-3], words[-2]))
     named = [(_number(book), code) for book, code in pairs]
     return [Named(number, book, code, user, order) for book, code in named if book is not None and code]
+
+
+def replace_user(d: bytes, workspace: int, user: str, pseudonym: str) -> bytes | None:
+    """A fact's field `d` with a pseudonym in the place of this user of a workspace; None where it isn't the user's."""
+    words = d.decode("utf-8", "replace").split(" ")
+    if words[0] not in _KINDS or words[1:2] != [str(workspace)] or words[_USER : _USER + 1] != [word(user)]:
+        return None
+    words[_USER] = pseudonym
+    return " ".join(words).encode()
+
+
+def is_same_but_user(one: str, other: str) -> bool:
+    """Whether two fields `d` say the same; the user may have been deleted between them."""
+    ours, theirs = one.split(" "), other.split(" ")
+    return ours[:_USER] == theirs[:_USER] and ours[_USER + 1 :] == theirs[_USER + 1 :]
 
 
 def _number(text: str) -> int | None:

@@ -13,6 +13,8 @@ import structlog
 from service.domain.errors import Refusal
 from service.domain.outcomes import RECALL
 from service.formats import key_names
+from service.formats.event_id import NO_EVENT, EventId, parse_event_id
+from service.formats.gate_text import parse_gate
 from service.hot.connection import Broken, Link, OnReply
 from service.hot.scripts import PROJECTION, SERVING, Scripts, history_of, is_followed
 
@@ -159,25 +161,20 @@ class Decider:
         read, known = await asyncio.gather(
             self._read("GET", key_names.gate(partition)), self._read("SCRIPT", "EXISTS", *digests.values())
         )
-        epoch, _, state = (read or "").partition(" ")
-        return state if epoch == str(self.epoch(partition)) and all(known) else ""
+        gate = parse_gate(read or "")
+        return gate.state if gate.epoch == str(self.epoch(partition)) and all(known) else ""
 
-    async def tail(self, partition: int) -> tuple[int, int]:
-        """Epoch and number of the last event in the outbox; (0, 0) for none."""
+    async def tail(self, partition: int) -> EventId:
+        """The last event in the outbox; NO_EVENT for none."""
         reply = await self._read("XREVRANGE", key_names.outbox(partition), "+", "-", "COUNT", 1)
-        if not reply:
-            return 0, 0
-        epoch, _, seq = reply[0][0].partition("-")
-        return int(epoch), int(seq)
+        return parse_event_id(reply[0][0]) if reply else NO_EVENT
 
-    async def after(self, partition: int, event: tuple[int, int]) -> list[tuple[tuple[int, int], bytes, bytes]]:
-        """The outbox's first few entries after an event: epoch and number, what was decided, the request's part."""
-        start = "({}-{}".format(*event)
-        found: list[tuple[tuple[int, int], bytes, bytes]] = []
-        for entry_id, flat in await self._read("XRANGE", key_names.outbox(partition), start, "+", "COUNT", 3):
-            epoch, _, seq = entry_id.partition("-")
+    async def after(self, partition: int, event: EventId) -> list[tuple[EventId, bytes, bytes]]:
+        """The outbox's first few entries after an event: its id, what was decided, the request's part."""
+        found: list[tuple[EventId, bytes, bytes]] = []
+        for entry_id, flat in await self._read("XRANGE", key_names.outbox(partition), f"({event}", "+", "COUNT", 3):
             fields = dict(zip(flat[::2], flat[1::2], strict=True))
-            found.append(((int(epoch), int(seq)), fields.get("d", "").encode(), fields.get("r", "").encode()))
+            found.append((parse_event_id(entry_id), fields.get("d", "").encode(), fields.get("r", "").encode()))
         return found
 
     async def time_ms(self) -> int:

@@ -8,6 +8,8 @@ import hiredis
 
 from service.formats import key_names
 from service.formats.coupon_state import Write
+from service.formats.event_id import NO_EVENT, EventId, parse_event_id
+from service.formats.gate_text import parse_gate
 from service.formats.key_names import Key
 from service.hot.connection import Broken, Connection
 from service.hot.decider import is_wrong_type
@@ -33,7 +35,7 @@ class Seen(NamedTuple):
     """Some things at one moment: after the event `at`, with the configuration up to `config`, and some of it up to
     `newest`."""
 
-    at: tuple[int, int]
+    at: EventId
     config: int
     newest: int
     values: list[Any]
@@ -58,9 +60,8 @@ class Looker:
         names = (gate, outbox, key_names.config(self.partition), key_names.newest(self.partition))
         flat = [part for item in items for part in item]
         _, last, config, newest, *values = await self._server.run(self._scripts, "look", names, flat)
-        epoch, _, seq = last.partition("-")
         # A reply of Lua's ends nowhere early: what isn't there is null.
-        return Seen((int(epoch or 0), int(seq or 0)), int(config), int(newest), values)
+        return Seen(parse_event_id(last) if last else NO_EVENT, int(config), int(newest), values)
 
     async def repair(self, writes: Sequence[Write]) -> bool:
         """Write all of it, where all is still as it was seen; else nothing."""
@@ -107,8 +108,7 @@ class Looker:
 
     async def gate_is_ours(self) -> bool:
         """Whether the gate still says this epoch, and lets scripts run."""
-        epoch, _, state = (await self._server.read_gate()).partition(" ")
-        return epoch == str(self._scripts.epoch) and state in ("open", "full", "behind")
+        return parse_gate(await self._server.read_gate()).serves(self._scripts.epoch)
 
     def walk_keys(self, kinds: Collection[str]) -> AsyncIterator[list[Key]]:
         """As Server.walk_keys."""

@@ -1,15 +1,21 @@
-"""Configuration on its way into Redis: each row as the one string, or the few fields, that scripts read."""
+"""Configuration on its way into Redis: scripts write each row, as service/formats/stored_settings.py encodes it."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
-from service.domain.configuration import BookRow, CodeRow, DiscountRow, UserRow, WorkspaceRow
+from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.domain.errors import Refusal
 from service.domain.field_types import word
-from service.domain.limits import books_word
 from service.formats import key_names
+from service.formats.stored_settings import (
+    book_settings,
+    closed_book_settings,
+    code_settings,
+    setting,
+    workspace_settings,
+)
 
 Run = Callable[[int, str, Sequence[str], Sequence[Any]], Awaitable[list[Any]]]
 """(partition, script, keys, arguments) → reply; raises Refusal."""
@@ -30,35 +36,28 @@ class RedisProjector:
     async def workspace(self, row: WorkspaceRow) -> None:
         """A workspace is new or changed."""
         w = key_names.prefix(row.partition, row.workspace)
-        names = (key_names.gate(row.partition), key_names.settings(w), key_names.newest(row.partition))
-        await self._run(row.partition, "put_workspace", names, (row.version, workspace_settings(row)))
+        await self._run(
+            row.partition, "put_workspace", _names(row.partition, w), (row.version, workspace_settings(row))
+        )
 
     async def book(self, row: BookRow) -> None:
         """A book is new or changed."""
         w = key_names.prefix(row.partition, row.workspace)
-        names = (
-            key_names.gate(row.partition),
-            key_names.settings(w),
-            key_names.books(w),
-            key_names.book(w, row.book),
-            key_names.newest(row.partition),
-        )
+        names = _names(row.partition, w, key_names.books(w), key_names.book(w, row.book))
         await self._run(row.partition, "put_book", names, (row.version, book_settings(row), row.book))
 
     async def close_book(self, partition: int, workspace: int, book: int, book_id: UUID, version: int) -> None:
         """Of a book that can't be projected: inactive, so that nobody can use its codes."""
         w = key_names.prefix(partition, workspace)
-        names = (key_names.gate(partition), f"{w}w", f"{w}x", f"{w}b:{book}", key_names.newest(partition))
-        nothing = (None,) * 9
-        settings = _joined(book_id, "inactive", None, None, 1, None, None, None, False, False, 1, 1, *nothing)
-        await self._run(partition, "put_book", names, (version, settings, book))
+        names = _names(partition, w, key_names.books(w), key_names.book(w, book))
+        await self._run(partition, "put_book", names, (version, closed_book_settings(book_id), book))
 
     async def codes(
         self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow], *, whole: bool = False
     ) -> None:
         """At most 5,000 codes. With `whole` what is free of them is nobody's until fill_pool has seen it."""
         w = key_names.prefix(partition, workspace)
-        names = (key_names.gate(partition), key_names.settings(w), key_names.newest(partition))
+        names = _names(partition, w)
         books: dict[int, list[CodeRow]] = {}
         for row in rows:
             books.setdefault(row.book, []).append(row)
@@ -87,13 +86,8 @@ class RedisProjector:
     async def user(self, row: UserRow) -> None:
         """A user is new or changed."""
         w = key_names.prefix(row.partition, row.workspace)
-        names = (
-            key_names.gate(row.partition),
-            key_names.settings(w),
-            key_names.user(w, word(row.user_id)),
-            key_names.newest(row.partition),
-        )
-        await self._run(row.partition, "put_user", names, (row.version, _word(row.max_coupons)))
+        names = _names(row.partition, w, key_names.user(w, word(row.user_id)))
+        await self._run(row.partition, "put_user", names, (row.version, setting(row.max_coupons)))
 
     async def seen(self, partition: int, version: int) -> None:
         """All rows of this version are projected."""
@@ -117,75 +111,11 @@ class RedisProjector:
         return int(last), int(newest)
 
 
-def _word(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "1" if value else "0"
-    return word(str(value))
-
-
-def _joined(*values: Any) -> str:
-    return " ".join(map(_word, values))
-
-
 def _words(rows: Sequence[CodeRow]) -> Iterator[Any]:
     """What put_codes reads of each code."""
     for row in rows:
-        yield from (key_names.bucket(row.code), row.code, _special(row))
+        yield from (key_names.bucket(row.code), row.code, code_settings(row))
 
 
-def _special(row: CodeRow) -> str:
-    """What the code says differently from its book; nothing for an idle one."""
-    if row.owner_id is None and row.max_redemptions is None and row.expires_ms is None and row.active:
-        return ""
-    return _joined(row.owner_id, row.created_ms, row.max_redemptions, row.expires_ms, row.active)
-
-
-def _terms(discount: DiscountRow) -> str:
-    """lua/includes/money.lua reads these."""
-    match discount.type:
-        case "tiered":
-            return ",".join(f"{tier.from_e4}:{tier.type}:{tier.value_e4}" for tier in discount.tiers)
-        case "buyXGetY":
-            return f"{discount.buy}:{discount.get}"
-        case _:
-            return str(discount.value_e4)
-
-
-def workspace_settings(row: WorkspaceRow) -> str:
-    """lua/includes/book.lua reads these, in this order."""
-    keep_ms = row.idempotency_hours * 3_600_000
-    limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
-    settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
-    books = books_word(row.limits and row.limits.books)
-    return f"{settings} {books}" if books else settings
-
-
-def book_settings(row: BookRow) -> str:
-    """As workspace_settings."""
-    discount = row.discount
-    money: tuple[Any, ...] = (None,) * 6
-    if discount:
-        least = discount.min_order_value_e4
-        if discount.tiers:
-            least = max(least or 0, discount.tiers[0].from_e4)
-        money = (discount.type, _terms(discount), discount.max_amount_e4, least, discount.currency, discount.digits)
-    return _joined(
-        row.book_id,
-        "a" if row.status == "active" else row.status,
-        row.valid_from_ms,
-        row.valid_until_ms,
-        row.max_redemptions_per_code,
-        row.max_redemptions_per_user,
-        row.max_redemptions,
-        row.max_codes_per_user,
-        row.require_assignment,
-        row.require_lock,
-        row.lock_seconds * 1000,
-        row.max_lock_seconds * 1000,
-        books_word(row.limits),
-        row.low_stock_threshold,
-        row.gift_book_id,
-        *money,
-    )
+def _names(partition: int, w: str, *own: str) -> tuple[str, ...]:
+    return key_names.gate(partition), key_names.settings(w), *own, key_names.newest(partition)

@@ -1,27 +1,17 @@
 """Putting pseudonyms for users into what Redis keeps (lua/erase_user.lua), and out of it what expired locks say."""
 
-import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-import msgspec
 import structlog
 
-from service.common.byte_runs import SMALL_BYTES, by_bytes
+from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.domain.field_types import word
 from service.formats import key_names
-from service.formats.batch_answers import (
-    LOCK_USERS,
-    LOCK_WORDS,
-    PLAIN,
-    VIEW_USERS,
-    VIEW_WORDS,
-    batch_without_users,
-    is_kept_batch,
-)
+from service.formats.event_id import EventId
+from service.formats.idempotency_entry import may_name_a_user
 from service.hot.projection import Run
 from service.hot.redis_server import ScriptFailed, Server
-from service.hot.workspace_state import packed_answer, unpacked_answer
 
 THINGS_A_RUN = 10
 KEYS_A_LOOK = 200
@@ -44,8 +34,7 @@ class Held(NamedTuple):
 class Spent(NamedTuple):
     """A user's redemption; `kept` where it was rolled back without restore, so that its use is spent still."""
 
-    epoch: int
-    seq: int
+    event: EventId
     book: int
     code: str
     kept: bool
@@ -86,15 +75,14 @@ class UserEraser:
     async def redemptions(self, spent: Iterable[Spent]) -> None:
         """These redemptions count for the pseudonym, and are its own for whatever is done with them."""
         await self._each(
-            ("r", f"{one.epoch}-{one.seq}", one.code, key_names.bucket(one.code), one.book, int(one.kept))
-            for one in spent
+            ("r", str(one.event), one.code, key_names.bucket(one.code), one.book, int(one.kept)) for one in spent
         )
 
-    async def recorded(self, last: tuple[int, int], spent: Iterable[tuple[int, int]]) -> None:
+    async def recorded(self, last: EventId, spent: Iterable[EventId]) -> None:
         """Postgres has the pseudonym in all that was decided up to an event, these redemptions (by their events) among
         it. What the outbox says of them is read no more."""
-        await self._each([("m", f"{last[0]}-{last[1]}", *[_NOTHING] * 4)])
-        await self._each(("d", f"{epoch}-{seq}", *[_NOTHING] * 4) for epoch, seq in spent)
+        await self._each([("m", str(last), *[_NOTHING] * 4)])
+        await self._each(("d", str(event), *[_NOTHING] * 4) for event in spent)
 
     async def entries(self, changes: Iterable[KeyChange]) -> None:
         """Entries of idempotency keys, where they are still as they were."""
@@ -136,7 +124,7 @@ async def kept_entries(
             if large:
                 alone = await unrecorded([key.parts[0] for key, _ in large])
                 large = [(key, length) for key, length in large if key.parts[0] in alone]
-            for part in by_bytes(large, lambda one: one[1], KEYS_A_LOOK):
+            for part in split_by_bytes(large, lambda one: one[1], KEYS_A_LOOK):
                 entries = await server.command("MGET", *(key.name for key, _ in part))
                 yield [(key.parts[0], entry) for (key, _), entry in zip(part, entries, strict=True) if entry]
 
@@ -159,77 +147,3 @@ async def sweep_locks(server: Server, run: Run) -> int:
             except ScriptFailed:  # of the set, or of what it leads to: the other sets are swept all the same
                 log.error("not_swept", workspace=key.workspace, book=book, next="scrip reconcile --repair")
     return swept
-
-
-def may_name_a_user(head: str) -> bool:
-    """Whether an idempotency key's entry that begins so may name one, but for the user whom its request names."""
-    _, _, payload = [*head.split(" ", 2), "", ""][:3]
-    if payload.startswith("@"):
-        return " " in payload  # a checkout's gift
-    status, _, rest = payload.partition(" ")
-    if len(status) == 3 and status.isdecimal():
-        return not rest.partition(" ")[2].startswith(PLAIN)
-    return " " in payload
-
-
-def without_users(entry: str, pseudonyms: Mapping[str, str]) -> str:
-    """An idempotency key's entry with pseudonyms for these users, and no address or agent of theirs."""
-    if not may_name_a_user(entry):
-        return entry
-    head, payload = _split(entry)
-    if payload.startswith("@"):  # redemptions by their events, and of a checkout the gift's view
-        events, _, more = payload.partition(" ")
-        digits, _, gift = more.partition(" ")
-        return f"{head} {events} {digits} {_in_words(gift, pseudonyms)}" if gift else entry
-    first, _, rest = payload.partition(" ")
-    if len(first) == 3 and first.isdecimal():
-        try:
-            return f"{head} {first} {_in_answer(rest, pseudonyms)}"
-        except (ValueError, zlib.error, msgspec.DecodeError) as error:  # nobody can be answered this either
-            log.error("kept_answer_unreadable", error=type(error).__name__)
-            return entry
-    return f"{head} {_in_words(payload, pseudonyms)}"
-
-
-def _split(entry: str) -> tuple[str, str]:
-    fingerprint, outcome, payload = entry.split(" ", 2)
-    return f"{fingerprint} {outcome}", payload
-
-
-def _in_words(payload: str, pseudonyms: Mapping[str, str]) -> str:
-    words = payload.split(" ")
-    places: Sequence[int] = {VIEW_WORDS: VIEW_USERS, LOCK_WORDS: LOCK_USERS}.get(len(words), ())
-    by_word = {word(user): pseudonym for user, pseudonym in pseudonyms.items()}
-    for place in places:
-        words[place] = by_word.get(words[place], words[place])
-    return " ".join(words)
-
-
-def _in_answer(payload: str, pseudonyms: Mapping[str, str]) -> str:
-    """Of an answer outside the hot path: where it points to, and JSON, packed where it was."""
-    location, _, body = payload.partition(" ")
-    user = location.removeprefix("/v1/users/")
-    location = f"/v1/users/{pseudonyms[user]}" if user in pseudonyms else location
-    if is_kept_batch(body):
-        return f"{location} {batch_without_users(body, pseudonyms)}"
-    text = unpacked_answer(body)
-    if text.startswith((b"{", b"[")) and any(_quoted(user) in text for user in pseudonyms):
-        body = packed_answer(msgspec.json.encode(_told(msgspec.json.decode(text), pseudonyms)))
-    return f"{location} {body}"
-
-
-def _quoted(user: str) -> bytes:
-    return b'"userId":' + msgspec.json.encode(user)
-
-
-def _told(told: Any, pseudonyms: Mapping[str, str]) -> Any:
-    if isinstance(told, list):
-        return [_told(one, pseudonyms) for one in told]
-    if not isinstance(told, dict):
-        return told
-    found = {name: _told(value, pseudonyms) for name, value in told.items()}
-    user = told.get("userId")
-    if isinstance(user, str) and user in pseudonyms:
-        found["userId"] = pseudonyms[user]
-        found |= {name: None for name in ("ipAddress", "userAgent") if name in found}
-    return found

@@ -1,7 +1,5 @@
 """What else is asked of a workspace in Redis: counts, and idempotency keys of requests off the hot path."""
 
-import base64
-import zlib
 from typing import Any
 
 import msgspec
@@ -11,16 +9,13 @@ from service.domain.errors import Refusal
 from service.domain.field_types import word
 from service.domain.money import CURRENCY_DIGITS, from_e4
 from service.formats import key_names
-from service.formats.batch_answers import is_kept_batch
+from service.formats.idempotency_entry import answer_payload, parse_answer
 from service.hot.decider import Decider
 
 CLAIM_MS = 60_000
 """How long a key is kept for a request that died."""
 KEPT_BYTES = 64 << 20
 """Of answers off the hot path that a workspace keeps, unless the operator says otherwise."""
-PACKED_BYTES = 4 << 10
-"""A longer answer is kept packed, as 'z' and base64 of zlib's. None begins so: they are JSON, or a digest's digits; a
-batch's is kept as service/formats/batch_answers.py writes it."""
 
 
 class BookCounts(msgspec.Struct):
@@ -44,19 +39,9 @@ class BookCounts(msgspec.Struct):
 def counts_of(reply: list[Any]) -> BookCounts:
     """What book_stats replied."""
     (
-        codes,
-        assigned,
-        free_locked,
-        held_locked,
-        redeemed,
-        exhausted,
-        inactive,
-        stand,
-        back,
-        discount,
-        users,
-        touched,
-    ) = (int(count) for count in reply[1:13])
+        codes, assigned, free_locked, held_locked, redeemed, exhausted, inactive, redemptions, rolled_back, discount,
+        users, touched,
+    ) = map(int, reply[1:13])  # fmt: skip
     return BookCounts(
         codes=codes,
         available=codes - assigned - redeemed - exhausted - inactive - free_locked,
@@ -65,8 +50,8 @@ def counts_of(reply: list[Any]) -> BookCounts:
         redeemed=redeemed,
         exhausted=exhausted,
         inactive=inactive,
-        redemptions=stand,
-        rolled_back=back,
+        redemptions=redemptions,
+        rolled_back=rolled_back,
         discount_total=from_e4(discount, CURRENCY_DIGITS[reply[13]]),
         users=users,
         touched=bool(touched),
@@ -98,8 +83,7 @@ class Workspace:
         reply = await self._claim(caller, key, fingerprint, renew=False)
         if len(reply) == 1:
             return None
-        status, location, body = reply[1].split(" ", 2)
-        return int(status), unpacked_answer(body), "" if location == "-" else location
+        return parse_answer(reply[1])
 
     async def renew(self, caller: Caller, key: str, fingerprint: str) -> None:
         """Keep a claim for another minute."""
@@ -107,8 +91,7 @@ class Workspace:
 
     async def settle(self, caller: Caller, key: str, fingerprint: str, status: int, body: bytes, location: str) -> None:
         """Keep what the request that claimed the key was answered."""
-        payload = f"{status} {location or '-'} {packed_answer(body)}"
-        await self._answered(caller, key, fingerprint, payload)
+        await self._answered(caller, key, fingerprint, answer_payload(status, body, location))
 
     async def release(self, caller: Caller, key: str, fingerprint: str) -> None:
         """Let the key go: the request was refused."""
@@ -121,13 +104,9 @@ class Workspace:
         return await self._decider.run(caller.partition, "claim", names, args)
 
     async def _answered(self, caller: Caller, key: str, fingerprint: str, payload: str) -> None:
-        names = (
-            caller.gate,
-            key_names.settings(caller.prefix),
-            key_names.answer(caller.prefix, key),
-            caller.outbox,
-            key_names.kept_bytes(caller.prefix),
-        )
+        w = caller.prefix
+        answer, kept_bytes = key_names.answer(w, key), key_names.kept_bytes(w)
+        names = (caller.gate, key_names.settings(w), answer, caller.outbox, kept_bytes)
         request = msgspec.json.encode({"key": key, "op": "request"})
         await self._decider.run(caller.partition, "answered", names, (fingerprint, payload, request))
 
@@ -138,16 +117,3 @@ class Workspace:
             if refusal.code == "outcome_unknown":
                 raise Refusal.passing("unavailable") from None
             raise
-
-
-def packed_answer(body: bytes) -> str:
-    """An answer as it is kept."""
-    text = body.decode()
-    if len(body) <= PACKED_BYTES or is_kept_batch(text):
-        return text
-    return "z" + base64.b64encode(zlib.compress(body, 1)).decode()
-
-
-def unpacked_answer(kept: str) -> bytes:
-    """The inverse."""
-    return zlib.decompress(base64.b64decode(kept[1:])) if kept.startswith("z") else kept.encode()

@@ -11,7 +11,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from service.common.tally import COUNTED, STATUSES, Tally
+from service.common.tally import FIRST_COUNTER, STATUSES, Tally
 from service.domain.outcomes import BY_CODE
 from service.operations.table import ROWS
 
@@ -24,7 +24,7 @@ _SUCCESSES = (200, 201)
 _UNTOLD = ("GET /health/", "GET /metrics")
 
 _DONE = {row.route: row.done for row in ROWS if row.done}
-_CELLS = {name: COUNTED + place for place, name in enumerate([*dict.fromkeys(_DONE.values()), *BY_CODE])}
+_CELLS = {name: FIRST_COUNTER + place for place, name in enumerate([*dict.fromkeys(_DONE.values()), *BY_CODE])}
 """Where all processes count what was done, and refusals by their code."""
 
 is_request_id = re.compile(rb"[!-~]{1,128}\Z").match

@@ -44,8 +44,7 @@ def prepare_any(call: Call, code: str | None, request: AssignAny) -> Command:
     caller, book_id = call.caller, own_id(request.book_id)
     if book_id is None:
         raise Refusal("book_not_found")
-    w = caller.prefix
-    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}x", caller.outbox)
+    names = (caller.gate, caller.keys.settings, idempotency_of(call), caller.keys.books, caller.outbox)
     args = (call.fingerprint, str(book_id), word(request.user_id), packed(call, "assign"))
     return Command("assign_any", names, args, rendering(caller))
 
@@ -54,8 +53,15 @@ def prepare_code(call: Call, code: str, request: AssignCode) -> Command:
     """Assign a named coupon."""
     caller, code = call.caller, code_of(code)
     bucket = key_names.bucket(code)
-    w = caller.prefix
-    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}d:{bucket}", f"{w}c:{code}", caller.outbox)
+    k = caller.keys
+    names = (
+        caller.gate,
+        k.settings,
+        idempotency_of(call),
+        f"{k.directory}{bucket}",
+        f"{k.coupon}{code}",
+        caller.outbox,
+    )
     args = (call.fingerprint, code, bucket, word(request.user_id), packed(call, "assign"))
     return Command("assign_code", names, args, rendering(caller))
 

@@ -66,19 +66,11 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
         raise Refusal("book_not_found")
     value_e4, digits, items = order_amounts(request)
     bucket, order_bucket, user_bucket = key_names.bucket(bought_with), key_names.bucket(order), key_names.bucket(user)
-    w = caller.prefix
+    k = caller.keys
     names = (
-        caller.gate,
-        f"{w}w",
-        idempotency_of(call),
-        f"{w}d:{bucket}",
-        f"{w}c:{bought_with}",
-        f"{w}o:{order_bucket}",
-        caller.outbox,
-        f"{w}g:{order_bucket}",
-        f"{w}x",
-        f"{w}o:{user_bucket}",
-    )
+        caller.gate, k.settings, idempotency_of(call), f"{k.directory}{bucket}", f"{k.coupon}{bought_with}",
+        f"{k.orders}{order_bucket}", caller.outbox, f"{k.gifts}{order_bucket}", k.books, f"{k.orders}{user_bucket}",
+    )  # fmt: skip
     args = (
         call.fingerprint,
         bought_with,

@@ -112,8 +112,8 @@ def prepare(call: Call, code: str, request: ReadCoupon) -> Command:
     """Read one coupon."""
     caller, code = call.caller, code_of(code)
     bucket = key_names.bucket(code)
-    w = caller.prefix
-    names = (caller.gate, f"{w}w", f"{w}i:", f"{w}d:{bucket}", f"{w}c:{code}")
+    k = caller.keys
+    names = (caller.gate, k.settings, k.answer, f"{k.directory}{bucket}", f"{k.coupon}{code}")
 
     def render(reply: Reply, durability: str) -> Rendered:
         return Rendered(200, encode(seen_by(caller, coupon_of(reply[1]))))

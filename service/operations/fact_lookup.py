@@ -11,7 +11,7 @@ Records = dict[str, tuple[str, str]]
 
 def prepare_records(caller: Caller, names: Sequence[str]) -> Command:
     """Read the records of some redemptions, at most 50; `read_records` reads the reply."""
-    return Command("records", (caller.gate, f"{caller.prefix}w"), (" ".join(dict.fromkeys(names)),), _unanswered)
+    return Command("records", (caller.gate, caller.keys.settings), (" ".join(dict.fromkeys(names)),), _unanswered)
 
 
 def read_records(reply: Reply) -> Records:

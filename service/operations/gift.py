@@ -29,8 +29,8 @@ def prepare(call: Call, user: str, request: GiftRequest) -> Command:
     own_user(caller, user)
     if book_id is None:
         raise Refusal("book_not_found")
-    bucket, w = key_names.bucket(order), caller.prefix
-    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}g:{bucket}", f"{w}x", caller.outbox)
+    bucket, k = key_names.bucket(order), caller.keys
+    names = (caller.gate, k.settings, idempotency_of(call), f"{k.gifts}{bucket}", k.books, caller.outbox)
     args = (call.fingerprint, str(book_id), word(user), order, bucket, packed(call, "gift"))
     return Command("gift", names, args, rendering(caller))
 

@@ -58,8 +58,8 @@ class Lock(Answer):
 
 
 def _names(call: Call, code: str, bucket: int) -> tuple[str, ...]:
-    caller, w = call.caller, call.caller.prefix
-    return (caller.gate, f"{w}w", idempotency_of(call), f"{w}d:{bucket}", f"{w}c:{code}")
+    caller, k = call.caller, call.caller.keys
+    return (caller.gate, k.settings, idempotency_of(call), f"{k.directory}{bucket}", f"{k.coupon}{code}")
 
 
 def _token() -> str:
@@ -79,8 +79,8 @@ def _ms(seconds: int | None) -> str | int:
 def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     """Lock a coupon, or renew the lock of the same user and order."""
     code, order = code_of(code), word(request.order_id)
-    bucket, user, w = key_names.bucket(code), word(request.user_id), call.caller.prefix
-    names = (*_names(call, code, bucket), f"{w}o:{key_names.bucket(order)}", f"{w}o:{key_names.bucket(user)}")
+    bucket, user, orders = key_names.bucket(code), word(request.user_id), call.caller.keys.orders
+    names = (*_names(call, code, bucket), f"{orders}{key_names.bucket(order)}", f"{orders}{key_names.bucket(user)}")
     args = (call.fingerprint, code, bucket, user, order, _ms(request.lock_seconds), _token())
     return Command("lock", names, args, _render)
 

@@ -79,22 +79,12 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
     caller, code, order, user = call.caller, code_of(code), word(request.order_id), word(request.user_id)
     value_e4, digits, items = order_amounts(request)
     metadata = _metadata(request)
-    bucket, order_bucket, user_bucket, w = (
-        key_names.bucket(code),
-        key_names.bucket(order),
-        key_names.bucket(user),
-        caller.prefix,
-    )
+    bucket, order_bucket, user_bucket = key_names.bucket(code), key_names.bucket(order), key_names.bucket(user)
+    k = caller.keys
     names = (
-        caller.gate,
-        f"{w}w",
-        idempotency_of(call),
-        f"{w}d:{bucket}",
-        f"{w}c:{code}",
-        f"{w}o:{order_bucket}",
-        caller.outbox,
-        f"{w}o:{user_bucket}",
-    )
+        caller.gate, k.settings, idempotency_of(call), f"{k.directory}{bucket}", f"{k.coupon}{code}",
+        f"{k.orders}{order_bucket}", caller.outbox, f"{k.orders}{user_bucket}",
+    )  # fmt: skip
     args = (
         call.fingerprint,
         code,
@@ -124,16 +114,11 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     value_e4, digits, items = order_amounts(request)
     _metadata(request)
     code = code_of(request.code)
-    bucket, w = key_names.bucket(code), caller.prefix
+    bucket, k = key_names.bucket(code), caller.keys
     names = (
-        caller.gate,
-        f"{w}w",
-        f"{w}i:",
-        f"{w}d:{bucket}",
-        f"{w}c:{code}",
-        f"{w}o:{key_names.bucket(order)}",
-        f"{w}o:{key_names.bucket(user)}",
-    )
+        caller.gate, k.settings, k.answer, f"{k.directory}{bucket}", f"{k.coupon}{code}",
+        f"{k.orders}{key_names.bucket(order)}", f"{k.orders}{key_names.bucket(user)}",
+    )  # fmt: skip
     args = (
         "-",
         code,

@@ -8,7 +8,7 @@ from service.domain.decoding import refusal_of_field
 from service.domain.errors import BadField, Refusal
 from service.domain.field_types import Answer, Request, check_text, is_caller_id, own_id, text, word
 from service.formats import key_names
-from service.formats.events import read_redemption_id
+from service.formats.events import event_of_redemption
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, idempotency_of, packed
 from service.operations.coupon_view import Durability
@@ -43,10 +43,9 @@ def prepare_redemption(call: Call, redemption: str, request: RollbackRequest) ->
     redemption_id = own_id(redemption)
     if redemption_id is None:
         raise Refusal("redemption_not_found")
-    caller, w = call.caller, call.caller.prefix
-    names = (caller.gate, f"{w}w", idempotency_of(call), caller.outbox)
-    epoch, seq = read_redemption_id(redemption_id)
-    args = (*_arguments(call, request), str(redemption_id), f"{epoch}-{seq}")
+    caller = call.caller
+    names = (caller.gate, caller.keys.settings, idempotency_of(call), caller.outbox)
+    args = (*_arguments(call, request), str(redemption_id), event_of_redemption(redemption_id))
     return Command("rollback", names, args, _render)
 
 
@@ -54,9 +53,9 @@ def prepare_order(call: Call, order: str, request: RollbackRequest) -> Command:
     """Roll back what stands of an order."""
     if not is_caller_id(order):
         raise Refusal("order_not_found")
-    caller, w = call.caller, call.caller.prefix
+    caller, k = call.caller, call.caller.keys
     bucket = key_names.bucket(word(order))
-    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}o:{bucket}", caller.outbox, f"{w}g:{bucket}")
+    names = (caller.gate, k.settings, idempotency_of(call), f"{k.orders}{bucket}", caller.outbox, f"{k.gifts}{bucket}")
     return Command("rollback_order", names, (*_arguments(call, request), word(order)), _render_order)
 
 

@@ -32,8 +32,15 @@ def prepare(call: Call, code: str, request: UnassignRequest) -> Command:
     """Take a coupon from its user."""
     caller, code = call.caller, code_of(code)
     bucket = key_names.bucket(code)
-    w = caller.prefix
-    names = (caller.gate, f"{w}w", idempotency_of(call), f"{w}d:{bucket}", f"{w}c:{code}", caller.outbox)
+    k = caller.keys
+    names = (
+        caller.gate,
+        k.settings,
+        idempotency_of(call),
+        f"{k.directory}{bucket}",
+        f"{k.coupon}{code}",
+        caller.outbox,
+    )
     return Command("unassign", names, (call.fingerprint, code, bucket, packed(call, "unassign")), _render)
 
 

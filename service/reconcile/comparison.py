@@ -12,6 +12,7 @@ import structlog
 
 from service.formats import key_names
 from service.formats.coupon_state import Class, Difference
+from service.formats.event_id import NO_EVENT, EventId
 from service.formats.key_names import Key
 from service.hot.connection import connect
 from service.hot.inspection import Looker
@@ -48,7 +49,7 @@ class Outcome(NamedTuple):
     found: Counter[Class]
     left: Counter[Class]
     unsettled: int
-    at: record.At
+    at: EventId
 
 
 Tell = Callable[[Difference, str], None]
@@ -154,7 +155,7 @@ async def _compare(
     for outcome in outcomes:
         found, left = found + outcome.found, left + outcome.left
     work.count(work.total - work.done)
-    return Outcome(found, left, sum(o.unsettled for o in outcomes), max((o.at for o in outcomes), default=(0, 0)))
+    return Outcome(found, left, sum(o.unsettled for o in outcomes), max((o.at for o in outcomes), default=NO_EVENT))
 
 
 class _Part:
@@ -211,7 +212,7 @@ class _Part:
             "reconciled",
             partition=partition,
             workspace=self._workspace,
-            to="{}-{}".format(*outcome.at),
+            to=str(outcome.at),
             unsettled=outcome.unsettled,
             found=dict(outcome.found),
             left=dict(outcome.left),

@@ -7,11 +7,12 @@ from hashlib import md5
 from typing import Any
 
 from service.access.actor import masked
-from service.common.byte_runs import SMALL_BYTES, by_bytes
+from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.formats import key_names
 from service.formats.coupon_state import About, Difference, Write
+from service.formats.event_id import EventId
+from service.formats.stored_settings import book_settings, workspace_settings
 from service.hot.inspection import Item, Seen
-from service.hot.projection import book_settings, workspace_settings
 from service.reconcile.examination import LATER, Examiner, Later
 from service.record.config.book_rows import read_books
 from service.record.config.workspace_rows import read_workspace
@@ -42,7 +43,7 @@ class Books:
         """See Kind."""
         return [Item("h", key_names.counters(self._w, thing), counter) for counter in COUNTERS]
 
-    async def said(self, at: record.At, things: Sequence[int]) -> tuple[dict[int, dict[str, int]], int]:
+    async def said(self, at: EventId, things: Sequence[int]) -> tuple[dict[int, dict[str, int]], int]:
         """See Kind; and the configuration's version, which tells of codes that came or changed meanwhile."""
         async with self._one_pass, self._examiner.pool.acquire() as connection:
             counts = await record.counts(connection, self._partition, self._workspace, at, things)
@@ -82,7 +83,7 @@ class Configuration:
         """See Kind; 0 is the workspace's settings."""
         return [Item("s", key_names.book(self._w, thing) if thing else key_names.settings(self._w))]
 
-    async def said(self, at: record.At, things: Sequence[int]) -> dict[int, tuple[int, str]]:
+    async def said(self, at: EventId, things: Sequence[int]) -> dict[int, tuple[int, str]]:
         """See Kind."""
         del at  # configuration goes by its versions
         rows = await read_books(self._examiner.pool, self._workspace, things)
@@ -128,7 +129,7 @@ class Keys:
                 await self._page(some)
 
     async def _page(self, rows: Sequence[tuple[str, int, str]]) -> None:
-        for part in by_bytes(rows, lambda row: row[1], KEYS_A_READ):
+        for part in split_by_bytes(rows, lambda row: row[1], KEYS_A_READ):
             (entries,) = await self._looker.read([("MGET", *[self._name(key) for key, _, _ in part])])
             small, large = list[str](), list[str]()
             for (key, size, said), entry in zip(part, entries, strict=True):
@@ -150,7 +151,7 @@ class Keys:
         """See Kind."""
         return [Item("s", key_names.answer(self._w, thing))]
 
-    async def said(self, at: record.At, things: Sequence[str]) -> dict[str, tuple[str, int]]:
+    async def said(self, at: EventId, things: Sequence[str]) -> dict[str, tuple[str, int]]:
         """See Kind."""
         return await record.kept_keys(self._examiner.pool, self._workspace, at, things)
 

@@ -6,7 +6,10 @@ from typing import Any
 
 from service.access.actor import masked
 from service.formats import key_names
-from service.formats.coupon_state import About, Class, Difference, Said, Write, entry_of, is_locked, unlike
+from service.formats.coupon_record import is_locked
+from service.formats.coupon_state import About, Class, Difference, Said, Write, entry_of, unlike
+from service.formats.directory_entry import parse_directory_entry
+from service.formats.event_id import EventId
 from service.hot.inspection import BUCKETS_A_RUN, Item, Seen
 from service.reconcile.bucket_walk import pages
 from service.reconcile.examination import LATER, Examiner, Later
@@ -141,7 +144,7 @@ class Coupons:
             items += [Item("z", key_names.set_of_codes(w, book, kind), f"{bucket} {thing}") for kind in _SETS]
         return items
 
-    async def said(self, at: record.At, things: Sequence[str]) -> dict[str, Said]:
+    async def said(self, at: EventId, things: Sequence[str]) -> dict[str, Said]:
         """See Kind."""
         found = await record.codes(self._examiner.pool, self._partition, self._workspace, at, things)
         for code, said in found.items():
@@ -190,7 +193,7 @@ class Coupons:
             Write("h", key_names.directory(w, one.bucket), code, entry, wanted),
             Write("s", key_names.coupon(w, code), "", text, told),
         ]
-        standing = _standing(one) if one.tells_standing else stands
+        standing = one.standing_redemptions if one.tells_standing else stands
         writes += [
             Write("z", key_names.standing(w, code), event, None, ms)
             for event, ms in standing.items()
@@ -213,19 +216,15 @@ class Coupons:
         return writes + [Write("z", key_names.standing(w, code), event, ms, None) for event, ms in stands.items()]
 
 
-def _standing(said: Said) -> dict[str, str]:
-    told = said.standing.split(" ") if said.standing and said.max != 1 else []
-    return dict(zip(told[::2], told[1::2], strict=True))
-
-
 def _stand_alike(said: Said, stands: dict[str, str]) -> bool:
     """Whether these are the standing redemptions of a code with several uses, as far as they are told."""
-    return not said.tells_standing or stands == _standing(said)
+    return not said.tells_standing or stands == said.standing_redemptions
 
 
 def _has_none(entry: str | None) -> bool:
     """Whether the directory says that a code has no record, or doesn't know it."""
-    return entry is None or ("!" in entry and not entry.endswith("!"))
+    listed = None if entry is None else parse_directory_entry(entry)
+    return entry is None or (listed is not None and listed.last != "")
 
 
 def _unsafe(text: str | None, locks: int) -> str:

@@ -10,9 +10,9 @@ import asyncpg
 import structlog
 
 from service.formats.coupon_state import Class, Difference
+from service.formats.event_id import NO_EVENT, EventId
 from service.hot.inspection import WRONG, Item, Looker, Seen
 from service.reconcile.quarantine_exclusions import Quarantined
-from service.record.partitions.comparisons import At
 from service.record.partitions.openings import erased_after
 from service.record.partitions.partition_rows import read_partition
 
@@ -44,7 +44,7 @@ class Kind(Protocol):
         """What is read."""
         ...
 
-    async def said(self, at: At, things: Sequence[Any]) -> Any:
+    async def said(self, at: EventId, things: Sequence[Any]) -> Any:
         """What the record says of some after an event."""
         ...
 
@@ -72,7 +72,7 @@ class Examiner:
         self._tell = tell
         self.found, self.left = Counter[Class](), Counter[Class]()
         self.unsettled = 0
-        self.at: At = (0, 0)
+        self.at: EventId = NO_EVENT
         """The last cut."""
         self._quarantined = Quarantined(pool, self.partition, workspace)
 
@@ -82,12 +82,12 @@ class Examiner:
         await self.recorded(cut.at)
         return cut
 
-    async def recorded(self, at: At) -> None:
+    async def recorded(self, at: EventId) -> None:
         """Wait until the record has come to an event. Raises NotRecorded."""
         deadline = time.monotonic() + RECORDED_S
         while (await read_partition(self.pool, self.partition)).cursor < at:
             if time.monotonic() > deadline:
-                raise NotRecorded(f"{at[0]}-{at[1]} is not recorded after {RECORDED_S:.0f} s")
+                raise NotRecorded(f"{at} is not recorded after {RECORDED_S:.0f} s")
             await asyncio.sleep(LOOK_S)
         self.at = max(self.at, at)
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from service.formats.coupon_state import About
+from service.formats.event_id import START
 from service.formats.quarantined_event import read_names
 from service.record.facts.quarantine import page_live
 
@@ -18,7 +19,7 @@ class Quarantined:
     def __init__(self, pool: asyncpg.Pool, partition: int, workspace: int) -> None:
         self._pool, self._partition, self._workspace = pool, partition, workspace
         self._named: set[About] = set()
-        self._after = (-1, -1)
+        self._after = START
 
     async def read_on(self) -> None:
         """Read what has come since the last time. What was recorded up to an event is seen with that event's cursor."""

@@ -1,6 +1,5 @@
 """What was used and given: orders' places, users' counts of books, and orders' gifts, bucket by bucket."""
 
-import re
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -8,14 +7,16 @@ from typing import Any, NamedTuple
 from service.access.actor import masked
 from service.domain.field_types import shown
 from service.formats import key_names
+from service.formats.coupon_record import parse_coupon_record
 from service.formats.coupon_state import About, Class, Difference, Write
+from service.formats.event_id import EventId
+from service.formats.order_entries import is_nothing, parse_gift, parse_places
 from service.hot.inspection import ITEMS_A_LOOK, Item, Seen
 from service.reconcile.bucket_walk import pages
 from service.reconcile.examination import Examiner, Later
 from service.record.partitions import comparisons as record
 
 _BUCKETS = {"o": key_names.orders, "g": key_names.gifts}
-_event = re.compile(r"(?:^| )(\d+)-(\d+)").findall
 
 
 class Field(NamedTuple):
@@ -64,8 +65,8 @@ class Uses:
             for bucket, left in here.items():
                 for name, said in left.items():
                     if kind == "g":
-                        suspects.append(Field(kind, bucket, name, code=said.partition(" ")[0]))
-                    elif not _says_nothing(said):
+                        suspects.append(Field(kind, bucket, name, code=parse_gift(said).code))
+                    elif not is_nothing(said):
                         suspects.append(Field(kind, bucket, name))
         if suspects:
             await self._examiner.examine(self, suspects)
@@ -75,7 +76,7 @@ class Uses:
         items = [Item("h", _BUCKETS[thing.kind](self._w, thing.bucket), thing.name)]
         return [*items, Item("s", key_names.coupon(self._w, thing.code))] if thing.code else items
 
-    async def said(self, at: record.At, things: Sequence[Field]) -> dict[Field, str]:
+    async def said(self, at: EventId, things: Sequence[Field]) -> dict[Field, str]:
         """See Kind."""
         orders = [shown(thing.name) for thing in things if "/" not in thing.name]
         users = [shown(thing.name.partition("/")[2]) for thing in things if "/" in thing.name]
@@ -90,7 +91,7 @@ class Uses:
         """See Kind."""
         del seen
         found, expected = values[0], said.get(thing._replace(told="", code=""))
-        if found == expected or (expected is None and (found is None or _says_nothing(found))):
+        if found == expected or (expected is None and (found is None or is_nothing(found))):
             return None
         if thing.code and expected is None and not _stands(found, values[1]):
             return None
@@ -107,14 +108,10 @@ class Uses:
 
 def _stands(gift: str, record: str | None) -> bool:
     """Whether a gift's coupon is still who it was given to; an entry whose coupon was taken back is as good as none."""
-    return record is not None and record.split(" ")[1:3] == gift.split(" ")[2:]
+    coupon, given = parse_coupon_record(record) if record else None, parse_gift(gift)
+    return coupon is not None and (coupon.user, coupon.assigned_at) == (given.user, given.assigned_at)
 
 
-def _events(order: Field) -> list[record.At]:
+def _events(order: Field) -> list[EventId]:
     """The events of an order's places."""
-    return [(int(epoch), int(seq)) for epoch, seq in _event(order.told)]
-
-
-def _says_nothing(said: str) -> bool:
-    """Whether an order's places were all given back, or a user's counts are zero."""
-    return said in ("", "0", "0 0")
+    return [place.event for place in parse_places(order.told)]

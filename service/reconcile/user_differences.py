@@ -9,6 +9,7 @@ from service.access.actor import masked
 from service.domain.field_types import shown
 from service.formats import key_names
 from service.formats.coupon_state import About, Class, Difference, Write
+from service.formats.event_id import EventId
 from service.hot.inspection import Item, Seen
 from service.reconcile.examination import LATER, Examiner, Later
 from service.record.partitions import comparisons as record
@@ -85,7 +86,7 @@ class Users:
         """See Kind."""
         return [Item("H", key_names.user(self._w, thing))]
 
-    async def said(self, at: record.At, things: Sequence[str]) -> dict[str, Told]:
+    async def said(self, at: EventId, things: Sequence[str]) -> dict[str, Told]:
         """See Kind."""
         users = [shown(thing) for thing in things]
         return _told(await record.users(self._examiner.pool, self._partition, self._workspace, at, users))

@@ -9,10 +9,12 @@ from typing import Any
 from service.access.actor import masked
 from service.domain.field_types import shown
 from service.formats import key_names
-from service.formats.coupon_state import Difference, Said, Write, entry_of, is_locked
+from service.formats.coupon_record import is_locked
+from service.formats.coupon_state import Difference, Said, Write, entry_of
+from service.formats.event_id import EventId
 from service.formats.key_names import Key
+from service.formats.stored_settings import book_settings, workspace_settings
 from service.hot.inspection import ITEMS_A_LOOK, Item, Seen
-from service.hot.projection import book_settings, workspace_settings
 from service.reconcile.examination import LATER, Examiner, Later
 from service.record.config.book_rows import read_books
 from service.record.config.workspace_rows import read_workspace
@@ -58,7 +60,7 @@ class WrongTypes:
             items.append(Item("t", other(self._w, thing.parts[0])))
         return items
 
-    async def said(self, at: record.At, things: Sequence[Key]) -> tuple[Expected, int]:
+    async def said(self, at: EventId, things: Sequence[Key]) -> tuple[Expected, int]:
         """See Kind; and the newest version of the configuration that it goes by."""
         by_kind: dict[str, list[Key]] = defaultdict(list)
         for thing in things:
@@ -119,7 +121,7 @@ class WrongTypes:
             found[key].append(Write("h", key.name, one.code, None, entry))
         return {**found}
 
-    async def _uses(self, at: record.At, things: Sequence[Key]) -> Expected:
+    async def _uses(self, at: EventId, things: Sequence[Key]) -> Expected:
         found: dict[Key, list[Write]] = {key: [] for key in things}
         if not found:
             return {}
@@ -135,7 +137,7 @@ class WrongTypes:
                         found[key].append(Write("h", key.name, field, None, said))
         return {**found}
 
-    async def _users(self, at: record.At, things: Sequence[Key]) -> Expected:
+    async def _users(self, at: EventId, things: Sequence[Key]) -> Expected:
         found: dict[Key, list[Write]] = {key: [] for key in things}
         users = {key.parts[0]: key for key in things}
         if not users:
@@ -145,7 +147,7 @@ class WrongTypes:
             found[users[user]].append(Write("h", users[user].name, field, None, said))
         return {**found}
 
-    async def _counters(self, at: record.At, things: Sequence[Key]) -> Expected:
+    async def _counters(self, at: EventId, things: Sequence[Key]) -> Expected:
         if not things:
             return {}
         async with self._pool.acquire() as connection:
@@ -159,7 +161,7 @@ class WrongTypes:
             found[key] = [Write("h", key.name, counter, None, str(count)) for counter, count in said.items()]
         return found
 
-    async def _answers(self, at: record.At, things: Sequence[Key]) -> Expected:
+    async def _answers(self, at: EventId, things: Sequence[Key]) -> Expected:
         if not things:
             return {}
         told = await record.recorded_keys(self._pool, self._workspace, at, [key.parts[0] for key in things])
@@ -194,10 +196,8 @@ class WrongTypes:
 
 
 def _standing(key: Key, said: Said | None) -> list[Write]:
-    if said is None or not said.standing or said.max == 1:
-        return []
-    told = said.standing.split(" ")
-    return [Write("z", key.name, event, None, ms) for event, ms in zip(told[::2], told[1::2], strict=True)]
+    standing = said.standing_redemptions if said else {}
+    return [Write("z", key.name, event, None, score) for event, score in standing.items()]
 
 
 _WORDS = {

@@ -1,4 +1,5 @@
-"""Real orders, replayed against a running service, and what came of them compared with what the file alone says.
+"""`scrip replay`: sends real orders to a running service, and compares the results with an independent expectation.
 
-It stands outside: it asks over HTTP, and reads Redis and Postgres for itself. It imports nothing of the service's but
-the settings, for the service's own code would only agree with itself."""
+The package checks the service from outside: over HTTP, and by reading Redis and Postgres itself. Of the service it
+imports only the settings: the service's own code would repeat the service's own errors.
+"""

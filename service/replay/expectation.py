@@ -1,4 +1,4 @@
-"""What must come out, from the file alone: the contract's rules for this one book, written a second time."""
+"""Computes the expected results from the file alone: the contract's rules for the book, implemented a second time."""
 
 import re
 from collections import Counter, defaultdict
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, NamedTuple
 
-from service.replay.orders import Order, packed
+from service.replay.orders import Order, encode_body
 
 PERCENT, CAP, MINIMUM = Decimal(15), Decimal("50.00"), Decimal("20.00")
 ROUNDING = ROUND_HALF_EVEN
 CURRENCIES = ("EUR", "GBP", "USD")
-"""Those of two digits, as PENNY is."""
+"""Currencies with two digits, as PENNY has."""
 PENNY = Decimal("0.01")
 
-NOTHING = "nothing to roll back"
+NOTHING_TO_ROLL_BACK = "nothing to roll back"
 
 _MAX_AMOUNT = Decimal(10) ** 11
 _MAX_BODY_BYTES = 64 * 1024
@@ -23,13 +23,13 @@ _MAX_ITEMS = 1_000
 _MAX_QUANTITY = 1_000_000
 _LOCK_TOKEN_BYTES = len(',"lockToken":""') + 16
 
-_id = re.compile(r"(?!\.\.?\Z)(?:(?![/\\?#%])[!-~]){1,100}\Z")
-_lone_surrogate = re.compile("[\ud800-\udfff]")
-_number = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?\Z", re.ASCII)
+_ID = re.compile(r"(?!\.\.?\Z)(?:(?![/\\?#%])[!-~]){1,100}\Z")
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?\Z", re.ASCII)
 
 
-class Fact(NamedTuple):
-    """A redemption, as the file demands it or as a part of the service knows it."""
+class Redemption(NamedTuple):
+    """A redemption, as expected or as the API or Postgres holds it."""
 
     code: str
     user: str
@@ -41,116 +41,119 @@ class Fact(NamedTuple):
 
 
 @dataclass
-class Expected:
-    """How often each answer must come, and the redemptions that there must be."""
+class Expectation:
+    """The expected number of each answer, and the expected redemptions."""
 
     answers: Counter[str]
-    facts: list[Fact]
+    redemptions: list[Redemption]
 
     @property
     def requests(self) -> int:
-        """How many requests get an answer."""
-        return self.answers.total() - self.answers[NOTHING]
+        """The number of requests that the orders cause."""
+        return self.answers.total() - self.answers[NOTHING_TO_ROLL_BACK]
 
 
-def expect(orders: Iterable[Order], currency: str) -> Expected:
-    """Go through the orders in the file's order. What one user does changes nothing for another."""
+def compute_expectation(orders: Iterable[Order], currency: str) -> Expectation:
+    """Compute the expectation, order by order. Groups of orders (`group_orders`) do not affect each other."""
     answers: Counter[str] = Counter()
-    facts: dict[str, Fact] = {}
-    standing: defaultdict[str | None, list[str]] = defaultdict(list)  # a user's codes, the latest last
-    used: set[str] = set()  # orders that have their coupon
+    redemptions: dict[str, Redemption] = {}
+    standing: defaultdict[str | None, list[str]] = defaultdict(list)  # codes by user, latest last
+    used: set[str] = set()  # orders that have a coupon
     for order in orders:
         if order.cancelled:
             if not standing[order.user_id]:
-                answers[NOTHING] += 1
+                answers[NOTHING_TO_ROLL_BACK] += 1
                 continue
             answers["rollback 200"] += 1
             code = standing[order.user_id].pop()
-            facts[code] = facts[code]._replace(rolled_back=True)
-            used -= {facts[code].order}
+            redemptions[code] = redemptions[code]._replace(rolled_back=True)
+            used -= {redemptions[code].order}
             continue
 
-        lock_refusal = _refused_lock(order, used)
+        lock_refusal = _refuse_lock(order, used)
         answers[f"lock {lock_refusal or 201}"] += 1
-        refusal = _refused_redeem(order, used, currency, locked=not lock_refusal)
+        refusal = _refuse_redeem(order, used, currency, is_locked=not lock_refusal)
         answers[f"redeem {refusal or 201}"] += 1
         if refusal is None and order.user_id is not None:
             value = Decimal(str(order.value))
-            discount = discount_of(value)
-            facts[order.code] = Fact(order.code, order.user_id, order.order_id, value, discount, value - discount)
+            discount = compute_discount(value)
+            redemptions[order.code] = Redemption(
+                order.code, order.user_id, order.order_id, value, discount, value - discount
+            )
             standing[order.user_id].append(order.code)
             if order.order_id is not None:
                 used.add(order.order_id)
         elif not lock_refusal:
             answers["unlock 204"] += 1
-    return Expected(answers, list(facts.values()))
+    return Expectation(answers, list(redemptions.values()))
 
 
-def discount_of(value: Decimal) -> Decimal:
-    """The discount on an order of this value."""
+def compute_discount(value: Decimal) -> Decimal:
+    """Compute the discount on an order of this value."""
     return min((value * PERCENT / 100).quantize(PENNY, ROUNDING), CAP)
 
 
-def _refused_lock(order: Order, used: set[str]) -> str | None:
-    return _worst({_bad_user(order), _bad_order(order)}) or _used(order, used)
+def _refuse_lock(order: Order, used: set[str]) -> str | None:
+    """Return the refusal of the lock; None if it must succeed."""
+    return _choose_fault({_check_user(order), _check_order_id(order)}) or _check_used(order, used)
 
 
-def _refused_redeem(order: Order, used: set[str], currency: str, locked: bool) -> str | None:
-    """The refusal that is named first, None where the redemption must succeed."""
-    size = len(packed(order.redeem_body(currency))) + (_LOCK_TOKEN_BYTES if locked else 0)
+def _refuse_redeem(order: Order, used: set[str], currency: str, is_locked: bool) -> str | None:
+    """Return the refusal of the redemption; None if it must succeed."""
+    size = len(encode_body(order.redeem_body(currency))) + (_LOCK_TOKEN_BYTES if is_locked else 0)
     if size > _MAX_BODY_BYTES:
         return "413 too_large"
-    value_fault = None if order.value is None else _bad_amount(order.value)
-    fault = _worst({_bad_user(order), _bad_order(order), value_fault, *_bad_items(order.items)})
-    if fault or (fault := _used(order, used)):
+    value_fault = None if order.value is None else _check_amount(order.value)
+    fault = _choose_fault({_check_user(order), _check_order_id(order), value_fault, *_check_items(order.items)})
+    if fault or (fault := _check_used(order, used)):
         return fault
     if order.value is None:
         return "422 order_value_required"
     return "422 order_value_too_low" if Decimal(str(order.value)) < MINIMUM else None
 
 
-def _worst(faults: set[str | None]) -> str | None:
-    """Of several faults the one that is named: what can't be read is not judged any further."""
+def _choose_fault(faults: set[str | None]) -> str | None:
+    """Return the fault that the service reports: a malformed body is not validated any further."""
     return next((fault for fault in ("400 malformed", "422 invalid") if fault in faults), None)
 
 
-def _used(order: Order, used: set[str]) -> str | None:
+def _check_used(order: Order, used: set[str]) -> str | None:
     return "409 order_already_used" if order.order_id in used else None
 
 
-def _bad_user(order: Order) -> str | None:
+def _check_user(order: Order) -> str | None:
     if order.user_id is None:
         return "400 malformed"
-    return None if _id.match(order.user_id) else "422 invalid"
+    return None if _ID.match(order.user_id) else "422 invalid"
 
 
-def _bad_order(order: Order) -> str | None:
-    return None if order.order_id is None or _id.match(order.order_id) else "422 invalid"
+def _check_order_id(order: Order) -> str | None:
+    return None if order.order_id is None or _ID.match(order.order_id) else "422 invalid"
 
 
-def _bad_amount(amount: Any) -> str | None:
-    if isinstance(amount, bool) or not isinstance(amount, str | int | float) or not _number.match(str(amount)):
+def _check_amount(amount: Any) -> str | None:
+    if isinstance(amount, bool) or not isinstance(amount, str | int | float) or not _NUMBER.match(str(amount)):
         return "400 malformed"
     exact = Decimal(str(amount))
     return None if 0 <= exact < _MAX_AMOUNT and exact % PENNY == 0 else "422 invalid"
 
 
-def _bad_items(items: Any) -> set[str | None]:
+def _check_items(items: Any) -> set[str | None]:
     if items is None:
         return set()
     if not isinstance(items, list):
         return {"400 malformed"}
     too_many = "422 invalid" if len(items) > _MAX_ITEMS else None
-    return {too_many, *map(_bad_item, items)}
+    return {too_many, *map(_check_item, items)}
 
 
-def _bad_item(item: Any) -> str | None:
+def _check_item(item: Any) -> str | None:
     if not isinstance(item, dict) or item.keys() != {"sku", "quantity", "unitPrice"}:
         return "400 malformed"
     sku, quantity = item["sku"], item["quantity"]
-    if not isinstance(sku, str) or _lone_surrogate.search(sku):
+    if not isinstance(sku, str) or _LONE_SURROGATE.search(sku):
         return "400 malformed"
     if isinstance(quantity, bool) or not isinstance(quantity, int):
         return "400 malformed"
-    sensible = sku.isprintable() and 1 <= quantity <= _MAX_QUANTITY
-    return _worst({None if sensible else "422 invalid", _bad_amount(item["unitPrice"])})
+    is_valid = sku.isprintable() and 1 <= quantity <= _MAX_QUANTITY
+    return _choose_fault({None if is_valid else "422 invalid", _check_amount(item["unitPrice"])})

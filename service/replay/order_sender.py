@@ -1,4 +1,4 @@
-"""Make the book and send the orders: many at a time, each user's one after the other."""
+"""Creates the book and sends the orders: many in parallel, those of one group in sequence."""
 
 import asyncio
 import contextlib
@@ -9,19 +9,19 @@ from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from service.replay.expectation import CAP, MINIMUM, NOTHING, PERCENT, Fact
-from service.replay.http_client import PATIENCE_S, Answer, Client, Refused
-from service.replay.orders import Order, codes, packed, streams
-from service.replay.progress import Report, silent
+from service.replay.expectation import CAP, MINIMUM, NOTHING_TO_ROLL_BACK, PERCENT, Redemption
+from service.replay.http_client import RETRY_DEADLINE_S, Client, Response, UnexpectedResponse
+from service.replay.orders import Order, encode_body, group_orders, make_codes
+from service.replay.progress import ReportProgress, ignore_progress
 
-_SETUP_PATIENCE_S = 10.0
-_CODES_AT_A_TIME = 20_000
-"""Codes of an upload, which must be answered in time."""
+_SETUP_RETRY_DEADLINE_S = 10.0
+_CODES_PER_UPLOAD = 20_000
+"""Small enough to be answered within the response timeout."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where the orders go, and with whose keys."""
+    """The service, the keys to use, and the run's currency and prefix."""
 
     url: str
     checkout_token: str
@@ -32,33 +32,33 @@ class Target:
 
 
 @dataclass
-class Driven:
-    """What the service answered."""
+class ReplayResult:
+    """The answers of the service, counted by outcome, and the redemptions in them, by code."""
 
     answers: Counter[str] = field(default_factory=Counter)
-    facts: dict[str, Fact] = field(default_factory=dict)
+    redemptions: dict[str, Redemption] = field(default_factory=dict)
     retries: Counter[str] = field(default_factory=Counter)
     latencies_s: list[float] = field(default_factory=list)
     elapsed_s: float = 0.0
 
     @property
     def requests(self) -> int:
-        """How many requests were answered."""
-        return self.answers.total() - self.answers[NOTHING]
+        """The number of answered requests."""
+        return self.answers.total() - self.answers[NOTHING_TO_ROLL_BACK]
 
 
 @contextlib.contextmanager
-def connected(url: str, patience_s: float = PATIENCE_S) -> Iterator[Client]:
-    """A client that is closed at the end."""
-    client = Client(url, patience_s)
+def open_client(url: str, retry_deadline_s: float = RETRY_DEADLINE_S) -> Iterator[Client]:
+    """Yield a client, and close it at the end."""
+    client = Client(url, retry_deadline_s)
     try:
         yield client
     finally:
         client.close()
 
 
-async def make_book(target: Target, count: int, report: Report = silent) -> str:
-    """Make the run's book with its codes; its id. Raises Refused, Unreachable."""
+async def create_book(target: Target, count: int, report: ReportProgress = ignore_progress) -> str:
+    """Create the run's book with `count` codes. Returns its id. Raises UnexpectedResponse, Unreachable."""
     discount = {
         "type": "percentage",
         "value": str(PERCENT),
@@ -66,111 +66,120 @@ async def make_book(target: Target, count: int, report: Report = silent) -> str:
         "minOrderValue": str(MINIMUM),
         "currency": target.currency,
     }
-    book = packed({"name": f"Replay {target.run}", "discount": discount})
-    every = codes(target.run, count)
-    with connected(target.url, _SETUP_PATIENCE_S) as client:
-        made = await client.ask("POST", "/v1/books", target.manage_token, book, key=f"{target.run}-book")
-        if made.status != 201:
-            raise Refused(f"The book was refused: {made.outcome} {made.json.get('detail', '')}")
-        book_id = made.json["bookId"]
-        for start in range(0, count, _CODES_AT_A_TIME):
+    book = encode_body({"name": f"Replay {target.run}", "discount": discount})
+    codes = make_codes(target.run, count)
+    with open_client(target.url, _SETUP_RETRY_DEADLINE_S) as client:
+        created = await client.request("POST", "/v1/books", target.manage_token, book, key=f"{target.run}-book")
+        if created.status != 201:
+            raise UnexpectedResponse(
+                f"The service refused the book: {created.outcome} {created.json.get('detail', '')}"
+            )
+        book_id = created.json["bookId"]
+        for start in range(0, count, _CODES_PER_UPLOAD):
             report("Adding codes", start, count)
-            some = every[start : start + _CODES_AT_A_TIME]
-            csv = "\r\n".join(["code", *some, ""]).encode()
+            part = codes[start : start + _CODES_PER_UPLOAD]
+            csv = "\r\n".join(["code", *part, ""]).encode()
             path, key = f"/v1/books/{book_id}/codes", f"{target.run}-codes-{start}"
-            added = await client.ask("POST", path, target.manage_token, csv, kind="text/csv", key=key)
-            if added.json.get("added") != len(some):
-                raise Refused(f"Not all of {len(some)} codes were added: {added.outcome} {added.body.decode()[:500]}")
+            added = await client.request("POST", path, target.manage_token, csv, kind="text/csv", key=key)
+            if added.json.get("added") != len(part):
+                raise UnexpectedResponse(
+                    f"The service did not add all of {len(part)} codes: {added.outcome} {added.body.decode()[:500]}"
+                )
     report("Adding codes", count, count)
     return book_id
 
 
-async def drive(
+async def send_orders(
     target: Target, orders: Sequence[Order], in_flight: int, on_answer: Callable[[], None] = lambda: None
-) -> Driven:
-    """Send all orders, on at most so many connections, each with one request at a time. Raises Unreachable."""
-    driven = Driven()
-    every = streams(orders)
-    waiting = iter(every)
+) -> ReplayResult:
+    """Send all orders on at most `in_flight` connections, one request at a time on each.
+
+    Calls `on_answer` after each answer. Raises Unreachable, in an ExceptionGroup.
+    """
+    result = ReplayResult()
+    groups = group_orders(orders)
+    waiting = iter(groups)
     started = time.monotonic()
     async with asyncio.TaskGroup() as group:
-        for _ in range(min(in_flight, len(every))):
-            group.create_task(_Checkout(target, driven, on_answer).work(waiting))
-    driven.elapsed_s = time.monotonic() - started
-    return driven
+        for _ in range(min(in_flight, len(groups))):
+            group.create_task(_Checkout(target, result, on_answer).send(waiting))
+    result.elapsed_s = time.monotonic() - started
+    return result
 
 
 class _Checkout:
-    """One connection. Takes a stream of orders after the other, until none is left, and for each order in it
+    """One connection. Sends group after group until none is left. For each order in a group it
 
-    1. locks its coupon,
-    2. redeems it, under the lock if there is one,
-    3. unlocks it if it was locked and not redeemed;
-    4. or, if it is cancelled, rolls back what its user redeemed last and still has.
+    1. locks the coupon,
+    2. redeems the coupon, under the lock if there is one,
+    3. unlocks the coupon if it was locked and not redeemed;
+    4. or, for a cancelled order, rolls back the user's latest redemption that still stands.
     """
 
-    def __init__(self, target: Target, driven: Driven, on_answer: Callable[[], None]) -> None:
-        self._target, self._driven, self._on_answer = target, driven, on_answer
+    def __init__(self, target: Target, result: ReplayResult, on_answer: Callable[[], None]) -> None:
+        self._target, self._result, self._on_answer = target, result, on_answer
         self._client = Client(target.url)
 
-    async def work(self, waiting: Iterator[list[Order]]) -> None:
-        """Send streams until none is left."""
+    async def send(self, waiting: Iterator[list[Order]]) -> None:
+        """Send groups of orders until none is left. Raises Unreachable."""
         try:
-            for stream in waiting:
+            for group in waiting:
                 standing: defaultdict[Any, list[tuple[str, str]]] = defaultdict(list)
-                for order in stream:
+                for order in group:
                     if order.cancelled:
-                        await self._return(order, standing[order.user_id])
+                        await self._roll_back(order, standing[order.user_id])
                     else:
                         await self._buy(order, standing[order.user_id])
         finally:
             self._client.close()
-            self._driven.retries.update(self._client.retries)
+            self._result.retries.update(self._client.retries)
 
     async def _buy(self, order: Order, standing: list[tuple[str, str]]) -> None:
         code, token = order.code, self._target.checkout_token
-        lock = await self._ask("lock", f"/v1/coupons/lock/{code}", token, order.lock_body())
-        held = lock.json.get("lockToken") if lock.status in (200, 201) else None
-        body = order.redeem_body(self._target.currency, held)
-        redeem = await self._ask("redeem", f"/v1/coupons/redeem/{code}", token, body)
+        lock = await self._send_request("lock", f"/v1/coupons/lock/{code}", token, order.lock_body())
+        lock_token = lock.json.get("lockToken") if lock.status in (200, 201) else None
+        body = order.redeem_body(self._target.currency, lock_token)
+        redeem = await self._send_request("redeem", f"/v1/coupons/redeem/{code}", token, body)
         if redeem.status in (200, 201):
-            fact = _fact(redeem.json)
-            self._driven.facts[fact.code] = fact
-            standing.append((redeem.json.get("redemptionId", ""), fact.code))
-        elif held is not None:
-            await self._ask("unlock", f"/v1/coupons/unlock/{code}", token, {"lockToken": held})
+            redemption = _parse_redemption(redeem.json)
+            self._result.redemptions[redemption.code] = redemption
+            standing.append((redeem.json.get("redemptionId", ""), redemption.code))
+        elif lock_token is not None:
+            await self._send_request("unlock", f"/v1/coupons/unlock/{code}", token, {"lockToken": lock_token})
 
-    async def _return(self, order: Order, standing: list[tuple[str, str]]) -> None:
+    async def _roll_back(self, order: Order, standing: list[tuple[str, str]]) -> None:
         if not standing:
-            self._driven.answers[NOTHING] += 1
+            self._result.answers[NOTHING_TO_ROLL_BACK] += 1
             return
-        redemption, code = standing.pop()
-        path, body = f"/v1/redemptions/{redemption}/rollback", {"reason": f"Cancelled by {order.order_id}"}
-        key = f"{self._target.run}-{order.line}"  # what makes it safe to repeat: a second one is refused
-        rollback = await self._ask("rollback", path, self._target.manage_token, body, key)
+        redemption_id, code = standing.pop()
+        path, body = f"/v1/redemptions/{redemption_id}/rollback", {"reason": f"Cancelled by {order.order_id}"}
+        key = f"{self._target.run}-{order.line}"  # makes a retry safe: without it, a second rollback is refused
+        rollback = await self._send_request("rollback", path, self._target.manage_token, body, key)
         if rollback.status == 200:
-            taken_back = rollback.json.get("rolledBackAt") is not None
-            self._driven.facts[code] = self._driven.facts[code]._replace(rolled_back=taken_back)
+            is_rolled_back = rollback.json.get("rolledBackAt") is not None
+            self._result.redemptions[code] = self._result.redemptions[code]._replace(rolled_back=is_rolled_back)
 
-    async def _ask(self, operation: str, path: str, token: str, body: dict[str, Any], key: str = "") -> Answer:
+    async def _send_request(
+        self, operation: str, path: str, token: str, body: dict[str, Any], key: str = ""
+    ) -> Response:
         started = time.monotonic()
-        answer = await self._client.ask("POST", path, token, packed(body), key=key)
-        if answer.repeated and answer.status == 200 and operation in ("lock", "redeem"):
-            answer = answer._replace(status=201)  # it had been done; only its answer was lost
-        elif not answer.repeated:
-            self._driven.latencies_s.append(time.monotonic() - started)
-        self._driven.answers[f"{operation} {answer.outcome}"] += 1
+        response = await self._client.request("POST", path, token, encode_body(body), key=key)
+        if response.was_retried and response.status == 200 and operation in ("lock", "redeem"):
+            response = response._replace(status=201)  # an earlier attempt succeeded, and its response was lost
+        elif not response.was_retried:
+            self._result.latencies_s.append(time.monotonic() - started)
+        self._result.answers[f"{operation} {response.outcome}"] += 1
         self._on_answer()
-        return answer
+        return response
 
 
-def _fact(said: dict[str, Any]) -> Fact:
-    """The redemption that an answer shows; amounts that can't be read are NaN, which equals nothing."""
-    value, discount, final = (_amount(said.get(name)) for name in ("orderValue", "discountAmount", "finalAmount"))
-    return Fact(said.get("code", ""), said.get("userId", ""), said.get("orderId"), value, discount, final)
+def _parse_redemption(body: dict[str, Any]) -> Redemption:
+    """Parse a redemption from a response. Invalid amounts become NaN, which equals no expected amount."""
+    value, discount, final = (_parse_amount(body.get(name)) for name in ("orderValue", "discountAmount", "finalAmount"))
+    return Redemption(body.get("code", ""), body.get("userId", ""), body.get("orderId"), value, discount, final)
 
 
-def _amount(text: Any) -> Decimal:
+def _parse_amount(text: Any) -> Decimal:
     try:
         return Decimal(text)
     except (InvalidOperation, TypeError, ValueError):

@@ -1,29 +1,31 @@
-"""The orders of the file, and what each sends."""
+"""Orders read from a file, and the bodies of their requests."""
 
 import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from service.replay.progress import Report, silent
+from service.replay.progress import ReportProgress, ignore_progress
 
-_LINES_AT_A_TIME = 1_000
+_LINES_PER_REPORT = 1_000
 
 _Key = tuple[str, str | int]
-"""What orders may have in common: an orderId or a user."""
+"""An orderId or a user, which several orders may share."""
 
 
 class UnusableFile(ValueError):
-    """The file holds something that is no order."""
+    """A line of the file is not an order, or the file has no orders or too many."""
 
 
 MAX_ORDERS = 999_999
-"""Of a file: so many numbers have the codes of a run's book."""
+"""Limit of a file: codes have six-digit numbers."""
 
 
 class Order(NamedTuple):
-    """A line of the file as it is, but `order_id` with the run's prefix; `code` is the coupon it takes. The items are
-    kept as JSON, which is a tenth of their objects' size."""
+    """One line of the file. `order_id` starts with the run's prefix; `code` is the coupon that the order takes.
+
+    The items are stored as JSON, which needs a tenth of the memory of objects.
+    """
 
     line: int
     order_id: str | None
@@ -35,107 +37,109 @@ class Order(NamedTuple):
 
     @property
     def items(self) -> Any:
-        """What the line has as items."""
+        """The items as in the file; they may be malformed."""
         return json.loads(self.items_json)
 
     def lock_body(self) -> dict[str, Any]:
-        """What locks the order's coupon."""
+        """Return the body of the request that locks the coupon."""
         return {"userId": self.user_id, "orderId": self.order_id}
 
     def redeem_body(self, currency: str, token: str | None = None) -> dict[str, Any]:
-        """What redeems it, under the lock where there is one."""
-        held = {} if token is None else {"lockToken": token}
+        """Return the body of the request that redeems the coupon, under a lock if `token` is given."""
+        lock = {} if token is None else {"lockToken": token}
         order = {"orderValue": self.value, "currency": currency, "items": self.items}
-        return {**self.lock_body(), **order, **held}
+        return {**self.lock_body(), **order, **lock}
 
 
-def packed(body: Any) -> bytes:
-    """A body as it is sent."""
+def encode_body(body: Any) -> bytes:
+    """Encode a body as compact JSON."""
     return json.dumps(body, separators=(",", ":")).encode()
 
 
-def codes(run: str, count: int) -> list[str]:
-    """The codes of a run's book, in the order in which orders take them."""
-    return [code_of(run, number) for number in range(1, count + 1)]
+def make_codes(run: str, count: int) -> list[str]:
+    """Make the codes of a run's book, in the sequence in which orders take them."""
+    return [make_code(run, number) for number in range(1, count + 1)]
 
 
-def code_of(run: str, number: int) -> str:
-    """The code of this number, from 1."""
+def make_code(run: str, number: int) -> str:
+    """Make one code of a run; `number` starts from 1."""
     return f"{run}-{number:06d}"
 
 
-def read(path: Path, run: str, report: Report = silent) -> list[Order]:
-    """The orders of a file, in its order; ids and codes start with the run's prefix. Raises UnusableFile."""
-    found: list[Order] = []
+def read_orders(path: Path, run: str, report: ReportProgress = ignore_progress) -> list[Order]:
+    """Read the orders of a file. Ids and codes start with the run's prefix. Raises UnusableFile, OSError."""
+    orders: list[Order] = []
     taken, done, size = 0, 0, path.stat().st_size
     with path.open("rb") as file:
         for line, text in enumerate(file, 1):
             if line > MAX_ORDERS:
                 raise UnusableFile(f"it has more than {MAX_ORDERS} lines")
             try:
-                order = _parse(line, text.decode(), run, taken + 1)
+                order = _parse_order(line, text.decode(), run, taken + 1)
             except (ValueError, TypeError, KeyError, RecursionError) as error:
-                raise UnusableFile(f"line {line} is no order: {type(error).__name__} {error}") from error
+                raise UnusableFile(f"line {line} is not an order: {type(error).__name__} {error}") from error
             taken += not order.cancelled
-            found.append(order)
+            orders.append(order)
             done += len(text)
-            if line % _LINES_AT_A_TIME == 0:
+            if line % _LINES_PER_REPORT == 0:
                 report("Reading orders", done, size)
-    if not found:
+    if not orders:
         raise UnusableFile("it holds no orders")
     report("Reading orders", size, size)
-    return found
+    return orders
 
 
-def _parse(line: int, text: str, run: str, number: int) -> Order:
-    """An order; it takes the code of this number where it isn't cancelled. Raises ValueError, TypeError, KeyError."""
+def _parse_order(line: int, text: str, run: str, number: int) -> Order:
+    """Parse a line. Unless cancelled, the order takes the code `number`. Raises ValueError, TypeError, KeyError."""
     fields = json.loads(text)
     order_id, user_id, cancelled = fields["orderId"], fields["userId"], fields["cancelled"]
     if not (isinstance(order_id, str | None) and isinstance(user_id, str | None)):
-        raise TypeError("orderId and userId must be texts or null")
+        raise TypeError("orderId and userId must be strings or null")
     if not isinstance(cancelled, bool):
         raise TypeError("cancelled must be true or false")
-    code = "" if cancelled else code_of(run, number)
-    own_id = None if order_id is None else f"{run}-{order_id}"
-    return Order(line, own_id, user_id, cancelled, fields["orderValue"], packed(fields["items"]), code)
+    code = "" if cancelled else make_code(run, number)
+    prefixed_id = None if order_id is None else f"{run}-{order_id}"
+    return Order(line, prefixed_id, user_id, cancelled, fields["orderValue"], encode_body(fields["items"]), code)
 
 
-def streams(orders: Sequence[Order]) -> list[list[Order]]:
-    """The orders that must follow each other: a user's, and those that share an orderId; a guest's are each alone."""
+def group_orders(orders: Sequence[Order]) -> list[list[Order]]:
+    """Group orders that must be sent in sequence: those of one user, and those that share an orderId.
+
+    An order without a user shares nothing by its user.
+    """
     sets = _DisjointSets()
     for order in orders:
-        sets.join(_order_key(order), _user_key(order))
-    together: dict[_Key, list[Order]] = {}
+        sets.join(_make_order_key(order), _make_user_key(order))
+    groups: dict[_Key, list[Order]] = {}
     for order in orders:
-        together.setdefault(sets.root(_user_key(order)), []).append(order)
-    return list(together.values())
+        groups.setdefault(sets.find_root(_make_user_key(order)), []).append(order)
+    return list(groups.values())
 
 
 class _DisjointSets:
-    """Sets of keys that only grow. Path compression and union by size make each step nearly constant, whatever the
-    order in which keys are joined."""
+    """Disjoint sets of keys. Path compression and union by size make each operation nearly constant in time."""
 
     def __init__(self) -> None:
         self._parent: dict[_Key, _Key] = {}
         self._size: dict[_Key, int] = {}
-        """Of roots alone."""
+        """Sizes of the sets, by root."""
 
-    def root(self, key: _Key) -> _Key:
-        """The key that stands for the set of this one, which is a set of its own where it is new."""
+    def find_root(self, key: _Key) -> _Key:
+        """Return the root of the key's set. A new key becomes a set of its own."""
         if key not in self._parent:
             self._parent[key] = key
             self._size[key] = 1
             return key
         root = key
-        while (above := self._parent[root]) != root:
-            root = above
-        while (above := self._parent[key]) != root:
-            self._parent[key], key = root, above
+        while (parent := self._parent[root]) != root:
+            root = parent
+        while (parent := self._parent[key]) != root:
+            self._parent[key], key = root, parent
         return root
 
     def join(self, one: _Key, other: _Key) -> None:
-        """Make one set of the sets of two keys."""
-        small, large = self.root(one), self.root(other)
+        """Join the sets of two keys."""
+        small, large = self.find_root(one), self.find_root(other)
         if small == large:
             return
         if self._size[small] > self._size[large]:
@@ -144,9 +148,9 @@ class _DisjointSets:
         self._size[large] += self._size.pop(small)
 
 
-def _order_key(order: Order) -> _Key:
+def _make_order_key(order: Order) -> _Key:
     return ("unnamed", order.line) if order.order_id is None else ("order", order.order_id)
 
 
-def _user_key(order: Order) -> _Key:
+def _make_user_key(order: Order) -> _Key:
     return ("guest", order.line) if order.user_id is None else ("user", order.user_id)

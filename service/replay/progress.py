@@ -1,10 +1,10 @@
-"""Where long work says how far it is."""
+"""Progress reports of long work."""
 
 from collections.abc import Callable
 
-Report = Callable[[str, int, int], None]
-"""Takes the name of a stage, how much of it is done, and how much there is to do."""
+ReportProgress = Callable[[str, int, int], None]
+"""Called with the name of a stage, the amount done, and the total."""
 
 
-def silent(stage: str, done: int, total: int) -> None:
-    """Discard the report."""
+def ignore_progress(stage: str, done: int, total: int) -> None:
+    """Discard a progress report."""

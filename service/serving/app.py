@@ -39,29 +39,29 @@ from service.api.schemas import Structs
 from service.common.config import Settings
 from service.domain.errors import Refusal
 from service.record.pool import ERRORS, is_away
-from service.serving.wiring import connected
+from service.serving.wiring import open_context
 
 _TAGS = [
     Tag("Coupons", "The hot path: assign, lock, extend, unlock, redeem, validate."),
-    Tag("Redemptions", "What was redeemed, and taking it back."),
-    Tag("Books", "Coupons under one set of rules each."),
-    Tag("Codes", "Uploading and generating codes."),
+    Tag("Redemptions", "Redemptions, and rolling them back."),
+    Tag("Books", "Sets of coupons that share one set of rules."),
+    Tag("Codes", "Upload and generate codes."),
     Tag("Users", "Users, their coupons and histories."),
     Tag("Keys", "API keys."),
-    Tag("Webhooks", "Being told of what happens."),
-    Tag("Audit", "Who changed what."),
+    Tag("Webhooks", "Subscriptions to events, and their deliveries."),
+    Tag("Audit", "The log of configuration changes and their authors."),
     Tag("Workspace", "The workspace's settings, and a test workspace's clock."),
-    Tag("Jobs", "Long work."),
+    Tag("Jobs", "Long-running operations, such as generating codes."),
     Tag("Operators", "Health and consistency."),
 ]
 
 
 def create_app(settings: Settings) -> Litestar:
-    """The application; it connects when it starts."""
+    """Create the application. It connects to Redis and Postgres at startup."""
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        async with connected(settings) as context:
+        async with open_context(settings) as context:
             app.state.context = context
             offer_all_methods(app)
             yield
@@ -76,34 +76,34 @@ def create_app(settings: Settings) -> Litestar:
             TestClock,
             checkout_pages(),
             console_pages(),
-            file_router("/schema/assets", _assets(), cache_control=CacheControlHeader(no_cache=True)),
+            file_router("/schema/assets", _swagger_folder(), cache_control=CacheControlHeader(no_cache=True)),
         ],
         guards=[admit],
         lifespan=[lifespan],
         exception_handlers={
             **problems.HANDLERS,
-            **dict.fromkeys(ERRORS, _refuse_postgres),
+            **dict.fromkeys(ERRORS, _answer_postgres_error),
         },
-        openapi_config=_openapi(),
+        openapi_config=_make_openapi_config(),
         plugins=[Structs()],
         request_max_body_size=None,  # each handler reads its body within a bound of its own
         logging_config=None,
     )
 
 
-def _refuse_postgres(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
-    """Postgres is away, or a statement was wrong."""
+def _answer_postgres_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Answer 503 `unavailable` if Postgres is unavailable, otherwise 500."""
     if is_away(error):
         return problems.refuse(request, Refusal.passing("unavailable", least_ms=1000, most_ms=3000))
     return problems.fail(request, error)
 
 
-def _assets() -> Path:
-    """Swagger UI's files, which come in a package of their own."""
+def _swagger_folder() -> Path:
+    """Return the folder of Swagger UI's files, in the package `offapi`."""
     return Path(offapi.__file__).parent
 
 
-def _openapi() -> OpenAPIConfig:
+def _make_openapi_config() -> OpenAPIConfig:
     page = SwaggerRenderPlugin(
         js_url="/schema/assets/swagger_bundle.js",
         css_url="/schema/assets/swagger_style.css",
@@ -116,7 +116,7 @@ def _openapi() -> OpenAPIConfig:
         version="1",
         description=(
             "Coupon redemption for flash sales. Requests and answers are JSON in UTF-8; a refusal is a problem "
-            "(RFC 9457) with a stable `code`, and changed nothing."
+            "(RFC 9457) with a stable `code`, and changes nothing."
         ),
         license=License("MIT", identifier="MIT"),
         tags=_TAGS,
@@ -130,8 +130,8 @@ def _openapi() -> OpenAPIConfig:
                     scheme="bearer",
                     bearer_format="JWT",
                     description=(
-                        "A user's token, by an issuer that the service was told of. Its `sub` is the user, who may be "
-                        "left out of requests; another one is `forbidden`."
+                        "A user's token from a configured issuer. Its `sub` is the user, who may be left out of "
+                        "requests; another user is `forbidden`."
                     ),
                 ),
             }

@@ -1,4 +1,4 @@
-"""One of several API processes: it listens nowhere, its supervisor hands it connections."""
+"""One of several API processes. It does not listen; its supervisor passes accepted connections through a channel."""
 
 import asyncio
 import contextlib
@@ -18,131 +18,131 @@ from service.common.config import Settings
 from service.common.tally import CPU_US, OPEN, Tally
 from service.operations.accounting import answers
 from service.serving.app import create_app
-from service.serving.resource_usage import Spending
-from service.serving.server import server_config
+from service.serving.resource_usage import ResourceUsage
+from service.serving.server import make_server_config
 from service.serving.supervisor import LEAVING, READY, STARTED, TAKEN
 
-LEAVE_S = 2.0
-"""For the supervisor to say that no more connections come."""
-TAKES = 64
-"""Connections in one turn of the loop."""
+CHANNEL_CLOSE_TIMEOUT_S = 2.0
+"""Time for the supervisor to close its end of the channel after LEAVING."""
+MAX_RECEIVED_PER_TURN = 64
+"""Connections received in one turn of the event loop."""
 
 
 def serve(settings: Settings, channel_fd: int, tally_fd: int, block: int) -> None:
-    """Serve what comes through the channel until SIGTERM, or the channel's end; answers in flight go out."""
+    """Serve connections from the channel until SIGTERM or the channel's end, then finish the requests in flight."""
     logs.configure(settings, f"api {block}")
     tally = Tally(settings.api_processes + 1, block, tally_fd)
     os.close(tally_fd)
     answers.share(tally)
-    # These would be of the one process that answers.
+    # The default collectors measure only the process that answers.
     REGISTRY.unregister(PROCESS_COLLECTOR)
     REGISTRY.unregister(GC_COLLECTOR)
-    REGISTRY.register(Spending(tally))
+    REGISTRY.register(ResourceUsage(tally))
     app = create_app(settings)
 
-    def able() -> bool:
+    def can_decide() -> bool:
         context = app.state.context
         return context.decider.link.connected and bool(context.open_partitions)
 
-    member = Member(server_config(settings, app=app), socket.socket(fileno=channel_fd), tally, able)
+    member = MemberServer(make_server_config(settings, app=app), socket.socket(fileno=channel_fd), tally, can_decide)
     gc.freeze()
     member.run()
 
 
-class Connections(set[Any]):
-    """uvicorn's open connections; the supervisor sees at once how many they are."""
+class CountedConnections(set[Any]):
+    """uvicorn's set of open connections; the supervisor reads its size from the tally."""
 
     def __init__(self, cells: memoryview) -> None:
         super().__init__()
         self._cells = cells
 
     def add(self, connection: Any) -> None:
-        """As a set's."""
+        """Add a connection and update the tally."""
         super().add(connection)
         self._cells[OPEN] = len(self)
 
     def discard(self, connection: Any) -> None:
-        """As a set's."""
+        """Remove a connection and update the tally."""
         super().discard(connection)
         self._cells[OPEN] = len(self)
 
 
-class Member(uvicorn.Server):
-    """uvicorn's server with connections from a channel.
+class MemberServer(uvicorn.Server):
+    """uvicorn's server, with connections from a channel instead of a listening socket.
 
-    1. Once the application has started, say so, and again once it can decide.
-    2. Take connections as they come.
-    3. To end: say that no more are wanted, take those that were already sent, and go on as uvicorn does.
+    1. Send STARTED when the application has started, and READY once it can decide.
+    2. Receive connections, and send TAKEN for each.
+    3. To stop, send LEAVING, receive the connections that are still in the channel, then drain as uvicorn does.
     """
 
-    def __init__(self, config: Config, channel: socket.socket, tally: Tally, able: Callable[[], bool]) -> None:
+    def __init__(self, config: Config, channel: socket.socket, tally: Tally, can_decide: Callable[[], bool]) -> None:
         super().__init__(config)
-        self._channel, self._cells, self._able = channel, tally.own, able
+        self._channel, self._cells, self._can_decide = channel, tally.own, can_decide
         self._cpu_before_us = self._cells[CPU_US]
-        self._coming: set[asyncio.Task[None]] = set()
-        self._over = asyncio.Event()
-        self._told = False
-        self.server_state.connections = Connections(self._cells)
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._is_channel_closed = asyncio.Event()
+        self._is_ready_sent = False
+        self.server_state.connections = CountedConnections(self._cells)
         channel.setblocking(False)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application; as uvicorn's."""
+        """Start the application and announce it to the supervisor."""
         await super().startup(sockets=[])
         self._channel.send(STARTED)
-        asyncio.get_running_loop().add_reader(self._channel, self._take)
+        asyncio.get_running_loop().add_reader(self._channel, self._receive_connections)
 
     async def on_tick(self, counter: int) -> bool:
-        """Ten times a second; as uvicorn's."""
-        self._spent()
-        if not self._told and not self.should_exit and self._able():
-            self._told = True
+        """Update the CPU time and announce readiness; uvicorn calls it ten times a second."""
+        self._record_cpu_time()
+        if not self._is_ready_sent and not self.should_exit and self._can_decide():
+            self._is_ready_sent = True
             self._channel.send(READY)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Take what was sent already, and drain; as uvicorn's."""
+        """Leave the supervisor, receive the connections in the channel, and drain."""
         try:
             self._channel.send(LEAVING)
             self._channel.shutdown(socket.SHUT_WR)
-            async with asyncio.timeout(LEAVE_S):
-                await self._over.wait()
-        except OSError:  # the supervisor is gone, or stuck
+            async with asyncio.timeout(CHANNEL_CLOSE_TIMEOUT_S):
+                await self._is_channel_closed.wait()
+        except OSError:  # the supervisor has ended, or hangs
             asyncio.get_running_loop().remove_reader(self._channel)
-        await asyncio.gather(*self._coming)
+        await asyncio.gather(*self._connecting)
         await super().shutdown(sockets)
-        self._spent()
+        self._record_cpu_time()
 
-    def _spent(self) -> None:
+    def _record_cpu_time(self) -> None:
         self._cells[CPU_US] = self._cpu_before_us + time.process_time_ns() // 1000
 
-    def _take(self) -> None:
+    def _receive_connections(self) -> None:
         loop = asyncio.get_running_loop()
-        for _ in range(TAKES):
+        for _ in range(MAX_RECEIVED_PER_TURN):
             try:
-                said, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
+                data, descriptors, _, _ = socket.recv_fds(self._channel, 1, 1)
             except BlockingIOError:
                 break
             except OSError:
-                said, descriptors = b"", []
-            if not said:
+                data, descriptors = b"", []
+            if not data:
                 loop.remove_reader(self._channel)
-                self._over.set()
+                self._is_channel_closed.set()
                 self.should_exit = True
                 break
-            with contextlib.suppress(OSError):  # no longer asked for
+            with contextlib.suppress(OSError):  # after LEAVING, this half of the channel is closed
                 self._channel.send(TAKEN)
             for descriptor in descriptors:
                 task = loop.create_task(self._connect(socket.socket(fileno=descriptor)))
-                self._coming.add(task)
-                task.add_done_callback(self._coming.discard)
+                self._connecting.add(task)
+                task.add_done_callback(self._connecting.discard)
 
     async def _connect(self, connection: socket.socket) -> None:
         connection.setblocking(False)
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
-        except OSError:  # the client has gone
+            await asyncio.get_running_loop().connect_accepted_socket(self._make_protocol, connection)
+        except OSError:  # the client has disconnected
             connection.close()
 
-    def _protocol(self) -> asyncio.Protocol:
-        make: Any = self.config.http_protocol_class
-        return make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+    def _make_protocol(self) -> asyncio.Protocol:
+        protocol_class: Any = self.config.http_protocol_class
+        return protocol_class(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)

@@ -1,4 +1,4 @@
-"""What the API's processes take of the machine, all of them together."""
+"""CPU time, memory and open files of all API processes, as Prometheus metrics."""
 
 import os
 from collections.abc import Iterator
@@ -12,15 +12,18 @@ from service.common.tally import CPU_US, PID, Tally
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
-class Spending(Collector):
-    """For /metrics, under the names that one process has. CPU time includes that of processes which have ended, up to
-    the last tenth of a second of one that was killed. Memory and files are told where /proc is."""
+class ResourceUsage(Collector):
+    """Sums over all API processes, under the usual names of one process's metrics.
+
+    CPU time includes processes that have ended, except up to the last 0.1 s of a killed one. Memory and open files are
+    exported only on systems with /proc.
+    """
 
     def __init__(self, tally: Tally) -> None:
         self._tally = tally
 
     def collect(self) -> Iterator[Metric]:
-        """Sums over the processes."""
+        """Yield the metrics; part of prometheus_client's interface."""
         pids = [pid for block in self._tally.blocks if (pid := block[PID])]
         yield GaugeMetricFamily("scrip_api_processes", "API processes that live.", value=len(pids))
         cpu_s = self._tally.total(CPU_US) / 1e6
@@ -30,7 +33,7 @@ class Spending(Collector):
             try:
                 resident_bytes += int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
                 files += sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
-            except OSError:  # it has just ended
+            except OSError:  # the process has just ended
                 continue
         if resident_bytes:
             yield GaugeMetricFamily(

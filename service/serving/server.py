@@ -1,4 +1,4 @@
-"""The API process: uvicorn with httptools and uvloop."""
+"""The HTTP server of an API process: uvicorn with httptools and uvloop."""
 
 import gc
 import resource
@@ -19,38 +19,42 @@ from service.fastlane.routes import Lane
 
 BACKLOG = 2048
 KEEP_ALIVE_S = 30
-GRACE_S = 8
-OTHER_FILES = 200
-"""What the process opens besides its clients' connections."""
+SHUTDOWN_TIMEOUT_S = 8
+RESERVED_FILES = 200
+"""File descriptors that the process needs besides its clients' connections."""
 
 
 def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; answers in flight go out."""
+    """Serve until SIGTERM or SIGINT, then finish the requests in flight."""
     logs.configure(settings, "api")
-    server = uvicorn.Server(server_config(settings))
-    # The application's own objects live as long as the process: a look for cycles among them held the loop for 50 ms.
+    server = uvicorn.Server(make_server_config(settings))
+    # The application's objects live as long as the process; collecting garbage among them blocks the loop for 50 ms.
     gc.freeze()
     server.run()
 
 
-def server_config(settings: Settings, *, app: Litestar | None = None, hot: bool = True, **more: Any) -> uvicorn.Config:
-    """How uvicorn serves the app, which is made where there is none. Not `hot` where Litestar is to take everything,
-    which answers the same, only later."""
+def make_server_config(
+    settings: Settings, *, app: Litestar | None = None, has_fast_lane: bool = True, **more: Any
+) -> uvicorn.Config:
+    """Make uvicorn's configuration; `more` overrides its options. If `app` is None, the application is created.
+
+    Without the fast lane, Litestar answers all requests, with the same results but more slowly.
+    """
     from service.api.request_middleware import around
     from service.serving.app import create_app
 
     app = create_app(settings) if app is None else app
     proxies, origins = Proxies(settings.trusted_proxies), Origins(settings.cors_origins)
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    max_connections = max(min(MAX_CONNECTIONS, files - OTHER_FILES), 1)
+    max_connections = max(min(MAX_CONNECTIONS, files - RESERVED_FILES), 1)
 
-    def protocol(**made: Any) -> Protocol:
-        return Protocol(**made, max_connections=max_connections, lane=lane() if hot else None)
+    def make_protocol(**options: Any) -> Protocol:
+        return Protocol(**options, max_connections=max_connections, lane=get_lane() if has_fast_lane else None)
 
     lanes: list[Lane] = []
 
-    def lane() -> Lane:
-        if not lanes:  # the first connection comes when the application has started
+    def get_lane() -> Lane:
+        if not lanes:  # at the first connection, when the application has started
             context = app.state.context
             recall = partial(recalled, context.decider, context.pool)
             lanes.append(Lane(context.decider, context.keyring, recall, proxies, answers_origins=origins.some))
@@ -58,13 +62,13 @@ def server_config(settings: Settings, *, app: Litestar | None = None, hot: bool 
 
     return uvicorn.Config(
         around(app, proxies, origins),
-        http=protocol,  # type: ignore[arg-type]
+        http=make_protocol,  # type: ignore[arg-type]
         loop="uvloop",
         ws="none",
         lifespan="on",
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=GRACE_S,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
         access_log=False,
         log_config=None,
         server_header=False,

@@ -1,4 +1,4 @@
-"""Several API processes on one address: what starts them, hands them connections, and replaces them."""
+"""The supervisor of several API processes: it starts and replaces them, and hands them connections."""
 
 import asyncio
 import contextlib
@@ -14,43 +14,47 @@ from collections.abc import Iterable, Iterator
 import structlog
 
 from service.common import logs
-from service.common.child_processes import Part, StartError
+from service.common.child_processes import ChildProcess, StartError
 from service.common.config import Settings
 from service.common.tally import OPEN, PID, Tally
 
 STARTED, READY, TAKEN, LEAVING = b"s", b"r", b"t", b"l"
-"""What a process says: it takes connections; once, it can decide what they ask; it has taken one; it takes those that
-are in the channel and no more."""
+"""Messages from a process. STARTED: it accepts connections. READY: it can decide requests; sent once. TAKEN: it has
+received one connection. LEAVING: it receives the connections in the channel and no more."""
 BACKLOG = 2048
-"""Connections that wait in the kernel while no process takes any."""
-_ACCEPTS = 64
-"""In one turn of the loop."""
-_HEARS_BYTES = 4096
+"""Connections that the kernel queues while no process accepts any."""
+_MAX_ACCEPTS_PER_TURN = 64
+"""Connections accepted in one turn of the event loop."""
+_RECEIVE_BYTES = 4096
 _RETRY_S = 0.02
-"""While no process takes anything."""
-_FULL_S = 1.0
-"""While the system gives no connection."""
-_READY_S = 30.0
-"""For a new process to be able to decide; after that the old one is kept."""
+"""Pause while no process accepts a connection."""
+_ACCEPT_ERROR_PAUSE_S = 1.0
+"""Pause after accept() has failed, for example for lack of file descriptors."""
+_READY_TIMEOUT_S = 30.0
+"""Time for a new process to become ready; after it, the old process stays."""
 
 _log = structlog.get_logger(__name__)
 
 
 def supervise(settings: Settings, tell_fd: int | None) -> None:
-    """Serve with several processes until SIGTERM or SIGINT. Raises StartError where the address can't be used."""
+    """Serve with several processes until SIGTERM or SIGINT.
+
+    After each change, the pids of the processes are written to `tell_fd` as a line of JSON. Raises StartError if the
+    address can't be used.
+    """
     logs.configure(settings, "api supervisor")
     asyncio.run(_supervise(settings, tell_fd))
 
 
 async def _supervise(settings: Settings, tell_fd: int | None) -> None:
-    stop, again = asyncio.Event(), asyncio.Event()
+    stop, replace = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, again.set)
+    loop.add_signal_handler(signal.SIGHUP, replace.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    with bound(settings.host, settings.port) as listeners:
+    with bind_sockets(settings.host, settings.port) as listeners:
         processes = Processes(settings.api_processes, listeners, tell_fd)
-        working = asyncio.create_task(processes.run(again))
+        working = asyncio.create_task(processes.run(replace))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         working.cancel()
@@ -61,157 +65,164 @@ async def _supervise(settings: Settings, tell_fd: int | None) -> None:
 
 
 class Process:
-    """One of the processes, and the channel through which it is handed connections.
+    """One API process, and the channel through which it receives connections.
 
-    It is started anew whenever it ends, as any Part. When it wants to end it says so and closes its half of the
-    channel; it is handed nothing from then on, and takes what is still in the channel before it drains. What it was
-    handed is kept until it has taken it: if it dies before, another gets that.
+    1. The process is restarted whenever it ends, like every ChildProcess.
+    2. `give` sends it a connection. The supervisor keeps its own copy until the process sends TAKEN; if the process
+       dies before that, another process gets the connection.
+    3. Before it ends, it sends LEAVING and closes its half of the channel. From then on it gets no new connection; it
+       receives what is still in the channel, then drains.
     """
 
     def __init__(self, processes: "Processes", block: int) -> None:
         self._processes, self.block = processes, block
         self._cells = processes.tally.blocks[block]
         self._channel: socket.socket | None = None
-        self._theirs: socket.socket | None = None
-        self._given: deque[socket.socket] = deque()
-        """Connections that it hasn't taken yet."""
+        self._child_end: socket.socket | None = None
+        self._unconfirmed: deque[socket.socket] = deque()
+        """Connections without a TAKEN yet, oldest first."""
         self.given_at = 0
-        self.started = False
-        self.settled, self.ready = asyncio.Event(), asyncio.Event()
-        """It has started, or failed to, once; it can decide."""
+        """Turn of the last `give`, see Processes.next_turn."""
+        self.is_started = False
+        self.first_start_ended, self.ready = asyncio.Event(), asyncio.Event()
+        """`first_start_ended`: the first start has succeeded or failed. `ready`: the process can decide requests."""
         env = os.environ | {"SCRIP_API_PROCESSES": str(processes.number)}
-        self.part = Part("api", [], env, before_start=self._before, on_change=self._changed)
-        self.part.orphan_signal = signal.SIGTERM
+        self.child = ChildProcess("api", [], env, before_start=self._open_channel, on_change=self._update_state)
+        self.child.orphan_signal = signal.SIGTERM
 
     @property
     def load(self) -> int:
-        """Connections that it has, or that are on their way to it."""
-        return self._cells[OPEN] + len(self._given)
+        """The number of connections that the process has or that are on their way to it."""
+        return self._cells[OPEN] + len(self._unconfirmed)
 
     def give(self, connection: socket.socket) -> bool:
-        """Hand it a connection, and close that here once it is taken; False where it takes none now."""
+        """Send a connection to the process; the copy here is closed at TAKEN. False: the process accepts none now."""
         try:
             if self._channel is None:
                 return False
             socket.send_fds(self._channel, [b"c"], [connection.fileno()])
-        except OSError:  # it is stuck, so that the channel is full, or has just died
+        except OSError:  # the process has died, or hangs and the channel is full
             return False
-        self._given.append(connection)
-        self.given_at = self._processes.turn()
+        self._unconfirmed.append(connection)
+        self.given_at = self._processes.next_turn()
         return True
 
-    async def until_ready(self) -> bool:
-        """Whether it can decide, soon; False also where it ended."""
-        waits = [asyncio.create_task(wait) for wait in (self.ready.wait(), self.part.wait())]
-        await asyncio.wait(waits, timeout=_READY_S, return_when=asyncio.FIRST_COMPLETED)
+    async def wait_until_ready(self) -> bool:
+        """Wait until the process is ready. Returns False at the timeout, or if the process ends first."""
+        waits = [asyncio.create_task(wait) for wait in (self.ready.wait(), self.child.wait())]
+        await asyncio.wait(waits, timeout=_READY_TIMEOUT_S, return_when=asyncio.FIRST_COMPLETED)
         for wait in waits:
             wait.cancel()
         return self.ready.is_set()
 
     async def stop(self) -> None:
-        """Let it answer what it has, and end."""
-        await self.part.stop()
-        self._changed()
+        """Let the process finish its requests, and end it."""
+        await self.child.stop()
+        self._update_state()
 
-    def _before(self) -> None:
-        """A channel of its own for each start: what was in another's is another's."""
-        self._close()
-        self._channel, self._theirs = socket.socketpair()
+    def _open_channel(self) -> None:
+        """Open a new channel for each start; the connections in the old one go to other processes."""
+        self._close_channel()
+        self._channel, self._child_end = socket.socketpair()
         self._channel.setblocking(False)
         self._cells[OPEN] = 0
-        tally, channel = str(self._processes.tally_file.fileno()), str(self._theirs.fileno())
+        tally, channel = str(self._processes.tally_file.fileno()), str(self._child_end.fileno())
         options = {"--channel": channel, "--tally": tally, "--block": str(self.block)}
-        words = [word for option in options.items() for word in option]
-        self.part.argv = [sys.executable, "-m", "service", "api-process", *words]
-        self.part.more_fds = (int(tally), int(channel))
+        arguments = [text for option in options.items() for text in option]
+        self.child.argv = [sys.executable, "-m", "service", "api-process", *arguments]
+        self.child.more_fds = (int(tally), int(channel))
 
-    def _changed(self) -> None:
-        if self.part.pid is None:
-            self._close()
+    def _update_state(self) -> None:
+        """Update channel, tally and published pids after the process has started or ended."""
+        if self.child.pid is None:
+            self._close_channel()
             self._cells[OPEN] = 0
-            self.settled.set()
-        elif self._channel is not None and self._theirs is not None:
-            self._theirs.close()
-            self._theirs = None
-            asyncio.get_running_loop().add_reader(self._channel, self._hear)
-        self._cells[PID] = self.part.pid or 0
-        self._processes.tell()
+            self.first_start_ended.set()
+        elif self._channel is not None and self._child_end is not None:
+            self._child_end.close()
+            self._child_end = None
+            asyncio.get_running_loop().add_reader(self._channel, self._handle_messages)
+        self._cells[PID] = self.child.pid or 0
+        self._processes.publish_pids()
 
-    def _hear(self) -> None:
-        said = self._said()
-        if said is None:
+    def _handle_messages(self) -> None:
+        messages = self._receive_messages()
+        if messages is None:
             return
-        if not said or LEAVING in said:
-            self._close()
+        if not messages or LEAVING in messages:
+            self._close_channel()
         else:
-            self.started = True
-            self.settled.set()
-            if READY in said:
+            self.is_started = True
+            self.first_start_ended.set()
+            if READY in messages:
                 self.ready.set()
 
-    def _said(self) -> bytes | None:
-        """What it has said since it was heard last; empty where it can say no more."""
+    def _receive_messages(self) -> bytes | None:
+        """Receive messages, and close the connections that they confirm. None: no message; empty: channel closed."""
         try:
-            said = self._channel.recv(_HEARS_BYTES) if self._channel is not None else b""
+            messages = self._channel.recv(_RECEIVE_BYTES) if self._channel is not None else b""
         except BlockingIOError:
             return None
         except OSError:
             return b""
-        taken = len(self._given) if LEAVING in said else said.count(TAKEN)
+        taken = len(self._unconfirmed) if LEAVING in messages else messages.count(TAKEN)
         for _ in range(taken):
-            self._given.popleft().close()
-        return said
+            self._unconfirmed.popleft().close()
+        return messages
 
-    def _close(self) -> None:
-        while self._said():
+    def _close_channel(self) -> None:
+        while self._receive_messages():
             pass
-        self.started = False
+        self.is_started = False
         self.ready.clear()
         if self._channel is not None:
             asyncio.get_running_loop().remove_reader(self._channel)
             self._channel.close()
-        if self._theirs is not None:
-            self._theirs.close()
-        self._channel = self._theirs = None
-        self._processes.hand_on(self._given)
-        self._given.clear()
+        if self._child_end is not None:
+            self._child_end.close()
+        self._channel = self._child_end = None
+        self._processes.redistribute(self._unconfirmed)
+        self._unconfirmed.clear()
 
 
 class Processes:
-    """All of the processes.
+    """All API processes.
 
-    1. Start them, and listen once each has started or failed to.
-    2. Accept, and hand each connection to the process that has the fewest, of those that can decide.
-    3. Asked to, replace one after the other: start a new one, wait until it can decide, let the old one drain.
-    4. At the end hand on what has connected, stop listening, and let all of them drain at the same time.
+    1. Start them, and listen once each has started or failed.
+    2. Accept connections. Each goes to the process with the fewest, among those that are ready.
+    3. On request, replace the processes one by one: start a new one, wait until it is ready, let the old one drain.
+    4. To stop, accept the queued connections, stop listening, and let all processes drain in parallel.
     """
 
     def __init__(self, number: int, listeners: list[socket.socket], tell_fd: int | None) -> None:
         self.number = number
         self._listeners, self._tell_fd = listeners, tell_fd
-        blocks = number + 1  # one more lives while another is replaced
-        self.tally_file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as this process lives
+        blocks = number + 1  # one more for the new process during a replacement
+        self.tally_file = tempfile.TemporaryFile()  # noqa: SIM115 - stays open as long as this process runs
         self.tally_file.truncate(Tally.size_bytes(blocks))
         self.tally = Tally(blocks, fd=self.tally_file.fileno())
         self._turns = 0
-        self.held: deque[socket.socket] = deque()
-        """Connections that no process takes now."""
+        self.waiting: deque[socket.socket] = deque()
+        """Accepted connections that no process accepts now."""
         self.all = [Process(self, block) for block in range(number)]
 
-    async def run(self, again: asyncio.Event) -> None:
-        """Serve until cancelled; replace all processes whenever `again` is set. Raises OSError where none starts."""
+    async def run(self, replace: asyncio.Event) -> None:
+        """Serve until cancelled; replace all processes whenever `replace` is set.
+
+        Raises OSError if the first start of a process fails.
+        """
         for process in self.all:
-            await process.part.start()
-            process.part.watch()
+            await process.child.start()
+            process.child.watch()
         for process in self.all:
-            await process.settled.wait()
+            await process.first_start_ended.wait()
         for listener in self._listeners:
             listener.listen(BACKLOG)
-        self._resume()
+        self._resume_accepting()
         _log.info("listening", processes=self.number)
         while True:
-            await again.wait()
-            again.clear()
+            await replace.wait()
+            replace.clear()
             await self._replace_all()
 
     async def stop(self) -> None:
@@ -219,30 +230,30 @@ class Processes:
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             loop.remove_reader(listener)
-            for _ in range(BACKLOG // _ACCEPTS):
-                if not self._accept(listener):
+            for _ in range(BACKLOG // _MAX_ACCEPTS_PER_TURN):
+                if not self._accept_some(listener):
                     break
             listener.close()
         await asyncio.gather(*(process.stop() for process in self.all))
-        while self.held:
-            self.held.popleft().close()
+        while self.waiting:
+            self.waiting.popleft().close()
 
-    def turn(self) -> int:
-        """A number that grows."""
+    def next_turn(self) -> int:
+        """Return a number larger than all before."""
         self._turns += 1
         return self._turns
 
-    def hand_on(self, connections: Iterable[socket.socket]) -> None:
-        """Hand these to other processes than the one that died before it took them."""
-        waiting, before = list(connections), len(self.held)
-        self.held.extend(waiting)
-        if waiting and not before:
-            self._pause(0.0)
+    def redistribute(self, connections: Iterable[socket.socket]) -> None:
+        """Hand over connections again whose process ended before it received them."""
+        unreceived, was_empty = list(connections), not self.waiting
+        self.waiting.extend(unreceived)
+        if unreceived and was_empty:
+            self._pause_accepting(0.0)
 
-    def tell(self) -> None:
-        """Say which processes live, where somebody asked for it: a line of JSON."""
+    def publish_pids(self) -> None:
+        """Write the pids of the running processes to `tell_fd`, if given: a line of JSON."""
         if self._tell_fd is not None:
-            pids = [process.part.pid for process in self.all if process.part.pid is not None]
+            pids = [process.child.pid for process in self.all if process.child.pid is not None]
             os.write(self._tell_fd, json.dumps(pids).encode() + b"\n")
 
     async def _replace_all(self) -> None:
@@ -252,42 +263,42 @@ class Processes:
             self.all.append(new)
             leaving = new
             try:
-                await new.part.start()
-                if await new.until_ready():
-                    new.part.watch()
+                await new.child.start()
+                if await new.wait_until_ready():
+                    new.child.watch()
                     leaving = old
                 else:
-                    _log.error("not replaced, since the new process is not ready", pid=old.part.pid)
+                    _log.error("not replaced, since the new process is not ready", pid=old.child.pid)
             except OSError as error:
                 _log.error("not replaced, since no process can be started", error=str(error))
             finally:
                 await leaving.stop()
                 self.all.remove(leaving)
-                self.tell()
+                self.publish_pids()
             if leaving is new:
                 return
         _log.info("replaced", processes=self.number)
 
-    def _resume(self) -> None:
+    def _resume_accepting(self) -> None:
         loop = asyncio.get_running_loop()
-        while self.held:
-            if not self._give(self.held[0]):
-                loop.call_later(_RETRY_S, self._resume)
+        while self.waiting:
+            if not self._hand_over(self.waiting[0]):
+                loop.call_later(_RETRY_S, self._resume_accepting)
                 return
-            self.held.popleft()
+            self.waiting.popleft()
         for listener in self._listeners:
             if listener.fileno() >= 0:
-                loop.add_reader(listener, self._accept, listener)
+                loop.add_reader(listener, self._accept_some, listener)
 
-    def _pause(self, seconds: float = _RETRY_S) -> None:
+    def _pause_accepting(self, seconds: float = _RETRY_S) -> None:
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             loop.remove_reader(listener)
-        loop.call_later(seconds, self._resume)
+        loop.call_later(seconds, self._resume_accepting)
 
-    def _accept(self, listener: socket.socket) -> bool:
-        """Hand on some connections; whether there may be more."""
-        for _ in range(_ACCEPTS):
+    def _accept_some(self, listener: socket.socket) -> bool:
+        """Accept some connections and hand them over. Returns whether the listener may have more."""
+        for _ in range(_MAX_ACCEPTS_PER_TURN):
             try:
                 connection, _ = listener.accept()
             except BlockingIOError:
@@ -296,26 +307,27 @@ class Processes:
                 continue
             except OSError as error:
                 _log.error("can't accept", error=str(error))
-                self._pause(_FULL_S)
+                self._pause_accepting(_ACCEPT_ERROR_PAUSE_S)
                 return False
-            if not self._give(connection):
-                self.held.append(connection)
-                self._pause()
+            if not self._hand_over(connection):
+                self.waiting.append(connection)
+                self._pause_accepting()
                 return False
         return True
 
-    def _give(self, connection: socket.socket) -> bool:
-        started = [process for process in self.all if process.started]
-        able = [process for process in started if process.ready.is_set()] or started
-        able.sort(key=lambda process: (process.load, process.given_at))
-        return any(process.give(connection) for process in able)
+    def _hand_over(self, connection: socket.socket) -> bool:
+        """Give a connection to the ready process with the fewest, else to a started one. False: none accepts it."""
+        started = [process for process in self.all if process.is_started]
+        candidates = [process for process in started if process.ready.is_set()] or started
+        candidates.sort(key=lambda process: (process.load, process.given_at))
+        return any(process.give(connection) for process in candidates)
 
 
 @contextlib.contextmanager
-def bound(host: str, port: int) -> Iterator[list[socket.socket]]:
-    """Sockets on all of the host's addresses, which don't listen yet. Raises StartError where one can't be used."""
+def bind_sockets(host: str, port: int) -> Iterator[list[socket.socket]]:
+    """Yield sockets bound to all addresses of `host`, not yet listening. Raises StartError if one can't be bound."""
     with contextlib.ExitStack() as stack:
-        found: list[socket.socket] = []
+        sockets: list[socket.socket] = []
         try:
             for family, kind, protocol, _, address in socket.getaddrinfo(
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -326,7 +338,7 @@ def bound(host: str, port: int) -> Iterator[list[socket.socket]]:
                     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
                 listener.bind(address)
                 listener.setblocking(False)
-                found.append(listener)
+                sockets.append(listener)
         except OSError as error:
             raise StartError(f"{host}:{port} can't be used: {error.strerror}.") from error
-        yield found
+        yield sockets

@@ -1,4 +1,4 @@
-"""The one place that builds things: an API process's connections, and the watch on what Postgres says."""
+"""The composition root of an API process: its connections, and the tasks that follow keys and epochs in Postgres."""
 
 import asyncio
 import contextlib
@@ -22,26 +22,26 @@ from service.record.config.key_rows import limits_of_users, read_callers, read_v
 from service.record.config.workspace_rows import read_workspace, workspace_named
 from service.record.facts.recorded_wait import Recorded
 from service.record.partitions.partition_rows import read_partitions
-from service.serving.jwks import Fresh
+from service.serving.jwks import JwksRefresher
 
 MAX_CONNECTIONS = 10
-"""To Postgres, of all processes that share an address; each has at least two."""
-ASK_S = 0.2
-"""Well below half a second: as long as a recovery waits for all processes to learn of its epoch."""
-ASK_TIMEOUT_S = 2.0
-TOUCH_S = 10.0
-"""How often is kept when keys were used last."""
+"""Postgres connections of all API processes together; each process has at least two."""
+POLL_S = 0.2
+"""Must stay well below 0.5 s: a recovery waits that long for all processes to learn its epoch."""
+POLL_TIMEOUT_S = 2.0
+USAGE_INTERVAL_S = 10.0
+"""Interval at which the last use of keys and refused requests are written to Postgres."""
 
 log = structlog.get_logger()
 
 
 @contextlib.asynccontextmanager
-async def connected(settings: Settings) -> AsyncIterator[Context]:
-    """Everything that an API process works with."""
+async def open_context(settings: Settings) -> AsyncIterator[Context]:
+    """Connect to Redis and Postgres and yield the context of an API process; close everything at the end."""
     if not settings.redis_url or not settings.database_url:
         raise RuntimeError("REDIS_URL and DATABASE_URL must be set (scrip run starts servers of its own).")
-    most = max(2, MAX_CONNECTIONS // settings.api_processes)
-    pool = await postgres.connect_when_there(settings.database_url, name="scrip-api", min_size=2, max_size=most)
+    max_size = max(2, MAX_CONNECTIONS // settings.api_processes)
+    pool = await postgres.connect_when_there(settings.database_url, name="scrip-api", min_size=2, max_size=max_size)
     link = Link(settings.redis_url, "scrip-api")
     await link.start()
     decider = Decider(link)
@@ -53,23 +53,26 @@ async def connected(settings: Settings) -> AsyncIterator[Context]:
     tokens = context.keyring.tokens = Tokens(
         [Issuer(one.issuer, one.audience, one.workspace) for one in settings.jwt_issuers]
     )
-    fresh = [Fresh(tokens, issuer, one.jwks) for issuer, one in zip(tokens.issuers, settings.jwt_issuers, strict=True)]
-    watch = _Watch(context)
-    await watch.look()
-    watching = [asyncio.create_task(watch.run()), *(asyncio.create_task(one.run()) for one in fresh)]
+    refreshers = [
+        JwksRefresher(tokens, issuer, one.jwks)
+        for issuer, one in zip(tokens.issuers, settings.jwt_issuers, strict=True)
+    ]
+    poller = _PostgresPoller(context)
+    await poller.poll()
+    tasks = [asyncio.create_task(poller.run()), *(asyncio.create_task(one.run()) for one in refreshers)]
     try:
         yield context
     finally:
-        for task in watching:
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await recorded.close()
         await link.stop()
         await pool.close()
 
 
-async def _bearer(context: Context, workspace: str) -> Caller | None:
-    """Who a workspace's users' tokens stand for, but for the user; None while there is no such workspace."""
+async def _read_bearer(context: Context, workspace: str) -> Caller | None:
+    """Read the caller, without its user, that user tokens of a workspace authenticate. None: no such workspace."""
     number = await workspace_named(context.pool, workspace)
     if number is None:
         return None
@@ -78,53 +81,55 @@ async def _bearer(context: Context, workspace: str) -> Caller | None:
     return Caller(None, number, row.workspace_id, row.partition, row.mode, frozenset(), limits=limits)
 
 
-class _Watch:
-    """Asks Postgres five times a second which keys are good and which epochs are open. While it is away both stay as
-    they were: what Redis decides needs no Postgres, unless it has replicas."""
+class _PostgresPoller:
+    """Polls Postgres five times a second for valid keys and open epochs.
+
+    While Postgres is unavailable, both stay as they were: Redis needs no Postgres to decide, unless it has replicas.
+    """
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._keys_version = -1
-        self._touch_at = self._refused_at = 0.0
+        self._touch_at = self._note_refused_at = 0.0
 
     async def run(self) -> None:
-        """Look until cancelled."""
-        away = False
+        """Poll until cancelled."""
+        is_unavailable = False
         while True:
-            await asyncio.sleep(ASK_S)
+            await asyncio.sleep(POLL_S)
             try:
-                async with asyncio.timeout(ASK_TIMEOUT_S):
-                    await self.look()
-                away = False
+                async with asyncio.timeout(POLL_TIMEOUT_S):
+                    await self.poll()
+                is_unavailable = False
             except postgres.ERRORS as error:
-                if not away:
+                if not is_unavailable:
                     log.warning("postgres_away", error=type(error).__name__)
-                away = True
+                is_unavailable = True
 
-    async def look(self) -> None:
-        """Ask once."""
+    async def poll(self) -> None:
+        """Update keys and epochs once, and write key usage and refused requests. Raises the pool's errors."""
         context = self._context
-        generation, asked_at = context.decider.link.generation, time.monotonic()
+        generation, polled_at = context.decider.link.generation, time.monotonic()
         if await read_version(context.pool) != self._keys_version:
             self._keys_version, callers = await read_callers(context.pool)
             context.keyring.replace(callers)
             for issuer in context.keyring.tokens.issuers:
-                issuer.bearer = await _bearer(context, issuer.workspace)
+                issuer.bearer = await _read_bearer(context, issuer.workspace)
             context.keyring.tokens.forget()
         for issuer in context.keyring.tokens.issuers:
             if issuer.bearer is None:
-                issuer.bearer = await _bearer(context, issuer.workspace)
+                issuer.bearer = await _read_bearer(context, issuer.workspace)
         partitions = await read_partitions(context.pool)
         for row in partitions:
             if row.state == "open":
-                context.decider.learn(row.id, row.epoch, row.nonce, generation, asked_at)
+                context.decider.learn(row.id, row.epoch, row.nonce, generation, polled_at)
             else:
                 context.decider.forget(row.id)
         if (now := time.monotonic()) > self._touch_at and (used := context.keyring.used()):
-            self._touch_at = now + TOUCH_S
+            self._touch_at = now + USAGE_INTERVAL_S
             await touch_keys(context.pool, used)
-        if now > self._refused_at and (refused := context.keyring.refused()):
-            self._refused_at = now + TOUCH_S
+        if now > self._note_refused_at and (refused := context.keyring.refused()):
+            self._note_refused_at = now + USAGE_INTERVAL_S
             async with context.pool.acquire() as connection, connection.transaction():
                 await note_refused(connection, refused)
         context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import asyncpg
 import structlog
 
-from service.common.pipeline import Behind
+from service.common.pipeline import SerialRunner
 from service.domain.code_patterns import generate
 from service.domain.code_requests import CHUNK, CodeLine
 from service.domain.configuration import CodeRow, Projector
@@ -79,7 +79,7 @@ class Generator:
     async def _generate(self, job: JobRow, token: UUID) -> str | None:
         """Make all codes; or say why that is not possible."""
         done, empty, wanted = job.done, 0, cast("Generation", job.parameters)
-        async with Behind() as projecting:
+        async with SerialRunner() as projecting:
             while done < job.requested:
                 version, rows = await self._write(job, token, min(CHUNK, job.requested - done))
                 await projecting.put(partial(self._project, job.workspace, version, rows))

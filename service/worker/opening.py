@@ -7,11 +7,14 @@ from contextlib import aclosing
 import asyncpg
 import structlog
 
+from service.formats.event_id import START, EventId, parse_event_id
 from service.formats.events import Fact, MalformedEvent, Opened, decided, entry_digest, parse
+from service.formats.mending_mark import WHOLE, parse_mending_mark
+from service.formats.quarantined_event import is_same_but_user
 from service.hot.redis_server import Fenced, ScriptFailed, Server
 from service.hot.scripts import MENDING, PROJECTION, SERVING, Scripts, follows, nonce_of
 from service.record.facts.event_writer import record
-from service.record.facts.fact_reader import START, decided_at, events_in_order
+from service.record.facts.fact_reader import decided_at, events_in_order
 from service.record.facts.quarantine import set_aside
 from service.record.partitions.openings import (
     begin_recovery,
@@ -29,7 +32,7 @@ from service.record.partitions.partition_rows import (
     enter_epoch,
     read_partition,
 )
-from service.worker.restorer import WHOLE, Mending
+from service.worker.restorer import Mending
 from service.worker.unappliable_events import SettingAside
 from service.worker.write_behind import AnchorLost, Flusher, OutboxGap
 
@@ -147,8 +150,8 @@ class Opening:
             lost = str(gap)
         if not whole and not lost:
             return
-        reached, *left_out = mark.split(" ")
-        after = None if whole else _read_id(reached) if mark else await self._prefix()
+        reached, left_out = parse_mending_mark(mark)
+        after = None if whole else reached if mark else await self._prefix()
         if after is None or await erased_after(self._pool, self._partition, after):
             await self._rebuild(mending, epoch, whole or lost)
         else:
@@ -157,11 +160,11 @@ class Opening:
         await mending.mended()
         await self._enter(epoch, mending.scripts.nonce, row.incarnation)
 
-    async def _prefix(self) -> tuple[int, int] | None:
+    async def _prefix(self) -> EventId | None:
         """The last event of a Redis of which everything is recorded; None where that can't be said."""
         cursor = (await read_partition(self._pool, self._partition)).cursor
         async for entry_id, fields in self._server.entries_backwards():
-            at = _id(entry_id)
+            at = parse_event_id(entry_id)
             if (told := fields.get("d", "")).startswith("M "):  # whole, when it was written
                 known = await mended_in(self._pool, self._partition, at[0], told[2:])
                 return at if known else None
@@ -177,9 +180,9 @@ class Opening:
                 return at if await decided_at(self._pool, self._partition, *at) == decided(event) else None
         return None
 
-    async def _redo(self, mending: Mending, epoch: int, reason: str, after: tuple[int, int], seen: int) -> None:
+    async def _redo(self, mending: Mending, epoch: int, reason: str, after: EventId, seen: int) -> None:
         """What the record has after an event. Configuration first: what was decided is about books and codes."""
-        self._log.warning("redoing", reason=reason, after=f"{after[0]}-{after[1]}")
+        self._log.warning("redoing", reason=reason, after=str(after))
         await begin_recovery(self._pool, self._partition, epoch, mending.scripts.nonce, "tail", reason, after, seen)
         await mending.configure(seen)
         await mending.restore_keys(after)
@@ -212,29 +215,30 @@ class Opening:
         """Keep the events apart that the record doesn't have and now can't follow."""
         cursor, aside = (await read_partition(self._pool, self._partition)).cursor, 0
         first = await self._first_event(epoch)
+        before = EventId(first.epoch, first.seq - 1)
         async with (
             self._pool.acquire() as connection,
-            aclosing(events_in_order(connection, self._partition, after=(first[0], first[1] - 1))) as recorded,
+            aclosing(events_in_order(connection, self._partition, after=before)) as recorded,
         ):
             fact = await anext(recorded, None)
             async for entry_id, fields in self._server.entries():
-                at, told = _id(entry_id), fields.get("d", "")
+                at, told = parse_event_id(entry_id), fields.get("d", "")
                 if at >= (epoch, 0) or told[:1] in _MARKS or (at <= cursor and told[:1] not in _FACTS):
                     continue
-                while fact and (fact.epoch, fact.seq) < at:
+                while fact and fact.id < at:
                     fact = await anext(recorded, None)
-                if not fact or (fact.epoch, fact.seq) != at or not _same(decided(fact), _as_decided(at, fields, told)):
+                if not fact or fact.id != at or not is_same_but_user(decided(fact), _as_decided(at, fields, told)):
                     request = fields.get("r", "").encode()
                     aside += await set_aside(self._pool, self._partition, at, told.encode(), request)
         if aside:
             self._log.error("events_set_aside", events=aside)
 
-    async def _first_event(self, epoch: int) -> tuple[int, int]:
+    async def _first_event(self, epoch: int) -> EventId:
         """The first in the outbox that is no mark; the epoch's own where there is none before."""
         async for entry_id, fields in self._server.entries():
             if fields.get("d", "")[:1] not in _MARKS:
-                return _id(entry_id)
-        return epoch, 0
+                return parse_event_id(entry_id)
+        return EventId(epoch, 0)
 
     async def _enter(self, epoch: int, nonce: str, incarnation: str) -> None:
         """Let the cursor go to the entry that says that all was mended. Only a Redis that is whole may be followed:
@@ -253,28 +257,9 @@ class Opening:
             raise LeaseLost(f"partition {self._partition}: the cursor is no longer at {row.cursor}")
 
 
-def _as_decided(at: tuple[int, int], fields: dict[str, str], told: str) -> str:
+def _as_decided(at: EventId, fields: dict[str, str], told: str) -> str:
     """What an entry says, in the words of now: an older version wrote others."""
     try:
         return decided(parse(*at, told.encode(), fields.get("r", "").encode()))
     except MalformedEvent:
         return told
-
-
-def _same(recorded: str, told: str) -> bool:
-    """Whether it is the same event; the user may have been deleted since."""
-    ours, theirs = recorded.split(" "), told.split(" ")
-    return ours[:4] == theirs[:4] and ours[5:] == theirs[5:]
-
-
-def _read_id(text: str) -> tuple[int, int] | None:
-    """None where it is no event's: what a mark says that nobody can read is no reason to stay closed."""
-    try:
-        return _id(text)
-    except ValueError:
-        return None
-
-
-def _id(text: str) -> tuple[int, int]:
-    epoch, seq = text.split("-")
-    return int(epoch), int(seq)

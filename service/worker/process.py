@@ -15,6 +15,7 @@ import hiredis
 import structlog
 
 from service.common.config import Settings
+from service.formats.gate_text import parse_gate
 from service.hot import outbox as redis
 from service.hot.connection import Broken, connect
 from service.hot.outbox import Outbox
@@ -195,8 +196,8 @@ class Keeper:
         server = Server(connection, self._partition)
         try:
             gate = await server.read_gate()
-            if gate.endswith((" open", " full")):
-                await server.move_gate(gate, f"{gate.split(' ')[0]} behind")
+            if (found := parse_gate(gate)).state in ("open", "full"):
+                await server.move_gate(gate, str(found._replace(state="behind")))
         except (Broken, Fenced, hiredis.ReplyError) as error:
             self._log.warning("gate_not_moved", error=type(error).__name__)
         finally:
@@ -213,10 +214,10 @@ class Keeper:
         return await Opening(server, self._pool, flusher, fence).run()
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
-        gate = await server.read_gate()
+        gate = parse_gate(await server.read_gate())
         if not follows(row.nonce, *await server.history()) or await rebuild_order(self._pool, self._partition):
             return False
-        if gate.split(" ")[0] != str(row.epoch) or gate.endswith(" closed") or not await server.has(scripts):
+        if gate.epoch != str(row.epoch) or gate.state == "closed" or not await server.has(scripts):
             return False
         try:
             await flusher.start()
@@ -250,15 +251,15 @@ class Keeper:
             if not follows(scripts.nonce, *await server.history()):
                 raise Unverified("this server follows, or is followed, otherwise than when it was verified")
             gate = await server.read_gate()
-            epoch, _, state = gate.partition(" ")
-            if epoch != str(scripts.epoch) or state not in ("open", "full", "behind"):
+            found = parse_gate(gate)
+            if not found.serves(scripts.epoch):
                 raise Unverified(f"the gate says {gate!r} and not {scripts.epoch} open")
             if not await server.has(scripts):
                 raise Unverified("scripts are missing")
             flusher.see(await server.tail())
-            if (wanted := flusher.gate_state()) != state:
+            if (wanted := flusher.gate_state()) != found.state:
                 self._log.warning("gate", state=wanted, pending=flusher.pending)
-                await server.move_gate(gate, f"{epoch} {wanted}")
+                await server.move_gate(gate, str(found._replace(state=wanted)))
 
     async def _keep_fit(self, server: Server) -> None:
         while True:
@@ -288,8 +289,8 @@ class Keeper:
         """What this Redis would answer may be wrong, or lost."""
         try:
             gate = await server.read_gate()
-            if gate and not gate.endswith(" closed"):
-                await server.move_gate(gate, f"{gate.split(' ')[0]} closed")
+            if gate and (found := parse_gate(gate)).state != "closed":
+                await server.move_gate(gate, str(found._replace(state="closed")))
         except (Broken, Fenced, hiredis.ReplyError) as error:
             self._log.warning("gate_not_moved", error=type(error).__name__)
 

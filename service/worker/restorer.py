@@ -16,14 +16,17 @@ from service.common.byte_runs import IN_FLIGHT_BYTES, RUN_BYTES
 from service.domain.configuration import CodeRow
 from service.domain.field_types import word
 from service.formats import key_names
+from service.formats.event_id import START, EventId
 from service.formats.events import Fact, RolledBack, decided
+from service.formats.idempotency_entry import with_event
+from service.formats.mending_mark import WHOLE
 from service.formats.quarantined_event import read_names
 from service.hot.decider import Reply
 from service.hot.projection import RedisProjector
 from service.hot.redis_server import ScriptFailed, Server
 from service.hot.scripts import Scripts
 from service.record.config.changes import changes_since
-from service.record.facts.fact_reader import START, KeptKey, fact_pages, key_pages
+from service.record.facts.fact_reader import KeptKey, fact_pages, key_pages
 from service.record.facts.quarantine import page_live
 from service.record.partitions.openings import advance_recovery
 from service.record.pool import Connection
@@ -41,10 +44,8 @@ MAX_LEFT_OUT = 1000
 """Answers that can't be restored; more are no answer's fault."""
 VERSIONS_AT_ONCE = 8
 TELL_S = 0.5
-END = (2**62, 0)
+END = EventId(2**62, 0)
 """After every event."""
-WHOLE = "whole"
-"""The mark while everything is rebuilt."""
 
 log = structlog.get_logger()
 
@@ -185,7 +186,7 @@ class Mending:
         for row in rows:
             self._filled.setdefault(row.workspace, Buckets()).add(key_names.bucket(row.code))
 
-    async def restore_keys(self, after: tuple[int, int]) -> None:
+    async def restore_keys(self, after: EventId) -> None:
         """Restore the idempotency keys of events after one. Before these are applied again, where the mark moves with
         that: whoever goes on from the mark takes the keys to be there."""
         try:
@@ -196,7 +197,7 @@ class Mending:
         finally:
             await self._all_sent()
 
-    async def redo(self, after: tuple[int, int], keep_mark: bool, until: tuple[int, int] = END) -> int:
+    async def redo(self, after: EventId, keep_mark: bool, until: EventId = END) -> int:
         """Apply the events after one again, in order, up to another; how many facts. With `keep_mark` the mark stays
         what it is, else it follows."""
         try:
@@ -210,26 +211,24 @@ class Mending:
         finally:
             await self._all_sent()
 
-    async def _redo_facts(
-        self, connection: Connection, after: tuple[int, int], keep_mark: bool, until: tuple[int, int]
-    ) -> int:
+    async def _redo_facts(self, connection: Connection, after: EventId, keep_mark: bool, until: EventId) -> int:
         events, last = 0, START
         async with aclosing(fact_pages(connection, self._partition, after=after)) as pages:
             async for page in pages:
-                if (page[-1].epoch, page[-1].seq) > until:
-                    page = [fact for fact in page if (fact.epoch, fact.seq) <= until]  # noqa: PLW2901
+                if page[-1].id > until:
+                    page = [fact for fact in page if fact.id <= until]  # noqa: PLW2901
                 for fact in page:
                     # An event's facts go out in one run: the mark is an event's.
-                    if len(self._events) >= EVENTS_A_RUN * 3 and last != (fact.epoch, fact.seq):
-                        await self._send_events(WHOLE if keep_mark else f"{last[0]}-{last[1]}")
+                    if len(self._events) >= EVENTS_A_RUN * 3 and last != fact.id:
+                        await self._send_events(WHOLE if keep_mark else str(last))
                     self._add(fact)
-                    last = (fact.epoch, fact.seq)
+                    last = fact.id
                 events += len(page)
         if self._events:
-            await self._send_events(WHOLE if keep_mark else f"{last[0]}-{last[1]}")
+            await self._send_events(WHOLE if keep_mark else str(last))
         return events
 
-    async def _kept_keys(self, connection: Connection, after: tuple[int, int]) -> None:
+    async def _kept_keys(self, connection: Connection, after: EventId) -> None:
         async with aclosing(key_pages(connection, self._partition, after=after)) as pages:
             async for page in pages:
                 for key in page:
@@ -241,15 +240,14 @@ class Mending:
         name = key_names.answer(key_names.prefix(self._partition, key.workspace), key.key)
         if len(self._keys) >= KEYS_A_RUN * 3 or (self._keys and self._key_bytes + len(key.entry) > RUN_BYTES):
             await self._send_keys()
-        self._keys += (name, _kept(key), key.ttl_ms)
+        self._keys += (name, with_event(key.entry, EventId(key.epoch, key.seq)), key.ttl_ms)
         self._key_bytes += len(key.entry)
 
     def _add(self, fact: Fact) -> None:
         more = ""
         if isinstance(fact, RolledBack):  # of one whose redemption is not recorded these are None, and redo refuses it
-            epoch, seq = fact.redeemed
-            more = f"{epoch}-{seq} {fact.discount_e4} {key_names.bucket(word(fact.user))}"
-        self._events += (decided(fact), f"{fact.epoch}-{fact.seq}", more)
+            more = f"{fact.redeemed} {fact.discount_e4} {key_names.bucket(word(fact.user))}"
+        self._events += (decided(fact), str(fact.id), more)
         self._facts.append(fact)
 
     async def _send_events(self, mark: str) -> None:
@@ -329,9 +327,3 @@ class Mending:
 
     async def _run(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any]) -> Reply:
         return await self._server.run(self.scripts, script, names, args)
-
-
-def _kept(key: KeptKey) -> str:
-    """What Redis keeps: '@.' stands for the key's own event."""
-    head, named, more = key.entry.partition(" @.")
-    return f"{head} @{key.epoch}-{key.seq}{more}" if named and head.count(" ") == 1 else key.entry

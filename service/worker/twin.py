@@ -9,14 +9,19 @@ import asyncpg
 import hiredis
 import msgspec
 
+from service.formats.coupon_record import IDLE, UNLOCKED, parse_coupon_record
+from service.formats.directory_entry import NOT_FREE
+from service.formats.event_id import START
+from service.formats.idempotency_entry import parse_entry
 from service.formats.key_names import parse_key
+from service.formats.mending_mark import WHOLE
+from service.formats.order_entries import is_nothing
 from service.hot.connection import Connection, connect
 from service.hot.decider import is_wrong_type
 from service.hot.redis_server import Server
 from service.hot.scripts import MENDING, Scripts
-from service.record.facts.fact_reader import START
 from service.record.partitions.partition_rows import Partition, read_partition, read_partitions
-from service.worker.restorer import WHOLE, Mending
+from service.worker.restorer import Mending
 
 EPOCH = 10**12
 """Of what is built: no partition's. Whoever points a service at it has it rebuilt whole."""
@@ -32,8 +37,6 @@ KINDS = {
 """Of a workspace's keys, those that follow from the record. Locks are Redis's own; pools follow from the directory."""
 WRONG_TYPE = "wrong type"
 """What a key of another type than its kind's holds."""
-_UNLOCKED = ["-"] * 6
-_IDLE = "0 - - 0 - - - - - - - - - -"
 
 
 class Refused(Exception):
@@ -208,14 +211,18 @@ def _plain(name: str, held: Any) -> Any:
     if letter in "wb" or held == WRONG_TYPE:
         return held
     if letter == "c":
-        words = held.split(" ")
-        words[8:] = _UNLOCKED
-        words[4] = "-" if words[3] == "0" else words[4]
-        told = " ".join(words)
-        return None if told == _IDLE else told
+        return _plain_record(held)
     if letter == "i":
-        return held if held.split(" ", 2)[2].startswith("@") else None
+        return held if parse_entry(held).names_events else None
     pairs = zip(held[::2], held[1::2], strict=True)
     if letter == "d":
-        return sorted((code, entry.removesuffix("!")) for code, entry in pairs)
-    return sorted(pair for pair in pairs if pair[0] != "touched" and pair[1] not in ("", "0", "0 0")) or None
+        return sorted((code, entry.removesuffix(NOT_FREE)) for code, entry in pairs)
+    return sorted(pair for pair in pairs if pair[0] != "touched" and not is_nothing(pair[1])) or None
+
+
+def _plain_record(held: str) -> str | None:
+    record = parse_coupon_record(held)
+    if record is None:
+        return held
+    record = record._replace(lock=UNLOCKED, max_uses="-" if record.uses == "0" else record.max_uses)
+    return None if record == IDLE else str(record)

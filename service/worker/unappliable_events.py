@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import asyncpg
 import structlog
 
+from service.formats.event_id import EventId
 from service.formats.events import Fact, decided
 from service.record.facts.fact_reader import decided_at, event_of
 from service.record.facts.quarantine import NotRedone, set_aside_recorded
@@ -40,26 +41,21 @@ class SettingAside:
         """What a run of `redo` over these facts left out: by turns a position and why. Raises TooManyFailed."""
         why = dict(zip(map(int, told[::2]), map(str, told[1::2]), strict=True))
         self._count_failed(len(facts), why)
-        reasons: dict[tuple[int, int], str] = {}
+        reasons: dict[EventId, str] = {}
         for position, reason in why.items():
-            reasons.setdefault((facts[position].epoch, facts[position].seq), reason)
+            reasons.setdefault(facts[position].id, reason)
         if reasons:
-            whole: dict[tuple[int, int], list[Fact]] = {}
+            whole: dict[EventId, list[Fact]] = {}
             for fact in facts:
-                if (at := (fact.epoch, fact.seq)) in reasons:
+                if (at := fact.id) in reasons:
                     whole.setdefault(at, []).append(fact)
             await self._keep([NotRedone(*at, reason, decided(event_of(whole[at]))) for at, reason in reasons.items()])
 
-    async def take_named(self, names: Sequence[str]) -> None:
-        """What a worker left out that died: '<event>:<why>' each, from the mark."""
-        events: list[NotRedone] = []
-        for name in names:
-            event, _, why = name.partition(":")
-            epoch, _, seq = event.partition("-")
-            at = int(epoch), int(seq)
-            events.append(NotRedone(*at, why, await decided_at(self._pool, self._partition, *at) or ""))
-        if events:
-            await self._keep(events)
+    async def take_named(self, left_out: Sequence[tuple[EventId, str]]) -> None:
+        """What a worker left out that died, from the mark."""
+        known = [await decided_at(self._pool, self._partition, *at) or "" for at, _ in left_out]
+        if known:
+            await self._keep([NotRedone(*at, why, d) for (at, why), d in zip(left_out, known, strict=True)])
 
     def _count_failed(self, facts: int, why: dict[int, str]) -> None:
         for position in range(facts):
@@ -72,4 +68,4 @@ class SettingAside:
         for epoch, seq, why, _ in events:
             self.count += 1
             if (epoch, seq) in new and self.count <= MAX_ALARMS:
-                self._log.error("event_not_redone", event_id=f"{epoch}-{seq}", reason=why)
+                self._log.error("event_not_redone", event_id=str(EventId(epoch, seq)), reason=why)

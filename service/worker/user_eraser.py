@@ -9,12 +9,13 @@ import structlog
 
 from service.domain.configuration import UserRow
 from service.domain.times import to_ms
+from service.formats.event_id import START, EventId, parse_event_id
+from service.formats.idempotency_entry import without_users
 from service.hot.projection import RedisProjector
-from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, without_users
+from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries
 from service.hot.redis_server import Server
 from service.hot.scripts import ERASING, Scripts
 from service.record.facts import user_deletion
-from service.record.facts.fact_reader import START
 from service.record.facts.user_deletion import Erasure
 from service.record.partitions.partition_rows import read_partition
 from service.record.pool import ERRORS, is_away
@@ -57,7 +58,7 @@ class Eraser:
         self._scripts = Scripts(server.partition, scripts.epoch, scripts.nonce, ERASING)
         self._run = runner_of(server, self._scripts)
         self._projector: RedisProjector = projector_of(server, scripts)
-        self._keys_done: dict[str, tuple[int, int]] = {}
+        self._keys_done: dict[str, EventId] = {}
         """By pseudonym, up to which event what keys answer is done: where an erasure is asked for again meanwhile, and
         again, each pass is of what is new."""
 
@@ -98,7 +99,7 @@ class Eraser:
         for user in users:
             eraser = self._eraser(user)
             async for page in user_deletion.redemptions_of(self._pool, user, user.pseudonym):
-                await eraser.recorded((user.epoch, user.seq), ((row["epoch"], row["seq"]) for row in page))
+                await eraser.recorded(user.last, (EventId(row["epoch"], row["seq"]) for row in page))
             await eraser.finish(user.version)
             if await user_deletion.finish_erasure(self._pool, user, await self._last()):
                 self._keys_done.pop(user.pseudonym, None)
@@ -138,12 +139,12 @@ class Eraser:
         eraser = self._eraser(user)
         async for page in user_deletion.redemptions_of(self._pool, user, user.user_id):
             await eraser.redemptions(
-                Spent(row["epoch"], row["seq"], row["book"], row["code"], row["restore"] is False)
+                Spent(EventId(row["epoch"], row["seq"]), row["book"], row["code"], row["restore"] is False)
                 for row in page
                 if not row["restore"]
             )
 
-    async def _recorded(self) -> tuple[int, int]:
+    async def _recorded(self) -> EventId:
         """The outbox's last event, once it is recorded."""
         last = await self._last()
 
@@ -153,14 +154,13 @@ class Eraser:
         await _until(recorded, "what was decided before is not recorded")
         return last
 
-    async def _last(self) -> tuple[int, int]:
-        found = await self._server.command("XREVRANGE", self._server.outbox, "+", "-", "COUNT", 1)
-        if not found:
+    async def _last(self) -> EventId:
+        last = await self._server.tail()
+        if not last:
             raise NotYet("there is no outbox")
-        epoch, _, seq = found[0][0].partition("-")
-        return int(epoch), int(seq)
+        return parse_event_id(last)
 
-    async def _replace_in_keys(self, workspace: int, users: Sequence[Erasure], last: tuple[int, int]) -> None:
+    async def _replace_in_keys(self, workspace: int, users: Sequence[Erasure], last: EventId) -> None:
         """Of what is recorded up to `last`, in both stores the same, Redis first. Of what is in Redis alone, in Redis:
         what has an event after `last` is a new user's, and stays in both."""
         pseudonyms = {user.user_id: user.pseudonym for user in users}

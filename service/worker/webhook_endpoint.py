@@ -8,7 +8,8 @@ from typing import NamedTuple
 from uuid import UUID
 
 from service.domain.webhook_protocol import signature
-from service.record.facts.delivery_rows import Due, EventId, Listener
+from service.formats.event_id import NO_EVENT, EventId
+from service.record.facts.delivery_rows import Due, Listener
 from service.worker.webhook_http import Posted, Poster, Resolve
 
 AT_ONCE, AT_ONCE_FAILING = 8, 1
@@ -35,7 +36,7 @@ class Endpoint:
         self._signing: list[bytes] = []
         self.webhook_id: UUID = listener.webhook_id
         self.webhook = listener.webhook
-        self.at: EventId = (0, 0)
+        self.at: EventId = NO_EVENT
         """How far it has come in what is recorded."""
         self.pending = 0
         self.hungry = False
@@ -51,7 +52,7 @@ class Endpoint:
             self._poster.close()
             self._poster, self._url = Poster(listener.url, *self._made), listener.url
         self._signing = [secret for secret in (listener.secret, listener.old_secret) if secret is not None]
-        self.at = max(self.at, (listener.epoch, listener.seq))
+        self.at = max(self.at, EventId(listener.epoch, listener.seq))
         self.pending = listener.pending
         self.hungry = listener.due > 0
 

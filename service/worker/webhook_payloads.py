@@ -7,9 +7,10 @@ import asyncpg
 import msgspec
 
 from service.domain.times import from_ms, to_ms
+from service.formats.event_id import EventId
 from service.operations.views import redemption_of, shown_job
 from service.record.facts import delivery_rows
-from service.record.facts.delivery_rows import Due, EventId, NoticeRow, TicketRow
+from service.record.facts.delivery_rows import Due, NoticeRow, TicketRow
 
 _REDEMPTIONS = frozenset(("coupon.redeemed", "redemption.rolled_back"))
 _TICKETS = frozenset(("coupon.assigned", "coupon.unassigned"))
@@ -51,7 +52,7 @@ async def _told(pool: asyncpg.Pool, partition: int, dues: Sequence[Due]) -> dict
 
 
 def _event(due: Due) -> EventId:
-    return due.epoch or 0, due.seq or 0
+    return EventId(due.epoch or 0, due.seq or 0)
 
 
 def _ticket(event: str, row: TicketRow) -> dict[str, Any]:

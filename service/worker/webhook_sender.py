@@ -12,8 +12,9 @@ import asyncpg
 import structlog
 
 from service.domain.webhook_protocol import pause_s
+from service.formats.event_id import NO_EVENT, EventId
 from service.record.facts import delivery_rows
-from service.record.facts.delivery_rows import Due, Ended, EventId
+from service.record.facts.delivery_rows import Due, Ended
 from service.record.pool import ERRORS, is_away
 from service.worker import metrics
 from service.worker.webhook_endpoint import FAILING_AFTER, Endpoint, Ready
@@ -75,7 +76,7 @@ class Sender:
         self._tls = tls_context()
         self._token = uuid4()
         self._endpoints: dict[int, Endpoint] = {}
-        self._recorded: EventId = (0, 0)
+        self._recorded: EventId = NO_EVENT
         self._results: list[_Result] = []
         self._woken = asyncio.Event()
         self._look_at = 0.0
@@ -125,7 +126,7 @@ class Sender:
                 self._endpoints[listener.webhook] = made
             else:
                 endpoint.follow(listener)
-            self._recorded = listener.cursor_epoch, listener.cursor_seq
+            self._recorded = EventId(listener.cursor_epoch, listener.cursor_seq)
         for webhook in self._endpoints.keys() - {listener.webhook for listener in found}:
             await self._drop(self._endpoints.pop(webhook))
         self._metrics.waiting(

@@ -11,6 +11,7 @@ from typing import Literal
 import asyncpg
 import structlog
 
+from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.events import Entry, MalformedEvent, entry_digest
 from service.hot import outbox as redis
 from service.hot.outbox import Fields, Outbox, Read
@@ -36,7 +37,6 @@ REOPEN_AT = 0.9
 _RATE_WINDOW_S = 10
 
 GateState = Literal["open", "full", "behind"]
-_Id = tuple[int, int]
 # What Postgres or we refuse for an event's own sake; anything else is tried again.
 _REFUSED = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
 _log = structlog.get_logger(__name__)
@@ -83,13 +83,13 @@ class Flusher:
         self._partition = partition
         self._fence = fence
         self._log = _log.bind(partition=partition)
-        self._cursor: _Id = (0, 0)
+        self._cursor: EventId = NO_EVENT
         self._digest: bytes | None = None
-        self._tail: _Id = (0, 0)
-        self._tails: deque[tuple[float, _Id]] = deque(maxlen=10_000)
+        self._tail: EventId = NO_EVENT
+        self._tails: deque[tuple[float, EventId]] = deque(maxlen=10_000)
         self._passed = time.monotonic()
-        self._marks: deque[tuple[float, int, _Id]] = deque()
-        self._trimmed: _Id = (0, 0)
+        self._marks: deque[tuple[float, int, EventId]] = deque()
+        self._trimmed: EventId = NO_EVENT
         self._refused_in_a_row = 0
         self._gate: GateState = "open"
         self._closed = False
@@ -97,7 +97,7 @@ class Flusher:
         self.quarantined = 0
 
     @property
-    def cursor(self) -> _Id:
+    def cursor(self) -> EventId:
         """Epoch and number of the last event that is recorded."""
         return self._cursor
 
@@ -141,7 +141,7 @@ class Flusher:
                     events = await self._step_or_start()
                     backoff_s = FIRST_BACKOFF_S
                     if events == 0:
-                        if not await self._outbox.has_more(_text(self._cursor), BLOCK_MS):
+                        if not await self._outbox.has_more(bytes(self._cursor), BLOCK_MS):
                             await self.start()  # hears of a lost lease
                             await self._trim_exactly()
                     elif events < BATCH_EVENTS:
@@ -179,9 +179,9 @@ class Flusher:
             if run := _consecutive(entries, epoch, seq):
                 await self._record(seq + 1, entries[:run])
             else:
-                begun, first = _id(entry_id)
+                begun, first = _parse(entry_id)
                 if begun <= epoch or first != 0:
-                    raise OutboxGap(f"after {epoch}-{seq} comes {begun}-{first}")
+                    raise OutboxGap(f"after {self._cursor} comes {entry_id.decode()}")
                 await self._enter(begun, entry_id, fields)
             entries = entries[run or 1 :]
         if recorded:
@@ -201,21 +201,21 @@ class Flusher:
 
     def see(self, tail: str) -> None:
         """Be told how far the outbox goes: while Postgres is away or hangs, nothing is read here."""
-        self._saw(_id(tail.encode()) if tail else (0, 0))
+        self._saw(parse_event_id(tail) if tail else NO_EVENT)
 
     async def _read(self) -> Read:
         """The entries after the anchor. Raises AnchorLost."""
-        anchor = _text(self._cursor)
+        anchor = bytes(self._cursor)
         found = await self._outbox.entries(anchor, BATCH_EVENTS + 1)
         if not found or found[0][0] != anchor:
-            raise AnchorLost(f"{anchor.decode()} is recorded and not in the outbox")
+            raise AnchorLost(f"{self._cursor} is recorded and not in the outbox")
         if _digest(*found[0]) != self._digest:
-            raise AnchorLost(f"{anchor.decode()} is not the entry that was recorded")
+            raise AnchorLost(f"{self._cursor} is not the entry that was recorded")
         if len(found) > BATCH_EVENTS:
             last = await self._outbox.last()
-            self._saw(_id(last) if last else (0, 0))
+            self._saw(_parse(last) if last else NO_EVENT)
         else:
-            self._saw(_id(found[-1][0]))
+            self._saw(_parse(found[-1][0]))
         return found[1:]
 
     async def _record(self, first: int, batch: Read) -> None:
@@ -251,16 +251,16 @@ class Flusher:
             moved = await record(
                 *(connection, self._partition, epoch, seq, to, self._fence, entries, digest, quarantined)
             )
-        self._moved(moved, (epoch, to), digest, to - seq)
+        self._moved(moved, EventId(epoch, to), digest, to - seq)
 
     async def _enter(self, epoch: int, entry_id: bytes, fields: Fields) -> None:
         if _told(fields)[0] != b"O":
             raise OutboxGap(f"{epoch}-0 doesn't begin an epoch")
         digest = _digest(entry_id, fields)
         moved = await enter_epoch(self._pool, self._partition, self._fence, self._cursor, epoch, digest)
-        self._moved(moved, (epoch, 0), digest, 1)
+        self._moved(moved, EventId(epoch, 0), digest, 1)
 
-    def _moved(self, moved: bool, cursor: _Id, digest: bytes, events: int) -> None:
+    def _moved(self, moved: bool, cursor: EventId, digest: bytes, events: int) -> None:
         if not moved:
             raise CursorMoved
         self._cursor, self._digest = cursor, digest
@@ -275,15 +275,15 @@ class Flusher:
             _, events, before = self._marks.popleft()
             kept -= events
         if before is not None:
-            await self._outbox.trim(_text(before), exactly=False)
+            await self._outbox.trim(bytes(before), exactly=False)
 
     async def _trim_exactly(self) -> None:
         """While nothing happens: drop all that is recorded long enough, for it may name users who were deleted."""
         if self._trimmed != self._cursor and self._marks[-1][0] < time.monotonic() - KEEP_S:
-            await self._outbox.trim(_text(self._cursor), exactly=True)
+            await self._outbox.trim(bytes(self._cursor), exactly=True)
             self._trimmed = self._cursor
 
-    def _saw(self, tail: _Id) -> None:
+    def _saw(self, tail: EventId) -> None:
         self._tail = tail
         self._tails.append((time.monotonic(), tail))
         self._see_passed()
@@ -314,7 +314,7 @@ def _consecutive(entries: Read, epoch: int, seq: int) -> int:
     """How many of the entries follow an event without a gap. A stream's ids only rise: where an entry is as far from
     the event as its place says, none before it is missing."""
     return bisect_left(
-        range(len(entries)), True, key=lambda place: entries[place][0] != b"%d-%d" % (epoch, seq + 1 + place)
+        range(len(entries)), True, key=lambda place: entries[place][0] != bytes(EventId(epoch, seq + 1 + place))
     )
 
 
@@ -324,13 +324,8 @@ def _cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _id(entry_id: bytes) -> _Id:
-    epoch, seq = entry_id.split(b"-")
-    return int(epoch), int(seq)
-
-
-def _text(entry_id: _Id) -> bytes:
-    return b"%d-%d" % entry_id
+def _parse(entry_id: bytes) -> EventId:
+    return parse_event_id(entry_id.decode())
 
 
 def _reason(error: Exception) -> str:

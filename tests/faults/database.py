@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import asyncpg
 
-from service.common.child_processes import Part
+from service.common.child_processes import ChildProcess
 from service.embedded.postgres import Postgres
 from service.record.migrations import migrate
 from tests.faults.disk import Disk, Preloads
@@ -26,10 +26,10 @@ class _Server(Postgres):
         self._more = env
         super().__init__(folder, keep_fd)
 
-    def _program(self, name: str, *options: str, stop_signal: signal.Signals = signal.SIGTERM) -> Part:
-        part = super()._program(name, *options, stop_signal=stop_signal)
-        part.env |= self._more
-        return part
+    def _make_child(self, name: str, *options: str, stop_signal: signal.Signals = signal.SIGTERM) -> ChildProcess:
+        child = super()._make_child(name, *options, stop_signal=stop_signal)
+        child.env |= self._more
+        return child
 
 
 class Database:
@@ -60,7 +60,7 @@ class Database:
 
     async def start_again(self) -> None:
         """Start it on what is there, and wait until it answers."""
-        if self._server.part.pid is None:
+        if self._server.child.pid is None:
             await self._server.start()
         await until(self._answers, "Postgres")
 
@@ -75,8 +75,8 @@ class Database:
         pids = self._processes()
         self.signal(signal.SIGSTOP)  # so that none is started meanwhile
         self.signal(signal.SIGKILL)
-        if self._server.part.pid is not None:
-            await self._server.part.wait()
+        if self._server.child.pid is not None:
+            await self._server.child.wait()
         while any(_lives(pid) for pid in pids):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
@@ -100,7 +100,7 @@ class Database:
 
     def _processes(self) -> list[int]:
         """The first one, and its children: they have no children of their own."""
-        pid = self._server.part.pid
+        pid = self._server.child.pid
         if pid is None:
             return []
         children = Path(f"/proc/{pid}/task/{pid}/children")

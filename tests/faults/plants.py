@@ -145,8 +145,8 @@ PLANTS: dict[str, Plant] = {
         (
             Change(
                 "lua/includes/rolling.lua",
-                "local event = append(outbox, 'B '",
-                "local event = (function() return '0-0' end)(outbox, 'B '",
+                "local event = append(outbox, rolled_back_event(",
+                "local event = (function() return '0-0' end)(outbox, rolled_back_event(",
             ),
         ),
         "SCRIPT FLUSH",
@@ -229,7 +229,7 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
     "recorded answered before the commit": Plant(
         (
             Change(
-                "service/api/hot_path.py",
+                "service/api/durability.py",
                 "    return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)\n",
                 "    return True\n",
             ),

@@ -11,6 +11,7 @@ import uuid_utils
 from redis.asyncio import Redis
 
 from service.formats import key_names
+from service.formats.event_id import NO_EVENT
 from service.formats.events import decided, entry_digest
 from service.formats.key_names import bucket
 from service.hot.outbox import Outbox
@@ -94,7 +95,7 @@ async def shop(redis: Redis, database_url: str) -> AsyncIterator[Shop]:
         shop = Shop(redis, pool, database_url)
         await shop.fence(await begin_epoch(pool, 0, fence, "nonce"))
         digest = entry_digest(f"{shop.epoch}-0".encode(), b"O", b"")
-        assert await enter_epoch(pool, 0, fence, (0, 0), shop.epoch, digest)
+        assert await enter_epoch(pool, 0, fence, NO_EVENT, shop.epoch, digest)
         assert await confirm_open(pool, 0, fence, shop.epoch, (await read_partition(pool, 0)).incarnation)
         yield shop
 

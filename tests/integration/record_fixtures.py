@@ -10,6 +10,7 @@ import asyncpg
 import pytest_asyncio
 import uuid_utils
 
+from service.formats.event_id import NO_EVENT
 from service.formats.events import Assigned, Event, Fact, Redeemed, RolledBack, Unassigned, decided, packed
 from service.record.facts.event_writer import record
 from service.record.facts.fact_reader import facts_in_order
@@ -60,7 +61,7 @@ async def kept(pool: asyncpg.Pool) -> Record:
     fence = await take_lease(pool, 0, "test", 60_000)
     assert fence is not None
     epoch = await begin_epoch(pool, 0, fence, "nonce")
-    assert await enter_epoch(pool, 0, fence, (0, 0), epoch, b"first")
+    assert await enter_epoch(pool, 0, fence, NO_EVENT, epoch, b"first")
     return Record(pool, fence, epoch)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import uvicorn
 
 from service.common.config import Settings
-from service.serving.server import server_config
+from service.serving.server import make_server_config
 from tests.service_fixture import Service, until
 
 _CHANGES = (
@@ -28,7 +28,7 @@ class Served:
     def __init__(self, service: Service, data_dir: Path, *, hot: bool = True, **said: Any) -> None:
         facts = service.run.facts
         settings = Settings(redis_url=facts["redisUrl"], database_url=facts["databaseUrl"], data_dir=data_dir, **said)
-        config = server_config(settings, hot=hot, port=0)
+        config = make_server_config(settings, has_fast_lane=hot, port=0)
         self.elsewhere, app = 0, config.app
         """Requests that Litestar was asked."""
 

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import httpx
 
-from service.hot.workspace_state import packed_answer
+from service.formats.idempotency_entry import packed_answer
 from tests.integration.test_recalling import forget
 from tests.service_fixture import Service, dumps, new_code, new_id, ok, refused, until
 

@@ -165,11 +165,11 @@ def test_gates(patient: Service) -> None:
         epoch = int(gate.split()[0])
         for text, state, words in [
             (f"{epoch} closed", "bad", "recovering"),
-            (f"{epoch} behind", "bad", "reads alone"),
+            (f"{epoch} behind", "bad", "reads only"),
             (f"{epoch} full", "warning", "no locks"),
             (f"{epoch + 1} open", "bad", "Postgres is older"),
             (f"{epoch - 1} open", "bad", "not the one that was opened last"),
-            ("nonsense", "bad", "nothing that we write"),
+            ("nonsense", "bad", "never writes"),
         ]:
             client.set("{p0}:gate", text)
             check = _doctor(patient).checks["gate"]
@@ -274,8 +274,8 @@ def test_an_opening_that_fails_is_not_said_to_mend_itself() -> None:
     at = datetime(2026, 11, 20, 10, tzinfo=UTC)
     checks = [Check("gate", "bad", "closed", verdicts._WAIT), Check("lag", "bad", "much", "See that a worker runs.")]
     other = Failing("erasing", 3, "ValueError", at, at)
-    assert verdicts.advise(checks, [other]) == checks
-    gate, lag = verdicts.advise(checks, [other, Failing("opening", 12, "ScriptFailed redo ERR", at, at)])
+    assert verdicts.replace_advice(checks, [other]) == checks
+    gate, lag = verdicts.replace_advice(checks, [other, Failing("opening", 12, "ScriptFailed redo ERR", at, at)])
     assert gate.next.startswith("Opening has failed 12 times since 2026-11-20 10:00:00 UTC, last because of ")
     assert "ScriptFailed redo ERR" in gate.next
     assert lag == checks[1]
@@ -363,10 +363,10 @@ def test_a_table_of_many_partitions() -> None:
         Check("gate", "bad" if p == 3 else "ok", "x", partition=p) for p in range(9)
     ]
     report = Report(checks)
-    assert [line.split() for line in report.table().splitlines()] == [
+    assert [line.split() for line in report.render_table().splitlines()] == [
         ["ok", "settings"],
         ["bad", "p3", "gate", "x"],
-        "ok all of 8 other partitions".split(),
+        "ok all checks of 8 other partitions".split(),
     ]
-    assert len(json.loads(report.json())["checks"]) == 10
+    assert len(json.loads(report.render_json())["checks"]) == 10
     assert (report.exit_code, Report(checks, ["redis"]).exit_code, Report(checks[:3]).exit_code) == (1, 2, 0)

@@ -7,10 +7,12 @@ from uuid import uuid4
 
 import pytest
 
+from service.formats.event_id import EventId
+from service.formats.idempotency_entry import packed_answer
 from service.hot.connection import connect
 from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts
-from service.hot.workspace_state import Workspace, packed_answer
+from service.hot.workspace_state import Workspace
 from service.operations import assign, lock, redeem
 from service.record.facts.fact_reader import START
 from service.record.facts.user_deletion import entries_with, is_erased, pending_erasures
@@ -92,7 +94,7 @@ async def test_only_what_may_name_the_user_is_read(place: Place) -> None:
                 "INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry) "
                 "VALUES ($1, $2, 'request', 0, 0, $3, now(), $4)", w, f"{kind}-{n}", seq, f"f 0 200 - {body}",
             )  # fmt: skip
-    pages = [page async for page in entries_with(place.pool, w, ["zoe"], START, (1, 0))]
+    pages = [page async for page in entries_with(place.pool, w, ["zoe"], START, EventId(1, 0))]
     assert {key.split("-")[0] for page in pages for key, _ in page} == {"naming"}
     assert sum(len(page) for page in pages) == 12
     assert max(sum(len(entry) for _, entry in page) for page in pages) <= 1 << 20

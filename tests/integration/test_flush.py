@@ -9,6 +9,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from service.formats.event_id import EventId
 from service.record.facts import event_writer
 from service.record.partitions.partition_rows import begin_epoch, read_partition
 from service.worker import write_behind
@@ -220,7 +221,7 @@ def test_the_gate_follows_what_is_pending(pending: list[int], states: str):
     flusher = Flusher(None, None, 0, 1)  # type: ignore[arg-type] # nothing is read
     found = ""
     for events in pending:
-        flusher._tail = (0, events)
+        flusher._tail = EventId(0, events)
         found += flusher.gate_state()[0].upper()
     assert found == states
 

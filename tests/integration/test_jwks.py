@@ -10,18 +10,18 @@ import pytest
 from service.access.user_tokens import MAX_JWKS_BYTES, Issuer, Tokens
 from service.domain.errors import Refusal
 from service.serving import jwks
-from service.serving.jwks import Fresh
+from service.serving.jwks import JwksRefresher
 from tests.tokens import AUDIENCE, ISSUER, Idp
 from tests.unit.test_tokens import BEARER
 
 IDP = Idp()
 
 
-def _fresh(source: str) -> tuple[Tokens, Fresh]:
+def _fresh(source: str) -> tuple[Tokens, JwksRefresher]:
     issuer = Issuer(ISSUER, AUDIENCE, "shop")
     issuer.bearer = BEARER
     tokens = Tokens([issuer])
-    return tokens, Fresh(tokens, issuer, source)
+    return tokens, JwksRefresher(tokens, issuer, source)
 
 
 def _takes(tokens: Tokens, token: str) -> bool:
@@ -65,18 +65,18 @@ async def test_a_file(tmp_path: Path) -> None:
     token, other = IDP.token("ES256"), IDP.token("EdDSA")
     with pytest.raises(Refusal, match="unavailable"):
         tokens.find(token)
-    await fresh.read()
+    await fresh.refresh()
     with pytest.raises(Refusal, match="unavailable"):
         tokens.find(token)
     path.write_bytes(IDP.jwks("ES256"))
-    await fresh.read()
+    await fresh.refresh()
     assert (_takes(tokens, token), _takes(tokens, other)) == (True, False)
     path.write_bytes(IDP.jwks("EdDSA"))
-    await fresh.read()
+    await fresh.refresh()
     assert (_takes(tokens, token), _takes(tokens, other)) == (False, True)
     for bad in (b"", b"{", b'{"keys": []}', b" " * (MAX_JWKS_BYTES + 1)):
         path.write_bytes(bad)
-        await fresh.read()
+        await fresh.refresh()
         assert _takes(tokens, other)
 
 
@@ -87,7 +87,7 @@ async def test_an_address() -> None:
     for answer in (_ok(body), chunked):
         async with _serving(lambda answer=answer: answer) as (address, asked):
             tokens, fresh = _fresh(address)
-            await fresh.read()
+            await fresh.refresh()
             assert _takes(tokens, IDP.token())
             assert len(asked) == 1
             assert asked[0].startswith(b"GET /keys?of=us HTTP/1.1\r\nHost: 127.0.0.1:")
@@ -107,19 +107,19 @@ async def test_a_bad_answer(answer: bytes) -> None:
     """Nothing but a whole answer of 200 within the bounds is taken for keys, and no redirect is followed."""
     async with _serving(lambda: answer) as (address, asked):
         tokens, fresh = _fresh(address)
-        await fresh.read()
+        await fresh.refresh()
         assert tokens.issuers[0].keys is None
         assert len(asked) == 1
 
 
 async def test_an_address_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer that drips in is given up in time."""
-    monkeypatch.setattr(jwks, "FETCH_S", 0.3)
+    monkeypatch.setattr(jwks, "FETCH_TIMEOUT_S", 0.3)
     big = _ok(b" " * (MAX_JWKS_BYTES - 1000))
     async with _serving(lambda: big, slowly_s=1.0) as (address, _):
         tokens, fresh = _fresh(address)
         async with asyncio.timeout(30):
-            await fresh.read()
+            await fresh.refresh()
         assert tokens.issuers[0].keys is None
 
 
@@ -130,21 +130,21 @@ async def test_when_it_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     path = tmp_path / "jwks.json"
     path.write_bytes(IDP.jwks("ES256"))
     tokens, fresh = _fresh(str(path))
-    fresh._every_s = jwks.REFRESH_S
+    fresh._every_s = jwks.REFRESH_INTERVAL_S
     assert fresh._is_due(now)
-    await fresh.read()
-    assert not fresh._is_due(now + jwks.REFRESH_S * 0.7)
-    assert fresh._is_due(now + jwks.REFRESH_S * 1.2)
+    await fresh.refresh()
+    assert not fresh._is_due(now + jwks.REFRESH_INTERVAL_S * 0.7)
+    assert fresh._is_due(now + jwks.REFRESH_INTERVAL_S * 1.2)
     assert not _takes(tokens, IDP.token("EdDSA"))
-    assert not fresh._is_due(now + jwks.SOONER_S - 1)
-    assert fresh._is_due(now + jwks.SOONER_S)
+    assert not fresh._is_due(now + jwks.MISSING_KEY_INTERVAL_S - 1)
+    assert fresh._is_due(now + jwks.MISSING_KEY_INTERVAL_S)
     path.unlink()
-    now += jwks.STALE_S - 1
-    await fresh.read()
+    now += jwks.MAX_AGE_S - 1
+    await fresh.refresh()
     assert _takes(tokens, IDP.token())
     now += 2
-    await fresh.read()
+    await fresh.refresh()
     assert tokens.issuers[0].keys is None
     path.write_bytes(IDP.jwks("ES256"))
-    await fresh.read()
+    await fresh.refresh()
     assert _takes(tokens, IDP.token())

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from service.common.byte_runs import IN_FLIGHT_BYTES, RUN_BYTES, by_bytes
+from service.common.byte_runs import IN_FLIGHT_BYTES, RUN_BYTES, split_by_bytes
 from service.formats.coupon_state import Difference
 from service.hot.connection import connect
 from service.hot.decider import Reply
@@ -39,7 +39,7 @@ async def plant(place: Place) -> dict[str, str]:
 def test_parts_are_bounded_by_number_and_by_bytes() -> None:
     """In order, nothing is left out, and what is larger than a part may be is alone."""
     sizes = [1, RUN_BYTES, 5, 6, 7, RUN_BYTES + 1, RUN_BYTES - 1, 1, 1]
-    parts = list(by_bytes(sizes, int, 2))
+    parts = list(split_by_bytes(sizes, int, 2))
     assert parts == [[1], [RUN_BYTES], [5, 6], [7], [RUN_BYTES + 1], [RUN_BYTES - 1, 1], [1]]
 
 

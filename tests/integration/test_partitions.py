@@ -6,6 +6,7 @@ import asyncpg
 import pytest
 
 from service.domain.errors import Refusal
+from service.formats.event_id import NO_EVENT, EventId
 from service.record.partitions.partition_rows import (
     LeaseLost,
     WrongPartitions,
@@ -62,7 +63,7 @@ async def test_an_epoch_opens_for_its_fence(pool: asyncpg.Pool):
     epoch = await begin_epoch(pool, 0, fence, "a")
     now = (await read_partition(pool, 0)).incarnation
     assert not await confirm_open(pool, 0, fence, epoch, now)
-    assert await enter_epoch(pool, 0, fence, (0, 0), epoch, b"a")
+    assert await enter_epoch(pool, 0, fence, NO_EVENT, epoch, b"a")
     assert not await confirm_open(pool, 0, fence, epoch, "another Postgres")
     assert await confirm_open(pool, 0, fence, epoch, now)
     row = await read_partition(pool, 0)
@@ -75,9 +76,9 @@ async def test_an_epoch_opens_for_its_fence(pool: asyncpg.Pool):
     assert next_epoch > epoch
     assert (await read_partition(pool, 0)).state == "closed"
     assert not await confirm_open(pool, 0, later, epoch, now)
-    assert not await enter_epoch(pool, 0, fence, (epoch, 0), next_epoch, b"b")
-    assert not await enter_epoch(pool, 0, later, (epoch, 1), next_epoch, b"b")
-    assert not await enter_epoch(pool, 0, later, (epoch, 0), next_epoch + 1, b"b")
+    assert not await enter_epoch(pool, 0, fence, EventId(epoch, 0), next_epoch, b"b")
+    assert not await enter_epoch(pool, 0, later, EventId(epoch, 1), next_epoch, b"b")
+    assert not await enter_epoch(pool, 0, later, EventId(epoch, 0), next_epoch + 1, b"b")
 
 
 async def test_configuration_versions_have_no_gaps(pool: asyncpg.Pool):

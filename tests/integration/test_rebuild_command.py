@@ -16,7 +16,7 @@ from tests.service_fixture import Service, new_code, new_id, ok, until
 @pytest.fixture
 def rebuild(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run the command on a service."""
-    monkeypatch.setattr(recovery, "BEGIN_S", 6.0)
+    monkeypatch.setattr(recovery, "START_TIMEOUT_S", 6.0)
 
     def run(service: Service, *options: str) -> Result:
         return scrip("rebuild", *options, DATABASE_URL=service.run.facts["databaseUrl"])
@@ -86,7 +86,7 @@ async def test_without_a_worker(patient: Service, rebuild: Callable[..., Result]
     await patient.fetch("UPDATE partitions SET lease_until = now() - interval '1 s'")
     ended = rebuild(patient)
     assert ended.exit_code == 1
-    assert "start one" in ended.output
+    assert "Start one" in ended.output
     assert len(await patient.fetch("SELECT 1 FROM rebuild_orders")) == 1
     assert (rebuild(patient, "--cancel")).exit_code == 0
     assert await patient.fetch("SELECT 1 FROM rebuild_orders") == []

@@ -99,7 +99,7 @@ def test_api_killed(replayed: Callable[..., Result], run: Run, monkeypatch: pyte
     """An API process that is killed in the middle costs time and nothing else: what was unanswered is sent again."""
     send, sent = http_client.Client._send, 0
 
-    async def send_and_kill(self: http_client.Client, request: bytes) -> http_client.Answer:
+    async def send_and_kill(self: http_client.Client, request: bytes) -> http_client.Response:
         nonlocal sent
         sent += 1
         if sent == 100:
@@ -147,8 +147,8 @@ def _post(run: Run, token: str, path: str, body: Any, kind: str = "application/j
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((*_STORES, "--url", "http://["), "is no http address"),
-        ((*_STORES, "--url", "http://127.0.0.1:99999"), "is no http address"),
+        ((*_STORES, "--url", "http://["), "is not an http or https URL"),
+        ((*_STORES, "--url", "http://127.0.0.1:99999"), "is not an http or https URL"),
         (("--redis-url", "nonsense"), "The stores can't be read"),
         (("--redis-url", "redis://127.0.0.1:1"), "The stores can't be read"),
         (("--database-url", "nonsense"), "The stores can't be read"),
@@ -175,4 +175,4 @@ def test_no_service(orders: Path, tmp_path: Path) -> None:
     result = CliRunner().invoke(replay, [str(orders)], env={"SCRIP_DATA_DIR": str(tmp_path)})
 
     assert result.exit_code == 1
-    assert f"No `scrip run` is at work on {tmp_path}" in result.output
+    assert f"No `scrip run` uses {tmp_path}" in result.output

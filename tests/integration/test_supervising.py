@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from service.serving import supervisor
-from service.serving.supervisor import Processes, bound
+from service.serving.supervisor import Processes, bind_sockets
 from tests.integration.waiting import until
 
 PATIENCE_S = 60.0
@@ -48,7 +48,7 @@ class Site:
     @property
     def pids(self) -> list[int]:
         """Of the processes that live."""
-        return [process.part.pid for process in self.processes.all if process.part.pid]
+        return [process.child.pid for process in self.processes.all if process.child.pid]
 
     async def ask(self) -> int:
         """The pid that answers a new connection, which stays open."""
@@ -68,7 +68,7 @@ async def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
     stand_in.write_text(_STAND_IN.format(python=sys.executable, folder=str(tmp_path)))
     stand_in.chmod(0o700)
     monkeypatch.setattr(supervisor.sys, "executable", str(stand_in))
-    with bound("127.0.0.1", 0) as listeners:
+    with bind_sockets("127.0.0.1", 0) as listeners:
         again = asyncio.Event()
         running = Processes(2, listeners, None)
         working = asyncio.create_task(running.run(again))
@@ -117,7 +117,7 @@ async def test_a_process_that_is_not_ready(site: Site) -> None:
     (site.folder / "slow").touch()
     killed, other = site.pids
     os.kill(killed, signal.SIGKILL)
-    await until(lambda: killed not in site.pids and all(process.started for process in site.processes.all))
+    await until(lambda: killed not in site.pids and all(process.is_started for process in site.processes.all))
     assert {await site.ask() for _ in range(6)} == {other}
 
 
@@ -129,7 +129,7 @@ async def test_nobody_lives(site: Site) -> None:
         os.kill(pid, signal.SIGKILL)
     await until(lambda: not site.pids)
     waiting = [asyncio.create_task(site.ask()) for _ in range(5)]
-    await until(lambda: site.processes.held)
+    await until(lambda: site.processes.waiting)
     (site.folder / "broken").unlink()
     assert not set(await asyncio.gather(*waiting)) & set(killed)
 
@@ -152,4 +152,4 @@ def test_an_address_in_use() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(supervisor.StartError, match=str(port)), contextlib.ExitStack() as stack:
-            stack.enter_context(bound("127.0.0.1", port))
+            stack.enter_context(bind_sockets("127.0.0.1", port))

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from service.formats.event_id import EventId
 from service.record.facts import recorded_wait
 from service.record.facts.recorded_wait import AnswerScope, Recorded
 from service.record.partitions.partition_rows import (
@@ -36,7 +37,7 @@ async def test_waiting_for_an_event_of_a_closed_epoch(kept: Record):
     """An event of a closed epoch is recorded if its record went so far; past its end it was lost, and we say so."""
     await kept.write(assigned("CODE-1"), assigned("CODE-2"))
     epoch = await begin_epoch(kept.pool, 0, kept.fence, "b")
-    assert await enter_epoch(kept.pool, 0, kept.fence, (kept.epoch, 2), epoch, b"b")
+    assert await enter_epoch(kept.pool, 0, kept.fence, EventId(kept.epoch, 2), epoch, b"b")
     recorded = Recorded(kept.pool)
     asked = [
         recorded.wait(0, kept.epoch, 2, 1000),

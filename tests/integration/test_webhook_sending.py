@@ -10,6 +10,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from service.domain.webhook_protocol import shown_secret
+from service.formats.event_id import EventId
 from service.formats.events import Fact, Redeemed, StockNotice
 from service.record.config.job_rows import finish_job
 from service.record.config.webhook_rows import patch_webhook, redeliver, rotate_secret, tell
@@ -274,8 +275,8 @@ async def test_a_sender_that_dies(office: Office, receiver: Receiver) -> None:
     await office.kept.write(*(redeemed(f"CODE-{number}") for number in range(20)))
     asked = (office.pool, 0, office.kept.fence)
     (listener,) = await delivery_rows.listeners(*asked, 10)
-    cursor = (listener.cursor_epoch, listener.cursor_seq)
-    passed = await delivery_rows.tell_facts(*asked, [row.webhook], (listener.epoch, listener.seq), cursor, 100)
+    cursor = EventId(listener.cursor_epoch, listener.cursor_seq)
+    passed = await delivery_rows.tell_facts(*asked, [row.webhook], EventId(listener.epoch, listener.seq), cursor, 100)
     assert (passed.at, passed.made) == (cursor, 20)
     assert len(await delivery_rows.claim(*asked, {row.webhook: 15}, uuid4(), 60)) == 15
     first = office.send()
@@ -325,9 +326,9 @@ async def test_facts_in_parts(office: Office, receiver: Receiver) -> None:
     for number in range(7):
         gift = assigned(f"GIFT-{number}", order=f"A-{number}")
         await kept.write(redeemed(f"CODE-{number}", order=f"A-{number}", gift=gift), assigned(f"OTHER-{number}"))
-    asked, at = (office.pool, 0, kept.fence), (kept.epoch, 0)
+    asked, at = (office.pool, 0, kept.fence), EventId(kept.epoch, 0)
     for limit in (1, 2, 3, 50):
-        passed = await delivery_rows.tell_facts(*asked, [row.webhook], at, (kept.epoch, kept.seq), limit)
+        passed = await delivery_rows.tell_facts(*asked, [row.webhook], at, EventId(kept.epoch, kept.seq), limit)
         assert passed.at > at
         at = passed.at
     assert at == (kept.epoch, kept.seq)
@@ -339,5 +340,5 @@ async def test_facts_in_parts(office: Office, receiver: Receiver) -> None:
             ("coupon.redeemed", "CODE"), ("coupon.assigned", "GIFT"), ("coupon.assigned", "OTHER"),
         )
     ]  # fmt: skip
-    late = await delivery_rows.tell_facts(*asked, [row.webhook], (kept.epoch, 0), (kept.epoch, kept.seq), 50)
+    late = await delivery_rows.tell_facts(*asked, [row.webhook], EventId(kept.epoch, 0), at, 50)
     assert (late.made, late.webhooks) == (0, [])  # it has come further already

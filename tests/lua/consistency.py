@@ -8,23 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from loadtests.harness.shop import Shop
+from service.formats.coupon_record import IDLE, UNLOCKED, parse_coupon_record
+from service.formats.event_id import parse_event_id
+from service.formats.lock_record import parse_lock
 from tests.lua.outbox import Told, read_outbox
 from tests.lua.outbox import bucket as _bucket
+from tests.lua.stored_locks import Lock, locks_of
 
 _NONE = "-"
 _REDEMPTION: Sequence[str] = "R w book code user order id value currency digits discount at slot cb ob max ub".split()
-_IDLE = "0 - - 0 - - - - - - - - - -"
-
-
-class Lock(NamedTuple):
-    """A lock as it is stored."""
-
-    token: str
-    user: str
-    order: str
-    deadline: int
-    started: int
-    counted: str
 
 
 class Book(NamedTuple):
@@ -51,12 +43,12 @@ class Redemption:
 
     @property
     def order_of_events(self) -> tuple[int, ...]:
-        return tuple(map(int, self.event.split("-")))
+        return parse_event_id(self.event)
 
     @property
     def rank(self) -> int:
         """The score among a code's standing redemptions."""
-        return int(self.event.split("-")[0]) * 16 + len(self.event.split("-")[1])
+        return parse_event_id(self.event).epoch * 16 + len(self.event.partition("-")[2])
 
     @property
     def stands(self) -> bool:
@@ -82,17 +74,21 @@ class Coupon:
         number, _, last = self.entry.partition("!")
         assert number == self.book.number
         assert not (last and self.text), self.code
-        told = f"0 - - 1 1 - - {last} - - - - - -" if last else _IDLE
-        words = (self.text or told).split(" ")
-        assert len(words) == 14, self.text
-        self.version, self.user, self.assigned_at, uses, limit, off, expires_at, self.last = words[:8]
-        self.uses, self.off = int(uses), off != "-"
-        self.expires_at = None if expires_at == _NONE else int(expires_at)
-        self.touched = limit != _NONE
-        self.max = self.book.per_code if limit == _NONE else int(limit) or None
-        if words[8] != _NONE:
-            token, user, order, deadline, started, counted = words[8:]
-            self.locks.append(Lock(token, user, order, int(deadline), int(started), counted))
+        used_up = IDLE._replace(uses="1", max_uses="1", last=last) if last else IDLE
+        record = parse_coupon_record(self.text) if self.text else used_up
+        assert record, self.text
+        self.version, self.user, self.assigned_at, self.last = (
+            record.version,
+            record.user,
+            record.assigned_at,
+            record.last,
+        )
+        self.uses, self.off = int(record.uses), record.off != "-"
+        self.expires_at = None if record.expires_at == _NONE else int(record.expires_at)
+        self.touched = record.max_uses != _NONE
+        self.max = int(record.max_uses) or None if self.touched else self.book.per_code
+        if record.lock != UNLOCKED:
+            self.locks.append(Lock.of(parse_lock(record.lock)))
         self.single_lock = bool(self.locks)
 
     @property
@@ -140,7 +136,7 @@ class Held:
                 book = self.books[number.partition("!")[0]]
                 self.coupons[code] = Coupon(code, book, number, self.mine.get(f"c:{code}"))
         for code, stored in self.under("k:").items():
-            self.coupons[code].locks += _locks_of(stored)
+            self.coupons[code].locks += locks_of(stored)
 
     def learn(self, told: Told, pseudonyms: Mapping[str, str]) -> None:
         """The redemptions that the outbox tells of, of users who were erased since by their pseudonyms."""
@@ -195,7 +191,7 @@ def _records(held: Held) -> None:
         assert held.coupons[redemption.code].book.number == redemption.book
     assert set(held.under("c:")) <= set(held.coupons)
     for code, c in held.coupons.items():
-        assert c.text != _IDLE
+        assert c.text != str(IDLE)
         mine = by_code[code]
         standing = [redemption for redemption in mine if redemption.stands]
         assert c.uses == sum(redemption.taken for redemption in mine), code
@@ -375,20 +371,6 @@ def _limits(held: Held, now: int) -> None:
         assert book.total is None or taken.total() + counted.total() <= book.total, number
         for user in taken | counted:
             assert book.per_user is None or taken[user] + counted[user] <= book.per_user, user
-
-
-def _locks_of(stored: dict[str, str]) -> list[Lock]:
-    """The locks of a code with several uses; each has an entry by holder and one by token."""
-    locks, tokens = [], {}
-    for name, text in stored.items():
-        if name.startswith("=") and " " not in name:
-            tokens[name[1:]] = text
-        else:
-            token, deadline, started, counted = text.split(" ")
-            user, order = name.split(" ")
-            locks.append(Lock(token, user, order, int(deadline), int(started), counted))
-    assert tokens == {lock.token: f"{lock.user} {lock.order}" for lock in locks}
-    return locks
 
 
 def _live(deadlines: dict[str, int], now: int) -> dict[str, int]:

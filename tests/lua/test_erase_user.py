@@ -13,8 +13,11 @@ from loadtests.harness.premises import EPOCH, NOW_MS, STILL_CLOCK
 from loadtests.harness.shop import Shop, together
 from service.domain.field_types import word
 from service.formats import key_names
+from service.formats.event_id import NO_EVENT, parse_event_id
+from service.formats.idempotency_entry import without_users
+from service.formats.redemption_record import parse_record
 from service.hot.decider import judged
-from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks, without_users
+from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks
 from service.hot.redis_server import Server
 from service.hot.scripts import ERASING, Scripts
 from service.hot.workspace_state import Workspace
@@ -52,7 +55,7 @@ class Eraser:
         """The user's redemptions, as Postgres lists them."""
         told = read_outbox(await self.shop.everything_told(), erased=True)
         return [
-            Spent(EPOCH, int(event.split("-")[1]), int(words[2]), words[3], told.rolled_back.get(event) == "0")
+            Spent(parse_event_id(event), int(words[2]), words[3], told.rolled_back.get(event) == "0")
             for event, words in told.redeemed.items()
             if words[4] == word(user) and event not in self.shop.pseudonyms and told.rolled_back.get(event) != "1"
         ]
@@ -60,20 +63,19 @@ class Eraser:
     async def count(self, spent: Sequence[Spent], user: str = "ann") -> None:
         """Move the counts of redemptions."""
         await self.of(user).redemptions(spent)
-        self.shop.pseudonyms |= {f"{one.epoch}-{one.seq}": GONE for one in spent}
+        self.shop.pseudonyms |= {str(one.event): GONE for one in spent}
 
     async def finish(self, spent: Sequence[Spent], user: str = "ann") -> None:
         """Put the pseudonym in what is recorded of them."""
         await self.shop.record()
         for one in spent:
-            event = f"{one.epoch}-{one.seq}"
-            words = self.shop.recorded[event].split(" ", 18)
-            metadata = msgspec.json.decode(words[18]).get("metadata")
-            words[5], words[17] = GONE, str(key_names.bucket(GONE))
-            words[18] = msgspec.json.encode({} if metadata is None else {"metadata": metadata}).decode()
-            text = " ".join(words)
-            self.shop.recorded |= {event: text, made_id(event, int(words[12])): text}
-        await self.of(user).recorded((EPOCH, max([0, *(one.seq for one in spent)])), [one[:2] for one in spent])
+            event = str(one.event)
+            record = parse_record(self.shop.recorded[event])
+            metadata = msgspec.json.decode(record.request).get("metadata")
+            record.user, record.user_bucket = GONE, str(key_names.bucket(GONE))
+            record.request = msgspec.json.encode({} if metadata is None else {"metadata": metadata}).decode()
+            self.shop.recorded |= {event: str(record), made_id(event, int(record.at_ms)): str(record)}
+        await self.of(user).recorded(max([NO_EVENT, *(one.event for one in spent)]), [one.event for one in spent])
 
     async def erase(self, user: str = "ann", orders: dict[str, str] | None = None) -> None:
         """All of the user's coupons and redemptions, as Postgres lists them; `orders` that coupons are gifts of."""

@@ -8,13 +8,13 @@ import re
 from typing import NamedTuple
 
 TEXT_CALLS = {"whole", "string.format", "string.match", "string.sub", "string.rep", "table.concat", "workspace_number"}
-TEXT_CALLS |= {"given", "id_of", "unpack", "without_named"}
+TEXT_CALLS |= {"entry_text", "given", "gift_text", "id_of", "unpack", "without_named"}
 TEXT = set(
-    """a assigned_at at book book_number bucket by c code counted counters currency DECIDED decided digits discount
+    """a assigned_at at book book_number bucket by c code counted counters currency decided digits discount
     due_by entry EPOCH erased event field fingerprint full gift_view had head held HOLDER holder id keep_ms kept
     key last lock lock_ms mark max_lock_ms member name names new_bucket new_key NONCE notice number of off
     old_key order order_bucket orders outbox outcome owner PARTITION payload place prefix pseudonym redeemed
-    REPLID request rest set slot start started status stored text token UNLOCKED user user_bucket users value
+    REPLID request rest set slot started status stored text token UNLOCKED user user_bucket users value
     verb W w wanted was_set why workspace""".split()
 )
 TEXT_LISTS = set("parts lacking events records books reasons set_aside".split())

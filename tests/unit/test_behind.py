@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from service.common.pipeline import Behind
+from service.common.pipeline import SerialRunner
 
 
 class Pieces:
@@ -31,7 +31,7 @@ async def _fail() -> None:
 async def test_one_at_a_time() -> None:
     """A piece is done while its putter goes on, the next begins once it has ended, and the block waits for all."""
     pieces = Pieces()
-    async with Behind() as behind:
+    async with SerialRunner() as behind:
         await behind.put(lambda: pieces.piece(1))
         second = asyncio.create_task(behind.put(lambda: pieces.piece(2)))
         for _ in range(5):
@@ -46,13 +46,13 @@ async def test_one_at_a_time() -> None:
 async def test_a_failure_is_heard_of_once() -> None:
     """By whoever puts the next piece, which isn't begun; or at the end of the block."""
     pieces = Pieces()
-    async with Behind() as behind:
+    async with SerialRunner() as behind:
         await behind.put(_fail)
         with pytest.raises(ConnectionResetError):
             await behind.put(lambda: pieces.piece(1))
         assert pieces.begun == []
     with pytest.raises(ConnectionResetError):
-        async with Behind() as behind:
+        async with SerialRunner() as behind:
             await behind.put(_fail)
 
 
@@ -61,7 +61,7 @@ async def test_a_block_that_fails_lets_its_work_end() -> None:
     pieces = Pieces()
 
     async def block() -> None:
-        async with Behind() as behind:
+        async with SerialRunner() as behind:
             await behind.put(lambda: pieces.piece(1))
             await asyncio.sleep(0)
             pieces.end()
@@ -78,7 +78,7 @@ async def test_a_block_that_is_cancelled_cancels_its_work(where: str) -> None:
     pieces = Pieces()
 
     async def block() -> None:
-        async with Behind() as behind:
+        async with SerialRunner() as behind:
             await behind.put(lambda: pieces.piece(1))
             if where == "in the block":
                 await asyncio.Event().wait()

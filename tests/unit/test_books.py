@@ -12,7 +12,7 @@ from service.domain.book_requests import CreateBook, PatchBook
 from service.domain.configuration import BookRow
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
-from service.hot.projection import book_settings
+from service.formats.stored_settings import book_settings
 
 _create = msgspec.json.Decoder(CreateBook)
 _patch = msgspec.json.Decoder(PatchBook)

@@ -36,7 +36,7 @@ CALLERS = st.from_regex(r"[!-.0-;=@-Z_a-z|~]{2,100}", fullmatch=True)
 fields = {"epoch": SOME, "seq": st.integers(1, 2**40), "workspace": SOME, "book": SOME}
 coupon = fields | {"code": CODE, "user": CALLERS, "at_ms": TIME}
 redemption = coupon | {"order": st.none() | CALLERS, "redemption_id": st.uuids().map(str)}
-events = st.one_of(
+KINDS = (
     st.builds(Opened, epoch=SOME, seq=st.just(0)),
     st.builds(Assigned, **coupon, order=st.none() | CALLERS),
     st.builds(
@@ -60,6 +60,7 @@ events = st.one_of(
     ),
     st.builds(RolledBack, **redemption, restore=st.booleans()),
 )
+events = st.one_of(*KINDS)
 
 
 @given(events)

@@ -16,7 +16,7 @@ from service.domain.discounts import MAX_TIERS
 from service.domain.errors import BadField
 from service.domain.field_types import MAX_INT
 from service.domain.money import CURRENCY_DIGITS, LIMIT, check_currency, from_e4, to_e4
-from service.hot.projection import _terms
+from service.formats.stored_settings import _terms
 from service.operations.order_fields import Item, order_amounts
 from service.operations.redeem import RedeemRequest
 

@@ -1,14 +1,18 @@
 """The rows of the hot operations agree with the scripts, the fast lane and each other."""
 
 import inspect
+import json
 import re
+from pathlib import Path
 from uuid import uuid4
 
 import msgspec
 import pytest
 
+import service
 from service.access.caller import SCOPES, Caller
 from service.common.resources import LUA_DIR
+from service.domain.field_types import RESERVED_CODES
 from service.fastlane.routes import WITH_CODE, WITHOUT_CODE
 from service.hot.scripts import HOT, LIMITED
 from service.operations import table
@@ -48,6 +52,19 @@ def test_the_fast_lane_has_every_fast_row() -> None:
     found = [*WITH_CODE.values(), *WITHOUT_CODE.values()]
     assert {row.operation_id for row in found} == {row.operation_id for row in ROWS if row.fast}
     assert len(found) == len(set(map(id, found)))
+
+
+def test_words_of_paths_are_no_codes() -> None:
+    """A word that follows /v1/coupons/ in a route can't be a code, which the same place may name."""
+    words = {row.route.split("/")[3] for row in ROWS if row.route.startswith("POST /v1/coupons/")}
+    assert {word.upper() for word in words} <= RESERVED_CODES
+
+
+def test_the_console_knows_every_success() -> None:
+    """What the console counts as done is each row's `done`; it shows any other name as a refusal."""
+    script = (Path(service.__file__).parent / "pages/console/assets/overview.js").read_text()
+    (good,) = re.findall(r"^const GOOD = new Set\((.*)\);$", script, re.MULTILINE)
+    assert set(json.loads(good)) == {row.done for row in ROWS if row.done}
 
 
 def test_finish_may_run_twice() -> None:

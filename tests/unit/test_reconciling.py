@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from service.formats.coupon_state import About, Difference, Said, Write
+from service.formats.event_id import EventId
 from service.hot.inspection import Item, Seen
 from service.reconcile import examination, quarantine_exclusions
 from service.reconcile.counter_differences import Books, Configuration, Keys
@@ -15,10 +16,11 @@ from service.reconcile.examination import LATER, TRIES, Examiner, NotRecorded
 from service.reconcile.use_differences import Field, Uses
 from service.reconcile.user_differences import Told, Users
 
-AT = (1, 9)
+AT = EventId(1, 9)
 SEEN = Seen(AT, 5, 5, [])
 OFF = Difference(("uses",), "code …", [Write("s", "key", "", "1", "2")])
 UNLOCKED = " - - - - - -"
+GIFT = Field("g", 1, "A-1", code="CODE-1")
 SEVERAL = Said(7, "CODE-1", 3, 5, True, None, None, None, 2, 3, "2-9", "2-8 1000 2-9 1000", 2, False)
 MANY = SEVERAL._replace(uses=1200, max=0, standing=None, stand=1100)
 HERE = SimpleNamespace(workspace=1, partition=0, looker=None)
@@ -247,9 +249,14 @@ def test_users() -> None:
         (Field("o", 1, "3/ann"), "1", ["2"], ("user_counts",)),
         (Field("o", 1, "3/ann"), None, ["0 0"], None),
         (Field("g", 1, "A-1"), "CODE-1 7 ann 1000", [None], ("gifts",)),
-        (Field("g", 1, "A-1", code="CODE-1"), None, ["CODE-1 7 ann 1000", "0 ann 1000 0 - - - -"], ("gifts",)),
-        (Field("g", 1, "A-1", code="CODE-1"), None, ["CODE-1 7 ann 1000", "0 bob 1000 0 - - - -"], None),
-        (Field("g", 1, "A-1", code="CODE-1"), None, ["CODE-1 7 ann 1000", None], None),
+        (
+            Field("g", 1, "A-1", code="CODE-1"),
+            None,
+            ["CODE-1 7 ann 1000", f"0 ann 1000 0 - - - -{UNLOCKED}"],
+            ("gifts",),
+        ),
+        (GIFT, None, ["CODE-1 7 ann 1000", "0 bob 1000 0 - - - -" + UNLOCKED], None),
+        (GIFT, None, ["CODE-1 7 ann 1000", None], None),
     ],
 )
 def test_orders_users_uses_and_gifts(field: Field, said: str | None, values: list[Any], classes: Any) -> None:

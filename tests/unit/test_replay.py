@@ -13,9 +13,9 @@ import pytest
 
 from loadtests.orders import made_up
 from service.replay import check, expectation
-from service.replay.expectation import Fact
-from service.replay.http_client import Answer
-from service.replay.orders import Order, UnusableFile, codes, read, streams
+from service.replay.expectation import Redemption
+from service.replay.http_client import Response
+from service.replay.orders import Order, UnusableFile, group_orders, make_codes, read_orders
 
 _ITEMS = [{"sku": "85123A", "quantity": 6, "unitPrice": "2.55"}]
 
@@ -75,7 +75,7 @@ def made(tmp_path: Path) -> Callable[..., list[Order]]:
     def make(*lines: Any) -> list[Order]:
         path = tmp_path / "orders.jsonl"
         path.write_text("".join(line if isinstance(line, str) else json.dumps(line) + "\n" for line in lines))
-        return read(path, "RUN")
+        return read_orders(path, "RUN")
 
     return make
 
@@ -98,22 +98,22 @@ def made(tmp_path: Path) -> Callable[..., list[Order]]:
 )
 def test_discount(value: str, discount: str) -> None:
     """15 % are rounded half-even to a penny, and never more than 50.00."""
-    assert expectation.discount_of(Decimal(value)) == Decimal(discount)
+    assert expectation.compute_discount(Decimal(value)) == Decimal(discount)
 
 
 @pytest.mark.parametrize(("lock", "redeem", "line"), ODD_ORDERS)
 def test_one_order(made: Callable[..., list[Order]], lock: str, redeem: str, line: Any) -> None:
     """An order is refused as the contract says, and what was locked in vain is unlocked."""
-    found = expectation.expect(made(line), "GBP")
+    found = expectation.compute_expectation(made(line), "GBP")
 
     unlocked = {"unlock 204": 1} if lock == "201" != redeem else {}
     assert found.answers == {f"lock {lock}": 1, f"redeem {redeem}": 1, **unlocked}
-    assert len(found.facts) == (redeem == "201")
+    assert len(found.redemptions) == (redeem == "201")
 
 
 def test_rollbacks(made: Callable[..., list[Order]]) -> None:
     """A cancelled invoice takes back its user's latest redemption that stands; without one there is nothing to do."""
-    found = expectation.expect(
+    found = expectation.compute_expectation(
         made(
             order("-5", "u1", "C1", cancelled=True),  # before any
             order("20.10", "u1", "1"),
@@ -136,16 +136,16 @@ def test_rollbacks(made: Callable[..., list[Order]]) -> None:
         "redeem 422 order_value_too_low": 1,
         "unlock 204": 1,
         "rollback 200": 3,
-        expectation.NOTHING: 3,
+        expectation.NOTHING_TO_ROLL_BACK: 3,
     }
     assert found.requests == 14
-    assert [(fact.code, fact.order, str(fact.discount), fact.rolled_back) for fact in found.facts] == [
+    assert [(one.code, one.order, str(one.discount), one.rolled_back) for one in found.redemptions] == [
         ("RUN-000001", "RUN-1", "3.02", True),
         ("RUN-000002", "RUN-2", "4.96", False),
         ("RUN-000004", "RUN-4", "15.00", True),
         ("RUN-000005", "RUN-5", "7.50", True),
     ]
-    assert check.totals(found.facts) == {
+    assert check.compute_totals(found.redemptions) == {
         "standing": 1,
         "rolled back": 3,
         "users": 1,
@@ -164,7 +164,7 @@ def test_order_comes_twice(made: Callable[..., list[Order]]) -> None:
         order(user="u2", order_id="1"),
     )
 
-    found = expectation.expect(orders, "GBP")
+    found = expectation.compute_expectation(orders, "GBP")
 
     assert found.answers == {
         "lock 201": 2,
@@ -173,7 +173,7 @@ def test_order_comes_twice(made: Callable[..., list[Order]]) -> None:
         "redeem 409 order_already_used": 2,
         "rollback 200": 1,
     }
-    assert [(fact.user, fact.rolled_back) for fact in found.facts] == [("u1", True), ("u2", False)]
+    assert [(one.user, one.rolled_back) for one in found.redemptions] == [("u1", True), ("u2", False)]
 
 
 def test_streams(made: Callable[..., list[Order]]) -> None:
@@ -190,7 +190,7 @@ def test_streams(made: Callable[..., list[Order]]) -> None:
         order(user="u1", order_id=None),
     )
 
-    assert [[one.line for one in stream] for stream in streams(orders)] == [[1, 5, 6, 7, 9], [2], [3, 8], [4]]
+    assert [[one.line for one in stream] for stream in group_orders(orders)] == [[1, 5, 6, 7, 9], [2], [3, 8], [4]]
 
 
 def test_streams_of_a_chain_take_linear_work() -> None:
@@ -198,7 +198,7 @@ def test_streams_of_a_chain_take_linear_work() -> None:
     for chain in (range(4000), range(4000, 0, -1)):
         orders = [Order(n, f"o{n // 2}", f"u{(n + 1) // 2}", False, "25.00", b"[]") for n in chain]
 
-        found, lines = _counting_lines(lambda orders=orders: streams(orders))
+        found, lines = _counting_lines(lambda orders=orders: group_orders(orders))
 
         assert found == [orders]
         assert lines < 100 * len(orders)
@@ -226,7 +226,7 @@ def test_codes(made: Callable[..., list[Order]]) -> None:
     orders = made(order(), order(cancelled=True), order(order_id="2"))
 
     assert [one.code for one in orders] == ["RUN-000001", "", "RUN-000002"]
-    assert codes("RUN", 2) == ["RUN-000001", "RUN-000002"]
+    assert make_codes("RUN", 2) == ["RUN-000001", "RUN-000002"]
 
 
 @pytest.mark.parametrize(
@@ -247,15 +247,20 @@ def test_empty_file(made: Callable[..., list[Order]]) -> None:
 
 def test_differences() -> None:
     """A row differs where any column says otherwise; errors that cancel each other out in a sum show all the same."""
-    facts = [
-        Fact(f"RUN-{n}", f"u{n}", f"RUN-{n}", Decimal("20.10"), Decimal("3.02"), Decimal("17.08")) for n in range(2)
+    redemptions = [
+        Redemption(f"RUN-{n}", f"u{n}", f"RUN-{n}", Decimal("20.10"), Decimal("3.02"), Decimal("17.08"))
+        for n in range(2)
     ]
-    swapped = [facts[0]._replace(discount=Decimal("3.01")), facts[1]._replace(discount=Decimal("3.03"))]
+    swapped = [redemptions[0]._replace(discount=Decimal("3.01")), redemptions[1]._replace(discount=Decimal("3.03"))]
 
-    rows = check.fact_rows(facts, 5, {"API": check.Held(facts), "Redis": check.Held(swapped, {"codes free": 2})})
+    rows = check.make_store_rows(
+        redemptions,
+        5,
+        {"API": check.StoreContents(redemptions), "Redis": check.StoreContents(swapped, {"codes free": 2})},
+    )
 
     assert [row.name for row in rows if row.differs] == ["exactly as expected", "codes free"]
-    assert check.outcome_rows(
+    assert check.make_outcome_rows(
         Counter({"lock 201": 2, "redeem 201": 2}), Counter({"redeem 201": 2, "lock 409 x": 2})
     ) == [
         ("lock 201", 2, {"API": 0}),
@@ -271,9 +276,9 @@ class _Lagging:
         self._lags = iter(lags)
         self._last = 0
 
-    async def ask(self, *_asked: Any) -> Answer:
+    async def request(self, *_asked: Any) -> Response:
         self._last = next(self._lags, self._last)
-        return Answer(200, {}, json.dumps({"lagEvents": self._last}).encode())
+        return Response(200, {}, json.dumps({"lagEvents": self._last}).encode())
 
 
 @pytest.mark.parametrize(
@@ -284,10 +289,10 @@ async def test_the_record_is_waited_for(
     monkeypatch: pytest.MonkeyPatch, lags: tuple[int, ...], stall_s: float, drain_s: float, recorded: bool
 ) -> None:
     """A replay waits while the record gets nearer, and neither for one that stands still nor for ever."""
-    monkeypatch.setattr(check, "STALL_S", stall_s)
-    monkeypatch.setattr(check, "DRAIN_S", drain_s)
+    monkeypatch.setattr(check, "STALL_TIMEOUT_S", stall_s)
+    monkeypatch.setattr(check, "RECORD_TIMEOUT_S", drain_s)
 
-    assert await check.drained(_Lagging(*lags), "token") is recorded  # type: ignore[arg-type]
+    assert await check.wait_until_recorded(_Lagging(*lags), "token") is recorded  # type: ignore[arg-type]
 
 
 def test_made_up_orders(made: Callable[..., list[Order]]) -> None:
@@ -297,8 +302,14 @@ def test_made_up_orders(made: Callable[..., list[Order]]) -> None:
     assert lines == list(made_up(3_000, 300, seed=1)) != list(made_up(3_000, 300, seed=2))
     found = made(*lines)
     assert len({one.user_id for one in found}) > 200
-    assert expectation.expect(found, "GBP").answers.keys() == {
-        *("lock 201", "lock 400 malformed", "lock 409 order_already_used", "rollback 200", expectation.NOTHING),
+    assert expectation.compute_expectation(found, "GBP").answers.keys() == {
+        *(
+            "lock 201",
+            "lock 400 malformed",
+            "lock 409 order_already_used",
+            "rollback 200",
+            expectation.NOTHING_TO_ROLL_BACK,
+        ),
         *("redeem 201", "redeem 400 malformed", "redeem 409 order_already_used", "redeem 422 invalid"),
         *("redeem 422 order_value_too_low", "unlock 204"),
     }

@@ -11,7 +11,7 @@ import structlog
 
 from service.common import logs
 from service.common.config import Settings
-from service.common.tracebacks import told
+from service.common.tracebacks import format_traceback
 from service.doctor.server_logs import judge_postgres_logs, judge_redis_logs
 from service.domain.errors import Refusal
 
@@ -60,9 +60,9 @@ def test_what_a_traceback_does_tell() -> None:
     """Our own words, and of a foreign error what holds no value."""
     violated = asyncpg.UniqueViolationError("x")
     violated.constraint_name, violated.table_name = "single_uses_pkey", "single_uses"  # type: ignore[attr-defined]
-    assert told(_raised(violated)).endswith("UniqueViolationError: 23505 single_uses single_uses_pkey")
-    assert told(hiredis.ReplyError("OOM command not allowed")).endswith("ReplyError: OOM")
-    assert told(_raised(Refusal("recovering"))).startswith("Traceback")
+    assert format_traceback(_raised(violated)).endswith("UniqueViolationError: 23505 single_uses single_uses_pkey")
+    assert format_traceback(hiredis.ReplyError("OOM command not allowed")).endswith("ReplyError: OOM")
+    assert format_traceback(_raised(Refusal("recovering"))).startswith("Traceback")
 
 
 async def test_asyncio_tells_no_value(capsys: pytest.CaptureFixture[str]) -> None:

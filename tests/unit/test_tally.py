@@ -8,7 +8,7 @@ import pytest
 
 from service.common.tally import CPU_US, PID, Tally
 from service.operations.accounting import Answers, now_s
-from service.serving.resource_usage import Spending
+from service.serving.resource_usage import ResourceUsage
 
 
 @pytest.fixture
@@ -49,5 +49,5 @@ def test_spending(file: IO[bytes]) -> None:
     tally = Tally(3, 0, file.fileno())
     tally.own[CPU_US], tally.blocks[1][CPU_US] = 1_500_000, 250_000
     tally.blocks[1][PID] = 2**22 + 1  # no pid is as high
-    told = {family.name: family.samples[0].value for family in Spending(tally).collect()}
+    told = {family.name: family.samples[0].value for family in ResourceUsage(tally).collect()}
     assert told == {"scrip_api_processes": 1, "process_cpu_seconds": 1.75}

@@ -16,6 +16,7 @@ from service.domain.errors import Refusal
 from service.domain.field_types import Answer, canonical_code, is_caller_id, own_id
 from service.domain.money import from_e4
 from service.domain.times import from_ms
+from service.formats.event_id import EventId
 from service.operations.base import encode
 from service.record.config.book_rows import read_book
 from service.record.config.job_rows import read_job
@@ -188,7 +189,7 @@ def _shown(event: TimelineEvent) -> Event:
     return Event(
         what=_EVENTS[event.kind],
         at=from_ms(event.at_ms),
-        event=f"{event.epoch}-{event.seq}",
+        event=str(EventId(event.epoch, event.seq)),
         book_id=event.book_id,
         code=event.code,
         user_id=event.user_id,

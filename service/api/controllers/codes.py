@@ -31,7 +31,7 @@ from service.api.reading import (
     position,
     query,
 )
-from service.common.pipeline import Behind
+from service.common.pipeline import SerialRunner
 from service.domain import field_types
 from service.domain.code_requests import (
     CHUNK,
@@ -320,7 +320,7 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
             lambda: change.projected(version, context.projector.codes(*where, version, rows), all_before=found)
         )
 
-    async with Behind() as projecting, Behind() as writing:
+    async with SerialRunner() as projecting, SerialRunner() as writing:
         async for part in parsed:
             for line in part:
                 if isinstance(line, BadCode):

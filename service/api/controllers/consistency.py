@@ -17,6 +17,7 @@ from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.domain.times import ShownTime, from_ms, to_ms
+from service.formats.event_id import NO_EVENT
 from service.formats.events import MalformedEvent, parse
 from service.operations.views import Job, shown_job
 from service.record.config.job_rows import create_reconciling
@@ -94,7 +95,7 @@ class Consistent(Controller):
         try:
             tail = await context.decider.tail(who.partition)
         except Refusal:
-            tail = (0, 0)
+            tail = NO_EVENT
         row = await read_partition(context.pool, who.partition)
         pending = row.unrecorded(tail)
         last = await comparisons.last(context.pool, who.workspace)
@@ -102,9 +103,9 @@ class Consistent(Controller):
             state=state,
             lag_events=pending,
             lag_seconds=await _lag_s(context, row) if pending else 0.0,
-            last_recorded=f"{row.cursor_epoch}-{row.cursor_seq}",
+            last_recorded=str(row.cursor),
             last_reconciled_at=last and from_ms(to_ms(last.when)),
-            reconciled_to=last and "{}-{}".format(*last.at),
+            reconciled_to=last and str(last.at),
             drift=last.left if last else {},
             failing=[
                 FailingTask(task=one.task, failures=one.failures, reason=one.reason, since=from_ms(to_ms(one.since)))

@@ -192,12 +192,12 @@ class Users(Controller):
         check_user(who, user_id)
         context: Context = request.app.state.context
         check_open(context, who.partition)
-        epoch, seq = await context.decider.tail(who.partition)
-        if epoch != context.decider.epoch(who.partition):
+        last = await context.decider.tail(who.partition)
+        if last.epoch != context.decider.epoch(who.partition):
             raise Refusal.passing("recovering")
-        if not await context.recorded.wait(who.partition, epoch, seq, BARRIER_MS):
+        if not await context.recorded.wait(who.partition, *last, BARRIER_MS):
             raise Refusal.passing("behind")
-        pseudonym = await begin_erasure(context.pool, who.workspace, who.partition, user_id, (epoch, seq))
+        pseudonym = await begin_erasure(context.pool, who.workspace, who.partition, user_id, last)
         await _erased(context, who, pseudonym)
 
 

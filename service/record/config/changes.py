@@ -49,17 +49,16 @@ async def changes_since(database: Database, partition: int, version: int) -> Asy
         return
     for name, row_of in _FIRST:
         async for page in _pages(database, name, partition, version, last):
-            yield _readable(version, page, row_of)
+            yield _readable(name.removeprefix("changed_"), version, page, row_of)
     async for page in _pages(database, "changed_codes", partition, version, last):
         for changed_in, records in groupby(page, key=lambda record: record["version"]):
-            yield _readable(changed_in, list(records), code_rows.row_of)
+            yield _readable("codes", changed_in, list(records), code_rows.row_of)
     yield Change(last, [])
 
 
-def _readable(version: int, page: Sequence[Record], row_of: Callable[[Record], Row]) -> Change:
+def _readable(kind: str, version: int, page: Sequence[Record], row_of: Callable[[Record], Row]) -> Change:
     """A page's rows, but for those that can't be read."""
     rows, unreadable = list[Row](), list[Unreadable]()
-    kind = row_of.__module__.rpartition(".")[2]
     for record in page:
         try:
             rows.append(row_of(record))

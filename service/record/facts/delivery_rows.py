@@ -9,13 +9,13 @@ import msgspec
 from asyncpg import Pool, Record
 
 from service.domain.webhook_protocol import GIVE_UP_S
+from service.formats.event_id import EventId
 from service.record.config.audit_log import note
 from service.record.config.job_rows import JobRow, job_of
 from service.record.facts.history_pages import PastRedemption
 from service.record.pool import Database
 from service.record.queries import query
 
-EventId = tuple[int, int]
 _SLACK_S = 3600
 """Between a webhook's first failure and its oldest delivery's last attempt."""
 
@@ -102,7 +102,7 @@ async def tell_facts(
     """Make deliveries of the facts after an event, of at most about so many facts up to another."""
     asked = (partition, fence, webhooks, *after, *upto, limit)
     record = cast("Record", await database.fetchrow(query("tell_facts"), *asked))
-    return Passed((record["epoch"], record["seq"]), record["made"], record["webhooks"] or [])
+    return Passed(EventId(record["epoch"], record["seq"]), record["made"], record["webhooks"] or [])
 
 
 async def claim(
@@ -161,11 +161,11 @@ async def told_assignments(
     """What became a user's, or ceased to be, by event and kind."""
     epochs, seqs = [epoch for epoch, _ in events], [seq for _, seq in events]
     rows = await database.fetch(query("told_assignments"), partition, epochs, seqs)
-    return {((row["epoch"], row["seq"]), row["event"]): TicketRow(*list(row)[3:]) for row in rows}
+    return {(EventId(row["epoch"], row["seq"]), row["event"]): TicketRow(*list(row)[3:]) for row in rows}
 
 
 async def told_notices(database: Database, partition: int, events: Sequence[EventId]) -> dict[EventId, NoticeRow]:
     """Notices of stock, by event."""
     epochs, seqs = [epoch for epoch, _ in events], [seq for _, seq in events]
     rows = await database.fetch(query("told_notices"), partition, epochs, seqs)
-    return {(row["epoch"], row["seq"]): NoticeRow(*list(row)[2:]) for row in rows}
+    return {EventId(row["epoch"], row["seq"]): NoticeRow(*list(row)[2:]) for row in rows}

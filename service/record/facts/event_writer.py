@@ -21,7 +21,6 @@ from service.formats.events import (
     moment,
     parse,
     read_redemption,
-    redemption_id,
 )
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -236,25 +235,25 @@ class _Batch:
 
     def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
         words, request, answer = read_redemption(d, r, kept)
-        w, b, code, user, order, own_id, value, currency, digits, discount, at_ms, slot, most, gift_book, gift = words
-        at, user, order = _time(at_ms), shown(user), _NULL if order == "-" else shown(order)
-        if own_id == "-":
-            own_id = redemption_id(self._epoch, seq, int(at_ms))
+        w, code, own_id, value = words.workspace, words.code, words.id_of(self._epoch, seq), words.value_e4
+        at, user = _time(words.at_ms), shown(words.user)
+        order = _NULL if words.order == "-" else shown(words.order)
         ip, ua = request.ip, request.ua
         if b"\\" in r:  # else there is nothing to escape: a control character is in a JSON text by an escape alone
             ip, ua = _escaped(ip), _escaped(ua)
         metadata = _escaped(bytes(request.metadata).decode()) if request.metadata else _NULL
         self._redemptions.append(
-            f"{self._head}{seq}\t{w}\t{b}\t{code}\t{user}\t{order}\t{own_id}\t"
-            f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if currency == '-' else currency}\t{digits}\t"
-            f"{discount}e-4\t{at}\t{slot}\t{most}\t{ip or _NULL}\t{ua or _NULL}\t{metadata}\n"
+            f"{self._head}{seq}\t{w}\t{words.book}\t{code}\t{user}\t{order}\t{own_id}\t"
+            f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if words.currency == '-' else words.currency}\t"
+            f"{words.digits}\t{words.discount_e4}e-4\t{at}\t{words.slot}\t{words.max_uses}\t"
+            f"{ip or _NULL}\t{ua or _NULL}\t{metadata}\n"
         )
         if order is not _NULL:
-            self._uses.take_place(f"{w}\t{order}\t{own_id}\t{slot}\n")
-        if most == "1":
+            self._uses.take_place(f"{w}\t{order}\t{own_id}\t{words.slot}\n")
+        if words.max_uses == "1":
             self._uses.use_up(f"{w}\t{code}\t{own_id}\n")
-        if gift_book is not None:
-            about = self._line(seq, w, gift_book, gift, user)
+        if words.gift_book and (gift := words.gift_code):
+            about = self._line(seq, w, words.gift_book, gift, user)
             self._give((int(w), gift), user, f"{about}\t{at}\t{ip or _NULL}\t{ua or _NULL}\t{order}")
         if answer is not None:
             self._keep(seq, w, at, request, answer)

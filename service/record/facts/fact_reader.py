@@ -7,12 +7,12 @@ from typing import Any
 import asyncpg
 import msgspec
 
-from service.common.byte_runs import SMALL_BYTES, by_bytes
+from service.common.byte_runs import SMALL_BYTES, split_by_bytes
+from service.formats.event_id import START, EventId
 from service.formats.events import Assigned, Fact, Redeemed, RequestPart, RolledBack, Unassigned, decided
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
-START = (-1, -1)
 """Before every event."""
 
 
@@ -29,7 +29,7 @@ class KeptKey(msgspec.Struct, frozen=True):
 
 
 async def facts_in_order(
-    connection: Connection, partition: int, batch: int = 1000, after: tuple[int, int] = START
+    connection: Connection, partition: int, batch: int = 1000, after: EventId = START
 ) -> AsyncGenerator[Fact, None]:
     """All facts of a partition after an event, in the order in which they happened, as they are at this moment.
 
@@ -42,7 +42,7 @@ async def facts_in_order(
 
 
 async def fact_pages(
-    connection: Connection, partition: int, batch: int = 1000, after: tuple[int, int] = START
+    connection: Connection, partition: int, batch: int = 1000, after: EventId = START
 ) -> AsyncGenerator[list[Fact], None]:
     """As facts_in_order, so many at a time: over a million of them a step of the loop for each would be felt."""
     async with aclosing(_pages(connection, "facts_in_order", partition, batch, after)) as pages:
@@ -51,7 +51,7 @@ async def fact_pages(
 
 
 async def key_pages(
-    connection: Connection, partition: int, batch: int = 1000, after: tuple[int, int] = START
+    connection: Connection, partition: int, batch: int = 1000, after: EventId = START
 ) -> AsyncGenerator[list[KeptKey], None]:
     """The idempotency keys of events after one that a mended Redis must know, at most so many at a time, and of larger
     ones RUN_BYTES. Close it: it holds a transaction."""
@@ -59,14 +59,14 @@ async def key_pages(
         async for page in pages:
             yield [KeptKey(*row[:-1]) for row in page if row["entry"] is not None]
             large = [row for row in page if row["entry"] is None]
-            for part in by_bytes(large, lambda row: row["bytes"], batch):
+            for part in split_by_bytes(large, lambda row: row["bytes"], batch):
                 asked = [row["workspace"] for row in part], [row["key"] for row in part]
                 entries = {(w, key): entry for w, key, entry in await connection.fetch(query("kept_entries"), *asked)}
                 yield [KeptKey(w, key, entries[w, key], *rest) for w, key, _, *rest, _ in part]
 
 
 async def _pages(
-    connection: Connection, name: str, partition: int, batch: int, after: tuple[int, int], *more: int
+    connection: Connection, name: str, partition: int, batch: int, after: EventId, *more: int
 ) -> AsyncGenerator[list[asyncpg.Record], None]:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
         cursor = await connection.cursor(query(name), partition, *after, *more)
@@ -74,7 +74,7 @@ async def _pages(
             yield page
 
 
-async def events_in_order(connection: Connection, partition: int, after: tuple[int, int]) -> AsyncGenerator[Fact, None]:
+async def events_in_order(connection: Connection, partition: int, after: EventId) -> AsyncGenerator[Fact, None]:
     """As facts_in_order, but a checkout's redemption with its gift, as the outbox has it. Close it."""
     before: Fact | None = None
     async with aclosing(facts_in_order(connection, partition, after=after)) as facts:
@@ -146,6 +146,6 @@ def fact_of(row: asyncpg.Record) -> Fact:
         order=order,
         redemption_id=redemption_id,
         restore=restore,
-        redeemed=tuple(redeemed),
+        redeemed=EventId(*redeemed),
         discount_e4=discount_e4,
     )

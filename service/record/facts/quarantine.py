@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from service.formats.event_id import START, EventId
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -40,27 +41,28 @@ class Quarantine(msgspec.Struct, frozen=True):
     newest: list[Quarantined]
 
 
-async def set_aside(database: Database, partition: int, at: tuple[int, int], d: bytes, r: bytes) -> bool:
+async def set_aside(database: Database, partition: int, at: EventId, d: bytes, r: bytes) -> bool:
     """Keep an event of a closed epoch that was never recorded; once, however often it is asked. Whether it was new."""
     return await database.execute(query("set_aside"), partition, *at, _ASIDE, d, r) == "INSERT 0 1"
 
 
-async def set_aside_recorded(database: Database, partition: int, events: Sequence[NotRedone]) -> set[tuple[int, int]]:
+async def set_aside_recorded(database: Database, partition: int, events: Sequence[NotRedone]) -> set[EventId]:
     """Keep recorded events that can't be applied again; once, however often it is asked. Those that are new."""
     epochs, seqs, why, told = zip(*events, strict=True)
     reasons, decided = [_NOT_REDONE + one for one in why], [one.encode() for one in told]
     rows = await database.fetch(query("set_aside_recorded"), partition, epochs, seqs, reasons, decided)
-    return {(row["epoch"], row["seq"]) for row in rows}
+    return {EventId(row["epoch"], row["seq"]) for row in rows}
 
 
 async def page_live(
-    database: Database, partition: int, after: tuple[int, int] = (-1, -1)
-) -> AsyncIterator[list[tuple[tuple[int, int], bytes]]]:
+    database: Database, partition: int, after: EventId = START
+) -> AsyncIterator[list[tuple[EventId, bytes]]]:
     """Pages of events after one that nobody has dealt with, each with what it says; but for those that were lost with
     their Redis."""
     while page := await database.fetch(query("page_live_quarantine"), partition, _ASIDE, *after, PAGE_EVENTS):
-        yield [((row["epoch"], row["seq"]), row["d"]) for row in page]
-        after = page[-1]["epoch"], page[-1]["seq"]
+        events = [(EventId(row["epoch"], row["seq"]), row["d"]) for row in page]
+        yield events
+        after = events[-1][0]
 
 
 async def is_quarantined(

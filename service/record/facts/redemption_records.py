@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-import msgspec
-
 from service.domain.field_types import shown
-from service.formats.events import Fact, Redeemed, decided, packed, parse, read_redemption_id
+from service.formats.event_id import parse_event_id
+from service.formats.events import Fact, Redeemed, parse, read_redemption_id
+from service.formats.redemption_record import record_text
 from service.record.facts.fact_reader import fact_of
 from service.record.pool import Database
 from service.record.queries import query
@@ -26,8 +26,7 @@ async def records_of(database: Database, partition: int, workspace: int, names: 
         elif len(name) == len(str(UUID(int=0))):
             record = await _by_id(database, partition, workspace, UUID(name)) or ""
         else:
-            epoch, seq = map(int, name.split("-"))
-            record = await _by_event(database, partition, workspace, epoch, seq)
+            record = await _by_event(database, partition, workspace, *parse_event_id(name))
         if record is not None:
             found.append((name, record))
     return found
@@ -61,8 +60,4 @@ async def _in_quarantine(database: Database, partition: int, epoch: int, seq: in
 
 
 def _record(fact: Fact | None, workspace: int) -> str | None:
-    if not isinstance(fact, Redeemed) or fact.workspace != workspace:
-        return None
-    return (
-        f"{fact.epoch}-{fact.seq} {decided(msgspec.structs.replace(fact, gift=None))} {packed(fact.request).decode()}"
-    )
+    return record_text(fact) if isinstance(fact, Redeemed) and fact.workspace == workspace else None

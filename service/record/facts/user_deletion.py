@@ -9,8 +9,9 @@ import msgspec
 from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
-from service.common.byte_runs import SMALL_BYTES, by_bytes
-from service.domain.field_types import word
+from service.common.byte_runs import SMALL_BYTES, split_by_bytes
+from service.formats.event_id import EventId
+from service.formats.quarantined_event import replace_user
 from service.record.config.audit_log import note
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import Database
@@ -20,8 +21,6 @@ PAGE = 500
 ROWS_AT_ONCE = 5000
 _FIRST_TIME = datetime(1, 1, 1, tzinfo=UTC)
 _FIRST_ID = UUID(int=0)
-_FACTS = "AURB"
-"""Kinds of events that name a user, as their fifth word."""
 
 
 class Erasure(msgspec.Struct, frozen=True):
@@ -36,8 +35,13 @@ class Erasure(msgspec.Struct, frozen=True):
     seq: int
     position: int
 
+    @property
+    def last(self) -> EventId:
+        """The last event in which it is replaced."""
+        return EventId(self.epoch, self.seq)
 
-async def begin_erasure(pool: Pool, workspace: int, partition: int, user_id: str, last: tuple[int, int]) -> str:
+
+async def begin_erasure(pool: Pool, workspace: int, partition: int, user_id: str, last: EventId) -> str:
     """The pseudonym that the worker now puts for the user in all that was decided up to the event `last`, which must be
     recorded. What the merchant said of the user is deleted."""
     async with pool.acquire() as connection, connection.transaction():
@@ -59,7 +63,7 @@ async def pending_erasures(database: Database, partition: int, limit: int) -> li
     return [Erasure(*row) for row in await database.fetch(query("pending_erasures"), partition, limit)]
 
 
-async def finish_erasure(database: Database, erasure: Erasure, last: tuple[int, int]) -> bool:
+async def finish_erasure(database: Database, erasure: Erasure, last: EventId) -> bool:
     """Forget the user; False where it is to be erased again, up to a later event. `last` is not before its end."""
     done = (erasure.workspace, erasure.pseudonym, erasure.version, *last)
     return await database.fetchval(query("finish_erasure"), *done) is not None
@@ -68,7 +72,7 @@ async def finish_erasure(database: Database, erasure: Erasure, last: tuple[int, 
 async def assignments_of(database: Database, erasure: Erasure) -> AsyncIterator[list[Record]]:
     """Pages of (code, assigned_at, order_id): those that stand, and all that were gifts."""
     after: tuple[datetime, str] = (_FIRST_TIME, "")
-    whose = (erasure.workspace, erasure.user_id, erasure.epoch, erasure.seq)
+    whose = (erasure.workspace, erasure.user_id, *erasure.last)
     while page := await database.fetch(query("page_assignments_to_erase"), *whose, *after, PAGE):
         yield page
         after = page[-1]["assigned_at"], page[-1]["code"]
@@ -93,7 +97,7 @@ async def redemptions_of(database: Database, erasure: Erasure, user: str) -> Asy
 
 
 async def entries_with(
-    database: Database, workspace: int, users: Sequence[str], after_event: tuple[int, int], last: tuple[int, int]
+    database: Database, workspace: int, users: Sequence[str], after_event: EventId, last: EventId
 ) -> AsyncIterator[list[tuple[str, str]]]:
     """Pages of idempotency keys with their entries, of events after one up to another, that may name one of the users;
     of larger ones RUN_BYTES."""
@@ -102,7 +106,7 @@ async def entries_with(
     while page := await database.fetch(query("page_entries"), workspace, texts, *between, after, PAGE, SMALL_BYTES):
         yield [(row["key"], row["entry"]) for row in page if row["entry"] is not None]
         large = [(row["key"], row["bytes"]) for row in page if row["entry"] is None]
-        for part in by_bytes(large, lambda one: one[1], PAGE):
+        for part in split_by_bytes(large, lambda one: one[1], PAGE):
             asked = [workspace] * len(part), [key for key, _ in part]
             yield [(row["key"], row["entry"]) for row in await database.fetch(query("kept_entries"), *asked)]
         after = page[-1]["key"]
@@ -113,7 +117,7 @@ async def keys_known(database: Database, workspace: int, some: Sequence[str]) ->
     return {row["key"] for row in await database.fetch(query("keys_known"), workspace, list(some))}
 
 
-async def keys_after(database: Database, workspace: int, some: Sequence[str], last: tuple[int, int]) -> set[str]:
+async def keys_after(database: Database, workspace: int, some: Sequence[str], last: EventId) -> set[str]:
     """Those of some idempotency keys that are recorded, of events after one."""
     return {row["key"] for row in await database.fetch(query("keys_after"), workspace, list(some), *last)}
 
@@ -123,11 +127,11 @@ async def change_entries(database: Database, workspace: int, changes: Sequence[t
     await database.execute(query("change_entries"), workspace, *map(list, zip(*changes, strict=True)))
 
 
-async def erase_facts(database: Database, erasure: Erasure, last: tuple[int, int]) -> None:
+async def erase_facts(database: Database, erasure: Erasure, last: EventId) -> None:
     """The pseudonym in all facts; Redis must have it everywhere already, and all up to the event `last`, decided after
     that, must be recorded."""
     whose = (erasure.workspace, erasure.user_id, erasure.pseudonym)
-    up_to = (erasure.epoch, erasure.seq)
+    up_to = erasure.last
     await _all(database, "erase_unassignments", *whose, *up_to, erasure.position, *last)
     await _all(database, "erase_assignments", *whose, *up_to)
     await _all(database, "erase_owner", *whose, erasure.position)
@@ -141,7 +145,7 @@ async def _all(database: Database, name: str, *args: Any) -> None:
         pass
 
 
-async def _erase_quarantined(database: Database, erasure: Erasure, last: tuple[int, int]) -> None:
+async def _erase_quarantined(database: Database, erasure: Erasure, last: EventId) -> None:
     after = (-1, -1)
     while page := await database.fetch(query("page_quarantined"), erasure.partition, *last, *after, PAGE):
         for epoch, seq, d, r in page:
@@ -152,13 +156,12 @@ async def _erase_quarantined(database: Database, erasure: Erasure, last: tuple[i
 
 def _without_user(d: bytes, r: bytes, erasure: Erasure) -> tuple[bytes, bytes] | None:
     """An event's fields with the pseudonym; None where it is not the user's."""
-    words = d.decode("utf-8", "replace").split(" ")
-    if words[0] not in _FACTS or words[1:2] != [str(erasure.workspace)] or words[4:5] != [word(erasure.user_id)]:
+    changed = replace_user(d, erasure.workspace, erasure.user_id, erasure.pseudonym)
+    if changed is None:
         return None
-    words[4] = erasure.pseudonym
     try:
         request = msgspec.json.decode(r, type=dict[str, msgspec.Raw])
     except msgspec.DecodeError:
         request = {}
     kept = {name: value for name, value in request.items() if name not in ("ip", "ua")}
-    return " ".join(words).encode(), msgspec.json.encode(kept)
+    return changed, msgspec.json.encode(kept)

@@ -10,6 +10,7 @@ import asyncpg
 import msgspec
 
 from service.formats.coupon_state import Class, Said
+from service.formats.event_id import EventId
 from service.record import pool
 from service.record.config.webhook_rows import tell
 from service.record.pool import Connection, Database
@@ -19,9 +20,6 @@ PAGE_ROWS = 5000
 # A whole pass sorts and joins all that a workspace has, and holds one transaction as long as Redis is read beside it.
 _PASS = {"work_mem": "64MB", "enable_nestloop": "off"}
 _PATIENCE = {"idle_in_transaction_session_timeout": "300s", "statement_timeout": "600s"}
-
-At = tuple[int, int]
-"""An event: epoch and number."""
 
 
 class LostTurn(Exception):
@@ -40,7 +38,7 @@ class Use(NamedTuple):
 class Last(msgspec.Struct, frozen=True):
     """What a workspace's last comparison covers, when it was, and how much it left by class."""
 
-    at: At
+    at: EventId
     when: datetime
     left: dict[str, int]
 
@@ -67,7 +65,9 @@ async def stream(connection: Connection, name: str, *args: Any) -> AsyncGenerato
             await asyncio.gather(coming, return_exceptions=True)
 
 
-async def codes(database: Database, partition: int, workspace: int, at: At, some: Sequence[str]) -> dict[str, Said]:
+async def codes(
+    database: Database, partition: int, workspace: int, at: EventId, some: Sequence[str]
+) -> dict[str, Said]:
     """Some codes after an event; those that there are."""
     rows = await database.fetch(query("codes_in_order"), partition, workspace, *at, list(some))
     return {row["code"]: Said(*row) for row in rows}
@@ -82,10 +82,10 @@ async def uses(
     database: Database,
     partition: int,
     workspace: int,
-    at: At,
+    at: EventId,
     orders: Sequence[str],
     users: Sequence[str],
-    events: Sequence[At],
+    events: Sequence[EventId],
 ) -> list[Use]:
     """What these orders have, and these users have used, after an event. `events` are those of redemptions that have
     places in the orders but may lack a row in order_uses, by which an order's are looked up."""
@@ -97,7 +97,7 @@ async def uses(
 
 
 async def users(
-    database: Database, partition: int, workspace: int, at: At, some: Sequence[str]
+    database: Database, partition: int, workspace: int, at: EventId, some: Sequence[str]
 ) -> list[tuple[str, str, str, int]]:
     """(user, field, text, version) of some users after an event."""
     rows = await database.fetch(query("codes_of_users"), workspace, list(some))
@@ -112,7 +112,7 @@ async def known_users(database: Database, workspace: int, some: Sequence[str]) -
 
 
 async def counts(
-    connection: Connection, partition: int, workspace: int, at: At, books: Sequence[int]
+    connection: Connection, partition: int, workspace: int, at: EventId, books: Sequence[int]
 ) -> dict[int, dict[str, int]]:
     """What books' counters say after an event, but for zeros."""
     found: dict[int, dict[str, int]] = {}
@@ -123,13 +123,15 @@ async def counts(
     return found
 
 
-async def kept_keys(database: Database, workspace: int, at: At, some: Sequence[str]) -> dict[str, tuple[str, int]]:
+async def kept_keys(database: Database, workspace: int, at: EventId, some: Sequence[str]) -> dict[str, tuple[str, int]]:
     """Of some idempotency keys, what is kept and for how many ms."""
     rows = await database.fetch(query("kept_keys"), workspace, *at, list(some))
     return {key: (entry, ttl_ms) for key, entry, ttl_ms in rows}
 
 
-async def recorded_keys(database: Database, workspace: int, at: At, some: Sequence[str]) -> dict[str, tuple[str, int]]:
+async def recorded_keys(
+    database: Database, workspace: int, at: EventId, some: Sequence[str]
+) -> dict[str, tuple[str, int]]:
     """As kept_keys, of all that are to be kept still, however long ago they were used."""
     rows = await database.fetch(query("recorded_keys"), workspace, *at, list(some))
     return {key: (entry, ttl_ms) for key, entry, ttl_ms in rows}
@@ -170,7 +172,7 @@ async def keep(
     database: asyncpg.Pool,
     workspace: int,
     partition: int,
-    at: At,
+    at: EventId,
     found: Mapping[Class, int],
     left: Mapping[Class, int],
 ) -> None:
@@ -179,14 +181,14 @@ async def keep(
     async with database.acquire() as connection, connection.transaction():
         await connection.execute(query("write_reconciled"), workspace, partition, *at, *packed)
         if found:
-            drift = {"found": dict(found), "left": dict(left), "reconciledTo": f"{at[0]}-{at[1]}"}
+            drift = {"found": dict(found), "left": dict(left), "reconciledTo": str(at)}
             await tell(connection, workspace, "reconcile.drift", drift)
 
 
 async def last(database: Database, workspace: int) -> Last | None:
     """What a workspace's last comparison came to."""
     row = await database.fetchrow(query("read_reconciled"), workspace)
-    return row and Last((row["epoch"], row["seq"]), row["at"], msgspec.json.decode(row["left_over"]))
+    return row and Last(EventId(row["epoch"], row["seq"]), row["at"], msgspec.json.decode(row["left_over"]))
 
 
 async def drift_of(database: Database, partition: int) -> tuple[dict[str, int], datetime | None]:

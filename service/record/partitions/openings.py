@@ -5,6 +5,7 @@ from typing import Literal
 
 import msgspec
 
+from service.formats.event_id import EventId
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -37,7 +38,7 @@ async def begin_recovery(
     nonce: str,
     kind: Kind,
     reason: str,
-    after: tuple[int, int],
+    after: EventId,
     version: int,
 ) -> None:
     """An opening begins to mend: facts after an event, codes after a configuration version."""
@@ -85,6 +86,6 @@ async def rebuilt_for(database: Database, partition: int, reason: str) -> bool:
     return bool(await database.fetchval(query("rebuilt_for"), partition, reason))
 
 
-async def erased_after(database: Database, partition: int, at: tuple[int, int]) -> bool:
+async def erased_after(database: Database, partition: int, at: EventId) -> bool:
     """Whether users are being deleted, or were after an event: what Redis then did is in no fact."""
     return bool(await database.fetchval(query("erased_after"), partition, *at))

@@ -7,6 +7,7 @@ import asyncpg
 import msgspec
 
 from service.domain.errors import Refusal
+from service.formats.event_id import EventId
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
@@ -64,11 +65,11 @@ class Partition(msgspec.Struct, frozen=True):
     """Whether a worker has seen that Redis holds no configuration which this Postgres doesn't know."""
 
     @property
-    def cursor(self) -> tuple[int, int]:
+    def cursor(self) -> EventId:
         """Epoch and number of the last event that is recorded."""
-        return self.cursor_epoch, self.cursor_seq
+        return EventId(self.cursor_epoch, self.cursor_seq)
 
-    def unrecorded(self, tail: tuple[int, int]) -> int:
+    def unrecorded(self, tail: EventId) -> int:
         """How many events up to this one, the outbox's last, are not recorded."""
         epoch, seq = tail
         if epoch == self.cursor_epoch:
@@ -138,7 +139,7 @@ async def begin_epoch(pool: asyncpg.Pool, partition: int, fence: int, nonce: str
 
 
 async def enter_epoch(
-    database: Database, partition: int, fence: int, cursor: tuple[int, int], epoch: int, digest: bytes, seq: int = 0
+    database: Database, partition: int, fence: int, cursor: EventId, epoch: int, digest: bytes, seq: int = 0
 ) -> bool:
     """Move the cursor to `<epoch>-<seq>`: after its predecessor's last event, or leaving behind what is lost.
 

@@ -1,0 +1,78 @@
+-- Events: what an entry of the outbox says in its field `d`, in words between spaces, '-' for none. w and b are the numbers
+-- of workspace and book; cb, ob and ub the buckets of code, order and user. In Python: service/formats/events.py.
+--   O                             an epoch's first entry (lua/fence.lua)
+--   M nonce                       all was mended up to here (lua/mended.lua)
+--   A w b code user at cb [order ob]
+--   U w b code user at cb
+--   R w b code user order id value currency digits discount at slot cb ob max ub [b code cb of a checkout's gift]
+--   B w b code user order id at restore cb ob
+--   S w b low|out codes|uses left at   (lua/includes/stock.lua)
+--   K w at
+
+-- gift: the order that it is a gift for {order, bucket}, or nil.
+local function assigned_event(c, book, user, at, gift)
+  local decided = 'A ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. user .. ' ' .. at
+    .. ' ' .. c.bucket
+  return gift and decided .. ' ' .. gift.order .. ' ' .. gift.bucket or decided
+end
+
+local function unassigned_event(c, book, at)
+  return 'U ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. c.user .. ' ' .. at .. ' ' .. c.bucket
+end
+
+-- r: the request; a: its words, discount and slot. The redemption's id is made of the event's.
+local function redeemed_event(r, a)
+  a.discount = r.value and whole(discount_of(r.book, r.value, r.digits, a.items)) or '0'
+  a.slot = whole(r.order and free_slot(r.places) or 0)
+  return 'R ' .. workspace_number() .. ' ' .. r.book.number .. ' ' .. r.c.code .. ' ' .. a.user .. ' ' .. a.order
+    .. ' - ' .. a.value .. ' ' .. a.currency .. ' ' .. r.digits .. ' ' .. a.discount .. ' ' .. whole(r.now)
+    .. ' ' .. a.slot .. ' ' .. r.c.bucket .. ' ' .. a.order_bucket .. ' ' .. whole(r.max or 0)
+    .. ' ' .. a.user_bucket
+end
+
+-- The id that clients know a redemption by, which is made of its event.
+local function id_of(e)
+  if e.id ~= '-' then return e.id end
+  local epoch, seq = string.match(e.event, '^(%d+)-(%d+)$')
+  local low, limb = epoch % 16384, 4294967296
+  local seq_high, at_high = math.floor(seq / limb), math.floor(e.at / 65536)
+  return string.format('%08x-%04x-7%03x-%04x-%04x%08x', at_high, e.at - at_high * 65536, (epoch - low) / 16384,
+    32768 + low, seq_high, seq - seq_high * limb)
+end
+
+-- e: the redemption.
+local function rolled_back_event(e, at, restore)
+  return 'B ' .. e.workspace .. ' ' .. e.book .. ' ' .. e.code .. ' ' .. e.user .. ' ' .. e.order .. ' ' .. id_of(e) .. ' ' .. at
+    .. (restore and ' 1 ' or ' 0 ') .. e.bucket .. ' ' .. e.order_bucket
+end
+
+local function answered_event(at) return 'K ' .. workspace_number() .. ' ' .. at end
+
+-- The readers of what was recorded. Each returns nil for first where the words are not these.
+
+-- What every `A`, `U` and `B` says: kind, workspace, book, code, user and the code's bucket.
+local function read_fact(decided)
+  local kind, pattern = string.sub(decided, 1, 1), nil
+  if kind == 'A' then pattern = '^(A) (%S+) (%S+) (%S+) (%S+) %S+ (%d+)'
+  elseif kind == 'U' then pattern = '^(U) (%S+) (%S+) (%S+) (%S+) %S+ (%d+)$'
+  elseif kind == 'B' then pattern = '^(B) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ (%d+) %S+$'
+  else return nil end
+  return string.match(decided, pattern)
+end
+
+-- Workspace, book, code, user, order, discount, time, slot, buckets of code and order, the code's limit, the user's bucket.
+local function read_redeemed(decided)
+  return string.match(decided,
+    '^R (%S+) (%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ (%d+) (%d+) (%d+) (%d+) (%d+) (%d+) (%d+)$')
+end
+
+-- What else an `A` says: time; order and its bucket, '' where it is nobody's gift.
+local function read_assigned(decided) return string.match(decided, '^A %S+ %S+ %S+ %S+ (%d+) %d+ ?(%S*) ?(%d*)$') end
+
+-- What else a `U` says: time.
+local function read_unassigned(decided) return string.match(decided, ' (%d+) %d+$') end
+
+-- What else a `B` says: order, time, restore, the order's bucket.
+local function read_rolled_back(decided)
+  return string.match(decided, '^B %S+ %S+ %S+ %S+ (%S+) %S+ (%d+) ([01]) %d+ (%d+)$')
+end

@@ -1,0 +1,387 @@
+"""What Lua's includes write, the modules of service/formats read, and the other way round; on a real server."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import pytest
+import redis
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from service.domain.configuration import WorkspaceRow
+from service.domain.field_types import word
+from service.formats import event_id, events, idempotency_entry, key_names, stored_settings
+from service.formats.coupon_record import IDLE, UNLOCKED, CouponRecord, parse_coupon_record
+from service.formats.directory_entry import DirectoryEntry, parse_directory_entry
+from service.formats.event_id import EventId
+from service.formats.lock_record import LockRecord, parse_lock, parse_lock_of_several
+from service.formats.order_entries import Gift, Place, parse_gift, parse_places
+from service.formats.redemption_record import parse_record, record_text
+from service.formats.script_replies import COUPON_VIEW
+from service.hot import scripts
+from tests.unit.test_books import make
+from tests.unit.test_events import CALLERS, CODE, KINDS, MONEY, SOME, TIME
+from tests.unit.test_events import events as any_events
+
+NAMES = st.from_regex(r"[!-,.-~]{1,40}", fullmatch=True).filter(lambda text: "/" not in text)
+EVENTS = st.builds(EventId, st.integers(1, 2**26 - 1), st.integers(1, 2**48 - 1))
+TEXT_OR_NONE = st.just("-") | NAMES
+NUMBER = st.integers(1, 2**31 - 1)
+LOCKS = st.builds(
+    LockRecord, NAMES, NAMES, TEXT_OR_NONE, TIME.map(str), TIME.map(str), st.sampled_from([".", "u.", "ub.A1"])
+)
+LIMIT = st.none() | NUMBER
+STATUS = st.sampled_from(["active", "inactive"])
+W = key_names.prefix(0, 1)
+
+
+class Lua:
+    """Runs a text after some includes, as a script of the workspace's, on a real server."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+
+    def run(self, includes: str, text: str, *args: Any) -> Any:
+        """What the text returns."""
+        parts = [scripts._strip(scripts._included(name)) for name in ["gate", *includes.split()]]
+        whole = scripts._outcome.sub("0", scripts._used("\n".join([*parts, text])))
+        names = (key_names.gate(0), key_names.settings(W))
+        head = "local PARTITION, EPOCH, OPEN, NONCE, REPLID = '0', '7', '7 open', 'nonce', nil\n"
+        return self.client.eval(head + whole, len(names), *names, *args)  # type: ignore[no-untyped-call]
+
+
+@pytest.fixture(scope="module")
+def lua(valkey_for_scripts: str) -> Iterator[Lua]:
+    """An empty server's."""
+    with redis.Redis.from_url(valkey_for_scripts, decode_responses=True) as client:
+        client.flushdb()
+        yield Lua(client)
+
+
+ALL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@pytest.mark.parametrize("written", KINDS)
+@settings(ALL, max_examples=10)
+@given(data=st.data())
+def test_events_that_python_writes(lua: Lua, written: "st.SearchStrategy[events.Event]", data: st.DataObject) -> None:
+    """What recovery hands to `redo` is read with the same fields; what it isn't handed, not at all."""
+    event = data.draw(written)
+    d = events.decided(event)
+    text = """local found = { read_redeemed(ARGV[1]) }
+    if found[1] then return { 'R', unpack(found) } end
+    found = { read_fact(ARGV[1]) }
+    local more = {}
+    if found[1] == 'A' then more = { read_assigned(ARGV[1]) }
+    elseif found[1] == 'U' then more = { read_unassigned(ARGV[1]) }
+    elseif found[1] == 'B' then more = { read_rolled_back(ARGV[1]) } end
+    for i = 1, #more do found[#found + 1] = more[i] end
+    return found"""
+    found = lua.run("events", text, d)
+    if not isinstance(event, events.Fact):
+        assert found == []
+        return
+    bucket = key_names.bucket
+    at, code, order = event.at_ms, bucket(event.code), word(getattr(event, "order", None))
+    match event:
+        case events.Redeemed():
+            about = [event.workspace, event.book, event.code, word(event.user)]
+            rest = [
+                order,
+                event.discount_e4,
+                at,
+                event.slot,
+                code,
+                bucket(order),
+                event.max_uses,
+                bucket(word(event.user)),
+            ]
+            expected = ["R", *about, *rest]
+        case _:
+            kind = d[0]
+            more = {
+                "A": [at, order, bucket(order)] if order != "-" else [at, "", ""],
+                "U": [at],
+                "B": [order, at, int(getattr(event, "restore", 0)), bucket(order)],
+            }[kind]
+            expected = [kind, event.workspace, event.book, event.code, word(event.user), code, *more]
+    assert found == [str(each) for each in expected]
+
+
+@ALL
+@given(CODE, CALLERS, st.none() | CALLERS, TIME, MONEY, st.integers(0, 4), NUMBER, EVENTS, st.booleans())
+def test_events_that_lua_writes(
+    lua: Lua,
+    code: str,
+    user: str,
+    order: str | None,
+    at: int,
+    value: int,
+    digits: int,
+    book: int,
+    event: EventId,
+    yes: bool,
+) -> None:
+    """Every kind is read with the fields that it was written of, a checkout's gift and a redemption's id among them."""
+    text = """local code, user, order, at, value, digits, number, event, restore = unpack(ARGV)
+    local c = { code = code, bucket = ARGV[10], user = user }
+    local book, gift = { number = number }, order ~= '-' and { order = order, bucket = ARGV[11] } or nil
+    local r = { c = c, book = book, digits = digits, now = tonumber(at), max = 3, places = {} }
+    r.order = given(order)
+    local a = { user = user, order = order, value = value, currency = 'USD', items = '', order_bucket = ARGV[11],
+      user_bucket = ARGV[12] }
+    local e = { event = event, id = '-', at = at, workspace = '1', book = number, code = code, user = user,
+      order = order, bucket = ARGV[10], order_bucket = ARGV[11] }
+    return { assigned_event(c, book, user, at, gift), unassigned_event(c, book, at), redeemed_event(r, a),
+      rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e) }"""
+    buckets = [key_names.bucket(text) for text in (code, word(order), word(user))]
+    args = (code, word(user), word(order), at, value, digits, book, str(event), int(yes), *buckets)
+    *texts, own_id = lua.run("outbox orders money events", text, *args)
+    assigned, unassigned, redeemed, rolled_back, answered = (events.parse(*event, d.encode(), b"{}") for d in texts)
+    about: dict[str, Any] = {"epoch": event.epoch, "seq": event.seq, "workspace": 1, "at_ms": at}
+    fact = about | {"book": book, "code": code, "user": user}
+    assert assigned == events.Assigned(**fact, order=order)
+    assert unassigned == events.Unassigned(**fact)
+    assert redeemed == events.Redeemed(
+        **fact, order=order, redemption_id=own_id, value_e4=value, currency="USD", digits=digits, discount_e4=0,
+        slot=0 if order is None else 1, max_uses=3,
+    )  # fmt: skip
+    assert rolled_back == events.RolledBack(**fact, order=order, redemption_id=own_id, restore=yes)
+    assert answered == events.Answered(**about)
+    assert own_id == events.redemption_id(event.epoch, event.seq, at)
+    assert events.read_redemption_id(UUID(own_id)) == event
+    again = events.parse(*event, f"{texts[2]} 4 GIFT-1 5".encode(), b"{}")
+    assert again == msgspec.structs.replace(
+        redeemed, gift=events.Assigned(**fact | {"book": 4, "code": "GIFT-1"}, order=order)
+    )
+
+
+@ALL
+@given(EVENTS, st.sampled_from(["low", "out"]), st.sampled_from(["codes", "uses"]), NUMBER)
+def test_stock_notices(lua: Lua, event: EventId, notice: str, what: str, left: int) -> None:
+    """A notice comes to the outbox with the words that it was made of."""
+    text = """local said
+    append = function(_, decided) said = decided end
+    local book = { number = '3', terms = '- ' .. whole(ARGV[3] + 1) .. ' -' }
+    if ARGV[1] == 'out' then book.terms, ARGV[3] = '- - -', '0' end
+    cross('outbox', book, 5, ARGV[2], tonumber(ARGV[3]), 1)
+    return said"""
+    d = lua.run("outbox book stock", text, notice, what, left)
+    expected = events.StockNotice(
+        epoch=event.epoch, seq=event.seq, workspace=1, book=3, notice=notice, what=what,  # type: ignore[arg-type]
+        left=left if notice == "low" else 0, at_ms=5,
+    )  # fmt: skip
+    assert events.parse(*event, d.encode(), b"{}") == expected
+
+
+@ALL
+@given(any_events.filter(lambda event: isinstance(event, events.Redeemed)))
+def test_redemption_records(lua: Lua, event: events.Redeemed) -> None:
+    """A record that Postgres answers with is read by scripts with the same fields."""
+    text = """local e = read_record(ARGV[1])
+    return { e.event, e.workspace, e.book, e.code, e.user, e.order, e.id, e.discount, e.at, e.slot, e.bucket,
+      e.order_bucket, e.user_bucket, e.record }"""
+    record = record_text(event)
+    found = parse_record(record)
+    assert str(found) == record
+    assert lua.run("facts", text, record) == [
+        found.event, found.workspace, found.book, found.code, found.user, found.order, found.redemption_id,
+        found.discount_e4, found.at_ms, found.slot, found.code_bucket, found.order_bucket, found.user_bucket, record,
+    ]  # fmt: skip
+    assert (found.event, found.code, found.user) == (str(event.id), event.code, word(event.user))
+    assert msgspec.json.decode(found.request, type=events.RequestPart) == event.request
+
+
+@ALL
+@given(SOME, TEXT_OR_NONE, TIME, SOME, LIMIT, st.sampled_from("-123"), LIMIT, st.none() | EVENTS, st.none() | LOCKS)
+@example(0, "-", 0, 1, 1, "-", None, EventId(7, 9), None)
+@example(0, "-", 0, 0, None, "-", None, None, None)
+def test_coupons(
+    lua: Lua, version: int, user: str, at: int, uses: int, limit: int | None, off: str, ends: int | None,
+    last: EventId | None, lock: LockRecord | None,
+) -> None:  # fmt: skip
+    """A coupon that Lua saves is in directory and record as Python reads them; and Lua reads it again as it was."""
+    text = """local c = read_coupon('CODE-1', '7', '3', ARGV[1])
+    c.text = nil
+    save_coupon(c, '3', ARGV[2] == '1')
+    local entry, text = redis.call('HGET', W .. 'd:7', 'CODE-1') or '3', redis.call('GET', W .. 'c:CODE-1')
+    local again = read_coupon('CODE-1', '7', entry, text)
+    redis.call('DEL', W .. 'd:7', W .. 'c:CODE-1')
+    return { entry, text or '', record_text(again) or '', book_number_of(entry), is_free_entry(entry) and 1 or 0 }"""
+    record = CouponRecord(
+        str(version), user, "-" if user == "-" else str(at), str(uses), "-" if limit is None else str(limit), off,
+        "-" if ends is None else str(ends), "-" if last is None else str(last), str(lock or UNLOCKED),
+    )  # fmt: skip
+    is_free = user == off == "-" and lock is None and ends is None and not (limit == 1 and last)
+    entry, stored, again, book, free = lua.run("coupon", text, str(record), int(is_free))
+    found = parse_directory_entry(entry)
+    assert found is not None
+    assert (str(found), found.book, found.is_free) == (entry, book, bool(free))
+    says_all = record == IDLE._replace(uses=str(uses), max_uses="1", last=str(last)) and last is not None
+    if says_all:
+        assert found == DirectoryEntry("3", False, str(last))
+        assert stored == ""
+        assert again == str(record._replace(uses="1"))
+    else:
+        assert found == DirectoryEntry("3", is_free)
+        assert (parse_coupon_record(stored) if stored else IDLE) == record
+        assert again == ("" if record == IDLE else str(record))
+    assert record.lock == UNLOCKED or parse_lock(record.lock) == lock
+
+
+@ALL
+@given(LOCKS)
+def test_locks_of_a_code_with_several_uses(lua: Lua, lock: LockRecord) -> None:
+    """Lua stores a lock by its holder and by its token, and Python reads the same of both; as Lua does."""
+    text = """local token, user, order, deadline, started, counted =
+      string.match(ARGV[1], string.rep('(%S+) ', 5) .. '(%S+)')
+    local c, book = { code = 'CODE-1' }, { number = '3' }
+    put_lock(c, 3, { token = token, user = user, order = order, deadline = tonumber(deadline), started = started,
+      counted = counted }, book, 0)
+    local fields = redis.call('HGETALL', W .. 'k:CODE-1')
+    local l = lock_by_token(c, 3, token, -1)
+    redis.call('FLUSHDB')
+    return { fields, { l.token, l.user, l.order, whole(l.deadline), l.started, l.counted } }"""
+    flat, again = lua.run("book coupon locks", text, str(lock))
+    fields = dict(zip(flat[::2], flat[1::2], strict=True))
+    assert fields == {lock.holder: lock.of_holder, f"={lock.token}": lock.holder}
+    assert parse_lock_of_several(lock.holder, fields[lock.holder]) == lock == LockRecord(*again)
+
+
+@ALL
+@given(
+    st.lists(st.tuples(EVENTS, st.booleans()), min_size=1, max_size=6, unique_by=lambda each: each[0]), st.booleans()
+)
+def test_orders(lua: Lua, made: list[tuple[EventId, bool]], restore: bool) -> None:
+    """Places that Lua takes and gives back are those that Python reads."""
+    text = """local entry, list = ARGV[1] ~= '' and ARGV[1] or nil, {}
+    if ARGV[2] ~= '' then entry = without_place(entry, ARGV[2], ARGV[3] == '1') end
+    for _, p in ipairs(places(entry)) do list[#list + 1] = { p.event, p.nth, p.kept and 1 or 0 } end
+    return { entry or '', list }"""
+    expected = [Place(event, slot, kept) for slot, (event, kept) in enumerate(made, 1)]
+    words = [f"{event}{f':{slot}' if slot > 1 else ''}{'!' if kept else ''}" for event, slot, kept in expected]
+    gone = next((place for place in expected if not place.kept), None)
+    entry, found = lua.run("orders", text, " ".join(words), str(gone.event) if gone else "", int(restore))
+    left = [place for place in expected if place != gone or not restore]
+    left = [place._replace(kept=True) if place == gone else place for place in left]
+    assert parse_places(entry) == left == [Place(event_id.parse_event_id(e), nth, bool(kept)) for e, nth, kept in found]
+
+
+@ALL
+@given(CODE, CALLERS, TIME)
+def test_gifts(lua: Lua, code: str, user: str, at: int) -> None:
+    """A gift that Lua writes is read with its words."""
+    bucket = str(key_names.bucket(code))
+    found = lua.run("book coupon gifts", "return gift_text(unpack(ARGV))", code, bucket, word(user), at)
+    assert parse_gift(found) == Gift(code, bucket, word(user), str(at))
+    assert str(parse_gift(found)) == found
+
+
+@ALL
+@given(st.text("0123456789abcdef", min_size=8, max_size=32), st.sampled_from(["0", "1", "c"]), NAMES, EVENTS)
+def test_idempotency_entries(lua: Lua, fingerprint: str, outcome: str, payload: str, event: EventId) -> None:
+    """Both read the parts that an entry was made of; '@.' becomes the event; a claim and an answer are recognized."""
+    text = """local entry = entry_text(ARGV[1], ARGV[2], ARGV[3])
+    local reply = replay(entry, ARGV[1], 0)
+    return { entry, is_claimed(entry) and 1 or 0, is_claimed(entry, 'other') and 1 or 0,
+      is_counted_entry(entry) and 1 or 0, reply and #reply or 0, reply and reply[2] or '' }"""
+    payload = "9" if outcome == "c" else payload
+    entry, claimed, others, counted, size, replayed = lua.run("idempotency", text, fingerprint, outcome, payload)
+    assert idempotency_entry.parse_entry(entry) == (fingerprint, outcome, payload)
+    assert (claimed, others, counted) == (int(outcome == "c"), 0, 0)
+    assert (size, replayed) == ((1, "") if outcome == "c" else (4, payload))
+    named = f"{fingerprint} 0 @. 2 -"
+    assert idempotency_entry.with_event(named, event) == f"{fingerprint} 0 @{event} 2 -"
+    assert idempotency_entry.parse_entry(named).names_events
+    answer = idempotency_entry.answer_payload(201, b'{"a":1}', "/v1/books")
+    assert lua.run("idempotency", "return is_counted_entry(ARGV[1]) and 1 or 0", f"{fingerprint} 0 {answer}") == 1
+    assert idempotency_entry.parse_answer(answer) == (201, b'{"a":1}', "/v1/books")
+
+
+@ALL
+@given(
+    LIMIT, LIMIT, LIMIT, LIMIT, LIMIT, st.booleans(), st.booleans(), st.sampled_from(["active", "inactive", "archived"])
+)
+def test_settings_of_books(
+    lua: Lua, per_code: int | None, per_user: int | None, total: int | None, till: int | None, low: int | None,
+    assigned: bool, locked: bool, status: str,
+) -> None:  # fmt: skip
+    """Each setting that Python writes comes to the field that scripts read it from."""
+    row = msgspec.structs.replace(
+        make(discount={"type": "fixed", "value": 5, "currency": "USD"}), max_redemptions_per_code=per_code,
+        max_redemptions_per_user=per_user, max_redemptions=total, valid_until_ms=till, low_stock_threshold=low,
+        require_assignment=assigned, require_lock=locked, status=status,
+    )  # fmt: skip
+    text = """local b = read_terms(read_book('1', ARGV[1]))
+    local function say(value) return value == nil and '-' or tostring(value) end
+    return { b.id, say(b.active), say(b.per_code), say(b.per_user), say(b.total), say(b.till), say(low_of(b)),
+      say(b.require_assignment), say(b.require_lock), b.lock_ms, b.max_lock_ms, b.kind, b.value, b.currency, b.digits,
+      say(is_whole_book(b) and true) }"""
+    found = lua.run("book", text, f"{row.version} {stored_settings.book_settings(row)}")
+    numbers = ["-" if each is None else str(each) for each in (per_code, per_user, total, till, low)]
+    flags = [str(each).lower() for each in (assigned, locked)]
+    assert found[:9] == [str(row.book_id), str(status == "active").lower(), *numbers, *flags]
+    assert found[9:] == [
+        str(row.lock_seconds * 1000), str(row.max_lock_seconds * 1000), "fixed", "50000", "USD", "2", "true",
+    ]  # fmt: skip
+    of_closed = stored_settings.closed_book_settings(row.book_id)
+    closed = lua.run("book", text, f"1 {of_closed}")
+    assert closed[:2] == [str(row.book_id), "false"]
+    assert lua.run("book", "return is_whole_book(read_book('1', ARGV[1])) and 1 or 0", f"1 {of_closed}") == 1
+
+
+@ALL
+@given(NUMBER, LIMIT, st.integers(1, 720), st.none() | st.uuids(), st.integers(-(10**9), 10**9))
+def test_settings_of_workspaces(
+    lua: Lua, per_order: int, cap: int | None, hours: int, gift: UUID | None, offset: int
+) -> None:
+    """The same of a workspace."""
+    row = WorkspaceRow(
+        workspace_id=UUID(int=1), workspace=1, partition=0, coupons_per_order=per_order, currency="USD", digits=2,
+        max_coupons=cap, idempotency_hours=hours, gift_book_id=gift, clock_offset_ms=offset,
+        version=3, name="", mode="test",
+    )  # fmt: skip
+    text = """local w = read_workspace(ARGV[1])
+    return { w.per_order, w.currency, w.digits, w.max_coupons and whole(w.max_coupons) or '-', w.keep_ms,
+      w.gift_book or '-', whole(w.offset_ms), is_whole_workspace(ARGV[1]) and 1 or 0 }"""
+    found = lua.run("book", text, f"3 {stored_settings.workspace_settings(row)}")
+    numbers = [str(hours * 3_600_000), str(gift or "-"), str(offset)]
+    assert found == [str(per_order), "USD", "2", "-" if cap is None else str(cap), *numbers, 1]
+
+
+@ALL
+@given(CODE, CALLERS, LOCKS.filter(lambda lock: int(lock.deadline) > 0), EVENTS)
+def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId) -> None:
+    """A view's words are those that service/formats/script_replies.py names."""
+    text = """local record = ARGV[1] .. ' R 1 1 CODE bob A-1 - - - 2 0 77 1 1 1 1 1 {}'
+    handed = { [ARGV[1]] = record }
+    local c = { code = ARGV[2], bucket = '7', uses = 0, max = 1, assigned_at = '5', user = ARGV[3], last = ARGV[1],
+      lock = { user = ARGV[4], order = ARGV[5], deadline = tonumber(ARGV[6]) } }
+    return view(c, { id = 'book', till = 9 }, 0)"""
+    args = (str(last), code, word(user), lock.user, lock.order, lock.deadline)
+    found = dict(zip(COUPON_VIEW, lua.run("book coupon locks facts view", text, *args).split(" "), strict=True))
+    assert found == {
+        "book_id": "book", "code": code, "status": "locked", "uses": "0", "max_uses": "1", "user": word(user),
+        "assigned_at": "5", "ends_at": "9", "lock_user": lock.user, "lock_order": lock.order,
+        "lock_until": lock.deadline, "last_id": str(last), "last_user": "bob", "last_order": "A-1", "last_at": "77",
+    }  # fmt: skip
+
+
+def test_every_format_is_tested() -> None:
+    """Each module of a format that scripts read or write is used by this file."""
+    text = Path(__file__).read_text()
+    others = {
+        "__init__",
+        "batch_answers",
+        "coupon_state",
+        "gate_text",
+        "mending_mark",
+        "page_cursors",
+        "quarantined_event",
+    }
+    """What Python alone writes and reads; and the gate and the mark, which scripts compare and hand on as they are."""
+    for path in Path(events.__file__).parent.glob("*.py"):
+        assert (path.stem in text) or path.stem in others, path.stem
