@@ -1,12 +1,15 @@
 """What must be true once a fault is over: all that must after any load; and what only Postgres, Redis and the
 processes' logs tell."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from loadtests.judge import Judge
+from loadtests.ledger import now_ms
+from loadtests.plan import HOLD_S
 from loadtests.rules import LIMITS
 from loadtests.tables import Tables
 from tests.faults.looking import Drill
@@ -57,7 +60,7 @@ async def judge(
     verdict = Verdict([*drill.wrong, *map(str, found.wrong)], lost=Counter(found.lost), kept=found.kept)
     verdict.double = sum(one.many for one in found.wrong if one.rule in _DOUBLE)
     verdict.wrong += await _nowhere(drill)
-    await _tidy(drill, tables)
+    verdict.wrong += await _tidy(drill, tables)
     await stage.until_ready()
     stage.held_keys |= {entry.key for entry in ledger.entries if entry.op in _KEYS_IN_REDIS}
     verdict.wrong += await unlike_rebuilt(stage)
@@ -90,22 +93,29 @@ async def _nowhere(drill: Drill) -> list[str]:
     return found
 
 
-async def _tidy(drill: Drill, tables: Tables) -> None:
-    """Lock once more what locks were left on, and give it back: then nothing of them is stored. Of a book of which
-    nothing was ever redeemed nobody but Redis knows that it was locked, so one code is redeemed."""
+async def _tidy(drill: Drill, tables: Tables) -> list[str]:
+    """Once abandoned locks have expired, lock each of their codes again and unlock it: then Redis stores nothing of
+    them. Only Redis stores that a code of a book was locked while the book has no redemption, so redeem one code.
+    Returns what was answered as it may not be."""
     ask, books = drill.ledger.ask, {book.book_id: book for book in drill.books if book.kind in ("held", "left")}
+    locks = tables.query("SELECT path, code, book_id, answered_ms FROM answers WHERE op = 'lock'")
+    locks = [lock for lock in locks if lock[2] in books]
+    await asyncio.sleep(max(0.0, max((at for *_, at in locks), default=0) + HOLD_S * 1000 + 100 - now_ms()) / 1000)
+    asked = []
     for book_id, book in books.items():
         if book.kind == "held":
-            await ask("last", f"/v1/coupons/redeem/{book.code(0)}", {"userId": drill.crowd.mark}, code=book.code(0))
+            body = {"userId": drill.crowd.mark}
+            asked.append(await ask("last", f"/v1/coupons/redeem/{book.code(0)}", body, code=book.code(0)))
         else:
-            await ask("more", f"/v1/books/{book_id}", {"maxRedemptions": 1000}, wanted={200}, method="PATCH")
-    locks = tables.query("SELECT DISTINCT path, code, book_id FROM answers WHERE op = 'lock' AND status IN (200, 201)")
-    for path, code, _ in (one for one in locks if one[2] in books):
+            body = {"maxRedemptions": 1000}
+            asked.append(await ask("more", f"/v1/books/{book_id}", body, wanted={200}, method="PATCH"))
+    for path, code in sorted({(path, code) for path, code, *_ in locks}):
         locked = await ask("tidy", path, {"userId": drill.crowd.mark}, "coupon_redeemed", wanted={201, 200}, code=code)
-        if not locked.succeeded:
-            continue
-        unlock, token = f"/v1/coupons/unlock/{code}", locked.said["lockToken"]
-        await ask("tidy", unlock, {"lockToken": token}, wanted={204}, code=code)
+        asked.append(locked)
+        if locked.succeeded:
+            unlock, token = f"/v1/coupons/unlock/{code}", locked.said["lockToken"]
+            asked.append(await ask("tidy", unlock, {"lockToken": token}, wanted={204}, code=code))
+    return [f"{one.op} {one.path}: {one.status} {one.refusal}" for one in asked if not one.wanted]
 
 
 def _text(at: Any) -> str:
