@@ -11,10 +11,10 @@ import redis.exceptions
 
 from loadtests.harness import dump
 from service.access.caller import SCOPES, Caller
-from service.api.recall import AS_OF, MOST_RUNS
+from service.api.recall import AS_OF, MAX_RUNS
 from service.domain.configuration import BookRow
 from service.domain.errors import Refusal
-from service.domain.limits import KeyLimits, words_of
+from service.domain.limits import KeyLimits, encode_key_limits
 from service.domain.outcomes import RECALL
 from service.formats import key_names
 from service.formats.event_id import parse_event_id
@@ -89,7 +89,7 @@ class Premises:
     def limit(self, of_books: bool = False, scopes: Sequence[str] = SCOPES, **limits: int) -> Self:
         """From now on requests are another key's, with these limits; `of_books` where a book may limit misses."""
         key_id = uuid4()
-        words = words_of(KeyLimits(**limits), None, of_books=of_books)
+        words = encode_key_limits(KeyLimits(**limits), None, of_books=of_books)
         self.caller = replace(self.caller, key_id=key_id, scopes=frozenset(scopes), limits=words)
         return self
 
@@ -153,7 +153,7 @@ class Premises:
     async def decide(self, command: Command) -> Any:
         """A command's reply, with the facts that it asks for, as the API has it."""
         facts, as_of = list[str](), list[str]()
-        for _ in range(MOST_RUNS):
+        for _ in range(MAX_RUNS):
             reply = await self.decider.run(0, command.script, command.keys, (*command.args, *facts))
             if reply[0] != RECALL:
                 return reply

@@ -14,7 +14,7 @@ from uuid import uuid4
 from loadtests.figures import markdown, say
 from loadtests.harness.servers import VALKEY, started
 from loadtests.hot import Hot
-from service.domain.code_patterns import generate
+from service.domain.code_patterns import generate_codes
 from service.embedded.valkey import build_allocator_env
 from service.formats.key_names import outbox
 from service.hot.connection import connect
@@ -57,7 +57,7 @@ class Filled:
         self._used = await self._hot.used_bytes()
         before = self._used, sum(await self._hot.cpu_us()), time.perf_counter()
         for start in range(0, count, CHUNK):
-            codes = list(generate(PATTERN, CHARSET, min(CHUNK, count - start)))
+            codes = list(generate_codes(PATTERN, CHARSET, min(CHUNK, count - start)))
             await self._shop.add(book, *codes)
             self._codes += codes
         return await self._cost(f"idle code of {len(PATTERN)} characters", count, before)

@@ -1,15 +1,15 @@
-"""Who acts, as the audit tells it: known where a request is admitted, needed where a change is written."""
+"""The actor of a request: set where the request is authenticated, read where the audit log records a change."""
 
 from contextvars import ContextVar
 from typing import Literal, NamedTuple
 from uuid import UUID
 
-SHOWN_OF_CODES = 4
-"""A code is masked to its last quarter, and at most so much."""
+UNMASKED_CHARACTERS = 4
+"""A masked code shows its last quarter, at most this many characters."""
 
 
 class Actor(NamedTuple):
-    """Who acts, and from where."""
+    """The key, command or service that makes a change, and the client's address."""
 
     kind: Literal["key", "command", "service"] = "service"
     key_id: UUID | None = None
@@ -18,10 +18,10 @@ class Actor(NamedTuple):
     request_id: str | None = None
 
 
-acting: ContextVar[Actor] = ContextVar("acting", default=Actor())  # noqa: B039, it can't change
-"""A task that a request starts acts for it."""
+current_actor: ContextVar[Actor] = ContextVar("current_actor", default=Actor())  # noqa: B039, it can't change
+"""Tasks that a request starts inherit its actor."""
 
 
-def masked(code: str) -> str:
-    """What may be kept or logged of a code, or of whose it is, beside the thing itself."""
-    return "…" + code[len(code) - min(SHOWN_OF_CODES, len(code) // 4) :]
+def mask(code: str) -> str:
+    """The part of a code, a user id or a key that may be logged: `…` and its last characters."""
+    return "…" + code[len(code) - min(UNMASKED_CHARACTERS, len(code) // 4) :]

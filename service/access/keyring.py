@@ -1,4 +1,6 @@
-"""Who asks: API keys, kept in memory and asked for again five times a second, so that no request waits for Postgres."""
+"""Authentication by API key, console session or user token, from memory: no request waits for Postgres.
+
+service/serving/wiring.py reads the keys again five times a second."""
 
 import hashlib
 import time
@@ -9,16 +11,17 @@ from service.access.caller import SCOPES, Caller
 from service.access.user_tokens import Tokens
 from service.domain.errors import Refusal
 
-MAX_KNOWN = 1024
+MAX_ENTRIES = 1024
+"""Of each cache and counter table of a keyring."""
 
 
-def session_digest(secret: str) -> bytes:
-    """What is kept of a console session's secret; none of a key's digests, so that neither passes for the other."""
+def digest_session_secret(secret: str) -> bytes:
+    """The stored digest of a console session's secret. The prefix keeps it apart from the digests of keys."""
     return hashlib.sha256(b"session " + secret.encode("utf-8", "replace")).digest()
 
 
-class Refused(NamedTuple):
-    """How often was refused what somebody asked: a key's bearer, or one who sent what has this digest."""
+class RejectionCount(NamedTuple):
+    """The number of rejected requests of one known key, or of one unknown credential (by its digest)."""
 
     workspace: int | None
     key_id: UUID | None
@@ -28,78 +31,78 @@ class Refused(NamedTuple):
 
 
 class Keyring:
-    """All keys and sessions that are live, by the hash of their secret."""
+    """All live keys and sessions, by the hash of their secret."""
 
     def __init__(self) -> None:
         self.tokens = Tokens()
-        self._refused: dict[tuple[int | None, UUID | None, bytes | None, str], int] = {}
+        self._rejections: dict[tuple[int | None, UUID | None, bytes | None, str], int] = {}
         self._callers: dict[bytes, Caller] = {}
-        self._known: dict[str, Caller] = {}
-        """By the header that named them since `used` was asked: no hash, no clock (2 µs). None that has an end."""
+        self._by_header: dict[str, Caller] = {}
+        """A cache that saves the hash and the clock (2 µs). take_uses empties it. No caller in it expires."""
         self._used_ms: dict[UUID, int] = {}
 
     def replace(self, callers: dict[bytes, Caller]) -> None:
-        """Take these keys and sessions and no others from now on."""
+        """Replace all keys and sessions."""
         self._callers = callers
-        self._known = {}
+        self._by_header = {}
 
-    def authenticated(self, authorization: str, roles: tuple[str, ...]) -> Caller:
-        """Whom the header's value names. Refusal `unauthenticated`, or `forbidden` where the key has none of the
-        roles."""
-        found = self._known.get(authorization) or self._find(authorization)
-        return found if not found.scopes.isdisjoint(roles) else self._forbidden(found, roles)
+    def authenticate(self, authorization: str, roles: tuple[str, ...]) -> Caller:
+        """The caller of an `Authorization` header. Raises Refusal `unauthenticated`, or `forbidden` if the caller has
+        none of the roles."""
+        caller = self._by_header.get(authorization) or self._find_by_header(authorization)
+        return caller if not caller.scopes.isdisjoint(roles) else self._reject_forbidden(caller, roles)
 
-    def in_session(self, secret: str, roles: tuple[str, ...]) -> Caller:
-        """Whom a console session's secret names; refuses as authenticated does."""
-        found = self._live(session_digest(secret))
-        return found if not found.scopes.isdisjoint(roles) else self._forbidden(found, roles)
+    def authenticate_session(self, secret: str, roles: tuple[str, ...]) -> Caller:
+        """The caller of a console session. Raises Refusal as authenticate does."""
+        caller = self._find_live(digest_session_secret(secret))
+        return caller if not caller.scopes.isdisjoint(roles) else self._reject_forbidden(caller, roles)
 
-    def refused(self) -> list["Refused"]:
-        """What was refused since this was asked before."""
-        refused, self._refused = self._refused, {}
-        return [Refused(*whose, count) for whose, count in refused.items()]
+    def take_rejections(self) -> list[RejectionCount]:
+        """The rejections since the last call, counted."""
+        rejections, self._rejections = self._rejections, {}
+        return [RejectionCount(*source, times) for source, times in rejections.items()]
 
-    def used(self) -> dict[UUID, int]:
-        """When keys were used first since this was asked before, in ms since 1970."""
+    def take_uses(self) -> dict[UUID, int]:
+        """The keys used since the last call, each with the time of a use in ms since 1970."""
         used, self._used_ms = self._used_ms, {}
-        self._known = {}
+        self._by_header = {}
         return used
 
-    def _find(self, authorization: str) -> Caller:
+    def _find_by_header(self, authorization: str) -> Caller:
         scheme, _, secret = authorization.partition(" ")
         if scheme.lower() != "bearer":
-            self._count(None, None, None, "unauthenticated")
+            self._count_rejection(None, None, None, "unauthenticated")
             raise Refusal("unauthenticated")
         if secret.count(".") == 2:  # no key has a dot
             try:
-                return self.tokens.find(secret.strip())
+                return self.tokens.authenticate(secret.strip())
             except Refusal as refusal:
-                self._count(None, None, None, refusal.code)
+                self._count_rejection(None, None, None, refusal.code)
                 raise
-        caller = self._live(hashlib.sha256(secret.strip().encode("utf-8", "replace")).digest())
+        caller = self._find_live(hashlib.sha256(secret.strip().encode("utf-8", "replace")).digest())
         if caller.expires_ms is None:
-            if len(self._known) >= MAX_KNOWN:
-                self._known.clear()
-            self._known[authorization] = caller
+            if len(self._by_header) >= MAX_ENTRIES:
+                self._by_header.clear()
+            self._by_header[authorization] = caller
         return caller
 
-    def _live(self, digest: bytes) -> Caller:
+    def _find_live(self, digest: bytes) -> Caller:
         caller = self._callers.get(digest)
         now_ms = int(time.time() * 1000)
         if caller is None or (caller.expires_ms is not None and caller.expires_ms <= now_ms):
-            self._count(None, None, digest, "unauthenticated")
+            self._count_rejection(None, None, digest, "unauthenticated")
             raise Refusal("unauthenticated")
         if caller.key_id is not None:
             self._used_ms[caller.key_id] = now_ms
         return caller
 
-    def _forbidden(self, caller: Caller, roles: tuple[str, ...]) -> NoReturn:
-        self._count(caller.workspace, caller.key_id, None, "forbidden")
+    def _reject_forbidden(self, caller: Caller, roles: tuple[str, ...]) -> NoReturn:
+        self._count_rejection(caller.workspace, caller.key_id, None, "forbidden")
         scopes = " or ".join(role for role in roles if role in SCOPES)
-        raise Refusal("forbidden", f"This takes a key with the scope {scopes}.")
+        raise Refusal("forbidden", f"This request needs a key with the scope {scopes}.")
 
-    def _count(self, workspace: int | None, key_id: UUID | None, digest: bytes | None, code: str) -> None:
-        whose = (workspace, key_id, digest, code)
-        if whose not in self._refused and len(self._refused) >= MAX_KNOWN:
-            whose = (None, None, None, code)
-        self._refused[whose] = self._refused.get(whose, 0) + 1
+    def _count_rejection(self, workspace: int | None, key_id: UUID | None, digest: bytes | None, code: str) -> None:
+        source = (workspace, key_id, digest, code)
+        if source not in self._rejections and len(self._rejections) >= MAX_ENTRIES:
+            source = (None, None, None, code)
+        self._rejections[source] = self._rejections.get(source, 0) + 1

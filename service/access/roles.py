@@ -28,14 +28,13 @@ ROLES: Mapping[str, frozenset[str]] = {
         ).split()
     ),
 }
-SCOPES_OF_USERS = {"checkout": "user", "public": "public"}
-"""Which role a user's token has by its issuer's word: what a checkout may, as far as it is about one user. None of the
-others, whatever the token says."""
+USER_TOKEN_ROLES = {"checkout": "user", "public": "public"}
+"""The role of a user token by its `scope` claim. A token gets no other role, whatever its claim contains."""
 
 
-def roles_of(operation_id: str) -> tuple[str, ...]:
-    """The roles whose bearers may do this, any of them. Raises KeyError for an operation that no role has."""
-    found = tuple(role for role, operations in ROLES.items() if operation_id in operations)
-    if not found:
-        raise KeyError(f"no role may do {operation_id}")
-    return found
+def list_roles(operation_id: str) -> tuple[str, ...]:
+    """The roles that may run the operation; a caller needs one of them. Raises KeyError if no role may run it."""
+    roles = tuple(role for role, operations in ROLES.items() if operation_id in operations)
+    if not roles:
+        raise KeyError(f"no role may run {operation_id}")
+    return roles

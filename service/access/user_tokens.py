@@ -1,8 +1,7 @@
-"""Users' tokens: JWTs of an issuer that we were told of, for us, signed with a key of his, and within their time.
+"""User tokens: JWTs that a configured issuer signs for one of its users.
 
-A token belongs to the workspace that its issuer and audience were told for, and its `sub` is a user, who may do what a
-checkout does for that user alone. Nothing in a token says how it is verified: its algorithm is the one of the issuer's
-key that it names.
+The settings map each issuer and audience to a workspace. The `sub` claim is the user; the caller may run the checkout
+operations for that user only. The algorithm comes from the issuer's key that `kid` names, never from the token.
 """
 
 import base64
@@ -16,18 +15,18 @@ import jwt
 import msgspec
 
 from service.access.caller import Caller
-from service.access.roles import SCOPES_OF_USERS
+from service.access.roles import USER_TOKEN_ROLES
 from service.domain.errors import Refusal
 from service.domain.field_types import is_caller_id
 
 MAX_TOKEN_BYTES = 8 << 10
 MAX_JWKS_BYTES = 256 << 10
 MAX_KEYS = 100
-"""Of an issuer."""
+"""Of one issuer."""
 MAX_VERIFIED = 10_000
-"""Tokens that are known to be good, by digest: verifying one takes 50 (RS256) to 100 µs."""
+"""Size of the cache of verified tokens, by digest: to verify one takes 50 (RS256) to 100 µs."""
 LEEWAY_S = 10
-"""For an issuer's clock that is ahead of ours; a token's end is by ours."""
+"""Tolerance for an issuer's clock that is ahead of ours (`nbf`, `iat`). `exp` has no tolerance."""
 _RSA_BITS = range(2048, 8193)
 _ALGORITHMS: dict[tuple[str, str | None], str] = {
     ("RSA", None): "RS256",
@@ -40,8 +39,8 @@ _ERRORS = (jwt.PyJWTError, msgspec.MsgspecError, ValueError, KeyError, Recursion
 _Seconds = Annotated[float, msgspec.Meta(ge=0, le=1e11)]
 
 
-class Head(msgspec.Struct):
-    """What a token says of how it was signed, as far as anybody believes it."""
+class Header(msgspec.Struct):
+    """A token's header. `alg` is required but not used."""
 
     alg: str
     kid: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
@@ -50,7 +49,7 @@ class Head(msgspec.Struct):
 
 
 class Claims(msgspec.Struct):
-    """What a token says; all of it must be right."""
+    """A token's claims; each is checked."""
 
     iss: str
     sub: str
@@ -62,13 +61,13 @@ class Claims(msgspec.Struct):
 
 
 class Jwks(msgspec.Struct):
-    """A set of keys, each to be read by itself."""
+    """A key set. Each key is decoded on its own, so that an unsuitable one does not reject the set."""
 
     keys: Annotated[list[msgspec.Raw], msgspec.Meta(max_length=MAX_KEYS)]
 
 
 class Jwk(msgspec.Struct):
-    """A key, as RFC 7517 has it."""
+    """A key by RFC 7517."""
 
     kid: Annotated[str, msgspec.Meta(min_length=1, max_length=500)]
     kty: str
@@ -85,131 +84,133 @@ class Jwk(msgspec.Struct):
 
 
 class Key(NamedTuple):
-    """A public key, and the one algorithm that it is for."""
+    """A public key and its algorithm."""
 
     algorithm: str
     key: jwt.PyJWK
 
 
 class Issuer:
-    """An issuer and an audience, the workspace that their tokens belong to, and the issuer's keys."""
+    """An issuer and an audience, the workspace of their tokens, and the issuer's keys."""
 
     def __init__(self, issuer: str, audience: str, workspace: str) -> None:
         self.issuer, self.audience, self.workspace = issuer, audience, workspace
         self.bearer: Caller | None = None
-        """Who its tokens stand for, but for the user; None while there is no such workspace."""
+        """The caller of its tokens, without the user and the scopes; None while the workspace does not exist."""
         self.keys: dict[str, Key] | None = None
-        """By their ids; None while they couldn't be read."""
-        self.is_unknown_named = False
-        """A token has named a key that isn't among them: there may be new ones."""
+        """By `kid`; None until they have been read once."""
+        self.has_unknown_key = False
+        """Whether a token has named an unknown key since the keys were read: the issuer may have new keys."""
 
 
 class Tokens:
-    """Tells whom a token names."""
+    """Authenticates user tokens, and caches the verified ones."""
 
     def __init__(self, issuers: Iterable[Issuer] = ()) -> None:
         self.issuers = tuple(issuers)
         self._verified: dict[bytes, Caller] = {}
 
     def forget(self) -> None:
-        """Verify every token again: an issuer's keys have changed."""
+        """Empty the cache, since an issuer's keys have changed."""
         self._verified.clear()
 
-    def find(self, token: str) -> Caller:
-        """Whom the token names. Refusal `unauthenticated`, or `unavailable` while its issuer's keys are unknown."""
+    def authenticate(self, token: str) -> Caller:
+        """The caller of a token. Raises Refusal `unauthenticated`, or `unavailable` while the issuer's keys are not
+        loaded."""
         now_s = time.time()
         digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
-        found = self._verified.get(digest)
-        if found is None:
+        caller = self._verified.get(digest)
+        if caller is None:
             try:
-                found = self._verify(token, now_s)
+                caller = self._verify(token, now_s)
             except _ERRORS:
                 raise Refusal("unauthenticated") from None
             if len(self._verified) >= MAX_VERIFIED:
                 self._verified.clear()
-            self._verified[digest] = found
-        if found.expires_ms is None or found.expires_ms <= now_s * 1000:
+            self._verified[digest] = caller
+        if caller.expires_ms is None or caller.expires_ms <= now_s * 1000:
             self._verified.pop(digest, None)
             raise Refusal("unauthenticated")
-        return found
+        return caller
 
     def _verify(self, token: str, now_s: float) -> Caller:
         """Raises one of _ERRORS, or Refusal."""
         if len(token) > MAX_TOKEN_BYTES:
             raise ValueError("too long")
-        head, payload, _ = token.split(".")
-        said = _head.decode(_bytes(head))
-        if said.typ.lower() not in _TYPES or said.crit is not msgspec.UNSET:
-            raise ValueError("no access token")
-        claims = _claims.decode(_bytes(payload))
-        issuer = self._issuer(claims)
+        encoded_header, payload, _ = token.split(".")
+        header = _header.decode(_decode_base64url(encoded_header))
+        if header.typ.lower() not in _TYPES or header.crit is not msgspec.UNSET:
+            raise ValueError("not an access token")
+        claims = _claims.decode(_decode_base64url(payload))
+        issuer = self._find_issuer(claims)
         if claims.exp <= now_s:
-            raise ValueError("over")
+            raise ValueError("expired")
         if issuer.keys is None:
-            raise Refusal.passing("unavailable")
-        key = issuer.keys.get(said.kid)
+            raise Refusal.temporary("unavailable")
+        key = issuer.keys.get(header.kid)
         if key is None:
-            issuer.is_unknown_named = True
-            raise ValueError("no such key")
+            issuer.has_unknown_key = True
+            raise ValueError("unknown key")
         jwt.decode(
             token, key.key, algorithms=[key.algorithm], issuer=issuer.issuer, audience=issuer.audience,
             leeway=LEEWAY_S, options={"require": ["exp", "iss", "aud", "sub"]},
         )  # fmt: skip
         if issuer.bearer is None or not is_caller_id(claims.sub):
-            raise ValueError("nobody")
-        roles = frozenset(SCOPES_OF_USERS[scope] for scope in _scopes(claims) if scope in SCOPES_OF_USERS)
+            raise ValueError("unknown workspace, or `sub` is not a user id")
+        roles = frozenset(USER_TOKEN_ROLES[scope] for scope in _list_scopes(claims) if scope in USER_TOKEN_ROLES)
         return replace(issuer.bearer, user=claims.sub, scopes=roles, expires_ms=int(claims.exp * 1000))
 
-    def _issuer(self, claims: Claims) -> Issuer:
+    def _find_issuer(self, claims: Claims) -> Issuer:
+        """Raises ValueError for an unknown issuer or audience."""
         audiences = [claims.aud] if isinstance(claims.aud, str) else claims.aud
         (issuer,) = [one for one in self.issuers if one.issuer == claims.iss and one.audience in audiences]
         return issuer
 
 
 def parse_jwks(data: bytes) -> dict[str, Key]:
-    """The keys that tokens may be signed with, by their ids. Raises ValueError where there is none, or an id is there
-    twice. Others are left out: of other kinds, too short, not public, not for signatures."""
+    """The signing keys of a key set, by `kid`. Skips keys that are too short, not public, not for signatures, or of
+    another algorithm. Raises ValueError if no key remains, or two have one `kid`."""
     try:
-        listed = msgspec.json.decode(data, type=Jwks).keys
+        raw_keys = msgspec.json.decode(data, type=Jwks).keys
     except (msgspec.MsgspecError, RecursionError):
-        raise ValueError("is no JWKS, or a very long one") from None
-    found: dict[str, Key] = {}
-    for raw in listed:
+        raise ValueError(f"is not a JSON Web Key Set of at most {MAX_KEYS} keys") from None
+    keys: dict[str, Key] = {}
+    for raw in raw_keys:
         try:
-            told = msgspec.json.decode(raw, type=Jwk)
-            key = _key(told)
+            jwk = msgspec.json.decode(raw, type=Jwk)
+            key = _load_key(jwk)
         except _ERRORS:
             continue
-        if told.kid in found:
-            raise ValueError("has two keys of one id")
-        found[told.kid] = key
-    if not found:
-        raise ValueError("has no key that is good for RS256, ES256 or EdDSA")
-    return found
+        if jwk.kid in keys:
+            raise ValueError("has two keys with the same `kid`")
+        keys[jwk.kid] = key
+    if not keys:
+        raise ValueError("has no usable key for RS256, ES256 or EdDSA")
+    return keys
 
 
-def _key(told: Jwk) -> Key:
+def _load_key(jwk: Jwk) -> Key:
     """Raises one of _ERRORS."""
-    algorithm = _ALGORITHMS[told.kty, told.crv]
-    if told.alg not in (None, algorithm) or told.use != "sig" or "verify" not in told.key_ops:
-        raise ValueError("for something else")
-    if not told.d == told.k == msgspec.UNSET:
+    algorithm = _ALGORITHMS[jwk.kty, jwk.crv]
+    if jwk.alg not in (None, algorithm) or jwk.use != "sig" or "verify" not in jwk.key_ops:
+        raise ValueError("for another algorithm or use")
+    if not jwk.d == jwk.k == msgspec.UNSET:
         raise ValueError("not public")
-    parts = {name: value for name, value in msgspec.structs.asdict(told).items() if isinstance(value, str)}
+    parts = {name: value for name, value in msgspec.structs.asdict(jwk).items() if isinstance(value, str)}
     key = jwt.PyJWK(parts, algorithm)
     if algorithm == "RS256" and key.key.key_size not in _RSA_BITS:
-        raise ValueError("too short, or very long")
+        raise ValueError(f"not of {_RSA_BITS.start} to {_RSA_BITS.stop - 1} bits")
     return Key(algorithm, key)
 
 
-_head = msgspec.json.Decoder(Head)
+_header = msgspec.json.Decoder(Header)
 _claims = msgspec.json.Decoder(Claims)
 
 
-def _scopes(claims: Claims) -> list[str]:
-    """What the issuer lets the token's bearer do; one that says nothing of it lets him do what a user may."""
+def _list_scopes(claims: Claims) -> list[str]:
+    """The scopes of a token; `checkout` if it has no `scope` claim."""
     return ["checkout"] if claims.scope is None else claims.scope.split(" ")
 
 
-def _bytes(part: str) -> bytes:
+def _decode_base64url(part: str) -> bytes:
     return base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_", validate=True)

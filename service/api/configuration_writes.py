@@ -1,4 +1,4 @@
-"""A change of configuration: in Postgres first, then in Redis, and answered after both."""
+"""Changes of configuration: written to Postgres, then to Redis; the response follows after both."""
 
 import asyncio
 import time
@@ -9,48 +9,48 @@ from service.api.context import Context
 from service.domain.errors import Refusal
 
 SETTLE_S = 0.9
-"""By then every process has read the keys again, and what limits them."""
+"""After this time every process has read the keys and their limits again."""
 MAX_AGE_S = 3.0
-"""From a change's beginning to its way into Redis. Less than a worker waits before it compares Redis with a Postgres
-that was started (service/worker/projection_catchup.py): one that was restored may not know the change."""
+"""From the beginning of a change until it is written to Redis. It is less than the time that a worker waits before it
+compares Redis with a restarted Postgres (service/worker/projection_catchup.py), which may be restored without it."""
 
-LOOK_S = 0.05
-"""Between looks for what the worker projects in another's stead."""
+POLL_S = 0.05
+"""Between two reads of the version that is projected."""
 
 
 def check_open(context: Context, partition: int) -> None:
-    """Refusal `recovering` or `unavailable`, before anything is written, where the change couldn't be projected."""
+    """Raise Refusal `recovering` or `unavailable` if Redis can't accept changes now. Call it before any write."""
     if partition not in context.open_partitions:
-        raise Refusal.passing("recovering")
+        raise Refusal.temporary("recovering")
     if not context.decider.link.connected:
-        raise Refusal.passing("unavailable")
+        raise Refusal.temporary("unavailable")
 
 
 class Change:
-    """One change, made when it is about to be written to Postgres; refuses as check_open does."""
+    """One change. Create it just before the write to Postgres; raises Refusal as check_open does."""
 
     def __init__(self, context: Context, partition: int) -> None:
         check_open(context, partition)
         self._context, self._partition = context, partition
         self._began, self._epoch = time.monotonic(), context.decider.epoch(partition)
 
-    async def projected(self, version: int, write: Coroutine[Any, Any, None], *, all_before: bool = False) -> None:
-        """The change of this version is in Redis once this returns; with `all_before` all earlier ones are, too: what
-        it found in Postgres may be of one whose process died on its way.
+    async def project(self, version: int, write: Coroutine[Any, Any, None], *, all_before: bool = False) -> None:
+        """Write the change of this version to Redis by running `write`. With `all_before`, also wait until all earlier
+        changes are in Redis: the API process that wrote one of them to Postgres may have died.
 
-        Where Redis breaks away just now, or it took too long to come here, the change stands all the same, and the
-        worker brings it there: `outcome_unknown`.
+        Raises Refusal `outcome_unknown` if Redis is lost meanwhile, or the change is older than MAX_AGE_S. The change
+        is committed in Postgres then, and the worker projects it.
         """
         try:
             if not self._is_fresh():
                 write.close()
-                raise Refusal.passing("recovering")
+                raise Refusal.temporary("recovering")
             await write
             await self._context.projector.seen(self._partition, version)
             while all_before and await self._context.projector.last_seen(self._partition) < version:
                 if not self._is_fresh():
-                    raise Refusal.passing("recovering")
-                await asyncio.sleep(LOOK_S)
+                    raise Refusal.temporary("recovering")
+                await asyncio.sleep(POLL_S)
         except Refusal as refusal:
             raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal
 

@@ -1,4 +1,4 @@
-"""What handlers work with; one a process, made by wiring."""
+"""The objects that handlers use; service/serving/wiring.py makes one Context per process."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,7 @@ from service.record.facts.recorded_wait import Recorded
 
 @dataclass(slots=True)
 class Context:
-    """Connections and what stands on them."""
+    """Connections, and the objects that use them."""
 
     settings: Settings
     pool: asyncpg.Pool
@@ -26,6 +26,6 @@ class Context:
     keyring: Keyring = field(default_factory=Keyring)
     export_slots: ExportSlots = field(default_factory=ExportSlots)
     open_partitions: frozenset[int] = frozenset()
-    """Those whose Redis Postgres says is verified."""
+    """The partitions whose Redis is verified, by the table of partitions in Postgres."""
     selling_until_s: float = 0.0
-    """Until when, by time.monotonic, a flash sale of the console's has this process; 0 where none does."""
+    """When the console's flash sale in this process ends at the latest, by time.monotonic; 0 without a sale."""

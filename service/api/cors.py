@@ -1,4 +1,4 @@
-"""Pages of other origins: none may ask unless the settings name them."""
+"""CORS: pages of other origins may read responses only if the settings name the origin."""
 
 from collections.abc import Sequence
 
@@ -13,15 +13,15 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Origins:
-    """Which origins' pages may read answers. No cookie goes along (there is no
-    Access-Control-Allow-Credentials): a page of another origin needs a key of its own, also where `*` is named."""
+    """The origins whose pages may read responses. Browsers send no cookies with these requests (there is no
+    Access-Control-Allow-Credentials), so a page of another origin needs its own key, also with `*`."""
 
     def __init__(self, allowed: Sequence[str] = ()) -> None:
         self._allowed = frozenset(origin.encode() for origin in allowed)
         self.some = bool(allowed)
 
     def headers(self, origin: bytes | None) -> Headers:
-        """What an answer says to a page of this origin. What another hears differs, and caches are told so."""
+        """The headers of a response to a page of this origin. They include `Vary`, since they differ by origin."""
         if not self.some or origin is None:
             return []
         if not (b"*" in self._allowed or origin in self._allowed):
@@ -33,7 +33,7 @@ class Origins:
         ]
 
     def preflight(self, origin: bytes | None, allow: bytes) -> Headers:
-        """What more the answer to a browser's question says; `allow` are the address's methods."""
+        """The headers of the response to a preflight request; `allow` are the methods of the address."""
         headers = self.headers(origin)
         if len(headers) < 2:
             return headers

@@ -1,4 +1,4 @@
-"""Sending a CSV file of any length in little memory."""
+"""Sending a CSV file of any length in bounded memory."""
 
 import asyncio
 import contextlib
@@ -14,24 +14,26 @@ from service.api.csv_rows import MEDIA_TYPE
 from service.domain.errors import Refusal
 
 MAX_EXPORTS = 4
-"""At once, shared out among the processes of an address: each works on a loop that decides requests."""
+"""Exports at one time, shared out among the processes of an address: they share the event loop with requests."""
 STALLED_S = 60.0
-"""A client that takes nothing for so long is given up, so that it keeps no other from its export."""
+"""A client that accepts no data for this time is disconnected, so that it does not block another export."""
 
 log = structlog.get_logger()
 
 
 class ExportSlots:
-    """Counts what is being exported by this process."""
+    """Limits the concurrent exports of this process."""
 
     def __init__(self, most: int = MAX_EXPORTS) -> None:
         self.running, self._most = 0, most
 
     @contextlib.contextmanager
     def one(self) -> Iterator[None]:
-        """While an export runs. Raises Refusal `unavailable` where as many run as may."""
+        """Occupy a slot within the `with` block. Raises Refusal `unavailable` if no slot is free."""
         if self.running >= self._most:
-            raise Refusal.passing("unavailable", "As many exports run as may; try again shortly.", 2000, 6000)
+            raise Refusal.temporary(
+                "unavailable", "The limit of concurrent exports is reached; try again shortly.", 2000, 6000
+            )
         self.running += 1
         try:
             yield
@@ -40,14 +42,12 @@ class ExportSlots:
 
 
 class CsvFile(Response[str]):
-    """A file of CSV, sent as its pieces come.
+    """A CSV file that is sent piece by piece.
 
-    1. It takes a place among the exports, or is refused, and waits for the first piece: until then an error is a
-       problem like any other.
-    2. Each piece is sent before the next is asked for, so that a slow client slows the reading, and the loop gets its
-       turn in between.
-    3. A client that goes away, or takes nothing for a minute, ends it.
-    4. An error after the first piece breaks the connection off: the file has no end that a client could take for one.
+    1. Take an export slot, and wait for the first piece. An error up to here is a problem document.
+    2. Send each piece before the next one is read, so that a slow client slows the reading.
+    3. Stop if the client disconnects, or accepts no data for a minute.
+    4. On an error after the first piece, break the connection, so that the client detects the incomplete file.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CsvFile(Response[str]):
         self._slots, self._pieces = slots, pieces
 
     def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **options: Any) -> ASGIResponse:  # type: ignore[override]
-        """What Litestar sends."""
+        """The ASGI response for Litestar."""
         return _Sending(self._slots, self._pieces, headers=self.headers, media_type=MEDIA_TYPE)
 
 
@@ -72,14 +72,14 @@ class _Sending(ASGIResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         with self._slots.one():
             sending = asyncio.create_task(self._send(send), name="export")
-            gone = asyncio.create_task(_gone(receive), name="export-client")
+            disconnected = asyncio.create_task(_wait_disconnected(receive), name="export-client")
             try:
-                await asyncio.wait((sending, gone), return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait((sending, disconnected), return_when=asyncio.FIRST_COMPLETED)
             finally:
-                gone.cancel()
+                disconnected.cancel()
                 if not sending.done():
                     sending.cancel()
-                await asyncio.gather(sending, gone, return_exceptions=True)
+                await asyncio.gather(sending, disconnected, return_exceptions=True)
         if not sending.cancelled():
             sending.result()
 
@@ -100,7 +100,7 @@ class _Sending(ASGIResponse):
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _gone(receive: Receive) -> None:
-    """Wait until the client has gone away."""
+async def _wait_disconnected(receive: Receive) -> None:
+    """Return when the client has disconnected."""
     while (await receive())["type"] != "http.disconnect":
         pass

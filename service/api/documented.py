@@ -1,8 +1,8 @@
-"""What the OpenAPI document says of a handler beyond its signature.
+"""The parts of the OpenAPI document that Litestar does not derive from a handler's signature.
 
-Bodies and queries are read by ourselves, so that refusals are in the contract's words; Litestar documents only what
-it reads itself. A body's struct is therefore declared as one more response, which puts its schema among the
-components, and moved to where it belongs when the operation is made.
+Handlers decode bodies and queries themselves, for exact refusals; Litestar documents only what it decodes. A body's
+struct is therefore declared as an additional response, which adds its schema to the components. The operation class
+moves it to the request body.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -25,7 +25,7 @@ from litestar.openapi.spec.enums import OpenAPIType
 from litestar.typing import FieldDefinition
 
 from service.access.caller import SCOPES
-from service.access.roles import roles_of
+from service.access.roles import list_roles
 from service.api.auth import OPEN
 from service.api.schemas import Exact, ExactExample, Structs
 from service.domain.field_types import Answer
@@ -42,37 +42,39 @@ def _header(description: str, schema: Schema, required: bool = False) -> OpenAPI
     return OpenAPIHeader(description=description, schema=schema, required=required)
 
 
-_ANSWERED = _header("The request's id: the caller's, if it sent a valid one.", Schema(type=_STRING, min_length=1), True)
-_LOCATION = _header("Where what was made is.", Schema(type=_STRING, pattern="^/v1/"))
-_REPLAYED = _header("The answer of the first success under this Idempotency-Key.", Schema(enum=["true"]))
-_APPLIED = _header("The preference, where it was met.", Schema(enum=["durability=recorded"]))
-_LAG = _header("How far the record is behind, where not all of it is here yet.", Schema(type=_INTEGER, minimum=1))
+_ANSWERED = _header(
+    "The request's id: the client's if valid, else a new one.", Schema(type=_STRING, min_length=1), True
+)
+_LOCATION = _header("The address of the created resource.", Schema(type=_STRING, pattern="^/v1/"))
+_REPLAYED = _header("Present if this is the stored response of this Idempotency-Key.", Schema(enum=["true"]))
+_APPLIED = _header("Present if the preference was met.", Schema(enum=["durability=recorded"]))
+_LAG = _header("Lag of Postgres behind Redis in seconds, if not 0.", Schema(type=_INTEGER, minimum=1))
 _CHALLENGE = _header("How to authenticate.", Schema(enum=["Bearer"]), True)
 _RETRY_AFTER = Schema(type=_INTEGER, minimum=1)
-_SECONDS = "Seconds after which it may be tried again."
+_SECONDS = "Seconds to wait before a retry."
 _RATES = {
-    "RateLimit": _header('What is left: `"requests";r=99;t=60`.', Schema(type=_STRING)),
-    "RateLimit-Policy": _header('Those limits: `"requests";q=100;w=60`.', Schema(type=_STRING)),
+    "RateLimit": _header('The remaining requests: `"requests";r=99;t=60`.', Schema(type=_STRING)),
+    "RateLimit-Policy": _header('The limits: `"requests";q=100;w=60`.', Schema(type=_STRING)),
 }
 
 _REQUEST_ID = Parameter(
     name="X-Request-Id",
     param_in="header",
-    description="1 to 128 printable ASCII characters, to find the request by; ignored where it is none.",
+    description="1 to 128 printable ASCII characters that identify the request in logs; ignored if invalid.",
     schema=Schema(type=_STRING),
     required=False,
 )
 _PREFER = Parameter(
     name="Prefer",
     param_in="header",
-    description="`durability=recorded`: answer once the change is committed in Postgres, after at most `wait` seconds.",
+    description="`durability=recorded`: respond once the change is committed in Postgres, or after `wait` seconds.",
     schema=Schema(type=_STRING, examples=["durability=recorded, wait=5"]),
     required=False,
 )
 _IDEMPOTENCY_KEY = Parameter(
     name="Idempotency-Key",
     param_in="header",
-    description="The same key with the same request answers what the first success answered.",
+    description="A repeated request with the same key gets the stored response of the first success.",
     schema=Schema(type=_STRING, min_length=1, max_length=255, pattern="^[!-~](?:[ -~]*[!-~])?$"),
     required=False,
 )
@@ -94,7 +96,7 @@ class FieldProblem(Answer):
 
 
 class Problem(Answer):
-    """A refusal, as RFC 9457 has it; `code` is for programs."""
+    """A rejected request (RFC 9457). Client programs compare `code`."""
 
     type: str
     title: str
@@ -106,7 +108,7 @@ class Problem(Answer):
     errors: list[FieldProblem] | msgspec.UnsetType = msgspec.UNSET
 
 
-def documented(
+def describe(
     operation_id: str,
     summary: str,
     tag: str,
@@ -129,13 +131,16 @@ def documented(
 ) -> dict[str, Any]:
     """Keyword arguments for a route's decorator.
 
-    `aliases` are the operation ids of other paths of the same handler; `body` is a struct, or a struct or schema for
-    each media type; `example` an example of the JSON body, `answer` one of the answer; `answers` what else may come
-    (status: struct, sentence); `refusals` the codes that are this operation's own. `idempotent` takes an
-    Idempotency-Key, `durable` a preference; `located` says where what it made is; `lagging` may be behind, and says so;
-    `open_to_all` asks for no credentials; `counted` where scripts count the request for the caller's limits, so that
-    nothing else does; `hot` where, besides, the script keeps its Idempotency-Key's answer. `roles` are those that may
-    do it, by default those that name its id.
+    - aliases: operation ids of other paths of the same handler.
+    - body: a struct, or a struct or schema for each media type. example: an example of the JSON body.
+    - answer: an example of the response. answers: further responses, by status: struct and sentence.
+    - refusals: the outcome codes of this operation, besides those of all operations.
+    - idempotent: accepts an Idempotency-Key. durable: accepts `Prefer`.
+    - located: returns `Location`. lagging: may return `Scrip-Lag-Seconds`.
+    - open_to_all: needs no credentials.
+    - counted: a script counts the request for the caller's limits, so that admit does not.
+    - hot: as counted, and the script stores the response under the Idempotency-Key.
+    - roles: the roles that may run the operation; default: those of service/access/roles.py.
     """
     bodies = body if isinstance(body, Mapping) else {"application/json": body} if body else {}
     codes = [] if open_to_all else [*_COMMON, *refusals.split()]
@@ -157,46 +162,46 @@ def documented(
     for status, (kind, sentence) in (answers or {}).items():
         responses[status] = ResponseSpec(kind, generate_examples=False, description=sentence)
     responses.update(_refusals(codes))
-    roles = () if open_to_all else roles or roles_of(operation_id)
-    if any(roles_of(alias) != roles for alias in (aliases or {}).values()):
-        raise ValueError(f"{operation_id} and its aliases are not for the same roles")
-    taken = [_REQUEST_ID, *([_IDEMPOTENCY_KEY] if idempotent else ()), *([_PREFER] if durable else ())]
-    told = {"X-Request-Id": _ANSWERED}
+    roles = () if open_to_all else roles or list_roles(operation_id)
+    if any(list_roles(alias) != roles for alias in (aliases or {}).values()):
+        raise ValueError(f"{operation_id} and its aliases have different roles")
+    parameters = [_REQUEST_ID, *([_IDEMPOTENCY_KEY] if idempotent else ()), *([_PREFER] if durable else ())]
+    always = {"X-Request-Id": _ANSWERED}
     succeeded = {
         name: header
-        for name, header, said in (
+        for name, header, is_sent in (
             ("Location", _LOCATION, located),
             ("Idempotency-Replayed", _REPLAYED, idempotent),
             ("Preference-Applied", _APPLIED, durable),
             ("Scrip-Lag-Seconds", _LAG, lagging),
         )
-        if said
+        if is_sent
     }
 
     def operation(**fields: Any) -> Operation:
         made = Operation(**fields)
-        found = made.responses or {}
+        declared = made.responses or {}
         content = {
             media: item
-            for name in [name for name in found if name.startswith(_BODY)]
-            for media, item in (getattr(found.pop(name), "content", None) or {}).items()
+            for name in [name for name in declared if name.startswith(_BODY)]
+            for media, item in (getattr(declared.pop(name), "content", None) or {}).items()
         }
         content |= texts
         if content:
             made.request_body = RequestBody(content=content, required=True)
             _exemplify(content.get("application/json"), example)
-        for status, response in found.items():
+        for status, response in declared.items():
             content = getattr(response, "content", None) or {}
             _exemplify(content.get("application/json", content.get("text/csv")), answer)
             headers = succeeded | _RATES if status.startswith("2") else _PROBLEM_HEADERS.get(status, {})
-            cast("OpenAPIResponse", response).headers = {**told, **headers}
-        _empty(found.get("204"))
+            cast("OpenAPIResponse", response).headers = {**always, **headers}
+        _empty(declared.get("204"))
         made.security = [{"key": [role]} if role in SCOPES else {"token": []} for role in roles]
-        made.parameters = [*(made.parameters or []), *_parameters(query), *taken]
+        made.parameters = [*(made.parameters or []), *_parameters(query), *parameters]
         return made
 
     return {
-        "operation_id": _named(operation_id, aliases) if aliases else operation_id,
+        "operation_id": _name_operations(operation_id, aliases) if aliases else operation_id,
         "summary": summary,
         "tags": [tag],
         "responses": responses,
@@ -205,7 +210,7 @@ def documented(
     }
 
 
-def _named(operation_id: str, aliases: Mapping[str, str]) -> Callable[..., str]:
+def _name_operations(operation_id: str, aliases: Mapping[str, str]) -> Callable[..., str]:
     def named(_handler: Any, _method: Any, path: Iterable[Any]) -> str:
         parts = (part if isinstance(part, str) else f"{{{part.name}}}" for part in path)
         return aliases.get("/" + "/".join(parts), operation_id)
@@ -214,7 +219,7 @@ def _named(operation_id: str, aliases: Mapping[str, str]) -> Callable[..., str]:
 
 
 def _refusals(codes: Iterable[str]) -> dict[int, ResponseSpec]:
-    """One response for each status, which names its codes."""
+    """One response for each status, whose description lists its codes."""
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys(codes):
         outcome = BY_CODE[code]
@@ -233,7 +238,7 @@ def _exemplify(content: Any, value: Any) -> None:
 
 
 def _empty(response: Any) -> None:
-    """A response without a body has no content."""
+    """Remove the content of a response without a body."""
     if response is not None:
         cast("OpenAPIResponse", response).content = None
 
@@ -258,12 +263,12 @@ def _parameters(kind: "type[msgspec.Struct] | None") -> list[Parameter]:
 
 
 def _as_text(schema: Exact) -> Exact:
-    """A field's schema where the field is text in an address: there is no null, and an amount is a string."""
-    told = schema.to_schema()
-    options = [option for option in told.get("anyOf", ()) if option.get("type") != "null"]
+    """The schema of a field in a query: without null, and an amount is a string."""
+    members = schema.to_schema()
+    options = [option for option in members.get("anyOf", ()) if option.get("type") != "null"]
     if len(options) == 1:
-        told = {name: value for name, value in told.items() if name not in ("anyOf", "default")} | options[0]
-    if "anyOf" in told:
-        told = next(told | option for option in told["anyOf"] if option["type"] == "string")
-        told.pop("anyOf")
-    return Exact(told)
+        members = {name: value for name, value in members.items() if name not in ("anyOf", "default")} | options[0]
+    if "anyOf" in members:
+        members = next(members | option for option in members["anyOf"] if option["type"] == "string")
+        members.pop("anyOf")
+    return Exact(members)

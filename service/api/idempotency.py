@@ -1,6 +1,6 @@
-"""`Idempotency-Key` off the hot path: the key is claimed first, and kept with the answer once there is one.
+"""`Idempotency-Key` outside the hot path: claim the key, run the request, store the response under the key.
 
-A refusal lets the key go. A request that died, or whose outcome isn't known, keeps it for a minute.
+A refusal releases the key. After a request that died, or whose outcome is unknown, the claim expires in a minute.
 """
 
 import asyncio
@@ -21,26 +21,27 @@ from service.operations.call_headers import checked_key
 T = TypeVar("T")
 
 _RENEW_S = 20.0
-_NAMED = "\x01"
-"""In the place of the user whom the request names: no JSON text and no address holds this character."""
+_PLACEHOLDER = "\x01"
+"""Replaces the request's user id in a stored response: neither JSON nor an address contains this character."""
 _encode = msgspec.json.Encoder().encode
 
 
-class Answered(msgspec.Struct, Generic[T], kw_only=True):
-    """What a request did; `kept` is what a repeat is answered where that is something else (without a secret);
-    `reference` is kept in its place where the answer can be made again of less (`restore`, below)."""
+class ActionResult(msgspec.Struct, Generic[T], kw_only=True):
+    """The result of a request. `stored` is the body for repeats if it differs (without a secret). `reference` is
+    stored instead of the body if `restore` (below) can make the body again from it."""
 
     status: int
     body: T
     location: str = ""
-    kept: T | None = None
+    stored: T | None = None
     reference: str = ""
-    key: Literal["kept", "free", "claimed"] = "kept"
-    """What becomes of the key: a repeat hears the same; or is done anew, since nothing changed; or in a minute."""
+    key: Literal["stored", "free", "claimed"] = "stored"
+    """The key's state afterwards. A repeat gets the stored response; or runs again, since nothing changed; or runs
+    again after the claim has expired."""
 
 
 class Stream:
-    """A body that is too large to look at first. Its digest is known when all of it has gone through."""
+    """A body that is too large for memory. Its digest is available when all parts have been read."""
 
     def __init__(self, parts: AsyncIterator[bytes]) -> None:
         self._parts = parts
@@ -52,101 +53,106 @@ class Stream:
             yield part
 
     async def digest(self) -> bytes:
-        """The digest in hexadecimal, once what is left has been read."""
+        """Read the remaining parts, and return the digest in hexadecimal."""
         async for _ in self:
             pass
         return self._digest.hexdigest().encode()
 
 
-async def once(
+async def run_once(
     request: Request[Any, Any, Any],
     caller: Caller,
     body: bytes | Stream,
-    act: Callable[[], Awaitable[Answered[T]]],
+    act: Callable[[], Awaitable[ActionResult[T]]],
     restore: Callable[[bytes], Awaitable[bytes]] | None = None,
     user: str | None = None,
 ) -> Response[T]:
-    """Do it, unless it was done under the same key before.
+    """Run `act`, or return the stored response if the request's Idempotency-Key has one.
 
-    The fingerprint is of method, path, query and body. A streamed body's digest is kept in front of the answer instead.
-    `restore` makes the answer's body of what is kept, where that may be a reference. `user` is whom the request itself
-    names: what is kept doesn't, so that it needs no change when the user is deleted.
+    The fingerprint covers method, path, query and body. A streamed body's digest is stored before the response
+    instead. `restore` makes the body from the stored bytes, which may be a reference. `user` is the user id in the
+    request: the stored response does not contain it, so that it stays as it is when the user is deleted.
     """
     if "idempotency-key" not in request.headers:
         return _response(await act())
     hot = request.app.state.context.hot
     key = checked_key(request.headers["idempotency-key"])
-    print_ = fingerprint(request, body if isinstance(body, bytes) else b"", caller.user)
-    known = await hot.claim(caller, key, print_)
+    fingerprint_ = fingerprint(request, body if isinstance(body, bytes) else b"", caller.user)
+    known = await hot.claim(caller, key, fingerprint_)
     if known is not None:
         status, stored, location = known
-        return await _replayed(body, status, stored, location, restore, user)
-    renewing = asyncio.create_task(_renew(request.app.state.context, caller, key, print_))
+        return await _make_replay(body, status, stored, location, restore, user)
+    renewing = asyncio.create_task(_renew(request.app.state.context, caller, key, fingerprint_))
     try:
-        answered = await act()
-        kept = answered.reference.encode() or _encode(_without(user, answered))
+        result = await act()
+        stored = result.reference.encode() or _encode(_strip_user(user, result))
         if isinstance(body, Stream):
-            kept = await body.digest() + b" " + kept
+            stored = await body.digest() + b" " + stored
     except Refusal as refusal:
         if refusal.code != "outcome_unknown":
             with contextlib.suppress(Refusal):
-                await hot.release(caller, key, print_)
+                await hot.release(caller, key, fingerprint_)
         raise
     finally:
         renewing.cancel()
-    if answered.key == "free":
+    if result.key == "free":
         with contextlib.suppress(Refusal):
-            await hot.release(caller, key, print_)
-    if answered.key != "kept":
-        return _response(answered)
+            await hot.release(caller, key, fingerprint_)
+    if result.key != "stored":
+        return _response(result)
     try:
-        await hot.settle(caller, key, print_, answered.status, kept, _named(user, _NAMED, answered.location))
-    except Refusal as refusal:  # what was done stands, it just isn't kept
+        await hot.settle(
+            caller, key, fingerprint_, result.status, stored, _replace_last(user, _PLACEHOLDER, result.location)
+        )
+    except Refusal as refusal:  # the change is done, but its response is not stored
         raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal
-    return _response(answered)
+    return _response(result)
 
 
-async def _replayed(
+async def _make_replay(
     body: bytes | Stream,
     status: int,
-    kept: bytes,
+    stored: bytes,
     location: str,
     restore: Callable[[bytes], Awaitable[bytes]] | None,
     user: str | None,
 ) -> Response[Any]:
     if isinstance(body, Stream):
-        digest, _, kept = kept.partition(b" ")
+        digest, _, stored = stored.partition(b" ")
         if digest != await body.digest():
             raise Refusal("idempotency_key_reused")
     if restore is not None:
-        kept = await restore(kept)
+        stored = await restore(stored)
     if user is not None:
-        kept, location = kept.replace(_NAMED.encode(), _encode(user)), _named(_NAMED, user, location)
-    response = _response(Answered(status=status, body=msgspec.Raw(kept), location=location))
+        stored, location = (
+            stored.replace(_PLACEHOLDER.encode(), _encode(user)),
+            _replace_last(_PLACEHOLDER, user, location),
+        )
+    response = _response(ActionResult(status=status, body=msgspec.Raw(stored), location=location))
     response.headers["Idempotency-Replayed"] = "true"
     return response
 
 
-def _without(user: str | None, answered: Answered[Any]) -> Any:
-    kept = answered.body if answered.kept is None else answered.kept
-    if user is None or kept.user_id != user:
-        return kept
-    return msgspec.structs.replace(kept, user_id=msgspec.Raw(_NAMED.encode()))
+def _strip_user(user: str | None, result: ActionResult[Any]) -> Any:
+    stored = result.body if result.stored is None else result.stored
+    if user is None or stored.user_id != user:
+        return stored
+    return msgspec.structs.replace(stored, user_id=msgspec.Raw(_PLACEHOLDER.encode()))
 
 
-def _named(old: str | None, new: str, location: str) -> str:
+def _replace_last(old: str | None, new: str, location: str) -> str:
     before, _, last = location.rpartition("/")
     return f"{before}/{new}" if old is not None and last == old else location
 
 
-async def _renew(context: Context, caller: Caller, key: str, print_: str) -> None:
-    """Keep the claim while the request runs."""
+async def _renew(context: Context, caller: Caller, key: str, fingerprint_: str) -> None:
+    """Renew the claim until cancelled."""
     while True:
         await asyncio.sleep(_RENEW_S)
         with contextlib.suppress(Refusal):
-            await context.hot.renew(caller, key, print_)
+            await context.hot.renew(caller, key, fingerprint_)
 
 
-def _response(answered: Answered[Any]) -> Response[Any]:
-    headers = {"Location": answered.location} if answered.location else {}
-    return Response(_encode(answered.body), status_code=answered.status, headers=headers, media_type="application/json")
+def _response(result: ActionResult[Any]) -> Response[Any]:
+    headers = {"Location": result.location} if result.location else {}
+    return Response(_encode(result.body), status_code=result.status, headers=headers, media_type="application/json")

@@ -1,4 +1,4 @@
-"""Refusals as problem details (RFC 9457)."""
+"""Rejected requests as problem documents (RFC 9457)."""
 
 from typing import Any
 
@@ -27,22 +27,22 @@ _BY_STATUS = {
 log = structlog.get_logger()
 
 
-def body_of(request: Request[Any, Any, Any], refusal: Refusal) -> bytes:
-    """The problem's body of a refused request, or of a refused part of it."""
+def render_problem(request: Request[Any, Any, Any], refusal: Refusal) -> bytes:
+    """The problem document of a rejected request, or of a rejected part of it."""
     return problem(refusal, request.scope["state"].get("request_id", ""))
 
 
 def refuse(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes]:
-    """The answer to a refused request."""
+    """The response to a rejected request."""
     request.scope["state"]["outcome"] = refusal.code
     headers = problem_headers(refusal)
     return Response(
-        body_of(request, refusal), status_code=refusal.outcome.status, headers=headers, media_type=MEDIA_TYPE
+        render_problem(request, refusal), status_code=refusal.outcome.status, headers=headers, media_type=MEDIA_TYPE
     )
 
 
 def refuse_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:
-    """What the framework itself refuses: unknown addresses, methods, bodies."""
+    """The response to a request that Litestar rejects: unknown addresses, methods, bodies."""
     code = _BY_STATUS.get(error.status_code)
     if code is None:
         return fail(request, error)
@@ -54,7 +54,7 @@ def refuse_http(request: Request[Any, Any, Any], error: HTTPException) -> Respon
 
 
 def fail(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
-    """What should not have happened: logged with its trace, told without."""
+    """The response to an unexpected error. The traceback is logged, not sent."""
     log.error("request_failed", request_id=request.scope["state"].get("request_id", ""), exc_info=error)
     return refuse(request, Refusal("internal"))
 

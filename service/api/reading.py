@@ -1,4 +1,4 @@
-"""Reading requests: bodies within bounds, queries and cursors, with refusals in the contract's words."""
+"""Reading requests: media types, bodies up to a size, queries, ids and cursors."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, TypeVar
@@ -10,9 +10,9 @@ from litestar import Request
 from litestar.datastructures import Headers
 
 from service.domain import field_types
-from service.domain.decoding import check_texts, decode, refusal_of
+from service.domain.decoding import check_texts, decode, refusal_from_error
 from service.domain.errors import Refusal, invalid, malformed
-from service.domain.field_types import own_id
+from service.domain.field_types import parse_uuid
 from service.formats.page_cursors import Cursor
 
 T = TypeVar("T")
@@ -32,27 +32,28 @@ class NoQuery(field_types.Request):
 class Listing(field_types.Request):
     """The query of a list; newest first."""
 
-    limit: Annotated[int, msgspec.Meta(ge=1, le=1000, description="At most so many items.")] = 50
-    cursor: Annotated[str | None, msgspec.Meta(description="`nextCursor` of the page before.")] = None
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000, description="The largest number of items.")] = 50
+    cursor: Annotated[str | None, msgspec.Meta(description="`nextCursor` of the previous page.")] = None
 
 
-def media_type(headers: Headers) -> str:
-    """The body's media type in lower case, without parameters; Refusal where its charset or coding is none of ours."""
+def parse_media_type(headers: Headers) -> str:
+    """The body's media type in lower case, without parameters. Raises Refusal `unsupported_media_type` for a charset
+    other than UTF-8, or a content coding."""
     kind, *parameters = headers.get("content-type", "").split(";")
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "charset" and value.strip().strip('"').lower() not in ("utf-8", "utf8", "us-ascii"):
-            raise Refusal("unsupported_media_type", "Bodies are read as UTF-8.")
+            raise Refusal("unsupported_media_type", "Send the body in UTF-8.")
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise Refusal("unsupported_media_type", "Bodies are read without a content coding.")
+        raise Refusal("unsupported_media_type", "Send the body without a content coding.")
     return kind.strip().lower()
 
 
-async def chunks(
+async def read_chunks(
     request: Request[Any, Any, Any], max_bytes: int, headers: Headers | None = None
 ) -> AsyncIterator[bytes]:
-    """The body as it arrives; Refusal `too_large` past the bound. `headers` where they are at hand: Litestar makes them
-    anew each time (3 µs)."""
+    """The parts of the body as they arrive. Raises Refusal `too_large`. `headers` saves 3 µs: Litestar makes them at
+    each access."""
     declared = (request.headers if headers is None else headers).get("content-length", "")
     if declared.isdecimal() and int(declared[:20]) > max_bytes:
         raise Refusal("too_large")
@@ -60,7 +61,7 @@ async def chunks(
     while True:
         event = await request.receive()
         if event["type"] != "http.request":
-            raise malformed("body", "ended early, the connection broke")
+            raise malformed("body", "is incomplete, since the connection broke")
         part = event["body"]
         size += len(part)
         if size > max_bytes:
@@ -71,26 +72,26 @@ async def chunks(
             return
 
 
-async def json_bytes(
+async def read_json_bytes(
     request: Request[Any, Any, Any], max_bytes: int = JSON_BYTES, headers: Headers | None = None
 ) -> bytes:
-    """A JSON body as it was sent; Refusal `unsupported_media_type` for anything else, an absent one included."""
+    """The bytes of a JSON body. Raises Refusal `unsupported_media_type` for any other or no media type."""
     headers = request.headers if headers is None else headers
-    if media_type(headers) != "application/json":
+    if parse_media_type(headers) != "application/json":
         raise Refusal("unsupported_media_type", "Send `Content-Type: application/json`.")
-    return b"".join([part async for part in chunks(request, max_bytes, headers)])
+    return b"".join([part async for part in read_chunks(request, max_bytes, headers)])
 
 
-async def json_body(
+async def read_json_body(
     request: Request[Any, Any, Any], decoder: "msgspec.json.Decoder[T]", max_bytes: int = JSON_BYTES
 ) -> T:
-    """The struct that a JSON body holds."""
-    return decode(decoder, await json_bytes(request, max_bytes))
+    """The struct in a JSON body."""
+    return decode(decoder, await read_json_bytes(request, max_bytes))
 
 
-def query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> Query:
-    """The query as a struct; unknown and repeated parameters are refused, and so are texts with control characters:
-    Postgres stores no NUL."""
+def parse_query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> Query:
+    """The query as a struct. Raises Refusal for unknown and repeated parameters, and for control characters: Postgres
+    can't store NUL."""
     raw = request.scope["query_string"]
     try:
         pairs = parse_qsl(
@@ -101,33 +102,34 @@ def query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> Que
             max_num_fields=_MAX_PARAMETERS,
         )
     except ValueError:
-        raise malformed("query", "can't be read") from None
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise malformed("query", "names a parameter twice")
-    check_texts(kind, found)
+        raise malformed("query", "can't be decoded") from None
+    values = dict(pairs)
+    if len(values) != len(pairs):
+        raise malformed("query", "has a parameter twice")
+    check_texts(kind, values)
     try:
-        asked = msgspec.convert(found, kind, strict=False)
+        params = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise refusal_of(error) from None
+        raise refusal_from_error(error) from None
     for field in msgspec.structs.fields(kind):
-        value = getattr(asked, field.name)
-        if field.encode_name in found and value is None:  # the word "null", for msgspec
+        value = getattr(params, field.name)
+        if field.encode_name in values and value is None:  # msgspec converts the text `null`
             raise invalid(field.encode_name, "must not be null")
-        if isinstance(value, str) and not value.isprintable() and field.name != "cursor":  # it is malformed then
-            raise invalid(field.encode_name, "must be printable, without control characters")
-    return asked
+        if isinstance(value, str) and not value.isprintable() and field.name != "cursor":  # a bad cursor is malformed
+            raise invalid(field.encode_name, "must have printable characters only")
+    return params
 
 
-def id_of(text: str, refusal: str) -> UUID:
-    """An id of ours from a path; the refusal (`book_not_found`) where it can't be one."""
-    found = own_id(text)
-    if found is None:
+def parse_id(text: str, refusal: str) -> UUID:
+    """The UUID in a path. Raises the Refusal (such as `book_not_found`) if the text is not a UUID."""
+    parsed = parse_uuid(text)
+    if parsed is None:
         raise Refusal(refusal)
-    return found
+    return parsed
 
 
-def position(listing: Listing, cursor: Cursor[int]) -> int | None:
-    """The number before which this page's items come, in a list by a number. None is the first page."""
-    place = cursor.decode(listing.cursor)
-    return None if place is None else place[0]
+def decode_position(listing: Listing, cursor: Cursor[int]) -> int | None:
+    """The number below which the items of this page begin, in a list that is ordered by a number. None is the first
+    page."""
+    numbers = cursor.decode(listing.cursor)
+    return None if numbers is None else numbers[0]

@@ -1,4 +1,4 @@
-"""Facts that a script needs and Redis no longer has: fetched from Postgres, and handed to the script, which decides."""
+"""Facts that Redis no longer stores: fetched from Postgres and passed to the script, which decides."""
 
 import asyncio
 import time
@@ -14,50 +14,49 @@ from service.record.partitions.partition_rows import read_partition
 from service.record.pool import ERRORS, Database, is_away
 
 AS_OF = "as of"
-"""Before the moment that facts are of, which the script said; it believes no others."""
-RECORDED_S, LOOK_S = 2.0, 0.02
-MOST_RUNS = 4
-"""A run may need facts of what changed since the one before it; more often than so nothing changes that much."""
+"""Precedes the time of the facts, which the script's reply contains; the script ignores facts of another time."""
+RECORDED_S, POLL_S = 2.0, 0.02
+MAX_RUNS = 4
+"""A run needs other facts than the run before if something changed in between. Changes are rarer than this limit."""
 
 
 async def decide(decider: Decider, database: Database, caller: Caller, command: Command) -> Reply:
-    """A command's reply. Raises Refusal as Decider.run does; also `unavailable`, with nothing changed, where facts
-    are needed from a Postgres that is away."""
-    return await recalled(decider, database, caller, command, await _run(decider, caller, command))
+    """Run a command and return its reply. Raises Refusal as Decider.run does, and `unavailable` if it needs facts
+    while Postgres is unreachable; nothing has changed then."""
+    return await resolve_recall(decider, database, caller, command, await _run(decider, caller, command))
 
 
-async def recalled(decider: Decider, database: Database, caller: Caller, command: Command, reply: Reply) -> Reply:
-    """As decide, where the command was run once."""
-    as_of, facts = "", list[str]()  # all of them each time: with the first a script may come to where it needs others
-    for _ in range(MOST_RUNS - 1):
+async def resolve_recall(decider: Decider, database: Database, caller: Caller, command: Command, reply: Reply) -> Reply:
+    """As decide, for a command that has run once with this reply."""
+    as_of, facts = "", list[str]()  # all facts each time: with some of them the script may get further, and need others
+    for _ in range(MAX_RUNS - 1):
         if reply[0] != RECALL:
             return reply
         try:
             names = reply[1].split(" ")
             if any(name.startswith(ORDER) for name in names):
-                await _recorded(decider, database, caller.partition)
-            found = await records_of(database, caller.partition, caller.workspace, names)
+                await _wait_recorded(decider, database, caller.partition)
+            records = await records_of(database, caller.partition, caller.workspace, names)
         except ERRORS as error:
             if is_away(error):
-                raise Refusal.passing("unavailable") from None
+                raise Refusal.temporary("unavailable") from None
             raise
         if reply[2] != as_of:
             as_of, facts = reply[2], [AS_OF, reply[2]]
-        facts += [text for pair in found for text in pair]
+        facts += [text for pair in records for text in pair]
         reply = await _run(decider, caller, command, facts)
     if reply[0] == RECALL:
-        raise Refusal.passing("unavailable")
+        raise Refusal.temporary("unavailable")
     return reply
 
 
-async def _recorded(decider: Decider, database: Database, partition: int) -> None:
-    """Wait until everything that Redis decided is recorded: what is asked names no event. Refusal `unavailable` where
-    it isn't after RECORDED_S."""
+async def _wait_recorded(decider: Decider, database: Database, partition: int) -> None:
+    """Wait until all events of the outbox are recorded. Raises Refusal `unavailable` after RECORDED_S."""
     tail, deadline = await decider.tail(partition), time.monotonic() + RECORDED_S
     while (await read_partition(database, partition)).cursor < tail:
         if time.monotonic() >= deadline:
-            raise Refusal.passing("unavailable")
-        await asyncio.sleep(LOOK_S)
+            raise Refusal.temporary("unavailable")
+        await asyncio.sleep(POLL_S)
 
 
 async def _run(decider: Decider, caller: Caller, command: Command, facts: Sequence[str] = ()) -> Reply:

@@ -1,4 +1,4 @@
-"""Counting the requests that no script decides, where their key's requests are limited."""
+"""Counting the requests without a script of their own, for callers with limits."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from service.operations.run import with_limits
 _UNDECIDED = frozenset(("recovering", "unavailable", "outcome_unknown"))
 
 
-async def count(request: Request[Any, Any, Any], caller: Caller) -> None:
+async def count_request(request: Request[Any, Any, Any], caller: Caller) -> None:
     """Count a request, unless its script does. Refusal `rate_limited`. While Redis can't say, nothing is counted and
-    nothing is refused: these requests are an operator's, who may be needed just then."""
+    nothing is refused: these requests are an operator's, caller may be needed just then."""
     if not caller.limits:
         return
     client = request.scope.get("client")
@@ -33,8 +33,8 @@ async def count(request: Request[Any, Any, Any], caller: Caller) -> None:
         state["rates"] = reply[-1]
 
 
-def already_counted(request: Request[Any, Any, Any]) -> bool:
-    """Whether the request was counted before its handler ran."""
+def is_counted(request: Request[Any, Any, Any]) -> bool:
+    """Whether admit has counted the request."""
     return "rates" in request.scope["state"]
 
 

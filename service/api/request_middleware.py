@@ -1,4 +1,4 @@
-"""Around every request of Litestar's: its id, whose it is, who may read the answer, and what is kept of it."""
+"""Middleware of all Litestar requests: request id, client address, CORS and safety headers, accounting."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service.api.cors import NO_ORIGINS, Headers, Origins
 from service.common.forwarded_for import NO_PROXIES, Proxies
-from service.domain.limits import rate_headers
+from service.domain.limits import make_rate_headers
 from service.operations.accounting import SAFE_HEADERS, answers, is_request_id, new_request_id, now_s
 
 _HEADER = b"x-request-id"
@@ -39,12 +39,12 @@ def around(app: ASGIApp, proxies: Proxies = NO_PROXIES, origins: Origins = NO_OR
         async def send_more(message: Message) -> None:
             if message["type"] == "http.response.start":
                 own = list(message["headers"])
-                said = {name.lower() for name, _ in own}
-                safe = [header for header in SAFE_HEADERS if header[0] not in said]
-                shared = _for_pages(scope, origins, origin, own)
-                left = [] if b"ratelimit" in said else _left(state.get("rates", ""))
-                message["headers"] = [*safe, *own, *left, *shared, (_HEADER, request_id.encode())]
-                route = f"{scope['method']} {scope.get('path_template', '')}"  # paths hold codes and ids
+                names = {name.lower() for name, _ in own}
+                safe = [header for header in SAFE_HEADERS if header[0] not in names]
+                cors = _make_cors_headers(scope, origins, origin, own)
+                rates = [] if b"ratelimit" in names else _encode_rates(state.get("rates", ""))
+                message["headers"] = [*safe, *own, *rates, *cors, (_HEADER, request_id.encode())]
+                route = f"{scope['method']} {scope.get('path_template', '')}"  # paths contain codes and ids
                 answers.note(route, message["status"], state.get("outcome", ""), request_id, began_s)
             await send(message)
 
@@ -53,12 +53,12 @@ def around(app: ASGIApp, proxies: Proxies = NO_PROXIES, origins: Origins = NO_OR
     return handle
 
 
-def _left(rates: str) -> Headers:
-    """What is left of the caller's limits, where counting says so (service/api/request_limits.py)."""
-    return [(name.lower().encode(), value.encode()) for name, value in rate_headers(rates).items()]
+def _encode_rates(rates: str) -> Headers:
+    """The RateLimit headers of a request that service/api/request_limits.py counted; empty for others."""
+    return [(name.lower().encode(), value.encode()) for name, value in make_rate_headers(rates).items()]
 
 
-def _for_pages(scope: HTTPScope, origins: Origins, origin: bytes | None, own: Headers) -> Headers:
+def _make_cors_headers(scope: HTTPScope, origins: Origins, origin: bytes | None, own: Headers) -> Headers:
     if scope["method"] != "OPTIONS":
         return origins.headers(origin)
     return origins.preflight(origin, next((value for name, value in own if name == b"allow"), b""))

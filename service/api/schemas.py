@@ -1,4 +1,4 @@
-"""Schemas of structs in the OpenAPI document as msgspec knows them: exact, with bounds, nulls and what is refused."""
+"""Schemas of structs in the OpenAPI document, from msgspec: exact bounds, nulls and unknown fields."""
 
 from typing import Any
 
@@ -12,47 +12,47 @@ from service.domain.field_types import END
 
 
 class Exact(Schema):
-    """A schema that goes out as it is."""
+    """A schema that Litestar outputs unchanged."""
 
-    def __init__(self, told: dict[str, Any]) -> None:
-        options = [told, *told.get("anyOf", ())]
-        super().__init__(description=next((said["description"] for said in options if "description" in said), None))
-        self._told = told
+    def __init__(self, members: dict[str, Any]) -> None:
+        options = [members, *members.get("anyOf", ())]
+        super().__init__(description=next((one["description"] for one in options if "description" in one), None))
+        self._members = members
 
     def to_schema(self) -> dict[str, Any]:
-        return self._told
+        return self._members
 
 
 class ExactExample(Example):
-    """An example whose nulls go out too."""
+    """An example that keeps its nulls."""
 
     def to_schema(self) -> dict[str, Any]:
         return {"value": self.value}
 
 
 class Structs(StructSchemaPlugin):
-    """Litestar finds and names the structs; msgspec says what each of them is."""
+    """Litestar finds and names the structs; msgspec makes their schemas."""
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: SchemaCreator) -> Schema:
         schema = super().to_openapi_schema(field_definition, schema_creator)
         kind = field_definition.type_
         _, components = msgspec.json.schema_components([kind], ref_template="#/components/schemas/{name}")
-        told = _as_clients_read(components[kind.__name__])
-        schema.description = told.get("description")
-        schema.properties = {name: Exact(property_) for name, property_ in told["properties"].items()}
-        schema.required = told.get("required") or None
-        schema.additional_properties = told.get("additionalProperties")
+        members = _to_json_schema(components[kind.__name__])
+        schema.description = members.get("description")
+        schema.properties = {name: Exact(property_) for name, property_ in members["properties"].items()}
+        schema.required = members.get("required") or None
+        schema.additional_properties = members.get("additionalProperties")
         return schema
 
 
-def _as_clients_read(told: Any) -> Any:
-    """What msgspec says, in JSON Schema's own words: a decimal is what its `anyOf` says, and `$` is the very end."""
-    if isinstance(told, list):
-        return [_as_clients_read(item) for item in told]
-    if not isinstance(told, dict):
-        return told
-    if told.get("format") == "decimal":
-        told = {name: value for name, value in told.items() if name not in ("format", "type")}
-    if isinstance(told.get("pattern"), str):
-        told = told | {"pattern": told["pattern"].replace(END, "$")}
-    return {name: _as_clients_read(value) for name, value in told.items()}
+def _to_json_schema(node: Any) -> Any:
+    """msgspec's schema as plain JSON Schema: a decimal has only its `anyOf`, and a pattern ends with `$`."""
+    if isinstance(node, list):
+        return [_to_json_schema(item) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if node.get("format") == "decimal":
+        node = {name: value for name, value in node.items() if name not in ("format", "type")}
+    if isinstance(node.get("pattern"), str):
+        node = node | {"pattern": node["pattern"].replace(END, "$")}
+    return {name: _to_json_schema(value) for name, value in node.items()}

@@ -1,4 +1,4 @@
-"""What an upload would do, without doing it."""
+"""The dry run of an upload: its result without adding codes."""
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 
@@ -7,34 +7,36 @@ from service.domain.code_requests import CHUNK, MAX_ERRORS, BadCode, CodeLine, U
 from service.record.config.code_rows import count_known
 
 MAX_BYTES = 4 << 20
-"""Of what is tried: its codes are kept in memory, to find those that are in it twice."""
+"""Of a dry run: its codes stay in memory, to find duplicates in the upload."""
 
 
-async def tried(context: Context, workspace: int, parsed: AsyncIterator[Iterable[CodeLine | BadCode]]) -> Uploaded:
-    """What uploading these lines would answer now."""
-    told = Uploaded(added=0, duplicates=0, invalid=0, errors=[])
+async def check_upload(
+    context: Context, workspace: int, parsed: AsyncIterator[Iterable[CodeLine | BadCode]]
+) -> Uploaded:
+    """The result that an upload of these lines would have now."""
+    result = Uploaded(added=0, duplicates=0, invalid=0, errors=[])
     seen: set[str] = set()
-    some: list[str] = []
+    batch: list[str] = []
 
-    async def look(codes: Sequence[str]) -> None:
+    async def count_batch(codes: Sequence[str]) -> None:
         known = await count_known(context.pool, workspace, codes)
-        told.duplicates += known
-        told.added += len(codes) - known
+        result.duplicates += known
+        result.added += len(codes) - known
 
     async for part in parsed:
         for line in part:
             if isinstance(line, BadCode):
-                told.invalid += 1
-                if len(told.errors) < MAX_ERRORS:
-                    told.errors.append(line)
+                result.invalid += 1
+                if len(result.errors) < MAX_ERRORS:
+                    result.errors.append(line)
             elif line.code in seen:
-                told.duplicates += 1
+                result.duplicates += 1
             else:
                 seen.add(line.code)
-                some.append(line.code)
-        if len(some) >= CHUNK:
-            await look(some)
-            some = []
-    if some:
-        await look(some)
-    return told
+                batch.append(line.code)
+        if len(batch) >= CHUNK:
+            await count_batch(batch)
+            batch = []
+    if batch:
+        await count_batch(batch)
+    return result

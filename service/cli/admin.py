@@ -83,7 +83,7 @@ def create_key(workspace: str, name: str, scopes: tuple[str, ...]) -> None:
         from service.record.config.workspace_rows import read_workspace
 
         number = await _read_workspace_number(connection, workspace)
-        secret = record.new_secret((await read_workspace(connection, number)).mode)
+        secret = record.generate_secret((await read_workspace(connection, number)).mode)
         try:
             await record.create_key(connection, number, name, list(dict.fromkeys(scopes)), secret)
         except Refusal as refusal:
@@ -141,9 +141,9 @@ async def _read_workspace_number(connection: "asyncpg.Connection", workspace: st
 
 async def _run_with_connection(work: "Callable[[asyncpg.Connection], Awaitable[str]]") -> str:
     """Return the result of `work`, called with a connection to the database of the settings. Raises Unusable."""
-    from service.access.actor import Actor, acting
+    from service.access.actor import Actor, current_actor
     from service.common import config
 
     async with connect_to_record(config.load()) as connection:
-        acting.set(Actor("command"))
+        current_actor.set(Actor("command"))
         return await work(connection)

@@ -1,1 +1,1 @@
-"""Words and rules of coupons; imports nothing of ours."""
+"""The rules of coupons and books; imports no other part of the service."""

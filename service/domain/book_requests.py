@@ -1,4 +1,4 @@
-"""Books: what may be said of one, what makes no sense together, and how it is answered."""
+"""Books: request and response bodies, and the checks across a book's fields."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -14,16 +14,16 @@ from service.domain.code_patterns import (
     PATTERNS,
     SPARSITY,
     check_pattern,
-    checked_charset,
-    possibilities,
+    count_possible_codes,
+    normalize_charset,
 )
 from service.domain.configuration import BookRow
-from service.domain.discounts import BookDiscount, Discount, check_discount_digits, discount_answer, discount_row
+from service.domain.discounts import BookDiscount, Discount, check_discount_digits, make_discount_row, render_discount
 from service.domain.errors import BadField, FieldError, Refusal, invalid
-from service.domain.field_types import Answer, Count, Request, check_text, packed_metadata, text
+from service.domain.field_types import Answer, Count, Request, check_text, encode_metadata, text_schema
 from service.domain.limits import BookLimits
 from service.domain.money import CURRENCY_DIGITS
-from service.domain.times import ShownTime, from_ms, to_ms
+from service.domain.times import Timestamp, from_ms, to_ms
 
 MAX_CODES = 10_000_000
 METADATA_BYTES = 4096
@@ -40,74 +40,76 @@ Time = Annotated[
         extra_json_schema={"pattern": "^(?:19[7-9]|[2-9][0-9]{2})"},
     ),
 ]
-Tags = Annotated[list[Annotated[str, text(1, _TAG_LENGTH)]], msgspec.Meta(extra_json_schema={"maxItems": _MAX_TAGS})]
+Tags = Annotated[
+    list[Annotated[str, text_schema(1, _TAG_LENGTH)]], msgspec.Meta(extra_json_schema={"maxItems": _MAX_TAGS})
+]
 
 
 class _Fields(Request, kw_only=True):
-    """What can be said of a book and changed later; UNSET is not said."""
+    """Fields of a book that can be changed later; UNSET is absent."""
 
-    description: Annotated[str, text(0, 2000)] | UnsetType | None = UNSET
+    description: Annotated[str, text_schema(0, 2000)] | UnsetType | None = UNSET
     status: Status | UnsetType | None = UNSET
     valid_from: Time | UnsetType | None = UNSET
     valid_until: Time | UnsetType | None = UNSET
     max_redemptions_per_code: Annotated[
-        Count | UnsetType | None, msgspec.Meta(description="1 where left out; null is no limit.")
+        Count | UnsetType | None, msgspec.Meta(description="Default: 1; null means no limit.")
     ] = UNSET
     max_redemptions_per_user: Count | UnsetType | None = UNSET
     max_redemptions: Count | UnsetType | None = UNSET
     max_codes_per_user: Count | UnsetType | None = UNSET
     require_assignment: bool | UnsetType | None = UNSET
     require_lock: bool | UnsetType | None = UNSET
-    lock_seconds: Annotated[Count | UnsetType | None, msgspec.Meta(description="300 where left out.")] = UNSET
-    max_lock_seconds: Annotated[Count | UnsetType | None, msgspec.Meta(description="3600 where left out.")] = UNSET
+    lock_seconds: Annotated[Count | UnsetType | None, msgspec.Meta(description="Default: 300.")] = UNSET
+    max_lock_seconds: Annotated[Count | UnsetType | None, msgspec.Meta(description="Default: 3600.")] = UNSET
     discount: Discount | UnsetType | None = UNSET
     code_pattern: Annotated[
         Annotated[str, msgspec.Meta(extra_json_schema=PATTERNS)] | UnsetType | None,
-        msgspec.Meta(description="`#` is a random character of `charset`.", examples=[DEFAULT_PATTERN]),
+        msgspec.Meta(description="Each `#` becomes a random character of `charset`.", examples=[DEFAULT_PATTERN]),
     ] = UNSET
     charset: Annotated[
         Annotated[str, msgspec.Meta(extra_json_schema=CHARSETS)] | UnsetType | None,
-        msgspec.Meta(description="Each character once, in any case.", examples=[DEFAULT_CHARSET]),
+        msgspec.Meta(description="Each character at most once, regardless of case.", examples=[DEFAULT_CHARSET]),
     ] = UNSET
     low_stock_threshold: Count | UnsetType | None = UNSET
     gift_book_id: UUID | UnsetType | None = UNSET
     keep_free: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=MAX_CODES)] | UnsetType | None,
-        msgspec.Meta(description="Codes are generated whenever fewer than so many are free."),
+        msgspec.Meta(description="Generate codes when fewer than this number are free."),
     ] = UNSET
     tags: Tags | UnsetType | None = UNSET
     metadata: dict[str, Any] | UnsetType | None = UNSET
-    created_by: Annotated[str, text(1, 255)] | UnsetType | None = UNSET
+    created_by: Annotated[str, text_schema(1, 255)] | UnsetType | None = UNSET
     limits: Annotated[
-        BookLimits | UnsetType | None, msgspec.Meta(description="Taken as a whole; null is the workspace's.")
+        BookLimits | UnsetType | None, msgspec.Meta(description="Replaces all limits; null means the workspace's.")
     ] = UNSET
 
     def __post_init__(self) -> None:
         check_text("description", self.description or None, 0, 2000)
-        check_text("createdBy", _said(self.created_by), 1, 255)
+        check_text("createdBy", _none_if_unset(self.created_by), 1, 255)
         for field, time in (("validFrom", self.valid_from), ("validUntil", self.valid_until)):
             if isinstance(time, datetime):
                 check_time(field, time)
         if self.discount:
-            discount_row(self.discount)
+            make_discount_row(self.discount)
         if isinstance(self.code_pattern, str):
             check_pattern("codePattern", self.code_pattern)
         if isinstance(self.charset, str):
-            self.charset = checked_charset("charset", self.charset)
+            self.charset = normalize_charset("charset", self.charset)
         tags = self.tags or []
         if len(tags) > _MAX_TAGS:
             raise BadField("tags", f"must have at most {_MAX_TAGS} items")
         for number, tag in enumerate(tags):
             check_text(f"tags[{number}]", tag, 1, _TAG_LENGTH)
-        packed_metadata("metadata", self.metadata or None, METADATA_BYTES)
+        encode_metadata("metadata", self.metadata or None, METADATA_BYTES)
 
 
 class CreateBook(_Fields, kw_only=True):
     """A new book."""
 
-    name: Annotated[str, text(1, 255, examples=["Summer sale"])]
+    name: Annotated[str, text_schema(1, 255, examples=["Summer sale"])]
     total_codes: Annotated[
-        Annotated[int, msgspec.Meta(ge=1, le=MAX_CODES)] | None, msgspec.Meta(description="Generate so many at once.")
+        Annotated[int, msgspec.Meta(ge=1, le=MAX_CODES)] | None, msgspec.Meta(description="Codes to generate.")
     ] = None
 
     def __post_init__(self) -> None:
@@ -116,13 +118,13 @@ class CreateBook(_Fields, kw_only=True):
 
 
 class PatchBook(_Fields, kw_only=True):
-    """Changes of a book: what is left out stays, null clears."""
+    """Changes of a book: absent fields stay as they are, null resets a field."""
 
-    name: Annotated[str, text(1, 255)] | UnsetType = UNSET
+    name: Annotated[str, text_schema(1, 255)] | UnsetType = UNSET
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_text("name", _said(self.name), 1, 255)
+        check_text("name", _none_if_unset(self.name), 1, 255)
 
 
 class Book(Answer, kw_only=True):
@@ -132,8 +134,8 @@ class Book(Answer, kw_only=True):
     name: str
     description: str
     status: Status
-    valid_from: ShownTime | None
-    valid_until: ShownTime | None
+    valid_from: Timestamp | None
+    valid_until: Timestamp | None
     max_redemptions_per_code: int | None
     max_redemptions_per_user: int | None
     max_redemptions: int | None
@@ -153,10 +155,10 @@ class Book(Answer, kw_only=True):
     metadata: dict[str, Any]
     created_by: str | None
     limits: BookLimits | None
-    created_at: ShownTime
-    updated_at: ShownTime
+    created_at: Timestamp
+    updated_at: Timestamp
     job_id: UUID | UnsetType = UNSET
-    """The generation of `totalCodes`; only in the answer that made the book."""
+    """The job that generates `totalCodes`; only in the response to the request that created the book."""
 
 
 _NULL: dict[str, Any] = {
@@ -171,11 +173,11 @@ _NULL: dict[str, Any] = {
     "tags": [],
     "metadata": {},
 }
-"""What null means where it is not "none"."""
+"""The value of a field that is null, where that is not None."""
 
 
-def new_book(
-    said: CreateBook,
+def create_book_row(
+    request: CreateBook,
     *,
     workspace: int,
     partition: int,
@@ -185,33 +187,33 @@ def new_book(
     workspace_currency: str,
     now_ms: int,
 ) -> BookRow:
-    """The row of a new book; Refusal `invalid` or `pattern_too_small` where it makes no sense."""
+    """The row of a new book. Raises Refusal `invalid` or `pattern_too_small`."""
     names = "valid_from_ms valid_until_ms max_redemptions_per_user max_redemptions max_codes_per_user discount "
     names += "low_stock_threshold gift_book_id keep_free created_by limits"
-    nothing: dict[str, Any] = dict.fromkeys(names.split())
+    unset: dict[str, Any] = dict.fromkeys(names.split())
     row = BookRow(
         workspace=workspace,
         partition=partition,
         book=book,
         book_id=book_id,
         version=version,
-        name=said.name,
+        name=request.name,
         max_redemptions_per_code=1,
-        total_codes=said.total_codes,
+        total_codes=request.total_codes,
         created_ms=now_ms,
         updated_ms=now_ms,
         workspace_currency=workspace_currency,
         **_NULL,
-        **nothing,
+        **unset,
     )
-    return changed_book(row, said, version, now_ms)
+    return update_book_row(row, request, version, now_ms)
 
 
-def changed_book(row: BookRow, said: CreateBook | PatchBook, version: int, now_ms: int) -> BookRow:
-    """The row with what was said of it; Refusal `invalid` or `pattern_too_small` where that makes no sense together."""
+def update_book_row(row: BookRow, request: CreateBook | PatchBook, version: int, now_ms: int) -> BookRow:
+    """The row with the request's changes. Raises Refusal `invalid` or `pattern_too_small`."""
     changes: dict[str, Any] = {"version": version, "updated_ms": now_ms}
-    for name in said.__struct_fields__:
-        value = getattr(said, name)
+    for name in request.__struct_fields__:
+        value = getattr(request, name)
         if value is UNSET or name == "total_codes":
             continue
         if value is None:
@@ -219,16 +221,16 @@ def changed_book(row: BookRow, said: CreateBook | PatchBook, version: int, now_m
         if name in ("valid_from", "valid_until"):
             changes[f"{name}_ms"] = None if value is None else to_ms(value)
         elif name == "discount":
-            changes[name] = None if value is None else discount_row(value)
+            changes[name] = None if value is None else make_discount_row(value)
         else:
             changes[name] = value
-    made = msgspec.structs.replace(row, **changes)
-    _check(made)
-    return made
+    updated = msgspec.structs.replace(row, **changes)
+    _check_consistency(updated)
+    return updated
 
 
-def answer(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
-    """The book as a client sees it."""
+def render_book(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
+    """The response body of a book."""
     return Book(
         book_id=row.book_id,
         name=row.name,
@@ -244,7 +246,7 @@ def answer(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
         require_lock=row.require_lock,
         lock_seconds=row.lock_seconds,
         max_lock_seconds=row.max_lock_seconds,
-        discount=None if row.discount is None else discount_answer(row.discount, _digits(row)),
+        discount=None if row.discount is None else render_discount(row.discount, _digits(row)),
         code_pattern=row.code_pattern,
         charset=row.charset,
         total_codes=row.total_codes,
@@ -262,12 +264,12 @@ def answer(row: BookRow, job_id: UUID | UnsetType = UNSET) -> Book:
 
 
 def check_time(field: str, time: datetime) -> None:
-    """Raise BadField unless the time can be kept and answered: from 1970 to 9999, in UTC."""
+    """Raise BadField unless the time, in UTC, is from 1970 to 9999."""
     if not 0 <= to_ms(time) <= _LATEST_MS:
         raise BadField(field, "must be from 1970 to 9999")
 
 
-def _said(value: Any) -> Any:
+def _none_if_unset(value: Any) -> Any:
     return None if value is UNSET else value
 
 
@@ -276,16 +278,16 @@ def _digits(row: BookRow) -> int:
     return CURRENCY_DIGITS[row.workspace_currency] if own is None else own
 
 
-def _check(row: BookRow) -> None:
-    """What only shows with all of a book's fields at hand."""
+def _check_consistency(row: BookRow) -> None:
+    """Checks across fields. Raises Refusal `invalid` or `pattern_too_small`."""
     if row.valid_from_ms is not None and row.valid_until_ms is not None and row.valid_until_ms <= row.valid_from_ms:
         raise invalid("validUntil", "must be after validFrom")
     if row.lock_seconds > row.max_lock_seconds:
         raise invalid("lockSeconds", "must not be more than maxLockSeconds")
     if row.gift_book_id == row.book_id:
         raise invalid("giftBookId", "must be another book")
-    if row.keep_free is not None and possibilities(row.code_pattern, row.charset) < SPARSITY * row.keep_free:
-        reason = f"needs a codePattern with {SPARSITY:,} possibilities for each of so many codes"
+    if row.keep_free is not None and count_possible_codes(row.code_pattern, row.charset) < SPARSITY * row.keep_free:
+        reason = f"needs a codePattern with at least {SPARSITY:,} possible codes for each code"
         raise Refusal("pattern_too_small", errors=[FieldError("keepFree", reason)])
     if row.discount is not None:
         check_discount_digits(row.discount, _digits(row))

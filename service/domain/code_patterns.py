@@ -1,4 +1,4 @@
-"""Code patterns: `#` is a random character of a charset, anything else stands for itself."""
+"""Code patterns: `#` becomes a random character of a charset; all other characters stay."""
 
 import re
 import secrets
@@ -8,27 +8,27 @@ from service.domain.field_types import RESERVED_CODES
 
 PATTERNS = {"pattern": "^[A-Za-z0-9_#-]{4,64}$"}
 CHARSETS = {"pattern": "^[A-Za-z0-9_-]{2,36}$"}
-"""What the OpenAPI document says of them."""
+"""For the OpenAPI document."""
 DEFAULT_PATTERN = "####-####-####"
 DEFAULT_CHARSET = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 
 SPARSITY = 10_000
-"""So many possibilities for each code of a book, at least: guessing one takes that many tries."""
+"""The least number of possible codes for each code of a book: to guess one takes this many tries."""
 
 _is_pattern = re.compile(r"[A-Za-z0-9_#-]{4,64}").fullmatch
 _is_charset = re.compile(r"[A-Z0-9_-]{2,36}").fullmatch
 
 
 def check_pattern(field: str, pattern: str) -> None:
-    """Raise BadField unless codes can be made by the pattern."""
+    """Raise BadField unless the pattern generates valid codes."""
     if not _is_pattern(pattern):
         raise BadField(field, "must have 4 to 64 of the characters A-Z a-z 0-9 - _ and #")
     if pattern.upper() in RESERVED_CODES:
         raise BadField(field, "is a reserved word")
 
 
-def checked_charset(field: str, charset: str) -> str:
-    """The charset in upper case; BadField unless it has 2 to 36 characters of codes, each once."""
+def normalize_charset(field: str, charset: str) -> str:
+    """The charset in upper case. Raises BadField unless it has 2 to 36 characters, each once."""
     upper = charset.upper()
     if not _is_charset(upper):
         raise BadField(field, "must have 2 to 36 of the characters A-Z 0-9 - _")
@@ -37,34 +37,34 @@ def checked_charset(field: str, charset: str) -> str:
     return upper
 
 
-def possibilities(pattern: str, charset: str) -> int:
-    """How many codes the pattern can make."""
+def count_possible_codes(pattern: str, charset: str) -> int:
+    """The number of codes that the pattern can generate."""
     return len(charset) ** pattern.count("#")
 
 
-def generate(pattern: str, charset: str, count: int) -> list[str]:
-    """So many random codes, every possibility as likely as any other; a code may be among them twice."""
+def generate_codes(pattern: str, charset: str, count: int) -> list[str]:
+    """`count` random codes, all equally likely; a code may occur twice."""
     codes: list[str] = []
     while len(codes) < count:
-        made = _draw(pattern.upper(), charset.encode(), count - len(codes))
-        codes += [code for code in made if code not in RESERVED_CODES]
+        drawn = _draw_codes(pattern.upper(), charset.encode(), count - len(codes))
+        codes += [code for code in drawn if code not in RESERVED_CODES]
     return codes
 
 
-def _draw(pattern: str, charset: bytes, count: int) -> list[str]:
-    """Codes side by side in one buffer: each place of the pattern is filled for all of them at once."""
+def _draw_codes(pattern: str, charset: bytes, count: int) -> list[str]:
+    """Random codes from one buffer: each `#` of the pattern is filled for all codes at once."""
     length = len(pattern)
     buffer = bytearray(pattern.encode() * count)
-    places = [place for place, character in enumerate(pattern) if character == "#"]
-    drawn = _random_characters(charset, count * len(places))
-    for number, place in enumerate(places):
-        buffer[place::length] = drawn[number * count : (number + 1) * count]
+    indexes = [index for index, character in enumerate(pattern) if character == "#"]
+    drawn = _draw_characters(charset, count * len(indexes))
+    for number, index in enumerate(indexes):
+        buffer[index::length] = drawn[number * count : (number + 1) * count]
     text = buffer.decode("ascii")
     return [text[start : start + length] for start in range(0, len(text), length)]
 
 
-def _random_characters(charset: bytes, count: int) -> bytes:
-    """Uniform characters: bytes that would favour the charset's beginning are thrown away."""
+def _draw_characters(charset: bytes, count: int) -> bytes:
+    """Uniform random characters: discards the bytes that would make the first characters likelier."""
     fair = 256 - 256 % len(charset)
     table = bytes(charset[byte % len(charset)] for byte in range(256))
     unfair = bytes(range(fair, 256))

@@ -1,4 +1,4 @@
-"""Codes as a merchant sends them: one by one, generated, or as the lines of an upload."""
+"""Codes in requests: one by one, to be generated, or as the lines of an upload."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -8,18 +8,19 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from service.domain.book_requests import MAX_CODES, Time, check_time
-from service.domain.code_patterns import CHARSETS, PATTERNS, check_pattern, checked_charset
+from service.domain.code_patterns import CHARSETS, PATTERNS, check_pattern, normalize_charset
 from service.domain.errors import BadField, malformed
-from service.domain.field_types import MAX_INT, RESERVED_CODES, Answer, Request, canonical_code, is_caller_id
+from service.domain.field_types import MAX_INT, RESERVED_CODES, Answer, Request, canonicalize_code, is_caller_id
 from service.domain.times import to_ms
 
 CHUNK = 5_000
-"""Codes that are written in one transaction."""
+"""Codes written in one transaction."""
 
 MAX_ERRORS = 1_000
 _MAX_RECORD_BYTES = 1_024
 _MAX_RECORD_LINES = 32
-_SHOWN = 100
+_MAX_ECHO = 100
+"""Characters of an invalid code that the response repeats."""
 _BOM = b"\xef\xbb\xbf"
 _COLUMNS = ("code", "userId", "expiresAt", "maxRedemptions")
 
@@ -36,13 +37,13 @@ class UploadCodes(Request, kw_only=True):
 
 
 class UploadCodesOf(UploadCodes, kw_only=True):
-    """Codes to add to the book that is named with them."""
+    """Codes to add to the book `bookId`."""
 
     book_id: str
 
 
 class GenerateCodes(Request, kw_only=True):
-    """Random codes to make; the pattern and charset are the book's where left out."""
+    """Random codes to generate; `codePattern` and `charset` default to the book's."""
 
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_CODES)]
     code_pattern: Annotated[str, msgspec.Meta(extra_json_schema=PATTERNS)] | None = None
@@ -52,11 +53,11 @@ class GenerateCodes(Request, kw_only=True):
         if self.code_pattern is not None:
             check_pattern("codePattern", self.code_pattern)
         if self.charset is not None:
-            self.charset = checked_charset("charset", self.charset)
+            self.charset = normalize_charset("charset", self.charset)
 
 
 class PatchCoupon(Request, kw_only=True):
-    """A code's switch and its own expiry; null switches it on, and takes the expiry away."""
+    """Changes of a coupon. A null `status` activates it; a null `expiresAt` removes its own expiry."""
 
     status: Literal["active", "inactive"] | UnsetType | None = UNSET
     expires_at: Time | UnsetType | None = UNSET
@@ -67,7 +68,7 @@ class PatchCoupon(Request, kw_only=True):
 
 
 class BadCode(Answer, kw_only=True):
-    """A line of an upload that can't be a code."""
+    """An invalid line of an upload."""
 
     line: int
     code: str
@@ -75,7 +76,7 @@ class BadCode(Answer, kw_only=True):
 
 
 class Uploaded(Answer, kw_only=True):
-    """What became of an upload; `errors` has the first 1,000 of the invalid ones."""
+    """The result of an upload; `errors` has the first 1,000 invalid lines."""
 
     added: int
     duplicates: int
@@ -84,7 +85,7 @@ class Uploaded(Answer, kw_only=True):
 
 
 class CodeLine(NamedTuple):
-    """A good line."""
+    """A valid line of an upload."""
 
     code: str
     owner_id: str | None = None
@@ -95,13 +96,13 @@ class CodeLine(NamedTuple):
 def parse_list(codes: Iterable[str]) -> Iterator[CodeLine | BadCode]:
     """The codes of a JSON body, numbered from 1."""
     for number, text in enumerate(codes, 1):
-        yield _read(number, (text,), ("code",))
+        yield _parse_fields(number, (text,), ("code",))
 
 
 class Lines:
-    """An upload's lines, read as its bytes arrive, in memory that doesn't grow with it.
+    """Parses the lines of an upload as its bytes arrive, in bounded memory.
 
-    A quoted CSV field may go on over line breaks. One that never ends makes its first line invalid, and only that.
+    A quoted CSV field may contain line breaks. If it has no closing quote, only its first line is invalid.
     """
 
     def __init__(self, csv: bool) -> None:
@@ -112,26 +113,26 @@ class Lines:
         self._held: list[tuple[int, bytes]] = []
 
     def feed(self, data: bytes) -> list[CodeLine | BadCode]:
-        """What is complete by now. Raises Refusal `malformed` for a bad header."""
+        """The lines that are complete now. Raises Refusal `malformed` for a bad header."""
         whole, line_break, rest = (self._rest + data).rpartition(b"\n")
-        # Enough of an over-long line to see that it is one.
+        # Of a line that is too long, keep just enough to detect that.
         self._rest = rest[: _MAX_RECORD_BYTES + len(_BOM) + 2]
         if not line_break:
             return []
-        plain = self._plain(whole)
-        return self._take(whole.split(b"\n")) if plain is None else plain
+        codes = self._parse_plain_codes(whole)
+        return self._parse_lines(whole.split(b"\n")) if codes is None else codes
 
     def close(self) -> list[CodeLine | BadCode]:
-        """What the end completes. Raises Refusal `malformed` where there was no header."""
-        found = self._take([self._rest] if self._rest else [])
+        """The remaining lines, at the end of the upload. Raises Refusal `malformed` if there was no header."""
+        parsed = self._parse_lines([self._rest] if self._rest else [])
         while self._held:
-            found += self._give_up()
+            parsed += self._reject_first_held()
         if self._columns is None:
             raise _bad_header()
-        return found
+        return parsed
 
-    def _plain(self, lines: bytes) -> list[CodeLine | BadCode] | None:
-        """The lines at once, as _take reads them one by one, where each is no more than a code; else None."""
+    def _parse_plain_codes(self, lines: bytes) -> list[CodeLine | BadCode] | None:
+        """All lines at once, with the result of _parse_lines. None unless every line is just a valid code."""
         if self._columns != ("code",) or self._held or not _are_codes(lines):
             return None
         codes = lines.decode("ascii").upper().split()
@@ -140,59 +141,61 @@ class Lines:
         self._number += len(codes)
         return list(map(CodeLine, codes))
 
-    def _take(self, lines: Iterable[bytes]) -> list[CodeLine | BadCode]:
-        found: list[CodeLine | BadCode] = []
+    def _parse_lines(self, lines: Iterable[bytes]) -> list[CodeLine | BadCode]:
+        parsed: list[CodeLine | BadCode] = []
         for raw in lines:
             self._number += 1
             line = raw.removeprefix(_BOM) if self._number == 1 else raw
             line = line.removesuffix(b"\r")
-            found += self._line(self._number, line)
-        return found
+            parsed += self._parse_line(self._number, line)
+        return parsed
 
-    def _line(self, number: int, line: bytes) -> list[CodeLine | BadCode]:
-        """One line, or the end of the record that the lines before it began."""
+    def _parse_line(self, number: int, line: bytes) -> list[CodeLine | BadCode]:
+        """One line: a record, or the next line of the held record."""
         if not line and not self._held:
             return []
         if not self._csv or (not self._held and b'"' not in line):
-            return self._record(number, line, line.decode("utf-8", "surrogateescape").split(",") if self._csv else None)
+            fields = line.decode("utf-8", "surrogateescape").split(",") if self._csv else None
+            return self._parse_record(number, line, fields)
         self._held.append((number, line))
         record = b"\n".join(part for _, part in self._held)
-        fields = _split(record.decode("utf-8", "surrogateescape"))
+        fields = _split_fields(record.decode("utf-8", "surrogateescape"))
         if fields is not None:
             first = self._held[0][0]
             self._held = []
-            return self._record(first, record, fields)
+            return self._parse_record(first, record, fields)
         if len(record) > _MAX_RECORD_BYTES or len(self._held) > _MAX_RECORD_LINES:
-            return self._give_up()
+            return self._reject_first_held()
         return []
 
-    def _give_up(self) -> list[CodeLine | BadCode]:
-        """The first line held is invalid; read those after it anew."""
+    def _reject_first_held(self) -> list[CodeLine | BadCode]:
+        """Reject the first held line, and parse the other held lines again."""
         (number, line), *others = self._held
         self._held = []
         if self._columns is None:
             raise _bad_header()
-        found: list[CodeLine | BadCode] = [_bad(number, line, "has a quote that doesn't end")]
+        parsed: list[CodeLine | BadCode] = [_reject(number, line, "has no closing quote")]
         for other in others:
-            found += self._line(*other)
-        return found
+            parsed += self._parse_line(*other)
+        return parsed
 
-    def _record(self, number: int, record: bytes, fields: list[str] | None) -> list[CodeLine | BadCode]:
+    def _parse_record(self, number: int, record: bytes, fields: list[str] | None) -> list[CodeLine | BadCode]:
+        """A header, or a line with a code. `fields` is None for plain text, empty for a broken record."""
         if self._columns is None:
-            self._columns = _header(record, fields)
+            self._columns = _parse_header(record, fields)
             return []
         if len(record) > _MAX_RECORD_BYTES:
-            return [_bad(number, record, f"is longer than {_MAX_RECORD_BYTES} bytes")]
+            return [_reject(number, record, f"is longer than {_MAX_RECORD_BYTES} bytes")]
         try:
             text = record.decode("utf-8")
         except UnicodeDecodeError:
-            return [_bad(number, record, "is not UTF-8")]
+            return [_reject(number, record, "is not UTF-8")]
         if fields is not None and not fields:
-            return [_bad(number, record, "has text after a closing quote")]
-        return [_read(number, [text] if fields is None else fields, self._columns)]
+            return [_reject(number, record, "has text after a closing quote")]
+        return [_parse_fields(number, [text] if fields is None else fields, self._columns)]
 
 
-def _header(record: bytes, fields: list[str] | None) -> tuple[str, ...]:
+def _parse_header(record: bytes, fields: list[str] | None) -> tuple[str, ...]:
     columns = tuple(fields or ())
     if len(record) > _MAX_RECORD_BYTES or columns[:1] != ("code",) or len(set(columns)) != len(columns):
         raise _bad_header()
@@ -205,26 +208,26 @@ def _bad_header() -> Exception:
     return malformed("header", "must be code[,userId][,expiresAt][,maxRedemptions]")
 
 
-def _split(record: str) -> list[str] | None:
-    """A record's fields; none where it is broken, None where a quoted field goes on in the next line."""
+def _split_fields(record: str) -> list[str] | None:
+    """The fields of a record. Empty for a broken record, None if a quoted field continues on the next line."""
     fields: list[str] = []
-    place = 0
+    offset = 0
     while True:
-        match = _field.match(record, place)
+        match = _field.match(record, offset)
         if match is None:
-            return None if _open_field.match(record, place) else []
+            return None if _open_field.match(record, offset) else []
         fields.append(match[2] if match[1] is None else match[1].replace('""', '"'))
         if not match[3]:
             return fields
-        place = match.end()
+        offset = match.end()
 
 
-def _bad(number: int, record: bytes, reason: str) -> BadCode:
-    return BadCode(line=number, code=record[:_SHOWN].decode("utf-8", "replace"), reason=reason)
+def _reject(number: int, record: bytes, reason: str) -> BadCode:
+    return BadCode(line=number, code=record[:_MAX_ECHO].decode("utf-8", "replace"), reason=reason)
 
 
-def _read(number: int, fields: "list[str] | tuple[str, ...]", columns: tuple[str, ...]) -> CodeLine | BadCode:
-    code = canonical_code(fields[0])
+def _parse_fields(number: int, fields: "list[str] | tuple[str, ...]", columns: tuple[str, ...]) -> CodeLine | BadCode:
+    code = canonicalize_code(fields[0])
     try:
         if code is None:
             reserved = fields[0].upper() in RESERVED_CODES
@@ -233,32 +236,31 @@ def _read(number: int, fields: "list[str] | tuple[str, ...]", columns: tuple[str
             return CodeLine(code)
         if len(fields) != len(columns):
             raise BadField("line", f"must have {len(columns)} fields")
-        said = {name: field for name, field in zip(columns, fields, strict=True) if field}
-        return CodeLine(
-            code, _owner(said.get("userId")), _expiry(said.get("expiresAt")), _count(said.get("maxRedemptions"))
-        )
+        cells = {name: field for name, field in zip(columns, fields, strict=True) if field}
+        owner, expires_ms = _parse_owner(cells.get("userId")), _parse_expiry(cells.get("expiresAt"))
+        return CodeLine(code, owner, expires_ms, _parse_count(cells.get("maxRedemptions")))
     except BadField as bad:
-        return BadCode(line=number, code=fields[0][:_SHOWN], reason=str(bad))
+        return BadCode(line=number, code=fields[0][:_MAX_ECHO], reason=str(bad))
 
 
-def _owner(text: str | None) -> str | None:
+def _parse_owner(text: str | None) -> str | None:
     if text is not None and not is_caller_id(text):
         raise BadField("userId", "must have 1 to 100 printable ASCII characters without space, / \\ ? # %")
     return text
 
 
-def _expiry(text: str | None) -> int | None:
+def _parse_expiry(text: str | None) -> int | None:
     if text is None:
         return None
     try:
         time = msgspec.convert(text, Time)
     except msgspec.ValidationError:
-        raise BadField("expiresAt", "must be a time of RFC 3339 with an offset") from None
+        raise BadField("expiresAt", "must be an RFC 3339 time with an offset") from None
     check_time("expiresAt", time)
     return to_ms(time)
 
 
-def _count(text: str | None) -> int | None:
+def _parse_count(text: str | None) -> int | None:
     if text is None:
         return None
     if not _is_count(text) or not 1 <= int(text) <= MAX_INT:

@@ -1,4 +1,4 @@
-"""What configuration looks like on its way from Postgres to Redis.
+"""Rows of configuration, read from Postgres and projected to Redis.
 
 `record` reads and returns these rows, `hot` writes them. Times are milliseconds since 1970, money is in 10⁻⁴ units.
 """
@@ -28,12 +28,12 @@ class WorkspaceRow(msgspec.Struct, frozen=True, kw_only=True):
     gift_book_id: UUID | None
     idempotency_hours: int
     clock_offset_ms: int = 0
-    """How far a test workspace's clock is from the server's."""
+    """Offset of a test workspace's clock from the server's."""
     limits: WorkspaceLimits | None = None
 
 
 class TierRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What a discount is from this order value on."""
+    """A tier of a discount: applies from this order value up to the next tier."""
 
     from_e4: int
     type: Literal["percentage", "fixed"]
@@ -54,12 +54,12 @@ class DiscountRow(msgspec.Struct, frozen=True, kw_only=True):
     max_amount_e4: int | None
     min_order_value_e4: int | None
     currency: str | None
-    """The discount's own; None is the workspace's, whatever that is when an order comes."""
+    """None means the workspace's currency at the time of the order."""
     digits: int | None
 
 
 class BookRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A book with all of its rules."""
+    """A book with its rules."""
 
     workspace: int
     partition: int
@@ -72,7 +72,7 @@ class BookRow(msgspec.Struct, frozen=True, kw_only=True):
     valid_from_ms: int | None
     valid_until_ms: int | None
     max_redemptions_per_code: int | None
-    """None is no limit."""
+    """None means no limit."""
     max_redemptions_per_user: int | None
     max_redemptions: int | None
     max_codes_per_user: int | None
@@ -93,12 +93,12 @@ class BookRow(msgspec.Struct, frozen=True, kw_only=True):
     created_ms: int
     updated_ms: int
     workspace_currency: str
-    """For answers; a discount without a currency of its own is in this one."""
+    """For responses: the currency of a discount that has none of its own."""
     limits: BookLimits | None = None
 
 
 class CodeRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A code, with what it says differently from its book."""
+    """A code, and the fields in which it differs from its book."""
 
     workspace: int
     partition: int
@@ -107,15 +107,15 @@ class CodeRow(msgspec.Struct, frozen=True, kw_only=True):
     code: str
     owner_id: str | None
     max_redemptions: int | None
-    """None is the book's."""
+    """None means the book's limit."""
     expires_ms: int | None
     active: bool
     created_ms: int
-    """Since when it is its owner's, too."""
+    """Also the time since when its owner has it."""
 
 
 class UserRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A user that was created, with its own cap (None is the workspace's)."""
+    """A created user. `max_coupons` None means the workspace's limit."""
 
     workspace: int
     partition: int
@@ -130,25 +130,26 @@ class Projector(Protocol):
     """Writes configuration into Redis. Every row carries its version, and only a newer one is applied."""
 
     async def workspace(self, row: WorkspaceRow) -> None:
-        """A workspace is new or changed."""
+        """Write a new or changed workspace."""
         ...
 
     async def book(self, row: BookRow) -> None:
-        """A book is new or changed."""
+        """Write a new or changed book."""
         ...
 
     async def codes(self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]) -> None:
-        """At most 5,000 codes of one version. While catching up, some may be there already, switched off or expired."""
+        """Write at most 5,000 codes of one version. During a catch-up Redis may have some of them already, also
+        deactivated or expired ones."""
         ...
 
     async def coupon(self, row: CodeRow) -> None:
-        """One code's switch or expiry changed."""
+        """Write a changed status or expiry of one code."""
         ...
 
     async def user(self, row: UserRow) -> None:
-        """A user is new or changed."""
+        """Write a new or changed user."""
         ...
 
     async def seen(self, partition: int, version: int) -> None:
-        """All rows of this version are projected."""
+        """Record that all rows up to this version are projected."""
         ...

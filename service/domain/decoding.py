@@ -1,4 +1,4 @@
-"""From a body's bytes to a request struct, or to the refusal that names the field."""
+"""Decoding a request body into its struct. Errors become a Refusal that names the field."""
 
 import re
 from collections.abc import Iterator
@@ -9,12 +9,13 @@ import msgspec
 from msgspec import inspect
 
 from service.domain.errors import BadField, FieldError, Refusal, invalid, malformed
+from service.domain.field_types import CODE_PATTERN, ID_PATTERN
 from service.domain.money import MAX_DIGITS, is_plain
 
 T = TypeVar("T")
 
 MAX_ECHO = 200
-"""Characters of what a client sent that an answer names."""
+"""Characters of a client's text that a response repeats."""
 
 _path = re.compile(r" - at `\$\.?(.*)`$")
 _named = re.compile(r"field `([^`]*)`")
@@ -25,40 +26,69 @@ _out_of_range = re.compile(
 _odd_amount = re.compile(
     rb'"(?=["\\+\-.0-9_eE\s\x80-\xff])(?!-?[0-9]{1,50}(?:\.[0-9]{1,50})?")(?:[-+0-9._eE\s\x80-\xff]|\\[bfnrt]|\\u[0-9a-fA-F]{4})*"'
 )
-"""A string that a Decimal may be made of though it isn't money as it is written here, or a very long one."""
+"""A string that msgspec may accept as a Decimal though it is not an amount in plain notation, or is very long."""
+
+_TYPES = {
+    "str": "a string",
+    "int": "a whole number",
+    "float": "a number",
+    "decimal": "a decimal number",
+    "bool": "true or false",
+    "array": "an array",
+    "object": "an object",
+    "datetime": "a time such as 2026-11-27T00:00:00Z",
+    "uuid": "a UUID",
+}
+"""How errors name msgspec's types."""
+_REASONS = {
+    "Invalid UUID": "must be a UUID",
+    "Invalid decimal string": "must be a decimal number such as 25.00",
+    "Invalid RFC3339 encoded datetime": "must be a time such as 2026-11-27T00:00:00Z",
+    "Expected `datetime` with a timezone component": "must have an offset, such as 2026-11-27T00:00:00Z",
+}
+_PATTERN_REASONS = {
+    repr(CODE_PATTERN): "must have 4 to 64 of the characters A-Z a-z 0-9 - _",
+    repr(ID_PATTERN): "must have 1 to 100 printable ASCII characters without space, / \\ ? # %",
+}
+_COMPARISONS = {">=": "at least", "<=": "at most", ">": "more than", "<": "less than"}
+_expected_pattern = re.compile(r"Expected `str` matching regex (.*)", re.DOTALL).fullmatch
+_expected_length = re.compile(r"Expected `(\w+)` of length (>=|<=) (\d+)").fullmatch
+_expected_bound = re.compile(r"Expected `\w+` (>=|<=|>|<) (\S+)").fullmatch
+_expected_type = re.compile(r"Expected `([^`]+)`(?:, got `[^`]+`)?").fullmatch
+_invalid_value = re.compile(r"Invalid (?:enum )?value (.+)", re.DOTALL).fullmatch
 
 _is_dated = re.compile(r"\d{4}-", re.ASCII).match
 
 
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
-    """The struct that the body holds; Refusal `malformed` or `invalid` otherwise."""
+    """The struct in the body. Raises Refusal `malformed` or `invalid`."""
     try:
         if _has_amounts(decoder.type) and _odd_amount.search(body):
             check_texts(decoder.type, msgspec.json.decode(body))
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise refusal_of(error) from None
+        raise refusal_from_error(error) from None
     except RecursionError:
-        raise malformed("body", "is nested too deep") from None
+        raise malformed("body", "is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise malformed("body", f"is not readable JSON in UTF-8 ({error})"[:200]) from None
+        raise malformed("body", f"is not JSON in UTF-8 ({error})"[:200]) from None
 
 
 def convert(value: Any, kind: type[T]) -> T:
-    """As decode, from values that are decoded already (a book of the demo)."""
+    """As decode, from values that are already decoded (such as the demo's books)."""
     try:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
-        raise refusal_of(error) from None
+        raise refusal_from_error(error) from None
 
 
 def check_texts(kind: Any, value: Any) -> None:
-    """Refusal where a string is not an amount in plain notation, though msgspec would make a Decimal of it (`1_000`,
-    ` 1`, `1e3`, digits of other scripts); or no time, though it would take it for seconds since 1970 (`197`)."""
+    """Raise Refusal for strings that msgspec accepts but the API does not: amounts not in plain notation (`1_000`,
+    ` 1`, `1e3`, digits of other scripts), and times as seconds since 1970 (`197`)."""
     try:
         _check_texts(_described(kind), value, "")
     except BadField as bad:
-        raise refusal_of_field(bad) from None
+        raise refusal_from_field(bad) from None
 
 
 _described = lru_cache(maxsize=256)(inspect.type_info)
@@ -72,19 +102,19 @@ def _has_amounts(kind: Any) -> bool:
 def _check_texts(kind: inspect.Type, value: Any, path: str) -> None:
     if isinstance(kind, inspect.DateTimeType):
         if isinstance(value, str) and not _is_dated(value):
-            raise BadField(path, "must be a time, as 2026-11-27T00:00:00Z", malformed=True)
+            raise BadField(path, "must be a time such as 2026-11-27T00:00:00Z", malformed=True)
     elif not isinstance(kind, inspect.DecimalType):
         for part in _parts(kind, value, path):
             _check_texts(*part)
     elif isinstance(value, str):
         if not is_plain(value):
-            raise BadField(path, "must be a decimal number, as 25.00", malformed=True)
+            raise BadField(path, "must be a decimal number such as 25.00", malformed=True)
         if len(value) > MAX_DIGITS:
             raise BadField(path, f"must have at most {MAX_DIGITS} characters")
 
 
 def _parts(kind: inspect.Type, value: Any, path: str) -> Iterator[tuple[inspect.Type, Any, str]]:
-    """What a value consists of, or may be: types, values and paths."""
+    """The parts of a value and the members of its union type: types, values and paths."""
     match kind:
         case inspect.Metadata(type=inner):
             yield inner, value, path
@@ -103,25 +133,40 @@ def _parts(kind: inspect.Type, value: Any, path: str) -> Iterator[tuple[inspect.
             pass
 
 
-def refusal_of(error: msgspec.ValidationError) -> Refusal:
-    """A validation error in the contract's words: 400 where it can't be read, 422 where it is out of range."""
+def refusal_from_error(error: msgspec.ValidationError) -> Refusal:
+    """The Refusal of a validation error: `malformed` for a wrong type, `invalid` for a value out of range."""
     cause = error.__cause__
     if isinstance(cause, BadField):
-        return refusal_of_field(cause)
+        return refusal_from_field(cause)
     text = str(error)
     at = _path.search(text)
     path = at[1] if at else ""
     reason = text[: at.start()] if at else text
     if reason.startswith("Object ") and (named := _named.search(reason)):
         path = f"{path}.{named[1]}" if path else named[1]
-        path = path[:MAX_ECHO]  # it is the client's, and may be long
+        path = path[:MAX_ECHO]  # the client chose it, so it may be long
         reason = "is required" if "missing" in reason else "is not a field of this request"
         return malformed(path, reason)
     make = invalid if _out_of_range.match(reason) else malformed
-    return make(path[:MAX_ECHO] or "body", reason.replace("`", "")[:MAX_ECHO])
+    return make(path[:MAX_ECHO] or "body", _explain(reason)[:MAX_ECHO])
 
 
-def refusal_of_field(bad: BadField) -> Refusal:
-    """The refusal for a field that a struct's own checks found bad."""
+def _explain(reason: str) -> str:
+    """The reason of a validation error without msgspec's type names and patterns."""
+    if match := _expected_pattern(reason):
+        return _PATTERN_REASONS.get(match[1], "has characters or a length that this field does not allow")
+    if match := _expected_length(reason):
+        return f"must have {_COMPARISONS[match[2]]} {match[3]} {'items' if match[1] == 'array' else 'characters'}"
+    if match := _expected_bound(reason):
+        return f"must be {_COMPARISONS[match[1]]} {match[2]}"
+    if match := _expected_type(reason):
+        return "must be " + " or ".join(_TYPES.get(name, name) for name in match[1].split(" | "))
+    if match := _invalid_value(reason):
+        return f"must be one of the allowed values, not {match[1]}"
+    return _REASONS.get(reason) or reason.replace("`", "")
+
+
+def refusal_from_field(bad: BadField) -> Refusal:
+    """The Refusal of a BadField that a struct's `__post_init__` raised."""
     code = "malformed" if bad.malformed else "invalid"
     return Refusal(code, f"{bad.field}: {bad.reason}", [FieldError(bad.field, bad.reason)])

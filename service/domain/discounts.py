@@ -1,4 +1,4 @@
-"""Discounts: what a request may say of one, what Postgres and Redis keep, what an answer shows."""
+"""Discounts: in requests, in rows of Postgres and Redis, and in responses."""
 
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -29,41 +29,41 @@ class _Discount(Request, kw_only=True):
     min_order_value: Money | None = None
     currency: Annotated[
         Annotated[str, msgspec.Meta(extra_json_schema=CURRENCIES)] | None,
-        msgspec.Meta(description="ISO 4217; the workspace's where left out."),
+        msgspec.Meta(description="An ISO 4217 code. Default: the workspace's currency."),
     ] = None
 
 
 class PercentageDiscount(_Discount, kw_only=True, tag_field="type", tag="percentage"):
-    """A part of the order's value."""
+    """A percentage of the order's value."""
 
     value: Percentage
 
 
 class FixedDiscount(_Discount, kw_only=True, tag_field="type", tag="fixed"):
-    """An amount, but never more than the order's value."""
+    """A fixed amount, at most the order's value."""
 
     value: PositiveMoney
 
 
 class Tier(Request, kw_only=True):
-    """What a tiered discount is from an order value on."""
+    """A tier: the discount from the order value `from` up to the next tier."""
 
-    from_: Annotated[Money, msgspec.Meta(description="The order value from which it applies.")] = msgspec.field(
+    from_: Annotated[Money, msgspec.Meta(description="The least order value of this tier.")] = msgspec.field(
         name="from"
     )
     type: PlainType
-    value: Annotated[PositiveMoney, msgspec.Meta(description="As that type's.", examples=["10"])]
+    value: Annotated[PositiveMoney, msgspec.Meta(description="A percentage or an amount, by `type`.", examples=["10"])]
 
 
 class TieredDiscount(_Discount, kw_only=True, tag_field="type", tag="tiered"):
-    """The last tier whose `from` the order's value reaches; below the first, `order_value_too_low`."""
+    """The tier with the largest `from` that the order's value reaches; below the first tier, `order_value_too_low`."""
 
     tiers: Annotated[
         list[Tier],
         msgspec.Meta(
             min_length=1,
             max_length=MAX_TIERS,
-            description="Ascending by `from`.",
+            description="In ascending order of `from`.",
             examples=[
                 [{"from": 100, "type": "percentage", "value": 10}, {"from": 200, "type": "fixed", "value": "30.00"}]
             ],
@@ -72,7 +72,7 @@ class TieredDiscount(_Discount, kw_only=True, tag_field="type", tag="tiered"):
 
 
 class BuyXGetYDiscount(_Discount, kw_only=True, tag_field="type", tag="buyXGetY"):
-    """Of every `buy` + `get` units of one sku among the order's items, `get` are free, the cheapest of that sku's."""
+    """For every `buy` + `get` units of one `sku` in the order's items, the cheapest `get` units are free."""
 
     buy: Annotated[Count, msgspec.Meta(examples=[2])]
     get: Annotated[Count, msgspec.Meta(examples=[1])]
@@ -82,7 +82,7 @@ Discount = PercentageDiscount | FixedDiscount | TieredDiscount | BuyXGetYDiscoun
 
 
 class BookTier(Answer, kw_only=True):
-    """What a tiered discount is from an order value on."""
+    """A tier: the discount from the order value `from` up to the next tier."""
 
     from_: str = msgspec.field(name="from")
     type: PlainType
@@ -90,11 +90,11 @@ class BookTier(Answer, kw_only=True):
 
 
 class BookDiscount(Answer, kw_only=True):
-    """A book's discount; amounts have the currency's digits. It has the fields of its type alone."""
+    """A book's discount, with the fields of its type only. Amounts have the currency's digits."""
 
     type: Literal["percentage", "fixed", "tiered", "buyXGetY"]
-    value: Annotated[str | UnsetType, msgspec.Meta(description="Of `percentage` and `fixed`.")] = UNSET
-    tiers: Annotated[list[BookTier] | UnsetType, msgspec.Meta(description="Of `tiered`.")] = UNSET
+    value: Annotated[str | UnsetType, msgspec.Meta(description="For `percentage` and `fixed`.")] = UNSET
+    tiers: Annotated[list[BookTier] | UnsetType, msgspec.Meta(description="For `tiered`.")] = UNSET
     buy: Annotated[int | UnsetType, msgspec.Meta(description="Of `buyXGetY`.")] = UNSET
     get: Annotated[int | UnsetType, msgspec.Meta(description="Of `buyXGetY`.")] = UNSET
     max_amount: str | None
@@ -102,18 +102,18 @@ class BookDiscount(Answer, kw_only=True):
     currency: str | None
 
 
-def discount_json(row: DiscountRow) -> dict[str, Any]:
-    """A discount as Postgres keeps it: amounts as decimal strings."""
-    return msgspec.to_builtins(discount_answer(row, 4))
+def encode_discount(row: DiscountRow) -> dict[str, Any]:
+    """The discount as Postgres stores it: amounts as decimal strings."""
+    return msgspec.to_builtins(render_discount(row, 4))
 
 
-def discount_of(kept: dict[str, Any]) -> DiscountRow:
-    """The discount that Postgres kept."""
-    return discount_row(msgspec.convert(kept, Discount))
+def decode_discount(stored: dict[str, Any]) -> DiscountRow:
+    """The inverse of encode_discount."""
+    return make_discount_row(msgspec.convert(stored, Discount))
 
 
 def check_discount_digits(discount: DiscountRow, digits: int) -> None:
-    """Refusal `invalid` where an amount has more digits than the currency."""
+    """Raise Refusal `invalid` if an amount has more digits after the point than the currency."""
     amounts = {"discount.maxAmount": discount.max_amount_e4, "discount.minOrderValue": discount.min_order_value_e4}
     if discount.type == "fixed":
         amounts["discount.value"] = discount.value_e4
@@ -123,11 +123,11 @@ def check_discount_digits(discount: DiscountRow, digits: int) -> None:
             amounts[f"discount.tiers[{number}].value"] = tier.value_e4
     for field, amount in amounts.items():
         if amount is not None and amount % 10 ** (4 - digits):
-            raise invalid(field, f"must have at most {digits} digits after the point, as its currency has")
+            raise invalid(field, f"must have at most {digits} digits after the point in this currency")
 
 
-def discount_row(discount: Discount) -> DiscountRow:
-    """The discount in integers; BadField where a value is out of range."""
+def make_discount_row(discount: Discount) -> DiscountRow:
+    """The discount with integer amounts. Raises BadField for a value out of range."""
     check_currency("discount.currency", discount.currency)
     terms: dict[str, Any]
     match discount:
@@ -154,7 +154,7 @@ def _tier_rows(tiers: list[Tier]) -> tuple[TierRow, ...]:
         field = f"discount.tiers[{number}]"
         from_e4 = to_e4(f"{field}.from", tier.from_)
         if rows and from_e4 <= rows[-1].from_e4:
-            raise BadField(f"{field}.from", "must be more than the one before")
+            raise BadField(f"{field}.from", "must be more than the `from` of the tier before")
         value_e4 = _value_e4(f"{field}.value", tier.type, tier.value)
         rows.append(TierRow(from_e4=from_e4, type=tier.type, value_e4=value_e4))
     return tuple(rows)
@@ -173,8 +173,9 @@ def _amount(field: str, amount: Decimal | None) -> int | None:
     return None if amount is None else to_e4(field, amount)
 
 
-def discount_answer(row: DiscountRow, digits: int) -> BookDiscount:
-    answered = BookDiscount(
+def render_discount(row: DiscountRow, digits: int) -> BookDiscount:
+    """The discount of a response. `digits` are the currency's."""
+    body = BookDiscount(
         type=row.type,
         max_amount=None if row.max_amount_e4 is None else from_e4(row.max_amount_e4, digits),
         min_order_value=None if row.min_order_value_e4 is None else from_e4(row.min_order_value_e4, digits),
@@ -182,19 +183,19 @@ def discount_answer(row: DiscountRow, digits: int) -> BookDiscount:
     )
     match row.type:
         case "tiered":
-            answered.tiers = [
-                BookTier(from_=from_e4(tier.from_e4, digits), type=tier.type, value=_shown(tier, digits))
+            body.tiers = [
+                BookTier(from_=from_e4(tier.from_e4, digits), type=tier.type, value=_format_value(tier, digits))
                 for tier in row.tiers
             ]
         case "buyXGetY":
-            answered.buy, answered.get = row.buy, row.get
+            body.buy, body.get = row.buy, row.get
         case _:
-            answered.value = _shown(row, digits)
-    return answered
+            body.value = _format_value(row, digits)
+    return body
 
 
-def _shown(row: DiscountRow | TierRow, digits: int) -> str:
-    """The value: an amount with the currency's digits, a percentage without idle zeros."""
+def _format_value(row: DiscountRow | TierRow, digits: int) -> str:
+    """An amount with the currency's digits, or a percentage without trailing zeros."""
     if row.type == "percentage":
         return from_e4(row.value_e4, 4).rstrip("0").rstrip(".")
     return from_e4(row.value_e4, digits)

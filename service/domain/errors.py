@@ -1,4 +1,4 @@
-"""What a client is told when a request is refused."""
+"""Errors that a client receives: Refusal, and BadField while a request is decoded."""
 
 import random
 from collections.abc import Sequence
@@ -8,14 +8,14 @@ from service.domain.outcomes import BY_CODE, BY_NUMBER, Outcome
 
 
 class FieldError(NamedTuple):
-    """One bad field: its path in the request's words (`discount.value`), and why."""
+    """A bad field: its path in the request (`discount.value`), and the reason."""
 
     field: str
     reason: str
 
 
 class Refusal(Exception):
-    """A request that changed nothing; `retry_after_ms` where waiting helps."""
+    """A rejected request, which changed nothing. `retry_after_ms` is set if a later attempt may succeed."""
 
     def __init__(
         self,
@@ -29,34 +29,32 @@ class Refusal(Exception):
         self.errors = tuple(errors)
         self.retry_after_ms = retry_after_ms
         self.rates = ""
-        """What is left of the caller's limits, as service/domain/limits.py reads it."""
+        """The caller's remaining limits, as make_rate_headers in service/domain/limits.py reads them."""
         super().__init__(code)
 
     @property
     def code(self) -> str:
-        """The stable code, for programs."""
+        """The stable code that client programs compare."""
         return self.outcome.code
 
     @classmethod
-    def passing(cls, code: str, detail: str = "", least_ms: int = 500, most_ms: int = 2000) -> "Refusal":
-        """A refusal that time mends, with a moment to come back at: drawn, so that not all come back at once."""
+    def temporary(cls, code: str, detail: str = "", least_ms: int = 500, most_ms: int = 2000) -> "Refusal":
+        """A refusal with a random `Retry-After` between the two times, so that clients do not retry all at once."""
         return cls(code, detail, retry_after_ms=random.randint(least_ms, most_ms))  # noqa: S311, no secret
 
     @classmethod
-    def by_number(cls, number: int, retry_after_ms: int | None = None) -> "Refusal":
-        """The refusal that a script named."""
+    def from_number(cls, number: int, retry_after_ms: int | None = None) -> "Refusal":
+        """The refusal of a script's outcome number."""
         code = BY_NUMBER[number].code
-        if code == "invalid":  # the one value that only a script can judge: it knows the currency
-            return invalid(
-                "orderValue", "has more digits after the point than its currency, or an item's unitPrice has"
-            )
+        if code == "invalid":  # only the script has the currency of the discount
+            return invalid("orderValue", "has more digits after the point than the currency, or a unitPrice has")
         if retry_after_ms is None and BY_NUMBER[number].status == 503:
-            return cls.passing(code)
+            return cls.temporary(code)
         return cls(code, retry_after_ms=retry_after_ms)
 
 
 class BadField(ValueError):
-    """Raised while a request is decoded: a field that is readable but senseless, or (malformed) not readable."""
+    """A bad field, raised while a request is decoded: `malformed` for a wrong type or syntax, else out of range."""
 
     def __init__(self, field: str, reason: str, malformed: bool = False) -> None:
         self.field, self.reason, self.malformed = field, reason, malformed
@@ -64,10 +62,10 @@ class BadField(ValueError):
 
 
 def invalid(field: str, reason: str) -> Refusal:
-    """A readable request with a value out of range."""
+    """The Refusal of a value that is out of range or inconsistent."""
     return Refusal("invalid", f"{field}: {reason}", [FieldError(field, reason)])
 
 
 def malformed(field: str, reason: str) -> Refusal:
-    """A request, or a part of it, that can't be read."""
+    """The Refusal of a request that can't be decoded."""
     return Refusal("malformed", f"{field}: {reason}", [FieldError(field, reason)])

@@ -1,4 +1,4 @@
-"""The words of requests: codes, the caller's ids, text, metadata; and what every request struct is based on."""
+"""Types of fields: codes, the caller's ids, text, metadata; and the base structs of requests and responses."""
 
 import re
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ import msgspec
 
 from service.domain.errors import BadField
 
-END = r"$(?![\s\S])"  # the very end: `$` alone also matches before a last newline, and ECMA knows no \Z
+END = r"$(?![\s\S])"  # the end of the string: `$` alone also matches before a last newline, and ECMA has no \Z
 
 CODE_PATTERN = r"^[A-Za-z0-9_-]{4,64}" + END
 ID_PATTERN = r"^(?!\.\.?" + END + r""")[!"$&'()*+,\-.0-9:;<=>@A-Z\[\]^_`a-z{|}~]{1,100}""" + END
@@ -19,13 +19,13 @@ RESERVED_CODES = frozenset(
 MAX_INT = 2**31 - 1
 
 PRINTABLE = r"^(?: |[^\p{C}\p{Z}])*$"
-"""What check_text takes, in the words of JSON Schema; Python's re doesn't know them."""
+"""What check_text accepts, for JSON Schema only: Python's re does not support these classes."""
 
 UserId = Annotated[
-    str, msgspec.Meta(pattern=ID_PATTERN, description="The caller's id of a user.", examples=["user-42"])
+    str, msgspec.Meta(pattern=ID_PATTERN, description="A user id that the client chose.", examples=["user-42"])
 ]
 OrderId = Annotated[
-    str, msgspec.Meta(pattern=ID_PATTERN, description="The caller's id of an order.", examples=["A-1001"])
+    str, msgspec.Meta(pattern=ID_PATTERN, description="An order id that the client chose.", examples=["A-1001"])
 ]
 Count = Annotated[int, msgspec.Meta(ge=1, le=MAX_INT)]
 
@@ -35,52 +35,52 @@ _control_escape = re.compile(rb"\\(?:[bfnrt]|u00[01])|\x7f|\xc2[\x80-\x9f]")
 
 
 class Request(msgspec.Struct, rename="camel", forbid_unknown_fields=True, kw_only=True):
-    """A request's body: camelCase, unknown fields refused."""
+    """A request's body: camelCase, without unknown fields."""
 
 
 class Answer(msgspec.Struct, rename="camel", kw_only=True):
-    """An answer's body: camelCase."""
+    """A response's body: camelCase."""
 
 
-def canonical_code(text: str) -> str | None:
-    """The code as it is kept (upper case), or None where the text can't be one."""
+def canonicalize_code(text: str) -> str | None:
+    """The code in upper case, as it is stored; None if the text is not a valid code."""
     if not _is_code(text):
         return None
     code = text.upper()
     return None if code in RESERVED_CODES else code
 
 
-def word(text: str | None) -> str:
-    """An id as records and events have it, where '-' is none: the id '-' is '%-', since no id has a '%'."""
+def encode_field(text: str | None) -> str:
+    """An id as a field of a record or event. None is '-', and the id '-' is '%-': no id contains a '%'."""
     if text is None:
         return "-"
     return "%-" if text == "-" else text
 
 
-def quoted(text: str | None) -> str:
-    """An id, a time or an amount as JSON; of what would be escaped none of them has more than a quote."""
+def quote_json(text: str | None) -> str:
+    """An id, a time or an amount as JSON. The only character in them that JSON escapes is the quote."""
     return "null" if text is None else '"' + text.replace('"', '\\"') + '"'
 
 
-def unword(kept: str) -> str | None:
-    """The inverse of word."""
-    if kept == "-":
+def decode_field(field: str) -> str | None:
+    """The inverse of encode_field."""
+    if field == "-":
         return None
-    return "-" if kept == "%-" else kept
+    return "-" if field == "%-" else field
 
 
-def shown(kept: str) -> str:
-    """The inverse of word, where there is one: an id that is never none."""
-    return "-" if kept == "%-" else kept
+def decode_id(field: str) -> str:
+    """The inverse of encode_field, for a field that always has an id."""
+    return "-" if field == "%-" else field
 
 
 def is_caller_id(text: str) -> bool:
-    """Whether the text may be a userId or an orderId."""
+    """Whether the text is a valid userId or orderId."""
     return _is_id(text) is not None
 
 
-def own_id(text: str) -> UUID | None:
-    """An id of ours (a UUID in its usual spelling), or None where the text can't be one."""
+def parse_uuid(text: str) -> UUID | None:
+    """The UUID, or None if the text is not one in its usual form with hyphens."""
     if len(text) != 36:
         return None
     try:
@@ -90,29 +90,29 @@ def own_id(text: str) -> UUID | None:
     return value if str(value) == text.lower() else None
 
 
-def text(min_length: int, max_length: int, **told: Any) -> msgspec.Meta:
-    """What the OpenAPI document says of a text that check_text checks."""
+def text_schema(min_length: int, max_length: int, **meta: Any) -> msgspec.Meta:
+    """The OpenAPI schema of a text that check_text checks."""
     schema = {"minLength": min_length, "maxLength": max_length, "pattern": PRINTABLE}
-    return msgspec.Meta(extra_json_schema={name: value for name, value in schema.items() if value}, **told)
+    return msgspec.Meta(extra_json_schema={name: value for name, value in schema.items() if value}, **meta)
 
 
 def check_text(field: str, text: str | None, min_length: int, max_length: int) -> None:
-    """Raise BadField unless the text is printable and of a fitting length, in characters."""
+    """Raise BadField unless the text is printable and has a length within the bounds, in characters."""
     if text is None:
         return
     if not min_length <= len(text) <= max_length:
         raise BadField(field, f"must have {min_length} to {max_length} characters")
     if not text.isprintable():
-        raise BadField(field, "must be printable, without control characters")
+        raise BadField(field, "must have printable characters only")
 
 
-def packed_metadata(field: str, metadata: dict[str, Any] | None, max_bytes: int) -> bytes:
-    """Metadata as JSON bytes; BadField where it is too large or holds control characters."""
+def encode_metadata(field: str, metadata: dict[str, Any] | None, max_bytes: int) -> bytes:
+    """Metadata as JSON bytes. Raises BadField if it is too large or has control characters."""
     if not metadata:
         return b"{}"
-    packed = msgspec.json.encode(metadata)
-    if len(packed) > max_bytes:
+    encoded = msgspec.json.encode(metadata)
+    if len(encoded) > max_bytes:
         raise BadField(field, f"must have at most {max_bytes} bytes as JSON")
-    if _control_escape.search(packed.replace(rb"\\", b"")):
-        raise BadField(field, "must be without control characters")
-    return packed
+    if _control_escape.search(encoded.replace(rb"\\", b"")):
+        raise BadField(field, "must not have control characters")
+    return encoded

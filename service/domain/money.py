@@ -1,6 +1,6 @@
-"""Money: decimals at the edge, integers of 10⁻⁴ units ("e4") within, the currency's digits in answers.
+"""Money: decimals in requests, integers of 10⁻⁴ units ("e4") inside, strings with the currency's digits in responses.
 
-Digits and codes are ISO 4217's. CLDR's (as in babel) differ: they round IQD or LBP to whole units for display.
+Currency codes and digits are those of ISO 4217. CLDR's (as in babel) differ: IQD or LBP have no digits there.
 """
 
 import re
@@ -16,10 +16,10 @@ E4 = 10_000
 LIMIT = Decimal(10) ** 11
 """Every amount is below this, in units."""
 MAX_DIGITS = 100
-"""An amount that is a string has no more characters, zeros that mean nothing among them."""
+"""Of an amount as a string, including leading and trailing zeros."""
 MAX_UNITS = 11
 """Digits before the point."""
-_WIDE = Context(prec=200)  # the usual 28 digits would round a longer amount instead of refusing it
+_WIDE = Context(prec=200)  # the default of 28 digits would round a longer amount instead of rejecting it
 
 _AMOUNT = r"0*[0-9]{1,11}(?:\.[0-9]{1,4}0*)?$"
 _PERCENTAGE = r"0*(?:100(?:\.0+)?|[0-9]{1,2}(?:\.[0-9]{1,4}0*)?)$"
@@ -27,7 +27,7 @@ _ABOVE_ZERO = r"(?!0*(?:\.0*)?$)"
 
 
 def _number_or_text(pattern: str, **bounds: float) -> dict[str, Any]:
-    """What the OpenAPI document says of an amount."""
+    """The OpenAPI schema of an amount."""
     text = {"type": "string", "pattern": f"^{pattern}", "maxLength": MAX_DIGITS}
     return {"anyOf": [{"type": "number", **bounds}, text]}
 
@@ -38,7 +38,7 @@ _AT_LEAST_ZERO = _number_or_text(f"(?:{_AMOUNT}|-0+(?:\\.0+)?$)", minimum=0, **_
 Money = Annotated[
     Decimal,
     msgspec.Meta(
-        description="A JSON number or a string; 0 or more and below 10¹¹.",
+        description="A JSON number or a string, at least 0 and below 10¹¹.",
         examples=["25.00"],
         extra_json_schema=_AT_LEAST_ZERO,
     ),
@@ -46,7 +46,7 @@ Money = Annotated[
 PositiveMoney = Annotated[
     Decimal,
     msgspec.Meta(
-        description="A JSON number or a string; above 0 and below 10¹¹.",
+        description="A JSON number or a string, above 0 and below 10¹¹.",
         examples=["25.00"],
         extra_json_schema=_number_or_text(_ABOVE_ZERO + _AMOUNT, exclusiveMinimum=0, **_BELOW),
     ),
@@ -54,7 +54,7 @@ PositiveMoney = Annotated[
 Percentage = Annotated[
     Decimal,
     msgspec.Meta(
-        description="A JSON number or a string; above 0, to 100; at most 4 decimals.",
+        description="A JSON number or a string, above 0 and at most 100, with at most 4 digits after the point.",
         examples=["20"],
         extra_json_schema=_number_or_text(_ABOVE_ZERO + _PERCENTAGE, exclusiveMinimum=0, maximum=100),
     ),
@@ -72,26 +72,27 @@ _DIGITS = {
     ZWG""",
 }
 CURRENCY_DIGITS = {code: digits for digits, codes in _DIGITS.items() for code in codes.split()}
-"""Digits after the point by currency code."""
+"""Digits after the point, by currency code."""
 CURRENCIES: dict[str, Any] = {"enum": sorted(CURRENCY_DIGITS)}
-"""What the OpenAPI document says of a currency."""
+"""The OpenAPI schema of a currency."""
 
 
 is_plain = re.compile(r"-?[0-9]+(?:\.[0-9]+)?").fullmatch
-"""Whether the text is an amount as a string may be one: no exponent (which a JSON number may have), `+` or `_`."""
+"""Whether the text is an amount in plain notation: no exponent (which a JSON number may have), `+` or `_`."""
 
 
 def check_currency(field: str, currency: str | None) -> None:
-    """Raise BadField unless it is None or a currency of ISO 4217."""
+    """Raise BadField unless the currency is None or an ISO 4217 code."""
     if currency is not None and currency not in CURRENCY_DIGITS:
-        raise BadField(field, "must be a currency code of ISO 4217, as USD")
+        raise BadField(field, "must be an ISO 4217 currency code such as USD")
 
 
 def to_e4(field: str, amount: Decimal, digits: int = 4) -> int:
-    """The amount in 10⁻⁴ units; BadField where it is no amount, out of range or has more digits than the currency."""
+    """The amount in 10⁻⁴ units. Raises BadField if it is not a number, out of range, or has more than `digits` digits
+    after the point."""
     units, _, rest = str(amount).partition(".")
     if len(units) <= MAX_UNITS and len(rest) <= digits and units.isdigit() and (rest.isdigit() or not rest):
-        return int(units + rest.ljust(4, "0"))  # as nearly all are; 0.4 µs instead of 1
+        return int(units + rest.ljust(4, "0"))  # nearly all amounts take this path: 0.4 µs instead of 1
     if not amount.is_finite():
         raise BadField(field, "must be a number", malformed=True)
     if amount.is_signed() and amount != 0:
@@ -109,8 +110,8 @@ def to_e4(field: str, amount: Decimal, digits: int = 4) -> int:
     return whole * 10 ** (4 - digits)
 
 
-def digits_of(amount_e4: int) -> int:
-    """How many digits after the point the amount needs."""
+def count_digits(amount_e4: int) -> int:
+    """The number of digits after the point, without trailing zeros."""
     for digits, unit in enumerate((10_000, 1_000, 100, 10)):
         if amount_e4 % unit == 0:
             return digits
@@ -119,7 +120,7 @@ def digits_of(amount_e4: int) -> int:
 
 @lru_cache(maxsize=4096)
 def from_e4(amount_e4: int, digits: int) -> str:
-    """The amount as a string with so many digits after the point; exact, since it has no more."""
+    """The amount as a string with `digits` digits after the point; further digits must be 0."""
     if digits == 0:
         return str(amount_e4 // E4)
     units, rest = divmod(amount_e4, E4)

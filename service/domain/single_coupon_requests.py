@@ -1,4 +1,4 @@
-"""Single coupons: each in a book of its own, and both said in one flat request."""
+"""Single coupons: one flat request creates a coupon and its own book."""
 
 import contextlib
 from collections.abc import Generator
@@ -10,7 +10,7 @@ from service.domain.book_requests import CreateBook, Time
 from service.domain.code_requests import CodeLine
 from service.domain.discounts import FixedDiscount, PercentageDiscount, PlainType
 from service.domain.errors import BadField, Refusal, invalid
-from service.domain.field_types import CODE_PATTERN, Count, Request, UserId, canonical_code, text
+from service.domain.field_types import CODE_PATTERN, Count, Request, UserId, canonicalize_code, text_schema
 from service.domain.money import CURRENCIES, Money, PositiveMoney
 
 Kind = Literal["user-specific", "time-specific", "generated"]
@@ -22,57 +22,57 @@ _FLAT = {
     "discount.minOrderValue": "minOrderValue",
     "discount.currency": "currency",
 }
-"""What a book's fields are called here, where that is something else."""
+"""The names in a single coupon's request of a book's fields."""
 
 
-class _Said(Request, kw_only=True):
-    """What can be said of each kind."""
+class _SingleCouponFields(Request, kw_only=True):
+    """Fields of all kinds."""
 
     kind: ClassVar[Kind]
     default_uses: ClassVar[int | None] = 1
-    """How often the coupon may be used in all, where that isn't said; None is no limit."""
+    """The default of `max_total_uses`; None means no limit."""
 
     code: Annotated[
         Annotated[str, msgspec.Meta(pattern=CODE_PATTERN)] | None,
-        msgspec.Meta(description="A random one where left out.", examples=["WELCOME-42"]),
+        msgspec.Meta(description="Default: a random code.", examples=["WELCOME-42"]),
     ] = None
-    max_total_uses: Annotated[Count | None, msgspec.Meta(description="1 where left out.")] = None
-    discount_type: Annotated[PlainType | None, msgspec.Meta(description="Goes with `discountValue`.")] = None
+    max_total_uses: Annotated[Count | None, msgspec.Meta(description="Default: 1.")] = None
+    discount_type: Annotated[PlainType | None, msgspec.Meta(description="Required with `discountValue`.")] = None
     discount_value: Annotated[
-        PositiveMoney | None, msgspec.Meta(description="Of a percentage to 100, at most 4 decimals.", examples=["20"])
+        PositiveMoney | None, msgspec.Meta(description="An amount, or a percentage of at most 100.", examples=["20"])
     ] = None
     max_discount_amount: Money | None = None
     min_order_value: Money | None = None
     currency: Annotated[
         Annotated[str, msgspec.Meta(extra_json_schema=CURRENCIES)] | None,
-        msgspec.Meta(description="The discount's, by ISO 4217; the workspace's where left out."),
+        msgspec.Meta(description="The discount's ISO 4217 code. Default: the workspace's currency."),
     ] = None
-    description: Annotated[str, text(0, 2000)] | None = None
-    created_by: Annotated[str, text(1, 255)] | None = None
+    description: Annotated[str, text_schema(0, 2000)] | None = None
+    created_by: Annotated[str, text_schema(1, 255)] | None = None
 
     def __post_init__(self) -> None:
         if self.code is not None:
-            self.code = canonical_code(self.code)
+            self.code = canonicalize_code(self.code)
             if self.code is None:
                 raise BadField("code", "is a reserved word")
         pair: dict[str, Any] = {"discountType": self.discount_type, "discountValue": self.discount_value}
-        missing = [field for field, said in pair.items() if said is None]
+        missing = [field for field, value in pair.items() if value is None]
         if len(missing) == 1:
-            raise BadField(missing[0], "is needed: discountType and discountValue go together")
-        more = {
+            raise BadField(missing[0], "is required: send both discountType and discountValue, or none of them")
+        dependent = {
             "maxDiscountAmount": self.max_discount_amount,
             "minOrderValue": self.min_order_value,
             "currency": self.currency,
         }
-        for field, said in more.items():
-            if missing and said is not None:
-                raise BadField(field, "goes with a discount only")
-        with flat_names():
-            book_of(cast("SingleCoupon", self), "any")
+        for field, value in dependent.items():
+            if missing and value is not None:
+                raise BadField(field, "needs discountType and discountValue")
+        with rename_book_fields():
+            make_book(cast("SingleCoupon", self), "any")
 
 
-class UserSpecific(_Said, kw_only=True):
-    """A coupon for one user, in a book of its own."""
+class UserSpecific(_SingleCouponFields, kw_only=True):
+    """A coupon for one user."""
 
     kind = "user-specific"
 
@@ -82,8 +82,8 @@ class UserSpecific(_Said, kw_only=True):
     max_uses_per_user: Count | None = None
 
 
-class TimeSpecific(_Said, kw_only=True):
-    """A coupon for a time, in a book of its own."""
+class TimeSpecific(_SingleCouponFields, kw_only=True):
+    """A coupon for a period of time."""
 
     kind = "time-specific"
     default_uses = None
@@ -92,11 +92,11 @@ class TimeSpecific(_Said, kw_only=True):
     valid_from: Time
     valid_until: Time
     max_uses_per_user: Count
-    max_total_uses: Annotated[Count | None, msgspec.Meta(description="No limit where left out.")] = None
+    max_total_uses: Annotated[Count | None, msgspec.Meta(description="Default: no limit.")] = None
 
 
-class Generated(_Said, kw_only=True):
-    """A coupon in a book of its own."""
+class Generated(_SingleCouponFields, kw_only=True):
+    """A coupon for one user, or for any user."""
 
     kind = "generated"
 
@@ -109,40 +109,40 @@ class Generated(_Said, kw_only=True):
 SingleCoupon = UserSpecific | TimeSpecific | Generated
 
 
-def line_of(said: SingleCoupon, code: str) -> CodeLine:
-    """The coupon under this code; its limit is its own."""
-    return CodeLine(code, owner_id=said.user_id, max_redemptions=said.max_total_uses or said.default_uses)
+def make_code_line(request: SingleCoupon, code: str) -> CodeLine:
+    """The coupon's line, with a limit of its own."""
+    return CodeLine(code, owner_id=request.user_id, max_redemptions=request.max_total_uses or request.default_uses)
 
 
-def book_of(said: SingleCoupon, code: str) -> CreateBook:
-    """The book of the coupon of this code; BadField where it makes no sense, in the book's words."""
+def make_book(request: SingleCoupon, code: str) -> CreateBook:
+    """The coupon's book. Raises BadField with the book's field names."""
     return CreateBook(
-        name=said.description[:_NAME_LENGTH] if said.description else f"Coupon {code}",
-        description=said.description,
-        valid_from=said.valid_from,
-        valid_until=said.valid_until,
-        max_redemptions_per_code=said.max_total_uses or said.default_uses,
-        max_redemptions_per_user=said.max_uses_per_user,
-        discount=_discount_of(said),
-        created_by=said.created_by,
+        name=request.description[:_NAME_LENGTH] if request.description else f"Coupon {code}",
+        description=request.description,
+        valid_from=request.valid_from,
+        valid_until=request.valid_until,
+        max_redemptions_per_code=request.max_total_uses or request.default_uses,
+        max_redemptions_per_user=request.max_uses_per_user,
+        discount=_make_discount(request),
+        created_by=request.created_by,
     )
 
 
-def _discount_of(said: SingleCoupon) -> PercentageDiscount | FixedDiscount | None:
-    if said.discount_type is None or said.discount_value is None:
+def _make_discount(request: SingleCoupon) -> PercentageDiscount | FixedDiscount | None:
+    if request.discount_type is None or request.discount_value is None:
         return None
-    make = PercentageDiscount if said.discount_type == "percentage" else FixedDiscount
+    make = PercentageDiscount if request.discount_type == "percentage" else FixedDiscount
     return make(
-        value=said.discount_value,
-        max_amount=said.max_discount_amount,
-        min_order_value=said.min_order_value,
-        currency=said.currency,
+        value=request.discount_value,
+        max_amount=request.max_discount_amount,
+        min_order_value=request.min_order_value,
+        currency=request.currency,
     )
 
 
 @contextlib.contextmanager
-def flat_names() -> Generator[None]:
-    """What is refused of the book within, is refused in the flat request's words."""
+def rename_book_fields() -> Generator[None]:
+    """Rename the book's fields in errors to those of the flat request."""
     try:
         yield
     except BadField as bad:

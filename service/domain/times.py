@@ -1,4 +1,4 @@
-"""Times: milliseconds since 1970 within, RFC 3339 in UTC with milliseconds in answers."""
+"""Times: milliseconds since 1970 inside, RFC 3339 in UTC with milliseconds in responses."""
 
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -6,10 +6,10 @@ from typing import Annotated
 
 import msgspec
 
-ShownTime = Annotated[
+Timestamp = Annotated[
     str, msgspec.Meta(extra_json_schema={"format": "date-time"}, examples=["2026-11-20T09:14:00.123Z"])
 ]
-"""A time in an answer."""
+"""A time in a response."""
 
 _START = datetime(1970, 1, 1, tzinfo=UTC)
 _MS = timedelta(milliseconds=1)
@@ -21,13 +21,13 @@ def _second(second: int) -> str:
 
 
 def from_ms(ms: int) -> str:
-    """`2026-11-20T09:14:00.123Z`."""
+    """The time in RFC 3339: `2026-11-20T09:14:00.123Z`."""
     second, rest = divmod(ms, 1000)
     return f"{_second(second)}.{rest:03d}Z"
 
 
 def to_ms(time: datetime) -> int:
-    """Milliseconds since 1970, rounded down, of a time with an offset."""
+    """Milliseconds since 1970, rounded down. The time must have an offset."""
     return (time - _START) // _MS
 
 

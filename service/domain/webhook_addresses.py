@@ -1,4 +1,4 @@
-"""Where a webhook may lead: addresses of the public internet, and nothing that only we can reach."""
+"""The addresses that a webhook may have: public ones only, none of the service's own network."""
 
 import re
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -10,28 +10,28 @@ URL_PATTERN = (
     rf"^https?://((?:{_LABEL}\.)*{_LABEL}|\[[0-9A-Fa-f:.]{{2,45}}\])(?::([0-9]{{1,5}}))?"
     r"((?:/[A-Za-z0-9._~!$&'()*+,;=:@/%-]*)?(?:\?[A-Za-z0-9._~!$&'()*+,;=:@/?%-]*)?)$(?![\s\S])"
 )
-"""One spelling, for which no two programs can find different hosts: no user, no fragment, no escapes in the host."""
+"""A strict form, so that no two parsers find different hosts: no user, no fragment, no escapes in the host."""
 
 _url = re.compile(URL_PATTERN).match
 _NUMERIC = re.compile(r"(?:[0-9]+|0[xX][0-9A-Fa-f]*)").fullmatch
 _OWN_NAMES = ("localhost", "local", "localdomain", "internal", "intranet", "lan", "home", "corp", "private", "arpa")
-"""Last labels of names that lead nowhere on the public internet."""
+"""Last labels of names that are not on the public internet."""
 
-_REFUSED_4 = [
+_REJECTED_4 = [
     ip_network(text)
     for text in (
         "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12", "192.0.0.0/24",
         "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.168.0.0/16", "192.175.48.0/24",
         "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4",
-        "168.63.129.16/32",  # a cloud's metadata, in the midst of public addresses
+        "168.63.129.16/32",  # a cloud's metadata service, within a public range
     )
 ]  # fmt: skip
 _PUBLIC_6 = ip_network("2000::/3")
-"""All others are ours, of one link, for many, or hold an IPv4 address (`::ffff:`, `64:ff9b::`)."""
-_REFUSED_6 = [
+"""All other addresses are local, multicast, or contain an IPv4 address (`::ffff:`, `64:ff9b::`)."""
+_REJECTED_6 = [
     ip_network(text)
     for text in (
-        "2001::/23",  # Teredo, benchmarks, and other protocols' own
+        "2001::/23",  # Teredo, benchmarks, and other protocols
         "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3fff::/20",
     )
 ]  # fmt: skip
@@ -39,11 +39,11 @@ _ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 
 class BadAddress(ValueError):
-    """An address that no webhook may have; the message says why."""
+    """An address that a webhook may not have; the message gives the reason."""
 
 
 class Target(NamedTuple):
-    """Where a delivery goes."""
+    """The destination of a delivery."""
 
     host: str
     """A name, or an IP address without brackets."""
@@ -58,21 +58,20 @@ class Target(NamedTuple):
         return host if self.port == (443 if self.secure else 80) else f"{host}:{self.port}"
 
 
-def target_of(url: str, to_loopback: bool = False) -> Target:
-    """What an address says, as far as that can be judged without asking for its name. Raises BadAddress.
+def parse_target(url: str, to_loopback: bool = False) -> Target:
+    """The parts of a URL, checked without resolving its host. Raises BadAddress.
 
-    With `to_loopback` this machine itself may be named too, and by `http`.
+    With `to_loopback` the host may also be this machine, over `http` too.
     """
-    found = _url(url) if len(url) <= MAX_URL else None
-    if found is None:
+    match = _url(url) if len(url) <= MAX_URL else None
+    if match is None:
         raise BadAddress("must be https://, a host, and a path, without user, fragment or spaces")
-    host, port, path = found[1].strip("[]").lower(), found[2], found[3]
+    host, port, path = match[1].strip("[]").lower(), match[2], match[3]
     secure = url.startswith("https://")
     number = int(port) if port else 443 if secure else 80
     if not 1 <= number <= 65535:
         raise BadAddress("must have a port from 1 to 65535")
-    here = to_loopback and _is_here(host)
-    if not here:
+    if not (to_loopback and _is_loopback(host)):
         if not secure:
             raise BadAddress("must begin with https://")
         _check_host(host)
@@ -80,32 +79,33 @@ def target_of(url: str, to_loopback: bool = False) -> Target:
 
 
 def check_addresses(addresses: list[str], to_loopback: bool = False) -> None:
-    """Raise BadAddress unless there are addresses, and every one may be connected to."""
+    """Raise BadAddress unless the host has addresses, and a delivery may connect to each."""
     if not addresses:
-        raise BadAddress("its name has no address")
+        raise BadAddress("has a host without an IP address")
     for address in addresses:
         if not (is_public(address) or (to_loopback and ip_address(address).is_loopback)):
             raise BadAddress("leads to an address that is not public")
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address, in any form that `ipaddress` reads, is one of the public internet."""
+    """Whether an IP address, in any form that `ipaddress` parses, is on the public internet."""
     try:
-        found = ip_address(address)
+        ip = ip_address(address)
     except ValueError:
         return False
-    if isinstance(found, IPv4Address):
-        return not any(found in network for network in _REFUSED_4)
-    return _is_public_6(found)
+    if isinstance(ip, IPv4Address):
+        return not any(ip in network for network in _REJECTED_4)
+    return _is_public_6(ip)
 
 
-def _is_public_6(found: IPv6Address) -> bool:
-    if found.scope_id is not None or found not in _PUBLIC_6 or any(found in network for network in _REFUSED_6):
+def _is_public_6(ip: IPv6Address) -> bool:
+    if ip.scope_id is not None or ip not in _PUBLIC_6 or any(ip in network for network in _REJECTED_6):
         return False
-    return (int(found) >> 32) & 0xFFFF_FFFF not in _ISATAP
+    return (int(ip) >> 32) & 0xFFFF_FFFF not in _ISATAP
 
 
 def _check_host(host: str) -> None:
+    """Raise BadAddress for a host that is not on the public internet."""
     try:
         literal = ip_address(host)
     except ValueError:
@@ -121,7 +121,7 @@ def _check_host(host: str) -> None:
         raise BadAddress("must have a host of the public internet")
 
 
-def _is_here(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:

@@ -83,7 +83,7 @@ class Bounded(HttpToolsProtocol):
         if over > MAX_TURNED_AWAY:
             transport.abort()
         elif over > 0:
-            self._refuse(Refusal.passing("unavailable"))
+            self._refuse(Refusal.temporary("unavailable"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._timer.cancel()

@@ -137,7 +137,7 @@ class Protocol(Bounded):
         self._request_id = told[REQUEST_ID] or new_request_id()
         self._caller = None
         try:
-            caller = self._caller = lane.keyring.authenticated(told[AUTHORIZATION] or "", row.roles)
+            caller = self._caller = lane.keyring.authenticate(told[AUTHORIZATION] or "", row.roles)
             ip = self._ip
             if ip and self._proxied and told[FORWARDED] is not None:
                 ip = lane.proxies.client(ip, told[FORWARDED])

@@ -4,7 +4,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 from uvicorn.server import ServerState
 
 from service.domain.errors import Refusal
-from service.domain.limits import rate_headers
+from service.domain.limits import make_rate_headers
 from service.operations.accounting import SAFE_HEADERS
 from service.operations.base import Rendered
 from service.operations.problem_document import MEDIA_TYPE, problem, problem_headers
@@ -32,7 +32,7 @@ class Heads:
                 start, len(body), request_id.encode(), body,
             )  # fmt: skip
         own = {"idempotency-replayed": "true"} if replayed else {}
-        own |= {name.lower(): value for name, value in rate_headers(rendered.rates).items()}
+        own |= {name.lower(): value for name, value in make_rate_headers(rendered.rates).items()}
         return start + _rest(own, "application/json", body, request_id, closes)
 
     def refusal(self, refusal: Refusal, request_id: str, closes: bool) -> bytes:

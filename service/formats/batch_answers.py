@@ -20,7 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from service.domain.errors import FieldError, Refusal
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 from service.domain.outcomes import BY_CODE
 from service.formats.event_id import EventId, parse_event_id
 from service.formats.redemption_record import parse_record
@@ -123,7 +123,7 @@ def reply_of(kept: KeptReply, said: Said, records: Mapping[str, tuple[str, str]]
 
 def batch_without_users(kept: str, pseudonyms: Mapping[str, str]) -> str:
     """The kept form with pseudonyms in the place of these users."""
-    by_word = {word(user): pseudonym for user, pseudonym in pseudonyms.items()}
+    by_word = {encode_field(user): pseudonym for user, pseudonym in pseudonyms.items()}
     head, *lines = _unpacked(kept)
     changed = [head]
     for line in lines:

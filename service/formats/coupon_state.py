@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 from service.formats.coupon_record import IDLE, CouponRecord, is_locked, parse_coupon_record
 from service.formats.directory_entry import DirectoryEntry, parse_directory_entry
 
@@ -142,7 +142,7 @@ def _unlike_records(said: Said, found: CouponRecord) -> list[Class]:
 def _record(said: Said) -> CouponRecord:
     return CouponRecord(
         version=str(said.version if said.special else 0),
-        user=word(said.owner),
+        user=encode_field(said.owner),
         assigned_at=_word(said.at_ms),
         uses=str(said.uses),
         max_uses=_word(said.max),

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import msgspec
 
-from service.domain.field_types import shown, unword, word
+from service.domain.field_types import decode_field, decode_id, encode_field
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.key_names import bucket
 
@@ -197,7 +197,7 @@ def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -
 
 
 def check_characters(decided: bytes) -> None:
-    """Raise MalformedEvent where fields `d`, one or many in a row, hold characters that no word has."""
+    """Raise MalformedEvent where fields `d`, one or many in a row, hold characters that no encode_field has."""
     if len(decided.translate(None, _STRANGE)) != len(decided):
         raise MalformedEvent("it holds characters that no id has")
 
@@ -221,7 +221,7 @@ _Common = dict[str, Any]
 
 
 def _redeemed(words: RedemptionWords, common: _Common) -> Redeemed:
-    w, at, user, order = words.workspace, words.at_ms, words.user, unword(words.order)
+    w, at, user, order = words.workspace, words.at_ms, words.user, decode_field(words.order)
     gift = None
     if words.gift_book and words.gift_code:
         about = _fact(w, words.gift_book, words.gift_code, user, at)
@@ -244,7 +244,7 @@ def _redeemed(words: RedemptionWords, common: _Common) -> Redeemed:
 def _assigned(words: list[str], common: _Common) -> Assigned:
     _, w, b, code, user, at, _, order, _ = words if len(words) > 7 else [*words, "-", ""]
     about = _fact(w, b, code, user, at)
-    return Assigned(**common, **about, order=unword(order))
+    return Assigned(**common, **about, order=decode_field(order))
 
 
 def _unassigned(words: list[str], common: _Common) -> Unassigned:
@@ -256,11 +256,11 @@ def _rolled_back(words: list[str], common: _Common) -> RolledBack:
     _, w, b, code, user, order, own_id, at, restore, _, _ = words
     about = _fact(w, b, code, user, at)
     restored = ("0", "1").index(restore) == 1
-    return RolledBack(**common, **about, order=unword(order), redemption_id=own_id, restore=restored)
+    return RolledBack(**common, **about, order=decode_field(order), redemption_id=own_id, restore=restored)
 
 
 def _fact(w: str, b: str, code: str, user: str, at: str) -> dict[str, Any]:
-    return {"workspace": int(w), "book": int(b), "code": code, "user": shown(user), "at_ms": moment(at)}
+    return {"workspace": int(w), "book": int(b), "code": code, "user": decode_id(user), "at_ms": moment(at)}
 
 
 def _answered(words: list[str], common: _Common) -> Answered:
@@ -297,7 +297,7 @@ def decided(event: Event) -> str:
     """The inverse: the field `d` of the entry."""
     match event:
         case Redeemed(workspace=w, book=b, code=code, at_ms=at, gift=gift):
-            user, order, own_id = word(event.user), word(event.order), event.redemption_id
+            user, order, own_id = encode_field(event.user), encode_field(event.order), event.redemption_id
             if own_id == redemption_id(event.epoch, event.seq, at):
                 own_id = "-"
             value = "-" if event.value_e4 is None else event.value_e4
@@ -309,13 +309,13 @@ def decided(event: Event) -> str:
             if gift:
                 text += f" {gift.book} {gift.code} {bucket(gift.code)}"
         case Assigned(workspace=w, book=b, code=code, at_ms=at):
-            text = f"A {w} {b} {code} {word(event.user)} {at} {bucket(code)}"
+            text = f"A {w} {b} {code} {encode_field(event.user)} {at} {bucket(code)}"
             if event.order is not None:
-                text += f" {word(event.order)} {bucket(word(event.order))}"
+                text += f" {encode_field(event.order)} {bucket(encode_field(event.order))}"
         case Unassigned(workspace=w, book=b, code=code, at_ms=at):
-            text = f"U {w} {b} {code} {word(event.user)} {at} {bucket(code)}"
+            text = f"U {w} {b} {code} {encode_field(event.user)} {at} {bucket(code)}"
         case RolledBack(workspace=w, book=b, code=code, at_ms=at):
-            user, order = word(event.user), word(event.order)
+            user, order = encode_field(event.user), encode_field(event.order)
             text = (
                 f"B {w} {b} {code} {user} {order} {event.redemption_id} {at} {int(event.restore)} "
                 f"{bucket(code)} {bucket(order)}"

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 from service.formats.batch_answers import PLAIN, batch_without_users, is_kept_batch
 from service.formats.event_id import EventId
 from service.formats.script_replies import places_of_users
@@ -106,7 +106,7 @@ def without_users(entry: str, pseudonyms: Mapping[str, str]) -> str:
 
 def _in_words(payload: str, pseudonyms: Mapping[str, str]) -> str:
     words = payload.split(" ")
-    by_word = {word(user): pseudonym for user, pseudonym in pseudonyms.items()}
+    by_word = {encode_field(user): pseudonym for user, pseudonym in pseudonyms.items()}
     for place in places_of_users(len(words)):
         words[place] = by_word.get(words[place], words[place])
     return " ".join(words)

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 
 _KINDS = frozenset("AURB")
 _USER = 4
@@ -12,7 +12,7 @@ _GIFT_FROM = 16
 
 
 class Named(NamedTuple):
-    """What an event names, in the words of records; '' for a word that it lacks."""
+    """What an event names, in the words of records; '' for a encode_field that it lacks."""
 
     workspace: int
     book: int
@@ -40,7 +40,7 @@ def read_names(d: bytes) -> list[Named]:
 def replace_user(d: bytes, workspace: int, user: str, pseudonym: str) -> bytes | None:
     """A fact's field `d` with a pseudonym in the place of this user of a workspace; None where it isn't the user's."""
     words = d.decode("utf-8", "replace").split(" ")
-    if words[0] not in _KINDS or words[1:2] != [str(workspace)] or words[_USER : _USER + 1] != [word(user)]:
+    if words[0] not in _KINDS or words[1:2] != [str(workspace)] or words[_USER : _USER + 1] != [encode_field(user)]:
         return None
     words[_USER] = pseudonym
     return " ".join(words).encode()

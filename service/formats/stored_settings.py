@@ -5,17 +5,17 @@ from typing import Any
 from uuid import UUID
 
 from service.domain.configuration import BookRow, CodeRow, DiscountRow, WorkspaceRow
-from service.domain.field_types import word
-from service.domain.limits import books_word
+from service.domain.field_types import encode_field
+from service.domain.limits import encode_book_limits
 
 
 def setting(value: Any) -> str:
-    """A value as a word; '-' for none."""
+    """A value as a encode_field; '-' for none."""
     if value is None:
         return "-"
     if isinstance(value, bool):
         return "1" if value else "0"
-    return word(str(value))
+    return encode_field(str(value))
 
 
 def _joined(*values: Any) -> str:
@@ -45,7 +45,7 @@ def workspace_settings(row: WorkspaceRow) -> str:
     keep_ms = row.idempotency_hours * 3_600_000
     limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
     settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
-    books = books_word(row.limits and row.limits.books)
+    books = encode_book_limits(row.limits and row.limits.books)
     return f"{settings} {books}" if books else settings
 
 
@@ -71,7 +71,7 @@ def book_settings(row: BookRow) -> str:
         row.require_lock,
         row.lock_seconds * 1000,
         row.max_lock_seconds * 1000,
-        books_word(row.limits),
+        encode_book_limits(row.limits),
         row.low_stock_threshold,
         row.gift_book_id,
         *money,

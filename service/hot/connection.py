@@ -217,14 +217,14 @@ class Link:
         """As Connection.send. Raises Refusal `unavailable` where nothing was sent."""
         connection = self._connection
         if connection is None or connection.waiting >= MAX_WAITING:
-            raise Refusal.passing("unavailable")
+            raise Refusal.temporary("unavailable")
         connection.send(on_reply, command)
 
     async def call(self, *command: Any) -> Reply:
         """As Connection.call. Raises Refusal `unavailable` where nothing was sent, Broken where nobody knows."""
         connection = self._connection
         if connection is None or connection.waiting >= MAX_WAITING:
-            raise Refusal.passing("unavailable")
+            raise Refusal.temporary("unavailable")
         return await connection.call(*command)
 
     async def _keep(self) -> None:

@@ -85,7 +85,7 @@ class Decider:
         """
         digests, epoch = self._digests.get(partition), self.epoch(partition)
         if digests is None or self._is_other(partition):
-            raise Refusal.passing("recovering")
+            raise Refusal.temporary("recovering")
         try:
             reply = await self.link.call("EVALSHA", digests[script], len(names), *names, *args)
         except Broken as broken:
@@ -97,14 +97,14 @@ class Decider:
         returns. Refusal `recovering` or `unavailable` where nothing was sent."""
         digests = self._digests.get(partition)
         if digests is None or self._is_other(partition):
-            raise Refusal.passing("recovering")
+            raise Refusal.temporary("recovering")
         self.link.send(on_reply, ("EVALSHA", digests[script], len(names), *names, *args))
         return self._epochs[partition][0]
 
     def told(self, partition: int, epoch: int, reply: Any) -> Reply:
         """The reply of a script that was started, where it says yes; else the Refusal that run would raise."""
         if isinstance(reply, Broken) or (self._asked_at and self._is_stale(partition, epoch)):
-            raise Refusal.passing("outcome_unknown")
+            raise Refusal.temporary("outcome_unknown")
         return judged(reply)
 
     async def run_all(
@@ -114,7 +114,7 @@ class Decider:
         their order. Each one's reply, or the Refusal that run would raise."""
         digests, epoch = self._digests.get(partition), self.epoch(partition)
         if digests is None or self._is_other(partition):
-            return [Refusal.passing("recovering") for _ in runs]
+            return [Refusal.temporary("recovering") for _ in runs]
         found: list[Any] = [None] * len(runs)
         left = len(runs)
         all_told: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -134,7 +134,7 @@ class Decider:
         if runs:
             await all_told
         if self._is_stale(partition, epoch):
-            return [Refusal.passing("outcome_unknown") for _ in runs]
+            return [Refusal.temporary("outcome_unknown") for _ in runs]
         return [_judged_or_refusal(reply) for reply in found]
 
     def _is_other(self, partition: int) -> bool:
@@ -186,9 +186,9 @@ class Decider:
         try:
             reply = await self.link.call(*command)
         except Broken:
-            raise Refusal.passing("unavailable") from None
+            raise Refusal.temporary("unavailable") from None
         if isinstance(reply, hiredis.ReplyError):
-            raise refusal_of(reply)
+            raise refusal_from_reply(reply)
         return reply
 
 
@@ -196,7 +196,7 @@ def _judged_or_refusal(reply: Any) -> Reply | Refusal:
     if isinstance(reply, Refusal):
         return reply
     if isinstance(reply, Broken):
-        return Refusal.passing("outcome_unknown")
+        return Refusal.temporary("outcome_unknown")
     try:
         return judged(reply)
     except Refusal as refusal:
@@ -206,9 +206,9 @@ def _judged_or_refusal(reply: Any) -> Reply | Refusal:
 def judged(reply: Any) -> Reply:
     """The reply of a script that said yes, or asks for facts (RECALL); Refusal otherwise."""
     if isinstance(reply, hiredis.ReplyError):
-        raise refusal_of(reply)
+        raise refusal_from_reply(reply)
     if reply[0] > RECALL:
-        refusal = Refusal.by_number(reply[0], reply[1] if len(reply) > 1 else None)
+        refusal = Refusal.from_number(reply[0], reply[1] if len(reply) > 1 else None)
         if len(reply) > 2:
             refusal.rates = reply[2]
         raise refusal
@@ -220,14 +220,14 @@ def is_wrong_type(reply: Any) -> bool:
     return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("WRONGTYPE")
 
 
-def refusal_of(error: hiredis.ReplyError) -> Refusal:
+def refusal_from_reply(error: hiredis.ReplyError) -> Refusal:
     """What an error of Redis's means: nothing was decided by a server that is not ours to use, or that is full."""
     kind = str(error).partition(" ")[0]
     if kind == "NOSCRIPT":
-        return Refusal.passing("recovering")
+        return Refusal.temporary("recovering")
     if kind == "ERR":  # a script failed on its way, perhaps after its first write
         line = re.search(r"user_script:\d+", str(error))
         log.error("script_failed", line=line[0] if line else "")
-        return Refusal.passing("outcome_unknown")
+        return Refusal.temporary("outcome_unknown")
     log.error("redis_error", kind=kind if kind.isupper() else "other")
-    return Refusal.passing("unavailable")
+    return Refusal.temporary("unavailable")

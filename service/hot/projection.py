@@ -7,7 +7,7 @@ from uuid import UUID
 
 from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.domain.errors import Refusal
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.stored_settings import (
     book_settings,
@@ -76,7 +76,7 @@ class RedisProjector:
             for (_, some), reply in zip(runs[start : start + RUNS_AT_ONCE], await asyncio.gather(*going), strict=True):
                 for position in reply[2:]:
                     if self._left_out is None:
-                        raise Refusal.passing("outcome_unknown")
+                        raise Refusal.temporary("outcome_unknown")
                     self._left_out(some[int(position)])
 
     async def coupon(self, row: CodeRow) -> None:
@@ -86,7 +86,7 @@ class RedisProjector:
     async def user(self, row: UserRow) -> None:
         """A user is new or changed."""
         w = key_names.prefix(row.partition, row.workspace)
-        names = _names(row.partition, w, key_names.user(w, word(row.user_id)))
+        names = _names(row.partition, w, key_names.user(w, encode_field(row.user_id)))
         await self._run(row.partition, "put_user", names, (row.version, setting(row.max_coupons)))
 
     async def seen(self, partition: int, version: int) -> None:

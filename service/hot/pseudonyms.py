@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from service.common.byte_runs import SMALL_BYTES, split_by_bytes
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.event_id import EventId
 from service.formats.idempotency_entry import may_name_a_user
@@ -55,7 +55,7 @@ class UserEraser:
         self._run, self._partition = run, partition
         w = key_names.prefix(partition, workspace)
         self._names = (key_names.gate(partition), key_names.settings(w), key_names.outbox(partition))
-        user = word(user_id)
+        user = encode_field(user_id)
         self._who = (user, key_names.bucket(user), pseudonym, key_names.bucket(pseudonym))
 
     async def coupons(self, held: Iterable[Held]) -> None:
@@ -66,8 +66,8 @@ class UserEraser:
                 one.code,
                 key_names.bucket(one.code),
                 one.assigned_ms,
-                word(one.order_id),
-                key_names.bucket(word(one.order_id)),
+                encode_field(one.order_id),
+                key_names.bucket(encode_field(one.order_id)),
             )
             for one in held
         )

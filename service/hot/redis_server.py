@@ -252,5 +252,6 @@ def _failure(script: str, error: hiredis.ReplyError) -> Exception:
         return Fenced(kind)
     line = re.search(r"user_script:\d+", str(error))
     failed = ScriptFailed(script, kind if kind.isupper() else "ERR", line[0] if line else "")
-    log.error("script_failed", script=script, kind=failed.kind, line=line[0] if line else "")
+    event = "script_failed" if failed.is_own or failed.is_wrong_type else "redis_error"  # full or slow: it comes back
+    log.error(event, script=script, kind=failed.kind, line=line[0] if line else "")
     return failed

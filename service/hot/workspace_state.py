@@ -6,7 +6,7 @@ import msgspec
 
 from service.access.caller import Caller
 from service.domain.errors import Refusal
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 from service.domain.money import CURRENCY_DIGITS, from_e4
 from service.formats import key_names
 from service.formats.idempotency_entry import answer_payload, parse_answer
@@ -72,7 +72,7 @@ class Workspace:
     async def user_coupons(self, caller: Caller, user_id: str) -> int:
         """How many coupons the user holds."""
         names = (caller.gate, key_names.settings(caller.prefix))
-        return (await self._read(caller, "user_coupons", names, (word(user_id),)))[1]
+        return (await self._read(caller, "user_coupons", names, (encode_field(user_id),)))[1]
 
     async def claim(self, caller: Caller, key: str, fingerprint: str) -> tuple[int, bytes, str] | None:
         """Take an idempotency key while a request runs; or (status, body, location) that it was answered before.
@@ -115,5 +115,5 @@ class Workspace:
             return await self._decider.run(caller.partition, script, names, args)
         except Refusal as refusal:
             if refusal.code == "outcome_unknown":
-                raise Refusal.passing("unavailable") from None
+                raise Refusal.temporary("unavailable") from None
             raise

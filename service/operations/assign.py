@@ -6,7 +6,7 @@ import msgspec
 
 from service.access.caller import Caller
 from service.domain.errors import Refusal
-from service.domain.field_types import Request, UserId, own_id, word
+from service.domain.field_types import Request, UserId, encode_field, parse_uuid
 from service.domain.outcomes import REPEATED
 from service.formats import key_names
 from service.operations import document_parts as parts
@@ -41,11 +41,11 @@ class AssignCode(Request):
 
 def prepare_any(call: Call, code: str | None, request: AssignAny) -> Command:
     """Assign a random free coupon of a book."""
-    caller, book_id = call.caller, own_id(request.book_id)
+    caller, book_id = call.caller, parse_uuid(request.book_id)
     if book_id is None:
         raise Refusal("book_not_found")
     names = (caller.gate, caller.keys.settings, idempotency_of(call), caller.keys.books, caller.outbox)
-    args = (call.fingerprint, str(book_id), word(request.user_id), packed(call, "assign"))
+    args = (call.fingerprint, str(book_id), encode_field(request.user_id), packed(call, "assign"))
     return Command("assign_any", names, args, rendering(caller))
 
 
@@ -62,7 +62,7 @@ def prepare_code(call: Call, code: str, request: AssignCode) -> Command:
         f"{k.coupon}{code}",
         caller.outbox,
     )
-    args = (call.fingerprint, code, bucket, word(request.user_id), packed(call, "assign"))
+    args = (call.fingerprint, code, bucket, encode_field(request.user_id), packed(call, "assign"))
     return Command("assign_code", names, args, rendering(caller))
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import msgspec
 
-from service.access.caller import Caller, own_user
+from service.access.caller import Caller, resolve_user
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
-from service.domain.field_types import UserId, canonical_code
+from service.domain.field_types import UserId, canonicalize_code
 
 Reply = list[Any]
 
@@ -114,7 +114,7 @@ def without_user(request: type[msgspec.Struct]) -> type[msgspec.Struct]:
 def for_user(caller: Caller, request: Any) -> Any:
     """The request, about the user that the caller's token names. Refusal `forbidden` where it names another."""
     if "user_id" in request.__struct_fields__:
-        request.user_id = own_user(caller, request.user_id)
+        request.user_id = resolve_user(caller, request.user_id)
     return request
 
 
@@ -150,7 +150,7 @@ def packed(call: Call, op: str, metadata: bytes = b"{}", reason: str = "") -> by
 
 def code_of(text: str) -> str:
     """The canonical code; Refusal `coupon_not_found` where the text can't be one."""
-    code = canonical_code(text)
+    code = canonicalize_code(text)
     if code is None:
         raise Refusal("coupon_not_found")
     return code

@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from service.domain.errors import Refusal, invalid
-from service.domain.field_types import Answer, OrderId, Request, UserId, own_id, word
+from service.domain.field_types import Answer, OrderId, Request, UserId, encode_field, parse_uuid
 from service.domain.money import CURRENCY_DIGITS, Money, from_e4
 from service.domain.outcomes import REPEATED
 from service.formats import key_names
@@ -59,9 +59,9 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     """Complete a purchase; its code is in the request."""
     if request.lock_token is not None and request.code is None:
         raise invalid("lockToken", "goes with a code")
-    caller, order, user = call.caller, word(request.order_id), word(request.user_id)
+    caller, order, user = call.caller, encode_field(request.order_id), encode_field(request.user_id)
     bought_with = _NO_CODE if request.code is None else code_of(request.code)
-    gift_book = None if request.gift_book_id is None else own_id(request.gift_book_id)
+    gift_book = None if request.gift_book_id is None else parse_uuid(request.gift_book_id)
     if request.gift_book_id is not None and gift_book is None:
         raise Refusal("book_not_found")
     value_e4, digits, items = order_amounts(request)
@@ -79,13 +79,13 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
         user_bucket,
         order,
         order_bucket,
-        word(request.lock_token),
+        encode_field(request.lock_token),
         value_e4,
         request.currency or "-",
         packed(call, "checkout"),
         digits,
         items,
-        word(None if gift_book is None else str(gift_book)),
+        encode_field(None if gift_book is None else str(gift_book)),
     )
 
     def render(reply: Reply, durability: str) -> Rendered:

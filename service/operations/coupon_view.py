@@ -2,9 +2,9 @@
 
 from typing import Literal, TypeVar
 
-from service.access.caller import Caller, own_user
-from service.domain.field_types import Answer, Request, shown, unword
-from service.domain.times import ShownTime as Time
+from service.access.caller import Caller, resolve_user
+from service.domain.field_types import Answer, Request, decode_field, decode_id
+from service.domain.times import Timestamp as Time
 from service.domain.times import from_ms
 from service.formats import key_names
 from service.formats.events import shown_redemption_id
@@ -69,19 +69,21 @@ def fields_of(view: str) -> dict[str, object]:
     ) = view.split(" ")  # fmt: skip
     lock = last = None
     if lock_user != "-":
-        lock = CouponLock(user_id=shown(lock_user), order_id=unword(lock_order), expires_at=from_ms(int(lock_until)))
+        lock = CouponLock(
+            user_id=decode_id(lock_user), order_id=decode_field(lock_order), expires_at=from_ms(int(lock_until))
+        )
     if last_id != "-":
         last = LastRedemption(
             redemption_id=shown_redemption_id(last_id, last_at),
-            user_id=shown(last_user),
-            order_id=unword(last_order),
+            user_id=decode_id(last_user),
+            order_id=decode_field(last_order),
             redeemed_at=from_ms(int(last_at)),
         )
     return {
         "code": code,
         "book_id": book_id,
         "status": status,
-        "user_id": unword(user),
+        "user_id": decode_field(user),
         "redemptions": int(uses),
         "max_redemptions": None if limit == "-" else int(limit),
         "lock": lock,
@@ -100,7 +102,7 @@ def seen_by(caller: Caller, coupon: C) -> C:
     """The coupon as the caller may see it: a user's token shows no other user's lock or redemption. Refusal
     `forbidden` where the coupon is another's."""
     if caller.user is not None:
-        own_user(caller, coupon.user_id)
+        resolve_user(caller, coupon.user_id)
         if coupon.lock is not None and coupon.lock.user_id != caller.user:
             coupon.lock = None
         if coupon.last_redemption is not None and coupon.last_redemption.user_id != caller.user:

@@ -4,9 +4,9 @@ from typing import Annotated
 
 import msgspec
 
-from service.access.caller import own_user
+from service.access.caller import resolve_user
 from service.domain.errors import Refusal
-from service.domain.field_types import OrderId, Request, is_caller_id, own_id, word
+from service.domain.field_types import OrderId, Request, encode_field, is_caller_id, parse_uuid
 from service.formats import key_names
 from service.operations import document_parts as parts
 from service.operations.assign import rendering
@@ -25,13 +25,13 @@ def prepare(call: Call, user: str, request: GiftRequest) -> Command:
     """Give an order's gift."""
     if not is_caller_id(user):
         raise Refusal("not_found")
-    caller, book_id, order = call.caller, own_id(request.book_id), word(request.order_id)
-    own_user(caller, user)
+    caller, book_id, order = call.caller, parse_uuid(request.book_id), encode_field(request.order_id)
+    resolve_user(caller, user)
     if book_id is None:
         raise Refusal("book_not_found")
     bucket, k = key_names.bucket(order), caller.keys
     names = (caller.gate, k.settings, idempotency_of(call), f"{k.gifts}{bucket}", k.books, caller.outbox)
-    args = (call.fingerprint, str(book_id), word(user), order, bucket, packed(call, "gift"))
+    args = (call.fingerprint, str(book_id), encode_field(user), order, bucket, packed(call, "gift"))
     return Command("gift", names, args, rendering(caller))
 
 

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import msgspec
 
-from service.domain.field_types import Answer, Count, OrderId, Request, UserId, quoted, shown, unword, word
+from service.domain.field_types import (
+    Answer,
+    Count,
+    OrderId,
+    Request,
+    UserId,
+    decode_field,
+    decode_id,
+    encode_field,
+    quote_json,
+)
 from service.domain.outcomes import REPEATED
 from service.domain.times import from_ms
 from service.formats import key_names
@@ -78,8 +88,8 @@ def _ms(seconds: int | None) -> str | int:
 
 def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     """Lock a coupon, or renew the lock of the same user and order."""
-    code, order = code_of(code), word(request.order_id)
-    bucket, user, orders = key_names.bucket(code), word(request.user_id), call.caller.keys.orders
+    code, order = code_of(code), encode_field(request.order_id)
+    bucket, user, orders = key_names.bucket(code), encode_field(request.user_id), call.caller.keys.orders
     names = (*_names(call, code, bucket), f"{orders}{key_names.bucket(order)}", f"{orders}{key_names.bucket(user)}")
     args = (call.fingerprint, code, bucket, user, order, _ms(request.lock_seconds), _token())
     return Command("lock", names, args, _render)
@@ -89,7 +99,8 @@ def prepare_extend(call: Call, code: str, request: ExtendRequest) -> Command:
     """Move a live lock's deadline."""
     code = code_of(code)
     bucket = key_names.bucket(code)
-    args = (call.fingerprint, code, bucket, request.lock_token, _ms(request.lock_seconds), word(call.caller.user))
+    owner = encode_field(call.caller.user)
+    args = (call.fingerprint, code, bucket, request.lock_token, _ms(request.lock_seconds), owner)
     return Command("extend", _names(call, code, bucket), args, _render_extended)
 
 
@@ -97,7 +108,7 @@ def prepare_unlock(call: Call, code: str, request: UnlockRequest) -> Command:
     """Release a lock."""
     code = code_of(code)
     bucket = key_names.bucket(code)
-    args = (call.fingerprint, code, bucket, request.lock_token, word(call.caller.user))
+    args = (call.fingerprint, code, bucket, request.lock_token, encode_field(call.caller.user))
     return Command("unlock", _names(call, code, bucket), args, _render_unlocked)
 
 
@@ -105,8 +116,8 @@ def _body(payload: str) -> bytes:
     """A Lock; put together, which takes a third of a struct's time."""
     book_id, code, user, order, token, until = payload.split(" ")
     return (
-        f'{{"lockToken":"{token}","code":"{code}","bookId":"{book_id}","userId":{quoted(shown(user))},'
-        f'"orderId":{quoted(unword(order))},"expiresAt":"{from_ms(int(until))}"}}'
+        f'{{"lockToken":"{token}","code":"{code}","bookId":"{book_id}","userId":{quote_json(decode_id(user))},'
+        f'"orderId":{quote_json(decode_field(order))},"expiresAt":"{from_ms(int(until))}"}}'
     ).encode()
 
 

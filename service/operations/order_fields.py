@@ -5,10 +5,10 @@ from typing import Annotated, Protocol
 
 import msgspec
 
-from service.domain.decoding import refusal_of_field
+from service.domain.decoding import refusal_from_field
 from service.domain.errors import BadField
-from service.domain.field_types import Request, check_text, text
-from service.domain.money import CURRENCIES, CURRENCY_DIGITS, Money, check_currency, digits_of, to_e4
+from service.domain.field_types import Request, check_text, text_schema
+from service.domain.money import CURRENCIES, CURRENCY_DIGITS, Money, check_currency, count_digits, to_e4
 
 MAX_ITEMS = 1_000
 
@@ -23,7 +23,7 @@ Currency = Annotated[
 class Item(Request):
     """One line of an order."""
 
-    sku: Annotated[str, text(1, 255)]
+    sku: Annotated[str, text_schema(1, 255)]
     quantity: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
     unit_price: Money
 
@@ -56,19 +56,19 @@ def order_amounts(order: Order) -> tuple[str | int, int, str]:
         value_e4, digits = "-", 0
         if value is not None:
             value_e4 = to_e4("orderValue", value, allowed)
-            digits = digits_of(value_e4)
+            digits = count_digits(value_e4)
         if not order.items:
             return value_e4, digits, "-"
         skus: dict[str, dict[int, int]] = {}
         for place, item in enumerate(order.items):
             check_text(f"items[{place}].sku", item.sku, 1, 255)
             price_e4 = to_e4(f"items[{place}].unitPrice", item.unit_price, allowed)
-            digits = max(digits, digits_of(price_e4))
+            digits = max(digits, count_digits(price_e4))
             units = skus.setdefault(item.sku, {})
             units[price_e4] = units.get(price_e4, 0) + item.quantity
         return value_e4, digits, _packed_items(skus.values())
     except BadField as bad:
-        raise refusal_of_field(bad) from None
+        raise refusal_from_field(bad) from None
 
 
 def _packed_items(skus: Iterable[dict[int, int]]) -> str:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from service.domain.errors import Refusal
-from service.domain.limits import rate_headers
+from service.domain.limits import make_rate_headers
 from service.operations.base import encode
 
 MEDIA_TYPE = "application/problem+json"
@@ -33,4 +33,4 @@ def problem_headers(refusal: Refusal) -> dict[str, str]:
         headers["Retry-After"] = str(max(1, -(-refusal.retry_after_ms // 1000)))
     if refusal.outcome.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return headers | rate_headers(refusal.rates)
+    return headers | make_rate_headers(refusal.rates)

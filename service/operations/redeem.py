@@ -3,9 +3,9 @@
 from typing import Any
 
 from service.access.caller import Caller
-from service.domain.decoding import refusal_of_field
+from service.domain.decoding import refusal_from_field
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import Answer, OrderId, Request, UserId, packed_metadata, word
+from service.domain.field_types import Answer, OrderId, Request, UserId, encode_field, encode_metadata
 from service.domain.money import Money, from_e4
 from service.domain.outcomes import BY_NUMBER, REPEATED
 from service.formats import key_names
@@ -69,14 +69,15 @@ class Validation(Answer):
 
 def _metadata(request: RedeemRequest | ValidateRequest) -> bytes:
     try:
-        return packed_metadata("metadata", request.metadata, METADATA_BYTES)
+        return encode_metadata("metadata", request.metadata, METADATA_BYTES)
     except BadField as bad:
-        raise refusal_of_field(bad) from None
+        raise refusal_from_field(bad) from None
 
 
 def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
     """Redeem a coupon."""
-    caller, code, order, user = call.caller, code_of(code), word(request.order_id), word(request.user_id)
+    caller, code = call.caller, code_of(code)
+    order, user = encode_field(request.order_id), encode_field(request.user_id)
     value_e4, digits, items = order_amounts(request)
     metadata = _metadata(request)
     bucket, order_bucket, user_bucket = key_names.bucket(code), key_names.bucket(order), key_names.bucket(user)
@@ -93,7 +94,7 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
         user_bucket,
         order,
         order_bucket,
-        word(request.lock_token),
+        encode_field(request.lock_token),
         value_e4,
         request.currency or "-",
         packed(call, "redeem", metadata),
@@ -110,7 +111,7 @@ def _render(reply: Reply, durability: str) -> Rendered:
 
 def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> Command:
     """Say what a redeem would be answered. With a key of scope `public` alone it tells no reason."""
-    caller, order, user = call.caller, word(request.order_id), word(request.user_id)
+    caller, order, user = call.caller, encode_field(request.order_id), encode_field(request.user_id)
     value_e4, digits, items = order_amounts(request)
     _metadata(request)
     code = code_of(request.code)
@@ -125,12 +126,12 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
         bucket,
         user,
         order,
-        word(request.lock_token),
+        encode_field(request.lock_token),
         value_e4,
         request.currency or "-",
         digits,
         items,
-        int(caller.is_told),
+        int(caller.sees_reasons),
     )
 
     def render(reply: Reply, durability: str) -> Rendered:
@@ -141,10 +142,10 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
         if not reasons:
             amount = from_e4(int(discount), shown)
             final = None if value_e4 == "-" else from_e4(int(value_e4) - int(discount), shown)
-        coupon = coupon_of(reply[2]) if caller.is_told else None
+        coupon = coupon_of(reply[2]) if caller.sees_reasons else None
         if coupon is not None and coupon.user_id not in (None, caller.user or coupon.user_id):
             coupon = None
-        if reasons and not caller.is_told:
+        if reasons and not caller.sees_reasons:
             reasons = NOT_AVAILABLE
         body = Validation(
             valid=not reasons,
@@ -162,7 +163,7 @@ def answer_unknown_coupon(caller: Caller, refusal: Refusal) -> Rendered | None:
     """Validate answers for a code that does not exist."""
     if refusal.code != "coupon_not_found":
         return None
-    reasons = ["coupon_not_found"] if caller.is_told else NOT_AVAILABLE
+    reasons = ["coupon_not_found"] if caller.sees_reasons else NOT_AVAILABLE
     body = Validation(valid=False, reasons=reasons, discount_amount=None, final_amount=None, coupon=None)
     return Rendered(200, encode(body), rates=refusal.rates)
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from service.domain.field_types import Answer, quoted, shown, unword
+from service.domain.field_types import Answer, decode_field, decode_id, quote_json
 from service.domain.money import from_e4
 from service.domain.times import from_ms
 from service.formats.events import shown_redemption_id
@@ -50,10 +50,10 @@ def redemption_json(record: str, book_id: str, rolled_at_ms: int | None, durabil
     final_amount = _final_amount(value, discount_e4, digits)
     rolled_back_at = None if rolled_at_ms is None else from_ms(rolled_at_ms)
     head = (
-        f'{{"redemptionId":"{redemption_id}","code":"{code}","bookId":"{book_id}","userId":{quoted(shown(user))},'
-        f'"orderId":{quoted(unword(order))},"orderValue":{quoted(order_value)},"currency":"{currency}",'
-        f'"discountAmount":"{from_e4(discount_e4, digits)}","finalAmount":{quoted(final_amount)},'
-        f'"redeemedAt":"{from_ms(int(at))}","rolledBackAt":{quoted(rolled_back_at)}'
+        f'{{"redemptionId":"{redemption_id}","code":"{code}","bookId":"{book_id}","userId":{quote_json(decode_id(user))},'
+        f'"orderId":{quote_json(decode_field(order))},"orderValue":{quote_json(order_value)},"currency":"{currency}",'
+        f'"discountAmount":"{from_e4(discount_e4, digits)}","finalAmount":{quote_json(final_amount)},'
+        f'"redeemedAt":"{from_ms(int(at))}","rolledBackAt":{quote_json(rolled_back_at)}'
     )
     tail = "}" if durability is None else f',"durability":"{durability}"}}'
     return b'%b,"ipAddress":%b,"userAgent":%b,"metadata":%b%b' % (

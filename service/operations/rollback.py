@@ -4,9 +4,9 @@ from typing import Annotated
 
 import msgspec
 
-from service.domain.decoding import refusal_of_field
+from service.domain.decoding import refusal_from_field
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import Answer, Request, check_text, is_caller_id, own_id, text, word
+from service.domain.field_types import Answer, Request, check_text, encode_field, is_caller_id, parse_uuid, text_schema
 from service.formats import key_names
 from service.formats.events import event_of_redemption
 from service.operations import document_parts as parts
@@ -18,7 +18,7 @@ from service.operations.redemption_view import DurableRedemption, Redemption, re
 class RollbackRequest(Request):
     """Why, and whether code, user, book and order get their use back."""
 
-    reason: Annotated[str, text(0, 500)] | None = None
+    reason: Annotated[str, text_schema(0, 500)] | None = None
     restore: bool | None = None
 
 
@@ -33,14 +33,14 @@ def _arguments(call: Call, request: RollbackRequest) -> tuple[str, int, bytes]:
     try:
         check_text("reason", request.reason, 0, 500)
     except BadField as bad:
-        raise refusal_of_field(bad) from None
+        raise refusal_from_field(bad) from None
     restore = 0 if request.restore is False else 1
     return call.fingerprint, restore, packed(call, "rollback", reason=request.reason or "")
 
 
 def prepare_redemption(call: Call, redemption: str, request: RollbackRequest) -> Command:
     """Roll one redemption back."""
-    redemption_id = own_id(redemption)
+    redemption_id = parse_uuid(redemption)
     if redemption_id is None:
         raise Refusal("redemption_not_found")
     caller = call.caller
@@ -54,9 +54,9 @@ def prepare_order(call: Call, order: str, request: RollbackRequest) -> Command:
     if not is_caller_id(order):
         raise Refusal("order_not_found")
     caller, k = call.caller, call.caller.keys
-    bucket = key_names.bucket(word(order))
+    bucket = key_names.bucket(encode_field(order))
     names = (caller.gate, k.settings, idempotency_of(call), f"{k.orders}{bucket}", caller.outbox, f"{k.gifts}{bucket}")
-    return Command("rollback_order", names, (*_arguments(call, request), word(order)), _render_order)
+    return Command("rollback_order", names, (*_arguments(call, request), encode_field(order)), _render_order)
 
 
 def _rolled_at(reply: Reply) -> int | None:

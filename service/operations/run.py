@@ -80,7 +80,7 @@ def with_limits(call: Call, command: Command) -> Command:
         rendered.rates = reply[-1]
         return rendered
 
-    limits = f"{caller.limits} {caller.holder} {int(caller.is_told)}"
+    limits = f"{caller.limits} {caller.limit_key} {int(caller.sees_reasons)}"
     names = (*command.keys, *_counters(call))
     return Command(f"{command.script}+", names, (limits, *command.args), render_limited)
 
@@ -90,4 +90,4 @@ def _counters(call: Call) -> tuple[str, str, str]:
     caller = call.caller
     counter = address_counter(call.ip, caller.workspace_id.bytes)
     q = f"{caller.prefix}q:"
-    return f"{q}r:{caller.holder}", f"{q}m:{caller.holder}", f"{q}a:{counter}"
+    return f"{q}r:{caller.limit_key}", f"{q}m:{caller.limit_key}", f"{q}a:{counter}"

@@ -7,7 +7,7 @@ import msgspec
 
 from service.domain.field_types import Answer
 from service.domain.money import from_e4
-from service.domain.times import ShownTime, from_ms, to_ms
+from service.domain.times import Timestamp, from_ms, to_ms
 from service.operations.redemption_view import Redemption
 from service.record.config.job_rows import JobRow
 from service.record.facts.history_pages import PastRedemption
@@ -22,8 +22,8 @@ class Job(Answer, kw_only=True):
     requested: int
     done: int
     errors: list[str]
-    started_at: ShownTime
-    finished_at: ShownTime | None
+    started_at: Timestamp
+    finished_at: Timestamp | None
 
 
 def redemption_of(past: PastRedemption) -> Redemption:

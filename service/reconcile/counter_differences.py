@@ -6,7 +6,7 @@ from contextlib import aclosing
 from hashlib import md5
 from typing import Any
 
-from service.access.actor import masked
+from service.access.actor import mask
 from service.common.byte_runs import SMALL_BYTES, split_by_bytes
 from service.formats import key_names
 from service.formats.coupon_state import About, Difference, Write
@@ -164,7 +164,7 @@ class Keys:
             return None
         entry, ttl_ms = said[thing]
         write = Write("i", key_names.answer(self._w, thing), str(ttl_ms), values[0], entry)
-        return Difference(("idempotency_keys",), f"key {masked(thing)}", [write])
+        return Difference(("idempotency_keys",), f"key {mask(thing)}", [write])
 
 
 def _digest(entry: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from service.access.actor import masked
+from service.access.actor import mask
 from service.formats import key_names
 from service.formats.coupon_record import is_locked
 from service.formats.coupon_state import About, Class, Difference, Said, Write, entry_of, unlike
@@ -154,7 +154,7 @@ class Coupons:
     def judge(self, thing: str, said: dict[str, Said], seen: Seen, values: Sequence[Any]) -> Difference | Later | None:
         """See Kind."""
         entry, text, flat, locks = values[:4]
-        one, name, about = said.get(thing), f"code {masked(thing)}", (About("code", thing),)
+        one, name, about = said.get(thing), f"code {mask(thing)}", (About("code", thing),)
         stands = dict(zip(flat[::2], flat[1::2], strict=True))
         if one is None:
             if entry is None and text is None and not flat:

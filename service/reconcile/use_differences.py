@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
-from service.access.actor import masked
-from service.domain.field_types import shown
+from service.access.actor import mask
+from service.domain.field_types import decode_id
 from service.formats import key_names
 from service.formats.coupon_record import parse_coupon_record
 from service.formats.coupon_state import About, Class, Difference, Write
@@ -78,8 +78,8 @@ class Uses:
 
     async def said(self, at: EventId, things: Sequence[Field]) -> dict[Field, str]:
         """See Kind."""
-        orders = [shown(thing.name) for thing in things if "/" not in thing.name]
-        users = [shown(thing.name.partition("/")[2]) for thing in things if "/" in thing.name]
+        orders = [decode_id(thing.name) for thing in things if "/" not in thing.name]
+        users = [decode_id(thing.name.partition("/")[2]) for thing in things if "/" in thing.name]
         events = [event for thing in things if thing.kind == "o" and "/" not in thing.name for event in _events(thing)]
         pool = self._examiner.pool
         found = await record.uses(pool, self._partition, self._workspace, at, orders, users, events)
@@ -99,7 +99,7 @@ class Uses:
         key = _BUCKETS[thing.kind](self._w, thing.bucket)
         write = Write("h", key, thing.name, found, expected)
         book, _, name = thing.name.rpartition("/")
-        shown_name = f"user {masked(name)} in book {book}" if book else f"order {masked(name)}"
+        shown_name = f"user {mask(name)} in book {book}" if book else f"order {mask(name)}"
         about = [About("user" if book else "order", name)]
         if thing.code:
             about.append(About("code", thing.code))

@@ -5,8 +5,8 @@ from contextlib import aclosing
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from service.access.actor import masked
-from service.domain.field_types import shown
+from service.access.actor import mask
+from service.domain.field_types import decode_id
 from service.formats import key_names
 from service.formats.coupon_state import About, Class, Difference, Write
 from service.formats.event_id import EventId
@@ -76,8 +76,8 @@ class Users:
         suspects: list[str] = []
         for start in range(0, len(users), USERS_A_PAGE):
             some = users[start : start + USERS_A_PAGE]
-            known = await record.known_users(self._examiner.pool, self._workspace, [shown(user) for user in some])
-            if strange := [user for user in some if shown(user) not in known]:
+            known = await record.known_users(self._examiner.pool, self._workspace, [decode_id(user) for user in some])
+            if strange := [user for user in some if decode_id(user) not in known]:
                 await self._examiner.examine(self, strange)
                 suspects += strange
         return suspects
@@ -88,7 +88,7 @@ class Users:
 
     async def said(self, at: EventId, things: Sequence[str]) -> dict[str, Told]:
         """See Kind."""
-        users = [shown(thing) for thing in things]
+        users = [decode_id(thing) for thing in things]
         return _told(await record.users(self._examiner.pool, self._partition, self._workspace, at, users))
 
     def judge(self, thing: str, said: dict[str, Told], seen: Seen, values: Sequence[Any]) -> Difference | Later | None:
@@ -110,7 +110,7 @@ class Users:
             Write("h", key_names.user(self._w, thing), name, found.get(name), expected.get(name)) for name in unlike
         ]
         unsafe = "" if len(writes) <= 100 else "too much of it differs"
-        return Difference(tuple(classes), f"user {masked(thing)}", writes, unsafe, (About("user", thing),))
+        return Difference(tuple(classes), f"user {mask(thing)}", writes, unsafe, (About("user", thing),))
 
 
 def _told(rows: list[tuple[str, str, str, int]]) -> dict[str, Told]:

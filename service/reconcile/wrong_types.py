@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from service.access.actor import masked
-from service.domain.field_types import shown
+from service.access.actor import mask
+from service.domain.field_types import decode_id
 from service.formats import key_names
 from service.formats.coupon_record import is_locked
 from service.formats.coupon_state import Difference, Said, Write, entry_of
@@ -142,7 +142,7 @@ class WrongTypes:
         users = {key.parts[0]: key for key in things}
         if not users:
             return {}
-        rows = await record.users(self._pool, self._partition, self._workspace, at, [shown(user) for user in users])
+        rows = await record.users(self._pool, self._partition, self._workspace, at, [decode_id(user) for user in users])
         for user, field, said, _ in rows:
             found[users[user]].append(Write("h", users[user].name, field, None, said))
         return {**found}
@@ -215,10 +215,7 @@ _MASKED = {
 
 def _shown(key: Key, found: str) -> str:
     """Where it is, as may be logged: codes, users and keys masked."""
-    if key.kind in _MASKED:
-        what = _MASKED[key.kind].format(masked(key.parts[-1]))
-    else:
-        what = _WORDS[key.kind].format(*key.parts)
+    what = _MASKED[key.kind].format(mask(key.parts[-1])) if key.kind in _MASKED else _WORDS[key.kind].format(*key.parts)
     return f"{what}: a {found}, not a {key.type}"
 
 

@@ -22,12 +22,12 @@ from service.api.controllers.batches import Batches
 from service.api.controllers.books import Books
 from service.api.controllers.clock import TestClock
 from service.api.controllers.codes import Codes
-from service.api.controllers.consistency import Consistent
+from service.api.controllers.consistency import ConsistencyChecks
 from service.api.controllers.coupons import Coupons
 from service.api.controllers.exports import Exports
 from service.api.controllers.health import Operating
 from service.api.controllers.histories import Histories
-from service.api.controllers.hot_operations import handlers
+from service.api.controllers.hot_operations import make_handlers
 from service.api.controllers.jobs import Jobs
 from service.api.controllers.keys import Keys
 from service.api.controllers.notices import Notices
@@ -68,9 +68,9 @@ def create_app(settings: Settings) -> Litestar:
 
     return Litestar(
         [
-            *(Operating, Consistent, Books, Codes, Coupons, Batches, Histories, Notices, Exports),
+            *(Operating, ConsistencyChecks, Books, Codes, Coupons, Batches, Histories, Notices, Exports),
             *(Users, Jobs, Keys, Audit, Webhooks),
-            *handlers(),
+            *make_handlers(),
             SingleCoupons,
             workspace.Settings,
             TestClock,
@@ -94,7 +94,7 @@ def create_app(settings: Settings) -> Litestar:
 def _answer_postgres_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Answer 503 `unavailable` if Postgres is unavailable, otherwise 500."""
     if is_away(error):
-        return problems.refuse(request, Refusal.passing("unavailable", least_ms=1000, most_ms=3000))
+        return problems.refuse(request, Refusal.temporary("unavailable", least_ms=1000, most_ms=3000))
     return problems.fail(request, error)
 
 

@@ -53,7 +53,7 @@ class JwksRefresher:
         issuer = self._issuer
         self._read_at = now = time.monotonic()
         self._next_at = now + self._every_s * random.uniform(0.8, 1.2)  # noqa: S311, no secret
-        issuer.is_unknown_named = False
+        issuer.has_unknown_key = False
         try:
             data = await _fetch(self._source) if _is_url(self._source) else _read_file(Path(self._source))
             if data != self._data:
@@ -74,7 +74,7 @@ class JwksRefresher:
         if now >= self._next_at:
             return True
         return (
-            self._issuer.is_unknown_named or self._issuer.keys is None
+            self._issuer.has_unknown_key or self._issuer.keys is None
         ) and now >= self._read_at + MISSING_KEY_INTERVAL_S
 
 

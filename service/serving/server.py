@@ -9,7 +9,7 @@ import uvicorn
 from litestar import Litestar
 
 from service.api.cors import Origins
-from service.api.recall import recalled
+from service.api.recall import resolve_recall
 from service.common import logs
 from service.common.config import Settings
 from service.common.forwarded_for import Proxies
@@ -56,7 +56,7 @@ def make_server_config(
     def get_lane() -> Lane:
         if not lanes:  # at the first connection, when the application has started
             context = app.state.context
-            recall = partial(recalled, context.decider, context.pool)
+            recall = partial(resolve_recall, context.decider, context.pool)
             lanes.append(Lane(context.decider, context.keyring, recall, proxies, answers_origins=origins.some))
         return lanes[0]
 

@@ -125,10 +125,10 @@ class _PostgresPoller:
                 context.decider.learn(row.id, row.epoch, row.nonce, generation, polled_at)
             else:
                 context.decider.forget(row.id)
-        if (now := time.monotonic()) > self._touch_at and (used := context.keyring.used()):
+        if (now := time.monotonic()) > self._touch_at and (used := context.keyring.take_uses()):
             self._touch_at = now + USAGE_INTERVAL_S
             await touch_keys(context.pool, used)
-        if now > self._note_refused_at and (refused := context.keyring.refused()):
+        if now > self._note_refused_at and (refused := context.keyring.take_rejections()):
             self._note_refused_at = now + USAGE_INTERVAL_S
             async with context.pool.acquire() as connection, connection.transaction():
                 await note_refused(connection, refused)

@@ -10,7 +10,7 @@ import asyncpg
 import structlog
 
 from service.common.pipeline import SerialRunner
-from service.domain.code_patterns import generate
+from service.domain.code_patterns import generate_codes
 from service.domain.code_requests import CHUNK, CodeLine
 from service.domain.configuration import CodeRow, Projector
 from service.domain.errors import Refusal
@@ -92,7 +92,7 @@ class Generator:
     async def _write(self, job: JobRow, token: UUID, count: int) -> tuple[int, list[CodeRow]]:
         """At most so many new codes, and the version that they are of."""
         wanted = cast("Generation", job.parameters)
-        lines = [CodeLine(code) for code in generate(wanted.code_pattern, wanted.charset, count)]
+        lines = [CodeLine(code) for code in generate_codes(wanted.code_pattern, wanted.charset, count)]
         async with self._pool.acquire() as connection, connection.transaction():
             version = await bump_config_version(connection, self._partition)
             rows = await insert_codes(connection, job.workspace, self._partition, wanted.book, version, lines)

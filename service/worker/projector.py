@@ -3,7 +3,7 @@
 import msgspec
 import structlog
 
-from service.access.actor import masked
+from service.access.actor import mask
 from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.hot.projection import RedisProjector
 from service.hot.redis_server import ScriptFailed
@@ -51,7 +51,7 @@ async def project_codes(projector: RedisProjector, partition: int, change: Chang
 
 def leave_out_code(row: CodeRow) -> None:
     """The alarm about a code that Redis has an error on; the directory doesn't get it."""
-    log.error("code_left_out", partition=row.partition, workspace=row.workspace, code=masked(row.code))
+    log.error("code_left_out", partition=row.partition, workspace=row.workspace, code=mask(row.code))
 
 
 def _named(row: object) -> Unreadable:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple, cast
 import asyncpg
 import structlog
 
-from service.access.actor import masked
+from service.access.actor import mask
 from service.common.byte_runs import IN_FLIGHT_BYTES, RUN_BYTES
 from service.domain.configuration import CodeRow
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.event_id import START, EventId
 from service.formats.events import Fact, RolledBack, decided
@@ -162,7 +162,7 @@ class Mending:
                     (one.workspace, key_names.bucket(one.code), one.code) for _, d in page for one in read_names(d)
                 ]
                 for start in range(0, len(words), CODES_A_RUN):
-                    some = [word for code in words[start : start + CODES_A_RUN] for word in code]
+                    some = [encode_field for code in words[start : start + CODES_A_RUN] for encode_field in code]
                     await self._send("block_codes", self._names[:1], ["1" if whole else "", *some])
             await self._all_sent()
 
@@ -246,7 +246,7 @@ class Mending:
     def _add(self, fact: Fact) -> None:
         more = ""
         if isinstance(fact, RolledBack):  # of one whose redemption is not recorded these are None, and redo refuses it
-            more = f"{fact.redeemed} {fact.discount_e4} {key_names.bucket(word(fact.user))}"
+            more = f"{fact.redeemed} {fact.discount_e4} {key_names.bucket(encode_field(fact.user))}"
         self._events += (decided(fact), str(fact.id), more)
         self._facts.append(fact)
 
@@ -266,7 +266,7 @@ class Mending:
             self._answers_left_out += 1
             if self._answers_left_out > MAX_LEFT_OUT:
                 raise TooManyFailed(f"{MAX_LEFT_OUT} answers can't be restored")
-            log.error("answer_left_out", partition=self._partition, key=masked(args[0].partition(":i:")[2]))
+            log.error("answer_left_out", partition=self._partition, key=mask(args[0].partition(":i:")[2]))
             return
         middle = len(args) // 6 * 3
         for half in (args[:middle], args[middle:]):

@@ -7,7 +7,7 @@ from collections import deque
 from typing import NamedTuple
 from uuid import UUID
 
-from service.domain.webhook_protocol import signature
+from service.domain.webhook_protocol import sign_event
 from service.formats.event_id import NO_EVENT, EventId
 from service.record.facts.delivery_rows import Due, Listener
 from service.worker.webhook_http import Posted, Poster, Resolve
@@ -79,7 +79,7 @@ class Endpoint:
     async def send(self, due: Due, body: bytes) -> Posted:
         """One attempt."""
         at_s = int(time.time())
-        signed = signature(self._signing, due.event_id, at_s, body)
+        signed = sign_event(self._signing, due.event_id, at_s, body)
         headers = {"webhook-id": due.event_id, "webhook-timestamp": str(at_s), "webhook-signature": signed}
         return await self._poster.post(headers, body)
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import httptools
 
-from service.domain.webhook_addresses import BadAddress, Target, check_addresses, target_of
+from service.domain.webhook_addresses import BadAddress, Target, check_addresses, parse_target
 
 RESOLVE_S, CONNECT_S, ANSWER_S = 5.0, 5.0, 15.0
 BODY_S = 1.0
@@ -68,7 +68,7 @@ class Poster:
         """Post once; on a kept connection that turns out to be closed, once more on a new one."""
         try:
             async with asyncio.timeout(ANSWER_S):
-                target = target_of(self._url, self._to_loopback)
+                target = parse_target(self._url, self._to_loopback)
                 request = _request(target, headers, body)
                 if (kept := self._kept()) is not None:
                     with contextlib.suppress(_Failed):

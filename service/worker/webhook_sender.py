@@ -11,7 +11,7 @@ from uuid import uuid4
 import asyncpg
 import structlog
 
-from service.domain.webhook_protocol import pause_s
+from service.domain.webhook_protocol import compute_pause_s
 from service.formats.event_id import NO_EVENT, EventId
 from service.record.facts import delivery_rows
 from service.record.facts.delivery_rows import Due, Ended
@@ -241,7 +241,7 @@ class Sender:
         if posted.delivered:
             return Ended(due.position, "delivered", 0, posted.status, None)
         error = posted.error or f"status {posted.status}"
-        pause = pause_s(due.attempts + 1, due.age_s, posted.asked_s)
+        pause = compute_pause_s(due.attempts + 1, due.age_s, posted.asked_s)
         gone = posted.status == GONE
         is_over = gone or (pause is None and not works)
         if is_over and await delivery_rows.switch_off(self._pool, endpoint.webhook, gone):

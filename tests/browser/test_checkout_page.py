@@ -133,10 +133,10 @@ async def test_a_refused_code(shopper: Shopper, service: Service) -> None:
     another = service.coupon()
     ok(service.checkout.post(f"/v1/coupons/lock/{another}", json={"userId": "another"}), 201)
     for code, words in (
-        ("EXPIRED-1", "This code's time is over. expired"),
-        ("no code at all", "There is no such code. Please check how it is spelt. coupon_not_found"),
-        ("..", "There is no such code. Please check how it is spelt. coupon_not_found"),
-        (another, "Somebody else is paying with this code right now. coupon_locked"),
+        ("EXPIRED-1", "This code has expired. expired"),
+        ("no code at all", "This code does not exist. Please check the spelling. coupon_not_found"),
+        ("..", "This code does not exist. Please check the spelling. coupon_not_found"),
+        (another, "Another customer is paying with this code now. Try again in a few minutes. coupon_locked"),
     ):
         await shopper["code"].fill(code)
         await shopper["code"].press("Enter")
@@ -160,7 +160,7 @@ async def test_the_cart_changes(shopper: Shopper, service: Service) -> None:
     code = service.coupon(discount=TWENTY | {"minOrderValue": 100})
     await shopper.applies(code)
     await shopper.page.get_by_label("One less: Coffee beans").click()
-    await shopper.reads(message_text="The cart is too small for this code. order_value_too_low", discount="…")
+    await shopper.reads(message_text="The cart's value is too low for this code. order_value_too_low", discount="…")
     await expect(shopper["pay"]).to_be_disabled()
     await shopper.page.get_by_label("How many: Porcelain cup").fill("10")
     await shopper.reads(value="$215.90", discount="−$43.18", total="$172.72", message_text="")
@@ -177,7 +177,7 @@ async def test_walking_away(shopper: Shopper, service: Service) -> None:
     await shopper.applies(code)
     await shopper.page.route("**/v1/coupons/unlock/*", lambda route: route.abort())
     await shopper["leave"].click()
-    await shopper.reads(message_text="There was no answer. no_answer", held_code=code)
+    await shopper.reads(message_text="The server did not respond. no_answer", held_code=code)
     await shopper.page.unroute("**/v1/coupons/unlock/*")
     await shopper["leave"].click()
     await shopper.reads(message_text="You left without buying; nothing is held for you.", total=CART)
@@ -245,7 +245,7 @@ async def test_the_hold_ends(shopper: Shopper, service: Service) -> None:
     await shopper.page.reload()
     await shopper.applies(code)
     await shopper.page.clock.fast_forward("05:00")
-    await shopper.reads(message_text="The code isn't held for you any more. Apply it again. lock_lost", total=CART)
+    await shopper.reads(message_text="The code is no longer reserved for you. Apply it again. lock_lost", total=CART)
     await expect(shopper["code"]).to_have_value(code)
     await shopper["apply"].click()
     await shopper.reads(held_code=code, total="$105.52")
@@ -276,8 +276,8 @@ async def test_a_lost_answer(shopper: Shopper, service: Service) -> None:
     await shopper.page.route("**/v1/checkout", lose)
     await shopper.applies(code)
     await shopper["pay"].click()
-    words = "Nobody knows yet whether you have paid. Try again: you pay once."
-    await shopper.reads(message_text=f"There was no answer. {words} no_answer", pay="Try again")
+    words = "It is not known yet whether you have paid. Try again: you pay only once."
+    await shopper.reads(message_text=f"The server did not respond. {words} no_answer", pay="Try again")
     await expect(shopper["leave"]).to_be_disabled()
     await expect(shopper.page.get_by_label("One more: Coffee beans")).to_be_disabled()
     await shopper.page.unroute("**/v1/checkout")
@@ -303,7 +303,7 @@ async def test_the_service_is_away(shopper: Shopper, service: Service) -> None:
 
     await shopper.page.route("**/v1/checkout", refuse)
     await shopper["pay"].click()
-    await shopper.reads(message_text=re.compile(r"Nothing was changed\. You have not paid\. unavailable$"))
+    await shopper.reads(message_text=re.compile(r"Nothing was changed\. .*You have not paid\. unavailable$"))
     await shopper.page.unroute("**/v1/checkout")
     await shopper.page.get_by_label("One less: Porcelain cup").click()
     await shopper["pay"].click()
@@ -317,7 +317,7 @@ async def test_the_discount_is_not_known(shopper: Shopper, service: Service) -> 
     await shopper.applies(code)
     await shopper.page.route("**/v1/coupons/validate", lambda route: route.abort())
     await shopper.page.get_by_label("One more: Porcelain cup").click()
-    await shopper.reads(message_text="There was no answer. no_answer", total="…")
+    await shopper.reads(message_text="The server did not respond. no_answer", total="…")
     await expect(shopper["pay"]).to_be_disabled()
     await shopper.page.unroute("**/v1/coupons/validate")
     await shopper["retry"].click()
@@ -341,7 +341,7 @@ async def test_a_wrong_key(shopper: Shopper) -> None:
     await shopper["key-box"].locator("summary").click()
     await shopper["key"].fill("wrong")
     await shopper["pay"].click()
-    await shopper.reads(message_text=re.compile(r"^The API key is missing or wrong\. .* unauthenticated$"))
+    await shopper.reads(message_text=re.compile(r"^The API key is missing or invalid\. .* unauthenticated$"))
     await expect(shopper["key-box"]).to_have_attribute("open", "")
     await shopper["key"].fill("demo_checkout")
     await shopper["pay"].click()

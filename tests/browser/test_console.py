@@ -32,7 +32,7 @@ async def test_signing_in(browser: Browser, service: Service) -> None:
     await expect(operator["frame"]).to_be_hidden()
     await expect(operator["key"]).to_be_focused()
     assert operator.errors == []
-    for key, words in (("wrong", "There is no such key"), ("demo_checkout", "This takes a key with the scope")):
+    for key, words in (("wrong", "This key does not exist"), ("demo_checkout", "This request needs a key")):
         await operator["key"].fill(key)
         await operator["key"].press("Enter")
         await expect(operator["sign-in-error"]).to_contain_text(words)
@@ -45,7 +45,7 @@ async def test_signing_in(browser: Browser, service: Service) -> None:
     await expect(operator["nav"].get_by_role("link")).to_have_text(
         ["Overview", "Books", "Users", "Redemptions", "Jobs"]
     )
-    await expect(operator.heading("There is no such page")).to_be_visible()
+    await expect(operator.heading("This page does not exist")).to_be_visible()
     (cookie,) = await page.context.cookies()
     assert (cookie.get("httpOnly"), cookie.get("sameSite"), cookie.get("secure")) == (True, "Strict", False)
     assert made["secret"] not in str(
@@ -102,10 +102,10 @@ async def test_a_book(operator: Operator, service: Service) -> None:
     await page.get_by_label("Kind").select_option("percentage")
     await page.get_by_label("Percent", exact=True).fill("101")
     await page.get_by_label("Generate at once").fill("40")
-    await operator.button("Make the book").click()
+    await operator.button("Create the book").click()
     await expect(page.get_by_role("alert").filter(has_text="invalid")).to_be_visible()
     await page.get_by_label("Percent", exact=True).fill("15")
-    await operator.button("Make the book").click()
+    await operator.button("Create the book").click()
     await expect(operator.heading(name)).to_be_visible()
     await expect(page.get_by_text("15 %")).to_be_visible()
     await operator.hears("40 codes were generated.")
@@ -145,7 +145,7 @@ async def test_codes_of_a_book(operator: Operator, service: Service, tmp_path: P
     await expect(operator.row("=no code")).to_contain_text("3")
     assert service.stats(book)["codes"] == 1
     async with page.expect_download() as saving:
-        await operator.button("Save the refused lines").click()
+        await operator.button("Save the invalid lines").click()
     await (await saving.value).save_as(tmp_path / "refused.csv")
     assert (tmp_path / "refused.csv").read_text().splitlines()[1].startswith('"3","\'=no code",')
     await operator.picture("console-upload")
@@ -181,7 +181,7 @@ async def test_a_timeline(operator: Operator, service: Service) -> None:
     await page.keyboard.type(code.lower())
     await page.keyboard.press("Enter")
     await expect(operator.heading(code)).to_be_focused()
-    await expect(page.get_by_text("Redis and Postgres say the same.")).to_be_visible()
+    await expect(page.get_by_text("Redis and Postgres agree.")).to_be_visible()
     await expect(page.get_by_text("coupon_redeemed")).to_be_visible()
     await expect(page.get_by_text("20.00 USD, 3.00 USD off")).to_be_visible()
     await expect(page.get_by_text("It would be refused:")).to_be_visible()
@@ -245,7 +245,7 @@ async def test_a_user(operator: Operator, service: Service) -> None:
     await operator.goes("users", "Users")
     await operator.row(user).get_by_role("link").click()
     await expect(page.get_by_role("region", name="Coupons")).to_contain_text(code)
-    await operator.button("Change the cap").click()
+    await operator.button("Change the limit").click()
     await page.get_by_label("At most").fill("3")
     await operator.button("Save").click()
     await expect(page.locator(".pairs dd", has_text=re.compile(r"^3$"))).to_be_visible()

@@ -91,7 +91,7 @@ async def test_it_is_cancelled(operator: Operator, service: Service) -> None:
     await operator.picture("console-bulk")
     await operator.button("Cancel").click()
     held.set()
-    done = operator.page.get_by_role("region", name="What was done")
+    done = operator.page.get_by_role("region", name="Result")
     await expect(done).to_contain_text(f"24 codes are switched off, of {CODES}; then it was cancelled; 1 refused.")
     await expect(done).to_contain_text("Somebody holds it.")
     await expect(done.get_by_text(bad)).to_be_visible()

@@ -91,7 +91,7 @@ async def test_with_the_keyboard(browser: Browser, service: Service) -> None:
     await keyboard.type("gb")
     await expect(operator.heading("Books")).to_be_focused()
     await keyboard.press("?")
-    dialog = page.get_by_role("dialog", name="With the keyboard")
+    dialog = page.get_by_role("dialog", name="Keyboard shortcuts")
     await expect(dialog).to_contain_text("Flash sale")
     await keyboard.press("Escape")
     await expect(dialog).to_be_hidden()

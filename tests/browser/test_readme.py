@@ -103,6 +103,6 @@ async def test_from_make_run_to_a_redeemed_gift_card(browser: Browser, url: str)
     await page.get_by_role("searchbox").fill(gift)
     await page.get_by_role("searchbox").press("Enter")
     await expect(page.locator(".timeline li").first).to_contain_text("Redeemed")
-    await expect(page.get_by_text("Redis and Postgres say the same.")).to_be_visible()
+    await expect(page.get_by_text("Redis and Postgres agree.")).to_be_visible()
     assert watched.errors == []
     assert watched.elsewhere(url) == []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
-from service.access.actor import masked
+from service.access.actor import mask
 from service.formats import key_names
 from tests.drifts.comparing import demo_workspace
 from tests.service_fixture import Service, ok
@@ -24,15 +24,15 @@ def tags(first: int) -> Iterator[str]:
 
 
 _OF_ANOTHER_TYPE: dict[str, Callable[["Subject"], str]] = {
-    "record": lambda s: f"the record of code {masked(s.codes[0])}: a list, not a string",
+    "record": lambda s: f"the record of code {mask(s.codes[0])}: a list, not a string",
     "directory": lambda s: f"the directory's bucket {key_names.bucket(s.codes[0])}: a list, not a hash",
     "orders": lambda s: f"the orders' bucket {key_names.bucket(s.orders[0])}: a list, not a hash",
     "gifts": lambda s: f"the gifts' bucket {key_names.bucket(s.orders[0])}: a list, not a hash",
-    "has": lambda s: f"user {masked(s.users[0])}: a list, not a hash",
+    "has": lambda s: f"user {mask(s.users[0])}: a list, not a hash",
     "counters": lambda s: f"the counters of book {s.book}: a list, not a hash",
     "settings": lambda s: f"the settings of book {s.book}: a list, not a string",
-    "stands": lambda s: f"the standing redemptions of code {masked(s.codes[0])}: a list, not a zset",
-    "answer": lambda s: f"key {masked(s.keys[0])}: a list, not a string",
+    "stands": lambda s: f"the standing redemptions of code {mask(s.codes[0])}: a list, not a zset",
+    "answer": lambda s: f"key {mask(s.keys[0])}: a list, not a string",
     "pool": lambda s: f"the pool of book {s.book}: a list, not a hash",
     "ends": lambda s: f"the set x of book {s.book}: a list, not a zset",
 }
@@ -112,9 +112,9 @@ class Subject:
         if kind == "bucket":
             return f"book {book}, bucket {key_names.bucket(self.codes[at])}"
         if kind == "use":
-            return f"user {masked(self.users[at])} in book {book}"
+            return f"user {mask(self.users[at])} in book {book}"
         told = {"code": self.codes, "user": self.users, "order": self.orders, "key": self.keys}[kind]
-        return f"{kind} {masked(told[at])}"
+        return f"{kind} {mask(told[at])}"
 
 
 def _redeem(subject: Subject, at: int, code: int = 0) -> str:

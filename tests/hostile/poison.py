@@ -26,7 +26,7 @@ import httpx
 import msgspec
 
 from loadtests.own import own_service
-from service.domain.field_types import canonical_code, is_caller_id
+from service.domain.field_types import canonicalize_code, is_caller_id
 from service.formats import key_names
 from tests.drifts.comparing import compare
 from tests.service_fixture import Service, ok, until
@@ -90,7 +90,7 @@ def codes_like(names: Sequence[str]) -> list[str]:
     found: dict[str, None] = {}
     for place, name in enumerate(names):
         code = re.sub(r"[^A-Z0-9]+", "-", name.upper())[:48] + f"-{place:X}"
-        found[code if canonical_code(code) else f"CODE-{place:X}"] = None
+        found[code if canonicalize_code(code) else f"CODE-{place:X}"] = None
     return list(found)
 
 

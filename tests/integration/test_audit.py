@@ -11,7 +11,7 @@ import asyncpg
 import httpx
 import pytest
 
-from service.access.actor import masked
+from service.access.actor import mask
 from tests.service_fixture import Service, new_code, new_id, ok, pages, refused, until
 
 
@@ -66,7 +66,7 @@ def test_what_is_told(admin: httpx.Client) -> None:
     job, entry = _change(admin, "POST", f"/v1/books/{book_id}/codes/generate", {"count": 2}, 202)
     assert (entry["action"], entry["after"]["jobId"], entry["after"]["count"]) == ("codes.ordered", job["jobId"], 2)
     _, entry = _change(admin, "PATCH", f"/v1/coupons/{codes[0]}", {"status": "inactive"})
-    assert (entry["action"], entry["subject"]) == ("coupon.changed", f"{book_id} {masked(codes[0])}")
+    assert (entry["action"], entry["subject"]) == ("coupon.changed", f"{book_id} {mask(codes[0])}")
     assert (entry["before"], entry["after"]) == ({"status": "active"}, {"status": "inactive"})
     single, entry = _change(admin, "POST", "/v1/coupons/generate", {}, 201)
     assert entry["action"] == "book.created"
@@ -204,7 +204,7 @@ def test_attempts_are_counted(service: Service, admin: httpx.Client) -> None:
 
 def test_what_is_shown_of_a_code() -> None:
     """At most its last quarter, and no more than four characters."""
-    assert [masked(code) for code in ("ABC", "ABCD", "ABCDEFG", "ABCDEFGH", "SUMMER-7QX2", "A" * 64)] == [
+    assert [mask(code) for code in ("ABC", "ABCD", "ABCDEFG", "ABCDEFGH", "SUMMER-7QX2", "A" * 64)] == [
         "…", "…D", "…G", "…GH", "…X2", "…AAAA",
     ]  # fmt: skip
-    assert not re.search("ABC", masked("ABCD"))
+    assert not re.search("ABC", mask("ABCD"))

@@ -278,7 +278,7 @@ async def test_a_currency_fits_the_discounts(pool: asyncpg.Pool, workspace: Work
 
 async def test_keys(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """A key is found by its secret's digest until it is revoked, and each change has a new version."""
-    secret = key_rows.new_secret("live")
+    secret = key_rows.generate_secret("live")
     async with pool.acquire() as connection:
         row = await key_rows.create_key(connection, workspace.workspace, "shop", ["manage", "public"], secret)
         with pytest.raises(key_rows.SecretTaken):

@@ -26,7 +26,7 @@ def _fresh(source: str) -> tuple[Tokens, JwksRefresher]:
 
 def _takes(tokens: Tokens, token: str) -> bool:
     try:
-        return tokens.find(token).user == "ann"
+        return tokens.authenticate(token).user == "ann"
     except Refusal:
         return False
 
@@ -64,10 +64,10 @@ async def test_a_file(tmp_path: Path) -> None:
     tokens, fresh = _fresh(str(path))
     token, other = IDP.token("ES256"), IDP.token("EdDSA")
     with pytest.raises(Refusal, match="unavailable"):
-        tokens.find(token)
+        tokens.authenticate(token)
     await fresh.refresh()
     with pytest.raises(Refusal, match="unavailable"):
-        tokens.find(token)
+        tokens.authenticate(token)
     path.write_bytes(IDP.jwks("ES256"))
     await fresh.refresh()
     assert (_takes(tokens, token), _takes(tokens, other)) == (True, False)

@@ -75,14 +75,15 @@ async def test_a_workspace_has_so_many_keys(database_url: str, monkeypatch: pyte
         await ensure_partitions(connection, 1)
         one, other = [(await create_workspace(connection, name)).workspace for name in ("one", "other")]
         made = [
-            await key_rows.create_key(connection, one, "k", ["public"], key_rows.new_secret("live")) for _ in range(2)
+            await key_rows.create_key(connection, one, "k", ["public"], key_rows.generate_secret("live"))
+            for _ in range(2)
         ]
-        await key_rows.create_key(connection, other, "k", ["public"], key_rows.new_secret("live"))
+        await key_rows.create_key(connection, other, "k", ["public"], key_rows.generate_secret("live"))
         with pytest.raises(Refusal, match="invalid"):
-            await key_rows.create_key(connection, one, "k", ["public"], key_rows.new_secret("live"))
+            await key_rows.create_key(connection, one, "k", ["public"], key_rows.generate_secret("live"))
         assert await key_rows.revoke_key(connection, one, made[0].key_id)
         assert not await key_rows.revoke_key(connection, other, made[1].key_id)
-        await key_rows.create_key(connection, one, "k", ["public"], key_rows.new_secret("live"))
+        await key_rows.create_key(connection, one, "k", ["public"], key_rows.generate_secret("live"))
     finally:
         await connection.close()
 

@@ -146,7 +146,7 @@ async def test_a_change_that_took_too_long_is_not_put_into_redis(
         put.append("a change")
 
     shown = SimpleNamespace(open_partitions={0}, decider=place.decider, projector=RedisProjector(place.decider.run))
-    await configuration_writes.Change(cast("Context", shown), 0).projected(1, write())
+    await configuration_writes.Change(cast("Context", shown), 0).project(1, write())
     assert put == ["a change"]
     change = configuration_writes.Change(cast("Context", shown), 0)
     if meanwhile == "time passes":
@@ -155,5 +155,5 @@ async def test_a_change_that_took_too_long_is_not_put_into_redis(
         await place.open()
         await place.learn()
     with pytest.raises(Refusal, match="outcome_unknown"):
-        await change.projected(2, write())
+        await change.project(2, write())
     assert put == ["a change"]

@@ -297,7 +297,7 @@ async def test_one_key_by_many_at_once(service: Service) -> None:
 async def test_random_codes_that_are_taken(pool: asyncpg.Pool, monkeypatch: pytest.MonkeyPatch) -> None:
     """A random code that the workspace has is passed over; where all are, nothing is made."""
     draws = [f"TAKEN-{number}" for number in range(MAX_DRAWS - 1)]
-    monkeypatch.setattr(single_coupon_rows, "generate", lambda pattern, charset, count: [*draws, last][:count])
+    monkeypatch.setattr(single_coupon_rows, "generate_codes", lambda pattern, charset, count: [*draws, last][:count])
     last = "FREE-1"
     async with pool.acquire() as connection:
         row = await workspace_rows.create_workspace(connection, "shop")

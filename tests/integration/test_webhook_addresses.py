@@ -9,7 +9,7 @@ from itertools import product
 import pytest
 import pytest_asyncio
 
-from service.domain.webhook_addresses import BadAddress, target_of
+from service.domain.webhook_addresses import BadAddress, parse_target
 from service.worker.webhook_http import Poster, Resolver, tls_context
 from tests.integration.webhook_fixtures import Receiver
 
@@ -107,7 +107,7 @@ async def test_no_address_reaches_this_machine(canary: Canary) -> None:
     for url in set(urls):
         if url not in {f"https://{name}:{canary.port}/" for name in _FOR_THE_RESOLVER}:
             with pytest.raises(BadAddress):
-                target_of(url)
+                parse_target(url)
         poster = Watched(url, _here, False, _TLS)
         posted = await poster.post({}, b"{}")
         assert (posted.error or "").startswith("address refused"), url

@@ -9,7 +9,7 @@ from uuid import uuid4
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service.domain.webhook_protocol import shown_secret
+from service.domain.webhook_protocol import format_secret
 from service.formats.event_id import EventId
 from service.formats.events import Fact, Redeemed, StockNotice
 from service.record.config.job_rows import finish_job
@@ -53,7 +53,7 @@ async def test_what_is_told(office: Office, receiver: Receiver) -> None:
     assert back["rolledBackAt"]
     for got in receiver.got:
         assert got.path == "/a?b=c"
-        assert Webhook(shown_secret(secret)).verify(got.body, got.headers)
+        assert Webhook(format_secret(secret)).verify(got.body, got.headers)
         assert got.headers["host"] == f"127.0.0.1:{receiver.port}"
     assert len({got.headers["webhook-id"] for got in receiver.got}) == 4
     await until(lambda: office.statuses_are(delivered=4))
@@ -241,16 +241,16 @@ async def test_two_secrets_for_a_while(office: Office, receiver: Receiver) -> No
     await office.kept.write(redeemed("CODE-1"))
     await until(lambda: len(receiver.got) == 1)
     for secret in (old, new):
-        assert Webhook(shown_secret(secret)).verify(receiver.got[0].body, receiver.got[0].headers)
+        assert Webhook(format_secret(secret)).verify(receiver.got[0].body, receiver.got[0].headers)
     await office.pass_s(DAY_S)
     await asyncio.sleep(0.6)
     await office.kept.write(redeemed("CODE-2"))
     await until(lambda: len(receiver.got) == 2)
-    assert Webhook(shown_secret(new)).verify(receiver.got[1].body, receiver.got[1].headers)
+    assert Webhook(format_secret(new)).verify(receiver.got[1].body, receiver.got[1].headers)
     with pytest.raises(WebhookVerificationError):
-        Webhook(shown_secret(old)).verify(receiver.got[1].body, receiver.got[1].headers)
+        Webhook(format_secret(old)).verify(receiver.got[1].body, receiver.got[1].headers)
     with pytest.raises(WebhookVerificationError):
-        Webhook(shown_secret(new)).verify(receiver.got[1].body + b" ", receiver.got[1].headers)
+        Webhook(format_secret(new)).verify(receiver.got[1].body + b" ", receiver.got[1].headers)
 
 
 async def test_two_senders(office: Office, receiver: Receiver) -> None:

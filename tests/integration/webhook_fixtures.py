@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest_asyncio
 
-from service.domain.webhook_protocol import EVENTS, new_secret
+from service.domain.webhook_protocol import EVENTS, generate_secret
 from service.record.config import webhook_rows
 from service.record.config.webhook_rows import WebhookRow
 from service.worker.webhook_sender import Sender
@@ -93,7 +93,9 @@ class Office:
 
     async def webhook(self, url: str, *events: str, secret: bytes | None = None) -> WebhookRow:
         """One that hears of all events, or of these, from now on."""
-        return await webhook_rows.create_webhook(self.pool, 1, 0, url, events or EVENTS, "", secret or new_secret())
+        return await webhook_rows.create_webhook(
+            self.pool, 1, 0, url, events or EVENTS, "", secret or generate_secret()
+        )
 
     def send(self, fence: int | None = None) -> asyncio.Task[None]:
         """Let a sender work until it is stopped, or the test is over."""

@@ -68,6 +68,12 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+@pytest.fixture(params=[1, 3, None], ids=["single", "several", "unlimited"])
+def uses(request: pytest.FixtureRequest) -> int | None:
+    """How often a code may be redeemed; None is no limit. A test that takes it holds for all three."""
+    return request.param
+
+
 @pytest.fixture
 def url(request: pytest.FixtureRequest, kind: str) -> str:
     """Where the server is; '' for fakeredis."""

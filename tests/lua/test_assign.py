@@ -2,7 +2,6 @@
 
 import json
 
-import pytest
 from uuid_utils import uuid7
 
 from loadtests.harness.premises import NOW_MS
@@ -10,10 +9,7 @@ from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
 from service.formats import key_names
 
-USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
-
-@USES
 async def test_a_named_coupon_is_given_once(still: Shop, uses: int | None) -> None:
     """The first assign answers 201 with the coupon, the user's repeat 200 with the same and no event."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
@@ -67,7 +63,6 @@ async def test_a_repeat_is_answered_though_the_coupon_is_used(still: Shop) -> No
         assert (answered, coupon["status"]) == (200, status)
 
 
-@USES
 async def test_a_lock_of_another_is_in_the_way(still: Shop, uses: int | None) -> None:
     """A coupon on which another has a live lock is neither assigned by name nor at random; the locker may have it."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
@@ -87,7 +82,6 @@ async def test_anothers_lock_is_seen_behind_very_many(still: Shop) -> None:
     await still.refuses("coupon_locked", still.assign("CODE-1", "ann"))
 
 
-@USES
 async def test_an_expired_lock_is_in_nobodys_way(still: Shop, uses: int | None) -> None:
     """From its lock's deadline on a coupon is assigned, by name and at random, though nobody has touched it since."""
     book = await still.book("CODE-1", "CODE-2", max_redemptions_per_code=uses)

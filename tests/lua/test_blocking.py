@@ -1,25 +1,18 @@
 """A code of which an event is in quarantine is unusable, whatever the merchant says of it."""
 
-import pytest
-
 from loadtests.harness.shop import Shop
 from service.formats import key_names
-from tests.lua.test_mending import close
-
-USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
 
-async def block(shop: Shop, *codes: str, whole: bool = False) -> int:
+async def block(shop: Shop, *codes: str) -> int:
     """Block codes of workspace 1 as recovery does; how many of them are there."""
-    scripts = await close(shop)
+    await shop.gate("closed")
     words = [word for code in codes for word in (1, key_names.bucket(code), code)]
-    digest = scripts.digests["block_codes"]
-    reply = await shop.link.call("EVALSHA", digest, 1, key_names.gate(0), "1" if whole else "", *words)
+    reply = await shop.work("block_codes", [key_names.gate(0)], "", *words)
     await shop.gate("open")
     return reply[1]
 
 
-@USES
 async def test_a_blocked_code_can_be_used_for_nothing(still: Shop, uses: int | None) -> None:
     """Lock, redeem, assign and a random assign refuse it; it counts as inactive. To block it again changes nothing."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)

@@ -5,10 +5,9 @@ from typing import Any
 import pytest
 
 from loadtests.harness.colliding import colliding
-from loadtests.harness.premises import EPOCH, NOW_MS
+from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
 from service.formats import key_names
-from service.hot.scripts import ERASING, MENDING, Scripts
 
 DAY_MS = 86_400_000
 FAR_MS = 253_402_300_799_999
@@ -17,11 +16,7 @@ FAR_MS = 253_402_300_799_999
 
 async def swept(shop: Shop, book: int, of: str) -> int:
     """Of how many coupons the worker's sweep forgot expired locks."""
-    text = Scripts(0, EPOCH, "nonce", ERASING).texts["sweep_locks"]
-    still = text.replace("redis.call('TIME')", "redis.call('HMGET', 'test:now', 's', 'us')")
-    digest = await shop.link.call("SCRIPT", "LOAD", still)
-    names = (shop.caller.gate, f"{shop.caller.prefix}w")
-    return (await shop.link.call("EVALSHA", digest, 2, *names, book, of))[1]
+    return (await shop.work("sweep_locks", (shop.caller.gate, f"{shop.caller.prefix}w"), book, of))[1]
 
 
 async def test_an_order_at_its_bound_is_rolled_back(still: Shop) -> None:
@@ -192,13 +187,10 @@ async def test_a_bucket_of_very_many_codes_is_counted_in_parts(kind: str, shop: 
     counts = [f"{shop.caller.prefix}f:{book.book}" for book in (first, second)]
     before = [await shop.link.call("HGETALL", name) for name in counts]
     await shop.link.call("DEL", *counts)
-    digest = await shop.link.call("SCRIPT", "LOAD", Scripts(0, EPOCH, "nonce", MENDING, "closed").texts["fill_pool"])
     await shop.gate("closed")
     left, runs = ["0", str(key_names.bucket(codes[0])), "1"], 0
     while left:
-        reply = await shop.link.call(
-            "EVALSHA", digest, 2, key_names.gate(0), key_names.settings(shop.caller.prefix), *left
-        )
+        reply = await shop.work("fill_pool", (shop.caller.gate, key_names.settings(shop.caller.prefix)), *left)
         assert reply[0] == 0
         left, runs = reply[1:], runs + 1
     await shop.gate("open")

@@ -82,15 +82,6 @@ async def test_what_free_units_come_to(
     await comes_to(still, amounts, orderValue=value, items=items_of(lines))
 
 
-async def test_items_change_nothing_for_other_discounts(still: Shop) -> None:
-    """An order may always name its items; only buyXGetY counts them."""
-    items = items_of([("tea", 30, "1")])
-    book = await still.book("CODE-1", max_redemptions_per_code=None)
-    for discount, amounts in ((None, ("0.00", "30.00")), (row(**TIERED), ("5.00", "25.00"))):
-        await still.change(book, discount=discount)
-        await comes_to(still, amounts, orderValue="30", items=items)
-
-
 @pytest.mark.parametrize(
     ("discount", "least"),
     [
@@ -130,7 +121,8 @@ async def test_unit_prices_have_the_currencys_digits(still: Shop, currency: str,
 
 
 async def test_a_changed_discount_governs_codes_that_are_there(still: Shop) -> None:
-    """From tiers to free units, to none and back: each redeem and validate is by the discount that then is."""
+    """From tiers to free units, to none and back: each redeem and validate is by the discount that then is. An order
+    may always name its items; only buyXGetY counts them."""
     items = items_of([("tea", 3, "8")])
     book = await still.book("CODE-1", max_redemptions_per_code=None, discount=TIERED)
     await comes_to(still, ("5.00", "19.00"), orderValue="24", items=items)

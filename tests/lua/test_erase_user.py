@@ -11,7 +11,7 @@ import pytest_asyncio
 
 from loadtests.harness.premises import EPOCH, NOW_MS, STILL_CLOCK
 from loadtests.harness.shop import Shop, together
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT, parse_event_id
 from service.formats.idempotency_entry import without_users
@@ -57,7 +57,9 @@ class Eraser:
         return [
             Spent(parse_event_id(event), int(words[2]), words[3], told.rolled_back.get(event) == "0")
             for event, words in told.redeemed.items()
-            if words[4] == word(user) and event not in self.shop.pseudonyms and told.rolled_back.get(event) != "1"
+            if words[4] == encode_field(user)
+            and event not in self.shop.pseudonyms
+            and told.rolled_back.get(event) != "1"
         ]
 
     async def count(self, spent: Sequence[Spent], user: str = "ann") -> None:
@@ -85,7 +87,7 @@ class Eraser:
             if name.startswith(f"{w}c:"):
                 _, whose, at, *_ = text.split(" ")
                 code = name.removeprefix(f"{w}c:")
-                if whose == word(user):
+                if whose == encode_field(user):
                     held.append(Held(code, int(at), (orders or {}).get(code)))
         await self.of(user).coupons(held)
         spent = await self.spent(user)

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from service.domain.configuration import WorkspaceRow
-from service.domain.field_types import word
+from service.domain.field_types import encode_field
 from service.formats import event_id, events, idempotency_entry, key_names, stored_settings
 from service.formats.coupon_record import IDLE, UNLOCKED, CouponRecord, parse_coupon_record
 from service.formats.directory_entry import DirectoryEntry, parse_directory_entry
@@ -85,10 +85,10 @@ def test_events_that_python_writes(lua: Lua, written: "st.SearchStrategy[events.
         assert found == []
         return
     bucket = key_names.bucket
-    at, code, order = event.at_ms, bucket(event.code), word(getattr(event, "order", None))
+    at, code, order = event.at_ms, bucket(event.code), encode_field(getattr(event, "order", None))
     match event:
         case events.Redeemed():
-            about = [event.workspace, event.book, event.code, word(event.user)]
+            about = [event.workspace, event.book, event.code, encode_field(event.user)]
             rest = [
                 order,
                 event.discount_e4,
@@ -97,7 +97,7 @@ def test_events_that_python_writes(lua: Lua, written: "st.SearchStrategy[events.
                 code,
                 bucket(order),
                 event.max_uses,
-                bucket(word(event.user)),
+                bucket(encode_field(event.user)),
             ]
             expected = ["R", *about, *rest]
         case _:
@@ -107,7 +107,7 @@ def test_events_that_python_writes(lua: Lua, written: "st.SearchStrategy[events.
                 "U": [at],
                 "B": [order, at, int(getattr(event, "restore", 0)), bucket(order)],
             }[kind]
-            expected = [kind, event.workspace, event.book, event.code, word(event.user), code, *more]
+            expected = [kind, event.workspace, event.book, event.code, encode_field(event.user), code, *more]
     assert found == [str(each) for each in expected]
 
 
@@ -137,8 +137,8 @@ def test_events_that_lua_writes(
       order = order, bucket = ARGV[10], order_bucket = ARGV[11] }
     return { assigned_event(c, book, user, at, gift), unassigned_event(c, book, at), redeemed_event(r, a),
       rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e) }"""
-    buckets = [key_names.bucket(text) for text in (code, word(order), word(user))]
-    args = (code, word(user), word(order), at, value, digits, book, str(event), int(yes), *buckets)
+    buckets = [key_names.bucket(text) for text in (code, encode_field(order), encode_field(user))]
+    args = (code, encode_field(user), encode_field(order), at, value, digits, book, str(event), int(yes), *buckets)
     *texts, own_id = lua.run("outbox orders money events", text, *args)
     assigned, unassigned, redeemed, rolled_back, answered = (events.parse(*event, d.encode(), b"{}") for d in texts)
     about: dict[str, Any] = {"epoch": event.epoch, "seq": event.seq, "workspace": 1, "at_ms": at}
@@ -191,7 +191,7 @@ def test_redemption_records(lua: Lua, event: events.Redeemed) -> None:
         found.event, found.workspace, found.book, found.code, found.user, found.order, found.redemption_id,
         found.discount_e4, found.at_ms, found.slot, found.code_bucket, found.order_bucket, found.user_bucket, record,
     ]  # fmt: skip
-    assert (found.event, found.code, found.user) == (str(event.id), event.code, word(event.user))
+    assert (found.event, found.code, found.user) == (str(event.id), event.code, encode_field(event.user))
     assert msgspec.json.decode(found.request, type=events.RequestPart) == event.request
 
 
@@ -275,8 +275,8 @@ def test_orders(lua: Lua, made: list[tuple[EventId, bool]], restore: bool) -> No
 def test_gifts(lua: Lua, code: str, user: str, at: int) -> None:
     """A gift that Lua writes is read with its words."""
     bucket = str(key_names.bucket(code))
-    found = lua.run("book coupon gifts", "return gift_text(unpack(ARGV))", code, bucket, word(user), at)
-    assert parse_gift(found) == Gift(code, bucket, word(user), str(at))
+    found = lua.run("book coupon gifts", "return gift_text(unpack(ARGV))", code, bucket, encode_field(user), at)
+    assert parse_gift(found) == Gift(code, bucket, encode_field(user), str(at))
     assert str(parse_gift(found)) == found
 
 
@@ -361,10 +361,10 @@ def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId) 
     local c = { code = ARGV[2], bucket = '7', uses = 0, max = 1, assigned_at = '5', user = ARGV[3], last = ARGV[1],
       lock = { user = ARGV[4], order = ARGV[5], deadline = tonumber(ARGV[6]) } }
     return view(c, { id = 'book', till = 9 }, 0)"""
-    args = (str(last), code, word(user), lock.user, lock.order, lock.deadline)
+    args = (str(last), code, encode_field(user), lock.user, lock.order, lock.deadline)
     found = dict(zip(COUPON_VIEW, lua.run("book coupon locks facts view", text, *args).split(" "), strict=True))
     assert found == {
-        "book_id": "book", "code": code, "status": "locked", "uses": "0", "max_uses": "1", "user": word(user),
+        "book_id": "book", "code": code, "status": "locked", "uses": "0", "max_uses": "1", "user": encode_field(user),
         "assigned_at": "5", "ends_at": "9", "lock_user": lock.user, "lock_order": lock.order,
         "lock_until": lock.deadline, "last_id": str(last), "last_user": "bob", "last_order": "A-1", "last_at": "77",
     }  # fmt: skip

@@ -7,9 +7,8 @@ import pytest
 
 from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
-from service.domain.errors import Refusal
 from service.formats import key_names
-from service.hot.scripts import HOT, MENDING, PROJECTION, Scripts
+from service.hot.scripts import HOT, PROJECTION
 from service.hot.workspace_state import Workspace
 from service.operations.fact_lookup import prepare_records
 
@@ -18,57 +17,41 @@ FULL_REFUSES = {"lock", "assign_any", "assign_code", "gift"}
 BEHIND_REFUSES = FULL_REFUSES | {"redeem", "checkout", "extend", "rollback", "rollback_order", "unassign"}
 
 
-class Asks:
-    """A request of every script, each of which would succeed."""
-
-    async def made(self, shop: Shop) -> dict[str, Ask]:
-        """With coupons for all of them."""
-        book = await shop.book("CODE-1", "CODE-2", "CODE-3", "CODE-4", "CODE-6", "CODE-7", "CODE-8")
-        await shop.assign("CODE-6", "bob")
-        _, lock = await shop.lock("CODE-1", "ann")
-        token, caller, workspace = lock["lockToken"], shop.caller, Workspace(shop.decider)
-        spent = (await shop.redeem("CODE-2", "ann", orderId="A-1"))[1]["redemptionId"]
-        await shop.redeem("CODE-3", "ann", orderId="A-2")
-        event = (await shop.events())[-1][0]
-        return {
-            "lock": lambda: shop.lock("CODE-1", "ann"),
-            "extend": lambda: shop.extend("CODE-1", token, lockSeconds=900),
-            "unlock": lambda: shop.unlock("CODE-1", token),
-            "redeem": lambda: shop.redeem("CODE-1", "ann", lockToken=token),
-            "validate": lambda: shop.validate("CODE-4"),
-            "coupon": lambda: shop.coupon("CODE-4"),
-            "assign_any": lambda: shop.assign_any(book, "ann"),
-            "assign_code": lambda: shop.assign("CODE-4", "ann"),
-            "unassign": lambda: shop.unassign("CODE-6"),
-            "gift": lambda: shop.gift(book, "ann", "A-3"),
-            "checkout": lambda: shop.checkout("ann", "A-4", code="CODE-7"),
-            "rollback": lambda: shop.rollback(spent),
-            "rollback_order": lambda: shop.rollback_order("A-2"),
-            "book_stats": lambda: told(shop.stats(book)),
-            "user_coupons": lambda: told(shop.held("ann")),
-            "claim": lambda: told(workspace.claim(caller, "k", "f")),
-            "answered": lambda: told(workspace.settle(caller, "k", "f", 200, b"{}", "")),
-            "records": lambda: told(shop.decide(prepare_records(caller, [event]))),
-            "put_workspace": lambda: told(shop.put_workspace(coupons_per_order=1)),
-            "put_book": lambda: told(shop.change(book, status="archived")),
-            "put_codes": lambda: told(shop.add(book, "CODE-5")),
-            "put_user": lambda: told(shop.user("ann", 5)),
-            "seen": lambda: told(shop.projector.seen_all(0, 99)),
-        }
-
-
-async def told(asked: Awaitable[Any]) -> Any:
-    """The answer, or (status, code) of the refusal."""
-    try:
-        return await asked
-    except Refusal as refusal:
-        return refusal.outcome.status, refusal.code
-
-
 @pytest.fixture
 async def asks(still: Shop) -> dict[str, Ask]:
-    """A request of every script."""
-    found = await Asks().made(still)
+    """A request of every script, each of which would succeed."""
+    book = await still.book("CODE-1", "CODE-2", "CODE-3", "CODE-4", "CODE-6", "CODE-7", "CODE-8")
+    await still.assign("CODE-6", "bob")
+    _, lock = await still.lock("CODE-1", "ann")
+    token, caller, workspace = lock["lockToken"], still.caller, Workspace(still.decider)
+    spent = (await still.redeem("CODE-2", "ann", orderId="A-1"))[1]["redemptionId"]
+    await still.redeem("CODE-3", "ann", orderId="A-2")
+    event = (await still.events())[-1][0]
+    found: dict[str, Ask] = {
+        "lock": lambda: still.lock("CODE-1", "ann"),
+        "extend": lambda: still.extend("CODE-1", token, lockSeconds=900),
+        "unlock": lambda: still.unlock("CODE-1", token),
+        "redeem": lambda: still.redeem("CODE-1", "ann", lockToken=token),
+        "validate": lambda: still.validate("CODE-4"),
+        "coupon": lambda: still.coupon("CODE-4"),
+        "assign_any": lambda: still.assign_any(book, "ann"),
+        "assign_code": lambda: still.assign("CODE-4", "ann"),
+        "unassign": lambda: still.unassign("CODE-6"),
+        "gift": lambda: still.gift(book, "ann", "A-3"),
+        "checkout": lambda: still.checkout("ann", "A-4", code="CODE-7"),
+        "rollback": lambda: still.rollback(spent),
+        "rollback_order": lambda: still.rollback_order("A-2"),
+        "book_stats": lambda: still.stats(book),
+        "user_coupons": lambda: still.held("ann"),
+        "claim": lambda: workspace.claim(caller, "k", "f"),
+        "answered": lambda: workspace.settle(caller, "k", "f", 200, b"{}", ""),
+        "records": lambda: still.decide(prepare_records(caller, [event])),
+        "put_workspace": lambda: still.put_workspace(coupons_per_order=1),
+        "put_book": lambda: still.change(book, status="archived"),
+        "put_codes": lambda: still.add(book, "CODE-5"),
+        "put_user": lambda: still.user("ann", 5),
+        "seen": lambda: still.projector.seen_all(0, 99),
+    }
     assert set(found) == {*HOT, *PROJECTION}
     return found
 
@@ -110,17 +93,12 @@ async def test_a_workspace_that_isnt_there_is_recovering(still: Shop, asks: dict
     await still.link.call("SET", f"{still.caller.prefix}w", settings)
 
 
-async def test_an_emptied_redis_is_recovering(still: Shop, asks: dict[str, Ask]) -> None:
-    """A server that was emptied keeps its scripts and says recovering, never that something isn't found."""
-    await still.link.call("FLUSHDB")
+@pytest.mark.parametrize("lost", ["FLUSHDB", "SCRIPT FLUSH"])
+async def test_a_server_that_lost_keys_or_scripts_is_recovering(still: Shop, asks: dict[str, Ask], lost: str) -> None:
+    """A server that was emptied keeps its scripts and says recovering, never that something isn't found. NOSCRIPT
+    means: not the server that was verified."""
+    await still.link.call(*lost.split())
     await still.at(1)
-    for ask in asks.values():
-        await still.refuses("recovering", ask())
-
-
-async def test_a_server_that_lost_the_scripts_is_recovering(still: Shop, asks: dict[str, Ask]) -> None:
-    """NOSCRIPT means: not the server that was verified."""
-    await still.link.call("SCRIPT", "FLUSH")
     for ask in asks.values():
         await still.refuses("recovering", ask())
 
@@ -147,67 +125,52 @@ async def test_without_an_outbox_nothing_is_written(still: Shop, asks: dict[str,
         )
 
 
-async def _loaded(shop: Shop, *names: str, state: str = "open", epoch: int = EPOCH) -> Callable[..., Awaitable[Any]]:
-    scripts = Scripts(0, epoch, "nonce", list(names), state)
-    for text in scripts.texts.values():
-        await shop.link.call("SCRIPT", "LOAD", text)
-
-    async def run(name: str, names: list[str], *args: Any) -> Any:
-        return await shop.link.call("EVALSHA", scripts.digests[name], len(names), *names, *args)
-
-    return run
-
-
 async def test_the_fence_ends_an_epoch_once(still: Shop) -> None:
     """The fence closes the gate and begins a new epoch in the outbox; for one that is not newer it does nothing."""
-    run = await _loaded(still, "fence", "set_gate")
     names = [key_names.gate(0), key_names.outbox(0)]
     before = await still.everything()
     for epoch in (EPOCH, EPOCH - 1):
-        assert await run("fence", names, epoch) == [90, f"{EPOCH} open"]
+        assert await still.work("fence", names, epoch) == [90, f"{EPOCH} open"]
     assert await still.everything() == before
-    assert await run("fence", names, EPOCH + 3) == [0, f"{EPOCH} open"]
+    assert await still.work("fence", names, EPOCH + 3) == [0, f"{EPOCH} open"]
     assert (await still.everything())[key_names.gate(0)] == f"{EPOCH + 3} closed"
     assert (await still.events())[-1] == (f"{EPOCH + 3}-0", ["O"])
     await still.gate(None)
     await still.link.call("XTRIM", key_names.outbox(0), "MAXLEN", "0")
-    assert await run("fence", names, EPOCH + 12) == [0, ""]
+    assert await still.work("fence", names, EPOCH + 12) == [0, ""]
     await still.link.call("DEL", key_names.outbox(0))
     await still.link.call("XADD", key_names.outbox(0), f"{EPOCH}-0", "d", "O", "r", "")
 
 
 async def test_the_gate_moves_only_from_what_it_said(still: Shop) -> None:
     """set_gate moves the gate if it still says what was thought, and tells what it says otherwise."""
-    run = await _loaded(still, "set_gate")
-    assert await run("set_gate", [key_names.gate(0)], "7 closed", "7 open") == [90, "7 open"]
-    assert await run("set_gate", [key_names.gate(0)], "7 open", "7 full") == [0, "7 full"]
+    assert await still.work("set_gate", [key_names.gate(0)], "7 closed", "7 open") == [90, "7 open"]
+    assert await still.work("set_gate", [key_names.gate(0)], "7 open", "7 full") == [0, "7 full"]
     assert (await still.everything())[key_names.gate(0)] == "7 full"
     await still.gate(None)
-    assert await run("set_gate", [key_names.gate(0)], "7 open", "7 full") == [90, ""]
+    assert await still.work("set_gate", [key_names.gate(0)], "7 open", "7 full") == [90, ""]
 
 
 @pytest.mark.parametrize("gate", ["7 open", "7 full", "8 closed", "6 closed", None])
 async def test_mending_needs_a_closed_gate(still: Shop, gate: str | None) -> None:
     """What mends runs while the gate says closed, of its own epoch, and not otherwise."""
-    run = await _loaded(still, *MENDING, state="closed")
     await still.gate(None) if gate is None else await still.link.call("SET", key_names.gate(0), gate)
     before = await still.everything()
-    assert await run("redo", [key_names.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]
-    assert await run("restore_keys", [key_names.gate(0)], f"{still.caller.prefix}i:k", "f 0 x", "1000") == [90]
-    assert await run("fill_pool", [key_names.gate(0), f"{still.caller.prefix}w"], 1) == [90]
+    assert await still.work("redo", [key_names.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]
+    assert await still.work("restore_keys", [key_names.gate(0)], f"{still.caller.prefix}i:k", "f 0 x", "1000") == [90]
+    assert await still.work("fill_pool", [key_names.gate(0), f"{still.caller.prefix}w"], 1) == [90]
     assert await still.everything() == before
 
 
 async def test_keys_are_restored_with_their_remaining_life(still: Shop) -> None:
     """Recorded idempotency keys come back as they were kept, each for what remains of its life."""
-    run = await _loaded(still, "restore_keys", state="closed")
     await still.book("CODE-1")
     _, first = await still.redeem("CODE-1", "ann", key="k")
     name = f"{still.caller.prefix}i:k"
     kept = (await still.everything())[name]
     await still.link.call("DEL", name)
     await still.gate("closed")
-    assert await run("restore_keys", [key_names.gate(0)], name, kept, 5_000, f"{name}2", "f 0 x", 60_000) == [0]
+    assert await still.work("restore_keys", [key_names.gate(0)], name, kept, 5_000, f"{name}2", "f 0 x", 60_000) == [0]
     await still.gate("open")
     assert 0 < await still.link.call("PTTL", name) <= 5_000
     assert await still.redeem("CODE-1", "ann", key="k") == (201, {**first, "replayed": True})

@@ -112,15 +112,6 @@ async def test_a_lock_on_a_gift_ends_when_it_is_taken_back(still: Shop) -> None:
         assert (await still.assign(code, "bob"))[0] == 201
 
 
-async def test_a_key_gives_one_gift(still: Shop) -> None:
-    """The same key with the same request answers as the first time; with another order it is reused."""
-    book = await still.book("GIFT-1", "GIFT-2")
-    first = await still.gift(book, "ann", "A-1", key="k")
-    await still.rollback_order("A-1")
-    assert await still.gift(book, "ann", "A-1", key="k") == (201, {**first[1], "replayed": True})
-    await still.refuses("idempotency_key_reused", still.gift(book, "ann", "A-2", key="k", fingerprint="other"))
-
-
 async def test_a_recorded_gift_is_restored(still: Shop) -> None:
     """What is applied again is as if it had been given: the order has its gift, and a repeat shows it."""
     book = await still.book("GIFT-1", "GIFT-2")

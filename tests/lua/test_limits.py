@@ -7,10 +7,7 @@ import pytest
 from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
 
-USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
-
-@USES
 @pytest.mark.parametrize(
     ("rule", "refusal"),
     [("max_redemptions_per_user", "user_redemption_limit"), ("max_redemptions", "out_of_stock")],
@@ -34,7 +31,6 @@ async def test_a_live_lock_counts_and_an_expired_one_does_not(
     await still.refuses(refusal, still.redeem("CODE-2", "ann", orderId="A-2"))
 
 
-@USES
 @pytest.mark.parametrize("rule", ["max_redemptions_per_user", "max_redemptions"])
 @pytest.mark.parametrize("how", ["unlock", "redeem and roll back"])
 async def test_a_released_use_is_free_at_once(still: Shop, uses: int | None, rule: str, how: str) -> None:
@@ -52,7 +48,6 @@ async def test_a_released_use_is_free_at_once(still: Shop, uses: int | None, rul
     assert (await still.redeem("CODE-2", "ann"))[0] == 201
 
 
-@USES
 async def test_the_holder_is_never_blocked_by_its_own_lock(still: Shop, uses: int | None) -> None:
     """With one use left of user and book, its lock is renewed, extended, validated and redeemed."""
     rules = {"max_redemptions_per_code": uses, "max_redemptions_per_user": 1, "max_redemptions": 1}
@@ -65,7 +60,6 @@ async def test_the_holder_is_never_blocked_by_its_own_lock(still: Shop, uses: in
     assert (await still.redeem("CODE-1", "ann", orderId="A-1"))[0] == 201
 
 
-@USES
 async def test_an_extended_lock_counts_until_its_new_end(still: Shop, uses: int | None) -> None:
     """A lock that was extended or renewed keeps its use of user and book until the new deadline."""
     rules = {"max_redemptions_per_code": uses, "max_redemptions_per_user": 1, "max_redemptions": 2}

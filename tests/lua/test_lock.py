@@ -10,15 +10,12 @@ from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
 
-USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
-
 
 def at(ms: int) -> str:
     """A time so many ms after the clock's start, as answers have it."""
     return from_ms(NOW_MS + ms)
 
 
-@USES
 async def test_a_lock_names_all_that_was_asked(still: Shop, uses: int | None) -> None:
     """A lock answers 201 with token, coupon, book, user, order and deadline; the book's lockSeconds unless asked."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses, lock_seconds=60)
@@ -39,28 +36,19 @@ async def test_a_lock_names_all_that_was_asked(still: Shop, uses: int | None) ->
     assert (await still.events())[1:] == []
 
 
-@USES
-async def test_the_same_user_and_order_renew_their_lock(still: Shop, uses: int | None) -> None:
-    """A repeated lock answers 200 with the same token, extended from now and never moved back."""
-    await still.book("CODE-1", max_redemptions_per_code=uses)
+@pytest.mark.parametrize("ends_ms", [None, NOW_MS + 1_000_000])
+async def test_the_same_user_and_order_renew_their_lock(still: Shop, uses: int | None, ends_ms: int | None) -> None:
+    """A repeated lock answers 200 with the same token, extended from now and never moved back; where the book ends
+    later than was asked, as long as was asked."""
+    await still.book("CODE-1", max_redemptions_per_code=uses, valid_until_ms=ends_ms)
     _, first = await still.lock("CODE-1", "ann", lockSeconds=100)
+    assert first["expiresAt"] == at(100_000)
     await still.wait(10_000)
     assert await still.lock("CODE-1", "ann", lockSeconds=100) == (200, {**first, "expiresAt": at(110_000)})
     assert await still.lock("CODE-1", "ann", lockSeconds=1) == (200, {**first, "expiresAt": at(110_000)})
     assert (await still.coupon("CODE-1"))[1]["lock"]["expiresAt"] == at(110_000)
 
 
-@USES
-async def test_a_far_end_of_the_book_prolongs_no_lock(still: Shop, uses: int | None) -> None:
-    """Where the book ends later than was asked, a lock and its renewal last as long as was asked."""
-    await still.book("CODE-1", max_redemptions_per_code=uses, valid_until_ms=NOW_MS + 1_000_000)
-    _, first = await still.lock("CODE-1", "ann", lockSeconds=100)
-    assert first["expiresAt"] == at(100_000)
-    await still.wait(10_000)
-    assert await still.lock("CODE-1", "ann", lockSeconds=100) == (200, {**first, "expiresAt": at(110_000)})
-
-
-@USES
 async def test_a_users_token_moves_no_lock_of_another(still: Shop, uses: int | None) -> None:
     """For a caller who is a user, another user's lock is lost to extend, and unlock leaves it."""
     await still.book("CODE-1", max_redemptions_per_code=uses, lock_seconds=60)
@@ -77,7 +65,6 @@ async def test_a_users_token_moves_no_lock_of_another(still: Shop, uses: int | N
     assert (await still.validate("CODE-1", lockToken=lock["lockToken"]))[1]["reasons"] == ["lock_lost"]
 
 
-@USES
 async def test_another_order_of_the_same_user_is_another_holder(still: Shop, uses: int | None) -> None:
     """No order is an order like any other: each of a user's orders needs a use of its own."""
     await still.book("CODE-1", max_redemptions_per_code=uses)
@@ -90,7 +77,6 @@ async def test_another_order_of_the_same_user_is_another_holder(still: Shop, use
         assert (await still.lock("CODE-1", "ann", orderId="A-2"))[0] == 201
 
 
-@USES
 async def test_a_lock_is_worth_nothing_from_its_deadline_on(still: Shop, uses: int | None) -> None:
     """One millisecond before its deadline a lock holds against everybody; at its deadline it is lost for its holder."""
     await still.book("CODE-1", max_redemptions_per_code=uses, max_redemptions=1)
@@ -125,7 +111,6 @@ async def test_a_use_is_free_from_its_locks_deadline_on(still: Shop) -> None:
     await still.refuses("coupon_locked", still.redeem("CODE-1", "cat"))
 
 
-@USES
 async def test_extending_moves_the_deadline_on(still: Shop, uses: int | None) -> None:
     """Extend counts from now, never moves back, and is cut at the ceiling; with nothing to gain it is lock_ceiling."""
     await still.book("CODE-1", max_redemptions_per_code=uses, lock_seconds=10, max_lock_seconds=60)
@@ -140,7 +125,6 @@ async def test_extending_moves_the_deadline_on(still: Shop, uses: int | None) ->
     assert await still.lock("CODE-1", "ann", orderId="A-1") == (200, {**lock, "expiresAt": at(60_000)})
 
 
-@USES
 async def test_a_lock_is_cut_at_the_ceiling_and_at_the_windows_end(still: Shop, uses: int | None) -> None:
     """A first lockSeconds is cut at the ceiling; any deadline at the earlier end of code and book."""
     rules = {"max_redemptions_per_code": uses, "valid_until_ms": NOW_MS + 50_000, "max_lock_seconds": 40}
@@ -163,7 +147,6 @@ async def test_a_lock_is_cut_at_the_ceiling_and_at_the_windows_end(still: Shop, 
     await still.refuses("expired", still.lock("CODE-2", "bob"))
 
 
-@USES
 async def test_unlock_is_always_well_done(still: Shop, uses: int | None) -> None:
     """Unlock answers 204 the first time and ever after, and for a token that never was; the coupon is free again."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
@@ -177,7 +160,6 @@ async def test_unlock_is_always_well_done(still: Shop, uses: int | None) -> None
     assert (await still.assign_any(book, "bob"))[0] == 201
 
 
-@USES
 async def test_locks_hear_of_coupons_and_books_that_are_not_there(still: Shop, uses: int | None) -> None:
     """An unknown coupon is not found by lock, extend, unlock and coupon; extend hears of a switch before its lock."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
@@ -199,7 +181,6 @@ async def test_locks_hear_of_coupons_and_books_that_are_not_there(still: Shop, u
     assert (await still.coupon("CODE-1"))[1]["status"] == "inactive"
 
 
-@USES
 async def test_codes_are_compared_case_insensitively(still: Shop, uses: int | None) -> None:
     """A code in lower case is the same code."""
     await still.book("CODE-1", max_redemptions_per_code=uses)

@@ -8,20 +8,17 @@ import pytest
 from loadtests.harness.premises import EPOCH, NOW_MS
 from loadtests.harness.shop import Shop
 from service.formats import key_names
-from service.hot.scripts import MENDING, Scripts
 from tests.lua.outbox import made_id
 
 
 async def redone(shop: Shop, *events: tuple[str, str, str]) -> list[str]:
     """Apply events while the gate is closed, and write them into the outbox as recovery leaves them there; why those
     that were left out were."""
-    scripts = await close(shop)
+    await shop.gate("closed")
     for event_id, decided, request in events:
         await shop.link.call("XADD", key_names.outbox(0), event_id, "d", decided, "r", request)
     words = [word for event_id, decided, _ in events for word in (decided, event_id, _more(decided))]
-    reply = await shop.link.call(
-        "EVALSHA", scripts.digests["redo"], 2, key_names.gate(0), key_names.mend(0), "7-1", *words
-    )
+    reply = await redo(shop, "7-1", *words)
     left_out = [f"{events[position][0]}:{why}" for position, why in zip(reply[1::2], reply[2::2], strict=True)]
     assert await shop.link.call("GETDEL", key_names.mend(0)) == " ".join(["7-1", *left_out])
     await shop.gate("open")
@@ -29,13 +26,9 @@ async def redone(shop: Shop, *events: tuple[str, str, str]) -> list[str]:
     return reply[2::2]
 
 
-async def close(shop: Shop) -> Scripts:
-    """Close the gate; the scripts that mend."""
-    scripts = Scripts(0, EPOCH, "nonce", MENDING, "closed")
-    for text in scripts.texts.values():
-        await shop.link.call("SCRIPT", "LOAD", text)
-    await shop.gate("closed")
-    return scripts
+async def redo(shop: Shop, mark: str, *words: str) -> Any:
+    """The script's reply to a mark and three words for each event."""
+    return await shop.work("redo", [key_names.gate(0), key_names.mend(0)], mark, *words)
 
 
 def _more(decided: str) -> str:
@@ -53,10 +46,8 @@ ASSIGNED = "A 1 1 CODE-1 ann 1800000000000 {cb}"
 REDEEMED = "R 1 1 CODE-1 ann A-1 - - USD 2 0 1800000000000 1 {cb} {ob} %d {ub}"
 UNASSIGNED = "U 1 1 CODE-1 {user} 180000000000%d {cb}"
 ROLLED_BACK = f"B 1 1 CODE-1 ann A-1 {made_id('7-2', NOW_MS)} 1800000000001 %d {{cb}} {{ob}}"
-USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
 
-@USES
 async def test_a_redeem_ends_the_lock_that_it_was_under(still: Shop, uses: int | None) -> None:
     """A lock that outlived the loss of its own redeem ends with it: its use isn't held twice. Another's lock stays."""
     rules: dict[str, Any] = {"max_redemptions_per_code": uses, "max_redemptions": 2, "max_redemptions_per_user": 1}
@@ -72,7 +63,6 @@ async def test_a_redeem_ends_the_lock_that_it_was_under(still: Shop, uses: int |
         assert (await still.redeem("CODE-2", "bob"))[0] == 201
 
 
-@USES
 @pytest.mark.parametrize("restore", [1, 0])
 async def test_all_kinds_of_events_are_applied(still: Shop, uses: int | None, restore: int) -> None:
     """Assigned, redeemed and rolled back: coupon, order and counts are as after the requests themselves."""
@@ -89,7 +79,6 @@ async def test_all_kinds_of_events_are_applied(still: Shop, uses: int | None, re
     assert status == (201 if restore else 409)
 
 
-@USES
 async def test_an_assignment_taken_back_is_nobodys(still: Shop, uses: int | None) -> None:
     """Assigned, taken back, assigned to another and taken back again, in order: each time all is as if decided here."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
@@ -137,7 +126,6 @@ async def test_what_happened_to_a_code_that_isnt_there(still: Shop) -> None:
     await _changes_nothing(still, *(event(seq, told) for seq, told in enumerate(lost, 1)), why=["code_missing"] * 4)
 
 
-@USES
 @pytest.mark.parametrize(
     ("decided", "why"),
     [
@@ -158,7 +146,6 @@ async def test_what_cant_be_applied_changes_nothing(still: Shop, uses: int | Non
     await _changes_nothing(still, event(1, decided), why=[why])
 
 
-@USES
 async def test_what_is_somebodys_is_not_assigned_again(still: Shop, uses: int | None) -> None:
     """A second assignment, to whomever, is left out: the coupon and all counts stay the first user's."""
     await still.book("CODE-1", max_redemptions_per_code=uses)
@@ -167,7 +154,6 @@ async def test_what_is_somebodys_is_not_assigned_again(still: Shop, uses: int | 
     await _changes_nothing(still, *again, why=["assigned"] * 2)
 
 
-@USES
 async def test_a_rollback_is_not_applied_below_zero(still: Shop, uses: int | None) -> None:
     """Where a user has used nothing of the book, nothing is given back."""
     await still.book("CODE-1", max_redemptions_per_code=uses)
@@ -181,14 +167,12 @@ async def test_a_rollback_is_not_applied_below_zero(still: Shop, uses: int | Non
 async def test_a_rollback_without_its_redemption_is_left_out(still: Shop) -> None:
     """Where the redemption could not be recorded, the view has nothing for it: it is named, and the rest applied."""
     await still.book("CODE-1", "CODE-2")
-    scripts = await close(still)
+    await still.gate("closed")
     lost = event(1, ROLLED_BACK % 1)[1]
     sold = event(2, REDEEMED.replace("CODE-1", "CODE-2").replace("{cb}", str(key_names.bucket("CODE-2"))) % 1)[1]
     words = [lost, "7-0", "None-None None 5", sold, "7-1", ""]
     await still.link.call("XADD", key_names.outbox(0), "7-1", "d", sold, "r", "{}")
-    reply = await still.link.call(
-        "EVALSHA", scripts.digests["redo"], 2, key_names.gate(0), key_names.mend(0), "7-1", *words
-    )
+    reply = await redo(still, "7-1", *words)
     assert reply == [0, 0, "redemption_missing"]
     assert await still.link.call("GETDEL", key_names.mend(0)) == "7-1 7-0:redemption_missing"
     await still.gate("open")
@@ -205,21 +189,15 @@ async def test_an_error_of_redis_is_one_events(still: Shop, kind: str) -> None:
     other = ASSIGNED
     for old, new in of_two.items():
         other = other.replace(old, new)
-    scripts = await close(still)
+    await still.gate("closed")
     words = [word for event_id, decided, _ in (event(1, gift), event(2, other)) for word in (decided, event_id, "")]
-
-    async def run(mark: str) -> Any:
-        return await still.link.call(
-            "EVALSHA", scripts.digests["redo"], 2, key_names.gate(0), key_names.mend(0), mark, *words
-        )
-
     await still.link.call("SET", key_names.mend(0), "7-0")
-    reply = await run("7-2")
+    reply = await redo(still, "7-2", *words)
     assert isinstance(reply, hiredis.ReplyError)
     assert kind == "fakeredis" or "WRONGTYPE" in str(reply)  # which says of no such error what it is
     assert await still.link.call("GET", key_names.mend(0)) == "7-0"
     assert await still.link.call("GET", f"{still.caller.prefix}c:CODE-2") is None
-    assert await run("whole") == [0, 0, "failed"]
+    assert await redo(still, "whole", *words) == [0, 0, "failed"]
     assert await still.link.call("GET", key_names.mend(0)) == "whole"
     await still.gate("open")
     assert (await still.coupon("CODE-2"))[1]["userId"] == "ann"
@@ -230,11 +208,11 @@ async def test_an_error_of_redis_is_one_events(still: Shop, kind: str) -> None:
 async def test_the_mark_keeps_what_was_left_out(still: Shop) -> None:
     """A worker that dies finds in the mark what the runs before left out; a mark that says `whole` stays."""
     await still.book("CODE-1")
-    scripts = await close(still)
+    await still.gate("closed")
 
     async def run(mark: str, *decided: str) -> str:
         words = [word for place, text in enumerate(decided) for word in (text, f"7-{place}", "")]
-        await still.link.call("EVALSHA", scripts.digests["redo"], 2, key_names.gate(0), key_names.mend(0), mark, *words)
+        await redo(still, mark, *words)
         return await still.link.call("GET", key_names.mend(0))
 
     assert await run("7-1", "x") == "7-1 7-0:unreadable"
@@ -260,13 +238,11 @@ async def test_an_error_of_the_server_ends_the_run(still: Shop, kind: str) -> No
     if kind == "fakeredis":
         pytest.skip("it has no limit of memory")
     await still.book("CODE-1")
-    scripts = await close(still)
+    await still.gate("closed")
     before = await still.everything()
     await still.link.call("CONFIG", "SET", "maxmemory", "1")
     words = (event(1, ASSIGNED)[1], "7-1", "")
-    reply = await still.link.call(
-        "EVALSHA", scripts.digests["redo"], 2, key_names.gate(0), key_names.mend(0), "7-1", *words
-    )
+    reply = await redo(still, "7-1", *words)
     await still.link.call("CONFIG", "SET", "maxmemory", "0")
     assert isinstance(reply, hiredis.ReplyError)
     assert "maxmemory" in str(reply)

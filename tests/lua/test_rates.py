@@ -50,7 +50,7 @@ async def test_a_minute_later_all_is_as_before(shop: Shop) -> None:
     shop.limit(requests_per_minute=1, misses_per_minute=1)
     assert await shop.coupon("NO-SUCH") == (404, "coupon_not_found")
     assert await shop.coupon("CODE-1") == (429, "rate_limited")
-    for counter in (f"{shop.caller.prefix}q:{kind}:{shop.caller.holder}" for kind in "rm"):
+    for counter in (f"{shop.caller.prefix}q:{kind}:{shop.caller.limit_key}" for kind in "rm"):
         left_ms = await shop.link.call("PTTL", counter)
         assert 50_000 < left_ms <= 60_000
         await shop.link.call("DEL", counter)  # as its end does

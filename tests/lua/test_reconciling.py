@@ -74,54 +74,48 @@ async def test_a_thousand_standing_redemptions_are_seen(shop: Shop, looker: Look
     assert (len(found), found[-2:]) == (2000, ["e-0999", "999"])
 
 
-CHANGES: dict[str, Sequence[Write]] = {
-    "a text": [Write("s", A, "", "text", "other")],
-    "a text that was not there": [Write("s", f"{A}{A}", "", None, "other")],
-    "a text that goes": [Write("s", A, "", "text", None)],
-    "a field": [Write("h", B, "one", "1", "3")],
-    "a field that was not there": [Write("h", B, "three", None, "3")],
-    "a field that goes": [Write("h", B, "one", "1", None)],
-    "a score": [Write("z", C, "five", "5", "7")],
-    "a member that was not there": [Write("z", C, "seven", None, "7")],
-    "a member that goes": [Write("z", C, "five", "5", None)],
-    "a counter": [Write("n", B, "one", None, "-4")],
-    "all of it": [Write("s", A, "", "text", None), Write("h", B, "two", "2", "5"), Write("z", C, "six", "6", None)],
+TEXT, HASH, SCORES = "text", {"one": "1", "two": "2"}, {"five": "5", "six": "6"}
+"""What `_fill` puts at A, B and C."""
+CHANGES: dict[str, tuple[Sequence[Write], tuple[Any, Any, Any]]] = {
+    "a text": ([Write("s", A, "", "text", "other")], ("other", HASH, SCORES)),
+    "a text that was not there": ([Write("s", f"{A}{A}", "", None, "other")], (TEXT, HASH, SCORES)),
+    "a text that goes": ([Write("s", A, "", "text", None)], (None, HASH, SCORES)),
+    "a field": ([Write("h", B, "one", "1", "3")], (TEXT, HASH | {"one": "3"}, SCORES)),
+    "a field that was not there": ([Write("h", B, "three", None, "3")], (TEXT, HASH | {"three": "3"}, SCORES)),
+    "a field that goes": ([Write("h", B, "one", "1", None)], (TEXT, {"two": "2"}, SCORES)),
+    "a score": ([Write("z", C, "five", "5", "7")], (TEXT, HASH, SCORES | {"five": "7"})),
+    "a member that was not there": ([Write("z", C, "seven", None, "7")], (TEXT, HASH, SCORES | {"seven": "7"})),
+    "a member that goes": ([Write("z", C, "five", "5", None)], (TEXT, HASH, {"six": "6"})),
+    "a counter": ([Write("n", B, "one", None, "-4")], (TEXT, HASH | {"one": "-3"}, SCORES)),
+    "all of it": (
+        [Write("s", A, "", "text", None), Write("h", B, "two", "2", "5"), Write("z", C, "six", "6", None)],
+        (None, {"one": "1", "two": "5"}, {"five": "5"}),
+    ),
 }
-AFTER: dict[str, tuple[Any, Any, Any]] = {
-    "a text": ("other", {"one": "1", "two": "2"}, {"five": "5", "six": "6"}),
-    "a text that was not there": ("text", {"one": "1", "two": "2"}, {"five": "5", "six": "6"}),
-    "a text that goes": (None, {"one": "1", "two": "2"}, {"five": "5", "six": "6"}),
-    "a field": ("text", {"one": "3", "two": "2"}, {"five": "5", "six": "6"}),
-    "a field that was not there": ("text", {"one": "1", "two": "2", "three": "3"}, {"five": "5", "six": "6"}),
-    "a field that goes": ("text", {"two": "2"}, {"five": "5", "six": "6"}),
-    "a score": ("text", {"one": "1", "two": "2"}, {"five": "7", "six": "6"}),
-    "a member that was not there": ("text", {"one": "1", "two": "2"}, {"five": "5", "six": "6", "seven": "7"}),
-    "a member that goes": ("text", {"one": "1", "two": "2"}, {"six": "6"}),
-    "a counter": ("text", {"one": "-3", "two": "2"}, {"five": "5", "six": "6"}),
-    "all of it": (None, {"one": "1", "two": "5"}, {"five": "5"}),
-}
+"""What to write where all is as it was filled, and what is at A, B and C after it."""
 
 
 @pytest.mark.parametrize("name", CHANGES)
 async def test_what_is_as_it_was_seen_is_mended(shop: Shop, looker: Looker, name: str) -> None:
     """It is written, and nothing else."""
+    writes, after = CHANGES[name]
     await _fill(shop)
-    assert await looker.repair(CHANGES[name])
+    assert await looker.repair(writes)
     if name == "a text that was not there":
         assert await shop.link.call("GETDEL", f"{A}{A}") == "other"
-    assert await _held(shop) == AFTER[name]
+    assert await _held(shop) == after
 
 
-@pytest.mark.parametrize("name", [name for name, writes in CHANGES.items() if writes[0].kind != "n"])
+@pytest.mark.parametrize("name", [name for name, (writes, _) in CHANGES.items() if writes[0].kind != "n"])
 async def test_what_has_moved_is_left(shop: Shop, looker: Looker, name: str) -> None:
     """Where one thing is no longer as it was seen, or is there where nothing was, or gone, nothing is written."""
     for seen in ("moved", None):
-        writes = list(CHANGES[name])
+        writes = list(CHANGES[name][0])
         if writes[-1].seen is not None or seen is not None:
             writes[-1] = writes[-1]._replace(seen=seen)
             await _fill(shop)
             assert not await looker.repair(writes)
-            assert await _held(shop) == ("text", {"one": "1", "two": "2"}, {"five": "5", "six": "6"})
+            assert await _held(shop) == (TEXT, HASH, SCORES)
 
 
 @pytest.mark.parametrize("way", ["h", "H", "s", "z", "Z", "n"])
@@ -141,7 +135,7 @@ async def test_a_key_of_the_wrong_type_is_written_anew(shop: Shop, looker: Looke
     writes = [Write("t", B, "", "list", None), Write("h", B, "one", None, "5"), Write("s", A, "", "text", "other")]
     await _fill(shop)
     assert not await looker.repair(writes)
-    assert await _held(shop) == ("text", {"one": "1", "two": "2"}, {"five": "5", "six": "6"})
+    assert await _held(shop) == (TEXT, HASH, SCORES)
     await _fill(shop)
     await shop.link.call("DEL", B)
     await shop.link.call("RPUSH", B, "x")
@@ -149,7 +143,7 @@ async def test_a_key_of_the_wrong_type_is_written_anew(shop: Shop, looker: Looke
     assert not await looker.repair([writes[2], Write("h", B, "one", None, "5")])
     assert not await looker.repair([writes[2], Write("n", B, "one", None, "5")])
     assert await looker.repair(writes)
-    assert await _held(shop) == ("other", {"one": "5"}, {"five": "5", "six": "6"})
+    assert await _held(shop) == ("other", {"one": "5"}, SCORES)
 
 
 async def test_a_key_lives_as_long_as_it_may(shop: Shop, looker: Looker) -> None:
@@ -167,7 +161,7 @@ async def test_another_epoch_is_left_alone(shop: Shop, looker: Looker, gate: str
     await (shop.link.call("SET", key_names.gate(0), gate) if gate else shop.link.call("DEL", key_names.gate(0)))
     for asked in (
         lambda: looker.look([]),
-        lambda: looker.repair(CHANGES["a text"]),
+        lambda: looker.repair(CHANGES["a text"][0]),
         lambda: looker.pools(1, "", ["1"], True),
     ):
         with pytest.raises(Fenced):

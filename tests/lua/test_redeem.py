@@ -10,10 +10,7 @@ from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
 from tests.lua.outbox import bucket, made_id
 
-USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
-
-@USES
 async def test_a_redemption_says_all_that_was_asked(still: Shop, uses: int | None) -> None:
     """A redeem answers 201 with the redemption, and its event carries every part of it."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses)
@@ -58,7 +55,6 @@ async def test_a_redemption_without_order_and_value(still: Shop) -> None:
     assert words[13:] == [bucket("CODE-1"), bucket("-"), "1", bucket("ann")]
 
 
-@USES
 async def test_a_repeat_for_the_same_order_is_the_same_redemption(still: Shop, uses: int | None) -> None:
     """The same user, code and order are answered 200 with the redemption that stands, whatever else is wrong by now."""
     book = await still.book("CODE-1", max_redemptions_per_code=uses, max_redemptions=2)
@@ -82,7 +78,6 @@ async def test_without_an_order_nothing_is_a_repeat(still: Shop, uses: int | Non
     assert first["redemptionId"] != second["redemptionId"]
 
 
-@USES
 async def test_the_holder_redeems_by_token_or_by_user_and_order(still: Shop, uses: int | None) -> None:
     """A live lock serves its token, and its user and order without a token; it ends with the redeem."""
     await still.book("CODE-1", "CODE-2", "CODE-3", max_redemptions_per_code=uses, require_lock=True)

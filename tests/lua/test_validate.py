@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import msgspec
-import pytest
 
 from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
@@ -21,10 +20,6 @@ def _unknown(caller: Caller) -> bytes:
     return rendered.body
 
 
-USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
-
-
-@USES
 async def test_a_valid_use_says_what_it_would_come_to(still: Shop, uses: int | None) -> None:
     """With an order value it names discount and final amount, without one none; Redis is as before."""
     await still.book("CODE-1", max_redemptions_per_code=uses, discount={"type": "percentage", "value_e4": 100_000})
@@ -47,7 +42,6 @@ async def test_without_discount_no_value_is_asked(still: Shop) -> None:
     assert (body["valid"], body["discountAmount"], body["finalAmount"]) == (True, "0.00", "3.00")
 
 
-@USES
 async def test_the_holder_is_valid_by_token_or_by_user_and_order(still: Shop, uses: int | None) -> None:
     """A lock serves its token, with and without its user named, and its user and order; others hear why not."""
     await still.book("CODE-1", max_redemptions_per_code=uses, require_lock=True)
@@ -151,8 +145,7 @@ async def test_validate_takes_no_idempotency_key(still: Shop) -> None:
     """A key changes nothing of a validate, which changes nothing itself."""
     await still.book("CODE-1")
     call = Call(still.caller, "key", "f")
-    for code, answer in (("CODE-1", True), ("CODE-1", True)):
-        command = VALIDATE.prepare(call, None, VALIDATE.decoder.decode(b'{"code":"%s"}' % code.encode()))
-        status, body = await still.run(command)
-        assert (status, body["valid"]) == (200, answer)
+    for _ in range(2):
+        status, body = await still.run(VALIDATE.prepare(call, None, VALIDATE.decoder.decode(b'{"code":"CODE-1"}')))
+        assert (status, body["valid"]) == (200, True)
     assert not [name for name in await still.everything() if ":i:" in name]

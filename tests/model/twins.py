@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine
 from loadtests.harness.premises import NOW_MS
 from service.access.caller import Caller
 from service.domain.configuration import CodeRow
-from service.domain.field_types import unword
-from service.domain.limits import address_counter, words_of
+from service.domain.field_types import decode_field
+from service.domain.limits import address_counter, encode_key_limits
 from service.hot.workspace_state import Workspace
 from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
 from service.operations.base import Operation
@@ -100,7 +100,7 @@ class Twins(RuleBasedStateMachine):
             plain,
             key_id=self.key_ids[limits.key],
             scopes=frozenset({"public"}) if is_public else plain.scopes,
-            limits=words_of(limits.of_keys[limits.key], None, of_books=of_books),
+            limits=encode_key_limits(limits.of_keys[limits.key], None, of_books=of_books),
         )
 
     def forget_minutes(self) -> None:
@@ -182,16 +182,16 @@ def _facts(event: str, words: list[str]) -> list[tuple[Any, ...]]:  # noqa: PLR0
     """An event's facts as the model has them; a redemption's may have a gift with it."""
     match words:
         case ["A", _, book, code, user, at, _, *gift]:
-            return [("A", int(book), code, unword(user), int(at), unword(gift[0]) if gift else None)]
+            return [("A", int(book), code, decode_field(user), int(at), decode_field(gift[0]) if gift else None)]
         case ["U", _, book, code, user, at, _]:
-            return [("U", int(book), code, unword(user), int(at))]
+            return [("U", int(book), code, decode_field(user), int(at))]
         case ["R", _, book, code, user, order, "-", value, currency, _, discount, at, _, _, _, _, _, *gift]:
             money = (_amount(value), currency, _amount(discount))
-            given = [("A", int(gift[0]), gift[1], unword(user), int(at), unword(order))] if gift else []
+            given = [("A", int(gift[0]), gift[1], decode_field(user), int(at), decode_field(order))] if gift else []
             own_id = made_id(event, int(at))
-            return [("R", int(book), code, unword(user), unword(order), own_id, *money, int(at)), *given]
+            return [("R", int(book), code, decode_field(user), decode_field(order), own_id, *money, int(at)), *given]
         case ["B", _, book, code, user, order, own_id, at, restore, _, _]:
-            return [("B", int(book), code, unword(user), unword(order), own_id, int(at), restore == "1")]
+            return [("B", int(book), code, decode_field(user), decode_field(order), own_id, int(at), restore == "1")]
         case ["S", _, book, notice, of, left, at]:
             return [("S", int(book), notice, of, int(left), int(at))]
         case ["K", _, at]:

@@ -33,14 +33,14 @@ def pytest_configure(config: pytest.Config) -> None:
     for where in (Path(resources.__file__), resources.LUA_DIR, resources.SQL_DIR, Path(__file__)):
         if not where.resolve().is_relative_to(tree):
             raise pytest.UsageError(f"{where} is not in {tree}")
-    refusal_of = decider.refusal_of
+    refusal_from_reply = decider.refusal_from_reply
 
     def spy(error: Any) -> Any:
         if not str(error).startswith("NOSCRIPT"):
             _script_errors.append(str(error))
-        return refusal_of(error)
+        return refusal_from_reply(error)
 
-    decider.refusal_of = spy
+    decider.refusal_from_reply = spy
 
 
 def pytest_runtest_setup() -> None:

@@ -135,6 +135,17 @@ class Client:
         if not self.wire.closed:
             self.protocol.data_received(data)
 
+    def answer(self, sent: bytes = b"", reply: Any = None) -> None:
+        """Send a hot request, a good one unless another is given, and have its script reply."""
+        self.send(sent or request())
+        self.decider.reply(reply)
+
+    async def ask(self, *sent: bytes) -> list[int]:
+        """Send these; the statuses of all answers once nothing is left to do."""
+        for data in sent:
+            self.send(data)
+        return statuses(await self.settle())
+
     def look(self, seconds: int) -> None:
         """Let so much time go by without anything happening."""
         for _ in range(seconds + 1):

@@ -10,7 +10,7 @@ from litestar.routes import HTTPRoute
 from litestar.testing import TestClient
 
 from service.access.caller import SCOPES
-from service.access.roles import ROLES, roles_of
+from service.access.roles import ROLES, list_roles
 from service.api import problems
 from service.api.auth import OPEN, admit
 from service.api.request_middleware import around
@@ -39,7 +39,7 @@ def test_roles_name_operations_that_there_are() -> None:
 def test_an_operation_of_no_role_is_an_error() -> None:
     """A route that nobody listed doesn't even start."""
     with pytest.raises(KeyError):
-        roles_of("eraseEverything")
+        list_roles("eraseEverything")
 
 
 def test_handlers_say_what_holds() -> None:
@@ -47,7 +47,7 @@ def test_handlers_say_what_holds() -> None:
     for name, operation in _operations().items():
         if operation["security"]:
             (said,) = re.findall(r"\bScope ([^.]*)\.", operation["description"])
-            assert set(re.findall(r"`(\w+)`", said)) == set(HOT.get(name) or roles_of(name)) & set(SCOPES), name
+            assert set(re.findall(r"`(\w+)`", said)) == set(HOT.get(name) or list_roles(name)) & set(SCOPES), name
 
 
 def test_every_handler_names_roles_or_is_open() -> None:

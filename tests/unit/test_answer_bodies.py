@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from service.access.caller import Caller
-from service.domain.field_types import quoted
+from service.domain.field_types import quote_json
 from service.domain.money import from_e4, to_e4
 from service.formats.events import redemption_id
 from service.operations.base import Call, encode, packed
@@ -79,8 +79,8 @@ def test_a_lock(user: str, order: str) -> None:
 
 def test_ids_as_json() -> None:
     """Every character that an id may have, and what is none."""
-    assert quoted(None) == "null"
-    assert quoted(_ID_CHARACTERS).encode() == encode(_ID_CHARACTERS)
+    assert quote_json(None) == "null"
+    assert quote_json(_ID_CHARACTERS).encode() == encode(_ID_CHARACTERS)
 
 
 def test_usual_amounts() -> None:

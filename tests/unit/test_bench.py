@@ -51,28 +51,19 @@ def test_a_row_of_buyers_counts_them_all() -> None:
     assert figures.row("opening", "buyers", "buyers", SPENT, 10).a_second == 2_000
 
 
-def test_the_table_is_markdown_with_straight_columns() -> None:
-    """Every line is as long, what wasn't measured is empty, and the numbers are where the heads say."""
-    peer = Row(
-        part="peers",
-        what="beside us: go",
-        unit="pairs",
-        a_second=5.4,
-        latency_ms={"p50": 1.0},
-        request_us={"api": 26.25},
-    )
-    caption, _, *lines = figures.table([pairs(said="all there"), peer]).splitlines()
-    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC, \d+ × .+, Linux \S+, Python 3\.\d+\.\d+:", caption)
-    assert len({len(line) for line in lines}) == 1
-    heads, _, ours, theirs = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
-    found = dict(zip(heads, ours, strict=True))
-    assert found == {
-        "what": "plain pairs", "codes": "10,000", "connections": "64", "a second": "1,000 pairs", "p50 ms": "0.50",
-        "p99 ms": "2.0", "p99.9 ms": "9.0", "API µs": "50.0", "Redis µs": "25.0", "worker µs": "15.0",
-        "Postgres µs": "10.0", "all µs a redemption": "200", "bytes a code": "47.2", "lag s": "0.40", "busy %": "25",
-        "load": "1.5", "said": "all there",
-    }  # fmt: skip
-    assert dict(zip(heads, theirs, strict=True))["Redis µs"] == ""
+def test_the_table_has_the_columns_that_some_row_has() -> None:
+    """What wasn't measured of a row is empty, and every line is as long."""
+    peer = Row(part="peers", what="beside us: go", unit="pairs", a_second=5.4, request_us={"api": 26.25})
+
+    def table_of(*rows: Row) -> list[dict[str, str]]:
+        lines = figures.table(list(rows)).splitlines()[2:]
+        assert len({len(line) for line in lines}) == 1
+        heads, _, *cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+        return [dict(zip(heads, row, strict=True)) for row in cells]
+
+    assert table_of(peer)[0].keys() == {"what", "a second", "API µs"}
+    ours, theirs = table_of(pairs(), peer)
+    assert (ours["codes"], ours["Redis µs"], theirs["Redis µs"]) == ("10,000", "25.0", "")
 
 
 def test_a_bench_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,10 +78,7 @@ def test_a_bench_is_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert kept["machine"]["cores"] >= 1
     drawn = {path.stem for path in tmp_path.glob("*.svg")}
     assert drawn == {"pairs", "p50", "p99", "sustained-latency", "sustained-answers", "sustained-lag"}
-    by_connections = (tmp_path / "p99.svg").read_text()
-    assert ">64</text>" in by_connections
-    assert ">256</text>" in by_connections
-    assert '<polyline points="70.0,50.0 880.0,50.0"' in by_connections
+    assert {">64</text>", ">256</text>"} <= set(re.findall(r">\d+</text>", (tmp_path / "p99.svg").read_text()))
 
 
 @pytest.mark.parametrize(
@@ -131,8 +119,7 @@ def test_bulk_work_is_a_row_like_others() -> None:
     found = bulk.Step("upload", 1_000, 11.0, 13.0, CPU_S, "api 80 to 95 MiB", 1.0).row([(10.9, 9e9), *latencies])
     assert (found.a_second, found.codes, found.latency_ms["p99"]) == (500, 1_000, 991)
     assert found.request_us["api"] == pytest.approx(200)
-    cpu = "CPU api 0.20 s, redis 0.10 s, worker 0.06 s, postgres 0.04 s"
-    assert found.said == f"2.0 s; {cpu}; api 80 to 95 MiB; 1,000 redeems, the longest 1000 ms"
+    assert "1,000 redeems, the longest 1000 ms" in found.said
     nothing = bulk.Step("nothing", 0, 13.0, 18.0, CPU_S, "", 1.0).row(latencies)
     assert (nothing.a_second, nothing.request_us, nothing.latency_ms) == (0, {}, {})
 
@@ -167,13 +154,6 @@ def test_a_part_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str])
     """With the names of those that are."""
     assert bench.main(["lags"]) == 2
     assert capsys.readouterr().err == f"No part is named lags: {', '.join(bench.PARTS)}\n"
-
-
-def test_a_table_has_no_column_of_which_nothing_was_measured() -> None:
-    """Only those that some row has."""
-    row = Row(part="lag", what="this: backlog", unit="events", a_second=9.0, request_us={"worker": 40.0})
-    heads = figures.table([row]).splitlines()[2]
-    assert [cell.strip() for cell in heads.strip("|").split("|")] == ["what", "a second", "worker µs"]
 
 
 def test_without_a_compiler_the_bench_says_what_to_install(

@@ -28,7 +28,7 @@ def tiered(*tiers: tuple[Any, str, Any]) -> dict[str, Any]:
 
 def make(currency: str = "USD", **said: Any) -> BookRow:
     """A new book of which this is said."""
-    return book_requests.new_book(
+    return book_requests.create_book_row(
         decode(_create, json.dumps({"name": "Sale", **said}).encode()),
         workspace=1,
         partition=0,
@@ -42,12 +42,12 @@ def make(currency: str = "USD", **said: Any) -> BookRow:
 
 def change(row: BookRow, **said: Any) -> BookRow:
     """The book after a PATCH."""
-    return book_requests.changed_book(row, decode(_patch, json.dumps(said).encode()), 2, 2000)
+    return book_requests.update_book_row(row, decode(_patch, json.dumps(said).encode()), 2, 2000)
 
 
 def answered(row: BookRow) -> dict[str, Any]:
     """The book as a client reads it."""
-    return msgspec.json.decode(msgspec.json.encode(book_requests.answer(row)))
+    return msgspec.json.decode(msgspec.json.encode(book_requests.render_book(row)))
 
 
 def test_defaults() -> None:
@@ -207,7 +207,9 @@ def test_a_discount_survives_being_kept() -> None:
     ):
         row = make(discount=discount).discount
         assert row is not None
-        assert discounts.discount_of(msgspec.json.decode(msgspec.json.encode(discounts.discount_json(row)))) == row
+        assert (
+            discounts.decode_discount(msgspec.json.decode(msgspec.json.encode(discounts.encode_discount(row)))) == row
+        )
 
 
 def test_a_percentage_is_shown_without_idle_zeros() -> None:

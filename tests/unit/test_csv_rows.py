@@ -2,13 +2,13 @@
 
 import pytest
 
-from service.api.csv_rows import csv_rows
+from service.api.csv_rows import encode_csv_rows
 
 
 def test_rows() -> None:
     """Rows end in CRLF, the last one too; none is an empty cell, numbers are bare, text is UTF-8."""
-    assert csv_rows([["a", None, 12, "é"], ["", 0, None, "z"]]) == "a,,12,é\r\n,0,,z\r\n".encode()
-    assert csv_rows([]) == b""
+    assert encode_csv_rows([["a", None, 12, "é"], ["", 0, None, "z"]]) == "a,,12,é\r\n,0,,z\r\n".encode()
+    assert encode_csv_rows([]) == b""
 
 
 @pytest.mark.parametrize(
@@ -23,4 +23,4 @@ def test_rows() -> None:
 )  # fmt: skip
 def test_hostile_cells(cell: str | int, written: bytes) -> None:
     """What has a separator, quote or line end is quoted; what would be a formula begins with ', also within quotes."""
-    assert csv_rows([["x", cell, "y"]]) == b"x," + written + b",y\r\n"
+    assert encode_csv_rows([["x", cell, "y"]]) == b"x," + written + b",y\r\n"

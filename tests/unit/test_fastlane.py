@@ -76,14 +76,11 @@ _OTHERS = (
 async def test_what_goes_elsewhere(sent: bytes) -> None:
     """What the lane doesn't know goes on as it came, also right after one that it knew, and back again."""
     client = Client()
-    client.send(sent)
-    await client.settle()
+    await client.ask(sent)
     assert (len(client.passed), client.decider.asked) == (1, [])
     if b"HTTP/1.0" not in sent and b"close" not in sent:
-        client.send(request())
-        client.decider.reply()
-        client.send(sent)
-        await client.settle()
+        client.answer()
+        await client.ask(sent)
         assert (len(client.passed), len(client.decider.asked)) == (2, 1)
         assert [status for status in statuses(client.wire.sent) if status != 100] == [200, 201, 200]
 
@@ -151,10 +148,8 @@ async def test_a_head_that_is_nearly_the_last_ones(last: bytes) -> None:
     """One that says something unusual goes elsewhere, though all before and after it is as in the head before."""
     for other in _NEARLY[last]:
         client = Client()
-        client.send(_USUAL)
-        client.decider.reply()
-        client.send(_USUAL.replace(last, other) + b" " * (65537 - 14 if b"65537" in other else 0))
-        await client.settle()
+        client.answer(_USUAL)
+        await client.ask(_USUAL.replace(last, other) + b" " * (65537 - 14 if b"65537" in other else 0))
         assert (len(client.decider.asked), len(client.passed)) == (1, 1), other
 
 
@@ -175,8 +170,7 @@ async def test_heads_of_two_connections() -> None:
 async def test_a_key_that_is_taken_away() -> None:
     """A revoked key is refused at once on a connection that used it before, and so is one whose end has come."""
     client = Client()
-    client.send(request())
-    client.decider.reply()
+    client.answer()
     client.keyring.replace({})
     client.send(request())
     assert statuses(client.wire.sent) == [201, 401]
@@ -228,13 +222,11 @@ async def test_refusals_of_redis() -> None:
     """What can't be asked or wasn't answered is 503 with Retry-After, and the connection goes on."""
     client = Client()
     for code in ("recovering", "unavailable"):
-        client.decider.refusal = Refusal.passing(code)
+        client.decider.refusal = Refusal.temporary(code)
         client.send(request())
     client.decider.refusal = None
-    client.send(request())
-    client.decider.reply(Refusal.passing("outcome_unknown"))
-    client.send(request())
-    client.decider.reply()
+    client.answer(reply=Refusal.temporary("outcome_unknown"))
+    client.answer()
     assert statuses(client.wire.sent) == [503, 503, 503, 201]
     assert client.wire.sent.count(b"\r\nretry-after: ") == 3
 
@@ -242,10 +234,8 @@ async def test_refusals_of_redis() -> None:
 async def test_an_error_of_ours() -> None:
     """What should not happen is 500, told without its text, and breaks neither this connection nor Redis's."""
     client = Client()
-    client.send(request())
-    client.decider.reply([0, "secret nonsense"])
-    client.send(request())
-    client.decider.reply()
+    client.answer(reply=[0, "secret nonsense"])
+    client.answer()
     assert statuses(client.wire.sent) == [500, 201]
     assert b"secret" not in client.wire.sent
 
@@ -253,6 +243,5 @@ async def test_an_error_of_ours() -> None:
 async def test_without_a_lane() -> None:
     """Everything goes elsewhere."""
     client = Client(hot=False)
-    client.send(request())
-    await client.settle()
+    await client.ask(request())
     assert client.passed == [("POST /v1/coupons/lock/ABCD", b'{"userId":"u"}')]

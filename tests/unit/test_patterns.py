@@ -7,9 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain import code_patterns
-from service.domain.code_patterns import DEFAULT_CHARSET, check_pattern, checked_charset, generate, possibilities
+from service.domain.code_patterns import (
+    DEFAULT_CHARSET,
+    check_pattern,
+    count_possible_codes,
+    generate_codes,
+    normalize_charset,
+)
 from service.domain.errors import BadField
-from service.domain.field_types import RESERVED_CODES, canonical_code
+from service.domain.field_types import RESERVED_CODES, canonicalize_code
 
 
 @given(st.from_regex(r"[A-Za-z0-9_#-]{4,64}", fullmatch=True), st.integers(0, 50))
@@ -18,10 +24,10 @@ def test_codes_fit_their_pattern(pattern: str, count: int) -> None:
     if pattern.upper() in RESERVED_CODES:
         return
     check_pattern("codePattern", pattern)
-    codes = generate(pattern, DEFAULT_CHARSET, count)
+    codes = generate_codes(pattern, DEFAULT_CHARSET, count)
     assert len(codes) == count
     for code in codes:
-        assert canonical_code(code) == code
+        assert canonicalize_code(code) == code
         for wanted, got in zip(pattern.upper(), code, strict=True):
             assert got in DEFAULT_CHARSET if wanted == "#" else got == wanted
 
@@ -30,7 +36,7 @@ def test_codes_fit_their_pattern(pattern: str, count: int) -> None:
 def test_no_character_is_favoured(size: int) -> None:
     """Each character of a charset comes up as often as any other, whatever the charset's size."""
     charset = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"[:size]
-    counts = Counter("".join(generate("#" * 10, charset, 20_000)))
+    counts = Counter("".join(generate_codes("#" * 10, charset, 20_000)))
     expected = 200_000 / size
     chi_squared = sum((counts[character] - expected) ** 2 / expected for character in charset)
     assert set(counts) == set(charset)
@@ -39,14 +45,14 @@ def test_no_character_is_favoured(size: int) -> None:
 
 def test_reserved_words_are_not_made() -> None:
     """A pattern that can make a reserved word makes the others only."""
-    codes = generate("LOC#", "KX", 200)
+    codes = generate_codes("LOC#", "KX", 200)
     assert set(codes) == {"LOCX"}
 
 
 def test_codes_are_not_repeated_by_chance() -> None:
     """Two draws have nothing in common."""
-    assert not set(generate("############", DEFAULT_CHARSET, 5000)) & set(
-        generate("############", DEFAULT_CHARSET, 5000)
+    assert not set(generate_codes("############", DEFAULT_CHARSET, 5000)) & set(
+        generate_codes("############", DEFAULT_CHARSET, 5000)
     )
 
 
@@ -61,16 +67,16 @@ def test_bad_patterns(pattern: str) -> None:
 def test_bad_charsets(charset: str) -> None:
     """A charset has 2 to 36 characters of codes, each once in upper case."""
     with pytest.raises(BadField):
-        checked_charset("charset", charset)
+        normalize_charset("charset", charset)
 
 
 def test_charsets_are_upper_cased() -> None:
     """Small letters stand for large ones."""
-    assert checked_charset("charset", "abc-_9") == "ABC-_9"
+    assert normalize_charset("charset", "abc-_9") == "ABC-_9"
 
 
 def test_possibilities() -> None:
     """Each `#` multiplies by the charset's size."""
-    assert possibilities("A#-#", "ABC") == 9
-    assert possibilities("ABCD", "ABC") == 1
-    assert possibilities(code_patterns.DEFAULT_PATTERN, DEFAULT_CHARSET) == 32**12
+    assert count_possible_codes("A#-#", "ABC") == 9
+    assert count_possible_codes("ABCD", "ABC") == 1
+    assert count_possible_codes(code_patterns.DEFAULT_PATTERN, DEFAULT_CHARSET) == 32**12

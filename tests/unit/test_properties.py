@@ -17,13 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from service.api.csv_rows import csv_rows
+from service.api.csv_rows import encode_csv_rows
 from service.domain.book_requests import CreateBook
-from service.domain.code_patterns import check_pattern, checked_charset
+from service.domain.code_patterns import check_pattern, normalize_charset
 from service.domain.code_requests import BadCode, CodeLine, Lines
 from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import canonical_code, is_caller_id, own_id, unword, word
+from service.domain.field_types import canonicalize_code, decode_field, encode_field, is_caller_id, parse_uuid
 from service.domain.money import LIMIT, from_e4, is_plain, to_e4
 from service.formats import key_names
 from service.formats.events import MalformedEvent, parse
@@ -41,33 +41,13 @@ fuzzed = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=_S
 _ID = st.text(st.characters(min_codepoint=33, max_codepoint=126, exclude_characters="/\\?#%"), min_size=1, max_size=100)
 _HARD_ID = st.text("a:-{}.1|,", min_size=1, max_size=6)
 _IDS = st.one_of(_ID, _HARD_ID).filter(is_caller_id)
-_CODES = st.from_regex(r"\A[A-Z0-9_-]{4,12}\Z").filter(lambda code: canonical_code(code) is not None)
+_CODES = st.from_regex(r"\A[A-Z0-9_-]{4,12}\Z").filter(lambda code: canonicalize_code(code) is not None)
 _KEYS = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=20)
 
-_HARD_TEXT = st.lists(
-    st.sampled_from(
-        [
-            *key_names.TYPES,
-            *key_names.OWN,
-            "{p0}",
-            "w1",
-            "1",
-            "131072",
-            "gate",
-            ":",
-            "::",
-            " ",
-            "*",
-            "[a-z]*",
-            "\\",
-            "%-",
-        ]
-    ),
-    min_size=1,
-    max_size=40,
-).map(lambda parts: "".join(parts)[:255])
+_PARTS_OF_NAMES = (*key_names.TYPES, *key_names.OWN, *"{p0} w1 1 131072 gate : :: * [a-z]* \\ %-".split(), " ")
+_HARD_TEXT = st.lists(st.sampled_from(_PARTS_OF_NAMES), min_size=1, max_size=40).map(lambda parts: "".join(parts)[:255])
 _HARD_NAME = _HARD_TEXT.map(lambda text: re.sub(r"[ /\\?#%]", "", text)[:100]).filter(is_caller_id)
-_USERS = st.one_of(_IDS, _HARD_NAME).map(word)
+_USERS = st.one_of(_IDS, _HARD_NAME).map(encode_field)
 
 _BUILDERS: dict[str, tuple[Callable[..., str], tuple[str, ...]]] = {
     "w": (key_names.settings, ()),
@@ -162,27 +142,29 @@ def test_another_applications_key_is_none_of_ours(name: str) -> None:
 def test_a_users_word_is_his_alone() -> None:
     """A word in a record is one user's, or none's."""
     for user in (None, "-", "a", "--", "%"):
-        assert unword(word(user)) == user if user != "%" else True
+        assert decode_field(encode_field(user)) == user if user != "%" else True
 
 
 @pytest.mark.parametrize("place", ["first", "last"] if EXAMPLES > 1000 else ["middle"])
 def test_every_code_point(place: str) -> None:
     """Of all code points there are, in each place of a code, 64 are taken: A to Z, a to z, digits, `-` and `_`."""
     frame = {"first": "{}ABC", "middle": "AB{}C", "last": "ABC{}"}[place]
-    taken = {chr(point) for point in range(0x110000) if canonical_code(frame.format(chr(point))) is not None}
+    taken = {chr(point) for point in range(0x110000) if canonicalize_code(frame.format(chr(point))) is not None}
     assert taken == set("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_")
-    assert {canonical_code(frame.format(point)) for point in taken} == {frame.format(point).upper() for point in taken}
+    assert {canonicalize_code(frame.format(point)) for point in taken} == {
+        frame.format(point).upper() for point in taken
+    }
 
 
 @fuzzed
 @given(st.text(max_size=80))
 def test_codes(text: str) -> None:
     """What is kept of a code is ASCII in upper case, and itself when it is read again."""
-    code = canonical_code(text)
+    code = canonicalize_code(text)
     if code is not None:
         assert code.isascii()
-        assert code == code.upper() == canonical_code(code) == canonical_code(text.lower())
-    assert own_id(text) is None or str(own_id(text)) == text.lower()
+        assert code == code.upper() == canonicalize_code(code) == canonicalize_code(text.lower())
+    assert parse_uuid(text) is None or str(parse_uuid(text)) == text.lower()
 
 
 @fuzzed
@@ -229,7 +211,7 @@ _CELLS = st.text(st.one_of(st.characters(exclude_categories=["Cs"]), st.sampled_
 @given(st.lists(st.lists(_CELLS, min_size=2, max_size=4), max_size=5))
 def test_exports(rows: list[list[str]]) -> None:
     """Read back, each cell is what it was, or that behind a `'` where a spreadsheet would run it; none begins so."""
-    read = list(csv.reader(io.StringIO(csv_rows(rows).decode(), newline=""), strict=True))
+    read = list(csv.reader(io.StringIO(encode_csv_rows(rows).decode(), newline=""), strict=True))
     assert read == [[f"'{cell}" if cell.startswith(_FORMULAS) else cell for cell in row] for row in rows]
 
 
@@ -283,7 +265,7 @@ def test_uploads(parts: list[bytes], is_csv: bool) -> None:
     whole = read([start, b"".join(parts)])
     assert read([start, *parts]) == whole
     assert isinstance(whole, list)
-    assert all(canonical_code(line.code) == line.code for line in whole if isinstance(line, CodeLine))
+    assert all(canonicalize_code(line.code) == line.code for line in whole if isinstance(line, CodeLine))
 
 
 _EVENT_WORDS = st.lists(
@@ -305,7 +287,7 @@ def test_patterns(pattern: str, charset: str) -> None:
     bad = _raised(BadField, lambda: check_pattern("codePattern", pattern))
     fits = re.fullmatch(r"[A-Za-z0-9_#-]{4,64}", pattern) is not None
     assert bad is None if fits and "#" in pattern else bad is not None or fits
-    bad = _raised(BadField, lambda: checked_charset("charset", charset))
+    bad = _raised(BadField, lambda: normalize_charset("charset", charset))
     assert bad is None or bad.field == "charset"
 
 

@@ -9,7 +9,14 @@ from service.domain.code_requests import CodeLine
 from service.domain.decoding import decode
 from service.domain.discounts import FixedDiscount, PercentageDiscount
 from service.domain.errors import Refusal, invalid
-from service.domain.single_coupon_requests import Generated, TimeSpecific, UserSpecific, book_of, flat_names, line_of
+from service.domain.single_coupon_requests import (
+    Generated,
+    TimeSpecific,
+    UserSpecific,
+    make_book,
+    make_code_line,
+    rename_book_fields,
+)
 
 WINDOW = {"validFrom": "2027-01-01T00:00:00Z", "validUntil": "2027-02-01T00:00:00Z", "maxUsesPerUser": 2}
 DISCOUNT = {"discountType": "percentage", "discountValue": 20}
@@ -77,23 +84,23 @@ def test_what_makes_no_sense(kind: Any, body: dict[str, Any], field: str, code: 
 def test_how_often_in_all(kind: Any, body: dict[str, Any], uses: int | None) -> None:
     """The limit is the code's own: 1 where none is said, but none for a time's."""
     single = said(kind, body)
-    assert line_of(single, "ABCD") == CodeLine("ABCD", owner_id=body.get("userId"), max_redemptions=uses)
-    assert book_of(single, "ABCD").max_redemptions_per_code == uses
+    assert make_code_line(single, "ABCD") == CodeLine("ABCD", owner_id=body.get("userId"), max_redemptions=uses)
+    assert make_book(single, "ABCD").max_redemptions_per_code == uses
 
 
 def test_the_book_has_what_was_said() -> None:
     """Window, limit, discount and words are the book's; its name is the description's beginning, or the code's."""
     single = said(TimeSpecific, WINDOW | DISCOUNT | {"description": "x" * 300, "createdBy": "ann", "currency": "EUR"})
-    book = book_of(single, "ABCD")
+    book = make_book(single, "ABCD")
     assert (book.name, book.description, book.created_by) == ("x" * 255, "x" * 300, "ann")
     assert (book.valid_from, book.valid_until) == (single.valid_from, single.valid_until)
     assert book.max_redemptions_per_user == 2
     assert isinstance(book.discount, PercentageDiscount)
     assert (book.discount.value, book.discount.currency) == (20, "EUR")
     for body in ({}, {"description": ""}, {"description": None}):
-        assert book_of(said(Generated, body), "ABCD").name == "Coupon ABCD"
+        assert make_book(said(Generated, body), "ABCD").name == "Coupon ABCD"
     fixed = said(Generated, {"discountType": "fixed", "discountValue": 5})
-    assert isinstance(book_of(fixed, "ABCD").discount, FixedDiscount)
+    assert isinstance(make_book(fixed, "ABCD").discount, FixedDiscount)
 
 
 def test_codes_are_kept_in_upper_case() -> None:
@@ -103,12 +110,12 @@ def test_codes_are_kept_in_upper_case() -> None:
 
 def test_flat_names() -> None:
     """What only the workspace's currency shows is named in the request's words; other refusals pass as they are."""
-    with pytest.raises(Refusal) as caught, flat_names():
+    with pytest.raises(Refusal) as caught, rename_book_fields():
         raise invalid("discount.value", "has too many digits")
     assert (caught.value.errors[0].field, caught.value.detail) == (
         "discountValue",
         "discountValue: has too many digits",
     )
-    with pytest.raises(Refusal) as caught, flat_names():
+    with pytest.raises(Refusal) as caught, rename_book_fields():
         raise Refusal("code_exists")
     assert caught.value.code == "code_exists"

@@ -6,8 +6,8 @@ from itertools import pairwise
 import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from service.domain.webhook_addresses import BadAddress, check_addresses, is_public, target_of
-from service.domain.webhook_protocol import GIVE_UP_S, new_secret, pause_s, shown_secret, signature
+from service.domain.webhook_addresses import BadAddress, check_addresses, is_public, parse_target
+from service.domain.webhook_protocol import GIVE_UP_S, compute_pause_s, format_secret, generate_secret, sign_event
 
 PUBLIC = ("1.1.1.1", "8.8.8.8", "223.255.255.255", "100.63.255.255", "100.128.0.0", "172.32.0.1", "2606:4700::1111",
           "2a00:1450:4001::200e")  # fmt: skip
@@ -56,7 +56,7 @@ def test_no_address() -> None:
 )
 def test_addresses_that_may_be_named(url: str, host: str, port: int, path: str, authority: str) -> None:
     """Are read as every other program reads them."""
-    target = target_of(url)
+    target = parse_target(url)
     assert (target.host, target.port, target.path, target.authority, target.secure) == (
         host, port, path, authority, True,
     )  # fmt: skip
@@ -65,12 +65,12 @@ def test_addresses_that_may_be_named(url: str, host: str, port: int, path: str, 
 def test_this_machine() -> None:
     """May be named only where the settings say so, and there by http, too."""
     for url in ("http://127.0.0.1:9000/x", "http://localhost/x", "https://[::1]/x", "https://localhost:1/"):
-        target_of(url, to_loopback=True)
+        parse_target(url, to_loopback=True)
         with pytest.raises(BadAddress):
-            target_of(url)
+            parse_target(url)
     for url in ("http://10.0.0.1/", "http://8.8.8.8/", "https://10.0.0.1/", "http://shop.example/"):
         with pytest.raises(BadAddress):
-            target_of(url, to_loopback=True)
+            parse_target(url, to_loopback=True)
     check_addresses(["127.0.0.1", "::1"], to_loopback=True)
     for address in ("10.0.0.1", "169.254.169.254", "::ffff:127.0.0.1"):
         with pytest.raises(BadAddress):
@@ -79,14 +79,14 @@ def test_this_machine() -> None:
 
 def test_a_signature_verifies() -> None:
     """By the library that receivers use, under either of two secrets, and not once anything is changed or too old."""
-    old, new, now_s, body = new_secret(), new_secret(), int(time.time()), b'{"type":"x"}'
+    old, new, now_s, body = generate_secret(), generate_secret(), int(time.time()), b'{"type":"x"}'
 
     def headers(at_s: int) -> dict[str, str]:
-        signed = signature([new, old], "evt_1", at_s, body)
+        signed = sign_event([new, old], "evt_1", at_s, body)
         return {"webhook-id": "evt_1", "webhook-timestamp": str(at_s), "webhook-signature": signed}
 
     for secret in (old, new):
-        assert Webhook(shown_secret(secret)).verify(body, headers(now_s)) == {"type": "x"}
+        assert Webhook(format_secret(secret)).verify(body, headers(now_s)) == {"type": "x"}
         bad = [
             (body + b" ", headers(now_s)),
             (body, headers(now_s) | {"webhook-id": "evt_2"}),
@@ -96,15 +96,15 @@ def test_a_signature_verifies() -> None:
         ]
         for said, told in bad:
             with pytest.raises(WebhookVerificationError):
-                Webhook(shown_secret(secret)).verify(said, told)
+                Webhook(format_secret(secret)).verify(said, told)
     with pytest.raises(WebhookVerificationError):
-        Webhook(shown_secret(new_secret())).verify(body, headers(now_s))
+        Webhook(format_secret(generate_secret())).verify(body, headers(now_s))
 
 
 def test_pauses_grow_for_three_days() -> None:
     """Each is longer than the one before, but for a fifth of it that is drawn; the last attempt is after three days."""
     age_s, pauses = 0.0, []
-    while (pause := pause_s(len(pauses) + 1, age_s)) is not None:
+    while (pause := compute_pause_s(len(pauses) + 1, age_s)) is not None:
         pauses.append(pause)
         age_s += pause
     assert age_s == pytest.approx(GIVE_UP_S)
@@ -112,11 +112,11 @@ def test_pauses_grow_for_three_days() -> None:
     assert all(later > earlier for earlier, later in pairwise(pauses[:8]))
     assert max(pauses) <= 8 * 3600 * 1.2
     assert 15 <= len(pauses) <= 22
-    assert len({pause_s(1, 0) for _ in range(20)}) > 10
+    assert len({compute_pause_s(1, 0) for _ in range(20)}) > 10
 
 
 def test_a_receiver_may_ask_for_time() -> None:
     """Retry-After makes a pause longer, an hour at most, and never shorter."""
-    assert pause_s(1, 0, asked_s=600) == 600
-    assert pause_s(1, 0, asked_s=10**6) == 3600
-    assert (pause_s(6, 0, asked_s=1) or 0) > 2000
+    assert compute_pause_s(1, 0, retry_after_s=600) == 600
+    assert compute_pause_s(1, 0, retry_after_s=10**6) == 3600
+    assert (compute_pause_s(6, 0, retry_after_s=1) or 0) > 2000

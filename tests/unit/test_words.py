@@ -12,11 +12,11 @@ from service.domain.field_types import (
     CODE_PATTERN,
     ID_PATTERN,
     RESERVED_CODES,
-    canonical_code,
+    canonicalize_code,
     check_text,
+    encode_metadata,
     is_caller_id,
-    own_id,
-    packed_metadata,
+    parse_uuid,
 )
 from service.formats import key_names
 
@@ -29,19 +29,19 @@ def test_codes_have_these_characters() -> None:
     """A code has letters, digits, - and _ of ASCII, wherever in it, and nothing else: no letter that folds to one."""
     for character in SOME:
         for text in (f"{character}ABC", f"AB{character}C", f"ABC{character}"):
-            assert (canonical_code(text) is not None) == (character in CODE_CHARACTERS), ascii(text)
+            assert (canonicalize_code(text) is not None) == (character in CODE_CHARACTERS), ascii(text)
 
 
 def test_codes_have_4_to_64_characters() -> None:
     """Shorter and longer are no codes, nor is what has a line's end after it."""
-    assert [n for n in range(70) if canonical_code("a" * n)] == list(range(4, 65))
-    assert canonical_code("ABCD\n") is None
+    assert [n for n in range(70) if canonicalize_code("a" * n)] == list(range(4, 65))
+    assert canonicalize_code("ABCD\n") is None
 
 
 def test_codes_are_kept_in_upper_case() -> None:
     """Compared case-insensitively: every spelling is the same code."""
-    assert {canonical_code(text) for text in ("summer-24_x", "SUMMER-24_X", "Summer-24_x")} == {"SUMMER-24_X"}
-    assert canonical_code("----") == "----"
+    assert {canonicalize_code(text) for text in ("summer-24_x", "SUMMER-24_X", "Summer-24_x")} == {"SUMMER-24_X"}
+    assert canonicalize_code("----") == "----"
 
 
 def test_words_of_paths_are_no_codes() -> None:
@@ -51,9 +51,9 @@ def test_words_of_paths_are_no_codes() -> None:
     )
     assert frozenset(words) == RESERVED_CODES
     for word in words:
-        assert canonical_code(word) is None
-        assert canonical_code(word.lower()) is None
-        assert canonical_code(word + "1") == word + "1"
+        assert canonicalize_code(word) is None
+        assert canonicalize_code(word.lower()) is None
+        assert canonicalize_code(word + "1") == word + "1"
 
 
 def test_ids_of_callers_have_these_characters() -> None:
@@ -73,7 +73,7 @@ def test_ids_of_callers_have_1_to_100_characters() -> None:
 
 def test_what_schemas_say_is_what_is_checked() -> None:
     """The patterns of the OpenAPI document take and refuse the same as the decoder."""
-    kinds = {CODE_PATTERN: canonical_code, ID_PATTERN: is_caller_id}
+    kinds = {CODE_PATTERN: canonicalize_code, ID_PATTERN: is_caller_id}
     for pattern, check in kinds.items():
         decoder = msgspec.json.Decoder(Annotated[str, msgspec.Meta(pattern=pattern)])
         for text in ["abcd", "ABCD\n", ".", "..", "a b c", "ä" * 5, "x" * 64, "x" * 101, "a.bc", "\nabcd"]:
@@ -88,11 +88,11 @@ def test_what_schemas_say_is_what_is_checked() -> None:
 def test_ids_of_ours_are_uuids_in_their_usual_spelling() -> None:
     """Upper case is taken, braces, URN and bare hexadecimal are not."""
     value = uuid4()
-    assert own_id(str(value)) == own_id(str(value).upper()) == value
+    assert parse_uuid(str(value)) == parse_uuid(str(value).upper()) == value
     for text in (value.hex, f"{{{value}}}", value.urn, f"{value} ", f" {value}"[:36], "", "x" * 36, "-" * 36, "é" * 36):
-        assert own_id(text) is None
-    assert own_id("0_0" + str(value)[3:]) is None
-    assert own_id("٠" + str(value)[1:]) is None
+        assert parse_uuid(text) is None
+    assert parse_uuid("0_0" + str(value)[3:]) is None
+    assert parse_uuid("٠" + str(value)[1:]) is None
 
 
 @pytest.mark.parametrize("bad", ["\x00", "\n", "\t", "\x1f", "\x7f", "\x85", "\u2028", "\ud800", "\u202e"])
@@ -121,23 +121,21 @@ def test_metadata_is_without_control_characters(bad: str) -> None:
     """In a key or a value, however deep; what only looks like an escape is text."""
     for metadata in ({"a": bad}, {bad: 1}, {"a": {"b": ["c", {"d": f"x{bad}"}]}}, {"a": f"\\{bad}"}):
         with pytest.raises(BadField) as told:
-            packed_metadata("metadata", metadata, 1024)
+            encode_metadata("metadata", metadata, 1024)
         assert told.value.field == "metadata"
-    assert packed_metadata("metadata", {"a": "\\n \\u0000 \xa0é"}, 1024) == '{"a":"\\\\n \\\\u0000 \xa0é"}'.encode()
+    assert encode_metadata("metadata", {"a": "\\n \\u0000 \xa0é"}, 1024) == '{"a":"\\\\n \\\\u0000 \xa0é"}'.encode()
 
 
 def test_metadata_has_so_many_bytes() -> None:
     """As JSON in UTF-8: to the bound, and not a byte more; none and empty are {}."""
-    assert packed_metadata("metadata", None, 10) == packed_metadata("metadata", {}, 10) == b"{}"
-    assert packed_metadata("metadata", {"a": "é" * 8}, 24) == '{"a":"éééééééé"}'.encode()
+    assert encode_metadata("metadata", None, 10) == encode_metadata("metadata", {}, 10) == b"{}"
+    assert encode_metadata("metadata", {"a": "é" * 8}, 24) == '{"a":"éééééééé"}'.encode()
     with pytest.raises(BadField):
-        packed_metadata("metadata", {"a": "é" * 8}, 23)
+        encode_metadata("metadata", {"a": "é" * 8}, 23)
 
 
-def test_keys_of_redis_never_meet() -> None:
-    """Names of keys are made of numbers, and of text that is the last part and has no space."""
-    assert (key_names.gate(3), key_names.outbox(3), key_names.config(3)) == ("{p3}:gate", "{p3}:outbox", "{p3}:config")
-    assert key_names.prefix(3, 14) == "{p3}:w14:"
+def test_buckets_and_partitions() -> None:
+    """A text's bucket never changes; workspaces come to every partition."""
     assert key_names.bucket("CODE-1") == 52_333
     assert all(0 <= key_names.bucket(f"CODE-{n}") < 131_072 for n in range(1000))
     assert {key_names.partition_of(str(uuid4()), 4) for _ in range(200)} == {0, 1, 2, 3}

@@ -1,5 +1,5 @@
-"""A flash sale in the demo's workspace, run by the service itself: many buyers for few coupons, told as it happens, and
-at the end what answers, Redis and Postgres say was sold."""
+"""A flash sale in the demo workspace, simulated by the service: many buyers for few coupons. Streams the progress, and
+at the end compares the sales by responses, by Redis and by Postgres."""
 
 import asyncio
 import random
@@ -15,12 +15,12 @@ from litestar import Controller, Request, post
 from litestar.response import Stream
 
 from service.access.caller import Caller
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.configuration_writes import Change
 from service.api.console.overview import FOR_MANAGERS
 from service.api.context import Context
 from service.api.durability import is_recorded
-from service.api.reading import json_body, query
+from service.api.reading import parse_query, read_json_body
 from service.api.recall import decide
 from service.domain import field_types
 from service.domain.book_requests import CreateBook
@@ -40,24 +40,24 @@ from service.record.facts.timeline_queries import sold_of_book
 
 MAX_BUYERS, MAX_COUPONS = 2_000, 1_000
 ARRIVING_S, PATIENCE_S, ALL_OVER_S = 3.0, 10.0, 20.0
-"""Buyers come within the first, wait for a held coupon as long as the second, and the sale ends after the third."""
-TELL_S = 0.1
+"""The time in which buyers arrive, the time that one waits for a locked coupon, and the longest time of a sale."""
+REPORT_S = 0.1
 RECORD_S = 5
 WALKS_AWAY, CLICKS_TWICE = 0.1, 0.1
 _MAX_BYTES = 4 << 10
 
-_random = random.Random()  # noqa: S311, it guards nothing
+_random = random.Random()  # noqa: S311, not for security
 
 
 class FlashSale(field_types.Request):
-    """How many want how many."""
+    """The size of a sale."""
 
     buyers: Annotated[int, msgspec.Meta(ge=1, le=MAX_BUYERS)]
     coupons: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUPONS)]
 
 
 class Progress(Answer):
-    """How far it is, `ms` after its beginning; `held` coupons are locked by somebody who pays."""
+    """The progress `ms` after the start. `held`: coupons locked by buyers who are paying."""
 
     ms: int
     code: str
@@ -66,7 +66,7 @@ class Progress(Answer):
     sold: int
     held: int
     gone: int
-    """Buyers who are through: sold, refused, or walked away."""
+    """Buyers who have finished: bought, refused, or walked away."""
     walked_away: int
     clicked_twice: int
     requests: int
@@ -75,7 +75,7 @@ class Progress(Answer):
 
 
 class Proof(Answer):
-    """What was sold by the answers that buyers got, in Redis, and in Postgres; None where it can't say."""
+    """The number of sales by the buyers' responses, by Redis and by Postgres; None if unavailable."""
 
     coupons: int
     answered: int
@@ -84,7 +84,7 @@ class Proof(Answer):
     users: int | None
     orders: int | None
     never_more: bool
-    """Whether all three agree, and none of them says more than there were."""
+    """Whether the three numbers are equal and at most the number of coupons."""
 
 
 _read = msgspec.json.Decoder(FlashSale)
@@ -92,39 +92,39 @@ _line = msgspec.json.Encoder()
 
 
 class Sales(Controller):
-    """Running one."""
+    """The endpoint for flash sales."""
 
     path = "/sale"
 
     @post("/", include_in_schema=False, status_code=200, opt=FOR_MANAGERS)
     async def run(self, request: Request[Any, Any, Any]) -> Stream:
-        """Run a sale; the answer is a line of JSON ten times a second, the last with the proof. A process runs one at a
-        time, and only in the demo's workspace. Scopes `manage` and `checkout`. It ends when nobody listens."""
-        who = caller(request)
-        query(request)
-        said = await json_body(request, _read, _MAX_BYTES)
+        """Run a sale, and stream a line of JSON ten times a second; the last line has the proof. A process runs one
+        sale at a time, in the demo's workspace only. A disconnect ends the sale. Scopes `manage` and `checkout`."""
+        caller = get_caller(request)
+        parse_query(request)
+        payload = await read_json_body(request, _read, _MAX_BYTES)
         context: Context = request.app.state.context
-        if "checkout" not in who.scopes:
-            raise Refusal("forbidden", "This takes a key with the scope checkout, too.")
-        if not is_demo(context, (await read_workspace(context.pool, who.workspace)).name):
-            raise Refusal("forbidden", "A flash sale is run in the demo's workspace alone.")
+        if "checkout" not in caller.scopes:
+            raise Refusal("forbidden", "This request also needs a key with the scope checkout.")
+        if not is_demo(context, (await read_workspace(context.pool, caller.workspace)).name):
+            raise Refusal("forbidden", "A flash sale runs in the demo's workspace only.")
         if time.monotonic() < context.selling_until_s:
-            raise Refusal("request_in_progress", "A flash sale is running; wait until it is over.")
+            raise Refusal("request_in_progress", "A flash sale is already running; wait until it ends.")
         context.selling_until_s = time.monotonic() + ALL_OVER_S + RECORD_S
         try:
-            sale = await _Sale.open(context, who, said)
+            sale = await _Sale.open(context, caller, payload)
         except BaseException:
             context.selling_until_s = 0.0
             raise
-        return Stream(_told(context, sale), media_type="application/x-ndjson")
+        return Stream(_stream_progress(context, sale), media_type="application/x-ndjson")
 
 
 def is_demo(context: Context, workspace: str) -> bool:
-    """Whether this is the embedded database's own workspace for demonstrations."""
+    """Whether this is the demo workspace of the embedded database."""
     return context.settings.embedded and workspace == "demo"
 
 
-async def _told(context: Context, sale: "_Sale") -> AsyncIterator[bytes]:
+async def _stream_progress(context: Context, sale: "_Sale") -> AsyncIterator[bytes]:
     try:
         async for progress in sale.run():
             yield _line.encode(progress) + b"\n"
@@ -133,51 +133,51 @@ async def _told(context: Context, sale: "_Sale") -> AsyncIterator[bytes]:
 
 
 class _Sale:
-    """One sale of a code with as many uses as there are coupons.
+    """A sale of one code with a limited number of uses.
 
-    1. Buyers come over a few seconds. Each locks, thinks, and redeems; some walk away, some click twice.
-    2. Whoever finds all that is left held by others asks again, until it is sold or patience ends.
-    3. When all are through, ask Redis and, once it is recorded, Postgres what was sold.
+    1. Buyers arrive over a few seconds. Each locks, waits, and redeems; some unlock instead, some redeem twice.
+    2. A buyer who gets `coupon_locked` tries again, until the coupons are sold or PATIENCE_S is over.
+    3. At the end, read the number of sales from Redis, and from Postgres once all events are recorded.
     """
 
-    def __init__(self, context: Context, who: Caller, said: FlashSale, book: Any, code: str) -> None:
-        self._context, self._who, self._said, self._book = context, who, said, book
+    def __init__(self, context: Context, caller: Caller, payload: FlashSale, book: Any, code: str) -> None:
+        self._context, self._who, self._size, self._book = context, caller, payload, book
         self._code = code
         self._began_s = time.monotonic()
         self._seen = Counter[str]()
         self._refused = Counter[str]()
 
     @classmethod
-    async def open(cls, context: Context, who: Caller, said: FlashSale) -> "_Sale":
-        """A book and its code for this sale."""
+    async def open(cls, context: Context, caller: Caller, payload: FlashSale) -> "_Sale":
+        """Create the sale's book and code."""
         code = f"FLASH-{secrets.token_hex(3).upper()}"
         wanted = {
             "name": f"Flash sale {code}",
-            "description": f"{said.buyers} buyers for {said.coupons} coupons, run from the console",
+            "description": f"{payload.buyers} buyers for {payload.coupons} coupons, run from the console",
             "discount": {"type": "percentage", "value": 20},
-            "maxRedemptionsPerCode": said.coupons,
+            "maxRedemptionsPerCode": payload.coupons,
             "maxRedemptionsPerUser": 1,
             "tags": ["flash-sale"],
         }
-        where = (who.workspace, who.partition)
-        change = Change(context, who.partition)
+        where = (caller.workspace, caller.partition)
+        change = Change(context, caller.partition)
         book, _ = await create_book(context.pool, *where, convert(wanted, CreateBook))
-        await change.projected(book.version, context.projector.book(book))
+        await change.project(book.version, context.projector.book(book))
         version, rows = await add_codes(context.pool, *where, book.book, [CodeLine(code)])
-        await change.projected(version, context.projector.codes(*where, version, rows))
-        return cls(context, who, said, book, code)
+        await change.project(version, context.projector.codes(*where, version, rows))
+        return cls(context, caller, payload, book, code)
 
     async def run(self) -> AsyncIterator[Progress]:
-        """How it goes, and at the end the proof."""
-        buyers = [asyncio.create_task(self._buy(number)) for number in range(self._said.buyers)]
+        """The progress, and at the end the proof."""
+        buyers = [asyncio.create_task(self._buy(number)) for number in range(self._size.buyers)]
         try:
-            everybody = asyncio.gather(*buyers, return_exceptions=True)
-            while not everybody.done() and time.monotonic() - self._began_s < ALL_OVER_S:
-                await asyncio.wait({everybody}, timeout=TELL_S)
+            all_buyers = asyncio.gather(*buyers, return_exceptions=True)
+            while not all_buyers.done() and time.monotonic() - self._began_s < ALL_OVER_S:
+                await asyncio.wait({all_buyers}, timeout=REPORT_S)
                 yield self._progress()
             for buyer in buyers:
                 buyer.cancel()
-            await everybody
+            await all_buyers
             yield self._progress(await self._proof())
         finally:
             for buyer in buyers:
@@ -188,8 +188,8 @@ class _Sale:
         return Progress(
             ms=round((time.monotonic() - self._began_s) * 1000),
             code=self._code,
-            coupons=self._said.coupons,
-            buyers=self._said.buyers,
+            coupons=self._size.coupons,
+            buyers=self._size.buyers,
             sold=seen["sold"],
             held=seen["held"],
             gone=seen["gone"],
@@ -201,7 +201,7 @@ class _Sale:
         )
 
     async def _buy(self, number: int) -> None:
-        await asyncio.sleep(_random.uniform(0, min(ARRIVING_S, self._said.buyers / 200)))
+        await asyncio.sleep(_random.uniform(0, min(ARRIVING_S, self._size.buyers / 200)))
         user, order = f"buyer-{number + 1}", f"{self._code}-{number + 1}"
         gives_up_s = time.monotonic() + PATIENCE_S
         while (token := await self._lock(user, order)) == "":
@@ -218,7 +218,7 @@ class _Sale:
         self._seen["gone"] += 1
 
     async def _lock(self, user: str, order: str) -> str | None:
-        """The lock's token; '' where it is worth asking again, None where it isn't."""
+        """The lock's token; '' if a later attempt may succeed, None if not."""
         wanted = lock.LockRequest(user_id=user, order_id=order, lock_seconds=30)
         try:
             return msgspec.json.decode(await self._ask(LOCK, wanted))["lockToken"]
@@ -235,11 +235,11 @@ class _Sale:
             wanted = convert({"userId": user, "orderId": order, "orderValue": value}, redeem.RedeemRequest)
             clicks = 2 if _random.random() < CLICKS_TWICE else 1
             self._seen["clicked_twice"] += clicks - 1
-            told = await asyncio.gather(*(self._ask(REDEEM, wanted) for _ in range(clicks)))
-            self._seen["sold"] += len({msgspec.json.decode(body)["redemptionId"] for body in told})
+            bodies = await asyncio.gather(*(self._ask(REDEEM, wanted) for _ in range(clicks)))
+            self._seen["sold"] += len({msgspec.json.decode(body)["redemptionId"] for body in bodies})
 
     async def _ask(self, row: Row, wanted: Any) -> bytes:
-        """Run the operation as a request does, counted as one. Raises its Refusal."""
+        """Run and count the operation like a request. Raises Refusal."""
         began_s, context = now_s(), self._context
         self._seen["requests"] += 1
         command = begin_decoded(row, Call(self._who), self._code, wanted, counted=True)
@@ -254,12 +254,12 @@ class _Sale:
         return rendered.body or b""
 
     async def _proof(self) -> Proof:
-        context, who, sold, there = self._context, self._who, self._seen["sold"], self._said.coupons
+        context, caller, sold, there = self._context, self._who, self._seen["sold"], self._size.coupons
         in_redis = in_postgres = None
         with suppress(Refusal):
-            in_redis = (await context.hot.book_counts(who, str(self._book.book_id))).redemptions
-        if await is_recorded(context, who, context.decider.moment(who.partition), RECORD_S):
-            in_postgres = await sold_of_book(context.pool, who.workspace, self._book.book)
+            in_redis = (await context.hot.book_counts(caller, str(self._book.book_id))).redemptions
+        if await is_recorded(context, caller, context.decider.moment(caller.partition), RECORD_S):
+            in_postgres = await sold_of_book(context.pool, caller.workspace, self._book.book)
         counts = {sold, in_redis, in_postgres and in_postgres.standing}
         return Proof(
             coupons=there,

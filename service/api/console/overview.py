@@ -1,4 +1,4 @@
-"""What the console shows and no other client asks for: everything at one glance, and lists over all books."""
+"""Data of the console that has no public endpoint: the overview, and lists over all books."""
 
 import asyncio
 import time
@@ -8,10 +8,10 @@ from uuid import UUID
 from litestar import Controller, Request, Response, get
 
 from service.access.caller import Caller
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.context import Context
-from service.api.controllers.histories import BookStats, RedemptionPage, settled, shown_stats
-from service.api.reading import Listing, query
+from service.api.controllers.histories import BookStats, RedemptionPage, render_stats, wait_recorded
+from service.api.reading import Listing, parse_query
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.formats import page_cursors
@@ -31,12 +31,12 @@ MAX_BOOKS = 50
 ASK_S = 1.0
 FOR_OPERATORS = {"roles": ("manage", "operate")}
 FOR_MANAGERS = {"roles": ("manage",)}
-"""Who may ask: `opt` of handlers that no document names, and no table of operations' ids."""
+"""The `opt` of handlers that are not in the OpenAPI document, and so have no operation id with roles."""
 _LAST_ID = UUID(int=2**128 - 1)
 
 
 class BookNow(Answer):
-    """A book and what is true of its codes; `counts` is None where Redis can't say."""
+    """A book and the counts of its codes; `counts` is None while Redis is unavailable."""
 
     book_id: UUID
     name: str
@@ -47,7 +47,7 @@ class BookNow(Answer):
 
 
 class RedisNow(Answer):
-    """What the server says of itself; `server` is None while it can't be asked."""
+    """The state of the Redis server; `server` is None while it is unreachable."""
 
     connected: bool
     gate: str
@@ -60,7 +60,7 @@ class RedisNow(Answer):
 
 
 class PostgresNow(Answer):
-    """`version` is None while it can't be asked."""
+    """The state of the Postgres server; `version` is None while it is unreachable."""
 
     version: str | None = None
     bytes: int = 0
@@ -68,7 +68,7 @@ class PostgresNow(Answer):
 
 
 class Overview(Answer):
-    """Everything at one glance. `totals` counts what all API processes did and refused, by name, since they started."""
+    """The overview. `totals` counts the results of all API processes since they started, by outcome."""
 
     at: int
     totals: dict[str, int]
@@ -85,19 +85,19 @@ class JobPage(Answer):
     next_cursor: str | None
 
 
-class Looking(Controller):
-    """Reading for operators."""
+class Overviews(Controller):
+    """The endpoints for the console's overview and lists."""
 
     path = "/"
 
     @get("/overview", include_in_schema=False, opt=FOR_OPERATORS)
     async def overview(self, request: Request[Any, Any, Any]) -> Overview:
-        """What is going on. Without Postgres it tells no books."""
-        who = caller(request)
-        query(request)
+        """The overview. Without Postgres it has no books."""
+        caller = get_caller(request)
+        parse_query(request)
         context: Context = request.app.state.context
         redis, postgres, (books, more) = await asyncio.gather(
-            _redis(context, who), _postgres(context), _books(context, who)
+            _redis(context, caller), _postgres(context), _books(context, caller)
         )
         return Overview(
             at=time.time_ns() // 1_000_000,
@@ -111,57 +111,59 @@ class Looking(Controller):
     @get("/jobs", include_in_schema=False, opt=FOR_OPERATORS)
     async def jobs(self, request: Request[Any, Any, Any]) -> JobPage:
         """The workspace's jobs, newest first."""
-        who = caller(request)
-        asked = query(request, Listing)
-        (before,) = page_cursors.JOBS.decode(asked.cursor) or (_LAST_ID,)
-        rows = await page_jobs(request.app.state.context.pool, who.workspace, asked.limit + 1, before)
-        items = [shown_job(row) for row in rows[: asked.limit]]
+        caller = get_caller(request)
+        params = parse_query(request, Listing)
+        (before,) = page_cursors.JOBS.decode(params.cursor) or (_LAST_ID,)
+        rows = await page_jobs(request.app.state.context.pool, caller.workspace, params.limit + 1, before)
+        items = [shown_job(row) for row in rows[: params.limit]]
         return JobPage(
-            items=items, next_cursor=page_cursors.JOBS.encode_next(rows, asked.limit, lambda row: (row.job_id,))
+            items=items, next_cursor=page_cursors.JOBS.encode_next(rows, params.limit, lambda row: (row.job_id,))
         )
 
     @get("/redemptions", include_in_schema=False, opt=FOR_MANAGERS)
     async def redemptions(self, request: Request[Any, Any, Any]) -> Response[RedemptionPage]:
         """All redemptions of the workspace, newest first."""
-        who, asked = caller(request), query(request, Listing)
-        headers = await settled(request, who)
-        page = await redemptions_of_workspace(request.app.state.context.pool, who.workspace, asked.limit, asked.cursor)
+        caller, params = get_caller(request), parse_query(request, Listing)
+        headers = await wait_recorded(request, caller)
+        page = await redemptions_of_workspace(
+            request.app.state.context.pool, caller.workspace, params.limit, params.cursor
+        )
         body = RedemptionPage(items=[redemption_of(past) for past in page.items], next_cursor=page.next_cursor)
         return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
 
 
-async def _redis(context: Context, who: Caller) -> RedisNow:
+async def _redis(context: Context, caller: Caller) -> RedisNow:
     decider = context.decider
-    now = RedisNow(connected=decider.link.connected, gate="", epoch=decider.epoch(who.partition))
+    now = RedisNow(connected=decider.link.connected, gate="", epoch=decider.epoch(caller.partition))
     try:
         async with asyncio.timeout(ASK_S):
-            now.gate = await decider.gate(who.partition)
-            found = await check_server(decider.link.call)
+            now.gate = await decider.gate(caller.partition)
+            server = await check_server(decider.link.call)
     except (Refusal, Broken, TimeoutError):
         return now
-    now.server, now.used_bytes, now.max_bytes = found.server, found.used_bytes, found.max_bytes
-    now.replicas, now.fsynced = found.replicas, found.fsynced
+    now.server, now.used_bytes, now.max_bytes = server.server, server.used_bytes, server.max_bytes
+    now.replicas, now.fsynced = server.replicas, server.fsynced
     return now
 
 
 async def _postgres(context: Context) -> PostgresNow:
     try:
         async with asyncio.timeout(ASK_S):
-            found = await read_server(context.pool)
+            server = await read_server(context.pool)
     except ERRORS:
         return PostgresNow()
-    return PostgresNow(version=found.version, bytes=found.bytes, connections=found.connections)
+    return PostgresNow(version=server.version, bytes=server.bytes, connections=server.connections)
 
 
-async def _books(context: Context, who: Caller) -> tuple[list[BookNow], bool]:
+async def _books(context: Context, caller: Caller) -> tuple[list[BookNow], bool]:
     """The newest books, and whether there are more."""
     try:
         async with asyncio.timeout(ASK_S):
-            rows = await page_books(context.pool, who.workspace, MAX_BOOKS + 1, None, None, None, None)
+            rows = await page_books(context.pool, caller.workspace, MAX_BOOKS + 1, None, None, None, None)
     except ERRORS:
         return [], False
     counts = await asyncio.gather(
-        *(context.hot.book_counts(who, str(row.book_id)) for row in rows[:MAX_BOOKS]), return_exceptions=True
+        *(context.hot.book_counts(caller, str(row.book_id)) for row in rows[:MAX_BOOKS]), return_exceptions=True
     )
     books = [
         BookNow(
@@ -170,8 +172,8 @@ async def _books(context: Context, who: Caller) -> tuple[list[BookNow], bool]:
             status=row.status,
             low_stock_threshold=row.low_stock_threshold,
             max_redemptions=row.max_redemptions,
-            counts=shown_stats(found) if isinstance(found, BookCounts) else None,
+            counts=render_stats(count) if isinstance(count, BookCounts) else None,
         )
-        for row, found in zip(rows, counts, strict=False)
+        for row, count in zip(rows, counts, strict=False)
     ]
     return books, len(rows) > MAX_BOOKS

@@ -1,4 +1,4 @@
-"""The pages: static files of our own, which ask the API like any client. The mock checkout is the first."""
+"""The pages: static files that use the API like any client. This module also serves the demo checkout."""
 
 from functools import cache
 from html import escape
@@ -31,46 +31,46 @@ _HEADERS = {
 
 
 def prefilled_key(settings: Settings) -> str:
-    """The API key that the page comes with: the demo's, which README names too, and only where nobody but this machine
-    is served by `scrip run` with its own database. Otherwise none, and the page asks for one."""
+    """The API key in the page: the demo's, which the README contains too, but only if `scrip run` uses its embedded
+    database and listens on loopback. Otherwise empty, and the page asks for a key."""
     return DEMO_KEY if settings.embedded and is_loopback(settings.host) else ""
 
 
 @get("/", include_in_schema=False)
 async def checkout(request: Request[Any, Any, Any]) -> Response[str]:
-    """The page. No credentials: it asks its user for a key."""
+    """The checkout page. No credentials: it asks for a key."""
     context: Context = request.app.state.context
     return Response(_page(prefilled_key(context.settings)), media_type="text/html")
 
 
 def with_page_headers(response: Any) -> Any:
-    """For what a browser gets of a page."""
+    """Add the security headers of a page."""
     response.headers.update(_HEADERS)
     return response
 
 
 def html_page(name: str) -> Response[str]:
-    """A page as it lies in its folder."""
+    """The page's `index.html`, unchanged."""
     return Response((_PAGES / name / "index.html").read_text(encoding="utf-8"), media_type="text/html")
 
 
 def asset_router(name: str) -> Router:
-    """`/assets` of a page."""
+    """The route `/assets` of a page."""
     return file_router("/assets", _PAGES / name / "assets", name=name)
 
 
 def file_router(path: str, folder: Path, **options: Any) -> Router:
-    """A folder's files, for anybody."""
+    """A folder's files, without credentials."""
     return create_static_files_router(
         path, [folder], file_system=_Files(), include_in_schema=False, opt=OPEN, **options
     )
 
 
 class _Files(BaseLocalFileSystem):
-    """Files of this machine. A name that no file can have (with a NUL, or too long) is not found."""
+    """Local files. An impossible name (with a NUL, or too long) is not found."""
 
     async def info(self, path: Any, **options: Any) -> FileInfo:
-        """What is known of a file. Raises FileNotFoundError."""
+        """The file's metadata. Raises FileNotFoundError."""
         try:
             return await super().info(path, **options)
         except (OSError, ValueError):
@@ -87,7 +87,7 @@ def checkout_pages() -> Router:
 @cache
 def _page(key: str) -> str:
     page = (_PAGES / "checkout" / "index.html").read_text(encoding="utf-8")
-    before, found, after = page.partition(_NO_KEY)
-    if not found:
+    before, placeholder, after = page.partition(_NO_KEY)
+    if not placeholder:
         raise RuntimeError("the checkout page has no place for a key")
     return f'{before}<meta name="scrip-key" content="{escape(key)}">{after}'

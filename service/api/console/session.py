@@ -1,4 +1,4 @@
-"""The console's page, and signing in to it. What the page shows and does goes through the same API as any client's."""
+"""The console's page and its sessions. The page uses the same API as any client."""
 
 import asyncio
 from datetime import timedelta
@@ -11,36 +11,36 @@ from litestar import Request, Response, Router, delete, get, post
 from litestar.datastructures import Cookie
 
 from service.access.caller import SCOPES
-from service.api.auth import OPEN, SESSION_COOKIE, act_for, authenticated, check_origin, csrf_token
+from service.api.auth import OPEN, SESSION_COOKIE, authenticate, check_origin, csrf_token, set_actor
 from service.api.configuration_writes import SETTLE_S
 from service.api.console.flash_sale import Sales, is_demo
-from service.api.console.overview import Looking
+from service.api.console.overview import Overviews
 from service.api.console.pages import asset_router, html_page, with_page_headers
 from service.api.console.timelines import Timelines
 from service.api.console.webhook_receiver import receiver_router
 from service.api.context import Context
-from service.api.reading import json_body, query
+from service.api.reading import parse_query, read_json_body
 from service.common.config import is_loopback
 from service.domain import field_types
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
-from service.domain.times import ShownTime, from_ms
+from service.domain.times import Timestamp, from_ms
 from service.record.config.console_sessions import LIFE, begin_session, end_session
 from service.record.config.workspace_rows import read_workspace
 
 OPERATORS = ("manage", "operate")
-"""A key must have one of these scopes for its holder to sign in."""
+"""To sign in, a key needs one of these scopes."""
 _MAX_BYTES = 4 << 10
 
 
 class SignIn(field_types.Request):
-    """The key of whoever signs in."""
+    """The key to sign in with."""
 
     key: Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
 
 
 class Session(Answer, kw_only=True):
-    """Who is signed in; `csrfToken` goes along with each change."""
+    """A session; the page sends `csrfToken` with each change."""
 
     workspace: str
     workspace_id: UUID
@@ -48,9 +48,9 @@ class Session(Answer, kw_only=True):
     currency: str
     scopes: list[str]
     csrf_token: str
-    ends_at: ShownTime
+    ends_at: Timestamp
     flash_sale: bool
-    """Whether this is the demo's workspace, in which a flash sale may be run."""
+    """Whether this is the demo's workspace, which can run a flash sale."""
 
 
 _sign_in = msgspec.json.Decoder(SignIn)
@@ -58,22 +58,22 @@ _sign_in = msgspec.json.Decoder(SignIn)
 
 @get("/", include_in_schema=False, opt=OPEN)
 async def console(request: Request[Any, Any, Any]) -> Response[str]:
-    """The page. No credentials: it asks for a key."""
+    """The console page. No credentials: it asks for a key."""
     return html_page("console")
 
 
 @post("/", include_in_schema=False, status_code=201)
 async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
-    """Begin a session with a key that has the scope `manage` or `operate`; every process knows it once this answers."""
-    query(request)
+    """Begin a session with a key with the scope `manage` or `operate`. All processes accept it after the response."""
+    parse_query(request)
     check_origin(request)
-    said = await json_body(request, _sign_in, _MAX_BYTES)
+    payload = await read_json_body(request, _sign_in, _MAX_BYTES)
     context: Context = request.app.state.context
-    who = context.keyring.authenticated(f"Bearer {said.key}", OPERATORS)
-    if who.key_id is None:
-        raise Refusal("forbidden", "A user's token doesn't sign in here.")
-    act_for(request, who)
-    secret, _ = await begin_session(context.pool, who.workspace, who.key_id)
+    caller = context.keyring.authenticate(f"Bearer {payload.key}", OPERATORS)
+    if caller.key_id is None:
+        raise Refusal("forbidden", "Sign in with an API key, not with a user token.")
+    set_actor(request, caller)
+    secret, _ = await begin_session(context.pool, caller.workspace, caller.key_id)
     await asyncio.sleep(SETTLE_S)
     answer = Response(await _session(context, secret), status_code=201)
     answer.set_cookie(_cookie(request, secret))
@@ -82,8 +82,8 @@ async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
 
 @get("/", include_in_schema=False)
 async def read_session(request: Request[Any, Any, Any]) -> Response[Session | None]:
-    """Who is signed in; 204 where nobody is, which is no failure: every visit of the page begins with this."""
-    query(request)
+    """The session; 204 without one, which is not an error: the page requests this at each visit."""
+    parse_query(request)
     try:
         return Response(await _session(request.app.state.context, request.cookies.get(SESSION_COOKIE, "")))
     except Refusal as refusal:
@@ -94,13 +94,13 @@ async def read_session(request: Request[Any, Any, Any]) -> Response[Session | No
 
 @delete("/", include_in_schema=False, status_code=204)
 async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
-    """End the session; no process takes it any more once this answers."""
-    query(request)
+    """End the session. No process accepts it after the response."""
+    parse_query(request)
     if request.headers.get("authorization"):
-        raise Refusal("malformed", "A key is not signed in.")
-    who = authenticated(request, SCOPES)
-    act_for(request, who)
-    await end_session(request.app.state.context.pool, who.workspace, request.cookies[SESSION_COOKIE])
+        raise Refusal("malformed", "Only a session can sign out: send no Authorization header.")
+    caller = authenticate(request, SCOPES)
+    set_actor(request, caller)
+    await end_session(request.app.state.context.pool, caller.workspace, request.cookies[SESSION_COOKIE])
     await asyncio.sleep(SETTLE_S)
     answer: Response[None] = Response(None, status_code=204)
     answer.set_cookie(_cookie(request, "", max_age=0))
@@ -108,36 +108,36 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[None]:
 
 
 def console_pages() -> Router:
-    """`/console`, its files, sessions, and what it shows. Who may begin or end a session is judged by its handlers."""
+    """The route `/console`: page, files, sessions and data. The handlers of sessions authenticate by themselves."""
     sessions = Router("/session", route_handlers=[sign_in, read_session, sign_out], after_request=private, opt=OPEN)
-    data = Router("/data", route_handlers=[Looking, Timelines, Sales], after_request=private)
+    data = Router("/data", route_handlers=[Overviews, Timelines, Sales], after_request=private)
     handlers = [console, asset_router("console"), sessions, data, receiver_router()]
     return Router("/console", route_handlers=handlers, after_request=with_page_headers)
 
 
 def private(response: Any) -> Any:
-    """For what nobody but the asking page is to keep."""
+    """Add headers that forbid caches to store the response."""
     response.headers.update({"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"})
     return response
 
 
 async def _session(context: Context, secret: str) -> Session:
-    who = context.keyring.in_session(secret, OPERATORS)
-    row = await read_workspace(context.pool, who.workspace)
+    caller = context.keyring.authenticate_session(secret, OPERATORS)
+    row = await read_workspace(context.pool, caller.workspace)
     return Session(
         workspace=row.name,
-        workspace_id=who.workspace_id,
+        workspace_id=caller.workspace_id,
         mode=row.mode,
         currency=row.currency,
-        scopes=[scope for scope in SCOPES if scope in who.scopes],
+        scopes=[scope for scope in SCOPES if scope in caller.scopes],
         csrf_token=csrf_token(secret),
-        ends_at=from_ms(who.expires_ms or 0),
+        ends_at=from_ms(caller.expires_ms or 0),
         flash_sale=is_demo(context, row.name),
     )
 
 
 def _cookie(request: Request[Any, Any, Any], secret: str, max_age: int = LIFE // timedelta(seconds=1)) -> Cookie:
-    """For this host alone, out of scripts' reach, and over TLS unless the browser is on this machine."""
+    """A cookie for this host only, hidden from scripts, and sent over TLS only unless the host is loopback."""
     host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
     return Cookie(
         SESSION_COOKIE, path="/", value=secret, max_age=max_age, secure=not is_loopback(host), httponly=True,

@@ -1,4 +1,4 @@
-"""Looking for anything by its name, and what happened to it."""
+"""Search by name, and timelines of events."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -6,14 +6,14 @@ from uuid import UUID
 import msgspec
 from litestar import Controller, Request, Response, get
 
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.console.overview import FOR_MANAGERS
 from service.api.context import Context
-from service.api.controllers.histories import settled
-from service.api.reading import query
+from service.api.controllers.histories import wait_recorded
+from service.api.reading import parse_query
 from service.domain import field_types
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer, canonical_code, is_caller_id, own_id
+from service.domain.field_types import Answer, canonicalize_code, is_caller_id, parse_uuid
 from service.domain.money import from_e4
 from service.domain.times import from_ms
 from service.formats.event_id import EventId
@@ -35,20 +35,20 @@ _UUID7 = 7
 
 
 class Search(field_types.Request):
-    """What is looked for."""
+    """The name to search for."""
 
     q: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 
 class Ask(field_types.Request):
-    """Whose timeline: a code's, a user's, an order's, of an Idempotency-Key, or around a request's id."""
+    """The subject of a timeline: a code, a user, an order, an Idempotency-Key, or a request id."""
 
     kind: Literal["code", "user", "order", "key", "request"]
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
 
 
 class Match(Answer):
-    """Something of this name; a redemption names its code, too."""
+    """A match; for a redemption with its code."""
 
     kind: Kind
     name: str
@@ -56,13 +56,13 @@ class Match(Answer):
 
 
 class Found(Answer):
-    """All that has the name."""
+    """All matches."""
 
     matches: list[Match]
 
 
 class Event(Answer):
-    """A recorded event; what it doesn't have is None. `event` is its id in the outbox."""
+    """A recorded event; fields that its kind lacks are None. `event` is its id in the outbox."""
 
     what: Literal["assigned", "unassigned", "redeemed", "rolledBack"]
     at: str
@@ -82,7 +82,7 @@ class Event(Answer):
 
 
 class RecordedCode(Answer):
-    """A code as Postgres has it; `status` is the one beneath a lock."""
+    """A code in Postgres; a lock does not change `status`."""
 
     status: str
     user_id: str | None
@@ -94,7 +94,7 @@ class RecordedCode(Answer):
 
 
 class Timeline(Answer):
-    """What happened, newest first; `recorded` where nothing that was answered before is missing."""
+    """Events, newest first. `recorded`: whether all events up to the request are included."""
 
     events: list[Event]
     recorded: bool
@@ -102,19 +102,19 @@ class Timeline(Answer):
 
 
 class Timelines(Controller):
-    """Finding things."""
+    """The endpoints for search and timelines."""
 
     path = "/"
 
     @get("/search", include_in_schema=False, opt=FOR_MANAGERS)
     async def search(self, request: Request[Any, Any, Any]) -> Found:
-        """Everything that has this name: code, user, order, redemption, Idempotency-Key, request, book, job."""
-        who = caller(request)
-        text = query(request, Search).q.strip()
+        """All codes, users, orders, redemptions, Idempotency-Keys, requests, books and jobs with this name."""
+        caller = get_caller(request)
+        text = parse_query(request, Search).q.strip()
         context: Context = request.app.state.context
-        await settled(request, who)
+        await wait_recorded(request, caller)
         names: dict[RecordKind, str | None] = {
-            "code": canonical_code(text),
+            "code": canonicalize_code(text),
             "user": text if is_caller_id(text) else None,
             "order": text if is_caller_id(text) else None,
             "key": text,
@@ -122,57 +122,57 @@ class Timelines(Controller):
         matches = [
             Match(kind=kind, name=name)
             for kind, name in names.items()
-            if name and await is_known(context.pool, who.workspace, kind, name)
+            if name and await is_known(context.pool, caller.workspace, kind, name)
         ]
-        if not matches and (found := own_id(text)):
-            matches.append(await _of_ours(context, who.workspace, found))
+        if not matches and (parsed := parse_uuid(text)):
+            matches.append(await _find_by_id(context, caller.workspace, parsed))
         return Found(matches=matches)
 
     @get("/timeline", include_in_schema=False, opt=FOR_MANAGERS)
     async def timeline(self, request: Request[Any, Any, Any]) -> Response[Timeline]:
-        """The last 200 events, once what was answered before is recorded, or after 2 s."""
-        who = caller(request)
-        asked = query(request, Ask)
+        """The last 200 events; waits up to 2 s until all events are recorded."""
+        caller = get_caller(request)
+        params = parse_query(request, Ask)
         pool = request.app.state.context.pool
-        lag = await settled(request, who)
+        lag = await wait_recorded(request, caller)
         body = Timeline(events=[], recorded=not lag)
-        if asked.kind == "request":
-            found = own_id(asked.name)
-            if found is None or found.version != _UUID7:
+        if params.kind == "request":
+            parsed = parse_uuid(params.name)
+            if parsed is None or parsed.version != _UUID7:
                 raise Refusal("not_found")
-            events = await events_around(pool, who.workspace, found)
+            events = await events_around(pool, caller.workspace, parsed)
         else:
-            name = canonical_code(asked.name) if asked.kind == "code" else asked.name
+            name = canonicalize_code(params.name) if params.kind == "code" else params.name
             if name is None:
                 raise Refusal("coupon_not_found")
-            events = await events_of(pool, who.workspace, asked.kind, name)
-            if asked.kind == "code":
-                body.postgres = await _recorded(pool, who.workspace, name)
-        body.events = [_shown(event) for event in events]
+            events = await events_of(pool, caller.workspace, params.kind, name)
+            if params.kind == "code":
+                body.postgres = await _read_recorded(pool, caller.workspace, name)
+        body.events = [_render_event(event) for event in events]
         return Response(encode(body), media_type="application/json")  # type: ignore[return-value]
 
 
-async def _of_ours(context: Context, workspace: int, found: UUID) -> Match:
-    """What an id of ours stands for; one that nothing has may be a request's, whose time is in it."""
-    name = str(found)
-    if past := await redemption(context.pool, workspace, found):
+async def _find_by_id(context: Context, workspace: int, parsed: UUID) -> Match:
+    """The object with this id. An unknown UUID of version 7 may be a request id, which contains its time."""
+    name = str(parsed)
+    if past := await redemption(context.pool, workspace, parsed):
         return Match(kind="redemption", name=name, code=past.code)
     for kind, read in (("book", read_book), ("job", read_job)):
         try:
-            await read(context.pool, workspace, found)
+            await read(context.pool, workspace, parsed)
             return Match(kind=kind, name=name)  # type: ignore[arg-type]
         except Refusal:
             continue
-    if found.version != _UUID7:
+    if parsed.version != _UUID7:
         raise Refusal("not_found")
     return Match(kind="request", name=name)
 
 
-async def _recorded(pool: Any, workspace: int, code: str) -> RecordedCode | None:
-    found = await recorded_code(pool, workspace, code)
-    if found is None:
+async def _read_recorded(pool: Any, workspace: int, code: str) -> RecordedCode | None:
+    recorded = await recorded_code(pool, workspace, code)
+    if recorded is None:
         return None
-    row, added_ms = found
+    row, added_ms = recorded
     return RecordedCode(
         status=row.status,
         user_id=row.user_id,
@@ -184,7 +184,7 @@ async def _recorded(pool: Any, workspace: int, code: str) -> RecordedCode | None
     )
 
 
-def _shown(event: TimelineEvent) -> Event:
+def _render_event(event: TimelineEvent) -> Event:
     digits = event.digits or 0
     return Event(
         what=_EVENTS[event.kind],

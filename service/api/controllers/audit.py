@@ -1,4 +1,4 @@
-"""Who changed what."""
+"""The audit log: who changed what."""
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
@@ -8,15 +8,15 @@ import asyncpg
 import msgspec
 from litestar import Controller, Request, Response, get
 
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.context import Context
-from service.api.csv_rows import MEDIA_TYPE, csv_rows
+from service.api.csv_rows import MEDIA_TYPE, encode_csv_rows
 from service.api.csv_stream import CsvFile
-from service.api.documented import documented
-from service.api.reading import Listing, position, query
+from service.api.documented import describe
+from service.api.reading import Listing, decode_position, parse_query
 from service.domain.book_requests import Time, check_time
-from service.domain.field_types import Answer, check_text, text
-from service.domain.times import ShownTime, from_ms, to_ms
+from service.domain.field_types import Answer, check_text, text_schema
+from service.domain.times import Timestamp, from_ms, to_ms
 from service.formats import page_cursors
 from service.operations.base import encode
 from service.record.config.audit_log import AuditRow, page_audit
@@ -44,13 +44,13 @@ _CSV = (
 
 
 class ListAudit(Listing, kw_only=True):
-    """What to list."""
+    """Filters of the list."""
 
-    action: Annotated[str, text(0, 100, description="Only this, such as `book.changed`.")] | None = None
+    action: Annotated[str, text_schema(0, 100, description="Only this action, such as `book.changed`.")] | None = None
     actor: Annotated[
-        Literal["key", "command", "service"] | None, msgspec.Meta(description="Only what such a one did.")
+        Literal["key", "command", "service"] | None, msgspec.Meta(description="Only entries of this kind of actor.")
     ] = None
-    key_id: Annotated[UUID | None, msgspec.Meta(description="Only what was done with this key.")] = None
+    key_id: Annotated[UUID | None, msgspec.Meta(description="Only entries of this key.")] = None
     since: Annotated[Time | None, msgspec.Meta(description="Only from this time on.")] = None
     until: Annotated[Time | None, msgspec.Meta(description="Only before this time.")] = None
 
@@ -62,11 +62,11 @@ class ListAudit(Listing, kw_only=True):
 
 
 class Entry(Answer, kw_only=True):
-    """Something that was done. Of a change `before` and `after` have what differs; of a code there is but its end."""
+    """An entry of the audit log. `before` and `after` have the fields that changed. Codes are masked."""
 
-    at: ShownTime
+    at: Timestamp
     actor: Literal["key", "command", "service"]
-    """A key's bearer, the command line, or the service itself."""
+    """An API key, the command line, or the service itself."""
     key_id: UUID | None
     key_name: str | None
     ip_address: str | None
@@ -86,47 +86,49 @@ class EntryPage(Answer):
 
 
 class Audit(Controller):
-    """Reading the audit."""
+    """The endpoints for the audit log."""
 
     path = "/v1"
 
     @get(
         "/audit",
-        **documented("listAudit", "List what was changed", "Audit", query=ListAudit,
+        **describe("listAudit", "List audit entries", "Audit", query=ListAudit,
                      answer={"items": [_EXAMPLE], "nextCursor": None}),
     )  # fmt: skip
     async def page(self, request: Request[Any, Any, Any]) -> Response[EntryPage]:
-        """Changes of books, codes, users, keys and settings, each written with the change, newest first; who signed in
-        to the console and out; and, as `attempts.refused`, how often a key was refused, counted every ten seconds.
-        Nothing changes or removes them. Scope `operate`."""
-        who, asked = caller(request), query(request, ListAudit)
+        """Audit entries, newest first: changes of books, codes, users, keys and settings, each committed with its
+        change; sign-ins and sign-outs of the console; and `attempts.refused`, the count of rejected requests by key,
+        every ten seconds. Entries are never changed or removed. Scope `operate`."""
+        caller, params = get_caller(request), parse_query(request, ListAudit)
         pool = request.app.state.context.pool
-        named = (asked.action, asked.actor, asked.key_id, asked.since, asked.until)
-        rows = await page_audit(pool, who.workspace, asked.limit + 1, position(asked, page_cursors.AUDIT), *named)
+        named = (params.action, params.actor, params.key_id, params.since, params.until)
+        rows = await page_audit(
+            pool, caller.workspace, params.limit + 1, decode_position(params, page_cursors.AUDIT), *named
+        )
         body = EntryPage(
-            items=[_shown(row) for row in rows[: asked.limit]],
-            next_cursor=page_cursors.AUDIT.encode_next(rows, asked.limit, lambda row: (row.position,)),
+            items=[_render_entry(row) for row in rows[: params.limit]],
+            next_cursor=page_cursors.AUDIT.encode_next(rows, params.limit, lambda row: (row.position,)),
         )
         return Response(encode(body), media_type="application/json")  # type: ignore[return-value]
 
     @get(
         "/audit.csv",
         media_type=MEDIA_TYPE,
-        **documented("exportAudit", "Export what was changed", "Audit", answer=_CSV),
+        **describe("exportAudit", "Export audit entries", "Audit", answer=_CSV),
     )
     async def export(self, request: Request[Any, Any, Any]) -> Response[str]:
-        """All of it as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
-        who = caller(request)
-        query(request)
+        """All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
         context: Context = request.app.state.context
-        return CsvFile(context.export_slots, _pieces(context.pool, who.workspace), "audit.csv", {})
+        return CsvFile(context.export_slots, _pieces(context.pool, caller.workspace), "audit.csv", {})
 
 
 async def _pieces(pool: asyncpg.Pool, workspace: int) -> AsyncIterator[bytes]:
-    head, before = csv_rows([_COLUMNS]), None
+    head, before = encode_csv_rows([_COLUMNS]), None
     while True:
         rows = await page_audit(pool, workspace, PAGE, before)
-        yield head + csv_rows(
+        yield head + encode_csv_rows(
             (
                 from_ms(to_ms(row.at)), row.actor, row.key_id and str(row.key_id), row.key_name, row.ip, row.user_agent,
                 row.request_id, row.action, row.subject, row.before, row.after,
@@ -138,7 +140,7 @@ async def _pieces(pool: asyncpg.Pool, workspace: int) -> AsyncIterator[bytes]:
         head, before = b"", rows[-1].position
 
 
-def _shown(row: AuditRow) -> Entry:
+def _render_entry(row: AuditRow) -> Entry:
     return Entry(
         at=from_ms(to_ms(row.at)),
         actor=row.actor,

@@ -1,4 +1,4 @@
-"""Many operations of the hot path in one request."""
+"""Batches: many hot operations in one request."""
 
 import asyncio
 from collections.abc import Sequence
@@ -8,17 +8,17 @@ from typing import Annotated, Any, cast
 import msgspec
 from litestar import Controller, Request, Response, post
 
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.context import Context
-from service.api.documented import documented
-from service.api.durability import RECORDED, Wait, preferred_wait_s
+from service.api.documented import describe
+from service.api.durability import RECORDED, Wait, parse_preferred_wait_s
 from service.api.hot_path import call_without_body
-from service.api.idempotency import Answered, once
-from service.api.reading import BATCH_BYTES, json_bytes, query
-from service.api.recall import decide, recalled
+from service.api.idempotency import ActionResult, run_once
+from service.api.reading import BATCH_BYTES, parse_query, read_json_bytes
+from service.api.recall import decide, resolve_recall
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer, canonical_code, word
-from service.domain.limits import rate_headers
+from service.domain.field_types import Answer, canonicalize_code, encode_field
+from service.domain.limits import make_rate_headers
 from service.formats.batch_answers import KeptBatch, KeptReply, Said, is_kept_batch, keep_batch, read_batch, reply_of
 from service.operations.base import Call, Command, Rendered, Reply
 from service.operations.batch import Batch, read, split
@@ -30,65 +30,65 @@ from service.operations.table import VALIDATE, Row
 
 _ANSWERS = ("AssignedCoupon", "Lock", "DurableRedemption", "Validation", "Problem")
 AT_ONCE = 50
-"""Operations: about a millisecond of the loop's time to prepare or to answer, and of Redis's."""
+"""Operations between two turns of the event loop: about 1 ms to prepare or to render, and about 1 ms of Redis."""
 
 _any_of = [*({"$ref": f"#/components/schemas/{name}"} for name in _ANSWERS), {"type": "null"}]
 
 
 class Result(Answer):
-    """What one operation was answered."""
+    """The result of one operation."""
 
-    status: Annotated[int, msgspec.Meta(description="What the single request would be answered.")]
-    body: Annotated[Any, msgspec.Meta(description="As the single request's; null for none.",
+    status: Annotated[int, msgspec.Meta(description="The status that the single request would have.")]
+    body: Annotated[Any, msgspec.Meta(description="The body that the single request would have; null for none.",
                                       extra_json_schema={"anyOf": _any_of})]  # fmt: skip
 
 
 class Results(Answer):
-    """The answers in the order of the operations."""
+    """The results in the order of the operations."""
 
     results: list[Result]
 
 
 @dataclass(slots=True)
-class _One:
-    """One operation on its way; `told` is its script's reply, or why there is none."""
+class _Operation:
+    """An operation of a batch; `reply` is its script's reply, or the refusal."""
 
     row: Row | None = None
     command: Command | None = None
-    told: Reply | Refusal = field(default_factory=list)
+    reply: Reply | Refusal = field(default_factory=list)
     code: str | None = None
     struct: Any = None
 
     @property
-    def said(self) -> Said:
-        """What the operation itself says, and what is kept of its answer need not."""
+    def ids(self) -> Said:
+        """The ids in the operation's request. They are left out of the stored response."""
         user, order = getattr(self.struct, "user_id", None), getattr(self.struct, "order_id", None)
-        return Said(canonical_code(self.code or "") or "-", word(user), word(order))
+        return Said(canonicalize_code(self.code or "") or "-", encode_field(user), encode_field(order))
 
 
 @dataclass(slots=True)
-class _Ran:
-    """What a batch came to."""
+class _BatchRun:
+    """The result of a batch."""
 
-    ones: list[_One]
+    entries: list[_Operation]
     results: list[Rendered]
     durability: str
     changed: bool
-    """Whether an operation that changes something was done."""
+    """Whether an operation succeeded that may change something."""
     unknown: bool
-    """Whether nobody knows of one if it was done."""
+    """Whether the result of an operation is unknown."""
     recorded: bool
 
 
 class Batches(Controller):
-    """Up to 1,000 operations at once."""
+    """The endpoint for batches of up to 1,000 operations."""
 
     path = "/v1"
 
     @post(
         "/batch",
         status_code=200,
-        **documented(
+        **describe(
             "runBatch", "Run many operations", "Coupons", body=Batch,
             example={"operations": [
                 {"op": "redeem", "code": "SUMMER-7QX2", "userId": "user-42", "orderId": "A-1001", "orderValue": 120},
@@ -97,8 +97,8 @@ class Batches(Controller):
             answer={"results": [
                 {"status": 201, "body": REDEMPTION | {"durability": "fsynced"}},
                 {"status": 409, "body": {
-                    "type": "/problems/out_of_stock", "title": "Nothing of this book is left.", "status": 409,
-                    "detail": "Nothing of this book is left.", "instance": "/requests/4f1c", "code": "out_of_stock",
+                    "type": "/problems/out_of_stock", "title": "The book has no coupons left.", "status": 409,
+                    "detail": "The book has no coupons left.", "instance": "/requests/4f1c", "code": "out_of_stock",
                     "requestId": "4f1c",
                 }},
             ]},
@@ -106,131 +106,134 @@ class Batches(Controller):
         ),
     )  # fmt: skip
     async def run(self, request: Request[Any, Any, Any]) -> Response[Results]:
-        """Decided in their order, each on its own: one that is refused, or can't be read, says so in its place, and the
-        others stand. `assign` takes either `code` or `bookId`. Scope `checkout`.
+        """Run the operations in order, each on its own: one that is refused or malformed has a problem as its result,
+        and does not affect the others. `assign` takes either `code` or `bookId`. Scope `checkout`.
 
-        An `Idempotency-Key` is one for the whole batch. Where every operation was refused, or only validated, nothing
-        is kept under the key: a repeat of the batch is decided again, and may succeed. Where one was done, the repeat
-        gets the same answer, its refusals included. An answer with `outcome_unknown` is not kept. After a request that
-        died, a repeat is refused with `request_in_progress` for up to a minute, and decided again then: give
-        redemptions an `orderId`, with which they happen once."""
+        An `Idempotency-Key` is for the whole batch. If an operation succeeded that may change something, a repeat gets
+        the stored response, with its refusals. If all operations were refused or only validated, nothing is stored: a
+        repeat runs the batch again. A response with `outcome_unknown` is not stored. After a request that died, a
+        repeat is refused with `request_in_progress` for up to a minute, and then runs again: give each redemption an
+        `orderId`, so that it happens only once."""
         headers = request.headers
-        who = caller(request)
-        query(request)
-        body = await json_bytes(request, BATCH_BYTES, headers)
+        caller = get_caller(request)
+        parse_query(request)
+        body = await read_json_bytes(request, BATCH_BYTES, headers)
         operations = split(body)
-        wait_s = preferred_wait_s(headers)
-        call = call_without_body(request, who, keyed=False)
+        wait_s = parse_preferred_wait_s(headers)
+        call = call_without_body(request, caller, keyed=False)
         applied, rates = False, ""
 
-        async def act() -> Answered[msgspec.Raw]:
+        async def act() -> ActionResult[msgspec.Raw]:
             nonlocal applied, rates
-            ran = await _run(request, call, operations, wait_s)
-            applied = ran.recorded
-            rates = next((result.rates for result in reversed(ran.results) if result.rates), "")
-            if ran.unknown or not ran.changed or "idempotency-key" not in headers:
-                return Answered(status=200, body=_joined(ran.results), key="claimed" if ran.unknown else "free")
-            replies = ((one.said, one.told) for one in ran.ones)
-            reference = keep_batch(ran.durability, request.scope["state"]["request_id"], replies)
-            return Answered(status=200, body=_joined(ran.results), reference=reference)
+            batch_run = await _run(request, call, operations, wait_s)
+            applied = batch_run.recorded
+            rates = next((result.rates for result in reversed(batch_run.results) if result.rates), "")
+            key = "claimed" if batch_run.unknown else "free"
+            if batch_run.unknown or not batch_run.changed or "idempotency-key" not in headers:
+                return ActionResult(status=200, body=_join_results(batch_run.results), key=key)
+            replies = ((entry.ids, entry.reply) for entry in batch_run.entries)
+            reference = keep_batch(batch_run.durability, request.scope["state"]["request_id"], replies)
+            return ActionResult(status=200, body=_join_results(batch_run.results), reference=reference)
 
-        async def restore(kept: bytes) -> bytes:
-            text = kept.decode()
-            return await _restored(request, call, operations, read_batch(text)) if is_kept_batch(text) else kept
+        async def restore(stored: bytes) -> bytes:
+            text = stored.decode()
+            return await _restore_body(request, call, operations, read_batch(text)) if is_kept_batch(text) else stored
 
-        response = await once(request, who, body, act, restore)
+        response = await run_once(request, caller, body, act, restore)
         if applied:
             response.headers["Preference-Applied"] = RECORDED
-        response.headers.update(rate_headers(rates))
+        response.headers.update(make_rate_headers(rates))
         return cast("Response[Results]", response)
 
 
 async def _run(
     request: Request[Any, Any, Any], call: Call, operations: Sequence[msgspec.Raw], wait_s: int | None
-) -> _Ran:
-    """Read and prepare some, send them in one turn of the loop, and go on with the next once these are told, so that
-    nobody else's request waits for a whole batch; then answer each."""
+) -> _BatchRun:
+    """Decode, prepare and send AT_ONCE operations, wait for their replies, and continue with the next ones, so that no
+    other request waits for a whole batch. Then render all results."""
     context: Context = request.app.state.context
     decider, partition = context.decider, call.caller.partition
     wait = await Wait.begin(context, call.caller, wait_s)
-    ones: list[_One] = []
+    entries: list[_Operation] = []
     for start in range(0, len(operations), AT_ONCE):
-        some = [_prepared(call, raw) for raw in operations[start : start + AT_ONCE]]
-        sent = [(one, one.command) for one in some if one.command]
+        some = [_prepare(call, raw) for raw in operations[start : start + AT_ONCE]]
+        sent = [(entry, entry.command) for entry in some if entry.command]
         replies = await decider.run_all(
             partition, [(command.script, command.keys, command.args) for _, command in sent]
         )
-        for (one, command), reply in zip(sent, replies, strict=True):
-            one.told = reply if isinstance(reply, Refusal) else await _recalled(context, call, command, reply)
-        ones += some
-    done = [one for one in ones if not isinstance(one.told, Refusal)]
-    unknown = any(isinstance(one.told, Refusal) and one.told.code == "outcome_unknown" for one in ones)
+        for (entry, command), reply in zip(sent, replies, strict=True):
+            entry.reply = reply if isinstance(reply, Refusal) else await _resolve_recall(context, call, command, reply)
+        entries += some
+    done = [entry for entry in entries if not isinstance(entry.reply, Refusal)]
+    unknown = any(isinstance(entry.reply, Refusal) and entry.reply.code == "outcome_unknown" for entry in entries)
     durability, in_record = decider.durability, False
-    durable = [one for one in done if one.row and one.row.operation.durable]
+    durable = [entry for entry in done if entry.row and entry.row.operation.durable]
     if wait and durable:
-        in_record = await wait.is_recorded([_answer(call, one, durability, "") for one in durable])
+        in_record = await wait.is_recorded([_answer(call, entry, durability, "") for entry in durable])
         durability = "recorded" if in_record else durability
     results, request_id = list[Rendered](), request.scope["state"]["request_id"]
-    for start in range(0, len(ones), AT_ONCE):
-        results += [_answer(call, one, durability, request_id) for one in ones[start : start + AT_ONCE]]
+    for start in range(0, len(entries), AT_ONCE):
+        results += [_answer(call, entry, durability, request_id) for entry in entries[start : start + AT_ONCE]]
         await asyncio.sleep(0)
-    changed = any(one.row is not VALIDATE for one in done)
-    return _Ran(ones, results, durability, changed, unknown, in_record)
+    changed = any(entry.row is not VALIDATE for entry in done)
+    return _BatchRun(entries, results, durability, changed, unknown, in_record)
 
 
-async def _restored(
-    request: Request[Any, Any, Any], call: Call, operations: Sequence[msgspec.Raw], kept: KeptBatch
+async def _restore_body(
+    request: Request[Any, Any, Any], call: Call, operations: Sequence[msgspec.Raw], stored: KeptBatch
 ) -> msgspec.Raw:
-    """The answer again, of what is kept of it. Raises Refusal `unavailable` where the outbox no longer has its
-    redemptions, and Postgres is away."""
+    """Make the body again from what is stored. Raises Refusal `unavailable` if the outbox no longer has its
+    redemptions and Postgres is unreachable."""
     context: Context = request.app.state.context
     results: list[Rendered] = []
     for start in range(0, len(operations), AT_ONCE):
-        answers = kept.answers[start : start + AT_ONCE]
+        answers = stored.answers[start : start + AT_ONCE]
         names = [name for answer in answers if isinstance(answer, KeptReply) for name in answer.names]
         records: Records = {}
         if names:
             command = prepare_records(call.caller, names)
             records = read_records(await decide(context.decider, context.pool, call.caller, command))
         for raw, answer in zip(operations[start : start + AT_ONCE], answers, strict=True):
-            one = _prepared(call, raw, counted=False)
+            entry = _prepare(call, raw, counted=False)
             if isinstance(answer, Refusal):
-                one.told = answer
-            elif isinstance(one.told, Refusal):  # it was done once: only another version may read it otherwise
-                raise one.told
+                entry.reply = answer
+            elif isinstance(
+                entry.reply, Refusal
+            ):  # it succeeded before: only another version of the service may reject it
+                raise entry.reply
             else:
-                one.told = reply_of(answer, one.said, records)
-            results.append(_answer(call, one, kept.durability, kept.request_id))
+                entry.reply = reply_of(answer, entry.ids, records)
+            results.append(_answer(call, entry, stored.durability, stored.request_id))
         await asyncio.sleep(0)
-    return _joined(results)
+    return _join_results(results)
 
 
-async def _recalled(context: Context, call: Call, command: Command, reply: Reply) -> Reply | Refusal:
+async def _resolve_recall(context: Context, call: Call, command: Command, reply: Reply) -> Reply | Refusal:
     try:
-        return await recalled(context.decider, context.pool, call.caller, command, reply)
+        return await resolve_recall(context.decider, context.pool, call.caller, command, reply)
     except Refusal as refusal:
         return refusal
 
 
-def _prepared(call: Call, raw: msgspec.Raw, *, counted: bool = True) -> _One:
-    """An operation and what it runs, or why it is refused before that; not `counted` where it doesn't run."""
-    one = _One()
+def _prepare(call: Call, raw: msgspec.Raw, *, counted: bool = True) -> _Operation:
+    """Decode an operation and make its command, or set the refusal. `counted` is False for one that will not run."""
+    entry = _Operation()
     try:
-        one.row, one.code, one.struct = read(call.caller, raw)
-        one.command = begin_decoded(one.row, call, one.code, one.struct, counted=not counted)
+        entry.row, entry.code, entry.struct = read(call.caller, raw)
+        entry.command = begin_decoded(entry.row, call, entry.code, entry.struct, counted=not counted)
     except Refusal as refusal:
-        one.told = refusal
-    return one
+        entry.reply = refusal
+    return entry
 
 
-def _answer(call: Call, one: _One, durability: str, request_id: str) -> Rendered:
-    if not isinstance(one.told, Refusal):
-        assert one.command  # noqa: S101, what was told was asked
-        return finish(one.command, one.told, durability)
-    rendered = finish_refused(one.row, call.caller, one.told) if one.row else None
-    return rendered or Rendered(one.told.outcome.status, problem(one.told, request_id), rates=one.told.rates)
+def _answer(call: Call, entry: _Operation, durability: str, request_id: str) -> Rendered:
+    if not isinstance(entry.reply, Refusal):
+        assert entry.command  # noqa: S101, only an operation with a command has a reply
+        return finish(entry.command, entry.reply, durability)
+    rendered = finish_refused(entry.row, call.caller, entry.reply) if entry.row else None
+    return rendered or Rendered(entry.reply.outcome.status, problem(entry.reply, request_id), rates=entry.reply.rates)
 
 
-def _joined(results: Sequence[Rendered]) -> msgspec.Raw:
+def _join_results(results: Sequence[Rendered]) -> msgspec.Raw:
     parts = [b'{"status":%d,"body":%b}' % (result.status, result.body or b"null") for result in results]
     return msgspec.Raw(b'{"results":[' + b",".join(parts) + b"]}")

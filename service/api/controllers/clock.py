@@ -6,12 +6,12 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Controller, Request, Response, post
 
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.configuration_writes import Change
 from service.api.context import Context
-from service.api.documented import documented
-from service.api.idempotency import Answered, once
-from service.api.reading import json_bytes, query
+from service.api.documented import describe
+from service.api.idempotency import ActionResult, run_once
+from service.api.reading import parse_query, read_json_bytes
 from service.domain import field_types
 from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
@@ -20,7 +20,7 @@ from service.domain.times import from_ms, to_ms
 from service.record.config.workspace_rows import patch_workspace
 
 _END_MS = to_ms(datetime(9900, 1, 1, tzinfo=UTC))
-"""The clock runs on and the longest lock has 68 years, and the last time that can be written is in 9999."""
+"""Leaves room for the clock to run on, and for the longest lock (68 years), before the last valid time in 9999."""
 
 
 _Now = Annotated[
@@ -35,9 +35,9 @@ _Now = Annotated[
 
 
 class SetClock(field_types.Request, kw_only=True):
-    """What time it is from now on; null is the real time."""
+    """The time that the clock is set to."""
 
-    now: Annotated[_Now | None, msgspec.Meta(description="Null is the real time.")] = None
+    now: Annotated[_Now | None, msgspec.Meta(description="Null resets the clock to the real time.")] = None
 
     def __post_init__(self) -> None:
         if self.now is not None and not 0 <= to_ms(self.now) < _END_MS:
@@ -45,7 +45,7 @@ class SetClock(field_types.Request, kw_only=True):
 
 
 class Clock(Answer, kw_only=True):
-    """What time it is in the workspace."""
+    """The time in the workspace."""
 
     now: str
 
@@ -61,7 +61,7 @@ class TestClock(Controller):
     @post(
         "/",
         status_code=200,
-        **documented(
+        **describe(
             "setTestClock",
             "Set a test workspace's clock",
             "Workspace",
@@ -73,28 +73,28 @@ class TestClock(Controller):
         ),
     )
     async def set(self, request: Request[Any, Any, Any]) -> Response[Clock]:
-        """Move the time that windows and locks see, forward or back; it runs on from there. Scope `operate`.
+        """Set the time of validity windows and locks, forward or back; the clock runs on from there. Scope `operate`.
 
-        Only a test workspace has a clock: in a live one this is `forbidden`. Keys, idempotency and the times at which
-        books and codes were made stay on the real time. Going back may revive an expired lock that nobody has touched
-        since, and with a use of its coupon one of the book's total and the user's limit; more than a limit allows is
-        never redeemed all the same, since redeeming counts what was used.
+        Only test workspaces have a clock; in a live workspace the response is `forbidden`. Keys, idempotency and the
+        creation times of books and codes stay on the real time. Setting the clock back may make an expired lock live
+        again, if no request has used its coupon since; that lock again counts towards the limits of the book and the
+        user. Redemptions never exceed a limit, since a redeem counts the uses.
         """
-        who = caller(request)
-        query(request)
-        body = await json_bytes(request)
-        said = decode(_set, body)
-        if who.mode != "test":
+        caller = get_caller(request)
+        parse_query(request)
+        body = await read_json_bytes(request)
+        payload = decode(_set, body)
+        if caller.mode != "test":
             raise Refusal("forbidden", "Only a test workspace has a clock.")
         context: Context = request.app.state.context
 
-        async def act() -> Answered[Clock]:
-            change = Change(context, who.partition)
+        async def act() -> ActionResult[Clock]:
+            change = Change(context, caller.partition)
             real_ms = await context.decider.time_ms()
-            now_ms = real_ms if said.now is None else to_ms(said.now)
+            now_ms = real_ms if payload.now is None else to_ms(payload.now)
             changes = {"clock_offset_ms": now_ms - real_ms}
-            row = await patch_workspace(context.pool, who.workspace, who.partition, changes)
-            await change.projected(row.version, context.projector.workspace(row))
-            return Answered(status=200, body=Clock(now=from_ms(now_ms)))
+            row = await patch_workspace(context.pool, caller.workspace, caller.partition, changes)
+            await change.project(row.version, context.projector.workspace(row))
+            return ActionResult(status=200, body=Clock(now=from_ms(now_ms)))
 
-        return await once(request, who, body, act)
+        return await run_once(request, caller, body, act)

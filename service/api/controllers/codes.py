@@ -13,23 +13,23 @@ from litestar.openapi.spec.enums import OpenAPIType
 
 from service.access.caller import Caller
 from service.api import upload_dry_run
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.configuration_writes import Change, check_open
 from service.api.context import Context
 from service.api.controllers import jobs
 from service.api.controllers.books import BookId
-from service.api.controllers.histories import settled
-from service.api.documented import documented
-from service.api.idempotency import Answered, Stream, once
+from service.api.controllers.histories import wait_recorded
+from service.api.documented import describe
+from service.api.idempotency import ActionResult, Stream, run_once
 from service.api.reading import (
     UPLOAD_BYTES,
     Listing,
-    chunks,
-    id_of,
-    json_bytes,
-    media_type,
-    position,
-    query,
+    decode_position,
+    parse_id,
+    parse_media_type,
+    parse_query,
+    read_chunks,
+    read_json_bytes,
 )
 from service.common.pipeline import SerialRunner
 from service.domain import field_types
@@ -62,7 +62,7 @@ from service.record.config.job_rows import create_generation
 Parsed = Iterable[CodeLine | BadCode]
 
 LINES, PIECE_BYTES = 500, 16 << 10
-"""What is read at once, about a millisecond's work."""
+"""Parsed between two turns of the event loop: about 1 ms of work."""
 
 _upload = msgspec.json.Decoder(UploadCodes)
 _upload_of = msgspec.json.Decoder(UploadCodesOf)
@@ -99,10 +99,10 @@ _TEXTS = {
 
 
 class Upload(field_types.Request):
-    """Whether to do it."""
+    """Options of an upload."""
 
     dry_run: Annotated[
-        bool, msgspec.Meta(description="Answer what would be added, and add nothing; of at most 4 MiB.")
+        bool, msgspec.Meta(description="Return the result without adding codes. Body: at most 4 MiB.")
     ] = False
 
 
@@ -110,12 +110,12 @@ class ListCodes(Listing, kw_only=True):
     """Which codes to list."""
 
     status: Annotated[
-        Status | None, msgspec.Meta(description="Only codes of this status, as it is beneath a lock.")
+        Status | None, msgspec.Meta(description="Only codes of this status; a lock does not change it.")
     ] = None
 
 
 class CodeOfBook(Answer):
-    """A code as lists have it, with the latest redemption that stands."""
+    """A code in a list, with the latest redemption that was not rolled back."""
 
     code: str
     status: Status
@@ -136,14 +136,14 @@ class CodePage(Answer):
 
 
 class Codes(Controller):
-    """A book's codes."""
+    """The endpoints for a book's codes."""
 
     path = "/v1"
 
     @post(
         "/books/{bookId:str}/codes",
         status_code=200,
-        **documented(
+        **describe(
             "uploadCodes",
             "Upload codes",
             "Codes",
@@ -156,54 +156,56 @@ class Codes(Controller):
         ),
     )
     async def upload(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[Uploaded]:
-        """Add codes: as JSON, as CSV with the header `code[,userId][,expiresAt][,maxRedemptions]`, or one a line.
+        """Add codes from JSON, from CSV with the header `code[,userId][,expiresAt][,maxRedemptions]`, or from plain
+        text with one code per line.
 
-        CSV and text may have up to 1 GiB. A bad line is reported and leaves the others alone. Scope `manage`.
+        CSV and text may have up to 1 GiB. Invalid lines are reported; the other lines are added. Scope `manage`.
         """
-        who, asked = caller(request), query(request, Upload)
+        caller, params = get_caller(request), parse_query(request, Upload)
         context: Context = request.app.state.context
-        kind = media_type(request.headers)
-        if asked.dry_run:
-            return await _tried(request, who, kind, book_id)
+        kind = parse_media_type(request.headers)
+        if params.dry_run:
+            return await _check_upload(request, caller, kind, book_id)
         if kind == "application/json":
-            body = await json_bytes(request)
-            said = decode(_upload, body)
-            book = await read_book(context.pool, who.workspace, id_of(book_id, "book_not_found"))
-            return await _added(request, who, book, body, _listed(said.codes))
+            body = await read_json_bytes(request)
+            payload = decode(_upload, body)
+            book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+            return await _add_once(request, caller, book, body, _parse_json_codes(payload.codes))
         lines = _lines(kind)
-        book = await read_book(context.pool, who.workspace, id_of(book_id, "book_not_found"))
-        stream = Stream(chunks(request, UPLOAD_BYTES))
-        return await _added(request, who, book, stream, _parsed(stream, lines))
+        book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        stream = Stream(read_chunks(request, UPLOAD_BYTES))
+        return await _add_once(request, caller, book, stream, _parse_stream(stream, lines))
 
     @get(
         "/books/{bookId:str}/codes",
-        **documented(
+        **describe(
             "listCodes", "List a book's codes", "Codes", query=ListCodes,
             answer={"items": [_LISTED], "nextCursor": None}, lagging=True, refusals="book_not_found",
         ),
     )  # fmt: skip
     async def page(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[CodePage]:
-        """Codes of the book, newest first, with the status beneath a lock. Scope `manage`.
+        """Codes of the book, newest first. A lock does not change the status. Scope `manage`.
 
-        With a filter a page may have fewer items than `limit` though there are more: `nextCursor` says whether.
+        With a filter a page may have fewer than `limit` items, and more may follow: see `nextCursor`.
         """
-        who, asked = caller(request), query(request, ListCodes)
-        before = position(asked, page_cursors.CODES)
+        caller, params = get_caller(request), parse_query(request, ListCodes)
+        before = decode_position(params, page_cursors.CODES)
         context: Context = request.app.state.context
-        book = await read_book(context.pool, who.workspace, id_of(book_id, "book_not_found"))
-        headers = await settled(request, who)
+        book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        headers = await wait_recorded(request, caller)
         rows, rest = await page_codes(
-            context.pool, who.workspace, book.book, asked.limit, FIRST if before is None else before, asked.status
+            context.pool, caller.workspace, book.book, params.limit, FIRST if before is None else before, params.status
         )
         body = CodePage(
-            items=[_shown(row) for row in rows], next_cursor=None if rest is None else page_cursors.CODES.encode(rest)
+            items=[_render_code(row) for row in rows],
+            next_cursor=None if rest is None else page_cursors.CODES.encode(rest),
         )
         return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
 
     @post(
         "/coupons/codes",
         status_code=200,
-        **documented(
+        **describe(
             "uploadCoupons",
             "Upload codes to the book that the body names",
             "Codes",
@@ -216,18 +218,18 @@ class Codes(Controller):
     )
     async def upload_of(self, request: Request[Any, Any, Any]) -> Response[Uploaded]:
         """Add codes. Scope `manage`."""
-        who = caller(request)
-        query(request)
-        body = await json_bytes(request)
-        said = decode(_upload_of, body)
+        caller = get_caller(request)
+        parse_query(request)
+        body = await read_json_bytes(request)
+        payload = decode(_upload_of, body)
         context: Context = request.app.state.context
-        book = await read_book(context.pool, who.workspace, id_of(said.book_id, "book_not_found"))
-        return await _added(request, who, book, body, _listed(said.codes))
+        book = await read_book(context.pool, caller.workspace, parse_id(payload.book_id, "book_not_found"))
+        return await _add_once(request, caller, book, body, _parse_json_codes(payload.codes))
 
     @post(
         "/books/{bookId:str}/codes/generate",
         status_code=202,
-        **documented(
+        **describe(
             "generateCodes",
             "Generate codes",
             "Codes",
@@ -240,24 +242,24 @@ class Codes(Controller):
         ),
     )
     async def generate(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[Job]:
-        """Have random codes made by a job: exactly so many new ones, or it says why not. Scope `manage`."""
-        who = caller(request)
-        query(request)
-        body = await json_bytes(request)
-        said = decode(_generate, body)
+        """Start a job that generates exactly `count` new random codes, or fails with a reason. Scope `manage`."""
+        caller = get_caller(request)
+        parse_query(request)
+        body = await read_json_bytes(request)
+        payload = decode(_generate, body)
         context: Context = request.app.state.context
-        book = await read_book(context.pool, who.workspace, id_of(book_id, "book_not_found"))
+        book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
 
-        async def act() -> Answered[Job]:
-            pattern, charset = said.code_pattern or book.code_pattern, said.charset or book.charset
+        async def act() -> ActionResult[Job]:
+            pattern, charset = payload.code_pattern or book.code_pattern, payload.charset or book.charset
             async with context.pool.acquire() as connection, connection.transaction():
-                job = await create_generation(connection, book, said.count, pattern, charset)
-            return Answered(status=202, body=shown_job(job), location=f"/v1/jobs/{job.job_id}")
+                job = await create_generation(connection, book, payload.count, pattern, charset)
+            return ActionResult(status=202, body=shown_job(job), location=f"/v1/jobs/{job.job_id}")
 
-        return await once(request, who, body, act)
+        return await run_once(request, caller, body, act)
 
 
-def _shown(row: ListedCode) -> CodeOfBook:
+def _render_code(row: ListedCode) -> CodeOfBook:
     return CodeOfBook(
         code=row.code,
         status=row.status,
@@ -275,14 +277,14 @@ def _time(ms: int | None) -> str | None:
     return None if ms is None else from_ms(ms)
 
 
-async def _tried(request: Request[Any, Any, Any], who: Caller, kind: str, book_id: str) -> Response[Uploaded]:
+async def _check_upload(request: Request[Any, Any, Any], caller: Caller, kind: str, book_id: str) -> Response[Uploaded]:
     context: Context = request.app.state.context
-    await read_book(context.pool, who.workspace, id_of(book_id, "book_not_found"))
+    await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
     if kind == "application/json":
-        parsed = _listed(decode(_upload, await json_bytes(request, upload_dry_run.MAX_BYTES)).codes)
+        parsed = _parse_json_codes(decode(_upload, await read_json_bytes(request, upload_dry_run.MAX_BYTES)).codes)
     else:
-        parsed = _parsed(chunks(request, upload_dry_run.MAX_BYTES), _lines(kind))
-    return Response(await upload_dry_run.tried(context, who.workspace, parsed), status_code=200)
+        parsed = _parse_stream(read_chunks(request, upload_dry_run.MAX_BYTES), _lines(kind))
+    return Response(await upload_dry_run.check_upload(context, caller.workspace, parsed), status_code=200)
 
 
 def _lines(kind: str) -> Lines:
@@ -291,44 +293,44 @@ def _lines(kind: str) -> Lines:
     return Lines(csv=kind == "text/csv")
 
 
-async def _added(
-    request: Request[Any, Any, Any], who: Caller, book: BookRow, body: bytes | Stream, parsed: AsyncIterator[Parsed]
+async def _add_once(
+    request: Request[Any, Any, Any], caller: Caller, book: BookRow, body: bytes | Stream, parsed: AsyncIterator[Parsed]
 ) -> Response[Uploaded]:
     context: Context = request.app.state.context
-    check_open(context, who.partition)
+    check_open(context, caller.partition)
 
-    async def act() -> Answered[Uploaded]:
-        return Answered(status=200, body=await _add(context, book, parsed))
+    async def act() -> ActionResult[Uploaded]:
+        return ActionResult(status=200, body=await _add(context, book, parsed))
 
-    return await once(request, who, body, act)
+    return await run_once(request, caller, body, act)
 
 
 async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -> Uploaded:
-    """Add what comes, 5,000 codes a transaction: while these are read, those before are written to Postgres, and those
-    before them to Redis."""
-    told = Uploaded(added=0, duplicates=0, invalid=0, errors=[])
+    """Add the codes, 5,000 per transaction. Three chunks are in progress at a time: one is parsed, one is written to
+    Postgres, one to Redis."""
+    result = Uploaded(added=0, duplicates=0, invalid=0, errors=[])
     waiting: dict[str, CodeLine] = {}
     where = (book.workspace, book.partition)
 
     async def write(lines: list[CodeLine]) -> None:
         change = Change(context, book.partition)
         version, rows = await add_codes(context.pool, *where, book.book, lines)
-        told.added += len(rows)
-        told.duplicates += len(lines) - len(rows)
-        found = len(rows) < len(lines)
+        result.added += len(rows)
+        result.duplicates += len(lines) - len(rows)
+        has_duplicates = len(rows) < len(lines)
         await projecting.put(
-            lambda: change.projected(version, context.projector.codes(*where, version, rows), all_before=found)
+            lambda: change.project(version, context.projector.codes(*where, version, rows), all_before=has_duplicates)
         )
 
     async with SerialRunner() as projecting, SerialRunner() as writing:
         async for part in parsed:
             for line in part:
                 if isinstance(line, BadCode):
-                    told.invalid += 1
-                    if len(told.errors) < MAX_ERRORS:
-                        told.errors.append(line)
+                    result.invalid += 1
+                    if len(result.errors) < MAX_ERRORS:
+                        result.errors.append(line)
                 elif line.code in waiting:
-                    told.duplicates += 1
+                    result.duplicates += 1
                 else:
                     waiting[line.code] = line
                     if len(waiting) == CHUNK:
@@ -336,19 +338,19 @@ async def _add(context: Context, book: BookRow, parsed: AsyncIterator[Parsed]) -
                         waiting.clear()
         if waiting:
             await writing.put(partial(write, list(waiting.values())))
-    return told
+    return result
 
 
-async def _listed(codes: list[str]) -> AsyncIterator[Parsed]:
-    """The codes of a JSON body, with the loop's other work between some and the next."""
+async def _parse_json_codes(codes: list[str]) -> AsyncIterator[Parsed]:
+    """Parse the codes of a JSON body; yields to the event loop between pieces."""
     lines = parse_list(codes)
-    while some := list(islice(lines, LINES)):
-        yield some
+    while piece := list(islice(lines, LINES)):
+        yield piece
         await asyncio.sleep(0)
 
 
-async def _parsed(stream: Stream | AsyncIterator[bytes], lines: Lines) -> AsyncIterator[Parsed]:
-    """What comes, with the loop's other work between some of it and the next."""
+async def _parse_stream(stream: Stream | AsyncIterator[bytes], lines: Lines) -> AsyncIterator[Parsed]:
+    """Parse a stream; yields to the event loop between pieces."""
     async for part in stream:
         for start in range(0, len(part), PIECE_BYTES):
             yield lines.feed(part[start : start + PIECE_BYTES])

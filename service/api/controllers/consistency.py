@@ -1,22 +1,22 @@
-"""Whether Redis and the record tell the same: how far one is behind, what the last comparison found, and a new one."""
+"""Consistency of Redis and Postgres: the lag, the result of the last comparison, and starting a comparison."""
 
 from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Controller, Request, Response, get, post
 
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.configuration_writes import check_open
 from service.api.context import Context
 from service.api.controllers import jobs
-from service.api.documented import documented
-from service.api.idempotency import Answered, once
-from service.api.reading import json_bytes, query
+from service.api.documented import describe
+from service.api.idempotency import ActionResult, run_once
+from service.api.reading import parse_query, read_json_bytes
 from service.domain import field_types
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
-from service.domain.times import ShownTime, from_ms, to_ms
+from service.domain.times import Timestamp, from_ms, to_ms
 from service.formats.event_id import NO_EVENT
 from service.formats.events import MalformedEvent, parse
 from service.operations.views import Job, shown_job
@@ -42,63 +42,63 @@ _JOB = jobs.EXAMPLE | {"kind": "reconcile", "requested": 1000000, "done": 0}
 
 
 class FailingTask(Answer):
-    """A task of the partition's worker that fails and is begun anew: `opening` (while it fails, the state is
-    `recovering`), or one in the background. `reason` is the last error's type."""
+    """A task of the partition's worker that fails and restarts: `opening` (then the state is `recovering`), or a
+    background task. `reason` is the type of the last error."""
 
     task: str
     failures: int
     reason: str
-    since: ShownTime
+    since: Timestamp
 
 
 class Consistency(Answer):
-    """How far the record in Postgres is behind what Redis decided, and what the workspace's last comparison of the two
-    left. `lagSeconds` is the age of the oldest event that is not recorded; the comparison covers all events up to
+    """The lag of Postgres behind Redis, and the differences that the workspace's last comparison found and did not
+    repair. `lagSeconds` is the age of the oldest event that is not recorded. The comparison covers all events up to
     `reconciledTo`."""
 
     state: State
     lag_events: int
     lag_seconds: float
     last_recorded: str
-    last_reconciled_at: ShownTime | None
+    last_reconciled_at: Timestamp | None
     reconciled_to: str | None
     drift: dict[str, int]
     failing: list[FailingTask]
 
 
 class StartReconcile(field_types.Request, kw_only=True):
-    """What a comparison is to do."""
+    """Options of a comparison."""
 
     repair: Annotated[
-        bool | None, msgspec.Meta(description="Whether what differs in Redis is set right, as the record has it.")
+        bool | None, msgspec.Meta(description="Whether differences in Redis are repaired from Postgres.")
     ] = False
 
 
 _start = msgspec.json.Decoder(StartReconcile)
 
 
-class Consistent(Controller):
-    """Redis beside the record."""
+class ConsistencyChecks(Controller):
+    """The endpoints for consistency."""
 
     path = "/v1/ops"
 
     @get(
         "/consistency",
-        **documented("getConsistency", "Read how far the record is behind", "Operators", answer=_CONSISTENCY),
+        **describe("getConsistency", "Read the lag and the differences", "Operators", answer=_CONSISTENCY),
     )
     async def consistency(self, request: Request[Any, Any, Any]) -> Consistency:
-        """Of the workspace, and its partition. Scope `operate`."""
-        who = caller(request)
-        query(request)
+        """The lag of the workspace's partition, and the workspace's last comparison. Scope `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
         context: Context = request.app.state.context
-        state = await state_of(context, who.partition)
+        state = await state_of(context, caller.partition)
         try:
-            tail = await context.decider.tail(who.partition)
+            tail = await context.decider.tail(caller.partition)
         except Refusal:
             tail = NO_EVENT
-        row = await read_partition(context.pool, who.partition)
+        row = await read_partition(context.pool, caller.partition)
         pending = row.unrecorded(tail)
-        last = await comparisons.last(context.pool, who.workspace)
+        last = await comparisons.last(context.pool, caller.workspace)
         return Consistency(
             state=state,
             lag_events=pending,
@@ -109,16 +109,16 @@ class Consistent(Controller):
             drift=last.left if last else {},
             failing=[
                 FailingTask(task=one.task, failures=one.failures, reason=one.reason, since=from_ms(to_ms(one.since)))
-                for one in await read_failing(context.pool, who.partition)
+                for one in await read_failing(context.pool, caller.partition)
             ],
         )
 
     @post(
         "/reconcile",
         status_code=202,
-        **documented(
+        **describe(
             "startReconcile",
-            "Compare Redis with the record",
+            "Compare Redis with Postgres",
             "Operators",
             body=StartReconcile,
             example={"repair": False},
@@ -129,25 +129,25 @@ class Consistent(Controller):
         ),
     )
     async def reconcile(self, request: Request[Any, Any, Any]) -> Response[Job]:
-        """Have all that Redis holds of the workspace compared with the record, by a job, while requests go on. What it
-        found is in `GET /v1/ops/consistency` then. One at a time. Scope `operate`."""
-        who = caller(request)
-        query(request)
-        body = await json_bytes(request)
-        said = decode(_start, body)
+        """Start a job that compares all of the workspace's data in Redis with Postgres, without stopping requests.
+        `GET /v1/ops/consistency` returns the result. One comparison runs at a time. Scope `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
+        body = await read_json_bytes(request)
+        payload = decode(_start, body)
         context: Context = request.app.state.context
-        check_open(context, who.partition)
+        check_open(context, caller.partition)
 
-        async def act() -> Answered[Job]:
+        async def act() -> ActionResult[Job]:
             async with context.pool.acquire() as connection, connection.transaction():
-                job = await create_reconciling(connection, who.workspace, bool(said.repair))
-            return Answered(status=202, body=shown_job(job), location=f"/v1/jobs/{job.job_id}")
+                job = await create_reconciling(connection, caller.workspace, bool(payload.repair))
+            return ActionResult(status=202, body=shown_job(job), location=f"/v1/jobs/{job.job_id}")
 
-        return await once(request, who, body, act)
+        return await run_once(request, caller, body, act)
 
 
 async def _lag_s(context: Context, row: Partition) -> float:
-    """How old the oldest event is that is not recorded, on Redis's clock; 0 where that can't be read any more."""
+    """The age of the oldest event that is not recorded, on Redis's clock; 0 if it can't be read."""
     try:
         for (epoch, seq), decided, request in await context.decider.after(row.id, row.cursor):
             try:
@@ -156,7 +156,7 @@ async def _lag_s(context: Context, row: Partition) -> float:
                 continue
             at_ms, workspace = getattr(event, "at_ms", None), getattr(event, "workspace", None)
             if at_ms is not None and workspace is not None:
-                # A test workspace's clock may be another.
+                # A test workspace's clock may have an offset.
                 moved_ms = (await read_workspace(context.pool, workspace)).clock_offset_ms
                 return round(max(await context.decider.time_ms() - at_ms + moved_ms, 0) / 1000, 3)
     except Refusal:

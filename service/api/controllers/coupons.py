@@ -1,4 +1,4 @@
-"""Coupons: validating by an address, and switching one off or on. The hot operations are in hot_operations.py."""
+"""Coupons: validate by address, and change a coupon. The hot operations are in hot_operations.py."""
 
 from typing import Annotated, Any
 
@@ -7,13 +7,13 @@ from litestar import Controller, Request, Response, get, patch
 from litestar.params import PathParameter
 from msgspec import UNSET
 
-from service.access.caller import own_user
-from service.api.auth import caller
+from service.access.caller import resolve_user
+from service.api.auth import get_caller
 from service.api.configuration_writes import Change
 from service.api.context import Context
-from service.api.documented import documented
+from service.api.documented import describe
 from service.api.hot_path import perform_decoded
-from service.api.reading import json_body, query
+from service.api.reading import parse_query, read_json_body
 from service.domain import field_types
 from service.domain.code_requests import PatchCoupon
 from service.domain.errors import Refusal
@@ -33,7 +33,7 @@ Code = Annotated[str, PathParameter(name="code", description="The coupon's code,
 
 
 class ValidateQuery(field_types.Request, kw_only=True):
-    """A use of a coupon to try out."""
+    """The use of a coupon to validate."""
 
     user_id: UserId | None = None
     order_value: Money | None = None
@@ -44,49 +44,52 @@ _patch = msgspec.json.Decoder(PatchCoupon)
 
 
 class Coupons(Controller):
-    """One coupon."""
+    """The endpoints for one coupon."""
 
     path = "/v1/coupons"
 
     @get(
         "/{code:str}/validate",
-        **documented(
+        **describe(
             "validateCode", "Validate a coupon by its address", "Coupons", query=ValidateQuery, counted=True,
             answer={"valid": False, "reasons": ["expired"], "discountAmount": None, "finalAmount": None,
                     "coupon": COUPON | {"status": "expired"}},
         ),
     )  # fmt: skip
     async def validate_code(self, request: Request[Any, Any, Any], code: Code) -> Response[Validation]:
-        """As validate. Scope `public` or `checkout`."""
-        who = caller(request)
-        asked = query(request, ValidateQuery)
+        """Validate a coupon without a body; otherwise as `POST /v1/coupons/validate`. Scope `public` or `checkout`."""
+        caller = get_caller(request)
+        params = parse_query(request, ValidateQuery)
         struct = redeem.ValidateRequest(
-            code=code, user_id=own_user(who, asked.user_id), order_value=asked.order_value, currency=asked.currency
+            code=code,
+            user_id=resolve_user(caller, params.user_id),
+            order_value=params.order_value,
+            currency=params.currency,
         )
         return await perform_decoded(request, VALIDATE, None, struct)
 
     @patch(
         "/{code:str}",
-        **documented(
+        **describe(
             "patchCoupon", "Change a coupon", "Coupons", body=PatchCoupon, example={"status": "inactive"},
             answer=COUPON | {"status": "inactive"}, refusals="coupon_not_found outcome_unknown",
         ),
     )  # fmt: skip
     async def change(self, request: Request[Any, Any, Any], code: Code) -> Response[Coupon]:
-        """Switch a coupon off or on, or give it an end of its own. Governs every later request. Scope `manage`."""
-        who = caller(request)
-        query(request)
-        said = await json_body(request, _patch)
+        """Activate or deactivate a coupon, or set its own expiry. Applies to all later requests. Scope `manage`."""
+        caller = get_caller(request)
+        parse_query(request)
+        payload = await read_json_body(request, _patch)
         context: Context = request.app.state.context
-        change = Change(context, who.partition)
+        change = Change(context, caller.partition)
         changes: dict[str, Any] = {}
-        if said.status is not UNSET:
-            changes["active"] = said.status != "inactive"
-        if said.expires_at is not UNSET:
-            changes["expires_ms"] = None if said.expires_at is None else to_ms(said.expires_at)
-        row = await patch_coupon(context.pool, who.workspace, who.partition, code_of(code), changes)
-        await change.projected(row.version, context.projector.coupon(row))
+        if payload.status is not UNSET:
+            changes["active"] = payload.status != "inactive"
+        if payload.expires_at is not UNSET:
+            changes["expires_ms"] = None if payload.expires_at is None else to_ms(payload.expires_at)
+        row = await patch_coupon(context.pool, caller.workspace, caller.partition, code_of(code), changes)
+        await change.project(row.version, context.projector.coupon(row))
         try:
             return await perform_decoded(request, READ, code, ReadCoupon())
-        except Refusal as refusal:  # the change stands, it just can't be shown
+        except Refusal as refusal:  # the change is done, but the coupon can't be read
             raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal

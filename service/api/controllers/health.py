@@ -1,4 +1,4 @@
-"""What operators ask without a key: health, metrics, and where things are."""
+"""Endpoints for operators that need no key: health, metrics, problem types, and an index."""
 
 import asyncio
 from typing import Annotated, Any, Literal
@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from service.api.auth import OPEN
 from service.api.context import Context
 from service.api.controllers.consistency import state_of
-from service.api.documented import documented
+from service.api.documented import describe
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.domain.outcomes import BY_CODE
@@ -21,20 +21,20 @@ CHECK_S = 1.0
 
 
 class Live(Answer):
-    """The process answers."""
+    """Whether the process runs."""
 
     status: Literal["live"]
 
 
 class Ready(Answer):
-    """Whether requests can be decided; the parts that keep them from it."""
+    """Whether the service accepts requests; `failing` lists the parts that prevent it."""
 
     status: Literal["ready", "not_ready"]
     failing: list[str]
 
 
 class ProblemType(Answer):
-    """A refusal, as its code names it."""
+    """A kind of problem, by its code."""
 
     code: str
     status: int
@@ -42,13 +42,13 @@ class ProblemType(Answer):
 
 
 class Operating(Controller):
-    """Health, metrics."""
+    """The endpoints for health and metrics."""
 
     path = "/"
 
     @get("/", include_in_schema=False, opt=OPEN)
     async def index(self) -> dict[str, str]:
-        """Where things are."""
+        """The addresses of the documentation and of the pages."""
         return {
             "service": "scrip",
             "documentation": "/schema",
@@ -62,25 +62,25 @@ class Operating(Controller):
 
     @get(
         "/health/live",
-        **documented("getLive", "Is the process alive", "Operators", answer={"status": "live"}, open_to_all=True),
+        **describe("getLive", "Is the process alive", "Operators", answer={"status": "live"}, open_to_all=True),
     )
     async def live(self) -> Live:
-        """No part is asked. No credentials."""
+        """Checks no other part of the service. No credentials."""
         return Live(status="live")
 
     @get(
         "/health/ready",
-        **documented(
+        **describe(
             "getReady",
-            "Can requests be decided",
+            "Check whether the service is ready",
             "Operators",
             answer={"status": "ready", "failing": []},
-            answers={503: (Ready, "What is missing.")},
+            answers={503: (Ready, "The service is not ready; `failing` lists the reasons.")},
             open_to_all=True,
         ),
     )
     async def ready(self, request: Request[Any, Any, Any]) -> Response[Ready]:
-        """503 with the failing parts named: `redis`, `postgres`, `partition 0` (being recovered). No credentials."""
+        """Returns 503 with the failing parts: `redis`, `postgres`, `partition 0` (in recovery). No credentials."""
         context: Context = request.app.state.context
         failing: list[str] = []
         if not context.decider.link.connected:
@@ -101,7 +101,7 @@ class Operating(Controller):
 
     @get("/problems/{code:str}", include_in_schema=False, opt=OPEN)
     async def problem(self, code: Annotated[str, PathParameter(name="code")]) -> ProblemType:
-        """What a problem's `type` means. No credentials."""
+        """The meaning of a problem's `type`. No credentials."""
         outcome = BY_CODE.get(code)
         if outcome is None:
             raise Refusal("not_found")
@@ -109,5 +109,5 @@ class Operating(Controller):
 
     @get("/metrics", include_in_schema=False, opt=OPEN)
     async def metrics(self) -> Response[bytes]:
-        """Prometheus' text format. No credentials."""
+        """Metrics in the text format of Prometheus. No credentials."""
         return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})

@@ -1,4 +1,4 @@
-"""What happened, from Postgres; and a user's coupons. Each waits until what was answered before is recorded."""
+"""Histories from Postgres: redemptions, a user's coupons. Each request first waits until all events are recorded."""
 
 import asyncio
 import time
@@ -8,14 +8,14 @@ import msgspec
 from litestar import Controller, Request, Response, get
 
 from service.access.caller import Caller
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.context import Context
 from service.api.controllers.books import BookId
 from service.api.controllers.coupons import Code
 from service.api.controllers.users import UserIdPath, check_user
-from service.api.documented import documented
+from service.api.documented import describe
 from service.api.hot_path import call_without_body
-from service.api.reading import Listing, id_of, query
+from service.api.reading import Listing, parse_id, parse_query
 from service.api.recall import decide
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
@@ -33,7 +33,7 @@ from service.record.partitions.partition_rows import read_partition
 
 BARRIER_MS = 2000
 MAX_PAGES = 20
-"""Pages that are read for one of which a filter leaves little; the cursor goes on from there."""
+"""The most pages that are read for one filtered page; the next request continues from there."""
 
 _STATS = {
     "codes": 1000,
@@ -55,7 +55,7 @@ class ListCoupons(Listing, kw_only=True):
 
     status: Annotated[
         Literal["redeemed", "exhausted", "inactive", "expired", "assigned"] | None,
-        msgspec.Meta(description="Only coupons of this status, as it is beneath a lock."),
+        msgspec.Meta(description="Only coupons of this status; a lock does not change it."),
     ] = None
 
 
@@ -74,7 +74,7 @@ class CouponPage(Answer):
 
 
 class BookStats(Answer):
-    """A book's coupons by status, ignoring windows; and what stands."""
+    """A book's coupons by status, regardless of validity windows; and its redemptions that were not rolled back."""
 
     codes: int
     available: int
@@ -90,122 +90,126 @@ class BookStats(Answer):
 
 
 class Histories(Controller):
-    """Reading what happened."""
+    """The endpoints for histories."""
 
     path = "/v1"
 
     @get(
         "/books/{bookId:str}/stats",
-        **documented("getBookStats", "Count a book's coupons", "Books", answer=_STATS, refusals="book_not_found"),
+        **describe("getBookStats", "Count a book's coupons", "Books", answer=_STATS, refusals="book_not_found"),
     )
     async def stats(self, request: Request[Any, Any, Any], book_id: BookId) -> BookStats:
         """Live counts. Scope `manage`."""
-        who = caller(request)
-        query(request)
+        caller = get_caller(request)
+        parse_query(request)
         context: Context = request.app.state.context
-        counts: BookCounts = await context.hot.book_counts(who, str(id_of(book_id, "book_not_found")))
-        return shown_stats(counts)
+        counts: BookCounts = await context.hot.book_counts(caller, str(parse_id(book_id, "book_not_found")))
+        return render_stats(counts)
 
     @get(
         "/books/{bookId:str}/redemptions",
-        **documented(
+        **describe(
             "listBookRedemptions", "List a book's redemptions", "Redemptions", query=Listing,
             answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="book_not_found",
         ),
     )  # fmt: skip
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[RedemptionPage]:
         """Redemptions of the book's coupons, newest first. Scope `manage`."""
-        who, asked = caller(request), query(request, Listing)
+        caller, params = get_caller(request), parse_query(request, Listing)
         pool = request.app.state.context.pool
-        book = await read_book(pool, who.workspace, id_of(book_id, "book_not_found"))
-        headers = await settled(request, who)
-        page = await history_pages.redemptions_of_book(pool, who.workspace, book.book, asked.limit, asked.cursor)
+        book = await read_book(pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        headers = await wait_recorded(request, caller)
+        page = await history_pages.redemptions_of_book(pool, caller.workspace, book.book, params.limit, params.cursor)
         return _redemptions(page, headers)
 
     @get(
         "/users/{userId:str}/redemptions",
-        **documented(
+        **describe(
             "listUserRedemptions", "List a user's redemptions", "Users", query=Listing,
             answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="not_found",
         ),
     )  # fmt: skip
     async def of_user(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[RedemptionPage]:
-        """What the user redeemed, newest first. Scope `checkout` or `manage`."""
-        who, asked = caller(request), query(request, Listing)
-        check_user(who, user_id)
-        headers = await settled(request, who)
+        """The user's redemptions, newest first. Scope `checkout` or `manage`."""
+        caller, params = get_caller(request), parse_query(request, Listing)
+        check_user(caller, user_id)
+        headers = await wait_recorded(request, caller)
         pool = request.app.state.context.pool
-        page = await history_pages.redemptions_of_user(pool, who.workspace, user_id, asked.limit, asked.cursor)
+        page = await history_pages.redemptions_of_user(pool, caller.workspace, user_id, params.limit, params.cursor)
         return _redemptions(page, headers)
 
     @get(
         "/coupons/{code:str}/redemptions",
-        **documented(
+        **describe(
             "listCouponRedemptions", "List a coupon's redemptions", "Redemptions", query=Listing,
             answer={"items": [REDEMPTION], "nextCursor": None}, lagging=True, refusals="coupon_not_found",
         ),
     )  # fmt: skip
     async def of_coupon(self, request: Request[Any, Any, Any], code: Code) -> Response[RedemptionPage]:
         """The coupon's redemptions, newest first. Scope `manage`."""
-        who, asked = caller(request), query(request, Listing)
-        await read_coupon(request, who, code)
-        headers = await settled(request, who)
+        caller, params = get_caller(request), parse_query(request, Listing)
+        await read_coupon(request, caller, code)
+        headers = await wait_recorded(request, caller)
         pool = request.app.state.context.pool
-        page = await history_pages.redemptions_of_code(pool, who.workspace, code_of(code), asked.limit, asked.cursor)
+        page = await history_pages.redemptions_of_code(
+            pool, caller.workspace, code_of(code), params.limit, params.cursor
+        )
         return _redemptions(page, headers)
 
     @get(
         "/users/{userId:str}/coupons",
-        **documented(
+        **describe(
             "listUserCoupons", "List a user's coupons", "Users", query=ListCoupons,
             answer={"items": [COUPON], "nextCursor": None}, lagging=True, refusals="not_found",
         ),
     )  # fmt: skip
     async def coupons(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[CouponPage]:
-        """Coupons that are the user's, newest first, with the status beneath a lock. Scope `checkout` or `manage`."""
-        who, asked = caller(request), query(request, ListCoupons)
-        check_user(who, user_id)
-        headers = await settled(request, who)
+        """The user's coupons, newest first. A lock does not change the status. Scope `checkout` or `manage`."""
+        caller, params = get_caller(request), parse_query(request, ListCoupons)
+        check_user(caller, user_id)
+        headers = await wait_recorded(request, caller)
         pool = request.app.state.context.pool
         items: list[Coupon] = []
-        cursor = asked.cursor
+        cursor = params.cursor
         for _ in range(MAX_PAGES):
-            page = await history_pages.coupons_of_user(pool, who.workspace, user_id, asked.limit - len(items), cursor)
-            found = await asyncio.gather(*(read_coupon(request, who, held.code) for held in page.items))
-            for item in found:
-                if item.status == "locked":
-                    item.status = "assigned"
-            items += [item for item in found if asked.status in (None, item.status)]
+            page = await history_pages.coupons_of_user(
+                pool, caller.workspace, user_id, params.limit - len(items), cursor
+            )
+            coupons = await asyncio.gather(*(read_coupon(request, caller, held.code) for held in page.items))
+            for coupon in coupons:
+                if coupon.status == "locked":
+                    coupon.status = "assigned"
+            items += [item for item in coupons if params.status in (None, item.status)]
             cursor = page.next_cursor
-            if cursor is None or len(items) == asked.limit:
+            if cursor is None or len(items) == params.limit:
                 break
         body = CouponPage(items=items, next_cursor=cursor)
         return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
 
 
-def shown_stats(counts: BookCounts) -> BookStats:
-    """A book's counts as clients see them."""
+def render_stats(counts: BookCounts) -> BookStats:
+    """The response body of a book's counts."""
     return BookStats(**{name: getattr(counts, name) for name in BookStats.__struct_fields__})
 
 
-async def read_coupon(request: Request[Any, Any, Any], who: Caller, code: str) -> Coupon:
-    """A coupon as it is now, from Redis."""
+async def read_coupon(request: Request[Any, Any, Any], caller: Caller, code: str) -> Coupon:
+    """The current state of a coupon, from Redis."""
     context: Context = request.app.state.context
-    command = coupon_view.prepare(call_without_body(request, who), code, coupon_view.ReadCoupon())
-    reply = await decide(context.decider, context.pool, who, command)
-    return coupon_view.seen_by(who, coupon_view.coupon_of(reply[1]))
+    command = coupon_view.prepare(call_without_body(request, caller), code, coupon_view.ReadCoupon())
+    reply = await decide(context.decider, context.pool, caller, command)
+    return coupon_view.seen_by(caller, coupon_view.coupon_of(reply[1]))
 
 
-async def settled(request: Request[Any, Any, Any], who: Caller) -> dict[str, str]:
-    """Wait until what was answered before is recorded; else the header that says how far the record is behind."""
+async def wait_recorded(request: Request[Any, Any, Any], caller: Caller) -> dict[str, str]:
+    """Wait until all events up to now are recorded. If that takes too long, return the header with the lag."""
     context: Context = request.app.state.context
     try:
-        epoch, seq = await context.decider.tail(who.partition)
-        if await context.recorded.wait(who.partition, epoch, seq, BARRIER_MS):
+        epoch, seq = await context.decider.tail(caller.partition)
+        if await context.recorded.wait(caller.partition, epoch, seq, BARRIER_MS):
             return {}
     except Refusal:
-        pass  # Redis is away: what Postgres holds is what there is to read
-    row = await read_partition(context.pool, who.partition)
+        pass  # Redis is unreachable: return what Postgres has
+    row = await read_partition(context.pool, caller.partition)
     lag_s = time.time() - row.recorded_at.timestamp() if row.recorded_at else BARRIER_MS / 1000
     return {"Scrip-Lag-Seconds": str(max(1, round(lag_s)))}
 

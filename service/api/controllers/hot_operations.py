@@ -6,26 +6,26 @@ from litestar import Request, Response
 from litestar.handlers import HTTPRouteHandler, get, post
 from litestar.params import PathParameter
 
-from service.api.documented import documented
+from service.api.documented import describe
 from service.api.hot_path import perform, perform_decoded
-from service.api.reading import query
+from service.api.reading import parse_query
 from service.operations.table import ROWS, Row
 
 NAMES = {
     "code": "The coupon's code, in any case.",
-    "orderId": "The caller's id of the order.",
+    "orderId": "The order's id, which the client chose.",
     "redemptionId": "The redemption's id.",
-    "userId": "The caller's id of the user.",
+    "userId": "The user's id, which the client chose.",
 }
-"""What a path may name."""
+"""Descriptions of the path parameters."""
 
 
-def handlers() -> list[HTTPRouteHandler]:
+def make_handlers() -> list[HTTPRouteHandler]:
     """A handler for each row."""
-    return [_handler(row) for row in ROWS]
+    return [_make_handler(row) for row in ROWS]
 
 
-def _handler(row: Row) -> HTTPRouteHandler:
+def _make_handler(row: Row) -> HTTPRouteHandler:
     method, _, path = row.route.partition(" ")
     before, _, name = path.partition("{")
     name, _, after = name.partition("}")
@@ -44,17 +44,17 @@ def _handler(row: Row) -> HTTPRouteHandler:
     run.__annotations__["return"] = Response[row.operation.answer]
     run.__doc__ = row.operation.texts.description
     make = post if method == "POST" else get
-    return make(path, status_code=row.operation.status, **_texts(row, with_body=method == "POST"))(run)
+    return make(path, status_code=row.operation.status, **_describe_row(row, with_body=method == "POST"))(run)
 
 
 async def _read(request: Request[Any, Any, Any], row: Row, name: str | None) -> Response[Any]:
-    query(request)
+    parse_query(request)
     return await perform_decoded(request, row, name, row.operation.request())
 
 
-def _texts(row: Row, *, with_body: bool) -> dict[str, Any]:
+def _describe_row(row: Row, *, with_body: bool) -> dict[str, Any]:
     operation, texts = row.operation, row.operation.texts
-    return documented(
+    return describe(
         row.operation_id,
         texts.summary,
         texts.tag,

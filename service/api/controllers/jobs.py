@@ -1,13 +1,13 @@
-"""Jobs: what takes longer than a request."""
+"""Jobs: work that takes longer than a request."""
 
 from typing import Annotated, Any
 
 from litestar import Controller, Request, get
 from litestar.params import PathParameter
 
-from service.api.auth import caller
-from service.api.documented import documented
-from service.api.reading import id_of, query
+from service.api.auth import get_caller
+from service.api.documented import describe
+from service.api.reading import parse_id, parse_query
 from service.operations.views import Job, shown_job
 from service.record.config.job_rows import read_job
 
@@ -24,17 +24,19 @@ EXAMPLE = {
 
 
 class Jobs(Controller):
-    """Reading jobs."""
+    """The endpoints for jobs."""
 
     path = "/v1/jobs"
 
-    @get("/{jobId:str}", **documented("getJob", "Read a job", "Jobs", answer=EXAMPLE, refusals="job_not_found"))
+    @get("/{jobId:str}", **describe("getJob", "Read a job", "Jobs", answer=EXAMPLE, refusals="job_not_found"))
     async def read(
         self,
         request: Request[Any, Any, Any],
         job_id: Annotated[str, PathParameter(name="jobId", description="The job's id.")],
     ) -> Job:
-        """How far a job is; it can be read for 90 days after it ended. Scope `manage` or `operate`."""
-        who = caller(request)
-        query(request)
-        return shown_job(await read_job(request.app.state.context.pool, who.workspace, id_of(job_id, "job_not_found")))
+        """The progress of a job; available for 90 days after its end. Scope `manage` or `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
+        return shown_job(
+            await read_job(request.app.state.context.pool, caller.workspace, parse_id(job_id, "job_not_found"))
+        )

@@ -9,21 +9,29 @@ import msgspec
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.params import PathParameter
 
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.configuration_writes import SETTLE_S
 from service.api.context import Context
-from service.api.documented import documented
-from service.api.idempotency import Answered, once
-from service.api.reading import Listing, id_of, json_body, json_bytes, position, query
+from service.api.documented import describe
+from service.api.idempotency import ActionResult, run_once
+from service.api.reading import Listing, decode_position, parse_id, parse_query, read_json_body, read_json_bytes
 from service.domain import field_types
 from service.domain.book_requests import Time, check_time
 from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import Answer, check_text, text
+from service.domain.field_types import Answer, check_text, text_schema
 from service.domain.limits import KeyLimits
-from service.domain.times import ShownTime, from_ms, to_datetime, to_ms
+from service.domain.times import Timestamp, from_ms, to_datetime, to_ms
 from service.formats import page_cursors
-from service.record.config.key_rows import KeyRow, create_key, limit_key, new_secret, page_keys, revoke_key, rotate_key
+from service.record.config.key_rows import (
+    KeyRow,
+    create_key,
+    generate_secret,
+    limit_key,
+    page_keys,
+    revoke_key,
+    rotate_key,
+)
 
 DEFAULT_OVERLAP_S, MAX_OVERLAP_S = 86_400, 30 * 86_400
 
@@ -47,12 +55,14 @@ _EXAMPLE = {
 
 
 class CreateKey(field_types.Request, kw_only=True):
-    """A key to make."""
+    """A key to create."""
 
-    name: Annotated[str, text(1, 255, examples=["web shop"])]
+    name: Annotated[str, text_schema(1, 255, examples=["web shop"])]
     scopes: Annotated[
         list[Literal["public", "checkout", "manage", "operate"]],
-        msgspec.Meta(description="None implies another.", extra_json_schema={"minItems": 1, "uniqueItems": True}),
+        msgspec.Meta(
+            description="No scope implies another scope.", extra_json_schema={"minItems": 1, "uniqueItems": True}
+        ),
     ]
     expires_at: Time | None = None
     limits: KeyLimits | None = None
@@ -60,7 +70,7 @@ class CreateKey(field_types.Request, kw_only=True):
     def __post_init__(self) -> None:
         check_text("name", self.name, 1, 255)
         if not self.scopes or len(set(self.scopes)) != len(self.scopes):
-            raise BadField("scopes", "must have at least one scope, and each once")
+            raise BadField("scopes", "must have at least one scope, and each scope once")
         if self.expires_at is not None:
             check_time("expiresAt", self.expires_at)
             if self.expires_at.timestamp() <= time.time():
@@ -70,15 +80,15 @@ class CreateKey(field_types.Request, kw_only=True):
 class PatchKey(field_types.Request, kw_only=True):
     """Changes of a key."""
 
-    limits: Annotated[KeyLimits | None, msgspec.Meta(description="Taken as a whole; null is the workspace's.")]
+    limits: Annotated[KeyLimits | None, msgspec.Meta(description="Replaces all limits; null means the workspace's.")]
 
 
 class RotateKey(field_types.Request, kw_only=True):
-    """How to change over to another key."""
+    """Options of a rotation."""
 
     overlap_seconds: Annotated[
         Annotated[int, msgspec.Meta(ge=0, le=MAX_OVERLAP_S)] | None,
-        msgspec.Meta(description="How long the old key is good beside the new one; null is a day."),
+        msgspec.Meta(description="How long the old key stays valid; null means one day."),
     ] = None
 
 
@@ -89,14 +99,14 @@ class Key(Answer, kw_only=True):
     name: str
     scopes: list[str]
     prefix: str
-    created_at: ShownTime
-    last_used_at: ShownTime | None
-    expires_at: ShownTime | None
+    created_at: Timestamp
+    last_used_at: Timestamp | None
+    expires_at: Timestamp | None
     limits: KeyLimits | None
 
 
 class NewKey(Key, kw_only=True):
-    """A key with its secret, which is shown this once; a repeated request gets null."""
+    """A key with its secret. Only this response contains the secret; in a repeated request it is null."""
 
     secret: str | None
 
@@ -114,13 +124,13 @@ _rotate = msgspec.json.Decoder(RotateKey)
 
 
 class Keys(Controller):
-    """The workspace's API keys."""
+    """The endpoints for the workspace's API keys."""
 
     path = "/v1/keys"
 
     @post(
         "/",
-        **documented(
+        **describe(
             "createKey",
             "Create a key",
             "Keys",
@@ -132,29 +142,35 @@ class Keys(Controller):
         ),
     )
     async def create(self, request: Request[Any, Any, Any]) -> Response[NewKey]:
-        """Make a key. Its secret is in this answer and nowhere else. Scope `operate`."""
-        who = caller(request)
-        query(request)
-        body = await json_bytes(request)
-        said = decode(_create, body)
+        """Create a key. Only this response contains its secret. Scope `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
+        body = await read_json_bytes(request)
+        payload = decode(_create, body)
         context: Context = request.app.state.context
 
-        async def act() -> Answered[NewKey]:
-            secret = new_secret(who.mode)
-            expires_at = None if said.expires_at is None else to_datetime(to_ms(said.expires_at))
+        async def act() -> ActionResult[NewKey]:
+            secret = generate_secret(caller.mode)
+            expires_at = None if payload.expires_at is None else to_datetime(to_ms(payload.expires_at))
             async with context.pool.acquire() as connection:
                 row = await create_key(
-                    connection, who.workspace, said.name, said.scopes, secret, expires_at, limits=said.limits
+                    connection,
+                    caller.workspace,
+                    payload.name,
+                    payload.scopes,
+                    secret,
+                    expires_at,
+                    limits=payload.limits,
                 )
-            return await _made(row, secret)
+            return await _make_result(row, secret)
 
-        return await once(request, who, body, act)
+        return await run_once(request, caller, body, act)
 
     @post(
         "/{keyId:str}/rotate",
-        **documented(
+        **describe(
             "rotateKey",
-            "Put another key in a key's place",
+            "Rotate a key",
             "Keys",
             body=RotateKey,
             example={"overlapSeconds": 3600},
@@ -165,41 +181,41 @@ class Keys(Controller):
         ),
     )
     async def rotate(self, request: Request[Any, Any, Any], key_id: KeyId) -> Response[NewKey]:
-        """Make a key with the same name, scopes and end. The old one is good for `overlapSeconds` more, so that clients
-        can change over; one that the old key had replaced itself is revoked. Scope `operate`."""
-        who = caller(request)
-        query(request)
-        body = await json_bytes(request)
-        said = decode(_rotate, body)
+        """Create a key with the same name, scopes and expiry. The old key stays valid for `overlapSeconds`, so that
+        clients can change over; the key that it had replaced is revoked. Scope `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
+        body = await read_json_bytes(request)
+        payload = decode(_rotate, body)
         context: Context = request.app.state.context
 
-        async def act() -> Answered[NewKey]:
-            secret = new_secret(who.mode)
-            replaced = id_of(key_id, "not_found")
-            overlap_s = DEFAULT_OVERLAP_S if said.overlap_seconds is None else said.overlap_seconds
-            row = await rotate_key(context.pool, who.workspace, replaced, secret, overlap_s)
-            return await _made(row, secret)
+        async def act() -> ActionResult[NewKey]:
+            secret = generate_secret(caller.mode)
+            replaced = parse_id(key_id, "not_found")
+            overlap_s = DEFAULT_OVERLAP_S if payload.overlap_seconds is None else payload.overlap_seconds
+            row = await rotate_key(context.pool, caller.workspace, replaced, secret, overlap_s)
+            return await _make_result(row, secret)
 
-        return await once(request, who, body, act)
+        return await run_once(request, caller, body, act)
 
     @get(
         "/",
-        **documented("listKeys", "List keys", "Keys", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}),
+        **describe("listKeys", "List keys", "Keys", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}),
     )
     async def page(self, request: Request[Any, Any, Any]) -> KeyPage:
         """Keys that are not revoked, newest first. Scope `operate`."""
-        who = caller(request)
-        asked = query(request, Listing)
+        caller = get_caller(request)
+        params = parse_query(request, Listing)
         pool = request.app.state.context.pool
-        rows = await page_keys(pool, who.workspace, asked.limit + 1, position(asked, page_cursors.KEYS))
-        items = [Key(**_fields(row)) for row in rows[: asked.limit]]
+        rows = await page_keys(pool, caller.workspace, params.limit + 1, decode_position(params, page_cursors.KEYS))
+        items = [Key(**_fields(row)) for row in rows[: params.limit]]
         return KeyPage(
-            items=items, next_cursor=page_cursors.KEYS.encode_next(rows, asked.limit, lambda row: (row.position,))
+            items=items, next_cursor=page_cursors.KEYS.encode_next(rows, params.limit, lambda row: (row.position,))
         )
 
     @patch(
         "/{keyId:str}",
-        **documented(
+        **describe(
             "patchKey",
             "Change a key's limits",
             "Keys",
@@ -210,39 +226,39 @@ class Keys(Controller):
         ),
     )
     async def change(self, request: Request[Any, Any, Any], key_id: KeyId) -> Key:
-        """Limit a key. Once this is answered every process goes by it. Scope `operate`."""
-        who = caller(request)
-        query(request)
-        said = await json_body(request, _patch)
+        """Set a key's limits. They apply in every process after this response. Scope `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
+        payload = await read_json_body(request, _patch)
         context: Context = request.app.state.context
-        row = await limit_key(context.pool, who.workspace, id_of(key_id, "not_found"), said.limits)
+        row = await limit_key(context.pool, caller.workspace, parse_id(key_id, "not_found"), payload.limits)
         await asyncio.sleep(SETTLE_S)
         return Key(**_fields(row))
 
-    @delete("/{keyId:str}", **documented("deleteKey", "Revoke a key", "Keys", refusals="not_found"))
+    @delete("/{keyId:str}", **describe("deleteKey", "Revoke a key", "Keys", refusals="not_found"))
     async def revoke(
         self,
         request: Request[Any, Any, Any],
         key_id: KeyId,
     ) -> None:
-        """Take a key back; once this is answered no process takes it any more. Scope `operate`."""
-        who = caller(request)
-        query(request)
+        """Revoke a key. No process accepts it after this response. Scope `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
         context: Context = request.app.state.context
         async with context.pool.acquire() as connection:
-            if not await revoke_key(connection, who.workspace, id_of(key_id, "not_found")):
+            if not await revoke_key(connection, caller.workspace, parse_id(key_id, "not_found")):
                 raise Refusal("not_found")
         await asyncio.sleep(SETTLE_S)
 
 
-async def _made(row: KeyRow, secret: str) -> Answered[NewKey]:
-    """Once every process knows the key."""
+async def _make_result(row: KeyRow, secret: str) -> ActionResult[NewKey]:
+    """The result with the new key, after every process has read it."""
     await asyncio.sleep(SETTLE_S)
     fields = _fields(row)
-    return Answered(
+    return ActionResult(
         status=201,
         body=NewKey(**fields, secret=secret),
-        kept=NewKey(**fields, secret=None),
+        stored=NewKey(**fields, secret=None),
         location=f"/v1/keys/{row.key_id}",
     )
 

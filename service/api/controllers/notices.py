@@ -1,14 +1,14 @@
-"""What was noticed of a book's stock."""
+"""Notices of a book's stock."""
 
 from typing import Any, Literal
 
 from litestar import Controller, Request, Response, get
 
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.controllers.books import BookId
-from service.api.controllers.histories import settled
-from service.api.documented import documented
-from service.api.reading import Listing, id_of, query
+from service.api.controllers.histories import wait_recorded
+from service.api.documented import describe
+from service.api.reading import Listing, parse_id, parse_query
 from service.domain.field_types import Answer
 from service.domain.times import from_ms
 from service.operations.base import encode
@@ -21,7 +21,7 @@ _NOTICE = {"event": "book.low_stock", "of": "codes", "left": 99, "at": "2026-11-
 
 
 class Notice(Answer):
-    """A book ran low (fewer left than its `lowStockThreshold`) or out, of free codes or of uses of its total."""
+    """A book ran low (fewer left than its `lowStockThreshold`) or out. `of`: free codes, or uses within its total."""
 
     event: Literal["book.low_stock", "book.exhausted"]
     of: Literal["codes", "uses"]
@@ -37,25 +37,25 @@ class NoticePage(Answer):
 
 
 class Notices(Controller):
-    """Reading what was noticed."""
+    """The endpoints for notices."""
 
     path = "/v1/books"
 
     @get(
         "/{bookId:str}/notices",
-        **documented(
+        **describe(
             "listBookNotices", "List a book's notices", "Books", query=Listing,
             answer={"items": [_NOTICE], "nextCursor": None}, lagging=True, refusals="book_not_found",
         ),
     )  # fmt: skip
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[NoticePage]:
-        """When the book ran low or out, newest first: once for each time that an assign, redeem, gift or checkout took
-        it below the line. Locks don't count. Notices are kept for 90 days. Scope `manage`."""
-        who, asked = caller(request), query(request, Listing)
+        """Notices of the book, newest first: one each time an assign, redeem, gift or checkout takes the stock below
+        the threshold, or to 0. Locks do not count. Notices are stored for 90 days. Scope `manage`."""
+        caller, params = get_caller(request), parse_query(request, Listing)
         pool = request.app.state.context.pool
-        book = await read_book(pool, who.workspace, id_of(book_id, "book_not_found"))
-        headers = await settled(request, who)
-        page = await notices_of_book(pool, who.workspace, book.book, asked.limit, asked.cursor)
+        book = await read_book(pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        headers = await wait_recorded(request, caller)
+        page = await notices_of_book(pool, caller.workspace, book.book, params.limit, params.cursor)
         items = [Notice(event=_EVENTS[n.notice], of=n.what, left=n.remaining, at=from_ms(n.at_ms)) for n in page.items]  # type: ignore[arg-type]
         body = NoticePage(items=items, next_cursor=page.next_cursor)
         return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""OPTIONS: which methods an address takes."""
+"""OPTIONS: the methods of an address."""
 
 from litestar import Litestar, Response
 from litestar.handlers import HTTPRouteHandler
@@ -9,8 +9,8 @@ from service.api.auth import OPEN
 
 
 def offer_all_methods(app: Litestar) -> None:
-    """Let every address name all of its methods. Litestar's own answer names only those that it knew when the first
-    handler of the address was registered."""
+    """Make every OPTIONS response list all methods of its address. Litestar's own response lists only those known when
+    the first handler of the address was registered."""
     for route in app.routes:
         if isinstance(route, HTTPRoute):
             handler, _ = route.route_handler_map["OPTIONS"]

@@ -1,4 +1,4 @@
-"""Single coupons: each made together with a book of its own; and those of a time that can be used now."""
+"""Single coupons: each is created together with its own book. Also lists time-specific coupons valid now."""
 
 import asyncio
 from typing import Any
@@ -7,15 +7,15 @@ import msgspec
 from litestar import Controller, Request, Response, get, post
 
 from service.access.caller import Caller
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.configuration_writes import Change
 from service.api.context import Context
 from service.api.controllers import books
 from service.api.controllers.histories import read_coupon
-from service.api.documented import documented
-from service.api.idempotency import Answered, once
-from service.api.reading import Listing, json_bytes, position, query
-from service.domain.book_requests import Book, answer
+from service.api.documented import describe
+from service.api.idempotency import ActionResult, run_once
+from service.api.reading import Listing, decode_position, parse_query, read_json_bytes
+from service.domain.book_requests import Book, render_book
 from service.domain.configuration import BookRow, CodeRow
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
@@ -38,7 +38,7 @@ _REFUSALS = "code_exists outcome_unknown"
 
 
 class CouponInBook(Coupon, kw_only=True):
-    """A coupon, with the book that was made for it."""
+    """A coupon and its own book."""
 
     book: Book
 
@@ -51,107 +51,111 @@ class ActivePage(Answer):
 
 
 class SingleCoupons(Controller):
-    """Coupons in books of their own."""
+    """The endpoints for single coupons."""
 
     path = "/v1/coupons"
 
     @post(
         "/user-specific",
-        **documented(
+        **describe(
             "createUserSpecific", "Create a coupon for one user", "Coupons", body=UserSpecific,
             example={"userId": "user-42", "code": "SUMMER-7QX2"} | _DISCOUNT, answer=_EXAMPLE, refusals=_REFUSALS,
             idempotent=True, located=True,
         ),
     )  # fmt: skip
     async def user_specific(self, request: Request[Any, Any, Any]) -> Response[CouponInBook]:
-        """Make a coupon that is the user's from the start, in a book of its own. Scope `manage`."""
+        """Create a coupon, assigned to the user, in its own book. Scope `manage`."""
         return await _make(request, _user_specific)
 
     @post(
         "/time-specific",
-        **documented(
-            "createTimeSpecific", "Create a coupon for a time", "Coupons", body=TimeSpecific,
+        **describe(
+            "createTimeSpecific", "Create a coupon for a period of time", "Coupons", body=TimeSpecific,
             example={"code": "SUMMER-7QX2"} | _WINDOW | _DISCOUNT, answer=_OPEN | {"maxRedemptions": None},
             refusals=_REFUSALS, idempotent=True, located=True,
         ),
     )  # fmt: skip
     async def time_specific(self, request: Request[Any, Any, Any]) -> Response[CouponInBook]:
-        """Make a coupon that may be used from `validFrom` until just before `validUntil`, in a book of its own.
+        """Create a coupon that is valid from `validFrom` until just before `validUntil`, in its own book.
 
         Scope `manage`."""
         return await _make(request, _time_specific)
 
     @post(
         "/generate",
-        **documented(
+        **describe(
             "generateCoupon", "Create a coupon", "Coupons", body=Generated,
             example={"discountType": "fixed", "discountValue": "5.00"}, answer=_OPEN, refusals=_REFUSALS,
             idempotent=True, located=True,
         ),
     )  # fmt: skip
     async def generate(self, request: Request[Any, Any, Any]) -> Response[CouponInBook]:
-        """Make a coupon in a book of its own. Scope `manage`."""
+        """Create a coupon in its own book. Scope `manage`."""
         return await _make(request, _generated)
 
     @get(
         "/active/time-specific",
-        **documented(
-            "listActiveTimeSpecific", "List the coupons of this time", "Coupons", query=Listing,
+        **describe(
+            "listActiveTimeSpecific", "List the time-specific coupons valid now", "Coupons", query=Listing,
             answer={"items": [_OPEN], "nextCursor": None},
         ),
     )  # fmt: skip
     async def active(self, request: Request[Any, Any, Any]) -> ActivePage:
-        """Time-specific coupons within their window that are not switched off, nor their books; newest first.
+        """Time-specific coupons within their validity window that are active, in active books; newest first.
 
-        Used up or not. Scope `checkout` or `manage`."""
-        who = caller(request)
-        asked = query(request, Listing)
+        The list includes coupons without uses left. Scope `checkout` or `manage`."""
+        caller = get_caller(request)
+        params = parse_query(request, Listing)
         context: Context = request.app.state.context
-        rows = await page_active(context.pool, who.workspace, asked.limit + 1, position(asked, page_cursors.ACTIVE))
-        found = await asyncio.gather(*(_shown_if_there(request, who, book, code) for book, code in rows[: asked.limit]))
+        rows = await page_active(
+            context.pool, caller.workspace, params.limit + 1, decode_position(params, page_cursors.ACTIVE)
+        )
+        coupons = await asyncio.gather(
+            *(_read_or_none(request, caller, book, code) for book, code in rows[: params.limit])
+        )
         return ActivePage(
-            items=[item for item in found if item is not None],
-            next_cursor=page_cursors.ACTIVE.encode_next(rows, asked.limit, lambda row: (row[0].book,)),
+            items=[item for item in coupons if item is not None],
+            next_cursor=page_cursors.ACTIVE.encode_next(rows, params.limit, lambda row: (row[0].book,)),
         )
 
 
 async def _make(request: Request[Any, Any, Any], decoder: "msgspec.json.Decoder[Any]") -> Response[CouponInBook]:
-    who = caller(request)
-    query(request)
-    body = await json_bytes(request)
-    said: SingleCoupon = decode(decoder, body)
+    caller = get_caller(request)
+    parse_query(request)
+    body = await read_json_bytes(request)
+    payload: SingleCoupon = decode(decoder, body)
     context: Context = request.app.state.context
-    change = Change(context, who.partition)
+    change = Change(context, caller.partition)
 
-    async def act() -> Answered[CouponInBook]:
-        book, code = await create_single(context.pool, who.workspace, who.partition, said)
-        await change.projected(book.version, _write(context, book, code))
+    async def act() -> ActionResult[CouponInBook]:
+        book, code = await create_single(context.pool, caller.workspace, caller.partition, payload)
+        await change.project(book.version, _write(context, book, code))
         try:
-            made = await _shown(request, who, book, code.code)
-        except Refusal as refusal:  # it was made, it just can't be shown
+            created = await _read_with_book(request, caller, book, code.code)
+        except Refusal as refusal:  # the coupon is created, but can't be read
             raise Refusal("outcome_unknown", retry_after_ms=refusal.retry_after_ms or 1000) from refusal
-        return Answered(status=201, body=made, location=f"/v1/coupons/{code.code}")
+        return ActionResult(status=201, body=created, location=f"/v1/coupons/{code.code}")
 
-    return await once(request, who, body, act, user=said.user_id)
+    return await run_once(request, caller, body, act, user=payload.user_id)
 
 
 async def _write(context: Context, book: BookRow, code: CodeRow) -> None:
-    """Into Redis, the book first: a code with a limit of its own is entered by its book's rules."""
+    """Write both to Redis, the book first: the write of a code with its own limit needs the book's rules."""
     await context.projector.book(book)
     await context.projector.coupon(code)
 
 
-async def _shown(request: Request[Any, Any, Any], who: Caller, book: BookRow, code: str) -> CouponInBook:
-    coupon = await read_coupon(request, who, code)
-    return CouponInBook(**msgspec.structs.asdict(coupon), book=answer(book))
+async def _read_with_book(request: Request[Any, Any, Any], caller: Caller, book: BookRow, code: str) -> CouponInBook:
+    coupon = await read_coupon(request, caller, code)
+    return CouponInBook(**msgspec.structs.asdict(coupon), book=render_book(book))
 
 
-async def _shown_if_there(
-    request: Request[Any, Any, Any], who: Caller, book: BookRow, code: str
+async def _read_or_none(
+    request: Request[Any, Any, Any], caller: Caller, book: BookRow, code: str
 ) -> CouponInBook | None:
-    """None where it is being made just now, and not in Redis yet."""
+    """None if the coupon is not in Redis yet, since another request is creating it."""
     try:
-        return await _shown(request, who, book, code)
+        return await _read_with_book(request, caller, book, code)
     except Refusal as refusal:
         if refusal.code != "coupon_not_found":
             raise

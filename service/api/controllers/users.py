@@ -1,4 +1,4 @@
-"""Users: their caps, and how many coupons they hold."""
+"""Users: their limits of coupons, metadata, and deletion."""
 
 import asyncio
 import time
@@ -9,19 +9,19 @@ from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.params import PathParameter
 from msgspec import UNSET, UnsetType
 
-from service.access.caller import Caller, own_user
-from service.api.auth import caller
+from service.access.caller import Caller, resolve_user
+from service.api.auth import get_caller
 from service.api.configuration_writes import Change, check_open
 from service.api.context import Context
-from service.api.documented import documented
-from service.api.idempotency import Answered, once
-from service.api.reading import Listing, json_body, json_bytes, position, query
+from service.api.documented import describe
+from service.api.idempotency import ActionResult, run_once
+from service.api.reading import Listing, decode_position, parse_query, read_json_body, read_json_bytes
 from service.domain import field_types
 from service.domain.configuration import UserRow
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
-from service.domain.field_types import Answer, Count, UserId, is_caller_id, packed_metadata
-from service.domain.times import ShownTime, from_ms
+from service.domain.field_types import Answer, Count, UserId, encode_metadata, is_caller_id
+from service.domain.times import Timestamp, from_ms
 from service.formats import page_cursors
 from service.record.config.user_rows import create_user, page_users, patch_user, read_user
 from service.record.config.workspace_rows import read_workspace
@@ -31,7 +31,7 @@ METADATA_BYTES = 4096
 BARRIER_MS = 2000
 ERASED_S = 10.0
 ASK_S = 0.05
-UserIdPath = Annotated[str, PathParameter(name="userId", description="The caller's id of the user.")]
+UserIdPath = Annotated[str, PathParameter(name="userId", description="The user's id, which the client chose.")]
 
 _EXAMPLE = {
     "userId": "user-42",
@@ -47,32 +47,32 @@ class CreateUser(field_types.Request, kw_only=True):
 
     user_id: UserId
     max_coupons: Annotated[
-        Count | None, msgspec.Meta(description="How many coupons it may hold; the workspace's where left out.")
+        Count | None, msgspec.Meta(description="Limit of coupons. Default: the workspace's limit.")
     ] = None
     metadata: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        packed_metadata("metadata", self.metadata, METADATA_BYTES)
+        encode_metadata("metadata", self.metadata, METADATA_BYTES)
 
 
 class PatchUser(field_types.Request, kw_only=True):
-    """Changes of a user; null clears."""
+    """Changes of a user; null resets a field."""
 
     max_coupons: Count | UnsetType | None = UNSET
     metadata: dict[str, Any] | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
-        packed_metadata("metadata", self.metadata or None, METADATA_BYTES)
+        encode_metadata("metadata", self.metadata or None, METADATA_BYTES)
 
 
 class User(Answer, kw_only=True):
-    """A user; `maxCoupons` is the cap that holds, its own or the workspace's; one never created has no `createdAt`."""
+    """A user. `maxCoupons` is the user's own or the workspace's limit. `createdAt` is null if never created."""
 
     user_id: str
     max_coupons: int | None
     coupons: int
     metadata: dict[str, Any]
-    created_at: ShownTime | None
+    created_at: Timestamp | None
 
 
 class UserPage(Answer, kw_only=True):
@@ -83,20 +83,20 @@ class UserPage(Answer, kw_only=True):
 
 
 class Users(Controller):
-    """Users, as far as the merchant says anything of them."""
+    """The endpoints for users."""
 
     path = "/v1/users"
 
     @post(
         "/",
-        **documented(
+        **describe(
             "createUser",
             "Create a user",
             "Users",
             body=CreateUser,
             example={"userId": "user-42", "maxCoupons": 5, "metadata": {"tier": "gold"}},
             answer=_EXAMPLE,
-            answers={200: (User, "It was created before, and is as it was.")},
+            answers={200: (User, "The user exists and is unchanged.")},
             located=True,
             refusals="outcome_unknown",
             idempotent=True,
@@ -104,56 +104,61 @@ class Users(Controller):
     )
     async def create(self, request: Request[Any, Any, Any]) -> Response[User]:
         """Create a user. Scope `manage`."""
-        who = caller(request)
-        query(request)
-        body = await json_bytes(request)
-        said = decode(_create, body)
+        caller = get_caller(request)
+        parse_query(request)
+        body = await read_json_bytes(request)
+        payload = decode(_create, body)
         context: Context = request.app.state.context
-        change = Change(context, who.partition)
+        change = Change(context, caller.partition)
 
-        async def act() -> Answered[User]:
+        async def act() -> ActionResult[User]:
             row, new = await create_user(
-                context.pool, who.workspace, who.partition, said.user_id, said.max_coupons, said.metadata or {}
+                context.pool,
+                caller.workspace,
+                caller.partition,
+                payload.user_id,
+                payload.max_coupons,
+                payload.metadata or {},
             )
-            await change.projected(row.version, context.projector.user(row))
-            user = await _answer(context, who, row.user_id, row, await _default(context, who))
-            return Answered(status=201 if new else 200, body=user, location=f"/v1/users/{row.user_id}")
+            await change.project(row.version, context.projector.user(row))
+            user = await _render_user(context, caller, row.user_id, row, await _read_default(context, caller))
+            return ActionResult(status=201 if new else 200, body=user, location=f"/v1/users/{row.user_id}")
 
-        return await once(request, who, body, act, user=said.user_id)
+        return await run_once(request, caller, body, act, user=payload.user_id)
 
     @get(
         "/",
-        **documented(
-            "listUsers", "List users", "Users", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}
-        ),
+        **describe("listUsers", "List users", "Users", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}),
     )
     async def page(self, request: Request[Any, Any, Any]) -> UserPage:
-        """Users that were created, newest first. Scope `checkout` or `manage`."""
-        who = caller(request)
-        asked = query(request, Listing)
+        """Created users, newest first. Scope `checkout` or `manage`."""
+        caller = get_caller(request)
+        params = parse_query(request, Listing)
         context: Context = request.app.state.context
-        rows = await page_users(context.pool, who.workspace, asked.limit + 1, position(asked, page_cursors.USERS))
-        default = await _default(context, who)
+        rows = await page_users(
+            context.pool, caller.workspace, params.limit + 1, decode_position(params, page_cursors.USERS)
+        )
+        default = await _read_default(context, caller)
         items = await asyncio.gather(
-            *(_answer(context, who, row.user_id, row, default) for row, _ in rows[: asked.limit])
+            *(_render_user(context, caller, row.user_id, row, default) for row, _ in rows[: params.limit])
         )
         return UserPage(
-            items=items, next_cursor=page_cursors.USERS.encode_next(rows, asked.limit, lambda placed: (placed[1],))
+            items=items, next_cursor=page_cursors.USERS.encode_next(rows, params.limit, lambda placed: (placed[1],))
         )
 
-    @get("/{userId:str}", **documented("getUser", "Read a user", "Users", answer=_EXAMPLE, refusals="not_found"))
+    @get("/{userId:str}", **describe("getUser", "Read a user", "Users", answer=_EXAMPLE, refusals="not_found"))
     async def read(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> User:
-        """A user; one that was never created has the workspace's defaults. Scope `checkout` or `manage`."""
-        who = caller(request)
-        query(request)
-        check_user(who, user_id)
+        """A user. One that was never created has the workspace's defaults. Scope `checkout` or `manage`."""
+        caller = get_caller(request)
+        parse_query(request)
+        check_user(caller, user_id)
         context: Context = request.app.state.context
-        row = await read_user(context.pool, who.workspace, user_id)
-        return await _answer(context, who, user_id, row, await _default(context, who))
+        row = await read_user(context.pool, caller.workspace, user_id)
+        return await _render_user(context, caller, user_id, row, await _read_default(context, caller))
 
     @patch(
         "/{userId:str}",
-        **documented(
+        **describe(
             "patchUser",
             "Change a user",
             "Users",
@@ -164,73 +169,76 @@ class Users(Controller):
         ),
     )
     async def change(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> User:
-        """Change a user's cap or metadata; one that was never created is. Scope `manage`."""
-        who = caller(request)
-        query(request)
-        check_user(who, user_id)
-        said = await json_body(request, _patch)
+        """Change a user's limit or metadata; creates a user that does not exist. Scope `manage`."""
+        caller = get_caller(request)
+        parse_query(request)
+        check_user(caller, user_id)
+        payload = await read_json_body(request, _patch)
         context: Context = request.app.state.context
-        change = Change(context, who.partition)
+        change = Change(context, caller.partition)
         changes: dict[str, Any] = {}
-        if said.max_coupons is not UNSET:
-            changes["max_coupons"] = said.max_coupons
-        if said.metadata is not UNSET:
-            changes["metadata"] = said.metadata or {}
-        row = await patch_user(context.pool, who.workspace, who.partition, user_id, changes)
-        await change.projected(row.version, context.projector.user(row))
-        return await _answer(context, who, user_id, row, await _default(context, who))
+        if payload.max_coupons is not UNSET:
+            changes["max_coupons"] = payload.max_coupons
+        if payload.metadata is not UNSET:
+            changes["metadata"] = payload.metadata or {}
+        row = await patch_user(context.pool, caller.workspace, caller.partition, user_id, changes)
+        await change.project(row.version, context.projector.user(row))
+        return await _render_user(context, caller, user_id, row, await _read_default(context, caller))
 
     @delete(
         "/{userId:str}",
-        **documented("deleteUser", "Delete a user's data", "Users", refusals="not_found behind outcome_unknown"),
+        **describe("deleteUser", "Delete a user's data", "Users", refusals="not_found behind outcome_unknown"),
     )
     async def erase(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> None:
-        """Put a pseudonym for the user's id, and nothing for addresses and agents, in all that is kept. What the user
-        does afterwards is a new user's. Scope `manage`."""
-        who = caller(request)
-        query(request)
-        check_user(who, user_id)
+        """Replace the user's id with a pseudonym in all stored data, and remove IP addresses and user agents. Later
+        requests with this id are of a new user. Scope `manage`."""
+        caller = get_caller(request)
+        parse_query(request)
+        check_user(caller, user_id)
         context: Context = request.app.state.context
-        check_open(context, who.partition)
-        last = await context.decider.tail(who.partition)
-        if last.epoch != context.decider.epoch(who.partition):
-            raise Refusal.passing("recovering")
-        if not await context.recorded.wait(who.partition, *last, BARRIER_MS):
-            raise Refusal.passing("behind")
-        pseudonym = await begin_erasure(context.pool, who.workspace, who.partition, user_id, last)
-        await _erased(context, who, pseudonym)
+        check_open(context, caller.partition)
+        last = await context.decider.tail(caller.partition)
+        if last.epoch != context.decider.epoch(caller.partition):
+            raise Refusal.temporary("recovering")
+        if not await context.recorded.wait(caller.partition, *last, BARRIER_MS):
+            raise Refusal.temporary("behind")
+        pseudonym = await begin_erasure(context.pool, caller.workspace, caller.partition, user_id, last)
+        await _wait_erased(context, caller, pseudonym)
 
 
 _create = msgspec.json.Decoder(CreateUser)
 _patch = msgspec.json.Decoder(PatchUser)
 
 
-def check_user(who: Caller, user_id: str) -> None:
-    """Refusal `not_found` where this can't be a user's id, `forbidden` where the caller's token is for another."""
-    own_user(who, user_id)
+def check_user(caller: Caller, user_id: str) -> None:
+    """Raise Refusal `not_found` for an invalid user id, `forbidden` if the caller's token is of another user."""
+    resolve_user(caller, user_id)
     if not is_caller_id(user_id):
         raise Refusal("not_found")
 
 
-async def _erased(context: Context, who: Caller, pseudonym: str) -> None:
-    """Return once the worker has erased the user; it does so in any case, even where this gives up."""
+async def _wait_erased(context: Context, caller: Caller, pseudonym: str) -> None:
+    """Return when the worker has deleted the user's data. Raises Refusal `outcome_unknown` after ERASED_S; the worker
+    continues."""
     deadline = time.monotonic() + ERASED_S
-    while not await is_erased(context.pool, who.workspace, pseudonym):
+    while not await is_erased(context.pool, caller.workspace, pseudonym):
         if time.monotonic() > deadline:
-            detail = "The user's data is being erased, which takes longer; repeat the request to learn when it is done."
+            detail = "The deletion is still in progress; repeat the request to learn when it is complete."
             raise Refusal("outcome_unknown", detail, retry_after_ms=2000)
         await asyncio.sleep(ASK_S)
 
 
-async def _default(context: Context, who: Caller) -> int | None:
-    return (await read_workspace(context.pool, who.workspace)).max_coupons
+async def _read_default(context: Context, caller: Caller) -> int | None:
+    return (await read_workspace(context.pool, caller.workspace)).max_coupons
 
 
-async def _answer(context: Context, who: Caller, user_id: str, row: UserRow | None, default: int | None) -> User:
+async def _render_user(
+    context: Context, caller: Caller, user_id: str, row: UserRow | None, default: int | None
+) -> User:
     return User(
         user_id=user_id,
         max_coupons=default if row is None or row.max_coupons is None else row.max_coupons,
-        coupons=await context.hot.user_coupons(who, user_id),
+        coupons=await context.hot.user_coupons(caller, user_id),
         metadata=row.metadata if row else {},
         created_at=from_ms(row.created_ms) if row else None,
     )

@@ -1,4 +1,4 @@
-"""Webhooks: who is told of what happens, and how that went."""
+"""Webhooks and their deliveries."""
 
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -8,23 +8,23 @@ from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.params import PathParameter
 from msgspec import UNSET
 
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.context import Context
-from service.api.documented import documented
-from service.api.idempotency import Answered, once
-from service.api.reading import Listing, id_of, json_body, json_bytes, position, query
+from service.api.documented import describe
+from service.api.idempotency import ActionResult, run_once
+from service.api.reading import Listing, decode_position, parse_id, parse_query, read_json_body, read_json_bytes
 from service.domain.decoding import decode
 from service.domain.errors import Refusal, invalid
 from service.domain.field_types import Answer
-from service.domain.times import ShownTime, from_ms, to_ms
-from service.domain.webhook_addresses import BadAddress, target_of
+from service.domain.times import Timestamp, from_ms, to_ms
+from service.domain.webhook_addresses import BadAddress, parse_target
 from service.domain.webhook_protocol import (
     CreateWebhook,
     Nothing,
     PatchWebhook,
     RotateSecret,
-    new_secret,
-    shown_secret,
+    format_secret,
+    generate_secret,
 )
 from service.formats import page_cursors
 from service.record.config import webhook_rows
@@ -65,8 +65,8 @@ DeliveryId = Annotated[str, PathParameter(name="deliveryId", description="The de
 
 
 class Webhook(Answer, kw_only=True):
-    """A webhook, without its secret. `reason` says why it was switched off where nobody did: nothing got through for
-    three days (`failing`), or its receiver answered 410 (`gone`)."""
+    """A webhook, without its secret. `reason` is set if the service deactivated it: no delivery succeeded for three
+    days (`failing`), or its receiver returned 410 (`gone`)."""
 
     webhook_id: UUID
     url: str
@@ -74,14 +74,14 @@ class Webhook(Answer, kw_only=True):
     description: str
     status: Literal["active", "inactive"]
     reason: Literal["failing", "gone"] | None
-    inactive_since: ShownTime | None
-    failing_since: ShownTime | None
-    created_at: ShownTime
-    updated_at: ShownTime
+    inactive_since: Timestamp | None
+    failing_since: Timestamp | None
+    created_at: Timestamp
+    updated_at: Timestamp
 
 
 class NewWebhook(Webhook, kw_only=True):
-    """A webhook with its secret, which is shown this once; a repeated request gets null."""
+    """A webhook with its secret. Only this response contains the secret; in a repeated request it is null."""
 
     secret: str | None
 
@@ -94,7 +94,7 @@ class WebhookPage(Answer, kw_only=True):
 
 
 class Delivery(Answer, kw_only=True):
-    """An event for a webhook, and how its delivery goes: `eventId` is what the receiver knows as `webhook-id`."""
+    """The delivery of an event to a webhook. The receiver gets `eventId` as `webhook-id`."""
 
     delivery_id: UUID
     event_id: str
@@ -103,9 +103,9 @@ class Delivery(Answer, kw_only=True):
     attempts: int
     last_status: int | None
     last_error: str | None
-    created_at: ShownTime
-    last_attempt_at: ShownTime | None
-    next_attempt_at: ShownTime | None
+    created_at: Timestamp
+    last_attempt_at: Timestamp | None
+    next_attempt_at: Timestamp | None
 
 
 class DeliveryPage(Answer, kw_only=True):
@@ -122,158 +122,173 @@ _nothing = msgspec.json.Decoder(Nothing)
 
 
 class Webhooks(Controller):
-    """The workspace's webhooks."""
+    """The endpoints for the workspace's webhooks."""
 
     path = "/v1/webhooks"
 
     @post(
         "/",
-        **documented(
+        **describe(
             "createWebhook", "Create a webhook", "Webhooks", body=CreateWebhook,
             example={"url": _EXAMPLE["url"], "events": _EXAMPLE["events"]}, answer=_NEW, idempotent=True, located=True,
         ),
     )  # fmt: skip
     async def create(self, request: Request[Any, Any, Any]) -> Response[NewWebhook]:
-        """Make a webhook, which hears of what is recorded from now on. What it is sent is signed with the secret, which
-        is in this answer and nowhere else. A workspace has at most 20. Scope `operate`."""
-        who = caller(request)
-        query(request)
-        body = await json_bytes(request)
-        said = decode(_create, body)
+        """Create a webhook, which receives the events recorded from now on. The secret signs its deliveries; only this
+        response contains it. A workspace has at most 20 webhooks. Scope `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
+        body = await read_json_bytes(request)
+        payload = decode(_create, body)
         context: Context = request.app.state.context
-        _check_url(context, said.url)
+        _check_url(context, payload.url)
 
-        async def act() -> Answered[NewWebhook]:
-            secret = new_secret()
+        async def act() -> ActionResult[NewWebhook]:
+            secret = generate_secret()
             row = await webhook_rows.create_webhook(
-                *(context.pool, who.workspace, who.partition, said.url, said.events, said.description or "", secret)
+                *(
+                    context.pool,
+                    caller.workspace,
+                    caller.partition,
+                    payload.url,
+                    payload.events,
+                    payload.description or "",
+                    secret,
+                )
             )
-            return _secretly(row, secret, 201)
+            return _make_result(row, secret, 201)
 
-        return await once(request, who, body, act)
+        return await run_once(request, caller, body, act)
 
     @get(
         "/",
-        **documented(
+        **describe(
             "listWebhooks", "List webhooks", "Webhooks", query=Listing, answer={"items": [_EXAMPLE], "nextCursor": None}
         ),
     )
     async def page(self, request: Request[Any, Any, Any]) -> WebhookPage:
         """Webhooks, newest first. Scope `operate`."""
-        who = caller(request)
-        asked = query(request, Listing)
-        before = position(asked, page_cursors.WEBHOOKS)
-        rows = await webhook_rows.page_webhooks(_pool(request), who.workspace, asked.limit + 1, before)
-        items = [Webhook(**_fields(row)) for row in rows[: asked.limit]]
+        caller = get_caller(request)
+        params = parse_query(request, Listing)
+        before = decode_position(params, page_cursors.WEBHOOKS)
+        rows = await webhook_rows.page_webhooks(_pool(request), caller.workspace, params.limit + 1, before)
+        items = [Webhook(**_fields(row)) for row in rows[: params.limit]]
         return WebhookPage(
-            items=items, next_cursor=page_cursors.WEBHOOKS.encode_next(rows, asked.limit, lambda row: (row.webhook,))
+            items=items, next_cursor=page_cursors.WEBHOOKS.encode_next(rows, params.limit, lambda row: (row.webhook,))
         )
 
     @get(
         "/{webhookId:str}",
-        **documented("getWebhook", "Read a webhook", "Webhooks", answer=_EXAMPLE, refusals="not_found"),
+        **describe("getWebhook", "Read a webhook", "Webhooks", answer=_EXAMPLE, refusals="not_found"),
     )
     async def read(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Webhook:
         """A webhook. Scope `operate`."""
-        query(request)
-        return Webhook(**_fields(await _found(request, webhook_id)))
+        parse_query(request)
+        return Webhook(**_fields(await _read_row(request, webhook_id)))
 
     @patch(
         "/{webhookId:str}",
-        **documented(
+        **describe(
             "patchWebhook", "Change a webhook", "Webhooks", body=PatchWebhook, example={"status": "inactive"},
             answer=_EXAMPLE, refusals="not_found",
         ),
     )  # fmt: skip
     async def change(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Webhook:
-        """Change what is named. While it is inactive nothing is sent; one that is switched on again within 14 days
-        hears of all that happened meanwhile, else of what happens from then on. Scope `operate`."""
-        who = caller(request)
-        query(request)
-        found = id_of(webhook_id, "not_found")
-        said = await json_body(request, _patch)
-        if said.url is not UNSET:
-            _check_url(request.app.state.context, said.url)
-        description = "" if said.description is None else said.description
-        values = [None if value is UNSET else value for value in (said.url, said.events, description, said.status)]
-        return Webhook(**_fields(await webhook_rows.patch_webhook(_pool(request), who.workspace, found, *values)))  # type: ignore[arg-type]
+        """Change the given fields. An inactive webhook receives nothing. If it is reactivated within 14 days, it
+        receives all events since then, else only later ones. Scope `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
+        webhook = parse_id(webhook_id, "not_found")
+        payload = await read_json_body(request, _patch)
+        if payload.url is not UNSET:
+            _check_url(request.app.state.context, payload.url)
+        description = "" if payload.description is None else payload.description
+        values = [
+            None if value is UNSET else value for value in (payload.url, payload.events, description, payload.status)
+        ]
+        return Webhook(**_fields(await webhook_rows.patch_webhook(_pool(request), caller.workspace, webhook, *values)))  # type: ignore[arg-type]
 
-    @delete("/{webhookId:str}", **documented("deleteWebhook", "Delete a webhook", "Webhooks", refusals="not_found"))
+    @delete("/{webhookId:str}", **describe("deleteWebhook", "Delete a webhook", "Webhooks", refusals="not_found"))
     async def forget(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> None:
-        """Delete a webhook, with what waits for it. Scope `operate`."""
-        who = caller(request)
-        query(request)
-        if not await webhook_rows.delete_webhook(_pool(request), who.workspace, id_of(webhook_id, "not_found")):
+        """Delete a webhook and its pending deliveries. Scope `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
+        if not await webhook_rows.delete_webhook(_pool(request), caller.workspace, parse_id(webhook_id, "not_found")):
             raise Refusal("not_found")
 
     @post(
         "/{webhookId:str}/rotate",
         status_code=200,
-        **documented(
-            "rotateWebhookSecret", "Give a webhook a new secret", "Webhooks", body=RotateSecret, example={},
+        **describe(
+            "rotateWebhookSecret", "Rotate a webhook's secret", "Webhooks", body=RotateSecret, example={},
             answer=_NEW, refusals="not_found", idempotent=True,
         ),
     )  # fmt: skip
     async def rotate(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Response[NewWebhook]:
-        """A new secret, which is in this answer and nowhere else. For `overlapSeconds` more each delivery has a
-        signature by the old one, too. Scope `operate`."""
-        who = caller(request)
-        query(request)
-        found = id_of(webhook_id, "not_found")
-        body = await json_bytes(request)
-        said = decode(_rotate, body)
-        overlap_s = DEFAULT_OVERLAP_S if said.overlap_seconds is None else said.overlap_seconds
+        """Create a new secret; only this response contains it. For `overlapSeconds` each delivery also has a signature
+        by the old secret. Scope `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
+        webhook = parse_id(webhook_id, "not_found")
+        body = await read_json_bytes(request)
+        payload = decode(_rotate, body)
+        overlap_s = DEFAULT_OVERLAP_S if payload.overlap_seconds is None else payload.overlap_seconds
 
-        async def act() -> Answered[NewWebhook]:
-            secret = new_secret()
-            row = await webhook_rows.rotate_secret(_pool(request), who.workspace, found, secret, overlap_s)
-            return _secretly(row, secret, 200)
+        async def act() -> ActionResult[NewWebhook]:
+            secret = generate_secret()
+            row = await webhook_rows.rotate_secret(_pool(request), caller.workspace, webhook, secret, overlap_s)
+            return _make_result(row, secret, 200)
 
-        return await once(request, who, body, act)
+        return await run_once(request, caller, body, act)
 
     @post(
         "/{webhookId:str}/test",
         status_code=202,
-        **documented(
+        **describe(
             "testWebhook", "Send a test event", "Webhooks", body=Nothing, example={}, answer=_DELIVERY,
             refusals="not_found", idempotent=True,
         ),
     )  # fmt: skip
     async def test(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Response[Delivery]:
-        """Send `webhook.test` to this webhook, once it is active. Scope `operate`."""
-        who = caller(request)
-        query(request)
-        body = await json_bytes(request)
+        """Send `webhook.test` to this webhook. If it is inactive, the event waits until it is active.
+
+        Scope `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
+        body = await read_json_bytes(request)
         decode(_nothing, body)
 
-        async def act() -> Answered[Delivery]:
-            found = await _found(request, webhook_id)
-            return Answered(status=202, body=_delivery(await webhook_rows.tell_webhook(_pool(request), found)))
+        async def act() -> ActionResult[Delivery]:
+            webhook = await _read_row(request, webhook_id)
+            return ActionResult(
+                status=202, body=_render_delivery(await webhook_rows.tell_webhook(_pool(request), webhook))
+            )
 
-        return await once(request, who, body, act)
+        return await run_once(request, caller, body, act)
 
     @get(
         "/{webhookId:str}/deliveries",
-        **documented(
+        **describe(
             "listDeliveries", "List a webhook's deliveries", "Webhooks", query=Listing, refusals="not_found",
             answer={"items": [_DELIVERY], "nextCursor": None},
         ),
     )  # fmt: skip
     async def deliveries(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> DeliveryPage:
-        """What the webhook was sent in the last 14 days, and what waits for it; newest first. Scope `operate`."""
-        asked = query(request, Listing)
-        before = position(asked, page_cursors.DELIVERIES)
-        found = await _found(request, webhook_id)
-        rows = await webhook_rows.page_deliveries(_pool(request), found.webhook, asked.limit + 1, before)
-        items = [_delivery(row) for row in rows[: asked.limit]]
+        """The webhook's deliveries of the last 14 days, and the pending ones; newest first. Scope `operate`."""
+        params = parse_query(request, Listing)
+        before = decode_position(params, page_cursors.DELIVERIES)
+        webhook = await _read_row(request, webhook_id)
+        rows = await webhook_rows.page_deliveries(_pool(request), webhook.webhook, params.limit + 1, before)
+        items = [_render_delivery(row) for row in rows[: params.limit]]
         return DeliveryPage(
-            items=items, next_cursor=page_cursors.DELIVERIES.encode_next(rows, asked.limit, lambda row: (row.position,))
+            items=items,
+            next_cursor=page_cursors.DELIVERIES.encode_next(rows, params.limit, lambda row: (row.position,)),
         )
 
     @post(
         "/{webhookId:str}/deliveries/{deliveryId:str}/redeliver",
         status_code=202,
-        **documented(
+        **describe(
             "redeliver", "Send a delivery again", "Webhooks", body=Nothing, example={}, answer=_DELIVERY,
             refusals="not_found", idempotent=True,
         ),
@@ -281,46 +296,50 @@ class Webhooks(Controller):
     async def redeliver(
         self, request: Request[Any, Any, Any], webhook_id: WebhookId, delivery_id: DeliveryId
     ) -> Response[Delivery]:
-        """Send it once more, under the same `webhook-id`; where it waits to be tried again, at once.
+        """Send the event again with the same `webhook-id`. A delivery that waits for a retry is sent now.
 
         Scope `operate`."""
-        who = caller(request)
-        query(request)
-        wanted = id_of(delivery_id, "not_found")
-        body = await json_bytes(request)
+        caller = get_caller(request)
+        parse_query(request)
+        wanted = parse_id(delivery_id, "not_found")
+        body = await read_json_bytes(request)
         decode(_nothing, body)
 
-        async def act() -> Answered[Delivery]:
-            found = await _found(request, webhook_id)
-            return Answered(
-                status=202, body=_delivery(await webhook_rows.redeliver(_pool(request), found.webhook, wanted))
+        async def act() -> ActionResult[Delivery]:
+            webhook = await _read_row(request, webhook_id)
+            return ActionResult(
+                status=202, body=_render_delivery(await webhook_rows.redeliver(_pool(request), webhook.webhook, wanted))
             )
 
-        return await once(request, who, body, act)
+        return await run_once(request, caller, body, act)
 
 
 def _pool(request: Request[Any, Any, Any]) -> Any:
     return request.app.state.context.pool
 
 
-async def _found(request: Request[Any, Any, Any], webhook_id: str) -> WebhookRow:
-    return await webhook_rows.read_webhook(_pool(request), caller(request).workspace, id_of(webhook_id, "not_found"))
+async def _read_row(request: Request[Any, Any, Any], webhook_id: str) -> WebhookRow:
+    return await webhook_rows.read_webhook(
+        _pool(request), get_caller(request).workspace, parse_id(webhook_id, "not_found")
+    )
 
 
 def _check_url(context: Context, url: str) -> None:
-    """Refusal `invalid` for what no delivery could go to. A name is asked for only by the sender, each time anew."""
+    """Raise Refusal `invalid` for an address that a webhook may not have. Only the sender resolves the host, for each
+    delivery."""
     try:
-        target_of(url, context.settings.webhooks_to_loopback)
+        parse_target(url, context.settings.webhooks_to_loopback)
     except BadAddress as bad:
         raise invalid("url", str(bad)) from None
 
 
-def _secretly(row: WebhookRow, secret: bytes, status: int) -> Answered[NewWebhook]:
+def _make_result(row: WebhookRow, secret: bytes, status: int) -> ActionResult[NewWebhook]:
+    """The result with the secret; the response stored for repeats has none."""
     fields = _fields(row)
-    return Answered(
+    return ActionResult(
         status=status,
-        body=NewWebhook(**fields, secret=shown_secret(secret)),
-        kept=NewWebhook(**fields, secret=None),
+        body=NewWebhook(**fields, secret=format_secret(secret)),
+        stored=NewWebhook(**fields, secret=None),
         location=f"/v1/webhooks/{row.webhook_id}" if status == 201 else "",
     )
 
@@ -329,14 +348,14 @@ def _fields(row: WebhookRow) -> dict[str, Any]:
     return _with_times(row, "webhook_id url events description status reason", _WEBHOOK_TIMES)
 
 
-def _delivery(row: DeliveryRow) -> Delivery:
+def _render_delivery(row: DeliveryRow) -> Delivery:
     return Delivery(
         **_with_times(row, "delivery_id event_id event status attempts last_status last_error", _DELIVERY_TIMES)
     )
 
 
 def _with_times(row: WebhookRow | DeliveryRow, names: str, times: str) -> dict[str, Any]:
-    found = {name: getattr(row, name) for name in times.split()}
+    moments = {name: getattr(row, name) for name in times.split()}
     return {name: getattr(row, name) for name in names.split()} | {
-        name: None if at is None else from_ms(to_ms(at)) for name, at in found.items()
+        name: None if at is None else from_ms(to_ms(at)) for name, at in moments.items()
     }

@@ -8,11 +8,11 @@ import msgspec
 from litestar import Controller, Request, get, patch
 from msgspec import UNSET, UnsetType
 
-from service.api.auth import caller
+from service.api.auth import get_caller
 from service.api.configuration_writes import SETTLE_S, Change
 from service.api.context import Context
-from service.api.documented import documented
-from service.api.reading import json_body, query
+from service.api.documented import describe
+from service.api.reading import parse_query, read_json_body
 from service.domain import field_types
 from service.domain.configuration import WorkspaceRow
 from service.domain.field_types import Answer, Count
@@ -21,7 +21,7 @@ from service.domain.money import CURRENCIES, check_currency
 from service.record.config.workspace_rows import patch_workspace, read_workspace
 
 MAX_COUPONS_PER_ORDER = 100
-"""What a rollback of an order handles in one script grows with them."""
+"""It bounds the work of the script that rolls back an order."""
 
 _NULL = {
     "currency": "USD",
@@ -53,7 +53,7 @@ _EXAMPLE = {
 
 
 class PatchWorkspace(field_types.Request, kw_only=True):
-    """Changes of the settings; null is the default."""
+    """Changes of the settings; null resets a setting to its default."""
 
     currency: Annotated[
         Annotated[str, msgspec.Meta(extra_json_schema=CURRENCIES)] | UnsetType | None,
@@ -61,22 +61,22 @@ class PatchWorkspace(field_types.Request, kw_only=True):
     ] = UNSET
     coupons_per_order: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=MAX_COUPONS_PER_ORDER)] | UnsetType | None,
-        msgspec.Meta(description="How many coupons an order takes; null is 1."),
+        msgspec.Meta(description="Limit of coupons per order; null means 1."),
     ] = UNSET
     max_coupons: Annotated[
-        Count | UnsetType | None, msgspec.Meta(description="How many coupons a user may hold; null is no limit.")
+        Count | UnsetType | None, msgspec.Meta(description="Limit of coupons per user; null means no limit.")
     ] = UNSET
     gift_book_id: Annotated[
         UUID | UnsetType | None,
-        msgspec.Meta(description="A checkout gives a code of this book where nothing else names one."),
+        msgspec.Meta(description="Default book from which a checkout gives a code."),
     ] = UNSET
     idempotency_hours: Annotated[
         Annotated[int, msgspec.Meta(ge=1, le=8760)] | UnsetType | None,
-        msgspec.Meta(description="How long an Idempotency-Key that is used from now on is known; null is 24 hours."),
+        msgspec.Meta(description="How long new Idempotency-Keys are stored; null means 24 hours."),
     ] = UNSET
     limits: Annotated[
         WorkspaceLimits | UnsetType | None,
-        msgspec.Meta(description="Of keys and books that say nothing else. Taken as a whole; null is none."),
+        msgspec.Meta(description="Default limits of keys and books. Replaces all; null means no limits."),
     ] = UNSET
 
     def __post_init__(self) -> None:
@@ -102,20 +102,20 @@ _patch = msgspec.json.Decoder(PatchWorkspace)
 
 
 class Settings(Controller):
-    """What holds for a whole workspace."""
+    """The endpoints for a workspace's settings."""
 
     path = "/v1/workspace"
 
-    @get("/", **documented("getWorkspace", "Read the settings", "Workspace", answer=_EXAMPLE))
+    @get("/", **describe("getWorkspace", "Read the settings", "Workspace", answer=_EXAMPLE))
     async def read(self, request: Request[Any, Any, Any]) -> Workspace:
         """The workspace's settings. Scope `operate`."""
-        who = caller(request)
-        query(request)
-        return _answer(await read_workspace(request.app.state.context.pool, who.workspace))
+        caller = get_caller(request)
+        parse_query(request)
+        return _render_workspace(await read_workspace(request.app.state.context.pool, caller.workspace))
 
     @patch(
         "/",
-        **documented(
+        **describe(
             "patchWorkspace",
             "Change the settings",
             "Workspace",
@@ -126,25 +126,25 @@ class Settings(Controller):
         ),
     )
     async def change(self, request: Request[Any, Any, Any]) -> Workspace:
-        """Change what is named; it governs every later request. Scope `operate`."""
-        who = caller(request)
-        query(request)
-        said = await json_body(request, _patch)
+        """Change the given settings. They apply to all later requests. Scope `operate`."""
+        caller = get_caller(request)
+        parse_query(request)
+        payload = await read_json_body(request, _patch)
         context: Context = request.app.state.context
-        change = Change(context, who.partition)
+        change = Change(context, caller.partition)
         changes: dict[str, Any] = {}
         for name, default in _NULL.items():
-            value = getattr(said, name)
+            value = getattr(payload, name)
             if value is not UNSET:
                 changes[name] = default if value is None else value
-        row = await patch_workspace(context.pool, who.workspace, who.partition, changes)
-        await change.projected(row.version, context.projector.workspace(row))
+        row = await patch_workspace(context.pool, caller.workspace, caller.partition, changes)
+        await change.project(row.version, context.projector.workspace(row))
         if "limits" in changes:
             await asyncio.sleep(SETTLE_S)
-        return _answer(row)
+        return _render_workspace(row)
 
 
-def _answer(row: WorkspaceRow) -> Workspace:
+def _render_workspace(row: WorkspaceRow) -> Workspace:
     return Workspace(
         workspace_id=row.workspace_id,
         name=row.name,

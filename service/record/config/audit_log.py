@@ -7,8 +7,8 @@ from uuid import UUID
 
 import msgspec
 
-from service.access.actor import acting
-from service.access.keyring import Refused
+from service.access.actor import current_actor
+from service.access.keyring import RejectionCount
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
@@ -40,12 +40,12 @@ async def note(
         old, new = msgspec.to_builtins(before), msgspec.to_builtins(after)
         changed = [name for name in new if name not in _LEFT_OUT and old.get(name) != new[name]]
         before, after = ({name: of[name] for name in changed} for of in (old, new))
-    who = acting.get()
+    who = current_actor.get()
     await connection.execute(query("insert_audit"), workspace, *who, action, str(subject), _json(before), _json(after))
 
 
-async def note_refused(connection: Connection, refused: Sequence[Refused]) -> None:
-    """Say how often whom what was refused. What was tried with a key that is no longer good is said of that key."""
+async def note_refused(connection: Connection, refused: Sequence[RejectionCount]) -> None:
+    """Record the rejections. One with a revoked or expired key is recorded under that key's id."""
     digests = [one.digest for one in refused if one.digest is not None]
     owners = {row["secret_hash"]: row for row in await connection.fetch(query("read_key_owners"), digests)}
     counted: dict[tuple[int | None, str, str], int] = {}

@@ -9,12 +9,12 @@ import msgspec
 from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
-from service.access.actor import masked
+from service.access.actor import mask
 from service.domain import book_requests, discounts
 from service.domain.book_requests import CreateBook, PatchBook
 from service.domain.configuration import BookRow
 from service.domain.errors import Refusal
-from service.domain.field_types import canonical_code
+from service.domain.field_types import canonicalize_code
 from service.domain.limits import BookLimits
 from service.domain.times import to_datetime, to_ms
 from service.record.config import job_rows
@@ -42,7 +42,7 @@ async def insert_book(
     connection: Connection, workspace: int, partition: int, version: int, said: CreateBook
 ) -> BookRow:
     """The new book alone, within a transaction that has its version."""
-    row = book_requests.new_book(
+    row = book_requests.create_book_row(
         said,
         workspace=workspace,
         partition=partition,
@@ -64,7 +64,7 @@ async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, 
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         old = await read_book(connection, workspace, book_id)
-        row = book_requests.changed_book(old, said, version, time.time_ns() // 1_000_000)
+        row = book_requests.update_book_row(old, said, version, time.time_ns() // 1_000_000)
         if said.limits is not msgspec.UNSET:
             await connection.execute(query("bump_keys_version"))  # whether books limit misses goes with the keys
         await check_gift_book(connection, row.workspace, row.gift_book_id)
@@ -75,10 +75,10 @@ async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, 
 
 def told(row: BookRow) -> dict[str, Any]:
     """The book as the audit tells it: a single coupon's, where nobody named it, has the code in its name."""
-    answer: dict[str, Any] = msgspec.to_builtins(book_requests.answer(row))
+    answer: dict[str, Any] = msgspec.to_builtins(book_requests.render_book(row))
     before, _, code = row.name.partition("Coupon ")
-    if not before and canonical_code(code) == code:
-        answer["name"] = f"Coupon {masked(code)}"
+    if not before and canonicalize_code(code) == code:
+        answer["name"] = f"Coupon {mask(code)}"
     return answer
 
 
@@ -120,7 +120,7 @@ def row_of(record: Record | dict[str, Any]) -> BookRow:
     for name in ("code_count", "single"):
         del found[name]
     discount = found["discount"]
-    found["discount"] = None if discount is None else discounts.discount_of(msgspec.json.decode(discount))
+    found["discount"] = None if discount is None else discounts.decode_discount(msgspec.json.decode(discount))
     found["metadata"] = msgspec.json.decode(found["metadata"])
     found["limits"] = limits_from(found["limits"], BookLimits)
     return BookRow(**found)
@@ -146,7 +146,7 @@ async def _write(connection: Connection, row: BookRow) -> None:
         row.require_lock,
         row.lock_seconds,
         row.max_lock_seconds,
-        None if row.discount is None else msgspec.json.encode(discounts.discount_json(row.discount)).decode(),
+        None if row.discount is None else msgspec.json.encode(discounts.encode_discount(row.discount)).decode(),
         row.code_pattern,
         row.charset,
         row.total_codes,

@@ -6,7 +6,7 @@ from typing import Any, cast
 from asyncpg import Pool, Record
 from msgspec import structs
 
-from service.access.actor import masked
+from service.access.actor import mask
 from service.domain.code_requests import CodeLine
 from service.domain.configuration import CodeRow
 from service.domain.errors import Refusal
@@ -82,7 +82,7 @@ async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, ch
         expires_at = None if row.expires_ms is None else to_datetime(row.expires_ms)
         await connection.execute(query("update_code"), workspace, code, version, row.active, expires_at)
         book_id = await connection.fetchval(query("read_book_id"), workspace, row.book)
-        await note(connection, workspace, "coupon.changed", f"{book_id} {masked(code)}", _told(old), _told(row))
+        await note(connection, workspace, "coupon.changed", f"{book_id} {mask(code)}", _told(old), _told(row))
         return row
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from asyncpg import Pool
 
 from service.access.caller import Caller
-from service.access.keyring import session_digest
+from service.access.keyring import digest_session_secret
 from service.domain.times import from_ms, to_ms
 from service.record.config.audit_log import note
 from service.record.pool import Database
@@ -24,7 +24,7 @@ async def begin_session(pool: Pool, workspace: int, key_id: UUID) -> tuple[str, 
     """A new session's secret, and its end; processes know it from their next reading of the keys on."""
     secret, ends_at = secrets.token_urlsafe(32), datetime.now(UTC) + LIFE
     async with pool.acquire() as connection, connection.transaction():
-        await connection.execute(query("insert_session"), session_digest(secret), key_id, ends_at)
+        await connection.execute(query("insert_session"), digest_session_secret(secret), key_id, ends_at)
         await connection.execute(query("prune_sessions"), key_id, MAX_OF_KEY)
         await connection.execute(query("bump_keys_version"))
         await note(connection, workspace, "session.began", key_id, after={"endsAt": from_ms(to_ms(ends_at))})
@@ -34,7 +34,7 @@ async def begin_session(pool: Pool, workspace: int, key_id: UUID) -> tuple[str, 
 async def end_session(pool: Pool, workspace: int, secret: str) -> None:
     """End a session; it is refused from the next reading of the keys on."""
     async with pool.acquire() as connection, connection.transaction():
-        key_id = await connection.fetchval(query("delete_session"), session_digest(secret))
+        key_id = await connection.fetchval(query("delete_session"), digest_session_secret(secret))
         if key_id is not None:
             await connection.execute(query("bump_keys_version"))
             await note(connection, workspace, "session.ended", key_id)

@@ -9,7 +9,7 @@ import msgspec
 from asyncpg import Record
 from uuid_utils.compat import uuid7
 
-from service.domain.code_patterns import SPARSITY, possibilities
+from service.domain.code_patterns import SPARSITY, count_possible_codes
 from service.domain.configuration import BookRow
 from service.domain.errors import FieldError, Refusal
 from service.record.config.audit_log import note
@@ -63,7 +63,7 @@ async def create_generation(connection: Connection, book: BookRow, count: int, p
     """A job for so many codes, in the caller's transaction. Raises Refusal `pattern_too_small`."""
     there = cast("int", await connection.fetchval(query("lock_book_count"), book.workspace, book.book))
     coming = cast("int", await connection.fetchval(query("read_outstanding_codes"), book.workspace, book.book))
-    if (there + coming + count) * SPARSITY > possibilities(pattern, charset):
+    if (there + coming + count) * SPARSITY > count_possible_codes(pattern, charset):
         reason = f"needs {SPARSITY:,} possibilities for each code that the book would then have"
         raise Refusal("pattern_too_small", errors=[FieldError("codePattern", reason)])
     parameters = msgspec.json.encode(Generation(book=book.book, code_pattern=pattern, charset=charset)).decode()

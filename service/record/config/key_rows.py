@@ -14,7 +14,7 @@ from uuid_utils.compat import uuid7
 from service.access.caller import Caller
 from service.domain.configuration import WorkspaceRow
 from service.domain.errors import Refusal, invalid
-from service.domain.limits import KeyLimits, WorkspaceLimits, words_of
+from service.domain.limits import KeyLimits, WorkspaceLimits, encode_key_limits
 from service.domain.times import to_datetime, to_ms
 from service.record.config.audit_log import note
 from service.record.config.console_sessions import read_sessions
@@ -50,7 +50,7 @@ def digest(secret: str) -> bytes:
     return sha256(secret.encode()).digest()
 
 
-def new_secret(mode: str) -> str:
+def generate_secret(mode: str) -> str:
     """A secret that nobody guesses, and that tells where it belongs."""
     return f"scrip_{mode}_{secrets.token_urlsafe(32)}"
 
@@ -169,13 +169,13 @@ def _row_of(record: Record) -> KeyRow:
 
 def _limits_of(record: Record) -> str:
     usual = limits_from(record["workspace_limits"], WorkspaceLimits)
-    return words_of(limits_from(record["limits"], KeyLimits), usual, of_books=record["of_books"])
+    return encode_key_limits(limits_from(record["limits"], KeyLimits), usual, of_books=record["of_books"])
 
 
 async def limits_of_users(database: Database, row: WorkspaceRow) -> str:
     """What goes for users' tokens: what the workspace says."""
     of_books = cast("bool", await database.fetchval(query("is_any_book_limiting_misses"), row.workspace))
-    return words_of(None, row.limits, of_books=of_books)
+    return encode_key_limits(None, row.limits, of_books=of_books)
 
 
 async def touch_keys(database: Database, used_ms: Mapping[UUID, int]) -> None:

@@ -4,11 +4,11 @@ from typing import Any
 
 from asyncpg import Pool
 
-from service.access.actor import masked
-from service.domain.code_patterns import DEFAULT_CHARSET, DEFAULT_PATTERN, generate
+from service.access.actor import mask
+from service.domain.code_patterns import DEFAULT_CHARSET, DEFAULT_PATTERN, generate_codes
 from service.domain.configuration import BookRow, CodeRow
 from service.domain.errors import Refusal
-from service.domain.single_coupon_requests import SingleCoupon, book_of, flat_names, line_of
+from service.domain.single_coupon_requests import SingleCoupon, make_book, make_code_line, rename_book_fields
 from service.record.config import book_rows
 from service.record.config.audit_log import note
 from service.record.config.code_rows import insert_codes
@@ -25,13 +25,13 @@ async def create_single(pool: Pool, workspace: int, partition: int, said: Single
         version = await bump_config_version(connection, partition)
         # Nobody else adds codes until this ends: whoever does waits for the version.
         code = await _new_code(connection, workspace, said.code)
-        with flat_names():
-            book = await book_rows.insert_book(connection, workspace, partition, version, book_of(said, code))
+        with rename_book_fields():
+            book = await book_rows.insert_book(connection, workspace, partition, version, make_book(said, code))
         await connection.execute(query("mark_single"), workspace, book.book, said.kind)
-        lines = [line_of(said, code)]
+        lines = [make_code_line(said, code)]
         (made,) = await insert_codes(connection, workspace, partition, book.book, version, lines)
         await note(connection, workspace, "book.created", book.book_id, after=book_rows.told(book))
-        await note(connection, workspace, "codes.added", book.book_id, after={"count": 1, "code": masked(code)})
+        await note(connection, workspace, "codes.added", book.book_id, after={"count": 1, "code": mask(code)})
         return book, made
 
 
@@ -47,7 +47,7 @@ async def page_active(database: Database, workspace: int, limit: int, before: in
 
 async def _new_code(connection: Connection, workspace: int, wanted: str | None) -> str:
     """The code that is wanted, or a random one, which the workspace doesn't have yet. Raises Refusal `code_exists`."""
-    for code in [wanted] if wanted else generate(DEFAULT_PATTERN, DEFAULT_CHARSET, MAX_DRAWS):
+    for code in [wanted] if wanted else generate_codes(DEFAULT_PATTERN, DEFAULT_CHARSET, MAX_DRAWS):
         if not await _exists(connection, workspace, code):
             return code
     raise Refusal("code_exists")

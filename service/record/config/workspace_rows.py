@@ -9,7 +9,7 @@ from asyncpg import Pool, Record
 from uuid_utils.compat import uuid7
 
 from service.domain.configuration import WorkspaceRow
-from service.domain.discounts import check_discount_digits, discount_of
+from service.domain.discounts import check_discount_digits, decode_discount
 from service.domain.errors import invalid
 from service.domain.limits import WorkspaceLimits
 from service.domain.money import CURRENCY_DIGITS
@@ -66,7 +66,7 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
         row = msgspec.structs.replace(old, version=version, **changes)
         row = msgspec.structs.replace(row, digits=CURRENCY_DIGITS[row.currency])
         for (kept,) in await connection.fetch(query("read_discounts_in_its_currency"), workspace):
-            check_discount_digits(discount_of(msgspec.json.decode(kept)), row.digits)
+            check_discount_digits(decode_discount(msgspec.json.decode(kept)), row.digits)
         await check_gift_book(connection, workspace, row.gift_book_id)
         await connection.execute(
             query("update_workspace"),

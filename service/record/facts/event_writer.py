@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from service.domain.field_types import shown
+from service.domain.field_types import decode_id
 from service.domain.times import from_ms
 from service.formats.events import (
     Answered,
@@ -236,8 +236,8 @@ class _Batch:
     def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
         words, request, answer = read_redemption(d, r, kept)
         w, code, own_id, value = words.workspace, words.code, words.id_of(self._epoch, seq), words.value_e4
-        at, user = _time(words.at_ms), shown(words.user)
-        order = _NULL if words.order == "-" else shown(words.order)
+        at, user = _time(words.at_ms), decode_id(words.user)
+        order = _NULL if words.order == "-" else decode_id(words.order)
         ip, ua = request.ip, request.ua
         if b"\\" in r:  # else there is nothing to escape: a control character is in a JSON text by an escape alone
             ip, ua = _escaped(ip), _escaped(ua)

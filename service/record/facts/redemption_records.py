@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
-from service.domain.field_types import shown
+from service.domain.field_types import decode_id
 from service.formats.event_id import parse_event_id
 from service.formats.events import Fact, Redeemed, parse, read_redemption_id
 from service.formats.redemption_record import record_text
@@ -45,7 +45,7 @@ async def _by_event(database: Database, partition: int, workspace: int, epoch: i
 
 
 async def _was_rolled_back(database: Database, partition: int, workspace: int, order: str) -> bool:
-    about = (partition, workspace, shown(order), f"B {workspace} ".encode(), f" {order} ".encode())
+    about = (partition, workspace, decode_id(order), f"B {workspace} ".encode(), f" {order} ".encode())
     return bool(await database.fetchval(query("order_was_rolled_back"), *about))
 
 

@@ -166,5 +166,5 @@ async def bump_config_version(connection: Connection, partition: int) -> int:
     """
     version = await connection.fetchval(query("bump_config_version"), partition)
     if version is None:
-        raise Refusal.passing("recovering")
+        raise Refusal.temporary("recovering")
     return version

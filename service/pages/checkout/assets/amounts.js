@@ -1,4 +1,4 @@
-// Amounts are integers of cents, times milliseconds; the API speaks in decimal text.
+// Amounts are integers of cents, times are milliseconds. The API uses decimal strings.
 
 export const CURRENCY = "USD";
 

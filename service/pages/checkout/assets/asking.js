@@ -1,48 +1,48 @@
-// Asking the API, and what its refusals mean for a shopper.
+// Requests to the API, and the messages of its refusals.
 
 const ANSWER_TIMEOUT_MS = 15_000;
 
 export const WORDS = {
-  coupon_not_found: "There is no such code. Please check how it is spelt.",
+  coupon_not_found: "This code does not exist. Please check the spelling.",
   coupon_not_available: "This code can't be used.",
-  coupon_inactive: "This code is switched off.",
-  book_inactive: "This offer isn't running.",
-  not_started: "This code can't be used yet.",
-  expired: "This code's time is over.",
-  coupon_not_assigned: "This code is only for those whom it was given to.",
-  coupon_assigned_to_other: "This code belongs to somebody else.",
-  coupon_locked: "Somebody else is paying with this code right now.",
-  coupon_redeemed: "This code was used already.",
-  coupon_exhausted: "This code was used as often as it could be.",
-  user_redemption_limit: "You have used this offer as often as it allows.",
-  out_of_stock: "This offer is used up.",
-  order_already_used: "This order has used its coupon already.",
-  order_value_too_low: "The cart is too small for this code.",
-  currency_mismatch: "This code is for another currency.",
-  lock_lost: "The code isn't held for you any more. Apply it again.",
-  lock_required: "The code must be held for you first. Apply it again.",
-  unauthenticated: "The API key is missing or wrong. Enter one at the end of the page.",
-  forbidden: "This API key may not check out: it needs the scope “checkout”.",
-  rate_limited: "Too many requests at once.",
-  recovering: "Coupons are being checked and can't be used for a moment. Nothing was changed.",
+  coupon_inactive: "This code is not active.",
+  book_inactive: "This offer is not active.",
+  not_started: "This code is not valid yet.",
+  expired: "This code has expired.",
+  coupon_not_assigned: "This code is only valid for the customers it was assigned to.",
+  coupon_assigned_to_other: "This code belongs to another customer.",
+  coupon_locked: "Another customer is paying with this code now. Try again in a few minutes.",
+  coupon_redeemed: "This code has already been used.",
+  coupon_exhausted: "This code has no uses left.",
+  user_redemption_limit: "You have reached this offer's limit per customer.",
+  out_of_stock: "This offer is sold out.",
+  order_already_used: "This order has already used another coupon.",
+  order_value_too_low: "The cart's value is too low for this code.",
+  currency_mismatch: "This code is for orders in another currency.",
+  lock_lost: "The code is no longer reserved for you. Apply it again.",
+  lock_required: "The code must be reserved for you first. Apply it again.",
+  unauthenticated: "The API key is missing or invalid. Enter a key at the end of the page.",
+  forbidden: "This API key can't be used here: it needs the scope “checkout”.",
+  rate_limited: "Too many requests. Wait a moment, and try again.",
+  recovering: "Coupons are being verified and can't be used for a moment. Nothing was changed.",
   behind: "The shop is very busy. Nothing was changed.",
-  unavailable: "A part of the shop can't be reached for a moment. Nothing was changed.",
-  outcome_unknown: "The answer got lost.",
-  no_answer: "There was no answer.",
-  request_in_progress: "This order is still being paid.",
-  idempotency_key_reused: "This order was sent before with another cart, and is paid perhaps. Start another one.",
+  unavailable: "A part of the shop is unavailable. Nothing was changed. Try again shortly.",
+  outcome_unknown: "The response was lost.",
+  no_answer: "The server did not respond.",
+  request_in_progress: "The payment of this order is still in progress.",
+  idempotency_key_reused: "This order was already sent with another cart, and may be paid. Start a new order.",
 };
-// After these nobody knows yet whether the order is paid: it stays as it was sent, to be sent again.
+// After these it is unknown whether the order is paid: the same request is kept, to be sent again.
 export const UNKNOWN = new Set(["no_answer", "outcome_unknown", "internal", "request_in_progress"]);
-// These were refused before anything was decided, and say nothing about an earlier try.
+// These are rejected before a decision, and tell nothing about an earlier attempt.
 export const UNDECIDED = new Set([401, 403, 408, 429, 503]);
 
-// What nobody else draws: for an order's id and its Idempotency-Key.
+// Random hexadecimal digits, for an order's id and its Idempotency-Key.
 export function hex(bytes) {
   return Array.from(crypto.getRandomValues(new Uint8Array(bytes)), (b) => b.toString(16).padStart(2, "0")).join("");
 }
 
-// The answer as { status, body, now (ms, the server's clock) }; a refusal's body has a `code` in every case.
+// Returns { status, body, now (ms, the server's clock) }. The body of a refusal always has a `code`.
 export async function post(key, path, body, headers = {}) {
   if (!/^[!-~]+$/.test(key)) return { status: 401, body: { code: "unauthenticated" } };
   try {

@@ -14,7 +14,7 @@ const ARTICLES = [
 ];
 const MOST = 99;
 const STORED = "scrip.checkout";
-const MAYBE_PAID = "Nobody knows yet whether you have paid. Try again: you pay once.";
+const MAYBE_PAID = "It is not known yet whether you have paid. Try again: you pay only once.";
 
 const at = (id) => document.getElementById(id);
 const comesWith = document.querySelector('meta[name="scrip-key"]').content;
@@ -25,7 +25,7 @@ let appraising = false; // a discount is being asked for
 let appraiseAgain = false; // the cart changed meanwhile
 let retry = null;
 
-// ---- what is kept
+// ---- state
 
 function newOrder() {
   return {
@@ -44,7 +44,7 @@ function load() {
     const found = JSON.parse(sessionStorage.getItem(STORED));
     if (found?.order?.id) return found;
   } catch {
-    // Not ours, or broken: begin anew.
+    // Invalid: start a new order.
   }
   return { key: null, user: "ann", order: newOrder() };
 }
@@ -57,7 +57,7 @@ function valueOf(order) {
   return ARTICLES.reduce((sum, article) => sum + article.cents * order.quantities[article.sku], 0);
 }
 
-// ---- what the shopper does
+// ---- actions
 
 function key() {
   return state.key ?? comesWith;
@@ -80,7 +80,7 @@ function orderFields(order) {
   };
 }
 
-// One at a time: what is clicked meanwhile is not done. The button that was used keeps the focus where it is still there.
+// Run one action at a time; ignore clicks meanwhile. The clicked button keeps the focus if it is still visible.
 async function run(action) {
   if (busy) return;
   const focused = document.activeElement;
@@ -123,7 +123,7 @@ function held({ body, now }) {
   return Date.now() + Date.parse(body.expiresAt) - now - 2000;
 }
 
-// Asks what the held coupon gives for the cart as it is; asks again where that has changed meanwhile.
+// Request the discount of the locked coupon for the cart; request it again if the cart has changed meanwhile.
 async function appraise() {
   appraiseAgain = true;
   if (appraising) return;
@@ -152,7 +152,7 @@ async function appraise() {
   }
 }
 
-// The hold is over: the code goes back into the box.
+// The lock has expired: put the code back into the input.
 function drop(order) {
   order.code = order.coupon.code;
   order.coupon = null;
@@ -239,7 +239,7 @@ async function copy() {
   }
 }
 
-// ---- what is shown
+// ---- rendering
 
 // What a click on a button of its own can do again needs no `again`.
 function say(text = "", kind = "", code = "", again = null) {
@@ -323,7 +323,7 @@ function tick() {
   render();
 }
 
-// ---- the beginning
+// ---- start
 
 function change(sku, quantity) {
   const { order } = state;

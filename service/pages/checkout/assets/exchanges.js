@@ -1,16 +1,16 @@
-// The requests that the page made and what they were answered, newest first, each as a command to make it again.
+// The page's requests and responses, newest first, each with a curl command that repeats the request.
 
 const MOST = 20;
 const place = document.getElementById("exchanges");
 
-// A word for a shell, in single quotes where it needs any.
+// A shell argument, in single quotes if necessary.
 function word(text) {
   return /^[\w/:.,=@-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
 }
 
 function curl({ path, body, headers = {}, key }) {
   const said = [`Authorization: Bearer ${key}`, "Content-Type: application/json", ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`)];
-  // The shell puts a key in that it has in a variable; within single quotes it wouldn't.
+  // Double quotes, so that the shell expands a key in a variable.
   const lines = said.map((line) => `-H ${line.includes("$") ? `"${line}"` : word(line)}`);
   return [`curl -s ${word(location.origin + path)}`, ...lines, `-d ${word(body)}`].join(" \\\n  ");
 }

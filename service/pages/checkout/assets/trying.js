@@ -1,4 +1,4 @@
-// The demo's codes: what each shows. A click puts it into the box.
+// The demo's codes and what each shows. A click enters the code.
 
 const CODES = [
   ["SUMMER-A", "20 % off, and a gift card"],

@@ -1,4 +1,4 @@
-// Adding codes to a book: a job's progress, and an upload, tried before it is done.
+// Adding codes to a book: a job's progress, and an upload with a dry run first.
 
 import { ask as request, get } from "./api.js";
 import { badge, download, field, fill, h, input, number, pairs, plural, table, tell, toast } from "./dom.js";
@@ -9,7 +9,7 @@ const TRIED_BYTES = 4 << 20;
 const SHOWN = 20;
 const TEMPLATE = "code,userId,expiresAt,maxRedemptions\nSUMMER-0001,,,\nSUMMER-0002,user-42,2030-01-01T00:00:00Z,3\n";
 
-// Show how far a job is, until it has ended or the page is left.
+// Show a job's progress until it ends or the page is left.
 export function follow(job, page, place) {
   const say = () => {
     const share = job.requested ? job.done / job.requested : 1;
@@ -32,7 +32,7 @@ export function follow(job, page, place) {
   look();
 }
 
-// A cell of a CSV file; what a spreadsheet would take for a formula gets an apostrophe.
+// A CSV cell; an apostrophe precedes a text that a spreadsheet would evaluate as a formula.
 function cell(value) {
   const text = String(value);
   return `"${(/^[=+\-@\t\r]/.test(text) ? `'${text}` : text).replaceAll('"', '""')}"`;
@@ -44,22 +44,22 @@ function told(result, book, tried) {
   return [
     pairs([
       [tried ? "Would be added" : "Added", number(result.added)],
-      ["There already", number(result.duplicates)],
+      ["Duplicates", number(result.duplicates)],
       ["Refused", number(result.invalid)],
     ]),
     result.errors.length > 0 && [
-      table("Refused lines", [
+      table("Invalid lines", [
         { name: "Line", number: true, of: ({ line }) => number(line) },
         { name: "Code", of: ({ code }) => h("span", { class: "code" }, code) },
         { name: "Reason", of: ({ reason }) => reason },
       ], result.errors.slice(0, SHOWN)),
-      h("p", { class: "row" }, h("button", { type: "button", onclick: refused }, "Save the refused lines"),
+      h("p", { class: "row" }, h("button", { type: "button", onclick: refused }, "Save the invalid lines"),
         result.invalid > result.errors.length && h("span", { class: "hint" }, `the first ${number(result.errors.length)} of them`)),
     ],
   ];
 }
 
-// The form of an upload: a file or lines, tried first, then done.
+// The form of an upload: a file or lines; dry run first, then upload.
 export function uploading(book, place, done) {
   const file = input({ type: "file", accept: ".csv,.txt,text/csv,text/plain" });
   const lines = h("textarea", { spellcheck: "false", rows: 4 });
@@ -69,8 +69,8 @@ export function uploading(book, place, done) {
 
   const send = async (dryRun) => {
     const body = file.files[0] ?? new Blob([lines.value]);
-    if (body.size === 0) throw new Error("Choose a file, or write codes.");
-    if (dryRun && body.size > TRIED_BYTES) throw new Error("A file of more than 4 MiB can't be tried, but it can be uploaded in parts.");
+    if (body.size === 0) throw new Error("Choose a file, or enter codes.");
+    if (dryRun && body.size > TRIED_BYTES) throw new Error("A file of more than 4 MiB can't be checked, but can be uploaded in parts.");
     const start = (await body.slice(0, 200).text()).replace(/^\uFEFF/, "");
     const type = /^code\s*(,|\r?\n|$)/.test(start) ? "text/csv" : "text/plain";
     const response = await request("POST", `/v1/books/${book.bookId}/codes${dryRun ? "?dryRun=true" : ""}`, { body, type, timeoutMs: UPLOAD_MS });

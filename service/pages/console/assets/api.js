@@ -1,11 +1,11 @@
-// Asking the API in the session: the cookie goes along by itself, changes carry the session's token.
+// Requests to the API in a session. The browser sends the cookie; changes carry the CSRF token.
 
 const TIMEOUT_MS = 30_000;
 let token = "";
 
 export class Problem extends Error {
   constructor(status, { code, detail, errors }, retryAfterS = null) {
-    super(detail ?? "There was no answer.");
+    super(detail ?? "The server did not respond.");
     Object.assign(this, { status, code: code ?? "no_answer", errors, retryAfterS });
   }
 }
@@ -14,7 +14,7 @@ export function useToken(csrfToken) {
   token = csrfToken;
 }
 
-// The answer's JSON; a Problem where it is refused. `type` is of a body that is a text already.
+// Returns the response's JSON; throws a Problem for a refusal. `type` is the media type of a text body.
 export async function ask(method, path, { body, type, headers = {}, signal, timeoutMs = TIMEOUT_MS } = {}) {
   const told = { Accept: "application/json", ...headers };
   if (method !== "GET") told["X-CSRF-Token"] = token;
@@ -52,7 +52,7 @@ export const post = (path, body, options) => json("POST", path, { body, ...optio
 export const patch = (path, body) => json("PATCH", path, { body });
 export const remove = (path) => json("DELETE", path);
 
-// A path with a query; what is null or "" is left out.
+// A path with a query, without parameters that are null or "".
 export function at(path, query = {}) {
   const said = Object.entries(query).filter(([, value]) => value != null && value !== "");
   return said.length ? `${path}?${new URLSearchParams(said)}` : path;

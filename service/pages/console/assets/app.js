@@ -44,7 +44,7 @@ class Page {
     return scopes.some((scope) => session.scopes.includes(scope));
   }
 
-  // Do it now and again so long after each time, while the page is shown and can be seen; one at a time.
+  // Run it now and repeatedly, one at a time, while the page is open and visible.
   every(ms, act) {
     const again = async () => {
       if (this.signal.aborted) return;
@@ -63,7 +63,7 @@ function allowed({ scopes, demo }) {
   return (!scopes || scopes.some((scope) => session.scopes.includes(scope))) && (!demo || (session.flashSale && session.scopes.includes("checkout")));
 }
 
-// ---- which page
+// ---- routing
 
 async function route() {
   if (!session) return;
@@ -82,7 +82,7 @@ async function route() {
     else link.removeAttribute("aria-current");
   }
   const main = by("main");
-  if (!found || !allowed(found)) return fill(main, h("h1", { tabindex: -1 }, "There is no such page"), h("p", {}, h("a", { href: "#/" }, "To the overview")));
+  if (!found || !allowed(found)) return fill(main, h("h1", { tabindex: -1 }, "This page does not exist"), h("p", {}, h("a", { href: "#/" }, "To the overview")));
   try {
     const { show } = await import(`./${found.module}.js`);
     if (signal.aborted) return;
@@ -91,7 +91,7 @@ async function route() {
     await show(main, { kind: first, names, query: new URLSearchParams(query) }, new Page(signal));
   } catch (error) {
     if (signal.aborted) return;
-    fill(main, h("h1", { tabindex: -1 }, "That didn't work"), h("p", { class: "banner bad" }, words(error)),
+    fill(main, h("h1", { tabindex: -1 }, "An error occurred"), h("p", { class: "banner bad" }, words(error)),
       h("p", {}, h("button", { type: "button", onclick: route }, "Try again")));
   }
   if (!signal.aborted) {
@@ -100,7 +100,7 @@ async function route() {
   }
 }
 
-// ---- who
+// ---- session
 
 async function begin() {
   try {
@@ -138,7 +138,7 @@ by("sign-in-form").addEventListener("submit", async (event) => {
     by("key").value = "";
     await begin();
   } catch (error) {
-    by("sign-in-error").textContent = error.code === "unauthenticated" ? "There is no such key, or it was revoked." : words(error);
+    by("sign-in-error").textContent = error.code === "unauthenticated" ? "This key does not exist, or was revoked." : words(error);
     by("key").select();
   } finally {
     button.disabled = false;
@@ -179,11 +179,11 @@ by("theme").addEventListener("click", () => {
   paint();
 });
 
-// ---- keys
+// ---- keyboard
 
 function help() {
   const rows = [["/", "Search"], ["?", "This help"], ...PAGES.filter(allowed).map(({ key, name }) => [`g ${key}`, name])];
-  ask("With the keyboard", h("dl", { class: "pairs" }, rows.map(([keys, name]) => [
+  ask("Keyboard shortcuts", h("dl", { class: "pairs" }, rows.map(([keys, name]) => [
     h("dt", {}, keys.split(" ").map((key) => [h("kbd", {}, key), " "])), h("dd", {}, name),
   ])), null, async () => null);
 }

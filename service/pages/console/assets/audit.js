@@ -1,4 +1,4 @@
-// The audit: who did what, when and from where, looked through by actor, action and time.
+// The audit log, filtered by actor, action and time.
 
 import { at } from "./api.js";
 import { badge, field, fill, h, head, input, listing, local, plural, select, user, when } from "./dom.js";
@@ -63,7 +63,7 @@ export async function show(main, { query }, page) {
   const place = h("div");
   const { items: keys } = await page.get(at("/v1/keys", { limit: 200 }));
   fill(main,
-    head("Audit", "Who did what, in words of the API; nobody can change or remove it.",
+    head("Audit", "Changes by actor, newest first. Entries can't be changed or removed.",
       h("a", { class: "button", href: "/v1/audit.csv", download: true }, "Export all")),
     filters(query, keys), place);
   const asked = Object.fromEntries(["action", "actor", "keyId", "since", "until"].map((name) => [name, query.get(name)]));
@@ -74,5 +74,5 @@ export async function show(main, { query }, page) {
     { name: "Of what", class: "long", of: what },
     { name: "Change", class: "long change", of: change },
     { name: "Request", class: "long", of: (entry) => (entry.requestId ? [h("span", { class: "code" }, entry.requestId), entry.userAgent && h("div", { class: "hint" }, entry.userAgent)] : "–") },
-  ], (cursor) => page.get(at("/v1/audit", { limit: 50, cursor, ...asked })), "Nothing is like that.");
+  ], (cursor) => page.get(at("/v1/audit", { limit: 50, cursor, ...asked })), "No entries match.");
 }

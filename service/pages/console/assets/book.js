@@ -1,4 +1,4 @@
-// One book: what is true of its codes, its settings, codes and redemptions, and adding codes.
+// One book: its counts, settings, codes and redemptions, and adding codes.
 
 import { at, patch, post } from "./api.js";
 import { ask, badge, card, code, field, fill, h, head, input, listing, number, pairs, plural, select, tell, toast, user, when } from "./dom.js";
@@ -60,11 +60,11 @@ const parts = {
       { name: "Uses", number: true, of: (row) => `${number(row.redemptions)} of ${row.maxRedemptions === null ? "any" : number(row.maxRedemptions)}` },
       { name: "Redeemed", of: (row) => when(row.redeemedAt) },
       { name: "Ends", of: (row) => when(row.expiresAt) },
-    ], (cursor) => page.get(at(`/v1/books/${book.bookId}/codes`, { limit: 50, cursor, status: query.get("status") })), "No code is like that.");
+    ], (cursor) => page.get(at(`/v1/books/${book.bookId}/codes`, { limit: 50, cursor, status: query.get("status") })), "No codes match.");
   },
   async redemptions(place, book, page) {
     await listing(place, "Redemptions", redemptionColumns(), (cursor) =>
-      page.get(at(`/v1/books/${book.bookId}/redemptions`, { limit: 50, cursor })), "Nothing was redeemed yet.");
+      page.get(at(`/v1/books/${book.bookId}/redemptions`, { limit: 50, cursor })), "No redemptions yet.");
   },
   async notices(place, book, page) {
     await listing(place, "Stock notices", [
@@ -72,7 +72,7 @@ const parts = {
       { name: "What", of: (row) => badge(row.event === "book.low_stock" ? "low" : "used up", row.event === "book.low_stock" ? "warn" : "bad") },
       { name: "Of", of: (row) => row.of },
       { name: "Left", number: true, of: (row) => number(row.left) },
-    ], (cursor) => page.get(at(`/v1/books/${book.bookId}/notices`, { limit: 50, cursor })), "It never ran low.");
+    ], (cursor) => page.get(at(`/v1/books/${book.bookId}/notices`, { limit: 50, cursor })), "The stock has never been low.");
   },
   async settings(place, book) {
     const any = (value) => (value === null ? "no limit" : number(value));
@@ -81,10 +81,10 @@ const parts = {
       ["Window", [when(book.validFrom), " to ", when(book.validUntil)]],
       ["Uses of a code", any(book.maxRedemptionsPerCode)], ["Redemptions of a user", any(book.maxRedemptionsPerUser)],
       ["Redemptions in all", any(book.maxRedemptions)], ["Codes of a user", any(book.maxCodesPerUser)],
-      ["Insists on", [book.requireAssignment && "assignment", book.requireLock && "a lock"].filter(Boolean).join(" and ") || "nothing"],
+      ["Requires", [book.requireAssignment && "assignment", book.requireLock && "a lock"].filter(Boolean).join(" and ") || "nothing"],
       ["A lock lasts", `${number(book.lockSeconds)} s, ${number(book.maxLockSeconds)} s with renewals`],
       ["Pattern of codes", h("span", { class: "code" }, book.codePattern)], ["Low stock below", any(book.lowStockThreshold)],
-      ["Keeps free", book.keepFree === null ? "–" : number(book.keepFree)],
+      ["Keep free", book.keepFree === null ? "–" : number(book.keepFree)],
       ["Gift of", book.giftBookId ? h("a", { href: `#/book/${book.giftBookId}` }, "this book") : "–"],
       ["Tags", book.tags.join(", ") || "–"], ["Id", h("span", { class: "code" }, book.bookId)],
       ["Made", when(book.createdAt)], ["Changed", when(book.updatedAt)],

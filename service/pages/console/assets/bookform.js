@@ -1,4 +1,4 @@
-// The form of a book, new or there already.
+// The form of a new or existing book.
 
 import { patch, post } from "./api.js";
 import { ask, field, fill, h, input, local, select, toast } from "./dom.js";
@@ -11,7 +11,7 @@ const NUMBERS = {
   maxCodesPerUser: ["Codes of a user", "Empty: no limit."],
   lockSeconds: ["Seconds of a lock"],
   maxLockSeconds: ["Seconds with all renewals"],
-  lowStockThreshold: ["Low stock below", "Empty: never told."],
+  lowStockThreshold: ["Low stock below", "Empty: no notices."],
   keepFree: ["Keep free", "Codes are generated below this."],
 };
 const NEW = { name: "", description: "", status: "active", maxRedemptionsPerCode: 1, lockSeconds: 300, maxLockSeconds: 3600, tags: [], discount: null };
@@ -59,7 +59,7 @@ function discountFields(said) {
   return [h("fieldset", { class: "wide" }, h("legend", {}, "Discount"), h("div", { class: "form" }, field("Kind", type)), rest), read];
 }
 
-// Ask for a book's settings; goes to the book once it is made or changed. Only what differs is sent.
+// Create or change a book in a dialog, and open it. Sends only the changed fields.
 export async function edit(book) {
   const was = book ?? NEW;
   const name = input({ required: true, maxlength: 255, value: was.name });
@@ -96,7 +96,7 @@ export async function edit(book) {
     field("Only for those it is assigned to", assigned), field("Must be locked first", locked),
     field("Pattern of codes", pattern, "# is a random character."),
     !book && field("Generate at once", codes, "So many codes; empty: none."));
-  await ask(book ? `Change ${book.name}` : "New book", content, book ? "Save" : "Make the book", async () => {
+  await ask(book ? `Change ${book.name}` : "New book", content, book ? "Save" : "Create the book", async () => {
     const made = book ? await patch(`/v1/books/${book.bookId}`, read()) : await post("/v1/books", read());
     toast(book ? `${made.name} is changed; it holds at once.` : `${made.name} is made.`);
     const there = `#/book/${made.bookId}${made.jobId ? `?job=${made.jobId}` : ""}`;

@@ -1,4 +1,4 @@
-// All books: looked through, and made.
+// The list of books, and creating one.
 
 import { at } from "./api.js";
 import { badge, fill, h, head, input, listing, number, select, when } from "./dom.js";
@@ -24,7 +24,7 @@ export async function show(main, { query }, page) {
     location.hash = at("#/books", { q: q.value.trim(), status: status.value });
   });
   fill(main,
-    head("Books", "Coupons under one set of rules each.",
+    head("Books", "A book is a set of coupons with the same rules.",
       h("button", { type: "button", class: "primary", onclick: () => edit(null) }, "New book")),
     form, place);
   await listing(place, "Books", [
@@ -35,5 +35,5 @@ export async function show(main, { query }, page) {
     { name: "Tags", class: "long", of: (book) => book.tags.join(", ") },
     { name: "Ends", of: (book) => when(book.validUntil) },
     { name: "Changed", of: (book) => when(book.updatedAt) },
-  ], (cursor) => page.get(at("/v1/books", { limit: 50, cursor, q: query.get("q"), status: query.get("status") })), "No book is like that.");
+  ], (cursor) => page.get(at("/v1/books", { limit: 50, cursor, q: query.get("q"), status: query.get("status") })), "No books match.");
 }

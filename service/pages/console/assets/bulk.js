@@ -22,7 +22,7 @@ const ACTIONS = {
 
 const sleep = (s) => new Promise((resolve) => { setTimeout(resolve, s * 1000); });
 
-// Where there are too many requests, or the service is away for a moment, it waits as long as it is told to.
+// After 429 and 503 it waits for the time in Retry-After.
 async function change(code, said, signal) {
   for (let tries = 1; ; tries++) {
     try {
@@ -34,14 +34,14 @@ async function change(code, said, signal) {
   }
 }
 
-// A card that says how far it is, with a button that stops it.
+// A card with the progress and a button to cancel.
 function progress(work, label) {
   const stop = new AbortController();
   const text = h("span", { role: "status" });
   const bar = h("progress", { max: 1, "aria-label": label });
   const button = h("button", { type: "button", onclick: () => stop.abort() }, "Cancel");
   fill(work, h("section", { class: "card", "aria-label": label }, h("div", { class: "row spread" }, text, button), bar,
-    h("p", { class: "hint" }, "Leaving this page stops it, too; what is done stays done.")));
+    h("p", { class: "hint" }, "Leaving this page stops it, too. Completed changes are kept.")));
   const say = (words, share = null) => {
     text.textContent = words;
     if (share === null) bar.removeAttribute("value");
@@ -50,7 +50,7 @@ function progress(work, label) {
   return { say, signal: stop.signal };
 }
 
-// The codes that the filter shows, newest first, at most so many; null where it was cancelled.
+// The codes that match the filter, newest first, up to a limit; null if cancelled.
 async function collect({ book, page, work, status }) {
   const { say, signal } = progress(work, "Counting codes");
   const codes = [];
@@ -72,7 +72,7 @@ async function collect({ book, page, work, status }) {
 }
 
 function summary(work, words, refused) {
-  fill(work, h("section", { class: "card", "aria-label": "What was done" },
+  fill(work, h("section", { class: "card", "aria-label": "Result" },
     h("div", { class: "row spread" }, h("p", { role: "status" }, words), h("button", { type: "button", class: "quiet", onclick: () => fill(work) }, "Close")),
     refused.length > 0 && [
       table("Refused", [
@@ -140,7 +140,7 @@ export function changing(around) {
     all.disabled = true;
     try {
       const found = await collect(around);
-      if (found?.codes.length === 0) toast("No code is like that.");
+      if (found?.codes.length === 0) toast("No codes match.");
       else if (found) await begin(found.codes, around.status === "inactive" ? "on" : "off", found.more, around);
     } catch (error) {
       tell(error);

@@ -1,4 +1,4 @@
-// Lines over time, drawn by ourselves, each with its figures as a table behind it.
+// Line charts over time, each with its figures as a table.
 
 import { fill, h, number, table } from "./dom.js";
 

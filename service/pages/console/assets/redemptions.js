@@ -1,4 +1,4 @@
-// What was redeemed, over all books, and taking it back.
+// Redemptions of all books, and rolling them back.
 
 import { at, post } from "./api.js";
 import { ask, badge, code, field, fill, h, head, input, listing, money, order, plural, tell, toast, user, when } from "./dom.js";
@@ -17,7 +17,7 @@ export function redemptionColumns() {
   ];
 }
 
-// Ask, saying how many it touches, then roll back a few at a time; whether all of it is done.
+// Confirm with the number of redemptions, then roll back a few at a time. Returns whether all succeeded.
 export async function rollBack(rows) {
   const reason = input({ maxlength: 255 });
   const restore = input({ type: "checkbox", checked: true });
@@ -52,7 +52,7 @@ export async function show(main, _, page) {
     picked.clear();
     paint();
     return listing(place, "Redemptions", [pick, ...redemptionColumns()], (cursor) =>
-      page.get(at("/console/data/redemptions", { limit: 50, cursor })), "Nothing was redeemed yet.");
+      page.get(at("/console/data/redemptions", { limit: 50, cursor })), "No redemptions yet.");
   };
   const pick = { name: "Pick", hidden: true, class: "pick", of: (row) => (row.rolledBackAt ? null : h("input", {
     type: "checkbox", "aria-label": `Pick the redemption of ${row.code} by ${row.userId}`, checked: picked.has(row.redemptionId),

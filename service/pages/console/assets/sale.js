@@ -23,7 +23,7 @@ function proof({ coupons, answered, redis, postgres, users, orders, neverMore })
   const part = (name, value, more) => h("div", {}, h("p", { class: "big" }, number(value)), h("p", {}, name), h("p", { class: "hint" }, more));
   return [
     h("p", { class: `banner ${neverMore ? "good" : "bad"}`, id: "verdict" }, neverMore
-      ? `Nothing was oversold: of ${plural(coupons, "coupon")} ${number(answered)} ${answered === 1 ? "is" : "are"} sold, and the buyers, Redis and Postgres say the same.`
+      ? `Nothing was oversold: of ${plural(coupons, "coupon")} ${number(answered)} ${answered === 1 ? "is" : "are"} sold, and the buyers, Redis and Postgres agree.`
       : "The three counts differ, or the record is behind. Look at the timeline of the code."),
     h("div", { class: "proof" },
       part("coupons", coupons, "were on offer"), part("buyers", answered, "heard “sold”"), part("in Redis", redis, "redemptions stand"),
@@ -62,7 +62,7 @@ async function run(place, wanted, page) {
   plot.element.classList.add("wide");
   const counts = h("section", { class: "card", "aria-label": "Counts" });
   const refused = h("section", { class: "card" });
-  const result = h("section", { class: "card wide", role: "status" }, h("p", { class: "soft" }, "The proof comes when all buyers are through."));
+  const result = h("section", { class: "card wide", role: "status" }, h("p", { class: "soft" }, "The proof follows when all buyers have finished."));
   fill(place, plot.element, counts, refused, result);
   for await (const now of lines(response)) {
     plot.add(now.ms, [now.sold, now.held]);
@@ -79,7 +79,7 @@ async function run(place, wanted, page) {
         { name: "Reason", of: ([reason]) => h("span", { class: "code" }, reason) },
         { name: "Share", class: "bars", of: ([, count]) => bar({ no: count }, most) },
         { name: "Times", number: true, of: ([, count]) => number(count) },
-      ], reasons, "Nobody was refused yet."),
+      ], reasons, "No refusals yet."),
       h("p", { class: "hint" }, "coupon_locked: somebody else held what was left; such a buyer asks again."));
     if (now.proof) fill(result, h("header", {}, h("h2", {}, "The proof")), proof(now.proof));
   }

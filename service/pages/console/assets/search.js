@@ -1,4 +1,4 @@
-// One box for everything: goes to what has the name, or lists all that have it.
+// Search by name: opens a single match, or lists all matches.
 
 import { at } from "./api.js";
 import { fill, h, head } from "./dom.js";

@@ -1,3 +1,3 @@
-// Before anything is drawn: the theme that was chosen here, or the system's.
+// Set the chosen or the system's theme before the first paint.
 const chosen = localStorage.getItem("scrip.theme");
 if (chosen === "light" || chosen === "dark") document.documentElement.dataset.theme = chosen;

@@ -1,4 +1,4 @@
-// What happened to a code, a user, an order, or by a request; what Redis and Postgres say, and what a redeem would hear.
+// The timeline of a code, a user, an order or a request; the code in Redis and in Postgres; validating a redeem.
 
 import { at, get, named, patch, post, remove } from "./api.js";
 import { ask, badge, card, code, field, fill, h, head, input, listing, money, number, order, pairs, plural, tell, toast, user, when } from "./dom.js";
@@ -6,7 +6,7 @@ import { rollBack } from "./redemptions.js";
 
 const LOOK_MS = 2000;
 const again = () => dispatchEvent(new Event("hashchange"));
-const WHAT = { assigned: "Assigned", unassigned: "Taken back", redeemed: "Redeemed", rolledBack: "Rolled back" };
+const WHAT = { assigned: "Assigned", unassigned: "Unassigned", redeemed: "Redeemed", rolledBack: "Rolled back" };
 const FOR = { assigned: "to", unassigned: "from", redeemed: "by", rolledBack: "of" };
 const COLOURS = { assigned: "", unassigned: "warn", redeemed: "good", rolledBack: "warn" };
 
@@ -28,9 +28,9 @@ function told(event, marked) {
 function history(found, marked, added) {
   const undone = new Set(found.events.filter(({ what }) => what === "rolledBack").map(({ redemptionId }) => redemptionId));
   const back = (event) => h("button", { type: "button", onclick: async () => { if (await rollBack([event])) again(); } }, "Roll back");
-  return card("What happened",
-    !found.recorded && h("p", { class: "banner warn" }, "The record is behind: the newest events may be missing."),
-    found.events.length + (added ? 1 : 0) === 0 && h("p", { class: "soft" }, "Nothing yet."),
+  return card("Events",
+    !found.recorded && h("p", { class: "banner warn" }, "Postgres is behind Redis: the newest events may be missing."),
+    found.events.length + (added ? 1 : 0) === 0 && h("p", { class: "soft" }, "No events yet."),
     h("ol", { class: "timeline" }, found.events.map((event) => {
       const made = told(event, marked);
       if (event.what === "redeemed" && !undone.has(event.redemptionId)) made.lastChild.append(back(event));
@@ -41,13 +41,13 @@ function history(found, marked, added) {
 // ---- a code
 
 function verdict(redis, postgres, recorded) {
-  if (!postgres) return h("p", { class: "banner bad" }, "Postgres has no such code.");
+  if (!postgres) return h("p", { class: "banner bad" }, "The code is not in Postgres.");
   const beneath = redis.status === "locked" ? postgres.status : redis.status;
   const differ = [
     redis.redemptions !== postgres.redemptions && "uses", redis.userId !== postgres.userId && "owner",
     redis.maxRedemptions !== postgres.maxRedemptions && "limit", beneath !== postgres.status && "status",
   ].filter(Boolean);
-  if (differ.length === 0) return h("p", { class: "banner good" }, "Redis and Postgres say the same.");
+  if (differ.length === 0) return h("p", { class: "banner good" }, "Redis and Postgres agree.");
   if (!recorded) return h("p", { class: "banner warn" }, `Postgres is behind: it has another ${differ.join(", ")}, and catches up.`);
   return h("p", { class: "banner bad" }, `Redis and Postgres differ in ${differ.join(", ")}. Look again; if it stays so, reconcile.`);
 }
@@ -57,18 +57,18 @@ const uses = (said) => `${number(said.redemptions)} of ${said.maxRedemptions ===
 function versus(redis, postgres) {
   const { lock, lastRedemption: last } = redis;
   return h("div", { class: "versus" },
-    card("Redis says", pairs([
+    card("In Redis", pairs([
       ["Status", badge(redis.status)], ["Uses", uses(redis)], ["Owner", user(redis.userId)],
       ["Held by", lock ? [user(lock.userId), lock.orderId && [" for ", order(lock.orderId)], " until ", when(lock.expiresAt)] : "nobody"],
       ["Redeemed last", last ? [user(last.userId), " ", when(last.redeemedAt)] : "–"], ["Ends", when(redis.expiresAt)],
     ])),
-    card("Postgres says", postgres ? pairs([
+    card("In Postgres", postgres ? pairs([
       ["Status", badge(postgres.status)], ["Uses", uses(postgres)], ["Owner", user(postgres.userId)],
-      ["Held by", h("span", { class: "soft" }, "locks are Redis's alone")], ["Redeemed last", user(postgres.redeemedBy)], ["Ends", when(postgres.expiresAt)],
+      ["Held by", h("span", { class: "soft" }, "locks exist in Redis only")], ["Redeemed last", user(postgres.redeemedBy)], ["Ends", when(postgres.expiresAt)],
     ]) : h("p", {}, "Nothing.")));
 }
 
-// Why the next redeem would be refused, for this user and order.
+// Validate a redeem for a user and an order.
 function asking(name, page) {
   const who = input({ maxlength: 100, placeholder: "anybody" });
   const forOrder = input({ maxlength: 100, placeholder: "none" });
@@ -93,9 +93,9 @@ function asking(name, page) {
   };
   const form = h("form", { class: "row" }, field("User", who), field("Order", forOrder), field("Order's value", value), h("button", {}, "Ask"));
   form.addEventListener("submit", (event) => { event.preventDefault(); look(); });
-  if (!page.may("checkout")) return card("What the next redeem would hear", h("p", { class: "soft" }, "This takes a key with the scope checkout."));
+  if (!page.may("checkout")) return card("Validate the next redeem", h("p", { class: "soft" }, "This needs a key with the scope checkout."));
   look();
-  return card("What the next redeem would hear", form, result);
+  return card("Validate the next redeem", form, result);
 }
 
 async function showCode(main, name, query, page) {
@@ -112,8 +112,8 @@ async function showCode(main, name, query, page) {
   const off = redis.status !== "inactive";
   fill(main,
     head(redis.code, [badge(redis.status), " ", h("a", { href: `#/book/${redis.bookId}` }, "its book")],
-      redis.userId && redis.redemptions === 0 && h("button", { type: "button", onclick: change("Take it back", `${redis.code} is then no longer ${redis.userId}'s; it touches this one code.`, () =>
-        post(named("/v1/coupons/unassign/*", redis.code), {})) }, "Take it back"),
+      redis.userId && redis.redemptions === 0 && h("button", { type: "button", onclick: change("Unassign", `${redis.code} is then no longer ${redis.userId}'s; it touches this one code.`, () =>
+        post(named("/v1/coupons/unassign/*", redis.code), {})) }, "Unassign"),
       h("button", { type: "button", onclick: change(off ? "Switch it off" : "Switch it on", off ? "Nobody can lock, assign or redeem this one code until it is switched on." : "This one code can be used again at once.", () =>
         patch(path, { status: off ? "inactive" : "active" })) }, off ? "Switch it off" : "Switch it on")),
     asking(redis.code, page), compared, past);
@@ -142,7 +142,7 @@ async function showUser(main, name, found, page) {
   };
   const coupons = h("div");
   fill(main,
-    head(name, "A user.", h("button", { type: "button", onclick: () => most().catch(tell) }, "Change the cap"),
+    head(name, "A user.", h("button", { type: "button", onclick: () => most().catch(tell) }, "Change the limit"),
       h("button", { type: "button", class: "danger", onclick: () => erase().catch(tell) }, "Delete the data")),
     h("div", { class: "card" }, pairs([
       ["Holds", plural(said.coupons, "coupon")], ["At most", said.maxCoupons === null ? "any number" : number(said.maxCoupons)],
@@ -156,7 +156,7 @@ async function showUser(main, name, found, page) {
     { name: "Uses", number: true, of: uses },
     { name: "Since", of: (row) => when(row.assignedAt) },
     { name: "Ends", of: (row) => when(row.expiresAt) },
-  ], (cursor) => page.get(at(`${path}/coupons`, { limit: 20, cursor })), "None is assigned to this user.");
+  ], (cursor) => page.get(at(`${path}/coupons`, { limit: 20, cursor })), "This user has no coupons.");
 }
 
 function showOrder(main, name, found) {
@@ -177,6 +177,6 @@ export async function show(main, { kind, names: [name], query }, page) {
   const found = await page.get(at("/console/data/timeline", { kind, name }));
   if (kind === "user") return showUser(main, name, found, page);
   if (kind === "order") return showOrder(main, name, found);
-  const more = kind === "key" ? "What was done under this Idempotency-Key." : "What was redeemed within a second of this request.";
+  const more = kind === "key" ? "Events of this Idempotency-Key." : "Redemptions within one second of this request.";
   fill(main, head(name, more), history(found));
 }

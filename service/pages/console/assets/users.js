@@ -1,4 +1,4 @@
-// Users that were created, with how many coupons they hold.
+// Created users with their numbers of coupons.
 
 import { at } from "./api.js";
 import { fill, h, head, input, listing, number, user, when } from "./dom.js";
@@ -11,11 +11,11 @@ export async function show(main, _, page) {
     event.preventDefault();
     location.hash = `#/user/${encodeURIComponent(id.value.trim())}`;
   });
-  fill(main, head("Users", "Those that the merchant created; any other is found by its id, too."), form, place);
+  fill(main, head("Users", "Created users. Open any other user by its id."), form, place);
   await listing(place, "Users", [
     { name: "User", class: "long", of: (row) => user(row.userId) },
     { name: "Coupons", number: true, of: (row) => number(row.coupons) },
     { name: "At most", number: true, of: (row) => (row.maxCoupons === null ? "any" : number(row.maxCoupons)) },
     { name: "Created", of: (row) => when(row.createdAt) },
-  ], (cursor) => page.get(at("/v1/users", { limit: 50, cursor })), "No user was created. Whoever locks or redeems needn't be.");
+  ], (cursor) => page.get(at("/v1/users", { limit: 50, cursor })), "No users have been created. Users who lock or redeem need not be created.");
 }

@@ -1,4 +1,4 @@
-// One webhook: what it is sent and how that goes, live; a test event, another secret, switched off and on.
+// One webhook: its deliveries, live; test event, new secret, activation.
 
 import { at, patch, post, remove } from "./api.js";
 import { ask, badge, card, field, fill, h, head, input, number, pairs, refill, reveal, select, table, tell, toast, when } from "./dom.js";
@@ -29,7 +29,7 @@ async function rotate({ webhookId }) {
     h("p", {}, "It is shown once, and signs from then on. So that a receiver may still have the old one, each delivery is signed by both for a while."),
     field("Both sign for", overlap),
   ], "Make a new secret", () => post(`/v1/webhooks/${webhookId}/rotate`, { overlapSeconds: Number(overlap.value) }));
-  if (made) await reveal("The new secret that signs", made.secret);
+  if (made) await reveal("The new signing secret", made.secret);
 }
 
 async function turn({ webhookId, status, url }, again) {
@@ -40,13 +40,13 @@ async function turn({ webhookId, status, url }, again) {
   const done = await ask(off ? "Switch it off?" : "Switch it on?", [h("p", { class: "code" }, url), h("p", {}, text)], off ? "Switch it off" : "Switch it on", () =>
     patch(`/v1/webhooks/${webhookId}`, { status: off ? "inactive" : "active" }), { danger: off });
   if (done) {
-    toast(off ? "It is switched off." : "It is switched on.");
+    toast(off ? "The webhook is inactive." : "The webhook is active.");
     again();
   }
 }
 
 async function drop({ webhookId, url }) {
-  const text = "Nothing is sent to it any more, and what waits for it goes. This can't be undone.";
+  const text = "It receives no more events, and its pending deliveries are deleted. This can't be undone.";
   const done = await ask("Delete the webhook?", [h("p", { class: "code" }, url), h("p", {}, text)], "Delete the webhook", () =>
     remove(`/v1/webhooks/${webhookId}`), { danger: true });
   if (done) {
@@ -93,11 +93,11 @@ export async function show(main, { names: [webhookId] }, page) {
       button("Delete", () => drop(webhook).catch(tell), "danger")));
     refill(facts, pairs([
       ["State", state(webhook)], off && ["Off since", when(webhook.inactiveSince)],
-      ["Told of", h("span", { class: "row" }, webhook.events.map((event) => badge(event, "info")))],
+      ["Events", h("span", { class: "row" }, webhook.events.map((event) => badge(event, "info")))],
       ["Description", webhook.description || "–"], ["Id", h("span", { class: "code" }, webhook.webhookId)],
       ["Made", when(webhook.createdAt)], ["Changed", when(webhook.updatedAt)],
     ]));
-    refill(deliveries, table("Deliveries", columns(again), items, "It was sent nothing yet. A test event shows whether it can be reached."),
+    refill(deliveries, table("Deliveries", columns(again), items, "No deliveries yet. Send a test event to check that it is reachable."),
       nextCursor && shown < MOST && h("p", {}, button("Show more", act(async () => { shown = Math.min(shown * 2, MOST); }))));
   }
 

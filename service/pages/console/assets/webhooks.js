@@ -1,4 +1,4 @@
-// Webhooks: who is told of what happens.
+// The list of webhooks.
 
 import { at, patch, post } from "./api.js";
 import { ask, badge, field, fill, h, head, input, listing, reveal, tell, when } from "./dom.js";
@@ -22,7 +22,7 @@ export const state = ({ status, reason, failingSince }) => [
   status === "inactive" ? reason && ` ${WHY[reason]}` : failingSince && [" ", badge("failing", "bad"), " since ", when(failingSince)],
 ];
 
-// The form of a webhook, new or there already; what the API answered, or null.
+// The form of a new or existing webhook. Returns the response, or null.
 export function form(page, webhook = null) {
   const url = input({ type: "url", required: true, maxlength: 2000, value: webhook?.url ?? "", class: "code" });
   const description = input({ maxlength: 2000, value: webhook?.description ?? "" });
@@ -34,7 +34,7 @@ export function form(page, webhook = null) {
     field("Address", url, "https, on the public internet; on this machine also http, where the service allows it."),
     page.session.flashSale && h("div", { class: "row", role: "group", "aria-label": "The test receiver" },
       h("span", { class: "hint" }, "Or a test receiver that"), trying),
-    h("fieldset", {}, h("legend", {}, "It is told when"), events.map(([event, box, what]) => field(event, box, what))),
+    h("fieldset", {}, h("legend", {}, "Events to send"), events.map(([event, box, what]) => field(event, box, what))),
     field("Description", description),
   ];
   const said = () => ({
@@ -42,7 +42,7 @@ export function form(page, webhook = null) {
   });
   return webhook
     ? ask("Change the webhook", content, "Save", () => patch(`/v1/webhooks/${webhook.webhookId}`, said()))
-    : ask("New webhook", content, "Make the webhook", () => post("/v1/webhooks", said()));
+    : ask("New webhook", content, "Create the webhook", () => post("/v1/webhooks", said()));
 }
 
 async function make(page) {
@@ -50,18 +50,18 @@ async function make(page) {
   if (!made) return;
   location.hash = `#/webhook/${made.webhookId}`;
   await new Promise((resolve) => { addEventListener("hashchange", resolve, { once: true }); });
-  await reveal("The secret that signs", made.secret);
+  await reveal("The signing secret", made.secret);
 }
 
 export async function show(main, _, page) {
   const place = h("div");
-  fill(main, head("Webhooks", "Addresses of yours that are told what has happened, as soon as it is recorded.",
+  fill(main, head("Webhooks", "Addresses that receive events as soon as they are recorded.",
     h("button", { type: "button", class: "primary", onclick: () => make(page).catch(tell) }, "New webhook")), place);
   await listing(place, "Webhooks", [
     { name: "Address", class: "long", of: (webhook) => h("a", { href: `#/webhook/${webhook.webhookId}` }, webhook.url) },
     { name: "State", of: state },
-    { name: "Told of", class: "long", of: (webhook) => h("span", { class: "row" }, webhook.events.map((event) => badge(event, "info"))) },
+    { name: "Events", class: "long", of: (webhook) => h("span", { class: "row" }, webhook.events.map((event) => badge(event, "info"))) },
     { name: "Description", class: "long", of: (webhook) => webhook.description || "–" },
     { name: "Made", of: (webhook) => when(webhook.createdAt) },
-  ], (cursor) => page.get(at("/v1/webhooks", { limit: 50, cursor })), "Nobody is told yet.");
+  ], (cursor) => page.get(at("/v1/webhooks", { limit: 50, cursor })), "No webhooks yet.");
 }
