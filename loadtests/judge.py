@@ -21,8 +21,8 @@ SETTLE_S = 20.0
 """How long Redis and Postgres may count otherwise: codes are still made for a book that was to be kept stocked."""
 ASKED_AGAIN = 25
 """Answers of each kind of end that are asked for once more."""
-CODES = 400
-"""Of which the judge sees whether they are there, beside the merchant's."""
+CODES_A_BOOK = 40
+"""Of which the judge sees whether they are there, beside all of the merchant's."""
 AT_ONCE = 16
 EXPLAINED = 200_000
 """Histories are told of a load of at most so many requests: they are in memory."""
@@ -208,8 +208,7 @@ class Judge:
         uploads = query("SELECT body FROM answers WHERE op = 'upload' AND status = 200")
         codes = [code for (body,) in uploads for code in msgspec.json.decode(body)["codes"]]
         for book in self.books.values():
-            each = max(1, book.codes * len(self.books) // CODES)
-            codes += [book.code(number) for number in range(0, book.codes, each)]
+            codes += [book.code(number) for number in range(0, book.codes, max(1, book.codes // CODES_A_BOOK))]
         await _some_at_once(ask("coupon", f"/v1/coupons/{code}", {}, wanted={200}, method="GET") for code in codes)
 
     async def _top_up(self) -> None:

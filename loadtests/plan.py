@@ -141,7 +141,10 @@ class Maker:
         book_id = (await self._made("make", "/v1/books", rules, 201))["bookId"]
         for start in range(0, codes, UPLOAD_CODES):
             page = [book.code(number) for number in range(start, min(codes, start + UPLOAD_CODES))]
-            await self._made("fill", f"/v1/books/{book_id}/codes", {"codes": page}, 200)
+            added = await self._made("fill", f"/v1/books/{book_id}/codes", {"codes": page}, 200)
+            # An upload that is sent again finds codes of its first attempt.
+            if added["added"] + added["duplicates"] != len(page):
+                raise RuntimeError(f"{len(page)} codes uploaded: {added}")
         self.books.append(msgspec.structs.replace(book, book_id=book_id))
         return self.books[-1]
 

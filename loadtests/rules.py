@@ -47,7 +47,7 @@ CREATE TABLE facts AS
     OR (r.rolled_back_at <> t.rolled_back_at AND a.durability IN (SELECT durability FROM may_lose))
   FROM told_rollbacks t JOIN answers a USING (entry) LEFT JOIN redemptions r USING (redemption_id);
 CREATE TABLE lost AS SELECT entry FROM facts JOIN answers USING (entry)
-  WHERE durability IN (SELECT durability FROM may_lose) GROUP BY entry HAVING min(gone) = 1;
+  WHERE who <> '' AND durability IN (SELECT durability FROM may_lose) GROUP BY entry HAVING min(gone) = 1;
 CREATE TABLE told AS SELECT max(book_id) AS book_id, {_FIELDS} FROM told_redemptions
   WHERE entry NOT IN (SELECT entry FROM lost) GROUP BY {_FIELDS};
 CREATE INDEX told_id ON told (redemption_id);
@@ -62,7 +62,8 @@ CREATE TABLE given AS SELECT DISTINCT book_id, code, user_id FROM told_assignmen
   WHERE entry NOT IN (SELECT entry FROM lost)
   AND NOT EXISTS (SELECT * FROM asked_back WHERE name IN (t.order_id, t.code));
 CREATE INDEX given_code ON given (code);
-CREATE TABLE unknown AS SELECT DISTINCT user_id FROM answers WHERE final AND status IN (0, 503);
+CREATE TABLE unknown AS SELECT user_id, count(*) AS many FROM answers WHERE final AND status IN (0, 503)
+  GROUP BY user_id;
 CREATE TABLE holds AS SELECT code, user_id, until_ms, until_ms - {HOLD_S * 1000} AS from_ms, sent_ms,
   answered_ms + {HOLD_S * 1000} AS over_ms FROM answers WHERE op = 'lock' AND status = 201 AND NOT replayed
   AND book_id IN (SELECT book_id FROM books WHERE kind = 'held') AND NOT (SELECT locks_end FROM about);
@@ -129,6 +130,12 @@ RULES = (
         WHERE gone AND entry NOT IN (SELECT entry FROM lost)""",
     ),
     (
+        "answered as before, and yet lost before",
+        """SELECT path, redemption_id FROM told_redemptions JOIN answers USING (entry)
+        WHERE op = 'anew' AND redemption_id IN (
+        SELECT redemption_id FROM told_redemptions JOIN answers USING (entry) WHERE op <> 'anew')""",
+    ),
+    (
         "recorded otherwise than answered",
         f"""SELECT redemption_id, * FROM (
         SELECT * FROM told WHERE redemption_id IN (SELECT redemption_id FROM redemptions)
@@ -148,9 +155,9 @@ RULES = (
     ),
     (
         "recorded, and answered to nobody",
-        """SELECT 'redemption', redemption_id, code, user_id FROM redemptions
-        WHERE redemption_id NOT IN (SELECT redemption_id FROM told_redemptions)
-        AND user_id NOT IN (SELECT user_id FROM unknown)
+        """SELECT 'redemption', group_concat(redemption_id), group_concat(code), user_id FROM redemptions
+        LEFT JOIN unknown USING (user_id) WHERE redemption_id NOT IN (SELECT redemption_id FROM told_redemptions)
+        GROUP BY user_id HAVING count(*) > coalesce(many, 0)
         UNION ALL SELECT 'assignment', c.code, c.user_id, '' FROM codes c
         WHERE c.user_id NOT IN (SELECT user_id FROM unknown UNION SELECT '') AND NOT EXISTS (
         SELECT * FROM told_assignments t WHERE t.code = c.code AND t.user_id = c.user_id)""",

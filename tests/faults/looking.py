@@ -48,7 +48,7 @@ class Drill:
         """From when to when nobody may have been answered."""
         self.poisoned = 0
         """Events that were put into the outbox and can't be recorded."""
-        self._heard = set(stage.alarms())
+        self._log_sizes = stage.log_sizes()
         self._ended = False
         ledger.on_recorded = self._look_up
 
@@ -57,8 +57,8 @@ class Drill:
         self.strikes.append(self.ledger.in_flight)
 
     def alarms(self) -> list[str]:
-        """What processes have said since it began that nothing here may make them say."""
-        return [said for said in self.stage.alarms() if said not in self._heard]
+        """The alarms that processes have logged since it began."""
+        return self.stage.alarms(self._log_sizes)
 
     async def until_more(self, answers: int) -> None:
         """Wait until so many more were answered well."""

@@ -5,7 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
@@ -187,10 +187,17 @@ class Stage:
         """The partition as Postgres has it."""
         return await read_partition(self.pool, 0)
 
-    def alarms(self) -> list[str]:
-        """What its processes have said so far that nothing here may make them say."""
-        outputs = [process.output for process in self.processes]
-        lines = [line for output in outputs for line in output.read_text().splitlines()]
+    def log_sizes(self) -> dict[Path, int]:
+        """How many bytes each process has logged so far."""
+        return {process.output: process.output.stat().st_size for process in self.processes}
+
+    def alarms(self, since: Mapping[Path, int]) -> list[str]:
+        """The alarms that processes have logged since their logs had these sizes."""
+        lines: list[str] = []
+        for process in self.processes:
+            with process.output.open("rb") as log:
+                log.seek(since.get(process.output, 0))
+                lines += log.read().decode().splitlines()
         return [line for line in lines if any(f'"event": "{alarm}"' in line for alarm in _ALARMS)]
 
     async def until_ready(self) -> None:

@@ -149,6 +149,11 @@ PLANTS: list[tuple[str, Callable[[World], Any], str]] = [
     ("answered, and not recorded", lambda w: w.codes.pop(1), "assignment STOCK-0 v-0"),
     ("answered, and not recorded", lambda w: w.codes[-1].update(userId="dan"), "assignment GIFT-1 cat"),
     ("answered, and not recorded", lambda w: w.redemptions[-1].update(rolledBackAt=None), "rollback r-"),
+    (
+        "answered as before, and yet lost before",
+        lambda w: w.answer("anew", "sale", "SALE-1", "ann", "o-1", said=w.entries[0].said),
+        "anew/SALE-1 r-0",
+    ),
     ("recorded otherwise than answered", lambda w: w.redemptions[0].update(finalAmount="44.99"), "r-0 sale r-0 SALE-1"),
     ("recorded otherwise than answered", lambda w: w.redemptions[0].update(book="greedy"), "r-0 sale r-0 SALE-1"),
     ("rolled back otherwise than answered", lambda w: w.redemptions[0].update(rolledBackAt=NOON), "r-0 nobody asked"),
@@ -259,6 +264,8 @@ def test_what_was_never_answered_may_be_recorded_or_not() -> None:
     world.answer("redeem", "sale", "SALE-9", "eve", "o-x", status=0)
     assert world.judged() == {}
     world.redemptions.append(recorded | {"redemptionId": "r-y", "code": "SALE-7", "userId": "fay", "orderId": "o-y"})
+    assert list(world.judged()) == ["recorded, and answered to nobody"]
+    world.redemptions[-1]["userId"] = "eve"
     assert list(world.judged()) == ["recorded, and answered to nobody"]
 
 

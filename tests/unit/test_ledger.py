@@ -1,4 +1,4 @@
-"""A load's ledger, plots and memory; how a request is asked until it is answered."""
+"""A load's ledger and memory; how a request is asked until it is answered."""
 
 from pathlib import Path
 from typing import Any
@@ -8,7 +8,6 @@ import pytest
 
 from loadtests.ledger import Entry, Ledger, read_entries
 from loadtests.plan import Book
-from loadtests.plots import Series, draw, plot
 from loadtests.watch import GROWTH_MIB, growth
 from loadtests.wire import Answer, Ask
 
@@ -123,31 +122,6 @@ def test_codes_are_numbered_round() -> None:
     """A book's codes begin anew after the last."""
     book = Book("b", "held", "L-HELD", 3)
     assert [book.code(number) for number in (0, 2, 3)] == ["L-HELD-0", "L-HELD-2", "L-HELD-0"]
-
-
-def test_a_plot_has_its_lines_within_its_axes() -> None:
-    """The highest point is at the top, the last at the right."""
-    drawn = plot("A <title>", [Series("a", [(0, 0), (5, 50), (10, 100)]), Series("b", [(10, 25)])])
-    assert '<polyline points="70.0,280.0 475.0,165.0 880.0,50.0"' in drawn
-    assert '<polyline points="880.0,222.5"' in drawn
-    assert "A &lt;title&gt;" in drawn
-
-
-def test_a_plot_of_a_long_load_is_no_longer_than_others() -> None:
-    """Of a week's seconds a thousand are drawn."""
-    week = plot("A week", [Series("a", [(second, 1.0) for second in range(7 * 86_400)])])
-    assert week.count(",50.0") == 1_000
-
-
-def test_only_what_was_measured_is_drawn(tmp_path: Path) -> None:
-    """Of a load without requests there is the memory; N/A counts as nothing."""
-    (tmp_path / "memory.csv").write_text("second,process,mib\n0.0,api,100\n1.0,api,101.5\n")
-    draw(tmp_path)
-    assert [path.name for path in sorted(tmp_path.glob("*.svg"))] == ["memory.svg"]
-    head = "Timestamp,User Count,Name,Requests/s,Failures/s,50%,95%,99%\n"
-    (tmp_path / "load_stats_history.csv").write_text(f"{head}10,1,Aggregated,0.0,0.0,N/A,N/A,N/A\n")
-    draw(tmp_path)
-    assert {path.stem for path in tmp_path.glob("*.svg")} == {"memory", "requests", "latencies"}
 
 
 def test_only_what_should_not_grow_is_said_to() -> None:
