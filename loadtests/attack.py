@@ -62,7 +62,7 @@ def buy(url: str, codes: list[str], seconds: float, share: bool) -> Bought:
 
 
 async def _buy(url: str, codes: list[str], seconds: float, share: bool) -> Bought:
-    found = Bought(0, Counter(), [])
+    bought = Bought(0, Counter(), [])
     pairs, run, ends = 0, uuid4().hex[:8], time.monotonic() + seconds
     left = iter(codes)
 
@@ -73,7 +73,7 @@ async def _buy(url: str, codes: list[str], seconds: float, share: bool) -> Bough
         async def timed(path: str, body: dict[str, Any]) -> Answer:
             began = time.perf_counter()
             answer = await wire.ask(Ask("POST", path, body))
-            found.times_ms.append((time.perf_counter() - began) * 1000)
+            bought.times_ms.append((time.perf_counter() - began) * 1000)
             return answer
 
         await asyncio.sleep(random.random() * BUYERS / PAIRS_A_SECOND)
@@ -90,15 +90,15 @@ async def _buy(url: str, codes: list[str], seconds: float, share: bool) -> Bough
                     pairs += 1
                     break
                 if not share or answer.body["code"] not in ("coupon_locked", "coupon_redeemed"):
-                    found.failed[answer.body["code"]] += 1
+                    bought.failed[answer.body["code"]] += 1
                     break
             else:
-                found.failed["found none"] += 1
+                bought.failed["found none"] += 1
             await asyncio.sleep(max(0.0, BUYERS / PAIRS_A_SECOND - (time.monotonic() - began)))
         wire.close()
 
     await asyncio.gather(*(buyer(number) for number in range(BUYERS)))
-    return found._replace(pairs=pairs)
+    return bought._replace(pairs=pairs)
 
 
 async def _aside(buyers: ProcessPoolExecutor, *asked: Any) -> Bought:
@@ -112,7 +112,7 @@ async def guess(url: str, on: Ground, buyers: ProcessPoolExecutor, guesses: int,
     codes = await stock(on, "HONEST", int(PAIRS_A_SECOND * seconds * 3) + 1_000)
     half = len(codes) // 2
     usual = await _aside(buyers, url, codes[:half], seconds / 2, False)
-    heard: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
     hits, ends = 0, [0.0]
 
     async def guesser(number: int) -> None:
@@ -123,7 +123,7 @@ async def guess(url: str, on: Ground, buyers: ProcessPoolExecutor, guesses: int,
             await asyncio.sleep(max(0.0, began + (turn + number / ADDRESSES) * pause_s - time.monotonic()))
             answer = await wire.ask(Ask("POST", "/v1/coupons/validate", {"code": f"GUESS-{_random_code()}"}))
             is_hit = answer.status < 400 and answer.body["valid"]
-            heard[answer.body["code"] if answer.status >= 400 else "valid" if is_hit else "not available"] += 1
+            outcomes[answer.body["code"] if answer.status >= 400 else "valid" if is_hit else "not available"] += 1
             hits += is_hit
         wire.close()
 
@@ -133,40 +133,40 @@ async def guess(url: str, on: Ground, buyers: ProcessPoolExecutor, guesses: int,
     ends[0] = time.monotonic() - began
     honest = await beside
     minutes = int(ends[0] // 60) + 2
-    looked_up = heard["not available"]
+    looked_up = outcomes["not available"]
     right = not hits and not honest.failed and looked_up <= 100 * ADDRESSES * minutes
-    right = right and heard.total() == guesses // ADDRESSES * ADDRESSES and honest.p99_ms <= SLOWER * usual.p99_ms
+    right = right and outcomes.total() == guesses // ADDRESSES * ADDRESSES and honest.p99_ms <= SLOWER * usual.p99_ms
     seen = (
-        f"{hits} hits on {len(targets)} codes; {looked_up:,} looked up, {heard['too_many_misses']:,} refused unread; "
-        f"buyers: {honest.pairs:,} pairs, {honest.failed.total()} refused, p99 {honest.p99_ms:.1f} ms "
-        f"(before: {usual.p99_ms:.1f} ms)"
+        f"{hits} hits on {len(targets)} codes; {looked_up:,} looked up, "
+        f"{outcomes['too_many_misses']:,} refused unread; buyers: {honest.pairs:,} pairs, "
+        f"{honest.failed.total()} refused, p99 {honest.p99_ms:.1f} ms (before: {usual.p99_ms:.1f} ms)"
     )
-    return Line("guesses", f"{heard.total():,} by {ADDRESSES} addresses in {ends[0]:.0f} s", seen, right)
+    return Line("guesses", f"{outcomes.total():,} by {ADDRESSES} addresses in {ends[0]:.0f} s", seen, right)
 
 
 async def hoard(url: str, on: Ground, buyers: ProcessPoolExecutor, locks: int) -> Line:
     """Locks by many users who never buy."""
     codes = await stock(on, "SALE", CODES, limits={"locksPerUser": 1, "lockedPercent": 80}, lockSeconds=600)
-    heard: Counter[str] = Counter()
+    outcomes: Counter[str] = Counter()
 
     async def locker(number: int) -> None:
         wire = Wire(url, "demo_checkout")
         for turn in range(locks // LOCKERS):
             user = {"userId": f"locker-{number}", "orderId": f"L-{number}-{turn}"}
             answer = await wire.ask(Ask("POST", f"/v1/coupons/lock/{random.choice(codes)}", user))
-            heard[answer.label] += 1
+            outcomes[answer.label] += 1
         wire.close()
 
     attack = asyncio.gather(*(locker(number) for number in range(LOCKERS)))
     honest = await _aside(buyers, url, codes, CODES / 5 / PAIRS_A_SECOND, True)
     await attack
-    held = heard["201"]
+    held = outcomes["201"]
     right = held <= LOCKERS and honest.pairs > 0 and not honest.failed
     seen = (
-        f"{held} locks held, {heard['429 lock_quota']:,} refused; buyers: {honest.pairs} of "
+        f"{held} locks held, {outcomes['429 lock_quota']:,} refused; buyers: {honest.pairs} of "
         f"{honest.pairs + honest.failed.total()} got through"
     )
-    return Line("lockers", f"{heard.total():,} locks by {LOCKERS} users on {CODES:,} codes", seen, right)
+    return Line("lockers", f"{outcomes.total():,} locks by {LOCKERS} users on {CODES:,} codes", seen, right)
 
 
 async def race(on: Ground, rounds: int) -> Line:
@@ -178,11 +178,11 @@ async def race(on: Ground, rounds: int) -> Line:
             body = {"userId": f"racer-{number}", "orderId": f"{code}-{number}"}
             return Ask("POST", f"/v1/coupons/redeem/{code}", body)
 
-        heard = count(await on.fire(ask))
-        seen[", ".join(f"{name} × {many}" for name, many in sorted(heard.items()))] += 1
-    told = "; ".join(f"{many:,} rounds: {what}" for what, many in seen.most_common())
+        counts = count(await on.fire(ask))
+        seen[", ".join(f"{name} × {many}" for name, many in sorted(counts.items()))] += 1
+    summary = "; ".join(f"{many:,} rounds: {what}" for what, many in seen.most_common())
     expected = f"201 × 1, 409 coupon_redeemed × {AT_ONCE - 1}"
-    return Line("races", f"{rounds:,} rounds of {AT_ONCE} redeems", told, set(seen) == {expected})
+    return Line("races", f"{rounds:,} rounds of {AT_ONCE} redeems", summary, set(seen) == {expected})
 
 
 async def stock(on: Ground, prefix: str, many: int, **rules: Any) -> list[str]:

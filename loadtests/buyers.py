@@ -31,12 +31,12 @@ class Crowd:
         pay_s: float = HASTY_PAUSE_S,
         *,
         seconds: float = 3600.0,
-        hurt: bool = False,
+        may_lose: bool = False,
         part: tuple[int, int] = (0, 1),
     ) -> None:
         """A buyer pays for so long, on average. `part` is this process's number, and of how many; the books that are
         fought for are fought for one after another, within so many seconds."""
-        self.ledger, self.random, self.mark, self.pay_s, self.hurt = ledger, ledger.random, mark, pay_s, hurt
+        self.ledger, self.random, self.mark, self.pay_s, self.may_lose = ledger, ledger.random, mark, pay_s, may_lose
         self.books: dict[Kind, list[Book]] = {}
         for book in books:
             self.books.setdefault(book.kind, []).append(book)

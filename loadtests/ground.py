@@ -27,9 +27,9 @@ class Ground:
         self.barrage = barrage
         self.at_once = at_once
 
-    async def book(self, codes: Iterable[str] = (), **said: Any) -> str:
+    async def book(self, codes: Iterable[str] = (), **rules: Any) -> str:
         """The id of a new book with these codes."""
-        made = await self.barrage.one("POST", "/v1/books", {"name": "Race"} | said)
+        made = await self.barrage.one("POST", "/v1/books", {"name": "Race"} | rules)
         book_id = made.body["bookId"]
         if listed := list(codes):
             await self.add(book_id, listed)
@@ -37,8 +37,8 @@ class Ground:
 
     async def add(self, book_id: str, codes: list[str]) -> None:
         """New codes of a book."""
-        told = await self.barrage.one("POST", f"/v1/books/{book_id}/codes", {"codes": codes})
-        assert told.body["added"] == len(codes), told.body
+        added = await self.barrage.one("POST", f"/v1/books/{book_id}/codes", {"codes": codes})
+        assert added.body["added"] == len(codes), added.body
 
     async def fire(self, ask: Callable[[int], Ask]) -> list[Answer]:
         """As many requests as there should be, numbered from 0."""

@@ -26,7 +26,7 @@ class Look:
     at_ms: float
     took_ms: float
     code: str
-    said: dict[str, Any]
+    response: dict[str, Any]
 
 
 class Histories:
@@ -65,7 +65,7 @@ class Histories:
         for entry, is_lost in asked:
             self._enter(entry, is_lost)
         if looks:
-            self.coupons[looks[0].said.get("code", "")] += _turns(looks)
+            self.coupons[looks[0].response.get("code", "")] += _turns(looks)
 
     def unexplained(self) -> Iterator[str]:
         """The things whose history no order explains."""
@@ -77,12 +77,12 @@ class Histories:
                 yield f"{name}: {_brief(history)}"
 
     def _enter(self, entry: Entry, is_lost: bool) -> None:
-        told = "ok" if entry.succeeded or entry.is_unknown else entry.refusal
+        outcome = "ok" if entry.succeeded or entry.is_unknown else entry.refusal
         match entry.op:
             case "redeem" | "anew":
-                self._redeem(entry, entry.code, told, is_lost)
+                self._redeem(entry, entry.code, outcome, is_lost)
             case "lock":
-                self._lock(entry, told)
+                self._lock(entry, outcome)
             case "unlock":
                 self._add(entry, entry.path.split("/")[-1], "unlock", (entry.body["lockToken"],))
             case "switch":
@@ -90,7 +90,7 @@ class Histories:
             case "unassign" if entry.succeeded:
                 self._add(entry, entry.code, "take back", (self._user_of.get(entry.code, ""),))
             case "rollback":
-                self._roll_back(entry, entry.path.split("/")[-2], entry.body.get("restore", True), told, is_lost)
+                self._roll_back(entry, entry.path.split("/")[-2], entry.body.get("restore", True), outcome, is_lost)
             case "checkout" | "assign" | "order" if entry.succeeded:
                 self._enter_more(entry, is_lost)
 
@@ -106,46 +106,46 @@ class Histories:
             back = _operation(entry, "take back", (gift["userId"],), "ok")
             self.coupons[gift["code"]].append(back._replace(certain=not is_lost))
 
-    def _redeem(self, entry: Entry, code: str, told: str, is_lost: bool) -> None:
+    def _redeem(self, entry: Entry, code: str, outcome: str, is_lost: bool) -> None:
         redemption = (entry.redemption or {}).get("redemptionId") or f"unknown {entry.user}"
         about = (redemption, entry.user, entry.order or "-", entry.body.get("lockToken", ""))
-        self._add(entry, code, "redeem", about, told, forget=redemption if is_lost else "")
+        self._add(entry, code, "redeem", about, outcome, forget=redemption if is_lost else "")
         if (book := self._books.get(entry.book_id)) is None:
             return
         if book.per_code != 1:
             self._per_code[code] = book.per_code or 10**9
-        if book.kind == "total" and book.total and told in ("ok", "out_of_stock"):
-            self._take(entry, f"book {book.book_id}", book.total, redemption, told, is_lost)
-        if book.per_user and told in ("ok", "user_redemption_limit"):
-            self._take(entry, f"user {entry.user} in {book.book_id}", book.per_user, redemption, told, is_lost)
-        if entry.order and told in ("ok", "order_already_used"):
-            self._take(entry, f"order {entry.order}", self._places, redemption, told, is_lost)
+        if book.kind == "total" and book.total and outcome in ("ok", "out_of_stock"):
+            self._take(entry, f"book {book.book_id}", book.total, redemption, outcome, is_lost)
+        if book.per_user and outcome in ("ok", "user_redemption_limit"):
+            self._take(entry, f"user {entry.user} in {book.book_id}", book.per_user, redemption, outcome, is_lost)
+        if entry.order and outcome in ("ok", "order_already_used"):
+            self._take(entry, f"order {entry.order}", self._places, redemption, outcome, is_lost)
 
-    def _lock(self, entry: Entry, told: str) -> None:
-        token = entry.said.get("lockToken", f"unknown {entry.user}")
-        self._add(entry, entry.code, "lock", (token, entry.user, entry.order or "-"), told)
-        if told == "ok":
+    def _lock(self, entry: Entry, outcome: str) -> None:
+        token = entry.response.get("lockToken", f"unknown {entry.user}")
+        self._add(entry, entry.code, "lock", (token, entry.user, entry.order or "-"), outcome)
+        if outcome == "ok":
             until_ms = entry.asked_ms
             if entry.succeeded and not self._locks_end:
-                until_ms = datetime.fromisoformat(entry.said["expiresAt"]).timestamp() * 1000 - CLOCK_MS
+                until_ms = datetime.fromisoformat(entry.response["expiresAt"]).timestamp() * 1000 - CLOCK_MS
             self.coupons[entry.code].append(Operation(until_ms, math.inf, "forget", (token,), certain=False))
 
-    def _roll_back(self, entry: Entry, redemption: str, restore: bool, told: str, is_lost: bool) -> None:
+    def _roll_back(self, entry: Entry, redemption: str, restore: bool, outcome: str, is_lost: bool) -> None:
         if code := self._code_of.get(redemption):
             forget = f"rollback {redemption}" if is_lost else ""
-            self._add(entry, code, "rollback", (redemption, restore), told, forget=forget)
+            self._add(entry, code, "rollback", (redemption, restore), outcome, forget=forget)
 
     def _add(
-        self, entry: Entry, code: str, what: str, about: tuple[Any, ...] = (), told: str = "ok", forget: str = ""
+        self, entry: Entry, code: str, what: str, about: tuple[Any, ...] = (), outcome: str = "ok", forget: str = ""
     ) -> None:
         history = self.coupons[code]
-        history.append(_operation(entry, what, about, told))
-        if told == "ok" and forget:
+        history.append(_operation(entry, what, about, outcome))
+        if outcome == "ok" and forget:
             history.append(Operation(entry.asked_ms, math.inf, "forget", (forget,), certain=False))
 
-    def _take(self, entry: Entry, name: str, limit: int, redemption: str, told: str, is_lost: bool) -> None:
+    def _take(self, entry: Entry, name: str, limit: int, redemption: str, outcome: str, is_lost: bool) -> None:
         history = self.limits[name, limit]
-        history.append(_operation(entry, "take", (redemption,), told))
+        history.append(_operation(entry, "take", (redemption,), outcome))
         if is_lost:
             history.append(Operation(entry.asked_ms, math.inf, "give", (redemption,), certain=False))
 
@@ -154,37 +154,37 @@ def _asked(entries: Sequence[Entry], lost: Collection[int]) -> Iterator[tuple[En
     """Each request once, and whether it was lost: what was answered more often under one key happened before the first
     answer."""
     first: dict[tuple[str, str], int] = {}
-    found: list[tuple[Entry, bool]] = []
+    requests: list[tuple[Entry, bool]] = []
     for number, entry in enumerate(entries, 1):
         if not entry.final or entry.op == "again":
             continue
         name = entry.key, entry.digest
         if entry.succeeded and entry.key and name in first:
-            other, is_lost = found[first[name]]
+            other, is_lost = requests[first[name]]
             asked_ms, answered_ms = min(other.asked_ms, entry.asked_ms), min(other.answered_ms, entry.answered_ms)
             merged = msgspec.structs.replace(other, asked_ms=asked_ms, answered_ms=answered_ms)
-            found[first[name]] = merged, is_lost
+            requests[first[name]] = merged, is_lost
         else:
-            first[name] = len(found)
-            found.append((entry, number in lost))
-    return iter(found)
+            first[name] = len(requests)
+            requests.append((entry, number in lost))
+    return iter(requests)
 
 
-def _operation(entry: Entry, what: str, about: tuple[Any, ...], told: str) -> Operation:
+def _operation(entry: Entry, what: str, about: tuple[Any, ...], outcome: str) -> Operation:
     known = not entry.is_unknown
-    return Operation(entry.asked_ms, entry.answered_ms if known else math.inf, what, about, told, certain=known)
+    return Operation(entry.asked_ms, entry.answered_ms if known else math.inf, what, about, outcome, certain=known)
 
 
 def _turns(looks: Sequence[Look]) -> list[Operation]:
     """The first and the last of those in a row that saw the same."""
     seen = [look for look in looks if not look.code]
-    status = [str(look.said.get("status")) for look in seen]
+    status = [str(look.response.get("status")) for look in seen]
     kept = [
         place
         for place in range(len(seen))
         if not 0 < place < len(seen) - 1 or status[place - 1 : place + 2] != [status[place]] * 3
     ]
-    return [Operation(seen[at].at_ms, seen[at].at_ms + seen[at].took_ms, "look", told=status[at]) for at in kept]
+    return [Operation(seen[at].at_ms, seen[at].at_ms + seen[at].took_ms, "look", outcome=status[at]) for at in kept]
 
 
 def _explained(history: list[Operation], start: Any, step: Step) -> bool:
@@ -196,8 +196,8 @@ def _explained(history: list[Operation], start: Any, step: Step) -> bool:
 
 def _brief(history: list[Operation]) -> str:
     first = min(one.asked for one in history)
-    told = [
-        f"{one.asked - first:.0f}-{one.answered - first:.0f} {one.what} {' '.join(map(str, one.about))}: {one.told}"
+    lines = [
+        f"{one.asked - first:.0f}-{one.answered - first:.0f} {one.what} {' '.join(map(str, one.about))}: {one.outcome}"
         for one in sorted(history)
     ]
-    return "; ".join(told)[:1500]
+    return "; ".join(lines)[:1500]

@@ -97,6 +97,7 @@ class Judge:
         self.tables.derive()
         kept = self.tables.query(f"SELECT count(*) FROM {_KEPT}")[0][0]
         lost = dict(self.tables.query(_LOST))
+        self.tables.insert("lost_before", self.tables.query(_LOST_REDEMPTIONS))
         await self._ask_again()
         await self._see_configuration()
         await self._top_up()
@@ -105,14 +106,14 @@ class Judge:
         self._enter(self.ledger.entries[self._entered :])
         wrong = self.tables.differences()
         unexplained = self.unexplained()
-        wrong += [Difference("no order explains what was told", len(unexplained), unexplained[:EXAMPLES])] * bool(
+        wrong += [Difference("no order explains the responses", len(unexplained), unexplained[:EXAMPLES])] * bool(
             unexplained
         )
         query = self.tables.query
         return Judgement(
             wrong,
             self.tables.entries,
-            query("SELECT (max(sent_ms) - min(sent_ms)) / 1000.0 FROM answers WHERE who <> ''")[0][0] or 0.0,
+            query("SELECT (max(sent_ms) - min(sent_ms)) / 1000.0 FROM answers WHERE buyer <> ''")[0][0] or 0.0,
             query("SELECT count(*) FROM redemptions")[0][0],
             query("SELECT count(*) FROM answers WHERE status = 0 AND refusal <> ''")[0][0],
             dict(query(_SEEN)),
@@ -124,14 +125,14 @@ class Judge:
         """Wait until all is recorded."""
         deadline = time.monotonic() + DRAIN_S
         while True:
-            told = await self._consistency()
-            if (told.get("state"), told.get("lagEvents")) == ("open", 0):
+            consistency = await self._consistency()
+            if (consistency.get("state"), consistency.get("lagEvents")) == ("open", 0):
                 break
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not everything is recorded after {DRAIN_S:.0f} s: {told}")
+                raise TimeoutError(f"not everything is recorded after {DRAIN_S:.0f} s: {consistency}")
             await asyncio.sleep(0.2)
         self.tables.query("DELETE FROM drift")
-        self.tables.insert("drift", told["drift"].items())
+        self.tables.insert("drift", consistency["drift"].items())
 
     async def read(self) -> None:
         """What Postgres lists of each book, and what Redis counts; again while they are unlike, for a while."""
@@ -189,15 +190,15 @@ class Judge:
             "SELECT key, path, body, book_id, code FROM lost JOIN answers USING (entry) WHERE op = 'redeem' AND final"
         )
         for key, path, body, book_id, code in chosen.sample(lost, min(ASKED_AGAIN, len(lost))):
-            said = msgspec.json.decode(body)
-            others = _REFUSED_ANEW if self._is_used_by_another(book_id, code, said) else ()
-            await ask("anew", path, said, *others, key=key or None, book=book_id, code=code)
+            request = msgspec.json.decode(body)
+            others = _REFUSED_ANEW if self._is_used_by_another(book_id, code, request) else ()
+            await ask("anew", path, request, *others, key=key or None, book=book_id, code=code)
 
-    def _is_used_by_another(self, book_id: str, code: str, said: dict[str, Any]) -> bool:
+    def _is_used_by_another(self, book_id: str, code: str, request: dict[str, Any]) -> bool:
         """Whether something that stands in a lost redemption's way may be recorded."""
-        if self.books[book_id].kind != "sale" or "lockToken" in said:
+        if self.books[book_id].kind != "sale" or "lockToken" in request:
             return True
-        near = (code, said["userId"], said["orderId"])
+        near = (code, request["userId"], request["orderId"])
         return bool(self.tables.query("SELECT * FROM redemptions WHERE code = ? OR user_id = ? OR order_id = ?", *near))
 
     async def _see_configuration(self) -> None:
@@ -246,6 +247,7 @@ async def _some_at_once(doing: Iterable[Awaitable[Any]]) -> None:
 _KEPT = """answers WHERE final AND status BETWEEN 200 AND 299
 AND op IN ('redeem', 'assign', 'checkout', 'rollback', 'order') AND entry NOT IN (SELECT entry FROM lost)"""
 _LOST = "SELECT durability, count(*) FROM lost JOIN answers USING (entry) WHERE final GROUP BY durability"
-_SEEN = """SELECT who || ' ' || op || ' ' ||
+_LOST_REDEMPTIONS = "SELECT redemption_id FROM lost JOIN answered_redemptions USING (entry)"
+_SEEN = """SELECT buyer || ' ' || op || ' ' ||
   CASE WHEN status = 0 THEN 'unanswered ' || refusal ELSE trim(status || ' ' || refusal) END AS label, count(*)
-FROM answers WHERE who <> '' GROUP BY label ORDER BY label"""
+FROM answers WHERE buyer <> '' GROUP BY label ORDER BY label"""

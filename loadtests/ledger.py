@@ -30,7 +30,7 @@ _START_MS = (time.time() - time.monotonic()) * 1000
 class Entry(msgspec.Struct, omit_defaults=True):
     """A request that was sent, and what it was answered; '' is none."""
 
-    who: str
+    buyer: str
     """The kind of buyer that sent it."""
     op: str
     path: str
@@ -48,7 +48,7 @@ class Entry(msgspec.Struct, omit_defaults=True):
     replayed: bool = False
     digest: str = ""
     """Of status and body, but for the durability: who asks again may not wait for more."""
-    said: dict[str, Any] = {}
+    response: dict[str, Any] = {}
     wanted: bool = True
     """Whether it may be answered so."""
     final: bool = True
@@ -66,14 +66,14 @@ class Entry(msgspec.Struct, omit_defaults=True):
         words = _DURABILITY.sub(b"", answer.content)
         self.digest = blake2b(b"%d " % answer.status + words, digest_size=8).hexdigest()
         try:
-            self.said = msgspec.json.decode(answer.content or b"{}", type=dict[str, Any])
+            self.response = msgspec.json.decode(answer.content or b"{}", type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError):
             self.refusal = "unreadable"
             return
         if not answer.content and answer.status != 204:
             self.refusal = "unreadable"
         elif answer.status >= 400:
-            self.refusal = str(self.said.get("code") or "nameless")
+            self.refusal = str(self.response.get("code") or "nameless")
 
     @property
     def succeeded(self) -> bool:
@@ -96,14 +96,14 @@ class Entry(msgspec.Struct, omit_defaults=True):
     @property
     def durability(self) -> str:
         """The level that the answer says it reached."""
-        return self.said.get("durability", "")
+        return self.response.get("durability", "")
 
     @property
     def redemption(self) -> dict[str, Any] | None:
         """The redemption that the answer is, or that a purchase's has."""
         if not self.succeeded:
             return None
-        redemption = self.said.get("redemption", self.said)
+        redemption = self.response.get("redemption", self.response)
         return redemption if redemption and "redemptionId" in redemption and not redemption["rolledBackAt"] else None
 
     @property
@@ -111,14 +111,14 @@ class Entry(msgspec.Struct, omit_defaults=True):
         """The assignment that the answer is, or that a purchase has as its gift."""
         if not self.succeeded:
             return None
-        return self.said if "/coupons/assign" in self.path else self.said.get("gift")
+        return self.response if "/coupons/assign" in self.path else self.response.get("gift")
 
     @property
     def rollbacks(self) -> list[dict[str, Any]]:
         """The redemptions that the answer says are rolled back."""
         if not self.succeeded or not self.path.endswith("/rollback"):
             return []
-        return self.said.get("items", [self.said])
+        return self.response.get("items", [self.response])
 
 
 class Ledger:
@@ -187,7 +187,7 @@ class Ledger:
         method: str = "POST",
         key: str | None = None,
         recorded: bool = False,
-        who: str = "",
+        buyer: str = "",
         book: str = "",
         code: str = "",
     ) -> Entry:
@@ -196,7 +196,7 @@ class Ledger:
         key = uuid4().hex if key is None else key
         asked_ms = now_ms()
         while True:
-            entry = Entry(who, op, path, body, key, book, code, asked_ms=asked_ms, sent_ms=now_ms())
+            entry = Entry(buyer, op, path, body, key, book, code, asked_ms=asked_ms, sent_ms=now_ms())
             headers = _RECORDED if recorded else ""
             try:
                 await self._send(

@@ -19,7 +19,7 @@ class Operation(NamedTuple):
     answered: float
     what: str
     about: tuple[Any, ...] = ()
-    told: str = "ok"
+    outcome: str = "ok"
     """`ok`, or the refusal."""
     certain: bool = True
     """Whether it happened; else it may have, at any time after it was asked."""
@@ -68,14 +68,14 @@ def is_linearizable(history: Sequence[Operation], start: Hashable, step: Step) -
 def _open(operations: Sequence[Operation], done: int) -> tuple[float, list[int]]:
     """When the first answer is told of what is certain and not done, inf where nothing is; and what was asked by then,
     or a little later."""
-    first_answer, found = math.inf, []
+    first_answer, candidates = math.inf, []
     lowest = (~done & (done + 1)).bit_length() - 1
     for place in range(lowest, len(operations)):
         one = operations[place]
         if one.asked > first_answer:
             break
         if not done >> place & 1:
-            found.append(place)
+            candidates.append(place)
             if one.certain:
                 first_answer = min(first_answer, one.answered)
-    return first_answer, found
+    return first_answer, candidates

@@ -95,11 +95,11 @@ def _cpu_s(folder: Path, processes: int) -> float:
     RuntimeError where one doesn't say it."""
     deadline = time.monotonic() + QUIT_S
     while True:
-        told = [path.read_text() for path in folder.glob("cpu-*.txt")]
-        if len(told) == processes and all(text.endswith("\n") for text in told):
-            return sum(map(float, told))
+        texts = [path.read_text() for path in folder.glob("cpu-*.txt")]
+        if len(texts) == processes and all(text.endswith("\n") for text in texts):
+            return sum(map(float, texts))
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{processes - len(told)} of locust's processes did not end in order")
+            raise RuntimeError(f"{processes - len(texts)} of locust's processes did not end in order")
         time.sleep(0.05)
 
 
@@ -116,20 +116,20 @@ async def judge(folder: Path, url: str, token: str) -> Judgement:
     """Judge what is in a load's folder by what a service says now."""
     path = folder / "check.sqlite"
     path.unlink(missing_ok=True)
-    plan, told, tables = read_plan(folder), read_entries(folder), Tables(str(path))
+    plan, entries, tables = read_plan(folder), read_entries(folder), Tables(str(path))
     with Barrage(url, token) as barrage, Ledger([url], token, folder) as ledger:
-        judge = Judge(Ground(barrage, 1), plan.books, ledger, told, tables)
+        judge = Judge(Ground(barrage, 1), plan.books, ledger, entries, tables)
         judgement = await judge.judge()
     tables.close()
     return judgement
 
 
-def told(found: Judgement, wrong: list[str]) -> list[str]:
+def describe(judgement: Judgement, wrong: list[str]) -> list[str]:
     """The judgement in words, a line each."""
-    lines = [f"  {many:>9,}  {label}" for label, many in found.seen.items()]
-    lines.append(f"{found.answers:,} requests, {found.redemptions:,} redemptions recorded.")
-    if found.unanswered:
-        lines.append(f"{found.unanswered:,} requests had no answer.")
+    lines = [f"  {many:>9,}  {label}" for label, many in judgement.seen.items()]
+    lines.append(f"{judgement.answers:,} requests, {judgement.redemptions:,} redemptions recorded.")
+    if judgement.unanswered:
+        lines.append(f"{judgement.unanswered:,} requests had no answer.")
     return [*lines, *(f"Wrong: {one}" for one in wrong), *([] if wrong else ["Everything is as it should be."])]
 
 
@@ -140,19 +140,19 @@ def run(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> bool:
         f"{plan.shape}: {plan.users} users, at most {plan.seconds} s, {plan.requests:,} requests; {folder}", flush=True
     )
     spent, grown = drive(plan, folder, token, memory)
-    found = asyncio.run(judge(folder, plan.url, token))
-    lines = told(found, [*map(str, found.wrong), *grown])
-    sent = sum(found.seen.values())
+    judgement = asyncio.run(judge(folder, plan.url, token))
+    lines = describe(judgement, [*map(str, judgement.wrong), *grown])
+    sent = sum(judgement.seen.values())
     lines.append(
-        f"{sent / (found.took_s or 1):,.0f} requests a second; locust took {spent.cpu_s:.1f} s of CPU in "
+        f"{sent / (judgement.took_s or 1):,.0f} requests a second; locust took {spent.cpu_s:.1f} s of CPU in "
         f"{spent.elapsed_s:.1f} s, {sent / (spent.cpu_s or 1):,.0f} requests for each."
     )
-    if spent.cpu_s > BUSY * plan.processes * found.took_s:
+    if spent.cpu_s > BUSY * plan.processes * judgement.took_s:
         lines.append("Locust was as fast as it can: what it says of latencies is its own.")
     text = "\n".join(lines)
     (folder / "judgement.txt").write_text(text + "\n")
     print(text)
-    return not found.wrong and not grown
+    return not judgement.wrong and not grown
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -162,9 +162,9 @@ def main(arguments: list[str] | None = None) -> int:
     token = os.environ.get(TOKEN) or "demo_admin"
     try:
         if chosen.judge:
-            found = asyncio.run(judge(chosen.judge, chosen.url or read_plan(chosen.judge).url, token))
-            print(*told(found, list(map(str, found.wrong))), sep="\n")
-            return bool(found.wrong)
+            judgement = asyncio.run(judge(chosen.judge, chosen.url or read_plan(chosen.judge).url, token))
+            print(*describe(judgement, list(map(str, judgement.wrong))), sep="\n")
+            return bool(judgement.wrong)
         plan = _plan(chosen)
         folder = chosen.results / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{plan.shape}"
         folder.mkdir(parents=True)

@@ -34,10 +34,10 @@ class _ReportingLedger(Ledger):
     def write(self, entry: Entry) -> None:
         """Append an entry."""
         super().write(entry)
-        if entry.who and (entry.status or entry.refusal):
+        if entry.buyer and (entry.status or entry.refusal):
             is_good = entry.wanted and entry.status not in (0, 503)
             events.request.fire(
-                request_type=entry.who,
+                request_type=entry.buyer,
                 name=entry.op,
                 response_time=entry.answered_ms - entry.sent_ms,
                 response_length=0,

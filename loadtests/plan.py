@@ -151,8 +151,8 @@ class Maker:
     async def _made(self, op: str, path: str, body: dict[str, Any], status: int) -> dict[str, Any]:
         made = await self._ask(op, path, body, wanted={status})
         if made.status != status:
-            raise RuntimeError(f"{path}: {made.status} {made.refusal} {str(made.said)[:500]}")
-        return made.said
+            raise RuntimeError(f"{path}: {made.status} {made.refusal} {str(made.response)[:500]}")
+        return made.response
 
     async def sale(self, codes: int, gifts: Book, total: int | None = None) -> None:
         """The book that is sold; each checkout has a gift."""

@@ -6,12 +6,12 @@ CLOCK_MS = 2
 """What two times of one machine may be out by."""
 _FIELDS = "redemption_id, code, user_id, order_id, value, currency, discount, amount, redeemed_at"
 TABLES = f"""
-CREATE TABLE answers (entry, who, op, key, path, body, book_id, code, user_id, order_id, status, refusal, retry_after,
+CREATE TABLE answers (entry, buyer, op, key, path, body, book_id, code, user_id, order_id, status, refusal, retry_after,
   replayed, digest, wanted, final, durability, until_ms, sent_ms, answered_ms);
-CREATE TABLE told_redemptions (entry, book_id, {_FIELDS});
-CREATE TABLE told_assignments (entry, book_id, code, user_id, order_id, assigned_at);
-CREATE TABLE told_rollbacks (entry, redemption_id, rolled_back_at);
-CREATE TABLE asked_back (name, restore);
+CREATE TABLE answered_redemptions (entry, book_id, {_FIELDS});
+CREATE TABLE answered_assignments (entry, book_id, code, user_id, order_id, assigned_at);
+CREATE TABLE answered_rollbacks (entry, redemption_id, rolled_back_at);
+CREATE TABLE rollback_requests (name, restore);
 CREATE TABLE redemptions (book_id, {_FIELDS}, rolled_back_at, discount_e4);
 CREATE TABLE codes (book_id, code, user_id, assigned_at, status);
 CREATE TABLE taken_back (code, user_id, assigned_at);
@@ -20,48 +20,49 @@ CREATE TABLE counts (book_id, name, redis, postgres);
 CREATE TABLE drift (class, many);
 CREATE TABLE about (coupons_per_order, lists_taken_back, locks_end);
 CREATE TABLE may_lose (durability);
+CREATE TABLE lost_before (redemption_id);
 CREATE TABLE closed (begun_ms, ended_ms);
 CREATE INDEX answers_key ON answers (key) WHERE key <> '';
-CREATE INDEX told_redemptions_id ON told_redemptions (redemption_id);
-CREATE INDEX told_assignments_code ON told_assignments (code);
-CREATE INDEX asked_back_name ON asked_back (name);
+CREATE INDEX answered_redemptions_id ON answered_redemptions (redemption_id);
+CREATE INDEX answered_assignments_code ON answered_assignments (code);
+CREATE INDEX rollback_requests_name ON rollback_requests (name);
 CREATE INDEX redemptions_id ON redemptions (redemption_id);
 CREATE INDEX redemptions_book ON redemptions (book_id);
 CREATE INDEX codes_code ON codes (code);
 CREATE INDEX codes_book ON codes (book_id);
 """
-"""What was asked and answered; what the service says afterwards; and what the load was. `asked_back` are redemptions,
-orders and codes. Where `lists_taken_back`, `taken_back` has all assignments that were."""
+"""Requests and their responses; what the service lists afterwards; and what the load was. `rollback_requests` names
+redemptions, orders and codes. If `lists_taken_back`, `taken_back` has all assignments that were taken back."""
 
-DERIVED = ("facts", "lost", "told", "used", "given", "unknown", "holds")
+DERIVED = ("facts", "lost", "answered", "used", "assigned", "unknown", "holds")
 VIEWS = f"""
 CREATE TABLE facts AS
   SELECT entry, 'redemption' AS what, t.redemption_id AS name, t.code AS of, r.redemption_id IS NULL AS gone
-  FROM told_redemptions t LEFT JOIN redemptions r USING (redemption_id)
+  FROM answered_redemptions t LEFT JOIN redemptions r USING (redemption_id)
   UNION ALL SELECT entry, 'assignment', t.code, t.user_id, NOT EXISTS (SELECT * FROM codes c
     WHERE (c.code, c.user_id, c.assigned_at) = (t.code, t.user_id, t.assigned_at)) AND NOT EXISTS (
     SELECT * FROM taken_back c WHERE (c.code, c.user_id, c.assigned_at) = (t.code, t.user_id, t.assigned_at))
-  FROM told_assignments t WHERE (SELECT lists_taken_back FROM about)
-    OR NOT EXISTS (SELECT * FROM asked_back WHERE name IN (t.order_id, t.code))
+  FROM answered_assignments t WHERE (SELECT lists_taken_back FROM about)
+    OR NOT EXISTS (SELECT * FROM rollback_requests WHERE name IN (t.order_id, t.code))
   UNION ALL SELECT t.entry, 'rollback', t.redemption_id, coalesce(r.code, ''), coalesce(r.rolled_back_at, '') = ''
     OR (r.rolled_back_at <> t.rolled_back_at AND a.durability IN (SELECT durability FROM may_lose))
-  FROM told_rollbacks t JOIN answers a USING (entry) LEFT JOIN redemptions r USING (redemption_id);
+  FROM answered_rollbacks t JOIN answers a USING (entry) LEFT JOIN redemptions r USING (redemption_id);
 CREATE TABLE lost AS SELECT entry FROM facts JOIN answers USING (entry)
-  WHERE who <> '' AND durability IN (SELECT durability FROM may_lose) GROUP BY entry HAVING min(gone) = 1;
-CREATE TABLE told AS SELECT max(book_id) AS book_id, {_FIELDS} FROM told_redemptions
+  WHERE buyer <> '' AND durability IN (SELECT durability FROM may_lose) GROUP BY entry HAVING min(gone) = 1;
+CREATE TABLE answered AS SELECT max(book_id) AS book_id, {_FIELDS} FROM answered_redemptions
   WHERE entry NOT IN (SELECT entry FROM lost) GROUP BY {_FIELDS};
-CREATE INDEX told_id ON told (redemption_id);
+CREATE INDEX answered_id ON answered (redemption_id);
 CREATE TABLE used AS
   SELECT book_id, redemption_id, code, user_id, order_id FROM redemptions
-  WHERE rolled_back_at = '' OR redemption_id IN (SELECT name FROM asked_back WHERE NOT restore)
-  UNION SELECT book_id, redemption_id, code, user_id, order_id FROM told
+  WHERE rolled_back_at = '' OR redemption_id IN (SELECT name FROM rollback_requests WHERE NOT restore)
+  UNION SELECT book_id, redemption_id, code, user_id, order_id FROM answered
   WHERE redemption_id NOT IN (SELECT redemption_id FROM redemptions);
 CREATE INDEX used_code ON used (code);
 CREATE INDEX used_book ON used (book_id, user_id);
-CREATE TABLE given AS SELECT DISTINCT book_id, code, user_id FROM told_assignments t
+CREATE TABLE assigned AS SELECT DISTINCT book_id, code, user_id FROM answered_assignments t
   WHERE entry NOT IN (SELECT entry FROM lost)
-  AND NOT EXISTS (SELECT * FROM asked_back WHERE name IN (t.order_id, t.code));
-CREATE INDEX given_code ON given (code);
+  AND NOT EXISTS (SELECT * FROM rollback_requests WHERE name IN (t.order_id, t.code));
+CREATE INDEX assigned_code ON assigned (code);
 CREATE TABLE unknown AS SELECT user_id, count(*) AS many FROM answers WHERE final AND status IN (0, 503)
   GROUP BY user_id;
 CREATE TABLE holds AS SELECT code, user_id, until_ms, until_ms - {HOLD_S * 1000} AS from_ms, sent_ms,
@@ -103,111 +104,111 @@ LIMITS = (
 
 RULES = (
     (
-        "answered as it may not be",
-        """SELECT who, op, status, refusal, path, '×', count(*) FROM answers
+        "unexpected response",
+        """SELECT buyer, op, status, refusal, path, '×', count(*) FROM answers
         WHERE NOT wanted AND status BETWEEN 100 AND 499 GROUP BY 1, 2, 3, 4""",
     ),
     (
-        "a server's error",
-        """SELECT who, op, status, refusal, '×', count(*) FROM answers
+        "server error",
+        """SELECT buyer, op, status, refusal, '×', count(*) FROM answers
         WHERE status >= 500 AND status <> 503 GROUP BY 1, 2, 3, 4""",
     ),
     (
-        "told to come again, and not when",
-        """SELECT who, op, status, refusal, 'Retry-After', quote(retry_after), '×', count(*) FROM answers
+        "Retry-After missing or too long",
+        """SELECT buyer, op, status, refusal, 'Retry-After', quote(retry_after), '×', count(*) FROM answers
         WHERE (status IN (429, 503) AND CAST(retry_after AS INTEGER) < 1)
         OR (status = 503 AND CAST(retry_after AS INTEGER) > 5) GROUP BY 1, 2, 3, 4, retry_after""",
     ),
     (
-        "one Idempotency-Key, several answers",
+        "different responses under one Idempotency-Key",
         """SELECT min(path), key, group_concat(DISTINCT status), count(DISTINCT digest) FROM answers
         WHERE key <> '' AND status BETWEEN 200 AND 299 AND entry NOT IN (SELECT entry FROM lost)
         GROUP BY key HAVING count(DISTINCT digest) > 1""",
     ),
     (
-        "answered, and not recorded",
+        "response not recorded",
         """SELECT what, name, of, durability, path FROM facts JOIN answers USING (entry)
         WHERE gone AND entry NOT IN (SELECT entry FROM lost)""",
     ),
     (
-        "answered as before, and yet lost before",
-        """SELECT path, redemption_id FROM told_redemptions JOIN answers USING (entry)
-        WHERE op = 'anew' AND redemption_id IN (
-        SELECT redemption_id FROM told_redemptions JOIN answers USING (entry) WHERE op <> 'anew')""",
+        "lost response given again",
+        """SELECT path, redemption_id FROM answered_redemptions JOIN answers USING (entry)
+        WHERE op = 'anew' AND redemption_id IN (SELECT redemption_id FROM lost_before)""",
     ),
     (
-        "recorded otherwise than answered",
+        "recorded differently from the response",
         f"""SELECT redemption_id, * FROM (
-        SELECT * FROM told WHERE redemption_id IN (SELECT redemption_id FROM redemptions)
+        SELECT * FROM answered WHERE redemption_id IN (SELECT redemption_id FROM redemptions)
         EXCEPT SELECT book_id, {_FIELDS} FROM redemptions)""",
     ),
     (
-        "rolled back otherwise than answered",
+        "rolled back differently from the response",
         """SELECT redemption_id, t.rolled_back_at, 'recorded', r.rolled_back_at
-        FROM told_rollbacks t JOIN redemptions r USING (redemption_id) WHERE r.rolled_back_at <> ''
+        FROM answered_rollbacks t JOIN redemptions r USING (redemption_id) WHERE r.rolled_back_at <> ''
         AND r.rolled_back_at <> t.rolled_back_at AND entry NOT IN (SELECT entry FROM lost)
-        UNION ALL SELECT redemption_id, 'nobody asked', 'recorded', rolled_back_at FROM redemptions r
-        WHERE rolled_back_at <> '' AND NOT EXISTS (SELECT * FROM asked_back WHERE name IN (redemption_id, order_id))""",
+        UNION ALL SELECT redemption_id, 'without a request', 'recorded', rolled_back_at FROM redemptions r
+        WHERE rolled_back_at <> ''
+        AND NOT EXISTS (SELECT * FROM rollback_requests WHERE name IN (redemption_id, order_id))""",
     ),
     (
         "recorded twice",
         "SELECT redemption_id, count(*) FROM redemptions GROUP BY redemption_id HAVING count(*) > 1",
     ),
     (
-        "recorded, and answered to nobody",
+        "recorded without a response",
         """SELECT 'redemption', group_concat(redemption_id), group_concat(code), user_id FROM redemptions
-        LEFT JOIN unknown USING (user_id) WHERE redemption_id NOT IN (SELECT redemption_id FROM told_redemptions)
+        LEFT JOIN unknown USING (user_id) WHERE redemption_id NOT IN (SELECT redemption_id FROM answered_redemptions)
         GROUP BY user_id HAVING count(*) > coalesce(many, 0)
         UNION ALL SELECT 'assignment', c.code, c.user_id, '' FROM codes c
         WHERE c.user_id NOT IN (SELECT user_id FROM unknown UNION SELECT '') AND NOT EXISTS (
-        SELECT * FROM told_assignments t WHERE t.code = c.code AND t.user_id = c.user_id)""",
+        SELECT * FROM answered_assignments t WHERE t.code = c.code AND t.user_id = c.user_id)""",
     ),
     *LIMITS,
     (
-        "asked for more than it has, and not used up",
+        "limit not used up",
         f"""SELECT 'book', book_id, (SELECT count(*) FROM used WHERE used.book_id = b.book_id) AS many, 'of', total
         FROM books b WHERE kind IN {TOTALS} AND many <> total
         UNION ALL SELECT 'code', code, (SELECT count(*) FROM used WHERE used.code = c.code) AS many, 'of', per_code
         FROM codes c JOIN books USING (book_id) WHERE kind = 'shared' AND many <> per_code""",
     ),
     (
-        "more given than there is",
-        """SELECT book_id, count(*), 'of', stock FROM given JOIN books USING (book_id)
+        "more assigned than there are codes",
+        """SELECT book_id, count(*), 'of', stock FROM assigned JOIN books USING (book_id)
         GROUP BY book_id HAVING count(*) > stock
-        UNION ALL SELECT code, count(*), 'of', 1 FROM given GROUP BY code HAVING count(*) > 1""",
+        UNION ALL SELECT code, count(*), 'of', 1 FROM assigned GROUP BY code HAVING count(*) > 1""",
     ),
     (
-        "said to be used up, and was not",
-        """WITH heard AS (SELECT DISTINCT op, book_id, code, user_id, refusal FROM answers
+        "refused as used up below the limit",
+        """WITH refusals AS (SELECT DISTINCT op, book_id, code, user_id, refusal FROM answers
           WHERE refusal <> '' AND NOT EXISTS (SELECT * FROM may_lose))
-        SELECT 'book', b.book_id, total FROM heard h JOIN books b USING (book_id)
+        SELECT 'book', b.book_id, total FROM refusals h JOIN books b USING (book_id)
         WHERE kind = 'total' AND refusal = 'out_of_stock'
         AND (SELECT count(*) FROM used u WHERE u.book_id = b.book_id) < total
-        UNION SELECT 'book', b.book_id, 'without a total' FROM heard h JOIN books b USING (book_id)
+        UNION SELECT 'book', b.book_id, 'without a total' FROM refusals h JOIN books b USING (book_id)
         WHERE op <> 'assign' AND refusal = 'out_of_stock' AND total IS NULL AND kind <> 'merchant'
-        UNION SELECT 'stock', b.book_id, stock FROM heard h JOIN books b USING (book_id)
+        UNION SELECT 'stock', b.book_id, stock FROM refusals h JOIN books b USING (book_id)
         WHERE op = 'assign' AND refusal = 'out_of_stock'
         AND (SELECT count(*) FROM codes c WHERE c.book_id = b.book_id AND user_id <> '') < stock
-        UNION SELECT 'code', h.code, per_code FROM heard h JOIN books b USING (book_id)
+        UNION SELECT 'code', h.code, per_code FROM refusals h JOIN books b USING (book_id)
         WHERE refusal IN ('coupon_exhausted', 'coupon_redeemed')
         AND (SELECT count(*) FROM used u WHERE u.code = h.code) < per_code
-        UNION SELECT 'user', h.user_id, per_user FROM heard h JOIN books b USING (book_id)
+        UNION SELECT 'user', h.user_id, per_user FROM refusals h JOIN books b USING (book_id)
         WHERE refusal = 'user_redemption_limit'
         AND (SELECT count(*) FROM used u WHERE u.book_id = h.book_id AND u.user_id = h.user_id) < per_user""",
     ),
     (
-        "said not to be there, and nothing was lost",
+        "refused as not found, although nothing was lost",
         """SELECT path, refusal FROM answers WHERE refusal IN ('redemption_not_found', 'order_not_found')
         AND NOT EXISTS (SELECT * FROM lost)""",
     ),
     (
-        "held by two at a time",
+        "locked by two users at a time",
         """SELECT code, user_id, 'until', until_ms, 'and another from', next_ms FROM (
         SELECT *, lead(from_ms) OVER (PARTITION BY code ORDER BY from_ms, until_ms) AS next_ms FROM holds)
         WHERE next_ms < until_ms""",
     ),
     (
-        "said to be locked, and nobody held it",
+        "refused as locked without a lock",
         f"""SELECT code, user_id, sent_ms FROM answers a JOIN books b USING (book_id)
         WHERE b.kind = 'held' AND refusal = 'coupon_locked' AND NOT (SELECT locks_end FROM about)
         AND NOT EXISTS (SELECT * FROM holds h WHERE h.code = a.code
@@ -222,16 +223,16 @@ RULES = (
         AND status NOT IN (0, 503) AND refusal <> 'request_in_progress'""",
     ),
     (
-        "Redis counts otherwise than Postgres",
+        "Redis and Postgres count differently",
         "SELECT book_id, name, redis, 'and', postgres FROM counts WHERE redis <> postgres",
     ),
     (
-        "the service's own comparison finds drift",
+        "the service's own comparison reports differences",
         "SELECT class, many FROM drift WHERE many <> 0",
     ),
     (
-        "nothing was bought",
-        "SELECT 'no answer has a redemption' WHERE NOT EXISTS (SELECT * FROM told_redemptions)",
+        "no redemption",
+        "SELECT 'no answer has a redemption' WHERE NOT EXISTS (SELECT * FROM answered_redemptions)",
     ),
 )
 """Each rule's breach in words, and the query that finds it: a row for each."""

@@ -146,8 +146,8 @@ def upload(url: str, book_id: str, codes: list[str]) -> None:
     """Send codes as CSV, as fast as they are taken. AssertionError where not all are new."""
     body = "".join(["code\r\n", *(f"{code}\r\n" for code in codes)]).encode()
     with sent(url, f"/v1/books/{book_id}/codes", body) as answer:
-        told = msgspec.json.decode(answer.read())
-    assert (told["added"], told["duplicates"], told["invalid"]) == (len(codes), 0, 0), told
+        added = msgspec.json.decode(answer.read())
+    assert (added["added"], added["duplicates"], added["invalid"]) == (len(codes), 0, 0), added
 
 
 def sent(url: str, path: str, csv: bytes | None = None) -> HTTPResponse:

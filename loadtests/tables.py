@@ -79,47 +79,47 @@ class Tables:
     def counts_unlike(self, book: Book, stats: Mapping[str, Any]) -> bool:
         """Insert what Redis counts of a book, as far as a list has it: a list shows the status beneath a lock. Whether
         that is something else than what is listed."""
-        told = {name: stats[name] for name in ("codes", "redeemed", "exhausted", "inactive")}
-        told |= {name: stats[name] for name in ("redemptions", "rolledBack", "users")}
-        told["unused"] = stats["available"] + stats["assigned"] + stats["locked"]
-        told["discountTotal"] = _e4(stats["discountTotal"])
+        counts = {name: stats[name] for name in ("codes", "redeemed", "exhausted", "inactive")}
+        counts |= {name: stats[name] for name in ("redemptions", "rolledBack", "users")}
+        counts["unused"] = stats["available"] + stats["assigned"] + stats["locked"]
+        counts["discountTotal"] = _e4(stats["discountTotal"])
         listed: dict[str, int] = dict(self._database.execute(_LISTED, {"book": book.book_id}).fetchall())
-        self.insert("counts", [(book.book_id, name, many, listed.get(name, 0)) for name, many in told.items()])
-        return any(many != listed.get(name, 0) for name, many in told.items())
+        self.insert("counts", [(book.book_id, name, many, listed.get(name, 0)) for name, many in counts.items()])
+        return any(many != listed.get(name, 0) for name, many in counts.items())
 
     def differences(self, rules: Iterable[tuple[str, str]] = RULES) -> list[Difference]:
         """The rules that don't hold."""
         self.derive()
-        found = []
+        differences = []
         for rule, sql in rules:
             if rows := self.query(sql):
-                found.append(Difference(rule, len(rows), [" ".join(map(str, row)) for row in rows[:EXAMPLES]]))
-        return found
+                differences.append(Difference(rule, len(rows), [" ".join(map(str, row)) for row in rows[:EXAMPLES]]))
+        return differences
 
     def derive(self) -> None:
         """Make anew what follows from the other tables."""
         self._database.executescript("".join(f"DROP TABLE IF EXISTS {table};" for table in DERIVED) + VIEWS)
 
     def _enter(self, number: int, entry: Entry) -> None:
-        until_ms = _ms(entry.said["expiresAt"]) if "lockToken" in entry.said else 0
+        until_ms = _ms(entry.response["expiresAt"]) if "lockToken" in entry.response else 0
         row = (
-            number, entry.who, entry.op, entry.key, entry.path, msgspec.json.encode(entry.body), entry.book_id,
+            number, entry.buyer, entry.op, entry.key, entry.path, msgspec.json.encode(entry.body), entry.book_id,
             entry.code, entry.user, entry.order, entry.status, entry.refusal, entry.retry_after, entry.replayed,
             entry.digest, entry.wanted, entry.final, entry.durability, until_ms, entry.sent_ms, entry.answered_ms,
         )  # fmt: skip
         self.insert("answers", [row])
         if redemption := entry.redemption:
-            self.insert("told_redemptions", [(number, entry.book_id, *_fields(redemption))])
+            self.insert("answered_redemptions", [(number, entry.book_id, *_fields(redemption))])
         if assigned := entry.assignment:
-            book_id = entry.book_id if assigned is entry.said else ""
+            book_id = entry.book_id if assigned is entry.response else ""
             about = (assigned["code"], assigned["userId"], entry.order, assigned["assignedAt"])
-            self.insert("told_assignments", [(number, book_id, *about)])
+            self.insert("answered_assignments", [(number, book_id, *about)])
         rollbacks = ((number, item["redemptionId"], item["rolledBackAt"]) for item in entry.rollbacks)
-        self.insert("told_rollbacks", rollbacks)
+        self.insert("answered_rollbacks", rollbacks)
         if entry.path.endswith("/rollback"):
-            self.insert("asked_back", [(entry.path.split("/")[-2], entry.body.get("restore", True))])
+            self.insert("rollback_requests", [(entry.path.split("/")[-2], entry.body.get("restore", True))])
         if entry.op == "unassign":
-            self.insert("asked_back", [(entry.code, True)])
+            self.insert("rollback_requests", [(entry.code, True)])
 
 
 def _fields(redemption: Mapping[str, Any]) -> list[str]:

@@ -21,8 +21,8 @@ LOCKED = frozenset({201, 200})
 class Visit:
     """One visit by one kind of buyer."""
 
-    def __init__(self, crowd: "Crowd", who: str) -> None:
-        self.crowd, self.ledger, self.random, self._who = crowd, crowd.ledger, crowd.random, who
+    def __init__(self, crowd: "Crowd", buyer: str) -> None:
+        self.crowd, self.ledger, self.random, self._buyer = crowd, crowd.ledger, crowd.random, buyer
 
     def book(self, kind: Kind) -> Book:
         """The only one of its kind, or the one that is fought for now."""
@@ -38,13 +38,13 @@ class Visit:
 
     def lost(self, *refusals: str) -> tuple[str, ...]:
         """Refusals that come of a loss."""
-        return refusals if self.crowd.hurt else ()
+        return refusals if self.crowd.may_lose else ()
 
     async def ask(
         self, op: str, path: str, body: dict[str, Any], *refusals: str, book: str = "", **options: Any
     ) -> Entry:
         """The final entry of a request that this one sends."""
-        return await self.ledger.ask(op, path, body, *refusals, who=self._who, book=book, **options)
+        return await self.ledger.ask(op, path, body, *refusals, buyer=self._buyer, book=book, **options)
 
     async def redeem(
         self,
@@ -53,10 +53,10 @@ class Visit:
         *refusals: str,
         wanted: Collection[int] = CREATED,
         key: str | None = None,
-        **said: Any,
+        **fields: Any,
     ) -> Entry:
         """Redeem a code for somebody."""
-        body = self.order() | {"orderValue": "20.00"} | said
+        body = self.order() | {"orderValue": "20.00"} | fields
         about = {"book": book.book_id if book else "", "code": code, "recorded": self.ledger.wants_record()}
         return await self.ask("redeem", f"/v1/coupons/redeem/{code}", body, *refusals, wanted=wanted, key=key, **about)
 
@@ -65,12 +65,12 @@ class Visit:
         about: dict[str, Any] = {"book": book.book_id, "code": code, "wanted": LOCKED}
         locked = await self.ask("lock", f"/v1/coupons/lock/{code}", body, *refusals, **about)
         if locked.succeeded and not leave:
-            self.crowd.tokens[locked.said["lockToken"]] = code
+            self.crowd.tokens[locked.response["lockToken"]] = code
         return locked
 
     async def unlock(self, locked: Entry) -> None:
         """Give a lock back."""
-        token = locked.said.get("lockToken", "")
+        token = locked.response.get("lockToken", "")
         path = f"/v1/coupons/unlock/{locked.code}"
         await self.ask("unlock", path, {"lockToken": token}, wanted={204}, code=locked.code)
 
@@ -95,7 +95,7 @@ class Visit:
         if not stocked:
             return sale, ""
         assigned = await self.assign(self.book("stocked"), user, "out_of_stock")
-        return self.book("stocked"), assigned.said.get("code", "")
+        return self.book("stocked"), assigned.response.get("code", "")
 
 
 Doing = Callable[[Visit], Awaitable[Any]]
@@ -105,15 +105,15 @@ VISITS: list[tuple[str, int, Doing]] = []
 
 async def visit(crowd: "Crowd") -> None:
     """Do one of VISITS."""
-    ((who, _, do),) = crowd.random.choices(VISITS, [weight for _, weight, _ in VISITS])
-    await do(Visit(crowd, who))
+    ((buyer, _, do),) = crowd.random.choices(VISITS, [weight for _, weight, _ in VISITS])
+    await do(Visit(crowd, buyer))
 
 
-def visits(who: str, weight: int) -> Callable[[Doing], Doing]:
+def visits(buyer: str, weight: int) -> Callable[[Doing], Doing]:
     """Put it among VISITS."""
 
     def add(function: Doing) -> Doing:
-        VISITS.append((who, weight, function))
+        VISITS.append((buyer, weight, function))
         return function
 
     return add
@@ -131,7 +131,7 @@ async def lock_pay_redeem(visit: Visit) -> None:
     if not code or not (locked := await visit.lock(book, code, body, *_of_total(book))).succeeded:
         return
     await visit.crowd.pay()
-    redeemed = await visit.redeem(book, code, *visit.lost("lock_lost"), **body, lockToken=locked.said["lockToken"])
+    redeemed = await visit.redeem(book, code, *visit.lost("lock_lost"), **body, lockToken=locked.response["lockToken"])
     if redeemed.refusal == "lock_lost":
         await visit.redeem(book, code, **body)
 
@@ -216,7 +216,7 @@ async def go_away(visit: Visit) -> None:
     if visit.crowd.leaves_locks:
         code = book.code(visit.random.randrange(book.codes))
         await visit.lock(book, code, visit.order(), "coupon_locked", leave=True)
-        if not visit.crowd.hurt:
+        if not visit.crowd.may_lose:
             await asyncio.sleep(HOLD_S + 0.1)
             await visit.lock(book, code, visit.order(), "coupon_locked", leave=True)
 
@@ -233,10 +233,10 @@ async def leave_a_total(visit: Visit) -> None:
 async def roll_back(visit: Visit) -> None:
     """Twice at once, so that one is too late."""
     book, code = await visit.coupon(user := visit.id())
-    if not code or not (told := (await visit.redeem(book, code, *_of_total(book), userId=user)).redemption):
+    if not code or not (redemption := (await visit.redeem(book, code, *_of_total(book), userId=user)).redemption):
         return
     body = {"reason": "drill", "restore": visit.random.random() < 0.7}
-    path, about = f"/v1/redemptions/{told['redemptionId']}/rollback", {"code": code, "book": book.book_id}
+    path, about = f"/v1/redemptions/{redemption['redemptionId']}/rollback", {"code": code, "book": book.book_id}
     # Not found where the redemption was lost meanwhile: the judge knows.
     refusals = ("already_rolled_back", *visit.lost("redemption_not_found"))
     recorded = visit.ledger.wants_record()
@@ -302,7 +302,7 @@ async def want_a_total_by_lock(visit: Visit) -> None:
         return
     await asyncio.sleep(visit.random.uniform(0, 0.3))
     if visit.random.random() < 0.3:
-        token = locked.said["lockToken"]
+        token = locked.response["lockToken"]
         await visit.redeem(book, code, *visit.lost("lock_lost"), **body, lockToken=token)
     else:
         await visit.unlock(locked)
@@ -346,7 +346,7 @@ class Merchant(Visit):
         made = await self.ask("book", "/v1/books", {"name": f"Load {self.crowd.mark}"})
         if not made.succeeded:
             return
-        book = Book(made.said["bookId"], "merchant", "", 0)
+        book = Book(made.response["bookId"], "merchant", "", 0)
         await self._upload(book, codes)
         used, off, *_, last = codes
         path, about = f"/v1/coupons/{off}", {"book": book.book_id, "code": off}

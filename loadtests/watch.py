@@ -40,8 +40,8 @@ def of_metrics(url: str) -> Memory:
                 lines = answer.read().decode().splitlines()
         except OSError:
             return {}
-        said = [float(line.removeprefix(_METRIC)) for line in lines if line.startswith(_METRIC)]
-        return {"api": said[0] / MIB} if said else {}
+        values = [float(line.removeprefix(_METRIC)) for line in lines if line.startswith(_METRIC)]
+        return {"api": values[0] / MIB} if values else {}
 
     return read
 
@@ -104,14 +104,14 @@ class Peak(threading.Thread):
 
 def growth(series: Mapping[str, Sequence[float]]) -> list[str]:
     """The stateless parts that grew too much from the third to the last fifth of their samples."""
-    found = []
+    grown = []
     for name in sorted({"api", "worker"} & series.keys()):
         fifth = len(series[name]) // 5
         if fifth:
             middle, last = median(series[name][2 * fifth : 3 * fifth]), median(series[name][-fifth:])
             if last - middle > GROWTH_MIB and last > GROWTH * middle:
-                found.append(f"{name} grew from {middle:.0f} to {last:.0f} MiB")
-    return found
+                grown.append(f"{name} grew from {middle:.0f} to {last:.0f} MiB")
+    return grown
 
 
 def _resident_mib(pid: int) -> float:

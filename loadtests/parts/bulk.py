@@ -61,7 +61,7 @@ class Step(NamedTuple):
             latency_ms=latency_ms,
             request_us={part: spent / self.rows * 1e6 for part, spent in self.cpu_s.items()} if self.rows else {},
             machine_load=self.machine_load,
-            said=f"{took_s:.1f} s; CPU {cpu}; {self.memory}; {redeems}",
+            note=f"{took_s:.1f} s; CPU {cpu}; {self.memory}; {redeems}",
         )
 
 

@@ -149,7 +149,7 @@ class Recorded:
 
     def _add(
         self, phase: str, events: int, seconds: float, cpu_s: dict[str, float], lag_s: float,
-        shown: Sequence[str] = (*RECORDING, "redis"),
+        parts: Sequence[str] = (*RECORDING, "redis"),
     ) -> None:  # fmt: skip
         row = Row(
             part="lag",
@@ -157,7 +157,7 @@ class Recorded:
             unit="events",
             a_second=events / seconds,
             codes=events,
-            request_us={part: cpu_s[part] / events * 1e6 for part in shown},
+            request_us={part: cpu_s[part] / events * 1e6 for part in parts},
             lag_s=lag_s,
             machine_load=os.getloadavg()[0],
         )

@@ -136,12 +136,12 @@ class Bench:
         say(f"{seconds} s at full load, {_shape(full)}")
         spent = await subject.pairs(stock, FULL_LOAD, stock.codes, seconds, full)
         await _check_redeemed(subject, stock.book_id, _good(spent))
-        said = f"all {spent.load.finished:,} pairs in Postgres, never more than {LAG_S:g} s behind"
+        note = f"all {spent.load.finished:,} pairs in Postgres, never more than {LAG_S:g} s behind"
         if spent.lag_s > LAG_S:
-            said = f"all {spent.load.finished:,} pairs in Postgres, up to {spent.lag_s:.1f} s later"
+            note = f"all {spent.load.finished:,} pairs in Postgres, up to {spent.lag_s:.1f} s later"
         if not stock.left:
-            said += f"; its codes were gone after {spent.load.seconds:.0f} s"
-        more = {"codes": stock.codes, "connections": FULL_LOAD, "said": said}
+            note += f"; its codes were gone after {spent.load.seconds:.0f} s"
+        more = {"codes": stock.codes, "connections": FULL_LOAD, "note": note}
         what = f"{seconds} s, {_shape(full)}"
         self._add(row("sustained", what, "pairs", spent, spent.load.finished, **more))
 
@@ -168,8 +168,8 @@ class Bench:
         answers = spent.load.answers
         sold, refused = answers.get(f"{step} 201", 0), answers.get(f"{step} 409 {refusal}", 0)
         _same("sold", (sold,), OPENING_CODES)
-        said = f"{sold:,} sold, {refused:,} told {refusal}, the last after {spent.load.seconds:.2f} s"
-        more = {"codes": OPENING_CODES, "connections": OPENING_CONNECTIONS, "said": said}
+        note = f"{sold:,} sold, {refused:,} told {refusal}, the last after {spent.load.seconds:.2f} s"
+        more = {"codes": OPENING_CODES, "connections": OPENING_CONNECTIONS, "note": note}
         self._add(row("opening", what, "buyers", spent, sold, **more))
 
     def _bulk(self) -> None:
@@ -184,8 +184,8 @@ class Bench:
 
     def _add(self, one: Row) -> None:
         self.rows.append(one)
-        found = f"{one.what}, {one.codes:,} codes, {one.connections} connections: {one.a_second:,.0f} a second"
-        say(f"{found}; {one.said}" if one.said else found)
+        figures = f"{one.what}, {one.codes:,} codes, {one.connections} connections: {one.a_second:,.0f} a second"
+        say(f"{figures}; {one.note}" if one.note else figures)
 
 
 def _on_own_service(work: Callable[..., Awaitable[None]], *args: Any) -> None:

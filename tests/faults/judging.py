@@ -18,8 +18,8 @@ from tests.faults.rebuilding import unlike_rebuilt
 _KEYS_IN_REDIS = {"lock", "unlock", "tidy"}
 """What leaves no event: its keys live in Redis alone."""
 _DOUBLE = {rule for rule, _ in LIMITS} | {
-    "recorded, and answered to nobody",
-    "asked for more than it has, and not used up",
+    "recorded without a response",
+    "limit not used up",
 }
 """The rules whose breach says that something was done twice, or that a limit was passed."""
 _TAKEN_BACK = """SELECT code, user_id, assigned_at FROM assignments JOIN books USING (workspace, book)
@@ -56,15 +56,15 @@ async def judge(
     rows = await stage.pool.fetch(_TAKEN_BACK, list(of_load.books))
     tables.insert("taken_back", ((row[0], row[1], _text(row[2])) for row in rows))
     tables.insert("closed", drill.closed_ms)
-    found = await of_load.judge()
-    verdict = Verdict([*drill.wrong, *map(str, found.wrong)], lost=Counter(found.lost), kept=found.kept)
-    verdict.double = sum(one.many for one in found.wrong if one.rule in _DOUBLE)
+    judgement = await of_load.judge()
+    verdict = Verdict([*drill.wrong, *map(str, judgement.wrong)], lost=Counter(judgement.lost), kept=judgement.kept)
+    verdict.double = sum(one.many for one in judgement.wrong if one.rule in _DOUBLE)
     verdict.wrong += await _nowhere(drill)
     verdict.wrong += await _tidy(drill, tables)
     await stage.until_ready()
     stage.held_keys |= {entry.key for entry in ledger.entries if entry.op in _KEYS_IN_REDIS}
     verdict.wrong += await unlike_rebuilt(stage)
-    verdict.wrong += [said for said in drill.alarms() if not any(alarm in said for alarm in alarms)]
+    verdict.wrong += [alarm for alarm in drill.alarms() if not any(expected in alarm for expected in alarms)]
     tables.close()
     return verdict
 
@@ -77,20 +77,20 @@ async def passed_limits(drill: Drill) -> list[str]:
     tables.insert("about", [(1, True, True)])
     rows = await drill.stage.pool.fetch(_STANDING, [book.book_id for book in drill.books])
     tables.insert("redemptions", (tuple(row) for row in rows))
-    found = [str(one) for one in tables.differences(LIMITS)]
+    problems = [str(one) for one in tables.differences(LIMITS)]
     tables.close()
-    return found
+    return problems
 
 
 async def _nowhere(drill: Drill) -> list[str]:
     """What a server had decided that was left and come back to is recorded, or kept in quarantine."""
-    found = []
+    problems = []
     for outbox in drill.outboxes:
-        told = {tuple(map(int, at.split("-"))): d for at, d in outbox.items() if d[:2] in ("A ", "U ", "R ", "B ")}
+        events = {tuple(map(int, at.split("-"))): d for at, d in outbox.items() if d[:2] in ("A ", "U ", "R ", "B ")}
         rows = await drill.stage.pool.fetch("SELECT epoch, seq FROM facts UNION SELECT epoch, seq FROM quarantine")
-        if nowhere := told.keys() - {tuple(row) for row in rows}:
-            found.append(f"{len(nowhere)} events are nowhere: {sorted(nowhere)[:5]}")
-    return found
+        if nowhere := events.keys() - {tuple(row) for row in rows}:
+            problems.append(f"{len(nowhere)} events are nowhere: {sorted(nowhere)[:5]}")
+    return problems
 
 
 async def _tidy(drill: Drill, tables: Tables) -> list[str]:
@@ -113,7 +113,7 @@ async def _tidy(drill: Drill, tables: Tables) -> list[str]:
         locked = await ask("tidy", path, {"userId": drill.crowd.mark}, "coupon_redeemed", wanted={201, 200}, code=code)
         asked.append(locked)
         if locked.succeeded:
-            unlock, token = f"/v1/coupons/unlock/{code}", locked.said["lockToken"]
+            unlock, token = f"/v1/coupons/unlock/{code}", locked.response["lockToken"]
             asked.append(await ask("tidy", unlock, {"lockToken": token}, wanted={204}, code=code))
     return [f"{one.op} {one.path}: {one.status} {one.refusal}" for one in asked if not one.wanted]
 

@@ -40,7 +40,7 @@ class Drill:
         self.reads: list[Look] = []
         self.outboxes: list[dict[str, str]] = []
         """Of servers that were left, before the service came back to them."""
-        self.strikes: list[int] = []
+        self.injections: list[int] = []
         """How many requests were under way at each strike."""
         self.lost_writes = 0
         """Writes that a loss of power took back."""
@@ -52,9 +52,9 @@ class Drill:
         self._ended = False
         ledger.on_recorded = self._look_up
 
-    def struck(self) -> None:
+    def count_injection(self) -> None:
         """Say that something is hurt now."""
-        self.strikes.append(self.ledger.in_flight)
+        self.injections.append(self.ledger.in_flight)
 
     def alarms(self) -> list[str]:
         """The alarms that processes have logged since it began."""
@@ -123,19 +123,19 @@ class Drill:
     async def _looking(self, paths: list[str], url: str, looks: list[Look], pause_s: float) -> None:
         turns, wire = cycle(paths), Wire(url, KEY)
         while not self._ended or (looks and looks[-1].code):
-            at_ms, said = now_ms(), {}
+            at_ms, response = now_ms(), {}
             try:
                 async with asyncio.timeout(10):
                     answer = await wire.ask(Ask("GET", next(turns)))
-                said = answer.body
-                code = "" if answer.status < 400 else said.get("code", "")
+                response = answer.body
+                code = "" if answer.status < 400 else response.get("code", "")
                 if answer.status not in (200, 503):
                     self.wrong.append(f"look: {answer.status} {answer.content[:300]!r}")
             except ERRORS as error:
                 code = type(error).__name__
                 wire.close()
                 wire = Wire(url, KEY)
-            looks.append(Look(at_ms, now_ms() - at_ms, code, said if looks is self.looks else {}))
+            looks.append(Look(at_ms, now_ms() - at_ms, code, response if looks is self.looks else {}))
             await asyncio.sleep(pause_s)
         wire.close()
 
@@ -147,4 +147,4 @@ async def drill(stage: Stage, seed: int, codes: int = CODES, recorded: float = 0
     with Ledger(urls, KEY, hasty=True, keep=False) as making:
         books = await make_few_books(making, mark, codes)
     with Barrage(urls[0], KEY) as barrage, Ledger(urls, KEY, seed=seed, recorded=recorded, hasty=True) as ledger:
-        yield Drill(stage, ledger, Crowd(ledger, books, mark, hurt=True), Ground(barrage, 1))
+        yield Drill(stage, ledger, Crowd(ledger, books, mark, may_lose=True), Ground(barrage, 1))

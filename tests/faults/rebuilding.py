@@ -24,8 +24,8 @@ async def unlike_rebuilt(stage: Stage) -> list[str]:
         running, rebuilt = await everything(live), await everything(url)
     running = {name: what for name, what in running.items() if _answered_under(name) not in stage.held_keys}
     unlike = sorted(name for name in running.keys() | rebuilt.keys() if running.get(name) != rebuilt.get(name))
-    found = [f"{name}: {running.get(name)!r}, and rebuilt {rebuilt.get(name)!r}" for name in unlike[:10]]
-    return [f"unlike one that is built: {compared.unlike}", *found] if compared.unlike or found else []
+    differences = [f"{name}: {running.get(name)!r}, and rebuilt {rebuilt.get(name)!r}" for name in unlike[:10]]
+    return [f"unlike one that is built: {compared.unlike}", *differences] if compared.unlike or differences else []
 
 
 def _answered_under(name: str) -> str | None:
@@ -39,12 +39,12 @@ async def everything(url: str) -> dict[str, Any]:
     themselves."""
     connection = await connect(url, "drill")
     try:
-        found = await dump.everything(
+        keys = await dump.everything(
             connection, key_names.gate(0), key_names.outbox(0), key_names.mend(0), key_names.layout(0)
         )
     finally:
         connection.close()
-    return {name: plain for name, held in found.items() if (plain := _plain(name, held)) is not None}
+    return {name: plain for name, held in keys.items() if (plain := _plain(name, held)) is not None}
 
 
 def _plain(name: str, held: Any) -> Any:

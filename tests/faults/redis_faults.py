@@ -14,7 +14,7 @@ from tests.faults.stage import Stage
 UNWATCHED_S = 3.0
 """The APIs have found the server again by then, and the worker has its lease still."""
 
-Hurt = Callable[[Stage, Drill, random.Random], Awaitable[None]]
+Fault = Callable[[Stage, Drill, random.Random], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -34,7 +34,7 @@ async def redis_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL; what it answered is on its disk."""
     async with worker_asleep(stage, dice):
         await drill.until_more(20)
-        drill.struck()
+        drill.count_injection()
         await stage.primary.kill()
         await asyncio.sleep(dice.uniform(0, 0.3))
         await stage.primary.start()
@@ -44,7 +44,7 @@ async def power_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL, and what was not synced by then is gone, or a part of it."""
     async with worker_asleep(stage, dice):
         await drill.until_more(40)
-        drill.struck()
+        drill.count_injection()
         drill.lost_writes += await stage.primary.lose_power(dice)
         await stage.primary.start()
 
@@ -55,7 +55,7 @@ async def torn(stage: Stage, drill: Drill, dice: random.Random) -> None:
     epoch = (await stage.row()).epoch
     async with worker_asleep(stage, dice):
         await drill.until_more(40)
-        drill.struck()
+        drill.count_injection()
         await stage.primary.kill()
         stage.primary.cut_within_transaction()
         await stage.primary.start()
@@ -66,7 +66,7 @@ async def torn(stage: Stage, drill: Drill, dice: random.Random) -> None:
 async def _killed_when_open(stage: Stage, drill: Drill) -> None:
     await drill.until_more(20)
     epoch = (await stage.row()).epoch
-    drill.struck()
+    drill.count_injection()
     await stage.primary.kill()
     await stage.primary.start()
     await stage.until_reopened(epoch)
@@ -74,7 +74,7 @@ async def _killed_when_open(stage: Stage, drill: Drill) -> None:
 
 async def worker_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL of the worker; in every fifth round its lease ends by itself."""
-    drill.struck()
+    drill.count_injection()
     await stage.kill_worker(wait_for_lease=dice.random() < 0.2)
     await drill.until_more(40)
 
@@ -87,7 +87,7 @@ async def recovering_worker_killed(stage: Stage, drill: Drill, dice: random.Rand
         await until(partial(_begun, stage, epoch), "an opening")
         await asyncio.sleep(dice.uniform(0, 1.0))
         epoch = (await stage.row()).epoch
-        drill.struck()
+        drill.count_injection()
         await stage.kill_worker(wait_for_lease=dice.random() < 0.05)
         if (await stage.row()).state == "open":
             return
@@ -102,7 +102,7 @@ async def killed_while_rebuilt(stage: Stage, drill: Drill, dice: random.Random) 
         await until(partial(_begun, stage, epoch), "an opening")
         epoch = (await stage.row()).epoch
         await asyncio.sleep(dice.uniform(0, 1.0))
-        drill.struck()
+        drill.count_injection()
         await stage.primary.kill()
         await stage.primary.start()
     await stage.until_reopened(epoch)
@@ -117,14 +117,14 @@ async def emptied(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """FLUSHALL."""
     async with worker_asleep(stage, dice):
         await drill.until_more(20)
-        drill.struck()
+        drill.count_injection()
         await stage.primary.client.flushall()
 
 
 async def scripts_flushed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SCRIPT FLUSH."""
     await drill.until_more(20)
-    drill.struck()
+    drill.count_injection()
     await stage.primary.client.script_flush()
 
 
@@ -154,7 +154,7 @@ async def _promoted(stage: Stage, drill: Drill, dice: random.Random) -> None:
         await drill.until_more(dice.randrange(5, 60))
         if dice.random() < 0.5:
             await stage.primary.kill()
-        drill.struck()
+        drill.count_injection()
         await _take_over(stage)
 
 
@@ -166,8 +166,8 @@ async def _take_over(stage: Stage) -> None:
     stage.replica.link.flow()
 
 
-def and_back(*, follows: bool, requests: bool) -> Hurt:
-    async def hurt(stage: Stage, drill: Drill, dice: random.Random) -> None:
+def and_back(*, follows: bool, requests: bool) -> Fault:
+    async def inject(stage: Stage, drill: Drill, dice: random.Random) -> None:
         epoch = (await stage.row()).epoch
         async with worker_asleep(stage, dice):
             stage.primary.link.hold()
@@ -175,7 +175,7 @@ def and_back(*, follows: bool, requests: bool) -> Hurt:
             if not requests:
                 drill.crowd.paused = True
                 await asyncio.sleep(0.05)
-            drill.struck()
+            drill.count_injection()
             await _take_over(stage)
         if requests:
             await stage.until_reopened(epoch)
@@ -191,13 +191,13 @@ def and_back(*, follows: bool, requests: bool) -> Hurt:
         else:
             drill.outboxes.append(await stage.replica.outbox())
         epoch = (await stage.row()).epoch
-        drill.struck()
+        drill.count_injection()
         await _take_over(stage)
         drill.crowd.paused = False
         if requests or follows:
             await stage.until_reopened(epoch)
 
-    return hurt
+    return inject
 
 
 async def demoted_for_a_moment(stage: Stage, drill: Drill, dice: random.Random) -> None:
@@ -208,7 +208,7 @@ async def demoted_for_a_moment(stage: Stage, drill: Drill, dice: random.Random) 
         first.link.hold()
         await drill.until_more(dice.randrange(5, 60))
         first.link.cut()
-        drill.struck()
+        drill.count_injection()
         await other.lead()
         await first.follow(other)
         await asyncio.sleep(dice.uniform(0, 0.3))
@@ -223,7 +223,7 @@ async def old_dump(stage: Stage, drill: Drill, dice: random.Random) -> None:
     await drill.until_more(dice.randrange(10, 80))
     async with worker_asleep(stage, dice):
         await drill.until_more(20)
-        drill.struck()
+        drill.count_injection()
         await stage.primary.load(dump)
 
 
@@ -233,7 +233,7 @@ async def old_dump_unwatched(stage: Stage, drill: Drill, dice: random.Random) ->
     await drill.until_more(dice.randrange(40, 120))
     await stage.worker.signal(signal.SIGSTOP)
     try:
-        drill.struck()
+        drill.count_injection()
         await stage.primary.load(dump)
         await asyncio.sleep(UNWATCHED_S)
     finally:
@@ -244,6 +244,6 @@ async def started_empty(stage: Stage, drill: Drill, dice: random.Random) -> None
     """A server that keeps nothing is killed and started."""
     async with worker_asleep(stage, dice):
         await drill.until_more(20)
-        drill.struck()
+        drill.count_injection()
         await stage.primary.kill()
         await stage.primary.start()

@@ -38,7 +38,7 @@ class Round:
     verdict: Verdict
     closed_s: float | None = None
     mended: list[str] = field(default_factory=list)
-    strikes: list[int] = field(default_factory=list)
+    injections: list[int] = field(default_factory=list)
     """Requests under way at each."""
     lost_writes: int = 0
     unanswered: Counter[str] = field(default_factory=Counter)
@@ -66,12 +66,12 @@ async def run_round(stage: Stage, scenario: Scenario, seed: int, times: int = 1)
     dice = random.Random(seed)
     async with drill(stage, seed, scenario.codes * times, scenario.recorded) as one:
         try:
-            return await _hurt_and_judge(one, scenario, dice, times)
+            return await _inject_and_judge(one, scenario, dice, times)
         except (AssertionError, TimeoutError) as never:
             raise NeverBack(await _seen(one, never)) from never
 
 
-async def _hurt_and_judge(one: Drill, scenario: Scenario, dice: random.Random, times: int) -> Round:
+async def _inject_and_judge(one: Drill, scenario: Scenario, dice: random.Random, times: int) -> Round:
     stage, ledger = one.stage, one.ledger
     one.crowd.leaves_locks = not scenario.moves_clocks
     before = (await stage.row()).epoch
@@ -79,7 +79,7 @@ async def _hurt_and_judge(one: Drill, scenario: Scenario, dice: random.Random, t
     async with one.going_on(scenario.buyers):
         for _ in range(times):
             await one.until_more(60)
-            await scenario.hurt(stage, one, dice)
+            await scenario.inject(stage, one, dice)
             await one.until_more(40)
             await stage.heal()
         await one.until_more(20)
@@ -91,7 +91,7 @@ async def _hurt_and_judge(one: Drill, scenario: Scenario, dice: random.Random, t
     if verdict.aside != one.poisoned and not scenario.sets_aside:
         verdict.wrong.append(f"{verdict.aside} events set aside, not {one.poisoned}")
     mended = [row["kind"] for row in await stage.pool.fetch("SELECT kind FROM recoveries WHERE epoch > $1", before)]
-    return Round(verdict, closed_s(one.looks), mended, one.strikes, one.lost_writes, unanswered)
+    return Round(verdict, closed_s(one.looks), mended, one.injections, one.lost_writes, unanswered)
 
 
 async def _seen(one: Drill, never: Exception) -> list[str]:
@@ -100,7 +100,7 @@ async def _seen(one: Drill, never: Exception) -> list[str]:
     with contextlib.suppress(*ERRORS):
         passed = await passed_limits(one)
     unwanted = [
-        f"{entry.op} {entry.path}: {entry.status} {entry.said}" for entry in one.ledger.entries if not entry.wanted
+        f"{entry.op} {entry.path}: {entry.status} {entry.response}" for entry in one.ledger.entries if not entry.wanted
     ]
     never_back = f"never came back: {type(never).__name__} {never}"
     return [*one.wrong, *unwanted, *passed, *one.alarms(), never_back]
@@ -122,10 +122,10 @@ def line(name: str, server: str, rounds: list[Round]) -> str:
     closed = [one.closed_s for one in rounds if one.closed_s is not None]
     mended = Counter("whole" if "whole" in one.mended else "tail" if one.mended else "" for one in rounds)
     lost = sum((one.verdict.lost for one in rounds), Counter())
-    strikes = [under_way for one in rounds for under_way in one.strikes]
+    injections = [under_way for one in rounds for under_way in one.injections]
     double = sum(one.verdict.double for one in rounds)
     cells = [
-        *(name, server, len(rounds), len(strikes), f"{statistics.mean(strikes):.1f}" if strikes else ""),
+        *(name, server, len(rounds), len(injections), f"{statistics.mean(injections):.1f}" if injections else ""),
         *(sum(one.unanswered["outcome_unknown"] for one in rounds), sum(one.lost_writes for one in rounds)),
         *(sum(one.verdict.kept for one in rounds), lost["accepted"], lost["fsynced"]),
         *(double, sum(len(one.verdict.wrong) for one in rounds) - double, sum(one.verdict.aside for one in rounds)),

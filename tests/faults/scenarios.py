@@ -9,7 +9,7 @@ from tests.faults import process_faults, redis_faults, server_faults
 from tests.faults.disk import Preloads
 from tests.faults.looking import CODES
 from tests.faults.nodes import Sync
-from tests.faults.redis_faults import Hurt, and_back
+from tests.faults.redis_faults import Fault, and_back
 
 NOTHING: frozenset[str] = frozenset()
 ACCEPTED = frozenset({"accepted"})
@@ -25,7 +25,7 @@ _SOON_BEHIND = (
 class Scenario(NamedTuple):
     """A fault: what it may lose, by the durability that was told, and on what it is tried."""
 
-    hurt: Hurt
+    inject: Fault
     sync: Sync = "always"
     may_lose: frozenset[str] = NOTHING
     sets_aside: bool = False

@@ -27,7 +27,7 @@ async def postgres_killed(stage: Stage, drill: Drill, dice: random.Random) -> No
     """SIGKILL of Postgres, three times; buyers are served meanwhile."""
     for _ in range(KILLS):
         await drill.until_more(20)
-        drill.struck()
+        drill.count_injection()
         await stage.database.kill()
         await asyncio.sleep(dice.uniform(0, 0.3))
         await stage.database.start_again()
@@ -40,14 +40,14 @@ async def postgres_cut(stage: Stage, drill: Drill, dice: random.Random) -> None:
         await asyncio.sleep(dice.uniform(0, 0.1))
         stage.database.front.hold_replies()
         await asyncio.sleep(dice.uniform(0, 0.05))
-        drill.struck()
+        drill.count_injection()
         stage.database.front.cut()
         stage.database.front.flow()
 
 
 async def postgres_away(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Postgres is stopped while some hundred requests are served, or hangs; all is recorded once it is back."""
-    drill.struck()
+    drill.count_injection()
     if hangs := dice.random() < 0.3:
         stage.database.signal(signal.SIGSTOP)
     else:
@@ -63,7 +63,7 @@ async def postgres_away(stage: Stage, drill: Drill, dice: random.Random) -> None
 async def postgres_away_until_behind(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Postgres is away, and buyers are served until the outbox holds as much as it may; then they hear `behind`. Once
     Postgres is back all is recorded, and decided again, by itself."""
-    drill.struck()
+    drill.count_injection()
     await stage.database.kill()
     try:
         await _until_behind(drill)
@@ -73,7 +73,7 @@ async def postgres_away_until_behind(stage: Stage, drill: Drill, dice: random.Ra
 
 async def postgres_hangs_until_behind(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """As above, and Postgres doesn't break its connections, but answers nothing."""
-    drill.struck()
+    drill.count_injection()
     stage.database.signal(signal.SIGSTOP)
     try:
         await _until_behind(drill)
@@ -82,20 +82,20 @@ async def postgres_hangs_until_behind(stage: Stage, drill: Drill, dice: random.R
 
 
 async def _until_behind(drill: Drill) -> None:
-    begun, before, heard = now_ms(), drill.ledger.unanswered["behind"], None
+    begun, before, behind_ms = now_ms(), drill.ledger.unanswered["behind"], None
     events = {"redeem", "assign", "checkout", "rollback", "order"}
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(PATIENCE_S):
             while drill.ledger.unanswered["behind"] < before + 40:
                 await asyncio.sleep(0.01)
-                if heard is None and drill.ledger.unanswered["behind"] > before:
-                    heard = now_ms()
-    if heard is None:
+                if behind_ms is None and drill.ledger.unanswered["behind"] > before:
+                    behind_ms = now_ms()
+    if behind_ms is None:
         drill.wrong.append("nobody heard that the service is behind")
     # Whoever hears `behind` first, it is locks that end first; and without Postgres the gate doesn't open again.
     entries = list(drill.ledger.entries)
-    locked = sum(one.succeeded and one.op == "lock" and one.sent_ms > (heard or 0) for one in entries)
-    if heard and locked:
+    locked = sum(one.succeeded and one.op == "lock" and one.sent_ms > (behind_ms or 0) for one in entries)
+    if behind_ms and locked:
         drill.wrong.append(f"{locked} locked after the first had heard that the service is behind")
     decided = sum(one.succeeded and one.op in events and one.answered_ms > begun for one in entries)
     if decided > BEHIND_EVENTS * 3:
@@ -109,7 +109,7 @@ async def postgres_power_lost(stage: Stage, drill: Drill, dice: random.Random) -
         await drill.until_more(60)
         await stage.worker.signal(signal.SIGSTOP)
         try:
-            drill.struck()
+            drill.count_injection()
             drill.lost_writes += await stage.database.lose_power(dice)
             await stage.database.start_again()
             await _all_recorded(stage, drill)
@@ -118,23 +118,23 @@ async def postgres_power_lost(stage: Stage, drill: Drill, dice: random.Random) -
 
 
 async def _all_recorded(stage: Stage, drill: Drill) -> None:
-    told = {
+    recorded = {
         UUID(entry.redemption["redemptionId"])
         for entry in drill.ledger.entries
         if entry.op == "redeem" and entry.redemption and entry.durability == "recorded"
     }
 
     async def there() -> set[UUID]:
-        return {row["redemption_id"] for row in await stage.pool.fetch(_THERE, list(told))} | {UUID(int=0)}
+        return {row["redemption_id"] for row in await stage.pool.fetch(_THERE, list(recorded))} | {UUID(int=0)}
 
-    if lost := told - await until(there, "Postgres"):
+    if lost := recorded - await until(there, "Postgres"):
         drill.wrong.append(f"{len(lost)} answered as recorded, and lost: {list(lost)[:3]}")
 
 
 async def all_power_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis and Postgres lose what they had not synced, both at once."""
     await drill.until_more(60)
-    drill.struck()
+    drill.count_injection()
     stage.primary.signal(signal.SIGSTOP)
     stage.database.signal(signal.SIGSTOP)
     drill.lost_writes += await stage.primary.lose_power(dice)
@@ -156,7 +156,7 @@ async def unset(stage: Stage, drill: Drill, dice: random.Random) -> None:
         ]
     )
     await drill.until_more(20)
-    drill.struck()
+    drill.count_injection()
     await client.config_set(name, value)
     await asyncio.sleep(2.5)  # each process asks once a second
     before = len(drill.ledger.entries)
@@ -178,7 +178,7 @@ async def memory_full(stage: Stage, drill: Drill, dice: random.Random) -> None:
     for _ in range(2):
         await drill.until_more(20)
         used = (await client.info("memory"))["used_memory"]
-        drill.struck()
+        drill.count_injection()
         await client.config_set("maxmemory", max(1, used - dice.randrange(1_000_000)))
         await asyncio.sleep(dice.uniform(0.2, 1.0))
         await client.config_set("maxmemory", 0)
@@ -187,7 +187,7 @@ async def memory_full(stage: Stage, drill: Drill, dice: random.Random) -> None:
 async def redis_disk_full(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis's disk fills up. Where it syncs always it ends; it is started once there is room again."""
     await drill.until_more(20)
-    drill.struck()
+    drill.count_injection()
     with _filled(stage.primary.folder), contextlib.suppress(TimeoutError):
         async with asyncio.timeout(10):
             while stage.primary.runs:  # noqa: ASYNC110
@@ -199,7 +199,7 @@ async def redis_disk_full(stage: Stage, drill: Drill, dice: random.Random) -> No
 async def postgres_disk_full(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Postgres's disk fills up; buyers are served meanwhile."""
     await drill.until_more(20)
-    drill.struck()
+    drill.count_injection()
     with _filled(stage.folder / "record"):
         with contextlib.suppress(Exception):
             async with asyncio.timeout(5):

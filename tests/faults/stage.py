@@ -208,8 +208,11 @@ class Stage:
                 for url in self.urls:
                     if (await client.get(f"{url}/health/ready")).status_code != 200:
                         return False
-                    told = await client.get(f"{url}/v1/ops/consistency")
-                    if told.status_code != 200 or (told.json()["state"], told.json()["lagEvents"]) != ("open", 0):
+                    response = await client.get(f"{url}/v1/ops/consistency")
+                    if response.status_code != 200 or (response.json()["state"], response.json()["lagEvents"]) != (
+                        "open",
+                        0,
+                    ):
                         return False
                 return True
 

@@ -160,8 +160,8 @@ async def test_redis_forgets_everything(box: Box) -> None:
     refusals: set[str] = set()
     while not (answer := service.checkout.get(f"/v1/coupons/{code}")).is_success:
         refusals.add(refused(answer, 503, "recovering")["code"])
-        told = service.checkout.post("/v1/coupons/validate", json={"code": code})
-        assert told.status_code == 503 or "coupon_not_found" not in told.json()["reasons"]
+        validated = service.checkout.post("/v1/coupons/validate", json={"code": code})
+        assert validated.status_code == 503 or "coupon_not_found" not in validated.json()["reasons"]
         await asyncio.sleep(0.01)
     assert refusals == {"recovering"}
 
@@ -212,8 +212,8 @@ async def test_the_api_is_killed_while_uploading(box: Box) -> None:
     ((stored,),) = await service.fetch("SELECT count(*) FROM codes WHERE code = ANY($1)", codes)
     assert 0 < stored < len(codes)
     wait(lambda: service.stats(book)["codes"] == stored)
-    told = ok(service.manage.post(path, content="\n".join(codes).encode(), headers=headers))
-    assert told == {"added": len(codes) - stored, "duplicates": stored, "invalid": 0, "errors": []}
+    added = ok(service.manage.post(path, content="\n".join(codes).encode(), headers=headers))
+    assert added == {"added": len(codes) - stored, "duplicates": stored, "invalid": 0, "errors": []}
     stats = service.stats(book)
     assert (stats["codes"], stats["available"]) == (len(codes), len(codes))
 
@@ -258,10 +258,10 @@ async def test_codes_that_are_there_already_are_there_for_all(box: Box) -> None:
     book = service.book()
     await _write(service, book, [CodeLine(code) for code in codes])
 
-    def told() -> httpx.Response:  # 503 where a slow worker takes too long
+    def upload() -> httpx.Response:  # 503 where a slow worker takes too long
         return service.manage.post(f"/v1/books/{book}/codes", json={"codes": codes})
 
-    answer = wait(lambda: (last := told()).is_success and last)
+    answer = wait(lambda: (last := upload()).is_success and last)
     assert ok(answer) == {"added": 0, "duplicates": 3, "invalid": 0, "errors": []}
     for code in codes:
         assert ok(service.checkout.get(f"/v1/coupons/{code}"))["status"] == "available"

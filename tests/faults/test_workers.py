@@ -31,15 +31,15 @@ async def test_a_gap_in_the_outbox(own_service: Callable[[], Service]) -> None:
         left = client.xrange("{p0}:outbox")
         os.kill(worker, signal.SIGCONT)
 
-        alarms = wait(lambda: len(found := _alarms(service)) >= 2 and found, 25)
+        alarms = wait(lambda: len(lines := _alarms(service)) >= 2 and lines, 25)
         assert all("comes" in alarm for alarm in alarms)
         assert client.xrange("{p0}:outbox") == left
     rows = await service.fetch("SELECT code FROM redemptions WHERE code = ANY($1)", codes)
     assert {row["code"] for row in rows} == set(codes[:2])
     assert await service.fetch("SELECT * FROM quarantine") == []
-    told = ok(service.operate.get("/v1/ops/consistency"))
-    assert told["lagEvents"] >= 1
-    assert told["state"] == "behind"
+    consistency = ok(service.operate.get("/v1/ops/consistency"))
+    assert consistency["lagEvents"] >= 1
+    assert consistency["state"] == "behind"
     refused(service.checkout.post(f"/v1/coupons/redeem/{service.coupon()}", json={"userId": "u"}), 503, "behind")
     for code in (codes[0], codes[1], codes[3]):
         assert ok(service.checkout.get(f"/v1/coupons/{code}"))["status"] == "redeemed"

@@ -16,8 +16,8 @@ def wait(reached: Callable[[], Any], patience_s: float = PATIENCE_S) -> Any:
     deadline = time.monotonic() + patience_s
     while True:
         try:
-            if found := reached():
-                return found
+            if value := reached():
+                return value
         except httpx.TransportError:
             pass
         assert time.monotonic() < deadline, "waited too long"

@@ -56,7 +56,7 @@ class Maker:
     def __init__(self, document: Document, seed: int) -> None:
         self._draw = random.Random(seed)
         self._routes = [
-            (method.upper(), re.sub(r"\{(\w+)\}", lambda found: _PLACES.get(found[1], _ID), path))
+            (method.upper(), re.sub(r"\{(\w+)\}", lambda match: _PLACES.get(match[1], _ID), path))
             for path, operations in document["paths"].items()
             for method in operations
             if method in {"get", "post", "patch", "put"}

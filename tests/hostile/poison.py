@@ -32,7 +32,7 @@ from tests.drifts.comparing import compare
 from tests.service_fixture import Service, ok, until
 
 A_BATCH, AT_ONCE = 1000, 16
-LOCKED, DELETED, TOLD = 0.005, 20, 50
+LOCKED, DELETED, KEYS = 0.005, 20, 50
 MORE_S = 5.0
 _SEPARATORS = ": :: :*: {p0}: {p0}:w1: w1: { } * [a-z]* | , = @. ! - ~ ^".split()
 _NUMBERS = ["0", "1", "5", "131071", "131072", "01"]
@@ -87,11 +87,11 @@ def plain(seed: int) -> Iterator[str]:
 
 def codes_like(names: Sequence[str]) -> list[str]:
     """As many codes, of the names' letters."""
-    found: dict[str, None] = {}
+    codes: dict[str, None] = {}
     for place, name in enumerate(names):
         code = re.sub(r"[^A-Z0-9]+", "-", name.upper())[:48] + f"-{place:X}"
-        found[code if canonicalize_code(code) else f"CODE-{place:X}"] = None
-    return list(found)
+        codes[code if canonicalize_code(code) else f"CODE-{place:X}"] = None
+    return list(codes)
 
 
 class Plant:
@@ -130,8 +130,8 @@ class Plant:
         self.book = self.service.book(name=names[0], description=" ".join(names[:15]), **words)
         upload = "code\n" + "\n".join(self.codes) + "\n"
         kind = {"Content-Type": "text/csv"}
-        told = ok(manage.post(f"/v1/books/{self.book}/codes", content=upload, headers=kind))
-        assert told["added"] == len(self.codes), told
+        added = ok(manage.post(f"/v1/books/{self.book}/codes", content=upload, headers=kind))
+        assert added["added"] == len(self.codes), added
         for start in range(0, len(names), A_BATCH):
             page = list(zip(self.codes, names, strict=True))[start : start + A_BATCH]
             operations = [self._operation(place, code, name) for place, (code, name) in enumerate(page)]
@@ -145,7 +145,7 @@ class Plant:
 
         with ThreadPoolExecutor(AT_ONCE) as threads:
             deque(threads.map(create, names), maxlen=0)  # raises what any raised
-        for name in names[-TOLD:]:
+        for name in names[-KEYS:]:
             self._made(manage.post("/v1/keys", json={"name": name, "scopes": ["public"]}))
 
     def _operation(self, place: int, code: str, name: str) -> dict[str, Any]:
@@ -186,8 +186,8 @@ class Plant:
         os.kill(worker, signal.SIGTERM)
         self.service.run.until_replaced("worker", worker)
         swept = re.compile(r'"coupons": (\d+).*?"event": "locks_swept"|"event": "locks_swept".*?"coupons": (\d+)')
-        found = until(lambda: swept.search(self.service.run.output.read_text()))
-        self.row.swept = int(found[1] or found[2])
+        match = until(lambda: swept.search(self.service.run.output.read_text()))
+        self.row.swept = int(match[1] or match[2])
 
     def _reconcile(self) -> None:
         self._recorded()
@@ -203,8 +203,8 @@ class Plant:
             assert answer.status_code == 204, (name, answer.text)
         self.row.deleted_s = time.monotonic() - began
         self._recorded()
-        found = compare(self.service)[0].found
-        self.row.drift |= {f"{class_} after deleting": count for class_, count in found.items()}
+        classes = compare(self.service)[0].found
+        self.row.drift |= {f"{class_} after deleting": count for class_, count in classes.items()}
 
     def _export(self) -> None:
         for path in ("codes.csv", "redemptions.csv"):
@@ -212,7 +212,7 @@ class Plant:
             self.row.exported += answer.text.count("\r\n") - 1
 
 
-def told(rows: dict[str, Row]) -> str:
+def format_rows(rows: dict[str, Row]) -> str:
     """Both, as a table."""
     names = list(Row.__struct_fields__)
     lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
@@ -233,7 +233,7 @@ def main() -> int:
     for what, names in (("plain", plain(asked.seed)), ("poisoned", poisoned(asked.seed))):
         with own_service() as run, contextlib.closing(Service(run)) as service:
             rows[what] = Plant(service, [next(names) for _ in range(asked.names)]).run()
-    print(told(rows))
+    print(format_rows(rows))
     later_s = rows["poisoned"].open_s - rows["plain"].open_s
     print(f"Seed {asked.seed}. With poison a rebuild takes {later_s:.1f} s more.")
     return int(later_s > MORE_S or not rows["poisoned"].is_clean)

@@ -94,8 +94,8 @@ async def _stall_all(port: int, connections: int, seconds: float) -> Seen:
     return seen
 
 
-def _stalling(port: int, connections: int, seconds: float, told: Any) -> None:
-    told.put(asyncio.run(_stall_all(port, connections, seconds)))
+def _stalling(port: int, connections: int, seconds: float, queue: Any) -> None:
+    queue.put(asyncio.run(_stall_all(port, connections, seconds)))
 
 
 def _rate(port: int, seconds: float) -> float:
@@ -150,15 +150,15 @@ def main() -> int:
         port, api = int(run.url.rpartition(":")[2]), psutil.Process(run.facts["pids"]["api"][0])
         asyncio.run(_honest(port, 3))
         before = _rate(port, asked.seconds)
-        told: Any = multiprocessing.Queue()
+        queue: Any = multiprocessing.Queue()
         stalling = multiprocessing.Process(
-            target=_stalling, args=(port, asked.connections, 2 * asked.seconds + 6, told)
+            target=_stalling, args=(port, asked.connections, 2 * asked.seconds + 6, queue)
         )
         stalling.start()
         time.sleep(4)
         alone = _alone(api, asked.seconds)
         meanwhile = _rate(port, asked.seconds)
-        seen: Seen = told.get(timeout=120)
+        seen: Seen = queue.get(timeout=120)
         stalling.join()
         after = _rate(port, asked.seconds)
         live = httpx.get(f"{run.url}/health/live").status_code

@@ -47,7 +47,7 @@ def test_a_load_is_judged_and_kept(loaded: Loaded, shape: str) -> None:
     counts the same requests as the ledger, except those that its end cut off."""
     code, folder = loaded("--shape", shape, *SHAPES[shape].split())
     assert code == 0, (folder / "judgement.txt").read_text() + (folder / "locust.log").read_text()
-    sent = Counter((one.who, one.op) for one in read_entries(folder) if one.who and (one.status or one.refusal))
+    sent = Counter((one.buyer, one.op) for one in read_entries(folder) if one.buyer and (one.status or one.refusal))
     assert {who for who, _ in sent} >= {who for who, _, _ in VISITS}
     assert {path.name for path in folder.iterdir()} >= KEPT
     with (folder / "load_failures.csv").open() as lines:
@@ -62,7 +62,7 @@ def test_a_load_ends_after_its_requests(loaded: Loaded) -> None:
     few = ("--users", "10", "--rate", "10", "--seconds", "60", "--requests", "20", "--processes", "2")
     code, folder = loaded(*few)
     assert code == 0, (folder / "judgement.txt").read_text() + (folder / "locust.log").read_text()
-    assert sum(one.who != "" for one in read_entries(folder)) >= 20
+    assert sum(one.buyer != "" for one in read_entries(folder)) >= 20
     assert len(list(folder.glob("ledger-*.jsonl"))) == 3
 
 
@@ -71,8 +71,8 @@ def test_one_redemption_too_many_fails(loaded: Loaded, service: Service, capsys:
     code, folder = loaded("--users", "10", "--rate", "10", "--seconds", "3")
     assert code == 0
     assert load.main(["--judge", str(folder)]) == 0
-    used = next(one for one in read_entries(folder) if one.op == "redeem" and one.redemption and one.who == "Buyer")
-    planted = msgspec.structs.replace(used, said=used.said | {"redemptionId": "another"}, key="k", digest="d")
+    used = next(one for one in read_entries(folder) if one.op == "redeem" and one.redemption and one.buyer == "Buyer")
+    planted = msgspec.structs.replace(used, response=used.response | {"redemptionId": "another"}, key="k", digest="d")
     with Ledger([], "", folder) as ledger:
         ledger.write(planted)
     capsys.readouterr()

@@ -101,7 +101,7 @@ def test_an_opening_sells_what_there_is() -> None:
     answers = {"assign 201": 1_000, "assign 409 out_of_stock": 19_000}
     load = msgspec.structs.replace(LOAD, answers=answers, finished=1_000, seconds=1.234)
     on._add_opening("20,000 buyers", SPENT._replace(load=load), "assign", "out_of_stock")
-    assert on.rows[0].said == "1,000 sold, 19,000 told out_of_stock, the last after 1.23 s"
+    assert on.rows[0].note == "1,000 sold, 19,000 told out_of_stock, the last after 1.23 s"
     more = msgspec.structs.replace(load, answers=answers | {"assign 201": 1_001})
     with pytest.raises(Wrong, match="sold"):
         on._add_opening("20,000 buyers", SPENT._replace(load=more), "assign", "out_of_stock")
@@ -113,7 +113,7 @@ def test_bulk_work_is_a_row_like_others() -> None:
     found = bulk.Step("upload", 1_000, 11.0, 13.0, CPU_S, "api 80 to 95 MiB", 1.0).row([(10.9, 9e9), *latencies])
     assert (found.a_second, found.codes, found.latency_ms["p99"]) == (500, 1_000, 991)
     assert found.request_us["api"] == pytest.approx(200)
-    assert "1,000 redeems, the longest 1000 ms" in found.said
+    assert "1,000 redeems, the longest 1000 ms" in found.note
     nothing = bulk.Step("nothing", 0, 13.0, 18.0, CPU_S, "", 1.0).row(latencies)
     assert (nothing.a_second, nothing.request_us, nothing.latency_ms) == (0, {}, {})
 

@@ -38,6 +38,7 @@ class World:
         self.counts: list[tuple[str, str, int, int]] = [("sale", "redemptions", 1, 1)]
         self.drift: list[tuple[str, int]] = [("missing", 0)]
         self.closed: list[tuple[float, float]] = []
+        self.lost_before: list[str] = []
         self.redeem("sale", "SALE-1", "ann", "o-1", key="k-1")
         self.entries.append(msgspec.structs.replace(self.entries[0], replayed=True))
         for number in range(CODE_USES):
@@ -61,16 +62,16 @@ class World:
         self.roll_back(self.redemptions[-1])
         self.checkout("cat", "o-c", "GIFT-1")
         self.checkout("dan", "o-d", "GIFT-2")
-        self.answer("order", "", "", "", path="/v1/orders/o-d/rollback", said={"items": []})
+        self.answer("order", "", "", "", path="/v1/orders/o-d/rollback", response={"items": []})
         self.codes.pop()
 
-    def answer(self, op: str, book: str, code: str, user: str, order: str = "", key: str = "", **told: Any) -> Entry:
+    def answer(self, op: str, book: str, code: str, user: str, order: str = "", key: str = "", **fields: Any) -> Entry:
         """An answer, 201 where it isn't said otherwise."""
         body = {"userId": user, "orderId": order}
-        path = told.pop("path", f"/v1/coupons/{op}/{code}")
-        about = {"status": 201, "digest": f"d-{op}-{len(self.entries)}", "sent_ms": 1.0, "answered_ms": 5.0} | told
-        if "sent_ms" in told:
-            about["answered_ms"] = told["sent_ms"] + 5
+        path = fields.pop("path", f"/v1/coupons/{op}/{code}")
+        about = {"status": 201, "digest": f"d-{op}-{len(self.entries)}", "sent_ms": 1.0, "answered_ms": 5.0} | fields
+        if "sent_ms" in fields:
+            about["answered_ms"] = fields["sent_ms"] + 5
         entry = Entry("Buyer", op, path, body, key, book, code, **about)
         self.entries.append(entry)
         return entry
@@ -81,19 +82,19 @@ class World:
 
     def redeem(self, book: str, code: str, user: str, order: str, key: str = "") -> Entry:
         """A redemption that was answered and is recorded."""
-        said = {
+        response = {
             "redemptionId": f"r-{next(self._numbers)}", "code": code, "userId": user, "orderId": order,
             "orderValue": "50.00", "currency": None, "discountAmount": "5.00", "finalAmount": "45.00",
             "redeemedAt": NOON, "rolledBackAt": None, "durability": "fsynced",
         }  # fmt: skip
-        self.redemptions.append(said | {"book": book})
-        return self.answer("redeem", book, code, user, order, key, said=said)
+        self.redemptions.append(response | {"book": book})
+        return self.answer("redeem", book, code, user, order, key, response=response)
 
     def roll_back(self, redemption: dict[str, Any]) -> None:
         """A rollback that was answered and is recorded."""
         redemption["rolledBackAt"] = NOON
         path = f"/v1/redemptions/{redemption['redemptionId']}/rollback"
-        self.answer("rollback", "", "", "", path=path, said=dict(redemption))
+        self.answer("rollback", "", "", "", path=path, response=dict(redemption))
 
     def code(self, book: str, code: str, user: str = "") -> dict[str, Any]:
         """What is listed of a code."""
@@ -102,19 +103,19 @@ class World:
     def assign(self, book: str, code: str, user: str) -> Entry:
         """An assignment that was answered and is recorded."""
         self.codes.append(self.code(book, code, user))
-        said = {"code": code, "userId": user, "assignedAt": NOON, "durability": "fsynced"}
-        return self.answer("assign", book, "", user, said=said)
+        response = {"code": code, "userId": user, "assignedAt": NOON, "durability": "fsynced"}
+        return self.answer("assign", book, "", user, response=response)
 
     def checkout(self, user: str, order: str, gift: str) -> None:
         """A purchase with a gift."""
         self.codes.append(self.code("gifts", gift, user))
-        said = {"redemption": None, "gift": {"code": gift, "userId": user, "assignedAt": NOON}}
-        self.answer("checkout", "sale", "", user, order, path="/v1/checkout", said=said)
+        response = {"redemption": None, "gift": {"code": gift, "userId": user, "assignedAt": NOON}}
+        self.answer("checkout", "sale", "", user, order, path="/v1/checkout", response=response)
 
     def hold(self, user: str, until_ms: int, sent_ms: float = 1.0) -> None:
         """A lock."""
-        said = {"lockToken": "t", "expiresAt": f"1970-01-01T00:00:{until_ms / 1000:06.3f}Z"}
-        self.answer("lock", "held", "HELD", user, said=said, sent_ms=sent_ms)
+        response = {"lockToken": "t", "expiresAt": f"1970-01-01T00:00:{until_ms / 1000:06.3f}Z"}
+        self.answer("lock", "held", "HELD", user, response=response, sent_ms=sent_ms)
 
     def judged(self) -> dict[str, str]:
         """What differs, by its rule."""
@@ -128,44 +129,60 @@ class World:
         tables.insert("about", [(1, False, False)])
         tables.insert("may_lose", [(self.may_lose,)] * bool(self.may_lose))
         tables.insert("closed", self.closed)
-        return {found.rule: str(found) for found in tables.differences()}
+        tables.insert("lost_before", ((redemption,) for redemption in self.lost_before))
+        return {difference.rule: str(difference) for difference in tables.differences()}
 
 
 PLANTS: list[tuple[str, Callable[[World], Any], str]] = [
-    ("answered as it may not be", lambda w: w.answer("lock", "", "G", "x", wanted=False), "Buyer lock 201"),
-    ("a server's error", lambda w: w.refuse("redeem", "sale", "S", "internal", status=500), "500 internal"),
-    ("told to come again, and not when", lambda w: w.refuse("lock", "sale", "S", "behind", status=503), "503 behind"),
+    ("unexpected response", lambda w: w.answer("lock", "", "G", "x", wanted=False), "Buyer lock 201"),
+    ("server error", lambda w: w.refuse("redeem", "sale", "S", "internal", status=500), "500 internal"),
+    ("Retry-After missing or too long", lambda w: w.refuse("lock", "sale", "S", "behind", status=503), "503 behind"),
     (
-        "told to come again, and not when",
+        "Retry-After missing or too long",
         lambda w: w.answer("lock", "sale", "S", "x", status=503, refusal="behind", retry_after="6"),
         "503 behind Retry-After '6'",
     ),
     (
-        "one Idempotency-Key, several answers",
+        "different responses under one Idempotency-Key",
         lambda w: w.entries.append(msgspec.structs.replace(w.entries[0], digest="another")),
         "redeem/SALE-1 k-1 201 2",
     ),
-    ("answered, and not recorded", lambda w: w.redemptions.pop(0), "redemption r-0 SALE-1"),
-    ("answered, and not recorded", lambda w: w.codes.pop(1), "assignment STOCK-0 v-0"),
-    ("answered, and not recorded", lambda w: w.codes[-1].update(userId="dan"), "assignment GIFT-1 cat"),
-    ("answered, and not recorded", lambda w: w.redemptions[-1].update(rolledBackAt=None), "rollback r-"),
+    ("response not recorded", lambda w: w.redemptions.pop(0), "redemption r-0 SALE-1"),
+    ("response not recorded", lambda w: w.codes.pop(1), "assignment STOCK-0 v-0"),
+    ("response not recorded", lambda w: w.codes[-1].update(userId="dan"), "assignment GIFT-1 cat"),
+    ("response not recorded", lambda w: w.redemptions[-1].update(rolledBackAt=None), "rollback r-"),
     (
-        "answered as before, and yet lost before",
-        lambda w: w.answer("anew", "sale", "SALE-1", "ann", "o-1", said=w.entries[0].said),
+        "lost response given again",
+        lambda w: (
+            w.lost_before.append("r-0"),
+            w.answer("anew", "sale", "SALE-1", "ann", "o-1", response=w.entries[0].response),
+        ),
         "anew/SALE-1 r-0",
     ),
-    ("recorded otherwise than answered", lambda w: w.redemptions[0].update(finalAmount="44.99"), "r-0 sale r-0 SALE-1"),
-    ("recorded otherwise than answered", lambda w: w.redemptions[0].update(book="greedy"), "r-0 sale r-0 SALE-1"),
-    ("rolled back otherwise than answered", lambda w: w.redemptions[0].update(rolledBackAt=NOON), "r-0 nobody asked"),
-    ("rolled back otherwise than answered", lambda w: w.redemptions[-1].update(rolledBackAt="later"), "recorded later"),
+    (
+        "recorded differently from the response",
+        lambda w: w.redemptions[0].update(finalAmount="44.99"),
+        "r-0 sale r-0 SALE-1",
+    ),
+    ("recorded differently from the response", lambda w: w.redemptions[0].update(book="greedy"), "r-0 sale r-0 SALE-1"),
+    (
+        "rolled back differently from the response",
+        lambda w: w.redemptions[0].update(rolledBackAt=NOON),
+        "r-0 without a request",
+    ),
+    (
+        "rolled back differently from the response",
+        lambda w: w.redemptions[-1].update(rolledBackAt="later"),
+        "recorded later",
+    ),
     ("recorded twice", lambda w: w.redemptions.append(w.redemptions[0]), "r-0 2"),
     (
-        "recorded, and answered to nobody",
+        "recorded without a response",
         lambda w: w.redemptions.append(w.redemptions[0] | {"redemptionId": "r-x", "userId": "eve", "code": "SALE-9"}),
         "redemption r-x SALE-9 eve",
     ),
     (
-        "recorded, and answered to nobody",
+        "recorded without a response",
         lambda w: w.codes.append(w.code("sale", "SALE-8", "eve")),
         "assignment SALE-8 eve",
     ),
@@ -184,38 +201,42 @@ PLANTS: list[tuple[str, Callable[[World], Any], str]] = [
     ("a book over its total", lambda w: w.redeem("total", "TOTAL-70", "u-99", "o-9"), "total 11 of 10"),
     ("a user with too many codes", lambda w: w.assign("assigned", "ASSIGNED-9", "cem"), "assigned cem 3 of 2"),
     ("an order with too many coupons", lambda w: w.redeem("sale", "SALE-3", "ann", "o-1"), "o-1 2 of 1"),
-    ("asked for more than it has, and not used up", lambda w: unused(w, "TOTAL-3"), "book total 9 of 10"),
-    ("asked for more than it has, and not used up", lambda w: unused(w, "SHARED"), "code SHARED 0 of 5"),
-    ("more given than there is", lambda w: w.assign("stock", "STOCK-9", "v-9"), f"stock {STOCK + 1} of {STOCK}"),
-    ("more given than there is", lambda w: w.assign("gifts", "GIFT-1", "dan"), "GIFT-1 2 of 1"),
-    ("said to be used up, and was not", lambda w: unused(w, "SHARED"), "code SHARED 5"),
-    ("said to be used up, and was not", lambda w: unused(w, "TOTAL-3"), "book total 10"),
-    ("said to be used up, and was not", lambda w: unused(w, "GREEDY-1"), "user bob 2"),
-    ("said to be used up, and was not", lambda w: w.codes[1].update(userId=""), "stock stock 5"),
+    ("limit not used up", lambda w: unused(w, "TOTAL-3"), "book total 9 of 10"),
+    ("limit not used up", lambda w: unused(w, "SHARED"), "code SHARED 0 of 5"),
     (
-        "said to be used up, and was not",
+        "more assigned than there are codes",
+        lambda w: w.assign("stock", "STOCK-9", "v-9"),
+        f"stock {STOCK + 1} of {STOCK}",
+    ),
+    ("more assigned than there are codes", lambda w: w.assign("gifts", "GIFT-1", "dan"), "GIFT-1 2 of 1"),
+    ("refused as used up below the limit", lambda w: unused(w, "SHARED"), "code SHARED 5"),
+    ("refused as used up below the limit", lambda w: unused(w, "TOTAL-3"), "book total 10"),
+    ("refused as used up below the limit", lambda w: unused(w, "GREEDY-1"), "user bob 2"),
+    ("refused as used up below the limit", lambda w: w.codes[1].update(userId=""), "stock stock 5"),
+    (
+        "refused as used up below the limit",
         lambda w: w.refuse("redeem", "sale", "SALE-5", "coupon_redeemed"),
         "code SALE-5 1",
     ),
     (
-        "said to be used up, and was not",
+        "refused as used up below the limit",
         lambda w: w.refuse("redeem", "sale", "SALE-5", "out_of_stock"),
         "book sale without a total",
     ),
     (
-        "said not to be there, and nothing was lost",
+        "refused as not found, although nothing was lost",
         lambda w: w.refuse("rollback", "sale", "SALE-5", "redemption_not_found"),
         "redemption_not_found",
     ),
-    ("held by two at a time", lambda w: w.hold("x", 9_999), "HELD x 'until' 9999".replace("'", "")),
-    ("held by two at a time", lambda w: w.hold("x", 13_999), "HELD w-1 until 12000 and another from 11999"),
+    ("locked by two users at a time", lambda w: w.hold("x", 9_999), "HELD x 'until' 9999".replace("'", "")),
+    ("locked by two users at a time", lambda w: w.hold("x", 13_999), "HELD w-1 until 12000 and another from 11999"),
     (
-        "said to be locked, and nobody held it",
+        "refused as locked without a lock",
         lambda w: w.answer("lock", "held", "HELD", "x", status=409, refusal="coupon_locked", sent_ms=12_100.0),
         "HELD x 12100",
     ),
     (
-        "said to be locked, and nobody held it",
+        "refused as locked without a lock",
         lambda w: w.answer("lock", "held", "HELD", "x", status=409, refusal="coupon_locked", sent_ms=7_900.0),
         "HELD x 7900",
     ),
@@ -224,9 +245,9 @@ PLANTS: list[tuple[str, Callable[[World], Any], str]] = [
         lambda w: w.closed.append((0.0, 6.0)),
         "redeem /v1/coupons/redeem/SALE-1",
     ),
-    ("Redis counts otherwise than Postgres", lambda w: w.counts.append(("sale", "users", 3, 4)), "sale users 3 and 4"),
-    ("the service's own comparison finds drift", lambda w: w.drift.append(("extra", 2)), "extra 2"),
-    ("nothing was bought", lambda w: (w.entries.clear(), w.redemptions.clear(), w.codes.clear()), "no answer has"),
+    ("Redis and Postgres count differently", lambda w: w.counts.append(("sale", "users", 3, 4)), "sale users 3 and 4"),
+    ("the service's own comparison reports differences", lambda w: w.drift.append(("extra", 2)), "extra 2"),
+    ("no redemption", lambda w: (w.entries.clear(), w.redemptions.clear(), w.codes.clear()), "no answer has"),
 ]
 
 
@@ -246,8 +267,8 @@ def test_a_breach_is_found_and_named(rule: str, plant: Callable[[World], Any], n
     """What is planted is found by its rule, which says of what it is."""
     world = World()
     plant(world)
-    found = world.judged()
-    assert named in found[rule], found
+    differences = world.judged()
+    assert named in differences[rule], differences
 
 
 def test_every_rule_has_a_plant() -> None:
@@ -264,9 +285,9 @@ def test_what_was_never_answered_may_be_recorded_or_not() -> None:
     world.answer("redeem", "sale", "SALE-9", "eve", "o-x", status=0)
     assert world.judged() == {}
     world.redemptions.append(recorded | {"redemptionId": "r-y", "code": "SALE-7", "userId": "fay", "orderId": "o-y"})
-    assert list(world.judged()) == ["recorded, and answered to nobody"]
+    assert list(world.judged()) == ["recorded without a response"]
     world.redemptions[-1]["userId"] = "eve"
-    assert list(world.judged()) == ["recorded, and answered to nobody"]
+    assert list(world.judged()) == ["recorded without a response"]
 
 
 def test_what_may_be_lost_is_lost_as_a_whole() -> None:
@@ -278,13 +299,13 @@ def test_what_may_be_lost_is_lost_as_a_whole() -> None:
     world.redeem("sale", "SALE-1", "ann", "o-1", key="k-1")
     assert world.judged() == {}
     gift = {"code": "GIFT-1", "userId": "cat", "assignedAt": NOON}
-    half = {"redemption": world.entries[0].said, "gift": gift, "durability": "fsynced"}
-    world.answer("checkout", "sale", "SALE-1", "ann", "o-1", path="/v1/checkout", said=half)
-    assert "redemption r-0" in world.judged()["answered, and not recorded"]
+    half = {"redemption": world.entries[0].response, "gift": gift, "durability": "fsynced"}
+    world.answer("checkout", "sale", "SALE-1", "ann", "o-1", path="/v1/checkout", response=half)
+    assert "redemption r-0" in world.judged()["response not recorded"]
     assert World("accepted").judged() == {}
     world = World("accepted")
     world.redemptions.pop(0)
-    assert list(world.judged()) == ["answered, and not recorded"]
+    assert list(world.judged()) == ["response not recorded"]
 
 
 def test_a_history_that_no_order_explains_is_found() -> None:

@@ -12,9 +12,11 @@ from loadtests.watch import GROWTH_MIB, growth
 from loadtests.wire import Answer, Ask
 
 
-def entry(**said: object) -> Entry:
+def entry(**fields: object) -> Entry:
     """A buyer's request to redeem."""
-    return msgspec.structs.replace(Entry("Buyer", "redeem", "/v1/coupons/redeem/CODE", {"userId": "ann"}, "k"), **said)
+    return msgspec.structs.replace(
+        Entry("Buyer", "redeem", "/v1/coupons/redeem/CODE", {"userId": "ann"}, "k"), **fields
+    )
 
 
 def answered(status: int, body: bytes, **headers: str) -> Entry:
@@ -27,14 +29,14 @@ def answered(status: int, body: bytes, **headers: str) -> Entry:
 def test_what_answers_say_is_entered() -> None:
     """Redemption, gift, assignment, rollbacks and refusal are taken from where each answer has them."""
     redeemed = answered(201, b'{"redemptionId": "r", "rolledBackAt": null, "durability": "fsynced"}')
-    assert (redeemed.redemption, redeemed.durability) == (redeemed.said, "fsynced")
+    assert (redeemed.redemption, redeemed.durability) == (redeemed.response, "fsynced")
     bought = answered(201, b'{"redemption": {"redemptionId": "r", "rolledBackAt": null}, "gift": {"code": "G"}}')
-    assert (bought.redemption, bought.assignment) == (bought.said["redemption"], {"code": "G"})
+    assert (bought.redemption, bought.assignment) == (bought.response["redemption"], {"code": "G"})
     nothing = answered(201, b'{"redemption": null, "gift": null}')
     assert (nothing.redemption, nothing.assignment) == (None, None)
     back = answered(200, b'{"redemptionId": "r", "rolledBackAt": "now"}')
     back.path = "/v1/redemptions/r/rollback"
-    assert (back.redemption, back.rollbacks) == (None, [back.said])
+    assert (back.redemption, back.rollbacks) == (None, [back.response])
     refused = answered(503, b'{"code": "behind"}', retry_after="2")
     assert (refused.refusal, refused.retry_after, refused.redemption) == ("behind", "2", None)
     assert answered(204, b"").refusal == ""
@@ -53,19 +55,19 @@ def test_a_refusal_without_a_code_is_none_that_anybody_wants() -> None:
 
 def test_the_digest_tells_any_two_answers_apart() -> None:
     """By body and by status, but for how durable they are."""
-    told = (201, b'{"a": 1, "durability": "accepted", "b": 2}'), (201, b'{"a": 1, "durability": "fsynced", "b": 2}')
-    assert answered(*told[0]).digest == answered(*told[1], idempotency_replayed="true").digest
-    assert len({answered(*told).digest for told in ((201, b'{"a": 1}'), (200, b'{"a": 1}'), (201, b'{"a": 2}'))}) == 3
+    pair = (201, b'{"a": 1, "durability": "accepted", "b": 2}'), (201, b'{"a": 1, "durability": "fsynced", "b": 2}')
+    assert answered(*pair[0]).digest == answered(*pair[1], idempotency_replayed="true").digest
+    assert len({answered(*pair).digest for pair in ((201, b'{"a": 1}'), (200, b'{"a": 1}'), (201, b'{"a": 2}'))}) == 3
 
 
 def test_a_ledger_is_read_as_it_was_written(tmp_path: Path) -> None:
     """All of it, also what a second process of the load wrote."""
-    written = [entry(status=201, said={"code": "CODE"}, answered_ms=1.5), entry(status=0, wanted=False)]
+    written = [entry(status=201, response={"code": "CODE"}, answered_ms=1.5), entry(status=0, wanted=False)]
     with Ledger([], "", tmp_path) as ledger:
         for one in written:
             ledger.write(one)
-    (tmp_path / "ledger-0.jsonl").write_bytes(msgspec.json.encode(entry(who="Guesser")) + b"\n")
-    assert list(read_entries(tmp_path)) == [entry(who="Guesser"), *written]
+    (tmp_path / "ledger-0.jsonl").write_bytes(msgspec.json.encode(entry(buyer="Guesser")) + b"\n")
+    assert list(read_entries(tmp_path)) == [entry(buyer="Guesser"), *written]
     assert ledger.entries == written
 
 
@@ -81,9 +83,9 @@ async def asked(answers: list[Any], key: str | None = None) -> list[Entry]:
     left = iter(answers)
 
     async def answer(ask: Ask) -> Answer:
-        if isinstance(told := next(left), Exception):
-            raise told
-        return Answer(told[0], {"retry-after": "1"} if told[0] == 503 else {}, b'{"code": "%b"}' % told[1].encode())
+        if isinstance(reply := next(left), Exception):
+            raise reply
+        return Answer(reply[0], {"retry-after": "1"} if reply[0] == 503 else {}, b'{"code": "%b"}' % reply[1].encode())
 
     ledger = Ledger(["http://127.0.0.1:1"], "", hasty=True)
     ledger._barrages[0].ask = answer
