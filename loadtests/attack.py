@@ -22,7 +22,6 @@ from uuid import uuid4
 
 from loadtests.ground import Ground, count
 from loadtests.own import own_service
-from loadtests.plan import UPLOAD_CODES
 from loadtests.wire import Answer, Ask, Barrage, Wire
 
 GUESSES, ADDRESSES, GUESSES_A_SECOND = 100_000, 200, 2_500
@@ -188,9 +187,7 @@ async def race(on: Ground, rounds: int) -> Line:
 async def stock(on: Ground, prefix: str, many: int, **rules: Any) -> list[str]:
     """The codes of a new book."""
     codes = [f"{prefix}-{_random_code()}" for _ in range(many)]
-    book = await on.book(name=prefix, **rules)
-    for start in range(0, many, UPLOAD_CODES):
-        await on.add(book, codes[start : start + UPLOAD_CODES])
+    await on.book(codes, name=prefix, **rules)
     return codes
 
 

@@ -56,7 +56,8 @@ def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[S
         command += ["--processes", str(plan.processes), "--master-bind-host", "127.0.0.1"]
         command += ["--master-bind-port", port, "--master-port", port]
     environment = os.environ | {FOLDER: str(folder), TOKEN: token}
-    watched, began = watch.Watch(folder, memory, plan.seconds), time.monotonic()
+    pause_s = max(1.0, plan.seconds / watch.SAMPLES)
+    watched, began = watch.Watch(memory, pause_s, folder), time.monotonic()
     watched.start()
     with (folder / "locust.log").open("wb") as log:
         locust = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)

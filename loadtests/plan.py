@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from loadtests.ground import Ground, new_id
+from loadtests.ground import UPLOAD_CODES, Ground, new_id
 from loadtests.ledger import Ledger
 
 Shape = Literal["steady", "opening", "soak"]
@@ -22,8 +22,8 @@ ROUNDS = 40
 """How many books are fought for one after another, at most."""
 BUYERS_A_CODE = 5
 """At an opening, how many want each that there is."""
-SALE_CODES, UPLOAD_CODES = 50_000, 20_000
-"""How many codes the sale has at most, and how many are uploaded at once."""
+SALE_CODES = 50_000
+"""How many codes the sale has at most."""
 VISIT_S = 0.05
 """What a visit takes at least."""
 TOTALS = ("total", "reserved", "left")

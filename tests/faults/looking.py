@@ -52,8 +52,10 @@ class Drill:
         self._ended = False
         ledger.on_recorded = self._look_up
 
-    def count_injection(self) -> None:
-        """Say that something is hurt now."""
+    async def begin_fault(self, answers: int = 0) -> None:
+        """Wait until so many more were answered well, and count a fault that is injected now."""
+        if answers:
+            await self.until_more(answers)
         self.injections.append(self.ledger.in_flight)
 
     def alarms(self) -> list[str]:

@@ -38,7 +38,7 @@ async def api_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     for _ in range(KILLS):
         await drill.until_more(20)
         number = dice.randrange(len(stage.apis))
-        drill.count_injection()
+        await drill.begin_fault()
         await stage.apis[number].signal(signal.SIGKILL)
         stage.apis[number].restart()
         await until_live(stage, number)
@@ -59,7 +59,7 @@ async def workers_killed(stage: Stage, drill: Drill, dice: random.Random) -> Non
     for _ in range(KILLS):
         await drill.until_more(20)
         await asyncio.sleep(dice.uniform(0, 0.1))
-        drill.count_injection()
+        await drill.begin_fault()
         await stage.kill_worker(wait_for_lease=False)
 
 
@@ -69,8 +69,7 @@ async def stopped_for_a_while(stage: Stage, drill: Drill, dice: random.Random) -
     things: list[int | Node | Database] = [dice.choice(stage.apis).pid, stage.worker.pid, stage.primary, stage.database]
     dice.shuffle(things)
     for thing in things:
-        await drill.until_more(10)
-        drill.count_injection()
+        await drill.begin_fault(10)
         _signal(thing, signal.SIGSTOP)
         try:
             await asyncio.sleep(dice.choice((0.2, 1.0, 3.0)))
@@ -93,7 +92,7 @@ async def replies_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
         for front in fronts:
             front.hold_replies()
         await asyncio.sleep(dice.uniform(0.1, 0.4))
-        drill.count_injection()
+        await drill.begin_fault()
         for front in fronts:
             front.cut()
             front.flow()
@@ -105,8 +104,7 @@ async def replies_late(stage: Stage, drill: Drill, dice: random.Random) -> None:
     for _ in range(6):
         for front in fronts:
             front.delay_s = dice.choice((0.0, 0.005, 0.05))
-        await drill.until_more(10)
-        drill.count_injection()
+        await drill.begin_fault(10)
         dice.choice(fronts).cut()
     for front in fronts:
         front.delay_s = 0.0
@@ -125,8 +123,7 @@ async def clocks_stepped(stage: Stage, drill: Drill, dice: random.Random) -> Non
 async def _stepped(drill: Drill, dice: random.Random, clocked: Sequence[Node | Process]) -> None:
     try:
         for _ in range(6):
-            await drill.until_more(15)
-            drill.count_injection()
+            await drill.begin_fault(15)
             dice.choice(clocked).clock.set(dice.choice(_HOURS_MS))
     finally:
         for one in clocked:
@@ -140,7 +137,7 @@ async def lease_ended(stage: Stage, drill: Drill, dice: random.Random) -> None:
     for _ in range(KILLS):
         await drill.until_more(30)
         fence = (await stage.row()).fence
-        drill.count_injection()
+        await drill.begin_fault()
 
         async def taken(fence: int = fence) -> bool:  # its holder may renew it before another asks for it
             await stage.pool.execute(_END_LEASE, fence)
@@ -158,7 +155,7 @@ async def asleep_until_taken_over(stage: Stage, drill: Drill, dice: random.Rando
     (sleeper,) = (worker for worker in stage.workers if f":{worker.pid}:" in holder)
     fence = (await stage.row()).fence
     await asyncio.sleep(dice.uniform(0, 0.1))
-    drill.count_injection()
+    await drill.begin_fault()
     await sleeper.signal(signal.SIGSTOP)
     try:
 
@@ -180,8 +177,8 @@ async def poisoned(stage: Stage, drill: Drill, dice: random.Random) -> None:
     for _ in range(2):
         await drill.until_more(20)
         following = f"{(await stage.row()).epoch}-*"
-        drill.count_injection()
+        await drill.begin_fault()
         await client.execute_command("XADD", outbox, "NOMKSTREAM", following, "d", "R 1 2 three", "r", "{}")
         await until(partial(client.eval, _REDEEM_AGAIN, 1, outbox, following), "a redemption that was not rolled back")
-        drill.count_injection()
+        await drill.begin_fault()
         drill.poisoned += 2

@@ -33,8 +33,7 @@ async def worker_asleep(stage: Stage, dice: random.Random) -> AsyncIterator[None
 async def redis_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL; what it answered is on its disk."""
     async with worker_asleep(stage, dice):
-        await drill.until_more(20)
-        drill.count_injection()
+        await drill.begin_fault(20)
         await stage.primary.kill()
         await asyncio.sleep(dice.uniform(0, 0.3))
         await stage.primary.start()
@@ -43,8 +42,7 @@ async def redis_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
 async def power_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL, and what was not synced by then is gone, or a part of it."""
     async with worker_asleep(stage, dice):
-        await drill.until_more(40)
-        drill.count_injection()
+        await drill.begin_fault(40)
         drill.lost_writes += await stage.primary.lose_power(dice)
         await stage.primary.start()
 
@@ -54,8 +52,7 @@ async def torn(stage: Stage, drill: Drill, dice: random.Random) -> None:
     transaction at the second start."""
     epoch = (await stage.row()).epoch
     async with worker_asleep(stage, dice):
-        await drill.until_more(40)
-        drill.count_injection()
+        await drill.begin_fault(40)
         await stage.primary.kill()
         stage.primary.cut_within_transaction()
         await stage.primary.start()
@@ -66,7 +63,7 @@ async def torn(stage: Stage, drill: Drill, dice: random.Random) -> None:
 async def _killed_when_open(stage: Stage, drill: Drill) -> None:
     await drill.until_more(20)
     epoch = (await stage.row()).epoch
-    drill.count_injection()
+    await drill.begin_fault()
     await stage.primary.kill()
     await stage.primary.start()
     await stage.until_reopened(epoch)
@@ -74,7 +71,7 @@ async def _killed_when_open(stage: Stage, drill: Drill) -> None:
 
 async def worker_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL of the worker; in every fifth round its lease ends by itself."""
-    drill.count_injection()
+    await drill.begin_fault()
     await stage.kill_worker(wait_for_lease=dice.random() < 0.2)
     await drill.until_more(40)
 
@@ -87,7 +84,7 @@ async def recovering_worker_killed(stage: Stage, drill: Drill, dice: random.Rand
         await until(partial(_begun, stage, epoch), "an opening")
         await asyncio.sleep(dice.uniform(0, 1.0))
         epoch = (await stage.row()).epoch
-        drill.count_injection()
+        await drill.begin_fault()
         await stage.kill_worker(wait_for_lease=dice.random() < 0.05)
         if (await stage.row()).state == "open":
             return
@@ -102,7 +99,7 @@ async def killed_while_rebuilt(stage: Stage, drill: Drill, dice: random.Random) 
         await until(partial(_begun, stage, epoch), "an opening")
         epoch = (await stage.row()).epoch
         await asyncio.sleep(dice.uniform(0, 1.0))
-        drill.count_injection()
+        await drill.begin_fault()
         await stage.primary.kill()
         await stage.primary.start()
     await stage.until_reopened(epoch)
@@ -116,15 +113,13 @@ async def _begun(stage: Stage, epoch: int) -> bool:
 async def emptied(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """FLUSHALL."""
     async with worker_asleep(stage, dice):
-        await drill.until_more(20)
-        drill.count_injection()
+        await drill.begin_fault(20)
         await stage.primary.client.flushall()
 
 
 async def scripts_flushed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SCRIPT FLUSH."""
-    await drill.until_more(20)
-    drill.count_injection()
+    await drill.begin_fault(20)
     await stage.primary.client.script_flush()
 
 
@@ -154,7 +149,7 @@ async def _promoted(stage: Stage, drill: Drill, dice: random.Random) -> None:
         await drill.until_more(dice.randrange(5, 60))
         if dice.random() < 0.5:
             await stage.primary.kill()
-        drill.count_injection()
+        await drill.begin_fault()
         await _take_over(stage)
 
 
@@ -175,7 +170,7 @@ def and_back(*, follows: bool, requests: bool) -> Fault:
             if not requests:
                 drill.crowd.paused = True
                 await asyncio.sleep(0.05)
-            drill.count_injection()
+            await drill.begin_fault()
             await _take_over(stage)
         if requests:
             await stage.until_reopened(epoch)
@@ -191,7 +186,7 @@ def and_back(*, follows: bool, requests: bool) -> Fault:
         else:
             drill.outboxes.append(await stage.replica.outbox())
         epoch = (await stage.row()).epoch
-        drill.count_injection()
+        await drill.begin_fault()
         await _take_over(stage)
         drill.crowd.paused = False
         if requests or follows:
@@ -208,7 +203,7 @@ async def demoted_for_a_moment(stage: Stage, drill: Drill, dice: random.Random) 
         first.link.hold()
         await drill.until_more(dice.randrange(5, 60))
         first.link.cut()
-        drill.count_injection()
+        await drill.begin_fault()
         await other.lead()
         await first.follow(other)
         await asyncio.sleep(dice.uniform(0, 0.3))
@@ -222,8 +217,7 @@ async def old_dump(stage: Stage, drill: Drill, dice: random.Random) -> None:
     dump = await stage.primary.save()
     await drill.until_more(dice.randrange(10, 80))
     async with worker_asleep(stage, dice):
-        await drill.until_more(20)
-        drill.count_injection()
+        await drill.begin_fault(20)
         await stage.primary.load(dump)
 
 
@@ -233,7 +227,7 @@ async def old_dump_unwatched(stage: Stage, drill: Drill, dice: random.Random) ->
     await drill.until_more(dice.randrange(40, 120))
     await stage.worker.signal(signal.SIGSTOP)
     try:
-        drill.count_injection()
+        await drill.begin_fault()
         await stage.primary.load(dump)
         await asyncio.sleep(UNWATCHED_S)
     finally:
@@ -243,7 +237,6 @@ async def old_dump_unwatched(stage: Stage, drill: Drill, dice: random.Random) ->
 async def started_empty(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """A server that keeps nothing is killed and started."""
     async with worker_asleep(stage, dice):
-        await drill.until_more(20)
-        drill.count_injection()
+        await drill.begin_fault(20)
         await stage.primary.kill()
         await stage.primary.start()

@@ -26,8 +26,7 @@ BEHIND_EVENTS = 150
 async def postgres_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL of Postgres, three times; buyers are served meanwhile."""
     for _ in range(KILLS):
-        await drill.until_more(20)
-        drill.count_injection()
+        await drill.begin_fault(20)
         await stage.database.kill()
         await asyncio.sleep(dice.uniform(0, 0.3))
         await stage.database.start_again()
@@ -40,14 +39,14 @@ async def postgres_cut(stage: Stage, drill: Drill, dice: random.Random) -> None:
         await asyncio.sleep(dice.uniform(0, 0.1))
         stage.database.front.hold_replies()
         await asyncio.sleep(dice.uniform(0, 0.05))
-        drill.count_injection()
+        await drill.begin_fault()
         stage.database.front.cut()
         stage.database.front.flow()
 
 
 async def postgres_away(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Postgres is stopped while some hundred requests are served, or hangs; all is recorded once it is back."""
-    drill.count_injection()
+    await drill.begin_fault()
     if hangs := dice.random() < 0.3:
         stage.database.signal(signal.SIGSTOP)
     else:
@@ -63,7 +62,7 @@ async def postgres_away(stage: Stage, drill: Drill, dice: random.Random) -> None
 async def postgres_away_until_behind(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Postgres is away, and buyers are served until the outbox holds as much as it may; then they hear `behind`. Once
     Postgres is back all is recorded, and decided again, by itself."""
-    drill.count_injection()
+    await drill.begin_fault()
     await stage.database.kill()
     try:
         await _until_behind(drill)
@@ -73,7 +72,7 @@ async def postgres_away_until_behind(stage: Stage, drill: Drill, dice: random.Ra
 
 async def postgres_hangs_until_behind(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """As above, and Postgres doesn't break its connections, but answers nothing."""
-    drill.count_injection()
+    await drill.begin_fault()
     stage.database.signal(signal.SIGSTOP)
     try:
         await _until_behind(drill)
@@ -109,7 +108,7 @@ async def postgres_power_lost(stage: Stage, drill: Drill, dice: random.Random) -
         await drill.until_more(60)
         await stage.worker.signal(signal.SIGSTOP)
         try:
-            drill.count_injection()
+            await drill.begin_fault()
             drill.lost_writes += await stage.database.lose_power(dice)
             await stage.database.start_again()
             await _all_recorded(stage, drill)
@@ -133,8 +132,7 @@ async def _all_recorded(stage: Stage, drill: Drill) -> None:
 
 async def all_power_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis and Postgres lose what they had not synced, both at once."""
-    await drill.until_more(60)
-    drill.count_injection()
+    await drill.begin_fault(60)
     stage.primary.signal(signal.SIGSTOP)
     stage.database.signal(signal.SIGSTOP)
     drill.lost_writes += await stage.primary.lose_power(dice)
@@ -155,8 +153,7 @@ async def unset(stage: Stage, drill: Drill, dice: random.Random) -> None:
             ("appendfsync", "no", "always"),
         ]
     )
-    await drill.until_more(20)
-    drill.count_injection()
+    await drill.begin_fault(20)
     await client.config_set(name, value)
     await asyncio.sleep(2.5)  # each process asks once a second
     before = len(drill.ledger.entries)
@@ -178,7 +175,7 @@ async def memory_full(stage: Stage, drill: Drill, dice: random.Random) -> None:
     for _ in range(2):
         await drill.until_more(20)
         used = (await client.info("memory"))["used_memory"]
-        drill.count_injection()
+        await drill.begin_fault()
         await client.config_set("maxmemory", max(1, used - dice.randrange(1_000_000)))
         await asyncio.sleep(dice.uniform(0.2, 1.0))
         await client.config_set("maxmemory", 0)
@@ -186,8 +183,7 @@ async def memory_full(stage: Stage, drill: Drill, dice: random.Random) -> None:
 
 async def redis_disk_full(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis's disk fills up. Where it syncs always it ends; it is started once there is room again."""
-    await drill.until_more(20)
-    drill.count_injection()
+    await drill.begin_fault(20)
     with _filled(stage.primary.folder), contextlib.suppress(TimeoutError):
         async with asyncio.timeout(10):
             while stage.primary.runs:  # noqa: ASYNC110
@@ -198,8 +194,7 @@ async def redis_disk_full(stage: Stage, drill: Drill, dice: random.Random) -> No
 
 async def postgres_disk_full(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Postgres's disk fills up; buyers are served meanwhile."""
-    await drill.until_more(20)
-    drill.count_injection()
+    await drill.begin_fault(20)
     with _filled(stage.folder / "record"):
         with contextlib.suppress(Exception):
             async with asyncio.timeout(5):
