@@ -1,7 +1,7 @@
-"""A ledger as histories of single things, a coupon or a limit each, to be explained one by one.
+"""A ledger as histories of single things, a coupon or a limit each, that are explained one by one.
 
-What the record doesn't have was lost: after it was answered it may have been forgotten at any time, and so may any lock
-once Redis was lost or its clock was moved. Other locks may be gone once they have ended."""
+What is not recorded was lost, at any time after its response; so was any lock, if Redis was lost or its clock was
+stepped. Other locks may be gone after they expired."""
 
 import math
 from collections import defaultdict
@@ -21,7 +21,7 @@ from loadtests.things import Coupon, Limit, step_coupon, step_limit
 
 @dataclass
 class Look:
-    """One look of those who only look: when, for how long (ms), and what it was answered ('' for a success)."""
+    """One request of a reader: when, how long it took (ms), and its refusal ('' for a success)."""
 
     at_ms: float
     took_ms: float
@@ -30,8 +30,8 @@ class Look:
 
 
 class Histories:
-    """What entries say of each thing. `lost` are the numbers, from 1, of those that the record doesn't have; `places`
-    is how many coupons an order may have; `looks` are all at one coupon."""
+    """The history of each thing. `lost` are the numbers, from 1, of entries that are not recorded; `places` is how many
+    coupons an order may have; `looks` are the reads of one coupon."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class Histories:
                 self._enter_more(entry, is_lost)
 
     def _enter_more(self, entry: Entry, is_lost: bool) -> None:
-        """What the answer says was done, to one coupon or more."""
+        """Enter what the response says of one coupon or more."""
         if redeemed := entry.redemption:
             self._redeem(entry, redeemed["code"], "ok", is_lost)
         if given := entry.assignment:
@@ -151,8 +151,8 @@ class Histories:
 
 
 def _asked(entries: Sequence[Entry], lost: Collection[int]) -> Iterator[tuple[Entry, bool]]:
-    """Each request once, and whether it was lost: what was answered more often under one key happened before the first
-    answer."""
+    """Each request once, and whether it was lost: several responses under one key are one operation, before the first
+    response."""
     first: dict[tuple[str, str], int] = {}
     requests: list[tuple[Entry, bool]] = []
     for number, entry in enumerate(entries, 1):
@@ -176,7 +176,7 @@ def _operation(entry: Entry, what: str, about: tuple[Any, ...], outcome: str) ->
 
 
 def _turns(looks: Sequence[Look]) -> list[Operation]:
-    """The first and the last of those in a row that saw the same."""
+    """The first and the last of reads in a row with the same status."""
     seen = [look for look in looks if not look.code]
     status = [str(look.response.get("status")) for look in seen]
     kept = [

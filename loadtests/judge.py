@@ -1,5 +1,4 @@
-"""What must be true after a load, whatever was hurt meanwhile: of what was answered, of Redis and of Postgres, and of
-what the service answers now."""
+"""Checks after a load: its responses, Redis, Postgres, and what the service responds now."""
 
 import asyncio
 import random
@@ -18,14 +17,14 @@ from loadtests.wire import ERRORS
 
 DRAIN_S = 120.0
 SETTLE_S = 20.0
-"""How long Redis and Postgres may count otherwise: codes are still made for a book that was to be kept stocked."""
+"""How long Redis and Postgres may count differently: codes may still be generated for a book with `keepFree`."""
 ASKED_AGAIN = 25
-"""Answers of each kind of end that are asked for once more."""
+"""How many kept responses, and how many lost ones, are requested again."""
 CODES_A_BOOK = 40
-"""Of which the judge sees whether they are there, beside all of the merchant's."""
+"""How many codes of a book are read, beside all of the merchant's."""
 AT_ONCE = 16
 EXPLAINED = 200_000
-"""Histories are told of a load of at most so many requests: they are in memory."""
+"""Histories are checked for at most so many requests, because they are in memory."""
 _REFUSED_ANEW = (
     "coupon_redeemed", "coupon_exhausted", "user_redemption_limit", "out_of_stock", "order_already_used", "lock_lost",
     "coupon_assigned_to_other",
@@ -33,7 +32,7 @@ _REFUSED_ANEW = (
 
 
 class Judgement(NamedTuple):
-    """What was found, and of how much."""
+    """The result."""
 
     wrong: list[Difference]
     answers: int
@@ -41,27 +40,27 @@ class Judgement(NamedTuple):
     """From the first request to the last."""
     redemptions: int
     unanswered: int
-    """But for those that the load's end cut off."""
+    """Except requests that the end of the load cut off."""
     seen: dict[str, int]
-    """How many answers of each kind: `Buyer redeem 201`."""
+    """How many responses by label: `Buyer redeem 201`."""
     kept: int
-    """Answers that tell of nothing, or of what is recorded."""
+    """Successes that are recorded."""
     lost: dict[str, int]
-    """Others, by the durability they had told."""
+    """Lost responses, by durability."""
 
 
 class Judge:
     """Judges a load by its ledger and the service's API.
 
-    1. No book is kept stocked any more, and everything that was answered is recorded.
-    2. What was kept is answered again in the same words; what was lost is decided anew, as never asked.
-    3. What the merchant was told holds; no code is missing. Of each total more is asked for than it has.
-    4. Each of the rules is a query that finds what breaks it.
-    5. For each coupon, user, order and total there is an order in which all that was told of it follows.
+    1. Wait until everything is recorded, and end `keepFree`.
+    2. Repeat requests under their keys: a kept response must come again, a lost one is decided anew.
+    3. Check the merchant's changes, read codes, and request more of each total than is left.
+    4. Each rule is a query that selects what breaks it.
+    5. For each coupon, user, order and total, some order of the requests must explain every response.
     """
 
     lists_taken_back = False
-    """Whether it knows of assignments that were taken back."""
+    """Whether the table `taken_back` is filled."""
 
     def __init__(
         self,
@@ -74,14 +73,14 @@ class Judge:
         may_lose: frozenset[str] = frozenset(),
         locks_end: bool = False,
     ) -> None:
-        """`ledger` is for what the judge asks; `may_lose` are the durabilities of answers that may be lost; `locks_end`
+        """`ledger` is for the judge's own requests; responses with a durability in `may_lose` may be lost; `locks_end`
         says whether locks may have ended before their time."""
         self.on, self.ledger, self.tables = on, ledger, tables
         self.books = {book.book_id: book for book in books}
         self.may_lose, self.locks_end = may_lose, locks_end
         self.looks: list[Look] = []
         self._entries: list[Entry] = []
-        """All, as far as histories are told."""
+        """All, up to EXPLAINED."""
         self._enter(entries)
         self._entered = len(ledger.entries)
         tables.insert("may_lose", ((durability,) for durability in may_lose))
@@ -89,7 +88,7 @@ class Judge:
             self.books[book_id] = Book(book_id, "merchant", "", 0)
 
     async def judge(self) -> Judgement:
-        """All of it. TimeoutError where the record stays behind."""
+        """Check everything. TimeoutError if not everything gets recorded."""
         await self.settle()
         await self._set_up()
         if self.may_lose:
@@ -122,7 +121,7 @@ class Judge:
         )
 
     async def settle(self) -> None:
-        """Wait until all is recorded."""
+        """Wait until everything is recorded."""
         deadline = time.monotonic() + DRAIN_S
         while True:
             consistency = await self._consistency()
@@ -135,7 +134,7 @@ class Judge:
         self.tables.insert("drift", consistency["drift"].items())
 
     async def read(self) -> None:
-        """What Postgres lists of each book, and what Redis counts; again while they are unlike, for a while."""
+        """Read what Postgres lists and Redis counts of each book; again for a while if they differ."""
         await _some_at_once(self._read(book) for book in self.books.values())
 
     async def _read(self, book: Book) -> None:
@@ -149,7 +148,7 @@ class Judge:
             await asyncio.sleep(0.5)
 
     def unexplained(self) -> list[str]:
-        """The things whose history no order explains; none where there is too much to tell of."""
+        """The things whose history no order explains; not checked for a large load."""
         if len(self._entries) > EXPLAINED:
             return []
         lost = {number for (number,) in self.tables.query("SELECT entry FROM lost")}
@@ -165,14 +164,14 @@ class Judge:
                 self._entries.append(entry)
 
     async def _consistency(self) -> dict[str, Any]:
-        """How far the record is; why that isn't known, where the service is just being started again."""
+        """The state and lag of the partition; an error while the service restarts."""
         try:
             return (await self.on.barrage.one("GET", "/v1/ops/consistency")).body
         except (*ERRORS, RuntimeError) as error:
             return {"error": str(error)}
 
     async def _set_up(self) -> None:
-        """End what the service does by itself for these books."""
+        """End `keepFree` of these books."""
         for book in self.books.values():
             if book.kind == "stocked" or (book.kind == "gifts" and not book.codes):
                 await self.on.barrage.one("PATCH", f"/v1/books/{book.book_id}", {"keepFree": None})
@@ -195,7 +194,7 @@ class Judge:
             await ask("anew", path, request, *others, key=key or None, book=book_id, code=code)
 
     def _is_used_by_another(self, book_id: str, code: str, request: dict[str, Any]) -> bool:
-        """Whether something that stands in a lost redemption's way may be recorded."""
+        """Whether another recorded redemption may prevent that a lost one is decided anew."""
         if self.books[book_id].kind != "sale" or "lockToken" in request:
             return True
         near = (code, request["userId"], request["orderId"])
@@ -213,7 +212,7 @@ class Judge:
         await _some_at_once(ask("coupon", f"/v1/coupons/{code}", {}, wanted={200}, method="GET") for code in codes)
 
     async def _top_up(self) -> None:
-        """Ask of each shared limit more than it has, so that exactly that is used in the end."""
+        """Request more of each shared limit than is left, so that it is used up exactly."""
         asked = self.tables.query("SELECT book_id, max(answered_ms) FROM answers WHERE op = 'lock' GROUP BY book_id")
         left = {book.book_id for book in self.books.values() if book.kind == "left"}
         ended_ms = HOLD_S * 1000 + 100 + max((at for book_id, at in asked if book_id in left), default=0)
@@ -234,7 +233,7 @@ class Judge:
 
 
 async def _some_at_once(doing: Iterable[Awaitable[Any]]) -> None:
-    """Await all, some at a time."""
+    """Await all, AT_ONCE at a time."""
     gate = asyncio.Semaphore(AT_ONCE)
 
     async def one(what: Awaitable[Any]) -> None:

@@ -1,4 +1,4 @@
-"""The ledger of a load: what was asked and answered, request by request, kept in memory or in files that only grow."""
+"""The ledger of a load: each request and its response, in memory or in files that only grow."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ import msgspec
 from loadtests.wire import ERRORS, Answer, Ask, Barrage
 
 ANSWER_S, PATIENCE_S = 30.0, 90.0
-"""How long one answer is waited for, and how long a request is repeated."""
+"""How long to wait for one response, and how long to repeat a request."""
 PAUSE_S, MAX_PAUSE_S = 0.015, 5.0
 CREATED = frozenset({201})
 _RECORDED = "Prefer: durability=recorded, wait=2\r\n"
@@ -28,7 +28,7 @@ _START_MS = (time.time() - time.monotonic()) * 1000
 
 
 class Entry(msgspec.Struct, omit_defaults=True):
-    """A request that was sent, and what it was answered; '' is none."""
+    """A request and its response; '' where there is no value."""
 
     buyer: str
     """The kind of buyer that sent it."""
@@ -37,30 +37,30 @@ class Entry(msgspec.Struct, omit_defaults=True):
     body: dict[str, Any]
     key: str = ""
     book_id: str = ""
-    """The book of the code, or the one that a code was asked of."""
+    """The book of the code, or the book from which a code is assigned."""
     code: str = ""
-    """The code that was asked for."""
+    """The code in the request."""
     status: int = 0
-    """0 where no answer came."""
+    """0 without a response."""
     refusal: str = ""
-    """A refusal's code, or why no answer came."""
+    """A refusal's code, or why there is no response."""
     retry_after: str = ""
     replayed: bool = False
     digest: str = ""
-    """Of status and body, but for the durability: who asks again may not wait for more."""
+    """Of status and body without the durability, which a repeat may not wait for."""
     response: dict[str, Any] = {}
     wanted: bool = True
-    """Whether it may be answered so."""
+    """Whether this response is expected."""
     final: bool = True
     """Whether it was not sent again."""
     asked_ms: float = 0.0
-    """When it was sent first; all times are this machine's."""
+    """When it was first sent; all times are of this machine's clock."""
     sent_ms: float = 0.0
     answered_ms: float = 0.0
 
-    def answered(self, answer: Answer) -> None:
-        """Enter the answer. One that isn't a JSON object is entered as the refusal `unreadable`, and a refusal without
-        a code as `nameless`."""
+    def enter_response(self, answer: Answer) -> None:
+        """Enter the response: as the refusal `unreadable` if it is not a JSON object, and as `nameless` if it is a
+        refusal without a code."""
         self.status, self.retry_after = answer.status, answer.headers.get("retry-after", "")
         self.replayed = "idempotency-replayed" in answer.headers
         words = _DURABILITY.sub(b"", answer.content)
@@ -77,12 +77,12 @@ class Entry(msgspec.Struct, omit_defaults=True):
 
     @property
     def succeeded(self) -> bool:
-        """Whether it was answered, and with yes."""
+        """Whether the response is a success."""
         return 200 <= self.status < 400
 
     @property
     def is_unknown(self) -> bool:
-        """Whether nobody knows what came of it."""
+        """Whether the outcome is unknown."""
         return self.final and self.status in (0, 503)
 
     @property
@@ -95,12 +95,12 @@ class Entry(msgspec.Struct, omit_defaults=True):
 
     @property
     def durability(self) -> str:
-        """The level that the answer says it reached."""
+        """The durability in the response."""
         return self.response.get("durability", "")
 
     @property
     def redemption(self) -> dict[str, Any] | None:
-        """The redemption that the answer is, or that a purchase's has."""
+        """The redemption in the response: the whole of it, or a checkout's."""
         if not self.succeeded:
             return None
         redemption = self.response.get("redemption", self.response)
@@ -108,26 +108,26 @@ class Entry(msgspec.Struct, omit_defaults=True):
 
     @property
     def assignment(self) -> dict[str, Any] | None:
-        """The assignment that the answer is, or that a purchase has as its gift."""
+        """The assignment in the response: the whole of it, or a checkout's gift."""
         if not self.succeeded:
             return None
         return self.response if "/coupons/assign" in self.path else self.response.get("gift")
 
     @property
     def rollbacks(self) -> list[dict[str, Any]]:
-        """The redemptions that the answer says are rolled back."""
+        """The rolled-back redemptions in the response."""
         if not self.succeeded or not self.path.endswith("/rollback"):
             return []
         return self.response.get("items", [self.response])
 
 
 class Ledger:
-    """Asks, and writes down each request with its answer.
+    """Sends requests, and writes an entry for each.
 
-    1. A request has a key, and is repeated under it while it gets no answer, or one that says to come again. What has
-       no key is repeated only where the answer says that nothing was done.
-    2. Each time it is sent is an entry; the last is final.
-    3. An answer says `recorded`: `on_recorded` hears of it at once.
+    1. A request with a key is repeated under it until it gets a response other than 429, 503 or `request_in_progress`.
+       One without a key is repeated only if the response says that nothing was done.
+    2. Each attempt is an entry; the last is final.
+    3. A response has durability `recorded`: `on_recorded` is called at once.
     """
 
     def __init__(
@@ -141,9 +141,9 @@ class Ledger:
         hasty: bool = False,
         keep: bool = True,
     ) -> None:
-        """`recorded` is the part of requests that wait for the record. Who is `hasty` repeats a request at once, and
-        raises TimeoutError where it is never answered. With a folder entries go into a file of this process's there;
-        `entries` has them where they are kept in memory."""
+        """`recorded` is the share of requests that wait until they are recorded. If `hasty`, requests are repeated at
+        once, and TimeoutError is raised if one gets no response. Entries go into a file in the folder, if there is one,
+        and into `entries`, if `keep`."""
         self.random = random.Random(seed)
         self.entries: list[Entry] = []
         self.sent, self.succeeded, self.unwanted, self.in_flight = 0, 0, 0, 0
@@ -174,7 +174,7 @@ class Ledger:
             self.entries.append(entry)
 
     def wants_record(self) -> bool:
-        """Whether to ask for `recorded`, as a part of all does."""
+        """Whether to ask for `recorded`, by chance."""
         return self.random.random() < self._recorded
 
     async def ask(
@@ -191,8 +191,8 @@ class Ledger:
         book: str = "",
         code: str = "",
     ) -> Entry:
-        """The final entry of a request, which should have one of these statuses, or be one of these refusals. It has a
-        new key, where none is given; with '' it has none."""
+        """Send a request until it is final; its last entry. Expected are these statuses and these refusals. It has a
+        new key if none is given, and none if that is ''."""
         key = uuid4().hex if key is None else key
         asked_ms = now_ms()
         while True:
@@ -216,7 +216,7 @@ class Ledger:
             if op in _CLAIMED:
                 key = uuid4().hex
         if self._hasty and key and entry.is_unknown:
-            raise TimeoutError(f"never answered: {op} {path} {dict(self.unanswered)}")
+            raise TimeoutError(f"no response: {op} {path} {dict(self.unanswered)}")
         if entry.durability == "recorded" and self.on_recorded:
             await self.on_recorded(entry)
         return entry
@@ -224,7 +224,7 @@ class Ledger:
     async def _send(self, entry: Entry, ask: Ask) -> None:
         self.in_flight += 1
         try:
-            entry.answered(await self.random.choice(self._barrages).ask(ask))
+            entry.enter_response(await self.random.choice(self._barrages).ask(ask))
         except ERRORS as error:
             entry.refusal = type(error).__name__
         finally:
@@ -248,12 +248,12 @@ class Ledger:
 
 
 def now_ms() -> float:
-    """This machine's clock; it never goes back."""
+    """This machine's clock, in ms; it never goes back."""
     return _START_MS + time.monotonic() * 1000
 
 
 def read_entries(folder: Path) -> Iterator[Entry]:
-    """All entries of a load. msgspec.DecodeError where a line is broken."""
+    """Read all entries of a load. msgspec.DecodeError if a line is broken."""
     for path in sorted(folder.glob("ledger-*.jsonl")):
         with path.open("rb") as lines:
             for line in lines:

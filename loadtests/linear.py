@@ -1,5 +1,5 @@
-"""Whether a history can be explained: an order of its operations, each between its request and its answer, in which a
-thing that does one at a time would have answered so.
+"""Whether a history is linearizable: some order of its operations, each between its request and its response, explains
+all responses.
 
 Wing and Gong's search, with Lowe's memory of what was tried: from each state, each operation that nothing unfinished
 precedes. An operation that changes nothing and fits is taken at once: to take it later explains no more."""
@@ -9,11 +9,11 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 MOST_STATES = 200_000
-"""A history that needs more is not judged: nobody has time for it."""
+"""A history that needs more is not judged."""
 
 
 class Operation(NamedTuple):
-    """What was asked of one thing, and what was told."""
+    """An operation on one thing, and its outcome."""
 
     asked: float
     answered: float

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -201,19 +201,21 @@ def _options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--url", help="of a running service; without it one is started for this")
     options.add_argument("--shape", choices=DEFAULTS, default="steady")
-    options.add_argument("--users", type=_number(int, 1, 20_000), help="50; at an opening 500, in a soak 30")
-    options.add_argument("--rate", type=_number(float, 0.01, 20_000), help="users who come a second: 10; in a soak 5")
-    options.add_argument("--seconds", type=_number(int, 1, 7 * 86_400), help="60; at an opening 30, in a soak 3,600")
-    options.add_argument("--requests", type=_number(int, 1, 100_000_000), default=1_000_000, help="end after so many")
-    options.add_argument("--pay", type=_number(float, 0, 60), default=1.0, help="seconds that buyers take to pay")
-    options.add_argument("--processes", type=_number(int, 1, 256), default=1, help="of locust, each fills a core")
+    options.add_argument("--users", type=bounded(int, 1, 20_000), help="50; at an opening 500, in a soak 30")
+    options.add_argument("--rate", type=bounded(float, 0.01, 20_000), help="users who come a second: 10; in a soak 5")
+    options.add_argument("--seconds", type=bounded(int, 1, 7 * 86_400), help="60; at an opening 30, in a soak 3,600")
+    options.add_argument("--requests", type=bounded(int, 1, 100_000_000), default=1_000_000, help="end after so many")
+    options.add_argument("--pay", type=bounded(float, 0, 60), default=1.0, help="seconds that buyers take to pay")
+    options.add_argument("--processes", type=bounded(int, 1, 256), default=1, help="of locust, each fills a core")
     options.add_argument("--results", type=Path, default=RESULTS, help="where the load's folder is made")
     options.add_argument("--judge", type=Path, metavar="FOLDER", help="only judge a load that was run before, again")
     return options
 
 
-def _number(kind: type, least: float, most: float) -> Callable[[str], float]:
-    def number(text: str) -> float:
+def bounded(kind: type, least: float, most: float) -> Callable[[str], Any]:
+    """The type of an option that is a number within these bounds."""
+
+    def number(text: str) -> Any:
         value = kind(text)
         if not least <= value <= most:
             raise ValueError(text)

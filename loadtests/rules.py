@@ -1,9 +1,9 @@
-"""The rules that must hold after a load, each a query over its tables that finds what breaks it."""
+"""The rules that must hold after a load: each is a query over its tables that selects what breaks it."""
 
 from loadtests.plan import HOLD_S, TOTALS
 
 CLOCK_MS = 2
-"""What two times of one machine may be out by."""
+"""By how much two times of one machine may differ."""
 _FIELDS = "redemption_id, code, user_id, order_id, value, currency, discount, amount, redeemed_at"
 TABLES = f"""
 CREATE TABLE answers (entry, buyer, op, key, path, body, book_id, code, user_id, order_id, status, refusal, retry_after,
@@ -70,8 +70,8 @@ CREATE TABLE holds AS SELECT code, user_id, until_ms, until_ms - {HOLD_S * 1000}
   AND book_id IN (SELECT book_id FROM books WHERE kind = 'held') AND NOT (SELECT locks_end FROM about);
 CREATE INDEX holds_code ON holds (code, sent_ms);
 """
-"""What answers tell, each a fact that is recorded or gone; which answers were lost, as they may be; what is used (by
-what was answered or recorded), given, unknown and held."""
+"""Facts in responses, each recorded or gone; responses that were lost as they may be; what is used (by responses or
+Postgres) and assigned; requests with an unknown outcome; and locks."""
 
 LIMITS = (
     (
@@ -100,7 +100,7 @@ LIMITS = (
         WHERE order_id <> '' GROUP BY order_id HAVING count(*) > coupons_per_order""",
     ),
 )
-"""Those of what is used."""
+"""Limits on what is used."""
 
 RULES = (
     (
@@ -235,4 +235,4 @@ RULES = (
         "SELECT 'no answer has a redemption' WHERE NOT EXISTS (SELECT * FROM answered_redemptions)",
     ),
 )
-"""Each rule's breach in words, and the query that finds it: a row for each."""
+"""For each rule: its breach, and the query that selects it."""

@@ -1,4 +1,4 @@
-"""The tables over which the rules are queries: what was asked and answered, and what the service lists of it."""
+"""The tables that the rules query: requests and responses, and what the service lists."""
 
 import sqlite3
 from collections.abc import Iterable, Mapping
@@ -18,7 +18,7 @@ _REDEMPTION = "redemptionId code userId orderId orderValue currency discountAmou
 
 
 class Difference(NamedTuple):
-    """A rule that doesn't hold: how often, and some of it."""
+    """A rule that doesn't hold: how often, and some examples."""
 
     rule: str
     many: int
@@ -29,7 +29,7 @@ class Difference(NamedTuple):
 
 
 class Tables:
-    """Tables of one load, in a SQLite file, so that memory doesn't grow with it, or in memory."""
+    """Tables of one load, in memory or, for a large load, in a SQLite file."""
 
     def __init__(self, path: str = ":memory:") -> None:
         self._database = sqlite3.connect(path)
@@ -51,7 +51,7 @@ class Tables:
             self._database.execute(f"INSERT INTO {table} VALUES ({', '.join('?' * len(values))})", values)
 
     def enter(self, entries: Iterable[Entry]) -> None:
-        """Insert what was asked and answered."""
+        """Insert requests and responses."""
         for entry in entries:
             self.entries += 1
             self._enter(self.entries, entry)
@@ -59,7 +59,7 @@ class Tables:
     def list_book(
         self, book: Book, redemptions: Iterable[Mapping[str, Any]], codes: Iterable[Mapping[str, Any]]
     ) -> None:
-        """Insert what the service lists of a book, in place of what it listed before."""
+        """Insert what the service lists of a book, and delete what it listed before."""
         for table in ("redemptions", "codes", "books", "counts"):
             self._database.execute(f"DELETE FROM {table} WHERE book_id = ?", (book.book_id,))
         stock, codes_per_user = (
@@ -77,8 +77,8 @@ class Tables:
         self.insert("codes", ((book.book_id, *(item[name] or "" for name in names)) for item in codes))
 
     def counts_unlike(self, book: Book, stats: Mapping[str, Any]) -> bool:
-        """Insert what Redis counts of a book, as far as a list has it: a list shows the status beneath a lock. Whether
-        that is something else than what is listed."""
+        """Insert what Redis counts of a book, without locks, which lists don't show. Whether that differs from the
+        lists."""
         counts = {name: stats[name] for name in ("codes", "redeemed", "exhausted", "inactive")}
         counts |= {name: stats[name] for name in ("redemptions", "rolledBack", "users")}
         counts["unused"] = stats["available"] + stats["assigned"] + stats["locked"]
@@ -97,7 +97,7 @@ class Tables:
         return differences
 
     def derive(self) -> None:
-        """Make anew what follows from the other tables."""
+        """Fill the derived tables again."""
         self._database.executescript("".join(f"DROP TABLE IF EXISTS {table};" for table in DERIVED) + VIEWS)
 
     def _enter(self, number: int, entry: Entry) -> None:

@@ -1,4 +1,4 @@
-"""How a coupon and a limit behave, as far as answers tell."""
+"""How a coupon and a limit behave."""
 
 from collections.abc import Callable
 from typing import NamedTuple

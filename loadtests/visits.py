@@ -1,4 +1,4 @@
-"""What a buyer does on a visit, what the merchant changes, and what may come of it."""
+"""What buyers do on a visit, what the merchant changes, and which responses are expected."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
@@ -12,38 +12,38 @@ if TYPE_CHECKING:
     from loadtests.buyers import Crowd
 
 BRING = 0.7
-"""The part of those who bring a code of the sale, while it has some, where others are assigned one of the stock."""
+"""The share of buyers who bring a code of the sale, while it has some; others are assigned one."""
 TAKERS, GREEDY, ORDERS = 30, 6, 12
-"""How many share a limit: of codes, of redemptions, of an order's places."""
+"""How many users share a limit of codes or of redemptions, and how many orders are shared."""
 LOCKED = frozenset({201, 200})
 
 
 class Visit:
-    """One visit by one kind of buyer."""
+    """A visit by one kind of buyer."""
 
     def __init__(self, crowd: "Crowd", buyer: str) -> None:
         self.crowd, self.ledger, self.random, self._buyer = crowd, crowd.ledger, crowd.random, buyer
 
     def book(self, kind: Kind) -> Book:
-        """The only one of its kind, or the one that is fought for now."""
+        """The book of a kind that is used now."""
         return self.crowd.turn(kind)
 
     def id(self, kind: str = "user") -> str:
-        """A user or an order that nobody has."""
+        """A new user or order."""
         return f"{self.crowd.mark}-{kind}-{uuid4().hex[:12]}"
 
-    def order(self, user: str = "") -> dict[str, Any]:
-        """A user and an order, new ones."""
-        return {"userId": user or self.id(), "orderId": self.id("order")}
+    def order(self) -> dict[str, Any]:
+        """A new user and a new order."""
+        return {"userId": self.id(), "orderId": self.id("order")}
 
     def lost(self, *refusals: str) -> tuple[str, ...]:
-        """Refusals that come of a loss."""
+        """Refusals that are expected if responses may be lost."""
         return refusals if self.crowd.may_lose else ()
 
     async def ask(
         self, op: str, path: str, body: dict[str, Any], *refusals: str, book: str = "", **options: Any
     ) -> Entry:
-        """The final entry of a request that this one sends."""
+        """Send a request; its final entry."""
         return await self.ledger.ask(op, path, body, *refusals, buyer=self._buyer, book=book, **options)
 
     async def redeem(
@@ -55,13 +55,13 @@ class Visit:
         key: str | None = None,
         **fields: Any,
     ) -> Entry:
-        """Redeem a code for somebody."""
+        """Redeem a code, by a new user for a new order if no other is given."""
         body = self.order() | {"orderValue": "20.00"} | fields
         about = {"book": book.book_id if book else "", "code": code, "recorded": self.ledger.wants_record()}
         return await self.ask("redeem", f"/v1/coupons/redeem/{code}", body, *refusals, wanted=wanted, key=key, **about)
 
     async def lock(self, book: Book, code: str, body: dict[str, Any], *refusals: str, leave: bool = False) -> Entry:
-        """Lock a code; unless it is left, its token is kept."""
+        """Lock a code; unlock it at the end unless `leave`."""
         about: dict[str, Any] = {"book": book.book_id, "code": code, "wanted": LOCKED}
         locked = await self.ask("lock", f"/v1/coupons/lock/{code}", body, *refusals, **about)
         if locked.succeeded and not leave:
@@ -69,25 +69,24 @@ class Visit:
         return locked
 
     async def unlock(self, locked: Entry) -> None:
-        """Give a lock back."""
+        """Unlock."""
         token = locked.response.get("lockToken", "")
         path = f"/v1/coupons/unlock/{locked.code}"
         await self.ask("unlock", path, {"lockToken": token}, wanted={204}, code=locked.code)
 
     async def assign(self, book: Book, user: str, *refusals: str) -> Entry:
-        """Be assigned any code of a book."""
+        """Assign any code of a book."""
         body, recorded = {"bookId": book.book_id, "userId": user}, self.ledger.wants_record()
         return await self.ask("assign", "/v1/coupons/assign", body, *refusals, book=book.book_id, recorded=recorded)
 
     async def check_out(self, book: Book, body: dict[str, Any], *refusals: str) -> Entry:
-        """Check out, with a code of the book or for its gift alone."""
+        """Check out, with a code or for a gift alone."""
         body = {"orderId": self.id("order"), "orderValue": "30.00"} | body
         about = {"book": book.book_id, "code": body.get("code", ""), "recorded": self.ledger.wants_record()}
         return await self.ask("checkout", "/v1/checkout", body, *refusals, *_of_total(book), **about)
 
     async def coupon(self, user: str) -> tuple[Book, str]:
-        """A coupon that only this user has, and its book: the sale's next, which the user brought, or one of the stock
-        that is assigned to it; '' where there is none."""
+        """A coupon for this user alone, and its book: the sale's next code, or an assigned one; '' if there is none."""
         sale = self.book("sale")
         stocked = "stocked" in self.crowd.books
         if (not stocked or self.random.random() < BRING) and (code := self.crowd.next_code(sale)):
@@ -100,7 +99,7 @@ class Visit:
 
 Doing = Callable[[Visit], Awaitable[Any]]
 VISITS: list[tuple[str, int, Doing]] = []
-"""The kind of buyer, of how many visits, and what it does."""
+"""The kind of buyer, its share of visits, and what it does."""
 
 
 async def visit(crowd: "Crowd") -> None:
@@ -110,7 +109,7 @@ async def visit(crowd: "Crowd") -> None:
 
 
 def visits(buyer: str, weight: int) -> Callable[[Doing], Doing]:
-    """Put it among VISITS."""
+    """Add a function to VISITS."""
 
     def add(function: Doing) -> Doing:
         VISITS.append((buyer, weight, function))
@@ -125,7 +124,7 @@ def _of_total(book: Book) -> tuple[str, ...]:
 
 @visits("Buyer", 6)
 async def lock_pay_redeem(visit: Visit) -> None:
-    """The promise of a lock is kept."""
+    """Lock, pay, redeem: a redemption under a lock must succeed."""
     body = visit.order()
     book, code = await visit.coupon(body["userId"])
     if not code or not (locked := await visit.lock(book, code, body, *_of_total(book))).succeeded:
@@ -138,7 +137,7 @@ async def lock_pay_redeem(visit: Visit) -> None:
 
 @visits("Buyer", 3)
 async def redeem_alone(visit: Visit) -> None:
-    """Without a lock."""
+    """Redeem without a lock."""
     user = visit.id()
     book, code = await visit.coupon(user)
     if code:
@@ -147,7 +146,7 @@ async def redeem_alone(visit: Visit) -> None:
 
 @visits("Buyer", 1)
 async def assign_then_redeem(visit: Visit) -> None:
-    """The coupon is the user's first."""
+    """Assign a code, and redeem it."""
     user, book = visit.id(), visit.book("sale")
     if code := visit.crowd.next_code(book):
         about: dict[str, Any] = {"book": book.book_id, "code": code, "recorded": visit.ledger.wants_record()}
@@ -157,7 +156,7 @@ async def assign_then_redeem(visit: Visit) -> None:
 
 @visits("Returner", 1)
 async def assign_and_take_back(visit: Visit) -> None:
-    """What a user was assigned by mistake."""
+    """Assign a code, and take the assignment back."""
     book = visit.book("sale")
     if code := visit.crowd.next_code(book):
         about: dict[str, Any] = {"book": book.book_id, "code": code}
@@ -168,7 +167,7 @@ async def assign_and_take_back(visit: Visit) -> None:
 
 @visits("Repeater", 2)
 async def click_twice(visit: Visit) -> None:
-    """Twice at once, and once more later, under one key: one redemption, and one answer."""
+    """Redeem twice at once and once later under one key: one redemption, one response."""
     key, body = uuid4().hex, visit.order()
     book, code = await visit.coupon(body["userId"])
     if not code:
@@ -202,7 +201,7 @@ async def take_a_gift(visit: Visit) -> None:
 
 @visits("Abandoner", 1)
 async def lock_then_unlock(visit: Visit) -> None:
-    """Change one's mind."""
+    """Lock, and unlock."""
     if code := visit.crowd.next_code(visit.book("sale")):
         locked = await visit.lock(visit.book("sale"), code, visit.order(), *_of_total(visit.book("sale")))
         if locked.succeeded:
@@ -211,7 +210,7 @@ async def lock_then_unlock(visit: Visit) -> None:
 
 @visits("Abandoner", 1)
 async def go_away(visit: Visit) -> None:
-    """Lock what others want, too, and go away: when the hold has ended, it is somebody else's."""
+    """Lock a shared code and leave the lock: after it has expired, another user may lock the code."""
     book = visit.book("held")
     if visit.crowd.leaves_locks:
         code = book.code(visit.random.randrange(book.codes))
@@ -223,7 +222,7 @@ async def go_away(visit: Visit) -> None:
 
 @visits("Abandoner", 1)
 async def leave_a_total(visit: Visit) -> None:
-    """As above, with a use of the book's total."""
+    """Leave a lock that holds one use of the book's total."""
     book = visit.book("left")
     if visit.crowd.leaves_locks and (code := visit.crowd.next_code(book)):
         await visit.lock(book, code, visit.order(), "out_of_stock", leave=True)
@@ -231,13 +230,13 @@ async def leave_a_total(visit: Visit) -> None:
 
 @visits("Returner", 1)
 async def roll_back(visit: Visit) -> None:
-    """Twice at once, so that one is too late."""
+    """Redeem, and roll back twice at once: one of the two is refused."""
     book, code = await visit.coupon(user := visit.id())
     if not code or not (redemption := (await visit.redeem(book, code, *_of_total(book), userId=user)).redemption):
         return
     body = {"reason": "drill", "restore": visit.random.random() < 0.7}
     path, about = f"/v1/redemptions/{redemption['redemptionId']}/rollback", {"code": code, "book": book.book_id}
-    # Not found where the redemption was lost meanwhile: the judge knows.
+    # Not found if the redemption was lost meanwhile; the judge checks that.
     refusals = ("already_rolled_back", *visit.lost("redemption_not_found"))
     recorded = visit.ledger.wants_record()
     asked = (visit.ask("rollback", path, body, *refusals, wanted={200}, recorded=recorded, **about) for _ in range(2))
@@ -246,7 +245,7 @@ async def roll_back(visit: Visit) -> None:
 
 @visits("Returner", 1)
 async def roll_back_an_order(visit: Visit) -> None:
-    """With its gift."""
+    """Check out, and roll the order back with its gift."""
     book, code = await visit.coupon(user := visit.id())
     if not code:
         return
@@ -259,14 +258,14 @@ async def roll_back_an_order(visit: Visit) -> None:
 
 @visits("Fighter", 1)
 async def want_a_code(visit: Visit) -> None:
-    """One of the uses that a code has."""
+    """Redeem a code with several uses that many want."""
     book = visit.book("shared")
     await visit.redeem(book, book.code(visit.random.randrange(book.codes)), "coupon_exhausted")
 
 
 @visits("Fighter", 1)
 async def want_a_code_without_key(visit: Visit) -> None:
-    """Nothing tells a repeat of this from another one: what repeats it by itself spends two uses."""
+    """Redeem without a key: a driver that repeats the request by itself spends two uses."""
     book = visit.book("shared")
     code, body = book.code(visit.random.randrange(book.codes)), {"userId": visit.id(), "orderValue": "20.00"}
     about: dict[str, Any] = {"book": book.book_id, "code": code, "key": ""}
@@ -275,7 +274,7 @@ async def want_a_code_without_key(visit: Visit) -> None:
 
 @visits("Fighter", 1)
 async def want_more_than_a_user_may(visit: Visit) -> None:
-    """One of a user's uses of a book."""
+    """Redeem for a user with a limit."""
     book = visit.book("greedy")
     if code := visit.crowd.next_code(book):
         user = f"{visit.crowd.mark}-greedy-{visit.random.randrange(max(GREEDY, book.codes // 30))}"
@@ -284,7 +283,7 @@ async def want_more_than_a_user_may(visit: Visit) -> None:
 
 @visits("Fighter", 2)
 async def want_a_total(visit: Visit) -> None:
-    """One of the uses that a book has."""
+    """Redeem a code of a book with a total."""
     book = visit.book("total")
     if code := visit.crowd.next_code(book):
         await visit.redeem(book, code, "out_of_stock")
@@ -292,7 +291,7 @@ async def want_a_total(visit: Visit) -> None:
 
 @visits("Fighter", 1)
 async def want_a_total_by_lock(visit: Visit) -> None:
-    """Who has a lock has a use of the total, too."""
+    """Lock a code of a book with a total: the lock holds one use."""
     book = visit.book("reserved")
     if not (code := visit.crowd.next_code(book)):
         return
@@ -310,20 +309,20 @@ async def want_a_total_by_lock(visit: Visit) -> None:
 
 @visits("Fighter", 1)
 async def want_the_last_code(visit: Visit) -> None:
-    """One of a few codes."""
+    """Assign one of a few codes."""
     await visit.assign(visit.book("stock"), visit.id(), "out_of_stock")
 
 
 @visits("Fighter", 1)
 async def want_more_codes_than_a_user_may(visit: Visit) -> None:
-    """One of the codes of a book that a user may have."""
+    """Assign a code to a user with a limit of codes."""
     user = f"{visit.crowd.mark}-taker-{visit.random.randrange(TAKERS)}"
     await visit.assign(visit.book("assigned"), user, "user_code_limit", "out_of_stock")
 
 
 @visits("Fighter", 1)
 async def want_a_place_in_an_order(visit: Visit) -> None:
-    """The only one that an order has."""
+    """Redeem for an order that others also use."""
     sale = visit.book("sale")
     if code := visit.crowd.next_code(sale):
         order = f"{visit.crowd.mark}-order-{visit.random.randrange(ORDERS)}"
@@ -332,16 +331,16 @@ async def want_a_place_in_an_order(visit: Visit) -> None:
 
 @visits("Guesser", 1)
 async def guess(visit: Visit) -> None:
-    """A code that there isn't, to lock or to redeem."""
+    """Lock or redeem a code that does not exist."""
     op, code = visit.random.choice(("lock", "redeem")), f"G-{uuid4().hex[:16].upper()}"
     await visit.ask(op, f"/v1/coupons/{op}/{code}", visit.order(), "coupon_not_found", wanted=(), code=code)
 
 
 class Merchant(Visit):
-    """Who changes what is sold."""
+    """Changes books and codes."""
 
     async def change(self) -> None:
-        """Make a book, add codes, switch one off, set a limit, and see at once that each governs."""
+        """Create a book, add codes, deactivate one, set a limit; each change must be in force at once."""
         codes = [f"{self.crowd.mark.upper()}-M-{uuid4().hex[:12].upper()}" for _ in range(4)]
         made = await self.ask("book", "/v1/books", {"name": f"Load {self.crowd.mark}"})
         if not made.succeeded:

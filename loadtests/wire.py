@@ -1,5 +1,4 @@
-"""The HTTP client of every load: connections of its own, and requests that are all on their way before the first
-answer is read."""
+"""The HTTP client of every load: it opens its connections, and can send many requests before it reads a response."""
 
 import asyncio
 import json
@@ -12,9 +11,9 @@ from urllib.parse import urlsplit
 
 ANSWER_S = 60.0
 IDLE_S = 2.0
-"""Well below the 5 s after which a server may end a connection that nobody uses."""
+"""Well below the 5 s after which a server may close an idle connection."""
 ERRORS = (OSError, EOFError, asyncio.LimitOverrunError, ValueError)
-"""A request that was cut off, or answered by no HTTP."""
+"""A connection that ended, or a response that is not HTTP."""
 
 
 class Ask(NamedTuple):
@@ -29,7 +28,7 @@ class Ask(NamedTuple):
 
 @dataclass(frozen=True)
 class Answer:
-    """A whole answer; header names are in lower case."""
+    """A complete response; header names are in lower case."""
 
     status: int
     headers: dict[str, str]
@@ -37,12 +36,12 @@ class Answer:
 
     @cached_property
     def body(self) -> Any:
-        """The JSON; None where the answer is empty. ValueError where it is something else."""
+        """The JSON; None if the body is empty. ValueError if it is not JSON."""
         return json.loads(self.content) if self.content else None
 
     @property
     def label(self) -> str:
-        """What answers are counted by: `201`, `201 replayed`, `409 coupon_exhausted`."""
+        """The label by which responses are counted: `201`, `201 replayed`, `409 coupon_exhausted`."""
         if self.status >= 400:
             return f"{self.status} {self.body['code']}"
         return f"{self.status} replayed" if "idempotency-replayed" in self.headers else str(self.status)
@@ -52,7 +51,7 @@ class Wire:
     """One connection, opened when it is first needed; requests on it are answered in turn."""
 
     def __init__(self, url: str, api_key: str, address: str = "") -> None:
-        """`address` is the client's, as a trusted proxy names it."""
+        """`address` is the client's, as a trusted proxy sends it."""
         parts = urlsplit(url)
         self._tls = True if parts.scheme == "https" else None
         self._at = parts.hostname or "127.0.0.1", parts.port or (443 if self._tls else 80)
@@ -80,12 +79,12 @@ class Wire:
         await self._streams[1].drain()
 
     def end(self) -> None:
-        """Say that no more is sent."""
+        """End the sending side."""
         if self._streams and self._streams[1].can_write_eof():
             self._streams[1].write_eof()
 
     async def answer(self) -> Answer:
-        """The next answer; after `100 Continue`, the one that follows."""
+        """Read the next response; skip `100 Continue`."""
         assert self._streams
         reader = self._streams[0]
         first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
@@ -102,7 +101,7 @@ class Wire:
         return Answer(status, headers, content)
 
     async def ask(self, ask: Ask) -> Answer:
-        """One request and its answer."""
+        """Send one request and read its response."""
         await self.send(self.pack(ask))
         return await self.answer()
 
@@ -120,8 +119,8 @@ class Barrage:
         self._free: list[Wire] = []
 
     async def fire(self, asks: Sequence[Ask]) -> list[Answer]:
-        """The answers, in the requests' order. Of several requests the last bytes are sent together, once all that goes
-        before is sent. TimeoutError where an answer takes too long."""
+        """Send all; the responses in the requests' order. The last bytes of several requests are sent together, once
+        all other bytes are sent. TimeoutError if a response takes too long."""
         wires = [self._take() for _ in asks]
         try:
             async with asyncio.timeout(self._patience_s):
@@ -145,18 +144,18 @@ class Barrage:
         return answers
 
     async def ask(self, ask: Ask) -> Answer:
-        """One request by itself; others may be on their way."""
+        """Send one request; others may be in flight."""
         return (await self.fire([ask]))[0]
 
     async def one(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
-        """One request by itself, which must succeed."""
+        """Send one request, which must succeed."""
         answer = await self.ask(Ask(method, path, body))
         if answer.status >= 400:
             raise RuntimeError(f"{method} {path}: {answer.status} {answer.content.decode(errors='replace')[:500]}")
         return answer
 
     def close(self) -> None:
-        """End all connections that nobody uses."""
+        """Close all idle connections."""
         for wire in self._free:
             wire.close()
         self._free.clear()
@@ -168,7 +167,7 @@ class Barrage:
         self.close()
 
     def _take(self) -> Wire:
-        """The connection that was used last; a new one where that was too long ago."""
+        """The connection that was used last; a new one if that is too long ago."""
         if self._free and time.monotonic() - self._free[-1].used_at > IDLE_S:
             self.close()
         return self._free.pop() if self._free else Wire(*self._to)

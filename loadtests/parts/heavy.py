@@ -46,10 +46,8 @@ class Watched:
 
     def __init__(self, run: Run) -> None:
         self._url = run.facts["redisUrl"]
-        self.memory, self._over = (
-            Watch(of_processes({"worker": run.facts["pids"]["worker"]}), LOOK_S),
-            threading.Event(),
-        )
+        self.memory = Watch(of_processes({"worker": run.facts["pids"]["worker"]}), LOOK_S)
+        self._over = threading.Event()
         self.script_ms, self.redis_ms = 0.0, 0.0
         self._asking = threading.Thread(target=self._ask, daemon=True)
 

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 from loadtests.figures import Row, keep, row, say
 from loadtests.generator import STRIDE, GeneratorError, build
 from loadtests.harness.running import Run
-from loadtests.load import RESULTS
+from loadtests.load import RESULTS, bounded
 from loadtests.own import own_service
 from loadtests.parts import bulk, peers
 from loadtests.subject import Spent, Subject, opened
@@ -266,26 +266,16 @@ def add_options(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--codes", nargs="+", type=_codes, metavar="N", help="10000 1000000; 10000000 takes minutes more"
     )
-    options.add_argument("--connections", nargs="+", type=_number(1, 9_000), metavar="N", help="1 8 64 256")
-    options.add_argument("--seconds", type=_number(1, 3_000), help="60, at full load")
-    options.add_argument("--buyers", type=_number(OPENING_CODES, 1_000_000), help="20000, at an opening")
+    options.add_argument("--connections", nargs="+", type=bounded(int, 1, 9_000), metavar="N", help="1 8 64 256")
+    options.add_argument("--seconds", type=bounded(int, 1, 3_000), help="60, at full load")
+    options.add_argument("--buyers", type=bounded(int, OPENING_CODES, 1_000_000), help="20000, at an opening")
     options.add_argument("--peers", type=Path, metavar="FOLDER", help="have its `compare` measure others beside us")
     options.add_argument("--against", nargs="+", default=peers.NAMES, metavar="NAME", help="which of its others")
     options.add_argument("--results", type=Path, default=RESULTS, help="where the folder is made")
 
 
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise ValueError(text)
-        return value
-
-    return number
-
-
 def _codes(text: str) -> int:
-    value = _number(OPENING_CODES, 100_000_000)(text)
+    value = bounded(int, OPENING_CODES, 100_000_000)(text)
     if value % STRIDE == 0:
         raise ValueError(text)
     return value

@@ -1,6 +1,6 @@
-"""`python -m tests.faults`: each way to hurt the service, on real servers under load, with every answer judged.
+"""`python -m tests.faults`: each fault, injected into real servers under load, with every response judged.
 
-A round's seed is printed with it; `--only NAME --seed S --rounds 1` hurts in that way with these dice again."""
+A round's seed is printed with it; `--only NAME --seed S --rounds 1` repeats that round."""
 
 import argparse
 import asyncio
@@ -30,7 +30,7 @@ async def run_faults(
     for number, name in enumerate(names):
         scenario, done = SCENARIOS[name], []
         if reason := scenario.impossible():
-            print(f"{name}: left out, {reason}", file=sys.stderr, flush=True)
+            print(f"{name}: skipped, {reason}", file=sys.stderr, flush=True)
             continue
         place = folder / f"stage-{number}"
         try:
@@ -39,7 +39,7 @@ async def run_faults(
                     began = time.monotonic()
                     done.append(await run_round(stage, scenario, seed + turn, times))
                     print(_describe(name, seed + turn, time.monotonic() - began, done[-1]), file=sys.stderr, flush=True)
-        except Exception:  # noqa: BLE001, the other faults are told of all the same
+        except Exception:  # noqa: BLE001, the other faults are reported all the same
             good = False
             traceback.print_exc()
             print(f"{name}: kept {_keep_logs(place)}", file=sys.stderr, flush=True)
@@ -79,8 +79,8 @@ def _head(columns: str) -> None:
 def _describe(name: str, seed: int, seconds: float, round_: Round) -> str:
     closed = "never closed" if round_.closed_s is None else f"closed {round_.closed_s:.1f} s"
     text = (
-        f"{name}, seed {seed}: {seconds:.1f} s, struck {len(round_.injections)} times, {closed}, {round_.mended}, "
-        f"{round_.verdict.kept} kept, lost {dict(round_.verdict.lost)}, {dict(round_.unanswered)}"
+        f"{name}, seed {seed}: {seconds:.1f} s, injected {len(round_.injections)} times, {closed}, "
+        f"{round_.recoveries}, {round_.verdict.kept} kept, lost {dict(round_.verdict.lost)}, {dict(round_.unanswered)}"
     )
     return "\n".join([text, *(f"  WRONG {one[:1500]}" for one in round_.verdict.wrong[:20])])
 
@@ -97,7 +97,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--rounds", type=int, help="of each fault; else as many as each asks for")
-    parser.add_argument("--times", type=int, default=1, help="that a round hurts before all is judged")
+    parser.add_argument("--times", type=int, default=1, help="that a round injects its fault before all is judged")
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
     parser.add_argument("--only", default="", help="faults whose name matches this")
     parser.add_argument("--plant", choices=["all", *PLANTS], help="plant a mistake, and see that it is found")

@@ -1,5 +1,4 @@
-"""What must be true once a fault is over: all that must after any load; and what only Postgres, Redis and the
-processes' logs tell."""
+"""The judgement after a fault: the rules of every load, and checks of Postgres, Redis and the processes' logs."""
 
 import asyncio
 from collections import Counter
@@ -16,12 +15,12 @@ from tests.faults.looking import Drill
 from tests.faults.rebuilding import unlike_rebuilt
 
 _KEYS_IN_REDIS = {"lock", "unlock", "tidy"}
-"""What leaves no event: its keys live in Redis alone."""
+"""Operations without an event: Redis alone stores their Idempotency-Keys."""
 _DOUBLE = {rule for rule, _ in LIMITS} | {
     "recorded without a response",
     "limit not used up",
 }
-"""The rules whose breach says that something was done twice, or that a limit was passed."""
+"""Rules that are broken when something was done twice, or a limit was exceeded."""
 _TAKEN_BACK = """SELECT code, user_id, assigned_at FROM assignments JOIN books USING (workspace, book)
 WHERE book_id = ANY($1) AND unassigned_at IS NOT NULL"""
 _STANDING = """SELECT book_id::text, redemption_id::text, code, user_id, coalesce(order_id, ''),
@@ -32,22 +31,22 @@ WHERE book_id = ANY($1) AND b.restore IS NOT TRUE"""
 
 @dataclass
 class Verdict:
-    """What was found."""
+    """The result of a round's checks."""
 
     wrong: list[str] = field(default_factory=list)
     double: int = 0
-    """How many of these say that something was done twice, or that a limit was passed."""
+    """How many of these were done twice, or exceeded a limit."""
     lost: Counter[str] = field(default_factory=Counter)
-    """Answers that are not in the record, by the durability they had told."""
+    """Responses that are not in Postgres, by their durability."""
     kept: int = 0
-    aside: int = 0
+    quarantined: int = 0
 
 
 async def judge(
     drill: Drill, may_lose: frozenset[str], alarms: Collection[str] = (), *, locks_end: bool = False
 ) -> Verdict:
-    """All of it; `locks_end` says whether locks may have ended before their time. Changes what it asks: judge a drill
-    once."""
+    """Check everything. `locks_end` says whether locks may have ended before their time. Judge a drill only once: the
+    checks send requests that change its books."""
     stage, ledger, tables = drill.stage, drill.ledger, Tables()
     await stage.until_ready()
     of_load = Judge(drill.on, drill.books, ledger, ledger.entries, tables, may_lose=may_lose, locks_end=locks_end)
@@ -59,8 +58,8 @@ async def judge(
     judgement = await of_load.judge()
     verdict = Verdict([*drill.wrong, *map(str, judgement.wrong)], lost=Counter(judgement.lost), kept=judgement.kept)
     verdict.double = sum(one.many for one in judgement.wrong if one.rule in _DOUBLE)
-    verdict.wrong += await _nowhere(drill)
-    verdict.wrong += await _tidy(drill, tables)
+    verdict.wrong += await _find_missing_events(drill)
+    verdict.wrong += await _remove_locks(drill, tables)
     await stage.until_ready()
     stage.held_keys |= {entry.key for entry in ledger.entries if entry.op in _KEYS_IN_REDIS}
     verdict.wrong += await unlike_rebuilt(stage)
@@ -70,7 +69,7 @@ async def judge(
 
 
 async def passed_limits(drill: Drill) -> list[str]:
-    """Limits that more stands against in Postgres than they allow, where the service can't be asked."""
+    """The limits that are exceeded in Postgres, for a service that does not respond."""
     tables = Tables()
     for book in drill.books:
         tables.list_book(book, [], [])
@@ -82,21 +81,21 @@ async def passed_limits(drill: Drill) -> list[str]:
     return problems
 
 
-async def _nowhere(drill: Drill) -> list[str]:
-    """What a server had decided that was left and come back to is recorded, or kept in quarantine."""
+async def _find_missing_events(drill: Drill) -> list[str]:
+    """Check that each event of a server that clients left and came back to is recorded, or in quarantine."""
     problems = []
     for outbox in drill.outboxes:
         events = {tuple(map(int, at.split("-"))): d for at, d in outbox.items() if d[:2] in ("A ", "U ", "R ", "B ")}
         rows = await drill.stage.pool.fetch("SELECT epoch, seq FROM facts UNION SELECT epoch, seq FROM quarantine")
-        if nowhere := events.keys() - {tuple(row) for row in rows}:
-            problems.append(f"{len(nowhere)} events are nowhere: {sorted(nowhere)[:5]}")
+        if missing := events.keys() - {tuple(row) for row in rows}:
+            problems.append(f"{len(missing)} events are neither recorded nor in quarantine: {sorted(missing)[:5]}")
     return problems
 
 
-async def _tidy(drill: Drill, tables: Tables) -> list[str]:
+async def _remove_locks(drill: Drill, tables: Tables) -> list[str]:
     """Once abandoned locks have expired, lock each of their codes again and unlock it: then Redis stores nothing of
     them. Only Redis stores that a code of a book was locked while the book has no redemption, so redeem one code.
-    Returns what was answered as it may not be."""
+    Return the unexpected responses."""
     ask, books = drill.ledger.ask, {book.book_id: book for book in drill.books if book.kind in ("held", "left")}
     locks = tables.query("SELECT path, code, book_id, answered_ms FROM answers WHERE op = 'lock'")
     locks = [lock for lock in locks if lock[2] in books]

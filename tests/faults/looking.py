@@ -1,4 +1,4 @@
-"""What a service that is hurt is asked and answers: its ledger, and those who only look."""
+"""The load during a fault: the ledger of buyers and a merchant, and readers that see how long the service is closed."""
 
 import asyncio
 import contextlib
@@ -26,10 +26,10 @@ _IS_THERE = "SELECT EXISTS (SELECT FROM redemptions WHERE redemption_id = $1)"
 
 
 class Drill:
-    """Buyers and a merchant of a stage's service, and what is done to it meanwhile.
+    """The load on a stage's service, and the faults that are injected meanwhile.
 
-    1. A redemption that is answered as `recorded` is looked up at once: it must be in Postgres then.
-    2. Two only look: one at a coupon in Redis, one at lists of books and of redemptions, in Postgres.
+    1. A redemption with durability `recorded` is looked up at once: it must be in Postgres then.
+    2. Two readers: one reads a coupon in Redis, one lists of books and of redemptions in Postgres.
     """
 
     def __init__(self, stage: Stage, ledger: Ledger, crowd: Crowd, before: Ground) -> None:
@@ -39,21 +39,21 @@ class Drill:
         self.looks: list[Look] = []
         self.reads: list[Look] = []
         self.outboxes: list[dict[str, str]] = []
-        """Of servers that were left, before the service came back to them."""
+        """Outboxes of servers that clients left, before they came back to them."""
         self.injections: list[int] = []
-        """How many requests were under way at each strike."""
+        """How many requests were in flight at each fault."""
         self.lost_writes = 0
-        """Writes that a loss of power took back."""
+        """Writes that a loss of power undid."""
         self.closed_ms: list[tuple[float, float]] = []
-        """From when to when nobody may have been answered."""
+        """Times at which no operation may have succeeded."""
         self.poisoned = 0
-        """Events that were put into the outbox and can't be recorded."""
+        """Events put into the outbox that can't be recorded."""
         self._log_sizes = stage.log_sizes()
         self._ended = False
         ledger.on_recorded = self._look_up
 
     async def begin_fault(self, answers: int = 0) -> None:
-        """Wait until so many more were answered well, and count a fault that is injected now."""
+        """Wait for so many more successful responses, and count a fault that is injected now."""
         if answers:
             await self.until_more(answers)
         self.injections.append(self.ledger.in_flight)
@@ -63,12 +63,12 @@ class Drill:
         return self.stage.alarms(self._log_sizes)
 
     async def until_more(self, answers: int) -> None:
-        """Wait until so many more were answered well."""
+        """Wait for so many more successful responses."""
         await self.crowd.until_more(answers)
 
     @asynccontextmanager
     async def going_on(self, buyers: int) -> AsyncIterator[None]:
-        """Buy and look while the block runs, and until what those see who only look is whole again."""
+        """Run the buyers and readers while the block runs; then wait until the readers succeed again."""
         tasks = [asyncio.create_task(task()) for task in (self._look, self._read, self._watch)]
         try:
             async with self.crowd.buying(buyers):
@@ -83,7 +83,7 @@ class Drill:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _look_up(self, entry: Entry) -> None:
-        """While Postgres can't be asked, the judge will see."""
+        """Check a recorded redemption at once. If Postgres does not respond, the judge checks it later."""
         if not (redemption := entry.redemption) or entry.op != "redeem":
             return
         with contextlib.suppress(*POSTGRES_ERRORS):
@@ -93,7 +93,7 @@ class Drill:
                 self.wrong.append(f"answered as recorded, and not in Postgres: {entry.path}")
 
     async def _watch(self) -> None:
-        """When Postgres says that the partition is closed: its gate opens after that."""
+        """Note the times at which the partition is closed in Postgres; its gate opens after that."""
         begun, last, epoch = 0.0, 0.0, 0
         while not self._ended:
             before = now_ms()
@@ -144,7 +144,7 @@ class Drill:
 
 @asynccontextmanager
 async def drill(stage: Stage, seed: int, codes: int = CODES, recorded: float = 0.25) -> AsyncIterator[Drill]:
-    """Buyers with books of their own; the same dice for the same seed."""
+    """A load with books of its own, and dice by a seed."""
     mark, urls = new_mark(), stage.urls
     with Ledger(urls, KEY, hasty=True, keep=False) as making:
         books = await make_few_books(making, mark, codes)

@@ -1,4 +1,4 @@
-"""Ways in which a Redis is lost, or the worker while it mends one."""
+"""Faults that lose a Redis, or the worker while it recovers one."""
 
 import asyncio
 import random

@@ -60,7 +60,7 @@ async def postgres_away(stage: Stage, drill: Drill, dice: random.Random) -> None
 
 
 async def postgres_away_until_behind(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """Postgres is away, and buyers are served until the outbox holds as much as it may; then they hear `behind`. Once
+    """Postgres is away, and buyers are served until the outbox holds as much as it may; then they get `behind`. Once
     Postgres is back all is recorded, and decided again, by itself."""
     await drill.begin_fault()
     await stage.database.kill()
@@ -90,12 +90,12 @@ async def _until_behind(drill: Drill) -> None:
                 if behind_ms is None and drill.ledger.unanswered["behind"] > before:
                     behind_ms = now_ms()
     if behind_ms is None:
-        drill.wrong.append("nobody heard that the service is behind")
-    # Whoever hears `behind` first, it is locks that end first; and without Postgres the gate doesn't open again.
+        drill.wrong.append("no response `behind`")
+    # Once one request got `behind`, no lock may succeed; and without Postgres the gate does not open again.
     entries = list(drill.ledger.entries)
     locked = sum(one.succeeded and one.op == "lock" and one.sent_ms > (behind_ms or 0) for one in entries)
     if behind_ms and locked:
-        drill.wrong.append(f"{locked} locked after the first had heard that the service is behind")
+        drill.wrong.append(f"{locked} locked after the first response `behind`")
     decided = sum(one.succeeded and one.op in events and one.answered_ms > begun for one in entries)
     if decided > BEHIND_EVENTS * 3:
         drill.wrong.append(f"{decided} decided without Postgres, where {BEHIND_EVENTS} may wait for it")

@@ -1,4 +1,4 @@
-"""Real servers and processes that fail on purpose: a primary with its replica behind one address, and the service."""
+"""Real servers and processes that fail on purpose: a primary and its replica behind one address, and the service."""
 
 import asyncio
 import os

@@ -25,6 +25,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from loadtests.figures import markdown
 from loadtests.own import own_service
 from service.domain.field_types import canonicalize_code, is_caller_id
 from service.formats import key_names
@@ -215,12 +216,11 @@ class Plant:
 def format_rows(rows: dict[str, Row]) -> str:
     """Both, as a table."""
     names = list(Row.__struct_fields__)
-    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    lines = []
     for what, row in rows.items():
         values = [getattr(row, name) for name in names]
-        cells = [f"{value:.1f}" if isinstance(value, float) else str(value or 0) for value in values]
-        lines.append(f"| {what} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append([what, *(f"{value:.1f}" if isinstance(value, float) else str(value or 0) for value in values)])
+    return markdown(["", *names], lines)
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ def entry(**fields: object) -> Entry:
 def answered(status: int, body: bytes, **headers: str) -> Entry:
     """The request, answered so."""
     one = entry()
-    one.answered(Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body))
+    one.enter_response(Answer(status, {name.replace("_", "-"): value for name, value in headers.items()}, body))
     return one
 
 
