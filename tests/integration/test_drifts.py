@@ -19,5 +19,5 @@ async def test_each_is_named(own_service: Callable[[], Service]) -> None:
         world = World(service, await demo_workspace(service), tags(1)).open(crowd.books["sale"][0].book_id)
         found = await run_round(world, list(KINDS))
     assert crowd.ledger.succeeded > 20
-    assert (found.wrong, found.found) == ([], found.made)
+    assert (found.wrong, found.reported) == ([], found.made)
     assert set(found.made) == set(Class.__args__)

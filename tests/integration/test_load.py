@@ -77,9 +77,9 @@ def test_one_redemption_too_many_fails(loaded: Loaded, service: Service, capsys:
         ledger.write(planted)
     capsys.readouterr()
     assert load.main(["--judge", str(folder), "--url", service.run.url]) == 1
-    told = capsys.readouterr().out
-    assert f"Wrong: answered, and not recorded: 1 × redemption another {used.code}" in told
-    assert f"Wrong: a code over its limit: 1 × {used.code} 2 of 1" in told
+    output = capsys.readouterr().out
+    assert f"Wrong: response not recorded: 1 × redemption another {used.code}" in output
+    assert f"Wrong: a code over its limit: 1 × {used.code} 2 of 1" in output
 
 
 def test_a_visit_that_raises_fails(loaded: Loaded, capsys: pytest.CaptureFixture[str]) -> None:

@@ -306,6 +306,10 @@ def test_what_may_be_lost_is_lost_as_a_whole() -> None:
     world = World("accepted")
     world.redemptions.pop(0)
     assert list(world.judged()) == ["response not recorded"]
+    world = World("fsynced")
+    world.redemptions.pop(0)
+    world.entries[0].buyer = ""  # a request of the judge, which comes after the fault
+    assert list(world.judged()) == ["response not recorded"]
 
 
 def test_a_history_that_no_order_explains_is_found() -> None:
