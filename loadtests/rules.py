@@ -131,6 +131,10 @@ RULES = (
         WHERE gone AND entry NOT IN (SELECT entry FROM lost)""",
     ),
     (
+        "repeat without Idempotency-Replayed",
+        "SELECT path, key FROM answers WHERE op = 'again' AND status BETWEEN 200 AND 299 AND NOT replayed",
+    ),
+    (
         "lost response given again",
         """SELECT path, redemption_id FROM answered_redemptions JOIN answers USING (entry)
         WHERE op = 'anew' AND redemption_id IN (SELECT redemption_id FROM lost_before)""",

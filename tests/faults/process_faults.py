@@ -17,6 +17,9 @@ from tests.faults.stage import Process, Stage
 
 KILLS = 3
 CUTS = 12
+TRIES = 300
+_IN_TRANSACTION = """SELECT count(*) FROM pg_stat_activity
+WHERE application_name = 'scrip-worker' AND state = 'idle in transaction'"""
 _END_LEASE = "UPDATE partitions SET lease_until = now(), lease_holder = 'nobody' WHERE fence = $1"
 _REDEEM_AGAIN = """
 local rolled_back = {}
@@ -148,7 +151,8 @@ async def lease_ended(stage: Stage, drill: Drill, dice: random.Random) -> None:
 
 
 async def asleep_until_taken_over(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """The worker is stopped until another has its lease and has recorded with it; then it wakes up."""
+    """The worker is stopped, if possible within a transaction, until another has its lease and has recorded with it;
+    then it wakes up. Buyers are served while it sleeps."""
     if len(stage.workers) == 1:
         stage.add_worker()
     holder = (await stage.row()).lease_holder or ""
@@ -156,8 +160,12 @@ async def asleep_until_taken_over(stage: Stage, drill: Drill, dice: random.Rando
     fence = (await stage.row()).fence
     await asyncio.sleep(dice.uniform(0, 0.1))
     await drill.begin_fault()
-    await sleeper.signal(signal.SIGSTOP)
+    await _stop_within_transaction(stage, sleeper)
     try:
+        unanswered = drill.ledger.unanswered.total()
+        await drill.until_more(20)
+        if drill.ledger.unanswered.total() > unanswered:
+            drill.wrong.append(f"refused while the worker slept: {dict(drill.ledger.unanswered)}")
 
         async def taken() -> bool:
             row = await stage.row()
@@ -168,6 +176,17 @@ async def asleep_until_taken_over(stage: Stage, drill: Drill, dice: random.Rando
     finally:
         await sleeper.signal(signal.SIGCONT)
     await drill.until_more(20)
+
+
+async def _stop_within_transaction(stage: Stage, worker: Process) -> None:
+    """Stop a worker while it holds locks in Postgres; at any time if it can't be caught at that."""
+    for _ in range(TRIES):
+        await worker.signal(signal.SIGSTOP)
+        if await stage.pool.fetchval(_IN_TRANSACTION):
+            return
+        await worker.signal(signal.SIGCONT)
+        await asyncio.sleep(0.007)
+    await worker.signal(signal.SIGSTOP)
 
 
 async def poisoned(stage: Stage, drill: Drill, dice: random.Random) -> None:

@@ -54,7 +54,7 @@ class Box:
 
 @pytest.fixture(scope="module")
 def box() -> Iterator[Box]:
-    """The service that is hurt here; each test leaves it whole."""
+    """The service under these faults; each test leaves it whole."""
     with data_folder() as folder:
         box = Box(folder)
         yield box

@@ -1,4 +1,4 @@
-"""A worker records nothing past a gap. How workers die, sleep, come back and meet is in test_hurting.py."""
+"""A worker records nothing past a gap. How workers die, sleep, come back and meet is in test_faults.py."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""Waiting for a service that is hurt."""
+"""Waiting for a service that fails and recovers."""
 
 import time
 from collections.abc import Callable

@@ -59,7 +59,7 @@ class Flock:
         ):  # fmt: skip
             self._crash(part, number)
 
-    def find(self) -> Iterator[tuple[str, bytes]]:
+    def find_canaries(self) -> Iterator[tuple[str, bytes]]:
         """Where one is written, and what is."""
         for place, text in self._written():
             for canary in _CANARY.findall(text):
@@ -223,7 +223,7 @@ def main() -> int:
         service = Service(run)
         flock = Flock(service, asked.codes)
         flock.fly()
-        canaries = list(flock.find())
+        canaries = list(flock.find_canaries())
         sizes = {place: len(text) for place, text in flock._written()}
         service.close()
     print(f"{asked.codes} canary codes, {flock.sent} requests or codes, {len(flock.bodies)} answers of 5xx, 6 crashes")

@@ -152,6 +152,11 @@ PLANTS: list[tuple[str, Callable[[World], Any], str]] = [
     ("response not recorded", lambda w: w.codes[-1].update(userId="dan"), "assignment GIFT-1 cat"),
     ("response not recorded", lambda w: w.redemptions[-1].update(rolledBackAt=None), "rollback r-"),
     (
+        "repeat without Idempotency-Replayed",
+        lambda w: w.entries.append(msgspec.structs.replace(w.entries[0], op="again")),
+        "redeem/SALE-1 k-1",
+    ),
+    (
         "lost response given again",
         lambda w: (
             w.lost_before.append("r-0"),
