@@ -118,9 +118,13 @@ async def emptied(stage: Stage, drill: Drill, dice: random.Random) -> None:
 
 
 async def scripts_flushed(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """SCRIPT FLUSH."""
+    """SCRIPT FLUSH. Redemptions are refused as `recovering` until the worker has verified Redis."""
     await drill.begin_fault(20)
     await stage.primary.client.script_flush()
+    await drill.until_more(20)
+    refused = [entry for entry in drill.ledger.entries if entry.op == "redeem" and entry.status in (0, 503)]
+    if reasons := {entry.refusal for entry in refused} - {"recovering"}:
+        drill.wrong.append(f"refused after SCRIPT FLUSH: {sorted(reasons)}")
 
 
 async def promoted_by_other_clocks(stage: Stage, drill: Drill, dice: random.Random) -> None:

@@ -16,7 +16,6 @@ from tests.faults.stage import Stage, staged
 
 REFUSALS = {
     "SIGKILL of Redis": {"cut", "outcome_unknown", "unavailable", "recovering"},
-    "SCRIPT FLUSH": {"recovering"},
 }
 """Why requests may be sent again; other faults may have any reason."""
 pytestmark = pytest.mark.asyncio(loop_scope="module")
