@@ -52,7 +52,7 @@ faults: stalled := tests.hostile.stalled
 faults: canaries := tests.hostile.canaries
 faults: poison := tests.hostile.poison
 faults: hostile = $(stalled) $(canaries) $(poison)
-faults: $(READY) ## hurt a service under load and judge every answer: PART=drills (hours)|drifts|attack|races|hostile (ARGS="--rounds 5")
+faults: $(READY) ## inject faults into a service under load and judge every response: PART=drills (hours)|drifts|attack|races|hostile (ARGS="--rounds 5")
 	@set -e; for module in $(or $($(DRILL)),$(error PART=$(DRILL) is none of drills drifts attack races hostile)); do \
 	  $(BIN)/python -m $$module $(ARGS); done
 

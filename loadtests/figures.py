@@ -16,13 +16,11 @@ from loadtests.own import PARTS
 from loadtests.subject import Spent
 
 SHARES = (0.5, 0.9, 0.99, 0.999)
-NINES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999)
-"""What a picture of latencies shows."""
 Part = Literal["pairs", "sustained", "opening", "bulk", "lag", "peers"]
 _HEADS = (
     "what", "codes", "connections", "a second", "p50 ms", "p99 ms", "p99.9 ms",
     *(f"{name} µs" for name in ("API", "Redis", "worker", "Postgres")), "all µs a redemption", "bytes a code", "lag s",
-    "busy %", "load", "said",
+    "busy %", "load", "note",
 )  # fmt: skip
 
 
@@ -44,12 +42,10 @@ class Row(msgspec.Struct, rename="camel", kw_only=True):
     generator_busy: float | None = None
     """The part of a core that the load took itself."""
     machine_load: float | None = None
-    said: str = ""
+    note: str = ""
     timeline: list[tuple[float, float]] = []
     """Answers a second (seconds from the beginning, how many)."""
     lags: list[tuple[float, float]] = []
-    tail_ms: list[float] = []
-    """The latency at each of NINES."""
 
 
 def row(part: Part, what: str, unit: str, spent: Spent, redemptions: int, **more: Any) -> Row:
@@ -70,7 +66,6 @@ def row(part: Part, what: str, unit: str, spent: Spent, redemptions: int, **more
         machine_load=spent.machine_load,
         timeline=[(place * each_s, many / each_s) for place, many in enumerate(load.timeline[:-1])],
         lags=spent.lags,
-        tail_ms=[histogram.at_us(share) / 1000 for share in NINES],
         **more,
     )
 
@@ -85,8 +80,8 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
     if not values:
         return {}
     last = len(values) - 1
-    found = {f"p{share * 100:g}": values[min(int(len(values) * share), last)] for share in SHARES}
-    return found | {"max": values[last]}
+    values_ms = {f"p{share * 100:g}": values[min(int(len(values) * share), last)] for share in SHARES}
+    return values_ms | {"max": values[last]}
 
 
 def table(rows: Iterable[Row]) -> str:
@@ -103,9 +98,9 @@ def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
     """A table in columns that a terminal shows straight."""
     cells = [heads, *lines]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    shown = [f"| {' | '.join(map(str.ljust, line, widths))} |" for line in cells]
-    shown.insert(1, f"|{'|'.join('-' * (wide + 2) for wide in widths)}|")
-    return "\n".join(shown)
+    rows = [f"| {' | '.join(map(str.ljust, line, widths))} |" for line in cells]
+    rows.insert(1, f"|{'|'.join('-' * (wide + 2) for wide in widths)}|")
+    return "\n".join(rows)
 
 
 def say(text: str) -> None:
@@ -130,7 +125,7 @@ def _cells(one: Row) -> list[str]:
         number(one.lag_s, 2),
         number(None if one.generator_busy is None else one.generator_busy * 100),
         number(one.machine_load, 1),
-        one.said,
+        one.note,
     ]
 
 

@@ -48,7 +48,7 @@ struct histogram {
 struct kind { /* of answer */
     enum step step;
     int status;
-    char said[WORD_BYTES]; /* a refusal's code */
+    char reason[WORD_BYTES]; /* a refusal's code */
     uint64_t number;
 };
 
@@ -243,14 +243,15 @@ static long body_bytes(const char *head, const char *end) {
     return -1;
 }
 
-static void count_answer(enum step step, int status, const char *said) {
+static void count_answer(enum step step, int status, const char *reason) {
     int at = 0;
-    while (at < kind_count && (kinds[at].step != step || kinds[at].status != status || strcmp(kinds[at].said, said)))
+    while (at < kind_count
+           && (kinds[at].step != step || kinds[at].status != status || strcmp(kinds[at].reason, reason)))
         at++;
     if (at == KINDS) at--;
     if (at == kind_count) {
         kinds[kind_count] = (struct kind){.step = step, .status = status};
-        strcpy(kinds[kind_count++].said, said);
+        strcpy(kinds[kind_count++].reason, reason);
     }
     kinds[at].number++;
 }
@@ -258,16 +259,16 @@ static void count_answer(enum step step, int status, const char *said) {
 /* Judge a whole answer, and go on: to the redemption that follows a lock, or to the next pair or buyer. */
 static void take_answer(struct connection *c, int status, const char *body) {
     uint64_t now = now_ns(), us = (now - c->began_ns) / 1000, bin = (now - start_ns) / (BIN_MS * 1000000u);
-    char said[WORD_BYTES] = "", wanted[WORD_BYTES] = "";
+    char reason[WORD_BYTES] = "", wanted[WORD_BYTES] = "";
     bool good = status == 201;
-    read_field(body, "\"code\":\"", said);
+    read_field(body, "\"code\":\"", reason);
     if (good && c->step != ASSIGN) {
         name_code(c, wanted);
-        good = strcmp(said, wanted) == 0;
+        good = strcmp(reason, wanted) == 0;
     }
-    said[strspn(said, "abcdefghijklmnopqrstuvwxyz_")] = 0; /* a refusal's, as JSON can have it */
-    count_answer(c->step, status, status >= 400 ? said : status == 201 && !good ? "of_another" : "");
-    unexpected += !good && !(opening && status == 409 && strcmp(said, refusal) == 0);
+    reason[strspn(reason, "abcdefghijklmnopqrstuvwxyz_")] = 0; /* a refusal's, as JSON can have it */
+    count_answer(c->step, status, status >= 400 ? reason : status == 201 && !good ? "of_another" : "");
+    unexpected += !good && !(opening && status == 409 && strcmp(reason, refusal) == 0);
     record(&by_step[c->step], us);
     record(&by_step[ALL], us);
     timeline[bin < BINS ? bin : BINS - 1]++;
@@ -350,7 +351,7 @@ static int report(void) {
            "\"answers\": {", answered, unanswered, unasked, unexpected, gone);
     for (int at = 0; at < kind_count; at++)
         printf("%s\"%s %d%s%s\": %lu", at ? ", " : "", STEP_NAMES[kinds[at].step], kinds[at].status,
-               kinds[at].said[0] ? " " : "", kinds[at].said, kinds[at].number);
+               kinds[at].reason[0] ? " " : "", kinds[at].reason, kinds[at].number);
     printf("}, \"latencyUs\": {");
     for (enum step step = 0; step < STEPS; step++) {
         if (step != ALL && !by_step[step].number) continue;

@@ -77,9 +77,9 @@ def build() -> Path:
     compiler = shutil.which(os.environ.get("CC") or "cc")
     if compiler is None:
         raise GeneratorError("no C compiler: install one (Debian: apt-get install gcc libc6-dev), or name it in CC")
-    told = [SOURCE.read_text(), compiler, *FLAGS, platform.machine()]
+    inputs = [SOURCE.read_text(), compiler, *FLAGS, platform.machine()]
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "scrip"
-    built = folder / f"generator-{hashlib.sha256(chr(0).join(told).encode()).hexdigest()[:16]}"
+    built = folder / f"generator-{hashlib.sha256(chr(0).join(inputs).encode()).hexdigest()[:16]}"
     if built.exists():
         return built
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -103,13 +103,13 @@ async def drive(url: str, key: str, mode: str, *, seconds: int, full: bool = Fal
     process = await asyncio.create_subprocess_exec(program, *words, env=environment, stdout=pipe, stderr=pipe)
     try:
         async with asyncio.timeout(seconds + PATIENCE_S):
-            told, complaint = await process.communicate()
+            output, complaint = await process.communicate()
     except TimeoutError:
         raise GeneratorError(f"the generator didn't end {PATIENCE_S:.0f} s after its time") from None
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    if not told:
+    if not output:
         raise GeneratorError(complaint.decode().strip() or f"the generator ended with {process.returncode}")
-    return msgspec.json.decode(told, type=Load)
+    return msgspec.json.decode(output, type=Load)

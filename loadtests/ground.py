@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from loadtests.barrage import Answer, Ask, Barrage
+from loadtests.wire import Answer, Ask, Barrage
 
 RECORDED_S = 30.0
+UPLOAD_CODES = 20_000
+"""How many codes are uploaded at once."""
 Counts = dict[str, int | str]
 
 
@@ -27,18 +29,19 @@ class Ground:
         self.barrage = barrage
         self.at_once = at_once
 
-    async def book(self, codes: Iterable[str] = (), **said: Any) -> str:
+    async def book(self, codes: Sequence[str] = (), **rules: Any) -> str:
         """The id of a new book with these codes."""
-        made = await self.barrage.one("POST", "/v1/books", {"name": "Race"} | said)
+        made = await self.barrage.one("POST", "/v1/books", {"name": "Race"} | rules)
         book_id = made.body["bookId"]
-        if listed := list(codes):
-            await self.add(book_id, listed)
+        await self.add(book_id, codes)
         return book_id
 
-    async def add(self, book_id: str, codes: list[str]) -> None:
-        """New codes of a book."""
-        told = await self.barrage.one("POST", f"/v1/books/{book_id}/codes", {"codes": codes})
-        assert told.body["added"] == len(codes), told.body
+    async def add(self, book_id: str, codes: Sequence[str]) -> None:
+        """Add new codes to a book, some thousands at a time."""
+        for start in range(0, len(codes), UPLOAD_CODES):
+            page = codes[start : start + UPLOAD_CODES]
+            added = (await self.barrage.one("POST", f"/v1/books/{book_id}/codes", {"codes": page})).body
+            assert added["added"] == len(page), added
 
     async def fire(self, ask: Callable[[int], Ask]) -> list[Answer]:
         """As many requests as there should be, numbered from 0."""

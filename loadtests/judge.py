@@ -1,183 +1,252 @@
-"""What must be true after a load: its ledger, Redis and Postgres say the same, and nothing is over its limit."""
+"""Checks after a load: its responses, Redis, Postgres, and what the service responds now."""
 
 import asyncio
-import sqlite3
+import random
 import time
-from decimal import Decimal
-from pathlib import Path
+from collections.abc import Awaitable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from loadtests.barrage import Answer
-from loadtests.ground import Ground
-from loadtests.ledger import entries, fill, insert
-from loadtests.plan import STOCK, Book, Plan
-from loadtests.rules import RULES, TABLES, VIEWS
+import msgspec
+
+from loadtests.ground import Ground, new_id
+from loadtests.histories import Histories, Look
+from loadtests.ledger import CREATED, Entry, Ledger, now_ms
+from loadtests.plan import CODE_USES, HOLD_S, Book
+from loadtests.tables import EXAMPLES, Difference, Tables
+from loadtests.wire import ERRORS
 
 DRAIN_S = 120.0
 SETTLE_S = 20.0
-"""How long Redis and Postgres may count otherwise: codes are still made for a book that was to be kept stocked."""
-EXAMPLES = 5
-
-
-class Difference(NamedTuple):
-    """A rule that doesn't hold: how often, and some of it."""
-
-    rule: str
-    many: int
-    examples: list[str]
-
-    def __str__(self) -> str:
-        return f"{self.rule}: {self.many} × {'; '.join(self.examples)}"
+"""How long Redis and Postgres may count differently: codes may still be generated for a book with `keepFree`."""
+ASKED_AGAIN = 25
+"""How many kept responses, and how many lost ones, are requested again."""
+CODES_A_BOOK = 40
+"""How many codes of a book are read, beside all of the merchant's."""
+AT_ONCE = 16
+EXPLAINED = 200_000
+"""Histories are checked for at most so many requests, because they are in memory."""
+_REFUSED_ANEW = (
+    "coupon_redeemed", "coupon_exhausted", "user_redemption_limit", "out_of_stock", "order_already_used", "lock_lost",
+    "coupon_assigned_to_other",
+)  # fmt: skip
 
 
 class Judgement(NamedTuple):
-    """What was found, and of how much."""
+    """The result."""
 
-    differences: list[Difference]
+    wrong: list[Difference]
     answers: int
     took_s: float
     """From the first request to the last."""
     redemptions: int
     unanswered: int
-    """But for those that the load's end cut off."""
+    """Except requests that the end of the load cut off."""
     seen: dict[str, int]
-    """How many answers of each kind: `Buyer redeem 201`."""
+    """How many responses by label: `Buyer redeem 201`."""
+    kept: int
+    """Successes that are recorded."""
+    lost: dict[str, int]
+    """Lost responses, by durability."""
 
 
 class Judge:
-    """Judges a load by its ledger and the service's API, in a SQLite file, so that memory doesn't grow with the load.
+    """Judges a load by its ledger and the service's API.
 
-    1. No book is kept stocked any more, and everything that was answered is recorded.
-    2. Answers, redemptions and codes of Postgres become tables, and what Redis counts of each book.
-    3. Each of the rules is a query that finds what breaks it.
+    1. Wait until everything is recorded, and end `keepFree`.
+    2. Repeat requests under their keys: a kept response must come again, a lost one is decided anew.
+    3. Check the merchant's changes, read codes, and request more of each total than is left.
+    4. Each rule is a query that selects what breaks it.
+    5. For each coupon, user, order and total, some order of the requests must explain every response.
     """
 
-    def __init__(self, on: Ground, plan: Plan, folder: Path) -> None:
-        self.on, self.plan, self._folder = on, plan, folder
-        path = folder / "check.sqlite"
-        path.unlink(missing_ok=True)
-        self.database = sqlite3.connect(path)
-        self.database.executescript(f"PRAGMA journal_mode = off; PRAGMA synchronous = off; {TABLES}")
+    lists_taken_back = False
+    """Whether the table `taken_back` is filled."""
+
+    def __init__(
+        self,
+        on: Ground,
+        books: Sequence[Book],
+        ledger: Ledger,
+        entries: Iterable[Entry],
+        tables: Tables,
+        *,
+        may_lose: frozenset[str] = frozenset(),
+        locks_end: bool = False,
+    ) -> None:
+        """`ledger` is for the judge's own requests; responses with a durability in `may_lose` may be lost; `locks_end`
+        says whether locks may have ended before their time."""
+        self.on, self.ledger, self.tables = on, ledger, tables
+        self.books = {book.book_id: book for book in books}
+        self.may_lose, self.locks_end = may_lose, locks_end
+        self.looks: list[Look] = []
+        self._entries: list[Entry] = []
+        """All, up to EXPLAINED."""
+        self._enter(entries)
+        self._entered = len(ledger.entries)
+        tables.insert("may_lose", ((durability,) for durability in may_lose))
+        for (book_id,) in tables.query("SELECT DISTINCT book_id FROM answers WHERE op = 'upload'"):
+            self.books[book_id] = Book(book_id, "merchant", "", 0)
 
     async def judge(self) -> Judgement:
-        """All of it. TimeoutError where the record stays behind."""
-        try:
-            answers = fill(self.database, entries(self._folder))
-            await self._settle()
-            for book in self.plan.books:
-                await self._read(book)
-            self.database.executescript(VIEWS)
-            return Judgement(
-                differences(self.database),
-                answers,
-                self._count("SELECT (max(sent_ms) - min(sent_ms)) / 1000.0 FROM answers") or 0.0,
-                self._count("SELECT count(*) FROM redemptions"),
-                self._count("SELECT count(*) FROM answers WHERE status = 0 AND refusal <> ''"),
-                dict(self.database.execute(_SEEN)),
-            )
-        finally:
-            self.database.close()
+        """Check everything. TimeoutError if not everything gets recorded."""
+        await self.settle()
+        await self._set_up()
+        if self.may_lose:
+            await self.read()
+        self.tables.derive()
+        kept = self.tables.query(f"SELECT count(*) FROM {_KEPT}")[0][0]
+        lost = dict(self.tables.query(_LOST))
+        self.tables.insert("lost_before", self.tables.query(_LOST_REDEMPTIONS))
+        await self._ask_again()
+        await self._see_configuration()
+        await self._top_up()
+        await self.settle()
+        await self.read()
+        self._enter(self.ledger.entries[self._entered :])
+        wrong = self.tables.differences()
+        unexplained = self.unexplained()
+        wrong += [Difference("no order explains the responses", len(unexplained), unexplained[:EXAMPLES])] * bool(
+            unexplained
+        )
+        query = self.tables.query
+        return Judgement(
+            wrong,
+            self.tables.entries,
+            query("SELECT (max(sent_ms) - min(sent_ms)) / 1000.0 FROM answers WHERE buyer <> ''")[0][0] or 0.0,
+            query("SELECT count(*) FROM redemptions")[0][0],
+            query("SELECT count(*) FROM answers WHERE status = 0 AND refusal <> ''")[0][0],
+            dict(query(_SEEN)),
+            kept,
+            lost,
+        )
 
-    def _count(self, sql: str) -> Any:
-        return self.database.execute(sql).fetchone()[0]
-
-    async def _settle(self) -> None:
-        """End what the service does by itself for these books, once all is recorded."""
+    async def settle(self) -> None:
+        """Wait until everything is recorded."""
         deadline = time.monotonic() + DRAIN_S
         while True:
-            told = await self._consistency()
-            if (told.get("state"), told.get("lagEvents")) == ("open", 0):
+            consistency = await self._consistency()
+            if (consistency.get("state"), consistency.get("lagEvents")) == ("open", 0):
                 break
             if time.monotonic() > deadline:
-                raise TimeoutError(f"not everything is recorded after {DRAIN_S:.0f} s: {told}")
+                raise TimeoutError(f"not everything is recorded after {DRAIN_S:.0f} s: {consistency}")
             await asyncio.sleep(0.2)
-        for book in self.plan.of("gifts") + self.plan.of("stocked"):
-            await self._ask("PATCH", f"/v1/books/{book.book_id}", {"keepFree": None})
-        insert(self.database, "drift", 2, told["drift"].items())
-        coupons = (await self._ask("GET", "/v1/workspace")).body["couponsPerOrder"]
-        insert(self.database, "workspace", 1, [(coupons,)])
+        self.tables.query("DELETE FROM drift")
+        self.tables.insert("drift", consistency["drift"].items())
 
-    async def _consistency(self) -> dict[str, Any]:
-        """How far the record is; why that isn't known, where the service is just being started again."""
-        try:
-            return (await self._ask("GET", "/v1/ops/consistency")).body
-        except (OSError, EOFError, RuntimeError) as error:
-            self.on.barrage.close()
-            return {"error": str(error)}
-
-    async def _ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Answer:
-        return await self.on.barrage.one(method, path, body)
+    async def read(self) -> None:
+        """Read what Postgres lists and Redis counts of each book; again for a while if they differ."""
+        await _some_at_once(self._read(book) for book in self.books.values())
 
     async def _read(self, book: Book) -> None:
-        """What Postgres lists of a book, and what Redis counts; once more while they are unlike, for a while."""
-        deadline = time.monotonic() + SETTLE_S
+        deadline, path = time.monotonic() + SETTLE_S, f"/v1/books/{book.book_id}"
         while True:
             stats = await self.on.stats(book.book_id)
-            for table in ("redemptions", "codes"):
-                self.database.execute(f"DELETE FROM {table} WHERE book_id = ?", (book.book_id,))
-                async for page in self.on.pages(f"/v1/books/{book.book_id}/{table}"):
-                    insert(self.database, table, *_ROWS[table](book, page))
-            told, listed = _counted(stats), dict(self.database.execute(_LISTED, {"book": book.book_id}).fetchall())
-            listed = {name: listed.get(name, 0) for name in told}
-            if told == listed or time.monotonic() > deadline:
+            redemptions, codes = [await self.on.listed(f"{path}/{name}") for name in ("redemptions", "codes")]
+            self.tables.list_book(book, redemptions, codes)
+            if not self.tables.counts_unlike(book, stats) or time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.5)
-        stock = STOCK if book.kind == "stock" else None
-        limits = (book.per_code, book.per_user, book.total, stock)
-        insert(self.database, "books", 6, [(book.book_id, book.kind, *limits)])
-        insert(self.database, "counts", 4, [(book.book_id, name, told[name], listed[name]) for name in told])
 
-
-def differences(database: sqlite3.Connection) -> list[Difference]:
-    """The rules that don't hold."""
-    found = []
-    for rule, sql in RULES:
-        rows = database.execute(sql).fetchall()
-        if rows:
-            found.append(Difference(rule, len(rows), [" ".join(map(str, row)) for row in rows[:EXAMPLES]]))
-    return found
-
-
-def _counted(stats: dict[str, Any]) -> dict[str, int]:
-    """What Redis counts, as far as a list has it: a list shows the status beneath a lock."""
-    told = {name: stats[name] for name in ("codes", "redeemed", "exhausted", "inactive")}
-    told |= {name: stats[name] for name in ("redemptions", "rolledBack", "users")}
-    unused = stats["available"] + stats["assigned"] + stats["locked"]
-    return told | {"unused": unused, "discountTotal": _e4(stats["discountTotal"])}
-
-
-def _e4(amount: str) -> int:
-    return int(Decimal(amount) * 10_000)
-
-
-def _redemption_rows(book: Book, page: list[dict[str, Any]]) -> tuple[int, list[tuple[Any, ...]]]:
-    return 8, [
-        (
-            book.book_id,
-            *(item[name] or "" for name in ("redemptionId", "code", "userId", "orderId", "finalAmount")),
-            _e4(item["discountAmount"]),
-            item["rolledBackAt"] is not None,
+    def unexplained(self) -> list[str]:
+        """The things whose history no order explains; not checked for a large load."""
+        if len(self._entries) > EXPLAINED:
+            return []
+        lost = {number for (number,) in self.tables.query("SELECT entry FROM lost")}
+        places = self.tables.query("SELECT coupons_per_order FROM about")[0][0]
+        return list(
+            Histories(self._entries, self.books, lost, places, locks_end=self.locks_end, looks=self.looks).unexplained()
         )
-        for item in page
-    ]
+
+    def _enter(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            self.tables.enter([entry])
+            if len(self._entries) <= EXPLAINED:
+                self._entries.append(entry)
+
+    async def _consistency(self) -> dict[str, Any]:
+        """The state and lag of the partition; an error while the service restarts."""
+        try:
+            return (await self.on.barrage.one("GET", "/v1/ops/consistency")).body
+        except (*ERRORS, RuntimeError) as error:
+            return {"error": str(error)}
+
+    async def _set_up(self) -> None:
+        """End `keepFree` of these books."""
+        for book in self.books.values():
+            if book.kind == "stocked" or (book.kind == "gifts" and not book.codes):
+                await self.on.barrage.one("PATCH", f"/v1/books/{book.book_id}", {"keepFree": None})
+        places = (await self.on.barrage.one("GET", "/v1/workspace")).body["couponsPerOrder"]
+        self.tables.insert("about", [(places, self.lists_taken_back, self.locks_end)])
+
+    async def _ask_again(self) -> None:
+        query, ask, seed = self.tables.query, self.ledger.ask, self.ledger.random.random()
+        kept = query(f"SELECT key, path, body, status, book_id, code FROM {_KEPT} AND key <> '' ORDER BY entry")
+        chosen = random.Random(seed)
+        for key, path, body, status, book_id, code in chosen.sample(kept, min(ASKED_AGAIN, len(kept))):
+            about = {"key": key, "book": book_id, "code": code}
+            await ask("again", path, msgspec.json.decode(body), wanted={status}, **about)
+        lost = query(
+            "SELECT key, path, body, book_id, code FROM lost JOIN answers USING (entry) WHERE op = 'redeem' AND final"
+        )
+        for key, path, body, book_id, code in chosen.sample(lost, min(ASKED_AGAIN, len(lost))):
+            request = msgspec.json.decode(body)
+            others = _REFUSED_ANEW if self._is_used_by_another(book_id, code, request) else ()
+            await ask("anew", path, request, *others, key=key or None, book=book_id, code=code)
+
+    def _is_used_by_another(self, book_id: str, code: str, request: dict[str, Any]) -> bool:
+        """Whether another recorded redemption may prevent that a lost one is decided anew."""
+        if self.books[book_id].kind != "sale" or "lockToken" in request:
+            return True
+        near = (code, request["userId"], request["orderId"])
+        return bool(self.tables.query("SELECT * FROM redemptions WHERE code = ? OR user_id = ? OR order_id = ?", *near))
+
+    async def _see_configuration(self) -> None:
+        query, ask = self.tables.query, self.ledger.ask
+        for op, refusal in (("switch", "coupon_inactive"), ("limit", "out_of_stock")):
+            for book_id, code in query("SELECT DISTINCT book_id, code FROM answers WHERE op = ? AND status = 200", op):
+                await self._redeem(book_id, code, refusal, wanted=())
+        uploads = query("SELECT body FROM answers WHERE op = 'upload' AND status = 200")
+        codes = [code for (body,) in uploads for code in msgspec.json.decode(body)["codes"]]
+        for book in self.books.values():
+            codes += [book.code(number) for number in range(0, book.codes, max(1, book.codes // CODES_A_BOOK))]
+        await _some_at_once(ask("coupon", f"/v1/coupons/{code}", {}, wanted={200}, method="GET") for code in codes)
+
+    async def _top_up(self) -> None:
+        """Request more of each shared limit than is left, so that it is used up exactly."""
+        asked = self.tables.query("SELECT book_id, max(answered_ms) FROM answers WHERE op = 'lock' GROUP BY book_id")
+        left = {book.book_id for book in self.books.values() if book.kind == "left"}
+        ended_ms = HOLD_S * 1000 + 100 + max((at for book_id, at in asked if book_id in left), default=0)
+        await asyncio.sleep(max(0.0, ended_ms - now_ms()) / 1000)
+        await _some_at_once(self._top_up_book(book) for book in self.books.values())
+
+    async def _top_up_book(self, book: Book) -> None:
+        for code in map(book.code, range(book.codes if book.kind == "shared" else 0)):
+            for _ in range(CODE_USES + 1):
+                await self._redeem(book.book_id, code, "coupon_exhausted")
+        for code in book.spare:
+            await self._redeem(book.book_id, code, "out_of_stock", "coupon_redeemed")
+
+    async def _redeem(self, book_id: str, code: str, *refusals: str, wanted: Collection[int] = CREATED) -> None:
+        body = {"userId": new_id(), "orderId": new_id(), "orderValue": "20.00"}
+        about = {"wanted": wanted, "book": book_id, "code": code}
+        await self.ledger.ask("redeem", f"/v1/coupons/redeem/{code}", body, *refusals, **about)
 
 
-def _code_rows(book: Book, page: list[dict[str, Any]]) -> tuple[int, list[tuple[Any, ...]]]:
-    return 5, [(book.book_id, item["code"], item["userId"] or "", item["status"], item["redemptions"]) for item in page]
+async def _some_at_once(doing: Iterable[Awaitable[Any]]) -> None:
+    """Await all, AT_ONCE at a time."""
+    gate = asyncio.Semaphore(AT_ONCE)
+
+    async def one(what: Awaitable[Any]) -> None:
+        async with gate:
+            await what
+
+    await asyncio.gather(*map(one, doing))
 
 
-_ROWS = {"redemptions": _redemption_rows, "codes": _code_rows}
-_SEEN = """SELECT kind || ' ' || op || ' ' ||
+_KEPT = """answers WHERE final AND status BETWEEN 200 AND 299
+AND op IN ('redeem', 'assign', 'checkout', 'rollback', 'order') AND entry NOT IN (SELECT entry FROM lost)"""
+_LOST = "SELECT durability, count(*) FROM lost JOIN answers USING (entry) WHERE final GROUP BY durability"
+_LOST_REDEMPTIONS = "SELECT redemption_id FROM lost JOIN answered_redemptions USING (entry)"
+_SEEN = """SELECT buyer || ' ' || op || ' ' ||
   CASE WHEN status = 0 THEN 'unanswered ' || refusal ELSE trim(status || ' ' || refusal) END AS label, count(*)
-FROM answers GROUP BY label ORDER BY label"""
-_LISTED = """
-SELECT 'codes', count(*) FROM codes WHERE book_id = :book
-UNION ALL SELECT 'unused', count(*) FROM codes WHERE book_id = :book AND status IN ('available', 'assigned')
-UNION ALL SELECT status, count(*) FROM codes
-  WHERE book_id = :book AND status NOT IN ('available', 'assigned') GROUP BY status
-UNION ALL SELECT 'redemptions', count(*) FROM redemptions WHERE book_id = :book AND NOT rolled_back
-UNION ALL SELECT 'rolledBack', count(*) FROM redemptions WHERE book_id = :book AND rolled_back
-UNION ALL SELECT 'users', count(DISTINCT user_id) FROM redemptions WHERE book_id = :book AND NOT rolled_back
-UNION ALL SELECT 'discountTotal', coalesce(sum(discount_e4), 0) FROM redemptions
-  WHERE book_id = :book AND NOT rolled_back
-"""
+FROM answers WHERE buyer <> '' GROUP BY label ORDER BY label"""

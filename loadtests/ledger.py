@@ -1,125 +1,260 @@
-"""The ledger of a load: a line for each request that was sent, in files that only grow, and read back into SQLite."""
+"""The ledger of a load: each request and its response, in memory or in files that only grow."""
 
+import asyncio
 import os
-import sqlite3
+import random
+import re
 import time
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
+from uuid import uuid4
 
 import msgspec
 
-_COLUMNS = (
-    "kind op key user_id order_id book_id code status refusal retry_after replayed digest wanted redemption_id got "
-    "gift amount until_ms sent_ms took_ms"
-).split()
+from loadtests.wire import ERRORS, Answer, Ask, Barrage
+
+ANSWER_S, PATIENCE_S = 30.0, 90.0
+"""How long to wait for one response, and how long to repeat a request."""
+PAUSE_S, MAX_PAUSE_S = 0.015, 5.0
+CREATED = frozenset({201})
+_RECORDED = "Prefer: durability=recorded, wait=2\r\n"
+_CLAIMED = {"book", "upload", "make", "fill"}
+"""Off the hot path a key whose outcome is unknown is claimed for a minute, so these are asked under another."""
+_DURABILITY = re.compile(rb'"durability": ?"\w+",?')
+_START_MS = (time.time() - time.monotonic()) * 1000
 
 
-class Entry(msgspec.Struct):
-    """A request, and what it was answered; '' is none."""
+class Entry(msgspec.Struct, omit_defaults=True):
+    """A request and its response; '' where there is no value."""
 
-    kind: str
-    """Who sent it."""
+    buyer: str
+    """The kind of buyer that sent it."""
     op: str
-    key: str
-    user_id: str
-    order_id: str
-    book_id: str
-    """The book of the code, or the one that a code was asked of."""
-    code: str
-    """The code that was asked for."""
+    path: str
+    body: dict[str, Any]
+    key: str = ""
+    book_id: str = ""
+    """The book of the code, or the book from which a code is assigned."""
+    code: str = ""
+    """The code in the request."""
     status: int = 0
-    """0 where no answer came."""
+    """0 without a response."""
     refusal: str = ""
-    """A refusal's code, or why no answer came."""
+    """A refusal's code, or why there is no response."""
     retry_after: str = ""
     replayed: bool = False
     digest: str = ""
-    """Of status and body."""
+    """Of status and body without the durability, which a repeat may not wait for."""
+    response: dict[str, Any] = {}
     wanted: bool = True
-    """Whether it may be answered so."""
-    redemption_id: str = ""
-    got: str = ""
-    """The coupon that was assigned, locked or redeemed."""
-    gift: str = ""
-    amount: str = ""
-    """The redemption's final amount."""
-    until_ms: int = 0
-    """A lock's deadline, on the service's clock."""
-    sent_ms: int = 0
-    took_ms: float = 0.0
+    """Whether this response is expected."""
+    final: bool = True
+    """Whether it was not sent again."""
+    asked_ms: float = 0.0
+    """When it was first sent; all times are of this machine's clock."""
+    sent_ms: float = 0.0
+    answered_ms: float = 0.0
 
-    def answered(self, status: int, content: bytes, retry_after: str, replayed: bool) -> None:
-        """Enter the answer. What isn't a JSON object is entered as the refusal `unreadable`, and one that doesn't say
-        why as `nameless`."""
-        self.status, self.retry_after, self.replayed = status, retry_after, replayed
-        self.digest = blake2b(b"%d " % status + content, digest_size=8).hexdigest()
+    def enter_response(self, answer: Answer) -> None:
+        """Enter the response: as the refusal `unreadable` if it is not a JSON object, and as `nameless` if it is a
+        refusal without a code."""
+        self.status, self.retry_after = answer.status, answer.headers.get("retry-after", "")
+        self.replayed = "idempotency-replayed" in answer.headers
+        words = _DURABILITY.sub(b"", answer.content)
+        self.digest = blake2b(b"%d " % answer.status + words, digest_size=8).hexdigest()
         try:
-            said = msgspec.json.decode(content, type=dict[str, Any])
+            self.response = msgspec.json.decode(answer.content or b"{}", type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError):
             self.refusal = "unreadable"
             return
-        if status >= 400:
-            self.refusal = str(said.get("code") or "nameless")
-        else:
-            self._enter(said)
+        if not answer.content and answer.status != 204:
+            self.refusal = "unreadable"
+        elif answer.status >= 400:
+            self.refusal = str(self.response.get("code") or "nameless")
 
-    def _enter(self, said: dict[str, Any]) -> None:
-        redemption = said.get("redemption") or said
-        self.redemption_id = redemption.get("redemptionId", "")
-        self.amount = redemption.get("finalAmount") or ""
-        self.got = redemption.get("code", "")
-        self.gift = (said.get("gift") or {}).get("code", "")
-        if "lockToken" in said:
-            self.until_ms = _ms(said["expiresAt"])
+    @property
+    def succeeded(self) -> bool:
+        """Whether the response is a success."""
+        return 200 <= self.status < 400
+
+    @property
+    def is_unknown(self) -> bool:
+        """Whether the outcome is unknown."""
+        return self.final and self.status in (0, 503)
+
+    @property
+    def user(self) -> str:
+        return self.body.get("userId", "")
+
+    @property
+    def order(self) -> str:
+        return self.body.get("orderId", "")
+
+    @property
+    def durability(self) -> str:
+        """The durability in the response."""
+        return self.response.get("durability", "")
+
+    @property
+    def redemption(self) -> dict[str, Any] | None:
+        """The redemption in the response: the whole of it, or a checkout's."""
+        if not self.succeeded:
+            return None
+        redemption = self.response.get("redemption", self.response)
+        return redemption if redemption and "redemptionId" in redemption and not redemption["rolledBackAt"] else None
+
+    @property
+    def assignment(self) -> dict[str, Any] | None:
+        """The assignment in the response: the whole of it, or a checkout's gift."""
+        if not self.succeeded:
+            return None
+        return self.response if "/coupons/assign" in self.path else self.response.get("gift")
+
+    @property
+    def rollbacks(self) -> list[dict[str, Any]]:
+        """The rolled-back redemptions in the response."""
+        if not self.succeeded or not self.path.endswith("/rollback"):
+            return []
+        return self.response.get("items", [self.response])
 
 
 class Ledger:
-    """A process's file of a ledger, in a load's folder."""
+    """Sends requests, and writes an entry for each.
 
-    def __init__(self, folder: Path) -> None:
-        self._file: BinaryIO = (folder / f"ledger-{os.getpid()}.jsonl").open("ab")
+    1. A request with a key is repeated under it until it gets a response other than 429, 503 or `request_in_progress`.
+       One without a key is repeated only if the response says that nothing was done.
+    2. Each attempt is an entry; the last is final.
+    3. A response has durability `recorded`: `on_recorded` is called at once.
+    """
+
+    def __init__(
+        self,
+        urls: Sequence[str],
+        api_key: str,
+        folder: Path | None = None,
+        *,
+        seed: int | None = None,
+        recorded: float = 0.0,
+        hasty: bool = False,
+        keep: bool = True,
+    ) -> None:
+        """`recorded` is the share of requests that wait until they are recorded. If `hasty`, requests are repeated at
+        once, and TimeoutError is raised if one gets no response. Entries go into a file in the folder, if there is one,
+        and into `entries`, if `keep`."""
+        self.random = random.Random(seed)
+        self.entries: list[Entry] = []
+        self.sent, self.succeeded, self.unwanted, self.in_flight = 0, 0, 0, 0
+        self.unanswered: Counter[str] = Counter()
+        """By why."""
+        self.on_recorded: Callable[[Entry], Awaitable[None]] | None = None
+        self._recorded, self._hasty, self._keep = recorded, hasty, keep
+        self._barrages = [Barrage(url, api_key, 10.0 if hasty else ANSWER_S) for url in urls]
+        self._file: BinaryIO | None = (folder / f"ledger-{os.getpid()}.jsonl").open("ab") if folder else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for barrage in self._barrages:
+            barrage.close()
+        if self._file:
+            self._file.close()
 
     def write(self, entry: Entry) -> None:
         """Append an entry."""
-        self._file.write(msgspec.json.encode(entry) + b"\n")
+        self.sent += 1
+        self.succeeded += entry.succeeded
+        self.unwanted += not entry.wanted
+        if self._file:
+            self._file.write(msgspec.json.encode(entry) + b"\n")
+        if self._keep:
+            self.entries.append(entry)
 
-    def close(self) -> None:
-        """Write out what is left."""
-        self._file.close()
+    def wants_record(self) -> bool:
+        """Whether to ask for `recorded`, by chance."""
+        return self.random.random() < self._recorded
+
+    async def ask(
+        self,
+        op: str,
+        path: str,
+        body: dict[str, Any],
+        *refusals: str,
+        wanted: Collection[int] = CREATED,
+        method: str = "POST",
+        key: str | None = None,
+        recorded: bool = False,
+        buyer: str = "",
+        book: str = "",
+        code: str = "",
+    ) -> Entry:
+        """Send a request until it is final; its last entry. Expected are these statuses and these refusals. It has a
+        new key if none is given, and none if that is ''."""
+        key = uuid4().hex if key is None else key
+        asked_ms = now_ms()
+        while True:
+            entry = Entry(buyer, op, path, body, key, book, code, asked_ms=asked_ms, sent_ms=now_ms())
+            headers = _RECORDED if recorded else ""
+            try:
+                await self._send(
+                    entry,
+                    Ask(method, path, body if method != "GET" else None, key if method == "POST" else "", headers),
+                )
+            except BaseException:
+                self.write(entry)  # the load's end cuts it off
+                raise
+            again = self._is_repeated(entry)
+            entry.final = not again or now_ms() > asked_ms + PATIENCE_S * 1000
+            entry.wanted = again or entry.is_unknown or entry.status in wanted or entry.refusal in refusals
+            self.write(entry)
+            if entry.final:
+                break
+            await self._pause(entry)
+            if op in _CLAIMED:
+                key = uuid4().hex
+        if self._hasty and key and entry.is_unknown:
+            raise TimeoutError(f"no response: {op} {path} {dict(self.unanswered)}")
+        if entry.durability == "recorded" and self.on_recorded:
+            await self.on_recorded(entry)
+        return entry
+
+    async def _send(self, entry: Entry, ask: Ask) -> None:
+        self.in_flight += 1
+        try:
+            entry.enter_response(await self.random.choice(self._barrages).ask(ask))
+        except ERRORS as error:
+            entry.refusal = type(error).__name__
+        finally:
+            self.in_flight -= 1
+            entry.answered_ms = now_ms()
+
+    def _is_repeated(self, entry: Entry) -> bool:
+        """Whether the request is to be sent again; counts it as unanswered then."""
+        if entry.status not in (0, 429, 503) and entry.refusal != "request_in_progress":
+            return False
+        self.unanswered[entry.refusal if entry.status else "cut"] += 1
+        return bool(entry.key) or (entry.status != 0 and entry.refusal != "outcome_unknown")
+
+    async def _pause(self, entry: Entry) -> None:
+        pause_s = float(entry.retry_after) if entry.retry_after.isdecimal() else 1.0
+        try:
+            await asyncio.sleep(PAUSE_S if self._hasty else min(pause_s, MAX_PAUSE_S))
+        except asyncio.CancelledError:
+            self.write(msgspec.structs.replace(entry, final=True))
+            raise
 
 
-def now_ms() -> int:
-    """This machine's clock."""
-    return time.time_ns() // 1_000_000
+def now_ms() -> float:
+    """This machine's clock, in ms; it never goes back."""
+    return _START_MS + time.monotonic() * 1000
 
 
-def entries(folder: Path) -> Iterator[Entry]:
-    """All entries of a load. msgspec.DecodeError where a line is broken."""
+def read_entries(folder: Path) -> Iterator[Entry]:
+    """Read all entries of a load. msgspec.DecodeError if a line is broken."""
     for path in sorted(folder.glob("ledger-*.jsonl")):
         with path.open("rb") as lines:
             for line in lines:
                 yield msgspec.json.decode(line, type=Entry)
-
-
-def fill(database: sqlite3.Connection, found: Iterable[Entry]) -> int:
-    """Make the table `answers` of entries; how many there are."""
-    database.execute(f"CREATE TABLE answers ({', '.join(_COLUMNS)})")
-    many = insert(database, "answers", len(_COLUMNS), (tuple(getattr(one, name) for name in _COLUMNS) for one in found))
-    for name in ("key", "redemption_id", "order_id", "got", "gift"):
-        database.execute(f"CREATE INDEX answers_{name} ON answers ({name}) WHERE {name} <> ''")
-    return many
-
-
-def insert(database: sqlite3.Connection, table: str, width: int, rows: Iterable[tuple[Any, ...]]) -> int:
-    """Insert rows; how many there were."""
-    before = database.total_changes
-    database.executemany(f"INSERT INTO {table} VALUES ({', '.join('?' * width)})", rows)
-    database.commit()
-    return database.total_changes - before
-
-
-def _ms(text: str) -> int:
-    return round(datetime.fromisoformat(text).timestamp() * 1000)

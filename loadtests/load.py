@@ -2,7 +2,7 @@
 
 It starts a service of its own, or takes one at `--url`, with the key in SCRIP_LOAD_TOKEN, which needs the scopes
 checkout, manage and operate. It makes books for the load and leaves them there, so that should be a workspace for
-tests. What locust reports, the ledger, plots and the judgement are kept in `loadtests/results/<time>-<shape>/`."""
+tests. What locust reports, the ledger and the judgement are kept in `loadtests/results/<time>-<shape>/`."""
 
 import argparse
 import asyncio
@@ -12,20 +12,21 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from loadtests import watch
-from loadtests.barrage import Barrage
 from loadtests.ground import Ground
 from loadtests.judge import Judge, Judgement
+from loadtests.ledger import Ledger, read_entries
 from loadtests.own import ROOT, own_service
 from loadtests.plan import FOLDER, HOLD_S, TOKEN, Plan, make_books, new_mark, read_plan
-from loadtests.plots import draw
+from loadtests.tables import Tables
+from loadtests.wire import Barrage
 
 RESULTS = ROOT / "loadtests" / "results"
 DEFAULTS = {"steady": (50, 10.0, 60), "opening": (500, 500.0, 30), "soak": (30, 5.0, 3600)}
@@ -55,7 +56,8 @@ def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[S
         command += ["--processes", str(plan.processes), "--master-bind-host", "127.0.0.1"]
         command += ["--master-bind-port", port, "--master-port", port]
     environment = os.environ | {FOLDER: str(folder), TOKEN: token}
-    watched, began = watch.Watch(folder, memory, plan.seconds), time.monotonic()
+    pause_s = max(1.0, plan.seconds / watch.SAMPLES)
+    watched, began = watch.Watch(memory, pause_s, folder), time.monotonic()
     watched.start()
     with (folder / "locust.log").open("wb") as log:
         locust = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
@@ -94,35 +96,41 @@ def _cpu_s(folder: Path, processes: int) -> float:
     RuntimeError where one doesn't say it."""
     deadline = time.monotonic() + QUIT_S
     while True:
-        told = [path.read_text() for path in folder.glob("cpu-*.txt")]
-        if len(told) == processes and all(text.endswith("\n") for text in told):
-            return sum(map(float, told))
+        texts = [path.read_text() for path in folder.glob("cpu-*.txt")]
+        if len(texts) == processes and all(text.endswith("\n") for text in texts):
+            return sum(map(float, texts))
         if time.monotonic() > deadline:
-            raise RuntimeError(f"{processes - len(told)} of locust's processes did not end in order")
+            raise RuntimeError(f"{processes - len(texts)} of locust's processes did not end in order")
         time.sleep(0.05)
 
 
 async def prepare(plan: Plan, folder: Path, token: str) -> Plan:
     """Make the books, and keep the plan. RuntimeError where the key may not manage, or not operate."""
-    with closing(Barrage(plan.url, token)) as barrage:
+    with Barrage(plan.url, token) as barrage, Ledger([plan.url], token, keep=False) as ledger:
         await barrage.one("GET", "/v1/ops/consistency")
-        plan = await make_books(Ground(barrage, 1), plan)
+        plan = await make_books(ledger, Ground(barrage, 1), plan)
     plan.save(folder)
     return plan
 
 
 async def judge(folder: Path, url: str, token: str) -> Judgement:
     """Judge what is in a load's folder by what a service says now."""
-    with closing(Barrage(url, token)) as barrage:
-        return await Judge(Ground(barrage, 1), read_plan(folder), folder).judge()
+    path = folder / "check.sqlite"
+    path.unlink(missing_ok=True)
+    plan, entries, tables = read_plan(folder), read_entries(folder), Tables(str(path))
+    with Barrage(url, token) as barrage, Ledger([url], token, folder) as ledger:
+        judge = Judge(Ground(barrage, 1), plan.books, ledger, entries, tables)
+        judgement = await judge.judge()
+    tables.close()
+    return judgement
 
 
-def told(found: Judgement, wrong: list[str]) -> list[str]:
+def describe(judgement: Judgement, wrong: list[str]) -> list[str]:
     """The judgement in words, a line each."""
-    lines = [f"  {many:>9,}  {label}" for label, many in found.seen.items()]
-    lines.append(f"{found.answers:,} requests, {found.redemptions:,} redemptions recorded.")
-    if found.unanswered:
-        lines.append(f"{found.unanswered:,} requests had no answer.")
+    lines = [f"  {many:>9,}  {label}" for label, many in judgement.seen.items()]
+    lines.append(f"{judgement.answers:,} requests, {judgement.redemptions:,} redemptions recorded.")
+    if judgement.unanswered:
+        lines.append(f"{judgement.unanswered:,} requests had no answer.")
     return [*lines, *(f"Wrong: {one}" for one in wrong), *([] if wrong else ["Everything is as it should be."])]
 
 
@@ -133,19 +141,19 @@ def run(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> bool:
         f"{plan.shape}: {plan.users} users, at most {plan.seconds} s, {plan.requests:,} requests; {folder}", flush=True
     )
     spent, grown = drive(plan, folder, token, memory)
-    found = asyncio.run(judge(folder, plan.url, token))
-    draw(folder)
-    lines = told(found, [*map(str, found.differences), *grown])
+    judgement = asyncio.run(judge(folder, plan.url, token))
+    lines = describe(judgement, [*map(str, judgement.wrong), *grown])
+    sent = sum(judgement.seen.values())
     lines.append(
-        f"{found.answers / (found.took_s or 1):,.0f} requests a second; locust took {spent.cpu_s:.1f} s of CPU in "
-        f"{spent.elapsed_s:.1f} s, {found.answers / (spent.cpu_s or 1):,.0f} requests for each."
+        f"{sent / (judgement.took_s or 1):,.0f} requests a second; locust took {spent.cpu_s:.1f} s of CPU in "
+        f"{spent.elapsed_s:.1f} s, {sent / (spent.cpu_s or 1):,.0f} requests for each."
     )
-    if spent.cpu_s > BUSY * plan.processes * found.took_s:
+    if spent.cpu_s > BUSY * plan.processes * judgement.took_s:
         lines.append("Locust was as fast as it can: what it says of latencies is its own.")
     text = "\n".join(lines)
     (folder / "judgement.txt").write_text(text + "\n")
     print(text)
-    return not found.differences and not grown
+    return not judgement.wrong and not grown
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -155,9 +163,9 @@ def main(arguments: list[str] | None = None) -> int:
     token = os.environ.get(TOKEN) or "demo_admin"
     try:
         if chosen.judge:
-            found = asyncio.run(judge(chosen.judge, chosen.url or read_plan(chosen.judge).url, token))
-            print(*told(found, list(map(str, found.differences))), sep="\n")
-            return bool(found.differences)
+            judgement = asyncio.run(judge(chosen.judge, chosen.url or read_plan(chosen.judge).url, token))
+            print(*describe(judgement, list(map(str, judgement.wrong))), sep="\n")
+            return bool(judgement.wrong)
         plan = _plan(chosen)
         folder = chosen.results / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{plan.shape}"
         folder.mkdir(parents=True)
@@ -193,19 +201,21 @@ def _options() -> argparse.ArgumentParser:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--url", help="of a running service; without it one is started for this")
     options.add_argument("--shape", choices=DEFAULTS, default="steady")
-    options.add_argument("--users", type=_number(int, 1, 20_000), help="50; at an opening 500, in a soak 30")
-    options.add_argument("--rate", type=_number(float, 0.01, 20_000), help="users who come a second: 10; in a soak 5")
-    options.add_argument("--seconds", type=_number(int, 1, 7 * 86_400), help="60; at an opening 30, in a soak 3,600")
-    options.add_argument("--requests", type=_number(int, 1, 100_000_000), default=1_000_000, help="end after so many")
-    options.add_argument("--pay", type=_number(float, 0, 60), default=1.0, help="seconds that buyers take to pay")
-    options.add_argument("--processes", type=_number(int, 1, 256), default=1, help="of locust, each fills a core")
+    options.add_argument("--users", type=bounded(int, 1, 20_000), help="50; at an opening 500, in a soak 30")
+    options.add_argument("--rate", type=bounded(float, 0.01, 20_000), help="users who come a second: 10; in a soak 5")
+    options.add_argument("--seconds", type=bounded(int, 1, 7 * 86_400), help="60; at an opening 30, in a soak 3,600")
+    options.add_argument("--requests", type=bounded(int, 1, 100_000_000), default=1_000_000, help="end after so many")
+    options.add_argument("--pay", type=bounded(float, 0, 60), default=1.0, help="seconds that buyers take to pay")
+    options.add_argument("--processes", type=bounded(int, 1, 256), default=1, help="of locust, each fills a core")
     options.add_argument("--results", type=Path, default=RESULTS, help="where the load's folder is made")
     options.add_argument("--judge", type=Path, metavar="FOLDER", help="only judge a load that was run before, again")
     return options
 
 
-def _number(kind: type, least: float, most: float) -> Callable[[str], float]:
-    def number(text: str) -> float:
+def bounded(kind: type, least: float, most: float) -> Callable[[str], Any]:
+    """The type of an option that is a number within these bounds."""
+
+    def number(text: str) -> Any:
         value = kind(text)
         if not least <= value <= most:
             raise ValueError(text)

@@ -1,29 +1,36 @@
 """What a load is: how many come and when, the books that they buy from, and who was meant to get how much of them."""
 
 import asyncio
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
-from loadtests.ground import Ground, new_id
+from loadtests.ground import UPLOAD_CODES, Ground, new_id
+from loadtests.ledger import Ledger
 
 Shape = Literal["steady", "opening", "soak"]
-Kind = Literal["sale", "stocked", "gifts", "held", "shared", "greedy", "stock", "total"]
+Kind = Literal[
+    "sale", "stocked", "gifts", "held", "shared", "greedy", "stock", "total", "reserved", "left", "assigned", "merchant"
+]
 
-CODE_USES, USER_USES, BOOK_USES, STOCK = 3, 2, 3, 3
+CODE_USES, USER_USES, BOOK_USES, STOCK, USER_CODES = 5, 2, 10, 5, 2
 """The limits that are fought for."""
 HOLD_S = 2
-"""A lock's life in the book of those who go away."""
+"""A lock's life in the books of those who go away."""
 ROUNDS = 40
 """How many books are fought for one after another, at most."""
 BUYERS_A_CODE = 5
 """At an opening, how many want each that there is."""
-SALE_CODES, UPLOAD_CODES = 50_000, 20_000
-"""How many codes the sale has at most, and how many are uploaded at once."""
+SALE_CODES = 50_000
+"""How many codes the sale has at most."""
 VISIT_S = 0.05
 """What a visit takes at least."""
+TOTALS = ("total", "reserved", "left")
+"""The kinds of books with a total of BOOK_USES."""
+DISCOUNT = {"type": "percentage", "value": 10}
+SPARE_CODES = BOOK_USES + 2
+"""Codes of each book with a total that nobody asks for before the judge does."""
 FOLDER, TOKEN = "SCRIP_LOAD_FOLDER", "SCRIP_LOAD_TOKEN"
 """Where locust finds, in its environment, the load's folder and the key."""
 _FILE = "plan.json"
@@ -43,6 +50,11 @@ class Book(msgspec.Struct, frozen=True, rename="camel"):
     def code(self, number: int) -> str:
         """One of its codes; numbers past the last begin anew."""
         return f"{self.stem}-{number % self.codes}"
+
+    @property
+    def spare(self) -> list[str]:
+        """Codes that only the judge asks for."""
+        return [self.code(-1 - number) for number in range(SPARE_CODES)] if self.kind in TOTALS else []
 
 
 class Plan(msgspec.Struct, frozen=True, rename="camel"):
@@ -76,53 +88,87 @@ def read_plan(folder: Path) -> Plan:
     return msgspec.json.decode((folder / _FILE).read_bytes(), type=Plan)
 
 
-async def make_books(on: Ground, plan: Plan) -> Plan:
-    """The plan with its books, which are made for it."""
-    stem = f"L-{plan.mark[:10].upper()}"
+async def make_books(ledger: Ledger, on: Ground, plan: Plan) -> Plan:
+    """The plan with its books, which are made for it: some that the service keeps stocked, the sale, and those that are
+    fought for, one after another."""
     opening = plan.shape == "opening"
     visits = plan.users if opening else round(plan.users * plan.seconds / max(plan.pay_s, VISIT_S))
-    sale = max(200, min(SALE_CODES, visits))
     stock = max(1, plan.users // BUYERS_A_CODE) if opening else None
-    free = max(500, plan.users * 10)
     rounds = 1 if opening else max(5, min(ROUNDS, plan.seconds))
-    books: list[Book] = []
-
-    async def make(kind: Kind, name: str, codes: int, spare: int = 0, **said: int | None) -> Book:
-        book = Book(
-            "", kind, f"{stem}-{name.upper()}", codes, said.get("perCode", 1), said.get("perUser"), said.get("total")
-        )
-        rules = {"maxRedemptionsPerCode": book.per_code, "maxRedemptionsPerUser": book.per_user}
-        more = {"lockSeconds": HOLD_S} if kind == "held" else {}
-        more |= {"keepFree": spare} if spare else {}
-        discount = {"type": "percentage", "value": 10} if kind in ("sale", "stocked") else None
-        gift = books[0].book_id if discount else None
-        name = f"Load {plan.mark[:10]} {name}"
-        rules |= {"name": name, "maxRedemptions": book.total, "discount": discount, "giftBookId": gift, **more}
-        book_id = await on.book((book.code(number) for number in range(min(codes, UPLOAD_CODES))), **rules)
-        for start in range(UPLOAD_CODES, codes, UPLOAD_CODES):
-            await on.add(book_id, [book.code(number) for number in range(start, min(codes, start + UPLOAD_CODES))])
-        books.append(msgspec.structs.replace(book, book_id=book_id))
-        return books[-1]
-
-    await make("gifts", "gifts", 0, free)
-    await make("stocked", "stocked", 0, free)
-    await make("sale", "sale", sale, total=stock)
-    await make("held", "held", max(2, plan.users // 10))
-    await make("shared", "shared", rounds, perCode=CODE_USES)
-    await make("greedy", "greedy", rounds * USER_USES * 3, perUser=USER_USES)
-    for number in range(rounds):
-        await make("stock", f"stock{number}", STOCK)
-        await make("total", f"total{number}", BOOK_USES * 2, total=BOOK_USES)
-    await until_stocked(on, [book.book_id for book in books if book.kind in ("gifts", "stocked")], free)
-    return msgspec.structs.replace(plan, books=tuple(books))
-
-
-async def until_stocked(on: Ground, book_ids: Iterable[str], free: int, patience_s: float = 60.0) -> None:
-    """Wait until these books have so many free codes. TimeoutError."""
-    async with asyncio.timeout(patience_s):
-        for book_id in book_ids:
-            while (await on.stats(book_id))["available"] < free:  # noqa: ASYNC110
+    free = max(500, plan.users * 10)
+    make = Maker(ledger, plan.mark)
+    gifts = await make.book("gifts", 0, keepFree=free)
+    await make.book("stocked", 0, giftBookId=gifts.book_id, discount=DISCOUNT, keepFree=free)
+    await make.sale(max(200, min(SALE_CODES, visits)), gifts, stock)
+    await make.fights(rounds, max(2, plan.users // 10))
+    async with asyncio.timeout(60):
+        for book in make.books[:2]:
+            while (await on.stats(book.book_id))["available"] < free:  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
+    return msgspec.structs.replace(plan, books=tuple(make.books))
+
+
+async def make_few_books(ledger: Ledger, mark: str, codes: int) -> tuple[Book, ...]:
+    """One book of each kind, with so many codes on sale, and none that the service keeps stocked."""
+    make = Maker(ledger, mark)
+    await make.sale(codes, await make.book("gifts", codes // 4))
+    await make.fights(1, 2)
+    return tuple(make.books)
+
+
+class Maker:
+    """Makes the books of a load."""
+
+    def __init__(self, ledger: Ledger, mark: str) -> None:
+        self._ask, self._mark = ledger.ask, mark[:10]
+        self.books: list[Book] = []
+
+    async def book(
+        self,
+        kind: Kind,
+        codes: int,
+        *,
+        per_code: int = 1,
+        per_user: int | None = None,
+        total: int | None = None,
+        **rules: Any,
+    ) -> Book:
+        """One book."""
+        stem = f"L-{self._mark.upper()}-{kind.upper()}{len(self.books)}"
+        book = Book("", kind, stem, codes, per_code, per_user, total)
+        rules |= {"name": f"Load {self._mark} {kind}", "maxRedemptions": total}
+        rules |= {"maxRedemptionsPerCode": per_code, "maxRedemptionsPerUser": per_user}
+        book_id = (await self._made("make", "/v1/books", rules, 201))["bookId"]
+        for start in range(0, codes, UPLOAD_CODES):
+            page = [book.code(number) for number in range(start, min(codes, start + UPLOAD_CODES))]
+            added = await self._made("fill", f"/v1/books/{book_id}/codes", {"codes": page}, 200)
+            # An upload that is sent again finds codes of its first attempt.
+            if added["added"] + added["duplicates"] != len(page):
+                raise RuntimeError(f"{len(page)} codes uploaded: {added}")
+        self.books.append(msgspec.structs.replace(book, book_id=book_id))
+        return self.books[-1]
+
+    async def _made(self, op: str, path: str, body: dict[str, Any], status: int) -> dict[str, Any]:
+        made = await self._ask(op, path, body, wanted={status})
+        if made.status != status:
+            raise RuntimeError(f"{path}: {made.status} {made.refusal} {str(made.response)[:500]}")
+        return made.response
+
+    async def sale(self, codes: int, gifts: Book, total: int | None = None) -> None:
+        """The book that is sold; each checkout has a gift."""
+        await self.book("sale", codes, total=total, discount=DISCOUNT, giftBookId=gifts.book_id)
+
+    async def fights(self, rounds: int, held: int) -> None:
+        """The books that are fought for."""
+        await self.book("held", held, lockSeconds=HOLD_S)
+        await self.book("shared", max(6, rounds), per_code=CODE_USES)
+        await self.book("greedy", max(200, rounds * USER_USES * 3), per_user=USER_USES)
+        await self.book("assigned", 200, maxCodesPerUser=USER_CODES)
+        await self.book("left", 60, total=BOOK_USES, lockSeconds=HOLD_S, maxLockSeconds=HOLD_S)
+        await self.book("reserved", 120, total=BOOK_USES)
+        for _ in range(rounds):
+            await self.book("stock", STOCK)
+            await self.book("total", 60, total=BOOK_USES)
 
 
 def new_mark() -> str:

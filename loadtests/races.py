@@ -11,10 +11,10 @@ from collections import Counter
 from rich.console import Console
 from rich.progress import track
 
-from loadtests.barrage import Barrage
 from loadtests.ground import Counts, Ground
 from loadtests.own import own_service
 from loadtests.rounds import RACES
+from loadtests.wire import Barrage
 
 
 def text(counts: Counts) -> str:
@@ -32,8 +32,8 @@ async def run(url: str, key: str, at_once: int, rounds: int) -> bool:
         checks = [await each.round(on) for _ in range(rounds)]
         right = right and all(check.seen == check.expected for check in checks)
         seen = Counter(text(check.seen) for check in checks)
-        told = "<br>".join(f"{many} of {rounds}: {what}" for what, many in seen.most_common())
-        lines.append(f"| {each.limit} | {each.asked} | {text(checks[0].expected)} | {told} |")
+        summary = "<br>".join(f"{many} of {rounds}: {what}" for what, many in seen.most_common())
+        lines.append(f"| {each.limit} | {each.asked} | {text(checks[0].expected)} | {summary} |")
     barrage.close()
     print(f"| limit | {at_once} at once | expected each round | seen, rounds |\n|---|---|---|---|", *lines, sep="\n")
     return right

@@ -2,9 +2,10 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from loadtests.barrage import Ask
 from loadtests.ground import Check, Counts, Ground, codes_of, count, new_codes, new_id
+from loadtests.wire import Ask
 
 LEFT = 5
 """What each limit leaves."""
@@ -59,22 +60,68 @@ def _buy(user: str, order: str, gift_book: str, code: str | None = None) -> Ask:
     return Ask("POST", "/v1/checkout", body)
 
 
-@race("code", f"redeem a code with {LEFT} uses, as many users")
-async def _(on: Ground) -> Check:
-    (code,) = new_codes(1)
-    book = await on.book([code], maxRedemptionsPerCode=LEFT)
-    answers = await on.fire(lambda n: _redeem(code, f"u-{n}", new_id()))
-    expected: Counts = {"201": LEFT, "409 coupon_exhausted": on.at_once - LEFT, "redemptions": LEFT, "recorded": LEFT}
-    return Check(expected, count(answers) | await on.redeemed(book, answers))
+class Names(NamedTuple):
+    """What the requests of a round are about."""
+
+    book: str
+    codes: list[str]
+    user: str
+    order: str
 
 
-@race("code", "redeem a single-use code, as many users")
-async def _(on: Ground) -> Check:
-    (code,) = new_codes(1)
-    book = await on.book([code])
-    answers = await on.fire(lambda n: _redeem(code, f"u-{n}", new_id()))
-    expected: Counts = {"201": 1, "409 coupon_redeemed": on.at_once - 1, "redemptions": 1, "recorded": 1}
-    return Check(expected, count(answers) | await on.redeemed(book, answers))
+def limited(
+    limit: str, asked: str, ask: Callable[[Names, int], Ask], refusal: str, *, then: str = "redemptions",
+    wins: int = LEFT, codes: int | None = None, **rules: int,
+) -> None:  # fmt: skip
+    """Put a round into the table, of one new book with these rules and as many codes as requests, or so many: so many
+    requests win, the others hear the refusal, and `then` the book counts as many."""
+
+    async def round_(on: Ground) -> Check:
+        made = new_codes(codes or on.at_once)
+        names = Names(await on.book(made, **rules), made, new_id(), new_id())
+        answers = await on.fire(lambda n: ask(names, n))
+        expected: Counts = {"201": wins, refusal: on.at_once - wins, then: wins}
+        match then:
+            case "redemptions":
+                state = await on.redeemed(names.book, answers)
+            case "assigned":
+                state = await on.assigned(names.book, codes_of(answers))
+            case _:
+                return Check(expected, count(answers) | {then: (await on.stats(names.book))[then]})
+        return Check(expected | {"recorded": wins}, count(answers) | state)
+
+    RACES.append(Race(limit, asked, round_))
+
+
+# fmt: off
+limited("code", f"redeem a code with {LEFT} uses, as many users", lambda s, n: _redeem(s.codes[0], f"u-{n}", new_id()),
+        "409 coupon_exhausted", codes=1, maxRedemptionsPerCode=LEFT)
+limited("code", "redeem a single-use code, as many users", lambda s, n: _redeem(s.codes[0], f"u-{n}", new_id()),
+        "409 coupon_redeemed", wins=1, codes=1)
+limited("code", "lock a single-use code, as many users", lambda s, n: _lock(s.codes[0], f"u-{n}"),
+        "409 coupon_locked", then="locked", wins=1, codes=1)
+limited("user", f"one user redeems as many codes, maxRedemptionsPerUser {LEFT}",
+        lambda s, n: _redeem(s.codes[n], s.user, new_id()), "422 user_redemption_limit", maxRedemptionsPerUser=LEFT)
+limited("user", f"one user locks as many codes, maxRedemptionsPerUser {LEFT}", lambda s, n: _lock(s.codes[n], s.user),
+        "422 user_redemption_limit", then="locked", maxRedemptionsPerUser=LEFT)
+limited("user's codes", f"one user is assigned any code, maxCodesPerUser {LEFT}",
+        lambda s, _: _assign_any(s.book, s.user), "422 user_code_limit", then="assigned", maxCodesPerUser=LEFT)
+limited("user's codes", f"one user is assigned as many named codes, maxCodesPerUser {LEFT}",
+        lambda s, n: _assign(s.codes[n], s.user), "422 user_code_limit", then="assigned", maxCodesPerUser=LEFT)
+limited("user's codes", f"one user is given as many orders' gifts, maxCodesPerUser {LEFT}",
+        lambda s, n: _gift(s.book, s.user, f"{s.order}-{n}"), "422 user_code_limit", then="assigned",
+        maxCodesPerUser=LEFT)
+limited("book", f"redeem as many codes, maxRedemptions {LEFT}", lambda s, n: _redeem(s.codes[n], f"u-{n}", new_id()),
+        "409 out_of_stock", maxRedemptions=LEFT)
+limited("book", f"lock as many codes, maxRedemptions {LEFT}", lambda s, n: _lock(s.codes[n], f"u-{n}"),
+        "409 out_of_stock", then="locked", maxRedemptions=LEFT)
+limited("last code", f"assign any code, {LEFT} free, as many users", lambda s, n: _assign_any(s.book, f"u-{n}"),
+        "409 out_of_stock", then="assigned", codes=LEFT)
+limited("last code", "assign one code by name, as many users", lambda s, n: _assign(s.codes[0], f"u-{n}"),
+        "409 coupon_assigned_to_other", then="assigned", wins=1, codes=1)
+limited("gift", "one order's gift to as many users", lambda s, n: _gift(s.book, f"u-{n}", s.order),
+        "409 order_already_used", then="assigned", wins=1, codes=LEFT)
+# fmt: on
 
 
 @race("code", "redeem a single-use code, one user and order")
@@ -98,15 +145,6 @@ async def _(on: Ground) -> Check:
     return Check(expected, count(answers) | state)
 
 
-@race("code", "lock a single-use code, as many users")
-async def _(on: Ground) -> Check:
-    (code,) = new_codes(1)
-    await on.book([code])
-    answers = await on.fire(lambda n: _lock(code, f"u-{n}"))
-    expected: Counts = {"201": 1, "409 coupon_locked": on.at_once - 1, "status": "locked"}
-    return Check(expected, count(answers) | {"status": (await on.coupon(code))["status"]})
-
-
 @race("code", f"every other one redeems a code with {LEFT} uses, or locks it; then the locks' holders redeem")
 async def _(on: Ground) -> Check:
     (code,) = new_codes(1)
@@ -126,52 +164,6 @@ async def _(on: Ground) -> Check:
     return Check(expected, seen | await on.redeemed(book, [*bought, *spent]))
 
 
-@race("user", f"one user redeems as many codes, maxRedemptionsPerUser {LEFT}")
-async def _(on: Ground) -> Check:
-    codes, user = new_codes(on.at_once), new_id()
-    book = await on.book(codes, maxRedemptionsPerUser=LEFT)
-    answers = await on.fire(lambda n: _redeem(codes[n], user, new_id()))
-    refused = on.at_once - LEFT
-    expected: Counts = {"201": LEFT, "422 user_redemption_limit": refused, "redemptions": LEFT, "recorded": LEFT}
-    return Check(expected, count(answers) | await on.redeemed(book, answers))
-
-
-@race("user", f"one user locks as many codes, maxRedemptionsPerUser {LEFT}")
-async def _(on: Ground) -> Check:
-    codes, user = new_codes(on.at_once), new_id()
-    book = await on.book(codes, maxRedemptionsPerUser=LEFT)
-    answers = await on.fire(lambda n: _lock(codes[n], user))
-    expected: Counts = {"201": LEFT, "422 user_redemption_limit": on.at_once - LEFT, "locked": LEFT}
-    return Check(expected, count(answers) | {"locked": (await on.stats(book))["locked"]})
-
-
-@race("user's codes", f"one user is assigned any code, maxCodesPerUser {LEFT}")
-async def _(on: Ground) -> Check:
-    user = new_id()
-    book = await on.book(new_codes(on.at_once), maxCodesPerUser=LEFT)
-    answers = await on.same(_assign_any(book, user))
-    expected: Counts = {"201": LEFT, "422 user_code_limit": on.at_once - LEFT, "assigned": LEFT, "recorded": LEFT}
-    return Check(expected, count(answers) | await on.assigned(book, codes_of(answers)))
-
-
-@race("user's codes", f"one user is assigned as many named codes, maxCodesPerUser {LEFT}")
-async def _(on: Ground) -> Check:
-    codes, user = new_codes(on.at_once), new_id()
-    book = await on.book(codes, maxCodesPerUser=LEFT)
-    answers = await on.fire(lambda n: _assign(codes[n], user))
-    expected: Counts = {"201": LEFT, "422 user_code_limit": on.at_once - LEFT, "assigned": LEFT, "recorded": LEFT}
-    return Check(expected, count(answers) | await on.assigned(book, codes_of(answers)))
-
-
-@race("user's codes", f"one user is given as many orders' gifts, maxCodesPerUser {LEFT}")
-async def _(on: Ground) -> Check:
-    user, order = new_id(), new_id()
-    book = await on.book(new_codes(on.at_once), maxCodesPerUser=LEFT)
-    answers = await on.fire(lambda n: _gift(book, user, f"{order}-{n}"))
-    expected: Counts = {"201": LEFT, "422 user_code_limit": on.at_once - LEFT, "assigned": LEFT, "recorded": LEFT}
-    return Check(expected, count(answers) | await on.assigned(book, codes_of(answers)))
-
-
 @race("user's coupons", f"one user is assigned codes of two books in turn, maxCoupons {LEFT}")
 async def _(on: Ground) -> Check:
     user, codes = new_id(), new_codes(on.at_once)
@@ -183,24 +175,6 @@ async def _(on: Ground) -> Check:
     state: Counts = {"coupons": held, "listed": len(listed) if listed == set(codes_of(answers)) else "others"}
     expected: Counts = {"201": LEFT, "422 user_coupon_limit": on.at_once - LEFT, "coupons": LEFT, "listed": LEFT}
     return Check(expected, count(answers) | state)
-
-
-@race("book", f"redeem as many codes, maxRedemptions {LEFT}")
-async def _(on: Ground) -> Check:
-    codes = new_codes(on.at_once)
-    book = await on.book(codes, maxRedemptions=LEFT)
-    answers = await on.fire(lambda n: _redeem(codes[n], f"u-{n}", new_id()))
-    expected: Counts = {"201": LEFT, "409 out_of_stock": on.at_once - LEFT, "redemptions": LEFT, "recorded": LEFT}
-    return Check(expected, count(answers) | await on.redeemed(book, answers))
-
-
-@race("book", f"lock as many codes, maxRedemptions {LEFT}")
-async def _(on: Ground) -> Check:
-    codes = new_codes(on.at_once)
-    book = await on.book(codes, maxRedemptions=LEFT)
-    answers = await on.fire(lambda n: _lock(codes[n], f"u-{n}"))
-    expected: Counts = {"201": LEFT, "409 out_of_stock": on.at_once - LEFT, "locked": LEFT}
-    return Check(expected, count(answers) | {"locked": (await on.stats(book))["locked"]})
 
 
 async def _order(on: Ground, places: int) -> Check:
@@ -226,23 +200,6 @@ async def _(on: Ground) -> Check:
 @race("order", "two users redeem as many codes for one order, couponsPerOrder 3")
 async def _(on: Ground) -> Check:
     return await _order(on, 3)
-
-
-@race("last code", f"assign any code, {LEFT} free, as many users")
-async def _(on: Ground) -> Check:
-    book = await on.book(new_codes(LEFT))
-    answers = await on.fire(lambda n: _assign_any(book, f"u-{n}"))
-    expected: Counts = {"201": LEFT, "409 out_of_stock": on.at_once - LEFT, "assigned": LEFT, "recorded": LEFT}
-    return Check(expected, count(answers) | await on.assigned(book, codes_of(answers)))
-
-
-@race("last code", "assign one code by name, as many users")
-async def _(on: Ground) -> Check:
-    (code,) = new_codes(1)
-    book = await on.book([code])
-    answers = await on.fire(lambda n: _assign(code, f"u-{n}"))
-    expected: Counts = {"201": 1, "409 coupon_assigned_to_other": on.at_once - 1, "assigned": 1, "recorded": 1}
-    return Check(expected, count(answers) | await on.assigned(book, codes_of(answers)))
 
 
 @race("last code", "unassign one code")
@@ -277,14 +234,6 @@ async def _(on: Ground) -> Check:
     book, user, order = await on.book(new_codes(LEFT)), new_id(), new_id()
     answers = await on.same(_gift(book, user, order))
     expected: Counts = {"201": 1, "200": on.at_once - 1, "assigned": 1, "recorded": 1}
-    return Check(expected, count(answers) | await on.assigned(book, codes_of(answers)))
-
-
-@race("gift", "one order's gift to as many users")
-async def _(on: Ground) -> Check:
-    book, order = await on.book(new_codes(LEFT)), new_id()
-    answers = await on.fire(lambda n: _gift(book, f"u-{n}", order))
-    expected: Counts = {"201": 1, "409 order_already_used": on.at_once - 1, "assigned": 1, "recorded": 1}
     return Check(expected, count(answers) | await on.assigned(book, codes_of(answers)))
 
 

@@ -1,96 +1,79 @@
-"""The rules that must hold after a load, each a query over its tables that finds what breaks it."""
+"""The rules that must hold after a load: each is a query over its tables that selects what breaks it."""
 
-from loadtests.plan import HOLD_S
+from loadtests.plan import HOLD_S, TOTALS
 
 CLOCK_MS = 2
-"""What two times of one machine may be out by."""
-TABLES = """
-CREATE TABLE redemptions (book_id, redemption_id, code, user_id, order_id, amount, discount_e4, rolled_back);
-CREATE TABLE codes (book_id, code, user_id, status, redemptions);
-CREATE TABLE books (book_id, kind, per_code, per_user, total, stock);
+"""By how much two times of one machine may differ."""
+_FIELDS = "redemption_id, code, user_id, order_id, value, currency, discount, amount, redeemed_at"
+TABLES = f"""
+CREATE TABLE answers (entry, buyer, op, key, path, body, book_id, code, user_id, order_id, status, refusal, retry_after,
+  replayed, digest, wanted, final, durability, until_ms, sent_ms, answered_ms);
+CREATE TABLE answered_redemptions (entry, book_id, {_FIELDS});
+CREATE TABLE answered_assignments (entry, book_id, code, user_id, order_id, assigned_at);
+CREATE TABLE answered_rollbacks (entry, redemption_id, rolled_back_at);
+CREATE TABLE rollback_requests (name, restore);
+CREATE TABLE redemptions (book_id, {_FIELDS}, rolled_back_at, discount_e4);
+CREATE TABLE codes (book_id, code, user_id, assigned_at, status);
+CREATE TABLE taken_back (code, user_id, assigned_at);
+CREATE TABLE books (book_id, kind, per_code, per_user, total, stock, codes_per_user);
 CREATE TABLE counts (book_id, name, redis, postgres);
 CREATE TABLE drift (class, many);
-CREATE TABLE workspace (coupons_per_order);
+CREATE TABLE about (coupons_per_order, lists_taken_back, locks_end);
+CREATE TABLE may_lose (durability);
+CREATE TABLE lost_before (redemption_id);
+CREATE TABLE closed (begun_ms, ended_ms);
+CREATE INDEX answers_key ON answers (key) WHERE key <> '';
+CREATE INDEX answered_redemptions_id ON answered_redemptions (redemption_id);
+CREATE INDEX answered_assignments_code ON answered_assignments (code);
+CREATE INDEX rollback_requests_name ON rollback_requests (name);
 CREATE INDEX redemptions_id ON redemptions (redemption_id);
 CREATE INDEX redemptions_book ON redemptions (book_id);
 CREATE INDEX codes_code ON codes (code);
 CREATE INDEX codes_book ON codes (book_id);
 """
-"""What the service says; `answers` is the ledger's."""
+"""Requests and their responses; what the service lists afterwards; and what the load was. `rollback_requests` names
+redemptions, orders and codes. If `lists_taken_back`, `taken_back` has all assignments that were taken back."""
 
+DERIVED = ("facts", "lost", "answered", "used", "assigned", "unknown", "holds")
 VIEWS = f"""
-CREATE TABLE told AS SELECT redemption_id, max(book_id) AS book_id, max(got) AS code, max(user_id) AS user_id,
-  max(order_id) AS order_id, max(amount) AS amount FROM answers
-  WHERE redemption_id <> '' AND status BETWEEN 200 AND 299 GROUP BY redemption_id;
-CREATE INDEX told_id ON told (redemption_id);
+CREATE TABLE facts AS
+  SELECT entry, 'redemption' AS what, t.redemption_id AS name, t.code AS of, r.redemption_id IS NULL AS gone
+  FROM answered_redemptions t LEFT JOIN redemptions r USING (redemption_id)
+  UNION ALL SELECT entry, 'assignment', t.code, t.user_id, NOT EXISTS (SELECT * FROM codes c
+    WHERE (c.code, c.user_id, c.assigned_at) = (t.code, t.user_id, t.assigned_at)) AND NOT EXISTS (
+    SELECT * FROM taken_back c WHERE (c.code, c.user_id, c.assigned_at) = (t.code, t.user_id, t.assigned_at))
+  FROM answered_assignments t WHERE (SELECT lists_taken_back FROM about)
+    OR NOT EXISTS (SELECT * FROM rollback_requests WHERE name IN (t.order_id, t.code))
+  UNION ALL SELECT t.entry, 'rollback', t.redemption_id, coalesce(r.code, ''), coalesce(r.rolled_back_at, '') = ''
+    OR (r.rolled_back_at <> t.rolled_back_at AND a.durability IN (SELECT durability FROM may_lose))
+  FROM answered_rollbacks t JOIN answers a USING (entry) LEFT JOIN redemptions r USING (redemption_id);
+CREATE TABLE lost AS SELECT entry FROM facts JOIN answers USING (entry)
+  WHERE buyer <> '' AND durability IN (SELECT durability FROM may_lose) GROUP BY entry HAVING min(gone) = 1;
+CREATE TABLE answered AS SELECT max(book_id) AS book_id, {_FIELDS} FROM answered_redemptions
+  WHERE entry NOT IN (SELECT entry FROM lost) GROUP BY {_FIELDS};
+CREATE INDEX answered_id ON answered (redemption_id);
 CREATE TABLE used AS
-  SELECT book_id, redemption_id, code, user_id, order_id FROM redemptions WHERE NOT rolled_back
-  UNION SELECT book_id, redemption_id, code, user_id, order_id FROM told
+  SELECT book_id, redemption_id, code, user_id, order_id FROM redemptions
+  WHERE rolled_back_at = '' OR redemption_id IN (SELECT name FROM rollback_requests WHERE NOT restore)
+  UNION SELECT book_id, redemption_id, code, user_id, order_id FROM answered
   WHERE redemption_id NOT IN (SELECT redemption_id FROM redemptions);
 CREATE INDEX used_code ON used (code);
 CREATE INDEX used_book ON used (book_id, user_id);
-CREATE TABLE given AS
-  SELECT DISTINCT book_id, got AS code, user_id FROM answers
-  WHERE op = 'assign' AND got <> '' AND status BETWEEN 200 AND 299
-  UNION SELECT '', gift, user_id FROM answers WHERE gift <> '' AND status BETWEEN 200 AND 299;
-CREATE INDEX given_code ON given (code);
-CREATE TABLE unknown AS SELECT DISTINCT key, user_id, order_id FROM answers
-  WHERE status = 0 OR refusal = 'outcome_unknown';
-CREATE TABLE holds AS SELECT got AS code, user_id, until_ms, until_ms - {HOLD_S * 1000} AS from_ms,
-  sent_ms, sent_ms + took_ms + {HOLD_S * 1000} AS over_ms FROM answers
-  WHERE op = 'lock' AND status = 201 AND NOT replayed AND book_id IN (SELECT book_id FROM books WHERE kind = 'held');
+CREATE TABLE assigned AS SELECT DISTINCT book_id, code, user_id FROM answered_assignments t
+  WHERE entry NOT IN (SELECT entry FROM lost)
+  AND NOT EXISTS (SELECT * FROM rollback_requests WHERE name IN (t.order_id, t.code));
+CREATE INDEX assigned_code ON assigned (code);
+CREATE TABLE unknown AS SELECT user_id, count(*) AS many FROM answers WHERE final AND status IN (0, 503)
+  GROUP BY user_id;
+CREATE TABLE holds AS SELECT code, user_id, until_ms, until_ms - {HOLD_S * 1000} AS from_ms, sent_ms,
+  answered_ms + {HOLD_S * 1000} AS over_ms FROM answers WHERE op = 'lock' AND status = 201 AND NOT replayed
+  AND book_id IN (SELECT book_id FROM books WHERE kind = 'held') AND NOT (SELECT locks_end FROM about);
 CREATE INDEX holds_code ON holds (code, sent_ms);
 """
-"""What is told, used (by what was answered or recorded), given, unknown and held."""
+"""Facts in responses, each recorded or gone; responses that were lost as they may be; what is used (by responses or
+Postgres) and assigned; requests with an unknown outcome; and locks."""
 
-RULES = (
-    (
-        "answered as it may not be",
-        """SELECT kind, op, status, refusal, '×', count(*) FROM answers
-        WHERE NOT wanted AND status BETWEEN 100 AND 499 GROUP BY 1, 2, 3, 4""",
-    ),
-    (
-        "a server's error",
-        """SELECT kind, op, status, refusal, '×', count(*) FROM answers
-        WHERE status >= 500 AND status <> 503 GROUP BY 1, 2, 3, 4""",
-    ),
-    (
-        "told to come again, and not when",
-        """SELECT kind, op, status, refusal, 'Retry-After', quote(retry_after), '×', count(*) FROM answers
-        WHERE status IN (429, 503) AND CAST(retry_after AS INTEGER) < 1 GROUP BY 1, 2, 3, 4, retry_after""",
-    ),
-    (
-        "one Idempotency-Key, several answers",
-        """SELECT op, key, group_concat(DISTINCT status), count(DISTINCT digest) FROM answers
-        WHERE key <> '' AND status BETWEEN 200 AND 299 GROUP BY op, key HAVING count(DISTINCT digest) > 1""",
-    ),
-    (
-        "answered, and not recorded",
-        """SELECT 'redemption', redemption_id, code FROM told
-        WHERE redemption_id NOT IN (SELECT redemption_id FROM redemptions)
-        UNION ALL SELECT 'assignment', code, g.user_id FROM given g LEFT JOIN codes c USING (code)
-        WHERE c.user_id IS NOT g.user_id""",
-    ),
-    (
-        "recorded otherwise than answered",
-        """SELECT redemption_id, t.book_id, t.code, t.user_id, t.order_id, t.amount, 'recorded as',
-        r.book_id, r.code, r.user_id, r.order_id, r.amount
-        FROM told t JOIN redemptions r USING (redemption_id)
-        WHERE (r.book_id, r.code, r.user_id, r.order_id, r.amount, r.rolled_back)
-        <> (t.book_id, t.code, t.user_id, t.order_id, t.amount, 0)""",
-    ),
-    (
-        "recorded twice",
-        "SELECT redemption_id, count(*) FROM redemptions GROUP BY redemption_id HAVING count(*) > 1",
-    ),
-    (
-        "recorded, and answered to nobody",
-        """SELECT 'redemption', redemption_id, code, user_id FROM redemptions
-        WHERE redemption_id NOT IN (SELECT redemption_id FROM told)
-        AND order_id NOT IN (SELECT order_id FROM unknown)
-        UNION ALL SELECT 'assignment', c.code, c.user_id, '' FROM codes c LEFT JOIN given g USING (code)
-        WHERE c.user_id <> '' AND g.code IS NULL AND c.user_id NOT IN (SELECT user_id FROM unknown)""",
-    ),
+LIMITS = (
     (
         "a code over its limit",
         """SELECT code, count(*), 'of', per_code FROM used JOIN books USING (book_id)
@@ -107,59 +90,153 @@ RULES = (
         GROUP BY book_id HAVING count(*) > total""",
     ),
     (
-        "more given than there is",
-        """SELECT book_id, count(*), 'of', stock FROM given JOIN books USING (book_id)
-        GROUP BY book_id HAVING count(*) > stock
-        UNION ALL SELECT code, count(*), 'of', 1 FROM given GROUP BY code HAVING count(*) > 1""",
+        "a user with too many codes",
+        """SELECT book_id, user_id, count(*), 'of', codes_per_user FROM codes JOIN books USING (book_id)
+        WHERE user_id <> '' GROUP BY book_id, user_id HAVING count(*) > codes_per_user""",
     ),
     (
         "an order with too many coupons",
-        """SELECT order_id, count(*), 'of', coupons_per_order FROM used, workspace
-        GROUP BY order_id HAVING count(*) > coupons_per_order""",
+        """SELECT order_id, count(*), 'of', coupons_per_order FROM used, about
+        WHERE order_id <> '' GROUP BY order_id HAVING count(*) > coupons_per_order""",
+    ),
+)
+"""Limits on what is used."""
+
+RULES = (
+    (
+        "unexpected response",
+        """SELECT buyer, op, status, refusal, path, '×', count(*) FROM answers
+        WHERE NOT wanted AND status BETWEEN 100 AND 499 GROUP BY 1, 2, 3, 4""",
     ),
     (
-        "said to be used up, and was not",
-        """WITH heard AS (SELECT DISTINCT op, book_id, code, user_id, refusal FROM answers WHERE refusal <> '')
-        SELECT 'book', b.book_id, total FROM heard h JOIN books b USING (book_id)
+        "server error",
+        """SELECT buyer, op, status, refusal, '×', count(*) FROM answers
+        WHERE status >= 500 AND status <> 503 GROUP BY 1, 2, 3, 4""",
+    ),
+    (
+        "Retry-After missing or too long",
+        """SELECT buyer, op, status, refusal, 'Retry-After', quote(retry_after), '×', count(*) FROM answers
+        WHERE (status IN (429, 503) AND CAST(retry_after AS INTEGER) < 1)
+        OR (status = 503 AND CAST(retry_after AS INTEGER) > 5) GROUP BY 1, 2, 3, 4, retry_after""",
+    ),
+    (
+        "different responses under one Idempotency-Key",
+        """SELECT min(path), key, group_concat(DISTINCT status), count(DISTINCT digest) FROM answers
+        WHERE key <> '' AND status BETWEEN 200 AND 299 AND entry NOT IN (SELECT entry FROM lost)
+        GROUP BY key HAVING count(DISTINCT digest) > 1""",
+    ),
+    (
+        "response not recorded",
+        """SELECT what, name, of, durability, path FROM facts JOIN answers USING (entry)
+        WHERE gone AND entry NOT IN (SELECT entry FROM lost)""",
+    ),
+    (
+        "repeat without Idempotency-Replayed",
+        "SELECT path, key FROM answers WHERE op = 'again' AND status BETWEEN 200 AND 299 AND NOT replayed",
+    ),
+    (
+        "lost response given again",
+        """SELECT path, redemption_id FROM answered_redemptions JOIN answers USING (entry)
+        WHERE op = 'anew' AND redemption_id IN (SELECT redemption_id FROM lost_before)""",
+    ),
+    (
+        "recorded differently from the response",
+        f"""SELECT redemption_id, * FROM (
+        SELECT * FROM answered WHERE redemption_id IN (SELECT redemption_id FROM redemptions)
+        EXCEPT SELECT book_id, {_FIELDS} FROM redemptions)""",
+    ),
+    (
+        "rolled back differently from the response",
+        """SELECT redemption_id, t.rolled_back_at, 'recorded', r.rolled_back_at
+        FROM answered_rollbacks t JOIN redemptions r USING (redemption_id) WHERE r.rolled_back_at <> ''
+        AND r.rolled_back_at <> t.rolled_back_at AND entry NOT IN (SELECT entry FROM lost)
+        UNION ALL SELECT redemption_id, 'without a request', 'recorded', rolled_back_at FROM redemptions r
+        WHERE rolled_back_at <> ''
+        AND NOT EXISTS (SELECT * FROM rollback_requests WHERE name IN (redemption_id, order_id))""",
+    ),
+    (
+        "recorded twice",
+        "SELECT redemption_id, count(*) FROM redemptions GROUP BY redemption_id HAVING count(*) > 1",
+    ),
+    (
+        "recorded without a response",
+        """SELECT 'redemption', group_concat(redemption_id), group_concat(code), user_id FROM redemptions
+        LEFT JOIN unknown USING (user_id) WHERE redemption_id NOT IN (SELECT redemption_id FROM answered_redemptions)
+        GROUP BY user_id HAVING count(*) > coalesce(many, 0)
+        UNION ALL SELECT 'assignment', c.code, c.user_id, '' FROM codes c
+        WHERE c.user_id NOT IN (SELECT user_id FROM unknown UNION SELECT '') AND NOT EXISTS (
+        SELECT * FROM answered_assignments t WHERE t.code = c.code AND t.user_id = c.user_id)""",
+    ),
+    *LIMITS,
+    (
+        "limit not used up",
+        f"""SELECT 'book', book_id, (SELECT count(*) FROM used WHERE used.book_id = b.book_id) AS many, 'of', total
+        FROM books b WHERE kind IN {TOTALS} AND many <> total
+        UNION ALL SELECT 'code', code, (SELECT count(*) FROM used WHERE used.code = c.code) AS many, 'of', per_code
+        FROM codes c JOIN books USING (book_id) WHERE kind = 'shared' AND many <> per_code""",
+    ),
+    (
+        "more assigned than there are codes",
+        """SELECT book_id, count(*), 'of', stock FROM assigned JOIN books USING (book_id)
+        GROUP BY book_id HAVING count(*) > stock
+        UNION ALL SELECT code, count(*), 'of', 1 FROM assigned GROUP BY code HAVING count(*) > 1""",
+    ),
+    (
+        "refused as used up below the limit",
+        """WITH refusals AS (SELECT DISTINCT op, book_id, code, user_id, refusal FROM answers
+          WHERE refusal <> '' AND NOT EXISTS (SELECT * FROM may_lose))
+        SELECT 'book', b.book_id, total FROM refusals h JOIN books b USING (book_id)
         WHERE kind = 'total' AND refusal = 'out_of_stock'
         AND (SELECT count(*) FROM used u WHERE u.book_id = b.book_id) < total
-        UNION SELECT 'book', b.book_id, 'without a total' FROM heard h JOIN books b USING (book_id)
-        WHERE op <> 'assign' AND refusal = 'out_of_stock' AND total IS NULL
-        UNION SELECT 'stock', b.book_id, stock FROM heard h JOIN books b USING (book_id)
+        UNION SELECT 'book', b.book_id, 'without a total' FROM refusals h JOIN books b USING (book_id)
+        WHERE op <> 'assign' AND refusal = 'out_of_stock' AND total IS NULL AND kind <> 'merchant'
+        UNION SELECT 'stock', b.book_id, stock FROM refusals h JOIN books b USING (book_id)
         WHERE op = 'assign' AND refusal = 'out_of_stock'
         AND (SELECT count(*) FROM codes c WHERE c.book_id = b.book_id AND user_id <> '') < stock
-        UNION SELECT 'code', h.code, per_code FROM heard h JOIN books b USING (book_id)
+        UNION SELECT 'code', h.code, per_code FROM refusals h JOIN books b USING (book_id)
         WHERE refusal IN ('coupon_exhausted', 'coupon_redeemed')
         AND (SELECT count(*) FROM used u WHERE u.code = h.code) < per_code
-        UNION SELECT 'user', h.user_id, per_user FROM heard h JOIN books b USING (book_id)
+        UNION SELECT 'user', h.user_id, per_user FROM refusals h JOIN books b USING (book_id)
         WHERE refusal = 'user_redemption_limit'
         AND (SELECT count(*) FROM used u WHERE u.book_id = h.book_id AND u.user_id = h.user_id) < per_user""",
     ),
     (
-        "held by two at a time",
+        "refused as not found, although nothing was lost",
+        """SELECT path, refusal FROM answers WHERE refusal IN ('redemption_not_found', 'order_not_found')
+        AND NOT EXISTS (SELECT * FROM lost)""",
+    ),
+    (
+        "locked by two users at a time",
         """SELECT code, user_id, 'until', until_ms, 'and another from', next_ms FROM (
         SELECT *, lead(from_ms) OVER (PARTITION BY code ORDER BY from_ms, until_ms) AS next_ms FROM holds)
         WHERE next_ms < until_ms""",
     ),
     (
-        "said to be locked, and nobody held it",
+        "refused as locked without a lock",
         f"""SELECT code, user_id, sent_ms FROM answers a JOIN books b USING (book_id)
-        WHERE b.kind = 'held' AND refusal = 'coupon_locked' AND NOT EXISTS (SELECT * FROM holds h WHERE h.code = a.code
-          AND h.sent_ms <= a.sent_ms + a.took_ms + {CLOCK_MS} AND h.over_ms >= a.sent_ms - {CLOCK_MS})
+        WHERE b.kind = 'held' AND refusal = 'coupon_locked' AND NOT (SELECT locks_end FROM about)
+        AND NOT EXISTS (SELECT * FROM holds h WHERE h.code = a.code
+          AND h.sent_ms <= a.answered_ms + {CLOCK_MS} AND h.over_ms >= a.sent_ms - {CLOCK_MS})
         AND NOT EXISTS (SELECT * FROM answers u
           WHERE u.op = 'lock' AND u.code = a.code AND (u.status = 0 OR u.refusal = 'outcome_unknown'))""",
     ),
     (
-        "Redis counts otherwise than Postgres",
+        "decided while the partition was closed",
+        """SELECT op, path, status, refusal FROM closed JOIN answers ON sent_ms > begun_ms AND answered_ms < ended_ms
+        WHERE op IN ('redeem', 'assign', 'unassign', 'lock', 'unlock', 'checkout', 'rollback', 'order')
+        AND status NOT IN (0, 503) AND refusal <> 'request_in_progress'""",
+    ),
+    (
+        "Redis and Postgres count differently",
         "SELECT book_id, name, redis, 'and', postgres FROM counts WHERE redis <> postgres",
     ),
     (
-        "the service's own comparison finds drift",
+        "the service's own comparison reports differences",
         "SELECT class, many FROM drift WHERE many <> 0",
     ),
     (
-        "nothing was bought",
-        "SELECT 'no answer has a redemption' WHERE NOT EXISTS (SELECT * FROM told)",
+        "no redemption",
+        "SELECT 'no answer has a redemption' WHERE NOT EXISTS (SELECT * FROM answered_redemptions)",
     ),
 )
-"""Each rule's breach in words, and the query that finds it: a row for each."""
+"""For each rule: its breach, and the query that selects it."""

@@ -13,12 +13,12 @@ import msgspec
 from redis.asyncio import Redis
 
 from loadtests import generator
-from loadtests.barrage import Ask, Barrage
 from loadtests.behind import Behind, longest_s
 from loadtests.generator import Load
 from loadtests.ground import Ground, new_id
 from loadtests.harness.running import Run
 from loadtests.own import Meter
+from loadtests.wire import Ask, Barrage
 
 ADMIN, CHECKOUT = "demo_admin", "demo_checkout"
 PATIENCE_S = 900.0
@@ -146,8 +146,8 @@ def upload(url: str, book_id: str, codes: list[str]) -> None:
     """Send codes as CSV, as fast as they are taken. AssertionError where not all are new."""
     body = "".join(["code\r\n", *(f"{code}\r\n" for code in codes)]).encode()
     with sent(url, f"/v1/books/{book_id}/codes", body) as answer:
-        told = msgspec.json.decode(answer.read())
-    assert (told["added"], told["duplicates"], told["invalid"]) == (len(codes), 0, 0), told
+        added = msgspec.json.decode(answer.read())
+    assert (added["added"], added["duplicates"], added["invalid"]) == (len(codes), 0, 0), added
 
 
 def sent(url: str, path: str, csv: bytes | None = None) -> HTTPResponse:

@@ -40,59 +40,45 @@ def of_metrics(url: str) -> Memory:
                 lines = answer.read().decode().splitlines()
         except OSError:
             return {}
-        said = [float(line.removeprefix(_METRIC)) for line in lines if line.startswith(_METRIC)]
-        return {"api": said[0] / MIB} if said else {}
+        values = [float(line.removeprefix(_METRIC)) for line in lines if line.startswith(_METRIC)]
+        return {"api": values[0] / MIB} if values else {}
 
     return read
 
 
 class Watch(threading.Thread):
-    """Writes memory.csv (second, process, mib) until it is stopped."""
+    """Samples the memory of each process until it is stopped or its `with` ends; into memory.csv (second, process, mib)
+    where a folder is given."""
 
-    def __init__(self, folder: Path, read: Memory, seconds: int) -> None:
-        super().__init__(daemon=True)
-        self._path, self._read, self._ended = folder / "memory.csv", read, threading.Event()
-        self._pause_s = max(1.0, seconds / SAMPLES)
-        self.series: dict[str, list[float]] = {}
-
-    def run(self) -> None:
-        """Sample."""
-        began = time.monotonic()
-        with self._path.open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow(("second", "process", "mib"))
-            while True:
-                for name, mib in self._read().items():
-                    rows.writerow((round(time.monotonic() - began, 1), name, round(mib, 2)))
-                    self.series.setdefault(name, []).append(mib)
-                if self._ended.wait(self._pause_s):
-                    return
-
-    def stop(self) -> None:
-        """Take no more samples."""
-        self._ended.set()
-        self.join()
-
-
-class Peak(threading.Thread):
-    """The first and the most memory of each process, until it is stopped or its `with` ends."""
-
-    def __init__(self, read: Memory, pause_s: float = 0.1) -> None:
+    def __init__(self, read: Memory, pause_s: float = 0.1, folder: Path | None = None) -> None:
         super().__init__(daemon=True)
         self._read, self._pause_s, self._ended = read, pause_s, threading.Event()
-        self.first = read()
-        self.most = dict(self.first)
+        self._began = time.monotonic()
+        self._file = (folder / "memory.csv").open("w", newline="") if folder else None
+        if self._file:
+            csv.writer(self._file).writerow(("second", "process", "mib"))
+        self.series: dict[str, list[float]] = {}
+        self._sample()
+
+    def first(self, part: str) -> float:
+        """What a part used at first."""
+        return self.series[part][0]
+
+    def most(self, part: str) -> float:
+        """The most that a part used."""
+        return max(self.series[part])
 
     def run(self) -> None:
         """Sample."""
         while not self._ended.wait(self._pause_s):
-            for part, mib in self._read().items():
-                self.most[part] = max(self.most[part], mib)
+            self._sample()
 
     def stop(self) -> None:
         """Take no more samples."""
         self._ended.set()
         self.join()
+        if self._file:
+            self._file.close()
 
     def __enter__(self) -> Self:
         self.start()
@@ -101,17 +87,23 @@ class Peak(threading.Thread):
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def _sample(self) -> None:
+        for part, mib in self._read().items():
+            self.series.setdefault(part, []).append(mib)
+            if self._file:
+                csv.writer(self._file).writerow((round(time.monotonic() - self._began, 1), part, round(mib, 2)))
+
 
 def growth(series: Mapping[str, Sequence[float]]) -> list[str]:
     """The stateless parts that grew too much from the third to the last fifth of their samples."""
-    found = []
+    grown = []
     for name in sorted({"api", "worker"} & series.keys()):
         fifth = len(series[name]) // 5
         if fifth:
             middle, last = median(series[name][2 * fifth : 3 * fifth]), median(series[name][-fifth:])
             if last - middle > GROWTH_MIB and last > GROWTH * middle:
-                found.append(f"{name} grew from {middle:.0f} to {last:.0f} MiB")
-    return found
+                grown.append(f"{name} grew from {middle:.0f} to {last:.0f} MiB")
+    return grown
 
 
 def _resident_mib(pid: int) -> float:

@@ -22,6 +22,8 @@ async def value(link: Any, key: str, kind: str) -> Any:
             return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
         case "zset":
             return _pairs(await link.call("ZRANGE", key, 0, -1, "WITHSCORES"))
+        case "none":  # it expired since its name was read
+            return None
         case "list":  # none of ours is one
             return await link.call("LRANGE", key, 0, -1)
         case _:

@@ -152,6 +152,6 @@ def tally(answers: Sequence[Any]) -> dict[Any, int]:
     """How often each status with its refusal's code was answered."""
     counts: dict[Any, int] = {}
     for status, body in answers:
-        found = (status, body) if isinstance(body, str) else status
-        counts[found] = counts.get(found, 0) + 1
+        outcome = (status, body) if isinstance(body, str) else status
+        counts[outcome] = counts.get(outcome, 0) + 1
     return counts

@@ -16,11 +16,11 @@ from multiprocessing.connection import Connection
 from typing import NamedTuple, Self
 
 from loadtests.figures import Row, percentiles, say, table
-from loadtests.ground import Ground, new_codes
+from loadtests.ground import new_codes
 from loadtests.harness.running import Run
 from loadtests.own import Meter, own_service
 from loadtests.subject import ground_of, redeem, sent, upload
-from loadtests.watch import Peak, of_processes
+from loadtests.watch import Watch, of_processes
 
 WORKS = ("generate", "upload", "export", "batch")
 WEIGHED = ("api", "worker", "redis")
@@ -61,7 +61,7 @@ class Step(NamedTuple):
             latency_ms=latency_ms,
             request_us={part: spent / self.rows * 1e6 for part, spent in self.cpu_s.items()} if self.rows else {},
             machine_load=self.machine_load,
-            said=f"{took_s:.1f} s; CPU {cpu}; {self.memory}; {redeems}",
+            note=f"{took_s:.1f} s; CPU {cpu}; {self.memory}; {redeems}",
         )
 
 
@@ -125,10 +125,10 @@ class Bulk:
         """Measure one piece of work."""
         pids = self._run.facts["pids"]
         meter, began = Meter(self._run), time.monotonic()
-        with Peak(of_processes({part: pids[part] for part in WEIGHED})) as memory:
+        with Watch(of_processes({part: pids[part] for part in WEIGHED})) as memory:
             await work
         ended, spent_s = time.monotonic(), meter.spent_s()
-        weighed = ", ".join(f"{part} {memory.first[part]:.0f} to {memory.most[part]:.0f} MiB" for part in WEIGHED)
+        weighed = ", ".join(f"{part} {memory.first(part):.0f} to {memory.most(part):.0f} MiB" for part in WEIGHED)
         self.steps.append(Step(name, rows, began, ended, spent_s, weighed, os.getloadavg()[0]))
         say(f"{name}: {ended - began:.1f} s")
 
@@ -178,18 +178,12 @@ class Bulk:
             await self.step("export", codes, asyncio.to_thread(self.export, uploaded, codes))
         if "batch" in works:
             rest = new_codes(SINGLES * 2 + BATCHES * BATCH)
-            await _stocked(self.ground, rest)
+            await self.ground.book(rest)
             await self.step("redeem", SINGLES, self.singles(rest[:SINGLES], ""))
             # An empty query is nothing that the fast lane takes.
             await self.step("redeem through Litestar", SINGLES, self.singles(rest[SINGLES : SINGLES * 2], "?"))
             await self.step("redeem in batches", BATCHES * BATCH, self.batches(rest[SINGLES * 2 :]))
         self.ground.barrage.close()
-
-
-async def _stocked(ground: Ground, codes: list[str]) -> None:
-    book = await ground.book()
-    for some in _parts(codes, 20_000):
-        await ground.add(book, some)
 
 
 def _parts(codes: list[str], size: int) -> Iterable[list[str]]:
@@ -200,7 +194,7 @@ def measure(codes: int, rate: float, works: Collection[str]) -> list[Row]:
     """A row for each piece of work, on a service of its own with a shopper of this rate."""
     with own_service() as service:
         bulk, shopped = Bulk(service), new_codes(int(rate * PATIENCE_S))
-        asyncio.run(_stocked(ground_of(service.url), shopped))
+        asyncio.run(ground_of(service.url).book(shopped))
         with Steady(service.url, shopped, rate) as steady:
             asyncio.run(bulk.go(codes, works))
         return [step.row(steady.latencies) for step in bulk.steps]

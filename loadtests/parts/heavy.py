@@ -14,13 +14,13 @@ from typing import Any, Self
 
 import redis
 
-from loadtests.barrage import Answer, Ask
 from loadtests.figures import say
 from loadtests.ground import new_codes, new_id
 from loadtests.harness.running import Run
 from loadtests.parts.opening import Service
 from loadtests.subject import Subject, opened, redeem
-from loadtests.watch import Peak, of_processes
+from loadtests.watch import Watch, of_processes
+from loadtests.wire import Answer, Ask
 from service.formats.idempotency_entry import packed_answer
 
 LARGE_BYTES, LARGE = 900_000, 1_000
@@ -46,7 +46,8 @@ class Watched:
 
     def __init__(self, run: Run) -> None:
         self._url = run.facts["redisUrl"]
-        self.memory, self._over = Peak(of_processes({"worker": run.facts["pids"]["worker"]}), LOOK_S), threading.Event()
+        self.memory = Watch(of_processes({"worker": run.facts["pids"]["worker"]}), LOOK_S)
+        self._over = threading.Event()
         self.script_ms, self.redis_ms = 0.0, 0.0
         self._asking = threading.Thread(target=self._ask, daemon=True)
 
@@ -110,13 +111,13 @@ class Tenant:
     async def _deleted(self, name: str) -> None:
         began = time.monotonic()
         with Watched(self._run) as watched:
-            answers = [Answer(0, {}, b"", None)]
+            answers = [Answer(0, {}, b"")]
             while answers[0].status != 204:  # after 10 s it is 503, and a repeat waits again
                 answers = await self._ground.barrage.fire([Ask("DELETE", "/v1/users/nobody")])
         self._add(name, time.monotonic() - began, watched)
 
     def _add(self, name: str, seconds: float, watched: Watched) -> None:
-        mib = (watched.memory.most["worker"], watched.memory.first["worker"])
+        mib = (watched.memory.most("worker"), watched.memory.first("worker"))
         waits = (f"{watched.script_ms:.0f} ms", f"{watched.redis_ms:.0f} ms")
         self.lines.append([name, f"{seconds:.1f} s", *waits, *(f"{each:.0f} MiB" for each in mib)])
         say(", ".join(self.lines[-1]))

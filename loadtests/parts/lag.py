@@ -38,8 +38,6 @@ CHUNK = 500
 """Requests on their way at once."""
 TICK_S = 0.01
 """How often a steady rate's requests go out."""
-AT_ONCE = 20_000
-"""Codes of one upload."""
 AGENT = "Mozilla/5.0 (X11; Linux x86_64; rv:143.0) Gecko/20100101 Firefox/143.0"
 RECORDING = ("worker", "postgres")
 """Whose CPU is the recording's."""
@@ -115,9 +113,7 @@ class Recorded:
     async def _asked(self, codes: int, lock: bool) -> list[bytes]:
         """What is to be asked of so many new codes: of each its redemption, after a lock or without."""
         ground, new = self._subject.ground, new_codes(codes)
-        book = await ground.book(discount={"type": "percentage", "value": 20})
-        for start in range(0, codes, AT_ONCE):
-            await ground.add(book, new[start : start + AT_ONCE])
+        await ground.book(new, discount={"type": "percentage", "value": 20})
         return [request for number, code in enumerate(new) for request in self._packed(number, code, lock)]
 
     def _packed(self, number: int, code: str, lock: bool) -> Iterator[bytes]:
@@ -149,7 +145,7 @@ class Recorded:
 
     def _add(
         self, phase: str, events: int, seconds: float, cpu_s: dict[str, float], lag_s: float,
-        shown: Sequence[str] = (*RECORDING, "redis"),
+        parts: Sequence[str] = (*RECORDING, "redis"),
     ) -> None:  # fmt: skip
         row = Row(
             part="lag",
@@ -157,7 +153,7 @@ class Recorded:
             unit="events",
             a_second=events / seconds,
             codes=events,
-            request_us={part: cpu_s[part] / events * 1e6 for part in shown},
+            request_us={part: cpu_s[part] / events * 1e6 for part in parts},
             lag_s=lag_s,
             machine_load=os.getloadavg()[0],
         )

@@ -118,16 +118,16 @@ async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:
 def rounds(full: bool) -> list[Round]:
     """Locks and redemptions in turn, as peers' load generators send them: with an order and its value; `full` with an
     Idempotency-Key, of a book with a discount."""
-    found: list[Round] = []
+    turns: list[Round] = []
     for number in range(BODIES):
         units = range(number * CONNECTIONS, (number + 1) * CONNECTIONS)
-        found += [
+        turns += [
             Round([_request("lock", unit, full) for unit in units], b"".join(map(_locked, units))),
             Round(
                 [_request("redeem", unit, full) for unit in units], b"".join(_redeemed(unit, full) for unit in units)
             ),
         ]
-    return found
+    return turns
 
 
 def _request(name: str, unit: int, full: bool) -> bytes:

@@ -56,7 +56,7 @@ def _row(name: str, taken: list[dict[str, Any]], pairs: int, full: bool) -> Row:
         request_us=each_us("requests"),
         redemption_us=each_us("won"),
         generator_busy=middle("generator_share"),
-        said=f"median of {len(taken)}",
+        note=f"median of {len(taken)}",
     )
 
 

@@ -100,9 +100,9 @@ class Bench:
 
     async def _commands(self) -> int:
         """How many scripts have run; nothing but this counting is asked beside them."""
-        told = await self.hot.server.info("commandstats")
+        stats = await self.hot.server.info("commandstats")
         own = ("cmdstat_evalsha", "cmdstat_info")
-        return sum(int(text.split(",")[0].removeprefix("calls=")) for name, text in told.items() if name not in own)
+        return sum(int(text.split(",")[0].removeprefix("calls=")) for name, text in stats.items() if name not in own)
 
 
 @dataclass
@@ -206,7 +206,7 @@ async def measure(calls: int, rounds: int, counted: bool) -> list[Bench]:
     return benches
 
 
-def shown(benches: list[Bench], unit: str) -> str:
+def format_costs(benches: list[Bench], unit: str) -> str:
     """The table."""
     heads = [f"{unit} a call", "commands"]
     heads += [f"{each.name}: {what}" for each in benches for what in ("user", "kernel", "both")]
@@ -234,5 +234,5 @@ def run(chosen: argparse.Namespace) -> int:
         return 2
     calls = chosen.calls or (COUNTED_CALLS if chosen.count else CALLS)
     benches = asyncio.run(measure(calls, chosen.rounds or (1 if chosen.count else ROUNDS), chosen.count))
-    print(shown(benches, "instructions" if chosen.count else "µs"))
+    print(format_costs(benches, "instructions" if chosen.count else "µs"))
     return 0

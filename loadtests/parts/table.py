@@ -9,7 +9,7 @@ Each part starts a service of its own, with servers of its own, and loads it by 
 - bulk: a million codes generated, uploaded and exported, and batches, while somebody shops;
 - peers: a folder's `compare` beside us, where one is named.
 
-The table, all figures as JSON, and pictures are kept in `loadtests/results/<time>-bench/`. It ends with 1 where an
+The table, and all figures as JSON, are kept in `loadtests/results/<time>-bench/`. It ends with 1 where an
 answer was not what it should be, or a count differs."""
 
 import argparse
@@ -24,10 +24,9 @@ from typing import Any, NamedTuple
 from loadtests.figures import Row, keep, row, say
 from loadtests.generator import STRIDE, GeneratorError, build
 from loadtests.harness.running import Run
-from loadtests.load import RESULTS
+from loadtests.load import RESULTS, bounded
 from loadtests.own import own_service
 from loadtests.parts import bulk, peers
-from loadtests.pictures import draw
 from loadtests.subject import Spent, Subject, opened
 
 FULL_LOAD = 96
@@ -137,12 +136,12 @@ class Bench:
         say(f"{seconds} s at full load, {_shape(full)}")
         spent = await subject.pairs(stock, FULL_LOAD, stock.codes, seconds, full)
         await _check_redeemed(subject, stock.book_id, _good(spent))
-        said = f"all {spent.load.finished:,} pairs in Postgres, never more than {LAG_S:g} s behind"
+        note = f"all {spent.load.finished:,} pairs in Postgres, never more than {LAG_S:g} s behind"
         if spent.lag_s > LAG_S:
-            said = f"all {spent.load.finished:,} pairs in Postgres, up to {spent.lag_s:.1f} s later"
+            note = f"all {spent.load.finished:,} pairs in Postgres, up to {spent.lag_s:.1f} s later"
         if not stock.left:
-            said += f"; its codes were gone after {spent.load.seconds:.0f} s"
-        more = {"codes": stock.codes, "connections": FULL_LOAD, "said": said}
+            note += f"; its codes were gone after {spent.load.seconds:.0f} s"
+        more = {"codes": stock.codes, "connections": FULL_LOAD, "note": note}
         what = f"{seconds} s, {_shape(full)}"
         self._add(row("sustained", what, "pairs", spent, spent.load.finished, **more))
 
@@ -169,8 +168,8 @@ class Bench:
         answers = spent.load.answers
         sold, refused = answers.get(f"{step} 201", 0), answers.get(f"{step} 409 {refusal}", 0)
         _same("sold", (sold,), OPENING_CODES)
-        said = f"{sold:,} sold, {refused:,} told {refusal}, the last after {spent.load.seconds:.2f} s"
-        more = {"codes": OPENING_CODES, "connections": OPENING_CONNECTIONS, "said": said}
+        note = f"{sold:,} sold, {refused:,} told {refusal}, the last after {spent.load.seconds:.2f} s"
+        more = {"codes": OPENING_CODES, "connections": OPENING_CONNECTIONS, "note": note}
         self._add(row("opening", what, "buyers", spent, sold, **more))
 
     def _bulk(self) -> None:
@@ -185,8 +184,8 @@ class Bench:
 
     def _add(self, one: Row) -> None:
         self.rows.append(one)
-        found = f"{one.what}, {one.codes:,} codes, {one.connections} connections: {one.a_second:,.0f} a second"
-        say(f"{found}; {one.said}" if one.said else found)
+        figures = f"{one.what}, {one.codes:,} codes, {one.connections} connections: {one.a_second:,.0f} a second"
+        say(f"{figures}; {one.note}" if one.note else figures)
 
 
 def _on_own_service(work: Callable[..., Awaitable[None]], *args: Any) -> None:
@@ -236,7 +235,6 @@ def run(chosen: argparse.Namespace) -> bool:
     failed = _failed(bench, chosen, folder)
     if bench.rows:
         written = keep(folder, bench.rows)
-        draw(folder, bench.rows)
         print(written, f"Kept in {folder}", sep="\n\n")
     if failed:
         say(failed)
@@ -268,26 +266,16 @@ def add_options(options: argparse.ArgumentParser) -> None:
     options.add_argument(
         "--codes", nargs="+", type=_codes, metavar="N", help="10000 1000000; 10000000 takes minutes more"
     )
-    options.add_argument("--connections", nargs="+", type=_number(1, 9_000), metavar="N", help="1 8 64 256")
-    options.add_argument("--seconds", type=_number(1, 3_000), help="60, at full load")
-    options.add_argument("--buyers", type=_number(OPENING_CODES, 1_000_000), help="20000, at an opening")
+    options.add_argument("--connections", nargs="+", type=bounded(int, 1, 9_000), metavar="N", help="1 8 64 256")
+    options.add_argument("--seconds", type=bounded(int, 1, 3_000), help="60, at full load")
+    options.add_argument("--buyers", type=bounded(int, OPENING_CODES, 1_000_000), help="20000, at an opening")
     options.add_argument("--peers", type=Path, metavar="FOLDER", help="have its `compare` measure others beside us")
     options.add_argument("--against", nargs="+", default=peers.NAMES, metavar="NAME", help="which of its others")
     options.add_argument("--results", type=Path, default=RESULTS, help="where the folder is made")
 
 
-def _number(least: int, most: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if not least <= value <= most:
-            raise ValueError(text)
-        return value
-
-    return number
-
-
 def _codes(text: str) -> int:
-    value = _number(OPENING_CODES, 100_000_000)(text)
+    value = bounded(int, OPENING_CODES, 100_000_000)(text)
     if value % STRIDE == 0:
         raise ValueError(text)
     return value

@@ -54,11 +54,11 @@ class Difference(NamedTuple):
 def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
     """How much more the first are than the second, pair by pair. By ranks (the sign test), so that a few that took long
     say no more than any other."""
-    found = sorted(one - other for one, other in zip(first, second, strict=True))
-    reach = Z * len(found) ** 0.5 / 2
-    middle = len(found) / 2
-    low, high = max(0, int(middle - reach)), min(len(found) - 1, int(middle + reach) + 1)
-    return Difference(statistics.median(found), found[low], found[high])
+    differences = sorted(one - other for one, other in zip(first, second, strict=True))
+    reach = Z * len(differences) ** 0.5 / 2
+    middle = len(differences) / 2
+    low, high = max(0, int(middle - reach)), min(len(differences) - 1, int(middle + reach) + 1)
+    return Difference(statistics.median(differences), differences[low], differences[high])
 
 
 class Wire:
@@ -115,14 +115,14 @@ def measure(url: str, requests: int) -> dict[str, list[float]]:
     """Each reason's times in µs; those with one index were asked one after the other."""
     key, codes = asyncio.run(coupons(url))
     wire, reasons = Wire(url, key), list(codes)
-    found: dict[str, list[float]] = {reason: [] for reason in reasons}
+    times_us: dict[str, list[float]] = {reason: [] for reason in reasons}
     for number in range(requests // len(reasons) + 200):
         random.shuffle(reasons)
         for reason in reasons:
             took = wire.time_us(codes[reason])
             if number >= 200:  # by then everything is warm
-                found[reason].append(took)
-    return found
+                times_us[reason].append(took)
+    return times_us
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
@@ -136,11 +136,11 @@ def run(chosen: argparse.Namespace) -> bool:
     with tempfile.TemporaryDirectory(prefix="scrip-timing-") as folder:
         tree = changed([slower(chosen.plant)] if chosen.plant else [], ROOT, Path(folder) / "tree")
         with own_service(tree) as service:
-            found = measure(service.url, chosen.requests)
-    more = {reason: difference(times, found[UNKNOWN]) for reason, times in found.items()}
+            times_us = measure(service.url, chosen.requests)
+    more = {reason: difference(times, times_us[UNKNOWN]) for reason, times in times_us.items()}
     heads = [f"of {chosen.requests:,} answers", "median, µs", "more than unknown: median", "with 99 % from", "to"]
     lines = [
-        [reason, f"{statistics.median(found[reason]):.1f}", *(f"{bound:+.2f}" for bound in one)]
+        [reason, f"{statistics.median(times_us[reason]):.1f}", *(f"{bound:+.2f}" for bound in one)]
         for reason, one in more.items()
     ]
     print(markdown(heads, lines))

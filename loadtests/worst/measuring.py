@@ -9,13 +9,13 @@ _AROUND = {"cmdstat_evalsha", "cmdstat_info"}
 
 async def _stats(g: Ground) -> dict[str, dict[str, float]]:
     lines = (await g.link.call("INFO", "commandstats")).split("\r\n")
-    found: dict[str, dict[str, float]] = {}
+    stats: dict[str, dict[str, float]] = {}
     for line in lines:
         name, _, figures = line.partition(":")
         if figures:
             pairs: Any = (figure.split("=") for figure in figures.split(","))
-            found[name] = {key: float(value) for key, value in pairs}
-    return found
+            stats[name] = {key: float(value) for key, value in pairs}
+    return stats
 
 
 async def commands(g: Ground) -> int:

@@ -190,7 +190,7 @@ async def drop_wrong(g: Ground, size: int) -> Run:
     names = [key_names.mend(0), *(f"{g.w}{number}" for number in range(9))]
     for name in names:
         await g.hash(name, ((f"field-{n}", "x") for n in range(size if name == names[0] else 1)))
-    return Run("drop_wrong", (g.caller.gate,), (EPOCH + 1, *(word for name in names for word in (name, "string"))))
+    return Run("drop_wrong", (g.caller.gate,), (EPOCH + 1, *(field for name in names for field in (name, "string"))))
 
 
 async def heads(g: Ground, size: int) -> Run:

@@ -20,13 +20,14 @@ from tests.drifts.comparing import compared, demo_workspace
 from tests.drifts.load import Load
 from tests.drifts.rounds import KINDS, run_round
 from tests.drifts.subject import World, tags
-from tests.drifts.traffic import Traffic
+from tests.drifts.traffic import traffic
 from tests.service_fixture import Service, shared_service
 
 A_ROUND = 200
 CHANGE_EVERY_S = 0.5
 """So that something stands still now and then."""
-LONGEST_S = 3600.0
+CODES = 20_000
+"""That buyers buy beside the pairs."""
 MOST_WRONG = 30
 
 
@@ -35,20 +36,20 @@ async def drifts(service: Service, sold: str, wanted: int, seed: int) -> list[st
     chance = random.Random(seed)
     world = World(service, await demo_workspace(service), tags(chance.randrange(1000))).open(sold)
     names = [name for _ in range(-(-wanted // len(KINDS))) for name in chance.sample(list(KINDS), len(KINDS))][:wanted]
-    made, found, wrong, rounds = Counter[Class](), Counter[Class](), list[str](), 0
+    made, reported, wrong, rounds = Counter[Class](), Counter[Class](), list[str](), 0
     began = time.monotonic()
     with click.progressbar(length=wanted, label="Drifts", file=sys.stderr) as bar:
         for start in range(0, wanted, A_ROUND):
             one = await run_round(world, names[start : start + A_ROUND], bar.update)
-            made, found, rounds = made + one.made, found + one.found, rounds + 1
-            wrong += [f"round {rounds}: {said}" for said in one.wrong]
+            made, reported, rounds = made + one.made, reported + one.reported, rounds + 1
+            wrong += [f"round {rounds}: {problem}" for problem in one.wrong]
     where = Counter("Redis" if KINDS[name].in_redis else "Postgres" for name in names)
     print(f"\n{wanted} drifts of {len(KINDS)} kinds, {where['Redis']} in Redis, {where['Postgres']} in Postgres")
     print(f"seed {seed}, {rounds} rounds, {time.monotonic() - began:.0f} s\n")
     print("| class | things that differed | found | |\n|---|---|---|---|")
     for class_, number in sorted(made.items()):
-        print(f"| {class_} | {number} | {found[class_]} | {'' if number == found[class_] else '**not all**'} |")
-    print(f"| all | {made.total()} | {found.total()} | |")
+        print(f"| {class_} | {number} | {reported[class_]} | {'' if number == reported[class_] else '**not all**'} |")
+    print(f"| all | {made.total()} | {reported.total()} | |")
     return wrong
 
 
@@ -59,10 +60,12 @@ async def quiet(service: Service, minutes: float) -> list[str]:
     with click.progressbar(length=int(minutes * 60), label="Seconds", file=sys.stderr) as bar:
         while (passed_s := time.monotonic() - began) < minutes * 60 or not compared_s:
             bar.update(int(passed_s) - bar.pos)
-            outcome, told = await compared(service)
+            outcome, differences = await compared(service)
             compared_s.append(time.monotonic() - began - passed_s)
             unsettled += outcome.unsettled
-            wrong += [f"after {passed_s:.0f} s: {found.thing}: {found.classes}" for found, _ in told]
+            wrong += [
+                f"after {passed_s:.0f} s: {difference.thing}: {difference.classes}" for difference, _ in differences
+            ]
     each_s = sum(compared_s) / len(compared_s)
     print(f"\n{len(compared_s)} comparisons, {each_s:.1f} s each, {max(compared_s):.1f} s the longest")
     print(f"{len(wrong)} differences; {unsettled} things were never still")
@@ -72,18 +75,18 @@ async def quiet(service: Service, minutes: float) -> list[str]:
 async def run(service: Service, asked: argparse.Namespace) -> list[str]:
     """All that was asked for, under load."""
     load = Load(service.run, asked.rate)
-    with Traffic(service, LONGEST_S, CHANGE_EVERY_S, asked.seed) as traffic:
+    async with traffic(service, CODES, CHANGE_EVERY_S, asked.seed) as crowd:
         loading = asyncio.create_task(load.run())
         if asked.quiet_minutes:
             wrong = await quiet(service, asked.quiet_minutes)
         else:
-            wrong = await drifts(service, traffic.book_id, asked.drifts, asked.seed)
+            wrong = await drifts(service, crowd.books["sale"][0].book_id, asked.drifts, asked.seed)
         load.stop()
         await loading
-        went_well = await asyncio.to_thread(traffic.went_well)
+    went_well = crowd.ledger.succeeded
     print(f"meanwhile {load.pairs} pairs of lock and redeem, and {went_well} other requests that went well")
-    outcome, told = await compared(service)
-    wrong += [f"in the end: {found.thing}: {found.classes}" for found, _ in told]
+    outcome, differences = await compared(service)
+    wrong += [f"in the end: {difference.thing}: {difference.classes}" for difference, _ in differences]
     return [*wrong, *([f"in the end {outcome.unsettled} things were not still"] if outcome.unsettled else [])]
 
 
@@ -100,8 +103,8 @@ def main(asked: Sequence[str] | None = None) -> int:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with shared_service() as service:
         wrong = asyncio.run(run(service, chosen))
-    for said in wrong[:MOST_WRONG]:
-        print(f"WRONG {said}")
+    for problem in wrong[:MOST_WRONG]:
+        print(f"WRONG {problem}")
     if len(wrong) > MOST_WRONG:
         print(f"and {len(wrong) - MOST_WRONG} more")
     return 1 if wrong else 0

@@ -9,24 +9,28 @@ from service.record.config.workspace_rows import workspace_named
 from service.record.partitions import comparisons as record
 from tests.service_fixture import Service
 
-Told = Sequence[tuple[Difference, str]]
+Differences = Sequence[tuple[Difference, str]]
 """Each difference, and what became of it."""
 
 
-async def compared(service: Service, *, repair: bool = False) -> tuple[Outcome, Told]:
+async def compared(service: Service, *, repair: bool = False) -> tuple[Outcome, Differences]:
     """What a comparison says."""
-    facts, told = service.run.facts, list[tuple[Difference, str]]()
+    facts, differences = service.run.facts, list[tuple[Difference, str]]()
     pool = await record.connect(facts["databaseUrl"])
     try:
         outcome = await reconcile(
-            facts["redisUrl"], pool, 0, repair=repair, tell=lambda found, state: told.append((found, state))
+            facts["redisUrl"],
+            pool,
+            0,
+            repair=repair,
+            tell=lambda difference, state: differences.append((difference, state)),
         )
-        return outcome, told
+        return outcome, differences
     finally:
         await pool.close()
 
 
-def compare(service: Service, *, repair: bool = False) -> tuple[Outcome, Told]:
+def compare(service: Service, *, repair: bool = False) -> tuple[Outcome, Differences]:
     """As compared, where there is no loop."""
     return asyncio.run(compared(service, repair=repair))
 
@@ -35,8 +39,8 @@ async def demo_workspace(service: Service) -> int:
     """The number of the workspace that the clients' keys are of."""
     pool = await record.connect(service.run.facts["databaseUrl"])
     try:
-        found = await workspace_named(pool, "demo")
-        assert found is not None
-        return found
+        number = await workspace_named(pool, "demo")
+        assert number is not None
+        return number
     finally:
         await pool.close()

@@ -8,12 +8,12 @@ from tests.drifts.kind import Kind
 from tests.drifts.subject import STRANGER, Subject
 
 
-def _words(redis: Any, subject: Subject, place: int, word: str) -> None:
+def _set_field(redis: Any, subject: Subject, index: int, field: str) -> None:
     """Another word in the first coupon's record."""
     key = subject.key(f"c:{subject.codes[0]}")
-    words = redis.get(key).split(" ")
-    words[place] = word
-    redis.set(key, " ".join(words))
+    fields = redis.get(key).split(" ")
+    fields[index] = field
+    redis.set(key, " ".join(fields))
 
 
 def _setting(redis: Any, subject: Subject) -> None:
@@ -97,7 +97,7 @@ KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
         {"code0": "uses redemptions free_surplus", "bucket0": "free_missing"},
         lambda r, s: r.hset(s.entry(s.codes[0]), s.codes[0], s.book),
     ),
-    "a use of several forgotten": Kind("several", {"code0": "uses"}, lambda r, s: _words(r, s, 3, "1")),
+    "a use of several forgotten": Kind("several", {"code0": "uses"}, lambda r, s: _set_field(r, s, 3, "1")),
     "a use moved to another coupon": Kind(
         "used",
         {
@@ -108,9 +108,9 @@ KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
         },
         _to_another_coupon,
     ),
-    "another's coupon": Kind("owned", {"code0": "assignee"}, lambda r, s: _words(r, s, 1, s.users[1])),
-    "switched on": Kind("off", {"code0": "state"}, lambda r, s: _words(r, s, 5, "-")),
-    "another end": Kind("ending", {"code0": "state"}, lambda r, s: _words(r, s, 6, "4102444800000")),
+    "another's coupon": Kind("owned", {"code0": "assignee"}, lambda r, s: _set_field(r, s, 1, s.users[1])),
+    "switched on": Kind("off", {"code0": "state"}, lambda r, s: _set_field(r, s, 5, "-")),
+    "another end": Kind("ending", {"code0": "state"}, lambda r, s: _set_field(r, s, 6, "4102444800000")),
     "a standing redemption gone": Kind(
         "several", {"code0": "redemptions"}, lambda r, s: r.zremrangebyrank(s.key(f"s:{s.codes[0]}"), 0, 0)
     ),

@@ -28,7 +28,7 @@ class Round(NamedTuple):
     """How often each class was made, and found; and what is wrong, in words."""
 
     made: Counter[Class]
-    found: Counter[Class]
+    reported: Counter[Class]
     wrong: list[str]
 
 
@@ -46,13 +46,13 @@ async def run_round(world: World, names: Sequence[str], done: Callable[[int], An
             ways[thing] = name
         done(1)
     named, wrong = await _look(world, repair=False)
-    wrong += _told(_less(expected, named), "not found", ways)
-    wrong += _told(_less(named, expected), "found", ways)
+    wrong += _describe(_less(expected, named), "not found", ways)
+    wrong += _describe(_less(named, expected), "found", ways)
     wrong += (await _look(world, repair=True))[1]
     left, more = await _look(world, repair=False)
-    wrong += [*more, *_told(left, "found once mended", ways)]
-    found = {thing: classes & expected.get(thing, set()) for thing, classes in named.items()}
-    return Round(_counted(expected), _counted(found), wrong)
+    wrong += [*more, *_describe(left, "found once mended", ways)]
+    reported = {thing: classes & expected.get(thing, set()) for thing, classes in named.items()}
+    return Round(_counted(expected), _counted(reported), wrong)
 
 
 async def drift(kind: Kind, subject: Subject) -> None:
@@ -74,11 +74,11 @@ async def _look(world: World, *, repair: bool) -> tuple[Named, list[str]]:
     named: Named = {}
     wrong: list[str] = []
     for _ in range(TRIES):
-        outcome, told = await compared(world.service, repair=repair)
-        for found, state in told:
-            named.setdefault(found.thing, set()).update(found.classes)
+        outcome, differences = await compared(world.service, repair=repair)
+        for difference, state in differences:
+            named.setdefault(difference.thing, set()).update(difference.classes)
             if (state == "mended") != repair:
-                wrong.append(f"{found.thing}: {state} {found.unsafe}")
+                wrong.append(f"{difference.thing}: {state} {difference.unsafe}")
         if not outcome.unsettled:
             return named, wrong
     return named, [*wrong, "some things were never still"]
@@ -99,8 +99,8 @@ async def _recorded(world: World) -> None:
     """Wait until all that Redis has decided by now is recorded, and all that the merchant has said by now is seen: what
     is on its way would make up for a drift."""
     with world.service.redis() as redis:
-        told: Any = redis.xrevrange(key_names.outbox(0), count=1)
-        tail = tuple(map(int, told[0][0].split("-")))
+        entries: Any = redis.xrevrange(key_names.outbox(0), count=1)
+        tail = tuple(map(int, entries[0][0].split("-")))
         version = (await world.service.fetch("SELECT version FROM config_versions WHERE partition = 0"))[0][0]
         async with asyncio.timeout(RECORDED_S):
             while True:
@@ -115,7 +115,7 @@ def _less(these: Named, those: Named) -> Named:
     return {thing: more for thing, classes in these.items() if (more := classes - those.get(thing, set()))}
 
 
-def _told(named: Named, what: str, ways: dict[str, str]) -> list[str]:
+def _describe(named: Named, what: str, ways: dict[str, str]) -> list[str]:
     return [f"{ways.get(thing)}: {thing}: {sorted(classes)} {what}" for thing, classes in named.items()]
 
 

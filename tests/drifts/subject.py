@@ -1,5 +1,6 @@
 """What a drift happens to: a book of its own, and what was done with its coupons."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -7,6 +8,7 @@ from typing import Any
 
 from service.access.actor import mask
 from service.formats import key_names
+from tests.drifts.comparing import demo_workspace
 from tests.service_fixture import Service, ok
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -62,8 +64,8 @@ class World:
     def number(self, book_id: str) -> int:
         """A book's number within the workspace."""
         with self.service.redis() as redis:
-            found: Any = redis.hget(self.key("x"), book_id)
-        return int(found)
+            number: Any = redis.hget(self.key("x"), book_id)
+        return int(number)
 
 
 @dataclass
@@ -111,14 +113,14 @@ class Subject:
             return f"book {book}, bucket {key_names.bucket(self.codes[at])}"
         if kind == "use":
             return f"user {mask(self.users[at])} in book {book}"
-        told = {"code": self.codes, "user": self.users, "order": self.orders, "key": self.keys}[kind]
-        return f"{kind} {mask(told[at])}"
+        names = {"code": self.codes, "user": self.users, "order": self.orders, "key": self.keys}[kind]
+        return f"{kind} {mask(names[at])}"
 
 
 def _redeem(subject: Subject, at: int, code: int = 0) -> str:
-    said = {"userId": subject.users[at], "orderId": subject.orders[at], "orderValue": 20}
+    body = {"userId": subject.users[at], "orderId": subject.orders[at], "orderValue": 20}
     path, headers = f"/v1/coupons/redeem/{subject.codes[code]}", {"Idempotency-Key": subject.keys[at]}
-    return ok(subject.world.service.checkout.post(path, json=said, headers=headers), 201)["redemptionId"]
+    return ok(subject.world.service.checkout.post(path, json=body, headers=headers), 201)["redemptionId"]
 
 
 def _roll_back(subject: Subject, restore: bool) -> None:
@@ -156,8 +158,8 @@ def _owned(subject: Subject) -> None:
 
 def _given(subject: Subject) -> None:
     asked = {"bookId": subject.book_id, "orderId": subject.orders[0]}
-    told = ok(subject.world.service.checkout.post(f"/v1/users/{subject.users[0]}/gifts", json=asked), 201)
-    at = subject.codes.index(told["code"])
+    given = ok(subject.world.service.checkout.post(f"/v1/users/{subject.users[0]}/gifts", json=asked), 201)
+    at = subject.codes.index(given["code"])
     subject.codes[0], subject.codes[at] = subject.codes[at], subject.codes[0]
 
 
@@ -166,8 +168,8 @@ def _capped(subject: Subject) -> None:
 
 
 def _ending(subject: Subject) -> None:
-    said = {"expiresAt": "2036-01-01T00:00:00Z"}
-    ok(subject.world.service.manage.patch(f"/v1/coupons/{subject.codes[0]}", json=said))
+    body = {"expiresAt": "2036-01-01T00:00:00Z"}
+    ok(subject.world.service.manage.patch(f"/v1/coupons/{subject.codes[0]}", json=body))
 
 
 def _off(subject: Subject) -> None:
@@ -195,10 +197,19 @@ that is being sold; `given` for an order; …"""
 def make(world: World, state: str) -> Subject:
     """One that is in this state."""
     names = [next(world.tags) for _ in range(4)]
-    said: dict[str, Any] = {"discount": {"type": "percentage", "value": 10}}
+    rules: dict[str, Any] = {"discount": {"type": "percentage", "value": 10}}
     if state == "several":
-        said["maxRedemptionsPerCode"] = 3
-    book_id = world.service.book(*names[:STRANGER], **said)
+        rules["maxRedemptionsPerCode"] = 3
+    book_id = world.service.book(*names[:STRANGER], **rules)
     subject = Subject(world, book_id, world.number(book_id), names, list(names), list(names), list(names))
     STATES[state](subject)
     return subject
+
+
+def populated(service: Service, first: int = 1) -> World:
+    """A workspace with a bit of everything in it, all of it recorded; its names are numbered from `first`."""
+    world = World(service, asyncio.run(demo_workspace(service)), tags(first)).open()
+    for state in STATES.keys() - {"sold"}:
+        make(world, state)
+    service.recorded()
+    return world

@@ -1,6 +1,6 @@
-"""`python -m tests.faults`: each way to hurt the service, on real servers under load, with every answer judged.
+"""`python -m tests.faults`: each fault, injected into real servers under load, with every response judged.
 
-A round's seed is printed with it; `--only NAME --seed S --rounds 1` hurts in that way with these dice again."""
+A round's seed is printed with it; `--only NAME --seed S --rounds 1` repeats that round."""
 
 import argparse
 import asyncio
@@ -22,7 +22,7 @@ from tests.faults.rounds import COLUMNS, NeverBack, Round, line, run_round, stag
 from tests.faults.scenarios import SCENARIOS
 
 
-async def hurt(
+async def run_faults(
     server: str, binary: Path, names: list[str], rounds: int | None, times: int, seed: int, folder: Path
 ) -> bool:
     """Print a row for each fault; whether nothing was wrong."""
@@ -30,7 +30,7 @@ async def hurt(
     for number, name in enumerate(names):
         scenario, done = SCENARIOS[name], []
         if reason := scenario.impossible():
-            print(f"{name}: left out, {reason}", file=sys.stderr, flush=True)
+            print(f"{name}: skipped, {reason}", file=sys.stderr, flush=True)
             continue
         place = folder / f"stage-{number}"
         try:
@@ -38,14 +38,14 @@ async def hurt(
                 for turn in range(rounds or scenario.rounds):
                     began = time.monotonic()
                     done.append(await run_round(stage, scenario, seed + turn, times))
-                    print(_told(name, seed + turn, time.monotonic() - began, done[-1]), file=sys.stderr, flush=True)
-        except Exception:  # noqa: BLE001, the other faults are told of all the same
+                    print(_describe(name, seed + turn, time.monotonic() - began, done[-1]), file=sys.stderr, flush=True)
+        except Exception:  # noqa: BLE001, the other faults are reported all the same
             good = False
             traceback.print_exc()
-            print(f"{name}: kept {_kept(place)}", file=sys.stderr, flush=True)
+            print(f"{name}: kept {_keep_logs(place)}", file=sys.stderr, flush=True)
         if any(one.verdict.wrong for one in done):
             good = False
-            print(f"{name}: kept {_kept(place)}", file=sys.stderr, flush=True)
+            print(f"{name}: kept {_keep_logs(place)}", file=sys.stderr, flush=True)
         if done:
             print(line(name, server, done), flush=True)
         shutil.rmtree(place, ignore_errors=True)
@@ -56,7 +56,7 @@ async def find(binary: Path, name: str, seed: int, folder: Path) -> bool:
     """Print in the round of which seed a planted mistake is found, and how; whether it is."""
     plant = PLANTS[name]
     scenario, place = SCENARIOS[plant.fault], folder / "stage"
-    said = "", "**not found**"
+    result = "", "**not found**"
     for turn in range(SEEDS):
         try:
             async with stage_of(scenario, binary, place, plant.changes) as stage:
@@ -65,10 +65,10 @@ async def find(binary: Path, name: str, seed: int, folder: Path) -> bool:
             wrong = never.seen
         shutil.rmtree(place, ignore_errors=True)
         if wrong:
-            said = str(seed + turn), wrong[0].replace("|", "/")[:400]
+            result = str(seed + turn), wrong[0].replace("|", "/")[:400]
             break
-    print(f"| {name} | {plant.fault} | {' | '.join(said)} |", flush=True)
-    return bool(said[0])
+    print(f"| {name} | {plant.fault} | {' | '.join(result)} |", flush=True)
+    return bool(result[0])
 
 
 def _head(columns: str) -> None:
@@ -76,16 +76,16 @@ def _head(columns: str) -> None:
     print(f"| {columns} |\n|{'---|' * (columns.count('|') + 1)}", flush=True)
 
 
-def _told(name: str, seed: int, seconds: float, found: Round) -> str:
-    closed = "never closed" if found.closed_s is None else f"closed {found.closed_s:.1f} s"
-    told = (
-        f"{name}, seed {seed}: {seconds:.1f} s, struck {len(found.strikes)} times, {closed}, {found.mended}, "
-        f"{found.verdict.kept} kept, lost {dict(found.verdict.lost)}, {dict(found.unanswered)}"
+def _describe(name: str, seed: int, seconds: float, round_: Round) -> str:
+    closed = "never closed" if round_.closed_s is None else f"closed {round_.closed_s:.1f} s"
+    text = (
+        f"{name}, seed {seed}: {seconds:.1f} s, injected {len(round_.injections)} times, {closed}, "
+        f"{round_.recoveries}, {round_.verdict.kept} kept, lost {dict(round_.verdict.lost)}, {dict(round_.unanswered)}"
     )
-    return "\n".join([told, *(f"  WRONG {one[:1500]}" for one in found.verdict.wrong[:20])])
+    return "\n".join([text, *(f"  WRONG {one[:1500]}" for one in round_.verdict.wrong[:20])])
 
 
-def _kept(place: Path) -> Path:
+def _keep_logs(place: Path) -> Path:
     """Where the processes' logs are after this."""
     folder = Path(tempfile.mkdtemp(prefix="scrip-faults-"))
     for log in place.glob("*.log"):
@@ -97,7 +97,7 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.add_argument("--rounds", type=int, help="of each fault; else as many as each asks for")
-    parser.add_argument("--times", type=int, default=1, help="that a round hurts before all is judged")
+    parser.add_argument("--times", type=int, default=1, help="that a round injects its fault before all is judged")
     parser.add_argument("--seed", type=int, default=1, help="of the first round")
     parser.add_argument("--only", default="", help="faults whose name matches this")
     parser.add_argument("--plant", choices=["all", *PLANTS], help="plant a mistake, and see that it is found")
@@ -110,11 +110,13 @@ def main() -> None:
         if asked.plant:
             names = list(PLANTS) if asked.plant == "all" else [asked.plant]
             _head("planted | found under | in the round of seed | by")
-            found = [asyncio.run(find(binary, name, asked.seed, folder)) for name in names]
-            sys.exit(not all(found))
+            are_found = [asyncio.run(find(binary, name, asked.seed, folder)) for name in names]
+            sys.exit(not all(are_found))
         names = [name for name in SCENARIOS if re.search(asked.only, name)]
         _head(COLUMNS)
-        sys.exit(not asyncio.run(hurt(asked.server, binary, names, asked.rounds, asked.times, asked.seed, folder)))
+        sys.exit(
+            not asyncio.run(run_faults(asked.server, binary, names, asked.rounds, asked.times, asked.seed, folder))
+        )
 
 
 if __name__ == "__main__":

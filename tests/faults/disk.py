@@ -101,16 +101,16 @@ def unsynced(journal: bytes) -> dict[int, list[Write]]:
     at = 0
     while (end := journal.find(b"\n", at)) >= 0:
         kind, inode, *numbers = journal[at:end].split()
-        file, said, begun = int(inode), [int(number) for number in numbers], at
+        file, numbers, begun = int(inode), [int(number) for number in numbers], at
         at = end + 1
         if kind == b"W":
-            offset, length, size, more = said
+            offset, length, size, more = numbers
             if at + more > len(journal):
                 break  # it died amid this
             pending[file].append((begun, Write(offset, length, size, journal[at : at + more])))
             at += more
         elif kind == b"S":
-            pending[file] = [one for one in pending[file] if one[0] >= said[0]]
+            pending[file] = [one for one in pending[file] if one[0] >= numbers[0]]
         else:
             pending.pop(file, None)
     return {file: [write for _, write in writes] for file, writes in pending.items() if writes}

@@ -36,8 +36,8 @@ async def until(reached: Callable[[], Awaitable[Any]], what: str, patience_s: fl
     deadline = asyncio.get_running_loop().time() + patience_s
     while True:
         with contextlib.suppress(*_AWAY):
-            if found := await reached():
-                return found
+            if value := await reached():
+                return value
         assert asyncio.get_running_loop().time() < deadline, f"waited too long for {what}"
         await asyncio.sleep(0.01)
 

@@ -11,12 +11,15 @@ import httpx
 
 from service.formats import key_names
 from tests.faults.database import Database
-from tests.faults.ledger import Ledger
+from tests.faults.looking import Drill
 from tests.faults.nodes import Node, until
 from tests.faults.stage import Process, Stage
 
 KILLS = 3
 CUTS = 12
+TRIES = 300
+_IN_TRANSACTION = """SELECT count(*) FROM pg_stat_activity
+WHERE application_name = 'scrip-worker' AND state = 'idle in transaction'"""
 _END_LEASE = "UPDATE partitions SET lease_until = now(), lease_holder = 'nobody' WHERE fence = $1"
 _REDEEM_AGAIN = """
 local rolled_back = {}
@@ -33,12 +36,12 @@ end
 _HOURS_MS = (-3_600_000, -61_000, -1000, 1000, 61_000, 3_600_000)
 
 
-async def api_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def api_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL of one API or the other, three times."""
     for _ in range(KILLS):
-        await ledger.until_more(20)
+        await drill.until_more(20)
         number = dice.randrange(len(stage.apis))
-        ledger.struck()
+        await drill.begin_fault()
         await stage.apis[number].signal(signal.SIGKILL)
         stage.apis[number].restart()
         await until_live(stage, number)
@@ -54,23 +57,22 @@ async def until_live(stage: Stage, number: int) -> None:
         await until(live, "an API")
 
 
-async def workers_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def workers_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL of the worker, three times; its lease is ended, so that the next begins at once."""
     for _ in range(KILLS):
-        await ledger.until_more(20)
+        await drill.until_more(20)
         await asyncio.sleep(dice.uniform(0, 0.1))
-        ledger.struck()
+        await drill.begin_fault()
         await stage.kill_worker(wait_for_lease=False)
 
 
-async def stopped_for_a_while(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def stopped_for_a_while(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGSTOP of an API, a worker, Redis and Postgres in turn, for up to three seconds; what Redis was sent by then it
     does afterwards."""
     things: list[int | Node | Database] = [dice.choice(stage.apis).pid, stage.worker.pid, stage.primary, stage.database]
     dice.shuffle(things)
     for thing in things:
-        await ledger.until_more(10)
-        ledger.struck()
+        await drill.begin_fault(10)
         _signal(thing, signal.SIGSTOP)
         try:
             await asyncio.sleep(dice.choice((0.2, 1.0, 3.0)))
@@ -85,62 +87,60 @@ def _signal(thing: int | Node | Database, which: signal.Signals) -> None:
         thing.signal(which)
 
 
-async def replies_lost(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def replies_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis does what it is asked, and its replies are lost with the connection: one API's, or all's."""
     for _ in range(CUTS):
-        await ledger.until_more(40)
+        await drill.until_more(40)
         fronts = dice.choice(([stage.side], [stage.front], [stage.front, stage.side], [stage.front, stage.side]))
         for front in fronts:
             front.hold_replies()
         await asyncio.sleep(dice.uniform(0.1, 0.4))
-        ledger.struck()
+        await drill.begin_fault()
         for front in fronts:
             front.cut()
             front.flow()
 
 
-async def replies_late(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def replies_late(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis's and Postgres's replies come late, and connections break now and then."""
     fronts = [stage.side, stage.front, stage.database.front]
     for _ in range(6):
         for front in fronts:
             front.delay_s = dice.choice((0.0, 0.005, 0.05))
-        await ledger.until_more(10)
-        ledger.struck()
+        await drill.begin_fault(10)
         dice.choice(fronts).cut()
     for front in fronts:
         front.delay_s = 0.0
 
 
-async def own_clocks_stepped(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def own_clocks_stepped(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """The APIs' and the worker's clocks are stepped, to and fro, up to an hour. Nothing goes by them."""
-    await _stepped(ledger, dice, stage.processes)
+    await _stepped(drill, dice, stage.processes)
 
 
-async def clocks_stepped(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def clocks_stepped(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """As above, and Redis's, by which locks end."""
-    await _stepped(ledger, dice, [stage.primary, *stage.processes])
+    await _stepped(drill, dice, [stage.primary, *stage.processes])
 
 
-async def _stepped(ledger: Ledger, dice: random.Random, clocked: Sequence[Node | Process]) -> None:
+async def _stepped(drill: Drill, dice: random.Random, clocked: Sequence[Node | Process]) -> None:
     try:
         for _ in range(6):
-            await ledger.until_more(15)
-            ledger.struck()
+            await drill.begin_fault(15)
             dice.choice(clocked).clock.set(dice.choice(_HOURS_MS))
     finally:
         for one in clocked:
             one.clock.set(0)
 
 
-async def lease_ended(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def lease_ended(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Two workers, and the lease ends while its holder is at work, three times: the other takes it at once."""
     if len(stage.workers) == 1:
         stage.add_worker()
     for _ in range(KILLS):
-        await ledger.until_more(30)
+        await drill.until_more(30)
         fence = (await stage.row()).fence
-        ledger.struck()
+        await drill.begin_fault()
 
         async def taken(fence: int = fence) -> bool:  # its holder may renew it before another asks for it
             await stage.pool.execute(_END_LEASE, fence)
@@ -150,38 +150,54 @@ async def lease_ended(stage: Stage, ledger: Ledger, dice: random.Random) -> None
         await asyncio.sleep(dice.uniform(0, 1.0))
 
 
-async def asleep_until_taken_over(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """The worker is stopped until another has its lease and has recorded with it; then it wakes up."""
+async def asleep_until_taken_over(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """The worker is stopped, if possible within a transaction, until another has its lease and has recorded with it;
+    then it wakes up. Buyers are served while it sleeps."""
     if len(stage.workers) == 1:
         stage.add_worker()
     holder = (await stage.row()).lease_holder or ""
     (sleeper,) = (worker for worker in stage.workers if f":{worker.pid}:" in holder)
     fence = (await stage.row()).fence
     await asyncio.sleep(dice.uniform(0, 0.1))
-    ledger.struck()
-    await sleeper.signal(signal.SIGSTOP)
+    await drill.begin_fault()
+    await _stop_within_transaction(stage, sleeper)
     try:
+        unanswered = drill.ledger.unanswered.total()
+        await drill.until_more(20)
+        if drill.ledger.unanswered.total() > unanswered:
+            drill.wrong.append(f"refused while the worker slept: {dict(drill.ledger.unanswered)}")
 
         async def taken() -> bool:
             row = await stage.row()
             return row.fence != fence and row.state == "open"
 
         await until(taken, "another worker")
-        await ledger.until_more(20)
+        await drill.until_more(20)
     finally:
         await sleeper.signal(signal.SIGCONT)
-    await ledger.until_more(20)
+    await drill.until_more(20)
 
 
-async def poisoned(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def _stop_within_transaction(stage: Stage, worker: Process) -> None:
+    """Stop a worker while it holds locks in Postgres; at any time if it can't be caught at that."""
+    for _ in range(TRIES):
+        await worker.signal(signal.SIGSTOP)
+        if await stage.pool.fetchval(_IN_TRANSACTION):
+            return
+        await worker.signal(signal.SIGCONT)
+        await asyncio.sleep(0.007)
+    await worker.signal(signal.SIGSTOP)
+
+
+async def poisoned(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Events that can't be recorded: one that is none, and a redemption a second time. They are put into quarantine,
     with an alarm, and hold up nothing else."""
     client, outbox = stage.primary.client, key_names.outbox(0)
     for _ in range(2):
-        await ledger.until_more(20)
+        await drill.until_more(20)
         following = f"{(await stage.row()).epoch}-*"
-        ledger.struck()
+        await drill.begin_fault()
         await client.execute_command("XADD", outbox, "NOMKSTREAM", following, "d", "R 1 2 three", "r", "{}")
         await until(partial(client.eval, _REDEEM_AGAIN, 1, outbox, following), "a redemption that was not rolled back")
-        ledger.struck()
-        ledger.poisoned += 2
+        await drill.begin_fault()
+        drill.poisoned += 2

@@ -1,4 +1,4 @@
-"""Ways in which a Redis is lost, or the worker while it mends one."""
+"""Faults that lose a Redis, or the worker while it recovers one."""
 
 import asyncio
 import random
@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
-from tests.faults.ledger import Ledger
+from tests.faults.looking import Drill
 from tests.faults.nodes import until
 from tests.faults.stage import Stage
 
 UNWATCHED_S = 3.0
 """The APIs have found the server again by then, and the worker has its lease still."""
 
-Hurt = Callable[[Stage, Ledger, random.Random], Awaitable[None]]
+Fault = Callable[[Stage, Drill, random.Random], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -30,131 +30,130 @@ async def worker_asleep(stage: Stage, dice: random.Random) -> AsyncIterator[None
             await stage.worker.signal(signal.SIGCONT)
 
 
-async def redis_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def redis_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL; what it answered is on its disk."""
     async with worker_asleep(stage, dice):
-        await ledger.until_more(20)
-        ledger.struck()
+        await drill.begin_fault(20)
         await stage.primary.kill()
         await asyncio.sleep(dice.uniform(0, 0.3))
         await stage.primary.start()
 
 
-async def power_lost(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def power_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL, and what was not synced by then is gone, or a part of it."""
     async with worker_asleep(stage, dice):
-        await ledger.until_more(40)
-        ledger.struck()
-        ledger.lost_writes += await stage.primary.lose_power(dice)
+        await drill.begin_fault(40)
+        drill.lost_writes += await stage.primary.lose_power(dice)
         await stage.primary.start()
 
 
-async def torn(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def torn(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL, and its AOF ends within what a script wrote; and once more, when all goes on. Redis 7.0 runs such a half
     transaction at the second start."""
     epoch = (await stage.row()).epoch
     async with worker_asleep(stage, dice):
-        await ledger.until_more(40)
-        ledger.struck()
+        await drill.begin_fault(40)
         await stage.primary.kill()
         stage.primary.cut_within_transaction()
         await stage.primary.start()
     await stage.until_reopened(epoch)
-    await _killed_when_open(stage, ledger)
+    await _killed_when_open(stage, drill)
 
 
-async def _killed_when_open(stage: Stage, ledger: Ledger) -> None:
-    await ledger.until_more(20)
+async def _killed_when_open(stage: Stage, drill: Drill) -> None:
+    await drill.until_more(20)
     epoch = (await stage.row()).epoch
-    ledger.struck()
+    await drill.begin_fault()
     await stage.primary.kill()
     await stage.primary.start()
     await stage.until_reopened(epoch)
 
 
-async def worker_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def worker_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL of the worker; in every fifth round its lease ends by itself."""
-    ledger.struck()
+    await drill.begin_fault()
     await stage.kill_worker(wait_for_lease=dice.random() < 0.2)
-    await ledger.until_more(40)
+    await drill.until_more(40)
 
 
-async def recovering_worker_killed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def recovering_worker_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis is emptied or loses its end, and the worker is killed one to three times while it mends."""
     epoch = (await stage.row()).epoch
-    await dice.choice((emptied, _promoted))(stage, ledger, dice)
+    await dice.choice((emptied, _promoted))(stage, drill, dice)
     for _ in range(dice.randint(1, 3)):
         await until(partial(_begun, stage, epoch), "an opening")
         await asyncio.sleep(dice.uniform(0, 1.0))
         epoch = (await stage.row()).epoch
-        ledger.struck()
+        await drill.begin_fault()
         await stage.kill_worker(wait_for_lease=dice.random() < 0.05)
         if (await stage.row()).state == "open":
             return
 
 
-async def killed_while_rebuilt(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def killed_while_rebuilt(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """Redis is emptied, and killed once or twice while it is rebuilt, and once more when it is: what was rebuilt is on
     its disk by then."""
     epoch = (await stage.row()).epoch
-    await emptied(stage, ledger, dice)
+    await emptied(stage, drill, dice)
     for _ in range(dice.randint(1, 2)):
         await until(partial(_begun, stage, epoch), "an opening")
         epoch = (await stage.row()).epoch
         await asyncio.sleep(dice.uniform(0, 1.0))
-        ledger.struck()
+        await drill.begin_fault()
         await stage.primary.kill()
         await stage.primary.start()
     await stage.until_reopened(epoch)
-    await _killed_when_open(stage, ledger)
+    await _killed_when_open(stage, drill)
 
 
 async def _begun(stage: Stage, epoch: int) -> bool:
     return (await stage.row()).epoch > epoch
 
 
-async def emptied(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def emptied(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """FLUSHALL."""
     async with worker_asleep(stage, dice):
-        await ledger.until_more(20)
-        ledger.struck()
+        await drill.begin_fault(20)
         await stage.primary.client.flushall()
 
 
-async def scripts_flushed(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
-    """SCRIPT FLUSH."""
-    await ledger.until_more(20)
-    ledger.struck()
+async def scripts_flushed(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """SCRIPT FLUSH. Redemptions are refused as `recovering` until the worker has verified Redis."""
+    await drill.begin_fault(20)
     await stage.primary.client.script_flush()
+    await drill.until_more(20)
+    refused = [entry for entry in drill.ledger.entries if entry.op == "redeem" and entry.status in (0, 503)]
+    if reasons := {entry.refusal for entry in refused} - {"recovering"}:
+        drill.wrong.append(f"refused after SCRIPT FLUSH: {sorted(reasons)}")
 
 
-async def promoted_by_other_clocks(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def promoted_by_other_clocks(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """As a promotion, and each server and process has a clock of its own, up to an hour off."""
     clocked = [stage.primary, stage.replica, *stage.processes]
     try:
         for one in clocked:
             one.clock.set(dice.choice((-3_600_000, -2000, -300, 0, 300, 2000, 3_600_000)))
-        await promoted(stage, ledger, dice)
-        await ledger.until_more(20)
+        await promoted(stage, drill, dice)
+        await drill.until_more(20)
     finally:
         for one in clocked:
             one.clock.set(0)
 
 
-async def promoted(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def promoted(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """The replica is some hundred milliseconds behind, and takes over; the primary dies, or is only cut off."""
     epoch = (await stage.row()).epoch
-    await _promoted(stage, ledger, dice)
+    await _promoted(stage, drill, dice)
     await stage.until_reopened(epoch)
 
 
-async def _promoted(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def _promoted(stage: Stage, drill: Drill, dice: random.Random) -> None:
     async with worker_asleep(stage, dice):
         stage.primary.link.hold()
-        await ledger.until_more(dice.randrange(5, 60))
+        await drill.until_more(dice.randrange(5, 60))
         if dice.random() < 0.5:
             await stage.primary.kill()
-        ledger.struck()
+        await drill.begin_fault()
         await _take_over(stage)
 
 
@@ -166,49 +165,49 @@ async def _take_over(stage: Stage) -> None:
     stage.replica.link.flow()
 
 
-def and_back(*, follows: bool, requests: bool) -> Hurt:
-    async def hurt(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+def and_back(*, follows: bool, requests: bool) -> Fault:
+    async def inject(stage: Stage, drill: Drill, dice: random.Random) -> None:
         epoch = (await stage.row()).epoch
         async with worker_asleep(stage, dice):
             stage.primary.link.hold()
-            await ledger.until_more(dice.randrange(5, 60))
+            await drill.until_more(dice.randrange(5, 60))
             if not requests:
-                ledger.paused = True
+                drill.crowd.paused = True
                 await asyncio.sleep(0.05)
-            ledger.struck()
+            await drill.begin_fault()
             await _take_over(stage)
         if requests:
             await stage.until_reopened(epoch)
-            await ledger.until_more(20)
+            await drill.until_more(20)
         elif dice.random() < 0.5:
             await stage.until_reopened(epoch)
         else:
             await asyncio.sleep(dice.uniform(0, 0.3))
         if follows:
             await stage.replica.follow(stage.primary)
-            await ledger.until_more(5 if requests else 0)
+            await drill.until_more(5 if requests else 0)
             stage.primary.link.hold()
         else:
-            ledger.outboxes.append(await stage.replica.outbox())
+            drill.outboxes.append(await stage.replica.outbox())
         epoch = (await stage.row()).epoch
-        ledger.struck()
+        await drill.begin_fault()
         await _take_over(stage)
-        ledger.paused = False
+        drill.crowd.paused = False
         if requests or follows:
             await stage.until_reopened(epoch)
 
-    return hurt
+    return inject
 
 
-async def demoted_for_a_moment(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def demoted_for_a_moment(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """The primary follows its replica, which lacks its end, and leads again; its clients stay connected throughout."""
     first, other = stage.primary, stage.replica
     epoch = (await stage.row()).epoch
     async with worker_asleep(stage, dice):
         first.link.hold()
-        await ledger.until_more(dice.randrange(5, 60))
+        await drill.until_more(dice.randrange(5, 60))
         first.link.cut()
-        ledger.struck()
+        await drill.begin_fault()
         await other.lead()
         await first.follow(other)
         await asyncio.sleep(dice.uniform(0, 0.3))
@@ -217,33 +216,31 @@ async def demoted_for_a_moment(stage: Stage, ledger: Ledger, dice: random.Random
     await stage.until_reopened(epoch)
 
 
-async def old_dump(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def old_dump(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """It is stopped, and started on what it held a while ago."""
     dump = await stage.primary.save()
-    await ledger.until_more(dice.randrange(10, 80))
+    await drill.until_more(dice.randrange(10, 80))
     async with worker_asleep(stage, dice):
-        await ledger.until_more(20)
-        ledger.struck()
+        await drill.begin_fault(20)
         await stage.primary.load(dump)
 
 
-async def old_dump_unwatched(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def old_dump_unwatched(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """As above, while the worker sleeps, and for some seconds more: what the APIs decide meanwhile nobody verified."""
     dump = await stage.primary.save()
-    await ledger.until_more(dice.randrange(40, 120))
+    await drill.until_more(dice.randrange(40, 120))
     await stage.worker.signal(signal.SIGSTOP)
     try:
-        ledger.struck()
+        await drill.begin_fault()
         await stage.primary.load(dump)
         await asyncio.sleep(UNWATCHED_S)
     finally:
         await stage.worker.signal(signal.SIGCONT)
 
 
-async def started_empty(stage: Stage, ledger: Ledger, dice: random.Random) -> None:
+async def started_empty(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """A server that keeps nothing is killed and started."""
     async with worker_asleep(stage, dice):
-        await ledger.until_more(20)
-        ledger.struck()
+        await drill.begin_fault(20)
         await stage.primary.kill()
         await stage.primary.start()

@@ -1,4 +1,4 @@
-"""One fault, once or often: a ledger under it, the verdict, and a row of the table."""
+"""A round of one fault: load, the fault, the verdict, and a row of the table."""
 
 import contextlib
 import random
@@ -11,20 +11,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from loadtests.harness.trees import Change, changed
+from loadtests.histories import Look
 from service.record.pool import ERRORS
-from tests.faults.buyers import buying
-from tests.faults.judging import Judge, Verdict, passed_limits
-from tests.faults.ledger import CLOSED, Ledger, Look
+from tests.faults.judging import Verdict, judge, passed_limits
+from tests.faults.looking import CLOSED, Drill, drill
 from tests.faults.scenarios import Scenario
 from tests.faults.stage import ROOT, Stage, staged
 
-COLUMNS = """fault | server | rounds | struck | in flight, mean | replies lost | writes lost | answers kept |
-    lost, told accepted | told fsynced | double | wrong | set aside | closed s, median | longest |
-    mended: tail | whole"""
+COLUMNS = """fault | server | rounds | injected | in flight, mean | replies lost | writes lost | answers kept |
+    lost accepted | lost fsynced | double | wrong | quarantined | closed s, median | longest |
+    recovered: tail | whole"""
 
 
 class NeverBack(Exception):
-    """The service never came back; `seen` is what was wrong by then, and that it didn't."""
+    """The service did not recover; `seen` lists what was wrong by then, and the reason."""
 
     def __init__(self, seen: list[str]) -> None:
         super().__init__("; ".join(seen)[:1500])
@@ -33,13 +33,13 @@ class NeverBack(Exception):
 
 @dataclass
 class Round:
-    """What a round was found to be. `closed_s` is None where nobody was refused."""
+    """The result of a round. `closed_s` is None if no reader was refused."""
 
     verdict: Verdict
     closed_s: float | None = None
-    mended: list[str] = field(default_factory=list)
-    strikes: list[int] = field(default_factory=list)
-    """Requests under way at each."""
+    recoveries: list[str] = field(default_factory=list)
+    injections: list[int] = field(default_factory=list)
+    """Requests in flight at each."""
     lost_writes: int = 0
     unanswered: Counter[str] = field(default_factory=Counter)
 
@@ -48,7 +48,7 @@ class Round:
 async def stage_of(
     scenario: Scenario, binary: Path, folder: Path, changes: Sequence[Change] = ()
 ) -> AsyncIterator[Stage]:
-    """The stage that a fault asks for; its processes run a tree with these changes, too."""
+    """The servers that a fault needs; their processes run a copy of the tree with these changes."""
     copy = folder.with_name(f"{folder.name}-tree")
     tree = changed([*scenario.changes, *changes], ROOT, copy)
     disks = scenario.small_disks
@@ -62,74 +62,78 @@ async def stage_of(
 
 
 async def run_round(stage: Stage, scenario: Scenario, seed: int, times: int = 1) -> Round:
-    """Hurt a stage under load, let it mend, so many times over, and judge. Raises NeverBack."""
-    dice, ledger = random.Random(seed), Ledger(stage, seed, scenario.codes * times, scenario.recorded)
-    ledger.leaves_locks = not scenario.moves_clocks
-    try:
-        await ledger.begin()
-        before = (await stage.row()).epoch
-        aside = await stage.pool.fetchval("SELECT count(*) FROM quarantine")
-        async with buying(ledger, scenario.buyers):
-            for _ in range(times):
-                await ledger.until_more(60)
-                await scenario.hurt(stage, ledger, dice)
-                await ledger.until_more(40)
-                await stage.heal()
-            await ledger.until_more(20)
-        await stage.until_ready()
-        reopened = (await stage.row()).epoch != before
-        judge = Judge(ledger, scenario.may_lose, scenario.alarms)
-        verdict = await judge.judge(locks_end=reopened or scenario.moves_clocks)
-        verdict.aside = await stage.pool.fetchval("SELECT count(*) FROM quarantine") - aside
-        if verdict.aside != ledger.poisoned and not scenario.sets_aside:
-            verdict.wrong.append(f"{verdict.aside} events set aside, not {ledger.poisoned}")
-        mended = await stage.pool.fetch("SELECT kind FROM recoveries WHERE epoch > $1", before)
-        return Round(
-            verdict,
-            closed_s(ledger.looks),
-            [row["kind"] for row in mended],
-            ledger.strikes,
-            ledger.lost_writes,
-            ledger.unanswered,
-        )
-    except (AssertionError, TimeoutError) as never:
-        raise NeverBack(await _seen(stage, ledger, never)) from never
-    finally:
-        await ledger.close()
+    """Inject a fault under load and let the service recover, some times; then judge. Raises NeverBack."""
+    dice = random.Random(seed)
+    async with drill(stage, seed, scenario.codes * times, scenario.recorded) as one:
+        try:
+            return await _inject_and_judge(one, scenario, dice, times)
+        except (AssertionError, TimeoutError) as never:
+            raise NeverBack(await _seen(one, never)) from never
 
 
-async def _seen(stage: Stage, ledger: Ledger, never: Exception) -> list[str]:
-    """What a service that never came back has done wrong, as far as answers, Postgres and logs tell."""
+async def _inject_and_judge(one: Drill, scenario: Scenario, dice: random.Random, times: int) -> Round:
+    stage, ledger = one.stage, one.ledger
+    one.crowd.leaves_locks = not scenario.moves_clocks
+    before = (await stage.row()).epoch
+    aside = await stage.pool.fetchval("SELECT count(*) FROM quarantine")
+    async with one.going_on(scenario.buyers):
+        for _ in range(times):
+            await one.until_more(60)
+            await scenario.inject(stage, one, dice)
+            await one.until_more(40)
+            await stage.heal()
+        await one.until_more(20)
+    await stage.until_ready()
+    unanswered = ledger.unanswered.copy()
+    locks_end = (await stage.row()).epoch != before or scenario.moves_clocks
+    verdict = await judge(one, scenario.may_lose, scenario.alarms, locks_end=locks_end)
+    verdict.quarantined = await stage.pool.fetchval("SELECT count(*) FROM quarantine") - aside
+    if verdict.quarantined != one.poisoned and not scenario.quarantines:
+        verdict.wrong.append(f"{verdict.quarantined} events in quarantine, not {one.poisoned}")
+    recoveries = [row["kind"] for row in await stage.pool.fetch("SELECT kind FROM recoveries WHERE epoch > $1", before)]
+    return Round(verdict, closed_s(one.looks), recoveries, one.injections, one.lost_writes, unanswered)
+
+
+async def _seen(one: Drill, never: Exception) -> list[str]:
+    """What a service that did not recover did wrong, by its responses, Postgres and the logs."""
     passed = []
     with contextlib.suppress(*ERRORS):
-        passed = await passed_limits(stage, ledger)
-    return [*ledger.wrong, *passed, *stage.alarms(), f"never came back: {type(never).__name__} {never}"]
+        passed = await passed_limits(one)
+    unwanted = [
+        f"{entry.op} {entry.path}: {entry.status} {entry.response}" for entry in one.ledger.entries if not entry.wanted
+    ]
+    never_back = f"did not recover: {type(never).__name__} {never}"
+    return [*one.wrong, *unwanted, *passed, *one.alarms(), never_back]
 
 
 def closed_s(looks: list[Look]) -> float | None:
-    """The longest time from a look that was refused to the first one after it that was not; None where none was."""
+    """The longest time from a refused read to the next that succeeded; None if none was refused."""
     longest, since = None, None
     for look in looks:
         if look.code in CLOSED:
-            since = look.at if since is None else since
+            since = look.at_ms if since is None else since
         elif not look.code and since is not None:
-            longest, since = max(longest or 0.0, look.at - since), None
+            longest, since = max(longest or 0.0, (look.at_ms - since) / 1000), None
     return longest
 
 
 def line(name: str, server: str, rounds: list[Round]) -> str:
     """A row of the table."""
     closed = [one.closed_s for one in rounds if one.closed_s is not None]
-    mended = Counter("whole" if "whole" in one.mended else "tail" if one.mended else "" for one in rounds)
+    recoveries = Counter("whole" if "whole" in one.recoveries else "tail" if one.recoveries else "" for one in rounds)
     lost = sum((one.verdict.lost for one in rounds), Counter())
-    strikes = [under_way for one in rounds for under_way in one.strikes]
+    injections = [under_way for one in rounds for under_way in one.injections]
     double = sum(one.verdict.double for one in rounds)
     cells = [
-        *(name, server, len(rounds), len(strikes), f"{statistics.mean(strikes):.1f}" if strikes else ""),
+        *(name, server, len(rounds), len(injections), f"{statistics.mean(injections):.1f}" if injections else ""),
         *(sum(one.unanswered["outcome_unknown"] for one in rounds), sum(one.lost_writes for one in rounds)),
         *(sum(one.verdict.kept for one in rounds), lost["accepted"], lost["fsynced"]),
-        *(double, sum(len(one.verdict.wrong) for one in rounds) - double, sum(one.verdict.aside for one in rounds)),
+        *(
+            double,
+            sum(len(one.verdict.wrong) for one in rounds) - double,
+            sum(one.verdict.quarantined for one in rounds),
+        ),
         *((f"{statistics.median(closed):.1f}", f"{max(closed):.1f}") if closed else ("never", "")),
-        *(mended["tail"], mended["whole"]),
+        *(recoveries["tail"], recoveries["whole"]),
     ]
     return f"| {' | '.join(map(str, cells))} |"

@@ -1,15 +1,15 @@
-"""What is done to real servers and processes while a ledger is kept, by name."""
+"""The faults that are injected into real servers and processes under load, by name."""
 
 import os
 from typing import NamedTuple
 
+from loadtests.buyers import BUYERS
 from loadtests.harness.trees import Change
 from tests.faults import process_faults, redis_faults, server_faults
-from tests.faults.buyers import BUYERS
 from tests.faults.disk import Preloads
-from tests.faults.ledger import CODES
+from tests.faults.looking import CODES
 from tests.faults.nodes import Sync
-from tests.faults.redis_faults import Hurt, and_back
+from tests.faults.redis_faults import Fault, and_back
 
 NOTHING: frozenset[str] = frozenset()
 ACCEPTED = frozenset({"accepted"})
@@ -23,13 +23,13 @@ _SOON_BEHIND = (
 
 
 class Scenario(NamedTuple):
-    """A fault: what it may lose, by the durability that was told, and on what it is tried."""
+    """A fault: what it may lose, by the durability of the response, and the servers that it needs."""
 
-    hurt: Hurt
+    inject: Fault
     sync: Sync = "always"
     may_lose: frozenset[str] = NOTHING
-    sets_aside: bool = False
-    """Whether events may be set aside."""
+    quarantines: bool = False
+    """Whether events may be put into quarantine."""
     replicated: bool = True
     moves_clocks: bool = False
     powered: bool = False
@@ -37,7 +37,7 @@ class Scenario(NamedTuple):
     small_disks: bool = False
     """Whether it takes disks of their own."""
     alarms: tuple[str, ...] = ()
-    """What processes may say that is an alarm otherwise."""
+    """What processes may log that is an alarm otherwise."""
     rounds: int = 20
     codes: int = CODES
     buyers: int = BUYERS
@@ -90,10 +90,10 @@ SCENARIOS: dict[str, Scenario] = {
         redis_faults.promoted_by_other_clocks, may_lose=ANSWERED, moves_clocks=True, rounds=30
     ),
     "A→B→A, each on its own, with requests": Scenario(
-        and_back(follows=False, requests=True), may_lose=ANSWERED, sets_aside=True
+        and_back(follows=False, requests=True), may_lose=ANSWERED, quarantines=True
     ),
     "A→B→A, each on its own, without": Scenario(
-        and_back(follows=False, requests=False), may_lose=ANSWERED, sets_aside=True
+        and_back(follows=False, requests=False), may_lose=ANSWERED, quarantines=True
     ),
     "A→B→A, A follows B, with requests": Scenario(and_back(follows=True, requests=True), may_lose=ANSWERED),
     "A→B→A, A follows B, without": Scenario(and_back(follows=True, requests=False), may_lose=ANSWERED),
@@ -110,7 +110,7 @@ SCENARIOS: dict[str, Scenario] = {
     "CONFIG SET, then power lost": Scenario(
         server_faults.unset, may_lose=ACCEPTED, replicated=False, powered=True, rounds=10
     ),
-    "maxmemory": Scenario(server_faults.memory_full, replicated=False),
+    "maxmemory": Scenario(server_faults.memory_full, replicated=False, alarms=('"kind": "OOM"',)),
     "Redis's disk full": Scenario(server_faults.redis_disk_full, replicated=False, small_disks=True, rounds=10),
     "Postgres's disk full": Scenario(server_faults.postgres_disk_full, replicated=False, small_disks=True, rounds=10),
     "events that can't be recorded": Scenario(

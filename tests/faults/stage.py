@@ -1,11 +1,11 @@
-"""Real servers and processes that fail on purpose: a primary with its replica behind one address, and the service."""
+"""Real servers and processes that fail on purpose: a primary and its replica behind one address, and the service."""
 
 import asyncio
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Self
@@ -29,7 +29,7 @@ _ALARMS = (
     "stopped", "script_failed", "event put into quarantine", "event_not_redone", "configuration_left_out",
     "code_left_out", "answer_left_out",
 )  # fmt: skip
-_KEY = "drill_admin"
+KEY = "drill_admin"
 ROOT = Path(__file__).parents[2]
 
 
@@ -111,7 +111,7 @@ class Stage:
         self.apis: list[Process] = []
         self.held_keys: set[str] = set()
         """Idempotency keys of locks, which live in Redis alone."""
-        self.headers = {"Authorization": f"Bearer {_KEY}"}
+        self.headers = {"Authorization": f"Bearer {KEY}"}
         self._env: dict[str, str] = {}
 
     async def open(self) -> Self:
@@ -129,7 +129,7 @@ class Stage:
         await ensure_partitions(self.pool, 1)
         async with self.pool.acquire() as connection:
             row = await create_workspace(connection, "drill")
-            await create_key(connection, row.workspace, "admin", list(SCOPES), _KEY)
+            await create_key(connection, row.workspace, "admin", list(SCOPES), KEY)
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("SCRIP_")}
         # With a replica what an API knows must be fresh, and the front is as slow as we are.
         url = self.database.url if self._replicated else self.database.front_url
@@ -187,10 +187,17 @@ class Stage:
         """The partition as Postgres has it."""
         return await read_partition(self.pool, 0)
 
-    def alarms(self) -> list[str]:
-        """What its processes have said so far that nothing here may make them say."""
-        outputs = [process.output for process in self.processes]
-        lines = [line for output in outputs for line in output.read_text().splitlines()]
+    def log_sizes(self) -> dict[Path, int]:
+        """How many bytes each process has logged so far."""
+        return {process.output: process.output.stat().st_size for process in self.processes}
+
+    def alarms(self, since: Mapping[Path, int]) -> list[str]:
+        """The alarms that processes have logged since their logs had these sizes."""
+        lines: list[str] = []
+        for process in self.processes:
+            with process.output.open("rb") as log:
+                log.seek(since.get(process.output, 0))
+                lines += log.read().decode().splitlines()
         return [line for line in lines if any(f'"event": "{alarm}"' in line for alarm in _ALARMS)]
 
     async def until_ready(self) -> None:
@@ -201,8 +208,11 @@ class Stage:
                 for url in self.urls:
                     if (await client.get(f"{url}/health/ready")).status_code != 200:
                         return False
-                    told = await client.get(f"{url}/v1/ops/consistency")
-                    if told.status_code != 200 or (told.json()["state"], told.json()["lagEvents"]) != ("open", 0):
+                    response = await client.get(f"{url}/v1/ops/consistency")
+                    if response.status_code != 200 or (response.json()["state"], response.json()["lagEvents"]) != (
+                        "open",
+                        0,
+                    ):
                         return False
                 return True
 

@@ -63,16 +63,16 @@ def test_what_was_not_synced_is_lost_or_a_part_of_it(preloads: Preloads, tmp_pat
 
 def test_all_that_was_not_synced_may_be_lost(preloads: Preloads, tmp_path: Path) -> None:
     """Among a few losses there is one of everything, and one of a part."""
-    found = set()
+    contents = set()
     for seed in range(12):
         folder = tmp_path / f"data-{seed}"
         folder.mkdir()
         disk = preloads.disk(f"server-{seed}", folder)
         _written(folder, disk)
         disk.lose_power(random.Random(seed))
-        found.add((folder / "file").read_bytes())
-    assert b"a" * 1000 in found
-    assert len(found) > 3
+        contents.add((folder / "file").read_bytes())
+    assert b"a" * 1000 in contents
+    assert len(contents) > 3
 
 
 def test_a_clock_is_stepped_while_the_process_runs(preloads: Preloads) -> None:

@@ -6,8 +6,8 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
-from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -19,12 +19,13 @@ from loadtests.harness.running import Run, data_folder
 from loadtests.harness.servers import free_port
 from service.domain.book_requests import PatchBook
 from service.domain.code_requests import CodeLine
-from service.formats import key_names
 from service.record.config.book_rows import patch_book, read_book
 from service.record.config.code_rows import add_codes
 from service.record.config.user_rows import patch_user
 from service.record.config.workspace_rows import read_workspace, workspace_named
-from tests.faults.load import Load, recorded, views, wait
+from tests.drifts.subject import make, populated
+from tests.faults.rebuilding import everything
+from tests.faults.waiting import until_recorded, wait
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 
 
@@ -53,7 +54,7 @@ class Box:
 
 @pytest.fixture(scope="module")
 def box() -> Iterator[Box]:
-    """The service that is hurt here; each test leaves it whole."""
+    """The service under these faults; each test leaves it whole."""
     with data_folder() as folder:
         box = Box(folder)
         yield box
@@ -73,38 +74,28 @@ def _kill(service: Service, part: str) -> int:
     return pid
 
 
-async def test_redis_is_killed_under_load(box: Box) -> None:
-    """Redis dies under load: buyers hear 503 and when to come back, and what was answered is there, once."""
-    load = Load(box.service, 300)
-    with load.running():
-        for number in (1, 2):
-            load.until(80 * number)
-            pid = _kill(box.service, "redis")
-            box.service.run.until_replaced("redis", pid)
-    assert load.refused.keys() <= {"outcome_unknown", "unavailable", "recovering"}
-    assert load.refused["recovering"] + load.refused["unavailable"] > 0
-    await load.check()
-
-
-async def test_postgres_is_killed_under_load(box: Box) -> None:
-    """Postgres dies under load: buyers don't notice, who asks it hears 503, and all is recorded once it is back. It
-    takes no changes at first then."""
-    service, load, refusals = box.service, Load(box.service, 400), 0
-    with load.running():
-        for number in (1, 2):
-            load.until(120 * number)
-            pid = _kill(service, "postgres")
-            while service.run.facts["pids"]["postgres"] in ([], [pid]):
-                for ask in (_list_books, _make_a_book, _make_a_key):
-                    answer = ask(service)
-                    if not answer.is_success:
-                        back = ask is not _list_books and answer.json()["code"] == "recovering"
-                        refused(answer, 503, "recovering" if back else "unavailable")
-                        refusals += 1
-    assert load.refused.total() == 0
+async def test_postgres_is_away(box: Box) -> None:
+    """Buyers don't notice, who asks Postgres hears 503, and all is recorded once it is back. It takes no changes at
+    first then."""
+    service, codes, refusals = box.service, [new_code() for _ in range(200)], 0
+    service.book(*codes, new_code())
+    unused = iter(codes)
+    for _ in range(2):
+        pid = _kill(service, "postgres")
+        while service.run.facts["pids"]["postgres"] in ([], [pid]):
+            ok(service.checkout.post(f"/v1/coupons/redeem/{next(unused)}", json={"userId": "u"}), 201)
+            for ask in (_list_books, _make_a_book, _make_a_key):
+                answer = ask(service)
+                if not answer.is_success:
+                    back = ask is not _list_books and answer.json()["code"] == "recovering"
+                    refused(answer, 503, "recovering" if back else "unavailable")
+                    refusals += 1
+        wait(lambda: _list_books(service).is_success)
     assert refusals > 0
-    wait(lambda: _list_books(service).is_success)
-    await load.check()
+    until_recorded(service)
+    used = codes[: codes.index(next(unused))]
+    rows = await service.fetch("SELECT code FROM redemptions WHERE code = ANY($1)", codes)
+    assert sorted(row["code"] for row in rows) == sorted(used)
 
 
 def _list_books(service: Service) -> httpx.Response:
@@ -119,146 +110,80 @@ def _make_a_key(service: Service) -> httpx.Response:
     return service.operate.post("/v1/keys", json={"name": "unlucky", "scopes": ["public"]})
 
 
+_FIRST = count(1, 1000)
+"""Names of a shop: no two of a service have the same."""
+
+
+class Shop:
+    """A service with something in every state, a request that was answered under a key, and a lock."""
+
+    def __init__(self, service: Service) -> None:
+        self._used = make(populated(service, next(_FIRST)), "used")
+        self._body = {"userId": new_id(), "orderId": new_id("order"), "orderValue": "33.33"}
+        self._key, self._holder = uuid4().hex, {"userId": new_id(), "orderId": new_id("order")}
+        self._answer = self._redeem(service, service.coupon())
+        self._path = self._answer.request.url.path
+        until_recorded(service)
+
+    def lock(self, service: Service) -> None:
+        """Lock a coupon."""
+        path = f"/v1/coupons/lock/{self._used.codes[1]}"
+        self._holder["lockToken"] = ok(service.checkout.post(path, json=self._holder), 201)["lockToken"]
+
+    def redeem_locked(self, service: Service) -> httpx.Response:
+        """Redeem it under its lock."""
+        body = self._holder | {"orderValue": 20}
+        return service.checkout.post(f"/v1/coupons/redeem/{self._used.codes[1]}", json=body)
+
+    def assert_answers_stand(self, service: Service) -> None:
+        """The same request is answered in the same words, and what is used up is used up."""
+        again = self._redeem(service, self._path.rpartition("/")[2])
+        assert (again.status_code, again.content) == (self._answer.status_code, self._answer.content)
+        assert again.headers["Idempotency-Replayed"] == "true"
+        path = f"/v1/coupons/redeem/{self._used.codes[0]}"
+        refused(service.checkout.post(path, json={"userId": new_id()}), 409, "coupon_redeemed")
+
+    def _redeem(self, service: Service, code: str) -> httpx.Response:
+        headers = {"Idempotency-Key": self._key}
+        return service.checkout.post(f"/v1/coupons/redeem/{code}", json=self._body, headers=headers)
+
+
 async def test_redis_forgets_everything(box: Box) -> None:
     """FLUSHALL: 503 `recovering`, never 404, until all is rebuilt from Postgres; only locks are gone."""
-    service = box.service
-    shop = _shop(service)
-    await recorded(service)
-    before = _seen(service, shop)
+    service, url = box.service, box.service.run.facts["redisUrl"]
+    shop, code = await asyncio.to_thread(Shop, service), service.coupon()
+    before = await everything(url)
+    shop.lock(service)
 
     with service.redis() as client:
         client.flushall()
     refusals: set[str] = set()
-    while not (answer := service.checkout.get(f"/v1/coupons/{shop['codes'][0]}")).is_success:
+    while not (answer := service.checkout.get(f"/v1/coupons/{code}")).is_success:
         refusals.add(refused(answer, 503, "recovering")["code"])
-        told = service.checkout.post("/v1/coupons/validate", json={"code": shop["codes"][0]})
-        assert told.status_code == 503 or "coupon_not_found" not in told.json()["reasons"]
+        validated = service.checkout.post("/v1/coupons/validate", json={"code": code})
+        assert validated.status_code == 503 or "coupon_not_found" not in validated.json()["reasons"]
         await asyncio.sleep(0.01)
     assert refusals == {"recovering"}
 
-    assert _seen(service, shop) == before
-    for client, path, body, key, first in shop["asked"]:
-        again = client.post(path, json=body, headers={"Idempotency-Key": key})
-        assert (again.status_code, again.content) == (first.status_code, first.content), path
-        assert again.headers["Idempotency-Replayed"] == "true"
-    lost = {"userId": shop["holder"], "orderId": shop["held"], "lockToken": shop["token"]}
-    refused(service.checkout.post(f"/v1/coupons/redeem/{shop['locked']}", json=lost), 409, "lock_lost")
-    _limits_hold(service, shop)
-    await recorded(service)
-
-
-def _shop(service: Service) -> dict[str, Any]:
-    """Coupons in every state, with limits that are reached."""
-    user, order, codes = new_id(), new_id("order"), [new_code() for _ in range(9)]
-    asked: list[tuple[httpx.Client, str, Any, str, httpx.Response]] = []
-
-    def ask(client: httpx.Client, path: str, **body: Any) -> Any:
-        key = uuid4().hex
-        answer = client.post(path, json=body, headers={"Idempotency-Key": key})
-        assert answer.is_success, answer.text
-        asked.append((client, path, body, key, answer))
-        return answer.json()
-
-    said = {"discount": {"type": "percentage", "value": 10}, "maxRedemptionsPerUser": 2, "maxCodesPerUser": 2}
-    book = ask(service.manage, "/v1/books", name="Rebuilt", **said)["bookId"]
-    ask(service.manage, f"/v1/books/{book}/codes", codes=codes)
-    many = new_code()
-    multi = service.book(many, maxRedemptionsPerCode=3, maxRedemptions=2)
-    ok(service.manage.patch("/v1/users/" + user, json={"maxCoupons": 2}))
-    ok(service.manage.patch(f"/v1/coupons/{codes[7]}", json={"status": "inactive"}))
-    ok(service.manage.patch(f"/v1/coupons/{codes[8]}", json={"expiresAt": "2035-01-01T00:00:00Z"}))
-
-    for code in codes[:2]:
-        ask(service.checkout, f"/v1/coupons/assign/{code}", userId=user)
-    ask(service.checkout, "/v1/coupons/assign", bookId=book, userId=new_id())
-    free = [code for code, seen in views(service, codes[2:7]).items() if seen["status"] == "available"]
-    redeemed = [
-        ask(
-            service.checkout, f"/v1/coupons/redeem/{code}", userId=user, orderId=f"{order}-{number}", orderValue="33.33"
-        )
-        for number, code in enumerate(free[:2])
-    ]
-    back = ask(service.manage, f"/v1/redemptions/{redeemed[0]['redemptionId']}/rollback", reason="again")
-    ask(service.checkout, f"/v1/coupons/redeem/{free[2]}", userId=user, orderId=f"{order}-0", orderValue=1)
-    gone = ask(service.checkout, f"/v1/coupons/redeem/{codes[8]}", userId="other", orderId=f"{order}-2", orderValue=7)
-    ask(service.manage, f"/v1/orders/{order}-2/rollback", restore=False)
-    for number in range(2):
-        ask(
-            service.checkout,
-            f"/v1/coupons/redeem/{many}",
-            userId=user,
-            orderId=f"{order}-m{number}",
-            metadata={"n": number},
-        )
-    bought, given = new_code(), [new_code(), new_code()]
-    gifts, buyer = service.book(*given), new_id()
-    service.book(bought, giftBookId=gifts)
-    ask(service.checkout, "/v1/checkout", userId=buyer, orderId=f"{order}-c", orderValue=9, code=bought)
-    ask(service.checkout, f"/v1/users/{buyer}/gifts", bookId=gifts, orderId=f"{order}-g")
-    ask(service.checkout, "/v1/checkout", userId=buyer, orderId=f"{order}-n", orderValue=9)
-    ask(service.manage, f"/v1/orders/{order}-g/rollback")
-    holder, held = new_id(), new_id("order")
-    lock = ok(service.checkout.post(f"/v1/coupons/lock/{free[0]}", json={"userId": holder, "orderId": held}), 201)
-    return {
-        "book": book, "multi": multi, "codes": [*codes, bought, *given, many], "user": user, "order": order,
-        "asked": asked,
-        "back": back, "gone": gone, "locked": free[0], "token": lock["lockToken"], "holder": holder, "held": held,
-        "free": free[3:],
-    }  # fmt: skip
-
-
-def _seen(service: Service, shop: dict[str, Any]) -> list[Any]:
-    """All that is told of the shop."""
-    stats = [service.stats(shop["book"]), service.stats(shop["multi"])]
-    for counts in stats:
-        counts["available"] += counts.pop("locked")
-    paths = ("/v1/users/{user}", "/v1/users/{user}/coupons", "/v1/users/{user}/redemptions", "/v1/books/{book}",
-             "/v1/books/{book}/redemptions", "/v1/books/{multi}/redemptions")  # fmt: skip
-    return [stats, views(service, shop["codes"]), [ok(service.admin.get(path.format_map(shop))) for path in paths]]
-
-
-def _limits_hold(service: Service, shop: dict[str, Any]) -> None:
-    """What was used up before is used up still."""
-    user, order, (free, *_) = shop["user"], shop["order"], shop["free"] + [shop["locked"]]
-    codes = shop["codes"]
-    body = {"userId": user, "orderValue": 5}
-    refused(service.checkout.post(f"/v1/coupons/redeem/{free}", json=body), 422, "user_redemption_limit")
-    refused(service.checkout.post(f"/v1/coupons/assign/{free}", json={"userId": user}), 422, "user_code_limit")
-    used = {"userId": "new", "orderValue": 5, "orderId": f"{order}-1"}
-    refused(service.checkout.post(f"/v1/coupons/redeem/{free}", json=used), 409, "order_already_used")
-    refused(service.checkout.post(f"/v1/coupons/redeem/{codes[-1]}", json={"userId": "new"}), 409, "out_of_stock")
-    refused(service.checkout.post(f"/v1/coupons/lock/{codes[7]}", json={"userId": "new"}), 409, "coupon_inactive")
-    refused(service.checkout.post(f"/v1/coupons/lock/{codes[8]}", json={"userId": "new"}), 409, "coupon_redeemed")
-    other = service.coupon()
-    refused(service.checkout.post(f"/v1/coupons/assign/{other}", json={"userId": user}), 422, "user_coupon_limit")
-    path = f"/v1/redemptions/{shop['back']['redemptionId']}/rollback"
-    refused(service.manage.post(path, json={}), 409, "already_rolled_back")
-
-
-async def test_redis_forgets_its_scripts(box: Box) -> None:
-    """SCRIPT FLUSH under load: requests are refused until the worker has verified Redis, by itself, and all stands."""
-    load = Load(box.service, 150)
-    with load.running():
-        load.until(50)
-        with box.service.redis() as client:
-            client.script_flush()
-    assert load.refused.keys() == {"recovering"}
-    await load.check()
+    assert await everything(url) == before
+    refused(shop.redeem_locked(service), 409, "lock_lost")
+    shop.assert_answers_stand(service)
 
 
 async def test_the_anchor_is_lost(box: Box) -> None:
-    """A Redis that lacks what was recorded last is another one: it is rebuilt, with what it had lost besides."""
-    load = Load(box.service, 20)
-    with load.running():
-        pass
-    await recorded(box.service)
-    with box.service.redis() as client:
+    """A Redis that lacks what was recorded last is another one: it is closed, and mended from the record."""
+    service, codes = box.service, [new_code() for _ in range(3)]
+    service.book(*codes)
+    for code in codes:
+        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}), 201)
+    until_recorded(service)
+    before = await everything(service.run.facts["redisUrl"])
+    with service.redis() as client:
         ((last, _),) = client.xrevrange("{p0}:outbox", count=1)
         client.xdel("{p0}:outbox", last)
-        for bucket in client.keys(f"*:d:{key_names.bucket(load.codes[0])}"):
-            client.hdel(bucket, load.codes[0])
-    wait(lambda: not box.service.run.ready())
-    await load.check()
+    wait(lambda: not service.run.ready())
+    until_recorded(service)
+    assert await everything(service.run.facts["redisUrl"]) == before
 
 
 async def test_the_api_is_killed_while_uploading(box: Box) -> None:
@@ -287,27 +212,35 @@ async def test_the_api_is_killed_while_uploading(box: Box) -> None:
     ((stored,),) = await service.fetch("SELECT count(*) FROM codes WHERE code = ANY($1)", codes)
     assert 0 < stored < len(codes)
     wait(lambda: service.stats(book)["codes"] == stored)
-    told = ok(service.manage.post(path, content="\n".join(codes).encode(), headers=headers))
-    assert told == {"added": len(codes) - stored, "duplicates": stored, "invalid": 0, "errors": []}
+    added = ok(service.manage.post(path, content="\n".join(codes).encode(), headers=headers))
+    assert added == {"added": len(codes) - stored, "duplicates": stored, "invalid": 0, "errors": []}
     stats = service.stats(book)
     assert (stats["codes"], stats["available"]) == (len(codes), len(codes))
 
 
-async def test_configuration_that_was_never_projected(box: Box) -> None:
-    """A change that is in Postgres alone, since the process that wrote it died, is in Redis within seconds."""
-    service, user, codes = box.service, new_id(), [new_code() for _ in range(3)]
-    book = service.book(codes[0])
+async def _write(service: Service, book: str, codes: list[CodeLine], capped: str = "") -> None:
+    """Write codes into Postgres and not into Redis, as a process does that dies then; with a user, its cap and a limit
+    of the book, of 1 each."""
     pool = await asyncpg.create_pool(service.run.facts["databaseUrl"], min_size=1, max_size=2)
     try:
         number = await workspace_named(pool, "demo")
         assert number is not None
         partition = (await read_workspace(pool, number)).partition
         row = await read_book(pool, number, UUID(book))
-        await add_codes(pool, number, partition, row.book, [CodeLine(codes[1]), CodeLine(codes[2], owner_id=user)])
-        await patch_user(pool, number, partition, user, {"max_coupons": 1})
-        await patch_book(pool, number, partition, UUID(book), msgspec.convert({"maxRedemptions": 1}, PatchBook))
+        await add_codes(pool, number, partition, row.book, codes)
+        if capped:
+            await patch_user(pool, number, partition, capped, {"max_coupons": 1})
+            limit = msgspec.convert({"maxRedemptions": 1}, PatchBook)
+            await patch_book(pool, number, partition, UUID(book), limit)
     finally:
         await pool.close()
+
+
+async def test_configuration_that_was_never_projected(box: Box) -> None:
+    """A change that is in Postgres alone, since the process that wrote it died, is in Redis within seconds."""
+    service, user, codes = box.service, new_id(), [new_code() for _ in range(3)]
+    book = service.book(codes[0])
+    await _write(service, book, [CodeLine(codes[1]), CodeLine(codes[2], owner_id=user)], user)
     wait(lambda: service.stats(book)["codes"] == 3, 5)
     assert ok(service.checkout.get(f"/v1/coupons/{codes[2]}"))["userId"] == user
 
@@ -323,36 +256,23 @@ async def test_codes_that_are_there_already_are_there_for_all(box: Box) -> None:
     """An upload that finds codes whose own upload died before Redis had them is answered once Redis has."""
     service, codes = box.service, [new_code() for _ in range(3)]
     book = service.book()
-    pool = await asyncpg.create_pool(service.run.facts["databaseUrl"], min_size=1, max_size=2)
-    try:
-        number = await workspace_named(pool, "demo")
-        assert number is not None
-        partition = (await read_workspace(pool, number)).partition
-        row = await read_book(pool, number, UUID(book))
-        await add_codes(pool, number, partition, row.book, [CodeLine(code) for code in codes])
-    finally:
-        await pool.close()
+    await _write(service, book, [CodeLine(code) for code in codes])
 
-    def told() -> httpx.Response:  # 503 where a slow worker takes too long
+    def upload() -> httpx.Response:  # 503 where a slow worker takes too long
         return service.manage.post(f"/v1/books/{book}/codes", json={"codes": codes})
 
-    answer = wait(lambda: (last := told()).is_success and last)
+    answer = wait(lambda: (last := upload()).is_success and last)
     assert ok(answer) == {"added": 0, "duplicates": 3, "invalid": 0, "errors": []}
     for code in codes:
         assert ok(service.checkout.get(f"/v1/coupons/{code}"))["status"] == "available"
 
 
 async def test_a_restart(box: Box) -> None:
-    """The next `scrip run` has everything: coupons, locks, counts, histories and keys of repeated requests."""
-    shop = _shop(box.service)
-    before = _seen(box.service, shop)
-    service = box.restart()
-    assert _seen(service, shop) == before
-    for client, path, body, key, first in shop["asked"]:
-        again = service.client(client.headers["Authorization"].removeprefix("Bearer ")).post(
-            path, json=body, headers={"Idempotency-Key": key}
-        )
-        assert (again.status_code, again.content) == (first.status_code, first.content), path
-    held = {"userId": shop["holder"], "orderId": shop["held"], "lockToken": shop["token"], "orderValue": 5}
-    ok(service.checkout.post(f"/v1/coupons/redeem/{shop['locked']}", json=held), 201)
-    _limits_hold(service, shop | {"locked": shop["free"][0]})
+    """The next `scrip run` has everything: coupons, locks, counts and keys of repeated requests."""
+    shop = await asyncio.to_thread(Shop, box.service)
+    shop.lock(box.service)
+    before = await everything(box.service.run.facts["redisUrl"])
+    service = await asyncio.to_thread(box.restart)
+    assert await everything(service.run.facts["redisUrl"]) == before
+    shop.assert_answers_stand(service)
+    ok(shop.redeem_locked(service), 201)

@@ -38,6 +38,7 @@ async def stage() -> AsyncIterator[Stage]:
         ("A→B→A, each on its own, with requests", 1),
         ("A demoted for a moment, clients stay", 2),
         ("an old dump is loaded", 2),
+        ("FLUSHALL", 1),
         ("SIGKILL of the recovering worker", 1),
         ("SIGKILL of Redis while it is rebuilt", 1),
     ],
@@ -45,9 +46,9 @@ async def stage() -> AsyncIterator[Stage]:
 async def test_nothing_recorded_is_lost_and_nothing_sold_twice(stage: Stage, fault: str, seed: int) -> None:
     """Whatever happens, the service comes back; then every answer is recorded as it was, or lost as a whole where it
     promised no more; no limit is passed, no code missing, and Redis holds what Postgres says."""
-    told = await run_round(stage, SCENARIOS[fault], seed)
-    assert told.verdict.wrong == []
-    assert told.verdict.kept > 60
+    result = await run_round(stage, SCENARIOS[fault], seed)
+    assert result.verdict.wrong == []
+    assert result.verdict.kept > 60
 
 
 async def test_half_a_transaction_is_run_by_no_later_start() -> None:
@@ -55,8 +56,8 @@ async def test_half_a_transaction_is_run_by_no_later_start() -> None:
     one: a file that was written anew holds none."""
     with data_folder() as folder:
         async with staged(Path(require("redis-server")), folder / "stage", "everysec") as stage:
-            told = await run_round(stage, SCENARIOS["SIGKILL of Redis within a transaction, twice"], 2)
-    assert told.verdict.wrong == []
+            result = await run_round(stage, SCENARIOS["SIGKILL of Redis within a transaction, twice"], 2)
+    assert result.verdict.wrong == []
 
 
 async def _is_there(client: httpx.AsyncClient, url: str) -> bool:
@@ -91,8 +92,8 @@ async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: S
             await until(lambda: _is_made(sold()), "the new primary")
         finally:
             await stage.apis[0].signal(signal.SIGCONT)
-        told = [answer.json().get("code", answer.status_code) for answer in await waiting]
-        assert set(told) <= {"recovering", "outcome_unknown"}
+        refusals = [answer.json().get("code", answer.status_code) for answer in await waiting]
+        assert set(refusals) <= {"recovering", "outcome_unknown"}
         late = await client.post(f"{left}/v1/coupons/redeem/{codes[1]}", json={"userId": "ann"})
         assert late.status_code == 503
         stage.side.point(stage.primary.port)

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from tests.faults.load import wait
+from tests.faults.waiting import wait
 from tests.service_fixture import Service, new_id, ok
 
 KEPT = 30_000

@@ -40,9 +40,9 @@ async def test_a_killed_sender(own_service: Callable[[], Service]) -> None:
             arrived[got.code].append(got.type)
             ids[got.code, got.type].add(got.headers["webhook-id"])
         assert arrived.keys() == set(codes)
-        for told in arrived.values():
-            assert sorted(told, key=["coupon.redeemed", "redemption.rolled_back"].index) == told
-        assert all(len(found) == 1 for found in ids.values())
+        for types in arrived.values():
+            assert sorted(types, key=["coupon.redeemed", "redemption.rolled_back"].index) == types
+        assert all(len(event_ids) == 1 for event_ids in ids.values())
         assert len(receiver.got) <= 2 * len(codes) + _KILLS * (AT_ONCE + WAITING)
 
 

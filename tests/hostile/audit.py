@@ -25,22 +25,22 @@ def main() -> int:
         if (code := _run(install)[0]) != 0:
             return _unasked(f"{TOOL} can't be installed (pip ended with {code})")
         options = ["--requirement", LOCK, "--require-hashes", "--disable-pip", "--progress-spinner", "off"]
-        _, said = _run([binaries / "pip-audit", *options, "--format", "json"])
+        _, output = _run([binaries / "pip-audit", *options, "--format", "json"])
         try:
-            return _judged(json.loads(said)["dependencies"])
+            return _judged(json.loads(output)["dependencies"])
         except (ValueError, KeyError):
             return _unasked("the advisories can't be reached")
 
 
-def _judged(found: list[dict[str, Any]]) -> int:
+def _judged(packages: list[dict[str, Any]]) -> int:
     """pip-audit says that all is well where it was told nothing of a package; so what it skipped is counted here."""
-    skipped = [one["name"] for one in found if "skip_reason" in one]
-    faulty = [(one["name"], one["version"], fault["id"]) for one in found for fault in one.get("vulns", [])]
+    skipped = [one["name"] for one in packages if "skip_reason" in one]
+    faulty = [(one["name"], one["version"], fault["id"]) for one in packages for fault in one.get("vulns", [])]
     for name, version, fault in faulty:
         print(f"{name} {version}: {fault}")
     if skipped:
-        return 1 if faulty else _unasked(f"nothing was told of {len(skipped)} of {len(found)} packages")
-    print(f"{len(found)} packages, {len(faulty)} known faults")
+        return 1 if faulty else _unasked(f"nothing was told of {len(skipped)} of {len(packages)} packages")
+    print(f"{len(packages)} packages, {len(faulty)} known faults")
     return 1 if faulty else 0
 
 

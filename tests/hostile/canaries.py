@@ -10,23 +10,20 @@ import secrets
 import signal
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import httpx
 import redis
 
-from loadtests.harness.running import Run
-from loadtests.harness.servers import free_port
+from loadtests.own import own_service
 from service.formats.key_names import bucket
 from tests.service_fixture import Service, ok, until
 
 MARK = "CNRY"
-_TOLD = re.compile(rb"(?i)CNRY[-A-Z0-9]{3,}")
+_CANARY = re.compile(rb"(?i)CNRY[-A-Z0-9]{3,}")
 """More than a masked code may show: the mark and any of what follows it."""
 _LETTERS = "23456789ABCDEFGHJKLMNPQRSTUVWXYZ"
 _A_BATCH = 1000
@@ -62,11 +59,11 @@ class Flock:
         ):  # fmt: skip
             self._crash(part, number)
 
-    def found(self) -> Iterator[tuple[str, bytes]]:
+    def find_canaries(self) -> Iterator[tuple[str, bytes]]:
         """Where one is written, and what is."""
         for place, text in self._written():
-            for told in _TOLD.findall(text):
-                yield place, told
+            for canary in _CANARY.findall(text):
+                yield place, canary
 
     def _upload(self) -> None:
         service, half = self.service, len(self.codes) // 2
@@ -81,7 +78,7 @@ class Flock:
             (f'"{canary()}\n', "text/csv"), (f'{{"codes": ["{canary()}"', "application/json"),
             (f'{{"codes": [{{"{canary()}": 1}}]}}', "application/json"),
         ):  # fmt: skip
-            self._told(service.manage.post(path, content=body, headers={"Content-Type": kind}))
+            self._record(service.manage.post(path, content=body, headers={"Content-Type": kind}))
 
     def _every_route(self) -> None:
         """Each address with canaries wherever something may be said: as good as it gets, and as bad."""
@@ -95,13 +92,13 @@ class Flock:
                     self._ask(method, filled)
         for key in (canary(), f"scrip_live_{canary()}", f"demo_{canary()}", f"{canary()}.{canary()}.{canary()}"):
             client = service.client(key)
-            self._told(client.get("/v1/books"))
-            self._told(client.post(f"/v1/coupons/redeem/{self.codes[51]}", json={"userId": "u"}))
+            self._record(client.get("/v1/books"))
+            self._record(client.post(f"/v1/coupons/redeem/{self.codes[51]}", json={"userId": "u"}))
 
     def _ask(self, method: str, path: str) -> None:
         """Bodies that can't be read, or name what there isn't."""
         client = self.service.admin
-        self._told(client.request(method, f"{path}?{canary()}={canary()}"))
+        self._record(client.request(method, f"{path}?{canary()}={canary()}"))
         if method in {"post", "patch", "put"}:
             headers = {"Idempotency-Key": canary(), "Prefer": f"durability=recorded, wait=1, {canary()}"}
             for body in (
@@ -111,28 +108,28 @@ class Flock:
                 {"userId": "u", "lockToken": canary()},
                 {"userId": "u", "orderValue": canary(), "metadata": {"a": canary()}},
             ):
-                self._told(client.request(method, path, json=body, headers=headers))
-            self._told(client.request(method, path, content=f'{{"code": "{canary()}'))
+                self._record(client.request(method, path, json=body, headers=headers))
+            self._record(client.request(method, path, content=f'{{"code": "{canary()}'))
         else:
-            self._told(client.request(method, path))
+            self._record(client.request(method, path))
 
     def _live(self, codes: Sequence[str]) -> None:
         """What a coupon can live through, one by one for some, in batches for all."""
         checkout, manage = self.service.checkout, self.service.manage
         for code in codes[:50]:
-            said = {"userId": f"u{code[-6:]}", "orderId": f"o{code[-6:]}"}
-            self._told(checkout.get(f"/v1/coupons/{code}"))
-            self._told(checkout.post("/v1/coupons/validate", json={"code": code}))
-            self._told(checkout.get(f"/v1/coupons/{code}/validate"))
-            token = ok(checkout.post(f"/v1/coupons/lock/{code}", json=said), 201)["lockToken"]
-            self._told(checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "another"}))
-            self._told(checkout.post(f"/v1/coupons/extend/{code}", json={"lockToken": token}))
-            self._told(checkout.post(f"/v1/coupons/redeem/{code}", json=said | {"lockToken": canary()}))
-            redeemed = ok(checkout.post(f"/v1/coupons/redeem/{code}", json=said | {"lockToken": token}), 201)
-            self._told(manage.post(f"/v1/redemptions/{redeemed['redemptionId']}/rollback", json={"reason": code}))
-            self._told(checkout.post(f"/v1/coupons/assign/{code}", json={"userId": said["userId"]}))
-            self._told(manage.post(f"/v1/coupons/unassign/{code}", json={}))
-            self._told(manage.patch(f"/v1/coupons/{code}", json={"status": "inactive"}))
+            body = {"userId": f"u{code[-6:]}", "orderId": f"o{code[-6:]}"}
+            self._record(checkout.get(f"/v1/coupons/{code}"))
+            self._record(checkout.post("/v1/coupons/validate", json={"code": code}))
+            self._record(checkout.get(f"/v1/coupons/{code}/validate"))
+            token = ok(checkout.post(f"/v1/coupons/lock/{code}", json=body), 201)["lockToken"]
+            self._record(checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "another"}))
+            self._record(checkout.post(f"/v1/coupons/extend/{code}", json={"lockToken": token}))
+            self._record(checkout.post(f"/v1/coupons/redeem/{code}", json=body | {"lockToken": canary()}))
+            redeemed = ok(checkout.post(f"/v1/coupons/redeem/{code}", json=body | {"lockToken": token}), 201)
+            self._record(manage.post(f"/v1/redemptions/{redeemed['redemptionId']}/rollback", json={"reason": code}))
+            self._record(checkout.post(f"/v1/coupons/assign/{code}", json={"userId": body["userId"]}))
+            self._record(manage.post(f"/v1/coupons/unassign/{code}", json={}))
+            self._record(manage.patch(f"/v1/coupons/{code}", json={"status": "inactive"}))
         for start in range(50, len(codes), _A_BATCH):
             some = codes[start : start + _A_BATCH]
             for op in ("lock", "redeem"):
@@ -152,8 +149,8 @@ class Flock:
                 server.hset(name, code, code) if number % 2 else server.set(name, f"{code} {code} {code}")
         for code in codes:
             for operation in ("lock", "redeem", "assign"):
-                self._told(self.service.checkout.post(f"/v1/coupons/{operation}/{code}", json={"userId": "u"}))
-            self._told(self.service.checkout.get(f"/v1/coupons/{code}"))
+                self._record(self.service.checkout.post(f"/v1/coupons/{operation}/{code}", json={"userId": "u"}))
+            self._record(self.service.checkout.get(f"/v1/coupons/{code}"))
         with self.service.redis() as server:
             server.delete(*[f"{place}c:{code}" for code in codes])
 
@@ -161,7 +158,7 @@ class Flock:
         """Redemptions that Postgres can't take: each says why, and quotes the row, if it may."""
         asyncio.run(self.service.fetch(_SQL, list(codes), "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"))
         for code in codes:
-            self._told(self.service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}))
+            self._record(self.service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}))
         count = "SELECT count(*) AS n FROM quarantine"
         until(lambda: asyncio.run(self.service.fetch(count))[0]["n"] >= len(codes))
 
@@ -175,8 +172,8 @@ class Flock:
                     for code in codes:
                         with contextlib.suppress(httpx.HTTPError):
                             for path in (f"/v1/coupons/lock/{code}", f"/v1/coupons/redeem/{code}?"):
-                                self._told(client.post(path, json={"userId": "u"}))
-                            self._told(client.get(f"/v1/coupons/{code}/redemptions"))
+                                self._record(client.post(path, json={"userId": "u"}))
+                            self._record(client.get(f"/v1/coupons/{code}/redemptions"))
 
         asking = [threading.Thread(target=ask) for _ in range(4)]
         for thread in asking:
@@ -190,7 +187,7 @@ class Flock:
         for thread in asking:
             thread.join()
 
-    def _told(self, answer: httpx.Response) -> None:
+    def _record(self, answer: httpx.Response) -> None:
         self.sent += 1
         if answer.status_code >= 500:
             self.bodies.append(answer.content)
@@ -222,21 +219,18 @@ def main() -> int:
     parser.add_argument("--codes", type=int, default=100_000)
     asked = parser.parse_args()
     os.environ["SCRIP_LOG_LEVEL"] = "debug"
-    with tempfile.TemporaryDirectory(prefix="scrip-canaries-", ignore_cleanup_errors=True) as folder:
-        service = Service(Run(Path(folder) / "data", free_port()).until_ready())
-        try:
-            flock = Flock(service, asked.codes)
-            flock.fly()
-            found = list(flock.found())
-            sizes = {place: len(text) for place, text in flock._written()}
-        finally:
-            service.close()
-            service.run.end()
+    with own_service() as run:
+        service = Service(run)
+        flock = Flock(service, asked.codes)
+        flock.fly()
+        canaries = list(flock.find_canaries())
+        sizes = {place: len(text) for place, text in flock._written()}
+        service.close()
     print(f"{asked.codes} canary codes, {flock.sent} requests or codes, {len(flock.bodies)} answers of 5xx, 6 crashes")
-    print(f"looked through {sum(sizes.values()):,} bytes in {len(sizes)} places: {len(found)} found")
-    for place, told in found[:20]:
-        print(f"  {place}: {told.decode()}")
-    return 1 if found else 0
+    print(f"looked through {sum(sizes.values()):,} bytes in {len(sizes)} places: {len(canaries)} found")
+    for place, canary in canaries[:20]:
+        print(f"  {place}: {canary.decode()}")
+    return 1 if canaries else 0
 
 
 if __name__ == "__main__":

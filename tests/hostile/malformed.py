@@ -3,22 +3,18 @@ in heads: `python -m tests.hostile.malformed --inputs 1000000`, in `make fuzz`. 
 
 import argparse
 import asyncio
-import contextlib
 import json
 import random
 import re
 import sys
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import psutil
 
-from loadtests.harness.running import Run
-from loadtests.harness.servers import free_port
+from loadtests.own import own_service
+from loadtests.wire import Wire
 
 CONNECTIONS = 16
 IN_HEADS = 0.1
@@ -60,7 +56,7 @@ class Maker:
     def __init__(self, document: Document, seed: int) -> None:
         self._draw = random.Random(seed)
         self._routes = [
-            (method.upper(), re.sub(r"\{(\w+)\}", lambda found: _PLACES.get(found[1], _ID), path))
+            (method.upper(), re.sub(r"\{(\w+)\}", lambda match: _PLACES.get(match[1], _ID), path))
             for path, operations in document["paths"].items()
             for method in operations
             if method in {"get", "post", "patch", "put"}
@@ -101,61 +97,40 @@ class Maker:
         return data
 
 
-async def send_all(port: int, inputs: int, seed: int, document: Document) -> tuple[Counter[int], list[bytes]]:
+async def send_all(url: str, inputs: int, seed: int, document: Document) -> tuple[Counter[int], list[bytes]]:
     """Send so many; the answers by status (0 for none), and the requests that heard 5xx."""
     statuses: Counter[int] = Counter()
     failed: list[bytes] = []
     left = iter(range(inputs))
 
     async def work(number: int) -> None:
-        maker, reader, writer = Maker(document, seed * 1000 + number), None, None
+        maker, wire = Maker(document, seed * 1000 + number), Wire(url, "")
         for _ in left:
             data, ends = maker.make()
-            if writer is None or reader is None:
-                reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(data)
-            if ends and writer.can_write_eof():
-                writer.write_eof()
-            status, closed = await _answer(reader)
+            status, closed = await _answer(wire, data, ends)
             statuses[status] += 1
             if status >= 500:
                 failed.append(data)
             if ends or closed:
-                writer.close()
-                reader = writer = None
-        if writer:
-            writer.close()
+                wire.close()
+                wire = Wire(url, "")
+        wire.close()
 
     await asyncio.gather(*(work(number) for number in range(CONNECTIONS)))
     return statuses, failed
 
 
-async def _answer(reader: asyncio.StreamReader) -> tuple[int, bool]:
+async def _answer(wire: Wire, data: bytes, ends: bool) -> tuple[int, bool]:
     """The last answer's status, and whether the connection ended with it."""
     try:
         async with asyncio.timeout(PATIENCE_S):
-            head = await reader.readuntil(b"\r\n\r\n")
-            if head.startswith(b"HTTP/1.1 100 "):
-                return await _answer(reader)
-            status = int(head[9:12])
-            if length := re.search(rb"\r\ncontent-length: (\d+)\r\n", head):
-                await reader.readexactly(int(length[1]))
-            elif status not in {204, 304}:
-                await reader.read(-1)
-                return status, True
-            return status, b"\r\nconnection: close\r\n" in head
+            await wire.send(data)
+            if ends:
+                wire.end()
+            answer = await wire.answer()
+            return answer.status, answer.headers.get("connection") == "close"
     except (asyncio.IncompleteReadError, ConnectionError, asyncio.LimitOverrunError):
         return 0, True
-
-
-@contextlib.contextmanager
-def _served() -> Iterator[Run]:
-    with tempfile.TemporaryDirectory(prefix="scrip-malformed-", ignore_cleanup_errors=True) as folder:
-        run = Run(Path(folder) / "data", free_port())
-        try:
-            yield run.until_ready()
-        finally:
-            run.end()
 
 
 def main() -> int:
@@ -164,11 +139,11 @@ def main() -> int:
     parser.add_argument("--inputs", type=int, default=1_000_000)
     parser.add_argument("--seed", type=int, default=random.randrange(2**31))
     asked = parser.parse_args()
-    with _served() as run:
+    with own_service() as run:
         document = httpx.get(f"{run.url}/schema/openapi.json").json()
         api = psutil.Process(run.facts["pids"]["api"][0])
         before, began_s = api.memory_info().rss, time.monotonic()
-        statuses, failed = asyncio.run(send_all(int(run.url.rpartition(":")[2]), asked.inputs, asked.seed, document))
+        statuses, failed = asyncio.run(send_all(run.url, asked.inputs, asked.seed, document))
         took_s, grown = time.monotonic() - began_s, api.memory_info().rss - before
         log = run.output.read_text()
     failures = log.count("request_failed")

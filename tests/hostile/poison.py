@@ -8,33 +8,32 @@
 """
 
 import argparse
+import contextlib
 import os
 import random
 import re
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import msgspec
 
-from loadtests.harness.running import Run
-from loadtests.harness.servers import free_port
+from loadtests.figures import markdown
+from loadtests.own import own_service
 from service.domain.field_types import canonicalize_code, is_caller_id
 from service.formats import key_names
 from tests.drifts.comparing import compare
 from tests.service_fixture import Service, ok, until
 
 A_BATCH, AT_ONCE = 1000, 16
-LOCKED, DELETED, TOLD = 0.005, 20, 50
+LOCKED, DELETED, KEYS = 0.005, 20, 50
 MORE_S = 5.0
 _SEPARATORS = ": :: :*: {p0}: {p0}:w1: w1: { } * [a-z]* | , = @. ! - ~ ^".split()
 _NUMBERS = ["0", "1", "5", "131071", "131072", "01"]
@@ -89,11 +88,11 @@ def plain(seed: int) -> Iterator[str]:
 
 def codes_like(names: Sequence[str]) -> list[str]:
     """As many codes, of the names' letters."""
-    found: dict[str, None] = {}
+    codes: dict[str, None] = {}
     for place, name in enumerate(names):
         code = re.sub(r"[^A-Z0-9]+", "-", name.upper())[:48] + f"-{place:X}"
-        found[code if canonicalize_code(code) else f"CODE-{place:X}"] = None
-    return list(found)
+        codes[code if canonicalize_code(code) else f"CODE-{place:X}"] = None
+    return list(codes)
 
 
 class Plant:
@@ -132,8 +131,8 @@ class Plant:
         self.book = self.service.book(name=names[0], description=" ".join(names[:15]), **words)
         upload = "code\n" + "\n".join(self.codes) + "\n"
         kind = {"Content-Type": "text/csv"}
-        told = ok(manage.post(f"/v1/books/{self.book}/codes", content=upload, headers=kind))
-        assert told["added"] == len(self.codes), told
+        added = ok(manage.post(f"/v1/books/{self.book}/codes", content=upload, headers=kind))
+        assert added["added"] == len(self.codes), added
         for start in range(0, len(names), A_BATCH):
             page = list(zip(self.codes, names, strict=True))[start : start + A_BATCH]
             operations = [self._operation(place, code, name) for place, (code, name) in enumerate(page)]
@@ -147,7 +146,7 @@ class Plant:
 
         with ThreadPoolExecutor(AT_ONCE) as threads:
             deque(threads.map(create, names), maxlen=0)  # raises what any raised
-        for name in names[-TOLD:]:
+        for name in names[-KEYS:]:
             self._made(manage.post("/v1/keys", json={"name": name, "scopes": ["public"]}))
 
     def _operation(self, place: int, code: str, name: str) -> dict[str, Any]:
@@ -188,8 +187,8 @@ class Plant:
         os.kill(worker, signal.SIGTERM)
         self.service.run.until_replaced("worker", worker)
         swept = re.compile(r'"coupons": (\d+).*?"event": "locks_swept"|"event": "locks_swept".*?"coupons": (\d+)')
-        found = until(lambda: swept.search(self.service.run.output.read_text()))
-        self.row.swept = int(found[1] or found[2])
+        match = until(lambda: swept.search(self.service.run.output.read_text()))
+        self.row.swept = int(match[1] or match[2])
 
     def _reconcile(self) -> None:
         self._recorded()
@@ -205,8 +204,8 @@ class Plant:
             assert answer.status_code == 204, (name, answer.text)
         self.row.deleted_s = time.monotonic() - began
         self._recorded()
-        found = compare(self.service)[0].found
-        self.row.drift |= {f"{class_} after deleting": count for class_, count in found.items()}
+        classes = compare(self.service)[0].found
+        self.row.drift |= {f"{class_} after deleting": count for class_, count in classes.items()}
 
     def _export(self) -> None:
         for path in ("codes.csv", "redemptions.csv"):
@@ -214,27 +213,14 @@ class Plant:
             self.row.exported += answer.text.count("\r\n") - 1
 
 
-def told(rows: dict[str, Row]) -> str:
+def format_rows(rows: dict[str, Row]) -> str:
     """Both, as a table."""
     names = list(Row.__struct_fields__)
-    lines = ["| | " + " | ".join(names) + " |", "|---|" + "---|" * len(names)]
+    lines = []
     for what, row in rows.items():
         values = [getattr(row, name) for name in names]
-        cells = [f"{value:.1f}" if isinstance(value, float) else str(value or 0) for value in values]
-        lines.append(f"| {what} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def planted(folder: Path, names: Iterator[str], count: int) -> Row:
-    """What comes of so many names in a service of its own."""
-    service = Service(Run(folder / "data", free_port()))
-    try:
-        service.run.until_ready()
-        return Plant(service, [next(names) for _ in range(count)]).run()
-    finally:
-        service.close()
-        if service.run.process.poll() is None:
-            service.run.end()
+        lines.append([what, *(f"{value:.1f}" if isinstance(value, float) else str(value or 0) for value in values)])
+    return markdown(["", *names], lines)
 
 
 def main() -> int:
@@ -245,9 +231,9 @@ def main() -> int:
     asked = options.parse_args()
     rows: dict[str, Row] = {}
     for what, names in (("plain", plain(asked.seed)), ("poisoned", poisoned(asked.seed))):
-        with tempfile.TemporaryDirectory(prefix="scrip-poison-", ignore_cleanup_errors=True) as folder:
-            rows[what] = planted(Path(folder), names, asked.names)
-    print(told(rows))
+        with own_service() as run, contextlib.closing(Service(run)) as service:
+            rows[what] = Plant(service, [next(names) for _ in range(asked.names)]).run()
+    print(format_rows(rows))
     later_s = rows["poisoned"].open_s - rows["plain"].open_s
     print(f"Seed {asked.seed}. With poison a rebuild takes {later_s:.1f} s more.")
     return int(later_s > MORE_S or not rows["poisoned"].is_clean)

@@ -14,18 +14,15 @@ import asyncio
 import contextlib
 import multiprocessing
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
 
-from loadtests.harness.running import Run
-from loadtests.harness.servers import free_port
+from loadtests.own import own_service
+from loadtests.wire import Wire
 from service.fastlane.bounded_protocol import BODY_S, HEAD_S, LOOK_S
 from service.serving.server import KEEP_ALIVE_S
 
@@ -97,8 +94,8 @@ async def _stall_all(port: int, connections: int, seconds: float) -> Seen:
     return seen
 
 
-def _stalling(port: int, connections: int, seconds: float, told: Any) -> None:
-    told.put(asyncio.run(_stall_all(port, connections, seconds)))
+def _stalling(port: int, connections: int, seconds: float, queue: Any) -> None:
+    queue.put(asyncio.run(_stall_all(port, connections, seconds)))
 
 
 def _rate(port: int, seconds: float) -> float:
@@ -124,31 +121,20 @@ async def _honest(port: int, seconds: float) -> int:
 
     async def ask() -> None:
         nonlocal answered
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        wire = Wire(f"http://127.0.0.1:{port}", "")
         due_s = time.monotonic()
         while due_s < until_s:
             await asyncio.sleep(due_s - time.monotonic())
             due_s = max(due_s + EACH_S, time.monotonic())
-            writer.write(_HOT)
-            head = await reader.readuntil(b"\r\n\r\n")
-            await reader.readexactly(int(head.partition(b"content-length: ")[2].partition(b"\r")[0]))
+            await wire.send(_HOT)
+            await wire.answer()
             answered += 1
-        writer.close()
+        wire.close()
 
     async with asyncio.TaskGroup() as group:
         for _ in range(HONEST):
             group.create_task(ask())
     return answered
-
-
-@contextlib.contextmanager
-def _served() -> Iterator[Run]:
-    with tempfile.TemporaryDirectory(prefix="scrip-stalled-", ignore_cleanup_errors=True) as folder:
-        run = Run(Path(folder) / "data", free_port())
-        try:
-            yield run.until_ready()
-        finally:
-            run.end()
 
 
 def main() -> int:
@@ -160,19 +146,19 @@ def main() -> int:
         "--least", type=float, default=0.9, help="of a core, and of their answers, that honest clients keep"
     )
     asked = parser.parse_args()
-    with _served() as run:
+    with own_service() as run:
         port, api = int(run.url.rpartition(":")[2]), psutil.Process(run.facts["pids"]["api"][0])
         asyncio.run(_honest(port, 3))
         before = _rate(port, asked.seconds)
-        told: Any = multiprocessing.Queue()
+        queue: Any = multiprocessing.Queue()
         stalling = multiprocessing.Process(
-            target=_stalling, args=(port, asked.connections, 2 * asked.seconds + 6, told)
+            target=_stalling, args=(port, asked.connections, 2 * asked.seconds + 6, queue)
         )
         stalling.start()
         time.sleep(4)
         alone = _alone(api, asked.seconds)
         meanwhile = _rate(port, asked.seconds)
-        seen: Seen = told.get(timeout=120)
+        seen: Seen = queue.get(timeout=120)
         stalling.join()
         after = _rate(port, asked.seconds)
         live = httpx.get(f"{run.url}/health/live").status_code

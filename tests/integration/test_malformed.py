@@ -21,7 +21,8 @@ def test_malformed_requests(service: Service, tmp_path: Path, hot: bool) -> None
     seed, served = random.randrange(2**31), Served(service, tmp_path, hot=hot)
     try:
         with ThreadPoolExecutor(1) as aside:
-            statuses, failed = aside.submit(asyncio.run, send_all(served.port, INPUTS, seed, document)).result()
+            sending = send_all(f"http://127.0.0.1:{served.port}", INPUTS, seed, document)
+            statuses, failed = aside.submit(asyncio.run, sending).result()
     finally:
         served.end()
     assert failed == [], f"seed {seed}"

@@ -4,16 +4,18 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 
-from loadtests.harness.running import data_folder
+from loadtests.own import own_service
 from service.formats import key_names
 from tests.commands import scrip
 from tests.drifts.comparing import compare
-from tests.hostile.poison import planted, poisoned
+from tests.hostile.poison import Plant, poisoned
 from tests.service_fixture import Service, new_code, ok, shared_service, until
 
 HARD = (
@@ -133,7 +135,7 @@ def test_names_that_look_like_keys_stop_nothing(poison: Poison) -> None:
 def test_four_hundred_such_names_stop_nothing() -> None:
     """With names of all separators and kinds of keys in every field, the stores do not differ, no answer is a 5xx, and
     no key is a stray. `make faults PART=hostile` plants 100,000."""
-    with data_folder() as folder:
-        row = planted(folder, poisoned(7), 400)
+    with own_service() as run, closing(Service(run)) as service:
+        row = Plant(service, list(islice(poisoned(7), 400))).run()
     assert row.is_clean, row
     assert (row.swept, row.exported) == (20, 420 + 360), row

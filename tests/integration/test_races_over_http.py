@@ -5,9 +5,9 @@ import contextlib
 import pytest
 
 from loadtests import races
-from loadtests.barrage import Barrage
 from loadtests.ground import Check, Ground
 from loadtests.rounds import RACES, Race
+from loadtests.wire import Barrage
 from tests.service_fixture import Service
 
 AT_ONCE = 200

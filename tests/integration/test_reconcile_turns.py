@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from loadtests.harness.servers import free_port
-from tests.integration.compared_shop import Shop, open_shop
+from tests.drifts.subject import World, populated
 from tests.integration.webhook_fixtures import Receiver
 from tests.service_fixture import Service, ok, until
 
@@ -37,7 +37,7 @@ async def test_once_a_day(
     monkeypatch.setenv("SCRIP_RECONCILE_AT", last_minute())
     monkeypatch.setenv("SCRIP_METRICS_PORT", str(port := free_port()))
     service = await asyncio.to_thread(own_service)
-    shop = await asyncio.to_thread(open_shop, service)
+    world = await asyncio.to_thread(populated, service)
     made = {"url": drift_receiver.url(), "events": ["reconcile.drift"]}
     ok(await asyncio.to_thread(lambda: service.operate.post("/v1/webhooks", json=made)), 201)
     await asyncio.sleep(QUIET_S)
@@ -45,7 +45,7 @@ async def test_once_a_day(
 
     await a_day_goes_by(service)
     first = await asyncio.to_thread(until, lambda: compared_at(service))
-    await asyncio.to_thread(count_more, shop, 5)
+    await asyncio.to_thread(count_more, world, 5)
     await asyncio.sleep(QUIET_S)
     assert await asyncio.to_thread(compared_at, service) == first
     assert drift_receiver.got == []
@@ -82,7 +82,7 @@ async def a_day_goes_by(service: Service) -> None:
     assert await service.fetch("UPDATE reconciling SET begun_at = begun_at - interval '1 day' RETURNING partition")
 
 
-def count_more(shop: Shop, by: int) -> None:
+def count_more(world: World, by: int) -> None:
     """Add to a book's count of redemptions."""
-    with shop.service.redis() as redis:
-        redis.hincrby(shop.key(f"n:{shop.number['single']}"), "redeemed", by)
+    with world.service.redis() as redis:
+        redis.hincrby(world.key(f"n:{world.refuge}"), "redeemed", by)

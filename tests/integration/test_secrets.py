@@ -13,7 +13,7 @@ def test_no_canary_is_found(own_service: Callable[[], Service], monkeypatch: pyt
     monkeypatch.setenv("SCRIP_LOG_LEVEL", "debug")
     flock = Flock(own_service(), 300)
     flock.fly()
-    assert list(flock.found()) == []
+    assert list(flock.find_canaries()) == []
     assert flock.bodies
     log = flock.service.run.output.read_text()
     assert all(event in log for event in ("script_failed", "event put into quarantine", "rebuilding"))

@@ -1,9 +1,9 @@
-"""How a coupon and a limit behave, as far as answers tell."""
+"""How a coupon and a limit behave."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.faults.linear import Operation
+from loadtests.linear import Operation
 
 
 class Coupon(NamedTuple):
@@ -37,7 +37,7 @@ def _redeemed(state: Coupon, done: Operation) -> Coupon | None:
     own = {lock for lock in state.locks if lock[0] == token or (not token and lock[1:] == (user, order))}
     full = len(state.used) >= state.limit
     held = not full and len(state.used) + len(state.locks - own) >= state.limit
-    if done.told == "ok":
+    if done.outcome == "ok":
         if state.off or full or held or (token and not own) or state.user not in ("", user):
             return None
         return state._replace(used=state.used | {redemption}, locks=state.locks - own)
@@ -48,7 +48,7 @@ def _redeemed(state: Coupon, done: Operation) -> Coupon | None:
         "coupon_inactive": state.off,
         "lock_lost": not own,
     }
-    return state if reasons.get(done.told, True) else None
+    return state if reasons.get(done.outcome, True) else None
 
 
 def _assigned(state: Coupon, done: Operation) -> Coupon | None:
@@ -69,7 +69,7 @@ def _switched_off(state: Coupon, done: Operation) -> Coupon:
 
 def _locked(state: Coupon, done: Operation) -> Coupon | None:
     lock = done.about
-    if done.told != "ok":
+    if done.outcome != "ok":
         return state
     others = {one for one in state.locks if one[1:] != lock[1:]}
     if state.off or len(state.used) + len(others) >= state.limit:
@@ -79,7 +79,7 @@ def _locked(state: Coupon, done: Operation) -> Coupon | None:
 
 def _rolled_back(state: Coupon, done: Operation) -> Coupon | None:
     redemption, restore = done.about
-    match done.told:
+    match done.outcome:
         case "ok":
             if redemption in state.over or redemption not in state.used:
                 return None
@@ -114,7 +114,7 @@ def _looked(state: Coupon, done: Operation) -> Coupon | None:
         "available": not full and not locked and not given,
         "assigned": not full and not locked and given,
     }
-    return state if seen.get(done.told, True) else None
+    return state if seen.get(done.outcome, True) else None
 
 
 _STEPS: dict[str, Callable[[Coupon, Operation], Coupon | None]] = {
@@ -132,7 +132,7 @@ _STEPS: dict[str, Callable[[Coupon, Operation], Coupon | None]] = {
 
 def step_limit(state: Limit, done: Operation) -> Limit | None:
     """See Step."""
-    match done.what, done.told:
+    match done.what, done.outcome:
         case "take", "ok":
             return None if len(state.used) >= state.limit else state._replace(used=state.used | {done.about[0]})
         case "take", _:

@@ -1,5 +1,5 @@
-"""Whether a history can be explained: an order of its operations, each between its request and its answer, in which a
-thing that does one at a time would have answered so.
+"""Whether a history is linearizable: some order of its operations, each between its request and its response, explains
+all responses.
 
 Wing and Gong's search, with Lowe's memory of what was tried: from each state, each operation that nothing unfinished
 precedes. An operation that changes nothing and fits is taken at once: to take it later explains no more."""
@@ -9,17 +9,17 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 MOST_STATES = 200_000
-"""A history that needs more is not judged: nobody has time for it."""
+"""A history that needs more is not judged."""
 
 
 class Operation(NamedTuple):
-    """What was asked of one thing, and what was told."""
+    """An operation on one thing, and its outcome."""
 
     asked: float
     answered: float
     what: str
     about: tuple[Any, ...] = ()
-    told: str = "ok"
+    outcome: str = "ok"
     """`ok`, or the refusal."""
     certain: bool = True
     """Whether it happened; else it may have, at any time after it was asked."""
@@ -68,14 +68,14 @@ def is_linearizable(history: Sequence[Operation], start: Hashable, step: Step) -
 def _open(operations: Sequence[Operation], done: int) -> tuple[float, list[int]]:
     """When the first answer is told of what is certain and not done, inf where nothing is; and what was asked by then,
     or a little later."""
-    first_answer, found = math.inf, []
+    first_answer, candidates = math.inf, []
     lowest = (~done & (done + 1)).bit_length() - 1
     for place in range(lowest, len(operations)):
         one = operations[place]
         if one.asked > first_answer:
             break
         if not done >> place & 1:
-            found.append(place)
+            candidates.append(place)
             if one.certain:
                 first_answer = min(first_answer, one.answered)
-    return first_answer, found
+    return first_answer, candidates
