@@ -16,6 +16,8 @@ from loadtests.own import PARTS
 from loadtests.subject import Spent
 
 SHARES = (0.5, 0.9, 0.99, 0.999)
+NINES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999)
+"""What a picture of latencies shows."""
 Part = Literal["pairs", "sustained", "opening", "bulk", "lag", "peers"]
 _HEADS = (
     "what", "codes", "connections", "a second", "p50 ms", "p99 ms", "p99.9 ms",
@@ -46,6 +48,8 @@ class Row(msgspec.Struct, rename="camel", kw_only=True):
     timeline: list[tuple[float, float]] = []
     """Answers a second (seconds from the beginning, how many)."""
     lags: list[tuple[float, float]] = []
+    tail_ms: list[float] = []
+    """The latency at each of NINES."""
 
 
 def row(part: Part, what: str, unit: str, spent: Spent, redemptions: int, **more: Any) -> Row:
@@ -66,6 +70,7 @@ def row(part: Part, what: str, unit: str, spent: Spent, redemptions: int, **more
         machine_load=spent.machine_load,
         timeline=[(place * each_s, many / each_s) for place, many in enumerate(load.timeline[:-1])],
         lags=spent.lags,
+        tail_ms=[histogram.at_us(share) / 1000 for share in NINES],
         **more,
     )
 

@@ -2,7 +2,7 @@
 
 It starts a service of its own, or takes one at `--url`, with the key in SCRIP_LOAD_TOKEN, which needs the scopes
 checkout, manage and operate. It makes books for the load and leaves them there, so that should be a workspace for
-tests. What locust reports, the ledger and the judgement are kept in `loadtests/results/<time>-<shape>/`."""
+tests. What locust reports, the ledger, plots and the judgement are kept in `loadtests/results/<time>-<shape>/`."""
 
 import argparse
 import asyncio
@@ -25,6 +25,7 @@ from loadtests.judge import Judge, Judgement
 from loadtests.ledger import Ledger, read_entries
 from loadtests.own import ROOT, own_service
 from loadtests.plan import FOLDER, HOLD_S, TOKEN, Plan, make_books, new_mark, read_plan
+from loadtests.plots import draw
 from loadtests.tables import Tables
 from loadtests.wire import Barrage
 
@@ -142,6 +143,7 @@ def run(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> bool:
     )
     spent, grown = drive(plan, folder, token, memory)
     judgement = asyncio.run(judge(folder, plan.url, token))
+    draw(folder)
     lines = describe(judgement, [*map(str, judgement.wrong), *grown])
     sent = sum(judgement.seen.values())
     lines.append(

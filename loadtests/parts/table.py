@@ -9,7 +9,7 @@ Each part starts a service of its own, with servers of its own, and loads it by 
 - bulk: a million codes generated, uploaded and exported, and batches, while somebody shops;
 - peers: a folder's `compare` beside us, where one is named.
 
-The table, and all figures as JSON, are kept in `loadtests/results/<time>-bench/`. It ends with 1 where an
+The table, all figures as JSON, and pictures are kept in `loadtests/results/<time>-bench/`. It ends with 1 where an
 answer was not what it should be, or a count differs."""
 
 import argparse
@@ -27,6 +27,7 @@ from loadtests.harness.running import Run
 from loadtests.load import RESULTS, bounded
 from loadtests.own import own_service
 from loadtests.parts import bulk, peers
+from loadtests.pictures import draw
 from loadtests.subject import Spent, Subject, opened
 
 FULL_LOAD = 96
@@ -235,6 +236,7 @@ def run(chosen: argparse.Namespace) -> bool:
     failed = _failed(bench, chosen, folder)
     if bench.rows:
         written = keep(folder, bench.rows)
+        draw(folder, bench.rows)
         print(written, f"Kept in {folder}", sep="\n\n")
     if failed:
         say(failed)
