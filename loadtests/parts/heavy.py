@@ -21,7 +21,7 @@ from loadtests.parts.opening import Service
 from loadtests.subject import Subject, opened, redeem
 from loadtests.watch import Watch, of_processes
 from loadtests.wire import Answer, Ask
-from service.formats.idempotency_entry import packed_answer
+from service.formats.idempotency_entry import compress_body
 
 LARGE_BYTES, LARGE = 900_000, 1_000
 MIDDLE_BYTES, MIDDLE = 52_000, 8_000
@@ -171,7 +171,7 @@ def _kept_before(size: int) -> str:
     """A batch's answer of about so many bytes, as the version before kept it."""
     each = '{"status":201,"body":{"code":"%s","userId":"%s","orderId":null,"metadata":{}}}'
     results = [each % (secrets.token_hex(30), secrets.token_hex(8)) for _ in range(size // 69)]
-    return packed_answer(b'{"results":[%b]}' % ",".join(results).encode())
+    return compress_body(b'{"results":[%b]}' % ",".join(results).encode())
 
 
 async def measure(folder: Path) -> list[list[str]]:

@@ -22,7 +22,7 @@ from loadtests.figures import markdown, say
 from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
 from loadtests.hot import Hot, own_valkey
-from service.formats.events import shown_redemption_id
+from service.formats.events import resolve_redemption_id
 from service.formats.redemption_record import parse_record
 from service.hot.scripts import HOT, Scripts
 from service.operations import assign, lock, redeem, rollback
@@ -183,7 +183,7 @@ class Round:
 
 def _redemption_id(reply: list[str]) -> str:
     record = parse_record(reply[1])
-    return shown_redemption_id(record.name, record.at_ms)
+    return resolve_redemption_id(record.name, record.at_ms)
 
 
 async def measure(calls: int, rounds: int, counted: bool) -> list[Bench]:

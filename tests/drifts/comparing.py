@@ -23,7 +23,7 @@ async def compared(service: Service, *, repair: bool = False) -> tuple[Outcome, 
             pool,
             0,
             repair=repair,
-            tell=lambda difference, state: differences.append((difference, state)),
+            report=lambda difference, state: differences.append((difference, state)),
         )
         return outcome, differences
     finally:

@@ -135,7 +135,7 @@ PLANTS: dict[str, Plant] = {
         (
             Change(
                 "lua/redeem.lua",
-                "if no then return no end",
+                "if refusal then return refusal end",
                 "if no then redis.call('HINCRBY', W .. 'n:' .. r.book.number, 'taken', 1) return no end",
             ),
         ),
@@ -169,8 +169,8 @@ PLANTS: dict[str, Plant] = {
             Change("service/operations/lock.py", "import secrets\n", "import secrets\nimport time\n"),
             Change(
                 "service/operations/lock.py",
-                "_ms(request.lock_seconds), _token())",
-                "_ms(request.lock_seconds), _token(), int(time.time() * 1000))",
+                "_ms(request.lock_seconds), _draw_token())",
+                "_ms(request.lock_seconds), _draw_token(), int(time.time() * 1000))",
             ),
         ),
         "the processes' clocks stepped",
@@ -237,7 +237,7 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
         "Postgres away",
     ),
     "how far the outbox goes asked only by who records it": Plant(
-        (Change("service/worker/process.py", "            flusher.see(await server.tail())\n", ""),),
+        (Change("service/worker/process.py", "            flusher.observe_tail(await server.tail())\n", ""),),
         "Postgres hangs until the service is behind",
     ),
     "an entry thrown away before it is recorded": Plant(

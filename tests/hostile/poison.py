@@ -193,7 +193,7 @@ class Plant:
     def _reconcile(self) -> None:
         self._recorded()
         outcome, _ = compare(self.service, repair=True)
-        self.row.drift = {str(class_): count for class_, count in outcome.found.items()}
+        self.row.drift = {str(class_): count for class_, count in outcome.differing.items()}
         if outcome.unsettled:
             self.row.drift["unsettled"] = outcome.unsettled
 
@@ -204,7 +204,7 @@ class Plant:
             assert answer.status_code == 204, (name, answer.text)
         self.row.deleted_s = time.monotonic() - began
         self._recorded()
-        classes = compare(self.service)[0].found
+        classes = compare(self.service)[0].differing
         self.row.drift |= {f"{class_} after deleting": count for class_, count in classes.items()}
 
     def _export(self) -> None:

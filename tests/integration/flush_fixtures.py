@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 
 from service.formats import key_names
 from service.formats.event_id import NO_EVENT
-from service.formats.events import decided, entry_digest
+from service.formats.events import encode_event, entry_digest
 from service.formats.key_names import bucket
 from service.hot.outbox import Outbox
 from service.record.partitions.partition_rows import (
@@ -54,7 +54,7 @@ class Shop:
 
     async def facts(self) -> list[str]:
         """Read the facts from Postgres, as texts of the outbox."""
-        return [decided(fact) for fact in await read_facts(self.pool)]
+        return [encode_event(fact) for fact in await read_facts(self.pool)]
 
     async def outbox(self) -> list[int]:
         """Read the numbers of the outbox's entries."""

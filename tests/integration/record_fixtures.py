@@ -11,7 +11,7 @@ import pytest_asyncio
 import uuid_utils
 
 from service.formats.event_id import NO_EVENT
-from service.formats.events import Assigned, Event, Fact, Redeemed, RolledBack, Unassigned, decided, packed
+from service.formats.events import Assigned, Event, Fact, Redeemed, RolledBack, Unassigned, encode_event, encode_request
 from service.record.facts.event_writer import record
 from service.record.facts.fact_reader import facts_in_order
 from service.record.partitions.partition_rows import begin_epoch, ensure_partitions, enter_epoch, take_lease
@@ -29,7 +29,12 @@ class Record:
     async def write(self, *events: Event) -> bool:
         """Number the events and record them in one batch, as from the outbox."""
         entries = [
-            (self.seq + i, decided(event).encode(), packed(event.request), event.kept.encode() if event.kept else None)
+            (
+                self.seq + i,
+                encode_event(event).encode(),
+                encode_request(event.request),
+                event.kept.encode() if event.kept else None,
+            )
             for i, event in enumerate(events, 1)
         ]
         to_seq = self.seq + len(events)

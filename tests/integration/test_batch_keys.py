@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import httpx
 
-from service.formats.idempotency_entry import packed_answer
+from service.formats.idempotency_entry import compress_body
 from tests.integration.test_recalling import forget
 from tests.service_fixture import Service, dumps, new_code, new_id, ok, refused, until
 
@@ -120,7 +120,7 @@ def test_an_answer_of_the_previous_version(service: Service) -> None:
         with service.redis() as client:
             (name,) = client.scan_iter(f"*:i:{key}", count=10_000)
             head = client.get(name).rsplit(" ", 1)[0]
-            client.set(name, f"{head} {packed_answer(body)}", keepttl=True)
+            client.set(name, f"{head} {compress_body(body)}", keepttl=True)
         assert ask(service, key, operations).content == body
 
 

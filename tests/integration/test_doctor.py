@@ -18,7 +18,7 @@ from loadtests.harness.running import Run, data_folder
 from loadtests.harness.servers import free_port
 from service.doctor import verdicts
 from service.doctor.report import Check, Report
-from service.record.partitions.failing_tasks import Failing
+from service.record.partitions.failing_tasks import FailingTask
 from tests.commands import scrip
 from tests.drifts.comparing import compare
 from tests.service_fixture import Service, is_well, new_code, ok, until
@@ -209,7 +209,7 @@ def test_keys_of_another_type(patient: Service) -> None:
         assert (report.code, report.bad(), code in report.text) == (1, {"types"}, False)
         assert "a list where c: is a string" in report.checks["types"]["says"]
         assert "scrip reconcile --repair" in report.checks["types"]["next"]
-        assert compare(patient, repair=True)[0].found == {"wrong_type": 1}
+        assert compare(patient, repair=True)[0].differing == {"wrong_type": 1}
         assert _doctor(patient).code == 0
         with _asleep(patient, "worker"):
             client.delete("{p0}:outbox")
@@ -266,9 +266,9 @@ def test_the_advice_on_a_failing_opening() -> None:
     """While the opening fails, no check advises to wait for the worker."""
     at = datetime(2026, 11, 20, 10, tzinfo=UTC)
     checks = [Check("gate", "bad", "closed", verdicts._WAIT), Check("lag", "bad", "much", "See that a worker runs.")]
-    other = Failing("erasing", 3, "ValueError", at, at)
+    other = FailingTask("erasing", 3, "ValueError", at, at)
     assert verdicts.replace_advice(checks, [other]) == checks
-    gate, lag = verdicts.replace_advice(checks, [other, Failing("opening", 12, "ScriptFailed redo ERR", at, at)])
+    gate, lag = verdicts.replace_advice(checks, [other, FailingTask("opening", 12, "ScriptFailed redo ERR", at, at)])
     assert gate.next.startswith("Opening has failed 12 times since 2026-11-20 10:00:00 UTC, last because of ")
     assert "ScriptFailed redo ERR" in gate.next
     assert lag == checks[1]

@@ -252,7 +252,7 @@ async def test_an_older_change_of_the_cap_comes_late(place: Place) -> None:
 
 async def test_it_waits_for_what_was_changed_and_decided_before(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """The erasure waits for owners whose codes are not in Redis yet, and for events that are not recorded."""
-    monkeypatch.setattr(user_eraser, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(user_eraser, "WAIT_S", 0.05)
     await add_codes(place.pool, place.caller.workspace, 0, 1, [CodeLine("LATE-1", owner_id="zoe-")])
     await begin(place, "zoe-")
     with pytest.raises(NotYet):

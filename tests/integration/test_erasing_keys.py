@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from service.formats.event_id import EventId
-from service.formats.idempotency_entry import packed_answer
+from service.formats.idempotency_entry import compress_body
 from service.hot.connection import connect
 from service.hot.redis_server import Server
 from service.hot.scripts import PROJECTION, SERVING, Scripts
@@ -85,7 +85,7 @@ async def test_what_is_decided_meanwhile_is_the_same_in_both_stores(
 
 async def test_only_what_may_name_the_user_is_read(place: Place) -> None:
     """Only entries that may name the user are fetched, in pages of bounded bytes."""
-    plain, naming = "B" + "A" * 300_000, packed_answer(b'{"results":[%b]}' % (b'{"userId":"someone"},' * 20_000))
+    plain, naming = "B" + "A" * 300_000, compress_body(b'{"results":[%b]}' % (b'{"userId":"someone"},' * 20_000))
     answers = {"plain": plain, "naming": naming + "A" * 300_000}
     await insert_entries(
         place, {f"{kind}-{n}": f"f 0 200 - {body}" for kind, body in answers.items() for n in range(12)}

@@ -11,7 +11,7 @@ from service.formats.events import StockNotice
 from service.record.config import job_rows, webhook_rows
 from service.record.config.workspace_rows import create_workspace
 from service.record.facts.history_pages import KEEP_NOTICES_DAYS, prune_notices
-from service.worker.housekeeping import keep_house
+from service.worker.housekeeping import clean_up
 from tests.integration.record_fixtures import NOW_MS
 from tests.integration.waiting import until
 from tests.integration.webhook_fixtures import Office, Receiver
@@ -74,7 +74,7 @@ async def test_notices_wait_for_webhooks(office: Office, receiver: Receiver) -> 
 
 async def _clean_up(pool: asyncpg.Pool, is_clean: Callable[[], Awaitable[bool]]) -> None:
     """Run the worker's housekeeping until the tables are clean."""
-    cleaning = asyncio.create_task(keep_house(pool))
+    cleaning = asyncio.create_task(clean_up(pool))
     try:
         await until(is_clean)
     finally:

@@ -17,13 +17,13 @@ from service.hot.connection import Broken
 from service.hot.redis_server import ScriptFailed
 from service.operations import redeem
 from service.record.config.code_rows import add_codes
-from service.record.partitions.failing_tasks import Failing, read_failing
+from service.record.partitions.failing_tasks import FailingTask, read_failing
 from service.record.partitions.openings import order_rebuild, rebuild_order
 from service.record.partitions.partition_rows import LeaseLost, read_partition, take_lease
 from service.worker import process as worker
 from service.worker import task_supervisor
 from service.worker.opening import Opening
-from service.worker.process import Keeper
+from service.worker.process import PartitionWorker
 from service.worker.restocker import Restocker
 from tests.integration.opening_fixtures import Place
 from tests.integration.waiting import until
@@ -34,7 +34,7 @@ async def test_an_order_doesnt_stop_what_carries_it_out(
 ) -> None:
     """A worker that renews its lease during an ordered rebuild goes on, and rebuilds once."""
     monkeypatch.setattr(worker, "RENEW_S", 0.001)
-    monkeypatch.setattr(worker, "OBEY_S", 0.001)
+    monkeypatch.setattr(worker, "REBUILD_POLL_S", 0.001)
     await order_rebuild(place.pool, 0, "an operator ordered it")
     before = await place.pool.fetchval("SELECT count(*) FROM recoveries")
     await keep_until_rebuilt(place, make_keeper(place, database_url))
@@ -47,7 +47,7 @@ async def test_an_opening_that_fails_backs_off_and_says_so(
     """After each error of any kind the worker pauses longer, up to a bound; Postgres has the number of failures and the
     last reason until the partition is open."""
     pauses: list[float] = []
-    noted: list[Failing] = []
+    noted: list[FailingTask] = []
     failures, opens = 6, Opening.run
 
     async def take(*args: Any) -> int | None:
@@ -88,7 +88,7 @@ async def test_a_server_that_is_away_is_asked_again_soon(
     """An error of a server that is away is retried soon, and is no failure of the task."""
     keeper = make_keeper(place, database_url)
     for _ in range(5):
-        assert await keeper._failed(away) == worker.RETRY_S
+        assert await keeper._pause_after(away) == worker.RETRY_S
     assert await read_failing(place.pool, 0) == []
 
 
@@ -96,7 +96,7 @@ async def test_a_failing_task_leaves_the_others_alone(
     place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A failing task is restarted and reported; the worker records events, and its other tasks go on."""
-    for name in ("FIRST_PAUSE_S", "LONGEST_PAUSE_S", "WELL_S"):
+    for name in ("FIRST_PAUSE_S", "LONGEST_PAUSE_S", "HEALTHY_AFTER_S"):
         monkeypatch.setattr(task_supervisor, name, 0.01)
     is_wrong = True
     works = Restocker.run
@@ -135,7 +135,7 @@ async def test_a_failing_task_leaves_the_others_alone(
 
 async def test_a_task_that_loses_the_lease(place: Place) -> None:
     """A task that loses the lease ends the work on the partition, from within a group of errors too."""
-    supervisor = task_supervisor.Supervisor(task_supervisor.Troubles(place.pool, 0), fatal=worker._FATAL)
+    supervisor = task_supervisor.Supervisor(task_supervisor.TaskFailures(place.pool, 0), fatal=worker._FATAL)
 
     async def fails() -> None:
         raise ExceptionGroup("some", [ValueError(), ExceptionGroup("more", [LeaseLost("another has it")])])
@@ -149,12 +149,12 @@ def _metric(name: str, task: str) -> float:
     return REGISTRY.get_sample_value(name, {"partition": "0", "task": task}) or 0.0
 
 
-def make_keeper(place: Place, database_url: str) -> Keeper:
+def make_keeper(place: Place, database_url: str) -> PartitionWorker:
     """A worker's loop on the place's servers."""
-    return Keeper(Settings(redis_url=place.valkey_url, database_url=database_url), place.pool, 0, "tests")
+    return PartitionWorker(Settings(redis_url=place.valkey_url, database_url=database_url), place.pool, 0, "tests")
 
 
-async def keep_until_rebuilt(place: Place, keeper: Keeper) -> None:
+async def keep_until_rebuilt(place: Place, keeper: PartitionWorker) -> None:
     """Run the loop until no rebuild is ordered and the partition is open."""
 
     async def is_rebuilt() -> bool:
@@ -165,7 +165,7 @@ async def keep_until_rebuilt(place: Place, keeper: Keeper) -> None:
 
 
 @contextlib.asynccontextmanager
-async def running(keeper: Keeper) -> AsyncIterator[None]:
+async def running(keeper: PartitionWorker) -> AsyncIterator[None]:
     """Run the loop meanwhile."""
     stopping = asyncio.Event()
     keeping = asyncio.create_task(keeper.run(stopping))

@@ -22,7 +22,7 @@ def test_a_rebuilt_redis_shows_the_same(patient: Service) -> None:
     for _ in range(2):
         assert ok(patient.checkout.get(f"/v1/coupons/{owned}"))["expiresAt"] == LAST
         assert ok(patient.checkout.get(f"/v1/coupons/{code}"))["lastRedemption"]["orderId"] == orders[-2]
-        assert compare(patient)[0].found == {}
+        assert compare(patient)[0].differing == {}
         with patient.redis() as client:
             client.flushall()
         until(lambda: patient.checkout.get("/v1/coupons/NO-SUCH-CODE").status_code == 404)

@@ -10,7 +10,7 @@ from service.operations import assign, checkout, coupon_view, redeem, rollback, 
 from service.record.config.code_rows import add_codes
 from service.record.partitions.openings import order_rebuild
 from service.record.partitions.partition_rows import LeaseLost, read_partition
-from service.worker.restorer import Mending
+from service.worker.restorer import Restorer
 from tests.integration.opening_fixtures import Place
 
 _MARK, _NEWEST = "{p0}:mend", "{p0}:newest"
@@ -130,16 +130,16 @@ async def test_recovered_facts_are_not_applied_again(place: Place) -> None:
 async def test_a_recovery_from_another_postgres_is_not_entered(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """If Postgres was restarted during a recovery, the opening fails and the next one recovers again."""
     before, cursor = await place.everything(), (await read_partition(place.pool, 0)).cursor
-    mended = Mending.mended
+    mended = Restorer.append_recovery_entry
 
-    async def started_anew(self: Mending) -> None:
+    async def started_anew(self: Restorer) -> None:
         await mended(self)
         await place.pool.execute("VACUUM FULL config_versions")
 
     await place.redis.flushall()
     with monkeypatch.context() as patched:
-        patched.setattr(Mending, "mended", started_anew)
-        with pytest.raises(LeaseLost, match="was started while"):
+        patched.setattr(Restorer, "append_recovery_entry", started_anew)
+        with pytest.raises(LeaseLost, match="restarted while"):
             await place.open()
     assert (await read_partition(place.pool, 0)).cursor == cursor
     await place.open()

@@ -88,7 +88,7 @@ def test_a_sale_in_quarantine_is_never_repaired_away(service: Service) -> None:
     assert _run_command(service, "reconcile", "--repair") == 1
     heal(service)
     assert compare(service, repair=True)[0].left == {}
-    assert compare(service)[0].found == {}
+    assert compare(service)[0].differing == {}
     assert service.stats(book)["available"] == 2
 
 
@@ -119,7 +119,7 @@ def test_a_rebuild_blocks_what_is_in_quarantine(service: Service) -> None:
     refused(redeem(service, bad, user, order), 409, "coupon_inactive")
     heal(service)
     assert compare(service, repair=True)[0].left == {}
-    assert compare(service)[0].found == {}
+    assert compare(service)[0].differing == {}
     assert redeem(service, bad, user, new_id("order")).status_code == 201
 
 

@@ -59,7 +59,7 @@ def test_nothing_differs(world: World) -> None:
     """On an undamaged Redis a comparison reports nothing and changes nothing."""
     before = held(world.service)
     outcome, differences = compare(world.service)
-    assert (outcome.found, outcome.left, outcome.unsettled, differences) == ({}, {}, 0, [])
+    assert (outcome.differing, outcome.left, outcome.unsettled, differences) == ({}, {}, 0, [])
     assert unlike(before, held(world.service)) == []
 
 
@@ -94,12 +94,12 @@ def test_what_is_locked_is_left(world: World) -> None:
         redis.set(key, redis.get(key).replace("0 - - 0", "0 - - 1", 1))
         wrong = redis.get(key)
         outcome, _ = compare(world.service, repair=True)
-        assert (outcome.found, outcome.left) == ({"uses": 1}, {"uses": 1})
+        assert (outcome.differing, outcome.left) == ({"uses": 1}, {"uses": 1})
         assert redis.get(key) == wrong
         redis.set(key, redis.get(key).replace("0 - - 1", "0 - - 0", 1))
     unlocked = world.service.checkout.post(f"/v1/coupons/unlock/{code}", json={"lockToken": token})
     assert unlocked.status_code == 204
-    assert compare(world.service)[0].found == {}
+    assert compare(world.service)[0].differing == {}
 
 
 def test_another_is_built_and_holds_the_same(world: World, tmp_path: Path) -> None:
@@ -169,12 +169,12 @@ def test_the_lag_is_the_oldest_events_age(world: World) -> None:
 def test_one_at_a_time(world: World) -> None:
     """During a comparison another is refused with `reconcile_running`; the command ends with 2."""
     token = uuid4()
-    assert asyncio.run(_with_pool(world, lambda pool: record.begin(pool, 0, token, 60_000)))
+    assert asyncio.run(_with_pool(world, lambda pool: record.take_turn(pool, 0, token, 60_000)))
     with pytest.raises(Busy):
         compare(world.service)
     ended = command(world.service)
     assert (ended.exit_code, "reconcile_running: " in ended.stderr) == (2, True)
-    asyncio.run(_with_pool(world, lambda pool: record.end(pool, 0, token, whole=False)))
+    asyncio.run(_with_pool(world, lambda pool: record.release_turn(pool, 0, token, whole=False)))
     ended = command(world.service)
     assert (ended.exit_code, "Nothing differs" in ended.stdout) == (0, True), ended.stderr
 
@@ -199,10 +199,10 @@ async def test_under_load_nothing_is_taken_for_a_difference(world: World) -> Non
         await crowd.until_more(1)
         while time.monotonic() < ends:
             outcome, differences = await compared(world.service)
-            assert outcome.found == {}, differences
+            assert outcome.differing == {}, differences
     assert crowd.ledger.succeeded > 20
     outcome, differences = await compared(world.service)
-    assert (outcome.found, outcome.unsettled) == ({}, 0), differences
+    assert (outcome.differing, outcome.unsettled) == ({}, 0), differences
 
 
 def command(service: Service, *words: str) -> Result:

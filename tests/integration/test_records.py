@@ -1,6 +1,6 @@
 """Redemption facts for scripts, of redemptions of which Redis has the event alone."""
 
-from service.formats.events import decided, redemption_id
+from service.formats.events import encode_event, redemption_id
 from service.record.facts.redemption_records import records_of
 from tests.integration.record_fixtures import NOW_MS, Record, redeemed
 
@@ -20,7 +20,7 @@ async def test_a_redemption_is_read_by_its_event_and_by_its_id(kept: Record) -> 
 async def test_a_redemption_in_quarantine_is_read_too(kept: Record) -> None:
     """A redemption in quarantine is returned for the same ids and no others."""
     own_id, other = (redemption_id(kept.epoch, 9, at_ms) for at_ms in (NOW_MS, 1))
-    event_text = decided(redeemed("CODE-1", redemption_id=own_id)).encode()
+    event_text = encode_event(redeemed("CODE-1", redemption_id=own_id)).encode()
     await kept.pool.execute("INSERT INTO quarantine VALUES (0, $1, 9, 'test', $2, '{}')", kept.epoch, event_text)
     event = f"{kept.epoch}-9"
     records = dict(await records_of(kept.pool, 0, 1, [event, own_id, other]))

@@ -46,10 +46,10 @@ async def make_book(pool: asyncpg.Pool, row: WorkspaceRow, **fields: Any) -> Boo
 
 async def make_kept_book(
     pool: asyncpg.Pool, row: WorkspaceRow, keep_free: int = 50, **fields: Any
-) -> tuple[BookRow, stock.KeptBook]:
+) -> tuple[BookRow, stock.StockedBook]:
     """Create the only book with `keepFree`; also as the restocker reads it."""
     book = await make_book(pool, row, keepFree=keep_free, **fields)
-    (kept,) = await stock.page_kept_books(pool, 0, (0, 0), 100)
+    (kept,) = await stock.page_stocked_books(pool, 0, (0, 0), 100)
     return book, kept
 
 
@@ -85,13 +85,13 @@ async def test_only_kept_books_are_paged(pool: asyncpg.Pool, workspace: Workspac
     second = await make_book(pool, workspace, keepFree=6, status="inactive")
     await make_book(pool, workspace, keepFree=7, status="archived")
     third = await make_book(pool, workspace, keepFree=8)
-    books = await stock.page_kept_books(pool, 0, (0, 0), 100)
+    books = await stock.page_stocked_books(pool, 0, (0, 0), 100)
     assert [(kept.book_id, kept.version, kept.keep_free) for kept in books] == [
         (row.book_id, row.version, row.keep_free) for row in (first, second, third)
     ]
-    assert await stock.page_kept_books(pool, 0, (0, 0), 2) == books[:2]
-    assert await stock.page_kept_books(pool, 0, books[1].key, 2) == books[2:]
-    assert await stock.page_kept_books(pool, 1, (0, 0), 100) == []
+    assert await stock.page_stocked_books(pool, 0, (0, 0), 2) == books[:2]
+    assert await stock.page_stocked_books(pool, 0, books[1].key, 2) == books[2:]
+    assert await stock.page_stocked_books(pool, 1, (0, 0), 100) == []
 
 
 async def test_a_lack_is_ordered_once(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
@@ -134,7 +134,7 @@ async def test_an_order_waits_for_codes_being_written(pool: asyncpg.Pool, worksp
     assert job is not None
     token = uuid4()
     assert await job_rows.take_job(pool, 0, token, 30, "generate")
-    waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%lock_kept_book%'"
+    waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%lock_stocked_book%'"
     async with pool.acquire() as connection:
         async with connection.transaction():
             await write_chunk(connection, job, token, 50)
@@ -180,19 +180,19 @@ class Counted(Restocker):
     async def last_seen(self, partition: int) -> int:
         return self.version
 
-    async def _count(self, kept: stock.KeptBook) -> BookCounts:
-        self.counted.append(kept.book)
+    async def _count(self, book: stock.StockedBook) -> BookCounts:
+        self.counted.append(book.book)
         return counts_of(["", *["0"] * 12, "USD"])
 
 
 async def test_a_look_is_bounded(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A look counts at most BOOKS_A_LOOK books; the next continues after them, and after the last comes the first."""
-    monkeypatch.setattr(restocker, "BOOKS_A_LOOK", 2)
+    """A look counts at most BOOKS_A_PAGE books; the next continues after them, and after the last comes the first."""
+    monkeypatch.setattr(restocker, "BOOKS_A_PAGE", 2)
     numbers = [(await make_book(pool, workspace, keepFree=5)).book for _ in range(5)]
     worker = Counted(pool)
     for wanted in (numbers[:2], numbers[2:4], numbers[4:], numbers[:2]):
         worker.counted = []
-        await worker.look()
+        await worker.restock_next()
         assert worker.counted == wanted
     assert await list_running(pool) == [5] * 5
 
@@ -201,46 +201,46 @@ async def test_a_book_is_counted_once_redis_has_it(pool: asyncpg.Pool, workspace
     """The restocker counts a book once Redis has the book's version."""
     book = await make_book(pool, workspace, keepFree=5)
     worker = Counted(pool, book.version - 1)
-    await worker.look()
+    await worker.restock_next()
     assert worker.counted == []
     worker.version += 1
-    await worker.look()
+    await worker.restock_next()
     assert worker.counted == [book.book]
 
 
 async def test_failing_is_tried_again_a_minute_later(
     pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After a failed job its book rests for REST_S, and no other; a change of the book ends the rest."""
+    """After a failed job its book rests for PAUSE_S, and no other; a change of the book ends the rest."""
     now = 1000.0
     monkeypatch.setattr(restocker.time, "monotonic", lambda: now)
     full = await make_book(pool, workspace, keepFree=2)
     other = await make_book(pool, workspace, keepFree=3)
     worker = Counted(pool)
-    await worker.look()
+    await worker.restock_next()
     assert await list_running(pool) == [2, 3]
     token = uuid4()
     failing = await job_rows.take_job(pool, 0, token, 30, "generate")
     assert failing is not None
     await job_rows.finish_job(pool, failing.job_id, token, ["No more."])
     for _ in range(3):
-        await worker.look()
+        await worker.restock_next()
     assert await list_running(pool) == [3]
-    now += restocker.REST_S - 1
+    now += restocker.PAUSE_S - 1
     worker.counted = []
-    await worker.look()
+    await worker.restock_next()
     assert worker.counted == [other.book]
     assert await list_running(pool) == [3]
     now += 2
-    await worker.look()
+    await worker.restock_next()
     assert await list_running(pool) == [3, 2]
 
     taken = [await job_rows.take_job(pool, 0, token, 30, "generate") for _ in range(2)]
     (again,) = [job for job in taken if job and job.requested == 2]
     await job_rows.finish_job(pool, again.job_id, token, ["No more."])
-    await worker.look()
+    await worker.restock_next()
     assert await list_running(pool) == [3]
     changes = convert({"codePattern": "B-########"}, PatchBook)
     await book_rows.patch_book(pool, workspace.workspace, 0, full.book_id, changes)
-    await worker.look()
+    await worker.restock_next()
     assert await list_running(pool) == [3, 2]

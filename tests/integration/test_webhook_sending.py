@@ -13,7 +13,7 @@ from service.domain.webhook_protocol import format_secret
 from service.formats.event_id import EventId
 from service.formats.events import Fact, Redeemed, StockNotice
 from service.record.config.job_rows import finish_job
-from service.record.config.webhook_rows import patch_webhook, redeliver, rotate_secret, tell
+from service.record.config.webhook_rows import notify_webhooks, patch_webhook, redeliver, rotate_secret
 from service.record.facts import delivery_rows
 from service.worker.webhook_endpoint import AT_ONCE
 from tests.integration.record_fixtures import NOW_MS, assigned, redeemed, rolled_back, unassigned
@@ -73,10 +73,10 @@ async def test_books_jobs_and_others(office: Office, receiver: Receiver) -> None
     async with office.pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        assert await tell(connection, 1, "reconcile.drift", {"never": 1}) == 1
+        assert await notify_webhooks(connection, 1, "reconcile.drift", {"never": 1}) == 1
         await transaction.rollback()
-        assert await tell(connection, 1, "reconcile.drift", {"lost_code": 2}) == 1
-        assert await tell(connection, 2, "reconcile.drift", {"lost_code": 2}) == 0
+        assert await notify_webhooks(connection, 1, "reconcile.drift", {"lost_code": 2}) == 1
+        assert await notify_webhooks(connection, 2, "reconcile.drift", {"lost_code": 2}) == 0
     office.send()
     await until(lambda: len(receiver.got) == 4)
     data = {got.type: got.event["data"] for got in receiver.got}
@@ -258,7 +258,7 @@ async def test_a_sender_that_dies(office: Office, receiver: Receiver) -> None:
     partition = (office.pool, 0, office.kept.fence)
     (listener,) = await delivery_rows.listeners(*partition, 10)
     cursor = EventId(listener.cursor_epoch, listener.cursor_seq)
-    passed = await delivery_rows.tell_facts(
+    passed = await delivery_rows.make_deliveries(
         *partition, [row.webhook], EventId(listener.epoch, listener.seq), cursor, 100
     )
     assert (passed.at, passed.made) == (cursor, 20)
@@ -312,12 +312,14 @@ async def test_facts_in_parts(office: Office, receiver: Receiver) -> None:
         await kept.write(redeemed(f"CODE-{number}", order=f"A-{number}", gift=gift), assigned(f"OTHER-{number}"))
     partition, at = (office.pool, 0, kept.fence), EventId(kept.epoch, 0)
     for limit in (1, 2, 3, 50):
-        passed = await delivery_rows.tell_facts(*partition, [row.webhook], at, EventId(kept.epoch, kept.seq), limit)
+        passed = await delivery_rows.make_deliveries(
+            *partition, [row.webhook], at, EventId(kept.epoch, kept.seq), limit
+        )
         assert passed.at > at
         at = passed.at
     assert at == (kept.epoch, kept.seq)
     kinds = (("coupon.redeemed", "CODE"), ("coupon.assigned", "GIFT"), ("coupon.assigned", "OTHER"))
     deliveries = [(delivery["event"], delivery["subject"]) for delivery in await office.deliveries()]
     assert deliveries == [(event, f"{kind}-{number}") for number in range(7) for event, kind in kinds]
-    late = await delivery_rows.tell_facts(*partition, [row.webhook], EventId(kept.epoch, 0), at, 50)
+    late = await delivery_rows.make_deliveries(*partition, [row.webhook], EventId(kept.epoch, 0), at, 50)
     assert (late.made, late.webhooks) == (0, [])

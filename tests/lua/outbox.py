@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from service.formats.event_id import parse_event_id
-from service.formats.events import Assigned, Event, Opened, Redeemed, RolledBack, Unassigned, decided, parse
+from service.formats.events import Assigned, Event, Opened, Redeemed, RolledBack, Unassigned, encode_event, parse
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Outbox:
 def parse_entry(entry_id: str, fields: dict[str, str]) -> Event:
     """The event of an entry, whose text is the one way to write that event."""
     event = parse(*parse_event_id(entry_id), fields["d"].encode(), fields["r"].encode())
-    assert decided(event) == fields["d"]
+    assert encode_event(event) == fields["d"]
     return event
 
 

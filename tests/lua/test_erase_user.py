@@ -18,7 +18,7 @@ from service.formats.event_id import NO_EVENT
 from service.formats.events import redemption_id
 from service.formats.idempotency_entry import without_users
 from service.formats.redemption_record import parse_record
-from service.hot.decider import judged
+from service.hot.decider import interpret_reply
 from service.hot.pseudonyms import Held, KeyChange, Spent, UserEraser, kept_entries, sweep_locks
 from service.hot.redis_server import Server
 from service.hot.scripts import ERASING, Scripts
@@ -46,7 +46,7 @@ class Eraser:
 
     async def run(self, partition: int, script: str, names: Any, args: Any) -> Any:
         """As the worker's own run."""
-        return judged(await self.shop.link.call("EVALSHA", self.digests[script], len(names), *names, *args))
+        return interpret_reply(await self.shop.link.call("EVALSHA", self.digests[script], len(names), *names, *args))
 
     def of(self, user: str = "ann") -> UserEraser:
         """Erases this user."""

@@ -10,7 +10,6 @@ import pytest
 import redis
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from service.formats.lock_record import LockRecord, parse_lock, parse_lock_of_several
 
 from service.domain.configuration import WorkspaceRow
 from service.domain.field_types import encode_field
@@ -22,6 +21,7 @@ from service.formats.order_entries import Gift, Place, parse_gift, parse_places
 from service.formats.redemption_record import parse_record, record_text
 from service.formats.script_replies import COUPON_VIEW
 from service.hot import scripts
+from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
 from tests.unit.test_books import make
 from tests.unit.test_events import CALLERS, CODE, KINDS, MONEY, SOME, TIME
 from tests.unit.test_events import events as any_events
@@ -47,7 +47,7 @@ class Lua:
     def run(self, includes: str, text: str, *args: Any) -> Any:
         """What the text returns."""
         parts = [scripts._strip(scripts._included(name)) for name in ["gate", *includes.split()]]
-        whole = scripts._outcome.sub("0", scripts._used("\n".join([*parts, text])))
+        whole = scripts._outcome.sub("0", scripts._without_unused("\n".join([*parts, text])))
         names = (key_names.gate(0), key_names.settings(W))
         head = "local PARTITION, EPOCH, OPEN, NONCE, REPLID = '0', '7', '7 open', 'nonce', nil\n"
         return self.client.eval(head + whole, len(names), *names, *args)  # type: ignore[no-untyped-call]
@@ -70,7 +70,7 @@ ALL = settings(max_examples=40, deadline=None, suppress_health_check=[HealthChec
 def test_events_that_python_writes(lua: Lua, written: "st.SearchStrategy[events.Event]", data: st.DataObject) -> None:
     """What recovery hands to `redo` is read with the same fields; what it isn't handed, not at all."""
     event = data.draw(written)
-    d = events.decided(event)
+    d = events.encode_event(event)
     text = """local found = { read_redeemed(ARGV[1]) }
     if found[1] then return { 'R', unpack(found) } end
     found = { read_fact(ARGV[1]) }

@@ -15,7 +15,7 @@ from service.formats.events import Fact, Redeemed, RolledBack
 from service.formats.mending_mark import WHOLE
 from service.hot.redis_server import Server
 from service.hot.scripts import MENDING, Scripts
-from service.worker.restorer import Mending
+from service.worker.restorer import Restorer
 from tests.lua.consistency import Coupon, Held
 from tests.lua.outbox import Outbox, parse_entry, read_outbox
 
@@ -35,10 +35,10 @@ async def rebuild(
     await other.link.call("DEL", key_names.outbox(0), key_names.settings(w), key_names.books(w))
     await other.gate("closed")
     server, no_pool = Server(other.link, 0), cast("Any", None)
-    mending = Mending(server, no_pool, Scripts(0, EPOCH, "nonce", MENDING, "closed"))
-    mending._tell_at = math.inf  # it reports its progress to Postgres
-    await server.load(mending.scripts)
-    other.projector = mending.projector
+    restorer = Restorer(server, no_pool, Scripts(0, EPOCH, "nonce", MENDING, "closed"))
+    restorer._next_progress_at = math.inf  # it reports its progress to Postgres
+    await server.load(restorer.scripts)
+    other.projector = restorer.projector
     await other.put_workspace(**settings)
     for row in books.values():
         await other.projector.book(row)
@@ -46,12 +46,12 @@ async def rebuild(
     for user, cap in caps.items():
         await other.user(user, cap)
     for fact in _recorded_facts(other.outbox):
-        mending._add(fact)
-    await mending._send_events(WHOLE)
-    await mending._all_sent()
-    assert mending._left_out == 0
-    mending._note_buckets(list(codes.values()))
-    await mending.fill_pools()
+        restorer._add(fact)
+    await restorer._send_events(WHOLE)
+    await restorer._wait_for_all()
+    assert restorer._skipped == 0
+    restorer._note_buckets(list(codes.values()))
+    await restorer.fill_pools()
     await other.link.call("DEL", key_names.mend(0))
 
 

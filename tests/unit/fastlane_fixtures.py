@@ -82,7 +82,7 @@ class Decider:
         self.waiting.append(on_reply)
         return 1
 
-    def told(self, partition: int, epoch: int, reply: Any) -> Any:
+    def interpret(self, partition: int, epoch: int, reply: Any) -> Any:
         if isinstance(reply, Refusal):
             raise reply
         return reply

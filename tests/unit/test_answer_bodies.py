@@ -8,7 +8,7 @@ import pytest
 from service.access.caller import Caller
 from service.domain.field_types import quote_json
 from service.formats.events import redemption_id
-from service.operations.base import Call, encode, packed
+from service.operations.base import Call, encode
 from service.operations.lock import LOCK, Lock
 from service.operations.redemption_view import DurableRedemption, Redemption, final_amount_of, redemption_json
 
@@ -29,7 +29,7 @@ def test_a_redemption(user: str, order: str) -> None:
     agents = (None, "x", 'curl "\\/<é>')
     for agent in agents:
         for metadata in (b"{}", b'{"a":"\xc3\xa9 \\" x","b":[1, 2.50]}'):
-            kept = packed(Call(_CALLER, "key", "f", "192.0.2.7" if agent else None, agent), "redeem", metadata)
+            kept = Call(_CALLER, "key", "f", "192.0.2.7" if agent else None, agent).encode_request("redeem", metadata)
             for value in ("-", "599000"):
                 body = redemption_json(_record(user, order, value, kept), _BOOK, None, "fsynced")
                 read = msgspec.json.decode(body, type=_Durable)

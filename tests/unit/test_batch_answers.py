@@ -7,7 +7,7 @@ from hypothesis import strategies as some
 from service.domain.errors import Refusal, invalid
 from service.formats.batch_answers import (
     KeptReply,
-    Said,
+    OwnIds,
     batch_without_users,
     is_kept_batch,
     keep_batch,
@@ -33,9 +33,9 @@ def view(code: str, owner: str, holder: str, last: str, user: str, order: str) -
 
 
 @some.composite
-def replies(draw: some.DrawFn) -> tuple[Said, list[object] | Refusal, dict[str, tuple[str, str]]]:
+def replies(draw: some.DrawFn) -> tuple[OwnIds, list[object] | Refusal, dict[str, tuple[str, str]]]:
     """An operation's fields, its script's reply, and the records that the reply needs."""
-    own = Said(draw(codes), draw(ids), draw(ids))
+    own = OwnIds(draw(codes), draw(ids), draw(ids))
     user, order, event, outcome = draw(ids), draw(ids), draw(events), draw(some.sampled_from([0, 1]))
     facts = record(event, f"u{event}", f"o{event}")
     coupon = view(draw(codes), draw(ids), draw(ids), draw(some.sampled_from(["-", event])), f"u{event}", f"o{event}")
@@ -52,7 +52,7 @@ def replies(draw: some.DrawFn) -> tuple[Said, list[object] | Refusal, dict[str, 
 
 
 @given(some.lists(replies(), max_size=12))
-def test_the_replies_come_back(asked: list[tuple[Said, list[object] | Refusal, dict[str, tuple[str, str]]]]) -> None:
+def test_the_replies_come_back(asked: list[tuple[OwnIds, list[object] | Refusal, dict[str, tuple[str, str]]]]) -> None:
     """Each stored reply is read as the script returned it, whatever its ids are; so are refusals with their details."""
     kept = keep_batch("fsynced", "request-1", [(own, reply) for own, reply, _ in asked])
     records = {name: facts for _, _, some_records in asked for name, facts in some_records.items()}
@@ -71,20 +71,20 @@ def test_the_replies_come_back(asked: list[tuple[Said, list[object] | Refusal, d
 
 def test_batches_that_name_users() -> None:
     """A `B` names no user and never changes; in a `U` a pseudonym replaces a user, and no other field."""
-    own = Said("CODE", "ann", "20")
+    own = OwnIds("CODE", "ann", "20")
     lock = [0, f"{BOOK} CODE ann 20 token 17", "", 0]
     assert keep_batch("accepted", "r", [(own, lock)])[0] == "B"
     assert keep_batch("accepted", "r", [(own, [0, record("1-2", "bob", "o"), BOOK, 0])])[0] == "B"
     tried = [0, "0 2 20 20 20 20", view("CODE", "bob", "20", "1-2", "bob", "bob")]
-    kept = keep_batch("accepted", "r", [(Said("CODE"), lock), (Said(), tried), (own, invalid("x", "bob bob ann"))])
+    kept = keep_batch("accepted", "r", [(OwnIds("CODE"), lock), (OwnIds(), tried), (own, invalid("x", "bob bob ann"))])
     assert kept[0] == "U"
     changed = batch_without_users(kept, {"bob": "deleted-1", "ann": "deleted-2", "20": "deleted-3"})
     first, second, third = read_batch(changed).answers
     records = {"1-2": (record("1-2", "bob", "bob"), BOOK)}
     assert isinstance(first, KeptReply)
     assert isinstance(second, KeptReply)
-    assert reply_of(first, Said("CODE"), records) == [0, f"{BOOK} CODE deleted-2 20 token 17", "", 0]
-    assert reply_of(second, Said(), records) == [
+    assert reply_of(first, OwnIds("CODE"), records) == [0, f"{BOOK} CODE deleted-2 20 token 17", "", 0]
+    assert reply_of(second, OwnIds(), records) == [
         0, "0 2 20 20 20 20", view("CODE", "deleted-1", "deleted-3", "1-2", "bob", "bob")]  # fmt: skip
     assert isinstance(third, Refusal)
     assert batch_without_users(kept, {"other": "deleted-1"}) == kept
@@ -93,7 +93,7 @@ def test_batches_that_name_users() -> None:
 def test_a_thousand_redemptions_take_a_few_hundred_bytes() -> None:
     """1,000 redemptions take less than 200 bytes, in sequence or with other events between them."""
     for step, most in ((1, 200), (3, 200)):
-        replies = [(Said(), [0, record(f"7-{n}", "u", "o"), BOOK, 0]) for n in range(0, 1000 * step, step)]
+        replies = [(OwnIds(), [0, record(f"7-{n}", "u", "o"), BOOK, 0]) for n in range(0, 1000 * step, step)]
         assert len(keep_batch("fsynced", "r", replies)) < most
 
 
@@ -102,4 +102,4 @@ def test_an_unknown_refusal_is_an_error() -> None:
     refusal = Refusal("coupon_redeemed")
     refusal.outcome = refusal.outcome._replace(code="no_such_code")
     with pytest.raises(ValueError, match="no_such_code"):
-        read_batch(keep_batch("fsynced", "r", [(Said(), refusal)]))
+        read_batch(keep_batch("fsynced", "r", [(OwnIds(), refusal)]))

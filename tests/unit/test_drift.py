@@ -2,11 +2,11 @@
 
 import pytest
 
-from service.formats.coupon_state import Said, entry_of, unlike
+from service.formats.coupon_state import RecordedCode, entry_of, unlike
 
 UNLOCKED = " - - - - - -"
 LOCKED = " token ann A-1 1800000000000 1700000000000 ."
-IDLE = Said(7, "CODE-1", 3, 5, True, None, None, None, 0, None, None, None, 0, False)
+IDLE = RecordedCode(7, "CODE-1", 3, 5, True, None, None, None, 0, None, None, None, 0, False)
 USED = IDLE._replace(uses=1, max=1, last="2-9", stand=1)
 OWNED = IDLE._replace(owner="ann", at_ms=1000, special=True)
 SEVERAL = IDLE._replace(uses=2, max=3, last="2-9", standing="2-8 1000 2-9 1000", stand=2)
@@ -68,6 +68,8 @@ def test_locks_are_no_difference() -> None:
         (OFF, "3", "5 - - 0 - - - -" + UNLOCKED, ["state", "free_surplus"]),
     ],
 )
-def test_each_difference_has_its_class(expected: Said, entry: str, record: str | None, classes: list[str]) -> None:
+def test_each_difference_has_its_class(
+    expected: RecordedCode, entry: str, record: str | None, classes: list[str]
+) -> None:
     """A difference gets all of its classes and no other."""
     assert unlike(expected, entry, record, locked=False) == classes

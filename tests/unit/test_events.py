@@ -16,13 +16,13 @@ from service.formats.events import (
     RolledBack,
     StockNotice,
     Unassigned,
-    decided,
+    encode_event,
+    encode_request,
     entry_digest,
-    packed,
     parse,
     read_redemption_id,
     redemption_id,
-    shown_redemption_id,
+    resolve_redemption_id,
 )
 
 ID = "0193e0a4-7b4c-7c1e-9a43-0123456789ab"
@@ -65,11 +65,11 @@ events = st.one_of(*KINDS)
 
 @given(events)
 def test_an_event_survives_being_written(event):
-    """`parse` is the inverse of `decided` and `packed`."""
-    d, r = decided(event).encode(), packed(event.request)
+    """`parse` is the inverse of `decided` and `encode_request`."""
+    d, r = encode_event(event).encode(), encode_request(event.request)
     again = parse(event.epoch, event.seq, d, r)
     assert msgspec.structs.replace(again, request=event.request) == event
-    assert decided(again).encode() == d
+    assert encode_event(again).encode() == d
 
 
 def test_a_redemption_is_parsed():
@@ -97,7 +97,7 @@ def test_a_checkout_is_parsed(user_bucket: bytes):
         epoch=7, seq=9, request=event.request, workspace=12, book=4, code="GIFT-1", user="user", order="o1",
         at_ms=1_794_991_234_567,
     )  # fmt: skip
-    assert decided(event).endswith(f" 1 {key_names.bucket('user')} 4 GIFT-1 {key_names.bucket('GIFT-1')}")
+    assert encode_event(event).endswith(f" 1 {key_names.bucket('user')} 4 GIFT-1 {key_names.bucket('GIFT-1')}")
 
 
 @pytest.mark.parametrize(("epoch", "seq", "at_ms"), [(1, 0, 0), (7, 9, 1_794_991_234_567), (2**26 - 1, 2**48 - 1, 5)])
@@ -106,11 +106,11 @@ def test_a_redemptions_id_is_made_of_its_event(epoch: int, seq: int, at_ms: int)
     made = UUID(redemption_id(epoch, seq, at_ms))
     assert (made.version, made.variant, made.int >> 80) == (7, RFC_4122, at_ms)
     assert read_redemption_id(made) == (epoch, seq)
-    assert shown_redemption_id(f"{epoch}-{seq}", str(at_ms)) == shown_redemption_id(str(made), "1") == str(made)
+    assert resolve_redemption_id(f"{epoch}-{seq}", str(at_ms)) == resolve_redemption_id(str(made), "1") == str(made)
     event = parse(epoch, seq, R.replace(ID.encode(), b"-").replace(b"1794991234567", b"%d" % at_ms), b"{}")
     assert isinstance(event, Redeemed)
     assert event.redemption_id == str(made)
-    assert decided(event).split(" ")[6] == "-"
+    assert encode_event(event).split(" ")[6] == "-"
 
 
 @pytest.mark.parametrize(

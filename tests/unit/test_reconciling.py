@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from service.formats.coupon_state import About, Difference, Said, Write
+from service.formats.coupon_state import About, Difference, RecordedCode, Write
 from service.formats.event_id import EventId
 from service.hot.inspection import Item, Seen
 from service.reconcile import examination, quarantine_exclusions
@@ -14,16 +14,16 @@ from service.reconcile.counter_differences import Books, Configuration, Keys
 from service.reconcile.coupon_differences import Coupons
 from service.reconcile.examination import LATER, TRIES, Examiner, NotRecorded
 from service.reconcile.use_differences import Field, Uses
-from service.reconcile.user_differences import Told, Users
+from service.reconcile.user_differences import RecordedUser, Users
 
 AT = EventId(1, 9)
 SEEN = Seen(AT, 5, 5, [])
 OFF = Difference(("uses",), "code …", [Write("s", "key", "", "1", "2")])
 UNLOCKED = " - - - - - -"
 GIFT = Field("g", 1, "A-1", code="CODE-1")
-SEVERAL = Said(7, "CODE-1", 3, 5, True, None, None, None, 2, 3, "2-9", "2-8 1000 2-9 1000", 2, False)
+SEVERAL = RecordedCode(7, "CODE-1", 3, 5, True, None, None, None, 2, 3, "2-9", "2-8 1000 2-9 1000", 2, False)
 MANY = SEVERAL._replace(uses=1200, max=0, standing=None, stand=1100)
-HERE = SimpleNamespace(workspace=1, partition=0, looker=None)
+HERE = SimpleNamespace(workspace=1, partition=0, looker=None, pool=None)
 
 
 class Sometimes:
@@ -37,10 +37,10 @@ class Sometimes:
     def items(self, thing: Any) -> Sequence[Item]:
         return [Item("s", str(thing))]
 
-    async def said(self, at: Any, things: Sequence[Any]) -> Any:
+    async def fetch_expected(self, at: Any, things: Sequence[Any]) -> Any:
         return None
 
-    def judge(self, thing: Any, expected: Any, seen: Seen, values: Sequence[Any]) -> Any:
+    def find_difference(self, thing: Any, expected: Any, seen: Seen, values: Sequence[Any]) -> Any:
         assert self.verdicts, "looked at once more"
         return self.verdicts.pop(0)
 
@@ -88,7 +88,7 @@ def examined(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         monkeypatch.setattr(quarantine_exclusions, "page_live", in_quarantine)
         waits, states = list(erasing), list[str]()
         monkeypatch.setattr(examination, "read_partition", recorded)
-        monkeypatch.setattr(examination, "erased_after", being_erased)
+        monkeypatch.setattr(examination, "has_deletions_after", being_erased)
         looker = Looker(*as_seen)
         examiner = Examiner(cast("Any", looker), cast("Any", None), 1, repair, lambda _, state: states.append(state))
         kind = Sometimes(*verdicts)
@@ -123,14 +123,14 @@ async def test_differences(
     """A difference counts if two looks in a row see it, with no user's deletion between; a repair needs the seen state
     and a safe difference."""
     examiner, reported, looker = await examined(*verdicts, **options)
-    assert (examiner.found, examiner.left, reported, looker.repaired) == result
+    assert (examiner.differing, examiner.left, reported, looker.repaired) == result
     assert examiner.unsettled == 0
 
 
 async def test_a_thing_that_never_settles(examined: Callable[..., Any]) -> None:
     """A thing whose configuration is still on its way after the last look is counted as unsettled."""
     examiner, _, _ = await examined(*[LATER] * TRIES)
-    assert (examiner.found, examiner.unsettled) == ({}, 1)
+    assert (examiner.differing, examiner.unsettled) == ({}, 1)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ async def test_too_many_quarantined_events_prevent_all_repairs(
     events = [b"A 1 2 CODE-%d ann 5 7" % n for n in range(9)]
     examiner, states, looker = await examined(OFF, OFF, repair=True, as_seen=[True], events=events)
     assert (states, looker.repaired, examiner.left) == (["found"], 0, {"uses": 1})
-    assert len(examiner._quarantined._named) < 9
+    assert len(examiner._exclusions._named) < 9
 
 
 async def test_waiting_for_the_record(examined: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,12 +177,14 @@ async def test_waiting_for_the_record(examined: Callable[..., Any], monkeypatch:
     examiner, _, _ = await examined(OFF, None)
     monkeypatch.setattr(examination, "RECORDED_S", 0.02)
     with pytest.raises(NotRecorded):
-        await examiner.recorded((1, 10))
+        await examiner.wait_until_recorded((1, 10))
 
 
-def _coupon(expected: Said | None, entry: str | None, text: str | None, stands: dict[str, str], locks: int = 0) -> Any:
+def _coupon(
+    expected: RecordedCode | None, entry: str | None, text: str | None, stands: dict[str, str], locks: int = 0
+) -> Any:
     flat = [part for pair in stands.items() for part in pair]
-    return Coupons(cast("Any", HERE), None).judge(
+    return Coupons(cast("Any", HERE), None).find_difference(
         "CODE-1", {} if expected is None else {"CODE-1": expected}, SEEN, [entry, text, flat, locks]
     )
 
@@ -226,14 +228,14 @@ def test_users() -> None:
     users = Users(cast("Any", HERE))
 
     def judged(here: list[str], **counts: str) -> Any:
-        return users.judge("ann", {"ann": Told(counts, 5)}, SEEN, [here])
+        return users.find_difference("ann", {"ann": RecordedUser(counts, 5)}, SEEN, [here])
 
     assert judged(["a1", "2", "h1", "0"], a1="2") is None
     assert judged(["a1", "3"], a1="2").classes == ("user_counts",)
     assert judged(["a1", "2"], a1="2", cap="5 3").classes == ("user_cap",)
     assert judged([], a1="2", cap="5 3").classes == ("user_counts", "user_cap")
-    assert users.judge("ann", {}, SEEN, [["a1", "1"]]).classes == ("user_counts",)  # type: ignore[union-attr]
-    assert users.judge("ann", {"ann": Told({"cap": "6 3"}, 6)}, SEEN, [[]]) == LATER
+    assert users.find_difference("ann", {}, SEEN, [["a1", "1"]]).classes == ("user_counts",)  # type: ignore[union-attr]
+    assert users.find_difference("ann", {"ann": RecordedUser({"cap": "6 3"}, 6)}, SEEN, [[]]) == LATER
 
 
 @pytest.mark.parametrize(
@@ -259,8 +261,8 @@ def test_users() -> None:
 )
 def test_orders_users_uses_and_gifts(field: Field, recorded: str | None, values: list[Any], classes: Any) -> None:
     """An order without standing redemptions and a gift whose coupon has another user are no difference."""
-    states = {} if recorded is None else {field._replace(told="", code=""): recorded}
-    difference = Uses(cast("Any", HERE), None).judge(field, states, SEEN, values)
+    states = {} if recorded is None else {field._replace(recorded="", code=""): recorded}
+    difference = Uses(cast("Any", HERE), None).find_difference(field, states, SEEN, values)
     assert cast("Any", difference and cast("Any", difference).classes) == classes
 
 
@@ -268,27 +270,27 @@ def test_books_count_what_they_are_off() -> None:
     """A book's repair adds the difference of each counter, but not while the configuration changes."""
     books = Books(cast("Any", HERE))
     values = ["3", "1", None, None, None, None, None, None, None, None]
-    assert books.judge(7, ({7: {"codes": 3, "assigned": 1}}, 5), SEEN, values) is None
-    difference = cast("Any", books.judge(7, ({7: {"codes": 5}}, 5), SEEN, values))
+    assert books.find_difference(7, ({7: {"codes": 3, "assigned": 1}}, 5), SEEN, values) is None
+    difference = cast("Any", books.find_difference(7, ({7: {"codes": 5}}, 5), SEEN, values))
     assert difference.classes == ("book_counts",)
     assert [(write.kind, write.member, write.to) for write in difference.writes] == [
         ("n", "codes", "2"),
         ("n", "assigned", "-1"),
     ]
-    assert books.judge(7, ({}, 6), SEEN, values) == LATER
-    assert books.judge(7, ({}, 5), SEEN._replace(config=4), values) == LATER
-    assert books.judge(7, ({}, 5), SEEN._replace(newest=6), values) == LATER
+    assert books.find_difference(7, ({}, 6), SEEN, values) == LATER
+    assert books.find_difference(7, ({}, 5), SEEN._replace(config=4), values) == LATER
+    assert books.find_difference(7, ({}, 5), SEEN._replace(newest=6), values) == LATER
 
 
 def test_settings_and_keys() -> None:
     """A newer version in the record is on its way; a key that only Redis has is no difference."""
     configuration, kept = Configuration(cast("Any", HERE)), Keys(cast("Any", HERE))
-    assert configuration.judge(7, {7: (5, "a b")}, SEEN, ["5 a b"]) is None
-    assert cast("Any", configuration.judge(7, {7: (5, "a b")}, SEEN, ["5 a c"])).classes == ("configuration",)
-    assert configuration.judge(7, {7: (6, "a b")}, SEEN, ["5 a c"]) == LATER
-    assert kept.judge("key", {}, SEEN, ["x 0 @1-1"]) is None
-    assert kept.judge("key", {"key": ("x 0 @1-1", 60_000)}, SEEN, ["x 0 @1-1"]) is None
-    difference = cast("Any", kept.judge("key", {"key": ("x 0 @1-1", 60_000)}, SEEN, [None]))
+    assert configuration.find_difference(7, {7: (5, "a b")}, SEEN, ["5 a b"]) is None
+    assert cast("Any", configuration.find_difference(7, {7: (5, "a b")}, SEEN, ["5 a c"])).classes == ("configuration",)
+    assert configuration.find_difference(7, {7: (6, "a b")}, SEEN, ["5 a c"]) == LATER
+    assert kept.find_difference("key", {}, SEEN, ["x 0 @1-1"]) is None
+    assert kept.find_difference("key", {"key": ("x 0 @1-1", 60_000)}, SEEN, ["x 0 @1-1"]) is None
+    difference = cast("Any", kept.find_difference("key", {"key": ("x 0 @1-1", 60_000)}, SEEN, [None]))
     assert (difference.classes, difference.writes[0].kind, difference.writes[0].member) == (
         ("idempotency_keys",),
         "i",
