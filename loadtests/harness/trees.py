@@ -27,7 +27,7 @@ def copied(root: Path, tree: Path, names: Sequence[str] = COPIED) -> None:
     tree.mkdir(parents=True)
     for name in names:
         if (root / name).is_dir():
-            shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(root / name, tree / name, ignore=shutil.ignore_patterns("__pycache__", "results"))
         else:
             shutil.copy(root / name, tree / name)
 

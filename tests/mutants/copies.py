@@ -35,7 +35,7 @@ class Copy:
 
     def __init__(self, folder: Path) -> None:
         self._tree, self._witness = folder / "tree", folder / "witness.json"
-        copied(ROOT, self._tree, (*COPIED, "tests"))
+        copied(ROOT, self._tree, (*COPIED, "tests", "loadtests"))
 
     def test(self, files: Sequence[str], only: str) -> Seen:
         """Run tests until one fails."""
