@@ -187,7 +187,7 @@ class Premises:
             last = parse_event_id(entries[-1][0])
             await self.link.call("XTRIM", key_names.outbox(0), "MINID", str(last._replace(seq=last.seq + 1)))
 
-    async def everything_told(self) -> list[tuple[str, dict[str, str]]]:
+    async def read_outbox_entries(self) -> list[tuple[str, dict[str, str]]]:
         """All entries of the outbox, also those that were trimmed."""
         return self.outbox + await dump.value(self.link, key_names.outbox(0), "stream")
 
@@ -202,12 +202,12 @@ class Premises:
         ]
 
     async def _outbox(self) -> list[tuple[str, list[str]]]:
-        entries = await self.everything_told()
+        entries = await self.read_outbox_entries()
         return [(event_id, fields["d"].split(" ")) for event_id, fields in entries]
 
     async def last_event(self) -> dict[str, str]:
         """The fields of the outbox's last entry but notices."""
-        entries = await self.everything_told()
+        entries = await self.read_outbox_entries()
         return [fields for _, fields in entries if not fields["d"].startswith("S ")][-1]
 
     async def everything(self) -> dict[str, Any]:

@@ -136,7 +136,7 @@ PLANTS: dict[str, Plant] = {
             Change(
                 "lua/redeem.lua",
                 "if refusal then return refusal end",
-                "if no then redis.call('HINCRBY', W .. 'n:' .. r.book.number, 'taken', 1) return no end",
+                "if refusal then redis.call('HINCRBY', W .. 'n:' .. r.book.number, 'taken', 1) return refusal end",
             ),
         ),
         "SCRIPT FLUSH",

@@ -149,7 +149,7 @@ def _locks_of_several(stored: dict[str, str]) -> list[LockRecord]:
 async def assert_consistent(shop: Shop) -> None:
     """Compare all of the shop's counters, sets and records with what they should be."""
     everything = await shop.everything()
-    outbox = read_outbox(await shop.everything_told(), is_erased=shop.erased)
+    outbox = read_outbox(await shop.read_outbox_entries(), is_erased=shop.erased)
     held = Held(everything, shop.caller.prefix, outbox, shop.pseudonyms)
     now = await shop.now()
     _check_names(everything, held)

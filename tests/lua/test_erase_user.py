@@ -55,7 +55,7 @@ class Eraser:
 
     async def spent(self, user: str = "ann") -> list[Spent]:
         """The user's redemptions, as Postgres lists them."""
-        outbox = read_outbox(await self.shop.everything_told(), is_erased=True)
+        outbox = read_outbox(await self.shop.read_outbox_entries(), is_erased=True)
         return [
             Spent(event.id, event.book, event.code, name in outbox.rolled_back)
             for name, event in outbox.redeemed.items()

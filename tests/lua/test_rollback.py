@@ -24,7 +24,7 @@ async def test_what_a_rollback_answers_and_writes(still: Shop, uses: int | None,
     await still.wait(5)
     status, body = await still.rollback(own_id.upper(), restore=restore, reason="returned")
     assert (status, body) == (200, {**redemption, "rolledBackAt": from_ms(NOW_MS + 5)})
-    entry = (await still.everything_told())[-1]
+    entry = (await still.read_outbox_entries())[-1]
     request = RequestPart(ip="192.0.2.1", ua="tests", reason="returned")
     assert parse_entry(*entry) == RolledBack(
         epoch=EPOCH, seq=4, request=request, workspace=1, book=1, code="CODE-1", user="ann", at_ms=NOW_MS + 5,
@@ -80,7 +80,7 @@ async def test_an_order_is_rolled_back_as_a_whole(still: Shop) -> None:
         for code, user in (("CODE-1", "ann"), ("CODE-1", "bob"), ("CODE-2", "ann"), ("CODE-3", "ann"))
     ]
     await still.rollback(ids[1], restore=False)
-    before = len(await still.everything_told())
+    before = len(await still.read_outbox_entries())
     await still.wait(1)
     status, body = await still.rollback_order("A-1", reason="cancelled")
     assert (status, body["durability"]) == (200, "accepted")
@@ -88,7 +88,7 @@ async def test_an_order_is_rolled_back_as_a_whole(still: Shop) -> None:
     assert {item["rolledBackAt"] for item in body["items"]} == {from_ms(NOW_MS + 1)}
     assert len({item["bookId"] for item in body["items"]}) == 2
     assert "durability" not in body["items"][0]
-    events = [parse_entry(*entry) for entry in (await still.everything_told())[before:]]
+    events = [parse_entry(*entry) for entry in (await still.read_outbox_entries())[before:]]
     rolled_back = [event.redemption_id for event in events if isinstance(event, RolledBack)]
     assert rolled_back == [ids[0], ids[2], ids[3]]
     await still.refuses("already_rolled_back", still.rollback_order("A-1"))

@@ -17,7 +17,7 @@ async def test_an_assignment_is_taken_back_once(still: Shop, uses: int | None) -
     await still.assign("CODE-1", "ann")
     await still.wait(1)
     assert await still.unassign("code-1") == (200, free | {"durability": "accepted"})
-    event = parse_entry(*(await still.everything_told())[-1])
+    event = parse_entry(*(await still.read_outbox_entries())[-1])
     about: dict[str, Any] = {"workspace": 1, "book": 1, "code": "CODE-1", "user": "ann", "at_ms": NOW_MS + 1}
     assert event == Unassigned(epoch=EPOCH, seq=event.seq, request=RequestPart(ip="192.0.2.1", ua="tests"), **about)
     assert await still.coupon("CODE-1") == (200, free)

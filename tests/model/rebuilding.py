@@ -30,7 +30,7 @@ async def rebuild(
 ) -> None:
     """Make another Redis whole from the latest configuration and all events, while its gate is closed."""
     other.caller, other.still_ms = shop.caller, shop.still_ms
-    other.outbox = await shop.everything_told()
+    other.outbox = await shop.read_outbox_entries()
     w = shop.caller.prefix
     await other.link.call("DEL", key_names.outbox(0), key_names.settings(w), key_names.books(w))
     await other.gate("closed")

@@ -144,7 +144,7 @@ class Twins(RuleBasedStateMachine):
             held = self.stage.run(workspace.user_coupons(self.shop.caller, user))
             self.same(f"coupons of {user}", held, self.model.held(user))
         facts, recorded_keys = list[tuple[Any, ...]](), list[int]()
-        for entry_id, fields in self.stage.run(self.shop.everything_told()):
+        for entry_id, fields in self.stage.run(self.shop.read_outbox_entries()):
             recorded_keys += [len(facts)] * ("i" in fields)
             facts += _facts(parse_entry(entry_id, fields))
         self.same("facts", facts, self.model.facts)
