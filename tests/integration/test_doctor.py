@@ -282,6 +282,7 @@ def test_the_advice_on_a_failing_opening() -> None:
         ("REDIS_URL", "redis://nobody:hunter2@{redis}", "redis"),
         ("REDIS_URL", "redis://:hunter2@127.0.0.1:hunter3/0", "redis"),
     ],
+    ids=["no Postgres there", "no Redis there", "unknown user of Redis", "port that is no number"],
 )
 def test_servers_that_are_away(patient: Service, setting: str, url: str, bad: str) -> None:
     """The other server is examined, the one that is away is named without its password, and the exit code is 2."""
