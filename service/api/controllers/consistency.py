@@ -102,7 +102,7 @@ class ConsistencyChecks(Controller):
         return Consistency(
             state=state,
             lag_events=pending,
-            lag_seconds=await _lag_s(context, row) if pending else 0.0,
+            lag_seconds=await lag_s(context, row) if pending else 0.0,
             last_recorded=str(row.cursor),
             last_reconciled_at=last and from_ms(to_ms(last.when)),
             reconciled_to=last and str(last.at),
@@ -143,7 +143,7 @@ class ConsistencyChecks(Controller):
         return await run_once(request, caller, body, act)
 
 
-async def _lag_s(context: Context, row: Partition) -> float:
+async def lag_s(context: Context, row: Partition) -> float:
     """The age of the oldest event that is not recorded, on Redis's clock; 0 if it can't be read."""
     try:
         for (epoch, seq), decided, request in await context.decider.after(row.id, row.cursor):

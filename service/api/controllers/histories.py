@@ -11,6 +11,7 @@ from service.access.caller import Caller
 from service.api.auth import get_caller
 from service.api.context import Context
 from service.api.controllers.books import BookId
+from service.api.controllers.consistency import lag_s
 from service.api.controllers.coupons import Code
 from service.api.controllers.users import UserIdPath, check_user
 from service.api.documented import describe
@@ -201,7 +202,8 @@ async def read_coupon(request: Request[Any, Any, Any], caller: Caller, code: str
 
 
 async def wait_recorded(request: Request[Any, Any, Any], caller: Caller) -> dict[str, str]:
-    """Wait until all events up to now are recorded. If that takes too long, return the header with the lag."""
+    """Wait until all events up to now are recorded. If that takes too long, return the header with the lag: the age of
+    the oldest unrecorded event, or without Redis the time since the last recording."""
     context: Context = request.app.state.context
     try:
         epoch, seq = await context.decider.tail(caller.partition)
@@ -210,8 +212,10 @@ async def wait_recorded(request: Request[Any, Any, Any], caller: Caller) -> dict
     except Refusal:
         pass  # Redis is unreachable: return what Postgres has
     row = await read_partition(context.pool, caller.partition)
-    lag_s = time.time() - row.recorded_at.timestamp() if row.recorded_at else BARRIER_MS / 1000
-    return {"Scrip-Lag-Seconds": str(max(1, round(lag_s)))}
+    behind_s = await lag_s(context, row)
+    if not behind_s and row.recorded_at:
+        behind_s = time.time() - row.recorded_at.timestamp()
+    return {"Scrip-Lag-Seconds": str(max(1, round(behind_s)))}
 
 
 def _redemptions(page: Page[PastRedemption], headers: dict[str, str]) -> Response[RedemptionPage]:
