@@ -15,12 +15,11 @@ from litestar import Controller, Request, post
 from litestar.response import Stream
 
 from service.access.caller import Caller
-from service.api.auth import get_caller
 from service.api.configuration_writes import Change
 from service.api.console.overview import FOR_MANAGERS
 from service.api.context import Context
 from service.api.durability import is_recorded
-from service.api.reading import parse_query, read_json_body
+from service.api.reading import read_json_body, unpack_request
 from service.api.recall import decide
 from service.domain import field_types
 from service.domain.book_requests import CreateBook
@@ -87,7 +86,6 @@ class Proof(Answer):
     """Whether the three numbers are equal and at most the number of coupons."""
 
 
-_read = msgspec.json.Decoder(FlashSale)
 _line = msgspec.json.Encoder()
 
 
@@ -100,10 +98,8 @@ class Sales(Controller):
     async def run(self, request: Request[Any, Any, Any]) -> Stream:
         """Run a sale, and stream a line of JSON ten times a second; the last line has the proof. A process runs one
         sale at a time, in the demo's workspace only. A disconnect ends the sale. Scopes `manage` and `checkout`."""
-        caller = get_caller(request)
-        parse_query(request)
-        payload = await read_json_body(request, _read, _MAX_BYTES)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
+        _, payload = await read_json_body(request, FlashSale, _MAX_BYTES)
         if "checkout" not in caller.scopes:
             raise Refusal("forbidden", "This request also needs a key with the scope checkout.")
         if not is_demo(context, (await read_workspace(context.pool, caller.workspace)).name):
