@@ -5,28 +5,27 @@ from typing import Annotated
 import msgspec
 
 from service.domain.errors import Refusal, invalid
-from service.domain.field_types import Answer, OrderId, Request, UserId, encode_field, parse_uuid
+from service.domain.field_types import Answer, OrderId, UserId, encode_field, parse_uuid
 from service.domain.money import CURRENCY_DIGITS, Money, from_e4
 from service.domain.outcomes import REPEATED
 from service.formats import key_names
+from service.formats.redemption_record import parse_record
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 from service.operations.coupon_view import Code, Coupon, Durability, parse_coupon, restrict
 from service.operations.lock import LockToken
-from service.operations.order_fields import Currency, Items, order_amounts
-from service.operations.redemption_view import Redemption, final_amount_of, redemption_json
+from service.operations.order_fields import OrderFields, order_amounts
+from service.operations.redemption_view import Redemption, compute_final_amount, redemption_json
 
 _NO_CODE = "-"
 
 
-class CheckoutRequest(Request):
+class CheckoutRequest(OrderFields, kw_only=True):
     """The user, the order and its coupon."""
 
     user_id: UserId
     order_id: OrderId
-    order_value: Money
-    currency: Currency | None = None
-    items: Items | None = None
+    order_value: Money  # type: ignore[assignment]
     code: Code | None = None
     lock_token: LockToken | None = None
     gift_book_id: Annotated[
@@ -80,7 +79,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     def render(reply: Reply, durability: str) -> Rendered:
         workspace_digits, _, gift = reply[4].partition(" ")
         redemption = msgspec.Raw(redemption_json(reply[1], reply[2], None)) if reply[1] else None
-        final = final_amount_of(reply[1]) if reply[1] else None
+        final = compute_final_amount(parse_record(reply[1])) if reply[1] else None
         if final is None:
             final_digits = CURRENCY_DIGITS[request.currency] if request.currency else int(workspace_digits)
             final = from_e4(int(value_e4), final_digits)

@@ -90,8 +90,6 @@ _line = msgspec.json.Encoder()
 
 
 class Sales(Controller):
-    """The endpoint for flash sales."""
-
     path = "/sale"
 
     @post("/", include_in_schema=False, status_code=200, opt=FOR_MANAGERS)

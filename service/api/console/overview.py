@@ -9,8 +9,9 @@ from litestar import Controller, Request, Response, get
 
 from service.access.caller import Caller
 from service.api.context import Context
-from service.api.controllers.histories import BookStats, RedemptionPage, render_redemptions, wait_recorded
+from service.api.controllers.histories import RedemptionPage, render_redemptions, wait_recorded
 from service.api.reading import Listing, unpack_request
+from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.formats import page_cursors
@@ -84,8 +85,6 @@ class JobPage(Answer):
 
 
 class Overviews(Controller):
-    """The endpoints for the console's overview and lists."""
-
     path = "/"
 
     @get("/overview", include_in_schema=False, opt=FOR_OPERATORS)

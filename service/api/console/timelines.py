@@ -101,8 +101,6 @@ class Timeline(Answer):
 
 
 class Timelines(Controller):
-    """The endpoints for search and timelines."""
-
     path = "/"
 
     @get("/search", include_in_schema=False, opt=FOR_MANAGERS)

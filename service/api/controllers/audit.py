@@ -83,8 +83,6 @@ class EntryPage(Answer):
 
 
 class Audit(Controller):
-    """The endpoints for the audit log."""
-
     path = "/v1"
 
     @get(

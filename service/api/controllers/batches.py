@@ -80,8 +80,6 @@ class _BatchRun:
 
 
 class Batches(Controller):
-    """The endpoint for batches of up to 1,000 operations."""
-
     path = "/v1"
 
     @post(

@@ -84,8 +84,6 @@ class BookPage(Answer, kw_only=True):
 
 
 class Books(Controller):
-    """The endpoints for books."""
-
     path = "/v1"
 
     @post(

@@ -48,8 +48,6 @@ class Clock(Answer, kw_only=True):
 
 
 class TestClock(Controller):
-    """Time in a test workspace."""
-
     path = "/v1/test/clock"
 
     @post(

@@ -129,8 +129,6 @@ class CodePage(Answer):
 
 
 class Codes(Controller):
-    """The endpoints for a book's codes."""
-
     path = "/v1"
 
     @post(

@@ -73,8 +73,6 @@ class StartReconcile(field_types.Request, kw_only=True):
 
 
 class ConsistencyChecks(Controller):
-    """The endpoints for consistency."""
-
     path = "/v1/ops"
 
     @get(

@@ -38,8 +38,6 @@ class ValidateQuery(field_types.Request, kw_only=True):
 
 
 class Coupons(Controller):
-    """The endpoints for one coupon."""
-
     path = "/v1/coupons"
 
     @get(

@@ -41,8 +41,6 @@ class ProblemType(Answer):
 
 
 class Operating(Controller):
-    """The endpoints for health and metrics."""
-
     path = "/"
 
     @get("/", include_in_schema=False, opt=OPEN)

@@ -17,6 +17,7 @@ from service.api.documented import describe
 from service.api.hot_path import call_without_body
 from service.api.reading import Listing, parse_id, unpack_request
 from service.api.recall import decide
+from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.operations import coupon_view
@@ -72,25 +73,7 @@ class CouponPage(Answer):
     next_cursor: str | None
 
 
-class BookStats(Answer):
-    """A book's coupons by status, regardless of validity windows; and its redemptions that were not rolled back."""
-
-    codes: int
-    available: int
-    assigned: int
-    locked: int
-    redeemed: int
-    exhausted: int
-    inactive: int
-    redemptions: int
-    rolled_back: int
-    discount_total: str
-    users: int
-
-
 class Histories(Controller):
-    """The endpoints for histories."""
-
     path = "/v1"
 
     @get(

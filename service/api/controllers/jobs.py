@@ -23,8 +23,6 @@ EXAMPLE = {
 
 
 class Jobs(Controller):
-    """The endpoints for jobs."""
-
     path = "/v1/jobs"
 
     @get("/{jobId:str}", **describe("getJob", "Read a job", "Jobs", answer=EXAMPLE, refusals="job_not_found"))

@@ -116,8 +116,6 @@ class KeyPage(Answer, kw_only=True):
 
 
 class Keys(Controller):
-    """The endpoints for the workspace's API keys."""
-
     path = "/v1/keys"
 
     @post(

@@ -35,8 +35,6 @@ class NoticePage(Answer):
 
 
 class Notices(Controller):
-    """The endpoints for notices."""
-
     path = "/v1/books"
 
     @get(

@@ -45,8 +45,6 @@ class ActivePage(Answer):
 
 
 class SingleCoupons(Controller):
-    """The endpoints for single coupons."""
-
     path = "/v1/coupons"
 
     @post(

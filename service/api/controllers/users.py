@@ -81,8 +81,6 @@ class UserPage(Answer, kw_only=True):
 
 
 class Users(Controller):
-    """The endpoints for users."""
-
     path = "/v1/users"
 
     @post(

@@ -112,8 +112,6 @@ class DeliveryPage(Answer, kw_only=True):
 
 
 class Webhooks(Controller):
-    """The endpoints for the workspace's webhooks."""
-
     path = "/v1/webhooks"
 
     @post(

@@ -96,8 +96,6 @@ class Workspace(Answer, kw_only=True):
 
 
 class Settings(Controller):
-    """The endpoints for a workspace's settings."""
-
     path = "/v1/workspace"
 
     @get("/", **describe("getWorkspace", "Read the settings", "Workspace", answer=_EXAMPLE))
