@@ -103,8 +103,8 @@ CHECKOUT = Operation(
         summary="Complete a purchase",
         description="Redeem the order's coupon and give its gift, as one change; either may be missing. Scope "
         "`checkout`.\n\nThe gift is a free code of `giftBookId`, else of the redeemed book's gift book, else of the "
-        "workspace's. Where there is none, none is free, or the user may have no more, `gift` is null and the sale "
-        "stands. Repeated, it gives no second gift, nor one that there was none of at first.",
+        "workspace's. If there is no such book or no free code, or the user has reached a limit, `gift` is null. A "
+        "repeated request gives no further gift.",
         example={"userId": "user-42", "orderId": "A-1001", "orderValue": "120.00", "code": "SUMMER-7QX2"},
         answer={
             "redemption": parts.REDEMPTION,
@@ -112,7 +112,7 @@ CHECKOUT = Operation(
             "finalAmount": "96.00",
             "durability": "fsynced",
         },
-        repeated="This user completed this order already.",
+        repeated="This user has already completed this order.",
         refusals="book_not_found coupon_not_found coupon_inactive book_inactive not_started expired "
         "coupon_not_assigned coupon_assigned_to_other coupon_locked lock_lost lock_required coupon_redeemed "
         "coupon_exhausted user_redemption_limit out_of_stock order_already_used currency_mismatch order_value_too_low "

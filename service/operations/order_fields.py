@@ -15,7 +15,9 @@ MAX_ITEMS = 1_000
 Currency = Annotated[
     str,
     msgspec.Meta(
-        description="ISO 4217; the discount's or the workspace's.", examples=["USD"], extra_json_schema=CURRENCIES
+        description="An ISO 4217 code: the discount's currency, or the workspace's.",
+        examples=["USD"],
+        extra_json_schema=CURRENCIES,
     ),
 ]
 

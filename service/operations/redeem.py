@@ -159,7 +159,7 @@ REDEEM = Operation(
         description="Spend one use, with the discount that the book gives. Scope `checkout`.",
         example=parts.ORDER | {"lockToken": parts.LOCK["lockToken"]},
         answer=parts.REDEMPTION | {"durability": "fsynced"},
-        repeated="This user redeemed it for this order already, and it stands.",
+        repeated="This user has already redeemed it for this order, and the redemption was not rolled back.",
         refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} lock_lost lock_required {parts.FACTS} "
         f"{parts.TRAFFIC}",
     ),
@@ -173,8 +173,8 @@ VALIDATE = Operation(
     texts=Texts(
         summary="Validate a coupon",
         keyed=False,
-        description="What a redeem would say, with every refusal that would apply; changes nothing. Scope `public` or "
-        "`checkout`.\n\nA key with the scope `public` alone learns no reason: just `coupon_not_available`.",
+        description="The result that a redeem would have, with every refusal that applies; changes nothing. Scope "
+        "`public` or `checkout`.\n\nA key with only the scope `public` gets one reason: `coupon_not_available`.",
         example=parts.ORDER | {"code": "SUMMER-7QX2"},
         answer={
             "valid": True,

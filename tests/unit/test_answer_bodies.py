@@ -40,7 +40,8 @@ def test_a_redemption(user: str, order: str) -> None:
                 assert bytes(read.metadata) == metadata
                 assert read.user_id == ("-" if user == "%-" else user)
                 assert read.order_id == (None if order == "-" else "-" if order == "%-" else order)
-                assert read.final_amount == (None if value == "-" else "47.92") == compute_final_amount(parse_record(_record(value=value)))
+                final_amount = compute_final_amount(parse_record(_record(value=value)))
+                assert read.final_amount == (None if value == "-" else "47.92") == final_amount
 
 
 class _Durable(DurableRedemption):

@@ -135,7 +135,7 @@ class _Sale:
     """
 
     def __init__(self, context: Context, caller: Caller, payload: FlashSale, book: Any, code: str) -> None:
-        self._context, self._who, self._size, self._book = context, caller, payload, book
+        self._context, self._caller, self._size, self._book = context, caller, payload, book
         self._code = code
         self._began_s = time.monotonic()
         self._seen = Counter[str]()
@@ -236,9 +236,9 @@ class _Sale:
         """Run and count the operation like a request. Raises Refusal."""
         began_s, context = now_s(), self._context
         self._seen["requests"] += 1
-        command = begin_decoded(row, Call(self._who), self._code, wanted, counted=True)
+        command = begin_decoded(row, Call(self._caller), self._code, wanted, counted=True)
         try:
-            reply = await decide(context.decider, context.pool, self._who, command)
+            reply = await decide(context.decider, context.pool, self._caller, command)
             rendered = finish(command, reply, context.decider.durability)
         except Refusal as refusal:
             self._refused[refusal.code] += 1
@@ -248,7 +248,7 @@ class _Sale:
         return rendered.body or b""
 
     async def _proof(self) -> Proof:
-        context, caller, sold, there = self._context, self._who, self._seen["sold"], self._size.coupons
+        context, caller, sold, there = self._context, self._caller, self._seen["sold"], self._size.coupons
         in_redis = in_postgres = None
         with suppress(Refusal):
             in_redis = (await context.hot.book_counts(caller, str(self._book.book_id))).redemptions
