@@ -38,8 +38,8 @@ UNASSIGN = Operation(
     texts=Texts(
         summary="Take an assignment back",
         description="Take the coupon from its user, if no use of it is locked or spent. It no longer counts towards "
-        "the user's limits. Scope `manage`.\n\nA coupon with several uses is refused with `coupon_redeemed` if some are "
-        "spent, with `coupon_exhausted` if all are. The coupon may be inactive or outside its validity window.",
+        "the user's limits. Scope `manage`.\n\nA coupon with several uses is refused with `coupon_redeemed` if some "
+        "are spent, with `coupon_exhausted` if all are. The coupon may be inactive or outside its validity window.",
         example={},
         answer=parts.COUPON | {"status": "available", "userId": None, "assignedAt": None, "durability": "fsynced"},
         refusals=f"coupon_not_found coupon_not_assigned coupon_locked coupon_redeemed coupon_exhausted {parts.TRAFFIC}",

@@ -54,7 +54,7 @@ class Match(Answer):
     code: str | None = None
 
 
-class Found(Answer):
+class Matches(Answer):
     """All matches."""
 
     matches: list[Match]
@@ -104,7 +104,7 @@ class Timelines(Controller):
     path = "/"
 
     @get("/search", include_in_schema=False, opt=FOR_MANAGERS)
-    async def search(self, request: Request[Any, Any, Any]) -> Found:
+    async def search(self, request: Request[Any, Any, Any]) -> Matches:
         """All codes, users, orders, redemptions, Idempotency-Keys, requests, books and jobs with this name."""
         caller = get_caller(request)
         text = parse_query(request, Search).q.strip()
@@ -123,7 +123,7 @@ class Timelines(Controller):
         ]
         if not matches and (parsed := parse_uuid(text)):
             matches.append(await _find_by_id(context, caller.workspace, parsed))
-        return Found(matches=matches)
+        return Matches(matches=matches)
 
     @get("/timeline", include_in_schema=False, opt=FOR_MANAGERS)
     async def timeline(self, request: Request[Any, Any, Any]) -> Timeline:

@@ -7,6 +7,7 @@ from typing import Any
 
 import asyncpg
 from litestar import Controller, Request, Response, get
+from msgspec.structs import fields
 
 from service.api.context import Context
 from service.api.controllers.books import BookId
@@ -34,7 +35,8 @@ _REDEMPTION_FIELDS = (
     "redemption_id code user_id order_id order_value currency discount_amount final_amount redeemed_at rolled_back_at "
     "ip_address user_agent"
 ).split()
-_REDEMPTIONS = [Redemption.__struct_encode_fields__[Redemption.__struct_fields__.index(n)] for n in _REDEMPTION_FIELDS]
+_CAMEL_CASE = {field.name: field.encode_name for field in fields(Redemption)}
+_REDEMPTIONS = [_CAMEL_CASE[name] for name in _REDEMPTION_FIELDS]
 _read_redemption_cells = attrgetter(*_REDEMPTION_FIELDS)
 
 _CODES_EXAMPLE = (
