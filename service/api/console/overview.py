@@ -9,7 +9,7 @@ from litestar import Controller, Request, Response, get
 
 from service.access.caller import Caller
 from service.api.context import Context
-from service.api.controllers.histories import RedemptionPage, render_redemptions, wait_recorded
+from service.api.controllers.histories import RedemptionPage, list_redemptions
 from service.api.reading import Listing, unpack_request
 from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
@@ -116,9 +116,7 @@ class Overviews(Controller):
     async def redemptions(self, request: Request[Any, Any, Any]) -> Response[RedemptionPage]:
         """All redemptions of the workspace, newest first."""
         caller, context, params = unpack_request(request, Listing)
-        headers = await wait_recorded(context, caller)
-        page = await redemptions_of_workspace(context.pool, caller.workspace, params.limit, params.cursor)
-        return render_redemptions(page, headers)
+        return await list_redemptions(context, caller, params, redemptions_of_workspace)
 
 
 async def _redis(context: Context, caller: Caller) -> RedisNow:

@@ -96,7 +96,7 @@ class Histories(Controller):
         """Redemptions of the book's coupons, newest first. Scope `manage`."""
         caller, context, params = unpack_request(request, Listing)
         book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
-        return await _list_redemptions(context, caller, params, history_pages.redemptions_of_book, book.book)
+        return await list_redemptions(context, caller, params, history_pages.redemptions_of_book, book.book)
 
     @get(
         "/users/{userId:str}/redemptions",
@@ -109,7 +109,7 @@ class Histories(Controller):
         """The user's redemptions, newest first. Scope `checkout` or `manage`."""
         caller, context, params = unpack_request(request, Listing)
         check_user(caller, user_id)
-        return await _list_redemptions(context, caller, params, history_pages.redemptions_of_user, user_id)
+        return await list_redemptions(context, caller, params, history_pages.redemptions_of_user, user_id)
 
     @get(
         "/coupons/{code:str}/redemptions",
@@ -122,7 +122,7 @@ class Histories(Controller):
         """The coupon's redemptions, newest first. Scope `manage`."""
         caller, context, params = unpack_request(request, Listing)
         await read_coupon(request, caller, code)
-        return await _list_redemptions(context, caller, params, history_pages.redemptions_of_code, parse_code(code))
+        return await list_redemptions(context, caller, params, history_pages.redemptions_of_code, parse_code(code))
 
     @get(
         "/users/{userId:str}/coupons",
@@ -173,19 +173,15 @@ async def wait_recorded(context: Context, caller: Caller) -> dict[str, str]:
     return {"Scrip-Lag-Seconds": str(max(1, round(lag_s)))}
 
 
-async def _list_redemptions(
+async def list_redemptions(
     context: Context,
     caller: Caller,
     params: Listing,
     read: Callable[..., Awaitable[Page[PastRedemption]]],
-    of: int | str,
+    *of: int | str,
 ) -> Response[RedemptionPage]:
-    """The redemptions of a book, a code or a user, which `read` reads."""
+    """A page of the redemptions that `read` reads, of a book, a code or a user."""
     headers = await wait_recorded(context, caller)
-    page = await read(context.pool, caller.workspace, of, params.limit, params.cursor)
-    return render_redemptions(page, headers)
-
-
-def render_redemptions(page: Page[PastRedemption], headers: dict[str, str]) -> Response[RedemptionPage]:
+    page = await read(context.pool, caller.workspace, *of, params.limit, params.cursor)
     body = RedemptionPage(items=[redemption_of(past) for past in page.items], next_cursor=page.next_cursor)
     return Response(body, headers=headers)
