@@ -5,7 +5,7 @@ from typing import Annotated
 import msgspec
 
 from service.domain.errors import Refusal, invalid
-from service.domain.field_types import Answer, OrderId, UserId, encode_field, parse_uuid
+from service.domain.field_types import Answer, OrderId, Request, UserId, encode_field, parse_uuid
 from service.domain.money import CURRENCY_DIGITS, Money, from_e4
 from service.domain.outcomes import REPEATED
 from service.formats import key_names
@@ -14,18 +14,20 @@ from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 from service.operations.coupon_view import Code, Coupon, Durability, parse_coupon, restrict
 from service.operations.lock import LockToken
-from service.operations.order_fields import OrderFields, order_amounts
+from service.operations.order_fields import Currency, Items, order_amounts
 from service.operations.redemption_view import Redemption, compute_final_amount, redemption_json
 
 _NO_CODE = "-"
 
 
-class CheckoutRequest(OrderFields, kw_only=True):
+class CheckoutRequest(Request):
     """The user, the order and its coupon."""
 
     user_id: UserId
     order_id: OrderId
-    order_value: Money  # type: ignore[assignment]
+    order_value: Money
+    currency: Currency | None = None
+    items: Items | None = None
     code: Code | None = None
     lock_token: LockToken | None = None
     gift_book_id: Annotated[
@@ -52,7 +54,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     gift_book = None if request.gift_book_id is None else parse_uuid(request.gift_book_id)
     if request.gift_book_id is not None and gift_book is None:
         raise Refusal("book_not_found")
-    value_e4, digits, items = order_amounts(request)
+    value_e4, digits, items = order_amounts(request)  # type: ignore[arg-type]  # it has these fields
     bucket, order_bucket, user_bucket = key_names.bucket(used_code), key_names.bucket(order), key_names.bucket(user)
     k = caller.keys
     names = (

@@ -67,7 +67,7 @@ def _render(reply: Reply, durability: str) -> Rendered:
 
 
 def _render_order(reply: Reply, durability: str) -> Rendered:
-    records = reply[1].split("\n") if reply[1] else []  # none if the order had only a gift
+    records: list[str] = reply[1].split("\n") if reply[1] else []  # none if the order had only a gift
     pairs = zip(records, reply[2].split(" ") if records else [], strict=True)
     items = [msgspec.Raw(redemption_json(record, book_id, _rolled_at(reply))) for record, book_id in pairs]
     body = RolledBack(items=items, durability=durability)  # type: ignore[arg-type]
