@@ -240,7 +240,7 @@ def _exemplify(content: Any, value: Any) -> None:
 def _empty(response: Any) -> None:
     """Remove the content of a response without a body."""
     if response is not None:
-        cast("OpenAPIResponse", response).content = None
+        response.content = None
 
 
 def _parameters(kind: "type[msgspec.Struct] | None") -> list[Parameter]:

@@ -27,18 +27,12 @@ _BY_STATUS = {
 log = structlog.get_logger()
 
 
-def render_problem(request: Request[Any, Any, Any], refusal: Refusal) -> bytes:
-    """The problem document of a rejected request, or of a rejected part of it."""
-    return problem(refusal, request.scope["state"].get("request_id", ""))
-
-
 def refuse(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes]:
     """The response to a rejected request."""
-    request.scope["state"]["outcome"] = refusal.code
-    headers = problem_headers(refusal)
-    return Response(
-        render_problem(request, refusal), status_code=refusal.outcome.status, headers=headers, media_type=MEDIA_TYPE
-    )
+    state = request.scope["state"]
+    state["outcome"] = refusal.code
+    body, headers = problem(refusal, state.get("request_id", "")), problem_headers(refusal)
+    return Response(body, status_code=refusal.outcome.status, headers=headers, media_type=MEDIA_TYPE)
 
 
 def refuse_http(request: Request[Any, Any, Any], error: HTTPException) -> Response[bytes]:

@@ -1,6 +1,7 @@
 """Reading requests: media types, bodies up to a size, queries, ids and cursors."""
 
 from collections.abc import AsyncIterator
+from functools import cache
 from typing import Annotated, Any, TypeVar
 from urllib.parse import parse_qsl
 from uuid import UUID
@@ -9,6 +10,9 @@ import msgspec
 from litestar import Request
 from litestar.datastructures import Headers
 
+from service.access.caller import Caller
+from service.api.auth import get_caller
+from service.api.context import Context
 from service.domain import field_types
 from service.domain.decoding import check_texts, decode, refusal_from_error
 from service.domain.errors import Refusal, invalid, malformed
@@ -23,6 +27,8 @@ JSON_BYTES = 16 << 20
 UPLOAD_BYTES = 1 << 30
 
 _MAX_PARAMETERS = 64
+
+_make_decoder = cache(msgspec.json.Decoder)
 
 
 class NoQuery(field_types.Request):
@@ -83,10 +89,16 @@ async def read_json_bytes(
 
 
 async def read_json_body(
-    request: Request[Any, Any, Any], decoder: "msgspec.json.Decoder[T]", max_bytes: int = JSON_BYTES
-) -> T:
-    """The struct in a JSON body."""
-    return decode(decoder, await read_json_bytes(request, max_bytes))
+    request: Request[Any, Any, Any], kind: type[T], max_bytes: int = JSON_BYTES
+) -> tuple[bytes, T]:
+    """The bytes of a JSON body, and the struct in it."""
+    body = await read_json_bytes(request, max_bytes)
+    return body, decode(_make_decoder(kind), body)
+
+
+def unpack_request(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> tuple[Caller, Context, Query]:
+    """The authenticated caller, the objects of this process, and the query."""
+    return get_caller(request), request.app.state.context, parse_query(request, kind)
 
 
 def parse_query(request: Request[Any, Any, Any], kind: "type[Query]" = NoQuery) -> Query:

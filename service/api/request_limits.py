@@ -7,19 +7,17 @@ from litestar import Request
 from service.access.caller import Caller
 from service.api.context import Context
 from service.domain.errors import Refusal
-from service.operations.base import Call, Command, Rendered, Reply
+from service.operations.base import Call, Command, render_nothing
 from service.operations.run import with_limits
 
 _UNDECIDED = frozenset(("recovering", "unavailable", "outcome_unknown"))
 
 
 async def count_request(request: Request[Any, Any, Any], caller: Caller) -> None:
-    """Count a request, unless its script does. Refusal `rate_limited`. While Redis can't say, nothing is counted and
-    nothing is refused: these requests are an operator's, caller may be needed just then."""
-    if not caller.limits:
-        return
+    """Count a request of a caller with limits. Raises Refusal `rate_limited`. While Redis is unavailable, the request
+    is accepted uncounted: operators may need it just then."""
     client = request.scope.get("client")
-    command = Command("count", (caller.gate, caller.keys.settings), (), _render)
+    command = Command("count", (caller.gate, caller.keys.settings), (), render_nothing)
     limited = with_limits(Call(caller, ip=client[0] if client else None), command)
     context: Context = request.app.state.context
     state = request.scope["state"]
@@ -36,7 +34,3 @@ async def count_request(request: Request[Any, Any, Any], caller: Caller) -> None
 def is_counted(request: Request[Any, Any, Any]) -> bool:
     """Whether admit has counted the request."""
     return "rates" in request.scope["state"]
-
-
-def _render(reply: Reply, durability: str) -> Rendered:
-    return Rendered(204, None)

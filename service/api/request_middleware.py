@@ -13,8 +13,8 @@ _HEADER = b"x-request-id"
 
 
 def around(app: ASGIApp, proxies: Proxies = NO_PROXIES, origins: Origins = NO_ORIGINS) -> ASGIApp:
-    """Every answer carries `X-Request-Id`, the caller's if it sent a valid one, and what it doesn't say otherwise of
-    SAFE_HEADERS. The client's address is the one that trusted proxies name."""
+    """Add `X-Request-Id`, which is the client's if valid, and the SAFE_HEADERS that the response lacks. Take the
+    client's address from trusted proxies."""
 
     async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

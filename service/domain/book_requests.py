@@ -161,6 +161,22 @@ class Book(Answer, kw_only=True):
     """The job that generates `totalCodes`; only in the response to the request that created the book."""
 
 
+class BookStats(Answer):
+    """A book's coupons by status, regardless of validity windows; and its redemptions that were not rolled back."""
+
+    codes: int
+    available: int
+    assigned: int
+    locked: int
+    redeemed: int
+    exhausted: int
+    inactive: int
+    redemptions: int
+    rolled_back: int
+    discount_total: str
+    users: int
+
+
 _NULL: dict[str, Any] = {
     "description": "",
     "status": "active",

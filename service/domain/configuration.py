@@ -127,27 +127,11 @@ class UserRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Projector(Protocol):
-    """Writes configuration into Redis. Every row carries its version, and only a newer one is applied."""
-
-    async def workspace(self, row: WorkspaceRow) -> None:
-        """Write a new or changed workspace."""
-        ...
-
-    async def book(self, row: BookRow) -> None:
-        """Write a new or changed book."""
-        ...
+    """Writes codes into Redis."""
 
     async def codes(self, workspace: int, partition: int, version: int, rows: Sequence[CodeRow]) -> None:
         """Write at most 5,000 codes of one version. During a catch-up Redis may have some of them already, also
         deactivated or expired ones."""
-        ...
-
-    async def coupon(self, row: CodeRow) -> None:
-        """Write a changed status or expiry of one code."""
-        ...
-
-    async def user(self, row: UserRow) -> None:
-        """Write a new or changed user."""
         ...
 
     async def seen(self, partition: int, version: int) -> None:

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Generator
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -25,13 +25,17 @@ _FLAT = {
 """The names in a single coupon's request of a book's fields."""
 
 
-class _SingleCouponFields(Request, kw_only=True):
-    """Fields of all kinds."""
+class SingleCoupon(Request, kw_only=True):
+    """A coupon of any kind."""
 
     kind: ClassVar[Kind]
     default_uses: ClassVar[int | None] = 1
     """The default of `max_total_uses`; None means no limit."""
 
+    user_id: UserId | None = None
+    valid_from: Time | None = None
+    valid_until: Time | None = None
+    max_uses_per_user: Count | None = None
     code: Annotated[
         Annotated[str, msgspec.Meta(pattern=CODE_PATTERN)] | None,
         msgspec.Meta(description="Default: a random code.", examples=["WELCOME-42"]),
@@ -68,45 +72,33 @@ class _SingleCouponFields(Request, kw_only=True):
             if missing and value is not None:
                 raise BadField(field, "needs discountType and discountValue")
         with rename_book_fields():
-            make_book(cast("SingleCoupon", self), "any")
+            make_book(self, "any")
 
 
-class UserSpecific(_SingleCouponFields, kw_only=True):
+class UserSpecific(SingleCoupon, kw_only=True):
     """A coupon for one user."""
 
     kind = "user-specific"
 
-    user_id: UserId
-    valid_from: Time | None = None
-    valid_until: Time | None = None
-    max_uses_per_user: Count | None = None
+    user_id: UserId  # type: ignore[assignment]
 
 
-class TimeSpecific(_SingleCouponFields, kw_only=True):
+class TimeSpecific(SingleCoupon, kw_only=True):
     """A coupon for a period of time."""
 
     kind = "time-specific"
     default_uses = None
 
-    user_id: UserId | None = None
-    valid_from: Time
-    valid_until: Time
-    max_uses_per_user: Count
+    valid_from: Time  # type: ignore[assignment]
+    valid_until: Time  # type: ignore[assignment]
+    max_uses_per_user: Count  # type: ignore[assignment]
     max_total_uses: Annotated[Count | None, msgspec.Meta(description="Default: no limit.")] = None
 
 
-class Generated(_SingleCouponFields, kw_only=True):
+class Generated(SingleCoupon, kw_only=True):
     """A coupon for one user, or for any user."""
 
     kind = "generated"
-
-    user_id: UserId | None = None
-    valid_from: Time | None = None
-    valid_until: Time | None = None
-    max_uses_per_user: Count | None = None
-
-
-SingleCoupon = UserSpecific | TimeSpecific | Generated
 
 
 def make_code_line(request: SingleCoupon, code: str) -> CodeLine:

@@ -8,12 +8,10 @@ import asyncio
 from typing import Any
 
 import structlog
-from uvicorn import Config
-from uvicorn.server import ServerState
 
 from service.access.caller import Caller
 from service.domain.errors import Refusal
-from service.fastlane.bounded_protocol import BODY, HEAD, MAX_CONNECTIONS, WAITING, Bounded
+from service.fastlane.bounded_protocol import BODY, HEAD, WAITING, Bounded
 from service.fastlane.request_heads import find_hot, find_hot_path
 from service.fastlane.routes import (
     AGENT,
@@ -54,19 +52,12 @@ class Protocol(Bounded):
     _command: Command
     _ip: str | None
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-        max_connections: int = MAX_CONNECTIONS,
-        lane: Lane | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop, max_connections)
+    def __init__(self, *args: Any, lane: Lane | None = None, **options: Any) -> None:
+        """Bounded's arguments, and the lane."""
+        super().__init__(*args, **options)
         self._lane = lane
         if lane:
-            self._heads = lane.heads(server_state)
+            self._heads = lane.heads(self.server_state)
         self._shape: Shape | None = None
         self._row: Row
         self._values: HeadValues

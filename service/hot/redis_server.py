@@ -134,7 +134,7 @@ class Server:
         text = compose(script, self.partition, epoch, "")
         reply = await self.command("EVAL", text, keys, *(self.gate, self.outbox)[:keys], *args)
         if reply[0] != OK:
-            raise Fenced(f"the gate says {reply[1]!r}")
+            raise Fenced(f"the gate is {reply[1]!r}")
         return reply[1]
 
     async def load(self, scripts: Scripts) -> None:
@@ -245,8 +245,6 @@ def _failure(script: str, error: hiredis.ReplyError) -> Exception:
         return Fenced(kind)
     line = re.search(r"user_script:\d+", str(error))
     failed = ScriptFailed(script, kind if kind.isupper() else "ERR", line[0] if line else "")
-    event = (
-        "script_failed" if failed.is_own or failed.is_wrong_type else "redis_error"
-    )  # a full or slow server recovers
+    event = "script_failed" if failed.is_own or failed.is_wrong_type else "redis_error"  # such as a full server
     log.error(event, script=script, kind=failed.kind, line=line[0] if line else "")
     return failed

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 
 from service.access.caller import Caller
+from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
 from service.domain.field_types import encode_field
 from service.domain.money import CURRENCY_DIGITS, from_e4
@@ -18,20 +19,9 @@ KEPT_BYTES = 64 << 20
 """The default bound of a workspace's stored answers off the hot path."""
 
 
-class BookCounts(msgspec.Struct):
-    """A book's coupons by status, ignoring windows, and its standing redemptions."""
+class BookCounts(BookStats):
+    """A book's counts, and what only the service needs."""
 
-    codes: int
-    available: int
-    assigned: int
-    locked: int
-    redeemed: int
-    exhausted: int
-    inactive: int
-    redemptions: int
-    rolled_back: int
-    discount_total: str
-    users: int
     touched: bool
     """Whether any of its codes was ever locked or redeemed."""
 

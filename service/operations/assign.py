@@ -72,7 +72,7 @@ ASSIGN_CODE = Operation(
         description="Give a user this coupon. Scope `checkout`.",
         example={"userId": "user-42"},
         answer=parts.COUPON | {"durability": "fsynced"},
-        repeated="It was this user's already.",
+        repeated="The user already has this coupon.",
         refusals=f"coupon_not_found coupon_inactive {parts.ASSIGN} coupon_assigned_to_other coupon_locked "
         f"coupon_redeemed coupon_exhausted {parts.TRAFFIC}",
     ),

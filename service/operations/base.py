@@ -60,6 +60,11 @@ Render = Callable[[Reply, str], Rendered]
 """(script's reply, durability) → response."""
 
 
+def render_nothing(reply: Reply, durability: str) -> Rendered:
+    """For scripts that no request runs alone: the response is not sent."""
+    return Rendered(204, None)
+
+
 class Command(msgspec.Struct):
     """One run of one script."""
 

@@ -9,12 +9,13 @@ from service.domain.field_types import Answer, OrderId, Request, UserId, encode_
 from service.domain.money import CURRENCY_DIGITS, Money, from_e4
 from service.domain.outcomes import REPEATED
 from service.formats import key_names
+from service.formats.redemption_record import parse_record
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 from service.operations.coupon_view import Code, Coupon, Durability, parse_coupon, restrict
 from service.operations.lock import LockToken
 from service.operations.order_fields import Currency, Items, order_amounts
-from service.operations.redemption_view import Redemption, final_amount_of, redemption_json
+from service.operations.redemption_view import Redemption, compute_final_amount, redemption_json
 
 _NO_CODE = "-"
 
@@ -53,7 +54,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     gift_book = None if request.gift_book_id is None else parse_uuid(request.gift_book_id)
     if request.gift_book_id is not None and gift_book is None:
         raise Refusal("book_not_found")
-    value_e4, digits, items = order_amounts(request)
+    value_e4, digits, items = order_amounts(request)  # type: ignore[arg-type]  # it has these fields
     bucket, order_bucket, user_bucket = key_names.bucket(used_code), key_names.bucket(order), key_names.bucket(user)
     k = caller.keys
     names = (
@@ -80,7 +81,7 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     def render(reply: Reply, durability: str) -> Rendered:
         workspace_digits, _, gift = reply[4].partition(" ")
         redemption = msgspec.Raw(redemption_json(reply[1], reply[2], None)) if reply[1] else None
-        final = final_amount_of(reply[1]) if reply[1] else None
+        final = compute_final_amount(parse_record(reply[1])) if reply[1] else None
         if final is None:
             final_digits = CURRENCY_DIGITS[request.currency] if request.currency else int(workspace_digits)
             final = from_e4(int(value_e4), final_digits)
@@ -104,8 +105,8 @@ CHECKOUT = Operation(
         summary="Complete a purchase",
         description="Redeem the order's coupon and give its gift, as one change; either may be missing. Scope "
         "`checkout`.\n\nThe gift is a free code of `giftBookId`, else of the redeemed book's gift book, else of the "
-        "workspace's. Where there is none, none is free, or the user may have no more, `gift` is null and the sale "
-        "stands. Repeated, it gives no second gift, nor one that there was none of at first.",
+        "workspace's. If there is no such book or no free code, or the user has reached a limit, `gift` is null. A "
+        "repeated request gives no further gift.",
         example={"userId": "user-42", "orderId": "A-1001", "orderValue": "120.00", "code": "SUMMER-7QX2"},
         answer={
             "redemption": parts.REDEMPTION,
@@ -113,7 +114,7 @@ CHECKOUT = Operation(
             "finalAmount": "96.00",
             "durability": "fsynced",
         },
-        repeated="This user completed this order already.",
+        repeated="This user has already completed this order.",
         refusals="book_not_found coupon_not_found coupon_inactive book_inactive not_started expired "
         "coupon_not_assigned coupon_assigned_to_other coupon_locked lock_lost lock_required coupon_redeemed "
         "coupon_exhausted user_redemption_limit out_of_stock order_already_used currency_mismatch order_value_too_low "

@@ -28,7 +28,7 @@ class CouponLock(Answer):
 
 
 class LastRedemption(Answer):
-    """The latest redemption that stands."""
+    """The latest redemption that was not rolled back."""
 
     redemption_id: str
     user_id: str
@@ -53,7 +53,7 @@ class Coupon(Answer):
 
 
 class AssignedCoupon(Coupon):
-    """A coupon, and how safe its assignment is."""
+    """A coupon, and the durability of its assignment."""
 
     durability: Durability
 

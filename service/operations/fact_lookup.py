@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from service.access.caller import Caller
-from service.operations.base import Command, Rendered, Reply
+from service.operations.base import Command, Reply, render_nothing
 
 Records = dict[str, tuple[str, str]]
 """Event or redemption id → (record, book id)."""
@@ -11,13 +11,9 @@ Records = dict[str, tuple[str, str]]
 
 def prepare_records(caller: Caller, names: Sequence[str]) -> Command:
     """Read at most 50 records; `read_records` parses the reply."""
-    return Command("records", (caller.gate, caller.keys.settings), (" ".join(dict.fromkeys(names)),), _render_nothing)
+    return Command("records", (caller.gate, caller.keys.settings), (" ".join(dict.fromkeys(names)),), render_nothing)
 
 
 def read_records(reply: Reply) -> Records:
     parts = iter(reply[1:])
     return {name: (record, book_id) for name, record, book_id in zip(parts, parts, parts, strict=True)}
-
-
-def _render_nothing(reply: Reply, durability: str) -> Rendered:
-    return Rendered(204, None)  # never sent: no request runs this script alone

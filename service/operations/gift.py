@@ -38,12 +38,12 @@ GIFT = Operation(
     texts=Texts(
         summary="Give an order's gift",
         tag="Users",
-        description="Give the user a random free coupon of a book, once for an order. Scope `checkout`.\n\nAn order "
-        "that has a gift of another book, or another user's, is `order_already_used`. What an order's rollback took "
-        "back may be given again.",
+        description="Give the user a random free coupon of a book, once for an order. Scope `checkout`.\n\nIf "
+        "the order has a gift of another book or for another user, the refusal is `order_already_used`. After a "
+        "rollback of the order its gift may be given again.",
         example={"bookId": parts.BOOK_ID, "orderId": "A-1001"},
         answer=parts.GIFT_COUPON | {"durability": "fsynced"},
-        repeated="It was given for this order already.",
+        repeated="This order already has the gift.",
         refusals="book_not_found order_already_used book_inactive expired user_code_limit user_coupon_limit "
         f"out_of_stock not_found {parts.TRAFFIC}",
     ),

@@ -29,10 +29,14 @@ _drawn: list[str] = []
 LockToken = Annotated[
     str,
     msgspec.Meta(
-        pattern=r"^[!-~]{1,64}$(?![\s\S])", description="What the lock's answer named.", examples=["q1W2e3R4t5Y6u7I8"]
+        pattern=r"^[!-~]{1,64}$(?![\s\S])",
+        description="The `lockToken` of the lock's response.",
+        examples=["q1W2e3R4t5Y6u7I8"],
     ),
 ]
-LockSeconds = Annotated[Count, msgspec.Meta(description="The lock's life from now, cut at the book's ceiling.")]
+LockSeconds = Annotated[
+    Count, msgspec.Meta(description="The lock's duration from now, within the book's `maxLockSeconds`.")
+]
 
 
 class LockRequest(Request):
@@ -136,7 +140,7 @@ LOCK = Operation(
         "Scope `checkout`.",
         example={"userId": "user-42", "orderId": "A-1001"},
         answer=parts.LOCK,
-        repeated="This user holds it for this order already; renewed.",
+        repeated="This user already has a lock for this order; it is renewed.",
         refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} lock_quota {parts.TRAFFIC}",
     ),
 )
@@ -147,7 +151,7 @@ EXTEND = Operation(
     status=200,
     texts=Texts(
         summary="Extend a lock",
-        description="Move a live lock's deadline; never back, never past its ceiling. Scope `checkout`.",
+        description="Extend a live lock, within `maxLockSeconds`; its end never moves back. Scope `checkout`.",
         example={"lockToken": parts.LOCK["lockToken"], "lockSeconds": 300},
         answer=parts.LOCK,
         refusals=f"coupon_not_found coupon_inactive book_inactive lock_lost lock_ceiling {parts.TRAFFIC}",
@@ -160,7 +164,7 @@ UNLOCK = Operation(
     status=204,
     texts=Texts(
         summary="Release a lock",
-        description="Release a lock; done too where it was released or had expired. Scope `checkout`.",
+        description="Release a lock. Also succeeds if it was released before, or has expired. Scope `checkout`.",
         example={"lockToken": parts.LOCK["lockToken"]},
         refusals="coupon_not_found outcome_unknown",
     ),

@@ -1,7 +1,7 @@
 """An order's value, currency and items: request fields → script arguments."""
 
 from collections.abc import Iterable
-from typing import Annotated, Protocol
+from typing import Annotated
 
 import msgspec
 
@@ -15,7 +15,9 @@ MAX_ITEMS = 1_000
 Currency = Annotated[
     str,
     msgspec.Meta(
-        description="ISO 4217; the discount's or the workspace's.", examples=["USD"], extra_json_schema=CURRENCIES
+        description="An ISO 4217 code: the discount's currency, or the workspace's.",
+        examples=["USD"],
+        extra_json_schema=CURRENCIES,
     ),
 ]
 
@@ -31,18 +33,15 @@ class Item(Request):
 Items = Annotated[list[Item], msgspec.Meta(max_length=MAX_ITEMS)]
 
 
-class Order(Protocol):
-    """A request about an order."""
+class OrderFields(Request, kw_only=True):
+    """The amounts of a request's order."""
 
-    @property
-    def order_value(self) -> Money | None: ...
-    @property
-    def currency(self) -> str | None: ...
-    @property
-    def items(self) -> list[Item] | None: ...
+    order_value: Money | None = None
+    currency: Currency | None = None
+    items: Items | None = None
 
 
-def order_amounts(order: Order) -> tuple[str | int, int, str]:
+def order_amounts(order: OrderFields) -> tuple[str | int, int, str]:
     """The order's amounts as script arguments. Refusal if a currency or an amount is invalid.
 
     1. Its value in 10⁻⁴ units; '-' for none.

@@ -5,15 +5,15 @@ from typing import Any
 from service.access.caller import Caller
 from service.domain.decoding import refusal_from_field
 from service.domain.errors import BadField, Refusal
-from service.domain.field_types import Answer, OrderId, Request, UserId, encode_field, encode_metadata
-from service.domain.money import Money, from_e4
+from service.domain.field_types import Answer, OrderId, UserId, encode_field, encode_metadata
+from service.domain.money import from_e4
 from service.domain.outcomes import BY_NUMBER, REPEATED
 from service.formats import key_names
 from service.operations import document_parts as parts
 from service.operations.base import Call, Command, Operation, Rendered, Reply, Texts, encode, parse_code
 from service.operations.coupon_view import Coupon, parse_coupon, restrict
 from service.operations.lock import LockToken
-from service.operations.order_fields import Currency, Items, order_amounts
+from service.operations.order_fields import OrderFields, order_amounts
 from service.operations.redemption_view import DurableRedemption, redemption_json
 
 METADATA_BYTES = 1 << 10
@@ -21,29 +21,25 @@ NOT_AVAILABLE: list[str] = ["coupon_not_available"]
 """The only reason for a `public` credential, also for an unknown coupon."""
 
 
-class ValidateRequest(Request):
+class _Use(OrderFields, kw_only=True):
+    """Fields of both requests."""
+
+    order_id: OrderId | None = None
+    lock_token: LockToken | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class ValidateRequest(_Use, kw_only=True):
     """A redemption to validate."""
 
     code: str
     user_id: UserId | None = None
-    order_id: OrderId | None = None
-    order_value: Money | None = None
-    currency: Currency | None = None
-    items: Items | None = None
-    lock_token: LockToken | None = None
-    metadata: dict[str, Any] | None = None
 
 
-class RedeemRequest(Request):
+class RedeemRequest(_Use, kw_only=True):
     """The user and the order."""
 
     user_id: UserId
-    order_id: OrderId | None = None
-    order_value: Money | None = None
-    currency: Currency | None = None
-    items: Items | None = None
-    lock_token: LockToken | None = None
-    metadata: dict[str, Any] | None = None
 
 
 class Validation(Answer):
@@ -56,7 +52,7 @@ class Validation(Answer):
     coupon: Coupon | None
 
 
-def _metadata(request: RedeemRequest | ValidateRequest) -> bytes:
+def _metadata(request: _Use) -> bytes:
     try:
         return encode_metadata("metadata", request.metadata, METADATA_BYTES)
     except BadField as bad:
@@ -69,11 +65,8 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
     value_e4, digits, items = order_amounts(request)
     metadata = _metadata(request)
     bucket, order_bucket, user_bucket = key_names.bucket(code), key_names.bucket(order), key_names.bucket(user)
-    k = caller.keys
-    names = (
-        caller.gate, k.settings, call.answer_key, f"{k.directory}{bucket}", f"{k.coupon}{code}",
-        f"{k.orders}{order_bucket}", caller.outbox, f"{k.orders}{user_bucket}",
-    )  # fmt: skip
+    orders = caller.keys.orders
+    names = (*call.coupon_keys(code, bucket), f"{orders}{order_bucket}", caller.outbox, f"{orders}{user_bucket}")
     args = (
         call.fingerprint,
         code,
@@ -166,7 +159,7 @@ REDEEM = Operation(
         description="Spend one use, with the discount that the book gives. Scope `checkout`.",
         example=parts.ORDER | {"lockToken": parts.LOCK["lockToken"]},
         answer=parts.REDEMPTION | {"durability": "fsynced"},
-        repeated="This user redeemed it for this order already, and it stands.",
+        repeated="This user has already redeemed it for this order, and the redemption was not rolled back.",
         refusals=f"coupon_not_found {parts.WINDOW} {parts.HELD} {parts.USES} lock_lost lock_required {parts.FACTS} "
         f"{parts.TRAFFIC}",
     ),
@@ -180,8 +173,8 @@ VALIDATE = Operation(
     texts=Texts(
         summary="Validate a coupon",
         keyed=False,
-        description="What a redeem would say, with every refusal that would apply; changes nothing. Scope `public` or "
-        "`checkout`.\n\nA key with the scope `public` alone learns no reason: just `coupon_not_available`.",
+        description="The result that a redeem would have, with every refusal that applies; changes nothing. Scope "
+        "`public` or `checkout`.\n\nA key with only the scope `public` gets one reason: `coupon_not_available`.",
         example=parts.ORDER | {"code": "SUMMER-7QX2"},
         answer={
             "valid": True,

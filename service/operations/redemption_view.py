@@ -48,7 +48,7 @@ def redemption_json(record: str, book_id: str, rolled_at_ms: int | None, durabil
     head = (
         f'{{"redemptionId":"{redemption_id}","code":"{r.code}","bookId":"{book_id}","userId":{quote_json(decode_id(r.user))},'
         f'"orderId":{quote_json(decode_field(r.order))},"orderValue":{quote_json(order_value)},"currency":"{r.currency}",'
-        f'"discountAmount":"{from_e4(int(r.discount_e4), digits)}","finalAmount":{quote_json(_final_amount(r))},'
+        f'"discountAmount":"{from_e4(int(r.discount_e4), digits)}","finalAmount":{quote_json(compute_final_amount(r))},'
         f'"redeemedAt":"{from_ms(int(r.at_ms))}","rolledBackAt":{quote_json(rolled_back_at)}'
     )
     tail = "}" if durability is None else f',"durability":"{durability}"}}'
@@ -57,10 +57,6 @@ def redemption_json(record: str, book_id: str, rolled_at_ms: int | None, durabil
     )  # fmt: skip
 
 
-def final_amount_of(record: str) -> str | None:
+def compute_final_amount(r: RedemptionRecord) -> str | None:
     """The amount to pay; None without an order value."""
-    return _final_amount(parse_record(record))
-
-
-def _final_amount(r: RedemptionRecord) -> str | None:
     return None if r.value_e4 == "-" else from_e4(int(r.value_e4) - int(r.discount_e4), int(r.digits))

@@ -67,9 +67,8 @@ def _render(reply: Reply, durability: str) -> Rendered:
 
 
 def _render_order(reply: Reply, durability: str) -> Rendered:
-    pairs = (
-        zip(reply[1].split("\n"), reply[2].split(" "), strict=True) if reply[1] else ()
-    )  # () if the order had only a gift
+    records: list[str] = reply[1].split("\n") if reply[1] else []  # none if the order had only a gift
+    pairs = zip(records, reply[2].split(" ") if records else [], strict=True)
     items = [msgspec.Raw(redemption_json(record, book_id, _rolled_at(reply))) for record, book_id in pairs]
     body = RolledBack(items=items, durability=durability)  # type: ignore[arg-type]
     return Rendered(200, encode(body), bool(reply[3]))
@@ -84,8 +83,8 @@ ROLLBACK = Operation(
     texts=Texts(
         summary="Roll a redemption back",
         tag="Redemptions",
-        description="Once. With `restore`, code, user, book and order get their use back; the assignment stays. Scope "
-        "`manage`.",
+        description="Roll a redemption back, once. With `restore`, code, user, book and order get the use back; the "
+        "assignment stays. Scope `manage`.",
         example={"reason": "Order cancelled", "restore": True},
         answer=parts.REDEMPTION | {"rolledBackAt": "2026-11-20T10:00:00.000Z", "durability": "fsynced"},
         refusals=f"redemption_not_found already_rolled_back {parts.TRAFFIC}",
@@ -100,7 +99,7 @@ ROLLBACK_ORDER = Operation(
     texts=Texts(
         summary="Roll an order back",
         tag="Redemptions",
-        description="All redemptions of the order that stand. Scope `manage`.",
+        description="Roll back all redemptions of the order that were not rolled back before. Scope `manage`.",
         example={"reason": "Order cancelled"},
         answer={
             "items": [parts.REDEMPTION | {"rolledBackAt": "2026-11-20T10:00:00.000Z"}],

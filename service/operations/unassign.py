@@ -37,9 +37,9 @@ UNASSIGN = Operation(
     durable=True,
     texts=Texts(
         summary="Take an assignment back",
-        description="Take the coupon from its user, while nothing of it is locked or used; it then counts nowhere. "
-        "Scope `manage`.\n\nOne of whose uses some are spent is `coupon_redeemed`, and `coupon_exhausted` when all "
-        "are. Neither a coupon that is switched off nor a window that is over is in the way.",
+        description="Take the coupon from its user, if no use of it is locked or spent. It no longer counts towards "
+        "the user's limits. Scope `manage`.\n\nA coupon with several uses is refused with `coupon_redeemed` if some "
+        "are spent, with `coupon_exhausted` if all are. The coupon may be inactive or outside its validity window.",
         example={},
         answer=parts.COUPON | {"status": "available", "userId": None, "assignedAt": None, "durability": "fsynced"},
         refusals=f"coupon_not_found coupon_not_assigned coupon_locked coupon_redeemed coupon_exhausted {parts.TRAFFIC}",

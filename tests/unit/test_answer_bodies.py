@@ -8,9 +8,10 @@ import pytest
 from service.access.caller import Caller
 from service.domain.field_types import quote_json
 from service.formats.events import redemption_id
+from service.formats.redemption_record import parse_record
 from service.operations.base import Call, encode
 from service.operations.lock import LOCK, Lock
-from service.operations.redemption_view import DurableRedemption, Redemption, final_amount_of, redemption_json
+from service.operations.redemption_view import DurableRedemption, Redemption, compute_final_amount, redemption_json
 
 _BOOK = "019aa0b2-6f0c-7b52-8a0e-5d1f3d1f9c11"
 _CALLER = Caller(UUID(int=1), 1, UUID(int=1), 0, "live", frozenset(["checkout"]))
@@ -39,7 +40,8 @@ def test_a_redemption(user: str, order: str) -> None:
                 assert bytes(read.metadata) == metadata
                 assert read.user_id == ("-" if user == "%-" else user)
                 assert read.order_id == (None if order == "-" else "-" if order == "%-" else order)
-                assert read.final_amount == (None if value == "-" else "47.92") == final_amount_of(_record(value=value))
+                final_amount = compute_final_amount(parse_record(_record(value=value)))
+                assert read.final_amount == (None if value == "-" else "47.92") == final_amount
 
 
 class _Durable(DurableRedemption):

@@ -15,12 +15,11 @@ from litestar import Controller, Request, post
 from litestar.response import Stream
 
 from service.access.caller import Caller
-from service.api.auth import get_caller
 from service.api.configuration_writes import Change
 from service.api.console.overview import FOR_MANAGERS
 from service.api.context import Context
 from service.api.durability import is_recorded
-from service.api.reading import parse_query, read_json_body
+from service.api.reading import read_json_body, unpack_request
 from service.api.recall import decide
 from service.domain import field_types
 from service.domain.book_requests import CreateBook
@@ -87,23 +86,18 @@ class Proof(Answer):
     """Whether the three numbers are equal and at most the number of coupons."""
 
 
-_read = msgspec.json.Decoder(FlashSale)
 _line = msgspec.json.Encoder()
 
 
 class Sales(Controller):
-    """The endpoint for flash sales."""
-
     path = "/sale"
 
     @post("/", include_in_schema=False, status_code=200, opt=FOR_MANAGERS)
     async def run(self, request: Request[Any, Any, Any]) -> Stream:
         """Run a sale, and stream a line of JSON ten times a second; the last line has the proof. A process runs one
         sale at a time, in the demo's workspace only. A disconnect ends the sale. Scopes `manage` and `checkout`."""
-        caller = get_caller(request)
-        parse_query(request)
-        payload = await read_json_body(request, _read, _MAX_BYTES)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
+        _, payload = await read_json_body(request, FlashSale, _MAX_BYTES)
         if "checkout" not in caller.scopes:
             raise Refusal("forbidden", "This request also needs a key with the scope checkout.")
         if not is_demo(context, (await read_workspace(context.pool, caller.workspace)).name):
@@ -141,7 +135,7 @@ class _Sale:
     """
 
     def __init__(self, context: Context, caller: Caller, payload: FlashSale, book: Any, code: str) -> None:
-        self._context, self._who, self._size, self._book = context, caller, payload, book
+        self._context, self._caller, self._size, self._book = context, caller, payload, book
         self._code = code
         self._began_s = time.monotonic()
         self._seen = Counter[str]()
@@ -242,9 +236,9 @@ class _Sale:
         """Run and count the operation like a request. Raises Refusal."""
         began_s, context = now_s(), self._context
         self._seen["requests"] += 1
-        command = begin_decoded(row, Call(self._who), self._code, wanted, counted=True)
+        command = begin_decoded(row, Call(self._caller), self._code, wanted, counted=True)
         try:
-            reply = await decide(context.decider, context.pool, self._who, command)
+            reply = await decide(context.decider, context.pool, self._caller, command)
             rendered = finish(command, reply, context.decider.durability)
         except Refusal as refusal:
             self._refused[refusal.code] += 1
@@ -254,7 +248,7 @@ class _Sale:
         return rendered.body or b""
 
     async def _proof(self) -> Proof:
-        context, caller, sold, there = self._context, self._who, self._seen["sold"], self._size.coupons
+        context, caller, sold, there = self._context, self._caller, self._seen["sold"], self._size.coupons
         in_redis = in_postgres = None
         with suppress(Refusal):
             in_redis = (await context.hot.book_counts(caller, str(self._book.book_id))).redemptions

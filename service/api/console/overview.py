@@ -8,10 +8,10 @@ from uuid import UUID
 from litestar import Controller, Request, Response, get
 
 from service.access.caller import Caller
-from service.api.auth import get_caller
 from service.api.context import Context
-from service.api.controllers.histories import BookStats, RedemptionPage, render_stats, wait_recorded
-from service.api.reading import Listing, parse_query
+from service.api.controllers.histories import RedemptionPage, list_redemptions
+from service.api.reading import Listing, unpack_request
+from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.formats import page_cursors
@@ -19,8 +19,7 @@ from service.hot.connection import Broken
 from service.hot.fitness import check_server
 from service.hot.workspace_state import BookCounts
 from service.operations.accounting import answers
-from service.operations.base import encode
-from service.operations.views import Job, redemption_of
+from service.operations.views import Job
 from service.record.config.book_rows import page_books
 from service.record.config.job_rows import page_jobs
 from service.record.facts.history_pages import redemptions_of_workspace
@@ -86,16 +85,12 @@ class JobPage(Answer):
 
 
 class Overviews(Controller):
-    """The endpoints for the console's overview and lists."""
-
     path = "/"
 
     @get("/overview", include_in_schema=False, opt=FOR_OPERATORS)
     async def overview(self, request: Request[Any, Any, Any]) -> Overview:
         """The overview. Without Postgres it has no books."""
-        caller = get_caller(request)
-        parse_query(request)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
         redis, postgres, (books, more) = await asyncio.gather(
             _redis(context, caller), _postgres(context), _books(context, caller)
         )
@@ -111,25 +106,17 @@ class Overviews(Controller):
     @get("/jobs", include_in_schema=False, opt=FOR_OPERATORS)
     async def jobs(self, request: Request[Any, Any, Any]) -> JobPage:
         """The workspace's jobs, newest first."""
-        caller = get_caller(request)
-        params = parse_query(request, Listing)
+        caller, context, params = unpack_request(request, Listing)
         (before,) = page_cursors.JOBS.decode(params.cursor) or (_LAST_ID,)
-        rows = await page_jobs(request.app.state.context.pool, caller.workspace, params.limit + 1, before)
-        items = [Job.from_row(row) for row in rows[: params.limit]]
-        return JobPage(
-            items=items, next_cursor=page_cursors.JOBS.encode_next(rows, params.limit, lambda row: (row.job_id,))
-        )
+        rows = await page_jobs(context.pool, caller.workspace, params.limit + 1, before)
+        next_cursor = page_cursors.JOBS.encode_next(rows, params.limit, lambda row: (row.job_id,))
+        return JobPage(items=[Job.from_row(row) for row in rows[: params.limit]], next_cursor=next_cursor)
 
     @get("/redemptions", include_in_schema=False, opt=FOR_MANAGERS)
     async def redemptions(self, request: Request[Any, Any, Any]) -> Response[RedemptionPage]:
         """All redemptions of the workspace, newest first."""
-        caller, params = get_caller(request), parse_query(request, Listing)
-        headers = await wait_recorded(request, caller)
-        page = await redemptions_of_workspace(
-            request.app.state.context.pool, caller.workspace, params.limit, params.cursor
-        )
-        body = RedemptionPage(items=[redemption_of(past) for past in page.items], next_cursor=page.next_cursor)
-        return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
+        caller, context, params = unpack_request(request, Listing)
+        return await list_redemptions(context, caller, params, redemptions_of_workspace)
 
 
 async def _redis(context: Context, caller: Caller) -> RedisNow:
@@ -141,9 +128,7 @@ async def _redis(context: Context, caller: Caller) -> RedisNow:
             server = await check_server(decider.link.call)
     except (Refusal, Broken, TimeoutError):
         return now
-    now.server, now.used_bytes, now.max_bytes = server.server, server.used_bytes, server.max_bytes
-    now.replicas, now.fsynced = server.replicas, server.fsynced
-    return now
+    return RedisNow.from_row(server, connected=now.connected, gate=now.gate, epoch=now.epoch)
 
 
 async def _postgres(context: Context) -> PostgresNow:
@@ -152,7 +137,7 @@ async def _postgres(context: Context) -> PostgresNow:
             server = await read_server(context.pool)
     except ERRORS:
         return PostgresNow()
-    return PostgresNow(version=server.version, bytes=server.bytes, connections=server.connections)
+    return PostgresNow.from_row(server)
 
 
 async def _books(context: Context, caller: Caller) -> tuple[list[BookNow], bool]:
@@ -166,14 +151,7 @@ async def _books(context: Context, caller: Caller) -> tuple[list[BookNow], bool]
         *(context.hot.book_counts(caller, str(row.book_id)) for row in rows[:MAX_BOOKS]), return_exceptions=True
     )
     books = [
-        BookNow(
-            book_id=row.book_id,
-            name=row.name,
-            status=row.status,
-            low_stock_threshold=row.low_stock_threshold,
-            max_redemptions=row.max_redemptions,
-            counts=render_stats(count) if isinstance(count, BookCounts) else None,
-        )
+        BookNow.from_row(row, counts=BookStats.from_row(count) if isinstance(count, BookCounts) else None)
         for row, count in zip(rows, counts, strict=False)
     ]
     return books, len(rows) > MAX_BOOKS

@@ -53,9 +53,6 @@ class Session(Answer, kw_only=True):
     """Whether this is the demo's workspace, which can run a flash sale."""
 
 
-_sign_in = msgspec.json.Decoder(SignIn)
-
-
 @get("/", include_in_schema=False, opt=OPEN)
 async def console(request: Request[Any, Any, Any]) -> Response[str]:
     """The console page. No credentials: it asks for a key."""
@@ -67,7 +64,7 @@ async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
     """Begin a session with a key with the scope `manage` or `operate`. All processes accept it after the response."""
     parse_query(request)
     check_origin(request)
-    payload = await read_json_body(request, _sign_in, _MAX_BYTES)
+    _, payload = await read_json_body(request, SignIn, _MAX_BYTES)
     context: Context = request.app.state.context
     caller = context.keyring.authenticate(f"Bearer {payload.key}", OPERATORS)
     if caller.key_id is None:

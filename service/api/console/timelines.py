@@ -4,20 +4,19 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import msgspec
-from litestar import Controller, Request, Response, get
+from litestar import Controller, Request, get
 
 from service.api.auth import get_caller
 from service.api.console.overview import FOR_MANAGERS
 from service.api.context import Context
 from service.api.controllers.histories import wait_recorded
-from service.api.reading import parse_query
+from service.api.reading import parse_query, unpack_request
 from service.domain import field_types
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer, canonicalize_code, is_caller_id, parse_uuid
 from service.domain.money import from_e4
 from service.domain.times import from_ms
 from service.formats.event_id import EventId
-from service.operations.base import encode
 from service.record.config.book_rows import read_book
 from service.record.config.job_rows import read_job
 from service.record.facts.history_pages import redemption
@@ -55,7 +54,7 @@ class Match(Answer):
     code: str | None = None
 
 
-class Found(Answer):
+class Matches(Answer):
     """All matches."""
 
     matches: list[Match]
@@ -102,17 +101,15 @@ class Timeline(Answer):
 
 
 class Timelines(Controller):
-    """The endpoints for search and timelines."""
-
     path = "/"
 
     @get("/search", include_in_schema=False, opt=FOR_MANAGERS)
-    async def search(self, request: Request[Any, Any, Any]) -> Found:
+    async def search(self, request: Request[Any, Any, Any]) -> Matches:
         """All codes, users, orders, redemptions, Idempotency-Keys, requests, books and jobs with this name."""
         caller = get_caller(request)
         text = parse_query(request, Search).q.strip()
         context: Context = request.app.state.context
-        await wait_recorded(request, caller)
+        await wait_recorded(context, caller)
         names: dict[RecordKind, str | None] = {
             "code": canonicalize_code(text),
             "user": text if is_caller_id(text) else None,
@@ -126,15 +123,14 @@ class Timelines(Controller):
         ]
         if not matches and (parsed := parse_uuid(text)):
             matches.append(await _find_by_id(context, caller.workspace, parsed))
-        return Found(matches=matches)
+        return Matches(matches=matches)
 
     @get("/timeline", include_in_schema=False, opt=FOR_MANAGERS)
-    async def timeline(self, request: Request[Any, Any, Any]) -> Response[Timeline]:
+    async def timeline(self, request: Request[Any, Any, Any]) -> Timeline:
         """The last 200 events; waits up to 2 s until all events are recorded."""
-        caller = get_caller(request)
-        params = parse_query(request, Ask)
-        pool = request.app.state.context.pool
-        lag = await wait_recorded(request, caller)
+        caller, context, params = unpack_request(request, Ask)
+        pool = context.pool
+        lag = await wait_recorded(context, caller)
         body = Timeline(events=[], recorded=not lag)
         if params.kind == "request":
             parsed = parse_uuid(params.name)
@@ -149,7 +145,7 @@ class Timelines(Controller):
             if params.kind == "code":
                 body.postgres = await _read_recorded(pool, caller.workspace, name)
         body.events = [_render_event(event) for event in events]
-        return Response(encode(body), media_type="application/json")  # type: ignore[return-value]
+        return body
 
 
 async def _find_by_id(context: Context, workspace: int, parsed: UUID) -> Match:

@@ -8,17 +8,14 @@ import asyncpg
 import msgspec
 from litestar import Controller, Request, Response, get
 
-from service.api.auth import get_caller
-from service.api.context import Context
 from service.api.csv_rows import MEDIA_TYPE, encode_csv_rows
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe
-from service.api.reading import Listing, decode_position, parse_query
+from service.api.reading import Listing, decode_position, unpack_request
 from service.domain.book_requests import Time, check_time
 from service.domain.field_types import Answer, check_text, text_schema
 from service.domain.times import Timestamp, from_ms, to_ms
 from service.formats import page_cursors
-from service.operations.base import encode
 from service.record.config.audit_log import AuditRow, page_audit
 
 PAGE = 500
@@ -86,8 +83,6 @@ class EntryPage(Answer):
 
 
 class Audit(Controller):
-    """The endpoints for the audit log."""
-
     path = "/v1"
 
     @get(
@@ -95,21 +90,16 @@ class Audit(Controller):
         **describe("listAudit", "List audit entries", "Audit", query=ListAudit,
                      answer={"items": [_EXAMPLE], "nextCursor": None}),
     )  # fmt: skip
-    async def page(self, request: Request[Any, Any, Any]) -> Response[EntryPage]:
+    async def page(self, request: Request[Any, Any, Any]) -> EntryPage:
         """Audit entries, newest first: changes of books, codes, users, keys and settings, each committed with its
         change; sign-ins and sign-outs of the console; and `attempts.refused`, the count of rejected requests by key,
         every ten seconds. Entries are never changed or removed. Scope `operate`."""
-        caller, params = get_caller(request), parse_query(request, ListAudit)
-        pool = request.app.state.context.pool
-        named = (params.action, params.actor, params.key_id, params.since, params.until)
-        rows = await page_audit(
-            pool, caller.workspace, params.limit + 1, decode_position(params, page_cursors.AUDIT), *named
-        )
-        body = EntryPage(
-            items=[_render_entry(row) for row in rows[: params.limit]],
-            next_cursor=page_cursors.AUDIT.encode_next(rows, params.limit, lambda row: (row.position,)),
-        )
-        return Response(encode(body), media_type="application/json")  # type: ignore[return-value]
+        caller, context, params = unpack_request(request, ListAudit)
+        before = decode_position(params, page_cursors.AUDIT)
+        filters = (params.action, params.actor, params.key_id, params.since, params.until)
+        rows = await page_audit(context.pool, caller.workspace, params.limit + 1, before, *filters)
+        next_cursor = page_cursors.AUDIT.encode_next(rows, params.limit, lambda row: (row.position,))
+        return EntryPage(items=[_render_entry(row) for row in rows[: params.limit]], next_cursor=next_cursor)
 
     @get(
         "/audit.csv",
@@ -118,9 +108,7 @@ class Audit(Controller):
     )
     async def export(self, request: Request[Any, Any, Any]) -> Response[str]:
         """All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
         return CsvFile(context.export_slots, _pieces(context.pool, caller.workspace), "audit.csv", {})
 
 

@@ -8,13 +8,12 @@ from typing import Annotated, Any, cast
 import msgspec
 from litestar import Controller, Request, Response, post
 
-from service.api.auth import get_caller
 from service.api.context import Context
 from service.api.documented import describe
 from service.api.durability import RECORDED, Wait, parse_preferred_wait_s
 from service.api.hot_path import call_without_body
 from service.api.idempotency import ActionResult, run_once
-from service.api.reading import BATCH_BYTES, parse_query, read_json_bytes
+from service.api.reading import BATCH_BYTES, read_json_bytes, unpack_request
 from service.api.recall import decide, resolve_recall
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer, canonicalize_code, encode_field
@@ -81,8 +80,6 @@ class _BatchRun:
 
 
 class Batches(Controller):
-    """The endpoint for batches of up to 1,000 operations."""
-
     path = "/v1"
 
     @post(
@@ -115,8 +112,7 @@ class Batches(Controller):
         repeat is refused with `request_in_progress` for up to a minute, and then runs again: give each redemption an
         `orderId`, so that it happens only once."""
         headers = request.headers
-        caller = get_caller(request)
-        parse_query(request)
+        caller, _, _ = unpack_request(request)
         body = await read_json_bytes(request, BATCH_BYTES, headers)
         operations = split(body)
         wait_s = parse_preferred_wait_s(headers)

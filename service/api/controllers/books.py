@@ -9,15 +9,13 @@ from litestar import Controller, Request, Response, get, patch, post
 from litestar.params import PathParameter
 
 from service.access.caller import Caller
-from service.api.auth import get_caller
 from service.api.configuration_writes import SETTLE_S, Change
 from service.api.context import Context
 from service.api.documented import describe
 from service.api.idempotency import ActionResult, run_once
-from service.api.reading import Listing, decode_position, parse_id, parse_query, read_json_body, read_json_bytes
+from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain import book_requests
 from service.domain.book_requests import Book, CreateBook, PatchBook, Status
-from service.domain.decoding import decode
 from service.domain.errors import invalid
 from service.domain.field_types import Answer, check_text, text_schema
 from service.formats import page_cursors
@@ -25,8 +23,6 @@ from service.record.config.book_rows import create_book, page_books, patch_book,
 
 BookId = Annotated[str, PathParameter(name="bookId", description="The book's id.")]
 
-_create = msgspec.json.Decoder(CreateBook)
-_patch = msgspec.json.Decoder(PatchBook)
 
 _DISCOUNT = {"type": "percentage", "value": 20, "maxAmount": 50, "minOrderValue": 100, "currency": "USD"}
 _CREATE = {
@@ -88,8 +84,6 @@ class BookPage(Answer, kw_only=True):
 
 
 class Books(Controller):
-    """The endpoints for books."""
-
     path = "/v1"
 
     @post(
@@ -109,11 +103,8 @@ class Books(Controller):
     )
     async def create(self, request: Request[Any, Any, Any]) -> Response[Book]:
         """Create a book. With `totalCodes` the job `jobId` generates that many codes. Scope `manage`."""
-        caller = get_caller(request)
-        parse_query(request)
-        body = await read_json_bytes(request)
-        payload = decode(_create, body)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
+        body, payload = await read_json_body(request, CreateBook)
         change = Change(context, caller.partition)
 
         async def act() -> ActionResult[Book]:
@@ -139,21 +130,13 @@ class Books(Controller):
     )
     async def page(self, request: Request[Any, Any, Any]) -> BookPage:
         """Books, newest first. Scope `manage`."""
-        caller = get_caller(request)
-        params = parse_query(request, ListBooks)
-        rows = await page_books(
-            request.app.state.context.pool,
-            caller.workspace,
-            params.limit + 1,
-            decode_position(params, page_cursors.BOOKS),
-            params.status,
-            params.tag,
-            params.q,
-        )
+        caller, context, params = unpack_request(request, ListBooks)
+        before = decode_position(params, page_cursors.BOOKS)
+        filters = (params.status, params.tag, params.q)
+        rows = await page_books(context.pool, caller.workspace, params.limit + 1, before, *filters)
         items = [book_requests.render_book(row) for row in rows[: params.limit]]
-        return BookPage(
-            items=items, next_cursor=page_cursors.BOOKS.encode_next(rows, params.limit, lambda row: (row.book,))
-        )
+        next_cursor = page_cursors.BOOKS.encode_next(rows, params.limit, lambda row: (row.book,))
+        return BookPage(items=items, next_cursor=next_cursor)
 
     @get(
         "/books/{bookId:str}",
@@ -161,10 +144,9 @@ class Books(Controller):
     )
     async def read(self, request: Request[Any, Any, Any], book_id: BookId) -> Book:
         """A book. Scope `manage`."""
-        caller = get_caller(request)
-        parse_query(request)
+        caller, context, _ = unpack_request(request)
         parsed = parse_id(book_id, "book_not_found")
-        return book_requests.render_book(await read_book(request.app.state.context.pool, caller.workspace, parsed))
+        return book_requests.render_book(await read_book(context.pool, caller.workspace, parsed))
 
     @patch(
         "/books/{bookId:str}",
@@ -182,11 +164,9 @@ class Books(Controller):
         """Change the given fields; null resets a field. Applies to all later requests, also for existing codes.
 
         Scope `manage`."""
-        caller = get_caller(request)
-        parse_query(request)
+        caller, context, _ = unpack_request(request)
         parsed = parse_id(book_id, "book_not_found")
-        payload = await read_json_body(request, _patch)
-        context: Context = request.app.state.context
+        _, payload = await read_json_body(request, PatchBook)
         change = Change(context, caller.partition)
         if payload.max_redemptions_per_code is not msgspec.UNSET:
             await _check_uses(context, caller, parsed, payload.max_redemptions_per_code)

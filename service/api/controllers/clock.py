@@ -6,14 +6,11 @@ from typing import Annotated, Any
 import msgspec
 from litestar import Controller, Request, Response, post
 
-from service.api.auth import get_caller
 from service.api.configuration_writes import Change
-from service.api.context import Context
 from service.api.documented import describe
 from service.api.idempotency import ActionResult, run_once
-from service.api.reading import parse_query, read_json_bytes
+from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
-from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
 from service.domain.field_types import Answer
 from service.domain.times import from_ms, to_ms
@@ -50,12 +47,7 @@ class Clock(Answer, kw_only=True):
     now: str
 
 
-_set = msgspec.json.Decoder(SetClock)
-
-
 class TestClock(Controller):
-    """Time in a test workspace."""
-
     path = "/v1/test/clock"
 
     @post(
@@ -80,13 +72,10 @@ class TestClock(Controller):
         again, if no request has used its coupon since; that lock again counts towards the limits of the book and the
         user. Redemptions never exceed a limit, since a redeem counts the uses.
         """
-        caller = get_caller(request)
-        parse_query(request)
-        body = await read_json_bytes(request)
-        payload = decode(_set, body)
+        caller, context, _ = unpack_request(request)
+        body, payload = await read_json_body(request, SetClock)
         if caller.mode != "test":
             raise Refusal("forbidden", "Only a test workspace has a clock.")
-        context: Context = request.app.state.context
 
         async def act() -> ActionResult[Clock]:
             change = Change(context, caller.partition)

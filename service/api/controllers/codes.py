@@ -13,7 +13,6 @@ from litestar.openapi.spec.enums import OpenAPIType
 
 from service.access.caller import Caller
 from service.api import upload_dry_run
-from service.api.auth import get_caller
 from service.api.configuration_writes import Change, check_open
 from service.api.context import Context
 from service.api.controllers import jobs
@@ -27,9 +26,9 @@ from service.api.reading import (
     decode_position,
     parse_id,
     parse_media_type,
-    parse_query,
     read_chunks,
-    read_json_bytes,
+    read_json_body,
+    unpack_request,
 )
 from service.common.pipeline import SerialRunner
 from service.domain import field_types
@@ -46,11 +45,9 @@ from service.domain.code_requests import (
     parse_list,
 )
 from service.domain.configuration import BookRow
-from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.formats import page_cursors
-from service.operations.base import encode
 from service.operations.coupon_view import Time
 from service.operations.views import Job
 from service.record.config.book_rows import read_book
@@ -63,9 +60,6 @@ Parsed = Iterable[CodeLine | BadCode]
 LINES, PIECE_BYTES = 500, 16 << 10
 """Parsed between two turns of the event loop: about 1 ms of work."""
 
-_upload = msgspec.json.Decoder(UploadCodes)
-_upload_of = msgspec.json.Decoder(UploadCodesOf)
-_generate = msgspec.json.Decoder(GenerateCodes)
 
 _CODES = {"codes": ["SUMMER-1", "SUMMER-2", "no code"]}
 _UPLOADED = {
@@ -135,8 +129,6 @@ class CodePage(Answer):
 
 
 class Codes(Controller):
-    """The endpoints for a book's codes."""
-
     path = "/v1"
 
     @post(
@@ -160,14 +152,12 @@ class Codes(Controller):
 
         CSV and text may have up to 1 GiB. Invalid lines are reported; the other lines are added. Scope `manage`.
         """
-        caller, params = get_caller(request), parse_query(request, Upload)
-        context: Context = request.app.state.context
+        caller, context, params = unpack_request(request, Upload)
         kind = parse_media_type(request.headers)
         if params.dry_run:
             return await _check_upload(request, caller, kind, book_id)
         if kind == "application/json":
-            body = await read_json_bytes(request)
-            payload = decode(_upload, body)
+            body, payload = await read_json_body(request, UploadCodes)
             book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
             return await _add_once(request, caller, book, body, _parse_json_codes(payload.codes))
         lines = _lines(kind)
@@ -187,11 +177,10 @@ class Codes(Controller):
 
         With a filter a page may have fewer than `limit` items, and more may follow: see `nextCursor`.
         """
-        caller, params = get_caller(request), parse_query(request, ListCodes)
+        caller, context, params = unpack_request(request, ListCodes)
         before = decode_position(params, page_cursors.CODES)
-        context: Context = request.app.state.context
         book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
-        headers = await wait_recorded(request, caller)
+        headers = await wait_recorded(context, caller)
         rows, rest = await page_codes(
             context.pool, caller.workspace, book.book, params.limit, FIRST if before is None else before, params.status
         )
@@ -199,7 +188,7 @@ class Codes(Controller):
             items=[CodeOfBook.from_row(row) for row in rows],
             next_cursor=None if rest is None else page_cursors.CODES.encode(rest),
         )
-        return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
+        return Response(body, headers=headers)
 
     @post(
         "/coupons/codes",
@@ -217,11 +206,8 @@ class Codes(Controller):
     )
     async def upload_of(self, request: Request[Any, Any, Any]) -> Response[Uploaded]:
         """Add codes. Scope `manage`."""
-        caller = get_caller(request)
-        parse_query(request)
-        body = await read_json_bytes(request)
-        payload = decode(_upload_of, body)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
+        body, payload = await read_json_body(request, UploadCodesOf)
         book = await read_book(context.pool, caller.workspace, parse_id(payload.book_id, "book_not_found"))
         return await _add_once(request, caller, book, body, _parse_json_codes(payload.codes))
 
@@ -242,11 +228,8 @@ class Codes(Controller):
     )
     async def generate(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[Job]:
         """Start a job that generates exactly `count` new random codes, or fails with a reason. Scope `manage`."""
-        caller = get_caller(request)
-        parse_query(request)
-        body = await read_json_bytes(request)
-        payload = decode(_generate, body)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
+        body, payload = await read_json_body(request, GenerateCodes)
         book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
 
         async def act() -> ActionResult[Job]:
@@ -262,7 +245,8 @@ async def _check_upload(request: Request[Any, Any, Any], caller: Caller, kind: s
     context: Context = request.app.state.context
     await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
     if kind == "application/json":
-        parsed = _parse_json_codes(decode(_upload, await read_json_bytes(request, upload_dry_run.MAX_BYTES)).codes)
+        _, payload = await read_json_body(request, UploadCodes, upload_dry_run.MAX_BYTES)
+        parsed = _parse_json_codes(payload.codes)
     else:
         parsed = _parse_stream(read_chunks(request, upload_dry_run.MAX_BYTES), _lines(kind))
     return Response(await upload_dry_run.check_upload(context, caller.workspace, parsed), status_code=200)

@@ -5,15 +5,13 @@ from typing import Annotated, Any, Literal
 import msgspec
 from litestar import Controller, Request, Response, get, post
 
-from service.api.auth import get_caller
 from service.api.configuration_writes import check_open
 from service.api.context import Context
 from service.api.controllers import jobs
 from service.api.documented import describe
 from service.api.idempotency import ActionResult, run_once
-from service.api.reading import parse_query, read_json_bytes
+from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
-from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.domain.times import Timestamp, from_ms, to_ms
@@ -74,12 +72,7 @@ class StartReconcile(field_types.Request, kw_only=True):
     ] = False
 
 
-_start = msgspec.json.Decoder(StartReconcile)
-
-
 class ConsistencyChecks(Controller):
-    """The endpoints for consistency."""
-
     path = "/v1/ops"
 
     @get(
@@ -88,9 +81,7 @@ class ConsistencyChecks(Controller):
     )
     async def consistency(self, request: Request[Any, Any, Any]) -> Consistency:
         """The lag of the workspace's partition, and the workspace's last comparison. Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
         state = await state_of(context, caller.partition)
         try:
             tail = await context.decider.tail(caller.partition)
@@ -128,11 +119,8 @@ class ConsistencyChecks(Controller):
     async def reconcile(self, request: Request[Any, Any, Any]) -> Response[Job]:
         """Start a job that compares all of the workspace's data in Redis with Postgres, without stopping requests.
         `GET /v1/ops/consistency` returns the result. One comparison runs at a time. Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
-        body = await read_json_bytes(request)
-        payload = decode(_start, body)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
+        body, payload = await read_json_body(request, StartReconcile)
         check_open(context, caller.partition)
 
         async def act() -> ActionResult[Job]:

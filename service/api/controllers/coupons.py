@@ -2,18 +2,15 @@
 
 from typing import Annotated, Any
 
-import msgspec
 from litestar import Controller, Request, Response, get, patch
 from litestar.params import PathParameter
 from msgspec import UNSET
 
 from service.access.caller import resolve_user
-from service.api.auth import get_caller
 from service.api.configuration_writes import Change
-from service.api.context import Context
 from service.api.documented import describe
 from service.api.hot_path import perform_decoded
-from service.api.reading import parse_query, read_json_body
+from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.code_requests import PatchCoupon
 from service.domain.errors import Refusal
@@ -40,12 +37,7 @@ class ValidateQuery(field_types.Request, kw_only=True):
     currency: Currency | None = None
 
 
-_patch = msgspec.json.Decoder(PatchCoupon)
-
-
 class Coupons(Controller):
-    """The endpoints for one coupon."""
-
     path = "/v1/coupons"
 
     @get(
@@ -58,8 +50,7 @@ class Coupons(Controller):
     )  # fmt: skip
     async def validate_code(self, request: Request[Any, Any, Any], code: Code) -> Response[Validation]:
         """Validate a coupon without a body; otherwise as `POST /v1/coupons/validate`. Scope `public` or `checkout`."""
-        caller = get_caller(request)
-        params = parse_query(request, ValidateQuery)
+        caller, _, params = unpack_request(request, ValidateQuery)
         struct = redeem.ValidateRequest(
             code=code,
             user_id=resolve_user(caller, params.user_id),
@@ -77,10 +68,8 @@ class Coupons(Controller):
     )  # fmt: skip
     async def change(self, request: Request[Any, Any, Any], code: Code) -> Response[Coupon]:
         """Activate or deactivate a coupon, or set its own expiry. Applies to all later requests. Scope `manage`."""
-        caller = get_caller(request)
-        parse_query(request)
-        payload = await read_json_body(request, _patch)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
+        _, payload = await read_json_body(request, PatchCoupon)
         change = Change(context, caller.partition)
         changes: dict[str, Any] = {}
         if payload.status is not UNSET:

@@ -2,21 +2,23 @@
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from itertools import islice
+from operator import attrgetter
 from typing import Any
 
 import asyncpg
 from litestar import Controller, Request, Response, get
+from msgspec.structs import fields
 
-from service.api.auth import get_caller
 from service.api.context import Context
 from service.api.controllers.books import BookId
 from service.api.controllers.histories import wait_recorded
 from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_rows
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe
-from service.api.reading import parse_id, parse_query
+from service.api.reading import parse_id, unpack_request
 from service.domain.configuration import BookRow
 from service.domain.times import from_ms
+from service.operations.redemption_view import Redemption
 from service.operations.views import redemption_of
 from service.record.config.book_rows import read_book
 from service.record.config.code_pages import FIRST, ListedCode, listed_codes
@@ -29,10 +31,13 @@ PIECE = 100
 """Rows encoded between two turns of the event loop: about 0.5 ms of work."""
 
 _CODES = "code status userId assignedAt redemptions maxRedemptions expiresAt redeemedBy redeemedAt".split()
-_REDEMPTIONS = (
-    "redemptionId code userId orderId orderValue currency discountAmount finalAmount redeemedAt rolledBackAt ipAddress "
-    "userAgent"
+_REDEMPTION_FIELDS = (
+    "redemption_id code user_id order_id order_value currency discount_amount final_amount redeemed_at rolled_back_at "
+    "ip_address user_agent"
 ).split()
+_CAMEL_CASE = {field.name: field.encode_name for field in fields(Redemption)}
+_REDEMPTIONS = [_CAMEL_CASE[name] for name in _REDEMPTION_FIELDS]
+_read_redemption_cells = attrgetter(*_REDEMPTION_FIELDS)
 
 _CODES_EXAMPLE = (
     "code,status,userId,assignedAt,redemptions,maxRedemptions,expiresAt,redeemedBy,redeemedAt\r\n"
@@ -66,8 +71,8 @@ class Exports(Controller):
     )  # fmt: skip
     async def codes(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All codes of the book as CSV, newest first. A lock does not change the status. Scope `manage`."""
-        book, pool, headers = await _begin_export(request, book_id)
-        return _file(request, f"codes-{book.book_id}.csv", _codes(pool, book), headers)
+        book, context, headers = await _begin_export(request, book_id)
+        return CsvFile(context.export_slots, _codes(context.pool, book), f"codes-{book.book_id}.csv", headers)
 
     @get(
         "/books/{bookId:str}/redemptions.csv",
@@ -79,24 +84,16 @@ class Exports(Controller):
     )  # fmt: skip
     async def redemptions(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
-        book, pool, headers = await _begin_export(request, book_id)
-        return _file(request, f"redemptions-{book.book_id}.csv", _redemptions(pool, book), headers)
+        book, context, headers = await _begin_export(request, book_id)
+        rows = _redemptions(context.pool, book)
+        return CsvFile(context.export_slots, rows, f"redemptions-{book.book_id}.csv", headers)
 
 
-async def _begin_export(request: Request[Any, Any, Any], book_id: str) -> tuple[BookRow, asyncpg.Pool, dict[str, str]]:
-    """The book to export, the connections, and the header with the lag."""
-    caller = get_caller(request)
-    parse_query(request)
-    pool = request.app.state.context.pool
-    book = await read_book(pool, caller.workspace, parse_id(book_id, "book_not_found"))
-    return book, pool, await wait_recorded(request, caller)
-
-
-def _file(
-    request: Request[Any, Any, Any], filename: str, pieces: AsyncIterator[bytes], headers: dict[str, str]
-) -> CsvFile:
-    context: Context = request.app.state.context
-    return CsvFile(context.export_slots, pieces, filename, headers)
+async def _begin_export(request: Request[Any, Any, Any], book_id: str) -> tuple[BookRow, Context, dict[str, str]]:
+    """The book to export, the objects of this process, and the header with the lag."""
+    caller, context, _ = unpack_request(request)
+    book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+    return book, context, await wait_recorded(context, caller)
 
 
 async def _codes(pool: asyncpg.Pool, book: BookRow) -> AsyncIterator[bytes]:
@@ -143,21 +140,7 @@ def _code_row(row: ListedCode) -> Sequence[Cell]:
 
 
 def _redemption_row(past: PastRedemption) -> Sequence[Cell]:
-    row = redemption_of(past)
-    return (
-        row.redemption_id,
-        row.code,
-        row.user_id,
-        row.order_id,
-        row.order_value,
-        row.currency,
-        row.discount_amount,
-        row.final_amount,
-        row.redeemed_at,
-        row.rolled_back_at,
-        row.ip_address,
-        row.user_agent,
-    )
+    return _read_redemption_cells(redemption_of(past))
 
 
 def _time(ms: int | None) -> str | None:

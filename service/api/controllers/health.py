@@ -14,7 +14,6 @@ from service.api.documented import describe
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.domain.outcomes import BY_CODE
-from service.operations.base import encode
 from service.record.pool import ERRORS
 
 CHECK_S = 1.0
@@ -42,8 +41,6 @@ class ProblemType(Answer):
 
 
 class Operating(Controller):
-    """The endpoints for health and metrics."""
-
     path = "/"
 
     @get("/", include_in_schema=False, opt=OPEN)
@@ -93,11 +90,10 @@ class Operating(Controller):
         if not failing:
             states = await asyncio.gather(*(state_of(context, p) for p in range(context.settings.partitions)))
             failing += [f"partition {p}" for p, state in enumerate(states) if state == "recovering"]
-        body = Ready(status="not_ready" if failing else "ready", failing=failing)
-        headers = {"Retry-After": "1"} if failing else {}
-        return Response(  # type: ignore[return-value]
-            encode(body), status_code=503 if failing else 200, headers=headers, media_type="application/json"
-        )
+        if failing:
+            body = Ready(status="not_ready", failing=failing)
+            return Response(body, status_code=503, headers={"Retry-After": "1"})
+        return Response(Ready(status="ready", failing=[]))
 
     @get("/problems/{code:str}", include_in_schema=False, opt=OPEN)
     async def problem(self, code: Annotated[str, PathParameter(name="code")]) -> ProblemType:

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Controller, Request, Response, get
 
 from service.access.caller import Caller
-from service.api.auth import get_caller
 from service.api.context import Context
 from service.api.controllers.books import BookId
 from service.api.controllers.consistency import lag_s
@@ -16,13 +16,13 @@ from service.api.controllers.coupons import Code
 from service.api.controllers.users import UserIdPath, check_user
 from service.api.documented import describe
 from service.api.hot_path import call_without_body
-from service.api.reading import Listing, parse_id, parse_query
+from service.api.reading import Listing, parse_id, unpack_request
 from service.api.recall import decide
+from service.domain.book_requests import BookStats
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
-from service.hot.workspace_state import BookCounts
 from service.operations import coupon_view
-from service.operations.base import encode, parse_code
+from service.operations.base import parse_code
 from service.operations.coupon_view import Coupon
 from service.operations.document_parts import COUPON, REDEMPTION
 from service.operations.redemption_view import Redemption
@@ -74,25 +74,7 @@ class CouponPage(Answer):
     next_cursor: str | None
 
 
-class BookStats(Answer):
-    """A book's coupons by status, regardless of validity windows; and its redemptions that were not rolled back."""
-
-    codes: int
-    available: int
-    assigned: int
-    locked: int
-    redeemed: int
-    exhausted: int
-    inactive: int
-    redemptions: int
-    rolled_back: int
-    discount_total: str
-    users: int
-
-
 class Histories(Controller):
-    """The endpoints for histories."""
-
     path = "/v1"
 
     @get(
@@ -101,11 +83,8 @@ class Histories(Controller):
     )
     async def stats(self, request: Request[Any, Any, Any], book_id: BookId) -> BookStats:
         """Live counts. Scope `manage`."""
-        caller = get_caller(request)
-        parse_query(request)
-        context: Context = request.app.state.context
-        counts: BookCounts = await context.hot.book_counts(caller, str(parse_id(book_id, "book_not_found")))
-        return render_stats(counts)
+        caller, context, _ = unpack_request(request)
+        return BookStats.from_row(await context.hot.book_counts(caller, str(parse_id(book_id, "book_not_found"))))
 
     @get(
         "/books/{bookId:str}/redemptions",
@@ -116,12 +95,9 @@ class Histories(Controller):
     )  # fmt: skip
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[RedemptionPage]:
         """Redemptions of the book's coupons, newest first. Scope `manage`."""
-        caller, params = get_caller(request), parse_query(request, Listing)
-        pool = request.app.state.context.pool
-        book = await read_book(pool, caller.workspace, parse_id(book_id, "book_not_found"))
-        headers = await wait_recorded(request, caller)
-        page = await history_pages.redemptions_of_book(pool, caller.workspace, book.book, params.limit, params.cursor)
-        return _redemptions(page, headers)
+        caller, context, params = unpack_request(request, Listing)
+        book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        return await list_redemptions(context, caller, params, history_pages.redemptions_of_book, book.book)
 
     @get(
         "/users/{userId:str}/redemptions",
@@ -132,12 +108,9 @@ class Histories(Controller):
     )  # fmt: skip
     async def of_user(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[RedemptionPage]:
         """The user's redemptions, newest first. Scope `checkout` or `manage`."""
-        caller, params = get_caller(request), parse_query(request, Listing)
+        caller, context, params = unpack_request(request, Listing)
         check_user(caller, user_id)
-        headers = await wait_recorded(request, caller)
-        pool = request.app.state.context.pool
-        page = await history_pages.redemptions_of_user(pool, caller.workspace, user_id, params.limit, params.cursor)
-        return _redemptions(page, headers)
+        return await list_redemptions(context, caller, params, history_pages.redemptions_of_user, user_id)
 
     @get(
         "/coupons/{code:str}/redemptions",
@@ -148,14 +121,9 @@ class Histories(Controller):
     )  # fmt: skip
     async def of_coupon(self, request: Request[Any, Any, Any], code: Code) -> Response[RedemptionPage]:
         """The coupon's redemptions, newest first. Scope `manage`."""
-        caller, params = get_caller(request), parse_query(request, Listing)
+        caller, context, params = unpack_request(request, Listing)
         await read_coupon(request, caller, code)
-        headers = await wait_recorded(request, caller)
-        pool = request.app.state.context.pool
-        page = await history_pages.redemptions_of_code(
-            pool, caller.workspace, parse_code(code), params.limit, params.cursor
-        )
-        return _redemptions(page, headers)
+        return await list_redemptions(context, caller, params, history_pages.redemptions_of_code, parse_code(code))
 
     @get(
         "/users/{userId:str}/coupons",
@@ -166,16 +134,14 @@ class Histories(Controller):
     )  # fmt: skip
     async def coupons(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> Response[CouponPage]:
         """The user's coupons, newest first. A lock does not change the status. Scope `checkout` or `manage`."""
-        caller, params = get_caller(request), parse_query(request, ListCoupons)
+        caller, context, params = unpack_request(request, ListCoupons)
         check_user(caller, user_id)
-        headers = await wait_recorded(request, caller)
-        pool = request.app.state.context.pool
+        headers = await wait_recorded(context, caller)
         items: list[Coupon] = []
         cursor = params.cursor
         for _ in range(MAX_PAGES):
-            page = await history_pages.coupons_of_user(
-                pool, caller.workspace, user_id, params.limit - len(items), cursor
-            )
+            limit = params.limit - len(items)
+            page = await history_pages.coupons_of_user(context.pool, caller.workspace, user_id, limit, cursor)
             coupons = await asyncio.gather(*(read_coupon(request, caller, held.code) for held in page.items))
             for coupon in coupons:
                 if coupon.status == "locked":
@@ -184,13 +150,7 @@ class Histories(Controller):
             cursor = page.next_cursor
             if cursor is None or len(items) == params.limit:
                 break
-        body = CouponPage(items=items, next_cursor=cursor)
-        return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
-
-
-def render_stats(counts: BookCounts) -> BookStats:
-    """The response body of a book's counts."""
-    return BookStats(**{name: getattr(counts, name) for name in BookStats.__struct_fields__})
+        return Response(CouponPage(items=items, next_cursor=cursor), headers=headers)
 
 
 async def read_coupon(request: Request[Any, Any, Any], caller: Caller, code: str) -> Coupon:
@@ -201,10 +161,9 @@ async def read_coupon(request: Request[Any, Any, Any], caller: Caller, code: str
     return coupon_view.restrict(caller, coupon_view.parse_coupon(reply[1]))
 
 
-async def wait_recorded(request: Request[Any, Any, Any], caller: Caller) -> dict[str, str]:
+async def wait_recorded(context: Context, caller: Caller) -> dict[str, str]:
     """Wait until all events up to now are recorded. If that takes too long, return the header with the lag: the age of
     the oldest unrecorded event, or without Redis the time since the last recording."""
-    context: Context = request.app.state.context
     try:
         epoch, seq = await context.decider.tail(caller.partition)
         if await context.recorded.wait(caller.partition, epoch, seq, BARRIER_MS):
@@ -218,6 +177,15 @@ async def wait_recorded(request: Request[Any, Any, Any], caller: Caller) -> dict
     return {"Scrip-Lag-Seconds": str(max(1, round(behind_s)))}
 
 
-def _redemptions(page: Page[PastRedemption], headers: dict[str, str]) -> Response[RedemptionPage]:
+async def list_redemptions(
+    context: Context,
+    caller: Caller,
+    params: Listing,
+    read: Callable[..., Awaitable[Page[PastRedemption]]],
+    *of: int | str,
+) -> Response[RedemptionPage]:
+    """A page of the redemptions that `read` reads, of a book, a code or a user."""
+    headers = await wait_recorded(context, caller)
+    page = await read(context.pool, caller.workspace, *of, params.limit, params.cursor)
     body = RedemptionPage(items=[redemption_of(past) for past in page.items], next_cursor=page.next_cursor)
-    return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
+    return Response(body, headers=headers)

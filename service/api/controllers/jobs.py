@@ -5,9 +5,8 @@ from typing import Annotated, Any
 from litestar import Controller, Request, get
 from litestar.params import PathParameter
 
-from service.api.auth import get_caller
 from service.api.documented import describe
-from service.api.reading import parse_id, parse_query
+from service.api.reading import parse_id, unpack_request
 from service.operations.views import Job
 from service.record.config.job_rows import read_job
 
@@ -24,8 +23,6 @@ EXAMPLE = {
 
 
 class Jobs(Controller):
-    """The endpoints for jobs."""
-
     path = "/v1/jobs"
 
     @get("/{jobId:str}", **describe("getJob", "Read a job", "Jobs", answer=EXAMPLE, refusals="job_not_found"))
@@ -35,8 +32,5 @@ class Jobs(Controller):
         job_id: Annotated[str, PathParameter(name="jobId", description="The job's id.")],
     ) -> Job:
         """The progress of a job; available for 90 days after its end. Scope `manage` or `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
-        return Job.from_row(
-            await read_job(request.app.state.context.pool, caller.workspace, parse_id(job_id, "job_not_found"))
-        )
+        caller, context, _ = unpack_request(request)
+        return Job.from_row(await read_job(context.pool, caller.workspace, parse_id(job_id, "job_not_found")))

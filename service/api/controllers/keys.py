@@ -9,15 +9,12 @@ import msgspec
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.params import PathParameter
 
-from service.api.auth import get_caller
 from service.api.configuration_writes import SETTLE_S
-from service.api.context import Context
 from service.api.documented import describe
 from service.api.idempotency import ActionResult, run_once
-from service.api.reading import Listing, decode_position, parse_id, parse_query, read_json_body, read_json_bytes
+from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.book_requests import Time, check_time
-from service.domain.decoding import decode
 from service.domain.errors import BadField, Refusal
 from service.domain.field_types import Answer, check_text, text_schema
 from service.domain.limits import KeyLimits
@@ -118,14 +115,7 @@ class KeyPage(Answer, kw_only=True):
     next_cursor: str | None
 
 
-_create = msgspec.json.Decoder(CreateKey)
-_patch = msgspec.json.Decoder(PatchKey)
-_rotate = msgspec.json.Decoder(RotateKey)
-
-
 class Keys(Controller):
-    """The endpoints for the workspace's API keys."""
-
     path = "/v1/keys"
 
     @post(
@@ -143,11 +133,8 @@ class Keys(Controller):
     )
     async def create(self, request: Request[Any, Any, Any]) -> Response[NewKey]:
         """Create a key. Only this response contains its secret. Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
-        body = await read_json_bytes(request)
-        payload = decode(_create, body)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
+        body, payload = await read_json_body(request, CreateKey)
 
         async def act() -> ActionResult[NewKey]:
             secret = generate_secret(caller.mode)
@@ -183,11 +170,8 @@ class Keys(Controller):
     async def rotate(self, request: Request[Any, Any, Any], key_id: KeyId) -> Response[NewKey]:
         """Create a key with the same name, scopes and expiry. The old key stays valid for `overlapSeconds`, so that
         clients can change over; the key that it had replaced is revoked. Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
-        body = await read_json_bytes(request)
-        payload = decode(_rotate, body)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
+        body, payload = await read_json_body(request, RotateKey)
 
         async def act() -> ActionResult[NewKey]:
             secret = generate_secret(caller.mode)
@@ -204,14 +188,11 @@ class Keys(Controller):
     )
     async def page(self, request: Request[Any, Any, Any]) -> KeyPage:
         """Keys that are not revoked, newest first. Scope `operate`."""
-        caller = get_caller(request)
-        params = parse_query(request, Listing)
-        pool = request.app.state.context.pool
-        rows = await page_keys(pool, caller.workspace, params.limit + 1, decode_position(params, page_cursors.KEYS))
-        items = [Key.from_row(row) for row in rows[: params.limit]]
-        return KeyPage(
-            items=items, next_cursor=page_cursors.KEYS.encode_next(rows, params.limit, lambda row: (row.position,))
-        )
+        caller, context, params = unpack_request(request, Listing)
+        before = decode_position(params, page_cursors.KEYS)
+        rows = await page_keys(context.pool, caller.workspace, params.limit + 1, before)
+        next_cursor = page_cursors.KEYS.encode_next(rows, params.limit, lambda row: (row.position,))
+        return KeyPage(items=[Key.from_row(row) for row in rows[: params.limit]], next_cursor=next_cursor)
 
     @patch(
         "/{keyId:str}",
@@ -227,24 +208,16 @@ class Keys(Controller):
     )
     async def change(self, request: Request[Any, Any, Any], key_id: KeyId) -> Key:
         """Set a key's limits. They apply in every process after this response. Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
-        payload = await read_json_body(request, _patch)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
+        _, payload = await read_json_body(request, PatchKey)
         row = await limit_key(context.pool, caller.workspace, parse_id(key_id, "not_found"), payload.limits)
         await asyncio.sleep(SETTLE_S)
         return Key.from_row(row)
 
     @delete("/{keyId:str}", **describe("deleteKey", "Revoke a key", "Keys", refusals="not_found"))
-    async def revoke(
-        self,
-        request: Request[Any, Any, Any],
-        key_id: KeyId,
-    ) -> None:
+    async def revoke(self, request: Request[Any, Any, Any], key_id: KeyId) -> None:
         """Revoke a key. No process accepts it after this response. Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
         async with context.pool.acquire() as connection:
             if not await revoke_key(connection, caller.workspace, parse_id(key_id, "not_found")):
                 raise Refusal("not_found")

@@ -4,14 +4,12 @@ from typing import Any, Literal
 
 from litestar import Controller, Request, Response, get
 
-from service.api.auth import get_caller
 from service.api.controllers.books import BookId
 from service.api.controllers.histories import wait_recorded
 from service.api.documented import describe
-from service.api.reading import Listing, parse_id, parse_query
+from service.api.reading import Listing, parse_id, unpack_request
 from service.domain.field_types import Answer
 from service.domain.times import from_ms
-from service.operations.base import encode
 from service.operations.coupon_view import Time
 from service.record.config.book_rows import read_book
 from service.record.facts.history_pages import notices_of_book
@@ -37,8 +35,6 @@ class NoticePage(Answer):
 
 
 class Notices(Controller):
-    """The endpoints for notices."""
-
     path = "/v1/books"
 
     @get(
@@ -51,11 +47,9 @@ class Notices(Controller):
     async def of_book(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[NoticePage]:
         """Notices of the book, newest first: one each time an assign, redeem, gift or checkout takes the stock below
         the threshold, or to 0. Locks do not count. Notices are stored for 90 days. Scope `manage`."""
-        caller, params = get_caller(request), parse_query(request, Listing)
-        pool = request.app.state.context.pool
-        book = await read_book(pool, caller.workspace, parse_id(book_id, "book_not_found"))
-        headers = await wait_recorded(request, caller)
-        page = await notices_of_book(pool, caller.workspace, book.book, params.limit, params.cursor)
+        caller, context, params = unpack_request(request, Listing)
+        book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
+        headers = await wait_recorded(context, caller)
+        page = await notices_of_book(context.pool, caller.workspace, book.book, params.limit, params.cursor)
         items = [Notice(event=_EVENTS[n.notice], of=n.what, left=n.remaining, at=from_ms(n.at_ms)) for n in page.items]  # type: ignore[arg-type]
-        body = NoticePage(items=items, next_cursor=page.next_cursor)
-        return Response(encode(body), headers=headers, media_type="application/json")  # type: ignore[return-value]
+        return Response(NoticePage(items=items, next_cursor=page.next_cursor), headers=headers)

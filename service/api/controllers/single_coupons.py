@@ -7,17 +7,15 @@ import msgspec
 from litestar import Controller, Request, Response, get, post
 
 from service.access.caller import Caller
-from service.api.auth import get_caller
 from service.api.configuration_writes import Change
 from service.api.context import Context
 from service.api.controllers import books
 from service.api.controllers.histories import read_coupon
 from service.api.documented import describe
 from service.api.idempotency import ActionResult, run_once
-from service.api.reading import Listing, decode_position, parse_query, read_json_bytes
+from service.api.reading import Listing, decode_position, read_json_body, unpack_request
 from service.domain.book_requests import Book, render_book
 from service.domain.configuration import BookRow, CodeRow
-from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.domain.single_coupon_requests import Generated, SingleCoupon, TimeSpecific, UserSpecific
@@ -25,10 +23,6 @@ from service.formats import page_cursors
 from service.operations.coupon_view import Coupon
 from service.operations.document_parts import COUPON
 from service.record.config.single_coupon_rows import create_single, page_active
-
-_user_specific = msgspec.json.Decoder(UserSpecific)
-_time_specific = msgspec.json.Decoder(TimeSpecific)
-_generated = msgspec.json.Decoder(Generated)
 
 _DISCOUNT = {"discountType": "percentage", "discountValue": 20, "maxDiscountAmount": "50.00"}
 _WINDOW = {"validFrom": "2026-11-27T00:00:00Z", "validUntil": "2026-12-01T00:00:00Z", "maxUsesPerUser": 1}
@@ -51,8 +45,6 @@ class ActivePage(Answer):
 
 
 class SingleCoupons(Controller):
-    """The endpoints for single coupons."""
-
     path = "/v1/coupons"
 
     @post(
@@ -65,7 +57,7 @@ class SingleCoupons(Controller):
     )  # fmt: skip
     async def user_specific(self, request: Request[Any, Any, Any]) -> Response[CouponInBook]:
         """Create a coupon, assigned to the user, in its own book. Scope `manage`."""
-        return await _make(request, _user_specific)
+        return await _make(request, UserSpecific)
 
     @post(
         "/time-specific",
@@ -79,7 +71,7 @@ class SingleCoupons(Controller):
         """Create a coupon that is valid from `validFrom` until just before `validUntil`, in its own book.
 
         Scope `manage`."""
-        return await _make(request, _time_specific)
+        return await _make(request, TimeSpecific)
 
     @post(
         "/generate",
@@ -91,7 +83,7 @@ class SingleCoupons(Controller):
     )  # fmt: skip
     async def generate(self, request: Request[Any, Any, Any]) -> Response[CouponInBook]:
         """Create a coupon in its own book. Scope `manage`."""
-        return await _make(request, _generated)
+        return await _make(request, Generated)
 
     @get(
         "/active/time-specific",
@@ -104,27 +96,19 @@ class SingleCoupons(Controller):
         """Time-specific coupons within their validity window that are active, in active books; newest first.
 
         The list includes coupons without uses left. Scope `checkout` or `manage`."""
-        caller = get_caller(request)
-        params = parse_query(request, Listing)
-        context: Context = request.app.state.context
-        rows = await page_active(
-            context.pool, caller.workspace, params.limit + 1, decode_position(params, page_cursors.ACTIVE)
-        )
+        caller, context, params = unpack_request(request, Listing)
+        before = decode_position(params, page_cursors.ACTIVE)
+        rows = await page_active(context.pool, caller.workspace, params.limit + 1, before)
         coupons = await asyncio.gather(
             *(_read_or_none(request, caller, book, code) for book, code in rows[: params.limit])
         )
-        return ActivePage(
-            items=[item for item in coupons if item is not None],
-            next_cursor=page_cursors.ACTIVE.encode_next(rows, params.limit, lambda row: (row[0].book,)),
-        )
+        next_cursor = page_cursors.ACTIVE.encode_next(rows, params.limit, lambda row: (row[0].book,))
+        return ActivePage(items=[item for item in coupons if item is not None], next_cursor=next_cursor)
 
 
-async def _make(request: Request[Any, Any, Any], decoder: "msgspec.json.Decoder[Any]") -> Response[CouponInBook]:
-    caller = get_caller(request)
-    parse_query(request)
-    body = await read_json_bytes(request)
-    payload: SingleCoupon = decode(decoder, body)
-    context: Context = request.app.state.context
+async def _make(request: Request[Any, Any, Any], kind: type[SingleCoupon]) -> Response[CouponInBook]:
+    caller, context, _ = unpack_request(request)
+    body, payload = await read_json_body(request, kind)
     change = Change(context, caller.partition)
 
     async def act() -> ActionResult[CouponInBook]:

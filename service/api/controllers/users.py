@@ -10,15 +10,13 @@ from litestar.params import PathParameter
 from msgspec import UNSET, UnsetType
 
 from service.access.caller import Caller, resolve_user
-from service.api.auth import get_caller
 from service.api.configuration_writes import Change, check_open
 from service.api.context import Context
 from service.api.documented import describe
 from service.api.idempotency import ActionResult, run_once
-from service.api.reading import Listing, decode_position, parse_query, read_json_body, read_json_bytes
+from service.api.reading import Listing, decode_position, read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.configuration import UserRow
-from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer, Count, UserId, encode_metadata, is_caller_id
 from service.domain.times import Timestamp, from_ms
@@ -83,8 +81,6 @@ class UserPage(Answer, kw_only=True):
 
 
 class Users(Controller):
-    """The endpoints for users."""
-
     path = "/v1/users"
 
     @post(
@@ -104,22 +100,13 @@ class Users(Controller):
     )
     async def create(self, request: Request[Any, Any, Any]) -> Response[User]:
         """Create a user. Scope `manage`."""
-        caller = get_caller(request)
-        parse_query(request)
-        body = await read_json_bytes(request)
-        payload = decode(_create, body)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
+        body, payload = await read_json_body(request, CreateUser)
         change = Change(context, caller.partition)
 
         async def act() -> ActionResult[User]:
-            row, new = await create_user(
-                context.pool,
-                caller.workspace,
-                caller.partition,
-                payload.user_id,
-                payload.max_coupons,
-                payload.metadata or {},
-            )
+            wanted = (payload.user_id, payload.max_coupons, payload.metadata or {})
+            row, new = await create_user(context.pool, caller.workspace, caller.partition, *wanted)
             await change.project(row.version, context.projector.user(row))
             user = await _render_user(context, caller, row.user_id, row, await _read_default(context, caller))
             return ActionResult(status=201 if new else 200, body=user, location=f"/v1/users/{row.user_id}")
@@ -132,27 +119,21 @@ class Users(Controller):
     )
     async def page(self, request: Request[Any, Any, Any]) -> UserPage:
         """Created users, newest first. Scope `checkout` or `manage`."""
-        caller = get_caller(request)
-        params = parse_query(request, Listing)
-        context: Context = request.app.state.context
-        rows = await page_users(
-            context.pool, caller.workspace, params.limit + 1, decode_position(params, page_cursors.USERS)
-        )
+        caller, context, params = unpack_request(request, Listing)
+        before = decode_position(params, page_cursors.USERS)
+        rows = await page_users(context.pool, caller.workspace, params.limit + 1, before)
         default = await _read_default(context, caller)
         items = await asyncio.gather(
             *(_render_user(context, caller, row.user_id, row, default) for row, _ in rows[: params.limit])
         )
-        return UserPage(
-            items=items, next_cursor=page_cursors.USERS.encode_next(rows, params.limit, lambda placed: (placed[1],))
-        )
+        next_cursor = page_cursors.USERS.encode_next(rows, params.limit, lambda placed: (placed[1],))
+        return UserPage(items=items, next_cursor=next_cursor)
 
     @get("/{userId:str}", **describe("getUser", "Read a user", "Users", answer=_EXAMPLE, refusals="not_found"))
     async def read(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> User:
         """A user. One that was never created has the workspace's defaults. Scope `checkout` or `manage`."""
-        caller = get_caller(request)
-        parse_query(request)
+        caller, context, _ = unpack_request(request)
         check_user(caller, user_id)
-        context: Context = request.app.state.context
         row = await read_user(context.pool, caller.workspace, user_id)
         return await _render_user(context, caller, user_id, row, await _read_default(context, caller))
 
@@ -170,11 +151,9 @@ class Users(Controller):
     )
     async def change(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> User:
         """Change a user's limit or metadata; creates a user that does not exist. Scope `manage`."""
-        caller = get_caller(request)
-        parse_query(request)
+        caller, context, _ = unpack_request(request)
         check_user(caller, user_id)
-        payload = await read_json_body(request, _patch)
-        context: Context = request.app.state.context
+        _, payload = await read_json_body(request, PatchUser)
         change = Change(context, caller.partition)
         changes: dict[str, Any] = {}
         if payload.max_coupons is not UNSET:
@@ -192,10 +171,8 @@ class Users(Controller):
     async def erase(self, request: Request[Any, Any, Any], user_id: UserIdPath) -> None:
         """Replace the user's id with a pseudonym in all stored data, and remove IP addresses and user agents. Later
         requests with this id are of a new user. Scope `manage`."""
-        caller = get_caller(request)
-        parse_query(request)
+        caller, context, _ = unpack_request(request)
         check_user(caller, user_id)
-        context: Context = request.app.state.context
         check_open(context, caller.partition)
         last = await context.decider.tail(caller.partition)
         if last.epoch != context.decider.epoch(caller.partition):
@@ -204,10 +181,6 @@ class Users(Controller):
             raise Refusal.temporary("behind")
         pseudonym = await begin_erasure(context.pool, caller.workspace, caller.partition, user_id, last)
         await _wait_erased(context, caller, pseudonym)
-
-
-_create = msgspec.json.Decoder(CreateUser)
-_patch = msgspec.json.Decoder(PatchUser)
 
 
 def check_user(caller: Caller, user_id: str) -> None:

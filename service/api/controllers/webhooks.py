@@ -3,17 +3,15 @@
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import msgspec
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.params import PathParameter
 from msgspec import UNSET
 
-from service.api.auth import get_caller
+from service.access.caller import Caller
 from service.api.context import Context
 from service.api.documented import describe
 from service.api.idempotency import ActionResult, run_once
-from service.api.reading import Listing, decode_position, parse_id, parse_query, read_json_body, read_json_bytes
-from service.domain.decoding import decode
+from service.api.reading import Listing, decode_position, parse_id, read_json_body, unpack_request
 from service.domain.errors import Refusal, invalid
 from service.domain.field_types import Answer
 from service.domain.times import Timestamp
@@ -113,15 +111,7 @@ class DeliveryPage(Answer, kw_only=True):
     next_cursor: str | None
 
 
-_create = msgspec.json.Decoder(CreateWebhook)
-_patch = msgspec.json.Decoder(PatchWebhook)
-_rotate = msgspec.json.Decoder(RotateSecret)
-_nothing = msgspec.json.Decoder(Nothing)
-
-
 class Webhooks(Controller):
-    """The endpoints for the workspace's webhooks."""
-
     path = "/v1/webhooks"
 
     @post(
@@ -134,11 +124,8 @@ class Webhooks(Controller):
     async def create(self, request: Request[Any, Any, Any]) -> Response[NewWebhook]:
         """Create a webhook, which receives the events recorded from now on. The secret signs its deliveries; only this
         response contains it. A workspace has at most 20 webhooks. Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
-        body = await read_json_bytes(request)
-        payload = decode(_create, body)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
+        body, payload = await read_json_body(request, CreateWebhook)
         _check_url(context, payload.url)
 
         async def act() -> ActionResult[NewWebhook]:
@@ -157,14 +144,11 @@ class Webhooks(Controller):
     )
     async def page(self, request: Request[Any, Any, Any]) -> WebhookPage:
         """Webhooks, newest first. Scope `operate`."""
-        caller = get_caller(request)
-        params = parse_query(request, Listing)
+        caller, context, params = unpack_request(request, Listing)
         before = decode_position(params, page_cursors.WEBHOOKS)
-        rows = await webhook_rows.page_webhooks(_pool(request), caller.workspace, params.limit + 1, before)
-        items = [Webhook.from_row(row) for row in rows[: params.limit]]
-        return WebhookPage(
-            items=items, next_cursor=page_cursors.WEBHOOKS.encode_next(rows, params.limit, lambda row: (row.webhook,))
-        )
+        rows = await webhook_rows.page_webhooks(context.pool, caller.workspace, params.limit + 1, before)
+        next_cursor = page_cursors.WEBHOOKS.encode_next(rows, params.limit, lambda row: (row.webhook,))
+        return WebhookPage(items=[Webhook.from_row(row) for row in rows[: params.limit]], next_cursor=next_cursor)
 
     @get(
         "/{webhookId:str}",
@@ -172,8 +156,8 @@ class Webhooks(Controller):
     )
     async def read(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Webhook:
         """A webhook. Scope `operate`."""
-        parse_query(request)
-        return Webhook.from_row(await _read_row(request, webhook_id))
+        caller, context, _ = unpack_request(request)
+        return Webhook.from_row(await _read_row(context, caller, webhook_id))
 
     @patch(
         "/{webhookId:str}",
@@ -185,24 +169,22 @@ class Webhooks(Controller):
     async def change(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Webhook:
         """Change the given fields. An inactive webhook receives nothing. If it is reactivated within 14 days, it
         receives all events since then, else only later ones. Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
+        caller, context, _ = unpack_request(request)
         webhook = parse_id(webhook_id, "not_found")
-        payload = await read_json_body(request, _patch)
+        _, payload = await read_json_body(request, PatchWebhook)
         if payload.url is not UNSET:
-            _check_url(request.app.state.context, payload.url)
+            _check_url(context, payload.url)
         description = "" if payload.description is None else payload.description
         values = [
             None if value is UNSET else value for value in (payload.url, payload.events, description, payload.status)
         ]
-        return Webhook.from_row(await webhook_rows.patch_webhook(_pool(request), caller.workspace, webhook, *values))  # type: ignore[arg-type]
+        return Webhook.from_row(await webhook_rows.patch_webhook(context.pool, caller.workspace, webhook, *values))  # type: ignore[arg-type]
 
     @delete("/{webhookId:str}", **describe("deleteWebhook", "Delete a webhook", "Webhooks", refusals="not_found"))
     async def forget(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> None:
         """Delete a webhook and its pending deliveries. Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
-        if not await webhook_rows.delete_webhook(_pool(request), caller.workspace, parse_id(webhook_id, "not_found")):
+        caller, context, _ = unpack_request(request)
+        if not await webhook_rows.delete_webhook(context.pool, caller.workspace, parse_id(webhook_id, "not_found")):
             raise Refusal("not_found")
 
     @post(
@@ -216,16 +198,14 @@ class Webhooks(Controller):
     async def rotate(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> Response[NewWebhook]:
         """Create a new secret; only this response contains it. For `overlapSeconds` each delivery also has a signature
         by the old secret. Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
+        caller, context, _ = unpack_request(request)
         webhook = parse_id(webhook_id, "not_found")
-        body = await read_json_bytes(request)
-        payload = decode(_rotate, body)
+        body, payload = await read_json_body(request, RotateSecret)
         overlap_s = DEFAULT_OVERLAP_S if payload.overlap_seconds is None else payload.overlap_seconds
 
         async def act() -> ActionResult[NewWebhook]:
             secret = generate_secret()
-            row = await webhook_rows.rotate_secret(_pool(request), caller.workspace, webhook, secret, overlap_s)
+            row = await webhook_rows.rotate_secret(context.pool, caller.workspace, webhook, secret, overlap_s)
             return _make_result(row, secret, 200)
 
         return await run_once(request, caller, body, act)
@@ -242,13 +222,11 @@ class Webhooks(Controller):
         """Send `webhook.test` to this webhook. If it is inactive, the event waits until it is active.
 
         Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
-        body = await read_json_bytes(request)
-        decode(_nothing, body)
+        caller, context, _ = unpack_request(request)
+        body, _ = await read_json_body(request, Nothing)
 
         async def act() -> ActionResult[Delivery]:
-            row = await webhook_rows.send_test_event(_pool(request), await _read_row(request, webhook_id))
+            row = await webhook_rows.send_test_event(context.pool, await _read_row(context, caller, webhook_id))
             return ActionResult(status=202, body=Delivery.from_row(row))
 
         return await run_once(request, caller, body, act)
@@ -262,15 +240,12 @@ class Webhooks(Controller):
     )  # fmt: skip
     async def deliveries(self, request: Request[Any, Any, Any], webhook_id: WebhookId) -> DeliveryPage:
         """The webhook's deliveries of the last 14 days, and the pending ones; newest first. Scope `operate`."""
-        params = parse_query(request, Listing)
+        caller, context, params = unpack_request(request, Listing)
         before = decode_position(params, page_cursors.DELIVERIES)
-        webhook = await _read_row(request, webhook_id)
-        rows = await webhook_rows.page_deliveries(_pool(request), webhook.webhook, params.limit + 1, before)
-        items = [Delivery.from_row(row) for row in rows[: params.limit]]
-        return DeliveryPage(
-            items=items,
-            next_cursor=page_cursors.DELIVERIES.encode_next(rows, params.limit, lambda row: (row.position,)),
-        )
+        webhook = await _read_row(context, caller, webhook_id)
+        rows = await webhook_rows.page_deliveries(context.pool, webhook.webhook, params.limit + 1, before)
+        next_cursor = page_cursors.DELIVERIES.encode_next(rows, params.limit, lambda row: (row.position,))
+        return DeliveryPage(items=[Delivery.from_row(row) for row in rows[: params.limit]], next_cursor=next_cursor)
 
     @post(
         "/{webhookId:str}/deliveries/{deliveryId:str}/redeliver",
@@ -286,30 +261,20 @@ class Webhooks(Controller):
         """Send the event again with the same `webhook-id`. A delivery that waits for a retry is sent now.
 
         Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
+        caller, context, _ = unpack_request(request)
         wanted = parse_id(delivery_id, "not_found")
-        body = await read_json_bytes(request)
-        decode(_nothing, body)
+        body, _ = await read_json_body(request, Nothing)
 
         async def act() -> ActionResult[Delivery]:
-            webhook = await _read_row(request, webhook_id)
-            return ActionResult(
-                status=202,
-                body=Delivery.from_row(await webhook_rows.redeliver(_pool(request), webhook.webhook, wanted)),
-            )
+            webhook = await _read_row(context, caller, webhook_id)
+            row = await webhook_rows.redeliver(context.pool, webhook.webhook, wanted)
+            return ActionResult(status=202, body=Delivery.from_row(row))
 
         return await run_once(request, caller, body, act)
 
 
-def _pool(request: Request[Any, Any, Any]) -> Any:
-    return request.app.state.context.pool
-
-
-async def _read_row(request: Request[Any, Any, Any], webhook_id: str) -> WebhookRow:
-    return await webhook_rows.read_webhook(
-        _pool(request), get_caller(request).workspace, parse_id(webhook_id, "not_found")
-    )
+async def _read_row(context: Context, caller: Caller, webhook_id: str) -> WebhookRow:
+    return await webhook_rows.read_webhook(context.pool, caller.workspace, parse_id(webhook_id, "not_found"))
 
 
 def _check_url(context: Context, url: str) -> None:

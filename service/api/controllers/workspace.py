@@ -8,11 +8,9 @@ import msgspec
 from litestar import Controller, Request, get, patch
 from msgspec import UNSET, UnsetType
 
-from service.api.auth import get_caller
 from service.api.configuration_writes import SETTLE_S, Change
-from service.api.context import Context
 from service.api.documented import describe
-from service.api.reading import parse_query, read_json_body
+from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.field_types import Answer, Count
 from service.domain.limits import WorkspaceLimits
@@ -97,20 +95,14 @@ class Workspace(Answer, kw_only=True):
     limits: WorkspaceLimits | None
 
 
-_patch = msgspec.json.Decoder(PatchWorkspace)
-
-
 class Settings(Controller):
-    """The endpoints for a workspace's settings."""
-
     path = "/v1/workspace"
 
     @get("/", **describe("getWorkspace", "Read the settings", "Workspace", answer=_EXAMPLE))
     async def read(self, request: Request[Any, Any, Any]) -> Workspace:
         """The workspace's settings. Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
-        return Workspace.from_row(await read_workspace(request.app.state.context.pool, caller.workspace))
+        caller, context, _ = unpack_request(request)
+        return Workspace.from_row(await read_workspace(context.pool, caller.workspace))
 
     @patch(
         "/",
@@ -126,10 +118,8 @@ class Settings(Controller):
     )
     async def change(self, request: Request[Any, Any, Any]) -> Workspace:
         """Change the given settings. They apply to all later requests. Scope `operate`."""
-        caller = get_caller(request)
-        parse_query(request)
-        payload = await read_json_body(request, _patch)
-        context: Context = request.app.state.context
+        caller, context, _ = unpack_request(request)
+        _, payload = await read_json_body(request, PatchWorkspace)
         change = Change(context, caller.partition)
         changes: dict[str, Any] = {}
         for name, default in _NULL.items():
