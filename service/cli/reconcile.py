@@ -50,7 +50,6 @@ def reconcile(repair: bool, partition: int | None, job: bool, turn: bool) -> Non
 
 
 async def _compare_all(settings: "Settings", only: int | None, repair: bool, is_quiet: bool) -> int:
-    """Compare one partition, or all, and return the exit code."""
     from service.record.partitions.partition_rows import read_partitions
 
     differences_left = 0

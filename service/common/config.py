@@ -28,7 +28,6 @@ _is_origin = re.compile(r"\*|https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a
 
 
 def _split_list(value: Any) -> Any:
-    """Split a comma-separated list."""
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 

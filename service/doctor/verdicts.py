@@ -75,7 +75,6 @@ def judge_redis(row: Partition, after: Partition, redis: RedisState) -> Iterator
 
 
 def _judge_gate(gate: str, row: Partition) -> Check:
-    """Judge the gate's text against the epoch and the state in Postgres."""
     if not gate:
         return Check("gate", "bad", "missing: Redis was emptied, or is another server", _WAIT)
     epoch, state = parse_gate(gate)

@@ -110,7 +110,6 @@ class _Work:
         self._done, self._total = 0, 0
 
     def count(self, more: int) -> None:
-        """Add to the progress."""
         self._done = min(self._done + more, self._total)
         self._progress(self._done, self._total)
 

@@ -71,7 +71,6 @@ class Coupons(Kind):
             self._books.clear()
 
     async def _find_unlike(self, rows: list[tuple[Any, str]]) -> list[str]:
-        """Return the codes whose records differ."""
         w = self._w
         names = [key_names.coupon(w, row[1]) for row, _ in rows]
         runs = [("MGET", *names[at : at + 500]) for at in range(0, len(names), 500)]

@@ -103,5 +103,4 @@ def _stands(gift: str, record: str | None) -> bool:
 
 
 def _events(order: Field) -> list[EventId]:
-    """The events of an order's places."""
     return [place.event for place in parse_places(order.recorded)]

@@ -111,5 +111,4 @@ def _group_by_user(rows: list[tuple[str, str, str, int]]) -> dict[str, RecordedU
 
 
 def _without_zeros(fields: dict[str, str]) -> dict[str, str]:
-    """Without zero counts."""
     return {name: value for name, value in fields.items() if value != "0"}

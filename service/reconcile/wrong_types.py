@@ -40,7 +40,6 @@ class WrongTypes(Kind):
         self._wrong: dict[Key, None] = {}
 
     async def suspect(self, page: Sequence[Key]) -> None:
-        """Check the types of some of the workspace's keys."""
         types = await self._examiner.looker.read([("TYPE", key.name) for key in page])
         for key, type_ in zip(page, types, strict=True):
             if type_ not in (key.type, "none") and len(self._wrong) < MAX_WRONG:

@@ -234,7 +234,6 @@ def _format_value(value: int | Decimal) -> str:
 
 
 def _print_speed(result: "ReplayResult", target: "Target", orders: int, in_flight: int) -> None:
-    """Print throughput, latencies and retries."""
     latencies = sorted(result.latencies_s) or [0.0]
     p50_ms, p99_ms = (1000 * latencies[int(len(latencies) * share)] for share in (0.5, 0.99))
     click.echo(

@@ -68,7 +68,6 @@ class Buckets:
                 self.add(one)
 
     def __iter__(self) -> Iterator[int]:
-        """In order."""
         if self._map is None:
             yield from sorted(self._few)
             return
@@ -77,7 +76,6 @@ class Buckets:
                 yield from (position << 3 | bit for bit in range(8) if byte >> bit & 1)
 
     def runs(self, size: int) -> Iterator[list[int]]:
-        """At most `size` at a time."""
         every = iter(self)
         while run := list(islice(every, size)):
             yield run

@@ -122,7 +122,6 @@ async def delete_webhook(pool: Pool, workspace: int, webhook_id: UUID) -> bool:
 
 
 async def send_test_event(database: Database, row: WebhookRow) -> DeliveryRow:
-    """Make a test delivery."""
     packed = encode_json({"webhookId": row.webhook_id})
     return _row_of(DeliveryRow, await database.fetchrow(query("send_test_event"), row.webhook, packed))
 

@@ -92,7 +92,6 @@ def event_of(facts: list[Fact]) -> Fact:
 
 
 def fact_of(row: asyncpg.Record) -> Fact:
-    """The fact of a row of the view `facts`."""
     (kind, _partition, epoch, seq, workspace, book, code, user, at_ms, ip, ua, order, redemption_id, *rest) = row
     value_e4, currency, digits, discount_e4, slot, max_uses, metadata, restore, reason, *redeemed = rest
     ip, ua = ip or "", ua or ""

@@ -176,7 +176,6 @@ async def store_outcome(
 
 
 async def read_last(database: Database, workspace: int) -> Last | None:
-    """A workspace's last comparison."""
     row = await database.fetchrow(query("read_reconciled"), workspace)
     return row and Last(EventId(row["epoch"], row["seq"]), row["at"], msgspec.json.decode(row["left_over"]))
 
