@@ -116,7 +116,7 @@ class Coupons(Kind):
             async for buckets in self._looker.fields(key_names.pool(self._w, book)):
                 await self._compare_pools("free_surplus", str(book), buckets)
 
-    async def _compare_pools(self, class_: Class, book: str, buckets: Sequence[int]) -> None:
+    async def _compare_pools(self, class_: Class, book: str, buckets: Sequence[int | str]) -> None:
         repair = self._examiner.repair
         for difference in await self._looker.pools(self._workspace, book, buckets, repair):
             bucket, book_number = difference.split(" ")
