@@ -81,8 +81,5 @@ async def check_record(settings: "Settings") -> None:
 
     if settings.database_url is None:
         return
-    pool = await connect_when_there(settings.database_url, name="scrip start", min_size=1, max_size=1)
-    try:
+    async with await connect_when_there(settings.database_url, name="scrip start", min_size=1, max_size=1) as pool:
         await check_partitions(pool, settings.partitions)
-    finally:
-        await pool.close()

@@ -43,9 +43,11 @@ def run() -> None:
 )
 def api(tell_fd: int | None) -> None:
     """Serve the HTTP API. SCRIP_API_PROCESSES sets the number of processes; SIGHUP replaces them one by one."""
+    from service.embedded.exposure import check_keys
+
     settings = _load_settings_with_servers()
     asyncio.run(check_record(settings))
-    _check_keys(settings)
+    asyncio.run(check_keys(settings))
     if settings.api_processes > 1:
         from service.serving.supervisor import supervise
 
@@ -118,24 +120,13 @@ def doctor(as_json: bool) -> None:
     sys.exit(report.exit_code)
 
 
-def _check_keys(settings: "Settings") -> None:
-    """Raises StartError if the service would listen beyond loopback and the public demo keys are valid."""
-    from service.embedded.exposure import check_keys
-
-    asyncio.run(check_keys(settings))
-
-
 def _load_settings_with_servers() -> "Settings":
     """Load the settings of a process that needs both servers. Raises Unusable if the URL of one is not set."""
     from service.common import config
 
     settings = config.load()
-    missing = [
-        name
-        for name, url in (("REDIS_URL", settings.redis_url), ("DATABASE_URL", settings.database_url))
-        if url is None
-    ]
-    if missing:
+    urls = {"REDIS_URL": settings.redis_url, "DATABASE_URL": settings.database_url}
+    if missing := [name for name, url in urls.items() if url is None]:
         raise Unusable(
             f"unset: {' and '.join(missing)} not set. Set them, or use `scrip run`, which starts embedded servers."
         )

@@ -3,6 +3,8 @@
 import asyncio
 import os
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -40,33 +42,24 @@ def reconcile(repair: bool, partition: int | None, job: bool, turn: bool) -> Non
     from service.common import config, logs
 
     settings = config.load()
-    redis_url, database_url = settings.find_servers()
-    if redis_url is None or database_url is None:
-        raise Uncompared("REDIS_URL and DATABASE_URL are not set, and no `scrip run` uses this SCRIP_DATA_DIR.")
     logs.configure(settings, "reconcile")
     if job or turn:
         os.nice(NICENESS)
-    urls = (redis_url, database_url, settings.partitions)
-    sys.exit(asyncio.run(_run_job(*urls, partition or 0) if job else _compare_all(*urls, partition, repair, turn)))
+    work = _run_job(settings, partition or 0) if job else _compare_all(settings, partition, repair, turn)
+    sys.exit(asyncio.run(work))
 
 
-async def _compare_all(
-    redis_url: str, database_url: str, partition_count: int, only: int | None, repair: bool, is_quiet: bool
-) -> int:
-    """Compare one partition, or all, and return the exit code."""
+async def _compare_all(settings: "Settings", only: int | None, repair: bool, is_quiet: bool) -> int:
     from service.record.partitions.partition_rows import read_partitions
 
     differences_left = 0
-    pool = await _connect(database_url, partition_count)
-    try:
+    async with _connect(settings) as (redis_url, pool):
         partitions = [row.id for row in await read_partitions(pool) if only in (None, row.id)]
         if not partitions:
             raise Uncompared("There is no such partition.")
         for partition in partitions:
             outcome = await _compare_and_print(redis_url, pool, partition, repair, is_quiet)
             differences_left += outcome.left.total()
-    finally:
-        await pool.close()
     return 0 if is_quiet or not differences_left else 1
 
 
@@ -119,33 +112,32 @@ async def _compare(redis_url: str, pool: "asyncpg.Pool", partition: int, **optio
         raise Uncompared(f"unavailable: {type(error).__name__}.") from error
 
 
-async def _connect(database_url: str, partition_count: int) -> "asyncpg.Pool":
-    """Connect to Postgres. Raises Uncompared, and UnusableRecord if the settings don't match the database."""
+@asynccontextmanager
+async def _connect(settings: "Settings") -> "AsyncIterator[tuple[str, asyncpg.Pool]]":
+    """Yield Redis's URL and a pool of Postgres connections. Raises Uncompared, and UnusableRecord if the settings don't
+    match the database."""
     from service.record.partitions import comparisons
     from service.record.partitions.partition_rows import check_partitions
     from service.record.pool import ERRORS
 
+    redis_url, database_url = settings.find_servers()
+    if redis_url is None or database_url is None:
+        raise Uncompared("REDIS_URL and DATABASE_URL are not set, and no `scrip run` uses this SCRIP_DATA_DIR.")
     try:
         pool = await comparisons.connect(database_url)
     except ERRORS as error:
         raise Uncompared(f"unavailable: the database can't be used ({type(error).__name__}).") from error
-    try:
-        await check_partitions(pool, partition_count)
-    except BaseException:
-        await pool.close()
-        raise
-    return pool
+    async with pool:
+        await check_partitions(pool, settings.partitions)
+        yield redis_url, pool
 
 
-async def _run_job(redis_url: str, database_url: str, partition_count: int, partition: int) -> int:
+async def _run_job(settings: "Settings", partition: int) -> int:
     """Run the partition's waiting job and return the exit code, which is 0 also if another process runs the job."""
     from service.reconcile.comparison_job import run_job
 
-    pool = await _connect(database_url, partition_count)
-    try:
+    async with _connect(settings) as (redis_url, pool):
         return await run_job(pool, partition, lambda **options: _compare(redis_url, pool, partition, **options))
-    finally:
-        await pool.close()
 
 
 def _render_table(outcome: "Outcome", listed: list[str]) -> str:
@@ -163,33 +155,23 @@ def _render_table(outcome: "Outcome", listed: list[str]) -> str:
     return "\n".join(lines)
 
 
-def build_twin(settings: "Settings", target_url: str) -> int:
+async def build_twin(settings: "Settings", target_url: str) -> int:
     """Build another Redis from Postgres, print both side by side, and return the exit code."""
-    from service.common import logs
-
-    urls = settings.find_servers()
-    if None in urls:
-        raise Uncompared("REDIS_URL and DATABASE_URL are not set, and no `scrip run` uses this SCRIP_DATA_DIR.")
-    logs.configure(settings, "rebuild")
-    return asyncio.run(_build_twin(target_url, str(urls[0]), str(urls[1]), settings.partitions))
-
-
-async def _build_twin(target_url: str, redis_url: str, database_url: str, partition_count: int) -> int:
     import hiredis
 
+    from service.common import logs
     from service.hot.connection import Broken
     from service.hot.redis_server import Fenced
     from service.worker.twin import BuildRejected, build
 
-    pool = await _connect(database_url, partition_count)
-    try:
-        comparisons = await build(target_url, redis_url, pool)
-    except BuildRejected as refused:
-        raise Uncompared(str(refused)) from None
-    except (OSError, Broken, Fenced, hiredis.ReplyError) as error:
-        raise Uncompared(f"unavailable: {type(error).__name__}.") from error
-    finally:
-        await pool.close()
+    logs.configure(settings, "rebuild")
+    async with _connect(settings) as (redis_url, pool):
+        try:
+            comparisons = await build(target_url, redis_url, pool)
+        except BuildRejected as refused:
+            raise Uncompared(str(refused)) from None
+        except (OSError, Broken, Fenced, hiredis.ReplyError) as error:
+            raise Uncompared(f"unavailable: {type(error).__name__}.") from error
     for partition, one in enumerate(comparisons):
         click.echo(f"Partition {partition}\n{'kind':<28}{'live':>10}{'built':>10}  {'digests'}")
         for kind, live in one.live.items():

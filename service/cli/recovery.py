@@ -45,7 +45,7 @@ def rebuild(partition: int | None, accept_loss: bool, cancel: bool, into: str | 
 
         if partition is not None or accept_loss or cancel:
             raise click.UsageError("--into can't be combined with other options.")
-        sys.exit(build_twin(settings, into))
+        sys.exit(asyncio.run(build_twin(settings, into)))
     asyncio.run(_rebuild_partitions(settings, partition, accept_loss, cancel))
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import click
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _PREFIX = "SCRIP_"
@@ -28,7 +28,6 @@ _is_origin = re.compile(r"\*|https?://[a-z0-9.-]+(:[0-9]{1,5})?|https?://\[[0-9a
 
 
 def _split_list(value: Any) -> Any:
-    """Split a comma-separated list."""
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
@@ -54,6 +53,20 @@ def _parse_json(value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value
     except ValueError:
         raise ValueError("must be JSON") from None
+
+
+def _url_of(*schemes: str) -> AfterValidator:
+    """Check the scheme and the ports of a URL, which may name several hosts."""
+
+    def check(url: str | None) -> str | None:
+        if url is not None and urlsplit(url).scheme not in schemes:
+            raise ValueError("must start with " + " or ".join(f"{scheme}://" for scheme in schemes))
+        hosts = urlsplit(url).netloc.rpartition("@")[2] if url else ""
+        if any(int(port) > MAX_PORT for port in re.findall(r":(\d+)(?=,|$)", hosts, re.ASCII)):
+            raise ValueError(f"must name ports up to {MAX_PORT}")
+        return url
+
+    return AfterValidator(check)
 
 
 def _choose_log_format() -> str:
@@ -102,15 +115,19 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    redis_url: str | None = Field(default=None, validation_alias="REDIS_URL", repr=False)
+    redis_url: Annotated[str | None, _url_of("redis", "rediss", "unix")] = Field(
+        default=None, validation_alias="REDIS_URL", repr=False
+    )
     """URL of Redis or Valkey. None: the embedded Valkey."""
-    database_url: str | None = Field(default=None, validation_alias="DATABASE_URL", repr=False)
+    database_url: Annotated[str | None, _url_of("postgresql", "postgres")] = Field(
+        default=None, validation_alias="DATABASE_URL", repr=False
+    )
     """URL of Postgres. None: the embedded Postgres."""
     host: str = "127.0.0.1"
     port: Port = 8000
     api_processes: int = Field(default=1, ge=1, le=32)
     """Number of API processes. Above 1, a supervisor hands them connections."""
-    data_dir: Path = Path(".scrip")
+    data_dir: Annotated[Path, AfterValidator(lambda path: path.expanduser().absolute())] = Path(".scrip")
     """Data folder of `scrip run`; absolute once loaded."""
     log_level: Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lowercase)] = "info"
     log_format: Annotated[Literal["console", "json"], BeforeValidator(_lowercase)] = Field(
@@ -143,27 +160,12 @@ class Settings(BaseSettings):
         """`webhook_allow_loopback` with its default applied."""
         return self.embedded if self.webhook_allow_loopback is None else self.webhook_allow_loopback
 
-    @field_validator("redis_url")
-    @classmethod
-    def _check_redis_url(cls, value: str | None) -> str | None:
-        return _check_url(value, ("redis", "rediss", "unix"))
-
-    @field_validator("database_url")
-    @classmethod
-    def _check_database_url(cls, value: str | None) -> str | None:
-        return _check_url(value, ("postgresql", "postgres"))
-
     @field_validator("jwt_issuers")
     @classmethod
     def _check_issuers_unique(cls, value: tuple[JwtIssuer, ...]) -> tuple[JwtIssuer, ...]:
         if len({(one.issuer, one.audience) for one in value}) != len(value):
             raise ValueError("must name each issuer and audience once: they say which workspace a token is for")
         return value
-
-    @field_validator("data_dir")
-    @classmethod
-    def _make_absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
 
     def find_servers(self) -> tuple[str | None, str | None]:
         """Return the URLs of Redis and Postgres; unset ones from `run.json` of a running `scrip run`, else None."""
@@ -189,19 +191,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def _check_url(value: str | None, schemes: tuple[str, ...]) -> str | None:
-    if value is not None and urlsplit(value).scheme not in schemes:
-        raise ValueError("must start with " + " or ".join(f"{scheme}://" for scheme in schemes))
-    if value is not None and any(int(port) > MAX_PORT for port in _find_ports(value)):
-        raise ValueError(f"must name ports up to {MAX_PORT}")
-    return value
-
-
-def _find_ports(url: str) -> list[str]:
-    """Return the ports in a URL, which may name several hosts."""
-    return re.findall(r":(\d+)(?=,|$)", urlsplit(url).netloc.rpartition("@")[2], re.ASCII)
 
 
 def _describe(detail: Any) -> str:

@@ -21,7 +21,6 @@ class Proxies:
         self.client = lru_cache(maxsize=_CACHED)(self._find_client)
 
     def trusts(self, peer: str | None) -> bool:
-        """Whether `peer`, the address of a connection, is a trusted proxy."""
         address = _parse_address(peer) if peer and self._networks else None
         return address is not None and self._is_proxy(address)
 

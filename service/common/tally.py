@@ -26,9 +26,7 @@ class Tally:
 
     @staticmethod
     def size_bytes(blocks: int) -> int:
-        """Return the size of a file for this number of blocks."""
         return blocks * _CELLS * _CELL_BYTES
 
     def total(self, cell: int) -> int:
-        """Return the sum of a cell over all blocks."""
         return sum(block[cell] for block in self.blocks)

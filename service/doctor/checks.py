@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import hiredis
+import msgspec
 
 from service.common import config, logs
 from service.common.config import Settings, SettingsError
@@ -52,16 +53,8 @@ def examine() -> Report:
 async def _examine(settings: Settings) -> Report:
     urls = settings.find_servers()
     if None in urls:
-        return Report(
-            [
-                Check(
-                    "settings",
-                    "bad",
-                    "REDIS_URL and DATABASE_URL are not set, and no `scrip run` is running here",
-                    "Set both, or start `scrip run` with this SCRIP_DATA_DIR.",
-                )
-            ]
-        )
+        says = "REDIS_URL and DATABASE_URL are not set, and no `scrip run` is running here"
+        return Report([Check("settings", "bad", says, "Set both, or start `scrip run` with this SCRIP_DATA_DIR.")])
     examination = _Examination(settings, *map(str, urls))
     async with contextlib.AsyncExitStack() as stack:
         await examination.run(stack)
@@ -129,36 +122,27 @@ class _Examination:
         try:
             missing_migrations = await missing(connection)
         except MigrationError as error:
-            self.checks.append(
-                Check(
-                    "migrations",
-                    "bad",
-                    str(error),
-                    "Run the version of scrip that migrated the database, or a newer one.",
-                )
-            )
+            advice = "Run the version of scrip that migrated the database, or a newer one."
+            self.checks.append(Check("migrations", "bad", str(error), advice))
             return []
         if missing_migrations:
-            self.checks.append(
-                Check("migrations", "bad", f"missing: {', '.join(missing_migrations)}", "Run `scrip migrate`.")
-            )
+            says = f"missing: {', '.join(missing_migrations)}"
+            self.checks.append(Check("migrations", "bad", says, "Run `scrip migrate`."))
             return []
         self.checks.append(Check("migrations", "ok", "all are applied"))
+        self.checks.append(await self._check_partition_count(connection))
+        return await read_partitions(connection)
+
+    async def _check_partition_count(self, connection: asyncpg.Connection) -> Check:
         recorded = await recorded_partitions(connection)
         try:
             await check_partitions(connection, self._settings.partitions)
         except WrongPartitions as wrong:
             self.unusable = True
-            self.checks.append(
-                Check("partitions", "bad", f"{wrong.code}: {wrong}", f"Set SCRIP_PARTITIONS={recorded}.")
-            )
-        else:
-            self.checks.append(
-                Check("partitions", "bad", "the database has none yet", "Start `scrip worker`.")
-                if recorded is None
-                else Check("partitions", "ok", f"{recorded}")
-            )
-        return await read_partitions(connection)
+            return Check("partitions", "bad", f"{wrong.code}: {wrong}", f"Set SCRIP_PARTITIONS={recorded}.")
+        if recorded is None:
+            return Check("partitions", "bad", "the database has none yet", "Start `scrip worker`.")
+        return Check("partitions", "ok", f"{recorded}")
 
     async def _check_partitions(
         self, record: asyncpg.Connection, redis: Connection | None, rows: list[Partition]
@@ -179,7 +163,8 @@ class _Examination:
             checks = [*judge_record(before, in_record)]
             if before.id in states:
                 checks += judge_redis(before, after, states[before.id])
-            self.checks += replace_advice(checks, in_record.failing)
+            checks = replace_advice(checks, in_record.failing)
+            self.checks += [msgspec.structs.replace(check, partition=before.id) for check in checks]
 
     @contextlib.contextmanager
     def _catch_unreachable(self, server: str) -> Iterator[None]:
@@ -193,47 +178,31 @@ class _Examination:
     def _add_unreachable(self, server: str, error: BaseException) -> None:
         if server in self.unreachable:
             return
-        url = self._database_url if server == "postgres" else self._redis_url
+        of_postgres = server == "postgres"
+        url, setting = (self._database_url, "DATABASE_URL") if of_postgres else (self._redis_url, "REDIS_URL")
         self.unreachable.append(server)
-        self.checks.append(
-            Check(
-                server,
-                "bad",
-                f"unreachable at {_describe_address(url)}: {_describe_error(error)}",
-                f"Check that it runs, and that {'DATABASE_URL' if server == 'postgres' else 'REDIS_URL'} is right.",
-            )
-        )
+        says = f"unreachable at {_describe_address(url)}: {_describe_error(error)}"
+        self.checks.append(Check(server, "bad", says, f"Check that it runs, and that {setting} is right."))
 
 
 def _judge_server(fitness: Fitness, url: str) -> Iterator[Check]:
     """Judge a Redis server: fitness, durability, memory, evictions, replicas."""
-    yield Check(
-        "redis", "bad" if fitness.unfit else "ok", f"{fitness.server} at {_describe_address(url)}", fitness.unfit or ""
-    )
+    says = f"{fitness.server} at {_describe_address(url)}"
+    yield Check("redis", "bad" if fitness.unfit else "ok", says, fitness.unfit or "")
     if fitness.hidden:
-        yield Check(
-            "redis settings",
-            "warning",
-            f"Redis refuses {', '.join(fitness.hidden)}",
-            "Allow these to the user of REDIS_URL, or check yourself that maxmemory-policy is noeviction.",
-        )
+        advice = "Allow these to the user of REDIS_URL, or check yourself that maxmemory-policy is noeviction."
+        yield Check("redis settings", "warning", f"Redis refuses {', '.join(fitness.hidden)}", advice)
     if fitness.fsynced:
         yield Check("durability", "ok", "`fsynced`: Redis writes to disk before it replies")
     else:
-        yield Check(
-            "durability",
-            "warning",
-            "`accepted`: a crash of Redis may lose the last requests",
-            "Set appendonly yes and appendfsync always, or ask for `recorded` where it matters.",
-        )
+        says = "`accepted`: a crash of Redis may lose the last requests"
+        advice = "Set appendonly yes and appendfsync always, or ask for `recorded` where it matters."
+        yield Check("durability", "warning", says, advice)
     yield _judge_memory(fitness)
     if fitness.evicted:
-        yield Check(
-            "evicted",
-            "warning",
-            f"{fitness.evicted} keys since Redis started: each start of a worker rebuilds its partitions",
-            "Set maxmemory-policy to noeviction. When all partitions are open, run CONFIG RESETSTAT.",
-        )
+        says = f"{fitness.evicted} keys since Redis started: each start of a worker rebuilds its partitions"
+        advice = "Set maxmemory-policy to noeviction. When all partitions are open, run CONFIG RESETSTAT."
+        yield Check("evicted", "warning", says, advice)
     yield Check("replicas", "ok", f"{fitness.replicas}")
 
 

@@ -1,14 +1,15 @@
-"""Judges the state of a partition. Pure functions; `partition_reader` reads the state."""
+"""Judges the state of one partition, as `partition_reader` has read it. The caller adds the partition to the checks."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 
 import msgspec
 
-from service.doctor.partition_reader import RecordState, RedisState
-from service.doctor.report import Check
+from service.doctor.partition_reader import KeyTypes, RecordState, RedisState
+from service.doctor.report import Check, State
 from service.formats.event_id import EventId
 from service.formats.gate_text import parse_gate
+from service.record.facts.quarantine import Quarantine
 from service.record.partitions.failing_tasks import FailingTask
 from service.record.partitions.partition_rows import Partition
 
@@ -18,7 +19,7 @@ _WRONG_PAIR = (
     "Check that REDIS_URL and DATABASE_URL belong together, and that neither was restored from a backup alone."
 )
 _FIX_TASK = "Find the cause in the worker's log, and fix the cause."
-_GATES = {
+_GATES: dict[str, tuple[State, str, str]] = {
     "open": ("ok", "all requests are decided", ""),
     "full": ("warning", "no locks and assigns: the record lags behind", _SLOW),
     "behind": ("bad", "reads only: the record lags far behind", _SLOW),
@@ -28,34 +29,24 @@ _GATES = {
 
 def judge_record(row: Partition, record: RecordState) -> Iterator[Check]:
     """Judge what Postgres stores: epoch, lease, quarantine, recovery, failing tasks."""
-    p = row.id
     if row.state == "open":
-        yield Check("epoch", "ok", f"{row.epoch}, open", partition=p)
+        yield Check("epoch", "ok", f"{row.epoch}, open")
     elif row.epoch:
-        yield Check("epoch", "bad", f"{row.epoch}, not opened yet", _WAIT, p)
+        yield Check("epoch", "bad", f"{row.epoch}, not opened yet", _WAIT)
     else:
-        yield Check("epoch", "bad", "no worker has opened it yet", "Start `scrip worker`.", p)
+        yield Check("epoch", "bad", "no worker has opened it yet", "Start `scrip worker`.")
     if row.lease_live:
-        yield Check("lease", "ok", f"held by {row.lease_holder or 'nobody'}", partition=p)
+        yield Check("lease", "ok", f"held by {row.lease_holder or 'nobody'}")
     else:
-        yield Check(
-            "lease",
-            "bad",
-            f"of {row.lease_holder}, expired" if row.lease_holder else "held by no worker",
-            "Start `scrip worker`, or find out why it hangs.",
-            p,
-        )
-    yield _judge_quarantine(p, record)
-    if record.quarantine.aside:
-        yield Check(
-            "set aside",
-            "warning",
-            f"{record.quarantine.aside} events that Redis had lost are set aside",
-            "Compare the table quarantine with your sales. Delete a row once it is resolved.",
-            p,
-        )
-    yield _judge_recovery(p, record)
-    yield _judge_tasks(p, record.failing)
+        says = f"of {row.lease_holder}, expired" if row.lease_holder else "held by no worker"
+        yield Check("lease", "bad", says, "Start `scrip worker`, or find out why it hangs.")
+    yield _judge_quarantine(record.quarantine)
+    if lost := record.quarantine.aside:
+        says = f"{lost} events that Redis had lost are set aside"
+        advice = "Compare the table quarantine with your sales. Delete a row once it is resolved."
+        yield Check("set aside", "warning", says, advice)
+    yield _judge_recovery(record)
+    yield _judge_tasks(record.failing)
 
 
 def replace_advice(checks: Sequence[Check], failing: Sequence[FailingTask]) -> list[Check]:
@@ -70,63 +61,60 @@ def replace_advice(checks: Sequence[Check], failing: Sequence[FailingTask]) -> l
 
 def judge_redis(row: Partition, after: Partition, redis: RedisState) -> Iterator[Check]:
     """Judge the state in Redis. `row` and `after` are the partition's row before and after Redis was read."""
-    p = row.id
-    yield judge_gate(redis.gate, row)
-    if row.state == "open" and not redis.has_scripts:
-        yield Check(
-            "scripts", "bad", f"not loaded for epoch {row.epoch}: Redis has restarted, or is another server", _WAIT, p
-        )
-    elif row.state == "open" and not redis.has_same_history:
-        yield Check("scripts", "bad", "the replication of Redis has changed since a worker verified it", _WAIT, p)
-    else:
-        yield Check(
-            "scripts",
-            "ok",
-            "loaded" if row.state == "open" else "not needed while the partition is closed",
-            partition=p,
-        )
-    if row.cursor_digest is None:
-        yield Check("anchor", "ok", "no event is recorded yet", partition=p)
-    elif redis.anchor is None:
-        yield Check("anchor", "bad", f"{row.cursor} is recorded, but not in the outbox", _WAIT, p)
-    elif redis.anchor != row.cursor_digest:
-        yield Check("anchor", "bad", f"{row.cursor} is not the entry that was recorded", _WAIT, p)
-    else:
-        yield Check("anchor", "ok", f"{row.cursor} is in the outbox", partition=p)
-    unrecorded = row.unrecorded(redis.last)
+    yield _judge_gate(redis.gate, row)
+    yield _judge_scripts(row, redis)
+    yield _judge_anchor(row, redis)
     span = f"{redis.first} to {redis.last}, " if redis.entries else ""
-    yield Check("outbox", "ok", f"{span}{redis.entries} entries, {unrecorded} of them unrecorded", partition=p)
+    yield Check("outbox", "ok", f"{span}{redis.entries} entries, {row.unrecorded(redis.last)} of them unrecorded")
     yield _judge_lag(row, after, redis)
     yield _judge_config(row, redis)
-    yield _judge_types(p, redis)
+    yield _judge_types(redis.types)
     if redis.mending:
         progress = "whole" if redis.mending == "whole" else f"up to {redis.mending}"
-        yield Check("mending", "warning", f"started, not finished: {progress}", _WAIT, p)
+        yield Check("mending", "warning", f"started, not finished: {progress}", _WAIT)
 
 
-def judge_gate(gate: str, row: Partition) -> Check:
-    """Judge the gate's text against the epoch and the state in Postgres."""
-    p = row.id
+def _judge_gate(gate: str, row: Partition) -> Check:
     if not gate:
-        return Check("gate", "bad", "missing: Redis was emptied, or is another server", _WAIT, p)
+        return Check("gate", "bad", "missing: Redis was emptied, or is another server", _WAIT)
     epoch, state = parse_gate(gate)
     if not epoch.isdigit() or state not in _GATES:
-        return Check("gate", "bad", "it holds a text that Scrip never writes", _WRONG_PAIR, p)
+        return Check("gate", "bad", "it holds a text that Scrip never writes", _WRONG_PAIR)
     text = f"{gate!r}, and Postgres is at {row.epoch}: "
     if int(epoch) > row.epoch:
-        return Check("gate", "bad", f"{text}Postgres is older than this Redis, or belongs to another", _WRONG_PAIR, p)
+        return Check("gate", "bad", f"{text}Postgres is older than this Redis, or belongs to another", _WRONG_PAIR)
     if int(epoch) < row.epoch:
-        return Check("gate", "bad", f"{text}this Redis is not the one that was opened last", _WAIT, p)
+        return Check("gate", "bad", f"{text}this Redis is not the one that was opened last", _WAIT)
     verdict, meaning, advice = _GATES[state]
     if state != "closed" and row.state == "closed":
-        return Check("gate", "bad", f"{text}the gate is open, but Postgres has the partition closed", _WAIT, p)
-    return Check("gate", verdict, f"{gate!r}: {meaning}", advice, p)  # type: ignore[arg-type]
+        return Check("gate", "bad", f"{text}the gate is open, but Postgres has the partition closed", _WAIT)
+    return Check("gate", verdict, f"{gate!r}: {meaning}", advice)
 
 
-def _judge_quarantine(p: int, record: RecordState) -> Check:
-    quarantine = record.quarantine
+def _judge_scripts(row: Partition, redis: RedisState) -> Check:
+    if row.state != "open":
+        return Check("scripts", "ok", "not needed while the partition is closed")
+    if not redis.has_scripts:
+        says = f"not loaded for epoch {row.epoch}: Redis has restarted, or is another server"
+        return Check("scripts", "bad", says, _WAIT)
+    if not redis.has_same_history:
+        return Check("scripts", "bad", "the replication of Redis has changed since a worker verified it", _WAIT)
+    return Check("scripts", "ok", "loaded")
+
+
+def _judge_anchor(row: Partition, redis: RedisState) -> Check:
+    if row.cursor_digest is None:
+        return Check("anchor", "ok", "no event is recorded yet")
+    if redis.anchor is None:
+        return Check("anchor", "bad", f"{row.cursor} is recorded, but not in the outbox", _WAIT)
+    if redis.anchor != row.cursor_digest:
+        return Check("anchor", "bad", f"{row.cursor} is not the entry that was recorded", _WAIT)
+    return Check("anchor", "ok", f"{row.cursor} is in the outbox")
+
+
+def _judge_quarantine(quarantine: Quarantine) -> Check:
     if not quarantine.refused:
-        return Check("quarantine", "ok", "empty", partition=p)
+        return Check("quarantine", "ok", "empty")
     newest = ", ".join(f"{EventId(event.epoch, event.seq)} ({event.reason})" for event in quarantine.newest)
     return Check(
         "quarantine",
@@ -134,33 +122,27 @@ def _judge_quarantine(p: int, record: RecordState) -> Check:
         f"{quarantine.refused} events could not be recorded, or not applied again; the newest: {newest}",
         "Read the table quarantine, correct the effect of each event and delete its row. Then run "
         "`scrip reconcile --repair`: a rebuild blocks the codes of these events.",
-        p,
     )
 
 
-def _judge_recovery(p: int, record: RecordState) -> Check:
+def _judge_recovery(record: RecordState) -> Check:
     ordered = f" A rebuild is ordered: {record.ordered.reason}." if record.ordered else ""
+    state: State = "warning" if ordered else "ok"
     last = record.recovery
     if last is None:
-        return Check("recovery", "warning" if ordered else "ok", f"none was needed.{ordered}", partition=p)
+        return Check("recovery", state, f"none was needed.{ordered}")
     last_recovery = f"{'whole' if last.kind == 'whole' else 'of a tail'}, for epoch {last.epoch} ({last.reason})"
     if last.finished_at is None:
-        return Check(
-            "recovery", "warning", f"{last_recovery}: {last.done} of about {last.total} done.{ordered}", _WAIT, p
-        )
+        says = f"{last_recovery}: {last.done} of about {last.total} done.{ordered}"
+        return Check("recovery", "warning", says, _WAIT)
     ended = f"{last.finished_at:%Y-%m-%d %H:%M:%S} UTC"
-    return Check(
-        "recovery",
-        "warning" if ordered else "ok",
-        f"the last was {last_recovery}, ended {ended}.{ordered}",
-        partition=p,
-    )
+    return Check("recovery", state, f"the last was {last_recovery}, ended {ended}.{ordered}")
 
 
-def _judge_tasks(p: int, failing: Sequence[FailingTask]) -> Check:
+def _judge_tasks(failing: Sequence[FailingTask]) -> Check:
     if not failing:
-        return Check("tasks", "ok", "no task fails", partition=p)
-    return Check("tasks", "bad", "; ".join(map(_describe_failure, failing)), _FIX_TASK, p)
+        return Check("tasks", "ok", "no task fails")
+    return Check("tasks", "bad", "; ".join(map(_describe_failure, failing)), _FIX_TASK)
 
 
 def _describe_failure(failing: FailingTask) -> str:
@@ -174,48 +156,33 @@ def _judge_lag(row: Partition, after: Partition, redis: RedisState) -> Check:
     if after.recorded_at:
         last_record = f"last recorded {max(0.0, (datetime.now(UTC) - after.recorded_at).total_seconds()):.0f} s ago"
     if not unrecorded:
-        return Check("lag", "ok", f"none; {last_record}", partition=row.id)
+        return Check("lag", "ok", f"none; {last_record}")
     if after.cursor > row.cursor:
-        return Check("lag", "warning", f"{unrecorded} events; the worker is recording", partition=row.id)
+        return Check("lag", "warning", f"{unrecorded} events; the worker is recording")
     return Check(
-        "lag", "bad", f"{unrecorded} events wait; {last_record}", "Check that a worker runs, and read its log.", row.id
+        "lag", "bad", f"{unrecorded} events wait; {last_record}", "Check that a worker runs, and read its log."
     )
 
 
 def _judge_config(row: Partition, redis: RedisState) -> Check:
-    p, missing = row.id, row.config_version - redis.config_version
+    missing = row.config_version - redis.config_version
     if redis.newest_version > row.config_version:
-        return Check(
-            "config",
-            "bad",
-            f"Redis has change {redis.newest_version}, Postgres only {row.config_version}",
-            _WRONG_PAIR,
-            p,
-        )
+        says = f"Redis has change {redis.newest_version}, Postgres only {row.config_version}"
+        return Check("config", "bad", says, _WRONG_PAIR)
     if not row.confirmed:
-        return Check(
-            "config",
-            "warning",
-            "Postgres has restarted, and refuses changes until a worker has compared it with Redis",
-            "A worker compares them within ten seconds. If not, check that one runs, and read its log.",
-            p,
-        )
+        says = "Postgres has restarted, and refuses changes until a worker has compared it with Redis"
+        advice = "A worker compares them within ten seconds. If not, check that one runs, and read its log."
+        return Check("config", "warning", says, advice)
     if missing > 0:
-        return Check(
-            "config",
-            "warning",
-            f"Redis lacks {missing} changes of {row.config_version}",
-            "A worker applies them within two seconds. If not, read its log.",
-            p,
-        )
-    return Check("config", "ok", f"all {row.config_version} changes are in Redis", partition=p)
+        says = f"Redis lacks {missing} changes of {row.config_version}"
+        return Check("config", "warning", says, "A worker applies them within two seconds. If not, read its log.")
+    return Check("config", "ok", f"all {row.config_version} changes are in Redis")
 
 
-def _judge_types(p: int, redis: RedisState) -> Check:
-    types = redis.types
+def _judge_types(types: KeyTypes) -> Check:
     if types.own:
-        return Check("types", "bad", f"keys of a wrong type: {', '.join(types.own)}", _WAIT, p)
+        return Check("types", "bad", f"keys of a wrong type: {', '.join(types.own)}", _WAIT)
     if types.wrong:
         says = f"{len(types.wrong)} of {types.checked} keys have a wrong type; the first: {types.wrong[0]}"
-        return Check("types", "bad", says, "Run `scrip reconcile --repair`.", p)
-    return Check("types", "ok", f"correct in all {types.checked} keys that were checked", partition=p)
+        return Check("types", "bad", says, "Run `scrip reconcile --repair`.")
+    return Check("types", "ok", f"correct in all {types.checked} keys that were checked")

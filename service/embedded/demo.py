@@ -37,87 +37,68 @@ BookSeed = tuple[dict[str, Any], Sequence[CodeLine]]
 """The fields of a book, and its codes. `giftBookId` is the name of an earlier book."""
 
 
-def _codes(*codes: str) -> list[CodeLine]:
-    return [CodeLine(code) for code in codes]
+def _book(name: str, *codes: str, **fields: Any) -> BookSeed:
+    return fields | {"name": name}, [CodeLine(code) for code in codes]
 
 
 _DEMO: tuple[BookSeed, ...] = (
-    (
-        {
-            "name": _GIFTS,
-            "description": "What a purchase with a code of the summer or the flash sale gives",
-            "discount": {"type": "fixed", "value": 10},
-            "codePattern": "GIFT-####-####",
-            "totalCodes": 500,
-        },
-        [],
+    _book(
+        _GIFTS,
+        description="What a purchase with a code of the summer or the flash sale gives",
+        discount={"type": "fixed", "value": 10},
+        codePattern="GIFT-####-####",
+        totalCodes=500,
     ),
-    (
-        {
-            "name": "Flash sale",
-            "discount": _TWENTY,
-            "maxCodesPerUser": 1,
-            "codePattern": "FLASH-######",
-            "totalCodes": 1000,
-            "giftBookId": _GIFTS,
-        },
-        [],
+    _book(
+        "Flash sale",
+        discount=_TWENTY,
+        maxCodesPerUser=1,
+        codePattern="FLASH-######",
+        totalCodes=1000,
+        giftBookId=_GIFTS,
     ),
-    (
-        {"name": "Summer 2026", "discount": _TWENTY, "tags": ["summer"], "giftBookId": _GIFTS},
-        _codes("SUMMER-2026", "SUMMER-A", "SUMMER-B"),
+    _book(
+        "Summer 2026",
+        "SUMMER-2026",
+        "SUMMER-A",
+        "SUMMER-B",
+        discount=_TWENTY,
+        tags=["summer"],
+        giftBookId=_GIFTS,
     ),
-    (
-        {
-            "name": "Welcome",
-            "description": "Any number of users, each once",
-            "discount": {"type": "percentage", "value": 10},
-            "maxRedemptionsPerCode": None,
-            "maxRedemptionsPerUser": 1,
-        },
-        _codes("WELCOME10"),
+    _book(
+        "Welcome",
+        "WELCOME10",
+        description="Any number of users, each once",
+        discount={"type": "percentage", "value": 10},
+        maxRedemptionsPerCode=None,
+        maxRedemptionsPerUser=1,
     ),
-    ({"name": "Five off from 25", "discount": _FIVE}, _codes("FIVE-1", "FIVE-2", "FIVE-3")),
-    (
-        {"name": "The first three", "discount": _FIVE, "maxRedemptionsPerCode": None, "maxRedemptions": 3},
-        _codes("FIRST-3"),
-    ),
-    (
-        {
-            "name": "The more the cheaper",
-            "discount": {"type": "tiered", "tiers": _TIERS},
-            "maxRedemptionsPerCode": None,
-        },
-        _codes("TIERED-1"),
-    ),
-    (
-        {"name": "Three for two", "discount": {"type": "buyXGetY", "buy": 2, "get": 1}, "maxRedemptionsPerCode": None},
-        _codes("BUY2GET1"),
-    ),
-    ({"name": "Expired", "discount": _TWENTY, "validUntil": "2026-01-01T00:00:00Z"}, _codes("EXPIRED-1")),
-    ({"name": "Not started", "discount": _TWENTY, "validFrom": "2036-01-01T00:00:00Z"}, _codes("EARLY-1")),
-    ({"name": "From 500 on", "discount": _TWENTY | {"minOrderValue": 500}}, _codes("BIG-500")),
-    ({"name": "In euros", "discount": _FIVE | {"currency": "EUR"}}, _codes("EURO-1")),
-    ({"name": "Switched off", "discount": _TWENTY}, _codes(_OFF)),
-    ({"name": "Inactive", "discount": _TWENTY, "status": "inactive"}, _codes("PAUSED-1")),
-    ({"name": "Lock first", "discount": _TWENTY, "requireLock": True}, _codes("LOCKED-1", "LOCKED-2")),
+    _book("Five off from 25", "FIVE-1", "FIVE-2", "FIVE-3", discount=_FIVE),
+    _book("The first three", "FIRST-3", discount=_FIVE, maxRedemptionsPerCode=None, maxRedemptions=3),
+    _book("The more the cheaper", "TIERED-1", discount={"type": "tiered", "tiers": _TIERS}, maxRedemptionsPerCode=None),
+    _book("Three for two", "BUY2GET1", discount={"type": "buyXGetY", "buy": 2, "get": 1}, maxRedemptionsPerCode=None),
+    _book("Expired", "EXPIRED-1", discount=_TWENTY, validUntil="2026-01-01T00:00:00Z"),
+    _book("Not started", "EARLY-1", discount=_TWENTY, validFrom="2036-01-01T00:00:00Z"),
+    _book("From 500 on", "BIG-500", discount=_TWENTY | {"minOrderValue": 500}),
+    _book("In euros", "EURO-1", discount=_FIVE | {"currency": "EUR"}),
+    _book("Switched off", _OFF, discount=_TWENTY),
+    _book("Inactive", "PAUSED-1", discount=_TWENTY, status="inactive"),
+    _book("Lock first", "LOCKED-1", "LOCKED-2", discount=_TWENTY, requireLock=True),
     (
         {"name": "For its owner", "discount": _TWENTY, "requireAssignment": True},
-        [*_codes("OWNED-1"), CodeLine("ALICE-1", owner_id="alice")],
+        [CodeLine("OWNED-1"), CodeLine("ALICE-1", owner_id="alice")],
     ),
 )
-_RIVAL: tuple[BookSeed, ...] = (({"name": "Rival's own", "discount": _FIVE}, _codes("RIVAL-1", "WELCOME10")),)
+_RIVAL: tuple[BookSeed, ...] = (_book("Rival's own", "RIVAL-1", "WELCOME10", discount=_FIVE),)
 
 
 async def seed(database_url: str, partitions: int = 1) -> None:
     """Create the missing workspaces in Postgres. The worker projects them into Redis."""
-    pool = await connect(database_url, name="scrip demo", max_size=2)
-    try:
+    async with await connect(database_url, name="scrip demo", max_size=2) as pool:
         await ensure_partitions(pool, partitions)
         await _seed_workspace(pool, "demo", _DEMO, _DEMO_KEYS)
         await _seed_workspace(pool, "rival", _RIVAL, _RIVAL_KEYS)
-    finally:
-        await pool.close()
 
 
 async def _seed_workspace(

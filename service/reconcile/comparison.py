@@ -70,7 +70,7 @@ async def reconcile(
     *,
     repair: bool,
     workspace: int | None = None,
-    report: Report | None = None,
+    report: Report = lambda _difference, _state: None,
     progress: Progress = lambda _done, _total: None,
 ) -> Outcome:
     """Compare a partition's Redis with the record, or one workspace's part; with `repair`, repair differences.
@@ -80,9 +80,9 @@ async def reconcile(
     token = uuid4()
     if not await record.take_turn(pool, partition, token, TURN_MS):
         raise Busy(f"partition {partition} is being compared")
-    work = _Work(pool, partition, token, progress)
+    work = _Work(pool, partition, token, repair, report, progress)
     renewing = asyncio.create_task(work.renew())
-    comparing = asyncio.create_task(_compare(redis_url, pool, partition, repair, workspace, report, work))
+    comparing = asyncio.create_task(work.compare(redis_url, workspace))
     whole = False
     try:
         await asyncio.wait({renewing, comparing}, return_when=asyncio.FIRST_COMPLETED)
@@ -100,84 +100,76 @@ async def reconcile(
 
 
 class _Work:
-    """The comparison's progress and turn."""
+    """One comparison: its turn, its progress and its differences."""
 
-    def __init__(self, pool: asyncpg.Pool, partition: int, token: UUID, progress: Progress) -> None:
-        self._pool, self._partition, self._token, self._progress = pool, partition, token, progress
-        self.done, self.total = 0, 0
+    def __init__(
+        self, pool: asyncpg.Pool, partition: int, token: UUID, repair: bool, report: Report, progress: Progress
+    ) -> None:
+        self.pool, self._partition, self._token, self.repair = pool, partition, token, repair
+        self._report, self._progress = report, progress
+        self._done, self._total = 0, 0
 
     def count(self, more: int) -> None:
-        """Add to the progress."""
-        self.done = min(self.done + more, self.total)
-        self._progress(self.done, self.total)
+        self._done = min(self._done + more, self._total)
+        self._progress(self._done, self._total)
+
+    def report(self, difference: Difference, state: str) -> None:
+        log_difference(self._partition, difference, state)
+        self._report(difference, state)
 
     async def renew(self) -> None:
         """Renew the turn until cancelled. Raises LostTurn."""
         while True:
             await asyncio.sleep(RENEW_S)
-            await record.renew_turn(self._pool, self._partition, self._token, TURN_MS, self.done, self.total)
+            await record.renew_turn(self.pool, self._partition, self._token, TURN_MS, self._done, self._total)
 
-
-async def _compare(
-    redis_url: str,
-    pool: asyncpg.Pool,
-    partition: int,
-    repair: bool,
-    workspace: int | None,
-    report: Report | None,
-    work: _Work,
-) -> Outcome:
-    row = await read_partition(pool, partition)
-    if row.state != "open":
-        raise NotOpen(f"partition {partition} is being opened")
-    workspaces = [workspace] if workspace is not None else await record.workspaces_of(pool, partition)
-    sizes = await record.count_compared(pool, workspaces)
-    work.total = sum(sizes.values())
-    connection = await connect(redis_url, "scrip-reconcile")
-    try:
-        looker = Looker(connection, partition, row.epoch, row.nonce)
-        await looker.start()
-        existing = await buckets_of(looker, {number for number in workspaces if sizes[number] <= SMALL})
-        parts = {number: _Part(looker, pool, number, repair, report, existing.get(number)) for number in workspaces}
-        async for page in looker.walk_keys(key_names.TYPES):
-            for number, some in group_by_workspace(page).items():
-                if number in parts:
-                    await parts[number].wrong_types.suspect(some)
-        for part in parts.values():
-            await part.compare(work.count)
-        async for page in looker.walk_keys({"c", "s", "u"}):
-            for number, some in group_by_workspace(page).items():
-                if number in parts:
-                    await parts[number].strays(some)
-        outcomes = [await part.finish() for part in parts.values()]
-    finally:
-        connection.close()
-    differing, left = Counter[Class](), Counter[Class]()
-    for outcome in outcomes:
-        differing, left = differing + outcome.differing, left + outcome.left
-    work.count(work.total - work.done)
-    return Outcome(differing, left, sum(o.unsettled for o in outcomes), max((o.at for o in outcomes), default=NO_EVENT))
+    async def compare(self, redis_url: str, workspace: int | None) -> Outcome:
+        row = await read_partition(self.pool, self._partition)
+        if row.state != "open":
+            raise NotOpen(f"partition {self._partition} is being opened")
+        workspaces = [workspace] if workspace is not None else await record.workspaces_of(self.pool, self._partition)
+        sizes = await record.count_compared(self.pool, workspaces)
+        self._total = sum(sizes.values())
+        connection = await connect(redis_url, "scrip-reconcile")
+        try:
+            looker = Looker(connection, self._partition, row.epoch, row.nonce)
+            await looker.start()
+            existing = await buckets_of(looker, {number for number in workspaces if sizes[number] <= SMALL})
+            parts = {number: _Part(self, looker, number, existing.get(number)) for number in workspaces}
+            async for page in looker.walk_keys(key_names.TYPES):
+                for number, some in group_by_workspace(page).items():
+                    if number in parts:
+                        await parts[number].wrong_types.suspect(some)
+            for part in parts.values():
+                await part.compare()
+            async for page in looker.walk_keys({"c", "s", "u"}):
+                for number, some in group_by_workspace(page).items():
+                    if number in parts:
+                        await parts[number].strays(some)
+            outcomes = [await part.finish() for part in parts.values()]
+        finally:
+            connection.close()
+        differing, left = Counter[Class](), Counter[Class]()
+        for outcome in outcomes:
+            differing, left = differing + outcome.differing, left + outcome.left
+        self.count(self._total)
+        at = max((outcome.at for outcome in outcomes), default=NO_EVENT)
+        return Outcome(differing, left, sum(outcome.unsettled for outcome in outcomes), at)
 
 
 class _Part:
-    """One workspace's part. Things that others are counted from come first, so that they are repaired before these."""
+    """One workspace's part. Things that others are counted from come first, so that they are repaired before these.
+    Keys of wrong types come before all, so that the rest can be read."""
 
-    def __init__(
-        self,
-        looker: Looker,
-        pool: asyncpg.Pool,
-        workspace: int,
-        repair: bool,
-        report: Report | None,
-        existing: BucketsByKind | None,
-    ) -> None:
-        self._looker, self._pool, self._workspace, self._report = looker, pool, workspace, report
-        self._examiner = examiner = Examiner(looker, pool, workspace, repair, self._log_and_report)
+    def __init__(self, work: _Work, looker: Looker, workspace: int, existing: BucketsByKind | None) -> None:
+        self._looker, self._pool, self._workspace = looker, work.pool, workspace
+        self._examiner = examiner = Examiner(looker, work.pool, workspace, work.repair, work.report, work.count)
         self.wrong_types = WrongTypes(examiner)
         self._coupons = Coupons(examiner, None if existing is None else existing["d"])
         self._users = Users(examiner)
         self._strays: set[Key] = set()
         self._kinds = (
+            self.wrong_types,
             Configuration(examiner),
             self._coupons,
             Uses(examiner, None if existing is None else existing["o"] | existing["g"]),
@@ -185,17 +177,10 @@ class _Part:
             Keys(examiner),
         )
 
-    def _log_and_report(self, difference: Difference, state: str) -> None:
-        log_difference(self._looker.partition, difference, state)
-        if self._report:
-            self._report(difference, state)
-
-    async def compare(self, done: Callable[[int], None]) -> None:
-        """Compare everything except strays and counters. Keys of wrong types come first, so that the rest can be
-        read."""
-        await self.wrong_types.compare()
+    async def compare(self) -> None:
+        """Compare everything except strays and counters."""
         for kind in self._kinds:
-            await kind.compare(done)
+            await kind.compare()
 
     async def strays(self, some: list[Key]) -> None:
         """Examine Redis's records (`c`) and standing redemptions (`s`) of codes, and users (`u`), each name once."""

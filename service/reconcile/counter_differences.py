@@ -1,7 +1,7 @@
 """Compare books' counters, settings, and idempotency keys."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from hashlib import md5
 from typing import Any
@@ -66,9 +66,7 @@ class Configuration(Kind):
 
     at_once = 200
 
-    async def compare(self, done: Callable[[int], None]) -> None:
-        """`done`, which counts codes and orders, is not called."""
-
+    async def compare(self) -> None:
         books = await record.books_numbers(self._pool, self._workspace)
         await self._examiner.examine(self, [0, *books])
 
@@ -77,7 +75,6 @@ class Configuration(Kind):
         return [Item("s", key_names.book(self._w, thing) if thing else key_names.settings(self._w))]
 
     async def fetch_expected(self, at: EventId, things: Sequence[int]) -> dict[int, tuple[int, str]]:
-
         rows = await read_books(self._pool, self._workspace, things)
         row = await read_workspace(self._pool, self._workspace)
         books = {book.book: (book.version, book_settings(book)) for book in rows}
@@ -102,9 +99,7 @@ class Keys(Kind):
 
     at_once = 200
 
-    async def compare(self, done: Callable[[int], None]) -> None:
-        """`done`, which counts codes and orders, is not called."""
-
+    async def compare(self) -> None:
         cut = await self._examiner.cut()
         about = (self._workspace, *cut.at, SMALL_BYTES)
         async with (
@@ -139,7 +134,6 @@ class Keys(Kind):
     def find_difference(
         self, thing: str, expected: dict[str, tuple[str, int]], seen: Seen, values: Sequence[Any]
     ) -> Difference | Later | None:
-
         if thing not in expected or values[0] == expected[thing][0]:
             return None
         entry, ttl_ms = expected[thing]

@@ -1,6 +1,6 @@
 """Compare codes: directory entries, records, standing redemptions, and whether they are offered."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -18,6 +18,8 @@ from service.record.partitions import comparisons as record
 MAX_STANDING = 1000
 """Standing redemptions of a code that was used more often are not compared one by one."""
 _SETS = "uapox"
+_State = tuple[str | None, str | None, dict[str, str]]
+"""A code's directory entry, record and standing redemptions."""
 
 
 class Coupons(Kind):
@@ -39,8 +41,7 @@ class Coupons(Kind):
         self._books: dict[str, str] = {}
         """The book in which the record last had a suspected code."""
 
-    async def compare(self, done: Callable[[int], None]) -> None:
-        """Compare all codes; call `done` with the number of codes of each page."""
+    async def compare(self) -> None:
         cut = await self._examiner.cut()
         about = (self._partition, self._workspace, *cut.at, None)
         async with aclosing(pages(self._examiner, "codes_in_order", about, self._existing)) as buckets_of_run:
@@ -48,7 +49,7 @@ class Coupons(Kind):
                 if self._existing is not None:
                     self._existing.update(buckets)  # codes may be added to buckets that only the record has
                 await self._page(buckets, rows, cut.config)
-                done(len(rows))
+                self._examiner.count(len(rows))
 
     async def _page(self, buckets: list[int], rows: list[Any], config: int) -> None:
         replies = await self._looker.read([("HGETALL", key_names.directory(self._w, bucket)) for bucket in buckets])
@@ -70,7 +71,6 @@ class Coupons(Kind):
             self._books.clear()
 
     async def _find_unlike(self, rows: list[tuple[Any, str]]) -> list[str]:
-        """Return the codes whose records differ."""
         w = self._w
         names = [key_names.coupon(w, row[1]) for row, _ in rows]
         runs = [("MGET", *names[at : at + 500]) for at in range(0, len(names), 500)]
@@ -100,9 +100,8 @@ class Coupons(Kind):
 
     async def strays(self, codes: list[str]) -> list[str]:
         """Examine and return those of Redis's codes that the directory doesn't know, or lists without a record."""
-        entries = await self._looker.read(
-            [("HGET", key_names.directory(self._w, key_names.bucket(code)), code) for code in codes]
-        )
+        reads = [("HGET", key_names.directory(self._w, key_names.bucket(code)), code) for code in codes]
+        entries = await self._looker.read(reads)
         if suspects := [code for code, entry in zip(codes, entries, strict=True) if _is_without_record(entry)]:
             await self._examiner.examine(self, suspects)
             self._books.clear()
@@ -110,22 +109,19 @@ class Coupons(Kind):
 
     async def pools(self) -> None:
         """Compare the counts of free codes by bucket."""
-        looker, examiner = self._looker, self._examiner
         existing = range(key_names.BUCKETS) if self._existing is None else sorted(self._existing)
         for first in range(0, len(existing), BUCKETS_A_RUN):
-            buckets_of_run = existing[first : first + BUCKETS_A_RUN]
-            self._report_pools("free_missing", await looker.pools(self._workspace, "", buckets_of_run, examiner.repair))
-        for book in await record.books_numbers(examiner.pool, self._workspace):
-            async for buckets in looker.fields(key_names.pool(self._w, book)):
-                self._report_pools(
-                    "free_surplus", await looker.pools(self._workspace, str(book), buckets, examiner.repair)
-                )
+            await self._compare_pools("free_missing", "", existing[first : first + BUCKETS_A_RUN])
+        for book in await record.books_numbers(self._pool, self._workspace):
+            async for buckets in self._looker.fields(key_names.pool(self._w, book)):
+                await self._compare_pools("free_surplus", str(book), buckets)
 
-    def _report_pools(self, class_: Class, differences: list[str]) -> None:
-        state = "mended" if self._examiner.repair else "found"
-        for difference in differences:
-            bucket, book = difference.split(" ")
-            self._examiner.count_and_report(Difference((class_,), f"book {book}, bucket {bucket}"), state)
+    async def _compare_pools(self, class_: Class, book: str, buckets: Sequence[int | str]) -> None:
+        repair = self._examiner.repair
+        for difference in await self._looker.pools(self._workspace, book, buckets, repair):
+            bucket, book_number = difference.split(" ")
+            thing = f"book {book_number}, bucket {bucket}"
+            self._examiner.count_and_report(Difference((class_,), thing), "mended" if repair else "found")
 
     def items(self, thing: str) -> Sequence[Item]:
         """Its entry, record, standing redemptions and locks, and the sets in which it may be."""
@@ -155,7 +151,8 @@ class Coupons(Kind):
         if one is None:
             if entry is None and text is None and not flat:
                 return None
-            return Difference(("code_surplus",), name, self._remove(thing, entry, text, stands), unsafe, about)
+            removal = self._write_code(thing, (entry, text, stands), (None, None, {}))
+            return Difference(("code_surplus",), name, removal, unsafe, about)
         if one.version > seen.config:
             return LATER
         if entry is None:
@@ -175,33 +172,23 @@ class Coupons(Kind):
     def _write(
         self, one: RecordedCode, entry: str | None, text: str | None, stands: dict[str, str], sets: Sequence[Any]
     ) -> list[Write]:
-        w, code, at = self._w, one.code, f"{one.bucket} {one.code}"
-        wanted_entry, wanted_record = entry_of(one)
-        writes = [
-            Write("h", key_names.directory(w, one.bucket), code, entry, wanted_entry),
-            Write("s", key_names.coupon(w, code), "", text, wanted_record),
-        ]
         standing = one.standing_redemptions if one.has_all_standing else stands
-        writes += [
-            Write("z", key_names.standing(w, code), event, None, ms)
-            for event, ms in standing.items()
-            if event not in stands
-        ]
-        writes += [
-            Write("z", key_names.standing(w, code), event, ms, standing.get(event)) for event, ms in stands.items()
-        ]
+        writes = self._write_code(one.code, (entry, text, stands), (*entry_of(one), standing))
         for kind, score in zip(_SETS, sets, strict=False):
             to = str(one.expires_ms) if kind == "x" and one.waits_for_end else None
-            writes.append(Write("z", key_names.set_of_codes(w, one.book, kind), at, score, to))
+            key = key_names.set_of_codes(self._w, one.book, kind)
+            writes.append(Write("z", key, f"{one.bucket} {one.code}", score, to))
         return [write for write in writes if write.seen != write.to or write.kind in "hs"]
 
-    def _remove(self, code: str, entry: str | None, text: str | None, stands: dict[str, str]) -> list[Write]:
-        w, bucket = self._w, key_names.bucket(code)
-        writes = [
-            Write("h", key_names.directory(w, bucket), code, entry, None),
-            Write("s", key_names.coupon(w, code), "", text, None),
+    def _write_code(self, code: str, seen: _State, wanted: _State) -> list[Write]:
+        """The writes to the directory entry, the record and the standing redemptions of a code."""
+        w, (entry, text, stands), (wanted_entry, wanted_text, standing) = self._w, seen, wanted
+        events = [event for event in standing if event not in stands] + list(stands)
+        return [
+            Write("h", key_names.directory(w, key_names.bucket(code)), code, entry, wanted_entry),
+            Write("s", key_names.coupon(w, code), "", text, wanted_text),
+            *(Write("z", key_names.standing(w, code), one, stands.get(one), standing.get(one)) for one in events),
         ]
-        return writes + [Write("z", key_names.standing(w, code), event, ms, None) for event, ms in stands.items()]
 
 
 def _have_same_standing(recorded: RecordedCode, stands: dict[str, str]) -> bool:

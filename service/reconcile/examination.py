@@ -85,10 +85,12 @@ class Examiner:
         workspace: int,
         repair: bool,
         report: Callable[[Difference, str], None],
+        count: Callable[[int], None] = lambda _things: None,
     ) -> None:
+        """`count` is called with the number of codes or orders that were compared."""
         self.looker, self.pool, self.workspace, self.repair = looker, pool, workspace, repair
         self.partition = looker.partition
-        self._report = report
+        self._report, self.count = report, count
         self.differing, self.left = Counter[Class](), Counter[Class]()
         self.unsettled = 0
         self.at: EventId = NO_EVENT

@@ -30,7 +30,6 @@ class QuarantineExclusions:
                     self._add(d)
 
     def names(self, about: Sequence[About]) -> bool:
-        """Whether any of these is named."""
         return len(self._named) >= MAX_NAMED or any(one in self._named for one in about)
 
     def _add(self, d: bytes) -> None:

@@ -1,6 +1,6 @@
 """Compare orders' places, users' counts by book, and orders' gifts, bucket by bucket."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
@@ -41,14 +41,13 @@ class Uses(Kind):
         super().__init__(examiner)
         self._existing = existing
 
-    async def compare(self, done: Callable[[int], None]) -> None:
-        """Compare everything; call `done` with the number of orders of each page."""
+    async def compare(self) -> None:
         cut = await self._examiner.cut()
         about = (self._partition, self._workspace, *cut.at, None, None, None)
         async with aclosing(pages(self._examiner, "uses_in_order", about, self._existing)) as some:
             async for buckets, rows in some:
                 await self._page(buckets, rows)
-                done(sum("/" not in row[2] for row in rows))
+                self._examiner.count(sum("/" not in row[2] for row in rows))
 
     async def _page(self, buckets: list[int], rows: list[Any]) -> None:
         suspects: list[Field] = []
@@ -104,5 +103,4 @@ def _stands(gift: str, record: str | None) -> bool:
 
 
 def _events(order: Field) -> list[EventId]:
-    """The events of an order's places."""
     return [place.event for place in parse_places(order.recorded)]

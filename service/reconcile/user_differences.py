@@ -1,6 +1,6 @@
 """Compare users: their coupons by book, those with an expiry of their own, and caps."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from itertools import groupby
 from typing import Any, NamedTuple
@@ -31,9 +31,7 @@ class Users(Kind):
     at_once = 1
     """One user may have coupons of thousands of books."""
 
-    async def compare(self, done: Callable[[int], None]) -> None:
-        """`done`, which counts codes and orders, is not called."""
-
+    async def compare(self) -> None:
         cut = await self._examiner.cut()
         about = (self._partition, self._workspace, *cut.at)
         async with (
@@ -113,5 +111,4 @@ def _group_by_user(rows: list[tuple[str, str, str, int]]) -> dict[str, RecordedU
 
 
 def _without_zeros(fields: dict[str, str]) -> dict[str, str]:
-    """Without zero counts."""
     return {name: value for name, value in fields.items() if value != "0"}

@@ -40,7 +40,6 @@ class WrongTypes(Kind):
         self._wrong: dict[Key, None] = {}
 
     async def suspect(self, page: Sequence[Key]) -> None:
-        """Check the types of some of the workspace's keys."""
         types = await self._examiner.looker.read([("TYPE", key.name) for key in page])
         for key, type_ in zip(page, types, strict=True):
             if type_ not in (key.type, "none") and len(self._wrong) < MAX_WRONG:
@@ -99,13 +98,9 @@ class WrongTypes(Kind):
         keys = {int(key.parts[0]): key for key in things}
         codes = [one for one in recorded.values() if one.bucket in keys]
         read = self._examiner.looker.read
-        texts = [
-            text
-            for start in range(0, len(codes), 500)
-            for text in (
-                await read([("MGET", *(key_names.coupon(self._w, one.code) for one in codes[start : start + 500]))])
-            )[0]
-        ]
+        names = [key_names.coupon(self._w, one.code) for one in codes]
+        replies = await read([("MGET", *names[start : start + 500]) for start in range(0, len(names), 500)])
+        texts = [text for reply in replies for text in reply]
         lock_counts = await read([("ZCARD", key_names.deadlines(self._w, one.code)) for one in codes])
         writes: dict[Key, list[Write]] = defaultdict(list)
         for one, text, locks in zip(codes, texts, lock_counts, strict=True):
@@ -209,11 +204,8 @@ _MASKED = {
 
 def _describe_key(key: Key, type_: str) -> str:
     """The key's description for the log, with codes, users and idempotency keys masked."""
-    what = (
-        _MASKED[key.kind].format(mask(key.parts[-1]))
-        if key.kind in _MASKED
-        else _DESCRIPTIONS[key.kind].format(*key.parts)
-    )
+    is_masked = key.kind in _MASKED
+    what = _MASKED[key.kind].format(mask(key.parts[-1])) if is_masked else _DESCRIPTIONS[key.kind].format(*key.parts)
     return f"{what}: a {type_}, not a {key.type}"
 
 

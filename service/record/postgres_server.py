@@ -13,5 +13,4 @@ class Server(msgspec.Struct, frozen=True):
 
 
 async def read_server(database: Database) -> Server:
-    """What it says now."""
     return Server(*await database.fetchrow(query("read_server")))  # type: ignore[misc]

@@ -51,7 +51,6 @@ class Row(NamedTuple):
 
     @property
     def differs(self) -> bool:
-        """Whether any column differs from the expected value."""
         return any(value != self.expected for value in self.actual.values())
 
 
@@ -216,7 +215,6 @@ async def _read_codes(redis: Any, w: str, book: str, codes: Sequence[str]) -> di
 
 
 async def _count_users(redis: Any, w: str, book: str, report: ReportProgress) -> int:
-    """Count the users with standing redemptions of the book."""
     users: set[str] = set()
     async for keys in _scan(redis, f"{w}o:*", _is_order_bucket, "Reading users in Redis", report):
         async with redis.pipeline(transaction=False) as pipe:

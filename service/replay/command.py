@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -133,7 +133,7 @@ async def _replay(
     from rich.console import Console
 
     from service.replay import check, expectation, order_sender
-    from service.replay.http_client import UnexpectedResponse, Unreachable
+    from service.replay.http_client import Client, UnexpectedResponse, Unreachable
     from service.replay.orders import make_codes
 
     expected = expectation.compute_expectation(orders, target.currency)
@@ -145,7 +145,7 @@ async def _replay(
         with _show_progress() as report:
             book_id = await order_sender.create_book(target, codes, report)
             result = await _send_orders(orders, target, in_flight, expected.requests, report)
-            with order_sender.open_client(target.url) as client:
+            with closing(Client(target.url)) as client:
                 is_recorded = await check.wait_until_recorded(client, target.operate_token, report)
                 stats = await check.read_stats(client, target.manage_token, book_id)
             stores = {
@@ -234,7 +234,6 @@ def _format_value(value: int | Decimal) -> str:
 
 
 def _print_speed(result: "ReplayResult", target: "Target", orders: int, in_flight: int) -> None:
-    """Print throughput, latencies and retries."""
     latencies = sorted(result.latencies_s) or [0.0]
     p50_ms, p99_ms = (1000 * latencies[int(len(latencies) * share)] for share in (0.5, 0.99))
     click.echo(

@@ -89,7 +89,6 @@ def compute_expectation(orders: Iterable[Order], currency: str) -> Expectation:
 
 
 def compute_discount(value: Decimal) -> Decimal:
-    """Compute the discount on an order of this value."""
     return min((value * PERCENT / 100).quantize(PENNY, ROUNDING), CAP)
 
 

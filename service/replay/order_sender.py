@@ -10,7 +10,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from service.replay.expectation import CAP, MINIMUM, NOTHING_TO_ROLL_BACK, PERCENT, Redemption
-from service.replay.http_client import RETRY_DEADLINE_S, Client, Response, UnexpectedResponse
+from service.replay.http_client import Client, Response, UnexpectedResponse
 from service.replay.orders import Order, encode_body, group_orders, make_codes
 from service.replay.progress import ReportProgress, ignore_progress
 
@@ -47,16 +47,6 @@ class ReplayResult:
         return self.answers.total() - self.answers[NOTHING_TO_ROLL_BACK]
 
 
-@contextlib.contextmanager
-def open_client(url: str, retry_deadline_s: float = RETRY_DEADLINE_S) -> Iterator[Client]:
-    """Yield a client, and close it at the end."""
-    client = Client(url, retry_deadline_s)
-    try:
-        yield client
-    finally:
-        client.close()
-
-
 async def create_book(target: Target, count: int, report: ReportProgress = ignore_progress) -> str:
     """Create the run's book with `count` codes. Returns its id. Raises UnexpectedResponse, Unreachable."""
     discount = {
@@ -68,12 +58,11 @@ async def create_book(target: Target, count: int, report: ReportProgress = ignor
     }
     book = encode_body({"name": f"Replay {target.run}", "discount": discount})
     codes = make_codes(target.run, count)
-    with open_client(target.url, _SETUP_RETRY_DEADLINE_S) as client:
+    with contextlib.closing(Client(target.url, _SETUP_RETRY_DEADLINE_S)) as client:
         created = await client.request("POST", "/v1/books", target.manage_token, book, key=f"{target.run}-book")
         if created.status != 201:
-            raise UnexpectedResponse(
-                f"The service refused the book: {created.outcome} {created.json.get('detail', '')}"
-            )
+            detail = created.json.get("detail", "")
+            raise UnexpectedResponse(f"The service refused the book: {created.outcome} {detail}")
         book_id = created.json["bookId"]
         for start in range(0, count, _CODES_PER_UPLOAD):
             report("Adding codes", start, count)

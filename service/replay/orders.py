@@ -41,7 +41,6 @@ class Order(NamedTuple):
         return json.loads(self.items_json)
 
     def lock_body(self) -> dict[str, Any]:
-        """Return the body of the request that locks the coupon."""
         return {"userId": self.user_id, "orderId": self.order_id}
 
     def redeem_body(self, currency: str, token: str | None = None) -> dict[str, Any]:
@@ -52,7 +51,6 @@ class Order(NamedTuple):
 
 
 def encode_body(body: Any) -> bytes:
-    """Encode a body as compact JSON."""
     return json.dumps(body, separators=(",", ":")).encode()
 
 
@@ -138,7 +136,6 @@ class _DisjointSets:
         return root
 
     def join(self, one: _Key, other: _Key) -> None:
-        """Join the sets of two keys."""
         small, large = self.find_root(one), self.find_root(other)
         if small == large:
             return

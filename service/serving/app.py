@@ -76,14 +76,13 @@ def create_app(settings: Settings) -> Litestar:
             TestClock,
             checkout_pages(),
             console_pages(),
-            file_router("/schema/assets", _swagger_folder(), cache_control=CacheControlHeader(no_cache=True)),
+            file_router(
+                "/schema/assets", Path(offapi.__file__).parent, cache_control=CacheControlHeader(no_cache=True)
+            ),
         ],
         guards=[admit],
         lifespan=[lifespan],
-        exception_handlers={
-            **problems.HANDLERS,
-            **dict.fromkeys(ERRORS, _answer_postgres_error),
-        },
+        exception_handlers={**problems.HANDLERS, **dict.fromkeys(ERRORS, _answer_postgres_error)},
         openapi_config=_make_openapi_config(),
         plugins=[Structs()],
         request_max_body_size=None,  # each handler reads its body within a bound of its own
@@ -96,11 +95,6 @@ def _answer_postgres_error(request: Request[Any, Any, Any], error: Exception) ->
     if is_away(error):
         return problems.refuse(request, Refusal.temporary("unavailable", least_ms=1000, most_ms=3000))
     return problems.fail(request, error)
-
-
-def _swagger_folder() -> Path:
-    """Return the folder of Swagger UI's files, in the package `offapi`."""
-    return Path(offapi.__file__).parent
 
 
 def _make_openapi_config() -> OpenAPIConfig:

@@ -42,7 +42,6 @@ class JwksRefresher:
         self._failed = False
 
     async def run(self) -> None:
-        """Refresh the keys until cancelled."""
         while True:
             if self._is_due(time.monotonic()):
                 await self.refresh()

@@ -57,12 +57,10 @@ class CountedConnections(set[Any]):
         self._cells = cells
 
     def add(self, connection: Any) -> None:
-        """Add a connection and update the tally."""
         super().add(connection)
         self._cells[OPEN] = len(self)
 
     def discard(self, connection: Any) -> None:
-        """Remove a connection and update the tally."""
         super().discard(connection)
         self._cells[OPEN] = len(self)
 
@@ -86,7 +84,6 @@ class MemberServer(uvicorn.Server):
         channel.setblocking(False)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start the application and announce it to the supervisor."""
         await super().startup(sockets=[])
         self._channel.send(STARTED)
         asyncio.get_running_loop().add_reader(self._channel, self._receive_connections)

@@ -23,7 +23,6 @@ class ResourceUsage(Collector):
         self._tally = tally
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics; part of prometheus_client's interface."""
         pids = [pid for block in self._tally.blocks if (pid := block[PID])]
         yield GaugeMetricFamily("scrip_api_processes", "API processes that live.", value=len(pids))
         cpu_s = self._tally.total(CPU_US) / 1e6

@@ -239,7 +239,6 @@ class Processes:
             self.waiting.popleft().close()
 
     def next_turn(self) -> int:
-        """Return a number larger than all before."""
         self._turns += 1
         return self._turns
 

@@ -93,7 +93,6 @@ class _PostgresPoller:
         self._touch_at = self._note_refused_at = 0.0
 
     async def run(self) -> None:
-        """Poll until cancelled."""
         is_unavailable = False
         while True:
             await asyncio.sleep(POLL_S)

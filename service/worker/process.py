@@ -159,7 +159,7 @@ class PartitionWorker:
         except BaseExceptionGroup as group_error:
             first = leaves(group_error)[0]  # the others were cancelled, or failed because of it
             if isinstance(first, UnfitRedis):
-                await self._close_gate(server)
+                await self._move_gate(server, "closed")
                 await self._drain(flusher)
             raise first from None
         finally:
@@ -196,12 +196,9 @@ class PartitionWorker:
         finally:
             connection.close()
 
-    async def _close_gate(self, server: Server) -> None:
-        """Close the gate of a Redis whose replies may be wrong, or lost."""
-        await self._move_gate(server, "closed")
-
     async def _move_gate(self, server: Server, to: Literal["behind", "closed"]) -> None:
-        """Restrict the gate to this state. An error is only logged."""
+        """Restrict the gate to this state; `closed`: replies of this Redis may be wrong, or lost. An error is only
+        logged."""
         try:
             text = await server.read_gate()
             gate = parse_gate(text)
@@ -282,11 +279,10 @@ class PartitionWorker:
         fitness = await server.fitness()
         reason = f"Redis evicted keys: {fitness.evicted} since its start ({fitness.run_id[:12]})"
         is_new = fitness.evicted not in (0, self._evicted)
-        if is_new and await was_rebuilt_for(self._pool, self._partition, reason):
-            is_new = False
+        is_new = is_new and not await was_rebuilt_for(self._pool, self._partition, reason)
         if is_new:
             self._log.error("evicted", keys=fitness.evicted)
-            await self._close_gate(server)
+            await self._move_gate(server, "closed")
             if await rebuild_order(self._pool, self._partition) is None:
                 await order_rebuild(self._pool, self._partition, reason)
         self._evicted = fitness.evicted
@@ -323,19 +319,15 @@ async def work(settings: Settings) -> None:
     if not connecting.done():
         connecting.cancel()
         return
-    pool = await connecting
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    try:
+    async with await connecting as pool:
         await ensure_partitions(pool, settings.partitions)
         metrics.serve(settings.host, settings.metrics_port)
-        housekeeping = asyncio.create_task(
-            Supervisor(TaskFailures(pool, 0)).run("housekeeping", lambda: clean_up(pool))
-        )
+        supervisor = Supervisor(TaskFailures(pool, 0))
+        housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
         workers = [PartitionWorker(settings, pool, partition, holder) for partition in range(settings.partitions)]
         await asyncio.gather(*(worker.run(stopping) for worker in workers))
         housekeeping.cancel()
-    finally:
-        await pool.close()
 
 
 def run(settings: Settings) -> None:

@@ -68,7 +68,6 @@ class Buckets:
                 self.add(one)
 
     def __iter__(self) -> Iterator[int]:
-        """In order."""
         if self._map is None:
             yield from sorted(self._few)
             return
@@ -77,7 +76,6 @@ class Buckets:
                 yield from (position << 3 | bit for bit in range(8) if byte >> bit & 1)
 
     def runs(self, size: int) -> Iterator[list[int]]:
-        """At most `size` at a time."""
         every = iter(self)
         while run := list(islice(every, size)):
             yield run
@@ -138,8 +136,23 @@ class Restorer:
     async def configure(self, since: int, *, whole: bool = False) -> None:
         """Project the configuration after a version. Codes are sent several versions at a time; their version is set
         after all of them. With `whole`, call fill_pools afterwards."""
+        in_flight: deque[asyncio.Task[None]] = deque()
         with self._timed("configure"):
-            await self._configure(since, whole)
+            try:
+                async for change in changes_since(self._pool, self._partition, since):
+                    if change.rows and isinstance(change.rows[0], CodeRow):
+                        codes = cast("Sequence[CodeRow]", change.rows)
+                        if whole:
+                            self._note_buckets(codes)
+                        work = project_codes(self.projector, self._partition, change, whole)
+                        in_flight.append(asyncio.create_task(work))
+                        await self._count(len(codes))
+                    while len(in_flight) >= VERSIONS_AT_ONCE or (in_flight and not change.rows):
+                        await in_flight.popleft()
+                    if not change.rows or not isinstance(change.rows[0], CodeRow):
+                        await project(self.projector, self._partition, change)
+            finally:
+                await asyncio.gather(*in_flight, return_exceptions=True)
 
     async def fill_pools(self) -> None:
         """Fill the pools of free codes, after everything else is restored."""
@@ -163,22 +176,6 @@ class Restorer:
                     args = [field for code in codes[start : start + CODES_A_RUN] for field in code]
                     await self._send("block_codes", self._names[:1], ["1" if whole else "", *args])
             await self._wait_for_all()
-
-    async def _configure(self, since: int, whole: bool) -> None:
-        in_flight: deque[asyncio.Task[None]] = deque()
-        try:
-            async for change in changes_since(self._pool, self._partition, since):
-                if change.rows and isinstance(change.rows[0], CodeRow):
-                    if whole:
-                        self._note_buckets(cast("Sequence[CodeRow]", change.rows))
-                    in_flight.append(asyncio.create_task(project_codes(self.projector, self._partition, change, whole)))
-                    await self._count(len(change.rows))
-                while len(in_flight) >= VERSIONS_AT_ONCE or (in_flight and not change.rows):
-                    await in_flight.popleft()
-                if not change.rows or not isinstance(change.rows[0], CodeRow):
-                    await project(self.projector, self._partition, change)
-        finally:
-            await asyncio.gather(*in_flight, return_exceptions=True)
 
     def _note_buckets(self, rows: Sequence[CodeRow]) -> None:
         for row in rows:

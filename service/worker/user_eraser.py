@@ -104,16 +104,8 @@ class Eraser:
         return UserEraser(self._run, user.partition, user.workspace, user.user_id, user.pseudonym)
 
     async def _write_cap(self, user: Erasure) -> None:
-        row = UserRow(
-            workspace=user.workspace,
-            partition=user.partition,
-            version=user.version,
-            user_id=user.user_id,
-            max_coupons=None,
-            metadata={},
-            created_ms=0,
-        )
-        await self._projector.user(row)
+        about = {"workspace": user.workspace, "partition": user.partition, "version": user.version}
+        await self._projector.user(UserRow(**about, user_id=user.user_id, max_coupons=None, metadata={}, created_ms=0))
         await self._projector.seen(user.partition, user.version)
 
     async def _wait_for_projection(self, version: int) -> None:

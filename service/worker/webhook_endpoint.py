@@ -62,7 +62,6 @@ class Endpoint:
 
     @property
     def is_failing(self) -> bool:
-        """Whether the last attempts all failed."""
         return self._failures_in_a_row >= FAILING_AFTER
 
     @property
@@ -73,7 +72,6 @@ class Endpoint:
 
     @property
     def room(self) -> int:
-        """How many more deliveries it can take."""
         most = AT_ONCE_FAILING if self.is_failing else AT_ONCE + WAITING
         return max(0, most - len(self.in_flight) - len(self.ready))
 

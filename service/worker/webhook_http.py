@@ -35,7 +35,6 @@ class Posted(NamedTuple):
 
     @property
     def delivered(self) -> bool:
-        """Whether the receiver accepted the event."""
         return self.status is not None and 200 <= self.status < 300
 
 
@@ -192,7 +191,6 @@ class _Response:
         self._parser.feed_data(data)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser."""
         if name.lower() == b"retry-after" and value.isdigit() and len(value) < 8:
             self.retry_after_s = int(value)
 

@@ -13,7 +13,7 @@ import uuid_utils
 from service.formats.event_id import NO_EVENT
 from service.formats.events import Assigned, Event, Fact, Redeemed, RolledBack, Unassigned, encode_event, encode_request
 from service.record.facts.event_writer import record
-from service.record.facts.fact_reader import facts_in_order
+from service.record.facts.fact_reader import fact_pages
 from service.record.partitions.partition_rows import begin_epoch, ensure_partitions, enter_epoch, take_lease
 from service.record.pool import connect
 
@@ -50,8 +50,8 @@ class Record:
 
 async def read_facts(pool: asyncpg.Pool, **options: Any) -> list[Fact]:
     """Read all facts of partition 0."""
-    async with pool.acquire() as connection, contextlib.aclosing(facts_in_order(connection, 0, **options)) as facts:
-        return [fact async for fact in facts]
+    async with pool.acquire() as connection, contextlib.aclosing(fact_pages(connection, 0, **options)) as pages:
+        return [fact async for page in pages for fact in page]
 
 
 @pytest_asyncio.fixture

@@ -10,7 +10,7 @@ import pytest
 
 from service.formats.events import Event, MalformedEvent, RequestPart
 from service.record.facts import event_writer
-from service.record.facts.fact_reader import facts_in_order
+from service.record.facts.fact_reader import fact_pages
 from service.record.partitions.partition_rows import read_partition
 from tests.integration.record_fixtures import Record, assigned, redeemed, rolled_back
 
@@ -47,10 +47,10 @@ async def test_facts_come_back_as_they_were(kept: Record):
 async def test_facts_are_read_from_a_snapshot(kept: Record):
     """Facts recorded during a read are not part of it."""
     await kept.write(*(assigned(f"CODE-{i}") for i in range(10)))
-    async with kept.pool.acquire() as connection, contextlib.aclosing(facts_in_order(connection, 0, batch=2)) as all_:
-        seen = [await anext(all_)]
+    async with kept.pool.acquire() as connection, contextlib.aclosing(fact_pages(connection, 0, batch=2)) as pages:
+        seen = await anext(pages)
         await kept.write(assigned("LATER"))
-        seen += [fact async for fact in all_]
+        seen += [fact async for page in pages for fact in page]
     assert [fact.seq for fact in seen] == list(range(1, 11))
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from service.access.actor import Actor, current_actor
 from service.access.keyring import RejectionCount
+from service.record.config.stored_json import encode_json
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
@@ -41,7 +42,7 @@ async def write_audit(
         changed = [name for name in new if name not in _UNAUDITED and old.get(name) != new[name]]
         before, after = ({name: of[name] for name in changed} for of in (old, new))
     actor = current_actor.get()
-    values = (workspace, *actor, action, str(subject), _json(before), _json(after))
+    values = (workspace, *actor, action, str(subject), encode_json(before), encode_json(after))
     await connection.execute(query("insert_audit"), *values)
 
 
@@ -57,7 +58,7 @@ async def record_rejections(connection: Connection, rejections: Sequence[Rejecti
         group = (workspace, "" if key_id is None else str(key_id), rejection.code)
         counted[group] = counted.get(group, 0) + rejection.times
     for (workspace, subject, code), count in counted.items():
-        values = (*Actor(), "attempts.refused", subject, None, _json({"code": code, "count": count}))
+        values = (*Actor(), "attempts.refused", subject, None, encode_json({"code": code, "count": count}))
         await connection.execute(query("insert_audit"), workspace, *values)
 
 
@@ -76,7 +77,3 @@ async def page_audit(
     values = (workspace, before, limit, action, actor, key_id, since, until)
     records = await database.fetch(query("page_audit"), *values)
     return [AuditRow(**dict(record)) for record in records]
-
-
-def _json(value: Any) -> str | None:
-    return None if value is None else msgspec.json.encode(value).decode()

@@ -19,11 +19,17 @@ from service.domain.limits import BookLimits
 from service.domain.times import to_datetime, to_ms
 from service.record.config import job_rows
 from service.record.config.audit_log import write_audit
-from service.record.config.limit_json import encode_limits, limits_from
+from service.record.config.stored_json import encode_json, limits_from
 from service.record.config.workspace_rows import check_gift_book, read_workspace
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import Connection, Database
 from service.record.queries import query
+
+_WRITTEN = """workspace book book_id version name description status valid_from valid_until max_redemptions_per_code
+    max_redemptions_per_user max_redemptions max_codes_per_user require_assignment require_lock lock_seconds
+    max_lock_seconds discount code_pattern charset total_codes low_stock_threshold gift_book_id keep_free tags metadata
+    created_by limits created updated""".split()
+"""The fields in the order of the query's parameters."""
 
 
 async def create_book(pool: Pool, workspace: int, partition: int, request: CreateBook) -> tuple[BookRow, UUID | None]:
@@ -127,36 +133,14 @@ def row_of(record: Record | dict[str, Any]) -> BookRow:
 
 
 async def _write(connection: Connection, row: BookRow) -> None:
-    await connection.execute(
-        query("write_book"),
-        row.workspace,
-        row.book,
-        row.book_id,
-        row.version,
-        row.name,
-        row.description,
-        row.status,
-        None if row.valid_from_ms is None else to_datetime(row.valid_from_ms),
-        None if row.valid_until_ms is None else to_datetime(row.valid_until_ms),
-        row.max_redemptions_per_code,
-        row.max_redemptions_per_user,
-        row.max_redemptions,
-        row.max_codes_per_user,
-        row.require_assignment,
-        row.require_lock,
-        row.lock_seconds,
-        row.max_lock_seconds,
-        None if row.discount is None else msgspec.json.encode(discounts.encode_discount(row.discount)).decode(),
-        row.code_pattern,
-        row.charset,
-        row.total_codes,
-        row.low_stock_threshold,
-        row.gift_book_id,
-        row.keep_free,
-        row.tags,
-        msgspec.json.encode(row.metadata).decode(),
-        row.created_by,
-        encode_limits(row.limits),
-        to_datetime(row.created_ms),
-        to_datetime(row.updated_ms),
-    )
+    fields = msgspec.structs.asdict(row)
+    for name in ("valid_from", "valid_until", "created", "updated"):
+        at_ms = fields.pop(f"{name}_ms")
+        fields[name] = None if at_ms is None else to_datetime(at_ms)
+    discount = None if row.discount is None else discounts.encode_discount(row.discount)
+    fields |= {
+        "discount": encode_json(discount),
+        "metadata": encode_json(row.metadata),
+        "limits": encode_json(row.limits),
+    }
+    await connection.execute(query("write_book"), *(fields[name] for name in _WRITTEN))

@@ -13,6 +13,7 @@ from service.domain.code_patterns import SPARSITY, count_possible_codes
 from service.domain.configuration import BookRow
 from service.domain.errors import FieldError, Refusal
 from service.record.config.audit_log import write_audit
+from service.record.config.stored_json import encode_json
 from service.record.partitions.comparisons import count_compared, is_reconciling
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -64,9 +65,8 @@ async def create_generation(connection: Connection, book: BookRow, count: int, p
     if (existing + outstanding + count) * SPARSITY > count_possible_codes(pattern, charset):
         reason = f"needs {SPARSITY:,} possibilities for each code that the book would then have"
         raise Refusal("pattern_too_small", errors=[FieldError("codePattern", reason)])
-    parameters = msgspec.json.encode(Generation(book=book.book, code_pattern=pattern, charset=charset)).decode()
-    values = (uuid7(), book.workspace, "generate", parameters, count)
-    job = job_of(cast("Record", await connection.fetchrow(query("insert_job"), *values)))
+    parameters = Generation(book=book.book, code_pattern=pattern, charset=charset)
+    job = await _insert(connection, book.workspace, "generate", parameters, count)
     ordered = {"jobId": job.job_id, "count": count, "codePattern": pattern, "charset": charset}
     await write_audit(connection, book.workspace, "codes.ordered", book.book_id, after=ordered)
     return job
@@ -77,12 +77,17 @@ async def create_reconciling(connection: Connection, workspace: int, repair: boo
     await connection.execute(query("lock_reconciling"), workspace)
     if await is_reconciling(connection, workspace):
         raise Refusal("reconcile_running")
-    parameters = msgspec.json.encode(Reconciling(repair=repair)).decode()
     size = (await count_compared(connection, [workspace]))[workspace]
-    values = (uuid7(), workspace, "reconcile", parameters, size)
-    job = job_of(cast("Record", await connection.fetchrow(query("insert_job"), *values)))
+    job = await _insert(connection, workspace, "reconcile", Reconciling(repair=repair), size)
     await write_audit(connection, workspace, "reconcile.ordered", job.job_id, after={"repair": repair})
     return job
+
+
+async def _insert(
+    connection: Connection, workspace: int, kind: Kind, parameters: Generation | Reconciling, size: int
+) -> JobRow:
+    values = (uuid7(), workspace, kind, encode_json(parameters), size)
+    return job_of(cast("Record", await connection.fetchrow(query("insert_job"), *values)))
 
 
 async def read_job(database: Database, workspace: int, job_id: UUID) -> JobRow:
@@ -120,9 +125,8 @@ async def size_job(database: Database, job_id: UUID, token: UUID, done: int, tot
 
 async def finish_job(database: Database, job_id: UUID, token: UUID, errors: Sequence[str] = ()) -> None:
     """Mark the job as done, or failed with the errors. Raises LostLease."""
-    packed = msgspec.json.encode(errors).decode()
     status = "failed" if errors else "done"
-    if await database.fetchval(query("finish_job"), job_id, token, status, packed) is None:
+    if await database.fetchval(query("finish_job"), job_id, token, status, encode_json(errors)) is None:
         raise LostLease(job_id)
 
 

@@ -18,7 +18,7 @@ from service.domain.limits import KeyLimits, WorkspaceLimits, encode_key_limits
 from service.domain.times import to_datetime, to_ms
 from service.record.config.audit_log import write_audit
 from service.record.config.console_sessions import read_sessions
-from service.record.config.limit_json import encode_limits, limits_from
+from service.record.config.stored_json import encode_json, limits_from
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
@@ -65,7 +65,7 @@ async def create_key(
     limits: KeyLimits | None = None,
 ) -> KeyRow:
     """Create a key. Raises SecretTaken, and Refusal `invalid` if the workspace has too many."""
-    columns = (secret[:_PREFIX_LENGTH], digest(secret), scopes, expires_at, replaces, encode_limits(limits))
+    columns = (secret[:_PREFIX_LENGTH], digest(secret), scopes, expires_at, replaces, encode_json(limits))
     values = (uuid7(), workspace, name, *columns)
     try:
         async with connection.transaction():
@@ -110,7 +110,7 @@ async def limit_key(pool: Pool, workspace: int, key_id: UUID, limits: KeyLimits 
         old = await connection.fetchrow(query("read_key"), workspace, key_id)
         if old is None:
             raise Refusal("not_found")
-        record = await connection.fetchrow(query("update_key_limits"), workspace, key_id, encode_limits(limits))
+        record = await connection.fetchrow(query("update_key_limits"), workspace, key_id, encode_json(limits))
         before = limits_from(old["limits"], KeyLimits)
         await write_audit(connection, workspace, "key.changed", key_id, {"limits": before}, {"limits": limits})
         return _row_of(cast("Record", record))

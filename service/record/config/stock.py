@@ -22,7 +22,6 @@ class StockedBook(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def key(self) -> tuple[int, int]:
-        """The workspace's number and the book's."""
         return self.workspace, self.book
 
 

@@ -8,6 +8,7 @@ from asyncpg import Pool, Record
 from service.domain.configuration import UserRow
 from service.domain.times import to_ms
 from service.record.config.audit_log import write_audit
+from service.record.config.stored_json import encode_json
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -58,15 +59,10 @@ async def page_users(database: Database, workspace: int, limit: int, before: int
 
 
 def row_of(record: Record) -> UserRow:
-    return UserRow(
-        workspace=record["workspace"],
-        partition=record["partition"],
-        version=record["version"],
-        user_id=record["user_id"],
-        max_coupons=record["max_coupons"],
-        metadata=msgspec.json.decode(record["metadata"]),
-        created_ms=to_ms(record["created_at"]),
-    )
+    fields: dict[str, Any] = dict(record)
+    fields.pop("position", None)
+    fields |= {"metadata": msgspec.json.decode(fields["metadata"]), "created_ms": to_ms(fields.pop("created_at"))}
+    return UserRow(**fields)
 
 
 def _to_audit(row: UserRow) -> dict[str, Any]:
@@ -82,6 +78,5 @@ async def _write(
     max_coupons: int | None,
     metadata: dict[str, Any],
 ) -> UserRow:
-    packed = msgspec.json.encode(metadata).decode()
-    values = (workspace, partition, user_id, version, max_coupons, packed)
+    values = (workspace, partition, user_id, version, max_coupons, encode_json(metadata))
     return row_of(cast("Record", await connection.fetchrow(query("write_user"), *values)))

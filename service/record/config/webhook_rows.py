@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 from uuid import UUID
 
 import msgspec
@@ -11,8 +11,11 @@ from asyncpg import Pool, Record
 from service.domain.errors import Refusal, invalid
 from service.domain.webhook_protocol import KEEP_DAYS, MAX_WEBHOOKS
 from service.record.config.audit_log import write_audit
+from service.record.config.stored_json import encode_json
 from service.record.pool import Connection, Database
 from service.record.queries import query
+
+T = TypeVar("T")
 
 
 class WebhookRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,8 +52,7 @@ class DeliveryRow(msgspec.Struct, frozen=True, kw_only=True):
 
 async def notify_webhooks(connection: Connection, workspace: int, event: str, data: Mapping[str, Any]) -> int:
     """Make deliveries to the workspace's webhooks with this event, in the caller's transaction; return their number."""
-    packed = msgspec.json.encode(data).decode()
-    return cast("int", await connection.fetchval(query("notify_webhooks"), workspace, event, packed))
+    return cast("int", await connection.fetchval(query("notify_webhooks"), workspace, event, encode_json(data)))
 
 
 async def create_webhook(
@@ -63,19 +65,21 @@ async def create_webhook(
         record = await connection.fetchrow(query("insert_webhook"), *values)
         if record is None:
             raise invalid("url", f"would be one more than the {MAX_WEBHOOKS} webhooks that a workspace may have")
-        row = _webhook(record)
+        row = _row_of(WebhookRow, record)
         await write_audit(connection, workspace, "webhook.created", row.webhook_id, after=_to_audit(row))
     return row
 
 
 async def read_webhook(database: Database, workspace: int, webhook_id: UUID) -> WebhookRow:
     """Raises Refusal `not_found`."""
-    return _webhook(await database.fetchrow(query("read_webhook"), workspace, webhook_id))
+    return _row_of(WebhookRow, await database.fetchrow(query("read_webhook"), workspace, webhook_id))
 
 
 async def page_webhooks(database: Database, workspace: int, limit: int, before: int | None) -> list[WebhookRow]:
     """Newest first."""
-    return [_webhook(record) for record in await database.fetch(query("page_webhooks"), workspace, before, limit)]
+    return [
+        _row_of(WebhookRow, record) for record in await database.fetch(query("page_webhooks"), workspace, before, limit)
+    ]
 
 
 async def patch_webhook(
@@ -91,7 +95,7 @@ async def patch_webhook(
     async with pool.acquire() as connection, connection.transaction():
         before = await read_webhook(connection, workspace, webhook_id)
         values = (workspace, webhook_id, url, events, description, status, KEEP_DAYS)
-        row = _webhook(await connection.fetchrow(query("patch_webhook"), *values))
+        row = _row_of(WebhookRow, await connection.fetchrow(query("patch_webhook"), *values))
         if before.status == "inactive" and row.status == "active":
             await connection.execute(query("send_waiting"), row.webhook)
         await write_audit(connection, workspace, "webhook.changed", webhook_id, _to_audit(before), _to_audit(row))
@@ -101,7 +105,9 @@ async def patch_webhook(
 async def rotate_secret(pool: Pool, workspace: int, webhook_id: UUID, secret: bytes, overlap_s: int) -> WebhookRow:
     """Sign with the new secret, and for so long also with the old one. Raises Refusal `not_found`."""
     async with pool.acquire() as connection, connection.transaction():
-        row = _webhook(await connection.fetchrow(query("rotate_secret"), workspace, webhook_id, secret, overlap_s))
+        row = _row_of(
+            WebhookRow, await connection.fetchrow(query("rotate_secret"), workspace, webhook_id, secret, overlap_s)
+        )
         await write_audit(connection, workspace, "webhook.rotated", webhook_id, after={"overlapSeconds": overlap_s})
     return row
 
@@ -116,20 +122,22 @@ async def delete_webhook(pool: Pool, workspace: int, webhook_id: UUID) -> bool:
 
 
 async def send_test_event(database: Database, row: WebhookRow) -> DeliveryRow:
-    """Make a test delivery."""
-    packed = msgspec.json.encode({"webhookId": row.webhook_id}).decode()
-    return _delivery(await database.fetchrow(query("send_test_event"), row.webhook, packed))
+    packed = encode_json({"webhookId": row.webhook_id})
+    return _row_of(DeliveryRow, await database.fetchrow(query("send_test_event"), row.webhook, packed))
 
 
 async def page_deliveries(database: Database, webhook: int, limit: int, before: int | None) -> list[DeliveryRow]:
     """Newest first."""
-    return [_delivery(record) for record in await database.fetch(query("page_deliveries"), webhook, before, limit)]
+    return [
+        _row_of(DeliveryRow, record)
+        for record in await database.fetch(query("page_deliveries"), webhook, before, limit)
+    ]
 
 
 async def redeliver(database: Database, webhook: int, delivery_id: UUID) -> DeliveryRow:
     """Send the delivery once more. Raises Refusal `not_found`."""
     await database.execute(query("redeliver"), webhook, delivery_id)
-    return _delivery(await database.fetchrow(query("read_delivery"), webhook, delivery_id))
+    return _row_of(DeliveryRow, await database.fetchrow(query("read_delivery"), webhook, delivery_id))
 
 
 async def prune_webhooks(database: Database, limit: int) -> int:
@@ -144,13 +152,7 @@ def _to_audit(row: WebhookRow) -> dict[str, Any]:
     return {name: getattr(row, name) for name in ("url", "events", "description", "status")}
 
 
-def _webhook(record: Record | None) -> WebhookRow:
+def _row_of(kind: type[T], record: Record | None) -> T:
     if record is None:
         raise Refusal("not_found")
-    return WebhookRow(**dict(record))
-
-
-def _delivery(record: Record | None) -> DeliveryRow:
-    if record is None:
-        raise Refusal("not_found")
-    return DeliveryRow(**dict(record))
+    return kind(**dict(record))

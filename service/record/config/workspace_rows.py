@@ -15,7 +15,7 @@ from service.domain.limits import WorkspaceLimits
 from service.domain.money import CURRENCY_DIGITS
 from service.formats import key_names
 from service.record.config.audit_log import write_audit
-from service.record.config.limit_json import encode_limits, limits_from
+from service.record.config.stored_json import encode_json, limits_from
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -34,9 +34,8 @@ async def create_workspace(connection: Connection, name: str, mode: Literal["liv
             partition = key_names.partition_of(str(workspace_id), partitions)
             values = (workspace_id, name, mode, partition, await bump_config_version(connection, partition))
             workspace = cast("int", await connection.fetchval(query("insert_workspace"), *values))
-            await write_audit(
-                connection, workspace, "workspace.created", workspace_id, after={"name": name, "mode": mode}
-            )
+            after = {"name": name, "mode": mode}
+            await write_audit(connection, workspace, "workspace.created", workspace_id, after=after)
             return await read_workspace(connection, workspace)
     except asyncpg.UniqueViolationError:
         raise NameTaken(name) from None
@@ -70,18 +69,9 @@ async def patch_workspace(pool: Pool, workspace: int, partition: int, changes: d
         for (discount,) in await connection.fetch(query("read_discounts_in_its_currency"), workspace):
             check_discount_digits(decode_discount(msgspec.json.decode(discount)), row.digits)
         await check_gift_book(connection, workspace, row.gift_book_id)
-        await connection.execute(
-            query("update_workspace"),
-            workspace,
-            version,
-            row.currency,
-            row.coupons_per_order,
-            row.max_coupons,
-            row.gift_book_id,
-            row.idempotency_hours,
-            row.clock_offset_ms,
-            encode_limits(row.limits),
-        )
+        values = (row.currency, row.coupons_per_order, row.max_coupons, row.gift_book_id, row.idempotency_hours)
+        stored = (*values, row.clock_offset_ms, encode_json(row.limits))
+        await connection.execute(query("update_workspace"), workspace, version, *stored)
         if "limits" in changes:
             await connection.execute(query("bump_keys_version"))
         await write_audit(connection, workspace, "workspace.changed", row.workspace_id, _to_audit(old), _to_audit(row))

@@ -25,23 +25,13 @@ class KeptKey(msgspec.Struct, frozen=True):
     seq: int
 
 
-async def facts_in_order(
-    connection: Connection, partition: int, batch: int = 1000, after: EventId = START
-) -> AsyncGenerator[Fact, None]:
-    """All facts of a partition after an event, in order, in one snapshot.
-
-    Close it (`contextlib.aclosing`): it holds a transaction.
-    """
-    async with aclosing(fact_pages(connection, partition, batch, after)) as pages:
-        async for page in pages:
-            for fact in page:
-                yield fact
-
-
 async def fact_pages(
     connection: Connection, partition: int, batch: int = 1000, after: EventId = START
 ) -> AsyncGenerator[list[Fact], None]:
-    """facts_in_order by pages, which avoids a step of the event loop for each of a million facts."""
+    """Pages of all facts of a partition after an event, in order, in one snapshot.
+
+    Close it (`contextlib.aclosing`): it holds a transaction.
+    """
     async with aclosing(_pages(connection, "facts_in_order", partition, batch, after)) as pages:
         async for page in pages:
             yield [fact_of(row) for row in page]
@@ -72,16 +62,17 @@ async def _pages(
 
 
 async def events_in_order(connection: Connection, partition: int, after: EventId) -> AsyncGenerator[Fact, None]:
-    """facts_in_order, with a checkout's redemption and gift as one event. Close it."""
+    """The facts after an event, with a checkout's redemption and gift as one event. Close it."""
     previous: Fact | None = None
-    async with aclosing(facts_in_order(connection, partition, after=after)) as facts:
-        async for fact in facts:
-            if previous and (previous.epoch, previous.seq) == (fact.epoch, fact.seq):
-                previous = event_of([previous, fact])
-                continue
-            if previous:
-                yield previous
-            previous = fact
+    async with aclosing(fact_pages(connection, partition, after=after)) as pages:
+        async for page in pages:
+            for fact in page:
+                if previous and previous.id == fact.id:
+                    previous = event_of([previous, fact])
+                    continue
+                if previous:
+                    yield previous
+                previous = fact
     if previous:
         yield previous
 
@@ -101,7 +92,6 @@ def event_of(facts: list[Fact]) -> Fact:
 
 
 def fact_of(row: asyncpg.Record) -> Fact:
-    """The fact of a row of the view `facts`."""
     (kind, _partition, epoch, seq, workspace, book, code, user, at_ms, ip, ua, order, redemption_id, *rest) = row
     value_e4, currency, digits, discount_e4, slot, max_uses, metadata, restore, reason, *redeemed = rest
     ip, ua = ip or "", ua or ""
@@ -124,25 +114,11 @@ def fact_of(row: asyncpg.Record) -> Fact:
             max_uses=max_uses,
             request=RequestPart(ip, ua) if metadata is None else RequestPart(ip, ua, msgspec.Raw(metadata.encode())),
         )
-    about: dict[str, Any] = {
-        "epoch": epoch,
-        "seq": seq,
-        "workspace": workspace,
-        "book": book,
-        "code": code,
-        "user": user,
-        "at_ms": at_ms,
-        "request": RequestPart(ip, ua, reason=reason or ""),
-    }
+    about: dict[str, Any] = {"epoch": epoch, "seq": seq, "workspace": workspace, "book": book, "code": code}
+    about |= {"user": user, "at_ms": at_ms, "request": RequestPart(ip, ua, reason=reason or "")}
     if kind == "A":
         return Assigned(**about, order=order)
     if kind == "U":
         return Unassigned(**about)
-    return RolledBack(
-        **about,
-        order=order,
-        redemption_id=redemption_id,
-        restore=restore,
-        redeemed=EventId(*redeemed),
-        discount_e4=discount_e4,
-    )
+    about |= {"order": order, "redemption_id": redemption_id, "discount_e4": discount_e4}
+    return RolledBack(**about, restore=restore, redeemed=EventId(*redeemed))

@@ -20,7 +20,6 @@ from service.record.queries import query
 PAGE = 500
 ROWS_AT_ONCE = 5000
 _FIRST_TIME = datetime(1, 1, 1, tzinfo=UTC)
-_FIRST_ID = UUID(int=0)
 
 
 class Erasure(msgspec.Struct, frozen=True):
@@ -69,31 +68,22 @@ async def finish_erasure(database: Database, erasure: Erasure, last: EventId) ->
     return await database.fetchval(query("finish_erasure"), *args) is not None
 
 
-async def assignments_of(database: Database, erasure: Erasure) -> AsyncIterator[list[Record]]:
+def assignments_of(database: Database, erasure: Erasure) -> AsyncIterator[list[Record]]:
     """Pages of (code, assigned_at, order_id): current assignments, and all gifts."""
-    after: tuple[datetime, str] = (_FIRST_TIME, "")
     args = (erasure.workspace, erasure.user_id, *erasure.last)
-    while page := await database.fetch(query("page_assignments_to_erase"), *args, *after, PAGE):
-        yield page
-        after = page[-1]["assigned_at"], page[-1]["code"]
+    return _pages(database, "page_assignments_to_erase", *args, after={"assigned_at": _FIRST_TIME, "code": ""})
 
 
-async def codes_of(database: Database, erasure: Erasure) -> AsyncIterator[list[Record]]:
+def codes_of(database: Database, erasure: Erasure) -> AsyncIterator[list[Record]]:
     """Pages of (code, created_at): codes whose owner the merchant set at upload."""
-    after: tuple[datetime, str] = (_FIRST_TIME, "")
     args = (erasure.workspace, erasure.user_id, erasure.position)
-    while page := await database.fetch(query("page_codes_to_erase"), *args, *after, PAGE):
-        yield page
-        after = page[-1]["created_at"], page[-1]["code"]
+    return _pages(database, "page_codes_to_erase", *args, after={"created_at": _FIRST_TIME, "code": ""})
 
 
-async def redemptions_of(database: Database, erasure: Erasure, user: str) -> AsyncIterator[list[Record]]:
+def redemptions_of(database: Database, erasure: Erasure, user: str) -> AsyncIterator[list[Record]]:
     """Pages of (redemption_id, epoch, seq, book, code, restore) of this user or pseudonym."""
-    after = _FIRST_ID
-    args = (erasure.workspace, user, erasure.epoch, erasure.seq)
-    while page := await database.fetch(query("page_redemptions_to_erase"), *args, after, PAGE):
-        yield page
-        after = page[-1]["redemption_id"]
+    args = (erasure.workspace, user, *erasure.last)
+    return _pages(database, "page_redemptions_to_erase", *args, after={"redemption_id": UUID(int=0)})
 
 
 async def entries_with(
@@ -145,12 +135,18 @@ async def _update_all(database: Database, name: str, *args: Any) -> None:
 
 
 async def _erase_quarantined(database: Database, erasure: Erasure, last: EventId) -> None:
-    after = (-1, -1)
-    while page := await database.fetch(query("page_quarantined"), erasure.partition, *last, *after, PAGE):
+    args = (erasure.partition, *last)
+    async for page in _pages(database, "page_quarantined", *args, after={"epoch": -1, "seq": -1}):
         for epoch, seq, d, r in page:
             if (changed := _without_user(d, r, erasure)) is not None:
                 await database.execute(query("change_quarantined"), erasure.partition, epoch, seq, *changed)
-        after = page[-1]["epoch"], page[-1]["seq"]
+
+
+async def _pages(database: Database, name: str, *args: Any, after: dict[str, Any]) -> AsyncIterator[list[Record]]:
+    """Pages of a query's rows; `after` has the columns of their order, with values before all rows."""
+    while page := await database.fetch(query(name), *args, *after.values(), PAGE):
+        yield page
+        after = {column: page[-1][column] for column in after}
 
 
 def _without_user(d: bytes, r: bytes, erasure: Erasure) -> tuple[bytes, bytes] | None:

@@ -12,6 +12,7 @@ import msgspec
 from service.formats.coupon_state import Class, RecordedCode
 from service.formats.event_id import EventId
 from service.record import pool
+from service.record.config.stored_json import encode_json
 from service.record.config.webhook_rows import notify_webhooks
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -166,7 +167,7 @@ async def store_outcome(
     left: Mapping[Class, int],
 ) -> None:
     """Store what a comparison found and left; if it found differences, notify the workspace's webhooks."""
-    packed = (msgspec.json.encode(dict(found)).decode(), msgspec.json.encode(dict(left)).decode())
+    packed = (encode_json(dict(found)), encode_json(dict(left)))
     async with database.acquire() as connection, connection.transaction():
         await connection.execute(query("write_reconciled"), workspace, partition, *at, *packed)
         if found:
@@ -175,7 +176,6 @@ async def store_outcome(
 
 
 async def read_last(database: Database, workspace: int) -> Last | None:
-    """A workspace's last comparison."""
     row = await database.fetchrow(query("read_reconciled"), workspace)
     return row and Last(EventId(row["epoch"], row["seq"]), row["at"], msgspec.json.decode(row["left_over"]))
 

@@ -1,0 +1,15 @@
+"""Programs in installed wheels."""
+
+import importlib.util
+from pathlib import Path
+
+from service.common.child_processes import StartError
+
+
+def find_in_wheel(wheel: str, pattern: str, server: str, setting: str) -> Path:
+    """Return the path of a program in a wheel, without importing the wheel. Raises StartError if there is none."""
+    spec = importlib.util.find_spec(wheel.replace("-", "_"))
+    for folder in (spec.submodule_search_locations or ()) if spec else ():
+        for program in Path(folder).glob(pattern):
+            return program
+    raise StartError(f"No embedded {server} on this machine. Install the wheel {wheel}, or set {setting}.")
