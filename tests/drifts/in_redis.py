@@ -1,6 +1,5 @@
 """How Redis comes to differ: somebody writes to it, or it was restored from an old file."""
 
-from collections.abc import Callable
 from typing import Any
 
 from service.formats import key_names
@@ -42,35 +41,32 @@ def _to_another_coupon(redis: Any, subject: Subject) -> None:
     redis.hset(subject.entry(other), other, was)
 
 
-def _list(key: Callable[[Subject], str]) -> Callable[[Any, Subject], Any]:
+def _list(state: str, key: str, what: str, usual: str) -> Kind:
     """The key is a list, which none of ours is."""
 
     def replace(redis: Any, subject: Subject) -> None:
-        assert redis.delete(key(subject)) == 1
-        redis.lpush(key(subject), "1", "2")
+        name = subject.key(key.format(**subject.values))
+        assert redis.delete(name) == 1
+        redis.lpush(name, "1", "2")
 
-    return replace
+    return Kind(state, {f"{what}: a list, not a {usual}": "wrong_type"}, replace)
 
 
 _OF_ANOTHER_TYPE: dict[str, Kind] = {
-    "a record is a list": Kind("owned", {"record": "wrong_type"}, _list(lambda s: s.key(f"c:{s.codes[0]}"))),
-    "a used record is a list": Kind("several", {"record": "wrong_type"}, _list(lambda s: s.key(f"c:{s.codes[0]}"))),
-    "a directory's bucket is a list": Kind("used", {"directory": "wrong_type"}, _list(lambda s: s.entry(s.codes[0]))),
-    "an orders' bucket is a list": Kind("used", {"orders": "wrong_type"}, _list(lambda s: s.uses(s.orders[0]))),
-    "a gifts' bucket is a list": Kind(
-        "given", {"gifts": "wrong_type"}, _list(lambda s: s.key(f"g:{key_names.bucket(s.orders[0])}"))
+    "a record is a list": _list("owned", "c:{code0}", "the record of code {code0}", "string"),
+    "a used record is a list": _list("several", "c:{code0}", "the record of code {code0}", "string"),
+    "a directory's bucket is a list": _list("used", "d:{bucket0}", "the directory's bucket {bucket0}", "hash"),
+    "an orders' bucket is a list": _list("used", "o:{orders0}", "the orders' bucket {orders0}", "hash"),
+    "a gifts' bucket is a list": _list("given", "g:{orders0}", "the gifts' bucket {orders0}", "hash"),
+    "a user is a list": _list("owned", "u:{user0}", "user {user0}", "hash"),
+    "counters are a list": _list("used", "n:{book}", "the counters of book {book}", "hash"),
+    "settings are a list": _list("idle", "b:{book}", "the settings of book {book}", "string"),
+    "standing redemptions are a list": _list(
+        "several", "s:{code0}", "the standing redemptions of code {code0}", "zset"
     ),
-    "a user is a list": Kind("owned", {"has": "wrong_type"}, _list(lambda s: s.key(f"u:{s.users[0]}"))),
-    "counters are a list": Kind("used", {"counters": "wrong_type"}, _list(lambda s: s.key(f"n:{s.book}"))),
-    "settings are a list": Kind("idle", {"settings": "wrong_type"}, _list(lambda s: s.key(f"b:{s.book}"))),
-    "standing redemptions are a list": Kind(
-        "several", {"stands": "wrong_type"}, _list(lambda s: s.key(f"s:{s.codes[0]}"))
-    ),
-    "a key is a list": Kind("used", {"answer": "wrong_type"}, _list(lambda s: s.key(f"i:{s.keys[0]}"))),
-    "a pool is a list": Kind("idle", {"pool": "wrong_type"}, _list(lambda s: s.key(f"f:{s.book}"))),
-    "free codes with an end are a list": Kind(
-        "ending", {"ends": "wrong_type"}, _list(lambda s: s.key(f"l:{s.book}:x"))
-    ),
+    "a key is a list": _list("used", "i:{key0}", "key {key0}", "string"),
+    "a pool is a list": _list("idle", "f:{book}", "the pool of book {book}", "hash"),
+    "free codes with an end are a list": _list("ending", "l:{book}:x", "the set x of book {book}", "zset"),
 }
 
 KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
@@ -89,7 +85,7 @@ KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
     ),
     "a code of another book": Kind(
         "idle",
-        {"code0": "book", "bucket0": "free_surplus", "bucket0 refuge": "free_missing"},
+        {"code0": "book", "bucket0": "free_surplus", "book {refuge}, bucket {bucket0}": "free_missing"},
         lambda r, s: r.hset(s.entry(s.codes[0]), s.codes[0], s.world.refuge),
     ),
     "a use forgotten": Kind(
@@ -143,9 +139,7 @@ KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
     ),
     "a place moved to another order": Kind("used", {"order0": "orders", "order1": "orders"}, _to_another_order),
     "a gift gone": Kind(
-        "given",
-        {"order0": "gifts"},
-        lambda r, s: r.hdel(s.key(f"g:{key_names.bucket(s.orders[0])}"), s.orders[0]),
+        "given", {"order0": "gifts"}, lambda r, s: r.hdel(s.key(f"g:{key_names.bucket(s.orders[0])}"), s.orders[0])
     ),
     "not offered": Kind(
         "idle",

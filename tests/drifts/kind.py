@@ -1,6 +1,6 @@
 """What a kind of drift is."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from service.formats.coupon_state import Class
@@ -16,9 +16,10 @@ class Kind(NamedTuple):
 
     state: str
     named: Named
-    in_redis: Callable[[Any, Subject], Any] | None = None
-    in_postgres: str = ""
-    args: Callable[[Subject], Sequence[Any]] = lambda subject: (subject.number, subject.codes[0])
+    change: str | Callable[[Any, Subject], Any]
+    """A statement for Postgres, or what a client of Redis does."""
+    args: str = "workspace code0"
+    """The statement's parameters, as Subject.values names them."""
 
     def expected(self, subject: Subject) -> dict[str, set[Class]]:
         """What must be said of a subject, by thing."""

@@ -57,13 +57,14 @@ async def run_round(world: World, names: Sequence[str], done: Callable[[int], An
 
 async def drift(kind: Kind, subject: Subject) -> None:
     """Let a subject drift."""
-    if kind.in_redis:
+    if not isinstance(kind.change, str):
         with subject.world.service.redis() as redis:
-            kind.in_redis(redis, subject)
+            kind.change(redis, subject)
         return
     connection = await asyncpg.connect(subject.world.service.run.facts["databaseUrl"])
     try:
-        status = await connection.execute(kind.in_postgres, *kind.args(subject))
+        values = subject.values
+        status = await connection.execute(kind.change, *(values[name] for name in kind.args.split()))
     finally:
         await connection.close()
     assert status.split()[-1] == "1", (status, kind)

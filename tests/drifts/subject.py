@@ -1,7 +1,7 @@
 """What a drift happens to: a book of its own, and what was done with its coupons."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -21,22 +21,6 @@ def tags(first: int) -> Iterator[str]:
     for number in count(first):
         a, b, c, d = (_DIGITS[number // 36**place % 36] for place in range(4))
         yield f"DRIFTS-APART-{a}{b}{c}{d}"
-
-
-_OF_ANOTHER_TYPE: dict[str, Callable[["Subject"], str]] = {
-    "record": lambda s: f"the record of code {mask(s.codes[0])}: a list, not a string",
-    "directory": lambda s: f"the directory's bucket {key_names.bucket(s.codes[0])}: a list, not a hash",
-    "orders": lambda s: f"the orders' bucket {key_names.bucket(s.orders[0])}: a list, not a hash",
-    "gifts": lambda s: f"the gifts' bucket {key_names.bucket(s.orders[0])}: a list, not a hash",
-    "has": lambda s: f"user {mask(s.users[0])}: a list, not a hash",
-    "counters": lambda s: f"the counters of book {s.book}: a list, not a hash",
-    "settings": lambda s: f"the settings of book {s.book}: a list, not a string",
-    "stands": lambda s: f"the standing redemptions of code {mask(s.codes[0])}: a list, not a zset",
-    "answer": lambda s: f"key {mask(s.keys[0])}: a list, not a string",
-    "pool": lambda s: f"the pool of book {s.book}: a list, not a hash",
-    "ends": lambda s: f"the set x of book {s.book}: a list, not a zset",
-}
-"""What a comparison calls a key of a subject's that is a list."""
 
 
 @dataclass
@@ -82,11 +66,6 @@ class Subject:
     redemption: str = ""
     """The id of the first."""
 
-    @property
-    def number(self) -> int:
-        """The workspace's."""
-        return self.world.workspace
-
     def key(self, rest: str) -> str:
         """A key of the workspace's."""
         return self.world.key(rest)
@@ -99,22 +78,31 @@ class Subject:
         """The bucket of an order's places, or of a user's uses."""
         return self.key(f"o:{key_names.bucket(name)}")
 
+    @property
+    def values(self) -> dict[str, Any]:
+        """By name: `code0` is the first code, `user1` the second user, and so on; `bucket0` is the first code's bucket,
+        `orders0` the first order's; `workspace`, `book` and `refuge` are numbers."""
+        lists: dict[str, Iterable[Any]] = {
+            "code": self.codes, "user": self.users, "order": self.orders, "key": self.keys,
+            "bucket": map(key_names.bucket, self.codes), "orders": map(key_names.bucket, self.orders),
+        }  # fmt: skip
+        named = {f"{kind}{at}": value for kind, values in lists.items() for at, value in enumerate(values)}
+        return named | {"workspace": self.world.workspace, "book": self.book, "refuge": self.world.refuge}
+
     def thing(self, name: str) -> str:
         """What a comparison calls it: `code0`, `user1`, `order0`, `key0`; `book`, `refuge`; `bucket0`, a code's in the
-        book, or `bucket0 refuge`; `use0`, a user's uses of the book."""
-        if name in _OF_ANOTHER_TYPE:
-            return _OF_ANOTHER_TYPE[name](self)
-        what, _, where = name.partition(" ")
-        book = self.world.refuge if "refuge" in (what, where) else self.book
-        if what in ("book", "refuge"):
-            return f"book {book}"
-        kind, at = what[:-1], int(what[-1])
-        if kind == "bucket":
-            return f"book {book}, bucket {key_names.bucket(self.codes[at])}"
-        if kind == "use":
-            return f"user {mask(self.users[at])} in book {book}"
-        names = {"code": self.codes, "user": self.users, "order": self.orders, "key": self.keys}[kind]
-        return f"{kind} {mask(names[at])}"
+        book; `use0`, a user's uses of the book; or a text with names in braces."""
+        kind, at = name.rstrip("0123"), name[-1]
+        texts = {
+            "book": "book {book}",
+            "refuge": "book {refuge}",
+            "bucket": f"book {{book}}, bucket {{bucket{at}}}",
+            "use": f"user {{user{at}}} in book {{book}}",
+        }
+        text = name if "{" in name else texts.get(kind, f"{kind} {{{name}}}")
+        return text.format(
+            **{name: mask(value) if isinstance(value, str) else value for name, value in self.values.items()}
+        )
 
 
 def _redeem(subject: Subject, at: int, code: int = 0) -> str:
