@@ -12,7 +12,7 @@ from loadtests.harness.servers import VALKEY
 from tests.conftest import leave_out
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.stage import Stage, staged
+from tests.faults.stage import Stage
 
 REFUSALS = {
     "SIGKILL of Redis": {"cut", "outcome_unknown", "unavailable", "recovering"},
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def stage() -> AsyncIterator[Stage]:
     """Redis, Postgres and the service on them; each round leaves it whole."""
     with data_folder() as folder:
-        async with staged(VALKEY, folder / "stage", "always", replicated=False) as stage:
+        async with Stage(VALKEY, folder / "stage", "always", replicated=False) as stage:
             yield stage
 
 

@@ -18,7 +18,7 @@ from tests.conftest import require
 from tests.faults.nodes import until
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.stage import Stage, staged
+from tests.faults.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def stage() -> AsyncIterator[Stage]:
     """A primary with a replica, and the service on them; each round leaves it whole."""
     with data_folder() as folder:
-        async with staged(VALKEY, folder / "stage", "always") as stage:
+        async with Stage(VALKEY, folder / "stage", "always") as stage:
             yield stage
 
 
@@ -55,7 +55,7 @@ async def test_half_a_transaction_is_run_by_no_later_start() -> None:
     """Redis 7.0 cuts an AOF that ends amid a transaction after its first half, and runs that half at the next start but
     one: a file that was written anew holds none."""
     with data_folder() as folder:
-        async with staged(Path(require("redis-server")), folder / "stage", "everysec") as stage:
+        async with Stage(Path(require("redis-server")), folder / "stage", "everysec") as stage:
             result = await run_round(stage, SCENARIOS["SIGKILL of Redis within a transaction, twice"], 2)
     assert result.verdict.wrong == []
 
