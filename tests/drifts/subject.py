@@ -81,13 +81,16 @@ class Subject:
     @property
     def values(self) -> dict[str, Any]:
         """By name: `code0` is the first code, `user1` the second user, and so on; `bucket0` is the first code's bucket,
-        `orders0` the first order's; `workspace`, `book` and `refuge` are numbers."""
+        `uses0` the first user's, `orders0` the first order's; `workspace`, `book` and `refuge` are numbers; `w` is what
+        the workspace's keys begin with."""
         lists: dict[str, Iterable[Any]] = {
             "code": self.codes, "user": self.users, "order": self.orders, "key": self.keys,
-            "bucket": map(key_names.bucket, self.codes), "orders": map(key_names.bucket, self.orders),
+            "bucket": map(key_names.bucket, self.codes), "uses": map(key_names.bucket, self.users),
+            "orders": map(key_names.bucket, self.orders),
         }  # fmt: skip
         named = {f"{kind}{at}": value for kind, values in lists.items() for at, value in enumerate(values)}
-        return named | {"workspace": self.world.workspace, "book": self.book, "refuge": self.world.refuge}
+        numbers = {"workspace": self.world.workspace, "book": self.book, "refuge": self.world.refuge}
+        return named | numbers | {"w": self.key("")}
 
     def thing(self, name: str) -> str:
         """What a comparison calls it: `code0`, `user1`, `order0`, `key0`; `book`, `refuge`; `bucket0`, a code's in the
