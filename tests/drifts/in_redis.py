@@ -75,13 +75,6 @@ def _run(*commands: str) -> Callable[[Any, Subject], None]:
     return run
 
 
-def _run(command: str) -> Callable[[Any, Subject], Any]:
-    """Run a command, with the subject's values for the names in braces."""
-    return lambda redis, subject: redis.execute_command(
-        *(word.format(**subject.values) for word in shlex.split(command))
-    )
-
-
 KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
     "a code is gone": Kind(
         "idle", {"code0": "code_missing", "bucket0": "free_surplus"}, _run("HDEL {w}d:{bucket0} {code0}")
@@ -93,12 +86,12 @@ KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
     "a code of another book": Kind(
         "idle",
         {"code0": "book", "bucket0": "free_surplus", "book {refuge}, bucket {bucket0}": "free_missing"},
-        _run("HSET {w}d:{bucket0} {code0} {refuge}")
+        _run("HSET {w}d:{bucket0} {code0} {refuge}"),
     ),
     "a use forgotten": Kind(
         "used",
         {"code0": "uses redemptions free_surplus", "bucket0": "free_missing"},
-        _run("HSET {w}d:{bucket0} {code0} {book}")
+        _run("HSET {w}d:{bucket0} {code0} {book}"),
     ),
     "a use of several forgotten": Kind("several", {"code0": "uses"}, lambda r, s: _set_field(r, s, 3, "1")),
     "a use moved to another coupon": Kind(
@@ -109,7 +102,7 @@ KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
             "bucket0": "free_missing",
             "bucket1": "free_surplus",
         },
-        _to_another_coupon
+        _to_another_coupon,
     ),
     "another's coupon": Kind("owned", {"code0": "assignee"}, lambda r, s: _set_field(r, s, 1, s.users[1])),
     "switched on": Kind("off", {"code0": "state"}, lambda r, s: _set_field(r, s, 5, "-")),
@@ -122,7 +115,7 @@ KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
     "a use moved to another user": Kind(
         "used",
         {"use0": "user_counts", "use1": "user_counts"},
-        _run("HDEL {w}o:{uses0} {book}/{user0}", "HSET {w}o:{uses1} {book}/{user1} 1")
+        _run("HDEL {w}o:{uses0} {book}/{user0}", "HSET {w}o:{uses1} {book}/{user1} 1"),
     ),
     "a user has more": Kind("owned", {"user0": "user_counts"}, _run("HINCRBY {w}u:{user0} a{book} 2")),
     "a stranger has something": Kind("idle", {"user3": "user_counts"}, _run("HSET {w}u:{user3} a{book} 3")),
