@@ -1,7 +1,7 @@
 """How the record comes to differ: somebody writes to it by hand, or it was restored in part. Redis is then mended to
 say what the record says, whoever was right."""
 
-from tests.drifts.kind import Kind, Named
+from tests.drifts.subject import Kind, Named
 
 _USE = "workspace = $1 AND code = $2"
 _FACT = "partition, epoch, seq, workspace, book"

@@ -4,8 +4,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from tests.drifts.kind import Kind
-from tests.drifts.subject import Subject
+from tests.drifts.subject import Kind, Subject
 
 
 def _set_field(redis: Any, subject: Subject, index: int, field: str) -> None:

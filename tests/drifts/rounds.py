@@ -11,8 +11,7 @@ from service.formats import key_names
 from service.formats.coupon_state import Class
 from tests.drifts import in_postgres, in_redis
 from tests.drifts.comparing import compared
-from tests.drifts.kind import Kind
-from tests.drifts.subject import Subject, World, make
+from tests.drifts.subject import Kind, Subject, World, make
 
 KINDS: dict[str, Kind] = in_redis.KINDS | in_postgres.KINDS
 AT_ONCE = 4

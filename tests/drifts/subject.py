@@ -1,13 +1,14 @@
-"""What a drift happens to: a book of its own, and what was done with its coupons."""
+"""What a drift is, and what it happens to: a book of its own, and what was done with its coupons."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.access.actor import mask
 from service.formats import key_names
+from service.formats.coupon_state import Class
 from tests.drifts.comparing import demo_workspace
 from tests.service_fixture import Service, ok
 
@@ -106,6 +107,26 @@ class Subject:
         return text.format(
             **{name: mask(value) if isinstance(value, str) else value for name, value in self.values.items()}
         )
+
+
+Named = dict[str, str]
+"""What a comparison says that differs: by the thing, in the words of Subject.thing, its classes."""
+
+
+class Kind(NamedTuple):
+    """A way in which Redis and the record come to differ: what has been done with a subject, what then is done behind
+    the service's back, and what a comparison must say of it, no more and no less."""
+
+    state: str
+    named: Named
+    change: str | Callable[[Any, Subject], Any]
+    """A statement for Postgres, or what a client of Redis does."""
+    args: str = "workspace code0"
+    """The statement's parameters, as Subject.values names them."""
+
+    def expected(self, subject: Subject) -> dict[str, set[Class]]:
+        """What must be said of a subject, by thing."""
+        return {subject.thing(name): set[Any](classes.split()) for name, classes in self.named.items()}
 
 
 def _redeem(subject: Subject, at: int, code: int = 0) -> str:
