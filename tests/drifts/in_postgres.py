@@ -1,9 +1,9 @@
 """How the record comes to differ: somebody writes to it by hand, or it was restored in part. Redis is then mended to
 say what the record says, whoever was right."""
 
-from tests.drifts.subject import Kind, Named
+from tests.drifts.subject import Expected, Kind
 
-_USE = "workspace = $1 AND code = $2"
+_USE = "workspace = :workspace AND code = :code0"
 _FACT = "partition, epoch, seq, workspace, book"
 _REDEMPTION = """order_id, order_value, currency, digits, discount_amount, redeemed_at, slot, max_redemptions, ip,
   user_agent, metadata"""
@@ -11,57 +11,42 @@ _ANOTHER_ID = "overlay(redemption_id::text PLACING 'ffff' FROM 25)::uuid"
 _CODE = "version, workspace, book, partition, active, owner_id, max_redemptions, expires_at"
 
 
-def _use(code: str, **more: str) -> Named:
+def _use(code: str) -> Expected:
     """All that a use is counted in."""
-    return {"code0": code, "order0": "orders", "use0": "user_counts", "book": "book_counts"} | more
+    return {"code0": code, "order0": "orders", "use0": "user_counts", "book": "book_counts"}
+
+
+def _copied(code: str = "code", more: str = "") -> str:
+    """The redemption a second time, under another id."""
+    return f"""INSERT INTO redemptions ({_FACT}, code, user_id, redemption_id, {_REDEMPTION})
+      SELECT {_FACT}, {code}, user_id, {_ANOTHER_ID}, {_REDEMPTION} FROM redemptions WHERE {_USE}{more}"""
 
 
 KINDS: dict[str, Kind] = {
     # Redemptions
     "a redemption deleted": Kind("used", _use("uses redemptions"), f"DELETE FROM redemptions WHERE {_USE}"),
     "a redemption of several deleted": Kind(
-        "several",
-        _use("uses redemptions"),
-        f"DELETE FROM redemptions WHERE {_USE} AND user_id = $3",
-        "workspace code0 user0",
+        "several", _use("uses redemptions"), f"DELETE FROM redemptions WHERE {_USE} AND user_id = :user0"
     ),
-    "a redemption doubled": Kind(
-        "used",
-        _use("uses"),
-        f"""INSERT INTO redemptions ({_FACT}, code, user_id, redemption_id, {_REDEMPTION})
-          SELECT {_FACT}, code, user_id, {_ANOTHER_ID}, {_REDEMPTION} FROM redemptions WHERE {_USE}""",
-    ),
+    "a redemption doubled": Kind("used", _use("uses"), _copied()),
     "a redemption of several doubled": Kind(
-        "several",
-        _use("uses free_surplus"),
-        f"""INSERT INTO redemptions ({_FACT}, code, user_id, redemption_id, {_REDEMPTION})
-          SELECT {_FACT}, code, user_id, {_ANOTHER_ID}, {_REDEMPTION} FROM redemptions WHERE {_USE} AND user_id = $3""",
-        "workspace code0 user0",
+        "several", _use("uses free_surplus"), _copied(more=" AND user_id = :user0")
     ),
     "a redemption copied to another coupon": Kind(
         "used",
         {"code1": "uses redemptions free_surplus", "order0": "orders", "use0": "user_counts", "book": "book_counts"},
-        f"""INSERT INTO redemptions ({_FACT}, code, user_id, redemption_id, {_REDEMPTION})
-          SELECT {_FACT}, $3, user_id, {_ANOTHER_ID}, {_REDEMPTION} FROM redemptions WHERE {_USE}""",
-        "workspace code0 code1",
+        _copied(":code1"),
     ),
     "a redemption of another coupon": Kind(
         "used",
         {"code0": "uses redemptions", "code1": "uses redemptions free_surplus"},
-        f"UPDATE redemptions SET code = $3 WHERE {_USE}",
-        "workspace code0 code1",
+        f"UPDATE redemptions SET code = :code1 WHERE {_USE}",
     ),
     "a redemption of another user": Kind(
-        "used",
-        {"use0": "user_counts", "use1": "user_counts"},
-        f"UPDATE redemptions SET user_id = $3 WHERE {_USE}",
-        "workspace code0 user1",
+        "used", {"use0": "user_counts", "use1": "user_counts"}, f"UPDATE redemptions SET user_id = :user1 WHERE {_USE}"
     ),
     "a redemption of another order": Kind(
-        "used",
-        {"order0": "orders", "order1": "orders"},
-        f"UPDATE redemptions SET order_id = $3 WHERE {_USE}",
-        "workspace code0 order1",
+        "used", {"order0": "orders", "order1": "orders"}, f"UPDATE redemptions SET order_id = :order1 WHERE {_USE}"
     ),
     "a redemption of no order": Kind(
         "used", {"order0": "orders"}, f"UPDATE redemptions SET order_id = NULL WHERE {_USE}"
@@ -109,20 +94,18 @@ KINDS: dict[str, Kind] = {
         "owned",
         {"code1": "assignee free_surplus", "user0": "user_counts", "book": "book_counts"},
         f"""INSERT INTO assignments (partition, epoch, seq, workspace, book, code, user_id, assigned_at)
-          SELECT partition, epoch, -1 - seq, workspace, book, $3, user_id, assigned_at FROM assignments WHERE {_USE}""",
-        "workspace code0 code1",
+          SELECT partition, epoch, -1 - seq, workspace, book, :code1, user_id, assigned_at
+          FROM assignments WHERE {_USE}""",
     ),
     "an assignment of another coupon": Kind(
         "owned",
         {"code0": "assignee free_missing", "code1": "assignee free_surplus"},
-        f"UPDATE assignments SET code = $3 WHERE {_USE}",
-        "workspace code0 code1",
+        f"UPDATE assignments SET code = :code1 WHERE {_USE}",
     ),
     "an assignment to another user": Kind(
         "owned",
         {"code0": "assignee", "user0": "user_counts", "user1": "user_counts"},
-        f"UPDATE assignments SET user_id = $3 WHERE {_USE}",
-        "workspace code0 user1",
+        f"UPDATE assignments SET user_id = :user1 WHERE {_USE}",
     ),
     "an assignment at another time": Kind(
         "owned",
@@ -130,10 +113,7 @@ KINDS: dict[str, Kind] = {
         f"UPDATE assignments SET assigned_at = assigned_at - interval '1 s' WHERE {_USE}",
     ),
     "a gift for another order": Kind(
-        "given",
-        {"order0": "gifts", "order1": "gifts"},
-        f"UPDATE assignments SET order_id = $3 WHERE {_USE}",
-        "workspace code0 order1",
+        "given", {"order0": "gifts", "order1": "gifts"}, f"UPDATE assignments SET order_id = :order1 WHERE {_USE}"
     ),
     # What the merchant said
     "a code deleted": Kind("idle", {"code0": "code_surplus", "book": "book_counts"}, f"DELETE FROM codes WHERE {_USE}"),
@@ -143,14 +123,12 @@ KINDS: dict[str, Kind] = {
     "a code doubled under another name": Kind(
         "idle",
         {"code3": "code_missing", "book": "book_counts"},
-        f"INSERT INTO codes ({_CODE}, code) SELECT {_CODE}, $3 FROM codes WHERE {_USE}",
-        "workspace code0 code3",
+        f"INSERT INTO codes ({_CODE}, code) SELECT {_CODE}, :code3 FROM codes WHERE {_USE}",
     ),
     "a code moved to another book": Kind(
         "idle",
         {"code0": "book", "book": "book_counts", "refuge": "book_counts"},
-        f"UPDATE codes SET book = $3 WHERE {_USE}",
-        "workspace code0 refuge",
+        f"UPDATE codes SET book = :refuge WHERE {_USE}",
     ),
     "a code switched off by hand": Kind(
         "idle",
@@ -165,48 +143,42 @@ KINDS: dict[str, Kind] = {
     "a code given by hand": Kind(
         "idle",
         {"code0": "assignee configuration free_surplus", "user0": "user_counts", "book": "book_counts"},
-        f"UPDATE codes SET owner_id = $3 WHERE {_USE}",
-        "workspace code0 user0",
+        f"UPDATE codes SET owner_id = :user0 WHERE {_USE}",
     ),
     "a code for more uses": Kind(
         "idle", {"code0": "uses configuration"}, f"UPDATE codes SET max_redemptions = 5 WHERE {_USE}"
     ),
     "a user deleted": Kind(
-        "capped", {"user0": "user_cap"}, "DELETE FROM users WHERE workspace = $1 AND user_id = $2", "workspace user0"
+        "capped", {"user0": "user_cap"}, "DELETE FROM users WHERE workspace = :workspace AND user_id = :user0"
     ),
     "a user may have more": Kind(
         "capped",
         {"user0": "user_cap"},
-        "UPDATE users SET max_coupons = 9 WHERE workspace = $1 AND user_id = $2",
-        "workspace user0",
+        "UPDATE users SET max_coupons = 9 WHERE workspace = :workspace AND user_id = :user0",
     ),
     "a user doubled under another name": Kind(
         "capped",
         {"user1": "user_cap"},
         """INSERT INTO users (workspace, user_id, partition, max_coupons, metadata, version)
-          SELECT workspace, $3, partition, max_coupons, metadata, version FROM users
-          WHERE workspace = $1 AND user_id = $2""",
-        "workspace user0 user1",
+          SELECT workspace, :user1, partition, max_coupons, metadata, version FROM users
+          WHERE workspace = :workspace AND user_id = :user0""",
     ),
     "another lock time": Kind(
         "idle",
         {"book": "configuration"},
-        "UPDATE books SET lock_seconds = 299 WHERE workspace = $1 AND book = $2",
-        "workspace book",
+        "UPDATE books SET lock_seconds = 299 WHERE workspace = :workspace AND book = :book",
     ),
     "a key kept otherwise": Kind(
         "used",
         {"key0": "idempotency_keys"},
-        "UPDATE idempotency_keys SET entry = 'x' || entry WHERE workspace = $1 AND key = $2",
-        "workspace key0",
+        "UPDATE idempotency_keys SET entry = 'x' || entry WHERE workspace = :workspace AND key = :key0",
     ),
     "a key doubled under another name": Kind(
         "used",
         {"key1": "idempotency_keys"},
         """INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry)
-          SELECT workspace, $3, op, partition, epoch, seq, at, entry FROM idempotency_keys
-          WHERE workspace = $1 AND key = $2""",
-        "workspace key0 key1",
+          SELECT workspace, :key1, op, partition, epoch, seq, at, entry FROM idempotency_keys
+          WHERE workspace = :workspace AND key = :key0""",
     ),
 }
 """By name."""

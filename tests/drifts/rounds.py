@@ -1,6 +1,7 @@
 """A round: things come to differ, each in its way, and are found, named and mended."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
@@ -18,6 +19,8 @@ AT_ONCE = 4
 TRIES = 4
 """While the merchant goes on changing things a comparison may come to no word about a book's counters; another does."""
 RECORDED_S = 60.0
+_PARAMETER = re.compile(r"(?<!:):(\w+)")
+"""`::` is a cast."""
 
 Named = dict[str, set[Class]]
 """By thing, the classes in which it differs."""
@@ -62,8 +65,9 @@ async def drift(kind: Kind, subject: Subject) -> None:
         return
     connection = await asyncpg.connect(subject.world.service.run.facts["databaseUrl"])
     try:
-        values = subject.values
-        status = await connection.execute(kind.change, *(values[name] for name in kind.args.split()))
+        names = list(dict.fromkeys(_PARAMETER.findall(kind.change)))
+        statement = _PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", kind.change)
+        status = await connection.execute(statement, *(subject.values[name] for name in names))
     finally:
         await connection.close()
     assert status.split()[-1] == "1", (status, kind)

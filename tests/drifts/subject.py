@@ -109,7 +109,7 @@ class Subject:
         )
 
 
-Named = dict[str, str]
+Expected = dict[str, str]
 """What a comparison says that differs: by the thing, in the words of Subject.thing, its classes."""
 
 
@@ -118,11 +118,9 @@ class Kind(NamedTuple):
     the service's back, and what a comparison must say of it, no more and no less."""
 
     state: str
-    named: Named
+    named: Expected
     change: str | Callable[[Any, Subject], Any]
-    """A statement for Postgres, or what a client of Redis does."""
-    args: str = "workspace code0"
-    """The statement's parameters, as Subject.values names them."""
+    """A statement for Postgres, with Subject.values as `:name`; or what a client of Redis does."""
 
     def expected(self, subject: Subject) -> dict[str, set[Class]]:
         """What must be said of a subject, by thing."""
