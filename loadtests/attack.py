@@ -56,7 +56,7 @@ class Bought(NamedTuple):
 
 
 def buy(url: str, codes: list[str], seconds: float, share: bool) -> Bought:
-    """Lock and redeem so many pairs a second: each its own code, or with `share` any that nobody has locked."""
+    """Lock and redeem so many pairs a second: each its own code, or with `share` any that is not locked."""
     return asyncio.run(_buy(url, codes, seconds, share))
 
 
@@ -92,7 +92,7 @@ async def _buy(url: str, codes: list[str], seconds: float, share: bool) -> Bough
                     bought.failed[answer.body["code"]] += 1
                     break
             else:
-                bought.failed["found none"] += 1
+                bought.failed["no free code"] += 1
             await asyncio.sleep(max(0.0, BUYERS / PAIRS_A_SECOND - (time.monotonic() - began)))
         wire.close()
 

@@ -134,7 +134,7 @@ def describe(judgement: Judgement, wrong: list[str]) -> list[str]:
 
 
 def run(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> bool:
-    """The whole load, told in words; whether everything was as it should be."""
+    """Run the load and print its judgement; whether everything was as it should be."""
     plan = asyncio.run(prepare(plan, folder, token))
     print(
         f"{plan.shape}: {plan.users} users, at most {plan.seconds} s, {plan.requests:,} requests; {folder}", flush=True

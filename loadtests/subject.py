@@ -46,7 +46,7 @@ class Stock(msgspec.Struct):
         return self.codes - self.taken
 
     @property
-    def options(self) -> dict[str, str | int]:
+    def options(self) -> dict[str, Any]:
         """What the generator must know of it."""
         run = f"{self.prefix[-6:-1]}{self.taken}".lower()
         return {"codes": self.codes, "first": self.taken, "prefix": self.prefix, "run": run}

@@ -154,7 +154,7 @@ class Tenant:
         await self._each([Ask("POST", "/v1/coupons/user-specific", body, new_id()) for _ in range(BOOKS_OF_A_USER)])
 
     async def _each(self, asks: list[Ask], done: int = 201) -> None:
-        """Ask, and those that were told to come again, again."""
+        """Send requests; repeat those that did not succeed."""
         for _ in range(ROUNDS):
             again: list[Ask] = []
             for start in range(0, len(asks), AT_ONCE):

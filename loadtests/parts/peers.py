@@ -36,7 +36,7 @@ def compare(folder: Path, names: list[str], run: Run, *, full: bool, pairs: int,
     return [_row(name, taken, pairs, full) for name, taken in results.items()]
 
 
-def _row(name: str, taken: list[dict[str, Any]], pairs: int, full: bool) -> Row:
+def _row(name: str, taken: list[Any], pairs: int, full: bool) -> Row:
     """Medians of the rounds. Their one process stands where the API does, their store where Redis does."""
 
     def middle(*path: str) -> float:

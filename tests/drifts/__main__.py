@@ -1,5 +1,5 @@
-"""`python -m tests.drifts`: things come to differ in Redis and in Postgres while buyers go on, and each must be found,
-named and mended (`--drifts 1000`); or nothing is done to anything, and nothing may be found (`--quiet-minutes 10`).
+"""`python -m tests.drifts`: differences between Redis and Postgres are made under load, and each must be reported and
+repaired (`--drifts 1000`); or none is made, and none may be reported (`--quiet-minutes 10`).
 
 A run's dice are its `--seed`. Ends with 1 where something is wrong."""
 

@@ -1,5 +1,5 @@
-"""How the record comes to differ: somebody writes to it by hand, or it was restored in part. Redis is then mended to
-say what the record says, whoever was right."""
+"""How the record comes to differ: it is changed by hand, or was restored in part. The repair makes Redis equal to the
+record, whichever was right."""
 
 from tests.drifts.subject import Expected, Kind
 

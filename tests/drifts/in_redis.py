@@ -1,4 +1,4 @@
-"""How Redis comes to differ: somebody writes to it, or it was restored from an old file."""
+"""How Redis comes to differ: it is changed by hand, or was restored from an old file."""
 
 import shlex
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A round: things come to differ, each in its way, and are found, named and mended."""
+"""A round: differences are made, each of its kind, then reported and repaired."""
 
 import asyncio
 import re
@@ -35,8 +35,8 @@ class Round(NamedTuple):
 
 
 async def run_round(world: World, names: Sequence[str], done: Callable[[int], Any] = lambda number: None) -> Round:
-    """One round with drifts of these kinds; `done` hears of each that was made. What is found must be named, all of it
-    and nothing else, until it is mended; then nothing may be found."""
+    """One round with drifts of these kinds; `done` is called for each. A comparison must report exactly these until
+    they are repaired, and nothing after that."""
     subjects = await _subjects(world, names)
     await _recorded(world)
     expected: Named = {}

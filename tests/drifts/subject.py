@@ -14,7 +14,7 @@ from tests.service_fixture import Service, ok
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 STRANGER = 3
-"""Of a subject's names of each kind the last that nobody has used."""
+"""The index of a subject's unused name of each kind."""
 
 
 def tags(first: int) -> Iterator[str]:
@@ -55,7 +55,7 @@ class World:
 
 @dataclass
 class Subject:
-    """Four names of each kind; of the codes three are in the book, the last is nobody's."""
+    """Four names of each kind; of the codes three are in the book; the last name is unused."""
 
     world: World
     book_id: str

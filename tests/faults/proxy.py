@@ -39,7 +39,7 @@ class Forwarder:
         self._target = target
 
     def hold(self) -> None:
-        """Let nothing through until `flow`; nobody is told."""
+        """Let nothing through until `flow`; connections stay open."""
         self._requests.clear()
         self._replies.clear()
 

@@ -33,7 +33,7 @@ def _kill(service: Service, part: str) -> int:
 
 
 async def test_postgres_is_away(patient: Service) -> None:
-    """Buyers don't notice, who asks Postgres hears 503, and all is recorded once it is back. It takes no changes at
+    """Redeems succeed, requests that need Postgres get 503, and all is recorded once it is back. It takes no changes at
     first then."""
     service, codes, refusals = patient, [new_code() for _ in range(200)], 0
     service.book(*codes, new_code())
@@ -129,7 +129,7 @@ async def test_redis_forgets_everything(patient: Service) -> None:
 
 
 async def test_the_anchor_is_lost(patient: Service) -> None:
-    """A Redis that lacks what was recorded last is another one: it is closed, and mended from the record."""
+    """A Redis that lacks what was recorded last is another one: it is closed, and restored from the record."""
     service, codes = patient, [new_code() for _ in range(3)]
     service.book(*codes)
     for code in codes:

@@ -70,7 +70,7 @@ async def _is_made(asked: Awaitable[httpx.Response]) -> bool:
 
 async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: Stage) -> None:
     """It is stopped while the replica takes over and a new epoch is opened there; then it goes on, with requests
-    waiting and its connection to the old primary whole. Nobody hears a decision of the old one, then or later."""
+    waiting and its connection to the old primary whole. No client gets a decision of the old one, then or later."""
     await stage.heal()
     await stage.until_ready()
     async with httpx.AsyncClient(headers=stage.headers, timeout=60) as client:

@@ -138,7 +138,8 @@ async def _honest(port: int, seconds: float) -> int:
 
 
 def main() -> int:
-    """Measure, print, and fail where somebody was late, or the stalled took a tenth of a core or of what honest get."""
+    """Measure and print. Fail where a connection was closed late, or the stalled took a tenth of a core or of the
+    honest answers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=2000)
     parser.add_argument("--seconds", type=float, default=20.0, help="for each count of honest answers")

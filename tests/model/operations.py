@@ -80,7 +80,7 @@ class Operations(State):
                 self.facts.append(("S", book, "out", of, max(left, 0), self.now))
 
     def unassign(self, code: str, asked: Body, actual: Body) -> Answer:
-        """200: the coupon, that is nobody's now."""
+        """200: the coupon, unassigned now."""
         c = self._find_coupon(code)
         first(self, c, refusals.of_unassign(self, c))
         self._take_back(c)

@@ -105,8 +105,8 @@ def of_use(state: State, use: Use) -> list[str]:
 
 
 def full_quota(state: State, use: Use) -> list[int]:
-    """When the live locks end that leave no room for another: the user's in the book, else the key's, else of what is
-    left for whoever comes the share that may be locked. [] where there is room."""
+    """When the live locks end that leave no room for another: the user's in the book, else the key's, else the
+    share of what is left that may be locked. [] where there is room."""
     c, limits = use.c, state.limits
     row = state.books[c.book]
     of_user = limits.of_book(row, "locks_per_user")
