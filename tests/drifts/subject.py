@@ -67,17 +67,13 @@ class Subject:
     redemption: str = ""
     """The id of the first."""
 
-    def key(self, rest: str) -> str:
-        """A key of the workspace's."""
-        return self.world.key(rest)
-
     def entry(self, code: str) -> str:
         """The directory's bucket of a code."""
-        return self.key(f"d:{key_names.bucket(code)}")
+        return self.world.key(f"d:{key_names.bucket(code)}")
 
     def uses(self, name: str) -> str:
         """The bucket of an order's places, or of a user's uses."""
-        return self.key(f"o:{key_names.bucket(name)}")
+        return self.world.key(f"o:{key_names.bucket(name)}")
 
     @property
     def values(self) -> dict[str, Any]:
@@ -91,7 +87,7 @@ class Subject:
         }  # fmt: skip
         named = {f"{kind}{at}": value for kind, values in lists.items() for at, value in enumerate(values)}
         numbers = {"workspace": self.world.workspace, "book": self.book, "refuge": self.world.refuge}
-        return named | numbers | {"w": self.key("")}
+        return named | numbers | {"w": self.world.key("")}
 
     def thing(self, name: str) -> str:
         """What a comparison calls it: `code0`, `user1`, `order0`, `key0`; `book`, `refuge`; `bucket0`, a code's in the

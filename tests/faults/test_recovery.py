@@ -4,9 +4,10 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -60,12 +61,8 @@ async def test_half_a_transaction_is_run_by_no_later_start() -> None:
     assert result.verdict.wrong == []
 
 
-async def _is_there(client: httpx.AsyncClient, url: str) -> bool:
-    return (await client.get(url)).status_code == 200
-
-
-async def _is_made(asked: Awaitable[httpx.Response]) -> bool:
-    return (await asked).status_code == 201
+async def _answers(status: int, ask: Callable[..., Awaitable[httpx.Response]], url: str, **more: Any) -> bool:
+    return (await ask(url, **more)).status_code == status
 
 
 async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: Stage) -> None:
@@ -79,7 +76,7 @@ async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: S
         codes = [f"LEFT-{number}" for number in range(40)]
         await client.post(f"{other}/v1/books/{book}/codes", json={"codes": codes})
         for url in (left, other):
-            await until(partial(_is_there, client, f"{url}/v1/coupons/{codes[0]}"), "the first code")
+            await until(partial(_answers, 200, client.get, f"{url}/v1/coupons/{codes[0]}"), "the first code")
         epoch = (await stage.row()).epoch
         await stage.apis[0].signal(signal.SIGSTOP)
         asked = [client.post(f"{left}/v1/coupons/redeem/{code}", json={"userId": "ann"}) for code in codes]
@@ -88,8 +85,8 @@ async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: S
             await stage.replica.lead()
             stage.switch(side=False)
             await stage.until_reopened(epoch)
-            sold = partial(client.post, f"{other}/v1/coupons/redeem/{codes[0]}", json={"userId": "bob"})
-            await until(lambda: _is_made(sold()), "the new primary")
+            sold = partial(_answers, 201, client.post, f"{other}/v1/coupons/redeem/{codes[0]}", json={"userId": "bob"})
+            await until(sold, "the new primary")
         finally:
             await stage.apis[0].signal(signal.SIGCONT)
         refusals = [answer.json().get("code", answer.status_code) for answer in await waiting]
