@@ -56,7 +56,7 @@ class Bought(NamedTuple):
 
 
 def buy(url: str, codes: list[str], seconds: float, share: bool) -> Bought:
-    """Lock and redeem so many pairs a second: each its own code, or with `share` any that nobody has locked."""
+    """Lock and redeem so many pairs a second: each its own code, or with `share` any that is not locked."""
     return asyncio.run(_buy(url, codes, seconds, share))
 
 
@@ -92,7 +92,7 @@ async def _buy(url: str, codes: list[str], seconds: float, share: bool) -> Bough
                     bought.failed[answer.body["code"]] += 1
                     break
             else:
-                bought.failed["found none"] += 1
+                bought.failed["no free code"] += 1
             await asyncio.sleep(max(0.0, BUYERS / PAIRS_A_SECOND - (time.monotonic() - began)))
         wire.close()
 
@@ -112,7 +112,7 @@ async def guess(url: str, on: Ground, buyers: ProcessPoolExecutor, guesses: int,
     half = len(codes) // 2
     usual = await _aside(buyers, url, codes[:half], seconds / 2, False)
     outcomes: Counter[str] = Counter()
-    hits, ends = 0, [0.0]
+    hits = 0
 
     async def guesser(number: int) -> None:
         nonlocal hits
@@ -129,9 +129,9 @@ async def guess(url: str, on: Ground, buyers: ProcessPoolExecutor, guesses: int,
     beside = asyncio.create_task(_aside(buyers, url, codes[half:], seconds, False))
     began = time.monotonic()
     await asyncio.gather(*(guesser(number) for number in range(ADDRESSES)))
-    ends[0] = time.monotonic() - began
+    took_s = time.monotonic() - began
     honest = await beside
-    minutes = int(ends[0] // 60) + 2
+    minutes = int(took_s // 60) + 2
     looked_up = outcomes["not available"]
     right = not hits and not honest.failed and looked_up <= 100 * ADDRESSES * minutes
     right = right and outcomes.total() == guesses // ADDRESSES * ADDRESSES and honest.p99_ms <= SLOWER * usual.p99_ms
@@ -140,7 +140,7 @@ async def guess(url: str, on: Ground, buyers: ProcessPoolExecutor, guesses: int,
         f"{outcomes['too_many_misses']:,} refused unread; buyers: {honest.pairs:,} pairs, "
         f"{honest.failed.total()} refused, p99 {honest.p99_ms:.1f} ms (before: {usual.p99_ms:.1f} ms)"
     )
-    return Line("guesses", f"{outcomes.total():,} by {ADDRESSES} addresses in {ends[0]:.0f} s", seen, right)
+    return Line("guesses", f"{outcomes.total():,} by {ADDRESSES} addresses in {took_s:.0f} s", seen, right)
 
 
 async def hoard(url: str, on: Ground, buyers: ProcessPoolExecutor, locks: int) -> Line:

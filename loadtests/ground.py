@@ -117,11 +117,11 @@ def codes_of(answers: Iterable[Answer]) -> list[str]:
 
 
 def new_codes(many: int) -> list[str]:
-    """Codes that nobody has."""
+    """New codes."""
     mark = uuid4().hex[:10].upper()
     return [f"R-{mark}-{number}" for number in range(many)]
 
 
 def new_id() -> str:
-    """A user's, an order's or a key that nobody has."""
+    """A new id of a user, an order or a key."""
     return uuid4().hex

@@ -104,10 +104,8 @@ class Judge:
         await self.read()
         self._enter(self.ledger.entries[self._entered :])
         wrong = self.tables.differences()
-        unexplained = self.unexplained()
-        wrong += [Difference("no order explains the responses", len(unexplained), unexplained[:EXAMPLES])] * bool(
-            unexplained
-        )
+        if unexplained := self.unexplained():
+            wrong.append(Difference("no order explains the responses", len(unexplained), unexplained[:EXAMPLES]))
         query = self.tables.query
         return Judgement(
             wrong,

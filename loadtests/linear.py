@@ -66,8 +66,8 @@ def is_linearizable(history: Sequence[Operation], start: Hashable, step: Step) -
 
 
 def _open(operations: Sequence[Operation], done: int) -> tuple[float, list[int]]:
-    """When the first answer is told of what is certain and not done, inf where nothing is; and what was asked by then,
-    or a little later."""
+    """The time of the first answer to a certain operation that is not done, inf if there is none; and the operations
+    that were asked by then, or a little later."""
     first_answer, candidates = math.inf, []
     lowest = (~done & (done + 1)).bit_length() - 1
     for place in range(lowest, len(operations)):

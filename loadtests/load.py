@@ -58,9 +58,8 @@ def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[S
         command += ["--master-bind-port", port, "--master-port", port]
     environment = os.environ | {FOLDER: str(folder), TOKEN: token}
     pause_s = max(1.0, plan.seconds / watch.SAMPLES)
-    watched, began = watch.Watch(memory, pause_s, folder), time.monotonic()
-    watched.start()
-    with (folder / "locust.log").open("wb") as log:
+    began = time.monotonic()
+    with (folder / "locust.log").open("wb") as log, watch.Watch(memory, pause_s, folder) as watched:
         locust = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=subprocess.STDOUT)
         try:
             code = _ended(locust, plan.seconds + round(4 * plan.pay_s) + SPARE_S)
@@ -68,7 +67,6 @@ def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[S
             if locust.poll() is None:
                 locust.kill()
                 locust.wait()
-            watched.stop()
     if code:
         raise RuntimeError(f"locust ended with {code}: see {folder}/locust.log")
     cpu_s = _cpu_s(folder, plan.processes + 1 if plan.processes > 1 else 1)
@@ -136,7 +134,7 @@ def describe(judgement: Judgement, wrong: list[str]) -> list[str]:
 
 
 def run(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> bool:
-    """The whole load, told in words; whether everything was as it should be."""
+    """Run the load and print its judgement; whether everything was as it should be."""
     plan = asyncio.run(prepare(plan, folder, token))
     print(
         f"{plan.shape}: {plan.users} users, at most {plan.seconds} s, {plan.requests:,} requests; {folder}", flush=True

@@ -20,13 +20,20 @@ PARTS = {"api": ("api", "apiSupervisor"), "redis": ("redis",), "worker": ("worke
 @contextmanager
 def own_service(tree: Path = ROOT) -> Iterator[Run]:
     """A `scrip run` of this tree or another on data of its own, ready; gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="scrip-load-", ignore_cleanup_errors=True) as folder:
-        service = Run(Path(folder) / "data", free_port(), tree)
-        try:
-            yield service.until_ready()
-        finally:
-            if service.process.poll() is None:
-                service.end(signal.SIGTERM)
+    fresh = tempfile.TemporaryDirectory(prefix="scrip-load-", ignore_cleanup_errors=True)
+    with fresh as folder, running(Path(folder) / "data", tree) as run:
+        yield run
+
+
+@contextmanager
+def running(data_dir: Path, tree: Path = ROOT) -> Iterator[Run]:
+    """A `scrip run` on a data folder, ready; it ends with the block."""
+    run = Run(data_dir, free_port(), tree)
+    try:
+        yield run.until_ready()
+    finally:
+        if run.process.poll() is None:
+            run.end(signal.SIGTERM)
 
 
 class Meter:

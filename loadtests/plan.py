@@ -30,7 +30,7 @@ TOTALS = ("total", "reserved", "left")
 """The kinds of books with a total of BOOK_USES."""
 DISCOUNT = {"type": "percentage", "value": 10}
 SPARE_CODES = BOOK_USES + 2
-"""Codes of each book with a total that nobody asks for before the judge does."""
+"""Codes of each book with a total that only the judge requests."""
 FOLDER, TOKEN = "SCRIP_LOAD_FOLDER", "SCRIP_LOAD_TOKEN"
 """Where locust finds, in its environment, the load's folder and the key."""
 _FILE = "plan.json"

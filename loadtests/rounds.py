@@ -1,7 +1,7 @@
 """The races: for each limit, rounds of requests that want more than it allows, and what should come of them."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 from loadtests.ground import Check, Counts, Ground, codes_of, count, new_codes, new_id
@@ -13,8 +13,7 @@ LEFT = 5
 Round = Callable[[Ground], Awaitable[Check]]
 
 
-@dataclass(frozen=True)
-class Race:
+class Race(NamedTuple):
     """One line of the table: which limit, what is asked for, and a round of it."""
 
     limit: str
@@ -177,7 +176,7 @@ async def _(on: Ground) -> Check:
     return Check(expected, count(answers) | state)
 
 
-async def _order(on: Ground, places: int) -> Check:
+async def _order(places: int, on: Ground) -> Check:
     """As many codes for one order, by two users in turn."""
     codes, order = new_codes(on.at_once), new_id()
     book = await on.book(codes)
@@ -192,14 +191,8 @@ async def _order(on: Ground, places: int) -> Check:
     return Check(expected, count(answers) | await on.redeemed(book, answers))
 
 
-@race("order", "two users redeem as many codes for one order, couponsPerOrder 1")
-async def _(on: Ground) -> Check:
-    return await _order(on, 1)
-
-
-@race("order", "two users redeem as many codes for one order, couponsPerOrder 3")
-async def _(on: Ground) -> Check:
-    return await _order(on, 3)
+for _places in (1, 3):
+    race("order", f"two users redeem as many codes for one order, couponsPerOrder {_places}")(partial(_order, _places))
 
 
 @race("last code", "unassign one code")

@@ -73,117 +73,70 @@ CREATE INDEX holds_code ON holds (code, sent_ms);
 """Facts in responses, each recorded or gone; responses that were lost as they may be; what is used (by responses or
 Postgres) and assigned; requests with an unknown outcome; and locks."""
 
-LIMITS = (
-    (
-        "a code over its limit",
-        """SELECT code, count(*), 'of', per_code FROM used JOIN books USING (book_id)
+LIMITS = {
+    "a code over its limit": """SELECT code, count(*), 'of', per_code FROM used JOIN books USING (book_id)
         GROUP BY code HAVING count(*) > per_code""",
-    ),
-    (
-        "a user over the book's limit",
-        """SELECT book_id, user_id, count(*), 'of', per_user FROM used JOIN books USING (book_id)
+    "a user over the book's limit": """
+        SELECT book_id, user_id, count(*), 'of', per_user FROM used JOIN books USING (book_id)
         GROUP BY book_id, user_id HAVING count(*) > per_user""",
-    ),
-    (
-        "a book over its total",
-        """SELECT book_id, count(*), 'of', total FROM used JOIN books USING (book_id)
+    "a book over its total": """SELECT book_id, count(*), 'of', total FROM used JOIN books USING (book_id)
         GROUP BY book_id HAVING count(*) > total""",
-    ),
-    (
-        "a user with too many codes",
-        """SELECT book_id, user_id, count(*), 'of', codes_per_user FROM codes JOIN books USING (book_id)
+    "a user with too many codes": """
+        SELECT book_id, user_id, count(*), 'of', codes_per_user FROM codes JOIN books USING (book_id)
         WHERE user_id <> '' GROUP BY book_id, user_id HAVING count(*) > codes_per_user""",
-    ),
-    (
-        "an order with too many coupons",
-        """SELECT order_id, count(*), 'of', coupons_per_order FROM used, about
+    "an order with too many coupons": """SELECT order_id, count(*), 'of', coupons_per_order FROM used, about
         WHERE order_id <> '' GROUP BY order_id HAVING count(*) > coupons_per_order""",
-    ),
-)
+}
 """Limits on what is used."""
 
-RULES = (
-    (
-        "unexpected response",
-        """SELECT buyer, op, status, refusal, path, '×', count(*) FROM answers
+RULES = {
+    "unexpected response": """SELECT buyer, op, status, refusal, path, '×', count(*) FROM answers
         WHERE NOT wanted AND status BETWEEN 100 AND 499 GROUP BY 1, 2, 3, 4""",
-    ),
-    (
-        "server error",
-        """SELECT buyer, op, status, refusal, '×', count(*) FROM answers
+    "server error": """SELECT buyer, op, status, refusal, '×', count(*) FROM answers
         WHERE status >= 500 AND status <> 503 GROUP BY 1, 2, 3, 4""",
-    ),
-    (
-        "Retry-After missing or too long",
-        """SELECT buyer, op, status, refusal, 'Retry-After', quote(retry_after), '×', count(*) FROM answers
+    "Retry-After missing or too long": """
+        SELECT buyer, op, status, refusal, 'Retry-After', quote(retry_after), '×', count(*) FROM answers
         WHERE (status IN (429, 503) AND CAST(retry_after AS INTEGER) < 1)
         OR (status = 503 AND CAST(retry_after AS INTEGER) > 5) GROUP BY 1, 2, 3, 4, retry_after""",
-    ),
-    (
-        "different responses under one Idempotency-Key",
-        """SELECT min(path), key, group_concat(DISTINCT status), count(DISTINCT digest) FROM answers
+    "different responses under one Idempotency-Key": """
+        SELECT min(path), key, group_concat(DISTINCT status), count(DISTINCT digest) FROM answers
         WHERE key <> '' AND status BETWEEN 200 AND 299 AND entry NOT IN (SELECT entry FROM lost)
         GROUP BY key HAVING count(DISTINCT digest) > 1""",
-    ),
-    (
-        "response not recorded",
-        """SELECT what, name, of, durability, path FROM facts JOIN answers USING (entry)
+    "response not recorded": """SELECT what, name, of, durability, path FROM facts JOIN answers USING (entry)
         WHERE gone AND entry NOT IN (SELECT entry FROM lost)""",
-    ),
-    (
-        "repeat without Idempotency-Replayed",
-        "SELECT path, key FROM answers WHERE op = 'again' AND status BETWEEN 200 AND 299 AND NOT replayed",
-    ),
-    (
-        "lost response given again",
-        """SELECT path, redemption_id FROM answered_redemptions JOIN answers USING (entry)
+    "repeat without Idempotency-Replayed": """SELECT path, key FROM answers
+        WHERE op = 'again' AND status BETWEEN 200 AND 299 AND NOT replayed""",
+    "lost response given again": """SELECT path, redemption_id FROM answered_redemptions JOIN answers USING (entry)
         WHERE op = 'anew' AND redemption_id IN (SELECT redemption_id FROM lost_before)""",
-    ),
-    (
-        "recorded differently from the response",
-        f"""SELECT redemption_id, * FROM (
+    "recorded differently from the response": f"""SELECT redemption_id, * FROM (
         SELECT * FROM answered WHERE redemption_id IN (SELECT redemption_id FROM redemptions)
         EXCEPT SELECT book_id, {_FIELDS} FROM redemptions)""",
-    ),
-    (
-        "rolled back differently from the response",
-        """SELECT redemption_id, t.rolled_back_at, 'recorded', r.rolled_back_at
+    "rolled back differently from the response": """SELECT redemption_id, t.rolled_back_at, 'recorded', r.rolled_back_at
         FROM answered_rollbacks t JOIN redemptions r USING (redemption_id) WHERE r.rolled_back_at <> ''
         AND r.rolled_back_at <> t.rolled_back_at AND entry NOT IN (SELECT entry FROM lost)
         UNION ALL SELECT redemption_id, 'without a request', 'recorded', rolled_back_at FROM redemptions r
         WHERE rolled_back_at <> ''
         AND NOT EXISTS (SELECT * FROM rollback_requests WHERE name IN (redemption_id, order_id))""",
-    ),
-    (
-        "recorded twice",
-        "SELECT redemption_id, count(*) FROM redemptions GROUP BY redemption_id HAVING count(*) > 1",
-    ),
-    (
-        "recorded without a response",
-        """SELECT 'redemption', group_concat(redemption_id), group_concat(code), user_id FROM redemptions
+    "recorded twice": "SELECT redemption_id, count(*) FROM redemptions GROUP BY redemption_id HAVING count(*) > 1",
+    "recorded without a response": """
+        SELECT 'redemption', group_concat(redemption_id), group_concat(code), user_id FROM redemptions
         LEFT JOIN unknown USING (user_id) WHERE redemption_id NOT IN (SELECT redemption_id FROM answered_redemptions)
         GROUP BY user_id HAVING count(*) > coalesce(many, 0)
         UNION ALL SELECT 'assignment', c.code, c.user_id, '' FROM codes c
         WHERE c.user_id NOT IN (SELECT user_id FROM unknown UNION SELECT '') AND NOT EXISTS (
         SELECT * FROM answered_assignments t WHERE t.code = c.code AND t.user_id = c.user_id)""",
-    ),
-    *LIMITS,
-    (
-        "limit not used up",
-        f"""SELECT 'book', book_id, (SELECT count(*) FROM used WHERE used.book_id = b.book_id) AS many, 'of', total
+    **LIMITS,
+    "limit not used up": f"""
+        SELECT 'book', book_id, (SELECT count(*) FROM used WHERE used.book_id = b.book_id) AS many, 'of', total
         FROM books b WHERE kind IN {TOTALS} AND many <> total
         UNION ALL SELECT 'code', code, (SELECT count(*) FROM used WHERE used.code = c.code) AS many, 'of', per_code
         FROM codes c JOIN books USING (book_id) WHERE kind = 'shared' AND many <> per_code""",
-    ),
-    (
-        "more assigned than there are codes",
-        """SELECT book_id, count(*), 'of', stock FROM assigned JOIN books USING (book_id)
+    "more assigned than there are codes": """
+        SELECT book_id, count(*), 'of', stock FROM assigned JOIN books USING (book_id)
         GROUP BY book_id HAVING count(*) > stock
         UNION ALL SELECT code, count(*), 'of', 1 FROM assigned GROUP BY code HAVING count(*) > 1""",
-    ),
-    (
-        "refused as used up below the limit",
-        """WITH refusals AS (SELECT DISTINCT op, book_id, code, user_id, refusal FROM answers
+    "refused as used up below the limit": """
+        WITH refusals AS (SELECT DISTINCT op, book_id, code, user_id, refusal FROM answers
           WHERE refusal <> '' AND NOT EXISTS (SELECT * FROM may_lose))
         SELECT 'book', b.book_id, total FROM refusals h JOIN books b USING (book_id)
         WHERE kind = 'total' AND refusal = 'out_of_stock'
@@ -199,44 +152,25 @@ RULES = (
         UNION SELECT 'user', h.user_id, per_user FROM refusals h JOIN books b USING (book_id)
         WHERE refusal = 'user_redemption_limit'
         AND (SELECT count(*) FROM used u WHERE u.book_id = h.book_id AND u.user_id = h.user_id) < per_user""",
-    ),
-    (
-        "refused as not found, although nothing was lost",
-        """SELECT path, refusal FROM answers WHERE refusal IN ('redemption_not_found', 'order_not_found')
+    "refused as not found, although nothing was lost": """
+        SELECT path, refusal FROM answers WHERE refusal IN ('redemption_not_found', 'order_not_found')
         AND NOT EXISTS (SELECT * FROM lost)""",
-    ),
-    (
-        "locked by two users at a time",
-        """SELECT code, user_id, 'until', until_ms, 'and another from', next_ms FROM (
+    "locked by two users at a time": """SELECT code, user_id, 'until', until_ms, 'and another from', next_ms FROM (
         SELECT *, lead(from_ms) OVER (PARTITION BY code ORDER BY from_ms, until_ms) AS next_ms FROM holds)
         WHERE next_ms < until_ms""",
-    ),
-    (
-        "refused as locked without a lock",
-        f"""SELECT code, user_id, sent_ms FROM answers a JOIN books b USING (book_id)
+    "refused as locked without a lock": f"""SELECT code, user_id, sent_ms FROM answers a JOIN books b USING (book_id)
         WHERE b.kind = 'held' AND refusal = 'coupon_locked' AND NOT (SELECT locks_end FROM about)
         AND NOT EXISTS (SELECT * FROM holds h WHERE h.code = a.code
           AND h.sent_ms <= a.answered_ms + {CLOCK_MS} AND h.over_ms >= a.sent_ms - {CLOCK_MS})
         AND NOT EXISTS (SELECT * FROM answers u
           WHERE u.op = 'lock' AND u.code = a.code AND (u.status = 0 OR u.refusal = 'outcome_unknown'))""",
-    ),
-    (
-        "decided while the partition was closed",
-        """SELECT op, path, status, refusal FROM closed JOIN answers ON sent_ms > begun_ms AND answered_ms < ended_ms
+    "decided while the partition was closed": """
+        SELECT op, path, status, refusal FROM closed JOIN answers ON sent_ms > begun_ms AND answered_ms < ended_ms
         WHERE op IN ('redeem', 'assign', 'unassign', 'lock', 'unlock', 'checkout', 'rollback', 'order')
         AND status NOT IN (0, 503) AND refusal <> 'request_in_progress'""",
-    ),
-    (
-        "Redis and Postgres count differently",
-        "SELECT book_id, name, redis, 'and', postgres FROM counts WHERE redis <> postgres",
-    ),
-    (
-        "the service's own comparison reports differences",
-        "SELECT class, many FROM drift WHERE many <> 0",
-    ),
-    (
-        "no redemption",
-        "SELECT 'no answer has a redemption' WHERE NOT EXISTS (SELECT * FROM answered_redemptions)",
-    ),
-)
+    "Redis and Postgres count differently": """SELECT book_id, name, redis, 'and', postgres FROM counts
+        WHERE redis <> postgres""",
+    "the service's own comparison reports differences": "SELECT class, many FROM drift WHERE many <> 0",
+    "no redemption": "SELECT 'no answer has a redemption' WHERE NOT EXISTS (SELECT * FROM answered_redemptions)",
+}
 """For each rule: its breach, and the query that selects it."""

@@ -45,6 +45,12 @@ class Stock(msgspec.Struct):
     def left(self) -> int:
         return self.codes - self.taken
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """What the generator must know of it."""
+        run = f"{self.prefix[-6:-1]}{self.taken}".lower()
+        return {"codes": self.codes, "first": self.taken, "prefix": self.prefix, "run": run}
+
 
 class Spent(NamedTuple):
     """What a load took of each process until all of it was recorded, and the longest that the record was behind."""
@@ -60,21 +66,9 @@ class Spent(NamedTuple):
 class Subject:
     """A `scrip run` of our own, alone with what measures it."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, redis: Redis, postgres: asyncpg.Connection, behind: Behind) -> None:
         self.run, self.ground = run, ground_of(run.url)
-
-    async def open(self) -> "Subject":
-        """Connect to its servers."""
-        self.postgres = await asyncpg.connect(self.run.facts["databaseUrl"])
-        self.redis = Redis.from_url(self.run.facts["redisUrl"])
-        self.behind = Behind(self.redis, self.postgres, await self.postgres.fetchval(_PARTITION))
-        return self
-
-    async def close(self) -> None:
-        """End the connections."""
-        self.ground.barrage.close()
-        await self.redis.aclose()
-        await self.postgres.close()
+        self.redis, self.postgres, self.behind = redis, postgres, behind
 
     async def stock(self, codes: int, full: bool) -> Stock:
         """A new book of so many codes. AssertionError where one is missing."""
@@ -91,11 +85,8 @@ class Subject:
 
     async def pairs(self, stock: Stock, connections: int, count: int, seconds: int, full: bool) -> Spent:
         """Lock and redeem so many of a book's codes, within so many seconds."""
-        first, run = stock.taken, f"{stock.prefix[-6:-1]}{stock.taken}".lower()
-        spent = await self._measured(
-            "pairs", seconds=seconds, full=full, connections=connections, count=count, codes=stock.codes,
-            first=first, prefix=stock.prefix, run=run,
-        )  # fmt: skip
+        limits: dict[str, Any] = {"seconds": seconds, "connections": connections, "count": count}
+        spent = await self._measured("pairs", full=full, **limits, **stock.options)
         stock.taken += spent.load.latency_us["lock"].count if "lock" in spent.load.latency_us else 0
         return spent
 
@@ -125,11 +116,14 @@ class Subject:
 @contextlib.asynccontextmanager
 async def opened(run: Run) -> AsyncIterator[Subject]:
     """A running service, with connections to its servers for as long as it takes."""
-    subject = await Subject(run).open()
+    redis, postgres = Redis.from_url(run.facts["redisUrl"]), await asyncpg.connect(run.facts["databaseUrl"])
+    subject = Subject(run, redis, postgres, Behind(redis, postgres, await postgres.fetchval(_PARTITION)))
     try:
         yield subject
     finally:
-        await subject.close()
+        subject.ground.barrage.close()
+        await redis.aclose()
+        await postgres.close()
 
 
 def ground_of(url: str, at_once: int = 1) -> Ground:

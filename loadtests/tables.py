@@ -56,16 +56,12 @@ class Tables:
             self.entries += 1
             self._enter(self.entries, entry)
 
-    def list_book(
-        self, book: Book, redemptions: Iterable[Mapping[str, Any]], codes: Iterable[Mapping[str, Any]]
-    ) -> None:
+    def list_book(self, book: Book, redemptions: Iterable[Item], codes: Iterable[Item]) -> None:
         """Insert what the service lists of a book, and delete what it listed before."""
         for table in ("redemptions", "codes", "books", "counts"):
             self._database.execute(f"DELETE FROM {table} WHERE book_id = ?", (book.book_id,))
-        stock, codes_per_user = (
-            (STOCK if book.kind == "stock" else None),
-            (USER_CODES if book.kind == "assigned" else None),
-        )
+        stock = STOCK if book.kind == "stock" else None
+        codes_per_user = USER_CODES if book.kind == "assigned" else None
         limits = (book.per_code, book.per_user, book.total, stock, codes_per_user)
         self.insert("books", [(book.book_id, book.kind, *limits)])
         rows = (
@@ -76,7 +72,7 @@ class Tables:
         names = ("code", "userId", "assignedAt", "status")
         self.insert("codes", ((book.book_id, *(item[name] or "" for name in names)) for item in codes))
 
-    def counts_unlike(self, book: Book, stats: Mapping[str, Any]) -> bool:
+    def counts_unlike(self, book: Book, stats: Item) -> bool:
         """Insert what Redis counts of a book, without locks, which lists don't show. Whether that differs from the
         lists."""
         counts = {name: stats[name] for name in ("codes", "redeemed", "exhausted", "inactive")}
@@ -87,11 +83,11 @@ class Tables:
         self.insert("counts", [(book.book_id, name, many, listed.get(name, 0)) for name, many in counts.items()])
         return any(many != listed.get(name, 0) for name, many in counts.items())
 
-    def differences(self, rules: Iterable[tuple[str, str]] = RULES) -> list[Difference]:
+    def differences(self, rules: Mapping[str, str] = RULES) -> list[Difference]:
         """The rules that don't hold."""
         self.derive()
         differences = []
-        for rule, sql in rules:
+        for rule, sql in rules.items():
             if rows := self.query(sql):
                 differences.append(Difference(rule, len(rows), [" ".join(map(str, row)) for row in rows[:EXAMPLES]]))
         return differences
@@ -122,7 +118,7 @@ class Tables:
             self.insert("rollback_requests", [(entry.code, True)])
 
 
-def _fields(redemption: Mapping[str, Any]) -> list[str]:
+def _fields(redemption: Item) -> list[str]:
     return [redemption[name] or "" for name in _REDEMPTION]
 
 

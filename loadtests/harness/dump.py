@@ -18,8 +18,7 @@ async def value(link: Any, key: str, kind: str) -> Any:
         case "string":
             return await link.call("GET", key)
         case "hash":
-            flat = await link.call("HGETALL", key)
-            return flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
+            return _fields(await link.call("HGETALL", key))
         case "zset":
             return _pairs(await link.call("ZRANGE", key, 0, -1, "WITHSCORES"))
         case "none":  # it expired since its name was read

@@ -1,4 +1,4 @@
-"""Where a shop for tests is: one workspace on one Redis, its scripts, clock and gate, and what its outbox told."""
+"""The base of a shop for tests: one workspace on one Redis, its scripts, clock, gate and outbox."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace

@@ -27,7 +27,7 @@ _given: set[int] = set()
 
 
 def free_port() -> int:
-    """A port on which nothing listens now, and that nobody else who asks here is given as long as this process lives:
+    """A port on which nothing listens now, and that this function gives to no other process while this one lives:
     tests run side by side, and a server that is killed and started again finds its port free."""
     locks = _locks()
     for port in random.sample(_PORTS, len(_PORTS)):

@@ -1,8 +1,8 @@
 """How long each script holds Redis at the contract's bounds.
 
-On the embedded Valkey without the append-only file: a shop as large as the contract lets it become (tests/worst), and
-one run of a script on it. The server says how long that took and how many commands it ran. Each case is repeated, on an
-emptied server."""
+On the embedded Valkey without the append-only file: a shop as large as the contract lets it become, and one run of a
+script on it (loadtests/worst). The server says how long that took and how many commands it ran. Each case is repeated,
+on an emptied server."""
 
 import argparse
 import asyncio
@@ -12,9 +12,9 @@ from statistics import median_high
 
 from loadtests.figures import markdown, say
 from loadtests.hot import Hot, Wire, own_valkey
+from loadtests.worst import CASES, Case
 from loadtests.worst.ground import Ground
 from loadtests.worst.measuring import commands, cpu_ms, script_ms
-from loadtests.worst.table import CASES, Case
 
 SIZE, ROUNDS = 100_000, 3
 HEADS = ("script", "bound", "commands", "CPU ms", "ms", "longest")

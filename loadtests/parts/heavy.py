@@ -17,7 +17,8 @@ import redis
 from loadtests.figures import say
 from loadtests.ground import new_codes, new_id
 from loadtests.harness.running import Run
-from loadtests.parts.opening import Service
+from loadtests.own import running
+from loadtests.parts.opening import until_recovered
 from loadtests.subject import Subject, opened, redeem
 from loadtests.watch import Watch, of_processes
 from loadtests.wire import Answer, Ask
@@ -81,8 +82,8 @@ class Watched:
 class Tenant:
     """A workspace of a service, what it stores, and what that then takes."""
 
-    def __init__(self, service: Service, subject: Subject) -> None:
-        self._service, self._run, self._subject, self._ground = service, service.run, subject, subject.ground
+    def __init__(self, subject: Subject) -> None:
+        self._run, self._subject, self._ground = subject.run, subject, subject.ground
         self.lines: list[list[str]] = []
 
     async def measure(self) -> None:
@@ -105,7 +106,7 @@ class Tenant:
         since, began = datetime.now(UTC), time.monotonic()
         with Watched(self._run) as watched:
             await self._subject.redis.flushall()
-            await self._service.until_recovered(since)
+            await until_recovered(self._run, since)
         self._add(name, time.monotonic() - began, watched)
 
     async def _deleted(self, name: str) -> None:
@@ -153,7 +154,7 @@ class Tenant:
         await self._each([Ask("POST", "/v1/coupons/user-specific", body, new_id()) for _ in range(BOOKS_OF_A_USER)])
 
     async def _each(self, asks: list[Ask], done: int = 201) -> None:
-        """Ask, and those that were told to come again, again."""
+        """Send requests; repeat those that did not succeed."""
         for _ in range(ROUNDS):
             again: list[Ask] = []
             for start in range(0, len(asks), AT_ONCE):
@@ -176,11 +177,8 @@ def _kept_before(size: int) -> str:
 
 async def measure(folder: Path) -> list[list[str]]:
     """All loads, on a service on a folder: lines of the table."""
-    service = Service(folder)
-    try:
-        async with opened(service.run) as subject:
-            tenant = Tenant(service, subject)
+    with running(folder) as run:
+        async with opened(run) as subject:
+            tenant = Tenant(subject)
             await tenant.measure()
             return tenant.lines
-    finally:
-        service.end()

@@ -2,7 +2,7 @@
 
 64 connections lock and redeem. Bytes as a client sends them go into the protocol; the connection to Redis is the real
 one but for its transport, and gets replies as Redis gives them. What uvloop and the kernel do is not in the figure. The
-machine may be shared: of many turns of 64 requests the fastest twentieth is told, which others disturbed least.
+machine may be shared: of many turns of 64 requests the fastest twentieth counts, which others disturbed least.
 `--profile` says where it goes, and slows everything down.
 """
 

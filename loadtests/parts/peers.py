@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -34,11 +36,11 @@ def compare(folder: Path, names: list[str], run: Run, *, full: bool, pairs: int,
     return [_row(name, taken, pairs, full) for name, taken in results.items()]
 
 
-def _row(name: str, taken: list[dict[str, Any]], pairs: int, full: bool) -> Row:
+def _row(name: str, taken: list[Any], pairs: int, full: bool) -> Row:
     """Medians of the rounds. Their one process stands where the API does, their store where Redis does."""
 
     def middle(*path: str) -> float:
-        return median(_at(one, path) for one in taken)
+        return median(reduce(getitem, path, one) for one in taken)
 
     def each_us(of: str) -> dict[str, float]:
         """CPU by part, for each that there are."""
@@ -61,9 +63,3 @@ def _row(name: str, taken: list[dict[str, Any]], pairs: int, full: bool) -> Row:
 
 
 _PARTS = {"server": "api", "store": "redis"}
-
-
-def _at(one: Any, path: tuple[str, ...]) -> float:
-    for name in path:
-        one = one[name]
-    return one

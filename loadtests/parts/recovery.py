@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import shutil
+import signal
 import tempfile
 import time
 from datetime import UTC, datetime
@@ -17,9 +18,9 @@ from typing import Any, NamedTuple
 
 from loadtests.figures import markdown, say
 from loadtests.ground import count, new_codes, new_id
-from loadtests.own import Meter, cpu_s
+from loadtests.own import Meter, cpu_s, running
 from loadtests.parts import heavy
-from loadtests.parts.opening import PATIENCE_S, POLL_S, Service, moment
+from loadtests.parts.opening import PATIENCE_S, POLL_S, moment, until_recovered
 from loadtests.parts.past import some_of_past, write_past
 from loadtests.subject import Subject, opened, redeem
 
@@ -54,21 +55,21 @@ async def fill(on: Subject, codes: int, redemptions: int, keyed: int) -> Shop:
     return Shop(ids, codes, redemptions)
 
 
-async def lose_everything(service: Service, on: Subject, shop: Shop) -> list[str]:
+async def lose_everything(on: Subject, shop: Shop) -> list[str]:
     """FLUSHALL, until it is open again."""
-    meter, since = Meter(service.run), datetime.now(UTC)
+    meter, since = Meter(on.run), datetime.now(UTC)
     await on.redis.flushall()
-    lines = await service.until_recovered(since)
+    lines = await until_recovered(on.run, since)
     line = _line("everything", since, lines, meter.spent_s())
     await _check(on, shop)
     return line
 
 
-async def redeem_tail(service: Service, on: Subject, tail: int, shop: Shop) -> str:
+async def redeem_tail(on: Subject, tail: int, shop: Shop) -> str:
     """So many redemptions; then the service is ended and Redis's files are those of before. Their book."""
     codes = new_codes(tail)
     book = await on.ground.book(codes, discount=DISCOUNT)
-    files, kept = service.run.data_dir / "valkey", service.run.data_dir.with_name("kept")
+    files, kept = on.run.data_dir / "valkey", on.run.data_dir.with_name("kept")
     await _at_rest(on)
     shutil.copytree(files, kept)
     for start in range(0, tail, AT_ONCE):
@@ -78,18 +79,18 @@ async def redeem_tail(service: Service, on: Subject, tail: int, shop: Shop) -> s
     await on.behind.caught_up()
     recorded = await on.postgres.fetchval("SELECT count(*) FROM redemptions")
     assert recorded == shop.redemptions + tail, recorded
-    service.end()
+    on.run.end(signal.SIGTERM)
     shutil.rmtree(files)
     kept.rename(files)
     return book
 
 
-async def recover_tail(service: Service, since: datetime, on: Subject, tail: int, shop: Shop, book: str) -> list[str]:
+async def recover_tail(since: datetime, on: Subject, tail: int, shop: Shop, book: str) -> list[str]:
     """Until a service that was started at that moment is open."""
-    lines = await service.until_recovered(since)
+    lines = await until_recovered(on.run, since)
     began = next(moment(line) for line in lines if line["event"] == "opening")
     # The processes are new: all of their CPU but what starting took.
-    line = _line(f"the last {tail:,}", began, lines, cpu_s(service.run))
+    line = _line(f"the last {tail:,}", began, lines, cpu_s(on.run))
     stats = await on.ground.stats(book)
     assert (stats["codes"], stats["redeemed"], stats["available"]) == (tail, tail, 0), stats
     await _check(on, shop)
@@ -131,21 +132,18 @@ def _line(name: str, since: datetime, lines: list[dict[str, Any]], spent_s: dict
 
 async def measure(folder: Path, chosen: argparse.Namespace) -> list[list[str]]:
     """Both losses, one after the other, on one service."""
-    service = Service(folder)
     redemptions = chosen.codes if chosen.redemptions is None else chosen.redemptions
-    try:
-        async with opened(service.run) as on:
+    with running(folder) as run:
+        async with opened(run) as on:
             shop = await fill(on, chosen.codes, redemptions, chosen.keyed)
-            lines = [await lose_everything(service, on, shop)]
+            lines = [await lose_everything(on, shop)]
             if not chosen.tail:
                 return lines
-            book = await redeem_tail(service, on, chosen.tail, shop)
-        since = datetime.now(UTC)
-        service = Service(folder)
-        async with opened(service.run) as on:
-            return [*lines, await recover_tail(service, since, on, chosen.tail, shop, book)]
-    finally:
-        service.end()
+            book = await redeem_tail(on, chosen.tail, shop)
+    since = datetime.now(UTC)
+    with running(folder) as run:
+        async with opened(run) as on:
+            return [*lines, await recover_tail(since, on, chosen.tail, shop, book)]
 
 
 def add_options(options: argparse.ArgumentParser) -> None:

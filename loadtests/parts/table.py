@@ -6,7 +6,7 @@ Each part starts a service of its own, with servers of its own, and loads it by 
   shop asks for (order, value, Idempotency-Key; a book with a discount and a limit for each user);
 - sustained: as many pairs as go for a minute, then whether each is in Postgres, and how far that was behind;
 - opening: 20,000 buyers within a second for 1,000 codes, and for 1,000 uses of one code;
-- bulk: a million codes generated, uploaded and exported, and batches, while somebody shops;
+- bulk: a million codes generated, uploaded and exported, and batches, while a shopper redeems;
 - peers: a folder's `compare` beside us, where one is named.
 
 The table, all figures as JSON, and pictures are kept in `loadtests/results/<time>-bench/`. It ends with 1 where an

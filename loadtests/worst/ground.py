@@ -1,6 +1,6 @@
 """A shop that is as large as the contract lets it become, written into Redis quickly, and runs of scripts on it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -24,6 +24,32 @@ class Run(NamedTuple):
     script: str
     names: Sequence[str]
     args: Sequence[Any]
+
+
+Prepare = Callable[["Ground", int], Awaitable[Run]]
+
+
+class Case(NamedTuple):
+    """The worst that a script can be asked for; `prepare` takes how much there is of what nothing bounds."""
+
+    script: str
+    bound: str
+    prepare: Prepare
+    replies: tuple[int, ...]
+    """The outcomes that it may return."""
+
+
+CASES: list[Case] = []
+
+
+def case(script: str, bound: str, replies: tuple[int, ...] = (0,)) -> Callable[[Prepare], Prepare]:
+    """Add a function to CASES."""
+
+    def add(prepare: Prepare) -> Prepare:
+        CASES.append(Case(script, bound, prepare, replies))
+        return prepare
+
+    return add
 
 
 class Ground(Shop):

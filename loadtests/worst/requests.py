@@ -3,8 +3,9 @@
 from decimal import Decimal
 from typing import Any
 
+from loadtests.harness.colliding import colliding
 from loadtests.harness.premises import EPOCH
-from loadtests.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run
+from loadtests.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run, case
 from service.api.recall import AS_OF
 from service.domain.configuration import TierRow
 from service.formats import key_names
@@ -28,6 +29,7 @@ async def _locked(g: Ground, size: int, **rules: Any) -> None:
     await g.locks(CODE, book.book, size, ended=20)
 
 
+@case("lock", "{size} live locks and 20 that ended, every limit, an order with 99 places")
 async def lock_(g: Ground, size: int) -> Run:
     """A code with live locks, twenty of which have ended, in a book with every limit; an order with 99 places."""
     await _locked(g, size)
@@ -36,24 +38,24 @@ async def lock_(g: Ground, size: int) -> Run:
     return g.run_of(lock.LOCK, CODE, "key", userId=USER, orderId=ORDER)
 
 
-async def _places(g: Ground, count: int) -> None:
+async def _places(g: Ground, count: int, **more: str) -> None:
     """Redemptions of the code for the order, each by a user of its own."""
     for number in range(count):
-        assert (await g.redeem(CODE, f"v{number}", orderId=ORDER))[0] == 201
+        assert (await g.redeem(CODE, f"v{number}", orderId=ORDER, **more))[0] == 201
 
 
 async def _token(g: Ground) -> str:
     return (await g.lock(CODE, USER, orderId=ORDER, lockSeconds=60))[1]["lockToken"]
 
 
+@case("extend", "{size} live locks")
 async def extend(g: Ground, size: int) -> Run:
-    """As lock."""
     await _locked(g, size)
     return g.run_of(lock.EXTEND, CODE, "key", lockToken=await _token(g), lockSeconds=600)
 
 
+@case("unlock", "{size} live locks and 20 that ended")
 async def unlock(g: Ground, size: int) -> Run:
-    """As lock."""
     await g.put_workspace(limits=LIMITS)
     await _locked(g, size)
     token = await _token(g)
@@ -66,26 +68,26 @@ def _order(count: int = 1000) -> dict[str, Any]:
     return {"userId": USER, "orderId": ORDER, "orderValue": Decimal(10) ** 10, "items": items}
 
 
+@case("redeem", "the same, 1,000 items, an order with 99 places of this code")
 async def redeem_(g: Ground, size: int) -> Run:
     """As lock, under a lock, with 1,000 items; the order's 99 places are of the same code."""
     await _locked(g, size, discount=FREE)
     await g.put_workspace(coupons_per_order=ORDERS)
-    for number in range(99):
-        assert (await g.redeem(CODE, f"v{number}", orderId=ORDER, orderValue="5"))[0] == 201
+    await _places(g, 99, orderValue="5")
     token = await _token(g)
     await g.locks(CODE, 1, 0, ended=20)
     return g.run_of(redeem.REDEEM, CODE, "key", lockToken=token, **_order())
 
 
+@case("validate", "{size} live locks, 1,000 items")
 async def validate(g: Ground, size: int) -> Run:
-    """As redeem."""
     await _locked(g, size, discount=FREE)
     assert (await g.redeem(CODE, "bob", orderValue="5"))[0] == 201
     return g.run_of(redeem.VALIDATE, None, code=CODE, **_order())
 
 
+@case("coupon", "{size} live locks")
 async def coupon_(g: Ground, size: int) -> Run:
-    """A code with live locks and uses."""
     await _locked(g, size)
     assert (await g.redeem(CODE, "bob"))[0] == 201
     return g.run_of(coupon_view.READ, CODE)
@@ -102,6 +104,7 @@ async def _stock(g: Ground, size: int, number: int) -> None:
     await g.holding(USER, size)
 
 
+@case("assign_any", "5,000 coupons of as many books, 200 coupons whose locks ended and none free", (92,))
 async def assign_any(g: Ground, size: int) -> Run:
     """A user with a coupon of each of 5,000 books, at the cap but for one; 200 coupons whose locks have ended and that
     aren't free all the same; a last one of the book."""
@@ -116,10 +119,9 @@ async def assign_any(g: Ground, size: int) -> Run:
     return g.run_of(assign.ASSIGN_ANY, None, "key", bookId=str(book.book_id), userId=USER)
 
 
+@case("assign_any", "{size} codes in a bucket, one of them free", (0, 92))
 async def assign_any_of_many(g: Ground, size: int) -> Run:
     """A book whose free codes all fall into one bucket, among so many others."""
-    from loadtests.harness.colliding import colliding
-
     codes = colliding(size)
     await g.book()
     book = await g.book(codes[-1])
@@ -127,6 +129,7 @@ async def assign_any_of_many(g: Ground, size: int) -> Run:
     return g.run_of(assign.ASSIGN_ANY, None, "key", bookId=str(book.book_id), userId=USER)
 
 
+@case("assign_code", "5,000 coupons of as many books, 100 live locks and 20 that ended")
 async def assign_code(g: Ground, size: int) -> Run:
     """A user with a coupon of each of 5,000 books; a coupon with a hundred locks of the user and 20 that ended."""
     size = min(size, 5_000)
@@ -137,22 +140,22 @@ async def assign_code(g: Ground, size: int) -> Run:
     return g.run_of(assign.ASSIGN_CODE, CODE, "key", userId=USER)
 
 
+@case("unassign", "{size} locks that ended")
 async def unassign_(g: Ground, size: int) -> Run:
-    """An owned coupon with so many locks, all ended."""
     book = await g.book(CODE, max_redemptions_per_code=None)
     await g.assign(CODE, USER)
     await g.locks(CODE, book.book, 0, user=USER, ended=size)
     return g.run_of(unassign.UNASSIGN, CODE, "key")
 
 
+@case("gift", "as assign_any", (92,))
 async def gift_(g: Ground, size: int) -> Run:
-    """As assign_any."""
     await assign_any(g, size)
     return g.run_of(gift.GIFT, USER, "key", bookId=str(g.books[-1].book_id), orderId=ORDER)
 
 
+@case("checkout", "as redeem and assign_any together", (92,))
 async def checkout_(g: Ground, size: int) -> Run:
-    """As redeem and assign_any."""
     run = await redeem_(g, size)
     many = min(size, 5_000)
     await g.put_workspace(max_coupons=many + 1, coupons_per_order=ORDERS)
@@ -162,6 +165,7 @@ async def checkout_(g: Ground, size: int) -> Run:
     return g.run_of(checkout.CHECKOUT, None, "key", **body)
 
 
+@case("rollback", "{size} standing redemptions, an order at 100")
 async def rollback_(g: Ground, size: int) -> Run:
     """Of a code with so many standing redemptions the last, and the last of 100 of its order."""
     await _locked(g, 0)
@@ -172,6 +176,7 @@ async def rollback_(g: Ground, size: int) -> Run:
     return g.run_of(rollback.ROLLBACK, body["redemptionId"], "key")
 
 
+@case("rollback_order", "100 coupons of as many books, each with 20 locks that ended; a gift with {size} live locks")
 async def rollback_order(g: Ground, size: int) -> Run:
     """100 redemptions of codes with twenty ended locks each, in as many books; a gift with so many live locks."""
     await g.put_workspace(coupons_per_order=ORDERS)
@@ -191,6 +196,7 @@ async def rollback_order(g: Ground, size: int) -> Run:
     return g.run_of(rollback.ROLLBACK_ORDER, ORDER, "key")
 
 
+@case("book_stats", "{size} locked coupons")
 async def book_stats(g: Ground, size: int) -> Run:
     """A book with so many locked coupons, and a discount of 20 tiers."""
     book = await g.book(CODE, discount={"type": "tiered", "tiers": TIERS})
@@ -200,20 +206,21 @@ async def book_stats(g: Ground, size: int) -> Run:
     return Run("book_stats", (g.caller.gate, f"{g.w}w", f"{g.w}x"), (str(book.book_id),))
 
 
+@case("user_coupons", "5,000 coupons of as many books")
 async def user_coupons(g: Ground, size: int) -> Run:
-    """A user with a coupon of each of 5,000 books, all with ends of their own."""
     await g.book()
     await g.holding(USER, min(size, 5_000))
     return Run("user_coupons", (g.caller.gate, f"{g.w}w"), (USER,))
 
 
+@case("claim", "answers that end in as many hours as a year has")
 async def claim(g: Ground, size: int) -> Run:
     """The first of a key, where answers are kept that end in each hour of a year."""
-    del size
     await _kept(g, 1)
     return Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40))
 
 
+@case("answered", "an answer of 0.9 MB, a year's hours that are over")
 async def answered(g: Ground, size: int) -> Run:
     """An answer of 0.9 MB, the first that ends in its hour; each hour of a year is over."""
     gate, settings, entry, kept = _idempotent(g)
@@ -223,9 +230,9 @@ async def answered(g: Ground, size: int) -> Run:
     return Run("answered", (gate, settings, entry, g.caller.outbox, kept), ("f", payload, "{}"))
 
 
+@case("records", "50 redemptions in the outbox")
 async def records(g: Ground, size: int) -> Run:
     """50 redemptions of as many books, all in the outbox, after a deletion of users."""
-    del size
     await g.link.call("SET", key_names.erased(0), f"{EPOCH - 1}-1")
     for number in range(50):
         await g.book(f"CODE-{number}")
@@ -236,6 +243,7 @@ async def records(g: Ground, size: int) -> Run:
     return Run("records", (g.caller.gate, f"{g.w}w"), (" ".join(names),))
 
 
+@case("records", "50 redemptions that are handed in")
 async def records_handed_in(g: Ground, size: int) -> Run:
     """The same, none of them in the outbox any more."""
     run = await records(g, size)

@@ -4,7 +4,7 @@ from typing import Any
 
 from loadtests.harness.colliding import colliding
 from loadtests.harness.premises import EPOCH
-from loadtests.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run
+from loadtests.worst.ground import HOUR_MS, MINUTE_MS, Ground, Run, case
 from loadtests.worst.requests import CODE, ORDERS, USER
 from service.common.byte_runs import SMALL_BYTES
 from service.formats import key_names
@@ -17,9 +17,9 @@ from service.worker.restorer import CODES_A_RUN, EVENTS_A_RUN
 GONE = "deleted-1"
 
 
+@case("erase_user", "10 gifts with 100 live locks each")
 async def erase_user(g: Ground, size: int) -> Run:
     """Ten coupons of the user's, each a gift and with a hundred live locks."""
-    del size
     words: list[Any] = []
     book = await g.book(max_redemptions_per_code=None, max_redemptions=2**31 - 1)
     for number in range(THINGS_A_RUN):
@@ -33,6 +33,7 @@ async def erase_user(g: Ground, size: int) -> Run:
     return Run("erase_user", names, (USER, key_names.bucket(USER), GONE, key_names.bucket(GONE), *words))
 
 
+@case("sweep_locks", "20 coupons, one with {size} locks that ended")
 async def sweep_locks(g: Ground, size: int) -> Run:
     """20 coupons whose locks have all ended, so many of one and twenty each of the others."""
     book = await g.book(max_redemptions_per_code=None, max_redemptions=2**31 - 1)
@@ -44,28 +45,26 @@ async def sweep_locks(g: Ground, size: int) -> Run:
     return Run("sweep_locks", (g.caller.gate, f"{g.w}w"), (book.book, "p"))
 
 
+@case("put_workspace", "one")
 async def put_workspace(g: Ground, size: int) -> Run:
-    """A newer version."""
-    del size
     text = (await g.link.call("GET", f"{g.w}w")).partition(" ")[2]
     return Run("put_workspace", (g.caller.gate, f"{g.w}w", key_names.newest(0)), (99, text))
 
 
+@case("put_book", "one")
 async def put_book(g: Ground, size: int) -> Run:
-    """A newer version."""
-    del size
     await g.book()
     text = (await g.link.call("GET", f"{g.w}b:1")).partition(" ")[2]
     return Run("put_book", (g.caller.gate, f"{g.w}w", f"{g.w}x", f"{g.w}b:1", key_names.newest(0)), (99, text, 1))
 
 
+@case("put_user", "one")
 async def put_user(g: Ground, size: int) -> Run:
-    """A newer version."""
-    del size
     await g.user(USER, 1)
     return Run("put_user", (g.caller.gate, f"{g.w}w", f"{g.w}u:{USER}", key_names.newest(0)), (99, 2))
 
 
+@case("put_codes", "200 owned coupons with locks, one with {size}")
 async def put_codes(g: Ground, size: int) -> Run:
     """200 owned coupons with several uses, locks and an end, given another end."""
     book = await g.book(max_redemptions_per_code=None)
@@ -79,12 +78,12 @@ async def put_codes(g: Ground, size: int) -> Run:
     return Run("put_codes", names, (book.book, 999, "", *args))
 
 
+@case("seen", "one")
 async def seen(g: Ground, size: int) -> Run:
-    """One version more."""
-    del size
     return Run("seen", (g.caller.gate, key_names.config(0), key_names.newest(0)), (0, 5))
 
 
+@case("clear", "500 hashes, one of {size} fields")
 async def clear(g: Ground, size: int) -> Run:
     """500 hashes, one of them with so many fields."""
     for number in range(500):
@@ -92,6 +91,7 @@ async def clear(g: Ground, size: int) -> Run:
     return Run("clear", (g.caller.gate,), [f"{g.w}d:{number}" for number in range(500)])
 
 
+@case("fill_pool", "499 buckets of 4 codes, one of {size} in as many books")
 async def fill_pool(g: Ground, size: int) -> Run:
     """499 buckets of 4 codes and one of so many, each of a book of its own."""
     codes = colliding(size)
@@ -101,6 +101,7 @@ async def fill_pool(g: Ground, size: int) -> Run:
     return Run("fill_pool", (g.caller.gate, f"{g.w}w"), [*range(499), key_names.bucket(codes[0])])
 
 
+@case("pools", "buckets of 999 and 1,999 codes in as many books, one of {size}")
 async def pools(g: Ground, size: int) -> Run:
     """200 buckets, one of 999 and one of 1,999 codes, each of a book of its own, without counts; one of so many."""
     await g.hash(f"{g.w}d:0", ((f"CODE-{n}", "1") for n in range(size)))
@@ -109,18 +110,18 @@ async def pools(g: Ground, size: int) -> Run:
     return Run("pools", (g.caller.gate, f"{g.w}w"), ("1", "", *range(200)))
 
 
+@case("mark", "one")
 async def mark(g: Ground, size: int) -> Run:
-    """Done."""
-    del size
     return Run("mark", (g.caller.gate, key_names.mend(0), key_names.layout(0)), ("", key_names.LAYOUT))
 
 
+@case("mended", "one")
 async def mended(g: Ground, size: int) -> Run:
     """The second entry of an epoch."""
-    del size
     return Run("mended", (g.caller.gate, g.caller.outbox), ("nonce",))
 
 
+@case("redo", "251 redemptions for orders with 99 places")
 async def redo(g: Ground, size: int) -> Run:
     """As many redemptions as a run takes, of one code with twenty locks that ended, for orders with 99 places each."""
     await g.book(CODE, max_redemptions_per_code=None, discount={"type": "fixed", "value_e4": 1})
@@ -136,6 +137,7 @@ async def redo(g: Ground, size: int) -> Run:
     return Run("redo", (g.caller.gate, key_names.mend(0)), (f"{EPOCH}-{EVENTS_A_RUN}", *args))
 
 
+@case("redo", "251 rollbacks for orders with 100 places")
 async def redo_rollbacks(g: Ground, size: int) -> Run:
     """The same redemptions rolled back."""
     run = await redo(g, size)
@@ -149,13 +151,14 @@ async def redo_rollbacks(g: Ground, size: int) -> Run:
     return Run("redo", run.names, (f"{EPOCH}-{2 * EVENTS_A_RUN}", *args))
 
 
+@case("restore_keys", "500 entries that end in as many hours")
 async def restore_keys(g: Ground, size: int) -> Run:
     """500 entries, each counted in an hour of its own."""
-    del size
     args = [part for n in range(1, 501) for part in (f"{g.w}i:key-{n}", "f 0 200 - x", n * HOUR_MS)]
     return Run("restore_keys", (g.caller.gate,), args)
 
 
+@case("look", "coupons with 1,000 standing redemptions each")
 async def look(g: Ground, size: int) -> Run:
     """As many coupons as are looked at together, each with more standing redemptions than are read."""
     args: list[Any] = []
@@ -167,6 +170,7 @@ async def look(g: Ground, size: int) -> Run:
     return Run("look", names, args[: ITEMS_A_LOOK * 3])
 
 
+@case("look", "a user with 5,000 coupons of as many books")
 async def look_at_users(g: Ground, size: int) -> Run:
     """As many users as are looked at together, each with a coupon of each of 5,000 books, all with an own end."""
     await g.book()
@@ -177,6 +181,7 @@ async def look_at_users(g: Ground, size: int) -> Run:
     return Run("look", names, [part for user in users for part in ("H", f"{g.w}u:{user}", "")])
 
 
+@case("repair", "1,000 fields, a key of the wrong type with {size}")
 async def repair(g: Ground, size: int) -> Run:
     """1,000 things, one of them a key of the wrong type that holds so much, the others fields."""
     await g.hash(f"{g.w}c:CODE-1", ((f"field-{n}", "x") for n in range(size)))
@@ -185,6 +190,7 @@ async def repair(g: Ground, size: int) -> Run:
     return Run("repair", (g.caller.gate,), args)
 
 
+@case("drop_wrong", "10 keys, one with {size} fields")
 async def drop_wrong(g: Ground, size: int) -> Run:
     """Ten keys, one of which holds so much."""
     names = [key_names.mend(0), *(f"{g.w}{number}" for number in range(9))]
@@ -193,6 +199,7 @@ async def drop_wrong(g: Ground, size: int) -> Run:
     return Run("drop_wrong", (g.caller.gate,), (EPOCH + 1, *(field for name in names for field in (name, "string"))))
 
 
+@case("heads", "200 strings, one of 0.9 MB")
 async def heads(g: Ground, size: int) -> Run:
     """The beginnings of 200 strings, one of them long."""
     names = [f"{g.w}i:key-{number}" for number in range(KEYS_A_LOOK)]
@@ -201,6 +208,7 @@ async def heads(g: Ground, size: int) -> Run:
     return Run("heads", (g.caller.gate,), (SMALL_BYTES, *names))
 
 
+@case("block_codes", "200 owned coupons with locks, one with {size}")
 async def block_codes(g: Ground, size: int) -> Run:
     """200 owned coupons with several uses and locks, one of them with so many."""
     book = await g.book(max_redemptions_per_code=None)
@@ -214,19 +222,19 @@ async def block_codes(g: Ground, size: int) -> Run:
     return Run("block_codes", (g.caller.gate,), ("", *args))
 
 
+@case("fence", "one")
 async def fence(g: Ground, size: int) -> Run:
     """The next epoch."""
-    del size
     return Run("fence", (g.caller.gate, g.caller.outbox), (EPOCH + 1,))
 
 
+@case("set_gate", "one")
 async def set_gate(g: Ground, size: int) -> Run:
     """To be full."""
-    del size
     return Run("set_gate", (g.caller.gate,), (f"{EPOCH} open", f"{EPOCH} full"))
 
 
+@case("count", "one, under limits")
 async def count(g: Ground, size: int) -> Run:
     """By itself; within lua/includes/limits.lua there are nine commands more."""
-    del size
     return Run("count+", (g.caller.gate, f"{g.w}w", f"{g.w}q:r:1", f"{g.w}q:m:1", f"{g.w}q:a:1"), ("9 9 9 - 1 1",))

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 
 from service.formats.coupon_state import Difference
 from service.reconcile.comparison import Outcome, reconcile
-from service.record.config.workspace_rows import workspace_named
 from service.record.partitions import comparisons as record
 from tests.service_fixture import Service
 
@@ -19,11 +18,7 @@ async def compared(service: Service, *, repair: bool = False) -> tuple[Outcome, 
     pool = await record.connect(facts["databaseUrl"])
     try:
         outcome = await reconcile(
-            facts["redisUrl"],
-            pool,
-            0,
-            repair=repair,
-            report=lambda difference, state: differences.append((difference, state)),
+            facts["redisUrl"], pool, 0, repair=repair, report=lambda *seen: differences.append(seen)
         )
         return outcome, differences
     finally:
@@ -37,10 +32,4 @@ def compare(service: Service, *, repair: bool = False) -> tuple[Outcome, Differe
 
 async def demo_workspace(service: Service) -> int:
     """The number of the workspace that the clients' keys are of."""
-    pool = await record.connect(service.run.facts["databaseUrl"])
-    try:
-        number = await workspace_named(pool, "demo")
-        assert number is not None
-        return number
-    finally:
-        await pool.close()
+    return (await service.fetch("SELECT workspace FROM workspaces WHERE name = 'demo'"))[0][0]

@@ -1,13 +1,9 @@
-"""How the record comes to differ: somebody writes to it by hand, or it was restored in part. Redis is then mended to
-say what the record says, whoever was right."""
+"""How the record comes to differ: it is changed by hand, or was restored in part. The repair makes Redis equal to the
+record, whichever was right."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from tests.drifts.subject import Expected, Kind
 
-from tests.drifts.kind import Kind, Named
-from tests.drifts.subject import STRANGER, Subject
-
-_USE = "workspace = $1 AND code = $2"
+_USE = "workspace = :workspace AND code = :code0"
 _FACT = "partition, epoch, seq, workspace, book"
 _REDEMPTION = """order_id, order_value, currency, digits, discount_amount, redeemed_at, slot, max_redemptions, ip,
   user_agent, metadata"""
@@ -15,224 +11,174 @@ _ANOTHER_ID = "overlay(redemption_id::text PLACING 'ffff' FROM 25)::uuid"
 _CODE = "version, workspace, book, partition, active, owner_id, max_redemptions, expires_at"
 
 
-def _and(*more: Callable[[Subject], Any]) -> Callable[[Subject], Sequence[Any]]:
-    """Workspace, first code, and what else is asked of a subject."""
-    return lambda subject: (subject.number, subject.codes[0], *(ask(subject) for ask in more))
-
-
-def _use(code: str, **more: str) -> Named:
+def _use(code: str) -> Expected:
     """All that a use is counted in."""
-    return {"code0": code, "order0": "orders", "use0": "user_counts", "book": "book_counts"} | more
+    return {"code0": code, "order0": "orders", "use0": "user_counts", "book": "book_counts"}
+
+
+def _copied(code: str = "code", more: str = "") -> str:
+    """The redemption a second time, under another id."""
+    return f"""INSERT INTO redemptions ({_FACT}, code, user_id, redemption_id, {_REDEMPTION})
+      SELECT {_FACT}, {code}, user_id, {_ANOTHER_ID}, {_REDEMPTION} FROM redemptions WHERE {_USE}{more}"""
 
 
 KINDS: dict[str, Kind] = {
     # Redemptions
-    "a redemption deleted": Kind("used", _use("uses redemptions"), in_postgres=f"DELETE FROM redemptions WHERE {_USE}"),
+    "a redemption deleted": Kind("used", _use("uses redemptions"), f"DELETE FROM redemptions WHERE {_USE}"),
     "a redemption of several deleted": Kind(
-        "several",
-        _use("uses redemptions"),
-        in_postgres=f"DELETE FROM redemptions WHERE {_USE} AND user_id = $3",
-        args=_and(lambda s: s.users[0]),
+        "several", _use("uses redemptions"), f"DELETE FROM redemptions WHERE {_USE} AND user_id = :user0"
     ),
-    "a redemption doubled": Kind(
-        "used",
-        _use("uses"),
-        in_postgres=f"""INSERT INTO redemptions ({_FACT}, code, user_id, redemption_id, {_REDEMPTION})
-          SELECT {_FACT}, code, user_id, {_ANOTHER_ID}, {_REDEMPTION} FROM redemptions WHERE {_USE}""",
-    ),
+    "a redemption doubled": Kind("used", _use("uses"), _copied()),
     "a redemption of several doubled": Kind(
-        "several",
-        _use("uses free_surplus"),
-        in_postgres=f"""INSERT INTO redemptions ({_FACT}, code, user_id, redemption_id, {_REDEMPTION})
-          SELECT {_FACT}, code, user_id, {_ANOTHER_ID}, {_REDEMPTION} FROM redemptions WHERE {_USE} AND user_id = $3""",
-        args=_and(lambda s: s.users[0]),
+        "several", _use("uses free_surplus"), _copied(more=" AND user_id = :user0")
     ),
     "a redemption copied to another coupon": Kind(
         "used",
         {"code1": "uses redemptions free_surplus", "order0": "orders", "use0": "user_counts", "book": "book_counts"},
-        in_postgres=f"""INSERT INTO redemptions ({_FACT}, code, user_id, redemption_id, {_REDEMPTION})
-          SELECT {_FACT}, $3, user_id, {_ANOTHER_ID}, {_REDEMPTION} FROM redemptions WHERE {_USE}""",
-        args=_and(lambda s: s.codes[1]),
+        _copied(":code1"),
     ),
     "a redemption of another coupon": Kind(
         "used",
         {"code0": "uses redemptions", "code1": "uses redemptions free_surplus"},
-        in_postgres=f"UPDATE redemptions SET code = $3 WHERE {_USE}",
-        args=_and(lambda s: s.codes[1]),
+        f"UPDATE redemptions SET code = :code1 WHERE {_USE}",
     ),
     "a redemption of another user": Kind(
-        "used",
-        {"use0": "user_counts", "use1": "user_counts"},
-        in_postgres=f"UPDATE redemptions SET user_id = $3 WHERE {_USE}",
-        args=_and(lambda s: s.users[1]),
+        "used", {"use0": "user_counts", "use1": "user_counts"}, f"UPDATE redemptions SET user_id = :user1 WHERE {_USE}"
     ),
     "a redemption of another order": Kind(
-        "used",
-        {"order0": "orders", "order1": "orders"},
-        in_postgres=f"UPDATE redemptions SET order_id = $3 WHERE {_USE}",
-        args=_and(lambda s: s.orders[1]),
+        "used", {"order0": "orders", "order1": "orders"}, f"UPDATE redemptions SET order_id = :order1 WHERE {_USE}"
     ),
     "a redemption of no order": Kind(
-        "used", {"order0": "orders"}, in_postgres=f"UPDATE redemptions SET order_id = NULL WHERE {_USE}"
+        "used", {"order0": "orders"}, f"UPDATE redemptions SET order_id = NULL WHERE {_USE}"
     ),
     "a redemption in another place": Kind(
-        "used", {"order0": "orders"}, in_postgres=f"UPDATE redemptions SET slot = 2 WHERE {_USE}"
+        "used", {"order0": "orders"}, f"UPDATE redemptions SET slot = 2 WHERE {_USE}"
     ),
     "a redemption under another limit": Kind(
         "used",
         {"code0": "uses redemptions", "book": "book_counts"},
-        in_postgres=f"UPDATE redemptions SET max_redemptions = 5 WHERE {_USE}",
+        f"UPDATE redemptions SET max_redemptions = 5 WHERE {_USE}",
     ),
     "another discount": Kind(
-        "used", {"book": "book_counts"}, in_postgres=f"UPDATE redemptions SET discount_amount = 1.5 WHERE {_USE}"
+        "used", {"book": "book_counts"}, f"UPDATE redemptions SET discount_amount = 1.5 WHERE {_USE}"
     ),
     # Rollbacks
     "a rollback deleted": Kind(
-        "returned",
-        _use("uses redemptions free_surplus"),
-        in_postgres=f"DELETE FROM rollbacks WHERE {_USE}",
+        "returned", _use("uses redemptions free_surplus"), f"DELETE FROM rollbacks WHERE {_USE}"
     ),
-    "a rollback for nothing deleted": Kind(
-        "withdrawn", _use("redemptions"), in_postgres=f"DELETE FROM rollbacks WHERE {_USE}"
-    ),
+    "a rollback for nothing deleted": Kind("withdrawn", _use("redemptions"), f"DELETE FROM rollbacks WHERE {_USE}"),
     "a rollback that gives back": Kind(
-        "withdrawn",
-        _use("uses free_missing"),
-        in_postgres=f"UPDATE rollbacks SET restore = true WHERE {_USE}",
+        "withdrawn", _use("uses free_missing"), f"UPDATE rollbacks SET restore = true WHERE {_USE}"
     ),
     "a rollback that gives nothing back": Kind(
-        "returned",
-        _use("uses free_surplus"),
-        in_postgres=f"UPDATE rollbacks SET restore = false WHERE {_USE}",
+        "returned", _use("uses free_surplus"), f"UPDATE rollbacks SET restore = false WHERE {_USE}"
     ),
     "a rollback too much": Kind(
         "used",
         _use("uses redemptions"),
-        in_postgres=f"""INSERT INTO rollbacks ({_FACT}, code, user_id, order_id, redemption_id, rolled_back_at, restore)
+        f"""INSERT INTO rollbacks ({_FACT}, code, user_id, order_id, redemption_id, rolled_back_at, restore)
           SELECT {_FACT}, code, user_id, order_id, redemption_id, redeemed_at, true FROM redemptions WHERE {_USE}""",
     ),
     # Assignments and gifts
     "an assignment deleted": Kind(
         "owned",
         {"code0": "assignee free_missing", "user0": "user_counts", "book": "book_counts"},
-        in_postgres=f"DELETE FROM assignments WHERE {_USE}",
+        f"DELETE FROM assignments WHERE {_USE}",
     ),
     "an assignment taken back by hand": Kind(
         "owned",
         {"code0": "assignee free_missing", "user0": "user_counts", "book": "book_counts"},
-        in_postgres=f"UPDATE assignments SET unassigned_at = now() WHERE {_USE}",
+        f"UPDATE assignments SET unassigned_at = now() WHERE {_USE}",
     ),
     "an assignment doubled": Kind(
         "owned",
         {"code1": "assignee free_surplus", "user0": "user_counts", "book": "book_counts"},
-        in_postgres=f"""INSERT INTO assignments (partition, epoch, seq, workspace, book, code, user_id, assigned_at)
-          SELECT partition, epoch, -1 - seq, workspace, book, $3, user_id, assigned_at FROM assignments WHERE {_USE}""",
-        args=_and(lambda s: s.codes[1]),
+        f"""INSERT INTO assignments (partition, epoch, seq, workspace, book, code, user_id, assigned_at)
+          SELECT partition, epoch, -1 - seq, workspace, book, :code1, user_id, assigned_at
+          FROM assignments WHERE {_USE}""",
     ),
     "an assignment of another coupon": Kind(
         "owned",
         {"code0": "assignee free_missing", "code1": "assignee free_surplus"},
-        in_postgres=f"UPDATE assignments SET code = $3 WHERE {_USE}",
-        args=_and(lambda s: s.codes[1]),
+        f"UPDATE assignments SET code = :code1 WHERE {_USE}",
     ),
     "an assignment to another user": Kind(
         "owned",
         {"code0": "assignee", "user0": "user_counts", "user1": "user_counts"},
-        in_postgres=f"UPDATE assignments SET user_id = $3 WHERE {_USE}",
-        args=_and(lambda s: s.users[1]),
+        f"UPDATE assignments SET user_id = :user1 WHERE {_USE}",
     ),
     "an assignment at another time": Kind(
         "owned",
         {"code0": "assignee"},
-        in_postgres=f"UPDATE assignments SET assigned_at = assigned_at - interval '1 s' WHERE {_USE}",
+        f"UPDATE assignments SET assigned_at = assigned_at - interval '1 s' WHERE {_USE}",
     ),
     "a gift for another order": Kind(
-        "given",
-        {"order0": "gifts", "order1": "gifts"},
-        in_postgres=f"UPDATE assignments SET order_id = $3 WHERE {_USE}",
-        args=_and(lambda s: s.orders[1]),
+        "given", {"order0": "gifts", "order1": "gifts"}, f"UPDATE assignments SET order_id = :order1 WHERE {_USE}"
     ),
     # What the merchant said
-    "a code deleted": Kind(
-        "idle",
-        {"code0": "code_surplus", "book": "book_counts"},
-        in_postgres=f"DELETE FROM codes WHERE {_USE}",
-    ),
+    "a code deleted": Kind("idle", {"code0": "code_surplus", "book": "book_counts"}, f"DELETE FROM codes WHERE {_USE}"),
     "a used code deleted": Kind(
-        "used", {"code0": "code_surplus", "book": "book_counts"}, in_postgres=f"DELETE FROM codes WHERE {_USE}"
+        "used", {"code0": "code_surplus", "book": "book_counts"}, f"DELETE FROM codes WHERE {_USE}"
     ),
     "a code doubled under another name": Kind(
         "idle",
         {"code3": "code_missing", "book": "book_counts"},
-        in_postgres=f"INSERT INTO codes ({_CODE}, code) SELECT {_CODE}, $3 FROM codes WHERE {_USE}",
-        args=_and(lambda s: s.codes[STRANGER]),
+        f"INSERT INTO codes ({_CODE}, code) SELECT {_CODE}, :code3 FROM codes WHERE {_USE}",
     ),
     "a code moved to another book": Kind(
         "idle",
         {"code0": "book", "book": "book_counts", "refuge": "book_counts"},
-        in_postgres=f"UPDATE codes SET book = $3 WHERE {_USE}",
-        args=_and(lambda s: s.world.refuge),
+        f"UPDATE codes SET book = :refuge WHERE {_USE}",
     ),
     "a code switched off by hand": Kind(
         "idle",
         {"code0": "state configuration free_surplus", "book": "book_counts"},
-        in_postgres=f"UPDATE codes SET active = false WHERE {_USE}",
+        f"UPDATE codes SET active = false WHERE {_USE}",
     ),
     "a code ends at another time": Kind(
         "ending",
         {"code0": "state free_missing"},
-        in_postgres=f"UPDATE codes SET expires_at = expires_at + interval '1 day' WHERE {_USE}",
+        f"UPDATE codes SET expires_at = expires_at + interval '1 day' WHERE {_USE}",
     ),
     "a code given by hand": Kind(
         "idle",
         {"code0": "assignee configuration free_surplus", "user0": "user_counts", "book": "book_counts"},
-        in_postgres=f"UPDATE codes SET owner_id = $3 WHERE {_USE}",
-        args=_and(lambda s: s.users[0]),
+        f"UPDATE codes SET owner_id = :user0 WHERE {_USE}",
     ),
     "a code for more uses": Kind(
-        "idle",
-        {"code0": "uses configuration"},
-        in_postgres=f"UPDATE codes SET max_redemptions = 5 WHERE {_USE}",
+        "idle", {"code0": "uses configuration"}, f"UPDATE codes SET max_redemptions = 5 WHERE {_USE}"
     ),
     "a user deleted": Kind(
-        "capped",
-        {"user0": "user_cap"},
-        in_postgres="DELETE FROM users WHERE workspace = $1 AND user_id = $2",
-        args=lambda s: (s.number, s.users[0]),
+        "capped", {"user0": "user_cap"}, "DELETE FROM users WHERE workspace = :workspace AND user_id = :user0"
     ),
     "a user may have more": Kind(
         "capped",
         {"user0": "user_cap"},
-        in_postgres="UPDATE users SET max_coupons = 9 WHERE workspace = $1 AND user_id = $2",
-        args=lambda s: (s.number, s.users[0]),
+        "UPDATE users SET max_coupons = 9 WHERE workspace = :workspace AND user_id = :user0",
     ),
     "a user doubled under another name": Kind(
         "capped",
         {"user1": "user_cap"},
-        in_postgres="""INSERT INTO users (workspace, user_id, partition, max_coupons, metadata, version)
-          SELECT workspace, $3, partition, max_coupons, metadata, version FROM users
-          WHERE workspace = $1 AND user_id = $2""",
-        args=lambda s: (s.number, s.users[0], s.users[1]),
+        """INSERT INTO users (workspace, user_id, partition, max_coupons, metadata, version)
+          SELECT workspace, :user1, partition, max_coupons, metadata, version FROM users
+          WHERE workspace = :workspace AND user_id = :user0""",
     ),
     "another lock time": Kind(
         "idle",
         {"book": "configuration"},
-        in_postgres="UPDATE books SET lock_seconds = 299 WHERE workspace = $1 AND book = $2",
-        args=lambda s: (s.number, s.book),
+        "UPDATE books SET lock_seconds = 299 WHERE workspace = :workspace AND book = :book",
     ),
     "a key kept otherwise": Kind(
         "used",
         {"key0": "idempotency_keys"},
-        in_postgres="UPDATE idempotency_keys SET entry = 'x' || entry WHERE workspace = $1 AND key = $2",
-        args=lambda s: (s.number, s.keys[0]),
+        "UPDATE idempotency_keys SET entry = 'x' || entry WHERE workspace = :workspace AND key = :key0",
     ),
     "a key doubled under another name": Kind(
         "used",
         {"key1": "idempotency_keys"},
-        in_postgres="""INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry)
-          SELECT workspace, $3, op, partition, epoch, seq, at, entry FROM idempotency_keys
-          WHERE workspace = $1 AND key = $2""",
-        args=lambda s: (s.number, s.keys[0], s.keys[1]),
+        """INSERT INTO idempotency_keys (workspace, key, op, partition, epoch, seq, at, entry)
+          SELECT workspace, :key1, op, partition, epoch, seq, at, entry FROM idempotency_keys
+          WHERE workspace = :workspace AND key = :key0""",
     ),
 }
 """By name."""

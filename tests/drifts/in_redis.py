@@ -1,23 +1,22 @@
-"""How Redis comes to differ: somebody writes to it, or it was restored from an old file."""
+"""How Redis comes to differ: it is changed by hand, or was restored from an old file."""
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
-from service.formats import key_names
-from tests.drifts.kind import Kind
-from tests.drifts.subject import STRANGER, Subject
+from tests.drifts.subject import Kind, Subject
 
 
 def _set_field(redis: Any, subject: Subject, index: int, field: str) -> None:
     """Another word in the first coupon's record."""
-    key = subject.key(f"c:{subject.codes[0]}")
+    key = subject.world.key(f"c:{subject.codes[0]}")
     fields = redis.get(key).split(" ")
     fields[index] = field
     redis.set(key, " ".join(fields))
 
 
 def _setting(redis: Any, subject: Subject) -> None:
-    key = subject.key(f"b:{subject.book}")
+    key = subject.world.key(f"b:{subject.book}")
     redis.set(key, redis.get(key).replace(" 300000 ", " 299000 "))
 
 
@@ -28,12 +27,6 @@ def _to_another_order(redis: Any, subject: Subject) -> None:
     redis.hset(subject.uses(other), other, places)
 
 
-def _to_another_user(redis: Any, subject: Subject) -> None:
-    one, other = subject.users[:2]
-    redis.hdel(subject.uses(one), f"{subject.book}/{one}")
-    redis.hset(subject.uses(other), f"{subject.book}/{other}", "1")
-
-
 def _to_another_coupon(redis: Any, subject: Subject) -> None:
     """The use of the first coupon is the second's."""
     one, other = subject.codes[:2]
@@ -42,60 +35,62 @@ def _to_another_coupon(redis: Any, subject: Subject) -> None:
     redis.hset(subject.entry(other), other, was)
 
 
-def _list(key: Callable[[Subject], str]) -> Callable[[Any, Subject], Any]:
+def _list(state: str, key: str, what: str, usual: str) -> Kind:
     """The key is a list, which none of ours is."""
 
     def replace(redis: Any, subject: Subject) -> None:
-        assert redis.delete(key(subject)) == 1
-        redis.lpush(key(subject), "1", "2")
+        name = subject.world.key(key.format(**subject.values))
+        assert redis.delete(name) == 1
+        redis.lpush(name, "1", "2")
 
-    return replace
+    return Kind(state, {f"{what}: a list, not a {usual}": "wrong_type"}, replace)
 
 
 _OF_ANOTHER_TYPE: dict[str, Kind] = {
-    "a record is a list": Kind("owned", {"record": "wrong_type"}, _list(lambda s: s.key(f"c:{s.codes[0]}"))),
-    "a used record is a list": Kind("several", {"record": "wrong_type"}, _list(lambda s: s.key(f"c:{s.codes[0]}"))),
-    "a directory's bucket is a list": Kind("used", {"directory": "wrong_type"}, _list(lambda s: s.entry(s.codes[0]))),
-    "an orders' bucket is a list": Kind("used", {"orders": "wrong_type"}, _list(lambda s: s.uses(s.orders[0]))),
-    "a gifts' bucket is a list": Kind(
-        "given", {"gifts": "wrong_type"}, _list(lambda s: s.key(f"g:{key_names.bucket(s.orders[0])}"))
+    "a record is a list": _list("owned", "c:{code0}", "the record of code {code0}", "string"),
+    "a used record is a list": _list("several", "c:{code0}", "the record of code {code0}", "string"),
+    "a directory's bucket is a list": _list("used", "d:{bucket0}", "the directory's bucket {bucket0}", "hash"),
+    "an orders' bucket is a list": _list("used", "o:{orders0}", "the orders' bucket {orders0}", "hash"),
+    "a gifts' bucket is a list": _list("given", "g:{orders0}", "the gifts' bucket {orders0}", "hash"),
+    "a user is a list": _list("owned", "u:{user0}", "user {user0}", "hash"),
+    "counters are a list": _list("used", "n:{book}", "the counters of book {book}", "hash"),
+    "settings are a list": _list("idle", "b:{book}", "the settings of book {book}", "string"),
+    "standing redemptions are a list": _list(
+        "several", "s:{code0}", "the standing redemptions of code {code0}", "zset"
     ),
-    "a user is a list": Kind("owned", {"has": "wrong_type"}, _list(lambda s: s.key(f"u:{s.users[0]}"))),
-    "counters are a list": Kind("used", {"counters": "wrong_type"}, _list(lambda s: s.key(f"n:{s.book}"))),
-    "settings are a list": Kind("idle", {"settings": "wrong_type"}, _list(lambda s: s.key(f"b:{s.book}"))),
-    "standing redemptions are a list": Kind(
-        "several", {"stands": "wrong_type"}, _list(lambda s: s.key(f"s:{s.codes[0]}"))
-    ),
-    "a key is a list": Kind("used", {"answer": "wrong_type"}, _list(lambda s: s.key(f"i:{s.keys[0]}"))),
-    "a pool is a list": Kind("idle", {"pool": "wrong_type"}, _list(lambda s: s.key(f"f:{s.book}"))),
-    "free codes with an end are a list": Kind(
-        "ending", {"ends": "wrong_type"}, _list(lambda s: s.key(f"l:{s.book}:x"))
-    ),
+    "a key is a list": _list("used", "i:{key0}", "key {key0}", "string"),
+    "a pool is a list": _list("idle", "f:{book}", "the pool of book {book}", "hash"),
+    "free codes with an end are a list": _list("ending", "l:{book}:x", "the set x of book {book}", "zset"),
 }
+
+
+def _run(*commands: str) -> Callable[[Any, Subject], None]:
+    """Run commands, with the subject's values for the names in braces."""
+
+    def run(redis: Any, subject: Subject) -> None:
+        for command in commands:
+            redis.execute_command(*(part.format(**subject.values) for part in shlex.split(command)))
+
+    return run
+
 
 KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
     "a code is gone": Kind(
-        "idle",
-        {"code0": "code_missing", "bucket0": "free_surplus"},
-        lambda r, s: r.hdel(s.entry(s.codes[0]), s.codes[0]),
+        "idle", {"code0": "code_missing", "bucket0": "free_surplus"}, _run("HDEL {w}d:{bucket0} {code0}")
     ),
-    "a used code is gone": Kind(
-        "used", {"code0": "code_missing"}, lambda r, s: r.hdel(s.entry(s.codes[0]), s.codes[0])
-    ),
+    "a used code is gone": Kind("used", {"code0": "code_missing"}, _run("HDEL {w}d:{bucket0} {code0}")),
     "a code too much": Kind(
-        "idle",
-        {"code3": "code_surplus", "bucket3": "free_missing"},
-        lambda r, s: r.hset(s.entry(s.codes[STRANGER]), s.codes[STRANGER], s.book),
+        "idle", {"code3": "code_surplus", "bucket3": "free_missing"}, _run("HSET {w}d:{bucket3} {code3} {book}")
     ),
     "a code of another book": Kind(
         "idle",
-        {"code0": "book", "bucket0": "free_surplus", "bucket0 refuge": "free_missing"},
-        lambda r, s: r.hset(s.entry(s.codes[0]), s.codes[0], s.world.refuge),
+        {"code0": "book", "bucket0": "free_surplus", "book {refuge}, bucket {bucket0}": "free_missing"},
+        _run("HSET {w}d:{bucket0} {code0} {refuge}"),
     ),
     "a use forgotten": Kind(
         "used",
         {"code0": "uses redemptions free_surplus", "bucket0": "free_missing"},
-        lambda r, s: r.hset(s.entry(s.codes[0]), s.codes[0], s.book),
+        _run("HSET {w}d:{bucket0} {code0} {book}"),
     ),
     "a use of several forgotten": Kind("several", {"code0": "uses"}, lambda r, s: _set_field(r, s, 3, "1")),
     "a use moved to another coupon": Kind(
@@ -111,61 +106,35 @@ KINDS: dict[str, Kind] = _OF_ANOTHER_TYPE | {
     "another's coupon": Kind("owned", {"code0": "assignee"}, lambda r, s: _set_field(r, s, 1, s.users[1])),
     "switched on": Kind("off", {"code0": "state"}, lambda r, s: _set_field(r, s, 5, "-")),
     "another end": Kind("ending", {"code0": "state"}, lambda r, s: _set_field(r, s, 6, "4102444800000")),
-    "a standing redemption gone": Kind(
-        "several", {"code0": "redemptions"}, lambda r, s: r.zremrangebyrank(s.key(f"s:{s.codes[0]}"), 0, 0)
-    ),
+    "a standing redemption gone": Kind("several", {"code0": "redemptions"}, _run("ZREMRANGEBYRANK {w}s:{code0} 0 0")),
     "a standing redemption doubled": Kind(
-        "several", {"code0": "redemptions"}, lambda r, s: r.zadd(s.key(f"s:{s.codes[0]}"), {"1-3": 1_800_000_000_000})
+        "several", {"code0": "redemptions"}, _run("ZADD {w}s:{code0} 1800000000000 1-3")
     ),
-    "a user used more": Kind(
-        "used", {"use0": "user_counts"}, lambda r, s: r.hset(s.uses(s.users[0]), f"{s.book}/{s.users[0]}", "7")
+    "a user used more": Kind("used", {"use0": "user_counts"}, _run("HSET {w}o:{uses0} {book}/{user0} 7")),
+    "a use moved to another user": Kind(
+        "used",
+        {"use0": "user_counts", "use1": "user_counts"},
+        _run("HDEL {w}o:{uses0} {book}/{user0}", "HSET {w}o:{uses1} {book}/{user1} 1"),
     ),
-    "a use moved to another user": Kind("used", {"use0": "user_counts", "use1": "user_counts"}, _to_another_user),
-    "a user has more": Kind(
-        "owned", {"user0": "user_counts"}, lambda r, s: r.hincrby(s.key(f"u:{s.users[0]}"), f"a{s.book}", 2)
-    ),
-    "a stranger has something": Kind(
-        "idle", {"user3": "user_counts"}, lambda r, s: r.hset(s.key(f"u:{s.users[STRANGER]}"), f"a{s.book}", "3")
-    ),
-    "another cap": Kind("capped", {"user0": "user_cap"}, lambda r, s: r.hset(s.key(f"u:{s.users[0]}"), "cap", "1 9")),
-    "a book counts more": Kind(
-        "idle", {"book": "book_counts"}, lambda r, s: r.hincrby(s.key(f"n:{s.book}"), "redeemed", 3)
-    ),
+    "a user has more": Kind("owned", {"user0": "user_counts"}, _run("HINCRBY {w}u:{user0} a{book} 2")),
+    "a stranger has something": Kind("idle", {"user3": "user_counts"}, _run("HSET {w}u:{user3} a{book} 3")),
+    "another cap": Kind("capped", {"user0": "user_cap"}, _run("HSET {w}u:{user0} cap '1 9'")),
+    "a book counts more": Kind("idle", {"book": "book_counts"}, _run("HINCRBY {w}n:{book} redeemed 3")),
     "a book counts more while it is sold": Kind(
-        "sold", {"book": "book_counts"}, lambda r, s: r.hincrby(s.key(f"n:{s.book}"), "redemptions", 2)
+        "sold", {"book": "book_counts"}, _run("HINCRBY {w}n:{book} redemptions 2")
     ),
-    "a book's users": Kind(
-        "several", {"book": "book_counts"}, lambda r, s: r.hincrby(s.key(f"n:{s.book}"), "users", -1)
-    ),
-    "an order gone": Kind("used", {"order0": "orders"}, lambda r, s: r.hdel(s.uses(s.orders[0]), s.orders[0])),
-    "an order too much": Kind(
-        "idle", {"order3": "orders"}, lambda r, s: r.hset(s.uses(s.orders[STRANGER]), s.orders[STRANGER], "1-7")
-    ),
+    "a book's users": Kind("several", {"book": "book_counts"}, _run("HINCRBY {w}n:{book} users -1")),
+    "an order gone": Kind("used", {"order0": "orders"}, _run("HDEL {w}o:{orders0} {order0}")),
+    "an order too much": Kind("idle", {"order3": "orders"}, _run("HSET {w}o:{orders3} {order3} 1-7")),
     "a place moved to another order": Kind("used", {"order0": "orders", "order1": "orders"}, _to_another_order),
-    "a gift gone": Kind(
-        "given",
-        {"order0": "gifts"},
-        lambda r, s: r.hdel(s.key(f"g:{key_names.bucket(s.orders[0])}"), s.orders[0]),
-    ),
+    "a gift gone": Kind("given", {"order0": "gifts"}, _run("HDEL {w}g:{orders0} {order0}")),
     "not offered": Kind(
-        "idle",
-        {"code0": "free_missing", "bucket0": "free_surplus"},
-        lambda r, s: r.hset(s.entry(s.codes[0]), s.codes[0], f"{s.book}!"),
+        "idle", {"code0": "free_missing", "bucket0": "free_surplus"}, _run("HSET {w}d:{bucket0} {code0} {book}!")
     ),
-    "a bucket not offered": Kind(
-        "idle", {"bucket0": "free_missing"}, lambda r, s: r.hdel(s.key(f"f:{s.book}"), key_names.bucket(s.codes[0]))
-    ),
-    "a bucket offered in vain": Kind(
-        "idle",
-        {"bucket3": "free_surplus"},
-        lambda r, s: r.hset(s.key(f"f:{s.book}"), key_names.bucket(s.codes[STRANGER]), 1),
-    ),
-    "never to end": Kind(
-        "ending",
-        {"code0": "free_missing"},
-        lambda r, s: r.zrem(s.key(f"l:{s.book}:x"), f"{key_names.bucket(s.codes[0])} {s.codes[0]}"),
-    ),
-    "a key forgotten": Kind("used", {"key0": "idempotency_keys"}, lambda r, s: r.delete(s.key(f"i:{s.keys[0]}"))),
+    "a bucket not offered": Kind("idle", {"bucket0": "free_missing"}, _run("HDEL {w}f:{book} {bucket0}")),
+    "a bucket offered in vain": Kind("idle", {"bucket3": "free_surplus"}, _run("HSET {w}f:{book} {bucket3} 1")),
+    "never to end": Kind("ending", {"code0": "free_missing"}, _run("ZREM {w}l:{book}:x '{bucket0} {code0}'")),
+    "a key forgotten": Kind("used", {"key0": "idempotency_keys"}, _run("DEL {w}i:{key0}")),
     "another setting": Kind("idle", {"book": "configuration"}, _setting),
 }
 """By name."""

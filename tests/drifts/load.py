@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 from loadtests import generator
 from loadtests.harness.running import Run
@@ -40,10 +41,8 @@ class Load:
         return await subject.stock(max(STOCK, self._rate), full=True)
 
     async def _second(self, stock: Stock) -> None:
-        load = await generator.drive(
-            self._run.url, CHECKOUT, "pairs", seconds=PATIENCE_S, full=True, connections=CONNECTIONS, count=self._rate,
-            codes=stock.codes, first=stock.taken, prefix=stock.prefix, run=f"{stock.prefix[-6:-1]}{stock.taken}",
-        )  # fmt: skip
+        limits: dict[str, Any] = {"seconds": PATIENCE_S, "connections": CONNECTIONS, "count": self._rate}
+        load = await generator.drive(self._run.url, CHECKOUT, "pairs", full=True, **limits, **stock.options)
         assert load.good, load.wrong
         assert load.finished == self._rate, load
         stock.taken += self._rate

@@ -1,6 +1,7 @@
-"""A round: things come to differ, each in its way, and are found, named and mended."""
+"""A round: differences are made, each of its kind, then reported and repaired."""
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
@@ -11,14 +12,15 @@ from service.formats import key_names
 from service.formats.coupon_state import Class
 from tests.drifts import in_postgres, in_redis
 from tests.drifts.comparing import compared
-from tests.drifts.kind import Kind
-from tests.drifts.subject import Subject, World, make
+from tests.drifts.subject import Kind, Subject, World, make
 
 KINDS: dict[str, Kind] = in_redis.KINDS | in_postgres.KINDS
 AT_ONCE = 4
 TRIES = 4
 """While the merchant goes on changing things a comparison may come to no word about a book's counters; another does."""
 RECORDED_S = 60.0
+_PARAMETER = re.compile(r"(?<!:):(\w+)")
+"""`::` is a cast."""
 
 Named = dict[str, set[Class]]
 """By thing, the classes in which it differs."""
@@ -33,8 +35,8 @@ class Round(NamedTuple):
 
 
 async def run_round(world: World, names: Sequence[str], done: Callable[[int], Any] = lambda number: None) -> Round:
-    """One round with drifts of these kinds; `done` hears of each that was made. What is found must be named, all of it
-    and nothing else, until it is mended; then nothing may be found."""
+    """One round with drifts of these kinds; `done` is called for each. A comparison must report exactly these until
+    they are repaired, and nothing after that."""
     subjects = await _subjects(world, names)
     await _recorded(world)
     expected: Named = {}
@@ -57,13 +59,15 @@ async def run_round(world: World, names: Sequence[str], done: Callable[[int], An
 
 async def drift(kind: Kind, subject: Subject) -> None:
     """Let a subject drift."""
-    if kind.in_redis:
+    if not isinstance(kind.change, str):
         with subject.world.service.redis() as redis:
-            kind.in_redis(redis, subject)
+            kind.change(redis, subject)
         return
     connection = await asyncpg.connect(subject.world.service.run.facts["databaseUrl"])
     try:
-        status = await connection.execute(kind.in_postgres, *kind.args(subject))
+        names = list(dict.fromkeys(_PARAMETER.findall(kind.change)))
+        statement = _PARAMETER.sub(lambda match: f"${names.index(match[1]) + 1}", kind.change)
+        status = await connection.execute(statement, *(subject.values[name] for name in names))
     finally:
         await connection.close()
     assert status.split()[-1] == "1", (status, kind)

@@ -1,19 +1,20 @@
-"""What a drift happens to: a book of its own, and what was done with its coupons."""
+"""What a drift is, and what it happens to: a book of its own, and what was done with its coupons."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.access.actor import mask
 from service.formats import key_names
+from service.formats.coupon_state import Class
 from tests.drifts.comparing import demo_workspace
 from tests.service_fixture import Service, ok
 
 _DIGITS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 STRANGER = 3
-"""Of a subject's names of each kind the last that nobody has used."""
+"""The index of a subject's unused name of each kind."""
 
 
 def tags(first: int) -> Iterator[str]:
@@ -21,22 +22,6 @@ def tags(first: int) -> Iterator[str]:
     for number in count(first):
         a, b, c, d = (_DIGITS[number // 36**place % 36] for place in range(4))
         yield f"DRIFTS-APART-{a}{b}{c}{d}"
-
-
-_OF_ANOTHER_TYPE: dict[str, Callable[["Subject"], str]] = {
-    "record": lambda s: f"the record of code {mask(s.codes[0])}: a list, not a string",
-    "directory": lambda s: f"the directory's bucket {key_names.bucket(s.codes[0])}: a list, not a hash",
-    "orders": lambda s: f"the orders' bucket {key_names.bucket(s.orders[0])}: a list, not a hash",
-    "gifts": lambda s: f"the gifts' bucket {key_names.bucket(s.orders[0])}: a list, not a hash",
-    "has": lambda s: f"user {mask(s.users[0])}: a list, not a hash",
-    "counters": lambda s: f"the counters of book {s.book}: a list, not a hash",
-    "settings": lambda s: f"the settings of book {s.book}: a list, not a string",
-    "stands": lambda s: f"the standing redemptions of code {mask(s.codes[0])}: a list, not a zset",
-    "answer": lambda s: f"key {mask(s.keys[0])}: a list, not a string",
-    "pool": lambda s: f"the pool of book {s.book}: a list, not a hash",
-    "ends": lambda s: f"the set x of book {s.book}: a list, not a zset",
-}
-"""What a comparison calls a key of a subject's that is a list."""
 
 
 @dataclass
@@ -70,7 +55,7 @@ class World:
 
 @dataclass
 class Subject:
-    """Four names of each kind; of the codes three are in the book, the last is nobody's."""
+    """Four names of each kind; of the codes three are in the book; the last name is unused."""
 
     world: World
     book_id: str
@@ -82,39 +67,60 @@ class Subject:
     redemption: str = ""
     """The id of the first."""
 
-    @property
-    def number(self) -> int:
-        """The workspace's."""
-        return self.world.workspace
-
-    def key(self, rest: str) -> str:
-        """A key of the workspace's."""
-        return self.world.key(rest)
-
     def entry(self, code: str) -> str:
         """The directory's bucket of a code."""
-        return self.key(f"d:{key_names.bucket(code)}")
+        return self.world.key(f"d:{key_names.bucket(code)}")
 
     def uses(self, name: str) -> str:
         """The bucket of an order's places, or of a user's uses."""
-        return self.key(f"o:{key_names.bucket(name)}")
+        return self.world.key(f"o:{key_names.bucket(name)}")
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """By name: `code0` is the first code, `user1` the second user, and so on; `bucket0` is the first code's bucket,
+        `uses0` the first user's, `orders0` the first order's; `workspace`, `book` and `refuge` are numbers; `w` is what
+        the workspace's keys begin with."""
+        lists: dict[str, Iterable[Any]] = {
+            "code": self.codes, "user": self.users, "order": self.orders, "key": self.keys,
+            "bucket": map(key_names.bucket, self.codes), "uses": map(key_names.bucket, self.users),
+            "orders": map(key_names.bucket, self.orders),
+        }  # fmt: skip
+        named = {f"{kind}{at}": value for kind, values in lists.items() for at, value in enumerate(values)}
+        numbers = {"workspace": self.world.workspace, "book": self.book, "refuge": self.world.refuge}
+        return named | numbers | {"w": self.world.key("")}
 
     def thing(self, name: str) -> str:
         """What a comparison calls it: `code0`, `user1`, `order0`, `key0`; `book`, `refuge`; `bucket0`, a code's in the
-        book, or `bucket0 refuge`; `use0`, a user's uses of the book."""
-        if name in _OF_ANOTHER_TYPE:
-            return _OF_ANOTHER_TYPE[name](self)
-        what, _, where = name.partition(" ")
-        book = self.world.refuge if "refuge" in (what, where) else self.book
-        if what in ("book", "refuge"):
-            return f"book {book}"
-        kind, at = what[:-1], int(what[-1])
-        if kind == "bucket":
-            return f"book {book}, bucket {key_names.bucket(self.codes[at])}"
-        if kind == "use":
-            return f"user {mask(self.users[at])} in book {book}"
-        names = {"code": self.codes, "user": self.users, "order": self.orders, "key": self.keys}[kind]
-        return f"{kind} {mask(names[at])}"
+        book; `use0`, a user's uses of the book; or a text with names in braces."""
+        kind, at = name.rstrip("0123"), name[-1]
+        texts = {
+            "book": "book {book}",
+            "refuge": "book {refuge}",
+            "bucket": f"book {{book}}, bucket {{bucket{at}}}",
+            "use": f"user {{user{at}}} in book {{book}}",
+        }
+        text = name if "{" in name else texts.get(kind, f"{kind} {{{name}}}")
+        return text.format(
+            **{name: mask(value) if isinstance(value, str) else value for name, value in self.values.items()}
+        )
+
+
+Expected = dict[str, str]
+"""What a comparison says that differs: by the thing, in the words of Subject.thing, its classes."""
+
+
+class Kind(NamedTuple):
+    """A way in which Redis and the record come to differ: what has been done with a subject, what then is done behind
+    the service's back, and what a comparison must say of it, no more and no less."""
+
+    state: str
+    named: Expected
+    change: str | Callable[[Any, Subject], Any]
+    """A statement for Postgres, with Subject.values as `:name`; or what a client of Redis does."""
+
+    def expected(self, subject: Subject) -> dict[str, set[Class]]:
+        """What must be said of a subject, by thing."""
+        return {subject.thing(name): set[Any](classes.split()) for name, classes in self.named.items()}
 
 
 def _redeem(subject: Subject, at: int, code: int = 0) -> str:

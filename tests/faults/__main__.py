@@ -22,9 +22,7 @@ from tests.faults.rounds import COLUMNS, NeverBack, Round, line, run_round, stag
 from tests.faults.scenarios import SCENARIOS
 
 
-async def run_faults(
-    server: str, binary: Path, names: list[str], rounds: int | None, times: int, seed: int, folder: Path
-) -> bool:
+async def run_faults(asked: argparse.Namespace, binary: Path, names: list[str], folder: Path) -> bool:
     """Print a row for each fault; whether nothing was wrong."""
     good = True
     for number, name in enumerate(names):
@@ -35,10 +33,10 @@ async def run_faults(
         place = folder / f"stage-{number}"
         try:
             async with stage_of(scenario, binary, place) as stage:
-                for turn in range(rounds or scenario.rounds):
+                for seed in range(asked.seed, asked.seed + (asked.rounds or scenario.rounds)):
                     began = time.monotonic()
-                    done.append(await run_round(stage, scenario, seed + turn, times))
-                    print(_describe(name, seed + turn, time.monotonic() - began, done[-1]), file=sys.stderr, flush=True)
+                    done.append(await run_round(stage, scenario, seed, asked.times))
+                    print(_describe(name, seed, time.monotonic() - began, done[-1]), file=sys.stderr, flush=True)
         except Exception:  # noqa: BLE001, the other faults are reported all the same
             good = False
             traceback.print_exc()
@@ -47,7 +45,7 @@ async def run_faults(
             good = False
             print(f"{name}: kept {_keep_logs(place)}", file=sys.stderr, flush=True)
         if done:
-            print(line(name, server, done), flush=True)
+            print(line(name, asked.server, done), flush=True)
         shutil.rmtree(place, ignore_errors=True)
     return good
 
@@ -114,9 +112,7 @@ def main() -> None:
             sys.exit(not all(are_found))
         names = [name for name in SCENARIOS if re.search(asked.only, name)]
         _head(COLUMNS)
-        sys.exit(
-            not asyncio.run(run_faults(asked.server, binary, names, asked.rounds, asked.times, asked.seed, folder))
-        )
+        sys.exit(not asyncio.run(run_faults(asked, binary, names, folder)))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,7 @@ from tests.faults.rebuilding import unlike_rebuilt
 
 _KEYS_IN_REDIS = {"lock", "unlock", "tidy"}
 """Operations without an event: Redis alone stores their Idempotency-Keys."""
-_DOUBLE = {rule for rule, _ in LIMITS} | {
-    "recorded without a response",
-    "limit not used up",
-}
+_DOUBLE = LIMITS.keys() | {"recorded without a response", "limit not used up"}
 """Rules that are broken when something was done twice, or a limit was exceeded."""
 _TAKEN_BACK = """SELECT code, user_id, assigned_at FROM assignments JOIN books USING (workspace, book)
 WHERE book_id = ANY($1) AND unassigned_at IS NOT NULL"""

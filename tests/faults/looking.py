@@ -21,7 +21,7 @@ CODES = 700
 LOOK_S = 0.01
 CLOSED = {"recovering", "unavailable", "outcome_unknown", "behind"}
 SETTLED_MS = 500
-"""So long after an epoch was drawn a process may use the one before: on a Redis that nobody has fenced yet."""
+"""So long after an epoch was drawn a process may use the one before: on a Redis that is not fenced yet."""
 _IS_THERE = "SELECT EXISTS (SELECT FROM redemptions WHERE redemption_id = $1)"
 
 

@@ -15,17 +15,21 @@ class Plant(NamedTuple):
     fault: str
 
 
+def plant(fault: str, path: str, old: str, new: str) -> Plant:
+    """A mistake of one change."""
+    return Plant((Change(path, old, new),), fault)
+
+
 _SEND = "        connection.send(on_reply, command)\n"
 _TOTAL = "taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. whole(now), '+inf')"
 _COPY = '        await connection.copy_to_table(table, source=rows, columns=columns, format="text")\n'
 
 PLANTS: dict[str, Plant] = {
-    "the driver repeats what got no reply": Plant(
-        (
-            Change(
-                "service/hot/connection.py",
-                _SEND,
-                """
+    "the driver repeats what got no reply": plant(
+        "Redis's replies lost",
+        "service/hot/connection.py",
+        _SEND,
+        """
         def again() -> None:
             there = self._connection
             there.send(on_reply, command) if there else on_reply(Broken())
@@ -38,13 +42,12 @@ PLANTS: dict[str, Plant] = {
 
         connection.send(answer, command)
 """,
-            ),
-        ),
-        "Redis's replies lost",
     ),
-    "everysec called fsynced": Plant(
-        (Change("service/hot/fitness.py", '\n        and settings.get("appendfsync") == "always"', ""),),
+    "everysec called fsynced": plant(
         "Redis's power lost, everysec",
+        "service/hot/fitness.py",
+        '\n        and settings.get("appendfsync") == "always"',
+        "",
     ),
     "no sync while the file is rewritten": Plant(
         (
@@ -64,18 +67,14 @@ PLANTS: dict[str, Plant] = {
         ),
         "Postgres's power lost",
     ),
-    "trimmed before the commit": Plant(
-        (
-            Change(
-                "service/worker/write_behind.py",
-                "                await self._record(seq + 1, entries[:run])\n",
-                """\
+    "trimmed before the commit": plant(
+        "Postgres's replies lost",
+        "service/worker/write_behind.py",
+        "                await self._record(seq + 1, entries[:run])\n",
+        """\
                 await self._outbox.trim(entries[run - 1][0], exactly=True)
                 await self._record(seq + 1, entries[:run])
 """,
-            ),
-        ),
-        "Postgres's replies lost",
     ),
     "trimmed by length": Plant(
         tuple(
@@ -87,81 +86,61 @@ PLANTS: dict[str, Plant] = {
         ),
         "Postgres away",
     ),
-    "the cursor moved in a transaction of its own": Plant(
-        (
-            Change(
-                "service/record/facts/event_writer.py",
-                """\
+    "the cursor moved in a transaction of its own": plant(
+        "events that can't be recorded",
+        "service/record/facts/event_writer.py",
+        """\
         async with connection.transaction():
             if await connection.fetchval(query("move_cursor"), *cursor) is None:
                 return False
 """,
-                """\
+        """\
         if await connection.fetchval(query("move_cursor"), *cursor) is None:
             return False
         async with connection.transaction():
 """,
-            ),
-        ),
-        "events that can't be recorded",
     ),
-    "no compare-and-set": Plant(
-        (
-            Change(
-                "sql/queries/partitions.sql",
-                "WHERE id = $1 AND cursor_epoch = $2 AND cursor_seq = $3 AND fence = $5 AND $4 > $3",
-                "WHERE id = $1 AND $2::bigint + $5::bigint IS NOT NULL AND $4::bigint > $3::bigint",
-            ),
-        ),
+    "no compare-and-set": plant(
         "the lease ended while its holder works",
+        "sql/queries/partitions.sql",
+        "WHERE id = $1 AND cursor_epoch = $2 AND cursor_seq = $3 AND fence = $5 AND $4 > $3",
+        "WHERE id = $1 AND $2::bigint + $5::bigint IS NOT NULL AND $4::bigint > $3::bigint",
     ),
-    "ON CONFLICT DO NOTHING": Plant(
-        (
-            Change(
-                "service/record/facts/event_writer.py",
-                _COPY,
-                """\
+    "ON CONFLICT DO NOTHING": plant(
+        "events that can't be recorded",
+        "service/record/facts/event_writer.py",
+        _COPY,
+        """\
         names = ", ".join(columns)
         await connection.execute(f"CREATE TEMP TABLE staged AS SELECT {names} FROM {table} WITH NO DATA")
         await connection.copy_to_table("staged", source=rows, columns=columns, format="text")
         await connection.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM staged ON CONFLICT DO NOTHING")
         await connection.execute("DROP TABLE staged")
 """,
-            ),
-        ),
-        "events that can't be recorded",
     ),
-    "a use counted before it is known to be there": Plant(
-        (
-            Change(
-                "lua/redeem.lua",
-                "if refusal then return refusal end",
-                "if refusal then redis.call('HINCRBY', W .. 'n:' .. r.book.number, 'taken', 1) return refusal end",
-            ),
-        ),
+    "a use counted before it is known to be there": plant(
         "SCRIPT FLUSH",
+        "lua/redeem.lua",
+        "if refusal then return refusal end",
+        "if refusal then redis.call('HINCRBY', W .. 'n:' .. r.book.number, 'taken', 1) return refusal end",
     ),
-    "no event for a rollback": Plant(
-        (
-            Change(
-                "lua/includes/rolling.lua",
-                "local event = append(outbox, rolled_back_event(",
-                "local event = (function() return '0-0' end)(outbox, rolled_back_event(",
-            ),
-        ),
+    "no event for a rollback": plant(
         "SCRIPT FLUSH",
+        "lua/includes/rolling.lua",
+        "local event = append(outbox, rolled_back_event(",
+        "local event = (function() return '0-0' end)(outbox, rolled_back_event(",
     ),
-    "rolled back whether it stands or not": Plant(
-        (Change("lua/rollback.lua", "if not stands(c, e.event) then return { OUT.already_rolled_back } end\n", ""),),
+    "rolled back whether it stands or not": plant(
         "SCRIPT FLUSH",
+        "lua/rollback.lua",
+        "if not stands(c, e.event) then return { OUT.already_rolled_back } end\n",
+        "",
     ),
-    "locks not counted for the book": Plant(
-        (Change("lua/includes/judge.lua", _TOTAL, "taken = taken + 0"),),
-        "Redis's replies lost",
+    "locks not counted for the book": plant(
+        "Redis's replies lost", "lua/includes/judge.lua", _TOTAL, "taken = taken + 0"
     ),
-    "locks counted that have ended": Plant(
-        (Change("lua/includes/judge.lua", _TOTAL, _TOTAL.replace("'(' .. whole(now)", "'-inf'")),),
-        "SCRIPT FLUSH",
+    "locks counted that have ended": plant(
+        "SCRIPT FLUSH", "lua/includes/judge.lua", _TOTAL, _TOTAL.replace("'(' .. whole(now)", "'-inf'")
     ),
     "deadlines by the caller's clock": Plant(
         (
@@ -175,15 +154,11 @@ PLANTS: dict[str, Plant] = {
         ),
         "the processes' clocks stepped",
     ),
-    "idempotency kept by the API": Plant(
-        (
-            Change(
-                "lua/includes/idempotency.lua",
-                "return got[3] and replay(got[3], ARGV[1], now - workspace.offset_ms), workspace, now",
-                "return nil, workspace, now",
-            ),
-        ),
+    "idempotency kept by the API": plant(
         "Redis's replies lost",
+        "lua/includes/idempotency.lua",
+        "return got[3] and replay(got[3], ARGV[1], now - workspace.offset_ms), workspace, now",
+        "return nil, workspace, now",
     ),
     "NOSCRIPT answered by loading": Plant(
         (
@@ -216,42 +191,32 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
         ),
         "an old dump is loaded while the worker sleeps",
     ),
-    "the gate not read by lock": Plant(
-        (
-            Change(
-                "lua/lock.lua",
-                "local r, reply = start(false, false)\n",
-                "gate_refuses = function() return nil end\nlocal r, reply = start(false, false)\n",
-            ),
-        ),
+    "the gate not read by lock": plant(
         "Postgres away until the service is behind",
+        "lua/lock.lua",
+        "local r, reply = start(false, false)\n",
+        "gate_refuses = function() return nil end\nlocal r, reply = start(false, false)\n",
     ),
-    "recorded answered before the commit": Plant(
-        (
-            Change(
-                "service/api/durability.py",
-                "    return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)\n",
-                "    return True\n",
-            ),
-        ),
+    "recorded answered before the commit": plant(
         "Postgres away",
+        "service/api/durability.py",
+        "    return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)\n",
+        "    return True\n",
     ),
-    "how far the outbox goes asked only by who records it": Plant(
-        (Change("service/worker/process.py", "            flusher.observe_tail(await server.tail())\n", ""),),
+    "how far the outbox goes asked only by who records it": plant(
         "Postgres hangs until the service is behind",
+        "service/worker/process.py",
+        "            flusher.observe_tail(await server.tail())\n",
+        "",
     ),
-    "an entry thrown away before it is recorded": Plant(
-        (
-            Change(
-                "lua/rollback.lua",
-                "if entry then keep_entry(KEYS[3], entry, workspace) end\n",
-                """\
+    "an entry thrown away before it is recorded": plant(
+        "SIGSTOP of each process",
+        "lua/rollback.lua",
+        "if entry then keep_entry(KEYS[3], entry, workspace) end\n",
+        """\
 if entry then keep_entry(KEYS[3], entry, workspace) end
 redis.call('XDEL', KEYS[4], e.event)
 """,
-            ),
-        ),
-        "SIGSTOP of each process",
     ),
 }
 """By name."""

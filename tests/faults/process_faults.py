@@ -43,7 +43,7 @@ async def api_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
         number = dice.randrange(len(stage.apis))
         await drill.begin_fault()
         await stage.apis[number].signal(signal.SIGKILL)
-        stage.apis[number].restart()
+        stage.apis[number].start()
         await until_live(stage, number)
 
 

@@ -39,7 +39,7 @@ class Forwarder:
         self._target = target
 
     def hold(self) -> None:
-        """Let nothing through until `flow`; nobody is told."""
+        """Let nothing through until `flow`; connections stay open."""
         self._requests.clear()
         self._replies.clear()
 
@@ -63,7 +63,7 @@ class Forwarder:
             there, back = await self._connect()
             self._writers.add(back)
             try:
-                await asyncio.gather(self._requested(reader, back), self._replied(there, writer))
+                await asyncio.gather(self._pass(reader, back, self._requests), self._pass(there, writer, self._replies))
             finally:
                 self._writers.discard(back)
                 back.transport.abort()
@@ -78,17 +78,10 @@ class Forwarder:
             return await asyncio.open_unix_connection(self._target)
         return await asyncio.open_connection("127.0.0.1", self._target)
 
-    async def _requested(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, flowing: asyncio.Event) -> None:
         while data := await reader.read(65536):
-            await self._requests.wait()
-            writer.write(data)
-            await writer.drain()
-        raise ConnectionResetError
-
-    async def _replied(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            await self._replies.wait()
-            if self.delay_s:
+            await flowing.wait()
+            if self.delay_s and flowing is self._replies:
                 await asyncio.sleep(self.delay_s)
             if writer.is_closing():
                 break  # cut meanwhile: what was held is lost

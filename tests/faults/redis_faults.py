@@ -226,7 +226,7 @@ async def old_dump(stage: Stage, drill: Drill, dice: random.Random) -> None:
 
 
 async def old_dump_unwatched(stage: Stage, drill: Drill, dice: random.Random) -> None:
-    """As above, while the worker sleeps, and for some seconds more: what the APIs decide meanwhile nobody verified."""
+    """As above, while the worker sleeps, and for some seconds more: what the APIs decide meanwhile is not verified."""
     dump = await stage.primary.save()
     await drill.until_more(dice.randrange(40, 120))
     await stage.worker.signal(signal.SIGSTOP)

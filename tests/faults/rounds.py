@@ -16,7 +16,7 @@ from service.record.pool import ERRORS
 from tests.faults.judging import Verdict, judge, passed_limits
 from tests.faults.looking import CLOSED, Drill, drill
 from tests.faults.scenarios import Scenario
-from tests.faults.stage import ROOT, Stage, staged
+from tests.faults.stage import ROOT, Stage
 
 COLUMNS = """fault | server | rounds | injected | in flight, mean | replies lost | writes lost | answers kept |
     lost accepted | lost fsynced | double | wrong | quarantined | closed s, median | longest |
@@ -51,11 +51,9 @@ async def stage_of(
     """The servers that a fault needs; their processes run a copy of the tree with these changes."""
     copy = folder.with_name(f"{folder.name}-tree")
     tree = changed([*scenario.changes, *changes], ROOT, copy)
-    disks = scenario.small_disks
+    servers = {"replicated": scenario.replicated, "own_disks": scenario.small_disks}
     try:
-        async with staged(
-            binary, folder, scenario.sync, replicated=scenario.replicated, own_disks=disks, tree=tree
-        ) as stage:
+        async with Stage(binary, folder, scenario.sync, **servers, tree=tree) as stage:
             yield stage
     finally:
         shutil.rmtree(copy, ignore_errors=True)
@@ -128,11 +126,8 @@ def line(name: str, server: str, rounds: list[Round]) -> str:
         *(name, server, len(rounds), len(injections), f"{statistics.mean(injections):.1f}" if injections else ""),
         *(sum(one.unanswered["outcome_unknown"] for one in rounds), sum(one.lost_writes for one in rounds)),
         *(sum(one.verdict.kept for one in rounds), lost["accepted"], lost["fsynced"]),
-        *(
-            double,
-            sum(len(one.verdict.wrong) for one in rounds) - double,
-            sum(one.verdict.quarantined for one in rounds),
-        ),
+        *(double, sum(len(one.verdict.wrong) for one in rounds) - double),
+        sum(one.verdict.quarantined for one in rounds),
         *((f"{statistics.median(closed):.1f}", f"{max(closed):.1f}") if closed else ("never", "")),
         *(recoveries["tail"], recoveries["whole"]),
     ]

@@ -5,8 +5,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
@@ -23,6 +22,7 @@ from tests.faults.database import Database
 from tests.faults.disk import Clock, Preloads
 from tests.faults.nodes import Node, Sync, until
 from tests.faults.proxy import Forwarder
+from tests.faults.waiting import settled
 
 APIS = 2
 _ALARMS = (
@@ -41,7 +41,7 @@ class Process:
         self._clock = clock
         if clock:
             self._env = env | clock.env
-        self._start()
+        self.start()
 
     @property
     def clock(self) -> Clock:
@@ -53,11 +53,8 @@ class Process:
     def pid(self) -> int:
         return self._process.pid
 
-    def restart(self) -> None:
-        """Start it again, once killed."""
-        self._start()
-
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Start it, or start it again once it is killed."""
         with self.output.open("ab") as output:
             argv = [sys.executable, "-m", "service", self._command]
             self._process = subprocess.Popen(argv, cwd=self._tree, env=self._env, stdout=output, stderr=output)
@@ -80,8 +77,9 @@ class Process:
 
 
 class Stage:
-    """Two servers `primary` and `replica` behind `front`, a Postgres behind its own, and on them APIs and a worker. The
-    first API finds Redis by `side`, an address of its own. With preloads, power can be lost and clocks stepped."""
+    """Two servers `primary` and `replica` behind `front`, a Postgres behind its own, and on them APIs and a worker that
+    run a tree's code. The first API finds Redis by `side`, an address of its own. With preloads, power can be lost and
+    clocks stepped. Without a replica the service needs no Postgres to decide. All end with the block."""
 
     def __init__(
         self,
@@ -114,7 +112,18 @@ class Stage:
         self.headers = {"Authorization": f"Bearer {KEY}"}
         self._env: dict[str, str] = {}
 
-    async def open(self) -> Self:
+    async def __aenter__(self) -> Self:
+        try:
+            await self._open()
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _open(self) -> None:
         """Start everything, and make a workspace."""
         starting = asyncio.create_task(self.database.start("drill"))
         for node in self._nodes:
@@ -140,7 +149,6 @@ class Stage:
             self.apis.append(self._process("api", f"api{number}", front, SCRIP_PORT=str(port)))
             self.urls.append(f"http://127.0.0.1:{port}")
         await self.until_ready()
-        return self
 
     @property
     def _nodes(self) -> list[Node]:
@@ -209,10 +217,7 @@ class Stage:
                     if (await client.get(f"{url}/health/ready")).status_code != 200:
                         return False
                     response = await client.get(f"{url}/v1/ops/consistency")
-                    if response.status_code != 200 or (response.json()["state"], response.json()["lagEvents"]) != (
-                        "open",
-                        0,
-                    ):
+                    if response.status_code != 200 or not settled(response.json()):
                         return False
                 return True
 
@@ -232,7 +237,7 @@ class Stage:
         await self.worker.signal(signal.SIGKILL)
         if not wait_for_lease:
             await self.pool.execute("UPDATE partitions SET lease_until = now()")
-        self.worker.restart()
+        self.worker.start()
 
     def switch(self, *, side: bool = True) -> None:
         """The replica takes the primary's place: its clients are cut, and find the other; those that come by `side`
@@ -253,22 +258,3 @@ class Stage:
                 await node.start()
         if self._replicated:
             await self.replica.follow(self.primary)
-
-
-@asynccontextmanager
-async def staged(
-    binary: Path,
-    folder: Path,
-    sync: Sync,
-    *,
-    replicated: bool = True,
-    own_disks: bool = False,
-    tree: Path = ROOT,
-) -> AsyncIterator[Stage]:
-    """A stage with its data in a folder; its processes run a tree's code. Without a replica the service needs no
-    Postgres to decide."""
-    stage = Stage(binary, folder, sync, replicated=replicated, own_disks=own_disks, tree=tree)
-    try:
-        yield await stage.open()
-    finally:
-        await stage.close()

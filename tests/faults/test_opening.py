@@ -5,9 +5,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
-from pathlib import Path
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -15,8 +14,6 @@ import httpx
 import msgspec
 import pytest
 
-from loadtests.harness.running import Run, data_folder
-from loadtests.harness.servers import free_port
 from service.domain.book_requests import PatchBook
 from service.domain.code_requests import CodeLine
 from service.record.config.book_rows import patch_book, read_book
@@ -29,55 +26,16 @@ from tests.faults.waiting import until_recorded, wait
 from tests.service_fixture import Service, new_code, new_id, ok, refused
 
 
-class Box:
-    """A service that may be stopped and started again on its data."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self.service = self._start()
-
-    def restart(self) -> Service:
-        """End it in order and start it anew, on another port."""
-        self.end()
-        self.service = self._start()
-        return self.service
-
-    def end(self) -> None:
-        """End it in order."""
-        self.service.close()
-        if self.service.run.process.poll() is None:
-            self.service.run.end()
-
-    def _start(self) -> Service:
-        return Service(Run(self._folder / "data", free_port()).until_ready())
-
-
-@pytest.fixture(scope="module")
-def box() -> Iterator[Box]:
-    """The service under these faults; each test leaves it whole."""
-    with data_folder() as folder:
-        box = Box(folder)
-        yield box
-        box.end()
-
-
-@pytest.fixture(autouse=True)
-def ready(box: Box) -> None:
-    """A test begins where the one before left the service whole; a Postgres that was started takes changes again."""
-    wait(box.service.run.ready)
-    wait(lambda: box.service.manage.post("/v1/users", json={"userId": new_id()}).is_success)
-
-
 def _kill(service: Service, part: str) -> int:
     (pid,) = service.run.facts["pids"][part]
     os.kill(pid, signal.SIGKILL)
     return pid
 
 
-async def test_postgres_is_away(box: Box) -> None:
-    """Buyers don't notice, who asks Postgres hears 503, and all is recorded once it is back. It takes no changes at
+async def test_postgres_is_away(patient: Service) -> None:
+    """Redeems succeed, requests that need Postgres get 503, and all is recorded once it is back. It takes no changes at
     first then."""
-    service, codes, refusals = box.service, [new_code() for _ in range(200)], 0
+    service, codes, refusals = patient, [new_code() for _ in range(200)], 0
     service.book(*codes, new_code())
     unused = iter(codes)
     for _ in range(2):
@@ -148,9 +106,9 @@ class Shop:
         return service.checkout.post(f"/v1/coupons/redeem/{code}", json=self._body, headers=headers)
 
 
-async def test_redis_forgets_everything(box: Box) -> None:
+async def test_redis_forgets_everything(patient: Service) -> None:
     """FLUSHALL: 503 `recovering`, never 404, until all is rebuilt from Postgres; only locks are gone."""
-    service, url = box.service, box.service.run.facts["redisUrl"]
+    service, url = patient, patient.run.facts["redisUrl"]
     shop, code = await asyncio.to_thread(Shop, service), service.coupon()
     before = await everything(url)
     shop.lock(service)
@@ -170,9 +128,9 @@ async def test_redis_forgets_everything(box: Box) -> None:
     shop.assert_answers_stand(service)
 
 
-async def test_the_anchor_is_lost(box: Box) -> None:
-    """A Redis that lacks what was recorded last is another one: it is closed, and mended from the record."""
-    service, codes = box.service, [new_code() for _ in range(3)]
+async def test_the_anchor_is_lost(patient: Service) -> None:
+    """A Redis that lacks what was recorded last is another one: it is closed, and restored from the record."""
+    service, codes = patient, [new_code() for _ in range(3)]
     service.book(*codes)
     for code in codes:
         ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}), 201)
@@ -186,9 +144,9 @@ async def test_the_anchor_is_lost(box: Box) -> None:
     assert await everything(service.run.facts["redisUrl"]) == before
 
 
-async def test_the_api_is_killed_while_uploading(box: Box) -> None:
+async def test_the_api_is_killed_while_uploading(patient: Service) -> None:
     """The API dies in an upload: what Postgres has of it comes to Redis, and the repeat completes it."""
-    service, book = box.service, box.service.book()
+    service, book = patient, patient.book()
     codes = [new_code() for _ in range(30_000)]
     path, headers = f"/v1/books/{book}/codes", {"Content-Type": "text/plain"}
     stats_client = httpx.Client(base_url=service.run.url, headers={"Authorization": "Bearer demo_manage"}, timeout=30)
@@ -236,9 +194,9 @@ async def _write(service: Service, book: str, codes: list[CodeLine], capped: str
         await pool.close()
 
 
-async def test_configuration_that_was_never_projected(box: Box) -> None:
+async def test_configuration_that_was_never_projected(patient: Service) -> None:
     """A change that is in Postgres alone, since the process that wrote it died, is in Redis within seconds."""
-    service, user, codes = box.service, new_id(), [new_code() for _ in range(3)]
+    service, user, codes = patient, new_id(), [new_code() for _ in range(3)]
     book = service.book(codes[0])
     await _write(service, book, [CodeLine(codes[1]), CodeLine(codes[2], owner_id=user)], user)
     wait(lambda: service.stats(book)["codes"] == 3, 5)
@@ -252,9 +210,9 @@ async def test_configuration_that_was_never_projected(box: Box) -> None:
     refused(service.checkout.post(f"/v1/coupons/redeem/{codes[1]}", json={"userId": "u"}), 409, "out_of_stock")
 
 
-async def test_codes_that_are_there_already_are_there_for_all(box: Box) -> None:
+async def test_codes_that_are_there_already_are_there_for_all(patient: Service) -> None:
     """An upload that finds codes whose own upload died before Redis had them is answered once Redis has."""
-    service, codes = box.service, [new_code() for _ in range(3)]
+    service, codes = patient, [new_code() for _ in range(3)]
     book = service.book()
     await _write(service, book, [CodeLine(code) for code in codes])
 
@@ -267,12 +225,14 @@ async def test_codes_that_are_there_already_are_there_for_all(box: Box) -> None:
         assert ok(service.checkout.get(f"/v1/coupons/{code}"))["status"] == "available"
 
 
-async def test_a_restart(box: Box) -> None:
+async def test_a_restart(own_service: Callable[[], Service]) -> None:
     """The next `scrip run` has everything: coupons, locks, counts and keys of repeated requests."""
-    shop = await asyncio.to_thread(Shop, box.service)
-    shop.lock(box.service)
-    before = await everything(box.service.run.facts["redisUrl"])
-    service = await asyncio.to_thread(box.restart)
+    service = await asyncio.to_thread(own_service)
+    shop = await asyncio.to_thread(Shop, service)
+    shop.lock(service)
+    before = await everything(service.run.facts["redisUrl"])
+    service.run.end()
+    service = await asyncio.to_thread(own_service)
     assert await everything(service.run.facts["redisUrl"]) == before
     shop.assert_answers_stand(service)
     ok(shop.redeem_locked(service), 201)

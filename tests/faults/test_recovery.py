@@ -4,9 +4,10 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,7 +19,7 @@ from tests.conftest import require
 from tests.faults.nodes import until
 from tests.faults.rounds import run_round
 from tests.faults.scenarios import SCENARIOS
-from tests.faults.stage import Stage, staged
+from tests.faults.stage import Stage
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -27,7 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 async def stage() -> AsyncIterator[Stage]:
     """A primary with a replica, and the service on them; each round leaves it whole."""
     with data_folder() as folder:
-        async with staged(VALKEY, folder / "stage", "always") as stage:
+        async with Stage(VALKEY, folder / "stage", "always") as stage:
             yield stage
 
 
@@ -55,22 +56,18 @@ async def test_half_a_transaction_is_run_by_no_later_start() -> None:
     """Redis 7.0 cuts an AOF that ends amid a transaction after its first half, and runs that half at the next start but
     one: a file that was written anew holds none."""
     with data_folder() as folder:
-        async with staged(Path(require("redis-server")), folder / "stage", "everysec") as stage:
+        async with Stage(Path(require("redis-server")), folder / "stage", "everysec") as stage:
             result = await run_round(stage, SCENARIOS["SIGKILL of Redis within a transaction, twice"], 2)
     assert result.verdict.wrong == []
 
 
-async def _is_there(client: httpx.AsyncClient, url: str) -> bool:
-    return (await client.get(url)).status_code == 200
-
-
-async def _is_made(asked: Awaitable[httpx.Response]) -> bool:
-    return (await asked).status_code == 201
+async def _answers(status: int, ask: Callable[..., Awaitable[httpx.Response]], url: str, **more: Any) -> bool:
+    return (await ask(url, **more)).status_code == status
 
 
 async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: Stage) -> None:
     """It is stopped while the replica takes over and a new epoch is opened there; then it goes on, with requests
-    waiting and its connection to the old primary whole. Nobody hears a decision of the old one, then or later."""
+    waiting and its connection to the old primary whole. No client gets a decision of the old one, then or later."""
     await stage.heal()
     await stage.until_ready()
     async with httpx.AsyncClient(headers=stage.headers, timeout=60) as client:
@@ -79,7 +76,7 @@ async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: S
         codes = [f"LEFT-{number}" for number in range(40)]
         await client.post(f"{other}/v1/books/{book}/codes", json={"codes": codes})
         for url in (left, other):
-            await until(partial(_is_there, client, f"{url}/v1/coupons/{codes[0]}"), "the first code")
+            await until(partial(_answers, 200, client.get, f"{url}/v1/coupons/{codes[0]}"), "the first code")
         epoch = (await stage.row()).epoch
         await stage.apis[0].signal(signal.SIGSTOP)
         asked = [client.post(f"{left}/v1/coupons/redeem/{code}", json={"userId": "ann"}) for code in codes]
@@ -88,8 +85,8 @@ async def test_an_api_that_was_left_with_an_old_primary_decides_nothing(stage: S
             await stage.replica.lead()
             stage.switch(side=False)
             await stage.until_reopened(epoch)
-            sold = partial(client.post, f"{other}/v1/coupons/redeem/{codes[0]}", json={"userId": "bob"})
-            await until(lambda: _is_made(sold()), "the new primary")
+            sold = partial(_answers, 201, client.post, f"{other}/v1/coupons/redeem/{codes[0]}", json={"userId": "bob"})
+            await until(sold, "the new primary")
         finally:
             await stage.apis[0].signal(signal.SIGCONT)
         refusals = [answer.json().get("code", answer.status_code) for answer in await waiting]

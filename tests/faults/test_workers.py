@@ -3,13 +3,10 @@
 import os
 import signal
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from tests.faults.waiting import until_recorded, wait
 from tests.service_fixture import Service, new_code, ok, refused
-
-_ROOT = Path(__file__).parents[2]
 
 
 async def test_a_gap_in_the_outbox(own_service: Callable[[], Service]) -> None:

@@ -1,6 +1,6 @@
 """Known faults of what requirements.lock names, by pip-audit, in an environment of its own: `make audit`.
 
-Ends with 0 where there are none, 1 where there are some, 2 where nobody could be asked.
+Ends with 0 where there are none, 1 where there are some, 2 where the advisories could not be read.
 """
 
 import json
@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def _judged(packages: list[dict[str, Any]]) -> int:
-    """pip-audit says that all is well where it was told nothing of a package; so what it skipped is counted here."""
+    """pip-audit succeeds although it has no data on a package; so the packages that it skipped are counted here."""
     skipped = [one["name"] for one in packages if "skip_reason" in one]
     faulty = [(one["name"], one["version"], fault["id"]) for one in packages for fault in one.get("vulns", [])]
     for name, version, fault in faulty:

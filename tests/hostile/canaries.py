@@ -31,7 +31,7 @@ _SQL = "INSERT INTO single_uses SELECT workspace, unnest($1::text[]), $2 FROM wo
 
 
 def canary() -> str:
-    """A code, a key or a token that is nobody else's."""
+    """A new code, key or token."""
     return MARK + "".join(secrets.choice(_LETTERS) for _ in range(12))
 
 

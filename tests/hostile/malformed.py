@@ -98,7 +98,7 @@ class Maker:
 
 
 async def send_all(url: str, inputs: int, seed: int, document: Document) -> tuple[Counter[int], list[bytes]]:
-    """Send so many; the answers by status (0 for none), and the requests that heard 5xx."""
+    """Send so many; the answers by status (0 for none), and the requests that got 5xx."""
     statuses: Counter[int] = Counter()
     failed: list[bytes] = []
     left = iter(range(inputs))

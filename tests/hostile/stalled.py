@@ -138,22 +138,20 @@ async def _honest(port: int, seconds: float) -> int:
 
 
 def main() -> int:
-    """Measure, print, and fail where somebody was late, or the stalled took a tenth of a core or of what honest get."""
+    """Measure and print. Fail where a connection was closed late, or the stalled took a tenth of a core or of the
+    honest answers."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--connections", type=int, default=2000)
     parser.add_argument("--seconds", type=float, default=20.0, help="for each count of honest answers")
-    parser.add_argument(
-        "--least", type=float, default=0.9, help="of a core, and of their answers, that honest clients keep"
-    )
+    parser.add_argument("--least", type=float, default=0.9, help="of a core, and of honest answers, that is left")
     asked = parser.parse_args()
     with own_service() as run:
         port, api = int(run.url.rpartition(":")[2]), psutil.Process(run.facts["pids"]["api"][0])
         asyncio.run(_honest(port, 3))
         before = _rate(port, asked.seconds)
         queue: Any = multiprocessing.Queue()
-        stalling = multiprocessing.Process(
-            target=_stalling, args=(port, asked.connections, 2 * asked.seconds + 6, queue)
-        )
+        how = (port, asked.connections, 2 * asked.seconds + 6, queue)
+        stalling = multiprocessing.Process(target=_stalling, args=how)
         stalling.start()
         time.sleep(4)
         alone = _alone(api, asked.seconds)

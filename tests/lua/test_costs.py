@@ -2,9 +2,9 @@
 
 import re
 
+from loadtests.worst import CASES
 from loadtests.worst.ground import Ground
 from loadtests.worst.measuring import commands
-from loadtests.worst.table import CASES
 from service.common.resources import LUA_DIR
 from tests.lua.conftest import shop_on
 

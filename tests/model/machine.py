@@ -196,7 +196,7 @@ class Machine(Merchant):
         return usable[nth % len(usable)] if usable else pick.FIRST_CODES[nth]
 
     def owned(self, nth: int) -> Coupon | None:
-        """A coupon that is somebody's; None where there is none."""
+        """An assigned coupon; None where there is none."""
         owned = [c for c in self.model.coupons.values() if c.owner]
         return owned[nth % len(owned)] if owned else None
 

@@ -10,6 +10,7 @@ from service.domain.limits import KeyLimits, WorkspaceLimits
 from tests.model import choices as pick
 from tests.model.amounts import DIGITS
 from tests.model.limits import KEYS
+from tests.model.state import Coupon
 from tests.model.twins import Twins
 
 
@@ -46,7 +47,7 @@ class Merchant(Twins):
         gifts = [rules.pop("gift") for rules in drawn]
         for rules in drawn:
             row = self.stage.run(self.shop.book(**self.fields_of_book(rules)))
-            self.model.put_book(row)
+            self.model.books[row.book] = row
             for code in pick.FIRST_CODES:
                 if code.startswith(f"BOOK-{row.book}-"):
                     self.add(code, row, None, None, None)
@@ -162,7 +163,8 @@ class Merchant(Twins):
         row = self.shop.code_row(book, code, self.shop.next_version(), **own)
         self.stage.run(self.shop.projector.coupon(row))
         self.rows[code] = row
-        self.model.upload(code, book.book, owner, row.created_ms, own_max, ends)
+        assigned_at = row.created_ms if owner else None
+        self.model.coupons[code] = Coupon(code, book.book, own_max, owner, assigned_at, ends)
 
     def patch(self, book: int, change: tuple[str, Any]) -> None:
         """Change one thing of a book in both; what would be senseless stays as it was."""
@@ -174,7 +176,7 @@ class Merchant(Twins):
             fields["discount"] = DiscountRow(**{**plain, **fields["discount"]})
         row = msgspec.structs.replace(self.model.books[book], **fields)
         if None in (row.valid_from_ms, row.valid_until_ms) or row.valid_from_ms < row.valid_until_ms:  # type: ignore[operator]
-            self.model.put_book(self.stage.run(self.shop.change(self.model.books[book], **fields)))
+            self.model.books[book] = self.stage.run(self.shop.change(self.model.books[book], **fields))
             self.count()
 
     def fields_of_book(self, rules: dict[str, Any]) -> dict[str, Any]:

@@ -126,9 +126,8 @@ class Model(Operations):
         if gift and not mine:
             raise Refused("order_already_used")
         before = {book: self.stock(book) for book in self.books}
-        gift_body = (
-            self.coupon_body(mine, actual_gift) if mine else None
-        )  # as it was, where the order is paid with its own gift
+        # As it was, where the order is paid with its own gift.
+        gift_body = self.coupon_body(mine, actual_gift) if mine else None
         redemption = self._spend(use, asked, actual.get("redemption") or {}) if use else None
         if not mine and (book := wanted or (c and self._gift_book(c)) or self.gift_book):
             mine = self._gift(book, user, order, c, actual_gift)

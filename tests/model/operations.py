@@ -5,7 +5,6 @@ coupon was picked."""
 from decimal import Decimal
 from typing import Any
 
-from service.domain.configuration import BookRow
 from tests.model import amounts, refusals
 from tests.model.refusals import Refused, Use, first
 from tests.model.state import Coupon, Lock, Redemption, State, time
@@ -36,10 +35,9 @@ class Operations(State):
     def assign(self, code: str, asked: Body, actual: Body) -> Answer:
         """201; 200 when it was this user's already."""
         c, user = self._find_coupon(code), asked["userId"]
-        if c.owner == user:
-            first(self, c, refusals.of_assigned_already(self, c))
-            return 200, self._durable(self.coupon_body(c, actual))
         first(self, c, refusals.of_assign(self, c, user))
+        if c.owner == user:
+            return 200, self._durable(self.coupon_body(c, actual))
         return self._assigned(c, user, actual)
 
     def assign_any(self, code: None, asked: Body, actual: Body) -> Answer:
@@ -82,7 +80,7 @@ class Operations(State):
                 self.facts.append(("S", book, "out", of, max(left, 0), self.now))
 
     def unassign(self, code: str, asked: Body, actual: Body) -> Answer:
-        """200: the coupon, that is nobody's now."""
+        """200: the coupon, unassigned now."""
         c = self._find_coupon(code)
         first(self, c, refusals.of_unassign(self, c))
         self._take_back(c)
@@ -288,16 +286,6 @@ class Operations(State):
 
     def _durable(self, body: Body) -> Body:
         return {**body, "durability": "accepted"}
-
-    # Configuration, which no limit refuses.
-
-    def put_book(self, row: BookRow) -> None:
-        """A book is new, or changed; what it says holds for existing codes and locks too."""
-        self.books[row.book] = row
-
-    def upload(self, code: str, book: int, owner: str | None, at: int, own_max: int | None, ends: int | None) -> None:
-        """A new code. An owner has it from the start (`at`)."""
-        self.coupons[code] = Coupon(code, book, own_max, owner, at if owner else None, ends)
 
 
 def use_of(c: Coupon, kind: str, asked: Body) -> Use:

@@ -2,14 +2,14 @@
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, cast
 
 import msgspec
 
 from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
-from service.domain.configuration import BookRow, CodeRow
+from service.domain.configuration import CodeRow
 from service.formats import key_names
 from service.formats.events import Fact, Redeemed, RolledBack
 from service.formats.mending_mark import WHOLE
@@ -18,16 +18,10 @@ from service.hot.scripts import MENDING, Scripts
 from service.worker.restorer import Restorer
 from tests.lua.consistency import Coupon, Held
 from tests.lua.outbox import Outbox, parse_entry, read_outbox
+from tests.model.model import Model
 
 
-async def rebuild(
-    shop: Shop,
-    other: Shop,
-    settings: Mapping[str, Any],
-    books: Mapping[int, BookRow],
-    codes: Mapping[str, CodeRow],
-    caps: Mapping[str, int | None],
-) -> None:
+async def rebuild(shop: Shop, other: Shop, model: Model, settings: dict[str, Any], codes: list[CodeRow]) -> None:
     """Make another Redis whole from the latest configuration and all events, while its gate is closed."""
     other.caller, other.still_ms = shop.caller, shop.still_ms
     other.outbox = await shop.read_outbox_entries()
@@ -40,17 +34,17 @@ async def rebuild(
     await server.load(restorer.scripts)
     other.projector = restorer.projector
     await other.put_workspace(**settings)
-    for row in books.values():
+    for row in model.books.values():
         await other.projector.book(row)
-    await other.projector.codes(shop.workspace, 0, 1, list(codes.values()), whole=True)
-    for user, cap in caps.items():
+    await other.projector.codes(shop.workspace, 0, 1, codes, whole=True)
+    for user, cap in model.caps.items():
         await other.user(user, cap)
     for fact in _recorded_facts(other.outbox):
         restorer._add(fact)
     await restorer._send_events(WHOLE)
     await restorer._wait_for_all()
     assert restorer._skipped == 0
-    restorer._note_buckets(list(codes.values()))
+    restorer._note_buckets(codes)
     await restorer.fill_pools()
     await other.link.call("DEL", key_names.mend(0))
 

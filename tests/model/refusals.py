@@ -105,8 +105,8 @@ def of_use(state: State, use: Use) -> list[str]:
 
 
 def full_quota(state: State, use: Use) -> list[int]:
-    """When the live locks end that leave no room for another: the user's in the book, else the key's, else of what is
-    left for whoever comes the share that may be locked. [] where there is room."""
+    """When the live locks end that leave no room for another: the user's in the book, else the key's, else the
+    share of what is left that may be locked. [] where there is room."""
     c, limits = use.c, state.limits
     row = state.books[c.book]
     of_user = limits.of_book(row, "locks_per_user")
@@ -177,7 +177,9 @@ def _of_value(state: State, use: Use) -> dict[str, bool]:
 
 
 def of_assign(state: State, c: Coupon, user: str) -> list[str]:
-    """Of assigning a named coupon that isn't this user's already."""
+    """Of assigning a named coupon; of one that the user has already, less is asked."""
+    if c.owner == user:
+        return _holding(_of_time(state, c))
     conditions = {
         **_of_time(state, c),
         "coupon_assigned_to_other": c.owner is not None,
@@ -186,11 +188,6 @@ def of_assign(state: State, c: Coupon, user: str) -> list[str]:
         **_of_user(state, c.book, user),
     }
     return _holding(conditions)
-
-
-def of_assigned_already(state: State, c: Coupon) -> list[str]:
-    """Of assigning a coupon to the user that has it."""
-    return _holding(_of_time(state, c))
 
 
 def of_assign_any(state: State, book: int, user: str) -> list[str]:

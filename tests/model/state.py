@@ -231,7 +231,7 @@ class State:
         return c if c and (c.owner, c.assigned_at) == (user, at) else None
 
     def free(self, book: int) -> set[str]:
-        """Codes that anybody may be given: nobody's, active, in their time, a use left and no live lock."""
+        """Codes that any user may be given: unassigned, active, in their time, with a use left and no live lock."""
         return {
             c.code
             for c in self.of_book(book)

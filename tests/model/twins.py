@@ -164,8 +164,7 @@ class Twins(RuleBasedStateMachine):
         if not self.broken and self.rows:
             self.compare()
             other = self.stage.run(self.stage.shop(1))
-            books = self.model.books
-            self.stage.run(rebuild(self.shop, other, self.settings, books, self.rows, self.model.caps))
+            self.stage.run(rebuild(self.shop, other, self.model, self.settings, list(self.rows.values())))
             other.limits_changed = self.shop.limits_changed
             self.holds(assert_same(self.shop, other))
             self.holds(assert_consistent(other))
