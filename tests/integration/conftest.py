@@ -19,18 +19,11 @@ from service.embedded.valkey import Valkey
 from service.record.migrations import migrate
 from tests.integration.flush_fixtures import make_flusher, shop
 from tests.integration.opening_fixtures import place
-from tests.integration.record_fixtures import kept, pool
+from tests.integration.record_fixtures import kept, partitions, pool, workspace
 from tests.integration.webhook_fixtures import office, receiver
 
-__all__ = [
-    "kept",
-    "make_flusher",
-    "office",
-    "place",
-    "pool",
-    "receiver",
-    "shop",
-]  # fixtures of several files, for pytest to find here
+__all__ = ["kept", "make_flusher", "office", "partitions", "place", "pool", "receiver", "shop", "workspace"]
+"""Fixtures of several files, for pytest to find here."""
 
 _numbers = count(1)
 _LONG = (
@@ -49,7 +42,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Iterator[Path]:
-    """The servers' data."""
     with data_folder() as folder:
         yield folder
 
@@ -63,7 +55,6 @@ async def postgres_url(data_dir: Path) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def valkey_url(data_dir: Path) -> AsyncIterator[str]:
-    """The address of a Valkey."""
     async for url in _running(Valkey, data_dir):
         yield url
 

@@ -119,7 +119,6 @@ def test_others_come_between(service: Service) -> None:
 
 
 def _alone(service: Service, operation: Operation) -> tuple[int, str]:
-    """Send an operation as a single request; return status and body."""
     body = {name: value for name, value in operation.items() if name != "op"}
     path = f"/v1/coupons/{operation['op']}"
     if operation["op"] != "validate" and "code" in body:

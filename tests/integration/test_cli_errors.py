@@ -53,7 +53,6 @@ def command(valkey_url: str) -> Command:
 
 
 async def _tables(url: str) -> dict[str, list[Any]]:
-    """Read all rows of all tables."""
     connection = await asyncpg.connect(url)
     try:
         names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")

@@ -27,7 +27,6 @@ class Server:
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
         self.writers.append(writer)
         parser = hiredis.Reader(encoding="utf-8")
         while chunk := await reader.read(1 << 20):
@@ -51,7 +50,6 @@ class Server:
 
 @asynccontextmanager
 async def serving(answer: Answer, info: bytes = b"") -> AsyncIterator[Server]:
-    """A server on a free port."""
     server = Server(answer, info)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.url = f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0"

@@ -38,7 +38,6 @@ class Diagnosis(NamedTuple):
     checks: dict[str, dict[str, Any]]
 
     def bad(self) -> set[str]:
-        """The names of checks that are bad."""
         return {name for name, check in self.checks.items() if check["state"] == "bad"}
 
 
@@ -56,7 +55,6 @@ def _doctor(service: Service, **env: str) -> Diagnosis:
 
 @pytest.fixture(scope="module")
 def patient() -> Iterator[Service]:
-    """The service of this file."""
     with data_folder() as folder:
         service = Service(Run(folder / "data", free_port()).until_ready())
         yield service
@@ -73,7 +71,6 @@ def well(patient: Service) -> Iterator[None]:
 
 @contextmanager
 def _asleep(service: Service, *parts: str) -> Iterator[None]:
-    """Stop processes with SIGSTOP."""
     pids = [pid for part in parts for pid in service.run.facts["pids"][part]]
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)

@@ -58,7 +58,6 @@ class Walk:
         await self.place.learn()
 
     async def sell(self, **more: str) -> None:
-        """One redemption."""
         await self.place.do(redeem.REDEEM, "ALL-1", userId="vic", **more)
         self.sold += 1
 

@@ -24,13 +24,11 @@ async def redeem_into_quarantine(place: Place, code: str, order: str) -> None:
 
 
 async def read_reasons(place: Place) -> list[str]:
-    """Read why events are in quarantine."""
     rows = await place.pool.fetch("SELECT reason FROM quarantine ORDER BY epoch, seq")
     return [row["reason"] for row in rows]
 
 
 async def assert_blocked(place: Place, *codes: str) -> None:
-    """Assert that these codes are inactive."""
     for code in codes:
         with pytest.raises(Refusal, match="coupon_inactive"):
             await place.do(redeem.REDEEM, code, userId="bob")

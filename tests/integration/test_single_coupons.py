@@ -39,7 +39,6 @@ def make_body(kind: str, **fields: Any) -> dict[str, Any]:
 
 
 def create(service: Service, kind: str, **fields: Any) -> dict[str, Any]:
-    """Create a coupon over HTTP."""
     return ok(service.manage.post(f"/v1/coupons/{kind}", json=make_body(kind, **fields)), 201)
 
 
@@ -49,7 +48,6 @@ def redeem(service: Service, code: str, user: str | None = None, **fields: Any) 
 
 
 def list_active(service: Service, limit: int = 1000) -> list[dict[str, Any]]:
-    """Read all pages of the list of active coupons."""
     path = "/v1/coupons/active/time-specific"
     return [item for page in pages(service.checkout, path, limit=limit) for item in page]
 

@@ -60,7 +60,6 @@ async def test_a_redemption_without_order_and_value(still: Shop) -> None:
 
 
 async def redeemed_events(shop: Shop) -> list[Redeemed]:
-    """The redemptions of the outbox."""
     events = [parse_entry(*entry) for entry in await shop.read_outbox_entries()]
     return [event for event in events if isinstance(event, Redeemed)]
 
