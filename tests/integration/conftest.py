@@ -6,7 +6,6 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
@@ -21,6 +20,7 @@ from tests.integration.flush_fixtures import make_flusher, shop
 from tests.integration.opening_fixtures import place
 from tests.integration.record_fixtures import kept, partitions, pool, workspace
 from tests.integration.webhook_fixtures import office, receiver
+from tests.service_fixture import database
 
 __all__ = ["kept", "make_flusher", "office", "partitions", "place", "pool", "receiver", "shop", "workspace"]
 """Fixtures of several files, for pytest to find here."""
@@ -109,11 +109,8 @@ async def _running(server: type[Postgres] | type[Valkey], data_dir: Path) -> Asy
 
 
 async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
+    async with database(url) as connection:
         await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 def _at(url: str, database: str) -> str:

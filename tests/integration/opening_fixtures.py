@@ -118,11 +118,15 @@ class Place:
         await flusher.start()
         return await flusher.step()
 
-    async def rebuild(self) -> None:
-        """Empty Redis, open the partition, and let the API process read its new epoch."""
-        await self.redis.flushall()
+    async def reopen(self) -> None:
+        """Open the partition as another worker, and let the API process read its new epoch."""
         await self.open()
         await self.learn()
+
+    async def rebuild(self) -> None:
+        """Empty Redis, and open the partition again."""
+        await self.redis.flushall()
+        await self.reopen()
 
     async def snapshot(self) -> dict[bytes, tuple[bytes, int]]:
         """Return all keys of Redis, for put_back."""
@@ -175,8 +179,7 @@ async def place(
     caller = Caller(uuid4(), number, workspace.workspace_id, 0, "live", frozenset(SCOPES))
     outbox = Outbox(valkey_url, 0)
     place = Place(pool, redis, outbox, valkey_url, link, Decider(link), caller)
-    await place.open()
-    await place.learn()
+    await place.reopen()
     await place.do(assign.ASSIGN_CODE, "CODE-1", "key-1", userId="ann")
     for n in range(2, 8):
         await place.do(redeem.REDEEM, f"CODE-{n}", f"key-{n}", userId="ann", orderId=f"o{n}", orderValue="10.00")

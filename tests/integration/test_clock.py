@@ -158,15 +158,12 @@ def test_no_time_is_the_real_time(lab: Lab) -> None:
 async def test_a_clock_that_was_never_projected(lab: Lab) -> None:
     """If the process that moved the clock died after the write to Postgres, the worker projects it to Redis."""
     code = lab.coupon(**_WINDOW)
-    pool = await asyncpg.create_pool(lab.service.run.facts["databaseUrl"], min_size=1, max_size=1)
-    try:
+    async with asyncpg.create_pool(lab.service.run.facts["databaseUrl"], min_size=1, max_size=1) as pool:
         number = await workspace_named(pool, lab.name)
         assert number is not None
         partition = (await read_workspace(pool, number)).partition
         ahead = _time(_WITHIN) - datetime.now(UTC)
         await patch_workspace(pool, number, partition, {"clock_offset_ms": ahead // timedelta(milliseconds=1)})
-    finally:
-        await pool.close()
     until(lambda: lab.read(code)["status"] == "available" and lab.send("redeem", code, userId="ann").status_code == 201)
 
 

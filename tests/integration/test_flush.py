@@ -14,15 +14,7 @@ from service.record.facts import event_writer
 from service.record.partitions.partition_rows import begin_epoch, read_partition
 from service.worker import write_behind
 from service.worker.write_behind import Flusher
-from tests.integration.flush_fixtures import (
-    OUTBOX,
-    MakeFlusher,
-    Shop,
-    caught_up,
-    has_recorded,
-    running,
-    until,
-)
+from tests.integration.flush_fixtures import OUTBOX, MakeFlusher, Shop, caught_up, has_recorded, running, until
 
 
 async def test_all_events_are_recorded_in_order(shop: Shop, make_flusher: MakeFlusher):

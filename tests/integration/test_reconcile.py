@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -143,19 +142,15 @@ def test_by_the_api(world: World) -> None:
 
 def test_the_lag_is_the_oldest_events_age(world: World) -> None:
     """While the worker is stopped the lag is the age of the oldest unrecorded event."""
-    (worker,) = world.service.run.facts["pids"]["worker"]
     code, answers = world.service.coupon(), []
     time.sleep(1.5)
-    os.kill(worker, signal.SIGSTOP)
-    try:
+    with world.service.asleep("worker"):
         began = time.monotonic()
         ok(world.service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "cem"}), 201)
         for _ in range(2):
             time.sleep(0.5)
             answers.append(ok(world.service.operate.get("/v1/ops/consistency")))
         passed_s = time.monotonic() - began
-    finally:
-        os.kill(worker, signal.SIGCONT)
     assert [one["lagEvents"] for one in answers] == [2, 2]  # the second is book.exhausted
     assert 0.4 < answers[0]["lagSeconds"] < answers[1]["lagSeconds"] < passed_s + 0.1
     last = until(lambda: (answer := ok(world.service.operate.get("/v1/ops/consistency")))["lagEvents"] == 0 and answer)
@@ -179,7 +174,7 @@ def test_killed_it_leaves_nothing(world: World) -> None:
     """A killed comparison has changed nothing, and the next one starts once its lease expires."""
     before, whole = held(world.service), [sys.executable, "-m", "service", "reconcile"]
     for after_s in (0.6, 0.9, 1.2):
-        process = subprocess.Popen(whole, env=os.environ | _env(world.service), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(whole, env=os.environ | world.service.urls, stdout=subprocess.DEVNULL)
         time.sleep(after_s)
         process.kill()
         process.wait()
@@ -190,17 +185,9 @@ def test_killed_it_leaves_nothing(world: World) -> None:
 
 def command(service: Service, *words: str) -> Result:
     """Run `scrip reconcile`, or another command, on the service."""
-    return scrip(*(words or ("reconcile",)), **_env(service))
-
-
-def _env(service: Service) -> dict[str, str]:
-    facts = service.run.facts
-    return {"REDIS_URL": facts["redisUrl"], "DATABASE_URL": facts["databaseUrl"]}
+    return scrip(*(words or ("reconcile",)), **service.urls)
 
 
 async def _with_pool(world: World, ask: Callable[[asyncpg.Pool], Awaitable[Any]]) -> Any:
-    pool = await record.connect(world.service.run.facts["databaseUrl"])
-    try:
+    async with await record.connect(world.service.run.facts["databaseUrl"]) as pool:
         return await ask(pool)
-    finally:
-        await pool.close()

@@ -200,15 +200,12 @@ def test_a_test_workspaces_clock(service: Service) -> None:
 
 async def test_a_coupon_that_redis_does_not_have_yet(service: Service) -> None:
     """The list skips a coupon that is not in Redis yet; once it is there, the coupon can be used."""
-    pool = await connect(service.run.facts["databaseUrl"])
-    try:
+    async with await connect(service.run.facts["databaseUrl"]) as pool:
         number = await workspace_rows.workspace_named(pool, "demo")
         assert number is not None
         row = await workspace_rows.read_workspace(pool, number)
         _, code = await create_single(pool, number, row.partition, convert(make_window(), TimeSpecific))
         assert filter_active(service, code.code) == []
-    finally:
-        await pool.close()
     until(lambda: filter_active(service, code.code))
     ok(redeem(service, code.code), 201)
 

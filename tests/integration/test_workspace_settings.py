@@ -6,13 +6,7 @@ import pytest
 
 from tests.service_fixture import Service, new_code, ok, refused
 
-_DEFAULTS = {
-    "currency": "USD",
-    "couponsPerOrder": 1,
-    "maxCoupons": None,
-    "giftBookId": None,
-    "idempotencyHours": 24,
-}
+_DEFAULTS = {"currency": "USD", "couponsPerOrder": 1, "maxCoupons": None, "giftBookId": None, "idempotencyHours": 24}
 _HOUR_MS = 3_600_000
 
 

@@ -108,10 +108,7 @@ async def test_a_used_up_coupon_is_refused(still: Shop, uses: int) -> None:
     assert (coupon["status"], coupon["redemptions"], coupon["maxRedemptions"]) == (status, uses, uses)
     assert coupon["userId"] is None  # redeeming doesn't assign
     assert coupon["lastRedemption"] == {
-        "redemptionId": last["redemptionId"],
-        "userId": last["userId"],
-        "orderId": last["orderId"],
-        "redeemedAt": last["redeemedAt"],
+        name: last[name] for name in ("redemptionId", "userId", "orderId", "redeemedAt")
     }
     stats = await still.stats(book)
     assert (stats["redemptions"], stats["redeemed" if uses == 1 else "exhausted"]) == (uses, 1)
