@@ -198,7 +198,7 @@ def test_the_lag_header(patient: Service) -> None:
         for path in ("codes", "codes.csv", "redemptions.csv"):
             answer = patient.manage.get(f"/v1/books/{book}/{path}")
             assert answer.status_code == 200
-            assert 1 <= int(answer.headers["Scrip-Lag-Seconds"]) < 20
+            assert int(answer.headers["Scrip-Lag-Seconds"]) >= 1  # from the last recorded event on, however long ago
     until(lambda: "Scrip-Lag-Seconds" not in patient.manage.get(f"/v1/books/{book}/codes.csv").headers)
     assert _listed(patient.manage, book)[0]["status"] == "redeemed"
 
