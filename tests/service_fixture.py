@@ -3,10 +3,11 @@
 import asyncio
 import json
 import os
+import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from hashlib import blake2b
 from typing import Any, Literal
 from uuid import uuid4
@@ -32,6 +33,16 @@ _PAGE = 1000
 _WAITING_HELPS = {"coupon_locked", "rate_limited", "too_many_misses", "lock_quota", "key_quota"}
 
 
+@asynccontextmanager
+async def database(url: str) -> AsyncIterator[asyncpg.Connection]:
+    """A connection to Postgres, which ends with the block."""
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
 class Service:
     """A `scrip run`, ready, and its clients: `service.manage` sends the key `demo_manage`."""
 
@@ -53,8 +64,24 @@ class Service:
             self._clients[key] = httpx.Client(base_url=self.run.url, headers=headers, timeout=30)
         return self._clients[key]
 
+    @property
+    def urls(self) -> dict[str, str]:
+        """The settings with which a command uses its servers."""
+        return {"REDIS_URL": self.run.facts["redisUrl"], "DATABASE_URL": self.run.facts["databaseUrl"]}
+
+    @contextmanager
+    def asleep(self, *parts: str) -> Iterator[None]:
+        """Stop the processes of these parts with SIGSTOP inside the block."""
+        pids = [pid for part in parts for pid in self.run.facts["pids"][part]]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
     def close(self) -> None:
-        """Close the clients."""
         for client in (self.anonymous, *self._clients.values()):
             client.close()
 
@@ -64,22 +91,16 @@ class Service:
 
     async def fetch(self, sql: str, *args: Any) -> list[asyncpg.Record]:
         """Fetch rows of its Postgres."""
-        connection = await asyncpg.connect(self.run.facts["databaseUrl"])
-        try:
+        async with database(self.run.facts["databaseUrl"]) as connection:
             return await connection.fetch(sql, *args)
-        finally:
-            await connection.close()
 
     def make_workspace(self, name: str, mode: Literal["live", "test"]) -> httpx.Client:
         """Make a workspace and a key `<name>_admin` with all scopes; return its client once the API knows it."""
 
         async def make() -> None:
-            connection = await asyncpg.connect(self.run.facts["databaseUrl"])
-            try:
+            async with database(self.run.facts["databaseUrl"]) as connection:
                 row = await create_workspace(connection, name, mode)
                 await create_key(connection, row.workspace, "admin", list(SCOPES), f"{name}_admin")
-            finally:
-                await connection.close()
 
         with ThreadPoolExecutor(1) as aside:  # a test may have a loop of its own here
             aside.submit(asyncio.run, make()).result()

@@ -155,7 +155,7 @@ class Round:
         await self._time(
             "extend", (prepare_extend(call(), code, lock.ExtendRequest(token, 600)) for code, token, _ in each)
         )
-        asked = (prepare_validate(call(), None, redeem.ValidateRequest(code, **order)) for code, _, order in each)
+        asked = (prepare_validate(call(), None, redeem.ValidateRequest(code=code, **order)) for code, _, order in each)
         await self._time("validate", asked)
         asked = (
             prepare_redeem(call(True), code, redeem.RedeemRequest(**order, lock_token=at)) for code, at, order in each
@@ -165,7 +165,9 @@ class Round:
         await self._time("rollback", (rollback.ROLLBACK.prepare(call(), one, request) for one in ids))
         held = zip(others, await self._locks(others), strict=True)
         await self._time("unlock", (lock.UNLOCK.prepare(call(), code, lock.UnlockRequest(at)) for code, at in held))
-        asked = (prepare_redeem(call(), code, redeem.RedeemRequest(f"user-{n}")) for n, code in enumerate(others))
+        asked = (
+            prepare_redeem(call(), code, redeem.RedeemRequest(user_id=f"user-{n}")) for n, code in enumerate(others)
+        )
         await self._time("redeem, plain", asked)
         book = str(gifts.book_id)
         asked = (assign.ASSIGN_ANY.prepare(call(), None, assign.AssignAny(book, f"user-{n}")) for n in numbers)

@@ -10,16 +10,9 @@ from tests.conftest import require
 from tests.service_fixture import Service
 
 _QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-default-apps",
-    "--disable-domain-reliability",
-    "--disable-sync",
-    "--no-default-browser-check",
-    "--no-first-run",
-    "--no-pings",
+    *"--no-sandbox --disable-gpu --disable-background-networking --disable-component-update".split(),
+    *"--disable-default-apps --disable-domain-reliability --disable-sync".split(),
+    *"--no-default-browser-check --no-first-run --no-pings".split(),
     "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 ]
 """Without these Chromium itself calls other hosts."""

@@ -7,8 +7,6 @@ from tests.service_fixture import Service
 
 
 class Operator(Watched):
-    """An operator's page of the console."""
-
     def __init__(self, page: Page, service: Service) -> None:
         super().__init__(page, service.run.url)
 
@@ -26,7 +24,6 @@ class Operator(Watched):
         await expect(self.heading(title)).to_be_visible()
 
     def heading(self, text: str) -> Locator:
-        """Find the page's title."""
         return self.page.get_by_role("heading", level=1, name=text, exact=True)
 
     def button(self, name: str) -> Locator:
@@ -38,7 +35,6 @@ class Operator(Watched):
         return self.page.locator("tbody tr", has_text=text)
 
     async def search(self, text: str) -> None:
-        """Type a text into the search box, and press Enter."""
         await self["search"].fill(text)
         await self["search"].press("Enter")
 
@@ -50,5 +46,4 @@ class Operator(Watched):
         await expect(dialog).to_be_hidden()
 
     async def expect_message(self, text: str) -> None:
-        """Wait for a message."""
         await expect(self["told"].get_by_text(text)).to_be_visible()

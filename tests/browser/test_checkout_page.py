@@ -21,12 +21,9 @@ TWENTY = {"type": "percentage", "value": 20}
 
 
 class Shopper(Watched):
-    """A shopper's page."""
-
     user = ""
 
     async def open_page(self) -> None:
-        """Open the page as a new user."""
         await self.page.goto(f"{self.url}/checkout")
         self.user = new_id()
         await self["user"].fill(self.user)
@@ -68,7 +65,6 @@ def watch_payments(shopper: Shopper) -> list[tuple[str, str | None]]:
 
 
 def read_coupon(service: Service, code: str) -> dict[str, Any]:
-    """Read a coupon over HTTP."""
     return ok(service.checkout.get(f"/v1/coupons/{code}"))
 
 

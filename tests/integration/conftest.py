@@ -6,7 +6,6 @@ from itertools import count
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
-import asyncpg
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
@@ -19,18 +18,12 @@ from service.embedded.valkey import Valkey
 from service.record.migrations import migrate
 from tests.integration.flush_fixtures import make_flusher, shop
 from tests.integration.opening_fixtures import place
-from tests.integration.record_fixtures import kept, pool
+from tests.integration.record_fixtures import kept, partitions, pool, workspace
 from tests.integration.webhook_fixtures import office, receiver
+from tests.service_fixture import database
 
-__all__ = [
-    "kept",
-    "make_flusher",
-    "office",
-    "place",
-    "pool",
-    "receiver",
-    "shop",
-]  # fixtures of several files, for pytest to find here
+__all__ = ["kept", "make_flusher", "office", "partitions", "place", "pool", "receiver", "shop", "workspace"]
+"""Fixtures of several files, for pytest to find here."""
 
 _numbers = count(1)
 _LONG = (
@@ -49,7 +42,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def data_dir() -> Iterator[Path]:
-    """The servers' data."""
     with data_folder() as folder:
         yield folder
 
@@ -63,7 +55,6 @@ async def postgres_url(data_dir: Path) -> AsyncIterator[str]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def valkey_url(data_dir: Path) -> AsyncIterator[str]:
-    """The address of a Valkey."""
     async for url in _running(Valkey, data_dir):
         yield url
 
@@ -118,11 +109,8 @@ async def _running(server: type[Postgres] | type[Valkey], data_dir: Path) -> Asy
 
 
 async def _execute(url: str, statement: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
+    async with database(url) as connection:
         await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 def _at(url: str, database: str) -> str:

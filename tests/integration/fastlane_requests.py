@@ -100,7 +100,6 @@ def asked(
     authorization: str = "Authorization: Bearer {key}\r\n",
     kind: str = "Content-Type: application/json\r\n",
 ) -> bytes:
-    """Build a request."""
     head = f"{address} HTTP/1.1\r\nHost: x\r\n{authorization}{kind}{more}Content-Length: {len(body)}\r\n\r\n"
     for name, text in _LONG.items():
         head = head.replace(f"{{{name}}}", text)

@@ -15,17 +15,9 @@ from service.formats.event_id import NO_EVENT
 from service.formats.events import encode_event, entry_digest
 from service.formats.key_names import bucket
 from service.hot.outbox import Outbox
-from service.record.partitions.partition_rows import (
-    begin_epoch,
-    confirm_open,
-    ensure_partitions,
-    enter_epoch,
-    read_partition,
-    take_lease,
-)
-from service.record.pool import connect
+from service.record.partitions.partition_rows import begin_epoch, confirm_open, enter_epoch, read_partition
 from service.worker.write_behind import Flusher
-from tests.integration.record_fixtures import read_facts
+from tests.integration.record_fixtures import read_facts, take_partition
 from tests.integration.waiting import until
 
 OUTBOX = key_names.outbox(0)
@@ -33,23 +25,22 @@ MakeFlusher = Callable[[], Awaitable[Flusher]]
 
 
 class Shop:
-    """An open partition, to whose outbox tests append events as a script does; `said` has all of them."""
+    """An open partition, to whose outbox tests append events as a script does; `appended` has all of them."""
 
     def __init__(self, redis: Redis, pool: asyncpg.Pool, database_url: str) -> None:
         self.redis, self.pool, self.database_url, self.epoch = redis, pool, database_url, 0
-        self.said: list[str] = []
+        self.appended: list[str] = []
 
     async def append(self, *events: str) -> None:
-        """Append events as a script does."""
         async with self.redis.pipeline(transaction=False) as pipeline:
             for d in events:
                 pipeline.xadd(OUTBOX, {"d": d, "r": '{"ip":"::1"}'}, id=f"{self.epoch}-*", nomkstream=True)
             await pipeline.execute()
-        self.said += events
+        self.appended += events
 
     async def sell(self, count: int) -> None:
         """Redeem so many codes with one use each."""
-        start = len(self.said)
+        start = len(self.appended)
         await self.append(*(redeemed(f"CODE-{start + i}") for i in range(count)))
 
     async def facts(self) -> list[str]:
@@ -83,20 +74,15 @@ def redeemed(code: str, redemption_id: str = "", order: str = "-", discount_e4: 
 
 
 @pytest_asyncio.fixture
-async def shop(redis: Redis, database_url: str) -> AsyncIterator[Shop]:
+async def shop(redis: Redis, pool: asyncpg.Pool, database_url: str) -> Shop:
     """The only partition, open in its first epoch."""
-    async with contextlib.AsyncExitStack() as stack:
-        pool = await connect(database_url)
-        stack.push_async_callback(pool.close)
-        await ensure_partitions(pool, 1)
-        fence = await take_lease(pool, 0, "opener", 0)
-        assert fence is not None
-        shop = Shop(redis, pool, database_url)
-        await shop.fence(await begin_epoch(pool, 0, fence, "nonce"))
-        digest = entry_digest(f"{shop.epoch}-0".encode(), b"O", b"")
-        assert await enter_epoch(pool, 0, fence, NO_EVENT, shop.epoch, digest)
-        assert await confirm_open(pool, 0, fence, shop.epoch, (await read_partition(pool, 0)).incarnation)
-        yield shop
+    fence = await take_partition(pool)
+    shop = Shop(redis, pool, database_url)
+    await shop.fence(await begin_epoch(pool, 0, fence, "nonce"))
+    digest = entry_digest(f"{shop.epoch}-0".encode(), b"O", b"")
+    assert await enter_epoch(pool, 0, fence, NO_EVENT, shop.epoch, digest)
+    assert await confirm_open(pool, 0, fence, shop.epoch, (await read_partition(pool, 0)).incarnation)
+    return shop
 
 
 @pytest_asyncio.fixture
@@ -105,10 +91,8 @@ async def make_flusher(shop: Shop, valkey_url: str) -> AsyncIterator[MakeFlusher
     outboxes: list[Outbox] = []
 
     async def make() -> Flusher:
-        fence = await take_lease(shop.pool, 0, "flusher", 0)
-        assert fence is not None
         outboxes.append(Outbox(valkey_url, 0))
-        return Flusher(outboxes[-1], shop.pool, 0, fence)
+        return Flusher(outboxes[-1], shop.pool, 0, await take_partition(shop.pool))
 
     yield make
     for outbox in outboxes:
@@ -127,7 +111,7 @@ async def running(flusher: Flusher) -> AsyncIterator[asyncio.Task[None]]:
 
 async def caught_up(shop: Shop, flusher: Flusher) -> None:
     async def all_recorded() -> bool:
-        return (await shop.cursor()) == (shop.epoch, len(shop.said))
+        return (await shop.cursor()) == (shop.epoch, len(shop.appended))
 
     async with running(flusher):
         await until(all_recorded)

@@ -30,12 +30,10 @@ class Row(NamedTuple):
 
     @property
     def method(self) -> str:
-        """GET and the like."""
         return self.route.split(" ")[0]
 
     @property
     def address(self) -> str:
-        """Path and query."""
         return self.path or self.route.split(" ")[1]
 
 

@@ -12,8 +12,8 @@ from redis.asyncio import Redis
 
 from service.access.caller import SCOPES, Caller
 from service.api.recall import decide
-from service.domain.book_requests import CreateBook
 from service.domain.code_requests import CodeLine
+from service.domain.configuration import WorkspaceRow
 from service.domain.decoding import convert
 from service.hot.connection import Broken, Link, connect
 from service.hot.decider import Decider, Reply
@@ -22,14 +22,12 @@ from service.hot.redis_server import Server
 from service.hot.scripts import Scripts
 from service.operations import assign, checkout, gift, redeem, rollback, unassign
 from service.operations.base import Call, Operation
-from service.record import pool as postgres
-from service.record.config.book_rows import create_book
 from service.record.config.code_rows import add_codes
-from service.record.config.workspace_rows import create_workspace
-from service.record.partitions.partition_rows import ensure_partitions, read_partition, take_lease
+from service.record.partitions.partition_rows import read_partition
 from service.worker import opening, restorer
 from service.worker.opening import Opening
 from service.worker.write_behind import Flusher
+from tests.integration.record_fixtures import make_book, take_partition
 
 _SNAPSHOT = """
 local keys = {}
@@ -90,8 +88,7 @@ class Place:
 
     async def open(self, dies_after: int = -1) -> None:
         """Open as a worker that dies after so many commands. Raises Broken when it did."""
-        fence = await take_lease(self.pool, 0, uuid4().hex, 0)
-        assert fence is not None
+        fence = await take_partition(self.pool)
         connection = await connect(self.valkey_url, "tests")
         server = Dying(connection, 0)
         server.life = Life(dies_after)
@@ -117,17 +114,19 @@ class Place:
 
     async def record(self) -> int:
         """Record what is in the outbox; return the number of events."""
-        fence = await take_lease(self.pool, 0, uuid4().hex, 0)
-        assert fence is not None
-        flusher = Flusher(self.outbox, self.pool, 0, fence)
+        flusher = Flusher(self.outbox, self.pool, 0, await take_partition(self.pool))
         await flusher.start()
         return await flusher.step()
 
-    async def rebuild(self) -> None:
-        """Empty Redis, open the partition, and let the API process read its new epoch."""
-        await self.redis.flushall()
+    async def reopen(self) -> None:
+        """Open the partition as another worker, and let the API process read its new epoch."""
         await self.open()
         await self.learn()
+
+    async def rebuild(self) -> None:
+        """Empty Redis, and open the partition again."""
+        await self.redis.flushall()
+        await self.reopen()
 
     async def snapshot(self) -> dict[bytes, tuple[bytes, int]]:
         """Return all keys of Redis, for put_back."""
@@ -162,29 +161,25 @@ class Place:
 
 @pytest_asyncio.fixture
 async def place(
-    database_url: str, redis: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
+    pool: asyncpg.Pool, workspace: WorkspaceRow, redis: Redis, valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Place]:
     """An open partition in which each kind of event has happened and is recorded."""
     monkeypatch.setattr(opening, "SETTLE_S", 0)
     monkeypatch.setattr(restorer, "EVENTS_A_RUN", 2)
     monkeypatch.setattr(restorer, "KEYS_A_RUN", 1)
-    pool = await postgres.connect(database_url)
-    await ensure_partitions(pool, 1)
-    async with pool.acquire() as connection:
-        row = await create_workspace(connection, "shop")
-    book, _ = await create_book(pool, row.workspace, 0, convert({"name": "b", "maxRedemptionsPerUser": 9}, CreateBook))
-    many, _ = await create_book(pool, row.workspace, 0, convert({"name": "m", "maxRedemptionsPerCode": 5}, CreateBook))
-    await add_codes(pool, row.workspace, 0, book.book, [CodeLine(f"CODE-{n}") for n in range(100)])
-    await add_codes(pool, row.workspace, 0, many.book, [CodeLine("MANY-1"), CodeLine("MINE-1", owner_id="eve")])
-    few, _ = await create_book(pool, row.workspace, 0, convert({"name": "f", "lowStockThreshold": 3}, CreateBook))
-    await add_codes(pool, row.workspace, 0, few.book, [CodeLine(f"FEW-{n}") for n in range(5)])
+    book = await make_book(pool, workspace, name="b", maxRedemptionsPerUser=9)
+    many = await make_book(pool, workspace, name="m", maxRedemptionsPerCode=5)
+    few = await make_book(pool, workspace, name="f", lowStockThreshold=3)
+    number = workspace.workspace
+    await add_codes(pool, number, 0, book.book, [CodeLine(f"CODE-{n}") for n in range(100)])
+    await add_codes(pool, number, 0, many.book, [CodeLine("MANY-1"), CodeLine("MINE-1", owner_id="eve")])
+    await add_codes(pool, number, 0, few.book, [CodeLine(f"FEW-{n}") for n in range(5)])
     link = Link(valkey_url, "tests")
     await link.start()
-    caller = Caller(uuid4(), row.workspace, row.workspace_id, 0, "live", frozenset(SCOPES))
+    caller = Caller(uuid4(), number, workspace.workspace_id, 0, "live", frozenset(SCOPES))
     outbox = Outbox(valkey_url, 0)
     place = Place(pool, redis, outbox, valkey_url, link, Decider(link), caller)
-    await place.open()
-    await place.learn()
+    await place.reopen()
     await place.do(assign.ASSIGN_CODE, "CODE-1", "key-1", userId="ann")
     for n in range(2, 8):
         await place.do(redeem.REDEEM, f"CODE-{n}", f"key-{n}", userId="ann", orderId=f"o{n}", orderValue="10.00")
@@ -208,4 +203,3 @@ async def place(
     yield place
     await link.stop()
     outbox.close()
-    await pool.close()

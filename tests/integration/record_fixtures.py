@@ -4,14 +4,20 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
+import pytest
 import pytest_asyncio
 import uuid_utils
 
+from service.domain.book_requests import CreateBook
+from service.domain.configuration import BookRow, WorkspaceRow
+from service.domain.decoding import convert
 from service.formats.event_id import NO_EVENT
 from service.formats.events import Assigned, Event, Fact, Redeemed, RolledBack, Unassigned, encode_event, encode_request
+from service.record.config.book_rows import create_book
+from service.record.config.workspace_rows import create_workspace
 from service.record.facts.event_writer import record
 from service.record.facts.fact_reader import fact_pages
 from service.record.partitions.partition_rows import begin_epoch, ensure_partitions, enter_epoch, take_lease
@@ -44,29 +50,47 @@ class Record:
         return moved
 
     async def facts(self, **options: Any) -> list[Fact]:
-        """Read all facts back."""
         return await read_facts(self.pool, **options)
 
 
 async def read_facts(pool: asyncpg.Pool, **options: Any) -> list[Fact]:
-    """Read all facts of partition 0."""
     async with pool.acquire() as connection, contextlib.aclosing(fact_pages(connection, 0, **options)) as pages:
         return [fact async for page in pages for fact in page]
 
 
+@pytest.fixture
+def partitions() -> int:
+    return 1
+
+
 @pytest_asyncio.fixture
-async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
-    async with contextlib.AsyncExitStack() as stack:
-        pool = await connect(database_url)
-        stack.push_async_callback(pool.close)
-        await ensure_partitions(pool, 2)
+async def pool(database_url: str, partitions: int) -> AsyncIterator[asyncpg.Pool]:
+    async with await connect(database_url) as pool:
+        await ensure_partitions(pool, partitions)
         yield pool
 
 
 @pytest_asyncio.fixture
-async def kept(pool: asyncpg.Pool) -> Record:
-    fence = await take_lease(pool, 0, "test", 60_000)
+async def workspace(pool: asyncpg.Pool) -> WorkspaceRow:
+    async with pool.acquire() as connection:
+        return await create_workspace(connection, "shop")
+
+
+async def make_book(pool: asyncpg.Pool, row: WorkspaceRow, **fields: Any) -> BookRow:
+    request = convert({"name": "Sale"} | fields, CreateBook)
+    return (await create_book(pool, row.workspace, row.partition, request))[0]
+
+
+async def take_partition(pool: asyncpg.Pool) -> int:
+    """Take the lease of partition 0 as a new worker; return its fence."""
+    fence = await take_lease(pool, 0, uuid4().hex, 0)
     assert fence is not None
+    return fence
+
+
+@pytest_asyncio.fixture
+async def kept(pool: asyncpg.Pool) -> Record:
+    fence = await take_partition(pool)
     epoch = await begin_epoch(pool, 0, fence, "nonce")
     assert await enter_epoch(pool, 0, fence, NO_EVENT, epoch, b"first")
     return Record(pool, fence, epoch)

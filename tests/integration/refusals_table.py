@@ -23,7 +23,6 @@ class Case(NamedTuple):
 
     @property
     def id(self) -> str:
-        """Its name in a test's id."""
         text = "" if not self.body or self.method == "GET" else str(self.body)[:60].replace("[", "(").replace("]", ")")
         return f"{self.code}: {self.method} {self.path} {text}".strip()
 

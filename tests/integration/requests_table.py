@@ -113,7 +113,6 @@ class Asked:
 
     @property
     def id(self) -> str:
-        """Its name in a test's id."""
         return f"{self.method} {self.path}"
 
 
@@ -256,7 +255,6 @@ def filled(template: Any, place: Place) -> Any:
 def send(
     service: Service, asked: Asked, place: Place, content: bytes | Iterable[bytes], query: str = "", **headers: str
 ) -> httpx.Response:
-    """Send the request with this body."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     client: httpx.Client = getattr(service, asked.scope)
     path = filled(asked.path, place) + query

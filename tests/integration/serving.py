@@ -46,7 +46,6 @@ class Served:
         self.port: int = self.server.servers[0].sockets[0].getsockname()[1]
 
     def connect(self) -> "Wire":
-        """Open a connection."""
         return Wire(self.port)
 
     def end(self) -> None:
@@ -64,7 +63,6 @@ class Wire:
         self._read = b""
 
     def send(self, data: bytes) -> None:
-        """Send bytes."""
         self.socket.sendall(data)
 
     def answer(self, *, head_only: bool = False) -> bytes:
@@ -88,7 +86,6 @@ class Wire:
         return b"".join(parts)
 
     def close(self) -> None:
-        """Close the connection."""
         self.socket.close()
 
     def _until(self, end: Any) -> bytes:

@@ -13,10 +13,11 @@ from service.hot.connection import Broken, Connection, connect
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Fenced, Server
 from service.record import pool as postgres
-from service.record.partitions.partition_rows import LeaseLost, take_lease
+from service.record.partitions.partition_rows import LeaseLost
 from service.worker.opening import Opening
 from service.worker.write_behind import CursorMoved, Flusher, OutboxGap
 from tests.integration.opening_fixtures import Place
+from tests.integration.record_fixtures import take_partition
 
 ENDS = (LeaseLost, Fenced, CursorMoved, OutboxGap, Broken, hiredis.ReplyError, *postgres.ERRORS)
 """How a worker may end after another one took its lease."""
@@ -121,7 +122,6 @@ class Workers:
 
     @contextlib.asynccontextmanager
     async def connected(self, database_url: str) -> AsyncIterator["Workers"]:
-        """Connect to Postgres for all workers."""
         settings, stepping = {"application_name": self._name}, self._stepping()
         async with asyncpg.create_pool(
             database_url, min_size=1, max_size=4, reset=_keep, connection_class=stepping, server_settings=settings
@@ -132,8 +132,7 @@ class Workers:
     async def asleep(self, stops_before: int, job: Job) -> AsyncIterator[Sleeper]:
         """Start a worker that takes the lease and does its job until it stops; cancel it at the end."""
         place = self._place
-        fence = await take_lease(place.pool, 0, uuid4().hex, 0)
-        assert fence is not None
+        fence = await take_partition(place.pool)
         sleeper = self._sleeper = Sleeper(stops_before)
         connection, outbox = await connect(place.valkey_url, "sleeper"), _SteppedOutbox(place.valkey_url, 0)
         outbox.sleeper = sleeper
@@ -167,7 +166,6 @@ async def _keep(_connection: asyncpg.Connection) -> None:
 
 
 async def open_partition(server: Server, pool: asyncpg.Pool, flusher: Flusher, fence: int) -> Any:
-    """Open the partition, as a job."""
     return await Opening(server, pool, flusher, fence).run()
 
 

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
-import asyncpg
 import httpx
 import pytest
 
@@ -18,7 +17,7 @@ from service.hot.decider import Decider
 from tests.integration.serving import without_ids
 from tests.integration.test_connection import serving
 from tests.integration.waiting import until
-from tests.service_fixture import Service, dumps, new_code, new_id, ok, refused
+from tests.service_fixture import Service, database, dumps, new_code, new_id, ok, refused
 
 _JSON = {"Content-Type": "application/json"}
 _FIVE = {"maxRedemptionsPerCode": 5}
@@ -119,7 +118,6 @@ def test_others_come_between(service: Service) -> None:
 
 
 def _alone(service: Service, operation: Operation) -> tuple[int, str]:
-    """Send an operation as a single request; return status and body."""
     body = {name: value for name, value in operation.items() if name != "op"}
     path = f"/v1/coupons/{operation['op']}"
     if operation["op"] != "validate" and "code" in body:
@@ -269,15 +267,11 @@ async def test_recorded(service: Service, prefer: str) -> None:
 async def test_not_recorded_in_time(service: Service) -> None:
     """A redemption that Postgres lacks at the end of the wait is answered as `fsynced`; the change stands."""
     code = service.coupon()
-    connection = await asyncpg.connect(service.run.facts["databaseUrl"])
-    try:
-        async with connection.transaction():
-            await connection.execute("LOCK TABLE redemptions IN EXCLUSIVE MODE")  # nothing is written meanwhile
-            answer = await asyncio.to_thread(
-                _batch, service, _redeem(code), _redeem(code), Prefer="durability=recorded, wait=1"
-            )
-    finally:
-        await connection.close()
+    async with database(service.run.facts["databaseUrl"]) as connection, connection.transaction():
+        await connection.execute("LOCK TABLE redemptions IN EXCLUSIVE MODE")  # nothing is written meanwhile
+        answer = await asyncio.to_thread(
+            _batch, service, _redeem(code), _redeem(code), Prefer="durability=recorded, wait=1"
+        )
     made, second = ok(answer)["results"]
     assert (made["body"]["durability"], second["status"]) == ("fsynced", 409)
     assert "Preference-Applied" not in answer.headers

@@ -17,21 +17,18 @@ SIZE = 200
 
 
 def ask(service: Service, key: str, operations: list[Any], **headers: str) -> httpx.Response:
-    """Send a batch under a key."""
     body = b'{"operations":[' + b",".join(map(dumps, operations)) + b"]}"
     headers = {"Content-Type": "application/json", "Idempotency-Key": key, "User-Agent": "shop/1"} | headers
     return service.checkout.post("/v1/batch", content=body, headers=headers)
 
 
 def entry(service: Service, key: str) -> str:
-    """Read what Redis stores under the key."""
     with service.redis() as client:
         (name,) = client.scan_iter(f"*:i:{key}", count=10_000)
         return client.get(name)
 
 
 def check_repeat(service: Service, key: str, operations: list[Any], first: httpx.Response) -> None:
-    """Check that the repeat gets the same bytes."""
     again = ask(service, key, operations)
     assert (again.status_code, again.content) == (first.status_code, first.content)
     assert again.headers["Idempotency-Replayed"] == "true"

@@ -16,7 +16,6 @@ from tests.service_fixture import Service, new_code, ok
 
 @pytest.fixture(autouse=True)
 def compiler() -> None:
-    """Skip without a C compiler."""
     require(os.environ.get("CC") or "cc")
 
 

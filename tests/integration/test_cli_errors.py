@@ -15,6 +15,7 @@ from loadtests.harness.running import data_folder
 from loadtests.harness.servers import free_port
 from service.record.partitions.partition_rows import ensure_partitions
 from tests.commands import scrip
+from tests.service_fixture import database
 
 _KEY = "00000000-0000-7000-8000-000000000000"
 _COMMANDS = (
@@ -53,13 +54,9 @@ def command(valkey_url: str) -> Command:
 
 
 async def _tables(url: str) -> dict[str, list[Any]]:
-    """Read all rows of all tables."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with database(url) as connection:
         names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
         return {name: await connection.fetch(f'SELECT * FROM "{name}"') for (name,) in names}
-    finally:
-        await connection.close()
 
 
 def _line(done: tuple[int | None, str], code: str) -> str:

@@ -22,8 +22,6 @@ _WITHIN = "2040-01-15T00:00:00Z"
 
 
 class Lab:
-    """A test workspace."""
-
     def __init__(self, service: Service, name: str) -> None:
         self.service, self.name = service, name
         self.client = service.make_workspace(name, "test")
@@ -37,17 +35,14 @@ class Lab:
         return self.service.coupon(client=self.client, **fields)
 
     def read(self, code: str) -> dict[str, Any]:
-        """Read the coupon."""
         return ok(self.client.get(f"/v1/coupons/{code}"))
 
     def send(self, verb: str, code: str, **body: Any) -> httpx.Response:
-        """Send a request of the hot path."""
         return self.client.post(f"/v1/coupons/{verb}/{code}", json=body)
 
 
 @pytest.fixture(scope="module")
 def shared_lab(service: Service) -> Lab:
-    """The test workspace of this module."""
     return Lab(service, f"lab-{uuid4().hex}")
 
 
@@ -64,29 +59,6 @@ def _time(text: str) -> datetime:
 
 def _text(time: datetime) -> str:
     return time.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def test_a_window_opens_and_closes_by_the_clock(lab: Lab) -> None:
-    """A coupon is redeemed from the first moment of its window to its end, which is not in it, forward and back."""
-    codes = [new_code() for _ in range(3)]
-    lab.service.book(*codes, client=lab.client, **_WINDOW)
-    refused(lab.send("redeem", codes[0], userId="ann"), 409, "not_started")
-    assert lab.set("2039-12-31T23:50:00Z") == "2039-12-31T23:50:00.000Z"
-    refused(lab.send("redeem", codes[0], userId="ann"), 409, "not_started")
-
-    assert lab.set("2040-01-01T01:00:00+01:00") == "2040-01-01T00:00:00.000Z"
-    redeemed = ok(lab.send("redeem", codes[0], userId="ann"), 201)
-    assert "2040-01-01T00:00:00" <= redeemed["redeemedAt"] < "2040-01-01T00:10:00"
-    lab.set(_WINDOW["validUntil"])
-    for verb in ("redeem", "lock", "assign"):
-        refused(lab.send(verb, codes[1], userId="ann"), 409, "expired")
-    assert lab.read(codes[1])["status"] == "expired"
-    assert ok(lab.client.get(f"/v1/coupons/{codes[1]}/validate"))["reasons"] == ["expired"]
-
-    lab.set("2040-01-31T23:50:00Z")
-    ok(lab.send("redeem", codes[1], userId="ann"), 201)
-    lab.set(None)
-    refused(lab.send("redeem", codes[2], userId="ann"), 409, "not_started")
 
 
 @pytest.mark.parametrize("now", ["1970-01-01T00:00:00Z", "9899-12-31T23:59:59.999Z"])
@@ -186,15 +158,12 @@ def test_no_time_is_the_real_time(lab: Lab) -> None:
 async def test_a_clock_that_was_never_projected(lab: Lab) -> None:
     """If the process that moved the clock died after the write to Postgres, the worker projects it to Redis."""
     code = lab.coupon(**_WINDOW)
-    pool = await asyncpg.create_pool(lab.service.run.facts["databaseUrl"], min_size=1, max_size=1)
-    try:
+    async with asyncpg.create_pool(lab.service.run.facts["databaseUrl"], min_size=1, max_size=1) as pool:
         number = await workspace_named(pool, lab.name)
         assert number is not None
         partition = (await read_workspace(pool, number)).partition
         ahead = _time(_WITHIN) - datetime.now(UTC)
         await patch_workspace(pool, number, partition, {"clock_offset_ms": ahead // timedelta(milliseconds=1)})
-    finally:
-        await pool.close()
     until(lambda: lab.read(code)["status"] == "available" and lab.send("redeem", code, userId="ann").status_code == 201)
 
 

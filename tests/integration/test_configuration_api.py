@@ -8,7 +8,6 @@ from tests.service_fixture import Service, new_code, new_id, ok, pages, refused,
 
 
 def make_book(service: Service, **fields: Any) -> dict[str, Any]:
-    """Make a book; return the response's body."""
     response = service.manage.post("/v1/books", json={"name": "Sale"} | fields)
     book = ok(response, 201)
     assert response.headers["Location"] == f"/v1/books/{book['bookId']}"
@@ -16,7 +15,6 @@ def make_book(service: Service, **fields: Any) -> dict[str, Any]:
 
 
 def wait_for_job(service: Service, job_id: str) -> dict[str, Any]:
-    """Wait for the end of a job; return it."""
     path = f"/v1/jobs/{job_id}"
     return until(lambda: (job := ok(service.manage.get(path)))["status"] != "running" and job)
 

@@ -1,24 +1,21 @@
 """Configuration in Postgres: versions without gaps, all changes since a version, jobs that are done once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 from uuid import uuid4
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
 from service.domain.book_requests import CreateBook, PatchBook
 from service.domain.code_requests import CodeLine
 from service.domain.configuration import BookRow, CodeRow, UserRow, WorkspaceRow
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
-from service.record.config import book_rows, changes, code_rows, job_rows, key_rows, user_rows, workspace_rows
-from service.record.partitions.partition_rows import ensure_partitions
-from service.record.pool import connect
+from service.record.config import book_rows, changes, code_rows, job_rows, key_rows, user_rows
 from service.worker import code_generator
 from service.worker.code_generator import Generator
+from tests.integration.record_fixtures import make_book
 
 
 class Memory:
@@ -43,29 +40,7 @@ class Memory:
     async def seen(self, partition: int, version: int) -> None: ...
 
 
-@pytest_asyncio.fixture
-async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
-    pool = await connect(database_url)
-    await ensure_partitions(pool, 1)
-    yield pool
-    await pool.close()
-
-
-@pytest_asyncio.fixture
-async def workspace(pool: asyncpg.Pool) -> WorkspaceRow:
-    async with pool.acquire() as connection:
-        return await workspace_rows.create_workspace(connection, "shop")
-
-
-async def make(pool: asyncpg.Pool, row: WorkspaceRow, **fields: Any) -> BookRow:
-    """Make a book."""
-    request = convert({"name": "Sale"} | fields, CreateBook)
-    book, _ = await book_rows.create_book(pool, row.workspace, row.partition, request)
-    return book
-
-
 async def version_of(pool: asyncpg.Pool) -> int:
-    """Return the last configuration version."""
     return await pool.fetchval("SELECT version FROM config_versions WHERE partition = 0")
 
 
@@ -82,7 +57,7 @@ async def everything(pool: asyncpg.Pool, since: int = 0) -> tuple[int, list[chan
 
 async def test_a_book_is_read_as_it_was_written(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """Every field of a book comes back from Postgres as it was returned when it was written."""
-    row = await make(
+    row = await make_book(
         pool,
         workspace,
         description="10 % für alle",
@@ -114,7 +89,7 @@ async def test_versions_have_no_gaps(pool: asyncpg.Pool, workspace: WorkspaceRow
                 await book_rows.patch_book(pool, workspace.workspace, 0, uuid4(), convert({"name": "x"}, PatchBook))
             return 0
         if number % 4 == 1:
-            return (await make(pool, workspace)).version
+            return (await make_book(pool, workspace)).version
         return (await user_rows.create_user(pool, workspace.workspace, 0, f"user-{number}", number, {}))[0].version
 
     versions = await asyncio.gather(*(change(number) for number in range(40)))
@@ -128,7 +103,7 @@ async def test_versions_have_no_gaps(pool: asyncpg.Pool, workspace: WorkspaceRow
 @pytest.mark.parametrize("code", ["ABC", "A" * 65, "abcd", "AB CD", "ABCD\n", "ÄBCD"])
 async def test_the_table_takes_codes_alone(pool: asyncpg.Pool, workspace: WorkspaceRow, code: str) -> None:
     """The table's own constraint refuses texts that can't be codes."""
-    book = await make(pool, workspace)
+    book = await make_book(pool, workspace)
     with pytest.raises(asyncpg.CheckViolationError):
         await code_rows.add_codes(pool, workspace.workspace, 0, book.book, [CodeLine("ABCD"), CodeLine(code)])
     assert await pool.fetchval("SELECT count(*) FROM codes") == 0
@@ -137,7 +112,7 @@ async def test_the_table_takes_codes_alone(pool: asyncpg.Pool, workspace: Worksp
 async def test_changes_since(pool: asyncpg.Pool, workspace: WorkspaceRow, monkeypatch: pytest.MonkeyPatch) -> None:
     """changes_since returns all rows after a version as they are now, and resumes after each of its versions."""
     monkeypatch.setattr(changes, "_PAGE", 7)
-    book = await make(pool, workspace)
+    book = await make_book(pool, workspace)
     where = (pool, workspace.workspace, 0)
     for start in range(0, 50, 5):
         await code_rows.add_codes(*where, book.book, [CodeLine(f"CODE-{number}") for number in range(start, start + 5)])
@@ -202,7 +177,7 @@ async def test_keys(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
 
 async def test_a_pattern_must_be_large_enough(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """A book's codes, with those that jobs will make, are at most a ten-thousandth of what the pattern can make."""
-    book = await make(pool, workspace, codePattern="####", charset="0123456789")
+    book = await make_book(pool, workspace, codePattern="####", charset="0123456789")
 
     async def generate_codes(count: int) -> None:
         async with pool.acquire() as connection, connection.transaction():
@@ -258,8 +233,8 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(pool: asyncpg.Pool, w
 
 async def test_a_job_without_new_codes_fails(pool: asyncpg.Pool, workspace: WorkspaceRow) -> None:
     """A job fails with a reason if other books have all codes that its pattern can make."""
-    book = await make(pool, workspace)
-    other = await make(pool, workspace)
+    book = await make_book(pool, workspace)
+    other = await make_book(pool, workspace)
     await code_rows.add_codes(pool, workspace.workspace, 0, other.book, [CodeLine(f"X{n:05}") for n in range(100_000)])
     async with pool.acquire() as connection, connection.transaction():
         job = await job_rows.create_generation(connection, book, 10, "X#####", "0123456789")

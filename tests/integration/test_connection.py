@@ -27,7 +27,6 @@ class Server:
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection."""
         self.writers.append(writer)
         parser = hiredis.Reader(encoding="utf-8")
         while chunk := await reader.read(1 << 20):
@@ -51,7 +50,6 @@ class Server:
 
 @asynccontextmanager
 async def serving(answer: Answer, info: bytes = b"") -> AsyncIterator[Server]:
-    """A server on a free port."""
     server = Server(answer, info)
     listening = await asyncio.start_server(server.serve, "127.0.0.1", 0)
     server.url = f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}/0"
@@ -61,6 +59,14 @@ async def serving(answer: Answer, info: bytes = b"") -> AsyncIterator[Server]:
         listening.close()
         for writer in server.writers:
             writer.close()
+
+
+@asynccontextmanager
+async def connected(answer: Answer) -> AsyncIterator[tuple[Server, Connection]]:
+    async with serving(answer) as server:
+        connection = await connect(server.url, "tests")
+        yield server, connection
+        connection.close()
 
 
 def echo(command: list[str]) -> bytes:
@@ -76,17 +82,14 @@ def ignore(command: list[str]) -> bytes:
 
 async def test_each_request_gets_its_reply() -> None:
     """A thousand requests at once each get their own reply."""
-    async with serving(echo) as server:
-        connection = await connect(server.url, "tests")
+    async with connected(echo) as (_, connection):
         texts = [f"text-{n}" for n in range(1000)]
         assert await asyncio.gather(*(connection.call("ECHO", text) for text in texts)) == texts
-        connection.close()
 
 
 async def test_requests_of_one_turn_go_out_in_one_write(monkeypatch: pytest.MonkeyPatch) -> None:
     """Requests of one turn of the event loop are one write; those of the next are another."""
-    async with serving(echo) as server:
-        connection = await connect(server.url, "tests")
+    async with connected(echo) as (_, connection):
         writes: list[int] = []
         flush = Connection._flush
 
@@ -98,7 +101,6 @@ async def test_requests_of_one_turn_go_out_in_one_write(monkeypatch: pytest.Monk
         await asyncio.gather(*(connection.call("ECHO", str(n)) for n in range(50)))
         await connection.call("ECHO", "x")
         assert writes == [50, 1]
-        connection.close()
 
 
 async def test_a_lost_reply_is_an_unknown_outcome_and_nothing_is_sent_twice() -> None:
@@ -134,8 +136,7 @@ async def test_without_a_connection_nothing_waits() -> None:
 async def test_a_server_without_replies_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that awaits a reply and gets no byte breaks after STALL_S."""
     monkeypatch.setattr(hot, "STALL_S", 0.05)
-    async with serving(ignore) as server:
-        connection = await connect(server.url, "tests")
+    async with connected(ignore) as (_, connection):
         with pytest.raises(Broken):
             await connection.call("ECHO", "x")
         assert connection.lost
@@ -146,8 +147,7 @@ async def test_a_new_request_has_not_waited(monkeypatch: pytest.MonkeyPatch) -> 
     lies unread because this process stood still."""
     monkeypatch.setattr(hot, "STALL_S", 3600)
     monkeypatch.setattr(hot, "CONFIRM_S", 3600)
-    async with serving(echo) as server:
-        connection = await connect(server.url, "tests")
+    async with connected(echo) as (_, connection):
         asked = connection.call("ECHO", "x")
         connection._look()
         assert not connection.lost
@@ -155,15 +155,13 @@ async def test_a_new_request_has_not_waited(monkeypatch: pytest.MonkeyPatch) -> 
         assert await asked == "x"
         connection._look()
         assert await connection.call("ECHO", "y") == "y"
-        connection.close()
 
 
 async def test_a_long_reply_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A reply that arrives in pieces does not break the connection before its end."""
     monkeypatch.setattr(hot, "STALL_S", 3600)
     monkeypatch.setattr(hot, "CONFIRM_S", 3600)
-    async with serving(ignore) as server:
-        connection = await connect(server.url, "tests")
+    async with connected(ignore) as (server, connection):
         asked = connection.call("ECHO", "x")
         for piece in (b"$3", b"\r\n", b"ab", b"c"):
             connection._look()
@@ -174,7 +172,6 @@ async def test_a_long_reply_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -
         assert not connection.lost
         server.writers[0].write(b"\r\n")
         assert await asked == "abc"
-        connection.close()
 
 
 async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,11 +193,9 @@ async def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_cancelled_request_takes_no_other_reply() -> None:
     """If some of many requests are cancelled, every other one gets its own reply."""
-    async with serving(echo) as server:
-        connection = await connect(server.url, "tests")
+    async with connected(echo) as (_, connection):
         calls = [connection.call("ECHO", str(n)) for n in range(500)]
         for call in calls[::3]:
             call.cancel()
         kept = [(n, call) for n, call in enumerate(calls) if n % 3]
         assert [await call for _, call in kept] == [str(n) for n, _ in kept]
-        connection.close()

@@ -30,7 +30,6 @@ def search(client: httpx.Client, text: str) -> list[tuple[str, str]]:
 
 
 def redeem(service: Service, code: str, user: str, order: str, **headers: str) -> str:
-    """Redeem a code; return the redemption's id."""
     body = {"userId": user, "orderId": order, "orderValue": "10.00"}
     return ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json=body, headers=headers), 201)["redemptionId"]
 

@@ -68,7 +68,6 @@ class Past:
 
 
 def delete(service: Service, user: str) -> None:
-    """Delete a user; return when it is done."""
     answer = service.manage.delete(f"/v1/users/{user}")
     assert (answer.status_code, answer.content) == (204, b"")
 

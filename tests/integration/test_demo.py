@@ -12,8 +12,7 @@ async def test_the_demo_is_seeded_once(database_url: str) -> None:
     """Seeding twice makes everything once, and the fixed keys work."""
     await demo.seed(database_url)
     counts = "SELECT version, (SELECT count(*) FROM codes), (SELECT count(*) FROM books) FROM config_versions"
-    pool = await connect(database_url)
-    try:
+    async with await connect(database_url) as pool:
         before = await pool.fetch(counts)
         await demo.seed(database_url)
         _, callers = await key_rows.read_callers(pool)
@@ -25,8 +24,6 @@ async def test_the_demo_is_seeded_once(database_url: str) -> None:
         )
         assert {tuple(row) for row in giving} == {("Summer 2026", "Gift cards"), ("Flash sale", "Gift cards")}
         assert await pool.fetch(counts) == before
-    finally:
-        await pool.close()
 
 
 async def test_commands(database_url: str) -> None:
@@ -41,10 +38,7 @@ async def test_commands(database_url: str) -> None:
     secret = run("keys create trial shop --scope manage --scope operate").output.strip()
     assert secret.startswith("scrip_test_")
     assert run("keys create none shop --scope manage").exit_code == 1
-    pool = await connect(database_url)
-    try:
+    async with await connect(database_url) as pool:
         _, callers = await key_rows.read_callers(pool)
-    finally:
-        await pool.close()
     caller = callers[key_rows.digest(secret)]
     assert (caller.scopes, caller.mode) == ({"manage", "operate"}, "test")

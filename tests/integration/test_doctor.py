@@ -2,11 +2,9 @@
 
 import json
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -38,17 +36,11 @@ class Diagnosis(NamedTuple):
     checks: dict[str, dict[str, Any]]
 
     def bad(self) -> set[str]:
-        """The names of checks that are bad."""
         return {name for name, check in self.checks.items() if check["state"] == "bad"}
 
 
-def _urls(service: Service) -> dict[str, str]:
-    facts = service.run.facts
-    return {"REDIS_URL": facts["redisUrl"], "DATABASE_URL": facts["databaseUrl"]}
-
-
 def _doctor(service: Service, **env: str) -> Diagnosis:
-    done = scrip("doctor", "--json", **_urls(service) | env)
+    done = scrip("doctor", "--json", **service.urls | env)
     assert "Traceback" not in done.output, done.output
     document = json.loads(done.stdout)
     return Diagnosis(done.exit_code, done.output, {check["name"]: check for check in document["checks"]})
@@ -56,7 +48,6 @@ def _doctor(service: Service, **env: str) -> Diagnosis:
 
 @pytest.fixture(scope="module")
 def patient() -> Iterator[Service]:
-    """The service of this file."""
     with data_folder() as folder:
         service = Service(Run(folder / "data", free_port()).until_ready())
         yield service
@@ -69,19 +60,6 @@ def well(patient: Service) -> Iterator[None]:
     """Each test leaves the service well."""
     yield
     until(lambda: is_well(patient) and _doctor(patient).code == 0)
-
-
-@contextmanager
-def _asleep(service: Service, *parts: str) -> Iterator[None]:
-    """Stop processes with SIGSTOP."""
-    pids = [pid for part in parts for pid in service.run.facts["pids"][part]]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
 
 
 def test_all_is_well(patient: Service) -> None:
@@ -101,7 +79,7 @@ def test_all_is_well(patient: Service) -> None:
             "next": "",
             "partition": partition,
         }
-    command, env = [sys.executable, "-m", "service", "doctor"], os.environ | _urls(patient)
+    command, env = [sys.executable, "-m", "service", "doctor"], os.environ | patient.urls
     table = subprocess.run(command, cwd=_ROOT, env=env, capture_output=True, text=True, check=True).stdout
     assert [line.split("  ")[0].strip() for line in table.splitlines()] == ["ok"] * len(report.checks)
 
@@ -116,7 +94,7 @@ def test_a_running_service_is_examined(patient: Service) -> None:
 
 async def test_it_changes_nothing(patient: Service) -> None:
     """The doctor sends Redis commands that read alone, and changes no key and no row of Postgres."""
-    with _asleep(patient, "api", "worker"), patient.redis() as client:
+    with patient.asleep("api", "worker"), patient.redis() as client:
         until(lambda: client.info("clients")["blocked_clients"] == 0)  # the worker's read
         redis_before, rows_before = patient.held(), await _rows(patient)
         client.config_resetstat()
@@ -139,7 +117,7 @@ async def _rows(service: Service) -> dict[str, list[str]]:
 
 def test_an_emptied_redis(patient: Service) -> None:
     """With the worker stopped and Redis emptied, gate and anchor are bad, and the advice names the worker."""
-    with _asleep(patient, "worker"):
+    with patient.asleep("worker"):
         patient.redis().flushall()
         report = _doctor(patient)
         assert report.code == 1
@@ -153,7 +131,7 @@ def test_an_emptied_redis(patient: Service) -> None:
 
 def test_gates(patient: Service) -> None:
     """Each text of the gate is explained, compared with Postgres's epoch."""
-    with patient.redis() as client, _asleep(patient, "worker"):
+    with patient.redis() as client, patient.asleep("worker"):
         gate = client.get("{p0}:gate")
         epoch = int(gate.split()[0])
         for text, state, part in [
@@ -172,7 +150,7 @@ def test_gates(patient: Service) -> None:
 
 def test_a_redis_that_restarted(patient: Service) -> None:
     """Of a Redis without scripts that kept its data, scripts are bad alone."""
-    with _asleep(patient, "worker"):
+    with patient.asleep("worker"):
         patient.redis().script_flush()
         report = _doctor(patient)
         assert (report.code, report.bad()) == (1, {"scripts"})
@@ -183,7 +161,7 @@ def test_another_redis(patient: Service) -> None:
     patient.book(code := new_code(), new_code())
     ok(patient.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": "ann"}), 201)
     until(lambda: is_well(patient))
-    with patient.redis() as client, _asleep(patient, "worker"):
+    with patient.redis() as client, patient.asleep("worker"):
         ((entry, fields),) = client.xrevrange("{p0}:outbox", count=1)
         kept = client.xrange("{p0}:outbox")
         client.delete("{p0}:outbox")
@@ -211,7 +189,7 @@ def test_keys_of_another_type(patient: Service) -> None:
         assert "scrip reconcile --repair" in report.checks["types"]["next"]
         assert compare(patient, repair=True)[0].differing == {"wrong_type": 1}
         assert _doctor(patient).code == 0
-        with _asleep(patient, "worker"):
+        with patient.asleep("worker"):
             client.delete("{p0}:outbox")
             client.set("{p0}:outbox", "x")
             report = _doctor(patient)
@@ -223,7 +201,7 @@ def test_keys_of_another_type(patient: Service) -> None:
 def test_a_stopped_worker(patient: Service) -> None:
     """With the worker stopped, lag and outbox count unrecorded events, and the lease ends."""
     patient.book(code := new_code(), new_code())
-    with _asleep(patient, "worker"):
+    with patient.asleep("worker"):
         ok(patient.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": "ann"}), 201)
         report = _doctor(patient)
         assert "lag" in report.bad()

@@ -4,7 +4,6 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from asyncpg.pool import Pool
@@ -20,13 +19,14 @@ from service.record.config.changes import changes_since
 from service.record.config.code_rows import add_codes
 from service.record.config.user_rows import patch_user
 from service.record.facts.user_deletion import begin_erasure, is_erased, pending_erasures
-from service.record.partitions.partition_rows import read_partition, take_lease
+from service.record.partitions.partition_rows import read_partition
 from service.worker import restorer, user_eraser, write_behind
 from service.worker.projection_catchup import projector_of
 from service.worker.user_eraser import Eraser, NotYet
 from service.worker.write_behind import Flusher
 from tests.integration.flush_fixtures import has_recorded, running
 from tests.integration.opening_fixtures import Dying, Life, Place
+from tests.integration.record_fixtures import take_partition
 from tests.integration.waiting import until
 
 TABLES = "assignments unassignments redemptions rollbacks codes users idempotency_keys quarantine erasures".split()
@@ -298,9 +298,7 @@ async def test_nothing_of_a_deleted_user_stays_in_a_quiet_outbox(place: Place, m
     await begin(place, "ann")
     await project(place)
     await erase(place)
-    fence = await take_lease(place.pool, 0, uuid4().hex, 0)
-    assert fence is not None
-    flusher = Flusher(place.outbox, place.pool, 0, fence)
+    flusher = Flusher(place.outbox, place.pool, 0, await take_partition(place.pool))
 
     async def length() -> int:
         return await place.redis.xlen(outbox(0))

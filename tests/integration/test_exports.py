@@ -2,8 +2,6 @@
 
 import csv
 import io
-import os
-import signal
 from typing import Any
 from uuid import UUID
 
@@ -195,16 +193,12 @@ def test_the_lag_header(patient: Service) -> None:
     """While responses are not recorded, lists and files have a lag header."""
     code = new_code()
     book = patient.book(code)
-    (worker,) = patient.run.facts["pids"]["worker"]
-    os.kill(worker, signal.SIGSTOP)
-    try:
+    with patient.asleep("worker"):
         ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}), 201)
         for path in ("codes", "codes.csv", "redemptions.csv"):
             answer = patient.manage.get(f"/v1/books/{book}/{path}")
             assert answer.status_code == 200
             assert 1 <= int(answer.headers["Scrip-Lag-Seconds"]) < 20
-    finally:
-        os.kill(worker, signal.SIGCONT)
     until(lambda: "Scrip-Lag-Seconds" not in patient.manage.get(f"/v1/books/{book}/codes.csv").headers)
     assert _listed(patient.manage, book)[0]["status"] == "redeemed"
 

@@ -31,7 +31,6 @@ class Side:
         self._wire: Wire | None = None
 
     def send(self, request: bytes, cuts: list[int]) -> None:
-        """Send a request in these pieces."""
         for name, text in self._values.items():
             request = self._filled(request, name.encode(), text.encode())
         if self._wire is None:
@@ -40,7 +39,6 @@ class Side:
             self._wire.send(request[start:end])
 
     def answer(self, request: bytes) -> bytes:
-        """Read the answer."""
         assert self._wire
         answer = self._wire.answer(head_only=request.startswith(b"HEAD "))
         if answer.endswith(b"<end>"):

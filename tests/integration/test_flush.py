@@ -14,15 +14,7 @@ from service.record.facts import event_writer
 from service.record.partitions.partition_rows import begin_epoch, read_partition
 from service.worker import write_behind
 from service.worker.write_behind import Flusher
-from tests.integration.flush_fixtures import (
-    OUTBOX,
-    MakeFlusher,
-    Shop,
-    caught_up,
-    has_recorded,
-    running,
-    until,
-)
+from tests.integration.flush_fixtures import OUTBOX, MakeFlusher, Shop, caught_up, has_recorded, running, until
 
 
 async def test_all_events_are_recorded_in_order(shop: Shop, make_flusher: MakeFlusher):
@@ -32,8 +24,8 @@ async def test_all_events_are_recorded_in_order(shop: Shop, make_flusher: MakeFl
         for count in (1, 20, 300):
             await shop.sell(count)
             await asyncio.sleep(0.05)
-        await until(lambda: has_recorded(flusher, len(shop.said)))
-    assert await shop.facts() == shop.said
+        await until(lambda: has_recorded(flusher, len(shop.appended)))
+    assert await shop.facts() == shop.appended
     assert await shop.cursor() == (shop.epoch, 321)
     assert (flusher.recorded, flusher.pending, flusher.lag_seconds, flusher.quarantined) == (321, 0, 0.0, 0)
     assert flusher.events_per_second > 0
@@ -49,7 +41,7 @@ async def test_more_than_a_batch(shop: Shop, make_flusher: MakeFlusher, monkeypa
     assert (flusher.cursor, flusher.pending) == ((shop.epoch, 200), 50)
     assert flusher.lag_seconds > 0
     assert [await flusher.step() for _ in range(2)] == [50, 0]
-    assert await shop.facts() == shop.said
+    assert await shop.facts() == shop.appended
 
 
 async def test_killed_between_the_rows_and_the_end(
@@ -69,7 +61,7 @@ async def test_killed_between_the_rows_and_the_end(
     await shop.sell(50)
     await caught_up(shop, await make_flusher())
     assert copied == [0, 0]
-    assert await shop.facts() == shop.said
+    assert await shop.facts() == shop.appended
 
 
 @pytest.mark.parametrize("committed", [True, False])
@@ -93,7 +85,7 @@ async def test_a_commit_in_doubt(
     flusher = await make_flusher()
     await caught_up(shop, flusher)
     assert len(calls) == (1 if committed else 2)
-    assert await shop.facts() == shop.said
+    assert await shop.facts() == shop.appended
 
 
 async def test_a_commit_that_arrives_late(shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch):
@@ -111,7 +103,7 @@ async def test_a_commit_that_arrives_late(shop: Shop, make_flusher: MakeFlusher,
     monkeypatch.setattr(write_behind, "record", lost_first)
     await shop.sell(10)
     await caught_up(shop, await make_flusher())
-    assert await shop.facts() == shop.said
+    assert await shop.facts() == shop.appended
 
 
 async def test_connections_that_break(shop: Shop, make_flusher: MakeFlusher):
@@ -129,10 +121,10 @@ async def test_connections_that_break(shop: Shop, make_flusher: MakeFlusher):
             else:
                 await shop.redis.client_kill_filter(_type="normal", skipme=True)
                 await shop.redis.connection_pool.disconnect()  # its own others among them
-        await until(lambda: has_recorded(flusher, len(shop.said)))
+        await until(lambda: has_recorded(flusher, len(shop.appended)))
     await other.close()
     await shop.pool.expire_connections()  # the test's own may be among the broken
-    assert await shop.facts() == shop.said
+    assert await shop.facts() == shop.appended
 
 
 async def test_random_cancels(shop: Shop, make_flusher: MakeFlusher):
@@ -145,7 +137,7 @@ async def test_random_cancels(shop: Shop, make_flusher: MakeFlusher):
             async with asyncio.timeout(rng.expovariate(1 / 0.06)):
                 await flusher.run()
     await caught_up(shop, await make_flusher())
-    assert await shop.facts() == shop.said
+    assert await shop.facts() == shop.appended
     assert await shop.pool.fetchval("SELECT count(*) FROM single_uses") == 3_000
     assert (await read_partition(shop.pool, 0)).recorded_events == 3_000
 
@@ -181,7 +173,7 @@ async def test_draining_into_a_new_epoch(shop: Shop, make_flusher: MakeFlusher):
     assert [tuple(row) for row in ends] == [(old, 7), (epochs[0], 0)]
     await shop.sell(3)
     assert await flusher.step() == 3
-    assert await shop.facts() == shop.said
+    assert await shop.facts() == shop.appended
 
 
 async def test_trimming_keeps_what_it_should(shop: Shop, make_flusher: MakeFlusher, monkeypatch: pytest.MonkeyPatch):
@@ -203,7 +195,7 @@ async def test_trimming_keeps_what_it_should(shop: Shop, make_flusher: MakeFlush
     assert await shop.redis.xlen(OUTBOX) >= 1
     assert (await shop.outbox())[-1] == 3000
     await flusher.step()
-    assert await shop.facts() == shop.said
+    assert await shop.facts() == shop.appended
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ async def test_a_gap_stops_the_record(shop: Shop, make_flusher: MakeFlusher, mis
     with pytest.raises(OutboxGap):
         await (await make_flusher()).run()
     assert await shop.cursor() == (shop.epoch, missing - 1)
-    assert await shop.facts() == shop.said[: missing - 1]
+    assert await shop.facts() == shop.appended[: missing - 1]
 
 
 @pytest.mark.parametrize("kind", ["emptied", "shorter", "another"])
@@ -48,7 +48,7 @@ async def test_a_lost_anchor_stops_the_record(shop: Shop, make_flusher: MakeFlus
             await shop.sell(20)
         with pytest.raises(AnchorLost):
             await asyncio.wait_for(task, 5)
-    assert await shop.facts() == shop.said[:10]
+    assert await shop.facts() == shop.appended[:10]
 
 
 async def test_a_stale_fence_cant_write(shop: Shop, make_flusher: MakeFlusher):
@@ -65,7 +65,7 @@ async def test_a_stale_fence_cant_write(shop: Shop, make_flusher: MakeFlusher):
     with pytest.raises(LeaseLost):
         await first.run()
     await caught_up(shop, second)
-    assert await shop.facts() == shop.said
+    assert await shop.facts() == shop.appended
 
 
 async def test_a_worker_that_loses_its_lease_while_running(shop: Shop, make_flusher: MakeFlusher):
@@ -84,7 +84,7 @@ async def test_a_worker_that_loses_its_lease_while_running(shop: Shop, make_flus
     (last,) = running
     assert [type(task.exception()) for task in tasks if task is not last] == [LeaseLost] * 7
     last.cancel()
-    assert await shop.facts() == shop.said
+    assert await shop.facts() == shop.appended
 
 
 async def test_a_worker_that_slept_past_its_anchor(
@@ -109,7 +109,7 @@ async def test_a_worker_that_slept_past_its_anchor(
 async def test_poison_goes_to_quarantine(shop: Shop, make_flusher: MakeFlusher):
     """Events that Postgres rejects go into quarantine with the reason; all others are recorded."""
     await shop.sell(40)
-    good = list(shop.said)
+    good = list(shop.appended)
     twice = redeemed("CODE-7")
     poison = [
         "R 1 2 nonsense",
@@ -121,10 +121,10 @@ async def test_poison_goes_to_quarantine(shop: Shop, make_flusher: MakeFlusher):
     for i, event in enumerate(poison):
         if i == 4:
             await shop.append(redeemed("ORDER", order="o2"))
-            good.append(shop.said[-1])
+            good.append(shop.appended[-1])
         await shop.append(event)
         await shop.sell(9)
-        good += shop.said[-9:]
+        good += shop.appended[-9:]
     flusher = await make_flusher()
     await caught_up(shop, flusher)
     assert await shop.facts() == good
@@ -145,11 +145,11 @@ async def test_an_entry_with_other_fields(shop: Shop, make_flusher: MakeFlusher,
     """An entry with missing or extra fields goes into quarantine; those around it are recorded."""
     await shop.sell(3)
     await shop.redis.xadd(OUTBOX, fields, id=f"{shop.epoch}-*")  # type: ignore[arg-type]
-    shop.said.append("")
+    shop.appended.append("")
     await shop.sell(3)
     await caught_up(shop, await make_flusher())
     assert [row[1:3] for row in await shop.quarantined()] == [(4, "MalformedEvent its kind is unknown")]
-    assert await shop.facts() == [event for event in shop.said if event]
+    assert await shop.facts() == [event for event in shop.appended if event]
 
 
 async def test_nothing_of_a_code_is_logged(shop: Shop, make_flusher: MakeFlusher, capsys: pytest.CaptureFixture[str]):
@@ -181,7 +181,7 @@ async def test_draining_an_outbox_that_ends_too_soon(shop: Shop, make_flusher: M
     flusher = await make_flusher()
     with pytest.raises(OutboxGap):
         await flusher.drain(shop.epoch + 1)
-    assert await shop.facts() == shop.said
+    assert await shop.facts() == shop.appended
 
 
 async def test_an_epoch_that_postgres_doesnt_know(shop: Shop, make_flusher: MakeFlusher):

@@ -19,7 +19,6 @@ _PROBE = b"GET /health/live HTTP/1.1\r\nHost: x\r\nX-Request-Id: the-probe\r\n\r
 def served(
     service: Service, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Served]:
-    """A server, with the fast lane or without."""
     serving = Served(service, tmp_path_factory.mktemp("framing"), hot=request.param == "lane")
     yield serving
     serving.end()

@@ -22,7 +22,6 @@ def _asked(address: str, body: bytes = b"", more: str = "") -> bytes:
 
 @pytest.fixture
 def serve(service: Service, tmp_path: Path) -> Iterator[Callable[[], Served]]:
-    """Start a server of the test's own."""
     started: list[Served] = []
 
     def start() -> Served:

@@ -46,19 +46,13 @@ class Walk:
         book = convert({"name": "all", "maxRedemptionsPerCode": 10_000}, CreateBook)
         row, _ = await create_book(place.pool, place.caller.workspace, 0, book)
         await add_codes(place.pool, place.caller.workspace, 0, row.book, [CodeLine("ALL-1"), CodeLine("ALL-2")])
-        await self.reopen()
+        await place.reopen()
         await place.do(assign.ASSIGN_CODE, "ALL-2", userId="vic")
         self.gifts = str(await place.pool.fetchval("SELECT book_id FROM books WHERE name = 'f'"))
         self.sold = await place.pool.fetchval("SELECT count(*) FROM redemptions")
         return self
 
-    async def reopen(self) -> None:
-        """Another worker opens the partition, and the API learns the epoch."""
-        await self.place.open()
-        await self.place.learn()
-
     async def sell(self, **more: str) -> None:
-        """One redemption."""
         await self.place.do(redeem.REDEEM, "ALL-1", userId="vic", **more)
         self.sold += 1
 
@@ -67,7 +61,7 @@ class Walk:
         place, workspace = self.place, self.place.caller.workspace
         await patch_user(place.pool, workspace, 0, "vic", {"max_coupons": number + 9})
         await add_codes(place.pool, workspace, 0, 1, [CodeLine(f"LATE-{number}", owner_id="zoe")])
-        await self.reopen()
+        await place.reopen()
         order = f"walk-{number}"
         await self.sell(orderId=order, key=order)
         await self.sell()
@@ -203,7 +197,7 @@ async def test_a_worker_that_stood_still_while_it_recorded(
             if meanwhile == "opens after a loss":
                 whole = await place.everything()
                 await place.put_back(kept)
-                await walk.reopen()
+                await place.reopen()
                 assert not differing(await place.everything(), whole), sleeper.made
             await walk.sell()
             held = await walk.held()

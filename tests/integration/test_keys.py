@@ -18,7 +18,7 @@ from service.embedded import demo
 from service.embedded.exposure import check_host, check_keys
 from service.record.config import key_rows
 from service.record.config.workspace_rows import create_workspace
-from tests.service_fixture import Service, new_id, ok, refused
+from tests.service_fixture import Service, database, new_id, ok, refused
 
 
 def _make(service: Service, **fields: Any) -> dict[str, Any]:
@@ -118,13 +118,10 @@ async def test_fixed_keys_are_for_this_machine(database_url: str) -> None:
     for host in ("127.0.0.1", "::1", "localhost", "127.8.8.8"):
         check_host(Settings(host=host))
         await check_keys(Settings(host=host, database_url=database_url))
-    connection = await asyncpg.connect(database_url)
-    try:
+    async with database(database_url) as connection:
         for caller in (await key_rows.read_callers(connection))[1].values():
             assert caller.key_id
             await key_rows.revoke_key(connection, caller.workspace, caller.key_id)
-    finally:
-        await connection.close()
     await check_keys(others[0])
 
 
@@ -136,10 +133,9 @@ def _run(command: str, env: dict[str, str]) -> "subprocess.CompletedProcess[str]
 @pytest.mark.parametrize(("command", "processes"), [("api", "1"), ("api", "2"), ("run", "1")])
 def test_it_refuses_to_start(service: Service, command: str, processes: str) -> None:
     """A process on a public address with the demo's keys in its database ends with one line that says what to do."""
-    facts = service.run.facts
-    env = os.environ | {
-        "REDIS_URL": facts["redisUrl"], "DATABASE_URL": facts["databaseUrl"], "SCRIP_HOST": "0.0.0.0",
-        "SCRIP_PORT": "9", "SCRIP_API_PROCESSES": processes, "SCRIP_DATA_DIR": f"{service.run.data_dir}-{new_id()}",
+    env = os.environ | service.urls | {
+        "SCRIP_HOST": "0.0.0.0", "SCRIP_PORT": "9", "SCRIP_API_PROCESSES": processes,
+        "SCRIP_DATA_DIR": f"{service.run.data_dir}-{new_id()}",
     }  # fmt: skip
     ended = _run(command, env)
     assert ended.returncode == 1

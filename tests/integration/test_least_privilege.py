@@ -14,7 +14,7 @@ from service.hot import scripts
 from service.hot.connection import connect
 from tests.hostile.canaries import Flock
 from tests.restricted import PASSWORDS, ROOT, Restricted, restricted
-from tests.service_fixture import Service, new_id, ok, until
+from tests.service_fixture import Service, database, new_id, ok, until
 from tests.tls import Authority, door
 
 _API = [*scripts.SERVING, *scripts.PROJECTION]
@@ -130,25 +130,19 @@ _FORBIDDEN = {
 async def test_statements_that_are_refused(run: Restricted, name: str) -> None:
     """The API can't change facts, the worker can't change keys or configuration, and neither creates or drops
     tables."""
-    connection = await asyncpg.connect(run.urls[name]["DATABASE_URL"])
-    try:
+    async with database(run.urls[name]["DATABASE_URL"]) as connection:
         for statement in _FORBIDDEN[name]:
             with pytest.raises(asyncpg.InsufficientPrivilegeError):
                 await connection.execute(statement)
-    finally:
-        await connection.close()
 
 
 async def test_every_table_is_named(run: Restricted) -> None:
     """deploy/postgres-roles.sql names every table."""
-    connection = await asyncpg.connect(run.facts["databaseUrl"])
-    try:
+    async with database(run.facts["databaseUrl"]) as connection:
         rows = await connection.fetch(
             "SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND NOT relispartition "
             "AND relnamespace = 'public'::regnamespace"
         )
-    finally:
-        await connection.close()
     named = set(_TABLE.findall((ROOT / "deploy" / "postgres-roles.sql").read_text()))
     assert {row["relname"] for row in rows} - named - {"migrations"} == set()
 

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import asyncpg
 import httpx
 import pytest
 
@@ -25,7 +24,7 @@ from tests.integration.matrix_table import ANYONE, ROWS, Row, make_place
 from tests.integration.requests_table import Place, filled
 from tests.integration.serving import Served
 from tests.schema import check_answer
-from tests.service_fixture import Service, new_id, ok, refused, until
+from tests.service_fixture import Service, database, new_id, ok, refused, until
 from tests.tokens import AUDIENCE, ISSUER, Idp, hmac_token, part
 
 _STATE = """
@@ -65,15 +64,12 @@ class World(NamedTuple):
         return asyncio.run(self._state())
 
     async def _state(self) -> list[Any]:
-        connection = await asyncpg.connect(self.service.run.facts["databaseUrl"])
-        try:
+        async with database(self.service.run.facts["databaseUrl"]) as connection:
             number = await workspace_named(connection, self.workspace)
             assert number is not None
             row = await read_workspace(connection, number)
             tables = [record["table_name"] for record in await connection.fetch(_TABLES)]
             rows = {name: await connection.fetchval(_STATE.format(table=name), number) for name in tables}
-        finally:
-            await connection.close()
         prefix = key_names.prefix(row.partition, number).encode()
         held = {name: value for name, value in self.service.held().items() if name.startswith(prefix)}
         assert len(held) > 10
@@ -115,8 +111,7 @@ def world(service: Service, tmp_path_factory: pytest.TempPathFactory, request: A
 
 
 async def _make_keys(service: Service, names: tuple[str, str]) -> None:
-    connection = await asyncpg.connect(service.run.facts["databaseUrl"])
-    try:
+    async with database(service.run.facts["databaseUrl"]) as connection:
         for name in names:
             number = await workspace_named(connection, name)
             assert number is not None
@@ -126,8 +121,6 @@ async def _make_keys(service: Service, names: tuple[str, str]) -> None:
             await revoke_key(connection, number, row.key_id)
             ended = to_datetime(int(time.time() * 1000) - 1000)
             await create_key(connection, number, "ended", list(SCOPES), f"{name}_ended", ended)
-    finally:
-        await connection.close()
 
 
 def _bad_credentials(world: World) -> Iterator[str | bytes | None]:

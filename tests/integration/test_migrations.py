@@ -9,6 +9,7 @@ import pytest
 from service.common.resources import SQL_DIR
 from service.record.migrations import MigrationError, migrate, read_migrations
 from tests.integration.record_fixtures import make_workspace
+from tests.service_fixture import database
 
 
 async def test_all_migrations_apply_once(new_database):
@@ -90,9 +91,6 @@ async def test_months_are_made_ahead(pool: asyncpg.Pool):
 
 
 async def _tables(url: str) -> list[str]:
-    connection = await asyncpg.connect(url)
-    try:
+    async with database(url) as connection:
         rows = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1")
         return [row[0] for row in rows]
-    finally:
-        await connection.close()

@@ -47,8 +47,7 @@ async def test_an_older_redis_with_an_epoch_of_the_same_number(
     await place.pool.close()
     backup = await new_database(urlsplit(database_url).path[1:])
     place.pool = await postgres.connect(database_url)
-    await place.open()
-    await place.learn()
+    await place.reopen()
     await place.do(redeem.REDEEM, "CODE-39", userId="ann")  # in the other Redis the opening adds an event here
     lost = json.loads(await place.do(redeem.REDEEM, "CODE-40", userId="ann"))
     await place.record()
@@ -59,8 +58,7 @@ async def test_an_older_redis_with_an_epoch_of_the_same_number(
 
     async with await postgres.connect(backup) as place.pool:
         await _lead_to(place, {}, None)
-        await place.open()
-        await place.learn()
+        await place.reopen()
         assert (await read_partition(place.pool, 0)).epoch == row.epoch
         new = json.loads(await place.do(redeem.REDEEM, "CODE-41", userId="bob", orderId="order-1"))
         assert _event_of(new) == _event_of(lost)
@@ -73,8 +71,7 @@ async def test_an_older_redis_with_an_epoch_of_the_same_number(
         await _lead_to(place, first, scripts)
         with pytest.raises(Refusal, match="recovering"):
             await place.do(coupon_view.READ, "CODE-9")
-        await place.open()
-        await place.learn()
+        await place.reopen()
         assert await place.everything() == whole
         assert await place.pool.fetchval("SELECT count(*) FROM quarantine") == 2
         undone = json.loads(await place.do(rollback.ROLLBACK_ORDER, "order-1"))  # not what the older outbox had there
@@ -104,8 +101,7 @@ async def test_only_the_redis_that_decided_can_confirm_that_all_is_recorded(plac
     await place.do(redeem.REDEEM, "CODE-40", userId="ann")
     await place.record()
     assert await is_recorded(context, place.caller, moment, wait_s=1)
-    await place.open()
-    await place.learn()
+    await place.reopen()
     assert not await is_recorded(context, place.caller, moment, wait_s=1)
     assert await is_recorded(context, place.caller, place.decider.moment(0), wait_s=1)
     await recorded.close()
@@ -179,8 +175,7 @@ async def test_a_change_that_took_too_long_is_not_put_into_redis(
     if meanwhile == "time passes":
         monkeypatch.setattr(configuration_writes, "MAX_AGE_S", 0)
     else:
-        await place.open()
-        await place.learn()
+        await place.reopen()
     with pytest.raises(Refusal, match="outcome_unknown"):
         await change.project(2, write())
     assert put == ["a change"]

@@ -65,8 +65,7 @@ async def _more(place: Place) -> None:
     """Nine more facts of all kinds, and configuration; recorded."""
     workspace, book = place.caller.workspace, 1
     await add_codes(place.pool, workspace, 0, book, [CodeLine("LATE-1"), CodeLine("LATE-2", owner_id="zoe")])
-    await place.open()
-    await place.learn()
+    await place.reopen()
     await place.do(assign.ASSIGN_CODE, "LATE-1", "late-1", userId="ann")
     await place.do(redeem.REDEEM, "CODE-20", "late-2", userId="ann", orderId="late", orderValue="7.00")
     await place.do(redeem.REDEEM, "MANY-1", userId="u9")

@@ -125,5 +125,4 @@ def test_a_rebuild_blocks_what_is_in_quarantine(service: Service) -> None:
 
 def _run_command(service: Service, *words: str) -> int:
     """Run `scrip` with these words on the service; return the exit code."""
-    urls = {"REDIS_URL": service.run.facts["redisUrl"], "DATABASE_URL": service.run.facts["databaseUrl"]}
-    return scrip(*words, **urls).exit_code
+    return scrip(*words, **service.urls).exit_code

@@ -1,7 +1,5 @@
 """`scrip rebuild`: an operator orders a Redis that is built from Postgres."""
 
-import os
-import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -59,15 +57,12 @@ async def test_a_gap_needs_accept_loss(patient: Service, rebuild: Callable[..., 
     quarantine."""
     codes = [new_code() for _ in range(3)]
     book = patient.book(*codes)
-    (worker,) = patient.run.facts["pids"]["worker"]
-    os.kill(worker, signal.SIGSTOP)
-    for code in codes:
-        ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id()}), 201)
-    with patient.redis() as client:
+    with patient.asleep("worker"), patient.redis() as client:
+        for code in codes:
+            ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id()}), 201)
         entries = client.xrevrange("{p0}:outbox", count=6)
         (lost,) = [entry for entry, fields in entries if f" {codes[1]} " in fields["d"]]
         client.xdel("{p0}:outbox", lost)
-    os.kill(worker, signal.SIGCONT)
     until(lambda: patient.checkout.post("/v1/coupons/assign", json={"bookId": book, "userId": "u"}).status_code == 503)
 
     refusal = rebuild(patient)
@@ -84,17 +79,15 @@ async def test_a_gap_needs_accept_loss(patient: Service, rebuild: Callable[..., 
 
 async def test_without_a_worker(patient: Service, rebuild: Callable[..., Result]) -> None:
     """Without a worker the command says so; the order stays until it is cancelled."""
-    (worker,) = patient.run.facts["pids"]["worker"]
-    os.kill(worker, signal.SIGSTOP)
-    await patient.fetch("UPDATE partitions SET lease_until = now() - interval '1 s'")
-    ended = rebuild(patient)
-    assert ended.exit_code == 1
-    assert "Start one" in ended.output
-    assert len(await patient.fetch("SELECT 1 FROM rebuild_orders")) == 1
-    assert (rebuild(patient, "--cancel")).exit_code == 0
-    assert await patient.fetch("SELECT 1 FROM rebuild_orders") == []
-    assert (rebuild(patient, "--partition", "7")).output == "Error: There is no such partition.\n"
-    os.kill(worker, signal.SIGCONT)
+    with patient.asleep("worker"):
+        await patient.fetch("UPDATE partitions SET lease_until = now() - interval '1 s'")
+        ended = rebuild(patient)
+        assert ended.exit_code == 1
+        assert "Start one" in ended.output
+        assert len(await patient.fetch("SELECT 1 FROM rebuild_orders")) == 1
+        assert (rebuild(patient, "--cancel")).exit_code == 0
+        assert await patient.fetch("SELECT 1 FROM rebuild_orders") == []
+        assert (rebuild(patient, "--partition", "7")).output == "Error: There is no such partition.\n"
     until(lambda: patient.checkout.get("/v1/users/nobody").is_success)
 
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -20,13 +19,10 @@ from service.reconcile.comparison import Busy
 from service.record.partitions import comparisons as record
 from tests.commands import scrip
 from tests.drifts import in_redis
-from tests.drifts.comparing import compare, compared
+from tests.drifts.comparing import compare
 from tests.drifts.rounds import drift
 from tests.drifts.subject import World, make, populated
-from tests.drifts.traffic import traffic
 from tests.service_fixture import Service, ok, refused, shared_service, until
-
-LOAD_S = 8.0
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +40,13 @@ def held(service: Service) -> dict[str, Any]:
             "string": client.get,
             "list": lambda name: client.lrange(name, 0, -1),
             "zset": lambda name: client.zrange(name, 0, -1, withscores=True),
-            "hash": lambda name: {field: said for field, said in client.hgetall(name).items() if said != "0"},
+            "hash": lambda name: {field: value for field, value in client.hgetall(name).items() if value != "0"},
         }
         contents = {name: read[client.type(name)](name) for name in names}
         return {name: value for name, value in contents.items() if value}
 
 
 def unlike(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Return the keys whose values differ."""
     return sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
 
 
@@ -147,19 +142,15 @@ def test_by_the_api(world: World) -> None:
 
 def test_the_lag_is_the_oldest_events_age(world: World) -> None:
     """While the worker is stopped the lag is the age of the oldest unrecorded event."""
-    (worker,) = world.service.run.facts["pids"]["worker"]
     code, answers = world.service.coupon(), []
     time.sleep(1.5)
-    os.kill(worker, signal.SIGSTOP)
-    try:
+    with world.service.asleep("worker"):
         began = time.monotonic()
         ok(world.service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "cem"}), 201)
         for _ in range(2):
             time.sleep(0.5)
             answers.append(ok(world.service.operate.get("/v1/ops/consistency")))
         passed_s = time.monotonic() - began
-    finally:
-        os.kill(worker, signal.SIGCONT)
     assert [one["lagEvents"] for one in answers] == [2, 2]  # the second is book.exhausted
     assert 0.4 < answers[0]["lagSeconds"] < answers[1]["lagSeconds"] < passed_s + 0.1
     last = until(lambda: (answer := ok(world.service.operate.get("/v1/ops/consistency")))["lagEvents"] == 0 and answer)
@@ -183,7 +174,7 @@ def test_killed_it_leaves_nothing(world: World) -> None:
     """A killed comparison has changed nothing, and the next one starts once its lease expires."""
     before, whole = held(world.service), [sys.executable, "-m", "service", "reconcile"]
     for after_s in (0.6, 0.9, 1.2):
-        process = subprocess.Popen(whole, env=os.environ | _env(world.service), stdout=subprocess.DEVNULL)
+        process = subprocess.Popen(whole, env=os.environ | world.service.urls, stdout=subprocess.DEVNULL)
         time.sleep(after_s)
         process.kill()
         process.wait()
@@ -192,32 +183,11 @@ def test_killed_it_leaves_nothing(world: World) -> None:
     assert unlike(before, held(world.service)) == []
 
 
-async def test_under_load_nothing_is_taken_for_a_difference(world: World) -> None:
-    """Under a load of all operations comparisons report no difference."""
-    ends = time.monotonic() + LOAD_S
-    async with traffic(world.service, 1000) as crowd:
-        await crowd.until_more(1)
-        while time.monotonic() < ends:
-            outcome, differences = await compared(world.service)
-            assert outcome.differing == {}, differences
-    assert crowd.ledger.succeeded > 20
-    outcome, differences = await compared(world.service)
-    assert (outcome.differing, outcome.unsettled) == ({}, 0), differences
-
-
 def command(service: Service, *words: str) -> Result:
     """Run `scrip reconcile`, or another command, on the service."""
-    return scrip(*(words or ("reconcile",)), **_env(service))
-
-
-def _env(service: Service) -> dict[str, str]:
-    facts = service.run.facts
-    return {"REDIS_URL": facts["redisUrl"], "DATABASE_URL": facts["databaseUrl"]}
+    return scrip(*(words or ("reconcile",)), **service.urls)
 
 
 async def _with_pool(world: World, ask: Callable[[asyncpg.Pool], Awaitable[Any]]) -> Any:
-    pool = await record.connect(world.service.run.facts["databaseUrl"])
-    try:
+    async with await record.connect(world.service.run.facts["databaseUrl"]) as pool:
         return await ask(pool)
-    finally:
-        await pool.close()

@@ -1,7 +1,7 @@
 """Scheduled comparisons: the worker compares once a day, and webhooks get the differences."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,20 +17,12 @@ QUIET_S = 4.0
 """Time enough for a due comparison to begin."""
 
 
-@pytest.fixture
-async def drift_receiver() -> AsyncIterator[Receiver]:
-    """A receiver of `reconcile.drift`."""
-    async with Receiver().listening() as listening:
-        yield listening
-
-
 def last_minute() -> str:
-    """Return the time of day a minute ago."""
     return f"{datetime.now(UTC) - timedelta(minutes=1):%H:%M}"
 
 
 async def test_once_a_day(
-    own_service: Callable[[], Service], drift_receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    own_service: Callable[[], Service], receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that starts after the time waits for the next day. Then it compares once and changes nothing; a webhook
     gets differences, and nothing of a comparison without any."""
@@ -38,7 +30,7 @@ async def test_once_a_day(
     monkeypatch.setenv("SCRIP_METRICS_PORT", str(port := free_port()))
     service = await asyncio.to_thread(own_service)
     world = await asyncio.to_thread(populated, service)
-    made = {"url": drift_receiver.url(), "events": ["reconcile.drift"]}
+    made = {"url": receiver.url(), "events": ["reconcile.drift"]}
     ok(await asyncio.to_thread(lambda: service.operate.post("/v1/webhooks", json=made)), 201)
     await asyncio.sleep(QUIET_S)
     assert await asyncio.to_thread(compared_at, service) is None
@@ -48,14 +40,14 @@ async def test_once_a_day(
     await asyncio.to_thread(count_more, world, 5)
     await asyncio.sleep(QUIET_S)
     assert await asyncio.to_thread(compared_at, service) == first
-    assert drift_receiver.got == []
+    assert receiver.got == []
 
     await a_day_goes_by(service)
     second = await asyncio.to_thread(until, lambda: (at := compared_at(service)) != first and at)
     answer = await asyncio.to_thread(read_consistency, service)
     assert answer["drift"] == {"book_counts": 1}
-    await asyncio.to_thread(until, lambda: drift_receiver.got)
-    assert [(got.type, got.event["data"]) for got in drift_receiver.got] == [
+    await asyncio.to_thread(until, lambda: receiver.got)
+    assert [(got.type, got.event["data"]) for got in receiver.got] == [
         (
             "reconcile.drift",
             {"found": {"book_counts": 1}, "left": {"book_counts": 1}, "reconciledTo": answer["reconciledTo"]},
@@ -68,12 +60,10 @@ async def test_once_a_day(
 
 
 def read_consistency(service: Service) -> dict[str, Any]:
-    """Read the consistency."""
     return ok(service.operate.get("/v1/ops/consistency"))
 
 
 def compared_at(service: Service) -> str | None:
-    """Read the time of the last comparison."""
     return read_consistency(service)["lastReconciledAt"]
 
 
@@ -83,6 +73,5 @@ async def a_day_goes_by(service: Service) -> None:
 
 
 def count_more(world: World, by: int) -> None:
-    """Add to a book's count of redemptions."""
     with world.service.redis() as redis:
         redis.hincrby(world.key(f"n:{world.refuge}"), "redeemed", by)

@@ -139,7 +139,7 @@ async def test_the_worker_records_once_and_quarantines_the_rest(shop: Shop, make
         pass
     bad = {_event("A", "TWICE", "bob", 2), _event("U", "NOBODYS", "ann", 3), _event("U", "TWICE", "bob", 4)}
     assert {row[3].decode() for row in await shop.quarantined()} == bad
-    assert await shop.facts() == [event for event in shop.said if event not in bad]
+    assert await shop.facts() == [event for event in shop.appended if event not in bad]
     again = await make_flusher()
     await again.start()
     assert await again.step() == 0

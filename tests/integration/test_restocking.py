@@ -1,47 +1,25 @@
 """Ordering codes for books with `keepFree`: each missing code once, also with several workers and running jobs."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any, cast
 from uuid import uuid4
 
 import asyncpg
 import pytest
-import pytest_asyncio
 
-from service.domain.book_requests import CreateBook, PatchBook
+from service.domain.book_requests import PatchBook
 from service.domain.code_requests import CodeLine
 from service.domain.configuration import BookRow, WorkspaceRow
 from service.domain.decoding import convert
 from service.domain.errors import Refusal
 from service.hot.workspace_state import BookCounts, counts_of
-from service.record.config import book_rows, code_rows, job_rows, stock, workspace_rows
+from service.record.config import book_rows, code_rows, job_rows, stock
 from service.record.config.job_rows import Generation
-from service.record.partitions.partition_rows import bump_config_version, ensure_partitions
-from service.record.pool import connect
+from service.record.partitions.partition_rows import bump_config_version
 from service.worker import restocker
 from service.worker.restocker import Restocker
+from tests.integration.record_fixtures import make_book
 from tests.integration.waiting import until
-
-
-@pytest_asyncio.fixture
-async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
-    """A database with one partition."""
-    async with await connect(database_url, max_size=20) as pool:
-        await ensure_partitions(pool, 1)
-        yield pool
-
-
-@pytest_asyncio.fixture
-async def workspace(pool: asyncpg.Pool) -> WorkspaceRow:
-    async with pool.acquire() as connection:
-        return await workspace_rows.create_workspace(connection, "shop")
-
-
-async def make_book(pool: asyncpg.Pool, row: WorkspaceRow, **fields: Any) -> BookRow:
-    """Create a book."""
-    wanted = convert({"name": "Sale"} | fields, CreateBook)
-    return (await book_rows.create_book(pool, row.workspace, row.partition, wanted))[0]
 
 
 async def make_kept_book(

@@ -62,12 +62,9 @@ def test_second_run(patient: Service) -> None:
 
 def test_not_ready_without_scripts(patient: Service) -> None:
     """A Redis with an open gate and without its scripts is not ready."""
-    (worker,) = patient.run.facts["pids"]["worker"]
-    os.kill(worker, signal.SIGSTOP)
-    with patient.redis() as client:
-        client.script_flush()
-    assert not patient.run.ready()
-    os.kill(worker, signal.SIGCONT)
+    with patient.asleep("worker"):
+        patient.redis().script_flush()
+        assert not patient.run.ready()
     patient.run.until_ready()
 
 

@@ -24,13 +24,11 @@ async def redeem_into_quarantine(place: Place, code: str, order: str) -> None:
 
 
 async def read_reasons(place: Place) -> list[str]:
-    """Read why events are in quarantine."""
     rows = await place.pool.fetch("SELECT reason FROM quarantine ORDER BY epoch, seq")
     return [row["reason"] for row in rows]
 
 
 async def assert_blocked(place: Place, *codes: str) -> None:
-    """Assert that these codes are inactive."""
     for code in codes:
         with pytest.raises(Refusal, match="coupon_inactive"):
             await place.do(redeem.REDEEM, code, userId="bob")
@@ -52,8 +50,7 @@ async def test_a_rollback_of_a_quarantined_redemption_closes_nothing(place: Plac
     for turn in range(2):
         await (place.redis.flushall() if lost == "all" else place.put_back(kept))
         with capture_logs() as logs:
-            await place.open()
-        await place.learn()
+            await place.reopen()
         alarms = [entry for entry in logs if entry["event"] == "event_not_redone"]
         assert [entry["reason"] for entry in alarms] == ([] if turn else ["redemption_missing"])
         assert "CODE-40" not in str(logs)
@@ -76,9 +73,7 @@ async def test_a_gift_of_a_quarantined_checkout_is_blocked_too(place: Place) -> 
     ):
         await place.pool.execute(insert, seq, "test", garbage)
     await place.pool.execute(insert, 990, "lost with its Redis: never recorded", b"A 1 1 CODE-52 ann 1 1")
-    await place.redis.flushall()
-    await place.open()
-    await place.learn()
+    await place.rebuild()
     await assert_blocked(place, "CODE-50", "FEW-3")
     for code in ("CODE-51", "CODE-52"):
         assert b'"available"' in await place.do(coupon_view.READ, code)
@@ -95,8 +90,7 @@ async def test_a_worker_that_died_before_the_quarantine(place: Place) -> None:
     await place.put_back(kept)
     event = f"{row['epoch']}-{row['seq']}"
     await place.redis.set("{p0}:mend", f"{event} {event}:redemption_missing")
-    await place.open()
-    await place.learn()
+    await place.reopen()
     assert (await read_reasons(place))[1:] == ["not redone: redemption_missing"]
     await assert_blocked(place, "CODE-40")
 
@@ -140,8 +134,7 @@ async def test_unreadable_configuration_closes_nothing_else(place: Place, damage
     await place.pool.execute(damage)
     await place.redis.flushall()
     with capture_logs() as logs:
-        await place.open()
-    await place.learn()
+        await place.reopen()
     alarms = [(entry["kind"], entry["book"]) for entry in logs if entry["event"] == "configuration_left_out"]
     assert alarms == [alarm]
     if alarm[0] == "books":

@@ -39,7 +39,6 @@ def make_body(kind: str, **fields: Any) -> dict[str, Any]:
 
 
 def create(service: Service, kind: str, **fields: Any) -> dict[str, Any]:
-    """Create a coupon over HTTP."""
     return ok(service.manage.post(f"/v1/coupons/{kind}", json=make_body(kind, **fields)), 201)
 
 
@@ -49,7 +48,6 @@ def redeem(service: Service, code: str, user: str | None = None, **fields: Any) 
 
 
 def list_active(service: Service, limit: int = 1000) -> list[dict[str, Any]]:
-    """Read all pages of the list of active coupons."""
     path = "/v1/coupons/active/time-specific"
     return [item for page in pages(service.checkout, path, limit=limit) for item in page]
 
@@ -202,15 +200,12 @@ def test_a_test_workspaces_clock(service: Service) -> None:
 
 async def test_a_coupon_that_redis_does_not_have_yet(service: Service) -> None:
     """The list skips a coupon that is not in Redis yet; once it is there, the coupon can be used."""
-    pool = await connect(service.run.facts["databaseUrl"])
-    try:
+    async with await connect(service.run.facts["databaseUrl"]) as pool:
         number = await workspace_rows.workspace_named(pool, "demo")
         assert number is not None
         row = await workspace_rows.read_workspace(pool, number)
         _, code = await create_single(pool, number, row.partition, convert(make_window(), TimeSpecific))
         assert filter_active(service, code.code) == []
-    finally:
-        await pool.close()
     until(lambda: filter_active(service, code.code))
     ok(redeem(service, code.code), 201)
 

@@ -47,7 +47,6 @@ class Site:
 
     @property
     def pids(self) -> list[int]:
-        """The pids of live processes."""
         return [process.child.pid for process in self.processes.all if process.child.pid]
 
     async def connect(self) -> int:

@@ -20,7 +20,6 @@ class World(NamedTuple):
     url: str
 
     def make_client(self, name: str, **claims: Any) -> httpx.Client:
-        """Make a client with a token of this user."""
         token = self.idp.token(sub=name, **claims)
         return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=30)
 

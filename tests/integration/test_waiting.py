@@ -11,6 +11,11 @@ from service.record.partitions.partition_rows import begin_epoch, enter_epoch
 from tests.integration.record_fixtures import Record, assigned
 
 
+@pytest.fixture
+def partitions() -> int:
+    return 2
+
+
 async def test_waiting_until_recorded(kept: Record):
     """A wait ends with True once the event is recorded, not before, and with False at its deadline."""
     recorded = Recorded(kept.pool)

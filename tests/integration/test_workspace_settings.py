@@ -6,19 +6,11 @@ import pytest
 
 from tests.service_fixture import Service, new_code, ok, refused
 
-_DEFAULTS = {
-    "currency": "USD",
-    "couponsPerOrder": 1,
-    "maxCoupons": None,
-    "giftBookId": None,
-    "idempotencyHours": 24,
-}
+_DEFAULTS = {"currency": "USD", "couponsPerOrder": 1, "maxCoupons": None, "giftBookId": None, "idempotencyHours": 24}
 _HOUR_MS = 3_600_000
 
 
 class Shop:
-    """A workspace with its settings."""
-
     def __init__(self, service: Service) -> None:
         self.service = service
         self.client = service.make_workspace(f"shop-{uuid4().hex}", "live")
@@ -32,7 +24,6 @@ class Shop:
 
 @pytest.fixture
 def shop(service: Service) -> Shop:
-    """A new workspace."""
     return Shop(service)
 
 

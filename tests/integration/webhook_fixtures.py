@@ -21,8 +21,6 @@ __all__ = ["Got", "Office", "Receiver", "office", "receiver", "until"]
 
 
 class Got(NamedTuple):
-    """A received delivery."""
-
     path: str
     headers: dict[str, str]
     body: bytes

@@ -38,14 +38,12 @@ class Outbox:
         assert is_same or self.is_erased, event
 
     def redeem(self, event: Redeemed) -> None:
-        """A redemption, perhaps with a gift."""
         self.uses[event.code] += 1
         self.redeemed[str(event.id)] = self.by_id[event.redemption_id] = event
         if event.gift:
             self.change_owner(event.gift)
 
     def roll_back(self, event: RolledBack) -> None:
-        """The end of a redemption."""
         redeemed = self.by_id[event.redemption_id]
         assert str(redeemed.id) not in self.rolled_back
         assert (redeemed.book, redeemed.code, redeemed.order) == (event.book, event.code, event.order)

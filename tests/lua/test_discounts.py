@@ -22,7 +22,6 @@ Lines = list[tuple[str, int, str]]
 
 
 def items_of(lines: Lines | None) -> list[dict[str, Any]] | None:
-    """The items of a request."""
     if lines is None:
         return None
     return [{"sku": sku, "quantity": count, "unitPrice": price} for sku, count, price in lines]

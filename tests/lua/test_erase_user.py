@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-import pytest
 import pytest_asyncio
 
 from loadtests.harness.premises import EPOCH, NOW_MS, STILL_CLOCK
@@ -26,7 +25,6 @@ from service.hot.workspace_state import Workspace
 from tests.lua.outbox import read_outbox
 
 GONE = "deleted-1"
-USES = pytest.mark.parametrize("uses", [1, 3, None], ids=["single", "several", "unlimited"])
 
 
 class Eraser:
@@ -49,7 +47,6 @@ class Eraser:
         return interpret_reply(await self.shop.link.call("EVALSHA", self.digests[script], len(names), *names, *args))
 
     def of(self, user: str = "ann") -> UserEraser:
-        """Erases this user."""
         self.shop.erased = True
         return UserEraser(self.run, 0, self.shop.workspace, user, GONE)
 
@@ -63,7 +60,6 @@ class Eraser:
         ]
 
     async def count(self, spent: Sequence[Spent], user: str = "ann") -> None:
-        """Move the counts of redemptions."""
         await self.of(user).redemptions(spent)
         self.shop.pseudonyms |= {str(one.event): GONE for one in spent}
 
@@ -110,7 +106,6 @@ async def kept(shop: Shop) -> dict[str, Any]:
     return {name: value for name, value in (await shop.everything()).items() if name != key_names.outbox(0)}
 
 
-@USES
 async def test_an_assigned_coupon(still: Shop, eraser: Eraser, uses: int | None) -> None:
     """It is the pseudonym's since the same moment, with all counts; the user has nothing, and may be given another."""
     book = await still.book("CODE-1", "CODE-2", max_redemptions_per_code=uses, max_codes_per_user=1)
@@ -128,7 +123,6 @@ async def test_an_assigned_coupon(still: Shop, eraser: Eraser, uses: int | None)
     assert (await still.unassign("CODE-1"))[1]["userId"] is None
 
 
-@USES
 async def test_redemptions(still: Shop, eraser: Eraser, uses: int | None) -> None:
     """They are the pseudonym's, without address and agent; the order's place stays taken; they can be taken back."""
     book = await still.book("CODE-1", "CODE-2", "CODE-3", max_redemptions_per_code=uses, max_redemptions_per_user=2)
@@ -180,7 +174,6 @@ async def test_what_is_not_the_users_stays(still: Shop, eraser: Eraser) -> None:
     assert await still.everything() == before
 
 
-@USES
 async def test_a_repeat_does_nothing(still: Shop, eraser: Eraser, uses: int | None) -> None:
     """Erased twice is erased once; and what the returning user did between is the new user's."""
     book = await still.book("CODE-1", "CODE-2", "CODE-3", max_redemptions_per_code=uses)
@@ -231,7 +224,6 @@ async def test_a_gift(still: Shop, eraser: Eraser) -> None:
     assert (await still.rollback_order("A-1"))[0] == 200
 
 
-@USES
 async def test_locks_on_a_coupon_of_the_users_end(still: Shop, eraser: Eraser, uses: int | None) -> None:
     """They end, since no request could redeem under them; what they held of limits is free."""
     book = await still.book(
@@ -245,7 +237,6 @@ async def test_locks_on_a_coupon_of_the_users_end(still: Shop, eraser: Eraser, u
     assert (await still.stats(book))["locked_assigned"] == 0
 
 
-@USES
 async def test_other_locks_stay_until_their_end_and_are_swept_then(
     still: Shop, eraser: Eraser, uses: int | None
 ) -> None:

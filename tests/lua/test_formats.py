@@ -45,7 +45,6 @@ class Lua:
         self.client = client
 
     def run(self, includes: str, text: str, *args: Any) -> Any:
-        """What the text returns."""
         parts = [scripts._strip(scripts._included(name)) for name in ["gate", *includes.split()]]
         whole = scripts._outcome.sub("0", scripts._without_unused("\n".join([*parts, text])))
         names = (key_names.gate(0), key_names.settings(W))
@@ -55,7 +54,6 @@ class Lua:
 
 @pytest.fixture(scope="module")
 def lua(valkey_for_scripts: str) -> Iterator[Lua]:
-    """An empty server's."""
     with redis.Redis.from_url(valkey_for_scripts, decode_responses=True) as client:
         client.flushdb()
         yield Lua(client)

@@ -226,21 +226,6 @@ async def test_a_claim_that_was_let_go_or_died_is_free(still: Shop, workspace: W
     assert len(await still.events()) == 1
 
 
-async def test_another_workspace_has_keys_of_its_own(still: Shop) -> None:
-    """The same key in another workspace is another key."""
-    await still.book("CODE-1")
-    _, first = await still.lock("CODE-1", "ann", key="k")
-    neighbour = Shop(still.link, 2)
-    neighbour.decider = still.decider
-    neighbour.projector = still.projector
-    await neighbour.put_workspace()
-    await neighbour.book("CODE-1")
-    status, second = await neighbour.lock("CODE-1", "ann", key="k")
-    assert (status, "replayed" in second) == (201, False)
-    assert first["lockToken"] != second["lockToken"]
-    await neighbour.refuses("coupon_not_found", neighbour.lock("CODE-2", "ann"))
-
-
 async def test_redemptions_that_an_answer_refers_to(still: Shop) -> None:
     """Each is replied with its record and its book's id; of one that isn't in the outbox the facts are asked for."""
     book = await still.book("CODE-1", "CODE-2")

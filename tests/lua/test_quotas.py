@@ -8,7 +8,6 @@ from loadtests.harness.shop import Shop, tally, together
 
 
 async def codes_of(shop: Shop, many: int, **rules: Any) -> list[str]:
-    """A new book of so many codes."""
     codes = [f"CODE-{n:04}" for n in range(many)]
     await shop.book(*codes, **rules)
     return codes

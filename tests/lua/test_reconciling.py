@@ -19,7 +19,6 @@ A, B, C = ("{p0}:reconciling:" + name for name in "abc")
 
 @pytest.fixture
 async def looker(shop: Shop) -> Looker:
-    """Of the shop's partition."""
     looker = Looker(cast("Any", shop.link), 0, EPOCH, "nonce")
     await looker.start()
     return looker

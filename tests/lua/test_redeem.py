@@ -60,7 +60,6 @@ async def test_a_redemption_without_order_and_value(still: Shop) -> None:
 
 
 async def redeemed_events(shop: Shop) -> list[Redeemed]:
-    """The redemptions of the outbox."""
     events = [parse_entry(*entry) for entry in await shop.read_outbox_entries()]
     return [event for event in events if isinstance(event, Redeemed)]
 
@@ -109,10 +108,7 @@ async def test_a_used_up_coupon_is_refused(still: Shop, uses: int) -> None:
     assert (coupon["status"], coupon["redemptions"], coupon["maxRedemptions"]) == (status, uses, uses)
     assert coupon["userId"] is None  # redeeming doesn't assign
     assert coupon["lastRedemption"] == {
-        "redemptionId": last["redemptionId"],
-        "userId": last["userId"],
-        "orderId": last["orderId"],
-        "redeemedAt": last["redeemedAt"],
+        name: last[name] for name in ("redemptionId", "userId", "orderId", "redeemedAt")
     }
     stats = await still.stats(book)
     assert (stats["redemptions"], stats["redeemed" if uses == 1 else "exhausted"]) == (uses, 1)

@@ -79,7 +79,6 @@ async def test_a_checkout_that_takes_two_crosses_once(still: Shop) -> None:
 
 
 async def free_code(shop: Shop) -> str:
-    """A code that is available."""
     coupons = [(await shop.coupon(f"CODE-{n}"))[1] for n in range(4)]
     return next(coupon["code"] for coupon in coupons if coupon["status"] == "available")
 

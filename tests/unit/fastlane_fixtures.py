@@ -183,7 +183,6 @@ def caller(name: str) -> Caller:
 def request(
     path: str = "/v1/coupons/lock/ABCD", body: bytes = b'{"userId":"u"}', more: str = REQUEST_ID, key: str = "one"
 ) -> bytes:
-    """A good request."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: scrip\r\nAuthorization: Bearer {key}\r\n{more}"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -192,5 +191,4 @@ def request(
 
 
 def statuses(answers: bytes) -> list[int]:
-    """Of all answers in the bytes."""
     return [int(part[:3]) for part in answers.split(b"HTTP/1.1 ")[1:]]

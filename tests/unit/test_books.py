@@ -27,7 +27,6 @@ def tiered(*tiers: tuple[Any, str, Any]) -> dict[str, Any]:
 
 
 def make(currency: str = "USD", **fields: Any) -> BookRow:
-    """A new book with these fields."""
     return book_requests.create_book_row(
         decode(_create, json.dumps({"name": "Sale", **fields}).encode()),
         workspace=1,
@@ -41,12 +40,10 @@ def make(currency: str = "USD", **fields: Any) -> BookRow:
 
 
 def change(row: BookRow, **fields: Any) -> BookRow:
-    """The book after a PATCH."""
     return book_requests.update_book_row(row, decode(_patch, json.dumps(fields).encode()), 2, 2000)
 
 
 def render(row: BookRow) -> dict[str, Any]:
-    """The book as a client reads it."""
     return msgspec.json.decode(msgspec.json.encode(book_requests.render_book(row)))
 
 

@@ -22,12 +22,10 @@ def parse(data: bytes, *, as_csv: bool = True, step: int = 1 << 20) -> list[Code
 
 
 def bad(lines: list[CodeLine | BadCode]) -> list[int]:
-    """The lines that are invalid."""
     return [line.line for line in lines if isinstance(line, BadCode)]
 
 
 def good(lines: list[CodeLine | BadCode]) -> list[str]:
-    """The codes."""
     return [line.code for line in lines if isinstance(line, CodeLine)]
 
 

@@ -37,7 +37,6 @@ def commands_of(document: Path) -> str:
 
 @cache
 def file_names() -> frozenset[str]:
-    """The names of all files of the source tree."""
     paths = (path for folder in FOLDERS for path in (ROOT / folder).rglob("*") if path.is_file())
     return frozenset(path.name for path in (*paths, *ROOT.glob("*.*")))
 

@@ -77,7 +77,6 @@ class World:
         return entry
 
     def refuse(self, op: str, book: str, code: str, refusal: str, user: str = "zoe", status: int = 409) -> Entry:
-        """A refusal."""
         return self.answer(op, book, code, user, status=status, refusal=refusal)
 
     def redeem(self, book: str, code: str, user: str, order: str, key: str = "") -> Entry:
@@ -107,13 +106,11 @@ class World:
         return self.answer("assign", book, "", user, response=response)
 
     def checkout(self, user: str, order: str, gift: str) -> None:
-        """A purchase with a gift."""
         self.codes.append(self.code("gifts", gift, user))
         response = {"redemption": None, "gift": {"code": gift, "userId": user, "assignedAt": NOON}}
         self.answer("checkout", "sale", "", user, order, path="/v1/checkout", response=response)
 
     def hold(self, user: str, until_ms: int, sent_ms: float = 1.0) -> None:
-        """A lock."""
         response = {"lockToken": "t", "expiresAt": f"1970-01-01T00:00:{until_ms / 1000:06.3f}Z"}
         self.answer("lock", "held", "HELD", user, response=response, sent_ms=sent_ms)
 

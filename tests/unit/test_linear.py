@@ -16,7 +16,6 @@ _RACE = [
 
 
 def _then(*operations: Operation) -> list[Operation]:
-    """One after the other."""
     return [one._replace(asked=2.0 * at, answered=2.0 * at + 1) for at, one in enumerate(operations)]
 
 

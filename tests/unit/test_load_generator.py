@@ -22,7 +22,6 @@ _Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 @pytest.fixture
 def program() -> Path:
-    """The generator, compiled."""
     require(os.environ.get("CC") or "cc")
     return generator.build()
 
@@ -50,7 +49,6 @@ def answering(status: str, body: bytes) -> _Serve:
 
 
 async def hung_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """A server that ends each connection."""
     writer.close()
 
 
@@ -70,7 +68,6 @@ async def other_words(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 
 async def ran(program: Path, *words: str) -> tuple[int | None, str]:
-    """The generator's exit code and complaint."""
     environment, pipe = os.environ | {generator.TOKEN: "key"}, subprocess.PIPE
     process = await asyncio.create_subprocess_exec(program, *words, env=environment, stdout=pipe, stderr=pipe)
     _, complaint = await process.communicate()

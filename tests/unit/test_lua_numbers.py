@@ -94,17 +94,14 @@ def is_checked_call(node: Node) -> bool:
 
 
 def operator_of(node: Node) -> str:
-    """The operator of a binary expression."""
     return node.children[1].type
 
 
 def name_of(call: Node) -> str:
-    """The full name of the called function."""
     return text_of(call.named_children[0])
 
 
 def arguments_of(call: Node) -> list[Node]:
-    """The arguments of a call."""
     return call.named_children[1].named_children
 
 

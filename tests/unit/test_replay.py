@@ -20,7 +20,6 @@ _ITEMS = [{"sku": "85123A", "quantity": 6, "unitPrice": "2.55"}]
 
 
 def order(value: Any = "40.00", user: Any = "u1", order_id: Any = "1", cancelled: Any = False, **more: Any) -> Any:
-    """A line of a file."""
     items = more.get("items", _ITEMS)
     return {"orderId": order_id, "userId": user, "cancelled": cancelled, "orderValue": value, "items": items}
 

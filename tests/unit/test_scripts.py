@@ -42,7 +42,6 @@ EVERY = pytest.mark.parametrize("name", SOURCES)
 
 
 def head(name: str) -> str:
-    """A script's head comment."""
     match = re.match(r"--\[\[ (.*?)\]\]", SOURCES[name], re.DOTALL)
     assert match, name
     return match[1]

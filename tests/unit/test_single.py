@@ -24,7 +24,6 @@ DISCOUNT = {"discountType": "percentage", "discountValue": 20}
 
 
 def decode_single(kind: Any, body: dict[str, Any]) -> Any:
-    """The decoded request."""
     return decode(json.Decoder(kind), json.encode(body))
 
 

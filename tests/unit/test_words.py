@@ -38,12 +38,6 @@ def test_codes_have_4_to_64_characters() -> None:
     assert canonicalize_code("ABCD\n") is None
 
 
-def test_codes_are_kept_in_upper_case() -> None:
-    """Every spelling of a code is the same code in upper case."""
-    assert {canonicalize_code(text) for text in ("summer-24_x", "SUMMER-24_X", "Summer-24_x")} == {"SUMMER-24_X"}
-    assert canonicalize_code("----") == "----"
-
-
 def test_reserved_codes() -> None:
     """The path segments of the contract are reserved in every case; a longer text is not."""
     words = (
