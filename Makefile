@@ -15,6 +15,7 @@ run: $(READY) ## start Scrip with servers of its own on 127.0.0.1:8000 (SCRIP_PO
 
 # Some files of tests at a time, each process with servers of its own: lua and browser work all the time, the others mostly
 # wait for servers, leases and locks. A long walk of the model prints its seeds; SCRIP_MODEL_SEED walks one again.
+test: unit := -n 2
 test: lua := -n 2 --dist loadfile
 test: integration := -n 4 --dist loadfile --no-loadscope-reorder
 test: faults := -n 4 --dist loadfile --no-loadscope-reorder
