@@ -20,7 +20,7 @@ class Crowd:
     1. Each visit is one of VISITS. Codes are taken in turn, each by one buyer, until there is none left.
     2. A refusal is expected only if another buyer may have been first; with `may_lose`, also if an earlier response may
        have been lost.
-    3. Locks that were not redeemed are unlocked at the end.
+    3. Locks in `tokens` are unlocked at the end.
     """
 
     def __init__(
@@ -42,9 +42,9 @@ class Crowd:
             self.books.setdefault(book.kind, []).append(book)
         self.paused = self.ended = False
         self.leaves_locks = True
-        """Whether locks are left to expire; if clocks are stepped they must not."""
+        """Whether buyers leave locks to expire; False while clocks are stepped."""
         self.tokens: dict[str, str] = {}
-        """Codes of locks that will be redeemed or unlocked, by token."""
+        """The code of each lock that isn't left, by token."""
         self._numbers = {book.book_id: count(*part) for book in books}
         self._began_ms, self._seconds = now_ms(), seconds
 
@@ -80,26 +80,26 @@ class Crowd:
             await asyncio.sleep(self.random.uniform(0, 2 * pause_s))
 
     async def give_back(self) -> None:
-        """Unlock what was locked and not redeemed."""
+        """Unlock all in `tokens`, redeemed or not."""
         for token, code in self.tokens.items():
             await self.ledger.ask("unlock", f"/v1/coupons/unlock/{code}", {"lockToken": token}, wanted={204}, code=code)
 
     @asynccontextmanager
     async def buying(self, buyers: int = BUYERS, manage_s: float = HASTY_PAUSE_S) -> AsyncIterator[None]:
-        """Run buyers and a merchant while the block runs; then wait for all responses, and unlock all locks."""
-        doing = [asyncio.create_task(self.shop()) for _ in range(buyers)]
-        doing.append(asyncio.create_task(self.manage(manage_s)))
+        """Run buyers and a merchant while the block runs; then wait until all visits end, and unlock `tokens`."""
+        tasks = [asyncio.create_task(self.shop()) for _ in range(buyers)]
+        tasks.append(asyncio.create_task(self.manage(manage_s)))
         try:
             yield
             self.ended = True
             async with asyncio.timeout(PATIENCE_S):
-                await asyncio.gather(*doing)
+                await asyncio.gather(*tasks)
             await self.give_back()
         finally:
             self.ended = True
-            for task in doing:
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*doing, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def until_more(self, answers: int) -> None:
         """Wait for so many more successful responses, or an unexpected one."""

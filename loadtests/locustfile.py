@@ -21,7 +21,7 @@ from loadtests.ledger import Entry, Ledger
 from loadtests.plan import FOLDER, TOKEN, Plan, read_plan
 
 ARRIVED_S = 2.0
-"""After this, an opening without visitors is over."""
+"""After this, an opening ends if no user is left."""
 MANAGE_S = 2.0
 """The average time between two changes by the merchant."""
 RECORDED = 0.02
@@ -71,7 +71,7 @@ class Bridge:
             future.cancel()
 
     def close(self) -> None:
-        """Unlock what was not redeemed, and end the loop and the ledger."""
+        """Unlock the crowd's locks; end the ledger and the loop."""
         self.run(self._end())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._runner.join()
@@ -100,13 +100,13 @@ class Shopper(User):
 
 
 class Merchant(User):
-    """One user beside the others, who changes what is sold; at an opening, nothing."""
+    """One user who makes and changes books of its own; at an opening, none."""
 
     fixed_count = 1
 
     @task
     def change(self) -> None:
-        """One change."""
+        """Change a new book."""
         bridge = Shopper.bridge
         if bridge.plan.shape == "opening":
             raise StopUser
@@ -118,7 +118,7 @@ class Merchant(User):
 
 
 class Shape(LoadTestShape):
-    """All at once at an opening, else as many more each second as the plan says; until its end."""
+    """Users: all at once at an opening, else `plan.rate` more each second; until the plan ends."""
 
     def tick(self) -> tuple[int, float] | None:
         """How many users there should be, and how many come a second; None at the end."""
@@ -143,7 +143,7 @@ def begin(environment: Environment, **_: Any) -> None:
 
 @events.test_stop.add_listener
 def end(environment: Environment, **_: Any) -> None:
-    """End it."""
+    """End the loop."""
     if not isinstance(environment.runner, MasterRunner):
         Shopper.bridge.close()
 

@@ -1,11 +1,11 @@
-"""All that a Redis holds, as Python values; read through either client's replies."""
+"""All that a Redis stores, as Python values; replies may be flat or parsed."""
 
 import asyncio
 from typing import Any
 
 
 async def everything(link: Any, *but: str) -> dict[str, Any]:
-    """Every key but some, with its value."""
+    """All keys except `but`, with values."""
     names = sorted(name for name in await link.call("KEYS", "*") if name not in but)
     kinds = await asyncio.gather(*(link.call("TYPE", name) for name in names))
     values = await asyncio.gather(*(value(link, name, kind) for name, kind in zip(names, kinds, strict=True)))
@@ -13,7 +13,7 @@ async def everything(link: Any, *but: str) -> dict[str, Any]:
 
 
 async def value(link: Any, key: str, kind: str) -> Any:
-    """What a key of this kind holds."""
+    """The value of a key of this type."""
     match kind:
         case "string":
             return await link.call("GET", key)
@@ -23,7 +23,7 @@ async def value(link: Any, key: str, kind: str) -> Any:
             return _pairs(await link.call("ZRANGE", key, 0, -1, "WITHSCORES"))
         case "none":  # it expired since its name was read
             return None
-        case "list":  # none of ours is one
+        case "list":  # Scrip has no lists
             return await link.call("LRANGE", key, 0, -1)
         case _:
             return [(entry[0], _fields(entry[1])) for entry in await link.call("XRANGE", key, "-", "+")]

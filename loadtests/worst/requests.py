@@ -1,4 +1,4 @@
-"""Requests at the contract's bounds: of each script that requests run, the one that has most to do."""
+"""The worst case of each script that requests run: the request at the contract's bounds."""
 
 from decimal import Decimal
 from typing import Any
@@ -13,16 +13,16 @@ from service.operations import assign, checkout, coupon_view, gift, lock, redeem
 
 CODE, GIFT, USER, ORDER = "CODE-1", "GIFT-1", "ann", "A-1"
 ORDERS = 100
-"""What an order takes."""
+"""Places in an order."""
 TIERS = tuple(TierRow(from_e4=n * 10_000, type="percentage", value_e4=10_000) for n in range(1, 21))
 YEAR_HOURS = 8760
-"""Of as many an answer may be kept."""
+"""The most hours to keep an answer."""
 FREE = {"type": "buyXGetY", "value_e4": None, "buy": 1, "get": 1}
 LIMITS = {"keys": {"liveLocks": 200_000}, "books": {"locksPerUser": 200_000, "lockedPercent": 100}}
 
 
 async def _locked(g: Ground, size: int, **rules: Any) -> None:
-    """A code without limit under many live locks, twenty that have ended, and what counts them."""
+    """A code without limit, with many live locks and 20 ended, and the sets that count them."""
     await g.put_workspace(coupons_per_order=ORDERS, limits=LIMITS)
     settings = {"max_redemptions_per_code": None, "max_redemptions": 2**31 - 1, "max_redemptions_per_user": 2**31 - 1}
     book = await g.book(CODE, low_stock_threshold=1, max_lock_seconds=86_400, **{**settings, **rules})
@@ -31,7 +31,7 @@ async def _locked(g: Ground, size: int, **rules: Any) -> None:
 
 @case("lock", "{size} live locks and 20 that ended, every limit, an order with 99 places")
 async def lock_(g: Ground, size: int) -> Run:
-    """A code with live locks, twenty of which have ended, in a book with every limit; an order with 99 places."""
+    """A code with live locks and 20 that ended, in a book with every limit; an order with 99 places taken."""
     await _locked(g, size)
     await _places(g, 99)
     await g.locks(CODE, 1, 0, ended=20)
@@ -70,7 +70,7 @@ def _order(count: int = 1000) -> dict[str, Any]:
 
 @case("redeem", "the same, 1,000 items, an order with 99 places of this code")
 async def redeem_(g: Ground, size: int) -> Run:
-    """As lock, under a lock, with 1,000 items; the order's 99 places are of the same code."""
+    """As `lock_`, with the lock's token and 1,000 items; the 99 places are of the same code."""
     await _locked(g, size, discount=FREE)
     await g.put_workspace(coupons_per_order=ORDERS)
     await _places(g, 99, orderValue="5")
@@ -94,8 +94,8 @@ async def coupon_(g: Ground, size: int) -> Run:
 
 
 async def _stock(g: Ground, size: int, number: int) -> None:
-    """Of a book's coupons only one is free: 200 more were locked until a moment ago, each with twenty locks that ended
-    and one that lives."""
+    """200 coupons of a book, due to be taken back, each with twenty ended locks and a live one; and the user's coupons
+    of `size` books."""
     now = await g.now()
     for n in range(200):
         code = f"HELD-{n:03d}"
@@ -106,8 +106,8 @@ async def _stock(g: Ground, size: int, number: int) -> None:
 
 @case("assign_any", "5,000 coupons of as many books, 200 coupons whose locks ended and none free", (92,))
 async def assign_any(g: Ground, size: int) -> Run:
-    """A user with a coupon of each of 5,000 books, at the cap but for one; 200 coupons whose locks have ended and that
-    aren't free all the same; a last one of the book."""
+    """A user with coupons of 5,000 books, one below the cap; 200 coupons, each with a live lock beside ended ones; a
+    last coupon, missing from its set."""
     size = min(size, 5_000)
     await g.put_workspace(max_coupons=size + 1)
     book = await g.book(
@@ -167,7 +167,7 @@ async def checkout_(g: Ground, size: int) -> Run:
 
 @case("rollback", "{size} standing redemptions, an order at 100")
 async def rollback_(g: Ground, size: int) -> Run:
-    """Of a code with so many standing redemptions the last, and the last of 100 of its order."""
+    """The last of a code's `size` standing redemptions, and the last of its order's 100."""
     await _locked(g, 0)
     await _places(g, 99)
     _, body = await g.redeem(CODE, USER, orderId=ORDER)
@@ -201,7 +201,7 @@ async def book_stats(g: Ground, size: int) -> Run:
     """A book with so many locked coupons, and a discount of 20 tiers."""
     book = await g.book(CODE, discount={"type": "tiered", "tiers": TIERS})
     await g.zset(
-        f"{g.w}l:1:u", ((await_at, f"1 X-{n}") for n, await_at in enumerate([await g.now() + MINUTE_MS] * size))
+        f"{g.w}l:1:u", ((until_ms, f"1 X-{n}") for n, until_ms in enumerate([await g.now() + MINUTE_MS] * size))
     )
     return Run("book_stats", (g.caller.gate, f"{g.w}w", f"{g.w}x"), (str(book.book_id),))
 
@@ -215,14 +215,14 @@ async def user_coupons(g: Ground, size: int) -> Run:
 
 @case("claim", "answers that end in as many hours as a year has")
 async def claim(g: Ground, size: int) -> Run:
-    """The first of a key, where answers are kept that end in each hour of a year."""
+    """A key's first claim, while stored answers expire in each hour of a year."""
     await _kept(g, 1)
     return Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40))
 
 
 @case("answered", "an answer of 0.9 MB, a year's hours that are over")
 async def answered(g: Ground, size: int) -> Run:
-    """An answer of 0.9 MB, the first that ends in its hour; each hour of a year is over."""
+    """An answer of 0.9 MB, the first to expire in its hour, after a year of expired ones."""
     gate, settings, entry, kept = _idempotent(g)
     await g.carry_out(Run("claim", _idempotent(g), ("f", 60_000, "", 1 << 40)))
     await _kept(g, -YEAR_HOURS)
@@ -245,7 +245,7 @@ async def records(g: Ground, size: int) -> Run:
 
 @case("records", "50 redemptions that are handed in")
 async def records_handed_in(g: Ground, size: int) -> Run:
-    """The same, none of them in the outbox any more."""
+    """The same as arguments, no longer in the outbox."""
     run = await records(g, size)
     reply = await g.carry_out(run)
     await g.link.call("XTRIM", g.caller.outbox, "MAXLEN", 0)
@@ -258,6 +258,6 @@ def _idempotent(g: Ground) -> tuple[str, str, str, str]:
 
 
 async def _kept(g: Ground, first: int) -> None:
-    """Bytes of answers in each hour of a year; `first` from now."""
+    """Count one byte in each hour of a year from now + `first`."""
     hour = await g.now() // HOUR_MS + first
     await g.hash(key_names.kept_bytes(g.w), ((str(number), 1) for number in range(hour, hour + YEAR_HOURS)))

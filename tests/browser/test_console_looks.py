@@ -97,7 +97,7 @@ async def test_with_the_keyboard(browser: Browser, service: Service) -> None:
 
 
 async def test_the_theme_is_kept(browser: Browser, service: Service) -> None:
-    """The page has the system's theme until another is chosen; a reload keeps that one until it is cleared."""
+    """The button changes the theme: system, light, dark, system; a reload keeps the choice."""
     operator = Operator(page := await browser.new_page(color_scheme="dark"), service)
     await operator.sign_in("demo_manage")
 

@@ -33,7 +33,7 @@ class Record:
         self.pool, self.fence, self.epoch, self.seq = pool, fence, epoch, 0
 
     async def write(self, *events: Event) -> bool:
-        """Number the events and record them in one batch, as from the outbox."""
+        """Number events and record them in one batch; False if not written."""
         entries = [
             (
                 self.seq + i,
@@ -128,7 +128,7 @@ def rolled_back(use: Redeemed, restore: bool = True, **more: Any) -> RolledBack:
 
 
 async def make_workspace(pool: asyncpg.Pool) -> UUID:
-    """Make a workspace 1 with a book 2; return the book's outer id."""
+    """Make workspace 1 with book 2; return its `book_id`."""
     book_id = UUID(str(uuid_utils.uuid7()))
     await pool.execute(
         "INSERT INTO workspaces (workspace_id, name, mode, partition, version) "

@@ -1,4 +1,4 @@
-"""Issuers' keys: fetched within bounds, removed when the issuer removes them, and no more often than needed."""
+"""Issuers' keys: fetched within bounds, no more often than needed; removed when the issuer removes them."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -33,11 +33,11 @@ def _accepts(tokens: Tokens, token: str) -> bool:
 
 @asynccontextmanager
 async def _serving(answer: Callable[[], bytes], *, slowly_s: float = 0.0) -> AsyncIterator[tuple[str, list[bytes]]]:
-    """An address that answers with these bytes, and the requests to it."""
-    asked: list[bytes] = []
+    """Serve these bytes; yield the address and the requests to it."""
+    requests: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        asked.append(await reader.readuntil(b"\r\n\r\n"))
+        requests.append(await reader.readuntil(b"\r\n\r\n"))
         data = answer()
         with suppress(OSError):
             for start in range(0, len(data), 1 << 16):
@@ -48,7 +48,7 @@ async def _serving(answer: Callable[[], bytes], *, slowly_s: float = 0.0) -> Asy
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys?of=us", asked
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/keys?of=us", requests
 
 
 def _ok(body: bytes, head: str = "") -> bytes:
@@ -56,7 +56,7 @@ def _ok(body: bytes, head: str = "") -> bytes:
 
 
 async def test_a_file(tmp_path: Path) -> None:
-    """Keys are read from a file again and again; while it can't be read, the known keys stay."""
+    """Keys are read from a file again and again; a missing or bad file leaves the known keys."""
     path = tmp_path / "jwks.json"
     tokens, refresher = _make_refresher(str(path))
     token, other = IDP.token("ES256"), IDP.token("EdDSA")
@@ -82,12 +82,12 @@ async def test_an_address() -> None:
     body = IDP.jwks()
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
     for answer in (_ok(body), chunked):
-        async with _serving(lambda answer=answer: answer) as (address, asked):
+        async with _serving(lambda answer=answer: answer) as (address, requests):
             tokens, refresher = _make_refresher(address)
             await refresher.refresh()
             assert _accepts(tokens, IDP.token())
-            assert len(asked) == 1
-            assert asked[0].startswith(b"GET /keys?of=us HTTP/1.1\r\nHost: 127.0.0.1:")
+            assert len(requests) == 1
+            assert requests[0].startswith(b"GET /keys?of=us HTTP/1.1\r\nHost: 127.0.0.1:")
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,11 @@ async def test_an_address() -> None:
 )  # fmt: skip
 async def test_a_bad_answer(answer: bytes) -> None:
     """Only a complete 200 response within the bounds is used as keys, and no redirect is followed."""
-    async with _serving(lambda: answer) as (address, asked):
+    async with _serving(lambda: answer) as (address, requests):
         tokens, refresher = _make_refresher(address)
         await refresher.refresh()
         assert tokens.issuers[0].keys is None
-        assert len(asked) == 1
+        assert len(requests) == 1
 
 
 async def test_an_address_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,7 +121,7 @@ async def test_an_address_that_takes_its_time(monkeypatch: pytest.MonkeyPatch) -
 
 
 async def test_when_it_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Keys are read at the start and after each interval, sooner for an unknown key id, and expire after MAX_AGE_S."""
+    """Read at once, each interval with jitter, sooner for an unknown key id; dropped MAX_AGE_S after a good read."""
     now = 1000.0
     monkeypatch.setattr(jwks.time, "monotonic", lambda: now)
     path = tmp_path / "jwks.json"

@@ -31,7 +31,7 @@ STORY: list[Event] = [
 
 
 async def _own(kept: Record, *codes: str) -> None:
-    """Codes that the merchant made ann's."""
+    """Insert codes with the owner ann."""
     await make_workspace(kept.pool)
     await kept.pool.execute(
         "INSERT INTO codes (version, workspace, book, partition, code, owner_id) "
@@ -47,8 +47,8 @@ async def _stand(kept: Record) -> list[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("cuts", [(), (1,), (2,), (3,), (4,), (1, 3), (2, 4), (1, 2, 3, 4)])
 async def test_each_fact_is_recorded_once(kept: Record, cuts: tuple[int, ...]):
-    """In one batch or several each fact is recorded once, in order; the last user has the code, and no other can get
-    it, not even for the time of one batch."""
+    """In one batch or several each fact is recorded once, in order; the last user has the code, and another assign
+    fails, even if its batch takes it back."""
     for begin, end in pairwise([0, *cuts, len(STORY)]):
         assert await kept.write(*STORY[begin:end])
     facts = await kept.facts()
@@ -128,7 +128,7 @@ def _event(kind: str, code: str, user: str, at: int) -> str:
 
 
 async def test_the_worker_records_once_and_quarantines_the_rest(shop: Shop, make_flusher: MakeFlusher):
-    """Of a batch in which one code is assigned twice and others are unassigned in vain, all but those events are
+    """A second assign of a code and unassigns of codes that the user doesn't have are quarantined, all other events
     recorded; a second flusher records nothing again."""
     good = [_event("AU"[n % 2], f"CODE-{n % 50 // 2}", f"u{n // 50}", n) for n in range(200)]
     await shop.append(*good[:100], _event("A", "TWICE", "ann", 1), _event("A", "TWICE", "bob", 2), *good[100:])

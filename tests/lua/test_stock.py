@@ -7,7 +7,7 @@ from loadtests.harness.shop import Shop, together
 
 
 async def test_low_and_out_are_noticed_once(still: Shop) -> None:
-    """Free codes go from 5 to 0 under a line of 3: low at 2 left, out at 0, and nothing in between."""
+    """Free codes go from 5 to 0 with a threshold of 3: low at 2 left, out at 0, nothing between."""
     book = await still.book(*(f"CODE-{n}" for n in range(5)), low_stock_threshold=3)
     seen = []
     for n in range(5):
@@ -31,7 +31,7 @@ async def test_locks_dont_count(still: Shop) -> None:
 
 
 async def test_each_crossing_is_noticed(still: Shop) -> None:
-    """What came back by a rollback, an unassign or an upload may run low again."""
+    """After a rollback, an unassign or an upload a book may run low again."""
     book = await still.book("CODE-1", "CODE-2", low_stock_threshold=2)
     for n in range(3):
         _, redeemed = await still.redeem("CODE-1", "ann", orderId=f"A-{n}")
@@ -46,7 +46,7 @@ async def test_each_crossing_is_noticed(still: Shop) -> None:
 
 
 async def test_uses_of_the_total(still: Shop) -> None:
-    """A book with a total also makes notices of its uses; a rollback gives one back."""
+    """A total makes notices of its uses too; a rollback that restores gives one back."""
     rules = {"max_redemptions": 4, "max_redemptions_per_code": None, "low_stock_threshold": 2}
     book = await still.book("CODE-1", **rules)
     ids = [(await still.redeem("CODE-1", f"u{n}"))[1]["redemptionId"] for n in range(4)]
@@ -69,7 +69,7 @@ async def test_without_a_threshold_only_out_is_noticed(still: Shop) -> None:
 
 
 async def test_a_checkout_that_takes_two_crosses_once(still: Shop) -> None:
-    """Coupon and gift of the same book, over the line at once: one notice, with what is left after both."""
+    """Coupon and gift of one book pass the threshold together: one notice, with what is left after both."""
     book = await still.book(*(f"CODE-{n}" for n in range(4)), low_stock_threshold=3)
     await still.put_workspace(gift_book_id=book.book_id)
     await still.checkout("ann", "A-1", code="CODE-0")
@@ -92,7 +92,7 @@ async def test_gifts_are_noticed_in_their_book(still: Shop) -> None:
 
 
 async def test_a_refused_or_repeated_request_makes_no_notice(still: Shop) -> None:
-    """Only what is taken crosses a line."""
+    """Only what is taken makes a notice."""
     book = await still.book("CODE-1", low_stock_threshold=1)
     await still.redeem("CODE-1", "ann", orderId="A-1", key="k")
     notices = ["low codes 0", "out codes 0"]
@@ -105,7 +105,7 @@ async def test_a_refused_or_repeated_request_makes_no_notice(still: Shop) -> Non
 
 @pytest.mark.parametrize("spare", [0, 7])
 async def test_many_at_once_make_one_notice(shop: Shop, spare: int) -> None:
-    """200 simultaneous assigns of as many codes and some spare: each line is crossed once."""
+    """200 simultaneous assigns of as many codes and some spare: each notice comes once."""
     book = await shop.book(*(f"CODE-{n:03}" for n in range(200 + spare)), low_stock_threshold=50)
     await together(*(shop.assign_any(book, f"u{n}") for n in range(200)))
     assert await shop.notices(book) == ["low codes 49", "out codes 0"][: 1 if spare else 2]

@@ -1,4 +1,4 @@
-"""The machine's checks say what differs."""
+"""Failed checks show what they compared."""
 
 import pytest
 

@@ -9,7 +9,7 @@ from tree_sitter import Language, Node, Parser
 
 LUA_DIR = Path(__file__).parents[2] / "lua"
 MARKER = "_T"
-"""The function that a marked statement calls first."""
+"""The function called before each marked statement."""
 _parser = Parser(Language(tree_sitter_lua.language()))
 _BLOCKS = ("chunk", "block")
 _NO_STATEMENTS = ("comment", "function_declaration", "hash_bang_line")
@@ -54,12 +54,12 @@ def text_of(node: Node) -> str:
 
 
 def is_statement(node: Node) -> bool:
-    """Whether the node stands for itself in a block and can be marked; the declaration of a function can't."""
+    """Whether the node is a statement of a block that can be marked; a function's declaration can't."""
     return node.parent is not None and node.parent.type in _BLOCKS and node.is_named and node.type not in _NO_STATEMENTS
 
 
 def statement_around(node: Node) -> Node | None:
-    """The innermost statement that has to run for the node to run; None in no statement."""
+    """The innermost statement that has to run for the node to run, else None."""
     around: Node | None = node
     while around is not None and not is_statement(around):
         around = around.parent

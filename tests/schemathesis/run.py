@@ -22,7 +22,7 @@ _ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Told:
-    """What a run found; `exit_code` 0 is nothing."""
+    """A run's result; `exit_code` 0 is success."""
 
     exit_code: int
     cases: int
@@ -33,34 +33,34 @@ class Told:
 def fuzz(
     url: str, seed: int, examples: int, report: Path, phases: Sequence[str] = ALL_PHASES, mode: str = "all"
 ) -> Told:
-    """Put so many examples to each operation of a service with the keys of `scrip run`; what is found is printed.
+    """Run schemathesis on a service with `scrip run`'s keys: at most so many examples per operation and phase.
 
     `mode` is `positive` for requests that the document calls good, `negative` for bad ones."""
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(CONFIG), "run"]
     command += [f"{url}/schema/openapi.json", "--seed", str(seed), "--max-examples", str(examples)]
     command += ["--phases", ",".join(phases), "--mode", mode, "--report", "json", "--report-json-path", str(report)]
-    ended = subprocess.run(command, cwd=_ROOT, check=False, timeout=PATIENCE_S)
+    completed = subprocess.run(command, cwd=_ROOT, check=False, timeout=PATIENCE_S)
     results = json.loads(report.read_text())
     operations = results["operations"]
-    return Told(ended.returncode, results["test_cases"]["generated"], operations["selected"], operations["tested"])
+    return Told(completed.returncode, results["test_cases"]["generated"], operations["selected"], operations["tested"])
 
 
 def main() -> int:
-    """All phases, and at least as many cases as asked for."""
+    """Run all phases; fail on too few cases."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cases", type=int, default=20_000, help="fail where there were fewer")
     parser.add_argument("--examples", type=int, default=320, help="for each operation and phase")
     parser.add_argument("--seed", type=int, default=random.randrange(2**31), help="one that an earlier run printed")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scrip-fuzz-", ignore_cleanup_errors=True) as folder:
         run = Run(Path(folder) / "data", free_port())
         try:
-            outcome = fuzz(run.until_ready().url, asked.seed, asked.examples, Path(folder) / "report.json")
+            outcome = fuzz(run.until_ready().url, options.seed, options.examples, Path(folder) / "report.json")
         finally:
             run.end(signal.SIGTERM)
-    print(f"{outcome.cases} cases, seed {asked.seed}")
-    if outcome.cases < asked.cases:
-        print(f"fewer than {asked.cases}: raise --examples", file=sys.stderr)
+    print(f"{outcome.cases} cases, seed {options.seed}")
+    if outcome.cases < options.cases:
+        print(f"fewer than {options.cases}: raise --examples", file=sys.stderr)
         return 1
     return outcome.exit_code
 

@@ -1,4 +1,4 @@
-"""The classes of differences between a coupon in Redis and the record."""
+"""The classes of differences between a coupon in Redis and Postgres."""
 
 import pytest
 
@@ -30,14 +30,14 @@ WHOLE = {
 
 @pytest.mark.parametrize("name", WHOLE)
 def test_a_rebuilt_coupon(name: str) -> None:
-    """The entry and record that a rebuild writes differ from the record in nothing."""
+    """The entry and record that a rebuild writes have no difference from Postgres."""
     expected, entry, record = WHOLE[name]
     assert entry_of(expected) == (entry, record)
     assert unlike(expected, entry, record, locked=False) == []
 
 
 def test_locks_are_no_difference() -> None:
-    """A lock takes a code out of the pool and leaves its limit; a switch back leaves a version."""
+    """A lock takes a code out of the pool and leaves its limit; reactivation leaves a version."""
     assert unlike(IDLE, "3!", "0 - - 0 1 - - -" + LOCKED, locked=False) == []
     assert unlike(IDLE, "3!", "0 - - 0 3 - - -" + UNLOCKED, locked=True) == []
     assert unlike(IDLE, "3", "0 - - 0 1 - - -" + UNLOCKED, locked=False) == []
