@@ -1,6 +1,6 @@
 """What Scrip can do and what it costs: `python -m loadtests.bench [PART] [options]`, which is `make bench`.
 
-Without a part it is the table of all that counts (loadtests/parts/table.py). PART --help says what a part measures."""
+Without a part it runs `table` (loadtests/parts/table.py). PART --help says what a part measures."""
 
 import argparse
 import importlib
@@ -10,7 +10,7 @@ PARTS = ("table", "bulk", "lag", "memory", "scripts", "lane", "timing", "recover
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The command."""
+    """Run a part; 1 if it fails."""
     words = sys.argv[1:] if arguments is None else arguments
     named = words[:1] if words and not words[0].startswith("-") else []
     name = named[0] if named else PARTS[0]

@@ -1,7 +1,7 @@
-"""A ledger as histories of single things, a coupon or a limit each, that are explained one by one.
+"""A ledger split into histories, one for each coupon and limit; each must be linearizable.
 
-What is not recorded was lost, at any time after its response; so was any lock, if Redis was lost or its clock was
-stepped. Other locks may be gone after they expired."""
+What is not recorded may be lost at any time after its request; so may any lock with `locks_end`: Redis was lost, or
+its clock was stepped. Other locks may be gone after they expired."""
 
 import math
 from collections import defaultdict
@@ -45,13 +45,13 @@ class Histories:
     ) -> None:
         self._books, self._places, self._locks_end = books, places, locks_end
         self._code_of: dict[str, str] = {}
-        """A redemption's."""
+        """By redemption."""
         self._gift_of: dict[str, dict[str, Any]] = {}
-        """An order's."""
+        """By order."""
         self._user_of: dict[str, str] = {}
-        """Of codes that were assigned by name."""
+        """By code, except gifts."""
         self._per_code: dict[str, int] = {}
-        """Of codes with several uses."""
+        """By code, if several uses."""
         self.coupons: dict[str, list[Operation]] = defaultdict(list)
         self.limits: dict[tuple[str, int], list[Operation]] = defaultdict(list)
         asked = list(_asked(entries, lost))
@@ -68,7 +68,7 @@ class Histories:
             self.coupons[looks[0].response.get("code", "")] += _turns(looks)
 
     def unexplained(self) -> Iterator[str]:
-        """The things whose history no order explains."""
+        """Things whose history isn't linearizable."""
         for code, history in self.coupons.items():
             if not _explained(history, Coupon(self._per_code.get(code, 1)), step_coupon):
                 yield f"coupon {code}: {_brief(history)}"
@@ -95,7 +95,7 @@ class Histories:
                 self._enter_more(entry, is_lost)
 
     def _enter_more(self, entry: Entry, is_lost: bool) -> None:
-        """Enter what the response says of one coupon or more."""
+        """Enter a response that may name several coupons."""
         if redeemed := entry.redemption:
             self._redeem(entry, redeemed["code"], "ok", is_lost)
         if given := entry.assignment:
@@ -176,7 +176,7 @@ def _operation(entry: Entry, what: str, about: tuple[Any, ...], outcome: str) ->
 
 
 def _turns(looks: Sequence[Look]) -> list[Operation]:
-    """The first and the last of reads in a row with the same status."""
+    """Of successive reads with one status, the first and the last."""
     seen = [look for look in looks if not look.code]
     status = [str(look.response.get("status")) for look in seen]
     kept = [

@@ -31,13 +31,13 @@ from loadtests.wire import Barrage
 
 RESULTS = ROOT / "loadtests" / "results"
 DEFAULTS = {"steady": (50, 10.0, 60), "opening": (500, 500.0, 30), "soak": (30, 5.0, 3600)}
-"""Users, how many come a second, and seconds."""
+"""Users, new users a second, and seconds."""
 SPARE_S = 60
 """What locust may take beyond the load to end."""
 QUIT_S = 10
-"""How much longer than its first process locust's others may take to end."""
+"""How long locust's other processes may outlive its first."""
 BUSY = 0.9
-"""The part of a core above which latencies are locust's own."""
+"""Above this part of a core, locust itself is the delay."""
 
 
 class Spent(NamedTuple):
@@ -48,7 +48,7 @@ class Spent(NamedTuple):
 
 
 def drive(plan: Plan, folder: Path, token: str, memory: watch.Memory) -> tuple[Spent, list[str]]:
-    """Let locust do it; what it spent, and what of memory is wrong. RuntimeError where locust fails."""
+    """Run locust; what it spent, and what grew in a soak's memory. RuntimeError if locust fails."""
     command = [sys.executable, "-m", "locust", "--headless", "-f", "loadtests/locustfile.py", "--host", plan.url]
     command += ["--csv", folder / "load", "--csv-full-history", "--html", folder / "report.html", "--only-summary"]
     command += ["--exit-code-on-error", "0", "--stop-timeout", str(round(2 * plan.pay_s + 4 * HOLD_S + 20))]
@@ -91,8 +91,8 @@ def _ended(locust: "subprocess.Popen[bytes]", patience_s: float) -> int:
 
 
 def _cpu_s(folder: Path, processes: int) -> float:
-    """What locust's processes say they took, which is the last that each does: their ledgers are whole then.
-    RuntimeError where one doesn't say it."""
+    """CPU seconds of locust's processes. Each writes its own as its last step: all ledgers are complete then.
+    RuntimeError if one is missing."""
     deadline = time.monotonic() + QUIT_S
     while True:
         texts = [path.read_text() for path in folder.glob("cpu-*.txt")]
@@ -104,7 +104,7 @@ def _cpu_s(folder: Path, processes: int) -> float:
 
 
 async def prepare(plan: Plan, folder: Path, token: str) -> Plan:
-    """Make the books, and keep the plan. RuntimeError where the key may not manage, or not operate."""
+    """Make the books, and keep the plan. RuntimeError if the key lacks `manage` or `operate`."""
     with Barrage(plan.url, token) as barrage, Ledger([plan.url], token, keep=False) as ledger:
         await barrage.one("GET", "/v1/ops/consistency")
         plan = await make_books(ledger, Ground(barrage, 1), plan)
@@ -113,7 +113,7 @@ async def prepare(plan: Plan, folder: Path, token: str) -> Plan:
 
 
 async def judge(folder: Path, url: str, token: str) -> Judgement:
-    """Judge what is in a load's folder by what a service says now."""
+    """Judge a load's folder by what a service returns now."""
     path = folder / "check.sqlite"
     path.unlink(missing_ok=True)
     plan, entries, tables = read_plan(folder), read_entries(folder), Tables(str(path))

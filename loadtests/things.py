@@ -1,4 +1,4 @@
-"""How a coupon and a limit behave."""
+"""Models of a coupon and of a limit."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -16,19 +16,19 @@ class Coupon(NamedTuple):
     """Redemptions that were rolled back."""
     locks: frozenset[tuple[str, str, str]] = frozenset()
     """Token, user and order."""
-    user: str = ""
+    user: str = ""  # the owner
     off: bool = False
 
 
 class Limit(NamedTuple):
-    """Uses that an order, a user or a book has."""
+    """Uses of an order, a user or a book."""
 
     limit: int
     used: frozenset[str] = frozenset()
 
 
 def step_coupon(state: Coupon, done: Operation) -> Coupon | None:
-    """See Step."""
+    """A Step, as in linear.py."""
     return _STEPS[done.what](state, done)
 
 
@@ -36,15 +36,15 @@ def _redeemed(state: Coupon, done: Operation) -> Coupon | None:
     redemption, user, order, token = done.about
     own = {lock for lock in state.locks if lock[0] == token or (not token and lock[1:] == (user, order))}
     full = len(state.used) >= state.limit
-    held = not full and len(state.used) + len(state.locks - own) >= state.limit
+    all_locked = not full and len(state.used) + len(state.locks - own) >= state.limit
     if done.outcome == "ok":
-        if state.off or full or held or (token and not own) or state.user not in ("", user):
+        if state.off or full or all_locked or (token and not own) or state.user not in ("", user):
             return None
         return state._replace(used=state.used | {redemption}, locks=state.locks - own)
     reasons = {
         "coupon_redeemed": full,
         "coupon_exhausted": full,
-        "coupon_locked": held and not own,
+        "coupon_locked": all_locked and not own,
         "coupon_inactive": state.off,
         "lock_lost": not own,
     }
@@ -92,6 +92,7 @@ def _rolled_back(state: Coupon, done: Operation) -> Coupon | None:
 
 
 def _forgotten(state: Coupon, done: Operation) -> Coupon:
+    """Undo a lost redemption, rollback, lock or assignment."""
     what = done.about[0]
     if what.startswith("rollback "):
         redemption = what.removeprefix("rollback ")
@@ -105,7 +106,7 @@ def _forgotten(state: Coupon, done: Operation) -> Coupon:
 
 
 def _looked(state: Coupon, done: Operation) -> Coupon | None:
-    """By the status that was seen."""
+    """Compare with the status read."""
     full, locked, given = len(state.used) >= state.limit, bool(state.locks), bool(state.user)
     seen = {
         "redeemed": full,
@@ -131,7 +132,7 @@ _STEPS: dict[str, Callable[[Coupon, Operation], Coupon | None]] = {
 
 
 def step_limit(state: Limit, done: Operation) -> Limit | None:
-    """See Step."""
+    """A Step, as in linear.py."""
     match done.what, done.outcome:
         case "take", "ok":
             return None if len(state.used) >= state.limit else state._replace(used=state.used | {done.about[0]})

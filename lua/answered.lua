@@ -7,7 +7,7 @@ KEYS  1 gate         string  epoch and state, read first
 ARGV  1 fingerprint  2 payload ('' to let go)  3 request
 Reply {OK} or {outcome}
 Event K
-Cost  at most 9 commands; once an hour it reads as many fields as an answer is kept hours ]]
+Cost  at most 9 commands; once an hour it reads a field for each hour of keep_ms ]]
 -- @include gate outbox book idempotency events budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])

@@ -1,6 +1,6 @@
-"""What a tenant may store that is large, and what an opening, or the deletion of a user, then takes: how long it is
-closed, the longest that a script held Redis, the longest that a PING waited (for scripts, or for a sync of Redis's
-file), and the worker's memory."""
+"""What large data of a tenant costs a recovery (`recovery --heavy`), or the deletion of a user: the time, the longest
+that a script held Redis, the longest that a PING waited (for scripts, or for a sync of Redis's file), and the worker's
+memory."""
 
 import asyncio
 import contextlib
@@ -43,7 +43,7 @@ HEADS = ("stored", "closed, or took", "longest script", "longest wait of a PING"
 
 
 class Watched:
-    """From the outside, while something happens: how long Redis takes to answer at worst, and the worker's memory."""
+    """Measures the longest script, the longest wait of a PING, and the worker's memory."""
 
     def __init__(self, run: Run) -> None:
         self._url = run.facts["redisUrl"]
@@ -102,7 +102,7 @@ class Tenant:
         await self._lost("a redemption in quarantine that was rolled back")
 
     async def _lost(self, name: str) -> None:
-        """FLUSHALL, until it is open again."""
+        """FLUSHALL, until recovered."""
         since, began = datetime.now(UTC), time.monotonic()
         with Watched(self._run) as watched:
             await self._subject.redis.flushall()
@@ -169,14 +169,14 @@ class Tenant:
 
 
 def _kept_before(size: int) -> str:
-    """A batch's answer of about so many bytes, as the version before kept it."""
+    """A batch's answer of about so many bytes, as stored before 0032."""
     each = '{"status":201,"body":{"code":"%s","userId":"%s","orderId":null,"metadata":{}}}'
     results = [each % (secrets.token_hex(30), secrets.token_hex(8)) for _ in range(size // 69)]
     return compress_body(b'{"results":[%b]}' % ",".join(results).encode())
 
 
 async def measure(folder: Path) -> list[list[str]]:
-    """All loads, on a service on a folder: lines of the table."""
+    """Measure a service on a folder: the table's lines."""
     with running(folder) as run:
         async with opened(run) as subject:
             tenant = Tenant(subject)

@@ -3,7 +3,7 @@
 64 connections lock and redeem. Bytes as a client sends them go into the protocol; the connection to Redis is the real
 one but for its transport, and gets replies as Redis gives them. What uvloop and the kernel do is not in the figure. The
 machine may be shared: of many turns of 64 requests the fastest twentieth counts, which others disturbed least.
-`--profile` says where it goes, and slows everything down.
+`--profile` prints where CPU goes, and slows all down.
 """
 
 import argparse
@@ -50,7 +50,7 @@ class Sink:
         return False
 
     def abort(self) -> None:
-        """On a busy machine replies may be late; this connection stays."""
+        """Ignored: a late reply must not close this connection."""
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         return ("127.0.0.1", 4711) if name in {"peername", "sockname"} else default
@@ -95,12 +95,12 @@ class Bench:
         for client, wire in zip(self.clients, self.wires, strict=True):
             client.connection_made(wire)  # type: ignore[arg-type]
 
-    async def turn(self, of: Round) -> None:
+    async def turn(self, batch: Round) -> None:
         """Have a request of each connection answered."""
-        for client, request in zip(self.clients, of.requests, strict=True):
+        for client, request in zip(self.clients, batch.requests, strict=True):
             client.data_received(request)
         await asyncio.sleep(0)
-        self.redis.data_received(of.replies)
+        self.redis.data_received(batch.replies)
 
     def written(self) -> int:
         """How many writes there were to clients."""
@@ -164,15 +164,15 @@ def _reply(text: str, last: str) -> bytes:
 async def measure(turns: list[Round], requests: int) -> tuple[float, float]:
     """CPU of one lock, and of one redemption, in µs."""
     bench = Bench()
-    for of in turns[:4]:
-        await bench.turn(of)
+    for batch in turns[:4]:
+        await bench.turn(batch)
     before, asked, took_s = bench.written(), 0, ([], [])
     gc.collect()
     gc.freeze()
     while asked < requests:
-        for place, of in enumerate(turns):
+        for place, batch in enumerate(turns):
             began = time.process_time()
-            await bench.turn(of)
+            await bench.turn(batch)
             took_s[place % 2].append(time.process_time() - began)
         asked += len(turns) * CONNECTIONS
     assert bench.written() - before == asked

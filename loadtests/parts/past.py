@@ -1,15 +1,15 @@
-"""What a shop has behind it, written straight into Postgres as the worker would have recorded it."""
+"""A shop's past redemptions, written straight into Postgres as the worker would have recorded them."""
 
 from typing import Any
 
 import asyncpg
 
 CODES_A_VERSION = 5_000
-"""As an upload writes them."""
+"""As in an upload."""
 _EPOCH = 0
-"""Of these events: before any that the service ran in."""
+"""Of these events; before the service's first."""
 
-# A code by its number, and a redemption by its own: each numbered redemption is of another code, in a mixed order.
+# A code by its number, an id by a redemption's. Redemption n is of code n * 7919 % codes: distinct, in mixed order.
 _FUNCTIONS = """
 CREATE FUNCTION pg_temp.code(n bigint) RETURNS text LANGUAGE sql IMMUTABLE AS $$
   SELECT upper(substr(md5(n::text), 1, 4) || '-' || substr(md5(n::text), 5, 4) || '-' || lpad(to_hex(n), 6, '0'))
@@ -70,8 +70,8 @@ async def write_past(
     connection: asyncpg.Connection, workspace: int, partition: int, books: list[int], codes: int, redemptions: int,
     keyed: int,
 ) -> None:  # fmt: skip
-    """So many single-use codes, shared among the books, and redemptions of them, at most as many: each of another code,
-    with user, order and value, and every `keyed`th under an Idempotency-Key. For once in a database's life."""
+    """Write single-use codes, shared among the books, and redemptions of them, at most as many: each of another code,
+    with user, order and value, and every `keyed`th under an Idempotency-Key. Once for each database."""
     if redemptions > codes or codes % 7919 == 0:
         raise ValueError("each redemption needs a code of its own")
     await connection.execute(_FUNCTIONS)
@@ -89,6 +89,6 @@ async def write_past(
 
 
 async def some_of_past(connection: asyncpg.Connection, many: int) -> list[tuple[str, str]]:
-    """Codes that were redeemed then, and their users."""
+    """Random redeemed codes with their users."""
     some = "SELECT code, user_id FROM redemptions WHERE epoch = $1 ORDER BY random() LIMIT $2"
     return [(row["code"], row["user_id"]) for row in await connection.fetch(some, _EPOCH, many)]

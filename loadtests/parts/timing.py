@@ -1,10 +1,10 @@
 """Whether the time of an answer tells a guesser anything.
 
-It starts a service of its own, and asks with a public key, on one connection, about a code that there isn't and about
-coupons that can't be used for several reasons, by turns and in a new order each time. Each reason is compared with the
-unknown code in pairs: the median of the differences, and between what it is with 99 % certainty, by ranks alone. It
-fails where a median is above the bound. With --plant the service is a copy of this tree that takes so many µs more to
-answer about a coupon that is switched off, which must be found."""
+It starts a service of its own. With a public key, on one connection, it asks about an unknown code and about coupons
+that can't be used for several reasons, each once a turn, in random order. It compares each reason with the unknown
+code, turn by turn: the median of the differences, and its 99 % confidence interval, by ranks alone. It fails if a
+median is the bound or more, either way. With --plant it tests itself: a copy of this tree takes so many µs more to
+answer about a coupon that is switched off."""
 
 import argparse
 import asyncio
@@ -30,7 +30,7 @@ UNKNOWN = "unknown"
 
 
 def slower(plant_us: float) -> Change:
-    """That a public key waits so much longer for `coupon_not_available` where the coupon is switched off."""
+    """A change that delays `coupon_not_available` by so many µs where the coupon is switched off."""
     before = "            reasons = NOT_AVAILABLE\n"
     wait = f"""\
             if "coupon_inactive" in reasons:
@@ -44,7 +44,7 @@ def slower(plant_us: float) -> Change:
 
 
 class Difference(NamedTuple):
-    """Of pairs: the median, and between what it is with 99 % certainty."""
+    """The median of the differences, and its 99 % confidence interval."""
 
     median: float
     low: float
@@ -52,8 +52,8 @@ class Difference(NamedTuple):
 
 
 def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
-    """How much more the first are than the second, pair by pair. By ranks (the sign test), so that a few that took long
-    say no more than any other."""
+    """How much larger the first are than the second, pair by pair. By ranks (the sign test), so that slow answers
+    weigh no more than others."""
     differences = sorted(one - other for one, other in zip(first, second, strict=True))
     reach = Z * len(differences) ** 0.5 / 2
     middle = len(differences) / 2
@@ -62,7 +62,7 @@ def difference(first: Sequence[float], second: Sequence[float]) -> Difference:
 
 
 class Wire:
-    """One connection, asked and answered in turn."""
+    """One connection, one request at a time."""
 
     def __init__(self, url: str, key: str) -> None:
         host, port = url.removeprefix("http://").split(":")
@@ -74,7 +74,7 @@ class Wire:
         )
 
     def time_us(self, code: str) -> float:
-        """What an answer takes from the request's last byte."""
+        """The time from sending to the answer."""
         body = json.dumps({"code": code, "userId": "eve"})
         request = f"{self._head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
         began = time.perf_counter_ns()
@@ -87,7 +87,7 @@ class Wire:
 
 
 async def coupons(url: str) -> tuple[str, dict[str, str]]:
-    """A public key that may miss as often as it likes, and a code for each reason."""
+    """A public key with no real limit of misses, and a code for each reason."""
     ground = ground_of(url)
     limits = {"addressMissesPerMinute": 2**31 - 1}
     key = await ground.barrage.one("POST", "/v1/keys", {"name": "timing", "scopes": ["public"], "limits": limits})
@@ -112,7 +112,7 @@ _REASONS: dict[str, dict[str, object]] = {
 
 
 def measure(url: str, requests: int) -> dict[str, list[float]]:
-    """Each reason's times in µs; those with one index were asked one after the other."""
+    """Each reason's times in µs; equal indexes are of one turn."""
     key, codes = asyncio.run(coupons(url))
     wire, reasons = Wire(url, key), list(codes)
     times_us: dict[str, list[float]] = {reason: [] for reason in reasons}
@@ -132,7 +132,7 @@ def add_options(options: argparse.ArgumentParser) -> None:
 
 
 def run(chosen: argparse.Namespace) -> bool:
-    """Print the table; whether a reason can be told from others."""
+    """Print the table; True, a failure, if a reason shows."""
     with tempfile.TemporaryDirectory(prefix="scrip-timing-") as folder:
         tree = changed([slower(chosen.plant)] if chosen.plant else [], ROOT, Path(folder) / "tree")
         with own_service(tree) as service:

@@ -1,4 +1,4 @@
-"""What a server says that scripts cost it."""
+"""What scripts cost, by INFO."""
 
 from typing import Any
 
@@ -19,16 +19,16 @@ async def _stats(g: Ground) -> dict[str, dict[str, float]]:
 
 
 async def commands(g: Ground) -> int:
-    """How many commands scripts have run; nothing else may be asked meanwhile."""
+    """How many commands scripts ran, if clients send only EVALSHA and INFO."""
     return int(sum(figures["calls"] for name, figures in (await _stats(g)).items() if name not in _AROUND))
 
 
 async def script_ms(g: Ground) -> float:
-    """How long scripts have taken, by the clock."""
+    """Wall-clock time of all scripts so far."""
     return (await _stats(g)).get("cmdstat_evalsha", {"usec": 0.0})["usec"] / 1000
 
 
 async def cpu_ms(g: Ground) -> float:
-    """CPU of the server's main thread, which is what others wait for where nothing else runs on the machine."""
+    """CPU of the server's main thread: how long other clients wait on an otherwise idle machine."""
     lines = dict(line.split(":", 1) for line in (await g.link.call("INFO", "cpu")).split("\r\n") if ":" in line)
     return 1000 * (float(lines["used_cpu_user_main_thread"]) + float(lines["used_cpu_sys_main_thread"]))

@@ -35,7 +35,7 @@ async def erase_user(g: Ground, size: int) -> Run:
 
 @case("sweep_locks", "20 coupons, one with {size} locks that ended")
 async def sweep_locks(g: Ground, size: int) -> Run:
-    """20 coupons whose locks have all ended, so many of one and twenty each of the others."""
+    """20 coupons with expired locks only: `size` on one, twenty on each other."""
     book = await g.book(max_redemptions_per_code=None, max_redemptions=2**31 - 1)
     now = await g.now()
     for number in range(20):
@@ -66,7 +66,7 @@ async def put_user(g: Ground, size: int) -> Run:
 
 @case("put_codes", "200 owned coupons with locks, one with {size}")
 async def put_codes(g: Ground, size: int) -> Run:
-    """200 owned coupons with several uses, locks and an end, given another end."""
+    """200 owned coupons with several uses and locks, whose expiry changes."""
     book = await g.book(max_redemptions_per_code=None)
     now, args = await g.now(), list[Any]()
     for number in range(200):
@@ -85,7 +85,7 @@ async def seen(g: Ground, size: int) -> Run:
 
 @case("clear", "500 hashes, one of {size} fields")
 async def clear(g: Ground, size: int) -> Run:
-    """500 hashes, one of them with so many fields."""
+    """500 hashes, one of `size` fields."""
     for number in range(500):
         await g.hash(f"{g.w}d:{number}", ((f"CODE-{n}", "1") for n in range(size if number == 0 else 100)))
     return Run("clear", (g.caller.gate,), [f"{g.w}d:{number}" for number in range(500)])
@@ -93,7 +93,7 @@ async def clear(g: Ground, size: int) -> Run:
 
 @case("fill_pool", "499 buckets of 4 codes, one of {size} in as many books")
 async def fill_pool(g: Ground, size: int) -> Run:
-    """499 buckets of 4 codes and one of so many, each of a book of its own."""
+    """499 buckets of 4 codes and one of `size`, each code of its own book."""
     codes = colliding(size)
     await g.hash(f"{g.w}d:{key_names.bucket(codes[0])}", ((code, n) for n, code in enumerate(codes, 1)))
     for number in range(499):
@@ -103,7 +103,7 @@ async def fill_pool(g: Ground, size: int) -> Run:
 
 @case("pools", "buckets of 999 and 1,999 codes in as many books, one of {size}")
 async def pools(g: Ground, size: int) -> Run:
-    """200 buckets, one of 999 and one of 1,999 codes, each of a book of its own, without counts; one of so many."""
+    """200 buckets, no counts: one of `size` codes, two of 999 and 1,999 codes of as many books, the rest empty."""
     await g.hash(f"{g.w}d:0", ((f"CODE-{n}", "1") for n in range(size)))
     for bucket, codes in ((1, 999), (2, 1_999)):
         await g.hash(f"{g.w}d:{bucket}", ((f"CODE-{n}", n) for n in range(1, codes + 1)))
@@ -123,7 +123,7 @@ async def mended(g: Ground, size: int) -> Run:
 
 @case("redo", "251 redemptions for orders with 99 places")
 async def redo(g: Ground, size: int) -> Run:
-    """As many redemptions as a run takes, of one code with twenty locks that ended, for orders with 99 places each."""
+    """A run's redemptions of one code with `size` live and 20 expired locks, for orders with 99 others each."""
     await g.book(CODE, max_redemptions_per_code=None, discount={"type": "fixed", "value_e4": 1})
     await g.locks(CODE, 1, size, ended=20)
     now, args = await g.now(), list[Any]()
@@ -160,7 +160,7 @@ async def restore_keys(g: Ground, size: int) -> Run:
 
 @case("look", "coupons with 1,000 standing redemptions each")
 async def look(g: Ground, size: int) -> Run:
-    """As many coupons as are looked at together, each with more standing redemptions than are read."""
+    """As many coupons as one look reads, each with more standing redemptions than are read."""
     args: list[Any] = []
     for number in range(Coupons.at_once):
         await g.zset(f"{g.w}s:CODE-{number}", ((1, f"7-{n}") for n in range(max(1000, size // 100))))
@@ -172,7 +172,7 @@ async def look(g: Ground, size: int) -> Run:
 
 @case("look", "a user with 5,000 coupons of as many books")
 async def look_at_users(g: Ground, size: int) -> Run:
-    """As many users as are looked at together, each with a coupon of each of 5,000 books, all with an own end."""
+    """As many users as one look reads, each with a coupon of each of 5,000 books, each with its own expiry."""
     await g.book()
     users = [f"u{number}" for number in range(Users.at_once)]
     for user in users:
@@ -183,7 +183,7 @@ async def look_at_users(g: Ground, size: int) -> Run:
 
 @case("repair", "1,000 fields, a key of the wrong type with {size}")
 async def repair(g: Ground, size: int) -> Run:
-    """1,000 things, one of them a key of the wrong type that holds so much, the others fields."""
+    """1,000 things, one of them a key of the wrong type (`size` fields), the others fields."""
     await g.hash(f"{g.w}c:CODE-1", ((f"field-{n}", "x") for n in range(size)))
     args = ["t", f"{g.w}c:CODE-1", "", "=hash", "-"]
     args += [part for n in range(999) for part in ("h", f"{g.w}d:{n}", "CODE-1", "-", "=1")]
@@ -192,7 +192,7 @@ async def repair(g: Ground, size: int) -> Run:
 
 @case("drop_wrong", "10 keys, one with {size} fields")
 async def drop_wrong(g: Ground, size: int) -> Run:
-    """Ten keys, one of which holds so much."""
+    """Ten hashes, one of `size` fields."""
     names = [key_names.mend(0), *(f"{g.w}{number}" for number in range(9))]
     for name in names:
         await g.hash(name, ((f"field-{n}", "x") for n in range(size if name == names[0] else 1)))
@@ -210,7 +210,7 @@ async def heads(g: Ground, size: int) -> Run:
 
 @case("block_codes", "200 owned coupons with locks, one with {size}")
 async def block_codes(g: Ground, size: int) -> Run:
-    """200 owned coupons with several uses and locks, one of them with so many."""
+    """200 owned coupons with several uses and locks, one with `size`."""
     book = await g.book(max_redemptions_per_code=None)
     args = list[Any]()
     for number in range(CODES_A_RUN):
@@ -230,11 +230,11 @@ async def fence(g: Ground, size: int) -> Run:
 
 @case("set_gate", "one")
 async def set_gate(g: Ground, size: int) -> Run:
-    """To be full."""
+    """Open to full."""
     return Run("set_gate", (g.caller.gate,), (f"{EPOCH} open", f"{EPOCH} full"))
 
 
 @case("count", "one, under limits")
 async def count(g: Ground, size: int) -> Run:
-    """By itself; within lua/includes/limits.lua there are nine commands more."""
+    """Within lua/includes/limits.lua, whose commands add to its own."""
     return Run("count+", (g.caller.gate, f"{g.w}w", f"{g.w}q:r:1", f"{g.w}q:m:1", f"{g.w}q:a:1"), ("9 9 9 - 1 1",))

@@ -146,7 +146,7 @@ async def test_the_audit(operator: Operator, service: Service) -> None:
     rows = page.locator("tbody tr")
     await expect(rows).to_have_count(50)
     await operator.button("Show more").click()
-    await expect(rows).to_have_count(CHANGES + 3)
+    await expect(rows).to_have_count(CHANGES + 3)  # a sign-in, a new book, its change
     await expect(operator.button("Show more")).to_have_count(0)
     await expect(rows.filter(has_text=name)).to_have_count(CHANGES + 3)
     assert made["secret"] not in await page.content()

@@ -22,7 +22,7 @@ PIECE = b"x" * 99_998 + b"\r\n"
 
 
 class Source:
-    """An application with one file, and counters of how it was read."""
+    """A file in pieces, and counters of how it was read."""
 
     def __init__(self) -> None:
         self.slots = ExportSlots()

@@ -10,7 +10,7 @@ from service.formats.events import Assigned, Event, Opened, Redeemed, RolledBack
 
 @dataclass
 class Outbox:
-    """What is true after all events."""
+    """The state after all events."""
 
     is_erased: bool = False
     """Whether users were deleted meanwhile, so that later events have their pseudonyms."""
@@ -19,14 +19,15 @@ class Outbox:
     gifts: dict[str, Assigned] = field(default_factory=dict)
     """The last gift by order."""
     redeemed: dict[str, Redeemed] = field(default_factory=dict)
-    """The redemptions by event."""
+    """Redemptions by event id."""
     rolled_back: dict[str, bool] = field(default_factory=dict)
-    """By the redemption's event: whether its use was restored."""
+    """By redemption's event id: whether its use was restored."""
     by_id: dict[str, Redeemed] = field(default_factory=dict)
+    """Redemptions by redemption id."""
     uses: Counter[str] = field(default_factory=Counter)
 
     def change_owner(self, event: Assigned | Unassigned) -> None:
-        """An assignment, a gift, or the end of one."""
+        """Apply an assignment, a gift, or its end."""
         before, self.owners[event.code] = self.owners.get(event.code), event
         assert type(before) is not type(event), event
         if isinstance(event, Assigned):
@@ -53,14 +54,14 @@ class Outbox:
 
 
 def parse_entry(entry_id: str, fields: dict[str, str]) -> Event:
-    """The event of an entry, whose text is the one way to write that event."""
+    """An entry's event. Checks that encoding it gives the same text."""
     event = parse(*parse_event_id(entry_id), fields["d"].encode(), fields["r"].encode())
     assert encode_event(event) == fields["d"]
     return event
 
 
 def read_outbox(entries: Iterable[tuple[str, dict[str, str]]], *, is_erased: bool = False) -> Outbox:
-    """Follow all events from the first on."""
+    """Apply and check events from the first."""
     outbox = Outbox(is_erased)
     for seq, (entry_id, fields) in enumerate(entries):
         assert {"d", "r"} <= set(fields) <= {"d", "r", "i"}

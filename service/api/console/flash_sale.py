@@ -1,5 +1,5 @@
-"""A flash sale in the demo workspace, simulated by the service: many buyers for few coupons. Streams the progress, and
-at the end compares the sales by responses, by Redis and by Postgres."""
+"""A flash sale in the demo workspace, simulated by the service: many buyers for few coupons. Streams the progress;
+at the end, compares the numbers of sales in responses, Redis and Postgres."""
 
 import asyncio
 import random
@@ -39,7 +39,7 @@ from service.record.facts.timeline_queries import sold_of_book
 
 MAX_BUYERS, MAX_COUPONS = 2_000, 1_000
 ARRIVING_S, PATIENCE_S, ALL_OVER_S = 3.0, 10.0, 20.0
-"""The time in which buyers arrive, the time that one waits for a locked coupon, and the longest time of a sale."""
+"""The time in which buyers arrive, the time one buyer retries a locked coupon, and the longest time of a sale."""
 REPORT_S = 0.1
 RECORD_S = 5
 WALKS_AWAY, CLICKS_TWICE = 0.1, 0.1
@@ -248,7 +248,7 @@ class _Sale:
         return rendered.body or b""
 
     async def _proof(self) -> Proof:
-        context, caller, sold, there = self._context, self._caller, self._seen["sold"], self._size.coupons
+        context, caller, sold, coupons = self._context, self._caller, self._seen["sold"], self._size.coupons
         in_redis = in_postgres = None
         with suppress(Refusal):
             in_redis = (await context.hot.book_counts(caller, str(self._book.book_id))).redemptions
@@ -256,11 +256,11 @@ class _Sale:
             in_postgres = await sold_of_book(context.pool, caller.workspace, self._book.book)
         counts = {sold, in_redis, in_postgres and in_postgres.standing}
         return Proof(
-            coupons=there,
+            coupons=coupons,
             answered=sold,
             redis=in_redis,
             postgres=in_postgres and in_postgres.standing,
             users=in_postgres and in_postgres.users,
             orders=in_postgres and in_postgres.orders,
-            never_more=len(counts) == 1 and sold <= there,
+            never_more=len(counts) == 1 and sold <= coupons,
         )
