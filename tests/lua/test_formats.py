@@ -23,8 +23,7 @@ from service.formats.script_replies import COUPON_VIEW
 from service.hot import scripts
 from tests.lua.lock_record import LockRecord, parse_lock, parse_lock_of_several
 from tests.unit.test_books import make
-from tests.unit.test_events import CALLERS, CODE, KINDS, MONEY, SOME, TIME
-from tests.unit.test_events import events as any_events
+from tests.unit.test_events import CALLERS, CODE, KINDS, MONEY, REDEEMED, SOME, TIME
 
 NAMES = st.from_regex(r"[!-,.-~]{1,40}", fullmatch=True).filter(lambda text: "/" not in text)
 EVENTS = st.builds(EventId, st.integers(1, 2**26 - 1), st.integers(1, 2**48 - 1))
@@ -176,7 +175,7 @@ def test_stock_notices(lua: Lua, event: EventId, notice: str, what: str, left: i
 
 
 @ALL
-@given(any_events.filter(lambda event: isinstance(event, events.Redeemed)))
+@given(REDEEMED)
 def test_redemption_records(lua: Lua, event: events.Redeemed) -> None:
     """A record that Postgres answers with is read by scripts with the same fields."""
     text = """local e = read_record(ARGV[1])

@@ -191,8 +191,8 @@ async def test_counts_as_clients_see_them(still: Shop) -> None:
         "exhausted": 1,
         "inactive": 2,
         "redemptions": 2,
-        "rolled_back": 1,
-        "discount_total": "2.00",
+        "rolledBack": 1,
+        "discountTotal": "2.00",
         "users": 1,
         "touched": True,
     }

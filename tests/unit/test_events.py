@@ -36,6 +36,16 @@ CALLERS = st.from_regex(r"[!-.0-;=@-Z_a-z|~]{2,100}", fullmatch=True)
 fields = {"epoch": SOME, "seq": st.integers(1, 2**40), "workspace": SOME, "book": SOME}
 coupon = fields | {"code": CODE, "user": CALLERS, "at_ms": TIME}
 redemption = coupon | {"order": st.none() | CALLERS, "redemption_id": st.uuids().map(str)}
+REDEEMED = st.builds(
+    Redeemed,
+    **redemption,
+    value_e4=st.none() | MONEY,
+    currency=st.none() | st.just("USD"),
+    digits=st.integers(0, 4),
+    discount_e4=MONEY,
+    slot=SOME,
+    max_uses=SOME,
+)
 KINDS = (
     st.builds(Opened, epoch=SOME, seq=st.just(0)),
     st.builds(Assigned, **coupon, order=st.none() | CALLERS),
@@ -48,16 +58,7 @@ KINDS = (
         at_ms=TIME,
     ),
     st.builds(Unassigned, **coupon),
-    st.builds(
-        Redeemed,
-        **redemption,
-        value_e4=st.none() | MONEY,
-        currency=st.none() | st.just("USD"),
-        digits=st.integers(0, 4),
-        discount_e4=MONEY,
-        slot=SOME,
-        max_uses=SOME,
-    ),
+    REDEEMED,
     st.builds(RolledBack, **redemption, restore=st.booleans()),
 )
 events = st.one_of(*KINDS)
