@@ -31,7 +31,7 @@ lint: $(READY) ## style, rules of import, compose file
 	$(BIN)/yamllint --strict -d '{extends: default, rules: {line-length: {max: 120}, document-start: disable}}' compose.yaml
 
 types: $(READY) ## check the types
-	$(BIN)/pyright
+	$(BIN)/pyright --threads 2
 
 format: $(READY) ## put the source into shape
 	$(BIN)/ruff check --fix .
