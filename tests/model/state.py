@@ -259,8 +259,8 @@ class State:
             "codes": len(coupons),
             **{status: counts[status] for status in statuses},
             "redemptions": len(stand),
-            "rolled_back": sum(len(c.redemptions) for c in coupons) - len(stand),
-            "discount_total": str(total.quantize(unit, ROUND_DOWN)),
+            "rolledBack": sum(len(c.redemptions) for c in coupons) - len(stand),
+            "discountTotal": str(total.quantize(unit, ROUND_DOWN)),
             "users": len({redemption.user for redemption in stand}),
             "touched": book in self.touched,
         }
