@@ -223,14 +223,19 @@ def is_wrong_type(reply: Any) -> bool:
     return isinstance(reply, hiredis.ReplyError) and str(reply).startswith("WRONGTYPE")
 
 
+def script_line(error: hiredis.ReplyError) -> str:
+    """The line of the script that failed, `user_script:7`; '' if the error names none."""
+    line = re.search(r"user_script:\d+", str(error))
+    return line[0] if line else ""
+
+
 def refusal_from_reply(error: hiredis.ReplyError) -> Refusal:
     """The Refusal for an error of Redis."""
     kind = str(error).partition(" ")[0]
     if kind == "NOSCRIPT":
         return Refusal.temporary("recovering")
     if kind == "ERR":  # a script failed, perhaps after its first write
-        line = re.search(r"user_script:\d+", str(error))
-        log.error("script_failed", line=line[0] if line else "")
+        log.error("script_failed", line=script_line(error))
         return Refusal.temporary("outcome_unknown")
     log.error("redis_error", kind=kind if kind.isupper() else "other")
     return Refusal.temporary("unavailable")

@@ -15,7 +15,7 @@ from service.domain.outcomes import OK
 from service.formats import key_names
 from service.formats.key_names import Key, parse_key
 from service.hot.connection import Connection
-from service.hot.decider import Reply, interpret_reply, is_wrong_type
+from service.hot.decider import Reply, interpret_reply, is_wrong_type, script_line
 from service.hot.fitness import Fitness, UnfitRedis, ask_history, check_server, read_info
 from service.hot.scripts import Scripts, compose
 
@@ -243,8 +243,8 @@ def _failure(script: str, error: hiredis.ReplyError) -> Exception:
     kind = str(error).partition(" ")[0]
     if kind in _NOT_OURS:
         return Fenced(kind)
-    line = re.search(r"user_script:\d+", str(error))
-    failed = ScriptFailed(script, kind if kind.isupper() else "ERR", line[0] if line else "")
+    line = script_line(error)
+    failed = ScriptFailed(script, kind if kind.isupper() else "ERR", line)
     event = "script_failed" if failed.is_own or failed.is_wrong_type else "redis_error"  # such as a full server
-    log.error(event, script=script, kind=failed.kind, line=line[0] if line else "")
+    log.error(event, script=script, kind=failed.kind, line=line)
     return failed
