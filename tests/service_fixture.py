@@ -3,7 +3,6 @@
 import asyncio
 import json
 import os
-import signal
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -68,18 +67,6 @@ class Service:
     def urls(self) -> dict[str, str]:
         """The settings with which a command uses its servers."""
         return {"REDIS_URL": self.run.facts["redisUrl"], "DATABASE_URL": self.run.facts["databaseUrl"]}
-
-    @contextmanager
-    def asleep(self, *parts: str) -> Iterator[None]:
-        """Stop the processes of these parts with SIGSTOP inside the block."""
-        pids = [pid for part in parts for pid in self.run.facts["pids"][part]]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         for client in (self.anonymous, *self._clients.values()):

@@ -74,6 +74,18 @@ class Run:
         with urllib.request.urlopen(request, timeout=10) as answer:
             return answer.read()
 
+    @contextmanager
+    def asleep(self, *parts: str) -> Iterator[None]:
+        """Stop the processes of these parts with SIGSTOP inside the block."""
+        pids = [pid for part in parts for pid in self.facts["pids"][part]]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in pids:
+                os.kill(pid, signal.SIGCONT)
+
     def end(self, which: signal.Signals = signal.SIGINT) -> int:
         self.process.send_signal(which)
         return self.process.wait(PATIENCE_S)

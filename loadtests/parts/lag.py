@@ -7,9 +7,7 @@ alternate between this tree's service and another's, on the same machine in the 
 
 import argparse
 import asyncio
-import contextlib
 import os
-import signal
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -128,7 +126,7 @@ class Recorded:
 
     async def _backlog(self, asked: Sequence[bytes]) -> None:
         """Have all of it redeemed while the worker is stopped, and let that record it."""
-        with self._stopped():
+        with self._subject.run.asleep("worker"):
             await asyncio.to_thread(self._feeder.ask, asked)
             meter, began = Meter(self._subject.run), time.monotonic()
         await self._subject.behind.caught_up()
@@ -159,17 +157,6 @@ class Recorded:
         )
         self.rows.append(row)
         say(f"{row.what}: {row.a_second:,.0f} a second, {lag_s:.2f} s behind")
-
-    @contextlib.contextmanager
-    def _stopped(self) -> Iterator[None]:
-        pids = self._subject.run.facts["pids"]["worker"]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            for pid in pids:
-                os.kill(pid, signal.SIGCONT)
 
 
 async def measure(tree: Path, name: str, chosen: argparse.Namespace) -> list[Row]:

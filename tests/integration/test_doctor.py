@@ -94,7 +94,7 @@ def test_a_running_service_is_examined(patient: Service) -> None:
 
 async def test_it_changes_nothing(patient: Service) -> None:
     """The doctor sends Redis commands that read alone, and changes no key and no row of Postgres."""
-    with patient.asleep("api", "worker"), patient.redis() as client:
+    with patient.run.asleep("api", "worker"), patient.redis() as client:
         until(lambda: client.info("clients")["blocked_clients"] == 0)  # the worker's read
         redis_before, rows_before = patient.held(), await _rows(patient)
         client.config_resetstat()
@@ -117,7 +117,7 @@ async def _rows(service: Service) -> dict[str, list[str]]:
 
 def test_an_emptied_redis(patient: Service) -> None:
     """With the worker stopped and Redis emptied, gate and anchor are bad, and the advice names the worker."""
-    with patient.asleep("worker"):
+    with patient.run.asleep("worker"):
         patient.redis().flushall()
         report = _doctor(patient)
         assert report.code == 1
@@ -131,7 +131,7 @@ def test_an_emptied_redis(patient: Service) -> None:
 
 def test_gates(patient: Service) -> None:
     """Each text of the gate is explained, compared with Postgres's epoch."""
-    with patient.redis() as client, patient.asleep("worker"):
+    with patient.redis() as client, patient.run.asleep("worker"):
         gate = client.get("{p0}:gate")
         epoch = int(gate.split()[0])
         for text, state, part in [
@@ -150,7 +150,7 @@ def test_gates(patient: Service) -> None:
 
 def test_a_redis_that_restarted(patient: Service) -> None:
     """Of a Redis without scripts that kept its data, scripts are bad alone."""
-    with patient.asleep("worker"):
+    with patient.run.asleep("worker"):
         patient.redis().script_flush()
         report = _doctor(patient)
         assert (report.code, report.bad()) == (1, {"scripts"})
@@ -161,7 +161,7 @@ def test_another_redis(patient: Service) -> None:
     patient.book(code := new_code(), new_code())
     ok(patient.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": "ann"}), 201)
     until(lambda: is_well(patient))
-    with patient.redis() as client, patient.asleep("worker"):
+    with patient.redis() as client, patient.run.asleep("worker"):
         ((entry, fields),) = client.xrevrange("{p0}:outbox", count=1)
         kept = client.xrange("{p0}:outbox")
         client.delete("{p0}:outbox")
@@ -189,7 +189,7 @@ def test_keys_of_another_type(patient: Service) -> None:
         assert "scrip reconcile --repair" in report.checks["types"]["next"]
         assert compare(patient, repair=True)[0].differing == {"wrong_type": 1}
         assert _doctor(patient).code == 0
-        with patient.asleep("worker"):
+        with patient.run.asleep("worker"):
             client.delete("{p0}:outbox")
             client.set("{p0}:outbox", "x")
             report = _doctor(patient)
@@ -201,7 +201,7 @@ def test_keys_of_another_type(patient: Service) -> None:
 def test_a_stopped_worker(patient: Service) -> None:
     """With the worker stopped, lag and outbox count unrecorded events, and the lease ends."""
     patient.book(code := new_code(), new_code())
-    with patient.asleep("worker"):
+    with patient.run.asleep("worker"):
         ok(patient.checkout.post(f"/v1/coupons/assign/{code}", json={"userId": "ann"}), 201)
         report = _doctor(patient)
         assert "lag" in report.bad()

@@ -193,7 +193,7 @@ def test_the_lag_header(patient: Service) -> None:
     """While responses are not recorded, lists and files have a lag header."""
     code = new_code()
     book = patient.book(code)
-    with patient.asleep("worker"):
+    with patient.run.asleep("worker"):
         ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}), 201)
         for path in ("codes", "codes.csv", "redemptions.csv"):
             answer = patient.manage.get(f"/v1/books/{book}/{path}")

@@ -57,7 +57,7 @@ async def test_a_gap_needs_accept_loss(patient: Service, rebuild: Callable[..., 
     quarantine."""
     codes = [new_code() for _ in range(3)]
     book = patient.book(*codes)
-    with patient.asleep("worker"), patient.redis() as client:
+    with patient.run.asleep("worker"), patient.redis() as client:
         for code in codes:
             ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id()}), 201)
         entries = client.xrevrange("{p0}:outbox", count=6)
@@ -79,7 +79,7 @@ async def test_a_gap_needs_accept_loss(patient: Service, rebuild: Callable[..., 
 
 async def test_without_a_worker(patient: Service, rebuild: Callable[..., Result]) -> None:
     """Without a worker the command says so; the order stays until it is cancelled."""
-    with patient.asleep("worker"):
+    with patient.run.asleep("worker"):
         await patient.fetch("UPDATE partitions SET lease_until = now() - interval '1 s'")
         ended = rebuild(patient)
         assert ended.exit_code == 1

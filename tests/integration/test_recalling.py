@@ -110,7 +110,7 @@ def test_an_order_that_was_rolled_back_is_known_for_good(patient: Service) -> No
         assert [name for name in client.scan_iter(match="*:o:*") if client.hexists(name, order)] == []
     refused(patient.manage.post(back, json={}), 409, "already_rolled_back")
     refused(patient.manage.post(f"/v1/orders/{new_id()}/rollback", json={}), 404, "order_not_found")
-    with patient.asleep("worker"):
+    with patient.run.asleep("worker"):
         ok(patient.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": new_id(), "orderId": order}), 201)
         assert len(ok(patient.manage.post(back, json={}))["items"]) == 1
         asked = patient.manage.post(back, json={})

@@ -144,7 +144,7 @@ def test_the_lag_is_the_oldest_events_age(world: World) -> None:
     """While the worker is stopped the lag is the age of the oldest unrecorded event."""
     code, answers = world.service.coupon(), []
     time.sleep(1.5)
-    with world.service.asleep("worker"):
+    with world.service.run.asleep("worker"):
         began = time.monotonic()
         ok(world.service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "cem"}), 201)
         for _ in range(2):

@@ -62,7 +62,7 @@ def test_second_run(patient: Service) -> None:
 
 def test_not_ready_without_scripts(patient: Service) -> None:
     """A Redis with an open gate and without its scripts is not ready."""
-    with patient.asleep("worker"):
+    with patient.run.asleep("worker"):
         patient.redis().script_flush()
         assert not patient.run.ready()
     patient.run.until_ready()
