@@ -21,7 +21,7 @@ def plant(fault: str, path: str, old: str, new: str) -> Plant:
 
 
 _SEND = "        connection.send(on_reply, command)\n"
-_TOTAL = "taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. whole(now), '+inf')"
+_TOTAL = "taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. now_text, '+inf')"
 _COPY = '        await connection.copy_to_table(table, source=rows, columns=columns, format="text")\n'
 
 PLANTS: dict[str, Plant] = {
@@ -78,7 +78,7 @@ PLANTS: dict[str, Plant] = {
     ),
     "trimmed by length": Plant(
         tuple(
-            Change("lua/includes/outbox.lua", f"'NOMKSTREAM', {rest}", f"'NOMKSTREAM', 'MAXLEN', 100, {rest}")
+            Change("lua/steps/append.lua", f"'NOMKSTREAM', {rest}", f"'NOMKSTREAM', 'MAXLEN', 100, {rest}")
             for rest in (
                 "EPOCH .. '-*', 'd', decided, 'r', request, 'i', entry)",
                 "EPOCH .. '-*', 'd', decided, 'r', request)",
@@ -120,9 +120,9 @@ PLANTS: dict[str, Plant] = {
     ),
     "a use counted before it is known to be there": plant(
         "SCRIPT FLUSH",
-        "lua/redeem.lua",
-        "if refusal then return refusal end",
-        "if refusal then redis.call('HINCRBY', W .. 'n:' .. r.book.number, 'taken', 1) return refusal end",
+        "lua/steps/redeem_refused.lua",
+        "if outcome then return { outcome } end",
+        "if outcome then redis.call('HINCRBY', W .. 'n:' .. book.number, 'taken', 1) return { outcome } end",
     ),
     "no event for a rollback": plant(
         "SCRIPT FLUSH",
@@ -137,10 +137,10 @@ PLANTS: dict[str, Plant] = {
         "",
     ),
     "locks not counted for the book": plant(
-        "Redis's replies lost", "lua/includes/judge.lua", _TOTAL, "taken = taken + 0"
+        "Redis's replies lost", "lua/steps/judge.lua", _TOTAL, "taken = taken + 0"
     ),
     "locks counted that have ended": plant(
-        "SCRIPT FLUSH", "lua/includes/judge.lua", _TOTAL, _TOTAL.replace("'(' .. whole(now)", "'-inf'")
+        "SCRIPT FLUSH", "lua/steps/judge.lua", _TOTAL, _TOTAL.replace("'(' .. now_text", "'-inf'")
     ),
     "deadlines by the caller's clock": Plant(
         (
@@ -156,9 +156,9 @@ PLANTS: dict[str, Plant] = {
     ),
     "idempotency kept by the API": plant(
         "Redis's replies lost",
-        "lua/includes/idempotency.lua",
-        "return got[3] and replay(got[3], ARGV[1], now - workspace.offset_ms), workspace, now",
-        "return nil, workspace, now",
+        "lua/steps/enter.lua",
+        "reply = replay(got[3], ARGV[1], now - offset_ms)",
+        "reply = nil",
     ),
     "NOSCRIPT answered by loading": Plant(
         (
