@@ -194,8 +194,8 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
     "the gate not read by lock": plant(
         "Postgres away until the service is behind",
         "lua/lock.lua",
-        "local r, reply = start(false, false)\n",
-        "gate_refuses = function() return nil end\nlocal r, reply = start(false, false)\n",
+        "-- @step enter\n",
+        "got[1] = OPEN\n-- @step enter\n",
     ),
     "recorded answered before the commit": plant(
         "Postgres away",
@@ -212,9 +212,9 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
     "an entry thrown away before it is recorded": plant(
         "SIGSTOP of each process",
         "lua/rollback.lua",
-        "if entry then keep_entry(KEYS[3], entry, workspace) end\n",
+        "if entry then keep_entry(KEYS[3], entry, keep_ms) end\n",
         """\
-if entry then keep_entry(KEYS[3], entry, workspace) end
+if entry then keep_entry(KEYS[3], entry, keep_ms) end
 redis.call('XDEL', KEYS[4], e.event)
 """,
     ),
