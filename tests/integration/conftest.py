@@ -26,6 +26,8 @@ __all__ = ["kept", "make_flusher", "office", "partitions", "place", "pool", "rec
 """Fixtures of several files, for pytest to find here."""
 
 _numbers = count(1)
+
+
 @pytest.fixture(scope="session")
 def data_dir() -> Iterator[Path]:
     with data_folder() as folder:
