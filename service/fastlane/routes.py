@@ -4,7 +4,6 @@ A client's heads differ little. So each is compared with the previous one on the
 """
 
 import re
-import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -22,8 +21,8 @@ from service.operations.base import Command, Reply
 from service.operations.call_headers import MAX_BODY_BYTES, clean_user_agent
 from service.operations.table import ROWS, Row
 
-MAX_SHAPES, SHAPES_S = 256, 60.0
-"""As many shapes are kept, and learned in so many seconds."""
+MAX_VALUE_BYTES = 300
+MAX_SHAPES = 256
 
 (
     IGNORED, HOST, AUTHORIZATION, TYPE, LENGTH, KEY, REQUEST_ID, AGENT, CLOSES, COOKIE, FORWARDED, ORIGIN, ELSEWHERE,
@@ -34,6 +33,8 @@ _JSON = (b"application/json", b"application/json; charset=utf-8", b"application/
 _LIST = rb"[!-~](?:[ -~]*[!-~])?"
 _NAMES = rb"idempotency-key|content-length|x-request-id|x-forwarded-for"
 _differs = re.compile(rb"(?i)\r\n(" + _NAMES + rb"): ?(" + _LIST + rb")(?=\r\n)").finditer
+_is_plain = re.compile(rb"[!-~]{1,255}\Z").match
+_is_list = re.compile(_LIST + rb"\Z").match
 
 HeadValues = list[Any]
 """A head's values, by the kinds above; None for a missing field."""
@@ -58,11 +59,11 @@ WITH_CODE, WITHOUT_CODE = _fast_rows("/{code}"), _fast_rows("")
 class Shape(NamedTuple):
     """The common part of a client's heads, from the path on.
 
-    `match` finds the variable values, in the order of `kinds`; the other values are those of one head.
+    Each of `pieces` precedes a variable value of its kind; `tail` follows the last. `values` are one head's.
     """
 
-    match: Callable[[bytes, int], "re.Match[bytes] | None"]
-    kinds: tuple[int, ...]
+    pieces: tuple[tuple[bytes, int], ...]
+    tail: bytes
     values: HeadValues
 
 
@@ -82,9 +83,8 @@ class Lane:
         self.decider, self.keyring, self.recall, self.proxies = decider, keyring, recall, proxies
         self._answers_origins = answers_origins
         self._heads: Heads | None = None
-        self._shapes: dict[bytes, Shape] = {}
-        """By pattern: all connections of a client share a shape, which so stays in the processor's cache."""
-        self._shapes_since_s = -SHAPES_S
+        self._shapes: dict[tuple[object, bytes], Shape] = {}
+        """All connections of a client share a shape, which so stays in the processor's cache."""
 
     def heads(self, server_state: ServerState) -> Heads:
         """The response writer of all connections."""
@@ -97,43 +97,33 @@ class Lane:
         values = _read_values(match)
         return None if values and self._answers_origins and values[ORIGIN] else values
 
-    def shape_of(self, match: "re.Match[bytes]", values: HeadValues) -> Shape | None:
-        """The shape of a head that find_hot matched; None if there were too many new ones."""
+    def shape_of(self, match: "re.Match[bytes]", values: HeadValues) -> Shape:
+        """The shape of a head that find_hot matched."""
         head, at = match[0], match.end(1)
-        pattern, kinds = b"", []
+        pieces: list[tuple[bytes, int]] = []
         for field in _differs(head, at):
-            kind = _FIELDS[field[1].lower()][0]
-            pattern += re.escape(head[at : field.start(2)]) + _VARIABLE[kind][0]
-            kinds.append(kind)
+            pieces.append((head[at : field.start(2)], _FIELDS[field[1].lower()][0]))
             at = field.end(2)
-        pattern += re.escape(head[at:])
-        if (shape := self._shapes.get(pattern)) or not self._has_room():
-            return shape
-        shape = self._shapes[pattern] = Shape(re.compile(pattern).match, tuple(kinds), values)
-        return shape
-
-    def _has_room(self) -> bool:
-        """Whether another shape may be compiled, which takes as long as some requests."""
-        now_s = time.monotonic()
-        if len(self._shapes) >= MAX_SHAPES and now_s >= self._shapes_since_s + SHAPES_S:
+        shape = Shape(tuple(pieces), head[at:], values)
+        if len(self._shapes) >= MAX_SHAPES:
             self._shapes.clear()
-        if not self._shapes:
-            self._shapes_since_s = now_s
-        return len(self._shapes) < MAX_SHAPES
+        return self._shapes.setdefault((shape.pieces, shape.tail), shape)
 
 
 def match_shape(shape: Shape, data: bytes, at: int) -> tuple[HeadValues, int] | None:
     """The values of a head, read from the end of its path, and the head's end; None if it has another shape."""
-    match = shape.match(data, at)
-    if match is None:
-        return None
     values = shape.values.copy()
-    for kind, text in zip(shape.kinds, match.groups(), strict=True):
-        value = _VARIABLE[kind][1](text)
-        if value is None:
+    for piece, kind in shape.pieces:
+        if not data.startswith(piece, at):
+            return None
+        at += len(piece)
+        end = data.find(b"\r", at, at + MAX_VALUE_BYTES)
+        value = _PLAIN[kind](data[at:end])
+        if value is None or end < 0:
             return None
         values[kind] = value
-    return values, match.end()
+        at = end
+    return (values, at + len(shape.tail)) if data.startswith(shape.tail, at) else None
 
 
 def _read_values(match: "re.Match[bytes]") -> HeadValues | None:
@@ -179,13 +169,13 @@ _FIELDS: dict[bytes, tuple[int, Callable[[bytes], Any]]] = {
     b"cookie": (COOKIE, lambda value: value is not None),
 }
 """Header → (kind, reader). A reader returns None for an unusual value."""
-_VARIABLE: dict[int, tuple[bytes, Callable[[bytes], Any]]] = {
-    LENGTH: (rb"([0-9]{1,9})", _length),
-    KEY: (rb"([!-~]{1,255})", bytes.decode),
-    REQUEST_ID: (rb"([!-~]{1,128})", bytes.decode),
-    FORWARDED: (rb"([!-~](?:[ -~]{0,298}[!-~])?)", bytes.decode),
+_PLAIN: dict[int, Callable[[bytes], Any]] = {
+    LENGTH: _length,
+    KEY: lambda value: value.decode("ascii") if _is_plain(value) else None,
+    REQUEST_ID: lambda value: value.decode("ascii") if is_request_id(value) else None,
+    FORWARDED: lambda value: value.decode("ascii") if _is_list(value) else None,
 }
-"""The variable values of a shape: pattern and reader, which returns None for an unusual value."""
+"""Readers of a shape's variable values. Other values make `match_shape` fail."""
 _ELSEWHERE = frozenset((b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"prefer"))
 
 
