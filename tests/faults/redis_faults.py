@@ -39,6 +39,18 @@ async def redis_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
         await stage.primary.start()
 
 
+async def redis_and_worker_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """SIGKILL of both at the same moment; either is started first."""
+    async with worker_asleep(stage, dice):
+        await drill.begin_fault(20)
+        await asyncio.gather(stage.primary.kill(), stage.worker.signal(signal.SIGKILL))
+    starts = [stage.primary.start, partial(stage.start_worker, wait_for_lease=dice.random() < 0.2)]
+    dice.shuffle(starts)
+    for start in starts:
+        await asyncio.sleep(dice.uniform(0, 0.5))
+        await start()
+
+
 async def power_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL, and what was not synced by then is gone, or a part of it."""
     async with worker_asleep(stage, dice):

@@ -55,6 +55,7 @@ class Scenario(NamedTuple):
 
 SCENARIOS: dict[str, Scenario] = {
     "SIGKILL of Redis": Scenario(redis_faults.redis_killed),
+    "SIGKILL of Redis and the worker at once": Scenario(redis_faults.redis_and_worker_killed, replicated=False),
     "SIGKILL of the APIs": Scenario(process_faults.api_killed, rounds=34),
     "SIGKILL of the worker": Scenario(process_faults.workers_killed, rounds=34),
     "SIGKILL of the worker, its lease ends by itself": Scenario(redis_faults.worker_killed, rounds=5),
