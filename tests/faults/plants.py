@@ -209,6 +209,12 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
         "            flusher.observe_tail(await server.tail())\n",
         "",
     ),
+    "a lost anchor taken for recorded": plant(
+        "the anchor lost",
+        "service/worker/write_behind.py",
+        '            raise AnchorLost(f"{self._cursor} is recorded and not in the outbox")\n',
+        "            return entries\n",
+    ),
     "an entry thrown away before it is recorded": plant(
         "SIGSTOP of each process",
         "lua/rollback.lua",
