@@ -14,9 +14,6 @@ from tests.faults.stage import Stage
 
 UNWATCHED_S = 3.0
 """The APIs have found the server again by then, and the worker has its lease still."""
-HALF_VISIT_S = 0.2
-"""Visits that have begun end within this time. If a redemption is lost into quarantine before its rollback is
-requested, that is refused as `already_rolled_back`, which no order of requests explains."""
 
 Fault = Callable[[Stage, Drill, random.Random], Awaitable[None]]
 
@@ -139,14 +136,10 @@ async def anchor_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
     epoch = (await stage.row()).epoch
     await stage.worker.signal(signal.SIGKILL)
     await drill.begin_fault(dice.randrange(5, 60))
-    drill.crowd.paused = True
-    await asyncio.sleep(HALF_VISIT_S)
     drill.outboxes.append(await stage.primary.outbox())
     assert await stage.primary.client.xdel(key_names.outbox(0), str((await stage.row()).cursor)) == 1
     await stage.start_worker(wait_for_lease=False)
     await until(partial(_begun, stage, epoch), "an opening")
-    await asyncio.sleep(HALF_VISIT_S)
-    drill.crowd.paused = False
     await stage.until_reopened(epoch)
 
 

@@ -106,7 +106,7 @@ SCENARIOS: dict[str, Scenario] = {
     "a restart without persistence": Scenario(redis_faults.started_empty, "nothing", ANSWERED),
     "SIGKILL of the recovering worker": Scenario(redis_faults.recovering_worker_killed, may_lose=ANSWERED),
     "SIGKILL of Redis while it is rebuilt": Scenario(redis_faults.killed_while_rebuilt, may_lose=ANSWERED),
-    "the anchor lost": Scenario(redis_faults.anchor_lost, may_lose=ANSWERED, quarantines=True, recorded=0.0),
+    "the anchor lost": Scenario(redis_faults.anchor_lost, may_lose=ANSWERED, quarantines=True),
     "FLUSHALL": Scenario(redis_faults.emptied, may_lose=ANSWERED),
     "SCRIPT FLUSH": Scenario(redis_faults.scripts_flushed),
     "CONFIG SET, then power lost": Scenario(
