@@ -200,7 +200,7 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
     "recorded answered before the commit": plant(
         "Postgres away",
         "service/api/durability.py",
-        "    return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)\n",
+        "    return await context.recorded.wait_recorded(caller.partition, to, wait_s * 1000, caller.workspace, scope)\n",
         "    return True\n",
     ),
     "how far the outbox goes asked only by who records it": plant(
