@@ -200,7 +200,7 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
     "recorded answered before the commit": plant(
         "Postgres away",
         "service/api/durability.py",
-        "    return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)\n",
+        "    return await context.recorded.wait_recorded(caller.partition, to, wait_s * 1000, caller.workspace, scope)\n",
         "    return True\n",
     ),
     "how far the outbox goes asked only by who records it": plant(
@@ -208,6 +208,12 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
         "service/worker/process.py",
         "            flusher.observe_tail(await server.tail())\n",
         "",
+    ),
+    "a lost anchor taken for recorded": plant(
+        "the anchor lost",
+        "service/worker/write_behind.py",
+        '            raise AnchorLost(f"{self._cursor} is recorded and not in the outbox")\n',
+        "            return entries\n",
     ),
     "an entry thrown away before it is recorded": plant(
         "SIGSTOP of each process",
