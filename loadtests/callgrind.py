@@ -12,11 +12,11 @@ def is_installed() -> bool:
 
 
 def under_callgrind(out: Path) -> tuple[str, ...]:
-    """The words before a command that is to run under callgrind, and to be read by Counter(pid, out)."""
+    """The words before a command that is to run under callgrind, and to be read by InstructionCounter(pid, out)."""
     return ("valgrind", "-q", "--tool=callgrind", f"--callgrind-out-file={out}")
 
 
-class Counter:
+class InstructionCounter:
     """Counts a process that was started by `under_callgrind(out)`; a process may count itself."""
 
     def __init__(self, pid: int, out: Path) -> None:

@@ -26,7 +26,7 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from loadtests.callgrind import Counter, is_installed, under_callgrind
+from loadtests.callgrind import InstructionCounter, is_installed, under_callgrind
 from loadtests.figures import markdown, say
 from service.access.caller import Caller
 from service.access.keyring import Keyring
@@ -186,7 +186,7 @@ async def measure(turns: list[Round], requests: int) -> tuple[float, float]:
     return lock, redeem
 
 
-async def count(turns: list[Round], counter: Counter) -> tuple[float, float]:
+async def count(turns: list[Round], counter: InstructionCounter) -> tuple[float, float]:
     """Instructions of one lock, and of one redemption."""
     bench, counted = Bench(), []
     for batch in turns[:4]:
@@ -215,7 +215,7 @@ def run(chosen: argparse.Namespace) -> int:
     if chosen.count:
         return _run_under_callgrind()
     lines: list[list[str]] = []
-    counter = Counter(os.getpid(), chosen.counted_in / "out") if chosen.counted_in else None
+    counter = InstructionCounter(os.getpid(), chosen.counted_in / "out") if chosen.counted_in else None
     for name, turns in (("plain", rounds(False)), ("full", rounds(True))):
         if chosen.profile:
             profile = cProfile.Profile()

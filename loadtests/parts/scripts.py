@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-from loadtests.callgrind import Counter, is_installed, under_callgrind
+from loadtests.callgrind import InstructionCounter, is_installed, under_callgrind
 from loadtests.figures import markdown, say
 from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
@@ -177,7 +177,7 @@ async def measure(calls: int, rounds: int, counted: bool) -> list[Bench]:
             hot = await stack.enter_async_context(own_valkey(folder, logged=logged, under=under))
             await hot.server.command("CONFIG", "SET", "hz", 1)
             await hot.server.rewrite_file()
-            read = Counter(hot.pid, out).read if counted else hot.cpu_us
+            read = InstructionCounter(hot.pid, out).read if counted else hot.cpu_us
             benches.append(Bench("with the file" if logged else "without", hot, read))
         for number in range(rounds):
             for each in benches:

@@ -87,7 +87,7 @@ class Decider:
         if digests is None or self._is_other(partition):
             raise Refusal.temporary("recovering")
         try:
-            reply = await self.link.call("EVALSHA", digests[script], len(names), *names, *args)
+            reply = await self.link.call("EVALSHA", digests[script], str(len(names)), *names, *args)
         except Broken as broken:
             reply = broken
         return self.interpret(partition, epoch, reply)
