@@ -8,7 +8,7 @@ import pytest
 from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
 from service.formats import key_names
-from service.hot.scripts import HOT, PROJECTION
+from service.hot.scripts import HOT, NONCE_LENGTH, PROJECTION, nonce_of
 from service.hot.workspace_state import Workspace
 from service.operations.fact_lookup import prepare_records
 
@@ -101,6 +101,18 @@ async def test_a_server_that_lost_keys_or_scripts_is_recovering(still: Shop, ask
     await still.at(1)
     for ask in asks.values():
         await still.refuses("recovering", ask())
+
+
+async def test_a_server_with_another_history_decides_nothing(still: Shop, kind: str) -> None:
+    """Where scripts follow the server's history, they run on the one that was verified, and on no other."""
+    if kind == "fakeredis":
+        pytest.skip("it has no history")
+    await still.book("CODE-1")
+    info = await still.link.call("INFO", "replication")
+    verified = info.partition("master_replid:")[2].split()[0]
+    for history, answer in (("f" * 40, (503, "recovering")), (verified, (404, "coupon_not_found"))):
+        await still.load(EPOCH, nonce_of("n" * NONCE_LENGTH, history, followed=True))
+        assert await still.coupon("NO-SUCH") == answer
 
 
 async def test_what_a_newer_epoch_fenced_writes_nothing(still: Shop, asks: dict[str, Ask]) -> None:

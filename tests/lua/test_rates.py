@@ -70,6 +70,9 @@ async def test_answers_have_what_is_left_of_limits(still: Shop) -> None:
     assert await still.lock("NO-SUCH", "ann") == (404, "coupon_not_found")
     assert await still.lock("NO-SUCH", "ann") == (429, "too_many_misses")
     assert still.rates == "requests 9 6 60 misses 2 0 60 address 9 7 60"
+    still.limit(address_misses_per_minute=1)  # another key's, of the same address
+    assert await still.lock("CODE-1", "ann") == (429, "too_many_misses")
+    assert still.rates == "address 1 0 60"
 
 
 async def test_every_refusal_of_a_public_key_is_the_same_miss(still: Shop) -> None:
@@ -138,9 +141,13 @@ async def test_a_request_that_is_not_decided_is_not_counted(still: Shop) -> None
     still.limit(requests_per_minute=1)
     await still.gate("closed")
     await still.refuses("recovering", still.coupon("CODE-1"))
+    await still.gate("full")
+    await still.refuses("behind", still.lock("CODE-1", "ann"))
     await still.gate("open")
     assert (await still.coupon("CODE-1"))[0] == 200
-    await still.refuses("rate_limited", still.coupon("CODE-1"))
+    for state in ("full", "behind", "open"):
+        await still.gate(state)
+        await still.refuses("rate_limited", still.coupon("CODE-1"))
     await still.gate("closed")
     await still.refuses("recovering", still.coupon("CODE-1"))
     await still.gate("open")

@@ -1,0 +1,57 @@
+"""A redemption that the outbox no longer has is answered from Postgres's facts, as it was before."""
+
+import pytest
+
+from loadtests.harness.shop import Shop
+
+
+async def test_a_recorded_redemption_is_answered_as_before(still: Shop) -> None:
+    """Reads and repeats that name a redemption have the same answer once it is recorded and trimmed, and change nothing."""
+    await still.book("MANY-1", max_redemptions_per_code=3)
+    gifts = await still.book("GIFT-1", max_redemptions_per_code=3)
+    bought = {"code": "MANY-1", "giftBookId": str(gifts.book_id), "key": "bought"}
+    await still.assign("MANY-1", "ann")
+    assert (await still.checkout("ann", "A-1", **bought))[0] == 201
+    assert (await still.redeem("GIFT-1", "ann", orderId="A-2", key="redeemed"))[0] == 201
+    asks = {
+        "coupon": lambda: still.coupon("MANY-1"),
+        "validate": lambda: still.validate("MANY-1", userId="ann"),
+        "assign": lambda: still.assign("MANY-1", "ann"),
+        "redeem": lambda: still.redeem("MANY-1", "ann", orderId="A-1"),
+        "redeem again": lambda: still.redeem("GIFT-1", "ann", orderId="A-2", key="redeemed"),
+        "gift": lambda: still.gift(gifts, "ann", "A-1"),
+        "checkout": lambda: still.checkout("ann", "A-1", code="MANY-1"),
+        "checkout again": lambda: still.checkout("ann", "A-1", **bought),
+        "checkout of a gift alone": lambda: still.checkout("ann", "A-1"),
+    }
+    before = {name: await ask() for name, ask in asks.items()}
+    await still.record()
+    stored = await still.everything()
+    for name, ask in asks.items():
+        recalled = still.recalled
+        assert await ask() == before[name], name
+        assert still.recalled > recalled, name
+    assert await still.everything() == stored
+
+
+@pytest.mark.parametrize("how", ["assign", "assign_any", "gift", "checkout", "checkout of a gift alone"])
+async def test_a_coupon_with_a_recorded_redemption_is_given(still: Shop, how: str) -> None:
+    """A coupon whose last redemption is recorded is given as one change, and the answer names that redemption."""
+    book = await still.book("MANY-1", max_redemptions_per_code=3)
+    await still.book("CODE-1")
+    _, redeemed = await still.redeem("MANY-1", "bob")
+    await still.record()
+    gift = {"giftBookId": str(book.book_id)}
+    asks = {
+        "assign": lambda: still.assign("MANY-1", "ann"),
+        "assign_any": lambda: still.assign_any(book, "ann"),
+        "gift": lambda: still.gift(book, "ann", "A-1"),
+        "checkout": lambda: still.checkout("ann", "A-1", code="CODE-1", **gift),
+        "checkout of a gift alone": lambda: still.checkout("ann", "A-1", **gift),
+    }
+    before = len(await still.events())
+    status, body = await asks[how]()
+    coupon = body.get("gift", body)
+    assert (status, coupon["userId"], still.recalled) == (201, "ann", 1)
+    assert coupon["lastRedemption"]["redemptionId"] == redeemed["redemptionId"]
+    assert len(await still.events()) == before + 1
