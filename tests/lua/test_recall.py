@@ -6,7 +6,7 @@ from loadtests.harness.shop import Shop
 
 
 async def test_a_recorded_redemption_is_answered_as_before(still: Shop) -> None:
-    """Reads and repeats that name a redemption have the same answer once it is recorded and trimmed, and change nothing."""
+    """Reads and repeats that name a redemption have the same answer once it is recorded and trimmed, and write nothing."""
     await still.book("MANY-1", max_redemptions_per_code=3)
     gifts = await still.book("GIFT-1", max_redemptions_per_code=3)
     bought = {"code": "MANY-1", "giftBookId": str(gifts.book_id), "key": "bought"}
