@@ -159,6 +159,7 @@ async def test_a_request_off_the_hot_path_claims_its_key(still: Shop, workspace:
     event = await still.last_event()
     assert event["d"] == f"K 1 {NOW_MS + 7}"
     assert event["i"] == (await still.everything())[f"{caller.prefix}i:k"]
+    assert event["i"].startswith("f 0 201 ")
     assert event["r"] == '{"key":"k","op":"request"}'
     assert await workspace.claim(caller, "k", "f") == (201, '{"name":"ä b"}'.encode(), "/v1/books/x")
     await still.refuses("idempotency_key_reused", workspace.claim(caller, "k", "g"))

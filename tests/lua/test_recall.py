@@ -6,7 +6,7 @@ from loadtests.harness.shop import Shop
 
 
 async def test_a_recorded_redemption_is_answered_as_before(still: Shop) -> None:
-    """Reads and repeats that name a redemption have the same answer once it is recorded and trimmed, and write nothing."""
+    """Reads and repeats that name a redemption answer the same once it is recorded and trimmed, and write nothing."""
     await still.book("MANY-1", max_redemptions_per_code=3)
     gifts = await still.book("GIFT-1", max_redemptions_per_code=3)
     bought = {"code": "MANY-1", "giftBookId": str(gifts.book_id), "key": "bought"}
@@ -16,14 +16,17 @@ async def test_a_recorded_redemption_is_answered_as_before(still: Shop) -> None:
     asks = {
         "coupon": lambda: still.coupon("MANY-1"),
         "validate": lambda: still.validate("MANY-1", userId="ann"),
-        "assign": lambda: still.assign("MANY-1", "ann"),
-        "redeem": lambda: still.redeem("MANY-1", "ann", orderId="A-1"),
         "redeem again": lambda: still.redeem("GIFT-1", "ann", orderId="A-2", key="redeemed"),
-        "gift": lambda: still.gift(gifts, "ann", "A-1"),
-        "checkout": lambda: still.checkout("ann", "A-1", code="MANY-1"),
         "checkout again": lambda: still.checkout("ann", "A-1", **bought),
-        "checkout of a gift alone": lambda: still.checkout("ann", "A-1"),
     }
+    keyed = {
+        "assign": lambda **key: still.assign("MANY-1", "ann", **key),
+        "redeem": lambda **key: still.redeem("MANY-1", "ann", orderId="A-1", **key),
+        "gift": lambda **key: still.gift(gifts, "ann", "A-1", **key),
+        "checkout": lambda **key: still.checkout("ann", "A-1", code="MANY-1", **key),
+        "checkout of a gift alone": lambda **key: still.checkout("ann", "A-1", **key),
+    }
+    asks |= keyed
     before = {name: await ask() for name, ask in asks.items()}
     await still.record()
     stored = await still.everything()
@@ -32,6 +35,10 @@ async def test_a_recorded_redemption_is_answered_as_before(still: Shop) -> None:
         assert await ask() == before[name], name
         assert still.recalled > recalled, name
     assert await still.everything() == stored
+    for name, ask in keyed.items():
+        status, body = before[name]
+        assert await ask(key=name) == (status, body), name
+        assert await ask(key=name) == (status, body | {"replayed": True}), name
 
 
 @pytest.mark.parametrize("how", ["assign", "assign_any", "gift", "checkout", "checkout of a gift alone"])

@@ -300,7 +300,7 @@ def _compose_from(folder: Path, header: str = "") -> None:
 
 def _log_servers(log: Path) -> None:
     """From now on servers write what scripts log to this file."""
-    for module in [module for module in sys.modules.values() if hasattr(module, "valkey_for_scripts")]:
+    for module in [module for module in list(sys.modules.values()) if hasattr(module, "valkey_for_scripts")]:
         module.started = functools.partial(_logging, module.started, log)  # pyright: ignore[reportAttributeAccessIssue]
 
 
