@@ -78,6 +78,10 @@ async def test_a_gate_that_is_full_or_behind(still: Shop, asks: dict[str, Ask], 
     for name, ask in asks.items():
         if name in stopped:
             await still.refuses("behind", ask())
+    if state == "behind":
+        await still.refuses("behind", still.checkout("ann", "A-5"))
+    else:
+        assert (await still.checkout("ann", "A-5"))[0] == 201
     others = [name for name in asks if name not in stopped and name != "unlock"]
     for name in [*others, "unlock"]:
         answer = await asks[name]()
@@ -171,6 +175,8 @@ async def test_mending_needs_a_closed_gate(still: Shop, gate: str | None) -> Non
     assert await still.work("redo", [key_names.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]
     assert await still.work("restore_keys", [key_names.gate(0)], f"{still.caller.prefix}i:k", "f 0 x", "1000") == [90]
     assert await still.work("fill_pool", [key_names.gate(0), f"{still.caller.prefix}w"], 1) == [90]
+    assert await still.work("block_codes", [key_names.gate(0)], "", 1, 5, "CODE-1") == [90]
+    assert await still.work("clear", [key_names.gate(0)], f"{still.caller.prefix}w") == [90]
     assert await still.everything() == before
 
 

@@ -210,6 +210,15 @@ async def test_a_new_lock_replaces_an_old_one_behind_many_expired(still: Shop) -
     assert (await still.redeem("CODE-1", "ann", lockToken=new["lockToken"]))[0] == 201
 
 
+async def test_a_lock_of_which_a_part_is_missing_is_forgotten(still: Shop) -> None:
+    """A deadline without its lock stops no script: it is removed when it has passed."""
+    await still.book("CODE-1", max_redemptions_per_code=3)
+    await still.lock("CODE-1", "ann", lockSeconds=1)
+    await still.link.call("DEL", f"{still.caller.prefix}k:CODE-1")
+    await still.wait(1_000)
+    assert (await still.lock("CODE-1", "bob"))[0] == 201
+
+
 @pytest.mark.parametrize("uses", [1, 3])
 async def test_a_full_redis_refuses_and_keeps_no_part(still: Shop, kind: str, uses: int) -> None:
     """Where its memory is full neither lock nor extend answers what Redis could not store, and nothing has changed."""
