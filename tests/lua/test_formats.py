@@ -197,6 +197,8 @@ def test_redemption_records(lua: Lua, event: events.Redeemed) -> None:
 @given(SOME, TEXT_OR_NONE, TIME, SOME, LIMIT, st.sampled_from("-123"), LIMIT, st.none() | EVENTS, st.none() | LOCKS)
 @example(0, "-", 0, 1, 1, "-", None, EventId(7, 9), None)
 @example(0, "-", 0, 0, None, "-", None, None, None)
+@example(5, "-", 0, 1, 1, "-", None, EventId(7, 9), None)
+@example(0, "-", 0, 1, 1, "-", None, EventId(7, 9), LockRecord("t", "ann", "-", "9", "1", "."))
 def test_coupons(
     lua: Lua, version: int, user: str, at: int, uses: int, limit: int | None, off: str, ends: int | None,
     last: EventId | None, lock: LockRecord | None,

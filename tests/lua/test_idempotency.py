@@ -219,6 +219,9 @@ async def test_stored_bytes_count_until_their_hour_is_over(still: Shop) -> None:
         await still.put_workspace(idempotency_hours=hours)
         await workspace.settle(caller, f"k{n}", "f", 201, b"{}", "")
         assert await still.link.call("PTTL", counts) > 5 * hour_ms // 2
+    await still.wait(9 * hour_ms)
+    await workspace.settle(caller, "last", "f", 201, b"{}", "")
+    assert len((await still.everything())[counts]) == 1
 
 
 async def test_a_claim_is_renewed_whatever_is_kept(still: Shop) -> None:

@@ -33,6 +33,8 @@ async def test_locks_at_once_are_counted_exactly(
     shop.caller = plain
     free = [code for code, answer in zip(codes, answers, strict=True) if answer[0] != 201]
     assert (await shop.lock(free[0], "ann"))[0] == (201 if given == 5 else 429)
+    if of_key:
+        assert (await shop.limit(live_locks=of_key).lock(free[1], "ann"))[0] == 201
 
 
 async def test_a_share_is_of_what_is_left(still: Shop) -> None:
