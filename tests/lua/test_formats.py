@@ -194,10 +194,24 @@ def test_redemption_records(lua: Lua, event: events.Redeemed) -> None:
 
 
 @ALL
+@given(EVENTS, st.none() | EVENTS)
+@example(EventId(7, 9), EventId(7, 10))
+@example(EventId(7, 10), EventId(7, 10))
+@example(EventId(9, 11), EventId(10, 10))
+@example(EventId(7, 11), EventId(7, 10))
+def test_what_may_name_a_deleted_user(lua: Lua, event: EventId, erased: EventId | None) -> None:
+    """An event up to the last deletion of users may name one of them, and no later one does."""
+    text = "erased = ARGV[3] return names_erased(ARGV[1], ARGV[2]) and 1 or 0"
+    names = lua.run("facts", text, *event, str(erased or ""))
+    assert names == (erased is not None and event <= erased)
+
+
+@ALL
 @given(SOME, TEXT_OR_NONE, TIME, SOME, LIMIT, st.sampled_from("-123"), LIMIT, st.none() | EVENTS, st.none() | LOCKS)
 @example(0, "-", 0, 1, 1, "-", None, EventId(7, 9), None)
 @example(0, "-", 0, 0, None, "-", None, None, None)
 @example(5, "-", 0, 1, 1, "-", None, EventId(7, 9), None)
+@example(0, "-", 0, 1, 1, "-", 5, EventId(7, 9), None)
 @example(0, "-", 0, 1, 1, "-", None, EventId(7, 9), LockRecord("t", "ann", "-", "9", "1", "."))
 def test_coupons(
     lua: Lua, version: int, user: str, at: int, uses: int, limit: int | None, off: str, ends: int | None,
