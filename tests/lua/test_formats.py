@@ -133,10 +133,10 @@ def test_events_that_lua_writes(
     local e = { event = event, id = '-', at = at, workspace = '1', book = number, code = code, user = user,
       order = order, bucket = ARGV[10], order_bucket = ARGV[11] }
     return { assigned_event(c, book, user, at, gift), unassigned_event(c, book, at), redeemed_event(r, a),
-      rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e) }"""
+      rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e), id_of({ id = 'older' }) }"""
     buckets = [key_names.bucket(text) for text in (code, encode_field(order), encode_field(user))]
     args = (code, encode_field(user), encode_field(order), at, value, digits, book, str(event), int(yes), *buckets)
-    *texts, own_id = lua.run("outbox orders money events", text, *args)
+    *texts, own_id, older = lua.run("outbox orders money events", text, *args)
     assigned, unassigned, redeemed, rolled_back, answered = (events.parse(*event, d.encode(), b"{}") for d in texts)
     about: dict[str, Any] = {"epoch": event.epoch, "seq": event.seq, "workspace": 1, "at_ms": at}
     fact = about | {"book": book, "code": code, "user": user}
@@ -148,6 +148,7 @@ def test_events_that_lua_writes(
     )  # fmt: skip
     assert rolled_back == events.RolledBack(**fact, order=order, redemption_id=own_id, restore=yes)
     assert answered == events.Answered(**about)
+    assert older == "older"
     assert own_id == events.redemption_id(event.epoch, event.seq, at)
     assert events.read_redemption_id(UUID(own_id)) == event
     again = events.parse(*event, f"{texts[2]} 4 GIFT-1 5".encode(), b"{}")

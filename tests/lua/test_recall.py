@@ -3,6 +3,10 @@
 import pytest
 
 from loadtests.harness.shop import Shop
+from service.formats.events import Redeemed
+from service.formats.redemption_record import record_text
+from tests.lua.outbox import parse_entry
+from tests.lua.test_erase_user import GONE, Eraser
 
 
 async def test_a_recorded_redemption_is_answered_as_before(still: Shop) -> None:
@@ -62,3 +66,17 @@ async def test_a_coupon_with_a_recorded_redemption_is_given(still: Shop, how: st
     assert (status, coupon["userId"], still.recalled) == (201, "ann", 1)
     assert coupon["lastRedemption"]["redemptionId"] == redeemed["redemptionId"]
     assert len(await still.events()) == before + 1
+
+
+async def test_what_the_outbox_still_has_of_a_deleted_user(still: Shop) -> None:
+    """Up to the last event of a deletion the facts are Postgres's, which has the pseudonym; the outbox has the user."""
+    eraser = await Eraser(still).load()
+    await still.book("CODE-1")
+    await still.redeem("CODE-1", "ann")
+    event = parse_entry(*(await still.read_outbox_entries())[-1])
+    assert isinstance(event, Redeemed)
+    await eraser.count(await eraser.spent())
+    still.recorded[str(event.id)] = record_text(event).replace(" ann ", f" {GONE} ")
+    await eraser.of().recorded(event.id, [event.id])
+    assert (await still.coupon("CODE-1"))[1]["lastRedemption"]["userId"] == GONE
+    assert still.recalled == 1
