@@ -69,13 +69,17 @@ async def test_a_coupon_with_a_recorded_redemption_is_given(still: Shop, how: st
 
 
 async def test_what_the_outbox_still_has_of_a_deleted_user(still: Shop) -> None:
-    """Up to the last event of a deletion the facts are Postgres's, which has the pseudonym; the outbox has the user."""
+    """Where the outbox still names the user, answers have the pseudonym: before Postgres has it and after."""
     eraser = await Eraser(still).load()
-    await still.book("CODE-1")
+    await still.book("CODE-1", "CODE-2", "CODE-3")
     await still.redeem("CODE-1", "ann")
+    _, other = await still.redeem("CODE-2", "ann")
     event = parse_entry(*(await still.read_outbox_entries())[1])
     assert isinstance(event, Redeemed)
     await eraser.count(await eraser.spent())
+    assert (await still.coupon("CODE-1"))[1]["lastRedemption"]["userId"] == GONE
+    assert (await still.rollback(other["redemptionId"]))[1]["userId"] == GONE
+    assert still.recalled == 0
     still.recorded[str(event.id)] = record_text(event).replace(" ann ", f" {GONE} ")
     await eraser.of().recorded(event.id, [event.id])
     assert (await still.coupon("CODE-1"))[1]["lastRedemption"]["userId"] == GONE
