@@ -285,6 +285,8 @@ def test_orders(lua: Lua, made: list[tuple[EventId, bool]], restore: bool) -> No
     assert (
         parse_places(entry) == left == [Place(event_id.parse_event_id(e), nth, bool(kept)) for e, nth, kept in listed]
     )
+    text = "return { without_place('7-10 8-2:2', '7-1', true), without_place('7-10 7-1:2!', '7-10', true) }"
+    assert lua.run("orders", text) == ["7-10 8-2:2", "7-1:2!"]
 
 
 @ALL
