@@ -84,3 +84,12 @@ async def test_what_the_outbox_still_has_of_a_deleted_user(still: Shop) -> None:
     await eraser.of().recorded(event.id, [event.id])
     assert (await still.coupon("CODE-1"))[1]["lastRedemption"]["userId"] == GONE
     assert still.recalled == 1
+
+
+async def test_a_redemption_that_postgres_does_not_have(still: Shop) -> None:
+    """Its repeat is judged as a redeem, since nothing shows whose it was."""
+    await still.book("CODE-1")
+    await still.redeem("CODE-1", "ann", orderId="A-1")
+    await still.record()
+    still.recorded = {}
+    await still.refuses("coupon_redeemed", still.redeem("CODE-1", "ann", orderId="A-1"))
