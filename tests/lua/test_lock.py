@@ -164,7 +164,8 @@ async def test_locks_of_coupons_and_books_that_are_not_there_are_refused(still: 
         await still.refuses("coupon_not_found", asked)
     await still.refuses("lock_lost", still.extend("CODE-1", "never-was"))
     await still.change(book, status="inactive")
-    await still.refuses("book_inactive", still.extend("CODE-1", lock["lockToken"]))
+    for token in (lock["lockToken"], "never-was"):
+        await still.refuses("book_inactive", still.extend("CODE-1", token))
     await still.add(book, "CODE-1", active=False)
     await still.refuses("coupon_inactive", still.extend("CODE-1", lock["lockToken"]))
     assert (await still.coupon("CODE-1"))[1]["status"] == "inactive"
