@@ -255,6 +255,10 @@ async def test_a_claim_that_was_let_go_or_died_is_free(still: Shop, workspace: W
     assert len(await still.events()) == 1
     await workspace.settle(caller, "late", "f", 201, b"{}", "")  # its claim has ended, and nobody has taken the key
     assert await workspace.claim(caller, "late", "f") == (201, b"{}", "")
+    for key in ("late", "gone"):
+        await workspace.renew(caller, key, "f")  # there is no claim of it to renew
+    assert await workspace.claim(caller, "late", "f") == (201, b"{}", "")
+    assert await workspace.claim(caller, "gone", "g") is None
 
 
 async def test_redemptions_that_an_answer_refers_to(still: Shop) -> None:
