@@ -22,7 +22,7 @@ end
 
 -- r: the request; a: its words, discount and slot. The redemption's id is made of the event's.
 local function redeemed_event(r, a)
-  a.discount = r.value and whole(discount_of(r.book, r.value, r.digits, a.items)) or '0'
+  a.discount = whole(discount_of(r.book, r.value, r.digits, a.items))
   a.slot = whole(r.order and free_slot(r.places) or 0)
   return 'R ' .. workspace_number() .. ' ' .. r.book.number .. ' ' .. r.c.code .. ' ' .. a.user .. ' ' .. a.order
     .. ' - ' .. a.value .. ' ' .. a.currency .. ' ' .. r.digits .. ' ' .. a.discount .. ' ' .. whole(r.now)

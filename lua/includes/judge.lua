@@ -33,13 +33,13 @@ local function judge(r, fail)
     end
     if taken >= book.total and fail(OUT.out_of_stock) then return end
   end
-  if r.order and #r.places >= tonumber(r.workspace.per_order) and fail(OUT.order_already_used) then return end
+  if #r.places >= tonumber(r.workspace.per_order) and fail(OUT.order_already_used) then return end
   if r.kind == 'lock' then return end
 
   if book.kind and not r.value and fail(OUT.order_value_required) then return end
   if r.currency and r.currency ~= (book.currency or r.workspace.currency) then
     fail(OUT.currency_mismatch)
-  elseif book.kind and r.value and book.min and r.value < book.min then
+  elseif r.value and book.min and r.value < book.min then
     fail(OUT.order_value_too_low)
   end
 end

@@ -200,8 +200,8 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
     "recorded answered before the commit": plant(
         "Postgres away",
         "service/api/durability.py",
-        "    return await context.recorded.wait_recorded(caller.partition, to, wait_s * 1000, caller.workspace, scope)\n",
-        "    return True\n",
+        "await context.recorded.wait_recorded(caller.partition, to, wait_s * 1000, caller.workspace, scope)",
+        "True",
     ),
     "how far the outbox goes asked only by who records it": plant(
         "Postgres hangs until the service is behind",

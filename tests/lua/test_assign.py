@@ -9,6 +9,7 @@ from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
 from service.formats import key_names
+from service.hot.workspace_state import Workspace
 
 
 async def test_a_named_coupon_is_given_once(still: Shop, uses: int | None) -> None:
@@ -48,6 +49,8 @@ async def test_what_is_not_there_is_not_found(still: Shop) -> None:
         await still.refuses("coupon_not_found", still.assign(code, "ann"))
     for book_id in (str(uuid7()), "x", ""):
         await still.refuses("book_not_found", still.assign_book(book_id, "ann"))
+    await still.refuses("book_not_found", Workspace(still.decider).book_counts(still.caller, str(uuid7())))
+    assert set((await still.stats(await still.book())).values()) == {0}
     assert (await still.assign_book(str(book.book_id).upper(), "ann"))[0] == 201
 
 

@@ -61,7 +61,8 @@ async def test_without_a_code_there_is_just_the_gift(still: Shop) -> None:
     assert (status, body["redemption"], body["finalAmount"]) == (201, None, "19.90")
     assert (await still.last_event())["d"].startswith("A ")
     assert await still.checkout("ann", "A-1", "19.9") == (200, body)
-    assert (await still.checkout("ann", "A-2", "500", currency="JPY"))[1]["finalAmount"] == "500"
+    for order, value, currency in (("A-2", "500", "JPY"), ("A-4", "1.005", "KWD"), ("A-5", "19.95", None)):
+        assert (await still.checkout("ann", order, value, currency=currency))[1]["finalAmount"] == value
     await still.refuses("invalid", still.checkout("ann", "A-3", "1.005"))
     await still.refuses("invalid", still.checkout("ann", "A-3", "1.5", currency="JPY"))
     await still.refuses("order_already_used", still.checkout("bob", "A-1"))
@@ -112,6 +113,8 @@ async def test_a_refused_coupon_gives_no_gift(still: Shop) -> None:
     await still.refuses("currency_mismatch", still.checkout("ann", "A-1", "20", code="CODE-1", currency="EUR"))
     await still.refuses("coupon_not_found", still.checkout("ann", "A-1", "20", code="NO-SUCH"))
     await still.refuses("coupon_not_found", still.checkout("ann", "A-1", "20", code="no"))
+    nowhere = {"code": "NO-SUCH", "giftBookId": "0190a7e0-0000-7000-8000-000000000000"}
+    await still.refuses("coupon_not_found", still.checkout("ann", "A-1", "20", **nowhere))
     await still.refuses("lock_lost", still.checkout("ann", "A-1", "20", code="CODE-1", lockToken="gone"))
     await still.refuses("invalid", still.checkout("ann", "A-1", "20", lockToken="gone"))
     for book_id in ("0190a7e0-0000-7000-8000-000000000000", "none"):
@@ -170,3 +173,4 @@ async def test_an_order_that_has_its_gift_gets_no_second(still: Shop) -> None:
     await still.book("CODE-2")
     await still.gift(gifts, "bob", "A-2")
     await still.refuses("order_already_used", still.checkout("ann", "A-2", code="CODE-2"))
+    await still.refuses("coupon_redeemed", still.checkout("ann", "A-2", code="CODE-1"))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
 from service.hot.workspace_state import CLAIM_MS, Workspace
 
@@ -63,7 +64,8 @@ async def test_going_back_counts_no_lock_that_was_replaced(still: Shop) -> None:
 
 
 async def test_a_claim_goes_by_the_real_time(still: Shop) -> None:
-    """A key that is claimed stays claimed for its minute, whatever the workspace's clock is set to meanwhile."""
+    """A key that is claimed stays claimed for its minute, whatever the workspace's clock is set to meanwhile; so do the
+    bytes of its answer count."""
     workspace, caller = Workspace(still.decider), still.caller
     assert await workspace.claim(caller, "k", "f") is None
     await still.book("CODE-1")
@@ -74,6 +76,9 @@ async def test_a_claim_goes_by_the_real_time(still: Shop) -> None:
         assert (await still.lock("CODE-1", "ann", key="k", fingerprint="f"))[1] == "request_in_progress"
     await still.wait(CLAIM_MS)
     assert await workspace.claim(caller, "k", "g") is None
+    await workspace.settle(caller, "k", "g", 201, b"{}", "")
+    hours = (await still.everything())[f"{caller.prefix}y"]
+    assert set(hours) == {str((NOW_MS + CLAIM_MS + _DAY_MS) // 3_600_000)}
 
 
 async def test_answers_have_an_end_in_the_year_9999(shop: Shop) -> None:

@@ -133,10 +133,10 @@ def test_events_that_lua_writes(
     local e = { event = event, id = '-', at = at, workspace = '1', book = number, code = code, user = user,
       order = order, bucket = ARGV[10], order_bucket = ARGV[11] }
     return { assigned_event(c, book, user, at, gift), unassigned_event(c, book, at), redeemed_event(r, a),
-      rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e) }"""
+      rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e), id_of({ id = 'older' }) }"""
     buckets = [key_names.bucket(text) for text in (code, encode_field(order), encode_field(user))]
     args = (code, encode_field(user), encode_field(order), at, value, digits, book, str(event), int(yes), *buckets)
-    *texts, own_id = lua.run("outbox orders money events", text, *args)
+    *texts, own_id, older = lua.run("outbox orders money events", text, *args)
     assigned, unassigned, redeemed, rolled_back, answered = (events.parse(*event, d.encode(), b"{}") for d in texts)
     about: dict[str, Any] = {"epoch": event.epoch, "seq": event.seq, "workspace": 1, "at_ms": at}
     fact = about | {"book": book, "code": code, "user": user}
@@ -148,6 +148,7 @@ def test_events_that_lua_writes(
     )  # fmt: skip
     assert rolled_back == events.RolledBack(**fact, order=order, redemption_id=own_id, restore=yes)
     assert answered == events.Answered(**about)
+    assert older == "older"
     assert own_id == events.redemption_id(event.epoch, event.seq, at)
     assert events.read_redemption_id(UUID(own_id)) == event
     again = events.parse(*event, f"{texts[2]} 4 GIFT-1 5".encode(), b"{}")
@@ -194,9 +195,25 @@ def test_redemption_records(lua: Lua, event: events.Redeemed) -> None:
 
 
 @ALL
+@given(EVENTS, st.none() | EVENTS)
+@example(EventId(7, 9), EventId(7, 10))
+@example(EventId(7, 10), EventId(7, 10))
+@example(EventId(9, 11), EventId(10, 10))
+@example(EventId(7, 11), EventId(7, 10))
+def test_what_may_name_a_deleted_user(lua: Lua, event: EventId, erased: EventId | None) -> None:
+    """An event up to the last deletion of users may name one of them, and no later one does."""
+    text = "erased = ARGV[3] return names_erased(ARGV[1], ARGV[2]) and 1 or 0"
+    names = lua.run("facts", text, *event, str(erased or ""))
+    assert names == (erased is not None and event <= erased)
+
+
+@ALL
 @given(SOME, TEXT_OR_NONE, TIME, SOME, LIMIT, st.sampled_from("-123"), LIMIT, st.none() | EVENTS, st.none() | LOCKS)
 @example(0, "-", 0, 1, 1, "-", None, EventId(7, 9), None)
 @example(0, "-", 0, 0, None, "-", None, None, None)
+@example(5, "-", 0, 1, 1, "-", None, EventId(7, 9), None)
+@example(0, "-", 0, 1, 1, "-", 5, EventId(7, 9), None)
+@example(0, "-", 0, 1, 1, "-", None, EventId(7, 9), LockRecord("t", "ann", "-", "9", "1", "."))
 def test_coupons(
     lua: Lua, version: int, user: str, at: int, uses: int, limit: int | None, off: str, ends: int | None,
     last: EventId | None, lock: LockRecord | None,
@@ -268,6 +285,8 @@ def test_orders(lua: Lua, made: list[tuple[EventId, bool]], restore: bool) -> No
     assert (
         parse_places(entry) == left == [Place(event_id.parse_event_id(e), nth, bool(kept)) for e, nth, kept in listed]
     )
+    text = "return { without_place('7-10 8-2:2', '7-1', true), without_place('7-10 7-1:2!', '7-10', true) }"
+    assert lua.run("orders", text) == ["7-10 8-2:2", "7-1:2!"]
 
 
 @ALL

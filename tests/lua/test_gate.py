@@ -8,7 +8,7 @@ import pytest
 from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
 from service.formats import key_names
-from service.hot.scripts import HOT, PROJECTION
+from service.hot.scripts import HOT, NONCE_LENGTH, PROJECTION, nonce_of
 from service.hot.workspace_state import Workspace
 from service.operations.fact_lookup import prepare_records
 
@@ -78,6 +78,10 @@ async def test_a_gate_that_is_full_or_behind(still: Shop, asks: dict[str, Ask], 
     for name, ask in asks.items():
         if name in stopped:
             await still.refuses("behind", ask())
+    if state == "behind":
+        await still.refuses("behind", still.checkout("ann", "A-5"))
+    else:
+        assert (await still.checkout("ann", "A-5"))[0] == 201
     others = [name for name in asks if name not in stopped and name != "unlock"]
     for name in [*others, "unlock"]:
         answer = await asks[name]()
@@ -101,6 +105,18 @@ async def test_a_server_that_lost_keys_or_scripts_is_recovering(still: Shop, ask
     await still.at(1)
     for ask in asks.values():
         await still.refuses("recovering", ask())
+
+
+async def test_a_server_with_another_history_decides_nothing(still: Shop, kind: str) -> None:
+    """Where scripts follow the server's history, they run on the one that was verified, and on no other."""
+    if kind == "fakeredis":
+        pytest.skip("it has no history")
+    await still.book("CODE-1")
+    info = await still.link.call("INFO", "replication")
+    verified = info.partition("master_replid:")[2].split()[0]
+    for history, answer in (("f" * 40, (503, "recovering")), (verified, (404, "coupon_not_found"))):
+        await still.load(EPOCH, nonce_of("n" * NONCE_LENGTH, history, followed=True))
+        assert await still.coupon("NO-SUCH") == answer
 
 
 async def test_what_a_newer_epoch_fenced_writes_nothing(still: Shop, asks: dict[str, Ask]) -> None:
@@ -159,6 +175,8 @@ async def test_mending_needs_a_closed_gate(still: Shop, gate: str | None) -> Non
     assert await still.work("redo", [key_names.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]
     assert await still.work("restore_keys", [key_names.gate(0)], f"{still.caller.prefix}i:k", "f 0 x", "1000") == [90]
     assert await still.work("fill_pool", [key_names.gate(0), f"{still.caller.prefix}w"], 1) == [90]
+    assert await still.work("block_codes", [key_names.gate(0)], "", 1, 5, "CODE-1") == [90]
+    assert await still.work("clear", [key_names.gate(0)], f"{still.caller.prefix}w") == [90]
     assert await still.everything() == before
 
 

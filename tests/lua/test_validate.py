@@ -34,8 +34,9 @@ async def test_a_valid_use_has_its_amounts(still: Shop, uses: int | None) -> Non
 
 
 async def test_without_discount_no_value_is_asked(still: Shop) -> None:
-    """A book without a discount is valid with and without a value."""
+    """A book without a discount is valid with and without a value; without a user an assigned coupon is, too."""
     await still.book("CODE-1")
+    await still.assign("CODE-1", "ann")
     _, body = await still.validate("CODE-1")
     assert (body["valid"], body["discountAmount"], body["finalAmount"]) == (True, "0.00", None)
     _, body = await still.validate("CODE-1", orderValue="3")
