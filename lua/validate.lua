@@ -33,7 +33,7 @@ local coupon_view = sees_reasons and view(c, book, now) or ''
 if lacking[1] then return recall() end
 r.kind, r.user, r.order, r.token, r.users = 'validate', given(ARGV[4]), given(ARGV[5]), given(ARGV[6]), KEYS[7]
 r.value, r.currency = tonumber(ARGV[7]), given(ARGV[8])
-r.places = r.order and places(redis.call('HGET', KEYS[6], ARGV[5])) or {}
+r.places = places(r.order and redis.call('HGET', KEYS[6], ARGV[5]))
 local currency = r.currency or book.currency or r.workspace.currency
 local digits = currency == book.currency and book.digits or r.workspace.digits
 -- Without sees_reasons the currency defaults to the workspace's: else `invalid` would reveal that the coupon exists.
@@ -51,7 +51,7 @@ judge(r, function(refusal)
   if refusal == OUT.coupon_assigned_to_other then MISSED = true end
   return false
 end)
-local discount = r.value and #reasons == 0 and whole(discount_of(book, r.value, digits, ARGV[10])) or '0'
+local discount = whole(#reasons == 0 and discount_of(book, r.value, digits, ARGV[10]) or 0)
 table.insert(reasons, 1, digits)
 table.insert(reasons, 1, discount)
 return { OUT.OK, table.concat(reasons, ' '), coupon_view }

@@ -6,7 +6,7 @@ local function redeemed_before(r, a)
   r.kind, r.user, r.order, r.token, r.users = 'redeem', a.user, given(a.order), given(a.token), a.users
   r.value, r.currency = tonumber(a.value), given(a.currency)
   r.entry = r.order and redis.call('HGET', a.orders, a.order)
-  r.places = r.entry and places(r.entry) or {}
+  r.places = places(r.entry)
   for _, p in ipairs(r.places) do
     local e = not p.kept and stands(r.c, p.event) and facts_of(p.event)
     if e and e.user == a.user then return e end

@@ -16,7 +16,9 @@ FAR_MS = 253_402_300_799_999
 
 async def swept(shop: Shop, book: int, of: str) -> int:
     """Of how many coupons the worker's sweep forgot expired locks."""
-    return (await shop.work("sweep_locks", (shop.caller.gate, f"{shop.caller.prefix}w"), book, of))[1]
+    outcome, count = await shop.work("sweep_locks", (shop.caller.gate, f"{shop.caller.prefix}w"), book, of)
+    assert outcome == 0
+    return count
 
 
 async def test_an_order_at_its_bound_is_rolled_back(still: Shop) -> None:

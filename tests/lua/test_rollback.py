@@ -8,7 +8,9 @@ from uuid_utils import uuid7
 from loadtests.harness.premises import EPOCH, NOW_MS
 from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
-from service.formats.events import RequestPart, RolledBack
+from service.formats import key_names
+from service.formats.event_id import parse_event_id
+from service.formats.events import RequestPart, RolledBack, redemption_id
 from tests.lua.outbox import parse_entry
 
 
@@ -68,6 +70,33 @@ async def test_a_redemption_that_never_was_is_not_found(still: Shop) -> None:
         await still.refuses("redemption_not_found", still.rollback(own_id))
     for order in ("A-1", "no order", "", "a/b"):
         await still.refuses("order_not_found", still.rollback_order(order))
+
+
+async def test_an_id_with_another_time_or_of_another_workspace_is_not_found(still: Shop) -> None:
+    """Though it is made of an event that is in the outbox."""
+    await still.book("CODE-1")
+    await still.redeem("CODE-1", "ann")
+    seq = parse_event_id((await still.events())[-1][0]).seq
+    await still.refuses("redemption_not_found", still.rollback(redemption_id(EPOCH, seq, NOW_MS + 1)))
+    fields = await still.last_event()
+    other = await still.link.call(
+        "XADD", key_names.outbox(0), f"{EPOCH}-*", "d", fields["d"].replace("R 1 ", "R 2 "), "r", fields["r"]
+    )
+    their_id = redemption_id(EPOCH, parse_event_id(other).seq, NOW_MS)
+    await still.refuses("redemption_not_found", still.rollback(their_id))
+    await still.link.call("XDEL", key_names.outbox(0), other)
+
+
+async def test_a_code_that_postgres_has_lost_has_nothing_to_roll_back(still: Shop) -> None:
+    """Neither by the redemption nor by its order."""
+    await still.book("CODE-1")
+    _, redemption = await still.redeem("CODE-1", "ann", orderId="A-1")
+    name = key_names.directory(still.caller.prefix, key_names.bucket("CODE-1"))
+    entry = await still.link.call("HGET", name, "CODE-1")
+    await still.link.call("HDEL", name, "CODE-1")
+    await still.refuses("redemption_not_found", still.rollback(redemption["redemptionId"]))
+    await still.refuses("already_rolled_back", still.rollback_order("A-1"))
+    await still.link.call("HSET", name, "CODE-1", entry)
 
 
 async def test_an_order_is_rolled_back_as_a_whole(still: Shop) -> None:

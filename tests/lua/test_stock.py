@@ -103,6 +103,25 @@ async def test_a_refused_or_repeated_request_makes_no_notice(still: Shop) -> Non
     assert await still.notices(book) == notices
 
 
+async def test_a_counter_that_drifted_makes_no_notice_twice(still: Shop) -> None:
+    """A book that counts too few codes runs out once, and never has less than none left."""
+    book, pair = (
+        await still.book("CODE-1", "CODE-2", "CODE-3", low_stock_threshold=1),
+        await still.book("PAIR-1", "PAIR-2"),
+    )
+    counters = [f"{still.caller.prefix}n:{each.book}" for each in (book, pair)]
+    for name in counters:
+        await still.link.call("HINCRBY", name, "codes", -1)
+    for code in ("CODE-1", "CODE-2", "CODE-3"):
+        await still.assign(code, "ann")
+    assert await still.notices(book) == ["low codes 0", "out codes 0"]
+    await still.put_workspace(gift_book_id=pair.book_id)
+    await still.checkout("ann", "A-1", code="PAIR-1")
+    assert await still.notices(pair) == ["out codes 0"]
+    for name in counters:
+        await still.link.call("HINCRBY", name, "codes", 1)
+
+
 @pytest.mark.parametrize("spare", [0, 7])
 async def test_many_at_once_make_one_notice(shop: Shop, spare: int) -> None:
     """200 simultaneous assigns of as many codes and some spare: each notice comes once."""
