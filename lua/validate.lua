@@ -34,8 +34,7 @@ if lacking[1] then return recall() end
 r.kind, r.user, r.order, r.token, r.users = 'validate', given(ARGV[4]), given(ARGV[5]), given(ARGV[6]), KEYS[7]
 r.value, r.currency = tonumber(ARGV[7]), given(ARGV[8])
 r.places = places(r.order and redis.call('HGET', KEYS[6], ARGV[5]))
-local currency = r.currency or book.currency or r.workspace.currency
-local digits = currency == book.currency and book.digits or r.workspace.digits
+local digits = book.currency and book.digits or r.workspace.digits
 -- Without sees_reasons the currency defaults to the workspace's: else `invalid` would reveal that the coupon exists.
 local needed = r.currency and 0 or tonumber(ARGV[9])
 if needed > tonumber(sees_reasons and digits or r.workspace.digits) then return { OUT.invalid } end

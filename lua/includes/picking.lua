@@ -36,7 +36,7 @@ end
 -- The book's free codes in a bucket. Where very many codes fall into one, some of them: those among a thousand, else among
 -- a thousand more from a place that differs each time; then also true where one may be free that it didn't look at.
 local function free_in(bucket, book, but, micros)
-  local free, at, passed = {}, '0', false
+  local free, at, passed = {}, '0', nil
   for look = 1, 2 do
     local page = redis.call('HSCAN', W .. 'd:' .. bucket, at, 'COUNT', '1000')
     local codes = page[2]

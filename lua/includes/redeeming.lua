@@ -17,8 +17,8 @@ end
 local function redeem_refused(r, a)
   local c, book, max, now = r.c, r.book, r.max, r.now
   read_terms(book)
-  a.currency = r.currency or book.currency or r.workspace.currency
-  r.digits = a.currency == book.currency and book.digits or r.workspace.digits
+  a.currency = book.currency or r.workspace.currency -- another one is refused
+  r.digits = book.currency and book.digits or r.workspace.digits
   if not r.currency and tonumber(a.digits) > tonumber(r.digits) then return { OUT.invalid } end
   if r.token then
     local l = lock_by_token(c, max, r.token, now)

@@ -171,6 +171,24 @@ async def test_a_free_code_among_thousands_in_its_bucket_is_assigned(kind: str, 
     assert (await shop.assign_any(other, "ann"))[0] == 201
 
 
+async def test_a_gift_among_thousands_in_its_bucket_is_given(kind: str, shop: Shop) -> None:
+    """As above: until it is found the checkout is refused, and never done without the gift."""
+    if kind == "fakeredis":
+        pytest.skip("a server's own cursors")
+    codes = colliding(5_000)
+    await shop.book(*codes[:-1])
+    book = await shop.book("CODE-1", codes[-1], max_redemptions_per_code=None)
+    await shop.put_workspace(gift_book_id=book.book_id)
+    for order in range(12):
+        for active in (False, True):
+            await shop.add(book, "CODE-1", active=active)  # so that its bucket is the last that is looked at
+        answer = (503, "unavailable")
+        while answer == (503, "unavailable"):
+            answer = await shop.checkout("ann", f"A-{order}", code="CODE-1")
+        assert answer[1]["gift"]["code"] == codes[-1]
+        await shop.rollback_order(f"A-{order}")
+
+
 async def test_a_bucket_of_very_many_codes_is_counted_in_parts(kind: str, shop: Shop) -> None:
     """12,000 codes of two books in one bucket: where all was rebuilt, some runs count them, each a part."""
     if kind == "fakeredis":
