@@ -105,6 +105,7 @@ async def test_unit_prices_have_the_currencys_digits(still: Shop, currency: str,
         await still.refuses("invalid", still.validate("CODE-1", **asked))
     amounts = (f"{fine:.{digits}f}", f"{9 - fine:.{digits}f}")
     await assert_amounts(still, amounts, orderValue="9", items=items_of([("tea", 2, str(fine))]))
+    assert (await still.last_event())["d"].split(" ")[8:10] == [currency, str(digits)]
 
 
 async def test_a_changed_discount_governs_codes_that_are_there(still: Shop) -> None:
