@@ -99,8 +99,10 @@ async def test_a_code_that_postgres_has_lost_has_nothing_to_roll_back(still: Sho
     await still.link.call("HSET", name, "CODE-1", entry)
 
 
-async def test_an_order_is_rolled_back_as_a_whole(still: Shop) -> None:
-    """All of an order's redemptions that stand are rolled back, each with an event; those before stay as they are."""
+@pytest.mark.parametrize("is_recorded", [False, True])
+async def test_an_order_is_rolled_back_as_a_whole(still: Shop, is_recorded: bool) -> None:
+    """All of an order's redemptions that stand are rolled back, each with an event; those before stay as they are. So
+    are those of which only Postgres has the facts."""
     await still.put_workspace(coupons_per_order=4)
     await still.book("CODE-1", "CODE-2", max_redemptions_per_code=2)
     await still.book("CODE-3")
@@ -109,9 +111,12 @@ async def test_an_order_is_rolled_back_as_a_whole(still: Shop) -> None:
         for code, user in (("CODE-1", "ann"), ("CODE-1", "bob"), ("CODE-2", "ann"), ("CODE-3", "ann"))
     ]
     await still.rollback(ids[1], restore=False)
+    if is_recorded:
+        await still.record()
     before = len(await still.read_outbox_entries())
     await still.wait(1)
     status, body = await still.rollback_order("A-1", reason="cancelled")
+    assert still.recalled == is_recorded
     assert (status, body["durability"]) == (200, "accepted")
     assert [item["redemptionId"] for item in body["items"]] == [ids[0], ids[2], ids[3]]
     assert {item["rolledBackAt"] for item in body["items"]} == {from_ms(NOW_MS + 1)}
