@@ -53,7 +53,9 @@ async def test_the_coupon_has_its_last_redemption(still: Shop) -> None:
 
 async def test_the_holder_is_valid_by_token_or_by_user_and_order(still: Shop, uses: int | None) -> None:
     """A lock serves its token, with and without its user named, and its user and order; others get the reasons."""
-    await still.book("CODE-1", max_redemptions_per_code=uses, require_lock=True)
+    await still.book("CODE-1", "CODE-2", max_redemptions_per_code=uses, require_lock=True)
+    _, lock = await still.lock("CODE-2", "ann")
+    assert (await still.validate("CODE-2", orderId="A-1", lockToken=lock["lockToken"]))[1]["reasons"] == []
     _, lock = await still.lock("CODE-1", "ann", orderId="A-1")
     token = lock["lockToken"]
     for request in (
