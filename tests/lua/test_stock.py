@@ -30,6 +30,18 @@ async def test_locks_dont_count(still: Shop) -> None:
     assert await still.notices(book) == ["low codes 1", "out codes 0"]
 
 
+async def test_what_is_off_or_exhausted_is_not_left(still: Shop) -> None:
+    """Of four codes one is switched off and one is used up: the next that is taken leaves one."""
+    book = await still.book("CODE-1", "CODE-2", "OFF-1", low_stock_threshold=2)
+    await still.add(book, "OFF-1", active=False)
+    await still.add(book, "TWICE-1", max_redemptions=2)
+    for _ in range(2):
+        await still.redeem("TWICE-1", "ann")
+    assert await still.notices(book) == []
+    await still.assign("CODE-1", "ann")
+    assert await still.notices(book) == ["low codes 1"]
+
+
 async def test_each_crossing_is_noticed(still: Shop) -> None:
     """After a rollback, an unassign or an upload a book may run low again."""
     book = await still.book("CODE-1", "CODE-2", low_stock_threshold=2)
