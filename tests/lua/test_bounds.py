@@ -186,10 +186,11 @@ async def test_a_gift_among_thousands_in_its_bucket_is_given(kind: str, shop: Sh
     for order in range(8):
         for active in (False, True):
             await shop.add(book, "CODE-1", active=active)  # so that its bucket is the last that is looked at
-        answer = (503, "unavailable")
-        while answer == (503, "unavailable"):
-            answer = await shop.checkout("ann", f"A-{order}", code="CODE-1")
-        assert answer[1]["gift"]["code"] == gift
+        answers = [await shop.checkout("ann", f"A-{order}", code="CODE-1")]
+        while answers[-1][0] == 503:
+            assert len(answers) < 500
+            answers.append(await shop.checkout("ann", f"A-{order}", code="CODE-1"))
+        assert answers[-1][1]["gift"]["code"] == gift
         await shop.rollback_order(f"A-{order}")
 
 
