@@ -50,11 +50,17 @@ async def test_what_gets_its_use_back(still: Shop, restore: bool) -> None:
     used = [("CODE-1", "bob", None), ("CODE-2", "ann", None), ("CODE-4", "ann", None), ("CODE-6", "ann", "A-1")]
     for code, user, order in used:
         _, redemption = await still.redeem(code, user, **({"orderId": order} if order else {}))
-        await still.rollback(redemption["redemptionId"], restore=restore)
+        back = (
+            still.rollback_order(order, restore=restore)
+            if order
+            else still.rollback(redemption["redemptionId"], restore=restore)
+        )
+        assert (await back)[0] == 200
     asks: list[tuple[str, str, dict[str, Any]]] = [
         ("CODE-1", "coupon_redeemed", {}),
         ("CODE-3", "user_redemption_limit", {}),
         ("CODE-5", "out_of_stock", {}),
+        ("CODE-6", "coupon_redeemed", {"orderId": "A-2"}),
         ("CODE-7", "order_already_used", {"orderId": "A-1"}),
     ]
     for code, refusal, more in asks:
