@@ -33,7 +33,6 @@ LOCKS = st.builds(
     LockRecord, NAMES, NAMES, TEXT_OR_NONE, TIME.map(str), TIME.map(str), st.sampled_from([".", "u.", "ub.A1"])
 )
 LIMIT = st.none() | NUMBER
-STATUS = st.sampled_from(["active", "inactive"])
 W = key_names.prefix(0, 1)
 
 
