@@ -33,9 +33,8 @@ local coupon_view = sees_reasons and view(c, book, now) or ''
 if lacking[1] then return recall() end
 r.kind, r.user, r.order, r.token, r.users = 'validate', given(ARGV[4]), given(ARGV[5]), given(ARGV[6]), KEYS[7]
 r.value, r.currency = tonumber(ARGV[7]), given(ARGV[8])
-r.places = r.order and places(redis.call('HGET', KEYS[6], ARGV[5])) or {}
-local currency = r.currency or book.currency or r.workspace.currency
-local digits = currency == book.currency and book.digits or r.workspace.digits
+r.places = places(r.order and redis.call('HGET', KEYS[6], ARGV[5]))
+local digits = book.currency and book.digits or r.workspace.digits
 -- Without sees_reasons the currency defaults to the workspace's: else `invalid` would reveal that the coupon exists.
 local needed = r.currency and 0 or tonumber(ARGV[9])
 if needed > tonumber(sees_reasons and digits or r.workspace.digits) then return { OUT.invalid } end
@@ -51,7 +50,7 @@ judge(r, function(refusal)
   if refusal == OUT.coupon_assigned_to_other then MISSED = true end
   return false
 end)
-local discount = r.value and #reasons == 0 and whole(discount_of(book, r.value, digits, ARGV[10])) or '0'
+local discount = whole(#reasons == 0 and discount_of(book, r.value, digits, ARGV[10]) or 0)
 table.insert(reasons, 1, digits)
 table.insert(reasons, 1, discount)
 return { OUT.OK, table.concat(reasons, ' '), coupon_view }

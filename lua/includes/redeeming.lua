@@ -6,7 +6,7 @@ local function redeemed_before(r, a)
   r.kind, r.user, r.order, r.token, r.users = 'redeem', a.user, given(a.order), given(a.token), a.users
   r.value, r.currency = tonumber(a.value), given(a.currency)
   r.entry = r.order and redis.call('HGET', a.orders, a.order)
-  r.places = r.entry and places(r.entry) or {}
+  r.places = places(r.entry)
   for _, p in ipairs(r.places) do
     local e = not p.kept and stands(r.c, p.event) and facts_of(p.event)
     if e and e.user == a.user then return e end
@@ -17,8 +17,8 @@ end
 local function redeem_refused(r, a)
   local c, book, max, now = r.c, r.book, r.max, r.now
   read_terms(book)
-  a.currency = r.currency or book.currency or r.workspace.currency
-  r.digits = a.currency == book.currency and book.digits or r.workspace.digits
+  a.currency = book.currency or r.workspace.currency -- another one is refused
+  r.digits = book.currency and book.digits or r.workspace.digits
   if not r.currency and tonumber(a.digits) > tonumber(r.digits) then return { OUT.invalid } end
   if r.token then
     local l = lock_by_token(c, max, r.token, now)

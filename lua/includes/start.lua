@@ -15,10 +15,10 @@ local function start(passes_full, passes_behind)
   return { workspace = workspace, now = now, c = c, book = book, max = limit_of(c, book) }
 end
 
--- In how many ms the first blocking lock expires.
+-- In how many ms the first live lock expires; of a coupon that has one.
 local function retry_after(r)
-  if r.max == 1 then return r.c.lock and math.max(r.c.lock.deadline - r.now, 0) or 0 end
+  if r.max == 1 then return r.c.lock.deadline - r.now end
   local key = W .. 'kd:' .. r.c.code
   local first = redis.call('ZRANGEBYSCORE', key, '(' .. whole(r.now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-  return first[2] and tonumber(first[2]) - r.now or 0
+  return first[2] - r.now
 end

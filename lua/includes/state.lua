@@ -64,7 +64,7 @@ local function apply_redeem(c, book, max, e, entry, lock)
   count(book.number, 'redemptions', 1)
   count(book.number, 'taken', 1)
   if e.discount ~= '0' then count(book.number, 'discount', e.discount) end
-  if c.user and max and c.uses == max then let_go(c, book) end
+  if c.user and c.uses == max then let_go(c, book) end
   return settle(c, book, counted, set, score)
 end
 
@@ -82,7 +82,7 @@ local function apply_rollback(c, book, e, at, restore, entry)
   count(book.number, 'rolledBack', 1)
   if restore then
     count(book.number, 'taken', -1)
-    if c.user and max and c.uses == max then hold(c, book) end
+    if c.user and c.uses == max then hold(c, book) end
     c.uses = c.uses - 1
   end
   if e.discount ~= '0' then count(book.number, 'discount', '-' .. e.discount) end

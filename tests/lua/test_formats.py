@@ -33,7 +33,6 @@ LOCKS = st.builds(
     LockRecord, NAMES, NAMES, TEXT_OR_NONE, TIME.map(str), TIME.map(str), st.sampled_from([".", "u.", "ub.A1"])
 )
 LIMIT = st.none() | NUMBER
-STATUS = st.sampled_from(["active", "inactive"])
 W = key_names.prefix(0, 1)
 
 
@@ -372,20 +371,22 @@ def test_settings_of_workspaces(
 
 
 @ALL
-@given(CODE, CALLERS, LOCKS.filter(lambda lock: int(lock.deadline) > 0), EVENTS)
-def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId) -> None:
-    """A view's words are those that service/formats/script_replies.py names."""
-    text = """local record = ARGV[1] .. ' R 1 1 CODE bob A-1 - - - 2 0 77 1 1 1 1 1 {}'
+@given(CODE, CALLERS, LOCKS.filter(lambda lock: int(lock.deadline) > 0), EVENTS, st.sampled_from(["-", "own-id"]))
+def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId, own_id: str) -> None:
+    """A view's words are those that service/formats/script_replies.py names; a redemption's own id goes before its
+    event."""
+    text = """local record = ARGV[1] .. ' R 1 1 CODE bob A-1 ' .. ARGV[7] .. ' - - 2 0 77 1 1 1 1 1 {}'
     handed = { [ARGV[1]] = record }
     local c = { code = ARGV[2], bucket = '7', uses = 0, max = 1, assigned_at = '5', user = ARGV[3], last = ARGV[1],
       lock = { user = ARGV[4], order = ARGV[5], deadline = tonumber(ARGV[6]) } }
     return view(c, { id = 'book', till = 9 }, 0)"""
-    args = (str(last), code, encode_field(user), lock.user, lock.order, lock.deadline)
+    args = (str(last), code, encode_field(user), lock.user, lock.order, lock.deadline, own_id)
+    last_id = str(last) if own_id == "-" else own_id
     fields = dict(zip(COUPON_VIEW, lua.run("book coupon locks facts view", text, *args).split(" "), strict=True))
     assert fields == {
         "book_id": "book", "code": code, "status": "locked", "uses": "0", "max_uses": "1", "user": encode_field(user),
         "assigned_at": "5", "ends_at": "9", "lock_user": lock.user, "lock_order": lock.order,
-        "lock_until": lock.deadline, "last_id": str(last), "last_user": "bob", "last_order": "A-1", "last_at": "77",
+        "lock_until": lock.deadline, "last_id": last_id, "last_user": "bob", "last_order": "A-1", "last_at": "77",
     }  # fmt: skip
 
 

@@ -273,3 +273,25 @@ async def test_redemptions_that_an_answer_refers_to(still: Shop) -> None:
         name: (f"CODE-{number}", str(book.book_id)) for number, name in enumerate(names, 1)
     }
     assert (await still.decider.run(0, "records", command.keys, (f"{names[0]} 1-999",)))[:2] == [RECALL, "1-999"]
+    await still.record()
+    assert read_records(await still.decide(command)) == redemptions
+
+
+async def test_restored_answers_are_counted_once(still: Shop) -> None:
+    """Of the keys that a recovery brings back, those of answers off the hot path count, in the hour in which they end,
+    to the millisecond: not one that is here already, but one whose claim is here, or a key of the wrong type."""
+    hour_ms, w, answer = 3_600_000, still.caller.prefix, "f 0 201 - {}"
+    await still.at(NOW_MS + 999)
+    left = hour_ms - 999
+    await still.link.call("SET", f"{w}i:known", answer)
+    await still.link.call("SET", f"{w}i:claimed", f"f c {NOW_MS}")
+    await still.link.call("LPUSH", f"{w}i:list", "x")
+    await still.gate("closed")
+    ends = {"known": left, "claimed": left, "list": left, "new": left, "sooner": left - 1}
+    args = [part for key, left_ms in ends.items() for part in (f"{w}i:{key}", answer, left_ms)]
+    assert await still.work("restore_keys", [still.caller.gate], *args, f"{w}i:hot", "f 0 x", left) == [0]
+    await still.gate("open")
+    stored = await still.everything()
+    hour = NOW_MS // hour_ms
+    assert stored[f"{w}y"] == {str(hour + 1): str(3 * len(answer)), str(hour): str(len(answer))}
+    assert {stored[f"{w}i:{key}"] for key in ends} == {answer}

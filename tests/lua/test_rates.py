@@ -140,6 +140,7 @@ async def test_a_validate_that_names_another_is_a_miss(still: Shop) -> None:
         assert still.rates == f"misses 3 {left} 60"
     assert (await still.validate("CODE-1", userId="bob"))[1]["valid"]
     assert (await still.validate("CODE-2", userId="eve"))[1]["valid"]
+    assert (await still.validate("CODE-2", lockToken="lost"))[1]["reasons"] == ["lock_lost"]
     assert still.rates == "misses 3 1 60"
     assert await still.validate("CODE-1", userId="eve") == (429, "too_many_misses")
     assert still.rates == "misses 3 0 60"
