@@ -82,9 +82,9 @@ async def test_a_gate_that_is_full_or_behind(still: Shop, asks: dict[str, Ask], 
         if name in stopped:
             await still.refuses("behind", ask())
     if state == "behind":
-        await still.refuses("behind", still.checkout("ann", "A-5"))
+        await still.refuses("behind", still.checkout("ann", "A-6"))
     else:
-        assert (await still.checkout("ann", "A-5"))[0] == 201
+        assert (await still.checkout("ann", "A-6"))[0] == 201
     others = [name for name in asks if name not in stopped and name != "unlock"]
     for name in [*others, "unlock"]:
         answer = await asks[name]()
