@@ -2,7 +2,6 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-SUITES := unit lua model integration faults browser
 
 .DEFAULT_GOAL := help
 .PHONY: help run test lint types format bench load faults fuzz lock clean mutants audit
@@ -13,16 +12,11 @@ help: ## say what there is
 run: $(READY) ## start Scrip with servers of its own on 127.0.0.1:8000 (SCRIP_PORT), data in .scrip
 	@exec $(BIN)/scrip run
 
-# Some files of tests at a time, each process with servers of its own: lua and browser work all the time, the others mostly
-# wait for servers, leases and locks. A long walk of the model prints its seeds; SCRIP_MODEL_SEED walks one again.
-test: unit := -n 2
-test: lua := -n 2 --dist loadfile
-test: integration := -n 4 --dist loadfile --no-loadscope-reorder
-test: faults := -n 4 --dist loadfile --no-loadscope-reorder
-test: browser := -n 2 --dist loadfile
+# Four processes of tests, each with servers of its own: they compute, or wait for servers, leases and locks.
+# A long walk of the model prints its seeds; SCRIP_MODEL_SEED walks one again.
 test: export SCRIP_MODEL_STEPS := $(STEPS)
-test: $(READY) $(if $(SUITE),,lint types) ## lint, types and all suites, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
-	@set -ex; $(foreach suite,$(or $(SUITE),$(SUITES)),$(BIN)/pytest tests/$(suite) $($(suite));)
+test: $(READY) $(if $(SUITE),,lint types) ## lint, types and all tests, or SUITE=unit|lua|model|integration|faults|browser (STEPS=300000 for a long model walk)
+	$(BIN)/pytest tests/$(SUITE) -n 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(READY) ## style, rules of import, compose file
 	$(BIN)/ruff check .

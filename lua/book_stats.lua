@@ -10,9 +10,7 @@ Cost  O(log n) in the locked coupons, at most 7 commands ]]
 -- @include gate gate_refuses book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
-local refusal = gate_refuses(got[1], true, true)
-if refusal then return { refusal } end
-if not got[2] then return { OUT.recovering } end
+if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
 local workspace = read_workspace(got[2])
 local now = clock(workspace)
 local number = redis.call('HGET', KEYS[3], ARGV[1])

@@ -47,7 +47,8 @@ local mine = standing and standing.user == user
 -- What answers and a key's entry say of the gift.
 local function gift_answer(gift_view) return usual_digits .. ' ' .. (gift_view or '-') end
 
-if not lacking[1] and (before or (mine and not r)) then
+if lacking[1] then return recall() end
+if before or (mine and not r) then
   local rest = gift_answer(mine and view(standing, its_book, now))
   if lacking[1] then return recall() end
   local event, record = before and before.event or '', before and before.record or ''
@@ -55,7 +56,6 @@ if not lacking[1] and (before or (mine and not r)) then
   -- @step keep
   return { OUT.REPEATED, record, before and r.book.id or '', 0, rest }
 end
-if lacking[1] then return recall() end
 if r then
   local refusal = redeem_refused(r)
   if refusal then return refusal end

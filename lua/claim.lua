@@ -10,9 +10,7 @@ Cost  at most 4 commands; it reads as many fields as an answer is kept hours ]]
 -- @include gate gate_refuses book idempotency budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-local refusal = gate_refuses(got[1], true, true)
-if refusal then return { refusal } end
-if not got[2] then return { OUT.recovering } end
+if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
 local workspace = read_workspace(got[2])
 local now = clock(workspace) - workspace.offset_ms -- claims go by the real time
 if got[3] and ARGV[3] ~= '1' then

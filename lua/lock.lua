@@ -44,8 +44,8 @@ if not own and (HOLDER or limits or string.byte(book.terms, 2) ~= 32) then
   local function live(key) return redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') end
   local locks, percent = string.match(book.terms, '^[^/ ]+/([^/]+)/(%S+) ')
   local usual_locks, usual_percent = string.match(limits or '', '/(.+)/(.+)$')
-  of_user = tonumber(locks or '') or tonumber(usual_locks or '')
-  percent = tonumber(percent or '') or tonumber(usual_percent or '')
+  of_user = tonumber(locks) or tonumber(usual_locks)
+  percent = tonumber(percent) or tonumber(usual_percent)
 
   -- The set of deadlines that is full, of what is left for whoever comes and may not all be locked: uses of the book's
   -- total, uses of the code, free codes. One lock is always allowed.
@@ -55,9 +55,9 @@ if not own and (HOLDER or limits or string.byte(book.terms, 2) ~= 32) then
     local key = W .. 'lb:' .. book.number
     if book.total and is_full(live(key), book.total - (n[1] or 0)) then return key end
     if c.user or not max then return nil end
-    local taken = live_locks(c, max, now)
-    if max > 1 and is_full(taken, max - c.uses) then return W .. 'kd:' .. c.code end
-    if c.uses + taken + 1 < max then return nil end -- it stays open to others
+    local left = max - c.uses
+    if is_full(live_locks(c, max, now), left) then return W .. 'kd:' .. c.code end
+    if left > 1 then return nil end -- it stays open to others
     key = W .. 'l:' .. book.number .. ':u'
     if is_full(live(key), (n[2] or 0) - (n[3] or 0) - (n[4] or 0) - (n[5] or 0) - (n[6] or 0)) then return key end
   end
@@ -67,7 +67,7 @@ if not own and (HOLDER or limits or string.byte(book.terms, 2) ~= 32) then
     or percent and full_share()
   if full then
     local first = redis.call('ZRANGEBYSCORE', full, '(' .. whole(now), '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
-    return { OUT.lock_quota, (first[2] or now) - now }
+    return { OUT.lock_quota, first[2] - now }
   end
 end
 

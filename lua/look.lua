@@ -16,7 +16,8 @@ if refusal then return { refusal } end
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 local reply = { OUT.OK, last and last[1] or '', got[2] or '0', got[3] or '0' }
 for i = 1, #ARGV, 3 do
-  local kind, key, member, value = ARGV[i], ARGV[i + 1], ARGV[i + 2], false
+  local kind, key, member = ARGV[i], ARGV[i + 1], ARGV[i + 2]
+  local value
   if kind == 'h' then value = redis.pcall('HGET', key, member)
   elseif kind == 's' then value = redis.pcall('GET', key)
   elseif kind == 'z' then value = redis.pcall('ZSCORE', key, member)

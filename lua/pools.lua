@@ -17,17 +17,17 @@ local reply, book, looked = { OUT.OK, 0 }, ARGV[2], 0
 for i = 3, #ARGV do
   if looked >= 1000 then break end
   reply[2] = i - 2
-  local bucket, free, here = ARGV[i], {}, 0
+  local bucket, free = ARGV[i], {}
   local size = redis.pcall('HLEN', W .. 'd:' .. bucket)
   if type(size) == 'number' and size <= MOST_CODES then -- else it is of the wrong type, or too large
+    local here
     free, here = free_codes(W .. 'd:' .. bucket)
     looked = looked + here
     if book ~= '' then free = { [book] = free[book] or 0 } end
   end
   for of, codes in pairs(free) do
     local key = W .. 'f:' .. of
-    local known = redis.pcall('HGET', key, bucket)
-    known = type(known) ~= 'table' and tonumber(known or 0) -- a table is an error: the key is of the wrong type
+    local known = tonumber(redis.pcall('HGET', key, bucket) or 0) -- nil for an error: the key is of the wrong type
     if known and (book == '' and known < codes or book ~= '' and known > codes) then
       reply[#reply + 1] = bucket .. ' ' .. of
       if ARGV[1] == '1' then

@@ -25,12 +25,13 @@ end
 
 local function places_of(e) return e.order ~= '-' and redis.call('HGET', W .. 'o:' .. e.order_bucket, e.order) end
 
+local books = {}
 -- The book; nil where there are no settings of it that can be read.
 local function book_of(number)
   local mine, book = of_book(books, number)
   if not book then
     local text = redis.call('GET', W .. 'b:' .. number)
-    book = text and read_book_once(number, text)
+    book = text and read_book(number, text)
     mine[number] = book
   end
   if book and book.id then return book end
@@ -46,7 +47,7 @@ local function refuses_rollback(c, number, e)
   if tonumber(taken) < back or tonumber(standing) < 1 or c.uses < back then return 'below_zero' end
 end
 
-local begun = false
+local begun
 
 -- Apply an event, once all that it rests on was read; or say why it can't be applied. `begun` from the first write on.
 local function redo_event(decided, id, more)

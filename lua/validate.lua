@@ -41,8 +41,7 @@ local now_text = whole(now)
 local kind, amount, currency, items = 'validate', tonumber(ARGV[7]), given(ARGV[8]), ARGV[10]
 local order_entry = order ~= '-' and redis.call('HGET', KEYS[6], order)
 -- @step terms
-local its_currency = currency or book_currency or usual_currency
-local its_digits = its_currency == book_currency and book_digits or usual_digits
+local its_digits = book_currency and book_digits or usual_digits
 -- Without sees_reasons the currency defaults to the workspace's: else `invalid` would reveal that the coupon exists.
 local needed = currency and 0 or tonumber(ARGV[9])
 if needed > tonumber(sees_reasons and its_digits or usual_digits) then return { OUT.invalid } end
@@ -62,7 +61,7 @@ local function fail(refusal)
 end
 -- @step judge
 local discount = '0'
-if amount and not reasons[1] then
+if discount_type and not reasons[1] then
   -- @step discount
   discount = whole(discount_e4)
 end

@@ -8,6 +8,19 @@ import pytest
 
 pytest_plugins = ["tests.service_fixture"]
 
+_LONG = (
+    "faults recovery model schemathesis restocking interleavings console_looks opening_steps names secrets reconcile "
+    "webhook_sending keep_free refusals matrix processes run load workers opening webhooks sessions doctor keeper "
+    "exports drifts fitness erasing_keys reconcile_turns bench least_privilege single_coupons erasing planted"
+).split()
+"""The slow files, the slowest first, so that parallel runs end at about the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sort slow files to the front; within a file the order stays."""
+    rank = {f"test_{name}": place for place, name in enumerate(_LONG)}
+    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
+
 
 def require(name: str) -> str:
     """The path of a program the test needs; without it the test is left out."""

@@ -1,7 +1,6 @@
 """Checks values and answers against the schemas of an OpenAPI document."""
 
 import json
-from functools import cache
 from typing import Any
 
 import httpx
@@ -12,18 +11,20 @@ class Unfit(AssertionError):
     """A value does not fit its schema."""
 
 
+_validators: dict[tuple[int, str], tuple[dict[str, Any], Draft202012Validator]] = {}
+"""By document and schema. Each holds its document, so that no other document gets its id."""
+
+
 def check(value: Any, schema: dict[str, Any], document: dict[str, Any]) -> None:
     """Raise Unfit if the value does not fit the schema."""
-    whole = {"components": {"schemas": document["components"]["schemas"]}} | schema
+    key = (id(document), json.dumps(schema))
+    if key not in _validators:
+        whole = {"components": {"schemas": document["components"]["schemas"]}} | schema
+        _validators[key] = document, Draft202012Validator(whole, validate_formats=True)
     try:
-        _validator(json.dumps(whole)).validate(value)
+        _validators[key][1].validate(value)
     except ValidationError as error:
         raise Unfit(f"{error.instance_path}: {error.message}") from None
-
-
-@cache
-def _validator(schema: str) -> Draft202012Validator:
-    return Draft202012Validator(json.loads(schema), validate_formats=True)
 
 
 def check_answer(answer: httpx.Response, operation: str, document: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 64 connections lock and redeem. Bytes as a client sends them go into the protocol; the connection to Redis is the real
 one but for its transport, and gets replies as Redis gives them. What uvloop and the kernel do is not in the figure. The
 machine may be shared: of many turns of 64 requests the fastest twentieth counts, which others disturbed least.
-`--profile` prints where CPU goes, and slows all down.
+`--count` prints instructions instead, by callgrind: they repeat. `--profile` prints where CPU goes, and slows all down.
 """
 
 import argparse
@@ -11,9 +11,14 @@ import asyncio
 import cProfile
 import gc
 import hashlib
+import os
 import pstats
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -21,7 +26,8 @@ import uvicorn
 import uvloop
 from uvicorn.server import ServerState
 
-from loadtests.figures import markdown
+from loadtests.callgrind import InstructionCounter, is_installed, under_callgrind
+from loadtests.figures import markdown, say
 from service.access.caller import Caller
 from service.access.keyring import Keyring
 from service.fastlane.protocol import Protocol
@@ -180,23 +186,58 @@ async def measure(turns: list[Round], requests: int) -> tuple[float, float]:
     return lock, redeem
 
 
+async def count(turns: list[Round], counter: InstructionCounter) -> tuple[float, float]:
+    """Instructions of one lock, and of one redemption."""
+    bench, counted = Bench(), []
+    for batch in turns[:4]:
+        await bench.turn(batch)
+    gc.collect()
+    gc.freeze()
+    for same in (turns[::2], turns[1::2]):
+        before, _ = await counter.read()
+        for batch in same:
+            await bench.turn(batch)
+        after, _ = await counter.read()
+        counted.append((after - before) / len(same) / CONNECTIONS)
+    return counted[0], counted[1]
+
+
 def add_options(options: argparse.ArgumentParser) -> None:
     """How much, or where."""
     options.add_argument("--requests", type=int, default=200_000)
     options.add_argument("--profile", type=int, metavar="LINES", help="where it goes, instead of how much")
+    options.add_argument("--count", action="store_true", help="instructions, by valgrind's callgrind")
+    options.add_argument("--counted-in", type=Path, help=argparse.SUPPRESS)
 
 
-def run(chosen: argparse.Namespace) -> None:
-    """Print µs of CPU a request, plain and full."""
+def run(chosen: argparse.Namespace) -> int:
+    """Print µs of CPU a request, or instructions, plain and full."""
+    if chosen.count:
+        return _run_under_callgrind()
     lines: list[list[str]] = []
+    counter = InstructionCounter(os.getpid(), chosen.counted_in / "out") if chosen.counted_in else None
     for name, turns in (("plain", rounds(False)), ("full", rounds(True))):
         if chosen.profile:
             profile = cProfile.Profile()
             profile.runcall(uvloop.run, measure(turns, chosen.requests // 4))
             print(f"{name}:")
             pstats.Stats(profile).sort_stats("tottime").print_stats(chosen.profile)
+            continue
+        if counter:
+            lock, redeem = uvloop.run(count(turns, counter))
         else:
             lock, redeem = uvloop.run(measure(turns, chosen.requests))
-            lines.append([name, *(f"{us:.2f}" for us in (lock, redeem, (lock + redeem) / 2))])
+        lines.append([name, *(f"{figure:,.2f}" for figure in (lock, redeem, (lock + redeem) / 2))])
     if lines:
-        print(markdown(["µs of CPU a request", "lock", "redeem", "mean"], lines))
+        unit = "instructions" if counter else "µs of CPU"
+        print(markdown([f"{unit} a request", "lock", "redeem", "mean"], lines))
+    return 0
+
+
+def _run_under_callgrind() -> int:
+    if not is_installed():
+        say("--count needs valgrind.")
+        return 2
+    with tempfile.TemporaryDirectory() as folder:
+        own = [sys.executable, "-m", "loadtests.bench", "lane", "--counted-in", folder]
+        return subprocess.run([*under_callgrind(Path(folder) / "out"), *own], check=False).returncode

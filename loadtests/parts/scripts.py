@@ -7,9 +7,7 @@ few in a thousand and so tell a small gain from noise, but leave out what the ke
 
 import argparse
 import asyncio
-import shutil
 import tempfile
-from asyncio.subprocess import DEVNULL
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -18,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
 
+from loadtests.callgrind import InstructionCounter, is_installed, under_callgrind
 from loadtests.figures import markdown, say
 from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
@@ -49,27 +48,6 @@ class Cost(NamedTuple):
     def both(self) -> float:
         """User and kernel."""
         return self.user + self.kernel
-
-
-class Counter:
-    """Instructions of a server that runs under callgrind with `--callgrind-out-file=<out>`."""
-
-    def __init__(self, pid: int, out: Path) -> None:
-        self._pid, self._out, self._sum, self._dumps = pid, out, 0.0, 0
-
-    async def read(self) -> tuple[float, float]:
-        """Instructions since it began, and 0."""
-        asked = await asyncio.create_subprocess_exec(
-            "callgrind_control", "--dump", str(self._pid), stdout=DEVNULL, stderr=DEVNULL
-        )
-        await asyncio.wait_for(asked.wait(), 60)
-        self._dumps += 1
-        self._sum += _total(Path(f"{self._out}.{self._dumps}"))
-        return self._sum, 0.0
-
-
-def _total(dump: Path) -> int:
-    return int(dump.read_text().rpartition("totals: ")[2].split()[0])
 
 
 @dataclass
@@ -195,11 +173,11 @@ async def measure(calls: int, rounds: int, counted: bool) -> list[Bench]:
         for logged in (False,) if counted else (False, True):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             out = folder / "callgrind"
-            under = ("valgrind", "--tool=callgrind", f"--callgrind-out-file={out}") if counted else ()
+            under = under_callgrind(out) if counted else ()
             hot = await stack.enter_async_context(own_valkey(folder, logged=logged, under=under))
             await hot.server.command("CONFIG", "SET", "hz", 1)
             await hot.server.rewrite_file()
-            read = Counter(hot.pid, out).read if counted else hot.cpu_us
+            read = InstructionCounter(hot.pid, out).read if counted else hot.cpu_us
             benches.append(Bench("with the file" if logged else "without", hot, read))
         for number in range(rounds):
             for each in benches:
@@ -231,7 +209,7 @@ def add_options(options: argparse.ArgumentParser) -> None:
 
 def run(chosen: argparse.Namespace) -> int:
     """Print the table."""
-    if chosen.count and not shutil.which("callgrind_control"):
+    if chosen.count and not is_installed():
         say("--count needs valgrind.")
         return 2
     calls = chosen.calls or (COUNTED_CALLS if chosen.count else CALLS)

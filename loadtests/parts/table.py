@@ -169,7 +169,7 @@ class Bench:
         answers = spent.load.answers
         sold, refused = answers.get(f"{step} 201", 0), answers.get(f"{step} 409 {refusal}", 0)
         _same("sold", (sold,), OPENING_CODES)
-        note = f"{sold:,} sold, {refused:,} told {refusal}, the last after {spent.load.seconds:.2f} s"
+        note = f"{sold:,} sold, {refused:,} refused as {refusal}, the last after {spent.load.seconds:.2f} s"
         more = {"codes": OPENING_CODES, "connections": OPENING_CONNECTIONS, "note": note}
         self._add(row("opening", what, "buyers", spent, sold, **more))
 

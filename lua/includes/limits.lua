@@ -11,7 +11,7 @@ local MINUTE_MS = 60000
 
 -- What is left, and after how many ms the counter of this number begins anew.
 local function rates(number)
-  local parts, retry_ms = {}, false
+  local parts, retry_ms = {}, nil
   for i = 1, 3 do
     if limits[i] then
       local ms = used[i] > 0 and redis.call('PTTL', counters[i]) or MINUTE_MS
@@ -73,7 +73,7 @@ local outcome = reply[1]
 if outcome == OUT.RECALL or outcome == OUT.recovering or outcome == OUT.behind then return reply end
 spend(1)
 local missed = outcome == OUT.coupon_not_found or outcome == OUT.coupon_assigned_to_other or MISSED
-if not sees_reasons then missed = missed or not string.match(reply[2] or '', '^%S+ %S+$') end
+if not sees_reasons then missed = not string.match(reply[2] or '', '^%S+ %S+$') end
 if missed then
   spend(2)
   spend(3)

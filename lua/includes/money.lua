@@ -18,10 +18,8 @@ local function free_of(terms, items, value)
   local each, free, sum = buy + get, 0, 0
   for units, count, price in string.gmatch(items, '(%d+):(%d+):(%d+)') do
     if units ~= '0' then free = math.floor(units / each) * get end
-    if free > 0 then
-      local given = math.min(free, tonumber(count))
-      free, sum = free - given, sum + given * price
-    end
+    local given = math.min(free, tonumber(count))
+    free, sum = free - given, sum + given * price
   end
   return math.min(sum, value)
 end

@@ -2,9 +2,9 @@
 
 local MOST_WORK = 500 -- in taking back: 10 for a coupon, 1 for each of its locks
 
--- Coupons whose lock has run out are free again, though nobody touched them. Returns how many there were, and the work so far.
+-- Coupons whose lock has run out are free again, though nobody touched them. Returns whether there were any, and the work so far.
 local function take_back(book, now, but, work)
-  local taken, due_by = 0, whole(now)
+  local taken, due_by = false, whole(now)
   for _, set in ipairs({ 'u', 'p' }) do
     local due = redis.call('ZRANGEBYSCORE', W .. 'l:' .. book.number .. ':' .. set, '-inf', due_by, 'LIMIT', 0, 10)
     for _, member in ipairs(due) do
@@ -14,7 +14,7 @@ local function take_back(book, now, but, work)
         local counted, was_set, score = place(c, book)
         work = work + 10 + (prune_locks(c, limit_of(c, book), now, book) or 0)
         settle(c, book, counted, was_set, score)
-        taken = taken + 1
+        taken = true
       end
     end
   end
@@ -37,7 +37,7 @@ end
 -- The book's free codes in a bucket. Where very many codes fall into one, some of them: those among a thousand, else among
 -- a thousand more from a place that differs each time; then also true where one may be free that it didn't look at.
 local function free_in(bucket, book, but, micros)
-  local free, at, passed = {}, '0', false
+  local free, at, passed = {}, '0', nil
   for look = 1, 2 do
     local page = redis.call('HSCAN', W .. 'd:' .. bucket, at, 'COUNT', '1000')
     local codes = page[2]
@@ -72,12 +72,12 @@ end
 -- Nil where there is none, or nil and true where there may be one that another request comes to; `but` is a code that it must
 -- not be. What is taken back may have ended, or have other live locks: then there may be more that is free.
 local function find_free(book, now, but)
-  local taken, work = 0, 0
+  local taken, work = nil, 0
   for _ = 1, 10 do
     taken, work = take_back(book, now, but, work)
     local c, passed = picked_before(book, now, but), false
     if not c then c, passed = pick(book, now, but) end
-    if c or passed or taken == 0 then return c, passed end
+    if c or passed or not taken then return c, passed end
     if work >= MOST_WORK then break end
   end
   return nil, true

@@ -62,7 +62,7 @@ local function apply_rollback(c, book, e, at, restore, entry)
   count(book.number, 'rolledBack', 1)
   if restore then
     count(book.number, 'taken', -1)
-    if c.user and max and c.uses == max then hold(c, book) end
+    if c.user and c.uses == max then hold(c, book) end
     c.uses = c.uses - 1
   end
   if e.discount ~= '0' then count(book.number, 'discount', '-' .. e.discount) end

@@ -48,7 +48,7 @@ for _ = 1, 1 do -- a rule that stops leaves it
   if discount_type and not amount and fail(OUT.order_value_required) then break end
   if currency and currency ~= (book_currency or usual_currency) then
     fail(OUT.currency_mismatch)
-  elseif discount_type and amount and least and amount < least then
+  elseif amount and least and amount < least then
     fail(OUT.order_value_too_low)
   end
 end

@@ -27,7 +27,7 @@ if stand == 1 then count(book.number, 'users', '1') end
 count(book.number, 'redemptions', '1')
 count(book.number, 'taken', '1')
 if discount ~= '0' then count(book.number, 'discount', discount) end
-if c.user and max and c.uses == max then
+if c.user and c.uses == max then
   -- @include holding
   let_go(c, book)
 end

@@ -3,8 +3,8 @@
 
 -- @step terms
 local kind, amount, own = 'redeem', tonumber(value), nil
-local its_currency = currency or book_currency or usual_currency
-local its_digits = its_currency == book_currency and book_digits or usual_digits
+local its_currency = book_currency or usual_currency -- another one is refused
+local its_digits = book_currency and book_digits or usual_digits
 if not currency and tonumber(digits) > tonumber(its_digits) then return { OUT.invalid } end
 if token then
   -- @step lock_by_token

@@ -3,7 +3,7 @@
 -- redemption's id is made of the event's.
 
 local discount, slot = '0', '0'
-if amount then
+if discount_type then
   -- @step discount
   discount = whole(discount_e4)
 end

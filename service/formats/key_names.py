@@ -87,6 +87,11 @@ def bucket(text: str) -> int:
     return crc32(text.encode()) & (BUCKETS - 1)
 
 
+def bucket_text(text: str) -> str:
+    """As bucket, as scripts take it."""
+    return str(bucket(text))
+
+
 def partition_of(workspace_id: str, partitions: int) -> int:
     """The partition of a workspace, from its UUID in canonical form."""
     return crc32(workspace_id.encode()) % partitions

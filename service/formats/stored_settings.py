@@ -1,7 +1,7 @@
 """Settings of workspaces, books and codes as strings for scripts.
 
-Redis stores a workspace's and a book's after their version (lua/steps/workspace.lua and book.lua); lua/put_codes.lua makes a code's
-record from its settings.
+Redis stores a workspace's and a book's after their version (lua/steps/workspace.lua and book.lua); lua/put_codes.lua
+makes a code's record from its settings.
 """
 
 from typing import Any

@@ -87,7 +87,7 @@ class Decider:
         if digests is None or self._is_other(partition):
             raise Refusal.temporary("recovering")
         try:
-            reply = await self.link.call("EVALSHA", digests[script], len(names), *names, *args)
+            reply = await self.link.call("EVALSHA", digests[script], str(len(names)), *names, *args)
         except Broken as broken:
             reply = broken
         return self.interpret(partition, epoch, reply)
@@ -100,7 +100,7 @@ class Decider:
         digests = self._digests.get(partition)
         if digests is None or self._is_other(partition):
             raise Refusal.temporary("recovering")
-        self.link.send(on_reply, ("EVALSHA", digests[script], len(names), *names, *args))
+        self.link.send(on_reply, ("EVALSHA", digests[script], str(len(names)), *names, *args))
         return self._epochs[partition][0]
 
     def interpret(self, partition: int, epoch: int, reply: Any) -> Reply:
@@ -129,7 +129,7 @@ class Decider:
 
         for index, (script, names, args) in enumerate(runs):
             try:
-                self.link.send(partial(take, index), ("EVALSHA", digests[script], len(names), *names, *args))
+                self.link.send(partial(take, index), ("EVALSHA", digests[script], str(len(names)), *names, *args))
             except Refusal as refusal:
                 take(index, refusal)
         if runs:

@@ -34,7 +34,7 @@ def prepare_any(call: Call, code: str | None, request: AssignAny) -> Command:
 
 def prepare_code(call: Call, code: str, request: AssignCode) -> Command:
     caller, code = call.caller, parse_code(code)
-    bucket = key_names.bucket(code)
+    bucket = key_names.bucket_text(code)
     names = (*call.coupon_keys(code, bucket), caller.outbox)
     args = (call.fingerprint, code, bucket, encode_field(request.user_id), call.encode_request("assign"))
     return Command("assign_code", names, args, make_render(caller))

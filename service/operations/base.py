@@ -34,16 +34,16 @@ class Call(msgspec.Struct):
         """The Redis key of the stored answer; without an Idempotency-Key no such key exists."""
         return self.caller.keys.answer + self.idempotency_key
 
-    def coupon_keys(self, code: str, bucket: int) -> tuple[str, str, str, str, str]:
+    def coupon_keys(self, code: str, bucket: str) -> tuple[str, str, str, str, str]:
         """The first five keys of scripts about one coupon (lua/steps/find.lua and coupon.lua)."""
         k = self.caller.keys
         return (self.caller.gate, k.settings, self.answer_key, f"{k.directory}{bucket}", f"{k.coupon}{code}")
 
-    def encode_request(self, op: str, metadata: bytes = b"{}", reason: str = "") -> bytes:
+    def encode_request(self, op: str, metadata: bytes = b"{}", reason: str = "") -> str:
         """The request's part of an event."""
         raw = NO_METADATA if metadata == b"{}" else msgspec.Raw(metadata)
         key = self.idempotency_key
-        return encode(RequestPart(self.ip or "", self.user_agent or "", raw, reason, key, op if key else ""))
+        return encode(RequestPart(self.ip or "", self.user_agent or "", raw, reason, key, op if key else "")).decode()
 
 
 class Rendered(msgspec.Struct):
@@ -70,7 +70,8 @@ class Command(msgspec.Struct):
 
     script: str
     keys: tuple[str, ...]
-    args: tuple[Any, ...]
+    args: tuple[str, ...]
+    """All texts: service/hot/connection.py writes those fastest."""
     render: Render
 
 

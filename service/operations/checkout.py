@@ -55,7 +55,11 @@ def prepare(call: Call, code: str | None, request: CheckoutRequest) -> Command:
     if request.gift_book_id is not None and gift_book is None:
         raise Refusal("book_not_found")
     value_e4, digits, items = order_amounts(request)  # type: ignore[arg-type]  # it has these fields
-    bucket, order_bucket, user_bucket = key_names.bucket(used_code), key_names.bucket(order), key_names.bucket(user)
+    bucket, order_bucket, user_bucket = (
+        key_names.bucket_text(used_code),
+        key_names.bucket_text(order),
+        key_names.bucket_text(user),
+    )
     k = caller.keys
     names = (
         *call.coupon_keys(used_code, bucket), f"{k.orders}{order_bucket}", caller.outbox, f"{k.gifts}{order_bucket}",

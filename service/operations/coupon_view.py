@@ -117,7 +117,7 @@ def restrict(caller: Caller, coupon: C) -> C:
 
 def prepare(call: Call, code: str, request: ReadCoupon) -> Command:
     caller, code = call.caller, parse_code(code)
-    bucket = key_names.bucket(code)
+    bucket = key_names.bucket_text(code)
     k = caller.keys
     names = (caller.gate, k.settings, k.answer, f"{k.directory}{bucket}", f"{k.coupon}{code}")
 

@@ -24,7 +24,7 @@ def prepare(call: Call, user: str, request: GiftRequest) -> Command:
     resolve_user(caller, user)
     if book_id is None:
         raise Refusal("book_not_found")
-    bucket, k = key_names.bucket(order), caller.keys
+    bucket, k = key_names.bucket_text(order), caller.keys
     names = (caller.gate, k.settings, call.answer_key, f"{k.gifts}{bucket}", k.books, caller.outbox)
     args = (call.fingerprint, str(book_id), encode_field(user), order, bucket, call.encode_request("gift"))
     return Command("gift", names, args, make_render(caller))

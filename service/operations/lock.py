@@ -81,22 +81,22 @@ def _draw_token() -> str:
         return text[:16]
 
 
-def _ms(seconds: int | None) -> str | int:
-    return "-" if seconds is None else seconds * 1000
+def _ms(seconds: int | None) -> str:
+    return "-" if seconds is None else str(seconds * 1000)
 
 
 def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     """Lock a coupon, or renew the lock of the same user and order."""
     code, order = parse_code(code), encode_field(request.order_id)
-    bucket, user, o = key_names.bucket(code), encode_field(request.user_id), call.caller.keys.orders
-    names = (*call.coupon_keys(code, bucket), f"{o}{key_names.bucket(order)}", f"{o}{key_names.bucket(user)}")
+    bucket, user, o = key_names.bucket_text(code), encode_field(request.user_id), call.caller.keys.orders
+    names = (*call.coupon_keys(code, bucket), f"{o}{key_names.bucket_text(order)}", f"{o}{key_names.bucket_text(user)}")
     args = (call.fingerprint, code, bucket, user, order, _ms(request.lock_seconds), _draw_token())
     return Command("lock", names, args, _render)
 
 
 def prepare_extend(call: Call, code: str, request: ExtendRequest) -> Command:
     code = parse_code(code)
-    bucket = key_names.bucket(code)
+    bucket = key_names.bucket_text(code)
     owner = encode_field(call.caller.user)
     args = (call.fingerprint, code, bucket, request.lock_token, _ms(request.lock_seconds), owner)
     return Command("extend", call.coupon_keys(code, bucket), args, _render_extended)
@@ -104,7 +104,7 @@ def prepare_extend(call: Call, code: str, request: ExtendRequest) -> Command:
 
 def prepare_unlock(call: Call, code: str, request: UnlockRequest) -> Command:
     code = parse_code(code)
-    bucket = key_names.bucket(code)
+    bucket = key_names.bucket_text(code)
     args = (call.fingerprint, code, bucket, request.lock_token, encode_field(call.caller.user))
     return Command("unlock", call.coupon_keys(code, bucket), args, _render_unlocked)
 

@@ -41,7 +41,7 @@ class OrderFields(Request, kw_only=True):
     items: Items | None = None
 
 
-def order_amounts(order: OrderFields) -> tuple[str | int, int, str]:
+def order_amounts(order: OrderFields) -> tuple[str, str, str]:
     """The order's amounts as script arguments. Refusal if a currency or an amount is invalid.
 
     1. Its value in 10⁻⁴ units; '-' for none.
@@ -52,12 +52,12 @@ def order_amounts(order: OrderFields) -> tuple[str | int, int, str]:
         currency, value = order.currency, order.order_value
         check_currency("currency", currency)
         allowed = CURRENCY_DIGITS[currency] if currency else 4
-        value_e4, digits = "-", 0
+        value_text, digits = "-", 0
         if value is not None:
             value_e4 = to_e4("orderValue", value, allowed)
-            digits = count_digits(value_e4)
+            value_text, digits = str(value_e4), count_digits(value_e4)
         if not order.items:
-            return value_e4, digits, "-"
+            return value_text, str(digits), "-"
         skus: dict[str, dict[int, int]] = {}
         for index, item in enumerate(order.items):
             check_text(f"items[{index}].sku", item.sku, 1, 255)
@@ -65,7 +65,7 @@ def order_amounts(order: OrderFields) -> tuple[str | int, int, str]:
             digits = max(digits, count_digits(price_e4))
             units = skus.setdefault(item.sku, {})
             units[price_e4] = units.get(price_e4, 0) + item.quantity
-        return value_e4, digits, _encode_items(skus.values())
+        return value_text, str(digits), _encode_items(skus.values())
     except BadField as bad:
         raise refusal_from_field(bad) from None
 

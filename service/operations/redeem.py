@@ -64,7 +64,11 @@ def prepare_redeem(call: Call, code: str, request: RedeemRequest) -> Command:
     order, user = encode_field(request.order_id), encode_field(request.user_id)
     value_e4, digits, items = order_amounts(request)
     metadata = _metadata(request)
-    bucket, order_bucket, user_bucket = key_names.bucket(code), key_names.bucket(order), key_names.bucket(user)
+    bucket, order_bucket, user_bucket = (
+        key_names.bucket_text(code),
+        key_names.bucket_text(order),
+        key_names.bucket_text(user),
+    )
     orders = caller.keys.orders
     names = (*call.coupon_keys(code, bucket), f"{orders}{order_bucket}", caller.outbox, f"{orders}{user_bucket}")
     args = (
@@ -96,10 +100,10 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     value_e4, digits, items = order_amounts(request)
     _metadata(request)
     code = parse_code(request.code)
-    bucket, k = key_names.bucket(code), caller.keys
+    bucket, k = key_names.bucket_text(code), caller.keys
     names = (
         caller.gate, k.settings, k.answer, f"{k.directory}{bucket}", f"{k.coupon}{code}",
-        f"{k.orders}{key_names.bucket(order)}", f"{k.orders}{key_names.bucket(user)}",
+        f"{k.orders}{key_names.bucket_text(order)}", f"{k.orders}{key_names.bucket_text(user)}",
     )  # fmt: skip
     args = (
         "-",
@@ -112,7 +116,7 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
         request.currency or "-",
         digits,
         items,
-        int(caller.sees_reasons),
+        str(int(caller.sees_reasons)),
     )
 
     def render(reply: Reply, durability: str) -> Rendered:

@@ -29,12 +29,12 @@ class RolledBack(Answer):
     durability: Durability
 
 
-def _arguments(call: Call, request: RollbackRequest) -> tuple[str, int, bytes]:
+def _arguments(call: Call, request: RollbackRequest) -> tuple[str, str, str]:
     try:
         check_text("reason", request.reason, 0, 500)
     except BadField as bad:
         raise refusal_from_field(bad) from None
-    restore = 0 if request.restore is False else 1
+    restore = "0" if request.restore is False else "1"
     return call.fingerprint, restore, call.encode_request("rollback", reason=request.reason or "")
 
 
@@ -52,7 +52,7 @@ def prepare_order(call: Call, order: str, request: RollbackRequest) -> Command:
     if not is_caller_id(order):
         raise Refusal("order_not_found")
     caller, k = call.caller, call.caller.keys
-    bucket = key_names.bucket(encode_field(order))
+    bucket = key_names.bucket_text(encode_field(order))
     names = (caller.gate, k.settings, call.answer_key, f"{k.orders}{bucket}", caller.outbox, f"{k.gifts}{bucket}")
     return Command("rollback_order", names, (*_arguments(call, request), encode_field(order)), _render_order)
 

@@ -19,7 +19,7 @@ class UnassignedCoupon(Coupon):
 
 def prepare(call: Call, code: str, request: UnassignRequest) -> Command:
     caller, code = call.caller, parse_code(code)
-    bucket = key_names.bucket(code)
+    bucket = key_names.bucket_text(code)
     names = (*call.coupon_keys(code, bucket), caller.outbox)
     return Command("unassign", names, (call.fingerprint, code, bucket, call.encode_request("unassign")), _render)
 

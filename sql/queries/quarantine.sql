@@ -46,3 +46,9 @@ INSERT INTO quarantine (partition, epoch, seq, reason, d, r)
 SELECT $1, epoch, seq, reason, d, ''::bytea
 FROM unnest($2::bigint[], $3::bigint[], $4::text[], $5::bytea[]) AS new (epoch, seq, reason, d)
 ON CONFLICT DO NOTHING RETURNING epoch, seq;
+
+-- name: refused_redemption
+-- A redemption that the record refused. One that was lost with its Redis stands nowhere.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint  $4 lost_reason text
+SELECT d, r FROM quarantine
+WHERE partition = $1 AND epoch = $2 AND seq = $3 AND reason <> $4 AND substring(d FOR 2) = 'R '::bytea;

@@ -5,11 +5,6 @@ SELECT EXISTS (SELECT FROM rollbacks WHERE workspace = $2 AND order_id = $3) OR 
   SELECT FROM quarantine WHERE partition = $1 AND substring(d FOR octet_length($4::bytea)) = $4 AND position($5::bytea IN d) > 0
 );
 
--- name: quarantined_redemption
--- A redemption that the record refused.
--- $1 partition int  $2 epoch bigint  $3 seq bigint
-SELECT d, r FROM quarantine WHERE partition = $1 AND epoch = $2 AND seq = $3 AND substring(d FOR 2) = 'R '::bytea;
-
 -- name: redemption_by_event
 -- The redemption of an event, in any workspace. With a condition on the workspace, Postgres uses its index by workspace
 -- for a month that was empty at planning.

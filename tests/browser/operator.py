@@ -46,4 +46,4 @@ class Operator(Watched):
         await expect(dialog).to_be_hidden()
 
     async def expect_message(self, text: str) -> None:
-        await expect(self["told"].get_by_text(text)).to_be_visible()
+        await expect(self["messages"].get_by_text(text)).to_be_visible()

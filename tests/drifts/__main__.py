@@ -85,6 +85,8 @@ async def run(service: Service, asked: argparse.Namespace) -> list[str]:
         await loading
     went_well = crowd.ledger.succeeded
     print(f"meanwhile {load.pairs} pairs of lock and redeem, and {went_well} other requests that went well")
+    print(f"{load.refused} requests were refused until a key's type was repaired, and then succeeded")
+    wrong += [f"{load.refused} requests refused as unavailable"] if asked.quiet_minutes and load.refused else []
     outcome, differences = await compared(service)
     wrong += [f"in the end: {difference.thing}: {difference.classes}" for difference, _ in differences]
     return [*wrong, *([f"in the end {outcome.unsettled} things were not still"] if outcome.unsettled else [])]

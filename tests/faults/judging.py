@@ -4,7 +4,6 @@ import asyncio
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import Any
 
 from loadtests.judge import Judge
 from loadtests.ledger import now_ms
@@ -18,12 +17,21 @@ _KEYS_IN_REDIS = {"lock", "unlock", "tidy"}
 """Operations without an event: Redis alone stores their Idempotency-Keys."""
 _DOUBLE = LIMITS.keys() | {"recorded without a response", "limit not used up"}
 """Rules that are broken when something was done twice, or a limit was exceeded."""
-_TAKEN_BACK = """SELECT code, user_id, assigned_at FROM assignments JOIN books USING (workspace, book)
-WHERE book_id = ANY($1) AND unassigned_at IS NOT NULL"""
-_STANDING = """SELECT book_id::text, redemption_id::text, code, user_id, coalesce(order_id, ''),
-  '', '', '', '', '', '', 0 FROM redemptions r JOIN books USING (workspace, book)
-  LEFT JOIN rollbacks b USING (redemption_id)
-WHERE book_id = ANY($1) AND b.restore IS NOT TRUE"""
+_TIME = """to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')"""
+_REDEMPTIONS = f"""SELECT book_id::text, redemption_id::text, r.code, r.user_id, coalesce(r.order_id, ''),
+  coalesce(round(order_value, digits)::text, ''), coalesce(r.currency, ''), round(discount_amount, digits)::text,
+  coalesce(round(final_amount, digits)::text, ''), {_TIME.format("redeemed_at")},
+  coalesce({_TIME.format("rolled_back_at")}, ''), (discount_amount * 10000)::bigint
+FROM redemptions r JOIN books USING (workspace, book) LEFT JOIN rollbacks b USING (redemption_id)
+WHERE book_id = ANY($1)"""
+"""As the table `redemptions` of loadtests/rules.py."""
+_ASSIGNMENTS = f"""SELECT code, user_id, {_TIME.format("assigned_at")}
+FROM assignments JOIN books USING (workspace, book) WHERE book_id = ANY($1)"""
+_LISTS = {
+    "SELECT * FROM redemptions": _REDEMPTIONS,
+    "SELECT code, user_id, assigned_at FROM codes WHERE user_id <> ''": f"{_ASSIGNMENTS} AND unassigned_at IS NULL",
+}
+"""What the API lists, and the same rows in Postgres."""
 
 
 @dataclass
@@ -49,12 +57,13 @@ async def judge(
     of_load = Judge(drill.on, drill.books, ledger, ledger.entries, tables, may_lose=may_lose, locks_end=locks_end)
     of_load.looks = drill.looks
     of_load.lists_taken_back = True
-    rows = await stage.pool.fetch(_TAKEN_BACK, list(of_load.books))
-    tables.insert("taken_back", ((row[0], row[1], _text(row[2])) for row in rows))
+    rows = await stage.pool.fetch(f"{_ASSIGNMENTS} AND unassigned_at IS NOT NULL", list(of_load.books))
+    tables.insert("taken_back", rows)
     tables.insert("closed", drill.closed_ms)
     judgement = await of_load.judge()
     verdict = Verdict([*drill.wrong, *map(str, judgement.wrong)], lost=Counter(judgement.lost), kept=judgement.kept)
     verdict.double = sum(one.many for one in judgement.wrong if one.rule in _DOUBLE)
+    verdict.wrong += await _compare_lists(drill, tables, list(of_load.books))
     verdict.wrong += await _find_missing_events(drill)
     verdict.wrong += await _remove_locks(drill, tables)
     await stage.until_ready()
@@ -71,11 +80,24 @@ async def passed_limits(drill: Drill) -> list[str]:
     for book in drill.books:
         tables.list_book(book, [], [])
     tables.insert("about", [(1, True, True)])
-    rows = await drill.stage.pool.fetch(_STANDING, [book.book_id for book in drill.books])
-    tables.insert("redemptions", (tuple(row) for row in rows))
+    standing = f"{_REDEMPTIONS} AND b.restore IS NOT TRUE"
+    rows = await drill.stage.pool.fetch(standing, [book.book_id for book in drill.books])
+    tables.insert("redemptions", ((*tuple(row)[:10], "", 0) for row in rows))
     problems = [str(one) for one in tables.differences(LIMITS)]
     tables.close()
     return problems
+
+
+async def _compare_lists(drill: Drill, tables: Tables, books: list[str]) -> list[str]:
+    """Compare what the API lists of these books with Postgres's rows: no row and no field may differ."""
+    differences = []
+    for in_lists, in_postgres in _LISTS.items():
+        listed = set(tables.query(in_lists))
+        recorded = {tuple(row) for row in await drill.stage.pool.fetch(in_postgres, books)}
+        for difference, rows in (("listed, not in Postgres", listed - recorded), ("not listed", recorded - listed)):
+            if rows:
+                differences.append(f"{len(rows)} {difference}: {sorted(rows)[:3]}")
+    return differences
 
 
 async def _find_missing_events(drill: Drill) -> list[str]:
@@ -112,7 +134,3 @@ async def _remove_locks(drill: Drill, tables: Tables) -> list[str]:
             unlock, token = f"/v1/coupons/unlock/{code}", locked.response["lockToken"]
             asked.append(await ask("tidy", unlock, {"lockToken": token}, wanted={204}, code=code))
     return [f"{one.op} {one.path}: {one.status} {one.refusal}" for one in asked if not one.wanted]
-
-
-def _text(at: Any) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%S.") + f"{at.microsecond // 1000:03}Z"

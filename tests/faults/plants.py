@@ -136,9 +136,7 @@ PLANTS: dict[str, Plant] = {
         "if not stands(c, e.event) then return { OUT.already_rolled_back } end\n",
         "",
     ),
-    "locks not counted for the book": plant(
-        "Redis's replies lost", "lua/steps/judge.lua", _TOTAL, "taken = taken + 0"
-    ),
+    "locks not counted for the book": plant("Redis's replies lost", "lua/steps/judge.lua", _TOTAL, "taken = taken + 0"),
     "locks counted that have ended": plant(
         "SCRIPT FLUSH", "lua/steps/judge.lua", _TOTAL, _TOTAL.replace("'(' .. now_text", "'-inf'")
     ),
@@ -200,14 +198,20 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
     "recorded answered before the commit": plant(
         "Postgres away",
         "service/api/durability.py",
-        "    return await context.recorded.wait(caller.partition, tail_epoch, seq, wait_s * 1000)\n",
-        "    return True\n",
+        "await context.recorded.wait_recorded(caller.partition, to, wait_s * 1000, caller.workspace, scope)",
+        "True",
     ),
     "how far the outbox goes asked only by who records it": plant(
         "Postgres hangs until the service is behind",
         "service/worker/process.py",
         "            flusher.observe_tail(await server.tail())\n",
         "",
+    ),
+    "a lost anchor taken for recorded": plant(
+        "the anchor lost",
+        "service/worker/write_behind.py",
+        '            raise AnchorLost(f"{self._cursor} is recorded and not in the outbox")\n',
+        "            return entries\n",
     ),
     "an entry thrown away before it is recorded": plant(
         "SIGSTOP of each process",

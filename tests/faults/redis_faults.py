@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
+from service.formats import key_names
 from tests.faults.looking import Drill
 from tests.faults.nodes import until
 from tests.faults.stage import Stage
@@ -37,6 +38,18 @@ async def redis_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
         await stage.primary.kill()
         await asyncio.sleep(dice.uniform(0, 0.3))
         await stage.primary.start()
+
+
+async def redis_and_worker_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """SIGKILL of both at the same moment; either is started first."""
+    async with worker_asleep(stage, dice):
+        await drill.begin_fault(20)
+        await asyncio.gather(stage.primary.kill(), stage.worker.signal(signal.SIGKILL))
+    starts = [stage.primary.start, partial(stage.start_worker, wait_for_lease=dice.random() < 0.2)]
+    dice.shuffle(starts)
+    for start in starts:
+        await asyncio.sleep(dice.uniform(0, 0.5))
+        await start()
 
 
 async def power_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
@@ -115,6 +128,19 @@ async def emptied(stage: Stage, drill: Drill, dice: random.Random) -> None:
     async with worker_asleep(stage, dice):
         await drill.begin_fault(20)
         await stage.primary.client.flushall()
+
+
+async def anchor_lost(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """While no worker runs, the outbox loses the entry that was recorded last. The next worker can't record the later
+    ones, and rebuilds Redis."""
+    epoch = (await stage.row()).epoch
+    await stage.worker.signal(signal.SIGKILL)
+    await drill.begin_fault(dice.randrange(5, 60))
+    drill.outboxes.append(await stage.primary.outbox())
+    assert await stage.primary.client.xdel(key_names.outbox(0), str((await stage.row()).cursor)) == 1
+    await stage.start_worker(wait_for_lease=False)
+    await until(partial(_begun, stage, epoch), "an opening")
+    await stage.until_reopened(epoch)
 
 
 async def scripts_flushed(stage: Stage, drill: Drill, dice: random.Random) -> None:

@@ -55,6 +55,7 @@ class Scenario(NamedTuple):
 
 SCENARIOS: dict[str, Scenario] = {
     "SIGKILL of Redis": Scenario(redis_faults.redis_killed),
+    "SIGKILL of Redis and the worker at once": Scenario(redis_faults.redis_and_worker_killed, replicated=False),
     "SIGKILL of the APIs": Scenario(process_faults.api_killed, rounds=34),
     "SIGKILL of the worker": Scenario(process_faults.workers_killed, rounds=34),
     "SIGKILL of the worker, its lease ends by itself": Scenario(redis_faults.worker_killed, rounds=5),
@@ -105,6 +106,7 @@ SCENARIOS: dict[str, Scenario] = {
     "a restart without persistence": Scenario(redis_faults.started_empty, "nothing", ANSWERED),
     "SIGKILL of the recovering worker": Scenario(redis_faults.recovering_worker_killed, may_lose=ANSWERED),
     "SIGKILL of Redis while it is rebuilt": Scenario(redis_faults.killed_while_rebuilt, may_lose=ANSWERED),
+    "the anchor lost": Scenario(redis_faults.anchor_lost, may_lose=ANSWERED, quarantines=True),
     "FLUSHALL": Scenario(redis_faults.emptied, may_lose=ANSWERED),
     "SCRIPT FLUSH": Scenario(redis_faults.scripts_flushed),
     "CONFIG SET, then power lost": Scenario(

@@ -235,6 +235,10 @@ class Stage:
     async def kill_worker(self, wait_for_lease: bool) -> None:
         """Kill it, and start another. Its lease ends by itself in ten seconds; else it is ended now."""
         await self.worker.signal(signal.SIGKILL)
+        await self.start_worker(wait_for_lease)
+
+    async def start_worker(self, wait_for_lease: bool) -> None:
+        """Start it again once it is killed."""
         if not wait_for_lease:
             await self.pool.execute("UPDATE partitions SET lease_until = now()")
         self.worker.start()

@@ -29,6 +29,7 @@ async def stage() -> AsyncIterator[Stage]:
     "fault",
     [
         "SIGKILL of Redis",
+        "SIGKILL of Redis and the worker at once",
         "SIGKILL of the APIs",
         "SIGKILL of the worker",
         "SIGKILL of Postgres",

@@ -128,22 +128,6 @@ async def test_redis_forgets_everything(patient: Service) -> None:
     shop.assert_answers_stand(service)
 
 
-async def test_the_anchor_is_lost(patient: Service) -> None:
-    """A Redis that lacks what was recorded last is another one: it is closed, and restored from the record."""
-    service, codes = patient, [new_code() for _ in range(3)]
-    service.book(*codes)
-    for code in codes:
-        ok(service.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": "u"}), 201)
-    until_recorded(service)
-    before = await everything(service.run.facts["redisUrl"])
-    with service.redis() as client:
-        ((last, _),) = client.xrevrange("{p0}:outbox", count=1)
-        client.xdel("{p0}:outbox", last)
-    wait(lambda: not service.run.ready())
-    until_recorded(service)
-    assert await everything(service.run.facts["redisUrl"]) == before
-
-
 async def test_the_api_is_killed_while_uploading(patient: Service) -> None:
     """The API dies in an upload: what Postgres has of it comes to Redis, and the repeat completes it."""
     service, book = patient, patient.book()

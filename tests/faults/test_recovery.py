@@ -39,6 +39,7 @@ async def stage() -> AsyncIterator[Stage]:
         ("A→B→A, each on its own, with requests", 1),
         ("A demoted for a moment, clients stay", 2),
         ("an old dump is loaded", 2),
+        ("the anchor lost", 1),
         ("FLUSHALL", 1),
         ("SIGKILL of the recovering worker", 1),
         ("SIGKILL of Redis while it is rebuilt", 1),

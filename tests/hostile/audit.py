@@ -39,7 +39,7 @@ def _judged(packages: list[dict[str, Any]]) -> int:
     for name, version, fault in faulty:
         print(f"{name} {version}: {fault}")
     if skipped:
-        return 1 if faulty else _unasked(f"nothing was told of {len(skipped)} of {len(packages)} packages")
+        return 1 if faulty else _unasked(f"nothing is known of {len(skipped)} of {len(packages)} packages")
     print(f"{len(packages)} packages, {len(faulty)} known faults")
     return 1 if faulty else 0
 

@@ -26,18 +26,6 @@ __all__ = ["kept", "make_flusher", "office", "partitions", "place", "pool", "rec
 """Fixtures of several files, for pytest to find here."""
 
 _numbers = count(1)
-_LONG = (
-    "schemathesis interleavings opening_steps names secrets reconcile webhook_sending keep_free refusals matrix "
-    "processes run load doctor keeper exports drifts fitness erasing_keys reconcile_turns bench "
-    "least_privilege single_coupons"
-).split()
-"""The slow files, the slowest first, so that parallel runs end at about the same time."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort slow files to the front; within a file the order stays."""
-    rank = {f"test_{name}": place for place, name in enumerate(_LONG)}
-    items.sort(key=lambda item: rank.get(item.path.stem, len(rank)))
 
 
 @pytest.fixture(scope="session")

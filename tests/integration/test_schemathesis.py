@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.harness.running import Run
-from tests.schemathesis.run import Told, fuzz
+from tests.schemathesis.run import FuzzResult, fuzz
 from tests.service_fixture import shared_service
 
 
@@ -20,7 +20,7 @@ def run() -> Iterator[Run]:
         yield service.run
 
 
-def check_report(run: Run, result: Told, least_cases: int) -> None:
+def check_report(run: Run, result: FuzzResult, least_cases: int) -> None:
     assert result.exit_code == 0
     assert result.tested == result.operations
     assert result.cases >= least_cases

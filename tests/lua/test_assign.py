@@ -2,6 +2,7 @@
 
 import json
 
+import pytest
 from uuid_utils import uuid7
 
 from loadtests.harness.colliding import colliding
@@ -9,6 +10,7 @@ from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
 from service.formats import key_names
+from service.hot.workspace_state import Workspace
 
 
 async def test_a_named_coupon_is_given_once(still: Shop, uses: int | None) -> None:
@@ -48,6 +50,8 @@ async def test_what_is_not_there_is_not_found(still: Shop) -> None:
         await still.refuses("coupon_not_found", still.assign(code, "ann"))
     for book_id in (str(uuid7()), "x", ""):
         await still.refuses("book_not_found", still.assign_book(book_id, "ann"))
+    await still.refuses("book_not_found", Workspace(still.decider).book_counts(still.caller, str(uuid7())))
+    assert set((await still.stats(await still.book())).values()) == {0}
     assert (await still.assign_book(str(book.book_id).upper(), "ann"))[0] == 201
 
 
@@ -104,6 +108,18 @@ async def test_many_locks_that_expired_together_are_all_taken_back(still: Shop) 
     assert (await still.assign_any(book, "bob"))[1]["code"] == "CODE-2"
 
 
+async def test_what_the_last_step_of_taking_back_frees_is_assigned(still: Shop) -> None:
+    """Twenty coupons under 21 locks each, in part all of their uses: one request takes back as many as it may when all
+    have expired, and gets one."""
+    book = await still.book(*(f"FULL-{n}" for n in range(10)), max_redemptions_per_code=21)
+    await still.add(book, *(f"PART-{n}" for n in range(10)), max_redemptions=30)
+    for n in range(210):
+        for name in ("FULL", "PART"):
+            await still.lock(f"{name}-{n % 10}", f"u{n}", lockSeconds=1)
+    await still.wait(1000)
+    assert (await still.assign_any(book, "bob"))[0] == 201
+
+
 async def test_a_free_coupon_behind_locked_ones_is_assigned(still: Shop) -> None:
     """A free coupon is found behind many others whose locks expired and that are not free for other reasons."""
     codes = [f"CODE-{n:03}" for n in range(45)]
@@ -142,6 +158,35 @@ async def test_before_its_window_a_coupon_is_assigned_and_not_after(still: Shop)
     await still.wait(3)
     await still.refuses("expired", still.assign_any(book, "ann"))
     await still.refuses("expired", still.assign("CODE-1", "ann"))
+
+
+async def test_what_was_picked_is_assigned_once_its_facts_are_there(still: Shop) -> None:
+    """Of many coupons whose last redemption only Postgres has, a random one is given after one question for facts."""
+    codes = [f"CODE-{n:02}" for n in range(40)]
+    book = await still.book(*codes, max_redemptions_per_code=None)
+    for code in codes:
+        await still.redeem(code, "bob")
+    await still.record()
+    for n in range(6):
+        status, coupon = await still.assign_any(book, f"u{n}")
+        assert (status, coupon["lastRedemption"]["userId"], still.recalled) == (201, "bob", n + 1)
+
+
+@pytest.mark.parametrize("how", ["assigned", "locked", "ended"])
+async def test_what_was_picked_may_be_taken_while_facts_are_asked_for(still: Shop, how: str) -> None:
+    """A coupon that another user gets meanwhile, or that ends in this millisecond, is not given."""
+    book = await still.book("CODE-1", max_redemptions_per_code=2)
+    if how == "ended":
+        await still.add(book, "CODE-1", expires_ms=NOW_MS + 5)
+    await still.redeem("CODE-1", "bob")
+    await still.record()
+    asks = {
+        "assigned": lambda: still.assign("CODE-1", "bob"),
+        "locked": lambda: still.lock("CODE-1", "bob"),
+        "ended": lambda: still.wait(5),
+    }
+    still.meanwhile = asks[how]
+    assert await still.assign_any(book, "ann") == (409, "out_of_stock")
 
 
 async def test_buckets_that_are_emptied_are_left(still: Shop) -> None:

@@ -35,7 +35,8 @@ async def test_the_merchants_switch_leaves_a_block(still: Shop, is_active: bool)
     """A code that is blocked while it is on or off stays blocked when it is switched; its record has both."""
     book = await still.book("CODE-1")
     await still.add(book, "CODE-1", active=is_active)
-    await block(still, "CODE-1")
+    for _ in range(2):
+        await block(still, "CODE-1")
     assert await off_of(still, "CODE-1") == ("2" if is_active else "3")
     for active, off in ((False, "3"), (True, "2"), (False, "3")):
         await still.add(book, "CODE-1", active=active)
@@ -74,3 +75,17 @@ async def test_a_code_that_redis_has_an_error_on_keeps_no_other_from_being_block
     assert await block(still, "CODE-1", "CODE-2") == 1
     await still.refuses("coupon_inactive", still.redeem("CODE-2", "ann"))
     await still.link.call("DEL", f"{still.caller.prefix}c:CODE-1")
+
+
+async def test_a_full_redis_ends_the_blocking(still: Shop, kind: str) -> None:
+    """Where no code can be blocked, since memory is full, the script fails, and no code counts as blocked."""
+    if kind == "fakeredis":
+        pytest.skip("it has no limit of memory")
+    await still.book("CODE-1")
+    await still.gate("closed")
+    await still.link.call("CONFIG", "SET", "maxmemory", "1")
+    reply = await still.work("block_codes", [key_names.gate(0)], "", 1, key_names.bucket("CODE-1"), "CODE-1")
+    await still.link.call("CONFIG", "SET", "maxmemory", "0")
+    await still.gate("open")
+    assert "OOM" in str(reply)
+    assert (await still.redeem("CODE-1", "ann"))[0] == 201

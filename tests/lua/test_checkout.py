@@ -61,7 +61,8 @@ async def test_without_a_code_there_is_just_the_gift(still: Shop) -> None:
     assert (status, body["redemption"], body["finalAmount"]) == (201, None, "19.90")
     assert (await still.last_event())["d"].startswith("A ")
     assert await still.checkout("ann", "A-1", "19.9") == (200, body)
-    assert (await still.checkout("ann", "A-2", "500", currency="JPY"))[1]["finalAmount"] == "500"
+    for order, value, currency in (("A-2", "500", "JPY"), ("A-4", "1.005", "KWD"), ("A-5", "19.95", None)):
+        assert (await still.checkout("ann", order, value, currency=currency))[1]["finalAmount"] == value
     await still.refuses("invalid", still.checkout("ann", "A-3", "1.005"))
     await still.refuses("invalid", still.checkout("ann", "A-3", "1.5", currency="JPY"))
     await still.refuses("order_already_used", still.checkout("bob", "A-1"))
@@ -112,6 +113,8 @@ async def test_a_refused_coupon_gives_no_gift(still: Shop) -> None:
     await still.refuses("currency_mismatch", still.checkout("ann", "A-1", "20", code="CODE-1", currency="EUR"))
     await still.refuses("coupon_not_found", still.checkout("ann", "A-1", "20", code="NO-SUCH"))
     await still.refuses("coupon_not_found", still.checkout("ann", "A-1", "20", code="no"))
+    nowhere = {"code": "NO-SUCH", "giftBookId": "0190a7e0-0000-7000-8000-000000000000"}
+    await still.refuses("coupon_not_found", still.checkout("ann", "A-1", "20", **nowhere))
     await still.refuses("lock_lost", still.checkout("ann", "A-1", "20", code="CODE-1", lockToken="gone"))
     await still.refuses("invalid", still.checkout("ann", "A-1", "20", lockToken="gone"))
     for book_id in ("0190a7e0-0000-7000-8000-000000000000", "none"):
@@ -148,15 +151,44 @@ async def test_what_is_used_up_makes_room_for_the_gift(still: Shop) -> None:
 
 
 @pytest.mark.parametrize("codes", [1, 2, 40])
-async def test_a_book_may_give_of_itself_but_not_the_same_code(still: Shop, codes: int) -> None:
+@pytest.mark.parametrize("state", ["free", "dated", "was locked"])
+async def test_a_book_may_give_of_itself_but_not_the_same_code(
+    still: Shop, uses: int | None, codes: int, state: str
+) -> None:
     """Where the workspace's gifts come from the redeemed book, the gift is another code of it."""
-    book = await still.book(*(f"CODE-{n}" for n in range(1, codes + 1)), max_redemptions_per_code=2)
+    book = await still.book(*(f"CODE-{n}" for n in range(1, codes + 1)), max_redemptions_per_code=uses)
     await still.put_workspace(gift_book_id=book.book_id)
-    await still.lock("CODE-1", "eve", lockSeconds=1)
+    if state == "dated":
+        await still.add(book, "CODE-1", expires_ms=NOW_MS + 2000)
+    if state == "was locked":
+        await still.lock("CODE-1", "eve", lockSeconds=1)
     await still.wait(1000)
-    _, body = await still.checkout("ann", "A-1", code="CODE-1")
+    status, body = await still.checkout("ann", "A-1", code="CODE-1")
+    assert status == 201
     assert (body["gift"] is None) == (codes == 1)
     assert codes == 1 or body["gift"]["code"] != "CODE-1"
+
+
+async def test_a_gift_is_not_the_redeemed_code_though_its_facts_were_asked_for(still: Shop) -> None:
+    """Another user redeemed the same code for the same order, and that is recorded: the gift is the other code."""
+    book = await still.book("CODE-1", "CODE-2", max_redemptions_per_code=None)
+    await still.put_workspace(gift_book_id=book.book_id, coupons_per_order=2)
+    await still.redeem("CODE-1", "bob", orderId="A-1")
+    await still.record()
+    _, body = await still.checkout("ann", "A-1", code="CODE-1")
+    assert (still.recalled, body["gift"]["code"]) == (1, "CODE-2")
+
+
+async def test_the_gifts_book_may_change_while_facts_are_asked_for(still: Shop) -> None:
+    """A gift whose last redemption only Postgres has is given; once another book gives the gifts, one of that is."""
+    before, after = [await still.book(f"{name}-1", max_redemptions_per_code=None) for name in ("OLD", "NEW")]
+    for code in ("OLD-1", "NEW-1"):
+        await still.redeem(code, "bob")
+    await still.record()
+    await still.put_workspace(gift_book_id=before.book_id)
+    still.meanwhile = lambda: still.put_workspace(gift_book_id=after.book_id)
+    _, body = await still.checkout("ann", "A-1")
+    assert (still.recalled, body["gift"]["code"]) == (2, "NEW-1")
 
 
 async def test_an_order_that_has_its_gift_gets_no_second(still: Shop) -> None:
@@ -170,3 +202,4 @@ async def test_an_order_that_has_its_gift_gets_no_second(still: Shop) -> None:
     await still.book("CODE-2")
     await still.gift(gifts, "bob", "A-2")
     await still.refuses("order_already_used", still.checkout("ann", "A-2", code="CODE-2"))
+    await still.refuses("coupon_redeemed", still.checkout("ann", "A-2", code="CODE-1"))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from loadtests.harness.premises import NOW_MS
 from loadtests.harness.shop import Shop
 from service.hot.workspace_state import CLAIM_MS, Workspace
 
@@ -45,6 +46,29 @@ async def test_going_back_counts_no_lock_that_is_forgotten(still: Shop, limit: s
     assert (await still.redeem("CODE-2", "ann"))[0] == 201
 
 
+@pytest.mark.parametrize(
+    ("how", "uses"),
+    [("redeem", 1), ("redeem", 2), ("lock", 1), ("lock", 2), ("unlock", 2), ("rollback", 2), ("sweep", 2)],
+)
+async def test_every_change_of_a_coupon_forgets_its_ended_locks(still: Shop, how: str, uses: int) -> None:
+    """Another user's request is enough: when the clock goes back, the ended lock holds no use of its user's limit."""
+    book = await still.book("CODE-1", "CODE-2", max_redemptions_per_code=uses, max_redemptions_per_user=1)
+    _, held = await still.lock("CODE-1", "bob", lockSeconds=300) if how == "unlock" else (0, {})
+    _, sold = await still.redeem("CODE-1", "bob") if how == "rollback" else (0, {})
+    await still.lock("CODE-1", "ann", lockSeconds=60)
+    await still.set_offset(60_000)
+    asks = {
+        "redeem": lambda: still.redeem("CODE-1", "bob"),
+        "lock": lambda: still.lock("CODE-1", "bob"),
+        "unlock": lambda: still.unlock("CODE-1", held["lockToken"]),
+        "rollback": lambda: still.rollback(sold["redemptionId"]),
+        "sweep": lambda: still.work("sweep_locks", (still.caller.gate, f"{still.caller.prefix}w"), book.book, "p"),
+    }
+    await asks[how]()
+    await still.set_offset(0)
+    assert (await still.redeem("CODE-2", "ann"))[0] == 201
+
+
 async def test_going_back_counts_no_lock_that_was_replaced(still: Shop) -> None:
     """Nor does one that its holder replaced, of so many beside a live one that not all could be forgotten at once."""
     await still.book("CODE-1", max_redemptions_per_code=200, max_redemptions=100)
@@ -63,7 +87,8 @@ async def test_going_back_counts_no_lock_that_was_replaced(still: Shop) -> None:
 
 
 async def test_a_claim_goes_by_the_real_time(still: Shop) -> None:
-    """A key that is claimed stays claimed for its minute, whatever the workspace's clock is set to meanwhile."""
+    """A key that is claimed stays claimed for its minute, whatever the workspace's clock is set to meanwhile; so do the
+    bytes of its answer count."""
     workspace, caller = Workspace(still.decider), still.caller
     assert await workspace.claim(caller, "k", "f") is None
     await still.book("CODE-1")
@@ -74,6 +99,9 @@ async def test_a_claim_goes_by_the_real_time(still: Shop) -> None:
         assert (await still.lock("CODE-1", "ann", key="k", fingerprint="f"))[1] == "request_in_progress"
     await still.wait(CLAIM_MS)
     assert await workspace.claim(caller, "k", "g") is None
+    await workspace.settle(caller, "k", "g", 201, b"{}", "")
+    hours = (await still.everything())[f"{caller.prefix}y"]
+    assert set(hours) == {str((NOW_MS + CLAIM_MS + _DAY_MS) // 3_600_000)}
 
 
 async def test_answers_have_an_end_in_the_year_9999(shop: Shop) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from loadtests.harness.shop import Shop
 from service.domain.configuration import DiscountRow, TierRow
+from service.hot.workspace_state import Workspace
 
 TIERED = {
     "type": "tiered",
@@ -97,7 +98,7 @@ async def test_a_value_below_the_first_tier_or_the_least(still: Shop, discount: 
 async def test_unit_prices_have_the_currencys_digits(still: Shop, currency: str, digits: int) -> None:
     """A unit's price with more digits than the currency has is invalid, whether or not the request names it."""
     own = {"currency": currency, "digits": digits}
-    await still.book("CODE-1", discount={"type": "buyXGetY", "buy": 1, "get": 1, **own})
+    book = await still.book("CODE-1", discount={"type": "buyXGetY", "buy": 1, "get": 1, **own})
     fine, too_fine = Decimal(7).scaleb(-digits), Decimal(7).scaleb(-digits - 1)
     for named in ({}, {"currency": currency}):
         asked = {"orderValue": "9", "items": items_of([("tea", 2, str(too_fine))]), **named}
@@ -105,6 +106,9 @@ async def test_unit_prices_have_the_currencys_digits(still: Shop, currency: str,
         await still.refuses("invalid", still.validate("CODE-1", **asked))
     amounts = (f"{fine:.{digits}f}", f"{9 - fine:.{digits}f}")
     await assert_amounts(still, amounts, orderValue="9", items=items_of([("tea", 2, str(fine))]))
+    counts = await Workspace(still.decider).book_counts(still.caller, str(book.book_id))
+    assert counts.discount_total == amounts[0]
+    assert (await still.last_event())["d"].split(" ")[8:10] == [currency, str(digits)]
 
 
 async def test_a_changed_discount_governs_codes_that_are_there(still: Shop) -> None:

@@ -33,7 +33,6 @@ LOCKS = st.builds(
     LockRecord, NAMES, NAMES, TEXT_OR_NONE, TIME.map(str), TIME.map(str), st.sampled_from([".", "u.", "ub.A1"])
 )
 LIMIT = st.none() | NUMBER
-STATUS = st.sampled_from(["active", "inactive"])
 W = key_names.prefix(0, 1)
 
 
@@ -127,15 +126,15 @@ def test_events_that_lua_writes(
     local c, max, now_text = { code = code, bucket = ARGV[10], user = user }, 3, at
     local its_currency, its_digits = 'USD', digits
     local book, gift = { number = number }, order ~= '-' and { order = order, bucket = ARGV[11] } or nil
-    local order_entry, order_bucket, user_bucket, amount = nil, ARGV[11], ARGV[12], nil
+    local order_entry, order_bucket, user_bucket, discount_type = nil, ARGV[11], ARGV[12], nil
     -- @step redeemed_event
     local e = { event = event, id = '-', at = at, workspace = '1', book = number, code = code, user = user,
       order = order, bucket = ARGV[10], order_bucket = ARGV[11] }
     return { assigned_event(c, book, user, at, gift), unassigned_event(c, book, at), decided,
-      rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e) }"""
+      rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e), id_of({ id = 'older' }) }"""
     buckets = [key_names.bucket(text) for text in (code, encode_field(order), encode_field(user))]
     args = (code, encode_field(user), encode_field(order), at, value, digits, book, str(event), int(yes), *buckets)
-    *texts, own_id = lua.run("outbox events", text, *args)
+    *texts, own_id, older = lua.run("outbox events", text, *args)
     assigned, unassigned, redeemed, rolled_back, answered = (events.parse(*event, d.encode(), b"{}") for d in texts)
     about: dict[str, Any] = {"epoch": event.epoch, "seq": event.seq, "workspace": 1, "at_ms": at}
     fact = about | {"book": book, "code": code, "user": user}
@@ -147,6 +146,7 @@ def test_events_that_lua_writes(
     )  # fmt: skip
     assert rolled_back == events.RolledBack(**fact, order=order, redemption_id=own_id, restore=yes)
     assert answered == events.Answered(**about)
+    assert older == "older"
     assert own_id == events.redemption_id(event.epoch, event.seq, at)
     assert events.read_redemption_id(UUID(own_id)) == event
     again = events.parse(*event, f"{texts[2]} 4 GIFT-1 5".encode(), b"{}")
@@ -193,9 +193,25 @@ def test_redemption_records(lua: Lua, event: events.Redeemed) -> None:
 
 
 @ALL
+@given(EVENTS, st.none() | EVENTS)
+@example(EventId(7, 9), EventId(7, 10))
+@example(EventId(7, 10), EventId(7, 10))
+@example(EventId(9, 11), EventId(10, 10))
+@example(EventId(7, 11), EventId(7, 10))
+def test_what_may_name_a_deleted_user(lua: Lua, event: EventId, erased: EventId | None) -> None:
+    """An event up to the last deletion of users may name one of them, and no later one does."""
+    text = "erased = ARGV[3] return names_erased(ARGV[1], ARGV[2]) and 1 or 0"
+    names = lua.run("facts", text, *event, str(erased or ""))
+    assert names == (erased is not None and event <= erased)
+
+
+@ALL
 @given(SOME, TEXT_OR_NONE, TIME, SOME, LIMIT, st.sampled_from("-123"), LIMIT, st.none() | EVENTS, st.none() | LOCKS)
 @example(0, "-", 0, 1, 1, "-", None, EventId(7, 9), None)
 @example(0, "-", 0, 0, None, "-", None, None, None)
+@example(5, "-", 0, 1, 1, "-", None, EventId(7, 9), None)
+@example(0, "-", 0, 1, 1, "-", 5, EventId(7, 9), None)
+@example(0, "-", 0, 1, 1, "-", None, EventId(7, 9), LockRecord("t", "ann", "-", "9", "1", "."))
 def test_coupons(
     lua: Lua, version: int, user: str, at: int, uses: int, limit: int | None, off: str, ends: int | None,
     last: EventId | None, lock: LockRecord | None,
@@ -270,6 +286,8 @@ def test_orders(lua: Lua, made: list[tuple[EventId, bool]], restore: bool) -> No
     assert (
         parse_places(entry) == left == [Place(event_id.parse_event_id(e), nth, bool(kept)) for e, nth, kept in listed]
     )
+    text = "return { without_place('7-10 8-2:2', '7-1', true), without_place('7-10 7-1:2!', '7-10', true) }"
+    assert lua.run("orders", text) == ["7-10 8-2:2", "7-1:2!"]
 
 
 @ALL
@@ -357,20 +375,22 @@ def test_settings_of_workspaces(
 
 
 @ALL
-@given(CODE, CALLERS, LOCKS.filter(lambda lock: int(lock.deadline) > 0), EVENTS)
-def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId) -> None:
-    """A view's words are those that service/formats/script_replies.py names."""
+@given(CODE, CALLERS, LOCKS.filter(lambda lock: int(lock.deadline) > 0), EVENTS, st.sampled_from(["-", "own-id"]))
+def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId, own_id: str) -> None:
+    """A view's words are those that service/formats/script_replies.py names; a redemption's own id goes before its
+    event."""
     text = """facts_from = 6
     local c = { code = ARGV[2], bucket = '7', uses = 0, max = 1, assigned_at = '5', user = ARGV[3], last = ARGV[1],
       lock = { user = ARGV[4], order = ARGV[5], deadline = tonumber(ARGV[6]), ends = ARGV[6] } }
     return view(c, { id = 'book', till = 9 }, 0)"""
-    facts = ("nonce/", str(last), f"{last} R 1 1 CODE bob A-1 - - - 2 0 77 1 1 1 1 1 {{}}")
+    last_id = str(last) if own_id == "-" else own_id
+    facts = ("nonce/", str(last), f"{last} R 1 1 CODE bob A-1 {own_id} - - 2 0 77 1 1 1 1 1 {{}}")
     args = (str(last), code, encode_field(user), lock.user, lock.order, lock.deadline, *facts)
     fields = dict(zip(COUPON_VIEW, lua.run("book coupon lacking view", text, *args).split(" "), strict=True))
     assert fields == {
         "book_id": "book", "code": code, "status": "locked", "uses": "0", "max_uses": "1", "user": encode_field(user),
         "assigned_at": "5", "ends_at": "9", "lock_user": lock.user, "lock_order": lock.order,
-        "lock_until": lock.deadline, "last_id": str(last), "last_user": "bob", "last_order": "A-1", "last_at": "77",
+        "lock_until": lock.deadline, "last_id": last_id, "last_user": "bob", "last_order": "A-1", "last_at": "77",
     }  # fmt: skip
 
 

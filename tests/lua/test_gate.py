@@ -8,12 +8,14 @@ import pytest
 from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
 from service.formats import key_names
-from service.hot.scripts import HOT, PROJECTION
+from service.hot.scripts import HOT, NONCE_LENGTH, PROJECTION, nonce_of
 from service.hot.workspace_state import Workspace
 from service.operations.fact_lookup import prepare_records
 
 Ask = Callable[[], Awaitable[Any]]
 FULL_REFUSES = {"lock", "assign_any", "assign_code", "gift"}
+WRITING = "redeem checkout gift assign_any assign_code unassign rollback rollback_order answered".split()
+"""Those that make an event."""
 BEHIND_REFUSES = FULL_REFUSES | {"redeem", "checkout", "extend", "rollback", "rollback_order", "unassign"}
 
 
@@ -27,6 +29,7 @@ async def asks(still: Shop) -> dict[str, Ask]:
     spent = (await still.redeem("CODE-2", "ann", orderId="A-1"))[1]["redemptionId"]
     await still.redeem("CODE-3", "ann", orderId="A-2")
     event = (await still.events())[-1][0]
+    await still.gift(await still.book("GIFT-1"), "ann", "A-5")
     requests: dict[str, Ask] = {
         "lock": lambda: still.lock("CODE-1", "ann"),
         "extend": lambda: still.extend("CODE-1", token, lockSeconds=900),
@@ -78,6 +81,10 @@ async def test_a_gate_that_is_full_or_behind(still: Shop, asks: dict[str, Ask], 
     for name, ask in asks.items():
         if name in stopped:
             await still.refuses("behind", ask())
+    if state == "behind":
+        await still.refuses("behind", still.checkout("ann", "A-6"))
+    else:
+        assert (await still.checkout("ann", "A-6"))[0] == 201
     others = [name for name in asks if name not in stopped and name != "unlock"]
     for name in [*others, "unlock"]:
         answer = await asks[name]()
@@ -103,11 +110,24 @@ async def test_a_server_that_lost_keys_or_scripts_is_recovering(still: Shop, ask
         await still.refuses("recovering", ask())
 
 
+async def test_a_server_with_another_history_decides_nothing(still: Shop, kind: str) -> None:
+    """Where scripts follow the server's history, they run on the one that was verified, and on no other."""
+    if kind == "fakeredis":
+        pytest.skip("it has no history")
+    await still.book("CODE-1")
+    info = await still.link.call("INFO", "replication")
+    verified = info.partition("master_replid:")[2].split()[0]
+    for history, answer in (("f" * 40, (503, "recovering")), (verified, (404, "coupon_not_found"))):
+        await still.load(EPOCH, nonce_of("n" * NONCE_LENGTH, history, followed=True))
+        assert await still.coupon("NO-SUCH") == answer
+
+
 async def test_what_a_newer_epoch_fenced_writes_nothing(still: Shop, asks: dict[str, Ask]) -> None:
     """With an entry of a newer epoch in the outbox nothing that makes an event goes through an open gate."""
     await still.link.call("XADD", key_names.outbox(0), f"{EPOCH + 1}-0", "d", "O", "r", "")
-    for name in ("redeem", "assign_any", "assign_code", "rollback", "rollback_order", "answered"):
+    for name in WRITING:
         await still.refuses("recovering", asks[name]())
+    await still.refuses("recovering", still.rollback_order("A-5", key="k"))  # nothing but a gift
     await still.link.call("XDEL", key_names.outbox(0), f"{EPOCH + 1}-0")
 
 
@@ -117,7 +137,7 @@ async def test_without_an_outbox_nothing_is_written(still: Shop, asks: dict[str,
     await still.link.call("XADD", key_names.outbox(0), f"{EPOCH}-*", "d", "K 1 1", "r", "{}")
     stream = (await still.everything())[key_names.outbox(0)]
     await still.link.call("DEL", key_names.outbox(0))
-    for name in ("redeem", "assign_any", "assign_code", "rollback", "rollback_order", "answered"):
+    for name in WRITING:
         await still.refuses("recovering", asks[name]())
     for event_id, fields in stream:
         await still.link.call(
@@ -159,7 +179,53 @@ async def test_mending_needs_a_closed_gate(still: Shop, gate: str | None) -> Non
     assert await still.work("redo", [key_names.gate(0)], "A 1 1 CODE-1 ann 1 5", "", "") == [90]
     assert await still.work("restore_keys", [key_names.gate(0)], f"{still.caller.prefix}i:k", "f 0 x", "1000") == [90]
     assert await still.work("fill_pool", [key_names.gate(0), f"{still.caller.prefix}w"], 1) == [90]
+    assert await still.work("block_codes", [key_names.gate(0)], "", 1, 5, "CODE-1") == [90]
+    assert await still.work("clear", [key_names.gate(0)], f"{still.caller.prefix}w") == [90]
+    for text in ("whole", ""):
+        assert await still.work("mark", [key_names.gate(0), key_names.mend(0), key_names.layout(0)], text, "9") == [90]
+    assert await still.work("mended", [key_names.gate(0), key_names.outbox(0)], "nonce") == [90]
     assert await still.everything() == before
+
+
+async def test_a_recovery_writes_how_far_it_is_and_its_end(still: Shop) -> None:
+    """The mark is what is written, until all is done: then there is none, and the layout is there. The outbox gets the
+    recovery's nonce as the epoch's second entry."""
+    names = [key_names.gate(0), key_names.mend(0), key_names.layout(0)]
+    await still.gate("closed")
+    before = await still.everything()
+    assert await still.work("mark", names, "7-1", "9") == [0]
+    assert await still.everything() == before | {key_names.mend(0): "7-1"}
+    assert await still.work("mark", names, "", "9") == [0]
+    assert await still.everything() == before | {key_names.layout(0): "9"}
+    await still.link.call("DEL", key_names.layout(0))
+    assert await still.work("mended", [key_names.gate(0), key_names.outbox(0)], "abc") == [0]
+    assert (await still.read_outbox_entries())[1:] == [(f"{EPOCH}-1", {"d": "M abc", "r": ""})]
+    await still.link.call("XDEL", key_names.outbox(0), f"{EPOCH}-1")
+    await still.gate("open")
+
+
+async def test_locks_are_swept_behind_an_open_gate_alone(still: Shop) -> None:
+    """Nothing is swept where the gate doesn't fit or there is no workspace; full or behind, it goes on."""
+    book = await still.book("CODE-1")
+    await still.lock("CODE-1", "ann", lockSeconds=1)
+    await still.wait(1_000)
+    names = (still.caller.gate, f"{still.caller.prefix}w")
+
+    async def swept() -> list[int]:
+        return await still.work("sweep_locks", names, book.book, "u")
+
+    before = await still.everything()
+    await still.gate("closed")
+    assert await swept() == [90]
+    await still.gate("open")
+    settings = await still.link.call("GETDEL", names[1])
+    assert await swept() == [90]
+    await still.link.call("SET", names[1], settings)
+    assert await still.everything() == before
+    for state, count in (("full", 1), ("behind", 0)):
+        await still.gate(state)
+        assert await swept() == [0, count]
+    await still.gate("open")
 
 
 async def test_keys_are_restored_with_their_remaining_life(still: Shop) -> None:

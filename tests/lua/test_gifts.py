@@ -65,6 +65,17 @@ async def test_what_was_taken_back_may_be_given_again(still: Shop) -> None:
     assert (await still.gift(book, "bob", "A-1"))[0] == 201
 
 
+async def test_a_coupon_that_was_assigned_anew_is_no_gift(still: Shop) -> None:
+    """A gift that was taken back is not the order's when it is another user's, or the same user's by another assign."""
+    book = await still.book("GIFT-1")
+    await still.gift(book, "ann", "A-1")
+    for user, ms in (("bob", 0), ("ann", 1)):
+        await still.unassign("GIFT-1")
+        await still.wait(ms)
+        assert (await still.assign("GIFT-1", user))[0] == 201
+        await still.refuses("out_of_stock", still.gift(book, "ann", "A-1"))
+
+
 async def test_an_orders_rollback_takes_the_gift_with_it(still: Shop) -> None:
     """Redemption and gift are taken back, each by its event; a second rollback finds neither."""
     book, gifts = await still.book("CODE-1"), await still.book("GIFT-1")

@@ -159,6 +159,7 @@ async def test_a_request_off_the_hot_path_claims_its_key(still: Shop, workspace:
     event = await still.last_event()
     assert event["d"] == f"K 1 {NOW_MS + 7}"
     assert event["i"] == (await still.everything())[f"{caller.prefix}i:k"]
+    assert event["i"].startswith("f 0 201 ")
     assert event["r"] == '{"key":"k","op":"request"}'
     assert await workspace.claim(caller, "k", "f") == (201, '{"name":"ä b"}'.encode(), "/v1/books/x")
     await still.refuses("idempotency_key_reused", workspace.claim(caller, "k", "g"))
@@ -195,6 +196,34 @@ async def test_a_workspace_keeps_so_many_bytes(still: Shop) -> None:
     assert 2 * hour_ms < left <= 3 * hour_ms
 
 
+async def test_stored_bytes_count_until_their_hour_is_over(still: Shop) -> None:
+    """Each answer counts until the end of the hour in which it ends; a refused claim is told the end of the first. The
+    counts live as long as the last of the answers."""
+    caller, hour_ms = still.caller, 3_600_000
+    workspace, counts = Workspace(still.decider, 2000), f"{caller.prefix}y"
+    await still.put_workspace(idempotency_hours=2)
+    for n in range(3):
+        await workspace.settle(caller, f"k{n}", "f", 201, b"x" * 1000, "")
+        await still.wait(hour_ms if n < 2 else 0)
+    first = NOW_MS // hour_ms + 2
+    stored = (await still.everything())[counts]
+    assert set(stored) == {str(first + n) for n in range(3)}
+    with pytest.raises(Refusal) as refused:
+        await workspace.claim(caller, "another", "f")
+    assert refused.value.retry_after_ms == hour_ms
+    total = sum(map(int, stored.values()))
+    await still.refuses("key_quota", Workspace(still.decider, total).claim(caller, "another", "f"))
+    assert await Workspace(still.decider, total + 1).claim(caller, "another", "f") is None
+    await still.link.call("PEXPIRE", counts, 5 * hour_ms // 2)
+    for n, hours in ((3, 2), (4, 1)):
+        await still.put_workspace(idempotency_hours=hours)
+        await workspace.settle(caller, f"k{n}", "f", 201, b"{}", "")
+        assert await still.link.call("PTTL", counts) > 5 * hour_ms // 2
+    await still.wait(9 * hour_ms)
+    await workspace.settle(caller, "last", "f", 201, b"{}", "")
+    assert len((await still.everything())[counts]) == 1
+
+
 async def test_a_claim_is_renewed_whatever_is_kept(still: Shop) -> None:
     """A request that runs isn't ended by others' answers."""
     workspace, caller = Workspace(still.decider, 500), still.caller
@@ -224,6 +253,12 @@ async def test_a_claim_that_was_let_go_or_died_is_free(still: Shop, workspace: W
     await still.wait(1)
     assert await workspace.claim(caller, "k", "f") is None
     assert len(await still.events()) == 1
+    await workspace.settle(caller, "late", "f", 201, b"{}", "")  # its claim has ended, and nobody has taken the key
+    assert await workspace.claim(caller, "late", "f") == (201, b"{}", "")
+    for key in ("late", "gone"):
+        await workspace.renew(caller, key, "f")  # there is no claim of it to renew
+    assert await workspace.claim(caller, "late", "f") == (201, b"{}", "")
+    assert await workspace.claim(caller, "gone", "g") is None
 
 
 async def test_redemptions_that_an_answer_refers_to(still: Shop) -> None:
@@ -238,3 +273,25 @@ async def test_redemptions_that_an_answer_refers_to(still: Shop) -> None:
         name: (f"CODE-{number}", str(book.book_id)) for number, name in enumerate(names, 1)
     }
     assert (await still.decider.run(0, "records", command.keys, (f"{names[0]} 1-999",)))[:2] == [RECALL, "1-999"]
+    await still.record()
+    assert read_records(await still.decide(command)) == redemptions
+
+
+async def test_restored_answers_are_counted_once(still: Shop) -> None:
+    """Of the keys that a recovery brings back, those of answers off the hot path count, in the hour in which they end,
+    to the millisecond: not one that is here already, but one whose claim is here, or a key of the wrong type."""
+    hour_ms, w, answer = 3_600_000, still.caller.prefix, "f 0 201 - {}"
+    await still.at(NOW_MS + 999)
+    left = hour_ms - 999
+    await still.link.call("SET", f"{w}i:known", answer)
+    await still.link.call("SET", f"{w}i:claimed", f"f c {NOW_MS}")
+    await still.link.call("LPUSH", f"{w}i:list", "x")
+    await still.gate("closed")
+    ends = {"known": left, "claimed": left, "list": left, "new": left, "sooner": left - 1}
+    args = [part for key, left_ms in ends.items() for part in (f"{w}i:{key}", answer, left_ms)]
+    assert await still.work("restore_keys", [still.caller.gate], *args, f"{w}i:hot", "f 0 x", left) == [0]
+    await still.gate("open")
+    stored = await still.everything()
+    hour = NOW_MS // hour_ms
+    assert stored[f"{w}y"] == {str(hour + 1): str(3 * len(answer)), str(hour): str(len(answer))}
+    assert {stored[f"{w}i:{key}"] for key in ends} == {answer}

@@ -158,19 +158,24 @@ async def test_what_is_used_up_is_not_held(still: Shop) -> None:
 
 async def test_what_is_past_its_window_is_not_held(still: Shop) -> None:
     """A coupon past its own end or its book's is not held, each counted once; one switched off is."""
-    plain = await still.book("CODE-1", "CODE-2")
+    plain = await still.book("CODE-1", "CODE-2", "CODE-5", "CODE-6")
     ending = await still.book("CODE-3", "CODE-4", valid_until_ms=NOW_MS + 20)
-    await still.add(plain, "CODE-1", expires_ms=NOW_MS + 10)
+    await still.add(plain, "CODE-1", "CODE-5", expires_ms=NOW_MS + 10)
     await still.add(ending, "CODE-3", expires_ms=NOW_MS + 10)
-    for code in ("CODE-1", "CODE-2", "CODE-3", "CODE-4"):
-        await still.assign(code, "ann")
-    assert await still.held("ann") == 4
+    for number in range(1, 6):
+        await still.assign(f"CODE-{number}", "ann")
+    assert await still.held("ann") == 5
     await still.wait(9)
-    assert await still.held("ann") == 4
+    assert await still.held("ann") == 5
     await still.wait(1)
     assert await still.held("ann") == 2
     await still.wait(10)
     assert await still.held("ann") == 1
+    await still.user("ann", 2)
+    assert (await still.assign("CODE-6", "ann"))[0] == 201
+    await still.refuses("user_coupon_limit", still.assign_any(plain, "ann"))
+    await still.unassign("CODE-6")
+    await still.user("ann", None)
     await still.add(plain, "CODE-2", active=False)
     assert await still.held("ann") == 1
     await still.add(plain, "CODE-1", expires_ms=None)

@@ -164,7 +164,8 @@ async def test_locks_of_coupons_and_books_that_are_not_there_are_refused(still: 
         await still.refuses("coupon_not_found", asked)
     await still.refuses("lock_lost", still.extend("CODE-1", "never-was"))
     await still.change(book, status="inactive")
-    await still.refuses("book_inactive", still.extend("CODE-1", lock["lockToken"]))
+    for token in (lock["lockToken"], "never-was"):
+        await still.refuses("book_inactive", still.extend("CODE-1", token))
     await still.add(book, "CODE-1", active=False)
     await still.refuses("coupon_inactive", still.extend("CODE-1", lock["lockToken"]))
     assert (await still.coupon("CODE-1"))[1]["status"] == "inactive"
@@ -208,6 +209,15 @@ async def test_a_new_lock_replaces_an_old_one_behind_many_expired(still: Shop) -
     _, new = await still.lock("CODE-1", "ann")
     await still.refuses("lock_lost", still.redeem("CODE-1", "ann", lockToken=old["lockToken"]))
     assert (await still.redeem("CODE-1", "ann", lockToken=new["lockToken"]))[0] == 201
+
+
+async def test_a_lock_of_which_a_part_is_missing_is_forgotten(still: Shop) -> None:
+    """A deadline without its lock stops no script: it is removed when it has passed."""
+    await still.book("CODE-1", max_redemptions_per_code=3)
+    await still.lock("CODE-1", "ann", lockSeconds=1)
+    await still.link.call("DEL", f"{still.caller.prefix}k:CODE-1")
+    await still.wait(1_000)
+    assert (await still.lock("CODE-1", "bob"))[0] == 201
 
 
 @pytest.mark.parametrize("uses", [1, 3])

@@ -8,6 +8,7 @@ import pytest
 from loadtests.harness.premises import EPOCH, NOW_MS
 from loadtests.harness.shop import Shop
 from service.formats import key_names
+from service.formats.coupon_record import parse_coupon_record
 from service.formats.events import redemption_id
 
 
@@ -129,8 +130,11 @@ async def test_what_happened_to_a_code_that_isnt_there(still: Shop) -> None:
         (False, UNASSIGNED.replace("{user}", "ann") % 1, "not_assigned"),
         (False, ROLLED_BACK % 1, "not_standing"),
         (False, ROLLED_BACK % 0, "not_standing"),
+        (False, ROLLED_BACK % 2, "unreadable"),
         (True, ASSIGNED, "assigned"),
         (True, ASSIGNED.replace("ann", "bob"), "assigned"),
+        (True, ASSIGNED.replace("1800000000000", "None"), "assigned"),
+        (True, UNASSIGNED.replace("180000000000%d", "None").replace("{user}", "ann"), "unreadable"),
     ],
 )
 async def test_what_cant_be_applied_changes_nothing(
@@ -144,14 +148,51 @@ async def test_what_cant_be_applied_changes_nothing(
     await assert_skipped(still, event(2, decided), why=[why])
 
 
-async def test_a_rollback_is_not_applied_below_zero(still: Shop, uses: int | None) -> None:
-    """Where a user has used nothing of the book, nothing is given back."""
+@pytest.mark.parametrize(("counts", "restore"), [("", 1), ("", 0), ("0 1", 1), ("1 0", 0)])
+async def test_a_rollback_is_not_applied_below_zero(still: Shop, uses: int | None, counts: str, restore: int) -> None:
+    """Where a user has used nothing of the book, or nothing of it stands, nothing is given back."""
     await still.book("CODE-1", max_redemptions_per_code=uses)
     await redone(still, event(1, ASSIGNED), event(2, REDEEMED % (uses or 0)))
     bucket = f"{still.caller.prefix}o:{key_names.bucket('ann')}"
     await still.link.call("HDEL", bucket, "1/ann")
-    await assert_skipped(still, event(3, ROLLED_BACK % 1), why=["below_zero"])
+    if counts:
+        await still.link.call("HSET", bucket, "1/ann", counts)
+    await assert_skipped(still, event(3, ROLLED_BACK % restore), why=["below_zero"])
     await still.link.call("HSET", bucket, "1/ann", "1")
+
+
+async def test_a_rollback_of_a_coupon_without_uses_is_not_applied(still: Shop, uses: int | None) -> None:
+    """Where the coupon's record counts no use, it gets none back; one that can't be read is in its own event's way."""
+    await still.book("CODE-1", max_redemptions_per_code=uses)
+    await redone(still, event(1, ASSIGNED), event(2, REDEEMED % (uses or 0)))
+    name = key_names.coupon(still.caller.prefix, "CODE-1")
+    stored = await still.link.call("GET", name)
+    record = parse_coupon_record(stored)
+    assert record
+    for text, why in ((str(record._replace(uses="0")), "below_zero"), ("0 -", "unreadable")):
+        await still.link.call("SET", name, text)
+        await assert_skipped(still, event(3, ROLLED_BACK % 1), why=[why])
+    await still.link.call("SET", name, stored)
+
+
+@pytest.mark.parametrize("settings", [None, "1 -"])
+async def test_an_event_of_a_book_that_isnt_there_is_left_out(still: Shop, settings: str | None) -> None:
+    """Without settings of its book that can be read an event is skipped."""
+    book = await still.book("CODE-1")
+    name = key_names.book(still.caller.prefix, book.book)
+    stored = await still.link.call("GETDEL", name)
+    if settings:
+        await still.link.call("SET", name, settings)
+    await assert_skipped(still, event(1, ASSIGNED), event(2, REDEEMED % 1), why=["book_missing"] * 2)
+    await still.link.call("SET", name, stored)
+
+
+async def test_an_assignment_of_a_coupon_that_is_used_up_holds_nothing(still: Shop) -> None:
+    """As where the rollback between them could not be applied."""
+    await still.book("CODE-1")
+    await redone(still, event(1, REDEEMED % 1), event(2, ASSIGNED))
+    assert (await still.coupon("CODE-1"))[1]["userId"] == "ann"
+    assert await still.held("ann") == 0
 
 
 async def test_a_rollback_without_its_redemption_is_left_out(still: Shop) -> None:
@@ -160,37 +201,54 @@ async def test_a_rollback_without_its_redemption_is_left_out(still: Shop) -> Non
     await still.gate("closed")
     lost = event(1, ROLLED_BACK % 1)[1]
     sold = event(2, REDEEMED.replace("CODE-1", "CODE-2").replace("{cb}", str(key_names.bucket("CODE-2"))) % 1)[1]
-    args = [lost, "7-0", "None-None None 5", sold, "7-1", ""]
+    args = [lost, "7-0", "None-None None 5", sold, "7-1", "", lost.replace("CODE-1", "CODE-2"), "7-2", ""]
+    args[6] = args[6].replace(f" {key_names.bucket('CODE-1')} ", f" {key_names.bucket('CODE-2')} ")
     await still.link.call("XADD", key_names.outbox(0), "7-1", "d", sold, "r", "{}")
     reply = await redo(still, "7-1", *args)
-    assert reply == [0, 0, "redemption_missing"]
-    assert await still.link.call("GETDEL", key_names.mend(0)) == "7-1 7-0:redemption_missing"
+    assert reply == [0, 0, "redemption_missing", 2, "redemption_missing"]
+    skipped = "7-0:redemption_missing 7-2:redemption_missing"
+    assert await still.link.call("GETDEL", key_names.mend(0)) == f"7-1 {skipped}"
     await still.gate("open")
     assert (await still.coupon("CODE-2"))[1]["status"] == "redeemed"
 
 
-async def test_an_error_of_redis_is_one_events(still: Shop, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("before", "decided", "stray"),
+    [
+        ([], f"{ASSIGNED} A-1 {{ob}}", f"g:{key_names.bucket('A-1')}"),
+        ([ASSIGNED], UNASSIGNED.replace("{user}", "ann") % 1, "u:ann"),
+        ([], REDEEMED % 1, f"o:{key_names.bucket('A-1')}"),
+        ([ASSIGNED, REDEEMED % 1], ROLLED_BACK % 1, f"o:{key_names.bucket('A-1')}"),
+    ],
+)
+async def test_an_error_of_redis_is_one_events(
+    still: Shop, kind: str, before: list[str], decided: str, stray: str
+) -> None:
     """A key of another type fails the event that needs it, and no other, while everything is rebuilt: `failed` where it
     was begun. In a tail, in which no event is at fault for it, it ends the run, and the mark stays."""
-    await still.book("CODE-1", "CODE-2")
-    await still.link.call("SET", f"{still.caller.prefix}g:{key_names.bucket('A-1')}", "stray")
-    of_two = {"CODE-1": "CODE-2", "{cb}": str(key_names.bucket("CODE-2"))}
-    gift = f"{ASSIGNED} A-1 {{ob}}"
-    other = ASSIGNED
-    for old, new in of_two.items():
-        other = other.replace(old, new)
+    await still.book("CODE-1", "CODE-2", "CODE-3")
+    await redone(still, *(event(seq, text) for seq, text in enumerate(before, 1)))
+    await still.link.call("DEL", f"{still.caller.prefix}{stray}")
+    await still.link.call("SET", f"{still.caller.prefix}{stray}", "stray")
+    await still.link.call("LPUSH", key_names.coupon(still.caller.prefix, "CODE-3"), "x")
+
+    def other(code: str) -> str:
+        text = ASSIGNED.replace("CODE-1", code).replace(" ann ", " bob ")
+        return text.replace("{cb}", str(key_names.bucket(code)))
+
     await still.gate("closed")
-    args = [part for event_id, decided, _ in (event(1, gift), event(2, other)) for part in (decided, event_id, "")]
+    events = (event(3, decided), event(4, other("CODE-3")), event(5, other("CODE-2")))
+    args = [part for event_id, text, _ in events for part in (text, event_id, _more(text))]
     await still.link.call("SET", key_names.mend(0), "7-0")
     reply = await redo(still, "7-2", *args)
     assert isinstance(reply, hiredis.ReplyError)
     assert kind == "fakeredis" or "WRONGTYPE" in str(reply)  # which says of no such error what it is
     assert await still.link.call("GET", key_names.mend(0)) == "7-0"
     assert await still.link.call("GET", f"{still.caller.prefix}c:CODE-2") is None
-    assert await redo(still, "whole", *args) == [0, 0, "failed"]
+    assert await redo(still, "whole", *args) == [0, 0, "failed", 1, "unreadable"]
     assert await still.link.call("GET", key_names.mend(0)) == "whole"
     await still.gate("open")
-    assert (await still.coupon("CODE-2"))[1]["userId"] == "ann"
+    assert (await still.coupon("CODE-2"))[1]["userId"] == "bob"
     await still.link.call("FLUSHALL")
     await still.open()
 
@@ -240,10 +298,36 @@ async def test_an_error_of_the_server_ends_the_run(still: Shop, kind: str) -> No
     await still.gate("open")
 
 
+async def test_a_rebuild_counts_free_codes_at_its_end(still: Shop) -> None:
+    """While everything is rebuilt neither codes nor events count free codes; then fill_pool does, each once."""
+    book, codes = await still.book(), [f"CODE-{n}" for n in range(1, 5)]
+    names = (still.caller.gate, key_names.settings(still.caller.prefix), key_names.newest(0))
+    pool, version = key_names.pool(still.caller.prefix, book.book), still.next_version()
+    await still.gate("closed")
+    plain = [part for code in codes for part in (key_names.bucket(code), code, "")]
+    dated = (key_names.bucket("CODE-5"), "CODE-5", f"- 0 - {NOW_MS} 1")
+    assert await still.work("put_codes", names, book.book, version, "1", *plain, *dated) == [0, 5]
+    events = [event(1, ASSIGNED), event(2, UNASSIGNED.replace("{user}", "ann") % 1)]
+    for event_id, decided, request in events:
+        await still.link.call("XADD", key_names.outbox(0), event_id, "d", decided, "r", request)
+    assert await redo(still, "whole", *(part for seq, text, _ in events for part in (text, seq, ""))) == [0]
+    assert await still.link.call("EXISTS", pool) == 0
+    assert await still.work("fill_pool", names[:2], *map(key_names.bucket, codes)) == [0]
+    assert await still.link.call("HLEN", pool) == 4
+    await still.link.call("DEL", key_names.mend(0))
+    await still.gate("open")
+
+
 @pytest.mark.parametrize(
-    ("counted", "becomes"), [("1", str(1 + 20 * 999_999_999_999_999)), (str(2**63 - 1), str(2**63 - 1))]
+    ("counted", "becomes", "left"),
+    [
+        ("1", str(1 + 20 * 999_999_999_999_999), "1"),
+        (str(2**63 - 1), str(2**63 - 1), str(2**63 - 1 - 20 * 999_999_999_999_999)),
+    ],
 )
-async def test_the_largest_discounts_are_summed_to_the_digit(still: Shop, counted: str, becomes: str) -> None:
+async def test_the_largest_discounts_are_summed_to_the_digit(
+    still: Shop, counted: str, becomes: str, left: str
+) -> None:
     """Sums beyond what Lua's numbers hold exactly are exact; one that no counter holds stays, and stops nothing."""
     await still.book("CODE-1", max_redemptions_per_code=None)
     counters = f"{still.caller.prefix}n:1"
@@ -252,5 +336,15 @@ async def test_the_largest_discounts_are_summed_to_the_digit(still: Shop, counte
     assert await redone(still, *(event(seq, largest.replace(" A-1 ", f" A-{seq} ")) for seq in range(1, 21))) == []
     assert await still.link.call("HGET", counters, "discount") == becomes
     assert await still.link.call("HGET", counters, "redemptions") == "20"
+    await still.gate("closed")
+    back = [(ROLLED_BACK % 1).replace(" A-1 ", f" A-{seq} ") for seq in range(1, 21)]
+    args = [
+        (event(20 + seq, text), f"7-{seq} 999999999999999 {key_names.bucket('ann')}")
+        for seq, text in enumerate(back, 1)
+    ]
+    assert await redo(
+        still, "7-40", *(part for (event_id, text, _), more in args for part in (text, event_id, more))
+    ) == [0]
+    assert await still.link.call("HGET", counters, "discount") == left
     await still.link.call("FLUSHALL")
     await still.open()

@@ -125,15 +125,17 @@ async def test_a_code_uploaded_switched_off(still: Shop) -> None:
     assert (await still.coupon("CODE-1"))[1]["status"] == "redeemed"
 
 
-async def test_an_expiry_is_set_moved_and_taken_away(still: Shop) -> None:
-    """A code's own end governs it at once, whether it is free, held or locked."""
-    book = await still.book("CODE-1", "CODE-2", valid_until_ms=NOW_MS + 100)
+async def test_an_expiry_is_set_moved_and_taken_away(still: Shop, uses: int | None) -> None:
+    """A code's own end governs it at once, whether it is free, held or used."""
+    book = await still.book("CODE-1", "CODE-2", "CODE-3", valid_until_ms=NOW_MS + 100, max_redemptions_per_code=uses)
     await still.assign("CODE-2", "ann")
-    for code in ("CODE-1", "CODE-2"):
+    await still.assign("CODE-3", "cat")
+    await still.redeem("CODE-3", "cat")
+    for code in ("CODE-1", "CODE-2", "CODE-3"):
         for own, expected in ((50, 50), (200, 100), (70, 70), (None, 100)):
             await still.add(book, code, expires_ms=own and NOW_MS + own)
             assert (await still.coupon(code))[1]["expiresAt"] == from_ms(NOW_MS + expected)
-    assert await still.held("ann") == 1
+    assert (await still.held("ann"), await still.held("cat")) == (1, int(uses != 1))
     assert (await still.assign_any(book, "bob"))[1]["code"] == "CODE-1"
 
 
@@ -204,6 +206,7 @@ async def test_counts_as_clients_see_them(still: Shop) -> None:
 async def test_the_last_version_of_which_all_is_here(still: Shop) -> None:
     """seen moves on only over what was seen, without a gap, and never back."""
     projector = still.projector
+    await still.link.call("DEL", key_names.newest(0))
     assert await projector.last_seen(0) == 0
     await projector.seen(0, 1)
     await projector.seen(0, 3)  # 2 is missing
@@ -236,8 +239,12 @@ async def test_the_newest_version_that_anything_is_of(still: Shop) -> None:
 
 
 async def test_a_code_that_redis_has_an_error_on_is_left_out(still: Shop) -> None:
-    """It is in no directory, so that no request can use it; the codes beside it are there, and counted."""
+    """It is in no directory, so that no request can use it; the codes beside it are there, and counted. One that was
+    there stays as it was."""
     book = await still.book()
+    await still.add(book, "CODE-4", owner_id="ann")
+    holding = await still.link.call("HGETALL", f"{still.caller.prefix}u:ann")
+    await still.link.call("DEL", f"{still.caller.prefix}u:ann")
     await still.link.call("SET", f"{still.caller.prefix}u:ann", "stray")
     left_out: list[str] = []
 
@@ -246,14 +253,19 @@ async def test_a_code_that_redis_has_an_error_on_is_left_out(still: Shop) -> Non
 
     projector = RedisProjector(run, lambda row: left_out.append(row.code))
     rows = [still.code_row(book, f"CODE-{n}", 90, owner_id="ann" if n == 2 else None) for n in range(1, 4)]
+    before = await still.coupon("CODE-4")
+    rows.insert(2, still.code_row(book, "CODE-4", 90, active=False))
     await projector.codes(still.workspace, 0, 90, rows)
-    assert left_out == ["CODE-2"]
+    assert left_out == ["CODE-2", "CODE-4"]
+    assert await still.coupon("CODE-4") == before
     assert await still.coupon("CODE-2") == (404, "coupon_not_found")
-    assert (await still.stats(book))["codes"] == 2
+    assert (await still.stats(book))["codes"] == 3
     assert (await still.assign_any(book, "bob"))[0] == 201
     with pytest.raises(Refusal, match="outcome_unknown"):
         await RedisProjector(run).codes(still.workspace, 0, 90, rows)
     await still.link.call("DEL", f"{still.caller.prefix}u:ann")
+    flat = [part for pair in holding.items() for part in pair] if isinstance(holding, dict) else holding
+    await still.link.call("HSET", f"{still.caller.prefix}u:ann", *flat)
 
 
 @pytest.mark.parametrize("settings", ["", "no words", "a b c d e f g h i j k l m n o p q r s t u v w"])

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from loadtests.harness.shop import Shop, tally, together
+from service.domain.limits import BookLimits
 
 
 async def codes_of(shop: Shop, many: int, **rules: Any) -> list[str]:
@@ -33,12 +34,17 @@ async def test_locks_at_once_are_counted_exactly(
     shop.caller = plain
     free = [code for code, answer in zip(codes, answers, strict=True) if answer[0] != 201]
     assert (await shop.lock(free[0], "ann"))[0] == (201 if given == 5 else 429)
+    if of_key:
+        assert (await shop.limit(live_locks=of_key).lock(free[1], "ann"))[0] == 201
 
 
 async def test_a_share_is_of_what_is_left(still: Shop) -> None:
     """Codes that are sold, off or assigned are not left; the share is rounded down; locked codes can be redeemed."""
-    codes = await codes_of(still, 10, limits={"lockedPercent": 55})
+    codes = await codes_of(still, 10, limits={"lockedPercent": 60})
     book = still.books[0]
+    await still.add(book, "TWICE-1", "TWICE-2", max_redemptions=2)
+    for code in ("TWICE-1", "TWICE-1", "TWICE-2", "TWICE-2"):
+        await still.redeem(code, "bob")
     for code in codes[:2]:
         await still.redeem(code, "bob")
     await still.add(book, codes[2], active=False)
@@ -54,21 +60,45 @@ async def test_a_share_is_of_what_is_left(still: Shop) -> None:
 
 
 @pytest.mark.parametrize("uses", [20, None])
-async def test_a_share_of_uses(still: Shop, uses: int | None) -> None:
+@pytest.mark.parametrize(("spent", "share"), [(0, 5), (4, 4)])
+async def test_a_share_of_uses(still: Shop, uses: int | None, spent: int, share: int) -> None:
     """Of a code with several uses, and of a book's total, so much of what is left may be locked."""
     rules = {"max_redemptions_per_code": uses} if uses else {"max_redemptions_per_code": None, "max_redemptions": 20}
     await still.book("SUMMER", limits={"lockedPercent": 25}, **rules)
-    for n in range(4):
+    for n in range(spent):
         await still.redeem("SUMMER", f"b{n}")
-    assert [(await still.lock("SUMMER", f"u{n}"))[0] for n in range(5)] == [201] * 4 + [429]
+    assert [(await still.lock("SUMMER", f"u{n}"))[0] for n in range(share + 1)] == [201] * share + [429]
     assert (await still.redeem("SUMMER", "ann"))[0] == 201
 
 
+async def test_a_code_with_uses_left_is_not_in_the_share_of_codes(still: Shop) -> None:
+    """Where half of the codes may be locked and one of two is, the other can be locked if a use is left for others."""
+    await still.book("CODE-1", "CODE-2", max_redemptions_per_code=2, limits={"lockedPercent": 50})
+    await still.redeem("CODE-1", "bob")
+    assert (await still.lock("CODE-1", "ann"))[0] == 201
+    _, held = await still.lock("CODE-2", "cat")
+    assert held["code"] == "CODE-2"
+    await still.redeem("CODE-2", "cat", lockToken=held["lockToken"])
+    await still.refuses("lock_quota", still.lock("CODE-2", "dan"))
+
+
+async def test_a_full_quota_names_when_its_first_live_lock_ends(still: Shop) -> None:
+    """A lock that ends in this millisecond is none of them, though it is still stored."""
+    codes = await codes_of(still, 4, limits={"locksPerUser": 3})
+    for code, seconds in zip(codes, (10, 20, 30), strict=False):
+        assert (await still.lock(code, "ann", lockSeconds=seconds))[0] == 201
+    await still.change(still.books[0], limits=BookLimits(locks_per_user=2))
+    await still.wait(10_000)
+    assert await still.retry_after_ms(still.lock, codes[3], "ann") == ("lock_quota", 10_000)
+
+
 @pytest.mark.parametrize("how", ["unlock", "redeem", "expire"])
-@pytest.mark.parametrize("limit", ["locksPerUser", "lockedPercent", "key"])
-async def test_a_lock_that_ended_counts_no_more(still: Shop, limit: str, how: str) -> None:
+@pytest.mark.parametrize(
+    ("limit", "uses"), [("locksPerUser", 1), ("locksPerUser", 3), ("lockedPercent", 1), ("key", 1), ("key", 3)]
+)
+async def test_a_lock_that_ended_counts_no_more(still: Shop, limit: str, uses: int, how: str) -> None:
     """Released, redeemed or expired it makes room at once; until then the refusal has the time of its end."""
-    codes = await codes_of(still, 3, limits=None if limit == "key" else {limit: 1})
+    codes = await codes_of(still, 3, limits=None if limit == "key" else {limit: 1}, max_redemptions_per_code=uses)
     if limit == "key":
         still.limit(live_locks=1)
     _, lock = await still.lock(codes[0], "ann", lockSeconds=10)
@@ -133,4 +163,4 @@ async def test_expired_locks_dont_fill_the_sets_that_count_them(still: Shop) -> 
         if ":l" in name and len(name.split(":")[2]) == 2
     }
     assert set(sets) == {"lb", "lu", "lk"}
-    assert max(sets.values()) <= 20
+    assert set(sets.values()) == {10}

@@ -31,6 +31,7 @@ async def test_after_too_many_misses_no_code_is_looked_up(still: Shop, limit: st
     still.limit(**{limit: 2})  # type: ignore[arg-type]
     assert await still.redeem("NO-SUCH", "eve") == (404, "coupon_not_found")
     assert (await still.lock("CODE-1", "eve"))[0] == 201
+    assert not [name for name in await still.everything() if ":lk:" in name]  # its live locks have no limit
     assert await still.redeem("CODE-2", "eve") == (409, "coupon_assigned_to_other")
     for ask in (still.lock, still.redeem, still.assign):
         await still.refuses("too_many_misses", ask("CODE-1", "eve"))
@@ -49,12 +50,28 @@ async def test_a_minute_later_all_is_as_before(shop: Shop) -> None:
     await shop.book("CODE-1")
     shop.limit(requests_per_minute=1, misses_per_minute=1)
     assert await shop.coupon("NO-SUCH") == (404, "coupon_not_found")
-    assert await shop.coupon("CODE-1") == (429, "rate_limited")
-    for counter in (f"{shop.caller.prefix}q:{kind}:{shop.caller.limit_key}" for kind in "rm"):
+    counters = [f"{shop.caller.prefix}q:{kind}:{shop.caller.limit_key}" for kind in "rm"]
+    for counter in counters:
         left_ms = await shop.link.call("PTTL", counter)
         assert 50_000 < left_ms <= 60_000
+    await shop.link.call("PEXPIRE", counters[0], 30_000)
+    refused, retry_ms = await shop.retry_after_ms(shop.coupon, "CODE-1")
+    assert refused == "rate_limited"
+    assert 20_000 < (retry_ms or 0) <= 30_000
+    for counter in counters:
         await shop.link.call("DEL", counter)  # as its end does
     assert (await shop.coupon("CODE-1"))[0] == 200
+
+
+async def test_a_minute_begins_with_its_first_request(shop: Shop) -> None:
+    """A counter's end does not move while requests are counted."""
+    await shop.book("CODE-1")
+    shop.limit(requests_per_minute=9)
+    counter = f"{shop.caller.prefix}q:r:{shop.caller.limit_key}"
+    await shop.coupon("CODE-1")
+    await shop.link.call("PEXPIRE", counter, 30_000)
+    await shop.coupon("CODE-1")
+    assert await shop.link.call("PTTL", counter) <= 30_000
 
 
 async def test_answers_have_what_is_left_of_limits(still: Shop) -> None:
@@ -65,11 +82,14 @@ async def test_answers_have_what_is_left_of_limits(still: Shop) -> None:
     still.limit(requests_per_minute=9, misses_per_minute=2, address_misses_per_minute=9)
     assert (await still.lock("CODE-1", "ann"))[0] == 200
     assert still.rates == "requests 9 8 60 misses 2 2 60 address 9 9 60"
-    assert await still.lock("NO-SUCH", "ann") == (404, "coupon_not_found")
+    assert await still.retry_after_ms(still.lock, "NO-SUCH", "ann") == ("coupon_not_found", None)
     assert still.rates == "requests 9 7 60 misses 2 1 60 address 9 8 60"
     assert await still.lock("NO-SUCH", "ann") == (404, "coupon_not_found")
     assert await still.lock("NO-SUCH", "ann") == (429, "too_many_misses")
     assert still.rates == "requests 9 6 60 misses 2 0 60 address 9 7 60"
+    still.limit(address_misses_per_minute=1)  # another key's, of the same address
+    assert await still.lock("CODE-1", "ann") == (429, "too_many_misses")
+    assert still.rates == "address 1 0 60"
 
 
 async def test_every_refusal_of_a_public_key_is_the_same_miss(still: Shop) -> None:
@@ -83,18 +103,24 @@ async def test_every_refusal_of_a_public_key_is_the_same_miss(still: Shop) -> No
         still.limit(scopes=["public"], address_misses_per_minute=1)
         still.address = f"192.0.2.{len(code) + int(code[-1]) if code[-1].isdigit() else 1}"
         assert (await still.validate("CODE-1", userId="eve"))[1]["valid"]
+        assert still.rates == "address 1 1 60"
         seen.add((str(await still.validate(code, userId="eve")), still.rates))
         await still.refuses("too_many_misses", still.validate("CODE-1", userId="eve"))
     assert len(seen) == 1
+    still.address = "192.0.2.99"
+    await still.validate("CODE-1", orderValue="1.005")
+    assert (still.refusal and still.refusal.code, still.rates) == ("invalid", "address 1 0 60")
 
 
 async def test_a_books_misses(still: Shop) -> None:
     """After as many misses on a book's coupons as it allows, a further miss gets no reason. Requests that don't miss,
-    and other books, are not affected."""
+    and other books, are not affected. A public key, which gets no reasons, misses on no book."""
     await still.book("CODE-1", "CODE-2", limits={"missesPerMinute": 2})
     await still.book("CODE-3")
     for code in ("CODE-2", "CODE-3"):
         await still.assign(code, "bob")
+    still.limit(of_books=True, scopes=["public"])
+    assert {(await still.validate("CODE-2", userId="eve"))[0] for _ in range(3)} == {200}
     still.limit(of_books=True)
     for _ in range(2):
         assert await still.redeem("CODE-2", "eve") == (409, "coupon_assigned_to_other")
@@ -114,6 +140,7 @@ async def test_a_validate_that_names_another_is_a_miss(still: Shop) -> None:
         assert still.rates == f"misses 3 {left} 60"
     assert (await still.validate("CODE-1", userId="bob"))[1]["valid"]
     assert (await still.validate("CODE-2", userId="eve"))[1]["valid"]
+    assert (await still.validate("CODE-2", lockToken="lost"))[1]["reasons"] == ["lock_lost"]
     assert still.rates == "misses 3 1 60"
     assert await still.validate("CODE-1", userId="eve") == (429, "too_many_misses")
     assert still.rates == "misses 3 0 60"
@@ -138,9 +165,13 @@ async def test_a_request_that_is_not_decided_is_not_counted(still: Shop) -> None
     still.limit(requests_per_minute=1)
     await still.gate("closed")
     await still.refuses("recovering", still.coupon("CODE-1"))
+    await still.gate("full")
+    await still.refuses("behind", still.lock("CODE-1", "ann"))
     await still.gate("open")
     assert (await still.coupon("CODE-1"))[0] == 200
-    await still.refuses("rate_limited", still.coupon("CODE-1"))
+    for state in ("full", "behind", "open"):
+        await still.gate(state)
+        await still.refuses("rate_limited", still.coupon("CODE-1"))
     await still.gate("closed")
     await still.refuses("recovering", still.coupon("CODE-1"))
     await still.gate("open")

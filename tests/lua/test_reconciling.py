@@ -11,7 +11,8 @@ from loadtests.harness.premises import EPOCH
 from loadtests.harness.shop import Shop
 from service.formats import key_names
 from service.formats.coupon_state import Write
-from service.hot.inspection import WRONG, Item, Looker
+from service.formats.event_id import NO_EVENT
+from service.hot.inspection import WRONG, Item, Looker, Seen
 from service.hot.redis_server import Fenced
 
 A, B, C = ("{p0}:reconciling:" + name for name in "abc")
@@ -49,6 +50,7 @@ async def test_what_is_seen(shop: Shop, looker: Looker) -> None:
     """Each in its way, null where there is nothing, with the last event and what is here of the configuration."""
     await shop.book("CODE-1")
     await shop.redeem("CODE-1", "ann")
+    await shop.projector.seen_all(0, shop.version)
     await _fill(shop)
     items = [
         Item("s", A), Item("s", "nothing"), Item("h", B, "two"), Item("h", B, "three"), Item("H", B),
@@ -60,8 +62,10 @@ async def test_what_is_seen(shop: Shop, looker: Looker) -> None:
     assert values == ["text", None, "2", None, ["1", "2", "one", "two"], "6", None, ["5", "6", "five", "six"], 2, 0]
     last = (await shop.link.call("XREVRANGE", key_names.outbox(0), "+", "-", "COUNT", "1"))[0][0]
     assert "{}-{}".format(*seen.at) == last
-    versions = [await shop.link.call("GET", name) for name in (key_names.config(0), key_names.newest(0))]
-    assert [str(seen.config), str(seen.newest)] == [version or "0" for version in versions]
+    assert (seen.config, seen.newest) == (shop.version, shop.version)
+    await shop.record()
+    await shop.link.call("DEL", key_names.config(0), key_names.newest(0))
+    assert await looker.look([]) == Seen(NO_EVENT, 0, 0, [])
 
 
 async def test_a_thousand_standing_redemptions_are_seen(shop: Shop, looker: Looker) -> None:
@@ -200,5 +204,33 @@ async def test_pools_are_as_the_directory_says(shop: Shop, looker: Looker) -> No
     for repair in (False, True):
         assert await looker.pools(1, "", every, repair) == [f"{free} 1"]
         assert await looker.pools(1, "1", every, repair) == [f"{used} 1"]
+    await shop.link.call("HINCRBY", pool, free, 1)
+    for repair in (False, True):
+        assert await looker.pools(1, "", every, repair) == []
+        assert await looker.pools(1, "1", every, repair) == [f"{free} 1"]
     assert await value(shop.link, pool, "hash") == counted
     assert await looker.pools(1, "", every, False) == await looker.pools(1, "1", every, False) == []
+
+
+async def test_a_run_compares_no_more_than_it_may(shop: Shop) -> None:
+    """A run ends with the bucket that brings it to 1,000 codes. A bucket of more than 2,000 is left alone, and so is a
+    directory or count of the wrong type."""
+    w, names = shop.caller.prefix, (shop.caller.gate, key_names.settings(shop.caller.prefix))
+
+    async def fill(bucket: int, codes: int) -> str:
+        name = key_names.directory(w, bucket)
+        await shop.link.call("DEL", name)
+        await shop.link.call("HSET", name, *(part for n in range(codes) for part in (f"CODE-{n}", "1")))
+        return name
+
+    filled = [await fill(bucket, codes) for bucket, codes in ((1, 999), (2, 1), (3, 1), (4, 2000))]
+    assert await shop.work("pools", names, "", "", 1, 2, 3) == [0, 2, "1 1", "2 1"]
+    assert await shop.work("pools", names, "", "", 4) == [0, 1, "4 1"]
+    await fill(4, 2001)
+    assert await shop.work("pools", names, "", "", 4, 3) == [0, 2, "3 1"]
+    await shop.link.call("DEL", filled[1])
+    await shop.link.call("LPUSH", filled[1], "x")
+    assert await shop.work("pools", names, "", "", 2, 3) == [0, 2, "3 1"]
+    await shop.link.call("LPUSH", key_names.pool(w, 1), "x")
+    assert await shop.work("pools", names, "1", "", 3) == [0, 1]
+    await shop.link.call("DEL", key_names.pool(w, 1), *filled)

@@ -131,6 +131,7 @@ async def test_amounts_have_their_currencys_digits(still: Shop, currency: str, d
         await still.refuses("invalid", still.redeem(code, "ann", orderValue=too_fine, **named))
         await still.refuses("invalid", still.validate(code, orderValue=too_fine, **named))
         await still.refuses("currency_mismatch", still.redeem(code, "ann", orderValue="1", currency="USD"))
+        assert (await still.validate(code, orderValue=value, currency=currency))[1]["valid"]
         _, redemption = await still.redeem(code, "ann", orderValue=value, **named)
         assert (redemption["currency"], redemption["orderValue"]) == (currency, value)
         assert len(redemption["discountAmount"].partition(".")[2]) == digits

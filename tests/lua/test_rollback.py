@@ -8,7 +8,9 @@ from uuid_utils import uuid7
 from loadtests.harness.premises import EPOCH, NOW_MS
 from loadtests.harness.shop import Shop
 from service.domain.times import from_ms
-from service.formats.events import RequestPart, RolledBack
+from service.formats import key_names
+from service.formats.event_id import parse_event_id
+from service.formats.events import RequestPart, RolledBack, redemption_id
 from tests.lua.outbox import parse_entry
 
 
@@ -48,11 +50,17 @@ async def test_what_gets_its_use_back(still: Shop, restore: bool) -> None:
     used = [("CODE-1", "bob", None), ("CODE-2", "ann", None), ("CODE-4", "ann", None), ("CODE-6", "ann", "A-1")]
     for code, user, order in used:
         _, redemption = await still.redeem(code, user, **({"orderId": order} if order else {}))
-        await still.rollback(redemption["redemptionId"], restore=restore)
+        back = (
+            still.rollback_order(order, restore=restore)
+            if order
+            else still.rollback(redemption["redemptionId"], restore=restore)
+        )
+        assert (await back)[0] == 200
     asks: list[tuple[str, str, dict[str, Any]]] = [
         ("CODE-1", "coupon_redeemed", {}),
         ("CODE-3", "user_redemption_limit", {}),
         ("CODE-5", "out_of_stock", {}),
+        ("CODE-6", "coupon_redeemed", {"orderId": "A-2"}),
         ("CODE-7", "order_already_used", {"orderId": "A-1"}),
     ]
     for code, refusal, more in asks:
@@ -70,8 +78,37 @@ async def test_a_redemption_that_never_was_is_not_found(still: Shop) -> None:
         await still.refuses("order_not_found", still.rollback_order(order))
 
 
-async def test_an_order_is_rolled_back_as_a_whole(still: Shop) -> None:
-    """All of an order's redemptions that stand are rolled back, each with an event; those before stay as they are."""
+async def test_an_id_with_another_time_or_of_another_workspace_is_not_found(still: Shop) -> None:
+    """Though it is made of an event that is in the outbox."""
+    await still.book("CODE-1")
+    await still.redeem("CODE-1", "ann")
+    seq = parse_event_id((await still.events())[-1][0]).seq
+    await still.refuses("redemption_not_found", still.rollback(redemption_id(EPOCH, seq, NOW_MS + 1)))
+    fields = await still.last_event()
+    other = await still.link.call(
+        "XADD", key_names.outbox(0), f"{EPOCH}-*", "d", fields["d"].replace("R 1 ", "R 2 "), "r", fields["r"]
+    )
+    their_id = redemption_id(EPOCH, parse_event_id(other).seq, NOW_MS)
+    await still.refuses("redemption_not_found", still.rollback(their_id))
+    await still.link.call("XDEL", key_names.outbox(0), other)
+
+
+async def test_a_code_that_postgres_has_lost_has_nothing_to_roll_back(still: Shop) -> None:
+    """Neither by the redemption nor by its order."""
+    await still.book("CODE-1")
+    _, redemption = await still.redeem("CODE-1", "ann", orderId="A-1")
+    name = key_names.directory(still.caller.prefix, key_names.bucket("CODE-1"))
+    entry = await still.link.call("HGET", name, "CODE-1")
+    await still.link.call("HDEL", name, "CODE-1")
+    await still.refuses("redemption_not_found", still.rollback(redemption["redemptionId"]))
+    await still.refuses("already_rolled_back", still.rollback_order("A-1"))
+    await still.link.call("HSET", name, "CODE-1", entry)
+
+
+@pytest.mark.parametrize("is_recorded", [False, True])
+async def test_an_order_is_rolled_back_as_a_whole(still: Shop, is_recorded: bool) -> None:
+    """All of an order's redemptions that stand are rolled back, each with an event; those before stay as they are. So
+    are those of which only Postgres has the facts."""
     await still.put_workspace(coupons_per_order=4)
     await still.book("CODE-1", "CODE-2", max_redemptions_per_code=2)
     await still.book("CODE-3")
@@ -80,9 +117,12 @@ async def test_an_order_is_rolled_back_as_a_whole(still: Shop) -> None:
         for code, user in (("CODE-1", "ann"), ("CODE-1", "bob"), ("CODE-2", "ann"), ("CODE-3", "ann"))
     ]
     await still.rollback(ids[1], restore=False)
+    if is_recorded:
+        await still.record()
     before = len(await still.read_outbox_entries())
     await still.wait(1)
     status, body = await still.rollback_order("A-1", reason="cancelled")
+    assert still.recalled == is_recorded
     assert (status, body["durability"]) == (200, "accepted")
     assert [item["redemptionId"] for item in body["items"]] == [ids[0], ids[2], ids[3]]
     assert {item["rolledBackAt"] for item in body["items"]} == {from_ms(NOW_MS + 1)}

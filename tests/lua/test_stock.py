@@ -30,6 +30,18 @@ async def test_locks_dont_count(still: Shop) -> None:
     assert await still.notices(book) == ["low codes 1", "out codes 0"]
 
 
+async def test_what_is_off_or_exhausted_is_not_left(still: Shop) -> None:
+    """Of four codes one is switched off and one is used up: the next that is taken leaves one."""
+    book = await still.book("CODE-1", "CODE-2", "OFF-1", low_stock_threshold=2)
+    await still.add(book, "OFF-1", active=False)
+    await still.add(book, "TWICE-1", max_redemptions=2)
+    for _ in range(2):
+        await still.redeem("TWICE-1", "ann")
+    assert await still.notices(book) == []
+    await still.assign("CODE-1", "ann")
+    assert await still.notices(book) == ["low codes 1"]
+
+
 async def test_each_crossing_is_noticed(still: Shop) -> None:
     """After a rollback, an unassign or an upload a book may run low again."""
     book = await still.book("CODE-1", "CODE-2", low_stock_threshold=2)
@@ -101,6 +113,25 @@ async def test_a_refused_or_repeated_request_makes_no_notice(still: Shop) -> Non
     await still.redeem("CODE-1", "ann", orderId="A-1", key="k")
     await still.redeem("CODE-1", "bob")
     assert await still.notices(book) == notices
+
+
+async def test_a_counter_that_drifted_makes_no_notice_twice(still: Shop) -> None:
+    """A book that counts too few codes runs out once, and never has less than none left."""
+    book, pair = (
+        await still.book("CODE-1", "CODE-2", "CODE-3", low_stock_threshold=1),
+        await still.book("PAIR-1", "PAIR-2"),
+    )
+    counters = [f"{still.caller.prefix}n:{each.book}" for each in (book, pair)]
+    for name in counters:
+        await still.link.call("HINCRBY", name, "codes", -1)
+    for code in ("CODE-1", "CODE-2", "CODE-3"):
+        await still.assign(code, "ann")
+    assert await still.notices(book) == ["low codes 0", "out codes 0"]
+    await still.put_workspace(gift_book_id=pair.book_id)
+    await still.checkout("ann", "A-1", code="PAIR-1")
+    assert await still.notices(pair) == ["out codes 0"]
+    for name in counters:
+        await still.link.call("HINCRBY", name, "codes", 1)
 
 
 @pytest.mark.parametrize("spare", [0, 7])

@@ -116,6 +116,9 @@ async def test_an_owner_given_at_upload_is_taken_too_and_not_brought_back(still:
     assert (await still.assign_any(book, "bob"))[1]["code"] == "CODE-1"
     await still.add(book, "CODE-1", **says)
     assert (await still.coupon("CODE-1"))[1]["userId"] == "bob"
+    for _ in range(2):
+        await still.redeem("CODE-1", "bob")
+    await still.refuses("coupon_exhausted", still.unassign("CODE-1"))
 
 
 async def test_a_use_and_an_unassign_at_once_have_an_order(shop: Shop) -> None:

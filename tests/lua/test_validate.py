@@ -34,17 +34,29 @@ async def test_a_valid_use_has_its_amounts(still: Shop, uses: int | None) -> Non
 
 
 async def test_without_discount_no_value_is_asked(still: Shop) -> None:
-    """A book without a discount is valid with and without a value."""
+    """A book without a discount is valid with and without a value; without a user an assigned coupon is, too."""
     await still.book("CODE-1")
+    await still.assign("CODE-1", "ann")
     _, body = await still.validate("CODE-1")
     assert (body["valid"], body["discountAmount"], body["finalAmount"]) == (True, "0.00", None)
     _, body = await still.validate("CODE-1", orderValue="3")
     assert (body["valid"], body["discountAmount"], body["finalAmount"]) == (True, "0.00", "3.00")
 
 
+async def test_the_coupon_has_its_last_redemption(still: Shop) -> None:
+    """Also once only Postgres has the facts of it."""
+    await still.book("CODE-1", max_redemptions_per_code=None)
+    _, redemption = await still.redeem("CODE-1", "ann", orderId="A-1")
+    await still.record()
+    coupon = (await still.validate("CODE-1"))[1]["coupon"]
+    assert coupon["lastRedemption"]["redemptionId"] == redemption["redemptionId"]
+
+
 async def test_the_holder_is_valid_by_token_or_by_user_and_order(still: Shop, uses: int | None) -> None:
     """A lock serves its token, with and without its user named, and its user and order; others get the reasons."""
-    await still.book("CODE-1", max_redemptions_per_code=uses, require_lock=True)
+    await still.book("CODE-1", "CODE-2", max_redemptions_per_code=uses, require_lock=True)
+    _, lock = await still.lock("CODE-2", "ann")
+    assert (await still.validate("CODE-2", orderId="A-1", lockToken=lock["lockToken"]))[1]["reasons"] == []
     _, lock = await still.lock("CODE-1", "ann", orderId="A-1")
     token = lock["lockToken"]
     for request in (
@@ -90,6 +102,9 @@ async def test_a_value_in_another_currency_is_not_judged_for_size(still: Shop) -
     assert (await still.validate("CODE-1", orderValue="10.00"))[1]["valid"]
     _, body = await still.validate("CODE-1", currency="EUR")
     assert body["reasons"] == ["order_value_required", "currency_mismatch"]
+    fine = {"orderValue": "9.999", "currency": "KWD"}
+    await still.refuses("currency_mismatch", still.redeem("CODE-1", "ann", **fine))
+    assert (await still.validate("CODE-1", **fine))[1]["reasons"] == ["currency_mismatch"]
 
 
 async def test_a_public_key_gets_no_reasons(still: Shop) -> None:
@@ -116,6 +131,10 @@ async def test_a_public_key_gets_no_reasons(still: Shop) -> None:
     assert (await still.validate("NEVER-WAS"))[1] == nothing
     await still.book("CODE-3", discount={"type": "fixed", "value_e4": 10_000, "currency": "JPY", "digits": 0})
     assert (await still.validate("CODE-3", orderValue="20.50"))[1] == nothing
+    await still.gate("closed")
+    for code in ("CODE-1", "NEVER-WAS"):
+        await still.refuses("recovering", still.validate(code))
+    await still.gate("open")
     still.caller = whole
     assert await still.validate("NEVER-WAS") == (404, "coupon_not_found")
     assert await still.validate("CODE-3", orderValue="20.50") == (422, "invalid")

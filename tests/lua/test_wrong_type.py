@@ -95,18 +95,33 @@ async def test_what_is_refused_changed_nothing(url: str, kind: str, uses: int, a
 
 @pytest.mark.parametrize("kind", ["fakeredis", "valkey", "redis"])
 async def test_a_record_of_the_wrong_type_is_no_fresh_coupon(url: str, kind: str) -> None:
-    """A coupon with one use left of three, or somebody's, or switched off: as long as its record is a list, no
-    request gets it, and no answer has all of its uses."""
+    """A coupon with one use left of two, or somebody's: as long as its record is a list, no request gets it, and no
+    answer has all of its uses."""
     async with shop_on(kind, url) as shop:
-        book = await shop.book("MANY-1", "MINE-1", max_redemptions_per_code=3)
-        await shop.assign("MINE-1", "ann")
-        for user in ("bob", "cem"):
-            await shop.redeem("MANY-1", user)
-        for code in ("MANY-1", "MINE-1"):
+        book = await shop.book("MANY-1", "MINE-1", max_redemptions_per_code=2)
+        await shop.book("SOLE-1")
+        for code in ("MINE-1", "SOLE-1"):
+            await shop.assign(code, "ann")
+        await shop.redeem("MANY-1", "bob")
+        for code in ("MANY-1", "MINE-1", "SOLE-1"):
             name = key_names.coupon(shop.caller.prefix, code)
             await shop.link.call("DEL", name)
             await shop.link.call("LPUSH", name, "x")
             for ask in (shop.redeem, shop.lock, shop.assign):
                 assert await ask(code, "dan") == (503, "unavailable")
             assert await shop.coupon(code) == (503, "unavailable")
-        assert (await shop.stats(book))["redemptions"] == 2
+        assert (await shop.stats(book))["redemptions"] == 1
+
+
+@pytest.mark.parametrize("kind", ["fakeredis", "valkey"])
+@pytest.mark.parametrize("lost", ["gone", "a list"])
+async def test_lost_counters_stop_no_request(url: str, kind: str, lost: str) -> None:
+    """A book's counters that are gone, or a list, are in no assignment's way, and make no notice."""
+    async with shop_on(kind, url) as shop:
+        book = await shop.book(CODE)
+        counters = key_names.counters(shop.caller.prefix, book.book)
+        await shop.link.call("DEL", counters)
+        if lost == "a list":
+            await shop.link.call("LPUSH", counters, "x")
+        assert (await shop.assign(CODE, "ann"))[0] == 201
+        assert await shop.notices(book) == []

@@ -292,15 +292,17 @@ def _compose_from(folder: Path, header: str = "") -> None:
     for module in list(sys.modules.values()):
         if isinstance(getattr(module, "LUA_DIR", None), Path) and module.__name__ != "tests.mutants.syntax":
             module.LUA_DIR = folder  # pyright: ignore[reportAttributeAccessIssue]
-    body = scripts._body
+    body, included = scripts._body, scripts._included
     body.cache_clear()
     if header:
         scripts.__dict__["_body"] = lambda name: f"{header}\n{body(name)}"
+        # A test that runs includes alone begins with this one.
+        scripts.__dict__["_included"] = lambda name: f"{header}\n" * (name == "gate") + included(name)
 
 
 def _log_servers(log: Path) -> None:
     """From now on servers write what scripts log to this file."""
-    for module in [module for module in sys.modules.values() if hasattr(module, "valkey_for_scripts")]:
+    for module in [module for module in list(sys.modules.values()) if hasattr(module, "valkey_for_scripts")]:
         module.started = functools.partial(_logging, module.started, log)  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -21,7 +21,7 @@ _ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
-class Told:
+class FuzzResult:
     """A run's result; `exit_code` 0 is success."""
 
     exit_code: int
@@ -32,7 +32,7 @@ class Told:
 
 def fuzz(
     url: str, seed: int, examples: int, report: Path, phases: Sequence[str] = ALL_PHASES, mode: str = "all"
-) -> Told:
+) -> FuzzResult:
     """Run schemathesis on a service with `scrip run`'s keys: at most so many examples per operation and phase.
 
     `mode` is `positive` for requests that the document calls good, `negative` for bad ones."""
@@ -42,7 +42,9 @@ def fuzz(
     completed = subprocess.run(command, cwd=_ROOT, check=False, timeout=PATIENCE_S)
     results = json.loads(report.read_text())
     operations = results["operations"]
-    return Told(completed.returncode, results["test_cases"]["generated"], operations["selected"], operations["tested"])
+    return FuzzResult(
+        completed.returncode, results["test_cases"]["generated"], operations["selected"], operations["tested"]
+    )
 
 
 def main() -> int:

@@ -18,9 +18,9 @@ _CALLER = Caller(UUID(int=1), 1, UUID(int=1), 0, "live", frozenset(["checkout"])
 _ID_CHARACTERS = "".join(chr(code) for code in range(33, 127) if chr(code) not in "/\\?#%")
 
 
-def _record(user: str = "u", order: str = "o", value: str = "599000", kept: bytes = b"{}", own_id: str = "-") -> str:
+def _record(user: str = "u", order: str = "o", value: str = "599000", kept: str = "{}", own_id: str = "-") -> str:
     head = f"1-7 R 1 1 ABCD {user} {order} {own_id} {value} USD 2 119800"
-    return f"{head} 1795189957123 0 5 6 1 7 {kept.decode()}"
+    return f"{head} 1795189957123 0 5 6 1 7 {kept}"
 
 
 @pytest.mark.parametrize("user", ["u", "%-", '"', 'a"b"', _ID_CHARACTERS])

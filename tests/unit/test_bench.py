@@ -36,7 +36,7 @@ def test_a_wrong_sale_ends_the_bench() -> None:
     answers = {"assign 201": 1_000, "assign 409 out_of_stock": 19_000}
     load = msgspec.structs.replace(LOAD, answers=answers, finished=1_000, seconds=1.234)
     on._add_opening("20,000 buyers", SPENT._replace(load=load), "assign", "out_of_stock")
-    assert on.rows[0].note == "1,000 sold, 19,000 told out_of_stock, the last after 1.23 s"
+    assert on.rows[0].note == "1,000 sold, 19,000 refused as out_of_stock, the last after 1.23 s"
     more = msgspec.structs.replace(load, answers=answers | {"assign 201": 1_001})
     with pytest.raises(Wrong, match="sold"):
         on._add_opening("20,000 buyers", SPENT._replace(load=more), "assign", "out_of_stock")

@@ -82,8 +82,8 @@ def percentile(latencies: list[int], share: float) -> int:
 def histogram_of(program: Path, latencies: Iterable[int]) -> Histogram:
     """What the generator makes of latencies."""
     text = "\n".join(map(str, latencies))
-    told = subprocess.run([program, "histogram"], input=text, capture_output=True, text=True, check=True)
-    return msgspec.json.decode(told.stdout, type=dict[str, Histogram])["all"]
+    result = subprocess.run([program, "histogram"], input=text, capture_output=True, text=True, check=True)
+    return msgspec.json.decode(result.stdout, type=dict[str, Histogram])["all"]
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -229,7 +229,7 @@ def plain(kind: Any, **terms: Any) -> DiscountRow:
 
 def test_ties_go_to_the_even_digit(discount_of) -> None:
     """Amounts halfway between two units are rounded to the even one, the smallest and the largest too."""
-    for digits in (0, 2, 3):
+    for digits in (0, 1, 2, 3):
         unit = 10 ** (4 - digits)
         last = MOST_E4 // unit - 10
         for units in [*range(200), *range(last // 2, last // 2 + 40), *range(last, last + 9)]:
@@ -246,6 +246,12 @@ def test_the_largest_amounts(discount_of) -> None:
     nearly = plain("percentage", value_e4=999_999)
     assert discount_of("percentage", "999999", None, str(MOST_E4), 4) == str(expected(nearly, MOST_E4, 4))
     assert discount_of("fixed", str(MOST_E4), None, "10000", 2) == "10000"
+
+
+def test_a_maximum_is_not_passed_by_rounding(discount_of) -> None:
+    """A discount that comes to its maximum and a part of a unit is the maximum, itself rounded half-even."""
+    assert discount_of("percentage", "300000", "1", "5", 4) == "1"
+    assert discount_of("fixed", "100", "50", "1000", 2) == "0"
 
 
 def test_no_discount(discount_of) -> None:

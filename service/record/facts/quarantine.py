@@ -7,6 +7,7 @@ from typing import NamedTuple
 import msgspec
 
 from service.formats.event_id import START, EventId
+from service.formats.events import Redeemed, parse
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -78,6 +79,16 @@ async def is_quarantined(
     codes, users = [code for code, _ in coupons], [user for _, user in coupons]
     args = (partition, _LOST, _NOT_REDONE, workspace, *after, *to, codes, users)
     return bool(await database.fetchval(query("is_quarantined"), *args))
+
+
+async def refused_redemption(database: Database, partition: int, event: EventId) -> Redeemed | None:
+    """A redemption that the record refused: it still stands in Redis, unless it was lost with its Redis."""
+    row = await database.fetchrow(query("refused_redemption"), partition, *event, _LOST)
+    try:
+        redeemed = row and parse(*event, row["d"], row["r"])
+    except ValueError:
+        return None
+    return redeemed if isinstance(redeemed, Redeemed) else None
 
 
 async def read_quarantine(database: Database, partition: int, newest: int) -> Quarantine:

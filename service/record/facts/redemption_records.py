@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from uuid import UUID
 
 from service.domain.field_types import decode_id
-from service.formats.event_id import parse_event_id
-from service.formats.events import Fact, Redeemed, parse, read_redemption_id
+from service.formats.event_id import EventId, parse_event_id
+from service.formats.events import Fact, Redeemed, read_redemption_id
 from service.formats.redemption_record import record_text
 from service.record.facts.fact_reader import fact_of
+from service.record.facts.quarantine import refused_redemption
 from service.record.pool import Database
 from service.record.queries import query
 
@@ -26,7 +27,7 @@ async def records_of(database: Database, partition: int, workspace: int, names: 
         elif len(name) == len(str(UUID(int=0))):
             record = await _by_id(database, partition, workspace, UUID(name)) or ""
         else:
-            record = await _by_event(database, partition, workspace, *parse_event_id(name))
+            record = await _by_event(database, partition, workspace, parse_event_id(name))
         if record is not None:
             records.append((name, record))
     return records
@@ -35,28 +36,18 @@ async def records_of(database: Database, partition: int, workspace: int, names: 
 async def _by_id(database: Database, partition: int, workspace: int, redemption: UUID) -> str | None:
     if row := await database.fetchrow(query("redemption_by_id"), redemption):
         return _record(fact_of(row), workspace)
-    event = await _in_quarantine(database, partition, *read_redemption_id(redemption))
+    event = await refused_redemption(database, partition, read_redemption_id(redemption))
     return _record(event, workspace) if event and event.redemption_id == str(redemption) else None
 
 
-async def _by_event(database: Database, partition: int, workspace: int, epoch: int, seq: int) -> str | None:
-    row = await database.fetchrow(query("redemption_by_event"), partition, epoch, seq)
-    return _record(fact_of(row) if row else await _in_quarantine(database, partition, epoch, seq), workspace)
+async def _by_event(database: Database, partition: int, workspace: int, event: EventId) -> str | None:
+    row = await database.fetchrow(query("redemption_by_event"), partition, *event)
+    return _record(fact_of(row) if row else await refused_redemption(database, partition, event), workspace)
 
 
 async def _was_rolled_back(database: Database, partition: int, workspace: int, order: str) -> bool:
     about = (partition, workspace, decode_id(order), f"B {workspace} ".encode(), f" {order} ".encode())
     return bool(await database.fetchval(query("order_was_rolled_back"), *about))
-
-
-async def _in_quarantine(database: Database, partition: int, epoch: int, seq: int) -> Redeemed | None:
-    """A redemption that the record refused still stands in Redis."""
-    row = await database.fetchrow(query("quarantined_redemption"), partition, epoch, seq)
-    try:
-        event = row and parse(epoch, seq, row["d"], row["r"])
-    except ValueError:
-        return None
-    return event if isinstance(event, Redeemed) else None
 
 
 def _record(fact: Fact | None, workspace: int) -> str | None:

@@ -157,7 +157,7 @@ export function select(options, value, attributes = {}) {
 
 export function toast(text, kind = "good") {
   const made = h("p", { class: `toast ${kind}` }, text);
-  document.getElementById("told").append(made);
+  document.getElementById("messages").append(made);
   setTimeout(() => made.remove(), kind === "bad" ? 12_000 : 5_000);
 }
 
