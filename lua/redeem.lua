@@ -13,7 +13,7 @@ Reply {OK|REPEATED, record, book_id, replayed}, {RECALL, events, as_of} or {outc
 Event R
 Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each of at most 100 places of the order, and 2 for
       each of at most 20 locks of it that have ended ]]
--- @include gate outbox coupon counts place
+-- @include gate coupon counts place
 -- @limits
 
 local passes_full, passes_behind = true, false
@@ -45,7 +45,7 @@ end
 
 -- @step redeemed_event
 local outbox, request, at = KEYS[7], ARGV[11], now
-entry = ARGV[1] ~= '-' and ARGV[1] .. ' ' .. OUT.OK .. ' @.'
+local entry = ARGV[1] ~= '-' and ARGV[1] .. ' ' .. OUT.OK .. ' @.'
 -- @step append
 if not event then return { OUT.recovering } end
 if c.uses == 0 and not own then redis.call('HSET', W .. 'n:' .. book.number, 'touched', '1') end
