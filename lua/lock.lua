@@ -74,12 +74,12 @@ end
 -- The place before the lock changes: the record's own may be it.
 local was_counted, was_set, was_score = place(c, book)
 local l = own
-outcome = OUT.OK
+outcome = 'OUT.OK'
 local asked = now + (tonumber(ARGV[6]) or book.lock_ms)
 -- @step end
 local till = ends_at or asked
 if l then
-  outcome = OUT.REPEATED
+  outcome = 'OUT.REPEATED'
   l.deadline = math.max(l.deadline, math.min(asked, l.started + book.max_lock_ms, till))
 else
   l = { token = ARGV[7], user = user, order = order, deadline = math.min(asked, now + book.max_lock_ms, till),
@@ -105,4 +105,4 @@ c.max = max or 0
 -- @step put_lock
 -- @step settle
 -- @step keep
-return { outcome, payload, '', 0 }
+return { own and OUT.REPEATED or OUT.OK, payload, '', 0 }

@@ -45,7 +45,7 @@ end
 
 -- @step redeemed_event
 local outbox, request, at = KEYS[7], ARGV[11], now
-local entry = ARGV[1] ~= '-' and ARGV[1] .. ' ' .. OUT.OK .. ' @.'
+local entry = ARGV[1] ~= '-' and ARGV[1] .. ' OUT.OK @.'
 -- @step append
 if not event then return { OUT.recovering } end
 if c.uses == 0 and not own then redis.call('HSET', W .. 'n:' .. book.number, 'touched', '1') end
@@ -53,6 +53,6 @@ if c.uses == 0 and not own then redis.call('HSET', W .. 'n:' .. book.number, 'to
 local uses = 1
 -- @step watch_stock
 local payload = '@' .. event
-outcome = OUT.OK
+outcome = 'OUT.OK'
 -- @step keep
 return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book.id, 0 }
