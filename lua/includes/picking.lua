@@ -2,7 +2,7 @@
 
 local MOST_WORK = 500 -- in taking back: 10 for a coupon, 1 for each of its locks
 
--- Coupons whose lock has run out are free again, though nobody touched them. Returns whether there were any, and the work so far.
+-- Free coupons whose locks have expired. Returns whether there were any, and the work so far.
 local function take_back(book, now, but, work)
   local taken, due_by = false, whole(now)
   for _, set in ipairs({ 'u', 'p' }) do

@@ -29,6 +29,14 @@ class RequestPart(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     op: str = ""
 
 
+class ShownRequest(msgspec.Struct, gc=False):
+    """The part of a RequestPart that responses show, still as JSON."""
+
+    ip: msgspec.Raw = msgspec.Raw(b"null")
+    ua: msgspec.Raw = msgspec.Raw(b"null")
+    metadata: msgspec.Raw = msgspec.Raw(b"{}")
+
+
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """An entry of the outbox; `kept` is the entry under its Idempotency-Key."""
 
@@ -141,6 +149,7 @@ Entry = tuple[int, bytes, bytes, bytes | None]
 _INVALID = bytes({*range(0x20), *range(0x7F, 0x100), ord("\\")})
 _END_MS = 253_402_300_800_000  # the year 10000, which no datetime holds
 parse_request = msgspec.json.Decoder(RequestPart).decode
+parse_shown_request = msgspec.json.Decoder(ShownRequest).decode
 _INT, _WORD = r"(-?\d+)", "([^ ]+)"
 # One match takes half the time of a split and seven conversions. Most events are redemptions.
 _redemption = re.compile(
@@ -152,7 +161,7 @@ _redemption = re.compile(
 
 def redemption_id(epoch: int, seq: int, at_ms: int) -> str:
     """The redemption's id: a UUIDv7 whose random part is the epoch and number of its event."""
-    return "%08x-%04x-%s-%012x" % (at_ms >> 16, at_ms & 0xFFFF, _epoch_part(epoch), seq)  # noqa: UP031, half the time
+    return "%08x-%04x-%s-%012x" % (at_ms >> 16, at_ms & 0xFFFF, _epoch_part(epoch), seq)  # noqa: UP031, 0.7 µs, not 1.2
 
 
 @lru_cache(maxsize=64)

@@ -89,7 +89,7 @@ def prepare_lock(call: Call, code: str, request: LockRequest) -> Command:
     """Lock a coupon, or renew the lock of the same user and order."""
     code, order = parse_code(code), encode_field(request.order_id)
     bucket, user, o = key_names.bucket_text(code), encode_field(request.user_id), call.caller.keys.orders
-    names = (*call.coupon_keys(code, bucket), f"{o}{key_names.bucket_text(order)}", f"{o}{key_names.bucket_text(user)}")
+    names = (*call.coupon_keys(code, bucket), f"{o}{key_names.bucket(order)}", f"{o}{key_names.bucket(user)}")
     args = (call.fingerprint, code, bucket, user, order, _ms(request.lock_seconds), _draw_token())
     return Command("lock", names, args, _render)
 

@@ -103,7 +103,7 @@ def prepare_validate(call: Call, code: str | None, request: ValidateRequest) -> 
     bucket, k = key_names.bucket_text(code), caller.keys
     names = (
         caller.gate, k.settings, k.answer, f"{k.directory}{bucket}", f"{k.coupon}{code}",
-        f"{k.orders}{key_names.bucket_text(order)}", f"{k.orders}{key_names.bucket_text(user)}",
+        f"{k.orders}{key_names.bucket(order)}", f"{k.orders}{key_names.bucket(user)}",
     )  # fmt: skip
     args = (
         "-",

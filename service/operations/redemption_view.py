@@ -7,7 +7,7 @@ import msgspec
 from service.domain.field_types import Answer, decode_field, decode_id, quote_json
 from service.domain.money import from_e4
 from service.domain.times import from_ms
-from service.formats.events import resolve_redemption_id
+from service.formats.events import parse_shown_request, resolve_redemption_id
 from service.formats.redemption_record import RedemptionRecord, parse_record
 from service.operations.coupon_view import Durability, Time
 
@@ -37,22 +37,11 @@ class DurableRedemption(Redemption):
     durability: Durability
 
 
-class _Request(msgspec.Struct, gc=False):
-    """What a redemption shows of its request's part (service/formats/events.py), still as JSON."""
-
-    ip: msgspec.Raw = msgspec.Raw(b"null")
-    ua: msgspec.Raw = msgspec.Raw(b"null")
-    metadata: msgspec.Raw = msgspec.Raw(b"{}")
-
-
-_parse_request = msgspec.json.Decoder(_Request).decode
-
-
 def redemption_json(record: str, book_id: str, rolled_at_ms: int | None, durability: str | None = None) -> bytes:
     """A record as JSON of Redemption or, with `durability`, DurableRedemption. A struct would take twice the time."""
     r = parse_record(record)
     redemption_id = resolve_redemption_id(r.name, r.at_ms)
-    request, digits = _parse_request(r.request), int(r.digits)
+    request, digits = parse_shown_request(r.request), int(r.digits)
     rolled_back_at = "null" if rolled_at_ms is None else f'"{from_ms(rolled_at_ms)}"'
     if r.value_e4 == "-":
         order_value = final_amount = "null"

@@ -52,7 +52,7 @@ def prepare_order(call: Call, order: str, request: RollbackRequest) -> Command:
     if not is_caller_id(order):
         raise Refusal("order_not_found")
     caller, k = call.caller, call.caller.keys
-    bucket = key_names.bucket_text(encode_field(order))
+    bucket = key_names.bucket(encode_field(order))
     names = (caller.gate, k.settings, call.answer_key, f"{k.orders}{bucket}", caller.outbox, f"{k.gifts}{bucket}")
     return Command("rollback_order", names, (*_arguments(call, request), encode_field(order)), _render_order)
 

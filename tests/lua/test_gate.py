@@ -188,7 +188,7 @@ async def test_mending_needs_a_closed_gate(still: Shop, gate: str | None) -> Non
 
 
 async def test_a_recovery_writes_how_far_it_is_and_its_end(still: Shop) -> None:
-    """The mark is what is written, until all is done: then there is none, and the layout is there. The outbox gets the
+    """The mark has the progress. At the end the mark is deleted and the layout is written. The outbox gets the
     recovery's nonce as the epoch's second entry."""
     names = [key_names.gate(0), key_names.mend(0), key_names.layout(0)]
     await still.gate("closed")

@@ -197,8 +197,8 @@ async def test_a_workspace_keeps_so_many_bytes(still: Shop) -> None:
 
 
 async def test_stored_bytes_count_until_their_hour_is_over(still: Shop) -> None:
-    """Each answer counts until the end of the hour in which it ends; a refused claim is told the end of the first. The
-    counts live as long as the last of the answers."""
+    """Each answer counts until the end of the hour in which it expires; a refused claim's Retry-After is the end of the
+    first such hour. The counts live as long as the last of the answers."""
     caller, hour_ms = still.caller, 3_600_000
     workspace, counts = Workspace(still.decider, 2000), f"{caller.prefix}y"
     await still.put_workspace(idempotency_hours=2)
