@@ -19,6 +19,7 @@ local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
 -- @step find
+-- @step book
 -- @step coupon
 local user = ARGV[4]
 if c.off then return { OUT.coupon_inactive } end

@@ -21,6 +21,7 @@ for i = 1, 10 do n[i] = n[i] or '0' end
 local free_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':u', '(' .. whole(now), '+inf')
 local assigned_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':a', '(' .. whole(now), '+inf')
 local book = read_book(number)
+local terms = book.terms
 -- @step terms
 return { OUT.OK, n[1], n[2], free_locked, assigned_locked, n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10],
   book_currency or workspace.currency }

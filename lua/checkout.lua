@@ -30,6 +30,7 @@ if reply then return replayed(reply) end
 local r
 if has_code then
   -- @step find
+  -- @step book
   -- @step coupon
   r = { c = c, book = book, max = max, now = now, per_order = per_order, usual_currency = usual_currency,
     usual_digits = usual_digits, orders = KEYS[6], users = KEYS[10], user = user, user_bucket = ARGV[5], order = order,

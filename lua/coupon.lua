@@ -17,6 +17,7 @@ local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
 -- @step find
+-- @step book
 -- @step coupon
 local payload = view(c, book, now)
 if lacking[1] then

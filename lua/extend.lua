@@ -16,6 +16,7 @@ local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
 -- @step find
+-- @step book
 -- @step coupon
 if c.off then return { OUT.coupon_inactive } end
 if not book.active then return { OUT.book_inactive } end

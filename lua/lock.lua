@@ -11,22 +11,29 @@ Reply {OK|REPEATED, "book_id code user order token deadline", "", replayed} or {
 Event none
 Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where locks are limited, and 2 for each of at most 20
       locks of it that have ended ]]
--- @include gate coupon counts place
 -- @limits
 
-named = ARGV[4]
-local passes_full, passes_behind = false, false
+local passes_full, passes_behind, named = false, false, ARGV[4]
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
 -- @step find
+-- @step book_fields
+local fingerprint, code, bucket, user, order, asked_ms, new_token = unpack(ARGV)
+local idempotency_key, bucket_key, coupon_key, orders_key, users_key = KEYS[3], KEYS[4], KEYS[5], KEYS[6], KEYS[7]
+local coupon_text, touched, now_text, command = got[4], false, string.format('%d', now), redis.pcall
+-- @step usual_lock
+if held then return { OUT.OK, held, '', 0 } end
+
+-- @include gate coupon counts place
+local book
+-- @step book_table
 -- @step coupon
-local user, order, now_text = ARGV[4], ARGV[5], whole(now)
 -- @step lock_of
 local own = theirs
-local kind, users, token = 'lock', KEYS[7], nil
+local kind, users, token = 'lock', users_key, nil
 local amount, currency, discount_type, book_currency, least -- nothing of the order is judged yet
-local order_entry = order ~= '-' and redis.call('HGET', KEYS[6], order)
+local order_entry = order ~= '-' and redis.call('HGET', orders_key, order)
 local outcome
 local function fail(refusal) outcome = refusal return true end
 -- @step judge
@@ -75,14 +82,14 @@ end
 local was_counted, was_set, was_score = place(c, book)
 local l = own
 outcome = 'OUT.OK'
-local asked = now + (tonumber(ARGV[6]) or book.lock_ms)
+local asked = now + (tonumber(asked_ms) or book.lock_ms)
 -- @step end
 local till = ends_at or asked
 if l then
   outcome = 'OUT.REPEATED'
   l.deadline = math.max(l.deadline, math.min(asked, l.started + book.max_lock_ms, till))
 else
-  l = { token = ARGV[7], user = user, order = order, deadline = math.min(asked, now + book.max_lock_ms, till),
+  l = { token = new_token, user = user, order = order, deadline = math.min(asked, now + book.max_lock_ms, till),
     started = now_text, counted = ((book.per_user or of_user) and 'u' or '')
       .. (book.total and 'b' or '') .. '.' .. (HOLDER or '') }
 end

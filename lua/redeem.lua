@@ -13,22 +13,49 @@ Reply {OK|REPEATED, record, book_id, replayed}, {RECALL, events, as_of} or {outc
 Event R
 Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each of at most 100 places of the order, and 2 for
       each of at most 20 locks of it that have ended ]]
--- @include gate coupon counts place
 -- @limits
 
 local passes_full, passes_behind = true, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then
-  -- @include book lacking facts replaying
+  -- @include gate book lacking facts replaying
   facts_from = 14
   return replayed(reply)
 end
 -- @step find
+-- @step book_fields
+local fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items =
+  unpack(ARGV)
+local idempotency_key, bucket_key, coupon_key = KEYS[3], KEYS[4], KEYS[5]
+local orders_key, outbox, users_key, coupon_text = KEYS[6], KEYS[7], KEYS[8], got[4]
+-- @step terms
+local now_text, workspace, command = string.format('%d', now), string.match(W, 'w(%d+):$'), redis.pcall
+-- @step usual_redeem
+if event then
+  local counters = W .. 'n:' .. number
+  if spent == '0' then command('HINCRBY', counters, 'users', '1') end
+  command('HINCRBY', counters, 'redemptions', '1')
+  command('HINCRBY', counters, 'taken', '1')
+  command('HINCRBY', counters, 'redeemed', '1')
+  if saved_e4 ~= 0 then command('HINCRBY', counters, 'discount', string.format('%d', saved_e4)) end
+  local n = command('HMGET', counters, 'codes', 'assigned', 'redeemed', 'exhausted', 'inactive')
+  if not n.err then -- of the wrong type
+    local left = (n[1] or 0) - (n[2] or 0) - (n[3] or 0) - (n[4] or 0) - (n[5] or 0)
+    if left <= 0 or low and left < low then
+      -- @include gate outbox crossing
+      cross(outbox, { number = number }, now, 'codes', left, 1, low)
+    end
+  end
+  return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book_id, 0 }
+end
+
+-- @include gate coupon counts place
+local book
+-- @step book_table
 -- @step coupon
-local now_text = whole(now)
-local user, user_bucket, order, order_bucket = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local token, value, currency, digits, items, users = given(ARGV[8]), ARGV[9], given(ARGV[10]), ARGV[12], ARGV[13], KEYS[8]
+local users = users_key
+token, currency = given(token), given(currency)
 local order_entry = order ~= '-' and redis.call('HGET', KEYS[6], order)
 if order_entry then
   -- @include orders lacking facts coupon
@@ -44,7 +71,7 @@ end
 -- @step redeem_refused
 
 -- @step redeemed_event
-local outbox, request, at = KEYS[7], ARGV[11], now
+local at = now
 local entry = ARGV[1] ~= '-' and ARGV[1] .. ' OUT.OK @.'
 -- @step append
 if not event then return { OUT.recovering } end

@@ -17,6 +17,7 @@ local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
 -- @step find
+-- @step book
 -- @step coupon
 if not c.user then return { OUT.coupon_not_assigned } end
 if live_locks(c, max, now) > 0 then return { OUT.coupon_locked, retry_after(c, max, now) } end

@@ -16,6 +16,7 @@ local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
 -- @step find
+-- @step book
 -- @step coupon
 local l = lock_by_token(c, max, ARGV[4], now)
 if l and (ARGV[5] == '-' or ARGV[5] == l.user) then

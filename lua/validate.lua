@@ -26,6 +26,7 @@ local number = string.match(entry or '0', '^%d+')
 local text = redis.call('GET', W .. 'b:' .. number)
 -- An unknown code is answered as a used-up one without a book, in the same time.
 if not entry then entry, text = '0!0-0', '0 - a - - 1 - - - 0 0 300000 3600000 - - - - - - - - -' end
+-- @step book
 -- @step coupon
 local answer = ''
 if sees_reasons then
@@ -40,6 +41,7 @@ local user, order, token, users = given(ARGV[4]), ARGV[5], given(ARGV[6]), KEYS[
 local now_text = whole(now)
 local kind, amount, currency, items = 'validate', tonumber(ARGV[7]), given(ARGV[8]), ARGV[10]
 local order_entry = order ~= '-' and redis.call('HGET', KEYS[6], order)
+local terms = book.terms
 -- @step terms
 local its_digits = book_currency and book_digits or usual_digits
 -- Without sees_reasons the currency defaults to the workspace's: else `invalid` would reveal that the coupon exists.

@@ -1,6 +1,11 @@
--- The gate: EPOCH, PARTITION, OPEN and REPLID are put before this by service/hot/scripts.py. OPEN is the gate's text that
--- lets the script run: '<epoch> open', or '<epoch> closed' in the texts that the worker mends with. REPLID is nil, or where
--- there are replicas the history that was verified: a primary that was a replica for a moment has another's data.
+-- The gate. service/hot/scripts.py puts these before each script:
+-- PARTITION, EPOCH, NONCE (of the epoch).
+-- OPEN: the gate's text that lets the script run, '<epoch> open', or '<epoch> closed' in the texts that the worker mends with.
+-- REPLID: nil, or where there are replicas the history that was verified: a primary that was a replica for a moment has
+--   another's data.
+-- HOLDER, HOLDS, MISSED: of a request under limits (includes/limits.lua).
+-- named: the user that the request names, or nil; scripts set it before they read a key's entry (includes/idempotency.lua).
+-- W: '{pN}:w<workspace>:', before every key of the workspace.
 
 -- From the first write on nothing may end a script halfway: then `redis.call` is as `redis.pcall`, so that a key of the wrong
 -- type stays as it is, and all else changes (docs/decisions/0029).
@@ -18,10 +23,6 @@ local function commit_without_event()
   end
   redis = writing
 end
-
-local named = nil -- the user that the request names; set by scripts before they read a key's entry (includes/idempotency.lua)
-
-local W = string.sub(KEYS[2] or '', 1, -2) -- '{pN}:w<workspace>:', before every key of the workspace
 
 -- The workspace's number, as events have it.
 local function workspace_number() return string.match(W, 'w(%d+):$') end

@@ -15,6 +15,7 @@ local function redeem_refused(r)
   local c, book, max, now, per_order, usual_currency = r.c, r.book, r.max, r.now, r.per_order, r.usual_currency
   local usual_digits, user, users, order, order_entry = r.usual_digits, r.user, r.users, r.order, r.order_entry
   local token, currency, value, digits, now_text = r.token, r.currency, r.value, r.digits, whole(now)
+  local terms = book.terms
   -- @step redeem_refused
   r.own, r.amount, r.its_currency, r.its_digits, r.spent = own, amount, its_currency, its_digits, spent
 end
@@ -24,6 +25,7 @@ local function redeemed_event(r)
   local c, book, max, now, amount, its_currency, its_digits = r.c, r.book, r.max, r.now, r.amount, r.its_currency, r.its_digits
   local order_entry, user, order, value, items = r.order_entry, r.user, r.order, r.value, r.items
   local order_bucket, user_bucket, now_text = r.order_bucket, r.user_bucket, whole(now)
+  local terms = book.terms
   -- @step terms
   -- @step redeemed_event
   r.discount, r.slot = discount, slot

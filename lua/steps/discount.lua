@@ -9,10 +9,10 @@ if type_of == 'tiered' then
   type_of, terms = tier_of(terms, amount)
 end
 if type_of == 'percentage' then
-  local percentage, high = tonumber(terms), math.floor(amount / 1000000)
-  local low = (amount - high * 1000000) * percentage
-  local carried = math.floor(low / 1000000)
-  discount_e4, part = high * percentage + carried, low - carried * 1000000
+  local percentage, low = tonumber(terms), amount % 1000000
+  local product = low * percentage
+  part = product % 1000000
+  discount_e4 = (amount - low) / 1000000 * percentage + (product - part) / 1000000
 elseif type_of == 'fixed' then
   discount_e4 = tonumber(terms)
 elseif type_of == 'buyXGetY' then
@@ -22,7 +22,8 @@ end
 if cap and discount_e4 >= cap then discount_e4, part = cap, 0 end
 -- Amounts are rounded too: without a currency of their own they may have more digits than the workspace's has now.
 local unit = 10 ^ (4 - its_digits)
-local q = math.floor(discount_e4 / unit)
-local twice, full = ((discount_e4 - q * unit) * 1000000 + part) * 2, unit * 1000000
-if twice > full or (twice == full and q % 2 == 1) then q = q + 1 end
-discount_e4 = math.min(q * unit, amount)
+local rest = discount_e4 % unit
+local twice, full = (rest * 1000000 + part) * 2, unit * 1000000
+discount_e4 = discount_e4 - rest
+if twice > full or twice == full and discount_e4 / unit % 2 == 1 then discount_e4 = discount_e4 + unit end
+if discount_e4 > amount then discount_e4 = amount end

@@ -34,6 +34,11 @@ RECONCILING = "look repair pools".split()
 NONCE_LENGTH = 16
 """The random characters of a nonce; the server's history follows them."""
 
+HEAD = """local PARTITION, EPOCH, OPEN, NONCE, REPLID, HOLDER, HOLDS, MISSED, named = {}
+local W = string.sub(KEYS[2] or '', 1, -2)
+"""
+"""How a script's text begins: see lua/includes/gate.lua."""
+
 _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes.RECALL} | {
     row.code: number for number, row in outcomes.BY_NUMBER.items()
 }
@@ -100,7 +105,7 @@ def _strip(source: str) -> str:
 def compose(name: str, partition: int, epoch: int, nonce: str, state: str = "open") -> str:
     """The text of a script for one epoch, which runs while the gate has this state."""
     words = f"'{partition}', '{epoch}', '{epoch} {state}', '{nonce}', {_checked_history(nonce)}"
-    return f"local PARTITION, EPOCH, OPEN, NONCE, REPLID, HOLDER, HOLDS, MISSED = {words}\n{_body(name)}\n"
+    return f"{HEAD.format(words)}{_body(name)}\n"
 
 
 def nonce_of(random: str, history: str, followed: bool) -> str:

@@ -46,7 +46,7 @@ class Lua:
         source = scripts._expand(f"-- @include gate {includes}\n{text}")
         whole = scripts._outcome.sub("0", scripts._without_unused(source))
         names = (key_names.gate(0), key_names.settings(W))
-        head = "local PARTITION, EPOCH, OPEN, NONCE, REPLID = '0', '7', '7 open', 'nonce', nil\n"
+        head = scripts.HEAD.format("'0', '7', '7 open', 'nonce', nil")
         return self.client.eval(head + whole, len(names), *names, *args)  # type: ignore[no-untyped-call]
 
 
@@ -336,6 +336,7 @@ def test_settings_of_books(
         require_assignment=assigned, require_lock=locked, status=status,
     )  # fmt: skip
     text = """local book = read_book('1', ARGV[1])
+    local terms = book.terms
     -- @step terms
     local b = book
     local function text(value) return value == nil and '-' or tostring(value) end

@@ -15,16 +15,17 @@ from tests.mutants.syntax import files, nodes_of, parse, source_of, text_of
 TEXT_CALLS = {"whole", "string.format", "string.match", "string.sub", "string.rep", "table.concat", "workspace_number"}
 TEXT_CALLS |= {"entry_text", "given", "gift_text", "id_of", "unpack", "without_named"}
 TEXT = set(
-    """a assigned_at at book bucket by c code counted counters counts_field counts_key decided discount due_by ends
-    entry EPOCH erased event field fingerprint full gift_view had head held HOLDER holder id its_currency
-    its_digits keep_ms kept key last lock lock_ms mark max_lock_ms member name names new_bucket new_key new_text
-    NONCE notice now_text number of off old_key order order_bucket order_entry orders outbox outcome owner
-    PARTITION payload place place_text prefix pseudonym redeemed REPLID request rest score set slot started
-    status stored text token user user_bucket users usual_digits value verb version W w wanted was_set why
+    """a assigned_at at book book_id bucket bucket_key by c code counted counters counts_field counts_key coupon_key
+    decided discount due_by ends ends_text entry EPOCH erased event field fingerprint full gift_view had head
+    held holder HOLDER id idempotency_key its_currency its_digits its_token keep_ms kept key last lock lock_ms
+    mark max_lock_ms member name names new_bucket new_key new_text new_token NONCE notice now_text number of
+    off old_key order order_bucket order_entry orders orders_key outbox outcome owner PARTITION payload place
+    place_text prefix pseudonym redeemed REPLID request rest score set slot started status stored text token
+    user user_bucket users users_key users_locks usual_digits value verb version w W wanted was_set why
     workspace""".split()
 )
 TEXT_LISTS = set("parts lacking events records books reasons set_aside".split())
-CALLS = {"redis.call", "redis.pcall"}
+CALLS = {"redis.call", "redis.pcall", "command"}
 ADVICE = "may be a number: put whole(…) around it, or review its name for TEXT; a number needs a name outside TEXT"
 CHECKED = {"binary_expression", "function_call", "dot_index_expression", "assignment_statement", "field"}
 
@@ -91,6 +92,9 @@ def is_checked_call(node: Node) -> bool:
     parent = node.parent
     assert parent
     is_field = parent.type == "field" and text_of(parent.named_children[0]) in ("call", "pcall")
+    if parent.type == "expression_list" and text_of(node) == "redis.pcall":  # local … command = … redis.pcall
+        assert parent.parent
+        return "command" in text_of(parent.parent.named_children[0])
     return is_field or (parent.type == "function_call" and parent.named_children[0] == node)
 
 

@@ -17,6 +17,7 @@ from service.domain.outcomes import BY_NUMBER
 from service.hot.projection import RedisProjector
 from service.hot.scripts import (
     ERASING,
+    HEAD,
     HOT,
     LIMITED,
     MENDING,
@@ -176,7 +177,7 @@ def test_a_head_names_keys_arguments_reply_event_and_cost(name: str) -> None:
 def test_a_script_uses_the_keys_and_arguments_of_its_head(name: str) -> None:
     """A script reads each key of its head, and no other key or argument."""
     own = SOURCES[name].split("]]", 1)[1]
-    text = own + "".join(PARTS[part] for part in _parts(own))
+    text = HEAD + own + "".join(PARTS[part] for part in _parts(own))
     keys = len(keys_of(name))
     used = {int(number) for number in re.findall(r"KEYS\[(\d+)\]", text)}
     assert max(used) <= max(keys, 2)
@@ -249,7 +250,7 @@ def test_partition_epoch_nonce_and_state_are_in_the_text(name: str) -> None:
     ]
     assert len(set(texts)) == 5
     words = "'0', '1', '1 open', 'a', nil"
-    assert texts[0].startswith(f"local PARTITION, EPOCH, OPEN, NONCE, REPLID, HOLDER, HOLDS, MISSED = {words}\n")
+    assert texts[0].startswith(HEAD.format(words))
 
 
 def test_a_history_is_checked_where_it_may_change() -> None:

@@ -1,0 +1,46 @@
+-- The usual lock: of a free code with a single use, in a book without a total, under no limit but the user's. Where all is as
+-- usual this writes and leaves the lock as text, `held`; else it writes nothing, `held` is nil, and what follows decides,
+-- refusals too. It makes no function and no table. Reads the settings (steps/workspace.lua, book_fields.lua), now, now_text,
+-- number, entry, coupon_text (the record), keys and arguments.
+
+local held
+for _ = 1, 1 do -- what isn't usual leaves it
+  if coupon_text or string.find(entry, '!', 1, true) or per_code ~= '1' or total ~= '-' or assigned ~= '0' or status ~= 'a' then break end
+  if HOLDER or limits or string.byte(terms, 2) ~= 32 or from ~= '-' and now < from + 0 then break end
+  local ms = tonumber(asked_ms) or lock_ms + 0
+  if ms > max_lock_ms + 0 then ms = max_lock_ms end
+  local ends = now + ms
+  if till ~= '-' and ends > till + 0 then ends = till + 0 end
+  if ends <= now or order ~= '-' and command('HGET', orders_key, order) then break end
+
+  local users_locks, live = W .. 'lu:' .. number .. ':' .. user, nil
+  if per_user ~= '-' then
+    local spent = command('HGET', users_key, number .. '/' .. user)
+    live = command('ZCOUNT', users_locks, '(' .. now_text, '+inf')
+    if type(spent) == 'table' or type(live) == 'table' then break end -- a key of the wrong type
+    if live + (spent and string.match(spent, '^%d+') or 0) >= per_user + 0 then break end
+  end
+  local ends_text = string.format('%d', ends)
+  -- What an entry names the user by: '/' (includes/idempotency.lua).
+  if user == code or user == order or user == new_token or user == ends_text or user == book_id then break end
+  if not touched and type(command('HSET', W .. 'n:' .. number, 'touched', '1')) ~= 'number' then break end
+
+  command('HSET', bucket_key, code, number .. '!')
+  command('SET', coupon_key, '0 - - 0 1 - - - ' .. new_token .. ' ' .. user .. ' ' .. order .. ' ' .. ends_text .. ' ' .. now_text
+    .. (live and ' u.' or ' .'))
+  local left = command('HINCRBY', W .. 'f:' .. number, bucket, '-1')
+  if type(left) == 'number' and left < 1 then command('HDEL', W .. 'f:' .. number, bucket) end
+  command('ZADD', W .. 'l:' .. number .. ':u', ends_text, bucket .. ' ' .. code)
+  if live then
+    local due = command('ZRANGEBYSCORE', users_locks, '-inf', now_text, 'LIMIT', '0', '20')
+    if due[1] then command('ZREM', users_locks, unpack(due)) end
+    command('ZADD', users_locks, ends_text, new_token)
+    local last = command('ZRANGE', users_locks, '-1', '-1', 'WITHSCORES')[2]
+    command('PEXPIRE', users_locks, string.format('%d', last - now + 3600000))
+  end
+  held = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. new_token .. ' ' .. ends_text
+  if fingerprint ~= '-' then
+    command('SET', idempotency_key, fingerprint .. ' OUT.OK ' .. book_id .. ' ' .. code .. ' / ' .. order .. ' ' .. new_token .. ' '
+      .. ends_text, 'PX', keep_ms)
+  end
+end

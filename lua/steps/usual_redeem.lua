@@ -1,0 +1,61 @@
+-- The usual redemption: of a code with a single use that is free, or that the user has locked for the order, in a book without a
+-- total. Where all is as usual this writes all but the counters and leaves the `event`; else it writes nothing, `event` is nil,
+-- and what follows decides, refusals too. Reads the settings (steps/workspace.lua, book_fields.lua, terms.lua), now, now_text,
+-- number, entry, coupon_text (the record), keys and arguments. Leaves too `decided`, `saved_e4` (the discount), and `spent`, how often
+-- the user has redeemed codes of the book before.
+
+local event, decided, saved_e4, spent = nil, nil, 0, nil
+for _ = 1, 1 do -- what isn't usual leaves it
+  if per_code ~= '1' or total ~= '-' or assigned ~= '0' or status ~= 'a' then break end
+  if from ~= '-' and now < from + 0 or till ~= '-' and now >= till + 0 then break end
+  local its_token, its_user, its_order, its_ends, counted
+  if coupon_text then
+    its_token, its_user, its_order, its_ends, counted =
+      string.match(coupon_text, '^0 %- %- 0 1 %- %- %- (%S+) (%S+) (%S+) (%d+) %d+ (u?%.)$')
+    if its_user ~= user or its_order ~= order or token ~= '-' and its_token ~= token or its_ends - now <= 0 then break end
+  elseif token ~= '-' or locked ~= '0' or string.find(entry, '!', 1, true) then break end
+
+  local its_currency, its_digits = book_currency or usual_currency, book_currency and book_digits or usual_digits
+  local amount = tonumber(value)
+  if currency == '-' then
+    if digits - its_digits > 0 then break end
+  elseif currency ~= its_currency then break end
+  if discount_type and not amount or least and amount and amount < least then break end
+  if order ~= '-' and command('HGET', orders_key, order) then break end
+
+  spent = command('HGET', users_key, number .. '/' .. user) or '0'
+  if type(spent) ~= 'string' or not string.find(spent, '^%d+$') then break end
+  if per_user ~= '-' then
+    local live = counted ~= 'u.' and command('ZCOUNT', W .. 'lu:' .. number .. ':' .. user, '(' .. now_text, '+inf') or 0
+    if type(live) == 'table' or spent + live >= per_user + 0 then break end
+  end
+  if discount_type then
+    -- @step discount
+    saved_e4 = discount_e4
+  end
+  decided = 'R ' .. workspace .. ' ' .. number .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' - ' .. value
+    .. ' ' .. its_currency .. ' ' .. its_digits .. ' ' .. string.format('%d', saved_e4) .. ' ' .. now_text
+    .. (order == '-' and ' 0 ' or ' 1 ') .. bucket .. ' ' .. order_bucket .. ' 1 ' .. user_bucket
+
+  local added
+  if fingerprint == '-' then
+    added = command('XADD', outbox, 'NOMKSTREAM', EPOCH .. '-*', 'd', decided, 'r', request)
+  else
+    added = command('XADD', outbox, 'NOMKSTREAM', EPOCH .. '-*', 'd', decided, 'r', request, 'i', fingerprint .. ' OUT.OK @.')
+  end
+  if type(added) ~= 'string' then break end -- fenced, or no memory
+  event = added
+  if order ~= '-' then command('HSET', orders_key, order, event) end
+  command('HSET', users_key, number .. '/' .. user, string.format('%d', spent + 1))
+  command('HSET', bucket_key, code, number .. '!' .. event)
+  if coupon_text then
+    command('DEL', coupon_key)
+    command('ZREM', W .. 'l:' .. number .. ':u', bucket .. ' ' .. code)
+    if counted == 'u.' then command('ZREM', W .. 'lu:' .. number .. ':' .. user, its_token) end
+  else
+    command('HSET', W .. 'n:' .. number, 'touched', '1')
+    local left = command('HINCRBY', W .. 'f:' .. number, bucket, '-1')
+    if type(left) == 'number' and left < 1 then command('HDEL', W .. 'f:' .. number, bucket) end
+  end
+  if fingerprint ~= '-' then command('SET', idempotency_key, fingerprint .. ' OUT.OK @' .. event, 'PX', keep_ms) end
+end
