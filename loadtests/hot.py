@@ -1,6 +1,6 @@
 """A Redis alone with a shop, for what is measured without an API; and the server's own account of itself."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,10 @@ class Wire:
     async def call(self, *command: Any) -> Any:
         """A reply."""
         return await self.connection.call(*command)
+
+    def send(self, on_reply: Callable[[Any], None], command: tuple[Any, ...], requests: int = 1) -> None:
+        """As the product's link."""
+        self.connection.send(on_reply, command, requests)
 
 
 class Hot:

@@ -1,5 +1,6 @@
 """The base of a shop for tests: one workspace on one Redis, its scripts, clock, gate and outbox."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Any, Self
@@ -31,7 +32,31 @@ NOW_MS = 1_800_000_000_000
 STILL_CLOCK = "test:now"
 
 
-class FakeLink:
+class CallingLink:
+    """What a decider sends, over `call` alone."""
+
+    waiting = 0
+
+    async def call(self, *command: Any) -> Any:
+        """A reply."""
+        raise NotImplementedError
+
+    @property
+    def connection(self) -> Self:
+        """The one that takes requests."""
+        return self
+
+    def before_flush(self, add: Callable[[], None]) -> None:
+        """Call it at the end of this turn."""
+        asyncio.get_running_loop().call_soon(add)
+
+    def send(self, on_reply: Callable[[Any], None], command: tuple[Any, ...], requests: int = 1) -> None:
+        """As the product's connection."""
+        calling = asyncio.ensure_future(self.call(*command))
+        calling.add_done_callback(lambda done: on_reply(done.exception() or done.result()))
+
+
+class FakeLink(CallingLink):
     """fakeredis behind the calls of the product's own connection."""
 
     fsynced = False
@@ -44,11 +69,18 @@ class FakeLink:
     async def call(self, *command: Any) -> Any:
         """A reply, or hiredis's error for one of redis-py's."""
         try:
-            return await self.client.execute_command(*command)
-        except redis.exceptions.NoScriptError as error:
-            return hiredis.ReplyError(f"NOSCRIPT {error}")
+            return _with_errors(await self.client.execute_command(*command))
         except redis.exceptions.ResponseError as error:
-            return hiredis.ReplyError(str(error))
+            return _with_errors(error)
+
+
+def _with_errors(reply: Any) -> Any:
+    """A reply with hiredis's errors for redis-py's."""
+    if isinstance(reply, list):
+        return [_with_errors(one) for one in reply]
+    if isinstance(reply, redis.exceptions.NoScriptError):
+        return hiredis.ReplyError(f"NOSCRIPT {reply}")
+    return hiredis.ReplyError(str(reply)) if isinstance(reply, redis.exceptions.ResponseError) else reply
 
 
 class Premises:

@@ -67,8 +67,12 @@ class Connection(asyncio.Protocol):
     def __init__(self, on_lost: Callable[[], None] | None = None, encoding: str | None = "utf-8") -> None:
         self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(encoding=encoding)
-        self._waiting: deque[OnReply] = deque()
+        self._waiting: deque[tuple[OnReply, int]] = deque()
+        self.waiting = 0
+        """Requests in flight, and those that go out at the end of this turn."""
         self._unsent: list[bytes] = []
+        self._before_flush: list[Callable[[], None]] = []
+        self._flushes = False
         self._transport: asyncio.Transport | None = None
         self._on_lost = on_lost
         self._came = self._came_before = 0
@@ -85,7 +89,9 @@ class Connection(asyncio.Protocol):
         self._reader.feed(data)
         gets, waiting = self._reader.gets, self._waiting
         while (reply := gets()) is not False:
-            waiting.popleft()(reply)
+            on_reply, requests = waiting.popleft()
+            self.waiting -= requests
+            on_reply(reply)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.lost = True
@@ -93,23 +99,25 @@ class Connection(asyncio.Protocol):
             self._watch.cancel()
         self._unsent.clear()
         waiting, self._waiting = self._waiting, deque()
-        for on_reply in waiting:
+        for on_reply, requests in waiting:
+            self.waiting -= requests
             on_reply(Broken())
         if self._on_lost:
             self._on_lost()
 
-    @property
-    def waiting(self) -> int:
-        """The number of requests in flight."""
-        return len(self._waiting)
+    def send(self, on_reply: OnReply, command: tuple[Any, ...], requests: int = 1) -> None:
+        """Send a command of so many requests at the end of this turn of the loop. The connection must not be `lost`."""
+        self._unsent.append(pack(command))
+        self._waiting.append((on_reply, requests))
+        self.waiting += requests
+        if not self._flushes:
+            self._flush_soon()
 
-    def send(self, on_reply: OnReply, command: tuple[Any, ...]) -> None:
-        """Send a command at the end of this turn of the loop. The connection must not be `lost`."""
-        packed, unsent = pack(command), self._unsent
-        if not unsent:
-            self._loop.call_soon(self._flush)
-        unsent.append(packed)
-        self._waiting.append(on_reply)
+    def before_flush(self, add: Callable[[], None]) -> None:
+        """Call a function at the end of this turn: what it sends goes out in the same write."""
+        self._before_flush.append(add)
+        if not self._flushes:
+            self._flush_soon()
 
     def call(self, *command: Any) -> "asyncio.Future[Reply]":
         """As send, for awaiting. Raises Broken; returns hiredis's errors as replies."""
@@ -133,7 +141,14 @@ class Connection(asyncio.Protocol):
         if self._transport:
             self._transport.abort()
 
+    def _flush_soon(self) -> None:
+        self._flushes = True
+        self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
+        while self._before_flush:
+            self._before_flush.pop(0)()
+        self._flushes = False
         if self._unsent and self._transport:
             data = b"".join(self._unsent)
             self._unsent.clear()
@@ -143,7 +158,7 @@ class Connection(asyncio.Protocol):
         waits = bool(self._waiting)
         stalled = waits and self._waited_before and self._came == self._came_before
         if stalled and self._suspected:
-            log.warning("redis_stalled", waiting=len(self._waiting))
+            log.warning("redis_stalled", waiting=self.waiting)
             self.close()
             return
         self._waited_before, self._suspected, self._came_before = waits, stalled, self._came
@@ -234,18 +249,22 @@ class Link:
     def connected(self) -> bool:
         return self._connection is not None
 
-    def send(self, on_reply: OnReply, command: tuple[Any, ...]) -> None:
-        """As Connection.send. Raises Refusal `unavailable` if the command was not sent."""
+    @property
+    def connection(self) -> Connection:
+        """The connection. Raises Refusal `unavailable` if there is none, or too many requests wait."""
         connection = self._connection
         if connection is None or connection.waiting >= MAX_WAITING:
             raise Refusal.temporary("unavailable")
-        connection.send(on_reply, command)
+        return connection
+
+    def send(self, on_reply: OnReply, command: tuple[Any, ...], requests: int = 1) -> None:
+        """As Connection.send. Raises Refusal `unavailable` if the command was not sent."""
+        connection = self.connection
+        connection.send(on_reply, command, requests)
 
     async def call(self, *command: Any) -> Reply:
         """As Connection.call. Raises Refusal `unavailable` if the command was not sent, Broken if that is unknown."""
-        connection = self._connection
-        if connection is None or connection.waiting >= MAX_WAITING:
-            raise Refusal.temporary("unavailable")
+        connection = self.connection
         return await connection.call(*command)
 
     async def _keep(self) -> None:

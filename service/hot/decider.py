@@ -17,6 +17,7 @@ from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.gate_text import parse_gate
 from service.hot.connection import Broken, Link, OnReply
 from service.hot.scripts import PROJECTION, SERVING, Scripts, history_of, is_followed
+from service.hot.turns import Turn
 
 Reply = list[Any]
 
@@ -35,6 +36,7 @@ class Decider:
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self._turns: dict[int, Turn] = {}
         self._digests: dict[int, dict[str, str]] = {}
         self._epochs: dict[int, tuple[int, str]] = {}
         self._histories: dict[int, str] = {}
@@ -60,12 +62,14 @@ class Decider:
         if is_followed(nonce):
             self._asked_at[partition] = time.monotonic() if asked_at is None else asked_at
         if self._epochs.get(partition) != (epoch, nonce):
+            self._turns.pop(partition, None)
             self._epochs[partition] = (epoch, nonce)
             self._histories[partition] = history_of(nonce)
             self._digests[partition] = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION]).digests
 
     def forget(self, partition: int) -> None:
-        """Refuse all requests of this partition until `learn` is called."""
+        """Refuse all requests of this partition until `learn` is called. Those of this turn still go out."""
+        self._turns.pop(partition, None)
         self._epochs.pop(partition, None)
         self._digests.pop(partition, None)
 
@@ -83,28 +87,43 @@ class Decider:
         Raises the script's Refusal; `recovering` without a verified Redis, `unavailable` if the command was not sent,
         `outcome_unknown` if the connection broke before the reply.
         """
-        digests, epoch = self._digests.get(partition), self.epoch(partition)
-        if digests is None or self._is_other(partition):
-            raise Refusal.temporary("recovering")
-        try:
-            reply = await self.link.call("EVALSHA", digests[script], str(len(names)), *names, *args)
-        except Broken as broken:
-            reply = broken
-        return self.interpret(partition, epoch, reply)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+        def resolve(reply: Any) -> None:
+            if not future.done():
+                future.set_result(reply)
+
+        epoch = self.start(partition, script, names, args, resolve)
+        return self.interpret(partition, epoch, await future)
 
     def start(self, partition: int, script: str, names: Sequence[str], args: Sequence[Any], on_reply: OnReply) -> int:
-        """Start a script and return the epoch. `on_reply` gets a raw reply for `interpret`.
+        """Start a script at the end of this turn (service/hot/turns.py) and return the epoch. `on_reply` gets a raw
+        reply for `interpret`.
 
-        Raises Refusal `recovering` or `unavailable` if the command was not sent.
+        Raises Refusal `recovering` or `unavailable` if the command will not be sent.
         """
+        turn = self._turns.get(partition) or self._begin_turn(partition)
+        turn.add(on_reply, script, names, args)
+        return turn.epoch
+
+    def _begin_turn(self, partition: int) -> Turn:
         digests = self._digests.get(partition)
         if digests is None or self._is_other(partition):
             raise Refusal.temporary("recovering")
-        self.link.send(on_reply, ("EVALSHA", digests[script], str(len(names)), *names, *args))
-        return self._epochs[partition][0]
+        turn = self._turns[partition] = Turn(self.link, self.epoch(partition), digests)
+
+        def end() -> None:
+            if self._turns.get(partition) is turn:
+                del self._turns[partition]
+            turn.send()
+
+        turn.connection.before_flush(end)
+        return turn
 
     def interpret(self, partition: int, epoch: int, reply: Any) -> Reply:
         """The reply of a started script. Raises Refusal as run does."""
+        if isinstance(reply, Refusal):
+            raise reply
         if isinstance(reply, Broken) or (self._asked_at and self._is_stale(partition, epoch)):
             raise Refusal.temporary("outcome_unknown")
         return interpret_reply(reply)
@@ -113,11 +132,8 @@ class Decider:
         self, partition: int, runs: Sequence[tuple[str, Sequence[str], Sequence[Any]]]
     ) -> list[Reply | Refusal]:
         """As run, for many (script, names, args) in one write. Returns refusals in place of replies."""
-        digests, epoch = self._digests.get(partition), self.epoch(partition)
-        if digests is None or self._is_other(partition):
-            return [Refusal.temporary("recovering") for _ in runs]
         replies: list[Any] = [None] * len(runs)
-        left = len(runs)
+        left, epoch = len(runs), self.epoch(partition)
         all_replied: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def take(index: int, reply: Any) -> None:
@@ -129,13 +145,13 @@ class Decider:
 
         for index, (script, names, args) in enumerate(runs):
             try:
-                self.link.send(partial(take, index), ("EVALSHA", digests[script], str(len(names)), *names, *args))
+                self.start(partition, script, names, args, partial(take, index))
             except Refusal as refusal:
                 take(index, refusal)
         if runs:
             await all_replied
         if self._is_stale(partition, epoch):
-            return [Refusal.temporary("outcome_unknown") for _ in runs]
+            replies = [reply if isinstance(reply, Refusal) else Broken() for reply in replies]
         return [_reply_or_refusal(reply) for reply in replies]
 
     def _is_other(self, partition: int) -> bool:

@@ -15,12 +15,11 @@ from service.domain import outcomes
 _has_limits = re.compile(r"^-- @limits$", re.MULTILINE).search
 LIMITED = [f"{path.stem}+" for path in sorted(LUA_DIR.glob("*.lua")) if _has_limits(path.read_text())]
 """Scripts with the line `-- @limits`, within lua/includes/limits.lua, for callers with limits."""
-HOT = [
-    *(name.removesuffix("+") for name in LIMITED if name != "count+"),
-    *"book_stats user_coupons claim answered records".split(),
-]
+JOINED = [name.removesuffix("+") for name in LIMITED if name != "count+"]
+"""Scripts that lua/many.lua runs, too."""
+HOT = [*JOINED, *"book_stats user_coupons claim answered records".split()]
 """Scripts of requests."""
-SERVING = [*HOT, *LIMITED]
+SERVING = [*HOT, *LIMITED, "many"]
 ERASING = "erase_user heads sweep_locks".split()
 """Scripts that delete users from an open Redis."""
 PROJECTION = "put_workspace put_book put_codes put_user seen".split()
@@ -42,12 +41,13 @@ local W = string.sub(KEYS[2] or '', 1, -2)
 _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes.RECALL} | {
     row.code: number for number, row in outcomes.BY_NUMBER.items()
 }
-_directive = re.compile(r"( *)-- @(include|step) (.+)")
+_directive = re.compile(r"( *)-- @(include|step|script) (.+)")
 _outcome = re.compile(r"\bOUT\.(\w+)")
 _function = re.compile(r"^local function (\w+)\((?:.* end|.*\n(?:.*\n)*?end)$", re.MULTILINE)
 _word = re.compile(r"\w+")
 _comment = re.compile(
-    r"--\[\[.*?\]\]|^\s*--(?! @(?:include|step) )[^\n]*$|\s-- (?!@(?:include|step) )[^\n]*$", re.DOTALL | re.MULTILINE
+    r"--\[\[.*?\]\]|^\s*--(?! @(?:include|step|script) )[^\n]*$|\s-- (?!@(?:include|step|script) )[^\n]*$",
+    re.DOTALL | re.MULTILINE,
 )
 
 
@@ -67,14 +67,18 @@ def _read(folder: str, name: str) -> str:
 
 def _expand(source: str) -> str:
     """Replace each line `-- @include <names>` by the functions of lua/includes/, `-- @step <name>` by the statements of
-    lua/steps/. Within a block, functions that the rest of the block doesn't call are left out."""
+    lua/steps/, `-- @script <name>` by a whole script. Within a block, functions that the rest of the block doesn't call
+    are left out."""
     lines: list[str] = []
     for line in reversed(_strip(source).splitlines()):
         if not (match := _directive.fullmatch(line)):
             lines.insert(0, line)
             continue
         indent, kind, names = match.groups()
-        part = "\n".join(_expand(_read(f"{kind}s", name)) for name in names.split()).splitlines()
+        if kind == "script":
+            part = _without_unused(_expand(_read("", names))).splitlines()
+        else:
+            part = "\n".join(_expand(_read(f"{kind}s", name)) for name in names.split()).splitlines()
         if kind == "include" and indent:
             while lines[:1] and lines[0].startswith(indent):
                 part.append(lines.pop(0).removeprefix(indent))

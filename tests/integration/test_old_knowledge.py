@@ -11,6 +11,7 @@ from uuid import UUID
 
 import pytest
 
+from loadtests.harness.premises import CallingLink
 from service.api import configuration_writes
 from service.api.context import Context
 from service.api.durability import is_recorded
@@ -107,7 +108,7 @@ async def test_only_the_redis_that_decided_can_confirm_that_all_is_recorded(plac
     await recorded.close()
 
 
-class _Link:
+class _Link(CallingLink):
     """A connection that runs a function while a request is in flight."""
 
     def __init__(self, place: Place, meanwhile: Callable[[], Any], history: str) -> None:

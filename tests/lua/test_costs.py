@@ -40,6 +40,6 @@ async def test_scripts_run_as_many_commands_as_their_heads_allow(valkey_for_scri
 
 
 def test_every_script_has_its_worst_case() -> None:
-    """Each script has a case in the table, and each head has its number of commands."""
-    assert {case.script for case in CASES} == set(HEADS)
+    """Each script has a case in the table, and each head has its number of commands; `many` runs its requests'."""
+    assert {case.script for case in CASES} == set(HEADS) - {"many"}
     assert all(most_commands(name) > 0 for name in HEADS)

@@ -19,6 +19,7 @@ from service.hot.scripts import (
     ERASING,
     HEAD,
     HOT,
+    JOINED,
     LIMITED,
     MENDING,
     NONCE_LENGTH,
@@ -186,13 +187,27 @@ def test_a_script_uses_the_keys_and_arguments_of_its_head(name: str) -> None:
         assert max([0, *(int(number) for number in re.findall(r"ARGV\[(\d+)\]", own))]) <= count
 
 
-@EVERY
+@pytest.mark.parametrize("name", sorted(SOURCES.keys() - {"many"}))
 def test_the_first_command_reads_the_gate(name: str) -> None:
     """The first command of a composed script reads KEYS[1]."""
     own = SOURCES[name].split("]]", 1)[1]
     first = re.search(r"redis\.call\((.*)|-- @step", own)
     assert first
     assert re.match(r"redis\.call\('M?GET', KEYS\[1\]", first[0]), first
+
+
+def test_a_call_of_many_runs_every_joined_script() -> None:
+    """Each script of `JOINED` has its branch in lua/many.lua, with the text that it has alone; before the branches
+    nothing is read or written but a key that does not exist."""
+    text = compose("many", 0, 1, "n")
+    branches = re.split(r"\n  (?:if|elseif) name == '(\w+)' then\n", text.partition("\nlocal replies")[0])
+    assert branches[1::2] == [*dict.fromkeys(branches[1::2])]
+    assert set(branches[1::2]) == set(JOINED)
+    for name, branch in zip(branches[1::2], branches[2::2], strict=True):
+        own = compose(name, 0, 1, "n").partition("\n")[2]
+        assert "\n".join(line[4:] for line in branch.removesuffix("\n  end\nend").splitlines()) == own.rstrip("\n")
+    commands = re.findall(r"redis\.\w+\((.*)", branches[0])
+    assert commands == ["'SET', KEYS[1] .. '?', '', 'XX')"]
 
 
 @EVERY
@@ -226,7 +241,7 @@ def test_limited_scripts_read_the_gate_first(name: str) -> None:
 def test_every_file_is_used() -> None:
     """Requests, projection, recovery, reconciling or the worker run each script; some script uses each part."""
     assert {name.removesuffix("+") for name in LIMITED} <= {*HOT, "count"}
-    assert set(SOURCES) == {*HOT, *PROJECTION, *MENDING, *RECONCILING, *WORKERS, "count"}
+    assert set(SOURCES) == {*HOT, *PROJECTION, *MENDING, *RECONCILING, *WORKERS, "count", "many"}
     assert set(PARTS) == {part for name in SOURCES for part in _parts(SOURCES[name])} | {"includes/limits"}
 
 

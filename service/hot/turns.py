@@ -1,0 +1,108 @@
+"""Joining the requests that a process has for one partition at the end of a turn of the event loop.
+
+They go out as one call of lua/many.lua, which decides each on its own. A single request goes out as its own script.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import structlog
+
+from service.domain.errors import Refusal
+from service.hot.connection import Broken, Link, OnReply, Reply
+from service.hot.scripts import JOINED
+
+MAX_REQUESTS = 64
+"""Requests of a call: about 2 ms of Redis."""
+MAX_CHARACTERS = 256 << 10
+"""Characters of a call with more than one request."""
+MAX_TEXTS = 250
+"""Keys or arguments of a request in a call: Lua unpacks them onto its stack."""
+
+Request = tuple[OnReply, str, Sequence[str], Sequence[str]]
+"""What to call with the reply; the script, its keys and its arguments."""
+
+log = structlog.get_logger()
+
+_joined = frozenset(JOINED)
+_numbers = [str(number) for number in range(MAX_TEXTS + 1)]
+
+
+class Turn:
+    """The requests of a partition in this turn, for one epoch and one connection.
+
+    A request goes out with the digests, and on the connection, of the moment when it was added, or not at all.
+    """
+
+    __slots__ = ("_digests", "_link", "_requests", "connection", "epoch")
+
+    def __init__(self, link: Link, epoch: int, digests: dict[str, str]) -> None:
+        """Raises Refusal `unavailable` without a connection."""
+        self._link, self.connection = link, link.connection
+        self.epoch, self._digests = epoch, digests
+        self._requests: list[Request] = []
+
+    def add(self, on_reply: OnReply, script: str, names: Sequence[str], args: Sequence[Any]) -> None:
+        """Send a request at the end of the turn, after all that were added before.
+
+        `on_reply` gets its reply, an error, Broken, or the Refusal of a request that was not sent. Raises Refusal
+        `unavailable` if too many requests wait.
+        """
+        if self._link.connection is not self.connection:
+            raise Refusal.temporary("unavailable")
+        if script in _joined and len(args) <= MAX_TEXTS:
+            self.connection.waiting += 1
+            self._requests.append((on_reply, script, names, args))
+        else:
+            self.send()
+            self._link.send(on_reply, self._command(script, names, args))
+
+    def send(self) -> None:
+        """Send what was added."""
+        requests, self._requests = self._requests, []
+        self.connection.waiting -= len(requests)
+        for start in range(0, len(requests), MAX_REQUESTS):
+            self._send(requests[start : start + MAX_REQUESTS])
+
+    def _send(self, requests: list[Request]) -> None:
+        try:
+            if self._link.connection is not self.connection:
+                raise Refusal.temporary("unavailable")
+            if len(requests) == 1:
+                on_reply, script, names, args = requests[0]
+                self._link.send(on_reply, self._command(script, names, args))
+                return
+            command = self._join(requests)
+            if len("".join(command)) > MAX_CHARACTERS:
+                half = len(requests) // 2
+                self._send(requests[:half])
+                self._send(requests[half:])
+            else:
+                self._link.send(partial(_distribute, requests), command, len(requests))
+        except Refusal as refusal:
+            for on_reply, *_ in requests:
+                on_reply(refusal)
+
+    def _command(self, script: str, names: Sequence[str], args: Sequence[Any]) -> tuple[Any, ...]:
+        return ("EVALSHA", self._digests[script], str(len(names)), *names, *args)
+
+    def _join(self, requests: list[Request]) -> tuple[str, ...]:
+        gate = requests[0][2][0]
+        command = ["EVALSHA", self._digests["many"], "1", gate]
+        for _, script, names, args in requests:
+            command += (script, _numbers[len(names) - 1], _numbers[len(args)], *names[1:], *args)
+        return tuple(command)
+
+
+def _distribute(requests: list[Request], reply: Reply) -> None:
+    """Pass each request its own reply; an error, or Broken, is of all of them."""
+    if not isinstance(reply, list):
+        for on_reply, *_ in requests:
+            on_reply(reply)
+    elif len(reply) != len(requests):
+        log.error("unexpected_replies", expected=len(requests), got=len(reply))
+        _distribute(requests, Broken())
+    else:
+        for (on_reply, *_), own in zip(requests, reply, strict=True):
+            on_reply(own)

@@ -1,0 +1,115 @@
+"""Random requests of a shop with coupons of all kinds, as commands that can be run again on another Redis."""
+
+import random
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+
+from loadtests.harness.colliding import colliding
+from loadtests.harness.premises import NOW_MS
+from loadtests.harness.shop import Shop
+from service.api.recall import AS_OF
+from service.domain.outcomes import RECALL
+from service.formats.events import resolve_redemption_id
+from service.formats.redemption_record import parse_record
+from service.operations import assign, checkout, coupon_view, gift, lock, redeem, rollback, unassign
+from service.operations.base import Call, Command, Operation
+
+USERS, ORDERS, KEYS = 4, 8, 20
+PERCENT = {"type": "percentage", "value_e4": 150_000, "max_amount_e4": 50_000, "currency": "USD", "digits": 2}
+KINDS: list[dict[str, Any]] = [
+    {},
+    {"discount": PERCENT, "max_redemptions_per_user": 1},
+    {"max_redemptions_per_code": 3, "max_redemptions": 5},
+    {"max_redemptions": 4, "low_stock_threshold": 3},
+    {"require_lock": True, "valid_until_ms": NOW_MS + 400_000},
+    {"max_redemptions_per_code": None, "max_redemptions_per_user": 2},
+]
+KINDS_OF_REQUESTS = {
+    "lock": 24, "redeem": 24, "validate": 8, "extend": 5, "unlock": 4, "assign": 5, "any": 5, "unassign": 3,
+    "checkout": 6, "gift": 4, "rollback": 6, "rollback_order": 3, "coupon": 2,
+}  # fmt: skip
+
+
+class Requests:
+    """Draws requests. `note` each reply: later requests name its token or redemption."""
+
+    def __init__(self, shop: Shop, seed: int) -> None:
+        self._shop, self._random = shop, random.Random(seed)
+        self._codes: list[str] = []
+        self._free: list[str] = []
+        self._locked: list[tuple[str, str, str | None, str]] = []
+        self._redeemed: list[str] = []
+        self._count = 0
+
+    async def stock(self) -> None:
+        """Make the books."""
+        for number, rules in enumerate(KINDS):
+            codes = [f"C{number}-{n}" for n in range(3)]
+            await self._shop.book(*codes, **rules)
+            self._codes += codes
+        # A random pick among codes of one bucket depends on the clock alone.
+        for codes in (colliding(6)[:3], colliding(6)[3:]):
+            self._free.append(str((await self._shop.book(*codes)).book_id))
+            self._codes += codes[:1]
+
+    def draw(self) -> Command:
+        """A request; most of them with an order, some with an Idempotency-Key."""
+        chosen, self._count = self._random, self._count + 1
+        code, user = chosen.choice([*self._codes, "NO-SUCH"]), f"u{chosen.randint(1, USERS)}"
+        order = chosen.choice([None, f"o{chosen.randint(1, ORDERS)}", f"new{self._count}"])
+        token = None
+        if self._locked and chosen.random() < 0.6:
+            code, user, order, token = chosen.choice(self._locked[-8:])
+        (kind,) = chosen.choices(list(KINDS_OF_REQUESTS), list(KINDS_OF_REQUESTS.values()))
+        key = chosen.choice(["", "", f"k{chosen.randint(1, KEYS)}"])
+        operation, name, body = self._asks(kind, code, user, order, token)
+        call = Call(self._shop.caller, key, f"f{chosen.randint(1, 2)}" if key else "-", "192.0.2.1", "tests")
+        given = {field: value for field, value in body.items() if value is not None}
+        return operation.prepare(call, name, msgspec.convert(given, operation.request))
+
+    def _asks(
+        self, kind: str, code: str, user: str, order: str | None, token: str | None
+    ) -> tuple[Operation, str | None, dict[str, Any]]:
+        chosen = self._random
+        value = chosen.choice([None, Decimal("59.90"), Decimal("333.33")])
+        who = {"userId": user, "orderId": order}
+        book = chosen.choice(self._free)
+        asks: dict[str, Callable[[], tuple[Operation, str | None, dict[str, Any]]]] = {
+            "lock": lambda: (lock.LOCK, code, {**who, "lockSeconds": chosen.choice([None, 1, 600])}),
+            "redeem": lambda: (redeem.REDEEM, code, {**who, "orderValue": value, "lockToken": token}),
+            "validate": lambda: (redeem.VALIDATE, None, {"code": code, **who, "orderValue": value, "lockToken": token}),
+            "extend": lambda: (lock.EXTEND, code, {"lockToken": token or "t", "lockSeconds": 900}),
+            "unlock": lambda: (lock.UNLOCK, code, {"lockToken": token or "t"}),
+            "assign": lambda: (assign.ASSIGN_CODE, code, {"userId": user}),
+            "any": lambda: (assign.ASSIGN_ANY, None, {"bookId": book, "userId": user}),
+            "unassign": lambda: (unassign.UNASSIGN, code, {}),
+            "checkout": lambda: (checkout.CHECKOUT, None, {
+                "code": code, "giftBookId": book, "userId": user, "orderId": order or "o1", "lockToken": token,
+                "orderValue": Decimal(50),
+            }),
+            "gift": lambda: (gift.GIFT, user, {"bookId": book, "orderId": order or "o1"}),
+            "rollback": lambda: (rollback.ROLLBACK, chosen.choice(self._redeemed[-6:]), {
+                "restore": chosen.choice([None, False])}),
+            "rollback_order": lambda: (rollback.ROLLBACK_ORDER, order or "o1", {}),
+            "coupon": lambda: (coupon_view.READ, code, {}),
+        }  # fmt: skip
+        return asks[kind if kind != "rollback" or self._redeemed else "lock"]()
+
+    async def note(self, command: Command, reply: Any) -> Command | None:
+        """Keep a reply's token or redemption. Returns the command with its facts where the script asks for them."""
+        if not isinstance(reply, list):
+            return None
+        is_new = reply[0] == 0 and reply[3:] == [0]
+        if command.script == "lock" and is_new:
+            _, code, user, order, token, _ = reply[1].split(" ")
+            self._locked.append((code, user, None if order == "-" else order, token))
+        elif command.script == "redeem" and is_new:
+            record = parse_record(reply[1])
+            self._redeemed.append(resolve_redemption_id(record.name, record.at_ms))
+        elif reply[0] == RECALL:
+            facts = [text for name in reply[1].split(" ") for text in (name, await self._shop._answer(name))]
+            return Command(command.script, command.keys, (*command.args, AS_OF, reply[2], *facts), command.render)
+        return None

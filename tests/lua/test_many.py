@@ -1,0 +1,236 @@
+"""One call decides the requests of a turn as if each were alone: the same replies and keys, each error its own."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import hiredis
+import msgspec
+import pytest
+
+from loadtests.harness import premises, stocked
+from loadtests.harness.premises import EPOCH
+from loadtests.harness.shop import Shop
+from service.domain.errors import Refusal
+from service.formats import key_names
+from service.hot.decider import interpret_reply
+from service.operations import lock, redeem
+from service.operations.base import Call, Command
+from tests.lua.conftest import shop_on
+from tests.lua.requests_at_random import Requests
+
+SEEDS, GROUPS = 3, 30
+MOST = 12
+"""Requests of a call; the bounds have tests of their own."""
+
+
+def _kind(reply: Any) -> Any:
+    """A reply; of an error its kind."""
+    if not isinstance(reply, hiredis.ReplyError):
+        return reply
+    first = str(reply).split(" ", 1)[0]
+    return first if first.isupper() else "ERR"
+
+
+async def _alone(shop: Shop, command: Command) -> Any:
+    digest = shop.decider._digests[0][command.script]
+    return await shop.link.call("EVALSHA", digest, len(command.keys), *command.keys, *command.args)
+
+
+async def _together(shop: Shop, commands: Sequence[Command]) -> list[Any]:
+    """The replies of one turn."""
+    replies: list[asyncio.Future[Any]] = [asyncio.get_running_loop().create_future() for _ in commands]
+    for command, reply in zip(commands, replies, strict=True):
+        shop.decider.start(0, command.script, command.keys, command.args, reply.set_result)
+    return await asyncio.gather(*replies)
+
+
+class _Story:
+    """Groups of requests with their replies, and what happened between them."""
+
+    def __init__(self, seed: int) -> None:
+        self._random = random.Random(seed)
+        self.groups: list[tuple[list[Command], list[Any]]] = []
+        self.between: list[tuple[str, Any]] = []
+        self.states: list[dict[str, Any]] = []
+
+    async def tell(self, shop: Shop, requests: Requests) -> None:
+        """Draw groups, and run their requests one by one."""
+        chosen = self._random
+        for number in range(GROUPS):
+            commands, replies = list[Command](), list[Any]()
+            while len(commands) < chosen.randint(1, MOST):
+                command = requests.draw()
+                while command:
+                    commands.append(command)
+                    replies.append(await _alone(shop, command))
+                    command = await requests.note(command, replies[-1])
+            self.groups.append((commands, replies))
+            broken = key_names.coupon(shop.caller.prefix, f"C{number % 6}-0")
+            self.between.append(
+                chosen.choice([("wait", 1), ("wait", 70_000), ("record", None), ("gate", "full"), ("break", broken)])
+            )
+            await self.pass_between(shop, number)
+
+    async def pass_between(self, shop: Shop, number: int) -> None:
+        """What happens after a group."""
+        self.states.append(await shop.everything())
+        what, of = self.between[number]
+        await shop.gate("full" if what == "gate" else "open")
+        match what:
+            case "wait":
+                await shop.wait(of)
+            case "record":
+                await shop.record()
+            case "break":
+                await shop.link.call("DEL", of)
+                await shop.link.call("LPUSH", of, "x")
+
+
+async def _open(shop: Shop, monkeypatch: pytest.MonkeyPatch, seed: int) -> Requests:
+    """A stocked shop with the ids of this seed."""
+    ids = random.Random(seed)
+    for module in (premises, stocked):
+        monkeypatch.setattr(module, "uuid4", lambda: UUID(int=ids.getrandbits(128), version=4))
+    shop.caller = premises.replace(shop.caller, workspace_id=UUID(int=seed + 1))
+    await shop.put_workspace(coupons_per_order=2)
+    await shop.freeze()
+    requests = Requests(shop, seed)
+    await requests.stock()
+    return requests
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+async def test_a_call_decides_as_its_requests_alone(
+    kind: str, url: str, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Random requests, one by one and in calls of 1 to 12, get the same replies and leave the same keys."""
+    story = _Story(seed)
+    async with shop_on(kind, url) as shop:
+        await story.tell(shop, await _open(shop, monkeypatch, seed))
+    outcomes = Counter[Any]()
+    async with shop_on(kind, url) as shop:
+        await _open(shop, monkeypatch, seed)
+        states, story.states = story.states, []
+        for number, (commands, replies) in enumerate(story.groups):
+            got = await _together(shop, commands)
+            for command, alone, joined in zip(commands, replies, got, strict=True):
+                assert _kind(joined) == _kind(alone), (number, command)
+                outcomes[command.script, alone[0] if isinstance(alone, list) else _kind(alone)] += 1
+            await story.pass_between(shop, number)
+            assert story.states[-1] == states[number], number
+    assert len(outcomes) > 40
+    assert {script for script, outcome in outcomes if outcome == 0} >= {"lock", "redeem", "validate", "assign_any"}
+
+
+def _lock(shop: Shop, code: str, user: str = "ann") -> Command:
+    return lock.LOCK.prepare(Call(shop.caller), code, lock.LockRequest(user_id=user))
+
+
+def _redeem(shop: Shop, code: str, user: str = "ann") -> Command:
+    return redeem.REDEEM.prepare(Call(shop.caller), code, redeem.RedeemRequest(user_id=user))
+
+
+def _answers(replies: Sequence[Any]) -> list[Any]:
+    """Outcomes, or the codes of refusals."""
+    answers: list[Any] = []
+    for reply in replies:
+        try:
+            answers.append(interpret_reply(reply)[0])
+        except Refusal as refusal:
+            answers.append(refusal.code)
+    return answers
+
+
+@pytest.mark.parametrize(("value", "kind_of_error", "answer"), [
+    (("LPUSH", "x"), "WRONGTYPE", "unavailable"),
+    (("SET", "no record"), "ERR", "outcome_unknown"),
+])  # fmt: skip
+async def test_an_error_is_one_requests_own(
+    still: Shop, kind: str, value: tuple[str, str], kind_of_error: str, answer: str
+) -> None:
+    """The second of four requests meets a key that it can't read: it fails with the kind that it would have alone."""
+    await still.book("CODE-1", "CODE-2", "CODE-3", "CODE-4", max_redemptions_per_code=2)
+    await still.lock("CODE-2", "ann")
+    name = key_names.coupon(still.caller.prefix, "CODE-2")
+    kept = await still.link.call("GET", name)
+    await still.link.call("DEL", name)
+    await still.link.call(value[0], name, value[1])
+    commands = [_redeem(still, f"CODE-{n}") for n in (1, 2, 3, 4)]
+    replies = await _together(still, commands)
+    assert _answers(replies) == [0, *_answers([await _alone(still, commands[1])]), 0, 0]
+    assert kind == "fakeredis" or _answers(replies)[1] == answer  # which leaves `ERR` out
+    assert _kind(replies[1]) == kind_of_error == _kind(await _alone(still, commands[1]))
+    await still.link.call("DEL", name)
+    await still.link.call("SET", name, kept)
+
+
+async def test_a_full_memory_refuses_as_for_requests_alone(still: Shop, kind: str) -> None:
+    """With a full memory nothing is stored by a call, although Redis looks at it only before the call's first write:
+    what frees memory still does, and lets nothing else pass."""
+    if kind == "fakeredis":
+        pytest.skip("it has no limit of memory")
+    await still.book("CODE-1", "CODE-2")
+    await still.book("CODE-3", max_redemptions_per_code=2)
+    token = (await still.lock("CODE-3", "ann"))[1]["lockToken"]
+    free = lock.UNLOCK.prepare(Call(still.caller), "CODE-3", lock.UnlockRequest(lock_token=token))
+    valid = redeem.VALIDATE.prepare(Call(still.caller), None, redeem.ValidateRequest(code="CODE-3"))
+    await still.link.call("CONFIG", "SET", "maxmemory", "1")
+    replies = await _together(
+        still, [_lock(still, "CODE-1"), free, _lock(still, "CODE-2"), valid, _redeem(still, "CODE-1")]
+    )
+    await still.link.call("CONFIG", "SET", "maxmemory", "0")
+    assert [_kind(reply) for reply in replies[::2]] == ["OOM"] * 3
+    assert _answers(replies) == ["unavailable", 0, "unavailable", 0, "unavailable"]
+    assert _answers(await _together(still, [_lock(still, "CODE-1"), _lock(still, "CODE-2")])) == [0, 0]
+
+
+async def test_a_gate_of_another_epoch_stops_all(still: Shop) -> None:
+    """Without its gate each request of a call answers recovering; without its text the call as a whole does."""
+    await still.book("CODE-1", "CODE-2")
+    commands = [_lock(still, "CODE-1"), _redeem(still, "CODE-2")]
+    for state, epoch in (("open", EPOCH + 1), ("closed", EPOCH), (None, EPOCH)):
+        await still.gate(state, epoch)
+        assert _answers(await _together(still, commands)) == ["recovering"] * 2
+    await still.gate("open")
+    await still.link.call("SCRIPT", "FLUSH")
+    replies = await _together(still, commands)
+    assert [_kind(reply) for reply in replies] == ["NOSCRIPT"] * 2
+    assert _answers(replies) == ["recovering"] * 2
+    await still.load(EPOCH, "nonce")
+    assert _answers(await _together(still, commands)) == [0, 0]
+
+
+async def _calls(still: Shop, monkeypatch: pytest.MonkeyPatch, commands: Sequence[Command]) -> list[int]:
+    """Run them in one turn; the requests of each call."""
+    sizes, send = list[int](), still.link.send
+
+    def noted(on_reply: Any, command: Any, requests: int = 1) -> None:
+        sizes.append(requests)
+        send(on_reply, command, requests)
+
+    monkeypatch.setattr(still.link, "send", noted)
+    assert _answers(await _together(still, commands)) == [0] * len(commands)
+    return sizes
+
+
+async def test_a_call_is_bounded_in_requests(still: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call has at most 64 requests; one that is left over goes out as its own script."""
+    codes = [f"CODE-{n}" for n in range(129)]
+    await still.book(*codes)
+    assert await _calls(still, monkeypatch, [_lock(still, code) for code in codes]) == [64, 64, 1]
+
+
+async def test_a_call_is_bounded_in_size(still: Shop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Requests with more than 256 Ki characters together are shared out among calls."""
+    codes = [f"CODE-{n}" for n in range(30)]
+    await still.book(*codes, discount={"type": "buyXGetY", "value_e4": None, "buy": 1, "get": 1})
+    items = [{"sku": f"sku-{n}", "quantity": 1_000_000, "unitPrice": 9} for n in range(600)]
+    asked = msgspec.convert({"userId": "ann", "orderValue": 10**10, "items": items}, redeem.RedeemRequest)
+    commands = [redeem.REDEEM.prepare(Call(still.caller), code, asked) for code in codes]
+    each = len("".join(commands[0].args))
+    assert 256 * 1024 // 30 < each < 256 * 1024 // 16
+    assert await _calls(still, monkeypatch, commands) == [15, 15]
