@@ -12,7 +12,7 @@ full = type(full) == 'table' and full.err and tostring(full.err)
 full = full and string.match(full, '^OOM.*')
 
 local function run(name, KEYS, ARGV)
-  local named, HOLDER, HOLDS, MISSED -- new for each request; those under limits run alone
+  local W, named, HOLDER, HOLDS, MISSED = string.sub(KEYS[2], 1, -2) -- new for each request; those under limits run alone
   if name == 'lock' then
     -- @script lock
   elseif name == 'redeem' then
@@ -42,14 +42,45 @@ local function run(name, KEYS, ARGV)
   end
 end
 
+-- @include usual gate_refuses
+local gate = redis.call('GET', KEYS[1])
+local passes_lock, passes_redeem = not full and not gate_refuses(gate, false, false), not full and not gate_refuses(gate, true, false)
+
+local function keys_of_lock(settings_key, idempotency_key, orders_key, users_key, _, code, bucket)
+  local W = string.sub(settings_key, 1, -2)
+  return { KEYS[1], settings_key, idempotency_key, W .. 'd:' .. bucket, W .. 'c:' .. code, orders_key, users_key }
+end
+
+local function keys_of_redeem(settings_key, idempotency_key, _, code, bucket, _, user_bucket, _, order_bucket)
+  local W = string.sub(settings_key, 1, -2)
+  return { KEYS[1], settings_key, idempotency_key, W .. 'd:' .. bucket, W .. 'c:' .. code, W .. 'o:' .. order_bucket,
+    '{p' .. PARTITION .. '}:outbox', W .. 'o:' .. user_bucket }
+end
+
 local replies, count, at, may_write = {}, 0, 1, true
 while ALL[at] do
-  local name, first = ALL[at], at + 3
-  local arguments = first + ALL[at + 1]
-  at = arguments + ALL[at + 2]
-  local ok, reply = false, full
-  if may_write or name == 'unlock' or name == 'validate' or name == 'coupon' then
-    ok, reply = pcall(run, name, { KEYS[1], unpack(ALL, first, arguments - 1) }, { unpack(ALL, arguments, at - 1) })
+  local name, first, last, ok, reply = ALL[at], at + 1, nil, true, nil
+  if name == 'l' then
+    last = at + 11
+    if passes_lock then ok, reply = pcall(usual_lock, unpack(ALL, first, last)) end
+  elseif name == 'r' then
+    last = at + 15
+    if passes_redeem then ok, reply = pcall(usual_redeem, unpack(ALL, first, last)) end
+  end
+  if not reply then
+    write_counters()
+    local keys, args
+    if name == 'l' then
+      name, keys, args = 'lock', keys_of_lock(unpack(ALL, first, last)), { unpack(ALL, at + 5, last) }
+    elseif name == 'r' then
+      name, keys, args = 'redeem', keys_of_redeem(unpack(ALL, first, last)), { unpack(ALL, at + 3, last) }
+    else
+      first = at + 3 + ALL[at + 1]
+      last = first - 1 + ALL[at + 2]
+      keys, args = { KEYS[1], unpack(ALL, at + 3, first - 1) }, { unpack(ALL, first, last) }
+    end
+    ok, reply = false, full
+    if may_write or name == 'unlock' or name == 'validate' or name == 'coupon' then ok, reply = pcall(run, name, keys, args) end
   end
   if not ok then
     -- A table, or a text that begins with the error's kind unless Lua itself raised it.
@@ -57,7 +88,8 @@ while ALL[at] do
     reply = { err = string.find(failure, '^%u+ ') and failure or 'ERR ' .. failure }
   end
   if full and not (reply.err and string.find(reply.err, '^OOM')) then may_write = false end -- Redis no longer checks
-  count = count + 1
+  count, at = count + 1, last + 1
   replies[count] = reply
 end
+write_counters()
 return replies

@@ -32,10 +32,10 @@ for _ = 1, 1 do -- what isn't usual leaves it
   if type(left) == 'number' and left < 1 then command('HDEL', W .. 'f:' .. number, bucket) end
   command('ZADD', W .. 'l:' .. number .. ':u', ends_text, bucket .. ' ' .. code)
   if live then
-    local due = command('ZRANGEBYSCORE', users_locks, '-inf', now_text, 'LIMIT', '0', '20')
+    local due, last = command('ZRANGEBYSCORE', users_locks, '-inf', now_text, 'LIMIT', '0', '20'), ends_text
     if due[1] then command('ZREM', users_locks, unpack(due)) end
     command('ZADD', users_locks, ends_text, new_token)
-    local last = command('ZRANGE', users_locks, '-1', '-1', 'WITHSCORES')[2]
+    if live > 0 or due[1] then last = command('ZRANGE', users_locks, '-1', '-1', 'WITHSCORES')[2] end
     command('PEXPIRE', users_locks, string.format('%d', last - now + 3600000))
   end
   held = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. new_token .. ' ' .. ends_text

@@ -46,7 +46,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
   if type(added) ~= 'string' then break end -- fenced, or no memory
   event = added
   if order ~= '-' then command('HSET', orders_key, order, event) end
-  command('HSET', users_key, number .. '/' .. user, string.format('%d', spent + 1))
+  command('HSET', users_key, number .. '/' .. user, spent == '0' and '1' or string.format('%d', spent + 1))
   command('HSET', bucket_key, code, number .. '!' .. event)
   if coupon_text then
     command('DEL', coupon_key)

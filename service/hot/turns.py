@@ -17,6 +17,8 @@ MAX_REQUESTS = 64
 """Requests of a call: about 2 ms of Redis."""
 MAX_CHARACTERS = 256 << 10
 """Characters of a call with more than one request."""
+REDEEM_ARGS = 13
+"""Arguments of a redemption without facts (service/api/recall.py)."""
 MAX_TEXTS = 250
 """Keys or arguments of a request in a call: Lua unpacks them onto its stack."""
 
@@ -91,7 +93,12 @@ class Turn:
         gate = requests[0][2][0]
         command = ["EVALSHA", self._digests["many"], "1", gate]
         for _, script, names, args in requests:
-            command += (script, _numbers[len(names) - 1], _numbers[len(args)], *names[1:], *args)
+            if script == "lock":
+                command += ("l", names[1], names[2], names[5], names[6], *args)
+            elif script == "redeem" and len(args) == REDEEM_ARGS:
+                command += ("r", names[1], names[2], *args)
+            else:
+                command += (script, _numbers[len(names) - 1], _numbers[len(args)], *names[1:], *args)
         return tuple(command)
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from loadtests.harness.servers import VALKEY, started
 from loadtests.harness.shop import Shop
 from service.hot.connection import Link
 from tests.conftest import require
+from tests.lua.general import general_texts
 
 S = TypeVar("S", bound=Shop)
 FAKED = ("test_lock.py", "test_many.py", "test_redeem.py")
@@ -48,20 +49,23 @@ def redis_for_scripts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 
 @asynccontextmanager
-async def shop_on(kind: str, url: str, shop_type: type[S] = Shop) -> AsyncIterator[S]:
-    """An open shop on an empty database of a server of this kind."""
-    if kind == "fakeredis":
-        server = fakeredis.FakeServer()
-        client = fakeredis.FakeAsyncRedis(server=server, decode_responses=True, protocol=2, max_connections=1000)
-        yield await shop_type(FakeLink(client)).open()
-        await client.aclose()
-        return
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
-    link = Link(url, "tests")
-    await link.start()
-    yield await shop_type(link).open()
-    await link.stop()
+async def shop_on(kind: str, url: str, shop_type: type[S] = Shop, texts: str = "") -> AsyncIterator[S]:
+    """An open shop on an empty database of a server of this kind. Its scripts have the `texts` of usual cases or are
+    `general`; by default they are general on Debian's Redis alone, so that each test runs with both."""
+    general = texts == "general" or (not texts and kind == "redis")
+    with general_texts() if general else nullcontext():
+        if kind == "fakeredis":
+            server = fakeredis.FakeServer()
+            client = fakeredis.FakeAsyncRedis(server=server, decode_responses=True, protocol=2, max_connections=1000)
+            yield await shop_type(FakeLink(client)).open()
+            await client.aclose()
+            return
+        with redis.Redis.from_url(url) as client:
+            client.flushdb()
+        link = Link(url, "tests")
+        await link.start()
+        yield await shop_type(link).open()
+        await link.stop()
 
 
 @pytest.fixture(params=["fakeredis", "valkey", "redis"])

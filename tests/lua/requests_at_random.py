@@ -19,6 +19,7 @@ from service.operations.base import Call, Command, Operation
 
 USERS, ORDERS, KEYS = 4, 8, 20
 PERCENT = {"type": "percentage", "value_e4": 150_000, "max_amount_e4": 50_000, "currency": "USD", "digits": 2}
+FIXED = {"type": "fixed", "value_e4": 200_000}
 KINDS: list[dict[str, Any]] = [
     {},
     {"discount": PERCENT, "max_redemptions_per_user": 1},
@@ -27,17 +28,30 @@ KINDS: list[dict[str, Any]] = [
     {"require_lock": True, "valid_until_ms": NOW_MS + 400_000},
     {"max_redemptions_per_code": None, "max_redemptions_per_user": 2},
 ]
+KINDS_IN_A_SALE: dict[str, list[Any]] = {
+    "valid_from_ms": [None, None, NOW_MS + 150_000],
+    "valid_until_ms": [None, NOW_MS + 300_000, NOW_MS + 900_000],
+    "max_redemptions_per_user": [None, 1, 2],
+    "max_redemptions": [None, None, None, None, 5],
+    "require_lock": [False, False, True],
+    "low_stock_threshold": [None, 8, 7],
+    "limits": [None, None, None, {"locksPerUser": 1}],
+    "discount": [None, PERCENT, {"type": "percentage", "value_e4": 333_333, "min_order_value_e4": 1_000_000}, FIXED],
+}
+"""The rules of a book in a sale, each drawn alone: what the usual texts check is usual or not."""
 KINDS_OF_REQUESTS = {
     "lock": 24, "redeem": 24, "validate": 8, "extend": 5, "unlock": 4, "assign": 5, "any": 5, "unassign": 3,
     "checkout": 6, "gift": 4, "rollback": 6, "rollback_order": 3, "coupon": 2,
 }  # fmt: skip
+REQUESTS_IN_A_SALE = {"lock": 50, "redeem": 40, "unlock": 3, "rollback": 4, "extend": 2, "assign": 3}
 
 
 class Requests:
-    """Draws requests. `note` each reply: later requests name its token or redemption."""
+    """Draws requests, of every kind or as in a sale. `note` each reply: later requests name its token or redemption."""
 
-    def __init__(self, shop: Shop, seed: int) -> None:
-        self._shop, self._random = shop, random.Random(seed)
+    def __init__(self, shop: Shop, seed: int, sale: bool) -> None:
+        self._shop, self._random, self._sale = shop, random.Random(seed), sale
+        self._kinds = REQUESTS_IN_A_SALE if sale else KINDS_OF_REQUESTS
         self._codes: list[str] = []
         self._free: list[str] = []
         self._locked: list[tuple[str, str, str | None, str]] = []
@@ -46,8 +60,9 @@ class Requests:
 
     async def stock(self) -> None:
         """Make the books."""
-        for number, rules in enumerate(KINDS):
-            codes = [f"C{number}-{n}" for n in range(3)]
+        drawn = [{name: self._random.choice(of) for name, of in KINDS_IN_A_SALE.items()} for _ in range(3)]
+        for number, rules in enumerate(drawn if self._sale else KINDS):
+            codes = [f"C{number}-{n}" for n in range(9 if self._sale else 3)]
             await self._shop.book(*codes, **rules)
             self._codes += codes
         # A random pick among codes of one bucket depends on the clock alone.
@@ -59,11 +74,11 @@ class Requests:
         """A request; most of them with an order, some with an Idempotency-Key."""
         chosen, self._count = self._random, self._count + 1
         code, user = chosen.choice([*self._codes, "NO-SUCH"]), f"u{chosen.randint(1, USERS)}"
-        order = chosen.choice([None, f"o{chosen.randint(1, ORDERS)}", f"new{self._count}"])
+        order = chosen.choice([None, user, f"o{chosen.randint(1, ORDERS)}", *[f"new{self._count}"] * 3])
         token = None
         if self._locked and chosen.random() < 0.6:
             code, user, order, token = chosen.choice(self._locked[-8:])
-        (kind,) = chosen.choices(list(KINDS_OF_REQUESTS), list(KINDS_OF_REQUESTS.values()))
+        (kind,) = chosen.choices(list(self._kinds), list(self._kinds.values()))
         key = chosen.choice(["", "", f"k{chosen.randint(1, KEYS)}"])
         operation, name, body = self._asks(kind, code, user, order, token)
         call = Call(self._shop.caller, key, f"f{chosen.randint(1, 2)}" if key else "-", "192.0.2.1", "tests")
@@ -74,13 +89,14 @@ class Requests:
         self, kind: str, code: str, user: str, order: str | None, token: str | None
     ) -> tuple[Operation, str | None, dict[str, Any]]:
         chosen = self._random
-        value = chosen.choice([None, Decimal("59.90"), Decimal("333.33")])
-        who = {"userId": user, "orderId": order}
+        value = chosen.choice([None, *map(Decimal, ("59.90", "333.33", "250", "20.055"))])
+        currency = chosen.choice([None, None, None, "USD", "EUR"]) if value and value != Decimal("20.055") else None
+        who, paid = {"userId": user, "orderId": order}, {"orderValue": value, "currency": currency}
         book = chosen.choice(self._free)
         asks: dict[str, Callable[[], tuple[Operation, str | None, dict[str, Any]]]] = {
             "lock": lambda: (lock.LOCK, code, {**who, "lockSeconds": chosen.choice([None, 1, 600])}),
-            "redeem": lambda: (redeem.REDEEM, code, {**who, "orderValue": value, "lockToken": token}),
-            "validate": lambda: (redeem.VALIDATE, None, {"code": code, **who, "orderValue": value, "lockToken": token}),
+            "redeem": lambda: (redeem.REDEEM, code, {**who, **paid, "lockToken": token}),
+            "validate": lambda: (redeem.VALIDATE, None, {"code": code, **who, **paid, "lockToken": token}),
             "extend": lambda: (lock.EXTEND, code, {"lockToken": token or "t", "lockSeconds": 900}),
             "unlock": lambda: (lock.UNLOCK, code, {"lockToken": token or "t"}),
             "assign": lambda: (assign.ASSIGN_CODE, code, {"userId": user}),

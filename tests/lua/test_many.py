@@ -22,7 +22,7 @@ from service.operations.base import Call, Command
 from tests.lua.conftest import shop_on
 from tests.lua.requests_at_random import Requests
 
-SEEDS, GROUPS = 3, 30
+SEEDS, SALES, GROUPS = 3, 5, 30
 MOST = 12
 """Requests of a call; the bounds have tests of their own."""
 
@@ -38,6 +38,10 @@ def _kind(reply: Any) -> Any:
 async def _alone(shop: Shop, command: Command) -> Any:
     digest = shop.decider._digests[0][command.script]
     return await shop.link.call("EVALSHA", digest, len(command.keys), *command.keys, *command.args)
+
+
+async def _one_by_one(shop: Shop, commands: Sequence[Command]) -> list[Any]:
+    return [await _alone(shop, command) for command in commands]
 
 
 async def _together(shop: Shop, commands: Sequence[Command]) -> list[Any]:
@@ -96,34 +100,36 @@ async def _open(shop: Shop, monkeypatch: pytest.MonkeyPatch, seed: int) -> Reque
     for module in (premises, stocked):
         monkeypatch.setattr(module, "uuid4", lambda: UUID(int=ids.getrandbits(128), version=4))
     shop.caller = premises.replace(shop.caller, workspace_id=UUID(int=seed + 1))
-    await shop.put_workspace(coupons_per_order=2)
+    await shop.put_workspace(coupons_per_order=2, limits={"books": {"locksPerUser": 2}} if seed == SEEDS else None)
     await shop.freeze()
-    requests = Requests(shop, seed)
+    requests = Requests(shop, seed, sale=seed >= SEEDS)
     await requests.stock()
     return requests
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
-async def test_a_call_decides_as_its_requests_alone(
+@pytest.mark.parametrize("seed", range(SEEDS + SALES))
+async def test_usual_texts_and_calls_decide_as_general_texts(
     kind: str, url: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Random requests, one by one and in calls of 1 to 12, get the same replies and leave the same keys."""
+    """Random requests get the same replies and leave the same keys: one by one by the general texts, one by one by the
+    usual texts too, and in calls of 1 to 12."""
     story = _Story(seed)
-    async with shop_on(kind, url) as shop:
+    async with shop_on(kind, url, texts="general") as shop:
         await story.tell(shop, await _open(shop, monkeypatch, seed))
     outcomes = Counter[Any]()
-    async with shop_on(kind, url) as shop:
-        await _open(shop, monkeypatch, seed)
-        states, story.states = story.states, []
-        for number, (commands, replies) in enumerate(story.groups):
-            got = await _together(shop, commands)
-            for command, alone, joined in zip(commands, replies, got, strict=True):
-                assert _kind(joined) == _kind(alone), (number, command)
-                outcomes[command.script, alone[0] if isinstance(alone, list) else _kind(alone)] += 1
-            await story.pass_between(shop, number)
-            assert story.states[-1] == states[number], number
-    assert len(outcomes) > 40
-    assert {script for script, outcome in outcomes if outcome == 0} >= {"lock", "redeem", "validate", "assign_any"}
+    for ask in (_one_by_one, _together):
+        async with shop_on(kind, url, texts="usual") as shop:
+            await _open(shop, monkeypatch, seed)
+            states, story.states = story.states, []
+            for number, (commands, replies) in enumerate(story.groups):
+                got = await ask(shop, commands)
+                for command, expected, reply in zip(commands, replies, got, strict=True):
+                    assert _kind(reply) == _kind(expected), (number, command)
+                    outcomes[command.script, expected[0] if isinstance(expected, list) else _kind(expected)] += 1
+                await story.pass_between(shop, number)
+                assert story.states[-1] == states[number], number
+    assert {"lock", "redeem"} <= {script for script, outcome in outcomes if outcome == 0}
+    assert len(outcomes) > 20
 
 
 def _lock(shop: Shop, code: str, user: str = "ann") -> Command:
@@ -166,6 +172,18 @@ async def test_an_error_is_one_requests_own(
     assert _kind(replies[1]) == kind_of_error == _kind(await _alone(still, commands[1]))
     await still.link.call("DEL", name)
     await still.link.call("SET", name, kept)
+
+
+@pytest.mark.parametrize("texts", ["usual", "general"])
+async def test_redemptions_of_a_call_count_each_other(kind: str, url: str, texts: str) -> None:
+    """The stock that one redemption leaves is known to the next in the same call, whichever text decides it."""
+    async with shop_on(kind, url, texts=texts) as shop:
+        book = await shop.book(*(f"CODE-{n}" for n in range(6)), low_stock_threshold=4)
+        await shop.add(book, "CODE-OWN", max_redemptions=1)
+        codes = ("CODE-0", "CODE-OWN", "CODE-1", "CODE-2")
+        await _together(shop, [_redeem(shop, code, user=code) for code in codes])
+        entries = (await shop.everything())[key_names.outbox(0)]
+        assert [fields["d"][0] for _, fields in entries] == ["O", "R", "R", "R", "R", "S"]
 
 
 async def test_a_full_memory_refuses_as_for_requests_alone(still: Shop, kind: str) -> None:

@@ -59,7 +59,7 @@ def test_changes_of_an_operator(operator: str, source: str, changed: set[str]) -
 
 
 def test_every_operator_reaches_the_scripts() -> None:
-    """Each operator and each file, but functions of one step and one match, has a mutant; each mutant is Lua and differs."""
+    """Each operator and each file, but functions of one step and a match, has a mutant; each is Lua and differs."""
     mutants = all_mutants()
     assert {mutant.operator for mutant in mutants} == set(OPERATORS)
     without = set(files()) - {mutant.file for mutant in mutants} - {"steps/book_fields.lua"}

@@ -1,0 +1,133 @@
+-- The usual lock and redemption in a call of many requests (lua/many.lua): settings, time and books are read once, and the
+-- counters of redemptions are summed. `usual_lock` and `usual_redeem` return nil, having written nothing, where the case isn't
+-- usual.
+
+local command = redis.pcall
+local spaces = {} -- workspaces by the key of their settings, each with its books by number; false where there is none
+
+local function read_space(settings_key)
+  local settings, space = command('GET', settings_key), false
+  if type(settings) == 'string' then
+    -- @step workspace
+    -- @step clock
+    space = { prefix = string.sub(settings_key, 1, -2), keep_ms = keep_ms, currency = usual_currency, digits = usual_digits,
+      limits = limits, workspace = string.match(settings_key, 'w(%d+):w$'), now = now, now_text = string.format('%d', now), books = {} }
+  end
+  spaces[settings_key] = space
+  return space
+end
+
+local function read_usual_book(space, number)
+  local text, book = command('GET', space.prefix .. 'b:' .. number), false
+  if type(text) == 'string' then
+    -- @step book_fields
+    if book_id then
+      -- @step terms
+      book = {
+        id = book_id, status = status, from = from, till = till, per_code = per_code, per_user = per_user, total = total,
+        assigned = assigned, locked = locked, lock_ms = lock_ms, max_lock_ms = max_lock_ms, terms = terms, low = low,
+        discount_type = discount_type, discount_terms = discount_terms, cap = cap, least = least, currency = book_currency,
+        digits = book_digits, number = number, touched = false, sums = nil,
+      }
+    end
+  end
+  space.books[number] = book
+  return book
+end
+
+-- The record of the coupon; its entry in the directory and book, nil where that is not usual or the request's key is known.
+local function read_usual(space, fingerprint, code, idempotency_key, bucket_key, coupon_key)
+  local coupon_text
+  if fingerprint == '-' then coupon_text = command('GET', coupon_key)
+  else
+    local got = command('MGET', idempotency_key, coupon_key)
+    if got[1] then return nil end
+    coupon_text = got[2]
+  end
+  local entry = command('HGET', bucket_key, code)
+  if type(coupon_text) == 'table' or type(entry) ~= 'string' then return nil end
+  local number = string.match(entry, '^%d+')
+  local book = space.books[number]
+  if book == nil then book = read_usual_book(space, number) end
+  return coupon_text, entry, book
+end
+
+local function usual_lock(settings_key, idempotency_key, orders_key, users_key,
+  fingerprint, code, bucket, user, order, asked_ms, new_token)
+  local space = spaces[settings_key]
+  if space == nil then space = read_space(settings_key) end
+  if not space then return nil end
+  local W = space.prefix
+  local bucket_key, coupon_key = W .. 'd:' .. bucket, W .. 'c:' .. code
+  local coupon_text, entry, book = read_usual(space, fingerprint, code, idempotency_key, bucket_key, coupon_key)
+  if not book then return nil end
+  local limits, keep_ms, now, now_text = space.limits, space.keep_ms, space.now, space.now_text
+  local number, book_id, status, from, till, per_code, per_user = book.number, book.id, book.status, book.from, book.till, book.per_code, book.per_user
+  local total, assigned, lock_ms, max_lock_ms, terms, touched = book.total, book.assigned, book.lock_ms, book.max_lock_ms, book.terms, book.touched
+  -- @step usual_lock
+  if not held then return nil end
+  book.touched = true
+  return { OUT.OK, held, '', 0 }
+end
+
+-- What redemptions of the book change, not written yet; and how many free codes are left, false where that can't be read.
+local function read_sums(counters)
+  local n = command('HMGET', counters, 'codes', 'assigned', 'redeemed', 'exhausted', 'inactive')
+  local left = not n.err and (n[1] or 0) - (n[2] or 0) - (n[3] or 0) - (n[4] or 0) - (n[5] or 0)
+  return { redemptions = 0, new_users = 0, saved_e4 = 0, left = left }
+end
+
+-- Write what was summed, and forget what another script may change.
+local function write_counters()
+  for _, space in pairs(spaces) do
+    for number, book in pairs(space and space.books or {}) do
+      if book and book.sums then
+        local sums, key = book.sums, space.prefix .. 'n:' .. number
+        local by = string.format('%d', sums.redemptions)
+        command('HINCRBY', key, 'redemptions', by)
+        command('HINCRBY', key, 'taken', by)
+        command('HINCRBY', key, 'redeemed', by)
+        if sums.new_users > 0 then command('HINCRBY', key, 'users', string.format('%d', sums.new_users)) end
+        if sums.saved_e4 > 0 then command('HINCRBY', key, 'discount', string.format('%d', sums.saved_e4)) end
+      end
+      if book then book.sums, book.touched = nil, false end
+    end
+  end
+end
+
+local function usual_redeem(settings_key, idempotency_key,
+  fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items)
+  local space = spaces[settings_key]
+  if space == nil then space = read_space(settings_key) end
+  if not space then return nil end
+  local W = space.prefix
+  local bucket_key, coupon_key = W .. 'd:' .. bucket, W .. 'c:' .. code
+  local coupon_text, entry, book = read_usual(space, fingerprint, code, idempotency_key, bucket_key, coupon_key)
+  if not book then return nil end
+  local workspace, keep_ms, now, now_text, usual_currency, usual_digits = space.workspace, space.keep_ms, space.now, space.now_text, space.currency, space.digits
+  local number, book_id, status, from, till, per_code, per_user = book.number, book.id, book.status, book.from, book.till, book.per_code, book.per_user
+  local total, assigned, locked, low, discount_type, discount_terms = book.total, book.assigned, book.locked, book.low, book.discount_type, book.discount_terms
+  local cap, least, book_currency, book_digits = book.cap, book.least, book.currency, book.digits
+  local orders_key, users_key, outbox = W .. 'o:' .. order_bucket, W .. 'o:' .. user_bucket, '{p' .. PARTITION .. '}:outbox'
+  -- @step usual_redeem
+  if not event then return nil end
+  local sums = book.sums
+  if not sums then
+    sums = read_sums(W .. 'n:' .. number)
+    book.sums = sums
+  end
+  sums.redemptions = sums.redemptions + 1
+  if spent == '0' then sums.new_users = sums.new_users + 1 end
+  sums.saved_e4 = sums.saved_e4 + saved_e4
+  if sums.saved_e4 > 1e15 then write_counters() end -- a sum past 2^53 is not exact
+  local left = sums.left
+  if left then
+    left = left - 1
+    sums.left = left
+    if left <= 0 or low and left < low then
+      -- @include gate outbox crossing
+      cross(outbox, book, now, 'codes', left, 1, low)
+    end
+  end
+  return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book_id, 0 }
+end

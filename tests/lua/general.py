@@ -1,0 +1,63 @@
+"""The scripts without the texts of usual cases (lua/steps/usual_*.lua), so that what follows these decides everything.
+
+`python -m tests.lua.general [pytest's arguments]` runs the tests, all by default, on a copy of the tree without them.
+"""
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+from loadtests.harness.trees import COPIED, copied
+from service.hot import scripts
+
+ROOT = Path(__file__).parents[2]
+_body, _read = scripts._body.__wrapped__, scripts._read
+
+
+def cut(step: str) -> str:
+    """A usual case's text without its statement, which leaves nothing decided."""
+    text, count = re.subn(r"^for _ = 1, 1 do.*?^end\n", "", step, flags=re.DOTALL | re.MULTILINE)
+    assert count == 1
+    return text
+
+
+@cache
+def _general_body(name: str) -> str:
+    scripts._read = lambda folder, part: cut(_read(folder, part)) if part in USUAL else _read(folder, part)
+    try:
+        return _body(name)
+    finally:
+        scripts._read = _read
+
+
+USUAL = sorted(path.stem for path in (ROOT / "lua" / "steps").glob("usual_*.lua"))
+
+
+@contextmanager
+def general_texts() -> Iterator[None]:
+    """Scripts that are composed here have no texts of usual cases."""
+    kept, scripts._body = scripts._body, _general_body
+    try:
+        yield
+    finally:
+        scripts._body = kept
+
+
+def main() -> int:
+    """Run the tests on a copy of the tree. Returns pytest's exit code."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "tree"
+        copied(ROOT, tree, (*COPIED, "tests", "loadtests"))
+        for name in USUAL:
+            path = tree / "lua" / "steps" / f"{name}.lua"
+            path.write_text(cut(path.read_text()))
+        return subprocess.call([sys.executable, "-m", "pytest", *(sys.argv[1:] or ["tests", "-n", "4"])], cwd=tree)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
