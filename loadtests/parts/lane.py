@@ -1,8 +1,9 @@
 """What a hot request costs the API in Python of ours, without a network and without Redis.
 
-64 connections lock and redeem. Bytes as a client sends them go into the protocol; the connection to Redis is the real
-one but for its transport, and gets replies as Redis gives them. What uvloop and the kernel do is not in the figure. The
-machine may be shared: of many turns of 64 requests the fastest twentieth counts, which others disturbed least.
+64 connections (`--connections`) lock and redeem, each a request in a turn. Bytes as a client sends them go into the
+protocol; the connection to Redis is the real one but for its transport, and gets replies as Redis gives them. What
+uvloop and the kernel do is not in the figure. The machine may be shared: of many turns the fastest twentieth counts,
+which others disturbed least.
 `--count` prints instructions instead, by callgrind: they repeat. `--profile` prints where CPU goes, and slows all down.
 """
 
@@ -83,7 +84,7 @@ class Round(NamedTuple):
 class Bench:
     """A server's protocols and its link, with nothing around them; call within an event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, connections: int) -> None:
         self.redis = Connection()
         self.redis.connection_made(Sink())  # type: ignore[arg-type]
         decider, keyring = Decider(Connected(self.redis)), Keyring()
@@ -96,7 +97,7 @@ class Bench:
         state = ServerState()
         state.default_headers = [(b"date", b"Fri, 20 Nov 2026 09:14:00 GMT")]
         lane, loop = Lane(decider, keyring, _recall), asyncio.get_running_loop()
-        self.clients = [Protocol(config, state, {}, loop, lane=lane) for _ in range(CONNECTIONS)]
+        self.clients = [Protocol(config, state, {}, loop, lane=lane) for _ in range(connections)]
         self.wires = [Sink() for _ in self.clients]
         for client, wire in zip(self.clients, self.wires, strict=True):
             client.connection_made(wire)  # type: ignore[arg-type]
@@ -121,16 +122,18 @@ async def _elsewhere(scope: Any, receive: Any, send: Any) -> None:
     raise AssertionError("the lane takes all of these")
 
 
-def rounds(full: bool) -> list[Round]:
+def rounds(full: bool, connections: int) -> list[Round]:
     """Locks and redemptions in turn, as peers' load generators send them: with an order and its value; `full` with an
     Idempotency-Key, of a book with a discount."""
     turns: list[Round] = []
     for number in range(BODIES):
-        units = range(number * CONNECTIONS, (number + 1) * CONNECTIONS)
+        units = range(number * connections, (number + 1) * connections)
+        head = b"*%d\r\n" % connections if connections > 1 else b""  # of the one reply to a call of many requests
         turns += [
-            Round([_request("lock", unit, full) for unit in units], b"".join(map(_locked, units))),
+            Round([_request("lock", unit, full) for unit in units], head + b"".join(map(_locked, units))),
             Round(
-                [_request("redeem", unit, full) for unit in units], b"".join(_redeemed(unit, full) for unit in units)
+                [_request("redeem", unit, full) for unit in units],
+                head + b"".join(_redeemed(unit, full) for unit in units),
             ),
         ]
     return turns
@@ -169,7 +172,8 @@ def _reply(text: str, last: str) -> bytes:
 
 async def measure(turns: list[Round], requests: int) -> tuple[float, float]:
     """CPU of one lock, and of one redemption, in µs."""
-    bench = Bench()
+    connections = len(turns[0].requests)
+    bench = Bench(connections)
     for batch in turns[:4]:
         await bench.turn(batch)
     before, asked, took_s = bench.written(), 0, ([], [])
@@ -180,15 +184,16 @@ async def measure(turns: list[Round], requests: int) -> tuple[float, float]:
             began = time.process_time()
             await bench.turn(batch)
             took_s[place % 2].append(time.process_time() - began)
-        asked += len(turns) * CONNECTIONS
+        asked += len(turns) * connections
     assert bench.written() - before == asked
-    lock, redeem = (sorted(times)[len(times) // 20] / CONNECTIONS * 1e6 for times in took_s)
+    lock, redeem = (sorted(times)[len(times) // 20] / connections * 1e6 for times in took_s)
     return lock, redeem
 
 
 async def count(turns: list[Round], counter: InstructionCounter) -> tuple[float, float]:
     """Instructions of one lock, and of one redemption."""
-    bench, counted = Bench(), []
+    connections = len(turns[0].requests)
+    bench, counted = Bench(connections), []
     for batch in turns[:4]:
         await bench.turn(batch)
     gc.collect()
@@ -198,13 +203,14 @@ async def count(turns: list[Round], counter: InstructionCounter) -> tuple[float,
         for batch in same:
             await bench.turn(batch)
         after, _ = await counter.read()
-        counted.append((after - before) / len(same) / CONNECTIONS)
+        counted.append((after - before) / len(same) / connections)
     return counted[0], counted[1]
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
     """How much, or where."""
     options.add_argument("--requests", type=int, default=200_000)
+    options.add_argument("--connections", type=int, default=CONNECTIONS, help="at most 64")
     options.add_argument("--profile", type=int, metavar="LINES", help="where it goes, instead of how much")
     options.add_argument("--count", action="store_true", help="instructions, by valgrind's callgrind")
     options.add_argument("--counted-in", type=Path, help=argparse.SUPPRESS)
@@ -213,10 +219,10 @@ def add_options(options: argparse.ArgumentParser) -> None:
 def run(chosen: argparse.Namespace) -> int:
     """Print µs of CPU a request, or instructions, plain and full."""
     if chosen.count:
-        return _run_under_callgrind()
+        return _run_under_callgrind(chosen.connections)
     lines: list[list[str]] = []
     counter = InstructionCounter(os.getpid(), chosen.counted_in / "out") if chosen.counted_in else None
-    for name, turns in (("plain", rounds(False)), ("full", rounds(True))):
+    for name, turns in (("plain", rounds(False, chosen.connections)), ("full", rounds(True, chosen.connections))):
         if chosen.profile:
             profile = cProfile.Profile()
             profile.runcall(uvloop.run, measure(turns, chosen.requests // 4))
@@ -234,10 +240,11 @@ def run(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _run_under_callgrind() -> int:
+def _run_under_callgrind(connections: int) -> int:
     if not is_installed():
         say("--count needs valgrind.")
         return 2
     with tempfile.TemporaryDirectory() as folder:
         own = [sys.executable, "-m", "loadtests.bench", "lane", "--counted-in", folder]
+        own += ["--connections", str(connections)]
         return subprocess.run([*under_callgrind(Path(folder) / "out"), *own], check=False).returncode

@@ -20,7 +20,7 @@ def plant(fault: str, path: str, old: str, new: str) -> Plant:
     return Plant((Change(path, old, new),), fault)
 
 
-_SEND = "        connection.send(on_reply, command)\n"
+_SEND = "        connection.send(on_reply, command, requests)\n"
 _TOTAL = "taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. now_text, '+inf')"
 _COPY = '        await connection.copy_to_table(table, source=rows, columns=columns, format="text")\n'
 
@@ -32,7 +32,7 @@ PLANTS: dict[str, Plant] = {
         """
         def again() -> None:
             there = self._connection
-            there.send(on_reply, command) if there else on_reply(Broken())
+            there.send(on_reply, command, requests) if there else on_reply(Broken())
 
         def answer(reply: Reply) -> None:
             if isinstance(reply, Broken):
@@ -40,7 +40,7 @@ PLANTS: dict[str, Plant] = {
             else:
                 on_reply(reply)
 
-        connection.send(answer, command)
+        connection.send(answer, command, requests)
 """,
     ),
     "everysec called fsynced": plant(
@@ -167,11 +167,11 @@ PLANTS: dict[str, Plant] = {
         def answer(reply: Reply) -> None:
             if str(reply).startswith("NOSCRIPT"):
                 connection.send(lambda _: None, ("SCRIPT", "LOAD", self.texts[command[1]]))
-                connection.send(on_reply, command)
+                connection.send(on_reply, command, requests)
             else:
                 on_reply(reply)
 
-        connection.send(answer, command)
+        connection.send(answer, command, requests)
 """,
             ),
             Change(

@@ -1,0 +1,227 @@
+"""The requests of a turn of the event loop: what is sent for them, in which order, and what each gets."""
+
+import asyncio
+from typing import Any
+
+import hiredis
+import pytest
+
+from service.domain.errors import Refusal
+from service.hot import connection as hot
+from service.hot.connection import Connection, Link
+from service.hot.decider import Decider
+from service.hot.scripts import SERVING, Scripts
+
+FIRST, SECOND = (
+    {digest: name for name, digest in Scripts(0, epoch, "nonce", SERVING).digests.items()} for epoch in (1, 2)
+)
+NAMES = ("{p0}:gate", "workspace")
+
+
+class Wire:
+    """A transport that stores each write's commands."""
+
+    def __init__(self) -> None:
+        self.writes: list[list[list[str]]] = []
+        self.aborted = False
+
+    def write(self, data: bytes) -> None:
+        reader = hiredis.Reader(encoding="utf-8")
+        reader.feed(data)
+        self.writes.append([])
+        while (command := reader.gets()) is not False:
+            self.writes[-1].append(command)
+
+    def abort(self) -> None:
+        self.aborted = True
+
+
+class Client:
+    """A decider on a connection without a network, and the answers to requests by their names."""
+
+    def __init__(self) -> None:
+        self.wire, self.link = Wire(), Link("redis://unused", "tests")
+        self.connection = Connection(lambda: setattr(self.link, "_connection", None))
+        self.connection.connection_made(self.wire)  # type: ignore[arg-type]
+        self.link._connection = self.connection
+        self.decider = Decider(self.link)
+        self.decider.learn(0, 1, "nonce")
+        self.answers: dict[str, Any] = {}
+
+    def start(self, script: str, name: str, partition: int = 0) -> None:
+        """A request with one argument, its name."""
+
+        def answer(reply: Any) -> None:
+            try:
+                self.answers[name] = self.decider.interpret(partition, epoch, reply)
+            except Refusal as refusal:
+                self.answers[name] = refusal.code
+
+        epoch = 0
+        epoch = self.decider.start(partition, script, NAMES, (name,), answer)
+
+    async def sent(self, digests: dict[str, str] = FIRST) -> list[list[str]]:
+        """The commands of this turn, which are one write: scripts' names, and of each request its name."""
+        before = len(self.wire.writes)
+        await asyncio.sleep(0)
+        (commands,) = self.wire.writes[before:]
+        return [[digests.get(command[1], command[0]), *_arguments(command[3:])] for command in commands]
+
+
+def _arguments(texts: list[str]) -> list[str]:
+    """The requests' names: of one alone after its keys, of a call in each sixth place."""
+    return [texts[2]] if texts[1] == NAMES[1] else texts[5::5]
+
+
+async def test_requests_of_a_turn_are_one_call() -> None:
+    """Requests that start in one turn go out as one call in one write, in their order; each gets its own reply."""
+    client = Client()
+    for script, name in (("lock", "a"), ("redeem", "b"), ("lock", "c")):
+        client.start(script, name)
+    assert await client.sent() == [["many", "a", "b", "c"]]
+    assert client.wire.writes[0][0][2:] == [
+        *("1", NAMES[0]), *("lock", "1", "1", NAMES[1], "a"), *("redeem", "1", "1", NAMES[1], "b"),
+        *("lock", "1", "1", NAMES[1], "c"),
+    ]  # fmt: skip
+    client.connection.data_received(b"*3\r\n*1\r\n:0\r\n-OOM full\r\n*2\r\n:0\r\n:7\r\n")
+    assert client.answers == {"a": [0], "b": "unavailable", "c": [0, 7]}
+    assert client.connection.waiting == 0
+
+
+async def test_a_single_request_is_its_own_script() -> None:
+    """A request that is alone in its turn goes out as its own script; so does one of another partition."""
+    client = Client()
+    client.decider.learn(1, 1, "nonce")
+    other = Scripts(1, 1, "nonce", SERVING).digests["lock"]
+    client.start("lock", "a")
+    client.start("lock", "b", partition=1)
+    assert await client.sent(FIRST | {other: "other"}) == [["lock", "a"], ["other", "b"]]
+    client.start("lock", "c")
+    assert await client.sent() == [["lock", "c"]]
+
+
+async def test_a_script_that_joins_no_call_keeps_its_place() -> None:
+    """A request whose script joins no call, or with very many arguments, goes out after those before it, and before
+    those after it."""
+    client = Client()
+    for script, name in (("lock", "a"), ("lock", "b"), ("lock+", "c"), ("lock", "d"), ("redeem", "e")):
+        client.start(script, name)
+    client.decider.start(0, "lock", NAMES, ("f", *["x"] * 250), client.answers.__setitem__)  # type: ignore[arg-type]
+    client.start("lock", "g")
+    assert [command[:3] for command in await client.sent()] == [
+        ["many", "a", "b"], ["lock+", "c"], ["many", "d", "e"], ["lock", "f"], ["lock", "g"],
+    ]  # fmt: skip
+
+
+async def test_commands_of_the_same_turn_share_the_write() -> None:
+    """Calls, and commands that are no scripts, are one write at the end of the turn."""
+    client = Client()
+    reading = asyncio.ensure_future(client.decider.time_ms())
+    await asyncio.sleep(0)
+    client.start("lock", "a")
+    client.start("lock", "b")
+    await asyncio.sleep(0)
+    assert [[command[0] for command in write] for write in client.wire.writes] == [["TIME", "EVALSHA"]]
+    reading.cancel()
+
+
+@pytest.mark.parametrize(("reply", "code"), [
+    (b"-NOSCRIPT gone\r\n", "recovering"),
+    (b"-OOM full\r\n", "unavailable"),
+    (b"-BUSY wait\r\n", "unavailable"),
+    (b"-ERR failed\r\n", "outcome_unknown"),
+    (b"*1\r\n*1\r\n:0\r\n", "outcome_unknown"),
+    (b"*3\r\n*1\r\n:0\r\n*1\r\n:0\r\n*1\r\n:0\r\n", "outcome_unknown"),
+    (None, "outcome_unknown"),
+])  # fmt: skip
+async def test_the_failure_of_a_call_is_each_requests(reply: bytes | None, code: str) -> None:
+    """An error of a call as a whole, replies in another number, or a connection that breaks: all get the same."""
+    client = Client()
+    client.start("lock", "a")
+    client.start("lock", "b")
+    await client.sent()
+    if reply:
+        client.connection.data_received(reply)
+    else:
+        client.connection.connection_lost(None)
+    assert client.answers == {"a": code, "b": code}
+    assert client.connection.waiting == 0
+
+
+async def test_a_connection_that_is_lost_in_the_turn_gets_nothing() -> None:
+    """What has not been sent when the connection breaks, or its server is unfit, is refused as not sent; another
+    connection, which may lead to another server, does not get it."""
+    for lose in (
+        lambda one: one.connection.connection_lost(None),
+        lambda one: setattr(one.link, "_connection", None),
+        lambda one: setattr(one.link, "_connection", Connection()),
+    ):
+        client = Client()
+        client.start("lock", "a")
+        client.start("lock", "b")
+        lose(client)
+        with pytest.raises(Refusal, match="unavailable"):
+            client.start("lock", "c")
+        await asyncio.sleep(0)
+        assert client.answers == {"a": "unavailable", "b": "unavailable"}
+        assert client.wire.writes == []
+        assert client.connection.waiting == 0
+
+
+async def test_a_request_goes_out_in_the_epoch_that_it_started_in() -> None:
+    """A new epoch in the turn gets calls of its own: a request is never sent with another epoch's script."""
+    client = Client()
+    client.start("lock", "a")
+    client.start("lock", "b")
+    client.decider.learn(0, 2, "nonce")
+    client.start("lock", "c")
+    client.start("lock", "d")
+    client.decider.forget(0)
+    with pytest.raises(Refusal, match="recovering"):
+        client.start("lock", "e")
+    second = {digest: f"second {name}" for digest, name in SECOND.items()}
+    assert await client.sent(FIRST | second) == [["many", "a", "b"], ["second many", "c", "d"]]
+
+
+async def test_requests_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of requests, not of calls, at most MAX_WAITING wait, before they are sent and after."""
+    monkeypatch.setattr(hot, "MAX_WAITING", 3)
+    client = Client()
+    for name in "abc":
+        client.start("lock", name)
+    for _ in range(2):
+        with pytest.raises(Refusal, match="unavailable"):
+            client.start("lock", "d")
+        await asyncio.sleep(0)
+    client.connection.data_received(b"*3\r\n*1\r\n:0\r\n*1\r\n:0\r\n*1\r\n:0\r\n")
+    client.start("lock", "d")
+    assert await client.sent() == [["lock", "d"]]
+
+
+async def test_stopping_waits_for_the_requests_of_the_turn() -> None:
+    """Requests that were started in the turn of the stop are sent and answered before the connection closes."""
+    client = Client()
+    client.start("lock", "a")
+    client.start("lock", "b")
+    stopping = asyncio.ensure_future(client.link.stop())
+    await asyncio.sleep(0.03)
+    assert not client.wire.aborted
+    client.connection.data_received(b"*2\r\n*1\r\n:0\r\n*1\r\n:0\r\n")
+    await stopping
+    assert client.answers == {"a": [0], "b": [0]}
+    assert client.wire.aborted
+
+
+async def test_a_batch_gets_its_replies_in_order() -> None:
+    """Requests of a batch join a call with others; a refusal stands in its request's place."""
+    client = Client()
+    batch = asyncio.ensure_future(client.decider.run_all(0, [("lock", NAMES, ("a",)), ("redeem", NAMES, ("b",))]))
+    await asyncio.sleep(0)
+    client.start("lock", "c")
+    assert await client.sent() == [["many", "a", "b", "c"]]
+    client.connection.data_received(b"*3\r\n*2\r\n:0\r\n:1\r\n-NOSCRIPT gone\r\n*1\r\n:0\r\n")
+    assert client.answers == {"c": [0]}
+    first, second = await batch
+    assert first == [0, 1]
+    assert isinstance(second, Refusal)
+    assert second.code == "recovering"
