@@ -96,7 +96,7 @@ end
 l.ends = whole(l.deadline)
 local payload = book.id .. ' ' .. c.code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.ends
 
--- The first write. Once it is done no other finds the memory full; if it failed it is done again, and ends the script if need be.
+-- The first write. Once it is done no other finds the memory full. If it failed it is done again, and may end the script.
 local touches, counters = c.uses == 0 and not own, W .. 'n:' .. book.number
 if touches and type(redis.pcall('HSET', counters, 'touched', '1')) == 'number' then
   commit()

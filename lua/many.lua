@@ -1,6 +1,7 @@
 --[[ many: run several requests of a partition in their order, each as its own script would.
 KEYS  1 gate  string  epoch and state, read first by each request
-ARGV  for each request its script, the number of its further keys, the number of its arguments, these keys, these arguments
+ARGV  for each request its script, the number of its further keys, the number of its arguments, these keys, these arguments;
+      or `l` and a lock's keys 2 3 6 7 and arguments, `r` and a redemption's keys 2 3 and arguments, which say its other keys
 Reply {reply or error, …} in the order of the requests
 Event those of the requests
 Cost  at most 1 command, and the requests' ]]
@@ -44,7 +45,8 @@ end
 
 -- @include usual gate_refuses
 local gate = redis.call('GET', KEYS[1])
-local passes_lock, passes_redeem = not full and not gate_refuses(gate, false, false), not full and not gate_refuses(gate, true, false)
+local passes_lock = not full and not gate_refuses(gate, false, false)
+local passes_redeem = not full and not gate_refuses(gate, true, false)
 
 local function keys_of_lock(settings_key, idempotency_key, orders_key, users_key, _, code, bucket)
   local W = string.sub(settings_key, 1, -2)
@@ -54,7 +56,7 @@ end
 local function keys_of_redeem(settings_key, idempotency_key, _, code, bucket, _, user_bucket, _, order_bucket)
   local W = string.sub(settings_key, 1, -2)
   return { KEYS[1], settings_key, idempotency_key, W .. 'd:' .. bucket, W .. 'c:' .. code, W .. 'o:' .. order_bucket,
-    '{p' .. PARTITION .. '}:outbox', W .. 'o:' .. user_bucket }
+    OUTBOX, W .. 'o:' .. user_bucket }
 end
 
 local replies, count, at, may_write = {}, 0, 1, true
@@ -80,7 +82,9 @@ while ALL[at] do
       keys, args = { KEYS[1], unpack(ALL, at + 3, first - 1) }, { unpack(ALL, first, last) }
     end
     ok, reply = false, full
-    if may_write or name == 'unlock' or name == 'validate' or name == 'coupon' then ok, reply = pcall(run, name, keys, args) end
+    if may_write or name == 'unlock' or name == 'validate' or name == 'coupon' then
+      ok, reply = pcall(run, name, keys, args)
+    end
   end
   if not ok then
     -- A table, or a text that begins with the error's kind unless Lua itself raised it.

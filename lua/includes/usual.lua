@@ -2,7 +2,7 @@
 -- counters of redemptions are summed. `usual_lock` and `usual_redeem` return nil, having written nothing, where the case isn't
 -- usual.
 
-local command = redis.pcall
+local command, OUTBOX = redis.pcall, '{p' .. PARTITION .. '}:outbox'
 local spaces = {} -- workspaces by the key of their settings, each with its books by number; false where there is none
 
 local function read_space(settings_key)
@@ -10,8 +10,11 @@ local function read_space(settings_key)
   if type(settings) == 'string' then
     -- @step workspace
     -- @step clock
-    space = { prefix = string.sub(settings_key, 1, -2), keep_ms = keep_ms, currency = usual_currency, digits = usual_digits,
-      limits = limits, workspace = string.match(settings_key, 'w(%d+):w$'), now = now, now_text = string.format('%d', now), books = {} }
+    space = {
+      prefix = string.sub(settings_key, 1, -2), workspace = string.match(settings_key, 'w(%d+):w$'), keep_ms = keep_ms,
+      currency = usual_currency, digits = usual_digits, limits = limits, now = now, now_text = string.format('%d', now),
+      books = {},
+    }
   end
   spaces[settings_key] = space
   return space
@@ -62,8 +65,9 @@ local function usual_lock(settings_key, idempotency_key, orders_key, users_key,
   local coupon_text, entry, book = read_usual(space, fingerprint, code, idempotency_key, bucket_key, coupon_key)
   if not book then return nil end
   local limits, keep_ms, now, now_text = space.limits, space.keep_ms, space.now, space.now_text
-  local number, book_id, status, from, till, per_code, per_user = book.number, book.id, book.status, book.from, book.till, book.per_code, book.per_user
-  local total, assigned, lock_ms, max_lock_ms, terms, touched = book.total, book.assigned, book.lock_ms, book.max_lock_ms, book.terms, book.touched
+  local number, book_id, status, from, till = book.number, book.id, book.status, book.from, book.till
+  local per_code, per_user, total, assigned = book.per_code, book.per_user, book.total, book.assigned
+  local lock_ms, max_lock_ms, terms, touched = book.lock_ms, book.max_lock_ms, book.terms, book.touched
   -- @step usual_lock
   if not held then return nil end
   book.touched = true
@@ -104,11 +108,13 @@ local function usual_redeem(settings_key, idempotency_key,
   local bucket_key, coupon_key = W .. 'd:' .. bucket, W .. 'c:' .. code
   local coupon_text, entry, book = read_usual(space, fingerprint, code, idempotency_key, bucket_key, coupon_key)
   if not book then return nil end
-  local workspace, keep_ms, now, now_text, usual_currency, usual_digits = space.workspace, space.keep_ms, space.now, space.now_text, space.currency, space.digits
-  local number, book_id, status, from, till, per_code, per_user = book.number, book.id, book.status, book.from, book.till, book.per_code, book.per_user
-  local total, assigned, locked, low, discount_type, discount_terms = book.total, book.assigned, book.locked, book.low, book.discount_type, book.discount_terms
-  local cap, least, book_currency, book_digits = book.cap, book.least, book.currency, book.digits
-  local orders_key, users_key, outbox = W .. 'o:' .. order_bucket, W .. 'o:' .. user_bucket, '{p' .. PARTITION .. '}:outbox'
+  local workspace, keep_ms, now, now_text = space.workspace, space.keep_ms, space.now, space.now_text
+  local usual_currency, usual_digits = space.currency, space.digits
+  local number, book_id, status, from, till = book.number, book.id, book.status, book.from, book.till
+  local per_code, per_user, total, assigned, locked = book.per_code, book.per_user, book.total, book.assigned, book.locked
+  local discount_type, discount_terms, cap, least = book.discount_type, book.discount_terms, book.cap, book.least
+  local low, book_currency, book_digits = book.low, book.currency, book.digits
+  local orders_key, users_key, outbox = W .. 'o:' .. order_bucket, W .. 'o:' .. user_bucket, OUTBOX
   -- @step usual_redeem
   if not event then return nil end
   local sums = book.sums

@@ -1,11 +1,12 @@
 -- The usual lock: of a free code with a single use, in a book without a total, under no limit but the user's. Where all is as
--- usual this writes and leaves the lock as text, `held`; else it writes nothing, `held` is nil, and what follows decides,
+-- usual this writes and leaves the lock as text, `held`. Else it writes nothing, `held` is nil, and what follows decides,
 -- refusals too. It makes no function and no table. Reads the settings (steps/workspace.lua, book_fields.lua), now, now_text,
--- number, entry, coupon_text (the record), keys and arguments.
+-- number, entry, coupon_text (the record), the keys and the arguments; `touched`, whether the call has marked the book already.
 
 local held
 for _ = 1, 1 do -- what isn't usual leaves it
-  if coupon_text or string.find(entry, '!', 1, true) or per_code ~= '1' or total ~= '-' or assigned ~= '0' or status ~= 'a' then break end
+  if coupon_text or string.find(entry, '!', 1, true) or status ~= 'a' then break end
+  if per_code ~= '1' or total ~= '-' or assigned ~= '0' then break end
   if HOLDER or limits or string.byte(terms, 2) ~= 32 or from ~= '-' and now < from + 0 then break end
   local ms = tonumber(asked_ms) or lock_ms + 0
   if ms > max_lock_ms + 0 then ms = max_lock_ms end
@@ -26,8 +27,8 @@ for _ = 1, 1 do -- what isn't usual leaves it
   if not touched and type(command('HSET', W .. 'n:' .. number, 'touched', '1')) ~= 'number' then break end
 
   command('HSET', bucket_key, code, number .. '!')
-  command('SET', coupon_key, '0 - - 0 1 - - - ' .. new_token .. ' ' .. user .. ' ' .. order .. ' ' .. ends_text .. ' ' .. now_text
-    .. (live and ' u.' or ' .'))
+  command('SET', coupon_key, '0 - - 0 1 - - - ' .. new_token .. ' ' .. user .. ' ' .. order .. ' ' .. ends_text .. ' '
+    .. now_text .. (live and ' u.' or ' .'))
   local left = command('HINCRBY', W .. 'f:' .. number, bucket, '-1')
   if type(left) == 'number' and left < 1 then command('HDEL', W .. 'f:' .. number, bucket) end
   command('ZADD', W .. 'l:' .. number .. ':u', ends_text, bucket .. ' ' .. code)
@@ -40,7 +41,7 @@ for _ = 1, 1 do -- what isn't usual leaves it
   end
   held = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. new_token .. ' ' .. ends_text
   if fingerprint ~= '-' then
-    command('SET', idempotency_key, fingerprint .. ' OUT.OK ' .. book_id .. ' ' .. code .. ' / ' .. order .. ' ' .. new_token .. ' '
-      .. ends_text, 'PX', keep_ms)
+    command('SET', idempotency_key, fingerprint .. ' OUT.OK ' .. book_id .. ' ' .. code .. ' / ' .. order .. ' ' .. new_token
+      .. ' ' .. ends_text, 'PX', keep_ms)
   end
 end

@@ -18,7 +18,7 @@ MAX_REQUESTS = 64
 MAX_CHARACTERS = 256 << 10
 """Characters of a call with more than one request."""
 REDEEM_ARGS = 13
-"""Arguments of a redemption without facts (service/api/recall.py)."""
+"""A redemption's arguments without facts (service/api/recall.py)."""
 MAX_TEXTS = 250
 """Keys or arguments of a request in a call: Lua unpacks them onto its stack."""
 
@@ -90,6 +90,7 @@ class Turn:
         return ("EVALSHA", self._digests[script], str(len(names)), *names, *args)
 
     def _join(self, requests: list[Request]) -> tuple[str, ...]:
+        """The call of lua/many.lua. A lock and a redemption, which are most, leave out keys that their arguments say."""
         gate = requests[0][2][0]
         command = ["EVALSHA", self._digests["many"], "1", gate]
         for _, script, names, args in requests:

@@ -76,40 +76,58 @@ def _arguments(texts: list[str]) -> list[str]:
 async def test_requests_of_a_turn_are_one_call() -> None:
     """Requests that start in one turn go out as one call in one write, in their order; each gets its own reply."""
     client = Client()
-    for script, name in (("lock", "a"), ("redeem", "b"), ("lock", "c")):
+    for script, name in (("extend", "a"), ("unlock", "b"), ("extend", "c")):
         client.start(script, name)
     assert await client.sent() == [["many", "a", "b", "c"]]
     assert client.wire.writes[0][0][2:] == [
-        *("1", NAMES[0]), *("lock", "1", "1", NAMES[1], "a"), *("redeem", "1", "1", NAMES[1], "b"),
-        *("lock", "1", "1", NAMES[1], "c"),
+        *("1", NAMES[0]), *("extend", "1", "1", NAMES[1], "a"), *("unlock", "1", "1", NAMES[1], "b"),
+        *("extend", "1", "1", NAMES[1], "c"),
     ]  # fmt: skip
     client.connection.data_received(b"*3\r\n*1\r\n:0\r\n-OOM full\r\n*2\r\n:0\r\n:7\r\n")
     assert client.answers == {"a": [0], "b": "unavailable", "c": [0, 7]}
     assert client.connection.waiting == 0
 
 
+async def test_locks_and_redemptions_leave_out_keys_that_their_arguments_say() -> None:
+    """lua/many.lua makes those keys; a redemption with facts names all of its keys."""
+    client = Client()
+    lock = (*NAMES, "key", "directory", "coupon", "orders", "users"), tuple("fcbuomt")
+    redemption = (*NAMES, "key", "directory", "coupon", "orders", "outbox", "users"), tuple("fcbuUoOtvxrdi")
+    for script, (names, args) in (
+        ("lock", lock),
+        ("redeem", redemption),
+        ("redeem", (redemption[0], (*redemption[1], "fact"))),
+    ):
+        client.decider.start(0, script, names, args, print)
+    await asyncio.sleep(0)
+    assert client.wire.writes[0][0][4:] == [
+        *("l", NAMES[1], "key", "orders", "users", *lock[1]), *("r", NAMES[1], "key", *redemption[1]),
+        *("redeem", "7", "14", *redemption[0][1:], *redemption[1], "fact"),
+    ]  # fmt: skip
+
+
 async def test_a_single_request_is_its_own_script() -> None:
     """A request that is alone in its turn goes out as its own script; so does one of another partition."""
     client = Client()
     client.decider.learn(1, 1, "nonce")
-    other = Scripts(1, 1, "nonce", SERVING).digests["lock"]
-    client.start("lock", "a")
-    client.start("lock", "b", partition=1)
-    assert await client.sent(FIRST | {other: "other"}) == [["lock", "a"], ["other", "b"]]
-    client.start("lock", "c")
-    assert await client.sent() == [["lock", "c"]]
+    other = Scripts(1, 1, "nonce", SERVING).digests["extend"]
+    client.start("extend", "a")
+    client.start("extend", "b", partition=1)
+    assert await client.sent(FIRST | {other: "other"}) == [["extend", "a"], ["other", "b"]]
+    client.start("extend", "c")
+    assert await client.sent() == [["extend", "c"]]
 
 
 async def test_a_script_that_joins_no_call_keeps_its_place() -> None:
     """A request whose script joins no call, or with very many arguments, goes out after those before it, and before
     those after it."""
     client = Client()
-    for script, name in (("lock", "a"), ("lock", "b"), ("lock+", "c"), ("lock", "d"), ("redeem", "e")):
+    for script, name in (("extend", "a"), ("extend", "b"), ("extend+", "c"), ("extend", "d"), ("unlock", "e")):
         client.start(script, name)
-    client.decider.start(0, "lock", NAMES, ("f", *["x"] * 250), client.answers.__setitem__)  # type: ignore[arg-type]
-    client.start("lock", "g")
+    client.decider.start(0, "extend", NAMES, ("f", *["x"] * 250), client.answers.__setitem__)  # type: ignore[arg-type]
+    client.start("extend", "g")
     assert [command[:3] for command in await client.sent()] == [
-        ["many", "a", "b"], ["lock+", "c"], ["many", "d", "e"], ["lock", "f"], ["lock", "g"],
+        ["many", "a", "b"], ["extend+", "c"], ["many", "d", "e"], ["extend", "f"], ["extend", "g"],
     ]  # fmt: skip
 
 
@@ -118,8 +136,8 @@ async def test_commands_of_the_same_turn_share_the_write() -> None:
     client = Client()
     reading = asyncio.ensure_future(client.decider.time_ms())
     await asyncio.sleep(0)
-    client.start("lock", "a")
-    client.start("lock", "b")
+    client.start("extend", "a")
+    client.start("extend", "b")
     await asyncio.sleep(0)
     assert [[command[0] for command in write] for write in client.wire.writes] == [["TIME", "EVALSHA"]]
     reading.cancel()
@@ -137,8 +155,8 @@ async def test_commands_of_the_same_turn_share_the_write() -> None:
 async def test_the_failure_of_a_call_is_each_requests(reply: bytes | None, code: str) -> None:
     """An error of a call as a whole, replies in another number, or a connection that breaks: all get the same."""
     client = Client()
-    client.start("lock", "a")
-    client.start("lock", "b")
+    client.start("extend", "a")
+    client.start("extend", "b")
     await client.sent()
     if reply:
         client.connection.data_received(reply)
@@ -157,11 +175,11 @@ async def test_a_connection_that_is_lost_in_the_turn_gets_nothing() -> None:
         lambda one: setattr(one.link, "_connection", Connection()),
     ):
         client = Client()
-        client.start("lock", "a")
-        client.start("lock", "b")
+        client.start("extend", "a")
+        client.start("extend", "b")
         lose(client)
         with pytest.raises(Refusal, match="unavailable"):
-            client.start("lock", "c")
+            client.start("extend", "c")
         await asyncio.sleep(0)
         assert client.answers == {"a": "unavailable", "b": "unavailable"}
         assert client.wire.writes == []
@@ -171,14 +189,14 @@ async def test_a_connection_that_is_lost_in_the_turn_gets_nothing() -> None:
 async def test_a_request_goes_out_in_the_epoch_that_it_started_in() -> None:
     """A new epoch in the turn gets calls of its own: a request is never sent with another epoch's script."""
     client = Client()
-    client.start("lock", "a")
-    client.start("lock", "b")
+    client.start("extend", "a")
+    client.start("extend", "b")
     client.decider.learn(0, 2, "nonce")
-    client.start("lock", "c")
-    client.start("lock", "d")
+    client.start("extend", "c")
+    client.start("extend", "d")
     client.decider.forget(0)
     with pytest.raises(Refusal, match="recovering"):
-        client.start("lock", "e")
+        client.start("extend", "e")
     second = {digest: f"second {name}" for digest, name in SECOND.items()}
     assert await client.sent(FIRST | second) == [["many", "a", "b"], ["second many", "c", "d"]]
 
@@ -188,21 +206,21 @@ async def test_requests_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(hot, "MAX_WAITING", 3)
     client = Client()
     for name in "abc":
-        client.start("lock", name)
+        client.start("extend", name)
     for _ in range(2):
         with pytest.raises(Refusal, match="unavailable"):
-            client.start("lock", "d")
+            client.start("extend", "d")
         await asyncio.sleep(0)
     client.connection.data_received(b"*3\r\n*1\r\n:0\r\n*1\r\n:0\r\n*1\r\n:0\r\n")
-    client.start("lock", "d")
-    assert await client.sent() == [["lock", "d"]]
+    client.start("extend", "d")
+    assert await client.sent() == [["extend", "d"]]
 
 
 async def test_stopping_waits_for_the_requests_of_the_turn() -> None:
     """Requests that were started in the turn of the stop are sent and answered before the connection closes."""
     client = Client()
-    client.start("lock", "a")
-    client.start("lock", "b")
+    client.start("extend", "a")
+    client.start("extend", "b")
     stopping = asyncio.ensure_future(client.link.stop())
     await asyncio.sleep(0.03)
     assert not client.wire.aborted
@@ -215,9 +233,9 @@ async def test_stopping_waits_for_the_requests_of_the_turn() -> None:
 async def test_a_batch_gets_its_replies_in_order() -> None:
     """Requests of a batch join a call with others; a refusal stands in its request's place."""
     client = Client()
-    batch = asyncio.ensure_future(client.decider.run_all(0, [("lock", NAMES, ("a",)), ("redeem", NAMES, ("b",))]))
+    batch = asyncio.ensure_future(client.decider.run_all(0, [("extend", NAMES, ("a",)), ("unlock", NAMES, ("b",))]))
     await asyncio.sleep(0)
-    client.start("lock", "c")
+    client.start("extend", "c")
     assert await client.sent() == [["many", "a", "b", "c"]]
     client.connection.data_received(b"*3\r\n*2\r\n:0\r\n:1\r\n-NOSCRIPT gone\r\n*1\r\n:0\r\n")
     assert client.answers == {"c": [0]}
