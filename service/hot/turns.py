@@ -90,7 +90,7 @@ class Turn:
         return ("EVALSHA", self._digests[script], str(len(names)), *names, *args)
 
     def _join(self, requests: list[Request]) -> tuple[str, ...]:
-        """The call of lua/many.lua. A lock and a redemption, which are most, leave out keys that their arguments say."""
+        """The call of lua/many.lua. Locks and redemptions leave out keys that their arguments say."""
         gate = requests[0][2][0]
         command = ["EVALSHA", self._digests["many"], "1", gate]
         for _, script, names, args in requests:
