@@ -63,8 +63,8 @@ _is_dated = re.compile(r"\d{4}-", re.ASCII).match
 def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
     """The struct in the body. Raises Refusal `malformed` or `invalid`."""
     try:
-        if _has_amounts(decoder.type) and _odd_amount.search(body):
-            check_texts(decoder.type, msgspec.json.decode(body))
+        if _has_amounts(decoder.type):
+            _refuse_odd_amounts(decoder.type, body)
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         raise refusal_from_error(error) from None
@@ -72,6 +72,22 @@ def decode(decoder: "msgspec.json.Decoder[T]", body: bytes) -> T:
         raise malformed("body", "is nested too deeply") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise malformed("body", f"is not JSON in UTF-8 ({error})"[:200]) from None
+
+
+def decode_raw(decoder: "msgspec.json.Decoder[Any]", raw: msgspec.Raw) -> Any:
+    """As decode, of one of many structs: it looks for odd amounts only if the struct has amounts."""
+    try:
+        request: msgspec.Struct = decoder.decode(raw)
+        if any(getattr(request, name) is not None for name in _amounts_of(type(request))):
+            _refuse_odd_amounts(decoder.type, raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return decode(decoder, bytes(raw))
+    return request
+
+
+def _refuse_odd_amounts(kind: Any, body: bytes | msgspec.Raw) -> None:
+    if _odd_amount.search(body):
+        check_texts(kind, msgspec.json.decode(body))
 
 
 def convert(value: Any, kind: type[T]) -> T:
@@ -92,6 +108,12 @@ def check_texts(kind: Any, value: Any) -> None:
 
 
 _described = lru_cache(maxsize=256)(inspect.type_info)
+
+
+@lru_cache(maxsize=256)
+def _amounts_of(kind: type[msgspec.Struct]) -> tuple[str, ...]:
+    """The fields that are amounts, or have some."""
+    return tuple(field.name for field in msgspec.structs.fields(kind) if _has_amounts(field.type))
 
 
 @lru_cache(maxsize=256)

@@ -20,6 +20,7 @@ def _second(second: int) -> str:
     return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
+@lru_cache(maxsize=256)
 def from_ms(ms: int) -> str:
     """The time in RFC 3339: `2026-11-20T09:14:00.123Z`."""
     second, rest = divmod(ms, 1000)

@@ -161,13 +161,13 @@ _redemption = re.compile(
 
 def redemption_id(epoch: int, seq: int, at_ms: int) -> str:
     """The redemption's id: a UUIDv7 whose random part is the epoch and number of its event."""
-    return "%08x-%04x-%s-%012x" % (at_ms >> 16, at_ms & 0xFFFF, _epoch_part(epoch), seq)  # noqa: UP031, 0.7 µs, not 1.2
+    return "%s-%012x" % (_first_parts(epoch, at_ms), seq)  # noqa: UP031, half the time
 
 
-@lru_cache(maxsize=64)
-def _epoch_part(epoch: int) -> str:
-    """The middle of the ids of an epoch's redemptions."""
-    return f"7{epoch >> 14:03x}-{0x8000 | (epoch & 0x3FFF):04x}"
+@lru_cache(maxsize=256)
+def _first_parts(epoch: int, at_ms: int) -> str:
+    """What the ids of an epoch's redemptions of the same millisecond begin with."""
+    return f"{at_ms >> 16:08x}-{at_ms & 0xFFFF:04x}-7{epoch >> 14:03x}-{0x8000 | (epoch & 0x3FFF):04x}"
 
 
 def read_redemption_id(redemption: UUID) -> EventId:

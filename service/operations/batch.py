@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 import msgspec
 
 from service.access.caller import Caller
-from service.domain.decoding import decode
+from service.domain.decoding import decode, decode_raw
 from service.domain.errors import malformed
 from service.domain.field_types import Request, UserId
 from service.operations import assign
@@ -72,10 +72,9 @@ def split(body: bytes) -> list[msgspec.Raw]:
 
 def read(caller: Caller, raw: msgspec.Raw) -> tuple[Row, str | None, Any]:
     """The single operation, its code and its request. Raises the single request's Refusal."""
-    if caller.user is None:
-        request = decode(_operation, bytes(raw))
-    else:
-        request = fill_user(caller, decode(_own_operation, bytes(raw)))
+    request = decode_raw(_operation if caller.user is None else _own_operation, raw)
+    if caller.user is not None:
+        request = fill_user(caller, request)
     if not isinstance(request, BatchAssign):
         return _SINGLE[request.__struct_config__.tag], request.code, request
     if request.code is not None and request.book_id is None:

@@ -40,6 +40,21 @@ async def redis_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
         await stage.primary.start()
 
 
+async def killed_within_calls(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """SIGKILL of a Redis that has just gone on after a pause: all buyers' replies come at once, so that each API's next
+    requests are a few calls of many."""
+    for _ in range(3):
+        epoch = (await stage.row()).epoch
+        await drill.begin_fault(100)
+        stage.primary.signal(signal.SIGSTOP)
+        await asyncio.sleep(dice.uniform(0.1, 0.3))
+        stage.primary.signal(signal.SIGCONT)
+        await asyncio.sleep(dice.uniform(0.001, 0.03))
+        await stage.primary.kill()
+        await stage.primary.start()
+        await stage.until_reopened(epoch)
+
+
 async def redis_and_worker_killed(stage: Stage, drill: Drill, dice: random.Random) -> None:
     """SIGKILL of both at the same moment; either is started first."""
     async with worker_asleep(stage, dice):

@@ -55,6 +55,9 @@ class Scenario(NamedTuple):
 
 SCENARIOS: dict[str, Scenario] = {
     "SIGKILL of Redis": Scenario(redis_faults.redis_killed),
+    "SIGKILL of Redis within calls of many requests": Scenario(
+        redis_faults.killed_within_calls, replicated=False, codes=3000, buyers=64, recorded=0.02
+    ),
     "SIGKILL of Redis and the worker at once": Scenario(redis_faults.redis_and_worker_killed, replicated=False),
     "SIGKILL of the APIs": Scenario(process_faults.api_killed, rounds=34),
     "SIGKILL of the worker": Scenario(process_faults.workers_killed, rounds=34),

@@ -48,6 +48,17 @@ def test_precision(number: str) -> None:
     assert asked.metadata == single.metadata == {"a": 0.1, "b": 9007199254740993}
 
 
+@pytest.mark.parametrize("amount", ["1_000", " 1", "1e3"])
+def test_amounts_in_another_notation(amount: str) -> None:
+    """An amount that a single request may not have is refused in a batch, in an item too; elsewhere it is a text."""
+    items = '"items": [{"sku": "a", "quantity": 1, "unitPrice": "?"}]'
+    for field in ('"orderValue": "?"', items):
+        asked = f'{{"op": "redeem", "code": "ABCD", "userId": "u", {field.replace("?", amount)}}}'
+        single = f'{{"userId": "u", {field.replace("?", amount)}}}'.encode()
+        assert catch_refusal(_read, asked) == catch_refusal(decode, REDEEM.decoder, single)
+    assert _read('{"op": "redeem", "code": "ABCD", "userId": "1e3"}')[2].user_id == "1e3"
+
+
 def test_assign_is_one_of_two() -> None:
     """`assign` with a code assigns that code, with a book any of its codes; with both or neither it is malformed."""
     assert _read('{"op": "assign", "code": "ABCD", "bookId": null, "userId": "u"}')[:2] == (ASSIGN_CODE, "ABCD")

@@ -19,17 +19,18 @@ from service.domain.errors import Refusal
 from service.domain.field_types import Answer, canonicalize_code, encode_field
 from service.domain.limits import make_rate_headers
 from service.formats.batch_answers import KeptBatch, KeptReply, OwnIds, is_kept_batch, keep_batch, read_batch, reply_of
+from service.hot.turns import MAX_REQUESTS
 from service.operations.base import Call, Command, Rendered, Reply
 from service.operations.batch import Batch, read, split
 from service.operations.document_parts import BOOK_ID, REDEMPTION
 from service.operations.fact_lookup import Records, prepare_records, read_records
 from service.operations.problem_document import problem
-from service.operations.run import begin_decoded, finish, finish_refused
+from service.operations.run import begin_decoded, finish, finish_refused, needs_facts
 from service.operations.table import VALIDATE, Row
 
 _ANSWERS = ("AssignedCoupon", "Lock", "DurableRedemption", "Validation", "Problem")
-AT_ONCE = 50
-"""Operations between two turns of the event loop: about 1 ms to prepare or to render, and about 1 ms of Redis."""
+AT_ONCE = MAX_REQUESTS
+"""Operations between two turns of the event loop: about 1 ms to prepare or to render, and one call to Redis."""
 
 _any_of = [*({"$ref": f"#/components/schemas/{name}"} for name in _ANSWERS), {"type": "null"}]
 
@@ -158,7 +159,9 @@ async def _run(
             partition, [(command.script, command.keys, command.args) for _, command in sent]
         )
         for (entry, command), reply in zip(sent, replies, strict=True):
-            entry.reply = reply if isinstance(reply, Refusal) else await _resolve_recall(context, call, command, reply)
+            entry.reply = reply
+            if not isinstance(reply, Refusal) and needs_facts(reply):
+                entry.reply = await _resolve_recall(context, call, command, reply)
         entries += some
     done = [entry for entry in entries if not isinstance(entry.reply, Refusal)]
     unknown = any(isinstance(entry.reply, Refusal) and entry.reply.code == "outcome_unknown" for entry in entries)
