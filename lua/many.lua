@@ -88,8 +88,8 @@ while ALL[at] do
   end
   if not ok then
     -- A table, or a text that begins with the error's kind unless Lua itself raised it.
-    local failure = tostring(type(reply) == 'table' and reply.err or reply)
-    reply = { err = string.find(failure, '^%u+ ') and failure or 'ERR ' .. failure }
+    local text = tostring(type(reply) == 'table' and reply.err or reply)
+    reply = { err = string.find(text, '^%u+ ') and text or 'ERR ' .. text }
   end
   if full and not (reply.err and string.find(reply.err, '^OOM')) then may_write = false end -- Redis no longer checks
   count, at = count + 1, last + 1

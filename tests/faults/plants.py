@@ -43,6 +43,12 @@ PLANTS: dict[str, Plant] = {
         connection.send(answer, command, requests)
 """,
     ),
+    "replies of a call to other requests": plant(
+        "SIGKILL of Redis within calls of many requests",
+        "service/hot/turns.py",
+        "zip(requests, reply, strict=True)",
+        "zip(requests, [*reply[1:], reply[0]], strict=True)",
+    ),
     "everysec called fsynced": plant(
         "Redis's power lost, everysec",
         "service/hot/fitness.py",
