@@ -44,7 +44,7 @@ local function read_usual(space, fingerprint, code, idempotency_key, bucket_key,
   if fingerprint == '-' then coupon_text = command('GET', coupon_key)
   else
     local got = command('MGET', idempotency_key, coupon_key)
-    if got[1] then return nil end
+    if got.err or got[1] then return nil end
     coupon_text = got[2]
   end
   local entry = command('HGET', bucket_key, code)
