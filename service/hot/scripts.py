@@ -15,9 +15,12 @@ from service.domain import outcomes
 _has_limits = re.compile(r"^-- @limits$", re.MULTILINE).search
 LIMITED = [f"{path.stem}+" for path in sorted(LUA_DIR.glob("*.lua")) if _has_limits(path.read_text())]
 """Scripts with the line `-- @limits`, within lua/includes/limits.lua, for callers with limits."""
-JOINED = [name.removesuffix("+") for name in LIMITED if name != "count+"]
+JOINED = re.findall(r"-- @script (\w+)", (LUA_DIR / "many.lua").read_text())
 """Scripts that lua/many.lua runs, too."""
-HOT = [*JOINED, *"book_stats user_coupons claim answered records".split()]
+HOT = [
+    *(name.removesuffix("+") for name in LIMITED if name != "count+"),
+    *"book_stats user_coupons claim answered records".split(),
+]
 """Scripts of requests."""
 SERVING = [*HOT, *LIMITED, "many"]
 ERASING = "erase_user heads sweep_locks".split()
