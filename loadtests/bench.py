@@ -6,6 +6,8 @@ import argparse
 import importlib
 import sys
 
+from loadtests.figures import interpreter, say
+
 PARTS = ("table", "bulk", "lag", "memory", "scripts", "lane", "timing", "recovery", "bounds")
 
 
@@ -25,7 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     part.add_options(options)
-    return int(part.run(options.parse_args(words[len(named) :])) or 0)
+    chosen = options.parse_args(words[len(named) :])
+    say(interpreter())
+    return int(part.run(chosen) or 0)
 
 
 if __name__ == "__main__":

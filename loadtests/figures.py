@@ -3,6 +3,7 @@
 import os
 import platform
 import sys
+import sysconfig
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import compress
@@ -92,7 +93,7 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 def table(rows: Iterable[Row]) -> str:
     """Where and when, and all that was measured, as Markdown."""
     where = machine()
-    caption = f"{where['taken']}, {where['cores']} × {where['cpu']}, Linux {where['kernel']}, Python {where['python']}:"
+    caption = f"{where['taken']}, {where['cores']} × {where['cpu']}, Linux {where['kernel']}, {where['python']}:"
     lines = [_cells(one) for one in rows]
     measured = [any(column) for column in zip(*lines, strict=True)]
     heads, *lines = (list(compress(line, measured)) for line in (_HEADS, *lines))
@@ -143,8 +144,16 @@ def machine() -> dict[str, Any]:
         "cores": len(os.sched_getaffinity(0)),
         "cpu": models[0] if models else platform.machine(),
         "kernel": platform.release(),
-        "python": sys.version.split()[0],
+        "python": interpreter(),
     }
+
+
+def interpreter() -> str:
+    """Which Python runs this, and the flags of its build that make it faster by a tenth to a third."""
+    configured = sysconfig.get_config_var("CONFIG_ARGS") or ""
+    flags = [flag for flag in ("--enable-optimizations", "--with-lto") if flag in configured]
+    named = " ".join(flags) or "neither --enable-optimizations nor --with-lto"
+    return f"{platform.python_implementation()} {platform.python_version()} configured with {named}"
 
 
 def keep(folder: Path, rows: Sequence[Row]) -> str:

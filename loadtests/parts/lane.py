@@ -4,7 +4,7 @@
 protocol; the connection to Redis is the real one but for its transport, and gets replies as Redis gives them. What
 uvloop and the kernel do is not in the figure. The machine may be shared: of many turns the fastest twentieth counts,
 which others disturbed least.
-`--count` prints instructions instead, by callgrind: they repeat. `--profile` prints where CPU goes, and slows all down.
+`--count` adds instructions, by callgrind: they repeat. `--profile` prints where CPU goes, and slows all down.
 """
 
 import argparse
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -212,32 +212,40 @@ def add_options(options: argparse.ArgumentParser) -> None:
     options.add_argument("--requests", type=int, default=200_000)
     options.add_argument("--connections", type=int, default=CONNECTIONS, help="at most 64")
     options.add_argument("--profile", type=int, metavar="LINES", help="where it goes, instead of how much")
-    options.add_argument("--count", action="store_true", help="instructions, by valgrind's callgrind")
-    options.add_argument("--counted-in", type=Path, help=argparse.SUPPRESS)
+    options.add_argument("--count", action="store_true", help="instructions as well, by valgrind's callgrind")
 
 
 def run(chosen: argparse.Namespace) -> int:
-    """Print µs of CPU a request, or instructions, plain and full."""
-    if chosen.count:
-        return _run_under_callgrind(chosen.connections)
-    lines: list[list[str]] = []
-    counter = InstructionCounter(os.getpid(), chosen.counted_in / "out") if chosen.counted_in else None
-    for name, turns in (("plain", rounds(False, chosen.connections)), ("full", rounds(True, chosen.connections))):
-        if chosen.profile:
+    """Print µs of CPU a request and, if asked, instructions; plain and full."""
+    if chosen.profile:
+        for name, is_full in _SHAPES.items():
+            turns = rounds(is_full, chosen.connections)
             profile = cProfile.Profile()
             profile.runcall(uvloop.run, measure(turns, chosen.requests // 4))
             print(f"{name}:")
             pstats.Stats(profile).sort_stats("tottime").print_stats(chosen.profile)
-            continue
-        if counter:
-            lock, redeem = uvloop.run(count(turns, counter))
-        else:
-            lock, redeem = uvloop.run(measure(turns, chosen.requests))
+        return 0
+    _print("µs of CPU", chosen.connections, lambda turns: measure(turns, chosen.requests))
+    return _run_under_callgrind(chosen.connections) if chosen.count else 0
+
+
+def print_counts(out: Path, connections: int) -> None:
+    """Print instructions a request. This process runs under callgrind, which writes to `out`."""
+    counter = InstructionCounter(os.getpid(), out)
+    _print("instructions", connections, lambda turns: count(turns, counter))
+
+
+_SHAPES = {"plain": False, "full": True}
+
+
+def _print(
+    unit: str, connections: int, figures: Callable[[list[Round]], Coroutine[Any, Any, tuple[float, float]]]
+) -> None:
+    lines: list[list[str]] = []
+    for name, is_full in _SHAPES.items():
+        lock, redeem = uvloop.run(figures(rounds(is_full, connections)))
         lines.append([name, *(f"{figure:,.2f}" for figure in (lock, redeem, (lock + redeem) / 2))])
-    if lines:
-        unit = "instructions" if counter else "µs of CPU"
-        print(markdown([f"{unit} a request", "lock", "redeem", "mean"], lines))
-    return 0
+    print(markdown([f"{unit} a request", "lock", "redeem", "mean"], lines), flush=True)
 
 
 def _run_under_callgrind(connections: int) -> int:
@@ -245,6 +253,7 @@ def _run_under_callgrind(connections: int) -> int:
         say("--count needs valgrind.")
         return 2
     with tempfile.TemporaryDirectory() as folder:
-        own = [sys.executable, "-m", "loadtests.bench", "lane", "--counted-in", folder]
-        own += ["--connections", str(connections)]
-        return subprocess.run([*under_callgrind(Path(folder) / "out"), *own], check=False).returncode
+        out = Path(folder) / "out"
+        code = f"from pathlib import Path; from loadtests.parts import lane; lane.print_counts(Path({str(out)!r}), {connections})"
+        command = [*under_callgrind(out), sys.executable, "-c", code]
+        return subprocess.run(command, check=False).returncode

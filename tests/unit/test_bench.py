@@ -1,5 +1,7 @@
 """How the bench computes its rows, and what ends it; tests/integration/test_bench.py runs it."""
 
+import sys
+
 import msgspec
 import pytest
 
@@ -28,6 +30,21 @@ def test_a_row_has_cpu_for_each_request_and_each_redemption() -> None:
     assert row.latency_ms == {"p50": 0.5, "p90": 2.0, "p99": 2.0, "p99.9": 9.0, "max": 9.0}
     assert row.timeline == [(0.0, 1_500), (0.1, 2_500)], "without the last interval, which is not whole"
     assert (row.lag_s, row.generator_busy) == (0.4, 0.25)
+
+
+@pytest.mark.parametrize(
+    ("configured", "named"),
+    [
+        ("'--enable-shared' '--enable-optimizations' '--with-lto=full'", "--enable-optimizations --with-lto"),
+        ("'--with-lto'", "--with-lto"),
+        (None, "neither --enable-optimizations nor --with-lto"),
+    ],
+)
+def test_the_interpreter_is_named(configured: str | None, named: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures name the interpreter, its version, and whether it was configured for PGO and LTO."""
+    monkeypatch.setattr(figures.sysconfig, "get_config_var", {"CONFIG_ARGS": configured}.get)
+    version = ".".join(map(str, sys.version_info[:3]))
+    assert figures.interpreter() == f"CPython {version} configured with {named}"
 
 
 def test_a_wrong_sale_ends_the_bench() -> None:
