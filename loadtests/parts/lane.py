@@ -254,6 +254,6 @@ def _run_under_callgrind(connections: int) -> int:
         return 2
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "out"
-        code = f"from pathlib import Path; from loadtests.parts import lane; lane.print_counts(Path({str(out)!r}), {connections})"
+        code = f"from loadtests.parts.lane import Path, print_counts; print_counts(Path({str(out)!r}), {connections})"
         command = [*under_callgrind(out), sys.executable, "-c", code]
         return subprocess.run(command, check=False).returncode
