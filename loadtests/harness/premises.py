@@ -36,6 +36,9 @@ class CallingLink:
     """What a decider sends, over `call` alone."""
 
     waiting = 0
+    fsynced = False
+    history = ""
+    generation = 0
 
     async def call(self, *command: Any) -> Any:
         """A reply."""
@@ -58,10 +61,6 @@ class CallingLink:
 
 class FakeLink(CallingLink):
     """fakeredis behind the calls of the product's own connection."""
-
-    fsynced = False
-    history = ""
-    generation = 0
 
     def __init__(self, client: Any) -> None:
         self.client = client

@@ -7,7 +7,7 @@ from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
-from loadtests.harness.premises import STILL_CLOCK
+from loadtests.harness.premises import STILL_CLOCK, CallingLink
 from loadtests.harness.servers import VALKEY, started
 from loadtests.harness.shop import Shop
 from service.hot.connection import Link
@@ -27,13 +27,9 @@ end
 """
 
 
-class Altering:
+class Altering(CallingLink):
     """A link that alters scripts as they are loaded, and loads each once. What they pick at random follows the still
     clock: hypothesis can only shorten what happens again. A plant goes into every script that has it."""
-
-    fsynced = False
-    history = ""
-    generation = 0
 
     def __init__(self, link: Any, plant: Plant | None) -> None:
         self.link, self.plant = link, plant
