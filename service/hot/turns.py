@@ -82,7 +82,10 @@ class Turn:
                 self._send(requests[half:])
             else:
                 self._link.send(partial(_distribute, requests), command, len(requests))
-        except Refusal as refusal:
+        except (Refusal, TypeError, ValueError) as error:  # refused, or an argument that can't be packed
+            if not isinstance(error, Refusal):
+                log.error("request_not_packed", error=type(error).__name__)
+            refusal = error if isinstance(error, Refusal) else Refusal.temporary("unavailable")
             for on_reply, *_ in requests:
                 on_reply(refusal)
 

@@ -106,6 +106,19 @@ async def test_locks_and_redemptions_leave_out_keys_that_their_arguments_say() -
     ]  # fmt: skip
 
 
+async def test_what_cannot_be_packed_is_refused() -> None:
+    """A request with a text that is no UTF-8 is not sent, and waits for nothing; nor do those of its call."""
+    client = Client()
+    client.start("extend", "\ud800")
+    client.start("extend", "a")
+    await asyncio.sleep(0)
+    client.start("extend", "\udfff")
+    await asyncio.sleep(0)
+    assert client.wire.writes == []
+    assert client.answers == dict.fromkeys(("\ud800", "a", "\udfff"), "unavailable")
+    assert client.connection.waiting == 0
+
+
 async def test_a_single_request_is_its_own_script() -> None:
     """A request that is alone in its turn goes out as its own script; so does one of another partition."""
     client = Client()
