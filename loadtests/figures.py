@@ -21,9 +21,8 @@ NINES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999)
 """What a picture of latencies shows."""
 Part = Literal["pairs", "sustained", "opening", "bulk", "lag", "peers"]
 _HEADS = (
-    "what", "codes", "connections", "a second", "p50 ms", "p99 ms", "p99.9 ms",
-    *(f"{name} µs" for name in ("API", "Redis", "worker", "Postgres")), "all µs a redemption", "bytes a code", "lag s",
-    "busy %", "load", "note",
+    "what", "codes", "connections", "a second", "p50 ms", "p99 ms", "µs of API, Redis, worker, Postgres",
+    "all a redemption", "lag s",
 )  # fmt: skip
 
 
@@ -90,14 +89,15 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
     return values_ms | {"max": values[last]}
 
 
-def table(rows: Iterable[Row]) -> str:
-    """Where and when, and all that was measured, as Markdown."""
+def table(rows: Sequence[Row]) -> str:
+    """Where and when, what was measured, and notes, as Markdown. `bench.json` has more."""
     where = machine()
     caption = f"{where['taken']}, {where['cores']} × {where['cpu']}, Linux {where['kernel']}, {where['python']}:"
     lines = [_cells(one) for one in rows]
     measured = [any(column) for column in zip(*lines, strict=True)]
     heads, *lines = (list(compress(line, measured)) for line in (_HEADS, *lines))
-    return f"{caption}\n\n{markdown(heads, lines)}"
+    notes = "".join(f"\n- {one.what}: {one.note}" for one in rows if one.note)
+    return f"{caption}\n\n{markdown(heads, lines)}" + (f"\n{notes}" if notes else "")
 
 
 def markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
@@ -118,20 +118,16 @@ def _cells(one: Row) -> list[str]:
     def number(value: float | None, digits: int = 0) -> str:
         return "" if value is None else f"{value:,.{digits}f}"
 
-    latencies = (one.latency_ms.get(name) for name in ("p50", "p99", "p99.9"))
+    latencies = (one.latency_ms.get(name) for name in ("p50", "p99"))
     return [
         one.what,
         number(one.codes),
         number(one.connections),
         f"{one.a_second:,.0f} {one.unit}",
         *(number(ms, 1 if ms is None or ms >= 1 else 2) for ms in latencies),
-        *(number(one.request_us.get(part), 1) for part in PARTS),
+        ", ".join(f"{one.request_us[part]:.1f}" for part in PARTS if part in one.request_us),
         number(sum(one.redemption_us.values()) if one.redemption_us else None),
-        number(one.bytes_a_code, 1),
         number(one.lag_s, 2),
-        number(None if one.generator_busy is None else one.generator_busy * 100),
-        number(one.machine_load, 1),
-        one.note,
     ]
 
 
