@@ -22,7 +22,7 @@ def plant(fault: str, path: str, old: str, new: str) -> Plant:
 
 _SEND = "        connection.send(on_reply, command)\n"
 _TOTAL = "taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. whole(now), '+inf')"
-_COPY = '        await connection.copy_to_table(table, source=rows, columns=columns, format="text")\n'
+_COPY = "        await connection.copy_to_table(table, source=memoryview(data), columns=columns, format=form)\n"
 
 PLANTS: dict[str, Plant] = {
     "the driver repeats what got no reply": plant(
@@ -113,7 +113,7 @@ PLANTS: dict[str, Plant] = {
         """\
         names = ", ".join(columns)
         await connection.execute(f"CREATE TEMP TABLE staged AS SELECT {names} FROM {table} WITH NO DATA")
-        await connection.copy_to_table("staged", source=rows, columns=columns, format="text")
+        await connection.copy_to_table("staged", source=memoryview(data), columns=columns, format=form)
         await connection.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM staged ON CONFLICT DO NOTHING")
         await connection.execute("DROP TABLE staged")
 """,
