@@ -8,7 +8,7 @@ ARGV  1 fingerprint  2 payload ('' to let go)  3 request
 Reply {OK} or {outcome}
 Event K
 Cost  at most 9 commands; once an hour it reads a field for each hour of keep_ms ]]
--- @include gate outbox book idempotency events budget
+-- @include gate gate_refuses outbox book idempotency events budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
@@ -22,7 +22,7 @@ local now = clock(workspace)
 local entry = entry_text(ARGV[1], OUT.OK, ARGV[2])
 local event = append(KEYS[4], answered_event(whole(now)), ARGV[3], entry)
 if not event then return { OUT.recovering } end
-keep_entry(KEYS[3], entry, workspace)
+keep_entry(KEYS[3], entry, workspace.keep_ms)
 now = now - workspace.offset_ms
 if count_kept(KEYS[5], entry, now, tonumber(workspace.keep_ms)) then forget_hours(KEYS[5], now) end
 return { OUT.OK }

@@ -10,25 +10,33 @@ Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome, re
 Event A
 Cost  at most 36 commands, and 2 for each of at most 20 locks on the coupon that have ended; 25 more for a user with coupons
       of 5,000 books, where their number is limited ]]
--- @include gate outbox book coupon locks counts place holding idempotency events facts view state stock assigning start
+-- @include gate outbox book coupon locks counts place holding idempotency events lacking view state stock assigning retry_after
 -- @limits
 
 facts_from, named = 6, ARGV[4]
-local r, reply = start(false, false)
-if not r then return reply end
-local c, book, max, now, user = r.c, r.book, r.max, r.now, ARGV[4]
+local passes_full, passes_behind = false, false
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+-- @step enter
+if reply then return reply end
+-- @step find
+-- @step coupon
+local user = ARGV[4]
 if c.off then return { OUT.coupon_inactive } end
 local refusal = book_refuses(book, now) or (c.expires_at and now >= c.expires_at and OUT.expired)
 if refusal then return { refusal } end
 if c.user == user then
   local payload = view(c, book, now)
-  if lacking[1] then return recall() end
-  if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.REPEATED, payload, r.workspace) end
+  if lacking[1] then
+    -- @include facts
+    return recall()
+  end
+  local outcome = OUT.REPEATED
+  -- @step keep
   return { OUT.REPEATED, payload, '', 0 }
 end
 if c.user then return { OUT.coupon_assigned_to_other } end
-if locked_for_another(c, max, user, now) then return { OUT.coupon_locked, retry_after(r) } end
+if locked_for_another(c, max, user, now) then return { OUT.coupon_locked, retry_after(c, max, now) } end
 if max and c.uses >= max then return { max == 1 and OUT.coupon_redeemed or OUT.coupon_exhausted } end
-refusal = user_refuses(user, book, r.workspace, now, 0)
+refusal = user_refuses(user, book, max_coupons, now, 0)
 if refusal then return { refusal } end
-return assign(c, book, r.workspace, now, user, KEYS[6], ARGV[5])
+return assign(c, book, keep_ms, now, user, KEYS[6], ARGV[5])

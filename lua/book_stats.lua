@@ -7,7 +7,7 @@ Reply {OK, codes, assigned, locked_unassigned, locked_assigned, redeemed, exhaus
       discount_e4, users, touched, currency} or {outcome}; counts as strings, or nil for 0
 Event none
 Cost  O(log n) in the locked coupons, at most 7 commands ]]
--- @include gate book
+-- @include gate gate_refuses book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end
@@ -20,5 +20,7 @@ local n = redis.call('HMGET', W .. 'n:' .. number, 'codes', 'assigned', 'redeeme
 for i = 1, 10 do n[i] = n[i] or '0' end
 local free_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':u', '(' .. whole(now), '+inf')
 local assigned_locked = redis.call('ZCOUNT', W .. 'l:' .. number .. ':a', '(' .. whole(now), '+inf')
+local book = read_book(number)
+-- @step terms
 return { OUT.OK, n[1], n[2], free_locked, assigned_locked, n[3], n[4], n[5], n[6], n[7], n[8], n[9], n[10],
-  read_terms(read_book(number)).currency or workspace.currency }
+  book_currency or workspace.currency }

@@ -17,58 +17,61 @@ Event R with the gift's book, code and bucket; without a redemption A; without e
 Cost  at most 100 commands, O(items), 3 for each of at most 100 places of the order, 18 for each of at most 50 coupons whose locks
       have ended and that it takes back, and 2 for each of at most 520 such locks; 25 more for a user with coupons of 5,000
       books, where their number is limited ]]
--- @include gate outbox book coupon locks counts place holding money idempotency orders judge events facts replaying view state stock start
+-- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts replaying view state stock
 -- @limits
 -- @include redeeming assigning picking gifts
 
 facts_from, named = 15, ARGV[4]
 local user, order, fingerprint = ARGV[4], ARGV[6], ARGV[1]
-local a = { user = user, user_bucket = ARGV[5], order = order, order_bucket = ARGV[7], token = ARGV[8], value = ARGV[9],
-  currency = ARGV[10], digits = ARGV[12], items = ARGV[13], orders = KEYS[6], users = KEYS[10] }
-local r, reply, workspace, now
-if ARGV[2] ~= '-' then
-  r, reply = start(true, false)
-  if not r then return replayed(reply) end
-  workspace, now = r.workspace, r.now
-else
-  reply, workspace, now = enter(redis.call('MGET', KEYS[1], KEYS[2], KEYS[3]), true, false)
-  if reply then return replayed(reply) end
+local passes_full, passes_behind, has_code = true, false, ARGV[2] ~= '-'
+local got = has_code and redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5]) or redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
+-- @step enter
+if reply then return replayed(reply) end
+local r
+if has_code then
+  -- @step find
+  -- @step coupon
+  r = { c = c, book = book, max = max, now = now, per_order = per_order, usual_currency = usual_currency,
+    usual_digits = usual_digits, orders = KEYS[6], users = KEYS[10], user = user, user_bucket = ARGV[5], order = order,
+    order_bucket = ARGV[7], token = given(ARGV[8]), value = ARGV[9], currency = given(ARGV[10]), digits = ARGV[12],
+    items = ARGV[13] }
 end
 local wanted = given(ARGV[14])
 local number = wanted and redis.call('HGET', KEYS[9], wanted)
 if wanted and not number then return { OUT.book_not_found } end
 
-local before = r and redeemed_before(r, a)
+local before = r and redeemed_before(r)
 local standing, its_book = gift_of(KEYS[8], order)
 local mine = standing and standing.user == user
 
 -- What answers and a key's entry say of the gift.
-local function gift_answer(gift_view) return workspace.digits .. ' ' .. (gift_view or '-') end
+local function gift_answer(gift_view) return usual_digits .. ' ' .. (gift_view or '-') end
 
 if lacking[1] then return recall() end
 if before or (mine and not r) then
   local rest = gift_answer(mine and view(standing, its_book, now))
   if lacking[1] then return recall() end
   local event, record = before and before.event or '', before and before.record or ''
-  if fingerprint ~= '-' then keep(KEYS[3], fingerprint, OUT.REPEATED, '@' .. event .. ' ' .. rest, workspace) end
+  local outcome, payload = OUT.REPEATED, '@' .. event .. ' ' .. rest
+  -- @step keep
   return { OUT.REPEATED, record, before and r.book.id or '', 0, rest }
 end
 if r then
-  local refusal = redeem_refused(r, a)
+  local refusal = redeem_refused(r)
   if refusal then return refusal end
-elseif a.currency == '-' and tonumber(a.digits) > tonumber(workspace.digits) then
+elseif ARGV[10] == '-' and tonumber(ARGV[12]) > tonumber(usual_digits) then
   return { OUT.invalid }
 end
 if standing and not mine then return { OUT.order_already_used } end
 
 -- The gift and its book; nil where there is none to give, which doesn't stop the sale.
 local function choose_gift()
-  local id = r and gift_book_of(r.book) or workspace.gift_book
+  local id = r and gift_book_of(r.book) or given(gift_book_id)
   number = number or id and redis.call('HGET', KEYS[9], id)
   if not number then return nil end
   local book = read_book(number)
   local freed = r and r.c.user == user and r.max and r.c.uses + 1 >= r.max and 1 or 0
-  if book_refuses(book, now) or user_refuses(user, book, workspace, now, freed) then return nil end
+  if book_refuses(book, now) or user_refuses(user, book, max_coupons, now, freed) then return nil end
   local c, passed = find_free(book, now, r and r.c.code)
   return c, book, passed
 end
@@ -78,9 +81,9 @@ if mine then gift_view = view(standing, its_book, now) else gift, gift_book, pas
 if passed then return { OUT.unavailable } end
 if gift then gift_view = assigned_view(gift, gift_book, user, now, whole(now)) end
 if lacking[1] then return recall() end
-local link = { order = order, bucket = a.order_bucket }
+local link = { order = order, bucket = ARGV[7] }
 
-local redeemed, decided = r and redeemed_event(r, a), nil
+local redeemed, decided = r and redeemed_event(r), nil
 if redeemed and gift then decided = redeemed .. ' ' .. gift_book.number .. ' ' .. gift.code .. ' ' .. gift.bucket
 elseif redeemed then decided = redeemed
 elseif gift then decided = assigned_event(gift, gift_book, user, whole(now), link)
@@ -91,10 +94,11 @@ local event = decided and append(KEYS[7], decided, ARGV[11], entry)
 if decided and not event then return { OUT.recovering } end
 
 local record, took, gift_took = '', 0, 0
-if r then record, took = event .. ' ' .. redeemed .. ' ' .. ARGV[11], redeem(r, a, event) end
+if r then record, took = event .. ' ' .. redeemed .. ' ' .. ARGV[11], redeem(r, event) end
 if gift then gift_took = apply_assign(gift, gift_book, user, whole(now), link) end
 if gift and r and gift_book.number == r.book.number then took, gift_took = took + gift_took, 0 end
 if r then watch_stock(KEYS[7], r.book, now, took, 1) end
 if gift then watch_stock(KEYS[7], gift_book, now, gift_took, 0) end
-if entry then keep(KEYS[3], fingerprint, OUT.OK, (r and '@' .. event or '@') .. ' ' .. rest, workspace) end
+local outcome, payload = OUT.OK, (r and '@' .. event or '@') .. ' ' .. rest
+-- @step keep
 return { OUT.OK, record, r and r.book.id or '', 0, rest }

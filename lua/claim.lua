@@ -7,7 +7,7 @@ ARGV  1 fingerprint  2 claim_ms  3 renew ('1' for a claim that is ours already) 
 Reply {OK}, {OK, payload, "", 1} where it was answered before, or {outcome, retry_ms}
 Event none
 Cost  at most 4 commands; it reads as many fields as an answer is kept hours ]]
--- @include gate book idempotency budget
+-- @include gate gate_refuses book idempotency budget
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end

@@ -5,7 +5,7 @@ ARGV  none
 Reply {OK} or {outcome}
 Event none
 Cost  at most 1 command; 8 more of lua/includes/limits.lua, within which alone it runs ]]
--- @include gate
+-- @include gate gate_refuses
 -- @limits
 
 return { gate_refuses(redis.call('GET', KEYS[1]), true, true) or OUT.OK }

@@ -8,12 +8,19 @@ ARGV  1 fingerprint  2 code  3 bucket, then the requested facts
 Reply {OK, view}, {RECALL, events, as_of} or {outcome}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 11 commands ]]
--- @include gate book coupon locks idempotency facts view start
+-- @include gate book coupon locks idempotency lacking view
 -- @limits
 
 facts_from = 4
-local r, reply = start(true, true)
-if not r then return reply end
-local payload = view(r.c, r.book, r.now)
-if lacking[1] then return recall() end
+local passes_full, passes_behind = true, true
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+-- @step enter
+if reply then return reply end
+-- @step find
+-- @step coupon
+local payload = view(c, book, now)
+if lacking[1] then
+  -- @include facts
+  return recall()
+end
 return { OUT.OK, payload }

@@ -14,7 +14,7 @@ Reply {OK} or {outcome}
 Event K, with u
 Cost  at most 4 commands, 30 for each of at most 10 things, and 1 for each of at most 1,000 keys that took locks on the coupons, a
       hundred of which are forgotten for each ]]
--- @include gate outbox book coupon locks counts place holding events facts orders state gifts
+-- @include gate gate_refuses outbox book coupon locks counts place holding events lacking facts orders state gifts
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 if gate_refuses(got[1], true, true) or not got[2] then return { OUT.recovering } end

@@ -8,25 +8,33 @@ ARGV  1 fingerprint  2 code  3 bucket  4 token  5 lock_ms  6 user ('-' for anyon
 Reply {OK, "book_id code user order token deadline", "", replayed} or {outcome}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 26 commands ]]
--- @include gate book coupon locks counts place idempotency start
+-- @include gate coupon counts place
 -- @limits
 
-local r, reply = start(true, false)
-if not r then return reply end
-local c, book, max, now = r.c, r.book, r.max, r.now
+local passes_full, passes_behind = true, false
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+-- @step enter
+if reply then return reply end
+-- @step find
+-- @step coupon
 if c.off then return { OUT.coupon_inactive } end
 if not book.active then return { OUT.book_inactive } end
-local l = lock_by_token(c, max, ARGV[4], now)
+local token = ARGV[4]
+-- @step lock_by_token
 if not l or (ARGV[6] ~= '-' and ARGV[6] ~= l.user) then return { OUT.lock_lost } end
-local ceiling = math.min(l.started + book.max_lock_ms, end_of(c, book) or math.huge)
+-- @step end
+local ceiling = math.min(l.started + book.max_lock_ms, ends_at or math.huge)
 if ceiling <= l.deadline then return { OUT.lock_ceiling } end
 
-local counted, set, score = place(c, book)
+local was_counted, was_set, was_score = place(c, book)
 l.deadline = math.max(l.deadline, math.min(now + (tonumber(ARGV[5]) or book.lock_ms), ceiling))
+l.ends = whole(l.deadline)
+local now_text = whole(now)
 local payload = book.id .. ' ' .. c.code .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.token .. ' '
-  .. whole(l.deadline)
+  .. l.ends
 commit_without_event()
-put_lock(c, max, l, book, now)
-settle(c, book, counted, set, score)
-if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.OK, payload, r.workspace) end
+-- @step put_lock
+-- @step settle
+local outcome = OUT.OK
+-- @step keep
 return { OUT.OK, payload, '', 0 }

@@ -10,12 +10,13 @@ Reply {OK|REPEATED, view, "", replayed}, {RECALL, events, as_of} or {outcome}
 Event A
 Cost  at most 54 commands, 18 for each of at most 50 coupons whose locks have ended and that it takes back, and 2 for each of
       at most 500 such locks; 25 more for a user with coupons of 5,000 books, where their number is limited ]]
--- @include gate outbox book coupon locks counts place holding idempotency events facts view state stock assigning picking gifts
+-- @include gate outbox book coupon locks counts place holding idempotency events lacking view state stock assigning picking gifts
 -- @limits
 
 facts_from, named = 7, ARGV[3]
+local passes_full, passes_behind = false, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-local reply, workspace, now = enter(got, false, false)
+-- @step enter
 if reply then return reply end
 local number = redis.call('HGET', KEYS[5], ARGV[2])
 if not number then return { OUT.book_not_found } end
@@ -24,12 +25,16 @@ local given_before, its_book = gift_of(KEYS[4], order)
 if given_before then
   if given_before.user ~= user or its_book.number ~= number then return { OUT.order_already_used } end
   local payload = view(given_before, its_book, now)
-  if lacking[1] then return recall() end
-  if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.REPEATED, payload, workspace) end
+  if lacking[1] then
+    -- @include facts
+    return recall()
+  end
+  local outcome = OUT.REPEATED
+  -- @step keep
   return { OUT.REPEATED, payload, '', 0 }
 end
-local refusal = book_refuses(book, now) or user_refuses(user, book, workspace, now, 0)
+local refusal = book_refuses(book, now) or user_refuses(user, book, max_coupons, now, 0)
 if refusal then return { refusal } end
 local c, passed = find_free(book, now)
 if not c then return { passed and OUT.unavailable or OUT.out_of_stock } end
-return assign(c, book, workspace, now, user, KEYS[6], ARGV[6], { order = order, bucket = ARGV[5] })
+return assign(c, book, keep_ms, now, user, KEYS[6], ARGV[6], { order = order, bucket = ARGV[5] })

@@ -4,7 +4,7 @@ ARGV  1 bytes, then the strings' keys
 Reply {OK, length, beginning, length, beginning, …} (0 and "" where there is no string) or {outcome}
 Event none
 Cost  at most 1 command, and 2 for each of at most 200 keys ]]
--- @include gate
+-- @include gate gate_refuses
 
 local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
 if refusal then return { refusal } end

@@ -11,30 +11,39 @@ Reply {OK|REPEATED, "book_id code user order token deadline", "", replayed} or {
 Event none
 Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where locks are limited, and 2 for each of at most 20
       locks of it that have ended ]]
--- @include gate book coupon locks counts place idempotency orders judge start
+-- @include gate coupon counts place
 -- @limits
 
 named = ARGV[4]
-local r, reply = start(false, false)
-if not r then return reply end
-local c, book, max, now = r.c, r.book, r.max, r.now
-local user, order = ARGV[4], ARGV[5]
-r.kind, r.user, r.order, r.users = 'lock', user, given(order), KEYS[7]
-r.own = lock_of(c, max, user, order, now)
-r.places = places(r.order and redis.call('HGET', KEYS[6], order))
+local passes_full, passes_behind = false, false
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+-- @step enter
+if reply then return reply end
+-- @step find
+-- @step coupon
+local user, order, now_text = ARGV[4], ARGV[5], whole(now)
+-- @step lock_of
+local own = theirs
+local kind, users, token = 'lock', KEYS[7], nil
+local amount, currency, discount_type, book_currency, least -- nothing of the order is judged yet
+local order_entry = order ~= '-' and redis.call('HGET', KEYS[6], order)
 local outcome
-judge(r, function(refusal) outcome = refusal return true end)
-if outcome == OUT.coupon_locked then return { outcome, retry_after(r) } end
+local function fail(refusal) outcome = refusal return true end
+-- @step judge
+if outcome == OUT.coupon_locked then
+  -- @include retry_after
+  return { outcome, retry_after(c, max, now) }
+end
 if outcome then return { outcome } end
 
 -- How many locks may live, so that nobody locks a sale empty. A book's limits are '<misses>/<locks>/<percent>', each '-'
 -- where the workspace's go, or a '-' alone. HOLDER and HOLDS are the key's, where that is limited (includes/limits.lua).
--- No function of its own, since few need it: Lua makes each anew in every run.
 local of_user
-if not r.own and (HOLDER or r.workspace.limits or string.byte(book.terms, 2) ~= 32) then
+if not own and (HOLDER or limits or string.byte(book.terms, 2) ~= 32) then
+  -- @include locks
   local function live(key) return redis.call('ZCOUNT', key, '(' .. whole(now), '+inf') end
   local locks, percent = string.match(book.terms, '^[^/ ]+/([^/]+)/(%S+) ')
-  local usual_locks, usual_percent = string.match(r.workspace.limits or '', '/(.+)/(.+)$')
+  local usual_locks, usual_percent = string.match(limits or '', '/(.+)/(.+)$')
   of_user = tonumber(locks) or tonumber(usual_locks)
   percent = tonumber(percent) or tonumber(usual_percent)
 
@@ -62,25 +71,38 @@ if not r.own and (HOLDER or r.workspace.limits or string.byte(book.terms, 2) ~= 
   end
 end
 
-local counted, set, score = place(c, book) -- before the lock changes: the record's own may be it
-local l, repeated = r.own, OUT.OK
+-- The place before the lock changes: the record's own may be it.
+local was_counted, was_set, was_score = place(c, book)
+local l = own
+outcome = 'OUT.OK'
 local asked = now + (tonumber(ARGV[6]) or book.lock_ms)
-local till = end_of(c, book) or asked
+-- @step end
+local till = ends_at or asked
 if l then
-  repeated = OUT.REPEATED
+  outcome = 'OUT.REPEATED'
   l.deadline = math.max(l.deadline, math.min(asked, l.started + book.max_lock_ms, till))
 else
   l = { token = ARGV[7], user = user, order = order, deadline = math.min(asked, now + book.max_lock_ms, till),
-    started = whole(now), counted = ((book.per_user or of_user) and 'u' or '')
+    started = now_text, counted = ((book.per_user or of_user) and 'u' or '')
       .. (book.total and 'b' or '') .. '.' .. (HOLDER or '') }
 end
-local payload = book.id .. ' ' .. c.code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. whole(l.deadline)
+l.ends = whole(l.deadline)
+local payload = book.id .. ' ' .. c.code .. ' ' .. user .. ' ' .. order .. ' ' .. l.token .. ' ' .. l.ends
 
-commit_without_event()
-if c.uses == 0 and not r.own then redis.call('HSET', W .. 'n:' .. book.number, 'touched', 1) end
-prune_locks(c, max, now, book)
+-- The first write. Once it is done no other finds the memory full; if it failed it is done again, and ends the script if need be.
+local touches, counters = c.uses == 0 and not own, W .. 'n:' .. book.number
+if touches and type(redis.pcall('HSET', counters, 'touched', '1')) == 'number' then
+  commit()
+else
+  commit_without_event()
+  if touches then redis.call('HSET', counters, 'touched', '1') end
+end
+if max ~= 1 or c.lock and c.lock.deadline <= now then
+  -- @include locks
+  prune_locks(c, max, now, book)
+end
 c.max = max or 0
-put_lock(c, max, l, book, now)
-settle(c, book, counted, set, score)
-if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], repeated, payload, r.workspace) end
-return { repeated, payload, '', 0 }
+-- @step put_lock
+-- @step settle
+-- @step keep
+return { own and OUT.REPEATED or OUT.OK, payload, '', 0 }

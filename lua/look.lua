@@ -8,7 +8,7 @@ ARGV  for each thing how it is read, its key and its member: h a hash's field, H
 Reply {OK, last event, config, newest, value…}, {'wrong type'} for the value of a key of another type; or {outcome}
 Event none
 Cost  at most 3 commands, and 1 for each of at most 480 things; O(n) in what they hold ]]
--- @include gate
+-- @include gate gate_refuses
 
 local got = redis.call('MGET', KEYS[1], KEYS[3], KEYS[4])
 local refusal = gate_refuses(got[1], true, true)

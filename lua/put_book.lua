@@ -8,7 +8,7 @@ ARGV  1 version  2 settings (the book's uuid first)  3 number
 Reply {OK} or {outcome}; an error where no script could read the settings
 Event none
 Cost  at most 4 commands ]]
--- @include gate newest book
+-- @include gate gate_refuses newest book
 
 local got = redis.call('MGET', KEYS[1], KEYS[4], KEYS[5])
 local refusal = gate_refuses(got[1], true, true)

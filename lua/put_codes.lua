@@ -7,12 +7,12 @@ ARGV  1 book  2 version of all the codes  3 '1' where fill_pool follows, else ''
 Reply {OK, added, position from 0 of a code that was left out, …} or {outcome}
 Event none
 Cost  at most 6 commands, and 20 for each of at most 200 codes; 1 for each of them that is new and says nothing of its own ]]
--- @include gate unlogged failing newest book coupon locks counts place holding
+-- @include gate gate_refuses unlogged failing newest book coupon locks counts place holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[3])
 local refusal = gate_refuses(got[1], true, true)
 if refusal then return { refusal } end
-local number, version, added, book = ARGV[1], tonumber(ARGV[2]), 0, nil
+local number, new_version, added, book = ARGV[1], tonumber(ARGV[2]), 0, nil
 local PLAIN = '- 0 - - 1'
 local left_out = {}
 local filled = {} -- by bucket, how many new free codes
@@ -26,13 +26,13 @@ local function put(bucket, code, special, is_new)
   local c = load_coupon(code, bucket)
   local counted, set, score = 'available', nil, nil
   if not is_new then
-    if c.version >= version or (c.version == 0 and special == PLAIN) then return end
+    if tonumber(c.version) >= new_version or (c.version == '0' and special == PLAIN) then return end
     counted, set, score = place(c, book)
   end
   local held = c.user and not (limit_of(c, book) and c.uses >= limit_of(c, book))
   if held then let_go(c, book) end
   local owner, at, max, expires_at, active = string.match(special, '^(%S+) (%S+) (%S+) (%S+) (%S+)$')
-  c.version, c.expires_at, c.off = version, tonumber(expires_at), off_word(active == '1', is_blocked(c))
+  c.version, c.expires_at, c.off = ARGV[2], tonumber(expires_at), off_word(active == '1', is_blocked(c))
   if is_new then
     c.max = tonumber(max)
     if given(owner) then

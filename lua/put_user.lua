@@ -7,7 +7,7 @@ ARGV  1 version  2 max_coupons ('-' for none)
 Reply {OK} or {outcome}
 Event none
 Cost  at most 4 commands ]]
--- @include gate newest
+-- @include gate gate_refuses newest
 
 local got = redis.call('MGET', KEYS[1], KEYS[4])
 local refusal = gate_refuses(got[1], true, true)

@@ -6,7 +6,7 @@ ARGV  1 version  2 settings
 Reply {OK} or {outcome}; an error where no script could read the settings
 Event none
 Cost  at most 4 commands ]]
--- @include gate newest book
+-- @include gate gate_refuses newest book
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local refusal = gate_refuses(got[1], true, true)

@@ -5,7 +5,7 @@ ARGV  1 events (between spaces), then the requested facts
 Reply {OK, name, record, book_id, name, record, book_id, …}, {RECALL, events, as_of} or {outcome}
 Event none
 Cost  at most 2 commands, and 3 for each of at most 50 events ]]
--- @include gate book facts
+-- @include gate gate_refuses book lacking facts
 
 facts_from = 2
 local got = redis.call('MGET', KEYS[1], KEYS[2])

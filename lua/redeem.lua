@@ -13,29 +13,46 @@ Reply {OK|REPEATED, record, book_id, replayed}, {RECALL, events, as_of} or {outc
 Event R
 Cost  O(log n) in the coupon's uses, O(items), at most 42 commands, 3 for each of at most 100 places of the order, and 2 for
       each of at most 20 locks of it that have ended ]]
--- @include gate outbox book coupon locks counts place holding money idempotency orders judge events facts replaying state stock
+-- @include gate coupon counts place
 -- @limits
--- @include start redeeming
 
-facts_from = 14
-local r, reply = start(true, false)
-if not r then return replayed(reply) end
-local a = { user = ARGV[4], user_bucket = ARGV[5], order = ARGV[6], order_bucket = ARGV[7], token = ARGV[8],
-  value = ARGV[9], currency = ARGV[10], digits = ARGV[12], items = ARGV[13], orders = KEYS[6], users = KEYS[8] }
-local before = redeemed_before(r, a)
-if lacking[1] then return recall() end
-if before then
-  if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.REPEATED, '@' .. before.event, r.workspace) end
-  return { OUT.REPEATED, before.record, r.book.id, 0 }
+local passes_full, passes_behind = true, false
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+-- @step enter
+if reply then
+  -- @include book lacking facts replaying
+  facts_from = 14
+  return replayed(reply)
 end
-local refusal = redeem_refused(r, a)
-if refusal then return refusal end
+-- @step find
+-- @step coupon
+local now_text = whole(now)
+local user, user_bucket, order, order_bucket = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local token, value, currency, digits, items, users = given(ARGV[8]), ARGV[9], given(ARGV[10]), ARGV[12], ARGV[13], KEYS[8]
+local order_entry = order ~= '-' and redis.call('HGET', KEYS[6], order)
+if order_entry then
+  -- @include orders lacking facts coupon
+  facts_from = 14
+  -- @step repeated
+  if lacking[1] then return recall() end
+  if before then
+    local outcome, payload = OUT.REPEATED, '@' .. before.event
+    -- @step keep
+    return { OUT.REPEATED, before.record, book.id, 0 }
+  end
+end
+-- @step redeem_refused
 
-local decided = redeemed_event(r, a)
-local entry = ARGV[1] ~= '-' and ARGV[1] .. ' ' .. OUT.OK .. ' @.' or nil
-local event = append(KEYS[7], decided, ARGV[11], entry)
+-- @step redeemed_event
+local outbox, request, at = KEYS[7], ARGV[11], now
+local entry = ARGV[1] ~= '-' and ARGV[1] .. ' OUT.OK @.'
+-- @step append
 if not event then return { OUT.recovering } end
-local took = redeem(r, a, event)
-watch_stock(KEYS[7], r.book, r.now, took, 1)
-if entry then keep(KEYS[3], ARGV[1], OUT.OK, '@' .. event, r.workspace) end
-return { OUT.OK, event .. ' ' .. decided .. ' ' .. ARGV[11], r.book.id, 0 }
+if c.uses == 0 and not own then redis.call('HSET', W .. 'n:' .. book.number, 'touched', '1') end
+-- @step redeem
+local uses = 1
+-- @step watch_stock
+local payload = '@' .. event
+outcome = 'OUT.OK'
+-- @step keep
+return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book.id, 0 }

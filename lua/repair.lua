@@ -8,7 +8,7 @@ ARGV  for each thing how it is kept, its key and its member, what was seen and w
 Reply {OK, 1}, {OK, 0} where something has changed, or {outcome}
 Event none
 Cost  at most 1 command, and 2 for each of at most 1,000 things ]]
--- @include gate
+-- @include gate gate_refuses
 
 local refusal = gate_refuses(redis.call('GET', KEYS[1]), true, true)
 if refusal then return { refusal } end

@@ -8,12 +8,13 @@ ARGV  1 fingerprint  2 restore ('1' or '0')  3 request  4 redemption_id  5 event
 Reply {OK, record, book_id, replayed, rolled_back_at}, {RECALL, redemption_id or event, as_of} or {outcome}
 Event B
 Cost  O(log n) in the coupon's uses, at most 36 commands, and 2 for each of at most 20 locks of it that have ended ]]
--- @include gate outbox book coupon locks counts place holding idempotency orders events facts replaying state rolling
+-- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts replaying state rolling
 -- @limits
 
 facts_from = 6
+local passes_full, passes_behind = true, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-local reply, workspace, now = enter(got, true, false)
+-- @step enter
 if reply then return replayed(reply) end
 local id = ARGV[4]
 local record = record_of(id)
@@ -31,5 +32,5 @@ local entry = ARGV[1] ~= '-' and entry_text(ARGV[1], OUT.OK, payload) or nil
 local book, restore = read_book(e.book), ARGV[2] == '1'
 local order = e.order ~= '-' and redis.call('HGET', W .. 'o:' .. e.order_bucket, e.order)
 if not roll_back(e, c, book, now, restore, order, KEYS[4], ARGV[3], entry) then return { OUT.recovering } end
-if entry then keep_entry(KEYS[3], entry, workspace) end
+if entry then keep_entry(KEYS[3], entry, keep_ms) end
 return { OUT.OK, e.record, book.id, 0, now }

@@ -11,12 +11,13 @@ Reply {OK, "record\nrecord…", "book_id book_id …", replayed, rolled_back_at}
 Event B for each redemption, U for the gift
 Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most 100 redemptions, 2 for each of at most 500
       locks of their coupons that have ended, and 1 for each of at most 100 keys that took locks on the gift ]]
--- @include gate outbox book coupon locks counts place holding idempotency orders events facts replaying state rolling gifts
+-- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts replaying state rolling gifts
 -- @limits
 
 facts_from = 5
+local passes_full, passes_behind = true, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
-local reply, workspace, now = enter(got, true, false)
+-- @step enter
 if reply then return replayed(reply) end
 local restore, order = ARGV[2] == '1', redis.call('HGET', KEYS[4], ARGV[4])
 if not order and redis.call('HEXISTS', KEYS[6], ARGV[4]) == 0 then
@@ -56,5 +57,5 @@ if gift then
   if not event then return { OUT.recovering } end
   apply_unassign(gift, gift_book, whole(now))
 end
-if entry then keep_entry(KEYS[3], entry, workspace) end
+if entry then keep_entry(KEYS[3], entry, keep_ms) end
 return { OUT.OK, table.concat(records, '\n'), table.concat(books, ' '), 0, now }

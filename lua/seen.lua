@@ -6,7 +6,7 @@ ARGV  1 from (what must have been the last)  2 to
 Reply {OK, last, newest} or {outcome}
 Event none
 Cost  at most 2 commands ]]
--- @include gate
+-- @include gate gate_refuses
 
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3])
 local refusal = gate_refuses(got[1], true, true)

@@ -5,7 +5,7 @@ ARGV  1 book  2 set (u, a, p or o)
 Reply {OK, swept} or {outcome}
 Event none
 Cost  at most 4 commands, 18 for each of at most 20 coupons, and 2 for each of at most 400 locks of them ]]
--- @include gate book coupon locks counts place
+-- @include gate gate_refuses book coupon locks counts place
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 local refusal = gate_refuses(got[1], true, true)

@@ -9,14 +9,17 @@ ARGV  1 fingerprint  2 code  3 bucket  4 request
 Reply {OK, view, "", replayed} or {outcome, retry_ms}
 Event U
 Cost  at most 36 commands, and 2 for each of at most 20 locks of the coupon that have ended ]]
--- @include gate outbox book coupon locks counts place holding idempotency events facts view state start
+-- @include gate outbox book coupon locks counts place holding idempotency events lacking view state retry_after
 -- @limits
 
-local r, reply = start(true, false)
-if not r then return reply end
-local c, book, max, now = r.c, r.book, r.max, r.now
+local passes_full, passes_behind = true, false
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+-- @step enter
+if reply then return reply end
+-- @step find
+-- @step coupon
 if not c.user then return { OUT.coupon_not_assigned } end
-if live_locks(c, max, now) > 0 then return { OUT.coupon_locked, retry_after(r) } end
+if live_locks(c, max, now) > 0 then return { OUT.coupon_locked, retry_after(c, max, now) } end
 if max and max > 1 and c.uses >= max then return { OUT.coupon_exhausted } end
 if c.uses > 0 then return { OUT.coupon_redeemed } end -- in part, too
 
@@ -28,5 +31,5 @@ if fingerprint ~= '-' then entry = entry_text(fingerprint, OUT.OK, payload) end
 local event = append(KEYS[6], unassigned_event(c, book, whole(now)), ARGV[4], entry)
 if not event then return { OUT.recovering } end
 apply_unassign(c, book, whole(now))
-if entry then keep_entry(KEYS[3], entry, r.workspace) end
+if entry then keep_entry(KEYS[3], entry, keep_ms) end
 return { OUT.OK, payload, '', 0 }

@@ -8,12 +8,15 @@ ARGV  1 fingerprint  2 code  3 bucket  4 token  5 user ('-' for anyone)
 Reply {OK, "", "", replayed} or {outcome}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 28 commands, and 2 for each of at most 20 locks of it that have ended ]]
--- @include gate book coupon locks counts place idempotency start
+-- @include gate book coupon locks counts place
 -- @limits
 
-local r, reply = start(true, true)
-if not r then return reply end
-local c, book, max, now = r.c, r.book, r.max, r.now
+local passes_full, passes_behind = true, true
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+-- @step enter
+if reply then return reply end
+-- @step find
+-- @step coupon
 local l = lock_by_token(c, max, ARGV[4], now)
 if l and (ARGV[5] == '-' or ARGV[5] == l.user) then
   local counted, set, score = place(c, book)
@@ -22,5 +25,6 @@ if l and (ARGV[5] == '-' or ARGV[5] == l.user) then
   prune_locks(c, max, now, book)
   settle(c, book, counted, set, score)
 end
-if ARGV[1] ~= '-' then keep(KEYS[3], ARGV[1], OUT.OK, '', r.workspace) end
+local outcome, payload = OUT.OK, ''
+-- @step keep
 return { OUT.OK, '', '', 0 }

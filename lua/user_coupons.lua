@@ -5,7 +5,7 @@ ARGV  1 user
 Reply {OK, held} or {outcome}
 Event none
 Cost  at most 4 commands; 25 more for a user with coupons of 5,000 books ]]
--- @include gate book holding
+-- @include gate gate_refuses book holding
 
 local got = redis.call('MGET', KEYS[1], KEYS[2])
 local refusal = gate_refuses(got[1], true, true)

@@ -12,45 +12,59 @@ Reply {OK, "discount_e4 digits outcome outcome …", view or ""}, {RECALL, event
       sees_reasons an unknown code is answered as a used-up one
 Event none
 Cost  O(log n) in the coupon's live locks, O(items), at most 18 commands ]]
--- @include gate book coupon locks money idempotency orders judge facts view start
+-- @include gate coupon lacking
 -- @limits
 
-local NO_BOOK = '0 - a - - 1 - - - 0 0 300000 3600000 - - - - - - - - -'
-
 facts_from = 12
-local sees_reasons = ARGV[11] == '1'
-local r, reply, workspace, now = start(true, true)
-if not r then
-  if sees_reasons or not workspace then return reply end
-  -- An unknown code is answered as a used-up one without a book, in the same time.
-  redis.call('GET', W .. 'b:0')
-  r = { workspace = workspace, now = now, c = read_coupon(ARGV[2], ARGV[3], '0!0-0', nil),
-    book = read_book('0', NO_BOOK), max = 1 }
+local sees_reasons, passes_full, passes_behind = ARGV[11] == '1', true, true
+local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
+-- @step enter
+if reply then return reply end
+local entry = redis.call('HGET', KEYS[4], ARGV[2])
+if not entry and sees_reasons then return { OUT.coupon_not_found } end
+local number = string.match(entry or '0', '^%d+')
+local text = redis.call('GET', W .. 'b:' .. number)
+-- An unknown code is answered as a used-up one without a book, in the same time.
+if not entry then entry, text = '0!0-0', '0 - a - - 1 - - - 0 0 300000 3600000 - - - - - - - - -' end
+-- @step coupon
+local answer = ''
+if sees_reasons then
+  -- @step view
+  answer = coupon_view
 end
-local c, book, max = r.c, read_terms(r.book), r.max
-now = r.now
-local coupon_view = sees_reasons and view(c, book, now) or ''
-if lacking[1] then return recall() end
-r.kind, r.user, r.order, r.token, r.users = 'validate', given(ARGV[4]), given(ARGV[5]), given(ARGV[6]), KEYS[7]
-r.value, r.currency = tonumber(ARGV[7]), given(ARGV[8])
-r.places = places(r.order and redis.call('HGET', KEYS[6], ARGV[5]))
-local digits = book.currency and book.digits or r.workspace.digits
+if lacking[1] then
+  -- @include facts
+  return recall()
+end
+local user, order, token, users = given(ARGV[4]), ARGV[5], given(ARGV[6]), KEYS[7]
+local now_text = whole(now)
+local kind, amount, currency, items = 'validate', tonumber(ARGV[7]), given(ARGV[8]), ARGV[10]
+local order_entry = order ~= '-' and redis.call('HGET', KEYS[6], order)
+-- @step terms
+local its_digits = book_currency and book_digits or usual_digits
 -- Without sees_reasons the currency defaults to the workspace's: else `invalid` would reveal that the coupon exists.
-local needed = r.currency and 0 or tonumber(ARGV[9])
-if needed > tonumber(sees_reasons and digits or r.workspace.digits) then return { OUT.invalid } end
-if r.token then
-  local l = lock_by_token(c, max, r.token, now)
-  if l and (not r.user or l.user == r.user) and (l.order == '-' or l.order == ARGV[5]) then r.own = l end
-elseif r.user then
-  r.own = lock_of(c, max, r.user, ARGV[5], now)
+local needed = currency and 0 or tonumber(ARGV[9])
+if needed > tonumber(sees_reasons and its_digits or usual_digits) then return { OUT.invalid } end
+local own
+if token then
+  -- @step lock_by_token
+  if l and (not user or l.user == user) and (l.order == '-' or l.order == order) then own = l end
+elseif user then
+  -- @step lock_of
+  own = theirs
 end
-local reasons = { needed > tonumber(digits) and OUT.invalid or nil }
-judge(r, function(refusal)
+local reasons = { needed > tonumber(its_digits) and OUT.invalid or nil }
+local function fail(refusal)
   reasons[#reasons + 1] = refusal
   if refusal == OUT.coupon_assigned_to_other then MISSED = true end
   return false
-end)
-local discount = whole(#reasons == 0 and discount_of(book, r.value, digits, ARGV[10]) or 0)
-table.insert(reasons, 1, digits)
+end
+-- @step judge
+local discount = '0'
+if discount_type and not reasons[1] then
+  -- @step discount
+  discount = whole(discount_e4)
+end
+table.insert(reasons, 1, its_digits)
 table.insert(reasons, 1, discount)
-return { OUT.OK, table.concat(reasons, ' '), coupon_view }
+return { OUT.OK, table.concat(reasons, ' '), answer }

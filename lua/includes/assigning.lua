@@ -6,14 +6,14 @@ local function book_refuses(book, now)
 end
 
 -- freed: the number of the user's coupons that the same change uses up.
-local function user_refuses(user, book, workspace, now, freed)
+local function user_refuses(user, book, max_coupons, now, freed)
   if book.codes_per_user then
     local given_before = tonumber(redis.call('HGET', W .. 'u:' .. user, 'a' .. book.number) or '0')
     if given_before >= book.codes_per_user then return OUT.user_code_limit end
   end
   local key = W .. 'u:' .. user
   local cap = redis.call('HGET', key, 'cap')
-  cap = cap and tonumber(string.match(cap, '%S+$')) or workspace.max_coupons
+  cap = cap and tonumber(string.match(cap, '%S+$')) or tonumber(max_coupons)
   if cap and holds(key, now, cap + freed) then return OUT.user_coupon_limit end
 end
 
@@ -34,14 +34,17 @@ local function assigned_view(c, book, user, now, at)
   return view(assigned, book, now)
 end
 
-local function assign(c, book, workspace, now, user, outbox, request, gift)
+local function assign(c, book, keep_ms, now, user, outbox, request, gift)
   local fingerprint, entry = ARGV[1], nil
   local at = whole(now)
   local payload = assigned_view(c, book, user, now, at)
-  if lacking[1] then return recall() end
+  if lacking[1] then
+    -- @include facts
+    return recall()
+  end
   if fingerprint ~= '-' then entry = fingerprint .. ' ' .. OUT.OK .. ' ' .. without_named(payload) end
   if not append(outbox, assigned_event(c, book, user, at, gift), request, entry) then return { OUT.recovering } end
   watch_stock(outbox, book, now, apply_assign(c, book, user, at, gift), 0)
-  if entry then keep_entry(KEYS[3], entry, workspace) end
+  if entry then keep_entry(KEYS[3], entry, keep_ms) end
   return { OUT.OK, payload, '', 0 }
 end

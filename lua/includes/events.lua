@@ -20,16 +20,6 @@ local function unassigned_event(c, book, at)
   return 'U ' .. workspace_number() .. ' ' .. book.number .. ' ' .. c.code .. ' ' .. c.user .. ' ' .. at .. ' ' .. c.bucket
 end
 
--- r: the request; a: its words, discount and slot. The redemption's id is made of the event's.
-local function redeemed_event(r, a)
-  a.discount = whole(discount_of(r.book, r.value, r.digits, a.items))
-  a.slot = whole(r.order and free_slot(r.places) or 0)
-  return 'R ' .. workspace_number() .. ' ' .. r.book.number .. ' ' .. r.c.code .. ' ' .. a.user .. ' ' .. a.order
-    .. ' - ' .. a.value .. ' ' .. a.currency .. ' ' .. r.digits .. ' ' .. a.discount .. ' ' .. whole(r.now)
-    .. ' ' .. a.slot .. ' ' .. r.c.bucket .. ' ' .. a.order_bucket .. ' ' .. whole(r.max or 0)
-    .. ' ' .. a.user_bucket
-end
-
 -- The id that clients know a redemption by, which is made of its event.
 local function id_of(e)
   if e.id ~= '-' then return e.id end

@@ -3,7 +3,6 @@
 -- they are of, then by turns what they were asked for by and the record. A record is '<event> R …', as in the outbox without
 -- a gift (lua/includes/events.lua), and the request's part. In Python: service/formats/redemption_record.py.
 
-local facts_from, lacking = 0, {} -- set by each script: where in ARGV they begin; and what is lacking
 local handed, erased -- read once a run, where they are needed: the facts in ARGV by what they were asked for by; the key
 
 -- The moment. Facts are of this opening, since in another the same event may be another one, and of after the last deletion

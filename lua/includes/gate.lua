@@ -19,18 +19,12 @@ local function commit_without_event()
   redis = writing
 end
 
+local named = nil -- the user that the request names; set by scripts before they read a key's entry (includes/idempotency.lua)
+
 local W = string.sub(KEYS[2] or '', 1, -2) -- '{pN}:w<workspace>:', before every key of the workspace
 
--- What the gate answers: nil to go on, else the outcome.
-local function gate_refuses(gate, passes_full, passes_behind)
-  if REPLID and not string.find(redis.call('INFO', 'replication'), 'master_replid:' .. REPLID, 1, true) then
-    return OUT.recovering
-  end
-  if gate == OPEN then return nil end
-  if gate == EPOCH .. ' full' then return not passes_full and OUT.behind or nil end
-  if gate == EPOCH .. ' behind' then return not passes_behind and OUT.behind or nil end
-  return OUT.recovering
-end
+-- The workspace's number, as events have it.
+local function workspace_number() return string.match(W, 'w(%d+):$') end
 
 -- '-' stands for none in records and arguments.
 local function given(text)

@@ -16,8 +16,6 @@ end
 -- Whether it stores an answer off the hot path, which counts against the workspace's budget.
 local function is_counted_entry(entry) return string.find(entry, '^%S+ %d+ %d%d%d %S+ ') end
 
-local named = nil -- set by each script, before it reads an entry
-
 local function without_named(payload) return named and string.gsub(payload, '%S+', { [named] = '/' }) or payload end
 
 -- The reply to a request with a known key; nil if the key's claim has expired.
@@ -30,19 +28,4 @@ local function replay(entry, fingerprint, now)
   return { tonumber(outcome), payload, '', 1 }
 end
 
--- How scripts start, with what they read first {gate, workspace, idempotency entry}: the reply that ends them, or nil, the
--- workspace's settings and the time.
-local function enter(got, passes_full, passes_behind)
-  local refusal = gate_refuses(got[1], passes_full, passes_behind)
-  if refusal then return { refusal } end
-  if not got[2] then return { OUT.recovering } end
-  local workspace = read_workspace(got[2])
-  local now = clock(workspace)
-  return got[3] and replay(got[3], ARGV[1], now - workspace.offset_ms), workspace, now
-end
-
-local function keep_entry(key, entry, workspace) redis.call('SET', key, entry, 'PX', workspace.keep_ms) end
-
-local function keep(key, fingerprint, outcome, payload, workspace)
-  keep_entry(key, fingerprint .. ' ' .. outcome .. ' ' .. without_named(payload), workspace)
-end
+local function keep_entry(key, entry, keep_ms) redis.call('SET', key, entry, 'PX', keep_ms) end

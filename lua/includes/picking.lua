@@ -24,11 +24,12 @@ end
 -- The coupon that the previous run picked before it recalled facts, if it is still free.
 local function picked_before(book, now, but)
   for i = facts_from, #ARGV, 2 do
+    -- @include facts
     local e = read_record(ARGV[i + 1])
     if e.book == book.number and e.code ~= but then
       local c = load_coupon(e.code, e.bucket)
       local _, set, ends_at = place(c, book)
-      if set == 'pool' or (set == 'x' and ends_at > now) then return c end
+      if set == 'pool' or (set == 'x' and tonumber(ends_at) > now) then return c end
     end
   end
 end

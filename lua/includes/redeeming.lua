@@ -1,40 +1,38 @@
--- Redeeming, in the steps that redeem and checkout take. a: user user_bucket order order_bucket token value currency digits
--- items, as the arguments come, and the keys orders and users. r: the request as `start` gives it.
+-- The steps of redeem as functions, for checkout, where there may be no redemption. r: the request: c, book, max, now,
+-- per_order, usual_currency, usual_digits, orders and users (keys); user, user_bucket, order, order_bucket, value, digits and items
+-- as the arguments come; token and currency, nil where none.
 
--- The standing redemption of this code by the same user for the same order; nil if none, or if facts are lacking.
-local function redeemed_before(r, a)
-  r.kind, r.user, r.order, r.token, r.users = 'redeem', a.user, given(a.order), given(a.token), a.users
-  r.value, r.currency = tonumber(a.value), given(a.currency)
-  r.entry = r.order and redis.call('HGET', a.orders, a.order)
-  r.places = places(r.entry)
-  for _, p in ipairs(r.places) do
-    local e = not p.kept and stands(r.c, p.event) and facts_of(p.event)
-    if e and e.user == a.user then return e end
-  end
+local function redeemed_before(r)
+  r.order_entry = redis.call('HGET', r.orders, r.order)
+  if not r.order_entry then return nil end
+  local c, user, order_entry = r.c, r.user, r.order_entry
+  -- @step repeated
+  return before
 end
 
 -- The refusal's reply; nil if the redemption is allowed.
-local function redeem_refused(r, a)
-  local c, book, max, now = r.c, r.book, r.max, r.now
-  read_terms(book)
-  a.currency = book.currency or r.workspace.currency -- another one is refused
-  r.digits = book.currency and book.digits or r.workspace.digits
-  if not r.currency and tonumber(a.digits) > tonumber(r.digits) then return { OUT.invalid } end
-  if r.token then
-    local l = lock_by_token(c, max, r.token, now)
-    if l and l.user == a.user and (l.order == '-' or l.order == a.order) then r.own = l end
-  else
-    r.own = lock_of(c, max, a.user, a.order, now)
-  end
-  local outcome
-  judge(r, function(refusal) outcome = refusal return true end)
-  if outcome == OUT.coupon_locked then return { outcome, retry_after(r) } end
-  if outcome then return { outcome } end
+local function redeem_refused(r)
+  local c, book, max, now, per_order, usual_currency = r.c, r.book, r.max, r.now, r.per_order, r.usual_currency
+  local usual_digits, user, users, order, order_entry = r.usual_digits, r.user, r.users, r.order, r.order_entry
+  local token, currency, value, digits, now_text = r.token, r.currency, r.value, r.digits, whole(now)
+  -- @step redeem_refused
+  r.own, r.amount, r.its_currency, r.its_digits, r.spent = own, amount, its_currency, its_digits, spent
+end
+
+-- The event, and into r the discount and the slot.
+local function redeemed_event(r)
+  local c, book, max, now, amount, its_currency, its_digits = r.c, r.book, r.max, r.now, r.amount, r.its_currency, r.its_digits
+  local order_entry, user, order, value, items = r.order_entry, r.user, r.order, r.value, r.items
+  local order_bucket, user_bucket, now_text = r.order_bucket, r.user_bucket, whole(now)
+  -- @step terms
+  -- @step redeemed_event
+  r.discount, r.slot = discount, slot
+  return decided
 end
 
 -- Apply the redemption. Returns how many free codes it took.
-local function redeem(r, a, event)
-  if r.c.uses == 0 and not r.own then redis.call('HSET', W .. 'n:' .. r.book.number, 'touched', 1) end
-  a.event, a.at = event, r.now
-  return apply_redeem(r.c, r.book, r.max, a, r.entry, r.own)
+local function redeem(r, event)
+  if r.c.uses == 0 and not r.own then redis.call('HSET', W .. 'n:' .. r.book.number, 'touched', '1') end
+  r.event, r.at = event, r.now
+  return apply_redeem(r.c, r.book, r.max, r, r.order_entry, r.own)
 end

@@ -33,39 +33,19 @@ local function read_user_counts(text)
 end
 
 -- Add to it. Returns how many stand.
-local function count_user(user, bucket, book_number, taken, standing)
-  local key, field = W .. 'o:' .. bucket, book_number .. '/' .. user
-  local was = redis.call('HGET', key, field)
-  local was_taken, was_standing = string.match(type(was) == 'string' and was or '0', '^(%d+) ?(%d*)$')
-  if was_standing == '' then was_standing = was_taken end
-  taken, standing = was_taken + taken, was_standing + standing
-  if taken == 0 then redis.call('HDEL', key, field)
-  else redis.call('HSET', key, field, taken == standing and whole(taken) or whole(taken) .. ' ' .. whole(standing)) end
-  return standing
+local function count_user(user, user_bucket, number, taken, standing)
+  local spent = nil
+  -- @step count_user
+  return stand
 end
 
--- e: event, user, user_bucket, order (or '-'), order_bucket, slot (text), discount (e4, text), at. `entry` is the order's.
-local function apply_redeem(c, book, max, e, entry, lock)
-  local counted, set, score = place(c, book)
-  if lock then drop_lock(c, max, lock, book) end
-  prune_locks(c, max, tonumber(e.at), book)
-  c.uses, c.max, c.last = c.uses + 1, max or 0, e.event
-  if max ~= 1 then
-    -- So that the one decided last stands at the end: by epoch, then by number. A score can't hold both, so it is of the epoch
-    -- and of how many digits the number has: members of one score stand in the order of their texts.
-    local epoch, seq = string.match(e.event, '^(%d+)-(%d+)$')
-    redis.call('ZADD', W .. 's:' .. c.code, whole(epoch * 16 + #seq), e.event)
-  end
-  if e.order ~= '-' then
-    local place = e.slot == '1' and e.event or e.event .. ':' .. e.slot
-    redis.call('HSET', W .. 'o:' .. e.order_bucket, e.order, entry and entry .. ' ' .. place or place)
-  end
-  if count_user(e.user, e.user_bucket, book.number, 1, 1) == 1 then count(book.number, 'users', 1) end
-  count(book.number, 'redemptions', 1)
-  count(book.number, 'taken', 1)
-  if e.discount ~= '0' then count(book.number, 'discount', e.discount) end
-  if c.user and c.uses == max then let_go(c, book) end
-  return settle(c, book, counted, set, score)
+-- e: event, user, user_bucket, order (or '-'), order_bucket, slot (text), discount (e4, text), at. order_entry: the order's.
+-- Returns how many free codes it took.
+local function apply_redeem(c, book, max, e, order_entry, own)
+  local event, user, user_bucket, order, order_bucket = e.event, e.user, e.user_bucket, e.order, e.order_bucket
+  local slot, discount, at, number, spent = e.slot, e.discount, tonumber(e.at), book.number, nil
+  -- @step redeem
+  return took
 end
 
 -- e: as for apply_redeem, of a redemption that stands. entry: the order's, nil where the caller writes it.

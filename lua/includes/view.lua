@@ -1,34 +1,5 @@
--- A coupon as clients see it, one string: book_id code status uses max user assigned_at expires_at, its lock that ends
--- soonest (user order deadline), its last standing redemption (its id, or event, user order at). `lacking` has a
--- redemption whose facts only Postgres has.
-
 local function view(c, book, now)
-  local max = limit_of(c, book)
-  local till = end_of(c, book)
-  local live = live_locks(c, max, now)
-  local status
-  if max and c.uses >= max then status = max == 1 and 'redeemed' or 'exhausted'
-  elseif c.off then status = 'inactive'
-  elseif till and now >= till then status = 'expired'
-  elseif max and c.uses + live >= max then status = 'locked'
-  elseif c.user then status = 'assigned'
-  else status = 'available' end
-  local lock = '- - -'
-  if live > 0 then
-    local l = c.lock
-    if max ~= 1 then
-      local first = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf', 'LIMIT', 0, 1)[1]
-      local user, order = string.match(first, '^(%S+) (%S+)$')
-      l = lock_of(c, max, user, order, now)
-    end
-    lock = l.user .. ' ' .. l.order .. ' ' .. whole(l.deadline)
-  end
-  local last = '- - - -'
-  if c.last then
-    local e = facts_of(c.last)
-    if e then last = (given(e.id) or e.event) .. ' ' .. e.user .. ' ' .. e.order .. ' ' .. e.at end
-  end
-  return book.id .. ' ' .. c.code .. ' ' .. status .. ' ' .. whole(c.uses) .. ' '
-    .. (max and whole(max) or '-') .. ' ' .. (c.user or '-') .. ' ' .. c.assigned_at
-    .. ' ' .. (till and whole(till) or '-') .. ' ' .. lock .. ' ' .. last
+  -- @step limit
+  -- @step view
+  return coupon_view
 end

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Literal
 from uuid import UUID
@@ -118,6 +118,31 @@ class StockNotice(Event, frozen=True, kw_only=True, gc=False):
     at_ms: int
 
 
+class RedemptionWords(msgspec.Struct, frozen=True, gc=False):
+    """The fields of an `R` without the buckets. A NamedTuple would take 0.4 µs more."""
+
+    workspace: str
+    book: str
+    code: str
+    user: str
+    order: str
+    redemption_id: str
+    value_e4: str
+    currency: str
+    digits: str
+    discount_e4: str
+    at_ms: str
+    slot: str
+    max_uses: str
+    gift_book: str | None
+    gift_code: str | None
+    """Both None without a gift."""
+
+    def id_of(self, epoch: int, seq: int) -> str:
+        """The redemption's id: its own in events of older versions, else the one made of its event."""
+        return redemption_id(epoch, seq, int(self.at_ms)) if self.redemption_id == "-" else self.redemption_id
+
+
 Entry = tuple[int, bytes, bytes, bytes | None]
 """An undecoded entry of the outbox: its number, and its fields `d`, `r` and `i`."""
 
@@ -125,11 +150,11 @@ _INVALID = bytes({*range(0x20), *range(0x7F, 0x100), ord("\\")})
 _END_MS = 253_402_300_800_000  # the year 10000, which no datetime holds
 parse_request = msgspec.json.Decoder(RequestPart).decode
 parse_shown_request = msgspec.json.Decoder(ShownRequest).decode
-_INT, _WORD = r"-?\d+", "[^ ]+"
-# Each group costs. Most events are redemptions.
+_INT, _WORD = r"(-?\d+)", "([^ ]+)"
+# One match takes half the time of a split and seven conversions. Most events are redemptions.
 _redemption = re.compile(
-    rf"R ({_INT}) ({_INT}) ({_WORD}) ({_WORD}) ({_WORD}) ({_WORD}) (-|{_INT}) ({_WORD}) ({_INT}) ({_INT}) (\d{{1,15}}) "
-    rf"({_INT}) {_WORD} {_WORD} ({_INT})(?: \d+)?(?: ({_INT} {_WORD}) {_WORD})?",
+    rf"R {_INT} {_INT} {_WORD} {_WORD} {_WORD} {_WORD} (-|-?\d+) {_WORD} {_INT} {_INT} (\d{{1,15}}) {_INT} "
+    rf"[^ ]+ [^ ]+ {_INT}(?: \d+)?(?: {_INT} {_WORD} [^ ]+)?",
     re.ASCII,
 ).fullmatch
 
@@ -143,11 +168,6 @@ def redemption_id(epoch: int, seq: int, at_ms: int) -> str:
 def _epoch_part(epoch: int) -> str:
     """The middle of the ids of an epoch's redemptions."""
     return f"7{epoch >> 14:03x}-{0x8000 | (epoch & 0x3FFF):04x}"
-
-
-def redemption_id_start(epoch: int, at_ms: int) -> bytes:
-    """The first ten bytes of redemption_id; the other six are the event's number."""
-    return (at_ms << 32 | (0x7000 | epoch >> 14) << 16 | 0x8000 | epoch & 0x3FFF).to_bytes(10, "big")
 
 
 def read_redemption_id(redemption: UUID) -> EventId:
@@ -171,9 +191,8 @@ def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -
     """The event of an entry's fields. Raises MalformedEvent."""
     check_characters(d)
     if d.startswith(b"R "):
-        (fields,), (request,), (answer,) = split_redemptions([d]), parse_requests([r]), decode_answers([kept])
-        common = {"epoch": epoch, "seq": seq, "request": request, "kept": answer}
-        return _redeemed(fields, common)
+        words, request, answer = read_redemption(d, r, kept)
+        return _redeemed(words, {"epoch": epoch, "seq": seq, "request": request, "kept": answer})
     try:
         text = d.decode()
         if text == "O" and seq == 0:
@@ -196,28 +215,13 @@ def check_characters(decided: bytes) -> None:
         raise MalformedEvent("it holds characters that no id has")
 
 
-def split_redemptions(decided: Sequence[bytes]) -> list[tuple[str, ...]]:
-    """Of each `R` the fields without the buckets; the last is the gift's book and code, empty without one. The caller
-    has checked the characters. Raises MalformedEvent."""
-    matches = [_redemption(line) for line in b"\n".join(decided).decode().split("\n")]
-    if None in matches:
-        raise _unreadable(ValueError())
-    return [match.groups("") for match in matches if match]
-
-
-def parse_requests(parts: Sequence[bytes]) -> list[RequestPart]:
-    """Raises MalformedEvent."""
+def read_redemption(d: bytes, r: bytes, kept: bytes | None) -> tuple[RedemptionWords, RequestPart, str | None]:
+    """Parse an `R` and the other fields. The caller has checked the characters of `d`. Raises MalformedEvent."""
     try:
-        return list(map(parse_request, parts))
+        if (match := _redemption(d.decode())) is None:
+            raise ValueError
+        return RedemptionWords(*match.groups()), parse_request(r), None if kept is None else kept.decode()
     except (ValueError, msgspec.DecodeError) as error:
-        raise _unreadable(error) from error
-
-
-def decode_answers(answers: Sequence[bytes | None]) -> list[str | None]:
-    """The texts of stored answers. Raises MalformedEvent."""
-    try:
-        return [None if answer is None else answer.decode() for answer in answers]
-    except ValueError as error:
         raise _unreadable(error) from error
 
 
@@ -229,24 +233,23 @@ _Common = dict[str, Any]
 """The fields of Event: epoch, seq, request, kept."""
 
 
-def _redeemed(words: Sequence[str], common: _Common) -> Redeemed:
-    w, b, code, user, order, own_id, value, currency, digits, discount, at, slot, max_uses, given = words
+def _redeemed(words: RedemptionWords, common: _Common) -> Redeemed:
+    w, at, user, order = words.workspace, words.at_ms, words.user, decode_field(words.order)
     gift = None
-    if given:
-        gift_book, gift_code = given.split(" ")
-        about = _fact(w, gift_book, gift_code, user, at)
-        gift = Assigned(**common | {"kept": None}, **about, order=decode_field(order))
+    if words.gift_book and words.gift_code:
+        about = _fact(w, words.gift_book, words.gift_code, user, at)
+        gift = Assigned(**common | {"kept": None}, **about, order=order)
     return Redeemed(
         **common,
-        **_fact(w, b, code, user, at),
-        order=decode_field(order),
-        redemption_id=redemption_id(common["epoch"], common["seq"], int(at)) if own_id == "-" else own_id,
-        value_e4=None if value == "-" else int(value),
-        currency=None if currency == "-" else currency,
-        digits=int(digits),
-        discount_e4=int(discount),
-        slot=int(slot),
-        max_uses=int(max_uses),
+        **_fact(w, words.book, words.code, user, at),
+        order=order,
+        redemption_id=words.id_of(common["epoch"], common["seq"]),
+        value_e4=None if words.value_e4 == "-" else int(words.value_e4),
+        currency=None if words.currency == "-" else words.currency,
+        digits=int(words.digits),
+        discount_e4=int(words.discount_e4),
+        slot=int(words.slot),
+        max_uses=int(words.max_uses),
         gift=gift,
     )
 

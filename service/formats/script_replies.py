@@ -1,6 +1,6 @@
 """The views of a coupon and of a lock in scripts' replies and stored answers: fields between spaces, '-' for none.
 
-lua/includes/view.lua, lua/lock.lua and lua/extend.lua write them.
+lua/steps/view.lua, lua/lock.lua and lua/extend.lua write them.
 """
 
 COUPON_VIEW = (

@@ -1,7 +1,7 @@
 """Settings of workspaces, books and codes as strings for scripts.
 
-Redis stores a workspace's and a book's after their version (lua/includes/book.lua); lua/put_codes.lua makes a code's
-record from its settings.
+Redis stores a workspace's and a book's after their version (lua/steps/workspace.lua and book.lua); lua/put_codes.lua
+makes a code's record from its settings.
 """
 
 from typing import Any
@@ -33,7 +33,7 @@ def code_settings(row: CodeRow) -> str:
 
 
 def _terms(discount: DiscountRow) -> str:
-    """A discount's terms for lua/includes/money.lua."""
+    """A discount's terms for lua/steps/discount.lua."""
     match discount.type:
         case "tiered":
             return ",".join(f"{tier.from_e4}:{tier.type}:{tier.value_e4}" for tier in discount.tiers)
@@ -44,7 +44,7 @@ def _terms(discount: DiscountRow) -> str:
 
 
 def workspace_settings(row: WorkspaceRow) -> str:
-    """A workspace's settings for lua/includes/book.lua."""
+    """A workspace's settings for lua/steps/workspace.lua."""
     keep_ms = row.idempotency_hours * 3_600_000
     limits = (row.coupons_per_order, row.currency, row.digits, row.max_coupons)
     settings = _joined(*limits, keep_ms, row.gift_book_id, row.clock_offset_ms)
@@ -53,7 +53,7 @@ def workspace_settings(row: WorkspaceRow) -> str:
 
 
 def book_settings(row: BookRow) -> str:
-    """A book's settings for lua/includes/book.lua."""
+    """A book's settings for lua/steps/book.lua."""
     discount = row.discount
     money: tuple[Any, ...] = (None,) * 6
     if discount:

@@ -37,28 +37,45 @@ NONCE_LENGTH = 16
 _NUMBERS = {"OK": outcomes.OK, "REPEATED": outcomes.REPEATED, "RECALL": outcomes.RECALL} | {
     row.code: number for number, row in outcomes.BY_NUMBER.items()
 }
-_include = re.compile(r"^-- @include (.+)$", re.MULTILINE)
+_directive = re.compile(r"( *)-- @(include|step) (.+)")
 _outcome = re.compile(r"\bOUT\.(\w+)")
 _function = re.compile(r"^local function (\w+)\((?:.* end|.*\n(?:.*\n)*?end)$", re.MULTILINE)
 _word = re.compile(r"\w+")
-_comment = re.compile(r"--\[\[.*?\]\]|^\s*--[^\n]*$|\s--\s[^\n]*$", re.DOTALL | re.MULTILINE)
+_comment = re.compile(
+    r"--\[\[.*?\]\]|^\s*--(?! @(?:include|step) )[^\n]*$|\s-- (?!@(?:include|step) )[^\n]*$", re.DOTALL | re.MULTILINE
+)
 
 
 @cache
 def _body(name: str) -> str:
-    """A script with its includes and with outcomes as numbers, without comments and unused functions."""
-    source = (LUA_DIR / f"{name.removesuffix('+')}.lua").read_text()
-    included = " ".join(_include.findall(source)).split()
-    parts = [_included(part) for part in included]
+    """A script with its includes and steps, and with outcomes as numbers, without comments and unused functions."""
+    text = _expand((LUA_DIR / f"{name.removesuffix('+')}.lua").read_text())
     if name.endswith("+"):
-        before, after = _included("limits").split("-- @script\n")
-        parts, source = [before, *parts, source], after
-    text = _without_unused("\n".join(_strip(part) for part in [*parts, source]))
-    return _outcome.sub(lambda match: str(_NUMBERS[match[1]]), text)
+        before, after = _read("includes", "limits").split("-- @script\n")
+        text = "\n".join([_expand(before), text, _expand(after)])
+    return _outcome.sub(lambda match: str(_NUMBERS[match[1]]), _without_unused(text))
 
 
-def _included(name: str) -> str:
-    return (LUA_DIR / "includes" / f"{name}.lua").read_text()
+def _read(folder: str, name: str) -> str:
+    return (LUA_DIR / folder / f"{name}.lua").read_text()
+
+
+def _expand(source: str) -> str:
+    """Replace each line `-- @include <names>` by the functions of lua/includes/, `-- @step <name>` by the statements of
+    lua/steps/. Within a block, functions that the rest of the block doesn't call are left out."""
+    lines: list[str] = []
+    for line in reversed(_strip(source).splitlines()):
+        if not (match := _directive.fullmatch(line)):
+            lines.insert(0, line)
+            continue
+        indent, kind, names = match.groups()
+        part = "\n".join(_expand(_read(f"{kind}s", name)) for name in names.split()).splitlines()
+        if kind == "include" and indent:
+            while lines[:1] and lines[0].startswith(indent):
+                part.append(lines.pop(0).removeprefix(indent))
+            part = _without_unused("\n".join(part)).splitlines()
+        lines[:0] = [indent + text for text in part]
+    return "\n".join(lines)
 
 
 def _without_unused(text: str) -> str:

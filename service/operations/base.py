@@ -35,7 +35,7 @@ class Call(msgspec.Struct):
         return self.caller.keys.answer + self.idempotency_key
 
     def coupon_keys(self, code: str, bucket: str) -> tuple[str, str, str, str, str]:
-        """The first five keys of scripts about one coupon (lua/includes/start.lua)."""
+        """The first five keys of scripts about one coupon (lua/steps/find.lua and coupon.lua)."""
         k = self.caller.keys
         return (self.caller.gate, k.settings, self.answer_key, f"{k.directory}{bucket}", f"{k.coupon}{code}")
 

@@ -21,8 +21,8 @@ def plant(fault: str, path: str, old: str, new: str) -> Plant:
 
 
 _SEND = "        connection.send(on_reply, command)\n"
-_TOTAL = "taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. whole(now), '+inf')"
-_COPY = "        await connection.copy_to_table(table, source=memoryview(data), columns=columns, format=form)\n"
+_TOTAL = "taken = taken + redis.call('ZCOUNT', W .. 'lb:' .. book.number, '(' .. now_text, '+inf')"
+_COPY = '        await connection.copy_to_table(table, source=rows, columns=columns, format="text")\n'
 
 PLANTS: dict[str, Plant] = {
     "the driver repeats what got no reply": plant(
@@ -78,7 +78,7 @@ PLANTS: dict[str, Plant] = {
     ),
     "trimmed by length": Plant(
         tuple(
-            Change("lua/includes/outbox.lua", f"'NOMKSTREAM', {rest}", f"'NOMKSTREAM', 'MAXLEN', 100, {rest}")
+            Change("lua/steps/append.lua", f"'NOMKSTREAM', {rest}", f"'NOMKSTREAM', 'MAXLEN', 100, {rest}")
             for rest in (
                 "EPOCH .. '-*', 'd', decided, 'r', request, 'i', entry)",
                 "EPOCH .. '-*', 'd', decided, 'r', request)",
@@ -113,16 +113,16 @@ PLANTS: dict[str, Plant] = {
         """\
         names = ", ".join(columns)
         await connection.execute(f"CREATE TEMP TABLE staged AS SELECT {names} FROM {table} WITH NO DATA")
-        await connection.copy_to_table("staged", source=memoryview(data), columns=columns, format=form)
+        await connection.copy_to_table("staged", source=rows, columns=columns, format="text")
         await connection.execute(f"INSERT INTO {table} ({names}) SELECT {names} FROM staged ON CONFLICT DO NOTHING")
         await connection.execute("DROP TABLE staged")
 """,
     ),
     "a use counted before it is known to be there": plant(
         "SCRIPT FLUSH",
-        "lua/redeem.lua",
-        "if refusal then return refusal end",
-        "if refusal then redis.call('HINCRBY', W .. 'n:' .. r.book.number, 'taken', 1) return refusal end",
+        "lua/steps/redeem_refused.lua",
+        "if outcome then return { outcome } end",
+        "if outcome then redis.call('HINCRBY', W .. 'n:' .. book.number, 'taken', 1) return { outcome } end",
     ),
     "no event for a rollback": plant(
         "SCRIPT FLUSH",
@@ -136,11 +136,9 @@ PLANTS: dict[str, Plant] = {
         "if not stands(c, e.event) then return { OUT.already_rolled_back } end\n",
         "",
     ),
-    "locks not counted for the book": plant(
-        "Redis's replies lost", "lua/includes/judge.lua", _TOTAL, "taken = taken + 0"
-    ),
+    "locks not counted for the book": plant("Redis's replies lost", "lua/steps/judge.lua", _TOTAL, "taken = taken + 0"),
     "locks counted that have ended": plant(
-        "SCRIPT FLUSH", "lua/includes/judge.lua", _TOTAL, _TOTAL.replace("'(' .. whole(now)", "'-inf'")
+        "SCRIPT FLUSH", "lua/steps/judge.lua", _TOTAL, _TOTAL.replace("'(' .. now_text", "'-inf'")
     ),
     "deadlines by the caller's clock": Plant(
         (
@@ -156,9 +154,9 @@ PLANTS: dict[str, Plant] = {
     ),
     "idempotency kept by the API": plant(
         "Redis's replies lost",
-        "lua/includes/idempotency.lua",
-        "return got[3] and replay(got[3], ARGV[1], now - workspace.offset_ms), workspace, now",
-        "return nil, workspace, now",
+        "lua/steps/enter.lua",
+        "reply = replay(got[3], ARGV[1], now - offset_ms)",
+        "reply = nil",
     ),
     "NOSCRIPT answered by loading": Plant(
         (
@@ -194,8 +192,8 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
     "the gate not read by lock": plant(
         "Postgres away until the service is behind",
         "lua/lock.lua",
-        "local r, reply = start(false, false)\n",
-        "gate_refuses = function() return nil end\nlocal r, reply = start(false, false)\n",
+        "-- @step enter\n",
+        "got[1] = OPEN\n-- @step enter\n",
     ),
     "recorded answered before the commit": plant(
         "Postgres away",
@@ -218,9 +216,9 @@ scripts = Scripts(partition, epoch, nonce, [*SERVING, *PROJECTION])
     "an entry thrown away before it is recorded": plant(
         "SIGSTOP of each process",
         "lua/rollback.lua",
-        "if entry then keep_entry(KEYS[3], entry, workspace) end\n",
+        "if entry then keep_entry(KEYS[3], entry, keep_ms) end\n",
         """\
-if entry then keep_entry(KEYS[3], entry, workspace) end
+if entry then keep_entry(KEYS[3], entry, keep_ms) end
 redis.call('XDEL', KEYS[4], e.event)
 """,
     ),

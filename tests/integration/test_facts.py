@@ -8,7 +8,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from service.formats.events import Event, MalformedEvent, Redeemed, RequestPart
+from service.formats.events import Event, MalformedEvent, RequestPart
 from service.record.facts import event_writer
 from service.record.facts.fact_reader import fact_pages
 from service.record.partitions.partition_rows import read_partition
@@ -139,18 +139,6 @@ async def test_a_rollback_and_an_assignment_are_recorded_once(kept: Record):
     for second in (rolled_back(use), assigned("OTHER", user="other")):
         with pytest.raises(asyncpg.UniqueViolationError):
             await kept.write(second)
-
-
-@pytest.mark.parametrize("value_e4", [0, 1, 9_999, 10_000, 99_999_999, 100_000_000, 10**12, 10**15 - 1])
-async def test_amounts_and_texts_come_back_as_they_were(kept: Record, value_e4: int):
-    """An amount with any number of digits, and texts beyond ASCII, are what the event has."""
-    part = RequestPart(ip="::1", ua="Zoë\\\t€", metadata=msgspec.Raw('{"é":"\\t"}'.encode()))
-    use = redeemed(value_e4=value_e4, discount_e4=value_e4, digits=4, order="o", slot=99, max_uses=0, request=part)
-    await kept.write(use)
-    (fact,) = await kept.facts()
-    assert isinstance(fact, Redeemed)
-    assert (fact.value_e4, fact.discount_e4, fact.slot) == (value_e4, value_e4, 99)
-    assert (fact.request.ua, bytes(fact.request.metadata)) == (part.ua, bytes(part.metadata))
 
 
 async def test_a_field_with_a_separator_of_copy_is_rejected(kept: Record):

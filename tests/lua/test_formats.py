@@ -43,8 +43,8 @@ class Lua:
         self.client = client
 
     def run(self, includes: str, text: str, *args: Any) -> Any:
-        parts = [scripts._strip(scripts._included(name)) for name in ["gate", *includes.split()]]
-        whole = scripts._outcome.sub("0", scripts._without_unused("\n".join([*parts, text])))
+        source = scripts._expand(f"-- @include gate {includes}\n{text}")
+        whole = scripts._outcome.sub("0", scripts._without_unused(source))
         names = (key_names.gate(0), key_names.settings(W))
         head = "local PARTITION, EPOCH, OPEN, NONCE, REPLID = '0', '7', '7 open', 'nonce', nil\n"
         return self.client.eval(head + whole, len(names), *names, *args)  # type: ignore[no-untyped-call]
@@ -123,19 +123,18 @@ def test_events_that_lua_writes(
 ) -> None:
     """Every kind is read with the fields that it was written of, a checkout's gift and a redemption's id among them."""
     text = """local code, user, order, at, value, digits, number, event, restore = unpack(ARGV)
-    local c = { code = code, bucket = ARGV[10], user = user }
+    local c, max, now_text = { code = code, bucket = ARGV[10], user = user }, 3, at
+    local its_currency, its_digits = 'USD', digits
     local book, gift = { number = number }, order ~= '-' and { order = order, bucket = ARGV[11] } or nil
-    local r = { c = c, book = book, digits = digits, now = tonumber(at), max = 3, places = {} }
-    r.order = given(order)
-    local a = { user = user, order = order, value = value, currency = 'USD', items = '', order_bucket = ARGV[11],
-      user_bucket = ARGV[12] }
+    local order_entry, order_bucket, user_bucket, discount_type = nil, ARGV[11], ARGV[12], nil
+    -- @step redeemed_event
     local e = { event = event, id = '-', at = at, workspace = '1', book = number, code = code, user = user,
       order = order, bucket = ARGV[10], order_bucket = ARGV[11] }
-    return { assigned_event(c, book, user, at, gift), unassigned_event(c, book, at), redeemed_event(r, a),
+    return { assigned_event(c, book, user, at, gift), unassigned_event(c, book, at), decided,
       rolled_back_event(e, at, restore == '1'), answered_event(at), id_of(e), id_of({ id = 'older' }) }"""
     buckets = [key_names.bucket(text) for text in (code, encode_field(order), encode_field(user))]
     args = (code, encode_field(user), encode_field(order), at, value, digits, book, str(event), int(yes), *buckets)
-    *texts, own_id, older = lua.run("outbox orders money events", text, *args)
+    *texts, own_id, older = lua.run("outbox events", text, *args)
     assigned, unassigned, redeemed, rolled_back, answered = (events.parse(*event, d.encode(), b"{}") for d in texts)
     about: dict[str, Any] = {"epoch": event.epoch, "seq": event.seq, "workspace": 1, "at_ms": at}
     fact = about | {"book": book, "code": code, "user": user}
@@ -164,9 +163,9 @@ def test_stock_notices(lua: Lua, event: EventId, notice: str, what: str, left: i
     append = function(_, decided) decision = decided end
     local book = { number = '3', terms = '- ' .. whole(ARGV[3] + 1) .. ' -' }
     if ARGV[1] == 'out' then book.terms, ARGV[3] = '- - -', '0' end
-    cross('outbox', book, 5, ARGV[2], tonumber(ARGV[3]), 1)
+    cross('outbox', book, 5, ARGV[2], tonumber(ARGV[3]), 1, low_of(book))
     return decision"""
-    d = lua.run("outbox book stock", text, notice, what, left)
+    d = lua.run("outbox book crossing", text, notice, what, left)
     expected = events.StockNotice(
         epoch=event.epoch, seq=event.seq, workspace=1, book=3, notice=notice, what=what,  # type: ignore[arg-type]
         left=left if notice == "low" else 0, at_ms=5,
@@ -220,7 +219,10 @@ def test_coupons(
     """A coupon that Lua saves is in directory and record as Python reads them; and Lua reads it again as it was."""
     text = """local c = read_coupon('CODE-1', '7', '3', ARGV[1])
     c.text = nil
-    save_coupon(c, '3', ARGV[2] == '1')
+    local book, is_free = { number = '3' }, ARGV[2] == '1'
+    do
+      -- @step save
+    end
     local entry, text = redis.call('HGET', W .. 'd:7', 'CODE-1') or '3', redis.call('GET', W .. 'c:CODE-1')
     local again = read_coupon('CODE-1', '7', entry, text)
     redis.call('DEL', W .. 'd:7', W .. 'c:CODE-1')
@@ -252,11 +254,11 @@ def test_locks_of_a_code_with_several_uses(lua: Lua, lock: LockRecord) -> None:
     """Lua stores a lock by its holder and by its token, and Python reads the same of both; as Lua does."""
     text = """local token, user, order, deadline, started, counted =
       string.match(ARGV[1], string.rep('(%S+) ', 5) .. '(%S+)')
-    local c, book = { code = 'CODE-1' }, { number = '3' }
-    put_lock(c, 3, { token = token, user = user, order = order, deadline = tonumber(deadline), started = started,
-      counted = counted }, book, 0)
+    local c, book, max, now, now_text = { code = 'CODE-1' }, { number = '3' }, 3, 0, '0'
+    local l = { token = token, user = user, order = order, ends = deadline, started = started, counted = counted }
+    -- @step put_lock
     local fields = redis.call('HGETALL', W .. 'k:CODE-1')
-    local l = lock_by_token(c, 3, token, -1)
+    l = lock_by_token(c, 3, token, -1)
     redis.call('FLUSHDB')
     return { fields, { l.token, l.user, l.order, whole(l.deadline), l.started, l.counted } }"""
     flat, again = lua.run("book coupon locks", text, str(lock))
@@ -333,11 +335,13 @@ def test_settings_of_books(
         max_redemptions_per_user=per_user, max_redemptions=total, valid_until_ms=till, low_stock_threshold=low,
         require_assignment=assigned, require_lock=locked, status=status,
     )  # fmt: skip
-    text = """local b = read_terms(read_book('1', ARGV[1]))
+    text = """local book = read_book('1', ARGV[1])
+    -- @step terms
+    local b = book
     local function text(value) return value == nil and '-' or tostring(value) end
-    return { b.id, text(b.active), text(b.per_code), text(b.per_user), text(b.total), text(b.till), text(low_of(b)),
-      text(b.require_assignment), text(b.require_lock), b.lock_ms, b.max_lock_ms, b.kind, b.value, b.currency, b.digits,
-      text(is_whole_book(b) and true) }"""
+    return { b.id, text(b.active), text(b.per_code), text(b.per_user), text(b.total), text(b.till), text(low),
+      text(b.require_assignment), text(b.require_lock), b.lock_ms, b.max_lock_ms, discount_type, discount_terms,
+      book_currency, book_digits, text(is_whole_book(b) and true) }"""
     fields = lua.run("book", text, f"{row.version} {stored_settings.book_settings(row)}")
     numbers = ["-" if each is None else str(each) for each in (per_code, per_user, total, till, low)]
     flags = [str(each).lower() for each in (assigned, locked)]
@@ -375,14 +379,14 @@ def test_settings_of_workspaces(
 def test_views(lua: Lua, code: str, user: str, lock: LockRecord, last: EventId, own_id: str) -> None:
     """A view's words are those that service/formats/script_replies.py names; a redemption's own id goes before its
     event."""
-    text = """local record = ARGV[1] .. ' R 1 1 CODE bob A-1 ' .. ARGV[7] .. ' - - 2 0 77 1 1 1 1 1 {}'
-    handed = { [ARGV[1]] = record }
+    text = """facts_from = 6
     local c = { code = ARGV[2], bucket = '7', uses = 0, max = 1, assigned_at = '5', user = ARGV[3], last = ARGV[1],
-      lock = { user = ARGV[4], order = ARGV[5], deadline = tonumber(ARGV[6]) } }
+      lock = { user = ARGV[4], order = ARGV[5], deadline = tonumber(ARGV[6]), ends = ARGV[6] } }
     return view(c, { id = 'book', till = 9 }, 0)"""
-    args = (str(last), code, encode_field(user), lock.user, lock.order, lock.deadline, own_id)
     last_id = str(last) if own_id == "-" else own_id
-    fields = dict(zip(COUPON_VIEW, lua.run("book coupon locks facts view", text, *args).split(" "), strict=True))
+    facts = ("nonce/", str(last), f"{last} R 1 1 CODE bob A-1 {own_id} - - 2 0 77 1 1 1 1 1 {{}}")
+    args = (str(last), code, encode_field(user), lock.user, lock.order, lock.deadline, *facts)
+    fields = dict(zip(COUPON_VIEW, lua.run("book coupon lacking view", text, *args).split(" "), strict=True))
     assert fields == {
         "book_id": "book", "code": code, "status": "locked", "uses": "0", "max_uses": "1", "user": encode_field(user),
         "assigned_at": "5", "ends_at": "9", "lock_user": lock.user, "lock_order": lock.order,

@@ -9,9 +9,9 @@ from tests.model.running import play
 from tests.model.stage import Stage, stage_on
 
 PLANTS = {
-    "answer": ("now >= till", "now > till"),
+    "answer": ("now >= ends_at", "now > ends_at"),
     "what is left of a limit": ("MISSED = true", "MISSED = nil"),
-    "counters": ("enter(W .. 'lb:' .. book.number, l, now)", "enter(W .. 'lb:0', l, now)"),
+    "counters": ("count_in(W .. 'lb:' .. book.number)", "count_in(W .. 'lb:0')"),
     "events": ("left + took >= low", "left + took > low"),
     "rebuilt Redis": ("order ~= '' and { order = order, bucket = order_bucket } or nil)", "nil)"),
 }

@@ -15,12 +15,13 @@ from tests.mutants.syntax import files, nodes_of, parse, source_of, text_of
 TEXT_CALLS = {"whole", "string.format", "string.match", "string.sub", "string.rep", "table.concat", "workspace_number"}
 TEXT_CALLS |= {"entry_text", "given", "gift_text", "id_of", "unpack", "without_named"}
 TEXT = set(
-    """a assigned_at at book book_number bucket by c code counted counters currency decided digits discount
-    due_by entry EPOCH erased event field fingerprint full gift_view had head held HOLDER holder id keep_ms kept
-    key last lock lock_ms mark max_lock_ms member name names new_bucket new_key NONCE notice number of off
-    old_key order order_bucket orders outbox outcome owner PARTITION payload place prefix pseudonym redeemed
-    REPLID request rest set slot started status stored text token UNLOCKED user user_bucket users value
-    verb W w wanted was_set why workspace""".split()
+    """a assigned_at at book bucket by c code counted counters counts_field counts_key decided discount due_by ends
+    entry EPOCH erased event field fingerprint full gift_view had head held HOLDER holder id its_currency
+    its_digits keep_ms kept key last lock lock_ms mark max_lock_ms member name names new_bucket new_key new_text
+    NONCE notice now_text number of off old_key order order_bucket order_entry orders outbox outcome owner
+    PARTITION payload place place_text prefix pseudonym redeemed REPLID request rest score set slot started
+    status stored text token user user_bucket users usual_digits value verb version W w wanted was_set why
+    workspace""".split()
 )
 TEXT_LISTS = set("parts lacking events records books reasons set_aside".split())
 CALLS = {"redis.call", "redis.pcall"}
@@ -134,7 +135,7 @@ def test_numbers_become_text_by_whole_alone(name: str) -> None:
         "local key = 'x' .. 15.5",
         "local key = 'x' .. deadlines[1]",
         "local key = 'x' .. clock(workspace) .. 'y'",
-        "redis.call('ZADD', key, score, code)",
+        "redis.call('ZADD', key, deadline, code)",
         "redis.call('ZADD', key, l.deadline + 1, code)",
         "redis.call('SET', key, code, 'PX', 1e15)",
         "redis.pcall('XADD', outbox, 'd', now)",

@@ -10,13 +10,13 @@ from typing import Any
 import lupa.lua51
 import pytest
 
-from service.common.resources import LUA_DIR
 from service.domain.configuration import DiscountRow, TierRow
 from service.domain.discounts import MAX_TIERS
 from service.domain.errors import BadField
 from service.domain.field_types import MAX_INT
 from service.domain.money import CURRENCY_DIGITS, LIMIT, check_currency, from_e4, to_e4
 from service.formats.stored_settings import _terms
+from service.hot import scripts
 from service.operations.order_fields import Item, order_amounts
 from service.operations.redeem import RedeemRequest
 
@@ -32,15 +32,14 @@ Line = tuple[str, int, int]
 def discount_of():
     """Lua's discount_of(kind, terms, cap, order's value, digits, items), as text; numbers are doubles, as in Redis."""
     lua = lupa.lua51.LuaRuntime(unpack_returned_tuples=False)
-    source = (LUA_DIR / "includes" / "money.lua").read_text()
     return lua.execute(
-        source
-        + """
-        return function(kind, terms, cap, order, digits, items)
-          local book = { kind = kind, value = terms, cap = tonumber(cap) }
-          return string.format('%.0f', discount_of(book, tonumber(order), tostring(digits), items or '-'))
-        end
-        """
+        scripts._expand(
+            """return function(discount_type, discount_terms, cap, amount, its_digits, items)
+              cap, amount, its_digits, items = tonumber(cap), tonumber(amount), tostring(its_digits), items or '-'
+              -- @step discount
+              return string.format('%.0f', discount_e4)
+            end"""
+        )
     )
 
 

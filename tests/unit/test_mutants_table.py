@@ -59,10 +59,11 @@ def test_changes_of_an_operator(operator: str, source: str, changed: set[str]) -
 
 
 def test_every_operator_reaches_the_scripts() -> None:
-    """Each operator has a mutant in the scripts, and each mutant is Lua and differs from its file."""
+    """Each operator and each file, but functions of one step, has a mutant; each mutant is Lua and differs."""
     mutants = all_mutants()
     assert {mutant.operator for mutant in mutants} == set(OPERATORS)
-    assert {mutant.file for mutant in mutants} == set(files())
+    without = set(files()) - {mutant.file for mutant in mutants}
+    assert all("-- @step" in (ROOT / "lua" / file).read_text() for file in without), without
     for mutant in mutants:
         assert parse(mutant.mutated(), str(mutant)).text != (ROOT / "lua" / mutant.file).read_bytes(), mutant
 

@@ -35,7 +35,8 @@ from service.operations.fact_lookup import prepare_records
 
 WORKERS = ["drop_wrong", "fence", "set_gate", *ERASING]
 SOURCES = {path.stem: path.read_text() for path in sorted(LUA_DIR.glob("*.lua"))}
-INCLUDES = {path.stem: path.read_text() for path in sorted((LUA_DIR / "includes").glob("*.lua"))}
+PARTS = {f"{path.parent.name}/{path.stem}": path.read_text() for path in sorted(LUA_DIR.glob("*/*.lua"))}
+"""The includes and the steps."""
 CALLER = Caller(uuid4(), 3, uuid4(), 2, "live", frozenset(SCOPES))
 ID = str(uuid4())
 EVERY = pytest.mark.parametrize("name", SOURCES)
@@ -175,11 +176,11 @@ def test_a_head_names_keys_arguments_reply_event_and_cost(name: str) -> None:
 def test_a_script_uses_the_keys_and_arguments_of_its_head(name: str) -> None:
     """A script reads each key of its head, and no other key or argument."""
     own = SOURCES[name].split("]]", 1)[1]
-    text = own + "".join(INCLUDES[part] for part in _included(name))
+    text = own + "".join(PARTS[part] for part in _parts(own))
     keys = len(keys_of(name))
-    assert max(int(number) for number in re.findall(r"KEYS\[(\d+)\]", own + INCLUDES["gate"])) <= max(keys, 2)
     used = {int(number) for number in re.findall(r"KEYS\[(\d+)\]", text)}
-    assert set(range(1, keys + 1)) <= used | ({3} if name in {"coupon", "validate"} else set())
+    assert max(used) <= max(keys, 2)
+    assert set(range(1, keys + 1)) <= used
     if (count := args_of(name)) is not None:
         assert max([0, *(int(number) for number in re.findall(r"ARGV\[(\d+)\]", own))]) <= count
 
@@ -188,17 +189,16 @@ def test_a_script_uses_the_keys_and_arguments_of_its_head(name: str) -> None:
 def test_the_first_command_reads_the_gate(name: str) -> None:
     """The first command of a composed script reads KEYS[1]."""
     own = SOURCES[name].split("]]", 1)[1]
-    at = re.search(r"redis\.call\((.*)|\bstart\(", own)
-    assert at
-    first = at[0] if at[1] else re.search(r"redis\.call\((.*)", INCLUDES["start"].split("local function start")[1])[0]  # type: ignore[index]
-    assert re.match(r"redis\.call\('M?GET', KEYS\[1\]", first), first
+    first = re.search(r"redis\.call\((.*)|-- @step", own)
+    assert first
+    assert re.match(r"redis\.call\('M?GET', KEYS\[1\]", first[0]), first
 
 
 @EVERY
 def test_outcomes_are_known(name: str) -> None:
     """Each outcome that a script or an include names has a number."""
     known = {"OK", "REPEATED", "RECALL"} | {row.code for row in BY_NUMBER.values()}
-    text = SOURCES[name] + "".join(INCLUDES[part] for part in _included(name))
+    text = SOURCES[name] + "".join(PARTS[part] for part in _parts(SOURCES[name]))
     assert set(re.findall(r"\bOUT\.(\w+)", text)) <= known
     assert "OUT." not in compose(name, 0, 1, "n")
 
@@ -223,10 +223,10 @@ def test_limited_scripts_read_the_gate_first(name: str) -> None:
 
 
 def test_every_file_is_used() -> None:
-    """Requests, projection, recovery, reconciling or the worker run each script; some script uses each include."""
+    """Requests, projection, recovery, reconciling or the worker run each script; some script uses each part."""
     assert {name.removesuffix("+") for name in LIMITED} <= {*HOT, "count"}
     assert set(SOURCES) == {*HOT, *PROJECTION, *MENDING, *RECONCILING, *WORKERS, "count"}
-    assert set(INCLUDES) == {part for name in SOURCES for part in _included(name)} | {"limits"}
+    assert set(PARTS) == {part for name in SOURCES for part in _parts(SOURCES[name])} | {"includes/limits"}
 
 
 @EVERY
@@ -268,9 +268,11 @@ def test_digests_are_of_the_texts() -> None:
     assert not set(first.digests.values()) & set(second.digests.values())
 
 
-def _included(name: str) -> list[str]:
-    lines: list[str] = re.findall(r"^-- @include (.+)$", SOURCES[name], re.MULTILINE)
-    return [part for line in lines for part in line.split(" ")]
+def _parts(text: str) -> set[str]:
+    """The includes and steps of a text, and theirs."""
+    lines: list[tuple[str, str]] = re.findall(r"^ *-- @(include|step) (.+)$", text, re.MULTILINE)
+    parts = {f"{kind}s/{name}" for kind, names in lines for name in names.split(" ")}
+    return parts.union(*(_parts(PARTS[part]) for part in parts))
 
 
 def _globals(text: str) -> tuple[set[str], set[str]]:

@@ -1,0 +1,11 @@
+-- Add `taken` and `standing` to what the user has spent of the book (includes/state.lua). Reads user, user_bucket, number
+-- and `spent`, nil if it wasn't read. Leaves how many stand, `stand`.
+
+local counts_key, counts_field = W .. 'o:' .. user_bucket, number .. '/' .. user
+if spent == nil then spent = redis.call('HGET', counts_key, counts_field) end
+local was_taken, was_standing = string.match(type(spent) == 'string' and spent or '0', '^(%d+) ?(%d*)$')
+if was_standing == '' then was_standing = was_taken end
+taken = was_taken + taken
+local stand = was_standing + standing
+if taken == 0 then redis.call('HDEL', counts_key, counts_field)
+else redis.call('HSET', counts_key, counts_field, taken == stand and whole(taken) or whole(taken) .. ' ' .. whole(stand)) end

@@ -1,0 +1,28 @@
+-- The discount of the amount, `discount_e4`, in integers of 10^-4 units, rounded half-even at its_digits. Reads the terms of
+-- a book that has a discount, and items. amount < 10^15 and a percentage in 10^-4 parts make a product past 2^53, so it is
+-- taken in two limbs.
+
+local discount_e4 = 0
+local type_of, terms, part = discount_type, discount_terms, 0 -- part: the 10^-6 parts
+if type_of == 'tiered' then
+  -- @include money
+  type_of, terms = tier_of(terms, amount)
+end
+if type_of == 'percentage' then
+  local percentage, high = tonumber(terms), math.floor(amount / 1000000)
+  local low = (amount - high * 1000000) * percentage
+  local carried = math.floor(low / 1000000)
+  discount_e4, part = high * percentage + carried, low - carried * 1000000
+elseif type_of == 'fixed' then
+  discount_e4 = tonumber(terms)
+elseif type_of == 'buyXGetY' then
+  -- @include money
+  discount_e4 = free_of(terms, items, amount)
+end
+if cap and discount_e4 >= cap then discount_e4, part = cap, 0 end
+-- Amounts are rounded too: without a currency of their own they may have more digits than the workspace's has now.
+local unit = 10 ^ (4 - its_digits)
+local q = math.floor(discount_e4 / unit)
+local twice, full = ((discount_e4 - q * unit) * 1000000 + part) * 2, unit * 1000000
+if twice > full or (twice == full and q % 2 == 1) then q = q + 1 end
+discount_e4 = math.min(q * unit, amount)

@@ -1,0 +1,17 @@
+-- How scripts start. Reads `got`, what they read first {gate, workspace, idempotency entry}, and passes_full, passes_behind.
+-- Leaves the workspace's settings, the time, and `reply`: the stored reply if the key is known, nil to go on.
+
+if got[1] ~= OPEN or REPLID then
+  -- @include gate_refuses
+  local refusal = gate_refuses(got[1], passes_full, passes_behind)
+  if refusal then return { refusal } end
+end
+if not got[2] then return { OUT.recovering } end
+local settings = got[2]
+-- @step workspace
+-- @step clock
+local reply
+if got[3] then
+  -- @include idempotency
+  reply = replay(got[3], ARGV[1], now - offset_ms)
+end

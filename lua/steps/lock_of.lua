@@ -1,0 +1,16 @@
+-- The live lock of a user and order ('-' for none) on the coupon c, `theirs`; nil where there is none.
+
+local theirs
+if max == 1 then
+  local l = c.lock
+  if l and l.deadline > now and l.user == user and l.order == order then theirs = l end
+else
+  local text = redis.call('HGET', W .. 'k:' .. c.code, user .. ' ' .. order)
+  if text then
+    local token, ends, started, counted = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
+    if tonumber(ends) > now then
+      theirs = { token = token, user = user, order = order, deadline = tonumber(ends), ends = ends, started = started,
+        counted = counted }
+    end
+  end
+end

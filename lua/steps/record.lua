@@ -1,0 +1,19 @@
+-- Read the coupon `code`, of a bucket, from its directory's entry and its record, the text (includes/coupon.lua): c. What is only
+-- copied stays text: the version, `started` of a lock. A record that can't be read ends the script: it has no `uses` to add to.
+
+local c
+if not text then
+  local last = string.match(entry, '!(.+)$')
+  c = { code = code, bucket = bucket, entry = entry, version = '0', user = nil, assigned_at = '-', uses = last and 1 or 0,
+    max = last and 1, off = nil, expires_at = nil, last = last, lock = nil }
+else
+  local version, user, assigned_at, uses, limit, off, expires_at, last, token, holder, order, ends, started, counted =
+    string.match(text, '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)$')
+  local deadline = tonumber(ends)
+  c = {
+    code = code, bucket = bucket, entry = entry, text = text, version = version, user = user ~= '-' and user or nil,
+    assigned_at = assigned_at, uses = uses + 0, max = tonumber(limit), off = off ~= '-' and off or nil,
+    expires_at = tonumber(expires_at), last = last ~= '-' and last or nil, lock = deadline and { token = token, user = holder,
+      order = order, deadline = deadline, ends = ends, started = started, counted = counted },
+  }
+end

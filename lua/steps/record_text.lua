@@ -1,0 +1,10 @@
+-- The record of the coupon c, `text`; nil where the directory says it all.
+
+local l, lock = c.lock, UNLOCKED
+if l then
+  lock = l.token .. ' ' .. l.user .. ' ' .. l.order .. ' ' .. l.ends .. ' ' .. l.started .. ' ' .. l.counted
+end
+local text = c.version .. ' ' .. (c.user or '-') .. ' ' .. c.assigned_at .. ' ' .. whole(c.uses) .. ' '
+  .. (c.max and whole(c.max) or '-') .. ' ' .. (c.off or '-') .. ' ' .. (c.expires_at and whole(c.expires_at) or '-')
+  .. ' ' .. (c.last or '-') .. ' ' .. lock
+if text == IDLE then text = nil end

@@ -1,0 +1,35 @@
+-- A coupon as clients see it, one string, `coupon_view`: book_id code status uses max user assigned_at expires_at, its lock that
+-- ends soonest (user order deadline), its last standing redemption (its id, or event, user order at). `lacking` has a redemption
+-- whose facts only Postgres has.
+
+local coupon_view
+do
+  -- @step end
+  -- @step live
+  local status
+  if max and c.uses >= max then status = max == 1 and 'redeemed' or 'exhausted'
+  elseif c.off then status = 'inactive'
+  elseif ends_at and now >= ends_at then status = 'expired'
+  elseif max and c.uses + live >= max then status = 'locked'
+  elseif c.user then status = 'assigned'
+  else status = 'available' end
+  local lock = '- - -'
+  if live > 0 then
+    local l = c.lock
+    if max ~= 1 then
+      local first = redis.call('ZRANGEBYSCORE', W .. 'kd:' .. c.code, '(' .. whole(now), '+inf', 'LIMIT', 0, 1)[1]
+      local user, order = string.match(first, '^(%S+) (%S+)$')
+      -- @step lock_of
+      l = theirs
+    end
+    lock = l.user .. ' ' .. l.order .. ' ' .. l.ends
+  end
+  local last = '- - - -'
+  if c.last then
+    -- @include facts
+    local e = facts_of(c.last)
+    if e then last = (given(e.id) or e.event) .. ' ' .. e.user .. ' ' .. e.order .. ' ' .. e.at end
+  end
+  coupon_view = book.id .. ' ' .. c.code .. ' ' .. status .. ' ' .. whole(c.uses) .. ' ' .. (max and whole(max) or '-') .. ' '
+    .. (c.user or '-') .. ' ' .. c.assigned_at .. ' ' .. (ends_at and whole(ends_at) or '-') .. ' ' .. lock .. ' ' .. last
+end
