@@ -21,6 +21,7 @@ from service.formats.events import (
     moment,
     parse,
     read_redemption,
+    redemption_id,
 )
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -235,26 +236,27 @@ class _Batch:
         )
 
     def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
-        fields, request, answer = read_redemption(d, r, kept)
-        w, code, own_id, value = fields.workspace, fields.code, fields.id_of(self._epoch, seq), fields.value_e4
-        at, user = _time(fields.at_ms), decode_id(fields.user)
-        order = _NULL if fields.order == "-" else decode_id(fields.order)
+        words, request, answer = read_redemption(d, r, kept)
+        w, b, code, user, order, own_id, value, currency, digits, discount, at, slot, max_uses, gift_book, gift = words
+        at, id_start = _moment(self._epoch, at)
+        own_id = f"{id_start}{seq:012x}" if own_id == "-" else own_id
+        user, order = decode_id(user), _NULL if order == "-" else decode_id(order)
         ip, ua = request.ip, request.ua
         if b"\\" in r:  # without it there is nothing to escape: JSON escapes control characters
             ip, ua = _escaped(ip), _escaped(ua)
         metadata = _escaped(bytes(request.metadata).decode()) if request.metadata else _NULL
         self._redemptions.append(
-            f"{self._head}{seq}\t{w}\t{fields.book}\t{code}\t{user}\t{order}\t{own_id}\t"
-            f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if fields.currency == '-' else fields.currency}\t"
-            f"{fields.digits}\t{fields.discount_e4}e-4\t{at}\t{fields.slot}\t{fields.max_uses}\t"
+            f"{self._head}{seq}\t{w}\t{b}\t{code}\t{user}\t{order}\t{own_id}\t"
+            f"{_NULL if value == '-' else value + 'e-4'}\t{_NULL if currency == '-' else currency}\t"
+            f"{digits}\t{discount}e-4\t{at}\t{slot}\t{max_uses}\t"
             f"{ip or _NULL}\t{ua or _NULL}\t{metadata}\n"
         )
         if order is not _NULL:
-            self._uses.take_place(f"{w}\t{order}\t{own_id}\t{fields.slot}\n")
-        if fields.max_uses == "1":
+            self._uses.take_place(f"{w}\t{order}\t{own_id}\t{slot}\n")
+        if max_uses == "1":
             self._uses.use_up(f"{w}\t{code}\t{own_id}\n")
-        if fields.gift_book and (gift := fields.gift_code):
-            about = self._line(seq, w, fields.gift_book, gift, user)
+        if gift:
+            about = self._line(seq, w, gift_book, gift, user)
             self._assign((int(w), gift), user, f"{about}\t{at}\t{ip or _NULL}\t{ua or _NULL}\t{order}")
         if answer is not None:
             self._keep(seq, w, at, request, answer)
@@ -333,10 +335,11 @@ class _Uses:
 
 
 @lru_cache(maxsize=1024)
-def _time(ms: str) -> str:
-    """A time as Postgres reads it, cached because neighbouring events often share a millisecond. Raises
-    MalformedEvent."""
-    return from_ms(moment(ms))
+def _moment(epoch: int, ms: str) -> tuple[str, str]:
+    """A time as Postgres reads it, and the start of a redemption's id, which ends with its event's number. Cached
+    because neighbouring events often share a millisecond. Raises MalformedEvent."""
+    at_ms = moment(ms)
+    return from_ms(at_ms), redemption_id(epoch, 0, at_ms)[:-12]
 
 
 def _client(request: RequestPart) -> str:
