@@ -3,6 +3,7 @@
 `python -m tests.lua.general [pytest's arguments]` runs the tests, all by default, on a copy of the tree without them.
 """
 
+import os
 import re
 import subprocess
 import sys
@@ -12,10 +13,11 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from loadtests.harness.trees import COPIED, copied
+from loadtests.harness.trees import copied
 from service.hot import scripts
 
 ROOT = Path(__file__).parents[2]
+USUAL = sorted(path.stem for path in (ROOT / "lua" / "steps").glob("usual_*.lua"))
 _body, _read = scripts._body.__wrapped__, scripts._read
 
 
@@ -35,9 +37,6 @@ def _general_body(name: str) -> str:
         scripts._read = _read
 
 
-USUAL = sorted(path.stem for path in (ROOT / "lua" / "steps").glob("usual_*.lua"))
-
-
 @contextmanager
 def general_texts() -> Iterator[None]:
     """Scripts that are composed here have no texts of usual cases."""
@@ -52,11 +51,12 @@ def main() -> int:
     """Run the tests on a copy of the tree. Returns pytest's exit code."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "tree"
-        copied(ROOT, tree, (*COPIED, "tests", "loadtests"))
+        copied(ROOT, tree, [path.name for path in ROOT.iterdir() if path.name not in (".git", ".scrip", ".venv")])
         for name in USUAL:
             path = tree / "lua" / "steps" / f"{name}.lua"
             path.write_text(cut(path.read_text()))
-        return subprocess.call([sys.executable, "-m", "pytest", *(sys.argv[1:] or ["tests", "-n", "4"])], cwd=tree)
+        command = [sys.executable, "-m", "pytest", *(sys.argv[1:] or ["tests", "-n", "4", "--dist", "loadfile"])]
+        return subprocess.call(command, cwd=tree, env=os.environ | {"PYTHONPATH": str(tree)})
 
 
 if __name__ == "__main__":
