@@ -24,7 +24,7 @@ _body, _read = scripts._body.__wrapped__, scripts._read
 def cut(step: str) -> str:
     """A usual case's text without its statement, which leaves nothing decided."""
     text, count = re.subn(r"^for _ = 1, 1 do.*?^end\n", "", step, flags=re.DOTALL | re.MULTILINE)
-    assert count == 1
+    assert count == 1 or "\nfor " not in step
     return text
 
 
