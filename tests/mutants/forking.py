@@ -292,12 +292,13 @@ def _compose_from(folder: Path, header: str = "") -> None:
     for module in list(sys.modules.values()):
         if isinstance(getattr(module, "LUA_DIR", None), Path) and module.__name__ != "tests.mutants.syntax":
             module.LUA_DIR = folder  # pyright: ignore[reportAttributeAccessIssue]
-    body, included = scripts._body, scripts._included
-    body.cache_clear()
+    for composed in (scripts._body, importlib.import_module("tests.lua.general")._general_body):
+        composed.cache_clear()
     if header:
-        scripts.__dict__["_body"] = lambda name: f"{header}\n{body(name)}"
+        read = scripts._read
+        scripts.__dict__["HEAD"] = header.replace("{", "{{").replace("}", "}}") + "\n" + scripts.HEAD
         # A test that runs includes alone begins with this one.
-        scripts.__dict__["_included"] = lambda name: f"{header}\n" * (name == "gate") + included(name)
+        scripts.__dict__["_read"] = lambda part, name: f"{header}\n" * (name == "gate") + read(part, name)
 
 
 def _log_servers(log: Path) -> None:
