@@ -34,14 +34,7 @@ local own = theirs
 local kind, users, token = 'lock', users_key, nil
 local amount, currency, discount_type, book_currency, least -- nothing of the order is judged yet
 local order_entry = order ~= '-' and redis.call('HGET', orders_key, order)
-local outcome
-local function fail(refusal) outcome = refusal return true end
--- @step judge
-if outcome == OUT.coupon_locked then
-  -- @include retry_after
-  return { outcome, retry_after(c, max, now) }
-end
-if outcome then return { outcome } end
+-- @step refuse
 
 -- How many locks may live, so that nobody locks a sale empty. A book's limits are '<misses>/<locks>/<percent>', each '-'
 -- where the workspace's go, or a '-' alone. HOLDER and HOLDS are the key's, where that is limited (includes/limits.lua).

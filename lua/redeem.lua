@@ -39,13 +39,10 @@ if event then
   command('HINCRBY', counters, 'taken', '1')
   command('HINCRBY', counters, 'redeemed', '1')
   if saved_e4 ~= 0 then command('HINCRBY', counters, 'discount', string.format('%d', saved_e4)) end
-  local n = command('HMGET', counters, 'codes', 'assigned', 'redeemed', 'exhausted', 'inactive')
-  if not n.err then -- of the wrong type
-    local left = (n[1] or 0) - (n[2] or 0) - (n[3] or 0) - (n[4] or 0) - (n[5] or 0)
-    if left <= 0 or low and left < low then
-      -- @include gate outbox crossing
-      cross(outbox, { number = number }, now, 'codes', left, 1, low)
-    end
+  -- @step left_codes
+  if left and (left <= 0 or low and left < low) then
+    -- @include gate outbox crossing
+    cross(outbox, { number = number }, now, 'codes', left, 1, low)
   end
   return { OUT.OK, event .. ' ' .. decided .. ' ' .. request, book_id, 0 }
 end

@@ -16,6 +16,7 @@ local function redeem_refused(r)
   local usual_digits, user, users, order, order_entry = r.usual_digits, r.user, r.users, r.order, r.order_entry
   local token, currency, value, digits, now_text = r.token, r.currency, r.value, r.digits, whole(now)
   local terms = book.terms
+  -- @step terms
   -- @step redeem_refused
   r.own, r.amount, r.its_currency, r.its_digits, r.spent = own, amount, its_currency, its_digits, spent
 end

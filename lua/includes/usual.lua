@@ -3,25 +3,25 @@
 -- usual.
 
 local command, OUTBOX = redis.pcall, '{p' .. PARTITION .. '}:outbox'
-local spaces = {} -- workspaces by the key of their settings, each with its books by number; false where there is none
+local workspaces = {} -- by the key of their settings, each with its books by number; false where there is none
 
-local function read_space(settings_key)
-  local settings, space = command('GET', settings_key), false
+local function read_workspace_once(settings_key)
+  local settings, workspace_read = command('GET', settings_key), false
   if type(settings) == 'string' then
     -- @step workspace
     -- @step clock
-    space = {
+    workspace_read = {
       prefix = string.sub(settings_key, 1, -2), workspace = string.match(settings_key, 'w(%d+):w$'), keep_ms = keep_ms,
       currency = usual_currency, digits = usual_digits, limits = limits, now = now, now_text = string.format('%d', now),
       books = {},
     }
   end
-  spaces[settings_key] = space
-  return space
+  workspaces[settings_key] = workspace_read
+  return workspace_read
 end
 
-local function read_usual_book(space, number)
-  local text, book = command('GET', space.prefix .. 'b:' .. number), false
+local function read_usual_book(workspace_read, number)
+  local text, book = command('GET', workspace_read.prefix .. 'b:' .. number), false
   if type(text) == 'string' then
     -- @step book_fields
     if book_id then
@@ -34,12 +34,12 @@ local function read_usual_book(space, number)
       }
     end
   end
-  space.books[number] = book
+  workspace_read.books[number] = book
   return book
 end
 
 -- The record of the coupon; its entry in the directory and book, nil where that is not usual or the request's key is known.
-local function read_usual(space, fingerprint, code, idempotency_key, bucket_key, coupon_key)
+local function read_usual(workspace_read, fingerprint, code, idempotency_key, bucket_key, coupon_key)
   local coupon_text
   if fingerprint == '-' then coupon_text = command('GET', coupon_key)
   else
@@ -50,23 +50,15 @@ local function read_usual(space, fingerprint, code, idempotency_key, bucket_key,
   local entry = command('HGET', bucket_key, code)
   if type(coupon_text) == 'table' or type(entry) ~= 'string' then return nil end
   local number = string.match(entry, '^%d+')
-  local book = space.books[number]
-  if book == nil then book = read_usual_book(space, number) end
+  local book = workspace_read.books[number]
+  if book == nil then book = read_usual_book(workspace_read, number) end
   return coupon_text, entry, book
 end
 
 local function usual_lock(settings_key, idempotency_key, orders_key, users_key,
   fingerprint, code, bucket, user, order, asked_ms, new_token)
-  local space = spaces[settings_key]
-  if space == nil then space = read_space(settings_key) end
-  if not space then return nil end
-  local W = space.prefix
-  local bucket_key, coupon_key = W .. 'd:' .. bucket, W .. 'c:' .. code
-  local coupon_text, entry, book = read_usual(space, fingerprint, code, idempotency_key, bucket_key, coupon_key)
-  if not book then return nil end
-  local limits, keep_ms, now, now_text = space.limits, space.keep_ms, space.now, space.now_text
-  local number, book_id, status, from, till = book.number, book.id, book.status, book.from, book.till
-  local per_code, per_user, total, assigned = book.per_code, book.per_user, book.total, book.assigned
+  -- @step joined_reads
+  local limits = workspace_read.limits
   local lock_ms, max_lock_ms, terms, touched = book.lock_ms, book.max_lock_ms, book.terms, book.touched
   -- @step usual_lock
   if not held then return nil end
@@ -76,17 +68,16 @@ end
 
 -- What redemptions of the book change, not written yet; and how many free codes are left, false where that can't be read.
 local function read_sums(counters)
-  local n = command('HMGET', counters, 'codes', 'assigned', 'redeemed', 'exhausted', 'inactive')
-  local left = not n.err and (n[1] or 0) - (n[2] or 0) - (n[3] or 0) - (n[4] or 0) - (n[5] or 0)
+  -- @step left_codes
   return { redemptions = 0, new_users = 0, saved_e4 = 0, left = left }
 end
 
 -- Write what was summed, and forget what another script may change.
 local function write_counters()
-  for _, space in pairs(spaces) do
-    for number, book in pairs(space and space.books or {}) do
+  for _, workspace_read in pairs(workspaces) do
+    for number, book in pairs(workspace_read and workspace_read.books or {}) do
       if book and book.sums then
-        local sums, key = book.sums, space.prefix .. 'n:' .. number
+        local sums, key = book.sums, workspace_read.prefix .. 'n:' .. number
         local by = string.format('%d', sums.redemptions)
         command('HINCRBY', key, 'redemptions', by)
         command('HINCRBY', key, 'taken', by)
@@ -101,17 +92,9 @@ end
 
 local function usual_redeem(settings_key, idempotency_key,
   fingerprint, code, bucket, user, user_bucket, order, order_bucket, token, value, currency, request, digits, items)
-  local space = spaces[settings_key]
-  if space == nil then space = read_space(settings_key) end
-  if not space then return nil end
-  local W = space.prefix
-  local bucket_key, coupon_key = W .. 'd:' .. bucket, W .. 'c:' .. code
-  local coupon_text, entry, book = read_usual(space, fingerprint, code, idempotency_key, bucket_key, coupon_key)
-  if not book then return nil end
-  local workspace, keep_ms, now, now_text = space.workspace, space.keep_ms, space.now, space.now_text
-  local usual_currency, usual_digits = space.currency, space.digits
-  local number, book_id, status, from, till = book.number, book.id, book.status, book.from, book.till
-  local per_code, per_user, total, assigned, locked = book.per_code, book.per_user, book.total, book.assigned, book.locked
+  -- @step joined_reads
+  local workspace, locked = workspace_read.workspace, book.locked
+  local usual_currency, usual_digits = workspace_read.currency, workspace_read.digits
   local discount_type, discount_terms, cap, least = book.discount_type, book.discount_terms, book.cap, book.least
   local low, book_currency, book_digits = book.low, book.currency, book.digits
   local orders_key, users_key, outbox = W .. 'o:' .. order_bucket, W .. 'o:' .. user_bucket, OUTBOX

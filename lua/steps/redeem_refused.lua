@@ -1,7 +1,7 @@
--- The refusals of a redemption; returns if one applies. Reads what steps/judge.lua reads but for own; order, value and digits
--- (that the amounts need) as the arguments come; usual_digits. Leaves amount, its_currency, its_digits and own.
+-- The refusals of a redemption; returns if one applies. Reads what steps/judge.lua reads but for own, and all of
+-- steps/terms.lua; order, value and digits (that the amounts need) as the arguments come; usual_digits. Leaves amount,
+-- its_currency, its_digits and own.
 
--- @step terms
 local kind, amount, own = 'redeem', tonumber(value), nil
 local its_currency = book_currency or usual_currency -- another one is refused
 local its_digits = book_currency and book_digits or usual_digits
@@ -13,11 +13,4 @@ else
   -- @step lock_of
   own = theirs
 end
-local outcome
-local function fail(refusal) outcome = refusal return true end
--- @step judge
-if outcome == OUT.coupon_locked then
-  -- @include retry_after
-  return { outcome, retry_after(c, max, now) }
-end
-if outcome then return { outcome } end
+-- @step refuse

@@ -2,13 +2,11 @@
 -- returns it. Locks don't count.
 
 if took > 0 then
-  local n = redis.call('HMGET', W .. 'n:' .. book.number, 'codes', 'assigned', 'redeemed', 'exhausted', 'inactive')
-  if not n.err then -- of the wrong type
-    local left = (n[1] or 0) - (n[2] or 0) - (n[3] or 0) - (n[4] or 0) - (n[5] or 0)
-    if left <= 0 or low and left < low then
-      -- @include outbox crossing
-      cross(outbox, book, now, 'codes', left, took, low)
-    end
+  local counters = W .. 'n:' .. book.number
+  -- @step left_codes
+  if left and (left <= 0 or low and left < low) then
+    -- @include outbox crossing
+    cross(outbox, book, now, 'codes', left, took, low)
   end
 end
 if uses > 0 and book.total then

@@ -126,7 +126,7 @@ PLANTS: dict[str, Plant] = {
     ),
     "a use counted before it is known to be there": plant(
         "SCRIPT FLUSH",
-        "lua/steps/redeem_refused.lua",
+        "lua/steps/refuse.lua",
         "if outcome then return { outcome } end",
         "if outcome then redis.call('HINCRBY', W .. 'n:' .. book.number, 'taken', 1) return { outcome } end",
     ),
