@@ -238,8 +238,8 @@ class _Batch:
     def _redeemed(self, seq: int, d: bytes, r: bytes, kept: bytes | None) -> None:
         words, request, answer = read_redemption(d, r, kept)
         w, b, code, user, order, own_id, value, currency, digits, discount, at, slot, max_uses, gift_book, gift = words
-        at, id_start = _moment(self._epoch, at)
-        own_id = f"{id_start}{seq:012x}" if own_id == "-" else own_id
+        at, at_ms = _time(at), at
+        own_id = redemption_id(self._epoch, seq, int(at_ms)) if own_id == "-" else own_id
         user, order = decode_id(user), _NULL if order == "-" else decode_id(order)
         ip, ua = request.ip, request.ua
         if b"\\" in r:  # without it there is nothing to escape: JSON escapes control characters
@@ -335,11 +335,10 @@ class _Uses:
 
 
 @lru_cache(maxsize=1024)
-def _moment(epoch: int, ms: str) -> tuple[str, str]:
-    """A time as Postgres reads it, and the start of a redemption's id, which ends with its event's number. Cached
-    because neighbouring events often share a millisecond. Raises MalformedEvent."""
-    at_ms = moment(ms)
-    return from_ms(at_ms), redemption_id(epoch, 0, at_ms)[:-12]
+def _time(ms: str) -> str:
+    """A time as Postgres reads it, cached because neighbouring events often share a millisecond. Raises
+    MalformedEvent."""
+    return from_ms(moment(ms))
 
 
 def _client(request: RequestPart) -> str:
