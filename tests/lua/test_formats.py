@@ -44,10 +44,10 @@ class Lua:
 
     def run(self, includes: str, text: str, *args: Any) -> Any:
         source = scripts._expand(f"-- @include gate {includes}\n{text}")
-        whole = scripts._outcome.sub("0", scripts._without_unused(source))
+        whole = scripts.HEAD.format("'0', '7', '7 open', 'nonce', nil")
+        whole += scripts._outcome.sub("0", scripts._without_unused(source))
         names = (key_names.gate(0), key_names.settings(W))
-        head = scripts.HEAD.format("'0', '7', '7 open', 'nonce', nil")
-        return self.client.eval(head + whole, len(names), *names, *args)  # type: ignore[no-untyped-call]
+        return self.client.eval(whole, len(names), *names, *args)  # type: ignore[no-untyped-call]
 
 
 @pytest.fixture(scope="module")
@@ -123,10 +123,9 @@ def test_events_that_lua_writes(
 ) -> None:
     """Every kind is read with the fields that it was written of, a checkout's gift and a redemption's id among them."""
     text = """local code, user, order, at, value, digits, number, event, restore = unpack(ARGV)
-    local c, max, now_text = { code = code, bucket = ARGV[10], user = user }, 3, at
-    local its_currency, its_digits = 'USD', digits
+    local c, max, now_text, its_currency = { code = code, bucket = ARGV[10], user = user }, 3, at, 'USD'
     local book, gift = { number = number }, order ~= '-' and { order = order, bucket = ARGV[11] } or nil
-    local order_entry, order_bucket, user_bucket, discount_type = nil, ARGV[11], ARGV[12], nil
+    local its_digits, order_bucket, user_bucket, order_entry, discount_type = digits, ARGV[11], ARGV[12]
     -- @step redeemed_event
     local e = { event = event, id = '-', at = at, workspace = '1', book = number, code = code, user = user,
       order = order, bucket = ARGV[10], order_bucket = ARGV[11] }
@@ -220,9 +219,7 @@ def test_coupons(
     text = """local c = read_coupon('CODE-1', '7', '3', ARGV[1])
     c.text = nil
     local book, is_free = { number = '3' }, ARGV[2] == '1'
-    do
-      -- @step save
-    end
+    -- @step save
     local entry, text = redis.call('HGET', W .. 'd:7', 'CODE-1') or '3', redis.call('GET', W .. 'c:CODE-1')
     local again = read_coupon('CODE-1', '7', entry, text)
     redis.call('DEL', W .. 'd:7', W .. 'c:CODE-1')
@@ -335,10 +332,9 @@ def test_settings_of_books(
         max_redemptions_per_user=per_user, max_redemptions=total, valid_until_ms=till, low_stock_threshold=low,
         require_assignment=assigned, require_lock=locked, status=status,
     )  # fmt: skip
-    text = """local book = read_book('1', ARGV[1])
-    local terms = book.terms
+    text = """local b = read_book('1', ARGV[1])
+    local terms = b.terms
     -- @step terms
-    local b = book
     local function text(value) return value == nil and '-' or tostring(value) end
     return { b.id, text(b.active), text(b.per_code), text(b.per_user), text(b.total), text(b.till), text(low),
       text(b.require_assignment), text(b.require_lock), b.lock_ms, b.max_lock_ms, discount_type, discount_terms,
