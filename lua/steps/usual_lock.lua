@@ -1,6 +1,6 @@
--- The usual lock: of a free code with a single use, in a book without a total, under no limit but the user's. Where all is as
--- usual this writes and leaves the lock as text, `held`. Else it writes nothing, `held` is nil, and what follows decides,
--- refusals too. It makes no function and no table. Reads the settings (steps/workspace.lua, book_fields.lua), now, now_text,
+-- The usual lock: of a free code with a single use, in a book without a total, under no limit but the user's, whose first lock
+-- in the book it is. Where all is as usual this writes and leaves the lock as text, `held`. Else it writes nothing, `held` is
+-- nil, and what follows decides, refusals too. It makes no function and no table. Reads the settings (steps/workspace.lua, book_fields.lua), now, now_text,
 -- number, entry, coupon_text (the record), the keys and the arguments; `touched`, whether the call has marked the book already.
 
 local held
@@ -14,12 +14,11 @@ for _ = 1, 1 do -- what isn't usual leaves it
   if till ~= '-' and ends > till + 0 then ends = till + 0 end
   if ends <= now or order ~= '-' and command('HGET', orders_key, order) then break end
 
-  local users_locks, live = W .. 'lu:' .. number .. ':' .. user, nil
-  if per_user ~= '-' then
+  local users_locks = per_user ~= '-' and W .. 'lu:' .. number .. ':' .. user
+  if users_locks then
     local spent = command('HGET', users_key, number .. '/' .. user)
-    live = command('ZCOUNT', users_locks, '(' .. now_text, '+inf')
-    if type(spent) == 'table' or type(live) == 'table' then break end -- a key of the wrong type
-    if live + (spent and string.match(spent, '^%d+') or 0) >= per_user + 0 then break end
+    if type(spent) == 'table' or command('ZCARD', users_locks) ~= 0 then break end -- or a key of the wrong type
+    if (spent and string.match(spent, '^%d+') or 0) - per_user >= 0 then break end
   end
   local ends_text = string.format('%d', ends)
   -- What an entry names the user by: '/' (includes/idempotency.lua).
@@ -28,16 +27,13 @@ for _ = 1, 1 do -- what isn't usual leaves it
 
   command('HSET', bucket_key, code, number .. '!')
   command('SET', coupon_key, '0 - - 0 1 - - - ' .. new_token .. ' ' .. user .. ' ' .. order .. ' ' .. ends_text .. ' '
-    .. now_text .. (live and ' u.' or ' .'))
+    .. now_text .. (users_locks and ' u.' or ' .'))
   local left = command('HINCRBY', W .. 'f:' .. number, bucket, '-1')
   if type(left) == 'number' and left < 1 then command('HDEL', W .. 'f:' .. number, bucket) end
   command('ZADD', W .. 'l:' .. number .. ':u', ends_text, bucket .. ' ' .. code)
-  if live then
-    local due, last = command('ZRANGEBYSCORE', users_locks, '-inf', now_text, 'LIMIT', '0', '20'), ends_text
-    if due[1] then command('ZREM', users_locks, unpack(due)) end
+  if users_locks then
     command('ZADD', users_locks, ends_text, new_token)
-    if live > 0 or due[1] then last = command('ZRANGE', users_locks, '-1', '-1', 'WITHSCORES')[2] end
-    command('PEXPIRE', users_locks, string.format('%d', last - now + 3600000))
+    command('PEXPIRE', users_locks, string.format('%d', ends - now + 3600000))
   end
   held = book_id .. ' ' .. code .. ' ' .. user .. ' ' .. order .. ' ' .. new_token .. ' ' .. ends_text
   if fingerprint ~= '-' then
