@@ -4,7 +4,8 @@ KEYS  1 gate       string  epoch and state, read first
 ARGV  for each bucket its number, the first of them as a reply had it
 Reply {OK, bucket…} with those that are left for another run, the first with how far it is; or {outcome}
 Event none
-Cost  at most 2 commands, 2 for each of at most 500 buckets, and 1 for each of at most 4,000 books of codes in them ]]
+Cost  at most 40 commands (a page of HSCAN has some more than it is asked for), 2 for each of at most 500 buckets, and 1 for
+      each of at most 4,000 books of codes in them ]]
 -- @include gate unlogged coupon free
 
 if redis.call('GET', KEYS[1]) ~= OPEN then return { OUT.recovering } end
