@@ -170,7 +170,7 @@ def event_of_redemption(redemption: UUID) -> str:
 def resolve_redemption_id(text: str, at_ms: str) -> str:
     """The redemption's id from its id or its event."""
     epoch, _, seq = text.partition("-")  # a UUID has more than one '-'
-    return "%s-%012x" % (_first_parts(epoch, at_ms), int(seq)) if seq.isdecimal() else text
+    return f"{_first_parts(epoch, at_ms)}-{int(seq):012x}" if seq.isdecimal() else text
 
 
 def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -> Event:

@@ -78,7 +78,7 @@ def test_a_lock(user: str, order: str) -> None:
 
 
 def test_ids_as_json() -> None:
-    """`quote_id` and `quote_field` write every character of an id as the JSON encoder does, and an absent id as null."""
+    """`quote_id` and `quote_field` write every character of an id as the JSON encoder does; an absent id is null."""
     assert quote_field("-") == "null"
     for quote in (quote_id, quote_field):
         assert quote("%-") == '"-"'
