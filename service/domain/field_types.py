@@ -74,11 +74,6 @@ def encode_field(text: str | None) -> str:
     return "%-" if text == "-" else text
 
 
-def quote_json(text: str | None) -> str:
-    """An id, a time or an amount as JSON. The only character in them that JSON escapes is the quote."""
-    return "null" if text is None else '"' + text.replace('"', '\\"') + '"'
-
-
 def decode_field(field: str) -> str | None:
     """The inverse of encode_field."""
     if field == "-":
@@ -89,6 +84,18 @@ def decode_field(field: str) -> str | None:
 def decode_id(field: str) -> str:
     """The inverse of encode_field, for a field that always has an id."""
     return "-" if field == "%-" else field
+
+
+def quote_id(field: str) -> str:
+    """As decode_id, as JSON. The quote is the only character in ids that JSON escapes."""
+    if '"' in field or field == "%-":
+        return '"' + decode_id(field).replace('"', '\\"') + '"'
+    return f'"{field}"'
+
+
+def quote_field(field: str) -> str:
+    """As decode_field, as JSON."""
+    return "null" if field == "-" else quote_id(field)
 
 
 def is_caller_id(text: str) -> bool:

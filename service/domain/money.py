@@ -80,6 +80,8 @@ CURRENCIES: dict[str, Any] = {"enum": sorted(CURRENCY_DIGITS)}
 is_plain = re.compile(r"-?[0-9]+(?:\.[0-9]+)?").fullmatch
 """Whether the text is an amount in plain notation: no exponent (which a JSON number may have), `+` or `_`."""
 
+_is_usual = re.compile(rb'("?)([0-9]{1,11})(?:\.([0-9]{1,4}))?\1').fullmatch
+
 
 def check_currency(field: str, currency: str | None) -> None:
     """Raise BadField unless the currency is None or an ISO 4217 code."""
@@ -108,6 +110,12 @@ def to_e4(field: str, amount: Decimal, digits: int = 4) -> int:
     if scaled != whole:
         raise BadField(field, f"must have at most {digits} digits after the point")
     return whole * 10 ** (4 - digits)
+
+
+def usual_e4(amount: bytes) -> int | None:
+    """As to_e4, of a JSON number or string; None if it may be invalid, or is not in plain notation."""
+    match = _is_usual(amount)
+    return int(match[2] + (match[3] or b"").ljust(4, b"0")) if match else None
 
 
 def count_digits(amount_e4: int) -> int:

@@ -137,14 +137,22 @@ _redemption = re.compile(
 ).fullmatch
 
 
+def without_key(request: str) -> str:
+    """A RequestPart as JSON without its Idempotency-Key and `op`; unchanged if it has metadata. In JSON's texts quotes
+    are escaped, so only metadata can have a member `key` of its own."""
+    before, key, _ = request.partition(',"key":"')
+    return before + "}" if key and '"metadata":' not in before else request
+
+
 def redemption_id(epoch: int, seq: int, at_ms: int) -> str:
     """The redemption's id: a UUIDv7 whose random part is the epoch and number of its event."""
     return "%s-%012x" % (_first_parts(epoch, at_ms), seq)  # noqa: UP031, half the time
 
 
 @lru_cache(maxsize=256)
-def _first_parts(epoch: int, at_ms: int) -> str:
+def _first_parts(epoch: int | str, at_ms: int | str) -> str:
     """What the ids of an epoch's redemptions of the same millisecond begin with."""
+    epoch, at_ms = int(epoch), int(at_ms)
     return f"{at_ms >> 16:08x}-{at_ms & 0xFFFF:04x}-7{epoch >> 14:03x}-{0x8000 | (epoch & 0x3FFF):04x}"
 
 
@@ -162,7 +170,7 @@ def event_of_redemption(redemption: UUID) -> str:
 def resolve_redemption_id(text: str, at_ms: str) -> str:
     """The redemption's id from its id or its event."""
     epoch, _, seq = text.partition("-")  # a UUID has more than one '-'
-    return redemption_id(int(epoch), int(seq), int(at_ms)) if seq.isdecimal() else text
+    return f"{_first_parts(epoch, at_ms)}-{int(seq):012x}" if seq.isdecimal() else text
 
 
 def parse(epoch: int, seq: int, d: bytes, r: bytes, kept: bytes | None = None) -> Event:

@@ -14,6 +14,7 @@ from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.domain.field_types import UserId, canonicalize_code
 from service.formats.events import RequestPart
+from service.operations.usual_requests import decode_usual, usual_struct
 
 Reply = list[Any]
 encode = msgspec.json.Encoder().encode
@@ -111,10 +112,13 @@ class Operation:
     """Replaces some refusals by a response; returns None for the others."""
     decoder: "msgspec.json.Decoder[Any]" = field(init=False)
     _user_decoder: "msgspec.json.Decoder[Any]" = field(init=False)
+    _usual_decoder: "msgspec.json.Decoder[Any] | None" = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "decoder", msgspec.json.Decoder(self.request))
         object.__setattr__(self, "_user_decoder", msgspec.json.Decoder(without_user(self.request)))
+        usual = usual_struct(self.request)
+        object.__setattr__(self, "_usual_decoder", usual and msgspec.json.Decoder(usual))
 
     def decode(self, caller: Caller, body: bytes) -> Any:
         """Decode the request. With a user's token the body may omit the user.
@@ -122,7 +126,7 @@ class Operation:
         Raises Refusal `forbidden` if the body names another user, and as service/domain/decoding.py does.
         """
         if caller.user is None:
-            return decode(self.decoder, body)
+            return decode_usual(self._usual_decoder, body) or decode(self.decoder, body)
         return fill_user(caller, decode(self._user_decoder, body))
 
 

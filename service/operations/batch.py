@@ -1,5 +1,6 @@
 """Batches: decoding their operations, and mapping each to its single operation."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Union
 
 import msgspec
@@ -12,6 +13,7 @@ from service.operations import assign
 from service.operations.base import fill_user, without_user
 from service.operations.coupon_view import Code
 from service.operations.table import ASSIGN_ANY, ASSIGN_CODE, ROWS, Row
+from service.operations.usual_requests import count_members, may_be_usual, usual_struct
 
 MAX_OPERATIONS = 1_000
 
@@ -41,9 +43,10 @@ def _define_operation(row: Row) -> type[msgspec.Struct]:
 _SINGLE = {row.batch: row for row in ROWS if row.batch}
 _KINDS = (BatchAssign, *(_define_operation(row) for row in _SINGLE.values()))
 if TYPE_CHECKING:
-    AnyOperation = Any
+    AnyOperation = _AnyUsual = Any
 else:
     AnyOperation = Union[_KINDS]  # noqa: UP007
+    _AnyUsual = Union[tuple(map(usual_struct, _KINDS))]  # noqa: UP007
 
 
 class Batch(Request):
@@ -52,12 +55,19 @@ class Batch(Request):
     operations: Annotated[list[AnyOperation], msgspec.Meta(min_length=1, max_length=MAX_OPERATIONS)]
 
 
+class _UsualBatch(Request):
+    """A batch of usual requests."""
+
+    operations: Annotated[list[_AnyUsual], msgspec.Meta(min_length=1, max_length=MAX_OPERATIONS)]
+
+
 class _Unread(Request):
     """A batch with undecoded operations, so that an invalid one is refused alone."""
 
     operations: Annotated[list[msgspec.Raw], msgspec.Meta(min_length=1, max_length=MAX_OPERATIONS)]
 
 
+_usual_batch: "msgspec.json.Decoder[_UsualBatch]" = msgspec.json.Decoder(_UsualBatch)
 _batch: "msgspec.json.Decoder[_Unread]" = msgspec.json.Decoder(_Unread)
 _operation: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(AnyOperation)
 _own_operation: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(
@@ -65,18 +75,34 @@ _own_operation: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(
 )
 
 
-def split(body: bytes) -> list[msgspec.Raw]:
-    """The undecoded operations of a batch. Refusal if it has none or too many, or is not JSON."""
-    return decode(_batch, body).operations
+def split(caller: Caller, body: bytes) -> Sequence[msgspec.Raw | msgspec.Struct]:
+    """The operations of a batch: in their usual form if all are usual, else undecoded. Refusal if it has none or too
+    many, or is not JSON."""
+    return (_split_usual(body) if caller.user is None else None) or decode(_batch, body).operations
 
 
-def read(caller: Caller, raw: msgspec.Raw) -> tuple[Row, str | None, Any]:
+def _split_usual(body: bytes) -> list[msgspec.Struct] | None:
+    if not may_be_usual(body):
+        return None
+    try:
+        requests: list[msgspec.Struct] = _usual_batch.decode(body).operations
+    except (msgspec.DecodeError, RecursionError):
+        return None
+    counts = [count_members(request) for request in requests]
+    members = 1 + len(counts) + sum(counts)  # `operations`, and each one's `op`
+    return requests if min(counts) > 0 and members == body.count(b'":') else None
+
+
+def read(caller: Caller, operation: msgspec.Raw | msgspec.Struct) -> tuple[Row, str | None, Any]:
     """The single operation, its code and its request. Raises the single request's Refusal."""
-    request = decode_raw(_operation if caller.user is None else _own_operation, raw)
+    request: Any = operation
+    if isinstance(operation, msgspec.Raw):
+        request = decode_raw(_operation if caller.user is None else _own_operation, operation)
     if caller.user is not None:
         request = fill_user(caller, request)
-    if not isinstance(request, BatchAssign):
-        return _SINGLE[request.__struct_config__.tag], request.code, request
+    kind = request.__struct_config__.tag
+    if kind != "assign":
+        return _SINGLE[kind], request.code, request
     if request.code is not None and request.book_id is None:
         return ASSIGN_CODE, request.code, assign.AssignCode(user_id=request.user_id)
     if request.book_id is not None and request.code is None:

@@ -11,10 +11,9 @@ from service.domain.field_types import (
     OrderId,
     Request,
     UserId,
-    decode_field,
-    decode_id,
     encode_field,
-    quote_json,
+    quote_field,
+    quote_id,
 )
 from service.domain.outcomes import REPEATED
 from service.domain.times import from_ms
@@ -113,8 +112,8 @@ def _body(payload: str) -> bytes:
     """A Lock as JSON, from LOCK_VIEW. Formatting takes a third of a struct's time."""
     book_id, code, user, order, token, until = payload.split(" ")
     return (
-        f'{{"lockToken":"{token}","code":"{code}","bookId":"{book_id}","userId":{quote_json(decode_id(user))},'
-        f'"orderId":{quote_json(decode_field(order))},"expiresAt":"{from_ms(int(until))}"}}'
+        f'{{"lockToken":"{token}","code":"{code}","bookId":"{book_id}","userId":{quote_id(user)},'
+        f'"orderId":{quote_field(order)},"expiresAt":"{from_ms(int(until))}"}}'
     ).encode()
 
 

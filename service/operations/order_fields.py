@@ -1,7 +1,7 @@
 """An order's value, currency and items: request fields → script arguments."""
 
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Protocol
 
 import msgspec
 
@@ -9,6 +9,7 @@ from service.domain.decoding import refusal_from_field
 from service.domain.errors import BadField
 from service.domain.field_types import Request, check_text, text_schema
 from service.domain.money import CURRENCIES, CURRENCY_DIGITS, Money, check_currency, count_digits, to_e4
+from service.operations.usual_requests import UsualAmount
 
 MAX_ITEMS = 1_000
 
@@ -41,15 +42,25 @@ class OrderFields(Request, kw_only=True):
     items: Items | None = None
 
 
-def order_amounts(order: OrderFields) -> tuple[str, str, str]:
+class UsualOrder(Protocol):
+    """The fields of a usual request (service/operations/usual_requests.py)."""
+
+    order_value: UsualAmount | None
+    currency: str | None
+    items: None
+
+
+def order_amounts(order: OrderFields | UsualOrder) -> tuple[str, str, str]:
     """The order's amounts as script arguments. Refusal if a currency or an amount is invalid.
 
     1. Its value in 10⁻⁴ units; '-' for none.
     2. The decimal places that the amounts need; scripts check them if the request names no currency.
     3. Its items, as lua/includes/money.lua reads them; '-' for none.
     """
+    currency, value = order.currency, order.order_value
+    if isinstance(value, tuple):
+        return *value, "-"
     try:
-        currency, value = order.currency, order.order_value
         check_currency("currency", currency)
         allowed = CURRENCY_DIGITS[currency] if currency else 4
         value_text, digits = "-", 0

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from service.access.caller import Caller
-from service.domain.field_types import quote_json
+from service.domain.field_types import quote_field, quote_id
 from service.formats.events import redemption_id
 from service.formats.redemption_record import parse_record
 from service.operations.base import Call, encode
@@ -29,7 +29,7 @@ def test_a_redemption(user: str, order: str) -> None:
     """A redemption's body is what the struct encodes to, for all ids, agents and metadata, with or without a value."""
     agents = (None, "x", 'curl "\\/<é>')
     for agent in agents:
-        for metadata in (b"{}", b'{"a":"\xc3\xa9 \\" x","b":[1, 2.50]}'):
+        for metadata in (b"{}", b'{"a":"\xc3\xa9 \\" x","b":[1, 2.50]}', b'{"a":1,"key":"x"}'):
             kept = Call(_CALLER, "key", "f", "192.0.2.7" if agent else None, agent).encode_request("redeem", metadata)
             for value in ("-", "599000"):
                 body = redemption_json(_record(user, order, value, kept), _BOOK, None, "fsynced")
@@ -78,6 +78,9 @@ def test_a_lock(user: str, order: str) -> None:
 
 
 def test_ids_as_json() -> None:
-    """`quote_json` writes every character of an id, and None, as the JSON encoder does."""
-    assert quote_json(None) == "null"
-    assert quote_json(_ID_CHARACTERS).encode() == encode(_ID_CHARACTERS)
+    """`quote_id` and `quote_field` write every character of an id as the JSON encoder does; an absent id is null."""
+    assert quote_field("-") == "null"
+    for quote in (quote_id, quote_field):
+        assert quote("%-") == '"-"'
+        for text in (_ID_CHARACTERS, *_ID_CHARACTERS.replace("-", "")):
+            assert quote(text).encode() == encode(text)

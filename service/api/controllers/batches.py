@@ -115,7 +115,7 @@ class Batches(Controller):
         headers = request.headers
         caller, _, _ = unpack_request(request)
         body = await read_json_bytes(request, BATCH_BYTES, headers)
-        operations = split(body)
+        operations = split(caller, body)
         wait_s = parse_preferred_wait_s(headers)
         call = call_without_body(request, caller, keyed=False)
         applied, rates = False, ""
@@ -144,7 +144,7 @@ class Batches(Controller):
 
 
 async def _run(
-    request: Request[Any, Any, Any], call: Call, operations: Sequence[msgspec.Raw], wait_s: int | None
+    request: Request[Any, Any, Any], call: Call, operations: Sequence[msgspec.Raw | msgspec.Struct], wait_s: int | None
 ) -> _BatchRun:
     """Decode, prepare and send AT_ONCE operations, wait for their replies, and continue with the next ones, so that no
     other request waits for a whole batch. Then render all results."""
@@ -153,7 +153,7 @@ async def _run(
     wait = await Wait.begin(context, call.caller, wait_s)
     entries: list[_Operation] = []
     for start in range(0, len(operations), AT_ONCE):
-        some = [_prepare(call, raw) for raw in operations[start : start + AT_ONCE]]
+        some = [_prepare(call, one) for one in operations[start : start + AT_ONCE]]
         sent = [(entry, entry.command) for entry in some if entry.command]
         replies = await decider.run_all(
             partition, [(command.script, command.keys, command.args) for _, command in sent]
@@ -179,7 +179,7 @@ async def _run(
 
 
 async def _restore_body(
-    request: Request[Any, Any, Any], call: Call, operations: Sequence[msgspec.Raw], stored: KeptBatch
+    request: Request[Any, Any, Any], call: Call, operations: Sequence[msgspec.Raw | msgspec.Struct], stored: KeptBatch
 ) -> msgspec.Raw:
     """Make the body again from what is stored. Raises Refusal `unavailable` if the outbox no longer has its
     redemptions and Postgres is unreachable."""
@@ -192,8 +192,8 @@ async def _restore_body(
         if names:
             command = prepare_records(call.caller, names)
             records = read_records(await decide(context.decider, context.pool, call.caller, command))
-        for raw, answer in zip(operations[start : start + AT_ONCE], answers, strict=True):
-            entry = _prepare(call, raw, counted=False)
+        for operation, answer in zip(operations[start : start + AT_ONCE], answers, strict=True):
+            entry = _prepare(call, operation, counted=False)
             if isinstance(answer, Refusal):
                 entry.reply = answer
             elif isinstance(
@@ -214,11 +214,11 @@ async def _resolve_recall(context: Context, call: Call, command: Command, reply:
         return refusal
 
 
-def _prepare(call: Call, raw: msgspec.Raw, *, counted: bool = True) -> _Operation:
+def _prepare(call: Call, operation: msgspec.Raw | msgspec.Struct, *, counted: bool = True) -> _Operation:
     """Decode an operation and make its command, or set the refusal. `counted` is False for one that will not run."""
     entry = _Operation()
     try:
-        entry.row, entry.code, entry.struct = read(call.caller, raw)
+        entry.row, entry.code, entry.struct = read(call.caller, operation)
         entry.command = begin_decoded(entry.row, call, entry.code, entry.struct, counted=not counted)
     except Refusal as refusal:
         entry.reply = refusal
