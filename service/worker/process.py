@@ -51,6 +51,10 @@ FITNESS_POLL_S = 1.0
 REBUILD_POLL_S = 1.0
 UNFIT_S = 2.0
 DRAIN_S = 5.0
+CONNECTIONS = 8
+OPENINGS_AT_ONCE = 4
+"""An opening holds at most one connection to Postgres, and uses another for single statements. So half of the
+connections are never held, and no opening waits for another."""
 
 log = structlog.get_logger()
 
@@ -79,11 +83,20 @@ class PartitionWorker:
     6. On request, stop: record the rest of the outbox and release the lease. For a handover, name the successor.
     """
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool, partition: int, keeper: LeaseKeeper) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pool: asyncpg.Pool,
+        partition: int,
+        keeper: LeaseKeeper,
+        openings: asyncio.Semaphore,
+    ) -> None:
+        """`openings` bounds how many partitions are opened at once."""
         self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
         self._to_loopback = settings.webhooks_to_loopback
         self._pool, self._partition = pool, partition
         self._keeper, self._lease = keeper, keeper[partition]
+        self._openings = openings
         self._log = log.bind(partition=partition)
         self._evicted = 0
         self._failures = TaskFailures(pool, partition)
@@ -225,7 +238,8 @@ class PartitionWorker:
         is_whole = not await server.wrong_types()
         if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
             return scripts
-        return await Opening(server, self._pool, flusher, fence).run()
+        async with self._openings:
+            return await Opening(server, self._pool, flusher, fence).run()
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = parse_gate(await server.read_gate())
@@ -328,7 +342,7 @@ async def work(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     connecting = asyncio.create_task(
-        postgres.connect_when_there(settings.database_url, name="scrip-worker", min_size=2, max_size=8)
+        postgres.connect_when_there(settings.database_url, name="scrip-worker", min_size=2, max_size=CONNECTIONS)
     )
     await asyncio.wait({connecting, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if not connecting.done():
@@ -346,7 +360,10 @@ async def work(settings: Settings) -> None:
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
         keeper = LeaseKeeper(renewing, holder, settings.partitions)
         keeping = asyncio.create_task(supervisor.run("leases", keeper.run))
-        workers = [PartitionWorker(settings, pool, partition, keeper) for partition in range(settings.partitions)]
+        openings = asyncio.Semaphore(OPENINGS_AT_ONCE)
+        workers = [
+            PartitionWorker(settings, pool, partition, keeper, openings) for partition in range(settings.partitions)
+        ]
         await asyncio.gather(*(worker.run(stopping) for worker in workers))
         keeping.cancel()
         housekeeping.cancel()

@@ -24,11 +24,11 @@ from service.record.config.workspace_rows import create_workspace
 from service.record.partitions.partition_rows import read_partitions
 from service.worker import lease_keeper, opening
 from service.worker.lease_keeper import LeaseKeeper
-from service.worker.process import PartitionWorker
+from service.worker.process import CONNECTIONS, OPENINGS_AT_ONCE, PartitionWorker
 from tests.integration.record_fixtures import make_book
 from tests.integration.waiting import until
 
-CODES = 3000
+CODES = 1000
 
 
 class Worker:
@@ -39,9 +39,10 @@ class Worker:
         self.keeper = LeaseKeeper(renewing, name, fleet.partitions)
         self._stopping = asyncio.Event()
         self._keeping = asyncio.create_task(self.keeper.run())
+        openings = asyncio.Semaphore(OPENINGS_AT_ONCE)
         self._working = asyncio.gather(
             *(
-                PartitionWorker(fleet.settings, pool, partition, self.keeper).run(self._stopping)
+                PartitionWorker(fleet.settings, pool, partition, self.keeper, openings).run(self._stopping)
                 for partition in range(fleet.partitions)
             )
         )
@@ -93,7 +94,7 @@ class Fleet:
         self.callers = [callers[partition] for partition in range(self.partitions)]
 
     async def start(self, name: str) -> Worker:
-        pool = await postgres.connect(self._database_url, min_size=2, max_size=8)
+        pool = await postgres.connect(self._database_url, min_size=2, max_size=CONNECTIONS)
         self.workers[name] = Worker(self, name, pool, await postgres.connect(self._database_url, max_size=1))
         return self.workers[name]
 

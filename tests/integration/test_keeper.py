@@ -152,7 +152,7 @@ def _metric(name: str, task: str) -> float:
 def make_keeper(place: Place, database_url: str) -> PartitionWorker:
     """A worker's loop on the place's servers."""
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
-    return PartitionWorker(settings, place.pool, 0, LeaseKeeper(place.pool, "tests", 1))
+    return PartitionWorker(settings, place.pool, 0, LeaseKeeper(place.pool, "tests", 1), asyncio.Semaphore())
 
 
 async def keep_until_rebuilt(place: Place, keeper: PartitionWorker) -> None:
