@@ -26,15 +26,17 @@ GRANT INSERT, UPDATE ON webhooks, webhook_deliveries TO scrip_api;
 GRANT INSERT ON
   assignments, unassignments, redemptions, rollbacks, order_uses, single_uses, idempotency_keys, quarantine, stock_notices,
   closed_epochs, recoveries, rebuild_orders, settings, partitions, config_versions, codes, jobs, reconciling, reconciled,
-  failing_tasks
+  failing_tasks, workers
   TO scrip_worker;
 GRANT UPDATE ON
-  partitions, config_versions, jobs, recoveries, rebuild_orders, idempotency_keys, reconciling, reconciled, failing_tasks
+  partitions, config_versions, jobs, recoveries, rebuild_orders, idempotency_keys, reconciling, reconciled, failing_tasks,
+  workers
   TO scrip_worker;
 GRANT UPDATE (code_count) ON books TO scrip_worker;
 GRANT UPDATE (unassigned_at) ON assignments TO scrip_worker;
 GRANT DELETE ON
-  order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, stock_notices, failing_tasks TO scrip_worker;
+  order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, stock_notices, failing_tasks, workers
+  TO scrip_worker;
 -- Deleting a user replaces the user by a pseudonym. No other column of a fact may change.
 GRANT UPDATE (user_id, ip, user_agent) ON assignments, unassignments, redemptions, rollbacks TO scrip_worker;
 GRANT UPDATE (owner_id) ON codes TO scrip_worker;

@@ -166,13 +166,22 @@ class Server:
             if (info["aof_rewrite_in_progress"], info["aof_rewrite_scheduled"]) != ("0", "0"):
                 await asyncio.sleep(LOOK_S)
             elif not asked:
-                asked = True
-                await self.command("BGREWRITEAOF")
+                asked = await self._ask_rewrite()
             elif info["aof_last_bgrewrite_status"] == "ok":
                 return
             else:
                 break
         raise UnfitRedis("Redis can't write its append-only file anew: see its log, and whether its disk is full.")
+
+    async def _ask_rewrite(self) -> bool:
+        """False if another partition's opening was first: its rewrite may lack what this one has written."""
+        try:
+            await self.command("BGREWRITEAOF")
+        except hiredis.ReplyError as error:
+            if "in progress" in str(error):
+                return False
+            raise
+        return True
 
     async def info(self, section: str) -> dict[str, str]:
         return read_info(await self.command("INFO", section))

@@ -21,6 +21,7 @@ async def clean_up(pool: asyncpg.Pool) -> None:
     while True:
         with wait_out_outage():
             await pool.fetchval(query("ensure_fact_partitions"), MONTHS_AHEAD)
+            await pool.execute(query("prune_workers"))
             for prune in (prune_keys, prune_webhooks, prune_jobs, prune_notices):
                 for _ in range(MAX_BATCHES):
                     if await prune(pool, BATCH_ROWS) < BATCH_ROWS:

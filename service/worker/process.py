@@ -28,14 +28,12 @@ from service.record.partitions.partition_rows import (
     Partition,
     ensure_partitions,
     read_partition,
-    release_lease,
-    renew_lease,
-    take_lease,
 )
 from service.worker import metrics
 from service.worker.code_generator import Generator
 from service.worker.comparison_runner import ComparisonRunner
 from service.worker.housekeeping import clean_up
+from service.worker.lease_keeper import LEASE_S, LeaseKeeper
 from service.worker.lock_sweeper import sweep
 from service.worker.opening import Opening
 from service.worker.projection_catchup import ProjectionCatchUp, is_ahead, projector_of
@@ -46,8 +44,6 @@ from service.worker.user_eraser import Eraser
 from service.worker.webhook_sender import Sender
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 
-LEASE_MS = 10_000
-RENEW_S = LEASE_MS / 1000 / 4
 GATE_POLL_S = 0.25
 RETRY_S, LONGEST_RETRY_S = 0.5, 30.0
 ALARM_S = 10.0
@@ -55,6 +51,10 @@ FITNESS_POLL_S = 1.0
 REBUILD_POLL_S = 1.0
 UNFIT_S = 2.0
 DRAIN_S = 5.0
+CONNECTIONS = 8
+OPENINGS_AT_ONCE = 4
+"""An opening holds at most one connection to Postgres, and uses another for single statements. So half of the
+connections are never held, and no opening waits for another."""
 
 log = structlog.get_logger()
 
@@ -70,22 +70,33 @@ _FATAL = (Fenced, Unverified, AnchorLost, LeaseLost, Broken, UnfitRedis, OutboxG
 class PartitionWorker:
     """One partition.
 
-    1. Take the lease. While another worker has it, wait.
+    1. Take the lease when the keeper says so (service/worker/lease_keeper.py).
     2. If Postgres says that the partition is open, Redis agrees and the outbox has the anchor, continue; else open it.
     3. Record, project, generate, restock, delete users, send webhooks. Check the gate four times a second, and set it
        by the number of unrecorded events. Check the server's fitness once a second. If it is unfit, close the gate,
        record the rest of the outbox, and wait.
     4. After an unexpected gate, script or anchor, continue from 2. After a lost lease, continue from 1. If unrecorded
        events are missing, repeat an alarm and set the gate to `behind`, until an operator accepts the loss.
-    5. After any other error, retry after a pause that doubles from 0.5 s to 30 s, and store the failure.
+    5. After any other error, retry after a pause that doubles from 0.5 s to 30 s, and store the failure. A pause that
+       is longer than a lease releases it, if there is another worker to try.
        service/worker/task_supervisor.py restarts the tasks that are not vital.
-    6. On request, stop: record the rest of the outbox and release the lease.
+    6. On request, stop: record the rest of the outbox and release the lease. For a handover, name the successor.
     """
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool, partition: int, holder: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pool: asyncpg.Pool,
+        partition: int,
+        keeper: LeaseKeeper,
+        openings: asyncio.Semaphore,
+    ) -> None:
+        """`openings` bounds how many partitions are opened at once."""
         self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
         self._to_loopback = settings.webhooks_to_loopback
-        self._pool, self._partition, self._holder = pool, partition, holder
+        self._pool, self._partition = pool, partition
+        self._keeper, self._lease = keeper, keeper[partition]
+        self._openings = openings
         self._log = log.bind(partition=partition)
         self._evicted = 0
         self._failures = TaskFailures(pool, partition)
@@ -95,9 +106,13 @@ class PartitionWorker:
 
     async def run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
-            pause_s, self._task = RETRY_S, "opening"
+            await _wait_for(stopping, self._lease.is_due)
+            if stopping.is_set():
+                return
+            pause_s, self._task = 0.0, "opening"
+            fence = None
             try:
-                fence = await take_lease(self._pool, self._partition, self._holder, LEASE_MS)
+                fence = await self._keeper.take(self._pool, self._partition)
                 if fence is not None:
                     await self._under_lease(fence, stopping)
             except LeaseLost as lost:
@@ -115,7 +130,13 @@ class PartitionWorker:
                 pause_s = UNFIT_S
             except Exception as error:  # noqa: BLE001, other partitions must go on; uvloop raises RuntimeError
                 pause_s = await self._pause_after(error)
-            await _pause(stopping, pause_s)
+            self._keeper.pause(self._partition)
+            if fence is not None and pause_s > LEASE_S and self._keeper.has_others:
+                with contextlib.suppress(*postgres.ERRORS):
+                    await self._keeper.release(self._pool, self._partition, fence)
+                await _pause(pause_s, stopping, self._lease.is_named)
+            else:
+                await _pause(pause_s, stopping)
 
     async def _pause_after(self, error: Exception) -> float:
         """Log or store the error, and return the pause in seconds: short if a server is away, else growing."""
@@ -134,13 +155,13 @@ class PartitionWorker:
         server = Server(connection, self._partition)
         try:
             async with asyncio.TaskGroup() as group:
-                renewing = group.create_task(self._renew(fence))
+                losing = group.create_task(self._watch_lease())
                 scripts = await self._open(server, flusher, fence)
                 self._task = "keeping"
                 await self._failures.clear("opening")
                 metrics.follow(self._partition, flusher)
                 tasks = [
-                    renewing,
+                    losing,
                     group.create_task(flusher.run()),
                     group.create_task(self._watch_gate(server, scripts, flusher)),
                     group.create_task(self._watch_fitness(server)),
@@ -151,11 +172,12 @@ class PartitionWorker:
                         for task, begin in self._background(server, scripts, fence).items()
                     ),
                 ]
-                await stopping.wait()
+                self._lease.is_steady = True
+                await _wait_for(stopping, self._lease.is_leaving)
                 for task in tasks:
                     task.cancel()
             await self._drain(flusher)
-            await release_lease(self._pool, self._partition, fence)
+            await self._keeper.release(self._pool, self._partition, fence)
         except BaseExceptionGroup as group_error:
             first = leaves(group_error)[0]  # the others were cancelled, or failed because of it
             if isinstance(first, UnfitRedis):
@@ -163,6 +185,7 @@ class PartitionWorker:
                 await self._drain(flusher)
             raise first from None
         finally:
+            self._lease.is_steady = False
             connection.close()
             outbox.close()
 
@@ -215,7 +238,8 @@ class PartitionWorker:
         is_whole = not await server.wrong_types()
         if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
             return scripts
-        return await Opening(server, self._pool, flusher, fence).run()
+        async with self._openings:
+            return await Opening(server, self._pool, flusher, fence).run()
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = parse_gate(await server.read_gate())
@@ -230,15 +254,9 @@ class PartitionWorker:
             return False
         return not await is_ahead(projector_of(server, scripts), self._pool, self._partition)
 
-    async def _renew(self, fence: int) -> None:
-        while True:
-            await asyncio.sleep(RENEW_S)
-            try:
-                async with asyncio.timeout(RENEW_S):
-                    if not await renew_lease(self._pool, self._partition, fence, LEASE_MS):
-                        raise LeaseLost("another worker has it")
-            except postgres.ERRORS:
-                self._log.warning("lease_not_renewed")  # the fence prevents writes if another worker took the lease
+    async def _watch_lease(self) -> None:
+        await self._lease.is_lost.wait()
+        raise LeaseLost("another worker has it")
 
     async def _watch_rebuild_orders(self) -> None:
         """Start only after the opening, which may just be executing an order."""
@@ -300,9 +318,20 @@ class PartitionWorker:
             self._log.warning("not_drained", error=type(error).__name__)
 
 
-async def _pause(stopping: asyncio.Event, seconds: float) -> None:
+async def _pause(seconds: float, *ends: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(stopping.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await _wait_for(*ends)
+
+
+async def _wait_for(*events: asyncio.Event) -> None:
+    """Wait for the first of these."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 async def work(settings: Settings) -> None:
@@ -313,21 +342,34 @@ async def work(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
     connecting = asyncio.create_task(
-        postgres.connect_when_there(settings.database_url, name="scrip-worker", min_size=2, max_size=8)
+        postgres.connect_when_there(settings.database_url, name="scrip-worker", min_size=2, max_size=CONNECTIONS)
     )
     await asyncio.wait({connecting, asyncio.create_task(stopping.wait())}, return_when=asyncio.FIRST_COMPLETED)
     if not connecting.done():
         connecting.cancel()
         return
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-    async with await connecting as pool:
+    async with (
+        await connecting as pool,
+        # A connection of its own: nothing that the worker does delays the renewal of its leases.
+        await postgres.connect_when_there(settings.database_url, name="scrip-worker", max_size=1) as renewing,
+    ):
         await ensure_partitions(pool, settings.partitions)
         metrics.serve(settings.host, settings.metrics_port)
         supervisor = Supervisor(TaskFailures(pool, 0))
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
-        workers = [PartitionWorker(settings, pool, partition, holder) for partition in range(settings.partitions)]
+        keeper = LeaseKeeper(renewing, holder, settings.partitions)
+        keeping = asyncio.create_task(supervisor.run("leases", keeper.run))
+        openings = asyncio.Semaphore(OPENINGS_AT_ONCE)
+        workers = [
+            PartitionWorker(settings, pool, partition, keeper, openings) for partition in range(settings.partitions)
+        ]
         await asyncio.gather(*(worker.run(stopping) for worker in workers))
+        keeping.cancel()
         housekeeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        with contextlib.suppress(*postgres.ERRORS):
+            await keeper.end()
 
 
 def run(settings: Settings) -> None:

@@ -26,10 +26,10 @@ CREATE TABLE partitions (
   recorded_at timestamptz,
   recorded_events bigint NOT NULL DEFAULT 0,
 
-  -- The lease. Its new owner draws a new fence; writes under an older one fail.
+  -- The lease: it lives while its holder does (workers, below). A new holder draws a new fence; writes under an older
+  -- one fail.
   fence bigint NOT NULL DEFAULT 0,
   lease_holder text,
-  lease_until timestamptz,
 
   -- The Postgres (`incarnation()` below) in which a worker has checked that Redis holds no configuration that this
   -- Postgres lacks. Any other takes no configuration, as it might repeat version numbers.
@@ -37,6 +37,14 @@ CREATE TABLE partitions (
 
   CHECK (cursor_epoch <= epoch),
   CHECK (state = 'closed' OR cursor_epoch = epoch)
+) WITH (fillfactor = 50);
+
+-- The worker processes. One update of its row renews all leases of a worker, without waiting for a partition's row.
+CREATE TABLE workers (
+  holder text PRIMARY KEY,
+  -- Since when the row was never expired: a worker that comes and goes gets no leases from others.
+  alive_since timestamptz NOT NULL DEFAULT clock_timestamp(),
+  alive_until timestamptz NOT NULL
 ) WITH (fillfactor = 50);
 
 -- Each partition's newest configuration version; its row lock makes the numbers gapless. A table of its own, as a long

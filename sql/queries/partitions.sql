@@ -65,6 +65,10 @@ UPDATE partitions SET
 WHERE id = $1 AND cursor_epoch = $2 AND cursor_seq = $3 AND fence = $5 AND $4 > $3
 RETURNING id;
 
+-- name: prune_workers
+-- Delete the rows of workers that ended long ago.
+DELETE FROM workers WHERE alive_until < clock_timestamp() - interval '1 hour';
+
 -- name: raise_epochs
 -- Make the next epoch higher than a known one.
 -- $1 epoch bigint
@@ -79,7 +83,7 @@ SELECT id, cursor_epoch, cursor_seq FROM partitions WHERE id = ANY($1);
 -- All partitions, in order.
 SELECT
   id, epoch, nonce, state, cursor_epoch, cursor_seq, cursor_digest, recorded_at, recorded_events, fence, lease_holder,
-  lease_until > clock_timestamp() AS lease_live, version AS config_version, incarnation() AS incarnation,
+  EXISTS (SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()) AS lease_live, version AS config_version, incarnation() AS incarnation,
   incarnation = incarnation() AS confirmed
 FROM partitions JOIN config_versions ON partition = id ORDER BY id;
 
@@ -88,21 +92,35 @@ FROM partitions JOIN config_versions ON partition = id ORDER BY id;
 SELECT partitions FROM settings;
 
 -- name: release_lease
--- Release the lease, if it is still ours.
--- $1 partition int  $2 fence bigint
-UPDATE partitions SET lease_holder = NULL, lease_until = NULL WHERE id = $1 AND fence = $2;
+-- Release the lease, if it is still ours; to another worker, or to any.
+-- $1 partition int  $2 fence bigint  $3 holder text
+UPDATE partitions SET lease_holder = $3 WHERE id = $1 AND fence = $2;
 
--- name: renew_lease
--- Renew the lease. Returns no row if another worker has taken it.
--- $1 partition int  $2 fence bigint  $3 ttl_ms int
-UPDATE partitions SET lease_until = clock_timestamp() + $3 * interval '1 ms' WHERE id = $1 AND fence = $2
-RETURNING id;
+-- name: remove_worker
+-- Delete the row of a worker that ends.
+-- $1 holder text
+DELETE FROM workers WHERE holder = $1;
+
+-- name: renew_leases
+-- Renew all leases of a worker. Returns a row for each living worker, and one for each partition.
+-- $1 holder text  $2 ttl_ms int
+WITH renewed AS (
+  INSERT INTO workers AS old (holder, alive_until) VALUES ($1, clock_timestamp() + $2 * interval '1 ms')
+  ON CONFLICT (holder) DO UPDATE SET
+    alive_since = CASE WHEN old.alive_until > clock_timestamp() THEN old.alive_since ELSE clock_timestamp() END,
+    alive_until = excluded.alive_until
+)
+SELECT NULL AS id, NULL AS fence, holder, extract(epoch FROM clock_timestamp() - alive_since)::float8 AS alive_s
+FROM workers WHERE alive_until > clock_timestamp()
+UNION ALL
+SELECT id, fence, lease_holder, NULL FROM partitions;
 
 -- name: take_lease
 -- Take a free lease with a new fence. The fence is random: a sequence would repeat its numbers after a restore of
 -- Postgres to an earlier time.
--- $1 partition int  $2 holder text  $3 ttl_ms int
-UPDATE partitions SET
-  fence = (random() * 9007199254740991)::bigint, lease_holder = $2, lease_until = clock_timestamp() + $3 * interval '1 ms'
-WHERE id = $1 AND (lease_holder IS NULL OR lease_holder = $2 OR lease_until <= clock_timestamp())
+-- $1 partition int  $2 holder text
+UPDATE partitions SET fence = (random() * 9007199254740991)::bigint, lease_holder = $2
+WHERE id = $1 AND (lease_holder IS NULL OR lease_holder = $2 OR NOT EXISTS (
+  SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()
+))
 RETURNING fence;

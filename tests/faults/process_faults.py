@@ -20,7 +20,7 @@ CUTS = 12
 TRIES = 300
 _IN_TRANSACTION = """SELECT count(*) FROM pg_stat_activity
 WHERE application_name = 'scrip-worker' AND state = 'idle in transaction'"""
-_END_LEASE = "UPDATE partitions SET lease_until = now(), lease_holder = 'nobody' WHERE fence = $1"
+_END_LEASE = "UPDATE partitions SET lease_holder = 'nobody' WHERE fence = $1"
 _REDEEM_AGAIN = """
 local rolled_back = {}
 for _, entry in ipairs(redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1000)) do

@@ -233,14 +233,14 @@ class Stage:
         await until(reopened, "a new epoch")
 
     async def kill_worker(self, wait_for_lease: bool) -> None:
-        """Kill it, and start another. Its lease ends by itself in ten seconds; else it is ended now."""
+        """Kill it, and start another. Its lease ends by itself in two seconds; else it is ended now."""
         await self.worker.signal(signal.SIGKILL)
         await self.start_worker(wait_for_lease)
 
     async def start_worker(self, wait_for_lease: bool) -> None:
         """Start it again once it is killed."""
         if not wait_for_lease:
-            await self.pool.execute("UPDATE partitions SET lease_until = now()")
+            await self.pool.execute("DELETE FROM workers")
         self.worker.start()
 
     def switch(self, *, side: bool = True) -> None:

@@ -16,13 +16,14 @@ from loadtests.harness.running import data_folder
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
 from service.record.migrations import migrate
+from tests.integration.fleet import fleet
 from tests.integration.flush_fixtures import make_flusher, shop
 from tests.integration.opening_fixtures import place
 from tests.integration.record_fixtures import kept, partitions, pool, workspace
 from tests.integration.webhook_fixtures import office, receiver
 from tests.service_fixture import database
 
-__all__ = ["kept", "make_flusher", "office", "partitions", "place", "pool", "receiver", "shop", "workspace"]
+__all__ = ["fleet", "kept", "make_flusher", "office", "partitions", "place", "pool", "receiver", "shop", "workspace"]
 """Fixtures of several files, for pytest to find here."""
 
 _numbers = count(1)

@@ -83,7 +83,7 @@ async def make_book(pool: asyncpg.Pool, row: WorkspaceRow, **fields: Any) -> Boo
 
 async def take_partition(pool: asyncpg.Pool) -> int:
     """Take the lease of partition 0 as a new worker; return its fence."""
-    fence = await take_lease(pool, 0, uuid4().hex, 0)
+    fence = await take_lease(pool, 0, uuid4().hex)
     assert fence is not None
     return fence
 

@@ -9,6 +9,7 @@ from service.common.config import Settings
 from service.record.partitions.failing_tasks import read_failing
 from service.record.partitions.openings import order_rebuild
 from service.worker import process as worker
+from service.worker.lease_keeper import LeaseKeeper
 from service.worker.opening import Opening
 from service.worker.write_behind import CursorMoved
 from tests.integration.opening_fixtures import Place
@@ -31,13 +32,15 @@ async def test_a_moved_cursor_starts_the_opening_again(
 
     pauses: list[float] = []
 
-    async def pause(_: asyncio.Event, seconds: float) -> None:
+    async def pause(seconds: float, *_: asyncio.Event) -> None:
         pauses.append(seconds)
 
     monkeypatch.setattr(Opening, "run", run)
     monkeypatch.setattr(worker, "_pause", pause)
     await order_rebuild(place.pool, 0, "an operator ordered it")
     settings = Settings(redis_url=place.valkey_url, database_url=database_url)
-    await worker.PartitionWorker(settings, place.pool, 0, "tests").run(stopping)
+    keeper = LeaseKeeper(place.pool, "tests", 1)
+    keeper[0].is_due.set()
+    await worker.PartitionWorker(settings, place.pool, 0, keeper, asyncio.Semaphore()).run(stopping)
     assert (openings, pauses[0]) == (2, 0.0)
     assert await read_failing(place.pool, 0) == []

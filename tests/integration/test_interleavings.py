@@ -191,7 +191,7 @@ async def test_a_worker_that_stood_still_while_it_recorded(
         await walk.trade(number)
         async with workers.asleep(number, record) as sleeper:
             await walk.sell()
-            assert await take_lease(place.pool, 0, "another", 0)
+            assert await take_lease(place.pool, 0, "another")
             if meanwhile != "takes the lease":
                 await place.record()
             if meanwhile == "opens after a loss":

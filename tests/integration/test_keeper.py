@@ -19,9 +19,10 @@ from service.operations import redeem
 from service.record.config.code_rows import add_codes
 from service.record.partitions.failing_tasks import FailingTask, read_failing
 from service.record.partitions.openings import order_rebuild, rebuild_order
-from service.record.partitions.partition_rows import LeaseLost, read_partition, take_lease
+from service.record.partitions.partition_rows import LeaseLost, read_partition
+from service.worker import lease_keeper, task_supervisor
 from service.worker import process as worker
-from service.worker import task_supervisor
+from service.worker.lease_keeper import LeaseKeeper
 from service.worker.opening import Opening
 from service.worker.process import PartitionWorker
 from service.worker.restocker import Restocker
@@ -33,7 +34,7 @@ async def test_an_order_doesnt_stop_what_carries_it_out(
     place: Place, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker that renews its lease during an ordered rebuild goes on, and rebuilds once."""
-    monkeypatch.setattr(worker, "RENEW_S", 0.001)
+    monkeypatch.setattr(lease_keeper, "RENEW_S", 0.001)
     monkeypatch.setattr(worker, "REBUILD_POLL_S", 0.001)
     await order_rebuild(place.pool, 0, "an operator ordered it")
     before = await place.pool.fetchval("SELECT count(*) FROM recoveries")
@@ -48,25 +49,24 @@ async def test_an_opening_that_fails_backs_off_and_says_so(
     last reason until the partition is open."""
     pauses: list[float] = []
     noted: list[FailingTask] = []
-    failures, opens = 6, Opening.run
+    failures, opens, takes = 6, Opening.run, LeaseKeeper.take
 
-    async def take(*args: Any) -> int | None:
+    async def take(keeper: LeaseKeeper, *args: Any) -> int | None:
         if not pauses:
             raise RuntimeError("the handler is closed")  # as uvloop does
-        return await take_lease(*args)
+        return await takes(keeper, *args)
 
     async def fails(opening: Opening) -> Any:
         if len(pauses) < failures:
             raise ScriptFailed("redo", "WRONGTYPE", "user_script:7")
         return await opens(opening)
 
-    async def pause(stopping: asyncio.Event, seconds: float) -> None:
-        del stopping
+    async def pause(seconds: float, *_: asyncio.Event) -> None:
         pauses.append(seconds)
         if len(pauses) == failures:
             noted.extend(await read_failing(place.pool, 0))
 
-    monkeypatch.setattr(worker, "take_lease", take)
+    monkeypatch.setattr(LeaseKeeper, "take", take)
     monkeypatch.setattr(Opening, "run", fails)
     monkeypatch.setattr(worker, "_pause", pause)
     monkeypatch.setattr(task_supervisor.random, "uniform", lambda _, most: most)
@@ -151,7 +151,8 @@ def _metric(name: str, task: str) -> float:
 
 def make_keeper(place: Place, database_url: str) -> PartitionWorker:
     """A worker's loop on the place's servers."""
-    return PartitionWorker(Settings(redis_url=place.valkey_url, database_url=database_url), place.pool, 0, "tests")
+    settings = Settings(redis_url=place.valkey_url, database_url=database_url)
+    return PartitionWorker(settings, place.pool, 0, LeaseKeeper(place.pool, "tests", 1), asyncio.Semaphore())
 
 
 async def keep_until_rebuilt(place: Place, keeper: PartitionWorker) -> None:
@@ -168,9 +169,11 @@ async def keep_until_rebuilt(place: Place, keeper: PartitionWorker) -> None:
 async def running(keeper: PartitionWorker) -> AsyncIterator[None]:
     """Run the loop meanwhile."""
     stopping = asyncio.Event()
+    renewing = asyncio.create_task(keeper._keeper.run())
     keeping = asyncio.create_task(keeper.run(stopping))
     try:
         yield
     finally:
         stopping.set()
         await keeping
+        renewing.cancel()

@@ -54,7 +54,7 @@ async def test_an_older_redis_with_an_epoch_of_the_same_number(
     await place.record()
     row = await read_partition(place.pool, 0)
     first, scripts = await place.snapshot(), Scripts(0, row.epoch, row.nonce, [*SERVING, *PROJECTION])
-    fences = {await take_lease(place.pool, 0, "first", 0) for _ in range(9)}
+    fences = {await take_lease(place.pool, 0, "first") for _ in range(9)}
     await place.pool.close()
 
     async with await postgres.connect(backup) as place.pool:
@@ -66,7 +66,7 @@ async def test_an_older_redis_with_an_epoch_of_the_same_number(
         with pytest.raises(Refusal, match="redemption_not_found"):
             await place.do(rollback.ROLLBACK, lost["redemptionId"])
         await place.record()
-        assert not fences & {await take_lease(place.pool, 0, "second", 0) for _ in range(99)}
+        assert not fences & {await take_lease(place.pool, 0, "second") for _ in range(99)}
         whole = await place.everything()
 
         await _lead_to(place, first, scripts)

@@ -1,6 +1,7 @@
 """Partitions in Postgres: leases, epochs, and the versions of their configuration."""
 
 import asyncio
+from unittest.mock import ANY
 
 import asyncpg
 import pytest
@@ -9,6 +10,7 @@ from service.domain.errors import Refusal
 from service.formats.event_id import NO_EVENT, EventId
 from service.record.partitions.partition_rows import (
     LeaseLost,
+    Leases,
     WrongPartitions,
     begin_epoch,
     bump_config_version,
@@ -20,7 +22,8 @@ from service.record.partitions.partition_rows import (
     read_partition,
     read_partitions,
     release_lease,
-    renew_lease,
+    remove_worker,
+    renew_leases,
     take_lease,
 )
 from tests.integration.record_fixtures import Record, assigned
@@ -45,25 +48,42 @@ async def test_the_number_of_partitions_is_fixed(pool: asyncpg.Pool):
 
 
 async def test_a_lease_has_one_owner(pool: asyncpg.Pool):
-    """A live lease can't be taken; after its end or its release another worker takes it, with another fence."""
-    fences = await asyncio.gather(*(take_lease(pool, 0, f"holder {i}", 60_000) for i in range(8)))
+    """A living worker's lease can't be taken; after the worker's end, or a release, another takes it, with another
+    fence."""
+    for holder in ("first", "second", "third"):
+        await renew_leases(pool, holder, 60_000)
+    fences = await asyncio.gather(*(take_lease(pool, 0, holder) for holder in ("first", "second", "third")))
     (fence,) = [fence for fence in fences if fence is not None]
-    assert await renew_lease(pool, 0, fence, 1)
-    await asyncio.sleep(0.01)
-    second = await take_lease(pool, 0, "second", 60_000)
-    assert second is not None
-    assert second != fence
-    assert not await renew_lease(pool, 0, fence, 60_000)
+    leases = await renew_leases(pool, "first", 60_000)
+    assert leases.workers.keys() == {"first", "second", "third"}
+    (owner,) = {holder for holder in leases.workers if leases.partitions[0] == (fence, holder)}
+    another, last = leases.workers.keys() - {owner}
+    await remove_worker(pool, owner)
+    second = await take_lease(pool, 0, another)
+    assert second not in (None, fence)
     await release_lease(pool, 0, fence)
-    assert await take_lease(pool, 0, "third", 60_000) is None
-    await release_lease(pool, 0, second)
-    assert await take_lease(pool, 0, "third", 60_000) is not None
-    assert await take_lease(pool, 1, "second", 60_000) is not None
+    assert await take_lease(pool, 0, last) is None
+    await release_lease(pool, 0, second, last)
+    assert await take_lease(pool, 0, another) is None
+    assert await take_lease(pool, 0, last) is not None
+
+
+async def test_an_expired_worker_has_no_leases(pool: asyncpg.Pool):
+    """A worker that was not renewed in time has no leases; when it is renewed, it has lived for a moment only."""
+    await renew_leases(pool, "slow", 1)
+    assert await take_lease(pool, 0, "slow") is not None
+    await asyncio.sleep(0.01)
+    assert await renew_leases(pool, "quick", 60_000) == Leases({}, {0: (ANY, "slow"), 1: (ANY, None)})
+    assert await take_lease(pool, 0, "quick") is not None
+    await pool.execute("UPDATE workers SET alive_since = alive_since - interval '1 hour'")
+    await renew_leases(pool, "slow", 60_000)
+    alive_s = (await renew_leases(pool, "slow", 60_000)).workers
+    assert alive_s["slow"] < 3600 <= alive_s["quick"]
 
 
 async def test_an_epoch_opens_for_its_fence(pool: asyncpg.Pool):
     """An epoch is confirmed only under its fence, with the cursor in it, and before a later epoch begins."""
-    fence = await take_lease(pool, 0, "first", 0)
+    fence = await take_lease(pool, 0, "first")
     assert fence is not None
     epoch = await begin_epoch(pool, 0, fence, "a")
     now = (await read_partition(pool, 0)).incarnation
@@ -73,7 +93,7 @@ async def test_an_epoch_opens_for_its_fence(pool: asyncpg.Pool):
     assert await confirm_open(pool, 0, fence, epoch, now)
     row = await read_partition(pool, 0)
     assert (row.state, row.epoch, row.nonce, row.cursor, row.cursor_digest) == ("open", epoch, "a", (epoch, 0), b"a")
-    later = await take_lease(pool, 0, "later", 0)
+    later = await take_lease(pool, 0, "later")
     assert later is not None
     with pytest.raises(LeaseLost):
         await begin_epoch(pool, 0, fence, "b")
@@ -100,7 +120,7 @@ async def test_nothing_is_configured_in_a_postgres_that_was_not_compared(pool: a
     with pytest.raises(Refusal) as refused:
         await change()
     assert refused.value.code == "recovering"
-    fence = await take_lease(pool, 0, "worker", 0)
+    fence = await take_lease(pool, 0, "worker")
     assert fence is not None
     for wrong in ((fence + 1, row.incarnation), (fence, "another")):
         await confirm_incarnation(pool, 0, *wrong)

@@ -80,7 +80,7 @@ async def test_a_gap_needs_accept_loss(patient: Service, rebuild: Callable[..., 
 async def test_without_a_worker(patient: Service, rebuild: Callable[..., Result]) -> None:
     """Without a worker the command says so; the order stays until it is cancelled."""
     with patient.run.asleep("worker"):
-        await patient.fetch("UPDATE partitions SET lease_until = now() - interval '1 s'")
+        await patient.fetch("DELETE FROM workers")
         ended = rebuild(patient)
         assert ended.exit_code == 1
         assert "Start one" in ended.output

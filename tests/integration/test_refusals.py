@@ -53,10 +53,10 @@ _WRITTEN = "t.xmin::text"
 """The transaction that wrote a row: another one after any change."""
 _MOVING = {
     "keys": "(to_jsonb(t) - 'last_used_at')::text",
-    "partitions": "(to_jsonb(t) - 'lease_until')::text",
+    "workers": "holder",
     "audit": "t::text",
 }
-"""Rows without the column that a background task writes."""
+"""Rows without the columns that a background task writes."""
 _FROM = {"audit": "(SELECT * FROM audit WHERE action <> 'attempts.refused')"}
 """A background task counts refused attempts there."""
 

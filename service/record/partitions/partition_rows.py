@@ -109,19 +109,39 @@ async def read_partition(database: Database, partition: int) -> Partition:
     return (await read_partitions(database))[partition]
 
 
-async def take_lease(database: Database, partition: int, holder: str, ttl_ms: int) -> int | None:
-    """Return the fence to write under, or None while another worker has the lease. A repeated call returns a new
+class Leases(msgspec.Struct, frozen=True):
+    """All leases at one moment."""
+
+    workers: dict[str, float]
+    """The living workers, and for how many seconds each has lived without an interruption."""
+    partitions: dict[int, tuple[int, str | None]]
+    """Each partition's fence and holder; the lease is free if no living worker is the holder."""
+
+
+async def renew_leases(database: Database, holder: str, ttl_ms: int) -> Leases:
+    """Renew all leases of a worker, and read those of all. The worker itself is missing if it was not alive before."""
+    workers, partitions = {}, {}
+    for row in await database.fetch(query("renew_leases"), holder, ttl_ms):
+        if row["id"] is None:
+            workers[row["holder"]] = row["alive_s"]
+        else:
+            partitions[row["id"]] = row["fence"], row["holder"]
+    return Leases(workers, partitions)
+
+
+async def take_lease(database: Database, partition: int, holder: str) -> int | None:
+    """Return the fence to write under, or None while a living worker has the lease. A repeated call returns a new
     fence."""
-    return await database.fetchval(query("take_lease"), partition, holder, ttl_ms)
+    return await database.fetchval(query("take_lease"), partition, holder)
 
 
-async def renew_lease(database: Database, partition: int, fence: int, ttl_ms: int) -> bool:
-    """Whether the lease was still ours; if so, it is renewed."""
-    return await database.fetchval(query("renew_lease"), partition, fence, ttl_ms) is not None
+async def release_lease(database: Database, partition: int, fence: int, successor: str | None = None) -> None:
+    await database.execute(query("release_lease"), partition, fence, successor)
 
 
-async def release_lease(database: Database, partition: int, fence: int) -> None:
-    await database.execute(query("release_lease"), partition, fence)
+async def remove_worker(database: Database, holder: str) -> None:
+    """The worker ends: its leases are free."""
+    await database.execute(query("remove_worker"), holder)
 
 
 async def begin_epoch(pool: asyncpg.Pool, partition: int, fence: int, nonce: str, above: int = 0) -> int:

@@ -1,0 +1,175 @@
+"""This worker's leases: renewed together, and spread evenly over the living workers."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import asyncpg
+import structlog
+
+from service.record import pool as postgres
+from service.record.partitions import partition_rows
+from service.record.partitions.partition_rows import Leases
+
+LEASE_S = 2.0
+RENEW_S = 0.5
+SETTLED_S = 5.0
+"""A worker that has lived so long without an interruption gets leases of others."""
+UNTAKEN_S = 1.5
+"""A lease that stays free for so long may be taken by any worker."""
+
+log = structlog.get_logger()
+
+
+class Lease:
+    """One partition's lease, as this worker sees it."""
+
+    def __init__(self) -> None:
+        self.is_due = asyncio.Event()
+        """This worker is to take it."""
+        self.is_named = asyncio.Event()
+        """This worker is its holder, and does not work on the partition."""
+        self.is_lost = asyncio.Event()
+        """Another worker has taken it."""
+        self.is_leaving = asyncio.Event()
+        """This worker is to hand it over, to `successor`."""
+        self.successor: str | None = None
+        self.is_steady = False
+        """Whether the partition is open: an opening is not interrupted for a handover."""
+        self.fence: int | None = None
+        """The fence of this worker's current work on the partition."""
+        self.known_from = 0
+        """Earlier readings may be older than the last change of the lease."""
+        self.free_since: float | None = None
+
+
+class LeaseKeeper:
+    """The leases of one worker process. Every half second:
+
+    1. One statement renews this worker's row, and with it all of its leases, for two seconds. It returns who has which.
+    2. A partition with another fence than this worker's is lost: the work on it ends.
+    3. Free leases go to the workers with the fewest. All workers compute the same; only one of them can take a lease.
+       A lease that stays free for 1.5 s may be taken by any.
+    4. If no lease is free, the worker with the most leases hands one over to the worker with the fewest, if that
+       has at least two fewer and has lived for five seconds. It ends its work on the partition and names its successor.
+
+    A worker that could not renew its leases for two seconds takes none of another for two seconds: perhaps Postgres was
+    away, and the other has not renewed its own yet.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, holder: str, partitions: int) -> None:
+        """`pool` is used for nothing else that may take long."""
+        self._pool, self.holder = pool, holder
+        self._leases = [Lease() for _ in range(partitions)]
+        self._readings = 0
+        self._careful_until = 0.0
+        self.has_others = False
+        """Whether there are other workers."""
+
+    def __getitem__(self, partition: int) -> Lease:
+        return self._leases[partition]
+
+    async def run(self) -> None:
+        while True:
+            try:
+                await self.renew()
+            except postgres.ERRORS as error:
+                log.warning("leases_not_renewed", error=type(error).__name__)  # the fences prevent writes
+            await asyncio.sleep(RENEW_S)
+
+    async def renew(self) -> None:
+        """Renew once, and set the events of each lease."""
+        self._readings += 1
+        reading = self._readings
+        async with asyncio.timeout(LEASE_S):
+            leases = await partition_rows.renew_leases(self._pool, self.holder, round(LEASE_S * 1000))
+        if self.holder not in leases.workers and reading > 1:
+            self._careful_until = time.monotonic() + LEASE_S
+        workers = {**leases.workers, self.holder: leases.workers.get(self.holder, 0.0)}
+        self._observe(reading, Leases(workers, leases.partitions))
+
+    async def take(self, database: asyncpg.Pool, partition: int) -> int | None:
+        """Take the lease, and return its new fence; None if another worker has it."""
+        lease = self._leases[partition]
+        fence = await partition_rows.take_lease(database, partition, self.holder)
+        lease.is_due.clear()
+        lease.is_named.clear()
+        lease.is_lost.clear()
+        lease.is_leaving.clear()
+        lease.successor, lease.fence, lease.known_from = None, fence, self._readings + 1
+        return fence
+
+    def pause(self, partition: int) -> None:
+        """The work on the partition has ended. If this worker still has the lease, it may take it again."""
+        lease = self._leases[partition]
+        if lease.fence is not None and not lease.is_lost.is_set():
+            lease.is_named.set()
+            lease.is_due.set()
+        lease.fence = None
+
+    async def release(self, database: asyncpg.Pool, partition: int, fence: int) -> None:
+        """Release the lease, to its successor if it has one."""
+        lease = self._leases[partition]
+        await partition_rows.release_lease(database, partition, fence, lease.successor)
+        lease.fence, lease.known_from = None, self._readings + 1
+        lease.is_named.clear()
+        lease.is_due.clear()
+
+    async def end(self) -> None:
+        """This worker takes no leases any more."""
+        await partition_rows.remove_worker(self._pool, self.holder)
+
+    def _observe(self, reading: int, leases: Leases) -> None:
+        now = time.monotonic()
+        self.has_others = len(leases.workers) > 1
+        held = Counter(dict.fromkeys(leases.workers, 0))
+        held.update(holder for _, holder in leases.partitions.values() if holder in leases.workers)
+        free = [partition for partition, (_, holder) in leases.partitions.items() if holder not in leases.workers]
+        to_take = share_out(held, free)
+        for partition, lease in enumerate(self._leases):
+            if reading < lease.known_from:
+                continue
+            fence, holder = leases.partitions[partition]
+            is_free = holder not in leases.workers
+            lease.free_since = (lease.free_since or now) if is_free else None
+            may_take = is_free and not (holder and now < self._careful_until)
+            is_untaken = lease.free_since is not None and now - lease.free_since > UNTAKEN_S
+            is_named = holder == self.holder and lease.fence is None
+            _set(lease.is_named, is_named)
+            _set(lease.is_due, is_named or (may_take and (to_take.get(partition) == self.holder or is_untaken)))
+            if lease.fence not in (None, fence):
+                lease.is_lost.set()
+        is_moving = any(lease.is_leaving.is_set() and lease.fence is not None for lease in self._leases)
+        if not free and not is_moving:
+            self._hand_over(held, {worker for worker, alive_s in leases.workers.items() if alive_s >= SETTLED_S})
+
+    def _hand_over(self, held: Mapping[str, int], settled: set[str]) -> None:
+        giver, receiver = choose_handover(held, settled)
+        steady = [partition for partition, lease in enumerate(self._leases) if lease.is_steady]
+        if giver == self.holder and steady:
+            lease = self._leases[steady[-1]]
+            lease.successor = receiver
+            lease.is_leaving.set()
+            log.info("lease_handed_over", partition=steady[-1], successor=receiver)
+
+
+def share_out(held: Mapping[str, int], free: Iterable[int]) -> dict[int, str]:
+    """Which worker takes which free lease: each goes to the worker with the fewest, the first of the same number."""
+    counts, shares = dict(held), {}
+    for partition in sorted(free):
+        worker = min(counts, key=lambda one: (counts[one], one))
+        shares[partition] = worker
+        counts[worker] += 1
+    return shares
+
+
+def choose_handover(held: Mapping[str, int], settled: set[str]) -> tuple[str | None, str | None]:
+    """The worker that hands a lease over, and its successor; None if the leases are even."""
+    giver = min(held, key=lambda one: (-held[one], one))
+    receiver = min(settled, key=lambda one: (held[one], one), default=giver)
+    return (giver, receiver) if held[giver] - held[receiver] >= 2 else (None, None)
+
+
+def _set(event: asyncio.Event, is_set: bool) -> None:
+    event.set() if is_set else event.clear()

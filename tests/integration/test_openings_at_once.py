@@ -1,0 +1,57 @@
+"""Openings of many partitions at once."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+
+from service.record.partitions.partition_rows import read_partitions
+from service.worker import restorer
+from service.worker.restorer import Restorer
+from tests.integration.fleet import Fleet
+from tests.integration.waiting import until
+
+
+@pytest.fixture
+def partitions() -> int:
+    return 9
+
+
+async def test_all_partitions_are_rebuilt_at_once(fleet: Fleet, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One worker rebuilds more partitions than it has connections to Postgres, four at a time."""
+    monkeypatch.setattr(restorer, "PROGRESS_S", 0)
+    redoes, holding, most = Restorer._redo_facts, 0, 0
+
+    async def redo(*args: Any) -> int:
+        nonlocal holding, most
+        holding += 1
+        most = max(most, holding)
+        await asyncio.sleep(0.2)  # with a connection to Postgres
+        try:
+            return await redoes(*args)
+        finally:
+            holding -= 1
+
+    await fleet.start("a")
+    await fleet.until_shared(9)
+    await fleet.learn()
+    redeemed = [await fleet.redeem(partition) for partition in range(fleet.partitions)]
+    await until(lambda: _are_recorded(fleet, redeemed))
+    before = {row.id: row.epoch for row in await read_partitions(fleet.pool)}
+    monkeypatch.setattr(Restorer, "_redo_facts", redo)
+    await redis.flushall()
+
+    async def is_rebuilt() -> bool:
+        rows = await read_partitions(fleet.pool)
+        return all(row.epoch > before[row.id] and row.state == "open" for row in rows)
+
+    await until(is_rebuilt)
+    assert most == 4
+    assert await fleet.pool.fetch("SELECT task, reason FROM failing_tasks") == []
+    await fleet.learn()
+    assert {await fleet.redeem(partition) for partition in range(fleet.partitions)} - {*redeemed}
+
+
+async def _are_recorded(fleet: Fleet, redeemed: list[str]) -> bool:
+    return len(await fleet.recorded()) == len(redeemed)
