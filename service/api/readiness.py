@@ -1,6 +1,7 @@
 """Whether this process can serve requests, and which partitions it can't serve."""
 
 import asyncio
+import time
 from typing import Literal
 
 from service.api.context import Context
@@ -11,9 +12,10 @@ from service.record.pool import ERRORS
 CHECK_S = 1.0
 """Time for each server to reply to a check."""
 
-Fault = Literal["redis_unavailable", "closed", "unverified"]
-"""Why a partition is not served: Redis can't be reached; a worker must open the partition; Redis is not the server that
-a worker verified, or has lost its gate or scripts. Programs compare these texts: never change one."""
+Fault = Literal["keys_outdated", "redis_unavailable", "closed", "unverified"]
+"""Why a partition is not served: API keys have not been read from Postgres for too long; Redis can't be reached; a
+worker must open the partition; Redis is not the server that a worker verified, or has lost its gate or scripts.
+Programs compare these texts: never change one."""
 
 
 class UnservedPartition(Answer):
@@ -67,6 +69,8 @@ async def _reaches_postgres(context: Context) -> bool:
 
 async def state_of(context: Context, partition: int) -> Literal["open", "behind"] | Fault:
     """`behind` includes a gate that is `full`: the partition refuses some requests, and serves the others."""
+    if context.keyring.is_outdated(time.monotonic()):
+        return "keys_outdated"
     if not context.decider.link.connected:
         return "redis_unavailable"
     if partition not in context.open_partitions:
