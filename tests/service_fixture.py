@@ -81,13 +81,21 @@ class Service:
         async with database(self.run.facts["databaseUrl"]) as connection:
             return await connection.fetch(sql, *args)
 
-    def make_workspace(self, name: str, mode: Literal["live", "test"]) -> httpx.Client:
-        """Make a workspace and a key `<name>_admin` with all scopes; return its client once the API knows it."""
+    def make_workspace(self, name: str, mode: Literal["live", "test"], partition: int | None = None) -> httpx.Client:
+        """Make a workspace, in this partition, and a key `<name>_admin` with all scopes; return its client once the API
+        knows it."""
 
         async def make() -> None:
             async with database(self.run.facts["databaseUrl"]) as connection:
-                row = await create_workspace(connection, name, mode)
+                while True:  # its random id chooses the partition
+                    transaction = connection.transaction()
+                    await transaction.start()
+                    row = await create_workspace(connection, name, mode)
+                    if partition in (None, row.partition):
+                        break
+                    await transaction.rollback()
                 await create_key(connection, row.workspace, "admin", list(SCOPES), f"{name}_admin")
+                await transaction.commit()
 
         with ThreadPoolExecutor(1) as aside:  # a test may have a loop of its own here
             aside.submit(asyncio.run, make()).result()
@@ -144,10 +152,10 @@ def service() -> Iterator[Service]:
 
 
 @contextmanager
-def shared_service() -> Iterator[Service]:
+def shared_service(partitions: int = 1) -> Iterator[Service]:
     """Start a service with the test workspace `trial`; with SCRIP_TEST_RESTRICTED its processes have no right that they
     don't need."""
-    with restricted() if os.environ.get("SCRIP_TEST_RESTRICTED") else _unrestricted() as run:
+    with restricted() if os.environ.get("SCRIP_TEST_RESTRICTED") else _unrestricted(partitions) as run:
         shared = Service(run)
         try:
             run.until_ready()
@@ -160,9 +168,9 @@ def shared_service() -> Iterator[Service]:
 
 
 @contextmanager
-def _unrestricted() -> Iterator[Run]:
+def _unrestricted(partitions: int) -> Iterator[Run]:
     with data_folder() as folder:
-        yield Run(folder / "data", free_port())
+        yield Run(folder / "data", free_port(), partitions=partitions)
 
 
 class Ward:
@@ -203,6 +211,17 @@ def patient(ward: Ward) -> Iterator[Service]:
     except BaseException:
         ward.discharge()
         raise
+
+
+@asynccontextmanager
+async def without_postgres(service: Service) -> AsyncIterator[None]:
+    """Inside the block Postgres accepts no connection, and has closed the service's."""
+    async with database(service.run.facts["databaseUrl"]) as connection:
+        with service.run.asleep("postgres"):
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'scrip-%'"
+            )
+            yield
 
 
 def is_well(service: Service) -> bool:

@@ -35,13 +35,13 @@ def data_folder() -> Iterator[Path]:
 class Run:
     """One `scrip run` on a data folder, of this tree or another; its output goes to a file beside that folder."""
 
-    def __init__(self, data_dir: Path, port: int, tree: Path = _ROOT) -> None:
+    def __init__(self, data_dir: Path, port: int, tree: Path = _ROOT, *, partitions: int = 1) -> None:
         self.data_dir = data_dir
         self.output = data_dir.with_name(f"output-{port}")
         self.url = f"http://127.0.0.1:{port}"
         unset = ("REDIS_URL", "DATABASE_URL")
         env = {name: value for name, value in os.environ.items() if name not in unset}
-        env |= {"SCRIP_DATA_DIR": str(data_dir), "SCRIP_PORT": str(port)}
+        env |= {"SCRIP_DATA_DIR": str(data_dir), "SCRIP_PORT": str(port), "SCRIP_PARTITIONS": str(partitions)}
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "service", "run"], cwd=tree, env=env, stdout=output, stderr=subprocess.STDOUT
@@ -63,9 +63,10 @@ class Run:
         self._until(lambda: self.facts["pids"][part] not in ([], [pid]) and self.ready())
 
     def ready(self) -> bool:
+        """Whether it is ready and no part of it fails."""
         try:
             with urllib.request.urlopen(f"{self.url}/health/ready", timeout=5) as answer:
-                return answer.status == 200
+                return json.load(answer)["failing"] == []
         except OSError:
             return False
 

@@ -11,6 +11,8 @@ from service.access.caller import SCOPES, Caller
 from service.access.user_tokens import Tokens
 from service.domain.errors import Refusal
 
+MAX_AGE_S = 600.0
+"""The longest time without Postgres after which keys are accepted: a key revoked meanwhile would be accepted, too."""
 MAX_ENTRIES = 1024
 """Of each cache and counter table of a keyring."""
 
@@ -35,6 +37,7 @@ class Keyring:
 
     def __init__(self) -> None:
         self.tokens = Tokens()
+        self._outdated_at_s = 0.0
         self._rejections: dict[tuple[int | None, UUID | None, bytes | None, str], int] = {}
         self._callers: dict[bytes, Caller] = {}
         self._by_header: dict[str, Caller] = {}
@@ -46,14 +49,26 @@ class Keyring:
         self._callers = callers
         self._by_header = {}
 
-    def authenticate(self, authorization: str, roles: tuple[str, ...]) -> Caller:
-        """The caller of an `Authorization` header. Raises Refusal `unauthenticated`, or `forbidden` if the caller has
-        none of the roles."""
+    def confirm(self, read_at_s: float) -> None:
+        """Store that Postgres had these keys and sessions at this time, by time.monotonic."""
+        self._outdated_at_s = read_at_s + MAX_AGE_S
+
+    def is_outdated(self, now_s: float) -> bool:
+        """Whether the keys and sessions were confirmed too long ago, or never."""
+        return now_s > self._outdated_at_s
+
+    def authenticate(self, authorization: str, roles: tuple[str, ...], now_s: float) -> Caller:
+        """The caller of an `Authorization` header, at this time by time.monotonic. Raises Refusal `unauthenticated`,
+        `forbidden` if the caller has none of the roles, or `keys_outdated`."""
+        if now_s > self._outdated_at_s:
+            raise _refuse_outdated()
         caller = self._by_header.get(authorization) or self._find_by_header(authorization)
         return caller if not caller.scopes.isdisjoint(roles) else self._reject_forbidden(caller, roles)
 
-    def authenticate_session(self, secret: str, roles: tuple[str, ...]) -> Caller:
+    def authenticate_session(self, secret: str, roles: tuple[str, ...], now_s: float) -> Caller:
         """The caller of a console session. Raises Refusal as authenticate does."""
+        if now_s > self._outdated_at_s:
+            raise _refuse_outdated()
         caller = self._find_live(digest_session_secret(secret))
         return caller if not caller.scopes.isdisjoint(roles) else self._reject_forbidden(caller, roles)
 
@@ -106,3 +121,7 @@ class Keyring:
         if source not in self._rejections and len(self._rejections) >= MAX_ENTRIES:
             source = (None, None, None, code)
         self._rejections[source] = self._rejections.get(source, 0) + 1
+
+
+def _refuse_outdated() -> Refusal:
+    return Refusal.temporary("keys_outdated", least_ms=1000, most_ms=3000)

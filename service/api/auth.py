@@ -13,6 +13,7 @@ from service.access.actor import Actor, current_actor
 from service.access.caller import Caller
 from service.api.request_limits import count_request
 from service.domain.errors import Refusal
+from service.operations.accounting import now_s
 from service.operations.call_headers import clean_user_agent
 
 OPEN = {"open": True}
@@ -56,13 +57,13 @@ def authenticate(request: Request[Any, Any, Any], roles: tuple[str, ...]) -> Cal
     keyring = request.app.state.context.keyring
     authorization = request.headers.get("authorization", "")
     if not authorization and (secret := request.cookies.get(SESSION_COOKIE)):
-        caller = keyring.authenticate_session(secret, roles)
+        caller = keyring.authenticate_session(secret, roles, now_s())
         if request.scope["method"] not in _SAFE:
             check_origin(request)
             if not hmac.compare_digest(request.headers.get(CSRF_HEADER, "").encode(), csrf_token(secret).encode()):
                 raise Refusal("forbidden", f"Send the session's CSRF token in the header {CSRF_HEADER}.")
         return caller
-    return keyring.authenticate(authorization, roles)
+    return keyring.authenticate(authorization, roles, now_s())
 
 
 def csrf_token(secret: str) -> str:

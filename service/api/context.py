@@ -1,6 +1,8 @@
 """The objects that handlers use; service/serving/wiring.py makes one Context per process."""
 
+import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 import asyncpg
 
@@ -27,5 +29,7 @@ class Context:
     export_slots: ExportSlots = field(default_factory=ExportSlots)
     open_partitions: frozenset[int] = frozenset()
     """The partitions whose Redis is verified, by the table of partitions in Postgres."""
+    readiness_check: asyncio.Task[Any] | None = None
+    """The last check of readiness; requests that arrive while it runs get its result."""
     selling_until_s: float = 0.0
     """When the console's flash sale in this process ends at the latest, by time.monotonic; 0 without a sale."""

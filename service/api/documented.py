@@ -33,7 +33,7 @@ from service.domain.outcomes import BY_CODE
 
 _BODY = "body:"
 
-_COMMON = "malformed unauthenticated forbidden rate_limited recovering unavailable".split()
+_COMMON = "malformed unauthenticated forbidden rate_limited recovering keys_outdated unavailable".split()
 
 _STRING, _INTEGER = OpenAPIType.STRING, OpenAPIType.INTEGER
 

@@ -69,6 +69,7 @@ _ROWS = (
     Outcome(None, "headers_too_large", 431, "The request's headers are too large."),
     Outcome(None, "internal", 500, "An unexpected error occurred; it has been logged."),
     Outcome(None, "outcome_unknown", 503, "The result is unknown, the connection broke; repeat with the same key."),
+    Outcome(None, "keys_outdated", 503, "API keys have not been read from Postgres for too long; try again shortly."),
     Outcome(92, "unavailable", 503, "A part of the service is unreachable; try again shortly."),
 )
 

@@ -127,7 +127,7 @@ class Protocol(Bounded):
         self._request_id = values[REQUEST_ID] or new_request_id()
         self._caller = None
         try:
-            caller = self._caller = lane.keyring.authenticate(values[AUTHORIZATION] or "", row.roles)
+            caller = self._caller = lane.keyring.authenticate(values[AUTHORIZATION] or "", row.roles, self._began_s)
             ip = self._ip
             if ip and self._proxied and values[FORWARDED] is not None:
                 ip = lane.proxies.client(ip, values[FORWARDED])

@@ -85,6 +85,7 @@ class _PostgresPoller:
     """Polls Postgres five times a second for valid keys and open epochs.
 
     While Postgres is unavailable, both stay as they were: Redis needs no Postgres to decide, unless it has replicas.
+    After MAX_AGE_S (service/access/keyring.py) the keyring refuses all keys.
     """
 
     def __init__(self, context: Context) -> None:
@@ -115,6 +116,7 @@ class _PostgresPoller:
             for issuer in context.keyring.tokens.issuers:
                 issuer.bearer = await _read_bearer(context, issuer.workspace)
             context.keyring.tokens.forget()
+        context.keyring.confirm(polled_at)
         for issuer in context.keyring.tokens.issuers:
             if issuer.bearer is None:
                 issuer.bearer = await _read_bearer(context, issuer.workspace)

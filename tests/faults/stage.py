@@ -209,12 +209,12 @@ class Stage:
         return [line for line in lines if any(f'"event": "{alarm}"' in line for alarm in _ALARMS)]
 
     async def until_ready(self) -> None:
-        """All APIs say that they are ready, and everything is recorded."""
+        """All APIs are ready, no part of the service fails, and everything is recorded."""
         async with httpx.AsyncClient(headers=self.headers, timeout=10) as client:
 
             async def ready() -> bool:
                 for url in self.urls:
-                    if (await client.get(f"{url}/health/ready")).status_code != 200:
+                    if (await client.get(f"{url}/health/ready")).json().get("failing") != []:
                         return False
                     response = await client.get(f"{url}/v1/ops/consistency")
                     if response.status_code != 200 or not settled(response.json()):

@@ -1,5 +1,6 @@
 """Two workspaces with the same ids never meet, and a key is rejected from its expiry on."""
 
+import contextlib
 import hashlib
 from typing import Any
 from uuid import uuid4
@@ -47,7 +48,28 @@ def test_an_expired_key(monkeypatch: pytest.MonkeyPatch) -> None:
     keys.replace({hashlib.sha256(b"short").digest(): caller})
     for second in (1000.0, 1000.5, 1000.999):
         now_s = second
-        assert keys.authenticate("Bearer short", ("checkout",)) == caller
+        assert keys.authenticate("Bearer short", ("checkout",), 0) == caller
     now_s = 1001.0
     with pytest.raises(Refusal, match="unauthenticated"):
-        keys.authenticate("Bearer short", ("checkout",))
+        keys.authenticate("Bearer short", ("checkout",), 0)
+
+
+def test_outdated_keys() -> None:
+    """Keys and sessions are refused from MAX_AGE_S after Postgres last confirmed them, and before the first time."""
+    keys, roles = keyring.Keyring(), ("checkout",)
+    digests = (hashlib.sha256(b"key").digest(), keyring.digest_session_secret("session"))
+    keys.replace(dict.fromkeys(digests, Caller(uuid4(), 1, uuid4(), 0, "live", frozenset(SCOPES))))
+
+    def accepts(now_s: float) -> bool:
+        accepted = 0
+        for authenticate, credential in ((keys.authenticate, "Bearer key"), (keys.authenticate_session, "session")):
+            with contextlib.suppress(Refusal):
+                accepted += bool(authenticate(credential, roles, now_s))
+        assert accepted == (0 if keys.is_outdated(now_s) else 2)
+        return accepted == 2
+
+    assert not accepts(50.0)
+    for confirmed_s in (100.0, 2000.0):
+        keys.confirm(confirmed_s)
+        assert accepts(confirmed_s + keyring.MAX_AGE_S)
+        assert not accepts(confirmed_s + keyring.MAX_AGE_S + 0.001)

@@ -4,12 +4,15 @@ import asyncio
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx
 import pytest
 from click.testing import CliRunner
 
+from service.access import keyring
 from service.cli import admin
 from service.common.child_processes import StartError
 from service.common.config import Settings
@@ -18,7 +21,8 @@ from service.embedded import demo
 from service.embedded.exposure import check_host, check_keys
 from service.record.config import key_rows
 from service.record.config.workspace_rows import create_workspace
-from tests.service_fixture import Service, database, new_id, ok, refused
+from tests.integration.serving import Served
+from tests.service_fixture import Service, database, new_id, ok, refused, until, without_postgres
 
 
 def _make(service: Service, **fields: Any) -> dict[str, Any]:
@@ -33,6 +37,45 @@ def _works(service: Service, key: dict[str, Any]) -> bool:
     answer = service.client(key["secret"]).get("/v1/books?limit=1")
     assert answer.status_code in {200, 401}
     return answer.status_code == 200
+
+
+async def test_keys_that_postgres_has_not_confirmed(
+    patient: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that has not reached Postgres for MAX_AGE_S is not ready and accepts no key, by the fast lane or by
+    Litestar; once Postgres replies, it accepts them again."""
+    monkeypatch.setattr(keyring, "MAX_AGE_S", 3.0)
+    code = patient.coupon(maxRedemptionsPerCode=None)
+    served = Served(patient, tmp_path)
+    headers = {"Authorization": "Bearer demo_admin"}
+    with httpx.Client(base_url=f"http://127.0.0.1:{served.port}", headers=headers, timeout=30) as client:
+
+        def ask() -> tuple[httpx.Response, httpx.Response]:
+            lock = client.post(f"/v1/coupons/lock/{code}", json={"userId": new_id()})
+            return lock, client.get(f"/v1/coupons/{code}")
+
+        def served_to(key: str) -> httpx.Response:
+            return client.get("/v1/books", headers={"Authorization": f"Bearer {key}"})
+
+        def are(status: int) -> bool:
+            return all(answer.status_code == status for answer in ask())
+
+        def state() -> tuple[int, list[str], list[dict[str, Any]]]:
+            response = client.get("/health/ready")
+            return response.status_code, response.json()["failing"], response.json()["partitions"]
+
+        assert [answer.status_code for answer in ask()] == [201, 200]
+        async with without_postgres(patient):
+            assert state() == (200, ["postgres"], [])
+            until(lambda: are(503))
+            for answer in ask():
+                refused(answer, 503, "keys_outdated")
+            refused(served_to("unknown"), 503, "keys_outdated")
+            outdated = {"partition": 0, "reason": "keys_outdated"}
+            assert state() == (503, ["postgres", "partition 0"], [outdated])
+        until(lambda: [answer.status_code for answer in ask()] == [201, 200])
+        assert state() == (200, [], [])
+    served.end()
 
 
 def test_two_keys_are_good_while_clients_change_over(service: Service) -> None:

@@ -118,7 +118,7 @@ def test_request_ids(service: Service) -> None:
 def test_health(service: Service) -> None:
     """Live and ready answer without a key, and each path in the index exists."""
     assert ok(service.anonymous.get("/health/live")) == {"status": "live"}
-    assert ok(service.anonymous.get("/health/ready")) == {"status": "ready", "failing": []}
+    assert ok(service.anonymous.get("/health/ready")) == {"status": "ready", "failing": [], "partitions": []}
     index = ok(service.anonymous.get("/"))
     assert all(service.anonymous.get(path).is_success for name, path in index.items() if name != "service")
 

@@ -25,6 +25,7 @@ from tests.service_fixture import Service, new_id, ok, refused, shared_service, 
 ELSEWHERE = {
     "recovering": "tests/faults/test_opening.py",
     "behind": "tests/faults/test_workers.py",
+    "keys_outdated": "tests/integration/test_keys.py",
     "unavailable": "tests/faults/test_opening.py",
     "outcome_unknown": "tests/integration/test_batch.py",
     "request_timeout": "tests/integration/test_http_bounds.py",

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import time
 from collections import deque
 from typing import Any
 from uuid import UUID
@@ -101,6 +102,7 @@ class Client:
     def __init__(self, *, hot: bool = True, connections: int = 10, beside: "Client | None" = None, **lane: Any) -> None:
         self.decider, self.keyring, self.wire = Decider(), Keyring(), Wire()
         self.keyring.replace({hashlib.sha256(key.encode()).digest(): caller(key) for key in ("one", "two")})
+        self.keyring.confirm(time.monotonic())
         self.passed: list[tuple[str, bytes]] = []
         self.headers: list[tuple[bytes, bytes]] = []
         self.recalled: list[tuple[int, str, str]] = []

@@ -1,7 +1,10 @@
 """The fast lane without a network: each hot request runs its script once, and the answers keep the order."""
 
+import time
+
 import pytest
 
+from service.access.keyring import MAX_AGE_S
 from service.domain.errors import Refusal
 from service.operations.accounting import SAFE_HEADERS
 from tests.unit.fastlane_fixtures import Client, request, statuses
@@ -148,6 +151,20 @@ async def test_a_revoked_key() -> None:
     client.keyring.replace({})
     client.send(request())
     assert statuses(client.wire.sent) == [201, 401]
+
+
+async def test_outdated_keys() -> None:
+    """A known key is refused once Postgres has not confirmed it for MAX_AGE_S, and works again after that."""
+    client = Client()
+    client.answer()
+    client.keyring.confirm(time.monotonic() - MAX_AGE_S)
+    client.send(request())
+    assert statuses(client.wire.sent) == [201, 503]
+    assert b"keys_outdated" in client.wire.sent
+    assert b"retry-after" in client.wire.sent
+    client.keyring.confirm(time.monotonic())
+    client.answer()
+    assert statuses(client.wire.sent) == [201, 503, 201]
 
 
 async def test_pipelined_requests() -> None:

@@ -189,7 +189,7 @@ def test_ten_thousand_that_are_none() -> None:
     for token in (*_confused(), *_foreign(), *_untrue(), *_damaged(FORGED // 2)):
         _refused(token)
         with pytest.raises(Refusal, match="unauthenticated"):
-            keyring.authenticate(f"Bearer {token}", ("user", "public", "checkout", "manage", "operate"))
+            keyring.authenticate(f"Bearer {token}", ("user", "public", "checkout", "manage", "operate"), 0)
         count += 1
     assert count >= FORGED * 0.9, count
 

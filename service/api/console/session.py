@@ -25,6 +25,7 @@ from service.domain import field_types
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.domain.times import Timestamp, from_ms
+from service.operations.accounting import now_s
 from service.record.config.console_sessions import LIFE, begin_session, end_session
 from service.record.config.workspace_rows import read_workspace
 
@@ -66,7 +67,7 @@ async def sign_in(request: Request[Any, Any, Any]) -> Response[Session]:
     check_origin(request)
     _, payload = await read_json_body(request, SignIn, _MAX_BYTES)
     context: Context = request.app.state.context
-    caller = context.keyring.authenticate(f"Bearer {payload.key}", OPERATORS)
+    caller = context.keyring.authenticate(f"Bearer {payload.key}", OPERATORS, now_s())
     if caller.key_id is None:
         raise Refusal("forbidden", "Sign in with an API key, not with a user token.")
     set_actor(request, caller)
@@ -119,7 +120,7 @@ def private(response: Any) -> Any:
 
 
 async def _session(context: Context, secret: str) -> Session:
-    caller = context.keyring.authenticate_session(secret, OPERATORS)
+    caller = context.keyring.authenticate_session(secret, OPERATORS, now_s())
     row = await read_workspace(context.pool, caller.workspace)
     return Session(
         workspace=row.name,

@@ -10,6 +10,7 @@ from service.api.context import Context
 from service.api.controllers import jobs
 from service.api.documented import describe
 from service.api.idempotency import ActionResult, run_once
+from service.api.readiness import state_of
 from service.api.reading import read_json_body, unpack_request
 from service.domain import field_types
 from service.domain.errors import Refusal
@@ -91,7 +92,7 @@ class ConsistencyChecks(Controller):
         pending = row.unrecorded(tail)
         last = await comparisons.read_last(context.pool, caller.workspace)
         return Consistency(
-            state=state,
+            state=state if state in ("open", "behind") else "recovering",
             lag_events=pending,
             lag_seconds=await lag_s(context, row) if pending else 0.0,
             last_recorded=str(row.cursor),
@@ -147,15 +148,3 @@ async def lag_s(context: Context, row: Partition) -> float:
     except Refusal:
         pass
     return 0.0
-
-
-async def state_of(context: Context, partition: int) -> State:
-    if partition not in context.open_partitions:
-        return "recovering"
-    try:
-        gate = await context.decider.gate(partition)
-    except Refusal:
-        return "recovering"
-    if gate == "open":
-        return "open"
-    return "behind" if gate in ("full", "behind") else "recovering"

@@ -1,6 +1,5 @@
 """Endpoints for operators that need no key: health, metrics, problem types, and an index."""
 
-import asyncio
 from typing import Annotated, Any, Literal
 
 from litestar import Controller, Request, Response, get
@@ -8,28 +7,17 @@ from litestar.params import PathParameter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from service.api.auth import OPEN
-from service.api.context import Context
-from service.api.controllers.consistency import state_of
 from service.api.documented import describe
+from service.api.readiness import Ready, check_readiness
 from service.domain.errors import Refusal
 from service.domain.field_types import Answer
 from service.domain.outcomes import BY_CODE
-from service.record.pool import ERRORS
-
-CHECK_S = 1.0
 
 
 class Live(Answer):
     """Whether the process runs."""
 
     status: Literal["live"]
-
-
-class Ready(Answer):
-    """Whether the service accepts requests; `failing` lists the parts that prevent it."""
-
-    status: Literal["ready", "not_ready"]
-    failing: list[str]
 
 
 class ProblemType(Answer):
@@ -71,29 +59,23 @@ class Operating(Controller):
             "getReady",
             "Check whether the service is ready",
             "Operators",
-            answer={"status": "ready", "failing": []},
-            answers={503: (Ready, "The service is not ready; `failing` lists the reasons.")},
+            answer={
+                "status": "ready",
+                "failing": ["partition 3"],
+                "partitions": [{"partition": 3, "reason": "closed"}],
+            },
+            answers={503: (Ready, "The process serves no partition; `partitions` has the reasons.")},
             open_to_all=True,
         ),
     )
     async def ready(self, request: Request[Any, Any, Any]) -> Response[Ready]:
-        """Returns 503 with the failing parts: `redis`, `postgres`, `partition 0` (in recovery). No credentials."""
-        context: Context = request.app.state.context
-        failing: list[str] = []
-        if not context.decider.link.connected:
-            failing.append("redis")
-        try:
-            async with asyncio.timeout(CHECK_S):
-                await context.pool.fetchval("SELECT 1")
-        except ERRORS:
-            failing.append("postgres")
-        if not failing:
-            states = await asyncio.gather(*(state_of(context, p) for p in range(context.settings.partitions)))
-            failing += [f"partition {p}" for p, state in enumerate(states) if state == "recovering"]
-        if failing:
-            body = Ready(status="not_ready", failing=failing)
-            return Response(body, status_code=503, headers={"Retry-After": "1"})
-        return Response(Ready(status="ready", failing=[]))
+        """Returns 503 if this process serves no partition. Requests of a partition in `partitions` are refused with
+        503, all others are served. Reasons: `redis_unavailable`, `closed` (a worker must open it), `unverified` (Redis
+        is not what a worker verified), `keys_outdated` (no Postgres for 10 minutes). No credentials."""
+        ready = await check_readiness(request.app.state.context)
+        if ready.status == "ready":
+            return Response(ready)
+        return Response(ready, status_code=503, headers={"Retry-After": "1"})
 
     @get("/problems/{code:str}", include_in_schema=False, opt=OPEN)
     async def problem(self, code: Annotated[str, PathParameter(name="code")]) -> ProblemType:

@@ -26,6 +26,7 @@ export const WORDS = {
   rate_limited: "Too many requests. Wait a moment, and try again.",
   recovering: "Coupons are being verified and can't be used for a moment. Nothing was changed.",
   behind: "The shop is very busy. Nothing was changed.",
+  keys_outdated: "A part of the shop is unavailable. Nothing was changed. Try again shortly.",
   unavailable: "A part of the shop is unavailable. Nothing was changed. Try again shortly.",
   outcome_unknown: "The response was lost.",
   no_answer: "The server did not respond.",

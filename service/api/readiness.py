@@ -1,0 +1,85 @@
+"""Whether this process can serve requests, and which partitions it can't serve."""
+
+import asyncio
+import time
+from typing import Literal
+
+from service.api.context import Context
+from service.domain.errors import Refusal
+from service.domain.field_types import Answer
+from service.record.pool import ERRORS
+
+CHECK_S = 1.0
+"""Time for each server to reply to a check."""
+
+Fault = Literal["keys_outdated", "redis_unavailable", "closed", "unverified"]
+"""Why a partition is not served: API keys have not been read from Postgres for too long; Redis can't be reached; a
+worker must open the partition; Redis is not the server that a worker verified, or has lost its gate or scripts.
+Programs compare these texts: never change one."""
+
+
+class UnservedPartition(Answer):
+    """A partition whose requests are refused with 503, and the reason."""
+
+    partition: int
+    reason: Fault
+
+
+class Ready(Answer):
+    """Whether the process serves at least one partition. `failing` names the failing parts, also of a ready process:
+    `redis`, `postgres`, `partition 0`. `partitions` has the reason for each partition that is not served."""
+
+    status: Literal["ready", "not_ready"]
+    failing: list[str]
+    partitions: list[UnservedPartition]
+
+
+async def check_readiness(context: Context) -> Ready:
+    """Check this process. Concurrent calls share one check, which bounds what anonymous requests cost both servers."""
+    if context.readiness_check is None or context.readiness_check.done():
+        context.readiness_check = asyncio.create_task(_check(context))
+    return await asyncio.shield(context.readiness_check)
+
+
+async def _check(context: Context) -> Ready:
+    partitions = range(context.settings.partitions)
+    is_postgres_there, states = await asyncio.gather(
+        _reaches_postgres(context), asyncio.gather(*(state_of(context, partition) for partition in partitions))
+    )
+    unserved = [
+        UnservedPartition(partition=partition, reason=state)
+        for partition, state in zip(partitions, states, strict=True)
+        if state not in ("open", "behind")
+    ]
+    failing = [] if context.decider.link.connected else ["redis"]
+    failing += [] if is_postgres_there else ["postgres"]
+    failing += [f"partition {one.partition}" for one in unserved]
+    status = "not_ready" if len(unserved) == len(partitions) else "ready"
+    return Ready(status=status, failing=failing, partitions=unserved)
+
+
+async def _reaches_postgres(context: Context) -> bool:
+    try:
+        async with asyncio.timeout(CHECK_S):
+            await context.pool.fetchval("SELECT 1")
+    except ERRORS:
+        return False
+    return True
+
+
+async def state_of(context: Context, partition: int) -> Literal["open", "behind"] | Fault:
+    """`behind` includes a gate that is `full`: the partition refuses some requests, and serves the others."""
+    if context.keyring.is_outdated(time.monotonic()):
+        return "keys_outdated"
+    if not context.decider.link.connected:
+        return "redis_unavailable"
+    if partition not in context.open_partitions:
+        return "closed"
+    try:
+        async with asyncio.timeout(CHECK_S):
+            gate = await context.decider.gate(partition)
+    except (Refusal, TimeoutError):
+        return "redis_unavailable"
+    if gate == "open":
+        return "open"
+    return "behind" if gate in ("full", "behind") else "unverified"

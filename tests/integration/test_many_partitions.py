@@ -1,0 +1,85 @@
+"""One service with four partitions: each fails, and is refused, by itself."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.service_fixture import Service, new_code, ok, refused, shared_service, until, without_postgres
+
+PARTITIONS = range(4)
+READY = {"status": "ready", "failing": [], "partitions": []}
+
+
+@pytest.fixture(scope="module")
+def spread() -> Iterator[Service]:
+    """A service with four partitions, and a workspace `shop<n>` in each."""
+    with shared_service(partitions=len(PARTITIONS)) as service:
+        with ThreadPoolExecutor() as threads:  # each waits until a worker has projected its workspace
+            list(
+                threads.map(lambda partition: service.make_workspace(f"shop{partition}", "live", partition), PARTITIONS)
+            )
+        yield service
+
+
+def _shop(service: Service, partition: int) -> httpx.Client:
+    return service.client(f"shop{partition}_admin")
+
+
+def _readiness(service: Service) -> tuple[int, dict[str, str], list[str]]:
+    """Status, reasons by partition, and failing parts without the partitions."""
+    response = service.anonymous.get("/health/ready")
+    body = response.json()
+    reasons = {one["partition"]: one["reason"] for one in body["partitions"]}
+    others = [name for name in body["failing"] if not name.startswith("partition ")]
+    assert body["failing"][len(others) :] == [f"partition {partition}" for partition in reasons]
+    assert body["status"] == ("ready" if response.is_success else "not_ready")
+    return response.status_code, reasons, others
+
+
+def _lock(client: httpx.Client, code: str, user: str = "ann") -> httpx.Response:
+    return client.post(f"/v1/coupons/lock/{code}", json={"userId": user})
+
+
+async def test_a_closed_partition_is_refused_alone(spread: Service) -> None:
+    """Readiness names each partition that is not served, and why; only its requests are refused; without any served
+    partition the process is not ready. All of it ends when a worker has opened the partitions."""
+    codes = [new_code() for _ in PARTITIONS]
+    for partition, code in zip(PARTITIONS, codes, strict=True):
+        spread.book(code, client=_shop(spread, partition), maxRedemptionsPerCode=None)
+    assert ok(spread.anonymous.get("/health/ready")) == READY
+
+    with spread.run.asleep("worker"):
+        await spread.fetch("UPDATE partitions SET state = 'closed' WHERE id = 2")
+        spread.redis().delete("{p1}:gate", "{p2}:gate")
+        until(lambda: _readiness(spread) == (200, {1: "unverified", 2: "closed"}, []))
+        for partition, code in zip(PARTITIONS, codes, strict=True):
+            shop = _shop(spread, partition)
+            if partition in (1, 2):
+                refused(_lock(shop, code), 503, "recovering")
+                written = shop.post("/v1/books", json={"name": "Sale"})
+                refused(written, 503, "recovering" if partition == 2 else "outcome_unknown")
+                assert ok(shop.get("/v1/ops/consistency"))["state"] == "recovering"
+            else:
+                ok(_lock(shop, code), 201)
+                ok(shop.post("/v1/books", json={"name": "Sale"}), 201)
+        await spread.fetch("UPDATE partitions SET state = 'closed'")
+        spread.redis().delete("{p0}:gate", "{p3}:gate")
+        every = dict.fromkeys(PARTITIONS, "closed")
+        until(lambda: _readiness(spread) == (503, every, []))
+        assert spread.anonymous.get("/health/ready").headers["Retry-After"] == "1"
+
+    until(lambda: spread.anonymous.get("/health/ready").json() == READY)
+    for partition, code in zip(PARTITIONS, codes, strict=True):
+        ok(_lock(_shop(spread, partition), code, "bob"), 201)
+
+
+async def test_without_one_of_the_servers(spread: Service) -> None:
+    """Without Postgres a process stays ready, because Redis decides; without Redis it serves no partition."""
+    async with without_postgres(spread):
+        assert _readiness(spread) == (200, {}, ["postgres"])
+    with spread.run.asleep("redis"):
+        status, reasons, _ = _readiness(spread)
+        assert (status, reasons) == (503, dict.fromkeys(PARTITIONS, "redis_unavailable"))
+    until(lambda: spread.anonymous.get("/health/ready").json() == READY)
