@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from service.cli.failures import connect_to_record
+from service.common.redis_address import check_redis_option
 
 if TYPE_CHECKING:
     import asyncpg
@@ -26,7 +27,10 @@ POLL_S = 0.2
 @click.option("--accept-loss", is_flag=True, help="Rebuild even if unrecorded events are lost.")
 @click.option("--cancel", is_flag=True, help="Withdraw an order that no worker has started.")
 @click.option(
-    "--into", metavar="REDIS_URL", help="Build another, empty Redis instead, and compare it with the current one."
+    "--into",
+    metavar="REDIS_URL",
+    callback=check_redis_option,
+    help="Build another, empty Redis instead, and compare it with the current one.",
 )
 def rebuild(partition: int | None, accept_loss: bool, cancel: bool, into: str | None) -> None:
     """Rebuild Redis completely from Postgres.

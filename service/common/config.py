@@ -13,10 +13,11 @@ import click
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from service.common.redis_address import MAX_PORT, check_redis_url
+
 _PREFIX = "SCRIP_"
 _SECRET = frozenset({"REDIS_URL", "DATABASE_URL"})
 
-MAX_PORT = 65_535
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 
 
@@ -115,10 +116,10 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    redis_url: Annotated[str | None, _url_of("redis", "rediss", "unix")] = Field(
+    redis_url: Annotated[str | None, AfterValidator(check_redis_url)] = Field(
         default=None, validation_alias="REDIS_URL", repr=False
     )
-    """URL of Redis or Valkey. None: the embedded Valkey."""
+    """URL of Redis or Valkey, or of its sentinels (service/common/redis_address.py). None: the embedded Valkey."""
     database_url: Annotated[str | None, _url_of("postgresql", "postgres")] = Field(
         default=None, validation_alias="DATABASE_URL", repr=False
     )

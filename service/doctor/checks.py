@@ -11,6 +11,7 @@ import msgspec
 
 from service.common import config, logs
 from service.common.config import Settings, SettingsError
+from service.common.redis_address import parse_redis_address
 from service.doctor.partition_reader import RedisState, read_record_state, read_redis_state
 from service.doctor.report import Check, Report
 from service.doctor.server_logs import check_postgres_logs, check_redis_logs
@@ -71,6 +72,7 @@ class _Examination:
 
     def __init__(self, settings: Settings, redis_url: str, database_url: str) -> None:
         self._settings, self._redis_url, self._database_url = settings, redis_url, database_url
+        self._redis_address = str(parse_redis_address(redis_url))
         self.checks: list[Check] = [Check("settings", "ok", f"for {settings.partitions} partition(s)")]
         self.unreachable: list[str] = []
         self.unusable = False
@@ -86,7 +88,7 @@ class _Examination:
         if redis is not None:
             stack.callback(redis.close)
             with self._catch_unreachable("redis"):
-                self.checks += _judge_server(await Server(redis, 0).fitness(), self._redis_url)
+                self.checks += _judge_server(await Server(redis, 0).fitness(), self._redis_address)
                 self.checks.append(await check_redis_logs(redis))
         if record is not None:
             with self._catch_unreachable("postgres"):
@@ -178,16 +180,17 @@ class _Examination:
     def _add_unreachable(self, server: str, error: BaseException) -> None:
         if server in self.unreachable:
             return
-        of_postgres = server == "postgres"
-        url, setting = (self._database_url, "DATABASE_URL") if of_postgres else (self._redis_url, "REDIS_URL")
+        address, setting = self._redis_address, "REDIS_URL"
+        if server == "postgres":
+            address, setting = _describe_address(self._database_url), "DATABASE_URL"
         self.unreachable.append(server)
-        says = f"unreachable at {_describe_address(url)}: {_describe_error(error)}"
+        says = f"unreachable at {address}: {_describe_error(error)}"
         self.checks.append(Check(server, "bad", says, f"Check that it runs, and that {setting} is right."))
 
 
-def _judge_server(fitness: Fitness, url: str) -> Iterator[Check]:
+def _judge_server(fitness: Fitness, address: str) -> Iterator[Check]:
     """Judge a Redis server: fitness, durability, memory, evictions, replicas."""
-    says = f"{fitness.server} at {_describe_address(url)}"
+    says = f"{fitness.server} at {address}"
     yield Check("redis", "bad" if fitness.unfit else "ok", says, fitness.unfit or "")
     if fitness.hidden:
         advice = "Allow these to the user of REDIS_URL, or check yourself that maxmemory-policy is noeviction."
@@ -217,7 +220,7 @@ def _judge_memory(fitness: Fitness) -> Check:
 
 
 def _describe_address(url: str) -> str:
-    """Return host, port and path of a URL: never its user, password or options, which may be secret."""
+    """Return host, port and path of Postgres's URL: never its user, password or options, which may be secret."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

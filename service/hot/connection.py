@@ -9,15 +9,16 @@ import contextlib
 import random
 import ssl
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hiredis
 import structlog
-from redis.asyncio.connection import parse_url
 
+from service.common.redis_address import Host, Login, RedisAddress, parse_redis_address
 from service.domain.errors import Refusal
 from service.hot.fitness import UnfitRedis, check_server
+from service.hot.sentinels import find_primary
 
 Reply = Any
 OnReply = Callable[[Reply], None]
@@ -97,6 +98,8 @@ class Connection(asyncio.Protocol):
         self._waited_before = self._suspected = False
         self._watch: asyncio.TimerHandle | None = None
         self.lost = False
+        self.host: Host | None = None
+        """The server; None for a socket."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
@@ -186,46 +189,89 @@ class Connection(asyncio.Protocol):
 async def connect(
     redis_url: str, name: str, on_lost: Callable[[], None] | None = None, encoding: str | None = "utf-8"
 ) -> Connection:
-    """Connect, authenticate and select the database. Raises OSError or TimeoutError on failure."""
-    where = parse_url(redis_url)
-    loop = asyncio.get_running_loop()
+    """Connect, authenticate and select the database. Raises OSError or TimeoutError on failure.
 
-    def make() -> Connection:
-        return Connection(on_lost, encoding)
-
+    Each call reads the password's file, asks the sentinels and resolves the server's name again.
+    """
+    address = parse_redis_address(redis_url)
+    commands: list[tuple[Any, ...]] = [("SELECT", address.database)] if address.database else []
+    commands.append(("CLIENT", "SETNAME", name))
     async with asyncio.timeout(CONNECT_S):
-        if path := where.get("path"):
-            _, connection = await loop.create_unix_connection(make, path)
-        else:
-            tls = _tls(where) if redis_url.startswith("rediss://") else None
-            host, port = where.get("host", "localhost"), where.get("port", 6379)
-            _, connection = await loop.create_connection(make, host, port, ssl=tls)
-        commands: list[tuple[Any, ...]] = []
-        if password := where.get("password"):
-            commands.append(("AUTH", where.get("username") or "default", password))
-        if database := where.get("db"):
-            commands.append(("SELECT", database))
-        commands.append(("CLIENT", "SETNAME", name))
-        for reply in [await connection.call(*command) for command in commands]:
-            if isinstance(reply, hiredis.ReplyError):
-                connection.close()
-                raise OSError(f"Redis refused the connection: {reply}")
+        host = await locate(address)
+        connection = await _open(address, host, address.login, commands, lambda: Connection(on_lost, encoding))
+    connection.host = host
     return connection
 
 
-def _tls(where: Mapping[str, Any]) -> ssl.SSLContext:
+async def locate(address: RedisAddress) -> Host | None:
+    """The host of the server, by its sentinels if there are some; None for a socket. Raises OSError."""
+
+    async def ask(sentinel: Host) -> Any:
+        connection = await _open(address, sentinel, address.sentinel_login, [], Connection)
+        try:
+            return await connection.call("SENTINEL", "MASTER", address.service)
+        finally:
+            connection.close()
+
+    if address.service:
+        return await find_primary(address, ask)
+    return address.hosts[0] if address.hosts else None
+
+
+async def has_moved(redis_url: str, connection: Connection) -> bool:
+    """Whether sentinels name another primary than the connection's. An old primary that is cut off from them doesn't
+    notice, and would keep its clients. False if no sentinel replies."""
+    address = parse_redis_address(redis_url)
+    if not address.service:
+        return False
+    try:
+        return await locate(address) != connection.host
+    except OSError:
+        return False
+
+
+async def _open(
+    address: RedisAddress,
+    host: Host | None,
+    login: Login,
+    commands: Sequence[tuple[Any, ...]],
+    make: Callable[[], Connection],
+) -> Connection:
+    loop = asyncio.get_running_loop()
+    if host is None:
+        _, connection = await loop.create_unix_connection(make, address.path)
+    else:
+        tls = _tls(address) if address.is_tls else None
+        _, connection = await loop.create_connection(make, host.name, host.port, ssl=tls)
+    try:
+        credentials = login.credentials()
+        for command in [("AUTH", *credentials), *commands] if credentials else commands:
+            if isinstance(reply := await connection.call(*command), hiredis.ReplyError):
+                raise OSError(f"Redis refused the connection: {reply}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _tls(address: RedisAddress) -> ssl.SSLContext:
     """The certificate and its name are always checked. The URL may name the CA and a client certificate."""
-    context = ssl.create_default_context(cafile=where.get("ssl_ca_certs"))
-    if certificate := where.get("ssl_certfile"):
-        context.load_cert_chain(certificate, where.get("ssl_keyfile"))
+    context = ssl.create_default_context(cafile=address.ca_file)
+    if address.certificate_file:
+        context.load_cert_chain(address.certificate_file, address.key_file)
     return context
+
+
+class _Moved(Exception):
+    """The sentinels name another primary."""
 
 
 class Link:
     """A connection that reconnects. While it is down, requests are refused at once.
 
     1. Connect, and check that the server is fit to decide and whether it syncs before it replies. Then serve requests.
-    2. Check again each second. An unfit server gets no more requests, and answers those in flight.
+    2. Check again each second, and ask the sentinels, if there are some, whether the primary moved. A server that is
+       unfit, or no longer the primary, gets no more requests, and answers those in flight.
     3. If the connection breaks, its requests get Broken. In either case reconnect after 20 ms to 1 s.
     """
 
@@ -303,6 +349,9 @@ class Link:
                         connection.close()
             except (OSError, Broken) as error:
                 log.warning("redis_unreachable", error=type(error).__name__)
+            except _Moved:
+                log.warning("redis_moved")
+                pause_s = FIRST_PAUSE_S
             except UnfitRedis as unfit:
                 if self._unfit != str(unfit):
                     log.error("redis_unfit", reason=str(unfit))
@@ -315,10 +364,11 @@ class Link:
     async def _offer(self, connection: Connection) -> None:
         """Serve requests with the connection while its server is fit.
 
-        Raises Broken, and UnfitRedis after the requests in flight are answered.
+        Raises Broken; UnfitRedis or _Moved after the requests in flight are answered.
         """
         fitness = await check_server(connection.call)
-        if fitness.unfit is None:
+        moved = self._connection is not None and await has_moved(self._url, connection)
+        if fitness.unfit is None and not moved:
             self._unfit = ""
             if not connection.lost:
                 self.generation += self._connection is None
@@ -326,7 +376,7 @@ class Link:
             return
         self._connection, self.fsynced = None, False
         await connection.call("PING")  # replies come in order, so this one is the last
-        raise UnfitRedis(fitness.unfit)
+        raise UnfitRedis(fitness.unfit) if fitness.unfit else _Moved
 
     def _on_lost(self) -> None:
         self._connection = None

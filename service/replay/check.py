@@ -13,6 +13,8 @@ from zlib import crc32
 import asyncpg
 from redis.asyncio import Redis
 
+from service.common.redis_address import parse_redis_address
+from service.hot.connection import locate
 from service.replay.expectation import Redemption
 from service.replay.http_client import Client, UnexpectedResponse
 from service.replay.progress import ReportProgress, ignore_progress
@@ -126,10 +128,22 @@ async def wait_until_recorded(client: Client, token: str, report: ReportProgress
 async def check_stores(redis_url: str, database_url: str) -> None:
     """Connect to Redis and Postgres once. Raises the errors of their clients."""
     redis: Any  # as in read_redis
-    async with Redis.from_url(redis_url) as redis:
+    async with await _connect(redis_url) as redis:
         await redis.ping()
     connection = await asyncpg.connect(database_url)
     await connection.close()
+
+
+async def _connect(redis_url: str, **options: Any) -> Redis:
+    """A client of the server that the URL or its sentinels name. Raises OSError."""
+    address = parse_redis_address(redis_url)
+    host = await locate(address)
+    options |= {"host": host.name, "port": host.port} if host else {"unix_socket_path": address.path}
+    username, password = address.login.credentials() or (None, None)
+    if address.is_tls:
+        files = {"ca_certs": address.ca_file, "certfile": address.certificate_file, "keyfile": address.key_file}
+        options |= {"ssl": True} | {f"ssl_{name}": file for name, file in files.items()}
+    return Redis(db=address.database, username=username, password=password, **options)  # type: ignore[arg-type]
 
 
 async def read_stats(client: Client, token: str, book_id: str) -> StoreContents:
@@ -159,7 +173,7 @@ async def read_redis(
     many other keys the server holds.
     """
     redis: Any  # redis-py's types allow bytes, which decode_responses excludes
-    async with Redis.from_url(url, decode_responses=True, encoding_errors="surrogateescape") as redis:
+    async with await _connect(url, decode_responses=True, encoding_errors="surrogateescape") as redis:
         w, book = await _find_book(redis, book_id, report)
         if book is None:
             return StoreContents(None)

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 import click
 
+from service.common.redis_address import check_redis_option
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -33,7 +35,7 @@ class Addresses(NamedTuple):
 @click.command()
 @click.argument("orders", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--url", help="URL of the service; default: the `scrip run` of SCRIP_DATA_DIR.")
-@click.option("--redis-url", help="URL of its Redis; default: from run.json or REDIS_URL.")
+@click.option("--redis-url", callback=check_redis_option, help="URL of its Redis; default: from run.json or REDIS_URL.")
 @click.option("--database-url", help="URL of its Postgres; default: from run.json or DATABASE_URL.")
 @click.option("--checkout-token", default="demo_checkout", show_default=True, help="A key with the scope `checkout`.")
 @click.option("--manage-token", default="demo_manage", show_default=True, help="A key with the scope `manage`.")

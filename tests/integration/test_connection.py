@@ -24,10 +24,12 @@ class Server:
         self.commands: list[list[str]] = []
         self.chunks: list[bytes] = []
         self.writers: list[asyncio.StreamWriter] = []
+        self.readers: list[asyncio.StreamReader] = []
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.writers.append(writer)
+        self.readers.append(reader)
         parser = hiredis.Reader(encoding="utf-8")
         while chunk := await reader.read(1 << 20):
             self.chunks.append(chunk)

@@ -1,0 +1,56 @@
+"""Sentinels of Redis or Valkey for tests, each with an end."""
+
+import contextlib
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from loadtests.harness.servers import free_port
+
+SERVICE = "shop"
+DOWN_AFTER_MS = 1000
+"""A primary that is silent for so long is replaced."""
+
+
+@contextlib.contextmanager
+def sentinels(binary: Path, folder: Path, primary: int, count: int = 1, password: str = "") -> Iterator[str]:
+    """Start sentinels that watch the primary on a port; the part of a URL that names them: `host:port,…/service`."""
+    ports = [free_port() for _ in range(count)]
+    processes: list[subprocess.Popen[bytes]] = []
+    try:
+        for port in ports:
+            config = folder / f"sentinel-{port}.conf"
+            config.write_text(f"""port {port}
+bind 127.0.0.1
+dir {folder}
+logfile {folder}/sentinel-{port}.log
+{f"requirepass {password}" if password else ""}
+sentinel monitor {SERVICE} 127.0.0.1 {primary} {count // 2 + 1}
+sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}
+sentinel failover-timeout {SERVICE} 6000
+""")
+            processes.append(subprocess.Popen([binary, config, "--sentinel"]))
+        deadline = time.monotonic() + 20
+        while not all(_is_ready(port, password, count) for port in ports):
+            assert time.monotonic() < deadline, "the sentinels don't find each other"
+            time.sleep(0.05)
+        yield f"{','.join(f'127.0.0.1:{port}' for port in ports)}/{SERVICE}"
+    finally:
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.wait(10)
+
+
+def _is_ready(port: int, password: str, count: int) -> bool:
+    """Whether a sentinel has found all others."""
+    with redis.Redis(port=port, password=password or None, decode_responses=True) as client:
+        try:
+            state: Any = client.sentinel_master(SERVICE)
+            return int(state["num-other-sentinels"]) == count - 1
+        except redis.RedisError:
+            return False

@@ -1,0 +1,91 @@
+"""REDIS_URL: what it may name, and the messages about a wrong one."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from service.cli.recovery import rebuild
+from service.common import config
+from service.common.redis_address import Host, Login, parse_redis_address
+from service.replay.command import replay
+
+
+def test_a_server() -> None:
+    """A URL names a host, a port, a database, a user and TLS; what it leaves out has Redis's defaults."""
+    plain = parse_redis_address("redis://")
+    assert (plain.hosts, plain.database, plain.is_tls, plain.service) == ((Host("localhost", 6379),), 0, False, "")
+    assert plain.login.credentials() is None
+    full = parse_redis_address(
+        "rediss://app:p%40ss%2F@r.example:6380/3?ssl_ca_certs=/ca.pem&ssl_certfile=/c&ssl_keyfile=/k"
+    )
+    assert (full.hosts, full.database, full.is_tls) == ((Host("r.example", 6380),), 3, True)
+    assert (full.ca_file, full.certificate_file, full.key_file) == ("/ca.pem", "/c", "/k")
+    assert full.login.credentials() == ("app", "p@ss/")
+    assert parse_redis_address("redis://:secret@[::1]:7/").hosts == (Host("::1", 7),)
+    assert parse_redis_address("redis://:secret@h").login.credentials() == ("default", "secret")
+    assert parse_redis_address("redis://h?db=2&username=app&password=x").login == Login("app", "x")
+    assert parse_redis_address("redis://nopass:@h").login.credentials() == ("nopass", "")
+
+
+def test_a_socket() -> None:
+    """A Unix socket is a path; its database is an option."""
+    address = parse_redis_address("unix://app:x@/run/redis.sock?db=1")
+    assert (address.path, address.database, address.hosts) == ("/run/redis.sock", 1, ())
+    assert address.login.credentials() == ("app", "x")
+
+
+def test_sentinels() -> None:
+    """Sentinels are several hosts and a service; they have a login of their own."""
+    address = parse_redis_address(
+        "redis+sentinel://app:x@s1:26380,s2,[::1]:5/main/4?sentinel_username=w&sentinel_password=y"
+    )
+    assert address.hosts == (Host("s1", 26380), Host("s2", 26379), Host("::1", 5))
+    assert (address.service, address.database, address.is_tls) == ("main", 4, False)
+    assert (address.login, address.sentinel_login) == (Login("app", "x"), Login("w", "y"))
+    assert str(address) == "s1:26380,s2:26379,[::1]:5/main"
+    assert parse_redis_address("rediss+sentinel://s/main").is_tls
+
+
+@pytest.mark.parametrize(
+    ("url", "rule"),
+    [
+        ("http://h", "must start with redis:// or rediss://"), ("h:6379", "must start with"),
+        ("redis://:hunter2@h:99999", "ports up to 65535"), ("redis://:hunter2@h:0", "ports up to"),
+        ("redis://:hunter2@h:hunter2", "must name hosts as"), ("redis://:hunter2@a,b/0", "must name hosts as"),
+        ("redis://h/hunter2", "database by its number"), ("redis://:hunter#2@h", "write it as %23"),
+        ("redis://:hunter/2@h", "must name hosts as"), ("redis://hunter2@h", "a user without a password"),
+        ("redis://h?hunter2", "options like name=value"), ("redis://h?pasword_file=hunter2", "only these options"),
+        ("redis://:hunter2@h?password_file=/hunter2", "not both"), ("redis://[::1/0", "valid hosts"),
+        ("redis+sentinel://:hunter2@s:26379", "after the /, their service"), ("unix://h", "path of a socket"),
+        ("redis+sentinel:///main", "must name sentinels"), ("redis+sentinel://s1,,s2/main", "must name sentinels"),
+        ("redis+sentinel://s/main/hunter2", "database by its number"),
+        ("redis+sentinel://s/main?sentinel_username=hunter2", "a user without a password"),
+        ("redis://:hunter2@h?ssl_ca_certs=/hunter2/ca.pem", "names a file as ssl_ca_certs that can't be read"),
+        ("redis://h?password_file=/hunter2", "names a file as password_file that can't be read"),
+    ],
+)  # fmt: skip
+def test_wrong_urls(monkeypatch: pytest.MonkeyPatch, url: str, rule: str) -> None:
+    """A wrong URL is refused at the start, with the rule that it breaks and without any part of it; so is an option."""
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(config.SettingsError) as caught:
+        config.load()
+    with pytest.raises(click.BadParameter) as refused:
+        rebuild.make_context("rebuild", ["--into", url])
+    for message in (caught.value.message, refused.value.message):
+        assert rule in message
+        assert "hunter" not in message
+    with pytest.raises(click.BadParameter):
+        replay.make_context("replay", [__file__, "--redis-url", url])
+
+
+def test_a_password_file(tmp_path: Path) -> None:
+    """The password is what the file holds at each connection, without its line end; no text of an address has it."""
+    file = tmp_path / "password"
+    file.write_text("hunter2\n")
+    address = parse_redis_address(f"redis://app@h?password_file={file}")
+    assert address.login.credentials() == ("app", b"hunter2")
+    file.write_bytes("hunter\u00e93".encode())
+    assert address.login.credentials() == ("app", "hunter\u00e93".encode())
+    both = parse_redis_address("redis+sentinel://a:hunter2@s/main?sentinel_password=hunter3")
+    assert "hunter" not in f"{address!r}{address}{both!r}{both}"
