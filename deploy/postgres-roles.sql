@@ -1,5 +1,5 @@
 -- Grant each process of Scrip the privileges that it needs. Run this file as the owner of the tables after every
--- `scrip migrate`; running it again is safe. Create the login roles first:
+-- `scrip migrate`; running it again is safe. Create the login roles before `scrip migrate`, which bounds their sessions:
 --   CREATE ROLE scrip_api LOGIN PASSWORD '…'; CREATE ROLE scrip_worker LOGIN PASSWORD '…';
 --   psql "$DATABASE_URL" -v ON_ERROR_STOP=1 -f deploy/postgres-roles.sql
 -- Run `scrip migrate`, `scrip workspaces` and `scrip keys` as the owner. A test fails if a table is missing here.

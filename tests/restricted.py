@@ -21,6 +21,7 @@ from loadtests.harness.servers import VALKEY, free_port, started
 from service.embedded import demo
 from service.embedded.postgres import Postgres
 from service.record.migrations import migrate
+from tests.pgbouncer import pgbouncer
 from tests.tls import Authority, door
 
 ROOT = Path(__file__).parents[1]
@@ -71,8 +72,9 @@ class Restricted(Run):
 
 
 @contextlib.contextmanager
-def restricted() -> Iterator[Restricted]:
-    """Start servers with users and roles, load the demo's data, and start the processes."""
+def restricted(*, pooled: bool = False) -> Iterator[Restricted]:
+    """Start servers with users and roles, load the demo's data, and start the processes. `pooled`: they reach Postgres
+    through PgBouncer, without TLS."""
     with data_folder() as folder, contextlib.ExitStack() as stack:
         authority = Authority(folder / "tls")
         acl = folder / "users.acl"
@@ -89,15 +91,19 @@ def restricted() -> Iterator[Restricted]:
         hba = folder / "postgres" / "pg_hba.conf"
         hba.write_text("local all postgres trust\nlocal all all scram-sha-256\n")
         loop.run_until_complete(_reload(postgres.url))
-        socket = f"{postgres._socket_folder}/.s.PGSQL.5432"
         redis_tls = stack.enter_context(door(authority, redis_port))
-        postgres_tls = stack.enter_context(door(authority, socket, postgres=True))
         ca = quote(str(authority.file))
+        if pooled:
+            passwords = {f"scrip_{name}": PASSWORDS[name] for name in ("api", "worker")}
+            port = stack.enter_context(pgbouncer(folder, postgres._socket_folder, passwords))
+            database = f"127.0.0.1:{port}/postgres?pgbouncer=true"
+        else:
+            port = stack.enter_context(door(authority, f"{postgres._socket_folder}/.s.PGSQL.5432", postgres=True))
+            database = f"localhost:{port}/postgres?sslmode=verify-full&sslrootcert={ca}"
         env = {
             name: {
                 "REDIS_URL": f"rediss://scrip-{name}:{PASSWORDS[name]}@localhost:{redis_tls}/0?ssl_ca_certs={ca}",
-                "DATABASE_URL": f"postgresql://scrip_{name}:{PASSWORDS[name]}@localhost:{postgres_tls}/postgres"
-                f"?sslmode=verify-full&sslrootcert={ca}",
+                "DATABASE_URL": f"postgresql://scrip_{name}:{PASSWORDS[name]}@{database}",
             }
             for name in ("worker", "api")
         }
@@ -110,10 +116,10 @@ def restricted() -> Iterator[Restricted]:
 
 async def _prepare(url: str) -> None:
     """Make tables, roles and the demo's data, as the owner."""
-    await migrate(url)
     connection = await asyncpg.connect(url)
     for name in ("api", "worker"):
         await connection.execute(f"CREATE ROLE scrip_{name} LOGIN PASSWORD '{PASSWORDS[name]}'")
+    await migrate(url)
     roles: Any = (ROOT / "deploy" / "postgres-roles.sql").read_text()
     for _ in range(2):  # it may be repeated
         await connection.execute(roles)

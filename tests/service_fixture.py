@@ -154,8 +154,9 @@ def service() -> Iterator[Service]:
 @contextmanager
 def shared_service(partitions: int = 1) -> Iterator[Service]:
     """Start a service with the test workspace `trial`; with SCRIP_TEST_RESTRICTED its processes have no right that they
-    don't need."""
-    with restricted() if os.environ.get("SCRIP_TEST_RESTRICTED") else _unrestricted(partitions) as run:
+    don't need, and with `pooled` there they reach Postgres through PgBouncer."""
+    rights = os.environ.get("SCRIP_TEST_RESTRICTED")
+    with restricted(pooled=rights == "pooled") if rights else _unrestricted(partitions) as run:
         shared = Service(run)
         try:
             run.until_ready()

@@ -58,11 +58,12 @@ async def connect_to_record(settings: "Settings") -> "AsyncIterator[asyncpg.Conn
     import asyncpg
 
     from service.record.partitions.partition_rows import check_partitions
+    from service.record.pool import connect_once
 
     if settings.database_url is None:
         raise Unusable("unset: DATABASE_URL is not set. Set it to the database of the service.")
     try:
-        connection = await asyncpg.connect(settings.database_url)
+        connection = await connect_once(settings.database_url, name="scrip command")
     except OSError as error:
         raise Unusable(f"unavailable: the database can't be reached ({error}). Check that it runs.") from error
     try:

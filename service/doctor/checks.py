@@ -28,6 +28,7 @@ from service.record.partitions.partition_rows import (
     read_partitions,
     recorded_partitions,
 )
+from service.record.sessions import unbound_reason
 
 NAME = "scrip-doctor"
 POSTGRES_TIMEOUT_S = 5
@@ -96,11 +97,8 @@ class _Examination:
 
     async def _connect_postgres(self) -> asyncpg.Connection | None:
         try:
-            return await asyncpg.connect(
-                self._database_url,
-                timeout=POSTGRES_TIMEOUT_S,
-                command_timeout=POSTGRES_TIMEOUT_S,
-                server_settings={"application_name": NAME},
+            return await postgres.connect_once(
+                self._database_url, name=NAME, timeout=POSTGRES_TIMEOUT_S, command_timeout=POSTGRES_TIMEOUT_S
             )
         except (*postgres.ERRORS, ValueError) as error:
             self._add_unreachable("postgres", error)
@@ -117,10 +115,12 @@ class _Examination:
         """Check Postgres and return the rows of the partitions; none if the schema does not fit this version."""
         version = connection.get_server_version()
         says = f"PostgreSQL {version.major}.{version.minor} at {_describe_address(self._database_url)}"
-        unfit = await postgres.unfit_reason(connection)
+        pooled = postgres.is_pooled(self._database_url)
+        unfit = await unbound_reason(connection, pooled) or await postgres.unfit_reason(connection)
         self.checks.append(Check("postgres", "bad" if unfit else "ok", says, unfit or ""))
         self.checks.append(await check_postgres_logs(connection))
-        await connection.execute("SET default_transaction_read_only = on")
+        if not pooled:  # a pooler would give this session to others
+            await connection.execute("SET default_transaction_read_only = on")
         try:
             missing_migrations = await missing(connection)
         except MigrationError as error:

@@ -25,6 +25,7 @@ from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
 from service.record.migrations import MigrationError, migrate
 from service.record.partitions.partition_rows import NotMigrated, check_partitions
+from service.record.pool import connect_once
 
 _READY_DEADLINE_S = 30.0
 _HEALTH_TIMEOUT_S = 2.0
@@ -169,7 +170,7 @@ class _LocalService:
 
     async def _check_partitions(self) -> None:
         """Compare the settings with the database before it is migrated. Raises UnusableRecord."""
-        connection = await asyncpg.connect(self._database_url)
+        connection = await connect_once(self._database_url)
         try:
             await check_partitions(connection, self._settings.partitions)
         finally:

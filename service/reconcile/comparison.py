@@ -128,7 +128,8 @@ class _Work:
         if row.state != "open":
             raise NotOpen(f"partition {self._partition} is being opened")
         workspaces = [workspace] if workspace is not None else await record.workspaces_of(self.pool, self._partition)
-        sizes = await record.count_compared(self.pool, workspaces)
+        async with record.long_transaction(self.pool) as counting:
+            sizes = await record.count_compared(counting, workspaces)
         self._total = sum(sizes.values())
         connection = await connect(redis_url, "scrip-reconcile")
         try:

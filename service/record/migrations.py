@@ -2,12 +2,19 @@
 
 import hashlib
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import asyncpg
+import structlog
 
 from service.common.resources import SQL_DIR
+from service.record.pool import connect_once
+from service.record.sessions import bound_roles
+
+log = structlog.get_logger()
 
 _LOCK = 7_265_728_112  # any number that nothing else in this database locks
 _TABLE = """
@@ -29,13 +36,17 @@ class Migration(NamedTuple):
 
 
 async def migrate(database_url: str, folder: Path = SQL_DIR / "migrations") -> list[str]:
-    """Apply the missing migrations and return their names. Several processes may run this at once."""
+    """Apply the missing migrations and return their names; set the bounds of the roles' sessions. Several processes may
+    run this at once."""
     files = read_migrations(folder)
     applied: list[str] = []
-    connection = await asyncpg.connect(database_url, server_settings={"application_name": "scrip migrate"})
+    connection = await connect_once(database_url, name="scrip migrate")
     try:
         while (migration := await _apply_next(connection, files)) is not None:
             applied.append(migration.name)
+        async with _alone(connection):
+            for statement in await bound_roles(connection):
+                log.warning("may not set this: run it as that role or as an administrator", statement=statement)
     finally:
         await connection.close()
     return applied
@@ -78,10 +89,18 @@ async def _applied(connection: asyncpg.Connection, files: list[Migration]) -> in
     return len(known)
 
 
+@asynccontextmanager
+async def _alone(connection: asyncpg.Connection) -> AsyncIterator[None]:
+    """A transaction that waits for those of other processes, and may take long."""
+    async with connection.transaction():
+        await connection.execute("SET LOCAL statement_timeout = 0")
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+        yield
+
+
 async def _apply_next(connection: asyncpg.Connection, files: list[Migration]) -> Migration | None:
     """Apply the first missing migration in its own transaction; None if none is missing."""
-    async with connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
+    async with _alone(connection):
         await connection.execute(_TABLE)
         applied = await _applied(connection, files)
         if applied == len(files):

@@ -1,13 +1,16 @@
 """Connections to Postgres, and how to tell an outage from an error."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import asyncpg
 import structlog
 from asyncpg.pool import PoolConnectionProxy
+
+from service.record.sessions import unbound_reason
 
 log = structlog.get_logger()
 
@@ -16,17 +19,20 @@ Database = asyncpg.Pool | Connection
 """The pool; or a connection, if a transaction is needed."""
 
 MIN_VERSION = 14
+_POOLED = "pgbouncer=true"
 _FITNESS = """
 SELECT current_setting('synchronous_commit'), current_setting('fsync'), current_setting('full_page_writes'),
   current_setting('default_transaction_read_only'), pg_is_in_recovery()"""
 # With `local`, `remote_write` or `off`, a confirmed commit can be lost.
 _DURABLE = ("on", "remote_apply")
-# A frozen process in a transaction holds locks: for example on a lease that expired after 10 s.
-_TIMEOUTS = {"idle_in_transaction_session_timeout": "8s", "statement_timeout": "30s"}
 
 
 class UnfitDatabase(RuntimeError):
     """This Postgres can't be the record. The message says what to change."""
+
+
+class UnboundSession(UnfitDatabase):
+    """Sessions of this role, or through this pooler, lack what a start has to find. Waiting does not help."""
 
 
 ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, UnfitDatabase)
@@ -54,30 +60,47 @@ async def connect(
     max_size: int = 8,
     command_timeout_s: float = 30.0,
     connect_timeout_s: float = 5.0,
-    timeouts: Mapping[str, str] = _TIMEOUTS,
 ) -> asyncpg.Pool:
-    """A bounded pool. Each new connection is checked. `timeouts` are Postgres settings that bound statements and
-    transactions. Raises UnfitDatabase if the server is too old, may lose commits, or is read-only."""
+    """A bounded pool. Each new connection is checked. Raises UnfitDatabase if the server is too old, may lose commits,
+    or is read-only; UnboundSession if the role or the URL lacks a setting."""
     return await asyncpg.create_pool(
-        database_url,
+        **_read_url(database_url),
         min_size=min_size,
         max_size=max_size,
         command_timeout=command_timeout_s,
         timeout=connect_timeout_s,
-        server_settings={"application_name": name} | dict(timeouts),
-        init=_check,
+        server_settings={"application_name": name},
+        init=partial(_check, is_pooled(database_url)),
         reset=_keep,
     )
 
 
+async def connect_once(database_url: str, *, name: str = "scrip", **options: Any) -> asyncpg.Connection:
+    """One connection, of which nothing is checked."""
+    return await asyncpg.connect(**_read_url(database_url), server_settings={"application_name": name}, **options)
+
+
+def is_pooled(database_url: str) -> bool:
+    """Whether the URL says that a transaction pooler answers there: each transaction may be in another session."""
+    return _POOLED in database_url.partition("?")[2].split("&")
+
+
+def _read_url(database_url: str) -> dict[str, Any]:
+    """asyncpg's arguments. In another session the names of prepared statements mean nothing, or something else."""
+    address, _, query = database_url.partition("?")
+    kept = "&".join(part for part in query.split("&") if part != _POOLED)
+    statements = {"statement_cache_size": 0} if is_pooled(database_url) else {}
+    return {"dsn": f"{address}?{kept}" if kept else address, **statements}
+
+
 async def connect_when_there(database_url: str, **options: Any) -> asyncpg.Pool:
-    """Connect when a process starts: wait without limit for a Postgres that is away or unfit."""
+    """Connect when a process starts: wait without limit for a Postgres that is away or unfit. Raises UnboundSession."""
     pause_s = 0.1
     while True:
         try:
             return await connect(database_url, **options)
         except ERRORS as error:
-            if not is_away(error):
+            if isinstance(error, UnboundSession) or not is_away(error):
                 raise
             log.warning("waiting_for_postgres", error=type(error).__name__)
         await asyncio.sleep(pause_s)
@@ -128,7 +151,10 @@ async def _keep(_connection: asyncpg.Connection) -> None:
     """Reset nothing: asyncpg's default costs a round trip, and no statement of ours changes the session."""
 
 
-async def _check(connection: asyncpg.Connection) -> None:
+async def _check(pooled: bool, connection: asyncpg.Connection) -> None:
+    if reason := await unbound_reason(connection, pooled):
+        log.error("postgres_unfit", reason=reason)
+        raise UnboundSession(reason)
     if reason := await unfit_reason(connection):
         log.error("postgres_unfit", reason=reason)
         raise UnfitDatabase(reason)

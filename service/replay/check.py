@@ -10,11 +10,11 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 from zlib import crc32
 
-import asyncpg
 from redis.asyncio import Redis
 
 from service.common.redis_address import parse_redis_address
 from service.hot.connection import locate
+from service.record.pool import connect_once
 from service.replay.expectation import Redemption
 from service.replay.http_client import Client, UnexpectedResponse
 from service.replay.progress import ReportProgress, ignore_progress
@@ -130,7 +130,7 @@ async def check_stores(redis_url: str, database_url: str) -> None:
     redis: Any  # as in read_redis
     async with await _connect(redis_url) as redis:
         await redis.ping()
-    connection = await asyncpg.connect(database_url)
+    connection = await connect_once(database_url)
     await connection.close()
 
 
@@ -188,15 +188,16 @@ async def read_redis(
 
 async def read_postgres(url: str, book_id: str, codes: int, report: ReportProgress = ignore_progress) -> StoreContents:
     """Read the book's redemptions, whether each is rolled back, and the number of spent codes."""
-    connection = await asyncpg.connect(url)
+    connection = await connect_once(url)
     redemptions: list[Redemption] = []
     try:
         async with connection.transaction(readonly=True):
-            async for row in connection.cursor(_REDEMPTIONS, book_id, prefetch=_ROWS_PER_READ):
+            statement = await connection.prepare(_REDEMPTIONS)
+            async for row in statement.cursor(book_id, prefetch=_ROWS_PER_READ):
                 redemptions.append(Redemption(*row))
                 if len(redemptions) % _ROWS_PER_READ == 0:
                     report("Reading Postgres", len(redemptions), codes)
-            spent = await connection.fetchval(_SPENT, book_id)
+            spent: int = await connection.fetchval(_SPENT, book_id)  # type: ignore[assignment]
     finally:
         await connection.close()
     report("Reading Postgres", codes, codes)

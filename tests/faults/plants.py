@@ -66,8 +66,8 @@ PLANTS: dict[str, Plant] = {
         (
             Change(
                 "service/record/pool.py",
-                '"statement_timeout": "30s"}',
-                '"statement_timeout": "30s", "synchronous_commit": "off"}',
+                'server_settings={"application_name": name},\n',
+                'server_settings={"application_name": name, "synchronous_commit": "off"},\n',
             ),
             Change("service/record/pool.py", '("on", "remote_apply")', '("on", "remote_apply", "off")'),
         ),

@@ -16,6 +16,7 @@ from loadtests.harness.running import data_folder
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
 from service.record.migrations import migrate
+from service.record.sessions import BOUNDS_S
 from tests.integration.fleet import fleet
 from tests.integration.flush_fixtures import make_flusher, shop
 from tests.integration.opening_fixtures import place
@@ -51,6 +52,8 @@ async def valkey_url(data_dir: Path) -> AsyncIterator[str]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def template(postgres_url: str) -> str:
     """The name of a database with all migrations applied."""
+    for name, seconds in BOUNDS_S.items():  # what `migrate` sets is of one database, and is not in copies of it
+        await _execute(postgres_url, f"ALTER ROLE postgres SET {name} = '{seconds}s'")
     await _execute(postgres_url, "CREATE DATABASE template_scrip")
     await migrate(_at(postgres_url, "template_scrip"))
     return "template_scrip"

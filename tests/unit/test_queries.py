@@ -32,6 +32,13 @@ def test_statements_are_in_alphabetical_order(path: Path):
     assert names == sorted(names)
 
 
+def test_no_statement_changes_its_session():
+    """A statement leaves no setting, lock, listener or temporary table in the session: a pooler gives it to others."""
+    leaves = re.compile(r"^(SET|LISTEN|PREPARE|CREATE)\b|pg_(try_)?advisory_lock|WITH HOLD|set_config")
+    texts = {name: re.sub("^--.*\n", "", text, flags=re.MULTILINE) for name, text in QUERIES.items()}
+    assert [name for name, text in texts.items() if leaves.search(text)] == []
+
+
 def test_every_statement_is_used():
     """Some module of the service runs each statement."""
     source = "".join(path.read_text() for path in (SQL_DIR.parent / "service").rglob("*.py"))

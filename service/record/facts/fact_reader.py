@@ -56,7 +56,8 @@ async def _pages(
     connection: Connection, name: str, partition: int, batch: int, after: EventId, *more: int
 ) -> AsyncGenerator[list[asyncpg.Record], None]:
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        cursor = await connection.cursor(query(name), partition, *after, *more)
+        statement = await connection.prepare(query(name))
+        cursor = await statement.cursor(partition, *after, *more)
         while page := await cursor.fetch(batch):
             yield page
 

@@ -1,7 +1,8 @@
 """The record's side of a comparison with Redis: what Redis should hold after an event; turns; results."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, NamedTuple, cast
 from uuid import UUID
@@ -18,9 +19,9 @@ from service.record.pool import Connection, Database
 from service.record.queries import query
 
 PAGE_ROWS = 5000
+_LONG = {"statement_timeout": "600s"}
 # A whole pass sorts and joins all of a workspace, and holds one transaction while Redis is read.
-_PASS = {"work_mem": "64MB", "enable_nestloop": "off"}
-_TIMEOUTS = {"idle_in_transaction_session_timeout": "300s", "statement_timeout": "600s"}
+_PASS = _LONG | {"idle_in_transaction_session_timeout": "300s", "work_mem": "64MB", "enable_nestloop": "off"}
 
 
 class LostTurn(Exception):
@@ -46,17 +47,15 @@ class Last(msgspec.Struct, frozen=True):
 
 async def connect(database_url: str) -> asyncpg.Pool:
     """A pool for a comparison: for the pass, the examinations beside it, and the turn."""
-    return await pool.connect(
-        database_url, name="scrip-reconcile", max_size=6, command_timeout_s=600.0, timeouts=_TIMEOUTS
-    )
+    return await pool.connect(database_url, name="scrip-reconcile", max_size=6, command_timeout_s=600.0)
 
 
 async def stream(connection: Connection, name: str, *args: Any) -> AsyncGenerator[list[Any], None]:
     """Yield the rows of a whole pass in pages, and fetch the next page meanwhile. Close it."""
     async with connection.transaction(isolation="repeatable_read", readonly=True):
-        for setting, value in _PASS.items():
-            await connection.execute(f"SET LOCAL {setting} = '{value}'")
-        cursor = await connection.cursor(query(name), *args)
+        await _set_locally(connection, _PASS)
+        statement = await connection.prepare(query(name))
+        cursor = await statement.cursor(*args)
         fetching: asyncio.Task[list[Any]] = asyncio.ensure_future(cursor.fetch(PAGE_ROWS))
         try:
             while rows := await fetching:
@@ -64,6 +63,19 @@ async def stream(connection: Connection, name: str, *args: Any) -> AsyncGenerato
                 yield rows
         finally:
             await asyncio.gather(fetching, return_exceptions=True)
+
+
+@asynccontextmanager
+async def long_transaction(database: asyncpg.Pool) -> AsyncIterator[Connection]:
+    """A transaction whose statements may take as long as a comparison's."""
+    async with database.acquire() as connection, connection.transaction():
+        await _set_locally(connection, _LONG)
+        yield connection
+
+
+async def _set_locally(connection: Connection, settings: Mapping[str, str]) -> None:
+    for setting, value in settings.items():
+        await connection.execute(f"SET LOCAL {setting} = '{value}'")
 
 
 async def codes(

@@ -1,0 +1,161 @@
+"""The service through PgBouncer 1.18 with transaction pooling: each transaction may be in another session."""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+
+import pytest
+
+from service.record.migrations import migrate
+from service.record.pool import UnboundSession, connect, connect_once, is_pooled
+from service.record.sessions import BOUNDS_S
+from tests.pgbouncer import POOL_SIZE
+from tests.restricted import ROOT, Restricted, restricted
+from tests.service_fixture import Service, database, new_code, new_id, ok, until
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Restricted]:
+    with restricted(pooled=True) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def pooled(run: Restricted) -> Iterator[Service]:
+    """A service whose API and worker have fewer sessions at Postgres than connections."""
+    service = Service(run)
+    yield service
+    service.close()
+
+
+def _scrip(run: Restricted, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """Run a command as the worker's role, through the pooler."""
+    command = [sys.executable, "-m", "service", *arguments]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | run.urls["worker"] | env,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_everything_is_recorded_and_compared(run: Restricted, pooled: Service) -> None:
+    """Redemptions are recorded; histories, exports and the console are read; Redis and Postgres are equal."""
+    codes = [new_code() for _ in range(40)]
+    book = pooled.book(*codes)
+    user = new_id()
+    for code in codes[:30]:
+        ok(pooled.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": user}), 201)
+    last = pooled.checkout.post(
+        f"/v1/coupons/redeem/{codes[30]}", json={"userId": user}, headers={"Prefer": "durability=recorded, wait=10"}
+    )
+    assert ok(last, 201)["durability"] == "recorded"
+    job = ok(pooled.manage.post(f"/v1/books/{book}/codes/generate", json={"count": 500}), 202)["jobId"]
+    until(lambda: ok(pooled.manage.get(f"/v1/jobs/{job}"))["status"] == "done")
+    assert len(ok(pooled.manage.get(f"/v1/books/{book}/redemptions", params={"limit": 100}))["items"]) == 31
+    assert len(pooled.manage.get(f"/v1/books/{book}/redemptions.csv").text.splitlines()) == 32
+    assert ok(pooled.operate.get("/v1/audit"))["items"]
+    assert ok(pooled.operate.get("/console/data/overview"))
+    pooled.recorded()
+    compared = _scrip(run, "reconcile")
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+    assert "Nothing differs" in compared.stdout
+
+
+def test_a_lost_redis_is_rebuilt(pooled: Service) -> None:
+    """Cursors over the facts work, and an emptied Redis holds the redemptions again."""
+    code, user = new_code(), new_id()
+    pooled.book(code)
+    ok(pooled.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": user}), 201)
+    pooled.recorded()
+    with pooled.redis() as client:
+        client.flushall()
+    until(lambda: pooled.checkout.post(f"/v1/coupons/redeem/{code}", json={"userId": user}).status_code == 409)
+    pooled.recorded()
+
+
+async def test_the_doctor_changes_no_session(run: Restricted) -> None:
+    """The doctor, which reads only, makes no session read-only that the worker then writes in."""
+    for _ in range(3):
+        examined = _scrip(run, "doctor")
+        assert "unreachable" not in examined.stdout, examined.stdout
+
+    async def ask() -> str | None:
+        connection = await connect_once(run.urls["worker"]["DATABASE_URL"])
+        setting = "SELECT current_setting('default_transaction_read_only') FROM pg_sleep(0.2)"
+        try:
+            return await connection.fetchval(setting)
+        finally:
+            await connection.close()
+
+    assert set(await asyncio.gather(*(ask() for _ in range(4 * POOL_SIZE)))) == {"off"}
+
+
+async def test_a_session_keeps_no_names(run: Restricted) -> None:
+    """Many connections that share three sessions run the same statements at once, within transactions and without."""
+    url = run.urls["worker"]["DATABASE_URL"]
+    assert is_pooled(url)
+    async with await connect(url, min_size=8) as pool:
+
+        async def ask() -> None:
+            for number in range(20):
+                assert await pool.fetchval("SELECT $1::int", number) == number
+                async with pool.acquire() as connection, connection.transaction():
+                    statement = await connection.prepare("SELECT n FROM generate_series(1, $1::int) AS n")
+                    cursor = await statement.cursor(25)
+                    pages = [len(await cursor.fetch(10)) for _ in range(3)]
+                    assert pages == [10, 10, 5]
+
+        await asyncio.gather(*(ask() for _ in range(8)))
+
+
+async def test_a_pooler_that_the_url_does_not_name(run: Restricted) -> None:
+    """A process refuses to start, because statements would fail one by one, and says what to add to the URL."""
+    url = run.urls["worker"]["DATABASE_URL"].removesuffix("?pgbouncer=true")
+    with pytest.raises(UnboundSession, match="pgbouncer=true"):
+        await connect(url, min_size=1)
+    refused = _scrip(run, "worker", DATABASE_URL=url)
+    assert refused.returncode == 2
+    assert "Error: unfit: A pooler answers at DATABASE_URL: add pgbouncer=true" in refused.stderr
+
+
+@pytest.mark.parametrize("setting", BOUNDS_S)
+async def test_a_session_without_bounds(new_database: Callable[..., Awaitable[str]], setting: str) -> None:
+    """A role without a bound can't start, and the error's statement repairs it; `migrate` leaves a stricter one."""
+    url = await new_database()
+    await migrate(url)
+    async with database(url) as owner:
+        name = await owner.fetchval("SELECT current_database()")
+        await owner.execute(f"ALTER ROLE postgres IN DATABASE {name} SET {setting} = 0")
+        with pytest.raises(UnboundSession) as refused:
+            await connect(url)
+        text = str(refused.value)
+        assert text.startswith(f"{setting} is off for the role postgres")
+        await owner.execute(text[text.index("ALTER ROLE") : text.index(";")])
+        await (await connect(url)).close()
+        await owner.execute(f"ALTER ROLE postgres IN DATABASE {name} SET {setting} = '700ms'")
+    await migrate(url)
+    async with await connect(url) as pool:
+        assert await pool.fetchval("SELECT current_setting($1)", setting) == "700ms"
+
+
+async def test_an_owner_who_may_not_bound_others(run: Restricted, new_database: Callable[..., Awaitable[str]]) -> None:
+    """`scrip migrate` without rights over a role prints the statement to run as that role."""
+    url = await new_database()
+    async with database(url) as admin:
+        name = await admin.fetchval("SELECT current_database()")
+        await admin.execute(f"CREATE ROLE scrip_api; CREATE ROLE owner_of_{name} LOGIN")
+        await admin.execute(f"GRANT CREATE ON SCHEMA public TO owner_of_{name}")
+    try:
+        migrated = _scrip(run, "migrate", DATABASE_URL=url.replace("postgres@", f"owner_of_{name}@"))
+        assert migrated.returncode == 0, migrated.stderr
+        expected = f"ALTER ROLE scrip_api IN DATABASE {name} SET statement_timeout = '30s';"
+        assert expected in migrated.stdout + migrated.stderr
+    finally:
+        async with database(url) as admin:
+            await admin.execute(f"DROP OWNED BY owner_of_{name} CASCADE; DROP ROLE scrip_api, owner_of_{name}")
