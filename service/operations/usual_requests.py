@@ -1,6 +1,6 @@
 """Decoding the requests that clients usually send, without a regex for each field.
 
-A redemption takes 8,000 instructions instead of 34,000. A request is usual if
+A redemption takes 16,000 instructions less, one in a batch 28,000. A request is usual if
 
 1. its body is ASCII without the characters that no id may have, so that no text is escaped either;
 2. each field is there at most once, and is neither null, nor items, nor metadata, nor an id of one or two characters
@@ -25,6 +25,8 @@ _KINDS = {"user_id": _ID, "order_id": _ID, "lock_token": _TEXT, "code": _TEXT, "
 _OTHERS = ("order_value", "lock_seconds")
 _LEFT_OUT = ("items", "metadata")
 _NO_VALUE = msgspec.Raw()
+MAX_AMOUNT = 18
+"""Bytes of a usual amount, with quotes. It also bounds the memory of their cache."""
 
 UsualAmount = tuple[str, str]
 """An order's value in 10⁻⁴ units, and the decimal places that it needs; both are script arguments."""
@@ -82,7 +84,8 @@ def count_members(request: Any, spaced: bool) -> int:
     if value is _NO_VALUE:
         request.order_value = None
     elif value is not None:
-        request.order_value = _read_amount(bytes(value), currency)
+        text = bytes(value)
+        request.order_value = _read_amount(text, currency) if len(text) <= MAX_AMOUNT else None
         if request.order_value is None:
             return -1
     if currency is not None and currency not in CURRENCY_DIGITS:

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.operations import batch, lock
-from service.operations.assign import ASSIGN_ANY, ASSIGN_CODE
 from service.operations.base import Call, Operation
 from service.operations.lock import EXTEND, LOCK, UNLOCK
 from service.operations.redeem import REDEEM, VALIDATE
+from service.operations.table import ROWS
 from service.operations.usual_requests import decode_usual, usual_struct
 from tests.unit.fastlane_fixtures import caller
 
 _CALL = Call(caller("one"))
-_OPERATIONS = (ASSIGN_ANY, ASSIGN_CODE, LOCK, EXTEND, UNLOCK, REDEEM, VALIDATE)
+_OPERATIONS = [row.operation for row in ROWS if usual_struct(row.operation.request)]
 _BATCHED = {"lock": LOCK, "extend": EXTEND, "unlock": UNLOCK, "redeem": REDEEM, "validate": VALIDATE}
 
 _ID = st.sampled_from([
@@ -133,6 +133,7 @@ def _batched(operation: msgspec.Raw | msgspec.Struct) -> Any:
         (REDEEM, '{"userId":"user","metadata":{}}', False),
         (REDEEM, '{"userId":"user-%"}', False),
         (REDEEM, '{"userId":"us"}', False),
+        (REDEEM, '{"userId":"user","orderValue":"0000000000000000059.90"}', False),
         (REDEEM, '{"userId": "a user"}', False),
         (UNLOCK, '{"lockToken":"t"}', True),
         (VALIDATE, '{"code":"ABCD"}', True),
