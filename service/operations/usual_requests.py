@@ -21,7 +21,14 @@ _UNUSUAL = b"/\\?#%\x7f"
 SPACE = ord(" ")
 _ID = Annotated[str, msgspec.Meta(min_length=3, max_length=100)]
 _TEXT = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-_KINDS = {"user_id": _ID, "order_id": _ID, "lock_token": _TEXT, "code": _TEXT, "book_id": _TEXT, "currency": _TEXT}
+_KINDS: dict[str, Any] = {
+    "user_id": _ID,
+    "order_id": _ID,
+    "lock_token": _TEXT,
+    "code": _TEXT,
+    "book_id": _TEXT,
+    "currency": _TEXT,
+}
 _OTHERS = ("order_value", "lock_seconds")
 _LEFT_OUT = ("items", "metadata")
 _NO_VALUE = msgspec.Raw()
