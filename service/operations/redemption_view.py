@@ -1,7 +1,7 @@
 """A redemption as clients see it, from its record.
 
 Redemptions that follow each other often have the same amounts, address and agent. So parts of the response are cached:
-19,000 instructions instead of 37,000.
+22,000 instructions instead of 37,000.
 """
 
 from functools import lru_cache

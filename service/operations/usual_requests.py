@@ -1,27 +1,39 @@
 """Decoding the requests that clients usually send, without a regex for each field.
 
-A redemption takes 8,000 instructions instead of 34,000. A request is usual if
+A redemption takes 16,000 instructions less, one in a batch 28,000. A request is usual if
 
 1. its body is ASCII without the characters that no id may have, so that no text is escaped either;
-2. each field is there at most once, and is neither null, nor items, nor metadata;
+2. each field is there at most once, and is neither null, nor items, nor metadata, nor an id of one or two characters
+   (it might be `.` or `..`);
 3. it is valid.
 
 The struct's own decoder decodes all others, and alone refuses. A test compares what both make of a body.
 """
 
 from functools import lru_cache
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
 from service.domain.money import CURRENCY_DIGITS, count_digits, usual_e4
 
-_UNUSUAL = (b"/", b"\\", b"?", b"#", b"%", b"\x7f")
-_IDS = ("user_id", "order_id")
-_TEXTS = ("lock_token", "code", "book_id", "currency")
-_OTHERS = ("lock_seconds", "order_value")
+_UNUSUAL = b"/\\?#%\x7f"
+SPACE = ord(" ")
+_ID = Annotated[str, msgspec.Meta(min_length=3, max_length=100)]
+_TEXT = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
+_KINDS: dict[str, Any] = {
+    "user_id": _ID,
+    "order_id": _ID,
+    "lock_token": _TEXT,
+    "code": _TEXT,
+    "book_id": _TEXT,
+    "currency": _TEXT,
+}
+_OTHERS = ("order_value", "lock_seconds")
 _LEFT_OUT = ("items", "metadata")
 _NO_VALUE = msgspec.Raw()
+MAX_AMOUNT = 18
+"""Bytes of a usual amount, with quotes. It also bounds the memory of their cache."""
 
 UsualAmount = tuple[str, str]
 """An order's value in 10⁻⁴ units, and the decimal places that it needs; both are script arguments."""
@@ -32,23 +44,22 @@ def usual_struct(request: type[msgspec.Struct]) -> type[msgspec.Struct] | None:
 
     Its `order_value` is a UsualAmount or None, once `count_members` was called. Fields that it lacks are None.
     """
-    fields, known = msgspec.structs.fields(request), (*_IDS, *_TEXTS, *_OTHERS)
-    if not {field.name for field in fields} <= {*known, *_LEFT_OUT}:
+    fields, known = msgspec.structs.fields(request), {*_KINDS, *_OTHERS, *_LEFT_OUT}
+    if not {field.name for field in fields} <= known:
         return None
     own: list[Any] = []
     for field in fields:
-        required = field.default is msgspec.NODEFAULT
         if field.name == "order_value":
             own.append((field.name, msgspec.Raw, _NO_VALUE))
         elif field.name == "lock_seconds":
             own.append((field.name, field.type, None))
-        elif field.name not in _LEFT_OUT:
-            own.append((field.name, str) if required else (field.name, str | None, None))
+        elif kind := _KINDS.get(field.name):
+            required = field.default is msgspec.NODEFAULT
+            own.append((field.name, kind) if required else (field.name, kind | None, None))
     names, config = {field[0] for field in own}, request.__struct_config__
     return msgspec.defstruct(
         f"Usual{request.__name__}", own, rename="camel", forbid_unknown_fields=True, kw_only=True, tag=config.tag,
-        tag_field=config.tag_field, module=__name__,
-        namespace={name: None for name in (*known, *_LEFT_OUT) if name not in names},
+        tag_field=config.tag_field, module=__name__, namespace=dict.fromkeys(known - names),
     )  # fmt: skip
 
 
@@ -60,39 +71,36 @@ def decode_usual(decoder: "msgspec.json.Decoder[Any] | None", body: bytes) -> An
         request = decoder.decode(body)
     except (msgspec.DecodeError, RecursionError):
         return None
-    return request if count_members(request) == body.count(b'":') else None
+    return request if count_members(request, SPACE in body) == body.count(b'":') else None
 
 
 def may_be_usual(body: bytes) -> bool:
     """Whether the body has only usual characters."""
     if not body.isascii():
         return False
-    for character in _UNUSUAL:  # noqa: SIM110, twice as fast as all()
+    for character in _UNUSUAL:  # noqa: SIM110, numbers: a seventh of the time that bytes would take
         if character in body:
             return False
     return True
 
 
-def count_members(request: Any) -> int:
+def count_members(request: Any, spaced: bool) -> int:
     """Check a request in its usual form, and set its amount. The number of its members, to compare with that of its
-    body; -1 if it is not usual."""
-    user, order, token = request.user_id, request.order_id, request.lock_token
-    for one in (user, order):
-        if one is not None and (not 0 < len(one) <= 100 or " " in one or one in (".", "..")):
-            return -1
-    if token is not None and (not 0 < len(token) <= 64 or " " in token):
-        return -1
+    body; -1 if it is not usual. `spaced`: whether the body has spaces."""
     value, currency = request.order_value, request.currency
     if value is _NO_VALUE:
-        value = request.order_value = None
+        request.order_value = None
     elif value is not None:
-        value = request.order_value = _read_amount(bytes(value), currency)
-        if value is None:
+        text = bytes(value)
+        request.order_value = _read_amount(text, currency) if len(text) <= MAX_AMOUNT else None
+        if request.order_value is None:
             return -1
     if currency is not None and currency not in CURRENCY_DIGITS:
         return -1
-    fields = (user, order, token, value, currency, request.code, request.book_id, request.lock_seconds)
-    return len(fields) - fields.count(None)
+    values = msgspec.structs.astuple(request)
+    if spaced and any(isinstance(text, str) and " " in text for text in values):
+        return -1
+    return len(values) - values.count(None)
 
 
 @lru_cache(maxsize=4096)

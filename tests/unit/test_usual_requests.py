@@ -10,19 +10,20 @@ from hypothesis import strategies as st
 from service.domain.decoding import decode
 from service.domain.errors import Refusal
 from service.operations import batch, lock
-from service.operations.assign import ASSIGN_ANY, ASSIGN_CODE
 from service.operations.base import Call, Operation
 from service.operations.lock import EXTEND, LOCK, UNLOCK
 from service.operations.redeem import REDEEM, VALIDATE
+from service.operations.table import ROWS
 from service.operations.usual_requests import decode_usual, usual_struct
 from tests.unit.fastlane_fixtures import caller
 
 _CALL = Call(caller("one"))
-_OPERATIONS = (ASSIGN_ANY, ASSIGN_CODE, LOCK, EXTEND, UNLOCK, REDEEM, VALIDATE)
+_OPERATIONS = [row.operation for row in ROWS if usual_struct(row.operation.request)]
 _BATCHED = {"lock": LOCK, "extend": EXTEND, "unlock": UNLOCK, "redeem": REDEEM, "validate": VALIDATE}
 
 _ID = st.sampled_from([
-    '"u"', '"a b"', '"."', '".."', '"..."', '""', '"-"', '"a\\u0062"', '"a/b"', '"%-"', '"é"', '"\x7f"', '"a\\"b"', "1",
+    '"user"', '"u"', '"a b"', '"a bc"', '"abc "', '"."', '".."', '"..."', '""', '"-"', '"a\\u0062"',
+    '"a/bc"', '"%-"', '"abé"', '"\x7f\x7f\x7f"', '"a\\"b"', "1",
     "null", '"a":"b"', '"!$&\'()*+,-.:;<=>@[]^_`{|}~"', f'"{"x" * 100}"', f'"{"x" * 101}"',
 ])  # fmt: skip
 _TOKEN = st.sampled_from(['"t"', '""', '"a b"', f'"{"t" * 64}"', f'"{"t" * 65}"', '"a/b"', "null", "7"])
@@ -123,14 +124,17 @@ def _batched(operation: msgspec.Raw | msgspec.Struct) -> Any:
 @pytest.mark.parametrize(
     ("operation", "body", "is_usual"),
     [
-        (LOCK, '{"userId": "u", "orderId": "o", "lockSeconds": 60}', True),
-        (REDEEM, '{"userId":"u","orderId":"o","orderValue":"59.90","currency":"USD","lockToken":"t"}', True),
-        (REDEEM, '{"userId":"u"}', True),
-        (REDEEM, '{"userId":"u","orderValue":59.999,"currency":"USD"}', False),
-        (REDEEM, '{"userId":"u","orderId":null}', False),
-        (REDEEM, '{"userId":"u","userId":"v"}', False),
-        (REDEEM, '{"userId":"u","metadata":{}}', False),
-        (REDEEM, '{"userId":"%-"}', False),
+        (LOCK, '{"userId": "user", "orderId": "A-1", "lockSeconds": 60}', True),
+        (REDEEM, '{"userId":"user","orderId":"A-1","orderValue":"59.90","currency":"USD","lockToken":"t"}', True),
+        (REDEEM, '{"userId":"user"}', True),
+        (REDEEM, '{"userId":"user","orderValue":59.999,"currency":"USD"}', False),
+        (REDEEM, '{"userId":"user","orderId":null}', False),
+        (REDEEM, '{"userId":"user","userId":"other"}', False),
+        (REDEEM, '{"userId":"user","metadata":{}}', False),
+        (REDEEM, '{"userId":"user-%"}', False),
+        (REDEEM, '{"userId":"us"}', False),
+        (REDEEM, '{"userId":"user","orderValue":"0000000000000000059.90"}', False),
+        (REDEEM, '{"userId": "a user"}', False),
         (UNLOCK, '{"lockToken":"t"}', True),
         (VALIDATE, '{"code":"ABCD"}', True),
         (VALIDATE, '{"code":"ABCD"', False),
@@ -145,7 +149,7 @@ def test_what_is_usual(operation: Operation, body: str, is_usual: bool) -> None:
 
 def test_a_batch_is_usual_as_a_whole() -> None:
     """One unusual operation makes a batch one of undecoded operations."""
-    usual = '{"op":"lock","code":"ABCD","userId":"u"}'
-    for more, kind in ((usual, msgspec.Struct), ('{"op":"lock","code":"ABCD","userId":"é"}', msgspec.Raw)):
+    usual = '{"op":"lock","code":"ABCD","userId":"user"}'
+    for more, kind in ((usual, msgspec.Struct), ('{"op":"lock","code":"ABCD","userId":"user-é"}', msgspec.Raw)):
         body = f'{{"operations":[{usual},{more}]}}'.encode()
         assert all(isinstance(one, kind) for one in batch.split(_CALL.caller, body))
