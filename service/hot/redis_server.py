@@ -155,21 +155,43 @@ class Server:
         except Refusal as refusal:
             raise Fenced(refusal.code) from None
 
-    async def rewrite_file(self) -> None:
-        """Rewrite the server's append-only file, if it has one, and wait. Raises UnfitRedis if that fails."""
+    async def must_log(self) -> bool:
+        """Whether all writes must be logged: the server has an append-only file, or may have one, and does not let this
+        user rewrite it, as managed servers don't. The only way to find out is to start a rewrite."""
+        if not (await self.fitness()).shows_settings:
+            return True
+        if not await self._has_file():
+            return False
+        return not await self._start_rewrite()
+
+    async def _start_rewrite(self) -> bool:
+        """False if the server refuses. Redis's other errors, of a task that is under way, name the background."""
+        try:
+            await self.command("BGREWRITEAOF")
+        except hiredis.ReplyError as error:
+            return "background" in str(error).lower()
+        return True
+
+    async def _has_file(self) -> bool:
+        return (await self.info("persistence")).get("aof_enabled") != "0"
+
+    async def rewrite_file(self) -> bool:
+        """Rewrite the server's append-only file, if it has one, and wait. False if the server refuses to. Raises
+        UnfitRedis if that fails."""
         deadline = time.monotonic() + REWRITE_S
         asked = False
         while time.monotonic() < deadline:
             info = await self.info("persistence")
-            if info["aof_enabled"] == "0":
-                return
+            if info.get("aof_enabled") == "0":
+                return True
             if (info["aof_rewrite_in_progress"], info["aof_rewrite_scheduled"]) != ("0", "0"):
                 await asyncio.sleep(LOOK_S)
             elif not asked:
                 asked = True
-                await self.command("BGREWRITEAOF")
+                if not await self._start_rewrite():
+                    return False
             elif info["aof_last_bgrewrite_status"] == "ok":
-                return
+                return True
             else:
                 break
         raise UnfitRedis("Redis can't write its append-only file anew: see its log, and whether its disk is full.")
