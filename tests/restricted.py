@@ -24,6 +24,27 @@ from service.record.migrations import migrate
 from tests.pgbouncer import pgbouncer
 from tests.tls import Authority, door
 
+VENDORS = {
+    "elasticache": "bgrewriteaof bgsave config debug migrate replicaof save slaveof shutdown sync",
+    "memorydb": "acl|deluser acl|load acl|save acl|setuser bgrewriteaof bgsave cluster|addslots cluster|delslots "
+    "cluster|setslot config debug migrate module psync replicaof save shutdown slaveof sync",
+    "memorystore": "acl asking bgrewriteaof bgsave client|kill client|pause client|unpause client|unblock "
+    "client|no-evict config cluster debug failover migrate module monitor psync replicaof save shutdown slaveof sync",
+    "aiven": "bgrewriteaof cluster command debug failover migrate slaveof acl bgsave config lastsave monitor replicaof "
+    "save shutdown",
+    "oci": "acl bgrewriteaof bgsave cluster config|set debug migrate module psync replicaof save shutdown sync",
+}
+"""The commands that each vendor's documentation names as blocked: "Restricted commands - Amazon ElastiCache",
+"Restricted commands - Amazon MemoryDB", "Supported and blocked commands" of Memorystore for Valkey (a list of what is
+allowed: these are not in it), "Restricted commands in Aiven for Valkey", "Unsupported Valkey and Redis Commands" of OCI
+Cache, which allows CONFIG GET."""
+
+
+def vendor_rights(vendor: str) -> list[str]:
+    """The rights of a user at a vendor, for ACL SETUSER."""
+    return ["~*", "&*", "+@all", *(f"-{command}" for command in VENDORS[vendor].split())]
+
+
 ROOT = Path(__file__).parents[1]
 PASSWORDS = {name: secrets.token_hex(16) for name in ("api", "worker", "tests")}
 

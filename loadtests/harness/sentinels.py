@@ -17,8 +17,11 @@ DOWN_AFTER_MS = 1000
 
 
 @contextlib.contextmanager
-def sentinels(binary: Path, folder: Path, primary: int, count: int = 1, password: str = "") -> Iterator[str]:
-    """Start sentinels that watch the primary on a port; the part of a URL that names them: `host:port,…/service`."""
+def start_sentinels(
+    binary: Path, folder: Path, primary: int, count: int = 1, password: str = "", replicas: int = 0
+) -> Iterator[str]:
+    """Start sentinels that watch the primary on a port, and know its replicas. Yields the part of a URL that names
+    them: `host:port,…/service`."""
     ports = [free_port() for _ in range(count)]
     processes: list[subprocess.Popen[bytes]] = []
     try:
@@ -31,12 +34,12 @@ logfile {folder}/sentinel-{port}.log
 {f"requirepass {password}" if password else ""}
 sentinel monitor {SERVICE} 127.0.0.1 {primary} {count // 2 + 1}
 sentinel down-after-milliseconds {SERVICE} {DOWN_AFTER_MS}
-sentinel failover-timeout {SERVICE} 6000
+sentinel failover-timeout {SERVICE} 2000
 """)
             processes.append(subprocess.Popen([binary, config, "--sentinel"]))
         deadline = time.monotonic() + 20
-        while not all(_is_ready(port, password, count) for port in ports):
-            assert time.monotonic() < deadline, "the sentinels don't find each other"
+        while not all(_is_ready(port, password, count - 1, replicas) for port in ports):
+            assert time.monotonic() < deadline, "the sentinels don't find each other, or the replicas"
             time.sleep(0.05)
         yield f"{','.join(f'127.0.0.1:{port}' for port in ports)}/{SERVICE}"
     finally:
@@ -46,11 +49,11 @@ sentinel failover-timeout {SERVICE} 6000
             process.wait(10)
 
 
-def _is_ready(port: int, password: str, count: int) -> bool:
-    """Whether a sentinel has found all others."""
+def _is_ready(port: int, password: str, others: int, replicas: int) -> bool:
+    """Whether a sentinel has found all others, and the replicas."""
     with redis.Redis(port=port, password=password or None, decode_responses=True) as client:
         try:
             state: Any = client.sentinel_master(SERVICE)
-            return int(state["num-other-sentinels"]) == count - 1
+            return (int(state["num-other-sentinels"]), int(state["num-slaves"])) == (others, replicas)
         except redis.RedisError:
             return False

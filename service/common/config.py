@@ -124,6 +124,9 @@ class Settings(BaseSettings):
         default=None, validation_alias="DATABASE_URL", repr=False
     )
     """URL of Postgres. None: the embedded Postgres."""
+    redis_durability: Literal["always", "log"] | None = None
+    """How a Redis that hides CONFIG makes a write durable before it replies: `always` syncs its file, `log` commits to
+    a vendor's transaction log. Not verified. None: responses of such a Redis are `accepted`."""
     host: str = "127.0.0.1"
     port: Port = 8000
     api_processes: int = Field(default=1, ge=1, le=32)

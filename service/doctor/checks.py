@@ -16,6 +16,7 @@ from service.doctor.partition_reader import RedisState, read_record_state, read_
 from service.doctor.report import Check, Report
 from service.doctor.server_logs import check_postgres_logs, check_redis_logs
 from service.doctor.verdicts import judge_record, judge_redis, replace_advice
+from service.formats import key_names
 from service.hot.connection import Broken, Connection, connect
 from service.hot.fitness import Fitness
 from service.hot.redis_server import Server
@@ -67,7 +68,7 @@ class _Examination:
     """Runs the checks in order.
 
     1. Postgres: reachable, fit, migrated, created for the number of partitions in the settings.
-    2. Redis: reachable, fit, its durability and memory.
+    2. Redis: reachable, fit, its durability and memory, and whether scripts may compute the names of keys.
     3. Each partition: its state in Postgres and in Redis. The worker has two seconds to record the outbox.
     """
 
@@ -89,7 +90,10 @@ class _Examination:
         if redis is not None:
             stack.callback(redis.close)
             with self._catch_unreachable("redis"):
-                self.checks += _judge_server(await Server(redis, 0).fitness(), self._redis_address)
+                self.checks += _judge_server(
+                    await Server(redis, 0).fitness(), self._redis_address, self._settings.redis_durability
+                )
+                self.checks.append(await check_computed_keys(redis))
                 self.checks.append(await check_redis_logs(redis))
         if record is not None:
             with self._catch_unreachable("postgres"):
@@ -188,19 +192,48 @@ class _Examination:
         self.checks.append(Check(server, "bad", says, f"Check that it runs, and that {setting} is right."))
 
 
-def _judge_server(fitness: Fitness, address: str) -> Iterator[Check]:
+async def check_computed_keys(connection: Connection) -> Check:
+    """Run a script that reads an undeclared key, as ours do. Raises Broken and hiredis.ReplyError."""
+    script = "return redis.call('GET', (string.gsub(KEYS[1], 'gate$', ARGV[1])))"
+    reply = await connection.call("EVAL", script, 1, key_names.gate(0), "layout")
+    if not isinstance(reply, hiredis.ReplyError):
+        return Check("computed keys", "ok", "scripts may use keys whose names they compute")
+    if str(reply).startswith("NOPERM"):
+        says = "this user may not run EVAL, so it is unknown whether scripts may compute the names of keys"
+        return Check("computed keys", "warning", says, "Run `scrip doctor` with the worker's REDIS_URL.")
+    if not str(reply).startswith("ERR"):
+        raise reply
+    says = f"Redis lets scripts use only keys that their caller declares: {reply}"
+    advice = (
+        "Scrip can't run on this server, such as ElastiCache Serverless. Use one with nodes of its own; "
+        "start Dragonfly with --default_lua_flags=allow-undeclared-keys."
+    )
+    return Check("computed keys", "bad", says, advice)
+
+
+def _judge_durability(fitness: Fitness, declared: str | None) -> Check:
+    if fitness.fsynced:
+        return Check("durability", "ok", "`fsynced`: Redis writes to disk before it replies")
+    if declared and not fitness.shows_settings:
+        says = f"`fsynced`, as SCRIP_REDIS_DURABILITY={declared} declares: not verified, Redis hides its settings"
+        return Check("durability", "ok", says)
+    says = "`accepted`: a crash of Redis may lose the last requests"
+    if declared:
+        says += f"; its settings show that SCRIP_REDIS_DURABILITY={declared} is wrong"
+    advice = "Set appendonly yes and appendfsync always, or ask for `recorded` where it matters."
+    if not fitness.shows_settings:
+        advice = "Redis hides its settings: if it is durable before it replies, set SCRIP_REDIS_DURABILITY."
+    return Check("durability", "warning", says, advice)
+
+
+def _judge_server(fitness: Fitness, address: str, declared: str | None) -> Iterator[Check]:
     """Judge a Redis server: fitness, durability, memory, evictions, replicas."""
     says = f"{fitness.server} at {address}"
     yield Check("redis", "bad" if fitness.unfit else "ok", says, fitness.unfit or "")
     if fitness.hidden:
         advice = "Allow these to the user of REDIS_URL, or check yourself that maxmemory-policy is noeviction."
         yield Check("redis settings", "warning", f"Redis refuses {', '.join(fitness.hidden)}", advice)
-    if fitness.fsynced:
-        yield Check("durability", "ok", "`fsynced`: Redis writes to disk before it replies")
-    else:
-        says = "`accepted`: a crash of Redis may lose the last requests"
-        advice = "Set appendonly yes and appendfsync always, or ask for `recorded` where it matters."
-        yield Check("durability", "warning", says, advice)
+    yield _judge_durability(fitness, declared)
     yield _judge_memory(fitness)
     if fitness.evicted:
         says = f"{fitness.evicted} keys since Redis started: each start of a worker rebuilds its partitions"

@@ -218,16 +218,16 @@ async def locate(address: RedisAddress) -> Host | None:
     return address.hosts[0] if address.hosts else None
 
 
-async def has_moved(redis_url: str, connection: Connection) -> bool:
-    """Whether sentinels name another primary than the connection's. An old primary that is cut off from them doesn't
-    notice, and would keep its clients. False if no sentinel replies."""
+async def leave_moved(redis_url: str, connection: Connection) -> None:
+    """Close the connection once sentinels name another primary; return at once without sentinels. An old primary may
+    not notice that it was replaced, and what it still decides is lost."""
     address = parse_redis_address(redis_url)
-    if not address.service:
-        return False
-    try:
-        return await locate(address) != connection.host
-    except OSError:
-        return False
+    while address.service and not connection.lost:
+        await asyncio.sleep(ASK_S)
+        with contextlib.suppress(OSError):  # no sentinel replies
+            if await locate(address) != connection.host:
+                log.warning("redis_moved", waiting=connection.waiting)
+                connection.close()
 
 
 async def _open(
@@ -262,26 +262,23 @@ def _tls(address: RedisAddress) -> ssl.SSLContext:
     return context
 
 
-class _Moved(Exception):
-    """The sentinels name another primary."""
-
-
 class Link:
     """A connection that reconnects. While it is down, requests are refused at once.
 
     1. Connect, and check that the server is fit to decide and whether it syncs before it replies. Then serve requests.
-    2. Check again each second, and ask the sentinels, if there are some, whether the primary moved. A server that is
-       unfit, or no longer the primary, gets no more requests, and answers those in flight.
-    3. If the connection breaks, its requests get Broken. In either case reconnect after 20 ms to 1 s.
+    2. Check again each second. An unfit server gets no more requests, and answers those in flight.
+    3. If the connection breaks, or sentinels name another primary, its requests get Broken. In any case reconnect after
+       20 ms to 1 s.
     """
 
-    def __init__(self, redis_url: str, name: str) -> None:
-        self._url, self._name = redis_url, name
+    def __init__(self, redis_url: str, name: str, declared: str | None = None) -> None:
+        """`declared`: how a server that hides its settings makes writes durable (SCRIP_REDIS_DURABILITY)."""
+        self._url, self._name, self._declared = redis_url, name, declared
         self._connection: Connection | None = None
         self._task: asyncio.Task[None] | None = None
         self._lost = asyncio.Event()
         self.fsynced = False
-        """Whether the server syncs to disk before it replies."""
+        """Whether the server syncs to disk before it replies: by its settings, or as declared if it hides them."""
         self.history = ""
         """The id of the server's data; '' if the server hides it."""
         self.generation = 0
@@ -337,6 +334,7 @@ class Link:
             try:
                 self._lost.clear()
                 connection = await connect(self._url, self._name, self._on_lost)
+                watching = asyncio.create_task(leave_moved(self._url, connection))
                 try:
                     while not self._lost.is_set():
                         await self._offer(connection)
@@ -345,13 +343,11 @@ class Link:
                             async with asyncio.timeout(ASK_S):  # wait_for may swallow the cancellation of stop
                                 await self._lost.wait()
                 finally:
+                    watching.cancel()
                     if self._connection is None:  # else stop waits for requests in flight
                         connection.close()
             except (OSError, Broken) as error:
                 log.warning("redis_unreachable", error=type(error).__name__)
-            except _Moved:
-                log.warning("redis_moved")
-                pause_s = FIRST_PAUSE_S
             except UnfitRedis as unfit:
                 if self._unfit != str(unfit):
                     log.error("redis_unfit", reason=str(unfit))
@@ -364,19 +360,19 @@ class Link:
     async def _offer(self, connection: Connection) -> None:
         """Serve requests with the connection while its server is fit.
 
-        Raises Broken; UnfitRedis or _Moved after the requests in flight are answered.
+        Raises Broken, and UnfitRedis after the requests in flight are answered.
         """
         fitness = await check_server(connection.call)
-        moved = self._connection is not None and await has_moved(self._url, connection)
-        if fitness.unfit is None and not moved:
+        if fitness.unfit is None:
             self._unfit = ""
             if not connection.lost:
                 self.generation += self._connection is None
-                self._connection, self.fsynced, self.history = connection, fitness.fsynced, fitness.history
+                self._connection, self.history = connection, fitness.history
+                self.fsynced = fitness.is_fsynced(self._declared)
             return
         self._connection, self.fsynced = None, False
         await connection.call("PING")  # replies come in order, so this one is the last
-        raise UnfitRedis(fitness.unfit) if fitness.unfit else _Moved
+        raise UnfitRedis(fitness.unfit)
 
     def _on_lost(self) -> None:
         self._connection = None

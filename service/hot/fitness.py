@@ -38,7 +38,9 @@ class Fitness(msgspec.Struct, frozen=True, kw_only=True):
     unfit: str | None
     """Why it is unfit to decide, and what to change; None if it is fit."""
     fsynced: bool
-    """Whether it syncs to disk before it replies."""
+    """Whether it syncs to disk before it replies, as its settings say."""
+    shows_settings: bool
+    """Whether it shows the settings of its append-only file."""
     history: str
     """The id of its data (`master_replid`)."""
     followed: bool
@@ -54,6 +56,10 @@ class Fitness(msgspec.Struct, frozen=True, kw_only=True):
     """Whether its append-only file may have half a transaction after a crash, as in Redis 7.0 but not Valkey 9."""
     hidden: tuple[str, ...]
     """The commands that it refused."""
+
+    def is_fsynced(self, declared: str | None) -> bool:
+        """Whether its replies are `fsynced`; a declaration counts only for what it hides."""
+        return self.fsynced or (declared is not None and not self.shows_settings)
 
 
 async def check_server(call: Call) -> Fitness:
@@ -78,6 +84,7 @@ async def check_server(call: Call) -> Fitness:
         fsynced=settings.get("appendonly") == "yes"
         and settings.get("appendfsync") == "always"
         and settings.get("no-appendfsync-on-rewrite") == "no",
+        shows_settings="appendonly" in settings,
         history=info.get("master_replid", ""),
         followed=_is_followed(info),
         replicas=int(info.get("connected_slaves", 0)),

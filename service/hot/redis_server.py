@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Collection, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import hiredis
 import structlog
@@ -155,33 +155,51 @@ class Server:
         except Refusal as refusal:
             raise Fenced(refusal.code) from None
 
-    async def rewrite_file(self) -> None:
-        """Rewrite the server's append-only file, if it has one, and wait. Raises UnfitRedis if that fails."""
+    async def must_log(self) -> bool:
+        """Whether all writes must be logged: the server has an append-only file, or may have one, and does not let this
+        user rewrite it, as managed servers don't. The only way to find out is to start a rewrite."""
+        if not (await self.fitness()).shows_settings:
+            return True
+        if not await self._has_file():
+            return False
+        return await self._start_rewrite() == "refused"
+
+    async def _start_rewrite(self) -> Literal["started", "busy", "refused"]:
+        """`busy`: another task is under way, perhaps the rewrite of another partition's opening, which may lack what this
+        one has written. Redis's errors of that kind name the background."""
+        try:
+            await self.command("BGREWRITEAOF")
+        except hiredis.ReplyError as error:
+            return "busy" if "background" in str(error).lower() else "refused"
+        return "started"
+
+    async def _has_file(self) -> bool:
+        return (await self.info("persistence")).get("aof_enabled") != "0"
+
+    async def rewrite_file(self) -> bool:
+        """Rewrite the server's append-only file, if it has one, and wait. False if the server refuses to. Raises
+        UnfitRedis if that fails."""
         deadline = time.monotonic() + REWRITE_S
         asked = False
         while time.monotonic() < deadline:
             info = await self.info("persistence")
-            if info["aof_enabled"] == "0":
-                return
+            if info.get("aof_enabled") == "0":
+                return True
             if (info["aof_rewrite_in_progress"], info["aof_rewrite_scheduled"]) != ("0", "0"):
                 await asyncio.sleep(LOOK_S)
             elif not asked:
-                asked = await self._ask_rewrite()
+                match await self._start_rewrite():
+                    case "refused":
+                        return False
+                    case "busy":
+                        await asyncio.sleep(LOOK_S)
+                    case "started":
+                        asked = True
             elif info["aof_last_bgrewrite_status"] == "ok":
-                return
+                return True
             else:
                 break
         raise UnfitRedis("Redis can't write its append-only file anew: see its log, and whether its disk is full.")
-
-    async def _ask_rewrite(self) -> bool:
-        """False if another partition's opening was first: its rewrite may lack what this one has written."""
-        try:
-            await self.command("BGREWRITEAOF")
-        except hiredis.ReplyError as error:
-            if "in progress" in str(error):
-                return False
-            raise
-        return True
 
     async def info(self, section: str) -> dict[str, str]:
         return read_info(await self.command("INFO", section))

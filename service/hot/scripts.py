@@ -33,6 +33,9 @@ MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "
 RECONCILING = "look repair pools".split()
 """Scripts that compare an open Redis with Postgres."""
 
+UNLOGGED, LOGGED = "redis.REPL_REPLICA", "redis.REPL_ALL"
+"""Where a rebuild's writes go (lua/includes/unlogged.lua), and where they go if the file can't be rewritten."""
+
 NONCE_LENGTH = 16
 """The random characters of a nonce; the server's history follows them."""
 
@@ -109,10 +112,12 @@ def _strip(source: str) -> str:
     return "\n".join(line for line in _comment.sub("", source).splitlines() if line.strip())
 
 
-def compose(name: str, partition: int, epoch: int, nonce: str, state: str = "open") -> str:
-    """The text of a script for one epoch, which runs while the gate has this state."""
+def compose(name: str, partition: int, epoch: int, nonce: str, state: str = "open", *, logged: bool = False) -> str:
+    """The text of a script for one epoch, which runs while the gate has this state. With `logged` a rebuild's writes go
+    to the append-only file, too."""
     words = f"'{partition}', '{epoch}', '{epoch} {state}', '{nonce}', {_checked_history(nonce)}"
-    return f"{HEAD.format(words)}{_body(name)}\n"
+    body = _body(name).replace(UNLOGGED, LOGGED) if logged else _body(name)
+    return f"{HEAD.format(words)}{body}\n"
 
 
 def nonce_of(random: str, history: str, followed: bool) -> str:
@@ -142,9 +147,18 @@ def _checked_history(nonce: str) -> str:
 class Scripts:
     """The texts and digests of one epoch's scripts for one partition."""
 
-    def __init__(self, partition: int, epoch: int, nonce: str, names: Sequence[str], state: str = "open") -> None:
+    def __init__(
+        self,
+        partition: int,
+        epoch: int,
+        nonce: str,
+        names: Sequence[str],
+        state: str = "open",
+        *,
+        logged: bool = False,
+    ) -> None:
         self.partition, self.epoch, self.nonce = partition, epoch, nonce
-        self.texts = {name: compose(name, partition, epoch, nonce, state) for name in names}
+        self.texts = {name: compose(name, partition, epoch, nonce, state, logged=logged) for name in names}
         self.digests = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self.texts.items()
         }

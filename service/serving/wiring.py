@@ -42,7 +42,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         raise RuntimeError("REDIS_URL and DATABASE_URL must be set (scrip run starts servers of its own).")
     max_size = max(2, MAX_CONNECTIONS // settings.api_processes)
     pool = await postgres.connect_when_there(settings.database_url, name="scrip-api", min_size=2, max_size=max_size)
-    link = Link(settings.redis_url, "scrip-api")
+    link = Link(settings.redis_url, "scrip-api", settings.redis_durability)
     await link.start()
     decider = Decider(link)
     recorded = Recorded(pool)

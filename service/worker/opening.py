@@ -11,6 +11,7 @@ from service.formats.event_id import START, EventId, parse_event_id
 from service.formats.events import Fact, MalformedEvent, Opened, encode_event, entry_digest, parse
 from service.formats.mending_mark import WHOLE, parse_mending_mark
 from service.formats.quarantined_event import is_same_but_user
+from service.hot.fitness import UnfitRedis
 from service.hot.redis_server import Fenced, ScriptFailed, Server
 from service.hot.scripts import MENDING, PROJECTION, SERVING, Scripts, follows, nonce_of
 from service.record.facts.event_writer import record
@@ -121,11 +122,12 @@ class Opening:
 
     async def _rewrite_torn_file(self, restorer: Restorer) -> None:
         """Some servers cut a file that ends within a transaction, and run that half at the start after next. If that
-        happens before the file is rewritten, the mark demands a rebuild."""
+        happens before the file is rewritten, the mark demands a rebuild. It also does if the server refuses to rewrite
+        the file: a logged rebuild follows that half in the file."""
         mark = await self._server.read_mark()
         await restorer.mark(WHOLE)
-        await self._server.rewrite_file()
-        await restorer.mark(mark)
+        if await self._server.rewrite_file():
+            await restorer.mark(mark)
 
     async def _restore(self, restorer: Restorer, epoch: int, row: Partition) -> None:
         """Steps 3 and 4. `row` was read before the drain: if Postgres restarts after that, the epoch is not entered."""
@@ -190,25 +192,38 @@ class Opening:
 
     async def _rebuild(self, restorer: Restorer, epoch: int, reason: str) -> None:
         """Rebuild everything. The mark stands from before the first removal until the gate is about to open. The
-        append-only file is rewritten once, at the end."""
+        append-only file is rewritten once, at the end; if the server refuses that, everything is logged instead."""
         self._log.warning("rebuilding", reason=reason)
         await self._quarantine_unrecorded(epoch)
         await begin_recovery(self._pool, self._partition, epoch, restorer.scripts.nonce, "whole", reason, START, 0)
         await restorer.mark(WHOLE)
         await self._server.trim(epoch)  # entries may be of another history, and scripts read redemptions there
         await restorer.clear()
+        is_logged = await self._server.must_log()
+        if is_logged:
+            nonce = restorer.scripts.nonce
+            restorer.scripts = Scripts(self._partition, epoch, nonce, MENDING, "closed", logged=True)
+            await self._server.load(restorer.scripts)
         await restorer.configure(0, whole=True)
         events = await restorer.redo(START, keep_mark=True)
         await restorer.block_codes(whole=True)
         await restorer.fill_pools()
+        if is_logged:
+            await restorer.restore_keys(START)
+        else:
+            await self._restore_keys_and_rewrite(restorer)
+        self._log.info("rebuilt", events=events, logged=is_logged)
+
+    async def _restore_keys_and_rewrite(self, restorer: Restorer) -> None:
+        """Restore the keys, whose writes are logged, while Redis rewrites its file. Raises UnfitRedis."""
         rewriting = asyncio.create_task(self._server.rewrite_file())
         try:
-            await restorer.restore_keys(START)  # these are logged
-            await rewriting
+            await restorer.restore_keys(START)
+            if not await rewriting:
+                raise UnfitRedis("Redis no longer allows BGREWRITEAOF: the next opening rebuilds it.")
         finally:
             rewriting.cancel()
             await asyncio.gather(rewriting, return_exceptions=True)
-        self._log.info("rebuilt", events=events)
 
     async def _quarantine_unrecorded(self, epoch: int) -> None:
         """Quarantine the outbox's events that the record lacks and now can't take."""

@@ -17,7 +17,7 @@ import structlog
 from service.common.config import Settings
 from service.formats.gate_text import parse_gate
 from service.hot import outbox as redis
-from service.hot.connection import Broken, Connection, connect, has_moved
+from service.hot.connection import Broken, connect, leave_moved
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Fenced, Server, UnfitRedis
 from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
@@ -156,15 +156,17 @@ class PartitionWorker:
         try:
             async with asyncio.TaskGroup() as group:
                 losing = group.create_task(self._watch_lease())
+                following = group.create_task(leave_moved(self._redis_url, connection))
                 scripts = await self._open(server, flusher, fence)
                 self._task = "keeping"
                 await self._failures.clear("opening")
                 metrics.follow(self._partition, flusher)
                 tasks = [
                     losing,
+                    following,
                     group.create_task(flusher.run()),
                     group.create_task(self._watch_gate(server, scripts, flusher)),
-                    group.create_task(self._watch_fitness(server, connection)),
+                    group.create_task(self._watch_fitness(server)),
                     group.create_task(self._watch_rebuild_orders()),
                     group.create_task(self._clear_old_failures()),
                     *(
@@ -284,11 +286,9 @@ class PartitionWorker:
                 self._log.warning("gate", state=state, pending=flusher.pending)
                 await server.move_gate(text, str(gate._replace(state=state)))
 
-    async def _watch_fitness(self, server: Server, connection: Connection) -> None:
+    async def _watch_fitness(self, server: Server) -> None:
         while True:
             await asyncio.sleep(FITNESS_POLL_S)
-            if await has_moved(self._redis_url, connection):
-                raise Unverified("the sentinels name another primary")
             if await self._check_fitness(server):
                 raise Unverified("Redis has evicted keys")
             if wrong := await server.wrong_types():

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import redis
 
-from loadtests.harness import sentinels
+from loadtests.harness.sentinels import start_sentinels
 from loadtests.harness.servers import VALKEY, free_port, started
-from service.hot import sentinels as asking
+from service.hot import sentinels
 from service.hot.connection import Link, connect
 from service.replay.check import read_redis
 from tests.integration.test_connection import Server, ignore, serving
@@ -79,7 +79,7 @@ async def test_sentinels_name_the_primary() -> None:
 
 async def test_sentinels_that_are_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentinel that replies is enough, if others are dead, hang or don't know the service; none is an error."""
-    monkeypatch.setattr(asking, "ASK_S", 0.2)
+    monkeypatch.setattr(sentinels, "ASK_S", 0.2)
     async with serving(ignore) as primary, serving(ignore) as hangs, _sentinels(2) as ((one, other), url):
         one.names(primary, 1)
         several = url.replace("://", f"://127.0.0.1:{free_port()},{_port(hangs)},")
@@ -108,7 +108,7 @@ async def test_a_real_sentinel(tmp_path: Path) -> None:
     """A sentinel of Valkey is understood, with a password of its own; `scrip replay` connects by it, too."""
     with started(VALKEY, tmp_path) as primary:
         port = int(primary.rpartition("/")[0].rpartition(":")[2])
-        with sentinels.sentinels(VALKEY, tmp_path, port, password="hunter2") as named:
+        with start_sentinels(VALKEY, tmp_path, port, password="hunter2") as named:
             url = f"redis+sentinel://{named}?sentinel_password=hunter2"
             connection = await connect(url, "tests")
             assert connection.host == ("127.0.0.1", port)

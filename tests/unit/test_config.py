@@ -81,6 +81,16 @@ def test_lists(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "SCRIP_CORS_ORIGINS must be origins" in caught.value.message
 
 
+def test_a_declared_durability(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is declared by default, and only what Scrip knows can be."""
+    assert config.load().redis_durability is None
+    monkeypatch.setenv("SCRIP_REDIS_DURABILITY", "log")
+    assert config.load().redis_durability == "log"
+    monkeypatch.setenv("SCRIP_REDIS_DURABILITY", "everysec")
+    with pytest.raises(click.ClickException, match="SCRIP_REDIS_DURABILITY"):
+        config.load()
+
+
 def test_passwords_are_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither the settings' repr nor an error about a URL has its password."""
     monkeypatch.setenv("REDIS_URL", "redis://:hunter2@example/0")

@@ -66,3 +66,23 @@ async def test_settings_that_are_hidden() -> None:
     """A server that hides its settings is used, and promises only `accepted`."""
     fitness = await check_server(_make_server(_GOOD, hiredis.ReplyError("NOPERM no permission")))
     assert (fitness.unfit, fitness.fsynced, fitness.hidden) == (None, False, ("CONFIG GET *append*",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "declared", "fsynced"),
+    [
+        (hiredis.ReplyError("NOPERM no permission"), "always", True),
+        (hiredis.ReplyError("ERR unknown command 'CONFIG'"), "log", True),
+        ({}, "log", True),
+        (hiredis.ReplyError("NOPERM no permission"), None, False),
+        (_SYNCS | {"appendfsync": "everysec"}, "always", False),
+        (_SYNCS, None, True),
+    ],
+    ids=["hidden", "no such command", "left out", "not declared", "shown otherwise", "shown"],
+)
+async def test_what_is_declared_counts_only_for_what_is_hidden(
+    settings: Any, declared: str | None, fsynced: bool
+) -> None:
+    """SCRIP_REDIS_DURABILITY makes replies `fsynced` only if the server hides its settings."""
+    fitness = await check_server(_make_server(_GOOD, settings))
+    assert fitness.is_fsynced(declared) == fsynced

@@ -128,7 +128,9 @@ async def _redis(context: Context, caller: Caller) -> RedisNow:
             server = await check_server(decider.link.call)
     except (Refusal, Broken, TimeoutError):
         return now
-    return RedisNow.from_row(server, connected=now.connected, gate=now.gate, epoch=now.epoch)
+    return RedisNow.from_row(
+        server, connected=now.connected, gate=now.gate, epoch=now.epoch, fsynced=decider.link.fsynced
+    )
 
 
 async def _postgres(context: Context) -> PostgresNow:
