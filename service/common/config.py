@@ -137,6 +137,8 @@ class Settings(BaseSettings):
     """`console` on a terminal, `json` elsewhere."""
     partitions: int = Field(default=1, ge=1, le=1024)
     """Number of partitions that workspaces spread over; fixed once the database is created."""
+    standbys: int = Field(default=0, ge=0, le=16)
+    """Number of Postgres's standbys that must have flushed an event before the outbox drops it. 0: none."""
     reconcile_at: Annotated[str, Field(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$")] = ""
     """Time of day in UTC (`03:30`) at which the worker compares Redis with Postgres. Empty: never."""
     metrics_port: Port | None = None

@@ -32,6 +32,7 @@ from service.record.partitions.partition_rows import (
     renew_lease,
     take_lease,
 )
+from service.record.partitions.standby_rows import check_visible
 from service.worker import metrics
 from service.worker.code_generator import Generator
 from service.worker.comparison_runner import ComparisonRunner
@@ -84,7 +85,7 @@ class PartitionWorker:
 
     def __init__(self, settings: Settings, pool: asyncpg.Pool, partition: int, holder: str) -> None:
         self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
-        self._to_loopback = settings.webhooks_to_loopback
+        self._to_loopback, self._standbys = settings.webhooks_to_loopback, settings.standbys
         self._pool, self._partition, self._holder = pool, partition, holder
         self._log = log.bind(partition=partition)
         self._evicted = 0
@@ -129,7 +130,7 @@ class PartitionWorker:
 
     async def _under_lease(self, fence: int, stopping: asyncio.Event) -> None:
         outbox = Outbox(self._redis_url, self._partition)
-        flusher = Flusher(outbox, self._pool, self._partition, fence)
+        flusher = Flusher(outbox, self._pool, self._partition, fence, self._standbys)
         connection = await connect(self._redis_url, "scrip-worker")
         server = Server(connection, self._partition)
         try:
@@ -262,6 +263,8 @@ class PartitionWorker:
             if not await server.has(scripts):
                 raise Unverified("scripts are missing")
             flusher.observe_tail(await server.tail())
+            if self._standbys:
+                flusher.held = await server.command("XLEN", server.outbox)
             if (state := flusher.gate_state()) != gate.state:
                 self._log.warning("gate", state=state, pending=flusher.pending)
                 await server.move_gate(text, str(gate._replace(state=state)))
@@ -322,6 +325,8 @@ async def work(settings: Settings) -> None:
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     async with await connecting as pool:
         await ensure_partitions(pool, settings.partitions)
+        if settings.standbys:
+            await check_visible(pool)
         metrics.serve(settings.host, settings.metrics_port)
         supervisor = Supervisor(TaskFailures(pool, 0))
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))

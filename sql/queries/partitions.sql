@@ -57,6 +57,10 @@ INSERT INTO settings (partitions) VALUES ($1) ON CONFLICT DO NOTHING;
 -- Serialize changes of the epochs' sequence until the transaction ends.
 SELECT pg_advisory_xact_lock(hashtext('epochs'));
 
+-- name: may_read_standbys
+-- Whether this role sees how far the standbys are.
+SELECT current_user, pg_has_role('pg_read_all_stats', 'USAGE');
+
 -- name: move_cursor
 -- Advance a partition's cursor. Returns no row if epoch, cursor or fence have changed.
 -- $1 partition int  $2 epoch bigint  $3 from_seq bigint  $4 to_seq bigint  $5 fence bigint  $6 digest bytea
@@ -74,6 +78,17 @@ SELECT setval('epochs', $1) WHERE (SELECT last_value FROM epochs) < $1;
 -- The cursors of these partitions.
 -- $1 partitions int[]
 SELECT id, cursor_epoch, cursor_seq FROM partitions WHERE id = ANY($1);
+
+-- name: read_flushed
+-- The cursor, a position of the WAL behind its commit, and the position that so many standbys have flushed; null if fewer
+-- stream. Copies that are no standbys don't count: subscribers, backups, archives.
+-- $1 partition int  $2 standbys int
+SELECT incarnation(), cursor_epoch, cursor_seq, (pg_current_wal_flush_lsn() - '0/0')::bigint, (
+  SELECT (flush_lsn - '0/0')::bigint FROM pg_stat_replication
+  WHERE state = 'streaming' AND application_name NOT IN ('pg_basebackup', 'pg_receivewal')
+    AND NOT EXISTS (SELECT FROM pg_replication_slots WHERE active_pid = pid AND slot_type = 'logical')
+  ORDER BY flush_lsn DESC NULLS LAST OFFSET $2::int - 1 LIMIT 1
+) FROM partitions WHERE id = $1;
 
 -- name: read_partitions
 -- All partitions, in order.
