@@ -14,7 +14,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, Validati
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 _PREFIX = "SCRIP_"
-_SECRET = frozenset({"REDIS_URL", "DATABASE_URL"})
+_SECRET = frozenset({"REDIS_URL", "DATABASE_URL", "DATABASE_READ_URL"})
 
 MAX_PORT = 65_535
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
@@ -123,6 +123,10 @@ class Settings(BaseSettings):
         default=None, validation_alias="DATABASE_URL", repr=False
     )
     """URL of Postgres. None: the embedded Postgres."""
+    database_read_url: Annotated[str | None, _url_of("postgresql", "postgres")] = Field(
+        default=None, validation_alias="DATABASE_READ_URL", repr=False
+    )
+    """URL of a physical replica of Postgres for exports and histories. None: the primary."""
     host: str = "127.0.0.1"
     port: Port = 8000
     api_processes: int = Field(default=1, ge=1, le=32)

@@ -98,6 +98,13 @@ SELECT
   incarnation = incarnation() AS confirmed
 FROM partitions JOIN config_versions ON partition = id ORDER BY id;
 
+-- name: read_replica
+-- The position of the WAL that this server has applied, or written if it is a primary; and the age in seconds of the last
+-- transaction that it applied.
+SELECT
+  (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0')::bigint,
+  coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)::float8;
+
 -- name: read_settings
 -- The fixed number of partitions.
 SELECT partitions FROM settings;
@@ -121,3 +128,7 @@ UPDATE partitions SET
   fence = (random() * 9007199254740991)::bigint, lease_holder = $2, lease_until = clock_timestamp() + $3 * interval '1 ms'
 WHERE id = $1 AND (lease_holder IS NULL OR lease_holder = $2 OR lease_until <= clock_timestamp())
 RETURNING fence;
+
+-- name: written_position
+-- The position of the WAL behind every commit that is visible.
+SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint;

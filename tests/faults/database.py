@@ -103,6 +103,12 @@ class Database:
         await self._standby.copy(f"host=127.0.0.1 port={self.link.port} user=postgres")
         await self._standby.start()
 
+    @property
+    def standby_socket(self) -> Path:
+        """Where the standby listens."""
+        assert self._standby
+        return _socket_of(self._standby)
+
     async def standby_rows(self, statement: str) -> list[asyncpg.Record]:
         """What the standby has."""
         assert self._standby

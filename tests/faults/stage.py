@@ -166,6 +166,11 @@ class Stage:
         self.workers.append(self._process("worker", f"worker{len(self.workers)}", self.front))
         return self.workers[-1]
 
+    def make_api(self, name: str, **env: str) -> tuple[Process, str]:
+        """Start an API with settings of its own, which the stage doesn't end; and its address."""
+        port = free_port()
+        return self._process("api", name, self.front, SCRIP_PORT=str(port), **env), f"http://127.0.0.1:{port}"
+
     def _process(self, command: str, name: str, front: Forwarder, **env: str) -> Process:
         own = self._env | {"REDIS_URL": f"redis://127.0.0.1:{front.port}/0"} | env
         clock = self.preloads.clock(name) if self.preloads else None
