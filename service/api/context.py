@@ -13,6 +13,7 @@ from service.hot.decider import Decider
 from service.hot.projection import RedisProjector
 from service.hot.workspace_state import Workspace
 from service.record.facts.recorded_wait import Recorded
+from service.record.replica import Replica
 
 
 @dataclass(slots=True)
@@ -25,6 +26,7 @@ class Context:
     hot: Workspace
     projector: RedisProjector
     recorded: Recorded
+    replica: Replica
     keyring: Keyring = field(default_factory=Keyring)
     export_slots: ExportSlots = field(default_factory=ExportSlots)
     open_partitions: frozenset[int] = frozenset()

@@ -48,7 +48,7 @@ _ANSWERED = _header(
 _LOCATION = _header("The address of the created resource.", Schema(type=_STRING, pattern="^/v1/"))
 _REPLAYED = _header("Present if this is the stored response of this Idempotency-Key.", Schema(enum=["true"]))
 _APPLIED = _header("Present if the preference was met.", Schema(enum=["durability=recorded"]))
-_LAG = _header("Lag of Postgres behind Redis in seconds, if not 0.", Schema(type=_INTEGER, minimum=1))
+_LAG = _header("How many seconds the answer is behind, if not 0.", Schema(type=_INTEGER, minimum=1))
 _CHALLENGE = _header("How to authenticate.", Schema(enum=["Bearer"]), True)
 _RETRY_AFTER = Schema(type=_INTEGER, minimum=1)
 _SECONDS = "Seconds to wait before a retry."

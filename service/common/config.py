@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from service.common.redis_address import MAX_PORT, check_redis_url
 
 _PREFIX = "SCRIP_"
-_SECRET = frozenset({"REDIS_URL", "DATABASE_URL"})
+_SECRET = frozenset({"REDIS_URL", "DATABASE_URL", "DATABASE_READ_URL"})
 
 Port = Annotated[int, Field(ge=1, le=MAX_PORT)]
 
@@ -127,6 +127,10 @@ class Settings(BaseSettings):
     redis_durability: Literal["always", "log"] | None = None
     """How a Redis that hides CONFIG makes a write durable before it replies: `always` syncs its file, `log` commits to
     a vendor's transaction log. Not verified. None: responses of such a Redis are `accepted`."""
+    database_read_url: Annotated[str | None, _url_of("postgresql", "postgres")] = Field(
+        default=None, validation_alias="DATABASE_READ_URL", repr=False
+    )
+    """URL of a physical replica of Postgres for exports and histories. None: the primary."""
     host: str = "127.0.0.1"
     port: Port = 8000
     api_processes: int = Field(default=1, ge=1, le=32)
@@ -141,6 +145,8 @@ class Settings(BaseSettings):
     """`console` on a terminal, `json` elsewhere."""
     partitions: int = Field(default=1, ge=1, le=1024)
     """Number of partitions that workspaces spread over; fixed once the database is created."""
+    standbys: int = Field(default=0, ge=0, le=16)
+    """Number of Postgres's standbys that must have flushed an event before the outbox drops it. 0: none."""
     reconcile_at: Annotated[str, Field(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$")] = ""
     """Time of day in UTC (`03:30`) at which the worker compares Redis with Postgres. Empty: never."""
     metrics_port: Port | None = None

@@ -15,7 +15,7 @@ from service.common.redis_address import parse_redis_address
 from service.doctor.partition_reader import RedisState, read_record_state, read_redis_state
 from service.doctor.report import Check, Report
 from service.doctor.server_logs import check_postgres_logs, check_redis_logs
-from service.doctor.verdicts import judge_record, judge_redis, replace_advice
+from service.doctor.verdicts import judge_record, judge_redis, judge_standbys, replace_advice
 from service.formats import key_names
 from service.hot.connection import Broken, Connection, connect
 from service.hot.fitness import Fitness
@@ -29,6 +29,7 @@ from service.record.partitions.partition_rows import (
     read_partitions,
     recorded_partitions,
 )
+from service.record.partitions.standby_rows import read_flushed
 from service.record.sessions import unbound_reason
 
 NAME = "scrip-doctor"
@@ -137,7 +138,10 @@ class _Examination:
             return []
         self.checks.append(Check("migrations", "ok", "all are applied"))
         self.checks.append(await self._check_partition_count(connection))
-        return await read_partitions(connection)
+        rows = await read_partitions(connection)
+        if rows and (wanted := self._settings.standbys):
+            self.checks.append(judge_standbys(await read_flushed(connection, 0, wanted), wanted))
+        return rows
 
     async def _check_partition_count(self, connection: asyncpg.Connection) -> Check:
         recorded = await recorded_partitions(connection)

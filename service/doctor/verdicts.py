@@ -12,6 +12,7 @@ from service.formats.gate_text import parse_gate
 from service.record.facts.quarantine import Quarantine
 from service.record.partitions.failing_tasks import FailingTask
 from service.record.partitions.partition_rows import Partition
+from service.record.partitions.standby_rows import Flushed
 
 _WAIT = "A worker opens the partition by itself. Check that one runs, and read its log."
 _SLOW = "Find out what slows down Postgres or the worker."
@@ -47,6 +48,19 @@ def judge_record(row: Partition, record: RecordState) -> Iterator[Check]:
         yield Check("set aside", "warning", says, advice)
     yield _judge_recovery(record)
     yield _judge_tasks(record.failing)
+
+
+def judge_standbys(flushed: Flushed, wanted: int) -> Check:
+    if flushed.flushed is None:
+        says = f"fewer than {wanted} receive the record, so that the outbox keeps everything"
+        advice = (
+            "Start the standbys, and GRANT pg_read_all_stats to this role. At 1,100,000 entries in the outbox all "
+            "changes are refused. A worker that is started with SCRIP_STANDBYS=0 drops them without waiting."
+        )
+        return Check("standbys", "bad", says, advice)
+    return Check(
+        "standbys", "ok", f"{wanted} lack at most {(flushed.written - flushed.flushed) / 1e6:,.1f} MB of the WAL"
+    )
 
 
 def replace_advice(checks: Sequence[Check], failing: Sequence[FailingTask]) -> list[Check]:

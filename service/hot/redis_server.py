@@ -165,8 +165,8 @@ class Server:
         return await self._start_rewrite() == "refused"
 
     async def _start_rewrite(self) -> Literal["started", "busy", "refused"]:
-        """`busy`: another task is under way, perhaps the rewrite of another partition's opening, which may lack what this
-        one has written. Redis's errors of that kind name the background."""
+        """`busy`: another task is under way. It may be the rewrite of another partition's opening, which may lack what
+        this one has written. Redis's errors of that kind name the background."""
         try:
             await self.command("BGREWRITEAOF")
         except hiredis.ReplyError as error:

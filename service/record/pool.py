@@ -47,6 +47,7 @@ _AWAY = (
     asyncpg.QueryCanceledError,
     asyncpg.IdleInTransactionSessionTimeoutError,
     asyncpg.ReadOnlySQLTransactionError,  # a primary that became a replica
+    asyncpg.SerializationError,  # a replica had to remove what a statement was reading
     asyncpg.InternalClientError,
     UnfitDatabase,  # its connections are never used
 )
@@ -60,9 +61,10 @@ async def connect(
     max_size: int = 8,
     command_timeout_s: float = 30.0,
     connect_timeout_s: float = 5.0,
+    is_replica: bool = False,
 ) -> asyncpg.Pool:
     """A bounded pool. Each new connection is checked. Raises UnfitDatabase if the server is too old, may lose commits,
-    or is read-only; UnboundSession if the role or the URL lacks a setting."""
+    or is read-only; UnboundSession if the role or the URL lacks a setting. Of a replica only the latter is checked."""
     return await asyncpg.create_pool(
         **_read_url(database_url),
         min_size=min_size,
@@ -70,7 +72,7 @@ async def connect(
         command_timeout=command_timeout_s,
         timeout=connect_timeout_s,
         server_settings={"application_name": name},
-        init=partial(_check, is_pooled(database_url)),
+        init=partial(_check, is_pooled(database_url), is_replica),
         reset=_keep,
     )
 
@@ -151,10 +153,10 @@ async def _keep(_connection: asyncpg.Connection) -> None:
     """Reset nothing: asyncpg's default costs a round trip, and no statement of ours changes the session."""
 
 
-async def _check(pooled: bool, connection: asyncpg.Connection) -> None:
+async def _check(pooled: bool, is_replica: bool, connection: asyncpg.Connection) -> None:
     if reason := await unbound_reason(connection, pooled):
         log.error("postgres_unfit", reason=reason)
         raise UnboundSession(reason)
-    if reason := await unfit_reason(connection):
+    if not is_replica and (reason := await unfit_reason(connection)):
         log.error("postgres_unfit", reason=reason)
         raise UnfitDatabase(reason)

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 
+import asyncpg
 import structlog
 
 from service.access.caller import Caller
@@ -22,10 +23,13 @@ from service.record.config.key_rows import limits_of_users, read_callers, read_v
 from service.record.config.workspace_rows import read_workspace, workspace_named
 from service.record.facts.recorded_wait import Recorded
 from service.record.partitions.partition_rows import read_partitions
+from service.record.replica import Replica
 from service.serving.jwks import JwksRefresher
 
 MAX_CONNECTIONS = 10
 """Postgres connections of all API processes together; each process has at least two."""
+MAX_REPLICA_CONNECTIONS = 8
+"""Connections of all API processes together to the replica."""
 POLL_S = 0.2
 """Must stay well below 0.5 s: a recovery waits that long for all processes to learn its epoch."""
 POLL_TIMEOUT_S = 2.0
@@ -46,9 +50,9 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     await link.start()
     decider = Decider(link)
     recorded = Recorded(pool)
-    context = Context(
-        settings, pool, decider, Workspace(decider, settings.kept_bytes), RedisProjector(decider.run), recorded
-    )
+    replica = Replica(pool, await _connect_replica(settings))
+    workspace = Workspace(decider, settings.kept_bytes)
+    context = Context(settings, pool, decider, workspace, RedisProjector(decider.run), recorded, replica)
     context.export_slots = ExportSlots(max(1, MAX_EXPORTS // settings.api_processes))
     tokens = context.keyring.tokens = Tokens(
         [Issuer(one.issuer, one.audience, one.workspace) for one in settings.jwt_issuers]
@@ -68,7 +72,18 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         await asyncio.gather(*tasks, return_exceptions=True)
         await recorded.close()
         await link.stop()
+        await replica.close()
         await pool.close()
+
+
+async def _connect_replica(settings: Settings) -> asyncpg.Pool | None:
+    """A pool that connects when it is first used: a replica that is away keeps no API from starting."""
+    if settings.database_read_url is None:
+        return None
+    size = max(1, MAX_REPLICA_CONNECTIONS // settings.api_processes)
+    return await postgres.connect(
+        settings.database_read_url, name="scrip-api-reads", min_size=0, max_size=size, is_replica=True
+    )
 
 
 async def _read_bearer(context: Context, workspace: str) -> Caller | None:

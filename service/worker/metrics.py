@@ -10,6 +10,7 @@ from service.formats.coupon_state import Class
 from service.worker.write_behind import Flusher
 
 _PENDING = Gauge("scrip_outbox_pending_events", "Events in the outbox that are not recorded.", ["partition"])
+_HELD = Gauge("scrip_outbox_held_events", "Events in the outbox, if SCRIP_STANDBYS is set, else 0.", ["partition"])
 _LAG = Gauge("scrip_outbox_lag_seconds", "No event older than this is unrecorded.", ["partition"])
 _RATE = Gauge("scrip_recorded_events_per_second", "Recorded, over the last ten seconds.", ["partition"])
 _RECORDED = Gauge("scrip_recorded_events", "Recorded by this worker since it took the partition.", ["partition"])
@@ -63,6 +64,7 @@ def follow(partition: int, flusher: Flusher) -> None:
     """Read the partition's metrics from this flusher from now on."""
     label = str(partition)
     _PENDING.labels(label).set_function(lambda: flusher.pending)
+    _HELD.labels(label).set_function(lambda: flusher.held)
     _LAG.labels(label).set_function(lambda: flusher.lag_seconds)
     _RATE.labels(label).set_function(lambda: flusher.events_per_second)
     _RECORDED.labels(label).set_function(lambda: flusher.recorded)

@@ -29,6 +29,7 @@ from service.record.partitions.partition_rows import (
     ensure_partitions,
     read_partition,
 )
+from service.record.partitions.standby_rows import check_visible
 from service.worker import metrics
 from service.worker.code_generator import Generator
 from service.worker.comparison_runner import ComparisonRunner
@@ -93,7 +94,7 @@ class PartitionWorker:
     ) -> None:
         """`openings` bounds how many partitions are opened at once."""
         self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
-        self._to_loopback = settings.webhooks_to_loopback
+        self._to_loopback, self._standbys = settings.webhooks_to_loopback, settings.standbys
         self._pool, self._partition = pool, partition
         self._keeper, self._lease = keeper, keeper[partition]
         self._openings = openings
@@ -150,7 +151,7 @@ class PartitionWorker:
 
     async def _under_lease(self, fence: int, stopping: asyncio.Event) -> None:
         outbox = Outbox(self._redis_url, self._partition)
-        flusher = Flusher(outbox, self._pool, self._partition, fence)
+        flusher = Flusher(outbox, self._pool, self._partition, fence, self._standbys)
         connection = await connect(self._redis_url, "scrip-worker")
         server = Server(connection, self._partition)
         try:
@@ -282,6 +283,8 @@ class PartitionWorker:
             if not await server.has(scripts):
                 raise Unverified("scripts are missing")
             flusher.observe_tail(await server.tail())
+            if self._standbys:
+                flusher.held = await server.command("XLEN", server.outbox)
             if (state := flusher.gate_state()) != gate.state:
                 self._log.warning("gate", state=state, pending=flusher.pending)
                 await server.move_gate(text, str(gate._replace(state=state)))
@@ -357,6 +360,8 @@ async def work(settings: Settings) -> None:
         await postgres.connect_when_there(settings.database_url, name="scrip-worker", max_size=1) as renewing,
     ):
         await ensure_partitions(pool, settings.partitions)
+        if settings.standbys:
+            await check_visible(pool)
         metrics.serve(settings.host, settings.metrics_port)
         supervisor = Supervisor(TaskFailures(pool, 0))
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))

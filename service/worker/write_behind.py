@@ -18,6 +18,7 @@ from service.hot.outbox import Fields, Outbox, Read
 from service.record.facts.event_writer import KeyReused, NotAssigned, RejectedEvent, Undecided, record
 from service.record.partitions.partition_rows import LeaseLost, enter_epoch, read_partition
 from service.record.pool import error_name
+from service.worker.standbys import Standbys
 
 BATCH_EVENTS = 5000
 BLOCK_MS = 1000
@@ -73,13 +74,14 @@ class Flusher:
     3. Record up to 5,000 events in one transaction with the cursor. If Postgres refuses, halve the batch down to the
        refused event, and quarantine it in the transaction that moves the cursor past it.
     4. After a broken connection or a commit in doubt, pause, read the cursor, and continue from there.
-    5. Trim entries recorded more than two minutes or 100,000 events ago, but never the anchor; while idle, up to the
-       exact entry.
+    5. Trim entries recorded more than two minutes or 100,000 events ago, but never the anchor nor what too few standbys
+       have; while idle, up to the exact entry.
     6. Raise LeaseLost if the fence has changed, OutboxGap if events are missing.
     """
 
-    def __init__(self, outbox: Outbox, pool: asyncpg.Pool, partition: int, fence: int) -> None:
+    def __init__(self, outbox: Outbox, pool: asyncpg.Pool, partition: int, fence: int, standbys: int = 0) -> None:
         self._outbox = outbox
+        self._standbys = Standbys(pool, partition, standbys)
         self._pool = pool
         self._partition = partition
         self._fence = fence
@@ -90,10 +92,14 @@ class Flusher:
         self._tails: deque[tuple[float, EventId]] = deque(maxlen=10_000)
         self._caught_up_at = time.monotonic()
         self._marks: deque[tuple[float, int, EventId]] = deque()
-        self._trimmed: EventId = NO_EVENT
+        self._old: EventId = NO_EVENT
+        """Entries before this one are old, or too many."""
+        self._trimmed = self._trimmed_exactly = NO_EVENT
         self._refused_in_a_row = 0
         self._gate: GateState = "open"
         self._closed = False
+        self.held = 0
+        """Entries of the outbox, if it is kept for standbys."""
         self.recorded = 0
         self.quarantined = 0
 
@@ -124,10 +130,12 @@ class Flusher:
         return total / _RATE_WINDOW_S
 
     def gate_state(self) -> GateState:
-        """The gate's state for the number of unrecorded events. To open again, that must be a tenth below the bound."""
+        """The gate's state for the number of events that Postgres or its standbys lack. To open again, that must be a
+        tenth below the bound."""
         behind = BEHIND_EVENTS * (REOPEN_AT if self._gate == "behind" else 1)
         full = FULL_EVENTS * (REOPEN_AT if self._gate != "open" else 1)
-        self._gate = "behind" if self.pending >= behind else "full" if self.pending >= full else "open"
+        lacking = max(self.pending, self.held - KEEP_EVENTS)
+        self._gate = "behind" if lacking >= behind else "full" if lacking >= full else "open"
         return self._gate
 
     async def run(self) -> None:
@@ -165,6 +173,10 @@ class Flusher:
         row = await read_partition(self._pool, self._partition)
         if row.fence != self._fence:
             raise LeaseLost(f"partition {self._partition}: fence {self._fence} was followed by {row.fence}")
+        if row.cursor < self._cursor:  # Postgres is a standby that was promoted, or was restored
+            self._log.warning("the record went back", cursor=str(row.cursor), was=str(self._cursor))
+            self._marks.clear()
+            self._old = min(self._old, row.cursor)
         self._cursor, self._digest, self._closed = row.cursor, row.cursor_digest, row.state != "open"
         if not self._marks:
             self._marks.append((time.monotonic(), 0, self._cursor))
@@ -270,19 +282,22 @@ class Flusher:
         self._update_lag()
 
     async def _trim(self) -> None:
-        """Remove entries that are old, or too many; the anchor stays."""
-        old, count, last = time.monotonic() - KEEP_S, sum(mark[1] for mark in self._marks), None
+        """Remove entries that are old, or too many; the anchor stays, and what too few standbys have."""
+        old, count = time.monotonic() - KEEP_S, sum(mark[1] for mark in self._marks)
         while len(self._marks) > 1 and (self._marks[0][0] < old or count > KEEP_EVENTS):
-            _, events, last = self._marks.popleft()
+            _, events, self._old = self._marks.popleft()
             count -= events
-        if last is not None:
-            await self._outbox.trim(bytes(last), exactly=False)
+        first = min(self._old, await self._standbys.flushed(self._cursor))
+        if first > self._trimmed:
+            await self._outbox.trim(bytes(first), exactly=False)
+            self._trimmed = first
 
     async def _trim_exactly(self) -> None:
         """While idle, remove all old entries: they may name deleted users."""
-        if self._trimmed != self._cursor and self._marks[-1][0] < time.monotonic() - KEEP_S:
+        flushed = await self._standbys.flushed(self._cursor)
+        if self._trimmed_exactly != self._cursor == flushed and self._marks[-1][0] < time.monotonic() - KEEP_S:
             await self._outbox.trim(bytes(self._cursor), exactly=True)
-            self._trimmed = self._cursor
+            self._trimmed = self._trimmed_exactly = self._cursor
 
     def _set_tail(self, tail: EventId) -> None:
         self._tail = tail

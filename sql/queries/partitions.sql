@@ -57,6 +57,10 @@ INSERT INTO settings (partitions) VALUES ($1) ON CONFLICT DO NOTHING;
 -- Serialize changes of the epochs' sequence until the transaction ends.
 SELECT pg_advisory_xact_lock(hashtext('epochs'));
 
+-- name: may_read_standbys
+-- Whether this role sees how far the standbys are.
+SELECT current_user, pg_has_role('pg_read_all_stats', 'USAGE');
+
 -- name: move_cursor
 -- Advance a partition's cursor. Returns no row if epoch, cursor or fence have changed.
 -- $1 partition int  $2 epoch bigint  $3 from_seq bigint  $4 to_seq bigint  $5 fence bigint  $6 digest bytea
@@ -79,6 +83,17 @@ SELECT setval('epochs', $1) WHERE (SELECT last_value FROM epochs) < $1;
 -- $1 partitions int[]
 SELECT id, cursor_epoch, cursor_seq FROM partitions WHERE id = ANY($1);
 
+-- name: read_flushed
+-- The cursor, a position of the WAL behind its commit, and the position that so many standbys have flushed; null if fewer
+-- stream. Copies that are no standbys don't count: subscribers, backups, archives.
+-- $1 partition int  $2 standbys int
+SELECT incarnation(), cursor_epoch, cursor_seq, (pg_current_wal_flush_lsn() - '0/0')::bigint, (
+  SELECT (flush_lsn - '0/0')::bigint FROM pg_stat_replication
+  WHERE state = 'streaming' AND application_name NOT IN ('pg_basebackup', 'pg_receivewal')
+    AND NOT EXISTS (SELECT FROM pg_replication_slots WHERE active_pid = pid AND slot_type = 'logical')
+  ORDER BY flush_lsn DESC NULLS LAST OFFSET $2::int - 1 LIMIT 1
+) FROM partitions WHERE id = $1;
+
 -- name: read_partitions
 -- All partitions, in order.
 SELECT
@@ -86,6 +101,13 @@ SELECT
   EXISTS (SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()) AS lease_live, version AS config_version, incarnation() AS incarnation,
   incarnation = incarnation() AS confirmed
 FROM partitions JOIN config_versions ON partition = id ORDER BY id;
+
+-- name: read_replica
+-- The position of the WAL that this server has applied, or written if it is a primary; and the age in seconds of the last
+-- transaction that it applied.
+SELECT
+  (CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END - '0/0')::bigint,
+  coalesce(extract(epoch FROM clock_timestamp() - pg_last_xact_replay_timestamp()), 0)::float8;
 
 -- name: read_settings
 -- The fixed number of partitions.
@@ -124,3 +146,7 @@ WHERE id = $1 AND (lease_holder IS NULL OR lease_holder = $2 OR NOT EXISTS (
   SELECT FROM workers WHERE holder = lease_holder AND alive_until > clock_timestamp()
 ))
 RETURNING fence;
+
+-- name: written_position
+-- The position of the WAL behind every commit that is visible.
+SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint;

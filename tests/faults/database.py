@@ -31,6 +31,16 @@ class _Server(Postgres):
         child.env |= self._more
         return child
 
+    async def copy(self, primary: str) -> None:
+        """Make its data a standby's, of the server at this address."""
+        self._folder.mkdir(mode=0o700)
+        self._change_owner(self._folder)
+        options = ("-D", str(self._folder), "-d", primary, "--write-recovery-conf", "--checkpoint=fast")
+        copying = self._make_child("pg_basebackup", *options)
+        await copying.start()
+        assert await copying.wait() == 0, copying.read_log_tail()
+        (self._folder / ".s.PGSQL.5432.lock").unlink(missing_ok=True)  # the primary's
+
 
 class Database:
     """A Postgres with its data in a folder. The service comes by `front`; we come by its socket."""
@@ -40,8 +50,12 @@ class Database:
         self._disk: Disk | None = preloads.disk("postgres", folder / "postgres") if preloads else None
         self._keep_fd = os.open(os.devnull, os.O_RDONLY)
         self._server = _Server(folder, self._keep_fd, self._disk.env if self._disk else {})
-        socket = Path(parse_qs(urlsplit(self._server.url).query)["host"][0], ".s.PGSQL.5432")
-        self.front = Forwarder(socket)
+        socket = _socket_of(self._server)
+        self._folder, self._socket = folder, socket
+        self.front, self.link = Forwarder(socket), Forwarder(socket)
+        """Where the service comes in, and where the standby does."""
+        self._standby: _Server | None = None
+        self._killed: list[_Server] = []
         self.url = ""
         """Of the database, past the front."""
         self.front_url = ""
@@ -80,6 +94,41 @@ class Database:
         while any(_lives(pid) for pid in pids):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
+    async def add_standby(self) -> None:
+        """Start a standby, asynchronous, which receives the record by `link`."""
+        folder = self._folder.with_name(f"{self._folder.name}-standby")
+        folder.mkdir()
+        await self.link.start()
+        self._standby = _Server(folder, self._keep_fd, {})
+        await self._standby.copy(f"host=127.0.0.1 port={self.link.port} user=postgres")
+        await self._standby.start()
+
+    @property
+    def standby_socket(self) -> Path:
+        """Where the standby listens."""
+        assert self._standby
+        return _socket_of(self._standby)
+
+    async def standby_rows(self, statement: str) -> list[asyncpg.Record]:
+        """What the standby has."""
+        assert self._standby
+        url = urlsplit(self._standby.url)._replace(path=urlsplit(self.url).path)
+        connection = await asyncpg.connect(urlunsplit(url))
+        try:
+            return await connection.fetch(statement)
+        finally:
+            await connection.close()
+
+    async def promote(self) -> None:
+        """The standby takes the killed primary's place, without what it has not received, at the same addresses."""
+        assert self._standby
+        self.link.stop()
+        await self.standby_rows("SELECT pg_promote()")
+        self._killed.append(self._server)
+        self._server, self._standby = self._standby, None
+        self._socket.unlink(missing_ok=True)
+        self._socket.symlink_to(_socket_of(self._server))
+
     async def lose_power(self, dice: random.Random) -> int:
         """Kill it, and take back what had not reached the disk; how many writes that was."""
         await self.kill()
@@ -89,8 +138,10 @@ class Database:
     async def close(self) -> None:
         """The end of it."""
         self.front.stop()
+        self.link.stop()
         self.signal(signal.SIGCONT)
-        await self._server.stop()
+        for server in filter(None, (self._standby, self._server, *self._killed)):
+            await server.stop()
         os.close(self._keep_fd)
 
     async def _answers(self) -> bool:
@@ -107,6 +158,10 @@ class Database:
         with contextlib.suppress(OSError):
             return [pid, *map(int, children.read_text().split())]
         return [pid]
+
+
+def _socket_of(server: Postgres) -> Path:
+    return Path(parse_qs(urlsplit(server.url).query)["host"][0], ".s.PGSQL.5432")
 
 
 def _lives(pid: int) -> bool:

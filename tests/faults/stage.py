@@ -90,6 +90,7 @@ class Stage:
         replicated: bool = True,
         own_disks: bool = False,
         tree: Path = ROOT,
+        standbys: int = 0,
     ) -> None:
         folder.mkdir()
         self.sync: Sync = sync
@@ -111,6 +112,7 @@ class Stage:
         """Idempotency keys of locks, which live in Redis alone."""
         self.headers = {"Authorization": f"Bearer {KEY}"}
         self._env: dict[str, str] = {}
+        self._standbys = standbys
 
     async def __aenter__(self) -> Self:
         try:
@@ -142,7 +144,7 @@ class Stage:
         self._env = {name: value for name, value in os.environ.items() if not name.startswith("SCRIP_")}
         # With a replica what an API knows must be fresh, and the front is as slow as we are.
         url = self.database.url if self._replicated else self.database.front_url
-        self._env |= {"DATABASE_URL": url, "SCRIP_LOG_FORMAT": "json"}
+        self._env |= {"DATABASE_URL": url, "SCRIP_LOG_FORMAT": "json", "SCRIP_STANDBYS": str(self._standbys)}
         self.add_worker()
         for number, front in enumerate([self.side, *[self.front] * (APIS - 1)]):
             port = free_port()
@@ -163,6 +165,11 @@ class Stage:
         """Start one more."""
         self.workers.append(self._process("worker", f"worker{len(self.workers)}", self.front))
         return self.workers[-1]
+
+    def make_api(self, name: str, **env: str) -> tuple[Process, str]:
+        """Start an API with settings of its own, which the stage doesn't end; and its address."""
+        port = free_port()
+        return self._process("api", name, self.front, SCRIP_PORT=str(port), **env), f"http://127.0.0.1:{port}"
 
     def _process(self, command: str, name: str, front: Forwarder, **env: str) -> Process:
         own = self._env | {"REDIS_URL": f"redis://127.0.0.1:{front.port}/0"} | env

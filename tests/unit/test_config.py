@@ -27,6 +27,15 @@ def test_defaults(tmp_path: Path) -> None:
     assert (settings.host, settings.port) == ("127.0.0.1", 8000)
     assert (settings.redis_url, settings.database_url, settings.metrics_port) == (None, None, None)
     assert settings.data_dir == tmp_path / ".scrip"
+    assert settings.standbys == 0
+
+
+@pytest.mark.parametrize("standbys", ["-1", "17", "one"])
+def test_a_bad_number_of_standbys(standbys: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of standbys is from 0 to 16."""
+    monkeypatch.setenv("SCRIP_STANDBYS", standbys)
+    with pytest.raises(config.SettingsError, match="SCRIP_STANDBYS"):
+        config.load()
 
 
 def test_environment_wins_over_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import asyncpg
 import msgspec
 from litestar import Controller, Request, Response, get
 
+from service.api.controllers.histories import wait_for_replica
 from service.api.csv_rows import MEDIA_TYPE, encode_csv_rows
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe
@@ -88,28 +89,31 @@ class Audit(Controller):
     @get(
         "/audit",
         **describe("listAudit", "List audit entries", "Audit", query=ListAudit,
-                     answer={"items": [_EXAMPLE], "nextCursor": None}),
+                     answer={"items": [_EXAMPLE], "nextCursor": None}, lagging=True),
     )  # fmt: skip
-    async def page(self, request: Request[Any, Any, Any]) -> EntryPage:
+    async def page(self, request: Request[Any, Any, Any]) -> Response[EntryPage]:
         """Audit entries, newest first: changes of books, codes, users, keys and settings, each committed with its
         change; sign-ins and sign-outs of the console; and `attempts.refused`, the count of rejected requests by key,
         every ten seconds. Entries are never changed or removed. Scope `operate`."""
         caller, context, params = unpack_request(request, ListAudit)
         before = decode_position(params, page_cursors.AUDIT)
         filters = (params.action, params.actor, params.key_id, params.since, params.until)
-        rows = await page_audit(context.pool, caller.workspace, params.limit + 1, before, *filters)
+        headers = await wait_for_replica(context)
+        rows = await page_audit(context.replica.pool, caller.workspace, params.limit + 1, before, *filters)
         next_cursor = page_cursors.AUDIT.encode_next(rows, params.limit, lambda row: (row.position,))
-        return EntryPage(items=[_render_entry(row) for row in rows[: params.limit]], next_cursor=next_cursor)
+        body = EntryPage(items=[_render_entry(row) for row in rows[: params.limit]], next_cursor=next_cursor)
+        return Response(body, headers=headers)
 
     @get(
         "/audit.csv",
         media_type=MEDIA_TYPE,
-        **describe("exportAudit", "Export audit entries", "Audit", answer=_CSV),
+        **describe("exportAudit", "Export audit entries", "Audit", answer=_CSV, lagging=True),
     )
     async def export(self, request: Request[Any, Any, Any]) -> Response[str]:
         """All entries as CSV, newest first; `before` and `after` are JSON. Scope `operate`."""
         caller, context, _ = unpack_request(request)
-        return CsvFile(context.export_slots, _pieces(context.pool, caller.workspace), "audit.csv", {})
+        headers = await wait_for_replica(context)
+        return CsvFile(context.export_slots, _pieces(context.replica.pool, caller.workspace), "audit.csv", headers)
 
 
 async def _pieces(pool: asyncpg.Pool, workspace: int) -> AsyncIterator[bytes]:

@@ -11,7 +11,7 @@ from msgspec.structs import fields
 
 from service.api.context import Context
 from service.api.controllers.books import BookId
-from service.api.controllers.histories import wait_recorded
+from service.api.controllers.histories import wait_at_replica
 from service.api.csv_rows import MEDIA_TYPE, Cell, encode_csv_rows
 from service.api.csv_stream import CsvFile
 from service.api.documented import describe
@@ -72,7 +72,7 @@ class Exports(Controller):
     async def codes(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All codes of the book as CSV, newest first. A lock does not change the status. Scope `manage`."""
         book, context, headers = await _begin_export(request, book_id)
-        return CsvFile(context.export_slots, _codes(context.pool, book), f"codes-{book.book_id}.csv", headers)
+        return CsvFile(context.export_slots, _codes(context.replica.pool, book), f"codes-{book.book_id}.csv", headers)
 
     @get(
         "/books/{bookId:str}/redemptions.csv",
@@ -85,7 +85,7 @@ class Exports(Controller):
     async def redemptions(self, request: Request[Any, Any, Any], book_id: BookId) -> Response[str]:
         """All redemptions of the book's coupons as CSV, newest first. Scope `manage`."""
         book, context, headers = await _begin_export(request, book_id)
-        rows = _redemptions(context.pool, book)
+        rows = _redemptions(context.replica.pool, book)
         return CsvFile(context.export_slots, rows, f"redemptions-{book.book_id}.csv", headers)
 
 
@@ -93,7 +93,7 @@ async def _begin_export(request: Request[Any, Any, Any], book_id: str) -> tuple[
     """The book to export, the objects of this process, and the header with the lag."""
     caller, context, _ = unpack_request(request)
     book = await read_book(context.pool, caller.workspace, parse_id(book_id, "book_not_found"))
-    return book, context, await wait_recorded(context, caller)
+    return book, context, await wait_at_replica(context, caller)
 
 
 async def _codes(pool: asyncpg.Pool, book: BookRow) -> AsyncIterator[bytes]:

@@ -33,6 +33,7 @@ from service.record.facts.history_pages import Page, PastRedemption
 from service.record.partitions.partition_rows import read_partition
 
 BARRIER_MS = 2000
+LAG = "Scrip-Lag-Seconds"
 MAX_PAGES = 20
 """The most pages that are read for one filtered page; the next request continues from there."""
 
@@ -174,7 +175,20 @@ async def wait_recorded(context: Context, caller: Caller) -> dict[str, str]:
     behind_s = await lag_s(context, row)
     if not behind_s and row.recorded_at:
         behind_s = time.time() - row.recorded_at.timestamp()
-    return {"Scrip-Lag-Seconds": str(max(1, round(behind_s)))}
+    return {LAG: str(max(1, round(behind_s)))}
+
+
+async def wait_at_replica(context: Context, caller: Caller) -> dict[str, str]:
+    """Like wait_recorded, for a read of the replica; the header has the larger lag."""
+    headers = await wait_recorded(context, caller)
+    return headers | await wait_for_replica(context, int(headers.get(LAG, 0)))
+
+
+async def wait_for_replica(context: Context, least_s: int = 0) -> dict[str, str]:
+    """Wait until the replica has everything that is committed; if that takes too long, return the header with the
+    lag."""
+    behind_s = await context.replica.catch_up(BARRIER_MS / 1000)
+    return {LAG: str(max(1, least_s, round(behind_s)))} if behind_s else {}
 
 
 async def list_redemptions(
@@ -185,7 +199,7 @@ async def list_redemptions(
     *of: int | str,
 ) -> Response[RedemptionPage]:
     """A page of the redemptions that `read` reads, of a book, a code or a user."""
-    headers = await wait_recorded(context, caller)
-    page = await read(context.pool, caller.workspace, *of, params.limit, params.cursor)
+    headers = await wait_at_replica(context, caller)
+    page = await read(context.replica.pool, caller.workspace, *of, params.limit, params.cursor)
     body = RedemptionPage(items=[redemption_of(past) for past in page.items], next_cursor=page.next_cursor)
     return Response(body, headers=headers)

@@ -1,0 +1,168 @@
+"""A standby of Postgres that is behind takes the primary's place."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from loadtests.harness.running import data_folder
+from loadtests.harness.servers import VALKEY
+from loadtests.harness.trees import Change, changed
+from service.api.controllers.histories import LAG
+from tests.faults.nodes import until
+from tests.faults.proxy import Forwarder
+from tests.faults.stage import ROOT, Stage
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+CODES = 3000
+_FEW = (
+    Change("service/worker/write_behind.py", "KEEP_EVENTS = 100_000", "KEEP_EVENTS = 20"),
+    Change("service/worker/write_behind.py", "KEEP_S = 120", "KEEP_S = 1"),
+)
+"""So that the outbox would soon drop what is recorded."""
+
+
+class _Buyers:
+    """Redeem codes of one use, a few at a time and each code once, until `ended`."""
+
+    def __init__(self, stage: Stage, client: httpx.AsyncClient, codes: list[str]) -> None:
+        self._urls, self._client, self._codes = stage.urls, client, iter(codes)
+        self.redeemed: list[str] = []
+        self.refused: list[str] = []
+        self.ended = False
+
+    async def buy(self) -> None:
+        while not self.ended and (code := next(self._codes, None)):
+            url = f"{self._urls[len(self.redeemed) % len(self._urls)]}/v1/coupons/redeem/{code}"
+            response = await self._client.post(url, json={"userId": "buyer"})
+            if response.status_code == 201:
+                self.redeemed.append(response.json()["redemptionId"])
+            else:
+                self.refused.append(response.text)
+            await asyncio.sleep(0.02)
+
+    async def until_more(self, many: int) -> None:
+        goal = len(self.redeemed) + many
+        await _until(lambda: len(self.redeemed) >= goal)
+
+
+async def _until(reached: Callable[[], bool]) -> None:
+    async def check() -> bool:
+        return reached()
+
+    await until(check, "the buyers")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def stage() -> AsyncIterator[Stage]:
+    """The service with a Postgres and its asynchronous standby."""
+    with data_folder() as folder:
+        tree = changed(_FEW, ROOT, folder / "tree")
+        async with Stage(VALKEY, folder / "stage", "always", replicated=False, tree=tree, standbys=1) as stage:
+            await stage.database.add_standby()
+            yield stage
+
+
+async def test_a_replica_answers_what_the_primary_would(stage: Stage) -> None:
+    """Exports, histories and the audit of a replica have what was answered before. While it is behind they say so;
+    without it they are refused, and other requests are not."""
+    door = await Forwarder(stage.database.standby_socket).start()
+    url = f"postgresql://postgres@127.0.0.1:{door.port}/drill"
+    process, reader = stage.make_api("reader", DATABASE_READ_URL=url)
+    try:
+        async with httpx.AsyncClient(base_url=reader, headers=stage.headers, timeout=30) as client:
+            await _read_from_replica(stage, client, door)
+    finally:
+        door.stop()
+        await process.close()
+
+
+async def _read_from_replica(stage: Stage, client: httpx.AsyncClient, door: Forwarder) -> None:
+    async def ready() -> bool:
+        return (await client.get("/health/ready")).status_code == 200
+
+    await until(ready, "the reader")
+    book = (await client.post("/v1/books", json={"name": "Read"})).json()["bookId"]
+    paths = [f"/v1/books/{book}/redemptions", f"/v1/books/{book}/codes.csv", "/v1/audit"]
+    await client.post(f"/v1/books/{book}/codes", json={"codes": ["READ-1", "READ-2"]})
+    assert len((await client.get(paths[1])).text.splitlines()) == 3
+    await client.post("/v1/coupons/redeem/READ-1", json={"userId": "ann"})
+    for path in paths:
+        response = await client.get(path)
+        assert (response.status_code, LAG in response.headers) == (200, False)
+    assert len((await client.get(paths[0])).json()["items"]) == 1
+
+    stage.database.link.hold()
+    await client.post("/v1/coupons/redeem/READ-2", json={"userId": "ann"})
+    behind = [await client.get(path) for path in paths]
+    assert [(response.status_code, int(response.headers[LAG]) > 0) for response in behind] == [(200, True)] * 3
+    assert len(behind[0].json()["items"]) == 1
+    at_primary = await client.get(f"{stage.urls[0]}{paths[0]}")
+    assert (len(at_primary.json()["items"]), LAG in at_primary.headers) == (2, False)
+    stage.database.link.flow()
+
+    async def caught_up() -> bool:
+        response = await client.get(paths[0])
+        return LAG not in response.headers and len(response.json()["items"]) == 2
+
+    await until(caught_up, "the replica")
+    door.stop()
+    for path in paths:
+        response = await client.get(path)
+        assert (response.status_code, response.json()["code"]) == (503, "unavailable")
+    assert (await client.get("/v1/coupons/READ-1")).status_code == 200
+    assert (await client.get("/v1/users/ann/coupons")).status_code in (200, 404)
+
+
+async def test_a_promoted_standby_lacks_nothing_that_was_answered(stage: Stage) -> None:
+    """A primary is killed while its asynchronous standby is hundreds of redemptions behind. Redis still has them: each
+    is recorded once in the promoted standby, no request fails, and Redis is not opened again."""
+    await _promote_under_load(stage)
+
+
+async def _promote_under_load(stage: Stage) -> None:
+    async with httpx.AsyncClient(headers=stage.headers, timeout=30) as client:
+        codes = await _make_codes(client, stage.urls[0])
+        before = {str(row[0]) for row in await stage.pool.fetch("SELECT redemption_id FROM redemptions")}
+        epoch, buyers = (await stage.row()).epoch, _Buyers(stage, client, codes)
+        buying = [asyncio.create_task(buyers.buy()) for _ in range(4)]
+        await buyers.until_more(100)
+        stage.database.link.hold()
+        await buyers.until_more(250)
+        lost = await _recorded_at_primary(stage, 300)
+        await asyncio.sleep(1.5)  # the age from which entries are dropped
+        await buyers.until_more(20)
+        await stage.database.kill()
+        await buyers.until_more(30)
+        await stage.database.promote()
+        had = [str(row[0]) for row in await stage.pool.fetch("SELECT redemption_id FROM redemptions")]
+        assert len(lost - set(had)) > 100, "the standby was not behind"
+        await buyers.until_more(50)
+        buyers.ended = True
+        await asyncio.gather(*buying)
+        assert buyers.refused == []
+        await stage.until_ready()
+    recorded = [str(row[0]) for row in await stage.pool.fetch("SELECT redemption_id FROM redemptions")]
+    assert sorted(recorded) == sorted([*before, *buyers.redeemed])
+    assert await stage.pool.fetchval("SELECT count(*) FROM quarantine") == 0
+    assert (await stage.row()).epoch == epoch, "Redis was opened again"
+
+
+async def _make_codes(client: httpx.AsyncClient, url: str) -> list[str]:
+    book = (await client.post(f"{url}/v1/books", json={"name": "Sale"})).json()["bookId"]
+    codes = [f"STANDBY-{number}" for number in range(CODES)]
+    added: Any = (await client.post(f"{url}/v1/books/{book}/codes", json={"codes": codes})).json()
+    assert added["added"] == CODES
+    return codes
+
+
+async def _recorded_at_primary(stage: Stage, least: int) -> set[str]:
+    async def recorded() -> set[str]:
+        rows = await stage.pool.fetch("SELECT redemption_id FROM redemptions")
+        return {str(row[0]) for row in rows} if len(rows) >= least else set()
+
+    return await until(recorded, "the record")
