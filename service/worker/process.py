@@ -18,6 +18,7 @@ from service.common.config import Settings
 from service.formats.gate_text import parse_gate
 from service.hot import outbox as redis
 from service.hot.connection import Broken, connect
+from service.hot.inspection import Looker
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Fenced, Server, UnfitRedis
 from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
@@ -33,6 +34,7 @@ from service.record.partitions.partition_rows import (
     take_lease,
 )
 from service.worker import metrics
+from service.worker.book_retirer import BookRetirer
 from service.worker.code_generator import Generator
 from service.worker.comparison_runner import ComparisonRunner
 from service.worker.housekeeping import clean_up
@@ -84,6 +86,7 @@ class PartitionWorker:
 
     def __init__(self, settings: Settings, pool: asyncpg.Pool, partition: int, holder: str) -> None:
         self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
+        self._retire_days = settings.retire_days
         self._to_loopback = settings.webhooks_to_loopback
         self._pool, self._partition, self._holder = pool, partition, holder
         self._log = log.bind(partition=partition)
@@ -169,13 +172,15 @@ class PartitionWorker:
     def _background(self, server: Server, scripts: Scripts, fence: int) -> dict[str, Callable[[], Awaitable[None]]]:
         """Tasks by name that may fail and restart while requests are decided and recorded."""
         pool, partition, projector = self._pool, self._partition, projector_of(server, scripts)
+        erasing = asyncio.Lock()
         return {
             "catching_up": lambda: ProjectionCatchUp(projector, pool, partition, fence).run(),
             "generating": lambda: Generator(pool, projector, partition).run(),
-            "erasing": lambda: Eraser(pool, server, scripts).run(),
+            "erasing": lambda: Eraser(pool, server, scripts, erasing).run(),
             "sweeping": lambda: sweep(server, scripts),
             "reconciling": lambda: ComparisonRunner(pool, partition, self._reconcile_at).run(),
             "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(),
+            "retiring": lambda: BookRetirer(pool, Looker.of(server, scripts), fence, self._retire_days, erasing).run(),
             "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(),
         }
 

@@ -105,6 +105,7 @@ class _Twin:
         await self._built.load(self._restorer.scripts)
         await self._restorer.mark(WHOLE)
         await self._apply_new(whole=True)
+        await self._restorer.restore_retired()
         await self._restorer.fill_pools()
 
     async def _apply_new(self, *, whole: bool = False) -> None:
