@@ -53,7 +53,7 @@ class Changed(Exception):
 
 
 class NotYet(Exception):
-    """Earlier changes are not projected, or events not recorded. The book waits."""
+    """Earlier changes are not projected, events not recorded, or the book is to return. It waits."""
 
 
 class BookRetirer:
@@ -118,17 +118,24 @@ class BookRetirer:
         mark = Field("s", key_names.has_retired(w))
         await self._repeat(lambda: self._write(mark, "1"))
         async for codes in self._pages_of_codes(moved):
+            await self._check_leaving(moved)
             if await retirements.has_gifts(self._pool, moved.workspace, codes):
                 raise Cannot("a code is an order's gift")
             await self._repeat(lambda codes=codes: self._remove_codes(moved, codes))
         async for uses in self._pages_of_uses(moved):
+            await self._check_leaving(moved)
             await retirements.forget_orders(self._pool, self._partition, self._fence, moved, uses)
             await self._repeat(lambda uses=uses: self._remove_uses(moved, uses))
         step, counts = await self._repeat(lambda: self._drop_book(moved))
         await retirements.finish_retirement(self._pool, self._partition, self._fence, step, moved, counts)
 
+    async def _check_leaving(self, moved: MovingBook) -> None:
+        if not await retirements.is_leaving(self._pool, moved):
+            raise NotYet("the book is to return")
+
     async def _return(self, moved: MovingBook) -> None:
         await self._wait_for_projection()
+        await self._wait_until_recorded((await self._looker.look([])).at)
         async for uses in self._pages_of_uses(moved):
             await retirements.remember_orders(self._pool, self._partition, self._fence, uses)
             await self._repeat(lambda uses=uses: self._add_uses(moved, uses))

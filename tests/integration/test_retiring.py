@@ -207,6 +207,21 @@ async def test_what_must_stay_stays(place: Place) -> None:
         assert not await retirer.move_next()
 
 
+async def test_an_end_that_moves_stops_a_retirement(place: Place) -> None:
+    """A book whose end moves to the future while it leaves comes back at once."""
+    held = await settings_apart(place)
+    await end_book(place, 31)
+    with pytest.raises(Broken):
+        await move(place, dies_after=9)
+    assert await where_is(place) == "leaving"
+    assert names_codes(await settings_apart(place)) != names_codes(held)
+    await end_book(place, -1)
+    assert await where_is(place) == "returning"
+    await place.pool.execute("UPDATE reconciling SET until = NULL, token = NULL")
+    assert await move(place) is None
+    assert await settings_apart(place) == held
+
+
 async def test_unknown_codes_are_asked_for_once(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A code that no book has is looked up once in some seconds, and not at all while no book is retired."""
     assert await refusal(place, lock.LOCK, "UNKNOWN-1", userId="zoe") == "coupon_not_found"

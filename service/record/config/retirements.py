@@ -74,6 +74,10 @@ async def next_moving_book(database: Database, partition: int, days: int) -> Mov
     return row and MovingBook(*row)
 
 
+async def is_leaving(database: Database, moved: MovingBook) -> bool:
+    return await database.fetchval(query("lock_retirement"), moved.workspace, moved.book) == "leaving"
+
+
 async def order_return(database: Database, workspace: int, book: int) -> None:
     await database.execute(query("order_return"), workspace, book)
 
