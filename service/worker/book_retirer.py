@@ -33,7 +33,7 @@ from service.worker.book_moves import (
     standing_score,
 )
 
-POLL_S = 1.0
+POLL_S = 5.0
 CODES_A_RUN = 100
 """Two reads of less than a millisecond, and one write of at most 4 ms."""
 USES_A_RUN = 200
