@@ -8,12 +8,14 @@ import argparse
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import asyncpg
 
 from loadtests.figures import markdown, say
 from loadtests.harness.running import data_folder
+from loadtests.own import cpu_of
 from loadtests.parts.past import write_past
 from service.domain.book_requests import CreateBook
 from service.domain.decoding import convert
@@ -35,7 +37,7 @@ from service.worker.write_behind import Flusher
 BOOKS = 4
 SETTLED_S = 3.0
 _END = "UPDATE books SET valid_until = now() - interval '2 day' WHERE workspace = $1"
-HEADS = ("in Redis", "memory, MiB", "rebuild, s")
+HEADS = ("in Redis", "memory, MiB", "rebuild, s", "CPU of it, s")
 
 
 def add_options(options: argparse.ArgumentParser) -> None:
@@ -50,9 +52,9 @@ def run(chosen: argparse.Namespace) -> None:
     print(markdown(HEADS, lines))
 
 
-async def _measure(live: int, retired: int) -> list[tuple[str, str, str]]:
+async def _measure(live: int, retired: int) -> list[tuple[str, ...]]:
     keep_fd = os.open(os.devnull, os.O_RDONLY)
-    lines: list[tuple[str, str, str]] = []
+    lines: list[tuple[str, ...]] = []
     with data_folder() as folder:
         postgres, valkey = Postgres(Path(folder), keep_fd), Valkey(Path(folder), keep_fd)
         try:
@@ -60,7 +62,8 @@ async def _measure(live: int, retired: int) -> list[tuple[str, str, str]]:
             await migrate(postgres.url)
             async with await connect_postgres(postgres.url, command_timeout_s=600.0, timeouts={}) as pool:
                 await ensure_partitions(pool, 1)
-                place = _Place(pool, postgres.url, valkey.url)
+                pids = (valkey.child.pid or 0, postgres.child.pid or 0)
+                place = _Place(pool, postgres.url, valkey.url, pids)
                 await place.rebuild()
                 await place.sell(live)
                 lines.append((f"{live:,} redemptions", *await place.rebuild()))
@@ -68,7 +71,7 @@ async def _measure(live: int, retired: int) -> list[tuple[str, str, str]]:
                 lines.append((f"{retired:,} more", *await place.rebuild()))
                 await pool.execute(_END, workspace)
                 took_s = await place.retire()
-                lines.append((f"these retired, in {took_s:.1f} s", await place.memory_mib(), ""))
+                lines.append((f"these retired, in {took_s:.1f} s", await place.memory_mib(), "", ""))
                 lines.append(("these retired, rebuilt", *await place.rebuild()))
         finally:
             await asyncio.gather(postgres.stop(), valkey.stop())
@@ -79,8 +82,9 @@ async def _measure(live: int, retired: int) -> list[tuple[str, str, str]]:
 class _Place:
     """A partition, without any process of the service."""
 
-    def __init__(self, pool: asyncpg.Pool, database_url: str, redis_url: str) -> None:
-        self._pool, self._database_url, self._redis_url = pool, database_url, redis_url
+    def __init__(self, pool: asyncpg.Pool, database_url: str, redis_url: str, pids: Sequence[int]) -> None:
+        """`pids`: both servers'."""
+        self._pool, self._database_url, self._redis_url, self._pids = pool, database_url, redis_url, pids
 
     async def sell(self, redemptions: int) -> int:
         """Make a workspace with so many redemptions; return its number."""
@@ -96,21 +100,22 @@ class _Place:
             await connection.close()
         return row.workspace
 
-    async def rebuild(self) -> tuple[str, str]:
-        """Empty Redis and open the partition; return the memory in MiB and the time in seconds."""
+    async def rebuild(self) -> tuple[str, str, str]:
+        """Empty Redis and open the partition; return the MiB in use, and the seconds and CPU seconds that it took."""
         fence, outbox = await self._fence(), Outbox(self._redis_url, 0)
         connection = await connect(self._redis_url, "bench")
         server = Server(connection, 0)
         try:
             await server.command("FLUSHALL")
-            began = time.monotonic()
+            await server.command("SCRIPT", "FLUSH")
+            began, cpu_s = time.monotonic(), self._cpu_s()
             await Opening(server, self._pool, Flusher(outbox, self._pool, 0, fence), fence).run()
-            took_s = time.monotonic() - began
+            took_s, cpu_s = time.monotonic() - began, self._cpu_s() - cpu_s
         finally:
             connection.close()
             outbox.close()
         say(f"rebuilt in {took_s:.1f} s")
-        return await self.memory_mib(), f"{took_s:.1f}"
+        return await self.memory_mib(), f"{took_s:.1f}", f"{cpu_s:.1f}"
 
     async def retire(self) -> float:
         """Retire what ended; return the seconds that it took."""
@@ -136,6 +141,9 @@ class _Place:
             return f"{int(info['used_memory']) / 2**20:.1f}"
         finally:
             connection.close()
+
+    def _cpu_s(self) -> float:
+        return time.process_time() + sum(map(cpu_of, self._pids))
 
     async def _fence(self) -> int:
         fence = await take_lease(self._pool, 0, f"bench {time.monotonic()}", 0)
