@@ -32,7 +32,7 @@ GRANT UPDATE ON
   partitions, config_versions, jobs, recoveries, rebuild_orders, idempotency_keys, reconciling, reconciled, failing_tasks,
   workers
   TO scrip_worker;
-GRANT UPDATE (code_count) ON books TO scrip_worker;
+GRANT UPDATE (code_count, retirement, retired_counts, returned_at) ON books TO scrip_worker;
 GRANT UPDATE (unassigned_at) ON assignments TO scrip_worker;
 GRANT DELETE ON
   order_uses, single_uses, idempotency_keys, rebuild_orders, jobs, stock_notices, failing_tasks, workers

@@ -50,10 +50,11 @@ class Meter:
 def cpu_s(run: Run) -> dict[str, float]:
     """CPU seconds of each of a service's parts since they were started, with their children."""
     pids = run.facts["pids"]
-    return {part: sum(_cpu_s(pid) for name in names for pid in pids.get(name, ())) for part, names in PARTS.items()}
+    return {part: sum(cpu_of(pid) for name in names for pid in pids.get(name, ())) for part, names in PARTS.items()}
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_of(pid: int) -> float:
+    """CPU seconds of a process since its start, with its children."""
     process = psutil.Process(pid)
     spent = process.cpu_times()
     total = spent.user + spent.system + spent.children_user + spent.children_system

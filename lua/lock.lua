@@ -6,8 +6,8 @@ KEYS  1 gate         string  epoch and state, read first
       5 coupon       string  the code's record
       6 orders       hash    order → places
       7 users        hash    book and user → the user's redemption counts
-ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token
-Reply {OK|REPEATED, "book_id code user order token deadline", "", replayed} or {outcome, retry_ms}
+ARGV  1 fingerprint  2 code  3 bucket  4 user  5 order  6 lock_ms  7 token, then the requested facts
+Reply {OK|REPEATED, "book_id code user order token deadline", "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 32 commands, 10 more where locks are limited, and 2 for each of at most 20
       locks of it that have ended ]]
@@ -17,6 +17,7 @@ local passes_full, passes_behind, named = false, false, ARGV[4]
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
+local facts_after = 7
 -- @step find
 -- @step book_fields
 local fingerprint, code, bucket, user, order, asked_ms, new_token = unpack(ARGV)

@@ -11,7 +11,7 @@ Reply {OK, "record\nrecord…", "book_id book_id …", replayed, rolled_back_at}
 Event B for each redemption, U for the gift
 Cost  O(log n) in the coupons' uses, at most 60 commands, 26 for each of at most 100 redemptions, 2 for each of at most 500
       locks of their coupons that have ended, and 1 for each of at most 100 keys that took locks on the gift ]]
--- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts replaying state rolling gifts
+-- @include gate outbox book coupon locks counts place holding idempotency orders events lacking facts retired replaying state rolling gifts
 -- @limits
 
 facts_from = 5
@@ -33,7 +33,11 @@ for _, p in ipairs(places(order)) do
   if e then
     local c = coupons[e.code] or load_coupon(e.code, e.bucket)
     coupons[e.code] = c
-    if c then standing[#standing + 1], events[#events + 1] = e, e.event end -- else of a code that Postgres has lost
+    if c then standing[#standing + 1], events[#events + 1] = e, e.event
+    else -- of a retired book, or of a code that Postgres has lost
+      local first = returns_first(e.book)
+      if first then return first end
+    end
   end
 end
 if lacking[1] then return recall() end

@@ -5,8 +5,8 @@ KEYS  1 gate         string  epoch and state, read first
       4 bucket       hash    code → book
       5 coupon       string  the code's record
       6 outbox       stream  one event
-ARGV  1 fingerprint  2 code  3 bucket  4 request
-Reply {OK, view, "", replayed} or {outcome, retry_ms}
+ARGV  1 fingerprint  2 code  3 bucket  4 request, then the requested facts
+Reply {OK, view, "", replayed}, {RECALL, events, as_of} or {outcome, retry_ms}
 Event U
 Cost  at most 36 commands, and 2 for each of at most 20 locks of the coupon that have ended ]]
 -- @include gate outbox book coupon locks counts place holding idempotency events lacking view state retry_after
@@ -16,6 +16,7 @@ local passes_full, passes_behind = true, false
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
+local facts_after = 4
 -- @step find
 -- @step book
 -- @step coupon
@@ -23,6 +24,11 @@ if not c.user then return { OUT.coupon_not_assigned } end
 if live_locks(c, max, now) > 0 then return { OUT.coupon_locked, retry_after(c, max, now) } end
 if max and max > 1 and c.uses >= max then return { OUT.coupon_exhausted } end
 if c.uses > 0 then return { OUT.coupon_redeemed } end -- in part, too
+if is_retired then
+  -- @include facts retired
+  facts_from = facts_after + 1
+  return returns_first(number) or { OUT.unavailable, 1000 }
+end
 
 local fingerprint, entry = ARGV[1], nil
 local unassigned = { code = c.code, bucket = c.bucket, uses = 0, max = c.max, off = c.off, expires_at = c.expires_at,

@@ -4,8 +4,8 @@ KEYS  1 gate         string  epoch and state, read first
       3 idempotency  string  the key's entry
       4 bucket       hash    code → book
       5 coupon       string  the code's record
-ARGV  1 fingerprint  2 code  3 bucket  4 token  5 user ('-' for anyone)
-Reply {OK, "", "", replayed} or {outcome}
+ARGV  1 fingerprint  2 code  3 bucket  4 token  5 user ('-' for anyone), then the requested facts
+Reply {OK, "", "", replayed}, {RECALL, events, as_of} or {outcome}
 Event none
 Cost  O(log n) in the coupon's live locks, at most 28 commands, and 2 for each of at most 20 locks of it that have ended ]]
 -- @include gate book coupon locks counts place
@@ -15,6 +15,7 @@ local passes_full, passes_behind = true, true
 local got = redis.call('MGET', KEYS[1], KEYS[2], KEYS[3], KEYS[5])
 -- @step enter
 if reply then return reply end
+local facts_after = 5
 -- @step find
 -- @step book
 -- @step coupon

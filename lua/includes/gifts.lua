@@ -1,5 +1,5 @@
 -- An order's gift, in the order's bucket `g:<bucket>`: '<code> <bucket> <user> <assigned_at>'. It stands while the coupon
--- is that user's since then; an entry whose coupon was taken back is as good as none.
+-- is that user's since then; an entry whose coupon was taken back, or retired, is as good as none.
 
 local function gift_text(code, bucket, user, at) return code .. ' ' .. bucket .. ' ' .. user .. ' ' .. at end
 
@@ -9,6 +9,6 @@ local function gift_of(key, order)
   if not text then return nil end
   local code, bucket, user, at = string.match(text, '^(%S+) (%S+) (%S+) (%S+)$')
   local c = load_coupon(code, bucket)
-  if c.user ~= user or c.assigned_at ~= at then return nil end
+  if not c or c.user ~= user or c.assigned_at ~= at then return nil end
   return c, read_book(book_number_of(c.entry))
 end

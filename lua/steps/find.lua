@@ -1,7 +1,15 @@
--- Find the code in the directory: its `entry`, the `number` of its book and the `text` of the book's settings. Returns if there
--- is no such code.
+-- Find the code in the directory, or handed in (includes/retired.lua): its `entry`, the `number` of its book and the `text` of
+-- the book's settings. Returns if there is no such code. Reads facts_after, the number of the script's own arguments, and of
+-- steps/enter.lua passes_behind: a script that may run then changes no coupon without a lock.
 
 local entry = redis.call('HGET', KEYS[4], ARGV[2])
-if not entry then return { OUT.coupon_not_found } end
+local is_retired = not entry
+if is_retired then
+  -- @include lacking facts retired
+  local missing
+  facts_from = facts_after + 1
+  entry, got[4], missing = retired(ARGV[2], not passes_behind, now)
+  if missing then return missing end
+end
 local number = string.match(entry, '^%d+')
 local text = redis.call('GET', W .. 'b:' .. number)

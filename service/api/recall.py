@@ -8,8 +8,9 @@ from service.access.caller import Caller
 from service.domain.errors import Refusal
 from service.domain.outcomes import RECALL
 from service.hot.decider import Decider, Reply
+from service.hot.missing_codes import MissingCodes
 from service.operations.base import Command
-from service.record.facts.redemption_records import ORDER, records_of
+from service.record.facts.redemption_records import CODE, ORDER, records_of
 from service.record.partitions.partition_rows import read_partition
 from service.record.pool import ERRORS, Database, is_away
 
@@ -36,7 +37,7 @@ async def resolve_recall(decider: Decider, database: Database, caller: Caller, c
             names = reply[1].split(" ")
             if any(name.startswith(ORDER) for name in names):
                 await _wait_recorded(decider, database, caller.partition)
-            records = await records_of(database, caller.partition, caller.workspace, names)
+            records = await _fetch(decider.missing_codes, database, caller, names)
         except ERRORS as error:
             if is_away(error):
                 raise Refusal.temporary("unavailable") from None
@@ -48,6 +49,22 @@ async def resolve_recall(decider: Decider, database: Database, caller: Caller, c
     if reply[0] == RECALL:
         raise Refusal.temporary("unavailable")
     return reply
+
+
+async def _fetch(
+    missing: MissingCodes, database: Database, caller: Caller, names: Sequence[str]
+) -> list[tuple[str, str]]:
+    """The records of these names. Misses in Redis are bounded: anybody can cause them."""
+    code = names[0].removeprefix(CODE)
+    if code == names[0]:
+        return await records_of(database, caller.partition, caller.workspace, names)
+    if missing.is_unknown(caller.workspace, code):
+        return [(names[0], "")]
+    with await missing.wait_for_slot():
+        records = await records_of(database, caller.partition, caller.workspace, names)
+    if records == [(names[0], "")]:
+        missing.note_unknown(caller.workspace, code)
+    return records
 
 
 async def _wait_recorded(decider: Decider, database: Database, partition: int) -> None:

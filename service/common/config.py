@@ -149,6 +149,8 @@ class Settings(BaseSettings):
     """Number of Postgres's standbys that must have flushed an event before the outbox drops it. 0: none."""
     reconcile_at: Annotated[str, Field(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$")] = ""
     """Time of day in UTC (`03:30`) at which the worker compares Redis with Postgres. Empty: never."""
+    retire_days: int = Field(default=400, ge=0, le=36_500)
+    """Days after its end when a book's codes leave Redis. Until then its orders are remembered, too. 0: never."""
     metrics_port: Port | None = None
     """Port of the worker's metrics. None: not served."""
     kept_bytes: int = Field(default=64 << 20, ge=1 << 20, le=1 << 40)

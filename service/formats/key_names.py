@@ -19,14 +19,14 @@ LAYOUT = "5"
 
 OWN = {
     "gate": "string", "outbox": "stream", "config": "string", "layout": "string", "newest": "string", "mend": "string",
-    "erased": "string",
+    "erased": "string", "retired": "string",
 }  # fmt: skip
 """The kinds of a partition's own keys, and their types in Redis."""
 
 TYPES = {
     "w": "string", "x": "hash", "b": "string", "n": "hash", "d": "hash", "f": "hash", "c": "string", "l": "zset",
     "k": "hash", "kd": "zset", "lb": "zset", "lu": "zset", "lk": "zset", "q": "string", "u": "hash", "o": "hash",
-    "g": "hash", "s": "zset", "e": "hash", "i": "string", "y": "hash",
+    "g": "hash", "s": "zset", "e": "hash", "i": "string", "y": "hash", "r": "string",
 }  # fmt: skip
 """The kinds of a workspace's keys, and their types."""
 
@@ -131,11 +131,16 @@ mend = _of_partition("mend")
 erased = _of_partition("erased")
 """The event up to which the outbox may name deleted users."""
 
+retired = _of_partition("retired")
+"""The number of the last step of a book's retirement or return (partitions.retirements in Postgres)."""
+
 settings = _of_workspace("w")
 books = _of_workspace("x")
 """The numbers of the books, by UUID."""
 moved = _of_workspace("e")
 """The redemptions whose counts have moved from a deleted user to its pseudonym."""
+has_retired = _of_workspace("r")
+"""Present if codes of a retired book may be missing in the directory."""
 kept_bytes = _of_workspace("y")
 """The bytes of stored answers, by the hour in which they expire."""
 

@@ -16,6 +16,7 @@ from service.formats import key_names
 from service.formats.event_id import NO_EVENT, EventId, parse_event_id
 from service.formats.gate_text import parse_gate
 from service.hot.connection import Broken, Link, OnReply
+from service.hot.missing_codes import MissingCodes
 from service.hot.scripts import PROJECTION, SERVING, Scripts, history_of, is_followed
 from service.hot.turns import Turn
 
@@ -36,6 +37,7 @@ class Decider:
 
     def __init__(self, link: Link) -> None:
         self.link = link
+        self.missing_codes = MissingCodes()
         self._turns: dict[int, Turn] = {}
         self._digests: dict[int, dict[str, str]] = {}
         self._epochs: dict[int, tuple[int, str]] = {}

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import hiredis
 
@@ -46,6 +46,11 @@ class Looker(Server):
         super().__init__(connection, partition)
         self._scripts = Scripts(partition, epoch, nonce, RECONCILING)
 
+    @classmethod
+    def of(cls, server: Server, scripts: Scripts) -> Self:
+        """A worker's own, on the same connection and in the same epoch."""
+        return cls(server._connection, server.partition, scripts.epoch, scripts.nonce)  # noqa: SLF001, of its base class
+
     async def start(self) -> None:
         """Load the scripts."""
         await self.load(self._scripts)
@@ -59,8 +64,7 @@ class Looker(Server):
 
     async def repair(self, writes: Sequence[Write]) -> bool:
         """Apply all writes if all values are still as seen; else none."""
-        flat = [part for w in writes for part in (w.kind, w.key, w.member, _encode(w.seen), _encode(w.to))]
-        reply = await self.run(self._scripts, "repair", (self.gate,), flat)
+        reply = await self.run(self._scripts, "repair", (self.gate,), encode_writes(writes))
         return reply[1] == 1
 
     async def pools(self, workspace: int, book: str, buckets: Sequence[int | str], repair: bool) -> list[str]:
@@ -114,6 +118,11 @@ class Looker(Server):
                 yield page[start : start + BUCKETS_A_RUN]
             if int(at) == 0:
                 return
+
+
+def encode_writes(writes: Sequence[Write]) -> list[str]:
+    """The arguments of lua/repair.lua."""
+    return [part for w in writes for part in (w.kind, w.key, w.member, _encode(w.seen), _encode(w.to))]
 
 
 def _encode(value: str | None) -> str:

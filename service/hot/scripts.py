@@ -27,7 +27,7 @@ ERASING = "erase_user heads sweep_locks".split()
 """Scripts that delete users from an open Redis."""
 PROJECTION = "put_workspace put_book put_codes put_user seen".split()
 """Scripts that write configuration."""
-MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "redo", "restore_keys"]
+MENDING = [*PROJECTION, "block_codes", "clear", "fill_pool", "mark", "mended", "redo", "repair", "restore_keys"]
 """Scripts that recover or rebuild a closed Redis."""
 
 RECONCILING = "look repair pools".split()

@@ -17,8 +17,8 @@ MAX_REQUESTS = 64
 """Requests of a call: about 2 ms of Redis."""
 MAX_CHARACTERS = 256 << 10
 """Characters of a call with more than one request."""
-REDEEM_ARGS = 13
-"""A redemption's arguments without facts (service/api/recall.py)."""
+LOCK_ARGS, REDEEM_ARGS = 7, 13
+"""Arguments without facts (service/api/recall.py)."""
 MAX_TEXTS = 250
 """Keys or arguments of a request in a call: Lua unpacks them onto its stack."""
 
@@ -97,7 +97,7 @@ class Turn:
         gate = requests[0][2][0]
         command = ["EVALSHA", self._digests["many"], "1", gate]
         for _, script, names, args in requests:
-            if script == "lock":
+            if script == "lock" and len(args) == LOCK_ARGS:
                 command += ("l", names[1], names[2], names[5], names[6], *args)
             elif script == "redeem" and len(args) == REDEEM_ARGS:
                 command += ("r", names[1], names[2], *args)

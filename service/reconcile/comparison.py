@@ -23,6 +23,7 @@ from service.reconcile.examination import Examiner
 from service.reconcile.use_differences import Uses
 from service.reconcile.user_differences import Users
 from service.reconcile.wrong_types import WrongTypes, group_by_workspace
+from service.record.config.retirements import read_step
 from service.record.partitions import comparisons as record
 from service.record.partitions.partition_rows import read_partition
 
@@ -78,6 +79,8 @@ async def reconcile(
     Raises Busy, NotOpen, LostTurn, NotRecorded; Fenced and Broken if Redis is no longer the verified one.
     """
     token = uuid4()
+    if (await read_step(pool, partition))[1]:
+        raise Busy(f"a book of partition {partition} is leaving Redis, or returning")
     if not await record.take_turn(pool, partition, token, TURN_MS):
         raise Busy(f"partition {partition} is being compared")
     work = _Work(pool, partition, token, repair, report, progress)

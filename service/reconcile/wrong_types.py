@@ -90,7 +90,7 @@ class WrongTypes(Kind):
             return LATER
         types = zip(self.items(thing), values, strict=True)
         removal = [Write("t", item.key, "", type_, None) for item, type_ in types if type_ != "none"]
-        unsafe = _REBUILD if thing.kind == "e" or len(writes) >= MAX_WRITES else ""
+        unsafe = _REBUILD if thing.kind in "er" or len(writes) >= MAX_WRITES else ""
         return Difference(("wrong_type",), _describe_key(thing, values[0]), [*removal, *writes], unsafe)
 
     async def _directory(self, things: Sequence[Key], recorded: dict[str, RecordedCode]) -> Expected:

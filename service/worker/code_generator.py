@@ -17,6 +17,7 @@ from service.domain.errors import Refusal
 from service.record.config import job_rows
 from service.record.config.code_rows import insert_codes
 from service.record.config.job_rows import Generation, JobRow, LostLease
+from service.record.config.retirements import bring_back
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import wait_out_outage
 
@@ -73,6 +74,7 @@ class Generator:
     async def _generate(self, job: JobRow, token: UUID) -> str | None:
         """Make all codes; return the reason if that is not possible."""
         done, empty, generation = job.done, 0, cast("Generation", job.parameters)
+        await bring_back(self._pool, job.workspace, generation.book)
         async with SerialRunner() as projecting:
             while done < job.requested:
                 version, rows = await self._write(job, token, min(CHUNK, job.requested - done))

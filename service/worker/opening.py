@@ -7,6 +7,7 @@ from contextlib import aclosing
 import asyncpg
 import structlog
 
+from service.formats import key_names
 from service.formats.event_id import START, EventId, parse_event_id
 from service.formats.events import Fact, MalformedEvent, Opened, encode_event, entry_digest, parse
 from service.formats.mending_mark import WHOLE, parse_mending_mark
@@ -14,6 +15,7 @@ from service.formats.quarantined_event import is_same_but_user
 from service.hot.fitness import UnfitRedis
 from service.hot.redis_server import Fenced, ScriptFailed, Server
 from service.hot.scripts import MENDING, PROJECTION, SERVING, Scripts, follows, nonce_of
+from service.record.config.retirements import has_returning_book, read_step
 from service.record.facts.event_writer import record
 from service.record.facts.fact_reader import decided_at, events_in_order
 from service.record.facts.quarantine import quarantine_lost_event
@@ -139,6 +141,7 @@ class Opening:
             or (self._had_wrong_type and WRONG_TYPE)
             or (ordered and ordered.reason)
             or (newest > row.config_version and "Postgres is older")
+            or (await self._has_other_books() and "it has other books than Postgres says")
         )
         lost = ""
         try:
@@ -152,6 +155,8 @@ class Opening:
         if not whole and not lost:
             return
         reached, skipped = parse_mending_mark(mark)
+        if not whole and await has_returning_book(self._pool, self._partition):
+            whole = "a code that was put back may have been lost"
         after = None if whole else reached if mark else await self._prefix()
         if after is None or await has_deletions_after(self._pool, self._partition, after):
             await self._rebuild(restorer, epoch, whole or lost)
@@ -160,6 +165,12 @@ class Opening:
             await self._redo(restorer, epoch, lost, after, seen)
         await restorer.append_recovery_entry()
         await self._enter(epoch, restorer.scripts.nonce, row.incarnation)
+
+    async def _has_other_books(self) -> bool:
+        """Whether Redis has lost, or is ahead with, a book's retirement or return (docs/decisions/0048)."""
+        step, is_moving = await read_step(self._pool, self._partition)
+        here = int((await self._server.command("MGET", key_names.retired(self._partition)))[0] or 0)
+        return here != step and not (is_moving and here == step + 1)
 
     async def _prefix(self) -> EventId | None:
         """The last event of a Redis that is a true prefix of the record; None if that can't be shown."""
@@ -205,6 +216,7 @@ class Opening:
             restorer.scripts = Scripts(self._partition, epoch, nonce, MENDING, "closed", logged=True)
             await self._server.load(restorer.scripts)
         await restorer.configure(0, whole=True)
+        await restorer.restore_retired()
         events = await restorer.redo(START, keep_mark=True)
         await restorer.block_codes(whole=True)
         await restorer.fill_pools()

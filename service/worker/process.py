@@ -18,6 +18,7 @@ from service.common.config import Settings
 from service.formats.gate_text import parse_gate
 from service.hot import outbox as redis
 from service.hot.connection import Broken, connect, leave_moved
+from service.hot.inspection import Looker
 from service.hot.outbox import Outbox
 from service.hot.redis_server import Fenced, Server, UnfitRedis
 from service.hot.scripts import PROJECTION, SERVING, Scripts, follows
@@ -31,6 +32,7 @@ from service.record.partitions.partition_rows import (
 )
 from service.record.partitions.standby_rows import check_visible
 from service.worker import metrics
+from service.worker.book_retirer import BookRetirer
 from service.worker.code_generator import Generator
 from service.worker.comparison_runner import ComparisonRunner
 from service.worker.housekeeping import clean_up
@@ -94,6 +96,7 @@ class PartitionWorker:
     ) -> None:
         """`openings` bounds how many partitions are opened at once."""
         self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
+        self._retire_days = settings.retire_days
         self._to_loopback, self._standbys = settings.webhooks_to_loopback, settings.standbys
         self._pool, self._partition = pool, partition
         self._keeper, self._lease = keeper, keeper[partition]
@@ -195,13 +198,15 @@ class PartitionWorker:
     def _background(self, server: Server, scripts: Scripts, fence: int) -> dict[str, Callable[[], Awaitable[None]]]:
         """Tasks by name that may fail and restart while requests are decided and recorded."""
         pool, partition, projector = self._pool, self._partition, projector_of(server, scripts)
+        erasing = asyncio.Lock()
         return {
             "catching_up": lambda: ProjectionCatchUp(projector, pool, partition, fence).run(),
             "generating": lambda: Generator(pool, projector, partition).run(),
-            "erasing": lambda: Eraser(pool, server, scripts).run(),
+            "erasing": lambda: Eraser(pool, server, scripts, erasing).run(),
             "sweeping": lambda: sweep(server, scripts),
             "reconciling": lambda: ComparisonRunner(pool, partition, self._reconcile_at).run(),
             "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(),
+            "retiring": lambda: BookRetirer(pool, Looker.of(server, scripts), fence, self._retire_days, erasing).run(),
             "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(),
         }
 

@@ -16,16 +16,19 @@ from service.common.byte_runs import IN_FLIGHT_BYTES, RUN_BYTES
 from service.domain.configuration import CodeRow
 from service.domain.field_types import encode_field
 from service.formats import key_names
+from service.formats.coupon_state import Write
 from service.formats.event_id import START, EventId
 from service.formats.events import Fact, RolledBack, encode_event
 from service.formats.idempotency_entry import with_event
 from service.formats.mending_mark import WHOLE
 from service.formats.quarantined_event import read_names
 from service.hot.decider import Reply
+from service.hot.inspection import encode_writes
 from service.hot.projection import RedisProjector
 from service.hot.redis_server import ScriptFailed, Server
 from service.hot.scripts import Scripts
 from service.record.config.changes import changes_since
+from service.record.config.retirements import page_retired_books, read_step
 from service.record.facts.fact_reader import KeptKey, fact_pages, key_pages
 from service.record.facts.quarantine import page_live
 from service.record.partitions.openings import advance_recovery
@@ -37,6 +40,7 @@ EVENTS_A_RUN = 250
 """Some 7 ms in Redis, and one fsync."""
 KEYS_A_RUN = 500
 BUCKETS_A_RUN = 500
+BOOKS_A_RUN = 50
 FEW_BUCKETS = 500
 CODES_A_RUN = 200
 RUNS_AT_ONCE = 32
@@ -154,6 +158,26 @@ class Restorer:
             finally:
                 await asyncio.gather(*in_flight, return_exceptions=True)
 
+    async def restore_retired(self) -> None:
+        """Restore the counters of retired books, the marks of their workspaces, and the number of the last step."""
+        after, marked = (0, 0), set[int]()
+        step, _ = await read_step(self._pool, self._partition)
+        key = key_names.retired(self._partition)
+        writes = [Write("s", key, "", None, str(step))] if step else []
+        with self._timed("retired"):
+            while books := await page_retired_books(self._pool, self._partition, after, BOOKS_A_RUN):
+                for book in books:
+                    w = key_names.prefix(self._partition, book.workspace)
+                    if book.workspace not in marked:
+                        marked.add(book.workspace)
+                        writes.append(Write("s", key_names.has_retired(w), "", None, "1"))
+                    counters = key_names.counters(w, book.book)
+                    writes += [Write("h", counters, name, None, value) for name, value in book.counts.items()]
+                await self._run(self._partition, "repair", self._names[:1], encode_writes(writes))
+                writes, after = [], books[-1][:2]
+            if writes:
+                await self._run(self._partition, "repair", self._names[:1], encode_writes(writes))
+
     async def fill_pools(self) -> None:
         """Fill the pools of free codes, after everything else is restored."""
         with self._timed("pools"):
@@ -206,7 +230,7 @@ class Restorer:
 
     async def _redo_facts(self, connection: Connection, after: EventId, keep_mark: bool, until: EventId) -> int:
         events, last = 0, START
-        async with aclosing(fact_pages(connection, self._partition, after=after)) as pages:
+        async with aclosing(fact_pages(connection, self._partition, after=after, retired=False)) as pages:
             async for page in pages:
                 if page[-1].id > until:
                     page = [fact for fact in page if fact.id <= until]  # noqa: PLW2901

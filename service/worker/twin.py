@@ -20,6 +20,7 @@ from service.hot.connection import Connection, connect
 from service.hot.decider import is_wrong_type
 from service.hot.redis_server import Server
 from service.hot.scripts import MENDING, Scripts
+from service.record.config.retirements import read_step
 from service.record.partitions.partition_rows import Partition, read_partition, read_partitions
 from service.worker.restorer import Restorer
 
@@ -72,10 +73,15 @@ async def build(target_url: str, live_url: str, pool: asyncpg.Pool) -> list[Comp
             raise BuildRejected("target_is_live: this is the Redis that decides.")
         if await Server(target, 0).command("DBSIZE"):
             raise BuildRejected("target_not_empty: there is something in it.")
-        twins = [_Twin(live, target, pool, row) for row in await read_partitions(pool)]
+        rows = await read_partitions(pool)
+        steps = [await read_step(pool, row.id) for row in rows]
+        twins = [_Twin(live, target, pool, row) for row in rows]
         for twin in twins:
             await twin.build()
-        return [await twin.compare() for twin in twins]
+        compared = [await twin.compare() for twin in twins]
+        if any(is_moving for _, is_moving in steps) or steps != [await read_step(pool, row.id) for row in rows]:
+            raise BuildRejected("book_moved: a book left Redis or returned meanwhile. Try again.")
+        return compared
     finally:
         live.close()
         target.close()
@@ -105,6 +111,7 @@ class _Twin:
         await self._built.load(self._restorer.scripts)
         await self._restorer.mark(WHOLE)
         await self._apply_new(whole=True)
+        await self._restorer.restore_retired()
         await self._restorer.fill_pools()
 
     async def _apply_new(self, *, whole: bool = False) -> None:

@@ -54,7 +54,11 @@ class Eraser:
     Each step skips what is done. After a crash, the next worker starts from step 1 with the same result.
     """
 
-    def __init__(self, pool: asyncpg.Pool, server: Server, scripts: Scripts) -> None:
+    def __init__(
+        self, pool: asyncpg.Pool, server: Server, scripts: Scripts, erasing: asyncio.Lock | None = None
+    ) -> None:
+        """`erasing` is held during a deletion."""
+        self._erasing = erasing or asyncio.Lock()
         self._pool, self._server = pool, server
         self._scripts = Scripts(server.partition, scripts.epoch, scripts.nonce, ERASING)
         self._run = runner_of(server, self._scripts)
@@ -71,7 +75,8 @@ class Eraser:
             try:
                 with wait_out_outage(log):
                     if users := await user_deletion.pending_erasures(self._pool, self._server.partition, USERS_AT_ONCE):
-                        await self.erase(users)
+                        async with self._erasing:
+                            await self.erase(users)
                         continue
             except NotYet as not_yet:
                 log.warning("erasing_waits", reason=str(not_yet))

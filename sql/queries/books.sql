@@ -1,7 +1,8 @@
 -- name: add_book_codes
--- Add to a book's count of codes. Returns no row if there is no such book.
+-- Add to a book's count of codes. Returns no row if there is no such book, or Redis may lack its codes.
 -- $1 workspace int  $2 book int  $3 added int
-UPDATE books SET code_count = code_count + $3 WHERE workspace = $1 AND book = $2 RETURNING book;
+UPDATE books SET code_count = code_count + $3 WHERE workspace = $1 AND book = $2 AND retirement IS NULL
+RETURNING book;
 
 -- name: lock_book_count
 -- A book's count of codes, locked until the transaction ends.
@@ -12,7 +13,7 @@ SELECT code_count FROM books WHERE workspace = $1 AND book = $2 FOR UPDATE;
 -- Lock a book with `keepFree`. Until the transaction ends, no other adds or orders codes of it.
 -- $1 workspace int  $2 book int
 SELECT books.*, partition, currency AS workspace_currency FROM books JOIN workspaces USING (workspace)
-WHERE workspace = $1 AND book = $2 AND keep_free IS NOT NULL AND status <> 'archived'
+WHERE workspace = $1 AND book = $2 AND keep_free IS NOT NULL AND status <> 'archived' AND retirement IS NULL
 FOR UPDATE OF books;
 
 -- name: next_book
@@ -33,7 +34,7 @@ ORDER BY book DESC LIMIT $3;
 -- A partition's books with `keepFree`, in order, after one.
 -- $1 partition int  $2 after_workspace int  $3 after_book int  $4 limit int
 SELECT workspace, book, book_id, books.version, keep_free FROM books JOIN workspaces USING (workspace)
-WHERE partition = $1 AND keep_free IS NOT NULL AND status <> 'archived' AND (workspace, book) > ($2, $3)
+WHERE partition = $1 AND keep_free IS NOT NULL AND status <> 'archived' AND retirement IS NULL AND (workspace, book) > ($2, $3)
 ORDER BY workspace, book LIMIT $4;
 
 -- name: read_book

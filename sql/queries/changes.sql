@@ -5,10 +5,12 @@ SELECT books.*, partition, currency AS workspace_currency FROM books JOIN worksp
 WHERE partition = $1 AND books.version > $2 AND books.version <= $3 ORDER BY books.version LIMIT $4;
 
 -- name: changed_codes
--- A partition's codes that changed after one version, up to another, by version.
+-- A partition's codes that changed after one version, up to another, by version; without retired books.
 -- $1 partition int  $2 after bigint  $3 last bigint  $4 limit int
 SELECT workspace, partition, book, version, code, owner_id, max_redemptions, expires_at, active, created_at FROM codes
-WHERE partition = $1 AND version > $2 AND version <= $3 ORDER BY version LIMIT $4;
+WHERE partition = $1 AND version > $2 AND version <= $3
+  AND (workspace, book) NOT IN (SELECT workspace, book FROM books WHERE retirement = 'retired')
+ORDER BY version LIMIT $4;
 
 -- name: changed_users
 -- A partition's users that changed after one version, up to another, by version.

@@ -34,6 +34,13 @@ SELECT * FROM facts WHERE partition = $1 AND epoch = $2 AND seq = $3 ORDER BY ki
 -- $1 partition int  $2 epoch bigint  $3 seq bigint
 SELECT * FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3) ORDER BY epoch, seq, kind DESC;
 
+-- name: facts_to_redo
+-- As facts_in_order, without facts of retired books.
+-- $1 partition int  $2 epoch bigint  $3 seq bigint
+SELECT * FROM facts WHERE partition = $1 AND (epoch, seq) > ($2, $3)
+  AND (workspace, book) NOT IN (SELECT workspace, book FROM books WHERE retirement = 'retired')
+ORDER BY epoch, seq, kind DESC;
+
 -- name: free_orders
 -- Free the places in orders of rolled-back redemptions.
 -- $1 workspaces int[]  $2 orders text[]  $3 redemptions text[]

@@ -22,11 +22,14 @@ SELECT book FROM books WHERE workspace = $1 ORDER BY book;
 SELECT code FROM codes WHERE workspace = $1 AND bucket_of(code) = ANY ($2);
 
 -- name: codes_in_order
--- The state of codes after an event, in order of their buckets: of all of a workspace's, or of these.
--- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 codes text[]
+-- The state of codes after an event, in order of their buckets: of all of a workspace's, or of these. Without retired
+-- books, except with `retired`.
+-- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 codes text[]  $6 retired boolean
 SELECT
   bucket_of(code) AS bucket, code, book, version, active, expires_ms, owner, at_ms, uses, max, last, standing, stand, special
-FROM codes_at($1, $2, $3, $4, $5, NULL) ORDER BY 1;
+FROM codes_at($1, $2, $3, $4, $5, NULL)
+WHERE $6 OR book NOT IN (SELECT book FROM books WHERE workspace = $2 AND retirement = 'retired')
+ORDER BY 1;
 
 -- name: codes_of_users
 -- All codes that these users have or had.
@@ -161,6 +164,7 @@ SELECT
 WITH owned AS (
   SELECT owner, book, code, expires_ms, coalesce(max > 0 AND uses >= max, false) AS used_up
   FROM codes_at($1, $2, $3, $4, $5, NULL) WHERE owner IS NOT NULL AND ($6::text[] IS NULL OR owner = ANY ($6))
+    AND book NOT IN (SELECT book FROM books WHERE workspace = $2 AND retirement = 'retired')
 )
 SELECT word_of(owner) COLLATE "C" AS owner, 'a' || book AS field, count(*)::text AS value, 0::bigint AS version
 FROM owned GROUP BY owner, book
@@ -175,20 +179,24 @@ ORDER BY 1;
 
 -- name: uses_in_order
 -- The expected fields of orders' buckets after an event, in their order: orders' places and users' counts by book
--- (`o`), and valid gifts (`g`). Of all of a workspace's, or of these redemptions, users and orders.
+-- (`o`), and valid gifts (`g`). Of all of a workspace's, or of these redemptions, users and orders. Without retired books.
 -- $1 partition int  $2 workspace int  $3 epoch bigint  $4 seq bigint  $5 redemptions uuid[]  $6 users text[]  $7 orders text[]
+WITH uses AS (
+  SELECT * FROM redemptions_at($1, $2, $3, $4)
+  WHERE taken AND book NOT IN (SELECT book FROM books WHERE workspace = $2 AND retirement = 'retired')
+)
 SELECT bucket_of(word_of(order_id)) AS bucket, 'o' AS kind, word_of(order_id) AS field, string_agg(
     epoch || '-' || seq || CASE slot WHEN 1 THEN '' ELSE ':' || slot END || CASE WHEN stands THEN '' ELSE '!' END,
     ' ' ORDER BY epoch, seq
   ) AS expected
-FROM redemptions_at($1, $2, $3, $4)
-WHERE order_id IS NOT NULL AND taken AND ($5::uuid[] IS NULL OR redemption_id = ANY ($5)) GROUP BY order_id
+FROM uses
+WHERE order_id IS NOT NULL AND ($5::uuid[] IS NULL OR redemption_id = ANY ($5)) GROUP BY order_id
 UNION ALL
 SELECT bucket_of(word_of(user_id)), 'o', book || '/' || word_of(user_id), count(*) || CASE
     WHEN bool_and(stands) THEN '' ELSE ' ' || count(*) FILTER (WHERE stands)
   END
-FROM redemptions_at($1, $2, $3, $4)
-WHERE taken AND ($6::text[] IS NULL OR user_id COLLATE "C" = ANY ($6)) GROUP BY book, user_id
+FROM uses
+WHERE ($6::text[] IS NULL OR user_id COLLATE "C" = ANY ($6)) GROUP BY book, user_id
 UNION ALL
 SELECT bucket_of(word_of(order_id)), 'g', word_of(order_id), code || ' ' || bucket_of(code) || ' ' || word_of(user_id) || ' ' || at_ms
 FROM assignments_at($1, $2, $3, $4) WHERE order_id IS NOT NULL AND ($7::text[] IS NULL OR order_id COLLATE "C" = ANY ($7))

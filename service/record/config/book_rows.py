@@ -75,6 +75,7 @@ async def patch_book(pool: Pool, workspace: int, partition: int, book_id: UUID, 
             await connection.execute(query("bump_keys_version"))  # keys are read with whether books limit misses
         await check_gift_book(connection, row.workspace, row.gift_book_id)
         await _write(connection, row)
+        await connection.execute(query("order_return_unended"), workspace, row.book)
         await write_audit(connection, workspace, "book.changed", book_id, to_audit(old), to_audit(row))
         return row
 
@@ -123,7 +124,7 @@ def row_of(record: Record | dict[str, Any]) -> BookRow:
         fields[f"{name}_ms"] = None if at is None else to_ms(at)
     for name in ("created", "updated"):
         fields[f"{name}_ms"] = to_ms(fields.pop(f"{name}_at"))
-    for name in ("code_count", "single", "code"):
+    for name in ("code_count", "single", "code", "retirement", "retired_counts", "returned_at"):
         fields.pop(name, None)
     discount = fields["discount"]
     fields["discount"] = None if discount is None else discounts.decode_discount(msgspec.json.decode(discount))

@@ -12,6 +12,7 @@ from service.domain.configuration import CodeRow
 from service.domain.errors import Refusal
 from service.domain.times import from_ms, to_datetime, to_ms
 from service.record.config.audit_log import write_audit
+from service.record.config.retirements import bring_back, bring_code_back
 from service.record.partitions.partition_rows import bump_config_version
 from service.record.pool import Connection, Database
 from service.record.queries import query
@@ -20,7 +21,9 @@ from service.record.queries import query
 async def add_codes(
     pool: Pool, workspace: int, partition: int, book: int, lines: Sequence[CodeLine]
 ) -> tuple[int, list[CodeRow]]:
-    """Add codes; return the change's version and the new codes among them."""
+    """Add codes; return the change's version and the new codes among them. Raises Refusal `unavailable` if the book
+    first has to return to Redis."""
+    await bring_back(pool, workspace, book)
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         rows = await insert_codes(connection, workspace, partition, book, version, lines)
@@ -42,6 +45,8 @@ async def insert_codes(
         by_code = {line.code: line for line in reversed(lines)}
         lines = [by_code[code] for code in added["codes"]]
     if await connection.fetchval(query("add_book_codes"), workspace, book, len(lines)) is None:
+        if await connection.fetchval(query("lock_retirement"), workspace, book):
+            raise Refusal.temporary("unavailable")
         raise Refusal("book_not_found")
     created_ms = to_ms(added["created_at"])
     return [
@@ -67,13 +72,16 @@ async def count_known(database: Database, workspace: int, codes: Sequence[str]) 
 
 
 async def patch_coupon(pool: Pool, workspace: int, partition: int, code: str, changes: dict[str, Any]) -> CodeRow:
-    """Change `active` or `expires_ms`. Raises Refusal `coupon_not_found`."""
+    """Change `active` or `expires_ms`. Raises Refusal `coupon_not_found`, and as add_codes."""
+    await bring_code_back(pool, workspace, code)
     async with pool.acquire() as connection, connection.transaction():
         version = await bump_config_version(connection, partition)
         record = await connection.fetchrow(query("read_code"), workspace, code)
         if record is None:
             raise Refusal("coupon_not_found")
         old = row_of(record)
+        if await connection.fetchval(query("lock_retirement"), workspace, old.book):
+            raise Refusal.temporary("unavailable")
         row = structs.replace(old, version=version, **changes)
         expires_at = None if row.expires_ms is None else to_datetime(row.expires_ms)
         await connection.execute(query("update_code"), workspace, code, version, row.active, expires_at)

@@ -26,13 +26,14 @@ class KeptKey(msgspec.Struct, frozen=True):
 
 
 async def fact_pages(
-    connection: Connection, partition: int, batch: int = 1000, after: EventId = START
+    connection: Connection, partition: int, batch: int = 1000, after: EventId = START, *, retired: bool = True
 ) -> AsyncGenerator[list[Fact], None]:
-    """Pages of all facts of a partition after an event, in order, in one snapshot.
+    """Pages of all facts of a partition after an event, in order, in one snapshot; with or without retired books.
 
     Close it (`contextlib.aclosing`): it holds a transaction.
     """
-    async with aclosing(_pages(connection, "facts_in_order", partition, batch, after)) as pages:
+    name = "facts_in_order" if retired else "facts_to_redo"
+    async with aclosing(_pages(connection, name, partition, batch, after)) as pages:
         async for page in pages:
             yield [fact_of(row) for row in page]
 

@@ -7,6 +7,7 @@ from service.domain.field_types import decode_id
 from service.formats.event_id import EventId, parse_event_id
 from service.formats.events import Fact, Redeemed, read_redemption_id
 from service.formats.redemption_record import record_text
+from service.record.config.retirements import bring_back, retired_state
 from service.record.facts.fact_reader import fact_of
 from service.record.facts.quarantine import refused_redemption
 from service.record.pool import Database
@@ -15,15 +16,25 @@ from service.record.queries import query
 ORDER = "order:"
 """The prefix of an order's id, if a script asks whether a redemption of the order was ever rolled back."""
 
+CODE, BOOK = "code:", "book:"
+"""Prefixes of a code and of a book's number, if Redis may lack them (lua/includes/retired.lua)."""
+
 
 async def records_of(database: Database, partition: int, workspace: int, names: Sequence[str]) -> list[tuple[str, str]]:
     """The existing redemptions with their records. A name is an event or a redemption's id; an unknown id has the
-    record ''. With ORDER before an order's id, the record is '1' if one of its redemptions was rolled back, else ''."""
+    record ''. With ORDER before an order's id, the record is '1' if one of its redemptions was rolled back, else ''.
+    With CODE before a code, it is the code's state if Redis may lack it, else ''. With BOOK before a book's number, the
+    book returns to Redis: Refusal `unavailable`, or '' if Redis has it."""
     records: list[tuple[str, str]] = []
     for name in names:
         if name.startswith(ORDER):
             was_rolled_back = await _was_rolled_back(database, partition, workspace, name.removeprefix(ORDER))
             record = "1" if was_rolled_back else ""
+        elif name.startswith(CODE):
+            record = await retired_state(database, partition, workspace, name.removeprefix(CODE))
+        elif name.startswith(BOOK):
+            await bring_back(database, workspace, int(name.removeprefix(BOOK)))
+            record = ""
         elif len(name) == len(str(UUID(int=0))):
             record = await _by_id(database, partition, workspace, UUID(name)) or ""
         else:

@@ -79,10 +79,10 @@ async def _set_locally(connection: Connection, settings: Mapping[str, str]) -> N
 
 
 async def codes(
-    database: Database, partition: int, workspace: int, at: EventId, names: Sequence[str]
+    database: Database, partition: int, workspace: int, at: EventId, names: Sequence[str], retired: bool = False
 ) -> dict[str, RecordedCode]:
-    """Those of these codes that exist, after an event."""
-    rows = await database.fetch(query("codes_in_order"), partition, workspace, *at, list(names))
+    """Those of these codes that exist, after an event; codes of retired books only with `retired`."""
+    rows = await database.fetch(query("codes_in_order"), partition, workspace, *at, list(names), retired)
     return {row["code"]: RecordedCode(*row) for row in rows}
 
 
@@ -106,6 +106,14 @@ async def uses(
     ids = [row[0] for row in rows]
     rows = await database.fetch(query("uses_in_order"), partition, workspace, *at, ids, list(users), list(orders))
     return [Use(*row) for row in rows]
+
+
+async def uses_of_redemptions(
+    database: Database, partition: int, workspace: int, redemptions: Sequence[UUID], users: Sequence[str]
+) -> list[Use]:
+    """What users have used, and what these redemptions take of their orders, by all that is recorded."""
+    about = (partition, workspace, 2**62, 0, list(redemptions), list(users), [])
+    return [Use(*row) for row in await database.fetch(query("uses_in_order"), *about)]
 
 
 async def users(

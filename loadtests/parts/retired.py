@@ -1,0 +1,151 @@
+"""What retired books cost: Redis's memory, and the time of a rebuild.
+
+First with redemptions of books that are in use; then with more, of books that ended, before and after these have left
+Redis. On embedded servers, without any request.
+"""
+
+import argparse
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import asyncpg
+
+from loadtests.figures import markdown, say
+from loadtests.harness.running import data_folder
+from loadtests.own import cpu_of
+from loadtests.parts.past import write_past
+from service.domain.book_requests import CreateBook
+from service.domain.decoding import convert
+from service.embedded.postgres import Postgres
+from service.embedded.valkey import Valkey
+from service.hot.connection import connect
+from service.hot.inspection import Looker
+from service.hot.outbox import Outbox
+from service.hot.redis_server import Server
+from service.record.config.book_rows import create_book
+from service.record.config.workspace_rows import create_workspace
+from service.record.migrations import migrate
+from service.record.partitions.partition_rows import ensure_partitions, read_partition, take_lease
+from service.record.pool import connect as connect_postgres
+from service.worker.book_retirer import BookRetirer
+from service.worker.opening import Opening
+from service.worker.write_behind import Flusher
+
+BOOKS = 4
+SETTLED_S = 3.0
+_END = "UPDATE books SET valid_until = now() - interval '2 day' WHERE workspace = $1"
+HEADS = ("in Redis", "memory, MiB", "rebuild, s", "CPU of it, s")
+
+
+def add_options(options: argparse.ArgumentParser) -> None:
+    """The sizes."""
+    options.add_argument("--live", type=int, default=100_000, help="redemptions in books in use (%(default)s)")
+    options.add_argument("--retired", type=int, default=100_000, help="redemptions in books that ended (%(default)s)")
+
+
+def run(chosen: argparse.Namespace) -> None:
+    """Print a table."""
+    lines = asyncio.run(_measure(chosen.live, chosen.retired))
+    print(markdown(HEADS, lines))
+
+
+async def _measure(live: int, retired: int) -> list[tuple[str, ...]]:
+    keep_fd = os.open(os.devnull, os.O_RDONLY)
+    lines: list[tuple[str, ...]] = []
+    with data_folder() as folder:
+        postgres, valkey = Postgres(Path(folder), keep_fd), Valkey(Path(folder), keep_fd)
+        try:
+            await asyncio.gather(postgres.start(), valkey.start())
+            await migrate(postgres.url)
+            async with await connect_postgres(postgres.url, command_timeout_s=600.0, timeouts={}) as pool:
+                await ensure_partitions(pool, 1)
+                pids = (valkey.child.pid or 0, postgres.child.pid or 0)
+                place = _Place(pool, postgres.url, valkey.url, pids)
+                await place.rebuild()
+                await place.sell(live)
+                lines.append((f"{live:,} redemptions", *await place.rebuild()))
+                workspace = await place.sell(retired)
+                lines.append((f"{retired:,} more", *await place.rebuild()))
+                await pool.execute(_END, workspace)
+                took_s = await place.retire()
+                lines.append((f"these retired, in {took_s:.1f} s", await place.memory_mib(), "", ""))
+                lines.append(("these retired, rebuilt", *await place.rebuild()))
+        finally:
+            await asyncio.gather(postgres.stop(), valkey.stop())
+            os.close(keep_fd)
+    return lines
+
+
+class _Place:
+    """A partition, without any process of the service."""
+
+    def __init__(self, pool: asyncpg.Pool, database_url: str, redis_url: str, pids: Sequence[int]) -> None:
+        """`pids`: both servers'."""
+        self._pool, self._database_url, self._redis_url, self._pids = pool, database_url, redis_url, pids
+
+    async def sell(self, redemptions: int) -> int:
+        """Make a workspace with so many redemptions; return its number."""
+        async with self._pool.acquire() as connection:
+            made = await connection.fetchval("SELECT count(*) FROM workspaces")
+            row = await create_workspace(connection, f"shop-{made}")
+        requests = [convert({"name": f"Sale {number}"}, CreateBook) for number in range(BOOKS)]
+        books = [(await create_book(self._pool, row.workspace, 0, request))[0].book for request in requests]
+        connection = await asyncpg.connect(self._database_url)
+        try:
+            await write_past(connection, row.workspace, 0, books, redemptions, redemptions, redemptions + 1)
+        finally:
+            await connection.close()
+        return row.workspace
+
+    async def rebuild(self) -> tuple[str, str, str]:
+        """Empty Redis and open the partition; return the MiB in use, and the seconds and CPU seconds that it took."""
+        fence, outbox = await self._fence(), Outbox(self._redis_url, 0)
+        connection = await connect(self._redis_url, "bench")
+        server = Server(connection, 0)
+        try:
+            await server.command("FLUSHALL")
+            await server.command("SCRIPT", "FLUSH")
+            began, cpu_s = time.monotonic(), self._cpu_s()
+            await Opening(server, self._pool, Flusher(outbox, self._pool, 0, fence), fence).run()
+            took_s, cpu_s = time.monotonic() - began, self._cpu_s() - cpu_s
+        finally:
+            connection.close()
+            outbox.close()
+        say(f"rebuilt in {took_s:.1f} s")
+        return await self.memory_mib(), f"{took_s:.1f}", f"{cpu_s:.1f}"
+
+    async def retire(self) -> float:
+        """Retire what ended; return the seconds that it took."""
+        fence, row = await self._fence(), await read_partition(self._pool, 0)
+        connection = await connect(self._redis_url, "bench")
+        try:
+            looker = Looker(connection, 0, row.epoch, row.nonce)
+            await looker.start()
+            began = time.monotonic()
+            retirer = BookRetirer(self._pool, looker, fence, 1, asyncio.Lock())
+            while await retirer.move_next():
+                pass
+            return time.monotonic() - began
+        finally:
+            connection.close()
+
+    async def memory_mib(self) -> str:
+        """Redis's `used_memory`, after it had time to shrink its tables."""
+        await asyncio.sleep(SETTLED_S)
+        connection = await connect(self._redis_url, "bench")
+        try:
+            info = await Server(connection, 0).info("memory")
+            return f"{int(info['used_memory']) / 2**20:.1f}"
+        finally:
+            connection.close()
+
+    def _cpu_s(self) -> float:
+        return time.process_time() + sum(map(cpu_of, self._pids))
+
+    async def _fence(self) -> int:
+        fence = await take_lease(self._pool, 0, f"bench {time.monotonic()}", 0)
+        assert fence is not None
+        return fence

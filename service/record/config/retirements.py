@@ -1,0 +1,168 @@
+"""Books whose codes leave Redis, or return to it (docs/decisions/0048)."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+from uuid import UUID
+
+import asyncpg
+import msgspec
+
+from service.domain.errors import Refusal
+from service.formats.coupon_state import entry_of
+from service.formats.event_id import EventId
+from service.record.config.stored_json import encode_json
+from service.record.partitions import comparisons
+from service.record.partitions.partition_rows import LeaseLost
+from service.record.pool import Database
+from service.record.queries import query
+
+NOW = EventId(2**62, 0)
+"""Later than every event: the state of now."""
+
+
+class MovingBook(NamedTuple):
+    """A book that is leaving Redis, or returning."""
+
+    workspace: int
+    book: int
+    retirement: Literal["leaving", "returning"]
+
+
+class RetiredBook(NamedTuple):
+    """A book that Redis has no codes of, with its counters."""
+
+    workspace: int
+    book: int
+    counts: dict[str, str]
+
+
+class PastUse(NamedTuple):
+    """A redemption of a book that moves."""
+
+    redemption_id: UUID
+    event: EventId
+    user: str
+    order: str | None
+
+
+async def bring_back(database: Database, workspace: int, book: int) -> None:
+    """Order the return of a book. Raises Refusal `unavailable` if Redis may lack codes of it."""
+    if await database.fetchval(query("order_return"), workspace, book) is not None:
+        raise Refusal.temporary("unavailable")
+
+
+async def bring_code_back(database: Database, workspace: int, code: str) -> None:
+    """As bring_back, for the book of a code."""
+    if await database.fetchval(query("order_code_return"), workspace, code) is not None:
+        raise Refusal.temporary("unavailable")
+
+
+async def retired_state(database: Database, partition: int, workspace: int, code: str) -> str:
+    """A code's directory entry and record for lua/includes/retired.lua; '' if its book is in Redis, or unknown."""
+    if await database.fetchval(query("retirement_of_code"), workspace, code) is None:
+        return ""
+    recorded = await comparisons.codes(database, partition, workspace, NOW, [code], retired=True)
+    entry, record = entry_of(recorded[code])
+    return f"{entry} {record or ''}"
+
+
+async def next_moving_book(database: Database, partition: int, days: int) -> MovingBook | None:
+    """A book that is moving; else the next that ended so many days ago (0: none), which leaves from now on."""
+    row = await database.fetchrow(query("next_moving_book"), partition)
+    if row is None and days:
+        row = await database.fetchrow(query("retire_ended_book"), partition, days)
+    return row and MovingBook(*row)
+
+
+async def is_leaving(database: Database, moved: MovingBook) -> bool:
+    return await database.fetchval(query("lock_retirement"), moved.workspace, moved.book) == "leaving"
+
+
+async def order_return(database: Database, workspace: int, book: int) -> None:
+    await database.execute(query("order_return"), workspace, book)
+
+
+async def has_returning_book(database: Database, partition: int) -> bool:
+    return bool(await database.fetchval(query("has_returning_book"), partition))
+
+
+async def read_step(database: Database, partition: int) -> tuple[int, bool]:
+    """The number of the last step that is complete, and whether a book is moving: Redis may be a step further then."""
+    row = await database.fetchrow(query("retirement_step"), partition)
+    return (row["retirements"], row["is_moving"]) if row else (0, False)
+
+
+async def finish_retirement(
+    pool: asyncpg.Pool, partition: int, fence: int, step: int, moved: MovingBook, counts: dict[str, str]
+) -> None:
+    """Store that a book has left, unless it is to return by now. Raises LeaseLost."""
+    async with pool.acquire() as connection, connection.transaction():
+        await _finish_step(connection, partition, fence, step)
+        await connection.execute(query("mark_retired"), moved.workspace, moved.book, encode_json(counts))
+
+
+async def finish_return(pool: asyncpg.Pool, partition: int, fence: int, step: int, moved: MovingBook) -> None:
+    """Store that a book has returned. Raises LeaseLost."""
+    async with pool.acquire() as connection, connection.transaction():
+        await _finish_step(connection, partition, fence, step)
+        await connection.execute(query("mark_returned"), moved.workspace, moved.book)
+
+
+async def _finish_step(database: Database, partition: int, fence: int, step: int) -> None:
+    if await database.fetchval(query("finish_retirement_step"), partition, fence, step) is None:
+        raise LeaseLost(f"partition {partition}: another worker has it")
+
+
+async def page_retired_books(
+    database: Database, partition: int, after: tuple[int, int], limit: int
+) -> list[RetiredBook]:
+    rows = await database.fetch(query("page_retired_books"), partition, *after, limit)
+    return [RetiredBook(row["workspace"], row["book"], msgspec.json.decode(row["retired_counts"])) for row in rows]
+
+
+async def page_codes(database: Database, moved: MovingBook, after: int, limit: int) -> tuple[int, list[str]]:
+    """The next codes of a book after a position, and the last one's position."""
+    rows = await database.fetch(query("page_retiring_codes"), moved.workspace, moved.book, after, limit)
+    return (rows[-1]["position"] if rows else after), [row["code"] for row in rows]
+
+
+async def page_uses(database: Database, moved: MovingBook, after: UUID, limit: int) -> list[PastUse]:
+    """The next redemptions of a book after one."""
+    rows = await database.fetch(query("page_retiring_redemptions"), moved.workspace, moved.book, after, limit)
+    return [PastUse(row[0], EventId(row[1], row[2]), row[3], row[4]) for row in rows]
+
+
+async def page_standing(
+    database: Database, partition: int, workspace: int, code: str, after: EventId, limit: int
+) -> list[EventId]:
+    """The next standing redemptions of a code after one."""
+    rows = await database.fetch(query("page_standing_redemptions"), partition, workspace, code, *after, limit)
+    return [EventId(*row) for row in rows]
+
+
+async def forget_orders(
+    pool: asyncpg.Pool, partition: int, fence: int, moved: MovingBook, uses: Sequence[PastUse]
+) -> None:
+    """Delete the places that these redemptions have in orders. Raises LeaseLost."""
+    orders = [use.order for use in uses if use.order is not None]
+    async with pool.acquire() as connection, connection.transaction():
+        await _check_fence(connection, partition, fence)
+        await connection.execute(query("forget_orders"), moved.workspace, [use.redemption_id for use in uses], orders)
+
+
+async def remember_orders(pool: asyncpg.Pool, partition: int, fence: int, uses: Sequence[PastUse]) -> None:
+    """Insert these places again, where the order was not used again meanwhile. Raises LeaseLost."""
+    async with pool.acquire() as connection, connection.transaction():
+        await _check_fence(connection, partition, fence)
+        await connection.execute(query("remember_orders"), [use.redemption_id for use in uses])
+
+
+async def _check_fence(database: Database, partition: int, fence: int) -> None:
+    """Keep the lease until the transaction ends. Raises LeaseLost."""
+    if await database.fetchval(query("lock_fence"), partition, fence) is None:
+        raise LeaseLost(f"partition {partition}: another worker has it")
+
+
+async def has_gifts(database: Database, workspace: int, codes: Sequence[str]) -> bool:
+    """Whether one of these codes is an order's gift."""
+    return bool(await database.fetch(query("gifts_of_codes"), workspace, list(codes)))

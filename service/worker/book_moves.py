@@ -1,0 +1,154 @@
+"""What Redis stores of a book's codes and redemptions, to remove it or to put it back (docs/decisions/0048)."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from service.domain.field_types import encode_field
+from service.formats import key_names
+from service.formats.coupon_record import is_locked
+from service.formats.coupon_state import RecordedCode, Write, entry_of, unlike
+from service.formats.event_id import EventId
+from service.formats.order_entries import merge_places, without_events
+from service.hot.inspection import Item
+from service.record.config.retirements import PastUse
+from service.record.partitions.comparisons import Use
+
+SETS = "uapox"
+"""The sets of a book's locked codes, and of its free codes with an expiry."""
+
+
+class Cannot(Exception):
+    """Redis holds something of the book that must not be removed, or other than Postgres records."""
+
+
+class Field(NamedTuple):
+    """A place of one value: the kind for lua/look.lua and lua/repair.lua, the key, and the member."""
+
+    kind: str
+    key: str
+    member: str = ""
+
+    @property
+    def item(self) -> Item:
+        return Item(self.kind, self.key, self.member)
+
+
+Seen = dict[Field, str | None]
+
+
+def own_fields(w: str, code: str) -> tuple[Field, Field, Field]:
+    """A code's directory entry, its record, and the number of its locks outside the record."""
+    entry = Field("h", key_names.directory(w, key_names.bucket(code)), code)
+    return entry, Field("s", key_names.coupon(w, code)), Field("n", key_names.deadlines(w, code))
+
+
+class Codes:
+    """Some codes of a book, of which Redis stores all or nothing: `values` of their own, and `shares` in counts of
+    the book and of users."""
+
+    def __init__(self, w: str, codes: Iterable[RecordedCode]) -> None:
+        self.values: dict[Field, str] = {}
+        self.shares = Counter[Field]()
+        for code in codes:
+            if code.owner is not None:
+                user = key_names.user(w, encode_field(code.owner))
+                self.shares[Field("h", user, f"a{code.book}")] += 1
+                if not code.used_up:
+                    self.shares[Field("h", user, f"h{code.book}")] += 1
+                    if code.expires_ms is not None:
+                        self.values[Field("h", user, f"x{code.code}")] = f"{code.expires_ms} {code.book}"
+            if code.free:
+                self.shares[Field("h", key_names.pool(w, code.book), str(code.bucket))] += 1
+            elif code.waits_for_end:
+                ends = Field("z", key_names.set_of_codes(w, code.book, "x"), f"{code.bucket} {code.code}")
+                self.values[ends] = str(code.expires_ms)
+
+    @property
+    def fields(self) -> list[Field]:
+        return [*self.values, *self.shares]
+
+    def removals(self, seen: Seen) -> list[Write]:
+        """Raises Cannot if Redis has less than is to be removed."""
+        writes = [_write(field, seen[field], None) for field in self.values if seen[field] is not None]
+        for field, share in self.shares.items():
+            left = int(seen[field] or 0) - share
+            if left < 0:
+                raise Cannot("a count is too low")
+            writes.append(_write(field, seen[field], str(left) if left else None))
+        return writes
+
+    def additions(self, seen: Seen) -> list[Write]:
+        writes = [_write(field, seen[field], value) for field, value in self.values.items()]
+        shares = self.shares.items()
+        return [*writes, *(_write(field, seen[field], str(int(seen[field] or 0) + share)) for field, share in shares)]
+
+
+def removals_of_codes(w: str, codes: Sequence[RecordedCode], seen: Seen) -> list[Write]:
+    """The removal of what Redis stores of these codes alone. Raises Cannot unless that is what Postgres records."""
+    first, writes = list[Write](), list[Write]()
+    for code in codes:
+        entry, record, locks = own_fields(w, code.code)
+        stored, text = seen[entry], seen[record]
+        if is_locked(text) or seen[locks] not in (None, "0"):
+            raise Cannot("a code is locked")
+        if stored is None or unlike(code, stored, text, locked=False):
+            raise Cannot("a code differs from the record; run scrip reconcile")
+        writes += [_write(entry, stored, None), *([_write(record, text, None)] if text is not None else [])]
+        if code.max != 1 and code.stand:
+            first.append(Write("t", key_names.standing(w, code.code), "", "zset", None))
+    return first + writes
+
+
+def additions_of_codes(w: str, codes: Sequence[RecordedCode]) -> list[Write]:
+    """The opposite, for codes that Redis lacks. Their standing redemptions, if several, are there already."""
+    writes: list[Write] = []
+    for code in codes:
+        entry, record, _ = own_fields(w, code.code)
+        listed, text = entry_of(code)
+        writes += [_write(entry, None, listed), *([_write(record, None, text)] if text is not None else [])]
+    return writes
+
+
+def standing_score(event: EventId) -> str:
+    """An event's score among standing redemptions (docs/architecture.md, `W s:<code>`)."""
+    return str(event.epoch * 16 + len(str(event.seq)))
+
+
+class Uses:
+    """Redemptions of a book: the fields of their orders, and of their users' counts."""
+
+    def __init__(self, w: str, book: int, uses: Sequence[PastUse]) -> None:
+        self._events = frozenset(use.event for use in uses)
+        self._orders = {_in_bucket(w, encode_field(use.order)) for use in uses if use.order is not None}
+        self._counts = {_in_bucket(w, encode_field(use.user), f"{book}/") for use in uses}
+        self.users = sorted({use.user for use in uses})
+        self.fields = [*self._orders, *self._counts]
+
+    def removals(self, seen: Seen) -> list[Write]:
+        orders = {field: without_events(seen[field] or "", self._events) for field in self._orders}
+        changes: dict[Field, str | None] = orders | dict.fromkeys(self._counts)
+        return [_write(field, seen[field], to) for field, to in changes.items() if seen[field] != to]
+
+    def additions(self, w: str, recorded: Sequence[Use], seen: Seen) -> list[Write]:
+        """`recorded`: what Postgres expects of the users, and of the orders by these redemptions."""
+        writes: list[Write] = []
+        for use in recorded:
+            field = Field("h", key_names.orders(w, use.bucket), use.field)
+            if field in self._orders:
+                to = merge_places(seen[field], use.expected)
+            elif field in self._counts and seen[field] is None:
+                to = use.expected
+            else:
+                continue
+            if to != seen[field]:
+                writes.append(_write(field, seen[field], to))
+        return writes
+
+
+def _in_bucket(w: str, word: str, before: str = "") -> Field:
+    return Field("h", key_names.orders(w, key_names.bucket(word)), before + word)
+
+
+def _write(field: Field, seen: str | None, to: str | None) -> Write:
+    return Write(field.kind, field.key, field.member, seen, to)  # type: ignore[arg-type]

@@ -1,0 +1,290 @@
+"""Move books out of Redis that ended long ago, and back (docs/decisions/0048)."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import TypeVar
+from uuid import UUID, uuid4
+
+import asyncpg
+import structlog
+
+from service.formats import key_names
+from service.formats.coupon_state import RecordedCode, Write
+from service.formats.event_id import START, EventId
+from service.hot.inspection import ITEMS_A_LOOK, WRONG, Item, Looker
+from service.record.config import retirements
+from service.record.config.retirements import NOW, MovingBook, PastUse
+from service.record.partitions import comparisons
+from service.record.partitions.comparisons import LostTurn
+from service.record.partitions.partition_rows import read_partition
+from service.record.pool import wait_out_outage
+from service.worker.book_moves import (
+    SETS,
+    Cannot,
+    Codes,
+    Field,
+    Seen,
+    Uses,
+    additions_of_codes,
+    own_fields,
+    removals_of_codes,
+    standing_score,
+)
+
+POLL_S = 5.0
+CODES_A_RUN = 100
+"""Two reads of less than a millisecond, and one write of at most 4 ms."""
+USES_A_RUN = 200
+STANDING_A_RUN = 400
+TURN_MS = 10_000
+RENEW_S = TURN_MS / 1000 / 4
+WAIT_S, LOOK_S = 60.0, 0.02
+TRIES = 20
+
+_T = TypeVar("_T")
+
+log = structlog.get_logger()
+
+
+class Changed(Exception):
+    """Values changed in Redis between reading and writing. The run is repeated."""
+
+
+class NotYet(Exception):
+    """Earlier changes are not projected, events not recorded, or the book is to return. It waits."""
+
+
+class BookRetirer:
+    """One for each open partition. One book moves at a time; no comparison runs meanwhile, by the same turn.
+
+    Out of Redis, if a live workspace's book ended `days` ago:
+
+    1. In Postgres, set the book's `retirement` to `leaving`. From here on no code of it is added or changed without
+       ordering its return first. Wait until Redis has the earlier changes; then mark the workspace (`W r`), so that
+       scripts ask Postgres for codes that they miss.
+    2. Code by code, read what Redis has, wait until it is recorded, compare it with Postgres, and remove it in one
+       script if it is still the same.
+    3. Remove the redemptions' places in orders, first in Postgres, and their users' counts.
+    4. Remove the book's sets and its pool, and count the step. Store its counters in Postgres, and `retired`.
+
+    Back, if its `retirement` is `returning` (its end was moved, or a code must change): put back the counts and places,
+    then the codes. Trade in a code is possible as soon as it is there.
+
+    Each run skips what is done, so a worker that died is followed by one that starts over.
+    """
+
+    def __init__(self, pool: asyncpg.Pool, looker: Looker, fence: int, days: int, erasing: asyncio.Lock) -> None:
+        """`days` 0: no book leaves. `erasing` is held while users are deleted: both read facts and write Redis."""
+        self._pool, self._fence, self._days, self._erasing = pool, fence, days, erasing
+        self._looker, self._partition = looker, looker.partition
+        self._token, self._renewed_at = uuid4(), 0.0
+
+    async def run(self) -> None:
+        await self._looker.start()
+        while True:
+            is_idle = True
+            try:
+                with wait_out_outage(log):
+                    is_idle = not await self.move_next()
+            except (NotYet, LostTurn) as reason:
+                log.info("retiring_waits", partition=self._partition, reason=str(reason))
+            if is_idle:
+                await asyncio.sleep(POLL_S)
+
+    async def move_next(self) -> bool:
+        """Move a book to its end; return False if none is to move, or a comparison is running."""
+        moved = await retirements.next_moving_book(self._pool, self._partition, self._days)
+        if moved is None or not await comparisons.take_turn(self._pool, self._partition, self._token, TURN_MS):
+            return False
+        self._renewed_at = time.monotonic()
+        about = {"partition": self._partition, "workspace": moved.workspace, "book": moved.book}
+        try:
+            await (self._retire(moved) if moved.retirement == "leaving" else self._return(moved))
+            log.info("book_moved", retirement=moved.retirement, **about)
+        except Cannot as reason:
+            log.warning("book_not_retired", reason=str(reason), **about)
+            await retirements.order_return(self._pool, moved.workspace, moved.book)
+            return False
+        finally:
+            with contextlib.suppress(Exception):  # the turn expires
+                await comparisons.release_turn(self._pool, self._partition, self._token, whole=False)
+        return True
+
+    async def _retire(self, moved: MovingBook) -> None:
+        w = self._prefix(moved)
+        await self._wait_for_projection()
+        mark = Field("s", key_names.has_retired(w))
+        await self._repeat(lambda: self._write(mark, "1"))
+        async for codes in self._pages_of_codes(moved):
+            await self._check_leaving(moved)
+            if await retirements.has_gifts(self._pool, moved.workspace, codes):
+                raise Cannot("a code is an order's gift")
+            await self._repeat(lambda codes=codes: self._remove_codes(moved, codes))
+        async for uses in self._pages_of_uses(moved):
+            await self._check_leaving(moved)
+            await retirements.forget_orders(self._pool, self._partition, self._fence, moved, uses)
+            await self._repeat(lambda uses=uses: self._remove_uses(moved, uses))
+        step, counts = await self._repeat(lambda: self._drop_book(moved))
+        await retirements.finish_retirement(self._pool, self._partition, self._fence, step, moved, counts)
+
+    async def _check_leaving(self, moved: MovingBook) -> None:
+        if not await retirements.is_leaving(self._pool, moved):
+            raise NotYet("the book is to return")
+
+    async def _return(self, moved: MovingBook) -> None:
+        await self._wait_for_projection()
+        await self._wait_until_recorded((await self._looker.look([])).at)
+        async for uses in self._pages_of_uses(moved):
+            await retirements.remember_orders(self._pool, self._partition, self._fence, uses)
+            await self._repeat(lambda uses=uses: self._add_uses(moved, uses))
+        async for codes in self._pages_of_codes(moved):
+            await self._repeat(lambda codes=codes: self._add_codes(moved, codes))
+        step = (await retirements.read_step(self._pool, self._partition))[0] + 1
+        await self._repeat(lambda: self._write(Field("s", key_names.retired(self._partition)), str(step)))
+        await retirements.finish_return(self._pool, self._partition, self._fence, step, moved)
+
+    async def _remove_codes(self, moved: MovingBook, names: Sequence[str]) -> None:
+        w = self._prefix(moved)
+        at, seen = await self._look([field for name in names for field in own_fields(w, name)])
+        here = [name for name in names if seen[own_fields(w, name)[0]] is not None]
+        if not here:
+            return
+        await self._wait_until_recorded(at)
+        recorded = await self._recorded(moved, here, at)
+        codes = Codes(w, recorded)
+        _, more = await self._look(codes.fields)
+        await self._repair([*removals_of_codes(w, recorded, seen), *codes.removals(more)])
+
+    async def _add_codes(self, moved: MovingBook, names: Sequence[str]) -> None:
+        w = self._prefix(moved)
+        _, seen = await self._look([field for name in names for field in own_fields(w, name)[:1]])
+        missing = [name for name in names if seen[own_fields(w, name)[0]] is None]
+        recorded = await self._recorded(moved, missing, NOW)
+        for code in recorded:
+            if code.max != 1 and code.stand:
+                await self._add_standing(moved, code)
+        codes = Codes(w, recorded)
+        _, more = await self._look(codes.fields)
+        await self._repair([*additions_of_codes(w, recorded), *codes.additions(more)])
+
+    async def _add_standing(self, moved: MovingBook, code: RecordedCode) -> None:
+        key, after = key_names.standing(self._prefix(moved), code.code), START
+        about = (self._pool, self._partition, moved.workspace, code.code)
+        while events := await retirements.page_standing(*about, after, STANDING_A_RUN):
+            fields = {Field("z", key, str(event)): standing_score(event) for event in events}
+            _, seen = await self._look(list(fields))
+            await self._repair([Write("z", key, f.member, None, to) for f, to in fields.items() if seen[f] is None])
+            after = events[-1]
+
+    async def _remove_uses(self, moved: MovingBook, uses: Sequence[PastUse]) -> None:
+        some = Uses(self._prefix(moved), moved.book, uses)
+        _, seen = await self._look(some.fields)
+        await self._repair(some.removals(seen))
+
+    async def _add_uses(self, moved: MovingBook, uses: Sequence[PastUse]) -> None:
+        w = self._prefix(moved)
+        some = Uses(w, moved.book, uses)
+        _, seen = await self._look(some.fields)
+        ids = [use.redemption_id for use in uses]
+        recorded = await comparisons.uses_of_redemptions(self._pool, self._partition, moved.workspace, ids, some.users)
+        await self._repair(some.additions(w, recorded, seen))
+
+    async def _drop_book(self, moved: MovingBook) -> tuple[int, dict[str, str]]:
+        """Remove the sets of a book without codes, and count the step; return the step and the book's counters."""
+        w, book = self._prefix(moved), moved.book
+        keys = {key_names.set_of_codes(w, book, one): "zset" for one in SETS}
+        keys |= {key_names.locks_of_book(w, book): "zset", key_names.pool(w, book): "hash"}
+        step_key = key_names.retired(self._partition)
+        items = [*(Item("t", key) for key in keys), Item("s", step_key), Item("H", key_names.counters(w, book))]
+        look = await self._looker.look(items)
+        *types, step_seen, flat = look.values
+        await self._wait_until_recorded(look.at)
+        counts = dict(zip(flat[::2], flat[1::2], strict=True))
+        step = (await retirements.read_step(self._pool, self._partition))[0] + 1
+        removals = [Write("t", key, "", seen, None) for key, seen in zip(keys, types, strict=True) if seen != "none"]
+        await self._repair([*removals, Write("s", step_key, "", step_seen, str(step))])
+        return step, counts
+
+    async def _write(self, field: Field, to: str) -> None:
+        _, seen = await self._look([field])
+        await self._repair([Write("s", field.key, "", seen[field], to)])
+
+    async def _recorded(self, moved: MovingBook, names: Sequence[str], at: EventId) -> list[RecordedCode]:
+        """Codes as Postgres records them after an event."""
+        if not names:
+            return []
+        about = (self._pool, self._partition, moved.workspace, at, names)
+        return list((await comparisons.codes(*about, retired=True)).values())
+
+    async def _look(self, fields: Sequence[Field]) -> tuple[EventId, Seen]:
+        """The values of fields, and the last event before they were read."""
+        at, values = START, list[str | None]()
+        for start in range(0, len(fields), ITEMS_A_LOOK):
+            look = await self._looker.look([field.item for field in fields[start : start + ITEMS_A_LOOK]])
+            if WRONG in look.values:
+                raise Cannot("a key has a wrong type")
+            at = max(at, look.at)
+            values += [None if value is None else str(value) for value in look.values]
+        return at, dict(zip(fields, values, strict=True))
+
+    async def _repair(self, writes: Sequence[Write]) -> None:
+        """Raises Changed if a value is not as it was read."""
+        if writes and not await self._looker.repair(writes):
+            raise Changed
+
+    async def _repeat(self, run: Callable[[], Awaitable[_T]]) -> _T:
+        """Make a run, again if values changed meanwhile. Raises NotYet after TRIES."""
+        for _ in range(TRIES):
+            await self._renew()
+            try:
+                async with self._erasing:
+                    return await run()
+            except Changed:
+                await asyncio.sleep(LOOK_S)
+        raise NotYet("values change too fast")
+
+    async def _renew(self) -> None:
+        if (now := time.monotonic()) - self._renewed_at > RENEW_S:
+            self._renewed_at = now
+            await comparisons.renew_turn(self._pool, self._partition, self._token, TURN_MS, 0, 0)
+
+    async def _pages_of_codes(self, moved: MovingBook) -> AsyncIterator[list[str]]:
+        after = -1
+        while True:
+            after, codes = await retirements.page_codes(self._pool, moved, after, CODES_A_RUN)
+            if not codes:
+                return
+            yield codes
+
+    async def _pages_of_uses(self, moved: MovingBook) -> AsyncIterator[list[PastUse]]:
+        after = UUID(int=0)
+        while uses := await retirements.page_uses(self._pool, moved, after, USES_A_RUN):
+            yield uses
+            after = uses[-1].redemption_id
+
+    async def _wait_for_projection(self) -> None:
+        """Wait until Redis has every change that was made before now."""
+        version = (await read_partition(self._pool, self._partition)).config_version
+        await self._wait(lambda: self._has_version(version), "an earlier change is not in Redis")
+
+    async def _has_version(self, version: int) -> bool:
+        return (await self._looker.look([])).config >= version
+
+    async def _wait_until_recorded(self, at: EventId) -> None:
+        await self._wait(lambda: self._is_recorded(at), "earlier events are not recorded")
+
+    async def _is_recorded(self, at: EventId) -> bool:
+        return (await read_partition(self._pool, self._partition)).cursor >= at
+
+    async def _wait(self, is_reached: Callable[[], Awaitable[bool]], reason: str) -> None:
+        deadline = time.monotonic() + WAIT_S
+        while not await is_reached():
+            await self._renew()
+            if time.monotonic() > deadline:
+                raise NotYet(reason)
+            await asyncio.sleep(LOOK_S)
+
+    def _prefix(self, moved: MovingBook) -> str:
+        return key_names.prefix(self._partition, moved.workspace)
