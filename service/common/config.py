@@ -135,8 +135,9 @@ class Settings(BaseSettings):
         validate_default=True,
     )
     """`console` on a terminal, `json` elsewhere."""
-    partitions: int = Field(default=1, ge=1, le=1024)
-    """Number of partitions that workspaces spread over; fixed once the database is created."""
+    partitions: int | None = Field(default=None, ge=1, le=1024)
+    """Number of partitions that workspaces spread over; fixed once the database is created. None: the number of an
+    existing database; a new one gets 16, or 1 from `scrip run`."""
     reconcile_at: Annotated[str, Field(pattern=r"^(([01][0-9]|2[0-3]):[0-5][0-9])?$")] = ""
     """Time of day in UTC (`03:30`) at which the worker compares Redis with Postgres. Empty: never."""
     metrics_port: Port | None = None

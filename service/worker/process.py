@@ -321,11 +321,11 @@ async def work(settings: Settings) -> None:
         return
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     async with await connecting as pool:
-        await ensure_partitions(pool, settings.partitions)
+        partitions = await ensure_partitions(pool, settings.partitions)
         metrics.serve(settings.host, settings.metrics_port)
         supervisor = Supervisor(TaskFailures(pool, 0))
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
-        workers = [PartitionWorker(settings, pool, partition, holder) for partition in range(settings.partitions)]
+        workers = [PartitionWorker(settings, pool, partition, holder) for partition in range(partitions)]
         await asyncio.gather(*(worker.run(stopping) for worker in workers))
         housekeeping.cancel()
 
