@@ -29,6 +29,8 @@ class Context:
     replica: Replica
     keyring: Keyring = field(default_factory=Keyring)
     export_slots: ExportSlots = field(default_factory=ExportSlots)
+    partitions: range = range(0)
+    """All partitions in Postgres; none until a worker has created them."""
     open_partitions: frozenset[int] = frozenset()
     """The partitions whose Redis is verified, by the table of partitions in Postgres."""
     readiness_check: asyncio.Task[Any] | None = None

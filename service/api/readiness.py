@@ -27,7 +27,8 @@ class UnservedPartition(Answer):
 
 class Ready(Answer):
     """Whether the process serves at least one partition. `failing` names the failing parts, also of a ready process:
-    `redis`, `postgres`, `partition 0`. `partitions` has the reason for each partition that is not served."""
+    `redis`, `postgres`, `partition 0`, or `partitions` if no worker has created any. `partitions` has the reason for
+    each partition that is not served."""
 
     status: Literal["ready", "not_ready"]
     failing: list[str]
@@ -42,7 +43,7 @@ async def check_readiness(context: Context) -> Ready:
 
 
 async def _check(context: Context) -> Ready:
-    partitions = range(context.settings.partitions)
+    partitions = context.partitions
     is_postgres_there, states = await asyncio.gather(
         _reaches_postgres(context), asyncio.gather(*(state_of(context, partition) for partition in partitions))
     )
@@ -53,6 +54,7 @@ async def _check(context: Context) -> Ready:
     ]
     failing = [] if context.decider.link.connected else ["redis"]
     failing += [] if is_postgres_there else ["postgres"]
+    failing += [] if partitions else ["partitions"]
     failing += [f"partition {one.partition}" for one in unserved]
     status = "not_ready" if len(unserved) == len(partitions) else "ready"
     return Ready(status=status, failing=failing, partitions=unserved)

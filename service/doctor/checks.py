@@ -76,7 +76,8 @@ class _Examination:
     def __init__(self, settings: Settings, redis_url: str, database_url: str) -> None:
         self._settings, self._redis_url, self._database_url = settings, redis_url, database_url
         self._redis_address = str(parse_redis_address(redis_url))
-        self.checks: list[Check] = [Check("settings", "ok", f"for {settings.partitions} partition(s)")]
+        wanted = f"for {settings.partitions} partition(s)" if settings.partitions else "valid"
+        self.checks: list[Check] = [Check("settings", "ok", wanted)]
         self.unreachable: list[str] = []
         self.unusable = False
 

@@ -22,6 +22,9 @@ _RIVAL_KEYS = {scope: (scope,) for scope in ("checkout", "manage")}
 SECRETS = (*(f"demo_{key}" for key in _DEMO_KEYS), *(f"rival_{key}" for key in _RIVAL_KEYS))
 """The fixed demo keys, which are public."""
 
+PARTITIONS = 1
+"""Of a new database of `scrip run`, which has one Redis on one machine."""
+
 _TWENTY = {"type": "percentage", "value": 20, "maxAmount": 50}
 _FIVE = {"type": "fixed", "value": 5, "minOrderValue": 25}
 _TIERS = [
@@ -93,10 +96,10 @@ _DEMO: tuple[BookSeed, ...] = (
 _RIVAL: tuple[BookSeed, ...] = (_book("Rival's own", "RIVAL-1", "WELCOME10", discount=_FIVE),)
 
 
-async def seed(database_url: str, partitions: int = 1) -> None:
+async def seed(database_url: str) -> None:
     """Create the missing workspaces in Postgres. The worker projects them into Redis."""
     async with await connect(database_url, name="scrip demo", max_size=2) as pool:
-        await ensure_partitions(pool, partitions)
+        await ensure_partitions(pool, None, default=PARTITIONS)
         await _seed_workspace(pool, "demo", _DEMO, _DEMO_KEYS)
         await _seed_workspace(pool, "rival", _RIVAL, _RIVAL_KEYS)
 

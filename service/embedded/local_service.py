@@ -9,7 +9,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from service.embedded import demo, exposure
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
 from service.record.migrations import MigrationError, migrate
-from service.record.partitions.partition_rows import NotMigrated, check_partitions
+from service.record.partitions.partition_rows import NotMigrated, check_partitions, ensure_partitions
 from service.record.pool import connect_once
 
 _READY_DEADLINE_S = 30.0
@@ -159,20 +160,21 @@ class _LocalService:
     async def _prepare_database(self) -> None:
         try:
             with contextlib.suppress(NotMigrated):
-                await self._check_partitions()
+                await self._with_database(check_partitions)
             await migrate(self._database_url)
+            await self._with_database(partial(ensure_partitions, default=demo.PARTITIONS))
             if self._postgres:
-                await demo.seed(self._database_url, self._settings.partitions)
+                await demo.seed(self._database_url)
             else:
                 await exposure.check_keys(self._settings)
         except (OSError, MigrationError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
             raise StartError(f"The database can't be prepared: {error}") from error
 
-    async def _check_partitions(self) -> None:
-        """Compare the settings with the database before it is migrated. Raises UnusableRecord."""
+    async def _with_database(self, check: Callable[[asyncpg.Connection, int | None], Awaitable[int | None]]) -> None:
+        """Run a check of the number of partitions. Raises UnusableRecord if the settings have another number."""
         connection = await connect_once(self._database_url)
         try:
-            await check_partitions(connection, self._settings.partitions)
+            await check(connection, self._settings.partitions)
         finally:
             await connection.close()
 

@@ -148,4 +148,5 @@ class _PostgresPoller:
             self._note_refused_at = now + USAGE_INTERVAL_S
             async with context.pool.acquire() as connection, connection.transaction():
                 await record_rejections(connection, refused)
+        context.partitions = range(len(partitions))
         context.open_partitions = frozenset(row.id for row in partitions if row.state == "open")

@@ -364,18 +364,16 @@ async def work(settings: Settings) -> None:
         # A connection of its own: nothing that the worker does delays the renewal of its leases.
         await postgres.connect_when_there(settings.database_url, name="scrip-worker", max_size=1) as renewing,
     ):
-        await ensure_partitions(pool, settings.partitions)
+        partitions = await ensure_partitions(pool, settings.partitions)
         if settings.standbys:
             await check_visible(pool)
         metrics.serve(settings.host, settings.metrics_port)
         supervisor = Supervisor(TaskFailures(pool, 0))
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
-        keeper = LeaseKeeper(renewing, holder, settings.partitions)
+        keeper = LeaseKeeper(renewing, holder, partitions)
         keeping = asyncio.create_task(supervisor.run("leases", keeper.run))
         openings = asyncio.Semaphore(OPENINGS_AT_ONCE)
-        workers = [
-            PartitionWorker(settings, pool, partition, keeper, openings) for partition in range(settings.partitions)
-        ]
+        workers = [PartitionWorker(settings, pool, partition, keeper, openings) for partition in range(partitions)]
         await asyncio.gather(*(worker.run(stopping) for worker in workers))
         keeping.cancel()
         housekeeping.cancel()

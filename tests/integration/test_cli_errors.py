@@ -84,6 +84,15 @@ async def test_another_number_of_partitions(
     assert await redis.dbsize() == 0
 
 
+async def test_no_number_of_partitions(command: Command, database_url: str) -> None:
+    """Without SCRIP_PARTITIONS a command uses the number of the database."""
+    async with database(database_url) as connection:
+        await ensure_partitions(connection, 4)
+        done = command("workspaces create shop", database_url, SCRIP_PARTITIONS="")
+        assert done[0] == 0, done
+        assert await connection.fetchval("SELECT count(*) FROM partitions") == 4
+
+
 @pytest.mark.parametrize("arguments", [arguments for arguments in _COMMANDS if arguments != "run"])
 async def test_a_database_without_tables(
     arguments: str, command: Command, new_database: Callable[..., Awaitable[str]]

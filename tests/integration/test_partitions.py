@@ -9,6 +9,7 @@ import pytest
 from service.domain.errors import Refusal
 from service.formats.event_id import NO_EVENT, EventId
 from service.record.partitions.partition_rows import (
+    DEFAULT_PARTITIONS,
     LeaseLost,
     Leases,
     WrongPartitions,
@@ -26,6 +27,7 @@ from service.record.partitions.partition_rows import (
     renew_leases,
     take_lease,
 )
+from service.record.pool import connect
 from tests.integration.record_fixtures import Record, assigned
 
 
@@ -36,15 +38,26 @@ def partitions() -> int:
 
 async def test_the_number_of_partitions_is_fixed(pool: asyncpg.Pool):
     """The number of partitions is set once; another number is an error that says what to do."""
-    await ensure_partitions(pool, 2)
+    assert await ensure_partitions(pool, 2) == 2
     for check in (ensure_partitions, check_partitions):
         with pytest.raises(WrongPartitions, match="SCRIP_PARTITIONS=2"):
             await check(pool, 3)
-    await check_partitions(pool, 2)
+    assert await check_partitions(pool, 2) == await ensure_partitions(pool, None) == 2
     assert [(row.id, row.state, row.config_version) for row in await read_partitions(pool)] == [
         (0, "closed", 0),
         (1, "closed", 0),
     ]
+
+
+async def test_a_new_database_has_sixteen_partitions(database_url: str):
+    """Without a setting a new database gets the default number, and keeps it when the default is another one."""
+    async with await connect(database_url) as pool:
+        assert await check_partitions(pool, None) is None
+        assert await ensure_partitions(pool, None) == DEFAULT_PARTITIONS == 16
+        assert await ensure_partitions(pool, None, default=1) == 16
+        assert len(await read_partitions(pool)) == 16
+        with pytest.raises(WrongPartitions, match="SCRIP_PARTITIONS=16"):
+            await ensure_partitions(pool, 1)
 
 
 async def test_a_lease_has_one_owner(pool: asyncpg.Pool):

@@ -52,11 +52,13 @@ def test_environment_wins_over_file(monkeypatch: pytest.MonkeyPatch, tmp_path: P
 def test_empty_is_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     """An empty variable means the default, as compose files and shells set it."""
     monkeypatch.setenv("SCRIP_METRICS_PORT", "")
+    monkeypatch.setenv("SCRIP_PARTITIONS", "")
     monkeypatch.setenv("REDIS_URL", "")
 
     settings = config.load()
 
     assert settings.metrics_port is None
+    assert settings.partitions is None
     assert settings.redis_url is None
 
 

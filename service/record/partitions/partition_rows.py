@@ -11,6 +11,9 @@ from service.formats.event_id import EventId
 from service.record.pool import Connection, Database
 from service.record.queries import query
 
+DEFAULT_PARTITIONS = 16
+"""Of a new database: enough for a partition on each core of several Redis servers, as the number can't change later."""
+
 
 class LeaseLost(Exception):
     """Another worker has the partition's lease. This one must not write."""
@@ -30,7 +33,7 @@ class WrongPartitions(UnusableRecord):
     def __init__(self, recorded: int, wanted: int) -> None:
         super().__init__(
             f"the database was made with {recorded} partitions, and SCRIP_PARTITIONS is {wanted}. "
-            f"The number is fixed when the database is made: set SCRIP_PARTITIONS={recorded}."
+            f"The number is fixed when the database is made: set SCRIP_PARTITIONS={recorded}, or do not set it."
         )
 
 
@@ -77,22 +80,27 @@ class Partition(msgspec.Struct, frozen=True):
         return seq + 1 if epoch > self.cursor_epoch else 0
 
 
-async def ensure_partitions(database: Database, partitions: int) -> None:
-    """Fix the number of partitions if it is not fixed, and insert missing rows. Raises UnusableRecord."""
-    await check_partitions(database, partitions)
-    await database.execute(query("insert_settings"), partitions)
-    await check_partitions(database, partitions)  # another process may have fixed it first
+async def ensure_partitions(database: Database, wanted: int | None, default: int = DEFAULT_PARTITIONS) -> int:
+    """Fix the number of partitions if it is not fixed, insert missing rows, and return the number. A `wanted` of None
+    accepts the fixed number, or fixes `default`. Raises UnusableRecord."""
+    await check_partitions(database, wanted)
+    await database.execute(query("insert_settings"), wanted or default)
+    partitions = await check_partitions(database, wanted)  # another process may have fixed it first
+    assert partitions is not None  # noqa: S101, the row above is there
     await database.execute(query("insert_partitions"), partitions)
+    return partitions
 
 
-async def check_partitions(database: Database, partitions: int) -> None:
-    """Raises WrongPartitions if the number differs from the recorded one, NotMigrated without tables."""
+async def check_partitions(database: Database, wanted: int | None) -> int | None:
+    """Return the fixed number; None if it is not fixed. Raises WrongPartitions if another one is wanted, NotMigrated
+    without tables."""
     try:
         recorded = await recorded_partitions(database)
     except asyncpg.UndefinedTableError:
         raise NotMigrated from None
-    if recorded not in (None, partitions):
-        raise WrongPartitions(recorded, partitions)
+    if recorded is not None and wanted not in (None, recorded):
+        raise WrongPartitions(recorded, wanted)
+    return recorded
 
 
 async def recorded_partitions(database: Database) -> int | None:
