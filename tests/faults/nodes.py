@@ -143,6 +143,10 @@ class Node:
         """Be a primary."""
         await self._replicaof("NO", "ONE")
 
+    async def leads(self) -> bool:
+        """Whether it is a primary."""
+        return (await self.client.info("replication"))["role"] == "master"
+
     async def outbox(self) -> dict[str, str]:
         """What was decided, by event id."""
         entries: Any = await self.client.xrange(key_names.outbox(0))

@@ -206,6 +206,23 @@ async def _take_over(stage: Stage) -> None:
     stage.replica.link.flow()
 
 
+async def failed_over(stage: Stage, drill: Drill, dice: random.Random) -> None:
+    """The primary dies, or hangs and goes on later. The sentinels replace it, and all processes follow them."""
+    epoch, old = (await stage.row()).epoch, stage.primary
+    await drill.until_more(dice.randrange(5, 60))
+    await drill.begin_fault()
+    if dice.random() < 0.5:
+        await old.kill()
+    else:
+        old.signal(signal.SIGSTOP)
+    try:
+        await stage.until_replaced()
+        await stage.until_reopened(epoch)
+    finally:
+        if old.runs:
+            old.signal(signal.SIGCONT)
+
+
 def and_back(*, follows: bool, requests: bool) -> Fault:
     async def inject(stage: Stage, drill: Drill, dice: random.Random) -> None:
         epoch = (await stage.row()).epoch

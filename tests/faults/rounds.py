@@ -53,7 +53,7 @@ async def stage_of(
     tree = changed([*scenario.changes, *changes], ROOT, copy)
     servers = {"replicated": scenario.replicated, "own_disks": scenario.small_disks}
     try:
-        async with Stage(binary, folder, scenario.sync, **servers, tree=tree) as stage:
+        async with Stage(binary, folder, scenario.sync, **servers, sentinels=scenario.sentinels, tree=tree) as stage:
             yield stage
     finally:
         shutil.rmtree(copy, ignore_errors=True)

@@ -31,6 +31,8 @@ class Scenario(NamedTuple):
     quarantines: bool = False
     """Whether events may be put into quarantine."""
     replicated: bool = True
+    sentinels: int = 0
+    """How many watch the servers. Processes find the primary by them, if there are some."""
     moves_clocks: bool = False
     powered: bool = False
     """Whether it takes a compiler: power is lost, or clocks are stepped."""
@@ -102,6 +104,7 @@ SCENARIOS: dict[str, Scenario] = {
     "A→B→A, A follows B, with requests": Scenario(and_back(follows=True, requests=True), may_lose=ANSWERED),
     "A→B→A, A follows B, without": Scenario(and_back(follows=True, requests=False), may_lose=ANSWERED),
     "A demoted for a moment, clients stay": Scenario(redis_faults.demoted_for_a_moment, may_lose=ANSWERED),
+    "failover by sentinels": Scenario(redis_faults.failed_over, may_lose=ANSWERED, sentinels=3),
     "an old dump is loaded": Scenario(redis_faults.old_dump, may_lose=ANSWERED),
     "an old dump is loaded while the worker sleeps": Scenario(
         redis_faults.old_dump_unwatched, may_lose=ANSWERED, replicated=False

@@ -1,6 +1,7 @@
 """Real servers and processes that fail on purpose: a primary and its replica behind one address, and the service."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import Self
 import asyncpg
 import httpx
 
+from loadtests.harness.sentinels import start_sentinels
 from loadtests.harness.servers import free_port
 from service.access.caller import SCOPES
 from service.record import pool as postgres
@@ -79,7 +81,8 @@ class Process:
 class Stage:
     """Two servers `primary` and `replica` behind `front`, a Postgres behind its own, and on them APIs and a worker that
     run a tree's code. The first API finds Redis by `side`, an address of its own. With preloads, power can be lost and
-    clocks stepped. Without a replica the service needs no Postgres to decide. All end with the block."""
+    clocks stepped. Without a replica the service needs no Postgres to decide. If sentinels watch the servers, processes
+    find the primary by them, and not by `front` and `side`. All end with the block."""
 
     def __init__(
         self,
@@ -89,12 +92,16 @@ class Stage:
         *,
         replicated: bool = True,
         own_disks: bool = False,
+        sentinels: int = 0,
         tree: Path = ROOT,
         standbys: int = 0,
     ) -> None:
         folder.mkdir()
         self.sync: Sync = sync
-        self._replicated = replicated
+        self._replicated, self._sentinels = replicated, sentinels
+        self._watching = contextlib.ExitStack()
+        self._named = ""
+        """The URL that names the sentinels."""
         self._disks: list[Path] = []
         self.binary, self.folder, self._tree = binary, folder, tree
         self.preloads = Preloads(folder / "preloads") if Preloads.possible() else None
@@ -135,6 +142,9 @@ class Stage:
             await self.replica.follow(self.primary)
         await self.front.start()
         await self.side.start()
+        if self._sentinels:
+            started = start_sentinels(self.binary, self.folder, self.primary.port, self._sentinels, replicas=1)
+            self._named = f"redis+sentinel://{await asyncio.to_thread(self._watching.enter_context, started)}"
         await starting
         self.pool = await postgres.connect(self.database.url)
         await ensure_partitions(self.pool, 1)
@@ -172,7 +182,7 @@ class Stage:
         return self._process("api", name, self.front, SCRIP_PORT=str(port), **env), f"http://127.0.0.1:{port}"
 
     def _process(self, command: str, name: str, front: Forwarder, **env: str) -> Process:
-        own = self._env | {"REDIS_URL": f"redis://127.0.0.1:{front.port}/0"} | env
+        own = self._env | {"REDIS_URL": self._named or f"redis://127.0.0.1:{front.port}/0"} | env
         clock = self.preloads.clock(name) if self.preloads else None
         return Process(command, self._tree, own, self.folder / f"{name}.log", clock)
 
@@ -184,6 +194,7 @@ class Stage:
     async def close(self) -> None:
         """End everything."""
         await asyncio.gather(*(process.close() for process in self.processes))
+        await asyncio.to_thread(self._watching.close)
         self.front.stop()
         self.side.stop()
         await asyncio.gather(self.primary.close(), self.replica.close())
@@ -257,6 +268,11 @@ class Stage:
         for front in [self.front, self.side] if side else [self.front]:
             front.point(self.primary.port)
             front.cut()
+
+    async def until_replaced(self) -> None:
+        """The sentinels have made the replica the primary."""
+        await until(self.replica.leads, "a failover")
+        self.primary, self.replica = self.replica, self.primary
 
     async def heal(self) -> None:
         """Make a pair of what is there: the other follows where clients go."""

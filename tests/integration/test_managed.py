@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import hiredis
+import msgspec
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
@@ -16,9 +17,10 @@ from service.common.config import Settings
 from service.doctor import checks
 from service.doctor.report import Check
 from service.hot.connection import Connection, Link, connect
+from service.hot.fitness import Fitness
 from service.operations import redeem
 from service.record.partitions.openings import order_rebuild
-from tests.integration.opening_fixtures import Place
+from tests.integration.opening_fixtures import Dying, Place
 from tests.integration.waiting import until
 from tests.restricted import VENDORS, vendor_rights
 
@@ -91,6 +93,24 @@ async def test_the_core_flow(vendor: str, place: Place, database_url: str, data_
 
 def _copy_file(data_dir: Path, to: Path) -> None:
     shutil.copytree(next(data_dir.rglob("appendonlydir")), to / "appendonlydir")
+
+
+async def test_a_file_that_may_be_torn_and_cant_be_rewritten(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each opening of a server that may run half a transaction later rebuilds it whole: what it logs then follows that
+    half."""
+    before, check = await place.everything(), Dying.check
+
+    async def check_torn(server: Dying) -> Fitness:
+        return msgspec.structs.replace(await check(server), may_be_torn=True)
+
+    await place.reopen()
+    count = "SELECT count(*) FROM recoveries"
+    recoveries = await place.pool.fetchval(count)
+    monkeypatch.setattr(Dying, "check", check_torn)
+    await place.reopen()
+    assert await place.pool.fetchval(count) == recoveries + 1
+    assert (await place.recovery())[0] == "whole"
+    assert await place.everything() == before
 
 
 async def _is_loaded(client: Redis) -> bool:
