@@ -23,8 +23,9 @@ from service.common.config import Settings
 from service.embedded import demo, exposure
 from service.embedded.postgres import Postgres
 from service.embedded.valkey import Valkey
-from service.record.migrations import MigrationError, migrate
+from service.record.migrations import MigrationError
 from service.record.partitions.partition_rows import NotMigrated, check_partitions
+from service.worker.versions import migrate_version
 
 _READY_DEADLINE_S = 30.0
 _HEALTH_TIMEOUT_S = 2.0
@@ -159,7 +160,7 @@ class _LocalService:
         try:
             with contextlib.suppress(NotMigrated):
                 await self._check_partitions()
-            await migrate(self._database_url)
+            await migrate_version(self._database_url)
             if self._postgres:
                 await demo.seed(self._database_url, self._settings.partitions)
             else:

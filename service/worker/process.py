@@ -32,6 +32,7 @@ from service.record.partitions.partition_rows import (
     renew_lease,
     take_lease,
 )
+from service.record.versions import WrongNumber
 from service.worker import metrics
 from service.worker.code_generator import Generator
 from service.worker.comparison_runner import ComparisonRunner
@@ -43,6 +44,7 @@ from service.worker.restocker import Restocker
 from service.worker.task_supervisor import HEALTHY_AFTER_S, Backoff, Supervisor, TaskFailures, leaves
 from service.worker.unappliable_events import TooManyFailed
 from service.worker.user_eraser import Eraser
+from service.worker.versions import OtherVersions
 from service.worker.webhook_sender import Sender
 from service.worker.write_behind import AnchorLost, CursorMoved, Flusher, OutboxGap, TooManyRefused
 
@@ -82,10 +84,18 @@ class PartitionWorker:
     6. On request, stop: record the rest of the outbox and release the lease.
     """
 
-    def __init__(self, settings: Settings, pool: asyncpg.Pool, partition: int, holder: str) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pool: asyncpg.Pool,
+        partition: int,
+        holder: str,
+        versions: OtherVersions | None = None,
+    ) -> None:
         self._redis_url, self._reconcile_at = settings.redis_url or "", settings.reconcile_at
         self._to_loopback = settings.webhooks_to_loopback
         self._pool, self._partition, self._holder = pool, partition, holder
+        self._versions = versions or OtherVersions(pool)
         self._log = log.bind(partition=partition)
         self._evicted = 0
         self._failures = TaskFailures(pool, partition)
@@ -177,6 +187,7 @@ class PartitionWorker:
             "reconciling": lambda: ComparisonRunner(pool, partition, self._reconcile_at).run(),
             "restocking": lambda: Restocker(pool, server, scripts, projector, partition).run(),
             "sending": lambda: Sender(pool, partition, fence, self._to_loopback).run(),
+            "loading_scripts": lambda: self._versions.keep_loaded(server, scripts),
         }
 
     async def _clear_old_failures(self) -> None:
@@ -215,19 +226,23 @@ class PartitionWorker:
         is_whole = not await server.wrong_types()
         if row.state == "open" and is_whole and await self._is_verified(server, scripts, row, flusher):
             return scripts
-        return await Opening(server, self._pool, flusher, fence).run()
+        return await Opening(server, self._pool, flusher, fence, self._versions).run()
 
     async def _is_verified(self, server: Server, scripts: Scripts, row: Partition, flusher: Flusher) -> bool:
         gate = parse_gate(await server.read_gate())
         if not follows(row.nonce, *await server.history()) or await rebuild_order(self._pool, self._partition):
             return False
-        if gate.epoch != str(row.epoch) or gate.state == "closed" or not await server.has(scripts):
+        if gate.epoch != str(row.epoch) or gate.state == "closed":
+            return False
+        if not await self._versions.has_any(server, scripts):
             return False
         try:
             await flusher.start()
             await flusher.step()
         except AnchorLost:
             return False
+        if not await server.has(scripts):  # the last worker was of another version
+            await server.load(scripts)
         return not await is_ahead(projector_of(server, scripts), self._pool, self._partition)
 
     async def _renew(self, fence: int) -> None:
@@ -322,12 +337,22 @@ async def work(settings: Settings) -> None:
     holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
     async with await connecting as pool:
         await ensure_partitions(pool, settings.partitions)
+        versions = OtherVersions(pool)
+        await versions.refresh()
         metrics.serve(settings.host, settings.metrics_port)
-        supervisor = Supervisor(TaskFailures(pool, 0))
+        supervisor = Supervisor(TaskFailures(pool, 0), fatal=(WrongNumber,))
         housekeeping = asyncio.create_task(supervisor.run("housekeeping", lambda: clean_up(pool)))
-        workers = [PartitionWorker(settings, pool, partition, holder) for partition in range(settings.partitions)]
+        beating = asyncio.create_task(supervisor.run("beating", versions.run))
+        beating.add_done_callback(lambda _: stopping.set())
+        partitions = range(settings.partitions)
+        workers = [PartitionWorker(settings, pool, partition, holder, versions) for partition in partitions]
         await asyncio.gather(*(worker.run(stopping) for worker in workers))
         housekeeping.cancel()
+        beating.cancel()
+        (ended,) = await asyncio.gather(beating, return_exceptions=True)
+        await versions.leave()
+        if isinstance(ended, WrongNumber):
+            raise ended
 
 
 def run(settings: Settings) -> None:

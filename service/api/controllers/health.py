@@ -77,7 +77,8 @@ class Operating(Controller):
         ),
     )
     async def ready(self, request: Request[Any, Any, Any]) -> Response[Ready]:
-        """Returns 503 with the failing parts: `redis`, `postgres`, `partition 0` (in recovery). No credentials."""
+        """Returns 503 with the failing parts: `redis`, `postgres`, `partition 0` (in recovery), `scripts of partition
+        0` (Redis has none of this version: run its `scrip migrate`). No credentials."""
         context: Context = request.app.state.context
         failing: list[str] = []
         if not context.decider.link.connected:
@@ -89,7 +90,7 @@ class Operating(Controller):
             failing.append("postgres")
         if not failing:
             states = await asyncio.gather(*(state_of(context, p) for p in range(context.settings.partitions)))
-            failing += [f"partition {p}" for p, state in enumerate(states) if state == "recovering"]
+            failing += [_name_failing(context, p) for p, state in enumerate(states) if state == "recovering"]
         if failing:
             body = Ready(status="not_ready", failing=failing)
             return Response(body, status_code=503, headers={"Retry-After": "1"})
@@ -107,3 +108,9 @@ class Operating(Controller):
     async def metrics(self) -> Response[bytes]:
         """Metrics in the text format of Prometheus. No credentials."""
         return Response(generate_latest(), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+def _name_failing(context: Context, partition: int) -> str:
+    """The part that fails of a partition that can't decide."""
+    lacks_scripts = partition in context.open_partitions - context.loaded_partitions
+    return f"scripts of partition {partition}" if lacks_scripts else f"partition {partition}"

@@ -1,7 +1,7 @@
 """Partitions: leases, epochs, cursors and configuration versions. Every change is a compare-and-set."""
 
 from datetime import datetime
-from typing import ClassVar, Literal
+from typing import Literal
 
 import asyncpg
 import msgspec
@@ -10,16 +10,11 @@ from service.domain.errors import Refusal
 from service.formats.event_id import EventId
 from service.record.pool import Connection, Database
 from service.record.queries import query
+from service.record.versions import UnusableRecord, check_number
 
 
 class LeaseLost(Exception):
     """Another worker has the partition's lease. This one must not write."""
-
-
-class UnusableRecord(RuntimeError):
-    """The settings and the database don't match. The message says what to do."""
-
-    code: ClassVar[str]
 
 
 class WrongPartitions(UnusableRecord):
@@ -86,8 +81,10 @@ async def ensure_partitions(database: Database, partitions: int) -> None:
 
 
 async def check_partitions(database: Database, partitions: int) -> None:
-    """Raises WrongPartitions if the number differs from the recorded one, NotMigrated without tables."""
+    """Raises WrongPartitions if the number differs from the recorded one, NotMigrated without tables, WrongNumber if
+    the version that migrated the database does not fit this one."""
     try:
+        await check_number(database)
         recorded = await recorded_partitions(database)
     except asyncpg.UndefinedTableError:
         raise NotMigrated from None
